@@ -1,0 +1,1 @@
+"""What a gateway has around the bundle, for trying and testing; never installed with it."""
