@@ -1,0 +1,41 @@
+"""The two clocks: a monotonic one for every timer, the wall's for what is written down."""
+
+import time
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+
+
+class Clock:
+    """The machine's clocks. Tests pass their own."""
+
+    def now_s(self) -> float:
+        """Monotonic seconds; the same count for every process since the machine started."""
+        return time.monotonic()
+
+    def wall_s(self) -> float:
+        """Seconds since 1970, which somebody may set back and forth at any time."""
+        return time.time()
+
+    def boot(self) -> str:
+        """Which start of the machine the monotonic seconds belong to; empty when it does not say."""
+        return _boot()
+
+
+@cache
+def _boot() -> str:
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return ""
+
+
+def iso(wall_s: float) -> str:
+    """ISO 8601 in UTC with milliseconds, as the API writes times."""
+    stamp = datetime.fromtimestamp(wall_s, UTC)
+    return stamp.strftime("%Y-%m-%dT%H:%M:%S.") + f"{stamp.microsecond // 1000:03d}Z"
+
+
+def seconds(text: str) -> float:
+    """The seconds since 1970 that ``iso`` wrote. Raises ValueError."""
+    return datetime.fromisoformat(text).timestamp()

@@ -1,0 +1,118 @@
+"""Every error that a caller or an operator can meet.
+
+One root; each class knows its HTTP status and its machine word, and its docstring is the sentence
+that is shown when no better one is given. ``body()`` is the same object behind every door.
+
+    PuppetmasterError
+    |- Invalid            400  the body or the query is wrong; ``faults`` name every place
+    |- NotFound           404
+    |- Conflict           409
+    |- TooLarge           413
+    |- Unavailable        503
+    |- SettingsError           the bundle cannot start as it is configured
+    |- StoreError         503  the data directory cannot be read or written
+    `- IllegalTransition  500  our own fault: a status was asked to change in a way no table allows
+"""
+
+from collections.abc import Sequence
+from typing import Any, ClassVar, NamedTuple
+
+
+class Fault(NamedTuple):
+    """One wrong place in what a caller sent: where, and what was expected there."""
+
+    path: str
+    message: str
+
+
+class PuppetmasterError(Exception):
+    """Something went wrong inside puppetmaster; its log says what."""
+
+    status: ClassVar[int] = 500
+    code: ClassVar[str] = "internal"
+
+    def __init__(self, message: str | None = None) -> None:
+        super().__init__(message or " ".join((type(self).__doc__ or "").split()))
+
+    @property
+    def message(self) -> str:
+        """The sentence for a person."""
+        return str(self.args[0])
+
+    def body(self) -> dict[str, Any]:
+        """The error as it is answered behind every door: ``{"message": ..}``."""
+        return {"message": self.message}
+
+
+class Invalid(PuppetmasterError):
+    """The request is not valid."""
+
+    status = 400
+    code = "invalid"
+
+    def __init__(self, faults: Sequence[Fault], message: str | None = None) -> None:
+        self.faults = tuple(faults)
+        super().__init__(message or self._summary())
+
+    def _summary(self) -> str:
+        path, text = self.faults[0]
+        first = f"{path}: {text}" if path else text
+        more = len(self.faults) - 1
+        return first if not more else f"{first} (and {more} more, see errors)"
+
+    def body(self) -> dict[str, Any]:
+        """``{"message": .., "errors": [{"path": .., "message": ..}, ..]}``, every fault at once."""
+        return {"message": self.message, "errors": [fault._asdict() for fault in self.faults]}
+
+
+class NotFound(PuppetmasterError):
+    """There is no such thing here."""
+
+    status = 404
+    code = "not_found"
+
+
+class MethodNotAllowed(PuppetmasterError):
+    """This resource does not take this method."""
+
+    status = 405
+    code = "method_not_allowed"
+
+
+class Conflict(PuppetmasterError):
+    """This does not fit the present state."""
+
+    status = 409
+    code = "conflict"
+
+
+class TooLarge(PuppetmasterError):
+    """This is larger than the limit."""
+
+    status = 413
+    code = "too_large"
+
+
+class Unavailable(PuppetmasterError):
+    """Puppetmaster cannot do this now; nothing was changed. Try again."""
+
+    status = 503
+    code = "unavailable"
+
+
+class StoreError(Unavailable):
+    """The store cannot be read or written; nothing was changed."""
+
+    code = "store"
+
+
+class SettingsError(PuppetmasterError):
+    """A setting is not valid."""
+
+    code = "settings"
+
+
+class IllegalTransition(PuppetmasterError):
+    """A status was asked to change in a way that its table does not allow."""
+
+    code = "illegal_transition"

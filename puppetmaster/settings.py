@@ -1,0 +1,92 @@
+"""Every knob, with its unit, its default and its bounds, read from the environment.
+
+The broker's address comes from the SDK's own variables (``BROKER_PORT_1883_TCP_ADDR`` and
+``BROKER_PORT_1883_TCP_PORT``); everything else from ``PUPPETMASTER_<NAME>``.
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import Field, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from puppetmaster.errors import SettingsError
+
+_DATA = Path("data")
+LOG_LEVELS = ("debug", "info", "warning", "error")
+
+
+def _knob(
+    default: Any, about: str, *, low: float | None = None, high: float | None = None, env: str = ""
+) -> Any:
+    return field(default=default, metadata={"about": about, "low": low, "high": high, "env": env})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What the bundle was told. Values are checked: ``SettingsError`` names the variable."""
+
+    broker_host: str = _knob("localhost", "the broker's address", env="BROKER_PORT_1883_TCP_ADDR")
+    broker_port: int = _knob(1883, "the broker's port", low=1, high=65535, env="BROKER_PORT_1883_TCP_PORT")
+    data_dir: Path = _knob(_DATA, "where puppetmaster.db is kept")
+    log_level: str = _knob("info", f"how much is logged: {', '.join(LOG_LEVELS)}")
+    request_timeout_s: float = _knob(
+        60.0, "from sent to answer, for requests that name no other", low=0.1, high=86400 * 30
+    )
+    lock_wait_s: float = _knob(
+        600.0, "how long a request is refused by locks in a row before it ends as an error", low=1
+    )
+    grace_s: float = _knob(
+        5.0, "after a crash or a lost connection: how long late answers are waited for", low=0, high=3600
+    )
+    window: int = _knob(500, "most requests in flight over all jobs", low=1, high=10000)
+    max_requests: int = _knob(50000, "most requests in one job", low=1, high=1000000)
+    probe_interval_s: float = _knob(
+        1.5, "how often the controller is asked whether it still knows us", low=0.1, high=60
+    )
+    lock_cache_s: float = _knob(
+        60.0, "how long the controller's word on who shares a lock is believed", low=1, high=86400
+    )
+
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str] = os.environ, **defaults: Any) -> "Settings":
+        """Settings from ``environ``; ``defaults`` stand where the environment is silent."""
+        values = dict(defaults)
+        for knob in fields(cls):
+            text = environ.get(variable(knob), "")
+            if text.strip():
+                values[knob.name] = _read(knob, text.strip())
+        settings = cls(**values)
+        if settings.log_level not in LOG_LEVELS:
+            raise SettingsError(
+                f"PUPPETMASTER_LOG_LEVEL: expected one of {', '.join(LOG_LEVELS)}, "
+                f"got '{settings.log_level}'."
+            )
+        return settings
+
+    def public(self) -> dict[str, Any]:
+        """The settings by name, as GET /system/puppetmaster shows them. No secret is among them."""
+        return {
+            knob.name: str(value) if isinstance(value := getattr(self, knob.name), Path) else value
+            for knob in fields(self)
+        }
+
+
+def variable(knob: "Field[Any]") -> str:
+    """The environment variable that sets this knob."""
+    return knob.metadata["env"] or f"PUPPETMASTER_{knob.name.upper()}"
+
+
+def _read(knob: "Field[Any]", text: str) -> Any:
+    kind: Any = type(knob.default)
+    try:
+        value = kind(text)
+    except ValueError:
+        expected = "a whole number" if kind is int else "a number"
+        raise SettingsError(f"{variable(knob)}: expected {expected}, got '{text}'.") from None
+    low, high = knob.metadata["low"], knob.metadata["high"]
+    if low is not None and not value >= low:
+        raise SettingsError(f"{variable(knob)}: expected at least {low:g}, got {text}.")
+    if high is not None and not value <= high:
+        raise SettingsError(f"{variable(knob)}: expected at most {high:g}, got {text}.")
+    return value
