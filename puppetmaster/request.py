@@ -1,0 +1,210 @@
+"""A request: one command for one destination, from its creation to its end.
+
+Everything that decides a request's status is in this file: it changes only by an event that is
+looked up in ``TRANSITIONS``. A pair that is not there raises ``IllegalTransition`` and changes
+nothing. This file knows no clock, thread or socket: times are given, as ISO 8601 text.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Any
+
+from puppetmaster.errors import IllegalTransition
+
+
+class RequestStatus(StrEnum):
+    """What is known of a request. Each says: what it means; who moves it on; what a crash leaves."""
+
+    #: Not sent. The dispatcher sends it when its turn comes. After a crash it waits again.
+    PENDING = "pending"
+    #: On disk as sent and handed to the bus, no answer yet. The answer, its timer or the loss of
+    #: the bus move it on. After a crash late answers are waited for, then it is UNKNOWN, or
+    #: PENDING again when it may be repeated.
+    SENT = "sent"
+    #: The device answered 200 to 299. Final.
+    RESOLVED = "resolved"
+    #: The device, the remote bundle or the controller answered anything else. Final.
+    ERROR = "error"
+    #: No answer in time, or the controller's 408: it may have run. Only a late answer moves it.
+    TIMEOUT = "timeout"
+    #: Sent, and then the program or the bus went away: it may have run. Only a late answer moves it.
+    UNKNOWN = "unknown"
+    #: Never ran: its job was canceled before it was sent. Final.
+    CANCELED = "canceled"
+    #: Never ran: its job was aborted or timed out before it was sent. Final.
+    SKIPPED = "skipped"
+
+
+class RequestEvent(StrEnum):
+    """What can happen to a request."""
+
+    SEND = "send"  #: its turn has come
+    SUCCEED = "succeed"  #: answered 200 to 299
+    FAIL = "fail"  #: answered anything else
+    EXPIRE = "expire"  #: no answer in its time
+    LOSE = "lose"  #: whoever could have brought the answer is gone
+    REFUSE = "refuse"  #: refused before it was passed on, or never left: it did not run
+    REPEAT = "repeat"  #: lost, but it may be sent again
+    CANCEL = "cancel"  #: its job was canceled before it was sent
+    SKIP = "skip"  #: its job ended before it was sent
+
+
+_S, _E = RequestStatus, RequestEvent
+
+TRANSITIONS: Mapping[tuple[RequestStatus, RequestEvent], RequestStatus] = {
+    (_S.PENDING, _E.SEND): _S.SENT,
+    (_S.PENDING, _E.FAIL): _S.ERROR,
+    (_S.PENDING, _E.CANCEL): _S.CANCELED,
+    (_S.PENDING, _E.SKIP): _S.SKIPPED,
+    (_S.SENT, _E.SUCCEED): _S.RESOLVED,
+    (_S.SENT, _E.FAIL): _S.ERROR,
+    (_S.SENT, _E.EXPIRE): _S.TIMEOUT,
+    (_S.SENT, _E.LOSE): _S.UNKNOWN,
+    (_S.SENT, _E.REFUSE): _S.PENDING,
+    (_S.SENT, _E.REPEAT): _S.PENDING,
+    (_S.TIMEOUT, _E.SUCCEED): _S.RESOLVED,
+    (_S.TIMEOUT, _E.FAIL): _S.ERROR,
+    (_S.UNKNOWN, _E.SUCCEED): _S.RESOLVED,
+    (_S.UNKNOWN, _E.FAIL): _S.ERROR,
+}
+
+#: Statuses of a request that is not done.
+OPEN = frozenset({_S.PENDING, _S.SENT})
+#: Statuses that a late answer can still correct.
+UNANSWERED = frozenset({_S.TIMEOUT, _S.UNKNOWN})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Item:
+    """What one batch item asks for; its requests differ in their destinations only.
+
+    Its ``id`` is that of its first request.
+    """
+
+    id: int
+    job: int
+    method: str
+    resource: str
+    data: Any
+
+    def document(self) -> dict[str, Any]:
+        """The item as it is stored, under its id."""
+        return {"job": self.job, "method": self.method, "resource": self.resource, "data": self.data}
+
+    @classmethod
+    def from_document(cls, id_: int, document: Mapping[str, Any]) -> "Item":
+        """The item that ``document()`` was made of."""
+        return cls(id=id_, **document)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """One command for one destination. A value: a change is a new one.
+
+    ``message`` is the Sanji message id of the last sending; ``attempts`` counts the sendings that
+    may have reached the gateway; ``result`` is ``{}`` until there is one.
+    """
+
+    id: int
+    job: int
+    item: int
+    destination: str
+    status: RequestStatus = RequestStatus.PENDING
+    attempts: int = 0
+    message: int | None = None
+    sent_at: str | None = None
+    finished_at: str | None = None
+    result: Mapping[str, Any] | None = None
+
+    @property
+    def open(self) -> bool:
+        """Whether it is not done."""
+        return self.status in OPEN
+
+    def after(
+        self,
+        event: RequestEvent,
+        at: str,
+        *,
+        result: Mapping[str, Any] | None = None,
+        message: int | None = None,
+    ) -> "Request":
+        """The request after ``event`` at ``at``. Raises IllegalTransition.
+
+        SEND takes the ``message`` id it goes out under; the events that end it take a ``result``.
+        """
+        status = TRANSITIONS.get((self.status, event))
+        if status is None:
+            raise IllegalTransition(
+                f"request {self.id} is {self.status}: it cannot take the event '{event}'."
+            )
+        if status is RequestStatus.SENT:
+            return replace(self, status=status, attempts=self.attempts + 1, message=message, sent_at=at)
+        if status is RequestStatus.PENDING:
+            refused = event is RequestEvent.REFUSE
+            return replace(self, status=status, attempts=self.attempts - refused, sent_at=None)
+        if self.status in UNANSWERED:
+            result = {**(result or {}), "late": True}
+        return replace(self, status=status, finished_at=at, result=result)
+
+    def document(self) -> dict[str, Any]:
+        """The request as it is stored, under its id. What is not there yet is left out."""
+        document: dict[str, Any] = {
+            "job": self.job,
+            "item": self.item,
+            "destination": self.destination,
+            "status": self.status.value,
+        }
+        if self.attempts:
+            document["attempts"] = self.attempts
+        if self.message is not None and self.message != self.id:
+            document["message"] = self.message
+        if self.sent_at is not None:
+            document["sentAt"] = self.sent_at
+        if self.finished_at is not None:
+            document["finishedAt"] = self.finished_at
+        if self.result is not None:
+            document["result"] = self.result
+        return document
+
+    @classmethod
+    def from_document(cls, id_: int, document: Mapping[str, Any]) -> "Request":
+        """The request that ``document()`` was made of."""
+        status = RequestStatus(document["status"])
+        message = document.get("message", id_ if document.get("sentAt") else None)
+        return cls(
+            id=id_,
+            job=document["job"],
+            item=document["item"],
+            destination=document["destination"],
+            status=status,
+            attempts=document.get("attempts", 0),
+            message=message,
+            sent_at=document.get("sentAt"),
+            finished_at=document.get("finishedAt"),
+            result=document.get("result"),
+        )
+
+    def view(self, item: Item, *, created_at: str, timeout_s: float, why: str | None) -> dict[str, Any]:
+        """The request object of the API (a Sanji message with ``__request``)."""
+        return {
+            "id": self.id,
+            "job": self.job,
+            "method": item.method,
+            "resource": item.resource,
+            "tunnel": "/remote",
+            "data": item.data,
+            "__request": {
+                "destination": self.destination,
+                "createdAt": created_at,
+                "sentAt": self.sent_at,
+                "finishedAt": self.finished_at,
+                "timeout": timeout_s,
+                "status": self.status.value,
+                "why": why if self.status is RequestStatus.PENDING else None,
+                "progress": 0 if self.open else 100,
+                "attempts": self.attempts,
+                "result": self.result or {},
+            },
+        }

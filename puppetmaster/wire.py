@@ -1,0 +1,157 @@
+"""What the Sanji bus can carry, and the JSON that goes over it.
+
+The controller drops what it cannot carry without a word: a message of 1 MiB or more, NaN and
+Infinity, an integer beyond 64 bits, NUL in a string, a lone surrogate, deep nesting (seen with
+sanji-controller 1.6.2). So what we send is checked before it is accepted, and what we answer is
+made to fit.
+"""
+
+import json
+import math
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from puppetmaster.errors import Fault
+
+#: The controller drops a message of this many bytes or more.
+MESSAGE_LIMIT_BYTES = 1_048_576
+#: An answer beyond this is refused with 413: the envelope needs room too.
+ANSWER_LIMIT_BYTES = 900 * 1024
+#: The controller takes 2,048 levels, Python's decoder fewer; nobody's command needs more than this.
+DEPTH_LIMIT = 200
+
+_INT_LOW, _INT_HIGH = -(2**63), 2**63 - 1
+_SUSPECT = re.compile(r"\\u(?:0000|[dD][89a-fA-F])|\d{19}")
+
+
+class Uncarriable(ValueError):
+    """A message holds something that JSON, or the controller, does not know."""
+
+
+def encode(value: Any) -> bytes:
+    """Compact JSON, ASCII. Raises ValueError for NaN and Infinity."""
+    return json.dumps(value, allow_nan=False, separators=(",", ":")).encode("ascii")
+
+
+def decode(payload: bytes) -> Any:
+    """The JSON in ``payload``. Raises ValueError: not JSON; ``Uncarriable``: NaN or Infinity in it."""
+    try:
+        return json.loads(payload, parse_constant=_refuse, parse_float=_finite)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+def decode_loosely(payload: bytes) -> Any:
+    """As ``decode``, but NaN and Infinity pass as floats: to find out whose message it is."""
+    try:
+        return json.loads(payload)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+def _refuse(constant: str) -> float:
+    raise Uncarriable(f"{constant} is not JSON")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if math.isinf(value):
+        raise Uncarriable(f"{text} is larger than a number can be")
+    return value
+
+
+def faults(value: Any, path: str) -> list[Fault]:
+    """What in ``value`` the controller would drop without a word, each with its place."""
+    try:
+        if depth(value) <= DEPTH_LIMIT and not _SUSPECT.search(json.dumps(value, allow_nan=False)):
+            return []
+    except (ValueError, TypeError, RecursionError):
+        pass
+    return list(_walk(value, path, 0))
+
+
+def depth(value: Any) -> int:
+    """How deeply ``value`` is nested: 0 for a number or a string."""
+    level, layer = 0, [value]
+    while layer := [
+        child
+        for parent in layer
+        if isinstance(parent, (dict, list))
+        for child in (parent.values() if isinstance(parent, dict) else parent)
+    ]:
+        level += 1
+        if level > DEPTH_LIMIT:
+            break
+    return level
+
+
+def _walk(value: Any, path: str, level: int) -> Iterator[Fault]:
+    if level > DEPTH_LIMIT:
+        yield Fault(path[:200] + "..", f"expected at most {DEPTH_LIMIT} levels of nesting, got more")
+    elif isinstance(value, dict):
+        for key, child in value.items():
+            yield from _text_faults(key, f"{path}.{_shown(key)}", "key")
+            yield from _walk(child, f"{path}.{_shown(key)}", level + 1)
+    elif isinstance(value, list):
+        for index, child in enumerate(value):
+            yield from _walk(child, f"{path}[{index}]", level + 1)
+    elif isinstance(value, str):
+        yield from _text_faults(value, path, "string")
+    elif isinstance(value, float) and not math.isfinite(value):
+        yield Fault(path, f"expected a number that JSON knows, got {value}")
+    elif isinstance(value, int) and not _INT_LOW <= value <= _INT_HIGH:
+        yield Fault(path, "expected an integer of 64 bits, which is all the bus carries, got a larger one")
+
+
+def _shown(key: str) -> str:
+    return key.encode("ascii", "backslashreplace").decode("ascii").replace("\0", "\\u0000")
+
+
+def _text_faults(text: str, path: str, what: str) -> Iterator[Fault]:
+    if "\0" in text:
+        yield Fault(path, f"expected a {what} without \\u0000, which the bus cannot carry")
+    if any("\ud800" <= letter <= "\udfff" for letter in text):
+        yield Fault(path, f"expected a {what} of whole characters, got half of a surrogate pair")
+
+
+def carriable(value: Any) -> Any:
+    """``value`` as the bus can carry it; what it cannot is replaced by the nearest that it can.
+
+    Lone surrogates and NUL become U+FFFD, integers beyond 64 bits become strings. Meant for
+    answers that show what a device once sent; ``value`` itself comes back when nothing is wrong.
+    """
+    text = json.dumps(value, allow_nan=False)
+    return _replaced(value) if _SUSPECT.search(text) else value
+
+
+def _replaced(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {_whole(key): _replaced(child) for key, child in value.items()}
+    if isinstance(value, list):
+        return [_replaced(child) for child in value]
+    if isinstance(value, str):
+        return _whole(value)
+    if isinstance(value, int) and not _INT_LOW <= value <= _INT_HIGH:
+        return str(value)
+    return value
+
+
+def _whole(text: str) -> str:
+    paired = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return paired.replace("\0", "\ufffd")
+
+
+class Command:
+    """What is sent for one batch item, encoded once; each request adds its id and destination."""
+
+    __slots__ = ("_common",)
+
+    def __init__(self, method: str, resource: str, data: Any, tunnel: str) -> None:
+        inner = encode({"method": method, "resource": resource, "data": data}).decode("ascii")
+        self._common = f'"method":"{method}","tunnel":"{tunnel}","data":{inner},"resource":'
+
+    def message(self, message_id: int, destination: str) -> bytes:
+        """The Sanji message that carries it to ``/remote/<destination>`` under ``message_id``."""
+        resource = json.dumps(f"/remote/{destination}")
+        return f'{{"id":{message_id},{self._common}{resource}}}'.encode("ascii")
