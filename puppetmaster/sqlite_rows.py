@@ -1,0 +1,285 @@
+# ruff: noqa: S608 - names in the SQL come from identifier() and expression(), which let no quote through
+"""The rows of one table: documents as JSON in SQLite, and the two mappings through which TinyDB sees them.
+
+Documents are written by the standard library's JSON encoder, as ASCII: a lone surrogate and an integer beyond
+64 bits come back as they were; NaN and infinities are refused. What SQLite itself reads of a document, for
+indexes and conditions, is narrower: there an integer beyond 64 bits is a float, a text may end at its first
+NUL, an object or a list is its JSON text, true is 1, and a document nested beyond 2,000 levels is refused.
+So indexes and conditions belong on small fields: ids, states, names.
+"""
+
+import json
+import re
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
+from operator import index
+from typing import Any, Literal
+from urllib.parse import unquote_to_bytes
+
+from tinydb.table import Document
+
+Scalar = str | int | float | bool | None
+Where = Mapping[str, Scalar | Sequence[Scalar]]
+"""Field -> the value it has, or the values it may have; all must fit. None fits null and absent alike."""
+
+encode = json.JSONEncoder(allow_nan=False, separators=(",", ":")).encode
+decode = json.JSONDecoder().decode
+
+
+class Partial(tuple[str, ...]):
+    """The fields of an index that leaves out the documents in which the first of them is null or absent."""
+
+    __slots__ = ()
+
+
+class Rows:
+    """One SQL table of documents, by id. A table that was never written is an empty one.
+
+    `indexes` are tuples of top-level fields; what all fields of one select comes ordered by id.
+    """
+
+    def __init__(
+        self, connection: sqlite3.Connection, name: str, indexes: Iterable[tuple[str, ...]] = ()
+    ) -> None:
+        self._connection = connection
+        self._name = f"doc_{identifier(name)}"
+        self._table = f'"{self._name}"'
+        self._schema = [f"CREATE TABLE {self._table} (id INTEGER PRIMARY KEY, doc TEXT NOT NULL)"]
+        for fields in indexes:
+            kind = "partial" if isinstance(fields, Partial) else "index"
+            key = ".".join(identifier(part) for part in (name, *fields))
+            columns = ", ".join(expression(field) for field in fields)
+            only = f" WHERE {expression(fields[0])} IS NOT NULL" if kind == "partial" else ""
+            self._schema.append(
+                f'CREATE INDEX IF NOT EXISTS "{kind}_{key}" ON {self._table} ({columns}){only}'
+            )
+
+    def exists(self) -> bool:
+        """Whether the table has been written, also when it is empty now."""
+        sql = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?"
+        return bool(self._connection.execute(sql, (self._name,)).fetchall())
+
+    def create(self) -> None:
+        """Make the table and its indexes, unless the table is there."""
+        if not self.exists():
+            for statement in self._schema:
+                self._connection.execute(statement)
+
+    def create_indexes(self) -> None:
+        """Make the indexes that a table from an earlier time lacks."""
+        if self.exists():
+            for statement in self._schema[1:]:
+                self._connection.execute(statement)
+
+    def drop(self) -> None:
+        """Remove the table with its indexes."""
+        self._connection.execute(f"DROP TABLE IF EXISTS {self._table}")
+
+    def texts(self) -> dict[int, str]:
+        """All documents as JSON text, in the order of their ids."""
+        return dict(self._fetch(f"SELECT id, doc FROM {self._table} ORDER BY id"))
+
+    def text(self, doc_id: object) -> str | None:
+        """One document as JSON text. None: there is no such document."""
+        found = self._fetch(f"SELECT doc FROM {self._table} WHERE id = ?", (doc_id,))
+        return found[0][0] if found else None
+
+    def max_id(self) -> int:
+        """The highest id; 0 when there is none."""
+        found = self._fetch(f"SELECT max(id) FROM {self._table}")
+        return found[0][0] or 0 if found else 0
+
+    def get(self, doc_ids: Iterable[int]) -> list[Document]:
+        """The documents that exist among these, in the order of their ids."""
+        sql = f"SELECT id, doc FROM {self._table} WHERE id IN (SELECT value FROM json_each(?)) ORDER BY id"
+        return self._documents(sql, (_ids(doc_ids),))
+
+    def put(self, texts: Iterable[tuple[int, str]]) -> None:
+        """Insert or replace documents that are JSON text already. Reads nothing."""
+        self._connection.executemany(f"INSERT OR REPLACE INTO {self._table} VALUES (?, ?)", texts)
+
+    def delete(self, doc_ids: Iterable[int]) -> int:
+        """Remove by id; how many there were."""
+        sql = f"DELETE FROM {self._table} WHERE id IN (SELECT value FROM json_each(?))"
+        return self._change(sql, (_ids(doc_ids),))
+
+    def delete_all(self) -> None:
+        """Remove all documents and keep the table."""
+        self._change(f"DELETE FROM {self._table}")
+
+    def select(
+        self, where: Where, order: Literal["asc", "desc"], limit: int | None, offset: int
+    ) -> list[Document]:
+        """See `SqliteTable.select`. The inner query needs the index only; the outer reads what it returns."""
+        if order not in ("asc", "desc"):
+            raise ValueError(f"order: expected 'asc' or 'desc', got {order!r}")
+        condition, values = conditions(where)
+        page = f"SELECT id FROM {self._table}{condition} ORDER BY id {order} LIMIT ? OFFSET ?"
+        sql = f"SELECT id, doc FROM {self._table} WHERE id IN ({page}) ORDER BY id {order}"
+        return self._documents(sql, (*values, -1 if limit is None else limit, offset))
+
+    def ids(self, where: Where) -> list[int]:
+        """The ids of the documents that fit, ascending."""
+        condition, values = conditions(where)
+        found = self._fetch(f"SELECT id FROM {self._table}{condition} ORDER BY id", values)
+        return [doc_id for (doc_id,) in found]
+
+    def count(self, where: Where) -> int:
+        """How many documents fit."""
+        condition, values = conditions(where)
+        found = self._fetch(f"SELECT count(*) FROM {self._table}{condition}", values)
+        return int(found[0][0]) if found else 0
+
+    def delete_where(self, where: Where) -> int:
+        """Remove the documents that fit; how many there were."""
+        condition, values = conditions(where)
+        return self._change(f"DELETE FROM {self._table}{condition}", values)
+
+    def _documents(self, sql: str, values: Sequence[object]) -> list[Document]:
+        return [Document(decode(text), doc_id) for doc_id, text in self._fetch(sql, values)]
+
+    def _fetch(self, sql: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:
+        # All rows at once: a cursor left open would hold its snapshot, and the log could not be cut.
+        cursor = self._execute(sql, values)
+        return cursor.fetchall() if cursor else []
+
+    def _change(self, sql: str, values: Sequence[object] = ()) -> int:
+        cursor = self._execute(sql, values)
+        return cursor.rowcount if cursor else 0
+
+    def _execute(self, sql: str, values: Sequence[object]) -> sqlite3.Cursor | None:
+        """None: the table is not there. Asking first would leave room for another connection to drop it."""
+        try:
+            return self._connection.execute(sql, values)
+        except sqlite3.OperationalError as error:
+            if str(error) == f"no such table: {self._name}":
+                return None
+            raise
+
+
+class Snapshot(Mapping[str, dict[str, Any]]):
+    """What TinyDB reads: documents by id as text, each decoded when it is asked for and never shared.
+
+    One document is one lookup. A walk is one query, and sees the table as it was when the walk began.
+    """
+
+    def __init__(self, rows: Rows) -> None:
+        self._rows = rows
+        self._texts: dict[int, str] | None = None
+
+    def __getitem__(self, key: str) -> dict[str, Any]:
+        text = self._rows.text(key) if self._texts is None else self._texts.get(int(key))
+        if text is None:
+            raise KeyError(key)
+        return decode(text)  # type: ignore[no-any-return]  # every document is an object
+
+    def __iter__(self) -> Iterator[str]:
+        self._texts = self._rows.texts()
+        return map(str, self._texts)
+
+    def __len__(self) -> int:
+        return self._rows.count({})
+
+
+class Changes(MutableMapping[int, dict[str, Any]]):
+    """What TinyDB changes: documents by id, loaded when asked for; `write` stores those that differ.
+
+    TinyDB changes documents in place, so each one handed out is encoded again and compared with its text.
+    """
+
+    def __init__(self, rows: Rows) -> None:
+        self._rows = rows
+        self._texts: dict[int, str] = {}  # as stored, of every document that was read
+        self._complete = False  # nothing is stored beyond _texts
+        self._cleared = False  # what is stored is to go
+        self._documents: dict[int, dict[str, Any] | None] = {}  # handed out or set; None: deleted
+
+    def __getitem__(self, doc_id: int) -> dict[str, Any]:
+        if doc_id not in self._documents:
+            text = self._texts.get(doc_id) if self._complete else self._rows.text(doc_id)
+            if text is None:
+                raise KeyError(doc_id)
+            self._texts[doc_id] = text
+            self._documents[doc_id] = decode(text)
+        document = self._documents[doc_id]
+        if document is None:
+            raise KeyError(doc_id)
+        return document
+
+    def __setitem__(self, doc_id: int, document: dict[str, Any]) -> None:
+        self._documents[index(doc_id)] = document
+
+    def __delitem__(self, doc_id: int) -> None:
+        if doc_id not in self:
+            raise KeyError(doc_id)
+        self._documents[doc_id] = None
+
+    def __iter__(self) -> Iterator[int]:
+        if not self._complete:
+            self._texts = self._rows.texts()
+            self._complete = True
+        for doc_id in dict.fromkeys((*self._texts, *self._documents)):
+            if doc_id not in self._documents or self._documents[doc_id] is not None:
+                yield doc_id
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def clear(self) -> None:
+        """Forget all documents without reading them."""
+        self._texts.clear()
+        self._documents.clear()
+        self._complete = self._cleared = True
+
+    def write(self) -> None:
+        """Store what differs. Everything is encoded before anything is written."""
+        documents = self._documents.items()
+        texts = [(doc_id, encode(document)) for doc_id, document in documents if document is not None]
+        changed = [(doc_id, text) for doc_id, text in texts if self._texts.get(doc_id) != text]
+        deleted = [doc_id for doc_id, document in documents if document is None]
+        if self._cleared:
+            self._rows.delete_all()
+        elif deleted:
+            self._rows.delete(deleted)
+        if changed:
+            self._rows.put(changed)
+
+
+def identifier(name: str) -> str:
+    """The name in a-z, 0-9 and _ only, all else as %xx: SQL names know no case, and a quote would end one."""
+    encoded = name.encode("utf-8", "surrogatepass")
+    return re.sub(rb"[^a-z0-9_]", lambda match: b"%%%02x" % match[0][0], encoded).decode("ascii")
+
+
+def name_of(encoded: str) -> str:
+    """The name that `identifier` encoded."""
+    return unquote_to_bytes(encoded).decode("utf-8", "surrogatepass")
+
+
+def expression(field: str) -> str:
+    """How SQL names a top-level field; letter by letter the same in an index and in a condition."""
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", field):
+        raise ValueError(f"expected a field of letters, digits and _, not digit first, got {field!r}")
+    return f"json_extract(doc, '$.{field}')"
+
+
+def conditions(where: Where) -> tuple[str, list[str]]:
+    """A WHERE clause, empty for no condition, and its parameters."""
+    terms, values = [], []
+    for field, wanted in where.items():
+        left = expression(field)
+        # Values travel as JSON, so that they are read by the same code as the documents' own.
+        if wanted is None:
+            terms.append(f"{left} IS NULL")
+        elif isinstance(wanted, Scalar):
+            terms.append(f"{left} = json_extract(?, '$')")
+            values.append(encode(wanted))
+        else:
+            null = f" OR {left} IS NULL" if None in wanted else ""
+            terms.append(f"({left} IN (SELECT value FROM json_each(?)){null})")
+            values.append(encode(list(wanted)))
+    return (f" WHERE {' AND '.join(terms)}" if terms else ""), values
+
+
+def _ids(doc_ids: Iterable[int]) -> str:
+    return encode([index(doc_id) for doc_id in doc_ids])
