@@ -1,0 +1,293 @@
+"""A Sanji bundle that stays reachable, answers whatever reaches it, and ends when it is told to.
+
+``SteadySanji`` is the SDK's ``Sanji`` with the work of its threads replaced: routes are declared as ever with
+``@Route``; ``init``, ``run`` and ``before_stop`` are called as ever. ``docs/sdk.md`` says fault by fault why.
+
+The name sorts after ``Index`` and ``Puppetmaster`` on purpose: Sanji's bootstrap starts the alphabetically
+first subclass of ``Sanji`` that it finds in index.py.
+"""
+
+import logging
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from queue import Full
+from threading import Event, Lock, Thread
+from types import FrameType
+from typing import Any
+
+from simplejson import RawJSON
+
+from puppetmaster import envelope, sdk, wire
+from puppetmaster.errors import Invalid, PuppetmasterError, Unavailable
+from puppetmaster.exchange import Request, Response, handle
+from puppetmaster.registration import Channel, Registration
+
+_logger = logging.getLogger("sanji.puppetmaster.bundle")
+
+WAITING_LIMIT = 1000  # requests, and unread messages, that may wait for a thread
+DEREGISTER_S = 1.0  # how long stop() tries to take the registration back
+JOIN_S = 0.5  # how long stop() waits for handlers that are still busy
+
+
+class SteadySanji(sdk.Sanji):  # type: ignore[misc] # the SDK has no types
+    """The base of a bundle class.
+
+    Args:
+        connection: the link to the broker; default ``sdk.connection()``.
+        bundle: the SDK's ``Bundle``; default: made from the bundle.json beside the subclass.
+        stop_event: when set, by anybody, ``start`` stops the bundle and returns.
+        Everything is passed on to ``init``, with whatever else is given.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        if kwargs.get("connection") is None:
+            kwargs["connection"] = sdk.connection()
+        if kwargs.get("stop_event") is None:
+            kwargs["stop_event"] = Event()
+        self._stop_lock = Lock()  # guards _stop_begun
+        self._stop_begun = False
+        self._stopped = Event()
+        self._signalled = False
+        self.channel = Channel(kwargs["connection"])
+        self.registration = Registration(self.channel, self._profiles, self._accept, self._announce)
+        self.registered = self.registration.registered  # an Event: whether the controller knows us
+        with _signals():  # the SDK takes SIGINT, which start() is to do
+            super().__init__(*args, **kwargs)
+
+    def _register_routes(self, methods: Sequence[tuple[str, Any]]) -> Any:
+        """Exchange some of the SDK's parts; it calls this when they exist, and before ``init``."""
+        self.bundle.profile.setdefault("role", "model")
+        self._session.thread_aging.name = "sdk-aging"
+        self.publish.create_response = self._response
+        for method in ("get", "post", "put", "delete"):
+            setattr(self.publish.event, method, self._event(method))
+        client = getattr(self._conn, "client", None)  # the SDK's Mockup has none
+        if client is not None:
+            client.on_disconnect = self.on_disconnect
+        # The SDK would call every method that is named "wrapper"; its own ones have an order too.
+        return super()._register_routes([each for each in methods if hasattr(each[1], "_order")])
+
+    # ---- the link: on the network thread, where nothing may block or raise ----------------------------
+
+    def on_connect(self, _client: Any, _userdata: Any, _flags: Any, rc: int) -> None:
+        """Subscribe what we listen to, and have the registration thread register us."""
+        if rc != 0:
+            _logger.warning("the broker refused the connection with code %s", rc)
+            return
+        self._conn.set_tunnels(self._conn.tunnels)
+        self.channel.open()
+        self.registration.connected()
+
+    def on_disconnect(self, _client: Any, _userdata: Any, _rc: int) -> None:
+        """The link is gone; the connection is at work on the next one."""
+        self.registration.disconnected()
+
+    def on_publish(self, _client: Any, _userdata: Any, _mid: int) -> None:
+        """Nobody waits for acknowledgements here.
+
+        The SDK would queue them, and time its sessions by that queue: they age only while it is empty,
+        or at every hundredth acknowledgement.
+        """
+
+    def on_sanji_message(self, _client: Any, _userdata: Any, msg: Any) -> None:
+        """Take a message in; the reader thread looks at it."""
+        if self.res_queue.qsize() >= WAITING_LIMIT:
+            _logger.error("a message was dropped: %d are waiting to be read", WAITING_LIMIT)
+        else:
+            self.res_queue.put(msg.payload)
+
+    # ---- registration ---------------------------------------------------------------------------------
+
+    def register_again(self) -> None:
+        """Register, unless that is under way: the controller does not know us any more. From any thread."""
+        self.registration.again()
+
+    def _profiles(self) -> list[dict[str, Any]]:
+        profiles = (self.get_profile(role) for role in ("model", "view"))
+        return [profile for profile in profiles if profile["resources"]]
+
+    def _accept(self, role: str, tunnel: str) -> None:
+        before, _ = self._conn.tunnels[role]
+        self._conn.set_tunnel(role, tunnel, self.on_sanji_message)
+        if before not in (None, tunnel):
+            self._conn.message_callback_remove(before)
+
+    def _announce(self) -> None:
+        """Leave word where the SDK does, and let ``run`` begin."""
+        self.bundle.profile["currentTunnels"] = [tunnel for tunnel, _ in self._conn.tunnels.values()]
+        self.bundle.profile["regCount"] = self.registration.count
+        self.is_ready.set()
+        _logger.info("registered with the controller", extra={"action": "registered"})
+
+    # ---- messages -------------------------------------------------------------------------------------
+
+    def _resolve_responses(self) -> None:
+        """The reader thread: sorts what arrived, answers what is broken, hands on requests."""
+        while (payload := self.res_queue.get()) is not None:
+            try:
+                self._read(payload)
+            except ValueError as error:
+                _logger.warning("a message was dropped: %s", error)
+            except Exception:
+                _logger.exception("a message was dropped")
+
+    def _read(self, payload: bytes) -> None:
+        message, fault = envelope.read(payload)
+        kind = envelope.kind(message)
+        if kind is envelope.Kind.REQUEST:
+            self._admit(message, fault)
+        elif kind is envelope.Kind.ANSWER and fault is None:
+            known = {key: message.get(key) for key in ("id", "code", "method", "resource", "sign", "data")}
+            self._session.resolve(message["id"], sdk.Message(known))  # nobody waits for it: dropped
+        else:
+            _logger.debug("dropped an event: a model is sent none")
+
+    def _admit(self, message: dict[str, Any], fault: Invalid | None) -> None:
+        """Queue a request, or answer why not."""
+        try:
+            if fault is not None:
+                raise fault
+            request = Request(envelope.request(message))
+            if self.req_queue.qsize() >= WAITING_LIMIT:
+                raise Unavailable(f"{WAITING_LIMIT} requests are waiting already; try again later")
+        except PuppetmasterError as error:
+            self._respond(message).refuse(error)
+        else:
+            self.req_queue.put(request)
+
+    def _dispatch_message(self) -> None:
+        """A dispatcher thread: runs handlers, and survives each of them."""
+        while (request := self.req_queue.get()) is not None:
+            try:
+                handle(self, request, self._response(request))
+            except Exception:
+                _logger.exception("message %s may be without an answer", request.id)
+
+    def _response(self, request: Any, signer: str | None = None) -> Response:
+        """Take the place of the SDK's ``create_response``, whose answers wait for the broker."""
+        return self._respond(request.to_dict(), signer)
+
+    def _respond(self, message: dict[str, Any], signer: str | None = None) -> Response:
+        # QoS 1: without a link paho keeps it until there is one, and the controller drops a second one.
+        return Response(
+            lambda payload: self._send(payload, 1), message, signer or self.bundle.profile["name"]
+        )
+
+    def _event(self, method: str) -> Callable[..., None]:
+        """Take the place of the SDK's ``publish.event.<method>``, which waits for the broker too."""
+
+        def publish(resource: str, data: Any = None, code: int = 200) -> None:
+            """Send an event, QoS 0. Without a link it is lost: what it tells of is old by then."""
+            event = {"code": code, "method": method, "resource": resource, "data": data}
+            self._send(wire.encode(wire.carriable(event)), 0)
+
+        return publish
+
+    def _send(self, payload: bytes, qos: int) -> None:
+        """Send to the controller; neither waits nor fails."""
+        with suppress(RuntimeError):  # the SDK's "No connection"
+            self._conn.publish(topic="/controller", qos=qos, payload=RawJSON(payload.decode("ascii")))
+
+    # ---- start and stop -------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Run the bundle; returns when it has stopped: ``stop_event``, ``stop()``, SIGINT or SIGTERM.
+
+        The signals count on the main thread only, and are given back at the end.
+        """
+        with _signals(self.exit):
+            try:
+                self._start_threads()
+                self.stop_event.wait()
+            except SystemExit:
+                _logger.info("stopping, as a signal asked for")
+            finally:
+                self.stop()
+                self._stopped.wait(2 * (DEREGISTER_S + JOIN_S))  # if another thread has begun it
+
+    def _start_threads(self) -> None:
+        self._create_thread_pool()
+        for thread, _ in self.thread_list:
+            thread.name = f"sdk-{thread.name.removeprefix('thread-')}"
+        self.registration.start()
+        self.conn_thread = Thread(target=self._conn.connect, name="sdk-connection", daemon=True)
+        self.conn_thread.start()
+        if callable(getattr(self, "run", None)):
+            self.main_thread = Thread(target=self._run_when_ready, name="sdk-run", daemon=True)
+            self.main_thread.start()
+
+    def _run_when_ready(self) -> None:
+        self.is_ready.wait()
+        try:
+            self.run()
+        except Exception:
+            _logger.exception("run() failed")
+
+    def exit(self, _signum: int | None = None, _frame: FrameType | None = None) -> None:
+        """The signal handler: ends the wait in ``start``, once, and leaves the stopping to it.
+
+        Nothing more is safe here: the main thread may hold the very lock that ``stop_event.set`` takes.
+        """
+        if not self._signalled and not self.stop_event.is_set():
+            self._signalled = True
+            raise SystemExit(0)
+
+    def stop(self, *_args: Any, **_kwargs: Any) -> None:
+        """Deregister, end the threads and the link. A handler still busy after ``JOIN_S`` is left behind.
+
+        Takes about 2 s at most beside ``before_stop``. Only the first call does anything.
+        """
+        with self._stop_lock:
+            if self._stop_begun:
+                return
+            self._stop_begun = True
+        self.stop_event.set()
+        before_stop = getattr(self, "before_stop", None)
+        if callable(before_stop):
+            try:
+                before_stop()
+            except Exception:
+                _logger.exception("before_stop() failed")
+        self.registration.stop(DEREGISTER_S)
+        self._stop_threads()
+        self.is_ready.clear()
+        self._stopped.set()
+
+    def _stop_threads(self) -> None:
+        deadline = time.monotonic() + JOIN_S
+        for _, end in self.thread_list:
+            end()
+        for thread, _ in self.thread_list:
+            _join(thread, deadline)
+        self._conn.disconnect()  # after the handlers: their last answers leave first
+        if hasattr(self, "conn_thread"):
+            _join(self.conn_thread, deadline + JOIN_S)
+        self._session.stop_event.set()
+        with suppress(Full):
+            self._session.resolve_queue.put_nowait(0)  # wakes the thread, which would sleep on for 0.5 s
+        self._session.stop()
+
+
+def _join(thread: Thread, deadline: float) -> None:
+    if thread is not threading.current_thread():
+        thread.join(max(0.0, deadline - time.monotonic()))
+
+
+@contextmanager
+def _signals(handler: Callable[[int, FrameType | None], Any] | None = None) -> Iterator[None]:
+    """On the main thread: let ``handler`` have SIGINT and SIGTERM, and give them back at the end."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        if handler is not None:
+            for number in before:
+                signal.signal(number, handler)
+        yield
+    finally:
+        for number, previous in before.items():
+            signal.signal(number, previous)
