@@ -1,0 +1,245 @@
+"""The one thread that owns all state: take what has arrived, decide, make it durable, act.
+
+Everybody else posts to its inbox. A turn takes all that arrived while the last one ran, so one
+write to disk serves many changes; nothing leaves before what caused it is durable.
+"""
+
+import logging
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from queue import Empty, SimpleQueue
+from typing import Any, TypeVar
+
+from puppetmaster.bus import Answered, Bus, BusEvent, ControllerChanged, ControllerForgot, LinkChanged, Owners
+from puppetmaster.clock import Clock
+from puppetmaster.engine import Engine, Turn
+from puppetmaster.errors import PuppetmasterError, StoreError, Unavailable
+from puppetmaster.events import Change, Hub, Kind
+from puppetmaster.store import Store
+
+log = logging.getLogger("sanji.puppetmaster.dispatcher")
+
+T = TypeVar("T")
+
+#: A turn takes at most so many messages, to stay short.
+TURN_MESSAGES = 1000
+#: After a failed write the store is tried again this often.
+STORE_RETRY_S = 0.5
+#: Timers fire at most this late when nothing else happens: the longest sleep.
+LONGEST_SLEEP_S = 1.0
+
+
+@dataclass(slots=True)
+class _Call:
+    """Something that a caller wants to be done, or to know, in the dispatcher's thread."""
+
+    verb: Callable[[Engine], Any]
+    reply: "Future[Any]"
+    #: It only looks: its reply need not wait for the disk.
+    looks: bool = False
+
+
+class Dispatcher:
+    """The loop. ``post`` and ``call`` are for any thread; the rest runs in ``pm-dispatcher``."""
+
+    def __init__(self, engine: Engine, store: Store, bus: Bus, hub: Hub, clock: Clock) -> None:
+        self._engine = engine
+        self._store = store
+        self._bus = bus
+        self._hub = hub
+        self._clock = clock
+        self._inbox: SimpleQueue[BusEvent | _Call | None] = SimpleQueue()
+        self._retry_s = 0.0
+        self._replies: list[tuple[_Call, Any]] = []
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="pm-dispatcher", daemon=True)
+
+    def post(self, event: BusEvent) -> None:
+        """Something happened on the bus. Never blocks."""
+        self._inbox.put(event)
+
+    def call(self, verb: Callable[[Engine], T], timeout_s: float) -> T:
+        """Do ``verb`` in the dispatcher's thread; its value, once what it changed is durable.
+
+        Raises what the verb raises; Unavailable when the time is over or the bundle is stopping.
+        """
+        said = "look again later whether it was done, before you repeat it"
+        late = f"Not confirmed within {timeout_s:g} s: {said}."
+        value: T = self._wait(_Call(verb, Future()), timeout_s, late)
+        return value
+
+    def look(self, verb: Callable[[Engine], T], timeout_s: float) -> T:
+        """As ``call``, for a verb that changes nothing: it does not wait for the disk."""
+        call = _Call(verb, Future(), looks=True)
+        value: T = self._wait(call, timeout_s, f"No answer within {timeout_s:g} s.")
+        return value
+
+    def do(self, verb: Callable[[Engine], Any]) -> None:
+        """As ``call``, without waiting."""
+        self._inbox.put(_Call(verb, Future(), looks=True))
+
+    def _wait(self, call: _Call, timeout_s: float, late: str) -> Any:
+        if self._stopped.is_set():
+            raise Unavailable("Puppetmaster is stopping: nothing was changed.")
+        self._inbox.put(call)
+        try:
+            return call.reply.result(timeout_s)
+        except TimeoutError:
+            raise Unavailable(late) from None
+
+    def start(self) -> None:
+        """Take up what an earlier process left, and run. Raises StoreError."""
+        for job, requests in self._store.unfinished():
+            self._engine.recover(job, self._store.now.items([job.id]), requests)
+            log.info(
+                "job %s is taken up again with %s requests to end",
+                job.id,
+                len(requests),
+                extra={"action": "job_recovered"},
+            )
+        self._thread.start()
+
+    def stop(self, timeout_s: float = 2.0) -> None:
+        """Finish the turn at hand and end; callers that still wait are told."""
+        self._stopped.set()
+        self._inbox.put(None)
+        self._thread.join(timeout_s)
+
+    @property
+    def running(self) -> bool:
+        """Whether the loop runs."""
+        return self._thread.is_alive()
+
+    # -- the loop ---------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        going = True
+        while going:
+            messages = self._arrived()
+            going = None not in messages
+            self._engine.begin()
+            for message in messages:
+                self._guarded(self._take, message)
+            self._guarded(self._turn)
+        for call, _ in self._replies:
+            call.reply.set_exception(Unavailable("Puppetmaster stopped before the store could be written."))
+        self._turn_away()
+
+    def _guarded(self, step: Callable[..., None], *args: Any) -> None:
+        """One thing that goes wrong must not stop the loop: it is logged, and the rest goes on."""
+        try:
+            step(*args)
+        except Exception:
+            log.exception("a step of the dispatcher failed", extra={"action": "dispatcher_fault"})
+
+    def _arrived(self) -> list[BusEvent | _Call | None]:
+        """All that is in the inbox, after waiting for something or for the next timer."""
+        messages: list[BusEvent | _Call | None] = []
+        try:
+            messages.append(self._inbox.get(timeout=self._sleep_s()))
+            while len(messages) < TURN_MESSAGES:
+                messages.append(self._inbox.get_nowait())
+        except Empty:
+            pass
+        return messages
+
+    def _sleep_s(self) -> float:
+        due_s = self._engine.timers.next_s()
+        if self._engine.turn.changes:
+            due_s = self._retry_s if due_s is None else min(due_s, self._retry_s)
+        if due_s is None:
+            return LONGEST_SLEEP_S
+        return min(max(due_s - self._clock.now_s(), 0.0), LONGEST_SLEEP_S)
+
+    def _take(self, message: BusEvent | _Call | None) -> None:
+        engine = self._engine
+        match message:
+            case Answered(id_, answer):
+                engine.answered(id_, answer)
+            case _Call():
+                self._do(message)
+            case Owners(destination, resources):
+                engine.owners(destination, resources)
+            case LinkChanged(up):
+                engine.link(up=up)
+            case ControllerChanged(up):
+                engine.controller(up=up)
+            case ControllerForgot(known_s):
+                if known_s is not None:
+                    engine.controller_restarted(known_s)
+
+    def _do(self, call: _Call) -> None:
+        try:
+            value = call.verb(self._engine)
+        except PuppetmasterError as error:
+            call.reply.set_exception(error)
+        except Exception as error:
+            log.exception("a call failed", extra={"action": "call_fault"})
+            call.reply.set_exception(error)
+        else:
+            if call.looks:
+                call.reply.set_result(value)
+            else:
+                self._replies.append((call, value))
+
+    def _turn(self) -> None:
+        turn = self._engine.decide()
+        if turn.changes:
+            if self._engine.stalled and self._clock.now_s() < self._retry_s:
+                return
+            try:
+                self._store.commit(turn.changes)
+            except StoreError as error:
+                self._stall(error)
+                return
+            if self._engine.stalled:
+                log.info("the store can be written again", extra={"action": "store_up"})
+                self._engine.stalled = None
+        self._engine.committed()
+        self._act(turn)
+
+    def _stall(self, error: StoreError) -> None:
+        if not self._engine.stalled:
+            log.error("%s Nothing is sent until it can be written.", error, extra={"action": "store_down"})
+        revoked = set(self._engine.stall(error.message))
+        self._retry_s = self._clock.now_s() + STORE_RETRY_S
+        waiting, self._replies = self._replies, []
+        for call, value in waiting:
+            if getattr(value, "id", None) in revoked:
+                call.reply.set_exception(StoreError(f"No job was created: {error.message}"))
+            else:
+                self._replies.append((call, value))
+
+    def _act(self, turn: Turn) -> None:
+        for message, payload in turn.sends:
+            if not self._bus.send(payload):
+                self._engine.not_sent(message)
+        for destination in turn.questions:
+            self._bus.ask(destination)
+        replies, self._replies = self._replies, []
+        for call, value in replies:
+            call.reply.set_result(value)
+        if turn.changes.jobs or turn.changes.deleted:
+            self._hub.post(_changes(turn))
+
+    def _turn_away(self) -> None:
+        while True:
+            try:
+                message = self._inbox.get_nowait()
+            except Empty:
+                return
+            if isinstance(message, _Call):
+                message.reply.set_exception(Unavailable("Puppetmaster is stopping: nothing was changed."))
+
+
+def _changes(turn: Turn) -> list[Change]:
+    changes = []
+    for job in turn.changes.jobs.values():
+        if job.id in turn.created:
+            changes.append(Change.of(Kind.CREATED, job))
+        if job.final or job.id not in turn.created:
+            changes.append(Change.of(Kind.ENDED if job.final else Kind.CHANGED, job))
+    changes += [Change.of(Kind.DELETED, job) for job in turn.changes.deleted.values()]
+    return changes

@@ -1,0 +1,104 @@
+"""Who wants to know what changed: bounded mailboxes that keep the latest state of each job.
+
+The dispatcher posts after a turn is durable. A mailbox merges: a reader that is slow gets fewer
+states, never an endless queue, and always the last one.
+"""
+
+import threading
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from puppetmaster.job import Job
+
+
+class Kind(StrEnum):
+    """What happened to a job."""
+
+    CREATED = "created"
+    CHANGED = "changed"
+    ENDED = "ended"
+    DELETED = "deleted"
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A job as it is now, and what happened to it since its reader last looked.
+
+    ``created`` and ``ended`` stay true until they were read, however many changes are merged.
+    """
+
+    job: Job
+    created: bool = False
+    ended: bool = False
+    deleted: bool = False
+
+    @classmethod
+    def of(cls, kind: Kind, job: Job) -> "Change":
+        """One change of this kind."""
+        return cls(job, **({} if kind is Kind.CHANGED else {kind.value: True}))
+
+    def merged(self, later: "Change") -> "Change":
+        """Both changes as one."""
+        return replace(later, created=self.created or later.created, ended=self.ended or later.ended)
+
+
+class Mailbox:
+    """The unread changes of one reader: at most one per job."""
+
+    def __init__(self) -> None:
+        self._condition = threading.Condition()  # guards _unread and _closed
+        self._unread: dict[int, Change] = {}
+        self._closed = False
+
+    def post(self, change: Change) -> None:
+        """Leave a change; never blocks."""
+        with self._condition:
+            unread = self._unread.get(change.job.id)
+            self._unread[change.job.id] = unread.merged(change) if unread else change
+            self._condition.notify()
+
+    def take(self, timeout_s: float | None = None) -> list[Change] | None:
+        """All unread changes, after waiting for one. Empty: the time was over. None: closed and empty."""
+        with self._condition:
+            if not self._unread and not self._closed:
+                self._condition.wait(timeout_s)
+            if not self._unread:
+                return None if self._closed else []
+            changes, self._unread = list(self._unread.values()), {}
+            return changes
+
+    def close(self) -> None:
+        """No more is posted; what is unread can still be taken."""
+        with self._condition:
+            self._closed = True
+            self._condition.notify_all()
+
+
+class Hub:
+    """All mailboxes."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()  # guards _mailboxes
+        self._mailboxes: list[Mailbox] = []
+
+    def subscribe(self) -> Mailbox:
+        """A new mailbox; it gets what is posted from now on."""
+        mailbox = Mailbox()
+        with self._lock:
+            self._mailboxes.append(mailbox)
+        return mailbox
+
+    def unsubscribe(self, mailbox: Mailbox) -> None:
+        """Post no more to this mailbox."""
+        with self._lock:
+            if mailbox in self._mailboxes:
+                self._mailboxes.remove(mailbox)
+
+    def post(self, changes: Iterable[Change]) -> None:
+        """Leave the changes in every mailbox; never blocks."""
+        with self._lock:
+            mailboxes = list(self._mailboxes)
+        for change in changes:
+            for mailbox in mailboxes:
+                mailbox.post(change)
