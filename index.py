@@ -1,0 +1,29 @@
+"""The Sanji entry: ``python index.py`` runs the bundle."""
+
+import logging
+import sys
+
+from puppetmaster import routes
+from puppetmaster.errors import PuppetmasterError
+from puppetmaster.settings import Settings
+
+
+class Index(routes.Puppetmaster):
+    """The class that Sanji's bootstrap looks for."""
+
+
+def main() -> None:
+    """Run until SIGINT or SIGTERM. Ends with a sentence and code 1 when it cannot start."""
+    try:
+        level = Settings.from_environment().log_level
+        logging.basicConfig(
+            level=level.upper(), format="%(asctime)s %(levelname)s %(threadName)s %(message)s"
+        )
+        bundle = Index()
+    except PuppetmasterError as error:
+        sys.exit(f"puppetmaster cannot start: {error}")
+    bundle.start()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,105 @@
+"""Builds the parts from the settings, starts them and stops them in order."""
+
+import logging
+from typing import Any, Protocol
+
+from puppetmaster import __version__
+from puppetmaster.announcer import Announcer
+from puppetmaster.bus import Bus, BusEvent, ControllerForgot
+from puppetmaster.clock import Clock, iso
+from puppetmaster.dispatcher import Dispatcher
+from puppetmaster.engine import Engine
+from puppetmaster.events import Hub
+from puppetmaster.service import LOOK_TIMEOUT_S, Service
+from puppetmaster.settings import Settings
+from puppetmaster.store import Store
+
+log = logging.getLogger("sanji.puppetmaster.app")
+
+#: Our own resource that the controller is asked for: does it still know us?
+PROBED = "/jobs"
+
+
+class Registered(Protocol):
+    """What the application needs of the bundle that it runs in."""
+
+    registered: Any
+
+    def register_again(self) -> None:
+        """The controller has forgotten us. Must not block."""
+
+
+class App:
+    """Everything but the SDK's side."""
+
+    def __init__(self, settings: Settings, bundle: Registered) -> None:
+        self.settings = settings
+        self._bundle = bundle
+        self._clock = Clock()
+        self._started_at = iso(self._clock.wall_s())
+        self.store = Store(settings.data_dir)
+        self.hub = Hub()
+        self.bus = Bus(
+            settings.broker_host,
+            settings.broker_port,
+            installation=self.store.installation,
+            resource=PROBED,
+            probe_interval_s=settings.probe_interval_s,
+            listener=self._heard,
+            clock=self._clock,
+        )
+        self.engine = Engine(settings, self._clock, self.store.now, self.store.ids, self.bus.tunnel)
+        self.dispatcher = Dispatcher(self.engine, self.store, self.bus, self.hub, self._clock)
+        self.announcer = Announcer(self.hub, self.bus.send, self._clock)
+        self.service = Service(settings, self.store, self.dispatcher)
+
+    def start(self) -> None:
+        """Take up what an earlier process left, then listen to the bus. Raises StoreError."""
+        log.info("puppetmaster %s keeps its jobs in %s", __version__, self.store.path)
+        self.dispatcher.start()
+        self.announcer.start()
+        self.bus.start()
+
+    def stop(self) -> None:
+        """Stop deciding first, then talking, then close the store."""
+        self.dispatcher.stop()
+        self.announcer.stop()
+        self.bus.stop()
+        if not self.dispatcher.running:
+            self.store.close()
+
+    def _heard(self, event: BusEvent) -> None:
+        if isinstance(event, ControllerForgot):
+            self._bundle.register_again()
+        self.dispatcher.post(event)
+
+    def health(self) -> dict[str, Any]:
+        """GET /system/puppetmaster."""
+        counters = self.dispatcher.look(_counters, LOOK_TIMEOUT_S)
+        registered = self._bundle.registered.is_set()
+        stalled = counters.pop("stalled")
+        bus = {
+            "connected": self.bus.connected,
+            "controller": counters.pop("controller"),
+            "registered": registered,
+        }
+        return {
+            "version": __version__,
+            "startedAt": self._started_at,
+            "healthy": all(bus.values()) and stalled is None,
+            "bus": bus,
+            "store": {"writable": stalled is None, "reason": stalled, "path": str(self.store.path)},
+            "limits": self.settings.public(),
+            "counters": {**counters, "messagesDropped": self.bus.dropped},
+        }
+
+
+def _counters(engine: Engine) -> dict[str, Any]:
+    return {
+        "stalled": engine.stalled,
+        "controller": engine.controller_up,
+        "openJobs": engine.open_jobs,
+        "waiting": engine.waiting,
+        "inFlight": engine.lanes.in_flight,
+        "window": engine.lanes.window,
+    }

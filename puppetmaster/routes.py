@@ -1,0 +1,124 @@
+"""The door to the bus: Sanji routes that translate for the service, and decide nothing."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+from puppetmaster import wire
+from puppetmaster.app import App
+from puppetmaster.bundle import SteadySanji
+from puppetmaster.errors import TooLarge
+from puppetmaster.sdk import Route
+from puppetmaster.settings import Settings
+
+log = logging.getLogger("sanji.puppetmaster.routes")
+
+
+class Puppetmaster(SteadySanji):
+    """The bundle. Sanji calls ``init`` when it is made and ``before_stop`` when it is to end."""
+
+    def init(self, *args: Any, settings: Settings | None = None, **kwargs: Any) -> None:
+        """Build the application and let it run; the bus need not be there yet.
+
+        Raises SettingsError, StoreError.
+        """
+        del args, kwargs
+        data_dir = Path(self.bundle.bundle_dir) / "data"
+        self.app = App(settings or Settings.from_environment(data_dir=data_dir), self)
+        self.service = self.app.service
+        self.app.start()
+
+    def before_stop(self) -> None:
+        """Finish the turn at hand, and close the store."""
+        self.app.stop()
+
+    @Route(resource="/jobs", methods="get")
+    def get_jobs(self, message: Any, response: Any) -> None:
+        """List the jobs."""
+        _answer(response, self.service.jobs(message.query))
+
+    @Route(resource="/jobs", methods="post")
+    def post_job(self, message: Any, response: Any) -> None:
+        """Create a job."""
+        job = self.service.create_job(message.data)
+        try:
+            _answer(response, job)
+        finally:
+            self.service.begin(job["id"])
+
+    @Route(resource="/jobs/:id", methods="get")
+    def get_job(self, message: Any, response: Any) -> None:
+        """Show one job with its requests."""
+        _answer(response, self.service.job(message.param["id"], message.query))
+
+    @Route(resource="/jobs/:id", methods="put")
+    def put_job(self, message: Any, response: Any) -> None:
+        """Pause, resume or cancel a job."""
+        _answer(response, self.service.control_job(message.param["id"], message.data))
+
+    @Route(resource="/jobs/:id", methods="delete")
+    def delete_job(self, message: Any, response: Any) -> None:
+        """Stop and remove a job."""
+        _answer(response, self.service.delete_job(message.param["id"]))
+
+    @Route(resource="/jobs/:id/requests", methods="get")
+    def get_job_requests(self, message: Any, response: Any) -> None:
+        """List a job's requests."""
+        _answer(response, self.service.requests(message.query, message.param["id"]))
+
+    @Route(resource="/requests", methods="get")
+    def get_requests(self, message: Any, response: Any) -> None:
+        """List requests over all jobs."""
+        _answer(response, self.service.requests(message.query))
+
+    @Route(resource="/requests", methods="post")
+    def post_request(self, message: Any, response: Any) -> None:
+        """Create one request for one destination."""
+        request = self.service.create_request(message.data)
+        try:
+            _answer(response, request)
+        finally:
+            self.service.begin(request["job"])
+
+    @Route(resource="/requests/:id", methods="get")
+    def get_request(self, message: Any, response: Any) -> None:
+        """Show one request."""
+        _answer(response, self.service.request(message.param["id"]))
+
+    @Route(resource="/request/:id", methods="get")
+    def get_request_by_its_other_name(self, message: Any, response: Any) -> None:
+        """Show one request."""
+        _answer(response, self.service.request(message.param["id"]))
+
+    @Route(resource="/system/puppetmaster", methods="get")
+    def get_system(self, message: Any, response: Any) -> None:
+        """Show the health, version, limits and counters."""
+        del message
+        _answer(response, self.app.health())
+
+
+def _answer(response: Any, data: Any) -> None:
+    """Answer 200 with ``data``. Raises TooLarge when the bus would drop it without a word."""
+    size = len(wire.encode(data))
+    if size > wire.ANSWER_LIMIT_BYTES:
+        raise TooLarge(_too_large(data, size))
+    response(code=200, data=data)
+
+
+def _too_large(data: Any, size: int) -> str:
+    rows = _rows(data)
+    largest = max((len(wire.encode(row)) + 1 for row in rows), default=0)
+    rest = size - sum(len(wire.encode(row)) + 1 for row in rows)
+    said = f"The answer has {size} bytes and {wire.ANSWER_LIMIT_BYTES} are the most that the bus carries: "
+    if not largest or rest + largest > wire.ANSWER_LIMIT_BYTES:
+        return said + "ask for its parts with collection=false and one request at a time, or over HTTP."
+    fitting = (wire.ANSWER_LIMIT_BYTES - rest) // largest
+    return said + f"ask for it in pages, limit={fitting} fits, or over HTTP."
+
+
+def _rows(data: Any) -> list[Any]:
+    """The list in an answer that ``limit`` makes shorter."""
+    if isinstance(data, list):
+        return data
+    rows = data.get("collection", data.get("requests", [])) if isinstance(data, dict) else []
+    return rows if isinstance(rows, list) else []

@@ -1,0 +1,177 @@
+"""The use cases of the API: what every door calls, and the one place where doors meet the rest.
+
+Doors translate: bodies, queries and paths in, plain JSON values out, errors as ``PuppetmasterError``.
+Any thread may call; what changes something goes through the dispatcher, what only looks reads the
+store.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from puppetmaster import batch, query
+from puppetmaster.dispatcher import Dispatcher
+from puppetmaster.errors import Fault, Invalid, NotFound
+from puppetmaster.job import Job, JobStatus
+from puppetmaster.request import Request, RequestStatus
+from puppetmaster.settings import Settings
+from puppetmaster.store import Reader, Store
+
+#: How long a caller waits for a change to be durable; the bus gives us ``ttl`` seconds.
+CHANGE_TIMEOUT_S = 15.0
+#: How long a look waits for the dispatcher to say what requests wait for.
+LOOK_TIMEOUT_S = 5.0
+
+_LIST = ("limit", "offset")
+_CONTROLS = (JobStatus.CANCELED, JobStatus.PAUSED, JobStatus.DISPATCHING)
+
+
+class Service:
+    """The API, without a door."""
+
+    def __init__(self, settings: Settings, store: Store, dispatcher: Dispatcher) -> None:
+        self._settings = settings
+        self._store = store
+        self._dispatcher = dispatcher
+
+    # -- jobs -------------------------------------------------------------------------------------
+
+    def create_job(self, body: Any) -> dict[str, Any]:
+        """POST /jobs. Durable when it returns; nothing is sent until the door, its answer out, calls ``begin``.
+
+        Raises Invalid, TooLarge, Conflict, Unavailable.
+        """
+        spec = batch.parse_job(body, self._settings.max_requests)
+        job = self._dispatcher.call(lambda engine: engine.create(spec), CHANGE_TIMEOUT_S)
+        return _with_ids(job)
+
+    def begin(self, job_id: int) -> None:
+        """The answer that created this job is out: its requests may be sent."""
+        self._dispatcher.do(lambda engine: engine.begin_job(job_id))
+
+    def jobs(self, given: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """GET /jobs, newest first."""
+        asked = query.parse(given, (*_LIST, "jobStatus", "name", "destination", "collection"))
+        with self._store.reading() as reader:
+            found = reader.jobs(asked.where, limit=asked.limit, offset=asked.offset)
+            if not asked.collection:
+                return [job.view() for job in found]
+            return [{**job.view(), "collection": self._requests_of(reader, job)} for job in found]
+
+    def job(self, job_id: str, given: Mapping[str, Any]) -> dict[str, Any]:
+        """GET /jobs/:id. Raises NotFound."""
+        asked = query.parse(given, (*_LIST, "collection"))
+        with self._store.reading() as reader:
+            job = _found_job(reader, job_id)
+            end = job.total if asked.limit is None else min(job.total, asked.offset + asked.limit)
+            ids = list(job.request_ids[asked.offset : end])
+            if asked.collection is False:
+                return {**job.view(), "requests": ids}
+            views = self._requests_of(reader, job, limit=asked.limit, offset=asked.offset)
+        if asked.collection:
+            return {**job.view(), "requests": ids, "collection": views}
+        return {**job.view(), "requests": views}
+
+    def control_job(self, job_id: str, body: Any) -> dict[str, Any]:
+        """PUT /jobs/:id. Raises Invalid, NotFound, Conflict, Unavailable."""
+        wanted, force = _control(body)
+        number = _number(job_id, "job")
+        job = self._dispatcher.call(
+            lambda engine: engine.control(number, wanted, force=force), CHANGE_TIMEOUT_S
+        )
+        return _with_ids(job)
+
+    def delete_job(self, job_id: str) -> dict[str, Any]:
+        """DELETE /jobs/:id: the job as it last was. Raises NotFound, Unavailable."""
+        number = _number(job_id, "job")
+        return _with_ids(self._dispatcher.call(lambda engine: engine.delete(number), CHANGE_TIMEOUT_S))
+
+    # -- requests ---------------------------------------------------------------------------------
+
+    def create_request(self, body: Any) -> dict[str, Any]:
+        """POST /requests: a job of one, answered as its request. As ``create_job``."""
+        spec = batch.parse_request(body, self._settings.max_requests)
+        job = self._dispatcher.call(lambda engine: engine.create(spec), CHANGE_TIMEOUT_S)
+        return self.request(str(job.first))
+
+    def requests(self, given: Mapping[str, Any], job_id: str | None = None) -> list[dict[str, Any]]:
+        """GET /requests, and GET /jobs/:id/requests with ``job_id``. Raises NotFound."""
+        asked = query.parse(given, (*_LIST, "status", "destination"))
+        where: dict[str, Any] = dict(asked.where)
+        with self._store.reading() as reader:
+            if job_id is not None:
+                where["job"] = _found_job(reader, job_id).id
+            found = reader.requests(where, limit=asked.limit, offset=asked.offset)
+            return self._views(reader, found)
+
+    def request(self, request_id: str) -> dict[str, Any]:
+        """GET /requests/:id. Raises NotFound."""
+        with self._store.reading() as reader:
+            request = reader.request(_number(request_id, "request"))
+            if request is None:
+                raise NotFound(f"There is no request {request_id}: GET /requests lists those there are.")
+            return self._views(reader, [request])[0]
+
+    def _requests_of(
+        self, reader: Reader, job: Job, *, limit: int | None = None, offset: int = 0
+    ) -> list[dict[str, Any]]:
+        return self._views(reader, reader.requests({"job": job.id}, limit=limit, offset=offset))
+
+    def _views(self, reader: Reader, requests: list[Request]) -> list[dict[str, Any]]:
+        jobs = {id_: reader.job(id_) for id_ in {request.job for request in requests}}
+        items = reader.items(jobs)
+        waiting = [one.id for one in requests if one.status is RequestStatus.PENDING]
+        why = self._why(waiting)
+        views = []
+        for request in requests:
+            job = jobs[request.job]
+            if job is not None:
+                views.append(
+                    request.view(
+                        items[request.item],
+                        created_at=job.created_at,
+                        timeout_s=job.request_timeout_s,
+                        why=why.get(request.id),
+                    )
+                )
+        return views
+
+    def _why(self, ids: Iterable[int]) -> dict[int, str]:
+        ids = list(ids)
+        if not ids:
+            return {}
+        known = self._dispatcher.look(lambda engine: engine.why(ids), LOOK_TIMEOUT_S)
+        return {id_: known.get(id_) or "next to be sent" for id_ in ids}
+
+
+def _with_ids(job: Job) -> dict[str, Any]:
+    return {**job.view(), "requests": list(job.request_ids)}
+
+
+def _found_job(reader: Reader, job_id: str) -> Job:
+    job = reader.job(_number(job_id, "job"))
+    if job is None:
+        raise NotFound(f"There is no job {job_id}: GET /jobs lists those there are.")
+    return job
+
+
+def _number(text: str, what: str) -> int:
+    """The id in a path; one that cannot be an id is one that nothing has. Raises NotFound."""
+    if text.isascii() and text.isdigit() and len(text) < 19:
+        return int(text)
+    raise NotFound(f"There is no {what} '{text[:80]}': ids are whole numbers.")
+
+
+def _control(body: Any) -> tuple[JobStatus, bool]:
+    if not isinstance(body, dict):
+        raise Invalid([Fault("", 'expected an object such as {"status": "canceled"}')])
+    faults = [Fault(str(name)[:80], "unknown property") for name in body if name not in ("status", "force")]
+    status, force = body.get("status"), body.get("force", False)
+    if not isinstance(status, str) or status not in list(_CONTROLS):
+        faults.append(Fault("status", f"expected {', '.join(_CONTROLS[:-1])} or {_CONTROLS[-1]}"))
+    if not isinstance(force, bool):
+        faults.append(Fault("force", "expected true or false"))
+    elif force and status != JobStatus.CANCELED:
+        faults.append(Fault("force", "expected only with the status canceled"))
+    if faults:
+        raise Invalid(faults)
+    return JobStatus(str(status)), force
