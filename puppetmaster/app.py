@@ -98,8 +98,8 @@ def _counters(engine: Engine) -> dict[str, Any]:
     return {
         "stalled": engine.stalled,
         "controller": engine.controller_up,
-        "openJobs": engine.open_jobs,
-        "waiting": engine.waiting,
+        "openJobs": engine.ledger.open_jobs,
+        "openRequests": engine.ledger.open_requests,
         "inFlight": engine.lanes.in_flight,
         "window": engine.lanes.window,
     }

@@ -5,30 +5,19 @@ and the one ``destination`` of POST /requests. Every fault is found before anyth
 with its place; an unknown property is a fault, because a misspelt limit must not start a fleet.
 """
 
-import difflib
 import hashlib
 import json
-import math
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import voluptuous as vol
-
-from puppetmaster import wire
+from puppetmaster import schemas, wire
 from puppetmaster.errors import Fault, Invalid, TooLarge
+from puppetmaster.schemas import kind, quoted
 
-METHODS = ("get", "post", "put", "delete")
-RESOURCE_LIMIT_BYTES = 1023
-NAME_LIMIT = 128
-KEY_LIMIT = 255
-LONGEST_S = 1_000_000_000
 #: More faults than this are counted, not listed: the answer has to fit the bus too.
 FAULTS_SHOWN = 1000
-
-#: Properties of the API that this version refuses by name.
-NOT_YET = ("rate", "retry", "abort", "waves", "gate", "startAt", "rerun", "dryRun")
 
 _DESTINATION = re.compile(r"[^/?#+\s\x00-\x1f\x7f-\x9f\ud800-\udfff]+")
 #: The longest that the envelope of a message may be beside its data and destination.
@@ -71,7 +60,7 @@ def parse_job(body: Any, max_requests: int) -> JobSpec:
     if isinstance(body, dict) and "batch" not in body and ("destinations" in body or "message" in body):
         return _parse_compat(body, "destinations", max_requests)
     _check_object(body)
-    faults = _faults(_JOB, body)
+    faults = schemas.faults(schemas.JOB, body)
     items = []
     if isinstance(body.get("batch"), list):
         for index, item in enumerate(body["batch"]):
@@ -87,16 +76,16 @@ def parse_request(body: Any, max_requests: int) -> JobSpec:
 def _parse_compat(body: Any, where: str, max_requests: int) -> JobSpec:
     _check_object(body)
     single = where == "destination"
-    faults = _faults(_REQUEST if single else _JOB_COMPAT, body)
+    faults = schemas.faults(schemas.REQUEST if single else schemas.JOB_COMPAT, body)
     options = body.get("options") or {}
     given = {"requestTimeout": options["timeout"]} if "timeout" in options else {}
     items = []
     if isinstance(body.get("message"), dict) and where in body:
         found = body[where]
         if single and not isinstance(found, str):
-            faults.append(Fault(where, f"expected one destination as a string, got {_kind(found)}"))
+            faults.append(Fault(where, f"expected one destination as a string, got {kind(found)}"))
         else:
-            faults += _faults(_MESSAGE, body["message"], "message")
+            faults += schemas.faults(schemas.MESSAGE, body["message"], "message")
             items += _item_of(body["message"], found, where, "message", faults)
     return _spec(given, items, body, faults, max_requests)
 
@@ -144,9 +133,9 @@ def digest(body: Any) -> str:
 
 def _item(item: Any, path: str, faults: list[Fault]) -> list[ItemSpec]:
     if not isinstance(item, dict):
-        faults.append(Fault(path, f"expected an object, got {_kind(item)}"))
+        faults.append(Fault(path, f"expected an object, got {kind(item)}"))
         return []
-    faults += _faults(_ITEM, item, path)
+    faults += schemas.faults(schemas.ITEM, item, path)
     places = [("__destination", item)]
     if isinstance(inner := item.get("__request"), dict):
         places = [("destination", inner), ("__destination", inner), *places]
@@ -178,8 +167,8 @@ def _item_of(
             faults.append(
                 Fault(
                     f"{path}.data",
-                    f"expected a message below {wire.MESSAGE_LIMIT_BYTES} bytes, which is what the controller "
-                    f"passes, got {size}",
+                    f"expected a message below {wire.MESSAGE_LIMIT_BYTES} bytes, "
+                    f"which is what the controller passes, got {size}",
                 )
             )
     return [item]
@@ -187,7 +176,7 @@ def _item_of(
 
 def _wellformed(item: ItemSpec) -> bool:
     """Whether it can be encoded; what is wrong with it otherwise is already among the faults."""
-    return item.method in METHODS and bool(item.destinations)
+    return item.method in schemas.METHODS and bool(item.destinations)
 
 
 def _destinations(found: Any, where: str, faults: list[Fault]) -> tuple[str, ...]:
@@ -196,7 +185,7 @@ def _destinations(found: Any, where: str, faults: list[Fault]) -> tuple[str, ...
     elif isinstance(found, list) and found:
         names, place = found, (lambda index: f"{where}[{index}]")
     else:
-        got = "an empty list" if found == [] else _kind(found)
+        got = "an empty list" if found == [] else kind(found)
         faults.append(Fault(where, f"expected a string or a list of at least one string, got {got}"))
         return ()
     return _checked(names, place, faults)
@@ -206,172 +195,20 @@ def _checked(names: list[Any], place: Callable[[int], str], faults: list[Fault])
     first: dict[str, int] = {}
     for index, name in enumerate(names):
         if not isinstance(name, str) or not _DESTINATION.fullmatch(name):
-            got = _quoted(name) if isinstance(name, str) else _kind(name)
+            got = quoted(name) if isinstance(name, str) else kind(name)
             said = f"expected a name without / ? # + and white space, got {got}"
             faults.append(Fault(place(index), said))
-        elif len(f"/remote/{name}".encode()) > RESOURCE_LIMIT_BYTES:
-            said = f"expected a name that keeps /remote/<name> within {RESOURCE_LIMIT_BYTES} bytes, got a longer one"
+        elif len(f"/remote/{name}".encode()) > schemas.RESOURCE_LIMIT_BYTES:
+            said = f"expected /remote/<name> within {schemas.RESOURCE_LIMIT_BYTES} bytes, got a longer one"
             faults.append(Fault(place(index), said))
         elif name in first:
-            said = f"expected each destination once in an item, got {_quoted(name)} again (first at {first[name]})"
+            said = f"expected each destination once in an item, got {quoted(name)} as at {first[name]}"
             faults.append(Fault(place(index), said))
         else:
             first[name] = index
     return tuple(first)
 
 
-# -- the schemas --------------------------------------------------------------------------------
-
-
-def _expect(test: Callable[[Any], bool], expected: str) -> Callable[[Any], Any]:
-    """A validator: what passes ``test`` passes; the fault says what was expected and what came."""
-
-    def validate(value: Any) -> Any:
-        if not test(value):
-            raise vol.Invalid(f"expected {expected}, got {_shown(value)}")
-        return value
-
-    return validate
-
-
-def _any(value: Any) -> Any:
-    return value
-
-
-def _not_yet(_: Any) -> Any:
-    raise vol.Invalid("not supported yet")
-
-
-def _is_text(limit: int) -> Callable[[Any], bool]:
-    return lambda value: isinstance(value, str) and 0 < len(value) <= limit and not wire.faults(value, "")
-
-
-def _is_seconds(value: Any) -> bool:
-    return _is_number(value) and math.isfinite(value) and 0 < value <= LONGEST_S
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
-def _is_resource(value: Any) -> bool:
-    if not isinstance(value, str) or not value.startswith("/") or wire.faults(value, ""):
-        return False
-    return len(value.encode()) <= RESOURCE_LIMIT_BYTES
-
-
-def _concurrency(value: Any) -> Any:
-    if isinstance(value, str) and re.fullmatch(r"\d+(\.\d+)?%", value):
-        raise vol.Invalid("a percentage is not supported yet: expected a whole number")
-    return _expect(lambda n: n is None or (type(n) is int and 0 < n <= 1_000_000), "a whole number from 1")(
-        value
-    )
-
-
-_SECONDS = f"seconds, more than 0 and at most {LONGEST_S}"
-_METHOD = _expect(lambda m: isinstance(m, str) and m.lower() in METHODS, "get, post, put or delete")
-_RESOURCE = _expect(
-    _is_resource,
-    f"a string that begins with / of at most {RESOURCE_LIMIT_BYTES} bytes that the bus can carry",
-)
-_OBJECT = _expect(lambda value: isinstance(value, dict), "an object")
-_REQUEST_TIMEOUT = _expect(_is_seconds, _SECONDS)
-
-_MESSAGE = vol.Schema({vol.Required("method"): _METHOD, vol.Required("resource"): _RESOURCE, "data": _any})
-_ITEM = vol.Schema(
-    {
-        **_MESSAGE.schema,
-        "__request": vol.Schema({"destination": _any, "__destination": _any}),
-        "__destination": _any,
-    }
-)
-_JOB = vol.Schema(
-    {
-        vol.Required("batch"): _expect(
-            lambda b: isinstance(b, list) and bool(b), "a list of at least one item"
-        ),
-        "timeout": _expect(
-            lambda t: t is None or t == "infinity" or _is_seconds(t), f'{_SECONDS}, "infinity" or null'
-        ),
-        "name": _expect(lambda n: n is None or _is_text(NAME_LIMIT)(n), f"1 to {NAME_LIMIT} characters"),
-        "key": _expect(lambda k: k is None or _is_text(KEY_LIMIT)(k), f"1 to {KEY_LIMIT} characters"),
-        "requestTimeout": _REQUEST_TIMEOUT,
-        "concurrency": _concurrency,
-        "idempotent": _expect(lambda i: i is None or isinstance(i, bool), "true or false"),
-        **dict.fromkeys(NOT_YET, _not_yet),
-    }
-)
-_OPTIONS = vol.Schema({"timeout": _REQUEST_TIMEOUT})
-_JOB_COMPAT = vol.Schema(
-    {vol.Required("destinations"): _any, vol.Required("message"): _OBJECT, "options": _OPTIONS}
-)
-_REQUEST = vol.Schema(
-    {vol.Required("destination"): _any, vol.Required("message"): _OBJECT, "options": _OPTIONS}
-)
-
-
 def _check_object(body: Any) -> None:
     if not isinstance(body, dict):
-        raise Invalid([Fault("", f"expected an object as the body, got {_kind(body)}")])
-
-
-def _faults(schema: vol.Schema, value: Mapping[str, Any], path: str = "") -> list[Fault]:
-    try:
-        schema(value)
-    except vol.MultipleInvalid as error:
-        return [_fault(one, schema, path) for one in error.errors]
-    return []
-
-
-def _fault(error: vol.Invalid, schema: vol.Schema, prefix: str) -> Fault:
-    path = ".".join(filter(None, [prefix, *(_plain(part) for part in error.path)]))
-    if isinstance(error, vol.RequiredFieldInvalid):
-        return Fault(path, "expected this property, got none")
-    if error.error_message == "extra keys not allowed":
-        return Fault(path, f"unknown property{_hint(_plain(error.path[-1]), map(str, schema.schema))}")
-    if "expected a dictionary" in error.error_message:
-        return Fault(path, "expected an object")
-    return Fault(path, error.error_message)
-
-
-def _hint(name: str, known: Iterable[str]) -> str:
-    close = difflib.get_close_matches(name, [one for one in known if one not in NOT_YET], 1)
-    return f"; did you mean '{close[0]}'?" if close else ""
-
-
-def _plain(part: Any) -> str:
-    return _quoted(str(part))[1:-1]
-
-
-def _quoted(text: str) -> str:
-    """``text`` in quotes, fit for one line of ASCII, and not endless."""
-    short = text if len(text) <= 80 else text[:77] + "..."
-    return json.dumps(short).replace("\\u0000", "\\\\0").replace('"', "'")
-
-
-def _kind(value: Any) -> str:
-    if value is None:
-        return "null"
-    names = {
-        bool: "a boolean",
-        dict: "an object",
-        list: "a list",
-        str: "a string",
-        int: "a number",
-        float: "a number",
-    }
-    return names.get(type(value), type(value).__name__)
-
-
-def _shown(value: Any) -> str:
-    if isinstance(value, str):
-        return _quoted(value)
-    if isinstance(value, (dict, list)) or value is None or isinstance(value, bool):
-        return (
-            "an empty list"
-            if value == []
-            else _kind(value)
-            if not isinstance(value, bool)
-            else json.dumps(value)
-        )
-    return f"{value:g}" if isinstance(value, float) else str(value)[:40]
+        raise Invalid([Fault("", f"expected an object as the body, got {kind(body)}")])

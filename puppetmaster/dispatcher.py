@@ -147,7 +147,7 @@ class Dispatcher:
 
     def _sleep_s(self) -> float:
         due_s = self._engine.timers.next_s()
-        if self._engine.turn.changes:
+        if self._engine.stalled:
             due_s = self._retry_s if due_s is None else min(due_s, self._retry_s)
         if due_s is None:
             return LONGEST_SLEEP_S

@@ -132,8 +132,10 @@ def _signs(message: Mapping[str, Any]) -> list[str]:
 
 
 def _shown(value: Any) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 60 else f"{text[:60]}.."
+    """The value for a sentence; never walks into it, for it may be large or deep."""
+    if isinstance(value, (dict, list)):
+        return "an object" if isinstance(value, dict) else "a list"
+    return json.dumps(value)[:60]
 
 
 def _is_text(value: Any) -> bool:

@@ -64,9 +64,6 @@ TRANSITIONS: Mapping[tuple[JobStatus, JobEvent], JobStatus] = {
 FINAL = frozenset({_S.RESOLVED, _S.CANCELED, _S.ABORTED, _S.TIMEOUT})
 OPEN_JOB = frozenset(_S) - FINAL
 
-#: How each final event ends the requests that were never sent.
-VERDICT = {_E.CANCEL: _S.CANCELED, _E.ABORT: _S.ABORTED, _E.EXPIRE: _S.TIMEOUT}
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
@@ -119,7 +116,7 @@ class Job:
         return method == "get" if self.idempotent is None else self.idempotent
 
     def after(self, event: JobEvent, at: str, *, reason: str | None = None) -> "Job":
-        """The job after ``event`` at ``at``. Raises IllegalTransition; also when a request is open at its end."""
+        """The job after ``event`` at ``at``. Raises IllegalTransition, as does an end with open requests."""
         status = TRANSITIONS.get((self.status, event))
         if status is None:
             raise IllegalTransition(f"job {self.id} is {self.status}: it cannot take the event '{event}'.")

@@ -74,7 +74,9 @@ def _statuses(
 ) -> list[str]:
     wanted = [one.strip() for one in value.split(",")]
     all_known = [status.value for status in known]
-    for one in wanted:
-        if one not in all_known:
-            faults.append(Fault(name, f"expected one of {', '.join(all_known)}, got '{one[:80]}'"))
+    faults += [
+        Fault(name, f"expected one of {', '.join(all_known)}, got '{one[:80]}'")
+        for one in wanted
+        if one not in all_known
+    ]
     return wanted

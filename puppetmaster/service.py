@@ -36,7 +36,7 @@ class Service:
     # -- jobs -------------------------------------------------------------------------------------
 
     def create_job(self, body: Any) -> dict[str, Any]:
-        """POST /jobs. Durable when it returns; nothing is sent until the door, its answer out, calls ``begin``.
+        """POST /jobs. Durable when it returns; its requests wait until the door has answered: ``begin``.
 
         Raises Invalid, TooLarge, Conflict, Unavailable.
         """

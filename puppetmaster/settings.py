@@ -28,7 +28,7 @@ class Settings:
 
     broker_host: str = _knob("localhost", "the broker's address", env="BROKER_PORT_1883_TCP_ADDR")
     broker_port: int = _knob(1883, "the broker's port", low=1, high=65535, env="BROKER_PORT_1883_TCP_PORT")
-    data_dir: Path = _knob(_DATA, "where puppetmaster.db is kept")
+    data_dir: Path = _knob(_DATA, "where puppetmaster.db is kept")  # noqa: RUF009 - a Path is immutable
     log_level: str = _knob("info", f"how much is logged: {', '.join(LOG_LEVELS)}")
     request_timeout_s: float = _knob(
         60.0, "from sent to answer, for requests that name no other", low=0.1, high=86400 * 30
@@ -81,7 +81,9 @@ def _read(knob: "Field[Any]", text: str) -> Any:
     kind: Any = type(knob.default)
     try:
         value = kind(text)
-    except ValueError:
+        if kind is float and value.is_integer():
+            value = int(value)
+    except (ValueError, OverflowError):
         expected = "a whole number" if kind is int else "a number"
         raise SettingsError(f"{variable(knob)}: expected {expected}, got '{text}'.") from None
     low, high = knob.metadata["low"], knob.metadata["high"]

@@ -1,18 +1,21 @@
 """TinyDB kept in SQLite: one row per document, a write-ahead log, transactions.
 
 `SqliteTinyDB` means what TinyDB means, with four differences: documents come in the order of their ids, not
-of their insertion; ids are 64-bit integers; what is returned never aliases what is stored; there is no query
-cache, so a reader sees what another connection has committed. `SqliteTable` rests on internals of
+of their insertion; ids are 64-bit integers; what is returned never aliases what is stored; there is no
+query cache, so a reader sees what another connection has committed. `SqliteTable` rests on internals of
 TinyDB 4.9.0: `_read_table`, `_update_table`, `_get_next_id` and `_next_id`.
 
-Threads: one connection writes, and each reading thread has a read-only one of its own; neither waits for the
-other. A connection may be handed from thread to thread, but is used by one at a time: a transaction belongs to the
-thread that began it, and another's on the same connection raises `sqlite3.ProgrammingError`.
+Threads: one connection writes, and each reading thread has a read-only one of its own; neither waits for
+the other. A connection may be handed from thread to thread, but one uses it at a time: a transaction
+belongs to the thread that began it, and another thread's on the same connection raises
+`sqlite3.ProgrammingError`. A plain read is not checked so: within another thread's transaction it would see
+what is not committed.
 
 Errors pass unchanged. `sqlite3.OperationalError`: no such file, locked by another writer, disk full,
-read-only. Other `sqlite3.DatabaseError`: not a database, damaged. `sqlite3.ProgrammingError`: closed, wrong
-thread. `ValueError`: NaN or infinity, a field name that is none. `TypeError`: not JSON, an id that is no
-integer. `OverflowError`: an id beyond 64 bits. None of them leaves half of an operation behind.
+read-only. Other `sqlite3.DatabaseError`: not a database, damaged. `sqlite3.ProgrammingError`: closed, two
+threads at once. `ValueError`: NaN or infinity, a field name that is none. `TypeError`: not JSON, an id that
+is no integer. `OverflowError`: an id beyond 64 bits. `RecursionError`: nested too deeply for Python's JSON,
+about 1,000 levels on 3.11. None of them leaves half of an operation behind.
 """
 
 import sqlite3

@@ -1,0 +1,222 @@
+"""What is known of every open job, and what of it is not on disk yet.
+
+The engine reads and writes here while it decides; the dispatcher commits ``changes``. Requests that
+are done leave memory at once; what has ended is read back from the store when somebody asks.
+"""
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
+
+from puppetmaster import wire
+from puppetmaster.errors import NotFound, Unavailable
+from puppetmaster.job import Job, JobEvent
+from puppetmaster.request import Item, Request, RequestStatus
+from puppetmaster.store import LAST_REQUEST_ID, Changes, Ids, Reader
+
+#: Message ids for further sendings are taken from the counter in blocks, to write it rarely.
+ID_BLOCK = 1000
+
+
+@dataclass(slots=True, eq=False)
+class OpenJob:
+    """A job that has not ended, with what is needed to go on with it."""
+
+    job: Job
+    items: dict[int, Item]
+    commands: dict[int, wire.Command]
+    requests: dict[int, Request] = field(default_factory=dict)
+    deltas: Counter[RequestStatus] = field(default_factory=Counter)
+
+
+class NewIds(NamedTuple):
+    """The ids of a new job and of its first request; the others follow."""
+
+    job: int
+    first: int
+
+
+class Ledger:
+    """Open jobs and requests by id. Used by one thread, the dispatcher's."""
+
+    def __init__(self, reader: Reader, ids: Ids) -> None:
+        self.changes = Changes()
+        self.created: set[int] = set()
+        self._reader = reader
+        self._ids = ids
+        self._block_end = ids.next_request
+        self._open: dict[int, OpenJob] = {}
+        self._job_of: dict[int, int] = {}
+        self._touched: set[int] = set()
+
+    # -- ids --------------------------------------------------------------------------------------
+
+    def new_ids(self, total: int) -> NewIds:
+        """Ids for a new job of ``total`` requests. Raises Unavailable when all have been given out."""
+        first = self._block_end
+        if first + total > LAST_REQUEST_ID:
+            raise Unavailable("No job can be created: this installation has given out all request ids.")
+        new = NewIds(self._ids.next_job, first)
+        self._ids.next_request = self._block_end = first + total
+        self._ids.next_job += 1
+        self.changes.ids = replace(self._ids)
+        return new
+
+    def message_id(self) -> int:
+        """An id for another sending of a request."""
+        if self._ids.next_request >= self._block_end:
+            self._block_end = self._ids.next_request + ID_BLOCK
+            self.changes.ids = replace(self._ids, next_request=self._block_end)
+        self._ids.next_request += 1
+        return self._ids.next_request - 1
+
+    # -- open jobs --------------------------------------------------------------------------------
+
+    def open_job(self, opened: OpenJob, requests: Iterable[Request]) -> None:
+        """Take up a job with its open requests."""
+        self._open[opened.job.id] = opened
+        for request in requests:
+            opened.requests[request.id] = request
+            self._job_of[request.id] = opened.job.id
+        self._touched.add(opened.job.id)
+
+    def create(self, opened: OpenJob, requests: Iterable[Request]) -> None:
+        """Take up a job that is not on disk yet."""
+        self.open_job(opened, requests)
+        self.changes.items.update(opened.items)
+        self.changes.requests.update(opened.requests)
+        self.created.add(opened.job.id)
+
+    def opened(self, job_id: int) -> OpenJob | None:
+        """The job of this id when it has not ended."""
+        return self._open.get(job_id)
+
+    def opened_of(self, request_id: int) -> OpenJob:
+        """The open job that this open request belongs to."""
+        return self._open[self._job_of[request_id]]
+
+    def request(self, request_id: int) -> Request:
+        """The open request of this id."""
+        return self.opened_of(request_id).requests[request_id]
+
+    def knows(self, request_id: int) -> bool:
+        """Whether a request of this id is open."""
+        return request_id in self._job_of
+
+    @property
+    def open_jobs(self) -> int:
+        """How many jobs have not ended."""
+        return len(self._open)
+
+    @property
+    def open_requests(self) -> int:
+        """How many requests are not done."""
+        return len(self._job_of)
+
+    # -- changes ----------------------------------------------------------------------------------
+
+    def write(self, old: Request, new: Request) -> None:
+        """A request has changed. One that is done leaves memory; ``settle`` brings its job up to date."""
+        opened = self._open[new.job]
+        self.changes.requests[new.id] = new
+        opened.deltas[old.status] -= 1
+        opened.deltas[new.status] += 1
+        self._touched.add(new.job)
+        if new.open:
+            opened.requests[new.id] = new
+        elif new.id in opened.requests:
+            del opened.requests[new.id], self._job_of[new.id]
+
+    def write_job(self, job: Job) -> None:
+        """An open job has changed."""
+        self._open[job.id].job = job
+        self._touched.add(job.id)
+
+    def touched(self) -> list[int]:
+        """The open jobs that ``settle`` is to bring up to date."""
+        return list(self._touched)
+
+    def settle(self, job_id: int, at: str) -> Job:
+        """Count what happened to the requests of an open job, and end it when none of them is open."""
+        self._touched.discard(job_id)
+        opened = self._open[job_id]
+        job = opened.job.tallied(opened.deltas)
+        opened.deltas.clear()
+        if job.started_at is None and job.counts[RequestStatus.SENT]:
+            job = replace(job, started_at=at)
+        if not job.open_count:
+            job = job.after(job.ending or JobEvent.FINISH, at)
+            del self._open[job_id]
+        opened.job = self.changes.jobs[job_id] = job
+        return job
+
+    def correct(self, old: Request, new: Request) -> None:
+        """A late answer has changed a request that was done; its job, ended or not, follows."""
+        if old.job in self._open:
+            self.write(old, new)
+            return
+        self.changes.requests[new.id] = new
+        job = self.find_job(new.job)
+        self.changes.jobs[job.id] = job.tallied({old.status: -1, new.status: 1})
+
+    def remove(self, job: Job) -> None:
+        """Forget a job that has ended, with all that was to be written of it."""
+        self._forget_changes(job)
+        self.changes.deleted[job.id] = job
+
+    def revoke(self, job_id: int) -> OpenJob:
+        """Forget a job whose creation did not become durable: it never was. Its ids stay used."""
+        opened = self._open.pop(job_id)
+        for request_id in opened.requests:
+            del self._job_of[request_id]
+        self._touched.discard(job_id)
+        self._forget_changes(opened.job)
+        return opened
+
+    def _forget_changes(self, job: Job) -> None:
+        self.created.discard(job.id)
+        self.changes.jobs.pop(job.id, None)
+        for id_ in job.request_ids:
+            self.changes.requests.pop(id_, None)
+            self.changes.items.pop(id_, None)
+
+    def committed(self) -> None:
+        """All changes are on disk."""
+        self.changes = Changes()
+        self.created = set()
+
+    # -- look-ups: what is not on disk yet comes before what is ------------------------------------
+
+    def find_request(self, message: int) -> Request | None:
+        """The request whose last sending went out as ``message``, whatever became of it."""
+        # Only while the store cannot be written are these more than one turn's changes.
+        for unsaved in self.changes.requests.values():
+            if unsaved.message == message:
+                return unsaved
+        request = self._reader.request_by_message(message)
+        if request is None or request.job in self.changes.deleted or request.id in self.changes.requests:
+            return None
+        return request
+
+    def find_job(self, job_id: int) -> Job:
+        """The job of this id, open or ended. Raises NotFound."""
+        opened = self._open.get(job_id)
+        if opened is not None:
+            return opened.job
+        job = None
+        if job_id not in self.changes.deleted:
+            job = self.changes.jobs.get(job_id) or self._reader.job(job_id)
+        if job is None:
+            raise NotFound(f"There is no job {job_id}: GET /jobs lists those there are.")
+        return job
+
+    def find_by_key(self, key: str) -> Job | None:
+        """The job that was created under this idempotency key."""
+        for job_id in self.created:
+            if (opened := self._open.get(job_id)) is not None and opened.job.key == key:
+                return opened.job
+        job = self._reader.job_by_key(key)
+        if job is None or job.id in self.changes.deleted:
+            return None
+        return self.find_job(job.id)

@@ -1,0 +1,93 @@
+"""A whole gateway of the sandbox: broker, controller, a fleet of remote gateways, and the bundle."""
+
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from sandbox.broker import Broker, Kind
+from sandbox.process import PROJECT, Process
+
+
+class Gateway:
+    """Starts each part as a process of its own, and ends them all, the last one first.
+
+    Args:
+        directory: where the bundle's data and the fleet's log are kept.
+        fleet: options of ``sandbox.fleet``, without the broker's; empty: no fleet.
+        settings: ``PUPPETMASTER_*`` variables for the bundle.
+        controller: options of ``sandbox.controller``, without the broker's.
+        broker: the kind; None: mosquitto when it is installed.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        fleet: Sequence[str] = (),
+        settings: Mapping[str, str] | None = None,
+        controller: Sequence[str] = (),
+        broker: Kind | None = None,
+        reconnect_s: float = 0.2,
+    ) -> None:
+        self.directory = directory
+        self.fleet_log = directory / "fleet.log"
+        self.broker = Broker(broker)
+        options = ["--reconnect-s", str(reconnect_s), *controller]
+        address = ["--host", self.broker.host, "--port", str(self.broker.port)]
+        self.controller = Process.module(
+            "controller", "sandbox.controller", *address, *options, ready="controller ready"
+        )
+        self.fleet = (
+            Process.module(
+                "fleet", "sandbox.fleet", *address, "--log", self.fleet_log, *fleet, ready="fleet ready"
+            )
+            if fleet
+            else None
+        )
+        self.bundle = Process.module(
+            "puppetmaster",
+            "index",
+            env={
+                "BROKER_PORT_1883_TCP_ADDR": self.broker.host,
+                "BROKER_PORT_1883_TCP_PORT": str(self.broker.port),
+                "PUPPETMASTER_DATA_DIR": str(directory / "data"),
+                **(settings or {}),
+            },
+            ready="registered with the controller",
+        )
+        self._parts = ExitStack()
+
+    def start(self, *, bundle: bool = True) -> Self:
+        """Start every part and wait until it is ready; without the bundle when that is started later."""
+        try:
+            self._parts.enter_context(self.broker)
+            self._parts.enter_context(self.controller)
+            if self.fleet is not None:
+                self._parts.enter_context(self.fleet)
+            self._parts.callback(self.bundle.terminate)
+            if bundle:
+                self.bundle.start()
+        except BaseException:
+            self._parts.close()
+            raise
+        return self
+
+    def stop(self) -> None:
+        """End every part that still runs."""
+        self._parts.close()
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+
+assert PROJECT.joinpath("index.py").exists(), "the sandbox runs from a checkout of the project"
