@@ -1,0 +1,84 @@
+NAME = $(shell sed -n 's/^ *"name": "\(.*\)",/\1/p' bundle.json)
+VERSION = $(shell sed -n 's/^ *"version": "\(.*\)",/\1/p' bundle.json)
+
+SANJI_VER ?= 1.0
+INSTALL_DIR = $(DESTDIR)/usr/lib/sanji-$(SANJI_VER)/$(NAME)
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+READY = $(VENV)/.ready-tests
+
+# What an installed bundle consists of, and what its archive holds beside that.
+TARGET_FILES = bundle.json index.py requirements.txt LICENSE README.md CHANGELOG.md \
+	$(wildcard data/*.factory) $(shell find puppetmaster -name '*.py' -o -name 'py.typed')
+DIST_FILES = $(TARGET_FILES) Makefile pyproject.toml $(shell git ls-files tests sandbox benchmarks docs .ci 2>/dev/null)
+ARCHIVE = sanji-bundle-$(NAME)-$(VERSION)
+
+.DEFAULT_GOAL := help
+.PHONY: all help demo run test lint types format bench install uninstall dist clean distclean
+
+help: ## Say what there is to make
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+
+all: $(VENV)/.ready ## Make the environment the bundle runs in
+
+$(VENV)/.ready: requirements.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	$(BIN)/python -m pip check
+	@touch $@
+
+$(VENV)/.ready-sandbox: $(VENV)/.ready sandbox/requirements.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt -r sandbox/requirements.txt
+	$(BIN)/python -m pip check
+	@touch $@
+
+$(READY): $(VENV)/.ready-sandbox tests/requirements.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt -r tests/requirements.txt
+	$(BIN)/python -m pip check
+	@touch $@
+
+demo: $(VENV)/.ready-sandbox ## Watch a batch reach simulated gateways over a real broker
+	@$(BIN)/python -m sandbox.demo
+
+run: $(VENV)/.ready ## Run the bundle on the broker of BROKER_PORT_1883_TCP_ADDR and _PORT
+	@$(BIN)/python index.py
+
+test: $(READY) ## Run all tests
+	$(BIN)/python -m pytest
+
+lint: $(READY) ## Check style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(READY) ## Put the code in form
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(READY) ## Measure, each figure against another of the same run
+	$(BIN)/python -m benchmarks.flow
+
+install: ## Install the bundle below $(DESTDIR), with an environment of its own
+	install -d $(INSTALL_DIR)
+	@for file in $(TARGET_FILES); do install -D -m 644 $$file $(INSTALL_DIR)/$$file || exit 1; done
+	$(PYTHON) -m venv $(INSTALL_DIR)/venv
+	$(INSTALL_DIR)/venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@echo "installed: $(INSTALL_DIR)/venv/bin/python $(INSTALL_DIR)/index.py"
+
+uninstall: ## Remove the installed bundle; what it has stored in data/ stays
+	@for file in $(TARGET_FILES); do rm -f $(INSTALL_DIR)/$$file; done
+	rm -rf $(INSTALL_DIR)/venv
+	@find $(INSTALL_DIR) -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
+	@find $(INSTALL_DIR) -depth -type d -empty -delete 2>/dev/null || true
+
+dist: ## Pack the sources into $(ARCHIVE).tar.gz
+	tar --transform 's,^,$(ARCHIVE)/,' -czf $(ARCHIVE).tar.gz $(sort $(DIST_FILES))
+	@echo "packed: $(ARCHIVE).tar.gz"
+
+clean: ## Remove what tests and tools leave
+	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis $(ARCHIVE).tar.gz
+	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
+
+distclean: clean ## Remove the environment too
+	rm -rf $(VENV)
