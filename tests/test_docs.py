@@ -1,0 +1,106 @@
+"""The documents say what the code does: their examples run, and what is generated is up to date."""
+
+import json
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from docs import generate
+from sandbox.ask import ask
+from sandbox.demo import FLEET
+from sandbox.gateway import Gateway
+from tests.conftest import require
+
+ROOT = Path(__file__).resolve().parent.parent
+README = (ROOT / "README.md").read_text()
+CONSOLE = re.compile(r"```console\n(.*?)```", re.DOTALL)
+
+
+def examples() -> list[tuple[str, Any]]:
+    """The commands of the README's consoles, in order, each with the JSON that is shown below it."""
+    found = []
+    for block in CONSOLE.findall(README):
+        for part in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
+            command, shown = part.split("\n", 1)
+            if "sandbox.ask" in command:
+                found.append((command, json.loads(shown)))
+    return found
+
+
+def missing(shown: Any, came: Any, path: str = "") -> list[str]:
+    """Where ``came`` does not hold what ``shown`` does; it may hold more."""
+    if isinstance(shown, dict) and isinstance(came, dict):
+        return [
+            one
+            for key, value in shown.items()
+            for one in (missing(value, came[key], f"{path}.{key}") if key in came else [f"{path}.{key}"])
+        ]
+    if isinstance(shown, list) and isinstance(came, list) and len(shown) == len(came):
+        return [
+            one
+            for index, pair in enumerate(zip(shown, came, strict=True))
+            for one in missing(*pair, f"{path}[{index}]")
+        ]
+    return [] if shown == came else [f"{path}: the README shows {shown!r}, and {came!r} came"]
+
+
+def test_what_missing_finds() -> None:
+    assert missing({"a": [1, {"b": 2}]}, {"a": [1, {"b": 2, "c": 3}], "d": 4}) == []
+    assert missing({"a": 1}, {"a": 2})
+    assert missing({"a": 1}, {})
+    assert missing([1], [1, 2])
+
+
+def test_the_readmes_examples_run(tmp_path: Path) -> None:
+    require("mosquitto")
+    assert len(examples()) >= 7
+    with Gateway(tmp_path, fleet=FLEET) as gateway:
+        for command, shown in examples():
+            words = shlex.split(command.replace("$PORT", str(gateway.broker.port)))
+            assert words[0] == "python"
+            _settle(gateway)
+            ran = subprocess.run(
+                [sys.executable, *words[1:]],
+                capture_output=True,
+                text=True,
+                timeout=30,
+                cwd=ROOT,
+                check=False,
+            )
+            assert not missing(shown, json.loads(ran.stdout)), command
+
+
+def _settle(gateway: Gateway) -> None:
+    """Until no job runs: the README shows what one finds then."""
+    for _ in range(200):
+        health = ask(gateway.broker.port, "get", "/system/puppetmaster", {})["data"]
+        if health["counters"]["openJobs"] == 0:
+            return
+    pytest.fail("the jobs of the README's examples do not end")
+
+
+def test_states_are_drawn_from_the_tables() -> None:
+    assert (ROOT / "docs" / "states.md").read_text() == generate.states(), "run python -m docs.generate"
+
+
+def test_the_readme_lists_the_settings() -> None:
+    assert generate.with_settings(README) == README, "run python -m docs.generate"
+
+
+def test_the_first_commands_are_targets_of_the_makefile() -> None:
+    targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    named = re.findall(r"^make ([a-z]+)", README, re.MULTILINE)
+    assert {"demo", "test"} <= set(named)
+    assert set(named) <= set(targets)
+
+
+def test_links_lead_somewhere() -> None:
+    for page in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]:
+        for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text()):
+            if not target.startswith("https://"):
+                assert (page.parent / target).exists(), f"{page.name} links to {target}"
