@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
 from puppetmaster import job, request
 from puppetmaster.settings import Settings, variable
@@ -34,7 +35,7 @@ means, who moves it on, and what a crash leaves behind. `python -m docs.generate
 """
 
 
-def diagram(table: Mapping[tuple[StrEnum, StrEnum], StrEnum], first: Iterable[StrEnum]) -> str:
+def diagram(table: Mapping[tuple[Any, Any], StrEnum], first: Iterable[StrEnum]) -> str:
     """A Mermaid state diagram of a transition table."""
     lines = ["```mermaid", "stateDiagram-v2", *(f"    [*] --> {status}" for status in first)]
     lines += [f"    {before} --> {after}: {event}" for (before, event), after in table.items()]
@@ -42,7 +43,7 @@ def diagram(table: Mapping[tuple[StrEnum, StrEnum], StrEnum], first: Iterable[St
     return "\n".join([*lines, "```"])
 
 
-def _without_way_out(table: Mapping[tuple[StrEnum, StrEnum], StrEnum]) -> list[StrEnum]:
+def _without_way_out(table: Mapping[tuple[Any, Any], StrEnum]) -> list[StrEnum]:
     left = {before for before, _ in table}
     return sorted(set(table.values()) - left)
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from puppetmaster import sdk
-from sandbox.fleet import FleetLog
+from sandbox.fleet_log import FleetLog
 from sandbox.gateway import Gateway
 from tests.bus_client import BusClient
 from tests.conftest import require
@@ -97,7 +97,9 @@ def test_the_missions_example(gateway: Gateway, client: BusClient) -> None:
 def test_every_resource_answers_on_the_bus(client: BusClient) -> None:
     job = client.request("post", "/jobs", {**batch("get", MACS), "name": "times"})["data"]
     ended(client, job["id"])
-    request = client.request("post", "/requests", {"destination": MACS[0], "message": REBOOT["batch"][0]})
+    request = client.request(
+        "post", "/requests", {"destination": MACS[0], "message": batch("get", MACS)["batch"][0]}
+    )
     assert request["code"] == 400  # an item of a batch is not a message: __request is unknown there
     message = {"method": "get", "resource": "/system/time"}
     request = client.request("post", "/requests", {"destination": MACS[0], "message": message})["data"]
