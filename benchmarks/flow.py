@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.bare import BareClient
-from sandbox import names
+from puppetmaster import names
 from sandbox.gateway import Gateway
 
 

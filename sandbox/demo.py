@@ -20,7 +20,7 @@ from rich.table import Table
 
 from puppetmaster import sdk
 from puppetmaster.clock import seconds
-from sandbox import names
+from puppetmaster import names
 from sandbox.gateway import Gateway
 from sandbox.process import ProcessError
 

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sandbox.names import MOST_NAMES, expand, expand_all, fold
+from puppetmaster.names import MOST_NAMES, expand, expand_all, fold
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,275 @@
+"""A stand-in for the Sanji controller: routing.py's rules plus registration, on an MQTT connection.
+
+``python -m sandbox.controller --port N`` runs one in the foreground. It behaves as sanji-controller 1.6.2 was
+seen to behave; like that one it forgets every registration when it ends.
+"""
+
+import argparse
+import contextlib
+import json
+import random
+import signal
+import socket
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from typing import TypeGuard
+
+import paho.mqtt.client as mqtt
+
+from sandbox.routing import (
+    NAME_LIMIT,
+    RESOURCE_LIMIT,
+    Component,
+    Message,
+    Outgoing,
+    Registry,
+    Router,
+    answer_to,
+    cut,
+    is_number,
+    parse,
+)
+
+TOPIC = "/controller"
+REGISTRATION = "/controller/registration"
+DEPENDENCY = "/controller/resource/dependency"
+BUILT_IN_TTL_S = 10
+RECURSION_LIMIT = 20_000  # Python's default of 1,000 would stop at half of the 2,048 levels that must pass
+
+
+class Controller:
+    """The controller without its connection: bytes and the time in, messages to publish out.
+
+    As in the real one registration is a model like any other: a request for it is published to its own topic,
+    and its answer comes back over the bus. So two registrations at the same time get one 200 and a 423.
+
+    Args:
+        new_tunnel: gives the topics for components that register; None: nine or ten random digits.
+    """
+
+    def __init__(self, new_tunnel: Callable[[], str] | None = None) -> None:
+        self._new_tunnel = new_tunnel or (lambda: str(random.randrange(10**8, 2**31)))
+        self.registry = Registry()
+        self._router = Router(self.registry)
+        self._services = {REGISTRATION: self._registration, DEPENDENCY: self._dependency}
+        for name, resources in (
+            ("registration", (REGISTRATION, f"{REGISTRATION}/+")),
+            ("dependency", (DEPENDENCY,)),
+        ):
+            built_in = Component(
+                name=name, role="model", resources=resources, tunnel=resources[0], ttl_s=BUILT_IN_TTL_S
+            )
+            self.registry.add(built_in)
+
+    def handle(self, topic: str, raw: bytes, now: float) -> Outgoing:
+        """Take one message from one of the three topics and return what is to be published."""
+        message = parse(raw)
+        if message is None:
+            return []
+        if topic == TOPIC:
+            return self._router.handle(message, now)
+        if not isinstance(message.get("method"), str) or not isinstance(message.get("resource"), str):
+            return []
+        return [(TOPIC, self._services[topic](message))]
+
+    def tick(self, now: float) -> Outgoing:
+        """Return the 408 answers of the requests whose ttl is over."""
+        return self._router.tick(now)
+
+    def _registration(self, request: Message) -> Message:
+        method = request["method"].lower()
+        data = request.get("data")
+        context = data if isinstance(data, dict) else {}
+        if method == "post":
+            return self._register(request, context)
+        if method == "delete":
+            return self._deregister(request, context)
+        return answer_to(request, 405, {"message": "method not allowed"})
+
+    def _register(self, request: Message, context: Message) -> Message:
+        resources = context.get("resources")
+        if not isinstance(resources, list):
+            resources = [resources]
+        valid = {
+            "name": _is_text(context.get("name")),
+            "description": _is_text(context.get("description")),
+            "role": _is_text(context.get("role")),
+            "ttl": is_number(context.get("ttl")),
+            "resources": bool(resources) and all(map(_is_text, resources)),
+        }
+        for key, right in valid.items():
+            if not right:
+                return answer_to(request, 400, {"message": "wrong register context", "log": f"need '{key}'"})
+        if context["name"] in self.registry:
+            return answer_to(request, 403, {"message": "component had beed already registered"})
+        hook = context.get("hook")
+        hooked = hook if isinstance(hook, list) else []
+        component = Component(
+            name=cut(context["name"], NAME_LIMIT),
+            role=context["role"],
+            resources=tuple(cut(resource, RESOURCE_LIMIT) for resource in resources),
+            tunnel=self._new_tunnel(),
+            ttl_s=int(context["ttl"]),
+            hook=tuple(cut(name, NAME_LIMIT) for name in hooked if _is_text(name)),
+        )
+        self.registry.add(component)
+        return answer_to(request, 200, {"tunnel": component.tunnel})
+
+    def _deregister(self, request: Message, context: Message) -> Message:
+        in_path = request["resource"].partition("?")[0].removeprefix(REGISTRATION).removeprefix("/")
+        name = in_path or context.get("name")
+        if not _is_text(name):
+            return answer_to(request, 400, {"message": "wrong register context", "log": "need 'name'"})
+        component = self.registry.get(name)
+        if component is not None:
+            if self._router.is_locked(component):
+                return answer_to(request, 423, {"message": "resoures is locked"})
+            self.registry.remove(component)
+        return answer_to(request, 200)
+
+    def _dependency(self, request: Message) -> Message:
+        """Answer who owns a resource: the resources of its models and of those that hook them."""
+        if request["method"].lower() != "get":
+            return answer_to(request, 405, {"message": "method not allowed"})
+        query = request["resource"].rpartition("?")[2]
+        resource = next((part[9:] for part in query.split("&") if part.startswith("resource=")), "")
+        if not self.registry.match(resource):
+            return answer_to(request, 404, {"message": "resource had not been registered"})
+        levels = self.registry.levels(self.registry.models(resource))
+        owned = dict.fromkeys(name for level in levels for model in level for name in model.resources)
+        return answer_to(request, 200, {"resources": list(owned)})
+
+
+def _is_text(value: object) -> TypeGuard[str]:
+    return isinstance(value, str) and value != ""
+
+
+class Connection:
+    """The controller's MQTT connection; everything happens in the thread that calls `run`.
+
+    Args:
+        indent: spaces of indentation in every message published; 0: compact. The real controller uses 4.
+        publish_qos: QoS of every message published.
+        refresh_s: seconds between two looks at the ttls.
+        reconnect_s: seconds of sleep before each attempt to connect again; registrations are kept.
+    """
+
+    def __init__(
+        self,
+        controller: Controller,
+        host: str,
+        port: int,
+        *,
+        refresh_s: float = 1,
+        publish_qos: int = 1,
+        indent: int = 4,
+        reconnect_s: float = 5,
+    ) -> None:
+        self._controller = controller
+        self._address = (host, port)
+        self._refresh_s = refresh_s
+        self._publish_qos = publish_qos
+        self._reconnect_s = reconnect_s
+        self._connections = 0
+        separators = None if indent else (",", ":")
+        self._encode = json.JSONEncoder(
+            ensure_ascii=False, check_circular=False, indent=indent or None, separators=separators
+        ).encode
+        self._client = mqtt.Client("controller")
+        self._client.on_connect = self._on_connect
+        self._client.on_subscribe = self._on_subscribe
+        self._client.on_message = self._on_message
+        if publish_qos < 2:
+            # With a limit paho looks through all waiting messages at each acknowledgement. With QoS 2 it
+            # stays, as an untuned mosquitto drops what is beyond 20.
+            self._client.max_inflight_messages_set(0)
+
+    def run(self) -> None:
+        """Connect and route until an exception ends it."""
+        self._connect()
+        tick_at = time.monotonic() + self._refresh_s
+        while True:
+            code = self._client.loop(max(0.0, tick_at - time.monotonic()))
+            if code != mqtt.MQTT_ERR_SUCCESS:
+                print(f"connection lost: {mqtt.error_string(code)}", flush=True)
+                time.sleep(self._reconnect_s)
+                self._connect()
+            now = time.monotonic()
+            if now >= tick_at:
+                tick_at = now + self._refresh_s
+                self._publish(self._controller.tick(now))
+
+    def _connect(self) -> None:
+        while True:
+            try:
+                self._client.connect(*self._address)
+            except OSError as error:
+                print(f"cannot connect to {self._address[0]}:{self._address[1]}: {error}", flush=True)
+                time.sleep(self._reconnect_s)
+            else:
+                self._client.socket().setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                return
+
+    def _on_connect(self, client: mqtt.Client, _userdata: object, _flags: object, code: int) -> None:
+        if code == mqtt.CONNACK_ACCEPTED:
+            client.subscribe([(TOPIC, 2), (REGISTRATION, 2), (DEPENDENCY, 2)])
+
+    def _on_subscribe(self, _client: mqtt.Client, _userdata: object, _mid: int, _granted: object) -> None:
+        self._connections += 1
+        again = f" again, connection {self._connections}" if self._connections > 1 else ""
+        print(f"controller ready{again}", flush=True)
+
+    def _on_message(self, _client: mqtt.Client, _userdata: object, message: mqtt.MQTTMessage) -> None:
+        if message.retain:
+            return
+        try:
+            self._publish(self._controller.handle(message.topic, message.payload, time.monotonic()))
+        except Exception:  # noqa: BLE001 - one message must not end the controller; paho would swallow or die of it
+            traceback.print_exc()
+
+    def _publish(self, outgoing: Outgoing) -> None:
+        for topic, message in outgoing:
+            payload = self._encode(message).encode()
+            try:
+                self._client.publish(topic, payload, self._publish_qos)
+            except ValueError:  # a tunnel that is no topic, for example with a wildcard in it
+                print(f"cannot publish to {topic!r}", flush=True)
+
+
+def main() -> None:
+    """Run a controller in the foreground until SIGINT or SIGTERM."""
+    parser = argparse.ArgumentParser(
+        prog="python -m sandbox.controller", description="A stand-in for the Sanji controller."
+    )
+    parser.add_argument("--host", default="127.0.0.1", help="of the MQTT broker; default: 127.0.0.1")
+    parser.add_argument("--port", type=int, default=1883, help="of the MQTT broker; default: 1883")
+    parser.add_argument(
+        "--refresh-ms", type=int, default=1000, help="time between looks at the ttls; default: 1000"
+    )
+    parser.add_argument("--publish-qos", type=int, choices=(0, 1, 2), default=1, help="default: 1")
+    parser.add_argument(
+        "--indent", type=int, default=4, help="spaces in published JSON, 0: compact; default: 4"
+    )
+    parser.add_argument(
+        "--reconnect-s", type=float, default=5, help="sleep before connecting again; default: 5"
+    )
+    options = parser.parse_args()
+    sys.setrecursionlimit(RECURSION_LIMIT)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    connection = Connection(
+        Controller(),
+        options.host,
+        options.port,
+        refresh_s=options.refresh_ms / 1000,
+        publish_qos=options.publish_qos,
+        indent=options.indent,
+        reconnect_s=options.reconnect_s,
+    )
+    with contextlib.suppress(KeyboardInterrupt):
+        connection.run()
+
+
+if __name__ == "__main__":
+    main()
