@@ -1,0 +1,81 @@
+"""How much is in flight at once, when nobody says a number: found out by trying.
+
+The window starts small and doubles while answers come (slow start), then grows slowly. It falls
+when others hold the locks (423), and when a larger window only made answers slower. Knows no clock:
+times are given, in monotonic seconds.
+"""
+
+from collections import deque
+
+FIRST = 10
+#: It falls to this part of itself, and at most once in so many seconds.
+FALL, FALL_PAUSE_S = 0.7, 0.1
+#: Answers are compared over stretches of at least so many seconds and so many answers.
+STRETCH_S, STRETCH_ANSWERS = 0.5, 20
+#: A larger window pays when throughput grows by this part of what the window grew.
+PAYS = 0.25
+#: Answers have become slower when they take this much longer than before.
+SLOWER = 1.3
+#: So many points of the trace are kept.
+TRACE = 200
+
+
+class Window:
+    """The size of the window, between 1 and ``most``."""
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self._size = float(min(FIRST, most))
+        self._threshold = float(most)
+        self._fell_s = -FALL_PAUSE_S
+        self._begun_s: float | None = None
+        self._answers = 0
+        self._latency_s = 0.0
+        self._busy = False
+        self._before: tuple[float, float, float] | None = None  # size, answers per second, latency
+        #: When it changed its course, to what size, and why.
+        self.trace: deque[tuple[float, int, str]] = deque(maxlen=TRACE)
+
+    @property
+    def size(self) -> int:
+        """Requests that may be in flight."""
+        return int(self._size)
+
+    def answered(self, latency_s: float, in_flight: int, now_s: float) -> None:
+        """An answer came so long after its request was sent, with so many in flight at that moment."""
+        self._busy = self._busy or in_flight >= self.size - 1
+        if in_flight >= self.size - 1:
+            # Nobody who does not use the window learns anything about a larger one.
+            self._size += 1.0 if self._size < self._threshold else 1.0 / self._size
+            self._size = min(self._size, float(self.most))
+        if self._begun_s is None:
+            self._begun_s = now_s
+        self._answers += 1
+        self._latency_s += latency_s
+        lasted_s = now_s - self._begun_s
+        if lasted_s >= STRETCH_S and self._answers >= STRETCH_ANSWERS:
+            self._compare(lasted_s, now_s)
+
+    def refused(self, now_s: float) -> None:
+        """Somebody else holds a lock that was needed."""
+        self._fall(now_s, "locked by others")
+
+    def _compare(self, lasted_s: float, now_s: float) -> None:
+        rate, latency_s = self._answers / lasted_s, self._latency_s / self._answers
+        size, busy = self._size, self._busy
+        self._begun_s, self._answers, self._latency_s, self._busy = now_s, 0, 0.0, False
+        before, self._before = self._before, (size, rate, latency_s)
+        if before is None or not busy:
+            return
+        grown, gained = size / before[0] - 1, rate / before[1] - 1
+        if grown > 0.05 and gained < PAYS * grown and latency_s > SLOWER * before[2]:
+            self._fall(now_s, "slower without more throughput")
+
+    def _fall(self, now_s: float, why: str) -> None:
+        if now_s - self._fell_s < FALL_PAUSE_S:
+            return
+        self._fell_s = now_s
+        self._size = max(1.0, self._size * FALL)
+        self._threshold = self._size
+        self._before = None
+        self.trace.append((now_s, self.size, why))
