@@ -29,6 +29,7 @@ _logger = logging.getLogger("sanji.puppetmaster.bundle")
 
 WAITING_LIMIT = 1000  # requests, and unread messages, that may wait for a thread
 DEREGISTER_S = 1.0  # how long stop() tries to take the registration back
+LOOK_UP_S = 0.5  # how long a signal can go unseen at most; nearly always it is seen at once
 JOIN_S = 0.5  # how long stop() waits for handlers that are still busy
 
 
@@ -51,6 +52,7 @@ class SteadySanji(sdk.Sanji):  # type: ignore[misc] # the SDK has no types
         self._stop_begun = False
         self._stopped = Event()
         self._signalled = False
+        self._flooded = False
         self.channel = Channel(kwargs["connection"])
         self.registration = Registration(self.channel, self._profiles, self._accept, self._announce)
         self.registered = self.registration.registered  # an Event: whether the controller knows us
@@ -94,10 +96,12 @@ class SteadySanji(sdk.Sanji):  # type: ignore[misc] # the SDK has no types
 
     def on_sanji_message(self, _client: Any, _userdata: Any, msg: Any) -> None:
         """Take a message in; the reader thread looks at it."""
-        if self.res_queue.qsize() >= WAITING_LIMIT:
-            _logger.error("a message was dropped: %d are waiting to be read", WAITING_LIMIT)
-        else:
+        full = self.res_queue.qsize() >= WAITING_LIMIT
+        if not full:
             self.res_queue.put(msg.payload)
+        elif not self._flooded:
+            _logger.error("messages are being dropped: %d are waiting to be read", WAITING_LIMIT)
+        self._flooded = full
 
     # ---- registration ---------------------------------------------------------------------------------
 
@@ -201,7 +205,9 @@ class SteadySanji(sdk.Sanji):  # type: ignore[misc] # the SDK has no types
         with _signals(self.exit):
             try:
                 self._start_threads()
-                self.stop_event.wait()
+                # Two signals at once can both be given to another thread, which does not wake this one.
+                while not self.stop_event.wait(LOOK_UP_S):
+                    pass
             except SystemExit:
                 _logger.info("stopping, as a signal asked for")
             finally:

@@ -70,7 +70,7 @@ def _outline(payload: bytes) -> dict[str, Any]:
                 kept.append(word)
         elif depth <= 1:
             kept.append(word)
-    return _object(wire.decode("".join(kept).encode("utf-8")))
+    return _object(wire.decode_loosely("".join(kept).encode("utf-8")))
 
 
 def request(message: Mapping[str, Any]) -> dict[str, Any]:

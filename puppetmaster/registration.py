@@ -159,8 +159,6 @@ class Registration:
     def again(self) -> None:
         """The controller does not know us any more: register, unless that is under way. From any thread."""
         with self._changed:
-            if self._due:
-                return
             self._due = True
             self.registered.clear()
             self._changed.notify_all()
@@ -242,7 +240,7 @@ class Registration:
         self._channel.settle(ANSWER_S)
 
     def _ask(self, method: str, profile: Message, timeout_s: float) -> Message:
-        """Ask the controller and return the data of its answer. Raises ``RegistrationError`` if it is not a 200.
+        """Ask the controller and return the data of its answer; ``RegistrationError`` if it is not a 200.
 
         423 (one of our resources is locked) and 403 (the id is in flight elsewhere; the next try has
         another one) pass with time.

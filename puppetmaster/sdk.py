@@ -85,6 +85,7 @@ class Connection(Mqtt):  # type: ignore[misc] # the SDK has no types
     def __init__(self, host: str, port: int) -> None:
         super().__init__(broker_host=host, broker_port=port)
         self.connect_delay = 0.5
+        self._told = ""
         self._closing = Event()
         self._loop_lock = Lock()  # held while connect() runs: its sockets must not be closed then
 
@@ -95,10 +96,8 @@ class Connection(Mqtt):  # type: ignore[misc] # the SDK has no types
                 try:
                     self._run_once()
                 except OSError as error:
-                    _logger.debug("the broker cannot be reached, trying again: %s", error)
-                except (
-                    Exception
-                ):  # a callback failed inside paho 1.5.0; the network thread must not die of it
+                    self._tell(f"{type(error).__name__}: {error}")
+                except Exception:  # of a callback, inside paho 1.5.0; this thread must not die of it
                     _logger.exception("the link to the broker broke, connecting again")
                 self._closing.wait(self.connect_delay)
             self._flush()
@@ -111,9 +110,15 @@ class Connection(Mqtt):  # type: ignore[misc] # the SDK has no types
         connects is forgotten.
         """
         self.client.connect(self.broker_host, self.broker_port, self.broker_keepalive)
-        _logger.debug("connected to the broker at %s:%s", self.broker_host, self.broker_port)
+        self._tell("connected")
         while not self._closing.is_set() and self.client.loop() == 0:
             pass
+
+    def _tell(self, state: str) -> None:
+        """Log the state of the link when it is another one than before."""
+        if state != self._told:
+            self._told = state
+            _logger.info("broker %s:%s: %s", self.broker_host, self.broker_port, state)
 
     def _flush(self) -> None:
         """Write what is queued, unless the broker does not take it, and close the socket."""

@@ -1,0 +1,759 @@
+"""The stand-in controller against what the real one was seen to do: tables for its logic, a few real runs."""
+
+import json
+import queue
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from sandbox.broker import Broker
+from sandbox.controller import Controller
+from sandbox.process import Process
+from sandbox.routing import Message, uint32
+from tests.bus_client import BusClient
+
+OWN_TOPICS = ("/controller", "/controller/registration", "/controller/resource/dependency")
+LOCKED = {"message": "resource is locked"}
+EXPIRED = {"message": "session failed due to ttl expired ."}
+SIGN = ["controller"]
+
+
+class Bus:
+    """A bus without a broker: gives the controller its own messages back, keeps the others in `sent`."""
+
+    def __init__(self) -> None:
+        self.controller = Controller()
+        self.now = 100.0
+        self.sent: list[tuple[str, Message]] = []
+
+    def put(self, message: Message | bytes, topic: str = "/controller") -> list[tuple[str, Message]]:
+        """Publish; return what the controller published to others because of it."""
+        todo = [(topic, message if isinstance(message, bytes) else json.dumps(message).encode())]
+        before = len(self.sent)
+        while todo:
+            for to, answer in self.controller.handle(*todo.pop(0), self.now):
+                if to in OWN_TOPICS:
+                    todo.append((to, json.dumps(answer).encode()))
+                else:
+                    self.sent.append((to, answer))
+        return self.sent[before:]
+
+    def tick(self, seconds: float = 0) -> list[tuple[str, Message]]:
+        self.now += seconds
+        return self.controller.tick(self.now)
+
+    def ask(
+        self, method: str, resource: str, number: object = 1, **more: object
+    ) -> list[tuple[str, Message]]:
+        return self.put({"id": number, "method": method, "resource": resource, "tunnel": "me", **more})
+
+    def answer(self, number: object = 1, code: object = 200, **more: object) -> list[tuple[str, Message]]:
+        return self.put({"id": number, "code": code, **more})
+
+    def register(
+        self, name: str, *resources: str, role: str = "model", ttl: object = 10, **more: object
+    ) -> str:
+        data = {
+            "name": name,
+            "description": "d",
+            "role": role,
+            "ttl": ttl,
+            "resources": list(resources),
+            **more,
+        }
+        [(_, answer)] = self.ask("post", "/controller/registration", 900, data=data)
+        assert answer["code"] == 200, answer
+        return str(answer["data"]["tunnel"])
+
+    def deregister(self, name: str) -> Message:
+        [(_, answer)] = self.ask("delete", "/controller/registration", 901, data={"name": name})
+        return answer
+
+
+@pytest.fixture
+def bus() -> Bus:
+    return Bus()
+
+
+def codes(sent: list[tuple[str, Message]]) -> list[tuple[str, object]]:
+    return [(topic, message.get("code")) for topic, message in sent]
+
+
+# --- registration ------------------------------------------------------------------------------------------
+
+CONTEXT = {"name": "ma", "description": "ma", "role": "model", "ttl": 10, "resources": ["/alpha/+", "/beta"]}
+
+
+def test_a_registration_goes_over_the_bus_to_the_controller_itself() -> None:
+    controller = Controller(new_tunnel=lambda: "808681565")
+    request = {
+        "id": 3000692034,
+        "method": "post",
+        "resource": "/controller/registration",
+        "tunnel": "t",
+        "data": CONTEXT,
+    }
+    [(topic, passed)] = controller.handle("/controller", json.dumps(request).encode(), 0)
+    assert (topic, passed) == ("/controller/registration", request)
+    [(topic, answer)] = controller.handle(topic, json.dumps(passed).encode(), 0)
+    expected = {
+        "id": 3000692034,
+        "code": 200,
+        "method": "POST",
+        "resource": "/controller/registration",
+        "sign": SIGN,
+        "data": {"tunnel": "808681565"},
+    }
+    assert (topic, answer) == ("/controller", expected)
+    assert controller.handle(topic, json.dumps(answer).encode(), 0) == [("t", expected)]
+
+
+@pytest.mark.parametrize(
+    ("change", "missing"),
+    [
+        ({"name": None}, "name"),
+        ({"name": ""}, "name"),
+        ({"description": ""}, "description"),
+        ({"role": 3}, "role"),
+        ({"ttl": "10"}, "ttl"),
+        ({"ttl": True}, "ttl"),
+        ({"ttl": None}, "ttl"),
+        ({"resources": []}, "resources"),
+        ({"resources": ""}, "resources"),
+        ({"resources": ["/a", ""]}, "resources"),
+        ({"resources": ["/a", 3]}, "resources"),
+        ({"resources": None}, "resources"),
+    ],
+)
+def test_an_incomplete_registration_is_refused(bus: Bus, change: Message, missing: str) -> None:
+    [(_, answer)] = bus.ask("post", "/controller/registration", data=CONTEXT | change)
+    assert answer["code"] == 400
+    assert answer["data"] == {"message": "wrong register context", "log": f"need '{missing}'"}
+
+
+def test_one_resource_may_be_a_string(bus: Bus) -> None:
+    [(_, answer)] = bus.ask("post", "/controller/registration", data=CONTEXT | {"resources": "/alone"})
+    assert bus.ask("get", "/alone")[0][0] == answer["data"]["tunnel"]
+
+
+def test_any_role_is_accepted_and_only_model_and_view_do_something(bus: Bus) -> None:
+    bus.register("odd", "/odd", role="spectator")
+    [(_, answer)] = bus.ask("get", "/odd")
+    assert (answer["code"], answer["data"]["message"]) == (403, "request forbidden")
+    assert bus.put({"method": "put", "resource": "/odd"}) == []
+
+
+def test_a_name_is_taken_by_its_first_31_characters(bus: Bus) -> None:
+    bus.register("n" * 31 + "a", "/a")
+    [(_, answer)] = bus.ask("post", "/controller/registration", data=CONTEXT | {"name": "n" * 31 + "b"})
+    assert answer["code"] == 403
+    assert answer["data"] == {"message": "component had beed already registered"}
+    assert bus.deregister("n" * 31 + "c")["code"] == 200
+    assert codes(bus.ask("get", "/a")) == [("me", 404)]
+
+
+@pytest.mark.parametrize("by_path", [False, True])
+def test_deregistration_answers_200_without_data_also_for_unknown_names(bus: Bus, by_path: bool) -> None:
+    bus.register("ma", "/a", "/b/+")
+    bus.register("mb", "/a")
+    resource, data = ("/ma", {}) if by_path else ("", {"name": "ma"})
+    for _ in range(2):
+        [(_, answer)] = bus.ask("delete", "/controller/registration" + resource, data=data)
+        assert answer["code"] == 200
+        assert "data" not in answer
+    assert codes(bus.ask("get", "/b/1")) == [("me", 404)]
+    assert len(bus.ask("get", "/a", 2)) == 1, "the other owner stays"
+
+
+def test_deregistration_is_refused_while_a_write_is_in_flight_but_not_a_get(bus: Bus) -> None:
+    bus.register("ma", "/a", "/b")
+    bus.ask("post", "/a", 1)
+    answer = bus.deregister("ma")
+    assert (answer["code"], answer["data"]) == (423, {"message": "resoures is locked"})
+    bus.answer(1)
+    bus.ask("get", "/b", 2)
+    assert bus.deregister("ma")["code"] == 200
+    assert codes(bus.answer(2)) == [("me", 200)], "the answer of the pending GET still arrives"
+
+
+@pytest.mark.parametrize("method", ["get", "PUT", "patch"])
+def test_other_methods_on_registration_are_not_allowed(bus: Bus, method: str) -> None:
+    assert codes(bus.ask(method, "/controller/registration", data=CONTEXT)) == [("me", 405)]
+
+
+def test_of_registrations_at_the_same_time_one_is_accepted() -> None:
+    controller = Controller()
+    outgoing = []
+    for number in range(1, 9):
+        request = {"id": number, "method": "post", "resource": "/controller/registration", "tunnel": "t"}
+        request["data"] = CONTEXT | {"name": f"m{number}"}
+        outgoing += controller.handle("/controller", json.dumps(request).encode(), 0)
+    assert codes(outgoing) == [("/controller/registration", None)] + [("t", 423)] * 7
+    assert [message.get("data") for _, message in outgoing[1:]] == [LOCKED] * 7
+
+
+# --- matching ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("pattern", "resource", "matches"),
+    [
+        ("/remote/+", "/remote/00:0c:29:1c:e8:01", True),
+        ("/remote/+", "/remote/a b", True),
+        ("/remote/+", "/remote/é", True),
+        ("/remote/+", "/remote/%2Fx", True),
+        ("/remote/+", "/remote/+", True),
+        ("/remote/+", "/remote/#", True),
+        ("/remote/+", "/remote/\n", True),
+        ("/remote/+", "/remote/", False),
+        ("/remote/+", "/remote", False),
+        ("/remote/+", "/remote/a/b", False),
+        ("/remote/+", "/Remote/a", False),
+        ("/remote/+", "x/remote/a", False),
+        ("/a/+/c", "/a/b/c", True),
+        ("/a/+/c", "/a//c", False),
+        ("/#", "/anything/at/all", True),
+        ("/x/#", "/x/1/2\n3", True),
+        ("/x/#", "/y/1", False),
+        ("/a.c", "/abc", False),
+        ("/a.+/+", "/a.+/c", True),
+        ("/jobs", "/jobs", True),
+        ("/jobs", "/jobs/", False),
+        ("/jobs", "//jobs", False),
+        ("/jobs", " /jobs", False),
+        ("/jobs", "/Jobs", False),
+        ("/jobs/+", "/jobs/12?a=?/z", True),
+        ("/jobs/+", "/jobs/12?a=b/c", True),
+        ("/jobs/+", "/jobs/12?a=/x?b", False),
+        ("/jobs", "/jobs?x=1", True),
+        ("/" + "r" * 1022, "/" + "r" * 1500, True),
+        ("/" + "r" * 1500, "/" + "r" * 1022, True),
+        ("/" + "r" * 1022, "/" + "r" * 1021, False),
+    ],
+)
+def test_matching(bus: Bus, pattern: str, resource: str, matches: bool) -> None:
+    tunnel = bus.register("m", pattern)
+    [(topic, message)] = bus.ask("get", resource)
+    assert (topic == tunnel) is matches
+    assert message.get("code") == (None if matches else 404)
+    if matches:
+        assert message["resource"] == resource, "passed on whole"
+
+
+# --- who gets the answer -----------------------------------------------------------------------------------
+
+
+def test_the_request_and_the_answer_are_passed_on_unchanged(bus: Bus) -> None:
+    tunnel = bus.register("m", "/a")
+    request = {
+        "id": 7,
+        "method": "Get",
+        "resource": "/a?x=1",
+        "tunnel": "t",
+        "data": [1, None],
+        "odd": {"é": 0.1},
+    }
+    assert bus.put(request) == [(tunnel, request)]
+    answer = {
+        "id": 7,
+        "code": 200,
+        "method": "other",
+        "resource": "/other",
+        "sign": ["who"],
+        "extra": 1,
+        "data": None,
+    }
+    assert bus.put(answer) == [("t", answer)]
+
+
+def test_a_bare_answer_from_anybody_is_taken_once(bus: Bus) -> None:
+    bus.register("m", "/a")
+    bus.ask("get", "/a", 7)
+    assert bus.answer(7) == [("me", {"id": 7, "code": 200})]
+    assert bus.answer(7) == [], "the second is dropped"
+    assert bus.answer(8) == [], "so is one that nobody asked for"
+
+
+def test_a_long_tunnel_is_cut_to_63_characters_for_the_answer(bus: Bus) -> None:
+    [(topic, _)] = bus.ask("get", "/nobody", tunnel="t" * 64)
+    assert topic == "t" * 63
+
+
+def test_without_a_tunnel_matching_views_get_the_answer_and_the_errors(bus: Bus) -> None:
+    model, view = bus.register("m", "/a"), bus.register("v", "/#", role="view")
+    request = {"id": 7, "method": "get", "resource": "/a"}
+    assert bus.put(request) == [(model, request)], "views never get requests"
+    assert bus.answer(7) == [(view, {"id": 7, "code": 200})]
+    assert codes(bus.put({"id": 8, "method": "get", "resource": "/b"})) == [(view, 403)]
+    bus.deregister("v")
+    assert bus.put({"id": 9, "method": "get", "resource": "/b"}) == [], "no view: nobody gets the error"
+
+
+def test_two_owners_of_a_resource_both_get_it_and_their_answers_are_merged(bus: Bus) -> None:
+    one, two = bus.register("m1", "/a", "/one"), bus.register("m2", "/+")
+    for method in ("get", "post"):
+        assert [topic for topic, _ in bus.ask(method, "/a")] == [one, two]
+        assert bus.answer(data={"a": 1, "b": 1}) == []
+        assert bus.answer(data={"b": 2}, x=1) == [
+            ("me", {"id": 1, "code": 200, "data": {"a": 1, "b": 2}, "x": 1}),
+        ]
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "merged"),
+    [([1], [2], [2]), ({"a": 1}, "x", "x"), ([1], {"a": 1}, {"a": 1}), ({"a": 1}, None, None)],
+)
+def test_of_two_answers_the_last_counts_when_they_are_not_both_objects(
+    bus: Bus, first: object, last: object, merged: object
+) -> None:
+    bus.register("m1", "/a")
+    bus.register("m2", "/a")
+    bus.ask("get", "/a")
+    bus.answer(data=first)
+    assert bus.answer(data=last)[0][1]["data"] == merged
+
+
+def test_of_two_answers_the_first_that_is_not_200_is_final(bus: Bus) -> None:
+    bus.register("m1", "/a")
+    bus.register("m2", "/a")
+    bus.ask("post", "/a")
+    assert codes(bus.answer(code=201)) == [("me", 201)]
+    assert bus.answer() == []
+    assert len(bus.ask("post", "/a", 2)) == 2, "nothing is locked any more"
+
+
+def test_overlapping_patterns_of_one_model(bus: Bus) -> None:
+    tunnel = bus.register("m", "/x/+", "/x/1", "/x/#")
+    assert [topic for topic, _ in bus.ask("get", "/x/1")] == [tunnel] * 3
+    assert bus.answer() + bus.answer() == []
+    assert codes(bus.answer()) == [("me", 200)]
+    [(_, answer)] = bus.ask("post", "/x/1")
+    assert answer["code"] == 503
+    assert answer["data"] == {"message": "service unavailable", "log": "failed to lock resource"}
+    assert codes(bus.ask("get", "/x/2", 2)) == [(tunnel, None)] * 2, "the failed write left no lock"
+
+
+# --- refusals and locks ------------------------------------------------------------------------------------
+
+
+def test_a_refusal_has_an_upper_case_method_and_404_no_data(bus: Bus) -> None:
+    answer = {"id": 1, "code": 404, "method": "GET", "resource": "/no?x", "sign": SIGN}
+    assert bus.ask("get", "/no?x") == [("me", answer)]
+
+
+def test_with_a_view_of_everything_an_unknown_resource_is_forbidden(bus: Bus) -> None:
+    bus.register("bridge", "/#", role="view")
+    [(_, answer)] = bus.ask("get", "/no")
+    assert answer["code"] == 403
+    assert answer["data"] == {"message": "request forbidden", "log": "resource has no subscribed model"}
+
+
+@pytest.mark.parametrize("again", [5, 5.5, 2**32 + 5])
+def test_an_id_in_flight_is_refused_whoever_uses_it(bus: Bus, again: object) -> None:
+    bus.register("m1", "/a")
+    bus.register("m2", "/b")
+    bus.ask("post", "/a", 5)
+    [(topic, answer)] = bus.ask("get", "/b", again, tunnel="other")
+    assert (topic, answer["code"], answer["id"]) == ("other", 403, 5)
+    assert answer["data"] == {"message": "'id' was used, please use another 'id'"}
+    assert codes(bus.ask("get", "/a", again)) == [("me", 403)], "before 423"
+    assert codes(bus.ask("get", "/no", again)) == [("me", 404)], "after 404"
+
+
+@pytest.mark.parametrize("method", ["post", "PUT", "delete", "patch", "whatever"])
+def test_a_write_locks_all_resources_of_its_model_for_every_method(bus: Bus, method: str) -> None:
+    tunnel = bus.register("m", "/remote/+", "/beta")
+    other = bus.register("other", "/other")
+    bus.ask(method, "/remote/cg-1", 1)
+    for number, (again, resource) in enumerate(
+        [("get", "/beta"), ("post", "/beta"), ("get", "/remote/cg-2"), ("put", "/remote/cg-2")], start=2
+    ):
+        [(topic, answer)] = bus.ask(again, resource, number)
+        assert (topic, answer["code"], answer["data"]) == ("me", 423, LOCKED)
+    assert bus.ask("post", "/other", 8)[0][0] == other
+    bus.answer(1, code=500)
+    assert bus.ask("get", "/beta", 9)[0][0] == tunnel
+
+
+def test_gets_take_no_lock_and_are_answered_under_one(bus: Bus) -> None:
+    tunnel = bus.register("m", "/remote/+")
+    for number in range(1, 6):
+        assert codes(bus.ask("GET", f"/remote/{number}", number)) == [(tunnel, None)]
+    assert codes(bus.ask("post", "/remote/6", 6)) == [(tunnel, None)], "a pending GET does not hinder a write"
+    assert codes(bus.answer(1)) == [("me", 200)]
+    assert codes(bus.ask("get", "/remote/7", 7)) == [("me", 423)]
+
+
+def test_a_second_owner_is_hindered_by_the_lock_of_the_first(bus: Bus) -> None:
+    bus.register("all", "/remote/+")
+    bus.register("one", "/remote/cg-1")
+    bus.ask("post", "/remote/cg-2", 1)
+    assert codes(bus.ask("post", "/remote/cg-1", 2)) == [("me", 423)]
+
+
+@pytest.mark.parametrize(
+    ("ttl", "asked_at", "expires_at"),
+    [
+        (5, 100.0, 105),
+        (5, 100.9, 105),
+        (2.9, 100.0, 102),
+        (1, 100.9, 101),
+        (0, 100.5, 100.5),
+        (-3, 100.5, 100.5),
+    ],
+)
+def test_a_ttl_is_counted_in_whole_seconds_at_ticks(
+    bus: Bus, ttl: float, asked_at: float, expires_at: float
+) -> None:
+    bus.register("m", "/a", ttl=ttl)
+    bus.now = asked_at
+    bus.ask("post", "/a", -1)
+    if expires_at > asked_at:
+        bus.now = expires_at - 0.01
+        assert bus.tick() == []
+    bus.now = expires_at
+    [(topic, answer)] = bus.tick()
+    assert topic == "me"
+    assert answer == {
+        "id": 4294967295,
+        "code": 408,
+        "method": "POST",
+        "resource": "/a",
+        "sign": SIGN,
+        "data": EXPIRED,
+    }
+    assert bus.tick(100) == []
+    assert bus.answer(-1) == [], "the late answer finds nobody"
+    assert len(bus.ask("get", "/a", 2)) == 1, "the lock is gone"
+
+
+def test_a_late_answer_resolves_the_next_request_with_the_same_id(bus: Bus) -> None:
+    bus.register("m", "/a", ttl=3)
+    bus.ask("get", "/a", 1, tunnel="first")
+    assert codes(bus.tick(3)) == [("first", 408)]
+    bus.ask("get", "/a", 1, tunnel="second")
+    assert bus.answer(1, data="late")[0][0] == "second"
+    bus.ask("get", "/a", 1, tunnel="third")
+    assert codes(bus.tick(3)) == [("third", 408)], "once, though the second had a deadline too"
+
+
+# --- ids and codes -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("number", "seen"),
+    [
+        (1, 1),
+        (4294967295, 4294967295),
+        (-1, 4294967295),
+        (1.5, 1),
+        (2**32 + 1, 1),
+        (2**32, 0),
+        (0, 0),
+        (0.5, 0),
+        (float(2**63), 0),
+        (2**63 - 1, 0),
+        (1e30, 0),
+        ("1", 0),
+        (None, 0),
+        (True, 0),
+        ([1], 0),
+    ],
+)
+def test_an_id_becomes_an_unsigned_32_bit_number(bus: Bus, number: object, seen: int) -> None:
+    assert uint32(number) == seen
+    tunnel, view = bus.register("m", "/a"), bus.register("v", "/a", role="view")
+    [(topic, message)] = bus.ask("get", "/a", number)
+    assert (topic, message["id"]) == (tunnel if seen else view, number)
+    if seen:
+        assert bus.answer(number) == [("me", {"id": number, "code": 200})]
+
+
+@pytest.mark.parametrize("code", [201, 204, 0, 404, -2, 200.9, 99999999999])
+def test_any_number_is_a_code(bus: Bus, code: float) -> None:
+    bus.register("m", "/a")
+    bus.ask("get", "/a")
+    assert bus.answer(code=code) == [("me", {"id": 1, "code": code})]
+
+
+@pytest.mark.parametrize("code", ["200", None, True, -1])
+def test_what_is_no_number_or_minus_one_is_no_answer(bus: Bus, code: object) -> None:
+    bus.register("m", "/a")
+    bus.ask("post", "/a")
+    assert bus.answer(code=code) == []
+    assert codes(bus.tick(10)) == [("me", 408)]
+
+
+@pytest.mark.parametrize(
+    "data", [{"a": 1}, [1], "x", 3, None, {"code": 200, "data": {"message": "x"}, "id": 9}]
+)
+def test_any_data_is_passed(bus: Bus, data: object) -> None:
+    bus.register("m", "/a")
+    bus.ask("post", "/a")
+    assert bus.answer(data=data)[0][1]["data"] == data
+
+
+# --- what is dropped ---------------------------------------------------------------------------------------
+
+
+def request_with(data: bytes) -> bytes:
+    return b'{"id": 1, "method": "get", "resource": "/a", "tunnel": "me", "data": ' + data + b"}"
+
+
+@pytest.mark.parametrize(
+    ("data", "passes"),
+    [
+        (b"null", True),
+        (b"null} x", False),
+        (b"null,", False),
+        (b"NaN", False),
+        (b"Infinity", False),
+        (b"-Infinity", False),
+        (b"9223372036854775807", True),
+        (b"9223372036854775808", False),
+        (b"9223372036854775808.0", True),
+        (b'"9223372036854775808"', True),
+        (b'"\\u0000"', False),
+        (b'[[{"x\\u0000": 1}]]', False),
+        (b'"\\\\u0000"', True),
+        (b'"\\ud83d"', False),
+        (b'{"\\udc00": 1}', False),
+        (b'"\\ud83d\\ude00"', True),
+        (b'"\\u00e9\\/"', True),
+        (b'"\xc3\xa9"', True),
+        (b'"\xe9"', False),
+        (b'"\xed\xa0\x80"', False),
+        (b'"' + b"x" * 600_000 + b'"', True),
+        (b'"' + b"x" * (1_048_576 - len(request_with(b'""'))) + b'"', False),
+        (b'"' + b"x" * (1_048_575 - len(request_with(b'""'))) + b'"', True),
+        (b"[" * 2047 + b"]" * 2047, True),
+        (b"[" * 2048 + b"]" * 2048, False),
+        (b"[" * 100_000 + b"]" * 100_000, False),
+        (b"[]," * 3000, False),
+        (b"[" + b"[]," * 3000 + b"[]]", True),
+    ],
+    ids=lambda value: repr(value[:20]) if isinstance(value, bytes) else None,
+)
+def test_what_the_controller_drops(
+    bus: Bus, data: bytes, passes: bool, request: pytest.FixtureRequest
+) -> None:
+    limit = sys.getrecursionlimit()
+    request.addfinalizer(lambda: sys.setrecursionlimit(limit))
+    sys.setrecursionlimit(20_000)  # as the controller does
+    bus.register("m", "/a")
+    assert len(bus.put(request_with(data))) == passes
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"",
+        b"[]",
+        b"3",
+        b"{",
+        b"\xff\xfe{\0}\0",
+        b'\xef\xbb\xbf{"method":"get","resource":"/a"}',
+        b'{"id":1}',
+        b'{"id":1,"method":"get"}',
+        b'{"id":1,"resource":"/a"}',
+        b'{"id":1,"method":3,"resource":"/a"}',
+        b'{"resource":"/a"}',
+    ],
+)
+def test_what_is_no_message_is_dropped_on_every_topic(bus: Bus, raw: bytes) -> None:
+    bus.register("v", "/#", role="view")
+    assert [bus.put(raw, topic) for topic in OWN_TOPICS] == [[], [], []]
+
+
+def test_of_equal_keys_the_last_counts(bus: Bus) -> None:
+    bus.register("m", "/a")
+    assert bus.put(request_with(b'{"b": 1, "a": 2, "b": 3}'))[0][1]["data"] == {"b": 3, "a": 2}
+
+
+# --- events, hooks, dependency -----------------------------------------------------------------------------
+
+
+def test_events_go_whole_to_matching_views_and_never_to_models(bus: Bus) -> None:
+    bus.register("m", "/a")
+    views = [bus.register("v1", "/a", role="view"), bus.register("v2", "/+", role="view")]
+    bus.register("v3", "/b", role="view")
+    bus.ask("post", "/a")
+    event = {"method": "odd", "resource": "/a", "tunnel": "t", "code": 200, "data": [1]}
+    assert bus.put(event) == [(view, event) for view in views]
+    assert len(bus.put(event | {"resource": "/b"})) == 2, "no model need own it"
+    assert bus.put(event | {"resource": "/c/d"}) == []
+
+
+def test_after_a_write_the_hooking_models_are_told_level_by_level(bus: Bus) -> None:
+    a = bus.register("A", "/a")
+    b = bus.register("B", "/b", hook=["A"])
+    c = bus.register("C", "/c", hook=["B"])
+    assert [topic for topic, _ in bus.ask("post", "/a?x", data={"in": 1})] == [a]
+    told = {"id": 1, "method": "post", "resource": "/a?x", "sign": ["A"], "data": {"a": 1}}
+    assert bus.answer(data={"a": 1}) == [(b, told)]
+    for number, resource in enumerate(("/a", "/b", "/c"), start=2):
+        assert codes(bus.ask("get", resource, number)) == [("me", 423)], "all are locked all the time"
+    [(topic, told)] = bus.answer(data={"b": 2})
+    assert (topic, told["data"]) == (c, {"a": 1, "b": 2})
+    assert bus.answer(x="last") == [("me", {"id": 1, "code": 200, "x": "last", "data": {"a": 1, "b": 2}})]
+    assert len(bus.ask("post", "/c", 9)) == 1
+
+
+def test_each_level_has_its_own_ttl(bus: Bus) -> None:
+    bus.register("A", "/a", ttl=5)
+    bus.register("B", "/b", ttl=20, hook=["A"])
+    bus.ask("post", "/a")
+    bus.tick(3)
+    bus.answer()
+    assert bus.tick(19) == []
+    assert codes(bus.tick(1)) == [("me", 408)]
+
+
+@pytest.mark.parametrize(("method", "code"), [("get", 200), ("post", 201), ("post", 200.9), ("post", 500)])
+def test_gets_and_other_codes_call_no_hooks(bus: Bus, method: str, code: float) -> None:
+    bus.register("A", "/a")
+    bus.register("B", "/b", hook=["A"])
+    bus.ask(method, "/a")
+    assert codes(bus.answer(code=code)) == [("me", code)]
+
+
+@pytest.mark.parametrize(
+    "hooks",
+    [{"B": ["A"], "C": ["A", "B"]}, {"B": ["A"], "D": ["A"], "C": ["B", "D"]}],
+)
+def test_a_model_reached_twice_makes_every_write_fail(bus: Bus, hooks: dict[str, list[str]]) -> None:
+    for name in sorted({"A", *hooks}):
+        bus.register(name, f"/{name}", hook=hooks.get(name, []))
+    assert codes(bus.ask("post", "/A")) == [("me", 503)]
+    assert bus.ask("get", "/A")[0][1].get("code") is None
+
+
+def dependency(bus: Bus, resource: str) -> tuple[int, Any]:
+    [(_, answer)] = bus.ask("get", "/controller/resource/dependency?resource=" + resource, 800)
+    return answer["code"], answer["data"]
+
+
+def test_dependency_tells_the_owners_resources_also_under_a_lock(bus: Bus) -> None:
+    bus.register("all", "/remote/+", "/more")
+    bus.register("one", "/single/cg-1")
+    bus.register("hooking", "/h", hook=["one"])
+    bus.ask("post", "/remote/x", 1)
+    bus.ask("post", "/single/cg-1", 2)
+    assert dependency(bus, "/remote/cg-9") == (200, {"resources": ["/remote/+", "/more"]})
+    assert dependency(bus, "/single/cg-1") == (200, {"resources": ["/single/cg-1", "/h"]})
+    assert dependency(bus, "/no") == (404, {"message": "resource had not been registered"})
+    bus.register("bridge", "/#", role="view")
+    assert dependency(bus, "/no") == (200, {"resources": []})
+
+
+# --- through a real broker ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def client(broker: Broker, controller: Process) -> Iterator[BusClient]:
+    with BusClient(broker) as connected:
+        yield connected
+
+
+@pytest.fixture
+def model(broker: Broker, controller: Process) -> Iterator[BusClient]:
+    with BusClient(broker, first_id=1_000_000) as connected:
+        yield connected
+
+
+def test_a_request_and_its_answer_over_a_broker(client: BusClient, model: BusClient) -> None:
+    seen: queue.Queue[Message] = queue.Queue()
+
+    def handler(message: Message) -> tuple[int, object]:
+        seen.put(message)
+        return 200, {"né": 0.1}
+
+    model.register_model("m", ["/remote/+"], handler)
+    answer = client.request("POST", "/remote/a", {"x": [1, "\u00e9"]})
+    assert (answer["code"], answer["data"], answer["sign"]) == (200, {"né": 0.1}, [model.name])
+    assert seen.get(timeout=5)["data"] == {"x": [1, "é"]}
+    assert client.request("get", "/nobody")["code"] == 404
+
+
+def test_messages_are_dumped_again_with_four_spaces(client: BusClient, model: BusClient) -> None:
+    raw: queue.Queue[bytes] = queue.Queue()
+    client.subscribe("raw", raw.put)
+    model.register_model("m", ["/a"], lambda _: None)
+    client.send({"id": 7, "method": "get", "resource": "/a", "tunnel": "raw"})
+    client.probe()
+    client.send(b'{"id":7,"code":200,"data":["\\u00e9\\/",[]]}')
+    assert raw.get(timeout=10).decode() == (
+        '{\n    "id": 7,\n    "code": 200,\n    "data": [\n        "é/",\n        []\n    ]\n}'
+    )
+
+
+def test_ttl_and_lock_in_real_time(client: BusClient, model: BusClient) -> None:
+    model.register_model("m", ["/a"], lambda _: None, ttl=2)
+    silent = client.ask("post", "/a")
+    assert client.request("get", "/a")["code"] == 423
+    answer = silent.result(10)
+    assert (answer["code"], answer["data"], answer["sign"]) == (408, EXPIRED, SIGN)
+
+
+def test_rubbish_is_survived_and_2040_levels_pass(client: BusClient, model: BusClient) -> None:
+    raw: queue.Queue[bytes] = queue.Queue()
+    client.subscribe("raw", raw.put)
+    model.register_model("m", ["/a"], lambda _: None)
+    for rubbish in (b"", b"rubbish", b"[" * 500_000, b'{"id":1,"method":"get","resource":"/x","tunnel":"#"}'):
+        client.send(rubbish)
+    client.send({"id": 7, "method": "get", "resource": "/a", "tunnel": "raw"})
+    client.probe()
+    client.send(b'{"id":7,"code":200,"data":' + b"[" * 2040 + b"]" * 2040 + b"}")
+    assert raw.get(timeout=20).count(b"[") == 2040
+
+
+def test_retained_messages_are_ignored(client: BusClient, controller: Process) -> None:
+    client.send({"id": 5, "method": "get", "resource": "/no", "tunnel": client.tunnel}, retain=True)
+    assert client.answers.get(timeout=10)["code"] == 404, "who is there gets it as a normal message"
+    controller.terminate()
+    controller.start()  # the broker now gives it the retained one
+    assert client.request("get", "/no")["code"] == 404
+    assert client.answers.empty()
+
+
+def test_options_for_compact_messages_at_another_qos(broker: Broker) -> None:
+    options = ("--port", broker.port, "--indent", 0, "--publish-qos", 0)
+    raw: queue.Queue[bytes] = queue.Queue()
+    with (
+        Process.module("controller", "sandbox.controller", *options, ready="controller ready"),
+        BusClient(broker) as client,
+    ):
+        client.subscribe("raw", raw.put)
+        client.send({"id": 7, "method": "get", "resource": "/no", "tunnel": "raw"})
+        expected = b'{"id":7,"code":404,"method":"GET","resource":"/no","sign":["controller"]}'
+        assert raw.get(timeout=10) == expected
+
+
+def test_a_controller_waits_for_its_broker_and_ends_in_good_order(broker: Broker) -> None:
+    broker.stop()
+    options = ("--port", broker.port, "--reconnect-s", 0.1)
+    with Process.module("controller", "sandbox.controller", *options, ready="cannot connect") as controller:
+        broker.start()
+        controller.wait_for("controller ready", 15)
+        assert controller.terminate() == 0
+
+
+def test_a_restart_forgets_every_registration(
+    client: BusClient, model: BusClient, controller: Process
+) -> None:
+    model.register_model("m", ["/a"], lambda _: (200, None))
+    assert client.request("get", "/a")["code"] == 200
+    controller.kill()
+    controller.start()
+    assert client.request("get", "/a")["code"] == 404
+
+
+def test_after_a_broker_restart_registrations_are_kept(broker: Broker, controller: Process) -> None:
+    with BusClient(broker) as client:
+        client.register_view("v", ["/v"])
+        broker.restart()
+        controller.wait_for("controller ready again, connection 2", 15)
+        with BusClient(broker) as other:
+            assert other.request("get", "/v")["code"] == 403, "still known, as a view"
