@@ -4,8 +4,10 @@ At most one per job and second, and always those that say that it was created, e
 """
 
 import logging
+import math
 import threading
 from collections.abc import Callable
+from typing import Any
 
 from puppetmaster import wire
 from puppetmaster.clock import Clock
@@ -25,7 +27,8 @@ class Announcer:
         self._clock = clock
         self._mailbox: Mailbox = hub.subscribe()
         self._held: dict[int, Change] = {}
-        self._last_s: dict[int, float] = {}
+        #: When a job was announced within the last interval, and whether it had ended by then.
+        self._last: dict[int, tuple[float, bool]] = {}
         self._thread = threading.Thread(target=self._run, name="pm-announcer", daemon=True)
 
     def start(self) -> None:
@@ -40,34 +43,40 @@ class Announcer:
 
     def _run(self) -> None:
         while (changes := self._mailbox.take(INTERVAL_S / 4 if self._held else None)) is not None:
-            try:
-                self.announce(changes, self._clock.now_s())
-            except Exception:
-                log.exception("job changes were not announced")
+            self._guarded(changes, self._clock.now_s())
+        self._guarded([], math.inf)
+
+    def _guarded(self, changes: list[Change], now_s: float) -> None:
+        try:
+            self.announce(changes, now_s)
+        except Exception:
+            log.exception("job changes were not announced")
 
     def announce(self, changes: list[Change], now_s: float) -> None:
         """Send what is due at ``now_s``; the rest is held and merged with what comes."""
         for change in changes:
             held = self._held.get(change.job.id)
             self._held[change.job.id] = held.merged(change) if held else change
+        self._last = {id_: last for id_, last in self._last.items() if now_s - last[0] < INTERVAL_S}
         for job_id, change in list(self._held.items()):
-            marked = change.created or change.ended or change.deleted
-            if not marked and now_s - self._last_s.get(job_id, -INTERVAL_S) < INTERVAL_S:
+            _, had_ended = self._last.get(job_id, (0.0, False))
+            # A late answer changes a job that has ended: that is no second end.
+            marked = change.created or change.deleted or (change.ended and not had_ended)
+            if not marked and job_id in self._last:
                 continue
             del self._held[job_id]
-            self._last_s[job_id] = now_s
-            if change.job.final or change.deleted:
-                self._last_s.pop(job_id, None)
+            self._last[job_id] = (now_s, change.job.final)
             self._emit(change)
 
     def _emit(self, change: Change) -> None:
-        data = change.job.view()
-        methods = ["post"] if change.created else []
+        view = change.job.view()
+        if change.created:
+            self._tell("post", view)
+        if change.ended or not (change.created or change.deleted):
+            self._tell("put", view)
         if change.deleted:
-            data = {**data, "status": "deleted"}
-            methods.append("delete")
-        elif change.ended or not change.created:
-            methods.append("put")
-        for method in methods:
-            event = {"code": 200, "method": method, "resource": f"/jobs/{change.job.id}", "data": data}
-            self._send(wire.encode(wire.carriable(event)))
+            self._tell("delete", {**view, "status": "deleted"})
+
+    def _tell(self, method: str, data: dict[str, Any]) -> None:
+        event = {"code": 200, "method": method, "resource": f"/jobs/{data['id']}", "data": data}
+        self._send(wire.encode(wire.carriable(event)))

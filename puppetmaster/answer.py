@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from puppetmaster import wire
 from puppetmaster.request import RequestEvent
 
 
@@ -31,21 +32,26 @@ class Answer:
 
 def is_answer(message: Any) -> bool:
     """Whether ``message`` is an answer at all: an object with a number as id and as code."""
-    return isinstance(message, dict) and _is_number(message.get("id")) and _is_number(message.get("code"))
+    if not isinstance(message, dict) or not _is_number(message.get("code")):
+        return False
+    id_: Any = message.get("id")
+    return _is_number(id_) and abs(id_) < 2**63  # beyond that, and at infinity, the store has no ids
 
 
 def read(message: Mapping[str, Any]) -> Answer:
     """What ``message``, for which ``is_answer`` is true, means."""
     code, data = _integer(message["code"]), message.get("data")
+    if wire.depth(data) > wire.DEPTH_LIMIT:
+        return garbled(f"it is nested deeper than {wire.DEPTH_LIMIT} levels")
     if message.get("sign") == ["controller"]:
         return _from_controller(code, data)
-    if code == 200 and isinstance(data, dict) and _is_integer(data.get("code")):
+    if 200 <= code <= 299 and isinstance(data, dict) and _is_integer(data.get("code")):
         return _outcome(data["code"], data.get("data"), "device")
     return _outcome(code, data, "remote")
 
 
 def garbled(reason: str) -> Answer:
-    """An answer that came but cannot be kept, because it is not JSON."""
+    """An answer that came but cannot be kept: it is not JSON, or nested too deeply to be stored and shown."""
     return Answer(
         RequestEvent.FAIL,
         {
@@ -78,7 +84,7 @@ def _from_controller(code: float, data: Any) -> Answer:
 def _outcome(code: float, data: Any, source: str) -> Answer:
     if 200 <= code <= 299:
         return Answer(RequestEvent.SUCCEED, _result(code, data, source))
-    message = _text(data) or f"the {source} answered {code:g}"
+    message = _text(data) or f"the {source} answered {code}"
     return Answer(RequestEvent.FAIL, _result(code, data, source, message))
 
 
@@ -103,5 +109,5 @@ def _is_number(value: Any) -> bool:
 
 
 def _integer(code: float) -> float:
-    """200.0 is 200; 200.9, which the controller also passes, stays as it is."""
-    return int(code) if code == int(code) else code
+    """200.0 is 200; 200.9 and 1e30, which the controller also passes, stay as they are."""
+    return int(code) if abs(code) < 2**53 and code == int(code) else code

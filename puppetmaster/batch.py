@@ -75,19 +75,24 @@ def parse_request(body: Any, max_requests: int) -> JobSpec:
 
 def _parse_compat(body: Any, where: str, max_requests: int) -> JobSpec:
     _check_object(body)
-    single = where == "destination"
-    faults = schemas.faults(schemas.REQUEST if single else schemas.JOB_COMPAT, body)
-    options = body.get("options") or {}
-    given = {"requestTimeout": options["timeout"]} if "timeout" in options else {}
+    faults = schemas.faults(schemas.REQUEST if where == "destination" else schemas.JOB_COMPAT, body)
+    destinations = _compat_destinations(body, where, faults)
     items = []
-    if isinstance(body.get("message"), dict) and where in body:
-        found = body[where]
-        if single and not isinstance(found, str):
-            faults.append(Fault(where, f"expected one destination as a string, got {kind(found)}"))
-        else:
-            faults += schemas.faults(schemas.MESSAGE, body["message"], "message")
-            items += _item_of(body["message"], found, where, "message", faults)
-    return _spec(given, items, body, faults, max_requests)
+    if isinstance(message := body.get("message"), dict):
+        faults += schemas.faults(schemas.MESSAGE, message, "message")
+        items += _item_of(message, destinations, "message", faults)
+    options = body.get("options")
+    timed = isinstance(options, dict) and "timeout" in options
+    return _spec({"requestTimeout": options["timeout"]} if timed else {}, items, body, faults, max_requests)
+
+
+def _compat_destinations(body: Mapping[str, Any], where: str, faults: list[Fault]) -> tuple[str, ...]:
+    if where not in body:
+        return ()
+    if where == "destination" and not isinstance(body[where], str):
+        faults.append(Fault(where, f"expected one destination as a string, got {kind(body[where])}"))
+        return ()
+    return _destinations(body[where], where, faults)
 
 
 def _spec(
@@ -140,43 +145,39 @@ def _item(item: Any, path: str, faults: list[Fault]) -> list[ItemSpec]:
     if isinstance(inner := item.get("__request"), dict):
         places = [("destination", inner), ("__destination", inner), *places]
     found = [(name, holder) for name, holder in places if name in holder]
-    if len(found) != 1:
+    destinations: tuple[str, ...] = ()
+    if len(found) == 1:
+        name, holder = found[0]
+        where = f"{path}.{name}" if holder is item else f"{path}.__request.{name}"
+        destinations = _destinations(holder[name], where, faults)
+    else:
         many = "exactly one list of destinations, got several" if found else "the destinations, got none"
         faults.append(Fault(f"{path}.__request.destination", f"expected {many}"))
-        return []
-    name, holder = found[0]
-    where = f"{path}.{name}" if holder is item else f"{path}.__request.{name}"
-    return _item_of(item, holder[name], where, path, faults)
+    return _item_of(item, destinations, path, faults)
 
 
 def _item_of(
-    message: Mapping[str, Any], found: Any, where: str, path: str, faults: list[Fault]
+    message: Mapping[str, Any], destinations: tuple[str, ...], path: str, faults: list[Fault]
 ) -> list[ItemSpec]:
-    before = len(faults)
-    destinations = _destinations(found, where, faults)
-    data = message.get("data", {})
-    faults += wire.faults(data, f"{path}.data" if path else "data")
-    method, resource = message.get("method"), message.get("resource")
-    if len(faults) > before or not isinstance(method, str) or not isinstance(resource, str):
+    data, method, resource = message.get("data", {}), message.get("method"), message.get("resource")
+    uncarriable = wire.faults(data, f"{path}.data")
+    faults += uncarriable
+    if uncarriable or not destinations or not isinstance(method, str) or not isinstance(resource, str):
         return []
     item = ItemSpec(method.lower(), resource, data, destinations)
-    if _wellformed(item):
-        longest = max(destinations, key=lambda destination: len(json.dumps(destination)))
-        size = len(wire.Command(item.method, resource, data, _TUNNEL).message(_ID, longest))
-        if size >= wire.MESSAGE_LIMIT_BYTES:
-            faults.append(
-                Fault(
-                    f"{path}.data",
-                    f"expected a message below {wire.MESSAGE_LIMIT_BYTES} bytes, "
-                    f"which is what the controller passes, got {size}",
-                )
+    if item.method not in schemas.METHODS:
+        return []
+    longest = max(destinations, key=lambda destination: len(json.dumps(destination)))
+    size = len(wire.Command(item.method, resource, data, _TUNNEL).message(_ID, longest))
+    if size >= wire.MESSAGE_LIMIT_BYTES:
+        faults.append(
+            Fault(
+                f"{path}.data",
+                f"expected a message below {wire.MESSAGE_LIMIT_BYTES} bytes, "
+                f"which is what the controller passes, got {size}",
             )
+        )
     return [item]
-
-
-def _wellformed(item: ItemSpec) -> bool:
-    """Whether it can be encoded; what is wrong with it otherwise is already among the faults."""
-    return item.method in schemas.METHODS and bool(item.destinations)
 
 
 def _destinations(found: Any, where: str, faults: list[Fault]) -> tuple[str, ...]:

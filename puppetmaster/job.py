@@ -124,7 +124,8 @@ class Job:
             return replace(self, status=status, reason=reason)
         if self.open_count:
             raise IllegalTransition(f"job {self.id} cannot end: {self.open_count} of its requests are open.")
-        return replace(self, status=status, reason=reason or self.reason, finished_at=at, ending=None)
+        why = None if status is JobStatus.RESOLVED else reason or self.reason
+        return replace(self, status=status, reason=why, finished_at=at, ending=None)
 
     def stopping(self, event: JobEvent, reason: str) -> "Job":
         """The job on its way to the verdict of ``event``. The first verdict stands."""

@@ -158,7 +158,8 @@ class Request:
         }
         if self.attempts:
             document["attempts"] = self.attempts
-        if self.message is not None and self.message != self.id:
+        # One that is out for the first time goes without: its message id is its own id.
+        if self.message is not None and (self.message != self.id or self.sent_at is None):
             document["message"] = self.message
         if self.sent_at is not None:
             document["sentAt"] = self.sent_at

@@ -2,7 +2,6 @@
 
 import difflib
 import json
-import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -46,7 +45,7 @@ def _is_text(limit: int) -> Callable[[Any], bool]:
 
 
 def _is_seconds(value: Any) -> bool:
-    return _is_number(value) and math.isfinite(value) and 0 < value <= LONGEST_S
+    return _is_number(value) and 0 < value <= LONGEST_S
 
 
 def _is_number(value: Any) -> bool:
@@ -80,7 +79,7 @@ MESSAGE = vol.Schema({vol.Required("method"): _METHOD, vol.Required("resource"):
 ITEM = vol.Schema(
     {
         **MESSAGE.schema,
-        "__request": vol.Schema({"destination": _any, "__destination": _any}),
+        "__request": vol.All(_OBJECT, vol.Schema({"destination": _any, "__destination": _any})),
         "__destination": _any,
     }
 )
@@ -100,7 +99,7 @@ JOB = vol.Schema(
         **dict.fromkeys(NOT_YET, _not_yet),
     }
 )
-_OPTIONS = vol.Schema({"timeout": _REQUEST_TIMEOUT})
+_OPTIONS = vol.All(_OBJECT, vol.Schema({"timeout": _REQUEST_TIMEOUT}))
 JOB_COMPAT = vol.Schema(
     {vol.Required("destinations"): _any, vol.Required("message"): _OBJECT, "options": _OPTIONS}
 )
@@ -124,8 +123,6 @@ def _fault(error: vol.Invalid, schema: vol.Schema, prefix: str) -> Fault:
         return Fault(path, "expected this property, got none")
     if error.error_message == "extra keys not allowed":
         return Fault(path, f"unknown property{_hint(_plain(error.path[-1]), map(str, schema.schema))}")
-    if "expected a dictionary" in error.error_message:
-        return Fault(path, "expected an object")
     return Fault(path, error.error_message)
 
 

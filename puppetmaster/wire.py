@@ -119,7 +119,7 @@ def carriable(value: Any) -> Any:
     """``value`` as the bus can carry it; what it cannot is replaced by the nearest that it can.
 
     Lone surrogates and NUL become U+FFFD, integers beyond 64 bits become strings. Meant for
-    answers that show what a device once sent; ``value`` itself comes back when nothing is wrong.
+    answers that show what a device once sent; what is fine stays as it is. Raises ValueError: NaN.
     """
     text = json.dumps(value, allow_nan=False)
     return _replaced(value) if _SUSPECT.search(text) else value

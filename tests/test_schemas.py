@@ -1,0 +1,264 @@
+"""What each property may be, and the words in which a fault is told."""
+
+import math
+from typing import Any
+
+import pytest
+import voluptuous as vol
+from hypothesis import given
+from hypothesis import strategies as st
+
+from puppetmaster import schemas, wire
+from puppetmaster.errors import Fault
+
+SECONDS = "seconds, more than 0 and at most 1000000000"
+ITEM = {"method": "post", "resource": "/system/reboot"}
+#: What no property takes but those that take anything.
+ODD: list[Any] = [[], {}, [1], {"a": 1}]
+
+
+def _said(schema: vol.Schema, name: str, value: Any) -> list[tuple[str, str]]:
+    """What is wrong with this property, beside others that are missing."""
+    found = schemas.faults(schema, {name: value})
+    return [(path, message) for path, message in found if path.split(".")[0] == name]
+
+
+def _accepts(schema: vol.Schema, name: str, value: Any) -> bool:
+    return not _said(schema, name, value)
+
+
+# The properties of a job
+
+
+@pytest.mark.parametrize("value", [0.001, 1, 60.5, 10**9, None, "infinity"])
+def test_timeout_takes(value: Any) -> None:
+    assert _accepts(schemas.JOB, "timeout", value)
+
+
+@pytest.mark.parametrize(
+    ("value", "got"),
+    [
+        (0, "0"),
+        (-1, "-1"),
+        (10**9 + 1, "1000000001"),
+        (10**400, "1" + "0" * 39),
+        (math.nan, "nan"),
+        (math.inf, "inf"),
+        (True, "true"),
+        (False, "false"),
+        ("60", "'60'"),
+        ("Infinity", "'Infinity'"),
+        ("", "''"),
+        ([], "an empty list"),
+        ([60], "a list"),
+        ({}, "an object"),
+    ],
+)
+def test_timeout_refuses(value: Any, got: str) -> None:
+    expected = f'expected {SECONDS}, "infinity" or null, got {got}'
+    assert _said(schemas.JOB, "timeout", value) == [("timeout", expected)]
+
+
+@pytest.mark.parametrize("value", [0.1, 60, 10**9])
+def test_request_timeout_takes(value: Any) -> None:
+    assert _accepts(schemas.JOB, "requestTimeout", value)
+
+
+@pytest.mark.parametrize(
+    ("value", "got"),
+    [(0, "0"), (True, "true"), ("infinity", "'infinity'"), (None, "null"), (math.nan, "nan")],
+)
+def test_request_timeout_refuses(value: Any, got: str) -> None:
+    said = f"expected {SECONDS}, got {got}"
+    assert _said(schemas.JOB, "requestTimeout", value) == [("requestTimeout", said)]
+
+
+@pytest.mark.parametrize(("name", "limit"), [("name", 128), ("key", 255)])
+def test_labels(name: str, limit: int) -> None:
+    for value in (None, "a", "a" * limit, "Nächtlicher Neustart \U0001f600"):
+        assert _accepts(schemas.JOB, name, value)
+    for value, got in [
+        ("", "''"),
+        ("a" * (limit + 1), "'" + "a" * 77 + "...'"),
+        (5, "5"),
+        (True, "true"),
+        ("a\0b", "'a\\\\0b'"),
+        ("\ud800", "'\\ud800'"),
+        *[(odd, schemas._shown(odd)) for odd in ODD],
+    ]:
+        said = f"expected 1 to {limit} characters, got {got}"
+        assert _said(schemas.JOB, name, value) == [(name, said)]
+
+
+@pytest.mark.parametrize("value", [None, 1, 500, 1_000_000])
+def test_concurrency_takes(value: Any) -> None:
+    assert _accepts(schemas.JOB, "concurrency", value)
+
+
+@pytest.mark.parametrize("value", [0, -1, 1.0, 1.5, True, "5", "ten", 1_000_001, *ODD])
+def test_concurrency_refuses(value: Any) -> None:
+    said = f"expected a whole number from 1, got {schemas._shown(value)}"
+    assert _said(schemas.JOB, "concurrency", value) == [("concurrency", said)]
+
+
+@pytest.mark.parametrize("value", ["10%", "0.5%"])
+def test_concurrency_as_a_percentage_is_refused_by_name(value: str) -> None:
+    ((path, message),) = _said(schemas.JOB, "concurrency", value)
+    assert path == "concurrency"
+    assert "percentage" in message
+
+
+def test_idempotent() -> None:
+    for value in (None, True, False):
+        assert _accepts(schemas.JOB, "idempotent", value)
+    for value in (0, 1, "true", *ODD):
+        said = f"expected true or false, got {schemas._shown(value)}"
+        assert _said(schemas.JOB, "idempotent", value) == [("idempotent", said)]
+
+
+@pytest.mark.parametrize("name", schemas.NOT_YET)
+@pytest.mark.parametrize("value", [None, 1, {}, True])
+def test_what_is_not_there_yet_is_refused_by_name(name: str, value: Any) -> None:
+    assert _said(schemas.JOB, name, value) == [(name, "not supported yet")]
+
+
+@pytest.mark.parametrize(
+    ("value", "got"), [([], "an empty list"), ({}, "an object"), (None, "null"), ("a", "'a'"), (1, "1")]
+)
+def test_batch_refuses(value: Any, got: str) -> None:
+    said = f"expected a list of at least one item, got {got}"
+    assert _said(schemas.JOB, "batch", value) == [("batch", said)]
+
+
+# The properties of an item
+
+
+@pytest.mark.parametrize("method", ["get", "post", "put", "delete", "GET", "Post", "pUT", "DELETE"])
+def test_method_takes(method: str) -> None:
+    assert _accepts(schemas.ITEM, "method", method)
+
+
+@pytest.mark.parametrize("method", ["", "patch", "get ", "gét", "\0", "\ud800", None, 1, True, *ODD])
+def test_method_refuses(method: Any) -> None:
+    said = f"expected get, post, put or delete, got {schemas._shown(method)}"
+    assert _said(schemas.ITEM, "method", method) == [("method", said)]
+
+
+@pytest.mark.parametrize(
+    "resource", ["/", "/system/reboot", "/a?b=c&d=/e", "/ä", "/" + "a" * 1022, "/" + "ä" * 511]
+)
+def test_resource_takes(resource: str) -> None:
+    assert _accepts(schemas.ITEM, "resource", resource)
+
+
+@pytest.mark.parametrize(
+    "resource",
+    [*("", "system", " /a", "/" + "a" * 1023, "/" + "ä" * 512, "/a\0", "/\ud800", None, 1, True), *ODD],
+)
+def test_resource_refuses(resource: Any) -> None:
+    ((path, message),) = _said(schemas.ITEM, "resource", resource)
+    assert path == "resource"
+    expected = "expected a string that begins with / of at most 1023 bytes that the bus can carry, got "
+    assert message == expected + schemas._shown(resource)
+
+
+@pytest.mark.parametrize("value", [None, 1, "cg-1", [], ["cg-1"]])
+def test_the_request_of_an_item_is_an_object(value: Any) -> None:
+    said = f"expected an object, got {schemas._shown(value)}"
+    assert _said(schemas.ITEM, "__request", value) == [("__request", said)]
+
+
+@pytest.mark.parametrize("value", [None, 1, "60", []])
+@pytest.mark.parametrize("schema", [schemas.JOB_COMPAT, schemas.REQUEST])
+def test_options_are_an_object(schema: vol.Schema, value: Any) -> None:
+    said = f"expected an object, got {schemas._shown(value)}"
+    assert _said(schema, "options", value) == [("options", said)]
+
+
+@pytest.mark.parametrize("schema", [schemas.JOB_COMPAT, schemas.REQUEST])
+def test_the_only_option_is_a_timeout(schema: vol.Schema) -> None:
+    assert _accepts(schema, "options", {})
+    assert _accepts(schema, "options", {"timeout": 5})
+    assert _said(schema, "options", {"timeout": 0}) == [("options.timeout", f"expected {SECONDS}, got 0")]
+    ((path, message),) = _said(schema, "options", {"timeouts": 5})
+    assert path == "options.timeouts"
+    assert message.startswith("unknown property")
+
+
+# All of it
+
+
+@pytest.mark.parametrize(
+    ("schema", "required"),
+    [
+        (schemas.JOB, ["batch"]),
+        (schemas.ITEM, ["method", "resource"]),
+        (schemas.MESSAGE, ["method", "resource"]),
+        (schemas.JOB_COMPAT, ["destinations", "message"]),
+        (schemas.REQUEST, ["destination", "message"]),
+    ],
+)
+def test_what_is_required(schema: vol.Schema, required: list[str]) -> None:
+    found = schemas.faults(schema, {}, "at")
+    assert sorted(found) == [Fault(f"at.{name}", "expected this property, got none") for name in required]
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("concurency", "; did you mean 'concurrency'?"),
+        ("Batch", "; did you mean 'batch'?"),
+        ("requesttimeout", "; did you mean 'requestTimeout'?"),
+        ("zzz", ""),
+        ("retri", ""),
+    ],
+)
+def test_an_unknown_property_is_named(name: str, hint: str) -> None:
+    assert schemas.faults(schemas.JOB, {"batch": [1], name: 1}) == [Fault(name, f"unknown property{hint}")]
+
+
+@pytest.mark.parametrize("name", ["\0", "\ud800", "a" * 1000, 'a"b', "é", "a\nb"])
+def test_an_unknown_property_can_be_named_in_an_answer(name: str) -> None:
+    (fault,) = schemas.faults(schemas.ITEM, {**ITEM, name: 1}, "batch[0]")
+    assert fault.path.startswith("batch[0].")
+    assert len(fault.path) < 100
+    assert fault.path.isascii()
+    assert fault.path.isprintable()
+
+
+def test_all_faults_of_one_object_at_once() -> None:
+    wrong = {"timeout": 0, "name": 5, "concurency": 1, "waves": [1], "key": ""}
+    found = schemas.faults(schemas.JOB, wrong)
+    assert sorted(path for path, _ in found) == sorted([*wrong, "batch"])
+
+
+@given(st.text(st.characters(exclude_categories=())))
+def test_quoted_is_short_printable_ascii_in_quotes(text: str) -> None:
+    shown = schemas.quoted(text)
+    assert shown.startswith("'")
+    assert shown.endswith("'")
+    assert shown.isascii()
+    assert shown.isprintable()
+    assert len(shown) <= 12 * 80 + 2
+    assert wire.faults(shown, "") == []
+
+
+def test_quoted_cuts_what_is_long() -> None:
+    assert schemas.quoted("a" * 80) == "'" + "a" * 80 + "'"
+    assert schemas.quoted("a" * 81) == "'" + "a" * 77 + "...'"
+
+
+@pytest.mark.parametrize(
+    ("value", "kind"),
+    [
+        (None, "null"),
+        (True, "a boolean"),
+        (1, "a number"),
+        (1.5, "a number"),
+        ("", "a string"),
+        ([], "a list"),
+        ({}, "an object"),
+    ],
+)
+def test_kind(value: Any, kind: str) -> None:
+    assert schemas.kind(value) == kind

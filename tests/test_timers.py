@@ -1,0 +1,136 @@
+"""Deadlines by key, against a plain dictionary that does the same slowly."""
+
+from typing import Any
+
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from puppetmaster.timers import Timers
+
+KEYS = st.one_of(st.integers(1, 8), st.tuples(st.just("job"), st.integers(1, 4)))
+TIMES_S = st.integers(0, 20).map(float)
+
+
+def test_nothing_is_set() -> None:
+    timers = Timers()
+    assert timers.next_s() is None
+    assert timers.deadline_s("a") is None
+    assert list(timers.due(1e9)) == []
+    assert len(timers) == 0
+
+
+def test_a_timer_fires_at_its_time_and_once() -> None:
+    timers = Timers()
+    timers.set("a", 5.0)
+    assert list(timers.due(4.999)) == []
+    assert timers.deadline_s("a") == 5.0
+    assert list(timers.due(5.0)) == ["a"]
+    assert list(timers.due(6.0)) == []
+    assert timers.deadline_s("a") is None
+
+
+def test_the_earliest_fires_first_and_equals_in_the_order_they_were_set() -> None:
+    timers = Timers()
+    for key, at_s in [("c", 3.0), ("b", 2.0), ("a", 2.0), ("d", 9.0)]:
+        timers.set(key, at_s)
+    assert list(timers.due(3.0)) == ["b", "a", "c"]
+    assert timers.next_s() == 9.0
+
+
+def test_setting_again_moves_in_both_directions() -> None:
+    timers = Timers()
+    timers.set("later", 1.0)
+    timers.set("later", 5.0)
+    timers.set("sooner", 5.0)
+    timers.set("sooner", 1.0)
+    assert len(timers) == 2
+    assert timers.next_s() == 1.0
+    assert list(timers.due(4.0)) == ["sooner"]
+    assert list(timers.due(5.0)) == ["later"]
+
+
+def test_setting_to_the_same_time_fires_once() -> None:
+    timers = Timers()
+    timers.set("a", 1.0)
+    timers.set("a", 1.0)
+    assert list(timers.due(1.0)) == ["a"]
+
+
+def test_keys_of_different_kinds_are_never_compared() -> None:
+    timers = Timers()
+    keys: list[Any] = [7, ("job", 7), "seven", None]
+    for key in keys:
+        timers.set(key, 1.0)
+    assert list(timers.due(1.0)) == keys
+
+
+def test_what_fires_may_cancel_and_set_others() -> None:
+    timers = Timers()
+    for key in ("a", "b"):
+        timers.set(key, 1.0)
+    fired = []
+    for due in timers.due(2.0):
+        fired.append(due)
+        timers.cancel("b")
+        if len(fired) < 3:
+            timers.set("a", 2.0)
+    assert fired == ["a", "a", "a"]
+
+
+def test_cancelled_timers_do_not_pile_up() -> None:
+    timers = Timers()
+    timers.set("stays", 1e6)
+    for number in range(10_000):
+        timers.set(number, 1e6 + number)
+        timers.cancel(number)
+        timers.set("moves", 2e6 + number)
+    assert len(timers._heap) <= 64 + 2 * 2
+    assert len(timers) == 2
+    assert list(timers.due(3e6)) == ["stays", "moves"]
+
+
+class AgainstADictionary(RuleBasedStateMachine):
+    """Any order of calls means what it would mean for a dictionary of deadlines."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.timers = Timers()
+        self.model: dict[Any, tuple[float, int]] = {}
+        self.serial = 0
+
+    @rule(key=KEYS, at_s=TIMES_S)
+    def set(self, key: Any, at_s: float) -> None:
+        self.serial += 1
+        self.timers.set(key, at_s)
+        self.model[key] = (at_s, self.serial)
+
+    @rule(key=KEYS)
+    def cancel(self, key: Any) -> None:
+        self.timers.cancel(key)
+        self.model.pop(key, None)
+
+    @rule(now_s=TIMES_S)
+    def due(self, now_s: float) -> None:
+        expected = sorted((when, key) for key, when in self.model.items() if when[0] <= now_s)
+        assert list(self.timers.due(now_s)) == [key for _, key in expected]
+        for _, key in expected:
+            del self.model[key]
+
+    @invariant()
+    def same(self) -> None:
+        assert len(self.timers) == len(self.model)
+        assert self.timers.next_s() == min((at for at, _ in self.model.values()), default=None)
+
+
+TestAgainstADictionary = AgainstADictionary.TestCase
+TestAgainstADictionary.settings = hypothesis_settings(max_examples=60, deadline=None)
+
+
+@given(st.dictionaries(KEYS, TIMES_S))
+def test_deadline_s_is_what_was_set(deadlines: dict[Any, float]) -> None:
+    timers = Timers()
+    for key, at_s in deadlines.items():
+        timers.set(key, at_s)
+    assert {key: timers.deadline_s(key) for key in deadlines} == deadlines

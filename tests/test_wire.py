@@ -1,0 +1,308 @@
+"""What the bus can carry: nothing that the controller would drop passes, and all else passes unchanged."""
+
+import json
+import math
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from puppetmaster import wire
+from puppetmaster.errors import Fault
+
+LOW, HIGH = -(2**63), 2**63 - 1
+
+#: Text of every kind, with much of what is at the edge: NUL, halves of pairs, whole pairs, look-alikes.
+TEXT = st.one_of(
+    st.text(st.characters(exclude_categories=())),
+    st.text(st.sampled_from("a\0\ud83d\ude00\U0001f600\ufffd\\u0")),
+    st.sampled_from(["\\u0000", "\\ud800", "9" * 19, "\ud83d\ude00", "\ude00\ud83d", ""]),
+)
+INTEGERS = st.one_of(
+    st.integers(-(2**70), 2**70),
+    st.sampled_from([LOW - 1, LOW, LOW + 1, HIGH - 1, HIGH, HIGH + 1, 10**19, -(10**19), 10**400]),
+)
+#: Everything that JSON can say, and everything that Python takes for JSON beside it.
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | INTEGERS | st.floats() | TEXT,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXT, inner, max_size=4),
+    max_leaves=12,
+)
+#: The same without NaN and infinities, which are no JSON.
+JSON = st.recursive(
+    st.none() | st.booleans() | INTEGERS | st.floats(allow_nan=False, allow_infinity=False) | TEXT,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXT, inner, max_size=4),
+    max_leaves=12,
+)
+
+
+def _whole_text(text: str) -> bool:
+    try:
+        return b"\0" not in text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+
+
+def _is_carried(value: Any) -> bool:
+    """Whether the controller passes it on; said once more, in other words than the module's."""
+    if isinstance(value, dict):
+        return all(_whole_text(key) and _is_carried(child) for key, child in value.items())
+    if isinstance(value, list):
+        return all(map(_is_carried, value))
+    if isinstance(value, str):
+        return _whole_text(value)
+    if isinstance(value, float):
+        return value - value == 0
+    return value is None or value.bit_length() < 64 or value == LOW
+
+
+def _nested(levels: int, core: Any = 1) -> Any:
+    for level in range(levels):
+        core = [core] if level % 2 else {"k": core}
+    return core
+
+
+# What cannot be carried
+
+
+@given(ANYTHING)
+def test_a_fault_is_found_if_and_only_if_the_controller_would_drop_it(value: Any) -> None:
+    assert bool(wire.faults(value, "data")) is not _is_carried(value)
+
+
+@given(ANYTHING)
+def test_what_is_said_about_a_fault_can_itself_be_answered(value: Any) -> None:
+    for fault in wire.faults(value, "data"):
+        assert fault.path.startswith("data")
+        assert _is_carried([fault.path, fault.message])
+        assert fault.message.startswith("expected ")
+        assert ", got " in fault.message or "which the bus cannot carry" in fault.message
+
+
+@pytest.mark.parametrize(
+    ("value", "path", "about"),
+    [
+        (math.nan, "data", "a number that JSON knows, got nan"),
+        ([0, math.inf], "data[1]", "a number that JSON knows, got inf"),
+        ({"a": [{"b": -math.inf}]}, "data.a[0].b", "a number that JSON knows, got -inf"),
+        (HIGH + 1, "data", "an integer of 64 bits"),
+        ({"n": LOW - 1}, "data.n", "an integer of 64 bits"),
+        ("a\0b", "data", "a string without \\u0000"),
+        (["\ud800"], "data[0]", "a string of whole characters"),
+        ("\ude00\ud83d", "data", "a string of whole characters"),
+        ({"\0": 1}, "data.\\u0000", "a key without \\u0000"),
+        ({"\udfff": 1}, "data.\\udfff", "a key of whole characters"),
+        ({"é": "\0"}, "data.\\xe9", "a string without \\u0000"),
+    ],
+)
+def test_a_fault_names_its_place_and_what_is_wrong(value: Any, path: str, about: str) -> None:
+    (fault,) = wire.faults(value, "data")
+    assert fault.path == path
+    assert fault.message.startswith(f"expected {about}")
+
+
+def test_all_faults_are_found_at_once() -> None:
+    value = {"a": math.nan, "\0": ["\0", 2**64], "fine": 1}
+    assert [fault.path for fault in wire.faults(value, "x")] == [
+        "x.a",
+        "x.\\u0000",
+        "x.\\u0000[0]",
+        "x.\\u0000[1]",
+    ]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        None,
+        True,
+        LOW,
+        HIGH,
+        1e300,
+        5e-324,
+        -0.0,
+        "",
+        "\U0001f600",
+        "\\u0000",
+        "\\ud800",
+        "12345678901234567890",
+        {},
+        [],
+        {"": {"": []}},
+        {"sent": "é\n\t\x7f\uffff"},
+    ],
+)
+def test_what_looks_suspicious_and_is_fine(value: Any) -> None:
+    assert wire.faults(value, "data") == []
+    assert json.dumps(wire.carriable(value)) == json.dumps(value)
+
+
+# How deep
+
+
+@pytest.mark.parametrize(
+    ("value", "depth"), [(1, 0), ("[[", 0), ([], 0), ([1], 1), ({"a": [1, {"b": 2}]}, 3)]
+)
+def test_depth(value: Any, depth: int) -> None:
+    assert wire.depth(value) == depth
+
+
+def test_as_deep_as_the_limit_and_no_deeper() -> None:
+    assert wire.faults(_nested(wire.DEPTH_LIMIT), "data") == []
+    (fault,) = wire.faults(_nested(wire.DEPTH_LIMIT + 1), "data")
+    assert fault.message == f"expected at most {wire.DEPTH_LIMIT} levels of nesting, got more"
+    assert fault.path.startswith("data.k[0].k")
+
+
+def test_very_deep_is_one_fault_with_a_short_path() -> None:
+    (fault,) = wire.faults(_nested(100_000), "data")
+    assert len(fault.path) < 300
+    assert wire.depth(_nested(100_000)) == wire.DEPTH_LIMIT + 1
+
+
+def test_other_faults_are_found_beside_too_deep_a_place() -> None:
+    found = wire.faults({"a": "\0", "b": _nested(1000), "c": 2**64}, "data")
+    assert [fault.path[:6] for fault in found] == ["data.a", "data.b", "data.c"]
+
+
+# Made to fit
+
+
+@given(JSON)
+def test_carriable_is_carried_and_leaves_alone_what_was(value: Any) -> None:
+    before = json.dumps(value)
+    fitting = wire.carriable(value)
+    assert wire.faults(fitting, "data") == []
+    assert json.dumps(value) == before
+    if _is_carried(value):
+        assert json.dumps(fitting) == before
+
+
+@given(JSON)
+def test_carriable_changes_only_what_is_wrong(value: Any) -> None:
+    _assert_nearest(value, wire.carriable(value))
+
+
+def _assert_nearest(value: Any, fitting: Any) -> None:
+    if isinstance(value, list):
+        assert len(fitting) == len(value)
+        for one, other in zip(value, fitting, strict=True):
+            _assert_nearest(one, other)
+    elif isinstance(value, dict):
+        assert isinstance(fitting, dict)
+        for key in value:
+            if _whole_text(key):
+                assert key in fitting
+    elif _is_carried(value):
+        assert fitting == value
+        assert type(fitting) is type(value)
+    elif isinstance(value, int):
+        assert fitting == str(value)
+    elif _whole_text(paired := json.loads(json.dumps(value))):
+        assert fitting == paired
+    else:
+        assert "\ufffd" in fitting
+
+
+@pytest.mark.parametrize(
+    ("value", "fitting"),
+    [
+        ("a\0b", "a\ufffdb"),
+        ("\ud800x", "\ufffdx"),
+        ("\ud83d\ude00", "\U0001f600"),
+        ({"\0": ["\udfff", HIGH + 1]}, {"\ufffd": ["\ufffd", str(HIGH + 1)]}),
+        ([LOW - 1, True, 1.5, None], [str(LOW - 1), True, 1.5, None]),
+    ],
+)
+def test_the_nearest_that_fits(value: Any, fitting: Any) -> None:
+    assert wire.carriable(value) == fitting
+
+
+@pytest.mark.parametrize("value", [math.nan, [math.inf], {"a": -math.inf}])
+def test_carriable_knows_no_nearest_for_what_is_no_number(value: Any) -> None:
+    with pytest.raises(ValueError):
+        wire.carriable(value)
+
+
+# JSON
+
+
+@given(JSON)
+def test_encode_is_compact_ascii_and_decode_reads_it(value: Any) -> None:
+    payload = wire.encode(value)
+    assert payload.isascii()
+    assert wire.decode(payload) == json.loads(json.dumps(value))
+    assert wire.decode_loosely(payload) == wire.decode(payload)
+
+
+def test_encode_wastes_no_space() -> None:
+    assert wire.encode({"a": [1, 2], "é": None}) == b'{"a":[1,2],"\\u00e9":null}'
+
+
+@pytest.mark.parametrize("value", [math.nan, {"a": math.inf}, [-math.inf]])
+def test_encode_refuses_what_is_no_json(value: Any) -> None:
+    with pytest.raises(ValueError):
+        wire.encode(value)
+
+
+@pytest.mark.parametrize("payload", [b"NaN", b'{"a":Infinity}', b"[-Infinity]", b"1e999", b'{"a":[-1e400]}'])
+def test_decode_tells_numbers_that_are_none_from_what_is_no_json(payload: bytes) -> None:
+    with pytest.raises(wire.Uncarriable):
+        wire.decode(payload)
+    wire.decode_loosely(payload)
+
+
+@pytest.mark.parametrize("payload", [b"", b"{", b'{"a":1} x', b"\xff", b"'a'", b"{1:2}", b"[" * 100_000])
+def test_decode_refuses_what_is_no_json(payload: bytes) -> None:
+    with pytest.raises(ValueError) as refused:
+        wire.decode(payload)
+    assert not isinstance(refused.value, wire.Uncarriable)
+    with pytest.raises(ValueError):
+        wire.decode_loosely(payload)
+
+
+def test_decode_takes_what_json_allows() -> None:
+    assert wire.decode(b' {"a": 1.0e2, "a": -0.5, "b": "\\ud800", "c": 123456789012345678901} ') == {
+        "a": -0.5,
+        "b": "\ud800",
+        "c": 123456789012345678901,
+    }
+
+
+# A command
+
+DESTINATIONS = ["00:0c:29:1c:e8:01", "cg-000c291ce801", "gerät", 'a"b\\c', "\U0001f600"]
+
+
+@pytest.mark.parametrize("destination", DESTINATIONS)
+@pytest.mark.parametrize("data", [{}, None, 0, "text", [1, {"a": "é"}], {"id": 7, "tunnel": "other"}])
+def test_a_command_is_the_message_of_the_sanji_contract(destination: str, data: Any) -> None:
+    command = wire.Command("put", "/system/time?tz=1&a=/b", data, "pm-1234")
+    assert json.loads(command.message(2**31, destination)) == {
+        "id": 2**31,
+        "method": "put",
+        "resource": f"/remote/{destination}",
+        "tunnel": "pm-1234",
+        "data": {"method": "put", "resource": "/system/time?tz=1&a=/b", "data": data},
+    }
+
+
+@given(JSON.filter(_is_carried))
+def test_a_command_carries_its_data_unchanged(data: Any) -> None:
+    sent = wire.decode(wire.Command("post", "/a", data, "t").message(1, "cg-1"))
+    assert sent["data"]["data"] == data
+    assert wire.faults(sent, "message") == []
+
+
+def test_one_command_makes_many_messages() -> None:
+    command = wire.Command("get", "/a", {}, "t")
+    messages = [json.loads(command.message(id_, name)) for id_, name in ((1, "cg-1"), (2, "cg-2"))]
+    assert [(one["id"], one["resource"]) for one in messages] == [(1, "/remote/cg-1"), (2, "/remote/cg-2")]
+
+
+def test_limits_are_those_of_the_controller() -> None:
+    assert wire.MESSAGE_LIMIT_BYTES == 2**20
+    assert wire.ANSWER_LIMIT_BYTES == 900 * 1024
+    assert wire.faults("x", "data") == []
+    assert isinstance(wire.faults(math.nan, "data")[0], Fault)
