@@ -8,11 +8,17 @@ from puppetmaster.announcer import Announcer
 from puppetmaster.bus import Bus, BusEvent, ControllerForgot
 from puppetmaster.clock import Clock, iso
 from puppetmaster.dispatcher import Dispatcher
+from puppetmaster.door import Door
 from puppetmaster.engine import Engine
+from puppetmaster.errors import SettingsError
 from puppetmaster.events import Hub
+from puppetmaster.metrics import Metrics
+from puppetmaster.server import Address, address
 from puppetmaster.service import LOOK_TIMEOUT_S, Service
 from puppetmaster.settings import Settings
+from puppetmaster.sockets import Sockets
 from puppetmaster.store import Store
+from puppetmaster.web import Backend
 
 log = logging.getLogger("sanji.puppetmaster.app")
 
@@ -30,9 +36,10 @@ class Registered(Protocol):
 
 
 class App:
-    """Everything but the SDK's side."""
+    """Everything but the SDK's side. Raises SettingsError, StoreError."""
 
     def __init__(self, settings: Settings, bundle: Registered) -> None:
+        where = address(settings)
         self.settings = settings
         self._bundle = bundle
         self._clock = Clock()
@@ -52,6 +59,16 @@ class App:
         self.dispatcher = Dispatcher(self.engine, self.store, self.bus, self.hub, self._clock)
         self.announcer = Announcer(self.hub, self.bus.send, self._clock)
         self.service = Service(settings, self.store, self.dispatcher)
+        self.door = self._door(where) if where is not None else None
+
+    def _door(self, where: Address) -> Door:
+        sockets = Sockets(self.service, self.hub, self._clock)
+        numbers = Metrics(self.service, self.dispatcher, self.health, self.store.path, lambda: sockets.count)
+        try:
+            return Door(self.settings, where, Backend(self.service, self.health), sockets, numbers)
+        except SettingsError:
+            self.store.close()
+            raise
 
     def start(self) -> None:
         """Take up what an earlier process left, then listen to the bus. Raises StoreError."""
@@ -59,12 +76,18 @@ class App:
         self.dispatcher.start()
         self.announcer.start()
         self.bus.start()
+        if self.door is not None:
+            self.door.start()
 
     def stop(self) -> None:
         """Stop deciding first, then talking, then close the store."""
+        if self.door is not None:
+            self.door.ask_to_stop()
         self.dispatcher.stop()
         self.announcer.stop()
         self.bus.stop()
+        if self.door is not None:
+            self.door.stop()
         if not self.dispatcher.running:
             self.store.close()
 

@@ -203,9 +203,7 @@ class Bus:
         try:
             message = wire.decode(payload)
         except wire.Uncarriable as fault:
-            message = wire.decode_loosely(payload)
-            if answer.is_answer(message):
-                self._tell(Answered(int(message["id"]), answer.garbled(str(fault))))
+            self._take_garbled(payload, str(fault))
             return
         except ValueError as fault:
             self._drop(f"it is not JSON: {fault}")
@@ -214,6 +212,18 @@ class Bus:
             self._drop("it is no answer")
             return
         self._match(int(message["id"]), message)
+
+    def _take_garbled(self, payload: bytes, fault: str) -> None:
+        """NaN and the like are not JSON, but one can still tell whose answer they came in."""
+        try:
+            message = wire.decode_loosely(payload)
+        except ValueError as error:
+            self._drop(f"it is not JSON: {error}")
+            return
+        if answer.is_answer(message):
+            self._tell(Answered(int(message["id"]), answer.garbled(fault)))
+        else:
+            self._drop("it is no answer")
 
     def _match(self, id_: int, message: dict[str, Any]) -> None:
         with self._lock:

@@ -18,6 +18,7 @@ from puppetmaster.engine import Engine, Turn
 from puppetmaster.errors import PuppetmasterError, StoreError, Unavailable
 from puppetmaster.events import Change, Hub, Kind
 from puppetmaster.store import Store
+from puppetmaster.tally import Tally
 
 log = logging.getLogger("sanji.puppetmaster.dispatcher")
 
@@ -52,6 +53,9 @@ class Dispatcher:
         self._clock = clock
         self._inbox: SimpleQueue[BusEvent | _Call | None] = SimpleQueue()
         self._retry_s = 0.0
+        #: How long transactions took; how long from the decision to send until the bus had it.
+        self.commits, self.dispatches = Tally(), Tally()
+        self._decided_s = 0.0
         self._replies: list[tuple[_Call, Any]] = []
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="pm-dispatcher", daemon=True)
@@ -185,15 +189,18 @@ class Dispatcher:
                 self._replies.append((call, value))
 
     def _turn(self) -> None:
+        self._decided_s = self._clock.now_s()
         turn = self._engine.decide()
         if turn.changes:
             if self._engine.stalled and self._clock.now_s() < self._retry_s:
                 return
+            begun_s = self._clock.now_s()
             try:
                 self._store.commit(turn.changes)
             except StoreError as error:
                 self._stall(error)
                 return
+            self.commits.add(self._clock.now_s() - begun_s)
             if self._engine.stalled:
                 log.info("the store can be written again", extra={"action": "store_up"})
                 self._engine.stalled = None
@@ -216,13 +223,15 @@ class Dispatcher:
         for message, payload in turn.sends:
             if not self._bus.send(payload):
                 self._engine.not_sent(message)
+        if turn.sends:
+            self.dispatches.add(self._clock.now_s() - self._decided_s, len(turn.sends))
         for destination in turn.questions:
             self._bus.ask(destination)
         replies, self._replies = self._replies, []
         for call, value in replies:
             call.reply.set_result(value)
         if turn.changes.jobs or turn.changes.deleted:
-            self._hub.post(_changes(turn))
+            self._hub.post(_changes(turn, detailed=self._hub.detailed))
 
     def _turn_away(self) -> None:
         while True:
@@ -234,12 +243,17 @@ class Dispatcher:
                 message.reply.set_exception(Unavailable("Puppetmaster is stopping: nothing was changed."))
 
 
-def _changes(turn: Turn) -> list[Change]:
+def _changes(turn: Turn, *, detailed: bool) -> list[Change]:
+    requests: dict[int, set[int]] = {}
+    if detailed:
+        for request in turn.changes.requests.values():
+            requests.setdefault(request.job, set()).add(request.id)
     changes = []
     for job in turn.changes.jobs.values():
+        changed = frozenset(requests.get(job.id, ()))
         if job.id in turn.created:
-            changes.append(Change.of(Kind.CREATED, job))
+            changes.append(Change.of(Kind.CREATED, job, changed))
         if job.final or job.id not in turn.created:
-            changes.append(Change.of(Kind.ENDED if job.final else Kind.CHANGED, job))
+            changes.append(Change.of(Kind.ENDED if job.final else Kind.CHANGED, job, changed))
     changes += [Change.of(Kind.DELETED, job) for job in turn.changes.deleted.values()]
     return changes

@@ -7,6 +7,7 @@ thread, socket or clock of its own: ``begin`` reads the one it was given.
 
 import logging
 import random
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -57,12 +58,15 @@ class Engine:
         self.ledger = Ledger(reader, ids)
         self.lanes = Lanes(settings.window, settings.lock_cache_s)
         self.timers = Timers()
+        #: Refusals by code, 423 above all, and sendings after the first: since the start.
+        self.refusals: Counter[int] = Counter()
+        self.resent = 0
         self._settings = settings
         self._clock = clock
         self._tunnel = tunnel
         self._flight: dict[int, int] = {}  # message id -> request id
         self._doubtful: set[int] = set()  # in flight, but whoever could bring the answer went away
-        self._refused: dict[int, tuple[int, float]] = {}  # how often in a row, and since when
+        self._refused: dict[int, tuple[int, float]] = {}  # how often, and how long it waited for that
         self._sends: list[tuple[int, bytes]] = []
         self._questions: list[str] = []
         self.begin()
@@ -150,6 +154,8 @@ class Engine:
         return {id_: self._why(id_) if self.ledger.knows(id_) else None for id_ in ids}
 
     def _why(self, id_: int) -> str | None:
+        if self.ledger.request(id_).status is not RequestStatus.PENDING:
+            return None
         if self.ledger.opened_of(id_).job.status is JobStatus.PAUSED:
             return "the job is paused"
         if self.stalled:
@@ -171,7 +177,7 @@ class Engine:
             self._refuse(id_, answer)
         else:
             request = self.ledger.request(id_)
-            if answer.result.get("code") in (403, 404):
+            if answer.result.get("source") == "controller" and answer.result.get("code") in (403, 404):
                 self.lanes.forget(request.destination)
             self._end(request, answer.event, answer.result)
 
@@ -252,8 +258,7 @@ class Engine:
         self._sends = []
         revoked = sorted(self.ledger.created)
         for job_id in revoked:
-            opened = self.ledger.revoke(job_id)
-            for request in opened.requests.values():
+            for request in self.ledger.revoke(job_id):
                 self._let_go(request)
             self._close(job_id)
         for job_id in self.ledger.touched():
@@ -293,6 +298,11 @@ class Engine:
             opened = ledger.opened_of(id_)
             request = opened.requests[id_]
             message = id_ if request.message is None else ledger.message_id()
+            if message is None:
+                said = "not sent again: this installation has given out all message ids"
+                self._end(request, RequestEvent.FAIL, _said(said))
+                continue
+            self.resent += message != id_
             ledger.write(request, request.after(RequestEvent.SEND, self._at, message=message))
             self._flight[message] = id_
             self.timers.set(id_, now_s + opened.job.request_timeout_s)
@@ -384,19 +394,20 @@ class Engine:
     def _refuse(self, id_: int, answer: Answer) -> None:
         """The controller did not pass it on: it waits a little and is sent again, not for ever."""
         back = self._wait_again(self.ledger.request(id_), RequestEvent.REFUSE)
-        times, since_s = self._refused.get(id_, (0, self._now_s))
-        waited_s = self._now_s - since_s
+        self.refusals[answer.result.get("code") or 0] += 1
+        times, waited_s = self._refused.get(id_, (0, 0.0))
         if self.ledger.opened_of(id_).job.ending:
             self._end_unsent(back)
         elif waited_s >= self._settings.lock_wait_s:
             said = f"{answer.result.get('message')}; refused for {waited_s:.0f} s, it did not run"
             self._end(back, RequestEvent.FAIL, {**answer.result, "message": said})
         else:
-            self._refused[id_] = (times + 1, since_s)
             longest_s = min(FIRST_DELAY_S * 2 ** min(times, 16), LAST_DELAY_S)
-            until_s = self._now_s + longest_s * random.uniform(0.5, 1.0)
-            self.lanes.delay(id_, until_s)
-            self.timers.set(("wake", id_), until_s)
+            delay_s = longest_s * random.uniform(0.5, 1.0)
+            # Only this counts, not how long its job was paused or the bus away meanwhile.
+            self._refused[id_] = (times + 1, waited_s + delay_s)
+            self.lanes.delay(id_, self._now_s + delay_s)
+            self.timers.set(("wake", id_), self._now_s + delay_s)
 
     def _doubt(self, ids: Iterable[int]) -> None:
         """Their answers may never come: wait for late ones, but not as long as for an answer."""

@@ -5,7 +5,11 @@ that is shown when no better one is given. ``body()`` is the same object behind 
 
     PuppetmasterError
     |- Invalid            400  the body or the query is wrong; ``faults`` name every place
+    |- Unauthorized       401
+    |- Forbidden          403
     |- NotFound           404
+    |- MethodNotAllowed   405
+    |- RequestTimeout     408
     |- Conflict           409
     |- TooLarge           413
     |- Unavailable        503
@@ -63,6 +67,27 @@ class Invalid(PuppetmasterError):
     def body(self) -> dict[str, Any]:
         """``{"message": .., "errors": [{"path": .., "message": ..}, ..]}``, every fault at once."""
         return {"message": self.message, "errors": [fault._asdict() for fault in self.faults]}
+
+
+class Unauthorized(PuppetmasterError):
+    """This needs the token: send it as 'Authorization: Bearer <token>'."""
+
+    status = 401
+    code = "unauthorized"
+
+
+class Forbidden(PuppetmasterError):
+    """This is not allowed from there."""
+
+    status = 403
+    code = "forbidden"
+
+
+class RequestTimeout(PuppetmasterError):
+    """The request did not arrive in time; nothing was changed."""
+
+    status = 408
+    code = "request_timeout"
 
 
 class NotFound(PuppetmasterError):

@@ -11,6 +11,7 @@ Every step costs the same however many requests wait: what cannot go now is park
 waits for and comes back when that is free.
 """
 
+import heapq
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -67,7 +68,8 @@ class Domain:
 
     writer: int | None = None
     locked_until_s: float = 0.0
-    parked: list[Queue] = field(default_factory=list)
+    reads: list[Queue] = field(default_factory=list)
+    writes: deque[Queue] = field(default_factory=deque)
 
     def held(self, now_s: float) -> bool:
         """Whether nothing may pass: a write of ours holds it, or somebody else's."""
@@ -87,11 +89,16 @@ class Lanes:
         self._shares: dict[int, Share] = {}
         self._turns: deque[int] = deque()
         self._domains: dict[str, Domain] = {}
+        #: When the locks of others are tried again, as a heap.
+        self._locked: list[tuple[float, str]] = []
+        #: Free locks that more writes wait for than the one that was let try.
+        self._offered: dict[str, None] = {}
         self._known: dict[str, tuple[str, float]] = {}
         #: One lock for every destination: its name, until when that is believed, for whom it was told.
         self._everywhere: tuple[str, float, str] | None = None
-        self._unasked: dict[str, list[Waiting]] = {}
-        self._asked: dict[str, list[Waiting]] = {}
+        #: The first of each destination whose lock is not known; None: nobody waits for the answer.
+        self._unasked: dict[str, Waiting] = {}
+        self._asked: dict[str, Waiting | None] = {}
         self._writes = 0
 
     # -- what comes in ---------------------------------------------------------------------------
@@ -102,11 +109,16 @@ class Lanes:
 
     def close_job(self, job: int) -> None:
         """Forget ``job``; all of its requests have been removed."""
-        self._shares.pop(job, None)
+        share = self._shares.pop(job, None)
+        if share is not None:
+            self._step_aside(share)
 
     def hold(self, job: int, *, held: bool) -> None:
         """Send nothing of ``job`` while held."""
-        self._shares[job].held = held
+        share = self._shares[job]
+        share.held = held
+        if held:
+            self._step_aside(share)
         self._list_job(job)
 
     def add(self, id_: int, job: int, destination: str, *, write: bool, in_flight: bool = False) -> None:
@@ -159,6 +171,7 @@ class Lanes:
         if name is not None:
             domain = self._domains.setdefault(name, Domain())
             domain.locked_until_s = max(domain.locked_until_s, until_s)
+            heapq.heappush(self._locked, (until_s, name))
 
     def wake(self, id_: int, now_s: float) -> None:
         """The delay of a request is over."""
@@ -167,8 +180,8 @@ class Lanes:
         if waiting is not None and waiting.delayed:
             waiting.delayed = False
             self._make_ready(waiting, first=True)
-        for name in list(self._domains):
-            self._tidy(name)
+        while self._locked and self._locked[0][0] <= now_s:
+            self._offer(heapq.heappop(self._locked)[1])
 
     # -- lock domains -----------------------------------------------------------------------------
 
@@ -178,15 +191,14 @@ class Lanes:
             # Believed until the answer is there: to park every request meanwhile would cost more.
             name, _, destination = self._everywhere
             self._everywhere = (name, self._now_s + self._cache_s, destination)
-            self._asked.setdefault(destination, [])
+            self._asked.setdefault(destination, None)
             yield destination
         while self._unasked and len(self._asked) < limit:
             destination, waiting = next(iter(self._unasked.items()))
             del self._unasked[destination]
-            if not any(one for one in waiting if not one.gone):
-                continue
-            self._asked[destination] = waiting
-            yield destination
+            if not waiting.gone:
+                self._asked[destination] = waiting
+                yield destination
 
     def learn(self, destination: str, resources: Iterable[str] | None, now_s: float) -> None:
         """The controller's answer: all resources of the owner of ``destination``; None when it said nothing.
@@ -200,31 +212,44 @@ class Lanes:
         if pattern is not None:
             self._everywhere = (pattern, good_until_s, destination)
         elif self._everywhere is not None and self._everywhere[2] == destination:
-            self._everywhere = None
-        names = {one.removeprefix("/remote/") for one in owned}
+            self._forget_pattern()
+        names = [one.removeprefix("/remote/") for one in owned]
         if len(self._known) > KNOWN_LIMIT:
             self._known.clear()
-        for name in names | {destination}:
-            first = owned[0] if name in names else f"/remote/{name}"
-            self._known[name] = (first, good_until_s)
-        for waiting in self._asked.pop(destination, ()):
-            if not waiting.gone:
+        if destination not in names:
+            self._known[destination] = (f"/remote/{destination}", good_until_s)
+        for name in names:
+            self._known[name] = (owned[0], good_until_s)
+        # One answer may speak for many: nobody else needs to ask, or to wait for what was asked.
+        told = [destination, *names] if pattern is None else [*self._asked, *self._unasked]
+        for name in told:
+            waiting = self._asked.get(name) or self._unasked.pop(name, None)
+            if name in self._asked:
+                self._asked[name] = None
+            if waiting is not None and not waiting.gone:
                 self._make_ready(waiting)
-        if pattern is not None:
-            self._release_questions()
+        self._asked.pop(destination, None)
 
     def forget(self, destination: str) -> None:
         """What was learnt about ``destination`` may be wrong now."""
         self._known.pop(destination, None)
-        self._everywhere = None
+        self._forget_pattern()
 
     def forget_all(self) -> None:
         """The controller is another one now, or was away: nothing that was learnt holds."""
         self._known.clear()
         self._everywhere = None
         for destination, waiting in self._asked.items():
-            self._unasked.setdefault(destination, []).extend(waiting)
+            if waiting is not None:
+                self._unasked[destination] = waiting
         self._asked.clear()
+        for name in list(self._domains):
+            self._unpark(name)
+
+    def _forget_pattern(self) -> None:
+        if self._everywhere is not None:
+            name, self._everywhere = self._everywhere[0], None
+            self._unpark(name)
 
     def _domain_of(self, destination: str) -> str | None:
         if self._everywhere is not None:
@@ -232,20 +257,15 @@ class Lanes:
         known = self._known.get(destination)
         return known[0] if known is not None and self._now_s < known[1] else None
 
-    def _release_questions(self) -> None:
-        """One answer spoke for all: nobody else needs to be asked."""
-        pending, self._unasked = self._unasked, {}
-        for waiting in pending.values():
-            for one in waiting:
-                if not one.gone:
-                    self._make_ready(one)
-
     # -- whose turn -------------------------------------------------------------------------------
 
     def pick(self, now_s: float) -> int | None:
         """The id of the next request that may go now; it counts as in flight from here. None: nobody."""
         self._now_s = now_s
-        while self._turns and self.in_flight < self.window:
+        while self.in_flight < self.window and (self._turns or self._offered):
+            if not self._turns:
+                self._offer(next(iter(self._offered)))
+                continue
             job = self._turns.popleft()
             share = self._shares.get(job)
             if share is None:
@@ -267,17 +287,19 @@ class Lanes:
             waiting = self._first_of(queue)
             if waiting is None:
                 share.queues.pop((queue.domain, queue.write), None)
+                self._offer(queue.domain)
                 continue
             name = self._domain_of(waiting.destination)
             if name != queue.domain or (name is None and self._writes):
                 queue.waiting.popleft()
                 self._list_queue(share, queue)
                 self._make_ready(waiting)
+                self._offer(queue.domain)
                 continue
             if name is not None:
                 domain = self._domains.get(name)
                 if domain is not None and domain.held(self._now_s):
-                    domain.parked.append(queue)
+                    (domain.writes if queue.write else domain.reads).append(queue)
                     queue.listed = True
                     continue
                 if waiting.write:
@@ -297,8 +319,10 @@ class Lanes:
         """It leads its lane: put it where it is taken from, or ask for its domain."""
         name = self._domain_of(waiting.destination)
         if name is None and self._writes:
-            asked = self._asked if waiting.destination in self._asked else self._unasked
-            asked.setdefault(waiting.destination, []).append(waiting)
+            if waiting.destination in self._asked:
+                self._asked[waiting.destination] = waiting
+            else:
+                self._unasked[waiting.destination] = waiting
             return
         share = self._shares[waiting.job]
         key = (name, waiting.write)
@@ -336,21 +360,55 @@ class Lanes:
             domain = self._domains[queue.domain]
             if domain.writer == waiting.id:
                 domain.writer = None
-                self._tidy(queue.domain)
+                self._offer(queue.domain)
         self._list_job(waiting.job)
 
-    def _tidy(self, name: str) -> None:
-        """Once a domain is free it is forgotten, and who waited for it may go.
+    def _offer(self, name: str | None) -> None:
+        """Once a domain is free, who waited for it may go: all reads, then one write.
 
-        Reads first: they take no lock, so they do not hold up the write behind them.
+        Reads first: they take no lock, so they do not hold up the write behind them. One write: the
+        others would only find the lock held again. They come later, when that one does not take it.
         """
-        if self._domains[name].held(self._now_s):
+        domain = None if name is None else self._domains.get(name)
+        if name is None or domain is None:
             return
-        for queue in sorted(self._domains.pop(name).parked, key=lambda one: one.write):
-            share = self._shares.get(queue.job)
-            queue.listed = False
-            if share is not None:
-                self._list_queue(share, queue)
+        self._offered.pop(name, None)
+        if domain.held(self._now_s):
+            return
+        reads, domain.reads = domain.reads, []
+        for queue in reads:
+            self._list_parked(queue)
+        while domain.writes and not self._list_parked(domain.writes.popleft()):
+            pass
+        if domain.writes:
+            self._offered[name] = None
+        else:
+            del self._domains[name]
+
+    def _step_aside(self, share: Share) -> None:
+        """It sends nothing now: locks that were offered to it are offered to others."""
+        for queue in list(share.ready):
+            if queue.write:
+                self._offer(queue.domain)
+
+    def _unpark(self, name: str) -> None:
+        """Who waited for this domain may belong to another now."""
+        domain = self._domains.get(name)
+        if domain is not None:
+            parked = [*domain.reads, *domain.writes]
+            domain.reads, domain.writes = [], deque()
+            for queue in parked:
+                self._list_parked(queue)
+            self._offer(name)
+
+    def _list_parked(self, queue: Queue) -> bool:
+        """Whether its job may send something now; when not, the queue waits for that."""
+        queue.listed = False
+        share = self._shares.get(queue.job)
+        if share is None:
+            return False
+        self._list_queue(share, queue)
+        return not share.full
 
     # -- what it waits for ------------------------------------------------------------------------
 

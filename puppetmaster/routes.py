@@ -8,6 +8,7 @@ from puppetmaster import wire
 from puppetmaster.app import App
 from puppetmaster.bundle import SteadySanji
 from puppetmaster.errors import TooLarge
+from puppetmaster.rows import whole
 from puppetmaster.sdk import Route
 from puppetmaster.settings import Settings
 
@@ -99,6 +100,7 @@ class Puppetmaster(SteadySanji):
 
 def _answer(response: Any, data: Any) -> None:
     """Answer 200 with ``data``. Raises TooLarge when the bus would drop it without a word."""
+    data = whole(data)
     size = len(wire.encode(data))
     if size > wire.ANSWER_LIMIT_BYTES:
         raise TooLarge(_too_large(data, size))

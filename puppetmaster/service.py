@@ -5,7 +5,7 @@ Any thread may call; what changes something goes through the dispatcher, what on
 store.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from puppetmaster import batch, query
@@ -13,6 +13,7 @@ from puppetmaster.dispatcher import Dispatcher
 from puppetmaster.errors import Fault, Invalid, NotFound
 from puppetmaster.job import Job, JobStatus
 from puppetmaster.request import Request, RequestStatus
+from puppetmaster.rows import PART, Rows
 from puppetmaster.settings import Settings
 from puppetmaster.store import Reader, Store
 
@@ -48,14 +49,20 @@ class Service:
         """The answer that created this job is out: its requests may be sent."""
         self._dispatcher.do(lambda engine: engine.begin_job(job_id))
 
-    def jobs(self, given: Mapping[str, Any]) -> list[dict[str, Any]]:
+    def jobs(self, given: Mapping[str, Any]) -> Rows:
         """GET /jobs, newest first."""
         asked = query.parse(given, (*_LIST, "jobStatus", "name", "destination", "collection"))
-        with self._store.reading() as reader:
-            found = reader.jobs(asked.where, limit=asked.limit, offset=asked.offset)
+
+        def read(ids: Sequence[int]) -> list[dict[str, Any]]:
+            with self._store.reading() as reader:
+                found = [job for id_ in ids if (job := reader.job(id_)) is not None]
             if not asked.collection:
                 return [job.view() for job in found]
-            return [{**job.view(), "collection": self._requests_of(reader, job)} for job in found]
+            return [{**job.view(), "collection": self._requests_of(job)} for job in found]
+
+        with self._store.reading() as reader:
+            ids = reader.job_ids(asked.where)
+        return Rows(len(ids), _page(ids, asked), read)
 
     def job(self, job_id: str, given: Mapping[str, Any]) -> dict[str, Any]:
         """GET /jobs/:id. Raises NotFound."""
@@ -63,13 +70,21 @@ class Service:
         with self._store.reading() as reader:
             job = _found_job(reader, job_id)
             end = job.total if asked.limit is None else min(job.total, asked.offset + asked.limit)
-            ids = list(job.request_ids[asked.offset : end])
-            if asked.collection is False:
-                return {**job.view(), "requests": ids}
-            views = self._requests_of(reader, job, limit=asked.limit, offset=asked.offset)
+        ids = job.request_ids[asked.offset : end]
+        if asked.collection is False:
+            return {**job.view(), "requests": list(ids)}
         if asked.collection:
-            return {**job.view(), "requests": ids, "collection": views}
-        return {**job.view(), "requests": views}
+            return {**job.view(), "requests": list(ids), "collection": self._requests_of(job, ids)}
+        return {**job.view(), "requests": self._requests_of(job, ids)}
+
+    def watched_job(self, job_id: str) -> Job:
+        """The job that somebody wants to follow. Raises NotFound."""
+        with self._store.reading() as reader:
+            return _found_job(reader, job_id)
+
+    def with_ids(self, job: Job) -> dict[str, Any]:
+        """The job object with the ids of its requests, as those who follow it are told."""
+        return _with_ids(job)
 
     def control_job(self, job_id: str, body: Any) -> dict[str, Any]:
         """PUT /jobs/:id. Raises Invalid, NotFound, Conflict, Unavailable."""
@@ -93,15 +108,22 @@ class Service:
         job = self._dispatcher.call(lambda engine: engine.create(spec), CHANGE_TIMEOUT_S)
         return self.request(str(job.first))
 
-    def requests(self, given: Mapping[str, Any], job_id: str | None = None) -> list[dict[str, Any]]:
+    def requests(self, given: Mapping[str, Any], job_id: str | None = None) -> Rows:
         """GET /requests, and GET /jobs/:id/requests with ``job_id``. Raises NotFound."""
         asked = query.parse(given, (*_LIST, "status", "destination"))
         where: dict[str, Any] = dict(asked.where)
         with self._store.reading() as reader:
             if job_id is not None:
                 where["job"] = _found_job(reader, job_id).id
-            found = reader.requests(where, limit=asked.limit, offset=asked.offset)
-            return self._views(reader, found)
+            total, ids = _request_ids(reader, where, asked)
+
+        def read(some: Sequence[int]) -> list[dict[str, Any]]:
+            with self._store.reading() as reader:
+                found = reader.requests_by_id(some)
+                fitting = [one for one in found if one.status in where.get("status", (one.status,))]
+                return self._views(reader, fitting)
+
+        return Rows(total, ids, read)
 
     def request(self, request_id: str) -> dict[str, Any]:
         """GET /requests/:id. Raises NotFound."""
@@ -111,14 +133,27 @@ class Service:
                 raise NotFound(f"There is no request {request_id}: GET /requests lists those there are.")
             return self._views(reader, [request])[0]
 
-    def _requests_of(
-        self, reader: Reader, job: Job, *, limit: int | None = None, offset: int = 0
-    ) -> list[dict[str, Any]]:
-        return self._views(reader, reader.requests({"job": job.id}, limit=limit, offset=offset))
+    def request_views(self, ids: Sequence[int]) -> list[dict[str, Any]]:
+        """The requests of these ids as they are now; those that are gone are left out."""
+        with self._store.reading() as reader:
+            return self._views(reader, reader.requests_by_id(ids))
+
+    def _requests_of(self, job: Job, ids: Sequence[int] | None = None) -> Rows:
+        return Rows(job.total, job.request_ids if ids is None else ids, self.request_views)
+
+    def counts(self) -> dict[str, dict[str, int]]:
+        """How many ``jobs`` and ``requests`` there are, by status."""
+        with self._store.reading() as reader:
+            return {
+                "jobs": {one.value: reader.count_jobs({"status": one.value}) for one in JobStatus},
+                "requests": {
+                    one.value: reader.count_requests({"status": one.value}) for one in RequestStatus
+                },
+            }
 
     def _views(self, reader: Reader, requests: list[Request]) -> list[dict[str, Any]]:
         jobs = {id_: reader.job(id_) for id_ in {request.job for request in requests}}
-        items = reader.items(jobs)
+        items = reader.items_by_id({request.item for request in requests})
         waiting = [one.id for one in requests if one.status is RequestStatus.PENDING]
         why = self._why(waiting)
         views = []
@@ -141,6 +176,19 @@ class Service:
             return {}
         known = self._dispatcher.look(lambda engine: engine.why(ids), LOOK_TIMEOUT_S)
         return {id_: known.get(id_) or "next to be sent" for id_ in ids}
+
+
+def _request_ids(reader: Reader, where: Mapping[str, Any], asked: query.Query) -> tuple[int, Sequence[int]]:
+    """How many requests fit, and the ids of those on the page."""
+    if asked.limit is not None and asked.limit <= PART:  # no need to list a million to show twenty
+        found = reader.requests(where, limit=asked.limit, offset=asked.offset)
+        return reader.count_requests(where), [request.id for request in found]
+    ids = reader.request_ids(where)
+    return len(ids), _page(ids, asked)
+
+
+def _page(ids: Sequence[int], asked: query.Query) -> Sequence[int]:
+    return ids[asked.offset : None if asked.limit is None else asked.offset + asked.limit]
 
 
 def _with_ids(job: Job) -> dict[str, Any]:

@@ -17,9 +17,17 @@ LOG_LEVELS = ("debug", "info", "warning", "error")
 
 
 def _knob(
-    default: Any, about: str, *, low: float | None = None, high: float | None = None, env: str = ""
+    default: Any,
+    about: str,
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    env: str = "",
+    secret: bool = False,
 ) -> Any:
-    return field(default=default, metadata={"about": about, "low": low, "high": high, "env": env})
+    """A field that ``from_environment`` reads; a ``secret`` is neither printed nor shown."""
+    about_it = {"about": about, "low": low, "high": high, "env": env, "secret": secret}
+    return field(default=default, repr=not secret, metadata=about_it)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +42,10 @@ class Settings:
         60.0, "from sent to answer, for requests that name no other", low=0.1, high=86400 * 30
     )
     lock_wait_s: float = _knob(
-        600.0, "how long a request is refused by locks in a row before it ends as an error", low=1
+        600.0,
+        "how long a request is refused by locks in a row before it ends as an error",
+        low=1,
+        high=86400 * 30,
     )
     grace_s: float = _knob(
         5.0, "after a crash or a lost connection: how long late answers are waited for", low=0, high=3600
@@ -47,6 +58,20 @@ class Settings:
     lock_cache_s: float = _knob(
         60.0, "how long the controller's word on who shares a lock is believed", low=1, high=86400
     )
+    http: str = _knob("127.0.0.1:8700", "where HTTP is answered, address:port; off: nowhere")
+    http_names: str = _knob(
+        "", "names, comma separated, under which clients may reach HTTP, beside localhost and addresses"
+    )
+    token: str = _knob("", "what HTTP clients must know; required unless http is loopback", secret=True)
+    tls_cert: str = _knob("", "a file with the certificate, and its chain, for HTTPS")
+    tls_key: str = _knob("", "a file with the certificate's private key")
+    body_limit_bytes: int = _knob(
+        16 * 1024 * 1024, "largest body that HTTP takes", low=1024, high=1024 * 1024 * 1024
+    )
+    http_timeout_s: float = _knob(
+        15.0, "how long an HTTP client may take to send its request, or to read on", low=0.1, high=3600
+    )
+    http_connections: int = _knob(1000, "most HTTP and WebSocket connections at once", low=1, high=100000)
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] = os.environ, **defaults: Any) -> "Settings":
@@ -69,6 +94,7 @@ class Settings:
         return {
             knob.name: str(value) if isinstance(value := getattr(self, knob.name), Path) else value
             for knob in fields(self)
+            if not knob.metadata["secret"]
         }
 
 
@@ -88,7 +114,7 @@ def _read(knob: "Field[Any]", text: str) -> Any:
         raise SettingsError(f"{variable(knob)}: expected {expected}, got '{text}'.") from None
     low, high = knob.metadata["low"], knob.metadata["high"]
     if low is not None and not value >= low:
-        raise SettingsError(f"{variable(knob)}: expected at least {low:g}, got {text}.")
+        raise SettingsError(f"{variable(knob)}: expected at least {low}, got {text}.")
     if high is not None and not value <= high:
-        raise SettingsError(f"{variable(knob)}: expected at most {high:g}, got {text}.")
+        raise SettingsError(f"{variable(knob)}: expected at most {high}, got {text}.")
     return value

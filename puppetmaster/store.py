@@ -10,6 +10,7 @@ changes. Everybody else reads through ``reading()``, one consistent state of the
 """
 
 import fcntl
+import json
 import sqlite3
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -90,6 +91,12 @@ class Reader:
         fitting = [job for job in found if _fits(job, where)]
         return fitting[offset : None if limit is None else offset + limit]
 
+    def job_ids(self, where: Filter) -> list[int]:
+        """The ids of jobs, newest first. ``where`` as for ``jobs``."""
+        if "destination" in where:
+            return [job.id for job in self.jobs(where)]
+        return self._jobs.ids(where)[::-1]
+
     def request(self, id_: int) -> Request | None:
         """The request of this id, or None."""
         document = self._requests.get(doc_id=id_)
@@ -106,6 +113,14 @@ class Reader:
         """Requests in the order of their ids. ``where``: ``job``, ``status``, ``destination``."""
         return self._as_requests(self._requests.select(where, limit=limit, offset=offset))
 
+    def request_ids(self, where: Filter) -> list[int]:
+        """The ids of requests, ascending. ``where`` as for ``requests``."""
+        return self._requests.ids(where)
+
+    def requests_by_id(self, ids: Iterable[int]) -> list[Request]:
+        """The requests of these ids, ascending; ids that nothing has are skipped."""
+        return self._as_requests(self._requests.get(doc_ids=list(ids)))
+
     def count_requests(self, where: Filter) -> int:
         """How many requests fit."""
         return self._requests.count_where(where)
@@ -118,6 +133,11 @@ class Reader:
         """The batch items of these jobs, by their id."""
         ids = list(jobs)
         documents = self._items.select({"job": ids}) if ids else []
+        return {document.doc_id: Item.from_document(document.doc_id, document) for document in documents}
+
+    def items_by_id(self, ids: Iterable[int]) -> dict[int, Item]:
+        """The batch items of these ids."""
+        documents = self._items.get(doc_ids=list(ids))
         return {document.doc_id: Item.from_document(document.doc_id, document) for document in documents}
 
     @contextmanager
@@ -161,13 +181,17 @@ class Store:
                 f"{self.path} cannot be opened: keep a copy of it before you repair or remove it"
             ):
                 self._db = SqliteTinyDB(self.path, indexes=INDEXES)
-                self.now = Reader(self._db)
-                self._open_meta()
+                try:
+                    self._meta = self._open_meta()
+                except BaseException:
+                    self._db.close()
+                    raise
         except BaseException:
             self._lock.close()
             raise
+        self.now = Reader(self._db)
 
-    def _open_meta(self) -> None:
+    def _open_meta(self) -> dict[str, Any]:
         table = self._db.table("meta")
         meta = table.get(doc_id=1)
         if meta is None:
@@ -176,12 +200,12 @@ class Store:
                 table.put([(1, meta)])
                 for name in INDEXES:
                     self._db.table(name).put([])
-        if meta["format"] != FORMAT:
+        if meta.get("format") != FORMAT:
             raise StoreError(
-                f"{self.path} has format {meta['format']} and this version reads format {FORMAT}: "
+                f"{self.path} has format {meta.get('format')} and this version reads format {FORMAT}: "
                 "use the version that wrote it."
             )
-        self._meta = dict(meta)
+        return dict(meta)
 
     @property
     def installation(self) -> str:
@@ -255,5 +279,5 @@ def _fits(job: Job, where: Filter) -> bool:
 def _as_store_error(what: str) -> Iterator[None]:
     try:
         yield
-    except (sqlite3.Error, OSError) as error:
-        raise StoreError(f"{what}: {error}.") from error
+    except (sqlite3.Error, OSError, json.JSONDecodeError) as error:
+        raise StoreError(f"{what}: {str(error).rstrip('.')}.") from error

@@ -53,6 +53,7 @@ class Gateway:
                 "BROKER_PORT_1883_TCP_ADDR": self.broker.host,
                 "BROKER_PORT_1883_TCP_PORT": str(self.broker.port),
                 "PUPPETMASTER_DATA_DIR": str(directory / "data"),
+                "PUPPETMASTER_HTTP": "off",
                 **(settings or {}),
             },
             ready="registered with the controller",

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from puppetmaster import wire
 from puppetmaster.answer import Refusal, garbled, is_answer, read
 from puppetmaster.request import RequestEvent
+from tests.examples import patiently
 
 CONTROLLER = ["controller"]
 ID_USED = {"message": "'id' was used, please use another 'id'"}
@@ -302,6 +303,7 @@ VALUES = st.recursive(
 )
 
 
+@patiently
 @given(
     st.fixed_dictionaries(
         {"id": st.integers(0, 2**32), "code": NUMBERS},

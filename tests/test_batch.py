@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from puppetmaster import wire
 from puppetmaster.batch import FAULTS_SHOWN, ItemSpec, JobSpec, digest, parse_job, parse_request
 from puppetmaster.errors import Invalid, PuppetmasterError, TooLarge
+from tests.examples import patiently
 
 LIMIT = 50_000
 MACS = ["00:0c:29:1c:e8:01", "00:0c:29:1c:e8:02", "00:0c:29:1c:e8:03"]
@@ -386,6 +387,10 @@ def test_very_many_faults_are_counted() -> None:
     assert len(refused.value.faults) == FAULTS_SHOWN + 1
     assert refused.value.faults[-1].message == "500 more faults are not listed"
     assert len(wire.encode(refused.value.body())) < wire.ANSWER_LIMIT_BYTES
+    with pytest.raises(Invalid) as refused:
+        parse_job(_job(_item([""] * FAULTS_SHOWN)), LIMIT)
+    assert len(refused.value.faults) == FAULTS_SHOWN
+    assert "more faults" not in refused.value.faults[-1].message
 
 
 # Limits
@@ -525,6 +530,7 @@ NEARLY = st.fixed_dictionaries(
 )
 
 
+@patiently
 @given(ODD | NEARLY, st.sampled_from([parse_job, parse_request]))
 def test_whatever_comes_is_a_job_or_an_error_that_can_be_answered(body: Any, parse: Any) -> None:
     before = json.dumps(body)

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from puppetmaster import wire
 from puppetmaster.errors import Fault
+from tests.examples import patiently
 
 LOW, HIGH = -(2**63), 2**63 - 1
 
@@ -66,11 +67,13 @@ def _nested(levels: int, core: Any = 1) -> Any:
 # What cannot be carried
 
 
+@patiently
 @given(ANYTHING)
 def test_a_fault_is_found_if_and_only_if_the_controller_would_drop_it(value: Any) -> None:
     assert bool(wire.faults(value, "data")) is not _is_carried(value)
 
 
+@patiently
 @given(ANYTHING)
 def test_what_is_said_about_a_fault_can_itself_be_answered(value: Any) -> None:
     for fault in wire.faults(value, "data"):
@@ -149,7 +152,8 @@ def test_depth(value: Any, depth: int) -> None:
 
 
 def test_as_deep_as_the_limit_and_no_deeper() -> None:
-    assert wire.faults(_nested(wire.DEPTH_LIMIT), "data") == []
+    for core in (1, "\U0001f600", "0" * 19):
+        assert wire.faults(_nested(wire.DEPTH_LIMIT, core), "data") == []
     (fault,) = wire.faults(_nested(wire.DEPTH_LIMIT + 1), "data")
     assert fault.message == f"expected at most {wire.DEPTH_LIMIT} levels of nesting, got more"
     assert fault.path.startswith("data.k[0].k")
@@ -169,6 +173,7 @@ def test_other_faults_are_found_beside_too_deep_a_place() -> None:
 # Made to fit
 
 
+@patiently
 @given(JSON)
 def test_carriable_is_carried_and_leaves_alone_what_was(value: Any) -> None:
     before = json.dumps(value)
@@ -179,6 +184,7 @@ def test_carriable_is_carried_and_leaves_alone_what_was(value: Any) -> None:
         assert json.dumps(fitting) == before
 
 
+@patiently
 @given(JSON)
 def test_carriable_changes_only_what_is_wrong(value: Any) -> None:
     _assert_nearest(value, wire.carriable(value))
@@ -228,6 +234,7 @@ def test_carriable_knows_no_nearest_for_what_is_no_number(value: Any) -> None:
 # JSON
 
 
+@patiently
 @given(JSON)
 def test_encode_is_compact_ascii_and_decode_reads_it(value: Any) -> None:
     payload = wire.encode(value)
@@ -288,6 +295,7 @@ def test_a_command_is_the_message_of_the_sanji_contract(destination: str, data: 
     }
 
 
+@patiently
 @given(JSON.filter(_is_carried))
 def test_a_command_carries_its_data_unchanged(data: Any) -> None:
     sent = wire.decode(wire.Command("post", "/a", data, "t").message(1, "cg-1"))

@@ -1,0 +1,193 @@
+"""Who may come in: checks of every HTTP request and WebSocket before anything else sees it.
+
+ASGI middleware. It refuses with the errors of the API, limits bodies in size and time, and sets
+the headers that keep a browser from being used against us.
+"""
+
+import asyncio
+import hmac
+import ipaddress
+from collections.abc import Mapping
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from puppetmaster import wire
+from puppetmaster.errors import Forbidden, PuppetmasterError, RequestTimeout, TooLarge, Unauthorized
+from puppetmaster.settings import Settings
+
+#: The subprotocol that a WebSocket is answered with when its client offers it.
+SUBPROTOCOL = "puppetmaster"
+#: A client that can set no header, as a browser's WebSocket, offers this before its token.
+TOKEN_PREFIX = "token."  # noqa: S105 - not a token
+#: Methods that change nothing.
+READING = frozenset({"GET", "HEAD", "OPTIONS"})
+
+HEADERS: Mapping[str, str] = {
+    "Content-Security-Policy": "default-src 'self'; base-uri 'none'; frame-ancestors 'none'",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+}
+
+
+class Guard:
+    """Around the whole application. The page, ``/`` and ``/static/``, needs no token; its data does."""
+
+    def __init__(self, app: ASGIApp, settings: Settings) -> None:
+        self._app = app
+        self._token = settings.token.encode()
+        self._names = {"localhost", settings.http.rpartition(":")[0].lower(), *_listed(settings.http_names)}
+        self._body_limit_bytes = settings.body_limit_bytes
+        self._timeout_s = settings.http_timeout_s
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, or refuse it."""
+        if scope["type"] == "http":
+            await self._http(scope, receive, send)
+        elif scope["type"] == "websocket":
+            await self._websocket(scope, receive, send)
+
+    async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
+        body: _Body | None = None
+
+        async def with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message.setdefault("headers", [])
+                _complete(MutableHeaders(raw=message["headers"]), scope, close=not (body and body.complete))
+            await send(message)
+
+        try:
+            self._check(scope)
+            body = _Body(receive, Headers(scope=scope), self._body_limit_bytes, self._timeout_s)
+        except PuppetmasterError as error:
+            await refuse(error, with_headers)
+        else:
+            await self._app(scope, body.receive, with_headers)
+
+    async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            self._check(scope)
+        except PuppetmasterError as error:
+            await receive()
+            await refuse(error, send, "websocket.http.response")
+        else:
+            await self._app(scope, receive, send)
+
+    # -- the checks -------------------------------------------------------------------------------
+
+    def _check(self, scope: Scope) -> None:
+        """Raises Forbidden, Unauthorized."""
+        headers = Headers(scope=scope)
+        host = headers.get("host", "")
+        self._check_host(host)
+        if scope["type"] == "websocket" or scope["method"] not in READING:
+            _check_origin(headers, host)
+        if self._token and not self._is_open(scope):
+            self._check_token(scope, headers)
+
+    def _check_host(self, host: str) -> None:
+        """A page of a stranger can make its own name point to us, but not an address or one of our names."""
+        name = host.rsplit(":", 1)[0] if not host.endswith("]") else host
+        if name.lower() in self._names:
+            return
+        try:
+            ipaddress.ip_address(name.removeprefix("[").removesuffix("]"))
+        except ValueError:
+            raise Forbidden(
+                f"Expected an address or a known name as Host, got '{name[:80]}': "
+                "name it in PUPPETMASTER_HTTP_NAMES if it is ours."
+            ) from None
+
+    def _is_open(self, scope: Scope) -> bool:
+        path: str = scope["path"]
+        return (
+            scope["type"] == "http"
+            and scope["method"] in READING
+            and (path == "/" or path.startswith("/static/"))
+        )
+
+    def _check_token(self, scope: Scope, headers: Headers) -> None:
+        scheme, _, given = headers.get("authorization", "").partition(" ")
+        offered = [given.strip()] if scheme.lower() == "bearer" else []
+        offered += [
+            one.removeprefix(TOKEN_PREFIX)
+            for one in scope.get("subprotocols", ())
+            if one.startswith(TOKEN_PREFIX)
+        ]
+        known = [hmac.compare_digest(one.encode("utf-8", "replace"), self._token) for one in offered]
+        if not any(known):
+            raise Unauthorized
+
+
+class _Body:
+    """The body of one request: raises TooLarge and RequestTimeout, for the body as a whole."""
+
+    def __init__(self, receive: Receive, headers: Headers, limit_bytes: int, timeout_s: float) -> None:
+        self._receive = receive
+        self._limit_bytes = limit_bytes
+        self._timeout_s = timeout_s
+        self._due_s = asyncio.get_running_loop().time() + timeout_s
+        self._size = 0
+        #: All of it was read.
+        self.complete = headers.get("content-length", "0") == "0" and "transfer-encoding" not in headers
+        if (length := headers.get("content-length", "0")).isdigit():
+            self._check(int(length))
+
+    async def receive(self) -> Message:
+        """Take the next part; once all is read, wait for the end of the connection."""
+        if self.complete:
+            return await self._receive()
+        try:
+            async with asyncio.timeout_at(self._due_s):
+                message = await self._receive()
+        except TimeoutError:
+            raise RequestTimeout(f"The body did not arrive within {self._timeout_s:g} s.") from None
+        self.complete = not message.get("more_body", False)
+        self._size += len(message.get("body", b""))
+        self._check(self._size)
+        return message
+
+    def _check(self, size: int) -> None:
+        if size > self._limit_bytes:
+            raise TooLarge(
+                f"The body has {size} bytes or more and {self._limit_bytes} are the most: "
+                "split it, or raise PUPPETMASTER_BODY_LIMIT_BYTES."
+            )
+
+
+def _check_origin(headers: Headers, host: str) -> None:
+    """What a browser sends for a page of another origin is refused; other clients send neither header."""
+    origin = headers.get("origin")
+    if origin is None:
+        if headers.get("sec-fetch-site", "none") in ("none", "same-origin"):
+            return
+        raise Forbidden("This may not be asked for by a page of another origin.")
+    if origin.lower() not in (f"http://{host}".lower(), f"https://{host}".lower()):
+        raise Forbidden(f"Expected a page of this origin, '{host}', got one of '{origin[:80]}'.")
+
+
+def _listed(text: str) -> list[str]:
+    return [one.strip().lower() for one in text.split(",") if one.strip()]
+
+
+async def refuse(error: PuppetmasterError, send: Send, kind: str = "http.response") -> None:
+    """Answer with an error."""
+    body = wire.encode(error.body())
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"content-length", b"%d" % len(body)),
+    ]
+    if error.status == Unauthorized.status:
+        headers.append((b"www-authenticate", b'Bearer realm="puppetmaster"'))
+    await send({"type": f"{kind}.start", "status": error.status, "headers": headers})
+    await send({"type": f"{kind}.body", "body": body})
+
+
+def _complete(headers: MutableHeaders, scope: Scope, *, close: bool) -> None:
+    for name, value in HEADERS.items():
+        headers.setdefault(name, value)
+    headers.setdefault("Cache-Control", "no-cache" if scope["method"] in READING else "no-store")
+    if close:  # what follows in the connection is a body that nobody has read
+        headers["Connection"] = "close"

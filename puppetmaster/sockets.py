@@ -1,0 +1,306 @@
+"""WebSockets that follow jobs: one thread makes the frames, the loop of ``pm-http`` sends them.
+
+The thread ``pm-sockets`` reads the hub. What it keeps of a job is its latest change; what it keeps of a
+watcher is which jobs, and which requests of them, it has yet to be told. A watcher that is still being
+sent a frame gets no other: it falls behind, and is told the latest state next. One that reads nothing
+is disconnected by the server, one that falls behind by too many jobs here.
+"""
+
+import asyncio
+import logging
+import math
+import threading
+from collections.abc import Iterable
+from typing import Any
+
+from starlette.concurrency import run_in_threadpool
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from puppetmaster import query, wire
+from puppetmaster.clock import Clock
+from puppetmaster.errors import NotFound, PuppetmasterError
+from puppetmaster.events import Change, Hub
+from puppetmaster.guard import SUBPROTOCOL, refuse
+from puppetmaster.job import Job
+from puppetmaster.sdk import parse_querystring
+from puppetmaster.service import Service
+from puppetmaster.watcher import Backlog, Watcher
+
+log = logging.getLogger("sanji.puppetmaster.sockets")
+
+#: Between two frames of one job to one watcher.
+INTERVAL_S = 0.1
+#: What sending takes, as measured: each frame, and each of its bytes. With many watchers it would slow
+#: dispatching, so ordinary changes are told rarely enough to take no more than SHARE of one processor.
+FRAME_S, BYTE_S, SHARE = 100e-6, 0.4e-9, 0.05
+#: Between two looks through the watchers, for each of them, and at most.
+LOOK_S, LONGEST_LOOK_S = 100e-6, 0.02
+#: A watcher that is being sent a frame is looked at again after this.
+BUSY_S = 0.03
+#: Jobs that a watcher may have yet to be told of.
+MOST_BEHIND = 2000
+
+UNKNOWN, TOO_SLOW, NOT_NOW = 4404, 1008, 1013
+
+
+class Topic:
+    """The latest of one job, and its text once somebody needs it."""
+
+    def __init__(self, change: Change) -> None:
+        self.change = change
+        self.text: str | None = None
+
+
+class Sockets:
+    """All watchers, and the thread that tells them."""
+
+    def __init__(self, service: Service, hub: Hub, clock: Clock) -> None:
+        self._service = service
+        self._hub = hub
+        self._clock = clock
+        self._mailbox = hub.subscribe()
+        self._lock = threading.Lock()  # guards _joining and _leaving
+        self._joining: list[Watcher] = []
+        self._leaving: list[Watcher] = []
+        self._watchers: dict[Watcher, None] = {}
+        self._topics: dict[int, Topic] = {}
+        self._paced_s = 0.0
+        self._views: dict[tuple[int, ...], str] = {}  # one round's
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="pm-sockets", daemon=True)
+
+    @property
+    def count(self) -> int:
+        """How many are connected."""
+        return len(self._watchers)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Tell what is unread, and end."""
+        self._hub.unsubscribe(self._mailbox)
+        self._mailbox.close()
+        self._stopping.set()
+        if self._thread.ident is not None:
+            self._thread.join(timeout=1.0)
+
+    # -- on the loop ------------------------------------------------------------------------------
+
+    async def watch(self, socket: WebSocket) -> None:
+        """One WebSocket, from its opening to its end."""
+        try:
+            given = parse_querystring(socket.scope["query_string"].decode("latin-1"))
+            collection = bool(query.parse(given, ("collection",)).collection)
+        except PuppetmasterError as error:
+            await socket.receive()
+            await refuse(error, socket.send, "websocket.http.response")
+            return
+        offered = SUBPROTOCOL if SUBPROTOCOL in socket.scope["subprotocols"] else None
+        await socket.accept(offered)
+        job = None
+        try:
+            if "id" in socket.path_params:
+                job = await run_in_threadpool(self._service.watched_job, socket.path_params["id"])
+        except PuppetmasterError as error:
+            code = UNKNOWN if isinstance(error, NotFound) else NOT_NOW
+            await socket.close(code, error.message[:100])
+            return
+        watcher = Watcher(job, collection=collection, loop=asyncio.get_running_loop())
+        self._enter(watcher, self._joining)
+        sending = asyncio.create_task(_send(socket, watcher))
+        receiving = asyncio.create_task(_receive(socket))
+        try:
+            await asyncio.wait({sending, receiving}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            self._enter(watcher, self._leaving)
+            for task in (sending, receiving):
+                task.cancel()
+            await asyncio.gather(sending, receiving, return_exceptions=True)
+
+    def _enter(self, watcher: Watcher, where: list[Watcher]) -> None:
+        with self._lock:
+            where.append(watcher)
+        self._mailbox.wake()
+
+    # -- the thread -------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        wait_s: float | None = None
+        while (changes := self._mailbox.take(wait_s)) is not None:
+            try:
+                wait_s = self._round(changes, self._clock.now_s())
+            except Exception:
+                log.exception("watchers were not told", extra={"action": "sockets_fault"})
+                wait_s = INTERVAL_S
+            # Looking through all watchers for each change would cost more than telling them.
+            self._stopping.wait(min(LOOK_S * len(self._watchers), LONGEST_LOOK_S))
+
+    def _round(self, changes: list[Change], now_s: float) -> float | None:
+        """Take in what happened, tell what is due; the seconds until more is due, None: nothing is."""
+        self._come_and_go()
+        for change in changes:
+            self._take(change)
+        return self._tell(now_s)
+
+    def _come_and_go(self) -> None:
+        with self._lock:
+            joining, self._joining = self._joining, []
+            leaving, self._leaving = self._leaving, []
+        for watcher in joining:
+            self._watchers[watcher] = None
+            if watcher.collection:
+                self._mailbox.detailed = True
+        for watcher in joining:
+            if watcher.job is not None:
+                self._welcome(watcher, watcher.job)
+        for watcher in leaving:
+            self._watchers.pop(watcher, None)
+        if leaving and self._mailbox.detailed:
+            self._mailbox.detailed = any(watcher.collection for watcher in self._watchers)
+
+    def _welcome(self, watcher: Watcher, job: Job) -> None:
+        """The present state comes first, read now: what happens from now on follows."""
+        try:
+            job = self._service.watched_job(str(job.id))
+        except PuppetmasterError:
+            self._close(watcher, UNKNOWN)
+            return
+        self._topics.setdefault(job.id, Topic(Change(job)))
+        watcher.behind.add(job.id)
+        watcher.urgent.add(job.id)
+        if watcher.collection:
+            watcher.backlogs[job.id] = Backlog(job, everything=True)
+
+    def _take(self, change: Change) -> None:
+        interested = [
+            watcher for watcher in self._watchers if watcher.job is None or watcher.job.id == change.job.id
+        ]
+        if not interested:
+            return
+        self._topics[change.job.id] = Topic(change)
+        for watcher in interested:
+            watcher.note(change)
+
+    def _tell(self, now_s: float) -> float | None:
+        deliveries: list[tuple[Watcher, list[str]]] = []
+        due_s = math.inf
+        self._views.clear()
+        for watcher in list(self._watchers):
+            if not watcher.behind:
+                continue
+            if watcher.busy:
+                due_s = min(due_s, now_s + BUSY_S)
+                if len(watcher.behind) > MOST_BEHIND:
+                    self._close(watcher, TOO_SLOW)
+                continue
+            frames, next_s = self._frames(watcher, now_s)
+            due_s = min(due_s, next_s)
+            if frames:
+                watcher.busy = True
+                deliveries.append((watcher, frames))
+        if deliveries:
+            sizes = [len(text) for _, frames in deliveries for text in frames]
+            took_s = FRAME_S * len(sizes) + BYTE_S * sum(sizes)
+            self._paced_s = max(self._paced_s, now_s) + took_s / SHARE
+            deliveries[0][0].loop.call_soon_threadsafe(_hand_out, deliveries)
+        self._forget(now_s)
+        return None if due_s == math.inf else max(0.0, due_s - now_s)
+
+    def _frames(self, watcher: Watcher, now_s: float) -> tuple[list[str], float]:
+        """What this watcher is to be sent now, and when more of what it is behind by is due."""
+        frames, next_s = [], math.inf
+        for job_id in sorted(watcher.behind):
+            due_s = watcher.sent_s.get(job_id, -math.inf) + INTERVAL_S
+            if job_id not in watcher.urgent:
+                due_s = max(due_s, self._paced_s)
+            if due_s > now_s:
+                next_s = min(next_s, due_s)
+                continue
+            frames.append(self._frame(watcher, self._topics[job_id]))
+            watcher.sent_s[job_id] = now_s
+            watcher.urgent.discard(job_id)
+            if watcher.backlogs.get(job_id):
+                next_s = min(next_s, now_s + INTERVAL_S)
+            else:
+                watcher.behind.discard(job_id)
+        return frames, next_s
+
+    def _frame(self, watcher: Watcher, topic: Topic) -> str:
+        change = topic.change
+        if topic.text is None:
+            view = self._service.with_ids(change.job)
+            if change.deleted:
+                view["status"] = "deleted"
+            topic.text = wire.encode(view)[:-1].decode("ascii")
+        watcher.seq += 1
+        if not watcher.collection:
+            return f'{topic.text},"seq":{watcher.seq}}}'
+        return f'{topic.text},"collection":{self._collection(watcher, change)},"seq":{watcher.seq}}}'
+
+    def _collection(self, watcher: Watcher, change: Change) -> str:
+        backlog = watcher.backlogs.get(change.job.id)
+        if backlog is None or change.deleted:
+            watcher.backlogs.pop(change.job.id, None)
+            return "[]"
+        ids = backlog.take()
+        if ids not in self._views:
+            try:
+                self._views[ids] = wire.encode(self._service.request_views(ids)).decode("ascii")
+            except PuppetmasterError as error:
+                log.warning("requests cannot be shown to a watcher now: %s", error)
+                backlog.add(frozenset(ids))
+                return "[]"
+        return self._views[ids]
+
+    def _forget(self, now_s: float) -> None:
+        """Keep nothing of jobs that every watcher knows the latest of."""
+        behind: set[int] = set()
+        for watcher in self._watchers:
+            behind |= watcher.behind
+        for job_id, topic in list(self._topics.items()):
+            # Its text may be long, and those who are behind now will want a later one.
+            topic.text = None
+            if job_id not in behind:
+                del self._topics[job_id]
+        for watcher in self._watchers:
+            if len(watcher.sent_s) > len(watcher.behind) + 100:
+                watcher.sent_s = {
+                    id_: at_s for id_, at_s in watcher.sent_s.items() if now_s - at_s < INTERVAL_S
+                }
+            if len(watcher.backlogs) > len(watcher.behind):
+                watcher.backlogs = {id_: left for id_, left in watcher.backlogs.items() if left}
+
+    def _close(self, watcher: Watcher, code: int) -> None:
+        self._watchers.pop(watcher, None)
+        watcher.behind.clear()
+        watcher.loop.call_soon_threadsafe(watcher.outbox.put_nowait, code)
+
+
+def _hand_out(deliveries: Iterable[tuple[Watcher, list[str]]]) -> None:
+    for watcher, frames in deliveries:
+        watcher.outbox.put_nowait(frames)
+
+
+async def _send(socket: WebSocket, watcher: Watcher) -> None:
+    """Send what comes; ends when the watcher is closed, or with the connection."""
+    try:
+        while True:
+            news = await watcher.outbox.get()
+            if isinstance(news, int):
+                await socket.close(news)
+                return
+            for text in news:
+                await socket.send_text(text)
+            watcher.busy = False
+    except (WebSocketDisconnect, OSError, RuntimeError) as error:
+        log.debug("a watcher went away: %s", error)
+
+
+async def _receive(socket: WebSocket) -> None:
+    """Throw away what a watcher says; ends with the connection."""
+    while True:
+        message: Any = await socket.receive()
+        if message["type"] == "websocket.disconnect":
+            return

@@ -1,0 +1,205 @@
+"""The HTTP door: a table of operations that translate for the service, and decide nothing."""
+
+import hashlib
+import itertools
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+from starlette.background import BackgroundTask
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
+
+from puppetmaster import wire
+from puppetmaster.errors import Conflict, Fault, Invalid, MethodNotAllowed, PuppetmasterError
+from puppetmaster.guard import READING
+from puppetmaster.rows import Rows, encoded
+from puppetmaster.sdk import parse_querystring
+from puppetmaster.service import Service
+
+log = logging.getLogger("sanji.puppetmaster.web")
+
+JSON = "application/json"
+#: An answer up to this size is sent as a whole, with its length and an ETag of its bytes.
+WHOLE_BYTES = 512 * 1024
+#: Pieces of a longer one are joined to about this size.
+PIECE_BYTES = 64 * 1024
+
+
+class Backend(NamedTuple):
+    """What the door translates for."""
+
+    service: Service
+    health: Callable[[], dict[str, Any]]
+
+
+class Asked(NamedTuple):
+    """One request: the ``id`` in its path, its query as the SDK parses it, its body."""
+
+    id: str
+    query: Mapping[str, Any]
+    body: Any
+
+
+class Operation(NamedTuple):
+    """A method on a path, and what it does. ``created`` gives path and job id of what it creates."""
+
+    method: str
+    path: str
+    call: Callable[[Backend, Asked], Any]
+    created: Callable[[Mapping[str, Any]], tuple[str, int]] | None = None
+
+
+OPERATIONS = (
+    Operation("GET", "/jobs", lambda to, asked: to.service.jobs(asked.query)),
+    Operation(
+        "POST",
+        "/jobs",
+        lambda to, asked: to.service.create_job(asked.body),
+        lambda job: (f"/jobs/{job['id']}", job["id"]),
+    ),
+    Operation("GET", "/jobs/{id}", lambda to, asked: to.service.job(asked.id, asked.query)),
+    Operation("PUT", "/jobs/{id}", lambda to, asked: to.service.control_job(asked.id, asked.body)),
+    Operation("DELETE", "/jobs/{id}", lambda to, asked: to.service.delete_job(asked.id)),
+    Operation("GET", "/jobs/{id}/requests", lambda to, asked: to.service.requests(asked.query, asked.id)),
+    Operation("GET", "/requests", lambda to, asked: to.service.requests(asked.query)),
+    Operation(
+        "POST",
+        "/requests",
+        lambda to, asked: to.service.create_request(asked.body),
+        lambda request: (f"/requests/{request['id']}", request["job"]),
+    ),
+    Operation("GET", "/requests/{id}", lambda to, asked: to.service.request(asked.id)),
+    Operation("GET", "/request/{id}", lambda to, asked: to.service.request(asked.id)),
+    Operation("GET", "/system/puppetmaster", lambda to, _: to.health()),
+)
+
+
+class Resource:
+    """One path: an ASGI application that runs its operations in Starlette's threads."""
+
+    def __init__(self, backend: Backend, operations: Mapping[str, Operation]) -> None:
+        self._backend = backend
+        self._operations = operations
+        methods = {*operations, *(("HEAD",) if "GET" in operations else ())}
+        self._allow = ", ".join(sorted(methods))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        try:
+            response = await self._respond(Request(scope, receive))
+        except ClientDisconnect:
+            return
+        except PuppetmasterError as error:
+            response = failure(error, {"Allow": self._allow} if isinstance(error, MethodNotAllowed) else None)
+        except Exception:
+            log.exception("%s %s failed", scope["method"], scope["path"], extra={"action": "http_fault"})
+            response = failure(PuppetmasterError())
+        await response(scope, receive, send)
+
+    async def _respond(self, request: Request) -> Response:
+        operation = self._operations.get("GET" if request.method == "HEAD" else request.method)
+        if operation is None:
+            raise MethodNotAllowed(f"Expected {self._allow} on this resource, got {request.method}.")
+        body = await _body(request) if operation.method in ("POST", "PUT") else None
+        asked = Asked(
+            request.path_params.get("id", ""),
+            parse_querystring(request.scope["query_string"].decode("latin-1")),
+            body,
+        )
+        return await run_in_threadpool(self._run, operation, asked, request)
+
+    def _run(self, operation: Operation, asked: Asked, request: Request) -> Response:
+        data = operation.call(self._backend, asked)
+        if operation.created is not None and data["id"] is not None:
+            location, job_id = operation.created(data)
+            begin = BackgroundTask(self._backend.service.begin, job_id)
+            return Response(wire.encode(data), 200, {"Location": location}, JSON, begin)
+        return answer(data, request)
+
+
+def failure(error: PuppetmasterError, headers: Mapping[str, str] | None = None) -> Response:
+    """An error of the API as an answer."""
+    return Response(wire.encode(error.body()), error.status, headers, JSON)
+
+
+def answer(data: Any, request: Request) -> Response:
+    """``data`` as JSON: as a whole with an ETag, or in pieces when it is long; 304 when it is known."""
+    headers = {"X-Total-Count": str(data.total)} if isinstance(data, Rows) else {}
+    etag = _etag_of_ended(data, request)
+    if etag is not None and _known(etag, request):
+        return Response(None, 304, {"ETag": etag})
+    pieces = _joined(encoded(data))
+    head: list[bytes] = []
+    while sum(map(len, head)) <= WHOLE_BYTES:
+        piece = next(pieces, None)
+        if piece is None:
+            return document(b"".join(head), JSON, request, headers, etag)
+        head.append(piece)
+    if etag is not None:
+        headers["ETag"] = etag
+    rest = iter(()) if request.method == "HEAD" else itertools.chain(head, pieces)
+    return StreamingResponse(rest, 200, headers, JSON)
+
+
+def document(
+    body: bytes,
+    media_type: str,
+    request: Request,
+    headers: Mapping[str, str] | None = None,
+    etag: str | None = None,
+) -> Response:
+    """``body`` with an ETag; 304 when the client has it already."""
+    if request.method not in READING:
+        return Response(body, 200, headers, media_type)
+    etag = etag or f'W/"{hashlib.sha256(body).hexdigest()[:32]}"'
+    if _known(etag, request):
+        return Response(None, 304, {"ETag": etag})
+    return Response(body, 200, {**(headers or {}), "ETag": etag}, media_type)
+
+
+def _etag_of_ended(data: Any, request: Request) -> str | None:
+    """Of a job that has ended: its counts follow whatever still happens to its requests (late answers)."""
+    if request.method not in READING or not isinstance(data, dict) or data.get("finishedAt") is None:
+        return None
+    said = {key: value for key, value in data.items() if key not in ("requests", "collection")}
+    state = wire.encode(said) + b"?" + request.scope["query_string"]
+    return f'W/"{hashlib.sha256(state).hexdigest()[:32]}"'
+
+
+def _known(etag: str, request: Request) -> bool:
+    """Whether the client has this; compared weakly, as RFC 9110 has it for If-None-Match."""
+    given = request.headers.get("if-none-match", "")
+    plain = etag.removeprefix("W/")
+    return any(one.strip().removeprefix("W/") in (plain, "*") for one in given.split(","))
+
+
+def _joined(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    kept: list[bytes] = []
+    size = 0
+    for piece in pieces:
+        kept.append(piece)
+        size += len(piece)
+        if size >= PIECE_BYTES:
+            yield b"".join(kept)
+            kept, size = [], 0
+    yield b"".join(kept)
+
+
+async def _body(request: Request) -> Any:
+    """The JSON in the body, with the header ``Idempotency-Key`` as its ``key``. Raises Invalid, Conflict."""
+    raw = await request.body()
+    try:
+        body = wire.decode(raw)
+    except ValueError as error:
+        raise Invalid([Fault("", f"expected JSON as the body, but it cannot be read: {error}")]) from None
+    key = request.headers.get("idempotency-key")
+    if key is None or request.method != "POST" or not isinstance(body, dict):
+        return body
+    if not (key.isascii() and key.isprintable()):
+        raise Invalid([Fault("key", "expected printable ASCII in the header Idempotency-Key")])
+    if body.get("key", key) != key:
+        raise Conflict("Expected the same key in the body and in the header Idempotency-Key, got two.")
+    return {**body, "key": key}

@@ -1,0 +1,958 @@
+"""Whose turn it is: by example, by counting steps, and against a naive model."""
+
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from puppetmaster.lanes import Lanes
+
+CACHE_S = 60.0
+
+
+def lanes_of(*jobs: int, window: int = 100, limit: int | None = None) -> Lanes:
+    """Lanes with these jobs open."""
+    lanes = Lanes(window, CACHE_S)
+    for job in jobs:
+        lanes.open_job(job, limit)
+    return lanes
+
+
+def reads(lanes: Lanes, job: int, destinations: str, first: int) -> None:
+    """Add one read per letter, with ids from ``first``."""
+    for id_, destination in enumerate(destinations, first):
+        lanes.add(id_, job, destination, write=False)
+
+
+def writes(lanes: Lanes, job: int, destinations: str, first: int) -> None:
+    for id_, destination in enumerate(destinations, first):
+        lanes.add(id_, job, destination, write=True)
+
+
+def picks(lanes: Lanes, now_s: float = 0.0) -> list[int]:
+    """All that may go now."""
+    return list(iter(lambda: lanes.pick(now_s) or 0, 0))
+
+
+def teach(lanes: Lanes, destinations: str, resources: list[str] | None = None, now_s: float = 0.0) -> None:
+    """Answer for each letter: ``resources``, or a model of its own."""
+    for one in destinations:
+        lanes.learn(one, resources or [f"/remote/{one}"], now_s)
+
+
+def drained(lanes: Lanes, now_s: float = 0.0) -> list[int]:
+    """The order in which all go when each ends before the next is picked."""
+    order = []
+    while (id_ := lanes.pick(now_s)) is not None:
+        order.append(id_)
+        lanes.remove(id_)
+    return order
+
+
+# -- lanes: one in flight per destination, in order ------------------------------------------------
+
+
+def test_one_destination_has_one_in_flight_and_the_order_of_creation() -> None:
+    lanes = lanes_of(1)
+    reads(lanes, 1, "aab", 10)
+    assert picks(lanes) == [10, 12]
+    lanes.remove(12)
+    assert picks(lanes) == []
+    lanes.remove(10)
+    assert picks(lanes) == [11]
+
+
+def test_the_order_of_creation_holds_over_jobs() -> None:
+    lanes = lanes_of(1, 2)
+    reads(lanes, 2, "a", 1)
+    reads(lanes, 1, "a", 2)
+    reads(lanes, 2, "a", 3)
+    assert drained(lanes) == [1, 2, 3]
+
+
+def test_a_request_behind_a_held_job_waits_for_it() -> None:
+    lanes = lanes_of(1, 2)
+    reads(lanes, 1, "a", 1)
+    reads(lanes, 2, "a", 2)
+    lanes.hold(1, held=True)
+    assert picks(lanes) == []
+    lanes.remove(1)
+    assert picks(lanes) == [2]
+
+
+def test_removing_one_that_is_not_first_frees_nobody() -> None:
+    lanes = lanes_of(1)
+    reads(lanes, 1, "aaa", 1)
+    assert picks(lanes) == [1]
+    lanes.remove(2)
+    assert picks(lanes) == []
+    lanes.remove(1)
+    assert picks(lanes) == [3]
+
+
+def test_removing_the_first_before_it_goes_lets_the_next_go() -> None:
+    lanes = lanes_of(1)
+    reads(lanes, 1, "aa", 1)
+    lanes.remove(1)
+    assert picks(lanes) == [2]
+
+
+def test_what_was_put_back_goes_before_what_came_later() -> None:
+    lanes = lanes_of(1)
+    reads(lanes, 1, "aa", 1)
+    assert picks(lanes) == [1]
+    lanes.put_back(1)
+    assert lanes.in_flight == 0
+    assert drained(lanes) == [1, 2]
+
+
+def test_one_that_was_in_flight_before_takes_its_slot_again() -> None:
+    lanes = lanes_of(1, limit=2, window=2)
+    lanes.add(1, 1, "a", write=True, in_flight=True)
+    reads(lanes, 1, "abc", 2)
+    assert lanes.in_flight == 1
+    teach(lanes, "abc")
+    assert picks(lanes) == [3]
+    lanes.remove(1)
+    assert len(picks(lanes)) == 1
+
+
+def test_one_that_was_in_flight_before_can_be_put_back() -> None:
+    lanes = lanes_of(1)
+    lanes.add(1, 1, "a", write=False, in_flight=True)
+    lanes.put_back(1)
+    assert picks(lanes) == [1]
+
+
+# -- jobs: turns, limits, hold; the window ---------------------------------------------------------
+
+
+def test_jobs_take_turns() -> None:
+    lanes = lanes_of(1, 2, 3)
+    reads(lanes, 1, "abcdef", 10)
+    reads(lanes, 2, "ghi", 20)
+    reads(lanes, 3, "jk", 30)
+    assert picks(lanes) == [10, 20, 30, 11, 21, 31, 12, 22, 13, 14, 15]
+
+
+def test_a_late_small_job_does_not_wait_for_an_early_large_one() -> None:
+    lanes = lanes_of(1, 2, window=2)
+    reads(lanes, 1, "abcdefgh", 10)
+    assert picks(lanes) == [10, 11]
+    reads(lanes, 2, "z", 20)
+    lanes.remove(10)
+    lanes.remove(11)
+    assert 20 in picks(lanes)
+
+
+def test_jobs_take_turns_at_one_lock() -> None:
+    lanes = lanes_of(1, 2)
+    writes(lanes, 1, "abc", 10)
+    writes(lanes, 2, "def", 20)
+    teach(lanes, "a", ["/remote/+"])
+    assert drained(lanes) == [10, 20, 11, 21, 12, 22]
+
+
+def test_a_job_keeps_its_limit() -> None:
+    lanes = Lanes(100)
+    lanes.open_job(1, 2)
+    lanes.open_job(2, None)
+    reads(lanes, 1, "abcd", 10)
+    reads(lanes, 2, "efg", 20)
+    assert picks(lanes) == [10, 20, 11, 21, 22]
+    lanes.remove(11)
+    assert picks(lanes) == [12]
+    lanes.put_back(10)
+    assert len(picks(lanes)) == 1
+
+
+def test_the_window_limits_all_jobs_together() -> None:
+    lanes = lanes_of(1, 2, window=3)
+    reads(lanes, 1, "abc", 10)
+    reads(lanes, 2, "def", 20)
+    first = picks(lanes)
+    assert len(first) == lanes.in_flight == 3
+    lanes.window = 5
+    assert len(picks(lanes)) == 2
+    lanes.window = 1
+    for id_ in first:
+        lanes.remove(id_)
+    assert picks(lanes) == []
+    lanes.window = 3
+    assert len(picks(lanes)) == 1
+
+
+def test_a_held_job_sends_nothing_and_others_go_on() -> None:
+    lanes = Lanes(100)
+    lanes.open_job(1, None, held=True)
+    lanes.open_job(2, None)
+    reads(lanes, 1, "ab", 10)
+    reads(lanes, 2, "cd", 20)
+    assert picks(lanes) == [20, 21]
+    lanes.hold(1, held=False)
+    assert picks(lanes) == [10, 11]
+
+
+def test_a_job_can_be_held_and_let_go_at_any_moment() -> None:
+    lanes = lanes_of(1, window=1)
+    reads(lanes, 1, "abc", 10)
+    assert picks(lanes) == [10]
+    lanes.hold(1, held=True)
+    lanes.remove(10)
+    assert picks(lanes) == []
+    lanes.hold(1, held=False)
+    lanes.hold(1, held=False)
+    assert picks(lanes) == [11]
+    lanes.remove(11)
+    assert picks(lanes) == [12]
+
+
+def test_a_closed_job_is_forgotten_with_all_that_waited() -> None:
+    lanes = lanes_of(1, 2)
+    writes(lanes, 1, "ab", 10)
+    writes(lanes, 2, "ab", 20)
+    assert set(lanes.questions(10)) == {"a", "b"}
+    lanes.remove(10)
+    lanes.remove(11)
+    lanes.close_job(1)
+    teach(lanes, "ab")
+    assert picks(lanes) == [20, 21]
+
+
+# -- lock domains ----------------------------------------------------------------------------------
+
+
+def test_a_write_goes_only_after_the_controller_was_asked() -> None:
+    lanes = lanes_of(1)
+    writes(lanes, 1, "a", 1)
+    assert picks(lanes) == []
+    assert list(lanes.questions(10)) == ["a"]
+    assert list(lanes.questions(10)) == [], "it is asked once"
+    assert picks(lanes) == []
+    teach(lanes, "a")
+    assert picks(lanes) == [1]
+
+
+def test_reads_alone_need_no_question() -> None:
+    lanes = lanes_of(1)
+    reads(lanes, 1, "ab", 1)
+    assert picks(lanes) == [1, 2]
+    assert list(lanes.questions(10)) == []
+
+
+def test_with_writes_about_reads_wait_for_the_answer_too() -> None:
+    lanes = lanes_of(1)
+    reads(lanes, 1, "b", 1)
+    writes(lanes, 1, "a", 2)
+    assert picks(lanes) == []
+    assert set(lanes.questions(10)) == {"a", "b"}
+    teach(lanes, "a", ["/remote/a", "/remote/b"])
+    assert 1 not in picks(lanes) or lanes.why(2) is not None
+
+
+def test_only_so_many_questions_are_under_way_and_all_are_asked_in_the_end() -> None:
+    lanes = lanes_of(1)
+    writes(lanes, 1, "abcdefg", 1)
+    asked = list(lanes.questions(3))
+    assert len(asked) == 3
+    assert list(lanes.questions(3)) == []
+    seen = []
+    while asked:
+        seen += asked
+        teach(lanes, "".join(asked))
+        asked = list(lanes.questions(3))
+    assert sorted(seen) == list("abcdefg")
+    assert sorted(picks(lanes)) == list(range(1, 8))
+
+
+def test_nobody_is_asked_for_what_was_removed() -> None:
+    lanes = lanes_of(1)
+    writes(lanes, 1, "ab", 1)
+    lanes.remove(1)
+    assert list(lanes.questions(10)) == ["b"]
+
+
+def test_a_pattern_is_one_lock_for_every_destination() -> None:
+    lanes = lanes_of(1)
+    writes(lanes, 1, "abc", 1)
+    assert list(lanes.questions(1)) == ["a"]
+    teach(lanes, "a", ["/elsewhere", "/remote/+"])
+    assert list(lanes.questions(10)) == [], "one answer spoke for all"
+    assert picks(lanes) == [1]
+    lanes.remove(1)
+    assert picks(lanes) == [2]
+
+
+def test_several_literals_are_one_lock_for_those() -> None:
+    lanes = lanes_of(1)
+    writes(lanes, 1, "abcd", 1)
+    teach(lanes, "a", ["/remote/b", "/remote/a"])
+    assert picks(lanes) == [1], "b is under the lock of a, c and d are not known"
+    teach(lanes, "cd")
+    assert picks(lanes) == [3, 4]
+    lanes.remove(1)
+    assert picks(lanes) == [2]
+
+
+def test_destinations_that_an_answer_named_are_not_asked_for_again() -> None:
+    lanes = lanes_of(1)
+    writes(lanes, 1, "abc", 1)
+    assert list(lanes.questions(1)) == ["a"]
+    teach(lanes, "a", ["/remote/a", "/remote/b", "/remote/c"])
+    assert list(lanes.questions(10)) == []
+    assert drained(lanes) == [1, 2, 3]
+
+
+@pytest.mark.parametrize("resources", [None, [], ["/system/time"], ["/remote/a"]])
+def test_no_shared_owner_means_a_lock_of_its_own(resources: list[str] | None) -> None:
+    lanes = lanes_of(1)
+    writes(lanes, 1, "ab", 1)
+    lanes.learn("a", resources, 0.0)
+    lanes.learn("b", resources and ["/remote/b"], 0.0)
+    assert picks(lanes) == [1, 2]
+
+
+def test_a_read_does_not_pass_a_write_of_ours() -> None:
+    lanes = lanes_of(1)
+    teach(lanes, "a", ["/remote/+"])
+    writes(lanes, 1, "a", 1)
+    reads(lanes, 1, "bc", 2)
+    assert picks(lanes) == [1]
+    lanes.remove(1)
+    assert picks(lanes) == [2, 3]
+
+
+def test_reads_of_one_lock_go_side_by_side_and_hold_up_no_write() -> None:
+    lanes = lanes_of(1)
+    teach(lanes, "a", ["/remote/+"])
+    reads(lanes, 1, "bcd", 1)
+    writes(lanes, 1, "a", 9)
+    assert sorted(picks(lanes)) == [1, 2, 3, 9] or lanes.why(9) is None
+
+
+def test_a_write_that_was_put_back_frees_its_lock() -> None:
+    lanes = lanes_of(1, 2)
+    teach(lanes, "a", ["/remote/+"])
+    writes(lanes, 1, "a", 1)
+    writes(lanes, 2, "b", 2)
+    assert picks(lanes) == [1]
+    lanes.put_back(1)
+    assert len(picks(lanes)) == 1
+
+
+def test_a_refused_request_waits_and_its_lock_with_it() -> None:
+    lanes = lanes_of(1)
+    teach(lanes, "a", ["/remote/+"])
+    writes(lanes, 1, "ab", 1)
+    assert picks(lanes) == [1]
+    lanes.delay(1, 5.0)
+    assert lanes.in_flight == 0
+    assert picks(lanes, 4.9) == []
+    lanes.wake(1, 5.0)
+    assert picks(lanes, 5.0) == [1]
+    lanes.remove(1)
+    assert picks(lanes, 5.0) == [2]
+
+
+def test_a_refusal_stops_nobody_with_another_lock() -> None:
+    lanes = lanes_of(1)
+    teach(lanes, "ab")
+    writes(lanes, 1, "ab", 1)
+    assert picks(lanes) == [1, 2]
+    lanes.delay(1, 5.0)
+    lanes.remove(2)
+    writes(lanes, 1, "b", 3)
+    assert picks(lanes, 1.0) == [3]
+
+
+def test_a_refused_destination_is_asked_for_again() -> None:
+    lanes = lanes_of(1)
+    teach(lanes, "a")
+    writes(lanes, 1, "a", 1)
+    assert picks(lanes) == [1]
+    lanes.delay(1, 5.0)
+    lanes.wake(1, 5.0)
+    assert picks(lanes, 5.0) == []
+    assert list(lanes.questions(10)) == ["a"]
+    teach(lanes, "a", now_s=5.0)
+    assert picks(lanes, 5.0) == [1]
+
+
+def test_a_refusal_without_a_known_lock_delays_that_request_alone() -> None:
+    lanes = lanes_of(1)
+    reads(lanes, 1, "ab", 1)
+    assert picks(lanes) == [1, 2]
+    lanes.delay(1, 5.0)
+    lanes.remove(2)
+    reads(lanes, 1, "c", 3)
+    assert picks(lanes) == [3]
+    lanes.wake(1, 5.0)
+    assert picks(lanes, 5.0) == [1]
+
+
+def test_removing_a_delayed_request_lets_the_next_of_its_destination_go() -> None:
+    lanes = lanes_of(1)
+    reads(lanes, 1, "aa", 1)
+    assert picks(lanes) == [1]
+    lanes.delay(1, 5.0)
+    lanes.remove(1)
+    assert picks(lanes) == [2]
+    lanes.wake(1, 5.0)
+    assert picks(lanes, 5.0) == []
+
+
+def test_a_lock_is_free_again_also_when_the_delayed_request_was_removed() -> None:
+    lanes = lanes_of(1)
+    teach(lanes, "a", ["/remote/+"])
+    writes(lanes, 1, "ab", 1)
+    assert picks(lanes) == [1]
+    lanes.delay(1, 5.0)
+    assert picks(lanes) == []
+    lanes.remove(1)
+    lanes.wake(1, 5.0)
+    assert picks(lanes, 5.0) == [2]
+
+
+def test_the_longest_of_several_delays_counts_for_the_lock() -> None:
+    lanes = lanes_of(1)
+    teach(lanes, "a", ["/remote/+"])
+    reads(lanes, 1, "abc", 1)
+    assert picks(lanes) == [1, 2, 3]
+    lanes.delay(1, 9.0)
+    lanes.delay(2, 5.0)
+    reads(lanes, 1, "d", 4)
+    lanes.wake(2, 5.0)
+    assert picks(lanes, 5.0) == []
+    lanes.wake(1, 9.0)
+    assert sorted(picks(lanes, 9.0)) == [1, 2, 4]
+
+
+def test_what_was_learnt_is_believed_for_a_while_only() -> None:
+    lanes = lanes_of(1)
+    teach(lanes, "a")
+    writes(lanes, 1, "aa", 1)
+    assert picks(lanes, CACHE_S - 1) == [1]
+    lanes.remove(1)
+    assert picks(lanes, CACHE_S) == []
+    assert list(lanes.questions(10)) == ["a"]
+
+
+def test_a_pattern_is_asked_for_anew_while_it_is_still_believed() -> None:
+    lanes = lanes_of(1)
+    teach(lanes, "a", ["/remote/+"])
+    writes(lanes, 1, "bcd", 1)
+    assert picks(lanes, CACHE_S) == [1], "to park everybody for one question would cost more"
+    assert list(lanes.questions(10)) == ["a"]
+    assert list(lanes.questions(10)) == []
+    teach(lanes, "a", ["/remote/a"], now_s=CACHE_S)
+    assert picks(lanes, CACHE_S) == []
+    assert set(lanes.questions(10)) == {"c", "d"}
+
+
+@pytest.mark.parametrize("forget", [lambda lanes: lanes.forget("a"), lambda lanes: lanes.forget_all()])
+@pytest.mark.parametrize("resources", [["/remote/+"], ["/remote/a"]])
+def test_what_was_forgotten_is_asked_for_again(forget: Callable[[Lanes], None], resources: list[str]) -> None:
+    lanes = lanes_of(1)
+    teach(lanes, "a", resources)
+    writes(lanes, 1, "a", 1)
+    forget(lanes)
+    assert picks(lanes) == []
+    assert list(lanes.questions(10)) == ["a"]
+
+
+def test_a_question_that_was_forgotten_with_the_controller_is_asked_again() -> None:
+    lanes = lanes_of(1)
+    writes(lanes, 1, "a", 1)
+    assert list(lanes.questions(10)) == ["a"]
+    lanes.forget_all()
+    assert list(lanes.questions(10)) == ["a"]
+    teach(lanes, "a")
+    assert picks(lanes) == [1]
+
+
+def test_a_write_in_flight_may_end_after_its_lock_was_forgotten() -> None:
+    lanes = lanes_of(1)
+    teach(lanes, "a", ["/remote/+"])
+    writes(lanes, 1, "ab", 1)
+    assert picks(lanes) == [1]
+    lanes.forget_all()
+    lanes.remove(1)
+    teach(lanes, "b")
+    assert picks(lanes) == [2]
+
+
+# -- why -------------------------------------------------------------------------------------------
+
+
+def test_why_is_silent_about_what_does_not_wait() -> None:
+    lanes = lanes_of(1)
+    reads(lanes, 1, "a", 1)
+    assert picks(lanes) == [1]
+    assert lanes.why(1) is None
+    assert lanes.why(99) is None
+
+
+def test_why_names_the_request_before_it() -> None:
+    lanes = lanes_of(1, 2)
+    reads(lanes, 1, "a", 1)
+    reads(lanes, 2, "a", 2)
+    assert lanes.why(2) == "request 1 of job 1 to the same destination is before it"
+    assert picks(lanes) == [1]
+    assert lanes.why(2) == "request 1 of job 1 to the same destination is in flight"
+
+
+def test_why_tells_limits() -> None:
+    lanes = lanes_of(1, limit=1, window=2)
+    lanes.open_job(2, None)
+    lanes.open_job(3, None, held=True)
+    reads(lanes, 1, "ab", 1)
+    reads(lanes, 2, "cd", 3)
+    reads(lanes, 3, "e", 5)
+    assert lanes.why(1) == "next to be sent"
+    assert picks(lanes) == [1, 3]
+    assert lanes.why(2) == "no free slot: the job has 1 in flight, which is its concurrency"
+    assert lanes.why(4) == "no free slot: 2 requests are in flight, which is the window"
+    assert lanes.why(5) == "the job is about to begin"
+
+
+def test_why_tells_locks() -> None:
+    lanes = lanes_of(1)
+    writes(lanes, 1, "abc", 1)
+    assert lanes.why(1) == "the controller is asked who owns its lock"
+    teach(lanes, "a", ["/remote/a", "/remote/b"])
+    assert picks(lanes) == [1]
+    assert lanes.why(2) == "request 1 holds the lock of /remote/a"
+    assert lanes.why(3) == "the controller is asked who owns its lock"
+    lanes.delay(1, 5.0)
+    assert lanes.why(1) == lanes.why(2) == "locked by somebody else; it is tried again shortly"
+
+
+# -- the cost of a step ----------------------------------------------------------------------------
+
+
+@contextmanager
+def counted() -> Iterator[list[int]]:
+    """Count the calls, of Python and of C, in the block."""
+    steps = [0]
+
+    def count(frame: Any, event: str, arg: Any) -> None:
+        steps[0] += event in ("call", "c_call")
+
+    before = sys.getprofile()
+    sys.setprofile(count)
+    try:
+        yield steps
+    finally:
+        sys.setprofile(before)
+
+
+def one_job_one_lock(many: int) -> Lanes:
+    lanes = lanes_of(1, window=10)
+    lanes.learn("0", ["/remote/+"], 0.0)
+    for id_ in range(1, many + 1):
+        lanes.add(id_, 1, f"g{id_}", write=True)
+    return lanes
+
+
+def one_job_own_locks(many: int) -> Lanes:
+    lanes = lanes_of(1, window=10)
+    for id_ in range(1, many + 1):
+        lanes.learn(f"g{id_}", [f"/remote/g{id_}"], 0.0)
+        lanes.add(id_, 1, f"g{id_}", write=True)
+    return lanes
+
+
+def one_destination(many: int) -> Lanes:
+    lanes = lanes_of(1, window=10)
+    lanes.learn("a", None, 0.0)
+    for id_ in range(1, many + 1):
+        lanes.add(id_, 1, "a", write=True)
+    return lanes
+
+
+def reads_and_writes(many: int) -> Lanes:
+    lanes = lanes_of(1, window=10)
+    lanes.learn("0", ["/remote/+"], 0.0)
+    for id_ in range(1, many + 1):
+        lanes.add(id_, 1, f"g{id_}", write=bool(id_ % 2))
+    return lanes
+
+
+def many_jobs_one_lock(many: int) -> Lanes:
+    lanes = lanes_of(*range(1, many + 1), window=10)
+    lanes.learn("0", ["/remote/+"], 0.0)
+    for id_ in range(1, many + 1):
+        lanes.add(id_, id_, f"g{id_}", write=True)
+    return lanes
+
+
+def many_held_jobs(many: int) -> Lanes:
+    lanes = lanes_of(*range(1, many + 1), window=10)
+    lanes.learn("0", ["/remote/+"], 0.0)
+    for id_ in range(1, many + 1):
+        lanes.add(id_, id_, f"g{id_}", write=True)
+        if id_ > 100:
+            lanes.hold(id_, held=True)
+    return lanes
+
+
+BACKLOGS = [
+    one_job_one_lock,
+    one_job_own_locks,
+    one_destination,
+    reads_and_writes,
+    many_jobs_one_lock,
+    many_held_jobs,
+]
+
+
+def steps_of_fifty(lanes: Lanes) -> int:
+    """The calls for fifty requests picked and ended."""
+    picks(lanes)
+    flying = [id_ for id_ in lanes._requests if lanes._requests[id_].in_flight]
+    with counted() as steps:
+        for _ in range(50):
+            lanes.remove(flying.pop(0))
+            flying += picks(lanes)
+    return steps[0]
+
+
+@pytest.mark.parametrize("backlog", BACKLOGS)
+def test_a_step_costs_the_same_however_many_wait(backlog: Callable[[int], Lanes]) -> None:
+    few, many = steps_of_fifty(backlog(200)), steps_of_fifty(backlog(4000))
+    assert many < 1.5 * few + 100, f"{few} calls with 200 waiting, {many} with 4000"
+
+
+def steps_of_waking(many: int) -> int:
+    """The calls for fifty that wake while ``many`` are delayed, each under a lock of its own."""
+    lanes = one_job_own_locks(many)
+    lanes.window = many
+    for id_ in picks(lanes):
+        lanes.delay(id_, float(id_))
+    with counted() as steps:
+        for id_ in range(1, 51):
+            lanes.wake(id_, float(id_))
+    return steps[0]
+
+
+def test_waking_one_costs_the_same_however_many_are_delayed() -> None:
+    few, many = steps_of_waking(200), steps_of_waking(4000)
+    assert many < 1.5 * few + 100, f"{few} calls with 200 delayed, {many} with 4000"
+
+
+def test_one_answer_about_many_destinations_is_enough() -> None:
+    lanes = lanes_of(1)
+    names = [f"g{number}" for number in range(500)]
+    for id_, name in enumerate(names):
+        lanes.add(id_, 1, name, write=True)
+    asked = 0
+    while questions := list(lanes.questions(64)):
+        asked += len(questions)
+        for one in questions:
+            lanes.learn(one, [f"/remote/{name}" for name in names], 0.0)
+    assert asked <= 64
+
+
+# -- against a naive model -------------------------------------------------------------------------
+
+
+@dataclass(eq=False)
+class Wanted:
+    """A request as the model knows it."""
+
+    id: int
+    job: int
+    destination: str
+    write: bool
+    in_flight: bool = False
+    #: The lock that it took when it was picked.
+    lock: str | None = None
+    delayed_until_s: float | None = None
+
+
+DESTINATIONS = "abcdef"
+JOBS = (1, 2, 3)
+LIMITS = (None, 1, 2)
+#: What the controller says, by turns: one lock for all; two pairs and two alone; all alone.
+FLEETS: list[dict[str, list[str]]] = [
+    {one: ["/remote/+"] for one in DESTINATIONS},
+    {
+        **dict.fromkeys("ab", ["/remote/a", "/remote/b"]),
+        **dict.fromkeys("cd", ["/remote/d", "/system/x", "/remote/c"]),
+        "e": ["/remote/e"],
+        "f": [],
+    },
+    {one: [f"/remote/{one}"] for one in DESTINATIONS},
+]
+
+
+class LanesMachine(RuleBasedStateMachine):
+    """Every step is checked against a list of requests and the plain rule of who may go."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.window = 4
+        self.lanes = Lanes(self.window, CACHE_S)
+        self.now_s = 0.0
+        self.ids = iter(range(1, 10_000))
+        self.wanted: list[Wanted] = []
+        self.held: set[int] = set()
+        self.limits = dict(zip(JOBS, LIMITS, strict=True))
+        self.open: set[int] = set(JOBS)
+        for job, limit in self.limits.items():
+            self.lanes.open_job(job, limit)
+        self.fleet = FLEETS[0]
+        self.asked: list[str] = []
+        self.known: dict[str, tuple[str, float]] = {}
+        self.everywhere: tuple[str, float, str] | None = None
+        self.locked_until_s: dict[str, float] = {}
+        self.writes_seen = False
+
+    # -- the model ----------------------------------------------------------------------------------
+
+    def lock_of(self, destination: str) -> str | None:
+        if self.everywhere is not None:
+            return self.everywhere[0]
+        lock, until_s = self.known.get(destination, ("", 0.0))
+        return lock if self.now_s < until_s else None
+
+    def leads(self, one: Wanted) -> bool:
+        return next(other for other in self.wanted if other.destination == one.destination) is one
+
+    def job_is_full(self, job: int) -> bool:
+        limit = self.limits[job]
+        return limit is not None and sum(one.in_flight for one in self.wanted if one.job == job) >= limit
+
+    def may_go(self, one: Wanted) -> bool:
+        """The whole rule. An unknown lock is checked at the end: the controller is asked first."""
+        lock = self.lock_of(one.destination)
+        if one.in_flight or one.delayed_until_s is not None or not self.leads(one):
+            return False
+        if one.job in self.held or self.job_is_full(one.job):
+            return False
+        if sum(other.in_flight for other in self.wanted) >= self.window:
+            return False
+        if lock is None:
+            return not self.writes_seen
+        if self.locked_until_s.get(lock, 0.0) > self.now_s:
+            return False
+        return not any(other.in_flight and other.write and other.lock == lock for other in self.wanted)
+
+    def flying(self) -> list[Wanted]:
+        return [one for one in self.wanted if one.in_flight]
+
+    # -- what happens -------------------------------------------------------------------------------
+
+    @rule(job=st.sampled_from(JOBS), destination=st.sampled_from(DESTINATIONS), write=st.booleans())
+    def add(self, job: int, destination: str, write: bool) -> None:
+        one = Wanted(next(self.ids), job, destination, write)
+        self.wanted.append(one)
+        self.writes_seen |= write
+        self.lanes.add(one.id, job, destination, write=write)
+
+    @rule()
+    def pick(self) -> None:
+        may = {one.id: one for one in self.wanted if self.may_go(one)}
+        id_ = self.lanes.pick(self.now_s)
+        if id_ is None:
+            assert not may, f"{sorted(may)} may go, and nobody was picked"
+            return
+        one = next(one for one in self.wanted if one.id == id_)
+        lock = self.lock_of(one.destination)
+        if lock is not None:
+            assert id_ in may, f"{one} may not go"
+        else:
+            assert not any(other.write for other in self.wanted), (
+                "its lock is not known, and there are writes"
+            )
+        one.in_flight, one.lock = True, lock
+
+    @rule(choice=st.integers(0, 99))
+    def pick_all(self, choice: int) -> None:
+        for _ in range(self.window + 1):
+            self.pick()
+
+    @precondition(lambda self: self.wanted)
+    @rule(data=st.data())
+    def remove(self, data: st.DataObject) -> None:
+        one = data.draw(st.sampled_from(self.wanted))
+        self.wanted.remove(one)
+        self.lanes.remove(one.id)
+
+    @precondition(lambda self: self.flying())
+    @rule(data=st.data())
+    def end(self, data: st.DataObject) -> None:
+        one = data.draw(st.sampled_from(self.flying()))
+        self.wanted.remove(one)
+        self.lanes.remove(one.id)
+
+    @precondition(lambda self: self.flying())
+    @rule(data=st.data())
+    def put_back(self, data: st.DataObject) -> None:
+        one = data.draw(st.sampled_from(self.flying()))
+        one.in_flight, one.lock = False, None
+        self.lanes.put_back(one.id)
+
+    @precondition(lambda self: self.flying())
+    @rule(data=st.data(), delay_s=st.sampled_from([0.5, 2.0, 70.0]))
+    def delay(self, data: st.DataObject, delay_s: float) -> None:
+        one = data.draw(st.sampled_from(self.flying()))
+        until_s = self.now_s + delay_s
+        lock = self.lock_of(one.destination)
+        if lock is not None:
+            self.locked_until_s[lock] = max(self.locked_until_s.get(lock, 0.0), until_s)
+        self.known.pop(one.destination, None)
+        one.in_flight, one.lock, one.delayed_until_s = False, None, until_s
+        self.wakes.append((until_s, one.id))
+        self.lanes.delay(one.id, until_s)
+
+    @property
+    def wakes(self) -> list[tuple[float, int]]:
+        return self.__dict__.setdefault("_wakes", [])  # type: ignore[no-any-return]
+
+    @rule(seconds=st.sampled_from([0.1, 1.0, 30.0, 80.0]))
+    def advance(self, seconds: float) -> None:
+        end_s = self.now_s + seconds
+        for wake in sorted(self.wakes):
+            until_s, id_ = wake
+            if until_s > end_s:
+                break
+            self.wakes.remove(wake)
+            self.now_s = until_s
+            for one in self.wanted:
+                if one.id == id_:
+                    one.delayed_until_s = None
+            self.lanes.wake(id_, self.now_s)
+        self.now_s = end_s
+
+    @rule(job=st.sampled_from(JOBS), held=st.booleans())
+    def hold(self, job: int, held: bool) -> None:
+        (self.held.add if held else self.held.discard)(job)
+        self.lanes.hold(job, held=held)
+
+    @rule(window=st.integers(1, 6))
+    def set_window(self, window: int) -> None:
+        self.window = self.lanes.window = window
+
+    @rule(job=st.sampled_from(JOBS))
+    def close_job(self, job: int) -> None:
+        """All of a job's requests go, and a new job takes its place."""
+        for one in [one for one in self.wanted if one.job == job]:
+            self.wanted.remove(one)
+            self.lanes.remove(one.id)
+        self.lanes.close_job(job)
+        self.lanes.open_job(job, self.limits[job])
+        self.held.discard(job)
+
+    @rule(limit=st.integers(1, 4))
+    def ask(self, limit: int) -> None:
+        renews = self.everywhere is not None and self.everywhere[1] <= self.lanes._now_s
+        new = list(self.lanes.questions(limit))
+        if renews and self.everywhere is not None:
+            self.everywhere = (self.everywhere[0], self.lanes._now_s + CACHE_S, self.everywhere[2])
+        assert len(set(new)) == len(new)
+        self.asked = list(dict.fromkeys([*self.asked, *new]))
+
+    @precondition(lambda self: self.asked)
+    @rule(data=st.data(), says=st.booleans())
+    def answer(self, data: st.DataObject, says: bool) -> None:
+        destination = data.draw(st.sampled_from(self.asked))
+        self.asked.remove(destination)
+        self.learn(destination, self.fleet[destination] if says else None)
+
+    def learn(self, destination: str, resources: list[str] | None) -> None:
+        self.lanes.learn(destination, resources, self.now_s)
+        owned = sorted(one for one in resources or () if one.startswith("/remote/"))
+        if "/remote/+" in owned:
+            self.everywhere = ("/remote/+", self.now_s + CACHE_S, destination)
+        elif self.everywhere is not None and self.everywhere[2] == destination:
+            self.everywhere = None
+        for resource in owned:
+            self.known[resource.removeprefix("/remote/")] = (owned[0], self.now_s + CACHE_S)
+        if f"/remote/{destination}" not in owned:
+            self.known[destination] = (f"/remote/{destination}", self.now_s + CACHE_S)
+
+    @rule(fleet=st.sampled_from(FLEETS))
+    def controller_is_another(self, fleet: dict[str, list[str]]) -> None:
+        self.fleet = fleet
+        self.known.clear()
+        self.everywhere = None
+        self.asked = []
+        self.lanes.forget_all()
+
+    @rule(destination=st.sampled_from(DESTINATIONS))
+    def forget(self, destination: str) -> None:
+        self.known.pop(destination, None)
+        self.everywhere = None
+        self.lanes.forget(destination)
+
+    # -- what always holds --------------------------------------------------------------------------
+
+    @invariant()
+    def limits_hold(self) -> None:
+        flying = self.flying()
+        assert self.lanes.in_flight == len(flying)
+        assert all(count == 1 for count in Counter(one.destination for one in flying).values())
+        assert all(self.leads(one) for one in flying)
+        locks = Counter(one.lock for one in flying if one.write and one.lock)
+        assert all(count == 1 for count in locks.values())
+        for job, limit in self.limits.items():
+            assert limit is None or sum(one.job == job for one in flying) <= limit
+
+    @invariant()
+    def why_is_true(self) -> None:
+        for one in self.wanted:
+            said = self.lanes.why(one.id)
+            assert (said is None) == one.in_flight
+            if said is not None:
+                self.check_why(one, said)
+
+    def check_why(self, one: Wanted, said: str) -> None:
+        if "to the same destination" in said:
+            ahead = next(other for other in self.wanted if other.destination == one.destination)
+            assert f"request {ahead.id} of job {ahead.job} " in said
+            assert ahead is not one
+            assert ("in flight" in said) == ahead.in_flight
+        elif "about to begin" in said:
+            assert one.job in self.held
+        elif "its concurrency" in said:
+            assert self.job_is_full(one.job)
+        elif "holds the lock" in said:
+            assert any(other.write and f"request {other.id} " in said for other in self.flying())
+        elif "the window" in said:
+            assert len(self.flying()) >= self.window
+
+    def teardown(self) -> None:
+        """Nobody starves: once nothing is held, all go."""
+        for job in JOBS:
+            self.lanes.hold(job, held=False)
+        self.held.clear()
+        self.window = self.lanes.window = 2
+        for _ in range(200):
+            if not self.wanted:
+                break
+            self.pick_all(0)
+            self.limits_hold()
+            for one in self.flying():
+                self.wanted.remove(one)
+                self.lanes.remove(one.id)
+            self.ask(2)
+            for destination in self.asked:
+                self.learn(destination, self.fleet[destination])
+            self.asked = []
+            self.advance(1.0)
+        assert not self.wanted, f"{[one.id for one in self.wanted]} never went"
+        assert self.lanes.in_flight == 0
+
+
+LanesMachine.TestCase.settings = settings(
+    max_examples=150, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
+)
+TestLanesAgainstTheModel = LanesMachine.TestCase
