@@ -3,6 +3,7 @@
     jobs      id -> Job.document()
     items     id of the first request -> Item.document(): method, resource and data, once per batch item
     requests  id -> Request.document()
+    sendings  message id -> {"request", "job"}, for messages that went out under another id than the request's
     meta      1 -> {"format", "installation", "nextJob", "nextRequest"}
 
 One thread writes (the dispatcher's), through ``commit``: one durable transaction for any number of
@@ -10,9 +11,11 @@ changes. Everybody else reads through ``reading()``, one consistent state of the
 """
 
 import fcntl
+import json
+import logging
 import sqlite3
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,13 +27,16 @@ from puppetmaster.job import OPEN_JOB, Job
 from puppetmaster.request import OPEN, Item, Request
 from puppetmaster.sqlite_storage import Indexes, Partial, SqliteTinyDB
 
-FORMAT = 1
+log = logging.getLogger("sanji.puppetmaster.store")
+
+FORMAT = 2
 FILE_NAME = "puppetmaster.db"
 
 INDEXES: Indexes = {
     "jobs": [("status",), ("name",), Partial(("key",))],
     "items": [("job",)],
-    "requests": [("job", "status"), ("destination",), ("status",), Partial(("message",))],
+    "requests": [("job", "status"), ("destination",), ("status",)],
+    "sendings": [("job",)],
 }
 
 #: The first request id: clear of the SDK's random message ids and of counters that start at 1.
@@ -56,11 +62,12 @@ class Changes:
     jobs: dict[int, Job] = field(default_factory=dict)
     items: dict[int, Item] = field(default_factory=dict)
     requests: dict[int, Request] = field(default_factory=dict)
+    sendings: dict[int, Request] = field(default_factory=dict)
     deleted: dict[int, Job] = field(default_factory=dict)
     ids: Ids | None = None
 
     def __bool__(self) -> bool:
-        return bool(self.jobs or self.items or self.requests or self.deleted or self.ids)
+        return bool(self.jobs or self.items or self.requests or self.sendings or self.deleted or self.ids)
 
 
 class Reader:
@@ -69,7 +76,7 @@ class Reader:
     def __init__(self, db: SqliteTinyDB) -> None:
         self._db = db
         self._jobs, self._items = db.table("jobs"), db.table("items")
-        self._requests = db.table("requests")
+        self._requests, self._sendings = db.table("requests"), db.table("sendings")
 
     def job(self, id_: int) -> Job | None:
         """The job of this id, or None."""
@@ -90,21 +97,33 @@ class Reader:
         fitting = [job for job in found if _fits(job, where)]
         return fitting[offset : None if limit is None else offset + limit]
 
+    def job_ids(self, where: Filter) -> list[int]:
+        """The ids of jobs, newest first. ``where`` as for ``jobs``."""
+        if "destination" in where:
+            return [job.id for job in self.jobs(where)]
+        return self._jobs.ids(where)[::-1]
+
     def request(self, id_: int) -> Request | None:
         """The request of this id, or None."""
         document = self._requests.get(doc_id=id_)
         return Request.from_document(id_, document) if document is not None else None
 
-    def request_by_message(self, message: int) -> Request | None:
-        """The request whose last sending went out under this message id, or None."""
-        request = self.request(message)
-        if request is None:
-            return next(iter(self._as_requests(self._requests.select({"message": message}, limit=1))), None)
-        return request if request.message == message else None
+    def sending(self, message: int) -> int | None:
+        """The request that went out under this message id, which is not its own; None: there is none."""
+        document = self._sendings.get(doc_id=message)
+        return None if document is None else int(document["request"])
 
     def requests(self, where: Filter, *, limit: int | None = None, offset: int = 0) -> list[Request]:
         """Requests in the order of their ids. ``where``: ``job``, ``status``, ``destination``."""
         return self._as_requests(self._requests.select(where, limit=limit, offset=offset))
+
+    def request_ids(self, where: Filter) -> list[int]:
+        """The ids of requests, ascending. ``where`` as for ``requests``."""
+        return self._requests.ids(where)
+
+    def requests_by_id(self, ids: Iterable[int]) -> list[Request]:
+        """The requests of these ids, ascending; ids that nothing has are skipped."""
+        return self._as_requests(self._requests.get(doc_ids=list(ids)))
 
     def count_requests(self, where: Filter) -> int:
         """How many requests fit."""
@@ -118,6 +137,11 @@ class Reader:
         """The batch items of these jobs, by their id."""
         ids = list(jobs)
         documents = self._items.select({"job": ids}) if ids else []
+        return {document.doc_id: Item.from_document(document.doc_id, document) for document in documents}
+
+    def items_by_id(self, ids: Iterable[int]) -> dict[int, Item]:
+        """The batch items of these ids."""
+        documents = self._items.get(doc_ids=list(ids))
         return {document.doc_id: Item.from_document(document.doc_id, document) for document in documents}
 
     @contextmanager
@@ -161,13 +185,17 @@ class Store:
                 f"{self.path} cannot be opened: keep a copy of it before you repair or remove it"
             ):
                 self._db = SqliteTinyDB(self.path, indexes=INDEXES)
-                self.now = Reader(self._db)
-                self._open_meta()
+                try:
+                    self._meta = self._open_meta()
+                except BaseException:
+                    self._db.close()
+                    raise
         except BaseException:
             self._lock.close()
             raise
+        self.now = Reader(self._db)
 
-    def _open_meta(self) -> None:
+    def _open_meta(self) -> dict[str, Any]:
         table = self._db.table("meta")
         meta = table.get(doc_id=1)
         if meta is None:
@@ -176,12 +204,26 @@ class Store:
                 table.put([(1, meta)])
                 for name in INDEXES:
                     self._db.table(name).put([])
-        if meta["format"] != FORMAT:
+        for older in range(meta.get("format", 0), FORMAT):
+            meta = self._migrate(older, meta)
+        if meta.get("format") != FORMAT:
             raise StoreError(
-                f"{self.path} has format {meta['format']} and this version reads format {FORMAT}: "
+                f"{self.path} has format {meta.get('format')} and this version reads format {FORMAT}: "
                 "use the version that wrote it."
             )
-        self._meta = dict(meta)
+        return dict(meta)
+
+    def _migrate(self, older: int, meta: Mapping[str, Any]) -> dict[str, Any]:
+        """One step from an older format to the next, whole or not at all."""
+        step = MIGRATIONS.get(older)
+        if step is None:
+            raise StoreError(f"{self.path} has format {older}, which this version cannot read.")
+        newer = {**meta, "format": older + 1}
+        with self._db.transaction():
+            step(self._db)
+            self._db.table("meta").put([(1, newer)])
+        log.info("%s is brought from format %s to %s", self.path, older, older + 1)
+        return newer
 
     @property
     def installation(self) -> str:
@@ -203,7 +245,11 @@ class Store:
             self._db.table("items").put((id_, item.document()) for id_, item in changes.items.items())
             self._db.table("requests").put((id_, one.document()) for id_, one in changes.requests.items())
             self._db.table("jobs").put((id_, job.document()) for id_, job in changes.jobs.items())
+            self._db.table("sendings").put(
+                (id_, {"request": one.id, "job": one.job}) for id_, one in changes.sendings.items()
+            )
             for job in changes.deleted:
+                self._db.table("sendings").delete_where({"job": job})
                 self._db.table("jobs").delete([job])
                 self._db.table("items").delete_where({"job": job})
                 self._db.table("requests").delete_where({"job": job})
@@ -240,6 +286,21 @@ class Store:
         self._lock.close()
 
 
+def _from_1_to_2(db: SqliteTinyDB) -> None:
+    """Jobs got waves and times to start; sendings a table of their own."""
+    jobs = db.table("jobs")
+    for document in jobs.select():
+        known = {key: value for key, value in document.items() if key not in ("concurrency", "idempotent")}
+        jobs.put([(document.doc_id, {**known, "startAt": None, "wave": 1, "waveErrors": 0, "gate": None})])
+    requests = db.table("requests")
+    sent = [one for one in requests.select() if one.get("message", one.doc_id) != one.doc_id]
+    db.table("sendings").put((one["message"], {"request": one.doc_id, "job": one["job"]}) for one in sent)
+
+
+#: What brings a file from a format to the next.
+MIGRATIONS: Mapping[int, Callable[[SqliteTinyDB], None]] = {1: _from_1_to_2}
+
+
 def _stored(ids: Ids) -> dict[str, int]:
     return {"nextJob": ids.next_job, "nextRequest": ids.next_request}
 
@@ -255,5 +316,5 @@ def _fits(job: Job, where: Filter) -> bool:
 def _as_store_error(what: str) -> Iterator[None]:
     try:
         yield
-    except (sqlite3.Error, OSError) as error:
-        raise StoreError(f"{what}: {error}.") from error
+    except (sqlite3.Error, OSError, json.JSONDecodeError) as error:
+        raise StoreError(f"{what}: {str(error).rstrip('.')}.") from error
