@@ -101,5 +101,5 @@ def _counters(engine: Engine) -> dict[str, Any]:
         "openJobs": engine.ledger.open_jobs,
         "openRequests": engine.ledger.open_requests,
         "inFlight": engine.lanes.in_flight,
-        "window": engine.lanes.window,
+        "window": engine.lanes.window.size,
     }
