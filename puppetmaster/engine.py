@@ -44,6 +44,7 @@ QUESTION_TIMEOUT_S = 5.0
 BEGIN_S = 0.25
 #: The wait after a refusal by a lock: it doubles from the first to the last.
 FIRST_DELAY_S, LAST_DELAY_S = 0.02, 2.0
+NO_IDS = "not sent again: this installation has given out all message ids"
 #: A time to start is compared with the wall clock at least this often: somebody may set it.
 START_CHECK_S = 30.0
 
@@ -147,6 +148,8 @@ class Engine:
         return {id_: self._why(id_) if self.ledger.knows(id_) else None for id_ in ids}
 
     def _why(self, id_: int) -> str | None:
+        if self.ledger.request(id_).status is not RequestStatus.PENDING:
+            return None
         opened = self.ledger.opened_of(id_)
         job, waves = opened.job, opened.policy.waves
         wave = wave_of(waves, id_ - job.first)
@@ -186,7 +189,7 @@ class Engine:
             return
         answer = answer if self._item(request).code is None else answer.as_delivery()
         self.lanes.window.answered(self._now_s - self._flight.sent_s(id_), self.lanes.automatic, self._now_s)
-        if answer.result.get("code") in (403, 404):
+        if answer.result.get("source") == "controller" and answer.result.get("code") in (403, 404):
             self.lanes.forget(request.destination)
         self._end(request, answer.event, answer.result)
 
@@ -270,8 +273,7 @@ class Engine:
         self._sends = []
         revoked = sorted(self.ledger.created)
         for job_id in revoked:
-            opened = self.ledger.revoke(job_id)
-            for request in opened.requests.values():
+            for request in self.ledger.revoke(job_id):
                 self._let_go(request)
             self._close(job_id)
         self._settle_all()
@@ -515,6 +517,9 @@ class Engine:
         """Another attempt, under a fresh message id, at once or after a while."""
         message = self.ledger.message_id(request)
         back = request.after(RequestEvent.RETRY, self._at, result=result, outcome=outcome, message=message)
+        if message is None:
+            self._give_up(request, back, _said(NO_IDS))
+            return
         self._refused.pop(request.id, None)
         self._wait_again(request, back, None if wait_s is None else self._now_s + wait_s, locked=False)
 
@@ -538,24 +543,27 @@ class Engine:
     def _refuse(self, request: Request, answer: Answer) -> None:
         """The controller did not pass it on: it waits a little and is sent again, not for ever."""
         self.refusals[answer.result.get("code") or 0] += 1
-        times, since_s = self._refused.get(request.id, (0, self._now_s))
-        waited_s = self._now_s - since_s
-        if waited_s >= self._settings.lock_wait_s and self.ledger.opened_of(request.id).job.ending is None:
-            said = f"{answer.result.get('message')}; refused for {waited_s:.0f} s, it did not run"
-            back = request.after(RequestEvent.REFUSE, self._at)
-            self.ledger.write(request, back)
-            self._flight.landed(request.id, request.sending)
-            self._end(back, RequestEvent.FAIL, {**answer.result, "message": said})
-            return
-        self._refused[request.id] = (times + 1, since_s)
-        locked = answer.locked
-        if locked:
+        if answer.locked:
             self.lanes.window.refused(self._now_s)
-        message = None if locked else self.ledger.message_id(request)
-        longest_s = min(FIRST_DELAY_S * 2 ** min(times, 16), LAST_DELAY_S)
-        until_s = self._now_s + longest_s * random.uniform(0.5, 1.0)
+        message = None if answer.locked else self.ledger.message_id(request)
         back = request.after(RequestEvent.REFUSE, self._at, message=message)
-        self._wait_again(request, back, until_s, locked=locked)
+        times, waited_s = self._refused.get(request.id, (0, 0.0))
+        delay_s = min(FIRST_DELAY_S * 2 ** min(times, 16), LAST_DELAY_S) * random.uniform(0.5, 1.0)
+        # Only this counts, not how long its job was paused or the bus away meanwhile.
+        self._refused[request.id] = (times + 1, waited_s + delay_s)
+        if message is None and not answer.locked:
+            self._give_up(request, back, _said(NO_IDS))
+        elif waited_s >= self._settings.lock_wait_s and not self.ledger.opened_of(request.id).job.ending:
+            said = f"{answer.result.get('message')}; refused for {waited_s:.0f} s, it did not run"
+            self._give_up(request, back, {**answer.result, "message": said})
+        else:
+            self._wait_again(request, back, self._now_s + delay_s, locked=answer.locked)
+
+    def _give_up(self, request: Request, back: Request, result: Any) -> None:
+        """It is not in flight any more, and shall not be sent again."""
+        self.ledger.write(request, back)
+        self._flight.landed(request.id, request.sending)
+        self._end(back, RequestEvent.FAIL, result)
 
     def _answered_late(self, message: int, answer: Answer) -> None:
         """Nobody waits for it any more: it may still correct what is not known, or spare another attempt."""

@@ -5,7 +5,7 @@ are done leave memory at once; what has ended is read back from the store when s
 """
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -47,7 +47,7 @@ class Ledger:
         self.created: set[int] = set()
         self._reader = reader
         self._ids = ids
-        self._block_end = ids.next_request
+        self._spare: Iterator[int] = iter(())
         self._open: dict[int, OpenJob] = {}
         self._job_of: dict[int, int] = {}
         self._touched: set[int] = set()
@@ -56,24 +56,27 @@ class Ledger:
 
     def new_ids(self, total: int) -> NewIds:
         """Ids for a new job of ``total`` requests. Raises Unavailable when all have been given out."""
-        first = self._block_end
+        first = self._ids.next_request
         if first + total > LAST_REQUEST_ID:
             raise Unavailable("No job can be created: this installation has given out all request ids.")
         new = NewIds(self._ids.next_job, first)
-        self._ids.next_request = self._block_end = first + total
+        self._ids.next_request = first + total
         self._ids.next_job += 1
         self.changes.ids = replace(self._ids)
         return new
 
-    def message_id(self, request: Request) -> int:
-        """A fresh id for another sending of a request; answers to it will find the request."""
-        if self._ids.next_request >= self._block_end:
-            self._block_end = self._ids.next_request + ID_BLOCK
-            self.changes.ids = replace(self._ids, next_request=self._block_end)
-        self._ids.next_request += 1
-        message = self._ids.next_request - 1
-        self.changes.sendings[message] = request
-        return message
+    def message_id(self, request: Request) -> int | None:
+        """A fresh id for another sending of a request, by which answers find it; None: all are given out."""
+        id_ = next(self._spare, None)
+        if id_ is None and self._ids.next_request <= LAST_REQUEST_ID:
+            block = range(self._ids.next_request, min(self._ids.next_request + ID_BLOCK, LAST_REQUEST_ID + 1))
+            self._ids.next_request = block.stop
+            self.changes.ids = replace(self._ids)
+            self._spare = iter(block)
+            id_ = next(self._spare)
+        if id_ is not None:
+            self.changes.sendings[id_] = request
+        return id_
 
     # -- open jobs --------------------------------------------------------------------------------
 
@@ -169,14 +172,19 @@ class Ledger:
         self._forget_changes(job)
         self.changes.deleted[job.id] = job
 
-    def revoke(self, job_id: int) -> OpenJob:
-        """Forget a job whose creation did not become durable: it never was. Its ids stay used."""
-        opened = self._open.pop(job_id)
-        for request_id in opened.requests:
-            del self._job_of[request_id]
+    def revoke(self, job_id: int) -> list[Request]:
+        """Forget a job whose creation did not become durable: it never was. Its ids stay used.
+
+        Those of its requests that were open.
+        """
+        job = self.find_job(job_id)
+        opened = self._open.pop(job_id, None)
+        requests = list(opened.requests.values()) if opened is not None else []
+        for request in requests:
+            del self._job_of[request.id]
         self._touched.discard(job_id)
-        self._forget_changes(opened.job)
-        return opened
+        self._forget_changes(job)
+        return requests
 
     def _forget_changes(self, job: Job) -> None:
         self.created.discard(job.id)
@@ -218,8 +226,8 @@ class Ledger:
     def find_by_key(self, key: str) -> Job | None:
         """The job that was created under this idempotency key."""
         for job_id in self.created:
-            if (opened := self._open.get(job_id)) is not None and opened.job.key == key:
-                return opened.job
+            if (new := self.find_job(job_id)).key == key:
+                return new
         job = self._reader.job_by_key(key)
         if job is None or job.id in self.changes.deleted:
             return None
