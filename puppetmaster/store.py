@@ -3,6 +3,7 @@
     jobs      id -> Job.document()
     items     id of the first request -> Item.document(): method, resource and data, once per batch item
     requests  id -> Request.document()
+    trash     job id -> {"first", "total"}, for jobs that are removed and whose requests are still being removed
     sendings  message id -> {"request", "job"}, for messages that went out under another id than the request's
     meta      1 -> {"format", "installation", "nextJob", "nextRequest"}
 
@@ -22,8 +23,9 @@ from pathlib import Path
 from queue import Empty, LifoQueue
 from typing import Any
 
+from puppetmaster.clock import seconds
 from puppetmaster.errors import StoreError
-from puppetmaster.job import OPEN_JOB, Job
+from puppetmaster.job import FINAL, OPEN_JOB, Job
 from puppetmaster.request import OPEN, Item, Request
 from puppetmaster.sqlite_storage import Indexes, Partial, SqliteTinyDB
 
@@ -37,12 +39,18 @@ INDEXES: Indexes = {
     "items": [("job",)],
     "requests": [("job", "status"), ("destination",), ("status",)],
     "sendings": [("job",)],
+    "trash": [],
 }
 
 #: The first request id: clear of the SDK's random message ids and of counters that start at 1.
 FIRST_REQUEST_ID = 2**31
 #: The bus has ids of 32 bits.
 LAST_REQUEST_ID = 2**32 - 1
+
+#: Of a removed job so many requests are deleted at once, and so many pages given back.
+SWEEP, SWEEP_PAGES = 500, 200
+#: So many jobs are pruned at once; how much of the file a request is thought to take.
+PRUNED_AT_ONCE, REQUEST_BYTES = 20, 300
 
 Filter = Mapping[str, str | int | Sequence[str]]
 
@@ -53,6 +61,15 @@ class Ids:
 
     next_job: int = 1
     next_request: int = FIRST_REQUEST_ID
+
+
+@dataclass(frozen=True, slots=True)
+class Keep:
+    """What is kept of jobs that have ended: so many, for so long, in a file of this size."""
+
+    jobs: int
+    age_s: float
+    bytes: int
 
 
 @dataclass(slots=True)
@@ -186,6 +203,7 @@ class Store:
             ):
                 self._db = SqliteTinyDB(self.path, indexes=INDEXES)
                 try:
+                    self._check()
                     self._meta = self._open_meta()
                 except BaseException:
                     self._db.close()
@@ -194,6 +212,14 @@ class Store:
             self._lock.close()
             raise
         self.now = Reader(self._db)
+
+    def _check(self) -> None:
+        damage = self._db.storage.damage()
+        if damage is not None:
+            raise StoreError(
+                f"{self.path} is damaged ({damage}): move it away and start anew, or restore a copy; "
+                "nothing was written to it."
+            )
 
     def _open_meta(self) -> dict[str, Any]:
         table = self._db.table("meta")
@@ -248,14 +274,59 @@ class Store:
             self._db.table("sendings").put(
                 (id_, {"request": one.id, "job": one.job}) for id_, one in changes.sendings.items()
             )
-            for job in changes.deleted:
-                self._db.table("sendings").delete_where({"job": job})
-                self._db.table("jobs").delete([job])
-                self._db.table("items").delete_where({"job": job})
-                self._db.table("requests").delete_where({"job": job})
+            for job in changes.deleted.values():
+                self._throw_away(job)
             if changes.ids:
                 self._db.table("meta").put([(1, meta)])
         self._meta = meta
+
+    def _throw_away(self, job: Job) -> None:
+        """Remove a job. Of a large one the requests go later, in parts, to hold up nobody."""
+        self._db.table("jobs").delete([job.id])
+        self._db.table("items").delete_where({"job": job.id})
+        self._db.table("sendings").delete_where({"job": job.id})
+        if job.total <= SWEEP:
+            self._db.table("requests").delete(job.request_ids)
+        else:
+            self._db.table("trash").put([(job.id, {"first": job.first, "total": job.total})])
+
+    def sweep(self) -> bool:
+        """Remove the next part of what was thrown away. Whether there was anything. Raises StoreError."""
+        with _as_store_error(f"{self.path} cannot be written"):
+            thrown = self._db.table("trash").select(limit=1)
+            if not thrown:
+                return self._db.storage.give_back(SWEEP_PAGES)
+            trash, job_id = thrown[0], thrown[0].doc_id
+            part = min(trash["total"], SWEEP)
+            left = {"first": trash["first"] + part, "total": trash["total"] - part}
+            with self._db.transaction():
+                self._db.table("requests").delete(range(trash["first"], trash["first"] + part))
+                if left["total"]:
+                    self._db.table("trash").put([(job_id, left)])
+                else:
+                    self._db.table("trash").delete([job_id])
+            return True
+
+    def outlived(self, keep: Keep, wall_s: float) -> list[int]:
+        """Some jobs that have ended and need not be kept, oldest first. Raises StoreError."""
+        with _as_store_error(f"{self.path} cannot be read"):
+            ended = self._db.table("jobs").ids({"status": sorted(FINAL)})
+            too_many = max(len(ended) - keep.jobs, 0)
+            too_large = self._db.storage.size_bytes() - keep.bytes
+            gone = []
+            for index, job_id in enumerate(ended[:PRUNED_AT_ONCE]):
+                job = self.now.job(job_id)
+                if job is None or job.finished_at is None:
+                    continue
+                if index < too_many or too_large > 0 or wall_s - seconds(job.finished_at) > keep.age_s:
+                    gone.append(job_id)
+                    too_large -= job.total * REQUEST_BYTES
+            return gone
+
+    @property
+    def size_bytes(self) -> int:
+        """How much of the file is in use."""
+        return self._db.storage.size_bytes()
 
     def unfinished(self) -> Iterator[tuple[Job, list[Request]]]:
         """Every job that has not ended, oldest first, with its requests that are not done."""
