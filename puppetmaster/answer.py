@@ -29,6 +29,18 @@ class Answer:
     result: Mapping[str, Any]
     refusal: Refusal | None = None
 
+    @property
+    def locked(self) -> bool:
+        """Whether it was refused because somebody holds a lock."""
+        return self.refusal is Refusal.LOCKED
+
+    def as_delivery(self) -> "Answer":
+        """What it means for an event: that the remote bundle took it, whatever lies within."""
+        if self.result.get("source") != "device":
+            return self
+        result = {"code": 200, "data": self.result.get("data"), "source": "remote"}
+        return Answer(RequestEvent.SUCCEED, result)
+
 
 def is_answer(message: Any) -> bool:
     """Whether ``message`` is an answer at all: an object with a number as id and as code."""

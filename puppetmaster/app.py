@@ -17,7 +17,7 @@ from puppetmaster.server import Address, address
 from puppetmaster.service import LOOK_TIMEOUT_S, Service
 from puppetmaster.settings import Settings
 from puppetmaster.sockets import Sockets
-from puppetmaster.store import Store
+from puppetmaster.store import Keep, Store
 from puppetmaster.web import Backend
 
 log = logging.getLogger("sanji.puppetmaster.app")
@@ -56,7 +56,8 @@ class App:
             clock=self._clock,
         )
         self.engine = Engine(settings, self._clock, self.store.now, self.store.ids, self.bus.tunnel)
-        self.dispatcher = Dispatcher(self.engine, self.store, self.bus, self.hub, self._clock)
+        keep = Keep(settings.keep_jobs, settings.keep_days * 86400, int(settings.keep_mb * 1_000_000))
+        self.dispatcher = Dispatcher(self.engine, self.store, self.bus, self.hub, self._clock, keep)
         self.announcer = Announcer(self.hub, self.bus.send, self._clock)
         self.service = Service(settings, self.store, self.dispatcher)
         self.door = self._door(where) if where is not None else None
@@ -124,5 +125,5 @@ def _counters(engine: Engine) -> dict[str, Any]:
         "openJobs": engine.ledger.open_jobs,
         "openRequests": engine.ledger.open_requests,
         "inFlight": engine.lanes.in_flight,
-        "window": engine.lanes.window,
+        "window": engine.lanes.window.size,
     }

@@ -9,12 +9,12 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from puppetmaster import schemas, wire
 from puppetmaster.errors import Fault, Invalid, TooLarge
-from puppetmaster.schemas import kind, quoted
+from puppetmaster.schemas import GIVEN, kind, quoted
+from puppetmaster.spec import ItemSpec, JobSpec, Rerun
 
 #: More faults than this are counted, not listed: the answer has to fit the bus too.
 FAULTS_SHOWN = 1000
@@ -25,42 +25,16 @@ _TUNNEL = "t" * 63
 _ID = 2**32 - 1
 
 
-@dataclass(frozen=True, slots=True)
-class ItemSpec:
-    """One item: a command and the destinations it goes to, in order."""
-
-    method: str
-    resource: str
-    data: Any
-    destinations: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JobSpec:
-    """A job as somebody asked for it. ``given`` holds the optional properties as they were given."""
-
-    items: tuple[ItemSpec, ...]
-    name: str | None = None
-    key: str | None = None
-    digest: str = ""
-    timeout_s: float | None = None
-    request_timeout_s: float | None = None
-    concurrency: int | None = None
-    idempotent: bool | None = None
-    given: Mapping[str, Any]
-
-    @property
-    def total(self) -> int:
-        """How many requests it makes."""
-        return sum(len(item.destinations) for item in self.items)
-
-
 def parse_job(body: Any, max_requests: int) -> JobSpec:
     """The job that the body of POST /jobs asks for. Raises Invalid, TooLarge."""
     if isinstance(body, dict) and "batch" not in body and ("destinations" in body or "message" in body):
         return _parse_compat(body, "destinations", max_requests)
     _check_object(body)
     faults = schemas.faults(schemas.JOB, body)
+    if ("batch" in body) == (body.get("rerun") is not None):
+        faults.append(Fault("batch", "expected either a batch or rerun"))
+    if body.get("gate") is not None and body.get("waves") is None:
+        faults.append(Fault("gate", "expected waves beside it, between which it stands"))
     items = []
     if isinstance(body.get("batch"), list):
         for index, item in enumerate(body["batch"]):
@@ -108,6 +82,7 @@ def _spec(
             shown.append(Fault("", f"{len(faults) - FAULTS_SHOWN} more faults are not listed"))
         raise Invalid(shown)
     timeout = properties.get("timeout")
+    rerun = properties.get("rerun")
     spec = JobSpec(
         items=tuple(items),
         name=properties.get("name"),
@@ -115,20 +90,22 @@ def _spec(
         digest=digest(body) if properties.get("key") else "",
         timeout_s=None if timeout == "infinity" else timeout,
         request_timeout_s=properties.get("requestTimeout"),
-        concurrency=properties.get("concurrency"),
-        idempotent=properties.get("idempotent"),
-        given={
-            name: properties[name]
-            for name in ("requestTimeout", "concurrency", "idempotent")
-            if name in properties
-        },
+        start_at=properties.get("startAt"),
+        rerun=None if rerun is None else Rerun(rerun["job"], tuple(rerun.get("status", schemas.RERUN))),
+        dry_run=bool(properties.get("dryRun")),
+        given={name: properties[name] for name in GIVEN if properties.get(name) is not None},
     )
+    check_size(spec, max_requests)
+    return spec
+
+
+def check_size(spec: JobSpec, max_requests: int) -> None:
+    """Raise TooLarge when a job makes more requests than one may have."""
     if spec.total > max_requests:
         raise TooLarge(
             f"The batch makes {spec.total} requests, and {max_requests} are the most that one job may have: "
             "split it, or raise PUPPETMASTER_MAX_REQUESTS."
         )
-    return spec
 
 
 def digest(body: Any) -> str:
@@ -164,11 +141,11 @@ def _item_of(
     faults += uncarriable
     if uncarriable or not destinations or not isinstance(method, str) or not isinstance(resource, str):
         return []
-    item = ItemSpec(method.lower(), resource, data, destinations)
+    item = ItemSpec(method.lower(), resource, data, destinations, message.get("code"))
     if item.method not in schemas.METHODS:
         return []
     longest = max(destinations, key=lambda destination: len(json.dumps(destination)))
-    size = len(wire.Command(item.method, resource, data, _TUNNEL).message(_ID, longest))
+    size = len(_command(item).message(_ID, longest))
     if size >= wire.MESSAGE_LIMIT_BYTES:
         faults.append(
             Fault(
@@ -178,6 +155,11 @@ def _item_of(
             )
         )
     return [item]
+
+
+def _command(item: ItemSpec) -> wire.Command:
+    body = {"code": 999, "method": item.method, "resource": item.resource, "data": item.data}
+    return wire.Command(body, _TUNNEL)
 
 
 def _destinations(found: Any, where: str, faults: list[Fault]) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ from puppetmaster.clock import Clock
 from puppetmaster.engine import Engine, Turn
 from puppetmaster.errors import PuppetmasterError, StoreError, Unavailable
 from puppetmaster.events import Change, Hub, Kind
-from puppetmaster.store import Store
+from puppetmaster.store import Keep, Store
 from puppetmaster.tally import Tally
 
 log = logging.getLogger("sanji.puppetmaster.dispatcher")
@@ -30,6 +30,9 @@ TURN_MESSAGES = 1000
 STORE_RETRY_S = 0.5
 #: Timers fire at most this late when nothing else happens: the longest sleep.
 LONGEST_SLEEP_S = 1.0
+#: How often one looks for jobs that need not be kept.
+PRUNE_S = 60.0
+KEEP_ALL = Keep(jobs=2**62, age_s=float("inf"), bytes=2**62)
 
 
 @dataclass(slots=True)
@@ -45,13 +48,18 @@ class _Call:
 class Dispatcher:
     """The loop. ``post`` and ``call`` are for any thread; the rest runs in ``pm-dispatcher``."""
 
-    def __init__(self, engine: Engine, store: Store, bus: Bus, hub: Hub, clock: Clock) -> None:
+    def __init__(
+        self, engine: Engine, store: Store, bus: Bus, hub: Hub, clock: Clock, keep: Keep = KEEP_ALL
+    ) -> None:
         self._engine = engine
         self._store = store
         self._bus = bus
         self._hub = hub
         self._clock = clock
         self._inbox: SimpleQueue[BusEvent | _Call | None] = SimpleQueue()
+        self._keep = keep
+        self._prune_s = 0.0
+        self._sweeping = True
         self._retry_s = 0.0
         #: How long transactions took; how long from the decision to send until the bus had it.
         self.commits, self.dispatches = Tally(), Tally()
@@ -127,6 +135,7 @@ class Dispatcher:
             for message in messages:
                 self._guarded(self._take, message)
             self._guarded(self._turn)
+            self._guarded(self._keep_house)
         for call, _ in self._replies:
             call.reply.set_exception(Unavailable("Puppetmaster stopped before the store could be written."))
         self._turn_away()
@@ -151,6 +160,8 @@ class Dispatcher:
 
     def _sleep_s(self) -> float:
         due_s = self._engine.timers.next_s()
+        if self._sweeping:
+            return 0.0
         if self._engine.stalled:
             due_s = self._retry_s if due_s is None else min(due_s, self._retry_s)
         if due_s is None:
@@ -188,6 +199,24 @@ class Dispatcher:
             else:
                 self._replies.append((call, value))
 
+    def _keep_house(self) -> None:
+        """Between turns: remove jobs that need not be kept, in parts that hold up nobody."""
+        if self._engine.stalled:
+            return
+        now_s = self._clock.now_s()
+        if now_s >= self._prune_s:
+            self._prune_s = now_s + PRUNE_S
+            gone = self._store.outlived(self._keep, self._clock.wall_s())
+            for job_id in gone:
+                self._engine.delete(job_id)
+            if gone:
+                log.info("%s jobs need not be kept any more", len(gone), extra={"action": "pruned"})
+                self._prune_s = now_s  # there may be more
+                self._turn()
+        if self._sweeping:
+            self._sweeping = False  # also when it fails: it is tried again after the next removal
+            self._sweeping = self._store.sweep()
+
     def _turn(self) -> None:
         self._decided_s = self._clock.now_s()
         turn = self._engine.decide()
@@ -220,6 +249,7 @@ class Dispatcher:
                 self._replies.append((call, value))
 
     def _act(self, turn: Turn) -> None:
+        self._sweeping = self._sweeping or bool(turn.changes.deleted)
         for message, payload in turn.sends:
             if not self._bus.send(payload):
                 self._engine.not_sent(message)

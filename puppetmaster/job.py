@@ -42,8 +42,15 @@ class JobEvent(StrEnum):
     RESUME = "resume"
     FINISH = "finish"  #: every request was tried and ended
     CANCEL = "cancel"
-    ABORT = "abort"
-    EXPIRE = "expire"
+    ABORT = "abort"  #: too many failures
+    EXPIRE = "expire"  #: its own time is over
+
+
+class GateStatus(StrEnum):
+    """What stands between a wave that is done and the next one."""
+
+    SOAK = "soak"  #: the wave passed, and rests
+    CLOSED = "closed"  #: the wave failed; the job is paused until somebody resumes it
 
 
 _S, _E = JobStatus, JobEvent
@@ -70,8 +77,9 @@ class Job:
     """One batch. A value: a change is a new one.
 
     Its requests have the ids ``first`` to ``first + total - 1``. ``given`` holds the optional
-    properties of the API as they were given. ``digest`` is that of the body, for ``key``. ``boot`` and
-    ``expires_s`` say when its time is over, by the monotonic clock of one start of the machine.
+    properties of the API as they were given; rollout.py reads them. ``digest`` is that of the body, for
+    ``key``. ``boot`` and ``expires_s`` say when its time is over, by the monotonic clock of one start of
+    the machine. ``wave`` is the open one, from 1, and ``wave_errors`` how many had failed before it.
     """
 
     id: int
@@ -88,8 +96,10 @@ class Job:
     boot: str = ""
     expires_s: float | None = None
     request_timeout_s: float
-    concurrency: int | None = None
-    idempotent: bool | None = None
+    start_at: str | None = None
+    wave: int = 1
+    wave_errors: int = 0
+    gate: GateStatus | None = None
     given: Mapping[str, Any] = field(default_factory=dict)
     status: JobStatus = JobStatus.DISPATCHING
     ending: JobEvent | None = None
@@ -107,13 +117,19 @@ class Job:
         return sum(self.counts[status] for status in OPEN)
 
     @property
+    def done_count(self) -> int:
+        """How many of its requests are done."""
+        return self.total - self.open_count
+
+    @property
+    def failed_count(self) -> int:
+        """How many of its requests ended in any other way than resolved."""
+        return self.done_count - self.counts[RequestStatus.RESOLVED]
+
+    @property
     def request_ids(self) -> range:
         """The ids of its requests, in their order."""
         return range(self.first, self.first + self.total)
-
-    def repeats(self, method: str) -> bool:
-        """Whether a request of ``method`` may be sent again when it is unknown whether it ran."""
-        return method == "get" if self.idempotent is None else self.idempotent
 
     def after(self, event: JobEvent, at: str, *, reason: str | None = None) -> "Job":
         """The job after ``event`` at ``at``. Raises IllegalTransition, as does an end with open requests."""
@@ -154,8 +170,10 @@ class Job:
             "boot": self.boot,
             "expires": self.expires_s,
             "requestTimeout": self.request_timeout_s,
-            "concurrency": self.concurrency,
-            "idempotent": self.idempotent,
+            "startAt": self.start_at,
+            "wave": self.wave,
+            "waveErrors": self.wave_errors,
+            "gate": self.gate and self.gate.value,
             "given": dict(self.given),
             "status": self.status.value,
             "ending": self.ending and self.ending.value,
@@ -181,8 +199,10 @@ class Job:
             boot=document["boot"],
             expires_s=document["expires"],
             request_timeout_s=document["requestTimeout"],
-            concurrency=document["concurrency"],
-            idempotent=document["idempotent"],
+            start_at=document["startAt"],
+            wave=document["wave"],
+            wave_errors=document["waveErrors"],
+            gate=GateStatus(document["gate"]) if document["gate"] else None,
             given=document["given"],
             status=JobStatus(document["status"]),
             ending=JobEvent(document["ending"]) if document["ending"] else None,
@@ -192,8 +212,6 @@ class Job:
 
     def view(self) -> dict[str, Any]:
         """The job object of the API, without ``requests`` and ``collection``."""
-        resolved = self.counts[RequestStatus.RESOLVED]
-        done = self.total - self.open_count
         return {
             "id": self.id,
             "name": self.name,
@@ -205,13 +223,14 @@ class Job:
             "timeout": self.timeout_s,
             "status": self.status.value,
             "reason": self.reason,
-            "progress": done * 100 // self.total,
+            "progress": self.done_count * 100 // self.total,
             "totalCount": self.total,
-            "doneCount": done,
-            "finishCount": resolved,
-            "errorCount": done - resolved,
+            "doneCount": self.done_count,
+            "finishCount": self.counts[RequestStatus.RESOLVED],
+            "errorCount": self.failed_count,
             "counts": {status.value: count for status, count in self.counts.items()},
             **self.given,
+            **({"wave": self.wave, "gateStatus": self.gate} if "waves" in self.given else {}),
         }
 
 

@@ -1,23 +1,28 @@
-"""Whose turn it is: lanes, lock domains, limits. Knows no thread, socket or clock.
+"""Whose turn it is: lanes, locks, limits, rates. Knows no thread, socket or clock.
 
 - A *lane* per destination: its requests in the order of their creation, one in flight at a time.
-- A *domain* is one write lock of the controller: a write takes it, and while it is held nothing
-  else of that domain passes. Destinations of one model share a domain, so writes to them go one
-  at a time; domains go side by side. Reads take no lock, but do not pass a held one.
-- Jobs take turns, each within its own limit; the window limits all of them together.
+- A write holds the lock of its destination's domain (locks.py): writes of a domain go one at a time,
+  domains side by side. Reads take no lock, but do not pass a held one; those that wait for it go before
+  the next write, so neither keeps the other out.
+- Jobs take turns, each within its own concurrency and rate. The adaptive window (window.py) limits
+  jobs that name no concurrency; ``most`` limits all.
 
-A write goes only where the domain is known; ``questions`` yields the destinations to ask for.
-Every step costs the same however many requests wait: what cannot go now is parked with what it
-waits for and comes back when that is free.
+Every step costs the same however many requests wait: what cannot go now is parked with what it waits
+for, and comes back when that is free.
 """
 
-import heapq
+from bisect import insort
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-#: So many destinations are remembered with their lock; then all are asked for anew.
-KNOWN_LIMIT = 200_000
+from puppetmaster.locks import Locks
+from puppetmaster.window import Window
+
+#: A rate that fell behind by less than this catches up, so that short delays do not add up.
+CATCH_UP_S = 0.01
+#: So many reads that wait for a lock go before the next write takes it.
+READS_BEFORE_WRITE = 100
 
 
 @dataclass(slots=True, eq=False)
@@ -31,14 +36,17 @@ class Waiting:
     in_flight: bool = False
     gone: bool = False
     delayed: bool = False
-    queue: "Queue | None" = None
+    domain: str | None = None
+
+    def __lt__(self, other: "Waiting") -> bool:
+        return self.id < other.id
 
 
 @dataclass(slots=True, eq=False)
 class Queue:
     """The requests of one job that wait for one domain, reads and writes apart."""
 
-    job: int
+    share: "Share"
     domain: str | None
     write: bool
     waiting: deque[Waiting] = field(default_factory=deque)
@@ -49,8 +57,10 @@ class Queue:
 class Share:
     """What one job has in the lanes."""
 
+    job: int
     limit: int | None
-    held: bool = False
+    rate: float | None
+    next_s: float = 0.0
     in_flight: int = 0
     queues: dict[tuple[str | None, bool], Queue] = field(default_factory=dict)
     ready: deque[Queue] = field(default_factory=deque)
@@ -58,71 +68,47 @@ class Share:
 
     @property
     def full(self) -> bool:
-        """Whether none of it may go now."""
-        return self.held or (self.limit is not None and self.in_flight >= self.limit)
-
-
-@dataclass(slots=True, eq=False)
-class Domain:
-    """One write lock: who of us holds it, until when others do, and who waits."""
-
-    writer: int | None = None
-    locked_until_s: float = 0.0
-    reads: list[Queue] = field(default_factory=list)
-    writes: deque[Queue] = field(default_factory=deque)
-
-    def held(self, now_s: float) -> bool:
-        """Whether nothing may pass: a write of ours holds it, or somebody else's."""
-        return self.writer is not None or self.locked_until_s > now_s
+        """Whether its concurrency is used up."""
+        return self.limit is not None and self.in_flight >= self.limit
 
 
 class Lanes:
     """Requests that wait and requests in flight. Called by one thread, the dispatcher's."""
 
-    def __init__(self, window: int, cache_s: float = 60.0) -> None:
-        self.window = window
+    def __init__(self, most: int, cache_s: float = 60.0) -> None:
+        self.most = most
+        self.window = Window(most)
+        self.locks = Locks(cache_s)
         self.in_flight = 0
-        self._cache_s = cache_s
+        self.automatic = 0  # in flight of jobs without a concurrency of their own
         self._now_s = 0.0
+        self._writes = 0
         self._requests: dict[int, Waiting] = {}
         self._lanes: dict[str, deque[Waiting]] = {}
         self._shares: dict[int, Share] = {}
-        self._turns: deque[int] = deque()
-        self._domains: dict[str, Domain] = {}
-        #: When the locks of others are tried again, as a heap.
-        self._locked: list[tuple[float, str]] = []
-        #: Free locks that more writes wait for than the one that was let try.
-        self._offered: dict[str, None] = {}
-        self._known: dict[str, tuple[str, float]] = {}
-        #: One lock for every destination: its name, until when that is believed, for whom it was told.
-        self._everywhere: tuple[str, float, str] | None = None
-        #: The first of each destination whose lock is not known; None: nobody waits for the answer.
-        self._unasked: dict[str, Waiting] = {}
-        self._asked: dict[str, Waiting | None] = {}
-        self._writes = 0
+        self._turns: tuple[deque[Share], deque[Share]] = (deque(), deque())  # with a concurrency, without
+        self._next_turn = 0
+        self._parked: dict[str, list[Queue]] = {}  # by the domain whose lock they wait for
+        self._delayed: dict[int, str] = {}  # requests that wait for the lock of a domain which others hold
+        self._readers: dict[str, deque[Queue]] = {}  # reads by domain
+        self._passes: dict[str, int] = {}  # how many of them may still go before the next write
+        self._unknown: dict[str, list[Waiting]] = {}
+        self._paced: list[Share] = []
 
-    # -- what comes in ---------------------------------------------------------------------------
+    # -- what comes and goes ----------------------------------------------------------------------
 
-    def open_job(self, job: int, limit: int | None, *, held: bool = False) -> None:
-        """Make room for the requests of ``job``: at most ``limit`` in flight, none while held."""
-        self._shares[job] = Share(limit=limit, held=held)
+    def open_job(self, job: int, limit: int | None, rate: float | None = None) -> None:
+        """Make room for a job: at most ``limit`` in flight, at most ``rate`` sent per second."""
+        self._shares[job] = Share(job, limit, rate)
 
     def close_job(self, job: int) -> None:
-        """Forget ``job``; all of its requests have been removed."""
+        """Forget a job; all of its requests have been removed."""
         share = self._shares.pop(job, None)
-        if share is not None:
-            self._step_aside(share)
-
-    def hold(self, job: int, *, held: bool) -> None:
-        """Send nothing of ``job`` while held."""
-        share = self._shares[job]
-        share.held = held
-        if held:
-            self._step_aside(share)
-        self._list_job(job)
+        for queue in list(share.queues.values()) if share is not None else ():
+            self._drop(queue)
 
     def add(self, id_: int, job: int, destination: str, *, write: bool, in_flight: bool = False) -> None:
-        """A request waits, behind all that were added before for its destination.
+        """A request waits, behind those to its destination that were created before.
 
         One that was in flight when the program ended before takes its slot again.
         """
@@ -130,15 +116,32 @@ class Lanes:
         self._requests[id_] = waiting
         self._writes += write
         lane = self._lanes.setdefault(destination, deque())
-        lane.append(waiting)
         if in_flight:
+            lane.appendleft(waiting)
             self.in_flight += 1
             self._shares[job].in_flight += 1
-        elif len(lane) == 1:
-            self._make_ready(waiting)
+            self.automatic += self._shares[job].limit is None
+        elif not lane or lane[-1] < waiting:
+            lane.append(waiting)
+            if len(lane) == 1:
+                self._make_ready(waiting)
+        else:
+            self._insert(lane, waiting)
+
+    def _insert(self, lane: deque[Waiting], waiting: Waiting) -> None:
+        """A request of an older job comes later: it was paused, or its wave was closed."""
+        first = lane[0]
+        movable = [] if first.in_flight else [first]
+        rest = [one for one in list(lane)[1:] if not one.gone] + movable
+        rest.sort()
+        insort(rest, waiting)
+        lane.clear()
+        lane.extend([first] if first.in_flight else [])
+        lane.extend(rest)
+        self._make_ready(waiting)
 
     def remove(self, id_: int) -> None:
-        """The request is done, or shall not be sent: whatever it held or waited for is free."""
+        """The request is done, or shall not be sent now: whatever it held or waited for is free."""
         waiting = self._requests.pop(id_)
         waiting.gone = True
         self._writes -= waiting.write
@@ -152,132 +155,114 @@ class Lanes:
         elif was_first:
             self._make_ready(lane[0])
 
+    def holds(self, id_: int) -> bool:
+        """Whether the request is here."""
+        return id_ in self._requests
+
     def put_back(self, id_: int) -> None:
         """A request in flight waits again, first in its lane."""
         waiting = self._requests[id_]
         self._land(waiting)
         self._make_ready(waiting, first=True)
 
-    def delay(self, id_: int, until_s: float) -> None:
-        """A request in flight was refused: its domain, or it alone when that is unknown, waits until then.
+    def delay(self, id_: int, until_s: float, *, locked: bool) -> None:
+        """A request in flight waits again, and not before ``until_s``; ``wake`` brings it back.
 
-        ``wake`` brings it back.
+        With ``locked`` somebody else holds the lock, and all of its domain waits.
         """
         waiting = self._requests[id_]
-        name = self._domain_of(waiting.destination)
-        self._known.pop(waiting.destination, None)
         waiting.delayed = True
+        if locked:
+            domain = self.locks.domain(waiting.destination, self._now_s)
+            self.locks.doubt(waiting.destination)
+            if domain is not None:
+                self.locks.others_hold(domain, until_s)
+                self._delayed[id_] = domain
         self._land(waiting)
-        if name is not None:
-            domain = self._domains.setdefault(name, Domain())
-            domain.locked_until_s = max(domain.locked_until_s, until_s)
-            heapq.heappush(self._locked, (until_s, name))
+
+    def forget(self, destination: str) -> None:
+        """The controller said that what was known of its lock is wrong; who waits for that has to ask."""
+        before = self.locks.domain(destination, self._now_s)
+        self.locks.forget(destination)
+        if before is not None:
+            self._relist(before)
+
+    def forget_all(self) -> None:
+        """The controller is another one now, or was away."""
+        self.locks.forget_all()
+        for domain in list(self._parked):
+            self._relist(domain)
+
+    def _relist(self, domain: str) -> None:
+        for queue in self._parked.pop(domain, ()):
+            queue.listed = False
+            self._list_queue(queue)
 
     def wake(self, id_: int, now_s: float) -> None:
         """The delay of a request is over."""
         self._now_s = now_s
+        if (domain := self._delayed.pop(id_, None)) is not None:
+            self._unpark(domain)
         waiting = self._requests.get(id_)
         if waiting is not None and waiting.delayed:
             waiting.delayed = False
             self._make_ready(waiting, first=True)
-        while self._locked and self._locked[0][0] <= now_s:
-            self._offer(heapq.heappop(self._locked)[1])
 
-    # -- lock domains -----------------------------------------------------------------------------
+    # -- locks ------------------------------------------------------------------------------------
 
-    def questions(self, limit: int) -> Iterator[str]:
-        """Destinations whose lock domain the controller is to be asked for, at most ``limit`` at once."""
-        if self._everywhere is not None and self._everywhere[1] <= self._now_s:
-            # Believed until the answer is there: to park every request meanwhile would cost more.
-            name, _, destination = self._everywhere
-            self._everywhere = (name, self._now_s + self._cache_s, destination)
-            self._asked.setdefault(destination, None)
-            yield destination
-        while self._unasked and len(self._asked) < limit:
-            destination, waiting = next(iter(self._unasked.items()))
-            del self._unasked[destination]
-            if not waiting.gone:
-                self._asked[destination] = waiting
-                yield destination
+    def questions(self, most: int) -> Iterator[str]:
+        """Destinations that the controller is to be asked for, at most ``most`` under way at once."""
+        yield from self.locks.questions(most, self._now_s)
 
     def learn(self, destination: str, resources: Iterable[str] | None, now_s: float) -> None:
-        """The controller's answer: all resources of the owner of ``destination``; None when it said nothing.
-
-        A pattern among them is one lock for every destination. No owner, no lock but its own.
-        """
+        """The controller's answer to a question; see ``Locks.learn``."""
         self._now_s = now_s
-        owned = sorted(one for one in resources or () if one.startswith("/remote/"))
-        good_until_s = now_s + self._cache_s
-        pattern = next((one for one in owned if one in ("/remote/+", "/remote/#")), None)
-        if pattern is not None:
-            self._everywhere = (pattern, good_until_s, destination)
-        elif self._everywhere is not None and self._everywhere[2] == destination:
-            self._forget_pattern()
-        names = [one.removeprefix("/remote/") for one in owned]
-        if len(self._known) > KNOWN_LIMIT:
-            self._known.clear()
-        if destination not in names:
-            self._known[destination] = (f"/remote/{destination}", good_until_s)
-        for name in names:
-            self._known[name] = (owned[0], good_until_s)
-        # One answer may speak for many: nobody else needs to ask, or to wait for what was asked.
-        told = [destination, *names] if pattern is None else [*self._asked, *self._unasked]
-        for name in told:
-            waiting = self._asked.get(name) or self._unasked.pop(name, None)
-            if name in self._asked:
-                self._asked[name] = None
-            if waiting is not None and not waiting.gone:
-                self._make_ready(waiting)
-        self._asked.pop(destination, None)
-
-    def forget(self, destination: str) -> None:
-        """What was learnt about ``destination`` may be wrong now."""
-        self._known.pop(destination, None)
-        self._forget_pattern()
-
-    def forget_all(self) -> None:
-        """The controller is another one now, or was away: nothing that was learnt holds."""
-        self._known.clear()
-        self._everywhere = None
-        for destination, waiting in self._asked.items():
-            if waiting is not None:
-                self._unasked[destination] = waiting
-        self._asked.clear()
-        for name in list(self._domains):
-            self._unpark(name)
-
-    def _forget_pattern(self) -> None:
-        if self._everywhere is not None:
-            name, self._everywhere = self._everywhere[0], None
-            self._unpark(name)
-
-    def _domain_of(self, destination: str) -> str | None:
-        if self._everywhere is not None:
-            return self._everywhere[0]
-        known = self._known.get(destination)
-        return known[0] if known is not None and self._now_s < known[1] else None
+        self.locks.learn(destination, resources, now_s)
+        everywhere = self.locks.domain("", now_s) is not None
+        for known in list(self._unknown) if everywhere else [destination]:
+            for waiting in self._unknown.pop(known, ()):
+                if not waiting.gone:
+                    self._make_ready(waiting)
 
     # -- whose turn -------------------------------------------------------------------------------
 
     def pick(self, now_s: float) -> int | None:
         """The id of the next request that may go now; it counts as in flight from here. None: nobody."""
         self._now_s = now_s
-        while self.in_flight < self.window and (self._turns or self._offered):
-            if not self._turns:
-                self._offer(next(iter(self._offered)))
-                continue
-            job = self._turns.popleft()
-            share = self._shares.get(job)
-            if share is None:
-                continue
+        while self.in_flight < self.most and (share := self._next_share()) is not None:
             share.listed = False
-            waiting = None if share.full else self._next_of(share)
-            if waiting is not None:
-                self._list_job(job)
-                waiting.in_flight = True
-                share.in_flight += 1
-                self.in_flight += 1
-                return waiting.id
+            if share.full or share.job not in self._shares:
+                continue
+            if share.rate is not None and share.next_s > now_s:
+                self._paced.append(share)
+                continue
+            waiting = self._next_of(share)
+            if waiting is None:
+                continue
+            self._list_share(share)
+            self._start(waiting)
+            return waiting.id
+        return None
+
+    def paced(self) -> Iterator[tuple[int, float]]:
+        """The jobs whose rate lets nothing go before some time, each once, with that time."""
+        while self._paced:
+            share = self._paced.pop()
+            yield share.job, share.next_s
+
+    def pace_over(self, job: int) -> None:
+        """That time has come."""
+        if (share := self._shares.get(job)) is not None:
+            self._list_share(share)
+
+    def _next_share(self) -> Share | None:
+        """Jobs with a concurrency and jobs without take turns; the latter share the adaptive window."""
+        for _ in range(2):
+            kind, self._next_turn = self._next_turn, 1 - self._next_turn
+            if kind == 1 and self.automatic >= self.window.size:
+                continue
+            if self._turns[kind]:
+                return self._turns[kind].popleft()
         return None
 
     def _next_of(self, share: Share) -> Waiting | None:
@@ -286,66 +271,111 @@ class Lanes:
             queue.listed = False
             waiting = self._first_of(queue)
             if waiting is None:
-                share.queues.pop((queue.domain, queue.write), None)
-                self._offer(queue.domain)
+                self._drop(queue)
                 continue
-            name = self._domain_of(waiting.destination)
-            if name != queue.domain or (name is None and self._writes):
+            domain = self.locks.domain(waiting.destination, self._now_s)
+            if domain != queue.domain or (domain is None and self._writes):
                 queue.waiting.popleft()
-                self._list_queue(share, queue)
+                self._list_queue(queue)
                 self._make_ready(waiting)
-                self._offer(queue.domain)
                 continue
-            if name is not None:
-                domain = self._domains.get(name)
-                if domain is not None and domain.held(self._now_s):
-                    (domain.writes if queue.write else domain.reads).append(queue)
-                    queue.listed = True
-                    continue
-                if waiting.write:
-                    self._domains.setdefault(name, Domain()).writer = waiting.id
+            if domain is not None and self.locks.held(domain, self._now_s):
+                queue.listed = True
+                self._parked.setdefault(domain, []).append(queue)
+                continue
+            if queue.write and domain is not None:
+                if (read := self._read_before(domain)) is not None:
+                    self._list_queue(queue)
+                    return read
+                self._passes.pop(domain, None)
+                self.locks.take(domain, waiting.id)
+                waiting.domain = domain
             queue.waiting.popleft()
-            waiting.queue = queue
-            self._list_queue(share, queue)
+            self._list_queue(queue)
             return waiting
         return None
 
     def _first_of(self, queue: Queue) -> Waiting | None:
-        while queue.waiting and queue.waiting[0].gone:
+        """The next of a queue; those that are gone, or do not lead their lane any more, leave it."""
+        while queue.waiting:
+            waiting = queue.waiting[0]
+            if not (waiting.gone or waiting.in_flight or waiting.delayed) and self._leads(waiting):
+                return waiting
             queue.waiting.popleft()
-        return queue.waiting[0] if queue.waiting else None
+        return None
+
+    def _leads(self, waiting: Waiting) -> bool:
+        return self._lanes[waiting.destination][0] is waiting
+
+    def _read_before(self, domain: str) -> Waiting | None:
+        """A read that waits for the lock that a write is about to take: some of them go first."""
+        passes = self._passes.get(domain, READS_BEFORE_WRITE)
+        queues = self._readers.get(domain) or deque()
+        for _ in range(len(queues) if passes > 0 else 0):
+            queue = queues[0]
+            queues.rotate(-1)
+            if queue.share.full or queue.share.next_s > self._now_s:
+                continue
+            if (waiting := self._first_of(queue)) is not None:
+                queue.waiting.popleft()
+                self._passes[domain] = passes - 1
+                return waiting
+        return None
 
     def _make_ready(self, waiting: Waiting, *, first: bool = False) -> None:
         """It leads its lane: put it where it is taken from, or ask for its domain."""
-        name = self._domain_of(waiting.destination)
-        if name is None and self._writes:
-            if waiting.destination in self._asked:
-                self._asked[waiting.destination] = waiting
-            else:
-                self._unasked[waiting.destination] = waiting
+        if waiting.delayed or not self._leads(waiting):
             return
-        share = self._shares[waiting.job]
-        key = (name, waiting.write)
-        queue = share.queues.get(key)
-        if queue is None:
-            queue = share.queues[key] = Queue(waiting.job, name, waiting.write)
+        domain = self.locks.domain(waiting.destination, self._now_s)
+        if domain is None and self._writes:
+            self._unknown.setdefault(waiting.destination, []).append(waiting)
+            self.locks.want(waiting.destination)
+            return
+        queue = self._queue(self._shares[waiting.job], domain, write=waiting.write)
         if first:
             queue.waiting.appendleft(waiting)
         else:
             queue.waiting.append(waiting)
-        self._list_queue(share, queue)
+        self._list_queue(queue)
 
-    def _list_queue(self, share: Share, queue: Queue) -> None:
-        if queue.waiting and not queue.listed:
+    def _queue(self, share: Share, domain: str | None, *, write: bool) -> Queue:
+        queue = share.queues.get((domain, write))
+        if queue is None:
+            queue = share.queues[(domain, write)] = Queue(share, domain, write)
+            if domain is not None and not write:
+                self._readers.setdefault(domain, deque()).append(queue)
+        return queue
+
+    def _drop(self, queue: Queue) -> None:
+        """Nobody waits in it any more."""
+        if queue.share.queues.get((queue.domain, queue.write)) is queue:
+            del queue.share.queues[(queue.domain, queue.write)]
+        if queue.domain is not None and not queue.write:
+            readers = self._readers[queue.domain]
+            readers.remove(queue)
+            if not readers:
+                del self._readers[queue.domain]
+
+    def _list_queue(self, queue: Queue) -> None:
+        """Let it be looked at when its job has a turn; also when it is empty, to be dropped then."""
+        if not queue.listed:
             queue.listed = True
-            share.ready.append(queue)
-        self._list_job(queue.job)
+            queue.share.ready.append(queue)
+        self._list_share(queue.share)
 
-    def _list_job(self, job: int) -> None:
-        share = self._shares.get(job)
-        if share is not None and share.ready and not share.listed and not share.full:
+    def _list_share(self, share: Share) -> None:
+        if share.ready and not share.listed and not share.full:
             share.listed = True
-            self._turns.append(job)
+            self._turns[share.limit is None].append(share)
+
+    def _start(self, waiting: Waiting) -> None:
+        share = self._shares[waiting.job]
+        if share.rate is not None:
+            share.next_s = max(share.next_s, self._now_s - CATCH_UP_S) + 1 / share.rate
+        waiting.in_flight = True
+        share.in_flight += 1
+        self.in_flight += 1
+        self.automatic += share.limit is None
 
     def _land(self, waiting: Waiting) -> None:
         """It is no longer in flight: its slot, its share and its lock are free."""
@@ -355,60 +385,19 @@ class Lanes:
         self.in_flight -= 1
         share = self._shares[waiting.job]
         share.in_flight -= 1
-        queue, waiting.queue = waiting.queue, None
-        if waiting.write and queue is not None and queue.domain is not None:
-            domain = self._domains[queue.domain]
-            if domain.writer == waiting.id:
-                domain.writer = None
-                self._offer(queue.domain)
-        self._list_job(waiting.job)
+        self.automatic -= share.limit is None
+        if waiting.domain is not None:
+            self.locks.give_back(waiting.domain, waiting.id)
+            self._unpark(waiting.domain)
+            waiting.domain = None
+        self._list_share(share)
 
-    def _offer(self, name: str | None) -> None:
-        """Once a domain is free, who waited for it may go: all reads, then one write.
-
-        Reads first: they take no lock, so they do not hold up the write behind them. One write: the
-        others would only find the lock held again. They come later, when that one does not take it.
-        """
-        domain = None if name is None else self._domains.get(name)
-        if name is None or domain is None:
+    def _unpark(self, domain: str) -> None:
+        """Who waited for this lock may go, if nobody holds it any more."""
+        if self.locks.held(domain, self._now_s):
             return
-        self._offered.pop(name, None)
-        if domain.held(self._now_s):
-            return
-        reads, domain.reads = domain.reads, []
-        for queue in reads:
-            self._list_parked(queue)
-        while domain.writes and not self._list_parked(domain.writes.popleft()):
-            pass
-        if domain.writes:
-            self._offered[name] = None
-        else:
-            del self._domains[name]
-
-    def _step_aside(self, share: Share) -> None:
-        """It sends nothing now: locks that were offered to it are offered to others."""
-        for queue in list(share.ready):
-            if queue.write:
-                self._offer(queue.domain)
-
-    def _unpark(self, name: str) -> None:
-        """Who waited for this domain may belong to another now."""
-        domain = self._domains.get(name)
-        if domain is not None:
-            parked = [*domain.reads, *domain.writes]
-            domain.reads, domain.writes = [], deque()
-            for queue in parked:
-                self._list_parked(queue)
-            self._offer(name)
-
-    def _list_parked(self, queue: Queue) -> bool:
-        """Whether its job may send something now; when not, the queue waits for that."""
-        queue.listed = False
-        share = self._shares.get(queue.job)
-        if share is None:
-            return False
-        self._list_queue(share, queue)
-        return not share.full
+        self.locks.free(domain)
+        self._relist(domain)
 
     # -- what it waits for ------------------------------------------------------------------------
 
@@ -417,24 +406,33 @@ class Lanes:
         waiting = self._requests.get(id_)
         if waiting is None or waiting.in_flight:
             return None
-        lane = self._lanes[waiting.destination]
-        if lane[0] is not waiting:
-            ahead = lane[0]
+        ahead = self._lanes[waiting.destination][0]
+        if ahead is not waiting:
             state = "in flight" if ahead.in_flight else "before it"
             return f"request {ahead.id} of job {ahead.job} to the same destination is {state}"
+        if waiting.delayed:
+            locked = "locked by somebody else; " if id_ in self._delayed else ""
+            return f"{locked}it is tried again shortly"
         share = self._shares[waiting.job]
-        if share.held:
-            return "the job is about to begin"
         if share.full:
             return f"no free slot: the job has {share.in_flight} in flight, which is its concurrency"
-        name = self._domain_of(waiting.destination)
-        domain = self._domains.get(name) if name else None
-        if waiting.delayed or (domain and domain.locked_until_s > self._now_s):
+        return self._why_locked(waiting) or self._why_limited(share) or "next to be sent"
+
+    def _why_locked(self, waiting: Waiting) -> str | None:
+        domain = self.locks.domain(waiting.destination, self._now_s)
+        if domain is None:
+            return "the controller is asked who owns its lock" if self._writes else None
+        if (writer := self.locks.writer(domain)) is not None:
+            return f"request {writer} holds the lock of {domain}"
+        if self.locks.held(domain, self._now_s):
             return "locked by somebody else; it is tried again shortly"
-        if name is None and self._writes:
-            return "the controller is asked who owns its lock"
-        if domain and domain.writer is not None:
-            return f"request {domain.writer} holds the lock of {name}"
-        if self.in_flight >= self.window:
-            return f"no free slot: {self.in_flight} requests are in flight, which is the window"
-        return "next to be sent"
+        return None
+
+    def _why_limited(self, share: Share) -> str | None:
+        if share.rate is not None and share.next_s > self._now_s:
+            return f"the job's rate is {share.rate:g} per second"
+        if self.in_flight >= self.most:
+            return f"no free slot: {self.in_flight} requests are in flight, which is the most"
+        if share.limit is None and self.automatic >= self.window.size:
+            return f"no free slot: {self.automatic} requests are in flight, which is the window now"
+        return None

@@ -13,6 +13,7 @@ from puppetmaster import wire
 from puppetmaster.errors import NotFound, Unavailable
 from puppetmaster.job import Job, JobEvent
 from puppetmaster.request import Item, Request, RequestStatus
+from puppetmaster.rollout import Policy
 from puppetmaster.store import LAST_REQUEST_ID, Changes, Ids, Reader
 
 #: Message ids for further sendings are taken from the counter in blocks, to write it rarely.
@@ -26,6 +27,7 @@ class OpenJob:
     job: Job
     items: dict[int, Item]
     commands: dict[int, wire.Command]
+    policy: Policy
     requests: dict[int, Request] = field(default_factory=dict)
     deltas: Counter[RequestStatus] = field(default_factory=Counter)
 
@@ -63,8 +65,8 @@ class Ledger:
         self.changes.ids = replace(self._ids)
         return new
 
-    def message_id(self) -> int | None:
-        """An id for another sending of a request; None when all have been given out."""
+    def message_id(self, request: Request) -> int | None:
+        """A fresh id for another sending of a request, by which answers find it; None: all are given out."""
         id_ = next(self._spare, None)
         if id_ is None and self._ids.next_request <= LAST_REQUEST_ID:
             block = range(self._ids.next_request, min(self._ids.next_request + ID_BLOCK, LAST_REQUEST_ID + 1))
@@ -72,6 +74,8 @@ class Ledger:
             self.changes.ids = replace(self._ids)
             self._spare = iter(block)
             id_ = next(self._spare)
+        if id_ is not None:
+            self.changes.sendings[id_] = request
         return id_
 
     # -- open jobs --------------------------------------------------------------------------------
@@ -188,6 +192,8 @@ class Ledger:
         for id_ in job.request_ids:
             self.changes.requests.pop(id_, None)
             self.changes.items.pop(id_, None)
+        for message in [id_ for id_, one in self.changes.sendings.items() if one.job == job.id]:
+            del self.changes.sendings[message]
 
     def committed(self) -> None:
         """All changes are on disk."""
@@ -197,15 +203,13 @@ class Ledger:
     # -- look-ups: what is not on disk yet comes before what is ------------------------------------
 
     def find_request(self, message: int) -> Request | None:
-        """The request whose last sending went out as ``message``, whatever became of it."""
-        # Only while the store cannot be written are these more than one turn's changes.
-        for unsaved in self.changes.requests.values():
-            if unsaved.message == message:
-                return unsaved
-        request = self._reader.request_by_message(message)
-        if request is None or request.job in self.changes.deleted or request.id in self.changes.requests:
-            return None
-        return request
+        """The request that some sending under this message id was of, whatever became of it."""
+        sending = self.changes.sendings.get(message)
+        id_ = sending.id if sending is not None else self._reader.sending(message) or message
+        if id_ in self._job_of:
+            return self.request(id_)
+        request = self.changes.requests.get(id_) or self._reader.request(id_)
+        return None if request is None or request.job in self.changes.deleted else request
 
     def find_job(self, job_id: int) -> Job:
         """The job of this id, open or ended. Raises NotFound."""

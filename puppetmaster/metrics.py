@@ -94,7 +94,7 @@ class Metrics(Collector):
 def _numbers(engine: Engine) -> dict[str, Any]:
     return {
         "in_flight": engine.lanes.in_flight,
-        "window": engine.lanes.window,
+        "window": engine.lanes.window.size,
         "refusals": {423: 0, **engine.refusals},
         "resent": engine.resent,
     }

@@ -20,13 +20,14 @@ class Query:
     limit: int | None = None
     offset: int = 0
     collection: bool | None = None
+    diff: bool = False
     where: Mapping[str, str | Sequence[str]] = field(default_factory=dict)
 
 
 def parse(given: Mapping[str, Any], allowed: Sequence[str]) -> Query:
     """The query in ``given``, as the SDK parses it: text, True for no value, a list for several.
 
-    ``allowed`` names the parameters this resource takes: ``limit``, ``offset``, ``collection``,
+    ``allowed`` names the parameters this resource takes: ``limit``, ``offset``, ``collection``, ``diff``,
     ``status`` (``jobStatus`` where it is a job's), ``name``, ``destination``. Raises Invalid.
     """
     faults: list[Fault] = []
@@ -45,7 +46,7 @@ def parse(given: Mapping[str, Any], allowed: Sequence[str]) -> Query:
             faults.append(Fault(name, f"expected one value, got {'none' if value is True else 'several'}"))
         elif name in ("limit", "offset"):
             values[name] = _number(name, value, faults)
-        elif name == "collection":
+        elif name in ("collection", "diff"):
             values[name] = _flag(name, value, faults)
         elif name == "status":
             where[name] = _statuses(name, value, statuses, faults)

@@ -45,7 +45,7 @@ class RequestEvent(StrEnum):
     EXPIRE = "expire"  #: no answer in its time
     LOSE = "lose"  #: whoever could have brought the answer is gone
     REFUSE = "refuse"  #: refused before it was passed on, or never left: it did not run
-    REPEAT = "repeat"  #: lost, but it may be sent again
+    RETRY = "retry"  #: it ended, but another attempt follows
     CANCEL = "cancel"  #: its job was canceled before it was sent
     SKIP = "skip"  #: its job ended before it was sent
 
@@ -54,6 +54,7 @@ _S, _E = RequestStatus, RequestEvent
 
 TRANSITIONS: Mapping[tuple[RequestStatus, RequestEvent], RequestStatus] = {
     (_S.PENDING, _E.SEND): _S.SENT,
+    (_S.PENDING, _E.SUCCEED): _S.RESOLVED,
     (_S.PENDING, _E.FAIL): _S.ERROR,
     (_S.PENDING, _E.CANCEL): _S.CANCELED,
     (_S.PENDING, _E.SKIP): _S.SKIPPED,
@@ -62,7 +63,7 @@ TRANSITIONS: Mapping[tuple[RequestStatus, RequestEvent], RequestStatus] = {
     (_S.SENT, _E.EXPIRE): _S.TIMEOUT,
     (_S.SENT, _E.LOSE): _S.UNKNOWN,
     (_S.SENT, _E.REFUSE): _S.PENDING,
-    (_S.SENT, _E.REPEAT): _S.PENDING,
+    (_S.SENT, _E.RETRY): _S.PENDING,
     (_S.TIMEOUT, _E.SUCCEED): _S.RESOLVED,
     (_S.TIMEOUT, _E.FAIL): _S.ERROR,
     (_S.UNKNOWN, _E.SUCCEED): _S.RESOLVED,
@@ -79,7 +80,8 @@ UNANSWERED = frozenset({_S.TIMEOUT, _S.UNKNOWN})
 class Item:
     """What one batch item asks for; its requests differ in their destinations only.
 
-    Its ``id`` is that of its first request.
+    Its ``id`` is that of its first request. With a ``code`` it is an event and not a request: the remote
+    bundle confirms that it was delivered, and no device answers.
     """
 
     id: int
@@ -87,10 +89,16 @@ class Item:
     method: str
     resource: str
     data: Any
+    code: int | None = None
+
+    def command(self) -> dict[str, Any]:
+        """What is sent to the remote bundle."""
+        body = {"method": self.method, "resource": self.resource, "data": self.data}
+        return body if self.code is None else {"code": self.code, **body}
 
     def document(self) -> dict[str, Any]:
         """The item as it is stored, under its id."""
-        return {"job": self.job, "method": self.method, "resource": self.resource, "data": self.data}
+        return {"job": self.job, **self.command()}
 
     @classmethod
     def from_document(cls, id_: int, document: Mapping[str, Any]) -> "Item":
@@ -102,8 +110,9 @@ class Item:
 class Request:
     """One command for one destination. A value: a change is a new one.
 
-    ``message`` is the Sanji message id of the last sending; ``attempts`` counts the sendings that
-    may have reached the gateway; ``result`` is ``{}`` until there is one.
+    ``message`` is the Sanji message id of its last sending, or of the next one; None: its own id.
+    ``attempts`` counts the sendings that may have reached the gateway; ``history`` keeps those that were
+    followed by another: ``{"message", "sentAt", "finishedAt", "status", "result"}``.
     """
 
     id: int
@@ -116,6 +125,12 @@ class Request:
     sent_at: str | None = None
     finished_at: str | None = None
     result: Mapping[str, Any] | None = None
+    history: tuple[Mapping[str, Any], ...] = ()
+
+    @property
+    def sending(self) -> int:
+        """The message id of its last sending, or of the next one."""
+        return self.id if self.message is None else self.message
 
     @property
     def open(self) -> bool:
@@ -129,10 +144,12 @@ class Request:
         *,
         result: Mapping[str, Any] | None = None,
         message: int | None = None,
+        outcome: RequestStatus | None = None,
     ) -> "Request":
         """The request after ``event`` at ``at``. Raises IllegalTransition.
 
-        SEND takes the ``message`` id it goes out under; the events that end it take a ``result``.
+        The events that end it take a ``result``. RETRY takes that and the ``outcome`` of the attempt it ends,
+        and as REFUSE the ``message`` id for the next sending, where that is another one.
         """
         status = TRANSITIONS.get((self.status, event))
         if status is None:
@@ -140,13 +157,32 @@ class Request:
                 f"request {self.id} is {self.status}: it cannot take the event '{event}'."
             )
         if status is RequestStatus.SENT:
-            return replace(self, status=status, attempts=self.attempts + 1, message=message, sent_at=at)
+            return replace(self, status=status, attempts=self.attempts + 1, sent_at=at)
         if status is RequestStatus.PENDING:
-            refused = event is RequestEvent.REFUSE
-            return replace(self, status=status, attempts=self.attempts - refused, sent_at=None)
-        if self.status in UNANSWERED:
+            return self._waiting(event, at, outcome, result, self.message if message is None else message)
+        if self.status in UNANSWERED or (self.status, event) == (_S.PENDING, _E.SUCCEED):
             result = {**(result or {}), "late": True}
         return replace(self, status=status, finished_at=at, result=result)
+
+    def _waiting(
+        self,
+        event: RequestEvent,
+        at: str,
+        outcome: RequestStatus | None,
+        result: Mapping[str, Any] | None,
+        message: int | None,
+    ) -> "Request":
+        waiting = replace(self, status=RequestStatus.PENDING, sent_at=None, message=message)
+        if event is RequestEvent.REFUSE:
+            return replace(waiting, attempts=self.attempts - 1)
+        attempt = {
+            "message": self.sending,
+            "sentAt": self.sent_at,
+            "finishedAt": at,
+            "status": str(outcome),
+            "result": result or {},
+        }
+        return replace(waiting, history=(*self.history, attempt))
 
     def document(self) -> dict[str, Any]:
         """The request as it is stored, under its id. What is not there yet is left out."""
@@ -158,8 +194,7 @@ class Request:
         }
         if self.attempts:
             document["attempts"] = self.attempts
-        # One that is out for the first time goes without: its message id is its own id.
-        if self.message is not None and (self.message != self.id or self.sent_at is None):
+        if self.message is not None:
             document["message"] = self.message
         if self.sent_at is not None:
             document["sentAt"] = self.sent_at
@@ -167,35 +202,35 @@ class Request:
             document["finishedAt"] = self.finished_at
         if self.result is not None:
             document["result"] = self.result
+        if self.history:
+            document["history"] = list(self.history)
         return document
 
     @classmethod
     def from_document(cls, id_: int, document: Mapping[str, Any]) -> "Request":
         """The request that ``document()`` was made of."""
-        status = RequestStatus(document["status"])
-        message = document.get("message", id_ if document.get("sentAt") else None)
         return cls(
             id=id_,
             job=document["job"],
             item=document["item"],
             destination=document["destination"],
-            status=status,
+            status=RequestStatus(document["status"]),
             attempts=document.get("attempts", 0),
-            message=message,
+            message=document.get("message"),
             sent_at=document.get("sentAt"),
             finished_at=document.get("finishedAt"),
             result=document.get("result"),
+            history=tuple(document.get("history", ())),
         )
 
     def view(self, item: Item, *, created_at: str, timeout_s: float, why: str | None) -> dict[str, Any]:
         """The request object of the API (a Sanji message with ``__request``)."""
+        history = {"history": list(self.history)} if self.history else {}
         return {
             "id": self.id,
             "job": self.job,
-            "method": item.method,
-            "resource": item.resource,
+            **item.command(),
             "tunnel": "/remote",
-            "data": item.data,
             "__request": {
                 "destination": self.destination,
                 "createdAt": created_at,
@@ -207,5 +242,6 @@ class Request:
                 "progress": 0 if self.open else 100,
                 "attempts": self.attempts,
                 "result": self.result or {},
+                **history,
             },
         }

@@ -67,6 +67,11 @@ class Puppetmaster(SteadySanji):
         """List a job's requests."""
         _answer(response, self.service.requests(message.query, message.param["id"]))
 
+    @Route(resource="/jobs/:id/results", methods="get")
+    def get_job_results(self, message: Any, response: Any) -> None:
+        """Fold equal results of a job into groups."""
+        _answer(response, self.service.results(message.param["id"], message.query))
+
     @Route(resource="/requests", methods="get")
     def get_requests(self, message: Any, response: Any) -> None:
         """List requests over all jobs."""

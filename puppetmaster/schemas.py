@@ -4,11 +4,13 @@ import difflib
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
 from typing import Any
 
 import voluptuous as vol
 
 from puppetmaster import wire
+from puppetmaster.clock import seconds
 from puppetmaster.errors import Fault
 
 METHODS = ("get", "post", "put", "delete")
@@ -17,8 +19,25 @@ NAME_LIMIT = 128
 KEY_LIMIT = 255
 LONGEST_S = 1_000_000_000
 
-#: Properties of the API that this version refuses by name.
-NOT_YET = ("rate", "retry", "abort", "waves", "gate", "startAt", "rerun", "dryRun")
+MOST_WAVES = 100
+MOST_ATTEMPTS = 100
+#: Optional properties that a job shows as they were given.
+GIVEN = (
+    "requestTimeout",
+    "concurrency",
+    "rate",
+    "retry",
+    "idempotent",
+    "abort",
+    "waves",
+    "gate",
+    "startAt",
+    "rerun",
+)
+#: What ``retry.on`` may name, and what ``rerun.status`` may.
+RETRIED = ("timeout", "error")
+RERUN = ("error", "timeout", "unknown", "skipped", "canceled")
+_PERCENT = re.compile(r"\d{1,3}(\.\d{1,6})?%")
 
 
 def _expect(test: Callable[[Any], bool], expected: str) -> Callable[[Any], Any]:
@@ -34,10 +53,6 @@ def _expect(test: Callable[[Any], bool], expected: str) -> Callable[[Any], Any]:
 
 def _any(value: Any) -> Any:
     return value
-
-
-def _not_yet(_: Any) -> Any:
-    raise vol.Invalid("not supported yet")
 
 
 def _is_text(limit: int) -> Callable[[Any], bool]:
@@ -58,12 +73,52 @@ def _is_resource(value: Any) -> bool:
     return len(value.encode()) <= RESOURCE_LIMIT_BYTES
 
 
-def _concurrency(value: Any) -> Any:
-    if isinstance(value, str) and re.fullmatch(r"\d+(\.\d+)?%", value):
-        raise vol.Invalid("a percentage is not supported yet: expected a whole number")
-    return _expect(lambda n: n is None or (type(n) is int and 0 < n <= 1_000_000), "a whole number from 1")(
-        value
-    )
+def _is_count(low: int, high: int = 1_000_000) -> Callable[[Any], bool]:
+    return lambda value: type(value) is int and low <= value <= high
+
+
+def _is_percent(value: Any) -> bool:
+    return isinstance(value, str) and bool(_PERCENT.fullmatch(value)) and 0 < float(value[:-1]) <= 100
+
+
+def _is_share(low: int) -> Callable[[Any], bool]:
+    """A number from ``low``, or a percentage; of failures none may be borne, so there 0% is one too."""
+    return lambda value: _is_count(low)(value) or _is_percent(value) or (low == 0 and value == "0%")
+
+
+def _is_time(value: Any) -> bool:
+    try:
+        return datetime.fromisoformat(value).tzinfo is not None and seconds(value) >= 0
+    except (TypeError, ValueError, OverflowError):
+        return False
+
+
+def _is_some_of(known: Iterable[str]) -> Callable[[Any], bool]:
+    names = set(known)
+    return lambda value: isinstance(value, list) and bool(value) and all(one in names for one in value)
+
+
+def _waves(value: Any) -> Any:
+    """Each wave ends behind the one before it, as far as one can say without the size of the job."""
+    expected = f"a list of 1 to {MOST_WAVES} numbers from 1 or percentages, each larger than the one before"
+    if value is None:
+        return value
+    fits = isinstance(value, list) and 0 < len(value) <= MOST_WAVES and all(map(_is_share(1), value))
+    if not fits:
+        raise vol.Invalid(f"expected {expected}, got {_shown(value)}")
+    for like in (
+        [one for one in value if isinstance(one, int)],
+        [float(one[:-1]) for one in value if isinstance(one, str)],
+    ):
+        if like != sorted(set(like)):
+            raise vol.Invalid(f"expected {expected}")
+    return value
+
+
+def _optional(validator: Any) -> Any:
+    """Null stands for an optional property that is not given."""
+    schema = vol.Schema(validator)
+    return lambda value: None if value is None else schema(value)
 
 
 _SECONDS = f"seconds, more than 0 and at most {LONGEST_S}"
@@ -75,7 +130,16 @@ _RESOURCE = _expect(
 _OBJECT = _expect(lambda value: isinstance(value, dict), "an object")
 _REQUEST_TIMEOUT = _expect(_is_seconds, _SECONDS)
 
-MESSAGE = vol.Schema({vol.Required("method"): _METHOD, vol.Required("resource"): _RESOURCE, "data": _any})
+_CODE = _expect(_is_count(100, 999), "a code of three digits, which makes it an event")
+
+MESSAGE = vol.Schema(
+    {
+        vol.Required("method"): _METHOD,
+        vol.Required("resource"): _RESOURCE,
+        "data": _any,
+        "code": _optional(_CODE),
+    }
+)
 ITEM = vol.Schema(
     {
         **MESSAGE.schema,
@@ -83,20 +147,50 @@ ITEM = vol.Schema(
         "__destination": _any,
     }
 )
+_ERRORS = _expect(_is_share(0), 'a number from 0 or a percentage such as "10%"')
+_PAUSE = _expect(lambda s: s == 0 or _is_seconds(s), f"seconds, at least 0 and at most {LONGEST_S}")
+
+RETRY = {
+    "attempts": _expect(_is_count(1, MOST_ATTEMPTS), f"a whole number from 1 to {MOST_ATTEMPTS}"),
+    "on": _expect(_is_some_of(RETRIED), f"a list of at least one of {', '.join(RETRIED)}"),
+    "delay": _PAUSE,
+    "factor": _expect(lambda f: _is_number(f) and 1 <= f <= 100, "a number from 1 to 100"),
+    "maxDelay": _PAUSE,
+}
+ABORT = {vol.Required("errors"): _ERRORS, "after": _expect(_is_count(1), "a whole number from 1")}
+GATE = {
+    "errors": _ERRORS,
+    "soak": _PAUSE,
+    "onFail": _expect(lambda v: v in ("abort", "pause"), '"abort" or "pause"'),
+}
+RERUN_OF = {
+    vol.Required("job"): _expect(_is_count(1, 2**53), "the id of a job"),
+    "status": _expect(_is_some_of(RERUN), f"a list of at least one of {', '.join(RERUN)}"),
+}
+
 JOB = vol.Schema(
     {
-        vol.Required("batch"): _expect(
-            lambda b: isinstance(b, list) and bool(b), "a list of at least one item"
-        ),
+        "batch": _expect(lambda b: isinstance(b, list) and bool(b), "a list of at least one item"),
         "timeout": _expect(
             lambda t: t is None or t == "infinity" or _is_seconds(t), f'{_SECONDS}, "infinity" or null'
         ),
-        "name": _expect(lambda n: n is None or _is_text(NAME_LIMIT)(n), f"1 to {NAME_LIMIT} characters"),
-        "key": _expect(lambda k: k is None or _is_text(KEY_LIMIT)(k), f"1 to {KEY_LIMIT} characters"),
-        "requestTimeout": _REQUEST_TIMEOUT,
-        "concurrency": _concurrency,
-        "idempotent": _expect(lambda i: i is None or isinstance(i, bool), "true or false"),
-        **dict.fromkeys(NOT_YET, _not_yet),
+        "name": _optional(_expect(_is_text(NAME_LIMIT), f"1 to {NAME_LIMIT} characters")),
+        "key": _optional(_expect(_is_text(KEY_LIMIT), f"1 to {KEY_LIMIT} characters")),
+        "requestTimeout": _optional(_REQUEST_TIMEOUT),
+        "concurrency": _optional(
+            _expect(_is_share(1), 'a whole number from 1 or a percentage such as "10%"')
+        ),
+        "rate": _optional(_expect(lambda r: _is_seconds(r) and r <= 100_000, "a number above 0")),
+        "retry": _optional(vol.All(_OBJECT, RETRY)),
+        "idempotent": _optional(_expect(lambda i: isinstance(i, bool), "true or false")),
+        "abort": _optional(vol.All(_OBJECT, ABORT)),
+        "waves": _waves,
+        "gate": _optional(vol.All(_OBJECT, GATE)),
+        "startAt": _optional(
+            _expect(_is_time, "an ISO 8601 time with its zone, such as 2026-01-02T03:04:05Z")
+        ),
+        "rerun": _optional(vol.All(_OBJECT, RERUN_OF)),
+        "dryRun": _optional(_expect(lambda d: isinstance(d, bool), "true or false")),
     }
 )
 _OPTIONS = vol.All(_OBJECT, vol.Schema({"timeout": _REQUEST_TIMEOUT}))
@@ -127,7 +221,7 @@ def _fault(error: vol.Invalid, schema: vol.Schema, prefix: str) -> Fault:
 
 
 def _hint(name: str, known: Iterable[str]) -> str:
-    close = difflib.get_close_matches(name, [one for one in known if one not in NOT_YET], 1)
+    close = difflib.get_close_matches(name, list(known), 1)
     return f"; did you mean '{close[0]}'?" if close else ""
 
 

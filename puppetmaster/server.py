@@ -269,7 +269,7 @@ class Http(Patience, H11Protocol):
 
     def send_400_response(self, msg: str) -> None:
         """Answer what is not HTTP. uvicorn calls this while it handles h11's error, which knows the code."""
-        error = sys.exception() if sys.version_info >= (3, 12) else sys.exc_info()[1]
+        error = sys.exception()
         status = error.error_status_hint if isinstance(error, h11.RemoteProtocolError) else 400
         if status == 431:
             msg = f"The headers are too large: {HEADER_LIMIT_BYTES} bytes are the most."

@@ -5,16 +5,22 @@ Any thread may call; what changes something goes through the dispatcher, what on
 store.
 """
 
+import time
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
-from puppetmaster import batch, query
+from puppetmaster import batch, query, results
+from puppetmaster.clock import iso
 from puppetmaster.dispatcher import Dispatcher
 from puppetmaster.errors import Fault, Invalid, NotFound
 from puppetmaster.job import Job, JobStatus
-from puppetmaster.request import Request, RequestStatus
+from puppetmaster.request import OPEN, Request, RequestStatus
+from puppetmaster.rollout import Policy, wave_of
 from puppetmaster.rows import PART, Rows
 from puppetmaster.settings import Settings
+from puppetmaster.spec import JobSpec, Rerun, items_of
 from puppetmaster.store import Reader, Store
 
 #: How long a caller waits for a change to be durable; the bus gives us ``ttl`` seconds.
@@ -42,12 +48,51 @@ class Service:
         Raises Invalid, TooLarge, Conflict, Unavailable.
         """
         spec = batch.parse_job(body, self._settings.max_requests)
+        if spec.rerun is not None:
+            spec = self._again(spec, spec.rerun)
+        if spec.dry_run:
+            return self._plan(spec)
         job = self._dispatcher.call(lambda engine: engine.create(spec), CHANGE_TIMEOUT_S)
         return _with_ids(job)
 
-    def begin(self, job_id: int) -> None:
-        """The answer that created this job is out: its requests may be sent."""
-        self._dispatcher.do(lambda engine: engine.begin_job(job_id))
+    def begin(self, job_id: int | None) -> None:
+        """The answer that created this job is out: its requests may be sent. None: it was a dry run."""
+        if job_id is not None:
+            self._dispatcher.do(lambda engine: engine.begin_job(job_id))
+
+    def _again(self, spec: JobSpec, rerun: Rerun) -> JobSpec:
+        """The same commands for those requests of another job that are in the states asked for."""
+        with self._store.reading() as reader:
+            if reader.job(rerun.job) is None:
+                raise Invalid([Fault("rerun.job", f"expected the id of a job, there is no job {rerun.job}")])
+            requests = reader.requests({"job": rerun.job, "status": rerun.statuses})
+            items = reader.items([rerun.job])
+        if not requests:
+            wanted = ", ".join(rerun.statuses)
+            said = f"expected requests of job {rerun.job} that are {wanted}, and there is none"
+            raise Invalid([Fault("rerun.status", said)])
+        again = replace(spec, items=items_of(requests, items))
+        batch.check_size(again, self._settings.max_requests)
+        return again
+
+    def _plan(self, spec: JobSpec) -> dict[str, Any]:
+        """What a job would be: its ids are null, nothing is created, and ``waveSizes`` says what goes when."""
+        wall_s = time.time()
+        job = spec.job(0, 1, iso(wall_s), wall_s, self._settings.request_timeout_s)
+        items, requests = spec.expand(job)
+        waves = Policy.of(job.given, job.total).waves
+        views = []
+        for index, request in enumerate(requests):
+            wave = wave_of(waves, index)
+            view = request.view(
+                items[request.item],
+                created_at=job.created_at,
+                timeout_s=job.request_timeout_s,
+                why=f"wave {wave} waits for wave {wave - 1}" if wave > 1 else "nothing: this is a dry run",
+            )
+            views.append({**view, "id": None, "job": None})
+        sizes = [end - before for before, end in pairwise((0, *waves))]
+        return {**job.view(), "id": None, "dryRun": True, "waveSizes": sizes, "requests": views}
 
     def jobs(self, given: Mapping[str, Any]) -> Rows:
         """GET /jobs, newest first."""
@@ -85,6 +130,15 @@ class Service:
     def with_ids(self, job: Job) -> dict[str, Any]:
         """The job object with the ids of its requests, as those who follow it are told."""
         return _with_ids(job)
+
+    def results(self, job_id: str, given: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """GET /jobs/:id/results: equal results as groups, the largest first. Raises NotFound."""
+        asked = query.parse(given, ("collection", "diff"))
+        with self._store.reading() as reader:
+            job = _found_job(reader, job_id)
+            done = [status.value for status in RequestStatus if status not in OPEN]
+            ended = reader.requests({"job": job.id, "status": done})
+        return results.fold(ended, full=bool(asked.collection), diff=asked.diff)
 
     def control_job(self, job_id: str, body: Any) -> dict[str, Any]:
         """PUT /jobs/:id. Raises Invalid, NotFound, Conflict, Unavailable."""
@@ -129,9 +183,11 @@ class Service:
         """GET /requests/:id. Raises NotFound."""
         with self._store.reading() as reader:
             request = reader.request(_number(request_id, "request"))
-            if request is None:
-                raise NotFound(f"There is no request {request_id}: GET /requests lists those there are.")
-            return self._views(reader, [request])[0]
+            # A request without its job is one that is being removed.
+            views = [] if request is None else self._views(reader, [request])
+        if not views:
+            raise NotFound(f"There is no request {request_id}: GET /requests lists those there are.")
+        return views[0]
 
     def request_views(self, ids: Sequence[int]) -> list[dict[str, Any]]:
         """The requests of these ids as they are now; those that are gone are left out."""

@@ -51,6 +51,12 @@ class Settings:
         5.0, "after a crash or a lost connection: how long late answers are waited for", low=0, high=3600
     )
     window: int = _knob(500, "most requests in flight over all jobs", low=1, high=10000)
+    max_open_jobs: int = _knob(1000, "most jobs that have not ended", low=1, high=1000000)
+    keep_jobs: int = _knob(1000, "most jobs that have ended to keep", low=0, high=10000000)
+    keep_days: float = _knob(30.0, "how long jobs that have ended are kept", low=0, high=36500)
+    keep_mb: float = _knob(
+        64.0, "how large the store may grow before the oldest jobs that have ended go", low=1, high=1000000
+    )
     max_requests: int = _knob(50000, "most requests in one job", low=1, high=1000000)
     probe_interval_s: float = _knob(
         1.5, "how often the controller is asked whether it still knows us", low=0.1, high=60

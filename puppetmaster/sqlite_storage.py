@@ -71,11 +71,32 @@ class SqliteStorage(Storage):
             self.connection.execute("PRAGMA query_only = ON")
             self.names()  # the first access: says so when this is no database
             return
+        self.connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # counts for a file that is made now
         self.connection.execute("PRAGMA journal_mode = WAL")
         self.connection.execute("PRAGMA synchronous = FULL")  # each commit waits for the disk
         with self.transaction():
             for name in self._indexes:
                 self.rows(name).create_indexes()
+
+    def damage(self) -> str | None:
+        """What SQLite's quick check finds wrong with the file, as a sentence; None: nothing."""
+        found = self.connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+        return None if found == "ok" else str(found)
+
+    def size_bytes(self) -> int:
+        """How much of the file is in use; it may be larger."""
+        pages, free, page_bytes = (
+            self.connection.execute(f"PRAGMA {name}").fetchone()[0]
+            for name in ("page_count", "freelist_count", "page_size")
+        )
+        return int((pages - free) * page_bytes)
+
+    def give_back(self, pages: int) -> bool:
+        """Make the file smaller by so many free pages at most. Whether there were any."""
+        if not self.connection.execute("PRAGMA freelist_count").fetchone()[0]:
+            return False
+        self.connection.execute(f"PRAGMA incremental_vacuum({int(pages)})").fetchall()
+        return True
 
     def rows(self, name: str) -> Rows:
         """The table of this name, which need not exist."""

@@ -3,6 +3,8 @@
     jobs      id -> Job.document()
     items     id of the first request -> Item.document(): method, resource and data, once per batch item
     requests  id -> Request.document()
+    trash     job id -> {"first", "total"}, for removed jobs whose requests are still being removed
+    sendings  message id -> {"request", "job"}, for messages that went out under another id than the request's
     meta      1 -> {"format", "installation", "nextJob", "nextRequest"}
 
 One thread writes (the dispatcher's), through ``commit``: one durable transaction for any number of
@@ -11,33 +13,44 @@ changes. Everybody else reads through ``reading()``, one consistent state of the
 
 import fcntl
 import json
+import logging
 import sqlite3
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from queue import Empty, LifoQueue
 from typing import Any
 
+from puppetmaster.clock import seconds
 from puppetmaster.errors import StoreError
-from puppetmaster.job import OPEN_JOB, Job
+from puppetmaster.job import FINAL, OPEN_JOB, Job
 from puppetmaster.request import OPEN, Item, Request
 from puppetmaster.sqlite_storage import Indexes, Partial, SqliteTinyDB
 
-FORMAT = 1
+log = logging.getLogger("sanji.puppetmaster.store")
+
+FORMAT = 2
 FILE_NAME = "puppetmaster.db"
 
 INDEXES: Indexes = {
     "jobs": [("status",), ("name",), Partial(("key",))],
     "items": [("job",)],
-    "requests": [("job", "status"), ("destination",), ("status",), Partial(("message",))],
+    "requests": [("job", "status"), ("destination",), ("status",)],
+    "sendings": [("job",)],
+    "trash": [],
 }
 
 #: The first request id: clear of the SDK's random message ids and of counters that start at 1.
 FIRST_REQUEST_ID = 2**31
 #: The bus has ids of 32 bits.
 LAST_REQUEST_ID = 2**32 - 1
+
+#: Of a removed job so many requests are deleted at once, and so many pages given back.
+SWEEP, SWEEP_PAGES = 500, 200
+#: So many jobs are pruned at once; how much of the file a request is thought to take.
+PRUNED_AT_ONCE, REQUEST_BYTES = 20, 300
 
 Filter = Mapping[str, str | int | Sequence[str]]
 
@@ -50,6 +63,15 @@ class Ids:
     next_request: int = FIRST_REQUEST_ID
 
 
+@dataclass(frozen=True, slots=True)
+class Keep:
+    """What is kept of jobs that have ended: so many, for so long, in a file of this size."""
+
+    jobs: int
+    age_s: float
+    bytes: int
+
+
 @dataclass(slots=True)
 class Changes:
     """What one transaction makes durable."""
@@ -57,11 +79,12 @@ class Changes:
     jobs: dict[int, Job] = field(default_factory=dict)
     items: dict[int, Item] = field(default_factory=dict)
     requests: dict[int, Request] = field(default_factory=dict)
+    sendings: dict[int, Request] = field(default_factory=dict)
     deleted: dict[int, Job] = field(default_factory=dict)
     ids: Ids | None = None
 
     def __bool__(self) -> bool:
-        return bool(self.jobs or self.items or self.requests or self.deleted or self.ids)
+        return bool(self.jobs or self.items or self.requests or self.sendings or self.deleted or self.ids)
 
 
 class Reader:
@@ -70,7 +93,7 @@ class Reader:
     def __init__(self, db: SqliteTinyDB) -> None:
         self._db = db
         self._jobs, self._items = db.table("jobs"), db.table("items")
-        self._requests = db.table("requests")
+        self._requests, self._sendings = db.table("requests"), db.table("sendings")
 
     def job(self, id_: int) -> Job | None:
         """The job of this id, or None."""
@@ -102,12 +125,10 @@ class Reader:
         document = self._requests.get(doc_id=id_)
         return Request.from_document(id_, document) if document is not None else None
 
-    def request_by_message(self, message: int) -> Request | None:
-        """The request whose last sending went out under this message id, or None."""
-        request = self.request(message)
-        if request is None:
-            return next(iter(self._as_requests(self._requests.select({"message": message}, limit=1))), None)
-        return request if request.message == message else None
+    def sending(self, message: int) -> int | None:
+        """The request that went out under this message id, which is not its own; None: there is none."""
+        document = self._sendings.get(doc_id=message)
+        return None if document is None else int(document["request"])
 
     def requests(self, where: Filter, *, limit: int | None = None, offset: int = 0) -> list[Request]:
         """Requests in the order of their ids. ``where``: ``job``, ``status``, ``destination``."""
@@ -182,6 +203,7 @@ class Store:
             ):
                 self._db = SqliteTinyDB(self.path, indexes=INDEXES)
                 try:
+                    self._check()
                     self._meta = self._open_meta()
                 except BaseException:
                     self._db.close()
@@ -190,6 +212,14 @@ class Store:
             self._lock.close()
             raise
         self.now = Reader(self._db)
+
+    def _check(self) -> None:
+        damage = self._db.storage.damage()
+        if damage is not None:
+            raise StoreError(
+                f"{self.path} is damaged ({damage}): move it away and start anew, or restore a copy; "
+                "nothing was written to it."
+            )
 
     def _open_meta(self) -> dict[str, Any]:
         table = self._db.table("meta")
@@ -200,12 +230,26 @@ class Store:
                 table.put([(1, meta)])
                 for name in INDEXES:
                     self._db.table(name).put([])
+        for older in range(meta.get("format", 0), FORMAT):
+            meta = self._migrate(older, meta)
         if meta.get("format") != FORMAT:
             raise StoreError(
                 f"{self.path} has format {meta.get('format')} and this version reads format {FORMAT}: "
                 "use the version that wrote it."
             )
         return dict(meta)
+
+    def _migrate(self, older: int, meta: Mapping[str, Any]) -> dict[str, Any]:
+        """One step from an older format to the next, whole or not at all."""
+        step = MIGRATIONS.get(older)
+        if step is None:
+            raise StoreError(f"{self.path} has format {older}, which this version cannot read.")
+        newer = {**meta, "format": older + 1}
+        with self._db.transaction():
+            step(self._db)
+            self._db.table("meta").put([(1, newer)])
+        log.info("%s is brought from format %s to %s", self.path, older, older + 1)
+        return newer
 
     @property
     def installation(self) -> str:
@@ -227,13 +271,62 @@ class Store:
             self._db.table("items").put((id_, item.document()) for id_, item in changes.items.items())
             self._db.table("requests").put((id_, one.document()) for id_, one in changes.requests.items())
             self._db.table("jobs").put((id_, job.document()) for id_, job in changes.jobs.items())
-            for job in changes.deleted:
-                self._db.table("jobs").delete([job])
-                self._db.table("items").delete_where({"job": job})
-                self._db.table("requests").delete_where({"job": job})
+            self._db.table("sendings").put(
+                (id_, {"request": one.id, "job": one.job}) for id_, one in changes.sendings.items()
+            )
+            for job in changes.deleted.values():
+                self._throw_away(job)
             if changes.ids:
                 self._db.table("meta").put([(1, meta)])
         self._meta = meta
+
+    def _throw_away(self, job: Job) -> None:
+        """Remove a job. Of a large one the requests go later, in parts, to hold up nobody."""
+        self._db.table("jobs").delete([job.id])
+        self._db.table("items").delete_where({"job": job.id})
+        self._db.table("sendings").delete_where({"job": job.id})
+        if job.total <= SWEEP:
+            self._db.table("requests").delete(job.request_ids)
+        else:
+            self._db.table("trash").put([(job.id, {"first": job.first, "total": job.total})])
+
+    def sweep(self) -> bool:
+        """Remove the next part of what was thrown away. Whether there was anything. Raises StoreError."""
+        with _as_store_error(f"{self.path} cannot be written"):
+            thrown = self._db.table("trash").select(limit=1)
+            if not thrown:
+                return self._db.storage.give_back(SWEEP_PAGES)
+            trash, job_id = thrown[0], thrown[0].doc_id
+            part = min(trash["total"], SWEEP)
+            left = {"first": trash["first"] + part, "total": trash["total"] - part}
+            with self._db.transaction():
+                self._db.table("requests").delete(range(trash["first"], trash["first"] + part))
+                if left["total"]:
+                    self._db.table("trash").put([(job_id, left)])
+                else:
+                    self._db.table("trash").delete([job_id])
+            return True
+
+    def outlived(self, keep: Keep, wall_s: float) -> list[int]:
+        """Some jobs that have ended and need not be kept, oldest first. Raises StoreError."""
+        with _as_store_error(f"{self.path} cannot be read"):
+            ended = self._db.table("jobs").ids({"status": sorted(FINAL)})
+            too_many = max(len(ended) - keep.jobs, 0)
+            too_large = self._db.storage.size_bytes() - keep.bytes
+            gone = []
+            for index, job_id in enumerate(ended[:PRUNED_AT_ONCE]):
+                job = self.now.job(job_id)
+                if job is None or job.finished_at is None:
+                    continue
+                if index < too_many or too_large > 0 or wall_s - seconds(job.finished_at) > keep.age_s:
+                    gone.append(job_id)
+                    too_large -= job.total * REQUEST_BYTES
+            return gone
+
+    @property
+    def size_bytes(self) -> int:
+        """How much of the file is in use."""
+        return self._db.storage.size_bytes()
 
     def unfinished(self) -> Iterator[tuple[Job, list[Request]]]:
         """Every job that has not ended, oldest first, with its requests that are not done."""
@@ -262,6 +355,21 @@ class Store:
                 self._spare.get_nowait().close()
         self._db.close()
         self._lock.close()
+
+
+def _from_1_to_2(db: SqliteTinyDB) -> None:
+    """Jobs got waves and times to start; sendings a table of their own."""
+    jobs = db.table("jobs")
+    for document in jobs.select():
+        known = {key: value for key, value in document.items() if key not in ("concurrency", "idempotent")}
+        jobs.put([(document.doc_id, {**known, "startAt": None, "wave": 1, "waveErrors": 0, "gate": None})])
+    requests = db.table("requests")
+    sent = [one for one in requests.select() if one.get("message", one.doc_id) != one.doc_id]
+    db.table("sendings").put((one["message"], {"request": one.doc_id, "job": one["job"]}) for one in sent)
+
+
+#: What brings a file from a format to the next.
+MIGRATIONS: Mapping[int, Callable[[SqliteTinyDB], None]] = {1: _from_1_to_2}
 
 
 def _stored(ids: Ids) -> dict[str, int]:

@@ -9,7 +9,7 @@ made to fit.
 import json
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from puppetmaster.errors import Fault
@@ -147,9 +147,9 @@ class Command:
 
     __slots__ = ("_common",)
 
-    def __init__(self, method: str, resource: str, data: Any, tunnel: str) -> None:
-        inner = encode({"method": method, "resource": resource, "data": data}).decode("ascii")
-        self._common = f'"method":"{method}","tunnel":"{tunnel}","data":{inner},"resource":'
+    def __init__(self, command: Mapping[str, Any], tunnel: str) -> None:
+        inner = encode(command).decode("ascii")
+        self._common = f'"method":"{command["method"]}","tunnel":"{tunnel}","data":{inner},"resource":'
 
     def message(self, message_id: int, destination: str) -> bytes:
         """The Sanji message that carries it to ``/remote/<destination>`` under ``message_id``."""

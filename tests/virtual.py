@@ -174,7 +174,7 @@ class World:
 
     def _act(self, turn: Turn) -> None:
         sending = {
-            request.message: request
+            request.sending: request
             for request in turn.changes.requests.values()
             if request.status is RequestStatus.SENT
         }

@@ -1,12 +1,13 @@
 // The page: which view is shown, and whether it is connected.
 
-import { onUnauthorized } from "./api.js";
+import { call, onUnauthorized } from "./api.js";
 import { askForToken } from "./dialogs.js";
 import { el, text } from "./dom.js";
 import { JobView } from "./job.js";
 import { JobsView } from "./jobs.js";
 import { NewJobView } from "./newjob.js";
 
+const HEALTH_MS = 3000;
 const main = document.getElementById("main");
 const link = document.getElementById("link");
 let view = null;
@@ -63,6 +64,16 @@ addEventListener("keydown", (event) => {
   filter.select();
 });
 setInterval(() => view?.tick?.(), 1000);
+setInterval(async () => {
+  if (!connection.connected || document.hidden) return;
+  try {
+    const { data } = await call("GET", "/system/puppetmaster");
+    state({ health: data });
+    view?.health?.(data);
+  } catch {
+    // The WebSocket says when nobody answers.
+  }
+}, HEALTH_MS);
 addEventListener("error", () => document.getElementById("notes").append(
   el("div", { class: "note error", role: "alert" }, "Something went wrong in this page: reload it.")));
 state({});

@@ -1,0 +1,124 @@
+// What can be done with a job, as buttons that are there only where they apply.
+
+import { call } from "./api.js";
+import { attempt, confirm, download, notify } from "./dialogs.js";
+import { FAILED, el, plural } from "./dom.js";
+
+const UNSURE = ["timeout", "unknown"];
+const FIELDS = ["createdAt", "sentAt", "finishedAt"];
+
+/** Whether a job was told to end and waits for what is in flight. */
+export function stopping(job) {
+  return !job.finishedAt && Boolean(job.reason) && (job.status !== "paused" || job.reason.startsWith("canceled"));
+}
+
+export class Actions {
+  constructor(id) {
+    this.id = id;
+    const button = (label, work, look = "") => el("button", { type: "button", class: look, hidden: true, onclick: work }, label);
+    this.buttons = {
+      pause: button("Pause", () => this.put({ status: "paused" })),
+      resume: button("Resume", () => this.put({ status: "dispatching" }), "primary"),
+      next: button("Next wave", () => this.put({ status: "dispatching" }), "primary"),
+      cancel: button("Cancel", () => this.put({ status: "canceled" })),
+      force: button("Force to end", () => this.force(), "danger"),
+      rerun: button("Re-run failed", () => this.rerun(), "primary"),
+      json: button("JSON", () => this.exportJson(), "quiet"),
+      csv: button("CSV", () => this.exportCsv(), "quiet"),
+      remove: button("Delete", () => this.remove(), "danger"),
+    };
+    this.buttons.json.setAttribute("aria-label", "Export as JSON");
+    this.buttons.csv.setAttribute("aria-label", "Export as CSV");
+    this.element = el("div", { class: "actions", role: "group", "aria-label": "What can be done with this job" }, ...Object.values(this.buttons));
+  }
+
+  update(job) {
+    this.job = job;
+    const open = !job.finishedAt;
+    const ending = stopping(job);
+    const closed = job.gateStatus === "closed";
+    const shown = {
+      pause: open && !ending && job.status !== "paused" && !closed,
+      resume: open && !ending && job.status === "paused" && !closed,
+      next: open && !ending && closed,
+      cancel: open && !ending,
+      force: open && job.counts.sent > 0,
+      rerun: !open && job.errorCount > 0,
+      json: true,
+      csv: true,
+      remove: true,
+    };
+    for (const [name, button] of Object.entries(this.buttons)) button.hidden = !shown[name];
+  }
+
+  put(body) {
+    return attempt(() => call("PUT", `/jobs/${this.id}`, body));
+  }
+
+  async force() {
+    const yes = await confirm({
+      title: "Force this job to end?",
+      sentence: `${plural(this.job.counts.sent, "request")} in flight will end as unknown at once: whether they ran will not be known, unless a late answer tells.`,
+      action: "Force to end",
+    });
+    if (yes) await this.put({ status: "canceled", force: true });
+  }
+
+  async remove() {
+    const sentence = this.job.finishedAt
+      ? `The job and its ${plural(this.job.totalCount, "request")} are removed for good, results too.`
+      : `It still runs: it is stopped, and then removed for good with its ${plural(this.job.totalCount, "request")}.`;
+    if (!(await confirm({ title: "Delete this job?", sentence, action: "Delete" }))) return;
+    if (await attempt(() => call("DELETE", `/jobs/${this.id}`))) {
+      notify(`Job ${this.id} was deleted.`);
+      location.hash = "#/";
+    }
+  }
+
+  async rerun() {
+    const { counts } = this.job;
+    const status = FAILED.filter((one) => counts[one]);
+    const count = status.reduce((sum, one) => sum + counts[one], 0);
+    const unsure = UNSURE.some((one) => counts[one]) ? " Those that ended as timeout or unknown may have run already." : "";
+    const yes = await confirm({
+      title: "Run them again?",
+      sentence: `A new job sends ${plural(count, "request")} again: ${status.map((one) => `${counts[one]} ${one}`).join(", ")}.${unsure}`,
+      action: `Send ${plural(count, "request")}`,
+      danger: false,
+    });
+    if (!yes) return;
+    await attempt(async () => {
+      const { data } = await call("POST", "/jobs", { rerun: { job: this.id, status } });
+      location.hash = `#/jobs/${data.id}`;
+    });
+  }
+
+  exportJson() {
+    return attempt(async () => {
+      const { data } = await call("GET", `/jobs/${this.id}`);
+      download(`job-${this.id}.json`, "application/json", [JSON.stringify(data, null, 1)]);
+    });
+  }
+
+  exportCsv() {
+    return attempt(async () => {
+      const { data } = await call("GET", `/jobs/${this.id}/requests`);
+      download(`job-${this.id}.csv`, "text/csv", ["\uFEFF", csv(data)]);
+    });
+  }
+}
+
+/** A line per request. What a spreadsheet would take for a formula is marked as text. */
+export function csv(requests) {
+  const cell = (value) => {
+    let said = value === null || value === undefined ? "" : typeof value === "object" ? JSON.stringify(value) : String(value);
+    if (typeof value !== "number" && /^[=+\-@\t\r]/.test(said)) said = `'${said}`;
+    return /[",\r\n]/.test(said) ? `"${said.replaceAll('"', '""')}"` : said;
+  };
+  const head = ["id", "destination", "method", "resource", "status", "why", "attempts", ...FIELDS, "code", "source", "message", "data"];
+  const lines = requests.map(({ id, method, resource, __request: inner }) => [
+    id, inner.destination, method, resource, inner.status, inner.why, inner.attempts, ...FIELDS.map((name) => inner[name]),
+    inner.result.code, inner.result.source, inner.result.message, inner.result.data,
+  ]);
+  return [head, ...lines].map((line) => `${line.map(cell).join(",")}\r\n`).join("");
+}

@@ -1,0 +1,61 @@
+"""What is in flight: under which message id, since when, until when it is waited for."""
+
+from puppetmaster.timers import Timers
+
+
+class Flight:
+    """Requests that were sent and are not answered. Used by one thread, the dispatcher's.
+
+    Their deadlines are timers under the request's id.
+    """
+
+    def __init__(self, timers: Timers, grace_s: float) -> None:
+        self._timers = timers
+        self._grace_s = grace_s
+        self._request_of: dict[int, int] = {}  # by message id
+        self._sent_s: dict[int, float] = {}
+        self._doubtful: set[int] = set()
+
+    def __len__(self) -> int:
+        return len(self._request_of)
+
+    def sent(self, request: int, message: int, now_s: float, timeout_s: float) -> None:
+        """A request goes out; its answer is waited for so long."""
+        self._request_of[message] = request
+        self._sent_s[request] = now_s
+        self._timers.set(request, now_s + timeout_s)
+
+    def taken_up(self, request: int, message: int, now_s: float) -> None:
+        """A request that an earlier process had sent: only a late answer can come."""
+        self.sent(request, message, now_s, self._grace_s)
+        self._doubtful.add(request)
+
+    def landed(self, request: int, message: int) -> None:
+        """It is answered, or not waited for any more."""
+        self._request_of.pop(message, None)
+        self._sent_s.pop(request, None)
+        self._doubtful.discard(request)
+        self._timers.cancel(request)
+
+    def request_of(self, message: int) -> int | None:
+        """The request that went out under this message id, while it is in flight."""
+        return self._request_of.get(message)
+
+    def sent_s(self, request: int) -> float:
+        """When a request in flight was sent."""
+        return self._sent_s[request]
+
+    def doubt(self, now_s: float, sent_before_s: float | None = None) -> None:
+        """Whoever would bring the answers went away: late ones are waited for, but not as long.
+
+        All that are in flight, or those that were sent before some time.
+        """
+        until_s = now_s + self._grace_s
+        for request, sent_s in self._sent_s.items():
+            if sent_before_s is None or sent_s < sent_before_s:
+                self._doubtful.add(request)
+                self._timers.set(request, min(until_s, self._timers.deadline_s(request) or until_s))
+
+    def doubtful(self, request: int) -> bool:
+        """Whether it is in doubt that its answer can come."""
+        return request in self._doubtful

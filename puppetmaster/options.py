@@ -1,0 +1,186 @@
+"""The words that the commands of the command line share: options, arguments, types, and how errors end."""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import click
+from click.shell_completion import CompletionItem
+
+from puppetmaster import submission
+from puppetmaster.client import DEFAULT_URL, Client, ClientError, Refused
+from puppetmaster.request import RequestStatus
+from puppetmaster.screen import Screen
+
+#: As shells have it for a program that Ctrl-C ended.
+INTERRUPTED = 130
+#: How long the shell waits for the ids of jobs while somebody types.
+COMPLETION_S = 1.0
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+@dataclass
+class Session:
+    """What all commands share."""
+
+    url: str = DEFAULT_URL
+    json: bool = False
+
+    def client(self, **options: Any) -> Client:
+        """The way to puppetmaster."""
+        try:
+            return Client(self.url, os.environ.get("PUPPETMASTER_TOKEN", "").strip(), **options)
+        except ValueError as error:
+            raise click.UsageError(str(error)) from None
+
+    def screen(self) -> Screen:
+        """The way to whoever asked."""
+        return Screen(as_json=self.json)
+
+
+def _keep(context: click.Context, parameter: click.Parameter, value: Any) -> None:
+    """An option that may stand before the command and after it."""
+    if value:
+        assert parameter.name
+        setattr(context.ensure_object(Session), parameter.name, value)
+    context.ensure_object(Session)
+
+
+def _shared(**url: Any) -> list[click.Parameter]:
+    about = f"Where puppetmaster is; else PUPPETMASTER_URL, else {DEFAULT_URL}."
+    return [
+        click.Option(["--json"], is_flag=True, expose_value=False, callback=_keep, help="Print JSON only."),
+        click.Option(["--url"], expose_value=False, callback=_keep, help=about, **url),
+    ]
+
+
+class Command(click.Command):
+    """A command that takes ``--json`` and ``--url``."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.params += _shared()
+
+
+class Commands(click.Group):
+    """Commands that end with a sentence and the error's exit code."""
+
+    command_class = Command
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.params += _shared(envvar="PUPPETMASTER_URL")
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command."""
+        try:
+            return super().invoke(ctx)
+        except ClientError as error:
+            click.echo(f"puppetmaster: {error}", err=True)
+            if isinstance(error, Refused) and len(error.faults) > 1:
+                for fault in error.faults:
+                    click.echo(f"  {fault.get('path') or 'body'}: {fault.get('message')}", err=True)
+            ctx.exit(error.exit_code)
+        except KeyboardInterrupt:
+            click.echo("puppetmaster: interrupted", err=True)
+            ctx.exit(INTERRUPTED)
+
+
+@contextmanager
+def usage() -> Iterator[None]:
+    """What is wrong with the words is a mistake in the use."""
+    try:
+        yield
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+
+
+class _Read(click.ParamType[Any]):
+    """A type that one of the functions of ``submission`` reads."""
+
+    def __init__(self, name: str, read: Callable[[str], Any]) -> None:
+        self.name = name
+        self._read = read
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The value, or a mistake in the use."""
+        try:
+            return self._read(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+class Statuses(click.ParamType[str]):
+    """Some of these words, with commas between them."""
+
+    name = "status,.."
+
+    def __init__(self, known: Sequence[str]) -> None:
+        self._known = list(known)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """The same text, or a mistake in the use."""
+        for one in value.split(","):
+            if one not in self._known:
+                self.fail(f"expected some of {', '.join(self._known)}, got '{one}'", param, ctx)
+        return str(value)
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """What the last word can become."""
+        del ctx, param
+        done, comma, last = incomplete.rpartition(",")
+        return [CompletionItem(done + comma + one) for one in self._known if one.startswith(last)]
+
+
+def _jobs_there(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Job ids for the shell; none rather than an error."""
+    del context, parameter
+    url = os.environ.get("PUPPETMASTER_URL") or DEFAULT_URL
+    try:
+        rows, _ = Session(url).client(timeout_s=COMPLETION_S).jobs(limit=50)
+    except (ClientError, click.UsageError):
+        return []
+    return [
+        CompletionItem(str(row["id"]), help=f"{row['status']} {row['name'] or ''}")
+        for row in rows
+        if str(row["id"]).startswith(incomplete)
+    ]
+
+
+job_argument = click.argument("job", type=click.IntRange(1), shell_complete=_jobs_there)
+status_option = click.option(
+    "--status", type=Statuses([one.value for one in RequestStatus]), help="Only requests that are so."
+)
+yes_option = click.option("--yes", is_flag=True, help="Do not ask.")
+
+_SHARE = _Read("N|N%", submission.share)
+_SHARES = _Read("N,N%,..", submission.shares)
+_SECONDS = click.FloatRange(0, min_open=True)
+_POLICIES = (
+    click.option("--wait", is_flag=True, help="Watch it to its end; the exit code is its verdict."),
+    click.option("--dry-run", is_flag=True, help="Show what the job would be; create nothing."),
+    click.option("--name", help="A label."),
+    click.option("--key", help="The same key with the same body is the same job."),
+    click.option("--timeout", type=_SECONDS, metavar="S", help="Seconds for the whole job."),
+    click.option("--request-timeout", type=_SECONDS, metavar="S", help="Seconds from sent to answer."),
+    click.option("--window", type=_SHARE, help="Most requests in flight at once."),
+    click.option("--rate", type=_SECONDS, metavar="N", help="Most requests sent per second."),
+    click.option("--attempts", type=click.IntRange(1), help="Send so often, the first time included."),
+    click.option("--max-errors", type=_SHARE, help="Send no more once more than these have failed."),
+    click.option("--waves", type=_SHARES, help="How far each wave goes, such as 1,10%,100%."),
+    click.option("--soak", type=click.FloatRange(0), metavar="S", help="Seconds of rest between waves."),
+    click.option("--start-at", metavar="TIME", help="Send nothing before, such as 2026-01-02T03:04:05Z."),
+    click.option("--idempotent", is_flag=True, help="It does no harm to send it twice."),
+)
+
+
+def policies(function: Function) -> Function:
+    """Give a command the options of a new job."""
+    for option in reversed(_POLICIES):
+        function = option(function)
+    return function

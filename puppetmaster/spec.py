@@ -1,0 +1,99 @@
+"""A job as somebody asked for it, checked: what bodies become, and what jobs are made of."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from puppetmaster.clock import seconds
+from puppetmaster.job import Job, JobStatus, fresh_counts
+from puppetmaster.request import Item, Request
+
+
+@dataclass(frozen=True, slots=True)
+class ItemSpec:
+    """One item: a command and the destinations it goes to, in order. With a ``code`` it is an event."""
+
+    method: str
+    resource: str
+    data: Any
+    destinations: tuple[str, ...]
+    code: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Rerun:
+    """Instead of items: the requests of another job that are in one of these states."""
+
+    job: int
+    statuses: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobSpec:
+    """A job as somebody asked for it. ``given`` holds the optional properties as they were given."""
+
+    items: tuple[ItemSpec, ...]
+    name: str | None = None
+    key: str | None = None
+    digest: str = ""
+    timeout_s: float | None = None
+    request_timeout_s: float | None = None
+    start_at: str | None = None
+    rerun: Rerun | None = None
+    dry_run: bool = False
+    given: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def total(self) -> int:
+        """How many requests it makes."""
+        return sum(len(item.destinations) for item in self.items)
+
+    def starts_later(self, wall_s: float) -> bool:
+        """Whether it asks for a time to start that has not come."""
+        return self.start_at is not None and seconds(self.start_at) > wall_s
+
+    def job(self, id_: int, first: int, at: str, wall_s: float, request_timeout_s: float) -> Job:
+        """The job that this makes, at this moment; ``request_timeout_s`` where it names none."""
+        return Job(
+            id=id_,
+            first=first,
+            total=self.total,
+            created_at=at,
+            name=self.name,
+            key=self.key,
+            digest=self.digest,
+            parent=self.rerun.job if self.rerun else None,
+            timeout_s=self.timeout_s,
+            request_timeout_s=self.request_timeout_s or request_timeout_s,
+            start_at=self.start_at,
+            given=self.given,
+            status=JobStatus.PENDING if self.starts_later(wall_s) else JobStatus.DISPATCHING,
+            counts=fresh_counts(self.total),
+        )
+
+    def expand(self, job: Job) -> tuple[dict[int, Item], list[Request]]:
+        """The items and requests of ``job``, in batch order, then in the order of destinations."""
+        items: dict[int, Item] = {}
+        requests: list[Request] = []
+        for one in self.items:
+            first = job.first + len(requests)
+            items[first] = Item(
+                id=first, job=job.id, method=one.method, resource=one.resource, data=one.data, code=one.code
+            )
+            requests += [
+                Request(id=id_, job=job.id, item=first, destination=destination)
+                for id_, destination in enumerate(one.destinations, first)
+            ]
+        return items, requests
+
+
+def items_of(requests: list[Request], items: Mapping[int, Item]) -> tuple[ItemSpec, ...]:
+    """What these requests asked for, to ask for it again; they come in the order of their ids."""
+    again: list[ItemSpec] = []
+    wanted: dict[int, list[str]] = {}
+    for request in requests:
+        wanted.setdefault(request.item, []).append(request.destination)
+    for item_id, destinations in wanted.items():
+        item = items[item_id]
+        again.append(ItemSpec(item.method, item.resource, item.data, tuple(destinations), item.code))
+    return tuple(again)
