@@ -64,7 +64,8 @@ class Service:
         """The same commands for those requests of another job that are in the states asked for."""
         with self._store.reading() as reader:
             if reader.job(rerun.job) is None:
-                raise Invalid([Fault("rerun.job", f"expected the id of a job, there is no job {rerun.job}")])
+                said = f"expected the id of a job, and there is no job {rerun.job}"
+                raise Invalid([Fault("rerun.job", said)])
             requests = reader.requests({"job": rerun.job, "status": rerun.statuses})
             items = reader.items([rerun.job])
         if not requests:
@@ -76,7 +77,7 @@ class Service:
         return again
 
     def _plan(self, spec: JobSpec) -> dict[str, Any]:
-        """What a job would be: its ids are null, nothing is created, and ``waveSizes`` says what goes when."""
+        """What a job would be: ids are null, nothing is created, and ``waveSizes`` says what goes when."""
         wall_s = time.time()
         job = spec.job(0, 1, iso(wall_s), wall_s, self._settings.request_timeout_s)
         items, requests = spec.expand(job)
