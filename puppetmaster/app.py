@@ -1,9 +1,10 @@
 """Builds the parts from the settings, starts them and stops them in order."""
 
 import logging
+from functools import partial
 from typing import Any, Protocol
 
-from puppetmaster import __version__
+from puppetmaster import __version__, login
 from puppetmaster.announcer import Announcer
 from puppetmaster.bus import Bus, BusEvent, ControllerForgot
 from puppetmaster.clock import Clock, iso
@@ -49,6 +50,7 @@ class App:
         self.bus = Bus(
             settings.broker_host,
             settings.broker_port,
+            login=partial(login.apply, settings),
             installation=self.store.installation,
             resource=PROBED,
             probe_interval_s=settings.probe_interval_s,

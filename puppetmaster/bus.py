@@ -79,8 +79,8 @@ BusEvent = LinkChanged | ControllerChanged | ControllerForgot | Answered | Owner
 class Bus:
     """One MQTT connection with a tunnel of its own. ``listener`` gets every ``BusEvent``.
 
-    The listener is called on the network thread (``pm-bus``) or the watching one (``pm-watch``); it
-    must not block and must not call back.
+    ``login`` tells the MQTT client who it is. The listener is called on the network thread (``pm-bus``)
+    or the watching one (``pm-watch``); it must not block and must not call back.
     """
 
     def __init__(
@@ -88,6 +88,7 @@ class Bus:
         host: str,
         port: int,
         *,
+        login: Callable[[Any], None],
         installation: str,
         resource: str,
         probe_interval_s: float,
@@ -110,6 +111,7 @@ class Bus:
         self._answers_at_all = False
         self._stopping = threading.Event()
         self._client = mqtt.Client(client_id=f"puppetmaster-{installation}", clean_session=False)
+        login(self._client)
         self._client.reconnect_delay_set(min_delay=1, max_delay=2)
         self._client.on_connect = self._on_connect
         self._client.on_disconnect = self._on_disconnect

@@ -4,7 +4,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from puppetmaster import wire
+from puppetmaster import login, wire
 from puppetmaster.app import App
 from puppetmaster.bundle import SteadySanji
 from puppetmaster.errors import TooLarge
@@ -25,7 +25,9 @@ class Puppetmaster(SteadySanji):
         """
         del args, kwargs
         data_dir = Path(self.bundle.bundle_dir) / "data"
-        self.app = App(settings or Settings.from_environment(data_dir=data_dir), self)
+        settings = settings or Settings.from_environment(data_dir=data_dir)
+        login.apply(settings, self._conn.client)
+        self.app = App(settings, self)
         self.service = self.app.service
         self.app.start()
 

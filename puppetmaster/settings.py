@@ -36,6 +36,11 @@ class Settings:
 
     broker_host: str = _knob("localhost", "the broker's address", env="BROKER_PORT_1883_TCP_ADDR")
     broker_port: int = _knob(1883, "the broker's port", low=1, high=65535, env="BROKER_PORT_1883_TCP_PORT")
+    broker_user: str = _knob("", "the name to log in to the broker with")
+    broker_password: str = _knob("", "the password that goes with it", secret=True)
+    broker_ca: str = _knob("", "a file with the certificates that the broker is known by; turns on TLS")
+    broker_cert: str = _knob("", "a file with our own certificate, for a broker that asks for one")
+    broker_key: str = _knob("", "a file with that certificate's private key")
     data_dir: Path = _knob(_DATA, "where puppetmaster.db is kept")  # noqa: RUF009 - a Path is immutable
     log_level: str = _knob("info", f"how much is logged: {', '.join(LOG_LEVELS)}")
     request_timeout_s: float = _knob(
