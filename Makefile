@@ -2,7 +2,8 @@ NAME = $(shell sed -n 's/^ *"name": "\(.*\)",/\1/p' bundle.json)
 VERSION = $(shell sed -n 's/^ *"version": "\(.*\)",/\1/p' bundle.json)
 
 SANJI_VER ?= 1.0
-INSTALL_DIR = $(DESTDIR)/usr/lib/sanji-$(SANJI_VER)/$(NAME)
+RUN_DIR = /usr/lib/sanji-$(SANJI_VER)/$(NAME)
+INSTALL_DIR = $(DESTDIR)$(RUN_DIR)
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
@@ -10,12 +11,13 @@ READY = $(VENV)/.ready-tests
 
 # What an installed bundle consists of, and what its archive holds beside that.
 TARGET_FILES = bundle.json index.py requirements.txt LICENSE README.md CHANGELOG.md \
-	$(wildcard data/*.factory) $(shell find puppetmaster -name '*.py' -o -name 'py.typed')
+	$(wildcard data/*.factory schema/*) \
+	$(shell find puppetmaster -name '*.py' -o -path 'puppetmaster/dashboard/*' -type f)
 DIST_FILES = $(TARGET_FILES) Makefile pyproject.toml $(shell git ls-files tests sandbox benchmarks docs .ci 2>/dev/null)
 ARCHIVE = sanji-bundle-$(NAME)-$(VERSION)
 
 .DEFAULT_GOAL := help
-.PHONY: all help demo run test lint types format bench install uninstall dist clean distclean
+.PHONY: all help demo run test torture soak lint format bench install uninstall dist clean distclean
 
 help: ## Say what there is to make
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -47,6 +49,13 @@ run: $(VENV)/.ready ## Run the bundle on the broker of BROKER_PORT_1883_TCP_ADDR
 test: $(READY) ## Run all tests
 	$(BIN)/python -m pytest
 
+torture: $(READY) ## Kill the bundle 300 times and send 100,000 malformed inputs
+	$(BIN)/python -m tests.torture --kills 300 --seed 1 --inputs 100000
+
+MINUTES ?= 30
+soak: $(READY) ## Run jobs with faults for MINUTES, and see that nothing grows
+	$(BIN)/python -m tests.soak --minutes $(MINUTES)
+
 lint: $(READY) ## Check style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -64,11 +73,15 @@ install: ## Install the bundle below $(DESTDIR), with an environment of its own
 	@for file in $(TARGET_FILES); do install -D -m 644 $$file $(INSTALL_DIR)/$$file || exit 1; done
 	$(PYTHON) -m venv $(INSTALL_DIR)/venv
 	$(INSTALL_DIR)/venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
-	@echo "installed: $(INSTALL_DIR)/venv/bin/python $(INSTALL_DIR)/index.py"
+	install -d $(DESTDIR)/usr/bin
+	printf '#!/bin/sh\nPYTHONPATH=%s exec %s/venv/bin/python -m puppetmaster "$$@"\n' \
+		$(RUN_DIR) $(RUN_DIR) > $(DESTDIR)/usr/bin/$(NAME)
+	chmod 755 $(DESTDIR)/usr/bin/$(NAME)
+	@echo "installed: $(INSTALL_DIR)/venv/bin/python $(INSTALL_DIR)/index.py, and the command $(NAME)"
 
 uninstall: ## Remove the installed bundle; what it has stored in data/ stays
 	@for file in $(TARGET_FILES); do rm -f $(INSTALL_DIR)/$$file; done
-	rm -rf $(INSTALL_DIR)/venv
+	rm -rf $(INSTALL_DIR)/venv $(DESTDIR)/usr/bin/$(NAME)
 	@find $(INSTALL_DIR) -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
 	@find $(INSTALL_DIR) -depth -type d -empty -delete 2>/dev/null || true
 

@@ -1,0 +1,73 @@
+"""A started gateway with a fleet and a bare client, for one measurement."""
+
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from benchmarks.bare import BareClient
+from sandbox.gateway import Gateway
+
+
+@contextmanager
+def gateway(fleet: Sequence[str], **settings: object) -> Iterator[tuple[Gateway, BareClient]]:
+    """A gateway whose bundle answers, set by ``PUPPETMASTER_<NAME>`` as in ``settings``."""
+    given = {"log_level": "warning", "http": "off", **settings}
+    with tempfile.TemporaryDirectory(prefix="puppetmaster-bench-") as directory:
+        made = Gateway(
+            Path(directory),
+            fleet=fleet,
+            settings={f"PUPPETMASTER_{name.upper()}": str(value) for name, value in given.items()},
+        )
+        made.bundle.ready = None
+        with made:
+            client = BareClient(made.broker.port)
+            try:
+                wait_for_answers(client)
+                yield made, client
+            finally:
+                client.close()
+
+
+def wait_for_answers(client: BareClient, timeout_s: float = 30) -> float:
+    """Seconds until the bundle answers. Raises RuntimeError."""
+    begun_s = time.perf_counter()
+    while client.request("get", "/system/puppetmaster")["code"] != 200:
+        if time.perf_counter() - begun_s > timeout_s:
+            raise RuntimeError(f"expected an answer within {timeout_s:g} s, got none")
+        time.sleep(0.01)
+    return time.perf_counter() - begun_s
+
+
+def body(method: str, destinations: Sequence[str], **more: Any) -> dict[str, Any]:
+    """A job of one item."""
+    item = {"method": method, "resource": "/system/time", "__request": {"destination": list(destinations)}}
+    return {"batch": [item], **more}
+
+
+def created(client: BareClient, job: dict[str, Any]) -> dict[str, Any]:
+    """POST it; again while the resources are locked by another's POST."""
+    while (answer := client.request("post", "/jobs", job))["code"] == 423:
+        time.sleep(0.001)
+    if answer["code"] != 200:
+        raise RuntimeError(f"expected the code 200, got {answer['code']}: {answer.get('data')}")
+    view: dict[str, Any] = answer["data"]
+    return view
+
+
+def ended(client: BareClient, job_id: int, poll_s: float = 0.02) -> dict[str, Any]:
+    """The job once it has ended."""
+    while True:
+        answer = client.request("get", f"/jobs/{job_id}?collection=false&limit=0")
+        if answer["code"] == 200 and answer["data"]["finishedAt"] is not None:
+            view: dict[str, Any] = answer["data"]
+            return view
+        time.sleep(poll_s)
+
+
+def percentile(values: Sequence[float], percent: float) -> float:
+    """The value below which so many percent of the values are."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(len(ordered) * percent / 100))]

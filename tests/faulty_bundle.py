@@ -1,0 +1,192 @@
+"""The bundle with a fault in it, for tests: it kills itself (SIGKILL) where and when it was told to.
+
+``python -m tests.faulty_bundle`` takes the place of ``python index.py``. The environment says what differs:
+
+``FAULT``      ``<point>:<n>``: die when that point is passed for the n-th time; see ``POINTS``
+``JOURNAL``    a file that gets a line for every command handed to the bus and every answer taken from it
+``SWEEP``      how many requests of a removed job go at once, in place of the store's own number
+``BUNDLE_TTL`` seconds in place of bundle.json's ttl, so that who dies inside a POST is soon free again
+``KEEPALIVE``  seconds in place of the bus connection's keepalive, so that a hung broker is soon noticed
+
+The product itself knows nothing of this: its seams are wrapped from outside.
+"""
+
+import functools
+import os
+import random
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import index
+from puppetmaster import bus, sdk, store
+from puppetmaster.bus import Bus
+from puppetmaster.engine import Engine
+from puppetmaster.events import Hub
+from puppetmaster.sqlite_storage import SqliteStorage
+from puppetmaster.store import Store
+from sandbox.process import PROJECT
+
+#: A command as ``wire.Command`` writes it; questions and events go through the same ``Bus.send``.
+COMMAND = b'"resource":"/remote/'
+#: Longer than a checkpoint of these small files takes: the kill falls into it or just after.
+CHECKPOINT_S = 0.004
+
+Pass = Callable[[], None]
+
+
+class Fuse:
+    """Counts how often a point is passed, and kills this process at the n-th time."""
+
+    def __init__(self, nth: int) -> None:
+        self._left = nth
+        self._lock = threading.Lock()  # guards _left
+
+    def burn(self) -> bool:
+        """Count; whether this was the one."""
+        with self._lock:
+            self._left -= 1
+            return self._left == 0
+
+    def __call__(self) -> None:
+        """Count, and die if this was the one."""
+        if self.burn():
+            die()
+
+
+def die() -> None:
+    """End this process as a power cut would, as far as the kernel lets one."""
+    os.kill(os.getpid(), signal.SIGKILL)
+    time.sleep(10)  # the signal is on its way
+
+
+def _before(owner: type, name: str) -> Callable[[Fuse], None]:
+    def install(fuse: Fuse) -> None:
+        _wrap(owner, name, before=lambda *_: fuse())
+
+    return install
+
+
+def _after(owner: type, name: str) -> Callable[[Fuse], None]:
+    def install(fuse: Fuse) -> None:
+        _wrap(owner, name, after=lambda *_: fuse())
+
+    return install
+
+
+def _wrap(
+    owner: type,
+    name: str,
+    *,
+    before: Callable[..., None] | None = None,
+    after: Callable[..., None] | None = None,
+) -> None:
+    original = getattr(owner, name)
+
+    @functools.wraps(original)
+    def wrapped(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if before is not None:
+            before(self, *args)
+        value = original(self, *args, **kwargs)
+        if after is not None:
+            after(self, *args)
+        return value
+
+    setattr(owner, name, wrapped)
+
+
+def _sending(fuse: Fuse) -> None:
+    _wrap(Bus, "send", before=lambda _bus, payload: fuse() if COMMAND in payload else None)
+
+
+def _sent(fuse: Fuse) -> None:
+    _wrap(Bus, "send", after=lambda _bus, payload: fuse() if COMMAND in payload else None)
+
+
+def _written(fuse: Fuse) -> None:
+    original = SqliteStorage.transaction
+
+    @contextmanager
+    def transaction(self: SqliteStorage) -> Iterator[None]:
+        with original(self):
+            yield
+            if not self._read_only and self._depth == 1:
+                fuse()
+
+    setattr(SqliteStorage, "transaction", transaction)  # noqa: B010 - mypy lets no method be assigned
+
+
+def _checkpoint(fuse: Fuse) -> None:
+    def checkpoint(file: Store, *_: Any) -> None:
+        if fuse.burn():
+            threading.Timer(random.uniform(0, CHECKPOINT_S), die).start()
+            file._db.storage.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            die()
+
+    _wrap(Store, "commit", after=checkpoint)
+
+
+#: Where it can die. What a turn of the dispatcher passes comes in the order in which it passes it.
+POINTS: dict[str, Callable[[Fuse], None]] = {
+    "recovering": _before(Engine, "recover"),  # an unfinished job is about to be taken up again
+    "answered": _after(Engine, "answered"),  # an answer is decided on, not yet on disk
+    "decided": _before(Store, "commit"),
+    "written": _written,  # everything of the turn is in the transaction, which is not committed
+    "committed": _before(Engine, "committed"),  # on disk, nothing has left
+    "sending": _sending,  # before a command, so also between two
+    "sent": _sent,  # after a command was handed to the network thread
+    "told": _after(Hub, "post"),  # callers have their replies, the mailboxes the changes
+    "checkpoint": _checkpoint,  # while SQLite moves its log into the file
+    "pruning": _after(Store, "outlived"),  # it is known which ended jobs need not be kept
+    "sweeping": _before(Store, "sweep"),  # before a part of a removed job goes, so also between two
+}
+
+
+def arm(fault: str) -> None:
+    """Install ``<point>:<n>``. Raises ValueError."""
+    point, _, nth = fault.partition(":")
+    if point not in POINTS:
+        raise ValueError(f"FAULT: expected one of {', '.join(POINTS)}, got {point!r}")
+    POINTS[point](Fuse(int(nth or 1)))
+
+
+def keep_journal(path: str) -> None:
+    """Write down every command that leaves and every answer that comes, in a way that survives a kill."""
+    journal = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+
+    def note(kind: str, message: int) -> None:
+        os.write(journal, f"{kind} {message} {time.monotonic()}\n".encode())
+
+    def sent(_bus: Bus, payload: bytes) -> None:
+        if COMMAND in payload:
+            note("sent", int(payload[len('{"id":') : payload.index(b",")]))
+
+    def told(_bus: Bus, event: Any) -> None:
+        if isinstance(event, bus.Answered):
+            note("answered", event.message)
+
+    _wrap(Bus, "send", before=sent)
+    _wrap(Bus, "_tell", before=told)
+
+
+def main() -> None:
+    """Run the bundle until it ends, one way or another."""
+    if path := os.environ.get("JOURNAL"):
+        keep_journal(path)
+    if fault := os.environ.get("FAULT"):
+        arm(fault)
+    if seconds := os.environ.get("KEEPALIVE"):
+        bus.KEEPALIVE_S = int(seconds)
+    if part := os.environ.get("SWEEP"):
+        store.SWEEP = int(part)
+    profile = sdk.Bundle(bundle_dir=str(PROJECT))
+    profile.profile["ttl"] = int(os.environ.get("BUNDLE_TTL") or profile.profile["ttl"])
+    setattr(index, "Index", functools.partial(index.Index, bundle=profile))  # noqa: B010 - a type otherwise
+    index.main()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,234 @@
+"""Broker, controller and network fail while the bundle works, and strange answers come.
+
+The bundle's keepalive is 2 s here, its request timeout 3 s, and the controller is asked every 0.3 s
+(``tests.torture.world``).
+"""
+
+import json
+import queue
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sandbox.gateway import Gateway
+from tests.bus_client import BusClient, Message
+from tests.conftest import require
+from tests.torture import kills
+from tests.torture.world import World
+
+#: Longer than the bundle's keepalive of 2 s takes to notice that nobody answers.
+HUNG_S = 4.5
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    require("mosquitto")
+    return tmp_path
+
+
+def test_a_broker_that_dies_and_starts_anew(directory: Path) -> None:
+    def breakage(world: World) -> None:
+        for _ in range(2):
+            _work(0.7)
+            with world.losing("broker killed"):
+                world.gateway.broker.kill()
+                world.gateway.broker.start()  # its sessions are gone with it
+
+    _judge(kills.run(1, breakage, directory))
+
+
+def test_a_broker_that_hangs_for_longer_than_keepalive(directory: Path) -> None:
+    def breakage(world: World) -> None:
+        _work(0.7)
+        with world.losing("broker paused"):
+            world.gateway.broker.pause()
+            _work(HUNG_S)
+            world.gateway.broker.resume()
+        assert any("lost the broker" in line for line in world.gateway.bundle.output())
+
+    _judge(kills.run(2, breakage, directory))
+
+
+def test_a_controller_that_forgets_everybody(directory: Path) -> None:
+    took_s: list[float] = []
+
+    def breakage(world: World) -> None:
+        for _ in range(2):
+            _work(0.7)
+            with world.losing("controller killed"):
+                world.gateway.controller.kill()
+                world.gateway.controller.start()
+                begun_s = time.monotonic()
+            took_s.append(time.monotonic() - begun_s)
+
+    _judge(kills.run(3, breakage, directory))
+    assert max(took_s) < 5, took_s
+
+
+def test_a_controller_that_hangs(directory: Path) -> None:
+    def breakage(world: World) -> None:
+        _work(0.7)
+        with world.losing("controller paused"):
+            world.gateway.controller.pause()
+            _work(2.5)
+            world.gateway.controller.resume()
+
+    _judge(kills.run(4, breakage, directory))
+
+
+def test_a_network_that_is_cut_in_the_middle_of_a_message(directory: Path) -> None:
+    def breakage(world: World) -> None:
+        assert world.proxy is not None
+        for count in (1, 5001):
+            _work(0.5)
+            accepted = world.proxy.accepted
+            with world.losing("network cut"):
+                world.proxy.cut_after(count)
+                _until(lambda before=accepted: world.proxy.accepted >= before + 2)
+
+    _judge(kills.run(5, breakage, directory, proxied=True))
+
+
+def test_a_network_that_holds_everything_back(directory: Path) -> None:
+    def breakage(world: World) -> None:
+        assert world.proxy is not None
+        _work(0.7)
+        with world.losing("network held"):
+            world.proxy.hold()
+            _work(HUNG_S)
+            world.proxy.release()
+
+    _judge(kills.run(6, breakage, directory, proxied=True))
+
+
+def _work(seconds: float) -> None:
+    """Let the world work, or stay broken, for so long."""
+    threading.Event().wait(seconds)
+
+
+def _until(condition: Any, timeout_s: float = 20) -> None:
+    deadline_s = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline_s, f"not within {timeout_s:g} s"
+        _work(0.01)
+
+
+def _judge(outcome: kills.Outcome) -> None:
+    assert not outcome.faults
+    assert outcome.statuses["resolved"] > 20, outcome.statuses
+
+
+# -- answers that nobody expects --------------------------------------------------------------------
+
+
+class Device:
+    """Gateways in the test's hands: one takes a command, and the test says what comes back."""
+
+    def __init__(self, client: BusClient) -> None:
+        self.client = client
+        self.jobs: list[int] = []
+        self._arrived: queue.SimpleQueue[Message] = queue.SimpleQueue()
+
+    def command(self, job: dict[str, Any] | None = None) -> Message:
+        """Have the bundle send a command to a new gateway, and return it as it arrived there."""
+        name = f"device-{len(self.jobs)}"  # the controller holds the lock of one that it saw no answer of
+        self.client.register_model(name, [f"/remote/{name}"], self._arrived.put, ttl=30)
+        item = {"method": "post", "resource": "/a", "__request": {"destination": [name]}}
+        answer = self.client.request("post", "/jobs", {"batch": [item], **(job or {})})
+        assert answer["code"] == 200, answer
+        self.jobs.append(answer["data"]["id"])
+        return self._arrived.get(timeout=10)
+
+    def straight(self, command: Message, answer: Message | bytes) -> None:
+        """Answer without the controller, which would drop or change some of it."""
+        self.client.send(answer, topic=command["tunnel"])
+
+    def request(self, command: Message) -> dict[str, Any]:
+        """The bundle's word on the command, once it is final."""
+        while True:
+            answer = self.client.request("get", f"/requests/{command['id']}")
+            if answer["code"] == 200 and answer["data"]["__request"]["progress"] == 100:
+                inner: dict[str, Any] = answer["data"]["__request"]
+                return inner
+            _work(0.02)
+
+    def job(self) -> dict[str, Any]:
+        """The job of the last command."""
+        job: dict[str, Any] = self.client.request("get", f"/jobs/{self.jobs[-1]}?collection=false")["data"]
+        return job
+
+
+@contextmanager
+def _device(directory: Path, **settings: str) -> Iterator[Device]:
+    given = {"PUPPETMASTER_REQUEST_TIMEOUT_S": "1.5", "PUPPETMASTER_HTTP": "off", **settings}
+    gateway = Gateway(directory, settings=given, controller=["--refresh-ms", "100"])
+    with gateway, BusClient(gateway.broker) as client:
+        yield Device(client)
+        assert not [line for line in gateway.bundle.output() if "Traceback" in line]
+
+
+def _good(command: Message, **more: Any) -> Message:
+    return {"id": command["id"], "code": 200, "data": {"code": 200, "data": {"n": 1}}, **more}
+
+
+def test_answers_that_are_wrong_in_every_way(directory: Path) -> None:
+    with _device(directory) as device:
+        # Twice, and then once more as a failure: the first one counts.
+        command = device.command()
+        for answer in (_good(command), _good(command), {**_good(command), "code": 500, "data": {}}):
+            device.straight(command, answer)
+        assert device.request(command)["status"] == "resolved"
+
+        # For other ids, truncated, no answers at all, and then the right one.
+        command = device.command()
+        whole = json.dumps(_good(command)).encode()
+        for bad in (
+            {**_good(command), "id": command["id"] + 1},
+            {**_good(command), "id": 7},
+            {**_good(command), "id": 2**64},
+            {**_good(command), "id": str(command["id"])},
+            {**_good(command), "code": None},
+            whole[:-1],
+            whole[: len(whole) // 2],
+            whole.replace(b": 200", b": 1e999", 1)[:-3],
+            b"",
+            b"\xff\xfe",
+            b"[" * 5000,
+        ):
+            device.straight(command, bad)
+        device.straight(command, _good(command))
+        assert device.request(command)["status"] == "resolved"
+
+        # 2 MB is more than the controller passes on, and no reason to lose an answer.
+        command = device.command()
+        device.straight(command, _good(command, data={"code": 200, "data": "x" * 2_000_000}))
+        _until(lambda: device.job()["finishedAt"] is not None)
+        assert device.job()["counts"]["resolved"] == 1
+
+        # Far too long: dropped, and its request ends by its timeout.
+        command = device.command()
+        device.straight(command, b'{"id":%d,"code":200,"data":"%s"}' % (command["id"], b"x" * 5_000_000))
+        assert device.request(command)["status"] == "timeout"
+
+        # Late: it corrects what the timeout said, also when the job had ended.
+        device.straight(command, _good(command))
+        _until(lambda: device.request(command)["status"] == "resolved")
+        assert device.request(command)["result"]["late"] is True
+        assert device.job()["counts"]["resolved"] == 1
+
+
+@pytest.mark.parametrize("job", [{}, {"timeout": None}, {"timeout": "infinity"}, {"timeout": 3600}])
+def test_a_lost_reply_leaves_no_request_open(directory: Path, job: dict[str, Any]) -> None:
+    with _device(directory) as device:
+        command = device.command(job)
+        begun_s = time.monotonic()
+        request = device.request(command)
+        assert request["status"] == "timeout"
+        assert request["timeout"] == 1.5
+        assert time.monotonic() - begun_s < 5
+        assert device.job()["status"] == "resolved"

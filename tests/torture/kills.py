@@ -1,0 +1,96 @@
+"""One seeded run: a world, a workload, kills, and the verdict."""
+
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Self
+
+from tests.torture.verdict import Verdict
+from tests.torture.workload import Workload
+from tests.torture.world import World
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What a run came to."""
+
+    seed: int
+    kills: int = 0
+    jobs: int = 0
+    commands: int = 0
+    seconds: float = 0
+    points: Counter[str] = field(default_factory=Counter)
+    statuses: Counter[str] = field(default_factory=Counter)
+    faults: list[str] = field(default_factory=list)
+
+    def __iadd__(self, other: "Outcome") -> Self:
+        """Add what another run came to."""
+        self.kills += other.kills
+        self.jobs += other.jobs
+        self.commands += other.commands
+        self.points += other.points
+        self.statuses += other.statuses
+        self.faults += other.faults
+        return self
+
+
+#: Breaks the world so often as it wants to; what it does decides what kind of run it is.
+Breakage = Callable[[World], None]
+
+
+def killing(count: int, wait_s: float = 1.2) -> Breakage:
+    """Kill the bundle so often, each time after up to ``wait_s`` of work."""
+
+    def breakage(world: World) -> None:
+        while world.kills < count - 1:
+            world.kill_bundle(world.rng.uniform(0.1, wait_s))
+        world.settle()
+
+    return breakage
+
+
+def run(
+    seed: int,
+    breakage: Breakage,
+    directory: Path | None = None,
+    *,
+    faults: Sequence[str] = (),
+    proxied: bool = False,
+) -> Outcome:
+    """Break the world while it is used, then let everything come to its end, and judge."""
+    with tempfile.TemporaryDirectory(prefix=f"torture-{seed}-") as folder:
+        world = World(directory or Path(folder), seed, faults=faults, proxied=proxied)
+        try:
+            return _run(world, seed, breakage)
+        finally:
+            world.stop()
+
+
+def _run(world: World, seed: int, breakage: Breakage) -> Outcome:
+    begun_s = time.monotonic()
+    world.start()
+    workload = Workload(world, seed)
+    try:
+        workload.start()
+        breakage(world)
+        workload.stop()
+        workload.finish(60)
+    finally:
+        workload.stop()
+        workload.close()
+    noise = [line for line in world.gateway.bundle.output() if "Traceback" in line]
+    world.gateway.bundle.terminate()
+    verdict = Verdict(world, workload.orders)
+    return Outcome(
+        seed,
+        world.kills,
+        len(workload.orders),
+        verdict.commands,
+        time.monotonic() - begun_s,
+        Counter(world.points),
+        verdict.counts,
+        [*workload.broken, *verdict.faults(), *(f"the log has a {line}" for line in noise)],
+    )

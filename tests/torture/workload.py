@@ -1,0 +1,204 @@
+"""Somebody who uses the API all the while, and remembers what was promised."""
+
+import random
+import threading
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+from tests.bus_client import BusClient
+from tests.torture.world import DEAD, FLEET, NOBODY, SILENT, TWICE, World
+
+ANSWER_S = 2.5
+FINAL = {"resolved", "error", "timeout", "unknown", "canceled", "skipped"}
+
+
+@dataclass(slots=True)
+class Order:
+    """A job that was asked for, and what the answers said about it."""
+
+    key: str
+    body: dict[str, Any]
+    job: int | None = None  #: its id once a POST was answered: from then on it is acknowledged
+    removal_asked: bool = False
+    removed: bool = False  #: a DELETE was answered
+    seen: dict[int, tuple[str, Any]] = field(default_factory=dict)  #: request id -> final status and result
+
+
+class Workload:
+    """Creates, controls and looks at jobs in a thread of its own; repeats a POST that got no answer."""
+
+    def __init__(self, world: World, seed: int) -> None:
+        self._world = world
+        self.orders: dict[str, Order] = {}
+        self.broken: list[str] = []  #: promises that were seen broken on the way
+        self._rng = random.Random(seed)
+        self._stop = threading.Event()
+        self._done: dict[int, int] = {}
+        self._connect()
+        self._thread = threading.Thread(target=self._run, name="workload", daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ask for nothing new."""
+        self._stop.set()
+        self._thread.join(30)
+
+    def close(self) -> None:
+        """Leave the bus."""
+        self._client.close()
+
+    def _connect(self) -> None:
+        number = self._connections = self._world.connections
+        self._client = BusClient(self._world.gateway.broker, first_id=2**20 * (number + 1)).connect()
+        self._events = self._client.register_view(f"torture-{number}", ["/jobs/+"])
+
+    def _run(self) -> None:
+        while not self._stop.wait(self._rng.uniform(0.0, 0.06)):
+            action = self._rng.random()
+            if action < 0.5:
+                self._order()
+            elif action < 0.85:
+                self.look()
+            else:
+                self._control()
+            self._hear()
+
+    # -- what is asked for --------------------------------------------------------------------------
+
+    def _order(self) -> None:
+        key = f"order-{len(self.orders)}"
+        rng = self._rng
+        to = rng.sample([*FLEET, NOBODY], rng.randint(2, 25))
+        if rng.random() < 0.9:  # each command to one of these holds up the next one for seconds
+            to = [one for one in to if one not in (SILENT, DEAD)] or [TWICE]
+        method = rng.choice(["post", "post", "put", "delete", "get"])
+        item = {
+            "method": method,
+            "resource": "/system/setting",
+            "data": {"key": key},
+            "__request": {"destination": to},
+        }
+        body: dict[str, Any] = {"key": key, "batch": [item]}
+        if rng.random() < 0.3:
+            body["concurrency"] = rng.randint(1, 5)
+        if rng.random() < 0.2:
+            body["idempotent"] = True
+        if rng.random() < 0.1:
+            body["timeout"] = rng.uniform(0.5, 4)
+        order = self.orders[key] = Order(key, body)
+        self._post(order)
+
+    def _post(self, order: Order) -> None:
+        answer = self._ask("post", "/jobs", order.body)
+        if answer is None or answer["code"] != 200:
+            return
+        if order.job is not None and order.job != answer["data"]["id"]:
+            self.broken.append(f"{order.key} is job {order.job}, and then job {answer['data']['id']}")
+        order.job = answer["data"]["id"]
+
+    def _control(self) -> None:
+        order = self._some()
+        if order is None:
+            return
+        choice = self._rng.random()
+        if choice < 0.2:
+            self.remove(order)
+            return
+        body: dict[str, Any] = {"status": self._rng.choice(["paused", "dispatching", "canceled"])}
+        if body["status"] == "canceled" and self._rng.random() < 0.5:
+            body["force"] = True
+        self._ask("put", f"/jobs/{order.job}", body)
+
+    def remove(self, order: Order) -> None:
+        """Remove its job."""
+        order.removal_asked = True
+        answer = self._ask("delete", f"/jobs/{order.job}")
+        order.removed |= answer is not None and answer["code"] == 200
+
+    def _some(self) -> Order | None:
+        known = [one for one in self.orders.values() if one.job is not None and not one.removal_asked]
+        return self._rng.choice(known[-8:]) if known else None
+
+    # -- what is seen -------------------------------------------------------------------------------
+
+    def look(self, order: Order | None = None) -> None:
+        """Look at a job, and at whether what was final before still is."""
+        order = order or self._some()
+        if order is None:
+            return
+        answer = self._ask("get", f"/jobs/{order.job}/requests")
+        if answer is None or answer["code"] == 503 or answer.get("sign") == ["controller"]:
+            return  # the bundle was not asked, or could not look
+        if answer["code"] != 200:
+            self.broken.append(f"job {order.job} was acknowledged, and is answered {answer['code']}")
+            return
+        for request in answer["data"]:
+            inner = request["__request"]
+            if inner["status"] in FINAL:
+                self._compare(order, request["id"], inner["status"], inner["result"])
+            elif request["id"] in order.seen:
+                self.broken.append(f"request {request['id']} was {order.seen[request['id']][0]}, "
+                                   f"and is {inner['status']}")  # fmt: skip
+
+    def _compare(self, order: Order, id_: int, status: str, result: Any) -> None:
+        before = order.seen.get(id_)
+        late = before is not None and before[0] in ("timeout", "unknown") and status in ("resolved", "error")
+        if before is not None and before != (status, result) and not late:
+            self.broken.append(f"request {id_} was {before}, and is {(status, result)}")
+        order.seen[id_] = (status, result)
+
+    def _hear(self) -> None:
+        """Job events: what they say to be done stays done."""
+        while not self._events.empty():
+            event = self._events.get()
+            if event["method"] == "delete":
+                continue
+            job = event["data"]
+            if job["doneCount"] < self._done.get(job["id"], 0):
+                self.broken.append(
+                    f"job {job['id']}: {self._done[job['id']]} were done, then {job['doneCount']}"
+                )
+            self._done[job["id"]] = job["doneCount"]
+
+    # -- the end ------------------------------------------------------------------------------------
+
+    def finish(self, timeout_s: float) -> None:
+        """Have every order acknowledged, go on with paused jobs, and wait until every job has ended."""
+        deadline_s = time.monotonic() + timeout_s
+        pause = threading.Event()
+        for order in self.orders.values():
+            while order.job is None and time.monotonic() < deadline_s:
+                self._post(order)
+        while time.monotonic() < deadline_s:
+            answer = self._ask("get", "/jobs?status=dispatching,paused,pending")
+            if answer is not None and answer["code"] == 200:
+                for job in answer["data"]:
+                    if job["status"] == "paused":
+                        self._ask("put", f"/jobs/{job['id']}", {"status": "dispatching"})
+                if not answer["data"]:
+                    break
+            pause.wait(0.1)
+        else:
+            self.broken.append(f"not every job had ended {timeout_s:g} s after the last fault")
+        pause.wait(1.5)  # announcements are held for up to a second
+        self._hear()
+
+    def _ask(self, method: str, resource: str, data: Any = None) -> dict[str, Any] | None:
+        """One request and its answer; None when there was none in time, or the bundle died meanwhile."""
+        self._world.alive.wait(30)
+        if self._connections != self._world.connections:
+            self._client.close()
+            self._connect()
+        asked = self._client.ask(method, resource, data)
+        deadline_s = time.monotonic() + ANSWER_S
+        while time.monotonic() < deadline_s:
+            try:
+                return asked.result(0.05)
+            except TimeoutError:
+                if not self._world.alive.is_set():
+                    break
+        return None
