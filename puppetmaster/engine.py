@@ -155,6 +155,8 @@ class Engine:
         wave = wave_of(waves, id_ - job.first)
         if job.status is JobStatus.PENDING:
             return f"the job starts at {job.start_at}"
+        if job.status is JobStatus.PAUSED and job.gate is None:
+            return "the job is paused"
         if wave > job.wave:
             return f"wave {wave} waits for wave {wave - 1}" if job.gate is None else self._why_gate(job)
         if job.status is JobStatus.PAUSED:
@@ -242,7 +244,8 @@ class Engine:
     def _time_left_s(self, job: Job) -> float:
         """After a restart of the machine only the wall clock can say; it may be wrong by years."""
         assert job.timeout_s is not None
-        gone_s = self._clock.wall_s() - seconds(job.start_at or job.created_at)
+        began_s = max(seconds(job.start_at or job.created_at), seconds(job.created_at))
+        gone_s = self._clock.wall_s() - began_s
         return min(max(job.timeout_s - gone_s, 0.0), job.timeout_s)
 
     # -- the end of a turn ------------------------------------------------------------------------
@@ -486,11 +489,17 @@ class Engine:
         return self.ledger.opened_of(request.id).items[request.item]
 
     def _end_unsent(self, request: Request) -> None:
-        """It is not sent any more. What an earlier attempt may have done is not known."""
+        """It is not sent any more. One that waits for another attempt ends as the last one left it."""
         job = self.ledger.opened_of(request.id).job
+        if request.history:
+            event, result = request.last_outcome()
+            said = f"{result.get('message')}; not sent again: {job.reason}"
+            ended = request.without_retry().after(event, self._at, result={**result, "message": said})
+            self.ledger.write(request, ended)
+            self._let_go(request)
+            return
         event = RequestEvent.CANCEL if job.ending is JobEvent.CANCEL else RequestEvent.SKIP
-        again = "not sent again" if request.history else "not sent"
-        self._end(request, event, _said(f"{again}: {job.reason}"))
+        self._end(request, event, _said(f"not sent: {job.reason}"))
 
     def _end(self, request: Request, event: RequestEvent, result: Any) -> None:
         """It is done, unless its job lets it have another attempt. Nothing of it stays in memory then."""
@@ -572,6 +581,8 @@ class Engine:
         request = self.ledger.find_request(message)
         if request is None or (answer.event is RequestEvent.FAIL and message != request.sending):
             return
+        if self.ledger.find_item(request).code is not None:
+            answer = answer.as_delivery()
         earlier = request.open and bool(request.history)
         if request.status not in UNANSWERED and not earlier:
             log.debug("an answer for message %s came twice, or for nobody", message)
@@ -581,7 +592,18 @@ class Engine:
             )
             self._let_go(request)
         else:
-            self.ledger.correct(request, request.after(answer.event, self._at, result=answer.result))
+            corrected = request.after(answer.event, self._at, result=answer.result)
+            self.ledger.correct(request, corrected)
+            self._forgive(corrected)
+
+    def _forgive(self, request: Request) -> None:
+        """A failure of an earlier wave that was none is not counted there any more."""
+        opened = self.ledger.opened(request.job)
+        if opened is None or request.status is not RequestStatus.RESOLVED:
+            return
+        job = opened.job
+        if wave_of(opened.policy.waves, request.id - job.first) < job.wave:
+            self.ledger.write_job(replace(job, wave_errors=job.wave_errors - 1))
 
 
 def _said(message: str, code: int | None = None) -> dict[str, Any]:

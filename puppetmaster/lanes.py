@@ -371,7 +371,8 @@ class Lanes:
     def _start(self, waiting: Waiting) -> None:
         share = self._shares[waiting.job]
         if share.rate is not None:
-            share.next_s = max(share.next_s, self._now_s - CATCH_UP_S) + 1 / share.rate
+            late = self._now_s - share.next_s < CATCH_UP_S
+            share.next_s = (share.next_s if late else self._now_s) + 1 / share.rate
         waiting.in_flight = True
         share.in_flight += 1
         self.in_flight += 1

@@ -211,6 +211,13 @@ class Ledger:
         request = self.changes.requests.get(id_) or self._reader.request(id_)
         return None if request is None or request.job in self.changes.deleted else request
 
+    def find_item(self, request: Request) -> Item:
+        """The item of a request, open or ended."""
+        opened = self._open.get(request.job)
+        if opened is not None:
+            return opened.items[request.item]
+        return self.changes.items.get(request.item) or self._reader.items_by_id([request.item])[request.item]
+
     def find_job(self, job_id: int) -> Job:
         """The job of this id, open or ended. Raises NotFound."""
         opened = self._open.get(job_id)

@@ -104,6 +104,9 @@ class Locks:
         """The controller is another one now, or was away: what it said may not hold."""
         self._known.clear()
         self._everywhere = None
+        # What was under way is lost with it, or was answered by the other one.
+        self._wanted = dict.fromkeys([*self._asked, *self._wanted])
+        self._asked.clear()
 
     # -- who holds it -----------------------------------------------------------------------------
 

@@ -56,6 +56,8 @@ TRANSITIONS: Mapping[tuple[RequestStatus, RequestEvent], RequestStatus] = {
     (_S.PENDING, _E.SEND): _S.SENT,
     (_S.PENDING, _E.SUCCEED): _S.RESOLVED,
     (_S.PENDING, _E.FAIL): _S.ERROR,
+    (_S.PENDING, _E.EXPIRE): _S.TIMEOUT,
+    (_S.PENDING, _E.LOSE): _S.UNKNOWN,
     (_S.PENDING, _E.CANCEL): _S.CANCELED,
     (_S.PENDING, _E.SKIP): _S.SKIPPED,
     (_S.SENT, _E.SUCCEED): _S.RESOLVED,
@@ -74,6 +76,8 @@ TRANSITIONS: Mapping[tuple[RequestStatus, RequestEvent], RequestStatus] = {
 OPEN = frozenset({_S.PENDING, _S.SENT})
 #: Statuses that a late answer can still correct.
 UNANSWERED = frozenset({_S.TIMEOUT, _S.UNKNOWN})
+#: By how its last attempt ended: the event for one that waits for another, which is not made.
+_LAST_OUTCOMES = {_S.ERROR: _E.FAIL, _S.TIMEOUT: _E.EXPIRE, _S.UNKNOWN: _E.LOSE}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,6 +187,16 @@ class Request:
             "result": result or {},
         }
         return replace(waiting, history=(*self.history, attempt))
+
+    def last_outcome(self) -> tuple[RequestEvent, Mapping[str, Any]]:
+        """How the last attempt of one that has a history ended: the event for that, and its result."""
+        last = self.history[-1]
+        return _LAST_OUTCOMES[RequestStatus(last["status"])], last["result"]
+
+    def without_retry(self) -> "Request":
+        """One that waits for another attempt as it was before that was decided."""
+        *before, last = self.history
+        return replace(self, message=last["message"], sent_at=last["sentAt"], history=tuple(before))
 
     def document(self) -> dict[str, Any]:
         """The request as it is stored, under its id. What is not there yet is left out."""
