@@ -86,6 +86,8 @@ class Engine:
         """A turn begins: the time is now."""
         self._now_s = self._clock.now_s()
         self._at = iso(self._clock.wall_s())
+        # The answers of one turn all tell of a full window, though each of them makes room.
+        self._full = self.lanes.automatic >= self.lanes.window.size - 1
 
     # -- what callers ask for ---------------------------------------------------------------------
 
@@ -195,7 +197,7 @@ class Engine:
             self._refuse(request, answer)
             return
         answer = answer if self._item(request).code is None else answer.as_delivery()
-        self.lanes.window.answered(self._now_s - self._flight.sent_s(id_), self.lanes.automatic, self._now_s)
+        self.lanes.window.answered(self._now_s - self._flight.sent_s(id_), self._now_s, full=self._full)
         if answer.result.get("source") == "controller" and answer.result.get("code") in (403, 404):
             self.lanes.forget(request.destination)
         self._end(request, answer.event, answer.result)

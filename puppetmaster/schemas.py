@@ -21,6 +21,7 @@ LONGEST_S = 1_000_000_000
 
 MOST_WAVES = 100
 MOST_ATTEMPTS = 100
+MOST_RATE = 100_000
 #: Optional properties that a job shows as they were given.
 GIVEN = (
     "requestTimeout",
@@ -37,7 +38,7 @@ GIVEN = (
 #: What ``retry.on`` may name, and what ``rerun.status`` may.
 RETRIED = ("timeout", "error")
 RERUN = ("error", "timeout", "unknown", "skipped", "canceled")
-_PERCENT = re.compile(r"\d{1,3}(\.\d{1,6})?%")
+_PERCENT = re.compile(r"[0-9]{1,3}(\.[0-9]{1,6})?%")
 
 
 def _expect(test: Callable[[Any], bool], expected: str) -> Callable[[Any], Any]:
@@ -95,7 +96,11 @@ def _is_time(value: Any) -> bool:
 
 def _is_some_of(known: Iterable[str]) -> Callable[[Any], bool]:
     names = set(known)
-    return lambda value: isinstance(value, list) and bool(value) and all(one in names for one in value)
+    return lambda value: (
+        isinstance(value, list)
+        and bool(value)
+        and all(isinstance(one, str) and one in names for one in value)
+    )
 
 
 def _waves(value: Any) -> Any:
@@ -148,7 +153,9 @@ ITEM = vol.Schema(
     }
 )
 _ERRORS = _expect(_is_share(0), 'a number from 0 or a percentage such as "10%"')
-_PAUSE = _expect(lambda s: s == 0 or _is_seconds(s), f"seconds, at least 0 and at most {LONGEST_S}")
+_PAUSE = _expect(
+    lambda s: _is_number(s) and 0 <= s <= LONGEST_S, f"seconds, at least 0 and at most {LONGEST_S}"
+)
 
 RETRY = {
     "attempts": _expect(_is_count(1, MOST_ATTEMPTS), f"a whole number from 1 to {MOST_ATTEMPTS}"),
@@ -180,7 +187,9 @@ JOB = vol.Schema(
         "concurrency": _optional(
             _expect(_is_share(1), 'a whole number from 1 or a percentage such as "10%"')
         ),
-        "rate": _optional(_expect(lambda r: _is_seconds(r) and r <= 100_000, "a number above 0")),
+        "rate": _optional(
+            _expect(lambda r: _is_number(r) and 0 < r <= MOST_RATE, f"a number above 0, at most {MOST_RATE}")
+        ),
         "retry": _optional(vol.All(_OBJECT, RETRY)),
         "idempotent": _optional(_expect(lambda i: isinstance(i, bool), "true or false")),
         "abort": _optional(vol.All(_OBJECT, ABORT)),

@@ -41,10 +41,10 @@ class Window:
         """Requests that may be in flight."""
         return int(self._size)
 
-    def answered(self, latency_s: float, in_flight: int, now_s: float) -> None:
-        """An answer came so long after its request was sent, with so many in flight at that moment."""
-        self._busy = self._busy or in_flight >= self.size - 1
-        if in_flight >= self.size - 1:
+    def answered(self, latency_s: float, now_s: float, *, full: bool) -> None:
+        """An answer came so long after its request was sent; ``full``: all of the window was in use."""
+        self._busy = self._busy or full
+        if full:
             # Nobody who does not use the window learns anything about a larger one.
             self._size += 1.0 if self._size < self._threshold else 1.0 / self._size
             self._size = min(self._size, float(self.most))

@@ -1,0 +1,407 @@
+"""Thousands of gateways in virtual time: how jobs fare with locks, slow devices and a busy controller.
+
+The engine decides as in the bundle; store, bus, controller and gateways are pretended and cost nothing.
+
+    python -m sandbox.simulator --gateways 5000 --shape grouped:50 --method post --slow 0.05
+
+Seconds of a fleet pass in a fraction of that, and the same seed gives the same run.
+"""
+
+import argparse
+import heapq
+import itertools
+import json
+import random
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from puppetmaster import answer, batch, wire
+from puppetmaster.clock import Clock
+from puppetmaster.engine import Engine, Turn
+from puppetmaster.job import Job
+from puppetmaster.request import Item, Request
+from puppetmaster.settings import Settings
+from puppetmaster.store import Changes, Ids, Reader
+from sandbox.devices import REMOTE
+from sandbox.registrar import Model, models
+
+#: The dispatcher takes what arrived while the last turn was written: a turn lasts so long.
+TURN_S = 0.001
+#: From us to the controller, or back.
+HOP_S = 0.0005
+_MOST_REQUESTS = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """Somebody else holds the locks of this share of the models, from one second to another."""
+
+    share: float
+    from_s: float
+    until_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scenario:
+    """The world that jobs meet.
+
+    ``latency_s`` is a gateway's own, up to ``spread`` of it more or less. ``slow`` and ``dead`` are shares of
+    the gateways; who is dead never answers, and the controller says so after ``ttl_s``. The controller takes
+    ``capacity`` messages a second, one after another; more of them wait.
+    """
+
+    gateways: int = 1000
+    shape: str = "per-gateway"
+    latency_s: float = 0.05
+    spread: float = 0.5
+    slow: float = 0.0
+    slow_s: float = 3.0
+    dead: float = 0.0
+    ttl_s: float = 10.0
+    capacity: float = 2000.0
+    holds: tuple[Hold, ...] = ()
+    window: int = 500
+    seed: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """How things stood at one moment; the counts are of all before it."""
+
+    at_s: float
+    window: int
+    in_flight: int
+    done: int
+    refused: int
+
+
+class VirtualClock(Clock):
+    """Goes where the simulation says."""
+
+    def __init__(self) -> None:
+        self.at_s = 0.0
+
+    def now_s(self) -> float:
+        """Seconds since the simulation began."""
+        return self.at_s
+
+    def wall_s(self) -> float:
+        """The same, from some day on."""
+        return 1_800_000_000.0 + self.at_s
+
+    def boot(self) -> str:
+        """There is one start only."""
+        return "simulated"
+
+
+class Memory(Reader):
+    """What would be on disk."""
+
+    def __init__(self) -> None:
+        self._kept = Changes()
+
+    def keep(self, changes: Changes) -> None:
+        """As a store commits; nothing is removed."""
+        self._kept.jobs.update(changes.jobs)
+        self._kept.items.update(changes.items)
+        self._kept.requests.update(changes.requests)
+        self._kept.sendings.update(changes.sendings)
+
+    def job(self, id_: int) -> Job | None:
+        """The job of this id, or None."""
+        return self._kept.jobs.get(id_)
+
+    def all_jobs(self) -> list[int]:
+        """The ids of all jobs."""
+        return list(self._kept.jobs)
+
+    def job_by_key(self, key: str) -> Job | None:
+        """The job that was created with this idempotency key, or None."""
+        return next((job for job in self._kept.jobs.values() if job.key == key), None)
+
+    def request(self, id_: int) -> Request | None:
+        """The request of this id, or None."""
+        return self._kept.requests.get(id_)
+
+    def sending(self, message: int) -> int | None:
+        """The request that went out under this message id, which is not its own."""
+        found = self._kept.sendings.get(message)
+        return None if found is None else found.id
+
+    def items_by_id(self, ids: Any) -> dict[int, Item]:
+        """The batch items of these ids."""
+        return {id_: self._kept.items[id_] for id_ in ids}
+
+
+class Simulation:
+    """One run. ``create`` jobs, ``run``, and look at ``samples`` and the counts."""
+
+    def __init__(self, scenario: Scenario, *, sample_s: float = 0.1) -> None:
+        self.scenario = scenario
+        self.samples: list[Sample] = []
+        #: Messages that we sent although a write of ours held the lock that they need.
+        self.collisions = 0
+        #: By destination: when each of its commands was sent.
+        self.sent_s: dict[str, list[float]] = {}
+        #: How long each job's answers took, from the last sending to the answer.
+        self.latencies_s: dict[int, list[float]] = {}
+        self.clock = VirtualClock()
+        self.memory = Memory()
+        settings = Settings(window=scenario.window)
+        self.engine = Engine(settings, self.clock, self.memory, Ids(), "simulated")
+        self._sample_s = sample_s
+        self._random = random.Random(scenario.seed)
+        self.destinations = [f"cg-{number:05}" for number in range(1, scenario.gateways + 1)]
+        self._controller = _Controller(scenario, self.destinations, self._random)
+        self._serial = itertools.count()
+        self._events: list[tuple[float, int, Callable[[Engine], Any]]] = []
+        self._at(0.0, lambda engine: engine.link(up=True))
+        self._at(0.0, lambda engine: engine.controller(up=True))
+        self._turn()
+
+    def create(self, method: str, destinations: Sequence[str] | None = None, **more: Any) -> Job:
+        """POST /jobs now: one command to all gateways, or to these."""
+        whom = list(self.destinations if destinations is None else destinations)
+        item = {"method": method, "resource": "/any", "__request": {"destination": whom}}
+        spec = batch.parse_job({"batch": [item], **more}, _MOST_REQUESTS)
+        self.engine.begin()
+        job = self.engine.create(spec)
+        self.engine.begin_job(job.id)
+        self._turn()
+        return job
+
+    def job(self, job: Job) -> Job:
+        """The job as it is now."""
+        return self.engine.ledger.find_job(job.id)
+
+    def run(self, for_s: float = 3600.0) -> float:
+        """Let time pass until no job is open, or this long; the seconds that passed."""
+        began_s = self.clock.at_s
+        while self.engine.ledger.open_jobs:
+            next_s = self._next_s()
+            if next_s is None or next_s > began_s + for_s:
+                self.clock.at_s = began_s + for_s
+                break
+            self.clock.at_s = max(self.clock.at_s, next_s) + TURN_S
+            self._turn()
+            if not self.samples or self.clock.at_s >= self.samples[-1].at_s + self._sample_s:
+                self._take_sample()
+        self._take_sample()
+        return self.clock.at_s - began_s
+
+    def _next_s(self) -> float | None:
+        times = [self.engine.timers.next_s(), self._events[0][0] if self._events else None]
+        return min((one for one in times if one is not None), default=None)
+
+    def _at(self, at_s: float, event: Callable[[Engine], Any]) -> None:
+        heapq.heappush(self._events, (at_s, next(self._serial), event))
+
+    def _turn(self) -> None:
+        """As the dispatcher: take what has arrived, decide, keep, act."""
+        engine = self.engine
+        engine.begin()
+        while self._events and self._events[0][0] <= self.clock.at_s:
+            heapq.heappop(self._events)[2](engine)
+        turn = engine.decide()
+        self.memory.keep(turn.changes)
+        engine.committed()
+        self._act(turn)
+
+    def _act(self, turn: Turn) -> None:
+        now_s, controller = self.clock.at_s, self._controller
+        for message, payload in turn.sends:
+            body = wire.decode(payload)
+            destination = body["resource"].removeprefix(REMOTE)
+            self.sent_s.setdefault(destination, []).append(now_s)
+            self.collisions += controller.ours_holds(destination)
+            at_s, code, release = controller.handle(body, now_s)
+            self._at(at_s, self._answer(message, code, release, now_s))
+        for destination in turn.questions:
+            self._at(controller.passes_s(now_s) + HOP_S, self._owner(destination))
+
+    def _answer(
+        self, message: int, code: int, release: Callable[[], None], sent_s: float
+    ) -> Callable[[Engine], None]:
+        by_device = {"id": message, "code": 200, "data": {"code": 200, "data": {}}, "sign": ["remote"]}
+        by_controller = {"id": message, "code": code, "data": {"message": _TEXTS.get(code, "")}}
+        said = answer.read(by_device if code == 200 else {**by_controller, "sign": ["controller"]})
+
+        def arrives(engine: Engine) -> None:
+            release()
+            request = engine.ledger.find_request(message)
+            if request is not None and code == 200:
+                self.latencies_s.setdefault(request.job, []).append(self.clock.at_s - sent_s)
+            engine.answered(message, said)
+
+        return arrives
+
+    def _owner(self, destination: str) -> Callable[[Engine], None]:
+        resources = self._controller.model(destination).resources
+        return lambda engine: engine.owners(destination, resources)
+
+    def _take_sample(self) -> None:
+        lanes, refused = self.engine.lanes, self.engine.refusals.total()
+        done = sum(map(len, self.latencies_s.values()))
+        self.samples.append(Sample(self.clock.at_s, lanes.window.size, lanes.in_flight, done, refused))
+
+    def summary(self) -> dict[str, Any]:
+        """What came of it, in figures."""
+        all_s = sorted(itertools.chain.from_iterable(self.latencies_s.values()))
+        counts: Counter[str] = Counter()
+        for id_ in self.memory.all_jobs():
+            job = self.engine.ledger.find_job(id_)
+            counts.update({status.value: count for status, count in job.counts.items() if count})
+        lasted_s = self.clock.at_s
+        return {
+            "seconds": round(lasted_s, 3),
+            "answersPerSecond": round(len(all_s) / lasted_s, 1) if lasted_s else 0,
+            "latency": {
+                "median": round(all_s[len(all_s) // 2], 4) if all_s else None,
+                "p99": round(all_s[len(all_s) * 99 // 100], 4) if all_s else None,
+            },
+            "requests": dict(counts),
+            "refusals": {str(code): count for code, count in self.engine.refusals.items()},
+            "collisions": self.collisions,
+            "window": {"now": self.engine.lanes.window.size, "most": max(one.window for one in self.samples)},
+        }
+
+
+@dataclass(slots=True)
+class _Lock:
+    """Of one model: how many writes of ours hold it, and when others do."""
+
+    ours: int = 0
+    others: list[Hold] = field(default_factory=list)
+
+
+_TEXTS = {423: "resource is locked", 408: "session failed due to ttl expired ."}
+
+
+class _Controller:
+    """Locks and queues of the controller: a write locks all that its model owns until it is answered."""
+
+    def __init__(self, scenario: Scenario, destinations: Sequence[str], rng: random.Random) -> None:
+        self._scenario, self._random = scenario, rng
+        owned = models(scenario.shape, destinations)
+        self._model_of: dict[str, Model] = {
+            resource.removeprefix(REMOTE): model for model in owned for resource in model.resources
+        }
+        self._any = owned[0]
+        self._locks = {model.name: _Lock() for model in owned}
+        for hold in scenario.holds:
+            for model in rng.sample(owned, max(1, round(hold.share * len(owned)))):
+                self._locks[model.name].others.append(hold)
+        slow, dead = round(scenario.slow * len(destinations)), round(scenario.dead * len(destinations))
+        odd = rng.sample(list(destinations), slow + dead)
+        self._slow, self._dead = set(odd[:slow]), set(odd[slow:])
+        self._free_s = 0.0
+
+    def model(self, destination: str) -> Model:
+        """Who owns it."""
+        return self._model_of.get(destination, self._any)
+
+    def passes_s(self, now_s: float) -> float:
+        """When a message that comes now is through."""
+        self._free_s = max(self._free_s, now_s + HOP_S) + 1 / self._scenario.capacity
+        return self._free_s
+
+    def ours_holds(self, destination: str) -> bool:
+        """Whether a write of ours is in flight under this lock."""
+        return self._locks[self.model(destination).name].ours > 0
+
+    def handle(self, body: Any, now_s: float) -> tuple[float, int, Callable[[], None]]:
+        """When the answer is there, its code, and what happens then."""
+        destination = body["resource"].removeprefix(REMOTE)
+        lock, passed_s = self._locks[self.model(destination).name], self.passes_s(now_s)
+        if lock.ours or any(hold.from_s <= now_s < hold.until_s for hold in lock.others):
+            return passed_s + HOP_S, 423, _nothing
+        dead = destination in self._dead
+        answered_s = passed_s + (self._scenario.ttl_s if dead else self._own_s(destination)) + HOP_S
+        code = 408 if dead else 200
+        if body["method"] == "get":
+            return answered_s, code, _nothing
+        lock.ours += 1
+
+        def release() -> None:
+            lock.ours -= 1
+
+        return answered_s, code, release
+
+    def _own_s(self, destination: str) -> float:
+        scenario = self._scenario
+        if destination in self._slow:
+            return scenario.slow_s
+        return scenario.latency_s * (1 + scenario.spread * self._random.uniform(-1, 1))
+
+
+def _nothing() -> None:
+    pass
+
+
+def _hold(text: str) -> Hold:
+    try:
+        share, from_s, until_s = map(float, text.split(":"))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected share:from:until such as 0.5:2:4, got '{text}'") from None
+    return Hold(share, from_s, until_s)
+
+
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """The options of the command line."""
+    known = Scenario()
+    options = argparse.ArgumentParser("python -m sandbox.simulator", description=__doc__.split("\n")[0])
+    add = options.add_argument
+    add("--gateways", type=int, default=known.gateways, help="how many there are")
+    add("--shape", default=known.shape, help="who shares a lock: one-model, per-gateway or grouped:N")
+    add("--latency", type=float, default=known.latency_s, help="seconds that a gateway takes")
+    add("--spread", type=float, default=known.spread, help="part of the latency, more or less")
+    add("--slow", type=float, default=known.slow, help="share of gateways that are slow")
+    add("--slow-latency", type=float, default=known.slow_s, help="seconds that those take")
+    add("--dead", type=float, default=known.dead, help="share of gateways that never answer")
+    add("--ttl", type=float, default=known.ttl_s, help="seconds after which the controller says so")
+    add("--capacity", type=float, default=known.capacity, help="messages a second through the controller")
+    add("--hold", type=_hold, action="append", default=[], help="others hold locks: share:from:until")
+    add("--window", type=int, default=known.window, help="most in flight over all jobs")
+    add("--seed", type=int, default=known.seed, help="the same seed gives the same run")
+    add("--method", default="post", help="of the command")
+    add("--jobs", type=int, default=1, help="how many jobs go to all gateways at once")
+    add("--policies", type=json.loads, default={}, help="more properties of the jobs, as a JSON object")
+    add("--sample", type=float, default=0.25, help="seconds between two lines of the trace")
+    add("--seconds", type=float, default=3600.0, help="stop after so long")
+    return options.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Print how the window went, why it fell, and what came of it."""
+    given = parse(arguments)
+    scenario = Scenario(
+        gateways=given.gateways,
+        shape=given.shape,
+        latency_s=given.latency,
+        spread=given.spread,
+        slow=given.slow,
+        slow_s=given.slow_latency,
+        dead=given.dead,
+        ttl_s=given.ttl,
+        capacity=given.capacity,
+        holds=tuple(given.hold),
+        window=given.window,
+        seed=given.seed,
+    )
+    random.seed(scenario.seed)
+    simulation = Simulation(scenario, sample_s=given.sample)
+    for _ in range(given.jobs):
+        simulation.create(given.method, **given.policies)
+    simulation.run(given.seconds)
+    print(f"{'seconds':>9} {'window':>7} {'in flight':>10} {'answered':>9} {'refused':>8}")
+    for one in simulation.samples:
+        print(f"{one.at_s:9.3f} {one.window:7} {one.in_flight:10} {one.done:9} {one.refused:8}")
+    for at_s, size, why in simulation.engine.lanes.window.trace:
+        print(f"at {at_s:.3f} s the window fell to {size}: {why}")
+    print(json.dumps(simulation.summary(), indent=2))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,86 @@
+"""The window: it starts small, grows while that pays, and falls when it does not."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from puppetmaster.window import FALL, FALL_PAUSE_S, FIRST, TRACE, Window
+
+
+def round_trips(window: Window, count: int, latency_s: float, now_s: float = 0.0) -> float:
+    """All of the window is answered, again and again; the time after that."""
+    for _ in range(count):
+        now_s += latency_s
+        for _ in range(window.size):
+            window.answered(latency_s, now_s, full=True)
+    return now_s
+
+
+@pytest.mark.parametrize(("most", "size"), [(500, FIRST), (10, 10), (3, 3), (1, 1)])
+def test_it_starts_small(most: int, size: int) -> None:
+    assert Window(most).size == size
+
+
+def test_it_doubles_with_each_round_trip_up_to_the_most() -> None:
+    window, sizes = Window(100), []
+    for _ in range(5):
+        round_trips(window, 1, 0.1)
+        sizes.append(window.size)
+    assert sizes == [20, 40, 80, 100, 100]
+
+
+def test_it_does_not_grow_for_those_who_do_not_use_it() -> None:
+    window = Window(500)
+    for number in range(1000):
+        window.answered(0.1, number * 0.01, full=False)
+    assert window.size == FIRST
+
+
+def test_locks_of_others_let_it_fall_and_not_for_each_of_them() -> None:
+    window = Window(500)
+    round_trips(window, 4, 0.1)
+    assert window.size == 160
+    for _ in range(50):
+        window.refused(1.0)
+    assert window.size == int(160 * FALL)
+    window.refused(1.0 + FALL_PAUSE_S)
+    assert window.size == int(160 * FALL * FALL)
+    assert [(at_s, why) for at_s, _, why in window.trace] == [
+        (1.0, "locked by others"),
+        (1.0 + FALL_PAUSE_S, "locked by others"),
+    ]
+
+
+def test_it_never_closes() -> None:
+    window = Window(500)
+    for number in range(100):
+        window.refused(number * 1.0)
+    assert window.size == 1
+    window.answered(0.1, 101.0, full=True)
+    assert window.size == 2
+
+
+def test_the_trace_has_an_end() -> None:
+    window = Window(500)
+    for number in range(TRACE + 50):
+        window.refused(number * 1.0)
+    assert len(window.trace) == TRACE
+    assert window.trace[-1][0] == TRACE + 49
+
+
+@given(
+    st.integers(1, 500),
+    st.lists(st.tuples(st.booleans(), st.booleans(), st.floats(0, 5), st.floats(0, 2)), max_size=200),
+)
+def test_it_stays_between_one_and_the_most(most: int, steps: list[tuple[bool, bool, float, float]]) -> None:
+    window, now_s = Window(most), 0.0
+    for refused, full, latency_s, passed_s in steps:
+        now_s += passed_s
+        before = window.size
+        if refused:
+            window.refused(now_s)
+            assert window.size <= before
+        else:
+            window.answered(latency_s, now_s, full=full)
+            assert window.size <= before + 1
+        assert 1 <= window.size <= most
