@@ -18,9 +18,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from puppetmaster import sdk
+from puppetmaster import names, sdk
 from puppetmaster.clock import seconds
-from puppetmaster import names
 from sandbox.gateway import Gateway
 from sandbox.process import ProcessError
 

@@ -6,8 +6,8 @@ from dataclasses import replace
 from math import inf
 from pathlib import Path
 
-from sandbox.devices import GOOD
 from puppetmaster.names import expand, expand_all, fold
+from sandbox.devices import GOOD
 from sandbox.registrar import models
 
 
