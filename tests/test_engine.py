@@ -1,6 +1,6 @@
 """Every rule of sending, ending, control and recovery, in virtual time on a real store."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sized
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from puppetmaster.errors import Conflict, NotFound, Unavailable
 from puppetmaster.job import Job, JobStatus
 from puppetmaster.request import RequestStatus
 from puppetmaster.settings import Settings
+from puppetmaster.spec import JobSpec
 from puppetmaster.store import FIRST_REQUEST_ID, LAST_REQUEST_ID, Changes, Ids
 from tests.virtual import TUNNEL, Event, World, body, one_model
 
@@ -62,7 +63,7 @@ def write_again(world: World) -> None:
     world.run()
 
 
-def spec(given: Any) -> batch.JobSpec:
+def spec(given: Any) -> JobSpec:
     return batch.parse_job(given, 50_000)
 
 
@@ -281,44 +282,51 @@ def test_a_gateway_that_is_gone_is_asked_for_again(world: World) -> None:
 
 # -- refused by the controller ---------------------------------------------------------------------
 
-REFUSALS = [
-    (423, "resource is locked"),
-    (503, "service unavailable"),
-    (403, "'id' was used, please use another 'id'"),
-]
+ID_WAS_USED = (403, "'id' was used, please use another 'id'")
+REFUSALS = [(423, "resource is locked"), (503, "service unavailable"), ID_WAS_USED]
 
 
 @pytest.mark.parametrize(("code", "text"), REFUSALS)
-def test_a_refusal_is_no_attempt_and_gets_a_fresh_message_id(world: World, code: int, text: str) -> None:
+def test_a_refusal_is_no_attempt(world: World, code: int, text: str) -> None:
     job = world.create(body("post", "a"))
     refuse(world, job.first, code, text)
     request = world.request(job.first)
     assert (request.status, request.attempts, request.sent_at) == (RequestStatus.PENDING, 0, None)
-    assert why(world, job.first) == "locked by somebody else; it is tried again shortly"
+    said = why(world, job.first)
+    assert said is not None
+    assert said.endswith("it is tried again shortly")
+    assert ("locked by somebody else" in said) == (code != 403)
     world.advance(1)
     first, second = world.sendings(job.first)
     assert first == job.first
-    assert second not in job.request_ids
+    assert (second == first) == (code != 403), "nobody else has used it, and no answer can come under it"
+    assert second == first or second not in job.request_ids
     assert world.request(job.first).attempts == 1
     succeed(world, job.first)
     assert world.statuses(job) == ["resolved"]
 
 
-def test_every_further_sending_has_its_own_message_id(world: World) -> None:
+def test_an_id_that_was_used_is_not_used_again(world: World) -> None:
     job = world.create(body("post", *"abc"))
     for _ in range(5):
         for id_ in job.request_ids:
-            refuse(world, id_)
+            refuse(world, id_, *ID_WAS_USED)
         world.advance(LAST_DELAY_S)
     messages = [one.message for one in world.sent]
     assert len(messages) == len(set(messages)) == 18
 
 
-def test_the_answer_to_an_earlier_message_does_not_count(world: World) -> None:
+@pytest.mark.parametrize(("code", "text"), REFUSALS)
+def test_nobody_answers_what_was_not_passed_on(world: World, code: int, text: str) -> None:
     job = world.create(body("post", "a"))
-    refuse(world, job.first)
+    refuse(world, job.first, code, text)
     world.run(world.answered(job.first))
     assert world.statuses(job) == ["pending"]
+
+
+def test_the_answer_to_an_id_that_was_used_is_somebody_elses(world: World) -> None:
+    job = world.create(body("post", "a"))
+    refuse(world, job.first, *ID_WAS_USED)
     world.advance(1)
     world.run(world.answered(job.first))
     assert world.statuses(job) == ["sent"]
@@ -603,14 +611,32 @@ def test_a_late_answer_counts_while_the_job_goes_on(world: World) -> None:
 
 def test_a_late_answer_to_a_further_sending_counts_after_a_restart(world: World) -> None:
     job = world.create(body("post", "a"))
-    refuse(world, job.first)
+    refuse(world, job.first, *ID_WAS_USED)
     world.advance(100)
     message = world.last(job.first).message
     assert message != job.first
     assert world.statuses(job) == ["timeout"]
     world.restart()
-    world.run(world.answered(job.first), world.answered(message, 500))
+    world.run(world.answered(message, 500))
     assert world.statuses(job) == ["error"]
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+@pytest.mark.parametrize("code", [200, 500])
+def test_of_the_late_answers_to_earlier_attempts_those_count_that_succeed(
+    world: World, code: int, restarted: bool
+) -> None:
+    job = world.create(body("get", "a", retry={"attempts": 3, "delay": 1}))
+    world.advance(1000)
+    assert world.statuses(job) == ["timeout"]
+    first, second, third = world.sendings(job.first)
+    if restarted:
+        world.restart()
+    world.run(world.answered(second, code))
+    assert world.statuses(job) == ["resolved" if code == 200 else "timeout"]
+    world.run(world.answered(first, 500), world.answered(third, 418))
+    assert world.statuses(job) == ["resolved" if code == 200 else "error"]
+    check_counts(world, job)
 
 
 @pytest.mark.parametrize("code", [408, 423])
@@ -710,9 +736,14 @@ def test_only_what_may_run_twice_is_sent_again(
         first, second = world.sendings(job.first)
         assert second != first
         assert world.request(job.first).attempts == 2
+        world.run(world.answered(first, 500), world.refused(first, 408))
+        assert world.statuses(job) == ["sent"], "the failure of an earlier one says nothing of the last"
         world.run(world.answered(first))
-        assert world.statuses(job) == ["sent"], "only the last sending's answer counts"
-        world.run(world.answered(second))
+        assert world.statuses(job) == ["resolved"]
+        result = world.request(job.first).result
+        assert result is not None
+        assert result["late"] is True
+        world.run(world.answered(second, 500))
         assert world.statuses(job) == ["resolved"]
 
 
@@ -875,13 +906,24 @@ def test_what_does_not_fit_the_status_is_a_conflict(world: World) -> None:
 
 def test_a_canceled_request_frees_the_next_of_its_destination(world: World) -> None:
     first = world.create(body("post", "a"))
-    control(world, first, PAUSED)
-    refuse(world, first.first)
     second = world.create(body("post", "a"))
-    world.advance(10)
+    refuse(world, first.first, *ID_WAS_USED)
     assert world.statuses(second) == ["pending"]
     control(world, first, CANCELED)
     assert world.statuses(second) == ["sent"]
+
+
+def test_a_request_of_a_paused_job_keeps_nobody_from_its_destination(world: World) -> None:
+    first = world.create(body("post", "a"))
+    second = world.create({"batch": body("post", "a")["batch"] * 2})
+    control(world, first, PAUSED)
+    refuse(world, first.first, *ID_WAS_USED)
+    assert world.statuses(second) == ["sent", "pending"]
+    control(world, first, DISPATCHING)
+    assert world.statuses(first) == ["pending"]
+    succeed(world, second.first)
+    assert world.statuses(first) == ["sent"], "it was created before"
+    assert world.statuses(second) == ["resolved", "pending"]
 
 
 def test_a_removed_job_is_stopped_and_gone(world: World) -> None:
@@ -966,7 +1008,7 @@ def test_a_turn_that_was_not_durable_never_was(world: World) -> None:
 def test_an_id_is_not_used_again_after_a_crash(world: World) -> None:
     job = world.create(body("get", *"abc"))
     for round_ in range(3):
-        refuse(world, job.first)
+        refuse(world, job.first, *ID_WAS_USED)
         if round_:
             delete(world, world.create(body("get", "z")))
         world.restart()
@@ -980,7 +1022,7 @@ def test_an_id_is_not_used_again_after_a_crash(world: World) -> None:
 
 def test_a_refused_request_gets_a_fresh_message_id_also_after_a_crash(world: World) -> None:
     job = world.create(body("post", "a"))
-    refuse(world, job.first)
+    refuse(world, job.first, *ID_WAS_USED)
     world.restart()
     assert len(set(world.sendings(job.first))) == 2
 
@@ -1152,7 +1194,7 @@ def test_no_message_leaves_with_an_id_that_the_bus_does_not_know(world: World) -
     for _ in range(6):
         for id_ in job.request_ids:
             if world.request(id_).status is RequestStatus.SENT:
-                refuse(world, id_)
+                refuse(world, id_, *ID_WAS_USED)
         world.advance(LAST_DELAY_S)
     assert all(FIRST_REQUEST_ID <= one.message <= LAST_REQUEST_ID for one in world.sent)
     assert len({one.message for one in world.sent}) == len(world.sent) == 4
@@ -1163,12 +1205,17 @@ def test_no_message_leaves_with_an_id_that_the_bus_does_not_know(world: World) -
 # -- everything that is done leaves memory ---------------------------------------------------------
 
 
+#: What is remembered though nothing waits: who owns what, how often was refused.
+KEPT = {"_known", "_everywhere", "refusals"}
+
+
 def test_nothing_stays_in_memory_of_what_has_ended(world: World) -> None:
     events: list[Callable[[Job], Event]] = [
         lambda job: world.answered(job.first),
         lambda job: world.refused(job.first),
         lambda job: world.refused(job.first, 404),
         lambda job: world.refused(job.first, 408),
+        lambda job: world.refused(job.first, *ID_WAS_USED),
     ]
     for event in events:
         job = world.create(body("post", "a", "b", timeout=300))
@@ -1179,7 +1226,7 @@ def test_nothing_stays_in_memory_of_what_has_ended(world: World) -> None:
     engine = world.engine
     assert (engine.ledger.open_jobs, engine.ledger.open_requests, engine.lanes.in_flight) == (0, 0, 0)
     assert len(engine.timers) == 0
-    for name in ("_flight", "_doubtful", "_refused", "_sends"):
-        assert not getattr(engine, name), name
-    for name in ("_requests", "_lanes", "_shares", "_domains", "_locked", "_offered"):
-        assert not getattr(engine.lanes, name), name
+    for part in (engine, engine._flight, engine.lanes, engine.lanes.locks):
+        for name, value in vars(part).items():
+            if isinstance(value, Sized) and not isinstance(value, str) and name not in KEPT:
+                assert not (any(value) if isinstance(value, tuple) else value), name

@@ -10,6 +10,7 @@ from puppetmaster.errors import NotFound, Unavailable
 from puppetmaster.job import Job, JobEvent, JobStatus, fresh_counts
 from puppetmaster.ledger import ID_BLOCK, Ledger, OpenJob
 from puppetmaster.request import Item, Request, RequestEvent, RequestStatus
+from puppetmaster.rollout import Policy
 from puppetmaster.store import FIRST_REQUEST_ID, LAST_REQUEST_ID, Ids, Store
 
 AT = "2026-01-02T03:04:05.678Z"
@@ -42,7 +43,7 @@ class Book:
         requests = [
             Request(id=id_, job=job.id, item=job.first, destination=f"g{id_}") for id_ in job.request_ids
         ]
-        self.ledger.create(OpenJob(job, {item.id: item}, {}), requests)
+        self.ledger.create(OpenJob(job, {item.id: item}, {}, Policy.of({}, total)), requests)
         return job
 
     def after(self, id_: int, event: RequestEvent, **more: Any) -> Request:
@@ -54,9 +55,22 @@ class Book:
     def finish(self, job: Job) -> Job:
         """Send and answer all requests of a job, and end it."""
         for id_ in job.request_ids:
-            self.after(id_, RequestEvent.SEND, message=id_)
+            self.after(id_, RequestEvent.SEND)
             self.after(id_, RequestEvent.SUCCEED, result={"code": 200})
         return self.ledger.settle(job.id, LATER)
+
+    def message(self, id_: int) -> int:
+        """A fresh message id for another sending of this request."""
+        message = self.ledger.message_id(self.ledger.request(id_))
+        assert message is not None
+        return message
+
+    def send_again(self, id_: int) -> int:
+        """Refuse what was sent, and send it under a fresh message id."""
+        message = self.message(id_)
+        self.after(id_, RequestEvent.REFUSE, message=message)
+        self.after(id_, RequestEvent.SEND)
+        return message
 
     def commit(self) -> None:
         for job_id in self.ledger.touched():
@@ -85,49 +99,52 @@ def test_ids_begin_clear_of_everybody_elses_and_follow_each_other(book: Book) ->
 def test_no_id_is_given_out_twice_to_requests_and_messages(book: Book) -> None:
     given: list[int] = []
     for round_ in range(3 * ID_BLOCK // 100):
-        given += book.create(7).request_ids
-        given += [book.ledger.message_id() or 0 for _ in range(100 if round_ % 2 else 0)]
+        job = book.create(7)
+        given += job.request_ids
+        given += [book.message(job.first) for _ in range(100 if round_ % 2 else 0)]
     assert len(set(given)) == len(given)
 
 
 def test_a_job_between_two_messages_does_not_cost_a_block_of_ids(book: Book) -> None:
     """Two thousand million ids have to last: a refusal and a job a minute must not use them up."""
-    book.create()
+    job = book.create()
     for _ in range(100):
-        book.ledger.message_id()
+        book.message(job.first)
         book.create()
     assert book.ledger.new_ids(1).first < FIRST_REQUEST_ID + 2 * ID_BLOCK + 200
 
 
 def test_ids_are_not_given_out_again_after_a_restart(book: Book) -> None:
-    given = [*book.create(3).request_ids, book.ledger.message_id(), book.ledger.message_id()]
+    first = book.create(3)
+    given = [*first.request_ids, book.message(first.first), book.message(first.first)]
     book.commit()
     book.store.close()
     book.open()
     job = book.create(2)
     assert job.id == 2
-    assert not {*job.request_ids, book.ledger.message_id()} & set(given)
+    assert not {*job.request_ids, book.message(job.first)} & set(given)
 
 
 def test_message_ids_are_durable_before_they_are_used(book: Book) -> None:
-    book.create()
+    job = book.create()
     book.commit()
-    id_ = book.ledger.message_id()
+    id_ = book.message(job.first)
     assert book.ledger.changes.ids is not None
-    assert id_ is not None
     assert book.ledger.changes.ids.next_request > id_
+    assert book.ledger.changes.sendings == {id_: book.ledger.request(job.first)}
 
 
 def test_the_end_of_the_id_space_is_not_passed(book: Book) -> None:
+    request = book.ledger.request(book.create().first)
     ledger = Ledger(book.store.now, Ids(next_job=9, next_request=LAST_REQUEST_ID - 10))
     with pytest.raises(Unavailable):
         ledger.new_ids(12)
     assert ledger.changes.ids is None, "nothing was taken"
     first = ledger.new_ids(5).first
     assert first == LAST_REQUEST_ID - 10
-    messages = list(iter(ledger.message_id, None))
+    messages = list(iter(lambda: ledger.message_id(request), None))
     assert messages == list(range(first + 5, LAST_REQUEST_ID + 1))
-    assert ledger.message_id() is None
+    assert ledger.message_id(request) is None
     with pytest.raises(Unavailable):
         ledger.new_ids(1)
 
@@ -137,7 +154,7 @@ def test_the_end_of_the_id_space_is_not_passed(book: Book) -> None:
 
 def test_counts_follow_the_requests(book: Book) -> None:
     job = book.create(2)
-    book.after(job.first, RequestEvent.SEND, message=job.first)
+    book.after(job.first, RequestEvent.SEND)
     settled = book.ledger.settle(job.id, LATER)
     assert settled.counts[RequestStatus.SENT] == settled.counts[RequestStatus.PENDING] == 1
     assert settled.started_at == LATER
@@ -165,7 +182,7 @@ def test_a_job_that_was_told_to_stop_ends_with_that_verdict(book: Book) -> None:
 
 def test_what_is_committed_is_what_is_known(book: Book) -> None:
     job = book.create(2)
-    book.after(job.first, RequestEvent.SEND, message=job.first)
+    book.after(job.first, RequestEvent.SEND)
     settled = book.ledger.settle(job.id, LATER)
     request = book.ledger.request(job.first)
     book.commit()
@@ -188,6 +205,29 @@ def test_a_removed_job_leaves_nothing(book: Book, durable: bool) -> None:
     assert book.store.now.job(job.id) is None
     assert book.store.now.requests({"job": job.id}) == []
     assert book.store.now.items([job.id]) == {}
+
+
+@pytest.mark.parametrize("durable", [True, False])
+def test_no_message_of_a_removed_job_finds_anything(book: Book, durable: bool) -> None:
+    job = book.create()
+    book.after(job.first, RequestEvent.SEND)
+    message = book.send_again(job.first)
+    book.after(job.first, RequestEvent.SUCCEED, result={})
+    book.ledger.settle(job.id, LATER)
+    if durable:
+        book.commit()
+    book.ledger.remove(book.ledger.find_job(job.id))
+    assert book.ledger.find_request(message) is None
+    book.commit()
+    assert book.ledger.find_request(message) is None
+
+
+def test_no_message_of_a_revoked_job_is_written(book: Book) -> None:
+    job, other = book.create(), book.create()
+    messages = [book.message(job.first), book.message(other.first)]
+    book.ledger.revoke(job.id)
+    assert list(book.ledger.changes.sendings) == messages[1:]
+    assert book.ledger.find_request(messages[0]) is None
 
 
 @pytest.mark.parametrize("ended", [False, True])
@@ -232,25 +272,43 @@ def test_the_key_of_a_removed_job_is_free(book: Book) -> None:
     assert book.ledger.find_by_key("k") is None
 
 
+@pytest.mark.parametrize("ended", [False, True])
 @pytest.mark.parametrize("durable", [False, True])
-def test_a_request_is_found_by_its_last_message_only(book: Book, durable: bool) -> None:
+def test_a_request_is_found_by_every_message_that_it_went_out_under(
+    book: Book, durable: bool, ended: bool
+) -> None:
     job = book.create()
-    book.after(job.first, RequestEvent.SEND, message=job.first)
-    book.after(job.first, RequestEvent.REFUSE)
-    message = book.ledger.message_id()
-    assert message is not None
-    book.after(job.first, RequestEvent.SEND, message=message)
+    book.after(job.first, RequestEvent.SEND)
+    messages = [job.first, book.send_again(job.first), book.send_again(job.first)]
+    if ended:
+        book.after(job.first, RequestEvent.SUCCEED, result={})
+        book.ledger.settle(job.id, LATER)
     if durable:
         book.commit()
-    found = book.ledger.find_request(message)
-    assert found is not None
-    assert found.id == job.first
-    assert book.ledger.find_request(job.first) is None
+        book.store.close()
+        book.open()
+    for message in messages:
+        found = book.ledger.find_request(message)
+        assert found is not None
+        assert (found.id, found.sending) == (job.first, messages[-1])
+    assert book.ledger.find_request(messages[-1] + 1) is None
+
+
+@pytest.mark.parametrize("durable", [False, True])
+@pytest.mark.parametrize("ended", [False, True])
+def test_the_item_of_a_request_is_found_wherever_it_is(book: Book, durable: bool, ended: bool) -> None:
+    job = book.create()
+    request = book.ledger.request(job.first)
+    if ended:
+        book.finish(job)
+    if durable:
+        book.commit()
+    assert book.ledger.find_item(request).resource == "/r"
 
 
 def test_what_is_not_on_disk_yet_comes_before_what_is(book: Book) -> None:
     job = book.create()
-    book.after(job.first, RequestEvent.SEND, message=job.first)
+    book.after(job.first, RequestEvent.SEND)
     book.commit()
     book.after(job.first, RequestEvent.EXPIRE, result={})
     found = book.ledger.find_request(job.first)
@@ -262,7 +320,7 @@ def test_what_is_not_on_disk_yet_comes_before_what_is(book: Book) -> None:
 def test_a_late_answer_corrects_a_job_that_has_ended(book: Book, durable: bool) -> None:
     job = book.create(2)
     for id_ in job.request_ids:
-        book.after(id_, RequestEvent.SEND, message=id_)
+        book.after(id_, RequestEvent.SEND)
         book.after(id_, RequestEvent.EXPIRE, result={})
     book.ledger.settle(job.id, LATER)
     for id_ in job.request_ids:
@@ -277,7 +335,7 @@ def test_a_late_answer_corrects_a_job_that_has_ended(book: Book, durable: bool) 
 
 def test_a_late_answer_corrects_a_job_that_goes_on(book: Book) -> None:
     job = book.create(2)
-    book.after(job.first, RequestEvent.SEND, message=job.first)
+    book.after(job.first, RequestEvent.SEND)
     late = book.after(job.first, RequestEvent.EXPIRE, result={})
     book.commit()
     book.ledger.correct(late, late.after(RequestEvent.FAIL, LATER, result={}))
