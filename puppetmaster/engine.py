@@ -20,6 +20,7 @@ from puppetmaster.flight import Flight
 from puppetmaster.job import GateStatus, Job, JobEvent, JobStatus
 from puppetmaster.lanes import Lanes
 from puppetmaster.ledger import Ledger, OpenJob
+from puppetmaster.reader import Reader
 from puppetmaster.request import (
     TRANSITIONS,
     UNANSWERED,
@@ -31,7 +32,7 @@ from puppetmaster.request import (
 from puppetmaster.rollout import Policy, wave_of
 from puppetmaster.settings import Settings
 from puppetmaster.spec import JobSpec
-from puppetmaster.store import Changes, Ids, Reader
+from puppetmaster.store import Changes, Ids
 from puppetmaster.timers import Timers
 
 log = logging.getLogger("sanji.puppetmaster.engine")

@@ -16,12 +16,13 @@ from puppetmaster.clock import iso
 from puppetmaster.dispatcher import Dispatcher
 from puppetmaster.errors import Fault, Invalid, NotFound
 from puppetmaster.job import Job, JobStatus
+from puppetmaster.reader import Reader
 from puppetmaster.request import OPEN, Request, RequestStatus
 from puppetmaster.rollout import Policy, wave_of
 from puppetmaster.rows import PART, Rows
 from puppetmaster.settings import Settings
 from puppetmaster.spec import JobSpec, Rerun, items_of
-from puppetmaster.store import Reader, Store
+from puppetmaster.store import Store
 
 #: How long a caller waits for a change to be durable; the bus gives us ``ttl`` seconds.
 CHANGE_TIMEOUT_S = 15.0

@@ -20,7 +20,9 @@ from tinydb.table import Document
 
 Scalar = str | int | float | bool | None
 Where = Mapping[str, Scalar | Sequence[Scalar]]
-"""Field -> the value it has, or the values it may have; all must fit. None fits null and absent alike."""
+"""Field -> the value it has, the values it may have, or those it must not (`Except`); all must fit.
+
+None fits null and absent alike."""
 
 encode = json.JSONEncoder(allow_nan=False, separators=(",", ":")).encode
 decode = json.JSONDecoder().decode
@@ -28,6 +30,12 @@ decode = json.JSONDecoder().decode
 
 class Partial(tuple[str, ...]):
     """The fields of an index that leaves out the documents in which the first of them is null or absent."""
+
+    __slots__ = ()
+
+
+class Except(tuple[Scalar, ...]):
+    """The values that a field of a condition must not have; a field that is null or absent fits."""
 
     __slots__ = ()
 
@@ -66,10 +74,15 @@ class Rows:
                 self._connection.execute(statement)
 
     def create_indexes(self) -> None:
-        """Make the indexes that a table from an earlier time lacks."""
-        if self.exists():
-            for statement in self._schema[1:]:
-                self._connection.execute(statement)
+        """Make the indexes that a table from an earlier time lacks, and remove those it does not need now."""
+        if not self.exists():
+            return
+        sql = "SELECT name FROM sqlite_master WHERE type = 'index' AND tbl_name = ? AND sql IS NOT NULL"
+        for (index_name,) in self._connection.execute(sql, (self._name,)).fetchall():
+            if not any(f'"{index_name}"' in statement for statement in self._schema[1:]):
+                self._connection.execute(f'DROP INDEX "{index_name}"')
+        for statement in self._schema[1:]:
+            self._connection.execute(statement)
 
     def drop(self) -> None:
         """Remove the table with its indexes."""
@@ -96,7 +109,8 @@ class Rows:
 
     def put(self, texts: Iterable[tuple[int, str]]) -> None:
         """Insert or replace documents that are JSON text already. Reads nothing."""
-        self._connection.executemany(f"INSERT OR REPLACE INTO {self._table} VALUES (?, ?)", texts)
+        sql = f"INSERT INTO {self._table} VALUES (?, ?) ON CONFLICT (id) DO UPDATE SET doc = excluded.doc"
+        self._connection.executemany(sql, texts)
 
     def delete(self, doc_ids: Iterable[int]) -> int:
         """Remove by id; how many there were."""
@@ -274,6 +288,9 @@ def conditions(where: Where) -> tuple[str, list[str]]:
         elif isinstance(wanted, Scalar):
             terms.append(f"{left} = json_extract(?, '$')")
             values.append(encode(wanted))
+        elif isinstance(wanted, Except):
+            terms.append(f"({left} NOT IN (SELECT value FROM json_each(?)) OR {left} IS NULL)")
+            values.append(encode(list(wanted)))
         else:
             null = f" OR {left} IS NULL" if None in wanted else ""
             terms.append(f"({left} IN (SELECT value FROM json_each(?)){null})")

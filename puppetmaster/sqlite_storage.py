@@ -32,21 +32,26 @@ from tinydb.queries import QueryLike
 from tinydb.storages import Storage
 from tinydb.table import Document, Table
 
-from puppetmaster.sqlite_rows import Changes, Partial, Rows, Snapshot, Where, encode, name_of
+from puppetmaster.sqlite_rows import Changes, Except, Partial, Rows, Snapshot, Where, encode, name_of
 
-__all__ = ["Indexes", "Partial", "SqliteStorage", "SqliteTable", "SqliteTinyDB", "Where"]
+__all__ = ["Except", "Indexes", "Partial", "SqliteStorage", "SqliteTable", "SqliteTinyDB", "Where"]
 
 Indexes = Mapping[str, Sequence[tuple[str, ...]]]
 """Table -> its indexes, each a tuple of top-level fields, or a `Partial` one."""
 
 BUSY_TIMEOUT_S = 5.0  # another process may hold the file for the moment of a backup or a checkpoint
 
+#: The log goes into the file after so many pages; what a large transaction made of it beyond so many bytes is
+#: given back then.
+CHECKPOINT_PAGES, LOG_BYTES = 1000, 8 * 1024 * 1024
+
 
 class SqliteStorage(Storage):
     """The file: tables of documents, and transactions over them.
 
     A reader (`read_only`) needs the file to exist; it fails to write, also within a transaction.
-    `indexes` of tables that exist are made at once, of others with their table; none is ever removed.
+    `indexes` of tables that exist are made at once, of others with their table. Of the tables that they name
+    any other index is removed.
     """
 
     def __init__(
@@ -68,12 +73,13 @@ class SqliteStorage(Storage):
     def _prepare(self) -> None:
         self.connection.execute("PRAGMA foreign_keys = OFF")
         if self._read_only:
-            self.connection.execute("PRAGMA query_only = ON")
             self.names()  # the first access: says so when this is no database
             return
         self.connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # counts for a file that is made now
         self.connection.execute("PRAGMA journal_mode = WAL")
         self.connection.execute("PRAGMA synchronous = FULL")  # each commit waits for the disk
+        self.connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
+        self.connection.execute(f"PRAGMA journal_size_limit = {LOG_BYTES}")
         with self.transaction():
             for name in self._indexes:
                 self.rows(name).create_indexes()
@@ -305,9 +311,9 @@ class SqliteTinyDB(TinyDB):
 
 
 def _connect(path: Path, *, read_only: bool) -> sqlite3.Connection:
-    # isolation_level None: no BEGIN but ours, on every Python. A reader opens "rw" so that it can recover the
-    # log that a killed writer left; query_only keeps it from writing.
-    mode = "rw" if read_only else "rwc"
+    # isolation_level None: no BEGIN but ours, on every Python. A reader opens "ro": it reads the log that a
+    # killed writer left, and not even its close writes to the file.
+    mode = "ro" if read_only else "rwc"
     try:
         return sqlite3.connect(
             f"{path.absolute().as_uri()}?mode={mode}",

@@ -13,31 +13,29 @@ changes. Everybody else reads through ``reading()``, one consistent state of the
 
 import fcntl
 import json
-import logging
 import sqlite3
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from queue import Empty, LifoQueue
-from typing import Any
+from typing import Any, TextIO
 
+from puppetmaster import migrations
 from puppetmaster.clock import seconds
 from puppetmaster.errors import StoreError
 from puppetmaster.job import FINAL, OPEN_JOB, Job
+from puppetmaster.reader import Reader
 from puppetmaster.request import OPEN, Item, Request
 from puppetmaster.sqlite_storage import Indexes, Partial, SqliteTinyDB
 
-log = logging.getLogger("sanji.puppetmaster.store")
-
-FORMAT = 2
-FILE_NAME = "puppetmaster.db"
+FILE_NAME, LOCK_NAME = "puppetmaster.db", "puppetmaster.lock"
 
 INDEXES: Indexes = {
     "jobs": [("status",), ("name",), Partial(("key",))],
     "items": [("job",)],
-    "requests": [("job", "status"), ("destination",), ("status",)],
+    "requests": [("status", "job"), ("destination",)],
     "sendings": [("job",)],
     "trash": [],
 }
@@ -49,10 +47,10 @@ LAST_REQUEST_ID = 2**32 - 1
 
 #: Of a removed job so many requests are deleted at once, and so many pages given back.
 SWEEP, SWEEP_PAGES = 500, 200
-#: So many jobs are pruned at once; how much of the file a request is thought to take.
-PRUNED_AT_ONCE, REQUEST_BYTES = 20, 300
-
-Filter = Mapping[str, str | int | Sequence[str]]
+#: So many jobs, of so many requests together, are pruned at once, but one always.
+PRUNED_AT_ONCE, PRUNED_REQUESTS = 20, 20000
+#: How much of the file a request is thought to take.
+REQUEST_BYTES = 300
 
 
 @dataclass(slots=True)
@@ -87,97 +85,6 @@ class Changes:
         return bool(self.jobs or self.items or self.requests or self.sendings or self.deleted or self.ids)
 
 
-class Reader:
-    """One connection to the file, used by one thread at a time."""
-
-    def __init__(self, db: SqliteTinyDB) -> None:
-        self._db = db
-        self._jobs, self._items = db.table("jobs"), db.table("items")
-        self._requests, self._sendings = db.table("requests"), db.table("sendings")
-
-    def job(self, id_: int) -> Job | None:
-        """The job of this id, or None."""
-        document = self._jobs.get(doc_id=id_)
-        return Job.from_document(id_, document) if document is not None else None
-
-    def job_by_key(self, key: str) -> Job | None:
-        """The job that was created with this idempotency key, or None."""
-        return next(iter(self._as_jobs(self._jobs.select({"key": key}, limit=1))), None)
-
-    def jobs(self, where: Filter, *, limit: int | None = None, offset: int = 0) -> list[Job]:
-        """Jobs, newest first. ``where``: ``status``, ``name``, ``destination``."""
-        destination = where.get("destination")
-        if destination is None:
-            return self._as_jobs(self._jobs.select(where, order="desc", limit=limit, offset=offset))
-        ids = {document["job"] for document in self._requests.select({"destination": destination})}
-        found = self._as_jobs(self._jobs.get(doc_ids=list(ids)))[::-1]
-        fitting = [job for job in found if _fits(job, where)]
-        return fitting[offset : None if limit is None else offset + limit]
-
-    def job_ids(self, where: Filter) -> list[int]:
-        """The ids of jobs, newest first. ``where`` as for ``jobs``."""
-        if "destination" in where:
-            return [job.id for job in self.jobs(where)]
-        return self._jobs.ids(where)[::-1]
-
-    def request(self, id_: int) -> Request | None:
-        """The request of this id, or None."""
-        document = self._requests.get(doc_id=id_)
-        return Request.from_document(id_, document) if document is not None else None
-
-    def sending(self, message: int) -> int | None:
-        """The request that went out under this message id, which is not its own; None: there is none."""
-        document = self._sendings.get(doc_id=message)
-        return None if document is None else int(document["request"])
-
-    def requests(self, where: Filter, *, limit: int | None = None, offset: int = 0) -> list[Request]:
-        """Requests in the order of their ids. ``where``: ``job``, ``status``, ``destination``."""
-        return self._as_requests(self._requests.select(where, limit=limit, offset=offset))
-
-    def request_ids(self, where: Filter) -> list[int]:
-        """The ids of requests, ascending. ``where`` as for ``requests``."""
-        return self._requests.ids(where)
-
-    def requests_by_id(self, ids: Iterable[int]) -> list[Request]:
-        """The requests of these ids, ascending; ids that nothing has are skipped."""
-        return self._as_requests(self._requests.get(doc_ids=list(ids)))
-
-    def count_requests(self, where: Filter) -> int:
-        """How many requests fit."""
-        return self._requests.count_where(where)
-
-    def count_jobs(self, where: Filter) -> int:
-        """How many jobs fit ``status`` and ``name``."""
-        return self._jobs.count_where(where)
-
-    def items(self, jobs: Iterable[int]) -> dict[int, Item]:
-        """The batch items of these jobs, by their id."""
-        ids = list(jobs)
-        documents = self._items.select({"job": ids}) if ids else []
-        return {document.doc_id: Item.from_document(document.doc_id, document) for document in documents}
-
-    def items_by_id(self, ids: Iterable[int]) -> dict[int, Item]:
-        """The batch items of these ids."""
-        documents = self._items.get(doc_ids=list(ids))
-        return {document.doc_id: Item.from_document(document.doc_id, document) for document in documents}
-
-    @contextmanager
-    def snapshot(self) -> Iterator["Reader"]:
-        """Read one state of the file throughout."""
-        with self._db.transaction():
-            yield self
-
-    def close(self) -> None:
-        """Close the connection."""
-        self._db.close()
-
-    def _as_jobs(self, documents: Iterable[Any]) -> list[Job]:
-        return [Job.from_document(document.doc_id, document) for document in documents]
-
-    def _as_requests(self, documents: Iterable[Any]) -> list[Request]:
-        return [Request.from_document(document.doc_id, document) for document in documents]
-
-
 class Store:
     """The file, its lock against a second process, and its one writer.
 
@@ -187,23 +94,13 @@ class Store:
     def __init__(self, data_dir: Path) -> None:
         self.path = data_dir / FILE_NAME
         self._spare: LifoQueue[Reader] = LifoQueue()
-        with _as_store_error(f"{data_dir} cannot be used"):
-            data_dir.mkdir(parents=True, exist_ok=True)
-            self._lock = (data_dir / "puppetmaster.lock").open("w")
+        self._lock = _locked(data_dir)
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            self._lock.close()
-            raise StoreError(
-                f"Another puppetmaster uses {data_dir}: stop it, or set PUPPETMASTER_DATA_DIR to another."
-            ) from None
-        try:
-            with _as_store_error(
-                f"{self.path} cannot be opened: keep a copy of it before you repair or remove it"
-            ):
+            with _as_store_error(f"{self.path} cannot be opened"):
+                if self.path.exists():
+                    self._look()
                 self._db = SqliteTinyDB(self.path, indexes=INDEXES)
                 try:
-                    self._check()
                     self._meta = self._open_meta()
                 except BaseException:
                     self._db.close()
@@ -213,43 +110,36 @@ class Store:
             raise
         self.now = Reader(self._db)
 
-    def _check(self) -> None:
-        damage = self._db.storage.damage()
+    def _look(self) -> None:
+        """Refuse a damaged file, and one that is not ours or newer, before anything could write to it."""
+        try:
+            with closing(SqliteTinyDB(self.path, read_only=True)) as db:
+                damage = db.storage.damage()
+                meta = db.table("meta").get(doc_id=1) if damage is None else None
+                ours = meta is not None or not db.tables()
+        except sqlite3.OperationalError:
+            raise
+        except (sqlite3.DatabaseError, json.JSONDecodeError) as error:
+            damage = str(error)
         if damage is not None:
             raise StoreError(
-                f"{self.path} is damaged ({damage}): move it away and start anew, or restore a copy; "
-                "nothing was written to it."
+                f"{self.path} is damaged ({damage.rstrip('.')}): move it away and start with an empty store, "
+                "or put a copy of an earlier day or an import in its place; nothing was written to it."
             )
+        if not ours or meta is not None:
+            migrations.check(meta.get("format") if meta is not None else None, self.path)
 
     def _open_meta(self) -> dict[str, Any]:
         table = self._db.table("meta")
         meta = table.get(doc_id=1)
-        if meta is None:
-            meta = {"format": FORMAT, "installation": uuid.uuid4().hex[:16], **_stored(Ids())}
-            with self._db.transaction():
-                table.put([(1, meta)])
-                for name in INDEXES:
-                    self._db.table(name).put([])
-        for older in range(meta.get("format", 0), FORMAT):
-            meta = self._migrate(older, meta)
-        if meta.get("format") != FORMAT:
-            raise StoreError(
-                f"{self.path} has format {meta.get('format')} and this version reads format {FORMAT}: "
-                "use the version that wrote it."
-            )
-        return dict(meta)
-
-    def _migrate(self, older: int, meta: Mapping[str, Any]) -> dict[str, Any]:
-        """One step from an older format to the next, whole or not at all."""
-        step = MIGRATIONS.get(older)
-        if step is None:
-            raise StoreError(f"{self.path} has format {older}, which this version cannot read.")
-        newer = {**meta, "format": older + 1}
+        if meta is not None:
+            return migrations.bring_up(self._db, meta, self.path)
+        meta = {"format": migrations.FORMAT, "installation": uuid.uuid4().hex[:16], **_stored(Ids())}
         with self._db.transaction():
-            step(self._db)
-            self._db.table("meta").put([(1, newer)])
-        log.info("%s is brought from format %s to %s", self.path, older, older + 1)
-        return newer
+            table.put([(1, meta)])
+            for name in INDEXES:
+                self._db.table(name).put([])
+        return meta
 
     @property
     def installation(self) -> str:
@@ -274,21 +164,22 @@ class Store:
             self._db.table("sendings").put(
                 (id_, {"request": one.id, "job": one.job}) for id_, one in changes.sendings.items()
             )
+            room = SWEEP
             for job in changes.deleted.values():
-                self._throw_away(job)
+                room -= self._throw_away(job, room)
             if changes.ids:
                 self._db.table("meta").put([(1, meta)])
         self._meta = meta
 
-    def _throw_away(self, job: Job) -> None:
-        """Remove a job. Of a large one the requests go later, in parts, to hold up nobody."""
+    def _throw_away(self, job: Job, room: int) -> int:
+        """Remove a job; how many requests went with it. More than ``room`` go later, to hold up nobody."""
         self._db.table("jobs").delete([job.id])
         self._db.table("items").delete_where({"job": job.id})
         self._db.table("sendings").delete_where({"job": job.id})
-        if job.total <= SWEEP:
-            self._db.table("requests").delete(job.request_ids)
-        else:
-            self._db.table("trash").put([(job.id, {"first": job.first, "total": job.total})])
+        if job.total <= room:
+            return self._db.table("requests").delete(job.request_ids)
+        self._db.table("trash").put([(job.id, {"first": job.first, "total": job.total})])
+        return 0
 
     def sweep(self) -> bool:
         """Remove the next part of what was thrown away. Whether there was anything. Raises StoreError."""
@@ -308,17 +199,25 @@ class Store:
             return True
 
     def outlived(self, keep: Keep, wall_s: float) -> list[int]:
-        """Some jobs that have ended and need not be kept, oldest first. Raises StoreError."""
+        """Some jobs that have ended and need not be kept, oldest first. Raises StoreError.
+
+        Bytes count once everything that was thrown away before is swept: it still takes its place.
+        """
         with _as_store_error(f"{self.path} cannot be read"):
             ended = self._db.table("jobs").ids({"status": sorted(FINAL)})
             too_many = max(len(ended) - keep.jobs, 0)
-            too_large = self._db.storage.size_bytes() - keep.bytes
-            gone = []
+            swept = not self._db.table("trash").count_where()
+            too_large = self.size_bytes - keep.bytes if swept else 0
+            gone: list[int] = []
+            total = 0
             for index, job_id in enumerate(ended[:PRUNED_AT_ONCE]):
                 job = self.now.job(job_id)
                 if job is None or job.finished_at is None:
                     continue
                 if index < too_many or too_large > 0 or wall_s - seconds(job.finished_at) > keep.age_s:
+                    total += job.total
+                    if gone and total > PRUNED_REQUESTS:
+                        break
                     gone.append(job_id)
                     too_large -= job.total * REQUEST_BYTES
             return gone
@@ -357,30 +256,23 @@ class Store:
         self._lock.close()
 
 
-def _from_1_to_2(db: SqliteTinyDB) -> None:
-    """Jobs got waves and times to start; sendings a table of their own."""
-    jobs = db.table("jobs")
-    for document in jobs.select():
-        known = {key: value for key, value in document.items() if key not in ("concurrency", "idempotent")}
-        jobs.put([(document.doc_id, {**known, "startAt": None, "wave": 1, "waveErrors": 0, "gate": None})])
-    requests = db.table("requests")
-    sent = [one for one in requests.select() if one.get("message", one.doc_id) != one.doc_id]
-    db.table("sendings").put((one["message"], {"request": one.doc_id, "job": one["job"]}) for one in sent)
-
-
-#: What brings a file from a format to the next.
-MIGRATIONS: Mapping[int, Callable[[SqliteTinyDB], None]] = {1: _from_1_to_2}
+def _locked(data_dir: Path) -> TextIO:
+    """The directory's lock, held until it is closed, or the process is gone. Raises StoreError."""
+    with _as_store_error(f"{data_dir} cannot be used"):
+        data_dir.mkdir(parents=True, exist_ok=True)
+        lock = (data_dir / LOCK_NAME).open("w")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        lock.close()
+        raise StoreError(
+            f"Another puppetmaster uses {data_dir}: stop it, or set PUPPETMASTER_DATA_DIR to another."
+        ) from None
+    return lock
 
 
 def _stored(ids: Ids) -> dict[str, int]:
     return {"nextJob": ids.next_job, "nextRequest": ids.next_request}
-
-
-def _fits(job: Job, where: Filter) -> bool:
-    statuses, name = where.get("status"), where.get("name")
-    if isinstance(statuses, Sequence) and job.status not in statuses:
-        return False
-    return name is None or job.name == name
 
 
 @contextmanager

@@ -38,6 +38,8 @@ ORDER = [
     "bundle",
     "sqlite_rows",
     "sqlite_storage",
+    "reader",
+    "migrations",
     "store",
     "ledger",
     "bus",

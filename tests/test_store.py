@@ -19,9 +19,10 @@ import pytest
 
 from puppetmaster.errors import StoreError
 from puppetmaster.job import Job, JobStatus
+from puppetmaster.migrations import FORMAT
 from puppetmaster.request import Request, RequestStatus
 from puppetmaster.sqlite_storage import SqliteTinyDB
-from puppetmaster.store import FILE_NAME, FIRST_REQUEST_ID, FORMAT, LAST_REQUEST_ID, Changes, Ids, Store
+from puppetmaster.store import FILE_NAME, FIRST_REQUEST_ID, LAST_REQUEST_ID, Changes, Ids, Store
 from tests.examples import AT, LATER, a_job, a_request, an_item, counts
 
 WAIT_S = 30.0
@@ -133,7 +134,7 @@ def test_what_is_not_there_is_none(store: Store) -> None:
     with store.reading() as reader:
         assert reader.job(2) is None
         assert reader.request(1) is None
-        assert reader.request_by_message(1) is None
+        assert reader.sending(1) is None
         assert reader.job_by_key("k") is None
         assert reader.items([2]) == {}
         assert reader.items([]) == {}
@@ -355,30 +356,15 @@ def test_a_key_is_found_as_it_was_written(store: Store, key: str) -> None:
     assert found.id == 1
 
 
-def test_a_request_by_the_message_it_last_went_out_as(store: Store) -> None:
+def test_a_request_by_the_other_messages_it_went_out_as(store: Store) -> None:
     changes = _whole(1)
     first, second, third = changes.requests.values()
-    out: dict[str, Any] = {"status": RequestStatus.SENT, "sent_at": AT}
-    store.commit(
-        replace(
-            changes,
-            requests={
-                first.id: replace(first, **out, attempts=1, message=first.id),
-                second.id: replace(second, **out, attempts=2, message=_first(1) + 900),
-                third.id: third,
-            },
-        )
-    )
+    store.commit(replace(changes, sendings={_first(1) + 900: second, _first(1) + 901: second}))
     with store.reading() as reader:
-        for message, expected in [
-            (first.id, first.id),
-            (_first(1) + 900, second.id),
-            (second.id, None),
-            (third.id, None),
-            (5, None),
-        ]:
-            found = reader.request_by_message(message)
-            assert (found and found.id) == expected
+        assert reader.sending(_first(1) + 900) == reader.sending(_first(1) + 901) == second.id
+        assert [reader.sending(message) for message in (first.id, second.id, third.id, 5)] == [None] * 4
+    store.commit(Changes(deleted=changes.jobs))
+    assert store.now.sending(_first(1) + 900) is None
 
 
 def test_jobs_come_newest_first_in_pages(store: Store) -> None:
@@ -650,8 +636,10 @@ def test_a_damaged_file_is_refused_and_not_touched(closed: Path, damage: Callabl
     damage(closed)
     before = closed.read_bytes()
     message = _refused(closed.parent).message
-    assert message.startswith(
-        f"{closed} cannot be opened: keep a copy of it before you repair or remove it: "
+    assert message.startswith(f"{closed} is damaged (")
+    assert message.endswith(
+        "): move it away and start with an empty store, or put a copy of an earlier day or an import in its "
+        "place; nothing was written to it."
     )
     assert closed.read_bytes() == before
     _refused(closed.parent)
@@ -674,19 +662,52 @@ def _rows(file: Path) -> list[Any]:
     return rows
 
 
-@pytest.mark.parametrize("found", [FORMAT + 1, FORMAT - 1, "1", None])
+@pytest.mark.parametrize("found", [FORMAT + 1, 0, -1, True, "1", 1.5, None])
 def test_another_format_is_refused_and_not_touched(closed: Path, found: Any) -> None:
-    _meta(closed, lambda meta: meta.update(format=found))
-    before = _rows(closed)
-    assert _refused(closed.parent).message == (
-        f"{closed} has format {found} and this version reads format {FORMAT}: use the version that wrote it."
+    """Not even its indexes, which a newer version may have chosen otherwise."""
+    with SqliteTinyDB(closed, indexes={"requests": [("item",)], "jobs": []}):
+        _meta(closed, lambda meta: meta.update(format=found))
+    before = closed.read_bytes()
+    if found == FORMAT + 1:
+        expected = f"and this version reads up to {FORMAT}: use the version that wrote it, or a newer one"
+    else:
+        expected = f"expected a number from 1 to {FORMAT}: it is no store of puppetmaster's; move it away"
+    assert f"{closed} has format {found}{',' if 'number' in expected else ''} {expected}" in (
+        _refused(closed.parent).message
     )
-    assert _rows(closed) == before
+    assert closed.read_bytes() == before
+
+
+def test_a_log_that_a_killed_process_left_of_a_newer_format_is_not_touched_either(closed: Path) -> None:
+    with SqliteTinyDB(closed) as db:
+        db.table("meta").update({"format": FORMAT + 1})
+        left = {path.name: path.read_bytes() for path in closed.parent.iterdir()}
+    assert len(left[f"{FILE_NAME}-wal"]) > 4096
+    for name, content in left.items():
+        (closed.parent / name).write_bytes(content)
+    assert f"has format {FORMAT + 1}" in _refused(closed.parent).message
+    for name in (FILE_NAME, f"{FILE_NAME}-wal"):
+        assert (closed.parent / name).read_bytes() == left[name], name
+
+
+def test_a_database_of_somebody_else_is_refused(tmp_path: Path) -> None:
+    with SqliteTinyDB(tmp_path / FILE_NAME) as db:
+        db.table("others").insert({"a": 1})
+    before = (tmp_path / FILE_NAME).read_bytes()
+    assert "it is no store of puppetmaster's" in _refused(tmp_path).message
+    assert (tmp_path / FILE_NAME).read_bytes() == before
+
+
+def test_an_empty_file_becomes_a_store(tmp_path: Path) -> None:
+    (tmp_path / FILE_NAME).touch()
+    store = Store(tmp_path)
+    assert store.ids == Ids()
+    store.close()
 
 
 def test_a_file_that_names_no_format_is_refused(closed: Path) -> None:
     _meta(closed, lambda meta: meta.pop("format"))
-    assert f"has format None and this version reads format {FORMAT}" in _refused(closed.parent).message
+    assert f"has format None, expected a number from 1 to {FORMAT}" in _refused(closed.parent).message
 
 
 def test_what_was_refused_can_be_opened_when_it_is_repaired(closed: Path) -> None:

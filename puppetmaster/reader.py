@@ -1,0 +1,126 @@
+"""Look-ups in the store: jobs, requests and items, by id, by filter, in pages.
+
+What was thrown away and is still being removed (table ``trash``) is nowhere to be seen.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from puppetmaster.job import Job
+from puppetmaster.request import Item, Request, RequestStatus
+from puppetmaster.sqlite_storage import Except, SqliteTinyDB, Where
+
+Filter = Mapping[str, str | int | Sequence[str]]
+
+STATUSES = [status.value for status in RequestStatus]
+
+
+class Reader:
+    """One connection to the file, used by one thread at a time."""
+
+    def __init__(self, db: SqliteTinyDB) -> None:
+        self._db = db
+        self._jobs, self._items = db.table("jobs"), db.table("items")
+        self._requests, self._sendings = db.table("requests"), db.table("sendings")
+        self._trash = db.table("trash")
+
+    def job(self, id_: int) -> Job | None:
+        """The job of this id, or None."""
+        document = self._jobs.get(doc_id=id_)
+        return Job.from_document(id_, document) if document is not None else None
+
+    def job_by_key(self, key: str) -> Job | None:
+        """The job that was created with this idempotency key, or None."""
+        return next(iter(self._as_jobs(self._jobs.select({"key": key}, limit=1))), None)
+
+    def jobs(self, where: Filter, *, limit: int | None = None, offset: int = 0) -> list[Job]:
+        """Jobs, newest first. ``where``: ``status``, ``name``, ``destination``."""
+        destination = where.get("destination")
+        if destination is None:
+            return self._as_jobs(self._jobs.select(where, order="desc", limit=limit, offset=offset))
+        there = self._requests.select(self._still({"destination": destination}))
+        ids = {document["job"] for document in there}
+        found = self._as_jobs(self._jobs.get(doc_ids=list(ids)))[::-1]
+        fitting = [job for job in found if _fits(job, where)]
+        return fitting[offset : None if limit is None else offset + limit]
+
+    def job_ids(self, where: Filter) -> list[int]:
+        """The ids of jobs, newest first. ``where`` as for ``jobs``."""
+        if "destination" in where:
+            return [job.id for job in self.jobs(where)]
+        return self._jobs.ids(where)[::-1]
+
+    def request(self, id_: int) -> Request | None:
+        """The request of this id, or None."""
+        return next(iter(self.requests_by_id([id_])), None)
+
+    def sending(self, message: int) -> int | None:
+        """The request that went out under this message id, which is not its own; None: there is none."""
+        document = self._sendings.get(doc_id=message)
+        return None if document is None else int(document["request"])
+
+    def requests(self, where: Filter, *, limit: int | None = None, offset: int = 0) -> list[Request]:
+        """Requests in the order of their ids. ``where``: ``job``, ``status``, ``destination``."""
+        return self._as_requests(self._requests.select(self._still(where), limit=limit, offset=offset))
+
+    def request_ids(self, where: Filter) -> list[int]:
+        """The ids of requests, ascending. ``where`` as for ``requests``."""
+        return self._requests.ids(self._still(where))
+
+    def requests_by_id(self, ids: Iterable[int]) -> list[Request]:
+        """The requests of these ids, ascending; ids that nothing has are skipped."""
+        found = self._as_requests(self._requests.get(doc_ids=list(ids)))
+        thrown = self._trash.ids() if found else []
+        return [request for request in found if request.job not in thrown]
+
+    def count_requests(self, where: Filter) -> int:
+        """How many requests fit."""
+        return self._requests.count_where(self._still(where))
+
+    def count_jobs(self, where: Filter) -> int:
+        """How many jobs fit ``status`` and ``name``."""
+        return self._jobs.count_where(where)
+
+    def items(self, jobs: Iterable[int]) -> dict[int, Item]:
+        """The batch items of these jobs, by their id."""
+        ids = list(jobs)
+        documents = self._items.select({"job": ids}) if ids else []
+        return {document.doc_id: Item.from_document(document.doc_id, document) for document in documents}
+
+    def items_by_id(self, ids: Iterable[int]) -> dict[int, Item]:
+        """The batch items of these ids."""
+        documents = self._items.get(doc_ids=list(ids))
+        return {document.doc_id: Item.from_document(document.doc_id, document) for document in documents}
+
+    @contextmanager
+    def snapshot(self) -> Iterator["Reader"]:
+        """Read one state of the file throughout."""
+        with self._db.transaction():
+            yield self
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._db.close()
+
+    def _still(self, where: Filter) -> Where:
+        """The condition without what was thrown away; one of a job names a status too, as the index does."""
+        thrown = self._trash.ids()
+        if "job" not in where:
+            return {**where, "job": Except(thrown)} if thrown else where
+        if where["job"] in thrown:
+            return {**where, "job": []}
+        return where if "status" in where else {**where, "status": STATUSES}
+
+    def _as_jobs(self, documents: Iterable[Any]) -> list[Job]:
+        return [Job.from_document(document.doc_id, document) for document in documents]
+
+    def _as_requests(self, documents: Iterable[Any]) -> list[Request]:
+        return [Request.from_document(document.doc_id, document) for document in documents]
+
+
+def _fits(job: Job, where: Filter) -> bool:
+    statuses, name = where.get("status"), where.get("name")
+    if isinstance(statuses, Sequence) and job.status not in statuses:
+        return False
+    return name is None or job.name == name
