@@ -10,12 +10,17 @@ from collections import deque
 FIRST = 10
 #: It falls to this part of itself, and at most once in so many seconds.
 FALL, FALL_PAUSE_S = 0.7, 0.1
-#: Answers are compared over stretches of at least so many seconds and so many answers.
-STRETCH_S, STRETCH_ANSWERS = 0.5, 20
+#: Refusals that follow one another within so many seconds have one cause.
+EPISODE_S = 1.0
+#: Answers are compared over stretches of a round trip: of so many answers as the window has places, and of
+#: at least so many seconds and answers.
+STRETCH_S, STRETCH_ANSWERS = 0.05, 20
 #: A larger window pays when throughput grows by this part of what the window grew.
 PAYS = 0.25
 #: Answers have become slower when they take this much longer than before.
 SLOWER = 1.3
+#: It is compared with a size that is smaller by this part at least.
+GROWN = 0.05
 #: So many points of the trace are kept.
 TRACE = 200
 
@@ -28,11 +33,14 @@ class Window:
         self._size = float(min(FIRST, most))
         self._threshold = float(most)
         self._fell_s = -FALL_PAUSE_S
+        self._refused_s = -EPISODE_S
         self._begun_s: float | None = None
         self._answers = 0
+        self._enough = STRETCH_ANSWERS
         self._latency_s = 0.0
         self._busy = False
-        self._before: tuple[float, float, float] | None = None  # size, answers per second, latency
+        #: The last size that paid, with its answers per second and their latency.
+        self._paid: tuple[float, float, float] | None = None
         #: When it changed its course, to what size, and why.
         self.trace: deque[tuple[float, int, str]] = deque(maxlen=TRACE)
 
@@ -53,22 +61,33 @@ class Window:
         self._answers += 1
         self._latency_s += latency_s
         lasted_s = now_s - self._begun_s
-        if lasted_s >= STRETCH_S and self._answers >= STRETCH_ANSWERS:
+        if lasted_s >= STRETCH_S and self._answers >= self._enough:
             self._compare(lasted_s, now_s)
 
     def refused(self, now_s: float) -> None:
         """Somebody else holds a lock that was needed."""
+        threshold, lasts = self._threshold, now_s - self._refused_s < EPISODE_S
+        self._refused_s = now_s
         self._fall(now_s, "locked by others")
+        if lasts:
+            # One cause lets it fall again and again; when that is over, it soon comes back to where it was.
+            self._threshold = threshold
 
     def _compare(self, lasted_s: float, now_s: float) -> None:
         rate, latency_s = self._answers / lasted_s, self._latency_s / self._answers
         size, busy = self._size, self._busy
         self._begun_s, self._answers, self._latency_s, self._busy = now_s, 0, 0.0, False
-        before, self._before = self._before, (size, rate, latency_s)
-        if before is None or not busy:
+        self._enough = max(STRETCH_ANSWERS, self.size)
+        if not busy:
             return
-        grown, gained = size / before[0] - 1, rate / before[1] - 1
-        if grown > 0.05 and gained < PAYS * grown and latency_s > SLOWER * before[2]:
+        paid = self._paid
+        if paid is None or size <= paid[0]:
+            self._paid = (size, rate, latency_s)
+            return
+        grown, gained = size / paid[0] - 1, rate / paid[1] - 1
+        if gained >= PAYS * grown:
+            self._paid = (size, rate, latency_s)
+        elif grown > GROWN and latency_s > SLOWER * paid[2]:
             self._fall(now_s, "slower without more throughput")
 
     def _fall(self, now_s: float, why: str) -> None:
@@ -77,5 +96,4 @@ class Window:
         self._fell_s = now_s
         self._size = max(1.0, self._size * FALL)
         self._threshold = self._size
-        self._before = None
         self.trace.append((now_s, self.size, why))

@@ -974,3 +974,18 @@ def test_a_question_that_was_lost_with_the_link_is_asked_again_at_once(world: Wo
     world.lose_link()
     world.regain_link()
     assert sent(world, job) == [0]
+
+
+# -- key -------------------------------------------------------------------------------------------
+
+
+def test_a_key_stands_for_one_job_with_all_its_policies(world: World) -> None:
+    given = body("post", "a", "b", key="k", concurrency=1, waves=[1], startAt=at(world, 100))
+    job = world.create(given)
+    world.restart()
+    assert world.create(given).id == job.id
+    with pytest.raises(Conflict):
+        world.create({**given, "concurrency": 2})
+    world.advance(100)
+    assert sent(world, job) == [0]
+    assert len(world.store.now.jobs({})) == 1

@@ -51,6 +51,42 @@ def test_locks_of_others_let_it_fall_and_not_for_each_of_them() -> None:
     ]
 
 
+def test_when_others_let_go_it_soon_is_where_it_was() -> None:
+    window = Window(500)
+    round_trips(window, 4, 0.1)
+    for number in range(20):
+        window.refused(1.0 + number * FALL_PAUSE_S)
+    assert window.size == 1
+    round_trips(window, 7, 0.1, 10.0)
+    assert window.size >= int(160 * FALL)
+    round_trips(window, 1, 0.1, 11.0)
+    assert window.size < 160 * FALL + 5, "and from there on it grows slowly"
+
+
+def test_it_falls_when_answers_get_slower_and_not_more() -> None:
+    window, now_s = Window(500), 0.0
+    for _ in range(40):
+        # A server of 200 answers a second, each 0.1 s away: 20 are enough.
+        latency_s = max(0.1, window.size / 200)
+        for _ in range(window.size):
+            now_s += max(0.1 / window.size, 1 / 200)
+            window.answered(latency_s, now_s, full=True)
+    assert {why for _, _, why in window.trace} == {"slower without more throughput"}
+    assert 10 < window.size < 80
+
+
+def test_it_does_not_fall_while_more_pays() -> None:
+    window, now_s = Window(500), 0.0
+    for _ in range(40):
+        # Each answer takes longer when there are more, but there are more of them.
+        latency_s = 0.1 + window.size / 1000
+        for _ in range(window.size):
+            now_s += latency_s / window.size
+            window.answered(latency_s, now_s, full=True)
+    assert window.size == 500
+    assert not window.trace
+
+
 def test_it_never_closes() -> None:
     window = Window(500)
     for number in range(100):
