@@ -96,7 +96,7 @@ class Store:
         self._spare: LifoQueue[Reader] = LifoQueue()
         self._lock = _locked(data_dir)
         try:
-            with _as_store_error(f"{self.path} cannot be opened"):
+            with as_store_error(f"{self.path} cannot be opened"):
                 if self.path.exists():
                     self._look()
                 self._db = SqliteTinyDB(self.path, indexes=INDEXES)
@@ -157,7 +157,7 @@ class Store:
         Raises StoreError: disk full, read-only, I/O error. Only the writing thread calls it.
         """
         meta = {**self._meta, **_stored(changes.ids)} if changes.ids else self._meta
-        with _as_store_error(f"{self.path} cannot be written"), self._db.transaction():
+        with as_store_error(f"{self.path} cannot be written"), self._db.transaction():
             self._db.table("items").put((id_, item.document()) for id_, item in changes.items.items())
             self._db.table("requests").put((id_, one.document()) for id_, one in changes.requests.items())
             self._db.table("jobs").put((id_, job.document()) for id_, job in changes.jobs.items())
@@ -183,7 +183,7 @@ class Store:
 
     def sweep(self) -> bool:
         """Remove the next part of what was thrown away. Whether there was anything. Raises StoreError."""
-        with _as_store_error(f"{self.path} cannot be written"):
+        with as_store_error(f"{self.path} cannot be written"):
             thrown = self._db.table("trash").select(limit=1)
             if not thrown:
                 return self._db.storage.give_back(SWEEP_PAGES)
@@ -203,7 +203,7 @@ class Store:
 
         Bytes count once everything that was thrown away before is swept: it still takes its place.
         """
-        with _as_store_error(f"{self.path} cannot be read"):
+        with as_store_error(f"{self.path} cannot be read"):
             ended = self._db.table("jobs").ids({"status": sorted(FINAL)})
             too_many = max(len(ended) - keep.jobs, 0)
             swept = not self._db.table("trash").count_where()
@@ -229,7 +229,7 @@ class Store:
 
     def unfinished(self) -> Iterator[tuple[Job, list[Request]]]:
         """Every job that has not ended, oldest first, with its requests that are not done."""
-        with _as_store_error(f"{self.path} cannot be read"):
+        with as_store_error(f"{self.path} cannot be read"):
             for job in reversed(self.now.jobs({"status": sorted(OPEN_JOB)})):
                 yield job, self.now.requests({"job": job.id, "status": sorted(OPEN)})
 
@@ -239,10 +239,10 @@ class Store:
         try:
             reader = self._spare.get_nowait()
         except Empty:
-            with _as_store_error(f"{self.path} cannot be read"):
+            with as_store_error(f"{self.path} cannot be read"):
                 reader = Reader(SqliteTinyDB(self.path, read_only=True))
         try:
-            with _as_store_error(f"{self.path} cannot be read"), reader.snapshot():
+            with as_store_error(f"{self.path} cannot be read"), reader.snapshot():
                 yield reader
         finally:
             self._spare.put(reader)
@@ -258,7 +258,7 @@ class Store:
 
 def _locked(data_dir: Path) -> TextIO:
     """The directory's lock, held until it is closed, or the process is gone. Raises StoreError."""
-    with _as_store_error(f"{data_dir} cannot be used"):
+    with as_store_error(f"{data_dir} cannot be used"):
         data_dir.mkdir(parents=True, exist_ok=True)
         lock = (data_dir / LOCK_NAME).open("w")
     try:
@@ -276,7 +276,8 @@ def _stored(ids: Ids) -> dict[str, int]:
 
 
 @contextmanager
-def _as_store_error(what: str) -> Iterator[None]:
+def as_store_error(what: str) -> Iterator[None]:
+    """Turn errors of SQLite and of the disk into ours, at this border: "<what>: <why>."."""
     try:
         yield
     except (sqlite3.Error, OSError, json.JSONDecodeError) as error:

@@ -41,6 +41,7 @@ ORDER = [
     "reader",
     "migrations",
     "store",
+    "transfer",
     "ledger",
     "bus",
     "engine",
