@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -30,11 +30,14 @@ class Session:
     json: bool = False
 
     def client(self, **options: Any) -> Client:
-        """The way to puppetmaster."""
+        """The way to puppetmaster; closed when the command ends."""
         try:
-            return Client(self.url, os.environ.get("PUPPETMASTER_TOKEN", "").strip(), **options)
+            client = Client(self.url, os.environ.get("PUPPETMASTER_TOKEN", "").strip(), **options)
         except ValueError as error:
             raise click.UsageError(str(error)) from None
+        if (context := click.get_current_context(silent=True)) is not None:
+            context.call_on_close(client.close)
+        return client
 
     def screen(self) -> Screen:
         """The way to whoever asked."""
@@ -142,7 +145,8 @@ def _jobs_there(context: click.Context, parameter: click.Parameter, incomplete: 
     del context, parameter
     url = os.environ.get("PUPPETMASTER_URL") or DEFAULT_URL
     try:
-        rows, _ = Session(url).client(timeout_s=COMPLETION_S).jobs(limit=50)
+        with closing(Session(url).client(timeout_s=COMPLETION_S)) as client:
+            rows, _ = client.jobs(limit=50)
     except (ClientError, click.UsageError):
         return []
     return [

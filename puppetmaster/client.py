@@ -1,0 +1,282 @@
+"""The HTTP client of the command line: asks puppetmaster, and says in a sentence what stands in the way."""
+
+import http.client
+import json
+import socket
+import ssl
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from typing import Any, NamedTuple
+from urllib.parse import quote, urlencode, urlsplit
+
+from puppetmaster import __version__
+
+DEFAULT_URL = "http://127.0.0.1:8700"
+#: The service gives up on a change after 15 s.
+TIMEOUT_S = 30.0
+#: A new job is asked for so often when its answer is lost; its key makes it the same job each time.
+CREATE_ATTEMPTS = 3
+
+
+class ClientError(Exception):
+    """What the command line ends with: one sentence, and the code it exits with."""
+
+    exit_code = 7
+
+
+class Unreachable(ClientError):
+    """It cannot be reached, does not let us in, or cannot answer.
+
+    ``passing``: that may go by itself. ``lost``: what was asked for may have been done all the same.
+    """
+
+    def __init__(self, message: str, *, passing: bool = False, lost: bool = False) -> None:
+        super().__init__(message)
+        self.passing = passing
+        self.lost = lost
+
+
+class Refused(ClientError):
+    """Puppetmaster said no. ``faults``: ``{"path", "message"}`` of all that is wrong with what was sent."""
+
+    exit_code = 2
+
+    def __init__(self, message: str, status: int, faults: Sequence[Mapping[str, str]] = ()) -> None:
+        super().__init__(message)
+        self.status = status
+        self.faults = tuple(faults)
+
+
+class Answer(NamedTuple):
+    """``data`` is None for 304; ``total``: how many rows there are before paging."""
+
+    status: int
+    data: Any
+    etag: str
+    total: int | None
+
+
+class Client:
+    """One puppetmaster, asked over one connection that is kept open. For one thread."""
+
+    def __init__(self, url: str, token: str = "", *, timeout_s: float = TIMEOUT_S) -> None:
+        """Raises ValueError: not a URL of HTTP, or a token that no header can carry."""
+        try:
+            parts = urlsplit(url)
+            port, name = parts.port, (parts.hostname or "").encode("idna")
+        except ValueError:  # UnicodeError is one
+            parts, port, name = urlsplit(""), None, b""
+        if parts.scheme not in ("http", "https") or not name or parts.hostname is None:
+            raise ValueError(f"PUPPETMASTER_URL: expected a URL such as {DEFAULT_URL}, got '{url}'")
+        if not token.isascii() or not token.isprintable():
+            raise ValueError("PUPPETMASTER_TOKEN: expected printable ASCII, got other characters")
+        self.url = url.rstrip("/")
+        self.host = parts.hostname
+        self._secure = parts.scheme == "https"
+        self._port = port or (443 if self._secure else 80)
+        self._prefix = parts.path.rstrip("/")
+        self._timeout_s = timeout_s
+        self._headers = {"User-Agent": f"puppetmaster/{__version__}", "Accept": "application/json"}
+        if token:
+            self._headers["Authorization"] = f"Bearer {token}"
+        self._connection: http.client.HTTPConnection | None = None
+        self._connected = False
+
+    # -- the API ----------------------------------------------------------------------------------
+
+    def create(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        """POST /jobs; sent again when the answer is lost, which is why ``body`` needs a ``key``."""
+        attempts = CREATE_ATTEMPTS if body.get("key") else 1
+        for left in reversed(range(attempts)):
+            try:
+                return self._object(self.ask("POST", "/jobs", body))
+            except Unreachable as error:
+                if not left or not error.lost:
+                    raise
+        raise AssertionError("the last attempt returns or raises")
+
+    def jobs(self, **filters: Any) -> tuple[list[dict[str, Any]], int]:
+        """GET /jobs: the jobs of this page, and how many there are in all."""
+        return self._rows("/jobs", filters)
+
+    def job(self, job_id: int) -> dict[str, Any]:
+        """GET /jobs/:id, without its requests."""
+        answer = self.ask("GET", f"/jobs/{job_id}", query={"collection": "false", "limit": 0})
+        return self._object(answer)
+
+    def requests(self, job_id: int, **filters: Any) -> tuple[list[dict[str, Any]], int]:
+        """GET /jobs/:id/requests: the requests of this page, and how many fit in all."""
+        return self._rows(f"/jobs/{job_id}/requests", filters)
+
+    def results(self, job_id: int, *, diff: bool, full: bool) -> list[dict[str, Any]]:
+        """GET /jobs/:id/results: groups of equal results."""
+        query = {"diff": "true" if diff else None, "collection": "true" if full else None}
+        return self._rows(f"/jobs/{job_id}/results", query)[0]
+
+    def control(self, job_id: int, status: str, *, force: bool = False) -> dict[str, Any]:
+        """PUT /jobs/:id."""
+        body = {"status": status, **({"force": True} if force else {})}
+        return self._object(self.ask("PUT", f"/jobs/{job_id}", body))
+
+    def delete(self, job_id: int) -> dict[str, Any]:
+        """DELETE /jobs/:id: the job as it last was."""
+        return self._object(self.ask("DELETE", f"/jobs/{job_id}"))
+
+    def _object(self, answer: Answer) -> dict[str, Any]:
+        if not isinstance(answer.data, dict):
+            raise self._stranger(f"{answer.status} without an object")
+        return answer.data
+
+    def _rows(self, path: str, filters: Mapping[str, Any]) -> tuple[list[dict[str, Any]], int]:
+        answer = self.ask("GET", path, query=filters)
+        if not isinstance(answer.data, list):
+            raise self._stranger(f"{answer.status} without a list")
+        return answer.data, len(answer.data) if answer.total is None else answer.total
+
+    # -- HTTP -------------------------------------------------------------------------------------
+
+    def ask(
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        *,
+        query: Mapping[str, Any] | None = None,
+        etag: str = "",
+        also: Sequence[int] = (),
+    ) -> Answer:
+        """One request. ``also`` are statuses of errors that are an answer like any other.
+
+        Raises Unreachable, Refused.
+        """
+        given = {name: value for name, value in (query or {}).items() if value is not None}
+        target = self._prefix + quote(path) + (f"?{urlencode(given)}" if given else "")
+        headers = dict(self._headers)
+        sent = None
+        if body is not None:
+            sent = json.dumps(body).encode("ascii")
+            headers["Content-Type"] = "application/json"
+        if etag:
+            headers["If-None-Match"] = etag
+        try:
+            response, raw = self._exchange(method, target, sent, headers)
+        except (OSError, http.client.HTTPException) as error:
+            self.close()
+            raise self._unreachable(error, lost=self._connected) from error
+        return self._read(response, raw, also)
+
+    def close(self) -> None:
+        """End the connection; the next request makes a new one."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _exchange(
+        self, method: str, target: str, body: bytes | None, headers: Mapping[str, str]
+    ) -> tuple[http.client.HTTPResponse, bytes]:
+        kept = self._connection is not None
+        if kept and method != "GET":  # it may have been closed: a change is not sent into the unknown
+            self.close()
+            kept = False
+        try:
+            return self._once(method, target, body, headers)
+        except (http.client.RemoteDisconnected, ConnectionError):
+            self.close()
+            if not kept:
+                raise
+            return self._once(method, target, body, headers)
+
+    def _once(
+        self, method: str, target: str, body: bytes | None, headers: Mapping[str, str]
+    ) -> tuple[http.client.HTTPResponse, bytes]:
+        if self._connection is None:
+            kind = http.client.HTTPSConnection if self._secure else http.client.HTTPConnection
+            self._connection = kind(self.host, self._port, timeout=self._timeout_s)
+            self._connected = False
+            self._connection.connect()
+            self._connected = True
+        try:
+            self._connection.request(method, target, body, dict(headers))
+        except (BrokenPipeError, ConnectionResetError):
+            if body is None:
+                raise  # else a body too large was refused before it was read, and the answer says so
+        response = self._connection.getresponse()
+        return response, response.read()
+
+    def _read(self, response: http.client.HTTPResponse, raw: bytes, also: Sequence[int]) -> Answer:
+        status = response.status
+        etag = response.getheader("ETag") or ""
+        if status == HTTPStatus.NOT_MODIFIED:
+            return Answer(status, None, etag, None)
+        if 300 <= status < 400:
+            where = response.getheader("Location") or "another place"
+            raise Unreachable(f"{self.url} leads to {where}: set PUPPETMASTER_URL to where it is.")
+        try:
+            data = json.loads(raw)
+        except (ValueError, RecursionError):
+            kind = response.getheader("Content-Type") or "no content type"
+            raise self._stranger(f"{status} and {kind}") from None
+        if status >= 400 and status not in also:
+            raise self._no(status, data)
+        total = response.getheader("X-Total-Count") or ""
+        return Answer(status, data, etag, int(total) if total.isdigit() else None)
+
+    # -- sentences --------------------------------------------------------------------------------
+
+    def _no(self, status: int, data: Any) -> ClientError:
+        message = data.get("message") if isinstance(data, dict) else None
+        if not isinstance(message, str):
+            return self._stranger(f"{status} without a message")
+        if status == HTTPStatus.UNAUTHORIZED:
+            given = "this is another one" if "Authorization" in self._headers else "none was given"
+            return Unreachable(
+                f"{self.url} needs its token, and {given}: set PUPPETMASTER_TOKEN as the bundle has it."
+            )
+        if status == HTTPStatus.FORBIDDEN:
+            return Unreachable(f"{self.url} does not let this in: {message}")
+        if status >= 500:
+            cure = "Try again." if status == HTTPStatus.SERVICE_UNAVAILABLE else "See its log."
+            said = message if message.endswith(cure) else f"{message} {cure}"
+            passing = status != HTTPStatus.INTERNAL_SERVER_ERROR
+            return Unreachable(
+                f"{self.url} cannot answer now ({status}): {said}", passing=passing, lost=not passing
+            )
+        faults = data.get("errors")
+        return Refused(message, status, faults if isinstance(faults, list) else ())
+
+    def _stranger(self, came: str) -> Unreachable:
+        return Unreachable(
+            f"{self.url} answers, but not as puppetmaster does ({came}): set PUPPETMASTER_URL to where it is."
+        )
+
+    def _unreachable(self, error: Exception, *, lost: bool) -> Unreachable:
+        passing = True
+        match error:
+            case ssl.SSLCertVerificationError():
+                why = f"its certificate is not trusted ({error.verify_message})"
+                cure, passing = "Set SSL_CERT_FILE to a file with its certificate", False
+            case ssl.SSLError():
+                why, cure = "it does not speak TLS as expected", "Is it http:// instead?"
+                passing = False
+            case ConnectionRefusedError():
+                why = "nothing listens there"
+                cure = "Start it with 'puppetmaster run', or set PUPPETMASTER_URL to where it is"
+            case socket.gaierror():
+                why, cure = f"the name {self.host} is not known", "Correct PUPPETMASTER_URL"
+            case TimeoutError():
+                why, cure = (
+                    f"no answer within {self._timeout_s:g} s",
+                    "Try again, or ask 'puppetmaster doctor'",
+                )
+            case http.client.RemoteDisconnected() | http.client.IncompleteRead() | ConnectionError():
+                why = "it ended the connection without a whole answer"
+                cure = "Try again; if it stays so, is it https:// instead?"
+            case http.client.HTTPException():
+                why, cure = "it does not speak HTTP", "Set PUPPETMASTER_URL to where it is"
+                passing = False
+            case _:
+                why, cure = str(getattr(error, "strerror", None) or error), "Ask 'puppetmaster doctor'"
+        end = "" if cure.endswith("?") else "."
+        return Unreachable(
+            f"Cannot reach puppetmaster at {self.url}: {why}. {cure}{end}", passing=passing, lost=lost
+        )

@@ -1,0 +1,68 @@
+"""One WebSocket that follows jobs, and what it has yet to be told of."""
+
+import asyncio
+
+from puppetmaster.events import Change
+from puppetmaster.job import Job
+
+#: Requests in one frame of ``?collection=true``; others follow in the next.
+FRAME_REQUESTS = 500
+#: Changed requests of one job that are remembered for one watcher; beyond it is told all of them anew.
+MOST_CHANGED = 10_000
+
+
+class Backlog:
+    """The requests of one job that a watcher has yet to be told of."""
+
+    def __init__(self, job: Job, *, everything: bool) -> None:
+        self._ids = job.request_ids
+        self._next = 0 if everything else len(self._ids)
+        self._changed: set[int] = set()
+
+    def add(self, changed: frozenset[int] | None) -> None:
+        """These changed (None: too many to list). What is to be told anyway is not remembered."""
+        if changed is not None:
+            ahead = self._ids[self._next] if self._next < len(self._ids) else self._ids.stop
+            self._changed.update(id_ for id_ in changed if id_ < ahead)
+        if changed is None or len(self._changed) > MOST_CHANGED:
+            self._next = 0
+            self._changed.clear()
+
+    def take(self) -> tuple[int, ...]:
+        """The next ids to tell, ascending."""
+        taken = sorted(self._changed)[:FRAME_REQUESTS]
+        self._changed.difference_update(taken)
+        more = self._ids[self._next : self._next + FRAME_REQUESTS - len(taken)]
+        self._next += len(more)
+        return (*taken, *more)
+
+    def __bool__(self) -> bool:
+        return bool(self._changed) or self._next < len(self._ids)
+
+
+class Watcher:
+    """One WebSocket. The thread sets ``busy`` and the loop resets it; all else is the thread's."""
+
+    def __init__(self, job: Job | None, *, collection: bool, loop: asyncio.AbstractEventLoop) -> None:
+        self.job = job
+        self.collection = collection
+        self.loop = loop
+        self.outbox: asyncio.Queue[list[str] | int] = asyncio.Queue()
+        self.busy = False
+        self.seq = 0
+        self.behind: set[int] = set()
+        #: Jobs of which it is told however busy we are: they were created, ended or removed, or it is new.
+        self.urgent: set[int] = set()
+        self.backlogs: dict[int, Backlog] = {}
+        self.sent_s: dict[int, float] = {}
+
+    def note(self, change: Change) -> None:
+        """It has yet to be told of this change."""
+        self.behind.add(change.job.id)
+        if change.created or change.ended or change.deleted:
+            self.urgent.add(change.job.id)
+        if self.collection:
+            backlog = self.backlogs.get(change.job.id)
+            if backlog is None:
+                backlog = self.backlogs[change.job.id] = Backlog(change.job, everything=False)
+            backlog.add(change.requests)

@@ -1,0 +1,138 @@
+"""From words to the body of a job."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from puppetmaster import submission
+from puppetmaster.submission import Files
+
+
+def files(stdin: str = "") -> Files:
+    return Files(lambda: stdin)
+
+
+def test_names_ranges_and_files(tmp_path: Path) -> None:
+    fleet = tmp_path / "fleet.txt"
+    fleet.write_text("# the north\ncg-[01-02]\n\n 00:0c:29:1c:e8:01 \ncg-01\n")
+    found = submission.destinations(["x", f"@{fleet}"], files())
+    assert found == ["x", "cg-01", "cg-02", "00:0c:29:1c:e8:01"]
+
+
+def test_names_from_standard_input() -> None:
+    assert submission.destinations(["@-"], files("a\nb\n")) == ["a", "b"]
+
+
+def test_a_file_without_names() -> None:
+    with pytest.raises(ValueError, match="expected a name on each line of -, got none"):
+        submission.destinations(["@-"], files("# none\n"))
+
+
+@pytest.mark.parametrize("word", ['{"a": [1]}', "@-", "-"])
+def test_data(word: str) -> None:
+    assert submission.data(word, files('{"a": [1]}')) == {"a": [1]}
+
+
+def test_data_of_a_file(tmp_path: Path) -> None:
+    (tmp_path / "data.json").write_text('"é"', encoding="utf-8")
+    assert submission.data(f"@{tmp_path}/data.json", files()) == "é"
+
+
+@pytest.mark.parametrize("word", ["{", "nope", "NaN", "[1,]", "", "[" * 100_000])
+def test_what_is_not_json(word: str) -> None:
+    with pytest.raises(ValueError, match="DATA: expected JSON"):
+        submission.data(word, files())
+
+
+def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="No such file"):
+        submission.data(f"@{tmp_path}/none", files())
+
+
+def test_a_file_that_is_not_text(tmp_path: Path) -> None:
+    (tmp_path / "data").write_bytes(b"\xff\xfe")
+    with pytest.raises(ValueError, match="expected UTF-8"):
+        submission.data(f"@{tmp_path}/data", files())
+
+
+def test_standard_input_is_read_once() -> None:
+    once = files("[]")
+    assert submission.data("-", once) == []
+    with pytest.raises(ValueError, match="one use of standard input"):
+        submission.destinations(["@-"], once)
+
+
+@pytest.mark.parametrize(("text", "share"), [("20", 20), ("0", 0), ("10%", "10%"), ("2.5%", "2.5%")])
+def test_shares(text: str, share: Any) -> None:
+    assert submission.share(text) == share
+
+
+@pytest.mark.parametrize("text", ["", "-1", "x", "10 %", "1.5", "%", "1,2"])
+def test_what_is_no_share(text: str) -> None:
+    with pytest.raises(ValueError, match="expected a whole number or a percentage"):
+        submission.share(text)
+
+
+def test_waves() -> None:
+    assert submission.shares("1, 10%,100%") == [1, "10%", "100%"]
+
+
+def test_a_whole_job_is_an_object() -> None:
+    assert submission.whole('{"batch": []}', "x") == {"batch": []}
+    with pytest.raises(ValueError, match="x: expected a job"):
+        submission.whole("[]", "x")
+
+
+def test_every_option_has_its_place() -> None:
+    options = {
+        "name": "n",
+        "key": "k",
+        "timeout": 1.5,
+        "request_timeout": 2.0,
+        "window": "10%",
+        "rate": 3.0,
+        "attempts": 4,
+        "max_errors": 5,
+        "waves": [1, "100%"],
+        "soak": 6.0,
+        "start_at": "2026-01-02T03:04:05Z",
+        "idempotent": True,
+        "dry_run": True,
+        "wait": True,
+    }
+    body = submission.batch("get", "/x", {}, ["a"])
+    assert submission.with_options(body, options) == {
+        "batch": [{"method": "get", "resource": "/x", "data": {}, "__request": {"destination": ["a"]}}],
+        "name": "n",
+        "key": "k",
+        "timeout": 1.5,
+        "requestTimeout": 2,
+        "concurrency": "10%",
+        "rate": 3,
+        "abort": {"errors": 5},
+        "retry": {"attempts": 4},
+        "waves": [1, "100%"],
+        "gate": {"soak": 6},
+        "startAt": "2026-01-02T03:04:05Z",
+        "idempotent": True,
+        "dryRun": True,
+    }
+
+
+def test_an_option_wins_over_the_file_and_keeps_the_rest() -> None:
+    body = {"batch": [], "name": "file", "key": "k", "abort": {"errors": 1, "after": 9}}
+    merged = submission.with_options(body, {"name": "word", "max_errors": 0})
+    assert merged == {**body, "name": "word", "abort": {"errors": 0, "after": 9}}
+    assert body["name"] == "file"
+
+
+def test_a_job_gets_a_key_of_its_own() -> None:
+    first, second = (submission.with_options({"batch": []}, {})["key"] for _ in range(2))
+    assert first != second
+    assert first.startswith("cli-")
+
+
+@pytest.mark.parametrize("body", [{"batch": [], "dryRun": True}, {"destinations": "a", "message": {}}])
+def test_what_needs_no_key_or_knows_none(body: dict[str, Any]) -> None:
+    assert submission.with_options(body, {}) == body

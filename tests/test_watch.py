@@ -1,0 +1,172 @@
+"""Following a job, with a clock and pauses of the test's own."""
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from puppetmaster import watch
+from puppetmaster.client import Refused, Unreachable
+from puppetmaster.watch import News, Pace, Removed
+from tests.fake_http import Asked, FakeServer, Reply, job, request
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now_s = 100.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+    def pause(self, seconds: float) -> None:
+        self.now_s += seconds
+
+
+def follow(server: FakeServer) -> list[News]:
+    clock = Clock()
+    return list(watch.follow(server.client(timeout_s=5), 7, pause=clock.pause, now=clock))
+
+
+def told(*replies: Reply | None, failures: Callable[[], list[Any]] = list) -> Callable[[Asked], Reply | None]:
+    """Answers of a job one after the other; the last one for ever."""
+    left = list(replies)
+
+    def answer(asked: Asked) -> Reply | None:
+        if "/requests" in asked.path:
+            return Reply(failures())
+        return left.pop(0) if len(left) > 1 else left[0]
+
+    return answer
+
+
+def test_news_come_when_something_changed() -> None:
+    first = Reply(job("dispatching", pending=2), headers={"ETag": '"1"'})
+    same = Reply(b"", 304, {"ETag": '"1"'})
+    with FakeServer(told(first, same, same, Reply(job(resolved=2)))) as server:
+        news = follow(server)
+    assert [one.job["status"] for one in news] == ["dispatching", "resolved"]
+    assert {asked.path for asked in server.asked} == {"/jobs/7?collection=false&limit=0"}
+    assert server.asked[1].headers["If-None-Match"] == '"1"'
+
+
+def test_each_failure_is_told_once() -> None:
+    grown = iter([[request("a")], [request("a"), request("b", request_id=2**31 + 1)]])
+    replies = [Reply(job("dispatching", pending=1, error=1)), Reply(job(error=2))]
+    with FakeServer(told(*replies, failures=lambda: next(grown))) as server:
+        news = follow(server)
+    assert [[one["__request"]["destination"] for one in each.failures] for each in news] == [["a"], ["b"]]
+
+
+def test_failures_are_not_asked_for_at_every_look() -> None:
+    replies = [Reply(job("dispatching", pending=9 - n, error=n + 1)) for n in range(5)]
+    with FakeServer(told(*replies, Reply(job(error=10)))) as server:
+        follow(server)
+    looks = [asked for asked in server.asked if "/requests" in asked.path]
+    assert len(looks) == 3  # at once, one second later, and at the end
+
+
+def test_a_job_that_is_not_there() -> None:
+    with FakeServer() as server, pytest.raises(Refused) as caught:
+        follow(server)
+    assert not isinstance(caught.value, Removed)
+
+
+def test_a_job_that_is_removed_meanwhile() -> None:
+    replies = [Reply(job("dispatching", pending=1)), Reply({"message": "no job"}, 404)]
+    with FakeServer(told(*replies)) as server, pytest.raises(Removed, match="was removed while") as caught:
+        follow(server)
+    assert caught.value.exit_code == 4
+
+
+def test_puppetmaster_is_away_for_a_while() -> None:
+    running = Reply(job("dispatching", pending=1))
+    stopping = Reply({"message": "stopping"}, 503)
+    with FakeServer(told(running, stopping, stopping, Reply(job(resolved=1)))) as server:
+        news = follow(server)
+    assert [one.trouble is None for one in news] == [True, False, False, True]
+    assert [one.job["status"] for one in news] == ["dispatching"] * 3 + ["resolved"]
+
+
+def test_patience_ends() -> None:
+    replies = [Reply(job("dispatching", pending=1)), Reply({"message": "stopping"}, 503)]
+    clock = Clock()
+    with FakeServer(told(*replies)) as server, pytest.raises(Unreachable, match="stopping"):
+        list(watch.follow(server.client(), 7, pause=lambda s: clock.pause(10), now=clock))
+    assert watch.PATIENCE_S < clock.now_s - 100 <= watch.PATIENCE_S + 20
+
+
+def test_what_does_not_pass_ends_at_once() -> None:
+    replies = [Reply(job("dispatching", pending=1)), Reply({"message": "token"}, 401)]
+    with FakeServer(told(*replies)) as server, pytest.raises(Unreachable, match="TOKEN"):
+        follow(server)
+
+
+def test_the_first_look_is_not_repeated() -> None:
+    with FakeServer(lambda asked: Reply({"message": "stopping"}, 503)) as server, pytest.raises(Unreachable):
+        follow(server)
+    assert len(server.asked) == 1
+
+
+def test_the_time_left() -> None:
+    clock = Clock()
+    pace = Pace(clock)
+    assert pace.left_s(job("dispatching", pending=100)) is None
+    clock.pause(10)
+    assert pace.left_s(job("dispatching", pending=80, resolved=20)) == 40
+    clock.pause(100)
+    assert pace.left_s(job("dispatching", pending=79, resolved=21)) == 79 * 100  # that of late
+    clock.pause(10)
+    assert pace.left_s(job("paused", pending=79, resolved=21)) is None
+    clock.pause(1000)
+    assert pace.left_s(job("dispatching", pending=79, resolved=21)) is None
+    clock.pause(10)
+    assert pace.left_s(job("dispatching", pending=78, resolved=22)) == 780
+
+
+@pytest.mark.parametrize(
+    ("ended", "code"),
+    [
+        (job(resolved=3), 0),
+        (job(resolved=2, error=1), 1),
+        (job(resolved=2, timeout=1), 1),
+        (job("aborted", error=1, skipped=2), 3),
+        (job("canceled", canceled=3), 4),
+        (job("timeout", resolved=1, skipped=2), 5),
+        (job(resolved=1, error=1, unknown=1), 6),
+        (job("canceled", unknown=3), 4),
+    ],
+)
+def test_verdicts(ended: dict[str, Any], code: int) -> None:
+    assert watch.verdict(ended) == code
+
+
+def test_lines() -> None:
+    running = {**job("paused", pending=1, sent=2, resolved=3, error=4), "reason": "wave 1 failed"}
+    expected = "job 7 paused: 7 of 10 done, 4 failed, 2 in flight, 5 s left, wave 1 failed"
+    assert watch.state(running, 5.4) == expected
+    assert watch.summary(job(resolved=2)) == "job 7 resolved: 2 of 2 resolved."
+    ended = {**job("aborted", resolved=1, error=2, skipped=3), "reason": "Too many."}
+    assert watch.summary(ended) == "job 7 aborted: 1 of 6 resolved, 2 error, 3 skipped. Too many."
+
+
+@pytest.mark.parametrize(
+    ("result", "line"),
+    [
+        ({"code": 500, "source": "device", "data": {"message": "no"}}, "a error 500 from device: no"),
+        ({"code": 404, "source": "controller", "message": "none"}, "a error 404 from controller: none"),
+        ({"code": 500, "source": "device", "data": [1]}, "a error 500 from device"),
+        ({}, "a error"),
+    ],
+)
+def test_a_failure_in_a_line(result: dict[str, Any], line: str) -> None:
+    assert watch.failure(request("a", **result)) == line
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.2, "0 s"), (59.4, "59 s"), (59.6, "1 min 00 s"), (185, "3 min 05 s"), (7440, "2 h 04 min")],
+)
+def test_durations(seconds: float, text: str) -> None:
+    assert watch.duration(seconds) == text
+    assert re.fullmatch(r"[0-9a-z ]+", text)
