@@ -74,7 +74,7 @@ install: ## Install the bundle below $(DESTDIR), with an environment of its own
 	$(PYTHON) -m venv $(INSTALL_DIR)/venv
 	$(INSTALL_DIR)/venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	install -d $(DESTDIR)/usr/bin
-	printf '#!/bin/sh\nPYTHONPATH=%s exec %s/venv/bin/python -m puppetmaster "$$@"\n' \
+	printf '#!/bin/sh\nPYTHONPATH=%s exec %s/venv/bin/python -P -m puppetmaster "$$@"\n' \
 		$(RUN_DIR) $(RUN_DIR) > $(DESTDIR)/usr/bin/$(NAME)
 	chmod 755 $(DESTDIR)/usr/bin/$(NAME)
 	@echo "installed: $(INSTALL_DIR)/venv/bin/python $(INSTALL_DIR)/index.py, and the command $(NAME)"

@@ -1,27 +1,24 @@
 """``make demo``: a batch reaches simulated gateways over a real broker, and is watched to its end.
 
-Broker, controller, fleet and the bundle run as processes of their own; the jobs are created and
-followed by another bundle, with the SDK's own blocking calls. On a terminal with bars and tables,
-elsewhere with plain lines.
+Broker, controller, fleet and the bundle run as processes of their own. Another bundle creates the jobs,
+with the SDK's own blocking calls; they are watched with the product's own command line.
 """
 
 import argparse
+import os
 import signal
+import socket
+import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from threading import Event, Thread
 from typing import Any
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
-
 from puppetmaster import names, sdk
-from puppetmaster.clock import seconds
 from sandbox.gateway import Gateway
-from sandbox.process import ProcessError
+from sandbox.process import PROJECT, ProcessError, free_port
 
 MACS = ["00:0c:29:1c:e8:01", "00:0c:29:1c:e8:02", "00:0c:29:1c:e8:03"]
 FLEET = [
@@ -58,173 +55,124 @@ UPDATE: Mapping[str, Any] = {
         }
     ],
 }
-POLL_S = 0.2
-STATUS_STYLES = {"resolved": "green", "error": "red", "timeout": "yellow", "unknown": "magenta"}
+PAGE_PORT = 8700
 
 
 class Caller(sdk.Sanji):  # type: ignore[misc] # the SDK has no types
     """Another bundle on the same bus; all it does is call."""
 
-    def init(self, *args: Any, show: "Show", **kwargs: Any) -> None:
+    def init(self, *args: Any, **kwargs: Any) -> None:
         """Register without the SDK's random wait."""
         del args, kwargs
         self.reg_delay = 0
-        self.show = show
-        self.failed: Exception | None = None
+        self.ready = Event()
 
     def run(self) -> None:
         """Sanji calls this once the bundle is registered."""
-        try:
-            for body in (REBOOT, UPDATE):
-                self._follow(self._call("post", "/jobs", body))
-        except Exception as error:  # noqa: BLE001 - whatever it is, call_jobs raises it
-            self.failed = error
-        finally:
-            self.stop_event.set()
+        self.ready.set()
 
-    def _follow(self, job: dict[str, Any]) -> None:
-        with self.show.following(job):
-            while job["finishedAt"] is None:
-                self.stop_event.wait(POLL_S)
-                job = self._call("get", f"/jobs/{job['id']}?collection=false")
-                self.show.progress(job)
-        self.show.outcome(job, self._call("get", f"/jobs/{job['id']}/requests"))
-
-    def _call(self, method: str, resource: str, data: Any = None) -> Any:
-        answer = getattr(self.publish.direct, method)(resource, data=data, timeout=10)
+    def create(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Create a job: the answer's data. Raises RuntimeError when it is refused."""
+        answer = self.publish.direct.post("/jobs", data=dict(body), timeout=10)
         if answer.code != 200:
-            raise RuntimeError(f"{method} {resource} was answered {answer.code}: {answer.data}")
-        return answer.data
+            raise RuntimeError(f"POST /jobs was answered {answer.code}: {answer.data}")
+        created: dict[str, Any] = answer.data
+        return created
 
 
-class Show:
-    """What is printed: bars and tables on a terminal, plain lines elsewhere."""
+def caller_on(gateway: Gateway) -> Caller:
+    """Start the other bundle and wait until it can call. Raises RuntimeError when it cannot."""
+    made: list[Caller] = []
 
-    def __init__(self) -> None:
-        self.console = Console(highlight=False)
-        self._bar: Progress | None = None
-        self._last = ""
-
-    def say(self, text: str) -> None:
-        """Print one line."""
-        self.console.print(text, soft_wrap=True)
-
-    def following(self, job: dict[str, Any]) -> Progress:
-        """Begin to show a job; a context manager that ends it."""
-        item = f"{job['totalCount']} requests"
-        self.say(f"\n[bold]POST /jobs[/] -> job {job['id']}" + (f", {job['name']}" if job["name"] else ""))
-        self._last = ""
-        columns = (
-            TextColumn(f"  {item}"),
-            BarColumn(bar_width=40),
-            MofNCompleteColumn(),
-            TextColumn("{task.description}"),
-            TimeElapsedColumn(),
-        )
-        self._bar = Progress(*columns, console=self.console, disable=not self.console.is_terminal)
-        self._bar.add_task("", total=job["totalCount"])
-        return self._bar
-
-    def progress(self, job: dict[str, Any]) -> None:
-        """Show how far it is."""
-        counts = job["counts"]
-        line = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
-        if self._bar is not None and self.console.is_terminal:
-            task = self._bar.tasks[0].id
-            self._bar.update(task, completed=job["doneCount"], description=f"{counts['sent']} in flight")
-        elif line != self._last:
-            self.say(f"  {job['progress']:3d}%  {line}")
-        self._last = line
-
-    def outcome(self, job: dict[str, Any], requests: Sequence[dict[str, Any]]) -> None:
-        """Print the job's end, and its requests by equal results."""
-        took_s = seconds(job["finishedAt"]) - seconds(job["startedAt"])
-        self.say(f"  job {job['id']} is [bold]{job['status']}[/]: {self._last}, in {took_s:.1f} s")
-        found = groups(requests)
-        if not self.console.is_terminal:
-            for (status, said), destinations in found:
-                which = ", ".join(names.fold(destinations))
-                self.say(f"    {len(destinations):3d} {status}: {said}: {which}")
-            return
-        table = Table("gateways", "status", "what came back", "which", box=None, padding=(0, 3, 0, 0))
-        for (status, said), destinations in found:
-            style = STATUS_STYLES.get(status, "")
-            which = ", ".join(names.fold(destinations))
-            table.add_row(str(len(destinations)), f"[{style}]{status}[/]" if style else status, said, which)
-        self.console.print(table)
-
-
-def groups(requests: Sequence[dict[str, Any]]) -> list[tuple[tuple[str, str], list[str]]]:
-    """Destinations by equal status and result, the largest group first."""
-    found: dict[tuple[str, str], list[str]] = {}
-    for request in requests:
-        inner = request["__request"]
-        result = inner["result"]
-        said = result.get("message") or str(result.get("data"))
-        code = result.get("code")
-        key = (inner["status"], f"{code} {said}" if code else said)
-        found.setdefault(key, []).append(inner["destination"])
-    return sorted(found.items(), key=lambda group: -len(group[1]))
-
-
-def call_jobs(gateway: Gateway, show: Show) -> None:
-    """Create both jobs and follow them, as another bundle would. Raises what went wrong there."""
-    failures: list[Exception | None] = []
-
-    def call() -> None:
+    def run() -> None:
         bundle = sdk.Bundle(bundle_dir=str(gateway.directory), load=False)
         bundle.profile = {
             "name": "demo",
-            "description": "creates jobs and watches them",
+            "description": "creates jobs",
             "role": "model",
             "ttl": 10,
             "resources": [],
         }
         connection = sdk.connection(gateway.broker.host, gateway.broker.port)
-        caller = Caller(bundle=bundle, connection=connection, show=show)
-        caller.start()
-        failures.append(caller.failed)
+        made.append(Caller(bundle=bundle, connection=connection))
+        made[0].start()
 
     # Not on the main thread: there the SDK takes Ctrl-C, and waits for its handlers before it ends.
-    thread = Thread(target=call, name="demo-caller", daemon=True)
-    thread.start()
-    while thread.is_alive():
-        thread.join(0.1)
-    for failure in filter(None, failures):
-        raise failure
+    Thread(target=run, name="demo-caller", daemon=True).start()
+    pause = Event()
+    for _ in range(200):
+        if made and made[0].ready.wait(0.05):
+            return made[0]
+        pause.wait(0.05)
+    raise RuntimeError("the bundle that creates the jobs was not registered within 20 s")
 
 
-def look_further(gateway: Gateway, show: Show) -> None:
-    """Say how to ask more."""
-    port = gateway.broker.port
-    show.say("\n[bold]Look further[/], while it runs, from another terminal:")
-    for words in ("get /jobs", "get '/jobs/2/requests?status=error'", "get /system/puppetmaster"):
-        show.say(f"  .venv/bin/python -m sandbox.ask {port} {words}")
-    show.say("Ctrl-C ends it.")
+def show(gateway_url: str, *words: str) -> None:
+    """Run the product's command line, on this terminal."""
+    print(f"\n$ puppetmaster {' '.join(words)}", flush=True)
+    environment = {**os.environ, "PUPPETMASTER_URL": gateway_url}
+    # Its exit code is the job's verdict: some requests of the demo are meant to fail.
+    subprocess.run([sys.executable, "-m", "puppetmaster", *words], env=environment, cwd=PROJECT, check=False)
+
+
+def watch_jobs(gateway: Gateway, url: str) -> None:
+    """Create both jobs on the bus, and watch each to its end."""
+    caller = caller_on(gateway)
+    for about, body in (("Three gateways are rebooted", REBOOT), ("A new firmware for a whole site", UPDATE)):
+        job = caller.create(body)
+        print(f"\n{about}: POST /jobs on the bus, job {job['id']} with {job['totalCount']} requests.")
+        show(url, "watch", str(job["id"]))
+        show(url, "results", str(job["id"]))
+
+
+def look_further(gateway: Gateway, url: str) -> None:
+    """Say where to look on while it runs."""
+    print("\nLook further, while it runs:")
+    print(f"  the page                 {url}/")
+    print(f"  the command line         PUPPETMASTER_URL={url} {sys.executable} -m puppetmaster list")
+    print(f"  as another bundle does   {sys.executable} -m sandbox.ask {gateway.broker.port} get /jobs")
+    print("Ctrl-C ends it.", flush=True)
+
+
+def page_port() -> int:
+    """The product's own port when it is free, else another."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", PAGE_PORT))
+        except OSError:
+            return free_port()
+    return PAGE_PORT
 
 
 def main() -> None:
     """Run the demo; ends with 0 when every job ended, 130 on Ctrl-C."""
     parser = argparse.ArgumentParser(prog="python -m sandbox.demo", description=__doc__)
-    parser.add_argument("--keep", action="store_true", help="go on running afterwards, until Ctrl-C")
+    keep = parser.add_mutually_exclusive_group()
+    keep.add_argument("--keep", action="store_true", help="go on running afterwards, until Ctrl-C")
+    keep.add_argument("--end", action="store_true", help="end by itself, also on a terminal")
     parser.add_argument("--broker", choices=("mosquitto", "amqtt"), help="default: mosquitto when installed")
     options = parser.parse_args()
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    show = Show()
+    port = page_port()
+    url = f"http://127.0.0.1:{port}"
     try:
         with tempfile.TemporaryDirectory(prefix="puppetmaster-demo-") as directory:
-            gateway = Gateway(Path(directory), fleet=FLEET, broker=options.broker)
-            show.say("Starting a broker, a controller, 203 gateways and puppetmaster ..")
+            settings = {"PUPPETMASTER_HTTP": f"127.0.0.1:{port}"}
+            gateway = Gateway(Path(directory), fleet=FLEET, broker=options.broker, settings=settings)
+            print("Starting a broker, a controller, 203 gateways and puppetmaster ..", flush=True)
             with gateway:
-                show.say(f"They run: {gateway.broker.kind} on 127.0.0.1:{gateway.broker.port}.")
-                call_jobs(gateway, show)
-                if options.keep:
-                    look_further(gateway, show)
+                print(
+                    f"They run: {gateway.broker.kind} on 127.0.0.1:{gateway.broker.port}, the page on {url}/"
+                )
+                watch_jobs(gateway, url)
+                if options.keep or (sys.stdout.isatty() and not options.end):
+                    look_further(gateway, url)
                     Event().wait()
-        show.say("\nAll jobs ended. To look further while it runs: .venv/bin/python -m sandbox.demo --keep")
+        print("\nAll jobs ended. --keep leaves it running, to look further.")
     except KeyboardInterrupt:
-        show.say("\nStopped; nothing is left running.")
+        print("\nStopped; nothing is left running.")
         sys.exit(130)
     except (ProcessError, RuntimeError) as error:
         sys.exit(f"The demo cannot go on: {error}")
