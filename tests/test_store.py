@@ -1,5 +1,6 @@
 """What the engine and readers may rely on, whichever store keeps the jobs; then what is this file's own."""
 
+import json
 import os
 import shutil
 import sqlite3
@@ -17,12 +18,26 @@ from typing import Any
 
 import pytest
 
+from puppetmaster import migrations
+from puppetmaster.clock import seconds
 from puppetmaster.errors import StoreError
 from puppetmaster.job import Job, JobStatus
 from puppetmaster.migrations import FORMAT
 from puppetmaster.request import Request, RequestStatus
-from puppetmaster.sqlite_storage import SqliteTinyDB
-from puppetmaster.store import FILE_NAME, FIRST_REQUEST_ID, LAST_REQUEST_ID, Changes, Ids, Store
+from puppetmaster.sqlite_storage import LOG_BYTES, SqliteTinyDB
+from puppetmaster.store import (
+    FILE_NAME,
+    FIRST_REQUEST_ID,
+    LAST_REQUEST_ID,
+    PRUNED_AT_ONCE,
+    PRUNED_REQUESTS,
+    REQUEST_BYTES,
+    SWEEP,
+    Changes,
+    Ids,
+    Keep,
+    Store,
+)
 from tests.examples import AT, LATER, a_job, a_request, an_item, counts
 
 WAIT_S = 30.0
@@ -849,3 +864,253 @@ def test_an_odd_document_does_not_break_the_reading_of_others(store: Store) -> N
     with store.reading() as reader:
         assert reader.items([1]) == {item.id: item}
         assert reader.request(request.id) == request
+
+
+# This file's own: a file of an older format
+
+
+def _format_1(data_dir: Path) -> Path:
+    """A store as format 1 had it, made by hand: its indexes, and jobs without waves."""
+    file = data_dir / FILE_NAME
+    connection = sqlite3.connect(file, isolation_level=None)
+    connection.execute("PRAGMA journal_mode = WAL")
+    for name in ("jobs", "items", "requests", "meta"):
+        connection.execute(f"CREATE TABLE doc_{name} (id INTEGER PRIMARY KEY, doc TEXT NOT NULL)")
+    for fields in (("job", "status"), ("destination",), ("status",), ("message",)):
+        columns = ", ".join(f"json_extract(doc, '$.{field}')" for field in fields)
+        connection.execute(f'CREATE INDEX "index_requests.{".".join(fields)}" ON doc_requests ({columns})')
+    job = a_job().document()
+    for field in ("startAt", "wave", "waveErrors", "gate"):
+        del job[field]
+    job.update(concurrency=5, idempotent=True, given={"concurrency": 5, "idempotent": True})
+    request = {"job": 1, "item": _first(0), "destination": "cg-0", "status": "sent", "sentAt": AT}
+    meta = {"format": 1, "installation": "0123456789abcdef", "nextJob": 2, "nextRequest": _first(0) + 1003}
+    for name, id_, document in [
+        ("meta", 1, meta),
+        ("jobs", 1, job),
+        ("items", _first(0), an_item().document()),
+        ("requests", _first(0), {**request, "attempts": 1}),
+        ("requests", _first(0) + 1, {**request, "attempts": 2, "message": _first(1) + 2}),
+        ("requests", _first(0) + 2, {**request, "status": "pending"}),
+    ]:
+        connection.execute(f"INSERT INTO doc_{name} VALUES (?, ?)", (id_, json.dumps(document)))
+    connection.close()
+    return file
+
+
+def test_a_store_of_format_1_is_brought_up_to_date(tmp_path: Path) -> None:
+    file = _format_1(tmp_path)
+    for _ in range(2):
+        store = Store(tmp_path)
+        assert (store.installation, store.ids) == ("0123456789abcdef", Ids(2, _first(1) + 3))
+        ((job, requests),) = store.unfinished()
+        assert job == a_job(given={"concurrency": 5, "idempotent": True})
+        assert [request.sending for request in requests] == [_first(0), _first(1) + 2, _first(0) + 2]
+        assert store.now.sending(_first(1) + 2) == _first(0) + 1
+        assert store.now.sending(_first(0)) is None
+        store.close()
+    with SqliteTinyDB(file) as db:
+        assert db.table("meta").get(doc_id=1)["format"] == FORMAT
+    connection = sqlite3.connect(file)
+    indexes = connection.execute(
+        "SELECT name FROM sqlite_master WHERE type = 'index' AND tbl_name = 'doc_requests' ORDER BY name"
+    ).fetchall()
+    connection.close()
+    assert indexes == [("index_requests.destination",), ("index_requests.status.job",)]
+
+
+def test_a_migration_that_fails_leaves_the_old_format(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = _format_1(tmp_path)
+    before = _rows(file)
+
+    def fails(db: SqliteTinyDB) -> None:
+        db.table("jobs").truncate()
+        raise sqlite3.OperationalError("database or disk is full")
+
+    with monkeypatch.context() as patched:
+        patched.setitem(migrations.MIGRATIONS, 1, fails)
+        assert "database or disk is full" in _refused(tmp_path).message
+    assert [row for row in _rows(file) if row[1]] == before
+    Store(tmp_path).close()
+
+
+def test_there_is_a_step_from_every_format() -> None:
+    assert sorted(migrations.MIGRATIONS) == list(range(1, FORMAT))
+
+
+# This file's own: a large job goes in parts
+
+
+def test_a_large_job_is_removed_in_parts_and_hidden_at_once(store: Store, open_store: Open) -> None:
+    total = 2 * SWEEP + 10
+    large, small = _whole(1, total=total, key="k"), _whole(9)
+    store.commit(replace(large, sendings={5: large.requests[_first(1)]}))
+    store.commit(small)
+    store.commit(Changes(deleted=large.jobs))
+    left = [total, total - SWEEP, 10, 0]
+    for index, stored in enumerate(left):
+        if index == 2:
+            store = open_store()  # what was begun goes on after a restart
+        assert len(store._db.table("requests")) == stored + 3
+        with store.reading() as reading:
+            for reader in (reading, store.now):
+                assert [job.id for job in reader.jobs({})] == [9]
+                assert [job.id for job in reader.jobs({"destination": "cg-0"})] == [9]
+                assert reader.job_by_key("k") is None
+                assert reader.sending(5) is None
+                assert reader.items([1, 9]) == small.items
+                assert reader.request(large.jobs[1].request_ids[-1]) is None
+                assert reader.requests_by_id(large.jobs[1].request_ids) == []
+                assert reader.requests({}) == list(small.requests.values())
+                expected: list[tuple[dict[str, Any], int]] = [
+                    ({}, 3),
+                    ({"job": 1}, 0),
+                    ({"job": 1, "status": ["pending"]}, 0),
+                    ({"job": 9}, 3),
+                    ({"status": ["pending"]}, 3),
+                    ({"destination": "cg-1"}, 1),
+                    ({"destination": "cg-1", "job": 1}, 0),
+                ]
+                for where, count in expected:
+                    assert reader.count_requests(where) == count, where
+                    assert len(reader.requests(where)) == len(reader.request_ids(where)) == count, where
+        if stored:
+            assert store.sweep()
+    while store.sweep():  # what became free is given back
+        pass
+    assert not store.sweep()
+    assert store._db.storage.connection.execute("PRAGMA freelist_count").fetchone() == (0,)
+
+
+def test_several_small_jobs_go_at_once_up_to_a_part(store: Store) -> None:
+    jobs = {}
+    for number in range(1, 5):
+        changes = _whole(number, total=SWEEP // 3)
+        store.commit(changes)
+        jobs[number] = changes.jobs[number]
+    store.commit(Changes(deleted=jobs))
+    assert len(store._db.table("requests")) == SWEEP // 3
+    assert store.now.count_requests({}) == 0
+    assert store.sweep()
+    assert len(store._db.table("requests")) == 0
+
+
+def test_the_file_shrinks_when_a_job_is_swept(store: Store) -> None:
+    changes = _whole(1, total=5000)
+    store.commit(changes)
+    store._db.storage.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    before = store.path.stat().st_size
+    store.commit(Changes(deleted=changes.jobs))
+    while store.sweep():
+        pass
+    store._db.storage.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    assert store.path.stat().st_size < before / 5
+
+
+def test_a_sweep_that_cannot_be_written_is_a_store_error(store: Store) -> None:
+    changes = _whole(1, total=SWEEP + 1)
+    store.commit(changes)
+    store.commit(Changes(deleted=changes.jobs))
+    store._db.storage.connection.execute("PRAGMA query_only = ON")
+    with pytest.raises(StoreError, match="cannot be written"):
+        store.sweep()
+    store._db.storage.connection.execute("PRAGMA query_only = OFF")
+    assert store.sweep()
+
+
+# This file's own: what need not be kept
+
+ALL = Keep(jobs=2**62, age_s=float("inf"), bytes=2**62)
+DAY_S = 86400.0
+
+
+@pytest.fixture
+def kept(store: Store) -> Store:
+    """Jobs 1 to 6: 3 is open, the others ended on the 1st to the 6th of January."""
+    for number in range(1, 7):
+        changes = _whole(number)
+        if number != 3:
+            ended = replace(_ended(changes.jobs[number]), finished_at=f"2026-01-0{number}T00:00:00.000Z")
+            changes.jobs[number] = ended
+        store.commit(changes)
+    return store
+
+
+def _at(day: int) -> float:
+    return seconds(f"2026-01-{day:02}T00:00:00.000Z")
+
+
+@pytest.mark.parametrize(
+    ("keep", "day", "gone"),
+    [
+        (ALL, 31, []),
+        (replace(ALL, jobs=5), 6, []),
+        (replace(ALL, jobs=3), 6, [1, 2]),
+        (replace(ALL, jobs=0), 6, [1, 2, 4, 5, 6]),
+        (replace(ALL, age_s=2 * DAY_S), 6, [1, 2]),
+        (replace(ALL, age_s=0), 31, [1, 2, 4, 5, 6]),
+        (replace(ALL, age_s=0), 1, []),
+        (replace(ALL, bytes=1), 6, [1, 2, 4, 5, 6]),
+        (replace(ALL, jobs=4, age_s=2.5 * DAY_S), 6, [1, 2]),
+    ],
+)
+def test_what_is_outlived(kept: Store, keep: Keep, day: int, gone: list[int]) -> None:
+    assert kept.outlived(keep, _at(day)) == gone
+
+
+def test_no_more_bytes_are_removed_than_need_be(kept: Store) -> None:
+    size = kept.size_bytes
+    assert kept.outlived(replace(ALL, bytes=size), _at(6)) == []
+    assert kept.outlived(replace(ALL, bytes=size - 1), _at(6)) == [1]
+    assert kept.outlived(replace(ALL, bytes=size - 3 * REQUEST_BYTES - 1), _at(6)) == [1, 2]
+
+
+def test_what_is_thrown_away_but_not_swept_does_not_count_as_too_large(store: Store) -> None:
+    for number in (1, 5):
+        changes = _whole(number, total=SWEEP + 1)
+        changes.jobs[number] = _ended(changes.jobs[number])
+        store.commit(changes)
+    keep = replace(ALL, bytes=store.size_bytes - 1)
+    assert store.outlived(keep, _at(6)) == [1]
+    store.commit(Changes(deleted={1: a_job(first=_first(1), total=SWEEP + 1)}))
+    assert store.outlived(keep, _at(6)) == []
+    while store.sweep():
+        pass
+    assert store.outlived(keep, _at(6)) == []
+    assert store.size_bytes <= keep.bytes
+
+
+def test_large_jobs_are_pruned_few_at_a_time(store: Store) -> None:
+    for number in range(1, 4):
+        job = _ended(a_job(id=number, total=PRUNED_REQUESTS // 2 + number))
+        store.commit(Changes(jobs={number: job}))
+    assert store.outlived(replace(ALL, jobs=0), _at(6)) == [1]
+    store.commit(Changes(jobs={1: _ended(a_job(id=1, total=PRUNED_REQUESTS // 2 - 3))}))
+    assert store.outlived(replace(ALL, jobs=0), _at(6)) == [1, 2]
+
+
+def test_many_jobs_are_pruned_few_at_a_time(store: Store) -> None:
+    store.commit(Changes(jobs={id_: _ended(a_job(id=id_)) for id_ in range(1, PRUNED_AT_ONCE + 9)}))
+    assert store.outlived(replace(ALL, jobs=0), _at(6)) == list(range(1, PRUNED_AT_ONCE + 1))
+
+
+# This file's own: the log beside the file
+
+
+def test_the_log_does_not_grow_without_bound(store: Store) -> None:
+    log_file = store.path.with_name(f"{FILE_NAME}-wal")
+
+    def commit(number: int, total: int) -> None:
+        ids = range(FIRST_REQUEST_ID + number * 50_000, FIRST_REQUEST_ID + number * 50_000 + total)
+        requests = {id_: a_request(id=id_, job=number, destination=f"{id_}{'-' * 300}") for id_ in ids}
+        store.commit(Changes(requests=requests))
+
+    for number in range(25):  # nearly 1 MB each
+        commit(number, 1000)
+        assert log_file.stat().st_size <= LOG_BYTES
+    commit(50, 20_000)
+    assert log_file.stat().st_size > LOG_BYTES
+    commit(51, 1)
+    assert log_file.stat().st_size <= LOG_BYTES
