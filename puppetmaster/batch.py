@@ -39,7 +39,8 @@ def parse_job(body: Any, max_requests: int) -> JobSpec:
     if isinstance(body.get("batch"), list):
         for index, item in enumerate(body["batch"]):
             items += _item(item, f"batch[{index}]", faults)
-    return _spec(body, items, body, faults, max_requests)
+    properties = {name: value for name, value in body.items() if name != "batch"}
+    return _spec(properties, items, body, faults, max_requests)
 
 
 def parse_request(body: Any, max_requests: int) -> JobSpec:
@@ -56,8 +57,9 @@ def _parse_compat(body: Any, where: str, max_requests: int) -> JobSpec:
         faults += schemas.faults(schemas.MESSAGE, message, "message")
         items += _item_of(message, destinations, "message", faults)
     options = body.get("options")
-    timed = isinstance(options, dict) and "timeout" in options
-    return _spec({"requestTimeout": options["timeout"]} if timed else {}, items, body, faults, max_requests)
+    timeout_s = options.get("timeout") if isinstance(options, dict) else None
+    properties = {"key": body.get("key"), "requestTimeout": timeout_s}
+    return _spec(properties, items, body, faults, max_requests)
 
 
 def _compat_destinations(body: Mapping[str, Any], where: str, faults: list[Fault]) -> tuple[str, ...]:
@@ -70,7 +72,7 @@ def _compat_destinations(body: Mapping[str, Any], where: str, faults: list[Fault
 
 
 def _spec(
-    properties: Mapping[str, Any],
+    properties: dict[str, Any],
     items: list[ItemSpec],
     body: Mapping[str, Any],
     faults: list[Fault],
@@ -81,6 +83,7 @@ def _spec(
         if len(faults) > FAULTS_SHOWN:
             shown.append(Fault("", f"{len(faults) - FAULTS_SHOWN} more faults are not listed"))
         raise Invalid(shown)
+    properties = schemas.plain(properties)
     timeout = properties.get("timeout")
     rerun = properties.get("rerun")
     spec = JobSpec(
@@ -141,7 +144,7 @@ def _item_of(
     faults += uncarriable
     if uncarriable or not destinations or not isinstance(method, str) or not isinstance(resource, str):
         return []
-    item = ItemSpec(method.lower(), resource, data, destinations, message.get("code"))
+    item = ItemSpec(method.lower(), resource, data, destinations, schemas.plain(message.get("code")))
     if item.method not in schemas.METHODS:
         return []
     longest = max(destinations, key=lambda destination: len(json.dumps(destination)))

@@ -37,5 +37,8 @@ def iso(wall_s: float) -> str:
 
 
 def seconds(text: str) -> float:
-    """The seconds since 1970 that ``iso`` wrote. Raises ValueError."""
-    return datetime.fromisoformat(text).timestamp()
+    """The seconds since 1970 of an ISO 8601 time with its zone. Raises ValueError."""
+    stamp = datetime.fromisoformat(text)
+    if stamp.tzinfo is None:
+        raise ValueError(f"expected a time with its zone, got '{text}'")
+    return stamp.timestamp()

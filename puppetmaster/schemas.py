@@ -4,7 +4,6 @@ import difflib
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping
-from datetime import datetime
 from typing import Any
 
 import voluptuous as vol
@@ -38,7 +37,9 @@ GIVEN = (
 #: What ``retry.on`` may name, and what ``rerun.status`` may.
 RETRIED = ("timeout", "error")
 RERUN = ("error", "timeout", "unknown", "skipped", "canceled")
-_PERCENT = re.compile(r"[0-9]{1,3}(\.[0-9]{1,6})?%")
+#: A percentage above 0, as a pattern that JSON Schema reads as Python does.
+PERCENT = r"(100(\.0{1,6})?|[1-9][0-9]?(\.[0-9]{1,6})?|0\.[0-9]{0,5}[1-9]0{0,5})%"
+MOST = 1_000_000
 
 
 def _expect(test: Callable[[Any], bool], expected: str) -> Callable[[Any], Any]:
@@ -74,12 +75,13 @@ def _is_resource(value: Any) -> bool:
     return len(value.encode()) <= RESOURCE_LIMIT_BYTES
 
 
-def _is_count(low: int, high: int = 1_000_000) -> Callable[[Any], bool]:
-    return lambda value: type(value) is int and low <= value <= high
+def _is_count(low: int, high: int = MOST) -> Callable[[Any], bool]:
+    """A whole number; in JSON 5.0 is one too."""
+    return lambda value: _is_number(value) and value == value // 1 and low <= value <= high
 
 
 def _is_percent(value: Any) -> bool:
-    return isinstance(value, str) and bool(_PERCENT.fullmatch(value)) and 0 < float(value[:-1]) <= 100
+    return isinstance(value, str) and bool(re.fullmatch(PERCENT, value))
 
 
 def _is_share(low: int) -> Callable[[Any], bool]:
@@ -89,7 +91,7 @@ def _is_share(low: int) -> Callable[[Any], bool]:
 
 def _is_time(value: Any) -> bool:
     try:
-        return datetime.fromisoformat(value).tzinfo is not None and seconds(value) >= 0
+        return seconds(value) >= 0
     except (TypeError, ValueError, OverflowError):
         return False
 
@@ -112,7 +114,7 @@ def _waves(value: Any) -> Any:
     if not fits:
         raise vol.Invalid(f"expected {expected}, got {_shown(value)}")
     for like in (
-        [one for one in value if isinstance(one, int)],
+        [one for one in value if not isinstance(one, str)],
         [float(one[:-1]) for one in value if isinstance(one, str)],
     ):
         if like != sorted(set(like)):
@@ -133,6 +135,7 @@ _RESOURCE = _expect(
     f"a string that begins with / of at most {RESOURCE_LIMIT_BYTES} bytes that the bus can carry",
 )
 _OBJECT = _expect(lambda value: isinstance(value, dict), "an object")
+_KEY = _optional(_expect(_is_text(KEY_LIMIT), f"1 to {KEY_LIMIT} characters"))
 _REQUEST_TIMEOUT = _expect(_is_seconds, _SECONDS)
 
 _CODE = _expect(_is_count(100, 999), "a code of three digits, which makes it an event")
@@ -182,7 +185,7 @@ JOB = vol.Schema(
             lambda t: t is None or t == "infinity" or _is_seconds(t), f'{_SECONDS}, "infinity" or null'
         ),
         "name": _optional(_expect(_is_text(NAME_LIMIT), f"1 to {NAME_LIMIT} characters")),
-        "key": _optional(_expect(_is_text(KEY_LIMIT), f"1 to {KEY_LIMIT} characters")),
+        "key": _KEY,
         "requestTimeout": _optional(_REQUEST_TIMEOUT),
         "concurrency": _optional(
             _expect(_is_share(1), 'a whole number from 1 or a percentage such as "10%"')
@@ -203,12 +206,18 @@ JOB = vol.Schema(
     }
 )
 _OPTIONS = vol.All(_OBJECT, vol.Schema({"timeout": _REQUEST_TIMEOUT}))
-JOB_COMPAT = vol.Schema(
-    {vol.Required("destinations"): _any, vol.Required("message"): _OBJECT, "options": _OPTIONS}
-)
-REQUEST = vol.Schema(
-    {vol.Required("destination"): _any, vol.Required("message"): _OBJECT, "options": _OPTIONS}
-)
+_COMPAT = {vol.Required("message"): _OBJECT, "options": _OPTIONS, "key": _KEY}
+JOB_COMPAT = vol.Schema({vol.Required("destinations"): _any, **_COMPAT})
+REQUEST = vol.Schema({vol.Required("destination"): _any, **_COMPAT})
+
+
+def plain(value: Any) -> Any:
+    """``value`` with each whole float as the integer that it is in JSON Schema: 5.0 is shown as 5."""
+    if isinstance(value, dict):
+        return {key: plain(child) for key, child in value.items()}
+    if isinstance(value, list):
+        return [plain(child) for child in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def faults(schema: vol.Schema, value: Mapping[str, Any], path: str = "") -> list[Fault]:

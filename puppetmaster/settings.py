@@ -84,6 +84,13 @@ class Settings:
     )
     http_connections: int = _knob(1000, "most HTTP and WebSocket connections at once", low=1, high=100000)
 
+    def __post_init__(self) -> None:
+        """Keep each whole float as an integer: 60.0 is shown as 60, here and in what is made of it."""
+        for knob in fields(self):
+            value = getattr(self, knob.name)
+            if isinstance(value, float) and value.is_integer():
+                object.__setattr__(self, knob.name, int(value))
+
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] = os.environ, **defaults: Any) -> "Settings":
         """Settings from ``environ``; ``defaults`` stand where the environment is silent."""
@@ -101,12 +108,18 @@ class Settings:
         return settings
 
     def public(self) -> dict[str, Any]:
-        """The settings by name, as GET /system/puppetmaster shows them. No secret is among them."""
+        """The settings as GET /system/puppetmaster shows them, ``requestTimeout`` for example. No secret."""
         return {
-            knob.name: str(value) if isinstance(value := getattr(self, knob.name), Path) else value
+            _public(knob.name): str(value) if isinstance(value := getattr(self, knob.name), Path) else value
             for knob in fields(self)
             if not knob.metadata["secret"]
         }
+
+
+def _public(name: str) -> str:
+    """A knob's name as the API writes names: in camel case, and seconds go without saying."""
+    first, *rest = name.removesuffix("_s").split("_")
+    return first + "".join(word.capitalize() for word in rest)
 
 
 def variable(knob: "Field[Any]") -> str:
@@ -118,9 +131,7 @@ def _read(knob: "Field[Any]", text: str) -> Any:
     kind: Any = type(knob.default)
     try:
         value = kind(text)
-        if kind is float and value.is_integer():
-            value = int(value)
-    except (ValueError, OverflowError):
+    except ValueError:
         expected = "a whole number" if kind is int else "a number"
         raise SettingsError(f"{variable(knob)}: expected {expected}, got '{text}'.") from None
     low, high = knob.metadata["low"], knob.metadata["high"]

@@ -14,12 +14,21 @@ from puppetmaster.settings import LOG_LEVELS, Settings, variable
 VARIABLES = {
     "BROKER_PORT_1883_TCP_ADDR": ("broker_host", "10.0.0.1", "10.0.0.1"),
     "BROKER_PORT_1883_TCP_PORT": ("broker_port", "1884", 1884),
+    "PUPPETMASTER_BROKER_USER": ("broker_user", "bundle", "bundle"),
+    "PUPPETMASTER_BROKER_PASSWORD": ("broker_password", "open sesame", "open sesame"),
+    "PUPPETMASTER_BROKER_CA": ("broker_ca", "/etc/pm/ca.pem", "/etc/pm/ca.pem"),
+    "PUPPETMASTER_BROKER_CERT": ("broker_cert", "/etc/pm/mine.pem", "/etc/pm/mine.pem"),
+    "PUPPETMASTER_BROKER_KEY": ("broker_key", "/etc/pm/mine.key", "/etc/pm/mine.key"),
     "PUPPETMASTER_DATA_DIR": ("data_dir", "/var/lib/pm", Path("/var/lib/pm")),
     "PUPPETMASTER_LOG_LEVEL": ("log_level", "debug", "debug"),
     "PUPPETMASTER_REQUEST_TIMEOUT_S": ("request_timeout_s", "2.5", 2.5),
     "PUPPETMASTER_LOCK_WAIT_S": ("lock_wait_s", "30", 30),
     "PUPPETMASTER_GRACE_S": ("grace_s", "0", 0),
     "PUPPETMASTER_WINDOW": ("window", "7", 7),
+    "PUPPETMASTER_MAX_OPEN_JOBS": ("max_open_jobs", "3", 3),
+    "PUPPETMASTER_KEEP_JOBS": ("keep_jobs", "0", 0),
+    "PUPPETMASTER_KEEP_DAYS": ("keep_days", "0.5", 0.5),
+    "PUPPETMASTER_KEEP_MB": ("keep_mb", "100", 100),
     "PUPPETMASTER_MAX_REQUESTS": ("max_requests", "8", 8),
     "PUPPETMASTER_PROBE_INTERVAL_S": ("probe_interval_s", "0.5", 0.5),
     "PUPPETMASTER_LOCK_CACHE_S": ("lock_cache_s", "9", 9),
@@ -39,6 +48,10 @@ BOUNDS = {
     "PUPPETMASTER_LOCK_WAIT_S": (1, 2592000),
     "PUPPETMASTER_GRACE_S": (0, 3600),
     "PUPPETMASTER_WINDOW": (1, 10000),
+    "PUPPETMASTER_MAX_OPEN_JOBS": (1, 1000000),
+    "PUPPETMASTER_KEEP_JOBS": (0, 10000000),
+    "PUPPETMASTER_KEEP_DAYS": (0, 36500),
+    "PUPPETMASTER_KEEP_MB": (1, 1000000),
     "PUPPETMASTER_MAX_REQUESTS": (1, 1000000),
     "PUPPETMASTER_PROBE_INTERVAL_S": (0.1, 60),
     "PUPPETMASTER_LOCK_CACHE_S": (1, 86400),
@@ -49,6 +62,8 @@ BOUNDS = {
 WHOLE = (
     "BROKER_PORT_1883_TCP_PORT",
     "PUPPETMASTER_WINDOW",
+    "PUPPETMASTER_MAX_OPEN_JOBS",
+    "PUPPETMASTER_KEEP_JOBS",
     "PUPPETMASTER_MAX_REQUESTS",
     "PUPPETMASTER_BODY_LIMIT_BYTES",
     "PUPPETMASTER_HTTP_CONNECTIONS",
@@ -149,9 +164,18 @@ def test_the_process_environment_is_read_when_no_other_is_given(monkeypatch: pyt
 
 def test_public_shows_every_knob_but_secrets_as_json() -> None:
     public = Settings().public()
-    assert set(public) == {knob.name for knob in fields(Settings)} - {"token"}
-    assert public["data_dir"] == "data"
+    assert len(public) == len(fields(Settings)) - 2
+    assert {"token", "brokerPassword"}.isdisjoint(public)
+    assert (public["dataDir"], public["window"], public["bodyLimitBytes"]) == ("data", 500, 2**24)
+    assert repr(public["requestTimeout"]) == "60"
     assert wire.decode(wire.encode(public)) == public
+
+
+def test_a_whole_number_is_an_integer_wherever_it_comes_from() -> None:
+    read = Settings.from_environment({"PUPPETMASTER_GRACE_S": "7.0"})
+    for value in (read.grace_s, Settings(grace_s=7.0).grace_s, Settings().request_timeout_s):
+        assert isinstance(value, int)
+    assert Settings(grace_s=0.5).grace_s == 0.5
 
 
 def test_a_secret_is_neither_shown_nor_printed() -> None:
