@@ -16,7 +16,7 @@ _ERRORS = {
     404: "No such job or request",
     405: "No such method here",
     408: "The body did not arrive in time",
-    409: "The key belongs to another body, or the change does not fit the status",
+    409: "The key belongs to another body, the change does not fit the status, or nothing is to run again",
     413: "The body or the batch is larger than the limit",
     431: "The headers are larger than the limit",
     500: "A fault of puppetmaster's own; its log says which",
@@ -39,7 +39,7 @@ _DESTINATION = _parameter("destination", shapes.TEXT, "Only those for this desti
 _KNOWN = _parameter("If-None-Match", {"type": "string"}, "An ETag that is known", "header")
 _KEY = _parameter(
     "Idempotency-Key",
-    {"type": "string", "pattern": "^[!-~]+$", "maxLength": schemas.KEY_LIMIT},
+    {"type": "string", "pattern": "^[!-~]([ -~]*[!-~])?$", "maxLength": schemas.KEY_LIMIT},
     "As `key` in the body: the same key with the same body answers the job that exists",
     "header",
 )
@@ -67,7 +67,16 @@ _DOCS: Mapping[tuple[str, str], Shape] = {
     ("POST", "/jobs"): {
         "summary": "Create a job; it is on disk when this answers, and nothing was sent yet",
         "parameters": [_KEY],
-        "body": (ref("NewJob"), {"reboot": {"value": EXAMPLE_BATCH}}),
+        "body": (
+            ref("NewJob"),
+            {
+                "reboot": {"value": EXAMPLE_BATCH},
+                "rollout": {"value": shapes.EXAMPLE_ROLLOUT},
+                "dryRun": {"value": shapes.EXAMPLE_DRY_RUN},
+                "event": {"value": shapes.EXAMPLE_EVENT},
+                "rerun": {"value": shapes.EXAMPLE_RERUN},
+            },
+        ),
         "answer": ref("Job"),
         "example": EXAMPLE_JOB,
     },
@@ -95,8 +104,13 @@ _DOCS: Mapping[tuple[str, str], Shape] = {
     },
     ("GET", "/jobs/{id}/results"): {
         "summary": "Equal results of a job folded into groups",
-        "parameters": [_ID],
-        "answer": {},
+        "parameters": [
+            _ID,
+            _parameter("collection", {"type": "boolean"}, "Lists destinations one by one, not as ranges"),
+            _parameter("diff", {"type": "boolean"}, "Adds how a group differs from the largest good one"),
+        ],
+        "answer": {"type": "array", "items": ref("Result")},
+        "example": shapes.EXAMPLE_RESULTS,
     },
     ("GET", "/requests"): {
         "summary": "Requests over all jobs",
@@ -105,7 +119,7 @@ _DOCS: Mapping[tuple[str, str], Shape] = {
     },
     ("POST", "/requests"): {
         "summary": "Create one request for one destination: a job of one",
-        "parameters": [],
+        "parameters": [_KEY],
         "body": (ref("NewRequest"), {"time": {"value": shapes.EXAMPLE_NEW_REQUEST}}),
         "answer": ref("Request"),
         "example": EXAMPLE_REQUEST,
@@ -137,7 +151,7 @@ def _operation(one: Operation) -> Shape:
     headers: Shape = {}
     if one.created is not None:
         headers["Location"] = {"description": "Where it is from now on", "schema": {"type": "string"}}
-    if doc["answer"].get("type") == "array":
+    if doc["answer"] in (_JOBS, _REQUESTS):
         about = "How many there are before paging"
         headers["X-Total-Count"] = {"description": about, "schema": {"type": "integer", "minimum": 0}}
     if one.method == "GET":

@@ -14,7 +14,7 @@ from typing import Any
 from puppetmaster import batch, query, results
 from puppetmaster.clock import iso
 from puppetmaster.dispatcher import Dispatcher
-from puppetmaster.errors import Fault, Invalid, NotFound
+from puppetmaster.errors import Conflict, Fault, Invalid, NotFound
 from puppetmaster.job import Job, JobStatus
 from puppetmaster.reader import Reader
 from puppetmaster.request import OPEN, Request, RequestStatus
@@ -46,7 +46,7 @@ class Service:
     def create_job(self, body: Any) -> dict[str, Any]:
         """POST /jobs. Durable when it returns; its requests wait until the door has answered: ``begin``.
 
-        Raises Invalid, TooLarge, Conflict, Unavailable.
+        Raises Invalid, TooLarge, NotFound, Conflict, Unavailable.
         """
         spec = batch.parse_job(body, self._settings.max_requests)
         if spec.rerun is not None:
@@ -62,17 +62,17 @@ class Service:
             self._dispatcher.do(lambda engine: engine.begin_job(job_id))
 
     def _again(self, spec: JobSpec, rerun: Rerun) -> JobSpec:
-        """The same commands for those requests of another job that are in the states asked for."""
+        """The same commands for those requests of another job that are in the states asked for.
+
+        Raises NotFound: no such job; Conflict: it has none in these states now; TooLarge.
+        """
         with self._store.reading() as reader:
-            if reader.job(rerun.job) is None:
-                said = f"expected the id of a job, and there is no job {rerun.job}"
-                raise Invalid([Fault("rerun.job", said)])
+            _found_job(reader, str(rerun.job))
             requests = reader.requests({"job": rerun.job, "status": rerun.statuses})
             items = reader.items([rerun.job])
         if not requests:
             wanted = ", ".join(rerun.statuses)
-            said = f"expected requests of job {rerun.job} that are {wanted}, and there is none"
-            raise Invalid([Fault("rerun.status", said)])
+            raise Conflict(f"There is nothing to run again: no request of job {rerun.job} is {wanted}.")
         again = replace(spec, items=items_of(requests, items))
         batch.check_size(again, self._settings.max_requests)
         return again

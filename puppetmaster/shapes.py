@@ -1,10 +1,10 @@
 """The JSON Schemas of the API's bodies and answers, with examples, for its OpenAPI description."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from puppetmaster import schemas
-from puppetmaster.job import JobStatus
+from puppetmaster.job import GateStatus, JobStatus
 from puppetmaster.request import RequestStatus
 
 Shape = dict[str, Any]
@@ -32,6 +32,18 @@ def _or_null(schema: Shape) -> Shape:
     return {"anyOf": [schema, {"type": "null"}]}
 
 
+def _whole(low: int, high: int = schemas.MOST) -> Shape:
+    return {"type": "integer", "minimum": low, "maximum": high}
+
+
+def _text(limit: int) -> Shape:
+    return {"type": "string", "minLength": 1, "maxLength": limit, "pattern": r"^[^\u0000]+$"}
+
+
+def _some_of(known: Sequence[str]) -> Shape:
+    return {"type": "array", "minItems": 1, "items": {"enum": list(known)}}
+
+
 TEXT: Shape = {"type": "string", "minLength": 1}
 _TIME: Shape = {"type": "string", "format": "date-time"}
 _SECONDS: Shape = {"type": "number", "exclusiveMinimum": 0, "maximum": schemas.LONGEST_S}
@@ -50,22 +62,87 @@ _MESSAGE: Mapping[str, Shape] = {
     },
     "resource": {"type": "string", "pattern": r"^/[^\u0000]*$", "maxLength": schemas.RESOURCE_LIMIT_BYTES},
 }
-_DATA: Mapping[str, Shape] = {"data": ref("Value")}
-_PERCENT: Shape = {"type": "string", "pattern": r"^(100|[1-9]?[0-9])%$"}
-_NUMBER: Shape = {"type": "integer", "minimum": 1, "maximum": 1_000_000}
+_DATA: Mapping[str, Shape] = {"data": ref("Value"), "code": _or_null(_whole(100, 999))}
+_PERCENT: Shape = {"type": "string", "pattern": f"^{schemas.PERCENT}$"}
+_SHARE: Shape = {"anyOf": [_whole(1), _PERCENT]}
+_ERRORS: Shape = {"anyOf": [_whole(0), _PERCENT, {"const": "0%"}]}
+_PAUSE: Shape = {"type": "number", "minimum": 0, "maximum": schemas.LONGEST_S}
+_KEY = _or_null(_text(schemas.KEY_LIMIT))
 
-#: The optional properties of a new job. Those that this version does not know yet are left out.
+_RETRY = _object(
+    {},
+    {
+        "attempts": _whole(1, schemas.MOST_ATTEMPTS),
+        "on": _some_of(schemas.RETRIED),
+        "delay": _PAUSE,
+        "factor": {"type": "number", "minimum": 1, "maximum": 100},
+        "maxDelay": _PAUSE,
+    },
+)
+_GATE = _object({}, {"errors": _ERRORS, "soak": _PAUSE, "onFail": {"enum": ["abort", "pause"]}})
+_RERUN = _object({"job": _whole(1, 2**53)}, {"status": _some_of(schemas.RERUN)})
+WAVES: Shape = {
+    "description": "Where each wave ends, counted from the first request: each number is larger than the one "
+    "before, and so is each percentage",
+    "type": "array",
+    "minItems": 1,
+    "maxItems": schemas.MOST_WAVES,
+    "uniqueItems": True,
+    "items": _SHARE,
+}
+#: A time that no calendar disputes; ISO 8601 has other forms, which are taken too.
+_START: Shape = {
+    "type": "string",
+    "format": "date-time",
+    "pattern": r"^(19[89][0-9]|[2-8][0-9]{3})-[01][0-9]-[0-3][0-9]"
+    r"T[0-2][0-9]:[0-5][0-9]:[0-5][0-9](\.[0-9]{1,6})?(Z|[+-][0-2][0-9]:[0-5][0-9])$",
+}
+
+#: The optional properties of a new job; a job shows those of ``schemas.GIVEN`` as they were given.
 _OPTIONS: Mapping[str, Shape] = {
     "timeout": {"anyOf": [_SECONDS, {"type": "null"}, {"const": "infinity"}]},
-    "name": _or_null(
-        {"type": "string", "minLength": 1, "maxLength": schemas.NAME_LIMIT, "pattern": r"^[^\u0000]+$"}
-    ),
-    "key": _or_null(
-        {"type": "string", "minLength": 1, "maxLength": schemas.KEY_LIMIT, "pattern": r"^[^\u0000]+$"}
-    ),
-    "requestTimeout": _SECONDS,
-    "concurrency": _or_null(_NUMBER),
+    "name": _or_null(_text(schemas.NAME_LIMIT)),
+    "key": _KEY,
+    "requestTimeout": _or_null(_SECONDS),
+    "concurrency": _or_null(_SHARE),
+    "rate": _or_null({"type": "number", "exclusiveMinimum": 0, "maximum": schemas.MOST_RATE}),
+    "retry": _or_null(_RETRY),
     "idempotent": _or_null({"type": "boolean"}),
+    "abort": _or_null(_object({"errors": _ERRORS}, {"after": _whole(1)})),
+    "waves": _or_null(WAVES),
+    "gate": _or_null(_GATE),
+    "startAt": _or_null(_START),
+    "rerun": _or_null(_RERUN),
+    "dryRun": _or_null({"type": "boolean"}),
+}
+
+
+def _new_job() -> Shape:
+    """Either a batch or a rerun; a gate only between waves."""
+    batch: Shape = {"type": "array", "minItems": 1, "items": ref("Item")}
+    return {
+        **_object({}, {"batch": batch, **_OPTIONS}),
+        "oneOf": [
+            {"required": ["batch"], "properties": {"rerun": {"type": "null"}}},
+            {"required": ["rerun"], "properties": {"batch": False, "rerun": {"type": "object"}}},
+        ],
+        "anyOf": [
+            {"required": ["waves"], "properties": {"waves": {"type": "array"}}},
+            {"properties": {"gate": {"type": "null"}}},
+        ],
+    }
+
+
+_RESULT: Shape = {
+    "description": "Empty until there is one",
+    "type": "object",
+    "properties": {
+        "code": {"type": ["number", "null"]},
+        "data": {},
+        "message": {"type": "string"},
+        "source": {"enum": ["device", "remote", "controller", "puppetmaster"]},
+        "late": {"const": True},
+    },
 }
 
 SCHEMAS: Mapping[str, Shape] = {
@@ -93,13 +170,10 @@ SCHEMAS: Mapping[str, Shape] = {
         {**_MESSAGE, "__request": _object({"destination": ref("Destinations")})},
         _DATA,
     ),
-    "NewJob": _object(
-        {"batch": {"type": "array", "minItems": 1, "items": ref("Item")}},
-        _OPTIONS,
-    ),
+    "NewJob": _new_job(),
     "NewRequest": _object(
         {"destination": _DESTINATION, "message": _object(_MESSAGE, _DATA)},
-        {"options": _object({}, {"timeout": _SECONDS})},
+        {"options": _object({}, {"timeout": _SECONDS}), "key": _KEY},
     ),
     "Control": {
         "oneOf": [
@@ -137,6 +211,14 @@ SCHEMAS: Mapping[str, Shape] = {
             "finishCount": _COUNT,
             "errorCount": _COUNT,
             "counts": _object(dict.fromkeys(REQUEST_STATUS, _COUNT)),
+            **{name: _OPTIONS[name] for name in schemas.GIVEN},
+            "wave": {"description": "The open one, from 1; where waves were given", **_whole(1)},
+            "gateStatus": {
+                "description": "What stands before the next wave: it rests, or it failed",
+                "enum": [None, *(status.value for status in GateStatus)],
+            },
+            "dryRun": {"description": "Nothing was created: ids are null", "const": True},
+            "waveSizes": {"type": "array", "items": _whole(1)},
             "requests": {"type": "array", "items": {"anyOf": [_ID, ref("Request")]}},
             "collection": {"type": "array", "items": ref("Request")},
         },
@@ -162,10 +244,44 @@ SCHEMAS: Mapping[str, Shape] = {
                     "why": _or_null({"type": "string"}),
                     "progress": {"enum": [0, 100]},
                     "attempts": _COUNT,
-                    "result": {"type": "object"},
+                    "result": _RESULT,
+                    "history": {
+                        "description": "The attempts that were followed by another",
+                        "type": "array",
+                        "items": _object(
+                            {
+                                "message": _ID,
+                                "sentAt": _or_null(_TIME),
+                                "finishedAt": _TIME,
+                                "status": {"enum": REQUEST_STATUS},
+                                "result": _RESULT,
+                            }
+                        ),
+                    },
                 },
             },
-        }
+        },
+        {"code": _whole(100, 999)},
+    ),
+    "Result": _object(
+        {
+            "count": _whole(1),
+            "status": {"enum": REQUEST_STATUS},
+            "code": {"type": ["number", "null"]},
+            "destinations": {
+                "description": "Folded, `cg-[001-038]`; with `collection=true` one by one",
+                "type": "array",
+                "items": {"type": "string"},
+            },
+            "sample": _object({"request": _ID, "result": _RESULT}),
+        },
+        {
+            "diff": {
+                "description": "Where its data differ from those of the largest group that is resolved",
+                "type": "array",
+                "items": {"type": "object", "required": ["path"]},
+            }
+        },
     ),
     "Error": _object(
         {"message": {"type": "string"}},
@@ -189,6 +305,53 @@ EXAMPLE_BATCH: Shape = {
         }
     ],
 }
+_CLOCKS: Shape = {
+    "method": "put",
+    "resource": "/system/time",
+    "data": {"ntp": {"enable": True}},
+    "__request": {"destination": [f"cg-000c291ce8{number:02d}" for number in range(1, 5)]},
+}
+EXAMPLE_ROLLOUT: Shape = {
+    "name": "ntp",
+    "key": "ntp-2026-01",
+    "requestTimeout": 30,
+    "concurrency": "50%",
+    "rate": 20,
+    "retry": {"attempts": 3, "on": ["timeout", "error"], "delay": 5, "factor": 2, "maxDelay": 300},
+    "idempotent": True,
+    "abort": {"errors": "10%", "after": 20},
+    "waves": [1, "50%", "100%"],
+    "gate": {"errors": 0, "soak": 60, "onFail": "pause"},
+    "startAt": "2026-01-02T03:04:05Z",
+    "batch": [_CLOCKS],
+}
+EXAMPLE_DRY_RUN: Shape = {"dryRun": True, "waves": [1, "50%"], "batch": [_CLOCKS]}
+#: An event: the remote bundle confirms that it was delivered, and no device answers.
+EXAMPLE_EVENT: Shape = {"batch": [{**_CLOCKS, "code": 200}]}
+EXAMPLE_RERUN: Shape = {"rerun": {"job": 12, "status": ["error", "timeout"]}}
+EXAMPLE_RESULTS: list[Shape] = [
+    {
+        "count": 38,
+        "status": "resolved",
+        "code": 200,
+        "destinations": ["cg-[001-038]"],
+        "sample": {
+            "request": 2147483648,
+            "result": {"code": 200, "data": {"ntp": True}, "source": "device"},
+        },
+    },
+    {
+        "count": 1,
+        "status": "resolved",
+        "code": 200,
+        "destinations": ["cg-039"],
+        "sample": {
+            "request": 2147483686,
+            "result": {"code": 200, "data": {"ntp": False}, "source": "device"},
+        },
+        "diff": [{"path": "ntp", "good": True, "here": False}],
+    },
+]
 EXAMPLE_JOB: Shape = {
     "id": 12,
     "name": None,

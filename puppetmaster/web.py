@@ -64,6 +64,7 @@ OPERATIONS = (
     Operation("PUT", "/jobs/{id}", lambda to, asked: to.service.control_job(asked.id, asked.body)),
     Operation("DELETE", "/jobs/{id}", lambda to, asked: to.service.delete_job(asked.id)),
     Operation("GET", "/jobs/{id}/requests", lambda to, asked: to.service.requests(asked.query, asked.id)),
+    Operation("GET", "/jobs/{id}/results", lambda to, asked: to.service.results(asked.id, asked.query)),
     Operation("GET", "/requests", lambda to, asked: to.service.requests(asked.query)),
     Operation(
         "POST",

@@ -1,0 +1,332 @@
+"""The REST door, from outside: every resource, its codes and headers."""
+
+import gzip
+import json
+import threading
+import tracemalloc
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from puppetmaster import web
+from puppetmaster.rows import PART, Rows, encoded, whole
+from tests.web_client import Door, batch, many, running
+
+
+@pytest.fixture
+def door(tmp_path: Path) -> Iterator[Door]:
+    with running(tmp_path) as started:
+        yield started
+
+
+def created(door: Door, *destinations: str, **more: Any) -> dict[str, Any]:
+    answer = door.ask("POST", "/jobs", batch(*(destinations or ("a", "b", "c")), **more))
+    assert answer.status == 200, answer
+    job: dict[str, Any] = answer.json
+    return job
+
+
+def test_a_job_from_its_creation_to_its_removal(door: Door) -> None:
+    answer = door.ask("POST", "/jobs", batch("a", "b", name="times"))
+    job = answer.json
+    assert (answer.status, answer.headers["location"]) == (200, f"/jobs/{job['id']}")
+    assert (job["status"], job["totalCount"], len(job["requests"])) == ("dispatching", 2, 2)
+    shown = door.ask("GET", answer.headers["location"]).json
+    assert [one["id"] for one in shown["requests"]] == job["requests"]
+    assert [one["__request"]["destination"] for one in shown["requests"]] == ["a", "b"]
+    with_collection = door.ask("GET", "/jobs/1?collection=true").json
+    assert (with_collection["requests"], with_collection["collection"]) == (
+        job["requests"],
+        shown["requests"],
+    )
+    assert door.ask("GET", "/jobs/1?collection=false").json["requests"] == job["requests"]
+    assert [one["id"] for one in door.ask("GET", "/jobs?name=times").json] == [1]
+    assert door.ask("GET", f"/request/{job['requests'][1]}").json == shown["requests"][1]
+    assert door.ask("PUT", "/jobs/1", {"status": "paused"}).json["status"] == "paused"
+    assert door.ask("DELETE", "/jobs/1").json["status"] == "canceled"
+    assert door.ask("GET", "/jobs/1").status == 404
+
+
+def test_one_request_is_created_with_its_location(door: Door) -> None:
+    body = {"destination": "a", "message": {"method": "get", "resource": "/system/time"}}
+    answer = door.ask("POST", "/requests", body)
+    assert answer.status == 200
+    assert door.ask("GET", answer.headers["location"]).json["__request"]["destination"] == "a"
+
+
+def test_a_jobs_requests_are_let_go_when_its_creator_has_the_answer(
+    door: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[int] = []
+    told = threading.Event()
+    service = door.app.service
+    begin = service.begin
+
+    def noted(job_id: int) -> None:
+        begun.append(job_id)
+        begin(job_id)
+        told.set()
+
+    monkeypatch.setattr(service, "begin", noted)
+    job = created(door)
+    assert told.wait(10)
+    assert begun == [job["id"]]
+
+
+def test_lists_say_how_many_there_are_before_paging(door: Door) -> None:
+    for _ in range(3):
+        created(door, "a", "b")
+    answer = door.ask("GET", "/jobs?limit=1&offset=1")
+    assert ([one["id"] for one in answer.json], answer.headers["x-total-count"]) == ([2], "3")
+    answer = door.ask("GET", "/requests?destination=a&limit=2")
+    assert (len(answer.json), answer.headers["x-total-count"]) == (2, "3")
+    answer = door.ask("GET", "/jobs/2/requests?limit=0")
+    assert (answer.json, answer.headers["x-total-count"]) == ([], "2")
+    answer = door.ask("GET", "/jobs/2/requests?status=sent,resolved")
+    assert (answer.json, answer.headers["x-total-count"]) == ([], "0")
+    many_of_them = door.ask("GET", "/jobs?collection=true").json
+    assert [len(job["collection"]) for job in many_of_them] == [2, 2, 2]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status"),
+    [
+        ("GET", "/jobs/99", None, 404),
+        ("GET", "/jobs/abc", None, 404),
+        ("GET", "/jobs/%00", None, 404),
+        ("GET", "/requests/1", None, 404),
+        ("GET", "/nothing", None, 404),
+        ("GET", "/jobs/", None, 404),
+        ("GET", "/jobs?limit=-1", None, 400),
+        ("GET", "/jobs?limit", None, 400),
+        ("GET", "/jobs?limit=1&limit=2", None, 400),
+        ("GET", "/jobs?colour=red", None, 400),
+        ("POST", "/jobs", b"{", 400),
+        ("POST", "/jobs", b"", 400),
+        ("POST", "/jobs", b"\xff", 400),
+        ("POST", "/jobs", b'{"batch": NaN}', 400),
+        ("POST", "/jobs", [], 400),
+        ("POST", "/jobs", {"batch": []}, 400),
+        ("POST", "/requests", {}, 400),
+        ("PUT", "/jobs/1", {"status": "red"}, 400),
+        ("PUT", "/jobs/99", {"status": "paused"}, 404),
+        ("DELETE", "/jobs/99", None, 404),
+        ("PATCH", "/jobs", None, 405),
+        ("DELETE", "/jobs", None, 405),
+        ("POST", "/health", None, 405),
+        ("OPTIONS", "/jobs/1", None, 405),
+    ],
+)
+def test_every_refusal_is_an_error_of_the_api(
+    door: Door, method: str, path: str, body: Any, status: int
+) -> None:
+    answer = door.ask(method, path, body)
+    assert answer.status == status
+    assert answer.headers["content-type"] == "application/json"
+    assert answer.json["message"]
+    assert set(answer.json) <= {"message", "errors"}
+    assert ("errors" in answer.json) == (status == 400)
+    if status == 405:
+        assert method not in answer.headers["allow"].split(", ")
+
+
+def test_a_fault_of_our_own_shows_no_traceback(
+    door: Door, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: Any) -> Any:
+        raise ZeroDivisionError("secret")
+
+    monkeypatch.setattr(door.app.service, "jobs", broken)
+    answer = door.ask("GET", "/jobs")
+    assert answer.status == 500
+    assert b"secret" not in answer.body
+    assert b"Traceback" not in answer.body
+    assert "ZeroDivisionError" in caplog.text
+
+
+def test_a_control_that_does_not_fit_and_a_key_of_another_body_are_conflicts(door: Door) -> None:
+    created(door, "a", key="once")
+    assert door.ask("POST", "/jobs", batch("b", key="once")).status == 409
+    door.ask("PUT", "/jobs/1", {"status": "canceled"})
+    assert door.ask("PUT", "/jobs/1", {"status": "paused"}).status == 409
+
+
+def test_the_idempotency_key_is_the_jobs_key(door: Door) -> None:
+    first = door.ask("POST", "/jobs", batch("a"), Idempotency_Key="k1")
+    again = door.ask("POST", "/jobs", batch("a"), Idempotency_Key="k1")
+    assert (first.status, first.json["key"]) == (200, "k1")
+    assert again.json["id"] == first.json["id"]
+    assert door.ask("POST", "/jobs", batch("a", key="k1"), Idempotency_Key="k1").json["id"] == 1
+    assert door.ask("POST", "/jobs", batch("b"), Idempotency_Key="k1").status == 409
+    assert door.ask("POST", "/jobs", batch("a", key="k2"), Idempotency_Key="k1").status == 409
+    assert door.ask("POST", "/jobs", batch("a"), Idempotency_Key="\xe9").status == 400
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/jobs", {"destinations": ["a", "b"], "message": {"method": "get", "resource": "/time"}}),
+        ("/requests", {"destination": "a", "message": {"method": "get", "resource": "/time"}}),
+    ],
+)
+def test_the_idempotency_key_works_with_every_form(door: Door, path: str, body: dict[str, Any]) -> None:
+    first = door.ask("POST", path, body, Idempotency_Key="k 1")
+    again = door.ask("POST", path, body, Idempotency_Key="k 1")
+    in_the_body = door.ask("POST", path, {**body, "key": "k 1"})
+    assert (first.status, first.json["id"]) == (200, again.json["id"])
+    assert in_the_body.json["id"] == first.json["id"]
+    assert [job["key"] for job in door.ask("GET", "/jobs").json] == ["k 1"]
+    assert door.ask("POST", path, {**body, "options": {"timeout": 7}}, Idempotency_Key="k 1").status == 409
+    assert door.ask("POST", path, body).json["id"] != first.json["id"]
+
+
+def test_whole_numbers_are_shown_as_integers(door: Door) -> None:
+    sent = batch("a", requestTimeout=5.0, concurrency=2.0, timeout=60.0, retry={"attempts": 2.0}, rate=0.5)
+    shown = door.ask("POST", "/jobs", sent).body
+    for part in (b'"requestTimeout":5,', b'"concurrency":2,', b'"timeout":60,', b'{"attempts":2}'):
+        assert part in shown
+    assert b'"timeout":5,' in door.ask("GET", "/jobs/1").body
+    created(door, "a")
+    assert b'"timeout":60,' in door.ask("GET", "/jobs/2/requests").body
+    assert b'"requestTimeout":60,' in door.ask("GET", "/system/puppetmaster").body
+
+
+def test_equal_results_come_as_groups(door: Door) -> None:
+    created(door, "cg-01", "cg-02")
+    assert door.ask("GET", "/jobs/1/results").json == []
+    door.ask("PUT", "/jobs/1", {"status": "canceled"})
+    (group,) = door.ask("GET", "/jobs/1/results").json
+    assert (group["count"], group["destinations"]) == (2, ["cg-[01-02]"])
+    (group,) = door.ask("GET", "/jobs/1/results?collection=true&diff=true").json
+    assert group["destinations"] == ["cg-01", "cg-02"]
+    assert door.ask("GET", "/jobs/1/results?limit=1").status == 400
+    assert door.ask("GET", "/jobs/9/results").status == 404
+
+
+def test_a_rerun_of_nothing_is_refused(door: Door) -> None:
+    created(door)
+    assert door.ask("POST", "/jobs", {"rerun": {"job": 9}}).status == 404
+    assert door.ask("POST", "/jobs", {"rerun": {"job": 1}}).status == 409
+
+
+def test_a_dry_run_creates_nothing(door: Door) -> None:
+    answer = door.ask("POST", "/jobs", batch("a", "b", "c", dryRun=True, waves=[1]))
+    assert "location" not in answer.headers
+    assert (answer.json["id"], answer.json["dryRun"], answer.json["waveSizes"]) == (None, True, [1, 2])
+    assert [one["id"] for one in answer.json["requests"]] == [None, None, None]
+    assert door.ask("GET", "/jobs").json == []
+
+
+def test_head_has_the_headers_of_get_and_no_body(door: Door) -> None:
+    created(door)
+    for path in ("/jobs", "/jobs/1", "/", "/health", "/openapi.json"):
+        get, head = door.ask("GET", path), door.ask("HEAD", path)
+        assert (head.status, head.body) == (get.status, b"")
+        assert {**head.headers, "date": ""} == {**get.headers, "date": ""}
+
+
+def test_what_is_known_is_not_sent_again(door: Door) -> None:
+    created(door)
+    for path in ("/jobs", "/jobs/1", "/jobs/1?collection=false", "/"):
+        etag = door.ask("GET", path).headers["etag"]
+        for known in (etag, f'"other", {etag}', etag.removeprefix("W/"), "*"):
+            again = door.ask("GET", path, If_None_Match=known)
+            assert (again.status, again.body, again.headers["etag"]) == (304, b"", etag)
+        assert door.ask("GET", path, If_None_Match='"other"').status == 200
+    etag = door.ask("GET", "/jobs/1").headers["etag"]
+    door.ask("PUT", "/jobs/1", {"status": "paused"})
+    assert door.ask("GET", "/jobs/1", If_None_Match=etag).status == 200
+
+
+def test_a_job_that_has_ended_has_an_etag_at_any_size(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(web, "WHOLE_BYTES", 100)
+    created(door, *many(PART + 1))
+    assert "etag" not in door.ask("GET", "/jobs/1").headers
+    door.ask("PUT", "/jobs/1", {"status": "canceled"})
+    answer = door.ask("GET", "/jobs/1")
+    assert len(answer.json["requests"]) == PART + 1
+    assert door.ask("GET", "/jobs/1", If_None_Match=answer.headers["etag"]).status == 304
+    assert door.ask("GET", "/jobs/1?limit=1", If_None_Match=answer.headers["etag"]).status == 200
+    assert door.ask("HEAD", "/jobs/1").headers["etag"] == answer.headers["etag"]
+
+
+def test_a_long_answer_is_compressed_for_those_who_can_read_that(door: Door) -> None:
+    created(door, *many(3000))
+    plain = door.ask("GET", "/jobs/1")
+    packed = door.ask("GET", "/jobs/1", Accept_Encoding="gzip")
+    assert packed.headers["content-encoding"] == "gzip"
+    assert json.loads(gzip.decompress(packed.body)) == plain.json
+    assert len(packed.body) < len(plain.body) / 4
+    assert "content-encoding" not in plain.headers
+    assert "content-encoding" not in door.ask("GET", "/jobs/1?limit=1", Accept_Encoding="gzip").headers
+
+
+def test_a_long_answer_is_never_in_memory_as_a_whole(door: Door) -> None:
+    created(door, *many(40_000))
+    # Once it is paused its requests wait in their lanes, and making these is no part of the answer.
+    door.ask("PUT", "/jobs/1", {"status": "paused"})
+    connection = door.raw(b"GET /jobs/1 HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+    tracemalloc.start()
+    try:
+        size = 0
+        while part := connection.recv(1 << 16):
+            size += len(part)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+        connection.close()
+    assert size > 10_000_000
+    assert peak < size / 2
+
+
+def test_others_are_answered_while_a_long_answer_is_not_read(door: Door) -> None:
+    created(door, *many(20_000))
+    with door.raw(b"GET /jobs/1 HTTP/1.1\r\nHost: localhost\r\n\r\n") as slow:
+        assert slow.recv(100)
+        assert door.ask("GET", "/jobs").status == 200
+        assert door.ask("PUT", "/jobs/1", {"status": "paused"}).status == 200
+
+
+def test_the_page_is_served_with_its_files_and_nothing_else(door: Door) -> None:
+    page = door.ask("GET", "/")
+    assert page.headers["content-type"].startswith("text/html")
+    assert page.headers["content-security-policy"].startswith("default-src 'self'")
+    assert door.ask("GET", "/static/index.html").body == page.body
+    for path in ("/static/../app.py", "/static/..%2fapp.py", "/static/%2e%2e/app.py", "/static//etc/passwd"):
+        assert door.ask("GET", path).status == 404
+    assert door.ask("GET", "/static/..%5capp.py").status == 404
+
+
+def test_health_says_why_not(door: Door) -> None:
+    answer = door.ask("GET", "/health")
+    assert (answer.status, answer.json["ready"]) == (503, False)
+    assert answer.json["reasons"] == ["bus: not connected", "bus: not controller", "bus: not registered"]
+    system = door.ask("GET", "/system/puppetmaster").json
+    assert (system["healthy"], system["store"]["writable"]) == (False, True)
+
+
+def test_rows_are_read_part_by_part() -> None:
+    asked: list[int] = []
+
+    def read(ids: Any) -> list[Any]:
+        asked.append(len(ids))
+        return [{"id": id_} for id_ in ids if id_ % 2]
+
+    rows = Rows(7, range(PART * 2 + 1), read)
+    nested = Rows(1, [1], lambda _: [{"name": "x", "collection": rows}, {"collection": Rows(0, [], read)}])
+    for value in (rows, {"a": 1, "requests": rows}, nested, {"plain": [1]}, [1]):
+        asked.clear()
+        assert json.loads(b"".join(encoded(value))) == whole_of(value)
+        assert max(asked, default=0) <= PART
+
+
+def whole_of(value: Any) -> Any:
+    """``value`` through the plain encoder."""
+    return json.loads(json.dumps(whole(value)))
+
+
+def test_rows_of_which_whole_parts_are_gone_are_still_json() -> None:
+    gone = Rows(0, range(PART * 3), lambda ids: [] if ids[0] != PART else [{"id": 1}])
+    assert json.loads(b"".join(encoded(gone))) == [{"id": 1}]

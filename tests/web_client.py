@@ -1,0 +1,105 @@
+"""Clients from outside for tests: plain HTTP, and the whole door over a store of the test's own."""
+
+import http.client
+import json
+import socket
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from websockets.sync.client import ClientConnection, connect
+
+from puppetmaster.app import App
+from puppetmaster.settings import Settings
+
+#: Nothing listens there: the bus stays down, and requests stay pending.
+NO_BROKER = {"broker_host": "127.0.0.1", "broker_port": 1}
+
+
+class Bundle:
+    """What the application needs of the bundle around it."""
+
+    def __init__(self) -> None:
+        self.registered = threading.Event()
+
+    def register_again(self) -> None:
+        pass
+
+
+class Answer(NamedTuple):
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+def fetch(port: int, method: str, path: str, body: Any = None, **headers: str) -> Answer:
+    """One request; ``body`` is sent as JSON unless it is bytes; ``_`` in header names stands for ``-``."""
+    sent = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    try:
+        connection.request(method, path, sent, named)
+        answer = connection.getresponse()
+        shown = {name.lower(): value for name, value in answer.getheaders()}
+        return Answer(answer.status, shown, answer.read())
+    finally:
+        connection.close()
+
+
+class Door:
+    """An application that runs in this process, reached through its port."""
+
+    def __init__(self, app: App) -> None:
+        self.app = app
+        assert app.door is not None
+        self.port = app.door.server.port
+
+    def ask(self, method: str, path: str, body: Any = None, **headers: str) -> Answer:
+        """As ``fetch``."""
+        return fetch(self.port, method, path, body, **headers)
+
+    def raw(self, *parts: bytes) -> socket.socket:
+        """A connection on which these bytes were sent."""
+        connection = socket.create_connection(("127.0.0.1", self.port), timeout=20)
+        for part in parts:
+            connection.sendall(part)
+        return connection
+
+    def watch(self, path: str, **options: Any) -> ClientConnection:
+        """A WebSocket."""
+        return connect(f"ws://127.0.0.1:{self.port}{path}", open_timeout=10, **options)
+
+
+def batch(*destinations: str, **more: Any) -> dict[str, Any]:
+    item = {"method": "get", "resource": "/system/time", "__request": {"destination": list(destinations)}}
+    return {"batch": [item], **more}
+
+
+def many(count: int) -> list[str]:
+    return [f"cg-{number:05d}" for number in range(count)]
+
+
+@contextmanager
+def running(directory: Path, **settings: Any) -> Iterator[Door]:
+    """The application with its door on a free port, without a bus."""
+    values = {"data_dir": directory, "http": "127.0.0.1:0", **NO_BROKER, **settings}
+    app = App(Settings(**values), Bundle())
+    app.start()
+    try:
+        yield Door(app)
+    finally:
+        app.stop()
+
+
+def received(connection: socket.socket) -> bytes:
+    """All that comes until the other side ends the connection."""
+    parts = []
+    while part := connection.recv(1 << 16):
+        parts.append(part)
+    return b"".join(parts)
