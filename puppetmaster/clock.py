@@ -22,6 +22,19 @@ class Clock:
         return _boot()
 
 
+class Moment:
+    """The time of a turn: the same for all that is decided in it."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self.begin()
+
+    def begin(self) -> None:
+        """It is now."""
+        self.now_s = self._clock.now_s()
+        self.at = iso(self._clock.wall_s())
+
+
 @cache
 def _boot() -> str:
     try:

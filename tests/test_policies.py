@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from puppetmaster.clock import iso
-from puppetmaster.engine import BEGIN_S, START_CHECK_S
+from puppetmaster.conductor import BEGIN_S, START_CHECK_S
 from puppetmaster.errors import Conflict
 from puppetmaster.job import GateStatus, Job, JobStatus
 from puppetmaster.request import RequestStatus

@@ -1,0 +1,299 @@
+"""Jobs from their creation to their end: start, pause, waves and gates, verdict.
+
+One part of what the engine decides with; courier.py is the other, which knows the requests. Knows no
+thread and no socket.
+"""
+
+import logging
+from dataclasses import replace
+
+from puppetmaster import wire
+from puppetmaster.clock import Clock, Moment, seconds
+from puppetmaster.courier import Courier, said
+from puppetmaster.errors import Conflict, Unavailable
+from puppetmaster.job import GateStatus, Job, JobEvent, JobStatus
+from puppetmaster.lanes import Lanes
+from puppetmaster.ledger import Ledger, OpenJob
+from puppetmaster.request import Item, Request, RequestEvent, RequestStatus
+from puppetmaster.rollout import Policy
+from puppetmaster.settings import Settings
+from puppetmaster.spec import JobSpec
+from puppetmaster.timers import Timers
+
+log = logging.getLogger("sanji.puppetmaster.conductor")
+
+#: A new job's requests are sent when its creator has the answer, at the latest after this.
+BEGIN_S = 0.25
+#: A time to start is compared with the wall clock at least this often: somebody may set it.
+START_CHECK_S = 30.0
+#: The timers of a job.
+TIMERS = ("job", "begin", "start", "soak", "pace")
+
+
+class Conductor:
+    """Takes each job to its end. Used by one thread, the dispatcher's."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        clock: Clock,
+        ledger: Ledger,
+        lanes: Lanes,
+        timers: Timers,
+        moment: Moment,
+        courier: Courier,
+        tunnel: str,
+    ) -> None:
+        self._settings = settings
+        self._clock = clock
+        self._ledger = ledger
+        self._lanes = lanes
+        self._timers = timers
+        self._moment = moment
+        self._courier = courier
+        self._tunnel = tunnel
+
+    # -- what callers ask for ---------------------------------------------------------------------
+
+    def existing(self, spec: JobSpec) -> Job | None:
+        """The job that was created under the same key. Raises Conflict when its body was another one."""
+        existing = self._ledger.find_by_key(spec.key) if spec.key is not None else None
+        if existing is None or existing.digest == spec.digest:
+            return existing
+        raise Conflict(
+            f"The key '{spec.key}' belongs to job {existing.id}, which was created with another body: "
+            "send that body again, or use a new key."
+        )
+
+    def create(self, spec: JobSpec) -> Job:
+        """A new job. Raises Unavailable."""
+        if self._ledger.open_jobs >= self._settings.max_open_jobs:
+            raise Unavailable(
+                f"No job can be created: {self._ledger.open_jobs} have not ended, which is the most. "
+                "Wait for one, delete one, or raise PUPPETMASTER_MAX_OPEN_JOBS."
+            )
+        ids = self._ledger.new_ids(spec.total)
+        made = spec.job(
+            ids.job, ids.first, self._moment.at, self._clock.wall_s(), self._settings.request_timeout_s
+        )
+        job = self._timed(made) if made.status is JobStatus.DISPATCHING else made
+        items, requests = spec.expand(job)
+        self._ledger.create(self._take_up(job, items), requests)
+        self._timers.set(("begin", job.id), self._moment.now_s + BEGIN_S)
+        return job
+
+    def begin_job(self, job_id: int) -> None:
+        """Whoever created the job has its answer, or had time enough: its requests may be sent."""
+        if self._timers.deadline_s(("begin", job_id)) is None:
+            return
+        self._timers.cancel(("begin", job_id))
+        if (opened := self._ledger.opened(job_id)) is not None:
+            self.release(opened)
+
+    def control(self, job_id: int, wanted: JobStatus, *, force: bool) -> Job:
+        """Pause, resume or cancel. Raises NotFound, Conflict."""
+        opened = self._ledger.opened(job_id)
+        if opened is None:
+            ended = self._ledger.find_job(job_id)
+            raise Conflict(f"Job {job_id} is {ended.status}: it has ended and cannot become {wanted}.")
+        if wanted is JobStatus.CANCELED:
+            self._stop(opened, JobEvent.CANCEL, "canceled by a request", force=force)
+        elif opened.job.ending:
+            raise Conflict(f"Job {job_id} is being stopped ({opened.job.reason}): it cannot become {wanted}.")
+        elif wanted is JobStatus.PAUSED and opened.job.status is not JobStatus.PAUSED:
+            self._pause(opened, "paused by a request")
+        elif wanted is JobStatus.DISPATCHING and opened.job.status is not JobStatus.DISPATCHING:
+            self._resume(opened)
+        return self.settle(job_id)
+
+    def delete(self, job_id: int) -> Job:
+        """Stop the job if it runs, and remove it: the job as it last was. Raises NotFound."""
+        opened = self._ledger.opened(job_id)
+        if opened is not None:
+            self._stop(opened, JobEvent.CANCEL, "removed by a request", force=True)
+            self.settle(job_id)
+        job = self._ledger.find_job(job_id)
+        self._ledger.remove(job)
+        return job
+
+    # -- beginnings -------------------------------------------------------------------------------
+
+    def recover(self, job: Job, items: dict[int, Item], requests: list[Request]) -> None:
+        """Take up a job that an earlier process left, with its requests that are not done."""
+        if job.expires_s is not None and job.boot != self._clock.boot():
+            job = replace(job, boot=self._clock.boot(), expires_s=self._moment.now_s + self._time_left_s(job))
+        opened = self._take_up(job, items)
+        self._ledger.open_job(opened, requests)
+        for request in requests:
+            if request.status is RequestStatus.SENT:
+                self._courier.enter(opened, request)
+                self._courier.flight.taken_up(request.id, request.sending, self._moment.now_s)
+        if job.gate is GateStatus.SOAK:
+            self._timers.set(("soak", job.id), self._moment.now_s + opened.policy.gate.soak_s)
+        self.release(opened)
+
+    def _time_left_s(self, job: Job) -> float:
+        """After a restart of the machine only the wall clock can say; it may be wrong by years."""
+        assert job.timeout_s is not None
+        began_s = max(seconds(job.start_at or job.created_at), seconds(job.created_at))
+        gone_s = self._clock.wall_s() - began_s
+        return min(max(job.timeout_s - gone_s, 0.0), job.timeout_s)
+
+    def _take_up(self, job: Job, items: dict[int, Item]) -> OpenJob:
+        policy = Policy.of(job.given, job.total)
+        self._lanes.open_job(job.id, policy.concurrency, policy.rate)
+        if job.expires_s is not None:
+            self._timers.set(("job", job.id), job.expires_s)
+        if job.status is JobStatus.PENDING:
+            self._timers.set(("start", job.id), self._moment.now_s + self._until_start_s(job))
+        commands = {id_: wire.Command(item.command(), self._tunnel) for id_, item in items.items()}
+        return OpenJob(job, items, commands, policy)
+
+    def _timed(self, job: Job) -> Job:
+        """The job with its time running from now."""
+        if job.timeout_s is None:
+            return job
+        return replace(job, boot=self._clock.boot(), expires_s=self._moment.now_s + job.timeout_s)
+
+    def _until_start_s(self, job: Job) -> float:
+        left_s = seconds(job.start_at or job.created_at) - self._clock.wall_s()
+        return min(max(left_s, 0.0), START_CHECK_S)
+
+    def _start_if_due(self, opened: OpenJob) -> None:
+        left_s = self._until_start_s(opened.job)
+        if opened.job.status is not JobStatus.PENDING:
+            return
+        if left_s > 0:
+            self._timers.set(("start", opened.job.id), self._moment.now_s + left_s)
+        else:
+            self._start(opened, JobEvent.START)
+
+    def _start(self, opened: OpenJob, event: JobEvent) -> None:
+        job = opened.job.after(event, self._moment.at)
+        if job.expires_s is None:
+            job = self._timed(job)
+        if job.expires_s is not None:
+            self._timers.set(("job", job.id), job.expires_s)
+        self._ledger.write_job(job)
+        self.release(opened)
+
+    def _pause(self, opened: OpenJob, reason: str) -> None:
+        self._ledger.write_job(opened.job.after(JobEvent.PAUSE, self._moment.at, reason=reason))
+        for request in opened.requests.values():
+            if request.status is RequestStatus.PENDING and self._lanes.holds(request.id):
+                self._lanes.remove(request.id)
+
+    def _resume(self, opened: OpenJob) -> None:
+        """Go on; a gate that is closed opens, a time to start has come."""
+        closed = opened.job.gate is GateStatus.CLOSED
+        paused = opened.job.status is JobStatus.PAUSED
+        self._start(opened, JobEvent.RESUME if paused else JobEvent.START)
+        if closed:
+            self._open_wave(opened)
+
+    def release(self, opened: OpenJob) -> None:
+        """Let those requests wait for their turn that may be sent now: of the waves that are open."""
+        job = opened.job
+        waits = self._timers.deadline_s(("begin", job.id)) is not None
+        if waits or job.status is not JobStatus.DISPATCHING or job.ending:
+            return
+        end = job.first + opened.policy.waves[job.wave - 1]
+        for request in opened.requests.values():
+            if (
+                request.id < end
+                and request.status is RequestStatus.PENDING
+                and not self._lanes.holds(request.id)
+            ):
+                self._courier.enter(opened, request)
+
+    # -- waves, and the end -----------------------------------------------------------------------
+
+    def fire(self, what: str, opened: OpenJob) -> None:
+        """A timer of a job is over."""
+        if what == "begin":
+            self.release(opened)
+        elif what == "start":
+            self._start_if_due(opened)
+        elif what == "soak":
+            self._judge_wave(opened, rested=True)
+        else:
+            reason = f"its timeout of {opened.job.timeout_s:g} s is over"
+            self._stop(opened, JobEvent.EXPIRE, reason, force=True)
+
+    def settle_all(self) -> None:
+        """Bring all jobs up to date in which something happened."""
+        for job_id in self._ledger.touched():
+            self.settle(job_id)
+
+    def settle(self, job_id: int) -> Job:
+        """Bring a job up to date, and see whether it stops, goes on to the next wave, or has ended."""
+        opened = self._ledger.opened(job_id)
+        job = self._ledger.settle(job_id, self._moment.at)
+        if opened is not None and not job.final and job.ending is None:
+            why = opened.policy.aborts(job.failed_count, job.done_count)
+            if why is not None:
+                self._stop(opened, JobEvent.ABORT, why, force=False)
+            elif job.status is JobStatus.DISPATCHING and job.gate is None:
+                self._judge_wave(opened, rested=False)
+            if job_id in self._ledger.touched():
+                return self.settle(job_id)
+        if job.final:
+            self.close(job_id)
+            log.info("job %s %s: %s", job_id, job.status, _summary(job), extra={"action": "job_ended"})
+        return job
+
+    def _judge_wave(self, opened: OpenJob, *, rested: bool) -> None:
+        """The open wave is done: its gate fails, or opens at once, or after a rest."""
+        job, policy = opened.job, opened.policy
+        if job.wave == len(policy.waves) or job.done_count < policy.waves[job.wave - 1]:
+            return
+        why = policy.gate_fails(job.wave, job.failed_count - job.wave_errors)
+        if why is not None and policy.gate.aborts:
+            self._stop(opened, JobEvent.ABORT, why, force=False)
+        elif why is not None:
+            if job.status is JobStatus.DISPATCHING:
+                self._pause(opened, why)
+            self._ledger.write_job(replace(opened.job, gate=GateStatus.CLOSED, reason=why))
+        elif policy.gate.soak_s and not rested:
+            self._ledger.write_job(replace(job, gate=GateStatus.SOAK))
+            self._timers.set(("soak", job.id), self._moment.now_s + policy.gate.soak_s)
+        else:
+            self._open_wave(opened)
+
+    def _open_wave(self, opened: OpenJob) -> None:
+        job = opened.job
+        self._timers.cancel(("soak", job.id))
+        self._ledger.write_job(replace(job, wave=job.wave + 1, wave_errors=job.failed_count, gate=None))
+        self.release(opened)
+
+    def _stop(self, opened: OpenJob, event: JobEvent, reason: str, *, force: bool) -> None:
+        """Send no more of this job; with ``force`` wait for nothing either."""
+        self._ledger.write_job(opened.job.stopping(event, reason))
+        for request in list(opened.requests.values()):
+            if request.status is RequestStatus.PENDING:
+                self._courier.end_unsent(request)
+            elif force:
+                text = f"no answer before the job ended ({reason}): it may have run"
+                expired = event is JobEvent.EXPIRE
+                how = RequestEvent.EXPIRE if expired else RequestEvent.LOSE
+                self._courier.end(request, how, said(text, 408 if expired else None))
+
+    def revoke_created(self) -> list[int]:
+        """Jobs that were created but not made durable never were: their ids are returned."""
+        revoked = sorted(self._ledger.created)
+        for job_id in revoked:
+            for request in self._ledger.revoke(job_id):
+                self._courier.let_go(request)
+            self.close(job_id)
+        return revoked
+
+    def close(self, job_id: int) -> None:
+        """Forget a job that has ended."""
+        self._lanes.close_job(job_id)
+        for what in TIMERS:
+            self._timers.cancel((what, job_id))
+
+
+def _summary(job: Job) -> str:
+    counts = ", ".join(f"{count} {status}" for status, count in job.counts.items() if count)
+    return f"{counts} ({job.reason})" if job.reason else counts

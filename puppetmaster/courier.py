@@ -1,0 +1,285 @@
+"""Requests on their way: sent, answered, refused, lost, tried again, at an end.
+
+One part of what the engine decides with; conductor.py is the other. Knows no thread and no socket.
+"""
+
+import logging
+import random
+from collections import Counter
+from dataclasses import replace
+from typing import Any
+
+from puppetmaster.answer import Answer, Refusal
+from puppetmaster.clock import Moment
+from puppetmaster.flight import Flight
+from puppetmaster.job import JobEvent, JobStatus
+from puppetmaster.lanes import Lanes
+from puppetmaster.ledger import Ledger, OpenJob
+from puppetmaster.request import TRANSITIONS, UNANSWERED, Item, Request, RequestEvent, RequestStatus
+from puppetmaster.rollout import wave_of
+from puppetmaster.settings import Settings
+from puppetmaster.timers import Timers
+
+log = logging.getLogger("sanji.puppetmaster.courier")
+
+#: Questions about locks under way at once.
+QUESTIONS = 64
+#: A question that nobody answers is given up after this; then a lock of its own is assumed.
+QUESTION_TIMEOUT_S = 5.0
+#: The wait after a refusal by a lock: it doubles from the first to the last.
+FIRST_DELAY_S, LAST_DELAY_S = 0.02, 2.0
+#: So long after its restart the controller may not know gateways that are about to register again.
+REGISTERING_S = 10.0
+NO_IDS = "not sent again: this installation has given out all message ids"
+
+
+class Courier:
+    """Takes each request to its end. Used by one thread, the dispatcher's.
+
+    ``sends`` and ``questions`` are what the turn at hand wants to leave.
+    """
+
+    def __init__(
+        self, settings: Settings, ledger: Ledger, lanes: Lanes, timers: Timers, moment: Moment
+    ) -> None:
+        #: Refusals by code, 423 above all, and sendings after the first: since the start.
+        self.refusals: Counter[int] = Counter()
+        self.resent = 0
+        self.sends: list[tuple[int, bytes]] = []
+        self.questions: list[str] = []
+        self.flight = Flight(timers, settings.grace_s)
+        self._settings = settings
+        self._ledger = ledger
+        self._lanes = lanes
+        self._timers = timers
+        self._moment = moment
+        self._refused: dict[int, tuple[int, float]] = {}  # how often in a row, and how long that took
+        self._registering_until_s = 0.0
+        self._full = False
+
+    def begin(self) -> None:
+        """A turn begins."""
+        # The answers of one turn all tell of a full window, though each of them makes room.
+        self._full = self._lanes.automatic >= self._lanes.window.size - 1
+
+    def committed(self) -> None:
+        """What wanted to leave has left."""
+        self.sends, self.questions = [], []
+
+    def stall(self) -> None:
+        """What wanted to leave may not: it waits again."""
+        for message, _ in self.sends:
+            self.not_sent(message)
+        self.sends = []
+
+    # -- out --------------------------------------------------------------------------------------
+
+    def enter(self, opened: OpenJob, request: Request) -> None:
+        """Let a request wait for its turn; one that an earlier process sent is in flight."""
+        self._lanes.add(
+            request.id,
+            request.job,
+            request.destination,
+            write=opened.items[request.item].method != "get",
+            in_flight=request.status is RequestStatus.SENT,
+        )
+
+    def send(self) -> None:
+        """Send what may go now, and ask for the locks that are not known."""
+        now_s, lanes, ledger = self._moment.now_s, self._lanes, self._ledger
+        while (id_ := lanes.pick(now_s)) is not None:
+            opened = ledger.opened_of(id_)
+            request = opened.requests[id_]
+            sent = request.after(RequestEvent.SEND, self._moment.at)
+            ledger.write(request, sent)
+            message = sent.sending
+            self.resent += message != id_
+            self.flight.sent(id_, message, now_s, opened.job.request_timeout_s)
+            command = opened.commands[request.item]
+            self.sends.append((message, command.message(message, request.destination)))
+        for job_id, at_s in lanes.paced():
+            self._timers.set(("pace", job_id), at_s)
+        for destination in lanes.questions(QUESTIONS):
+            self.questions.append(destination)
+            self._timers.set(("question", destination), now_s + QUESTION_TIMEOUT_S)
+
+    def not_sent(self, message: int) -> None:
+        """This message never left: its request waits again, and the attempt does not count."""
+        id_ = self.flight.request_of(message)
+        if id_ is not None:
+            request = self._ledger.request(id_)
+            self._wait_again(request, request.after(RequestEvent.REFUSE, self._moment.at))
+
+    # -- in ---------------------------------------------------------------------------------------
+
+    def answered(self, message: int, answer: Answer) -> None:
+        """An answer came for the message of this id; perhaps late, twice, or for nobody."""
+        id_ = self.flight.request_of(message)
+        if id_ is None:
+            self._answered_late(message, answer)
+            return
+        request = self._ledger.request(id_)
+        nobody = answer.result.get("source") == "controller" and answer.result.get("code") in (403, 404)
+        if answer.refusal or (nobody and self._moment.now_s < self._registering_until_s):
+            self._refuse(request, answer)
+            return
+        answer = answer if self._item(request).code is None else answer.as_delivery()
+        latency_s = self._moment.now_s - self.flight.sent_s(id_)
+        self._lanes.window.answered(latency_s, self._moment.now_s, full=self._full)
+        if nobody:
+            self._lanes.forget(request.destination)
+        self.end(request, answer.event, answer.result)
+
+    def controller_restarted(self, known_s: float) -> None:
+        """It has forgotten everybody, and the answers to what it was given up to ``known_s``.
+
+        What was sent after that cannot be told from what the new one has: it keeps its own time.
+        """
+        self._lanes.forget_all()
+        self.flight.doubt(self._moment.now_s, sent_before_s=known_s)
+        self._registering_until_s = self._moment.now_s + REGISTERING_S
+
+    def _answered_late(self, message: int, answer: Answer) -> None:
+        """Nobody waits for it any more: it may still correct what is not known, or spare another attempt."""
+        if answer.event not in (RequestEvent.SUCCEED, RequestEvent.FAIL):
+            return
+        request = self._ledger.find_request(message)
+        if request is None or (answer.event is RequestEvent.FAIL and message != request.sending):
+            return
+        if self._ledger.find_item(request).code is not None:
+            answer = answer.as_delivery()
+        earlier = request.open and bool(request.history)
+        if request.status not in UNANSWERED and not earlier:
+            log.debug("an answer for message %s came twice, or for nobody", message)
+        elif request.open:
+            self._ledger.write(
+                request, request.after(answer.event, self._moment.at, result={**answer.result, "late": True})
+            )
+            self.let_go(request)
+        else:
+            corrected = request.after(answer.event, self._moment.at, result=answer.result)
+            self._ledger.correct(request, corrected)
+            self._forgive(corrected)
+
+    def _forgive(self, request: Request) -> None:
+        """A failure of an earlier wave that was none is not counted there any more."""
+        opened = self._ledger.opened(request.job)
+        if opened is None or request.status is not RequestStatus.RESOLVED:
+            return
+        job = opened.job
+        if wave_of(opened.policy.waves, request.id - job.first) < job.wave:
+            self._ledger.write_job(replace(job, wave_errors=job.wave_errors - 1))
+
+    def time_is_over(self, request: Request) -> None:
+        """No answer came for a request in flight."""
+        opened = self._ledger.opened_of(request.id)
+        if not self.flight.doubtful(request.id):
+            text = f"no answer within {opened.job.request_timeout_s:g} s: it may have run"
+            self.end(request, RequestEvent.EXPIRE, said(text, 408))
+            return
+        result = said("the program, the bus or the controller went away before an answer: it may have run")
+        if opened.job.ending is None and opened.policy.repeats(self._item(request).method):
+            self._try_again(request, RequestStatus.UNKNOWN, result, wait_s=None)
+        else:
+            self.end(request, RequestEvent.LOSE, result)
+
+    # -- the end, or another attempt --------------------------------------------------------------
+
+    def _item(self, request: Request) -> Item:
+        return self._ledger.opened_of(request.id).items[request.item]
+
+    def end_unsent(self, request: Request) -> None:
+        """It is not sent any more. One that waits for another attempt ends as the last one left it."""
+        job = self._ledger.opened_of(request.id).job
+        if request.history:
+            event, result = request.last_outcome()
+            text = f"{result.get('message')}; not sent again: {job.reason}"
+            ended = request.without_retry().after(event, self._moment.at, result={**result, "message": text})
+            self._ledger.write(request, ended)
+            self.let_go(request)
+            return
+        event = RequestEvent.CANCEL if job.ending is JobEvent.CANCEL else RequestEvent.SKIP
+        self.end(request, event, said(f"not sent: {job.reason}"))
+
+    def end(self, request: Request, event: RequestEvent, result: Any) -> None:
+        """It is done, unless its job lets it have another attempt. Nothing of it stays in memory then."""
+        opened = self._ledger.opened_of(request.id)
+        if request.status is RequestStatus.SENT and opened.job.ending is None:
+            outcome = TRANSITIONS[(request.status, event)]
+            method = opened.items[request.item].method
+            if opened.policy.tries_again(outcome, request.attempts, method):
+                wait_s = opened.policy.retry.wait_s(request.attempts)
+                self._try_again(request, outcome, result, wait_s=wait_s)
+                return
+        self._ledger.write(request, request.after(event, self._moment.at, result=result))
+        self.let_go(request)
+
+    def let_go(self, request: Request) -> None:
+        """Nothing of a request that is done stays here."""
+        self.flight.landed(request.id, request.sending)
+        self._refused.pop(request.id, None)
+        if self._lanes.holds(request.id):
+            self._lanes.remove(request.id)
+
+    def _try_again(
+        self, request: Request, outcome: RequestStatus, result: Any, *, wait_s: float | None
+    ) -> None:
+        """Another attempt, under a fresh message id, at once or after a while."""
+        message = self._ledger.message_id(request)
+        back = request.after(
+            RequestEvent.RETRY, self._moment.at, result=result, outcome=outcome, message=message
+        )
+        if message is None:
+            self._give_up(request, back, said(NO_IDS))
+            return
+        self._refused.pop(request.id, None)
+        self._wait_again(request, back, None if wait_s is None else self._moment.now_s + wait_s, locked=False)
+
+    def _wait_again(
+        self, request: Request, back: Request, until_s: float | None = None, *, locked: bool = False
+    ) -> None:
+        """It is not in flight any more, but waits: for its turn, for some time, or for its job to go on."""
+        self._ledger.write(request, back)
+        self.flight.landed(request.id, request.sending)
+        job = self._ledger.opened_of(back.id).job
+        if job.ending:
+            self.end_unsent(back)
+        elif job.status is not JobStatus.DISPATCHING:
+            self._lanes.remove(back.id)
+        elif until_s is None:
+            self._lanes.put_back(back.id)
+        else:
+            self._lanes.delay(back.id, until_s, locked=locked)
+            self._timers.set(("wake", back.id), until_s)
+
+    def _refuse(self, request: Request, answer: Answer) -> None:
+        """The controller did not pass it on: it waits a little and is sent again, not for ever."""
+        self.refusals[answer.result.get("code") or 0] += 1
+        if answer.locked:
+            self._lanes.window.refused(self._moment.now_s)
+        spent = answer.refusal is Refusal.ID_USED
+        message = self._ledger.message_id(request) if spent else None
+        back = request.after(RequestEvent.REFUSE, self._moment.at, message=message)
+        times, waited_s = self._refused.get(request.id, (0, 0.0))
+        delay_s = min(FIRST_DELAY_S * 2 ** min(times, 16), LAST_DELAY_S) * random.uniform(0.5, 1.0)
+        # Only this counts, not how long its job was paused or the bus away meanwhile.
+        self._refused[request.id] = (times + 1, waited_s + delay_s)
+        if spent and message is None:
+            self._give_up(request, back, said(NO_IDS))
+        elif waited_s >= self._settings.lock_wait_s and not self._ledger.opened_of(request.id).job.ending:
+            ran = "no attempt after the first ones ran" if request.history else "it did not run"
+            text = f"{answer.result.get('message')}; refused for {waited_s:.0f} s, {ran}"
+            self._give_up(request, back, {**answer.result, "message": text})
+        else:
+            self._wait_again(request, back, self._moment.now_s + delay_s, locked=answer.locked)
+
+    def _give_up(self, request: Request, back: Request, result: Any) -> None:
+        """It is not in flight any more, and shall not be sent again."""
+        self._ledger.write(request, back)
+        self.flight.landed(request.id, request.sending)
+        self.end(back, RequestEvent.FAIL, result)
+
+
+def said(message: str, code: int | None = None) -> dict[str, Any]:
+    """A result of our own making."""
+    return {"code": code, "data": None, "source": "puppetmaster", "message": message}
