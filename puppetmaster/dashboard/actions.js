@@ -2,14 +2,15 @@
 
 import { call } from "./api.js";
 import { attempt, confirm, download, notify } from "./dialogs.js";
-import { FAILED, el, plural } from "./dom.js";
+import { FAILED, el, plural, text } from "./dom.js";
 
 const UNSURE = ["timeout", "unknown"];
 const FIELDS = ["createdAt", "sentAt", "finishedAt"];
 
-/** Whether a job was told to end and waits for what is in flight. */
+/** Whether a job was told to end and waits for what is in flight: nothing of it is pending any more. */
 export function stopping(job) {
-  return !job.finishedAt && Boolean(job.reason) && (job.status !== "paused" || job.reason.startsWith("canceled"));
+  const waits = job.counts.pending > 0 || job.gateStatus === "closed" || job.reason?.startsWith("paused");
+  return !job.finishedAt && Boolean(job.reason) && !waits;
 }
 
 export class Actions {
@@ -21,15 +22,16 @@ export class Actions {
       resume: button("Resume", () => this.put({ status: "dispatching" }), "primary"),
       next: button("Next wave", () => this.put({ status: "dispatching" }), "primary"),
       cancel: button("Cancel", () => this.put({ status: "canceled" })),
-      force: button("Force to end", () => this.force(), "danger"),
+      force: button("Force to end", () => this.force(), "quiet danger"),
       rerun: button("Re-run failed", () => this.rerun(), "primary"),
-      json: button("JSON", () => this.exportJson(), "quiet"),
-      csv: button("CSV", () => this.exportCsv(), "quiet"),
+      json: button("↓ JSON", () => this.exportJson(), "quiet"),
+      csv: button("↓ CSV", () => this.exportCsv(), "quiet"),
       remove: button("Delete", () => this.remove(), "danger"),
     };
     this.buttons.json.setAttribute("aria-label", "Export as JSON");
     this.buttons.csv.setAttribute("aria-label", "Export as CSV");
-    this.element = el("div", { class: "actions", role: "group", "aria-label": "What can be done with this job" }, ...Object.values(this.buttons));
+    this.element = el("div", { class: "actions", role: "group", "aria-label": "What can be done with this job" },
+      ...Object.values(this.buttons));
   }
 
   update(job) {
@@ -39,7 +41,7 @@ export class Actions {
     const closed = job.gateStatus === "closed";
     const shown = {
       pause: open && !ending && job.status !== "paused" && !closed,
-      resume: open && !ending && job.status === "paused" && !closed,
+      resume: open && !ending && !closed && (job.status === "paused" || (job.status === "pending" && Boolean(job.startAt))),
       next: open && !ending && closed,
       cancel: open && !ending,
       force: open && job.counts.sent > 0,
@@ -49,6 +51,7 @@ export class Actions {
       remove: true,
     };
     for (const [name, button] of Object.entries(this.buttons)) button.hidden = !shown[name];
+    text(this.buttons.resume, job.status === "pending" ? "Start now" : "Resume");
   }
 
   put(body) {
@@ -58,7 +61,8 @@ export class Actions {
   async force() {
     const yes = await confirm({
       title: "Force this job to end?",
-      sentence: `${plural(this.job.counts.sent, "request")} in flight will end as unknown at once: whether they ran will not be known, unless a late answer tells.`,
+      sentence: `${plural(this.job.counts.sent, "request")} in flight will end as unknown at once: `
+        + "whether they ran will not be known, unless a late answer tells.",
       action: "Force to end",
     });
     if (yes) await this.put({ status: "canceled", force: true });

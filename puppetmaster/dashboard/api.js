@@ -93,6 +93,7 @@ export class Live {
       this.opened();
     };
     socket.onmessage = (event) => {
+      if (this.ended) return undefined;
       const job = JSON.parse(event.data);
       seq += 1;
       if (job.seq === seq) return this.frame(job);
@@ -116,6 +117,9 @@ export class Live {
   end() {
     this.ended = true;
     clearTimeout(this.timer);
-    this.socket?.close();
+    const { socket } = this;
+    // Closed while it opens, a browser would complain.
+    if (socket?.readyState === WebSocket.CONNECTING) socket.onopen = () => socket.close();
+    else socket?.close();
   }
 }

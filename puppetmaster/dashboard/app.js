@@ -41,7 +41,7 @@ function route() {
   const [, name = "", id = ""] = location.hash.match(/^#\/([a-z]*)\/?(\d*)/) ?? [];
   main.replaceChildren();
   if (name === "jobs" && id) view = new JobView(main, Number(id), state);
-  else if (name === "new") view = new NewJobView(main);
+  else if (name === "new") view = new NewJobView(main, state);
   else view = new JobsView(main, state);
   for (const anchor of document.querySelectorAll("[data-nav]")) {
     const mine = anchor.dataset.nav === (name === "new" ? "new" : "jobs");
@@ -53,6 +53,11 @@ function route() {
   scrollTo(0, 0);
 }
 
+// The address after # says which view is shown, so this link must not change it.
+document.querySelector(".skip").addEventListener("click", (event) => {
+  event.preventDefault();
+  main.focus();
+});
 addEventListener("hashchange", route);
 addEventListener("keydown", (event) => {
   if (event.key !== "/" || event.ctrlKey || event.metaKey || event.altKey) return;

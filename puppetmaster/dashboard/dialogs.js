@@ -19,7 +19,9 @@ export function confirm({ title, sentence, action, danger = true }) {
 /** Ask for the token until one is given. */
 export function askForToken(refused) {
   return new Promise((resolve) => {
-    const input = el("input", { type: "password", name: "token", id: "token", required: true, autocomplete: "off", autofocus: true });
+    const input = el("input", {
+      type: "password", name: "token", id: "token", required: true, autocomplete: "off", autofocus: true,
+    });
     const dialog = el("dialog", { class: "ask", "aria-labelledby": "ask-title" },
       el("form", { method: "dialog" },
         el("h2", { id: "ask-title" }, "Token"),
@@ -45,10 +47,11 @@ export function show(dialog, closed = () => {}) {
 
 /** Show a sentence for a while; an error stays until it is closed. */
 export function notify(sentence, kind = "info") {
-  const close = el("button", { type: "button", class: "quiet", "aria-label": "Close this notice", onclick: () => note.remove() }, "✕");
+  const remove = () => note.remove();
+  const close = el("button", { type: "button", class: "quiet", "aria-label": "Close this notice", onclick: remove }, "✕");
   const note = el("div", { class: `note ${kind}`, role: kind === "error" ? "alert" : "status" }, el("span", {}, sentence), close);
   document.getElementById("notes").append(note);
-  if (kind !== "error") setTimeout(() => note.remove(), 6000);
+  if (kind !== "error") setTimeout(remove, 6000);
 }
 
 /** Tell screen readers, politely. */
@@ -63,7 +66,9 @@ export async function attempt(work) {
     return true;
   } catch (error) {
     const where = (error.errors ?? []).map((one) => `${one.path}: ${one.message}`);
-    notify([error instanceof TypeError ? "puppetmaster did not answer: nothing is known to have changed." : error.message, ...where].join(" "), "error");
+    const unanswered = error instanceof TypeError;
+    const what = unanswered ? "puppetmaster did not answer: nothing is known to have changed." : error.message;
+    notify([what, ...where].join(" "), "error");
     return false;
   }
 }

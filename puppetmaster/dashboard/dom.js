@@ -79,7 +79,7 @@ export function duration(ms) {
 
 /** Milliseconds since then, roughly: ages need no more. */
 export function age(ms) {
-  if (ms < 5000) return "just now";
+  if (ms < 5000) return "now";
   if (ms < 60_000) return `${Math.floor(ms / 1000)} s`;
   if (ms < 3_600_000) return `${Math.floor(ms / 60_000)} min`;
   if (ms < 86_400_000) return `${Math.floor(ms / 3_600_000)} h`;
@@ -101,6 +101,14 @@ export function outcome(result) {
   const said = result.message ?? (result.data === undefined ? "" : JSON.stringify(result.data));
   const line = [result.code, said].filter((part) => part !== undefined && part !== null && part !== "").join(" ");
   return (result.late ? "late: " : "") + (line.length > 200 ? `${line.slice(0, 200)}…` : line);
+}
+
+/** A policy in words. */
+export function plain(value) {
+  if (Array.isArray(value)) return value.map(plain).join(", ");
+  if (value !== null && typeof value === "object")
+    return Object.entries(value).map(([name, one]) => `${name} ${plain(one)}`).join(", ");
+  return String(value);
 }
 
 const waiting = new Set();

@@ -59,7 +59,8 @@ export class Drawer {
     text(this.title, inner.destination);
     const came = Object.keys(inner.result).length > 0;
     this.body.replaceChildren(
-      el("p", {}, el("span", { class: `status s-${inner.status}` }, icon(inner.status), inner.status), inner.why && el("span", { class: "muted" }, `  ${inner.why}`)),
+      el("p", {}, el("span", { class: `status s-${inner.status}` }, icon(inner.status), inner.status),
+        inner.why && el("span", { class: "muted" }, `  ${inner.why}`)),
       facts([
         ["Request", String(request.id)],
         ["Created", moment(inner.createdAt)],
@@ -67,7 +68,7 @@ export class Drawer {
         ["Ended", inner.finishedAt ? moment(inner.finishedAt) : "not yet"],
         ["Took", duration(took(request) ?? (inner.sentAt ? now() - Date.parse(inner.sentAt) : NaN))],
         ["Attempts", String(inner.attempts)],
-        ["Timeout", inner.timeout === null ? "none" : `${inner.timeout} s for each attempt`],
+        ["Answer within", inner.timeout === null ? "no limit" : `${inner.timeout} s`],
       ]),
       el("h3", {}, "What was sent"),
       el("p", { class: "command" }, el("b", {}, request.method.toUpperCase()), ` ${request.resource}`),

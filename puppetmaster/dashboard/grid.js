@@ -3,6 +3,8 @@
 import { el, outcome, text } from "./dom.js";
 import { WORST } from "./rows.js";
 
+const MARKED = new Set(["error", "timeout", "unknown", "canceled", "skipped", "sent"]);
+
 export class Grid {
   constructor(rows, open) {
     this.rows = rows;
@@ -66,10 +68,11 @@ export class Grid {
     const pen = this.canvas.getContext("2d");
     pen.setTransform(devicePixelRatio, 0, 0, devicePixelRatio, 0, 0);
     this.cells.forEach((cell, index) => {
-      const look = this.status(cell) + (index === this.cursor ? "!" : "");
+      const status = this.status(cell);
+      const look = index === this.cursor ? `${status}!` : status;
       if (this.drawn[index] === look) return;
       this.drawn[index] = look;
-      this.cell(pen, this.status(cell), index);
+      this.cell(pen, status, index);
     });
     this.say();
   }
@@ -81,10 +84,12 @@ export class Grid {
     const size = pitch - (pitch > 8 ? 2 : 1);
     pen.clearRect(x, y, pitch, pitch);
     pen.fillStyle = this.colours[status];
-    pen.beginPath();
-    pen.roundRect(x, y, size, size, pitch > 12 ? 3 : 1);
-    pen.fill();
-    if (pitch > 8) this.mark(pen, status, x, y, size);
+    if (pitch > 12) {
+      pen.beginPath();
+      pen.roundRect(x, y, size, size, 3);
+      pen.fill();
+    } else pen.fillRect(x, y, size, size); // thousands of paths would cost a frame
+    if (pitch > 8 && MARKED.has(status)) this.mark(pen, status, x, y, size);
     if (index !== this.cursor) return;
     pen.strokeStyle = this.colours.cursor;
     pen.lineWidth = 2;
@@ -101,7 +106,10 @@ export class Grid {
     pen.beginPath();
     if (status === "error") { line([0.3, 0.3], [0.7, 0.7]); line([0.7, 0.3], [0.3, 0.7]); }
     if (status === "timeout") line([0.5, 0.22], [0.5, 0.52], [0.72, 0.66]);
-    if (status === "unknown") { line([0.34, 0.36], [0.42, 0.26], [0.6, 0.26], [0.66, 0.38], [0.5, 0.54], [0.5, 0.6]); line([0.5, 0.7], [0.5, 0.78]); }
+    if (status === "unknown") {
+      line([0.34, 0.36], [0.42, 0.26], [0.6, 0.26], [0.66, 0.38], [0.5, 0.54], [0.5, 0.6]);
+      line([0.5, 0.7], [0.5, 0.78]);
+    }
     if (status === "canceled") line([0.28, 0.72], [0.72, 0.28]);
     if (status === "skipped") { line([0.28, 0.3], [0.48, 0.5], [0.28, 0.7]); line([0.52, 0.3], [0.72, 0.5], [0.52, 0.7]); }
     if (status === "sent") line([0.3, 0.28], [0.62, 0.5], [0.3, 0.72]);

@@ -3,7 +3,7 @@
 import { Live } from "./api.js";
 import { Actions, stopping } from "./actions.js";
 import { say } from "./dialogs.js";
-import { STATUSES, duration, el, icon, jobBadge, moment, number, plural, soon, stackedBar, text } from "./dom.js";
+import { STATUSES, duration, el, icon, jobBadge, moment, number, plain, plural, soon, stackedBar, text } from "./dom.js";
 import { Drawer, facts } from "./drawer.js";
 import { Grid } from "./grid.js";
 import { lasted, title } from "./jobs.js";
@@ -249,19 +249,13 @@ function verdict(job) {
   const { totalCount: total, errorCount: failed, finishCount: good, status, reason } = job;
   const so = `${number(good)} of ${plural(total, "request")} resolved`;
   const not = failed ? `, ${number(failed)} did not` : "";
-  if (status === "resolved") return failed ? `${so}${not}.` : `All ${plural(total, "request")} resolved.`;
+  if (status === "resolved" && failed) return `${so}${not}.`;
+  if (status === "resolved") return total === 1 ? "Its one request resolved." : `All ${number(total)} requests resolved.`;
   if (job.finishedAt) return `${so}${not}: ${reason}`;
   if (stopping(job)) return `Ending (${reason}): ${plural(job.counts.sent, "request")} still in flight.`;
-  if (job.gateStatus === "closed") return `The gate behind wave ${job.wave} is closed: ${reason ?? "it did not pass"}`;
+  if (job.gateStatus === "closed") return `Waiting at a closed gate: ${reason ?? `wave ${job.wave} did not pass`}.`;
   if (job.gateStatus === "soak") return `Wave ${job.wave} is done, and what comes of it is awaited: ${so}${not}.`;
   if (status === "paused") return `Paused: nothing more is sent. ${so}${not} so far.`;
   if (status === "pending") return job.startAt ? `It starts at ${moment(job.startAt)}.` : "It has not started.";
   return `Running: ${so}${failed ? `, ${number(failed)} failed` : ""} so far.`;
-}
-
-function plain(value) {
-  if (Array.isArray(value)) return value.map(plain).join(", ");
-  if (value !== null && typeof value === "object")
-    return Object.entries(value).map(([name, one]) => `${name} ${plain(one)}`).join(", ");
-  return String(value);
 }

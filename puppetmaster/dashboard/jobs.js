@@ -12,15 +12,21 @@ export class JobsView {
     document.title = "Jobs · puppetmaster";
     this.jobs = [];
     this.cards = new Map();
+    this.elsewhere = new Map();
     this.offset = 0;
     this.total = 0;
     this.wanted = { text: "", destination: "", status: new Set() };
     this.draw = () => this.show();
     place.append(
-      el("div", { class: "title" }, el("h1", {}, "Jobs"), el("span", { class: "gap" }), el("a", { class: "button primary", href: "#/new" }, "New job")),
+      el("div", { class: "title" }, el("h1", {}, "Jobs"), el("span", { class: "gap" }),
+        el("a", { class: "button primary", href: "#/new" }, "New job")),
       this.filters(),
       this.list());
-    this.live = new Live("/jobs/ws", { opened: () => this.load(), frame: (job) => this.frame(job), state });
+    const opened = () => {
+      this.elsewhere.clear();
+      this.load();
+    };
+    this.live = new Live("/jobs/ws", { opened, frame: (job) => this.frame(job), state });
   }
 
   filters() {
@@ -59,8 +65,10 @@ export class JobsView {
   }
 
   later() {
-    clearTimeout(this.timer);
-    this.timer = setTimeout(() => this.load(), RELOAD_MS);
+    this.timer ??= setTimeout(() => {
+      this.timer = null;
+      this.load();
+    }, RELOAD_MS);
   }
 
   /** Read the page anew. The gateway knows names as a whole only: parts of them are looked for here. */
@@ -87,8 +95,9 @@ export class JobsView {
   frame(job) {
     const at = this.jobs.findIndex((one) => one.id === job.id);
     if (job.status === "deleted" || at < 0) {
-      // New or gone: which jobs are on this page is the gateway's to say.
-      if (at >= 0 || this.offset === 0) this.later();
+      // New, gone or of another page: which jobs are on this one is the gateway's to say.
+      if (at >= 0 || this.elsewhere.get(job.id) !== job.status) this.later();
+      this.elsewhere.set(job.id, job.status);
       return;
     }
     delete job.requests;
@@ -145,14 +154,17 @@ function jobCard() {
   const counts = el("span", { class: "counts" });
   const created = el("time", {});
   const took = el("span", {});
+  const ago = el("span", { class: "muted" });
   const card = el("li", { class: "job" },
     el("div", { class: "what" }, name, about), badge,
     el("div", { class: "progress" }, bar, counts),
     el("div", { class: "times" },
-      el("span", {}, el("span", { class: "unseen" }, "created "), created, el("span", { class: "muted" }, " ago")),
+      el("span", {}, el("span", { class: "unseen" }, "created "), created, ago),
       el("span", {}, el("span", { class: "unseen" }, "took "), took)));
   card.times = (job) => {
-    text(created, age(now() - Date.parse(job.createdAt)));
+    const since = age(now() - Date.parse(job.createdAt));
+    text(created, since);
+    text(ago, since === "now" ? "" : " ago");
     text(took, lasted(job));
   };
   card.update = (job) => {

@@ -14,7 +14,7 @@ export const POLICIES = [
   { name: "retry.attempts", label: "Attempts", placeholder: "1", ...number },
   { name: "retry.delay", label: "Before a retry, s", placeholder: "5", ...number },
   { name: "abort.errors", label: "Abort after failures", placeholder: "never, 5 or 10%" },
-  { name: "abort.after", label: "Abort: once so many are done", placeholder: "1", ...number },
+  { name: "abort.after", label: "Abort only after", placeholder: "1", help: "requests that are done", ...number },
   { name: "idempotent", label: "May be sent twice", options: [["true", "yes"], ["false", "no"]] },
   { name: "startAt", label: "Start at", type: "datetime-local", step: "1" },
 ];

@@ -2,7 +2,6 @@
 
 const MOST = 100_000;
 const RANGE = /\[(0x)?([0-9a-fA-F]+)-(0x)?([0-9a-fA-F]+)\]/g;
-// eslint-disable-next-line no-control-regex
 const FORBIDDEN = /[[\]/?#+\s\x00-\x1f\x7f]/;
 const padded = (digits) => digits.length > 1 && digits.startsWith("0");
 

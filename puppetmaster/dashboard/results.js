@@ -53,6 +53,7 @@ export class Results {
     const said = result.message ?? (result.data === undefined ? "no answer" : JSON.stringify(result.data));
     const details = el("details", { open: this.open.has(key) },
       el("summary", {},
+        icon("more"),
         el("b", { class: "count" }, String(group.count)),
         el("span", { class: `status s-${group.status}` }, icon(group.status), group.status),
         group.code === null || group.code === undefined ? null : el("span", { class: "code" }, String(group.code)),

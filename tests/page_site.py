@@ -1,0 +1,115 @@
+"""What the tests of the page share: a browser, a gateway with the demo's fleet, and screenshots."""
+
+import json
+import os
+import urllib.request
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from sandbox.demo import FLEET
+from sandbox.gateway import Gateway
+from sandbox.process import free_port
+
+CHROMIUM = Path("/usr/bin/chromium")
+SCREENSHOTS = Path(__file__).parent.parent / "test-output" / "screenshots"
+#: A slow machine is not a fault of the page.
+PATIENCE_MS = 15_000
+WIDE = {"width": 1280, "height": 860}
+NARROW = {"width": 360, "height": 740}
+
+expect.set_options(timeout=PATIENCE_MS)
+
+
+def require_chromium() -> None:
+    """Skip where Debian's chromium is not installed; in CI (environment CI=true) fail instead."""
+    if CHROMIUM.exists():
+        return
+    if os.environ.get("CI") == "true":
+        pytest.fail("chromium is not installed, and CI must not skip what needs it: apt-get install chromium")
+    pytest.skip("chromium is not installed: apt-get install chromium")
+
+
+@contextmanager
+def a_browser() -> Iterator[Browser]:
+    """Chromium without a window."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM)
+        yield browser
+        browser.close()
+
+
+@contextmanager
+def a_page(browser: Browser, **options: Any) -> Iterator[Page]:
+    """A page of a context of its own. In the end it must not have complained about anything."""
+    context = browser.new_context(**{"viewport": WIDE, **options})
+    context.set_default_timeout(PATIENCE_MS)
+    page = context.new_page()
+    complaints: list[str] = []
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("console", lambda message: _note(message.type, message.text, complaints))
+    yield page
+    context.close()
+    assert not complaints, complaints
+
+
+def _note(kind: str, text: str, complaints: list[str]) -> None:
+    # What the network refuses is written there too; tests that provoke it look at the page instead.
+    if kind in ("error", "warning") and "net::ERR" not in text and "Failed to load resource" not in text:
+        complaints.append(text)
+
+
+class Site:
+    """A gateway of the sandbox with the demo's fleet, and its API."""
+
+    def __init__(self, directory: Path, fleet: Sequence[str] = FLEET) -> None:
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}/"
+        self.gateway = Gateway(
+            directory, fleet=fleet, settings={"PUPPETMASTER_HTTP": f"127.0.0.1:{self.port}"}
+        )
+
+    def ask(self, method: str, path: str, body: Any = None) -> Any:
+        """The answer's JSON."""
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(f"{self.url}{path.removeprefix('/')}", data, method=method)
+        with urllib.request.urlopen(request, timeout=20) as answer:
+            return json.load(answer)
+
+    def job(self, resource: str, to: Sequence[str], method: str = "get", **more: Any) -> int:
+        """The id of a new job of one item; ``data`` is the item's, all else the job's."""
+        item: dict[str, Any] = {
+            "method": method,
+            "resource": resource,
+            "__request": {"destination": list(to)},
+        }
+        if "data" in more:
+            item["data"] = more.pop("data")
+        return int(self.ask("POST", "/jobs", {**more, "batch": [item]})["id"])
+
+
+def shoot(page: Page, name: str) -> None:
+    """Keep a screenshot as test output."""
+    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+    page.screenshot(path=SCREENSHOTS / f"{name}.png")
+
+
+def nameless(page: Page) -> list[str]:
+    """The controls that a screen reader would find without a name."""
+    roles = {"button", "link", "textbox", "searchbox", "combobox", "radio", "tab", "grid", "img", "dialog"}
+    tree = page.context.new_cdp_session(page).send("Accessibility.getFullAXTree")
+    found = []
+    for node in tree["nodes"]:
+        role = node.get("role", {}).get("value")
+        if not node.get("ignored") and role in roles and not node.get("name", {}).get("value"):
+            found.append(role)
+    return found
+
+
+def too_wide(page: Page) -> bool:
+    """Whether one must scroll sideways."""
+    return bool(page.evaluate("document.documentElement.scrollWidth > innerWidth"))
