@@ -1,0 +1,384 @@
+"""The disk is full, read-only, or fails: nothing acknowledged is lost, and nothing leaves unrecorded.
+
+The first tests run the bundle as a process with its data on a small file system of their own, the
+others its dispatcher on a store whose disk fails when the test says so.
+"""
+
+import errno
+import os
+import shutil
+import sqlite3
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from puppetmaster import answer, batch, wire
+from puppetmaster.bus import Answered, Bus, BusEvent, ControllerChanged, LinkChanged
+from puppetmaster.clock import Clock
+from puppetmaster.dispatcher import Dispatcher
+from puppetmaster.engine import Engine
+from puppetmaster.errors import StoreError, Unavailable
+from puppetmaster.events import Hub
+from puppetmaster.job import Job
+from puppetmaster.reader import Reader
+from puppetmaster.request import RequestStatus
+from puppetmaster.settings import Settings
+from puppetmaster.sqlite_storage import SqliteTinyDB
+from puppetmaster.store import FILE_NAME, Store
+from sandbox.fleet_log import FleetLog
+from sandbox.gateway import Gateway
+from tests.bus_client import BusClient, Message
+from tests.conftest import require
+from tests.virtual import body
+
+WAIT_S = 40.0
+
+
+def _until(condition: Callable[[], Any], what: str) -> None:
+    deadline_s = time.monotonic() + WAIT_S
+    while not condition():
+        assert time.monotonic() < deadline_s, f"not within {WAIT_S:g} s: {what}"
+        threading.Event().wait(0.02)
+
+
+# A file system of its own
+
+
+def _mount(*arguments: object) -> None:
+    subprocess.run(["mount", *map(str, arguments)], check=True, capture_output=True)
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """The bundle's data directory, on a file system of 6 MB."""
+    require("mosquitto")
+    data_dir = tmp_path / "data"
+    data_dir.mkdir()
+    try:
+        _mount("-t", "tmpfs", "-o", "size=6m", "tmpfs", data_dir)
+    except (OSError, subprocess.CalledProcessError) as error:
+        if os.environ.get("CI") == "true":
+            pytest.fail(f"CI must be able to mount a tmpfs (root): {error}")
+        pytest.skip(f"only root can mount a tmpfs: {error}")
+    yield data_dir
+    subprocess.run(["umount", "--lazy", data_dir], check=True)
+
+
+@contextmanager
+def _full(data_dir: Path) -> Iterator[None]:
+    """Leave not one page free."""
+    ballast = data_dir / "ballast"
+    with ballast.open("wb", buffering=0) as file, suppress(OSError):
+        while True:
+            file.write(bytes(4096))
+    assert shutil.disk_usage(data_dir).free == 0
+    try:
+        yield
+    finally:
+        ballast.unlink()
+
+
+@contextmanager
+def _reading(data_dir: Path) -> Iterator[Reader]:
+    with closing(SqliteTinyDB(data_dir / FILE_NAME, read_only=True)) as db:
+        yield Reader(db)
+
+
+def _posted(client: BusClient, job: Message) -> Message:
+    """The answer to POST /jobs; 423 is the controller's, who has another POST open."""
+    while (said := client.request("post", "/jobs", job))["code"] == 423:
+        threading.Event().wait(0.02)
+    return said
+
+
+def _health(client: BusClient) -> dict[str, Any]:
+    while (said := client.request("get", "/system/puppetmaster"))["code"] != 200:
+        threading.Event().wait(0.02)
+    found: dict[str, Any] = said["data"]
+    return found
+
+
+def test_a_disk_that_is_full_for_a_while(disk: Path) -> None:
+    count = 300
+    gateway = Gateway(
+        disk.parent,
+        fleet=["--shape", "per-gateway", "--to", f"cg-[001-{count}]", "--delay", "0.3"],
+        settings={"PUPPETMASTER_WINDOW": "20"},
+    )
+    fleet_log = FleetLog(gateway.fleet_log)
+
+    def arrived() -> set[int]:
+        return {command.id for command in fleet_log.commands()}
+
+    with gateway, BusClient(gateway.broker) as client:
+        names = [f"cg-{number:03}" for number in range(1, count + 1)]
+        job = _posted(client, body("post", *names))
+        assert job["code"] == 200, job
+        job_id, first = job["data"]["id"], job["data"]["requests"][0]
+        _until(lambda: len(arrived()) > 60, "commands reach the fleet")
+        with _full(disk):
+            _until(lambda: not _health(client)["store"]["writable"], "the full disk is noticed")
+            refused = _posted(client, body("post", "cg-001"))
+            assert refused["code"] == 503, refused
+            assert "full" in refused["data"]["message"]
+            assert refused["data"]["message"].startswith("No job can be created: ")
+            health = _health(client)
+            assert not health["healthy"]
+            assert str(disk / FILE_NAME) in health["store"]["reason"]
+            _until(lambda: _health(client)["counters"]["inFlight"] == 0, "what is in flight is answered")
+            reached = arrived()
+            assert len(reached) < count - 50, "the job still had commands to send"
+            with _reading(disk) as reader:
+                recorded = {
+                    id_
+                    for id_ in reader.request_ids({"job": job_id})
+                    if (request := reader.request(id_)) and request.status is not RequestStatus.PENDING
+                }
+                unanswered = reader.count_requests({"job": job_id, "status": ["sent"]})
+            assert reached <= recorded
+            assert unanswered > 0, "some answers are in memory only"
+            shown = client.request("get", f"/jobs/{job_id}?collection=false&limit=1")
+            assert shown["code"] == 200, "reading goes on"
+            # Several tries to write have failed by now, and nothing else has left.
+            threading.Event().wait(1.5)
+            assert arrived() == reached
+
+        def ended() -> Message | None:
+            said = client.request("get", f"/jobs/{job_id}?collection=false&limit=0")
+            done = said["code"] == 200 and said["data"]["finishedAt"] is not None
+            return cast(Message, said["data"]) if done else None
+
+        _until(ended, "the job ends")
+        view = ended()
+        assert view is not None
+        assert view["counts"]["resolved"] == count, view
+        assert _health(client)["healthy"]
+        assert arrived() == set(range(first, first + count))
+        assert fleet_log.duplicates() == {}
+        again = _posted(client, body("post", "cg-001"))
+        assert again["code"] == 200, again
+        assert again["data"]["id"] > job_id
+        assert "a step of the dispatcher failed" not in "\n".join(gateway.bundle.output())
+        assert gateway.bundle.terminate() == 0
+    with closing(Store(disk)) as store:
+        assert store.now.count_requests({"job": job_id, "status": ["resolved"]}) == count
+        assert store._db.storage.damage() is None
+
+
+def test_a_file_system_that_is_read_only(disk: Path) -> None:
+    gateway = Gateway(disk.parent, fleet=["--shape", "per-gateway", "--to", "cg-1"])
+    with gateway, BusClient(gateway.broker) as client:
+        job = _posted(client, body("post", "cg-1"))
+        assert job["code"] == 200, job
+        gateway.bundle.kill()
+        before = (disk / FILE_NAME).read_bytes()
+        _mount("-o", "remount,ro", disk)
+        bundle = gateway.bundle
+        bundle.ready = "puppetmaster cannot start"
+        bundle.start()
+        assert bundle.wait(WAIT_S) == 1
+        assert f"puppetmaster cannot start: {disk} cannot be used: " in "\n".join(bundle.output())
+        assert "Read-only file system" in "\n".join(bundle.output())
+        assert (disk / FILE_NAME).read_bytes() == before
+        _mount("-o", "remount,rw", disk)
+        bundle.ready = "registered with the controller"
+        bundle.start()
+        said = client.request("get", f"/jobs/{job['data']['id']}?collection=false")
+        assert said["code"] == 200, said
+
+
+def test_a_disk_that_is_full_from_the_start(disk: Path) -> None:
+    gateway = Gateway(disk.parent)
+    gateway.start(bundle=False)
+    try:
+        with _full(disk):
+            gateway.bundle.ready = "puppetmaster cannot start"
+            gateway.bundle.start()
+            assert gateway.bundle.wait(WAIT_S) == 1
+            assert "a step of the dispatcher failed" not in "\n".join(gateway.bundle.output())
+        gateway.bundle.ready = "registered with the controller"
+        gateway.bundle.start()
+    finally:
+        gateway.stop()
+
+
+# A commit that fails
+
+
+class _FailingDisk:
+    """The connection of a store. While ``error`` is set every COMMIT raises it, and ``tries`` counts them."""
+
+    def __init__(self, store: Store) -> None:
+        self.error: Exception | None = None
+        self.tries = 0
+        self._connection = store._db.storage.connection
+        store._db.storage.connection = cast(sqlite3.Connection, self)
+
+    def execute(self, sql: str, *values: Any) -> Any:
+        if sql == "COMMIT" and self.error is not None:
+            self.tries += 1
+            raise self.error
+        return self._connection.execute(sql, *values)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._connection, name)
+
+
+class _RecordingBus:
+    """What leaves; each message is looked up on disk at the moment when it does."""
+
+    def __init__(self, store: Store) -> None:
+        self.sent: list[int] = []
+        self.unrecorded: list[int] = []
+        self._store = store
+
+    def send(self, payload: bytes) -> bool:
+        message = wire.decode(payload)["id"]
+        with self._store.reading() as reader:
+            request = reader.request(reader.sending(message) or message)
+        if request is None or request.status is not RequestStatus.SENT or request.sending != message:
+            self.unrecorded.append(message)
+        self.sent.append(message)
+        return True
+
+    def ask(self, destination: str) -> None:
+        """Nobody answers: every gateway counts as one with a lock of its own in the end."""
+
+
+class _Desk:
+    """A dispatcher that runs, with its store, its disk and its bus."""
+
+    def __init__(self, data_dir: Path) -> None:
+        self.store = Store(data_dir)
+        self.disk = _FailingDisk(self.store)
+        self.bus = _RecordingBus(self.store)
+        clock, hub = Clock(), Hub()
+        self.engine = Engine(Settings(), clock, self.store.now, self.store.ids, "tunnel")
+        self.dispatcher = Dispatcher(self.engine, self.store, cast(Bus, self.bus), hub, clock)
+        self.dispatcher.start()
+        self.post(LinkChanged(up=True), ControllerChanged(up=True))
+
+    def post(self, *events: BusEvent) -> None:
+        for event in events:
+            self.dispatcher.post(event)
+
+    def create(self, *names: str, timeout_s: float = WAIT_S, **more: Any) -> Job:
+        spec = batch.parse_job(body("get", *names, **more), 100)
+        return self.dispatcher.call(lambda engine: engine.create(spec), timeout_s)
+
+    def answer(self, message: int) -> None:
+        inner = {"code": 200, "method": "get", "resource": "/any", "data": {"n": message}}
+        read = answer.read({"id": message, "code": 200, "data": inner, "sign": ["remote"]})
+        self.post(Answered(message, read))
+
+    def status(self, request_id: int) -> str:
+        """On disk."""
+        with self.store.reading() as reader:
+            request = reader.request(request_id)
+        assert request is not None
+        return request.status.value
+
+    def in_flight(self) -> int:
+        return self.dispatcher.look(lambda engine: engine.lanes.in_flight, WAIT_S)
+
+    def close(self) -> None:
+        self.dispatcher.stop(WAIT_S)
+        self.store.close()
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Iterator[_Desk]:
+    made = _Desk(tmp_path / "data")
+    yield made
+    made.close()
+    assert made.bus.unrecorded == []
+
+
+FAULTS = [
+    sqlite3.OperationalError("disk I/O error"),
+    sqlite3.OperationalError("database or disk is full"),
+    OSError(errno.EIO, "Input/output error"),
+    OSError(errno.EROFS, "Read-only file system"),
+]
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=str)
+def test_a_commit_that_fails(desk: _Desk, fault: Exception) -> None:
+    first = desk.create("cg-1", "cg-2", concurrency=1)
+    _until(lambda: desk.bus.sent, "the first command leaves")
+    one, two = first.request_ids
+    assert desk.bus.sent == [one]
+    desk.disk.error = fault
+    desk.answer(one)
+    _until(lambda: desk.disk.tries > 0, "the answer is to be written")
+    assert desk.in_flight() == 0, "the answer is kept"
+    assert desk.status(one) == "sent", "but it is in memory only"
+    with pytest.raises(Unavailable, match="No job can be created") as refused:
+        desk.create("cg-3")
+    assert refused.value.status == 503
+    tries = desk.disk.tries
+    _until(lambda: desk.disk.tries >= tries + 2, "it is tried again")
+    assert desk.bus.sent == [one], "the other command would not be on record"
+    desk.disk.error = None
+    _until(lambda: len(desk.bus.sent) > 1, "the work goes on")
+    assert desk.bus.sent == [one, two]
+    assert desk.status(one) == "resolved"
+    desk.answer(two)
+    _until(lambda: desk.status(two) == "resolved", "the second answer")
+    assert desk.create("cg-3").id > first.id
+
+
+def test_a_job_whose_creation_cannot_be_written_never_was(desk: _Desk) -> None:
+    desk.disk.error = FAULTS[0]
+    with pytest.raises(StoreError, match=r"No job was created: .* disk I/O error") as refused:
+        desk.create("cg-1", key="k")
+    assert refused.value.status == 503
+    with pytest.raises(Unavailable, match=r"No job can be created: .* disk I/O error"):
+        desk.create("cg-1", key="k")
+    desk.disk.error = None
+    _until(lambda: desk.dispatcher.look(lambda engine: engine.stalled is None, WAIT_S), "it is up again")
+    job = desk.create("cg-1", key="k")
+    _until(lambda: desk.bus.sent, "its command leaves")
+    assert desk.bus.sent == [job.first]
+    with desk.store.reading() as reader:
+        assert [one.id for one in reader.jobs({})] == [job.id]
+        assert reader.request_ids({}) == [job.first]
+
+
+def test_what_was_acknowledged_is_there_after_a_crash_on_a_failing_disk(tmp_path: Path) -> None:
+    desk = _Desk(tmp_path / "data")
+    job = desk.create("cg-1", "cg-2")
+    _until(lambda: len(desk.bus.sent) == 2, "both commands leave")
+    one, two = desk.bus.sent
+    desk.answer(one)
+    _until(lambda: desk.status(one) == "resolved", "the first answer")
+    desk.disk.error = FAULTS[0]
+    desk.answer(two)
+    _until(lambda: desk.disk.tries > 1, "the second cannot be written")
+    desk.close()
+    with closing(Store(tmp_path / "data")) as store:
+        ((found, requests),) = store.unfinished()
+        assert found.id == job.id
+        assert [(request.id, request.status.value) for request in requests] == [(two, "sent")]
+
+
+def test_a_removal_that_cannot_be_written_is_done_later(desk: _Desk) -> None:
+    job = desk.create("cg-1")
+    desk.disk.error = FAULTS[0]
+    with pytest.raises(Unavailable, match="Not confirmed"):
+        desk.dispatcher.call(lambda engine: engine.delete(job.id), 1.0)
+    with desk.store.reading() as reader:
+        assert reader.job(job.id) is not None
+    desk.disk.error = None
+
+    def gone() -> bool:
+        with desk.store.reading() as reader:
+            return reader.job(job.id) is None
+
+    _until(gone, "the job is removed")
