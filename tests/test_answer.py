@@ -251,6 +251,31 @@ def test_a_yes_of_the_controller() -> None:
     assert answer.result == {"code": 200, "data": {"code": 500}, "source": "controller"}
 
 
+# Of an event
+
+
+@pytest.mark.parametrize("code", [200, 404, 500])
+def test_an_event_that_was_delivered_has_succeeded_whatever_code_it_carries(code: int) -> None:
+    delivered = read(_from_device(code, {"a": 1})).as_delivery()
+    assert delivered.event is RequestEvent.SUCCEED
+    assert delivered.result == {"code": 200, "data": {"a": 1}, "source": "remote"}
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"id": 7, "code": 200, "data": {}, "sign": ["remote"]},
+        {"id": 7, "code": 500, "data": {"message": "broken"}, "sign": ["remote"]},
+        _from_controller(404, None),
+        _from_controller(408, None),
+        _from_controller(423, {"message": "locked"}),
+    ],
+)
+def test_an_event_that_was_not_delivered_ends_as_a_request(message: dict[str, Any]) -> None:
+    answer = read(message)
+    assert answer.as_delivery() == answer
+
+
 # What cannot be kept
 
 

@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from puppetmaster import wire
-from puppetmaster.batch import FAULTS_SHOWN, ItemSpec, JobSpec, digest, parse_job, parse_request
+from puppetmaster.batch import FAULTS_SHOWN, digest, parse_job, parse_request
 from puppetmaster.errors import Invalid, PuppetmasterError, TooLarge
+from puppetmaster.spec import ItemSpec, JobSpec
 from tests.examples import patiently
 
 LIMIT = 50_000
@@ -51,7 +52,7 @@ def test_all_properties() -> None:
     body = _job(name="night", key="k-1", timeout=1.5, requestTimeout=5, concurrency=10, idempotent=False)
     spec = parse_job(body, LIMIT)
     assert (spec.name, spec.key, spec.timeout_s) == ("night", "k-1", 1.5)
-    assert (spec.request_timeout_s, spec.concurrency, spec.idempotent) == (5, 10, False)
+    assert spec.request_timeout_s == 5
     assert spec.given == {"requestTimeout": 5, "concurrency": 10, "idempotent": False}
     assert spec.digest == digest(body)
 
@@ -74,6 +75,15 @@ def test_methods_are_kept_in_lower_case(method: str) -> None:
 @pytest.mark.parametrize("data", [None, [], [1, {"a": None}], "text", 0, 1.5, True, {"code": 5, "é": {}}])
 def test_data_pass_unchanged(data: Any) -> None:
     assert parse_job(_job(_item(data=data)), LIMIT).items[0].data == data
+
+
+@pytest.mark.parametrize(("code", "kept"), [(200, 200), (100, 100), (999, 999), (200.0, 200), (None, None)])
+def test_an_item_with_a_code_is_an_event(code: float | None, kept: int | None) -> None:
+    older = {"destinations": ["cg-1"], "message": {**MESSAGE, "code": code}}
+    for body in (_job(_item(code=code)), older):
+        (item,) = parse_job(body, LIMIT).items
+        assert item == ItemSpec("post", "/system/reboot", {}, ("cg-1",), kept)
+        assert isinstance(item.code, int) == (kept is not None)
 
 
 def test_absent_data_are_an_empty_object() -> None:
@@ -201,10 +211,15 @@ def test_a_body_is_an_object(body: Any, got: str) -> None:
     assert _faults(body, parse_request) == said
 
 
-@pytest.mark.parametrize("parse", [parse_job, parse_request])
-def test_an_empty_body_is_told_what_it_needs(parse: Any) -> None:
-    found = _faults({}, parse)
-    assert set(found.values()) == {"expected this property, got none"}
+@pytest.mark.parametrize(
+    ("parse", "needs"),
+    [
+        (parse_job, {"batch": "expected either a batch or rerun"}),
+        (parse_request, dict.fromkeys(("destination", "message"), "expected this property, got none")),
+    ],
+)
+def test_an_empty_body_is_told_what_it_needs(parse: Any, needs: dict[str, str]) -> None:
+    assert _faults({}, parse) == needs
 
 
 @pytest.mark.parametrize(
@@ -323,9 +338,15 @@ def test_data_that_are_nested_too_deeply() -> None:
     assert said == "expected at most 200 levels of nesting, got more"
 
 
+def _largest(data: Any, destination: str, method: str = "post", resource: str = "/a") -> bytes:
+    """An event as it is sent, with a tunnel of 63 and an id of ten characters."""
+    body = {"code": 200, "method": method, "resource": resource, "data": data}
+    return wire.Command(body, "t" * 63).message(2**32 - 1, destination)
+
+
 def _of_size(size: int, destination: str, padding: str = "x") -> dict[str, Any]:
-    """An item whose largest message, with a tunnel of 63 and an id of ten characters, has this size."""
-    empty = wire.Command("post", "/a", "", "t" * 63).message(2**32 - 1, destination)
+    """An item whose largest message has this size."""
+    empty = _largest("", destination)
     count, rest = divmod(size - len(empty), len(json.dumps(padding)) - 2)
     return _item(["z", destination], resource="/a", data=padding * count + "x" * rest)
 
@@ -335,8 +356,9 @@ def _of_size(size: int, destination: str, padding: str = "x") -> dict[str, Any]:
 def test_a_message_stays_below_what_the_controller_passes(destination: str, padding: str) -> None:
     largest = _of_size(wire.MESSAGE_LIMIT_BYTES - 1, destination, padding)
     (item,) = parse_job(_job(largest), LIMIT).items
-    sent = wire.Command(item.method, item.resource, item.data, "t" * 63).message(2**32 - 1, destination)
+    sent = _largest(item.data, destination, item.method, item.resource)
     assert len(sent) == wire.MESSAGE_LIMIT_BYTES - 1
+    assert parse_job(_job({**largest, "code": 200}), LIMIT).items[0].code == 200
     ((path, said),) = _faults(_job(_item(), _of_size(wire.MESSAGE_LIMIT_BYTES, destination, padding))).items()
     assert path == "batch[1].data"
     assert said.startswith("expected a message below 1048576 bytes")
@@ -355,7 +377,7 @@ def test_all_faults_of_a_batch_at_once() -> None:
     body = {
         "timeout": -1,
         "concurency": 5,
-        "waves": [1],
+        "waves": [2, 1],
         "batch": [
             _item(),
             {"method": "go", "resource": "a", "dta": 1, "__request": {"destination": ["a", "a"], "to": 1}},

@@ -11,8 +11,9 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from puppetmaster.errors import IllegalTransition
-from puppetmaster.job import FINAL, OPEN_JOB, TRANSITIONS, Job, JobEvent, JobStatus, fresh_counts
+from puppetmaster.job import FINAL, OPEN_JOB, TRANSITIONS, GateStatus, Job, JobEvent, JobStatus, fresh_counts
 from puppetmaster.request import RequestStatus
+from puppetmaster.rollout import Policy
 from tests.examples import AT, LATER, a_job, counts, patiently
 
 #: The whole table, written once more: a change of the module's must be a change here.
@@ -174,12 +175,23 @@ def test_its_requests_follow_each_other() -> None:
     ],
 )
 def test_only_what_is_idempotent_is_sent_again(idempotent: bool | None, method: str, repeats: bool) -> None:
-    assert a_job(idempotent=idempotent).repeats(method) is repeats
+    job = a_job(given={} if idempotent is None else {"idempotent": idempotent})
+    stored = Job.from_document(job.id, json.loads(json.dumps(job.document())))
+    assert Policy.of(stored.given, stored.total).repeats(method) is repeats
 
 
 # The stored form
 
 TEXTS = st.text(max_size=10)
+
+
+#: Optional properties as they were given.
+GIVEN: list[dict[str, Any]] = [
+    {},
+    {"requestTimeout": 5},
+    {"concurrency": "10%", "idempotent": True, "retry": {"attempts": 3, "on": ["error"]}},
+    {"waves": [1, "50%"], "gate": {"errors": 0, "onFail": "abort"}, "startAt": LATER},
+]
 
 
 @st.composite
@@ -202,9 +214,11 @@ def jobs(draw: st.DrawFn) -> Job:
         boot=draw(TEXTS),
         expires_s=draw(seconds),
         request_timeout_s=draw(st.integers(1, 60) | st.floats(0.1, 60)),
-        concurrency=draw(st.none() | st.integers(1, 500)),
-        idempotent=draw(st.none() | st.booleans()),
-        given=draw(st.sampled_from([{}, {"requestTimeout": 5}, {"concurrency": None, "idempotent": True}])),
+        start_at=draw(st.sampled_from([None, LATER])),
+        wave=draw(st.integers(1, 100)),
+        wave_errors=draw(st.integers(0, 50)),
+        gate=draw(st.none() | st.sampled_from(GateStatus)),
+        given=draw(st.sampled_from(GIVEN)),
         status=draw(st.sampled_from(JobStatus)),
         ending=draw(st.none() | st.sampled_from(JobEvent)),
         reason=draw(st.none() | TEXTS),
@@ -224,6 +238,7 @@ def test_what_comes_from_the_store_is_the_same_kind_of_thing(job: Job) -> None:
     stored = Job.from_document(job.id, job.document())
     assert type(stored.status) is JobStatus
     assert type(stored.ending) in (JobEvent, type(None))
+    assert type(stored.gate) in (GateStatus, type(None))
     assert all(type(status) is RequestStatus for status in stored.counts)
 
 
@@ -284,6 +299,17 @@ def test_the_view_of_a_job_that_has_ended() -> None:
     assert (view["requestTimeout"], view["concurrency"], view["idempotent"]) == (5, 10, False)
 
 
+@pytest.mark.parametrize("gate", [None, *GateStatus])
+def test_a_job_in_waves_shows_the_open_one_and_what_stands_behind_it(gate: GateStatus | None) -> None:
+    view = a_job(given={"waves": [1, "50%"]}, wave=2, wave_errors=1, gate=gate).view()
+    assert list(view) == [*KEYS, "waves", "wave", "gateStatus"]
+    assert (view["waves"], view["wave"], view["gateStatus"]) == ([1, "50%"], 2, gate)
+
+
+def test_a_job_in_one_go_shows_no_wave() -> None:
+    assert list(a_job(wave=1, gate=None).view()) == KEYS
+
+
 @pytest.mark.parametrize(
     ("done", "total", "percent"), [(0, 3, 0), (1, 3, 33), (2, 3, 66), (3, 3, 100), (199, 200, 99)]
 )
@@ -297,7 +323,7 @@ def test_progress_is_whole_percent_rounded_down(done: int, total: int, percent: 
 def test_the_view_adds_up_and_is_json(job: Job) -> None:
     view = job.view()
     assert json.loads(json.dumps(view)) == view
-    assert list(view) == [*KEYS, *job.given]
+    assert list(view) == [*KEYS, *job.given, *(("wave", "gateStatus") if "waves" in job.given else ())]
     assert view["totalCount"] == sum(view["counts"].values())
     assert view["doneCount"] == view["finishCount"] + view["errorCount"]
     assert view["doneCount"] == view["totalCount"] - view["counts"]["pending"] - view["counts"]["sent"]

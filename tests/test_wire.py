@@ -285,26 +285,34 @@ DESTINATIONS = ["00:0c:29:1c:e8:01", "cg-000c291ce801", "gerät", 'a"b\\c', "\U0
 @pytest.mark.parametrize("destination", DESTINATIONS)
 @pytest.mark.parametrize("data", [{}, None, 0, "text", [1, {"a": "é"}], {"id": 7, "tunnel": "other"}])
 def test_a_command_is_the_message_of_the_sanji_contract(destination: str, data: Any) -> None:
-    command = wire.Command("put", "/system/time?tz=1&a=/b", data, "pm-1234")
+    body = {"method": "put", "resource": "/system/time?tz=1&a=/b", "data": data}
+    command = wire.Command(body, "pm-1234")
     assert json.loads(command.message(2**31, destination)) == {
         "id": 2**31,
         "method": "put",
         "resource": f"/remote/{destination}",
         "tunnel": "pm-1234",
-        "data": {"method": "put", "resource": "/system/time?tz=1&a=/b", "data": data},
+        "data": body,
     }
+
+
+def test_the_code_of_an_event_is_for_the_remote_bundle_and_not_for_the_controller() -> None:
+    body = {"code": 200, "method": "put", "resource": "/a", "data": {}}
+    sent = json.loads(wire.Command(body, "t").message(1, "cg-1"))
+    assert sent == {"id": 1, "method": "put", "resource": "/remote/cg-1", "tunnel": "t", "data": body}
 
 
 @patiently
 @given(JSON.filter(_is_carried))
 def test_a_command_carries_its_data_unchanged(data: Any) -> None:
-    sent = wire.decode(wire.Command("post", "/a", data, "t").message(1, "cg-1"))
+    body = {"method": "post", "resource": "/a", "data": data}
+    sent = wire.decode(wire.Command(body, "t").message(1, "cg-1"))
     assert sent["data"]["data"] == data
     assert wire.faults(sent, "message") == []
 
 
 def test_one_command_makes_many_messages() -> None:
-    command = wire.Command("get", "/a", {}, "t")
+    command = wire.Command({"method": "get", "resource": "/a", "data": {}}, "t")
     messages = [json.loads(command.message(id_, name)) for id_, name in ((1, "cg-1"), (2, "cg-2"))]
     assert [(one["id"], one["resource"]) for one in messages] == [(1, "/remote/cg-1"), (2, "/remote/cg-2")]
 
