@@ -72,6 +72,14 @@ class Share:
         return self.limit is not None and self.in_flight >= self.limit
 
 
+@dataclass(slots=True, eq=False)
+class Parked:
+    """Who waits for the lock of a domain."""
+
+    reads: list[Queue] = field(default_factory=list)
+    writes: deque[Queue] = field(default_factory=deque)
+
+
 class Lanes:
     """Requests that wait and requests in flight. Called by one thread, the dispatcher's."""
 
@@ -88,7 +96,8 @@ class Lanes:
         self._shares: dict[int, Share] = {}
         self._turns: tuple[deque[Share], deque[Share]] = (deque(), deque())  # with a concurrency, without
         self._next_turn = 0
-        self._parked: dict[str, list[Queue]] = {}  # by the domain whose lock they wait for
+        self._parked: dict[str, Parked] = {}  # by the domain whose lock they wait for
+        self._offered: dict[str, None] = {}  # free domains that more writes wait for than the one let try
         self._delayed: dict[int, str] = {}  # requests that wait for the lock of a domain which others hold
         self._readers: dict[str, deque[Queue]] = {}  # reads by domain
         self._passes: dict[str, int] = {}  # how many of them may still go before the next write
@@ -106,6 +115,7 @@ class Lanes:
         share = self._shares.pop(job, None)
         for queue in list(share.queues.values()) if share is not None else ():
             self._drop(queue)
+            self._offer(queue.domain)
 
     def add(self, id_: int, job: int, destination: str, *, write: bool, in_flight: bool = False) -> None:
         """A request waits, behind those to its destination that were created before.
@@ -152,6 +162,8 @@ class Lanes:
             lane.popleft()
         if not lane:
             del self._lanes[waiting.destination]
+            self._unknown.pop(waiting.destination, None)
+            self.locks.unwant(waiting.destination)
         elif was_first:
             self._make_ready(lane[0])
 
@@ -194,9 +206,10 @@ class Lanes:
             self._relist(domain)
 
     def _relist(self, domain: str) -> None:
-        for queue in self._parked.pop(domain, ()):
-            queue.listed = False
-            self._list_queue(queue)
+        """All that waited for this lock may belong to another domain now."""
+        parked = self._parked.pop(domain, Parked())
+        for queue in (*parked.reads, *parked.writes):
+            self._list_parked(queue)
 
     def wake(self, id_: int, now_s: float) -> None:
         """The delay of a request is over."""
@@ -217,9 +230,12 @@ class Lanes:
     def learn(self, destination: str, resources: Iterable[str] | None, now_s: float) -> None:
         """The controller's answer to a question; see ``Locks.learn``."""
         self._now_s = now_s
-        self.locks.learn(destination, resources, now_s)
-        everywhere = self.locks.domain("", now_s) is not None
-        for known in list(self._unknown) if everywhere else [destination]:
+        before = self.locks.domain("", now_s)
+        told, outdated = self.locks.learn(destination, resources, now_s)
+        everywhere = self.locks.domain("", now_s)
+        for domain in outdated if before == everywhere else list(self._parked):
+            self._relist(domain)
+        for known in list(self._unknown) if everywhere is not None else told:
             for waiting in self._unknown.pop(known, ()):
                 if not waiting.gone:
                     self._make_ready(waiting)
@@ -229,9 +245,15 @@ class Lanes:
     def pick(self, now_s: float) -> int | None:
         """The id of the next request that may go now; it counts as in flight from here. None: nobody."""
         self._now_s = now_s
-        while self.in_flight < self.most and (share := self._next_share()) is not None:
+        while self.in_flight < self.most:
+            share = self._next_share()
+            if share is None:
+                if not self._offered:
+                    break
+                self._offer(next(iter(self._offered)))
+                continue
             share.listed = False
-            if share.full or share.job not in self._shares:
+            if share.full or self._shares.get(share.job) is not share:
                 continue
             if share.rate is not None and share.next_s > now_s:
                 self._paced.append(share)
@@ -272,6 +294,7 @@ class Lanes:
             waiting = self._first_of(queue)
             if waiting is None:
                 self._drop(queue)
+                self._offer(queue.domain)
                 continue
             domain = self.locks.domain(waiting.destination, self._now_s)
             if domain != queue.domain or (domain is None and self._writes):
@@ -281,7 +304,8 @@ class Lanes:
                 continue
             if domain is not None and self.locks.held(domain, self._now_s):
                 queue.listed = True
-                self._parked.setdefault(domain, []).append(queue)
+                parked = self._parked.setdefault(domain, Parked())
+                (parked.writes if queue.write else parked.reads).append(queue)
                 continue
             if queue.write and domain is not None:
                 if (read := self._read_before(domain)) is not None:
@@ -314,7 +338,7 @@ class Lanes:
         for _ in range(len(queues) if passes > 0 else 0):
             queue = queues[0]
             queues.rotate(-1)
-            if queue.share.full or queue.share.next_s > self._now_s:
+            if not self._may_send(queue.share):
                 continue
             if (waiting := self._first_of(queue)) is not None:
                 queue.waiting.popleft()
@@ -395,10 +419,44 @@ class Lanes:
 
     def _unpark(self, domain: str) -> None:
         """Who waited for this lock may go, if nobody holds it any more."""
+        if not self.locks.held(domain, self._now_s):
+            self.locks.free(domain)
+            self._offer(domain)
+
+    def _offer(self, domain: str | None) -> None:
+        """A lock is free: all reads that wait for it may go, and one write.
+
+        One: the others would only find it held again. They come later, when that one does not take it.
+        """
+        parked = None if domain is None else self._parked.get(domain)
+        if domain is None or parked is None:
+            return
+        self._offered.pop(domain, None)
         if self.locks.held(domain, self._now_s):
             return
-        self.locks.free(domain)
-        self._relist(domain)
+        reads, parked.reads = parked.reads, []
+        for queue in reads:
+            self._list_parked(queue)
+        while parked.writes and not self._list_parked(parked.writes.popleft()):
+            pass
+        if parked.writes:
+            self._offered[domain] = None
+        else:
+            del self._parked[domain]
+
+    def _list_parked(self, queue: Queue) -> bool:
+        """Whether its job may send something now; when not, the queue waits for that."""
+        queue.listed = False
+        if self._shares.get(queue.share.job) is not queue.share:
+            return False
+        self._list_queue(queue)
+        return not queue.share.full and queue.share.next_s <= self._now_s
+
+    def _may_send(self, share: Share) -> bool:
+        """Whether its limits let it send something now."""
+        if share.full or share.next_s > self._now_s:
+            return False
+        return share.limit is not None or self.automatic < self.window.size
 
     # -- what it waits for ------------------------------------------------------------------------
 

@@ -66,10 +66,13 @@ class Locks:
             self._asked.add(destination)
             yield destination
 
-    def learn(self, destination: str, resources: Iterable[str] | None, now_s: float) -> None:
+    def learn(
+        self, destination: str, resources: Iterable[str] | None, now_s: float
+    ) -> tuple[list[str], set[str]]:
         """The controller's answer: all resources of the owner of ``destination``; None when there is none.
 
-        A pattern among them is one lock for every destination. Without an owner it has its own.
+        A pattern among them is one lock for every destination. Without an owner it has its own. Returns the
+        destinations that it spoke for, and the domains that some of them do not belong to any more.
         """
         self._asked.discard(destination)
         owned = sorted(one for one in resources or () if one.startswith("/remote/"))
@@ -82,9 +85,14 @@ class Locks:
             self._everywhere = None
         if len(self._known) > KNOWN_LIMIT:
             self._known.clear()
+        told = [destination, *(resource.removeprefix("/remote/") for resource in owned)]
+        before = {self._known[name][0] for name in told if name in self._known}
         self._known[destination] = (f"/remote/{destination}", good_until_s)
-        for resource in owned:
-            self._known[resource.removeprefix("/remote/")] = (owned[0], good_until_s)
+        for name in told[1:]:
+            self._known[name] = (owned[0], good_until_s)
+        for name in told:
+            self.unwant(name)
+        return told, before - {self._known[name][0] for name in told}
 
     def forget(self, destination: str) -> None:
         """What is known about this destination was wrong."""

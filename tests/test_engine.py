@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from puppetmaster import batch
-from puppetmaster.engine import BEGIN_S, LAST_DELAY_S, QUESTION_TIMEOUT_S
+from puppetmaster.conductor import BEGIN_S
+from puppetmaster.courier import LAST_DELAY_S, QUESTION_TIMEOUT_S
 from puppetmaster.errors import Conflict, NotFound, Unavailable
 from puppetmaster.job import Job, JobStatus
 from puppetmaster.request import RequestStatus
@@ -107,6 +108,14 @@ def test_to_begin_a_job_that_is_gone_or_paused_sends_nothing(world: World) -> No
     world.run(lambda engine: engine.begin_job(gone.id), lambda engine: engine.begin_job(held.id))
     world.advance(BEGIN_S)
     assert world.sent == []
+
+
+def test_to_resume_a_job_sends_nothing_before_its_creator_has_the_answer(world: World) -> None:
+    job = paused(world, body("post", "a"))
+    control(world, job, DISPATCHING)
+    assert world.sent == []
+    world.run(lambda engine: engine.begin_job(job.id))
+    assert len(world.sent) == 1
 
 
 def test_the_message_is_the_one_of_the_contract(world: World) -> None:
@@ -1226,7 +1235,7 @@ def test_nothing_stays_in_memory_of_what_has_ended(world: World) -> None:
     engine = world.engine
     assert (engine.ledger.open_jobs, engine.ledger.open_requests, engine.lanes.in_flight) == (0, 0, 0)
     assert len(engine.timers) == 0
-    for part in (engine, engine._flight, engine.lanes, engine.lanes.locks):
+    for part in (engine, engine._courier, engine._courier.flight, engine.lanes, engine.lanes.locks):
         for name, value in vars(part).items():
             if isinstance(value, Sized) and not isinstance(value, str) and name not in KEPT:
                 assert not (any(value) if isinstance(value, tuple) else value), name

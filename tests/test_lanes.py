@@ -12,17 +12,31 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from puppetmaster.lanes import Lanes
+from puppetmaster.lanes import READS_BEFORE_WRITE, Lanes
+from puppetmaster.window import FIRST, Window
 
 CACHE_S = 60.0
 
 
-def lanes_of(*jobs: int, window: int = 100, limit: int | None = None) -> Lanes:
-    """Lanes with these jobs open."""
-    lanes = Lanes(window, CACHE_S)
+def lanes_of(*jobs: int, most: int = 100, limit: int | None = None, rate: float | None = None) -> Lanes:
+    """Lanes with these jobs open, and an adaptive window that is in nobody's way."""
+    lanes = Lanes(most, CACHE_S)
+    set_window(lanes, most)
     for job in jobs:
-        lanes.open_job(job, limit)
+        lanes.open_job(job, limit, rate)
     return lanes
+
+
+def set_window(lanes: Lanes, size: int) -> None:
+    """Give the adaptive window this size."""
+    lanes.window = Window(size)
+    lanes.window._size = size
+
+
+def pause(lanes: Lanes, *ids: int) -> None:
+    """A paused job takes its requests out; it adds them again when it goes on."""
+    for id_ in ids:
+        lanes.remove(id_)
 
 
 def reads(lanes: Lanes, job: int, destinations: str, first: int) -> None:
@@ -77,14 +91,29 @@ def test_the_order_of_creation_holds_over_jobs() -> None:
     assert drained(lanes) == [1, 2, 3]
 
 
-def test_a_request_behind_a_held_job_waits_for_it() -> None:
+def test_an_older_request_that_comes_back_goes_before_younger_ones() -> None:
     lanes = lanes_of(1, 2)
+    reads(lanes, 1, "aa", 1)
+    reads(lanes, 2, "aa", 5)
+    assert picks(lanes) == [1]
+    pause(lanes, 2)
+    lanes.put_back(1)
+    pause(lanes, 1)
+    assert lanes.why(5) == "next to be sent"
+    reads(lanes, 1, "aa", 1)
+    assert lanes.why(5) == "request 1 of job 1 to the same destination is before it"
+    assert drained(lanes) == [1, 2, 5, 6]
+
+
+def test_one_that_comes_back_does_not_overtake_what_is_in_flight() -> None:
+    lanes = lanes_of(1, 2)
+    reads(lanes, 2, "a", 5)
+    assert picks(lanes) == [5]
     reads(lanes, 1, "a", 1)
-    reads(lanes, 2, "a", 2)
-    lanes.hold(1, held=True)
     assert picks(lanes) == []
-    lanes.remove(1)
-    assert picks(lanes) == [2]
+    lanes.put_back(5)
+    assert len(picks(lanes)) == 1
+    assert lanes.in_flight == 1
 
 
 def test_removing_one_that_is_not_first_frees_nobody() -> None:
@@ -114,7 +143,7 @@ def test_what_was_put_back_goes_before_what_came_later() -> None:
 
 
 def test_one_that_was_in_flight_before_takes_its_slot_again() -> None:
-    lanes = lanes_of(1, limit=2, window=2)
+    lanes = lanes_of(1, limit=2, most=2)
     lanes.add(1, 1, "a", write=True, in_flight=True)
     reads(lanes, 1, "abc", 2)
     assert lanes.in_flight == 1
@@ -143,7 +172,7 @@ def test_jobs_take_turns() -> None:
 
 
 def test_a_late_small_job_does_not_wait_for_an_early_large_one() -> None:
-    lanes = lanes_of(1, 2, window=2)
+    lanes = lanes_of(1, 2, most=2)
     reads(lanes, 1, "abcdefgh", 10)
     assert picks(lanes) == [10, 11]
     reads(lanes, 2, "z", 20)
@@ -173,45 +202,77 @@ def test_a_job_keeps_its_limit() -> None:
     assert len(picks(lanes)) == 1
 
 
-def test_the_window_limits_all_jobs_together() -> None:
-    lanes = lanes_of(1, 2, window=3)
+def test_there_is_a_most_for_all_jobs_together() -> None:
+    lanes = lanes_of(1, 2, most=3)
     reads(lanes, 1, "abc", 10)
     reads(lanes, 2, "def", 20)
     first = picks(lanes)
     assert len(first) == lanes.in_flight == 3
-    lanes.window = 5
-    assert len(picks(lanes)) == 2
-    lanes.window = 1
-    for id_ in first:
-        lanes.remove(id_)
-    assert picks(lanes) == []
-    lanes.window = 3
+    lanes.remove(first[0])
     assert len(picks(lanes)) == 1
 
 
-def test_a_held_job_sends_nothing_and_others_go_on() -> None:
-    lanes = Lanes(100)
-    lanes.open_job(1, None, held=True)
-    lanes.open_job(2, None)
-    reads(lanes, 1, "ab", 10)
-    reads(lanes, 2, "cd", 20)
-    assert picks(lanes) == [20, 21]
-    lanes.hold(1, held=False)
-    assert picks(lanes) == [10, 11]
-
-
-def test_a_job_can_be_held_and_let_go_at_any_moment() -> None:
-    lanes = lanes_of(1, window=1)
+def test_the_adaptive_window_limits_jobs_that_name_no_concurrency() -> None:
+    lanes = lanes_of(1, 2)
+    lanes.open_job(3, 2)
+    set_window(lanes, 3)
     reads(lanes, 1, "abc", 10)
-    assert picks(lanes) == [10]
-    lanes.hold(1, held=True)
+    reads(lanes, 2, "def", 20)
+    reads(lanes, 3, "ghi", 30)
+    first = picks(lanes)
+    assert sorted(first) == [10, 11, 20, 30, 31]
+    assert lanes.automatic == 3
+    assert lanes.why(12) == "no free slot: 3 requests are in flight, which is the window now"
+    set_window(lanes, 4)
+    assert len(picks(lanes)) == 1
+    set_window(lanes, 2)
     lanes.remove(10)
     assert picks(lanes) == []
-    lanes.hold(1, held=False)
-    lanes.hold(1, held=False)
+
+
+def test_lanes_begin_with_the_first_size_of_the_window() -> None:
+    lanes = Lanes(100)
+    lanes.open_job(1, None)
+    reads(lanes, 1, "abcdefghijklmnop", 1)
+    assert len(picks(lanes)) == FIRST
+
+
+def test_a_paused_job_sends_nothing_and_others_go_on() -> None:
+    lanes = lanes_of(1, 2)
+    reads(lanes, 1, "ab", 10)
+    reads(lanes, 2, "bc", 20)
+    pause(lanes, 10, 11)
+    assert not lanes.holds(10)
+    assert sorted(picks(lanes)) == [20, 21]
+    reads(lanes, 1, "ab", 10)
+    assert picks(lanes) == [10]
+    lanes.remove(20)
     assert picks(lanes) == [11]
-    lanes.remove(11)
-    assert picks(lanes) == [12]
+
+
+def test_a_job_keeps_its_rate() -> None:
+    lanes = lanes_of(1, rate=2)
+    reads(lanes, 1, "abcd", 1)
+    assert picks(lanes, 10.0) == [1]
+    assert list(lanes.paced()) == [(1, 10.5)]
+    assert list(lanes.paced()) == []
+    assert lanes.why(2) == "the job's rate is 2 per second"
+    assert picks(lanes, 10.4) == []
+    lanes.pace_over(1)
+    assert picks(lanes, 10.5) == [2]
+    assert list(lanes.paced()) == [(1, 11.0)]
+    lanes.pace_over(1)
+    assert picks(lanes, 20.0) == [3], "what was missed for long is not caught up"
+    lanes.close_job(99)
+    lanes.pace_over(99)
+
+
+def test_a_paced_job_holds_up_no_other() -> None:
+    lanes = lanes_of(1, rate=1)
+    lanes.open_job(2, None)
+    reads(lanes, 1, "ab", 1)
+    reads(lanes, 2, "cd", 11)
+    assert sorted(picks(lanes)) == [1, 11, 12]
 
 
 def test_a_closed_job_is_forgotten_with_all_that_waited() -> None:
@@ -247,6 +308,14 @@ def test_reads_alone_need_no_question() -> None:
     assert list(lanes.questions(10)) == []
 
 
+def test_reads_need_no_question_any_more_when_the_writes_are_gone() -> None:
+    lanes = lanes_of(1)
+    writes(lanes, 1, "a", 1)
+    lanes.remove(1)
+    reads(lanes, 1, "b", 2)
+    assert picks(lanes) == [2]
+
+
 def test_with_writes_about_reads_wait_for_the_answer_too() -> None:
     lanes = lanes_of(1)
     reads(lanes, 1, "b", 1)
@@ -254,7 +323,7 @@ def test_with_writes_about_reads_wait_for_the_answer_too() -> None:
     assert picks(lanes) == []
     assert set(lanes.questions(10)) == {"a", "b"}
     teach(lanes, "a", ["/remote/a", "/remote/b"])
-    assert 1 not in picks(lanes) or lanes.why(2) is not None
+    assert picks(lanes) == [1, 2]
 
 
 def test_only_so_many_questions_are_under_way_and_all_are_asked_in_the_end() -> None:
@@ -324,17 +393,50 @@ def test_a_read_does_not_pass_a_write_of_ours() -> None:
     teach(lanes, "a", ["/remote/+"])
     writes(lanes, 1, "a", 1)
     reads(lanes, 1, "bc", 2)
-    assert picks(lanes) == [1]
+    assert picks(lanes)[-1] == 1
+    reads(lanes, 1, "de", 12)
+    assert picks(lanes) == []
     lanes.remove(1)
-    assert picks(lanes) == [2, 3]
+    assert sorted(picks(lanes)) == [12, 13]
 
 
-def test_reads_of_one_lock_go_side_by_side_and_hold_up_no_write() -> None:
-    lanes = lanes_of(1)
+def test_reads_of_one_lock_go_side_by_side_and_before_the_next_write() -> None:
+    lanes = lanes_of(1, 2)
     teach(lanes, "a", ["/remote/+"])
-    reads(lanes, 1, "bcd", 1)
     writes(lanes, 1, "a", 9)
-    assert sorted(picks(lanes)) == [1, 2, 3, 9] or lanes.why(9) is None
+    reads(lanes, 1, "bcd", 1)
+    reads(lanes, 2, "ef", 5)
+    order = picks(lanes)
+    assert sorted(order) == [1, 2, 3, 5, 6, 9]
+    assert order[-1] == 9
+
+
+def test_a_read_that_goes_before_a_write_of_another_job_keeps_its_own_limits() -> None:
+    lanes = lanes_of(1)
+    lanes.open_job(2, 1)
+    set_window(lanes, 1)
+    teach(lanes, "a", ["/remote/+"])
+    reads(lanes, 1, "abc", 1)
+    writes(lanes, 2, "d", 9)
+    assert sorted(picks(lanes)) == [1, 9]
+    assert lanes.automatic == 1
+
+
+def test_reads_that_keep_coming_do_not_keep_a_write_out() -> None:
+    lanes = lanes_of(1, 2)
+    teach(lanes, "a", ["/remote/+"])
+    writes(lanes, 1, "a", 1)
+    for id_ in range(10, 10 + 2 * READS_BEFORE_WRITE):
+        lanes.add(id_, 2, f"g{id_}", write=False)
+    order = []
+    while lanes.why(1) is not None:
+        id_ = lanes.pick(0.0) or 0
+        assert id_
+        order.append(id_)
+        if id_ != 1:
+            lanes.remove(id_)
+            lanes.add(id_ + 10_000, 2, f"g{id_}", write=False)
+        assert len(order) < 2 * READS_BEFORE_WRITE + 10
 
 
 def test_a_write_that_was_put_back_frees_its_lock() -> None:
@@ -352,7 +454,7 @@ def test_a_refused_request_waits_and_its_lock_with_it() -> None:
     teach(lanes, "a", ["/remote/+"])
     writes(lanes, 1, "ab", 1)
     assert picks(lanes) == [1]
-    lanes.delay(1, 5.0)
+    lanes.delay(1, 5.0, locked=True)
     assert lanes.in_flight == 0
     assert picks(lanes, 4.9) == []
     lanes.wake(1, 5.0)
@@ -366,7 +468,7 @@ def test_a_refusal_stops_nobody_with_another_lock() -> None:
     teach(lanes, "ab")
     writes(lanes, 1, "ab", 1)
     assert picks(lanes) == [1, 2]
-    lanes.delay(1, 5.0)
+    lanes.delay(1, 5.0, locked=True)
     lanes.remove(2)
     writes(lanes, 1, "b", 3)
     assert picks(lanes, 1.0) == [3]
@@ -377,7 +479,7 @@ def test_a_refused_destination_is_asked_for_again() -> None:
     teach(lanes, "a")
     writes(lanes, 1, "a", 1)
     assert picks(lanes) == [1]
-    lanes.delay(1, 5.0)
+    lanes.delay(1, 5.0, locked=True)
     lanes.wake(1, 5.0)
     assert picks(lanes, 5.0) == []
     assert list(lanes.questions(10)) == ["a"]
@@ -389,7 +491,8 @@ def test_a_refusal_without_a_known_lock_delays_that_request_alone() -> None:
     lanes = lanes_of(1)
     reads(lanes, 1, "ab", 1)
     assert picks(lanes) == [1, 2]
-    lanes.delay(1, 5.0)
+    lanes.delay(1, 5.0, locked=True)
+    assert lanes.why(1) == "it is tried again shortly"
     lanes.remove(2)
     reads(lanes, 1, "c", 3)
     assert picks(lanes) == [3]
@@ -397,11 +500,25 @@ def test_a_refusal_without_a_known_lock_delays_that_request_alone() -> None:
     assert picks(lanes, 5.0) == [1]
 
 
+def test_a_delay_that_is_nobodys_lock_stops_only_that_request() -> None:
+    lanes = lanes_of(1)
+    teach(lanes, "a", ["/remote/+"])
+    writes(lanes, 1, "ab", 1)
+    assert picks(lanes) == [1]
+    lanes.delay(1, 5.0, locked=False)
+    assert lanes.why(1) == "it is tried again shortly"
+    assert picks(lanes) == [2]
+    lanes.wake(1, 5.0)
+    assert picks(lanes, 5.0) == []
+    lanes.remove(2)
+    assert picks(lanes, 5.0) == [1]
+
+
 def test_removing_a_delayed_request_lets_the_next_of_its_destination_go() -> None:
     lanes = lanes_of(1)
     reads(lanes, 1, "aa", 1)
     assert picks(lanes) == [1]
-    lanes.delay(1, 5.0)
+    lanes.delay(1, 5.0, locked=True)
     lanes.remove(1)
     assert picks(lanes) == [2]
     lanes.wake(1, 5.0)
@@ -413,7 +530,7 @@ def test_a_lock_is_free_again_also_when_the_delayed_request_was_removed() -> Non
     teach(lanes, "a", ["/remote/+"])
     writes(lanes, 1, "ab", 1)
     assert picks(lanes) == [1]
-    lanes.delay(1, 5.0)
+    lanes.delay(1, 5.0, locked=True)
     assert picks(lanes) == []
     lanes.remove(1)
     lanes.wake(1, 5.0)
@@ -425,8 +542,8 @@ def test_the_longest_of_several_delays_counts_for_the_lock() -> None:
     teach(lanes, "a", ["/remote/+"])
     reads(lanes, 1, "abc", 1)
     assert picks(lanes) == [1, 2, 3]
-    lanes.delay(1, 9.0)
-    lanes.delay(2, 5.0)
+    lanes.delay(1, 9.0, locked=True)
+    lanes.delay(2, 5.0, locked=True)
     reads(lanes, 1, "d", 4)
     lanes.wake(2, 5.0)
     assert picks(lanes, 5.0) == []
@@ -488,6 +605,94 @@ def test_a_write_in_flight_may_end_after_its_lock_was_forgotten() -> None:
     assert picks(lanes) == [2]
 
 
+def a_lock_in_a_crowd(*, limit: int | None = None) -> Lanes:
+    """Job 1 has just ended its write on the lock of a, b, c; jobs 2 and 3 wait for it, in this order.
+
+    Job 4 has so much else to send that there is always somebody who may go.
+    """
+    lanes = lanes_of(1, 3, 4)
+    lanes.open_job(2, limit)
+    teach(lanes, "a", ["/remote/a", "/remote/b", "/remote/c"])
+    for id_ in range(100, 200):
+        lanes.learn(f"g{id_}", None, 0.0)
+    writes(lanes, 1, "a", 1)
+    writes(lanes, 2, "b", 2)
+    writes(lanes, 3, "c", 3)
+    assert picks(lanes) == [1]
+    for id_ in range(100, 200):
+        lanes.add(id_, 4, f"g{id_}", write=True)
+    lanes.remove(1)
+    return lanes
+
+
+def goes_soon(lanes: Lanes, id_: int) -> bool:
+    """Whether it is among the next few that go, each before the one before has ended."""
+    return id_ in [lanes.pick(0.0) for _ in range(6)]
+
+
+def test_a_free_lock_goes_to_the_first_that_waited() -> None:
+    lanes = a_lock_in_a_crowd()
+    assert goes_soon(lanes, 2)
+    assert lanes.why(3) == "request 2 holds the lock of /remote/a"
+    lanes.remove(2)
+    assert goes_soon(lanes, 3)
+
+
+def test_a_free_lock_passes_by_a_job_that_sends_no_more() -> None:
+    lanes = a_lock_in_a_crowd()
+    lanes.remove(2)
+    assert goes_soon(lanes, 3)
+
+
+def test_a_free_lock_passes_by_a_job_that_is_gone() -> None:
+    lanes = a_lock_in_a_crowd()
+    lanes.remove(2)
+    lanes.close_job(2)
+    assert goes_soon(lanes, 3)
+
+
+def test_a_free_lock_passes_by_a_destination_that_has_to_be_asked_for() -> None:
+    lanes = a_lock_in_a_crowd()
+    lanes.locks.doubt("b")
+    assert goes_soon(lanes, 3)
+
+
+def test_a_free_lock_passes_by_a_job_that_is_at_its_limit() -> None:
+    lanes = lanes_of(1, 3)
+    lanes.open_job(2, 1)
+    teach(lanes, "a", ["/remote/a", "/remote/b", "/remote/c"])
+    teach(lanes, "z")
+    writes(lanes, 1, "a", 1)
+    assert picks(lanes) == [1]
+    writes(lanes, 2, "b", 2)
+    writes(lanes, 3, "c", 3)
+    assert picks(lanes) == []
+    writes(lanes, 2, "z", 4)
+    lanes.remove(1)
+    assert picks(lanes) == [4, 3], "job 2 was offered the lock first, and then sent something else"
+
+
+def test_who_waits_for_a_lock_goes_when_it_turns_out_to_be_another() -> None:
+    lanes = lanes_of(1)
+    teach(lanes, "a", ["/remote/a", "/remote/b"])
+    writes(lanes, 1, "ab", 1)
+    assert picks(lanes) == [1]
+    teach(lanes, "b")
+    assert picks(lanes) == [2]
+
+
+def test_who_waits_for_a_lock_asks_when_the_controller_is_another_one() -> None:
+    lanes = lanes_of(1)
+    teach(lanes, "a", ["/remote/+"])
+    writes(lanes, 1, "ab", 1)
+    assert picks(lanes) == [1]
+    lanes.forget_all()
+    assert picks(lanes) == []
+    assert list(lanes.questions(10)) == ["b"]
+    teach(lanes, "b")
+    assert picks(lanes) == [2], "the write in flight is under another lock"
+
+
 # -- why -------------------------------------------------------------------------------------------
 
 
@@ -509,17 +714,14 @@ def test_why_names_the_request_before_it() -> None:
 
 
 def test_why_tells_limits() -> None:
-    lanes = lanes_of(1, limit=1, window=2)
+    lanes = lanes_of(1, limit=1, most=2)
     lanes.open_job(2, None)
-    lanes.open_job(3, None, held=True)
     reads(lanes, 1, "ab", 1)
     reads(lanes, 2, "cd", 3)
-    reads(lanes, 3, "e", 5)
     assert lanes.why(1) == "next to be sent"
     assert picks(lanes) == [1, 3]
     assert lanes.why(2) == "no free slot: the job has 1 in flight, which is its concurrency"
-    assert lanes.why(4) == "no free slot: 2 requests are in flight, which is the window"
-    assert lanes.why(5) == "the job is about to begin"
+    assert lanes.why(4) == "no free slot: 2 requests are in flight, which is the most"
 
 
 def test_why_tells_locks() -> None:
@@ -530,7 +732,7 @@ def test_why_tells_locks() -> None:
     assert picks(lanes) == [1]
     assert lanes.why(2) == "request 1 holds the lock of /remote/a"
     assert lanes.why(3) == "the controller is asked who owns its lock"
-    lanes.delay(1, 5.0)
+    lanes.delay(1, 5.0, locked=True)
     assert lanes.why(1) == lanes.why(2) == "locked by somebody else; it is tried again shortly"
 
 
@@ -554,15 +756,15 @@ def counted() -> Iterator[list[int]]:
 
 
 def one_job_one_lock(many: int) -> Lanes:
-    lanes = lanes_of(1, window=10)
+    lanes = lanes_of(1, most=10)
     lanes.learn("0", ["/remote/+"], 0.0)
     for id_ in range(1, many + 1):
         lanes.add(id_, 1, f"g{id_}", write=True)
     return lanes
 
 
-def one_job_own_locks(many: int) -> Lanes:
-    lanes = lanes_of(1, window=10)
+def one_job_own_locks(many: int, most: int = 10) -> Lanes:
+    lanes = lanes_of(1, most=most)
     for id_ in range(1, many + 1):
         lanes.learn(f"g{id_}", [f"/remote/g{id_}"], 0.0)
         lanes.add(id_, 1, f"g{id_}", write=True)
@@ -570,7 +772,7 @@ def one_job_own_locks(many: int) -> Lanes:
 
 
 def one_destination(many: int) -> Lanes:
-    lanes = lanes_of(1, window=10)
+    lanes = lanes_of(1, most=10)
     lanes.learn("a", None, 0.0)
     for id_ in range(1, many + 1):
         lanes.add(id_, 1, "a", write=True)
@@ -578,7 +780,7 @@ def one_destination(many: int) -> Lanes:
 
 
 def reads_and_writes(many: int) -> Lanes:
-    lanes = lanes_of(1, window=10)
+    lanes = lanes_of(1, most=10)
     lanes.learn("0", ["/remote/+"], 0.0)
     for id_ in range(1, many + 1):
         lanes.add(id_, 1, f"g{id_}", write=bool(id_ % 2))
@@ -586,20 +788,10 @@ def reads_and_writes(many: int) -> Lanes:
 
 
 def many_jobs_one_lock(many: int) -> Lanes:
-    lanes = lanes_of(*range(1, many + 1), window=10)
+    lanes = lanes_of(*range(1, many + 1), most=10)
     lanes.learn("0", ["/remote/+"], 0.0)
     for id_ in range(1, many + 1):
         lanes.add(id_, id_, f"g{id_}", write=True)
-    return lanes
-
-
-def many_held_jobs(many: int) -> Lanes:
-    lanes = lanes_of(*range(1, many + 1), window=10)
-    lanes.learn("0", ["/remote/+"], 0.0)
-    for id_ in range(1, many + 1):
-        lanes.add(id_, id_, f"g{id_}", write=True)
-        if id_ > 100:
-            lanes.hold(id_, held=True)
     return lanes
 
 
@@ -609,7 +801,6 @@ BACKLOGS = [
     one_destination,
     reads_and_writes,
     many_jobs_one_lock,
-    many_held_jobs,
 ]
 
 
@@ -632,10 +823,9 @@ def test_a_step_costs_the_same_however_many_wait(backlog: Callable[[int], Lanes]
 
 def steps_of_waking(many: int) -> int:
     """The calls for fifty that wake while ``many`` are delayed, each under a lock of its own."""
-    lanes = one_job_own_locks(many)
-    lanes.window = many
+    lanes = one_job_own_locks(many, most=many)
     for id_ in picks(lanes):
-        lanes.delay(id_, float(id_))
+        lanes.delay(id_, float(id_), locked=True)
     with counted() as steps:
         for id_ in range(1, 51):
             lanes.wake(id_, float(id_))
@@ -674,18 +864,19 @@ class Wanted:
     in_flight: bool = False
     #: The lock that it took when it was picked.
     lock: str | None = None
-    delayed_until_s: float | None = None
+    delayed: bool = False
 
 
 DESTINATIONS = "abcdef"
-JOBS = (1, 2, 3)
-LIMITS = (None, 1, 2)
+JOBS = (1, 2, 3, 4)
+LIMITS = (None, 1, 2, None)
+MOST, WINDOW = 4, 3
 #: What the controller says, by turns: one lock for all; two pairs and two alone; all alone.
 FLEETS: list[dict[str, list[str]]] = [
     {one: ["/remote/+"] for one in DESTINATIONS},
     {
-        **dict.fromkeys("ab", ["/remote/a", "/remote/b"]),
-        **dict.fromkeys("cd", ["/remote/d", "/system/x", "/remote/c"]),
+        **{one: ["/remote/a", "/remote/b"] for one in "ab"},
+        **{one: ["/remote/d", "/system/x", "/remote/c"] for one in "cd"},
         "e": ["/remote/e"],
         "f": [],
     },
@@ -698,14 +889,14 @@ class LanesMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.window = 4
-        self.lanes = Lanes(self.window, CACHE_S)
+        self.lanes = Lanes(MOST, CACHE_S)
+        self.set_window(WINDOW)
         self.now_s = 0.0
         self.ids = iter(range(1, 10_000))
+        #: In the lanes; and of paused jobs, which are not.
         self.wanted: list[Wanted] = []
-        self.held: set[int] = set()
+        self.aside: list[Wanted] = []
         self.limits = dict(zip(JOBS, LIMITS, strict=True))
-        self.open: set[int] = set(JOBS)
         for job, limit in self.limits.items():
             self.lanes.open_job(job, limit)
         self.fleet = FLEETS[0]
@@ -713,6 +904,7 @@ class LanesMachine(RuleBasedStateMachine):
         self.known: dict[str, tuple[str, float]] = {}
         self.everywhere: tuple[str, float, str] | None = None
         self.locked_until_s: dict[str, float] = {}
+        self.wakes: list[tuple[float, int]] = []
         self.writes_seen = False
 
     # -- the model ----------------------------------------------------------------------------------
@@ -724,26 +916,31 @@ class LanesMachine(RuleBasedStateMachine):
         return lock if self.now_s < until_s else None
 
     def leads(self, one: Wanted) -> bool:
-        return next(other for other in self.wanted if other.destination == one.destination) is one
+        """The one in flight, or else the oldest."""
+        rivals = [other for other in self.wanted if other.destination == one.destination]
+        return min(rivals, key=lambda other: (not other.in_flight, other.id)) is one
+
+    def automatic(self) -> int:
+        return sum(self.limits[one.job] is None for one in self.flying())
 
     def job_is_full(self, job: int) -> bool:
         limit = self.limits[job]
-        return limit is not None and sum(one.in_flight for one in self.wanted if one.job == job) >= limit
+        if limit is None:
+            return self.automatic() >= self.window
+        return sum(one.job == job for one in self.flying()) >= limit
 
     def may_go(self, one: Wanted) -> bool:
         """The whole rule. An unknown lock is checked at the end: the controller is asked first."""
+        if one.in_flight or one.delayed or not self.leads(one):
+            return False
+        if len(self.flying()) >= MOST or self.job_is_full(one.job):
+            return False
         lock = self.lock_of(one.destination)
-        if one.in_flight or one.delayed_until_s is not None or not self.leads(one):
-            return False
-        if one.job in self.held or self.job_is_full(one.job):
-            return False
-        if sum(other.in_flight for other in self.wanted) >= self.window:
-            return False
         if lock is None:
             return not self.writes_seen
         if self.locked_until_s.get(lock, 0.0) > self.now_s:
             return False
-        return not any(other.in_flight and other.write and other.lock == lock for other in self.wanted)
+        return not any(other.write and other.lock == lock for other in self.flying())
 
     def flying(self) -> list[Wanted]:
         return [one for one in self.wanted if one.in_flight]
@@ -753,9 +950,17 @@ class LanesMachine(RuleBasedStateMachine):
     @rule(job=st.sampled_from(JOBS), destination=st.sampled_from(DESTINATIONS), write=st.booleans())
     def add(self, job: int, destination: str, write: bool) -> None:
         one = Wanted(next(self.ids), job, destination, write)
+        self.enter(one)
+
+    def enter(self, one: Wanted) -> None:
         self.wanted.append(one)
-        self.writes_seen |= write
-        self.lanes.add(one.id, job, destination, write=write)
+        self.writes_seen |= one.write
+        self.lanes.add(one.id, one.job, one.destination, write=one.write)
+
+    def leave(self, one: Wanted) -> None:
+        one.in_flight, one.lock, one.delayed = False, None, False
+        self.wanted.remove(one)
+        self.lanes.remove(one.id)
 
     @rule()
     def pick(self) -> None:
@@ -774,24 +979,20 @@ class LanesMachine(RuleBasedStateMachine):
             )
         one.in_flight, one.lock = True, lock
 
-    @rule(choice=st.integers(0, 99))
-    def pick_all(self, choice: int) -> None:
-        for _ in range(self.window + 1):
+    @rule()
+    def pick_all(self) -> None:
+        for _ in range(MOST + 1):
             self.pick()
 
     @precondition(lambda self: self.wanted)
     @rule(data=st.data())
     def remove(self, data: st.DataObject) -> None:
-        one = data.draw(st.sampled_from(self.wanted))
-        self.wanted.remove(one)
-        self.lanes.remove(one.id)
+        self.leave(data.draw(st.sampled_from(self.wanted)))
 
     @precondition(lambda self: self.flying())
     @rule(data=st.data())
     def end(self, data: st.DataObject) -> None:
-        one = data.draw(st.sampled_from(self.flying()))
-        self.wanted.remove(one)
-        self.lanes.remove(one.id)
+        self.leave(data.draw(st.sampled_from(self.flying())))
 
     @precondition(lambda self: self.flying())
     @rule(data=st.data())
@@ -801,21 +1002,18 @@ class LanesMachine(RuleBasedStateMachine):
         self.lanes.put_back(one.id)
 
     @precondition(lambda self: self.flying())
-    @rule(data=st.data(), delay_s=st.sampled_from([0.5, 2.0, 70.0]))
-    def delay(self, data: st.DataObject, delay_s: float) -> None:
+    @rule(data=st.data(), delay_s=st.sampled_from([0.5, 2.0, 70.0]), locked=st.booleans())
+    def delay(self, data: st.DataObject, delay_s: float, locked: bool) -> None:
         one = data.draw(st.sampled_from(self.flying()))
         until_s = self.now_s + delay_s
         lock = self.lock_of(one.destination)
-        if lock is not None:
-            self.locked_until_s[lock] = max(self.locked_until_s.get(lock, 0.0), until_s)
-        self.known.pop(one.destination, None)
-        one.in_flight, one.lock, one.delayed_until_s = False, None, until_s
+        if locked:
+            self.known.pop(one.destination, None)
+            if lock is not None:
+                self.locked_until_s[lock] = max(self.locked_until_s.get(lock, 0.0), until_s)
+        one.in_flight, one.lock, one.delayed = False, None, True
         self.wakes.append((until_s, one.id))
-        self.lanes.delay(one.id, until_s)
-
-    @property
-    def wakes(self) -> list[tuple[float, int]]:
-        return self.__dict__.setdefault("_wakes", [])  # type: ignore[no-any-return]
+        self.lanes.delay(one.id, until_s, locked=locked)
 
     @rule(seconds=st.sampled_from([0.1, 1.0, 30.0, 80.0]))
     def advance(self, seconds: float) -> None:
@@ -827,36 +1025,42 @@ class LanesMachine(RuleBasedStateMachine):
             self.wakes.remove(wake)
             self.now_s = until_s
             for one in self.wanted:
-                if one.id == id_:
-                    one.delayed_until_s = None
+                one.delayed = one.delayed and one.id != id_
             self.lanes.wake(id_, self.now_s)
         self.now_s = end_s
 
-    @rule(job=st.sampled_from(JOBS), held=st.booleans())
-    def hold(self, job: int, held: bool) -> None:
-        (self.held.add if held else self.held.discard)(job)
-        self.lanes.hold(job, held=held)
+    @rule(job=st.sampled_from(JOBS))
+    def pause(self, job: int) -> None:
+        for one in [one for one in self.wanted if one.job == job and not one.in_flight]:
+            self.leave(one)
+            self.aside.append(one)
 
-    @rule(window=st.integers(1, 6))
+    @rule(job=st.sampled_from(JOBS))
+    def resume(self, job: int) -> None:
+        back = [one for one in self.aside if one.job == job]
+        self.aside = [one for one in self.aside if one.job != job]
+        for one in back:
+            self.enter(one)
+
+    @rule(window=st.integers(1, MOST))
     def set_window(self, window: int) -> None:
-        self.window = self.lanes.window = window
+        self.window = window
+        set_window(self.lanes, window)
 
     @rule(job=st.sampled_from(JOBS))
     def close_job(self, job: int) -> None:
         """All of a job's requests go, and a new job takes its place."""
+        self.aside = [one for one in self.aside if one.job != job]
         for one in [one for one in self.wanted if one.job == job]:
-            self.wanted.remove(one)
-            self.lanes.remove(one.id)
+            self.leave(one)
         self.lanes.close_job(job)
         self.lanes.open_job(job, self.limits[job])
-        self.held.discard(job)
 
-    @rule(limit=st.integers(1, 4))
-    def ask(self, limit: int) -> None:
-        renews = self.everywhere is not None and self.everywhere[1] <= self.lanes._now_s
-        new = list(self.lanes.questions(limit))
-        if renews and self.everywhere is not None:
+    @rule(most=st.integers(1, 4))
+    def ask(self, most: int) -> None:
+        if self.everywhere is not None and self.everywhere[1] <= self.lanes._now_s:
             self.everywhere = (self.everywhere[0], self.lanes._now_s + CACHE_S, self.everywhere[2])
+        new = list(self.lanes.questions(most))
         assert len(set(new)) == len(new)
         self.asked = list(dict.fromkeys([*self.asked, *new]))
 
@@ -898,9 +1102,9 @@ class LanesMachine(RuleBasedStateMachine):
     @invariant()
     def limits_hold(self) -> None:
         flying = self.flying()
-        assert self.lanes.in_flight == len(flying)
+        assert self.lanes.in_flight == len(flying) <= MOST
+        assert self.lanes.automatic == self.automatic()
         assert all(count == 1 for count in Counter(one.destination for one in flying).values())
-        assert all(self.leads(one) for one in flying)
         locks = Counter(one.lock for one in flying if one.write and one.lock)
         assert all(count == 1 for count in locks.values())
         for job, limit in self.limits.items():
@@ -908,6 +1112,8 @@ class LanesMachine(RuleBasedStateMachine):
 
     @invariant()
     def why_is_true(self) -> None:
+        for one in self.aside:
+            assert self.lanes.why(one.id) is None
         for one in self.wanted:
             said = self.lanes.why(one.id)
             assert (said is None) == one.in_flight
@@ -916,40 +1122,43 @@ class LanesMachine(RuleBasedStateMachine):
 
     def check_why(self, one: Wanted, said: str) -> None:
         if "to the same destination" in said:
-            ahead = next(other for other in self.wanted if other.destination == one.destination)
-            assert f"request {ahead.id} of job {ahead.job} " in said
+            ahead = next(
+                other
+                for other in self.wanted
+                if other.destination == one.destination and f"request {other.id} of job {other.job} " in said
+            )
+            assert self.leads(ahead)
             assert ahead is not one
             assert ("in flight" in said) == ahead.in_flight
-        elif "about to begin" in said:
-            assert one.job in self.held
         elif "its concurrency" in said:
+            assert self.limits[one.job] is not None
             assert self.job_is_full(one.job)
         elif "holds the lock" in said:
             assert any(other.write and f"request {other.id} " in said for other in self.flying())
+        elif "the most" in said:
+            assert len(self.flying()) >= MOST
         elif "the window" in said:
-            assert len(self.flying()) >= self.window
+            assert self.automatic() >= self.window
 
     def teardown(self) -> None:
-        """Nobody starves: once nothing is held, all go."""
+        """Nobody starves: once nothing is paused, all go."""
         for job in JOBS:
-            self.lanes.hold(job, held=False)
-        self.held.clear()
-        self.window = self.lanes.window = 2
+            self.resume(job)
+        self.set_window(2)
         for _ in range(200):
             if not self.wanted:
                 break
-            self.pick_all(0)
+            self.pick_all()
             self.limits_hold()
             for one in self.flying():
-                self.wanted.remove(one)
-                self.lanes.remove(one.id)
+                self.leave(one)
             self.ask(2)
             for destination in self.asked:
                 self.learn(destination, self.fleet[destination])
             self.asked = []
             self.advance(1.0)
         assert not self.wanted, f"{[one.id for one in self.wanted]} never went"
-        assert self.lanes.in_flight == 0
+        assert (self.lanes.in_flight, self.lanes.automatic) == (0, 0)
 
 
 LanesMachine.TestCase.settings = settings(
