@@ -9,7 +9,7 @@ from collections import Counter
 from dataclasses import replace
 from typing import Any
 
-from puppetmaster.answer import Answer, Refusal
+from puppetmaster.answer import Answer
 from puppetmaster.clock import Moment
 from puppetmaster.flight import Flight
 from puppetmaster.job import JobEvent, JobStatus
@@ -257,14 +257,16 @@ class Courier:
         self.refusals[answer.result.get("code") or 0] += 1
         if answer.locked:
             self._lanes.window.refused(self._moment.now_s)
-        spent = answer.refusal is Refusal.ID_USED
-        message = self._ledger.message_id(request) if spent else None
+        # A fresh id, also when the old one is free again: this refusal may come twice, and must not count
+        # for the next sending.
+        self._ledger.never_ran(request)
+        message = self._ledger.message_id(request)
         back = request.after(RequestEvent.REFUSE, self._moment.at, message=message)
         times, waited_s = self._refused.get(request.id, (0, 0.0))
         delay_s = min(FIRST_DELAY_S * 2 ** min(times, 16), LAST_DELAY_S) * random.uniform(0.5, 1.0)
         # Only this counts, not how long its job was paused or the bus away meanwhile.
         self._refused[request.id] = (times + 1, waited_s + delay_s)
-        if spent and message is None:
+        if message is None:
             self._give_up(request, back, said(NO_IDS))
         elif waited_s >= self._settings.lock_wait_s and not self._ledger.opened_of(request.id).job.ending:
             ran = "no attempt after the first ones ran" if request.history else "it did not run"

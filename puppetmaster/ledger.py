@@ -79,6 +79,11 @@ class Ledger:
             self.changes.sendings[id_] = request
         return id_
 
+    def never_ran(self, request: Request) -> None:
+        """The last sending of a request was refused: no answer will come to its message id."""
+        if request.message is not None and self.changes.sendings.pop(request.message, None) is None:
+            self.changes.refused.append(request.message)
+
     # -- open jobs --------------------------------------------------------------------------------
 
     def open_job(self, opened: OpenJob, requests: Iterable[Request]) -> None:

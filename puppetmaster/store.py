@@ -15,7 +15,7 @@ import fcntl
 import json
 import sqlite3
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -78,6 +78,8 @@ class Changes:
     items: dict[int, Item] = field(default_factory=dict)
     requests: dict[int, Request] = field(default_factory=dict)
     sendings: dict[int, Request] = field(default_factory=dict)
+    #: Message ids under which nothing ran: they need not lead to their requests any more.
+    refused: list[int] = field(default_factory=list)
     deleted: dict[int, Job] = field(default_factory=dict)
     ids: Ids | None = None
 
@@ -158,18 +160,24 @@ class Store:
         """
         meta = {**self._meta, **_stored(changes.ids)} if changes.ids else self._meta
         with as_store_error(f"{self.path} cannot be written"), self._db.transaction():
-            self._db.table("items").put((id_, item.document()) for id_, item in changes.items.items())
-            self._db.table("requests").put((id_, one.document()) for id_, one in changes.requests.items())
-            self._db.table("jobs").put((id_, job.document()) for id_, job in changes.jobs.items())
-            self._db.table("sendings").put(
-                (id_, {"request": one.id, "job": one.job}) for id_, one in changes.sendings.items()
-            )
+            self._put("items", changes.items)
+            self._put("requests", changes.requests)
+            self._put("jobs", changes.jobs)
+            if changes.refused:
+                self._db.table("sendings").delete(changes.refused)
+            if changes.sendings:
+                sendings = changes.sendings.items()
+                self._db.table("sendings").put((id_, {"request": r.id, "job": r.job}) for id_, r in sendings)
             room = SWEEP
             for job in changes.deleted.values():
                 room -= self._throw_away(job, room)
             if changes.ids:
                 self._db.table("meta").put([(1, meta)])
         self._meta = meta
+
+    def _put(self, table: str, changed: Mapping[int, Item | Request | Job]) -> None:
+        if changed:
+            self._db.table(table).put((id_, one.document()) for id_, one in changed.items())
 
     def _throw_away(self, job: Job, room: int) -> int:
         """Remove a job; how many requests went with it. More than ``room`` go later, to hold up nobody."""

@@ -308,9 +308,24 @@ def test_a_refusal_is_no_attempt(world: World, code: int, text: str) -> None:
     world.advance(1)
     first, second = world.sendings(job.first)
     assert first == job.first
-    assert (second == first) == (code != 403), "nobody else has used it, and no answer can come under it"
-    assert second == first or second not in job.request_ids
+    assert second not in job.request_ids
     assert world.request(job.first).attempts == 1
+    succeed(world, job.first)
+    assert world.statuses(job) == ["resolved"]
+
+
+def test_a_refusal_that_comes_twice_causes_no_third_sending(world: World) -> None:
+    job = world.create(body("post", "a"))
+    refuse(world, job.first, 423, "resource is locked")
+    world.advance(1)
+    first, second = world.sendings(job.first)
+    world.run(world.refused(first, 423, "resource is locked"))
+    world.advance(1)
+    assert world.sendings(job.first) == [first, second]
+    assert world.request(job.first).status is RequestStatus.SENT
+    world.run(world.refused(second, 423, "resource is locked"))
+    world.advance(1)
+    assert world.store.now.sending(second) is None, "nothing ran under it"
     succeed(world, job.first)
     assert world.statuses(job) == ["resolved"]
 

@@ -277,14 +277,14 @@ def test_the_next_request_to_a_destination_waits_for_all_attempts(world: World) 
     assert sent(world, second) == [0]
 
 
-def test_a_locked_controller_is_no_attempt_and_keeps_the_message_id(world: World) -> None:
+def test_a_locked_controller_is_no_attempt_and_gets_a_fresh_message_id(world: World) -> None:
     job = world.create(body("post", "a"))
     for _ in range(3):
         world.run(world.refused(world.last(job.first).message))
         assert world.request(job.first).attempts == 0
         assert why(world, job.first) == "locked by somebody else; it is tried again shortly"
         world.advance(2)
-    assert set(world.sendings(job.first)) == {job.first}
+    assert len(set(world.sendings(job.first))) == 4
     answer(world, job.first)
     request = world.request(job.first)
     assert (request.status, request.attempts, request.history) == (RequestStatus.RESOLVED, 1, ())
