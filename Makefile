@@ -66,7 +66,7 @@ format: $(READY) ## Put the code in form
 	$(BIN)/ruff format .
 
 bench: $(READY) ## Measure, each figure against another of the same run
-	$(BIN)/python -m benchmarks.flow
+	$(BIN)/python -m benchmarks
 
 install: ## Install the bundle below $(DESTDIR), with an environment of its own
 	install -d $(INSTALL_DIR)
@@ -90,7 +90,7 @@ dist: ## Pack the sources into $(ARCHIVE).tar.gz
 	@echo "packed: $(ARCHIVE).tar.gz"
 
 clean: ## Remove what tests and tools leave
-	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis $(ARCHIVE).tar.gz
+	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis test-output $(ARCHIVE).tar.gz
 	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
 
 distclean: clean ## Remove the environment too
