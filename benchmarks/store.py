@@ -46,12 +46,12 @@ print(time.perf_counter() - begun, kb() - before)
 """
 
 
-def request(number: int, *, done: bool) -> Request:
-    """Request ``number`` of all, sent or resolved."""
+def request(number: int, *, done: bool, job: int = JOB) -> Request:
+    """Request ``number`` of all, sent or resolved; ``job`` requests make a job."""
     return Request(
         id=FIRST_REQUEST_ID + number,
-        job=number // JOB + 1,
-        item=FIRST_REQUEST_ID + number // JOB * JOB,
+        job=number // job + 1,
+        item=FIRST_REQUEST_ID + number // job * job,
         destination=f"00:0c:29:1c:{number % JOB // 256:02x}:{number % JOB % 256:02x}",
         status=RequestStatus.RESOLVED if done else RequestStatus.SENT,
         attempts=1,
@@ -61,13 +61,13 @@ def request(number: int, *, done: bool) -> Request:
     )
 
 
-def filled(directory: Path, stored: int) -> Store:
-    """A store of so many requests."""
+def filled(directory: Path, stored: int, job: int = JOB) -> Store:
+    """A store of so many requests, in jobs of ``job`` requests that have ended."""
     store = Store(directory)
-    for first in range(0, stored, JOB):
-        total = min(JOB, stored - first)
-        job = Job(
-            id=first // JOB + 1,
+    for first in range(0, stored, job):
+        total = min(job, stored - first)
+        ended = Job(
+            id=first // job + 1,
             first=FIRST_REQUEST_ID + first,
             total=total,
             created_at=AT,
@@ -76,8 +76,12 @@ def filled(directory: Path, stored: int) -> Store:
             request_timeout_s=60,
             counts=fresh_counts(total),
         )
-        requests = {(one := request(number, done=False)).id: one for number in range(first, first + total)}
-        store.commit(Changes(jobs={job.id: job}, requests=requests, ids=Ids(job.id + 1, job.first + total)))
+        requests = {
+            (one := request(number, done=False, job=job)).id: one for number in range(first, first + total)
+        }
+        store.commit(
+            Changes(jobs={ended.id: ended}, requests=requests, ids=Ids(ended.id + 1, ended.first + total))
+        )
     return store
 
 

@@ -144,6 +144,8 @@ class Dispatcher:
         """One thing that goes wrong must not stop the loop: it is logged, and the rest goes on."""
         try:
             step(*args)
+        except StoreError as error:
+            log.warning("%s", error, extra={"action": "store_fault"})
         except Exception:
             log.exception("a step of the dispatcher failed", extra={"action": "dispatcher_fault"})
 
@@ -206,6 +208,7 @@ class Dispatcher:
         now_s = self._clock.now_s()
         if now_s >= self._prune_s:
             self._prune_s = now_s + PRUNE_S
+            self._sweeping = True  # there may be something left that could not be swept before
             gone = self._store.outlived(self._keep, self._clock.wall_s())
             for job_id in gone:
                 self._engine.delete(job_id)
@@ -214,7 +217,7 @@ class Dispatcher:
                 self._prune_s = now_s  # there may be more
                 self._turn()
         if self._sweeping:
-            self._sweeping = False  # also when it fails: it is tried again after the next removal
+            self._sweeping = False  # also when it fails: it is tried again later
             self._sweeping = self._store.sweep()
 
     def _turn(self) -> None:

@@ -1,0 +1,131 @@
+"""How long the dispatcher is held up while a large job is removed or pruned, beside the same work without.
+
+The dispatcher runs a job over a bus that answers at once; meanwhile it is asked something every 2 ms, and the
+longest wait for the reply is how long anything that arrives may have to wait.
+"""
+
+import argparse
+import logging
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from queue import SimpleQueue
+from typing import cast
+
+from benchmarks.gateways import body, percentile
+from benchmarks.store import filled
+from puppetmaster import answer, batch, names, wire
+from puppetmaster.bus import Answered, Bus, ControllerChanged, LinkChanged
+from puppetmaster.clock import Clock
+from puppetmaster.dispatcher import KEEP_ALL, Dispatcher
+from puppetmaster.engine import Engine
+from puppetmaster.events import Hub
+from puppetmaster.settings import Settings
+from puppetmaster.store import FILE_NAME, Keep, Store
+
+WAIT_S = 60.0
+ASK_S = 0.002
+
+
+class Echo:
+    """A bus on which every command is answered after a moment, by a thread of its own."""
+
+    def __init__(self) -> None:
+        self.listener: Callable[[Answered], None] | None = None
+        self._sent: SimpleQueue[int | None] = SimpleQueue()
+        self._thread = threading.Thread(target=self._answer, name="echo", daemon=True)
+        self._thread.start()
+
+    def send(self, payload: bytes) -> bool:
+        """A command leaves."""
+        self._sent.put(wire.decode(payload)["id"])
+        return True
+
+    def ask(self, destination: str) -> None:
+        """Nobody answers; reads do not need it."""
+
+    def close(self) -> None:
+        """Answer no more."""
+        self._sent.put(None)
+        self._thread.join(WAIT_S)
+
+    def _answer(self) -> None:
+        while (message := self._sent.get()) is not None:
+            time.sleep(0.0002)
+            inner = {"code": 200, "method": "get", "resource": "/system/time", "data": {"n": message}}
+            read = answer.read({"id": message, "code": 200, "data": inner, "sign": ["remote"]})
+            if self.listener is not None:
+                self.listener(Answered(message, read))
+
+
+@contextmanager
+def running(store: Store, keep: Keep) -> Iterator[Dispatcher]:
+    """A dispatcher on the store, over an echo."""
+    clock, hub, echo = Clock(), Hub(), Echo()
+    engine = Engine(Settings(window=200), clock, store.now, store.ids, "tunnel")
+    dispatcher = Dispatcher(engine, store, cast(Bus, echo), hub, clock, keep)
+    echo.listener = dispatcher.post
+    dispatcher.start()
+    try:
+        dispatcher.post(LinkChanged(up=True))
+        dispatcher.post(ControllerChanged(up=True))
+        yield dispatcher
+    finally:
+        dispatcher.stop(WAIT_S)
+        echo.close()
+
+
+def waits_ms(dispatcher: Dispatcher, until: Callable[[], bool]) -> list[float]:
+    """How long each question waited for its reply while a job ran, until it and what else runs is done."""
+    spec = batch.parse_job(body("get", names.expand("cg-[0001-5000]")), 5000)
+    job = dispatcher.call(lambda engine: engine.create(spec), WAIT_S)
+    dispatcher.call(lambda engine: engine.begin_job(job.id), WAIT_S)
+    found: list[float] = []
+    while dispatcher.look(lambda engine: engine.ledger.open_requests, WAIT_S) or not until():
+        begun_s = time.perf_counter()
+        dispatcher.look(lambda _: None, WAIT_S)
+        found.append((time.perf_counter() - begun_s) * 1000)
+        time.sleep(ASK_S)
+    return found
+
+
+def swept(store: Store, job_id: int) -> bool:
+    """Whether nothing is left of the job."""
+    with store.reading() as reader:
+        return reader.job(job_id) is None and not reader._trash.count_where()
+
+
+def main() -> None:
+    """Measure the three in turn, several times."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.retention", description=__doc__)
+    parser.add_argument("--count", type=int, default=50_000, help="requests of the large job (%(default)s)")
+    parser.add_argument("--rounds", type=int, default=3, help="(%(default)s)")
+    options = parser.parse_args()
+    logging.disable(logging.INFO)
+    prune = Keep(jobs=0, age_s=KEEP_ALL.age_s, bytes=KEEP_ALL.bytes)
+    for turn in range(options.rounds):
+        for what in ("nothing", "removed", "pruned"):
+            with tempfile.TemporaryDirectory(prefix="puppetmaster-bench-") as directory:
+                store = filled(Path(directory), options.count, job=options.count)
+                before = store.path.stat().st_size
+                with running(store, prune if what == "pruned" else KEEP_ALL) as dispatcher:
+                    if what == "removed":
+                        dispatcher.do(lambda engine: engine.delete(1))
+                    waits = waits_ms(dispatcher, partial(swept, store, 1 if what != "nothing" else 0))
+                log_mb = store.path.with_name(f"{FILE_NAME}-wal").stat().st_size / 1e6
+                store.close()
+                after = store.path.stat().st_size
+            print(
+                f"round {turn + 1}, {what:8} a reply waits {percentile(waits, 50):5.1f} ms in the middle, "
+                f"{percentile(waits, 99):5.1f} ms at 99 %, {max(waits):5.1f} ms at the longest; "
+                f"the log has {log_mb:.1f} MB, the file went from {before / 1e6:.1f} to {after / 1e6:.1f} MB",
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    main()
