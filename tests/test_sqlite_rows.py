@@ -13,7 +13,7 @@ from tinydb import where
 from tinydb.table import Document
 
 from puppetmaster.sqlite_rows import Changes
-from puppetmaster.sqlite_storage import Partial, SqliteTable, SqliteTinyDB, Where
+from puppetmaster.sqlite_storage import Except, Partial, SqliteTable, SqliteTinyDB, Where
 
 INDEXES = {"requests": [("job", "status"), ("destination",), Partial(("message",))]}
 
@@ -81,6 +81,15 @@ def test_select(requests: SqliteTable) -> None:
     assert requests.ids({"status": []}) == []
     assert len(requests.select()) == 60
     assert [d.doc_id for d in requests.select(limit=2, offset=58)] == [59, 60]
+
+
+def test_values_that_a_field_must_not_have(requests: SqliteTable) -> None:
+    assert requests.ids({"job": Except([0, 2]), "status": "sent"}) == list(range(1, 61, 6))
+    assert requests.count_where({"job": Except([1])}) == 40
+    assert requests.count_where({"job": Except([])}) == 60
+    absent = requests.ids({"message": Except([10, 20])})
+    assert (len(absent), 30 in absent, 1 in absent) == (58, True, True)
+    assert requests.ids({"nowhere": Except([1])}) == list(range(1, 61))
 
 
 def test_delete_where(requests: SqliteTable) -> None:
@@ -250,6 +259,24 @@ def test_indexes_reach_a_table_that_exists(tmp_path: Path) -> None:
         db.table("requests").insert({"job": 1})
     with SqliteTinyDB(tmp_path / "b.db", indexes=INDEXES) as db:
         assert "index_requests.job.status" in plan(db, lambda: db.table("requests").ids({"job": 1}))
+
+
+def test_indexes_that_are_not_needed_any_more_go(tmp_path: Path) -> None:
+    def indexes() -> list[str]:
+        connection = sqlite3.connect(tmp_path / "b.db")
+        names = connection.execute("SELECT name FROM sqlite_master WHERE type = 'index'").fetchall()
+        connection.close()
+        return sorted(name for (name,) in names)
+
+    with SqliteTinyDB(tmp_path / "b.db", indexes={"a": [("x",), Partial(("y",))], "b": [("x",)]}) as db:
+        db.table("a").insert({"x": 1, "y": 2})
+        db.table("b").insert({"x": 1})
+    assert indexes() == ["index_a.x", "index_b.x", "partial_a.y"]
+    with SqliteTinyDB(tmp_path / "b.db", indexes={"a": [("x", "y"), ("x",)]}) as db:
+        assert db.table("a").ids({"x": 1}) == [1]
+    assert indexes() == ["index_a.x", "index_a.x.y", "index_b.x"]
+    SqliteTinyDB(tmp_path / "b.db").close()
+    assert len(indexes()) == 3
 
 
 JOB, DESTINATION, MESSAGE = (
