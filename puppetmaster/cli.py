@@ -11,6 +11,7 @@ import click
 from click.shell_completion import get_completion_class
 
 from puppetmaster import __version__, doctor, submission, tables, watch
+from puppetmaster.archive import export_store, import_store
 from puppetmaster.client import Client, Unreachable
 from puppetmaster.job import JobStatus
 from puppetmaster.options import (
@@ -321,6 +322,10 @@ def completion(shell: str) -> None:
     kind = get_completion_class(shell)
     assert kind is not None
     click.echo(kind(cli, {}, NAME, "_PUPPETMASTER_COMPLETE").source())
+
+
+cli.add_command(export_store)
+cli.add_command(import_store)
 
 
 def main() -> None:

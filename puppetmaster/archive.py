@@ -1,0 +1,53 @@
+"""The commands that write the store to a file and fill it again; they work on the data directory itself."""
+
+import json
+from pathlib import Path
+
+import click
+
+from puppetmaster import transfer
+from puppetmaster.errors import PuppetmasterError
+from puppetmaster.options import Command, Session
+from puppetmaster.settings import Settings
+
+ROOT = Path(__file__).resolve().parent.parent
+
+data_dir_option = click.option(
+    "--data-dir",
+    type=click.Path(path_type=Path),
+    help="Where the store is; else PUPPETMASTER_DATA_DIR, else data/ of the bundle.",
+)
+
+
+def _data_dir(given: Path | None) -> Path:
+    return given or Settings.from_environment(data_dir=ROOT / "data").data_dir
+
+
+def _told(session: Session, jobs: int, sentence: str) -> None:
+    click.echo(json.dumps({"jobs": jobs}) if session.json else sentence)
+
+
+@click.command("export", cls=Command)
+@click.argument("file", type=click.Path(path_type=Path))
+@data_dir_option
+@click.pass_obj
+def export_store(session: Session, file: Path, data_dir: Path | None) -> None:
+    """Write all jobs to a plain TinyDB JSON file; the bundle may run."""
+    try:
+        jobs = transfer.export(_data_dir(data_dir), file)
+    except PuppetmasterError as error:
+        raise click.ClickException(error.message) from error
+    _told(session, jobs, f"{jobs} jobs are in {file}.")
+
+
+@click.command("import", cls=Command)
+@click.argument("file", type=click.Path(path_type=Path))
+@data_dir_option
+@click.pass_obj
+def import_store(session: Session, file: Path, data_dir: Path | None) -> None:
+    """Fill an empty store with what export wrote; the bundle must not run."""
+    try:
+        jobs = transfer.import_(file, _data_dir(data_dir))
+    except PuppetmasterError as error:
+        raise click.ClickException(error.message) from error
+    _told(session, jobs, f"{jobs} jobs are in {_data_dir(data_dir)}.")
