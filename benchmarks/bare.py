@@ -70,3 +70,16 @@ class BareClient:
             for destination in itertools.islice(waiting, 1):
                 self._send(method, f"/remote/{destination}", command)
         return time.perf_counter() - begun_s
+
+
+class Subscriber(BareClient):
+    """A view on ``resource``, registered with the controller; its events are put among the ``answers``."""
+
+    def __init__(self, port: int, resource: str, name: str = "subscriber") -> None:
+        super().__init__(port, tunnel=name, first_id=2**27)
+        profile = {"name": name, "description": name, "role": "view", "ttl": 10, "resources": [resource]}
+        answer = self.request("post", "/controller/registration", profile)
+        if answer["code"] != 200:
+            raise RuntimeError(f"expected the code 200 for a registration, got {answer}")
+        self._client.subscribe(answer["data"]["tunnel"])
+        self._ready.get(timeout=10)

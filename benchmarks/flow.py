@@ -1,23 +1,23 @@
 """Requests per second of puppetmaster against a bare client, through the same broker, controller and fleet.
 
 The bare client keeps the same number in flight and no state: nothing on disk, nothing to recover.
-Both run in turn, several times; the medians and their ratio are printed.
+Both run in turn, several times; the medians and their ratio are printed. Cold is the first job after a start
+of the bundle, which asks the controller about the lock of each destination it writes to; warm is the second.
 """
 
 import argparse
 import statistics
-import tempfile
 import time
 from collections.abc import Sequence
-from pathlib import Path
+from contextlib import ExitStack
 
-from benchmarks.bare import BareClient
+from benchmarks.bare import BareClient, Subscriber
+from benchmarks.gateways import gateway, wait_for_answers
 from puppetmaster import names
-from sandbox.gateway import Gateway
 
 
 def through_puppetmaster(client: BareClient, method: str, destinations: Sequence[str]) -> float:
-    """The seconds from POST /jobs to the end of the job, as its end was told on the bus."""
+    """The seconds from POST /jobs until its end is seen, by asking 50 times a second."""
     item = {"method": method, "resource": "/system/time", "__request": {"destination": list(destinations)}}
     begun_s = time.perf_counter()
     job = client.request("post", "/jobs", {"batch": [item]})["data"]
@@ -32,44 +32,56 @@ def through_puppetmaster(client: BareClient, method: str, destinations: Sequence
     return taken_s
 
 
-def compare(method: str, shape: str, count: int, window: int, rounds: int, broker: str | None) -> None:
-    """Run both in turn and print a line."""
-    destinations = names.expand(f"cg-[{1:05d}-{count:05d}]")
-    with tempfile.TemporaryDirectory(prefix="puppetmaster-bench-") as directory:
-        gateway = Gateway(
-            Path(directory),
-            fleet=["--shape", shape, "--to", f"cg-[{1:05d}-{count:05d}]", "--delay", "0"],
-            settings={"PUPPETMASTER_WINDOW": str(window), "PUPPETMASTER_LOG_LEVEL": "warning"},
-            broker="amqtt" if broker == "amqtt" else None,
+def compare(method: str, shape: str, options: argparse.Namespace) -> None:
+    """Run both in turn and print a line each for cold and warm."""
+    pattern, count = f"cg-[{1:05d}-{options.count:05d}]", options.count
+    destinations = names.expand(pattern)
+    fleet = ["--shape", shape, "--to", pattern, "--delay", "0"]
+    rates: dict[str, list[tuple[float, float]]] = {"cold": [], "warm": []}
+    with ExitStack() as stack:
+        made, client = stack.enter_context(
+            gateway(fleet, broker="amqtt" if options.broker == "amqtt" else None, window=options.window)
         )
-        gateway.bundle.ready = None
-        with gateway:
-            client = BareClient(gateway.broker.port)
-            while client.request("get", "/system/puppetmaster")["code"] != 200:
-                time.sleep(0.05)
-            bare, ours = [], []
-            for _ in range(rounds):
-                bare.append(count / client.batch(method, destinations, window))
-                ours.append(count / through_puppetmaster(client, method, destinations))
-            client.close()
-    theirs_median, ours_median = statistics.median(bare), statistics.median(ours)
-    print(
-        f"{method.upper():4} {shape:12} {count:6} requests, window {window:4}: bare {theirs_median:6.0f}/s, "
-        f"puppetmaster {ours_median:6.0f}/s, ratio {ours_median / theirs_median:.2f}",
-        flush=True,
-    )
+        if options.subscriber:
+            subscriber = Subscriber(made.broker.port, "/jobs/+")
+            stack.callback(subscriber.close)
+        for number in range(options.rounds):
+            if number:
+                made.bundle.terminate()
+                made.bundle.start()
+                wait_for_answers(client)
+            for pairs in rates.values():
+                bare = count / client.batch(method, destinations, options.window)
+                pairs.append((bare, count / through_puppetmaster(client, method, destinations)))
+        if options.subscriber and subscriber.answers.empty():
+            raise RuntimeError("expected events of the jobs at their subscriber, got none")
+    for name, pairs in rates.items():
+        bare_median = statistics.median(bare for bare, _ in pairs)
+        ours_median = statistics.median(ours for _, ours in pairs)
+        print(
+            f"{method.upper():4} {shape:12} {count:6} requests, window {options.window:4}, {name}: "
+            f"bare {bare_median:6.0f}/s, puppetmaster {ours_median:6.0f}/s, "
+            f"ratio {statistics.median(ours / bare for bare, ours in pairs):.2f}",
+            flush=True,
+        )
 
 
 def main() -> None:
     """Compare reads and writes; options choose what."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.flow", description=__doc__)
-    parser.add_argument("--count", type=int, default=5000, help="requests of one batch (%(default)s)")
+    parser.add_argument("--count", type=int, default=10_000, help="requests of one batch (%(default)s)")
     parser.add_argument("--window", type=int, default=500, help="in flight at once (%(default)s)")
     parser.add_argument("--rounds", type=int, default=3, help="(%(default)s)")
     parser.add_argument("--broker", choices=("mosquitto", "amqtt"), help="default: mosquitto when installed")
+    parser.add_argument(
+        "--subscriber",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="a view on /jobs/+ gets the events (%(default)s)",
+    )
     options = parser.parse_args()
     for method, shape in (("get", "one-model"), ("get", "per-gateway"), ("post", "per-gateway")):
-        compare(method, shape, options.count, options.window, options.rounds, options.broker)
+        compare(method, shape, options)
 
 
 if __name__ == "__main__":
