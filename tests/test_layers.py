@@ -23,12 +23,15 @@ ORDER = [
     "answer",
     "results",
     "rollout",
+    "spec",
     "schemas",
     "batch",
     "query",
     "shapes",
     "window",
+    "locks",
     "lanes",
+    "flight",
     "tally",
     "rows",
     "sdk",
@@ -36,6 +39,7 @@ ORDER = [
     "exchange",
     "registration",
     "bundle",
+    "login",
     "sqlite_rows",
     "sqlite_storage",
     "reader",
@@ -44,6 +48,8 @@ ORDER = [
     "transfer",
     "ledger",
     "bus",
+    "courier",
+    "conductor",
     "engine",
     "events",
     "dispatcher",
@@ -60,6 +66,16 @@ ORDER = [
     "app",
     "routes",
     "index",
+    "client",
+    "watch",
+    "screen",
+    "submission",
+    "doctor",
+    "tables",
+    "options",
+    "archive",
+    "cli",
+    "__main__",
 ]
 
 #: Who may import what is not of the standard library.
@@ -73,21 +89,25 @@ DOORS = {
     "starlette": {"guard", "server", "web", "sockets", "door"},
     "uvicorn": {"server"},
     "h11": {"server"},
+    "wsproto": {"server"},
+    "click": {"options", "archive", "cli"},
+    "rich": {"screen"},
 }
 #: Who may import what touches the machine, though it is of the standard library.
 TOUCHES = {
-    "sqlite3": {"sqlite_rows", "sqlite_storage", "store"},
+    "sqlite3": {"sqlite_rows", "sqlite_storage", "reader", "store", "transfer", "doctor"},
     "fcntl": {"store"},
     "signal": {"bundle"},
-    "socket": {"bus", "server"},
-    "ssl": {"server"},
+    "socket": {"bus", "server", "client", "doctor"},
+    "ssl": {"server", "login", "client"},
     "subprocess": set(),
 }
 
 #: What decides: no thread, no socket, no file, no clock of its own.
 PURE = [
     *("errors", "timers", "wire", "names", "request", "job", "answer", "results", "rollout"),
-    *("schemas", "batch", "query", "window", "lanes", "tally", "rows", "envelope", "ledger", "engine"),
+    *("spec", "schemas", "batch", "query", "window", "locks", "lanes", "flight", "tally", "rows"),
+    *("envelope", "ledger", "courier", "conductor", "engine"),
 ]
 IMPURE = {
     *("threading", "queue", "concurrent", "asyncio", "socket", "select", "ssl", "subprocess"),
