@@ -12,7 +12,7 @@ from threading import Lock
 from typing import Any
 
 from puppetmaster import envelope, sdk
-from puppetmaster.errors import Fault, Invalid, MethodNotAllowed, NotFound, PuppetmasterError
+from puppetmaster.errors import Fault, Invalid, MethodNotAllowed, NotFound, PuppetmasterError, Unavailable
 
 _logger = logging.getLogger("sanji.puppetmaster.exchange")
 
@@ -75,7 +75,9 @@ def handle(bundle: Any, request: Request, response: Response) -> None:
     except sdk.SchemaInvalid as error:
         response.refuse(_invalid(error))
     except PuppetmasterError as error:
-        if error.status >= 500:
+        if isinstance(error, Unavailable):
+            _logger.warning("%s %s is refused: %s", request.method, request.resource[:200], error)
+        elif error.status >= 500:
             _logger.exception("%s %s failed", request.method, request.resource)
         response.refuse(error)
     except (Exception, SystemExit):

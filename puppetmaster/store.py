@@ -49,6 +49,8 @@ LAST_REQUEST_ID = 2**32 - 1
 SWEEP, SWEEP_PAGES = 500, 200
 #: So many jobs, of so many requests together, are pruned at once, but one always.
 PRUNED_AT_ONCE, PRUNED_REQUESTS = 20, 20000
+#: Before 2025 no clock of a gateway was right.
+PLAUSIBLE_S = 1_735_689_600
 #: How much of the file a request is thought to take.
 REQUEST_BYTES = 300
 
@@ -222,7 +224,10 @@ class Store:
                 job = self.now.job(job_id)
                 if job is None or job.finished_at is None:
                     continue
-                if index < too_many or too_large > 0 or wall_s - seconds(job.finished_at) > keep.age_s:
+                ended_s = seconds(job.finished_at)
+                # A gateway without a battery wakes up in 1970: what ended then is of unknown age.
+                too_old = ended_s > PLAUSIBLE_S and wall_s - ended_s > keep.age_s
+                if index < too_many or too_large > 0 or too_old:
                     total += job.total
                     if gone and total > PRUNED_REQUESTS:
                         break

@@ -1114,3 +1114,11 @@ def test_the_log_does_not_grow_without_bound(store: Store) -> None:
     assert log_file.stat().st_size > LOG_BYTES
     commit(51, 1)
     assert log_file.stat().st_size <= LOG_BYTES
+
+
+def test_what_ended_before_the_clock_was_set_has_no_age(kept: Store) -> None:
+    """A gateway without a battery wakes up in 1970, and learns the time later."""
+    job = kept.now.job(1)
+    assert job is not None
+    kept.commit(Changes(jobs={1: replace(job, finished_at="1970-01-01T00:05:00.000Z")}))
+    assert 1 not in kept.outlived(replace(ALL, age_s=1), _at(6))
