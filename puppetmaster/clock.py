@@ -45,8 +45,7 @@ def _boot() -> str:
 
 def iso(wall_s: float) -> str:
     """ISO 8601 in UTC with milliseconds, as the API writes times."""
-    stamp = datetime.fromtimestamp(wall_s, UTC)
-    return stamp.strftime("%Y-%m-%dT%H:%M:%S.") + f"{stamp.microsecond // 1000:03d}Z"
+    return datetime.fromtimestamp(wall_s, UTC).isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
 
 
 def seconds(text: str) -> float:

@@ -22,6 +22,7 @@ ANSWER_LIMIT_BYTES = 900 * 1024
 DEPTH_LIMIT = 200
 
 _INT_LOW, _INT_HIGH = -(2**63), 2**63 - 1
+_COMPACT = json.JSONEncoder(allow_nan=False, separators=(",", ":"))
 _SUSPECT = re.compile(r"\\u(?:0000|[dD][89a-fA-F])|\d{19}")
 
 
@@ -31,7 +32,7 @@ class Uncarriable(ValueError):
 
 def encode(value: Any) -> bytes:
     """Compact JSON, ASCII. Raises ValueError for NaN and Infinity."""
-    return json.dumps(value, allow_nan=False, separators=(",", ":")).encode("ascii")
+    return _COMPACT.encode(value).encode("ascii")
 
 
 def decode(payload: bytes) -> Any:
