@@ -11,18 +11,20 @@ Every step costs the same however many requests wait: what cannot go now is park
 for, and comes back when that is free.
 """
 
-from bisect import insort
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from heapq import heappop, heappush
 
 from puppetmaster.locks import Locks
+from puppetmaster.timers import Timers
 from puppetmaster.window import Window
 
 #: A rate that fell behind by less than this catches up, so that short delays do not add up.
 CATCH_UP_S = 0.01
 #: So many reads that wait for a lock go before the next write takes it.
 READS_BEFORE_WRITE = 100
+LOCKED = "locked by somebody else; it is tried again shortly"
 
 
 @dataclass(slots=True, eq=False)
@@ -35,7 +37,8 @@ class Waiting:
     write: bool
     in_flight: bool = False
     gone: bool = False
-    delayed: bool = False
+    #: What it waits for though it leads its lane, until ``wake``; empty: it does not.
+    delayed: str = ""
     domain: str | None = None
 
     def __lt__(self, other: "Waiting") -> bool:
@@ -92,17 +95,18 @@ class Lanes:
         self._now_s = 0.0
         self._writes = 0
         self._requests: dict[int, Waiting] = {}
-        self._lanes: dict[str, deque[Waiting]] = {}
+        self._lanes: dict[str, list[Waiting]] = {}  # a heap each
+        self._leaders: dict[str, Waiting] = {}  # what is in flight, or goes next, by destination
         self._shares: dict[int, Share] = {}
         self._turns: tuple[deque[Share], deque[Share]] = (deque(), deque())  # with a concurrency, without
         self._next_turn = 0
         self._parked: dict[str, Parked] = {}  # by the domain whose lock they wait for
         self._offered: dict[str, None] = {}  # free domains that more writes wait for than the one let try
-        self._delayed: dict[int, str] = {}  # requests that wait for the lock of a domain which others hold
+        self._locked = Timers()  # when the lock of a domain that others hold is tried again
         self._readers: dict[str, deque[Queue]] = {}  # reads by domain
         self._passes: dict[str, int] = {}  # how many of them may still go before the next write
         self._unknown: dict[str, list[Waiting]] = {}
-        self._paced: list[Share] = []
+        self._paced: dict[int, float] = {}
 
     # -- what comes and goes ----------------------------------------------------------------------
 
@@ -125,30 +129,29 @@ class Lanes:
         waiting = Waiting(id_, job, destination, write, in_flight)
         self._requests[id_] = waiting
         self._writes += write
-        lane = self._lanes.setdefault(destination, deque())
+        heappush(self._lanes.setdefault(destination, []), waiting)
         if in_flight:
-            lane.appendleft(waiting)
+            self._leaders[destination] = waiting
             self.in_flight += 1
             self._shares[job].in_flight += 1
             self.automatic += self._shares[job].limit is None
-        elif not lane or lane[-1] < waiting:
-            lane.append(waiting)
-            if len(lane) == 1:
-                self._make_ready(waiting)
         else:
-            self._insert(lane, waiting)
+            self._lead(destination)
 
-    def _insert(self, lane: deque[Waiting], waiting: Waiting) -> None:
-        """A request of an older job comes later: it was paused, or its wave was closed."""
-        first = lane[0]
-        movable = [] if first.in_flight else [first]
-        rest = [one for one in list(lane)[1:] if not one.gone] + movable
-        rest.sort()
-        insort(rest, waiting)
-        lane.clear()
-        lane.extend([first] if first.in_flight else [])
-        lane.extend(rest)
-        self._make_ready(waiting)
+    def _lead(self, destination: str, *, again: bool = False) -> None:
+        """The oldest leads a lane of which nothing is in flight; ``again`` also when it led before."""
+        lane, leader = self._lanes[destination], self._leaders.get(destination)
+        if leader is not None and leader.in_flight:
+            return
+        while lane and lane[0].gone:
+            heappop(lane)
+        if not lane:
+            del self._lanes[destination], self._leaders[destination]
+            self._unknown.pop(destination, None)
+            self.locks.unwant(destination)
+        elif again or lane[0] is not leader:
+            self._leaders[destination] = lane[0]
+            self._make_ready(lane[0], first=again)
 
     def remove(self, id_: int) -> None:
         """The request is done, or shall not be sent now: whatever it held or waited for is free."""
@@ -156,26 +159,17 @@ class Lanes:
         waiting.gone = True
         self._writes -= waiting.write
         self._land(waiting)
-        lane = self._lanes[waiting.destination]
-        was_first = lane[0] is waiting
-        while lane and lane[0].gone:
-            lane.popleft()
-        if not lane:
-            del self._lanes[waiting.destination]
-            self._unknown.pop(waiting.destination, None)
-            self.locks.unwant(waiting.destination)
-        elif was_first:
-            self._make_ready(lane[0])
+        self._lead(waiting.destination)
 
     def holds(self, id_: int) -> bool:
         """Whether the request is here."""
         return id_ in self._requests
 
     def put_back(self, id_: int) -> None:
-        """A request in flight waits again, first in its lane."""
+        """A request in flight waits again."""
         waiting = self._requests[id_]
         self._land(waiting)
-        self._make_ready(waiting, first=True)
+        self._lead(waiting.destination, again=True)
 
     def delay(self, id_: int, until_s: float, *, locked: bool) -> None:
         """A request in flight waits again, and not before ``until_s``; ``wake`` brings it back.
@@ -183,14 +177,16 @@ class Lanes:
         With ``locked`` somebody else holds the lock, and all of its domain waits.
         """
         waiting = self._requests[id_]
-        waiting.delayed = True
+        waiting.delayed = "it is tried again shortly"
         if locked:
             domain = self.locks.domain(waiting.destination, self._now_s)
             self.locks.doubt(waiting.destination)
             if domain is not None:
                 self.locks.others_hold(domain, until_s)
-                self._delayed[id_] = domain
+                self._locked.set(domain, max(until_s, self._locked.deadline_s(domain) or until_s))
+                waiting.delayed = LOCKED
         self._land(waiting)
+        self._lead(waiting.destination)
 
     def forget(self, destination: str) -> None:
         """The controller said that what was known of its lock is wrong; who waits for that has to ask."""
@@ -214,11 +210,9 @@ class Lanes:
     def wake(self, id_: int, now_s: float) -> None:
         """The delay of a request is over."""
         self._now_s = now_s
-        if (domain := self._delayed.pop(id_, None)) is not None:
-            self._unpark(domain)
         waiting = self._requests.get(id_)
         if waiting is not None and waiting.delayed:
-            waiting.delayed = False
+            waiting.delayed = ""
             self._make_ready(waiting, first=True)
 
     # -- locks ------------------------------------------------------------------------------------
@@ -245,6 +239,8 @@ class Lanes:
     def pick(self, now_s: float) -> int | None:
         """The id of the next request that may go now; it counts as in flight from here. None: nobody."""
         self._now_s = now_s
+        for domain in self._locked.due(now_s):
+            self._unpark(str(domain))
         while self.in_flight < self.most:
             share = self._next_share()
             if share is None:
@@ -256,7 +252,7 @@ class Lanes:
             if share.full or self._shares.get(share.job) is not share:
                 continue
             if share.rate is not None and share.next_s > now_s:
-                self._paced.append(share)
+                self._paced[share.job] = share.next_s
                 continue
             waiting = self._next_of(share)
             if waiting is None:
@@ -269,8 +265,7 @@ class Lanes:
     def paced(self) -> Iterator[tuple[int, float]]:
         """The jobs whose rate lets nothing go before some time, each once, with that time."""
         while self._paced:
-            share = self._paced.pop()
-            yield share.job, share.next_s
+            yield self._paced.popitem()
 
     def pace_over(self, job: int) -> None:
         """That time has come."""
@@ -329,7 +324,7 @@ class Lanes:
         return None
 
     def _leads(self, waiting: Waiting) -> bool:
-        return self._lanes[waiting.destination][0] is waiting
+        return self._leaders[waiting.destination] is waiting
 
     def _read_before(self, domain: str) -> Waiting | None:
         """A read that waits for the lock that a write is about to take: some of them go first."""
@@ -340,7 +335,8 @@ class Lanes:
             queues.rotate(-1)
             if not self._may_send(queue.share):
                 continue
-            if (waiting := self._first_of(queue)) is not None:
+            waiting = self._first_of(queue)
+            if waiting is not None and self.locks.domain(waiting.destination, self._now_s) == domain:
                 queue.waiting.popleft()
                 self._passes[domain] = passes - 1
                 return waiting
@@ -379,6 +375,7 @@ class Lanes:
             readers.remove(queue)
             if not readers:
                 del self._readers[queue.domain]
+                self._passes.pop(queue.domain, None)
 
     def _list_queue(self, queue: Queue) -> None:
         """Let it be looked at when its job has a turn; also when it is empty, to be dropped then."""
@@ -465,13 +462,12 @@ class Lanes:
         waiting = self._requests.get(id_)
         if waiting is None or waiting.in_flight:
             return None
-        ahead = self._lanes[waiting.destination][0]
+        ahead = self._leaders[waiting.destination]
         if ahead is not waiting:
             state = "in flight" if ahead.in_flight else "before it"
             return f"request {ahead.id} of job {ahead.job} to the same destination is {state}"
         if waiting.delayed:
-            locked = "locked by somebody else; " if id_ in self._delayed else ""
-            return f"{locked}it is tried again shortly"
+            return waiting.delayed
         share = self._shares[waiting.job]
         if share.full:
             return f"no free slot: the job has {share.in_flight} in flight, which is its concurrency"
@@ -484,7 +480,7 @@ class Lanes:
         if (writer := self.locks.writer(domain)) is not None:
             return f"request {writer} holds the lock of {domain}"
         if self.locks.held(domain, self._now_s):
-            return "locked by somebody else; it is tried again shortly"
+            return LOCKED
         return None
 
     def _why_limited(self, share: Share) -> str | None:

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from puppetmaster.lanes import READS_BEFORE_WRITE, Lanes
+from puppetmaster.lanes import CATCH_UP_S, READS_BEFORE_WRITE, Lanes
 from puppetmaster.window import FIRST, Window
 
 CACHE_S = 60.0
@@ -114,6 +114,22 @@ def test_one_that_comes_back_does_not_overtake_what_is_in_flight() -> None:
     lanes.put_back(5)
     assert len(picks(lanes)) == 1
     assert lanes.in_flight == 1
+
+
+@pytest.mark.parametrize("again", ["put back", "delayed"])
+def test_a_younger_one_that_waits_again_lets_an_older_one_go(again: str) -> None:
+    lanes = lanes_of(1, 2)
+    reads(lanes, 2, "a", 5)
+    assert picks(lanes) == [5]
+    reads(lanes, 1, "a", 1)
+    if again == "delayed":
+        lanes.delay(5, 9.0, locked=False)
+    else:
+        lanes.put_back(5)
+    assert picks(lanes) == [1]
+    lanes.remove(1)
+    lanes.wake(5, 9.0)
+    assert picks(lanes, 9.0) == [5]
 
 
 def test_removing_one_that_is_not_first_frees_nobody() -> None:
@@ -681,6 +697,22 @@ def test_who_waits_for_a_lock_goes_when_it_turns_out_to_be_another() -> None:
     assert picks(lanes) == [2]
 
 
+def test_the_lock_of_others_is_free_in_time_whatever_became_of_who_was_refused() -> None:
+    lanes = lanes_of(1, 2)
+    teach(lanes, "a", ["/remote/_", "/remote/a", "/remote/b"])
+    writes(lanes, 1, "a", 1)
+    writes(lanes, 2, "b", 2)
+    assert picks(lanes) == [1]
+    lanes.delay(1, 5.0, locked=True)
+    assert picks(lanes) == []
+    pause(lanes, 1)
+    writes(lanes, 1, "a", 1)
+    teach(lanes, "a")
+    assert picks(lanes, 1.0) == [1]
+    lanes.delay(1, 60.0, locked=True)
+    assert picks(lanes, 5.0) == [2], "that wake is not for its lock"
+
+
 def test_who_waits_for_a_lock_asks_when_the_controller_is_another_one() -> None:
     lanes = lanes_of(1)
     teach(lanes, "a", ["/remote/+"])
@@ -870,6 +902,8 @@ class Wanted:
 DESTINATIONS = "abcdef"
 JOBS = (1, 2, 3, 4)
 LIMITS = (None, 1, 2, None)
+#: Of the last of them, per second.
+RATE = 2.0
 MOST, WINDOW = 4, 3
 #: What the controller says, by turns: one lock for all; two pairs and two alone; all alone.
 FLEETS: list[dict[str, list[str]]] = [
@@ -898,13 +932,16 @@ class LanesMachine(RuleBasedStateMachine):
         self.aside: list[Wanted] = []
         self.limits = dict(zip(JOBS, LIMITS, strict=True))
         for job, limit in self.limits.items():
-            self.lanes.open_job(job, limit)
+            self.lanes.open_job(job, limit, self.rate_of(job))
         self.fleet = FLEETS[0]
         self.asked: list[str] = []
         self.known: dict[str, tuple[str, float]] = {}
         self.everywhere: tuple[str, float, str] | None = None
         self.locked_until_s: dict[str, float] = {}
-        self.wakes: list[tuple[float, int]] = []
+        self.wakes: dict[int, float] = {}
+        #: When requests of the job with a rate went, and when the lanes want to hear of it again.
+        self.went_s: list[float] = []
+        self.paces: dict[int, float] = {}
         self.writes_seen = False
 
     # -- the model ----------------------------------------------------------------------------------
@@ -919,6 +956,13 @@ class LanesMachine(RuleBasedStateMachine):
         """The one in flight, or else the oldest."""
         rivals = [other for other in self.wanted if other.destination == one.destination]
         return min(rivals, key=lambda other: (not other.in_flight, other.id)) is one
+
+    def rate_of(self, job: int) -> float | None:
+        return RATE if job == JOBS[-1] else None
+
+    def is_early(self, one: Wanted) -> bool:
+        """Whether its rate may keep it; a rate that fell behind catches up a little, so it need not."""
+        return self.rate_of(one.job) is not None and self.now_s < max(self.went_s, default=-1.0) + 1 / RATE
 
     def automatic(self) -> int:
         return sum(self.limits[one.job] is None for one in self.flying())
@@ -966,8 +1010,11 @@ class LanesMachine(RuleBasedStateMachine):
     def pick(self) -> None:
         may = {one.id: one for one in self.wanted if self.may_go(one)}
         id_ = self.lanes.pick(self.now_s)
+        self.paces.update(self.lanes.paced())
         if id_ is None:
-            assert not may, f"{sorted(may)} may go, and nobody was picked"
+            stays = {one.id for one in may.values() if self.is_early(one)}
+            assert may.keys() == stays, f"{sorted(may)} may go, and nobody was picked"
+            assert not stays or JOBS[-1] in self.paces
             return
         one = next(one for one in self.wanted if one.id == id_)
         lock = self.lock_of(one.destination)
@@ -978,6 +1025,8 @@ class LanesMachine(RuleBasedStateMachine):
                 "its lock is not known, and there are writes"
             )
         one.in_flight, one.lock = True, lock
+        if self.rate_of(one.job) is not None:
+            self.went_s.append(self.now_s)
 
     @rule()
     def pick_all(self) -> None:
@@ -1012,22 +1061,24 @@ class LanesMachine(RuleBasedStateMachine):
             if lock is not None:
                 self.locked_until_s[lock] = max(self.locked_until_s.get(lock, 0.0), until_s)
         one.in_flight, one.lock, one.delayed = False, None, True
-        self.wakes.append((until_s, one.id))
+        self.wakes[one.id] = until_s
         self.lanes.delay(one.id, until_s, locked=locked)
 
     @rule(seconds=st.sampled_from([0.1, 1.0, 30.0, 80.0]))
     def advance(self, seconds: float) -> None:
         end_s = self.now_s + seconds
-        for wake in sorted(self.wakes):
-            until_s, id_ = wake
+        for id_, until_s in sorted(self.wakes.items(), key=lambda wake: wake[1]):
             if until_s > end_s:
                 break
-            self.wakes.remove(wake)
+            del self.wakes[id_]
             self.now_s = until_s
             for one in self.wanted:
                 one.delayed = one.delayed and one.id != id_
             self.lanes.wake(id_, self.now_s)
         self.now_s = end_s
+        for job in [job for job, at_s in self.paces.items() if at_s <= end_s]:
+            del self.paces[job]
+            self.lanes.pace_over(job)
 
     @rule(job=st.sampled_from(JOBS))
     def pause(self, job: int) -> None:
@@ -1054,7 +1105,9 @@ class LanesMachine(RuleBasedStateMachine):
         for one in [one for one in self.wanted if one.job == job]:
             self.leave(one)
         self.lanes.close_job(job)
-        self.lanes.open_job(job, self.limits[job])
+        self.lanes.open_job(job, self.limits[job], self.rate_of(job))
+        if self.rate_of(job) is not None:
+            self.went_s = []
 
     @rule(most=st.integers(1, 4))
     def ask(self, most: int) -> None:
@@ -1109,6 +1162,8 @@ class LanesMachine(RuleBasedStateMachine):
         assert all(count == 1 for count in locks.values())
         for job, limit in self.limits.items():
             assert limit is None or sum(one.job == job for one in flying) <= limit
+        for many, last_s in enumerate(reversed(self.went_s)):
+            assert many <= RATE * (self.went_s[-1] - last_s + CATCH_UP_S) + 1e-6
 
     @invariant()
     def why_is_true(self) -> None:
@@ -1162,6 +1217,6 @@ class LanesMachine(RuleBasedStateMachine):
 
 
 LanesMachine.TestCase.settings = settings(
-    max_examples=150, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=400, stateful_step_count=50, deadline=None, suppress_health_check=list(HealthCheck)
 )
 TestLanesAgainstTheModel = LanesMachine.TestCase
