@@ -144,11 +144,15 @@ class Courier:
         if answer.event not in (RequestEvent.SUCCEED, RequestEvent.FAIL):
             return
         request = self._ledger.find_request(message)
-        if request is None or (answer.event is RequestEvent.FAIL and message != request.sending):
+        if request is None:
             return
         if self._ledger.find_item(request).code is not None:
             answer = answer.as_delivery()
-        earlier = request.open and bool(request.history)
+        last = message == request.sending
+        if answer.event is RequestEvent.FAIL and not last:
+            return
+        # The last sending of one that is open is in flight, or still to come: nobody has answered it.
+        earlier = request.open and bool(request.history) and not last
         if request.status not in UNANSWERED and not earlier:
             log.debug("an answer for message %s came twice, or for nobody", message)
         elif request.open:

@@ -663,6 +663,26 @@ def test_of_the_late_answers_to_earlier_attempts_those_count_that_succeed(
     check_counts(world, job)
 
 
+@pytest.mark.parametrize("code", [200, 500])
+def test_nobody_answers_an_attempt_that_was_not_made(world: World, code: int) -> None:
+    job = world.create(body("get", "a", retry={"attempts": 2, "delay": 100}))
+    world.run(world.answered(job.first, 500))
+    request = world.request(job.first)
+    assert request.status is RequestStatus.PENDING
+    world.run(world.answered(request.sending, code))
+    assert world.request(job.first) == request
+
+
+def test_a_late_delivery_of_an_event_counts_whatever_the_device_said(world: World) -> None:
+    given = body("get", "a", retry={"attempts": 2, "delay": 100})
+    given["batch"][0]["code"] = 200
+    job = world.create(given)
+    world.advance(SETTINGS.request_timeout_s)
+    assert world.statuses(job) == ["pending"]
+    world.run(world.answered(job.first, 500))
+    assert world.statuses(job) == ["resolved"]
+
+
 @pytest.mark.parametrize("code", [408, 423])
 def test_a_late_word_of_the_controller_changes_nothing(world: World, code: int) -> None:
     job = expired(world, body("post", "a"))
@@ -1247,6 +1267,7 @@ def test_nothing_stays_in_memory_of_what_has_ended(world: World) -> None:
     delete(world, world.create(body("post", "a", "c")))
     world.lose_link()
     world.advance(1000)
+    world.regain_link()
     engine = world.engine
     assert (engine.ledger.open_jobs, engine.ledger.open_requests, engine.lanes.in_flight) == (0, 0, 0)
     assert len(engine.timers) == 0

@@ -1,8 +1,8 @@
 """Whatever happens, in whatever order: what the API promises holds on disk after every turn.
 
-Random jobs, answers of every kind, losses, crashes and full disks in virtual time. The pretend
-controller tells the truth: what it refuses does not run, and what it passed on it does not refuse.
-It refuses a message once: MQTT keeps the order, so no copy of that comes after the next sending.
+Random jobs with every policy, answers of every kind, losses, crashes and full disks in virtual time.
+The pretend controller tells the truth: what it refuses does not run, and what it passed on it does not
+refuse.
 """
 
 from collections import Counter
@@ -16,18 +16,22 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from puppetmaster import batch
+from puppetmaster.clock import iso, seconds
 from puppetmaster.engine import Engine
 from puppetmaster.errors import Conflict, NotFound, Unavailable
-from puppetmaster.job import Job, JobEvent, JobStatus
+from puppetmaster.job import GateStatus, Job, JobEvent, JobStatus
+from puppetmaster.lanes import CATCH_UP_S
 from puppetmaster.request import UNANSWERED, Item, Request, RequestStatus
 from puppetmaster.rollout import Policy
 from puppetmaster.settings import Settings
-from tests.virtual import Event, Sending, World, own_model
+from tests.virtual import Event, World, own_model
 
 SETTINGS = Settings(request_timeout_s=20.0, lock_wait_s=15.0, grace_s=5.0, window=4, lock_cache_s=30.0)
 DESTINATIONS = "abcd"
 #: Thousands of transactions that need not outlive the test: a disk is too slow for them.
 MEMORY = Path("/dev/shm")
+#: A job of so many requests has no more waves than that, and each may need a push.
+WAVES_MOST = 2 * len(DESTINATIONS)
 #: Statuses that nothing changes any more.
 SETTLED = frozenset(
     {RequestStatus.RESOLVED, RequestStatus.ERROR, RequestStatus.CANCELED, RequestStatus.SKIPPED}
@@ -48,11 +52,8 @@ PASSED_ON = [
     ("controller", 404, ""),
     ("controller", 408, "session failed due to ttl expired ."),
 ]
-REFUSED = [
-    ("controller", 423, "resource is locked"),
-    ("controller", 503, "service unavailable"),
-    ("controller", 403, "'id' was used, please use another 'id'"),
-]
+LOCKED = [("controller", 423, "resource is locked"), ("controller", 503, "service unavailable")]
+ID_WAS_USED = ("controller", 403, "'id' was used, please use another 'id'")
 
 BATCHES = st.lists(
     st.fixed_dictionaries(
@@ -62,32 +63,47 @@ BATCHES = st.lists(
             "__request": st.fixed_dictionaries(
                 {"destination": st.lists(st.sampled_from(DESTINATIONS), min_size=1, max_size=4, unique=True)}
             ),
-        }
+        },
+        optional={"code": st.just(200)},
     ),
     min_size=1,
     max_size=2,
+)
+RETRIES = st.fixed_dictionaries(
+    {"attempts": st.integers(1, 3)},
+    optional={
+        "on": st.sampled_from([["timeout"], ["error"], ["timeout", "error"]]),
+        "delay": st.sampled_from([0, 1, 30]),
+        "factor": st.sampled_from([1, 3]),
+        "maxDelay": st.sampled_from([2, 60]),
+    },
+)
+ERRORS = st.sampled_from([0, 1, "0%", "25%"])
+ABORTS = st.fixed_dictionaries({"errors": ERRORS}, optional={"after": st.integers(1, 4)})
+WAVES = st.sampled_from([[1], [1, 3, "100%"], ["50%"], [2, "100%"], [1, 2, 3, 4]])
+GATES = st.fixed_dictionaries(
+    {},
+    optional={
+        "errors": ERRORS,
+        "soak": st.sampled_from([0, 1, 20]),
+        "onFail": st.sampled_from(["abort", "pause"]),
+    },
 )
 BODIES = st.fixed_dictionaries(
     {"batch": BATCHES},
     optional={
         "timeout": st.sampled_from([2, 30, 300]),
         "requestTimeout": st.sampled_from([1, 10]),
-        "concurrency": st.sampled_from([1, 2]),
+        "concurrency": st.sampled_from([1, 2, "50%"]),
+        "rate": st.sampled_from([0.2, 3, 200]),
         "idempotent": st.booleans(),
+        "retry": RETRIES,
+        "abort": ABORTS,
+        "waves": WAVES,
+        "gate": GATES,
         "key": st.sampled_from(["k", "l"]),
-        "retry": st.sampled_from([{"attempts": 2, "delay": 1}, {"attempts": 3, "on": ["timeout"]}]),
-        "rate": st.sampled_from([1, 50]),
-        "abort": st.just({"errors": 1, "after": 2}),
     },
 )
-
-#: How it is rolled out: all at once, or in waves with some gate between them.
-ROLLOUTS = [
-    {},
-    {"waves": [1, "50%", "100%"]},
-    {"waves": [1, "100%"], "gate": {"errors": 1, "soak": 2}},
-    {"waves": ["50%"], "gate": {"errors": 0, "onFail": "abort"}},
-]
 
 
 class EngineMachine(RuleBasedStateMachine):
@@ -104,10 +120,16 @@ class EngineMachine(RuleBasedStateMachine):
         self.items: dict[int, Item] = {}
         self.requests: dict[int, Request] = {}
         self.removed: set[int] = set()
-        #: Sendings, by their place in ``World.sent``, by what the world said to them.
-        self.refused: set[int] = set()
+        #: Messages that left, by their place in ``world.sent``: what the world did with them.
+        self.locked: set[int] = set()
+        self.id_used: set[int] = set()
         self.passed_on: set[int] = set()
         self.failed: set[int] = set()
+        #: So many of them have been looked at, and where each process began.
+        self.seen = 0
+        self.began: list[int] = [0]
+        #: Jobs that somebody told to go on, since the last turn that became durable.
+        self.told: set[int] = set()
 
     # -- turns --------------------------------------------------------------------------------------
 
@@ -130,9 +152,17 @@ class EngineMachine(RuleBasedStateMachine):
     def controller(self, owners: Any) -> None:
         self.world.owners = owners
 
-    @rule(given=BODIES, rollout=st.sampled_from(ROLLOUTS), begins=st.booleans())
-    def create(self, given: dict[str, Any], rollout: dict[str, Any], begins: bool) -> None:
-        spec, made = batch.parse_job({**given, **rollout}, 100), list[Job]()
+    @rule(
+        given=BODIES,
+        begins=st.booleans(),
+        starts_in_s=st.sampled_from([None, None, None, -5.0, 1.0, 40.0, 2e7]),
+    )
+    def create(self, given: dict[str, Any], begins: bool, starts_in_s: float | None) -> None:
+        if "waves" not in given:
+            given.pop("gate", None)
+        if starts_in_s is not None:
+            given["startAt"] = iso(max(self.world.clock.wall_s() + starts_in_s, 0.0))
+        spec, made = batch.parse_job(given, 100), list[Job]()
         self.happen(lambda engine: made.append(engine.create(spec)))
         for job in made:
             if job.id in self.world.revoked:
@@ -140,18 +170,14 @@ class EngineMachine(RuleBasedStateMachine):
             if job.id not in self.jobs:
                 assert self.world.store.full or job.id in self.removed, "it is durable when the caller hears"
             if begins:
-                self.begin(job.id)
-
-    def begin(self, job_id: int) -> None:
-        self.happen(lambda engine: engine.begin_job(job_id))
-
-    def resume(self, job_id: int) -> None:
-        self.happen(lambda engine: engine.control(job_id, JobStatus.DISPATCHING, force=False))
+                self.happen(lambda engine, id_=job.id: engine.begin_job(id_))  # type: ignore[misc]
 
     @precondition(lambda self: self.jobs)
     @rule(data=st.data(), wanted=st.sampled_from(["paused", "dispatching", "canceled"]), force=st.booleans())
     def control(self, data: st.DataObject, wanted: str, force: bool) -> None:
         job_id = data.draw(st.sampled_from(sorted(self.jobs)))
+        if wanted == "dispatching":
+            self.told.add(job_id)
         self.happen(lambda engine: engine.control(job_id, JobStatus(wanted), force=force))
 
     @precondition(lambda self: self.jobs)
@@ -178,46 +204,52 @@ class EngineMachine(RuleBasedStateMachine):
     def answer(self, data: st.DataObject, refuses: bool, at_once: bool) -> None:
         """One of the last messages is answered, perhaps not for the first time."""
         sent = self.world.sent
-        place = data.draw(st.integers(max(0, len(sent) - 8), len(sent) - 1))
-        sending = sent[place]
-        if place in self.refused:
-            return
-        refuses = refuses and place not in self.passed_on
-        (self.refused if refuses else self.passed_on).add(place)
-        who, code, text = data.draw(st.sampled_from(REFUSED if refuses else PASSED_ON))
-        event = self.said(sending.message, who, code, text)
-        if not refuses and code not in (200, 204, 408):
-            self.failed.add(place)
+        message = data.draw(st.sampled_from(sent[-8:])).message
+        place = max(place for place, one in enumerate(sent) if one.message == message)
+        if place in self.locked | self.id_used or (refuses and place not in self.passed_on):
+            who, code, text = data.draw(st.sampled_from([*LOCKED, ID_WAS_USED]))
+            (self.id_used if code == ID_WAS_USED[1] else self.locked).add(place)
+        else:
+            who, code, text = data.draw(st.sampled_from(PASSED_ON))
+            self.passed_on.add(place)
+            if code >= 300 and code != 408:
+                self.failed.add(place)
+        if who == "device":
+            event = self.world.answered(message, code)
+        elif who == "remote":
+            event = self.world.said({"id": message, "code": code, "data": None})
+        else:
+            event = self.world.refused(message, code, text)
         if not at_once or self.arrived:
             self.arrived.append(event)
             return
-        before = self.requests.get(sending.request)
+        before = self.world.engine.ledger.find_request(message)
         self.happen(event)
         if before is not None and who == "device" and not self.world.store.full:
-            self.check_answer(before, sending, code)
+            self.check_answer(before, message, code)
 
-    def said(self, message: int, who: str, code: int, text: str) -> Event:
-        if who == "device":
-            return self.world.answered(message, code)
-        if who == "remote":
-            return self.world.said({"id": message, "code": code, "data": None})
-        return self.world.refused(message, code, text)
-
-    def check_answer(self, before: Request, sending: Sending, code: int) -> None:
+    def check_answer(self, before: Request, message: int, code: int) -> None:
         """It decides the request that waits for it, in time or late, and no other."""
-        job = self.jobs[before.job]
-        if self.policy(job).retry.attempts > 1 or before.history:
-            return
-        after = self.world.request(before.id)
-        unanswered = before.status in UNANSWERED
-        if before.status is not RequestStatus.SENT and not unanswered:
-            assert after.result == before.result
-            return
-        assert sending.message == before.sending
-        assert after.status is (RequestStatus.RESOLVED if code < 300 else RequestStatus.ERROR)
-        assert after.result is not None
-        assert after.result["code"] == code
-        assert after.result.get("late", False) == unanswered
+        after, job = self.world.request(before.id), self.jobs[before.job]
+        is_event = self.items[before.item].code is not None
+        succeeds = code < 300 or is_event
+        last = message == before.sending
+        waits = before.status in UNANSWERED or (before.status is RequestStatus.SENT and last)
+        if succeeds and (waits or (before.open and before.history and not last)):
+            late = before.status is not RequestStatus.SENT or not last
+            assert after.status is RequestStatus.RESOLVED
+            assert after.result is not None
+            assert after.result["code"] == (200 if is_event else code)
+            assert after.result.get("late", False) == late
+        elif waits and last:
+            again = len(after.history) > len(before.history)
+            assert again or after.status is RequestStatus.ERROR
+            assert not again or Policy.of(job.given, job.total).retry.attempts > before.attempts
+            result = after.history[-1]["result"] if again else after.result
+            assert result is not None
+            assert result["code"] == code
+        elif not before.open:
+            assert after == before
 
     @rule(id_=st.integers(2**31 - 2, 2**31 + 40))
     def answer_for_nobody(self, id_: int) -> None:
@@ -272,9 +304,11 @@ class EngineMachine(RuleBasedStateMachine):
         turn = engine.decide()
         if durable and turn.changes and not self.world.store.full:
             self.world.store.commit(turn.changes)
+            self.check_durable()
         self.world.stop()
         if reboot:
             self.world.clock.reboot()
+        self.began.append(len(self.world.sent))
         self.world.start()
 
     # -- what always holds --------------------------------------------------------------------------
@@ -285,14 +319,18 @@ class EngineMachine(RuleBasedStateMachine):
         jobs = {job.id: job for job in store.jobs({})}
         requests = {request.id: request for request in store.requests({})}
         self.items = store.items(jobs)
+        policies = {job.id: Policy.of(job.given, job.total) for job in jobs.values()}
         for job in jobs.values():
-            self.check_job(job, [one for one in requests.values() if one.job == job.id])
+            its = [one for one in requests.values() if one.job == job.id]
+            self.check_job(job, its)
+            self.check_rollout(job, policies[job.id], its)
         for request in requests.values():
-            self.check_request(request, jobs[request.job])
+            self.check_request(request, jobs[request.job], policies[request.job])
         self.check_history(jobs, requests)
-        self.check_flight(requests, jobs)
-        self.check_memory(jobs, requests)
+        self.check_flight(requests, policies)
+        self.check_memory(jobs, requests, policies)
         self.jobs, self.requests = jobs, requests
+        self.told = set()
 
     def check_job(self, job: Job, requests: list[Request]) -> None:
         counts = Counter(one.status for one in requests)
@@ -302,32 +340,55 @@ class EngineMachine(RuleBasedStateMachine):
         assert view["doneCount"] == view["finishCount"] + view["errorCount"] == job.total - job.open_count
         assert view["progress"] == view["doneCount"] * 100 // job.total
         assert (job.finished_at is not None) == job.final == (job.open_count == 0)
-        goes_well = job.status in (JobStatus.RESOLVED, JobStatus.DISPATCHING) and job.ending is None
-        assert (job.reason is None) == goes_well
+        goes_well = job.status in (JobStatus.RESOLVED, JobStatus.DISPATCHING, JobStatus.PENDING)
+        assert (job.reason is None) == (goes_well and job.ending is None)
         assert job.id not in self.world.revoked
 
-    def policy(self, job: Job) -> Policy:
-        return Policy.of(job.given, job.total)
+    def check_rollout(self, job: Job, policy: Policy, requests: list[Request]) -> None:
+        """Waves, gates, thresholds and the time to start: what they keep back is kept back."""
+        end = job.first + policy.waves[job.wave - 1]
+        begin = job.first + policy.waves[job.wave - 2] if job.wave > 1 else job.first
+        assert all(not one.open for one in requests if one.id < begin), "a wave is done before the next"
+        kept_back = [one for one in requests if one.id >= end or job.status is JobStatus.PENDING]
+        assert all(one.sent_at is None and not one.attempts for one in kept_back)
+        if job.final or job.ending:
+            return
+        assert policy.aborts(job.failed_count, job.done_count) is None
+        wave_is_done = job.wave < len(policy.waves) and all(not one.open for one in requests if one.id < end)
+        if job.gate is not None:
+            assert wave_is_done
+        if job.gate is GateStatus.CLOSED:
+            assert job.status is JobStatus.PAUSED
+        if job.status is JobStatus.DISPATCHING and wave_is_done:
+            assert job.gate is GateStatus.SOAK, "nobody has to push it"
 
-    def may_repeat(self, request: Request, job: Job) -> bool:
-        return self.policy(job).repeats(self.items[request.item].method)
-
-    def check_request(self, request: Request, job: Job) -> None:
-        status = request.status
+    def check_request(self, request: Request, job: Job, policy: Policy) -> None:
+        status, method = request.status, self.items[request.item].method
         assert (request.finished_at is not None) == (not request.open)
         assert (request.result is not None) == (not request.open)
-        assert (request.sent_at is not None) or status is not RequestStatus.SENT
+        if status is RequestStatus.SENT:
+            assert request.sent_at is not None
         if status is RequestStatus.SKIPPED:
-            assert JobStatus.CANCELED is not job.status not in (JobStatus.RESOLVED, JobStatus.PENDING)
+            stops = (JobStatus.TIMEOUT, JobStatus.ABORTED)
+            assert job.status in stops or job.ending in (JobEvent.EXPIRE, JobEvent.ABORT)
         if status is RequestStatus.CANCELED:
             assert JobEvent.CANCEL is job.ending or job.status is JobStatus.CANCELED
-        never_ran = status in (RequestStatus.CANCELED, RequestStatus.SKIPPED)
-        if never_ran or (status is RequestStatus.PENDING and not request.history):
-            assert request.attempts == 0
-        elif status is not RequestStatus.ERROR and status is not RequestStatus.PENDING:
-            assert request.attempts >= 1
-        if not self.may_repeat(request, job):
-            assert request.attempts <= self.policy(job).retry.attempts
+        since = request.attempts - len(request.history)
+        if status in (RequestStatus.PENDING, RequestStatus.CANCELED, RequestStatus.SKIPPED):
+            assert since == 0
+        elif status in (RequestStatus.SENT, *UNANSWERED):
+            assert since == 1
+        else:
+            assert since in (0, 1)
+        if status in (RequestStatus.CANCELED, RequestStatus.SKIPPED):
+            assert not request.attempts, "it never ran"
+        outcomes = [RequestStatus(one["status"]) for one in request.history]
+        lost = outcomes.count(RequestStatus.UNKNOWN)
+        assert request.attempts <= policy.retry.attempts + lost
+        repeats = policy.repeats(method)
+        for outcome in outcomes:
+            assert outcome in policy.retry.on or outcome is RequestStatus.UNKNOWN
+            assert repeats or outcome is RequestStatus.ERROR
 
     def check_history(self, jobs: dict[int, Job], requests: dict[int, Request]) -> None:
         for id_, before in self.jobs.items():
@@ -335,6 +396,8 @@ class EngineMachine(RuleBasedStateMachine):
                 assert id_ in self.removed, "only who asks for it loses a job"
             elif before.final:
                 assert (job.status, job.finished_at) == (before.status, before.finished_at)
+            else:
+                self.check_progress(before, job, requests)
         new = [id_ for id_ in jobs if id_ not in self.jobs]
         assert all(id_ > max(self.jobs, default=0) and id_ not in self.removed for id_ in new)
         for id_, old in self.requests.items():
@@ -344,23 +407,45 @@ class EngineMachine(RuleBasedStateMachine):
                 assert requests[id_].status in (RequestStatus.RESOLVED, RequestStatus.ERROR)
                 assert (requests[id_].result or {}).get("late") is True
 
-    def check_flight(self, requests: dict[int, Request], jobs: dict[int, Job]) -> None:
+    def check_progress(self, before: Job, job: Job, requests: dict[int, Request]) -> None:
+        """A wave opens, and a job starts, when it is time or when somebody says so."""
+        assert job.wave >= before.wave
+        if job.id in self.told:
+            return
+        policy = Policy.of(job.given, job.total)
+        ends = (0, *policy.waves)
+        for wave in range(before.wave, job.wave):
+            its = [requests[job.first + index] for index in range(ends[wave - 1], ends[wave])]
+            failed = sum(one.status is not RequestStatus.RESOLVED for one in its)
+            assert policy.gate_fails(wave, failed) is None
+        if before.status is JobStatus.PENDING and job.status is JobStatus.DISPATCHING:
+            assert job.start_at is not None
+            assert seconds(job.start_at) <= self.world.clock.wall_s()
+
+    def check_flight(self, requests: dict[int, Request], policies: dict[int, Policy]) -> None:
         flying = [one for one in requests.values() if one.status is RequestStatus.SENT]
         assert len({one.destination for one in flying}) == len(flying) <= SETTINGS.window
         assert len({one.sending for one in flying}) == len(flying)
+        lanes = self.world.engine.lanes
         for one in flying:
+            old = self.requests.get(one.id)
+            if old is not None and (old.status, old.attempts) == (one.status, one.attempts):
+                continue
             waiting = [
                 other.id
                 for other in requests.values()
-                if (other.job, other.destination) == (one.job, one.destination)
+                if other.destination == one.destination
                 and other.status is RequestStatus.PENDING
+                and lanes.holds(other.id)
             ]
             assert all(one.id < id_ for id_ in waiting), "in order of creation"
         for job_id, count in Counter(one.job for one in flying).items():
-            limit = self.policy(jobs[job_id]).concurrency
+            limit = policies[job_id].concurrency
             assert limit is None or count <= limit
 
-    def check_memory(self, jobs: dict[int, Job], requests: dict[int, Request]) -> None:
+    def check_memory(
+        self, jobs: dict[int, Job], requests: dict[int, Request], policies: dict[int, Policy]
+    ) -> None:
         ledger = self.world.engine.ledger
         open_jobs = [job for job in jobs.values() if not job.final]
         assert ledger.open_jobs == len(open_jobs)
@@ -372,28 +457,51 @@ class EngineMachine(RuleBasedStateMachine):
                 one.id: one for one in requests.values() if one.job == job.id and one.open
             }
             assert opened.items == {id_: item for id_, item in self.items.items() if item.job == job.id}
+            assert opened.policy == policies[job.id]
+        for request in requests.values():
+            assert self.world.engine.lanes.holds(request.id) == self.has_turns(
+                request, jobs[request.job], policies[request.job]
+            )
+
+    def has_turns(self, request: Request, job: Job, policy: Policy) -> bool:
+        """Whether it is in flight, or waits for nothing but its turn."""
+        if request.status is RequestStatus.PENDING:
+            begun = self.world.engine.timers.deadline_s(("begin", job.id)) is None
+            goes_on = job.status is JobStatus.DISPATCHING and job.ending is None
+            return begun and goes_on and request.id < job.first + policy.waves[job.wave - 1]
+        return request.status is RequestStatus.SENT
 
     @invariant()
     def at_most_once(self) -> None:
-        """What may not run twice is sent again only when it is known that it did not run, or failed."""
-        before: dict[int, int] = {}
-        for place, one in enumerate(self.world.sent):
-            earlier = before.get(one.request)
-            before[one.request] = place
-            request = self.requests.get(one.request)
-            if request is None or earlier is None or self.may_repeat(request, self.jobs[request.job]):
+        """What may not run twice is sent again only after an answer that it did not run, or failed."""
+        sent = self.world.sent
+        answered = self.locked | self.id_used | self.failed
+        for place in range(self.seen, len(sent)):
+            before = [one for one in range(place) if sent[one].request == sent[place].request]
+            assert all(one in self.locked for one in before if sent[one].message == sent[place].message)
+            request = self.requests.get(sent[place].request)
+            if request is None:
                 continue
-            assert earlier in self.refused or earlier in self.failed, f"{request} left again"
+            job = self.jobs[request.job]
+            if not Policy.of(job.given, job.total).repeats(self.items[request.item].method):
+                assert answered.issuperset(before), f"{request} may have run already"
+        self.seen = len(sent)
 
     @invariant()
     def no_message_id_twice(self) -> None:
-        """But for a sending that a lock was in the way of: the controller has not taken note of its id."""
-        before: dict[int, int] = {}
-        for place, one in enumerate(self.world.sent):
-            earlier = before.get(one.message)
-            before[one.message] = place
-            assert earlier is None or earlier in self.refused
-            assert earlier is None or self.world.sent[earlier].request == one.request
+        owner = {one.message: one.request for one in self.world.sent}
+        assert all(owner[one.message] == one.request for one in self.world.sent)
+
+    @invariant()
+    def rates_hold(self) -> None:
+        for job in self.jobs.values():
+            rate = job.given.get("rate")
+            if rate is None:
+                continue
+            times = [one.at_s for one in self.world.sent[self.began[-1] :] if one.request in job.request_ids]
+            for many in range(1, len(times)):
+                for first_s, last_s in zip(times, times[many:], strict=False):
+                    assert many <= rate * (last_s - first_s + CATCH_UP_S) + 1e-6
 
     def teardown(self) -> None:
         """Every job ends, though nobody answers any more; then nothing of it is left in memory."""
@@ -401,20 +509,25 @@ class EngineMachine(RuleBasedStateMachine):
             self.world.store.full = False
             self.happen()
             self.world.regain_link()
-            for _ in range(6):  # gates may close again
-                for job_id in sorted(self.jobs):
-                    self.resume(job_id)
-                self.world.advance(500)
+            for _ in range(WAVES_MOST):
+                for job_id in [id_ for id_, job in sorted(self.jobs.items()) if not job.final]:
+                    self.told.add(job_id)
+                    self.happen(
+                        lambda engine, id_=job_id: engine.control(id_, JobStatus.DISPATCHING, force=False)  # type: ignore[misc]
+                    )
+                self.world.advance(1000)
             assert all(job.final for job in self.jobs.values())
             self.at_most_once()
+            self.rates_hold()
             engine = self.world.engine
             assert (engine.ledger.open_requests, engine.lanes.in_flight) == (0, 0)
+            assert len(engine.timers) == 0
         finally:
             self.world.stop()
             self.directory.cleanup()
 
 
 EngineMachine.TestCase.settings = settings(
-    max_examples=100, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=150, stateful_step_count=50, deadline=None, suppress_health_check=list(HealthCheck)
 )
 TestEngineThroughAnything = EngineMachine.TestCase
