@@ -19,10 +19,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from pathlib import Path
+from queue import SimpleQueue
+from typing import Any, NamedTuple
+
+from websockets.sync.client import connect
 
 from benchmarks.bare import BareClient
 from benchmarks.flow import through_puppetmaster
 from puppetmaster import names
+from puppetmaster.clock import seconds
 from sandbox.gateway import Gateway
 from sandbox.process import free_port
 
@@ -81,42 +86,68 @@ def watchers(port: int, count: int, path: str, received: list[int]) -> Iterator[
         process.join(10)
 
 
-def latencies(port: int, changes: int) -> list[float]:
-    """Seconds from asking for a job to its first frame: the way in and the disk included, so an upper bound.
+class Delays(NamedTuple):
+    """Seconds from a change, as its own time says, to the first frame that tells of it.
 
-    The jobs are further apart than what is merged; the connection that is timed is the last one served.
+    That time is the decision's, so the transaction that makes it durable is included: ``answered`` is how
+    long it took until the job's creator had its answer, which also waits for that.
     """
-    connection = opened(port, "/jobs/ws")
-    seen, at_s, took_s = threading.Event(), [0.0], []
 
-    def read() -> None:
-        while connection.recv(1 << 16):
-            if not seen.is_set():
-                at_s[0] = time.perf_counter()
-                seen.set()
+    answered: list[float]
+    first: list[float]
+    running: list[float]
+    last: list[float]
 
-    reader = threading.Thread(target=read, name="bench-reader", daemon=True)
-    reader.start()
-    for _ in range(changes):
-        time.sleep(0.22)
-        seen.clear()
-        begun_s = time.perf_counter()
-        create(port)
-        if not seen.wait(5):
-            raise RuntimeError("expected a frame within 5 s, got none")
-        took_s.append(at_s[0] - begun_s)
-    connection.shutdown(socket.SHUT_RDWR)
+
+def follow(port: int, count: int, jobs: int, delays: Delays) -> None:
+    """Run jobs of ``count`` requests, one after the other, and see when their frames arrive."""
+    arrived: SimpleQueue[tuple[float, str | bytes]] = SimpleQueue()
+    with connect(f"ws://127.0.0.1:{port}/jobs/ws", max_size=None, compression=None) as connection:
+
+        def read() -> None:
+            for frame in connection:
+                arrived.put((time.time(), frame))
+
+        reader = threading.Thread(target=read, name="bench-reader", daemon=True)
+        reader.start()
+        for _ in range(jobs):
+            created = ask(port, "/jobs", {"batch": [item(count)]})
+            answered_s = time.time()
+            frames: list[tuple[float, dict[str, Any]]] = []
+            while not frames or frames[-1][1]["finishedAt"] is None:
+                at_s, text = arrived.get(timeout=60)
+                frame = json.loads(text)
+                if frame["id"] == created["id"]:
+                    frames.append((at_s, frame))
+            delays.answered.append(answered_s - seconds(created["createdAt"]))
+            delays.first.append(frames[0][0] - seconds(frames[0][1]["createdAt"]))
+            delays.last.append(frames[-1][0] - seconds(frames[-1][1]["finishedAt"]))
+            delays.running.extend(_running(port, created["id"], frames))
+            time.sleep(0.2)
     reader.join(5)
-    connection.close()
-    return took_s
 
 
-def create(port: int) -> None:
-    """One small job."""
-    item = {"method": "get", "resource": "/system/time", "__request": {"destination": "cg-00001"}}
-    body = json.dumps({"batch": [item]}).encode()
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/jobs", body, timeout=30) as answer:
-        answer.read()
+def _running(port: int, job: int, frames: list[tuple[float, dict[str, Any]]]) -> Iterator[float]:
+    """Of each request that was done: how long until a frame counted it."""
+    requests = ask(port, f"/jobs/{job}/requests")
+    ended_s = sorted(seconds(request["__request"]["finishedAt"]) for request in requests)
+    told = 0
+    for at_s, frame in frames[:-1]:
+        yield from (at_s - done_s for done_s in ended_s[told : frame["doneCount"]])
+        told = max(told, frame["doneCount"])
+
+
+def item(count: int) -> dict[str, Any]:
+    """One batch item for so many gateways."""
+    destinations = names.expand(f"cg-[{1:05d}-{count:05d}]")
+    return {"method": "get", "resource": "/system/time", "__request": {"destination": destinations}}
+
+
+def ask(port: int, path: str, body: Any = None) -> Any:
+    """GET, or POST ``body``."""
+    sent = None if body is None else json.dumps(body).encode()
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", sent, timeout=60) as answer:
+        return json.loads(answer.read())
 
 
 def main() -> None:
@@ -125,7 +156,8 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=10_000, help="requests of the job (%(default)s)")
     parser.add_argument("--watchers", type=int, default=200, help="(%(default)s)")
     parser.add_argument("--rounds", type=int, default=3, help="(%(default)s)")
-    parser.add_argument("--changes", type=int, default=120, help="changes whose frames are timed")
+    parser.add_argument("--small", type=int, default=60, help="jobs of one request whose frames are timed")
+    parser.add_argument("--large", type=int, default=3, help="jobs of --count requests, likewise")
     options = parser.parse_args()
     destinations = names.expand(f"cg-[{1:05d}-{options.count:05d}]")
     port = free_port()
@@ -152,14 +184,26 @@ def main() -> None:
                     else:
                         without.append(options.count / through_puppetmaster(client, "get", destinations))
             report(options, without, watched, received)
-            alone = latencies(port, options.changes)
-            with watchers(port, options.watchers, "/jobs/ws", received):
-                crowded = latencies(port, options.changes)
+            for count, jobs in ((1, options.small), (options.count, options.large)):
+                timed("alone", port, count, jobs)
+                with watchers(port, options.watchers, "/jobs/ws", received):
+                    timed(f"among {options.watchers}", port, count, jobs)
             client.close()
-    for what, took_s in (("alone", alone), (f"among {options.watchers} watchers", crowded)):
-        ranked = sorted(took_s)
-        p50, p99 = statistics.median(ranked), ranked[min(len(ranked) - 1, len(ranked) * 99 // 100)]
-        print(f"change to frame, {what}: p50 {p50 * 1000:.1f} ms, p99 {p99 * 1000:.1f} ms", flush=True)
+
+
+def timed(where: str, port: int, count: int, jobs: int) -> None:
+    """Print how soon the frames of such jobs arrive."""
+    delays = Delays([], [], [], [])
+    follow(port, count, jobs, delays)
+    for which, took_s in delays._asdict().items():
+        if took_s:
+            ranked = sorted(took_s)
+            p50, p99 = statistics.median(ranked), ranked[min(len(ranked) - 1, len(ranked) * 99 // 100)]
+            print(
+                f"jobs of {count}, {where}: {which} after p50 {p50 * 1000:.1f} ms, p99 {p99 * 1000:.1f} ms, "
+                f"of {len(ranked)}",
+                flush=True,
+            )
 
 
 def report(

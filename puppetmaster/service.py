@@ -129,10 +129,6 @@ class Service:
         with self._store.reading() as reader:
             return _found_job(reader, job_id)
 
-    def with_ids(self, job: Job) -> dict[str, Any]:
-        """The job object with the ids of its requests, as those who follow it are told."""
-        return _with_ids(job)
-
     def results(self, job_id: str, given: Mapping[str, Any]) -> list[dict[str, Any]]:
         """GET /jobs/:id/results: equal results as groups, the largest first. Raises NotFound."""
         asked = query.parse(given, ("collection", "diff"))

@@ -1,10 +1,18 @@
 """One WebSocket that follows jobs, and what it has yet to be told of."""
 
 import asyncio
+import math
+from collections import deque
 
 from puppetmaster.events import Change
 from puppetmaster.job import Job
 
+#: A frame's text in parts: what many watchers are told alike is in memory once.
+Frame = tuple[bytes, ...]
+#: Between two frames of one job for ordinary changes; what is urgent goes at once.
+INTERVAL_S = 0.1
+#: Frames of one job in any second, urgent ones included.
+MOST_FRAMES = 10
 #: Requests in one frame of ``?collection=true``; others follow in the next.
 FRAME_REQUESTS = 500
 #: Changed requests of one job that are remembered for one watcher; beyond it is told all of them anew.
@@ -47,14 +55,34 @@ class Watcher:
         self.job = job
         self.collection = collection
         self.loop = loop
-        self.outbox: asyncio.Queue[list[str] | int] = asyncio.Queue()
+        self.outbox: asyncio.Queue[list[Frame] | int] = asyncio.Queue()
         self.busy = False
         self.seq = 0
         self.behind: set[int] = set()
         #: Jobs of which it is told however busy we are: they were created, ended or removed, or it is new.
         self.urgent: set[int] = set()
         self.backlogs: dict[int, Backlog] = {}
-        self.sent_s: dict[int, float] = {}
+        self._sent_s: dict[int, deque[float]] = {}
+
+    def due_s(self, job_id: int) -> float:
+        """When a frame of this job may be sent, at the earliest."""
+        sent_s = self._sent_s.get(job_id)
+        if sent_s is None:
+            return -math.inf
+        earliest_s = sent_s[0] + 1.0 if len(sent_s) == MOST_FRAMES else -math.inf
+        return earliest_s if job_id in self.urgent else max(earliest_s, sent_s[-1] + INTERVAL_S)
+
+    def sent(self, job_id: int, now_s: float) -> None:
+        """A frame of this job is being sent."""
+        self._sent_s.setdefault(job_id, deque(maxlen=MOST_FRAMES)).append(now_s)
+        self.urgent.discard(job_id)
+
+    def forget(self, now_s: float) -> None:
+        """Keep nothing of frames that no longer count."""
+        if len(self._sent_s) > len(self.behind) + 100:
+            self._sent_s = {id_: sent_s for id_, sent_s in self._sent_s.items() if now_s - sent_s[-1] < 1.0}
+        if len(self.backlogs) > len(self.behind):
+            self.backlogs = {id_: left for id_, left in self.backlogs.items() if left}
 
     def note(self, change: Change) -> None:
         """It has yet to be told of this change."""

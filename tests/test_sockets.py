@@ -1,0 +1,302 @@
+"""WebSockets that follow jobs, from outside."""
+
+import asyncio
+import json
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import wsproto
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.sync.connection import Connection
+
+from puppetmaster.events import MOST_REQUESTS, Change, Kind
+from puppetmaster.server import text_frame
+from puppetmaster.watcher import FRAME_REQUESTS, INTERVAL_S, MOST_FRAMES, Backlog, Watcher
+from tests.examples import a_job
+from tests.web_client import Door, batch, many, running
+
+
+@pytest.fixture
+def door(tmp_path: Path) -> Iterator[Door]:
+    with running(tmp_path) as started:
+        yield started
+
+
+def frame(watching: Connection, timeout_s: float = 20) -> dict[str, Any]:
+    text = watching.recv(timeout=timeout_s)
+    assert isinstance(text, str)
+    shown: dict[str, Any] = json.loads(text)
+    return shown
+
+
+def until(watching: Connection, status: str) -> dict[str, Any]:
+    while (shown := frame(watching))["status"] != status:
+        pass
+    return shown
+
+
+@pytest.mark.parametrize("path", ["/jobs/1/ws", "/jobs/ws/1"])
+def test_the_present_state_comes_first_and_then_every_change(door: Door, path: str) -> None:
+    job = door.ask("POST", "/jobs", batch("a", "b")).json
+    door.ask("POST", "/jobs", batch("c"))
+    with door.watch(path) as watching:
+        assert frame(watching) == {**job, "seq": 1}
+        paused = door.ask("PUT", "/jobs/1", {"status": "paused"}).json
+        door.ask("PUT", "/jobs/2", {"status": "paused"})
+        assert frame(watching) == {**paused, "seq": 2}
+        removed = door.ask("DELETE", "/jobs/1").json
+        last = until(watching, "deleted")
+        assert {**last, "seq": 0} == {**removed, "status": "deleted", "seq": 0}
+
+
+def test_all_jobs_are_told_from_their_creation_to_their_removal(door: Door) -> None:
+    door.ask("POST", "/jobs", batch("a"))
+    with door.watch("/jobs/ws") as watching:
+        watching.ping().wait(10)
+        job = door.ask("POST", "/jobs", batch("b")).json
+        assert frame(watching) == {**job, "seq": 1}
+        door.ask("DELETE", "/jobs/2")
+        assert until(watching, "deleted")["id"] == 2
+        door.ask("PUT", "/jobs/1", {"status": "paused"})
+        assert frame(watching)["id"] == 1
+
+
+def test_seq_grows_by_one(door: Door) -> None:
+    with door.watch("/jobs/ws") as watching:
+        watching.ping().wait(10)
+        for _ in range(5):
+            door.ask("POST", "/jobs", batch("a"))
+        assert [frame(watching)["seq"] for _ in range(5)] == [1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize("path", ["/jobs/9/ws", "/jobs/ws/9", "/jobs/x/ws"])
+def test_an_unknown_job_closes_with_4404(door: Door, path: str) -> None:
+    with door.watch(path) as watching, pytest.raises(ConnectionClosed) as closed:
+        watching.recv(timeout=20)
+    assert closed.value.rcvd is not None
+    assert closed.value.rcvd.code == 4404
+
+
+@pytest.mark.parametrize(
+    "query", ["collection=1", "collection", "collection=true&collection=true", "limit=1"]
+)
+def test_a_query_that_is_wrong_is_refused(door: Door, query: str) -> None:
+    with pytest.raises(InvalidStatus) as refused, door.watch(f"/jobs/ws?{query}"):
+        pass
+    assert refused.value.response.status_code == 400
+    assert "errors" in json.loads(refused.value.response.body or b"")
+
+
+def test_the_collection_is_what_changed_since_the_frame_before(door: Door) -> None:
+    job = door.ask("POST", "/jobs", batch("a", "b")).json
+    with (
+        door.watch("/jobs/1/ws?collection=true") as watching,
+        door.watch("/jobs/ws?collection=true") as every,
+    ):
+        first = frame(watching)
+        assert [one["id"] for one in first["collection"]] == first["requests"] == job["requests"]
+        assert first["collection"] == door.ask("GET", "/jobs/1/requests").json
+        door.ask("PUT", "/jobs/1", {"status": "paused"})
+        assert frame(watching)["collection"] == []
+        assert frame(every)["collection"] == []
+        door.ask("PUT", "/jobs/1", {"status": "canceled"})
+        for one in (watching, every):
+            last = until(one, "canceled")
+            assert [each["__request"]["status"] for each in last["collection"]] == ["canceled", "canceled"]
+    with door.watch("/jobs/1/ws") as watching:
+        assert "collection" not in frame(watching)
+
+
+def test_a_large_collection_comes_in_several_frames(door: Door) -> None:
+    job = door.ask("POST", "/jobs", batch(*many(FRAME_REQUESTS * 2 + 3))).json
+    with door.watch("/jobs/1/ws?collection=true", max_size=None) as watching:
+        told: list[int] = []
+        sizes = []
+        while len(told) < job["totalCount"]:
+            collection = frame(watching)["collection"]
+            told += [one["id"] for one in collection]
+            sizes.append(len(collection))
+        assert (told, sizes) == (job["requests"], [FRAME_REQUESTS, FRAME_REQUESTS, 3])
+
+
+def test_changes_are_merged_to_ten_frames_a_second_and_the_last_arrives(door: Door) -> None:
+    door.ask("POST", "/jobs", batch("a"))
+    with door.watch("/jobs/1/ws") as watching:
+        frame(watching)
+        begun_s = time.monotonic()
+        for _ in range(20):
+            door.ask("PUT", "/jobs/1", {"status": "paused"})
+            door.ask("PUT", "/jobs/1", {"status": "dispatching"})
+        door.ask("PUT", "/jobs/1", {"status": "canceled"})
+        frames = 1
+        while frame(watching)["status"] != "canceled":
+            frames += 1
+        assert frames <= (time.monotonic() - begun_s) / INTERVAL_S + 1
+        with pytest.raises(TimeoutError):
+            watching.recv(timeout=0.3)
+
+
+def test_a_ping_is_answered_and_what_is_said_is_thrown_away(door: Door) -> None:
+    with door.watch("/jobs/ws") as watching:
+        assert watching.ping().wait(10)
+        for _ in range(100):
+            watching.send("hello")
+        assert watching.ping().wait(10)
+
+
+def test_one_that_does_not_read_is_disconnected_and_others_are_told(tmp_path: Path) -> None:
+    with running(tmp_path, http_timeout_s=0.5) as door:
+        door.ask("POST", "/jobs", batch(*many(20_000)))  # each frame has 200 kB of ids
+        upgrade = (
+            f"GET /jobs/1/ws HTTP/1.1\r\nHost: localhost:{door.port}\r\nUpgrade: websocket\r\n"
+            "Connection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+            "Sec-WebSocket-Version: 13\r\n\r\n"
+        )
+        deaf = socket.socket()
+        deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        with deaf, door.watch("/jobs/1/ws", max_size=None) as watching:
+            deaf.connect(("127.0.0.1", door.port))
+            deaf.sendall(upgrade.encode())
+            frame(watching)
+            assert door.app.door is not None
+            pausing = True
+            while door.app.door.watchers != 1:
+                status = "paused" if pausing else "dispatching"
+                door.ask("PUT", "/jobs/1", {"status": status})
+                assert frame(watching)["status"] == status
+                pausing = not pausing
+
+
+def test_two_hundred_watchers_are_told(door: Door) -> None:
+    door.ask("POST", "/jobs", batch("a"))
+    watching = [door.watch(f"/jobs/1/ws{'?collection=true' if n % 2 else ''}") for n in range(200)]
+    try:
+        assert {frame(one)["status"] for one in watching} == {"dispatching"}
+        door.ask("PUT", "/jobs/1", {"status": "canceled"})
+        assert all(until(one, "canceled")["seq"] >= 2 for one in watching)
+    finally:
+        for one in watching:
+            one.close()
+    assert door.ask("GET", "/jobs").status == 200
+
+
+def test_no_thread_is_made_for_a_watcher(door: Door) -> None:
+    door.ask("POST", "/jobs", batch("a"))
+    with door.watch("/jobs/1/ws") as first:
+        frame(first)
+        before = {thread.name for thread in threading.enumerate() if thread.name.startswith("pm-")}
+        assert {"pm-http", "pm-sockets"} <= before
+        with door.watch("/jobs/1/ws") as second:
+            frame(second)
+            after = {thread.name for thread in threading.enumerate() if thread.name.startswith("pm-")}
+        assert after == before
+
+
+def test_the_end_of_the_bundle_closes_watchers(tmp_path: Path) -> None:
+    with running(tmp_path) as door:
+        watching = door.watch("/jobs/ws")
+        watching.ping().wait(10)
+        begun_s = time.monotonic()
+    took_s = time.monotonic() - begun_s
+    with pytest.raises(ConnectionClosed) as closed:
+        watching.recv(timeout=10)
+    assert closed.value.rcvd is not None
+    assert closed.value.rcvd.code == 1012
+    assert took_s < 3
+
+
+# -- when a watcher may be told ----------------------------------------------------------------
+
+
+@pytest.fixture
+def watcher() -> Iterator[Watcher]:
+    made = Watcher(None, collection=False, loop=asyncio.new_event_loop())
+    yield made
+    made.loop.close()
+
+
+def test_the_first_frame_and_what_is_urgent_go_at_once(watcher: Watcher) -> None:
+    assert watcher.due_s(1) < 0
+    watcher.sent(1, 100.0)
+    assert watcher.due_s(1) == 100.0 + INTERVAL_S
+    assert watcher.due_s(2) < 0
+    watcher.note(Change.of(Kind.ENDED, a_job(id=1)))
+    assert watcher.due_s(1) < 100.0
+    watcher.sent(1, 100.01)
+    assert watcher.due_s(1) == 100.01 + INTERVAL_S
+
+
+def test_never_more_than_ten_frames_in_a_second(watcher: Watcher) -> None:
+    sent_s: list[float] = []
+    now_s = 100.0
+    for number in range(200):
+        if number % 3 == 0:
+            watcher.note(Change.of(Kind.ENDED, a_job(id=1)))
+        now_s = max(now_s, watcher.due_s(1))
+        watcher.sent(1, now_s)
+        sent_s.append(now_s)
+    assert all(late - early >= 0.999 for early, late in zip(sent_s, sent_s[MOST_FRAMES:], strict=False))
+
+
+def test_frames_that_no_longer_count_are_forgotten(watcher: Watcher) -> None:
+    for job in range(200):
+        watcher.sent(job, 100.0)
+    watcher.sent(200, 101.5)
+    watcher.forget(101.5)
+    assert [job for job in range(201) if watcher.due_s(job) > 0] == [200]
+
+
+# -- frames in parts -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [0, 1, 125, 126, 127, 65_535, 65_536, 200_000])
+def test_a_text_in_parts_is_one_frame(size: int) -> None:
+    parts = [b"a" * (size // 2), b"", b"b" * (size - size // 2)]
+    client = wsproto.connection.Connection(wsproto.ConnectionType.CLIENT)
+    client.receive_data(text_frame(parts))
+    received = [one for one in client.events() if isinstance(one, wsproto.events.TextMessage)]
+    assert "".join(one.data for one in received).encode() == b"".join(parts)
+    assert [one.message_finished for one in received][-1:] == [True]
+
+
+# -- what a watcher has yet to be told of ---------------------------------------------------------
+
+
+def taken(backlog: Backlog) -> list[int]:
+    ids: list[int] = []
+    while backlog:
+        part = backlog.take()
+        assert 0 < len(part) <= FRAME_REQUESTS
+        ids += part
+    return ids
+
+
+def test_a_backlog_holds_what_changed_and_tells_it_once() -> None:
+    job = a_job(total=2000)
+    backlog = Backlog(job, everything=False)
+    assert not backlog
+    backlog.add(frozenset(job.request_ids[:700]))
+    backlog.add(frozenset(job.request_ids[300:900]))
+    assert taken(backlog) == list(job.request_ids[:900])
+    assert backlog.take() == ()
+
+
+def test_what_is_to_be_told_anyway_is_not_remembered() -> None:
+    job = a_job(total=1200)
+    backlog = Backlog(job, everything=True)
+    assert backlog.take() == tuple(job.request_ids[:FRAME_REQUESTS])
+    backlog.add(frozenset([job.first, job.request_ids[-1]]))
+    assert taken(backlog) == [job.first, *job.request_ids[FRAME_REQUESTS:]]
+
+
+@pytest.mark.parametrize("changed", [None, "too many"])
+def test_too_many_changes_begin_anew(changed: Any) -> None:
+    job = a_job(total=MOST_REQUESTS + 10)
+    backlog = Backlog(job, everything=False)
+    backlog.add(None if changed is None else frozenset(job.request_ids[: MOST_REQUESTS + 1]))
+    assert taken(backlog) == list(job.request_ids)
