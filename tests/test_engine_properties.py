@@ -130,6 +130,8 @@ class EngineMachine(RuleBasedStateMachine):
         self.began: list[int] = [0]
         #: Jobs that somebody told to go on, since the last turn that became durable.
         self.told: set[int] = set()
+        #: The latest that the wall has shown since then.
+        self.wall_was_s = 0.0
 
     # -- turns --------------------------------------------------------------------------------------
 
@@ -286,6 +288,7 @@ class EngineMachine(RuleBasedStateMachine):
 
     @rule(step_s=st.sampled_from([-1e7, 1e7]))
     def step_the_wall(self, step_s: float) -> None:
+        self.wall_was_s = max(self.wall_was_s, self.world.clock.wall_s())
         self.world.clock.wall_ahead_s += step_s
 
     @rule(full=st.booleans())
@@ -330,7 +333,7 @@ class EngineMachine(RuleBasedStateMachine):
         self.check_flight(requests, policies)
         self.check_memory(jobs, requests, policies)
         self.jobs, self.requests = jobs, requests
-        self.told = set()
+        self.told, self.wall_was_s = set(), 0.0
 
     def check_job(self, job: Job, requests: list[Request]) -> None:
         counts = Counter(one.status for one in requests)
@@ -359,6 +362,7 @@ class EngineMachine(RuleBasedStateMachine):
             assert wave_is_done
         if job.gate is GateStatus.CLOSED:
             assert job.status is JobStatus.PAUSED
+            assert not policy.gate.aborts
         if job.status is JobStatus.DISPATCHING and wave_is_done:
             assert job.gate is GateStatus.SOAK, "nobody has to push it"
 
@@ -420,7 +424,7 @@ class EngineMachine(RuleBasedStateMachine):
             assert policy.gate_fails(wave, failed) is None
         if before.status is JobStatus.PENDING and job.status is JobStatus.DISPATCHING:
             assert job.start_at is not None
-            assert seconds(job.start_at) <= self.world.clock.wall_s()
+            assert seconds(job.start_at) <= max(self.wall_was_s, self.world.clock.wall_s())
 
     def check_flight(self, requests: dict[int, Request], policies: dict[int, Policy]) -> None:
         flying = [one for one in requests.values() if one.status is RequestStatus.SENT]
