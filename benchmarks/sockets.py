@@ -156,8 +156,8 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=10_000, help="requests of the job (%(default)s)")
     parser.add_argument("--watchers", type=int, default=200, help="(%(default)s)")
     parser.add_argument("--rounds", type=int, default=3, help="(%(default)s)")
-    parser.add_argument("--small", type=int, default=60, help="jobs of one request whose frames are timed")
-    parser.add_argument("--large", type=int, default=3, help="jobs of --count requests, likewise")
+    parser.add_argument("--changes", type=int, default=60, help="small jobs whose frames are timed")
+    parser.add_argument("--large", type=int, default=3, help="jobs of --count, likewise")
     options = parser.parse_args()
     destinations = names.expand(f"cg-[{1:05d}-{options.count:05d}]")
     port = free_port()
@@ -184,7 +184,7 @@ def main() -> None:
                     else:
                         without.append(options.count / through_puppetmaster(client, "get", destinations))
             report(options, without, watched, received)
-            for count, jobs in ((1, options.small), (options.count, options.large)):
+            for count, jobs in ((1, options.changes), (options.count, options.large)):
                 timed("alone", port, count, jobs)
                 with watchers(port, options.watchers, "/jobs/ws", received):
                     timed(f"among {options.watchers}", port, count, jobs)
