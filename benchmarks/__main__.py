@@ -1,7 +1,7 @@
 """``python -m benchmarks``: all of them in turn, and their lines as a table in test-output/benchmarks.md.
 
-Short forms by default, each a minute at most; ``--full`` measures as much as docs/performance.md did. One
-that fails is told of and does not keep the others from running; then the exit code is 1.
+Short forms by default; ``--full`` takes each one's own defaults, and much longer. One that fails is told of
+and does not keep the others from running; then the exit code is 1.
 """
 
 import argparse
@@ -75,7 +75,7 @@ def main() -> int:
     """Run them; the number of those that failed, 1 at most."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"only these of: {', '.join(SHORT)}")
-    parser.add_argument("--full", action="store_true", help="measure much, for half an hour")
+    parser.add_argument("--full", action="store_true", help="measure much; takes long")
     parser.add_argument("--output", type=Path, default=PROJECT / "test-output" / "benchmarks.md")
     options = parser.parse_args()
     chosen = options.names or list(SHORT)
