@@ -32,8 +32,8 @@ class Registered(Protocol):
 
     registered: Any
 
-    def register_again(self) -> None:
-        """The controller has forgotten us. Must not block."""
+    def register_again(self, asked_s: float) -> None:
+        """Asked at that time, the controller had forgotten us. Must not block."""
 
 
 class App:
@@ -96,7 +96,7 @@ class App:
 
     def _heard(self, event: BusEvent) -> None:
         if isinstance(event, ControllerForgot):
-            self._bundle.register_again()
+            self._bundle.register_again(event.asked_s)
         self.dispatcher.post(event)
 
     def health(self) -> dict[str, Any]:

@@ -105,9 +105,9 @@ class SteadySanji(sdk.Sanji):  # type: ignore[misc] # the SDK has no types
 
     # ---- registration ---------------------------------------------------------------------------------
 
-    def register_again(self) -> None:
-        """Register, unless that is under way: the controller does not know us any more. From any thread."""
-        self.registration.again()
+    def register_again(self, asked_s: float | None = None) -> None:
+        """Register: the controller does not know us any more, or did not at ``asked_s``. From any thread."""
+        self.registration.again(asked_s)
 
     def _profiles(self) -> list[dict[str, Any]]:
         profiles = (self.get_profile(role) for role in ("model", "view"))

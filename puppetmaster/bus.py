@@ -52,9 +52,10 @@ class ControllerChanged:
 
 @dataclass(frozen=True, slots=True)
 class ControllerForgot:
-    """The controller does not know our resources; at ``known_s`` (None: never yet) it still did."""
+    """Asked at ``asked_s`` the controller did not know us; at ``known_s`` (None: never yet) it did."""
 
     known_s: float | None
+    asked_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,7 +277,7 @@ class Bus:
             self._known_s = asked_s
             return
         known_s, self._known_s = self._known_s, None
-        self._tell(ControllerForgot(known_s))
+        self._tell(ControllerForgot(known_s, asked_s))
 
 
 def _resources(message: dict[str, Any]) -> tuple[str, ...] | None:

@@ -183,7 +183,7 @@ class Dispatcher:
                 engine.link(up=up)
             case ControllerChanged(up):
                 engine.controller(up=up)
-            case ControllerForgot(known_s):
+            case ControllerForgot(known_s, _):
                 if known_s is not None:
                     engine.controller_restarted(known_s)
 

@@ -8,6 +8,7 @@ acknowledgements and their ids from a small random range, and both fail under lo
 
 import itertools
 import logging
+import math
 import random
 import time
 import uuid
@@ -132,6 +133,7 @@ class Registration:
         ready: Callable[[], None],
     ) -> None:
         self.registered = Event()  # whether the controller knows us, as far as we know
+        self._registered_s = -math.inf
         self.count = 0  # how often we registered
         self._channel = channel
         self._profiles = profiles
@@ -156,9 +158,14 @@ class Registration:
         """The link is gone: stop trying until the next one. Never blocks."""
         self._relink(linked=False)
 
-    def again(self) -> None:
-        """The controller does not know us any more: register, unless that is under way. From any thread."""
+    def again(self, asked_s: float | None = None) -> None:
+        """The controller does not know us any more: register, unless that is under way. From any thread.
+
+        Its word is old when we registered after it was asked, at ``asked_s`` by the monotonic clock.
+        """
         with self._changed:
+            if asked_s is not None and asked_s < self._registered_s:
+                return
             self._due = True
             self.registered.clear()
             self._changed.notify_all()
@@ -257,5 +264,6 @@ class Registration:
                 return
             self._due = False
             self.count += 1
+            self._registered_s = time.monotonic()
             self.registered.set()
         self._ready()

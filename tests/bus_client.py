@@ -211,7 +211,14 @@ class BusClient:
         hook: list[str] | None,
     ) -> str:
         data = {"name": name, "description": name, "role": role, "ttl": ttl, "resources": resources}
-        answer = self.request("post", "/controller/registration", data | ({"hook": hook} if hook else {}))
+        data |= {"hook": hook} if hook else {}
+        answer = self.request("post", "/controller/registration", data)
+        pause = threading.Event()
+        for _ in range(100):
+            if answer["code"] != 423:  # somebody else is being registered at this moment
+                break
+            pause.wait(0.02)
+            answer = self.request("post", "/controller/registration", data)
         if answer["code"] != 200:
             raise RuntimeError(f"expected the registration of {name} to be answered 200, got {answer}")
         tunnel = str(answer["data"]["tunnel"])

@@ -309,6 +309,16 @@ def test_stop_takes_the_registration_back(bench: Bench) -> None:
     assert not bench.registration.registered.is_set()
 
 
+def test_what_was_asked_before_the_last_registration_is_old_news(bench: Bench) -> None:
+    asked_s = time.monotonic()
+    bench.registration.connected()
+    assert bench.registered() == 1
+    bench.registration.again(asked_s)
+    assert bench.registration.registered.is_set()
+    bench.registration.again(time.monotonic())
+    assert bench.registered() == 2
+
+
 def test_stop_is_bounded_and_ends_a_registration_under_way(bench: Bench) -> None:
     bench.link.controller = lambda message: None
     bench.registration.connected()

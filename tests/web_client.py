@@ -24,7 +24,7 @@ class Bundle:
     def __init__(self) -> None:
         self.registered = threading.Event()
 
-    def register_again(self) -> None:
+    def register_again(self, asked_s: float) -> None:
         pass
 
 
