@@ -9,7 +9,7 @@ import pytest
 
 from puppetmaster import batch
 from puppetmaster.conductor import BEGIN_S
-from puppetmaster.courier import LAST_DELAY_S, QUESTION_TIMEOUT_S
+from puppetmaster.courier import LAST_DELAY_S, QUESTION_TIMEOUT_S, REGISTERING_S
 from puppetmaster.errors import Conflict, NotFound, Unavailable
 from puppetmaster.job import Job, JobStatus
 from puppetmaster.request import RequestStatus
@@ -814,6 +814,27 @@ def test_what_is_sent_after_the_link_is_back_is_not_in_doubt(world: World) -> No
     world.regain_link()
     world.advance(SETTINGS.grace_s + 1)
     assert world.statuses(job) == ["sent"]
+
+
+def test_gateways_may_register_again_after_a_restart_of_the_controller(world: World) -> None:
+    job = world.create(body("post", "a"))
+    world.run(lambda engine: engine.controller_restarted(world.clock.now_s() - 100))
+    world.run(world.refused(job.first, 404, "nobody"))
+    request = world.request(job.first)
+    assert (request.status, request.attempts) == (RequestStatus.PENDING, 0), "nobody got it: it waits"
+    world.advance(1)
+    assert len(world.sendings(job.first)) == 2
+    succeed(world, job.first)
+    assert world.statuses(job) == ["resolved"]
+
+
+def test_who_has_not_registered_again_by_then_does_not_exist(world: World) -> None:
+    world.run(lambda engine: engine.controller_restarted(world.clock.now_s() - 100))
+    world.advance(REGISTERING_S)
+    job = world.create(body("post", "a"))
+    world.run(world.refused(job.first, 404, "nobody"))
+    assert world.statuses(job) == ["error"]
+    assert len(world.sendings(job.first)) == 1
 
 
 def test_a_restarted_controller_lost_what_it_had_been_given(world: World) -> None:
