@@ -8,11 +8,10 @@ first subclass of ``Sanji`` that it finds in index.py.
 """
 
 import logging
-import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from queue import Full
 from threading import Event, Lock, Thread
 from types import FrameType
@@ -24,12 +23,13 @@ from puppetmaster import envelope, sdk, wire
 from puppetmaster.errors import Invalid, PuppetmasterError, Unavailable
 from puppetmaster.exchange import Request, Response, handle
 from puppetmaster.registration import Channel, Registration
+from puppetmaster.signals import Signals
 
 _logger = logging.getLogger("sanji.puppetmaster.bundle")
 
 WAITING_LIMIT = 1000  # requests, and unread messages, that may wait for a thread
 DEREGISTER_S = 1.0  # how long stop() tries to take the registration back
-LOOK_UP_S = 0.5  # how long a signal can go unseen at most; nearly always it is seen at once
+LOOK_UP_S = 0.2  # how long a stop_event that somebody sets can go unseen
 JOIN_S = 0.5  # how long stop() waits for handlers that are still busy
 
 
@@ -51,12 +51,12 @@ class SteadySanji(sdk.Sanji):  # type: ignore[misc] # the SDK has no types
         self._stop_lock = Lock()  # guards _stop_begun
         self._stop_begun = False
         self._stopped = Event()
-        self._signalled = False
+        self._signals = Signals()
         self._flooded = False
         self.channel = Channel(kwargs["connection"])
         self.registration = Registration(self.channel, self._profiles, self._accept, self._announce)
         self.registered = self.registration.registered  # an Event: whether the controller knows us
-        with _signals():  # the SDK takes SIGINT, which start() is to do
+        with Signals(take=False):  # the SDK takes SIGINT, which start() is to do
             super().__init__(*args, **kwargs)
 
     def _register_routes(self, methods: Sequence[tuple[str, Any]]) -> Any:
@@ -192,7 +192,7 @@ class SteadySanji(sdk.Sanji):  # type: ignore[misc] # the SDK has no types
 
     def _send(self, payload: bytes, qos: int) -> None:
         """Send to the controller; neither waits nor fails."""
-        with suppress(RuntimeError):  # the SDK's "No connection"
+        with suppress(RuntimeError, OSError):  # the SDK's "No connection", and a link that ends meanwhile
             self._conn.publish(topic="/controller", qos=qos, payload=RawJSON(payload.decode("ascii")))
 
     # ---- start and stop -------------------------------------------------------------------------------
@@ -202,14 +202,13 @@ class SteadySanji(sdk.Sanji):  # type: ignore[misc] # the SDK has no types
 
         The signals count on the main thread only, and are given back at the end.
         """
-        with _signals(self.exit):
+        with self._signals as signals:
             try:
                 self._start_threads()
-                # Two signals at once can both be given to another thread, which does not wake this one.
-                while not self.stop_event.wait(LOOK_UP_S):
-                    pass
-            except SystemExit:
-                _logger.info("stopping, as a signal asked for")
+                while not (signals.seen or self.stop_event.is_set()):
+                    signals.wait(LOOK_UP_S)
+                if signals.seen:
+                    _logger.info("stopping, as a signal asked for")
             finally:
                 self.stop()
                 self._stopped.wait(2 * (DEREGISTER_S + JOIN_S))  # if another thread has begun it
@@ -233,13 +232,8 @@ class SteadySanji(sdk.Sanji):  # type: ignore[misc] # the SDK has no types
             _logger.exception("run() failed")
 
     def exit(self, _signum: int | None = None, _frame: FrameType | None = None) -> None:
-        """The signal handler: ends the wait in ``start``, once, and leaves the stopping to it.
-
-        Nothing more is safe here: the main thread may hold the very lock that ``stop_event.set`` takes.
-        """
-        if not self._signalled and not self.stop_event.is_set():
-            self._signalled = True
-            raise SystemExit(0)
+        """The SDK's signal handler: has ``start`` stop the bundle and return."""
+        self._signals.note()
 
     def stop(self, *_args: Any, **_kwargs: Any) -> None:
         """Deregister, end the threads and the link. A handler still busy after ``JOIN_S`` is left behind.
@@ -280,20 +274,3 @@ class SteadySanji(sdk.Sanji):  # type: ignore[misc] # the SDK has no types
 def _join(thread: Thread, deadline: float) -> None:
     if thread is not threading.current_thread():
         thread.join(max(0.0, deadline - time.monotonic()))
-
-
-@contextmanager
-def _signals(handler: Callable[[int, FrameType | None], Any] | None = None) -> Iterator[None]:
-    """On the main thread: let ``handler`` have SIGINT and SIGTERM, and give them back at the end."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        if handler is not None:
-            for number in before:
-                signal.signal(number, handler)
-        yield
-    finally:
-        for number, previous in before.items():
-            signal.signal(number, previous)

@@ -129,8 +129,8 @@ class Connection(Mqtt):  # type: ignore[misc] # the SDK has no types
 
     def disconnect(self) -> None:
         """End the link in good order; ``connect`` returns soon after. Never blocks."""
+        self.client.disconnect()  # before the flag: ``connect`` closes what this wakes it by
         self._closing.set()
-        self.client.disconnect()
         self._close_wakeup()
 
     def _close_wakeup(self) -> None:

@@ -34,6 +34,7 @@ ORDER = [
     "flight",
     "tally",
     "rows",
+    "signals",
     "sdk",
     "envelope",
     "exchange",
@@ -97,8 +98,8 @@ DOORS = {
 TOUCHES = {
     "sqlite3": {"sqlite_rows", "sqlite_storage", "reader", "store", "transfer", "doctor"},
     "fcntl": {"store"},
-    "signal": {"bundle"},
-    "socket": {"bus", "server", "client", "doctor"},
+    "signal": {"signals"},
+    "socket": {"signals", "bus", "server", "client", "doctor"},
     "ssl": {"server", "login", "client"},
     "subprocess": set(),
 }

@@ -192,6 +192,22 @@ def test_it_ends_while_the_broker_hangs(broker: Broker) -> None:
     broker.resume()
 
 
+def test_the_link_stands_until_the_goodbye_is_said(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The goodbye wakes the loop through a pair of sockets that the loop closes when it ends."""
+    connected = threading.Event()
+    with link(broker, lambda _: connected.set()) as made:
+        assert connected.wait(20)
+        goodbye, ended = made.client.disconnect, []
+
+        def slow() -> None:
+            ended.append(made._closing.wait(0.1))
+            goodbye()
+
+        monkeypatch.setattr(made.client, "disconnect", slow)
+        made.disconnect()
+        assert ended == [False]
+
+
 def test_what_was_published_before_the_end_arrives(broker: Broker) -> None:
     came: queue.Queue[bytes] = queue.Queue()
 

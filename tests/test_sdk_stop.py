@@ -105,8 +105,9 @@ def plain(broker: Broker, controller: Process) -> Iterator[Process]:
 def ends_well(target: Process, number: signal.Signals) -> None:
     """Send the signal; the process ends with code 0, in time, and after ``before_stop``."""
     send(target, number)
-    assert target.wait(LIMIT_S) == 0
+    code = target.wait(LIMIT_S)
     said = target.output()
+    assert code == 0, "\n".join(said)
     assert said.index("before stop") < said.index("start returned")
     assert "Traceback" not in "\n".join(said)
 
