@@ -9,7 +9,7 @@ import logging
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -18,14 +18,16 @@ from typing import cast
 
 from benchmarks.gateways import body, percentile
 from benchmarks.store import filled
-from puppetmaster import answer, batch, names, wire
-from puppetmaster.bus import Answered, Bus, ControllerChanged, LinkChanged
+from puppetmaster import answer, batch, names
+from puppetmaster.bus import Answered, Bus, BusEvent, ControllerChanged, LinkChanged
 from puppetmaster.clock import Clock
 from puppetmaster.dispatcher import KEEP_ALL, Dispatcher
 from puppetmaster.engine import Engine
 from puppetmaster.events import Hub
+from puppetmaster.link import Receipt
 from puppetmaster.settings import Settings
 from puppetmaster.store import FILE_NAME, Keep, Store
+from puppetmaster.wire import Outgoing
 
 WAIT_S = 60.0
 ASK_S = 0.002
@@ -35,17 +37,21 @@ class Echo:
     """A bus on which every command is answered after a moment, by a thread of its own."""
 
     def __init__(self) -> None:
-        self.listener: Callable[[Answered], None] | None = None
+        self.listener: Callable[[Sequence[BusEvent]], None] | None = None
         self._sent: SimpleQueue[int | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._answer, name="echo", daemon=True)
         self._thread.start()
 
-    def send(self, payload: bytes) -> bool:
-        """A command leaves."""
-        self._sent.put(wire.decode(payload)["id"])
+    def send(self, commands: Sequence[Outgoing]) -> bool:
+        """Commands leave."""
+        for command in commands:
+            self._sent.put(command.id)
         return True
 
-    def ask(self, destination: str) -> None:
+    def acknowledge(self, receipts: Iterable[Receipt]) -> None:
+        """Nobody keeps anything."""
+
+    def ask(self, destinations: Iterable[str]) -> None:
         """Nobody answers; reads do not need it."""
 
     def close(self) -> None:
@@ -59,7 +65,7 @@ class Echo:
             inner = {"code": 200, "method": "get", "resource": "/system/time", "data": {"n": message}}
             read = answer.read({"id": message, "code": 200, "data": inner, "sign": ["remote"]})
             if self.listener is not None:
-                self.listener(Answered(message, read))
+                self.listener([Answered(message, read)])
 
 
 @contextmanager
@@ -71,8 +77,7 @@ def running(store: Store, keep: Keep) -> Iterator[Dispatcher]:
     echo.listener = dispatcher.post
     dispatcher.start()
     try:
-        dispatcher.post(LinkChanged(up=True))
-        dispatcher.post(ControllerChanged(up=True))
+        dispatcher.post([LinkChanged(up=True), ControllerChanged(up=True)])
         yield dispatcher
     finally:
         dispatcher.stop(WAIT_S)

@@ -1,10 +1,10 @@
 """Builds the parts from the settings, starts them and stops them in order."""
 
 import logging
-from functools import partial
+from collections.abc import Sequence
 from typing import Any, Protocol
 
-from puppetmaster import __version__, login
+from puppetmaster import __version__
 from puppetmaster.announcer import Announcer
 from puppetmaster.bus import Bus, BusEvent, ControllerForgot
 from puppetmaster.clock import Clock, iso
@@ -13,6 +13,7 @@ from puppetmaster.door import Door
 from puppetmaster.engine import Engine
 from puppetmaster.errors import SettingsError
 from puppetmaster.events import Hub
+from puppetmaster.login import Login
 from puppetmaster.metrics import Metrics
 from puppetmaster.server import Address, address
 from puppetmaster.service import LOOK_TIMEOUT_S, Service
@@ -50,7 +51,7 @@ class App:
         self.bus = Bus(
             settings.broker_host,
             settings.broker_port,
-            login=partial(login.apply, settings),
+            login=Login.of(settings),
             installation=self.store.installation,
             resource=PROBED,
             probe_interval_s=settings.probe_interval_s,
@@ -60,7 +61,7 @@ class App:
         self.engine = Engine(settings, self._clock, self.store.now, self.store.ids, self.bus.tunnel)
         keep = Keep(settings.keep_jobs, settings.keep_days * 86400, int(settings.keep_mb * 1_000_000))
         self.dispatcher = Dispatcher(self.engine, self.store, self.bus, self.hub, self._clock, keep)
-        self.announcer = Announcer(self.hub, self.bus.send, self._clock)
+        self.announcer = Announcer(self.hub, self.bus.tell, self._clock)
         self.service = Service(settings, self.store, self.dispatcher)
         self.door = self._door(where) if where is not None else None
 
@@ -94,10 +95,11 @@ class App:
         if not self.dispatcher.running:
             self.store.close()
 
-    def _heard(self, event: BusEvent) -> None:
-        if isinstance(event, ControllerForgot):
-            self._bundle.register_again(event.asked_s)
-        self.dispatcher.post(event)
+    def _heard(self, events: Sequence[BusEvent]) -> None:
+        for event in events:
+            if isinstance(event, ControllerForgot):
+                self._bundle.register_again(event.asked_s)
+        self.dispatcher.post(events)
 
     def health(self) -> dict[str, Any]:
         """GET /system/puppetmaster."""

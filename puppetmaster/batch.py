@@ -148,7 +148,7 @@ def _item_of(
     if item.method not in schemas.METHODS:
         return []
     longest = max(destinations, key=lambda destination: len(json.dumps(destination)))
-    size = len(_command(item).message(_ID, longest))
+    size = len(_command(item).message(_ID, longest).payload)
     if size >= wire.MESSAGE_LIMIT_BYTES:
         faults.append(
             Fault(

@@ -1,9 +1,9 @@
-"""The dispatcher's own connection to the bus: commands out, answers in, and who is there.
+"""The dispatcher's side of the bus: commands out, answers in, and who is there.
 
 Beside the SDK's connection, because the SDK's timeouts, random ids and blocking calls cannot carry
-a batch. Commands leave at QoS 0, which never sends twice: at QoS 1 and 2 paho sends again after a
-reconnect. Answers are subscribed to at QoS 1 in a session that the broker keeps, so those that
-arrive while this program restarts are still delivered.
+a batch. Commands leave at QoS 0, which never sends twice. Answers are subscribed to at QoS 1 in a session
+that the broker keeps, and acknowledged when they are on disk: those that arrive while this program is down,
+or dies, are delivered when it is back.
 
 The controller is asked every few seconds for the owner of our own resource. The answer takes no lock
 and tells three things: it is there; it still knows us (after its restart it knows nobody, and tells
@@ -12,24 +12,23 @@ nobody); and, asked about ``/remote/<destination>``, which destinations share a 
 
 import logging
 import random
-import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import count
 from typing import Any
 
-import paho.mqtt.client as mqtt
-
-from puppetmaster import answer, wire
+from puppetmaster import answer, mqtt, wire
 from puppetmaster.answer import Answer
 from puppetmaster.clock import Clock
+from puppetmaster.link import Link, Listener, Receipt
+from puppetmaster.login import Login
+from puppetmaster.wire import Outgoing
 
 log = logging.getLogger("sanji.puppetmaster.bus")
 
-CONTROLLER = "/controller"
+CONTROLLER = mqtt.Topic("/controller")
 DEPENDENCY = "/controller/resource/dependency?resource="
-KEEPALIVE_S = 20
 #: So many probes in a row without an answer, and the controller counts as gone.
 MISSED_PROBES = 3
 #: Ids of questions: clear of request ids (from 2^31) and of the SDK's (below 655,351).
@@ -38,9 +37,10 @@ FIRST_QUESTION_ID, LAST_QUESTION_ID = 2**30, 2**31 - 1
 
 @dataclass(frozen=True, slots=True)
 class LinkChanged:
-    """The connection to the broker came up or went down."""
+    """The connection to the broker came up or went down; then these messages of ours have not left."""
 
     up: bool
+    unsent: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +60,11 @@ class ControllerForgot:
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """An answer came to our tunnel."""
+    """An answer came to our tunnel; once it is on disk, its ``receipt`` is to be acknowledged."""
 
     message: int
     answer: Answer
+    receipt: Receipt | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,10 +79,10 @@ BusEvent = LinkChanged | ControllerChanged | ControllerForgot | Answered | Owner
 
 
 class Bus:
-    """One MQTT connection with a tunnel of its own. ``listener`` gets every ``BusEvent``.
+    """One MQTT connection with two tunnels of its own: for answers, and for what the controller is asked.
 
-    ``login`` tells the MQTT client who it is. The listener is called on the network thread (``pm-bus``)
-    or the watching one (``pm-watch``); it must not block and must not call back.
+    The ``listener`` is called on the network thread (``pm-bus``) or the watching one (``pm-watch``) with what
+    happened, in order; it must not block and must not call back.
     """
 
     def __init__(
@@ -89,17 +90,17 @@ class Bus:
         host: str,
         port: int,
         *,
-        login: Callable[[Any], None],
+        login: Login,
         installation: str,
         resource: str,
         probe_interval_s: float,
-        listener: Callable[[BusEvent], None],
+        listener: Callable[[Sequence[BusEvent]], None],
         clock: Clock,
     ) -> None:
         self.tunnel = f"puppetmaster/{installation}"
-        self.connected = False
         self.dropped = 0
-        self._address = (host, port)
+        self._address = f"{host}:{port}"
+        self._asking = f"{self.tunnel}/ask"
         self._resource = resource
         self._probe_interval_s = probe_interval_s
         self._listener = listener
@@ -111,146 +112,144 @@ class Bus:
         self._known_s: float | None = None
         self._answers_at_all = False
         self._stopping = threading.Event()
-        self._client = mqtt.Client(client_id=f"puppetmaster-{installation}", clean_session=False)
-        login(self._client)
-        self._client.reconnect_delay_set(min_delay=1, max_delay=2)
-        self._client.on_connect = self._on_connect
-        self._client.on_disconnect = self._on_disconnect
-        self._client.on_message = self._on_message
-        self._client.on_socket_open = _send_at_once
-        self._threads = [
-            threading.Thread(target=self._run, name="pm-bus", daemon=True),
-            threading.Thread(target=self._watch, name="pm-watch", daemon=True),
-        ]
+        self._link = Link(
+            (host, port),
+            login,
+            f"puppetmaster-{installation}",
+            [(self.tunnel, 1), (self._asking, 0)],
+            Listener(self._came_up, self._went_down, self._take_all),
+        )
+        self._watcher = threading.Thread(target=self._watch, name="pm-watch", daemon=True)
+
+    @property
+    def connected(self) -> bool:
+        """Whether there is a connection to the broker."""
+        return self._link.up
 
     def start(self) -> None:
         """Connect, for as long as it takes, and stay connected."""
-        for thread in self._threads:
-            thread.start()
+        self._link.start()
+        self._watcher.start()
 
     def stop(self) -> None:
         """Disconnect. The broker goes on keeping the answers that come."""
         self._stopping.set()
-        self._client.disconnect()
-        for thread in self._threads:
-            thread.join(timeout=1.0)
+        self._link.stop(timeout_s=1.0)
+        if self._watcher.ident is not None:
+            self._watcher.join(timeout=1.0)
 
-    def send(self, payload: bytes) -> bool:
-        """Hand one message to the controller. False: there is no connection, it has not left."""
-        if not self.connected:
-            return False
-        return bool(self._client.publish(CONTROLLER, payload, qos=0).rc == mqtt.MQTT_ERR_SUCCESS)
+    def send(self, commands: Sequence[Outgoing]) -> bool:
+        """Hand messages to the controller, in order. False: there is no connection, none has left."""
+        return self._link.send(CONTROLLER, commands)
 
-    def ask(self, destination: str) -> None:
-        """Ask the controller who owns ``/remote/<destination>``; an ``Owners`` event answers."""
-        id_ = self._next_id()
+    def tell(self, payload: bytes) -> bool:
+        """Hand the controller an event. False: there is no connection."""
+        return self._link.send(CONTROLLER, [Outgoing(0, payload)])
+
+    def acknowledge(self, receipts: Iterable[Receipt]) -> None:
+        """The answers of these receipts are on disk: the broker need not keep them any more."""
+        self._link.acknowledge(receipts)
+
+    def ask(self, destinations: Iterable[str]) -> None:
+        """Ask the controller who owns ``/remote/<destination>``; an ``Owners`` event answers each."""
+        questions = {self._next_id(): destination for destination in destinations}
         with self._lock:
-            self._questions[id_] = destination
-        if not self._send_question(id_, f"/remote/{destination}"):
+            self._questions.update(questions)
+        asked = [self._question(id_, f"/remote/{destination}") for id_, destination in questions.items()]
+        if asked and not self._link.send(CONTROLLER, asked):
             with self._lock:
-                self._questions.pop(id_, None)
+                for id_ in questions:
+                    self._questions.pop(id_, None)
 
     def _next_id(self) -> int:
         return FIRST_QUESTION_ID + next(self._ids) % (LAST_QUESTION_ID - FIRST_QUESTION_ID)
 
-    def _send_question(self, id_: int, resource: str) -> bool:
-        question = {"id": id_, "method": "get", "resource": DEPENDENCY + resource, "tunnel": self.tunnel}
-        return self.send(wire.encode({**question, "data": {}}))
+    def _question(self, id_: int, resource: str) -> Outgoing:
+        asked = {"id": id_, "method": "get", "resource": DEPENDENCY + resource, "tunnel": self._asking}
+        return Outgoing(0, wire.encode({**asked, "data": {}}))
 
     # -- the network thread -----------------------------------------------------------------------
 
-    def _run(self) -> None:
-        while not self._stopping.is_set():
-            try:
-                self._client.connect(*self._address, keepalive=KEEPALIVE_S)
-                self._client.loop_forever()
-            except (OSError, ValueError) as error:
-                log.debug("no connection to the broker at %s:%s: %s", *self._address, error)
-            self._stopping.wait(1.0)
-
-    def _on_connect(self, client: Any, userdata: Any, flags: Any, code: int) -> None:
-        del userdata, flags
-        if code != 0:
-            log.error("the broker refuses the connection: %s", mqtt.connack_string(code))
-            return
-        client.subscribe(self.tunnel, qos=1)
-        self.connected = True
-        log.info("connected to the broker at %s:%s", *self._address, extra={"action": "bus_up"})
-        self._tell(LinkChanged(up=True))
+    def _came_up(self) -> None:
+        log.info("connected to the broker at %s", self._address, extra={"action": "bus_up"})
+        self._tell([LinkChanged(up=True)])
         self._probe()
 
-    def _on_disconnect(self, client: Any, userdata: Any, code: int) -> None:
-        del client, userdata
-        if not self.connected:
-            return
-        self.connected = False
+    def _went_down(self, unsent: tuple[int, ...]) -> None:
         self._answers_at_all = False
         with self._lock:
             self._questions.clear()
             self._probes.clear()
         if not self._stopping.is_set():
-            log.warning("lost the broker: %s", mqtt.error_string(code), extra={"action": "bus_down"})
-        self._tell(LinkChanged(up=False))
+            log.warning("lost the broker at %s", self._address, extra={"action": "bus_down"})
+        self._tell([LinkChanged(up=False, unsent=unsent)])
 
-    def _on_message(self, client: Any, userdata: Any, packet: Any) -> None:
-        del client, userdata
-        try:
-            self._take(packet.payload)
-        except Exception:
-            log.exception("a message on %s was dropped", self.tunnel)
+    def _take_all(self, messages: list[tuple[bytes | None, Receipt | None]]) -> None:
+        events: list[BusEvent] = []
+        done: list[Receipt] = []
+        for payload, receipt in messages:
+            try:
+                told = self._take(payload, receipt)
+            except Exception:
+                log.exception("a message on %s was dropped", self.tunnel)
+                told = []
+            events += told
+            if receipt is not None and not any(isinstance(event, Answered) for event in told):
+                done.append(receipt)
+        if done:
+            self._link.acknowledge(done)
+        if events:
+            self._tell(events)
 
-    def _take(self, payload: bytes) -> None:
-        if len(payload) > 4 * wire.MESSAGE_LIMIT_BYTES:
-            self._drop(f"it is {len(payload)} bytes long")
-            return
+    def _take(self, payload: bytes | None, receipt: Receipt | None) -> list[BusEvent]:
+        """What a message tells the dispatcher."""
+        if payload is None:
+            return self._drop("it is too long")
         try:
             message = wire.decode(payload)
         except wire.Uncarriable as fault:
-            self._take_garbled(payload, str(fault))
-            return
+            return self._take_garbled(payload, str(fault), receipt)
         except ValueError as fault:
-            self._drop(f"it is not JSON: {fault}")
-            return
+            return self._drop(f"it is not JSON: {fault}")
         if not answer.is_answer(message):
-            self._drop("it is no answer")
-            return
-        self._match(int(message["id"]), message)
+            return self._drop("it is no answer")
+        id_ = int(message["id"])
+        if FIRST_QUESTION_ID <= id_ <= LAST_QUESTION_ID:
+            return self._match(id_, message)
+        return [Answered(id_, answer.read(message), receipt)]
 
-    def _take_garbled(self, payload: bytes, fault: str) -> None:
+    def _take_garbled(self, payload: bytes, fault: str, receipt: Receipt | None) -> list[BusEvent]:
         """NaN and the like are not JSON, but one can still tell whose answer they came in."""
         try:
             message = wire.decode_loosely(payload)
         except ValueError as error:
-            self._drop(f"it is not JSON: {error}")
-            return
-        if answer.is_answer(message):
-            self._tell(Answered(int(message["id"]), answer.garbled(fault)))
-        else:
-            self._drop("it is no answer")
+            return self._drop(f"it is not JSON: {error}")
+        if not answer.is_answer(message):
+            return self._drop("it is no answer")
+        return [Answered(int(message["id"]), answer.garbled(fault), receipt)]
 
-    def _match(self, id_: int, message: dict[str, Any]) -> None:
+    def _match(self, id_: int, message: dict[str, Any]) -> list[BusEvent]:
+        """The answer to a question of ours; to none that is open: nothing."""
         with self._lock:
             destination = self._questions.pop(id_, None)
             asked_s = self._probes.pop(id_, None)
         if destination is not None:
-            self._tell(Owners(destination, _resources(message)))
-        elif asked_s is not None:
-            self._probed(asked_s, _resources(message))
-        else:
-            self._tell(Answered(id_, answer.read(message)))
+            return [Owners(destination, _resources(message))]
+        return [] if asked_s is None else self._probed(asked_s, _resources(message))
 
-    def _drop(self, why: str) -> None:
+    def _drop(self, why: str) -> list[BusEvent]:
         self.dropped += 1
         log.debug("a message on %s was dropped: %s", self.tunnel, why)
+        return []
 
-    def _tell(self, event: BusEvent) -> None:
-        self._listener(event)
+    def _tell(self, events: Sequence[BusEvent]) -> None:
+        self._listener(events)
 
     # -- the controller watch ---------------------------------------------------------------------
 
     def _watch(self) -> None:
         while not self._stopping.wait(self._probe_interval_s):
-            if self.connected:
+            if self._link.up:
                 self._probe()
 
     def _probe(self) -> None:
@@ -263,21 +262,22 @@ class Bus:
         if missed >= MISSED_PROBES and self._answers_at_all:
             self._answers_at_all = False
             log.warning("the controller does not answer", extra={"action": "controller_down"})
-            self._tell(ControllerChanged(up=False))
-        self._send_question(id_, self._resource)
+            self._tell([ControllerChanged(up=False)])
+        self._link.send(CONTROLLER, [self._question(id_, self._resource)])
 
-    def _probed(self, asked_s: float, resources: tuple[str, ...] | None) -> None:
+    def _probed(self, asked_s: float, resources: tuple[str, ...] | None) -> list[BusEvent]:
         with self._lock:
             for id_ in [id_ for id_, at_s in self._probes.items() if at_s <= asked_s]:
                 del self._probes[id_]
+        events: list[BusEvent] = []
         if not self._answers_at_all:
             self._answers_at_all = True
-            self._tell(ControllerChanged(up=True))
+            events.append(ControllerChanged(up=True))
         if resources is not None and self._resource in resources:
             self._known_s = asked_s
-            return
+            return events
         known_s, self._known_s = self._known_s, None
-        self._tell(ControllerForgot(known_s, asked_s))
+        return [*events, ControllerForgot(known_s, asked_s)]
 
 
 def _resources(message: dict[str, Any]) -> tuple[str, ...] | None:
@@ -286,9 +286,3 @@ def _resources(message: dict[str, Any]) -> tuple[str, ...] | None:
     if message["code"] != 200 or not isinstance(resources, list):
         return None
     return tuple(one for one in resources if isinstance(one, str)) or None
-
-
-def _send_at_once(client: Any, userdata: Any, sock: socket.socket) -> None:
-    """Small messages must not wait for acknowledgements of earlier ones."""
-    del client, userdata
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

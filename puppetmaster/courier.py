@@ -19,6 +19,7 @@ from puppetmaster.request import TRANSITIONS, UNANSWERED, Item, Request, Request
 from puppetmaster.rollout import wave_of
 from puppetmaster.settings import Settings
 from puppetmaster.timers import Timers
+from puppetmaster.wire import Outgoing
 
 log = logging.getLogger("sanji.puppetmaster.courier")
 
@@ -45,7 +46,7 @@ class Courier:
         #: Refusals by code, 423 above all, and sendings after the first: since the start.
         self.refusals: Counter[int] = Counter()
         self.resent = 0
-        self.sends: list[tuple[int, bytes]] = []
+        self.sends: list[Outgoing] = []
         self.questions: list[str] = []
         self.flight = Flight(timers, settings.grace_s)
         self._settings = settings
@@ -68,8 +69,8 @@ class Courier:
 
     def stall(self) -> None:
         """What wanted to leave may not: it waits again."""
-        for message, _ in self.sends:
-            self.not_sent(message)
+        for outgoing in self.sends:
+            self.not_sent(outgoing.id)
         self.sends = []
 
     # -- out --------------------------------------------------------------------------------------
@@ -96,7 +97,7 @@ class Courier:
             self.resent += message != id_
             self.flight.sent(id_, message, now_s, opened.job.request_timeout_s)
             command = opened.commands[request.item]
-            self.sends.append((message, command.message(message, request.destination)))
+            self.sends.append(command.message(message, request.destination))
         for job_id, at_s in lanes.paced():
             self._timers.set(("pace", job_id), at_s)
         for destination in lanes.questions(QUESTIONS):

@@ -6,8 +6,9 @@ write to disk serves many changes; nothing leaves before what caused it is durab
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
@@ -17,6 +18,7 @@ from puppetmaster.clock import Clock
 from puppetmaster.engine import Engine, Turn
 from puppetmaster.errors import PuppetmasterError, StoreError, Unavailable
 from puppetmaster.events import Change, Hub, Kind
+from puppetmaster.link import Receipt
 from puppetmaster.store import Keep, Store
 from puppetmaster.tally import Tally
 
@@ -56,7 +58,7 @@ class Dispatcher:
         self._bus = bus
         self._hub = hub
         self._clock = clock
-        self._inbox: SimpleQueue[BusEvent | _Call | None] = SimpleQueue()
+        self._inbox: SimpleQueue[Sequence[BusEvent] | _Call | None] = SimpleQueue()
         self._keep = keep
         self._prune_s = 0.0
         self._sweeping = True
@@ -65,12 +67,14 @@ class Dispatcher:
         self.commits, self.dispatches = Tally(), Tally()
         self._decided_s = 0.0
         self._replies: list[tuple[_Call, Any]] = []
+        #: Of answers that were taken in, and are to be acknowledged once they are on disk.
+        self._receipts: list[Receipt] = []
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="pm-dispatcher", daemon=True)
 
-    def post(self, event: BusEvent) -> None:
-        """Something happened on the bus. Never blocks."""
-        self._inbox.put(event)
+    def post(self, events: Sequence[BusEvent]) -> None:
+        """This happened on the bus, in this order. Never blocks."""
+        self._inbox.put(events)
 
     def call(self, verb: Callable[[Engine], T], timeout_s: float) -> T:
         """Do ``verb`` in the dispatcher's thread; its value, once what it changed is durable.
@@ -129,11 +133,14 @@ class Dispatcher:
     def _run(self) -> None:
         going = True
         while going:
-            messages = self._arrived()
-            going = None not in messages
+            arrived = self._arrived()
+            going = None not in arrived
             self._engine.begin()
-            for message in messages:
-                self._guarded(self._take, message)
+            for one in arrived:
+                if isinstance(one, _Call):
+                    self._guarded(self._do, one)
+                for event in one if isinstance(one, Sequence) else ():
+                    self._guarded(self._take, event)
             self._guarded(self._turn)
             self._guarded(self._keep_house)
         for call, _ in self._replies:
@@ -149,16 +156,19 @@ class Dispatcher:
         except Exception:
             log.exception("a step of the dispatcher failed", extra={"action": "dispatcher_fault"})
 
-    def _arrived(self) -> list[BusEvent | _Call | None]:
+    def _arrived(self) -> list[Sequence[BusEvent] | _Call | None]:
         """All that is in the inbox, after waiting for something or for the next timer."""
-        messages: list[BusEvent | _Call | None] = []
-        try:
-            messages.append(self._inbox.get(timeout=self._sleep_s()))
-            while len(messages) < TURN_MESSAGES:
-                messages.append(self._inbox.get_nowait())
-        except Empty:
-            pass
-        return messages
+        arrived: list[Sequence[BusEvent] | _Call | None] = []
+        size = 0
+        with suppress(Empty):
+            one = self._inbox.get(timeout=self._sleep_s())
+            while True:
+                arrived.append(one)
+                size += len(one) if isinstance(one, Sequence) else 1
+                if size >= TURN_MESSAGES:
+                    break
+                one = self._inbox.get_nowait()
+        return arrived
 
     def _sleep_s(self) -> float:
         due_s = self._engine.timers.next_s()
@@ -170,17 +180,17 @@ class Dispatcher:
             return LONGEST_SLEEP_S
         return min(max(due_s - self._clock.now_s(), 0.0), LONGEST_SLEEP_S)
 
-    def _take(self, message: BusEvent | _Call | None) -> None:
+    def _take(self, event: BusEvent) -> None:
         engine = self._engine
-        match message:
-            case Answered(id_, answer):
+        match event:
+            case Answered(id_, answer, receipt):
+                if receipt is not None:
+                    self._receipts.append(receipt)
                 engine.answered(id_, answer)
-            case _Call():
-                self._do(message)
             case Owners(destination, resources):
                 engine.owners(destination, resources)
-            case LinkChanged(up):
-                engine.link(up=up)
+            case LinkChanged(up, unsent):
+                engine.link(up=up, unsent=unsent)
             case ControllerChanged(up):
                 engine.controller(up=up)
             case ControllerForgot(known_s, _):
@@ -237,13 +247,22 @@ class Dispatcher:
                 log.info("the store can be written again", extra={"action": "store_up"})
                 self._engine.stalled = None
         self._engine.committed()
+        self._acknowledge()
         self._act(turn)
+
+    def _acknowledge(self) -> None:
+        receipts, self._receipts = self._receipts, []
+        if receipts:
+            self._bus.acknowledge(receipts)
 
     def _stall(self, error: StoreError) -> None:
         if not self._engine.stalled:
             log.error("%s Nothing is sent until it can be written.", error, extra={"action": "store_down"})
         revoked = set(self._engine.stall(error.message))
         self._retry_s = self._clock.now_s() + STORE_RETRY_S
+        # What came is kept in memory. Unacknowledged, it would hold up what comes after it at the broker, and
+        # the controller would seem to be gone.
+        self._acknowledge()
         waiting, self._replies = self._replies, []
         for call, value in waiting:
             if getattr(value, "id", None) in revoked:
@@ -253,13 +272,13 @@ class Dispatcher:
 
     def _act(self, turn: Turn) -> None:
         self._sweeping = self._sweeping or bool(turn.changes.deleted)
-        for message, payload in turn.sends:
-            if not self._bus.send(payload):
-                self._engine.not_sent(message)
         if turn.sends:
+            if not self._bus.send(turn.sends):
+                for outgoing in turn.sends:
+                    self._engine.not_sent(outgoing.id)
             self.dispatches.add(self._clock.now_s() - self._decided_s, len(turn.sends))
-        for destination in turn.questions:
-            self._bus.ask(destination)
+        if turn.questions:
+            self._bus.ask(turn.questions)
         replies, self._replies = self._replies, []
         for call, value in replies:
             call.reply.set_result(value)

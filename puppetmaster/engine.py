@@ -25,6 +25,7 @@ from puppetmaster.settings import Settings
 from puppetmaster.spec import JobSpec
 from puppetmaster.store import Changes, Ids
 from puppetmaster.timers import Timers
+from puppetmaster.wire import Outgoing
 
 
 @dataclass(slots=True)
@@ -33,7 +34,7 @@ class Turn:
 
     changes: Changes
     created: set[int]
-    sends: list[tuple[int, bytes]] = field(default_factory=list)
+    sends: list[Outgoing] = field(default_factory=list)
     questions: list[str] = field(default_factory=list)
 
 
@@ -141,11 +142,16 @@ class Engine:
         """This message never left: its request waits again, and the attempt does not count."""
         self._courier.not_sent(message)
 
-    def link(self, *, up: bool) -> None:
-        """The connection to the broker came or went; what is in flight may have gone with it."""
+    def link(self, *, up: bool, unsent: Iterable[int] = ()) -> None:
+        """The connection to the broker came or went; what is in flight may have gone with it.
+
+        The messages of these ids have not left: their requests wait again.
+        """
         self.link_up = up
         if not up:
             self.controller_up = False
+            for message in unsent:
+                self.not_sent(message)
             self.lanes.forget_all()
             self._courier.flight.doubt(self._moment.now_s)
 

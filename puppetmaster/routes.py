@@ -4,10 +4,11 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from puppetmaster import login, wire
+from puppetmaster import wire
 from puppetmaster.app import App
 from puppetmaster.bundle import SteadySanji
 from puppetmaster.errors import TooLarge
+from puppetmaster.login import Login
 from puppetmaster.rows import whole
 from puppetmaster.sdk import Route
 from puppetmaster.settings import Settings
@@ -26,7 +27,7 @@ class Puppetmaster(SteadySanji):
         del args, kwargs
         data_dir = Path(self.bundle.bundle_dir) / "data"
         settings = settings or Settings.from_environment(data_dir=data_dir)
-        login.apply(settings, self._conn.client)
+        Login.of(settings).apply(self._conn.client)
         self.app = App(settings, self)
         self.service = self.app.service
         self.app.start()

@@ -10,7 +10,7 @@ import json
 import math
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from puppetmaster.errors import Fault
 
@@ -26,6 +26,13 @@ _COMPACT = json.JSONEncoder(allow_nan=False, separators=(",", ":"))
 _SUSPECT = re.compile(r"\\u(?:0000|[dD][89a-fA-F])|\d{19}")
 
 
+class Outgoing(NamedTuple):
+    """A message that is to leave: its id, 0 when nobody asks for it, and its JSON."""
+
+    id: int
+    payload: bytes
+
+
 class Uncarriable(ValueError):
     """A message holds something that JSON, or the controller, does not know."""
 
@@ -33,22 +40,6 @@ class Uncarriable(ValueError):
 def encode(value: Any) -> bytes:
     """Compact JSON, ASCII. Raises ValueError for NaN and Infinity."""
     return _COMPACT.encode(value).encode("ascii")
-
-
-def decode(payload: bytes) -> Any:
-    """The JSON in ``payload``. Raises ValueError: not JSON; ``Uncarriable``: NaN or Infinity in it."""
-    try:
-        return json.loads(payload, parse_constant=_refuse, parse_float=_finite)
-    except RecursionError:
-        raise ValueError("nested too deeply") from None
-
-
-def decode_loosely(payload: bytes) -> Any:
-    """As ``decode``, but NaN and Infinity pass as floats: to find out whose message it is."""
-    try:
-        return json.loads(payload)
-    except RecursionError:
-        raise ValueError("nested too deeply") from None
 
 
 def _refuse(constant: str) -> float:
@@ -60,6 +51,25 @@ def _finite(text: str) -> float:
     if math.isinf(value):
         raise Uncarriable(f"{text} is larger than a number can be")
     return value
+
+
+_STRICT = json.JSONDecoder(parse_constant=_refuse, parse_float=_finite).decode
+
+
+def decode(payload: bytes) -> Any:
+    """The JSON in ``payload``. Raises ValueError: not JSON; ``Uncarriable``: NaN or Infinity in it."""
+    try:
+        return _STRICT(payload.decode(json.detect_encoding(payload), "surrogatepass"))
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+def decode_loosely(payload: bytes) -> Any:
+    """As ``decode``, but NaN and Infinity pass as floats: to find out whose message it is."""
+    try:
+        return json.loads(payload)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
 
 
 def faults(value: Any, path: str) -> list[Fault]:
@@ -152,7 +162,7 @@ class Command:
         inner = encode(command).decode("ascii")
         self._common = f'"method":"{command["method"]}","tunnel":"{tunnel}","data":{inner},"resource":'
 
-    def message(self, message_id: int, destination: str) -> bytes:
+    def message(self, message_id: int, destination: str) -> Outgoing:
         """The Sanji message that carries it to ``/remote/<destination>`` under ``message_id``."""
         resource = json.dumps(f"/remote/{destination}")
-        return f'{{"id":{message_id},{self._common}{resource}}}'.encode("ascii")
+        return Outgoing(message_id, f'{{"id":{message_id},{self._common}{resource}}}'.encode("ascii"))

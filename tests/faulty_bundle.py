@@ -3,7 +3,7 @@
 ``python -m tests.faulty_bundle`` takes the place of ``python index.py``. The environment says what differs:
 
 ``FAULT``      ``<point>:<n>``: die when that point is passed for the n-th time; see ``POINTS``
-``JOURNAL``    a file that gets a line for every command handed to the bus and every answer taken from it
+``JOURNAL``    a file that gets a line, id and time, for every command that is handed to the bus
 ``SWEEP``      how many requests of a removed job go at once, in place of the store's own number
 ``BUNDLE_TTL`` seconds in place of bundle.json's ttl, so that who dies inside a POST is soon free again
 ``KEEPALIVE``  seconds in place of the bus connection's keepalive, so that a hung broker is soon noticed
@@ -17,21 +17,20 @@ import random
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import index
-from puppetmaster import bus, sdk, store
+from puppetmaster import link, sdk, store
 from puppetmaster.bus import Bus
 from puppetmaster.engine import Engine
 from puppetmaster.events import Hub
 from puppetmaster.sqlite_storage import SqliteStorage
 from puppetmaster.store import Store
+from puppetmaster.wire import Outgoing
 from sandbox.process import PROJECT
 
-#: A command as ``wire.Command`` writes it; questions and events go through the same ``Bus.send``.
-COMMAND = b'"resource":"/remote/'
 #: Longer than a checkpoint of these small files takes: the kill falls into it or just after.
 CHECKPOINT_S = 0.004
 
@@ -98,12 +97,18 @@ def _wrap(
     setattr(owner, name, wrapped)
 
 
-def _sending(fuse: Fuse) -> None:
-    _wrap(Bus, "send", before=lambda _bus, payload: fuse() if COMMAND in payload else None)
+def _between(fuse: Fuse, leaves: int) -> None:
+    """Die at the n-th command; of its turn it leaves (1) or not (0), and none behind it does."""
+    original = Bus.send
 
+    def send(self: Bus, commands: Sequence[Outgoing]) -> bool:
+        for before in range(len(commands)):
+            if fuse.burn():
+                original(self, commands[: before + leaves])
+                die()
+        return original(self, commands)
 
-def _sent(fuse: Fuse) -> None:
-    _wrap(Bus, "send", after=lambda _bus, payload: fuse() if COMMAND in payload else None)
+    setattr(Bus, "send", send)  # noqa: B010 - mypy lets no method be assigned
 
 
 def _written(fuse: Fuse) -> None:
@@ -136,8 +141,8 @@ POINTS: dict[str, Callable[[Fuse], None]] = {
     "decided": _before(Store, "commit"),
     "written": _written,  # everything of the turn is in the transaction, which is not committed
     "committed": _before(Engine, "committed"),  # on disk, nothing has left
-    "sending": _sending,  # before a command, so also between two
-    "sent": _sent,  # after a command was handed to the network thread
+    "sending": lambda fuse: _between(fuse, 0),  # before a command leaves, so also between two
+    "sent": lambda fuse: _between(fuse, 1),  # after it has left
     "told": _after(Hub, "post"),  # callers have their replies, the mailboxes the changes
     "checkpoint": _checkpoint,  # while SQLite moves its log into the file
     "pruning": _after(Store, "outlived"),  # it is known which ended jobs need not be kept
@@ -154,22 +159,14 @@ def arm(fault: str) -> None:
 
 
 def keep_journal(path: str) -> None:
-    """Write down every command that leaves and every answer that comes, in a way that survives a kill."""
+    """Write down every command that leaves, in a way that survives a kill."""
     journal = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
 
-    def note(kind: str, message: int) -> None:
-        os.write(journal, f"{kind} {message} {time.monotonic()}\n".encode())
-
-    def sent(_bus: Bus, payload: bytes) -> None:
-        if COMMAND in payload:
-            note("sent", int(payload[len('{"id":') : payload.index(b",")]))
-
-    def told(_bus: Bus, event: Any) -> None:
-        if isinstance(event, bus.Answered):
-            note("answered", event.message)
+    def sent(_bus: Bus, commands: Sequence[Outgoing]) -> None:
+        at_s = time.monotonic()
+        os.write(journal, "".join(f"{command.id} {at_s}\n" for command in commands).encode())
 
     _wrap(Bus, "send", before=sent)
-    _wrap(Bus, "_tell", before=told)
 
 
 def main() -> None:
@@ -179,7 +176,7 @@ def main() -> None:
     if fault := os.environ.get("FAULT"):
         arm(fault)
     if seconds := os.environ.get("KEEPALIVE"):
-        bus.KEEPALIVE_S = int(seconds)
+        link.KEEPALIVE_S = int(seconds)
     if part := os.environ.get("SWEEP"):
         store.SWEEP = int(part)
     profile = sdk.Bundle(bundle_dir=str(PROJECT))

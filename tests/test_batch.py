@@ -341,7 +341,7 @@ def test_data_that_are_nested_too_deeply() -> None:
 def _largest(data: Any, destination: str, method: str = "post", resource: str = "/a") -> bytes:
     """An event as it is sent, with a tunnel of 63 and an id of ten characters."""
     body = {"code": 200, "method": method, "resource": resource, "data": data}
-    return wire.Command(body, "t" * 63).message(2**32 - 1, destination)
+    return wire.Command(body, "t" * 63).message(2**32 - 1, destination).payload
 
 
 def _of_size(size: int, destination: str, padding: str = "x") -> dict[str, Any]:

@@ -11,14 +11,14 @@ import sqlite3
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
-from puppetmaster import answer, batch, wire
+from puppetmaster import answer, batch
 from puppetmaster.bus import Answered, Bus, BusEvent, ControllerChanged, LinkChanged
 from puppetmaster.clock import Clock
 from puppetmaster.dispatcher import Dispatcher
@@ -26,11 +26,13 @@ from puppetmaster.engine import Engine
 from puppetmaster.errors import StoreError, Unavailable
 from puppetmaster.events import Hub
 from puppetmaster.job import Job
+from puppetmaster.link import Receipt
 from puppetmaster.reader import Reader
 from puppetmaster.request import RequestStatus
 from puppetmaster.settings import Settings
 from puppetmaster.sqlite_storage import SqliteTinyDB
 from puppetmaster.store import FILE_NAME, Store
+from puppetmaster.wire import Outgoing
 from sandbox.fleet_log import FleetLog
 from sandbox.gateway import Gateway
 from tests.bus_client import BusClient, Message
@@ -236,18 +238,22 @@ class _RecordingBus:
     def __init__(self, store: Store) -> None:
         self.sent: list[int] = []
         self.unrecorded: list[int] = []
+        self.acknowledged: list[int] = []
         self._store = store
 
-    def send(self, payload: bytes) -> bool:
-        message = wire.decode(payload)["id"]
-        with self._store.reading() as reader:
-            request = reader.request(reader.sending(message) or message)
-        if request is None or request.status is not RequestStatus.SENT or request.sending != message:
-            self.unrecorded.append(message)
-        self.sent.append(message)
+    def send(self, commands: Sequence[Outgoing]) -> bool:
+        for message, _ in commands:
+            with self._store.reading() as reader:
+                request = reader.request(reader.sending(message) or message)
+            if request is None or request.status is not RequestStatus.SENT or request.sending != message:
+                self.unrecorded.append(message)
+            self.sent.append(message)
         return True
 
-    def ask(self, destination: str) -> None:
+    def acknowledge(self, receipts: Iterable[Receipt]) -> None:
+        self.acknowledged += [receipt.packet for receipt in receipts]
+
+    def ask(self, destinations: Iterable[str]) -> None:
         """Nobody answers: every gateway counts as one with a lock of its own in the end."""
 
 
@@ -265,8 +271,7 @@ class _Desk:
         self.post(LinkChanged(up=True), ControllerChanged(up=True))
 
     def post(self, *events: BusEvent) -> None:
-        for event in events:
-            self.dispatcher.post(event)
+        self.dispatcher.post(events)
 
     def create(self, *names: str, timeout_s: float = WAIT_S, **more: Any) -> Job:
         spec = batch.parse_job(body("get", *names, **more), 100)
@@ -275,7 +280,7 @@ class _Desk:
     def answer(self, message: int) -> None:
         inner = {"code": 200, "method": "get", "resource": "/any", "data": {"n": message}}
         read = answer.read({"id": message, "code": 200, "data": inner, "sign": ["remote"]})
-        self.post(Answered(message, read))
+        self.post(Answered(message, read, Receipt(1, message % 1000)))
 
     def status(self, request_id: int) -> str:
         """On disk."""

@@ -9,8 +9,8 @@ from typing import Any
 import paho.mqtt.client as mqtt
 import pytest
 
-from puppetmaster import login
 from puppetmaster.errors import SettingsError
+from puppetmaster.login import Login
 from puppetmaster.settings import Settings
 from sandbox.process import Process, free_port
 from tests.conftest import require
@@ -73,7 +73,7 @@ def connect(port: int, wanted: Settings) -> int:
     """The broker's answer to a login: 0 is welcome. Raises OSError when TLS does not come about."""
     codes: list[int] = []
     client = mqtt.Client()
-    login.apply(wanted, client)
+    Login.of(wanted).apply(client)
     client.on_connect = lambda _client, _userdata, _flags, code: codes.append(code)
     client.connect("127.0.0.1", port)
     try:
@@ -134,9 +134,9 @@ def test_the_bundle_logs_in_with_both_connections(
 )
 def test_what_cannot_be_is_said(wanted: dict[str, Any], sentence: str) -> None:
     with pytest.raises(SettingsError, match=sentence):
-        login.apply(Settings(**wanted), mqtt.Client())
+        Login.of(Settings(**wanted))
 
 
 def test_the_password_is_shown_nowhere(certificates: Path) -> None:
     wanted = settings(certificates)
-    assert "open sesame" not in f"{wanted!r} {wanted.public()}"
+    assert "open sesame" not in f"{wanted!r} {wanted.public()} {Login.of(wanted)!r}"

@@ -287,7 +287,7 @@ DESTINATIONS = ["00:0c:29:1c:e8:01", "cg-000c291ce801", "gerät", 'a"b\\c', "\U0
 def test_a_command_is_the_message_of_the_sanji_contract(destination: str, data: Any) -> None:
     body = {"method": "put", "resource": "/system/time?tz=1&a=/b", "data": data}
     command = wire.Command(body, "pm-1234")
-    assert json.loads(command.message(2**31, destination)) == {
+    assert json.loads(command.message(2**31, destination).payload) == {
         "id": 2**31,
         "method": "put",
         "resource": f"/remote/{destination}",
@@ -298,7 +298,7 @@ def test_a_command_is_the_message_of_the_sanji_contract(destination: str, data: 
 
 def test_the_code_of_an_event_is_for_the_remote_bundle_and_not_for_the_controller() -> None:
     body = {"code": 200, "method": "put", "resource": "/a", "data": {}}
-    sent = json.loads(wire.Command(body, "t").message(1, "cg-1"))
+    sent = json.loads(wire.Command(body, "t").message(1, "cg-1").payload)
     assert sent == {"id": 1, "method": "put", "resource": "/remote/cg-1", "tunnel": "t", "data": body}
 
 
@@ -306,14 +306,14 @@ def test_the_code_of_an_event_is_for_the_remote_bundle_and_not_for_the_controlle
 @given(JSON.filter(_is_carried))
 def test_a_command_carries_its_data_unchanged(data: Any) -> None:
     body = {"method": "post", "resource": "/a", "data": data}
-    sent = wire.decode(wire.Command(body, "t").message(1, "cg-1"))
+    sent = wire.decode(wire.Command(body, "t").message(1, "cg-1").payload)
     assert sent["data"]["data"] == data
     assert wire.faults(sent, "message") == []
 
 
 def test_one_command_makes_many_messages() -> None:
     command = wire.Command({"method": "get", "resource": "/a", "data": {}}, "t")
-    messages = [json.loads(command.message(id_, name)) for id_, name in ((1, "cg-1"), (2, "cg-2"))]
+    messages = [json.loads(command.message(id_, name).payload) for id_, name in ((1, "cg-1"), (2, "cg-2"))]
     assert [(one["id"], one["resource"]) for one in messages] == [(1, "/remote/cg-1"), (2, "/remote/cg-2")]
 
 

@@ -17,10 +17,9 @@ import threading
 import time
 import traceback
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 from puppetmaster import envelope, sdk
@@ -29,8 +28,8 @@ from puppetmaster.errors import PuppetmasterError
 from puppetmaster.exchange import Request, Response, handle
 from puppetmaster.routes import Puppetmaster
 from puppetmaster.settings import Settings
+from puppetmaster.wire import Outgoing
 from sandbox.process import PROJECT
-from tests.faulty_bundle import COMMAND
 
 FIRST_ID = 2**31
 LEAKS = ("Traceback", 'File "', "puppetmaster/", "sqlite3", ".py")
@@ -174,22 +173,19 @@ class Target:
             bundle=sdk.Bundle(bundle_dir=str(PROJECT)),
         )
         self.bus = self.bundle.app.bus
-        self.bus.connected = True
         self.in_flight: deque[int] = deque(maxlen=20)  #: ids of commands that were sent last
         self.bus.send = self._send  # type: ignore[method-assign]
         self.bus.ask = self._ask  # type: ignore[method-assign]
         self._post = self.bundle.app.dispatcher.post
-        self._post(LinkChanged(up=True))
-        self._post(ControllerChanged(up=True))
+        self._post([LinkChanged(up=True), ControllerChanged(up=True)])
 
-    def _send(self, payload: bytes) -> bool:
-        if COMMAND in payload:
-            self.commands += 1
-            self.in_flight.append(json.loads(payload)["id"])
+    def _send(self, commands: Sequence[Outgoing]) -> bool:
+        self.commands += len(commands)
+        self.in_flight.extend(command.id for command in commands)
         return True
 
-    def _ask(self, destination: str) -> None:
-        self._post(Owners(destination, (f"/remote/{destination}",)))
+    def _ask(self, destinations: Iterable[str]) -> None:
+        self._post([Owners(destination, (f"/remote/{destination}",)) for destination in destinations])
 
     def take_request(self, payload: bytes) -> None:
         """As the bundle's reader and handler threads do."""
@@ -210,7 +206,7 @@ class Target:
 
     def take_answer(self, payload: bytes) -> None:
         """As the network thread does."""
-        self.bus._on_message(None, None, SimpleNamespace(payload=payload))
+        self.bus._take_all([(payload, None)])
 
     def settle(self) -> None:
         """Return when the dispatcher has worked through its inbox."""

@@ -1,0 +1,306 @@
+"""The dispatcher's own MQTT connection: one socket, one thread, and a word on what has left and what not.
+
+Why not paho, which the SDK brings: version 1.5.0 acknowledges a message before it hands it on, so one that
+arrives while the program dies is lost; when a connection breaks it cannot tell which messages had left; and
+each message costs it several system calls and wakes a thread. Decision 0009 has the figures.
+
+- A message that is sent leaves at QoS 0, once. Those of which nothing, or not all, was given to the system
+  when the connection broke have not left, and are named then.
+- A message that is received is acknowledged when its receiver says so. Until then the broker keeps it, and
+  brings it again after a reconnect.
+"""
+
+import logging
+import selectors
+import socket
+import ssl
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from puppetmaster import mqtt
+from puppetmaster.login import Login
+from puppetmaster.wire import Outgoing
+
+log = logging.getLogger("sanji.puppetmaster.link")
+
+#: After half of it in silence we say something; after one and a half without a word the connection is dead.
+KEEPALIVE_S = 20
+#: For the connection itself, and for the broker's answers to CONNECT and SUBSCRIBE.
+CONNECT_S = 10.0
+#: Between two tries to connect.
+AGAIN_S = 1.0
+#: Read at once, and before what was read is handed on.
+READ_BYTES, ROUND_BYTES = 64 * 1024, 256 * 1024
+#: The controller expands what it passes on: what is below 1 MiB for it can be this long for us.
+MESSAGE_LIMIT_BYTES = 4 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What ``acknowledge`` needs of a message that was received."""
+
+    connection: int
+    packet: int
+
+
+class Listener(NamedTuple):
+    """What the link tells, on its own thread. None of it may block or call back, but for ``send``."""
+
+    #: The connection stands, and the topics are subscribed.
+    up: Callable[[], None]
+    #: It is gone; the ids of the messages that have not left.
+    down: Callable[[tuple[int, ...]], None]
+    #: Messages came, each with its receipt. None as payload: it was longer than the limit.
+    messages: Callable[[list[tuple[bytes | None, Receipt | None]]], None]
+
+
+@dataclass(slots=True)
+class _Unsent:
+    """Messages of one ``send`` that are not all given to the system; where each of them ends."""
+
+    data: memoryview
+    ends: list[tuple[int, int]]
+    written: int = 0
+
+
+class Link:
+    """A connection that is made again whenever it breaks. ``send`` and ``acknowledge`` are for any thread."""
+
+    def __init__(
+        self,
+        address: tuple[str, int],
+        login: Login,
+        client_id: str,
+        topics: Sequence[tuple[str, int]],
+        listener: Listener,
+    ) -> None:
+        self._address = address
+        self._login = login
+        self._client_id = client_id
+        self._topics = topics
+        self._listener = listener
+        self._lock = threading.Lock()  # guards all up to _socket, and its use
+        self._up = False
+        self._connection = 0  # counts them
+        self._backlog: deque[_Unsent] = deque()
+        self._spoke_s = 0.0
+        self._socket: socket.socket | None = None
+        self._stopping = threading.Event()
+        self._woken, self._wakes = socket.socketpair()
+        self._wakes.setblocking(False)
+        self._thread = threading.Thread(target=self._run, name="pm-bus", daemon=True)
+
+    @property
+    def up(self) -> bool:
+        """Whether the connection stands."""
+        return self._up
+
+    def start(self) -> None:
+        """Connect, for as long as it takes, and stay connected."""
+        self._thread.start()
+
+    def stop(self, timeout_s: float) -> None:
+        """Say goodbye to the broker, which goes on keeping what comes, and end the thread."""
+        self._stopping.set()
+        self._wake()
+        if self._thread.ident is not None:
+            self._thread.join(timeout_s)
+        if not self._thread.is_alive():
+            self._woken.close()
+            self._wakes.close()
+
+    def send(self, topic: mqtt.Topic, messages: Sequence[Outgoing]) -> bool:
+        """Send messages in order; never blocks. False: there is no connection, none of them has left."""
+        packets = [topic.publish(message.payload) for message in messages]
+        ends: list[tuple[int, int]] = []
+        end = 0
+        for message, packet in zip(messages, packets, strict=True):
+            end += len(packet)
+            ends.append((message.id, end))
+        return self._write(b"".join(packets), ends)
+
+    def acknowledge(self, receipts: Iterable[Receipt]) -> None:
+        """These messages need not be kept for us any more; those of an earlier connection come again."""
+        packets: dict[int, list[bytes]] = {}
+        for receipt in receipts:
+            packets.setdefault(receipt.connection, []).append(mqtt.puback(receipt.packet))
+        for connection, acknowledged in packets.items():
+            self._write(b"".join(acknowledged), [], connection)
+
+    def _write(self, data: bytes, ends: list[tuple[int, int]], connection: int | None = None) -> bool:
+        """Whether it was taken: there is a connection, and where it matters this one."""
+        with self._lock:
+            if not self._up or connection not in (None, self._connection):
+                return False
+            unsent = _Unsent(memoryview(data), ends)
+            if not self._backlog and self._push(unsent):
+                return True
+            self._backlog.append(unsent)
+        self._wake()  # the thread writes on when there is room, or finds out what is wrong
+        return True
+
+    def _push(self, unsent: _Unsent) -> bool:
+        """Give the system as much as it takes; whether that was all. An error shows at the next read."""
+        assert self._socket is not None
+        with suppress(BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError, OSError):
+            while unsent.written < len(unsent.data):
+                unsent.written += self._socket.send(unsent.data[unsent.written :])
+            self._spoke_s = time.monotonic()
+        return unsent.written == len(unsent.data)
+
+    def _wake(self) -> None:
+        with suppress(OSError):  # full: it wakes anyway
+            self._wakes.send(b"\0")
+
+    # -- the thread -------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        told = ""
+        while not self._stopping.is_set():
+            try:
+                with self._connected() as connection:
+                    decoder = mqtt.Decoder(MESSAGE_LIMIT_BYTES)
+                    early = self._introduce(connection, decoder)
+                    told = ""
+                    self._listener.up()
+                    self._deliver(early)
+                    self._converse(connection, decoder)
+                    self._leave(connection)
+            except (OSError, mqtt.Malformed) as error:
+                said = f"no connection to the broker at {self._address[0]}:{self._address[1]}: {error}"
+                log.log(logging.DEBUG if said == told else logging.WARNING, "%s", said)
+                told = said
+            except Exception:
+                log.exception("the connection to the broker broke")
+            finally:
+                self._lost()
+            self._stopping.wait(AGAIN_S)
+
+    def _connected(self) -> socket.socket:
+        connection = socket.create_connection(self._address, CONNECT_S)
+        try:
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # small messages must not wait
+            if self._login.tls is not None:
+                connection = self._login.tls.wrap_socket(connection, server_hostname=self._address[0])
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _introduce(self, connection: socket.socket, decoder: mqtt.Decoder) -> list[mqtt.Published]:
+        """CONNECT and SUBSCRIBE; what the broker had kept for us may come in between. Then we are up."""
+        login = self._login
+        connection.sendall(
+            mqtt.connect(self._client_id, keepalive_s=KEEPALIVE_S, user=login.user, password=login.password)
+        )
+        early: list[mqtt.Published] = []
+        deadline_s = time.monotonic() + CONNECT_S
+        subscribed = False
+        while not subscribed:
+            connection.settimeout(max(0.01, deadline_s - time.monotonic()))
+            if not (data := connection.recv(READ_BYTES)):
+                raise ConnectionError("the broker closed it")
+            for packet in decoder.feed(data):
+                if isinstance(packet, mqtt.Connack):
+                    if packet.code:
+                        why = mqtt.REFUSALS.get(packet.code, f"code {packet.code}")
+                        raise ConnectionError(f"the broker refuses it: {why}")
+                    connection.sendall(mqtt.subscribe(1, self._topics))
+                elif isinstance(packet, mqtt.Suback):
+                    if 0x80 in packet.granted:
+                        raise ConnectionError("the broker refuses our subscriptions")
+                    subscribed = True
+                elif isinstance(packet, mqtt.Published):
+                    early.append(packet)
+        connection.setblocking(False)
+        with self._lock:
+            self._socket = connection
+            self._connection += 1
+            self._backlog.clear()
+            self._spoke_s = time.monotonic()
+            self._up = True
+        return early
+
+    def _converse(self, connection: socket.socket, decoder: mqtt.Decoder) -> None:
+        """Read and write until told to stop. Raises OSError, Malformed: it broke."""
+        heard_s = time.monotonic()
+        more = False
+        with selectors.DefaultSelector() as selector:
+            selector.register(connection, selectors.EVENT_READ)
+            selector.register(self._woken, selectors.EVENT_READ)
+            while not self._stopping.is_set():
+                with self._lock:
+                    writing = selectors.EVENT_WRITE if self._backlog else 0
+                selector.modify(connection, selectors.EVENT_READ | writing)
+                ready = {
+                    key.fileobj: events for key, events in selector.select(0 if more else KEEPALIVE_S / 4)
+                }
+                if self._woken in ready:
+                    self._woken.recv(4096)
+                events = ready.get(connection, 0)
+                if events & selectors.EVENT_WRITE:
+                    self._write_on()
+                if more or events & selectors.EVENT_READ:
+                    more = self._read(connection, decoder)
+                    heard_s = time.monotonic()
+                self._keep_alive(heard_s)
+
+    def _keep_alive(self, heard_s: float) -> None:
+        """Say something when there was silence for long. Raises ConnectionError when there is no answer."""
+        now_s = time.monotonic()
+        if now_s - heard_s > 1.5 * KEEPALIVE_S:
+            raise ConnectionError(f"the broker has said nothing for {now_s - heard_s:.0f} s")
+        if now_s - min(heard_s, self._spoke_s) > KEEPALIVE_S / 2:
+            self._write(mqtt.PINGREQ, [])
+
+    def _write_on(self) -> None:
+        with self._lock:
+            while self._backlog and self._push(self._backlog[0]):
+                self._backlog.popleft()
+
+    def _read(self, connection: socket.socket, decoder: mqtt.Decoder) -> bool:
+        """Take in what is there, and hand it on; whether there may be more. Raises OSError: no more comes."""
+        size, closed = 0, False
+        published: list[mqtt.Published] = []
+        while size < ROUND_BYTES and not closed:
+            try:
+                with self._lock:  # TLS does not read while it writes
+                    data = connection.recv(READ_BYTES)
+            except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+                break
+            closed = not data
+            size += len(data)
+            published += [packet for packet in decoder.feed(data) if isinstance(packet, mqtt.Published)]
+        self._deliver(published)
+        if closed:
+            raise ConnectionError("the broker closed it")
+        return size >= ROUND_BYTES
+
+    def _deliver(self, published: list[mqtt.Published]) -> None:
+        connection = self._connection
+        if published:
+            self._listener.messages(
+                [(one.payload, Receipt(connection, one.packet) if one.packet else None) for one in published]
+            )
+
+    def _leave(self, connection: socket.socket) -> None:
+        """Say goodbye, after what is still to be written, unless the broker takes nothing."""
+        with self._lock:
+            rest = b"".join([*(one.data[one.written :] for one in self._backlog), mqtt.DISCONNECT])
+            self._backlog.clear()
+        connection.settimeout(0.3)
+        connection.sendall(rest)
+
+    def _lost(self) -> None:
+        """There is no connection any more: say which messages have not left."""
+        with self._lock:
+            was_up, self._up, self._socket = self._up, False, None
+            backlog, self._backlog = self._backlog, deque()
+        if was_up:
+            unsent = (id_ for one in backlog for id_, end in one.ends if end > one.written)
+            self._listener.down(tuple(id_ for id_ in unsent if id_))

@@ -1,0 +1,397 @@
+"""The dispatcher's connection: what has left, what is acknowledged, and every way in which it can break."""
+
+import logging
+import queue
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import pytest
+
+from puppetmaster import link as link_module
+from puppetmaster import mqtt
+from puppetmaster.link import Link, Listener, Receipt
+from puppetmaster.login import Login
+from puppetmaster.wire import Outgoing
+from sandbox.broker import Broker
+from sandbox.process import free_port
+from tests.bus_client import BusClient
+from tests.proxy import Proxy
+
+WAIT_S = 30.0
+INBOX = "link/inbox"
+ELSEWHERE = mqtt.Topic("elsewhere")
+
+
+class Ear(logging.Handler):
+    """A link and what it tells."""
+
+    def __init__(self, port: int, client_id: str = "link-test", login: Login | None = None) -> None:
+        super().__init__()
+        self.ups: queue.Queue[None] = queue.Queue()
+        self.downs: queue.Queue[tuple[int, ...]] = queue.Queue()
+        self.messages: queue.Queue[tuple[bytes | None, Receipt | None]] = queue.Queue()
+        self.link = Link(
+            ("127.0.0.1", port),
+            login or Login(),
+            client_id,
+            [(INBOX, 1)],
+            Listener(lambda: self.ups.put(None), self.downs.put, self._take),
+        )
+
+    def _take(self, messages: list[tuple[bytes | None, Receipt | None]]) -> None:
+        for message in messages:
+            self.messages.put(message)
+
+    def send(self, *payloads: bytes, topic: mqtt.Topic = ELSEWHERE) -> bool:
+        return self.link.send(topic, [Outgoing(id_, one) for id_, one in enumerate(payloads, 1)])
+
+    def next(self) -> tuple[bytes | None, Receipt | None]:
+        return self.messages.get(timeout=WAIT_S)
+
+
+@contextmanager
+def listening(port: int, **more: Any) -> Iterator[Ear]:
+    ear = Ear(port, **more)
+    ear.link.start()
+    try:
+        yield ear
+    finally:
+        ear.link.stop(5)
+        assert not ear.link._thread.is_alive()
+
+
+@contextmanager
+def connected(port: int, **more: Any) -> Iterator[Ear]:
+    with listening(port, **more) as ear:
+        ear.ups.get(timeout=WAIT_S)
+        yield ear
+
+
+# On a real broker
+
+
+def test_what_is_sent_arrives_in_order(broker: Broker) -> None:
+    came: queue.Queue[bytes] = queue.Queue()
+    with BusClient(broker) as client, connected(broker.port) as ear:
+        client.subscribe("elsewhere", came.put)
+        payloads = [b"%d" % number + b"x" * (number * 37 % 3000) for number in range(500)]
+        assert ear.send(*payloads[:250])
+        assert ear.send(*payloads[250:])
+        assert [came.get(timeout=WAIT_S) for _ in payloads] == payloads
+
+
+def test_threads_that_send_at_once_do_not_mix(broker: Broker) -> None:
+    came: queue.Queue[bytes] = queue.Queue()
+    with BusClient(broker) as client, connected(broker.port) as ear:
+        client.subscribe("elsewhere", came.put)
+        threads = [
+            threading.Thread(target=lambda letter=letter: [ear.send(letter * 50_000) for _ in range(40)])
+            for letter in (b"a", b"b", b"c")
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        bodies = [came.get(timeout=WAIT_S) for _ in range(120)]
+        assert sorted(bodies) == [letter * 50_000 for letter in (b"a", b"b", b"c") for _ in range(40)]
+
+
+def test_what_is_not_acknowledged_comes_again_and_what_is_does_not(broker: Broker) -> None:
+    with BusClient(broker, qos=1) as client:
+        with connected(broker.port) as ear:
+            for payload in (b"one", b"two"):
+                client.send(payload, INBOX)
+            (first, receipt), (second, _) = ear.next(), ear.next()
+            assert (first, second) == (b"one", b"two")
+            assert receipt is not None
+            ear.link.acknowledge([receipt])
+        client.send(b"three", INBOX)
+        with connected(broker.port) as ear:
+            assert [ear.next()[0] for _ in range(2)] == [b"two", b"three"]
+
+
+def test_an_acknowledgement_of_an_earlier_connection_is_not_one_of_this(broker: Broker) -> None:
+    with Proxy(broker.port) as proxy, BusClient(broker, qos=1) as client, connected(proxy.port) as ear:
+        client.send(b"one", INBOX)
+        _, old = ear.next()
+        proxy.cut()
+        ear.ups.get(timeout=WAIT_S)
+        payload, new = ear.next()
+        assert payload == b"one"
+        assert old is not None
+        assert new is not None
+        assert old.packet == new.packet, "the broker numbers it as before"
+        assert old != new
+        ear.link.acknowledge([old])
+        proxy.cut()
+        ear.ups.get(timeout=WAIT_S)
+        payload, again = ear.next()
+        assert payload == b"one"
+        assert again is not None
+        ear.link.acknowledge([again])
+
+
+def test_messages_of_qos_0_need_no_acknowledgement(broker: Broker) -> None:
+    with BusClient(broker) as client, connected(broker.port) as ear:
+        client.send(b"one", INBOX)
+        assert ear.next() == (b"one", None)
+
+
+def test_long_messages(broker: Broker) -> None:
+    """The controller expands what it passes on, so an answer may be longer than the 1 MiB it takes."""
+    long = bytes(range(256)) * 8192
+    with BusClient(broker, qos=1) as client, connected(broker.port) as ear:
+        client.send(long, INBOX)
+        client.send(long * 3, INBOX)
+        client.send(b"short", INBOX)
+        received = [ear.next() for _ in range(3)]
+        assert [payload for payload, _ in received] == [long, None, b"short"]
+        assert all(receipt is not None for _, receipt in received)
+
+
+def test_it_waits_for_a_broker_that_comes_later(broker: Broker) -> None:
+    broker.stop()
+    with listening(broker.port) as ear:
+        assert not ear.link.up
+        assert not ear.send(b"one")
+        broker.start()
+        ear.ups.get(timeout=WAIT_S)
+        assert ear.link.up
+
+
+def test_it_comes_back_after_the_broker_was_killed(broker: Broker) -> None:
+    with connected(broker.port) as ear:
+        broker.kill()
+        assert ear.downs.get(timeout=WAIT_S) == ()
+        assert not ear.send(b"one")
+        broker.start()
+        ear.ups.get(timeout=WAIT_S)
+        assert ear.send(b"one")
+
+
+def test_what_has_not_left_is_named(broker: Broker) -> None:
+    """Those that are named never arrive; of those before them all may have."""
+    came: queue.Queue[bytes] = queue.Queue()
+    with Proxy(broker.port) as proxy, BusClient(broker) as client, connected(proxy.port) as ear:
+        client.subscribe("elsewhere", came.put)
+        proxy.hold()
+        payloads = [b"%03d" % number + b"x" * 100_000 for number in range(1, 301)]
+        for _ in range(2):
+            assert ear.send(*payloads), "it takes them, and does not wait"
+        proxy.cut()
+        proxy.release()
+        named = ear.downs.get(timeout=WAIT_S)
+        assert 0 < len(named) < 600, "the system had taken some, not all"
+        assert named[-1] == 300
+        ear.ups.get(timeout=WAIT_S)
+        client.send(b"end", "elsewhere")
+        arrived = list(iter(lambda: came.get(timeout=WAIT_S), b"end"))
+        assert len(arrived) + len(named) <= 600
+
+
+def test_a_broker_that_hangs_holds_nobody_up(broker: Broker) -> None:
+    with connected(broker.port) as ear:
+        broker.pause()
+        try:
+            begun_s = time.monotonic()
+            for _ in range(50):  # more than the system takes
+                assert ear.send(b"x" * 1_000_000)
+            ear.link.stop(5)
+            assert time.monotonic() - begun_s < 5
+            assert not ear.link._thread.is_alive()
+        finally:
+            broker.resume()
+
+
+# On a broker that does what the test says
+
+
+class Script:
+    """Accepts connections one after the other, and reads what a client says packet by packet."""
+
+    def __init__(self) -> None:
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.listener.settimeout(WAIT_S)
+        self.port: int = self.listener.getsockname()[1]
+        self.client: socket.socket | None = None
+        self._read = b""
+
+    def accept(self) -> None:
+        self.close_client()
+        self.client, _ = self.listener.accept()
+        self.client.settimeout(WAIT_S)
+        self._read = b""
+
+    def hear(self) -> bytes:
+        """The next packet, if shorter than 128 bytes."""
+        assert self.client is not None
+        while len(self._read) < 2 or len(self._read) < 2 + self._read[1]:
+            data = self.client.recv(4096)
+            if not data:
+                raise EOFError
+            self._read += data
+        packet, self._read = self._read[: 2 + self._read[1]], self._read[2 + self._read[1] :]
+        return packet
+
+    def hear_the_end(self) -> None:
+        """Nothing but pings, and then the client gives up."""
+        with suppress(EOFError, ConnectionResetError):
+            while True:
+                assert self.hear() == mqtt.PINGREQ
+
+    def say(self, data: bytes) -> None:
+        assert self.client is not None
+        self.client.sendall(data)
+
+    def welcome(self) -> None:
+        self.accept()
+        assert self.hear()[0] == 0x10
+        self.say(b"\x20\x02\x00\x00")
+        assert self.hear()[0] == 0x82
+        self.say(b"\x90\x03\x00\x01\x01")
+
+    def close_client(self) -> None:
+        if self.client is not None:
+            self.client.close()
+
+
+@pytest.fixture
+def script() -> Iterator[Script]:
+    made = Script()
+    yield made
+    made.close_client()
+    made.listener.close()
+
+
+@pytest.fixture
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Everything that takes seconds takes parts of one."""
+    monkeypatch.setattr(link_module, "KEEPALIVE_S", 0.2)
+    monkeypatch.setattr(link_module, "CONNECT_S", 0.3)
+    monkeypatch.setattr(link_module, "AGAIN_S", 0.01)
+    connect = mqtt.connect
+    monkeypatch.setattr(mqtt, "connect", lambda *a, **k: connect(*a, **{**k, "keepalive_s": 1}))
+
+
+Act = Callable[[Script], Any]
+
+FAULTS: dict[str, Sequence[Act]] = {
+    "closes at once": [],
+    "refuses the login": [Script.hear, lambda script: script.say(b"\x20\x02\x00\x05")],
+    "refuses in a way of its own": [Script.hear, lambda script: script.say(b"\x20\x02\x00\x63")],
+    "refuses the subscription": [
+        Script.hear,
+        lambda script: script.say(b"\x20\x02\x00\x00"),
+        Script.hear,
+        lambda script: script.say(b"\x90\x03\x00\x01\x80"),
+    ],
+    "speaks another protocol": [lambda script: script.say(b"HTTP/1.1 400 Bad Request\r\n\r\n")],
+    "says nothing": [Script.hear, Script.hear_the_end],
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.usefixtures("hasty")
+def test_a_broker_that_does_not_let_us_in(script: Script, fault: str) -> None:
+    with listening(script.port) as ear:
+        for _ in range(3):
+            script.accept()
+            for act in FAULTS[fault]:
+                act(script)
+        assert ear.ups.empty()
+        script.welcome()
+        ear.ups.get(timeout=WAIT_S)
+        assert ear.downs.empty(), "what never was up does not go down"
+
+
+@pytest.mark.usefixtures("hasty")
+def test_a_refusal_is_told_once(script: Script, caplog: pytest.LogCaptureFixture) -> None:
+    with listening(script.port):
+        for _ in range(4):
+            script.accept()
+            script.hear()
+            script.say(b"\x20\x02\x00\x04")
+        script.welcome()
+    told = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    assert told == [
+        f"no connection to the broker at 127.0.0.1:{script.port}: the broker refuses it: "
+        "the user or the password is wrong"
+    ]
+
+
+@pytest.mark.usefixtures("hasty")
+def test_silence_is_broken_and_ends_the_connection_when_it_lasts(script: Script) -> None:
+    with listening(script.port) as ear:
+        script.welcome()
+        ear.ups.get(timeout=WAIT_S)
+        for _ in range(3):
+            assert script.hear() == mqtt.PINGREQ
+            script.say(b"\xd0\x00")
+        assert ear.downs.empty()
+        script.hear_the_end()
+        assert ear.downs.get(timeout=WAIT_S) == ()
+
+
+@pytest.mark.usefixtures("hasty")
+def test_what_is_no_mqtt_ends_the_connection(script: Script) -> None:
+    with listening(script.port) as ear:
+        script.welcome()
+        script.say(b"\x00\x00")
+        ear.downs.get(timeout=WAIT_S)
+        script.welcome()
+        assert [ear.ups.get(timeout=WAIT_S) for _ in range(2)] == [None, None]
+
+
+@pytest.mark.usefixtures("hasty")
+def test_what_was_kept_may_come_before_the_subscription_is_confirmed(script: Script) -> None:
+    with listening(script.port) as ear:
+        script.accept()
+        script.hear()
+        script.say(b"\x20\x02\x01\x00" + b"\x32\x06\x00\x01t\x00\x07x")
+        script.hear()
+        script.say(b"\x90\x03\x00\x01\x01")
+        ear.ups.get(timeout=WAIT_S)
+        payload, receipt = ear.next()
+        assert (payload, receipt) == (b"x", Receipt(1, 7))
+        ear.link.acknowledge([Receipt(1, 7)])
+        assert script.hear() == mqtt.puback(7)
+
+
+def _fail(_messages: object) -> None:
+    raise ZeroDivisionError
+
+
+@pytest.mark.usefixtures("hasty")
+def test_a_listener_that_fails_does_not_end_the_thread(
+    script: Script, caplog: pytest.LogCaptureFixture
+) -> None:
+    with listening(script.port) as ear:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(ear.link, "_listener", ear.link._listener._replace(messages=_fail))
+            script.welcome()
+            script.say(b"\x32\x06\x00\x01t\x00\x07x")
+            ear.downs.get(timeout=WAIT_S)
+        script.welcome()
+        assert [ear.ups.get(timeout=WAIT_S) for _ in range(2)] == [None, None]
+    assert "ZeroDivisionError" in caplog.text
+
+
+@pytest.mark.usefixtures("hasty")
+def test_the_end_says_goodbye(script: Script) -> None:
+    with listening(script.port) as ear:
+        script.welcome()
+        ear.ups.get(timeout=WAIT_S)
+        ear.send(b"last", topic=mqtt.Topic("t"))
+        ear.link.stop(5)
+        assert script.hear() == mqtt.Topic("t").publish(b"last")
+        assert script.hear() == mqtt.DISCONNECT
+
+
+def test_it_ends_though_it_never_began() -> None:
+    ear = Ear(free_port())
+    ear.link.stop(1)
+    assert not ear.send(b"one")
