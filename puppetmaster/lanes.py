@@ -4,8 +4,7 @@
 - A write holds the lock of its destination's domain (locks.py): writes of a domain go one at a time,
   domains side by side. Reads take no lock, but do not pass a held one; those that wait for it go before
   the next write, so neither keeps the other out.
-- Jobs take turns, each within its own concurrency and rate. The adaptive window (window.py) limits
-  jobs that name no concurrency; ``most`` limits all.
+- Jobs take turns (turns.py), each within its own concurrency and rate, all within the window.
 
 Every step costs the same however many requests wait: what cannot go now is parked with what it waits
 for, and comes back when that is free.
@@ -18,61 +17,12 @@ from heapq import heappop, heappush
 
 from puppetmaster.locks import Locks
 from puppetmaster.timers import Timers
+from puppetmaster.turns import Queue, Share, Turns, Waiting
 from puppetmaster.window import Window
 
-#: A rate that fell behind by less than this catches up, so that short delays do not add up.
-CATCH_UP_S = 0.01
 #: So many reads that wait for a lock go before the next write takes it.
 READS_BEFORE_WRITE = 100
 LOCKED = "locked by somebody else; it is tried again shortly"
-
-
-@dataclass(slots=True, eq=False)
-class Waiting:
-    """One request, from ``add`` to ``remove``."""
-
-    id: int
-    job: int
-    destination: str
-    write: bool
-    in_flight: bool = False
-    gone: bool = False
-    #: What it waits for though it leads its lane, until ``wake``; empty: it does not.
-    delayed: str = ""
-    domain: str | None = None
-
-    def __lt__(self, other: "Waiting") -> bool:
-        return self.id < other.id
-
-
-@dataclass(slots=True, eq=False)
-class Queue:
-    """The requests of one job that wait for one domain, reads and writes apart."""
-
-    share: "Share"
-    domain: str | None
-    write: bool
-    waiting: deque[Waiting] = field(default_factory=deque)
-    listed: bool = False
-
-
-@dataclass(slots=True, eq=False)
-class Share:
-    """What one job has in the lanes."""
-
-    job: int
-    limit: int | None
-    rate: float | None
-    next_s: float = 0.0
-    in_flight: int = 0
-    queues: dict[tuple[str | None, bool], Queue] = field(default_factory=dict)
-    ready: deque[Queue] = field(default_factory=deque)
-    listed: bool = False
-
-    @property
-    def full(self) -> bool:
-        """Whether its concurrency is used up."""
-        return self.limit is not None and self.in_flight >= self.limit
 
 
 @dataclass(slots=True, eq=False)
@@ -87,36 +37,52 @@ class Lanes:
     """Requests that wait and requests in flight. Called by one thread, the dispatcher's."""
 
     def __init__(self, most: int, cache_s: float = 60.0) -> None:
-        self.most = most
-        self.window = Window(most)
         self.locks = Locks(cache_s)
-        self.in_flight = 0
-        self.automatic = 0  # in flight of jobs without a concurrency of their own
+        self._turns = Turns(most)
         self._now_s = 0.0
         self._writes = 0
         self._requests: dict[int, Waiting] = {}
         self._lanes: dict[str, list[Waiting]] = {}  # a heap each
         self._leaders: dict[str, Waiting] = {}  # what is in flight, or goes next, by destination
-        self._shares: dict[int, Share] = {}
-        self._turns: tuple[deque[Share], deque[Share]] = (deque(), deque())  # with a concurrency, without
-        self._next_turn = 0
         self._parked: dict[str, Parked] = {}  # by the domain whose lock they wait for
         self._offered: dict[str, None] = {}  # free domains that more writes wait for than the one let try
         self._locked = Timers()  # when the lock of a domain that others hold is tried again
         self._readers: dict[str, deque[Queue]] = {}  # reads by domain
         self._passes: dict[str, int] = {}  # how many of them may still go before the next write
         self._unknown: dict[str, list[Waiting]] = {}
-        self._paced: dict[int, float] = {}
+
+    @property
+    def window(self) -> Window:
+        """The adaptive window."""
+        return self._turns.window
+
+    @property
+    def in_flight(self) -> int:
+        """How many requests are in flight."""
+        return self._turns.in_flight
+
+    @property
+    def automatic(self) -> int:
+        """How many of them are of jobs that the window limits."""
+        return self._turns.automatic
 
     # -- what comes and goes ----------------------------------------------------------------------
 
     def open_job(self, job: int, limit: int | None, rate: float | None = None) -> None:
         """Make room for a job: at most ``limit`` in flight, at most ``rate`` sent per second."""
-        self._shares[job] = Share(job, limit, rate)
+        self._turns.open(job, limit, rate)
+
+    def suspend_job(self, job: int) -> None:
+        """Let nothing more of a job go, though its requests may still be here."""
+        self._turns.suspend(job)
+
+    def resume_job(self, job: int) -> None:
+        """Let it go on."""
+        self._turns.resume(job)
 
     def close_job(self, job: int) -> None:
         """Forget a job; all of its requests have been removed."""
-        share = self._shares.pop(job, None)
+        share = self._turns.close(job)
         for queue in list(share.queues.values()) if share is not None else ():
             self._drop(queue)
             self._offer(queue.domain)
@@ -126,15 +92,13 @@ class Lanes:
 
         One that was in flight when the program ended before takes its slot again.
         """
-        waiting = Waiting(id_, job, destination, write, in_flight)
+        waiting = Waiting(id_, job, destination, write)
         self._requests[id_] = waiting
         self._writes += write
         heappush(self._lanes.setdefault(destination, []), waiting)
         if in_flight:
             self._leaders[destination] = waiting
-            self.in_flight += 1
-            self._shares[job].in_flight += 1
-            self.automatic += self._shares[job].limit is None
+            self._turns.take_up(waiting)
         else:
             self._lead(destination)
 
@@ -224,12 +188,11 @@ class Lanes:
     def learn(self, destination: str, resources: Iterable[str] | None, now_s: float) -> None:
         """The controller's answer to a question; see ``Locks.learn``."""
         self._now_s = now_s
-        before = self.locks.domain("", now_s)
-        told, outdated = self.locks.learn(destination, resources, now_s)
-        everywhere = self.locks.domain("", now_s)
-        for domain in outdated if before == everywhere else list(self._parked):
+        before = self.locks.everywhere
+        told, outdated, everybody = self.locks.learn(destination, resources, now_s)
+        for domain in outdated if before == self.locks.everywhere else list(self._parked):
             self._relist(domain)
-        for known in list(self._unknown) if everywhere is not None else told:
+        for known in list(self._unknown) if everybody else told:
             for waiting in self._unknown.pop(known, ()):
                 if not waiting.gone:
                     self._make_ready(waiting)
@@ -241,46 +204,28 @@ class Lanes:
         self._now_s = now_s
         for domain in self._locked.due(now_s):
             self._unpark(str(domain))
-        while self.in_flight < self.most:
-            share = self._next_share()
+        while self._turns.in_flight < self._turns.most:
+            share = self._turns.next(now_s)
             if share is None:
                 if not self._offered:
                     break
                 self._offer(next(iter(self._offered)))
                 continue
-            share.listed = False
-            if share.full or self._shares.get(share.job) is not share:
-                continue
-            if share.rate is not None and share.next_s > now_s:
-                self._paced[share.job] = share.next_s
-                continue
             waiting = self._next_of(share)
             if waiting is None:
                 continue
-            self._list_share(share)
-            self._start(waiting)
+            self._turns.list(share)
+            self._turns.start(waiting, now_s)
             return waiting.id
         return None
 
     def paced(self) -> Iterator[tuple[int, float]]:
         """The jobs whose rate lets nothing go before some time, each once, with that time."""
-        while self._paced:
-            yield self._paced.popitem()
+        return self._turns.paced()
 
     def pace_over(self, job: int) -> None:
         """That time has come."""
-        if (share := self._shares.get(job)) is not None:
-            self._list_share(share)
-
-    def _next_share(self) -> Share | None:
-        """Jobs with a concurrency and jobs without take turns; the latter share the adaptive window."""
-        for _ in range(2):
-            kind, self._next_turn = self._next_turn, 1 - self._next_turn
-            if kind == 1 and self.automatic >= self.window.size:
-                continue
-            if self._turns[kind]:
-                return self._turns[kind].popleft()
-        return None
+        self._turns.pace_over(job)
 
     def _next_of(self, share: Share) -> Waiting | None:
         while share.ready:
@@ -333,7 +278,7 @@ class Lanes:
         for _ in range(len(queues) if passes > 0 else 0):
             queue = queues[0]
             queues.rotate(-1)
-            if not self._may_send(queue.share):
+            if not self._turns.may_send(queue.share, self._now_s):
                 continue
             waiting = self._first_of(queue)
             if waiting is not None and self.locks.domain(waiting.destination, self._now_s) == domain:
@@ -351,7 +296,7 @@ class Lanes:
             self._unknown.setdefault(waiting.destination, []).append(waiting)
             self.locks.want(waiting.destination)
             return
-        queue = self._queue(self._shares[waiting.job], domain, write=waiting.write)
+        queue = self._queue(self._turns.share(waiting.job), domain, write=waiting.write)
         if first:
             queue.waiting.appendleft(waiting)
         else:
@@ -382,37 +327,17 @@ class Lanes:
         if not queue.listed:
             queue.listed = True
             queue.share.ready.append(queue)
-        self._list_share(queue.share)
-
-    def _list_share(self, share: Share) -> None:
-        if share.ready and not share.listed and not share.full:
-            share.listed = True
-            self._turns[share.limit is None].append(share)
-
-    def _start(self, waiting: Waiting) -> None:
-        share = self._shares[waiting.job]
-        if share.rate is not None:
-            late = self._now_s - share.next_s < CATCH_UP_S
-            share.next_s = (share.next_s if late else self._now_s) + 1 / share.rate
-        waiting.in_flight = True
-        share.in_flight += 1
-        self.in_flight += 1
-        self.automatic += share.limit is None
+        self._turns.list(queue.share)
 
     def _land(self, waiting: Waiting) -> None:
         """It is no longer in flight: its slot, its share and its lock are free."""
         if not waiting.in_flight:
             return
-        waiting.in_flight = False
-        self.in_flight -= 1
-        share = self._shares[waiting.job]
-        share.in_flight -= 1
-        self.automatic -= share.limit is None
+        self._turns.land(waiting)
         if waiting.domain is not None:
             self.locks.give_back(waiting.domain, waiting.id)
             self._unpark(waiting.domain)
             waiting.domain = None
-        self._list_share(share)
 
     def _unpark(self, domain: str) -> None:
         """Who waited for this lock may go, if nobody holds it any more."""
@@ -444,16 +369,10 @@ class Lanes:
     def _list_parked(self, queue: Queue) -> bool:
         """Whether its job may send something now; when not, the queue waits for that."""
         queue.listed = False
-        if self._shares.get(queue.share.job) is not queue.share:
+        if not self._turns.knows(queue.share):
             return False
         self._list_queue(queue)
         return not queue.share.full and queue.share.next_s <= self._now_s
-
-    def _may_send(self, share: Share) -> bool:
-        """Whether its limits let it send something now."""
-        if share.full or share.next_s > self._now_s:
-            return False
-        return share.limit is not None or self.automatic < self.window.size
 
     # -- what it waits for ------------------------------------------------------------------------
 
@@ -468,10 +387,7 @@ class Lanes:
             return f"request {ahead.id} of job {ahead.job} to the same destination is {state}"
         if waiting.delayed:
             return waiting.delayed
-        share = self._shares[waiting.job]
-        if share.full:
-            return f"no free slot: the job has {share.in_flight} in flight, which is its concurrency"
-        return self._why_locked(waiting) or self._why_limited(share) or "next to be sent"
+        return self._why_locked(waiting) or self._turns.why(waiting.job, self._now_s) or "next to be sent"
 
     def _why_locked(self, waiting: Waiting) -> str | None:
         domain = self.locks.domain(waiting.destination, self._now_s)
@@ -481,13 +397,4 @@ class Lanes:
             return f"request {writer} holds the lock of {domain}"
         if self.locks.held(domain, self._now_s):
             return LOCKED
-        return None
-
-    def _why_limited(self, share: Share) -> str | None:
-        if share.rate is not None and share.next_s > self._now_s:
-            return f"the job's rate is {share.rate:g} per second"
-        if self.in_flight >= self.most:
-            return f"no free slot: {self.in_flight} requests are in flight, which is the most"
-        if share.limit is None and self.automatic >= self.window.size:
-            return f"no free slot: {self.automatic} requests are in flight, which is the window now"
         return None

@@ -2,15 +2,20 @@
 
 A write locks the model that owns its destination, with all other resources of that model, until it is
 answered; while it is held nothing else passes, reads neither. So destinations of one model are one
-*domain*. The controller says who owns what; its word is believed for a while. Knows no clock.
+*domain*. The controller says who owns what; its word is believed for a while. Each question costs it a walk
+through all models, so when its answers are all alike, a lock for each, the rest is believed to be so too,
+until a lock that somebody holds, or an answer, says otherwise. Knows no clock.
 """
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 #: So many destinations are remembered with their domain; then all are asked for anew.
 KNOWN_LIMIT = 200_000
 EVERYWHERE = ("/remote/+", "/remote/#")
+#: After so many answers in a row of "this one has a lock of its own", that is believed of all others.
+ALIKE = 20
 
 
 @dataclass(slots=True, eq=False)
@@ -19,6 +24,17 @@ class Lock:
 
     writer: int | None = None
     until_s: float = 0.0
+
+
+class Learned(NamedTuple):
+    """What an answer of the controller changed."""
+
+    #: The destinations that it spoke for.
+    told: list[str]
+    #: Domains that some of these do not belong to any more.
+    outdated: set[str]
+    #: Nobody needs to wait for an answer any more: the domains of all others are known with this one.
+    everybody: bool
 
 
 class Locks:
@@ -30,17 +46,33 @@ class Locks:
         self._known: dict[str, tuple[str, float]] = {}
         #: One lock for every destination: its name, until when that is believed, for whom it was told.
         self._everywhere: tuple[str, float, str] | None = None
+        self._alike = 0
+        self._doubted: set[str] = set()  # not believed to be like the others
         self._wanted: dict[str, None] = {}
         self._asked: set[str] = set()
 
     # -- which domain -----------------------------------------------------------------------------
+
+    @property
+    def everywhere(self) -> str | None:
+        """The one domain of all destinations, when that is how it is."""
+        return None if self._everywhere is None else self._everywhere[0]
+
+    @property
+    def alike(self) -> bool:
+        """Whether those that nothing is known of are believed to have a lock of their own."""
+        return self._alike >= ALIKE
 
     def domain(self, destination: str, now_s: float) -> str | None:
         """The domain of a destination; None: it is not known."""
         if self._everywhere is not None:
             return self._everywhere[0]
         known = self._known.get(destination)
-        return known[0] if known is not None and now_s < known[1] else None
+        if known is not None and now_s < known[1]:
+            return known[0]
+        own = f"/remote/{destination}"
+        shared = known is not None and known[0] != own  # it was, and is not believed to be another now
+        return None if shared or not self.alike or destination in self._doubted else own
 
     def want(self, destination: str) -> None:
         """Somebody needs to know the domain of this destination."""
@@ -66,33 +98,43 @@ class Locks:
             self._asked.add(destination)
             yield destination
 
-    def learn(
-        self, destination: str, resources: Iterable[str] | None, now_s: float
-    ) -> tuple[list[str], set[str]]:
+    def learn(self, destination: str, resources: Iterable[str] | None, now_s: float) -> Learned:
         """The controller's answer: all resources of the owner of ``destination``; None when there is none.
 
-        A pattern among them is one lock for every destination. Without an owner it has its own. Returns the
-        destinations that it spoke for, and the domains that some of them do not belong to any more.
+        A pattern among them is one lock for every destination. Without an owner it has its own.
         """
         self._asked.discard(destination)
         owned = sorted(one for one in resources or () if one.startswith("/remote/"))
-        good_until_s = now_s + self._cache_s
-        pattern = next((one for one in owned if one in EVERYWHERE), None)
-        if pattern is not None:
-            self._everywhere = (pattern, good_until_s, destination)
-            self._wanted.clear()
-        elif self._everywhere is not None and self._everywhere[2] == destination:
-            self._everywhere = None
+        told = [destination, *(resource.removeprefix("/remote/") for resource in owned)]
+        before = {self.domain(name, now_s) for name in told}
+        everybody = self._compare(destination, owned, now_s)
         if len(self._known) > KNOWN_LIMIT:
             self._known.clear()
-        told = [destination, *(resource.removeprefix("/remote/") for resource in owned)]
-        before = {self._known[name][0] for name in told if name in self._known}
-        self._known[destination] = (f"/remote/{destination}", good_until_s)
+        self._known[destination] = (f"/remote/{destination}", now_s + self._cache_s)
+        # A group has a name that nobody's own lock has, so that one can tell them apart.
+        group = owned[0] if len(owned) == 1 else f"{owned[0]} and {len(owned) - 1} more" if owned else ""
         for name in told[1:]:
-            self._known[name] = (owned[0], good_until_s)
+            self._known[name] = (group, now_s + self._cache_s)
         for name in told:
             self.unwant(name)
-        return told, before - {self._known[name][0] for name in told}
+            self._doubted.discard(name)
+        outdated = before - {self.domain(name, now_s) for name in told}
+        return Learned(told, {domain for domain in outdated if domain is not None}, everybody)
+
+    def _compare(self, destination: str, owned: list[str], now_s: float) -> bool:
+        """Whether with this answer the domains of all are known, and were not before."""
+        knew = self.everywhere is not None or self.alike
+        pattern = next((one for one in owned if one in EVERYWHERE), None)
+        if pattern is not None:
+            self._everywhere = (pattern, now_s + self._cache_s, destination)
+        elif self._everywhere is not None and self._everywhere[2] == destination:
+            self._everywhere = None
+        if owned:
+            self._alike = self._alike + 1 if owned == [f"/remote/{destination}"] else 0
+        everybody = not knew and (self.everywhere is not None or self.alike)
+        if everybody:
+            self._wanted = {name: None for name in self._wanted if self.domain(name, now_s) is None}
+        return everybody
 
     def forget(self, destination: str) -> None:
         """What is known about this destination was wrong."""
@@ -102,6 +144,8 @@ class Locks:
     def doubt(self, destination: str) -> None:
         """Somebody holds its lock: it may be shared with others than was said."""
         self._known.pop(destination, None)
+        if self.alike:
+            self._doubted.add(destination)
 
     def ask_again(self, destination: str) -> None:
         """No answer came."""
@@ -111,7 +155,9 @@ class Locks:
     def forget_all(self) -> None:
         """The controller is another one now, or was away: what it said may not hold."""
         self._known.clear()
+        self._doubted.clear()
         self._everywhere = None
+        self._alike = 0
         # What was under way is lost with it, or was answered by the other one.
         self._wanted = dict.fromkeys([*self._asked, *self._wanted])
         self._asked.clear()

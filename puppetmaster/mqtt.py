@@ -156,7 +156,7 @@ class Decoder:
         if kind & 0xF0 == _PUBLISH:
             return self._published(kind, start, end)
         if kind not in _OTHERS or size > 1024:
-            raise Malformed(f"a packet of the kind 0x{kind:02x} with {size} bytes, which we have not asked for")
+            raise Malformed(f"a packet of the kind 0x{kind:02x} with {size} bytes, which we did not ask for")
         return (_other(kind, bytes(buffer[start:end])), end) if end <= len(buffer) else None
 
     def _published(self, kind: int, start: int, end: int) -> tuple[Packet, int] | None:

@@ -20,10 +20,10 @@ from puppetmaster.clock import iso, seconds
 from puppetmaster.engine import Engine
 from puppetmaster.errors import Conflict, NotFound, Unavailable
 from puppetmaster.job import GateStatus, Job, JobEvent, JobStatus
-from puppetmaster.lanes import CATCH_UP_S
 from puppetmaster.request import UNANSWERED, Item, Request, RequestStatus
 from puppetmaster.rollout import Policy
 from puppetmaster.settings import Settings
+from puppetmaster.turns import CATCH_UP_S
 from tests.virtual import Event, World, own_model
 
 SETTINGS = Settings(request_timeout_s=20.0, lock_wait_s=15.0, grace_s=5.0, window=4, lock_cache_s=30.0)

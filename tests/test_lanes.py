@@ -12,7 +12,8 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from puppetmaster.lanes import CATCH_UP_S, READS_BEFORE_WRITE, Lanes
+from puppetmaster.lanes import READS_BEFORE_WRITE, Lanes
+from puppetmaster.turns import CATCH_UP_S
 from puppetmaster.window import FIRST, Window
 
 CACHE_S = 60.0
@@ -29,7 +30,7 @@ def lanes_of(*jobs: int, most: int = 100, limit: int | None = None, rate: float 
 
 def set_window(lanes: Lanes, size: int) -> None:
     """Give the adaptive window this size."""
-    lanes.window = Window(size)
+    lanes._turns.window = Window(size)
     lanes.window._size = size
 
 
@@ -649,7 +650,7 @@ def goes_soon(lanes: Lanes, id_: int) -> bool:
 def test_a_free_lock_goes_to_the_first_that_waited() -> None:
     lanes = a_lock_in_a_crowd()
     assert goes_soon(lanes, 2)
-    assert lanes.why(3) == "request 2 holds the lock of /remote/a"
+    assert lanes.why(3) == "request 2 holds the lock of /remote/a and 2 more"
     lanes.remove(2)
     assert goes_soon(lanes, 3)
 
@@ -762,7 +763,7 @@ def test_why_tells_locks() -> None:
     assert lanes.why(1) == "the controller is asked who owns its lock"
     teach(lanes, "a", ["/remote/a", "/remote/b"])
     assert picks(lanes) == [1]
-    assert lanes.why(2) == "request 1 holds the lock of /remote/a"
+    assert lanes.why(2) == "request 1 holds the lock of /remote/a and 1 more"
     assert lanes.why(3) == "the controller is asked who owns its lock"
     lanes.delay(1, 5.0, locked=True)
     assert lanes.why(1) == lanes.why(2) == "locked by somebody else; it is tried again shortly"

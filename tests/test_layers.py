@@ -30,6 +30,7 @@ ORDER = [
     "shapes",
     "window",
     "locks",
+    "turns",
     "lanes",
     "flight",
     "tally",
@@ -109,7 +110,7 @@ TOUCHES = {
 #: What decides: no thread, no socket, no file, no clock of its own.
 PURE = [
     *("errors", "timers", "wire", "mqtt", "names", "request", "job", "answer", "results", "rollout"),
-    *("spec", "schemas", "batch", "query", "window", "locks", "lanes", "flight", "tally", "rows"),
+    *("spec", "schemas", "batch", "query", "window", "turns", "locks", "lanes", "flight", "tally", "rows"),
     *("envelope", "ledger", "courier", "conductor", "engine"),
 ]
 IMPURE = {

@@ -8,6 +8,8 @@ from puppetmaster import locks as module
 from puppetmaster.locks import Locks
 
 CACHE_S = 60.0
+#: The domain of two.
+GROUP = "/remote/a and 1 more"
 
 
 @pytest.fixture
@@ -23,7 +25,7 @@ def asked(locks: Locks, most: int = 100, now_s: float = 0.0) -> list[str]:
     ("resources", "domains"),
     [
         (["/remote/a"], {"a": "/remote/a", "b": None}),
-        (["/remote/b", "/remote/a", "/other"], {"a": "/remote/a", "b": "/remote/a", "c": None}),
+        (["/remote/b", "/remote/a", "/other"], {"a": GROUP, "b": GROUP, "c": None}),
         (["/remote/+"], {"a": "/remote/+", "z": "/remote/+"}),
         (["/remote/#", "/remote/a"], {"a": "/remote/#", "z": "/remote/#"}),
         (None, {"a": "/remote/a", "b": None}),
@@ -101,7 +103,7 @@ def test_another_destination_of_its_own_does_not_end_one_lock_for_all(locks: Loc
 def test_what_was_wrong_is_forgotten(locks: Locks) -> None:
     locks.learn("a", ["/remote/a", "/remote/b"], 0.0)
     locks.forget("a")
-    assert (locks.domain("a", 0.0), locks.domain("b", 0.0)) == (None, "/remote/a")
+    assert (locks.domain("a", 0.0), locks.domain("b", 0.0)) == (None, GROUP)
     locks.doubt("b")
     assert locks.domain("b", 0.0) is None
     locks.learn("a", ["/remote/+"], 0.0)
@@ -124,9 +126,73 @@ def test_another_controller_is_asked_for_all_again(locks: Locks) -> None:
 def test_a_large_fleet_does_not_fill_the_memory(locks: Locks, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "KNOWN_LIMIT", 10)
     for number in range(100):
-        locks.learn(f"n{number}", [f"/remote/n{number}"], 0.0)
-        assert locks.domain(f"n{number}", 0.0) == f"/remote/n{number}"
+        locks.learn(f"n{number}", [f"/remote/n{number}", "/remote/n"], 0.0)
+        assert locks.domain(f"n{number}", 0.0) == "/remote/n and 1 more"
     assert sum(locks.domain(f"n{number}", 0.0) is not None for number in range(100)) <= 11
+
+
+# When the answers are all alike
+
+
+@pytest.fixture
+def alike(locks: Locks) -> Locks:
+    """So many answers were of a lock for each that the last one made it the rule."""
+    locks.want("waiting")
+    for number in range(module.ALIKE):
+        assert not locks.alike
+        learned = locks.learn(f"n{number}", [f"/remote/n{number}"], 0.0)
+        assert learned.everybody == (number == module.ALIKE - 1)
+    assert locks.alike
+    return locks
+
+
+def test_who_was_not_asked_for_is_like_the_others(alike: Locks) -> None:
+    assert alike.domain("any", 1.0) == "/remote/any"
+    assert asked(alike) == [], "who waited to be asked for need not wait"
+    assert alike.domain("n1", CACHE_S + 1) == "/remote/n1", "and what is known need not be asked for again"
+    assert not alike.learn("any", ["/remote/any"], 1.0).everybody, "it is no news"
+
+
+def test_an_answer_without_an_owner_says_nothing_of_others(locks: Locks) -> None:
+    for number in range(2 * module.ALIKE):
+        locks.learn(f"n{number}", None, 0.0)
+    assert not locks.alike
+
+
+def test_one_that_shares_ends_it(alike: Locks) -> None:
+    learned = alike.learn("x", ["/remote/x", "/remote/y"], 0.0)
+    assert learned.outdated == {"/remote/x", "/remote/y"}, "they were believed to have locks of their own"
+    assert not alike.alike
+    assert alike.domain("any", 0.0) is None
+    assert alike.domain("y", 0.0) == "/remote/x and 1 more"
+
+
+def test_a_lock_that_others_hold_is_asked_for(alike: Locks) -> None:
+    alike.doubt("x")
+    assert alike.domain("x", 0.0) is None
+    alike.learn("x", ["/remote/x"], 0.0)
+    assert alike.domain("x", CACHE_S + 1) == "/remote/x"
+
+
+def test_one_that_shared_is_asked_for_again_and_not_believed_to_be_like_others(locks: Locks) -> None:
+    locks.learn("x", ["/remote/x", "/remote/y"], 0.0)
+    for number in range(module.ALIKE):
+        locks.learn(f"n{number}", [f"/remote/n{number}"], 0.0)
+    assert locks.alike
+    assert locks.domain("y", CACHE_S - 1) == "/remote/x and 1 more"
+    assert (locks.domain("x", CACHE_S + 1), locks.domain("y", CACHE_S + 1)) == (None, None)
+
+
+def test_a_pattern_that_owns_all_comes_before_it(alike: Locks) -> None:
+    assert not alike.learn("x", ["/remote/+"], 0.0).everybody
+    assert alike.domain("any", 0.0) == "/remote/+"
+
+
+def test_another_controller_has_to_say_it_anew(alike: Locks) -> None:
+    alike.doubt("x")
+    alike.forget_all()
+    assert alike.domain("any", 0.0) is None
+    assert not alike.alike
 
 
 def test_a_write_of_ours_holds_its_lock_until_it_is_answered(locks: Locks) -> None:

@@ -108,7 +108,7 @@ def test_a_few_slow_gateways_are_no_reason_to_fall(slow_s: float) -> None:
 
 def test_a_few_locks_of_others_slow_only_a_little_down() -> None:
     def seconds(*holds: Hold) -> float:
-        simulation = Simulation(Scenario(gateways=10_000, capacity=5000, holds=holds))
+        simulation = Simulation(Scenario(gateways=20_000, capacity=5000, holds=holds))
         simulation.create("post")
         return simulation.run()
 
