@@ -32,7 +32,8 @@ class Moment:
     def begin(self) -> None:
         """It is now."""
         self.now_s = self._clock.now_s()
-        self.at = iso(self._clock.wall_s())
+        self.wall_s = self._clock.wall_s()
+        self.at = iso(self.wall_s)
 
 
 @cache

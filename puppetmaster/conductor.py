@@ -7,9 +7,11 @@ thread and no socket.
 import logging
 from dataclasses import replace
 
-from puppetmaster import wire
+from puppetmaster import chores, wire
 from puppetmaster.clock import Clock, Moment, seconds
 from puppetmaster.courier import Courier, said
+from puppetmaster.crowd import Crowd
+from puppetmaster.drafts import Drafts
 from puppetmaster.errors import Conflict, Unavailable
 from puppetmaster.job import GateStatus, Job, JobEvent, JobStatus
 from puppetmaster.lanes import Lanes
@@ -42,6 +44,7 @@ class Conductor:
         timers: Timers,
         moment: Moment,
         courier: Courier,
+        work: chores.Chores,
         tunnel: str,
     ) -> None:
         self._settings = settings
@@ -51,13 +54,17 @@ class Conductor:
         self._timers = timers
         self._moment = moment
         self._courier = courier
+        self._crowd = Crowd(ledger, lanes, courier, work)
+        self._drafts = Drafts(ledger, work)
         self._tunnel = tunnel
 
     # -- what callers ask for ---------------------------------------------------------------------
 
     def existing(self, spec: JobSpec) -> Job | None:
         """The job that was created under the same key. Raises Conflict when its body was another one."""
-        existing = self._ledger.find_by_key(spec.key) if spec.key is not None else None
+        if spec.key is None:
+            return None
+        existing = self._drafts.find_by_key(spec.key) or self._ledger.find_by_key(spec.key)
         if existing is None or existing.digest == spec.digest:
             return existing
         raise Conflict(
@@ -67,9 +74,10 @@ class Conductor:
 
     def create(self, spec: JobSpec) -> Job:
         """A new job. Raises Unavailable."""
-        if self._ledger.open_jobs >= self._settings.max_open_jobs:
+        open_jobs = self._ledger.open_jobs + len(self._drafts)
+        if open_jobs >= self._settings.max_open_jobs:
             raise Unavailable(
-                f"No job can be created: {self._ledger.open_jobs} have not ended, which is the most. "
+                f"No job can be created: {open_jobs} have not ended, which is the most. "
                 "Wait for one, delete one, or raise PUPPETMASTER_MAX_OPEN_JOBS."
             )
         ids = self._ledger.new_ids(spec.total)
@@ -77,10 +85,23 @@ class Conductor:
             ids.job, ids.first, self._moment.at, self._clock.wall_s(), self._settings.request_timeout_s
         )
         job = self._timed(made) if made.status is JobStatus.DISPATCHING else made
-        items, requests = spec.expand(job)
-        self._ledger.create(self._take_up(job, items), requests)
-        self._timers.set(("begin", job.id), self._moment.now_s + BEGIN_S)
+        items = spec.items_of(job)
+
+        def exist(job: Job, requests: list[Request]) -> None:
+            self._ledger.create(self._take_up(job, items), requests)
+            self._timers.set(("begin", job.id), self._moment.now_s + BEGIN_S)
+
+        if job.total > chores.STEPS:
+            self._drafts.begin(job, spec, exist)
+        else:
+            requests = list(spec.requests_of(job))
+            self._ledger.draft(requests)
+            exist(job, requests)
         return job
+
+    def drafting(self, job_id: int) -> bool:
+        """Whether this job does not exist yet: it is still being written."""
+        return job_id in self._drafts
 
     def begin_job(self, job_id: int) -> None:
         """Whoever created the job has its answer, or had time enough: its requests may be sent."""
@@ -109,12 +130,22 @@ class Conductor:
     def delete(self, job_id: int) -> Job:
         """Stop the job if it runs, and remove it: the job as it last was. Raises NotFound."""
         opened = self._ledger.opened(job_id)
-        if opened is not None:
-            self._stop(opened, JobEvent.CANCEL, "removed by a request", force=True)
-            self.settle(job_id)
-        job = self._ledger.find_job(job_id)
+        job = self._ledger.find_job(job_id) if opened is None else self._drop(job_id)
         self._ledger.remove(job)
         return job
+
+    def _drop(self, job_id: int) -> Job:
+        """Let go of an open job: it as its end would be, if all that is open of it ended now."""
+        left, requests = self._ledger.drop(job_id)
+        stopped = left.stopping(JobEvent.CANCEL, "removed by a request")
+        job = stopped.tallied(self._courier.counted_out(stopped, requests))
+        for request in requests:
+            if request.status is RequestStatus.SENT:
+                self._courier.let_go(request)
+        self._crowd.clear_away(job_id, requests, self.close)
+        ended = job.after(job.ending or JobEvent.CANCEL, self._moment.at)
+        log.info("job %s removed: %s", job_id, _summary(ended), extra={"action": "job_removed"})
+        return ended
 
     # -- beginnings -------------------------------------------------------------------------------
 
@@ -125,11 +156,11 @@ class Conductor:
         opened = self._take_up(job, items)
         self._ledger.open_job(opened, requests)
         for request in requests:
-            if request.status is RequestStatus.SENT:
-                self._courier.enter(opened, request)
-                self._courier.flight.taken_up(request.id, request.sending, self._moment.now_s)
+            self._courier.taken_up(opened, request)
         if job.gate is GateStatus.SOAK:
             self._timers.set(("soak", job.id), self._moment.now_s + opened.policy.gate.soak_s)
+        if job.ending:
+            self._crowd.end(opened)
         self.release(opened)
 
     def _time_left_s(self, job: Job) -> float:
@@ -179,9 +210,7 @@ class Conductor:
 
     def _pause(self, opened: OpenJob, reason: str) -> None:
         self._ledger.write_job(opened.job.after(JobEvent.PAUSE, self._moment.at, reason=reason))
-        for request in opened.requests.values():
-            if request.status is RequestStatus.PENDING and self._lanes.holds(request.id):
-                self._lanes.remove(request.id)
+        self._crowd.stand_aside(opened)
 
     def _resume(self, opened: OpenJob) -> None:
         """Go on; a gate that is closed opens, a time to start has come."""
@@ -193,18 +222,14 @@ class Conductor:
 
     def release(self, opened: OpenJob) -> None:
         """Let those requests wait for their turn that may be sent now: of the waves that are open."""
+        if self._sends(opened):
+            self._crowd.enter(opened, self._sends)
+
+    def _sends(self, opened: OpenJob) -> bool:
+        """Whether requests of this job may be sent."""
         job = opened.job
         waits = self._timers.deadline_s(("begin", job.id)) is not None
-        if waits or job.status is not JobStatus.DISPATCHING or job.ending:
-            return
-        end = job.first + opened.policy.waves[job.wave - 1]
-        for request in opened.requests.values():
-            if (
-                request.id < end
-                and request.status is RequestStatus.PENDING
-                and not self._lanes.holds(request.id)
-            ):
-                self._courier.enter(opened, request)
+        return not waits and job.status is JobStatus.DISPATCHING and not job.ending
 
     # -- waves, and the end -----------------------------------------------------------------------
 
@@ -269,23 +294,20 @@ class Conductor:
     def _stop(self, opened: OpenJob, event: JobEvent, reason: str, *, force: bool) -> None:
         """Send no more of this job; with ``force`` wait for nothing either."""
         self._ledger.write_job(opened.job.stopping(event, reason))
-        for request in list(opened.requests.values()):
-            if request.status is RequestStatus.PENDING:
-                self._courier.end_unsent(request)
-            elif force:
-                text = f"no answer before the job ended ({reason}): it may have run"
-                expired = event is JobEvent.EXPIRE
-                how = RequestEvent.EXPIRE if expired else RequestEvent.LOSE
+        if force:
+            text = f"no answer before the job ended ({reason}): it may have run"
+            expired = event is JobEvent.EXPIRE
+            how = RequestEvent.EXPIRE if expired else RequestEvent.LOSE
+            for request in [one for one in opened.requests.values() if one.status is RequestStatus.SENT]:
                 self._courier.end(request, how, said(text, 408 if expired else None))
+        self._crowd.end(opened)
 
     def revoke_created(self) -> list[int]:
         """Jobs that were created but not made durable never were: their ids are returned."""
-        revoked = sorted(self._ledger.created)
-        for job_id in revoked:
-            for request in self._ledger.revoke(job_id):
-                self._courier.let_go(request)
-            self.close(job_id)
-        return revoked
+        created = sorted(self._ledger.created)
+        for job_id in created:
+            self._crowd.clear_away(job_id, self._ledger.revoke(job_id), self.close)
+        return [*created, *self._drafts.revoke()]
 
     def close(self, job_id: int) -> None:
         """Forget a job that has ended."""

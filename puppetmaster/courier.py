@@ -6,17 +6,18 @@ One part of what the engine decides with; conductor.py is the other. Knows no th
 import logging
 import random
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
-from puppetmaster.answer import Answer
-from puppetmaster.clock import Moment
+from puppetmaster.answer import Answer, Refusal
+from puppetmaster.clock import Moment, seconds
 from puppetmaster.flight import Flight
-from puppetmaster.job import JobEvent, JobStatus
-from puppetmaster.lanes import Lanes
+from puppetmaster.job import Job, JobEvent, JobStatus
+from puppetmaster.lanes import LOCKED, Lanes
 from puppetmaster.ledger import Ledger, OpenJob
 from puppetmaster.request import TRANSITIONS, UNANSWERED, Item, Request, RequestEvent, RequestStatus
-from puppetmaster.rollout import wave_of
+from puppetmaster.rollout import RETRIED, wave_of
 from puppetmaster.settings import Settings
 from puppetmaster.timers import Timers
 from puppetmaster.wire import Outgoing
@@ -31,6 +32,13 @@ QUESTION_TIMEOUT_S = 5.0
 FIRST_DELAY_S, LAST_DELAY_S = 0.02, 2.0
 #: So long after its restart the controller may not know gateways that are about to register again.
 REGISTERING_S = 10.0
+#: What one waits for that is delayed; a refusal that is none: the controller does not know its gateway yet.
+RETRIED_WHY = "the last attempt failed"
+WHY = {
+    Refusal.LOCKED: LOCKED,
+    Refusal.ID_USED: "somebody else uses its message id",
+    None: "the controller, which has just restarted, does not know the gateway yet",
+}
 NO_IDS = "not sent again: this installation has given out all message ids"
 
 
@@ -55,6 +63,7 @@ class Courier:
         self._timers = timers
         self._moment = moment
         self._refused: dict[int, tuple[int, float]] = {}  # how often in a row, and how long that took
+        self._again_s: dict[int, float] = {}  # not before this is another attempt made
         self._registering_until_s = 0.0
         self._full = False
 
@@ -84,6 +93,20 @@ class Courier:
             write=opened.items[request.item].method != "get",
             in_flight=request.status is RequestStatus.SENT,
         )
+        again_s = self._again_s.get(request.id)
+        if again_s is not None and again_s > self._moment.now_s:
+            self._delay(request.id, again_s, RETRIED_WHY)
+
+    def taken_up(self, opened: OpenJob, request: Request) -> None:
+        """An earlier process left this one open: it is in flight, or waits, perhaps for another attempt."""
+        if request.status is RequestStatus.SENT:
+            self.enter(opened, request)
+            self.flight.taken_up(request.id, request.sending, self._moment.now_s)
+        elif request.history and request.history[-1]["status"] in RETRIED:
+            wait_s = opened.policy.retry.wait_s(request.attempts)
+            waited_s = self._moment.wall_s - seconds(request.history[-1]["finishedAt"])
+            # The wall's clock may have been set meanwhile: it waits between nothing and the whole time.
+            self._again_s[request.id] = self._moment.now_s + min(max(wait_s - waited_s, 0.0), wait_s)
 
     def send(self) -> None:
         """Send what may go now, and ask for the locks that are not known."""
@@ -206,6 +229,18 @@ class Courier:
         event = RequestEvent.CANCEL if job.ending is JobEvent.CANCEL else RequestEvent.SKIP
         self.end(request, event, said(f"not sent: {job.reason}"))
 
+    def counted_out(self, job: Job, requests: Iterable[Request]) -> Counter[RequestStatus]:
+        """How the counts of a stopped job would change if these requests ended now, unsent or unanswered."""
+        unsent = RequestStatus.CANCELED if job.ending is JobEvent.CANCEL else RequestStatus.SKIPPED
+        deltas: Counter[RequestStatus] = Counter()
+        for request in requests:
+            deltas[request.status] -= 1
+            if request.status is RequestStatus.SENT:
+                deltas[RequestStatus.UNKNOWN] += 1
+            else:
+                deltas[RequestStatus(request.history[-1]["status"]) if request.history else unsent] += 1
+        return deltas
+
     def end(self, request: Request, event: RequestEvent, result: Any) -> None:
         """It is done, unless its job lets it have another attempt. Nothing of it stays in memory then."""
         opened = self._ledger.opened_of(request.id)
@@ -223,6 +258,7 @@ class Courier:
         """Nothing of a request that is done stays here."""
         self.flight.landed(request.id, request.sending)
         self._refused.pop(request.id, None)
+        self._again_s.pop(request.id, None)
         if self._lanes.holds(request.id):
             self._lanes.remove(request.id)
 
@@ -238,10 +274,19 @@ class Courier:
             self._give_up(request, back, said(NO_IDS))
             return
         self._refused.pop(request.id, None)
-        self._wait_again(request, back, None if wait_s is None else self._moment.now_s + wait_s, locked=False)
+        again_s = None if wait_s is None else self._moment.now_s + wait_s
+        if again_s is not None:
+            self._again_s[request.id] = again_s
+        self._wait_again(request, back, again_s, RETRIED_WHY)
 
     def _wait_again(
-        self, request: Request, back: Request, until_s: float | None = None, *, locked: bool = False
+        self,
+        request: Request,
+        back: Request,
+        until_s: float | None = None,
+        why: str = "",
+        *,
+        locked: bool = False,
     ) -> None:
         """It is not in flight any more, but waits: for its turn, for some time, or for its job to go on."""
         self._ledger.write(request, back)
@@ -254,8 +299,11 @@ class Courier:
         elif until_s is None:
             self._lanes.put_back(back.id)
         else:
-            self._lanes.delay(back.id, until_s, locked=locked)
-            self._timers.set(("wake", back.id), until_s)
+            self._delay(back.id, until_s, why, locked=locked)
+
+    def _delay(self, id_: int, until_s: float, why: str, *, locked: bool = False) -> None:
+        self._lanes.delay(id_, until_s, why, locked=locked)
+        self._timers.set(("wake", id_), until_s)
 
     def _refuse(self, request: Request, answer: Answer) -> None:
         """The controller did not pass it on: it waits a little and is sent again, not for ever."""
@@ -278,7 +326,9 @@ class Courier:
             text = f"{answer.result.get('message')}; refused for {waited_s:.0f} s, {ran}"
             self._give_up(request, back, {**answer.result, "message": text})
         else:
-            self._wait_again(request, back, self._moment.now_s + delay_s, locked=answer.locked)
+            self._wait_again(
+                request, back, self._moment.now_s + delay_s, WHY[answer.refusal], locked=answer.locked
+            )
 
     def _give_up(self, request: Request, back: Request, result: Any) -> None:
         """It is not in flight any more, and shall not be sent again."""

@@ -172,7 +172,7 @@ class Dispatcher:
 
     def _sleep_s(self) -> float:
         due_s = self._engine.timers.next_s()
-        if self._sweeping:
+        if self._sweeping or self._engine.busy:
             return 0.0
         if self._engine.stalled:
             due_s = self._retry_s if due_s is None else min(due_s, self._retry_s)
@@ -281,7 +281,10 @@ class Dispatcher:
             self._bus.ask(turn.questions)
         replies, self._replies = self._replies, []
         for call, value in replies:
-            call.reply.set_result(value)
+            if self._engine.drafting(value):
+                self._replies.append((call, value))
+            else:
+                call.reply.set_result(value)
         if turn.changes.jobs or turn.changes.deleted:
             self._hub.post(_changes(turn, detailed=self._hub.detailed))
 

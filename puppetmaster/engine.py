@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from puppetmaster.answer import Answer
+from puppetmaster.chores import Chores
 from puppetmaster.clock import Clock, Moment
 from puppetmaster.conductor import Conductor
 from puppetmaster.courier import Courier
@@ -50,9 +51,18 @@ class Engine:
         self.lanes = Lanes(settings.window, settings.lock_cache_s)
         self.timers = Timers()
         self._moment = Moment(clock)
+        self._chores = Chores()
         self._courier = Courier(settings, self.ledger, self.lanes, self.timers, self._moment)
         self._conductor = Conductor(
-            settings, clock, self.ledger, self.lanes, self.timers, self._moment, self._courier, tunnel
+            settings,
+            clock,
+            self.ledger,
+            self.lanes,
+            self.timers,
+            self._moment,
+            self._courier,
+            self._chores,
+            tunnel,
         )
         self.begin()
 
@@ -69,7 +79,13 @@ class Engine:
     def begin(self) -> None:
         """A turn begins: the time is now."""
         self._moment.begin()
+        self._chores.begin()
         self._courier.begin()
+
+    @property
+    def busy(self) -> bool:
+        """Whether there is work left that needs another turn, though nothing happens."""
+        return bool(self._chores)
 
     # -- what callers ask for ---------------------------------------------------------------------
 
@@ -85,6 +101,10 @@ class Engine:
     def begin_job(self, job_id: int) -> None:
         """Whoever created the job has its answer, or had time enough: its requests may be sent."""
         self._conductor.begin_job(job_id)
+
+    def drafting(self, job: Any) -> bool:
+        """Whether this is a job that does not exist yet: it is still being written."""
+        return isinstance(job, Job) and self._conductor.drafting(job.id)
 
     def control(self, job_id: int, wanted: JobStatus, *, force: bool) -> Job:
         """Pause, resume or cancel. Raises NotFound, Conflict."""
@@ -106,25 +126,30 @@ class Engine:
         if self.ledger.request(id_).status is not RequestStatus.PENDING:
             return None
         opened = self.ledger.opened_of(id_)
-        job, waves = opened.job, opened.policy.waves
-        wave = wave_of(waves, id_ - job.first)
-        if job.status is JobStatus.PENDING:
-            return f"the job starts at {job.start_at}"
-        if job.status is JobStatus.PAUSED and job.gate is None:
-            return "the job is paused"
-        if wave > job.wave:
-            return f"wave {wave} waits for wave {wave - 1}" if job.gate is None else self._why_gate(job)
-        if job.status is JobStatus.PAUSED:
-            return "the job is paused"
+        why = self._why_job(opened.job, wave_of(opened.policy.waves, id_ - opened.job.first))
+        if why is not None:
+            return why
         if self.stalled:
             return self.stalled
         if not self.link_up:
             return "the bus is down"
         if not self.controller_up:
             return "the controller does not answer"
-        if not self.lanes.holds(id_):
-            return "the job is about to begin"
-        return self.lanes.why(id_)
+        return (
+            self.lanes.why(id_, self._moment.now_s) if self.lanes.holds(id_) else "the job is about to begin"
+        )
+
+    def _why_job(self, job: Job, wave: int) -> str | None:
+        """What keeps a request of this wave from its turn, if its job does."""
+        if job.ending is not None:
+            return f"the job is being stopped: {job.reason}"
+        if job.status is JobStatus.PENDING:
+            return f"the job starts at {job.start_at}"
+        if job.status is JobStatus.PAUSED and job.gate is None:
+            return "the job is paused"
+        if wave > job.wave:
+            return f"wave {wave} waits for wave {wave - 1}" if job.gate is None else self._why_gate(job)
+        return "the job is paused" if job.status is JobStatus.PAUSED else None
 
     def _why_gate(self, job: Job) -> str:
         if job.gate is GateStatus.CLOSED:
@@ -174,6 +199,7 @@ class Engine:
         """Fire what is due, send what may go, bring the jobs up to date: all of it in the turn."""
         for key in self.timers.due(self._moment.now_s):
             self._fire(key)
+        self._chores.work()
         self._conductor.settle_all()
         if self.link_up and self.controller_up and not self.stalled:
             self._courier.send()

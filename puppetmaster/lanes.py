@@ -22,7 +22,7 @@ from puppetmaster.window import Window
 
 #: So many reads that wait for a lock go before the next write takes it.
 READS_BEFORE_WRITE = 100
-LOCKED = "locked by somebody else; it is tried again shortly"
+LOCKED = "locked by somebody else"
 
 
 @dataclass(slots=True, eq=False)
@@ -135,20 +135,19 @@ class Lanes:
         self._land(waiting)
         self._lead(waiting.destination, again=True)
 
-    def delay(self, id_: int, until_s: float, *, locked: bool) -> None:
-        """A request in flight waits again, and not before ``until_s``; ``wake`` brings it back.
+    def delay(self, id_: int, until_s: float, why: str, *, locked: bool = False) -> None:
+        """A request in flight, or one that was just added, waits until ``until_s``; ``wake`` brings it back.
 
         With ``locked`` somebody else holds the lock, and all of its domain waits.
         """
         waiting = self._requests[id_]
-        waiting.delayed = "it is tried again shortly"
+        waiting.delayed, waiting.until_s = why, until_s
         if locked:
             domain = self.locks.domain(waiting.destination, self._now_s)
             self.locks.doubt(waiting.destination)
             if domain is not None:
                 self.locks.others_hold(domain, until_s)
                 self._locked.set(domain, max(until_s, self._locked.deadline_s(domain) or until_s))
-                waiting.delayed = LOCKED
         self._land(waiting)
         self._lead(waiting.destination)
 
@@ -376,8 +375,9 @@ class Lanes:
 
     # -- what it waits for ------------------------------------------------------------------------
 
-    def why(self, id_: int) -> str | None:
+    def why(self, id_: int, now_s: float) -> str | None:
         """What a waiting request waits for, as one sentence; None when it is in flight or not here."""
+        self._now_s = now_s
         waiting = self._requests.get(id_)
         if waiting is None or waiting.in_flight:
             return None
@@ -386,7 +386,7 @@ class Lanes:
             state = "in flight" if ahead.in_flight else "before it"
             return f"request {ahead.id} of job {ahead.job} to the same destination is {state}"
         if waiting.delayed:
-            return waiting.delayed
+            return self._until(waiting.delayed, waiting.until_s)
         return self._why_locked(waiting) or self._turns.why(waiting.job, self._now_s) or "next to be sent"
 
     def _why_locked(self, waiting: Waiting) -> str | None:
@@ -396,5 +396,9 @@ class Lanes:
         if (writer := self.locks.writer(domain)) is not None:
             return f"request {writer} holds the lock of {domain}"
         if self.locks.held(domain, self._now_s):
-            return LOCKED
+            return self._until(LOCKED, self._locked.deadline_s(domain) or self._now_s)
         return None
+
+    def _until(self, why: str, at_s: float) -> str:
+        left_s = max(at_s - self._now_s, 0.0)
+        return f"{why}; it is tried again in {left_s:.{1 if left_s < 10 else 0}f} s"

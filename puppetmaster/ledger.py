@@ -84,6 +84,27 @@ class Ledger:
         if request.message is not None and self.changes.sendings.pop(request.message, None) is None:
             self.changes.refused.append(request.message)
 
+    # -- drafts: jobs whose requests are written before they exist ---------------------------------
+
+    def begin_draft(self, job: Job) -> None:
+        """Requests of a job that does not exist yet will be written."""
+        self.changes.drafts[job.id] = job
+
+    def draft(self, requests: Iterable[Request]) -> None:
+        """Write some requests of a job that does not exist yet, or with it."""
+        self.changes.requests.update((request.id, request) for request in requests)
+
+    def complete_draft(self, job: Job) -> None:
+        """It exists now."""
+        if self.changes.drafts.pop(job.id, None) is None:
+            self.changes.completed.append(job.id)
+
+    def abandon_draft(self, job: Job) -> None:
+        """It never will."""
+        self._forget_changes(job)
+        if self.changes.drafts.pop(job.id, None) is None:
+            self.changes.abandoned[job.id] = job
+
     # -- open jobs --------------------------------------------------------------------------------
 
     def open_job(self, opened: OpenJob, requests: Iterable[Request]) -> None:
@@ -95,10 +116,9 @@ class Ledger:
         self._touched.add(opened.job.id)
 
     def create(self, opened: OpenJob, requests: Iterable[Request]) -> None:
-        """Take up a job that is not on disk yet."""
+        """Take up a job that is not on disk yet; its requests are, or will be with it, by ``draft``."""
         self.open_job(opened, requests)
         self.changes.items.update(opened.items)
-        self.changes.requests.update(opened.requests)
         self.created.add(opened.job.id)
 
     def opened(self, job_id: int) -> OpenJob | None:
@@ -173,6 +193,14 @@ class Ledger:
         job = self.find_job(new.job)
         self.changes.jobs[job.id] = job.tallied({old.status: -1, new.status: 1})
 
+    def drop(self, job_id: int) -> tuple[Job, list[Request]]:
+        """Let go of an open job that is to be removed: it as it is, and its requests that are not done."""
+        self._touched.discard(job_id)
+        opened = self._open.pop(job_id)
+        for id_ in opened.requests:
+            del self._job_of[id_]
+        return opened.job.tallied(opened.deltas), list(opened.requests.values())
+
     def remove(self, job: Job) -> None:
         """Forget a job that has ended, with all that was to be written of it."""
         self._forget_changes(job)
@@ -190,6 +218,9 @@ class Ledger:
             del self._job_of[request.id]
         self._touched.discard(job_id)
         self._forget_changes(job)
+        if job_id in self.changes.completed:
+            self.changes.completed.remove(job_id)
+            self.changes.abandoned[job_id] = job
         return requests
 
     def _forget_changes(self, job: Job) -> None:

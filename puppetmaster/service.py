@@ -21,7 +21,7 @@ from puppetmaster.request import OPEN, Request, RequestStatus
 from puppetmaster.rollout import Policy, wave_of
 from puppetmaster.rows import PART, Rows
 from puppetmaster.settings import Settings
-from puppetmaster.spec import JobSpec, Rerun, items_of
+from puppetmaster.spec import JobSpec, Rerun, specs_of
 from puppetmaster.store import Store
 
 #: How long a caller waits for a change to be durable; the bus gives us ``ttl`` seconds.
@@ -73,7 +73,7 @@ class Service:
         if not requests:
             wanted = ", ".join(rerun.statuses)
             raise Conflict(f"There is nothing to run again: no request of job {rerun.job} is {wanted}.")
-        again = replace(spec, items=items_of(requests, items))
+        again = replace(spec, items=specs_of(requests, items))
         batch.check_size(again, self._settings.max_requests)
         return again
 
@@ -81,10 +81,10 @@ class Service:
         """What a job would be: ids are null, nothing is created, and ``waveSizes`` says what goes when."""
         wall_s = time.time()
         job = spec.job(0, 1, iso(wall_s), wall_s, self._settings.request_timeout_s)
-        items, requests = spec.expand(job)
+        items = spec.items_of(job)
         waves = Policy.of(job.given, job.total).waves
         views = []
-        for index, request in enumerate(requests):
+        for index, request in enumerate(spec.requests_of(job)):
             wave = wave_of(waves, index)
             view = request.view(
                 items[request.item],

@@ -1,6 +1,6 @@
 """A job as somebody asked for it, checked: what bodies become, and what jobs are made of."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -71,23 +71,30 @@ class JobSpec:
             counts=fresh_counts(self.total),
         )
 
-    def expand(self, job: Job) -> tuple[dict[int, Item], list[Request]]:
-        """The items and requests of ``job``, in batch order, then in the order of destinations."""
-        items: dict[int, Item] = {}
-        requests: list[Request] = []
-        for one in self.items:
-            first = job.first + len(requests)
-            items[first] = Item(
+    def items_of(self, job: Job) -> dict[int, Item]:
+        """The items of ``job``, by the ids of their first requests."""
+        return {
+            first: Item(
                 id=first, job=job.id, method=one.method, resource=one.resource, data=one.data, code=one.code
             )
-            requests += [
-                Request(id=id_, job=job.id, item=first, destination=destination)
-                for id_, destination in enumerate(one.destinations, first)
-            ]
-        return items, requests
+            for first, one in self._placed(job)
+        }
+
+    def requests_of(self, job: Job) -> Iterator[Request]:
+        """The requests of ``job``, in batch order, then in the order of destinations."""
+        for first, one in self._placed(job):
+            for id_, destination in enumerate(one.destinations, first):
+                yield Request(id=id_, job=job.id, item=first, destination=destination)
+
+    def _placed(self, job: Job) -> Iterator[tuple[int, ItemSpec]]:
+        """Each item with the id of its first request."""
+        first = job.first
+        for one in self.items:
+            yield first, one
+            first += len(one.destinations)
 
 
-def items_of(requests: list[Request], items: Mapping[int, Item]) -> tuple[ItemSpec, ...]:
+def specs_of(requests: list[Request], items: Mapping[int, Item]) -> tuple[ItemSpec, ...]:
     """What these requests asked for, to ask for it again; they come in the order of their ids."""
     again: list[ItemSpec] = []
     wanted: dict[int, list[str]] = {}

@@ -3,7 +3,8 @@
     jobs      id -> Job.document()
     items     id of the first request -> Item.document(): method, resource and data, once per batch item
     requests  id -> Request.document()
-    trash     job id -> {"first", "total"}, for removed jobs whose requests are still being removed
+    trash     job id -> {"first", "total"}, for removed jobs whose requests are still being removed;
+              with "draft" for jobs whose requests are still being written: until then they do not exist
     sendings  message id -> {"request", "job"}, for messages that went out under another id than the request's
     meta      1 -> {"format", "installation", "nextJob", "nextRequest"}
 
@@ -83,10 +84,23 @@ class Changes:
     #: Message ids under which nothing ran: they need not lead to their requests any more.
     refused: list[int] = field(default_factory=list)
     deleted: dict[int, Job] = field(default_factory=dict)
+    #: Jobs whose requests are written before they exist; those that do exist now; those that never will.
+    drafts: dict[int, Job] = field(default_factory=dict)
+    completed: list[int] = field(default_factory=list)
+    abandoned: dict[int, Job] = field(default_factory=dict)
     ids: Ids | None = None
 
     def __bool__(self) -> bool:
-        return bool(self.jobs or self.items or self.requests or self.sendings or self.deleted or self.ids)
+        return bool(
+            self.jobs
+            or self.items
+            or self.requests
+            or self.sendings
+            or self.deleted
+            or self.drafts
+            or self.abandoned
+            or self.ids
+        )
 
 
 class Store:
@@ -137,13 +151,22 @@ class Store:
         table = self._db.table("meta")
         meta = table.get(doc_id=1)
         if meta is not None:
-            return migrations.bring_up(self._db, meta, self.path)
+            brought = migrations.bring_up(self._db, meta, self.path)
+            self._abandon_drafts()
+            return brought
         meta = {"format": migrations.FORMAT, "installation": uuid.uuid4().hex[:16], **_stored(Ids())}
         with self._db.transaction():
             table.put([(1, meta)])
             for name in INDEXES:
                 self._db.table(name).put([])
         return meta
+
+    def _abandon_drafts(self) -> None:
+        """What an earlier process did not finish to write will never exist."""
+        trash = self._db.table("trash")
+        drafts = trash.select({"draft": True})
+        if drafts:
+            trash.put((one.doc_id, {"first": one["first"], "total": one["total"]}) for one in drafts)
 
     @property
     def installation(self) -> str:
@@ -162,6 +185,10 @@ class Store:
         """
         meta = {**self._meta, **_stored(changes.ids)} if changes.ids else self._meta
         with as_store_error(f"{self.path} cannot be written"), self._db.transaction():
+            trash = self._db.table("trash")
+            trash.put((job.id, {**_rest(job), "draft": True}) for job in changes.drafts.values())
+            trash.put((job.id, _rest(job)) for job in changes.abandoned.values())
+            trash.delete(changes.completed)
             self._put("items", changes.items)
             self._put("requests", changes.requests)
             self._put("jobs", changes.jobs)
@@ -188,13 +215,13 @@ class Store:
         self._db.table("sendings").delete_where({"job": job.id})
         if job.total <= room:
             return self._db.table("requests").delete(job.request_ids)
-        self._db.table("trash").put([(job.id, {"first": job.first, "total": job.total})])
+        self._db.table("trash").put([(job.id, _rest(job))])
         return 0
 
     def sweep(self) -> bool:
         """Remove the next part of what was thrown away. Whether there was anything. Raises StoreError."""
         with as_store_error(f"{self.path} cannot be written"):
-            thrown = self._db.table("trash").select(limit=1)
+            thrown = self._db.table("trash").select({"draft": None}, limit=1)
             if not thrown:
                 return self._db.storage.give_back(SWEEP_PAGES)
             trash, job_id = thrown[0], thrown[0].doc_id
@@ -282,6 +309,11 @@ def _locked(data_dir: Path) -> TextIO:
             f"Another puppetmaster uses {data_dir}: stop it, or set PUPPETMASTER_DATA_DIR to another."
         ) from None
     return lock
+
+
+def _rest(job: Job) -> dict[str, Any]:
+    """What is still to be removed of a job."""
+    return {"first": job.first, "total": job.total}
 
 
 def _stored(ids: Ids) -> dict[str, int]:

@@ -25,6 +25,7 @@ class Waiting:
     gone: bool = False
     #: What it waits for though it leads its lane, until ``wake``; empty: it does not.
     delayed: str = ""
+    until_s: float = 0.0
     domain: str | None = None
 
     def __lt__(self, other: "Waiting") -> bool:
@@ -102,8 +103,9 @@ class Turns:
             self._lists[share.limit is None].append(share)
 
     def suspend(self, job: int) -> None:
-        """Let a job send nothing, until ``resume``."""
-        self._shares[job].suspended = True
+        """Let a job send nothing, until ``resume``; one that is not here sends nothing anyway."""
+        if (share := self._shares.get(job)) is not None:
+            share.suspended = True
 
     def resume(self, job: int) -> None:
         """Let it send again."""

@@ -169,6 +169,8 @@ class Simulation:
         spec = batch.parse_job({"batch": [item], **more}, _MOST_REQUESTS)
         self.engine.begin()
         job = self.engine.create(spec)
+        while self.engine.drafting(job):
+            self._turn()
         self.engine.begin_job(job.id)
         self._turn()
         return job
@@ -193,6 +195,8 @@ class Simulation:
         return self.clock.at_s - began_s
 
     def _next_s(self) -> float | None:
+        if self.engine.busy:
+            return self.clock.at_s
         times = [self.engine.timers.next_s(), self._events[0][0] if self._events else None]
         return min((one for one in times if one is not None), default=None)
 

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from puppetmaster.lanes import READS_BEFORE_WRITE, Lanes
+from puppetmaster.lanes import LOCKED, READS_BEFORE_WRITE, Lanes
 from puppetmaster.turns import CATCH_UP_S
 from puppetmaster.window import FIRST, Window
 
@@ -100,9 +100,9 @@ def test_an_older_request_that_comes_back_goes_before_younger_ones() -> None:
     pause(lanes, 2)
     lanes.put_back(1)
     pause(lanes, 1)
-    assert lanes.why(5) == "next to be sent"
+    assert lanes.why(5, 0.0) == "next to be sent"
     reads(lanes, 1, "aa", 1)
-    assert lanes.why(5) == "request 1 of job 1 to the same destination is before it"
+    assert lanes.why(5, 0.0) == "request 1 of job 1 to the same destination is before it"
     assert drained(lanes) == [1, 2, 5, 6]
 
 
@@ -124,7 +124,7 @@ def test_a_younger_one_that_waits_again_lets_an_older_one_go(again: str) -> None
     assert picks(lanes) == [5]
     reads(lanes, 1, "a", 1)
     if again == "delayed":
-        lanes.delay(5, 9.0, locked=False)
+        lanes.delay(5, 9.0, "it failed")
     else:
         lanes.put_back(5)
     assert picks(lanes) == [1]
@@ -239,7 +239,7 @@ def test_the_adaptive_window_limits_jobs_that_name_no_concurrency() -> None:
     first = picks(lanes)
     assert sorted(first) == [10, 11, 20, 30, 31]
     assert lanes.automatic == 3
-    assert lanes.why(12) == "no free slot: 3 requests are in flight, which is the window now"
+    assert lanes.why(12, 0.0) == "no free slot: 3 requests are in flight, which is the window now"
     set_window(lanes, 4)
     assert len(picks(lanes)) == 1
     set_window(lanes, 2)
@@ -273,7 +273,7 @@ def test_a_job_keeps_its_rate() -> None:
     assert picks(lanes, 10.0) == [1]
     assert list(lanes.paced()) == [(1, 10.5)]
     assert list(lanes.paced()) == []
-    assert lanes.why(2) == "the job's rate is 2 per second"
+    assert lanes.why(2, 0.0) == "the job's rate is 2 per second"
     assert picks(lanes, 10.4) == []
     lanes.pace_over(1)
     assert picks(lanes, 10.5) == [2]
@@ -446,7 +446,7 @@ def test_reads_that_keep_coming_do_not_keep_a_write_out() -> None:
     for id_ in range(10, 10 + 2 * READS_BEFORE_WRITE):
         lanes.add(id_, 2, f"g{id_}", write=False)
     order = []
-    while lanes.why(1) is not None:
+    while lanes.why(1, 0.0) is not None:
         id_ = lanes.pick(0.0) or 0
         assert id_
         order.append(id_)
@@ -471,7 +471,7 @@ def test_a_refused_request_waits_and_its_lock_with_it() -> None:
     teach(lanes, "a", ["/remote/+"])
     writes(lanes, 1, "ab", 1)
     assert picks(lanes) == [1]
-    lanes.delay(1, 5.0, locked=True)
+    lanes.delay(1, 5.0, LOCKED, locked=True)
     assert lanes.in_flight == 0
     assert picks(lanes, 4.9) == []
     lanes.wake(1, 5.0)
@@ -485,7 +485,7 @@ def test_a_refusal_stops_nobody_with_another_lock() -> None:
     teach(lanes, "ab")
     writes(lanes, 1, "ab", 1)
     assert picks(lanes) == [1, 2]
-    lanes.delay(1, 5.0, locked=True)
+    lanes.delay(1, 5.0, LOCKED, locked=True)
     lanes.remove(2)
     writes(lanes, 1, "b", 3)
     assert picks(lanes, 1.0) == [3]
@@ -496,7 +496,7 @@ def test_a_refused_destination_is_asked_for_again() -> None:
     teach(lanes, "a")
     writes(lanes, 1, "a", 1)
     assert picks(lanes) == [1]
-    lanes.delay(1, 5.0, locked=True)
+    lanes.delay(1, 5.0, LOCKED, locked=True)
     lanes.wake(1, 5.0)
     assert picks(lanes, 5.0) == []
     assert list(lanes.questions(10)) == ["a"]
@@ -508,8 +508,8 @@ def test_a_refusal_without_a_known_lock_delays_that_request_alone() -> None:
     lanes = lanes_of(1)
     reads(lanes, 1, "ab", 1)
     assert picks(lanes) == [1, 2]
-    lanes.delay(1, 5.0, locked=True)
-    assert lanes.why(1) == "it is tried again shortly"
+    lanes.delay(1, 5.0, LOCKED, locked=True)
+    assert lanes.why(1, 0.0) == "locked by somebody else; it is tried again in 5.0 s"
     lanes.remove(2)
     reads(lanes, 1, "c", 3)
     assert picks(lanes) == [3]
@@ -522,8 +522,8 @@ def test_a_delay_that_is_nobodys_lock_stops_only_that_request() -> None:
     teach(lanes, "a", ["/remote/+"])
     writes(lanes, 1, "ab", 1)
     assert picks(lanes) == [1]
-    lanes.delay(1, 5.0, locked=False)
-    assert lanes.why(1) == "it is tried again shortly"
+    lanes.delay(1, 5.0, "it failed")
+    assert lanes.why(1, 0.0) == "it failed; it is tried again in 5.0 s"
     assert picks(lanes) == [2]
     lanes.wake(1, 5.0)
     assert picks(lanes, 5.0) == []
@@ -535,7 +535,7 @@ def test_removing_a_delayed_request_lets_the_next_of_its_destination_go() -> Non
     lanes = lanes_of(1)
     reads(lanes, 1, "aa", 1)
     assert picks(lanes) == [1]
-    lanes.delay(1, 5.0, locked=True)
+    lanes.delay(1, 5.0, LOCKED, locked=True)
     lanes.remove(1)
     assert picks(lanes) == [2]
     lanes.wake(1, 5.0)
@@ -547,7 +547,7 @@ def test_a_lock_is_free_again_also_when_the_delayed_request_was_removed() -> Non
     teach(lanes, "a", ["/remote/+"])
     writes(lanes, 1, "ab", 1)
     assert picks(lanes) == [1]
-    lanes.delay(1, 5.0, locked=True)
+    lanes.delay(1, 5.0, LOCKED, locked=True)
     assert picks(lanes) == []
     lanes.remove(1)
     lanes.wake(1, 5.0)
@@ -559,8 +559,8 @@ def test_the_longest_of_several_delays_counts_for_the_lock() -> None:
     teach(lanes, "a", ["/remote/+"])
     reads(lanes, 1, "abc", 1)
     assert picks(lanes) == [1, 2, 3]
-    lanes.delay(1, 9.0, locked=True)
-    lanes.delay(2, 5.0, locked=True)
+    lanes.delay(1, 9.0, LOCKED, locked=True)
+    lanes.delay(2, 5.0, LOCKED, locked=True)
     reads(lanes, 1, "d", 4)
     lanes.wake(2, 5.0)
     assert picks(lanes, 5.0) == []
@@ -650,7 +650,7 @@ def goes_soon(lanes: Lanes, id_: int) -> bool:
 def test_a_free_lock_goes_to_the_first_that_waited() -> None:
     lanes = a_lock_in_a_crowd()
     assert goes_soon(lanes, 2)
-    assert lanes.why(3) == "request 2 holds the lock of /remote/a and 2 more"
+    assert lanes.why(3, 0.0) == "request 2 holds the lock of /remote/a and 2 more"
     lanes.remove(2)
     assert goes_soon(lanes, 3)
 
@@ -704,13 +704,13 @@ def test_the_lock_of_others_is_free_in_time_whatever_became_of_who_was_refused()
     writes(lanes, 1, "a", 1)
     writes(lanes, 2, "b", 2)
     assert picks(lanes) == [1]
-    lanes.delay(1, 5.0, locked=True)
+    lanes.delay(1, 5.0, LOCKED, locked=True)
     assert picks(lanes) == []
     pause(lanes, 1)
     writes(lanes, 1, "a", 1)
     teach(lanes, "a")
     assert picks(lanes, 1.0) == [1]
-    lanes.delay(1, 60.0, locked=True)
+    lanes.delay(1, 60.0, LOCKED, locked=True)
     assert picks(lanes, 5.0) == [2], "that wake is not for its lock"
 
 
@@ -733,17 +733,17 @@ def test_why_is_silent_about_what_does_not_wait() -> None:
     lanes = lanes_of(1)
     reads(lanes, 1, "a", 1)
     assert picks(lanes) == [1]
-    assert lanes.why(1) is None
-    assert lanes.why(99) is None
+    assert lanes.why(1, 0.0) is None
+    assert lanes.why(99, 0.0) is None
 
 
 def test_why_names_the_request_before_it() -> None:
     lanes = lanes_of(1, 2)
     reads(lanes, 1, "a", 1)
     reads(lanes, 2, "a", 2)
-    assert lanes.why(2) == "request 1 of job 1 to the same destination is before it"
+    assert lanes.why(2, 0.0) == "request 1 of job 1 to the same destination is before it"
     assert picks(lanes) == [1]
-    assert lanes.why(2) == "request 1 of job 1 to the same destination is in flight"
+    assert lanes.why(2, 0.0) == "request 1 of job 1 to the same destination is in flight"
 
 
 def test_why_tells_limits() -> None:
@@ -751,22 +751,22 @@ def test_why_tells_limits() -> None:
     lanes.open_job(2, None)
     reads(lanes, 1, "ab", 1)
     reads(lanes, 2, "cd", 3)
-    assert lanes.why(1) == "next to be sent"
+    assert lanes.why(1, 0.0) == "next to be sent"
     assert picks(lanes) == [1, 3]
-    assert lanes.why(2) == "no free slot: the job has 1 in flight, which is its concurrency"
-    assert lanes.why(4) == "no free slot: 2 requests are in flight, which is the most"
+    assert lanes.why(2, 0.0) == "no free slot: the job has 1 in flight, which is its concurrency"
+    assert lanes.why(4, 0.0) == "no free slot: 2 requests are in flight, which is the most"
 
 
 def test_why_tells_locks() -> None:
     lanes = lanes_of(1)
     writes(lanes, 1, "abc", 1)
-    assert lanes.why(1) == "the controller is asked who owns its lock"
+    assert lanes.why(1, 0.0) == "the controller is asked who owns its lock"
     teach(lanes, "a", ["/remote/a", "/remote/b"])
     assert picks(lanes) == [1]
-    assert lanes.why(2) == "request 1 holds the lock of /remote/a and 1 more"
-    assert lanes.why(3) == "the controller is asked who owns its lock"
-    lanes.delay(1, 5.0, locked=True)
-    assert lanes.why(1) == lanes.why(2) == "locked by somebody else; it is tried again shortly"
+    assert lanes.why(2, 0.0) == "request 1 holds the lock of /remote/a and 1 more"
+    assert lanes.why(3, 0.0) == "the controller is asked who owns its lock"
+    lanes.delay(1, 5.0, LOCKED, locked=True)
+    assert lanes.why(1, 0.0) == lanes.why(2, 0.0) == "locked by somebody else; it is tried again in 5.0 s"
 
 
 # -- the cost of a step ----------------------------------------------------------------------------
@@ -858,7 +858,7 @@ def steps_of_waking(many: int) -> int:
     """The calls for fifty that wake while ``many`` are delayed, each under a lock of its own."""
     lanes = one_job_own_locks(many, most=many)
     for id_ in picks(lanes):
-        lanes.delay(id_, float(id_), locked=True)
+        lanes.delay(id_, float(id_), LOCKED, locked=True)
     with counted() as steps:
         for id_ in range(1, 51):
             lanes.wake(id_, float(id_))
@@ -1063,7 +1063,7 @@ class LanesMachine(RuleBasedStateMachine):
                 self.locked_until_s[lock] = max(self.locked_until_s.get(lock, 0.0), until_s)
         one.in_flight, one.lock, one.delayed = False, None, True
         self.wakes[one.id] = until_s
-        self.lanes.delay(one.id, until_s, locked=locked)
+        self.lanes.delay(one.id, until_s, LOCKED if locked else "it failed", locked=locked)
 
     @rule(seconds=st.sampled_from([0.1, 1.0, 30.0, 80.0]))
     def advance(self, seconds: float) -> None:
@@ -1169,9 +1169,9 @@ class LanesMachine(RuleBasedStateMachine):
     @invariant()
     def why_is_true(self) -> None:
         for one in self.aside:
-            assert self.lanes.why(one.id) is None
+            assert self.lanes.why(one.id, self.now_s) is None
         for one in self.wanted:
-            said = self.lanes.why(one.id)
+            said = self.lanes.why(one.id, self.now_s)
             assert (said is None) == one.in_flight
             if said is not None:
                 self.check_why(one, said)

@@ -48,11 +48,14 @@ ORDER = [
     "migrations",
     "store",
     "transfer",
+    "chores",
     "ledger",
+    "drafts",
     "mqtt",
     "link",
     "bus",
     "courier",
+    "crowd",
     "conductor",
     "engine",
     "events",
@@ -111,7 +114,7 @@ TOUCHES = {
 PURE = [
     *("errors", "timers", "wire", "mqtt", "names", "request", "job", "answer", "results", "rollout"),
     *("spec", "schemas", "batch", "query", "window", "turns", "locks", "lanes", "flight", "tally", "rows"),
-    *("envelope", "ledger", "courier", "conductor", "engine"),
+    *("envelope", "chores", "ledger", "drafts", "courier", "crowd", "conductor", "engine"),
 ]
 IMPURE = {
     *("threading", "queue", "concurrent", "asyncio", "socket", "select", "ssl", "subprocess"),

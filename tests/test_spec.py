@@ -13,7 +13,7 @@ from puppetmaster.clock import iso, seconds
 from puppetmaster.errors import Fault, Invalid
 from puppetmaster.job import JobStatus
 from puppetmaster.request import RequestStatus
-from puppetmaster.spec import ItemSpec, JobSpec, Rerun, items_of
+from puppetmaster.spec import ItemSpec, JobSpec, Rerun, specs_of
 
 ITEM = {"method": "post", "resource": "/x", "__request": {"destination": ["a", "b"]}}
 SECONDS_OR_NONE = "seconds, at least 0 and at most 1000000000"
@@ -264,10 +264,10 @@ def test_what_a_job_asked_for_can_be_asked_for_again(
     items = tuple(ItemSpec(method, f"/{path}", {"n": path}, tuple(to)) for method, path, to in asked)
     spec = JobSpec(items=items)
     job = spec.job(3, 100, iso(0), 0.0, 60.0)
-    stored, requests = spec.expand(job)
-    assert items_of(requests, stored) == items
+    stored, requests = spec.items_of(job), list(spec.requests_of(job))
+    assert specs_of(requests, stored) == items
     some = requests[::2]
-    again = items_of(some, stored)
+    again = specs_of(some, stored)
     assert [to for item in again for to in item.destinations] == [request.destination for request in some]
 
 
@@ -279,7 +279,7 @@ def test_requests_are_numbered_in_batch_order_then_in_list_order() -> None:
     two = ItemSpec("put", "/b", 5, ("y",), 200)
     spec = JobSpec(items=(one, two), rerun=Rerun(9, ("error",)))
     job = spec.job(3, 100, iso(7), 7.0, 60.0)
-    stored, requests = spec.expand(job)
+    stored, requests = spec.items_of(job), list(spec.requests_of(job))
     assert [(each.id, each.destination, each.item) for each in requests] == [
         (100, "x", 100),
         (101, "y", 100),

@@ -99,6 +99,8 @@ class World:
     asked: list[str] = field(default_factory=list)
     #: Jobs that this process had to take back, because they could not be made durable.
     revoked: list[int] = field(default_factory=list)
+    #: Long work is done part by part, and what happens next arrives between two parts.
+    hasty: bool = False
     #: Called when a turn has become durable, before anything of it is done.
     watch: Callable[["World"], None] | None = None
 
@@ -147,10 +149,16 @@ class World:
 
     def run(self, *events: Event) -> None:
         """Turns until nothing is left to do at this moment; questions about locks are answered at once."""
-        self.turn(*events)
-        while self.asked and self.owners is not None:
-            asked, self.asked = self.asked, []
-            self.turn(*(self.owned(one) for one in asked))
+        self.turn(*self._answers(), *events)
+        while not self.hasty and (self.engine.busy or (self.asked and self.owners is not None)):
+            self.turn(*self._answers())
+
+    def _answers(self) -> list[Event]:
+        """To what the controller was asked."""
+        if self.owners is None:
+            return []
+        asked, self.asked = self.asked, []
+        return [self.owned(one) for one in asked]
 
     def do(self, verb: Callable[[Engine], T]) -> T:
         """Do ``verb`` in a turn of its own, and what follows from it: its value."""
