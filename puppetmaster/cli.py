@@ -176,6 +176,7 @@ def _follow(
 @cli.command("list")
 @click.option("--status", type=Statuses([one.value for one in JobStatus]), help="Only jobs that are so.")
 @click.option("--name", help="Only jobs of this name.")
+@click.option("--text", help="Only jobs whose number, name, key or resource contains this.")
 @click.option("--to", "destination", help="Only jobs with a request for this destination.")
 @click.option("--limit", type=click.IntRange(0), default=SHOWN, show_default=True, help="Most jobs shown.")
 @click.pass_obj

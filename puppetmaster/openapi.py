@@ -55,13 +55,14 @@ def _status(known: Any) -> Shape:
 
 _JOB_STATUS, _REQUEST_STATUS = _status(shapes.JOB_STATUS), _status(shapes.REQUEST_STATUS)
 _NAME = _parameter("name", shapes.TEXT, "Only those of this name")
+_TEXT = _parameter("text", shapes.TEXT, "Only those whose id, name, key or resource contains this")
 _JOBS = {"type": "array", "items": ref("Job")}
 _REQUESTS = {"type": "array", "items": ref("Request")}
 #: What a request's ``why`` and counters say changes at any time, so an ETag is offered on jobs.
 _DOCS: Mapping[tuple[str, str], Shape] = {
     ("GET", "/jobs"): {
         "summary": "The jobs, newest first",
-        "parameters": [*_PAGE, _JOB_STATUS, _NAME, _DESTINATION, _COLLECTION, _KNOWN],
+        "parameters": [*_PAGE, _JOB_STATUS, _NAME, _TEXT, _DESTINATION, _COLLECTION, _KNOWN],
         "answer": _JOBS,
     },
     ("POST", "/jobs"): {

@@ -28,7 +28,7 @@ def parse(given: Mapping[str, Any], allowed: Sequence[str]) -> Query:
     """The query in ``given``, as the SDK parses it: text, True for no value, a list for several.
 
     ``allowed`` names the parameters this resource takes: ``limit``, ``offset``, ``collection``, ``diff``,
-    ``status`` (``jobStatus`` where it is a job's), ``name``, ``destination``. Raises Invalid.
+    ``status`` (``jobStatus`` where it is a job's), ``name``, ``text``, ``destination``. Raises Invalid.
     """
     faults: list[Fault] = []
     values: dict[str, Any] = {}

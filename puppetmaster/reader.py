@@ -9,7 +9,7 @@ from typing import Any
 
 from puppetmaster.job import Job
 from puppetmaster.request import Item, Request, RequestStatus
-from puppetmaster.sqlite_storage import Except, SqliteTinyDB, Where
+from puppetmaster.sqlite_storage import Contains, Except, SqliteTinyDB, Where
 
 Filter = Mapping[str, str | int | Sequence[str]]
 
@@ -35,21 +35,31 @@ class Reader:
         return next(iter(self._as_jobs(self._jobs.select({"key": key}, limit=1))), None)
 
     def jobs(self, where: Filter, *, limit: int | None = None, offset: int = 0) -> list[Job]:
-        """Jobs, newest first. ``where``: ``status``, ``name``, ``destination``."""
-        destination = where.get("destination")
-        if destination is None:
+        """Jobs, newest first. ``where``: ``status``, ``name``, ``destination``, ``text``."""
+        plain = {field: value for field, value in where.items() if field in ("status", "name")}
+        if len(plain) == len(where):
             return self._as_jobs(self._jobs.select(where, order="desc", limit=limit, offset=offset))
-        there = self._requests.select(self._still({"destination": destination}))
-        ids = {document["job"] for document in there}
-        found = self._as_jobs(self._jobs.get(doc_ids=list(ids)))[::-1]
-        fitting = [job for job in found if _fits(job, where)]
-        return fitting[offset : None if limit is None else offset + limit]
+        page = self.job_ids(where)[offset : None if limit is None else offset + limit]
+        return self._as_jobs(self._jobs.get(doc_ids=page))[::-1]
 
     def job_ids(self, where: Filter) -> list[int]:
         """The ids of jobs, newest first. ``where`` as for ``jobs``."""
+        plain = {field: value for field, value in where.items() if field in ("status", "name")}
+        ids = self._jobs.ids(plain)[::-1]
         if "destination" in where:
-            return [job.id for job in self.jobs(where)]
-        return self._jobs.ids(where)[::-1]
+            there = self._requests.select(self._still({"destination": where["destination"]}))
+            jobs = {document["job"] for document in there}
+            ids = [id_ for id_ in ids if id_ in jobs]
+        if "text" in where:
+            ids = self._with_text(ids, str(where["text"]))
+        return ids
+
+    def _with_text(self, ids: list[int], text: str) -> list[int]:
+        """Those of these jobs whose id, name, key, or the resource of an item contains a text."""
+        part = Contains(text)
+        found = {*self._jobs.ids({"name": part}), *self._jobs.ids({"key": part})}
+        found |= {document["job"] for document in self._items.select({"resource": part})}
+        return [id_ for id_ in ids if id_ in found or text in str(id_)]
 
     def request(self, id_: int) -> Request | None:
         """The request of this id, or None."""
@@ -117,10 +127,3 @@ class Reader:
 
     def _as_requests(self, documents: Iterable[Any]) -> list[Request]:
         return [Request.from_document(document.doc_id, document) for document in documents]
-
-
-def _fits(job: Job, where: Filter) -> bool:
-    statuses, name = where.get("status"), where.get("name")
-    if isinstance(statuses, Sequence) and job.status not in statuses:
-        return False
-    return name is None or job.name == name

@@ -98,7 +98,7 @@ class Service:
 
     def jobs(self, given: Mapping[str, Any]) -> Rows:
         """GET /jobs, newest first."""
-        asked = query.parse(given, (*_LIST, "jobStatus", "name", "destination", "collection"))
+        asked = query.parse(given, (*_LIST, "jobStatus", "name", "text", "destination", "collection"))
 
         def read(ids: Sequence[int]) -> list[dict[str, Any]]:
             with self._store.reading() as reader:

@@ -20,7 +20,8 @@ from tinydb.table import Document
 
 Scalar = str | int | float | bool | None
 Where = Mapping[str, Scalar | Sequence[Scalar]]
-"""Field -> the value it has, the values it may have, or those it must not (`Except`); all must fit.
+"""Field -> the value it has, the values it may have, those it must not (`Except`), or a part of its text
+(`Contains`); all must fit.
 
 None fits null and absent alike."""
 
@@ -30,6 +31,12 @@ decode = json.JSONDecoder().decode
 
 class Partial(tuple[str, ...]):
     """The fields of an index that leaves out the documents in which the first of them is null or absent."""
+
+    __slots__ = ()
+
+
+class Contains(str):
+    """A part of the text that a field of a condition has, letters a to z in either case."""
 
     __slots__ = ()
 
@@ -285,6 +292,9 @@ def conditions(where: Where) -> tuple[str, list[str]]:
         # Values travel as JSON, so that they are read by the same code as the documents' own.
         if wanted is None:
             terms.append(f"{left} IS NULL")
+        elif isinstance(wanted, Contains):
+            terms.append(f"instr(lower({left}), lower(json_extract(?, '$'))) > 0")
+            values.append(encode(wanted))
         elif isinstance(wanted, Scalar):
             terms.append(f"{left} = json_extract(?, '$')")
             values.append(encode(wanted))

@@ -32,9 +32,28 @@ from tinydb.queries import QueryLike
 from tinydb.storages import Storage
 from tinydb.table import Document, Table
 
-from puppetmaster.sqlite_rows import Changes, Except, Partial, Rows, Snapshot, Where, encode, name_of
+from puppetmaster.sqlite_rows import (
+    Changes,
+    Contains,
+    Except,
+    Partial,
+    Rows,
+    Snapshot,
+    Where,
+    encode,
+    name_of,
+)
 
-__all__ = ["Except", "Indexes", "Partial", "SqliteStorage", "SqliteTable", "SqliteTinyDB", "Where"]
+__all__ = [
+    "Contains",
+    "Except",
+    "Indexes",
+    "Partial",
+    "SqliteStorage",
+    "SqliteTable",
+    "SqliteTinyDB",
+    "Where",
+]
 
 Indexes = Mapping[str, Sequence[tuple[str, ...]]]
 """Table -> its indexes, each a tuple of top-level fields, or a `Partial` one."""

@@ -233,10 +233,10 @@ def test_a_job_that_is_removed_while_watched(server: FakeServer, run: Run) -> No
 
 def test_list(server: FakeServer, run: Run) -> None:
     server.answer = always(Reply([job(resolved=1, error=1)], headers={"X-Total-Count": "30"}))
-    result = run("list", "--status", "resolved,aborted", "--to", "a", "--limit", "1")
+    result = run("list", "--status", "resolved,aborted", "--text", "x/y", "--to", "a", "--limit", "1")
     assert result.stdout == "7\tresolved\t2/2\t1\t2026-01-02T03:04:05.678Z\t\n"
     assert result.stderr == "1 of 30 are shown: --limit 30 shows all\n"
-    assert server.asked[0].path == "/jobs?status=resolved%2Caborted&destination=a&limit=1"
+    assert server.asked[0].path == "/jobs?status=resolved%2Caborted&text=x%2Fy&destination=a&limit=1"
 
 
 def test_list_of_wrong_statuses(server: FakeServer, run: Run) -> None:

@@ -10,7 +10,7 @@ from puppetmaster.errors import Fault, Invalid
 from puppetmaster.query import LARGEST, Query, parse
 from tests.examples import patiently
 
-OF_JOBS = ("limit", "offset", "jobStatus", "name", "destination", "collection")
+OF_JOBS = ("limit", "offset", "jobStatus", "name", "text", "destination", "collection")
 OF_REQUESTS = ("limit", "offset", "status", "destination")
 
 
@@ -34,10 +34,16 @@ def test_everything_asked() -> None:
         "offset": "20",
         "status": "resolved,canceled",
         "name": "night",
+        "text": "/system/",
         "destination": "00:0c:29:1c:e8:01",
         "collection": "true",
     }
-    where = {"status": ["resolved", "canceled"], "name": "night", "destination": "00:0c:29:1c:e8:01"}
+    where = {
+        "status": ["resolved", "canceled"],
+        "name": "night",
+        "text": "/system/",
+        "destination": "00:0c:29:1c:e8:01",
+    }
     assert parse(given, OF_JOBS) == Query(limit=10, offset=20, collection=True, where=where)
 
 

@@ -13,7 +13,7 @@ from tinydb import where
 from tinydb.table import Document
 
 from puppetmaster.sqlite_rows import Changes
-from puppetmaster.sqlite_storage import Except, Partial, SqliteTable, SqliteTinyDB, Where
+from puppetmaster.sqlite_storage import Contains, Except, Partial, SqliteTable, SqliteTinyDB, Where
 
 INDEXES = {"requests": [("job", "status"), ("destination",), Partial(("message",))]}
 
@@ -90,6 +90,16 @@ def test_values_that_a_field_must_not_have(requests: SqliteTable) -> None:
     absent = requests.ids({"message": Except([10, 20])})
     assert (len(absent), 30 in absent, 1 in absent) == (58, True, True)
     assert requests.ids({"nowhere": Except([1])}) == list(range(1, 61))
+
+
+def test_a_part_of_a_text(requests: SqliteTable) -> None:
+    assert requests.ids({"destination": Contains("G-7")}) == [7]
+    assert requests.count_where({"status": Contains("en")}) == requests.count_where(
+        {"status": ["sent", "pending"]}
+    )
+    assert requests.ids({"destination": Contains("%")}) == []
+    assert requests.ids({"nowhere": Contains("a")}) == []
+    assert requests.count_where({"destination": Contains("")}) == 60
 
 
 def test_delete_where(requests: SqliteTable) -> None:
