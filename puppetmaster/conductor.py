@@ -235,15 +235,17 @@ class Conductor:
 
     def fire(self, what: str, opened: OpenJob) -> None:
         """A timer of a job is over."""
-        if what == "begin":
+        if what == "job":
+            reason = f"its timeout of {opened.job.timeout_s:g} s is over"
+            self._stop(opened, JobEvent.EXPIRE, reason, force=True)
+        elif opened.job.ending is not None:
+            log.debug("the %s of job %s is over, and it is being stopped", what, opened.job.id)
+        elif what == "begin":
             self.release(opened)
         elif what == "start":
             self._start_if_due(opened)
-        elif what == "soak":
-            self._judge_wave(opened, rested=True)
         else:
-            reason = f"its timeout of {opened.job.timeout_s:g} s is over"
-            self._stop(opened, JobEvent.EXPIRE, reason, force=True)
+            self._judge_wave(opened, rested=True)
 
     def settle_all(self) -> None:
         """Bring all jobs up to date in which something happened."""

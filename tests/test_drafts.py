@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 
 from puppetmaster import batch, chores
+from puppetmaster.clock import iso
 from puppetmaster.errors import Conflict, NotFound, Unavailable
 from puppetmaster.job import Job, JobStatus
+from puppetmaster.request import RequestStatus
 from puppetmaster.settings import Settings
 from puppetmaster.spec import JobSpec
 from tests.virtual import World, body
@@ -182,3 +184,26 @@ def test_what_is_being_written_is_not_swept(world: World) -> None:
         world.run()
     swept(world)
     assert len(world.store.now.requests({"job": job.id})) == 10
+
+
+def test_a_job_that_is_stopped_part_by_part_is_not_started_meanwhile(world: World) -> None:
+    later = iso(world.clock.wall_s() + 1)
+    job = begun(world, spec(startAt=later))
+    finish(world)
+    stopping = world.do(lambda engine: engine.control(job.id, JobStatus.CANCELED, force=False))
+    assert not stopping.final
+    world.clock.monotonic_s += 2
+    finish(world)
+    ended = world.job(job.id)
+    assert (ended.status, ended.reason) == (JobStatus.CANCELED, "canceled by a request")
+
+
+def test_a_job_that_is_stopped_part_by_part_is_stopped_to_the_end_after_a_crash(world: World) -> None:
+    job = begun(world, spec(startAt=iso(world.clock.wall_s() + 1000)))
+    finish(world)
+    world.do(lambda engine: engine.control(job.id, JobStatus.CANCELED, force=False))
+    assert 0 < world.job(job.id).counts[RequestStatus.CANCELED] < 10
+    world.restart()
+    finish(world)
+    ended = world.job(job.id)
+    assert (ended.status, ended.counts[RequestStatus.CANCELED]) == (JobStatus.CANCELED, 10)
