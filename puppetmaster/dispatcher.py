@@ -247,8 +247,8 @@ class Dispatcher:
                 log.info("the store can be written again", extra={"action": "store_up"})
                 self._engine.stalled = None
         self._engine.committed()
-        self._acknowledge()
         self._act(turn)
+        self._acknowledge()
 
     def _acknowledge(self) -> None:
         receipts, self._receipts = self._receipts, []
