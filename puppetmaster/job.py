@@ -77,7 +77,8 @@ class Job:
     """One batch. A value: a change is a new one.
 
     Its requests have the ids ``first`` to ``first + total - 1``. ``given`` holds the optional
-    properties of the API as they were given; rollout.py reads them. ``digest`` is that of the body, for
+    properties of the API as they were given; rollout.py reads them. ``summary`` says what it does, for lists:
+    method and resource of its first item. ``digest`` is that of the body, for
     ``key``. ``boot`` and ``expires_s`` say when its time is over, by the monotonic clock of one start of
     the machine. ``wave`` is the open one, from 1, and ``wave_errors`` how many had failed before it.
     """
@@ -87,6 +88,7 @@ class Job:
     total: int
     created_at: str
     name: str | None = None
+    summary: str = ""
     key: str | None = None
     digest: str = ""
     parent: int | None = None
@@ -161,6 +163,7 @@ class Job:
             "total": self.total,
             "createdAt": self.created_at,
             "name": self.name,
+            "summary": self.summary,
             "key": self.key,
             "digest": self.digest,
             "parent": self.parent,
@@ -190,6 +193,7 @@ class Job:
             total=document["total"],
             created_at=document["createdAt"],
             name=document["name"],
+            summary=document.get("summary", ""),  # jobs of earlier versions have none
             key=document["key"],
             digest=document["digest"],
             parent=document["parent"],
@@ -215,6 +219,7 @@ class Job:
         return {
             "id": self.id,
             "name": self.name,
+            "summary": self.summary,
             "key": self.key,
             "parent": self.parent,
             "createdAt": self.created_at,

@@ -107,6 +107,7 @@ _DOCS: Mapping[tuple[str, str], Shape] = {
         "summary": "Equal results of a job folded into groups",
         "parameters": [
             _ID,
+            *_PAGE,
             _parameter("collection", {"type": "boolean"}, "Lists destinations one by one, not as ranges"),
             _parameter("diff", {"type": "boolean"}, "Adds how a group differs from the largest good one"),
         ],

@@ -1,10 +1,13 @@
 """Equal results of a job folded into groups, and how the groups differ.
 
-A thousand gateways that say the same are one line; the three that say something else stand out.
+A thousand gateways that say the same are one line; the three that say something else stand out. Of each
+request only its destination is kept, so that a job of any size can be folded part by part.
 """
 
+import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from puppetmaster import names
@@ -15,43 +18,66 @@ DIFFERENCES = 100
 _ABSENT = object()
 
 
-def fold(requests: Iterable[Request], *, full: bool, diff: bool) -> list[dict[str, Any]]:
-    """Groups of requests with the same status, code and data, the largest first.
+@dataclass(slots=True)
+class Group:
+    """Requests that came to the same: status, code, source and data. ``first`` is the id of one of them."""
 
-    Each is ``{"count", "status", "code", "destinations", "sample"}``, with the destinations in compact
-    form (``cg-[001-038]``), or one by one when ``full``. With ``diff`` the others have ``diff``: how
-    their data differ from that of the largest group that is resolved.
-    """
-    groups: dict[str, list[Request]] = {}
-    for request in requests:
-        groups.setdefault(_likeness(request), []).append(request)
-    ordered = sorted(groups.values(), key=lambda group: (-len(group), group[0].id))
-    good = next((group[0] for group in ordered if group[0].status is RequestStatus.RESOLVED), None)
-    return [_view(group, full=full, good=good if diff else None) for group in ordered]
+    first: int
+    status: RequestStatus
+    likeness: bytes
+    destinations: list[str] = field(default_factory=list)
 
 
-def _likeness(request: Request) -> str:
-    """Text that is the same for requests whose results are the same."""
+class Groups:
+    """The groups of one job."""
+
+    def __init__(self) -> None:
+        self._groups: dict[bytes, Group] = {}
+
+    def add(self, requests: Iterable[Request]) -> None:
+        """Sort in some more requests that are done, in the order of their ids."""
+        for request in requests:
+            likeness = likeness_of(request)
+            group = self._groups.get(likeness)
+            if group is None:
+                group = self._groups[likeness] = Group(request.id, request.status, likeness)
+            group.destinations.append(request.destination)
+
+    def ordered(self) -> list[Group]:
+        """All of them, the largest first."""
+        return sorted(self._groups.values(), key=lambda group: (-len(group.destinations), group.first))
+
+
+def good(ordered: Iterable[Group]) -> Group | None:
+    """The largest group that is resolved: what the others are held beside."""
+    return next((group for group in ordered if group.status is RequestStatus.RESOLVED), None)
+
+
+def likeness_of(request: Request) -> bytes:
+    """What is the same for requests whose results are the same."""
     result = request.result or {}
     # A message of our own tells of one request; two that differ in nothing else came to the same.
     alike = [request.status, result.get("code"), result.get("source"), result.get("data")]
-    return json.dumps(alike, sort_keys=True)
+    return hashlib.blake2b(json.dumps(alike, sort_keys=True).encode("ascii"), digest_size=16).digest()
 
 
-def _view(group: list[Request], *, full: bool, good: Request | None) -> dict[str, Any]:
-    first = group[0]
+def view(group: Group, first: Request, *, full: bool, beside: Request | None) -> dict[str, Any]:
+    """``{"count", "status", "code", "destinations", "sample"}`` of a group, with its ``first`` request.
+
+    Destinations are in compact form (``cg-[001-038]``), or one by one when ``full``. With ``beside``, a
+    request of the good group, there is ``diff``: how its data differ from that one's.
+    """
     result = first.result or {}
-    destinations = [request.destination for request in group]
-    view = {
-        "count": len(group),
+    shown = {
+        "count": len(group.destinations),
         "status": first.status.value,
         "code": result.get("code"),
-        "destinations": destinations if full else names.fold(sorted(destinations)),
+        "destinations": group.destinations if full else names.fold(sorted(group.destinations)),
         "sample": {"request": first.id, "result": dict(result)},
     }
-    if good is not None and first is not good:
-        return {**view, "diff": list(_limited(result.get("data"), (good.result or {}).get("data")))}
-    return view
+    if beside is not None and first.id != beside.id:
+        return {**shown, "diff": list(_limited(result.get("data"), (beside.result or {}).get("data")))}
+    return shown
 
 
 def _limited(here: Any, good: Any) -> Iterator[dict[str, Any]]:

@@ -128,14 +128,15 @@ class Policy:
         abort = self.abort
         if abort is None or done < abort.after or not abort.errors.passed(failed, done):
             return None
-        return f"{failed} of {done} requests failed, and {abort.errors} is what it bears"
+        return f"{failed} of {done} requests failed, more than the {abort.errors} that it bears"
 
     def gate_fails(self, wave: int, failed: int) -> str | None:
         """Why the gate behind ``wave`` (from 1) does not open, given its failures; None: it does."""
         size = self.waves[wave - 1] - (self.waves[wave - 2] if wave > 1 else 0)
         if not self.gate.errors.passed(failed, size):
             return None
-        return f"wave {wave} failed its gate: {failed} of {size} requests failed, and {self.gate.errors} pass"
+        allowed = f"more than the {self.gate.errors} that its gate allows"
+        return f"wave {wave} failed its gate: {failed} of {size} requests failed, {allowed}"
 
 
 def wave_of(waves: Sequence[int], index: int) -> int:

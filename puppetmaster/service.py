@@ -129,14 +129,32 @@ class Service:
         with self._store.reading() as reader:
             return _found_job(reader, job_id)
 
-    def results(self, job_id: str, given: Mapping[str, Any]) -> list[dict[str, Any]]:
+    def results(self, job_id: str, given: Mapping[str, Any]) -> Rows:
         """GET /jobs/:id/results: equal results as groups, the largest first. Raises NotFound."""
-        asked = query.parse(given, ("collection", "diff"))
+        asked = query.parse(given, (*_LIST, "collection", "diff"))
+        done = [status.value for status in RequestStatus if status not in OPEN]
+        groups = results.Groups()
         with self._store.reading() as reader:
-            job = _found_job(reader, job_id)
-            done = [status.value for status in RequestStatus if status not in OPEN]
-            ended = reader.requests({"job": job.id, "status": done})
-        return results.fold(ended, full=bool(asked.collection), diff=asked.diff)
+            ids = reader.request_ids({"job": _found_job(reader, job_id).id, "status": done})
+            for start in range(0, len(ids), PART):
+                groups.add(reader.requests_by_id(ids[start : start + PART]))
+        ordered = groups.ordered()
+        best = results.good(ordered) if asked.diff else None
+
+        def read(places: Sequence[int]) -> list[dict[str, Any]]:
+            some = [ordered[place] for place in places]
+            with self._store.reading() as reader:
+                wanted = [group.first for group in (*some, best) if group is not None]
+                found = {request.id: request for request in reader.requests_by_id(wanted)}
+            beside = found.get(best.first) if best is not None else None
+            # A late answer may have changed a sample meanwhile: it tells of another group then.
+            return [
+                results.view(group, first, full=bool(asked.collection), beside=beside)
+                for group in some
+                if (first := found.get(group.first)) and results.likeness_of(first) == group.likeness
+            ]
+
+        return Rows(len(ordered), _page(range(len(ordered)), asked), read)
 
     def control_job(self, job_id: str, body: Any) -> dict[str, Any]:
         """PUT /jobs/:id. Raises Invalid, NotFound, Conflict, Unavailable."""

@@ -197,6 +197,7 @@ SCHEMAS: Mapping[str, Shape] = {
         "properties": {
             "id": _or_null(_ID),
             "name": _or_null({"type": "string"}),
+            "summary": {"description": "Its first command, and how many others", "type": "string"},
             "key": _or_null({"type": "string"}),
             "parent": _or_null(_ID),
             "createdAt": _TIME,
@@ -355,6 +356,7 @@ EXAMPLE_RESULTS: list[Shape] = [
 EXAMPLE_JOB: Shape = {
     "id": 12,
     "name": None,
+    "summary": "post /system/reboot",
     "key": None,
     "parent": None,
     "createdAt": "2026-01-02T03:04:05.678Z",

@@ -8,6 +8,9 @@ from puppetmaster.clock import seconds
 from puppetmaster.job import Job, JobStatus, fresh_counts
 from puppetmaster.request import Item, Request
 
+#: A longer command is cut in the summary of a job.
+SUMMARY_LENGTH = 100
+
 
 @dataclass(frozen=True, slots=True)
 class ItemSpec:
@@ -48,6 +51,15 @@ class JobSpec:
         """How many requests it makes."""
         return sum(len(item.destinations) for item in self.items)
 
+    @property
+    def summary(self) -> str:
+        """What it does, in short: ``post /system/reboot``, and how many items do other things."""
+        if not self.items:
+            return ""
+        commands = list(dict.fromkeys(f"{one.method} {one.resource}" for one in self.items))
+        first = commands[0] if len(commands[0]) <= SUMMARY_LENGTH else f"{commands[0][: SUMMARY_LENGTH - 1]}…"
+        return first if len(commands) == 1 else f"{first} and {len(commands) - 1} more"
+
     def starts_later(self, wall_s: float) -> bool:
         """Whether it asks for a time to start that has not come."""
         return self.start_at is not None and seconds(self.start_at) > wall_s
@@ -60,6 +72,7 @@ class JobSpec:
             total=self.total,
             created_at=at,
             name=self.name,
+            summary=self.summary,
             key=self.key,
             digest=self.digest,
             parent=self.rerun.job if self.rerun else None,

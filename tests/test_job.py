@@ -39,7 +39,7 @@ ENDS = {pair: status for pair, status in LEGAL.items() if status in FINAL}
 MOVES = {pair: status for pair, status in LEGAL.items() if status not in FINAL}
 #: Every key of the job object, in the order of the API's example, without ``requests``.
 KEYS = [
-    *("id", "name", "key", "parent", "createdAt", "startedAt", "finishedAt", "timeout"),
+    *("id", "name", "summary", "key", "parent", "createdAt", "startedAt", "finishedAt", "timeout"),
     *("status", "reason", "progress", "totalCount", "doneCount", "finishCount", "errorCount", "counts"),
 ]
 
@@ -205,6 +205,7 @@ def jobs(draw: st.DrawFn) -> Job:
         total=sum(by_status),
         counts=dict(zip(RequestStatus, by_status, strict=True)),
         name=draw(st.none() | TEXTS),
+        summary=draw(TEXTS),
         key=draw(st.none() | TEXTS),
         digest=draw(TEXTS),
         parent=draw(st.none() | st.integers(1, 9)),
@@ -246,10 +247,11 @@ def test_what_comes_from_the_store_is_the_same_kind_of_thing(job: Job) -> None:
 
 
 def test_the_view_of_a_new_job() -> None:
-    job = a_job(id=123145, timeout_s=36000)
+    job = a_job(id=123145, timeout_s=36000, summary="post /system/reboot")
     assert job.view() == {
         "id": 123145,
         "name": None,
+        "summary": "post /system/reboot",
         "key": None,
         "parent": None,
         "createdAt": AT,

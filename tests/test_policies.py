@@ -468,7 +468,7 @@ def test_more_failures_than_are_borne_abort(world: World) -> None:
     assert world.statuses(job) == ["error", "error", "sent", "sent", *["skipped"] * 6]
     answer(world, job.first + 2)
     answer(world, job.first + 3, 500)
-    reason = "2 of 2 requests failed, and 1 is what it bears"
+    reason = "2 of 2 requests failed, more than the 1 that it bears"
     assert status(world, job) == ("aborted", reason)
     assert world.statuses(job)[:4] == ["error", "error", "resolved", "error"]
     skipped = world.request(job.first + 9)
@@ -486,7 +486,7 @@ def test_a_percentage_is_of_those_that_are_done(world: World) -> None:
     assert world.job(job.id).ending is None, "half of them is borne"
     answer(world, job.first + 4, 500)
     assert world.job(job.id).ending is not None
-    assert world.job(job.id).reason == "3 of 5 requests failed, and 50% is what it bears"
+    assert world.job(job.id).reason == "3 of 5 requests failed, more than the 50% that it bears"
 
 
 def test_to_abort_waits_for_after(world: World) -> None:
@@ -577,7 +577,7 @@ def test_the_gate_closes_on_the_first_failure_by_default(world: World) -> None:
     job = world.create(body("post", *names(4), waves=[2], concurrency=4))
     answer(world, job.first)
     answer(world, job.first + 1, 500)
-    reason = "wave 1 failed its gate: 1 of 2 requests failed, and 0 pass"
+    reason = "wave 1 failed its gate: 1 of 2 requests failed, more than the 0 that its gate allows"
     assert status(world, job) == ("paused", reason)
     assert world.job(job.id).gate is GateStatus.CLOSED
     assert why(world, job.first + 2) == f"the gate is closed: {reason}"
@@ -601,7 +601,7 @@ def test_each_gate_looks_at_its_own_wave(world: World) -> None:
         answer(world, job.first + index, 500 if index == 0 else 200)
     for index in range(10, 20):
         answer(world, job.first + index, 500 if index < 12 else 200)
-    reason = "wave 2 failed its gate: 2 of 10 requests failed, and 10% pass"
+    reason = "wave 2 failed its gate: 2 of 10 requests failed, more than the 10% that its gate allows"
     assert status(world, job) == ("paused", reason)
 
 
@@ -623,7 +623,10 @@ def test_a_gate_may_abort(world: World) -> None:
     answer(world, job.first, 500)
     assert sent(world, job) == [1], "the wave itself goes on"
     answer(world, job.first + 1)
-    assert status(world, job) == ("aborted", "wave 1 failed its gate: 1 of 2 requests failed, and 0 pass")
+    assert status(world, job) == (
+        "aborted",
+        "wave 1 failed its gate: 1 of 2 requests failed, more than the 0 that its gate allows",
+    )
     assert world.statuses(job) == ["error", "resolved", "skipped", "skipped"]
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from puppetmaster import names
 from puppetmaster.request import Request, RequestStatus
-from puppetmaster.results import DIFFERENCES, differences, fold
+from puppetmaster.results import DIFFERENCES, Groups, differences, good, view
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-3, 3) | st.floats(allow_nan=False) | st.text(max_size=3),
@@ -33,6 +33,16 @@ def request(id_: int, destination: str, data: Any, *, code: int = 200, message: 
 
 def fleet(*data: Any) -> list[Request]:
     return [request(number, f"cg-{number:03}", one) for number, one in enumerate(data, 1)]
+
+
+def fold(requests: list[Request], *, full: bool, diff: bool) -> list[dict[str, Any]]:
+    """All groups of these requests, sorted in two at a time."""
+    groups, by_id = Groups(), {request.id: request for request in requests}
+    for start in range(0, len(requests), 2):
+        groups.add(requests[start : start + 2])
+    best = good(groups.ordered()) if diff else None
+    beside = by_id[best.first] if best is not None else None
+    return [view(group, by_id[group.first], full=full, beside=beside) for group in groups.ordered()]
 
 
 def test_equal_results_are_one_group() -> None:

@@ -150,16 +150,22 @@ def test_abort_says_why() -> None:
     policy = Policy.of({"abort": {"errors": "10%", "after": 10}}, 100)
     assert policy.aborts(9, 9) is None
     assert policy.aborts(1, 10) is None
-    assert policy.aborts(2, 10) == "2 of 10 requests failed, and 10% is what it bears"
+    assert policy.aborts(2, 10) == "2 of 10 requests failed, more than the 10% that it bears"
     assert Policy.of({}, 100).aborts(100, 100) is None
 
 
 def test_a_gate_says_why() -> None:
     policy = Policy.of({"waves": [10, 30], "gate": {"errors": "10%"}}, 100)
     assert policy.gate_fails(1, 1) is None
-    assert policy.gate_fails(1, 2) == "wave 1 failed its gate: 2 of 10 requests failed, and 10% pass"
+    assert (
+        policy.gate_fails(1, 2)
+        == "wave 1 failed its gate: 2 of 10 requests failed, more than the 10% that its gate allows"
+    )
     assert policy.gate_fails(2, 2) is None
-    assert policy.gate_fails(2, 3) == "wave 2 failed its gate: 3 of 20 requests failed, and 10% pass"
+    assert (
+        policy.gate_fails(2, 3)
+        == "wave 2 failed its gate: 3 of 20 requests failed, more than the 10% that its gate allows"
+    )
 
 
 def test_the_names_are_those_of_the_schemas() -> None:

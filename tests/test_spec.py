@@ -305,3 +305,18 @@ def test_a_time_to_start_makes_a_pending_job_while_it_is_to_come(off_s: float, l
 def test_a_job_names_its_timeout_or_gets_the_one_of_the_settings() -> None:
     assert parse("requestTimeout", 5).job(1, 1, iso(0), 0.0, 60.0).request_timeout_s == 5
     assert parse("name", "x").job(1, 1, iso(0), 0.0, 60.0).request_timeout_s == 60
+
+
+@pytest.mark.parametrize(
+    ("commands", "summary"),
+    [
+        ([("post", "/system/reboot")], "post /system/reboot"),
+        ([("post", "/a"), ("post", "/a")], "post /a"),
+        ([("get", "/a"), ("put", "/a"), ("get", "/b")], "get /a and 2 more"),
+        ([("get", "/" + "x" * 200)], "get /" + "x" * 94 + "…"),
+    ],
+)
+def test_a_job_says_in_short_what_it_does(commands: list[tuple[str, str]], summary: str) -> None:
+    spec = JobSpec(items=tuple(ItemSpec(method, resource, {}, ("a",)) for method, resource in commands))
+    assert spec.job(1, 1, iso(0), 0.0, 60.0).summary == summary
+    assert len(summary) <= 100

@@ -30,8 +30,8 @@ ANSWERS: dict[str, tuple[int, ...]] = {
 }
 THEN = ("nothing", "cancel", "forced cancel", "timeout", "pause", "resume", "removal")
 REASONS = {
-    "failed": "1 of 1 requests failed, and 0 is what it bears",
-    "gate": "wave 1 failed its gate: 1 of 2 requests failed, and 0 pass",
+    "failed": "1 of 1 requests failed, more than the 0 that it bears",
+    "gate": "wave 1 failed its gate: 1 of 2 requests failed, more than the 0 that its gate allows",
     "canceled": "canceled by a request",
     "timeout": f"its timeout of {TIMEOUT_S} s is over",
     "paused": "paused by a request",
@@ -120,7 +120,7 @@ def test_each_combination_ends_as_the_page_says(world: World, combination: tuple
     now, after = world.job(job.id), world.statuses(job)
     assert now.status.value == rule.job
     if rule.reason == "failed" and answered == "both badly":
-        assert now.reason == "1 of 2 requests failed, and 0 is what it bears"
+        assert now.reason == "1 of 2 requests failed, more than the 0 that it bears"
     else:
         assert now.reason == REASONS[rule.reason]
     for index, was in enumerate(before):
