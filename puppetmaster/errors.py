@@ -12,6 +12,7 @@ that is shown when no better one is given. ``body()`` is the same object behind 
     |- RequestTimeout     408
     |- Conflict           409
     |- TooLarge           413
+    |- HeadersTooLarge    431
     |- Unavailable        503
     |- SettingsError           the bundle cannot start as it is configured
     |- StoreError         503  the data directory cannot be read or written
@@ -116,6 +117,13 @@ class TooLarge(PuppetmasterError):
 
     status = 413
     code = "too_large"
+
+
+class HeadersTooLarge(PuppetmasterError):
+    """The headers are larger than the limit."""
+
+    status = 431
+    code = "headers_too_large"
 
 
 class Unavailable(PuppetmasterError):

@@ -13,7 +13,15 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from puppetmaster import wire
-from puppetmaster.errors import Forbidden, PuppetmasterError, RequestTimeout, TooLarge, Unauthorized
+from puppetmaster.connections import HEADER_LIMIT_BYTES, HEADERS_TOO_LARGE
+from puppetmaster.errors import (
+    Forbidden,
+    HeadersTooLarge,
+    PuppetmasterError,
+    RequestTimeout,
+    TooLarge,
+    Unauthorized,
+)
 from puppetmaster.settings import Settings
 
 #: The subprotocol that a WebSocket is answered with when its client offers it.
@@ -78,8 +86,9 @@ class Guard:
     # -- the checks -------------------------------------------------------------------------------
 
     def _check(self, scope: Scope) -> None:
-        """Raises Forbidden, Unauthorized."""
+        """Raises HeadersTooLarge, Forbidden, Unauthorized."""
         headers = Headers(scope=scope)
+        _check_size(scope)
         host = headers.get("host", "")
         self._check_host(host)
         if scope["type"] == "websocket" or scope["method"] not in READING:
@@ -155,6 +164,14 @@ class _Body:
                 f"The body has {size} bytes or more and {self._limit_bytes} are the most: "
                 "split it, or raise PUPPETMASTER_BODY_LIMIT_BYTES."
             )
+
+
+def _check_size(scope: Scope) -> None:
+    """Uvicorn limits only headers of which the end is not there yet."""
+    size = len(scope.get("raw_path") or scope["path"].encode()) + len(scope["query_string"])
+    size += sum(len(name) + len(value) + len(": \r\n") for name, value in scope["headers"])
+    if size > HEADER_LIMIT_BYTES:
+        raise HeadersTooLarge(HEADERS_TOO_LARGE)
 
 
 def _check_origin(headers: Headers, host: str) -> None:

@@ -91,8 +91,7 @@ class Link:
         self._spoke_s = 0.0
         self._socket: socket.socket | None = None
         self._stopping = threading.Event()
-        self._woken, self._wakes = socket.socketpair()
-        self._wakes.setblocking(False)
+        self._wakes: socket.socket | None = None  # while the thread listens at its other end
         self._thread = threading.Thread(target=self._run, name="pm-bus", daemon=True)
 
     @property
@@ -110,9 +109,6 @@ class Link:
         self._wake()
         if self._thread.ident is not None:
             self._thread.join(timeout_s)
-        if not self._thread.is_alive():
-            self._woken.close()
-            self._wakes.close()
 
     def send(self, topic: mqtt.Topic, messages: Sequence[Outgoing]) -> bool:
         """Send messages in order; never blocks. False: there is no connection, none of them has left."""
@@ -154,8 +150,10 @@ class Link:
         return unsent.written == len(unsent.data)
 
     def _wake(self) -> None:
-        with suppress(OSError):  # full: it wakes anyway
-            self._wakes.send(b"\0")
+        wakes = self._wakes
+        with suppress(OSError):  # full: it wakes anyway; closed: there is nobody to wake
+            if wakes is not None:
+                wakes.send(b"\0")
 
     # -- the thread -------------------------------------------------------------------------------
 
@@ -230,9 +228,12 @@ class Link:
         """Read and write until told to stop. Raises OSError, Malformed: it broke."""
         heard_s = time.monotonic()
         more = False
-        with selectors.DefaultSelector() as selector:
+        woken, wakes = socket.socketpair()
+        with selectors.DefaultSelector() as selector, woken, wakes:
+            wakes.setblocking(False)
+            self._wakes = wakes
             selector.register(connection, selectors.EVENT_READ)
-            selector.register(self._woken, selectors.EVENT_READ)
+            selector.register(woken, selectors.EVENT_READ)
             while not self._stopping.is_set():
                 with self._lock:
                     writing = selectors.EVENT_WRITE if self._backlog else 0
@@ -240,8 +241,8 @@ class Link:
                 ready = {
                     key.fileobj: events for key, events in selector.select(0 if more else KEEPALIVE_S / 4)
                 }
-                if self._woken in ready:
-                    self._woken.recv(4096)
+                if woken in ready:
+                    woken.recv(4096)
                 events = ready.get(connection, 0)
                 if events & selectors.EVENT_WRITE:
                     self._write_on()

@@ -6,34 +6,28 @@ import logging
 import re
 import socket
 import ssl
-import struct
-import sys
 import threading
-from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any, NamedTuple
 
-import h11
 import uvicorn
 from starlette.types import ASGIApp
-from uvicorn.protocols.http.h11_impl import H11Protocol
-from uvicorn.protocols.utils import ClientDisconnected
-from uvicorn.protocols.websockets.wsproto_impl import WSProtocol
-from wsproto.connection import ConnectionState
 
-from puppetmaster import wire
+from puppetmaster.connections import HEADER_LIMIT_BYTES, Http, WebSocket
 from puppetmaster.errors import SettingsError
 from puppetmaster.settings import Settings
 
 log = logging.getLogger("sanji.puppetmaster.server")
 
-#: Request line and headers together.
-HEADER_LIMIT_BYTES = 16 * 1024
 #: Clients tell us nothing over a WebSocket: a message beyond this ends it.
 MESSAGE_LIMIT_BYTES = 4096
 PING_S = 20.0
 #: How long ``stop`` waits; open answers get one second of it.
 STOP_S = 2.0
+#: Connections beyond the limit that are let in to be told so; the next ones are closed at once. Before the
+#: end of a TLS handshake nobody can be told anything.
+SURPLUS = 50
 #: A token travels as a WebSocket subprotocol too, which has these characters only.
 TOKEN = re.compile(r"[A-Za-z0-9._~-]{16,}")
 
@@ -89,7 +83,7 @@ class Server:
             _check_certificate(settings)
             tls = {"ssl_certfile": settings.tls_cert, "ssl_keyfile": settings.tls_key}
         timeout_s = settings.http_timeout_s
-        self._uvicorn = uvicorn.Server(
+        self._uvicorn = _Uvicorn(
             uvicorn.Config(
                 app,
                 loop="asyncio",
@@ -113,7 +107,7 @@ class Server:
                 **tls,
             )
         )
-        self._socket = _listen(where)
+        self._socket = _listen(where, settings.http_connections + SURPLUS)
         self._name = self._socket.getsockname()
         self._thread = threading.Thread(target=self._run, name="pm-http", daemon=True)
 
@@ -157,11 +151,55 @@ class Server:
             log.exception("the HTTP server ended", extra={"action": "http_fault"})
 
 
-def _listen(where: Address) -> socket.socket:
+class _Uvicorn(uvicorn.Server):
+    """uvicorn's, with an end to the patience with TLS handshakes, which take place before its protocols."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to accept; uvicorn passes no timeout on."""
+        if self.config.is_ssl:
+            loop = asyncio.get_running_loop()
+            create: Any = partial(loop.create_server, ssl_handshake_timeout=self.config.timeout_keep_alive)
+            loop.create_server = create  # type: ignore[method-assign]
+        await super().startup(sockets)
+
+
+class _Accepted(socket.socket):
+    """A connection that counts until it is closed."""
+
+    door: "_Door"
+
+    def close(self) -> None:
+        """Close it, and make room for another; may be called twice."""
+        if self.fileno() >= 0:
+            self.door.taken -= 1
+        super().close()
+
+
+class _Door(socket.socket):
+    """A listening socket that lets in so many connections at once, and closes those beyond."""
+
+    most: int
+    taken = 0
+
+    def accept(self) -> tuple[socket.socket, Any]:
+        """As ever. Raises BlockingIOError: there is none, or one beyond, which is closed by then."""
+        descriptor, address = self._accept()  # type: ignore[attr-defined]  # as socket.accept does
+        accepted = _Accepted(self.family, self.type, self.proto, fileno=descriptor)
+        accepted.door = self
+        self.taken += 1
+        if self.taken > self.most:
+            accepted.close()
+            raise BlockingIOError
+        accepted.setblocking(False)
+        return accepted, address
+
+
+def _listen(where: Address, most: int) -> socket.socket:
     """A socket on this address. Raises SettingsError when it is not to be had."""
     try:
         family, kind, protocol, _, name = socket.getaddrinfo(*where, type=socket.SOCK_STREAM)[0]
-        listening = socket.socket(family, kind, protocol)
+        listening = _Door(family, kind, protocol)
+        listening.most = most
     except OSError as error:
         raise _not_ours(where, error) from error
     try:
@@ -191,129 +229,3 @@ def _check_certificate(settings: Settings) -> None:
             f"PUPPETMASTER_TLS_CERT: expected a certificate and its private key, unencrypted, in PEM files, "
             f"got {settings.tls_cert} and {settings.tls_key}: {error}."
         ) from error
-
-
-class Patience(asyncio.Protocol):
-    """Ends a connection whose client reads nothing for ``timeout_s`` while there is more to write.
-
-    Beside uvicorn's own class, whose methods it wraps: the transport asks for a pause when so much is
-    unread that it must be kept, and ends the pause when most of that has been read.
-    """
-
-    timeout_s: float
-    transport: asyncio.Transport
-    _unread: asyncio.TimerHandle | None = None
-
-    def pause_writing(self) -> None:
-        """So much is unread that it must be kept."""
-        super().pause_writing()
-        self._unread = asyncio.get_running_loop().call_later(self.timeout_s, self.transport.abort)
-
-    def resume_writing(self) -> None:
-        """Most of it has been read."""
-        super().resume_writing()
-        self._forget()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """The connection has ended."""
-        self._forget()
-        super().connection_lost(exc)
-
-    def _forget(self) -> None:
-        if self._unread is not None:
-            self._unread.cancel()
-            self._unread = None
-
-
-class WebSocket(Patience, WSProtocol):
-    """uvicorn's, with an end to patience, and with texts in parts that many connections share.
-
-    Such a text comes as ``{"type": "websocket.send", "parts": (b"..", ..)}``, ASCII, and is written as it
-    is: of a long one the connections hold no copies that they would have to encode each for itself.
-    """
-
-    async def send(self, message: Any) -> None:
-        """Send what the application has; parts are one text."""
-        if "parts" not in message:
-            await super().send(message)
-            return
-        await self.writable.wait()
-        if self.disconnected or self.transport.is_closing():
-            raise ClientDisconnected
-        if self.conn.state is ConnectionState.OPEN:
-            self.transport.write(text_frame(message["parts"]))
-
-
-def text_frame(parts: Sequence[bytes]) -> bytes:
-    """One unmasked text frame, whole, as RFC 6455 section 5.2 has it."""
-    size = sum(map(len, parts))
-    if size < 126:
-        head = struct.pack("!BB", 0x81, size)
-    elif size < 1 << 16:
-        head = struct.pack("!BBH", 0x81, 126, size)
-    else:
-        head = struct.pack("!BBQ", 0x81, 127, size)
-    return b"".join((head, *parts))
-
-
-class Http(Patience, H11Protocol):
-    """uvicorn's, with an end to patience, also for headers that do not come, and with errors in JSON."""
-
-    most: int
-    _surplus = False
-    _headers_due: asyncio.TimerHandle | None = None
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn
-        """A client has come."""
-        super().connection_made(transport)
-        self._surplus = len(self.connections) > self.most
-        self._expect_headers()
-
-    def data_received(self, data: bytes) -> None:
-        """Bytes came; headers, perhaps."""
-        if self._surplus:
-            self._answer(503, f"There are {self.most} connections, which are the most: try again later.")
-            return
-        super().data_received(data)
-        if self.conn.their_state is not h11.IDLE:
-            self._headers_came()
-        elif self._headers_due is None:
-            self._expect_headers()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """The connection has ended."""
-        self._headers_came()
-        super().connection_lost(exc)
-
-    def handle_websocket_upgrade(self, event: h11.Request) -> None:
-        """The connection is another protocol's from now on."""
-        self._headers_came()
-        super().handle_websocket_upgrade(event)
-
-    def _expect_headers(self) -> None:
-        self._headers_due = asyncio.get_running_loop().call_later(self.timeout_s, self.transport.abort)
-
-    def _headers_came(self) -> None:
-        if self._headers_due is not None:
-            self._headers_due.cancel()
-            self._headers_due = None
-
-    def send_400_response(self, msg: str) -> None:
-        """Answer what is not HTTP. uvicorn calls this while it handles h11's error, which knows the code."""
-        error = sys.exception()
-        status = error.error_status_hint if isinstance(error, h11.RemoteProtocolError) else 400
-        if status == 431:
-            msg = f"The headers are too large: {HEADER_LIMIT_BYTES} bytes are the most."
-        self._answer(status, msg)
-
-    def _answer(self, status: int, message: str) -> None:
-        """Answer an error and end the connection, whatever the client has sent so far."""
-        body = wire.encode({"message": message})
-        headers = [
-            ("content-type", "application/json"),
-            ("content-length", str(len(body))),
-            ("connection", "close"),
-        ]
-        for part in (h11.Response(status_code=status, headers=headers), h11.Data(body), h11.EndOfMessage()):
-            self.transport.write(self.conn.send(part) or b"")
-        self.transport.close()

@@ -19,6 +19,7 @@ STATUS_AND_CODE = {
     errors.RequestTimeout: (408, "request_timeout"),
     errors.Conflict: (409, "conflict"),
     errors.TooLarge: (413, "too_large"),
+    errors.HeadersTooLarge: (431, "headers_too_large"),
     errors.Unavailable: (503, "unavailable"),
     errors.StoreError: (503, "store"),
     errors.SettingsError: (500, "settings"),

@@ -6,6 +6,8 @@ import socket
 import ssl
 import subprocess
 from collections.abc import Iterator
+from contextlib import ExitStack, suppress
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +15,9 @@ import pytest
 from websockets.exceptions import InvalidStatus
 from websockets.typing import Subprotocol
 
+from puppetmaster.connections import HEADER_LIMIT_BYTES
 from puppetmaster.errors import SettingsError
-from puppetmaster.server import HEADER_LIMIT_BYTES, Address, address
+from puppetmaster.server import SURPLUS, Address, address
 from puppetmaster.settings import Settings
 from tests.web_client import Bundle, Door, batch, many, received, running
 
@@ -217,6 +220,24 @@ def test_headers_beyond_the_limit_are_refused(hasty: Door, lines: list[str]) -> 
     assert json.loads(answer.partition(b"\r\n\r\n")[2])["message"].startswith("The headers are too large")
 
 
+@pytest.mark.parametrize(
+    ("target", "lines"),
+    [
+        ("/jobs", [f"X-Long: {'x' * HEADER_LIMIT_BYTES}"]),
+        ("/jobs", ["X: yyyyyyy"] * 2000),
+        (f"/jobs?name={'x' * HEADER_LIMIT_BYTES}", []),
+        (f"/{'x' * HEADER_LIMIT_BYTES}", []),
+    ],
+)
+def test_headers_beyond_the_limit_are_refused_also_when_they_are_complete(
+    door: Door, target: str, lines: list[str]
+) -> None:
+    with door.raw(head(door, "GET", target, *lines)) as connection:
+        answer = received(connection)
+    assert answer.startswith(b"HTTP/1.1 431")
+    assert b"The headers are too large" in answer
+
+
 @pytest.mark.parametrize("sent", [b"nonsense\r\n\r\n", b"\x16\x03\x01\x02\x00\x01\r\n\r\n"])
 def test_what_is_not_http_is_answered_in_json(hasty: Door, sent: bytes) -> None:
     with hasty.raw(sent) as connection:
@@ -244,6 +265,20 @@ def test_connections_beyond_the_limit_are_turned_away(tmp_path: Path) -> None:
         while (status := door.ask("GET", "/jobs").status) == 503:
             pass
         assert status == 200
+
+
+def test_connections_far_beyond_the_limit_are_closed_at_once(tmp_path: Path) -> None:
+    with running(tmp_path, http_connections=2) as door, ExitStack() as stack:
+        crowd = [stack.enter_context(door.raw()) for _ in range(2 + SURPLUS)]
+        late = stack.enter_context(door.raw())
+        with suppress(ConnectionResetError):
+            assert received(late) == b""
+        for one in crowd:
+            one.close()
+        while True:
+            with suppress(OSError, HTTPException):
+                if door.ask("GET", "/jobs").status == 200:
+                    break
 
 
 # -- slow clients ---------------------------------------------------------------------------------
@@ -405,6 +440,20 @@ def test_https_by_certificate(tmp_path: Path, certificate: tuple[Path, Path]) ->
             assert watching.ping().wait(10)
         with door.raw(b"GET /jobs HTTP/1.1\r\nHost: localhost\r\n\r\n") as plain:
             assert not received(plain).startswith(b"HTTP/1.1 200")
+
+
+def test_a_tls_handshake_that_does_not_come_ends_the_connection(
+    tmp_path: Path, certificate: tuple[Path, Path]
+) -> None:
+    cert, key = certificate
+    with (
+        running(tmp_path, tls_cert=str(cert), tls_key=str(key), http_timeout_s=1) as door,
+        door.raw() as silent,
+        door.raw(b"\x16\x03\x01") as half,
+    ):
+        for connection in (silent, half):
+            with suppress(ConnectionResetError):
+                assert received(connection) == b""
 
 
 def test_half_a_certificate_is_refused(tmp_path: Path, certificate: tuple[Path, Path]) -> None:

@@ -14,8 +14,8 @@ import wsproto
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.connection import Connection
 
+from puppetmaster.connections import text_frame
 from puppetmaster.events import MOST_REQUESTS, Change, Kind
-from puppetmaster.server import text_frame
 from puppetmaster.watcher import FRAME_REQUESTS, INTERVAL_S, MOST_FRAMES, Backlog, Watcher
 from tests.examples import a_job
 from tests.web_client import Door, batch, many, running
