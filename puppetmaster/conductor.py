@@ -74,12 +74,7 @@ class Conductor:
 
     def create(self, spec: JobSpec) -> Job:
         """A new job. Raises Unavailable."""
-        open_jobs = self._ledger.open_jobs + len(self._drafts)
-        if open_jobs >= self._settings.max_open_jobs:
-            raise Unavailable(
-                f"No job can be created: {open_jobs} have not ended, which is the most. "
-                "Wait for one, delete one, or raise PUPPETMASTER_MAX_OPEN_JOBS."
-            )
+        self._check_room(spec.total)
         ids = self._ledger.new_ids(spec.total)
         made = spec.job(
             ids.job, ids.first, self._moment.at, self._clock.wall_s(), self._settings.request_timeout_s
@@ -99,6 +94,20 @@ class Conductor:
             exist(job, requests)
         return job
 
+    def _check_room(self, total: int) -> None:
+        """Open jobs and requests are in memory. Raises Unavailable when there is no room for another job."""
+        open_jobs = self._ledger.open_jobs + len(self._drafts)
+        open_requests = self._ledger.open_requests + self._drafts.requests
+        most_jobs, most_requests = self._settings.max_open_jobs, self._settings.max_open_requests
+        if open_jobs >= most_jobs:
+            full, most = f"{open_jobs} have not ended", "PUPPETMASTER_MAX_OPEN_JOBS"
+        elif open_requests + total > most_requests and open_jobs:
+            full = f"{open_requests} requests have not ended, and {most_requests} may be open at once"
+            most = "PUPPETMASTER_MAX_OPEN_REQUESTS"
+        else:
+            return
+        raise Unavailable(f"No job can be created: {full}. Wait for one to end, delete one, or raise {most}.")
+
     def drafting(self, job_id: int) -> bool:
         """Whether this job does not exist yet: it is still being written."""
         return job_id in self._drafts
@@ -117,6 +126,7 @@ class Conductor:
         if opened is None:
             ended = self._ledger.find_job(job_id)
             raise Conflict(f"Job {job_id} is {ended.status}: it has ended and cannot become {wanted}.")
+        self._ledger.tally(opened)
         if wanted is JobStatus.CANCELED:
             self._stop(opened, JobEvent.CANCEL, "canceled by a request", force=force)
         elif opened.job.ending:
@@ -153,7 +163,8 @@ class Conductor:
         """Take up a job that an earlier process left, with its requests that are not done."""
         if job.expires_s is not None and job.boot != self._clock.boot():
             job = replace(job, boot=self._clock.boot(), expires_s=self._moment.now_s + self._time_left_s(job))
-        opened = self._take_up(job, items)
+        # What was sent last before the restart may have been sent just now.
+        opened = self._take_up(job, items, paced=job.started_at is not None)
         self._ledger.open_job(opened, requests)
         for request in requests:
             self._courier.taken_up(opened, request)
@@ -166,13 +177,13 @@ class Conductor:
     def _time_left_s(self, job: Job) -> float:
         """After a restart of the machine only the wall clock can say; it may be wrong by years."""
         assert job.timeout_s is not None
-        began_s = max(seconds(job.start_at or job.created_at), seconds(job.created_at))
-        gone_s = self._clock.wall_s() - began_s
+        gone_s = self._clock.wall_s() - seconds(job.timed_at or job.created_at)
         return min(max(job.timeout_s - gone_s, 0.0), job.timeout_s)
 
-    def _take_up(self, job: Job, items: dict[int, Item]) -> OpenJob:
+    def _take_up(self, job: Job, items: dict[int, Item], *, paced: bool = False) -> OpenJob:
         policy = Policy.of(job.given, job.total)
-        self._lanes.open_job(job.id, policy.concurrency, policy.rate)
+        next_s = self._moment.now_s + 1 / policy.rate if paced and policy.rate else 0.0
+        self._lanes.open_job(job.id, policy.concurrency, policy.rate, next_s)
         if job.expires_s is not None:
             self._timers.set(("job", job.id), job.expires_s)
         if job.status is JobStatus.PENDING:
@@ -182,9 +193,10 @@ class Conductor:
 
     def _timed(self, job: Job) -> Job:
         """The job with its time running from now."""
+        timed = replace(job, timed_at=self._moment.at)
         if job.timeout_s is None:
-            return job
-        return replace(job, boot=self._clock.boot(), expires_s=self._moment.now_s + job.timeout_s)
+            return timed
+        return replace(timed, boot=self._clock.boot(), expires_s=self._moment.now_s + job.timeout_s)
 
     def _until_start_s(self, job: Job) -> float:
         left_s = seconds(job.start_at or job.created_at) - self._clock.wall_s()
@@ -201,7 +213,7 @@ class Conductor:
 
     def _start(self, opened: OpenJob, event: JobEvent) -> None:
         job = opened.job.after(event, self._moment.at)
-        if job.expires_s is None:
+        if job.timed_at is None:
             job = self._timed(job)
         if job.expires_s is not None:
             self._timers.set(("job", job.id), job.expires_s)
@@ -213,11 +225,14 @@ class Conductor:
         self._crowd.stand_aside(opened)
 
     def _resume(self, opened: OpenJob) -> None:
-        """Go on; a gate that is closed opens, a time to start has come."""
-        closed = opened.job.gate is GateStatus.CLOSED
-        paused = opened.job.status is JobStatus.PAUSED
-        self._start(opened, JobEvent.RESUME if paused else JobEvent.START)
-        if closed:
+        """Go on; a gate that is closed opens. A job that is not paused starts now, before its time."""
+        job = opened.job
+        if job.status is JobStatus.PAUSED and job.timed_at is None and self._until_start_s(job) > 0:
+            self._ledger.write_job(job.after(JobEvent.WAIT, self._moment.at))
+            self._timers.set(("start", job.id), self._moment.now_s + self._until_start_s(job))
+            return
+        self._start(opened, JobEvent.RESUME if job.status is JobStatus.PAUSED else JobEvent.START)
+        if job.gate is GateStatus.CLOSED:
             self._open_wave(opened)
 
     def release(self, opened: OpenJob) -> None:
@@ -235,6 +250,7 @@ class Conductor:
 
     def fire(self, what: str, opened: OpenJob) -> None:
         """A timer of a job is over."""
+        self._ledger.tally(opened)
         if what == "job":
             reason = f"its timeout of {opened.job.timeout_s:g} s is over"
             self._stop(opened, JobEvent.EXPIRE, reason, force=True)

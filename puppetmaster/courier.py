@@ -32,6 +32,10 @@ QUESTION_TIMEOUT_S = 5.0
 FIRST_DELAY_S, LAST_DELAY_S = 0.02, 2.0
 #: So long after its restart the controller may not know gateways that are about to register again.
 REGISTERING_S = 10.0
+#: So long after the start of the machine everything on it, and behind it, may still be starting.
+BOOTING_S = 120.0
+#: The timer for when the window has room by itself.
+ROOM = ("room", 0)
 #: What one waits for that is delayed; a refusal that is none: the controller does not know its gateway yet.
 RETRIED_WHY = "the last attempt failed"
 WHY = {
@@ -101,7 +105,8 @@ class Courier:
         """An earlier process left this one open: it is in flight, or waits, perhaps for another attempt."""
         if request.status is RequestStatus.SENT:
             self.enter(opened, request)
-            self.flight.taken_up(request.id, request.sending, self._moment.now_s)
+            timeout_s = opened.job.request_timeout_s
+            self.flight.taken_up(request.id, request.sending, self._moment.now_s, timeout_s)
         elif request.history and request.history[-1]["status"] in RETRIED:
             wait_s = opened.policy.retry.wait_s(request.attempts)
             waited_s = self._moment.wall_s - seconds(request.history[-1]["finishedAt"])
@@ -123,6 +128,8 @@ class Courier:
             self.sends.append(command.message(message, request.destination))
         for job_id, at_s in lanes.paced():
             self._timers.set(("pace", job_id), at_s)
+        if (room_s := lanes.room_s(now_s)) is not None:
+            self._timers.set(ROOM, room_s)
         for destination in lanes.questions(QUESTIONS):
             self.questions.append(destination)
             self._timers.set(("question", destination), now_s + QUESTION_TIMEOUT_S)
@@ -160,8 +167,16 @@ class Courier:
         What was sent after that cannot be told from what the new one has: it keeps its own time.
         """
         self._lanes.forget_all()
-        self.flight.doubt(self._moment.now_s, sent_before_s=known_s)
+        self.flight.doubt(sent_before_s=known_s)
+        self.flight.hurry(self._moment.now_s)
         self._registering_until_s = self._moment.now_s + REGISTERING_S
+
+    def controller_up(self) -> None:
+        """It answers, and what was kept for us comes. Where all has just started, gateways may be missing."""
+        now_s = self._moment.now_s
+        self.flight.hurry(now_s)
+        if now_s < BOOTING_S:
+            self._registering_until_s = max(self._registering_until_s, now_s + REGISTERING_S, BOOTING_S)
 
     def _answered_late(self, message: int, answer: Answer) -> None:
         """Nobody waits for it any more: it may still correct what is not known, or spare another attempt."""
@@ -259,6 +274,7 @@ class Courier:
         self.flight.landed(request.id, request.sending)
         self._refused.pop(request.id, None)
         self._again_s.pop(request.id, None)
+        self._timers.cancel(("wake", request.id))
         if self._lanes.holds(request.id):
             self._lanes.remove(request.id)
 

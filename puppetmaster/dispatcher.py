@@ -103,6 +103,8 @@ class Dispatcher:
         try:
             return call.reply.result(timeout_s)
         except TimeoutError:
+            if call.reply.cancel():
+                late = f"Not begun within {timeout_s:g} s: nothing was changed. Try again."
             raise Unavailable(late) from None
 
     def start(self) -> None:
@@ -172,7 +174,7 @@ class Dispatcher:
 
     def _sleep_s(self) -> float:
         due_s = self._engine.timers.next_s()
-        if self._sweeping or self._engine.busy:
+        if self._engine.busy or (self._sweeping and not self._engine.stalled):
             return 0.0
         if self._engine.stalled:
             due_s = self._retry_s if due_s is None else min(due_s, self._retry_s)
@@ -184,9 +186,9 @@ class Dispatcher:
         engine = self._engine
         match event:
             case Answered(id_, answer, receipt):
-                if receipt is not None:
-                    self._receipts.append(receipt)
                 engine.answered(id_, answer)
+                if receipt is not None:  # not before: what could not be taken in is to be brought again
+                    self._receipts.append(receipt)
             case Owners(destination, resources):
                 engine.owners(destination, resources)
             case LinkChanged(up, unsent):
@@ -198,6 +200,8 @@ class Dispatcher:
                     engine.controller_restarted(known_s)
 
     def _do(self, call: _Call) -> None:
+        if not call.reply.set_running_or_notify_cancel():
+            return  # its caller has given up, and was told that nothing was changed
         try:
             value = call.verb(self._engine)
         except PuppetmasterError as error:

@@ -28,6 +28,11 @@ class Drafts:
     def __contains__(self, job_id: int) -> bool:
         return job_id in self._jobs
 
+    @property
+    def requests(self) -> int:
+        """How many requests they will have."""
+        return sum(job.total for job in self._jobs.values())
+
     def find_by_key(self, key: str) -> Job | None:
         """The job that is being created under this idempotency key."""
         return next((job for job in self._jobs.values() if job.key == key), None)

@@ -145,7 +145,7 @@ class Engine:
             return f"the job is being stopped: {job.reason}"
         if job.status is JobStatus.PENDING:
             return f"the job starts at {job.start_at}"
-        if job.status is JobStatus.PAUSED and job.gate is None:
+        if job.status is JobStatus.PAUSED and job.gate is not GateStatus.CLOSED:
             return "the job is paused"
         if wave > job.wave:
             return f"wave {wave} waits for wave {wave - 1}" if job.gate is None else self._why_gate(job)
@@ -178,11 +178,13 @@ class Engine:
             for message in unsent:
                 self.not_sent(message)
             self.lanes.forget_all()
-            self._courier.flight.doubt(self._moment.now_s)
+            self._courier.flight.doubt()
 
     def controller(self, *, up: bool) -> None:
         """The controller answers, or it does not any more."""
         self.controller_up = up and self.link_up
+        if self.controller_up:
+            self._courier.controller_up()
 
     def controller_restarted(self, known_s: float) -> None:
         """The controller has forgotten everybody; up to ``known_s`` it had not."""
@@ -234,6 +236,8 @@ class Engine:
             self.lanes.pace_over(whom)
         elif what == "question":
             self._unanswered_question(whom)
+        elif what == "room":
+            return  # whoever waits for room in the window is sent at the end of this turn
         elif (opened := self.ledger.opened(whom)) is not None:
             self._conductor.fire(what, opened)
 

@@ -14,6 +14,7 @@ class Flight:
         self._grace_s = grace_s
         self._request_of: dict[int, int] = {}  # by message id
         self._sent_s: dict[int, float] = {}
+        self._own_s: dict[int, float] = {}  # until when it would be waited for if nobody had gone away
         self._doubtful: set[int] = set()
 
     def __len__(self) -> int:
@@ -23,17 +24,19 @@ class Flight:
         """A request goes out; its answer is waited for so long."""
         self._request_of[message] = request
         self._sent_s[request] = now_s
+        self._own_s[request] = now_s + timeout_s
         self._timers.set(request, now_s + timeout_s)
 
-    def taken_up(self, request: int, message: int, now_s: float) -> None:
-        """A request that an earlier process had sent: only a late answer can come."""
-        self.sent(request, message, now_s, self._grace_s)
+    def taken_up(self, request: int, message: int, now_s: float, timeout_s: float) -> None:
+        """A request that an earlier process had sent: only an answer that was kept for us can come."""
+        self.sent(request, message, now_s, timeout_s)
         self._doubtful.add(request)
 
     def landed(self, request: int, message: int) -> None:
         """It is answered, or not waited for any more."""
         self._request_of.pop(message, None)
         self._sent_s.pop(request, None)
+        self._own_s.pop(request, None)
         self._doubtful.discard(request)
         self._timers.cancel(request)
 
@@ -45,16 +48,22 @@ class Flight:
         """When a request in flight was sent."""
         return self._sent_s[request]
 
-    def doubt(self, now_s: float, sent_before_s: float | None = None) -> None:
-        """Whoever would bring the answers went away: late ones are waited for, but not as long.
+    def doubt(self, sent_before_s: float | None = None) -> None:
+        """Whoever would bring the answers went away. All that are in flight, or were sent before some time.
 
-        All that are in flight, or those that were sent before some time.
+        The answers may be kept for us. Until somebody is there to bring them, which ``hurry`` says, each has
+        its own time.
         """
-        until_s = now_s + self._grace_s
         for request, sent_s in self._sent_s.items():
             if sent_before_s is None or sent_s < sent_before_s:
                 self._doubtful.add(request)
-                self._timers.set(request, min(until_s, self._timers.deadline_s(request) or until_s))
+                self._timers.set(request, self._own_s[request])
+
+    def hurry(self, now_s: float) -> None:
+        """What was kept for us comes now: who is in doubt is not waited for much longer."""
+        for request in self._doubtful:
+            deadline_s = self._timers.deadline_s(request) or self._own_s[request]
+            self._timers.set(request, min(now_s + self._grace_s, deadline_s))
 
     def doubtful(self, request: int) -> bool:
         """Whether it is in doubt that its answer can come."""

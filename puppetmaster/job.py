@@ -40,6 +40,7 @@ class JobEvent(StrEnum):
     START = "start"
     PAUSE = "pause"
     RESUME = "resume"
+    WAIT = "wait"  #: it is resumed before its time to start
     FINISH = "finish"  #: every request was tried and ended
     CANCEL = "cancel"
     ABORT = "abort"  #: too many failures
@@ -60,6 +61,7 @@ TRANSITIONS: Mapping[tuple[JobStatus, JobEvent], JobStatus] = {
     (_S.DISPATCHING, _E.PAUSE): _S.PAUSED,
     (_S.PENDING, _E.PAUSE): _S.PAUSED,
     (_S.PAUSED, _E.RESUME): _S.DISPATCHING,
+    (_S.PAUSED, _E.WAIT): _S.PENDING,
     (_S.DISPATCHING, _E.FINISH): _S.RESOLVED,
     (_S.PAUSED, _E.FINISH): _S.RESOLVED,
     **{(status, _E.CANCEL): _S.CANCELED for status in (_S.PENDING, _S.DISPATCHING, _S.PAUSED)},
@@ -78,9 +80,10 @@ class Job:
 
     Its requests have the ids ``first`` to ``first + total - 1``. ``given`` holds the optional
     properties of the API as they were given; rollout.py reads them. ``summary`` says what it does, for lists:
-    method and resource of its first item. ``digest`` is that of the body, for
-    ``key``. ``boot`` and ``expires_s`` say when its time is over, by the monotonic clock of one start of
-    the machine. ``wave`` is the open one, from 1, and ``wave_errors`` how many had failed before it.
+    method and resource of its first item. ``digest`` is that of the body, for ``key``. ``boot`` and
+    ``expires_s`` say when its time is over, by the monotonic clock of one start of the machine, ``timed_at``
+    when it began to run (None: not yet). ``wave`` is the open one, from 1, and ``wave_errors`` how many had
+    failed before it.
     """
 
     id: int
@@ -97,6 +100,7 @@ class Job:
     timeout_s: float | None = None
     boot: str = ""
     expires_s: float | None = None
+    timed_at: str | None = None
     request_timeout_s: float
     start_at: str | None = None
     wave: int = 1
@@ -143,7 +147,7 @@ class Job:
         if self.open_count:
             raise IllegalTransition(f"job {self.id} cannot end: {self.open_count} of its requests are open.")
         why = None if status is JobStatus.RESOLVED else reason or self.reason
-        return replace(self, status=status, reason=why, finished_at=at, ending=None)
+        return replace(self, status=status, reason=why, finished_at=at, ending=None, gate=None)
 
     def stopping(self, event: JobEvent, reason: str) -> "Job":
         """The job on its way to the verdict of ``event``. The first verdict stands."""
@@ -172,6 +176,7 @@ class Job:
             "timeout": self.timeout_s,
             "boot": self.boot,
             "expires": self.expires_s,
+            "timedAt": self.timed_at,
             "requestTimeout": self.request_timeout_s,
             "startAt": self.start_at,
             "wave": self.wave,
@@ -202,6 +207,7 @@ class Job:
             timeout_s=document["timeout"],
             boot=document["boot"],
             expires_s=document["expires"],
+            timed_at=document.get("timedAt", _timed_at(document)),
             request_timeout_s=document["requestTimeout"],
             start_at=document["startAt"],
             wave=document["wave"],
@@ -237,6 +243,12 @@ class Job:
             **self.given,
             **({"wave": self.wave, "gateStatus": self.gate} if "waves" in self.given else {}),
         }
+
+
+def _timed_at(document: Mapping[str, Any]) -> str | None:
+    """When a job of an earlier version began, which does not say so: when it was created, if it has begun."""
+    began: str = document["createdAt"]
+    return None if document["expires"] is None and document["status"] == JobStatus.PENDING else began
 
 
 def fresh_counts(total: int) -> dict[RequestStatus, int]:

@@ -68,9 +68,9 @@ class Lanes:
 
     # -- what comes and goes ----------------------------------------------------------------------
 
-    def open_job(self, job: int, limit: int | None, rate: float | None = None) -> None:
-        """Make room for a job: at most ``limit`` in flight, at most ``rate`` sent per second."""
-        self._turns.open(job, limit, rate)
+    def open_job(self, job: int, limit: int | None, rate: float | None = None, next_s: float = 0.0) -> None:
+        """Make room for a job: at most ``limit`` in flight, and ``rate`` a second, the next at ``next_s``."""
+        self._turns.open(job, limit, rate, next_s)
 
     def suspend_job(self, job: int) -> None:
         """Let nothing more of a job go, though its requests may still be here."""
@@ -98,7 +98,7 @@ class Lanes:
         heappush(self._lanes.setdefault(destination, []), waiting)
         if in_flight:
             self._leaders[destination] = waiting
-            self._turns.take_up(waiting)
+            self._turns.take_up(waiting, self._now_s)
         else:
             self._lead(destination)
 
@@ -221,6 +221,10 @@ class Lanes:
     def paced(self) -> Iterator[tuple[int, float]]:
         """The jobs whose rate lets nothing go before some time, each once, with that time."""
         return self._turns.paced()
+
+    def room_s(self, now_s: float) -> float | None:
+        """When the window has room by itself, if somebody waits for that and for nothing else."""
+        return self._turns.room_s(now_s)
 
     def pace_over(self, job: int) -> None:
         """That time has come."""

@@ -170,12 +170,17 @@ class Ledger:
         """The open jobs that ``settle`` is to bring up to date."""
         return list(self._touched)
 
+    def tally(self, opened: OpenJob) -> None:
+        """Count what has happened to the requests of an open job."""
+        opened.job = opened.job.tallied(opened.deltas)
+        opened.deltas.clear()
+
     def settle(self, job_id: int, at: str) -> Job:
         """Count what happened to the requests of an open job, and end it when none of them is open."""
         self._touched.discard(job_id)
         opened = self._open[job_id]
-        job = opened.job.tallied(opened.deltas)
-        opened.deltas.clear()
+        self.tally(opened)
+        job = opened.job
         if job.started_at is None and job.counts[RequestStatus.SENT]:
             job = replace(job, started_at=at)
         if not job.open_count:

@@ -57,6 +57,7 @@ class Settings:
     )
     window: int = _knob(500, "most requests in flight over all jobs", low=1, high=10000)
     max_open_jobs: int = _knob(1000, "most jobs that have not ended", low=1, high=1000000)
+    max_open_requests: int = _knob(200000, "most requests of them that are not done", low=1, high=10000000)
     keep_jobs: int = _knob(1000, "most jobs that have ended to keep", low=0, high=10000000)
     keep_days: float = _knob(30.0, "how long jobs that have ended are kept", low=0, high=36500)
     keep_mb: float = _knob(

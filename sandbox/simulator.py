@@ -175,6 +175,11 @@ class Simulation:
         self._turn()
         return job
 
+    @property
+    def dead(self) -> frozenset[str]:
+        """The gateways that never answer."""
+        return frozenset(self._controller.dead)
+
     def job(self, job: Job) -> Job:
         """The job as it is now."""
         return self.engine.ledger.find_job(job.id)
@@ -300,7 +305,7 @@ class _Controller:
                 self._locks[model.name].others.append(hold)
         slow, dead = round(scenario.slow * len(destinations)), round(scenario.dead * len(destinations))
         odd = rng.sample(list(destinations), slow + dead)
-        self._slow, self._dead = set(odd[:slow]), set(odd[slow:])
+        self._slow, self.dead = set(odd[:slow]), set(odd[slow:])
         self._free_s = 0.0
 
     def model(self, destination: str) -> Model:
@@ -322,7 +327,7 @@ class _Controller:
         lock, passed_s = self._locks[self.model(destination).name], self.passes_s(now_s)
         if lock.ours or any(hold.from_s <= now_s < hold.until_s for hold in lock.others):
             return passed_s + HOP_S, 423, _nothing
-        dead = destination in self._dead
+        dead = destination in self.dead
         answered_s = passed_s + (self._scenario.ttl_s if dead else self._own_s(destination)) + HOP_S
         code = 408 if dead else 200
         if body["method"] == "get":

@@ -10,7 +10,7 @@ import pytest
 
 from puppetmaster import batch
 from puppetmaster.conductor import BEGIN_S
-from puppetmaster.courier import LAST_DELAY_S, QUESTION_TIMEOUT_S, REGISTERING_S
+from puppetmaster.courier import BOOTING_S, LAST_DELAY_S, QUESTION_TIMEOUT_S, REGISTERING_S
 from puppetmaster.errors import Conflict, NotFound, Unavailable
 from puppetmaster.job import Job, JobStatus
 from puppetmaster.request import RequestStatus
@@ -577,8 +577,8 @@ def lost(world: World, given: Any) -> Job:
     """A job whose requests became ``unknown``, because the bus went away."""
     job = world.create(given)
     world.lose_link()
-    world.advance(SETTINGS.grace_s)
     world.regain_link()
+    world.advance(SETTINGS.grace_s)
     assert set(world.statuses(job)) == {"unknown"}
     return job
 
@@ -741,6 +741,9 @@ def test_nothing_is_sent_without_link_or_controller(world: World) -> None:
 def test_an_answer_in_the_grace_time_counts_in_time(world: World) -> None:
     job = world.create(body("post", "a"))
     world.lose_link()
+    world.advance(SETTINGS.request_timeout_s - SETTINGS.grace_s)
+    assert world.statuses(job) == ["sent"], "as long as the bus is away, answers may be kept for us there"
+    world.regain_link()
     world.advance(SETTINGS.grace_s - 0.1)
     assert world.statuses(job) == ["sent"]
     world.run(world.answered(job.first))
@@ -773,9 +776,11 @@ def test_only_what_may_run_twice_is_sent_again(
 ) -> None:
     job = world.create(body(method, "a", **more))
     world.lose_link()
-    world.advance(SETTINGS.grace_s)
-    assert world.statuses(job) == ["pending" if again else "unknown"]
     world.regain_link()
+    world.advance(SETTINGS.grace_s - 0.1)
+    assert len(world.sent) == 1
+    world.advance(0.1)
+    assert world.statuses(job) == ["sent" if again else "unknown"]
     assert len(world.sent) == 1 + again
     if again:
         first, second = world.sendings(job.first)
@@ -792,12 +797,14 @@ def test_only_what_may_run_twice_is_sent_again(
         assert world.statuses(job) == ["resolved"]
 
 
-def test_several_losses_in_a_row_do_not_prolong_the_grace_time(world: World) -> None:
+def test_each_loss_begins_the_grace_time_anew_but_not_beyond_its_own_time(world: World) -> None:
     job = world.create(body("post", "a"))
-    for _ in range(4):
-        world.lose_link()
-        world.advance(SETTINGS.grace_s / 4)
+    for _ in range(19):
         world.regain_link()
+        world.advance(SETTINGS.grace_s - 2)
+        world.lose_link()
+    assert world.statuses(job) == ["sent"]
+    world.advance(SETTINGS.request_timeout_s)
     assert world.statuses(job) == ["unknown"]
 
 
@@ -815,6 +822,30 @@ def test_what_is_sent_after_the_link_is_back_is_not_in_doubt(world: World) -> No
     world.regain_link()
     world.advance(SETTINGS.grace_s + 1)
     assert world.statuses(job) == ["sent"]
+
+
+def test_after_the_start_of_the_machine_gateways_may_come_later(world: World) -> None:
+    job = world.create(body("post", "a"))
+    world.clock.reboot()
+    world.restart()
+    world.advance(SETTINGS.grace_s)
+    other = world.create(body("post", "b"))
+    world.run(world.refused(other.first, 404))
+    assert world.statuses(other) == ["pending"]
+    assert (why(world, other.first) or "").startswith(
+        "the controller, which has just restarted, does not know"
+    )
+    world.advance(BOOTING_S)
+    world.run(world.refused(world.last(other.first).message, 404))
+    assert world.statuses(job) == ["unknown"]
+    assert world.statuses(other) == ["error"]
+
+
+def test_a_bundle_that_restarts_alone_waits_for_no_gateway(world: World) -> None:
+    world.restart()
+    job = world.create(body("post", "a"))
+    world.run(world.refused(job.first, 404))
+    assert world.statuses(job) == ["error"]
 
 
 def test_gateways_may_register_again_after_a_restart_of_the_controller(world: World) -> None:
@@ -943,6 +974,7 @@ def test_a_canceled_job_repeats_nothing(world: World) -> None:
     job = world.create(body("get", "a"))
     control(world, job, CANCELED)
     world.lose_link()
+    world.regain_link()
     world.advance(SETTINGS.grace_s)
     assert world.statuses(job) == ["unknown"]
     assert world.job(job.id).status is JobStatus.CANCELED
@@ -1126,14 +1158,35 @@ def test_a_job_without_open_requests_ends_after_a_restart(world: World) -> None:
     assert world.job(job.id).status is JobStatus.RESOLVED
 
 
-def test_a_restart_without_link_waits_the_grace_time_and_sends_later(world: World) -> None:
+def test_a_restart_without_link_waits_until_answers_can_come(world: World) -> None:
     job = world.create(body("get", "a"))
     world.lose_link()
     world.restart()
-    world.advance(SETTINGS.grace_s)
+    world.advance(SETTINGS.request_timeout_s - 1)
+    assert world.statuses(job) == ["sent"]
+    world.regain_link()
+    world.run(world.answered(job.first))
+    assert world.statuses(job) == ["resolved"]
+    assert len(world.sent) == 1
+
+
+def test_a_restart_without_link_does_not_wait_for_ever(world: World) -> None:
+    job = world.create(body("get", "a"))
+    world.lose_link()
+    world.restart()
+    world.advance(SETTINGS.request_timeout_s)
     assert world.statuses(job) == ["pending"]
     world.regain_link()
     assert len(world.sent) == 2
+
+
+def test_an_outage_that_the_broker_survives_is_no_failure(world: World) -> None:
+    job = world.create(body("post", *"abcde", abort={"errors": 2}, concurrency=3))
+    world.lose_link()
+    world.advance(30)
+    world.regain_link()
+    world.run(*(world.answered(sending.message) for sending in world.sent[:3]))
+    assert world.statuses(job) == ["resolved"] * 3 + ["sent"] * 2
 
 
 def test_limits_hold_over_a_restart(world: World) -> None:

@@ -44,29 +44,38 @@ def test_the_answer_to_an_earlier_message_is_for_nobody(flight: Flight) -> None:
     assert (flight.request_of(1), flight.request_of(200)) == (None, 1)
 
 
-def test_what_an_earlier_process_sent_has_the_grace_time(flight: Flight, timers: Timers) -> None:
-    flight.taken_up(1, 100, 10.0)
-    assert (flight.doubtful(1), timers.deadline_s(1), flight.request_of(100)) == (True, 15.0, 1)
+def test_what_an_earlier_process_sent_has_its_time_and_then_the_grace_time(
+    flight: Flight, timers: Timers
+) -> None:
+    flight.taken_up(1, 100, 10.0, 60.0)
+    assert (flight.doubtful(1), timers.deadline_s(1), flight.request_of(100)) == (True, 70.0, 1)
+    flight.hurry(20.0)
+    assert timers.deadline_s(1) == 25.0
     flight.landed(1, 100)
     flight.sent(1, 101, 20.0, 60.0)
     assert not flight.doubtful(1)
 
 
-def test_doubt_shortens_and_never_prolongs(flight: Flight, timers: Timers) -> None:
+def test_doubt_prolongs_nothing_and_shortens_nothing_until_answers_can_come(
+    flight: Flight, timers: Timers
+) -> None:
     flight.sent(1, 1, 0.0, 60.0)
     flight.sent(2, 2, 0.0, 12.0)
-    flight.doubt(10.0)
-    assert [timers.deadline_s(id_) for id_ in (1, 2)] == [15.0, 12.0]
-    flight.doubt(11.0)
+    flight.doubt()
+    assert [timers.deadline_s(id_) for id_ in (1, 2)] == [60.0, 12.0]
+    flight.sent(3, 3, 10.0, 60.0)
+    flight.hurry(10.0)
+    assert [timers.deadline_s(id_) for id_ in (1, 2, 3)] == [15.0, 12.0, 70.0]
+    flight.hurry(11.0)
     assert timers.deadline_s(1) == 15.0
-    flight.sent(3, 3, 11.0, 60.0)
     assert [flight.doubtful(id_) for id_ in (1, 2, 3)] == [True, True, False]
 
 
 def test_only_what_was_sent_before_some_time_is_in_doubt(flight: Flight, timers: Timers) -> None:
     flight.sent(1, 1, 0.0, 60.0)
     flight.sent(2, 2, 5.0, 60.0)
-    flight.doubt(6.0, sent_before_s=5.0)
+    flight.doubt(sent_before_s=5.0)
+    flight.hurry(6.0)
     assert [flight.doubtful(id_) for id_ in (1, 2)] == [True, False]
     assert [timers.deadline_s(id_) for id_ in (1, 2)] == [11.0, 65.0]
 
@@ -74,7 +83,9 @@ def test_only_what_was_sent_before_some_time_is_in_doubt(flight: Flight, timers:
 @given(
     st.lists(
         st.tuples(
-            st.sampled_from(["send", "land", "doubt", "take up"]), st.integers(1, 4), st.floats(0, 100)
+            st.sampled_from(["send", "land", "doubt", "hurry", "take up"]),
+            st.integers(1, 4),
+            st.floats(0, 100),
         ),
         max_size=40,
     )
@@ -85,7 +96,9 @@ def test_each_in_flight_has_one_deadline_and_others_none(steps: list[tuple[str, 
     for what, request, passed_s in steps:
         now_s += passed_s
         if what == "doubt":
-            flight.doubt(now_s)
+            flight.doubt()
+        elif what == "hurry":
+            flight.hurry(now_s)
         elif what == "land":
             flight.landed(request, out.pop(request, -request))
         elif request not in out:
@@ -94,7 +107,7 @@ def test_each_in_flight_has_one_deadline_and_others_none(steps: list[tuple[str, 
             if what == "send":
                 flight.sent(request, next_message, now_s, 60.0)
             else:
-                flight.taken_up(request, next_message, now_s)
+                flight.taken_up(request, next_message, now_s, 60.0)
         assert len(flight) == len(timers) == len(out)
         assert all(flight.request_of(message) == one for one, message in out.items())
         assert all(timers.deadline_s(one) is not None for one in out)

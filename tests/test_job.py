@@ -29,6 +29,7 @@ LEGAL = {
     ("dispatching", "abort"): "aborted",
     ("dispatching", "expire"): "timeout",
     ("paused", "resume"): "dispatching",
+    ("paused", "wait"): "pending",
     ("paused", "finish"): "resolved",
     ("paused", "cancel"): "canceled",
     ("paused", "abort"): "aborted",

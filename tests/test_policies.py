@@ -14,6 +14,7 @@ from puppetmaster.job import GateStatus, Job, JobStatus
 from puppetmaster.request import RequestStatus
 from puppetmaster.rollout import JITTER
 from puppetmaster.settings import Settings
+from puppetmaster.turns import RESERVED
 from tests.virtual import World, body, one_model
 
 SETTINGS = Settings(request_timeout_s=60.0, lock_wait_s=30.0, grace_s=5.0)
@@ -100,6 +101,27 @@ def test_without_a_number_the_window_grows_with_the_answers(world: World) -> Non
     assert len(sent(world, job)) == world.engine.lanes.window.size == 20
 
 
+def test_silent_gateways_do_not_keep_others_from_their_turn(world: World) -> None:
+    dead = [f"dead-{index}" for index in range(10)]
+    large = world.create(body("get", *dead, *names(100), requestTimeout=3600))
+    assert sent(world, large) == list(range(10)), "the window is full of those that will not answer"
+    small = world.create(body("get", "x", "y", "z"))
+    assert sent(world, small) == [0], "who has nothing in flight comes first, whatever the window"
+    assert why(world, small.first + 1) == "no free slot: 11 requests are in flight, which is the window now"
+    world.advance(2)
+    assert len(sent(world, large)) + len(sent(world, small)) == 21, "those who are silent make room"
+    assert sent(world, small) == [0, 1, 2]
+
+
+def test_no_concurrency_takes_the_last_slots(world: World) -> None:
+    large = world.create(body("get", *[f"dead-{index}" for index in range(600)], concurrency=600))
+    assert len(sent(world, large)) == SETTINGS.window - RESERVED
+    kept = f"and the last {RESERVED} slots are for jobs that have none"
+    assert why(world, large.first + 599) == f"no free slot: 480 requests are in flight, {kept}"
+    jobs = [world.create(body("get", "x", f"y{index}")) for index in range(2)]
+    assert [sent(world, job) for job in jobs] == [[0], [1]], "each has one; x is the first job's now"
+
+
 def test_one_lock_for_all_lets_one_write_go_whatever_the_concurrency(tmp_path: Path) -> None:
     world = World(tmp_path, SETTINGS, one_model)
     job = world.create(body("post", *names(5), concurrency=5))
@@ -140,6 +162,16 @@ def test_a_rate_that_fell_behind_does_not_burst(world: World) -> None:
     assert len(world.sent) - before <= 6
     world.advance(100)
     assert len(world.sent) == 30
+
+
+def test_a_rate_holds_over_a_restart(world: World) -> None:
+    job = world.create(body("get", *names(3), rate=0.1))
+    assert sent(world, job) == [0]
+    world.restart()
+    world.advance(9.9)
+    assert len(world.sent) == 1
+    world.advance(0.1)
+    assert len(world.sent) == 2
 
 
 def test_each_job_has_its_own_rate(world: World) -> None:
@@ -525,6 +557,7 @@ def test_each_way_to_fail_counts(world: World, how: str) -> None:
         world.advance(SETTINGS.request_timeout_s)
     else:
         world.lose_link()
+        world.regain_link()
         world.advance(SETTINGS.grace_s)
     assert world.statuses(job) == [how, "skipped"]
     assert status(world, job)[0] == "aborted"
@@ -616,6 +649,35 @@ def test_a_late_success_of_an_earlier_wave_does_not_make_room_in_the_next(world:
     assert world.statuses(job)[1] == "resolved"
     wave(world, job, 500)
     assert status(world, job)[0] == "paused", "two of two failed, and one is borne"
+
+
+@pytest.mark.parametrize("soak", [0, 60])
+def test_a_late_success_in_the_turn_that_opens_a_gate_makes_no_room_in_the_next_wave(
+    world: World, soak: int
+) -> None:
+    gate = {"errors": 1 if soak else 0, "soak": soak}
+    job = world.create(body("get", *names(6), waves=[2, 4], gate=gate, concurrency=6))
+    answer(world, job.first, 200)
+    world.advance(SETTINGS.request_timeout_s)
+    assert world.statuses(job)[:2] == ["resolved", "timeout"]
+    late = world.answered(world.last(job.first + 1).message)
+    if soak:
+        world.clock.monotonic_s += soak
+        world.run(late)
+    else:
+        world.run(late, lambda engine: engine.control(job.id, DISPATCHING, force=False))
+    assert sent(world, job) == [2, 3]
+    answer(world, job.first + 2, 500)
+    answer(world, job.first + 3, 500 if soak else 200)
+    assert status(world, job)[0] == "paused"
+    assert world.job(job.id).gate is GateStatus.CLOSED
+
+
+def test_of_a_job_that_has_ended_no_gate_is_shown(world: World) -> None:
+    job = world.create(body("post", *names(4), waves=[2], concurrency=4))
+    wave(world, job, 500)
+    control(world, job, CANCELED)
+    assert world.job(job.id).view()["gateStatus"] is None
 
 
 def test_a_gate_may_abort(world: World) -> None:
@@ -815,13 +877,50 @@ def test_a_pending_job_can_be_started_paused_and_canceled(world: World) -> None:
     world.advance(200)
     assert (sent(world, held), status(world, held)[0]) == ([], "paused")
     control(world, held, DISPATCHING)
-    assert sent(world, held) == [0]
+    assert sent(world, held) == [0], "its time has come meanwhile"
     never = world.create(body("post", "c", startAt=at(world, 100)))
     assert control(world, never, CANCELED).status is CANCELED
     gone = world.create(body("post", "d", startAt=at(world, 100)))
     delete(world, gone)
     world.advance(200)
     assert [one.destination for one in world.sent] == ["a", "b"]
+
+
+def test_a_job_that_is_resumed_before_its_time_waits_for_it(world: World) -> None:
+    job = world.create(body("post", "a", startAt=at(world, 100), timeout=50))
+    control(world, job, PAUSED)
+    world.advance(10)
+    assert control(world, job, DISPATCHING).status is JobStatus.PENDING
+    assert why(world, job.first) == f"the job starts at {job.start_at}"
+    world.restart()
+    world.advance(89)
+    assert not world.sent
+    world.advance(2)
+    assert sent(world, job) == [0]
+    control(world, job, PAUSED)
+    assert control(world, job, DISPATCHING).status is DISPATCHING, "it has begun"
+    world.advance(50)
+    assert status(world, job)[0] == "timeout"
+
+
+@pytest.mark.parametrize("started", ["by hand", "late"])
+def test_the_time_of_a_job_counts_from_when_it_really_began(world: World, started: str) -> None:
+    job = world.create(
+        body("post", "a", startAt=at(world, 1000 if started == "by hand" else 10), timeout=600)
+    )
+    if started == "by hand":
+        control(world, job, DISPATCHING)
+    else:
+        control(world, job, PAUSED)
+        world.advance(5000)
+        control(world, job, DISPATCHING)
+    world.advance(20)
+    world.clock.reboot(off_s=30)
+    world.restart()
+    world.advance(600 - 50 - 1)
+    assert not world.job(job.id).final
+    world.advance(1)
+    assert status(world, job)[0] == "timeout"
 
 
 # -- control at each moment, and over restarts -----------------------------------------------------
@@ -906,7 +1005,7 @@ def test_a_job_can_be_paused_at_each_moment_and_goes_on_to_its_end(
     assert (len(world.sent), status(world, job)[0]) == (count, "paused")
     assert sent(world, job) == []
     for _ in range(3):
-        if world.job(job.id).status is PAUSED:
+        if world.job(job.id).status in (PAUSED, JobStatus.PENDING):
             control(world, job, DISPATCHING)
         for _ in range(6):
             wave(world, job)
@@ -993,6 +1092,13 @@ def test_what_a_request_waits_for_is_true_at_that_moment(world: World) -> None:
     answer(world, job.first)
     assert why(world, second) is None
     assert why(world, job.first) is None, "it is done"
+
+
+def test_why_says_that_a_job_is_paused_while_it_rests(world: World) -> None:
+    job = world.create(body("post", *names(4), waves=[2], gate={"soak": 60}, concurrency=4))
+    wave(world, job)
+    control(world, job, PAUSED)
+    assert why(world, job.first + 2) == "the job is paused"
 
 
 def test_why_names_the_rate(world: World) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from puppetmaster.turns import RESERVED
 from puppetmaster.window import FIRST
 from sandbox import simulator
 from sandbox.simulator import Hold, Scenario, Simulation
@@ -120,7 +121,7 @@ def test_the_window_does_not_fall_while_more_pays() -> None:
     simulation.create("get")
     simulation.run()
     assert not simulation.engine.lanes.window.trace
-    assert max(windows(simulation, 0, 1e9)) == 500
+    assert max(windows(simulation, 0, 1e9)) == 500 - RESERVED
 
 
 @pytest.mark.parametrize("shape", ["one-model", "grouped:25"])
@@ -171,6 +172,17 @@ def test_slow_and_dead_gateways_hold_up_nobody_else() -> None:
     simulation.run()
     assert simulation.summary()["requests"] == {"resolved": 1980, "timeout": 20}
     assert simulation.clock.at_s < 20
+
+
+@pytest.mark.parametrize("dead", [0.1, 0.6, 0.9])
+def test_dead_gateways_hold_up_no_other_job(dead: float) -> None:
+    simulation = Simulation(Scenario(gateways=3003, latency_s=0.05, dead=dead, ttl_s=60))
+    alive = [one for one in simulation.destinations if one not in simulation.dead][:3]
+    simulation.create("get", [one for one in simulation.destinations if one not in alive])
+    simulation.run(5)
+    small = simulation.create("get", alive)
+    simulation.run(5)
+    assert simulation.job(small).final
 
 
 def test_a_destination_has_one_command_in_flight_and_in_order() -> None:
