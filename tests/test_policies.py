@@ -905,9 +905,8 @@ def test_a_job_that_is_resumed_before_its_time_waits_for_it(world: World) -> Non
 
 @pytest.mark.parametrize("started", ["by hand", "late"])
 def test_the_time_of_a_job_counts_from_when_it_really_began(world: World, started: str) -> None:
-    job = world.create(
-        body("post", "a", startAt=at(world, 1000 if started == "by hand" else 10), timeout=600)
-    )
+    later = at(world, 1000 if started == "by hand" else 10)
+    job = world.create(body("get", "a", startAt=later, timeout=600, requestTimeout=3600))
     if started == "by hand":
         control(world, job, DISPATCHING)
     else:
