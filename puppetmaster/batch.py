@@ -9,6 +9,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import asdict, replace
 from typing import Any
 
 from puppetmaster import schemas, wire
@@ -40,7 +41,7 @@ def parse_job(body: Any, max_requests: int) -> JobSpec:
         for index, item in enumerate(body["batch"]):
             items += _item(item, f"batch[{index}]", faults)
     properties = {name: value for name, value in body.items() if name != "batch"}
-    return _spec(properties, items, body, faults, max_requests)
+    return _spec(properties, items, faults, max_requests)
 
 
 def parse_request(body: Any, max_requests: int) -> JobSpec:
@@ -58,8 +59,8 @@ def _parse_compat(body: Any, where: str, max_requests: int) -> JobSpec:
         items += _item_of(message, destinations, "message", faults)
     options = body.get("options")
     timeout_s = options.get("timeout") if isinstance(options, dict) else None
-    properties = {"key": body.get("key"), "requestTimeout": timeout_s}
-    return _spec(properties, items, body, faults, max_requests)
+    properties = {"key": body.get("key"), "requestTimeout": timeout_s or None}
+    return _spec(properties, items, faults, max_requests)
 
 
 def _compat_destinations(body: Mapping[str, Any], where: str, faults: list[Fault]) -> tuple[str, ...]:
@@ -74,7 +75,6 @@ def _compat_destinations(body: Mapping[str, Any], where: str, faults: list[Fault
 def _spec(
     properties: dict[str, Any],
     items: list[ItemSpec],
-    body: Mapping[str, Any],
     faults: list[Fault],
     max_requests: int,
 ) -> JobSpec:
@@ -90,7 +90,6 @@ def _spec(
         items=tuple(items),
         name=properties.get("name"),
         key=properties.get("key"),
-        digest=digest(body) if properties.get("key") else "",
         timeout_s=None if timeout == "infinity" else timeout,
         request_timeout_s=properties.get("requestTimeout"),
         start_at=properties.get("startAt"),
@@ -99,7 +98,7 @@ def _spec(
         given={name: properties[name] for name in GIVEN if properties.get(name) is not None},
     )
     check_size(spec, max_requests)
-    return spec
+    return replace(spec, digest=digest(spec)) if spec.key is not None else spec
 
 
 def check_size(spec: JobSpec, max_requests: int) -> None:
@@ -111,9 +110,10 @@ def check_size(spec: JobSpec, max_requests: int) -> None:
         )
 
 
-def digest(body: Any) -> str:
-    """A fingerprint of a body: the same for the same JSON, in whatever order its properties come."""
-    return hashlib.sha256(json.dumps(body, sort_keys=True).encode("ascii")).hexdigest()
+def digest(spec: JobSpec) -> str:
+    """A fingerprint of what is asked for: the same for the same job, however its body was written."""
+    asked = asdict(replace(spec, digest="", dry_run=False))
+    return hashlib.sha256(json.dumps(asked, sort_keys=True).encode("ascii")).hexdigest()
 
 
 def _item(item: Any, path: str, faults: list[Fault]) -> list[ItemSpec]:

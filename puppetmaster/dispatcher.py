@@ -270,9 +270,11 @@ class Dispatcher:
         waiting, self._replies = self._replies, []
         for call, value in waiting:
             if getattr(value, "id", None) in revoked:
-                call.reply.set_exception(StoreError(f"No job was created: {error.message}"))
+                said = f"No job was created: {error.message}"
             else:
-                self._replies.append((call, value))
+                # To let them wait for it would keep our resources on the bus locked.
+                said = f"It is in force, and will be written down as soon as that can be: {error.message}"
+            call.reply.set_exception(StoreError(said))
 
     def _act(self, turn: Turn) -> None:
         self._sweeping = self._sweeping or bool(turn.changes.deleted)

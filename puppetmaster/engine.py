@@ -98,6 +98,10 @@ class Engine:
             raise Unavailable(f"No job can be created: {self.stalled}")
         return self._conductor.create(spec)
 
+    def existing(self, spec: JobSpec) -> Job | None:
+        """The job that exists under the same key. Raises Conflict when its body was another one."""
+        return self._conductor.existing(spec)
+
     def begin_job(self, job_id: int) -> None:
         """Whoever created the job has its answer, or had time enough: its requests may be sent."""
         self._conductor.begin_job(job_id)
@@ -107,12 +111,18 @@ class Engine:
         return isinstance(job, Job) and self._conductor.drafting(job.id)
 
     def control(self, job_id: int, wanted: JobStatus, *, force: bool) -> Job:
-        """Pause, resume or cancel. Raises NotFound, Conflict."""
+        """Pause, resume or cancel. Raises NotFound, Conflict, Unavailable."""
+        self._check_writable()
         return self._conductor.control(job_id, wanted, force=force)
 
     def delete(self, job_id: int) -> Job:
-        """Stop the job if it runs, and remove it: the job as it last was. Raises NotFound."""
+        """Stop the job if it runs, and remove it: the job as it last was. Raises NotFound, Unavailable."""
+        self._check_writable()
         return self._conductor.delete(job_id)
+
+    def _check_writable(self) -> None:
+        if self.stalled:
+            raise Unavailable(f"Nothing was changed: {self.stalled}")
 
     def recover(self, job: Job, items: dict[int, Item], requests: list[Request]) -> None:
         """Take up a job that an earlier process left, with its requests that are not done."""

@@ -56,6 +56,8 @@ class Reader:
 
     def _with_text(self, ids: list[int], text: str) -> list[int]:
         """Those of these jobs whose id, name, key, or the resource of an item contains a text."""
+        if "\0" in text:  # for SQLite it would end there
+            return []
         part = Contains(text)
         found = {*self._jobs.ids({"name": part}), *self._jobs.ids({"key": part})}
         found |= {document["job"] for document in self._items.select({"resource": part})}

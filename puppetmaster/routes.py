@@ -4,7 +4,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from puppetmaster import wire
+from puppetmaster import query, wire
 from puppetmaster.app import App
 from puppetmaster.bundle import SteadySanji
 from puppetmaster.errors import TooLarge
@@ -44,9 +44,13 @@ class Puppetmaster(SteadySanji):
     @Route(resource="/jobs", methods="post")
     def post_job(self, message: Any, response: Any) -> None:
         """Create a job."""
+        _check_no_query(message)
         job = self.service.create_job(message.data)
+        if job["id"] is None:
+            _answer(response, job, "make the dry run over HTTP.")
+            return
         try:
-            _answer(response, job)
+            _answer_change(response, job)
         finally:
             self.service.begin(job["id"])
 
@@ -58,12 +62,14 @@ class Puppetmaster(SteadySanji):
     @Route(resource="/jobs/:id", methods="put")
     def put_job(self, message: Any, response: Any) -> None:
         """Pause, resume or cancel a job."""
-        _answer(response, self.service.control_job(message.param["id"], message.data))
+        _check_no_query(message)
+        _answer_change(response, self.service.control_job(message.param["id"], message.data))
 
     @Route(resource="/jobs/:id", methods="delete")
     def delete_job(self, message: Any, response: Any) -> None:
         """Stop and remove a job."""
-        _answer(response, self.service.delete_job(message.param["id"]))
+        _check_no_query(message)
+        _answer_change(response, self.service.delete_job(message.param["id"]))
 
     @Route(resource="/jobs/:id/requests", methods="get")
     def get_job_requests(self, message: Any, response: Any) -> None:
@@ -83,7 +89,8 @@ class Puppetmaster(SteadySanji):
     @Route(resource="/requests", methods="post")
     def post_request(self, message: Any, response: Any) -> None:
         """Create one request for one destination."""
-        request = self.service.create_request(message.data)
+        _check_no_query(message)
+        request = self.service.create_request(message.data, wire.ANSWER_LIMIT_BYTES)
         try:
             _answer(response, request)
         finally:
@@ -92,38 +99,51 @@ class Puppetmaster(SteadySanji):
     @Route(resource="/requests/:id", methods="get")
     def get_request(self, message: Any, response: Any) -> None:
         """Show one request."""
+        _check_no_query(message)
         _answer(response, self.service.request(message.param["id"]))
 
     @Route(resource="/request/:id", methods="get")
     def get_request_by_its_other_name(self, message: Any, response: Any) -> None:
         """Show one request."""
+        _check_no_query(message)
         _answer(response, self.service.request(message.param["id"]))
 
     @Route(resource="/system/puppetmaster", methods="get")
     def get_system(self, message: Any, response: Any) -> None:
         """Show the health, version, limits and counters."""
-        del message
+        _check_no_query(message)
         _answer(response, self.app.health())
 
 
-def _answer(response: Any, data: Any) -> None:
-    """Answer 200 with ``data``. Raises TooLarge when the bus would drop it without a word."""
+def _check_no_query(message: Any) -> None:
+    """Raises Invalid for a parameter where none is known: it may be a misspelt wish."""
+    query.parse(message.query, ())
+
+
+def _answer(response: Any, data: Any, cure: str | None = None) -> None:
+    """Answer 200 with ``data``. Raises TooLarge, with a ``cure``, when the bus would drop it silently."""
     data = whole(data)
     size = len(wire.encode(data))
     if size > wire.ANSWER_LIMIT_BYTES:
-        raise TooLarge(_too_large(data, size))
+        said = f"The answer has {size} bytes and {wire.ANSWER_LIMIT_BYTES} are the most that the bus carries"
+        raise TooLarge(f"{said}: {cure or _cure(data, size)}")
     response(code=200, data=data)
 
 
-def _too_large(data: Any, size: int) -> str:
+def _answer_change(response: Any, job: dict[str, Any]) -> None:
+    """Answer with a job that was created, controlled or removed, whatever its size: it has happened."""
+    fits = len(wire.encode(job)) <= wire.ANSWER_LIMIT_BYTES
+    response(code=200, data=job if fits else {**job, "requests": []})
+
+
+def _cure(data: Any, size: int) -> str:
     rows = _rows(data)
     largest = max((len(wire.encode(row)) + 1 for row in rows), default=0)
     rest = size - sum(len(wire.encode(row)) + 1 for row in rows)
-    said = f"The answer has {size} bytes and {wire.ANSWER_LIMIT_BYTES} are the most that the bus carries: "
     if not largest or rest + largest > wire.ANSWER_LIMIT_BYTES:
-        return said + "ask for its parts with collection=false and one request at a time, or over HTTP."
+        return "ask for its parts with collection=false and one request at a time, or over HTTP."
     fitting = (wire.ANSWER_LIMIT_BYTES - rest) // largest
-    return said + f"ask for it in pages, limit={fitting} fits, or over HTTP."
+    return f"ask for it in pages, limit={fitting} fits, or over HTTP."
 
 
 def _rows(data: Any) -> list[Any]:

@@ -205,7 +205,9 @@ JOB = vol.Schema(
         "dryRun": _optional(_expect(lambda d: isinstance(d, bool), "true or false")),
     }
 )
-_OPTIONS = vol.All(_OBJECT, vol.Schema({"timeout": _REQUEST_TIMEOUT}))
+#: In the earlier puppetmaster no options, and a timeout of null or 0, were the same as none given.
+_COMPAT_TIMEOUT = _expect(lambda timeout: timeout is None or timeout == 0 or _is_seconds(timeout), _SECONDS)
+_OPTIONS = _optional(vol.All(_OBJECT, vol.Schema({"timeout": _COMPAT_TIMEOUT})))
 _COMPAT = {vol.Required("message"): _OBJECT, "options": _OPTIONS, "key": _KEY}
 JOB_COMPAT = vol.Schema({vol.Required("destinations"): _any, **_COMPAT})
 REQUEST = vol.Schema({vol.Required("destination"): _any, **_COMPAT})

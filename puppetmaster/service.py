@@ -5,29 +5,31 @@ Any thread may call; what changes something goes through the dispatcher, what on
 store.
 """
 
+import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from itertools import pairwise
 from typing import Any
 
-from puppetmaster import batch, query, results
+from puppetmaster import batch, query, results, wire
 from puppetmaster.clock import iso
 from puppetmaster.dispatcher import Dispatcher
-from puppetmaster.errors import Conflict, Fault, Invalid, NotFound
+from puppetmaster.errors import Conflict, Fault, Invalid, NotFound, TooLarge
 from puppetmaster.job import Job, JobStatus
 from puppetmaster.reader import Reader
 from puppetmaster.request import OPEN, Request, RequestStatus
-from puppetmaster.rollout import Policy, wave_of
 from puppetmaster.rows import PART, Rows
 from puppetmaster.settings import Settings
-from puppetmaster.spec import JobSpec, Rerun, specs_of
+from puppetmaster.spec import JobSpec, Rerun, plan, specs_of
 from puppetmaster.store import Store
 
 #: How long a caller waits for a change to be durable; the bus gives us ``ttl`` seconds.
 CHANGE_TIMEOUT_S = 15.0
 #: How long a look waits for the dispatcher to say what requests wait for.
 LOOK_TIMEOUT_S = 5.0
+
+#: More than the ids in the answer to POST /requests can have.
+ID_BYTES = 100
 
 _LIST = ("limit", "offset")
 _CONTROLS = (JobStatus.CANCELED, JobStatus.PAUSED, JobStatus.DISPATCHING)
@@ -49,6 +51,11 @@ class Service:
         Raises Invalid, TooLarge, NotFound, Conflict, Unavailable.
         """
         spec = batch.parse_job(body, self._settings.max_requests)
+        if spec.key is not None and (spec.rerun is not None or spec.dry_run):
+            # The job that is to be run again may be another one now, or gone, since the key was given.
+            existing = self._dispatcher.look(lambda engine: engine.existing(spec), LOOK_TIMEOUT_S)
+            if existing is not None and not spec.dry_run:
+                return _with_ids(existing)
         if spec.rerun is not None:
             spec = self._again(spec, spec.rerun)
         if spec.dry_run:
@@ -66,35 +73,24 @@ class Service:
 
         Raises NotFound: no such job; Conflict: it has none in these states now; TooLarge.
         """
+        commands: list[tuple[int, str]] = []
         with self._store.reading() as reader:
             _found_job(reader, str(rerun.job))
-            requests = reader.requests({"job": rerun.job, "status": rerun.statuses})
+            ids = reader.request_ids({"job": rerun.job, "status": rerun.statuses})
+            for start in range(0, len(ids), PART):
+                some = reader.requests_by_id(ids[start : start + PART])
+                commands += [(request.item, request.destination) for request in some]
             items = reader.items([rerun.job])
-        if not requests:
+        if not commands:
             wanted = ", ".join(rerun.statuses)
             raise Conflict(f"There is nothing to run again: no request of job {rerun.job} is {wanted}.")
-        again = replace(spec, items=specs_of(requests, items))
+        again = replace(spec, items=specs_of(commands, items))
         batch.check_size(again, self._settings.max_requests)
         return again
 
     def _plan(self, spec: JobSpec) -> dict[str, Any]:
-        """What a job would be: ids are null, nothing is created, and ``waveSizes`` says what goes when."""
         wall_s = time.time()
-        job = spec.job(0, 1, iso(wall_s), wall_s, self._settings.request_timeout_s)
-        items = spec.items_of(job)
-        waves = Policy.of(job.given, job.total).waves
-        views = []
-        for index, request in enumerate(spec.requests_of(job)):
-            wave = wave_of(waves, index)
-            view = request.view(
-                items[request.item],
-                created_at=job.created_at,
-                timeout_s=job.request_timeout_s,
-                why=f"wave {wave} waits for wave {wave - 1}" if wave > 1 else "nothing: this is a dry run",
-            )
-            views.append({**view, "id": None, "job": None})
-        sizes = [end - before for before, end in pairwise((0, *waves))]
-        return {**job.view(), "id": None, "dryRun": True, "waveSizes": sizes, "requests": views}
+        return plan(spec, spec.job(0, 1, iso(wall_s), wall_s, self._settings.request_timeout_s))
 
     def jobs(self, given: Mapping[str, Any]) -> Rows:
         """GET /jobs, newest first."""
@@ -116,13 +112,15 @@ class Service:
         asked = query.parse(given, (*_LIST, "collection"))
         with self._store.reading() as reader:
             job = _found_job(reader, job_id)
-            end = job.total if asked.limit is None else min(job.total, asked.offset + asked.limit)
-        ids = job.request_ids[asked.offset : end]
+            ids = _page(job.request_ids, asked)
+            rows: Any = self._requests_of(job, ids)
+            if len(ids) <= PART and asked.collection is not False:  # as many as can be read with their job
+                rows = self._views(reader, reader.requests_by_id(ids))
         if asked.collection is False:
             return {**job.view(), "requests": list(ids)}
         if asked.collection:
-            return {**job.view(), "requests": list(ids), "collection": self._requests_of(job, ids)}
-        return {**job.view(), "requests": self._requests_of(job, ids)}
+            return {**job.view(), "requests": list(ids), "collection": rows}
+        return {**job.view(), "requests": rows}
 
     def watched_job(self, job_id: str) -> Job:
         """The job that somebody wants to follow. Raises NotFound."""
@@ -172,9 +170,18 @@ class Service:
 
     # -- requests ---------------------------------------------------------------------------------
 
-    def create_request(self, body: Any) -> dict[str, Any]:
-        """POST /requests: a job of one, answered as its request. As ``create_job``."""
+    def create_request(self, body: Any, answer_bytes: float = math.inf) -> dict[str, Any]:
+        """POST /requests: a job of one, answered as its request. As ``create_job``.
+
+        Raises TooLarge, before anything is created, when that answer would have more than ``answer_bytes``.
+        """
         spec = batch.parse_request(body, self._settings.max_requests)
+        size = len(wire.encode(self._plan(spec)["requests"])) + ID_BYTES
+        if size > answer_bytes:
+            raise TooLarge(
+                f"The answer, with the data in it, would have {size} bytes and {answer_bytes:.0f} are the "
+                "most that the bus carries: POST /jobs, which answers with ids, or use HTTP."
+            )
         job = self._dispatcher.call(lambda engine: engine.create(spec), CHANGE_TIMEOUT_S)
         return self.request(str(job.first))
 

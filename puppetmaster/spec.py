@@ -1,12 +1,14 @@
 """A job as somebody asked for it, checked: what bodies become, and what jobs are made of."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 from puppetmaster.clock import seconds
 from puppetmaster.job import Job, JobStatus, fresh_counts
 from puppetmaster.request import Item, Request
+from puppetmaster.rollout import Policy, wave_of
 
 #: A longer command is cut in the summary of a job.
 SUMMARY_LENGTH = 100
@@ -107,13 +109,31 @@ class JobSpec:
             first += len(one.destinations)
 
 
-def specs_of(requests: list[Request], items: Mapping[int, Item]) -> tuple[ItemSpec, ...]:
-    """What these requests asked for, to ask for it again; they come in the order of their ids."""
+def specs_of(commands: Iterable[tuple[int, str]], items: Mapping[int, Item]) -> tuple[ItemSpec, ...]:
+    """What some requests asked for, to ask for it again: the item and destination of each, in their order."""
     again: list[ItemSpec] = []
     wanted: dict[int, list[str]] = {}
-    for request in requests:
-        wanted.setdefault(request.item, []).append(request.destination)
+    for item_id, destination in commands:
+        wanted.setdefault(item_id, []).append(destination)
     for item_id, destinations in wanted.items():
         item = items[item_id]
         again.append(ItemSpec(item.method, item.resource, item.data, tuple(destinations), item.code))
     return tuple(again)
+
+
+def plan(spec: JobSpec, job: Job) -> dict[str, Any]:
+    """What this job would be: ids are null, nothing is created, and ``waveSizes`` says what goes when."""
+    items = spec.items_of(job)
+    waves = Policy.of(job.given, job.total).waves
+    views = []
+    for index, request in enumerate(spec.requests_of(job)):
+        wave = wave_of(waves, index)
+        view = request.view(
+            items[request.item],
+            created_at=job.created_at,
+            timeout_s=job.request_timeout_s,
+            why=f"wave {wave} waits for wave {wave - 1}" if wave > 1 else "nothing: this is a dry run",
+        )
+        views.append({**view, "id": None, "job": None})
+    sizes = [end - before for before, end in pairwise((0, *waves))]
+    return {**job.view(), "id": None, "dryRun": True, "waveSizes": sizes, "requests": views}

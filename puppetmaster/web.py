@@ -12,7 +12,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from puppetmaster import wire
+from puppetmaster import query, wire
 from puppetmaster.errors import Conflict, Fault, Invalid, MethodNotAllowed, PuppetmasterError
 from puppetmaster.guard import READING
 from puppetmaster.rows import Rows, encoded
@@ -44,28 +44,36 @@ class Asked(NamedTuple):
 
 
 class Operation(NamedTuple):
-    """A method on a path, and what it does. ``created`` gives path and job id of what it creates."""
+    """A method on a path, and what it does. ``created`` gives path and job id of what it creates.
+
+    One that takes a ``query`` reads it; with others a parameter is an error.
+    """
 
     method: str
     path: str
     call: Callable[[Backend, Asked], Any]
     created: Callable[[Mapping[str, Any]], tuple[str, int]] | None = None
+    query: bool = False
 
 
 OPERATIONS = (
-    Operation("GET", "/jobs", lambda to, asked: to.service.jobs(asked.query)),
+    Operation("GET", "/jobs", lambda to, asked: to.service.jobs(asked.query), query=True),
     Operation(
         "POST",
         "/jobs",
         lambda to, asked: to.service.create_job(asked.body),
         lambda job: (f"/jobs/{job['id']}", job["id"]),
     ),
-    Operation("GET", "/jobs/{id}", lambda to, asked: to.service.job(asked.id, asked.query)),
+    Operation("GET", "/jobs/{id}", lambda to, asked: to.service.job(asked.id, asked.query), query=True),
     Operation("PUT", "/jobs/{id}", lambda to, asked: to.service.control_job(asked.id, asked.body)),
     Operation("DELETE", "/jobs/{id}", lambda to, asked: to.service.delete_job(asked.id)),
-    Operation("GET", "/jobs/{id}/requests", lambda to, asked: to.service.requests(asked.query, asked.id)),
-    Operation("GET", "/jobs/{id}/results", lambda to, asked: to.service.results(asked.id, asked.query)),
-    Operation("GET", "/requests", lambda to, asked: to.service.requests(asked.query)),
+    Operation(
+        "GET", "/jobs/{id}/requests", lambda to, asked: to.service.requests(asked.query, asked.id), query=True
+    ),
+    Operation(
+        "GET", "/jobs/{id}/results", lambda to, asked: to.service.results(asked.id, asked.query), query=True
+    ),
+    Operation("GET", "/requests", lambda to, asked: to.service.requests(asked.query), query=True),
     Operation(
         "POST",
         "/requests",
@@ -113,6 +121,8 @@ class Resource:
         return await run_in_threadpool(self._run, operation, asked, request)
 
     def _run(self, operation: Operation, asked: Asked, request: Request) -> Response:
+        if not operation.query:
+            query.parse(asked.query, ())
         data = operation.call(self._backend, asked)
         if operation.created is not None and data["id"] is not None:
             location, job_id = operation.created(data)
@@ -194,6 +204,8 @@ async def _body(request: Request) -> Any:
     raw = await request.body()
     try:
         body = wire.decode(raw)
+    except wire.Uncarriable:  # NaN and the like: what checks the body says where
+        body = wire.decode_loosely(raw)
     except ValueError as error:
         raise Invalid([Fault("", f"expected JSON as the body, but it cannot be read: {error}")]) from None
     key = request.headers.get("idempotency-key")

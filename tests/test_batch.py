@@ -54,7 +54,7 @@ def test_all_properties() -> None:
     assert (spec.name, spec.key, spec.timeout_s) == ("night", "k-1", 1.5)
     assert spec.request_timeout_s == 5
     assert spec.given == {"requestTimeout": 5, "concurrency": 10, "idempotent": False}
-    assert spec.digest == digest(body)
+    assert spec.digest == digest(spec) != ""
 
 
 def test_what_was_not_given_is_not_shown_as_given() -> None:
@@ -134,7 +134,10 @@ def test_the_older_form_is_the_same_job() -> None:
     assert spec.given == {"requestTimeout": 7}
 
 
-@pytest.mark.parametrize("options", [{}, {"options": {}}])
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"options": {}}, {"options": None}, {"options": {"timeout": None}}, {"options": {"timeout": 0}}],
+)
 def test_the_older_form_without_options(options: dict[str, Any]) -> None:
     spec = parse_job(
         {"destinations": "cg-1", "message": {"method": "GET", "resource": "/a"}, **options}, LIMIT
@@ -158,7 +161,7 @@ def test_one_request_has_one_destination(found: Any, got: str) -> None:
     assert _faults(body, parse_request) == {"destination": said}
 
 
-@pytest.mark.parametrize("options", [None, 5, "timeout", ["timeout"], True, []])
+@pytest.mark.parametrize("options", [5, "timeout", ["timeout"], True, []])
 @pytest.mark.parametrize(("parse", "where"), [(parse_job, "destinations"), (parse_request, "destination")])
 def test_odd_options(parse: Any, where: str, options: Any) -> None:
     found = _faults({where: "cg-1", "message": MESSAGE, "options": options}, parse)
@@ -169,7 +172,7 @@ def test_odd_options(parse: Any, where: str, options: Any) -> None:
 @pytest.mark.parametrize(("parse", "where"), [(parse_job, "destinations"), (parse_request, "destination")])
 def test_all_faults_of_the_older_forms_at_once(parse: Any, where: str) -> None:
     message = {"method": "go", "resource": "a", "data": {"n": math.nan}, "__destination": "x"}
-    body = {where: "a/b", "message": message, "options": {"timeout": 0}, "concurency": 1}
+    body = {where: "a/b", "message": message, "options": {"timeout": -1}, "concurency": 1}
     assert set(_faults(body, parse)) == {
         *(where, "message.method", "message.resource", "message.data.n", "message.__destination"),
         *("options.timeout", "concurency"),
@@ -479,10 +482,15 @@ def test_50_000_items_cost_a_few_calls_each() -> None:
 # The fingerprint
 
 
-def test_the_same_json_has_the_same_fingerprint() -> None:
+def test_the_same_job_has_the_same_fingerprint() -> None:
     one = parse_job({"key": "k", "timeout": 1, "batch": [_item(data={"a": 1, "b": 2})]}, LIMIT)
-    other = parse_job({"batch": [_item(data={"b": 2, "a": 1})], "timeout": 1, "key": "k"}, LIMIT)
-    assert one.digest == other.digest != ""
+    for other in (
+        {"batch": [_item(data={"b": 2, "a": 1})], "timeout": 1, "key": "k"},
+        {"batch": [_item(data={"b": 2, "a": 1})], "timeout": 1.0, "key": "k", "name": None},
+        {"batch": [{**_item(data={"a": 1, "b": 2}), "method": "POST"}], "timeout": 1, "key": "k"},
+        {"batch": [_item(data={"a": 1, "b": 2})], "timeout": 1, "key": "k", "dryRun": True},
+    ):
+        assert parse_job(other, LIMIT).digest == one.digest != ""
 
 
 @pytest.mark.parametrize(

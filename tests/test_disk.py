@@ -25,7 +25,7 @@ from puppetmaster.dispatcher import Dispatcher
 from puppetmaster.engine import Engine
 from puppetmaster.errors import StoreError, Unavailable
 from puppetmaster.events import Hub
-from puppetmaster.job import Job
+from puppetmaster.job import Job, JobStatus
 from puppetmaster.link import Receipt
 from puppetmaster.reader import Reader
 from puppetmaster.request import RequestStatus
@@ -376,8 +376,10 @@ def test_what_was_acknowledged_is_there_after_a_crash_on_a_failing_disk(tmp_path
 def test_a_removal_that_cannot_be_written_is_done_later(desk: _Desk) -> None:
     job = desk.create("cg-1")
     desk.disk.error = FAULTS[0]
-    with pytest.raises(Unavailable, match="Not confirmed"):
-        desk.dispatcher.call(lambda engine: engine.delete(job.id), 1.0)
+    with pytest.raises(StoreError, match="It is in force, and will be written down"):
+        desk.dispatcher.call(lambda engine: engine.delete(job.id), WAIT_S)
+    with pytest.raises(Unavailable, match="Nothing was changed"):
+        desk.dispatcher.call(lambda engine: engine.control(job.id, JobStatus.PAUSED, force=False), WAIT_S)
     with desk.store.reading() as reader:
         assert reader.job(job.id) is not None
     desk.disk.error = None

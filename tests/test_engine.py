@@ -1270,8 +1270,10 @@ def test_a_removal_that_could_not_be_made_durable_is_made_so_later(world: World)
     world.store.full = True
     delete(world, job)
     assert world.job(job.id).id == job.id
-    with pytest.raises(NotFound):
+    with pytest.raises(Unavailable, match=r"Nothing was changed: The disk is full\."):
         control(world, job, PAUSED)
+    with pytest.raises(Unavailable, match=r"Nothing was changed: The disk is full\."):
+        delete(world, job)
     write_again(world)
     assert world.store.now.jobs({}) == []
 

@@ -265,9 +265,9 @@ def test_what_a_job_asked_for_can_be_asked_for_again(
     spec = JobSpec(items=items)
     job = spec.job(3, 100, iso(0), 0.0, 60.0)
     stored, requests = spec.items_of(job), list(spec.requests_of(job))
-    assert specs_of(requests, stored) == items
+    assert specs_of(((one.item, one.destination) for one in requests), stored) == items
     some = requests[::2]
-    again = specs_of(some, stored)
+    again = specs_of([(one.item, one.destination) for one in some], stored)
     assert [to for item in again for to in item.destinations] == [request.destination for request in some]
 
 
