@@ -105,8 +105,11 @@ def job(status: str = "resolved", job_id: int = 7, **counts: int) -> dict[str, A
     return {
         "id": job_id,
         "name": None,
+        "summary": "post /system/reboot",
         "key": None,
+        "parent": None,
         "createdAt": "2026-01-02T03:04:05.678Z",
+        "startedAt": None if status == "pending" else "2026-01-02T03:04:05.678Z",
         "finishedAt": None if open_job else "2026-01-02T03:05:05.678Z",
         "status": status,
         "reason": None,
