@@ -6,11 +6,19 @@ from pathlib import Path
 import click
 
 from puppetmaster import transfer
+from puppetmaster.client import ClientError
 from puppetmaster.errors import PuppetmasterError
-from puppetmaster.options import Command, Session
+from puppetmaster.session import Command, Session
 from puppetmaster.settings import Settings
 
 ROOT = Path(__file__).resolve().parent.parent
+
+
+class Failed(ClientError):
+    """The files of the store are not as they should be."""
+
+    exit_code = 1
+
 
 data_dir_option = click.option(
     "--data-dir",
@@ -27,7 +35,7 @@ def _told(session: Session, jobs: int, sentence: str) -> None:
     click.echo(json.dumps({"jobs": jobs}) if session.json else sentence)
 
 
-@click.command("export", cls=Command)
+@click.command("export", cls=Command, short_help="Write all jobs to a JSON file.")
 @click.argument("file", type=click.Path(path_type=Path))
 @data_dir_option
 @click.pass_obj
@@ -36,11 +44,11 @@ def export_store(session: Session, file: Path, data_dir: Path | None) -> None:
     try:
         jobs = transfer.export(_data_dir(data_dir), file)
     except PuppetmasterError as error:
-        raise click.ClickException(error.message) from error
+        raise Failed(error.message) from error
     _told(session, jobs, f"{jobs} jobs are in {file}.")
 
 
-@click.command("import", cls=Command)
+@click.command("import", cls=Command, short_help="Fill an empty store with what export wrote.")
 @click.argument("file", type=click.Path(path_type=Path))
 @data_dir_option
 @click.pass_obj
@@ -49,5 +57,5 @@ def import_store(session: Session, file: Path, data_dir: Path | None) -> None:
     try:
         jobs = transfer.import_(file, _data_dir(data_dir))
     except PuppetmasterError as error:
-        raise click.ClickException(error.message) from error
+        raise Failed(error.message) from error
     _told(session, jobs, f"{jobs} jobs are in {_data_dir(data_dir)}.")

@@ -5,34 +5,25 @@ import sys
 from collections.abc import Mapping
 from io import TextIOWrapper
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import click
 from click.shell_completion import get_completion_class
 
-from puppetmaster import __version__, doctor, submission, tables, watch
+from puppetmaster import __version__, doctor, phrases, tables
 from puppetmaster.archive import export_store, import_store
-from puppetmaster.client import Client, Unreachable
+from puppetmaster.client import Client
 from puppetmaster.job import JobStatus
-from puppetmaster.options import (
-    INTERRUPTED,
-    Commands,
-    Session,
-    Statuses,
-    job_argument,
-    policies,
-    status_option,
-    usage,
-    yes_option,
-)
-from puppetmaster.schemas import METHODS
+from puppetmaster.newjob import rerun, submit
+from puppetmaster.options import Statuses, job_argument, limit_option, status_option, yes_option
 from puppetmaster.screen import Screen
+from puppetmaster.session import Commands, Session, confirm
 
 NAME = "puppetmaster"
 INDEX = Path(__file__).resolve().parent.parent / "index.py"
-#: So many rows of a list, unless told otherwise.
-SHOWN = 20
-NOT_RESOLVED = ["error", "timeout", "unknown", "skipped", "canceled"]
+#: Statuses of requests by what they are to somebody who looks. A request that ends between two questions
+#: may come twice, but is never missed when those that are open are asked for first.
+OPEN, FAILED, DONE = "pending,sent", "error,timeout,unknown", "resolved,canceled,skipped"
 
 
 @click.group(NAME, cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -53,96 +44,6 @@ def run() -> None:
     os.execv(sys.executable, [sys.executable, str(INDEX)])  # noqa: S606 - ourselves, no shell
 
 
-# -- new jobs -------------------------------------------------------------------------------------
-
-
-@cli.command(short_help="Create a job.")
-@click.argument("method", required=False, type=click.Choice(METHODS, case_sensitive=False))
-@click.argument("resource", required=False)
-@click.argument("data", required=False)
-@click.option("--to", multiple=True, metavar="NAMES", help="Names, cg-[001-200] or @file; several times.")
-@click.option("--file", metavar="FILE", help="A whole job as JSON; - is standard input.")
-@policies
-@click.pass_obj
-def submit(
-    session: Session,
-    /,
-    method: str | None,
-    resource: str | None,
-    data: str | None,
-    to: tuple[str, ...],
-    file: str | None,
-    **options: Any,
-) -> None:
-    """Create a job: METHOD RESOURCE [DATA] for every --to, or a whole one from --file or standard input.
-
-    DATA is JSON, @file, or - for standard input.
-    """
-    files = submission.Files()
-    with usage():
-        if method is not None:
-            if resource is None or not to or file is not None:
-                raise ValueError("expected --to NAMES METHOD RESOURCE [DATA], without --file")
-            content = {} if data is None else submission.data(data, files)
-            body = submission.batch(method, resource, content, submission.destinations(to, files))
-        elif to:
-            raise ValueError("expected METHOD RESOURCE after --to; a whole job names its own destinations")
-        elif file is None and _somebody_types():
-            raise ValueError("expected --to NAMES METHOD RESOURCE, --file FILE, or a job on standard input")
-        else:
-            name = file or "-"
-            body = submission.whole(files.read(name), "standard input" if name == "-" else name)
-    _create(session, body, options)
-
-
-@cli.command()
-@job_argument
-@click.option("--failed", is_flag=True, help="All that did not end resolved; so it is without --status.")
-@click.option("--status", type=Statuses(NOT_RESOLVED), help="Only those that ended so.")
-@policies
-@click.pass_obj
-def rerun(session: Session, /, job: int, failed: bool, status: str | None, **options: Any) -> None:
-    """Create a job with the requests of JOB that did not end resolved."""
-    if failed and status:
-        raise click.UsageError("expected --failed or --status, got both")
-    wanted = status.split(",") if status else NOT_RESOLVED
-    _create(session, {"rerun": {"job": job, "status": wanted}}, options)
-
-
-def _create(session: Session, body: Mapping[str, Any], options: Mapping[str, Any]) -> None:
-    client, screen = session.client(), session.screen()
-    sent = submission.with_options(body, options)
-    try:
-        job = client.create(sent)
-    except KeyboardInterrupt:
-        click.echo("puppetmaster: interrupted; 'puppetmaster list' shows whether the job exists", err=True)
-        sys.exit(INTERRUPTED)
-    except Unreachable as error:
-        if not error.lost or not sent.get("key"):
-            raise
-        again = f"{error} The job may exist: the same command with --key {sent['key']} finds or creates it."
-        raise Unreachable(again) from error
-    if options["wait"] and job["id"] is not None:
-        _follow(session, client, job["id"], created=job)
-    elif screen.json:
-        screen.value(job)
-    elif job["id"] is None:
-        screen.line(f"This job would have {_requests(job)}; nothing was created.")
-        tables.requests(screen, job["requests"][:SHOWN])
-        _say_rest(screen, min(SHOWN, job["totalCount"]), job["totalCount"], "--json")
-    else:
-        screen.line(_created(job))
-
-
-def _created(job: Mapping[str, Any]) -> str:
-    return f"job {job['id']}: {_requests(job)}; puppetmaster watch {job['id']}"
-
-
-def _requests(job: Mapping[str, Any]) -> str:
-    count = job["totalCount"]
-    return f"{count} request" if count == 1 else f"{count} requests"
-
-
 # -- looking --------------------------------------------------------------------------------------
 
 
@@ -151,26 +52,7 @@ def _requests(job: Mapping[str, Any]) -> str:
 @click.pass_obj
 def watch_job(session: Session, job: int) -> None:
     """Watch a job to its end; the exit code is its verdict. Ctrl-C leaves the job alone."""
-    _follow(session, session.client(), job)
-
-
-def _follow(
-    session: Session, client: Client, job_id: int, *, created: Mapping[str, Any] | None = None
-) -> NoReturn:
-    """Show a job until it ends, and end with its verdict. With ``created``, JSON is the end alone."""
-    screen = session.screen()
-    news = watch.follow(client, job_id)
-    try:
-        if created is not None and not screen.json:
-            screen.line(_created(created))
-        job = screen.follow(news, frames=created is None)
-    except KeyboardInterrupt:
-        again = f"puppetmaster watch {job_id}"
-        click.echo(f"Detached: job {job_id} goes on. Watch it again: {again}", err=True)
-        sys.exit(INTERRUPTED)
-    if not screen.json and job["errorCount"]:
-        screen.line(f"What came back: puppetmaster results {job_id} --diff")
-    sys.exit(watch.verdict(job))
+    session.follow(session.client(), job)
 
 
 @cli.command("list")
@@ -178,7 +60,7 @@ def _follow(
 @click.option("--name", help="Only jobs of this name.")
 @click.option("--text", help="Only jobs whose number, name, key or resource contains this.")
 @click.option("--to", "destination", help="Only jobs with a request for this destination.")
-@click.option("--limit", type=click.IntRange(0), default=SHOWN, show_default=True, help="Most jobs shown.")
+@limit_option("jobs")
 @click.pass_obj
 def list_jobs(session: Session, /, **filters: Any) -> None:
     """List jobs, newest first."""
@@ -186,50 +68,67 @@ def list_jobs(session: Session, /, **filters: Any) -> None:
     jobs, total = session.client().jobs(**filters)
     if screen.json:
         screen.value(jobs)
-        return
-    tables.jobs(screen, jobs)
-    _say_rest(screen, len(jobs), total, f"--limit {total}")
+    elif jobs or not screen.terminal:
+        tables.jobs(screen, jobs)
+    else:
+        screen.line("There is no such job." if _narrowed(filters) else "There are no jobs yet.")
+    _say_rest(screen, len(jobs), total)
+
+
+def _narrowed(filters: Mapping[str, Any]) -> bool:
+    return any(value for name, value in filters.items() if name != "limit")
 
 
 @cli.command()
 @job_argument
 @status_option
 @click.option("--to", "destination", help="Only requests for this destination.")
-@click.option(
-    "--limit", type=click.IntRange(0), default=SHOWN, show_default=True, help="Most requests shown."
-)
+@limit_option("requests")
 @click.pass_obj
 def show(session: Session, /, job: int, **filters: Any) -> None:
-    """Show a job and its requests."""
+    """Show a job and its requests, those that failed first."""
     client, screen = session.client(), session.screen()
     found = client.job(job)
-    requests, total = client.requests(job, **filters)
+    requests, total = client.requests(job, **filters) if filters["status"] else _all(client, job, **filters)
     if screen.json:
         screen.value({**found, "requests": requests})
-        return
-    tables.job(screen, found)
-    tables.requests(screen, requests)
-    _say_rest(screen, len(requests), total, f"--limit {total}")
+    else:
+        tables.job(screen, found)
+        if requests:
+            screen.line("")
+            tables.requests(screen, requests)
+    _say_rest(screen, len(requests), total)
 
 
-def _say_rest(screen: Screen, shown: int, total: int, cure: str) -> None:
+def _all(client: Client, job: int, **filters: Any) -> tuple[list[dict[str, Any]], int]:
+    """Requests of any status, those that failed first and those that are open next; how many there are."""
+    asked = {status: client.requests(job, **{**filters, "status": status}) for status in (OPEN, FAILED, DONE)}
+    latest = {row["id"]: row for rows, _ in asked.values() for row in rows}
+    order = dict.fromkeys(row["id"] for status in (FAILED, OPEN, DONE) for row in asked[status][0])
+    rows = [latest[id_] for id_ in order]
+    return rows[: filters["limit"]], sum(total for _, total in asked.values())
+
+
+def _say_rest(screen: Screen, shown: int, total: int) -> None:
     if total > shown:
-        click.echo(f"{shown} of {total} are shown: {cure} shows all", err=not screen.terminal)
+        click.echo(f"{shown} of {total} are shown: --limit {total} shows all", err=not screen.terminal)
 
 
 @cli.command()
 @job_argument
 @click.option("--diff", is_flag=True, help="How the others differ from the largest group that resolved.")
 @click.option("--full", is_flag=True, help="Every destination by its name.")
+@limit_option("groups")
 @click.pass_obj
-def results(session: Session, job: int, diff: bool, full: bool) -> None:
+def results(session: Session, job: int, diff: bool, full: bool, limit: int) -> None:
     """Show what came back, equal results folded into groups."""
     screen = session.screen()
-    groups = session.client().results(job, diff=diff, full=full)
+    groups, total = session.client().results(job, diff=diff, full=full, limit=limit)
     if screen.json:
         screen.value(groups)
     else:
         tables.results(screen, groups)
+    _say_rest(screen, len(groups), total)
 
 
 # -- control --------------------------------------------------------------------------------------
@@ -251,7 +150,7 @@ def resume(session: Session, job: int) -> None:
     _show_state(session, session.client().control(job, "dispatching"))
 
 
-@cli.command()
+@cli.command(short_help="End a job; what is in flight may end.")
 @job_argument
 @click.option("--force", is_flag=True, help="Do not wait for what is in flight: it ends as unknown.")
 @yes_option
@@ -259,34 +158,23 @@ def resume(session: Session, job: int) -> None:
 def cancel(session: Session, job: int, force: bool, yes: bool) -> None:
     """End a job: what was not sent is canceled, what is in flight may end."""
     if force:
-        _confirm(f"Cancel job {job} and give up what is in flight, which may run all the same?", yes=yes)
+        confirm(f"Cancel job {job} and give up what is in flight, which may run all the same?", yes=yes)
     _show_state(session, session.client().control(job, "canceled", force=force))
 
 
-@cli.command()
+@cli.command(short_help="Stop a job, and remove it for good.")
 @job_argument
 @yes_option
 @click.pass_obj
 def delete(session: Session, job: int, yes: bool) -> None:
     """Stop a job if it still runs, and remove it with all its requests."""
-    _confirm(f"Remove job {job} and all its requests for good?", yes=yes)
+    confirm(f"Remove job {job} and all its requests for good?", yes=yes)
     last = session.client().delete(job)
     screen = session.screen()
     if screen.json:
         screen.value(last)
     else:
-        screen.line(f"job {job} is removed; it was {last['status']}")
-
-
-def _confirm(question: str, *, yes: bool) -> None:
-    """Ask, if there is somebody to ask."""
-    if not yes and _somebody_types() and not click.confirm(question, err=True):
-        click.echo("Nothing was changed.", err=True)
-        sys.exit(2)
-
-
-def _somebody_types() -> bool:
-    return sys.stdin.isatty()
+        screen.line(phrases.removal(last))
 
 
 def _show_state(session: Session, job: Mapping[str, Any]) -> None:
@@ -294,13 +182,13 @@ def _show_state(session: Session, job: Mapping[str, Any]) -> None:
     if screen.json:
         screen.value(job)
     else:
-        screen.line(watch.state(job))
+        screen.line(phrases.summary(job) if job["finishedAt"] else phrases.state(job))
 
 
 # -- around ---------------------------------------------------------------------------------------
 
 
-@cli.command("doctor")
+@cli.command("doctor", short_help="Check what puppetmaster needs, and say what to do.")
 @click.pass_obj
 def examine(session: Session) -> None:
     """Check broker, controller, registration, store and versions, and say what to do."""
@@ -316,7 +204,7 @@ def examine(session: Session) -> None:
     sys.exit(code)
 
 
-@cli.command()
+@cli.command(short_help="Print what makes a shell complete the words.")
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def completion(shell: str) -> None:
     """Print what makes a shell complete: eval "$(puppetmaster completion bash)"."""
@@ -325,6 +213,8 @@ def completion(shell: str) -> None:
     click.echo(kind(cli, {}, NAME, "_PUPPETMASTER_COMPLETE").source())
 
 
+for command in (submit, rerun):
+    cli.add_command(command)
 cli.add_command(export_store)
 cli.add_command(import_store)
 

@@ -4,7 +4,7 @@ import http.client
 import json
 import socket
 import ssl
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, NamedTuple
 from urllib.parse import quote, urlencode, urlsplit
@@ -16,6 +16,9 @@ DEFAULT_URL = "http://127.0.0.1:8700"
 TIMEOUT_S = 30.0
 #: A new job is asked for so often when its answer is lost; its key makes it the same job each time.
 CREATE_ATTEMPTS = 3
+
+#: What the API says of itself, in the words of the command line.
+_SAID_HERE = {"GET /jobs lists": "'puppetmaster list' shows"}
 
 
 class ClientError(Exception):
@@ -45,6 +48,13 @@ class Refused(ClientError):
         super().__init__(message)
         self.status = status
         self.faults = tuple(faults)
+
+    def named(self, name: Callable[[str], str]) -> "Refused":
+        """The same with the place of each fault as ``name`` has it."""
+        faults = [{**fault, "path": name(fault.get("path", ""))} for fault in self.faults]
+        if len(faults) != 1 or not faults[0]["path"]:
+            return Refused(str(self), self.status, faults)
+        return Refused(f"{faults[0]['path']}: {faults[0].get('message')}", self.status, faults)
 
 
 class Answer(NamedTuple):
@@ -108,10 +118,12 @@ class Client:
         """GET /jobs/:id/requests: the requests of this page, and how many fit in all."""
         return self._rows(f"/jobs/{job_id}/requests", filters)
 
-    def results(self, job_id: int, *, diff: bool, full: bool) -> list[dict[str, Any]]:
-        """GET /jobs/:id/results: groups of equal results."""
-        query = {"diff": "true" if diff else None, "collection": "true" if full else None}
-        return self._rows(f"/jobs/{job_id}/results", query)[0]
+    def results(
+        self, job_id: int, *, diff: bool, full: bool, limit: int | None = None
+    ) -> tuple[list[dict[str, Any]], int]:
+        """GET /jobs/:id/results: groups of equal results, and how many there are in all."""
+        query = {"diff": "true" if diff else None, "collection": "true" if full else None, "limit": limit}
+        return self._rows(f"/jobs/{job_id}/results", query)
 
     def control(self, job_id: int, status: str, *, force: bool = False) -> dict[str, Any]:
         """PUT /jobs/:id."""
@@ -242,6 +254,8 @@ class Client:
                 f"{self.url} cannot answer now ({status}): {said}", passing=passing, lost=not passing
             )
         faults = data.get("errors")
+        for api, here in _SAID_HERE.items():
+            message = message.replace(api, here)
         return Refused(message, status, faults if isinstance(faults, list) else ())
 
     def _stranger(self, came: str) -> Unreachable:

@@ -1,95 +1,25 @@
-"""The words that the commands of the command line share: options, arguments, types, and how errors end."""
+"""The words that the commands of the command line share: options, arguments, and their types."""
 
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import click
 from click.shell_completion import CompletionItem
 
 from puppetmaster import submission
-from puppetmaster.client import DEFAULT_URL, Client, ClientError, Refused
+from puppetmaster.client import DEFAULT_URL, ClientError
 from puppetmaster.request import RequestStatus
-from puppetmaster.screen import Screen
+from puppetmaster.schemas import RETRIED
+from puppetmaster.session import Session
 
-#: As shells have it for a program that Ctrl-C ended.
-INTERRUPTED = 130
+#: So many rows of a list, unless told otherwise.
+SHOWN = 20
 #: How long the shell waits for the ids of jobs while somebody types.
 COMPLETION_S = 1.0
 
 Function = TypeVar("Function", bound=Callable[..., Any])
-
-
-@dataclass
-class Session:
-    """What all commands share."""
-
-    url: str = DEFAULT_URL
-    json: bool = False
-
-    def client(self, **options: Any) -> Client:
-        """The way to puppetmaster; closed when the command ends."""
-        try:
-            client = Client(self.url, os.environ.get("PUPPETMASTER_TOKEN", "").strip(), **options)
-        except ValueError as error:
-            raise click.UsageError(str(error)) from None
-        if (context := click.get_current_context(silent=True)) is not None:
-            context.call_on_close(client.close)
-        return client
-
-    def screen(self) -> Screen:
-        """The way to whoever asked."""
-        return Screen(as_json=self.json)
-
-
-def _keep(context: click.Context, parameter: click.Parameter, value: Any) -> None:
-    """An option that may stand before the command and after it."""
-    if value:
-        assert parameter.name
-        setattr(context.ensure_object(Session), parameter.name, value)
-    context.ensure_object(Session)
-
-
-def _shared(**url: Any) -> list[click.Parameter]:
-    about = f"Where puppetmaster is; else PUPPETMASTER_URL, else {DEFAULT_URL}."
-    return [
-        click.Option(["--json"], is_flag=True, expose_value=False, callback=_keep, help="Print JSON only."),
-        click.Option(["--url"], expose_value=False, callback=_keep, help=about, **url),
-    ]
-
-
-class Command(click.Command):
-    """A command that takes ``--json`` and ``--url``."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.params += _shared()
-
-
-class Commands(click.Group):
-    """Commands that end with a sentence and the error's exit code."""
-
-    command_class = Command
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.params += _shared(envvar="PUPPETMASTER_URL")
-
-    def invoke(self, ctx: click.Context) -> Any:
-        """Run the command."""
-        try:
-            return super().invoke(ctx)
-        except ClientError as error:
-            click.echo(f"puppetmaster: {error}", err=True)
-            if isinstance(error, Refused) and len(error.faults) > 1:
-                for fault in error.faults:
-                    click.echo(f"  {fault.get('path') or 'body'}: {fault.get('message')}", err=True)
-            ctx.exit(error.exit_code)
-        except KeyboardInterrupt:
-            click.echo("puppetmaster: interrupted", err=True)
-            ctx.exit(INTERRUPTED)
 
 
 @contextmanager
@@ -140,6 +70,11 @@ class Statuses(click.ParamType[str]):
         return [CompletionItem(done + comma + one) for one in self._known if one.startswith(last)]
 
 
+def _listed(context: click.Context, parameter: click.Parameter, value: str | None) -> list[str] | None:
+    del context, parameter
+    return value.split(",") if value else None
+
+
 def _jobs_there(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Job ids for the shell; none rather than an error."""
     del context, parameter
@@ -150,7 +85,7 @@ def _jobs_there(context: click.Context, parameter: click.Parameter, incomplete: 
     except (ClientError, click.UsageError):
         return []
     return [
-        CompletionItem(str(row["id"]), help=f"{row['status']} {row['name'] or ''}")
+        CompletionItem(str(row["id"]), help=f"{row['status']} {row['name'] or row.get('summary', '')}")
         for row in rows
         if str(row["id"]).startswith(incomplete)
     ]
@@ -162,22 +97,44 @@ status_option = click.option(
 )
 yes_option = click.option("--yes", is_flag=True, help="Do not ask.")
 
+
+def limit_option(what: str) -> Callable[[Function], Function]:
+    """How many of a list are shown."""
+    return click.option(
+        "--limit",
+        type=click.IntRange(0),
+        default=SHOWN,
+        show_default=True,
+        metavar="N",
+        help=f"Most {what} shown.",
+    )
+
+
 _SHARE = _Read("N|N%", submission.share)
 _SHARES = _Read("N,N%,..", submission.shares)
 _SECONDS = click.FloatRange(0, min_open=True)
+_PAUSE = click.FloatRange(0)
+_COUNT = click.IntRange(1)
 _POLICIES = (
     click.option("--wait", is_flag=True, help="Watch it to its end; the exit code is its verdict."),
-    click.option("--dry-run", is_flag=True, help="Show what the job would be; create nothing."),
+    click.option("--dry-run", is_flag=True, help="Show what would be sent, and when; create nothing."),
     click.option("--name", help="A label."),
     click.option("--key", help="The same key with the same body is the same job."),
     click.option("--timeout", type=_SECONDS, metavar="S", help="Seconds for the whole job."),
     click.option("--request-timeout", type=_SECONDS, metavar="S", help="Seconds from sent to answer."),
     click.option("--window", type=_SHARE, help="Most requests in flight at once."),
     click.option("--rate", type=_SECONDS, metavar="N", help="Most requests sent per second."),
-    click.option("--attempts", type=click.IntRange(1), help="Send so often, the first time included."),
+    click.option("--attempts", type=_COUNT, metavar="N", help="Send so often, the first time included."),
+    click.option("--retry-on", type=Statuses(RETRIED), callback=_listed, help="Try again after these only."),
+    click.option("--retry-delay", type=_PAUSE, metavar="S", help="Seconds to the second attempt."),
     click.option("--max-errors", type=_SHARE, help="Send no more once more than these have failed."),
+    click.option("--max-errors-after", type=_COUNT, metavar="N", help="That holds once N are done."),
     click.option("--waves", type=_SHARES, help="How far each wave goes, such as 1,10%,100%."),
-    click.option("--soak", type=click.FloatRange(0), metavar="S", help="Seconds of rest between waves."),
+    click.option("--gate-errors", type=_SHARE, help="Most failures of a wave that let the next one start."),
+    click.option(
+        "--gate-on-fail", type=click.Choice(("pause", "abort")), help="What the job does when more failed."
+    ),
+    click.option("--soak", type=_PAUSE, metavar="S", help="Seconds of rest between waves."),
     click.option("--start-at", metavar="TIME", help="Send nothing before, such as 2026-01-02T03:04:05Z."),
     click.option("--idempotent", is_flag=True, help="It does no harm to send it twice."),
 )

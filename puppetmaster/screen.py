@@ -1,23 +1,16 @@
-"""What the command line shows: colour, tables and a live bar on a terminal, else plain lines, or JSON."""
+"""What the command line writes to: colour and tables on a terminal, else plain lines, or JSON."""
 
 import json
 import os
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from rich.console import Console
-from rich.live import Live
-from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.table import Table
 from rich.text import Text
 
-from puppetmaster import watch
-from puppetmaster.watch import News, Pace
-
-#: In a file a job that goes on is a line every so often, or when its status changes.
-LINE_S = 2.0
 STYLES = {
     "resolved": "green",
     "ok": "green",
@@ -35,6 +28,31 @@ STYLES = {
     "fail": "red",
 }
 
+#: So many blanks are between two columns, and so wide is one that is cut at least.
+GAP = 2
+NARROWEST = 8
+
+
+class Column(NamedTuple):
+    """One of a table. ``right``: numbers. ``wraps`` and ``cut`` say which give way on a narrow terminal.
+
+    A column that wraps takes more lines, one that is cut loses its end; the others stay as wide as they are.
+    Below a width of ``below`` the column is left out.
+    """
+
+    title: str
+    right: bool = False
+    wraps: bool = False
+    cut: bool = False
+    below: int = 0
+
+
+class Cell(NamedTuple):
+    """A text with a style of its own."""
+
+    text: str
+    style: str
+
 
 def printable(value: Any) -> str:
     """``value`` in one line; what a device sent must not steer the terminal."""
@@ -43,14 +61,20 @@ def printable(value: Any) -> str:
 
 
 class Screen:
-    """Standard output. ``terminal``: somebody looks at it. ``json``: a program reads it."""
+    """Standard output. ``terminal``: somebody looks at it. ``json``: a program reads it.
 
-    def __init__(self, *, as_json: bool = False, terminal: bool | None = None) -> None:
+    ``now`` gives seconds since 1970, for ages.
+    """
+
+    def __init__(
+        self, *, as_json: bool = False, terminal: bool | None = None, now: Callable[[], float] = time.time
+    ) -> None:
         self.json = as_json
+        self.now = now
         if terminal is None:
             terminal = sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
         self.terminal = terminal and not as_json
-        self._console = Console(markup=False, highlight=False, emoji=False, force_terminal=self.terminal)
+        self.console = Console(markup=False, highlight=False, emoji=False, force_terminal=self.terminal)
 
     def value(self, data: Any) -> None:
         """One JSON value, in one line unless somebody looks at it."""
@@ -59,110 +83,52 @@ class Screen:
     def line(self, text: str, style: str = "") -> None:
         """One line."""
         if self.terminal:
-            self._console.print(Text(printable(text), style), soft_wrap=True)
+            self.console.print(Text(printable(text), style), soft_wrap=True)
         else:
             print(printable(text), flush=True)  # noqa: T201 - output
 
-    def table(self, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-        """A table; elsewhere the cells of a row in a line, tabs between them, without the heading."""
-        if not self.terminal:
-            for row in rows:
-                print("\t".join(map(printable, row)), flush=True)  # noqa: T201 - output
-            return
-        table = Table(box=None, header_style="bold", pad_edge=False, show_header=any(columns))
-        for column in columns:
-            table.add_column(column, overflow="fold")
+    def rows(self, rows: Iterable[Sequence[Any]]) -> None:
+        """The cells of each row in a line, with tabs between them."""
         for row in rows:
-            cells = [printable(cell) for cell in row]
-            table.add_row(*(Text(cell, STYLES.get(cell, "")) for cell in cells))
-        self._console.print(table)
+            print("\t".join(map(printable, row)), flush=True)  # noqa: T201 - output
+
+    def table(self, columns: Sequence[Column], rows: Iterable[Sequence[Any]]) -> None:
+        """A table for a terminal, no wider than that."""
+        shown = [index for index, column in enumerate(columns) if column.below <= self.console.width]
+        cells = [[_text(row[index]) for index in shown] for row in rows]
+        titled = any(one.title for one in columns)
+        table = Table(box=None, header_style="bold", pad_edge=False, show_header=titled)
+        chosen = [columns[index] for index in shown]
+        widths = [
+            max(len(column.title), *(row[place].cell_len for row in cells), 1)
+            for place, column in enumerate(chosen)
+        ]
+        fixed = sum(width for column, width in zip(chosen, widths, strict=True) if not column.cut)
+        left = self.console.width - fixed - GAP * (len(chosen) - 1)
+        for column, width in zip(chosen, widths, strict=True):
+            table.add_column(
+                column.title,
+                justify="right" if column.right else "left",
+                no_wrap=not column.wraps,
+                overflow="ellipsis" if column.cut else "fold",
+                min_width=None if column.wraps or column.cut else width,
+                max_width=max(left, NARROWEST) if column.cut else None,
+            )
+        for row in cells:
+            table.add_row(*row)
+        self.console.print(table)
 
     def facts(self, facts: Mapping[str, Any]) -> None:
-        """Names and values below each other, without what is null."""
-        self.table(("", ""), [(name, value) for name, value in facts.items() if value is not None])
-
-    def follow(self, news: Iterator[News], *, frames: bool = True) -> Mapping[str, Any]:
-        """Show a job until its end: a bar, lines, or JSON, of which no ``frames`` leaves the last job alone.
-
-        Gives the job as it ended.
-        """
-        job: Mapping[str, Any] = {}
-        told = 0
-        shown = self._frames if self.json and frames else iter if self.json else self._watched
-        for one in shown(news):
-            job = one.job
-            told += len(one.failures)
-        if self.json:
-            if not frames:
-                self.value(job)
-            return job
-        if told >= watch.FAILURES_TOLD:
-            self.line(f"No more than {told} failures are told: puppetmaster results {job['id']}")
-        self.line(watch.summary(job), "red" if job["errorCount"] else STYLES[job["status"]])
-        return job
-
-    def _watched(self, news: Iterator[News]) -> Iterator[News]:
-        return self._bar(news) if self.terminal else self._lines(news)
-
-    def _frames(self, news: Iterator[News]) -> Iterator[News]:
-        """One job object per line; ``collection`` holds the requests that failed since the line before."""
-        for one in news:
-            if one.trouble is None:
-                frame = {**one.job, "collection": one.failures}
-                print(json.dumps(frame), flush=True)  # noqa: T201 - output
-            yield one
-
-    def _lines(self, news: Iterator[News]) -> Iterator[News]:
-        pace = Pace()
-        status, due_s = "", 0.0
-        trouble = None
-        for one in news:
-            for request in one.failures:
-                self.line(watch.failure(request))
-            if one.trouble and not trouble:
-                self.line(f"waiting: {one.trouble}")
-            left_s = pace.left_s(one.job)
-            news_of_it = one.job["status"] != status or time.monotonic() >= due_s
-            if one.job["finishedAt"] is None and one.trouble is None and news_of_it:
-                self.line(watch.state(one.job, left_s))
-                status, due_s = one.job["status"], time.monotonic() + LINE_S
-            trouble = one.trouble
-            yield one
-
-    def _bar(self, news: Iterator[News]) -> Iterator[News]:
-        pace = Pace()
-        progress = Progress(
-            TextColumn("job {task.fields[id]}"),
-            TextColumn("{task.fields[status]}"),
-            BarColumn(bar_width=None),
-            TextColumn("{task.completed} of {task.total} done"),
-            TextColumn("[red]{task.fields[failed]} failed"),
-            TextColumn("[cyan]{task.fields[sent]} in flight"),
-            TextColumn("{task.fields[left]}"),
-            console=self._console,
-            expand=True,
-            auto_refresh=False,
-        )
-        task: TaskID | None = None
-        with Live(progress, console=self._console, auto_refresh=False, transient=True) as live:
-            for one in news:
-                for request in one.failures:
-                    live.console.print(Text(printable(watch.failure(request)), "red"), soft_wrap=True)
-                fields = _fields(one, pace.left_s(one.job))
-                if task is None:
-                    task = progress.add_task("", total=one.job["totalCount"], **fields)
-                progress.update(task, completed=one.job["doneCount"], **fields)
-                live.refresh()
-                yield one
+        """Names and values below each other, without what is null or empty."""
+        known = [(name, value) for name, value in facts.items() if value is not None and value != ""]
+        if self.terminal:
+            self.table((Column(""), Column("", wraps=True)), known)
+        else:
+            self.rows(known)
 
 
-def _fields(news: News, left_s: float | None) -> dict[str, Any]:
-    job = news.job
-    left = "away, waiting" if news.trouble else "" if left_s is None else f"{watch.duration(left_s)} left"
-    return {
-        "id": job["id"],
-        "status": job["status"],
-        "failed": job["errorCount"],
-        "sent": job["counts"]["sent"],
-        "left": left,
-    }
+def _text(cell: Any) -> Text:
+    if isinstance(cell, Cell):
+        return Text(printable(cell.text), cell.style)
+    text = printable(cell)
+    return Text(text, STYLES.get(text, ""))

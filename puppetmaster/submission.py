@@ -3,12 +3,16 @@
 import re
 import sys
 import uuid
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from puppetmaster import names, wire
 
+#: So begin the keys that are given to jobs without one.
+OWN_KEY = "cli-"
+_BETWEEN = re.compile(r"[\s,;]+")
 _PERCENT = re.compile(r"\d{1,3}(\.\d{1,6})?%")
 
 
@@ -33,19 +37,28 @@ class Files:
             raise ValueError(f"expected UTF-8 in {name}, but {error.reason} at byte {error.start}") from None
 
 
-def destinations(words: Sequence[str], files: Files) -> list[str]:
-    """The names that ``--to`` stands for: names, ranges, and ``@file`` with one of those per line."""
+def destinations(words: Sequence[str], files: Files) -> tuple[list[str], list[str]]:
+    """The names that ``--to`` stands for, and those of them that came more than once.
+
+    A word holds names and ranges, commas or white space between them, or is ``@file`` with such lines.
+    """
     patterns: list[str] = []
     for word in words:
         if not word.startswith("@"):
-            patterns.append(word)
+            patterns += _split(word) or [word]
             continue
         lines = [line.strip() for line in files.read(word[1:]).splitlines()]
-        found = [line for line in lines if line and not line.startswith("#")]
+        found = [name for line in lines if not line.startswith("#") for name in _split(line)]
         if not found:
             raise ValueError(f"expected a name on each line of {word[1:]}, got none")
         patterns += found
-    return names.expand_all(patterns)
+    every = [name for pattern in patterns for name in names.expand(pattern)]
+    counts = Counter(every)
+    return list(counts), [name for name, count in counts.items() if count > 1]
+
+
+def _split(text: str) -> list[str]:
+    return [one for one in _BETWEEN.split(text) if one]
 
 
 def data(word: str, files: Files) -> Any:
@@ -91,33 +104,74 @@ def batch(method: str, resource: str, content: Any, to: Sequence[str]) -> dict[s
     return {"batch": [{**item, "__request": {"destination": list(to)}}]}
 
 
+#: Where each option of a new job goes in its body.
+PLACES = {
+    "name": "name",
+    "key": "key",
+    "timeout": "timeout",
+    "request_timeout": "requestTimeout",
+    "window": "concurrency",
+    "rate": "rate",
+    "attempts": "retry.attempts",
+    "retry_on": "retry.on",
+    "retry_delay": "retry.delay",
+    "max_errors": "abort.errors",
+    "max_errors_after": "abort.after",
+    "waves": "waves",
+    "gate_errors": "gate.errors",
+    "gate_on_fail": "gate.onFail",
+    "soak": "gate.soak",
+    "start_at": "startAt",
+    "idempotent": "idempotent",
+    "dry_run": "dryRun",
+}
+#: Where the words of a command go.
+WORDS = {
+    "batch[0].method": "METHOD",
+    "batch[0].resource": "RESOURCE",
+    "batch[0].data": "DATA",
+    "batch[0].__request.destination": "--to",
+}
+
+
 def with_options(body: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
     """``body`` with the options of the command line, which win over what a file says.
 
     A job that has no key gets one: when its answer is lost it can be asked for again and is the same job.
     """
-    plain = {
-        "name": options.get("name"),
-        "key": options.get("key"),
-        "timeout": options.get("timeout"),
-        "requestTimeout": options.get("request_timeout"),
-        "concurrency": options.get("window"),
-        "rate": options.get("rate"),
-        "waves": options.get("waves"),
-        "startAt": options.get("start_at"),
-        "idempotent": options.get("idempotent") or None,
-        "dryRun": options.get("dry_run") or None,
-    }
-    result = {**body, **{name: value for name, value in plain.items() if value is not None}}
-    for name, part, value in (
-        ("abort", "errors", options.get("max_errors")),
-        ("retry", "attempts", options.get("attempts")),
-        ("gate", "soak", options.get("soak")),
-    ):
-        if value is not None:
-            given = result.get(name)
-            result[name] = {**(given if isinstance(given, dict) else {}), part: value}
+    result = dict(body)
+    for option in _given(options):
+        name, _, part = PLACES[option].partition(".")
+        if part:
+            found = result.get(name)
+            result[name] = {**(found if isinstance(found, dict) else {}), part: options[option]}
+        else:
+            result[name] = options[option]
     own_form = "batch" in result or "rerun" in result  # the form of puppetmaster 0.0.9 knows no key
     if own_form and result.get("key") is None and not result.get("dryRun"):
-        result["key"] = f"cli-{uuid.uuid4()}"
+        result["key"] = f"{OWN_KEY}{uuid.uuid4()}"
     return result
+
+
+def _given(options: Mapping[str, Any]) -> list[str]:
+    """The options that somebody gave: a flag that is not set is none."""
+    return [one for one in PLACES if options.get(one) is not None and options[one] is not False]
+
+
+def spoken(path: str, options: Mapping[str, Any], *, words: bool) -> str:
+    """What whoever gave these options calls this place in a body; ``words``: there was no file."""
+    known = {PLACES[option]: _flag(option) for option in _given(options)}
+    groups = {place.partition(".")[0] for place in known if "." in place}
+    if words:  # then what is missing beside an option is an option too
+        beside = {place: _flag(option) for option, place in PLACES.items()}
+        known |= WORDS | {place: name for place, name in beside.items() if place.partition(".")[0] in groups}
+    if path in groups:
+        return next(name for place, name in known.items() if place.startswith(f"{path}."))
+    for place, name in known.items():
+        if path == place or path.startswith((f"{place}.", f"{place}[")):
+            return name + ("" if name == "--to" else path.removeprefix(place))
+    return path
+
+
+def _flag(option: str) -> str:
+    return f"--{option.replace('_', '-')}"

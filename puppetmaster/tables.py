@@ -1,61 +1,154 @@
-"""How jobs, requests, results and checks are laid out on a screen."""
+"""How jobs, requests, results, plans and checks are laid out on a screen."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from puppetmaster import watch
+from puppetmaster import phrases, plan
 from puppetmaster.doctor import Check
-from puppetmaster.screen import STYLES, Screen
+from puppetmaster.live import style
+from puppetmaster.screen import STYLES, Cell, Column, Screen
+from puppetmaster.submission import OWN_KEY
 
 #: What a device sent is cut behind so many characters; JSON holds all of it.
 LONGEST = 200
+LEAST = 40
+#: No terminal is so wide: the column says nothing.
+EVER = 1_000_000
 
 Row = Mapping[str, Any]
 
 
 def jobs(screen: Screen, found: Sequence[Row]) -> None:
     """Jobs, one in a row."""
-    columns = ("job", "status", "done", "failed", "created", "name")
-    rows = [
-        (
-            job["id"],
-            job["status"],
-            f"{job['doneCount']}/{job['totalCount']}",
-            job["errorCount"],
-            job["createdAt"],
-            job["name"],
+    if not screen.terminal:
+        screen.rows(
+            (
+                job["id"],
+                job["status"],
+                f"{job['doneCount']}/{job['totalCount']}",
+                job["errorCount"],
+                job["createdAt"],
+                job["name"],
+                job.get("summary"),
+            )
+            for job in found
         )
-        for job in found
-    ]
+        return
+    columns = (
+        Column("job", right=True),
+        Column("status"),
+        Column("done", right=True),
+        Column("age", right=True),
+        Column("took", right=True, below=80),
+        Column("what", cut=True),
+    )
+    rows = []
+    for job in found:
+        took_s = phrases.took(job)
+        rows.append(
+            (
+                job["id"],
+                Cell(phrases.status(job), style(job)),
+                f"{job['doneCount']}/{job['totalCount']}",
+                phrases.age(job["createdAt"], screen.now()),
+                "" if took_s is None else phrases.duration(took_s),
+                ": ".join(filter(None, (job["name"], job.get("summary")))),
+            )
+        )
     screen.table(columns, rows)
 
 
 def job(screen: Screen, found: Row) -> None:
     """All that is known of one job, without its requests."""
+    moment = _moment(screen)
+    name = f": {found['name']}" if found["name"] else ""
+    screen.line(f"job {found['id']}{name}", "bold" if screen.terminal else "")
+    why = f": {phrases.reason(found)}" if phrases.reason(found) else ""
+    screen.line(f"{phrases.status(found)}{why}", style(found))
+    if advice := phrases.advice(found):
+        screen.line(advice)
     counts = ", ".join(f"{count} {status}" for status, count in found["counts"].items() if count)
-    screen.facts({**found, "requests": None, "counts": counts})
+    took_s = phrases.took(found)
+    after = f", after {phrases.duration(took_s)}" if took_s is not None and screen.terminal else ""
+    ago = f", {phrases.age(found['createdAt'], screen.now())} ago" if screen.terminal else ""
+    key = found["key"] or ""
+    facts = {
+        "command": found.get("summary"),
+        "requests": f"{found['totalCount']}: {counts}",
+        "created": moment(found["createdAt"]) + ago,
+        "ended": moment(found["finishedAt"]) + after if found["finishedAt"] else None,
+        **dict(plan.policies(found, screen.now(), moment)),
+        "key": None if key.startswith(OWN_KEY) else key,
+        "runs again": f"requests of job {found['parent']}" if found.get("parent") else None,
+    }
+    screen.facts(facts)
+
+
+def _moment(screen: Screen) -> Callable[[str], str]:
+    """How a time is written: by the clock of who looks, and as the API has it elsewhere."""
+    return phrases.local if screen.terminal else str
+
+
+def planned(screen: Screen, would: Row) -> None:
+    """What a dry run would do: its policies, and its steps in the order of sending."""
+    screen.line(f"This job would have {phrases.requests(would['totalCount'])}; nothing was created.")
+    screen.facts({"name": would["name"], **dict(plan.policies(would, screen.now(), _moment(screen)))})
+    screen.line("")
+    if not screen.terminal:
+        screen.rows(plan.steps(would))
+        return
+    columns = (
+        Column("wave", right=True, below=0 if would.get("waves") else EVER),
+        Column("requests", right=True),
+        Column("command", wraps=True),
+        Column("to", wraps=True),
+    )
+    screen.table(columns, plan.steps(would))
 
 
 def requests(screen: Screen, found: Sequence[Row]) -> None:
     """Requests, one in a row, with what they wait for or what came back."""
+    longest = max(screen.console.width // 2, LEAST) if screen.terminal else LONGEST
     rows = []
     for one in found:
         about = one["__request"]
         command = f"{one['method']} {one['resource']}"
-        said = about.get("why") or _said(about["result"])
+        said = about.get("why") or _said(about["result"], longest)
         code = about["result"].get("code")
         rows.append((one["id"], about["destination"], about["status"], code, command, said))
-    screen.table(("request", "destination", "status", "code", "command", "result"), rows)
+    if not screen.terminal:
+        screen.rows(rows)
+        return
+    same = len({command for *_, command, _ in rows}) == 1
+    columns = (
+        Column("request", right=True, below=100),
+        Column("destination", wraps=True),
+        Column("status"),
+        Column("code", right=True),
+        Column("command", wraps=True, below=EVER if same else 0),
+        Column("result", wraps=True),
+    )
+    screen.table(columns, rows)
 
 
 def results(screen: Screen, groups: Sequence[Row]) -> None:
     """Groups of equal results, one in a row; below, how they differ."""
     rows = []
     for group in groups:
-        said = _said(group["sample"]["result"])
+        said = _said(group["sample"]["result"], LONGEST)
         rows.append((group["count"], group["status"], group["code"], " ".join(group["destinations"]), said))
-    screen.table(("count", "status", "code", "destinations", "result"), rows)
+    if screen.terminal:
+        columns = (
+            Column("count", right=True),
+            Column("status"),
+            Column("code", right=True),
+            Column("destinations", wraps=True),
+            Column("result", wraps=True),
+        )
+        screen.table(columns, rows)
+    else:
+        screen.rows(rows)
     for group in groups:
         if group.get("diff"):
             screen.line(f"{' '.join(group['destinations'])}:", "bold")
@@ -64,15 +157,22 @@ def results(screen: Screen, groups: Sequence[Row]) -> None:
 
 
 def check(screen: Screen, found: Check) -> None:
-    """One check of the doctor."""
+    """One check of the doctor, as it comes: the columns have a width of their own."""
     style = STYLES[found.mark] if found.mark != "ok" else ""
-    screen.line(f"{found.mark:4}  {found.name:10}  {found.says}", style)
+    row = (f"{found.mark:4}", f"{found.name:10}", found.says)
+    if screen.terminal:
+        columns = (Column(""), Column(""), Column("", wraps=True))
+        screen.table(columns, [[Cell(text, style) for text in row]])
+    else:
+        screen.line("  ".join(row))
 
 
-def _said(result: Row) -> str:
+def _said(result: Row, longest: int) -> str:
+    """What came back: a message in full, or the beginning of the data."""
     data = result.get("data")
-    text = result.get("message") or watch.said(data) or ("" if data in (None, {}) else json.dumps(data))
-    return text if len(text) <= LONGEST else f"{text[: LONGEST - 3]}..."
+    message = result.get("message") or phrases.said(data)
+    text = message or ("" if data in (None, {}) else json.dumps(data))
+    return phrases.cut(text, LONGEST if message else longest)
 
 
 def _difference(one: Row) -> str:

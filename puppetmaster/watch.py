@@ -8,8 +8,10 @@ from typing import Any, NamedTuple
 from puppetmaster.client import Client, Refused, Unreachable
 
 POLL_S = 0.3
-#: The list of failures is read less often: it is longer than the counts.
+#: The list of failures is read less often: it is longer than the counts. So is what requests wait for.
 FAILURES_S = 1.0
+#: A job of which nothing got done for so long is asked what it waits for.
+IDLE_S = 2.0
 #: So many failures are told one by one; more say nothing more.
 FAILURES_TOLD = 500
 #: How long puppetmaster may be away while a job is followed: it may be starting again.
@@ -31,24 +33,30 @@ class Removed(Refused):
 
 
 class News(NamedTuple):
-    """The job as it is, the requests that have failed since the last news, and what is in the way."""
+    """The job as it is, without its requests, and those that have failed since the last news.
+
+    ``trouble``: why puppetmaster cannot be asked now. ``waits``: why nothing of the job is in flight.
+    ``fresh``: whether anything is new; the rest comes for the sake of clocks.
+    """
 
     job: Job
     failures: list[dict[str, Any]]
     trouble: str | None = None
+    waits: str | None = None
+    fresh: bool = True
 
 
 def follow(
     client: Client, job_id: int, *, pause: Callable[[float], None] = time.sleep, now: Clock = time.monotonic
 ) -> Iterator[News]:
-    """Give news of the job when there are some, until it has ended.
+    """Give news of the job at every look, until it has ended.
 
     While puppetmaster is away the last state comes again with ``trouble``, for ``PATIENCE_S``.
     Raises Unreachable; Refused: there is no such job; Removed.
     """
     job: dict[str, Any] = {}
     etag = ""
-    failures = _Failures(client, job_id, now)
+    failures, waits = _Failures(client, job_id, now), _Waits(client, job_id, now)
     away_since: float | None = None
     while True:
         try:
@@ -57,19 +65,22 @@ def follow(
             changed = answer.data is not None
             if changed:
                 job, etag = dict(answer.data), answer.etag
+                job.pop("requests", None)  # not asked for: an empty list would say that it has none
             failed = failures.new(job)
+            why = waits.why(job)
         except Unreachable as error:
+            fresh = away_since is None
             away_since = now() if away_since is None else away_since
             if not job or not error.passing or now() - away_since > PATIENCE_S:
                 raise
-            yield News(job, [], str(error))
+            yield News(job, [], trouble=str(error), fresh=fresh)
         except Refused as error:
             if not job or error.status != 404:
                 raise
             raise Removed(f"Job {job_id} was removed while it was watched.", error.status) from error
         else:
-            if changed or failed or away_since is not None:
-                yield News(job, failed)
+            fresh = changed or bool(failed) or away_since is not None or waits.changed
+            yield News(job, failed, waits=why, fresh=fresh)
             away_since = None
             if job["finishedAt"] is not None:
                 return
@@ -101,6 +112,40 @@ class _Failures:
         return fresh
 
 
+class _Waits:
+    """What the next request of a job waits for, asked when none is in flight and none got done of late."""
+
+    def __init__(self, client: Client, job_id: int, now: Clock) -> None:
+        self._client = client
+        self._job_id = job_id
+        self._now = now
+        self._done = -1
+        self._since = 0.0
+        self._read_at = float("-inf")
+        self._why: str | None = None
+        self.changed = False  #: whether it has just begun to wait, or ended
+
+    def why(self, job: Job) -> str | None:
+        """In a sentence; None: it does not wait, or the job itself says why."""
+        before = self._why
+        self._why = self._ask(job)
+        self.changed = (self._why is None) != (before is None)
+        return self._why
+
+    def _ask(self, job: Job) -> str | None:
+        if job["doneCount"] != self._done:
+            self._done, self._since = job["doneCount"], self._now()
+        counts = job["counts"]
+        runs = job["status"] == "dispatching" and not job["reason"] and counts["pending"]
+        if not runs or self._now() - self._since < IDLE_S:
+            return None
+        if counts["sent"] or self._now() - self._read_at < FAILURES_S:
+            return self._why
+        self._read_at = self._now()
+        found, _ = self._client.requests(self._job_id, status="pending", limit=1)
+        return found[0]["__request"]["why"] if found else None
+
+
 class Pace:
     """How long a job may still take, at its speed of late."""
 
@@ -130,49 +175,3 @@ def verdict(job: Job) -> int:
     if job["counts"]["unknown"]:
         return 6  # before 1: to send those again is another decision
     return 1 if job["errorCount"] else 0
-
-
-def state(job: Job, left_s: float | None = None) -> str:
-    """How far the job is, in a line."""
-    parts = [f"{job['doneCount']} of {job['totalCount']} done", f"{job['errorCount']} failed"]
-    parts.append(f"{job['counts']['sent']} in flight")
-    if left_s is not None:
-        parts.append(f"{duration(left_s)} left")
-    if job["reason"]:
-        parts.append(job["reason"])
-    return f"job {job['id']} {job['status']}: {', '.join(parts)}"
-
-
-def summary(job: Job) -> str:
-    """What became of a job that has ended, in a line."""
-    ends = {status: count for status, count in job["counts"].items() if count and status != "resolved"}
-    others = ", ".join(f"{count} {status}" for status, count in ends.items())
-    text = f"job {job['id']} {job['status']}: {job['finishCount']} of {job['totalCount']} resolved"
-    text += f", {others}" if others else ""
-    return f"{text}. {job['reason']}" if job["reason"] else f"{text}."
-
-
-def failure(request: Mapping[str, Any]) -> str:
-    """A request that failed, in a line: where, how, why."""
-    about = request["__request"]
-    result = about["result"]
-    code = f" {result['code']}" if result.get("code") is not None else ""
-    source = f" from {result['source']}" if result.get("source") else ""
-    message = result.get("message") or said(result.get("data"))
-    return f"{about['destination']} {about['status']}{code}{source}" + (f": {message}" if message else "")
-
-
-def said(data: Any) -> str:
-    """What a device says of its failure, where it says it as Sanji bundles do."""
-    message = data.get("message") if isinstance(data, Mapping) else None
-    return message if isinstance(message, str) else ""
-
-
-def duration(seconds: float) -> str:
-    """``12 s``, ``3 min 05 s``, ``2 h 04 min``."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"

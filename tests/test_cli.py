@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from puppetmaster import cli, watch
+from puppetmaster import cli, session, watch
 from puppetmaster.client import Client
 from puppetmaster.store import Store
 from tests.fake_http import Asked, FakeServer, Reply, job, request
@@ -56,7 +56,9 @@ def test_submit_from_words(server: FakeServer, run: Run, tmp_path: Path) -> None
     server.answer = created
     (tmp_path / "data.json").write_text('{"a": 1}')
     options = ["--window", "10%", "--max-errors", "5", "--waves", "1,10%,100%", "--key", "k"]
-    words = ["submit", "--to", "cg-[1-2]", "--to", "x", *options, "POST", "/system/reboot"]
+    options += ["--max-errors-after", "20", "--gate-errors", "5%", "--gate-on-fail", "abort"]
+    options += ["--attempts", "2", "--retry-on", "error,timeout", "--retry-delay", "0"]
+    words = ["submit", "--to", "cg-[1-2],y", "--to", "x", *options, "POST", "/system/reboot"]
     result = run(*words, f"@{tmp_path}/data.json")
     assert (result.exit_code, result.stderr) == (0, "")
     assert result.stdout == "job 7: 2 requests; puppetmaster watch 7\n"
@@ -66,11 +68,13 @@ def test_submit_from_words(server: FakeServer, run: Run, tmp_path: Path) -> None
             "POST",
             "/jobs",
             {
-                "batch": [{**message, "__request": {"destination": ["cg-1", "cg-2", "x"]}}],
+                "batch": [{**message, "__request": {"destination": ["cg-1", "cg-2", "y", "x"]}}],
                 "key": "k",
                 "concurrency": "10%",
                 "waves": [1, "10%", "100%"],
-                "abort": {"errors": 5},
+                "abort": {"errors": 5, "after": 20},
+                "gate": {"errors": "5%", "onFail": "abort"},
+                "retry": {"attempts": 2, "on": ["error", "timeout"], "delay": 0},
             },
         )
     ]
@@ -120,24 +124,38 @@ def test_what_cannot_be_submitted(server: FakeServer, run: Run, words: list[str]
     assert server.asked == []
 
 
-def test_a_dry_run(server: FakeServer, run: Run) -> None:
-    would = {**job("pending", pending=1), "id": None, "requests": [request("a", "pending", 0)]}
-    server.answer = always(Reply(would))
-    result = run("submit", "--to", "a", "--dry-run", "--wait", "post", "/system/reboot")
+def test_names_that_come_twice_are_told(server: FakeServer, run: Run) -> None:
+    server.answer = created
+    result = run("submit", "--to", "cg-[1-9],cg-[3-8]", "--to", "cg-1,x", "get", "/x")
     assert result.exit_code == 0
-    first, second = result.stdout.splitlines()
-    assert first == "This job would have 1 request; nothing was created."
-    assert second.split("\t")[1:3] == ["a", "pending"]
+    twice = "cg-1, cg-3, cg-4, cg-5, cg-6, .."
+    assert result.stderr == (
+        f"puppetmaster: 7 names come more than once in --to, and get one request each: {twice}\n"
+    )
+    destinations = server.asked[0].body["batch"][0]["__request"]["destination"]
+    assert destinations == [*(f"cg-{number}" for number in range(1, 10)), "x"]
+    result = run("submit", "--to", "x", "--to", "x", "get", "/x")
+    assert result.stderr == "puppetmaster: 1 name comes more than once in --to, and gets one request: x\n"
+
+
+def test_a_dry_run(server: FakeServer, run: Run) -> None:
+    requests = [request(f"cg-{number}", "pending", 0) for number in range(1, 21)]
+    would = {**job("pending", pending=20), "id": None, "requests": requests, "waves": [1, "10%"]}
+    server.answer = always(Reply({**would, "waveSizes": [1, 1, 18], "concurrency": "10%"}))
+    result = run("submit", "--to", "a", "--dry-run", "--wait", "post", "/system/reboot")
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert result.stdout.splitlines() == [
+        "This job would have 20 requests; nothing was created.",
+        "waves\t1, 1, 18",
+        "gate\tthe job pauses when any of a wave failed",
+        "window\tat most 2 requests in flight (10%)",
+        "",
+        "1\t1\tpost /system/reboot\tcg-1",
+        "2\t1\tpost /system/reboot\tcg-2",
+        "3\t18\tpost /system/reboot\tcg-[3-20]",
+    ]
     assert server.asked[0].body["dryRun"] is True
-
-
-def test_a_dry_run_of_many(server: FakeServer, run: Run) -> None:
-    many = [request(f"cg-{number}", "pending", 0) for number in range(50)]
-    server.answer = always(Reply({**job("pending", pending=50), "id": None, "requests": many}))
-    result = run("rerun", "3", "--dry-run")
-    assert len(result.stdout.splitlines()) == 1 + cli.SHOWN
-    assert result.stderr == "20 of 50 are shown: --json shows all\n"
-    assert len(json.loads(run("rerun", "3", "--dry-run", "--json").stdout)["requests"]) == 50
+    assert json.loads(run("rerun", "3", "--dry-run", "--json").stdout)["requests"] == requests
 
 
 def test_every_fault_is_told(server: FakeServer, run: Run) -> None:
@@ -146,10 +164,31 @@ def test_every_fault_is_told(server: FakeServer, run: Run) -> None:
     result = run("submit", text="{}")
     assert result.exit_code == 2
     assert result.stderr.splitlines() == [
-        "puppetmaster: batch: expected a list (and 1 more)",
+        "puppetmaster: 2 things are wrong, and nothing was changed:",
         "  batch: expected a list",
-        "  body: no",
+        "  no",
     ]
+
+
+@pytest.mark.parametrize(
+    ("words", "place", "name"),
+    [
+        (["--window", "0"], "concurrency", "--window"),
+        (["--gate-errors", "1"], "gate", "--gate-errors"),
+        (["--max-errors-after", "1"], "abort.errors", "--max-errors"),
+        (["--waves", "1"], "waves[0]", "--waves[0]"),
+        ([], "batch[0].data.a", "DATA.a"),
+        ([], "batch[0].__request.destination[3]", "--to"),
+        ([], "concurrency", "concurrency"),
+    ],
+)
+def test_a_fault_has_the_name_that_was_typed(
+    server: FakeServer, run: Run, words: list[str], place: str, name: str
+) -> None:
+    faults = [{"path": place, "message": "expected more"}]
+    server.answer = always(Reply({"message": f"{place}: expected more", "errors": faults}, 400))
+    result = run("submit", "--to", "a", *words, "get", "/x")
+    assert (result.exit_code, result.stderr) == (2, f"puppetmaster: {name}: expected more\n")
 
 
 def test_an_answer_that_is_lost_can_be_found_by_its_key(server: FakeServer, run: Run) -> None:
@@ -190,8 +229,9 @@ def test_the_exit_code_is_the_verdict(
     server.answer = lambda asked: Reply([] if "/requests" in asked.path else ended)
     result = run(*words)
     assert (result.exit_code, result.stderr) == (code, "")
-    assert f"job 7 {ended['status']}: " in result.stdout
-    assert ("puppetmaster results 7 --diff" in result.stdout) == (ended["errorCount"] > 0)
+    assert f"job 7 {ended['status']} after 1 min 00 s: " in result.stdout
+    for again in ("puppetmaster results 7 --diff", "puppetmaster rerun 7 --failed"):
+        assert (again in result.stdout) == (ended["errorCount"] > 0)
 
 
 def test_watch_for_a_program(server: FakeServer, run: Run) -> None:
@@ -200,13 +240,15 @@ def test_watch_for_a_program(server: FakeServer, run: Run) -> None:
     result = run("watch", "7", "--json")
     first, last = map(json.loads, result.stdout.splitlines())
     assert (first["status"], first["collection"]) == ("dispatching", [request("a")])
+    assert "requests" not in first
     assert (last["status"], last["collection"], result.exit_code) == ("resolved", [], 1)
 
 
 def test_waiting_for_a_program(server: FakeServer, run: Run) -> None:
-    server.answer = created
+    made = {**job(resolved=2), "requests": [2**31, 2**31 + 1]}
+    server.answer = lambda asked: Reply(made if asked.method == "POST" else job(resolved=2))
     result = run("--json", "submit", "--to", "a", "--wait", "get", "/x")
-    assert json.loads(result.stdout) == job(resolved=2)
+    assert json.loads(result.stdout) == made
 
 
 def test_ctrl_c_detaches(server: FakeServer, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -234,9 +276,10 @@ def test_a_job_that_is_removed_while_watched(server: FakeServer, run: Run) -> No
 def test_list(server: FakeServer, run: Run) -> None:
     server.answer = always(Reply([job(resolved=1, error=1)], headers={"X-Total-Count": "30"}))
     result = run("list", "--status", "resolved,aborted", "--text", "x/y", "--to", "a", "--limit", "1")
-    assert result.stdout == "7\tresolved\t2/2\t1\t2026-01-02T03:04:05.678Z\t\n"
+    assert result.stdout == "7\tresolved\t2/2\t1\t2026-01-02T03:04:05.678Z\t\tpost /system/reboot\n"
     assert result.stderr == "1 of 30 are shown: --limit 30 shows all\n"
     assert server.asked[0].path == "/jobs?status=resolved%2Caborted&text=x%2Fy&destination=a&limit=1"
+    assert run("list", "--limit", "1", "--json").stderr == result.stderr
 
 
 def test_list_of_wrong_statuses(server: FakeServer, run: Run) -> None:
@@ -250,14 +293,44 @@ def test_show(server: FakeServer, run: Run) -> None:
     server.answer = lambda asked: Reply(shown if "/requests" in asked.path else job(resolved=1, error=2))
     result = run("show", "7", "--status", "error")
     lines = result.stdout.splitlines()
-    assert "status\tresolved" in lines
-    assert "counts\t1 resolved, 2 error" in lines
+    assert lines[:6] == [
+        "job 7",
+        "resolved, 2 failed",
+        "command\tpost /system/reboot",
+        "requests\t3: 1 resolved, 2 error",
+        "created\t2026-01-02T03:04:05.678Z",
+        "ended\t2026-01-02T03:05:05.678Z",
+    ]
     assert f"{2**31}\tcg-1\terror\t500\tpost /system/reboot\tno\\x1b" in lines
-    assert lines[-1].endswith("1, 1...")
+    assert lines[-1].endswith(f"{json.dumps([1] * 500)[:198]}..")
     assert server.asked[1].path == "/jobs/7/requests?status=error&limit=20"
 
-    result = run("show", "7", "--json")
+    result = run("show", "7", "--status", "error", "--json")
     assert json.loads(result.stdout) == {**job(resolved=1, error=2), "requests": shown}
+
+
+def test_what_failed_is_shown_first(server: FakeServer, run: Run) -> None:
+    """Also while requests end between the questions: one that was open is shown as what it became."""
+    rows = {
+        "pending": [request("open", "sent", 4), request("ending", "sent", 1)],
+        "error": [request("bad", "error", 3)],
+        "resolved": [request("ending", "resolved", 1), request("good", "resolved", 2)],
+    }
+
+    def answer(asked: Asked) -> Reply:
+        if "/requests" not in asked.path:
+            return Reply(job("dispatching", sent=2, error=1, resolved=1))
+        found = next(found for status, found in rows.items() if f"status={status}" in asked.path)
+        return Reply(found, headers={"X-Total-Count": "10"})
+
+    server.answer = answer
+    result = run("show", "7", "--limit", "3", "--json")
+    told = [
+        (one["__request"]["destination"], one["__request"]["status"])
+        for one in json.loads(result.stdout)["requests"]
+    ]
+    assert told == [("bad", "error"), ("open", "sent"), ("ending", "resolved")]
+    assert result.stderr == "3 of 30 are shown: --limit 30 shows all\n"
 
 
 GROUPS = [
@@ -284,8 +357,9 @@ GROUPS = [
 
 
 def test_results(server: FakeServer, run: Run) -> None:
-    server.answer = always(Reply(GROUPS))
-    result = run("results", "7", "--diff", "--full")
+    server.answer = always(Reply(GROUPS, headers={"X-Total-Count": "5"}))
+    result = run("results", "7", "--diff", "--full", "--limit", "2")
+    assert result.stderr == "2 of 5 are shown: --limit 5 shows all\n"
     assert result.stdout.splitlines() == [
         '2\tresolved\t200\tcg-[1-2]\t{"version": "2"}',
         '1\tresolved\t200\tcg-3\t{"version": "1", "more": null}',
@@ -294,9 +368,9 @@ def test_results(server: FakeServer, run: Run) -> None:
         '  version: "1", in the largest group "2"',
         "  more than 100 differences: the rest is not listed",
     ]
-    assert server.asked[0].path == "/jobs/7/results?diff=true&collection=true"
+    assert server.asked[0].path == "/jobs/7/results?diff=true&collection=true&limit=2"
     assert json.loads(run("results", "7", "--json").stdout) == GROUPS
-    assert server.asked[1].path == "/jobs/7/results"
+    assert server.asked[1].path == "/jobs/7/results?limit=20"
 
 
 # -- control --------------------------------------------------------------------------------------
@@ -325,9 +399,16 @@ def test_control_that_does_not_fit(server: FakeServer, run: Run) -> None:
     assert (result.exit_code, result.stderr) == (2, "puppetmaster: Job 7 is resolved.\n")
 
 
+def test_a_cancel_that_ends_a_job(server: FakeServer, run: Run) -> None:
+    ended = {**job("canceled", resolved=1, canceled=2), "reason": "canceled by a request"}
+    server.answer = always(Reply(ended))
+    said = "job 7 canceled by a request after 1 min 00 s: 1 of 3 resolved, 2 canceled.\n"
+    assert run("cancel", "7").stdout == said
+
+
 def test_delete(server: FakeServer, run: Run) -> None:
     server.answer = always(Reply(job(resolved=1)))
-    assert run("delete", "7").stdout == "job 7 is removed; it was resolved\n"
+    assert run("delete", "7").stdout == "job 7 is removed; it was resolved.\n"
     assert json.loads(run("delete", "7", "--json").stdout)["id"] == 7
     assert [(asked.method, asked.path) for asked in server.asked] == [("DELETE", "/jobs/7")] * 2
 
@@ -343,12 +424,39 @@ def test_somebody_at_a_terminal_is_asked(
     typed: str,
     asked: int,
 ) -> None:
-    monkeypatch.setattr(cli, "_somebody_types", lambda: True)
+    monkeypatch.setattr(session, "somebody_types", lambda: True)
     server.answer = always(Reply(job("canceled", canceled=1)))
     result = run(*words, *(["--yes"] if yes else []), text=typed)
     assert len(server.asked) == asked
     assert result.exit_code == (0 if asked else 2)
     assert ("[y/N]" in result.stderr) is not yes
+    assert ("Nothing was changed." in result.stderr) == (not asked)
+
+
+def test_a_question_that_is_interrupted(
+    server: FakeServer, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session, "somebody_types", lambda: True)
+    result = run("delete", "7", text="")  # its end is to click what Ctrl-C is
+    assert (result.exit_code, result.stdout, server.asked) == (130, "", [])
+    assert result.stderr.splitlines()[-1] == "Nothing was changed."
+
+
+def test_nobody_reads(server: FakeServer, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As with 'puppetmaster list | head': not the exit code of a verdict."""
+    server.answer = always(Reply([job(resolved=1)] * 20_000))
+    command = f"{shlex.quote(sys.executable)} -m puppetmaster list"
+    script = f"{command} | head -1; exit ${{PIPESTATUS[0]}}"
+    ran = subprocess.run(
+        ["bash", "-c", script],
+        env={**os.environ, "PUPPETMASTER_URL": server.url},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert (ran.returncode, ran.stderr) == (141, "")
 
 
 # -- rerun ----------------------------------------------------------------------------------------
@@ -475,7 +583,7 @@ def test_a_name_that_the_terminal_cannot_show(server: FakeServer) -> None:
     server.answer = always(Reply([{**job(resolved=1), "name": "Zürich \ud800"}]))
     ran = _process("list", PUPPETMASTER_URL=server.url, PYTHONIOENCODING="ascii")
     assert (ran.returncode, ran.stderr) == (0, "")
-    assert ran.stdout.endswith("\tZ\\xfcrich \\ud800\n")
+    assert ran.stdout.endswith("\tZ\\xfcrich \\ud800\tpost /system/reboot\n")
 
 
 def test_run_becomes_the_bundle(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -524,5 +632,5 @@ def test_the_store_goes_into_a_file_and_back(run: Run, tmp_path: Path) -> None:
     again = run("export", str(file), "--data-dir", str(tmp_path / "two"))
     assert (again.exit_code, again.stderr) == (
         1,
-        f"Error: {file} exists: name another file, or move that one away.\n",
+        f"puppetmaster: {file} exists: name another file, or move that one away.\n",
     )

@@ -1,30 +1,21 @@
 """The command line as a process, against a whole gateway; also on a terminal of its own."""
 
-import fcntl
 import json
 import os
-import pty
 import re
-import select
-import struct
 import subprocess
-import sys
-import termios
-import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 import pytest
 
 from sandbox.gateway import Gateway
 from sandbox.process import PROJECT, free_port
 from tests.conftest import require
+from tests.terminal import COMMAND, Terminal
 
 TOKEN = "a-token-of-the-tests"
-COMMAND = [sys.executable, "-m", "puppetmaster"]
-ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 FLEET = [
     *("--shape", "per-gateway", "--to", "cg-[01-20]"),
     *("--fail", "cg-[07-08]:500", "--silent", "cg-[09-10]", "--slow", "cg-[18-20]:600"),
@@ -34,7 +25,7 @@ FLEET = [
 class Ran(NamedTuple):
     code: int
     out: str
-    err: str = ""
+    err: str
 
     @property
     def json(self) -> Any:
@@ -55,12 +46,12 @@ def environment(gateway: Gateway, **more: str) -> Mapping[str, str]:
     return {**os.environ, "PUPPETMASTER_URL": url, "PUPPETMASTER_TOKEN": TOKEN, **more}
 
 
-def run(gateway: Gateway, *words: str, **more: str) -> Ran:
+def run(gateway: Gateway, *words: str, text: str = "", **more: str) -> Ran:
     ran = subprocess.run(
         [*COMMAND, *words],
         env=environment(gateway, **more),
         cwd=PROJECT,
-        stdin=subprocess.DEVNULL,
+        input=text,
         capture_output=True,
         text=True,
         timeout=60,
@@ -69,60 +60,9 @@ def run(gateway: Gateway, *words: str, **more: str) -> Ran:
     return Ran(ran.returncode, ran.stdout, ran.stderr)
 
 
-class Terminal:
+def terminal(gateway: Gateway, *words: str) -> Terminal:
     """A command on a terminal of 100 columns."""
-
-    def __init__(self, gateway: Gateway, *words: str) -> None:
-        ours, theirs = pty.openpty()
-        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 100, 0, 0))
-        self._fd = ours
-        self._child = subprocess.Popen(
-            [*COMMAND, *words],
-            env=environment(gateway, TERM="xterm-256color"),
-            cwd=PROJECT,
-            stdin=theirs,
-            stdout=theirs,
-            stderr=theirs,
-            start_new_session=True,
-            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # Ctrl-C is the terminal's to translate
-        )
-        os.close(theirs)
-        self.shown = ""
-
-    def read_until(self, text: str, timeout_s: float = 30) -> None:
-        """Read on until ``text`` was shown, colours and movements left out."""
-        deadline = time.monotonic() + timeout_s
-        while text not in ESCAPES.sub("", self.shown):
-            ready, _, _ = select.select([self._fd], [], [], max(0, deadline - time.monotonic()))
-            assert ready, f"expected {text!r}, the last was {self.shown[-400:]!r}"
-            assert self._read(), f"expected {text!r}, the last before the end was {self.shown[-400:]!r}"
-
-    def press(self, keys: bytes) -> None:
-        os.write(self._fd, keys)
-
-    def end(self) -> Ran:
-        """All that was shown, and the exit code."""
-        while self._read():
-            pass
-        return Ran(self._child.wait(30), ESCAPES.sub("", self.shown))
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._child.kill()
-        self._child.wait()
-        os.close(self._fd)
-
-    def _read(self) -> bool:
-        try:
-            part = os.read(self._fd, 65536)
-        except OSError:  # what Linux says when the other side is closed
-            return False
-        self.shown += part.decode(errors="replace")
-        return bool(part)
+    return Terminal(*words, env=environment(gateway), columns=100)
 
 
 WAIT = ["--wait", "--request-timeout", "1"]
@@ -134,9 +74,18 @@ def test_a_job_from_its_creation_to_its_results(gateway: Gateway) -> None:
     lines = ran.out.splitlines()
     number = lines[0].split()[1].rstrip(":")
     assert {"cg-07 error 500 from device: fails on purpose"} <= set(lines)
-    assert f"job {number} resolved: 6 of 9 resolved, 2 error, 1 timeout." in lines
+    verdict = next(line for line in lines if line.startswith(f"job {number} resolved after "))
+    assert verdict.endswith(" s: 6 of 9 resolved, 2 error, 1 timeout.")
+    assert (
+        lines[-1]
+        == f"Run the rest again: puppetmaster rerun {number} --failed (1 of them may have run already)"
+    )
 
     assert f"{number}\tresolved\t9/9\t3\t" in run(gateway, "list", "--name", "all").out
+    shown = run(gateway, "show", number, "--json").json
+    assert [one["__request"]["destination"] for one in shown["requests"][:4]] == [
+        f"cg-{n:02}" for n in (7, 8, 9, 1)
+    ]
     shown = run(gateway, "show", number, "--status", "timeout", "--json").json
     assert [one["__request"]["destination"] for one in shown["requests"]] == ["cg-09"]
     results = run(gateway, "results", number, "--diff")
@@ -146,11 +95,14 @@ def test_a_job_from_its_creation_to_its_results(gateway: Gateway) -> None:
     again = run(gateway, "rerun", number, "--status", "error", *WAIT, "--json")
     assert again.code == 1
     assert (again.json["parent"], again.json["totalCount"]) == (int(number), 2)
+    ids = [one["id"] for one in run(gateway, "show", str(again.json["id"]), "--json").json["requests"]]
+    assert again.json["requests"] == ids
 
     assert run(gateway, "delete", number).code == 0
     gone = run(gateway, "show", number)
     assert (gone.code, gone.out) == (2, "")
-    assert gone.err.startswith(f"puppetmaster: There is no job {number}")
+    assert gone.err == f"puppetmaster: There is no job {number}: 'puppetmaster list' shows those there are.\n"
+    assert run(gateway, "rerun", number).err == gone.err
 
 
 def test_all_resolved(gateway: Gateway) -> None:
@@ -164,24 +116,73 @@ def test_control(gateway: Gateway) -> None:
         gateway, "submit", "--to", "cg-20", "--to", "cg-01", "--window", "1", "post", "/x", "--json"
     )
     number = str(created.json["id"])
-    assert run(gateway, "pause", number).out.startswith(f"job {number} paused: ")
+    assert run(gateway, "pause", number).out.startswith(f"job {number} paused by a request: ")
     assert run(gateway, "resume", number).out.startswith(f"job {number} dispatching: ")
-    assert run(gateway, "cancel", number, "--force").code == 0
+    canceled = run(gateway, "cancel", number, "--force")
+    assert canceled.code == 0
+    assert re.match(
+        rf"job {number} canceled by a request after [0-9.]+ s: [01] of 2 resolved, ", canceled.out
+    )
     assert run(gateway, "watch", number, "--json").code == 4
     assert run(gateway, "resume", number).code == 2
 
 
 def test_a_dry_run(gateway: Gateway) -> None:
-    ran = run(
-        gateway, "submit", "--to", "cg-[01-02]", "--dry-run", "--waves", "1,100%", "get", "/x", "--json"
-    )
-    assert (ran.code, ran.json["id"], ran.json["totalCount"]) == (0, None, 2)
+    words = [
+        "submit",
+        "--to",
+        "cg-[01-20]",
+        "--dry-run",
+        "--waves",
+        "1,10%,100%",
+        "--window",
+        "10%",
+        "get",
+        "/x",
+    ]
+    ran = run(gateway, *words)
+    assert ran.code == 0
+    assert ran.out.splitlines() == [
+        "This job would have 20 requests; nothing was created.",
+        "waves\t1, 1, 18",
+        "gate\tthe job pauses when any of a wave failed",
+        "window\tat most 2 requests in flight (10%)",
+        "",
+        "1\t1\tget /x\tcg-01",
+        "2\t1\tget /x\tcg-02",
+        "3\t18\tget /x\tcg-[03-20]",
+    ]
+    ran = run(gateway, *words, "--json")
+    assert (ran.code, ran.json["id"], ran.json["totalCount"]) == (0, None, 20)
+
+
+def test_a_closed_gate(gateway: Gateway) -> None:
+    words = ["--to", "cg-[07-08],cg-[01-02]", "--waves", "2,100%", "--gate-errors", "50%"]
+    with terminal(gateway, "submit", *words, *WAIT, "post", "/system/time") as shown:
+        shown.read_until(
+            "wave 1 failed its gate: 2 of 2 requests failed, more than the 50% that its gate allows"
+        )
+        found = re.search(r"puppetmaster resume (\d+) sends on, puppetmaster cancel \1 ends it", shown.text)
+        assert found
+        assert f"job {found[1]} paused " in shown.text
+        assert run(gateway, "resume", found[1]).code == 0
+        ended = shown.end()
+    assert ended.code == 1
+    assert "2 of 4 resolved, 2 error." in ended.text
 
 
 def test_mistakes(gateway: Gateway) -> None:
     ran = run(gateway, "submit", "--to", "cg-01", "--window", "0", "get", "/x")
     assert (ran.code, ran.out) == (2, "")
-    assert ran.err.startswith("puppetmaster: concurrency: expected")
+    assert ran.err.startswith("puppetmaster: --window: expected a whole number from 1")
+    ran = run(gateway, "submit", "--to", "cg-01", "--max-errors-after", "3", "--soak", "1", "get", "/x")
+    assert ran.err.splitlines() == [
+        "puppetmaster: 2 things are wrong, and nothing was changed:",
+        "  --max-errors: expected this property, got none",
+        "  --soak: expected waves beside it, between which it stands",
+    ]
+    ran = run(gateway, "submit", "--file", "-", "--rate", "1", text='{"batch": [{}], "concurrency": 0}')
+    assert "\n  concurrency: expected a whole number from 1" in ran.err
     ran = run(gateway, "list", PUPPETMASTER_TOKEN="another-wrong-token")
     assert (ran.code, "this is another one: set PUPPETMASTER_TOKEN" in ran.err) == (7, True)
 
@@ -196,44 +197,51 @@ def test_doctor(gateway: Gateway) -> None:
 
 def test_a_live_bar(gateway: Gateway) -> None:
     to = ["--to", "cg-[01-08]", "--to", "cg-10"]  # cg-09 is still locked by a command of another test
-    with Terminal(gateway, "submit", *to, *WAIT, "post", "/system/time") as terminal:
-        ran = terminal.end()
-    assert ran.code == 1
-    assert terminal.shown.rindex("\x1b[?25h") > terminal.shown.rindex("\x1b[?25l")  # the cursor is back
-    assert "9 of 9 done 3 failed 0 in flight" in ran.out
-    assert "cg-08 error 500 from device: fails on purpose" in ran.out
-    assert "6 of 9 resolved, 2 error, 1 timeout." in ran.out
+    with terminal(gateway, "submit", *to, *WAIT, "post", "/system/time") as shown:
+        shown.read_until("8 of 9 done, 2 failed, 1 in flight, waiting for 1 answer")
+        assert re.search(r"^job \d+ dispatching █+x+▒+ 88%$", shown.text, re.MULTILINE)
+        ended = shown.end()
+    assert ended.code == 1
+    assert shown.raw.rindex("\x1b[?25h") > shown.raw.rindex("\x1b[?25l")  # the cursor is back
+    assert "█" not in ended.text
+    assert "\ncg-08 error 500 from device: fails on purpose\n" in ended.text
+    assert "6 of 9 resolved, 2 error, 1 timeout." in ended.text
 
 
 def test_ctrl_c_detaches_and_the_job_goes_on(gateway: Gateway) -> None:
-    with Terminal(gateway, "submit", "--to", "cg-19", "--wait", "post", "/system/time") as terminal:
-        terminal.read_until("1 in flight")
-        terminal.press(b"\x03")
-        ran = terminal.end()
-    found = re.search(r"Detached: job (\d+) goes on. Watch it again: puppetmaster watch \1\r?\n", ran.out)
+    with terminal(gateway, "submit", "--to", "cg-19", "--wait", "post", "/system/time") as shown:
+        shown.read_until("1 in flight")
+        shown.press(b"\x03")
+        ended = shown.end()
+    found = re.search(r"Detached: job (\d+) goes on. Watch it again: puppetmaster watch \1\n", ended.text)
     assert found
-    assert ran.code == 130
-    assert "Traceback" not in ran.out
+    assert ended.code == 130
+    assert "Traceback" not in ended.text
     assert run(gateway, "show", found[1], "--json").json["status"] == "dispatching"
 
-    with Terminal(gateway, "delete", found[1]) as terminal:
-        terminal.read_until("[y/N]")
-        terminal.press(b"n\n")
-        assert terminal.end().code == 2
-    assert run(gateway, "delete", found[1]).code == 0
+    for keys, code in ((b"n\n", 2), (b"\x03", 130), (b"\x04", 130)):
+        with terminal(gateway, "delete", found[1]) as shown:
+            shown.read_until("[y/N]")
+            shown.press_until(keys, "Nothing was changed.")
+            assert shown.end().code == code
+    removed = run(gateway, "delete", found[1])
+    assert removed.code == 0
+    assert removed.out.startswith(f"job {found[1]} is stopped and removed: 0 of 1 resolved, ")
 
 
 def test_watching_goes_on_while_the_bundle_starts_again(gateway: Gateway) -> None:
     number = str(run(gateway, "submit", "--to", "cg-18", "post", "/x", "--json").json["id"])
-    with Terminal(gateway, "watch", number) as terminal:
-        terminal.read_until("1 in flight")
+    with terminal(gateway, "watch", number) as shown:
+        shown.read_until("1 in flight")
         gateway.bundle.kill()
-        terminal.read_until("away, waiting")
+        shown.read_until("waiting: Cannot reach puppetmaster at")
         gateway.bundle.start()
         run(gateway, "cancel", number, "--force")
-        ran = terminal.end()
-    assert ran.code == 4
-    assert f"job {number} canceled: 0 of 1 resolved, 1 unknown." in ran.out
+        ended = shown.end()
+    assert ended.code == 4
+    assert re.search(
+        rf"job {number} canceled by a request after .* s: 0 of 1 resolved, 1 unknown\.", ended.text
+    )
 
 
 def test_run_is_the_bundle(gateway: Gateway, tmp_path: Path) -> None:

@@ -78,11 +78,14 @@ ORDER = [
     "watch",
     "phrases",
     "screen",
+    "live",
     "submission",
     "plan",
     "doctor",
     "tables",
+    "session",
     "options",
+    "newjob",
     "archive",
     "cli",
     "__main__",
@@ -100,8 +103,8 @@ DOORS = {
     "uvicorn": {"connections", "server"},
     "h11": {"connections"},
     "wsproto": {"connections"},
-    "click": {"options", "archive", "cli"},
-    "rich": {"screen"},
+    "click": {"session", "options", "newjob", "archive", "cli"},
+    "rich": {"screen", "live"},
 }
 #: Who may import what touches the machine, though it is of the standard library.
 TOUCHES = {

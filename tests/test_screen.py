@@ -1,16 +1,11 @@
 """What is shown, to a terminal, to a pipe and to a program."""
 
-import json
 import re
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from puppetmaster import watch
-from puppetmaster.screen import Screen, printable
-from puppetmaster.watch import News
-from tests.fake_http import job, request
+from puppetmaster.screen import Cell, Column, Screen, printable
 
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
@@ -39,20 +34,77 @@ def test_what_a_device_sent_stays_in_its_line(value: Any, text: str) -> None:
     assert printable(value) == text
 
 
-def test_a_table_for_a_pipe(capsys: pytest.CaptureFixture[str]) -> None:
-    Screen(terminal=False).table(("a", "b"), [(1, "x\ty"), (None, "resolved")])
+def test_rows_for_a_pipe(capsys: pytest.CaptureFixture[str]) -> None:
+    Screen(terminal=False).rows([(1, "x\ty"), (None, "resolved")])
     assert capsys.readouterr().out == "1\tx\\ty\n\tresolved\n"
 
 
 def test_a_table_for_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
-    Screen(terminal=True).table(("a", "status"), [(1, "resolved"), (2, "[red]cg-[1-2]")])
+    columns = (Column("a", right=True), Column("status"), Column("b"))
+    Screen(terminal=True).table(columns, [(1, "resolved", "x"), (20, "[red]cg-[1-2]", Cell("\x1b", "red"))])
     shown = capsys.readouterr().out
     assert "\x1b[32mresolved" in shown
-    assert [line.split() for line in ESCAPES.sub("", shown).splitlines()] == [
-        ["a", "status"],
-        ["1", "resolved"],
-        ["2", "[red]cg-[1-2]"],
+    assert "\x1b[31m\\x1b" in shown
+    assert ESCAPES.sub("", shown).splitlines() == [
+        " a  status         b   ",
+        " 1  resolved       x   ",
+        "20  [red]cg-[1-2]  \\x1b",
     ]
+
+
+COLUMNS = (
+    Column("job"),
+    Column("destinations", wraps=True),
+    Column("took", below=50),
+    Column("what", cut=True),
+)
+ROW = ("123456789", "cg-001 cg-002 cg-003", "3 min 05 s", "firmware of the whole site")
+
+
+@pytest.mark.parametrize(
+    ("width", "lines"),
+    [
+        (
+            80,
+            [
+                "job        destinations          took        what",
+                "123456789  cg-001 cg-002 cg-003  3 min 05 s  firmware of the whole site",
+            ],
+        ),
+        (
+            50,
+            [
+                "job        destinations       took        what",
+                "123456789  cg-001 cg-002      3 min 05 s  firmwar…",
+                "           cg-003",
+            ],
+        ),
+        (
+            40,
+            [
+                "job        destinations         what",
+                "123456789  cg-001 cg-002        firmwar…",
+                "           cg-003",
+            ],
+        ),
+    ],
+)
+def test_what_gives_way_on_a_narrow_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], width: int, lines: list[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    Screen(terminal=True).table(COLUMNS, [ROW])
+    shown = [line.rstrip() for line in ESCAPES.sub("", capsys.readouterr().out).splitlines()]
+    assert shown == lines
+    assert max(map(len, shown)) <= width
+
+
+def test_facts_without_those_that_are_not_known(capsys: pytest.CaptureFixture[str]) -> None:
+    facts = {"a": 0, "b": None, "c": "", "d": "x"}
+    Screen(terminal=False).facts(facts)
+    assert capsys.readouterr().out == "a\t0\nd\tx\n"
+    Screen(terminal=True).facts(facts)
+    assert [line.split() for line in capsys.readouterr().out.splitlines()] == [["a", "0"], ["d", "x"]]
 
 
 def test_lines_and_values(capsys: pytest.CaptureFixture[str]) -> None:
@@ -66,58 +118,3 @@ def test_no_colour_is_kept(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captu
     monkeypatch.setenv("NO_COLOR", "1")
     Screen(terminal=True).line("plain", "red")
     assert capsys.readouterr().out == "plain\n"
-
-
-def news() -> Iterator[News]:
-    yield News(job("dispatching", sent=1, pending=3), [])
-    yield News(job("dispatching", error=1, pending=3), [request("cg-1", code=500)])
-    yield News(job("dispatching", error=1, pending=3), [], "gone for tea")
-    yield News(job("dispatching", error=1, pending=3), [], "gone for tea")
-    yield News(job("paused", error=1, pending=3), [])
-    yield News(job("aborted", error=1, skipped=3), [])
-
-
-SUMMARY = "job 7 aborted: 0 of 4 resolved, 1 error, 3 skipped."
-
-
-def test_a_job_in_a_pipe(capsys: pytest.CaptureFixture[str]) -> None:
-    assert Screen(terminal=False).follow(news())["status"] == "aborted"
-    assert capsys.readouterr().out.splitlines() == [
-        "job 7 dispatching: 0 of 4 done, 0 failed, 1 in flight",
-        "cg-1 error 500",
-        "waiting: gone for tea",
-        "job 7 paused: 1 of 4 done, 1 failed, 0 in flight",
-        SUMMARY,
-    ]
-
-
-def test_a_job_on_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
-    Screen(terminal=True).follow(news())
-    shown = capsys.readouterr().out
-    assert "\x1b[31mcg-1 error 500" in shown
-    assert shown.endswith("\x1b[0m\n")
-    assert "\x1b[?25h" in shown  # the cursor is back
-    plain = ESCAPES.sub("", shown)
-    assert "1 of 4 done 1 failed 0 in flight" in plain
-    assert "away, waiting" in plain
-    assert SUMMARY in plain
-
-
-def test_a_job_for_a_program(capsys: pytest.CaptureFixture[str]) -> None:
-    Screen(as_json=True).follow(news())
-    frames = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert [frame["status"] for frame in frames] == ["dispatching", "dispatching", "paused", "aborted"]
-    assert [len(frame["collection"]) for frame in frames] == [0, 1, 0, 0]
-
-
-def test_the_end_of_a_job_for_a_program(capsys: pytest.CaptureFixture[str]) -> None:
-    Screen(as_json=True).follow(news(), frames=False)
-    assert json.loads(capsys.readouterr().out)["status"] == "aborted"
-
-
-def test_failures_beyond_what_is_told(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(watch, "FAILURES_TOLD", 1)
-    Screen(terminal=False).follow(news())
-    assert "No more than 1 failures are told: puppetmaster results 7" in capsys.readouterr().out

@@ -15,13 +15,25 @@ def files(stdin: str = "") -> Files:
 
 def test_names_ranges_and_files(tmp_path: Path) -> None:
     fleet = tmp_path / "fleet.txt"
-    fleet.write_text("# the north\ncg-[01-02]\n\n 00:0c:29:1c:e8:01 \ncg-01\n")
-    found = submission.destinations(["x", f"@{fleet}"], files())
-    assert found == ["x", "cg-01", "cg-02", "00:0c:29:1c:e8:01"]
+    fleet.write_text("# the north, and the south\ncg-[01-02]\n\n 00:0c:29:1c:e8:01 \ncg-01, y\n")
+    found, twice = submission.destinations(["x", f"@{fleet}"], files())
+    assert found == ["x", "cg-01", "cg-02", "00:0c:29:1c:e8:01", "y"]
+    assert twice == ["cg-01"]
+
+
+@pytest.mark.parametrize("word", ["cg-1,cg-2", "cg-[1-2]", "cg-1, cg-2", " cg-1;cg-2,", "cg-1\tcg-2"])
+def test_commas_and_blanks_stand_between_names(word: str) -> None:
+    assert submission.destinations([word], files()) == (["cg-1", "cg-2"], [])
+
+
+@pytest.mark.parametrize("word", ["", " , ", "cg-1,/x"])
+def test_what_is_no_name(word: str) -> None:
+    with pytest.raises(ValueError, match="expected a name or a pattern"):
+        submission.destinations([word], files())
 
 
 def test_names_from_standard_input() -> None:
-    assert submission.destinations(["@-"], files("a\nb\n")) == ["a", "b"]
+    assert submission.destinations(["@-"], files("a\nb\n")) == (["a", "b"], [])
 
 
 def test_a_file_without_names() -> None:
@@ -93,8 +105,13 @@ def test_every_option_has_its_place() -> None:
         "window": "10%",
         "rate": 3.0,
         "attempts": 4,
+        "retry_on": ["error"],
+        "retry_delay": 0.0,
         "max_errors": 5,
+        "max_errors_after": 20,
         "waves": [1, "100%"],
+        "gate_errors": "5%",
+        "gate_on_fail": "abort",
         "soak": 6.0,
         "start_at": "2026-01-02T03:04:05Z",
         "idempotent": True,
@@ -110,10 +127,10 @@ def test_every_option_has_its_place() -> None:
         "requestTimeout": 2,
         "concurrency": "10%",
         "rate": 3,
-        "abort": {"errors": 5},
-        "retry": {"attempts": 4},
+        "abort": {"errors": 5, "after": 20},
+        "retry": {"attempts": 4, "on": ["error"], "delay": 0},
         "waves": [1, "100%"],
-        "gate": {"soak": 6},
+        "gate": {"errors": "5%", "onFail": "abort", "soak": 6},
         "startAt": "2026-01-02T03:04:05Z",
         "idempotent": True,
         "dryRun": True,
@@ -136,3 +153,29 @@ def test_a_job_gets_a_key_of_its_own() -> None:
 @pytest.mark.parametrize("body", [{"batch": [], "dryRun": True}, {"destinations": "a", "message": {}}])
 def test_what_needs_no_key_or_knows_none(body: dict[str, Any]) -> None:
     assert submission.with_options(body, {}) == body
+
+
+def test_a_flag_that_is_not_set_says_nothing() -> None:
+    body = {"batch": [], "key": "k", "idempotent": True}
+    assert submission.with_options(body, {"idempotent": False, "dry_run": False, "rate": None}) == body
+
+
+@pytest.mark.parametrize(
+    ("path", "words", "name"),
+    [
+        ("concurrency", True, "--window"),
+        ("abort.errors", True, "--max-errors"),
+        ("abort.after", True, "--max-errors-after"),
+        ("abort", False, "--max-errors-after"),
+        ("abort.errors", False, "abort.errors"),  # it stands in the file, or should
+        ("gate.onFail", True, "gate.onFail"),  # nobody spoke of a gate
+        ("batch[0].method", True, "METHOD"),
+        ("batch[0].method", False, "batch[0].method"),
+        ("batch[0].data.a[1]", True, "DATA.a[1]"),
+        ("batch[0].__request.destination[7]", True, "--to"),
+        ("batch", True, "batch"),
+        ("", True, ""),
+    ],
+)
+def test_places_have_the_names_that_were_typed(path: str, words: bool, name: str) -> None:
+    assert submission.spoken(path, {"window": 0, "max_errors_after": 1, "rate": None}, words=words) == name

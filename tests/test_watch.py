@@ -1,6 +1,5 @@
 """Following a job, with a clock and pauses of the test's own."""
 
-import re
 from collections.abc import Callable
 from typing import Any
 
@@ -45,7 +44,13 @@ def test_news_come_when_something_changed() -> None:
     same = Reply(b"", 304, {"ETag": '"1"'})
     with FakeServer(told(first, same, same, Reply(job(resolved=2)))) as server:
         news = follow(server)
-    assert [one.job["status"] for one in news] == ["dispatching", "resolved"]
+    assert [(one.job["status"], one.fresh) for one in news] == [
+        ("dispatching", True),
+        ("dispatching", False),
+        ("dispatching", False),
+        ("resolved", True),
+    ]
+    assert all("requests" not in one.job for one in news)
     assert {asked.path for asked in server.asked} == {"/jobs/7?collection=false&limit=0"}
     assert server.asked[1].headers["If-None-Match"] == '"1"'
 
@@ -56,6 +61,41 @@ def test_each_failure_is_told_once() -> None:
     with FakeServer(told(*replies, failures=lambda: next(grown))) as server:
         news = follow(server)
     assert [[one["__request"]["destination"] for one in each.failures] for each in news] == [["a"], ["b"]]
+
+
+def waiting(asked: Asked) -> bool:
+    return "status=pending" in asked.path
+
+
+def test_what_a_job_waits_for_when_nothing_goes_on() -> None:
+    """Asked once a second, after two in which nothing got done; kept while it is tried again."""
+    idle, tried = (
+        Reply(job("dispatching", **counts)) for counts in ({"pending": 2}, {"pending": 1, "sent": 1})
+    )
+    moved = Reply(job("dispatching", pending=1, resolved=1))
+    replies = [*[idle] * 12, tried, idle, moved, moved]
+    waits = {"__request": {**request("a", "pending")["__request"], "why": "the bus is down"}}
+    with FakeServer(told(*replies, Reply(job(resolved=2)), failures=lambda: [waits])) as server:
+        news = follow(server)
+        asked = [one for one in server.asked if waiting(one)]
+    told_at = [index for index, one in enumerate(news) if one.waits]
+    assert told_at == list(range(7, 14))
+    assert {news[index].waits for index in told_at} == {"the bus is down"}
+    assert [one.path for one in asked] == ["/jobs/7/requests?status=pending&limit=1"] * 2
+
+
+@pytest.mark.parametrize(
+    "still",
+    [
+        job("dispatching", sent=2),
+        job("paused", pending=2),
+        {**job("dispatching", pending=2), "reason": "canceled by a request"},
+    ],
+)
+def test_a_job_that_says_itself_what_it_waits_for_is_not_asked(still: dict[str, Any]) -> None:
+    with FakeServer(told(*[Reply(still)] * 20, Reply(job(resolved=2)))) as server:
+        assert {one.waits for one in follow(server)} == {None}
+        assert [asked for asked in server.asked if waiting(asked)] == []
 
 
 def test_failures_are_not_asked_for_at_every_look() -> None:
@@ -139,34 +179,3 @@ def test_the_time_left() -> None:
 )
 def test_verdicts(ended: dict[str, Any], code: int) -> None:
     assert watch.verdict(ended) == code
-
-
-def test_lines() -> None:
-    running = {**job("paused", pending=1, sent=2, resolved=3, error=4), "reason": "wave 1 failed"}
-    expected = "job 7 paused: 7 of 10 done, 4 failed, 2 in flight, 5 s left, wave 1 failed"
-    assert watch.state(running, 5.4) == expected
-    assert watch.summary(job(resolved=2)) == "job 7 resolved: 2 of 2 resolved."
-    ended = {**job("aborted", resolved=1, error=2, skipped=3), "reason": "Too many."}
-    assert watch.summary(ended) == "job 7 aborted: 1 of 6 resolved, 2 error, 3 skipped. Too many."
-
-
-@pytest.mark.parametrize(
-    ("result", "line"),
-    [
-        ({"code": 500, "source": "device", "data": {"message": "no"}}, "a error 500 from device: no"),
-        ({"code": 404, "source": "controller", "message": "none"}, "a error 404 from controller: none"),
-        ({"code": 500, "source": "device", "data": [1]}, "a error 500 from device"),
-        ({}, "a error"),
-    ],
-)
-def test_a_failure_in_a_line(result: dict[str, Any], line: str) -> None:
-    assert watch.failure(request("a", **result)) == line
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [(0.2, "0 s"), (59.4, "59 s"), (59.6, "1 min 00 s"), (185, "3 min 05 s"), (7440, "2 h 04 min")],
-)
-def test_durations(seconds: float, text: str) -> None:
-    assert watch.duration(seconds) == text
-    assert re.fullmatch(r"[0-9a-z ]+", text)
