@@ -197,7 +197,8 @@ def test_doctor(gateway: Gateway) -> None:
 
 def test_a_live_bar(gateway: Gateway) -> None:
     to = ["--to", "cg-[01-08]", "--to", "cg-10"]  # cg-09 is still locked by a command of another test
-    with terminal(gateway, "submit", *to, *WAIT, "post", "/system/time") as shown:
+    wait = ["--wait", "--request-timeout", "4"]  # so long it is seen that one answer is waited for
+    with terminal(gateway, "submit", *to, *wait, "post", "/system/time") as shown:
         shown.read_until("8 of 9 done, 2 failed, 1 in flight, waiting for 1 answer")
         assert re.search(r"^job \d+ dispatching █+x+▒+ 88%$", shown.text, re.MULTILINE)
         ended = shown.end()
