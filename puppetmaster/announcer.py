@@ -7,6 +7,7 @@ import logging
 import math
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from puppetmaster import wire
@@ -16,6 +17,8 @@ from puppetmaster.events import Change, Hub, Mailbox
 log = logging.getLogger("sanji.puppetmaster.announcer")
 
 INTERVAL_S = 1.0
+#: Jobs whose changes are kept while the bus is down; beyond it the oldest news are not told.
+MOST_HELD = 2000
 
 
 class Announcer:
@@ -64,19 +67,32 @@ class Announcer:
             marked = change.created or change.deleted or (change.ended and not had_ended)
             if not marked and job_id in self._last:
                 continue
+            left = self._emit(change)
+            if left is not None:  # the bus is down: it is told later, merged with what comes until then
+                self._held[job_id] = left
+                continue
             del self._held[job_id]
             self._last[job_id] = (now_s, change.job.final)
-            self._emit(change)
+        while len(self._held) > MOST_HELD:
+            del self._held[next(iter(self._held))]
 
-    def _emit(self, change: Change) -> None:
+    def _emit(self, change: Change) -> Change | None:
+        """Tell it; what of it could not be told, None: nothing."""
         view = change.job.view()
         if change.created:
-            self._tell("post", view)
-        if change.ended or not (change.created or change.deleted):
-            self._tell("put", view)
-        if change.deleted:
-            self._tell("delete", {**view, "status": "deleted"})
+            if not self._tell("post", view):
+                return change
+            change = replace(change, created=False)
+        elif not (change.ended or change.deleted):
+            return None if self._tell("put", view) else change
+        if change.ended:
+            if not self._tell("put", view):
+                return change
+            change = replace(change, ended=False)
+        if change.deleted and not self._tell("delete", {**view, "status": "deleted"}):
+            return change
+        return None
 
-    def _tell(self, method: str, data: dict[str, Any]) -> None:
+    def _tell(self, method: str, data: dict[str, Any]) -> bool:
         event = {"code": 200, "method": method, "resource": f"/jobs/{data['id']}", "data": data}
-        self._send(wire.encode(wire.carriable(event)))
+        return self._send(wire.encode(wire.carriable(event)))

@@ -44,7 +44,8 @@ class Conductor:
         timers: Timers,
         moment: Moment,
         courier: Courier,
-        work: chores.Chores,
+        crowd: Crowd,
+        drafts: Drafts,
         tunnel: str,
     ) -> None:
         self._settings = settings
@@ -54,8 +55,8 @@ class Conductor:
         self._timers = timers
         self._moment = moment
         self._courier = courier
-        self._crowd = Crowd(ledger, lanes, courier, work)
-        self._drafts = Drafts(ledger, work)
+        self._crowd = crowd
+        self._drafts = drafts
         self._tunnel = tunnel
 
     # -- what callers ask for ---------------------------------------------------------------------

@@ -30,6 +30,8 @@ QUESTIONS = 64
 QUESTION_TIMEOUT_S = 5.0
 #: The wait after a refusal by a lock: it doubles from the first to the last.
 FIRST_DELAY_S, LAST_DELAY_S = 0.02, 2.0
+#: What may be repeated is sent again after so many losses in a row of the bus, and then it is unknown too.
+MOST_LOST = 10
 #: So long after its restart the controller may not know gateways that are about to register again.
 REGISTERING_S = 10.0
 #: So long after the start of the machine everything on it, and behind it, may still be starting.
@@ -189,6 +191,8 @@ class Courier:
             answer = answer.as_delivery()
         last = message == request.sending
         if answer.event is RequestEvent.FAIL and not last:
+            if request.open:  # the next attempt is made all the same; without it this is how it ends
+                self._ledger.write(request, request.with_late_failure(message, answer.result))
             return
         # The last sending of one that is open is in flight, or still to come: nobody has answered it.
         earlier = request.open and bool(request.history) and not last
@@ -221,7 +225,9 @@ class Courier:
             self.end(request, RequestEvent.EXPIRE, said(text, 408))
             return
         result = said("the program, the bus or the controller went away before an answer: it may have run")
-        if opened.job.ending is None and opened.policy.repeats(self._item(request).method):
+        lost = sum(one["status"] == RequestStatus.UNKNOWN for one in request.history)
+        repeats = opened.policy.repeats(self._item(request).method) and lost < MOST_LOST
+        if opened.job.ending is None and repeats:
             self._try_again(request, RequestStatus.UNKNOWN, result, wait_s=None)
         else:
             self.end(request, RequestEvent.LOSE, result)

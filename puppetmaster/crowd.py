@@ -14,12 +14,19 @@ from puppetmaster.request import Request, RequestStatus
 
 
 class Crowd:
-    """Moves them. Used by one thread, the dispatcher's."""
+    """Moves them. Used by one thread, the dispatcher's.
 
-    def __init__(self, ledger: Ledger, lanes: Lanes, courier: Courier, chores: Chores) -> None:
+    Jobs enter one after the other, in the order in which they may, so that their requests to one destination
+    keep the order of creation; ``entering`` are these chores, ``chores`` all others.
+    """
+
+    def __init__(
+        self, ledger: Ledger, lanes: Lanes, courier: Courier, entering: Chores, chores: Chores
+    ) -> None:
         self._ledger = ledger
         self._lanes = lanes
         self._courier = courier
+        self._entering = entering
         self._chores = chores
 
     def enter(self, opened: OpenJob, sends: Callable[[OpenJob], bool]) -> None:
@@ -27,9 +34,7 @@ class Crowd:
         end = opened.job.first + opened.policy.waves[opened.job.wave - 1]
         self._lanes.resume_job(opened.job.id)
         ids = [id_ for id_ in opened.requests if id_ < end]
-        self._chores.add(
-            self._each(opened, ids, self._enter, lambda: sends(opened)),
-        )
+        self._entering.add(self._each(opened, ids, self._enter, lambda: sends(opened)))
 
     def stand_aside(self, opened: OpenJob) -> None:
         """Their job is paused: they leave the lanes, so that they hold up nobody."""

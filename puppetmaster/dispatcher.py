@@ -6,10 +6,11 @@ write to disk serves many changes; nothing leaves before what caused it is durab
 
 import logging
 import threading
+from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
@@ -226,8 +227,10 @@ class Dispatcher:
             gone = self._store.outlived(self._keep, self._clock.wall_s())
             for job_id in gone:
                 self._engine.delete(job_id)
+            for why, count in Counter(gone.values()).items():
+                said = "%s jobs are removed: %s than is kept (PUPPETMASTER_KEEP_JOBS, _DAYS, _MB)"
+                log.info(said, count, why, extra={"action": "pruned"})
             if gone:
-                log.info("%s jobs need not be kept any more", len(gone), extra={"action": "pruned"})
                 self._prune_s = now_s  # there may be more
                 self._turn()
         if self._sweeping:
@@ -316,5 +319,6 @@ def _changes(turn: Turn, *, detailed: bool) -> list[Change]:
             changes.append(Change.of(Kind.CREATED, job, changed))
         if job.final or job.id not in turn.created:
             changes.append(Change.of(Kind.ENDED if job.final else Kind.CHANGED, job, changed))
-    changes += [Change.of(Kind.DELETED, job) for job in turn.changes.deleted.values()]
-    return changes
+    dropped = turn.changes.dropped
+    removed = (Change.of(Kind.DELETED, job) for job in turn.changes.deleted.values())
+    return [*changes, *(replace(change, ended=change.job.id in dropped) for change in removed)]

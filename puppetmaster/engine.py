@@ -15,6 +15,8 @@ from puppetmaster.chores import Chores
 from puppetmaster.clock import Clock, Moment
 from puppetmaster.conductor import Conductor
 from puppetmaster.courier import Courier
+from puppetmaster.crowd import Crowd
+from puppetmaster.drafts import Drafts
 from puppetmaster.errors import Unavailable
 from puppetmaster.job import GateStatus, Job, JobStatus
 from puppetmaster.lanes import Lanes
@@ -51,7 +53,8 @@ class Engine:
         self.lanes = Lanes(settings.window, settings.lock_cache_s)
         self.timers = Timers()
         self._moment = Moment(clock)
-        self._chores = Chores()
+        # Two queues, so that a small job that may go does not wait until a large one is written, or ends.
+        self._entering, self._chores = Chores(), Chores()
         self._courier = Courier(settings, self.ledger, self.lanes, self.timers, self._moment)
         self._conductor = Conductor(
             settings,
@@ -61,7 +64,8 @@ class Engine:
             self.timers,
             self._moment,
             self._courier,
-            self._chores,
+            Crowd(self.ledger, self.lanes, self._courier, self._entering, self._chores),
+            Drafts(self.ledger, self._chores),
             tunnel,
         )
         self.begin()
@@ -79,13 +83,14 @@ class Engine:
     def begin(self) -> None:
         """A turn begins: the time is now."""
         self._moment.begin()
+        self._entering.begin()
         self._chores.begin()
         self._courier.begin()
 
     @property
     def busy(self) -> bool:
         """Whether there is work left that needs another turn, though nothing happens."""
-        return bool(self._chores)
+        return bool(self._entering) or bool(self._chores)
 
     # -- what callers ask for ---------------------------------------------------------------------
 
@@ -211,6 +216,7 @@ class Engine:
         """Fire what is due, send what may go, bring the jobs up to date: all of it in the turn."""
         for key in self.timers.due(self._moment.now_s):
             self._fire(key)
+        self._entering.work()
         self._chores.work()
         self._conductor.settle_all()
         if self.link_up and self.controller_up and not self.stalled:

@@ -13,11 +13,11 @@ for, and comes back when that is free.
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 
 from puppetmaster.locks import Locks
 from puppetmaster.timers import Timers
-from puppetmaster.turns import Queue, Share, Turns, Waiting
+from puppetmaster.turns import FEW, Queue, Share, Turns, Waiting
 from puppetmaster.window import Window
 
 #: So many reads that wait for a lock go before the next write takes it.
@@ -43,6 +43,7 @@ class Lanes:
         self._writes = 0
         self._requests: dict[int, Waiting] = {}
         self._lanes: dict[str, list[Waiting]] = {}  # a heap each
+        self._stale: dict[str, int] = {}  # how many were removed from a lane
         self._leaders: dict[str, Waiting] = {}  # what is in flight, or goes next, by destination
         self._parked: dict[str, Parked] = {}  # by the domain whose lock they wait for
         self._offered: dict[str, None] = {}  # free domains that more writes wait for than the one let try
@@ -111,6 +112,7 @@ class Lanes:
             heappop(lane)
         if not lane:
             del self._lanes[destination], self._leaders[destination]
+            self._stale.pop(destination, None)
             self._unknown.pop(destination, None)
             self.locks.unwant(destination)
         elif again or lane[0] is not leader:
@@ -122,8 +124,20 @@ class Lanes:
         waiting = self._requests.pop(id_)
         waiting.gone = True
         self._writes -= waiting.write
+        if waiting.queue is not None:
+            waiting.queue.forget()
         self._land(waiting)
+        self._tidy(waiting.destination)
         self._lead(waiting.destination)
+
+    def _tidy(self, destination: str) -> None:
+        """One of a lane is gone. Behind others it would stay until they are: many such leave together."""
+        stale = self._stale[destination] = self._stale.get(destination, 0) + 1
+        lane = self._lanes[destination]
+        if stale > FEW and 2 * stale > len(lane):
+            lane[:] = [waiting for waiting in lane if not waiting.gone]
+            heapify(lane)
+            del self._stale[destination]
 
     def holds(self, id_: int) -> bool:
         """Whether the request is here."""
@@ -241,7 +255,7 @@ class Lanes:
                 continue
             domain = self.locks.domain(waiting.destination, self._now_s)
             if domain != queue.domain or (domain is None and self._writes):
-                queue.waiting.popleft()
+                queue.take()
                 self._list_queue(queue)
                 self._make_ready(waiting)
                 continue
@@ -257,7 +271,7 @@ class Lanes:
                 self._passes.pop(domain, None)
                 self.locks.take(domain, waiting.id)
                 waiting.domain = domain
-            queue.waiting.popleft()
+            queue.take()
             self._list_queue(queue)
             return waiting
         return None
@@ -268,7 +282,7 @@ class Lanes:
             waiting = queue.waiting[0]
             if not (waiting.gone or waiting.in_flight or waiting.delayed) and self._leads(waiting):
                 return waiting
-            queue.waiting.popleft()
+            queue.take()
         return None
 
     def _leads(self, waiting: Waiting) -> bool:
@@ -285,7 +299,7 @@ class Lanes:
                 continue
             waiting = self._first_of(queue)
             if waiting is not None and self.locks.domain(waiting.destination, self._now_s) == domain:
-                queue.waiting.popleft()
+                queue.take()
                 self._passes[domain] = passes - 1
                 return waiting
         return None
@@ -300,10 +314,7 @@ class Lanes:
             self.locks.want(waiting.destination)
             return
         queue = self._queue(self._turns.share(waiting.job), domain, write=waiting.write)
-        if first:
-            queue.waiting.appendleft(waiting)
-        else:
-            queue.waiting.append(waiting)
+        queue.put(waiting, first=first)
         self._list_queue(queue)
 
     def _queue(self, share: Share, domain: str | None, *, write: bool) -> Queue:

@@ -15,10 +15,11 @@ from puppetmaster.job import Job, JobEvent
 from puppetmaster.reader import Reader
 from puppetmaster.request import Item, Request, RequestStatus
 from puppetmaster.rollout import Policy
-from puppetmaster.store import LAST_REQUEST_ID, Changes, Ids
+from puppetmaster.store import LAST_REQUEST_ID, Changes, Ids, as_store_error
 
 #: Message ids for further sendings are taken from the counter in blocks, to write it rarely.
 ID_BLOCK = 1000
+UNREADABLE = "The store cannot be read"
 
 
 @dataclass(slots=True, eq=False)
@@ -204,6 +205,7 @@ class Ledger:
         opened = self._open.pop(job_id)
         for id_ in opened.requests:
             del self._job_of[id_]
+        self.changes.dropped.add(job_id)
         return opened.job.tallied(opened.deltas), list(opened.requests.values())
 
     def remove(self, job: Job) -> None:
@@ -247,10 +249,11 @@ class Ledger:
     def find_request(self, message: int) -> Request | None:
         """The request that some sending under this message id was of, whatever became of it."""
         sending = self.changes.sendings.get(message)
-        id_ = sending.id if sending is not None else self._reader.sending(message) or message
-        if id_ in self._job_of:
-            return self.request(id_)
-        request = self.changes.requests.get(id_) or self._reader.request(id_)
+        with as_store_error(UNREADABLE):
+            id_ = sending.id if sending is not None else self._reader.sending(message) or message
+            if id_ in self._job_of:
+                return self.request(id_)
+            request = self.changes.requests.get(id_) or self._reader.request(id_)
         return None if request is None or request.job in self.changes.deleted else request
 
     def find_item(self, request: Request) -> Item:
@@ -258,7 +261,9 @@ class Ledger:
         opened = self._open.get(request.job)
         if opened is not None:
             return opened.items[request.item]
-        return self.changes.items.get(request.item) or self._reader.items_by_id([request.item])[request.item]
+        with as_store_error(UNREADABLE):
+            stored = self._reader.items_by_id([request.item])
+        return self.changes.items.get(request.item) or stored[request.item]
 
     def find_job(self, job_id: int) -> Job:
         """The job of this id, open or ended. Raises NotFound."""
@@ -267,7 +272,8 @@ class Ledger:
             return opened.job
         job = None
         if job_id not in self.changes.deleted:
-            job = self.changes.jobs.get(job_id) or self._reader.job(job_id)
+            with as_store_error(UNREADABLE):
+                job = self.changes.jobs.get(job_id) or self._reader.job(job_id)
         if job is None:
             raise NotFound(f"There is no job {job_id}: GET /jobs lists those there are.")
         return job
@@ -277,7 +283,8 @@ class Ledger:
         for job_id in self.created:
             if (new := self.find_job(job_id)).key == key:
                 return new
-        job = self._reader.job_by_key(key)
+        with as_store_error(UNREADABLE):
+            job = self._reader.job_by_key(key)
         if job is None or job.id in self.changes.deleted:
             return None
         return self.find_job(job.id)

@@ -47,8 +47,8 @@ class Reader:
         plain = {field: value for field, value in where.items() if field in ("status", "name")}
         ids = self._jobs.ids(plain)[::-1]
         if "destination" in where:
-            there = self._requests.select(self._still({"destination": where["destination"]}))
-            jobs = {document["job"] for document in there}
+            there = self._still({"destination": where["destination"]})
+            jobs = {job for _, job in self._requests.values(("job",), there)}
             ids = [id_ for id_ in ids if id_ in jobs]
         if "text" in where:
             ids = self._with_text(ids, str(where["text"]))
@@ -60,7 +60,7 @@ class Reader:
             return []
         part = Contains(text)
         found = {*self._jobs.ids({"name": part}), *self._jobs.ids({"key": part})}
-        found |= {document["job"] for document in self._items.select({"resource": part})}
+        found |= {job for _, job in self._items.values(("job",), {"resource": part})}
         return [id_ for id_ in ids if id_ in found or text in str(id_)]
 
     def request(self, id_: int) -> Request | None:

@@ -193,6 +193,15 @@ class Request:
         last = self.history[-1]
         return _LAST_OUTCOMES[RequestStatus(last["status"])], last["result"]
 
+    def with_late_failure(self, message: int, result: Mapping[str, Any]) -> "Request":
+        """An earlier attempt of one that is open, of which nothing was known, has failed after all."""
+        late = {"status": RequestStatus.ERROR.value, "result": {**result, "late": True}}
+        history = tuple(
+            {**one, **late} if one["message"] == message and one["status"] in UNANSWERED else one
+            for one in self.history
+        )
+        return replace(self, history=history)
+
     def without_retry(self) -> "Request":
         """One that waits for another attempt as it was before that was decided."""
         *before, last = self.history

@@ -8,6 +8,7 @@ import math
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 from puppetmaster.request import RequestStatus
@@ -145,8 +146,9 @@ def wave_of(waves: Sequence[int], index: int) -> int:
 
 
 def _waves(given: Sequence[int | str], total: int) -> tuple[int, ...]:
-    ends = {min(_share(one, total), total) for one in given}
-    return tuple(sorted(ends | {total}))
+    # Cumulative: a wave that would end before the one before it is empty, and is none.
+    ends = accumulate((min(_share(one, total), total) for one in given), max)
+    return tuple(sorted({*ends, total}))
 
 
 def _share(given: int | str, total: int) -> int:

@@ -145,6 +145,12 @@ class Rows:
         found = self._fetch(f"SELECT id FROM {self._table}{condition} ORDER BY id", values)
         return [doc_id for (doc_id,) in found]
 
+    def values(self, fields: Sequence[str], where: Where) -> list[tuple[Any, ...]]:
+        """The id and some top-level fields of the documents that fit, by id; no document is decoded."""
+        condition, values = conditions(where)
+        columns = ", ".join(("id", *(expression(field) for field in fields)))
+        return self._fetch(f"SELECT {columns} FROM {self._table}{condition} ORDER BY id", values)
+
     def count(self, where: Where) -> int:
         """How many documents fit."""
         condition, values = conditions(where)

@@ -249,6 +249,10 @@ class SqliteTable(Table):
         """The ids of the documents that fit, ascending."""
         return self._rows.ids(where or {})
 
+    def values(self, fields: Sequence[str], where: Where | None = None) -> list[tuple[Any, ...]]:
+        """The id and some top-level fields, texts and numbers, of the documents that fit, by id."""
+        return self._rows.values(fields, where or {})
+
     def count_where(self, where: Where | None = None) -> int:
         """How many documents fit."""
         return self._rows.count(where or {})

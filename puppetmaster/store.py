@@ -50,6 +50,8 @@ LAST_REQUEST_ID = 2**32 - 1
 SWEEP, SWEEP_PAGES = 500, 200
 #: So many jobs, of so many requests together, are pruned at once, but one always.
 PRUNED_AT_ONCE, PRUNED_REQUESTS = 20, 20000
+#: What ended less than this ago is not pruned because the store is too large.
+FRESH_S = 3600.0
 #: Before 2025 no clock of a gateway was right.
 PLAUSIBLE_S = 1_735_689_600
 #: How much of the file a request is thought to take.
@@ -84,6 +86,8 @@ class Changes:
     #: Message ids under which nothing ran: they need not lead to their requests any more.
     refused: list[int] = field(default_factory=list)
     deleted: dict[int, Job] = field(default_factory=dict)
+    #: Those of them that ended by being removed.
+    dropped: set[int] = field(default_factory=set)
     #: Jobs whose requests are written before they exist; those that do exist now; those that never will.
     drafts: dict[int, Job] = field(default_factory=dict)
     completed: list[int] = field(default_factory=list)
@@ -235,32 +239,31 @@ class Store:
                     self._db.table("trash").delete([job_id])
             return True
 
-    def outlived(self, keep: Keep, wall_s: float) -> list[int]:
-        """Some jobs that have ended and need not be kept, oldest first. Raises StoreError.
+    def outlived(self, keep: Keep, wall_s: float) -> dict[int, str]:
+        """Some jobs that have ended and need not be kept, the first to end first, and by which limit.
 
+        Raises StoreError.
         Bytes count once everything that was thrown away before is swept: it still takes its place.
         """
         with as_store_error(f"{self.path} cannot be read"):
-            ended = self._db.table("jobs").ids({"status": sorted(FINAL)})
-            too_many = max(len(ended) - keep.jobs, 0)
+            found = self._db.table("jobs").values(("finishedAt", "total"), {"status": sorted(FINAL)})
+            ended = sorted((_ended_s(finished_at), job_id, total) for job_id, finished_at, total in found)
+            too_many = len(ended) - keep.jobs
             swept = not self._db.table("trash").count_where()
             too_large = self.size_bytes - keep.bytes if swept else 0
-            gone: list[int] = []
-            total = 0
-            for index, job_id in enumerate(ended[:PRUNED_AT_ONCE]):
-                job = self.now.job(job_id)
-                if job is None or job.finished_at is None:
-                    continue
-                ended_s = seconds(job.finished_at)
-                # A gateway without a battery wakes up in 1970: what ended then is of unknown age.
-                too_old = ended_s > PLAUSIBLE_S and wall_s - ended_s > keep.age_s
-                if index < too_many or too_large > 0 or too_old:
-                    total += job.total
-                    if gone and total > PRUNED_REQUESTS:
-                        break
-                    gone.append(job_id)
-                    too_large -= job.total * REQUEST_BYTES
-            return gone
+        gone: dict[int, str] = {}
+        requests = 0
+        for index, (ended_s, job_id, total) in enumerate(ended):
+            age_s = wall_s - ended_s if ended_s else None
+            why = _outlives(index < too_many, too_large > 0, age_s, keep)
+            if why is None:
+                continue
+            requests += total
+            if len(gone) == PRUNED_AT_ONCE or (gone and requests > PRUNED_REQUESTS):
+                break
+            gone[job_id] = why
+            too_large -= total * REQUEST_BYTES
+        return gone
 
     @property
     def size_bytes(self) -> int:
@@ -294,6 +297,22 @@ class Store:
                 self._spare.get_nowait().close()
         self._db.close()
         self._lock.close()
+
+
+def _ended_s(finished_at: str) -> float:
+    """When a job ended; 0: nobody knows, for a gateway without a battery wakes up in 1970."""
+    ended_s = seconds(finished_at)
+    return ended_s if ended_s > PLAUSIBLE_S else 0.0
+
+
+def _outlives(many: bool, large: bool, age_s: float | None, keep: Keep) -> str | None:
+    """By which limit a job need not be kept; its age is None where nobody knows it."""
+    if many:
+        return "there are more"
+    if age_s is not None and age_s > keep.age_s:
+        return "they are older"
+    # What has just ended is kept whatever its size: somebody is about to look at it.
+    return "the store is larger" if large and (age_s is None or age_s > FRESH_S) else None
 
 
 def _locked(data_dir: Path) -> TextIO:

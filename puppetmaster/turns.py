@@ -16,6 +16,8 @@ CATCH_UP_S = 0.01
 PATIENT_S = 2.0
 #: Of ``most`` so many slots, and at most a tenth, are for jobs that have nothing in flight.
 RESERVED = 20
+#: So many that are gone may stay in a queue.
+FEW = 32
 
 
 @dataclass(slots=True, eq=False)
@@ -35,6 +37,8 @@ class Waiting:
     sendings: int = 0
     counted: bool = False
     domain: str | None = None
+    #: Where it was put to be taken from.
+    queue: "Queue | None" = None
 
     def __lt__(self, other: "Waiting") -> bool:
         return self.id < other.id
@@ -49,6 +53,29 @@ class Queue:
     write: bool
     waiting: deque[Waiting] = field(default_factory=deque)
     listed: bool = False
+    gone: int = 0
+
+    def put(self, waiting: Waiting, *, first: bool) -> None:
+        """It waits here, behind the others or before them."""
+        waiting.queue = self
+        if first:
+            self.waiting.appendleft(waiting)
+        else:
+            self.waiting.append(waiting)
+
+    def take(self) -> Waiting:
+        """Take the first one out."""
+        waiting = self.waiting.popleft()
+        waiting.queue = None
+        self.gone -= waiting.gone
+        return waiting
+
+    def forget(self) -> None:
+        """One of them is gone. It is taken out with others, when they are many: else it costs too much."""
+        self.gone += 1
+        if self.gone > FEW and 2 * self.gone > len(self.waiting):
+            self.waiting = deque(waiting for waiting in self.waiting if not waiting.gone)
+            self.gone = 0
 
 
 @dataclass(slots=True, eq=False)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from puppetmaster import wire
+from puppetmaster import announcer, wire
 from puppetmaster.announcer import INTERVAL_S, Announcer
 from puppetmaster.clock import Clock
 from puppetmaster.events import Change, Hub, Kind
@@ -24,6 +24,8 @@ class _Bus:
 
     def __init__(self) -> None:
         self.failing = 0
+        #: So many messages leave before the bus is down; None: it is up.
+        self.room: int | None = None
         self.sent: list[dict[str, Any]] = []
         self.got = threading.Semaphore(0)
 
@@ -31,6 +33,10 @@ class _Bus:
         if self.failing:
             self.failing -= 1
             raise OSError("the network is down")
+        if self.room == 0:
+            return False
+        if self.room is not None:
+            self.room -= 1
         self.sent.append(wire.decode(payload))
         self.got.release()
         return True
@@ -70,6 +76,45 @@ def _ended(**given: Any) -> Job:
 
 def _change(kind: str, **given: Any) -> Change:
     return Change.of(Kind(kind), _ended(**given) if kind == "ended" else a_job(**given))
+
+
+# While the bus is down
+
+
+def test_creation_end_and_removal_are_told_when_the_bus_is_back(desk: _Desk) -> None:
+    desk.bus.room = 0
+    assert desk.at(0, _change("created")) == []
+    assert desk.at(5, _change("changed")) == []
+    assert desk.at(9, _change("ended")) == []
+    desk.bus.room = None
+    assert desk.at(10) == ["post", "put"]
+    assert desk.bus.sent[1]["data"]["status"] == "resolved"
+    assert desk.at(20) == []
+    desk.bus.room = 0
+    assert desk.at(30, _change("deleted")) == []
+    desk.bus.room = None
+    assert desk.at(31) == ["delete"]
+
+
+def test_what_was_told_before_the_bus_went_down_is_not_told_again(desk: _Desk) -> None:
+    desk.bus.room = 1
+    assert desk.at(0, _change("created"), _change("ended")) == ["post"]
+    desk.bus.room = None
+    assert desk.at(1) == ["put"]
+    desk.bus.room = 1
+    assert desk.at(5, _change("ended"), _change("deleted")) == ["put"]
+    desk.bus.room = None
+    assert desk.at(6) == ["delete"]
+
+
+def test_news_of_a_long_outage_have_a_bound(desk: _Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(announcer, "MOST_HELD", 3)
+    desk.bus.room = 0
+    for id_ in range(1, 10):
+        desk.at(id_, _change("ended", id=id_))
+    desk.bus.room = None
+    desk.at(20)
+    assert [event["data"]["id"] for event in desk.bus.sent] == [7, 8, 9]
 
 
 # What is said

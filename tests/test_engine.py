@@ -10,7 +10,7 @@ import pytest
 
 from puppetmaster import batch
 from puppetmaster.conductor import BEGIN_S
-from puppetmaster.courier import BOOTING_S, LAST_DELAY_S, QUESTION_TIMEOUT_S, REGISTERING_S
+from puppetmaster.courier import BOOTING_S, LAST_DELAY_S, MOST_LOST, QUESTION_TIMEOUT_S, REGISTERING_S
 from puppetmaster.errors import Conflict, NotFound, Unavailable
 from puppetmaster.job import Job, JobStatus
 from puppetmaster.request import RequestStatus
@@ -966,6 +966,19 @@ def test_a_cancel_can_be_forced_later(world: World) -> None:
     assert not control(world, job, CANCELED).final
     assert control(world, job, CANCELED, force=True).status is JobStatus.CANCELED
     assert world.statuses(job) == ["unknown"]
+
+
+def test_what_is_lost_again_and_again_is_unknown_in_the_end(world: World) -> None:
+    """Else a link that flaps would keep a job without a time of its own open for ever."""
+    job = world.create(body("get", "a"))
+    for _ in range(MOST_LOST + 1):
+        assert world.statuses(job) == ["sent"]
+        world.lose_link()
+        world.regain_link()
+        world.advance(SETTINGS.grace_s)
+    assert world.statuses(job) == ["unknown"]
+    assert len(world.sent) == MOST_LOST + 1
+    assert world.job(job.id).status is JobStatus.RESOLVED
 
 
 def test_a_canceled_job_repeats_nothing(world: World) -> None:

@@ -2,7 +2,7 @@
 
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from puppetmaster.lanes import LOCKED, READS_BEFORE_WRITE, Lanes
-from puppetmaster.turns import CATCH_UP_S
+from puppetmaster.turns import CATCH_UP_S, FEW, PATIENT_S
 from puppetmaster.window import FIRST, Window
 
 CACHE_S = 60.0
@@ -40,8 +40,8 @@ def pause(lanes: Lanes, *ids: int) -> None:
         lanes.remove(id_)
 
 
-def reads(lanes: Lanes, job: int, destinations: str, first: int) -> None:
-    """Add one read per letter, with ids from ``first``."""
+def reads(lanes: Lanes, job: int, destinations: Sequence[str], first: int) -> None:
+    """Add one read per name, or letter, with ids from ``first``."""
     for id_, destination in enumerate(destinations, first):
         lanes.add(id_, job, destination, write=False)
 
@@ -647,6 +647,37 @@ def goes_soon(lanes: Lanes, id_: int) -> bool:
     return id_ in [lanes.pick(0.0) for _ in range(6)]
 
 
+def test_what_is_gone_does_not_stay() -> None:
+    """A job is paused and resumed again and again while none of its requests can go."""
+    lanes = lanes_of(1, limit=1)
+    ids = range(2, 102)
+    reads(lanes, 1, ["first", *(f"g{id_}" for id_ in ids)], 1)
+    assert picks(lanes) == [1]
+    for _ in range(20):
+        pause(lanes, *ids)
+        reads(lanes, 1, [f"g{id_}" for id_ in ids], 2)
+    (queue,) = lanes._turns.share(1).queues.values()
+    assert len(queue.waiting) <= 2 * len(ids) + FEW
+    lanes.remove(1)
+    assert sorted(drained(lanes)) == list(ids)
+
+
+def test_what_is_gone_does_not_stay_behind_another_job() -> None:
+    lanes = lanes_of(1, 2)
+    reads(lanes, 1, "a", 1)
+    assert picks(lanes) == [1]
+    for _ in range(200):
+        reads(lanes, 2, "a", 2)
+        pause(lanes, 2)
+    assert len(lanes._lanes["a"]) <= FEW + 2
+    reads(lanes, 2, "a", 2)
+    lanes.remove(1)
+    assert picks(lanes) == [2]
+    lanes.remove(2)
+    assert not lanes._lanes
+    assert not lanes._stale
+
+
 def test_a_free_lock_goes_to_the_first_that_waited() -> None:
     lanes = a_lock_in_a_crowd()
     assert goes_soon(lanes, 2)
@@ -895,6 +926,8 @@ class Wanted:
     destination: str
     write: bool
     in_flight: bool = False
+    went_s: float = 0.0
+    counted: bool = False
     #: The lock that it took when it was picked.
     lock: str | None = None
     delayed: bool = False
@@ -966,13 +999,19 @@ class LanesMachine(RuleBasedStateMachine):
         return self.rate_of(one.job) is not None and self.now_s < max(self.went_s, default=-1.0) + 1 / RATE
 
     def automatic(self) -> int:
-        return sum(self.limits[one.job] is None for one in self.flying())
+        return sum(one.counted for one in self.flying())
+
+    def be_patient(self) -> None:
+        """What has been in flight for long does not count in the window, as soon as somebody may go."""
+        for one in self.flying() if len(self.flying()) < MOST else ():
+            one.counted = one.counted and self.now_s < one.went_s + PATIENT_S
 
     def job_is_full(self, job: int) -> bool:
         limit = self.limits[job]
+        flying = sum(one.job == job for one in self.flying())
         if limit is None:
-            return self.automatic() >= self.window
-        return sum(one.job == job for one in self.flying()) >= limit
+            return flying > 0 and self.automatic() >= self.window
+        return flying >= limit
 
     def may_go(self, one: Wanted) -> bool:
         """The whole rule. An unknown lock is checked at the end: the controller is asked first."""
@@ -1009,6 +1048,7 @@ class LanesMachine(RuleBasedStateMachine):
 
     @rule()
     def pick(self) -> None:
+        self.be_patient()
         may = {one.id: one for one in self.wanted if self.may_go(one)}
         id_ = self.lanes.pick(self.now_s)
         self.paces.update(self.lanes.paced())
@@ -1026,6 +1066,7 @@ class LanesMachine(RuleBasedStateMachine):
                 "its lock is not known, and there are writes"
             )
         one.in_flight, one.lock = True, lock
+        one.went_s, one.counted = self.now_s, self.limits[one.job] is None
         if self.rate_of(one.job) is not None:
             self.went_s.append(self.now_s)
 

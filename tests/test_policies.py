@@ -381,6 +381,27 @@ def test_a_late_failure_of_an_earlier_attempt_changes_nothing(world: World) -> N
     assert world.statuses(job) == ["error"]
 
 
+def test_a_late_failure_of_an_attempt_is_how_it_ended_when_no_other_is_made(world: World) -> None:
+    job = world.create(body("get", "a", retry={"attempts": 2, "delay": 100}))
+    world.advance(SETTINGS.request_timeout_s)
+    world.run(world.answered(job.first, 500))
+    control(world, job, CANCELED)
+    request = world.request(job.first)
+    assert request.status is RequestStatus.ERROR
+    assert request.result is not None
+    assert (request.result["code"], request.result["late"]) == (500, True)
+
+
+def test_a_late_failure_is_seen_in_the_history(world: World) -> None:
+    job = world.create(body("get", "a", retry={"attempts": 2, "delay": 100}))
+    world.advance(SETTINGS.request_timeout_s)
+    for code in (500, 502):
+        world.run(world.answered(job.first, code))
+    (attempt,) = world.request(job.first).history
+    assert (attempt["status"], attempt["result"]["code"]) == ("error", 500), "the first answer stands"
+    assert world.statuses(job) == ["pending"], "the other attempt is made all the same"
+
+
 def test_a_late_success_of_any_attempt_corrects_what_has_ended(world: World) -> None:
     job = world.create(body("get", "a", retry={"attempts": 3, "delay": 1}))
     world.advance(4 * SETTINGS.request_timeout_s)

@@ -28,6 +28,7 @@ from puppetmaster.sqlite_storage import LOG_BYTES, SqliteTinyDB
 from puppetmaster.store import (
     FILE_NAME,
     FIRST_REQUEST_ID,
+    FRESH_S,
     LAST_REQUEST_ID,
     PRUNED_AT_ONCE,
     PRUNED_REQUESTS,
@@ -1061,19 +1062,50 @@ def _at(day: int) -> float:
         (replace(ALL, age_s=2 * DAY_S), 6, [1, 2]),
         (replace(ALL, age_s=0), 31, [1, 2, 4, 5, 6]),
         (replace(ALL, age_s=0), 1, []),
-        (replace(ALL, bytes=1), 6, [1, 2, 4, 5, 6]),
+        (replace(ALL, bytes=1), 7, [1, 2, 4, 5, 6]),
         (replace(ALL, jobs=4, age_s=2.5 * DAY_S), 6, [1, 2]),
     ],
 )
 def test_what_is_outlived(kept: Store, keep: Keep, day: int, gone: list[int]) -> None:
-    assert kept.outlived(keep, _at(day)) == gone
+    assert list(kept.outlived(keep, _at(day))) == gone
 
 
 def test_no_more_bytes_are_removed_than_need_be(kept: Store) -> None:
     size = kept.size_bytes
-    assert kept.outlived(replace(ALL, bytes=size), _at(6)) == []
-    assert kept.outlived(replace(ALL, bytes=size - 1), _at(6)) == [1]
-    assert kept.outlived(replace(ALL, bytes=size - 3 * REQUEST_BYTES - 1), _at(6)) == [1, 2]
+    for bytes_, gone in ((size, []), (size - 1, [1]), (size - 3 * REQUEST_BYTES - 1, [1, 2])):
+        assert list(kept.outlived(replace(ALL, bytes=bytes_), _at(6))) == gone
+
+
+def test_what_has_just_ended_is_kept_whatever_its_size(kept: Store) -> None:
+    keep = replace(ALL, bytes=1)
+    assert list(kept.outlived(keep, _at(6) + FRESH_S)) == [1, 2, 4, 5]
+    assert list(kept.outlived(keep, _at(6) + FRESH_S + 1)) == [1, 2, 4, 5, 6]
+    assert list(kept.outlived(replace(keep, jobs=0), _at(6))) == [1, 2, 4, 5, 6], "a number is a number"
+
+
+def test_those_that_ended_first_go_first_whenever_they_were_created(store: Store) -> None:
+    for number, day in ((1, 9), (2, 3), (3, 5)):
+        changes = _whole(number)
+        ended = replace(_ended(changes.jobs[number]), finished_at=f"2026-01-0{day}T00:00:00.000Z")
+        store.commit(Changes(jobs={number: ended}))
+    assert list(store.outlived(replace(ALL, jobs=1), _at(31))) == [2, 3]
+    assert list(store.outlived(replace(ALL, age_s=24 * DAY_S), _at(31))) == [2, 3]
+
+
+def test_jobs_of_unknown_age_keep_no_others(store: Store) -> None:
+    """A gateway without a battery wakes up in 1970."""
+    for number in range(1, PRUNED_AT_ONCE + 6):
+        day = f"1970-01-01T00:00:{number:02}.000Z" if number <= PRUNED_AT_ONCE else "2026-01-01T00:00:00.000Z"
+        job = replace(_ended(_whole(number).jobs[number]), finished_at=day)
+        store.commit(Changes(jobs={number: job}))
+    keep = replace(ALL, age_s=DAY_S)
+    assert list(store.outlived(keep, _at(9))) == list(range(PRUNED_AT_ONCE + 1, PRUNED_AT_ONCE + 6))
+    assert len(store.outlived(replace(ALL, jobs=0), _at(9))) == PRUNED_AT_ONCE
+
+
+def test_it_is_said_why(kept: Store) -> None:
+    whys = set(kept.outlived(Keep(jobs=4, age_s=3.5 * DAY_S, bytes=1), _at(6)).values())
+    assert whys == {"there are more", "they are older", "the store is larger"}
 
 
 def test_what_is_thrown_away_but_not_swept_does_not_count_as_too_large(store: Store) -> None:
@@ -1082,12 +1114,12 @@ def test_what_is_thrown_away_but_not_swept_does_not_count_as_too_large(store: St
         changes.jobs[number] = _ended(changes.jobs[number])
         store.commit(changes)
     keep = replace(ALL, bytes=store.size_bytes - 1)
-    assert store.outlived(keep, _at(6)) == [1]
+    assert list(store.outlived(keep, _at(6))) == [1]
     store.commit(Changes(deleted={1: a_job(first=_first(1), total=SWEEP + 1)}))
-    assert store.outlived(keep, _at(6)) == []
+    assert not store.outlived(keep, _at(6))
     while store.sweep():
         pass
-    assert store.outlived(keep, _at(6)) == []
+    assert not store.outlived(keep, _at(6))
     assert store.size_bytes <= keep.bytes
 
 
@@ -1095,14 +1127,15 @@ def test_large_jobs_are_pruned_few_at_a_time(store: Store) -> None:
     for number in range(1, 4):
         job = _ended(a_job(id=number, total=PRUNED_REQUESTS // 2 + number))
         store.commit(Changes(jobs={number: job}))
-    assert store.outlived(replace(ALL, jobs=0), _at(6)) == [1]
+    assert list(store.outlived(replace(ALL, jobs=0), _at(6))) == [1]
     store.commit(Changes(jobs={1: _ended(a_job(id=1, total=PRUNED_REQUESTS // 2 - 3))}))
-    assert store.outlived(replace(ALL, jobs=0), _at(6)) == [1, 2]
+    assert list(store.outlived(replace(ALL, jobs=0), _at(6))) == [1, 2]
 
 
 def test_many_jobs_are_pruned_few_at_a_time(store: Store) -> None:
     store.commit(Changes(jobs={id_: _ended(a_job(id=id_)) for id_ in range(1, PRUNED_AT_ONCE + 9)}))
-    assert store.outlived(replace(ALL, jobs=0), _at(6)) == list(range(1, PRUNED_AT_ONCE + 1))
+    gone = store.outlived(replace(ALL, jobs=0), _at(6))
+    assert list(gone) == list(range(1, PRUNED_AT_ONCE + 1))
 
 
 # This file's own: the log beside the file
