@@ -34,8 +34,6 @@ FIRST_DELAY_S, LAST_DELAY_S = 0.02, 2.0
 MOST_LOST = 10
 #: So long after its restart the controller may not know gateways that are about to register again.
 REGISTERING_S = 10.0
-#: So long after the start of the machine everything on it, and behind it, may still be starting.
-BOOTING_S = 120.0
 #: The timer for when the window has room by itself.
 ROOM = ("room", 0)
 #: What one waits for that is delayed; a refusal that is none: the controller does not know its gateway yet.
@@ -175,10 +173,9 @@ class Courier:
 
     def controller_up(self) -> None:
         """It answers, and what was kept for us comes. Where all has just started, gateways may be missing."""
-        now_s = self._moment.now_s
-        self.flight.hurry(now_s)
-        if now_s < BOOTING_S:
-            self._registering_until_s = max(self._registering_until_s, now_s + REGISTERING_S, BOOTING_S)
+        self.flight.hurry(self._moment.now_s)
+        # The monotonic clock counts from the start of the machine.
+        self._registering_until_s = max(self._registering_until_s, self._settings.booting_s)
 
     def _answered_late(self, message: int, answer: Answer) -> None:
         """Nobody waits for it any more: it may still correct what is not known, or spare another attempt."""

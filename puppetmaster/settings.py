@@ -55,6 +55,12 @@ class Settings:
     grace_s: float = _knob(
         5.0, "after a crash or a lost connection: how long late answers are waited for", low=0, high=3600
     )
+    booting_s: float = _knob(
+        120.0,
+        "so long after the start of the machine gateways that are not registered yet are waited for",
+        low=0,
+        high=3600,
+    )
     window: int = _knob(500, "most requests in flight over all jobs", low=1, high=10000)
     max_open_jobs: int = _knob(1000, "most jobs that have not ended", low=1, high=1000000)
     max_open_requests: int = _knob(200000, "most requests of them that are not done", low=1, high=10000000)

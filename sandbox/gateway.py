@@ -54,6 +54,7 @@ class Gateway:
                 "BROKER_PORT_1883_TCP_PORT": str(self.broker.port),
                 "PUPPETMASTER_DATA_DIR": str(directory / "data"),
                 "PUPPETMASTER_HTTP": "off",
+                "PUPPETMASTER_BOOTING_S": "0",  # the fleet is there, however young the machine is
                 **(settings or {}),
             },
             ready="registered with the controller",

@@ -10,44 +10,25 @@ import shutil
 import sqlite3
 import subprocess
 import threading
-import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
-from puppetmaster import answer, batch
-from puppetmaster.bus import Answered, Bus, BusEvent, ControllerChanged, LinkChanged
-from puppetmaster.clock import Clock
-from puppetmaster.dispatcher import Dispatcher
-from puppetmaster.engine import Engine
 from puppetmaster.errors import StoreError, Unavailable
-from puppetmaster.events import Hub
-from puppetmaster.job import Job, JobStatus
-from puppetmaster.link import Receipt
+from puppetmaster.job import JobStatus
 from puppetmaster.reader import Reader
 from puppetmaster.request import RequestStatus
-from puppetmaster.settings import Settings
 from puppetmaster.sqlite_storage import SqliteTinyDB
 from puppetmaster.store import FILE_NAME, Store
-from puppetmaster.wire import Outgoing
 from sandbox.fleet_log import FleetLog
 from sandbox.gateway import Gateway
 from tests.bus_client import BusClient, Message
 from tests.conftest import require
+from tests.desk import WAIT_S, Desk, until
 from tests.virtual import body
-
-WAIT_S = 40.0
-
-
-def _until(condition: Callable[[], Any], what: str) -> None:
-    deadline_s = time.monotonic() + WAIT_S
-    while not condition():
-        assert time.monotonic() < deadline_s, f"not within {WAIT_S:g} s: {what}"
-        threading.Event().wait(0.02)
-
 
 # A file system of its own
 
@@ -123,9 +104,9 @@ def test_a_disk_that_is_full_for_a_while(disk: Path) -> None:
         job = _posted(client, body("post", *names))
         assert job["code"] == 200, job
         job_id, first = job["data"]["id"], job["data"]["requests"][0]
-        _until(lambda: len(arrived()) > 60, "commands reach the fleet")
+        until(lambda: len(arrived()) > 60, "commands reach the fleet")
         with _full(disk):
-            _until(lambda: not _health(client)["store"]["writable"], "the full disk is noticed")
+            until(lambda: not _health(client)["store"]["writable"], "the full disk is noticed")
             refused = _posted(client, body("post", "cg-001"))
             assert refused["code"] == 503, refused
             assert "full" in refused["data"]["message"]
@@ -133,7 +114,7 @@ def test_a_disk_that_is_full_for_a_while(disk: Path) -> None:
             health = _health(client)
             assert not health["healthy"]
             assert str(disk / FILE_NAME) in health["store"]["reason"]
-            _until(lambda: _health(client)["counters"]["inFlight"] == 0, "what is in flight is answered")
+            until(lambda: _health(client)["counters"]["inFlight"] == 0, "what is in flight is answered")
             reached = arrived()
             assert len(reached) < count - 50, "the job still had commands to send"
             with _reading(disk) as reader:
@@ -156,7 +137,7 @@ def test_a_disk_that_is_full_for_a_while(disk: Path) -> None:
             done = said["code"] == 200 and said["data"]["finishedAt"] is not None
             return cast(Message, said["data"]) if done else None
 
-        _until(ended, "the job ends")
+        until(ended, "the job ends")
         view = ended()
         assert view is not None
         assert view["counts"]["resolved"] == count, view
@@ -213,93 +194,9 @@ def test_a_disk_that_is_full_from_the_start(disk: Path) -> None:
 # A commit that fails
 
 
-class _FailingDisk:
-    """The connection of a store. While ``error`` is set every COMMIT raises it, and ``tries`` counts them."""
-
-    def __init__(self, store: Store) -> None:
-        self.error: Exception | None = None
-        self.tries = 0
-        self._connection = store._db.storage.connection
-        store._db.storage.connection = cast(sqlite3.Connection, self)
-
-    def execute(self, sql: str, *values: Any) -> Any:
-        if sql == "COMMIT" and self.error is not None:
-            self.tries += 1
-            raise self.error
-        return self._connection.execute(sql, *values)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._connection, name)
-
-
-class _RecordingBus:
-    """What leaves; each message is looked up on disk at the moment when it does."""
-
-    def __init__(self, store: Store) -> None:
-        self.sent: list[int] = []
-        self.unrecorded: list[int] = []
-        self.acknowledged: list[int] = []
-        self._store = store
-
-    def send(self, commands: Sequence[Outgoing]) -> bool:
-        for message, _ in commands:
-            with self._store.reading() as reader:
-                request = reader.request(reader.sending(message) or message)
-            if request is None or request.status is not RequestStatus.SENT or request.sending != message:
-                self.unrecorded.append(message)
-            self.sent.append(message)
-        return True
-
-    def acknowledge(self, receipts: Iterable[Receipt]) -> None:
-        self.acknowledged += [receipt.packet for receipt in receipts]
-
-    def ask(self, destinations: Iterable[str]) -> None:
-        """Nobody answers: every gateway counts as one with a lock of its own in the end."""
-
-
-class _Desk:
-    """A dispatcher that runs, with its store, its disk and its bus."""
-
-    def __init__(self, data_dir: Path) -> None:
-        self.store = Store(data_dir)
-        self.disk = _FailingDisk(self.store)
-        self.bus = _RecordingBus(self.store)
-        clock, hub = Clock(), Hub()
-        self.engine = Engine(Settings(), clock, self.store.now, self.store.ids, "tunnel")
-        self.dispatcher = Dispatcher(self.engine, self.store, cast(Bus, self.bus), hub, clock)
-        self.dispatcher.start()
-        self.post(LinkChanged(up=True), ControllerChanged(up=True))
-
-    def post(self, *events: BusEvent) -> None:
-        self.dispatcher.post(events)
-
-    def create(self, *names: str, timeout_s: float = WAIT_S, **more: Any) -> Job:
-        spec = batch.parse_job(body("get", *names, **more), 100)
-        return self.dispatcher.call(lambda engine: engine.create(spec), timeout_s)
-
-    def answer(self, message: int) -> None:
-        inner = {"code": 200, "method": "get", "resource": "/any", "data": {"n": message}}
-        read = answer.read({"id": message, "code": 200, "data": inner, "sign": ["remote"]})
-        self.post(Answered(message, read, Receipt(1, message % 1000)))
-
-    def status(self, request_id: int) -> str:
-        """On disk."""
-        with self.store.reading() as reader:
-            request = reader.request(request_id)
-        assert request is not None
-        return request.status.value
-
-    def in_flight(self) -> int:
-        return self.dispatcher.look(lambda engine: engine.lanes.in_flight, WAIT_S)
-
-    def close(self) -> None:
-        self.dispatcher.stop(WAIT_S)
-        self.store.close()
-
-
 @pytest.fixture
-def desk(tmp_path: Path) -> Iterator[_Desk]:
-    made = _Desk(tmp_path / "data")
+def desk(tmp_path: Path) -> Iterator[Desk]:
+    made = Desk(tmp_path / "data")
     yield made
     made.close()
     assert made.bus.unrecorded == []
@@ -314,32 +211,32 @@ FAULTS = [
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=str)
-def test_a_commit_that_fails(desk: _Desk, fault: Exception) -> None:
+def test_a_commit_that_fails(desk: Desk, fault: Exception) -> None:
     first = desk.create("cg-1", "cg-2", concurrency=1)
-    _until(lambda: desk.bus.sent, "the first command leaves")
+    until(lambda: desk.bus.sent, "the first command leaves")
     one, two = first.request_ids
     assert desk.bus.sent == [one]
     desk.disk.error = fault
     desk.answer(one)
-    _until(lambda: desk.disk.tries > 0, "the answer is to be written")
+    until(lambda: desk.disk.tries > 0, "the answer is to be written")
     assert desk.in_flight() == 0, "the answer is kept"
     assert desk.status(one) == "sent", "but it is in memory only"
     with pytest.raises(Unavailable, match="No job can be created") as refused:
         desk.create("cg-3")
     assert refused.value.status == 503
     tries = desk.disk.tries
-    _until(lambda: desk.disk.tries >= tries + 2, "it is tried again")
+    until(lambda: desk.disk.tries >= tries + 2, "it is tried again")
     assert desk.bus.sent == [one], "the other command would not be on record"
     desk.disk.error = None
-    _until(lambda: len(desk.bus.sent) > 1, "the work goes on")
+    until(lambda: len(desk.bus.sent) > 1, "the work goes on")
     assert desk.bus.sent == [one, two]
     assert desk.status(one) == "resolved"
     desk.answer(two)
-    _until(lambda: desk.status(two) == "resolved", "the second answer")
+    until(lambda: desk.status(two) == "resolved", "the second answer")
     assert desk.create("cg-3").id > first.id
 
 
-def test_a_job_whose_creation_cannot_be_written_never_was(desk: _Desk) -> None:
+def test_a_job_whose_creation_cannot_be_written_never_was(desk: Desk) -> None:
     desk.disk.error = FAULTS[0]
     with pytest.raises(StoreError, match=r"No job was created: .* disk I/O error") as refused:
         desk.create("cg-1", key="k")
@@ -347,9 +244,9 @@ def test_a_job_whose_creation_cannot_be_written_never_was(desk: _Desk) -> None:
     with pytest.raises(Unavailable, match=r"No job can be created: .* disk I/O error"):
         desk.create("cg-1", key="k")
     desk.disk.error = None
-    _until(lambda: desk.dispatcher.look(lambda engine: engine.stalled is None, WAIT_S), "it is up again")
+    until(lambda: desk.dispatcher.look(lambda engine: engine.stalled is None, WAIT_S), "it is up again")
     job = desk.create("cg-1", key="k")
-    _until(lambda: desk.bus.sent, "its command leaves")
+    until(lambda: desk.bus.sent, "its command leaves")
     assert desk.bus.sent == [job.first]
     with desk.store.reading() as reader:
         assert [one.id for one in reader.jobs({})] == [job.id]
@@ -357,15 +254,15 @@ def test_a_job_whose_creation_cannot_be_written_never_was(desk: _Desk) -> None:
 
 
 def test_what_was_acknowledged_is_there_after_a_crash_on_a_failing_disk(tmp_path: Path) -> None:
-    desk = _Desk(tmp_path / "data")
+    desk = Desk(tmp_path / "data")
     job = desk.create("cg-1", "cg-2")
-    _until(lambda: len(desk.bus.sent) == 2, "both commands leave")
+    until(lambda: len(desk.bus.sent) == 2, "both commands leave")
     one, two = desk.bus.sent
     desk.answer(one)
-    _until(lambda: desk.status(one) == "resolved", "the first answer")
+    until(lambda: desk.status(one) == "resolved", "the first answer")
     desk.disk.error = FAULTS[0]
     desk.answer(two)
-    _until(lambda: desk.disk.tries > 1, "the second cannot be written")
+    until(lambda: desk.disk.tries > 1, "the second cannot be written")
     desk.close()
     with closing(Store(tmp_path / "data")) as store:
         ((found, requests),) = store.unfinished()
@@ -373,7 +270,7 @@ def test_what_was_acknowledged_is_there_after_a_crash_on_a_failing_disk(tmp_path
         assert [(request.id, request.status.value) for request in requests] == [(two, "sent")]
 
 
-def test_a_removal_that_cannot_be_written_is_done_later(desk: _Desk) -> None:
+def test_a_removal_that_cannot_be_written_is_done_later(desk: Desk) -> None:
     job = desk.create("cg-1")
     desk.disk.error = FAULTS[0]
     with pytest.raises(StoreError, match="It is in force, and will be written down"):
@@ -388,4 +285,4 @@ def test_a_removal_that_cannot_be_written_is_done_later(desk: _Desk) -> None:
         with desk.store.reading() as reader:
             return reader.job(job.id) is None
 
-    _until(gone, "the job is removed")
+    until(gone, "the job is removed")

@@ -10,7 +10,7 @@ import pytest
 
 from puppetmaster import batch
 from puppetmaster.conductor import BEGIN_S
-from puppetmaster.courier import BOOTING_S, LAST_DELAY_S, MOST_LOST, QUESTION_TIMEOUT_S, REGISTERING_S
+from puppetmaster.courier import LAST_DELAY_S, MOST_LOST, QUESTION_TIMEOUT_S, REGISTERING_S
 from puppetmaster.errors import Conflict, NotFound, Unavailable
 from puppetmaster.job import Job, JobStatus
 from puppetmaster.request import RequestStatus
@@ -833,7 +833,7 @@ def test_after_the_start_of_the_machine_gateways_may_come_later(world: World) ->
     world.run(world.refused(other.first, 404))
     assert world.statuses(other) == ["pending"]
     assert "does not know the gateway yet" in (why(world, other.first) or "")
-    world.advance(BOOTING_S)
+    world.advance(SETTINGS.booting_s)
     world.run(world.refused(world.last(other.first).message, 404))
     assert world.statuses(job) == ["unknown"]
     assert world.statuses(other) == ["error"]

@@ -1,0 +1,129 @@
+"""A dispatcher that runs on a real store, with a disk and a bus that do what a test says."""
+
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+from puppetmaster import answer, batch
+from puppetmaster.bus import Answered, Bus, BusEvent, ControllerChanged, LinkChanged
+from puppetmaster.clock import Clock
+from puppetmaster.dispatcher import Dispatcher
+from puppetmaster.engine import Engine
+from puppetmaster.events import Hub
+from puppetmaster.job import Job
+from puppetmaster.link import Receipt
+from puppetmaster.request import RequestStatus
+from puppetmaster.settings import Settings
+from puppetmaster.store import Store
+from puppetmaster.wire import Outgoing
+from tests.virtual import body
+
+WAIT_S = 40.0
+
+
+def until(condition: Callable[[], Any], what: str) -> None:
+    """Wait until it holds; fails, naming ``what``, when that takes too long."""
+    deadline_s = time.monotonic() + WAIT_S
+    while not condition():
+        assert time.monotonic() < deadline_s, f"not within {WAIT_S:g} s: {what}"
+        threading.Event().wait(0.02)
+
+
+class FailingDisk:
+    """The connection of a store. While ``error`` is set every COMMIT raises it, and ``tries`` counts them."""
+
+    def __init__(self, store: Store) -> None:
+        self.error: Exception | None = None
+        self.tries = 0
+        self._connection = store._db.storage.connection
+        store._db.storage.connection = cast(sqlite3.Connection, self)
+
+    def execute(self, sql: str, *values: Any) -> Any:
+        if sql == "COMMIT" and self.error is not None:
+            self.tries += 1
+            raise self.error
+        return self._connection.execute(sql, *values)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._connection, name)
+
+
+class RecordingBus:
+    """What leaves; each message is looked up on disk at the moment when it does."""
+
+    def __init__(self, store: Store) -> None:
+        self.sent: list[int] = []
+        self.unrecorded: list[int] = []
+        self.acknowledged: list[int] = []
+        #: The next messages do not leave: there is no connection.
+        self.refusing = False
+        self.refused = 0
+        #: Called with each receipt, at the moment when it is acknowledged.
+        self.watch: Callable[[Receipt], None] = lambda _: None
+        self._store = store
+
+    def send(self, commands: Sequence[Outgoing]) -> bool:
+        for message, _ in commands:
+            with self._store.reading() as reader:
+                request = reader.request(reader.sending(message) or message)
+            if request is None or request.status is not RequestStatus.SENT or request.sending != message:
+                self.unrecorded.append(message)
+            if self.refusing:
+                self.refused += 1
+            else:
+                self.sent.append(message)
+        return not self.refusing
+
+    def acknowledge(self, receipts: Iterable[Receipt]) -> None:
+        for receipt in receipts:
+            self.watch(receipt)
+            self.acknowledged.append(receipt.packet)
+
+    def ask(self, destinations: Iterable[str]) -> None:
+        """Nobody answers: every gateway counts as one with a lock of its own in the end."""
+
+
+class Desk:
+    """A dispatcher that runs, with its store, its disk and its bus."""
+
+    def __init__(self, data_dir: Path, error: Exception | None = None, **settings: Any) -> None:
+        self.store = Store(data_dir)
+        self.disk = FailingDisk(self.store)
+        self.disk.error = error
+        self.bus = RecordingBus(self.store)
+        clock, hub = Clock(), Hub()
+        self.engine = Engine(
+            Settings(booting_s=0, **settings), clock, self.store.now, self.store.ids, "tunnel"
+        )
+        self.dispatcher = Dispatcher(self.engine, self.store, cast(Bus, self.bus), hub, clock)
+        self.dispatcher.start()
+        self.post(LinkChanged(up=True), ControllerChanged(up=True))
+
+    def post(self, *events: BusEvent) -> None:
+        self.dispatcher.post(events)
+
+    def create(self, *names: str, timeout_s: float = WAIT_S, **more: Any) -> Job:
+        spec = batch.parse_job(body("get", *names, **more), 10_000)
+        return self.dispatcher.call(lambda engine: engine.create(spec), timeout_s)
+
+    def answer(self, message: int) -> None:
+        inner = {"code": 200, "method": "get", "resource": "/any", "data": {"n": message}}
+        read = answer.read({"id": message, "code": 200, "data": inner, "sign": ["remote"]})
+        self.post(Answered(message, read, Receipt(1, message % 1000)))
+
+    def status(self, request_id: int) -> str:
+        """On disk."""
+        with self.store.reading() as reader:
+            request = reader.request(request_id)
+        assert request is not None
+        return request.status.value
+
+    def in_flight(self) -> int:
+        return self.dispatcher.look(lambda engine: engine.lanes.in_flight, WAIT_S)
+
+    def close(self) -> None:
+        self.dispatcher.stop(WAIT_S)
+        self.store.close()

@@ -1,0 +1,334 @@
+"""The loop: what arrives is decided on, made durable, and only then acted on, whatever goes wrong."""
+
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from puppetmaster import store as store_module
+from puppetmaster.bus import ControllerChanged, ControllerForgot, LinkChanged
+from puppetmaster.dispatcher import STORE_RETRY_S
+from puppetmaster.engine import Engine
+from puppetmaster.errors import NotFound, StoreError, Unavailable
+from puppetmaster.job import JobStatus
+from tests.desk import WAIT_S, Desk, until
+
+FULL = OSError("No space left on device")
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Iterator[Desk]:
+    made = Desk(tmp_path / "data", grace_s=0.05)
+    yield made
+    made.disk.error = None
+    made.close()
+    assert made.bus.unrecorded == []
+
+
+class Gate:
+    """A verb that holds the dispatcher until it is opened."""
+
+    def __init__(self) -> None:
+        self.reached = threading.Event()
+        self.opened = threading.Event()
+
+    def __call__(self, _engine: Engine) -> str:
+        self.reached.set()
+        assert self.opened.wait(WAIT_S)
+        return "passed"
+
+
+# -- what happens on the bus -----------------------------------------------------------------------
+
+
+def test_what_has_not_left_waits_again(desk: Desk) -> None:
+    desk.bus.refusing = True
+    job = desk.create("a", "b")
+    desk.dispatcher.do(lambda engine: engine.begin_job(job.id))
+    until(lambda: desk.bus.refused, "they cannot leave")
+    desk.post(LinkChanged(up=False))
+    until(lambda: desk.status(job.first) == "pending" and desk.in_flight() == 0, "they wait again")
+    assert desk.bus.sent == []
+    desk.bus.refusing = False
+    desk.post(LinkChanged(up=True), ControllerChanged(up=True))
+    until(lambda: len(desk.bus.sent) == 2, "they leave")
+    with desk.store.reading() as reader:
+        assert [one.attempts for one in reader.requests({"job": job.id})] == [1, 1]
+
+
+def test_messages_that_a_broken_connection_names_wait_again(desk: Desk) -> None:
+    job = desk.create("a", "b")
+    until(lambda: len(desk.bus.sent) == 2, "both leave, as far as one knows")
+    first, second = desk.bus.sent
+    desk.post(LinkChanged(up=False, unsent=(second,)))
+    until(lambda: desk.status(second) == "pending", "the one that has not left waits")
+    assert desk.status(first) == "sent", "of the other nobody knows"
+    desk.post(LinkChanged(up=True), ControllerChanged(up=True))
+    until(lambda: desk.bus.sent.count(second) == 2, "it leaves, under the same id: nobody has seen that")
+    assert job.total == 2
+
+
+def test_a_controller_that_has_forgotten_us_brings_no_answers(desk: Desk) -> None:
+    job = desk.create("a", timeout=None)
+    until(lambda: desk.bus.sent, "it leaves")
+    now_s = time.monotonic()
+    desk.post(ControllerForgot(now_s + 1, now_s + 1))
+    until(lambda: len(desk.bus.sent) == 2, "a read is made again, after the grace time")
+    assert desk.bus.sent[0] == job.first != desk.bus.sent[1]
+
+
+def test_a_controller_that_never_knew_us_takes_nothing_away(desk: Desk) -> None:
+    desk.create("a")
+    until(lambda: desk.bus.sent, "it leaves")
+    desk.post(ControllerForgot(None, time.monotonic()))
+    assert desk.in_flight() == 1
+    assert len(desk.bus.sent) == 1
+
+
+# -- acknowledged when it is on disk ---------------------------------------------------------------
+
+
+def test_an_answer_is_acknowledged_when_it_is_on_disk(desk: Desk) -> None:
+    seen: list[str] = []
+    job = desk.create("a")
+    until(lambda: desk.bus.sent, "it leaves")
+    desk.bus.watch = lambda _: seen.append(desk.status(job.first))
+    desk.answer(job.first)
+    until(lambda: desk.bus.acknowledged, "it is acknowledged")
+    assert seen == ["resolved"]
+
+
+def test_an_answer_for_nobody_is_acknowledged_too(desk: Desk) -> None:
+    desk.answer(12345)
+    until(lambda: desk.bus.acknowledged == [345], "it is acknowledged")
+
+
+def test_an_answer_that_could_not_be_taken_in_is_not_acknowledged(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It comes again with the next connection."""
+    job = desk.create("a")
+    until(lambda: desk.bus.sent, "it leaves")
+    desk.answer(job.first)
+    until(lambda: desk.status(job.first) == "resolved", "it is answered")
+    desk.bus.acknowledged.clear()
+
+    def broken(*_: Any) -> None:
+        raise OSError("Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(desk.store.now), "request", broken)
+        desk.answer(job.first + 1)
+        desk.in_flight()
+    desk.answer(77)
+    until(lambda: desk.bus.acknowledged, "the next one is acknowledged")
+    assert desk.bus.acknowledged == [77]
+
+
+def test_while_nothing_can_be_written_answers_are_kept_here(desk: Desk) -> None:
+    """Unacknowledged they would hold up what is behind them, the controller's word included."""
+    job = desk.create("a")
+    until(lambda: desk.bus.sent, "it leaves")
+    desk.disk.error = FULL
+    desk.answer(job.first)
+    until(lambda: desk.bus.acknowledged, "it is acknowledged")
+    assert desk.status(job.first) == "sent"
+    desk.disk.error = None
+    until(lambda: desk.status(job.first) == "resolved", "it is written when that can be")
+
+
+# -- a disk that fails -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("sweeping", [False, True])
+def test_a_disk_that_fails_is_tried_again_now_and_then(
+    desk: Desk, sweeping: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turns: list[float] = []
+    decide = desk.engine.decide
+
+    def counted() -> Any:
+        turns.append(time.monotonic())
+        return decide()
+
+    job = desk.create("a")
+    until(lambda: desk.bus.sent, "it leaves")
+    monkeypatch.setattr(desk.engine, "decide", counted)
+    desk.disk.error = FULL
+    desk.dispatcher._sweeping = sweeping
+    desk.answer(job.first)
+    until(lambda: desk.disk.tries >= 4, "it is tried again")
+    took_s = turns[-1] - turns[0]
+    assert took_s >= 3 * STORE_RETRY_S * 0.9
+    assert len(turns) < 10 + 10 * took_s, "in between it sleeps"
+
+
+def test_a_restart_on_a_disk_that_fails_sleeps_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = Desk(tmp_path / "data")
+    first.create("a")
+    until(lambda: first.bus.sent, "it leaves")
+    first.close()
+    turns: list[float] = []
+    decide = Engine.decide
+
+    def counted(engine: Engine) -> Any:
+        turns.append(time.monotonic())
+        return decide(engine)
+
+    monkeypatch.setattr(Engine, "decide", counted)
+    desk = Desk(tmp_path / "data", error=FULL, grace_s=0.0)
+    try:
+        until(lambda: desk.disk.tries >= 3, "it is tried again")
+        assert len(turns) < 20 + 10 * (turns[-1] - turns[0]), "in between it sleeps"
+        assert desk.bus.sent == []
+    finally:
+        desk.disk.error = None
+        desk.close()
+
+
+def test_a_change_that_cannot_be_written_is_told_at_once_and_done_all_the_same(desk: Desk) -> None:
+    job = desk.create("a", "b", concurrency=1)
+    until(lambda: desk.bus.sent, "it leaves")
+    desk.disk.error = FULL
+    with pytest.raises(StoreError, match="It is in force, and will be written down as soon as that can be"):
+        desk.dispatcher.call(lambda engine: engine.control(job.id, JobStatus.PAUSED, force=False), WAIT_S)
+    with pytest.raises(Unavailable, match="Nothing was changed"):
+        desk.dispatcher.call(lambda engine: engine.delete(job.id), WAIT_S)
+    desk.disk.error = None
+
+    def stored() -> JobStatus:
+        with desk.store.reading() as reader:
+            found = reader.job(job.id)
+        assert found is not None
+        return found.status
+
+    until(lambda: stored() is JobStatus.PAUSED, "it is written down")
+
+
+# -- what was removed ------------------------------------------------------------------------------
+
+
+def test_what_was_removed_is_swept_though_nothing_happens(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store_module, "SWEEP", 3)
+    job = desk.create(*[f"g{number}" for number in range(40)], concurrency=1)
+    desk.dispatcher.call(lambda engine: engine.delete(job.id), WAIT_S)
+    requests = desk.store._db.table("requests")
+    until(lambda: desk.dispatcher.look(lambda _: requests.count_where(), WAIT_S) == 0, "they go")
+
+
+def test_a_sweep_that_fails_is_taken_up_again(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store_module, "SWEEP", 3)
+    monkeypatch.setattr("puppetmaster.dispatcher.PRUNE_S", 0.05)
+    desk.dispatcher._prune_s = 0.0
+    job = desk.create(*[f"g{number}" for number in range(40)], concurrency=1)
+    sweep, failed = desk.store.sweep, threading.Event()
+
+    def flaky() -> bool:
+        if not failed.is_set():
+            failed.set()
+            raise StoreError("The disk is full.")
+        return sweep()
+
+    monkeypatch.setattr(desk.store, "sweep", flaky)
+    desk.dispatcher.call(lambda engine: engine.delete(job.id), WAIT_S)
+    requests = desk.store._db.table("requests")
+    until(lambda: desk.dispatcher.look(lambda _: requests.count_where(), WAIT_S) == 0, "they go")
+    assert failed.is_set()
+
+
+# -- callers ---------------------------------------------------------------------------------------
+
+
+def test_a_call_that_its_caller_gave_up_is_not_done_later(desk: Desk) -> None:
+    gate, done = Gate(), threading.Event()
+    holder = threading.Thread(target=lambda: desk.dispatcher.look(gate, WAIT_S))
+    holder.start()
+    assert gate.reached.wait(WAIT_S)
+    with pytest.raises(Unavailable, match=r"Not begun within 0\.05 s: nothing was changed"):
+        desk.dispatcher.call(lambda _: done.set(), 0.05)
+    gate.opened.set()
+    holder.join()
+    desk.in_flight()
+    assert not done.is_set()
+
+
+def test_a_call_that_is_under_way_may_be_done(desk: Desk) -> None:
+    gate = Gate()
+    with pytest.raises(Unavailable, match=r"Not confirmed within 0\.05 s: look again later"):
+        desk.dispatcher.call(gate, 0.05)
+    gate.opened.set()
+    assert desk.in_flight() == 0
+
+
+def test_who_calls_hears_what_went_wrong_and_the_loop_goes_on(
+    desk: Desk, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(_engine: Engine) -> None:
+        raise ZeroDivisionError("oops")
+
+    with pytest.raises(ZeroDivisionError):
+        desk.dispatcher.call(broken, WAIT_S)
+    with pytest.raises(NotFound):
+        desk.dispatcher.call(lambda engine: engine.delete(99), WAIT_S)
+    assert desk.in_flight() == 0
+    assert "a call failed" in caplog.text
+
+
+def test_an_event_that_goes_wrong_does_not_stop_the_loop(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(**_: Any) -> None:
+        raise ZeroDivisionError("oops")
+
+    until(lambda: desk.dispatcher.look(lambda engine: engine.controller_up, WAIT_S), "it is up")
+    with monkeypatch.context() as patch:
+        patch.setattr(desk.engine, "link", broken)
+        desk.post(LinkChanged(up=True))
+        desk.in_flight()
+    assert "a step of the dispatcher failed" in caplog.text
+    desk.create("a")
+    until(lambda: desk.bus.sent, "the loop goes on")
+
+
+def test_a_large_job_is_answered_when_it_exists(desk: Desk) -> None:
+    job = desk.create(*[f"g{number}" for number in range(3000)], concurrency=1)
+    with desk.store.reading() as reader:
+        assert reader.job(job.id) is not None
+        assert reader.count_requests({"job": job.id}) == 3000
+
+
+def test_a_large_job_that_cannot_be_written_is_refused(desk: Desk) -> None:
+    desk.disk.error = FULL
+    with pytest.raises(StoreError, match="No job was created"):
+        desk.create(*[f"g{number}" for number in range(3000)])
+    desk.disk.error = None
+    until(lambda: not desk.dispatcher.look(lambda engine: engine.stalled, WAIT_S), "the disk is back")
+    assert desk.create("a").id == 2
+
+
+def test_who_waits_when_it_stops_is_told(tmp_path: Path) -> None:
+    desk = Desk(tmp_path / "data")
+    gate, told = Gate(), list[str]()
+
+    def ask() -> None:
+        try:
+            desk.dispatcher.call(lambda _: None, WAIT_S)
+        except Unavailable as error:
+            told.append(error.message)
+
+    desk.dispatcher.do(gate)
+    assert gate.reached.wait(WAIT_S)
+    stopper = threading.Thread(target=lambda: desk.dispatcher.stop(WAIT_S))
+    stopper.start()
+    until(lambda: desk.dispatcher._stopped.is_set(), "it is to stop")
+    ask()
+    gate.opened.set()
+    stopper.join()
+    assert told == ["Puppetmaster is stopping: nothing was changed."]
+    assert not desk.dispatcher.running
+    desk.store.close()
