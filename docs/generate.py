@@ -1,7 +1,7 @@
 """What the documents say that the code knows better: ``python -m docs.generate`` writes it, a test compares.
 
-The diagrams of docs/states.md come from the transition tables, the settings in README.md from their
-declaration.
+The diagrams of docs/states.md come from the transition tables, the settings in README.md and in
+data/puppetmaster.json.factory from their declaration.
 """
 
 import json
@@ -79,8 +79,17 @@ def with_settings(readme: str) -> str:
     return before + BEGIN + settings() + END + rest.split(END, 1)[1]
 
 
+def factory() -> str:
+    """All of data/puppetmaster.json.factory: the settings at first, without what is empty, or the SDK's."""
+    left_out = ("dataDir", "brokerHost", "brokerPort")
+    known = Settings().public()
+    shown = {name: value for name, value in known.items() if value != "" and name not in left_out}
+    return json.dumps(shown, indent=2) + "\n"
+
+
 def main() -> None:
-    """Write both."""
+    """Write them."""
+    (ROOT / "data" / "puppetmaster.json.factory").write_text(factory())
     (ROOT / "docs" / "states.md").write_text(states())
     readme = ROOT / "README.md"
     readme.write_text(with_settings(readme.read_text()))

@@ -1,9 +1,13 @@
 """Every knob, with its unit, its default and its bounds, read from the environment.
 
 The broker's address comes from the SDK's own variables (``BROKER_PORT_1883_TCP_ADDR`` and
-``BROKER_PORT_1883_TCP_PORT``); everything else from ``PUPPETMASTER_<NAME>``.
+``BROKER_PORT_1883_TCP_PORT``); everything else from ``PUPPETMASTER_<NAME>``. What the environment does not
+say may stand in ``puppetmaster.json`` of the data directory, under the names that GET /system/puppetmaster
+shows; without that file ``puppetmaster.json.factory`` counts, which every bundle of Sanji ships.
 """
 
+import difflib
+import json
 import os
 from collections.abc import Mapping
 from dataclasses import Field, dataclass, field, fields
@@ -13,6 +17,8 @@ from typing import Any
 from puppetmaster.errors import SettingsError
 
 _DATA = Path("data")
+#: In the data directory; the first that exists counts.
+FILES = ("puppetmaster.json", "puppetmaster.json.factory")
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
 
@@ -100,13 +106,14 @@ class Settings:
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] = os.environ, **defaults: Any) -> "Settings":
-        """Settings from ``environ``; ``defaults`` stand where the environment is silent."""
-        values = dict(defaults)
-        for knob in fields(cls):
-            text = environ.get(variable(knob), "")
-            if text.strip():
-                values[knob.name] = _read(knob, text.strip())
-        settings = cls(**values)
+        """Settings from ``environ``; where it is silent from the file; ``defaults`` where both are."""
+        said = {
+            knob.name: _read(knob, text)
+            for knob in fields(cls)
+            if (text := environ.get(variable(knob), "").strip())
+        }
+        data_dir = said.get("data_dir", defaults.get("data_dir", _DATA))
+        settings = cls(**{**defaults, **_from_file(data_dir), **said})
         if settings.log_level not in LOG_LEVELS:
             raise SettingsError(
                 f"PUPPETMASTER_LOG_LEVEL: expected one of {', '.join(LOG_LEVELS)}, "
@@ -121,6 +128,40 @@ class Settings:
             for knob in fields(self)
             if not knob.metadata["secret"]
         }
+
+
+def _from_file(data_dir: Path) -> dict[str, Any]:
+    """What stands in the file of settings, by knob; nothing when there is none. Raises SettingsError."""
+    path = next((path for name in FILES if (path := data_dir / name).is_file()), None)
+    if path is None:
+        return {}
+    try:
+        given = json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise SettingsError(f"{path}: expected JSON, and it cannot be read as such: {error}.") from error
+    if not isinstance(given, dict):
+        raise SettingsError(f'{path}: expected an object such as {{"keepDays": 30}}.')
+    # Where the data directory is, is known by then.
+    knobs = {_public(knob.name): knob for knob in fields(Settings) if knob.name != "data_dir"}
+    for name in given.keys() - knobs.keys():
+        close = difflib.get_close_matches(name, knobs, 1)
+        hint = f"; did you mean '{close[0]}'?" if close else f"; known are {', '.join(knobs)}"
+        raise SettingsError(f"{path}: unknown setting '{name}'{hint}")
+    found = ((knobs[name], name, value) for name, value in given.items())
+    return {knob.name: _checked(knob, value, f"{path}: {name}") for knob, name, value in found}
+
+
+def _checked(knob: "Field[Any]", value: Any, where: str) -> Any:
+    kind: Any = type(knob.default)
+    if kind is str:
+        fits = isinstance(value, str)
+    else:
+        fits = isinstance(value, (int, float)) and not isinstance(value, bool)
+        fits = fits and (kind is float or float(value).is_integer())
+    if not fits:
+        expected = {str: "a text", int: "a whole number"}.get(kind, "a number")
+        raise SettingsError(f"{where}: expected {expected}, got {json.dumps(value)[:80]}.")
+    return _bounded(knob, kind(value), json.dumps(value), where)
 
 
 def _public(name: str) -> str:
@@ -141,9 +182,13 @@ def _read(knob: "Field[Any]", text: str) -> Any:
     except ValueError:
         expected = "a whole number" if kind is int else "a number"
         raise SettingsError(f"{variable(knob)}: expected {expected}, got '{text}'.") from None
+    return _bounded(knob, value, text, variable(knob))
+
+
+def _bounded(knob: "Field[Any]", value: Any, shown: str, where: str) -> Any:
     low, high = knob.metadata["low"], knob.metadata["high"]
     if low is not None and not value >= low:
-        raise SettingsError(f"{variable(knob)}: expected at least {low}, got {text}.")
+        raise SettingsError(f"{where}: expected at least {low}, got {shown}.")
     if high is not None and not value <= high:
-        raise SettingsError(f"{variable(knob)}: expected at most {high}, got {text}.")
+        raise SettingsError(f"{where}: expected at most {high}, got {shown}.")
     return value

@@ -99,6 +99,8 @@ def test_states_are_drawn_from_the_tables() -> None:
 
 
 def test_the_readme_lists_the_settings() -> None:
+    factory = (ROOT / "data" / "puppetmaster.json.factory").read_text()
+    assert factory == generate.factory(), "run python -m docs.generate"
     assert generate.with_settings(README) == README, "run python -m docs.generate"
 
 

@@ -192,3 +192,63 @@ def test_a_secret_is_neither_shown_nor_printed() -> None:
 def test_settings_do_not_change() -> None:
     with pytest.raises(FrozenInstanceError):
         Settings().window = 1  # type: ignore[misc]
+
+
+# The file
+
+
+def write(directory: Path, text: str, name: str = "puppetmaster.json") -> Path:
+    (directory / name).write_text(text)
+    return directory
+
+
+def test_a_file_says_what_the_environment_does_not(tmp_path: Path) -> None:
+    write(tmp_path, '{"window": 7, "keepDays": 0.5, "token": "t0ps3cret", "http": "off"}')
+    found = Settings.from_environment({"PUPPETMASTER_WINDOW": "8"}, data_dir=tmp_path)
+    assert (found.window, found.keep_days, found.token, found.http) == (8, 0.5, "t0ps3cret", "off")
+    assert found.data_dir == tmp_path
+
+
+def test_it_is_looked_for_where_the_data_is(tmp_path: Path) -> None:
+    write(tmp_path, '{"window": 7}')
+    found = Settings.from_environment({"PUPPETMASTER_DATA_DIR": str(tmp_path)}, data_dir=Path("/nowhere"))
+    assert found.window == 7
+
+
+def test_the_factory_settings_count_until_there_is_a_file(tmp_path: Path) -> None:
+    write(tmp_path, '{"window": 7}', "puppetmaster.json.factory")
+    assert Settings.from_environment({}, data_dir=tmp_path).window == 7
+    write(tmp_path, "{}")
+    assert Settings.from_environment({}, data_dir=tmp_path).window == 500
+
+
+def test_the_factory_settings_are_the_defaults() -> None:
+    shipped = Path(__file__).parent.parent / "data"
+    assert Settings.from_environment({}, data_dir=shipped) == Settings(data_dir=shipped)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "expected JSON"),
+        ("{", "expected JSON"),
+        ("[]", "expected an object"),
+        ('{"windows": 1}', r"unknown setting 'windows'; did you mean 'window'\?"),
+        ('{"zzz": 1}', "unknown setting 'zzz'; known are brokerHost, "),
+        ('{"dataDir": "/x"}', "unknown setting 'dataDir'"),
+        ('{"window": "7"}', 'window: expected a whole number, got "7"'),
+        ('{"window": 7.5}', "window: expected a whole number, got 7.5"),
+        ('{"window": true}', "window: expected a whole number, got true"),
+        ('{"window": 1e999}', "window: expected a whole number, got Infinity"),
+        ('{"window": 0}', "window: expected at least 1, got 0"),
+        ('{"keepDays": null}', "keepDays: expected a number, got null"),
+        ('{"keepDays": NaN}', "keepDays: expected at least 0, got NaN"),
+        ('{"http": 8700}', "http: expected a text, got 8700"),
+        ('{"logLevel": "loud"}', "PUPPETMASTER_LOG_LEVEL: expected one of"),
+    ],
+)
+def test_what_cannot_be_is_refused_with_its_place(tmp_path: Path, text: str, said: str) -> None:
+    write(tmp_path, text)
+    with pytest.raises(SettingsError, match=said) as refused:
+        Settings.from_environment({}, data_dir=tmp_path)
+    assert "logLevel" in text or str(tmp_path) in refused.value.message
