@@ -1,7 +1,8 @@
 """``make demo``: a batch reaches simulated gateways over a real broker, and is watched to its end.
 
 Broker, controller, fleet and the bundle run as processes of their own. Another bundle creates the jobs,
-with the SDK's own blocking calls; they are watched with the product's own command line.
+with the SDK's own blocking calls; they are watched with the product's own command line. ``make sandbox``
+starts the same and no jobs: to try things.
 """
 
 import argparse
@@ -111,8 +112,14 @@ def show(gateway_url: str, *words: str) -> None:
     """Run the product's command line, on this terminal."""
     print(f"\n$ puppetmaster {' '.join(words)}", flush=True)
     environment = {**os.environ, "PUPPETMASTER_URL": gateway_url}
-    # Its exit code is the job's verdict: some requests of the demo are meant to fail.
-    subprocess.run([sys.executable, "-m", "puppetmaster", *words], env=environment, cwd=PROJECT, check=False)
+    # Its exit code is the job's verdict: some requests of the demo are meant to fail. Ctrl-C is for the demo.
+    subprocess.run(
+        [sys.executable, "-m", "puppetmaster", *words],
+        env=environment,
+        cwd=PROJECT,
+        check=False,
+        start_new_session=True,
+    )
 
 
 def watch_jobs(gateway: Gateway, url: str) -> None:
@@ -127,15 +134,19 @@ def watch_jobs(gateway: Gateway, url: str) -> None:
 
 def look_further(gateway: Gateway, url: str) -> None:
     """Say where to look on while it runs."""
-    print("\nLook further, while it runs:")
-    print(f"  the page                 {url}/")
-    print(f"  the command line         PUPPETMASTER_URL={url} {sys.executable} -m puppetmaster list")
-    print(f"  as another bundle does   {sys.executable} -m sandbox.ask {gateway.broker.port} get /jobs")
-    print("Ctrl-C ends it.", flush=True)
+    python = os.path.relpath(sys.executable)
+    print(f"\nLook further, while it runs: the page is {url}/. In another terminal, in this directory:")
+    print(f"\n  export URL={url} PUPPETMASTER_URL={url} PORT={gateway.broker.port}")
+    print(f"  {python} -m puppetmaster list              # the command line")
+    print(f"  {python} -m sandbox.ask $PORT get /jobs    # as another bundle asks, on the bus")
+    print("\nCtrl-C ends it.", flush=True)
 
 
 def page_port() -> int:
-    """The product's own port when it is free, else another."""
+    """The port that PUPPETMASTER_HTTP names; else the product's own when it is free; else another."""
+    named = os.environ.get("PUPPETMASTER_HTTP", "").rpartition(":")[2]
+    if named.isdigit():
+        return int(named)
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -150,6 +161,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m sandbox.demo", description=__doc__)
     keep = parser.add_mutually_exclusive_group()
     keep.add_argument("--keep", action="store_true", help="go on running afterwards, until Ctrl-C")
+    keep.add_argument("--idle", action="store_true", help="as --keep, and make no jobs")
     keep.add_argument("--end", action="store_true", help="end by itself, also on a terminal")
     parser.add_argument("--broker", choices=("mosquitto", "amqtt"), help="default: mosquitto when installed")
     options = parser.parse_args()
@@ -166,8 +178,9 @@ def main() -> None:
                 print(
                     f"They run: {gateway.broker.kind} on 127.0.0.1:{gateway.broker.port}, the page on {url}/"
                 )
-                watch_jobs(gateway, url)
-                if options.keep or (sys.stdout.isatty() and not options.end):
+                if not options.idle:
+                    watch_jobs(gateway, url)
+                if options.idle or options.keep or (sys.stdout.isatty() and not options.end):
                     look_further(gateway, url)
                     Event().wait()
         print("\nAll jobs ended. --keep leaves it running, to look further.")

@@ -60,14 +60,15 @@ def test_what_missing_finds() -> None:
 
 def test_the_readmes_examples_run(tmp_path: Path) -> None:
     require("mosquitto")
-    assert len(examples()) == len(re.findall(r"^\$ (curl|python|websocat)", README, re.MULTILINE)) >= 10
+    shown = re.findall(r"^\$ (curl|\.venv/bin/python|websocat)", README, re.MULTILINE)
+    assert len(examples()) == len(shown) >= 10
     port = free_port()
     settings = {"PUPPETMASTER_HTTP": f"127.0.0.1:{port}"}
     with Gateway(tmp_path, fleet=FLEET, settings=settings) as gateway:
-        for command, shown in examples():
+        for command, answer in examples():
             known = command.replace("$PORT", str(gateway.broker.port)).replace("8700", str(port))
             words = shlex.split(known.replace("$URL", f"http://127.0.0.1:{port}"))
-            assert not missing(shown, json.loads(_run(words))), command
+            assert not missing(answer, json.loads(_run(words))), command
             _settle(gateway)
 
 
@@ -76,7 +77,7 @@ def _run(words: list[str]) -> str | bytes:
     if words[0] == "websocat":
         with connect(words[1]) as socket:
             return socket.recv(timeout=10)
-    program = sys.executable if words[0] == "python" else words[0]
+    program = sys.executable if words[0] == ".venv/bin/python" else words[0]
     ran = subprocess.run(
         [program, *words[1:]], capture_output=True, text=True, timeout=30, cwd=ROOT, check=False
     )

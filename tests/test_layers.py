@@ -110,7 +110,7 @@ DOORS = {
 TOUCHES = {
     "sqlite3": {"sqlite_rows", "sqlite_storage", "reader", "store", "transfer", "doctor"},
     "fcntl": {"store"},
-    "signal": {"signals"},
+    "signal": {"signals", "__main__"},
     "socket": {"signals", "link", "server", "client", "doctor"},
     "ssl": {"link", "server", "login", "client"},
     "subprocess": set(),
