@@ -48,6 +48,10 @@ class Patience(asyncio.Protocol):
         self._forget()
         super().connection_lost(exc)
 
+    def end(self) -> None:
+        """End the connection, which has had its time to end by itself: puppetmaster stops."""
+        self.transport.abort()
+
     def _forget(self) -> None:
         if self._unread is not None:
             self._unread.cancel()
@@ -118,6 +122,13 @@ class Http(Patience, H11Protocol):
         """The connection is another protocol's from now on."""
         self._headers_came()
         super().handle_websocket_upgrade(event)
+
+    def end(self) -> None:
+        """End the connection; nothing was done for who is still sending a body."""
+        if self.cycle is not None and self.cycle.more_body and not self.cycle.response_started:
+            self._answer(503, "Puppetmaster is stopping: try again later.")
+        else:
+            super().end()
 
     def _expect_headers(self) -> None:
         self._headers_due = asyncio.get_running_loop().call_later(self.timeout_s, self.transport.abort)

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import uvicorn
 from starlette.types import ASGIApp
 
-from puppetmaster.connections import HEADER_LIMIT_BYTES, Http, WebSocket
+from puppetmaster.connections import HEADER_LIMIT_BYTES, Http, Patience, WebSocket
 from puppetmaster.errors import SettingsError
 from puppetmaster.settings import Settings
 
@@ -23,8 +23,9 @@ log = logging.getLogger("sanji.puppetmaster.server")
 #: Clients tell us nothing over a WebSocket: a message beyond this ends it.
 MESSAGE_LIMIT_BYTES = 4096
 PING_S = 20.0
-#: How long ``stop`` waits; open answers get one second of it.
+#: How long ``stop`` waits, and how long connections have to end by themselves.
 STOP_S = 2.0
+ENDING_S = 0.7
 #: Connections beyond the limit that are let in to be told so; the next ones are closed at once. Before the
 #: end of a TLS handshake nobody can be told anything.
 SURPLUS = 50
@@ -152,7 +153,11 @@ class Server:
 
 
 class _Uvicorn(uvicorn.Server):
-    """uvicorn's, with an end to the patience with TLS handshakes, which take place before its protocols."""
+    """uvicorn's, with an end to the patience with TLS handshakes, which take place before its protocols.
+
+    When it stops, what does not end by itself is ended by its connection; uvicorn would cancel its own task,
+    which is told in the log as a fault.
+    """
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Begin to accept; uvicorn passes no timeout on."""
@@ -161,6 +166,16 @@ class _Uvicorn(uvicorn.Server):
             create: Any = partial(loop.create_server, ssl_handshake_timeout=self.config.timeout_keep_alive)
             loop.create_server = create  # type: ignore[method-assign]
         await super().startup(sockets)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """End all connections: those that are idle at once, the others within ``ENDING_S``."""
+        asyncio.get_running_loop().call_later(ENDING_S, self._end_connections)
+        await super().shutdown(sockets)
+
+    def _end_connections(self) -> None:
+        for connection in [*self.server_state.connections]:
+            assert isinstance(connection, Patience)
+            connection.end()
 
 
 class _Accepted(socket.socket):

@@ -14,7 +14,7 @@ from typing import Any
 from puppetmaster import batch, query, results, wire
 from puppetmaster.clock import iso
 from puppetmaster.dispatcher import Dispatcher
-from puppetmaster.errors import Conflict, Fault, Invalid, NotFound, TooLarge
+from puppetmaster.errors import Conflict, Fault, Invalid, NotFound, TooLarge, Unavailable
 from puppetmaster.job import Job, JobStatus
 from puppetmaster.reader import Reader
 from puppetmaster.request import OPEN, Request, RequestStatus
@@ -27,6 +27,8 @@ from puppetmaster.store import Store
 CHANGE_TIMEOUT_S = 15.0
 #: How long a look waits for the dispatcher to say what requests wait for.
 LOOK_TIMEOUT_S = 5.0
+#: Why a request waits, when the dispatcher does not say.
+NOT_KNOWN = "puppetmaster is stopping or busy, and cannot say"
 
 #: More than the ids in the answer to POST /requests can have.
 ID_BYTES = 100
@@ -253,7 +255,10 @@ class Service:
         ids = list(ids)
         if not ids:
             return {}
-        known = self._dispatcher.look(lambda engine: engine.why(ids), LOOK_TIMEOUT_S)
+        try:
+            known = self._dispatcher.look(lambda engine: engine.why(ids), LOOK_TIMEOUT_S)
+        except Unavailable:  # what is on disk is shown all the same
+            return dict.fromkeys(ids, NOT_KNOWN)
         return {id_: known.get(id_) or "next to be sent" for id_ in ids}
 
 

@@ -106,7 +106,10 @@ class Resource:
         except Exception:
             log.exception("%s %s failed", scope["method"], scope["path"], extra={"action": "http_fault"})
             response = failure(PuppetmasterError())
-        await response(scope, receive, send)
+        try:
+            await response(scope, receive, send)
+        except PuppetmasterError as error:  # of a long answer a part is out already: its end stays away
+            log.warning("%s %s broke off: %s", scope["method"], scope["path"], error)
 
     async def _respond(self, request: Request) -> Response:
         operation = self._operations.get("GET" if request.method == "HEAD" else request.method)

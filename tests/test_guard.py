@@ -332,6 +332,30 @@ def test_an_answer_that_is_not_read_ends_the_connection(tmp_path: Path) -> None:
                 whole(connection)
 
 
+def test_who_is_still_sending_or_reads_nothing_does_not_keep_it_from_stopping(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with ExitStack() as kept:
+        with running(tmp_path) as door:
+            door.ask("POST", "/jobs", batch(*many(20_000)))
+            sending = kept.enter_context(
+                door.raw(head(door, "POST", "/jobs", "Content-Length: 100"), b'{"batch"')
+            )
+            reading = kept.enter_context(door.raw(head(door, "GET", "/jobs/1")))
+            assert reading.recv(10).startswith(b"HTTP/1.1")
+            waiting = kept.enter_context(door.raw(b"GET /jobs HTTP/1.1\r\n"))
+            while not door.app.door or door.app.door.server.connections() < 3:
+                assert door.ask("GET", "/jobs?limit=0").status == 200
+        answer = received(sending)
+        assert answer.startswith(b"HTTP/1.1 503")
+        assert b"Puppetmaster is stopping: try again later." in answer
+        with suppress(ConnectionResetError):  # the kernel still holds some of the answer
+            assert not received(reading).endswith(b"0\r\n\r\n")
+        with suppress(ConnectionResetError):
+            assert received(waiting) == b""
+    assert [line for line in caplog.text.splitlines() if "ERROR" in line or "Traceback" in line] == []
+
+
 def whole(connection: socket.socket) -> None:
     if not received(connection).endswith(b"0\r\n\r\n"):
         raise EOFError

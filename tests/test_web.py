@@ -4,15 +4,18 @@ import gzip
 import json
 import threading
 import tracemalloc
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from puppetmaster import web
+from puppetmaster.errors import StoreError
 from puppetmaster.rows import PART, Rows, encoded, whole
-from tests.web_client import Door, batch, many, running
+from puppetmaster.service import NOT_KNOWN
+from puppetmaster.store import FIRST_REQUEST_ID
+from tests.web_client import Door, batch, many, received, running
 
 
 @pytest.fixture
@@ -291,6 +294,34 @@ def test_others_are_answered_while_a_long_answer_is_not_read(door: Door) -> None
         assert slow.recv(100)
         assert door.ask("GET", "/jobs").status == 200
         assert door.ask("PUT", "/jobs/1", {"status": "paused"}).status == 200
+
+
+def test_what_is_on_disk_is_shown_also_when_nobody_can_say_what_it_waits_for(door: Door) -> None:
+    created(door, "a")
+    door.app.dispatcher.stop()
+    (request,) = door.ask("GET", "/jobs/1/requests").json
+    assert request["__request"]["status"] == "pending"
+    assert request["__request"]["why"] == NOT_KNOWN
+
+
+def test_a_long_answer_that_breaks_off_has_no_end_and_a_line_in_the_log(
+    door: Door, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    created(door, *many(20_000))
+    views = door.app.service.request_views
+
+    def broken(ids: Sequence[int]) -> Any:
+        if FIRST_REQUEST_ID + 19_000 in ids:
+            raise StoreError("The disk cannot be read.")
+        return views(ids)
+
+    monkeypatch.setattr(door.app.service, "request_views", broken)
+    with door.raw(b"GET /jobs/1 HTTP/1.1\r\nHost: localhost\r\n\r\n") as connection:
+        answer = received(connection)
+    assert answer.startswith(b"HTTP/1.1 200")
+    assert not answer.endswith(b"0\r\n\r\n")
+    assert "GET /jobs/1 broke off: The disk cannot be read." in caplog.text
+    assert "Traceback" not in caplog.text
 
 
 def test_the_page_is_served_with_its_files_and_nothing_else(door: Door) -> None:
