@@ -1,11 +1,12 @@
 // What can be done with a job, as buttons that are there only where they apply.
 
 import { call } from "./api.js";
-import { attempt, confirm, download, notify } from "./dialogs.js";
-import { FAILED, el, plural, text } from "./dom.js";
+import { attempt, confirm, notify } from "./dialogs.js";
+import { el, text } from "./dom.js";
+import { exportCsv, exportJson } from "./export.js";
+import { FAILED, plural, tally } from "./words.js";
 
 const UNSURE = ["timeout", "unknown"];
-const FIELDS = ["createdAt", "sentAt", "finishedAt"];
 
 /** Whether a job was told to end and waits for what is in flight: nothing of it is pending any more. */
 export function stopping(job) {
@@ -24,8 +25,8 @@ export class Actions {
       cancel: button("Cancel", () => this.put({ status: "canceled" })),
       force: button("Force to end", () => this.force(), "quiet danger"),
       rerun: button("Re-run failed", () => this.rerun(), "primary"),
-      json: button("↓ JSON", () => this.exportJson(), "quiet"),
-      csv: button("↓ CSV", () => this.exportCsv(), "quiet"),
+      json: button("↓ JSON", () => exportJson(id), "quiet"),
+      csv: button("↓ CSV", () => exportCsv(id), "quiet"),
       remove: button("Delete", () => this.remove(), "danger"),
     };
     this.buttons.json.setAttribute("aria-label", "Export as JSON");
@@ -59,10 +60,12 @@ export class Actions {
   }
 
   async force() {
+    const { sent, pending } = this.job.counts;
     const yes = await confirm({
       title: "Force this job to end?",
-      sentence: `${plural(this.job.counts.sent, "request")} in flight will end as unknown at once: `
-        + "whether they ran will not be known, unless a late answer tells.",
+      sentence: `${plural(sent, "request")} in flight will end as unknown at once: whether ${sent === 1 ? "it" : "they"} ran `
+        + "will not be known, unless a late answer tells. "
+        + (pending ? `${plural(pending, "request")} that ${pending === 1 ? "waits" : "wait"} will be canceled.` : "Nothing else waits."),
       action: "Force to end",
     });
     if (yes) await this.put({ status: "canceled", force: true });
@@ -86,7 +89,7 @@ export class Actions {
     const unsure = UNSURE.some((one) => counts[one]) ? " Those that ended as timeout or unknown may have run already." : "";
     const yes = await confirm({
       title: "Run them again?",
-      sentence: `A new job sends ${plural(count, "request")} again: ${status.map((one) => `${counts[one]} ${one}`).join(", ")}.${unsure}`,
+      sentence: `A new job sends ${plural(count, "request")} again: ${tally(counts, status)}.${unsure}`,
       action: `Send ${plural(count, "request")}`,
       danger: false,
     });
@@ -96,33 +99,4 @@ export class Actions {
       location.hash = `#/jobs/${data.id}`;
     });
   }
-
-  exportJson() {
-    return attempt(async () => {
-      const { data } = await call("GET", `/jobs/${this.id}`);
-      download(`job-${this.id}.json`, "application/json", [JSON.stringify(data, null, 1)]);
-    });
-  }
-
-  exportCsv() {
-    return attempt(async () => {
-      const { data } = await call("GET", `/jobs/${this.id}/requests`);
-      download(`job-${this.id}.csv`, "text/csv", ["\uFEFF", csv(data)]);
-    });
-  }
-}
-
-/** A line per request. What a spreadsheet would take for a formula is marked as text. */
-export function csv(requests) {
-  const cell = (value) => {
-    let said = value === null || value === undefined ? "" : typeof value === "object" ? JSON.stringify(value) : String(value);
-    if (typeof value !== "number" && /^[=+\-@\t\r]/.test(said)) said = `'${said}`;
-    return /[",\r\n]/.test(said) ? `"${said.replaceAll('"', '""')}"` : said;
-  };
-  const head = ["id", "destination", "method", "resource", "status", "why", "attempts", ...FIELDS, "code", "source", "message", "data"];
-  const lines = requests.map(({ id, method, resource, __request: inner }) => [
-    id, inner.destination, method, resource, inner.status, inner.why, inner.attempts, ...FIELDS.map((name) => inner[name]),
-    inner.result.code, inner.result.source, inner.result.message, inner.result.data,
-  ]);
-  return [head, ...lines].map((line) => `${line.map(cell).join(",")}\r\n`).join("");
 }

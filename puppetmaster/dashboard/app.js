@@ -1,48 +1,65 @@
 // The page: which view is shown, and whether it is connected.
 
-import { call, onUnauthorized } from "./api.js";
+import { read } from "./address.js";
+import { onUnauthorized } from "./api.js";
 import { askForToken } from "./dialogs.js";
 import { el, text } from "./dom.js";
 import { JobView } from "./job.js";
 import { JobsView } from "./jobs.js";
 import { NewJobView } from "./newjob.js";
+import { utc } from "./words.js";
 
-const HEALTH_MS = 3000;
 const main = document.getElementById("main");
 const link = document.getElementById("link");
+// What is missing, the first cause first: without a broker there is no controller either.
+const TROUBLES = [
+  [({ bus }) => bus.connected, "the broker cannot be reached"],
+  [({ bus }) => bus.controller, "the controller does not answer"],
+  [({ bus }) => bus.registered, "the controller does not know puppetmaster"],
+  [({ store }) => store.writable, "nothing can be written to the disk"],
+];
 let view = null;
 let begun = false;
-const connection = { connected: null, since: null, bus: null };
+const connection = { connected: null, since: 0, trouble: "" };
 
 onUnauthorized(askForToken);
 
 /** Take in what is known of the connection, and show it. */
-function state({ connected, health }) {
-  if (health) connection.bus = health.bus;
+function state({ connected, since, health, trouble }) {
+  if (health) {
+    connection.trouble = TROUBLES.find(([fine]) => !fine(health))?.[1] ?? "";
+    view?.health?.(health);
+  }
+  if (trouble) connection.trouble = trouble;
   if (connected !== undefined && connected !== connection.connected) {
     connection.connected = connected;
-    connection.since = new Date();
+    if (!connected) connection.since = since;
   }
-  const clock = connection.since?.toLocaleTimeString("en-GB") ?? "";
-  const missing = Object.entries(connection.bus ?? {}).filter(([, up]) => !up).map(([name]) => name);
-  let look = "waiting";
-  let sentence = "connecting …";
-  if (connection.connected === false) [look, sentence] = ["lost", `not connected since ${clock}`];
-  else if (connection.connected && missing.length) [look, sentence] = ["troubled", `connected, bus: not ${missing.join(", ")}`];
-  else if (connection.connected) [look, sentence] = ["good", "connected"];
+  const lost = connection.connected === false;
+  const look = lost ? "lost" : !connection.connected ? "waiting" : connection.trouble ? "troubled" : "good";
+  const sentences = {
+    lost: `not connected since ${new Date(connection.since).toLocaleTimeString("en-GB")}`,
+    waiting: "connecting …",
+    troubled: `connected; ${connection.trouble}`,
+    good: "connected",
+  };
+  const hints = {
+    lost: `${utc(new Date(connection.since).toISOString())}. It is tried again by itself; what is shown may be old.`,
+    troubled: "Requests wait until this is over.",
+  };
   link.className = `link ${look}`;
-  link.title = look === "lost" ? "Trying again by itself; what is shown may be old." : "";
-  text(link, sentence);
-  document.body.classList.toggle("stale", look === "lost");
+  link.title = hints[look] ?? "";
+  text(link, sentences[look]);
+  document.body.classList.toggle("stale", lost);
 }
 
 function route() {
   view?.end();
-  const [, name = "", id = ""] = location.hash.match(/^#\/([a-z]*)\/?(\d*)/) ?? [];
+  const { parts: [name = "", id = "", tab = ""], parameters } = read();
   main.replaceChildren();
-  if (name === "jobs" && id) view = new JobView(main, Number(id), state);
+  if (name === "jobs" && /^\d+$/.test(id)) view = new JobView(main, Number(id), { tab, parameters }, state);
   else if (name === "new") view = new NewJobView(main, state);
-  else view = new JobsView(main, state);
+  else view = new JobsView(main, parameters, state);
   for (const anchor of document.querySelectorAll("[data-nav]")) {
     const mine = anchor.dataset.nav === (name === "new" ? "new" : "jobs");
     if (mine) anchor.setAttribute("aria-current", "page");
@@ -69,16 +86,6 @@ addEventListener("keydown", (event) => {
   filter.select();
 });
 setInterval(() => view?.tick?.(), 1000);
-setInterval(async () => {
-  if (!connection.connected || document.hidden) return;
-  try {
-    const { data } = await call("GET", "/system/puppetmaster");
-    state({ health: data });
-    view?.health?.(data);
-  } catch {
-    // The WebSocket says when nobody answers.
-  }
-}, HEALTH_MS);
 addEventListener("error", () => document.getElementById("notes").append(
   el("div", { class: "note error", role: "alert" }, "Something went wrong in this page: reload it.")));
 state({});

@@ -1,5 +1,6 @@
 // What opens above the page, and what is told beside it. <dialog> keeps the focus and closes on Esc.
 
+import { Unanswered } from "./api.js";
 import { el, text } from "./dom.js";
 
 /** Ask before something that cannot be undone: true when it was confirmed. */
@@ -66,9 +67,8 @@ export async function attempt(work) {
     return true;
   } catch (error) {
     const where = (error.errors ?? []).map((one) => `${one.path}: ${one.message}`);
-    const unanswered = error instanceof TypeError;
-    const what = unanswered ? "puppetmaster did not answer: nothing is known to have changed." : error.message;
-    notify([what, ...where].join(" "), "error");
+    const unsure = error instanceof Unanswered ? ["Nothing is known to have changed."] : [];
+    notify([error.message, ...where, ...unsure].join(" "), "error");
     return false;
   }
 }
@@ -86,6 +86,20 @@ export async function copy(value, near) {
     area.remove();
   }
   say("Copied");
+}
+
+/** Text that a click copies; `what` says to screen readers what it is. */
+export function copyable(value, what, shown = value) {
+  const button = el("button", {
+    type: "button", class: "copy", title: "Copy", "aria-label": `Copy ${what} ${value}`,
+    onclick: async () => {
+      await copy(value, button.parentElement);
+      button.focus();
+      button.classList.add("copied");
+      setTimeout(() => button.classList.remove("copied"), 1500);
+    },
+  }, shown);
+  return button;
 }
 
 /** Hand a file to the browser. */

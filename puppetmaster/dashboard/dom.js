@@ -1,4 +1,6 @@
-// Making elements, and how times and numbers are written. Data becomes text nodes only, never markup.
+// Making elements. Data becomes text nodes and attributes only, never markup.
+
+import { STATUSES, moment, tally, utc } from "./words.js";
 
 const SVG = "http://www.w3.org/2000/svg";
 
@@ -30,10 +32,22 @@ export function text(element, value) {
   if (element.textContent !== value) element.textContent = value;
 }
 
-/** The statuses of requests in the order in which bars and filters show them. */
-export const STATUSES = ["resolved", "error", "timeout", "unknown", "canceled", "skipped", "sent", "pending"];
-export const FAILED = ["error", "timeout", "unknown", "canceled", "skipped"];
-export const JOB_STATUSES = ["pending", "dispatching", "paused", "resolved", "canceled", "aborted", "timeout"];
+/** A time in the viewer's zone; UTC is said on hover. */
+export function time(iso, said = moment(iso)) {
+  return iso ? el("time", { datetime: iso, title: utc(iso) }, said) : el("span", {}, said);
+}
+
+/** A status of a request: its symbol and its name. */
+export function status(name) {
+  return el("span", { class: `status s-${name}` }, icon(name), name);
+}
+
+/** A search field with the key that leads to it, where there are keys. */
+export function search(properties, key = "") {
+  const field = el("input", { type: "search", spellcheck: "false", autocomplete: "off", ...properties });
+  return key ? el("span", { class: "search" }, field, el("kbd", { "aria-hidden": "true" }, key)) : field;
+}
+
 const JOB_ICONS = { dispatching: "sent", aborted: "error" };
 
 /** A badge with the status of a job; a job that ended with failures is not shown as a success. */
@@ -44,71 +58,36 @@ export function jobBadge(job) {
   return el("span", { class: `badge job-${look}` }, icon(symbol), troubled ? "resolved, with failures" : job.status);
 }
 
+/** A place for the badge of a job; `update(job)` changes it where it differs. */
+export function badgePlace() {
+  const place = el("span", { class: "state" });
+  place.update = (job) => {
+    const look = `${job.status} ${job.errorCount > 0}`;
+    if (place.dataset.look === look) return;
+    place.dataset.look = look;
+    place.replaceChildren(jobBadge(job));
+  };
+  return place;
+}
+
 /** A bar stacked by status; `update(counts)` moves it. */
 export function stackedBar() {
-  const parts = new Map(STATUSES.map((status) => [status, el("i", { class: `part s-${status}` })]));
+  const parts = new Map(STATUSES.map((name) => [name, el("i", { class: `part s-${name}` })]));
   const bar = el("div", { class: "bar", role: "img" }, ...parts.values());
   bar.update = (counts) => {
-    const said = STATUSES.filter((status) => counts[status]);
-    for (const [status, part] of parts) {
-      part.hidden = !counts[status];
-      part.style.flexGrow = counts[status];
+    for (const [name, part] of parts) {
+      part.hidden = !counts[name];
+      part.style.flexGrow = counts[name];
     }
-    bar.setAttribute("aria-label", said.map((status) => `${counts[status]} ${status}`).join(", "));
+    bar.setAttribute("aria-label", tally(counts));
   };
   return bar;
 }
 
-const NUMBER = new Intl.NumberFormat("en", { maximumFractionDigits: 1 });
-export const number = (value) => NUMBER.format(value);
-export const plural = (count, one, many = `${one}s`) => `${number(count)} ${count === 1 ? one : many}`;
-
-/** Milliseconds as people say them. */
-export function duration(ms) {
-  if (!Number.isFinite(ms)) return "–";
-  if (ms < 0) ms = 0;
-  if (ms < 1000) return `${Math.round(ms)} ms`;
-  if (ms < 10_000) return `${(ms / 1000).toFixed(1)} s`;
-  const s = Math.round(ms / 1000);
-  const two = (value) => String(value).padStart(2, "0");
-  if (s < 60) return `${s} s`;
-  if (s < 3600) return `${Math.floor(s / 60)} min ${two(s % 60)} s`;
-  if (s < 86400) return `${Math.floor(s / 3600)} h ${two(Math.floor((s % 3600) / 60))} min`;
-  return `${Math.floor(s / 86400)} d ${Math.floor((s % 86400) / 3600)} h`;
-}
-
-/** Milliseconds since then, roughly: ages need no more. */
-export function age(ms) {
-  if (ms < 5000) return "now";
-  if (ms < 60_000) return `${Math.floor(ms / 1000)} s`;
-  if (ms < 3_600_000) return `${Math.floor(ms / 60_000)} min`;
-  if (ms < 86_400_000) return `${Math.floor(ms / 3_600_000)} h`;
-  return `${Math.floor(ms / 86_400_000)} d`;
-}
-
-/** A time of the API in the viewer's own zone. */
-export function moment(iso) {
-  if (!iso) return "–";
-  const at = new Date(iso);
-  const today = at.toDateString() === new Date().toDateString();
-  const clock = { hour: "2-digit", minute: "2-digit", second: "2-digit", hour12: false };
-  return at.toLocaleString("en-GB", today ? clock : { ...clock, day: "numeric", month: "short", year: "numeric" });
-}
-
-/** What came back, in one line. */
-export function outcome(result) {
-  if (!result || Object.keys(result).length === 0) return "";
-  const said = result.message ?? (result.data === undefined ? "" : JSON.stringify(result.data));
-  const line = [result.code, said].filter((part) => part !== undefined && part !== null && part !== "").join(" ");
-  return (result.late ? "late: " : "") + (line.length > 200 ? `${line.slice(0, 200)}…` : line);
-}
-
-/** A policy in words. */
-export function plain(value) {
-  if (Array.isArray(value)) return value.map(plain).join(", ");
-  if (value !== null && typeof value === "object")
-    return Object.entries(value).map(([name, one]) => `${name} ${plain(one)}`).join(", ");
-  return String(value);
+/** Names and values, `[name, value, iso]`: with a time, UTC is said on hover. */
+export function facts(pairs) {
+  return el("dl", { class: "facts" }, pairs.map(([name, value, iso]) =>
+    el("div", {}, el("dt", {}, name), el("dd", {}, iso ? time(iso, value) : value))));
 }
 
 const waiting = new Set();

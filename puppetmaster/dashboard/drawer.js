@@ -1,16 +1,12 @@
-// One request in full: what was sent, what came back, when.
+// One request in full: what was sent, what came back, each attempt.
 
-import { now } from "./api.js";
-import { copy, show } from "./dialogs.js";
-import { duration, el, icon, moment, text } from "./dom.js";
+import { call, now } from "./api.js";
+import { copy, copyable, show } from "./dialogs.js";
+import { el, facts, status, text, time } from "./dom.js";
 import { took } from "./rows.js";
+import { SOURCES, duration, moment, number, seconds } from "./words.js";
 
-const SOURCES = {
-  device: "the device",
-  remote: "the remote bundle",
-  controller: "the controller",
-  puppetmaster: "puppetmaster itself",
-};
+const AGAIN_MS = 2000;
 
 export class Drawer {
   constructor(rows, id) {
@@ -18,6 +14,7 @@ export class Drawer {
     this.id = id;
     this.body = el("div", { class: "body" });
     this.title = el("h2", { id: "drawer-title" });
+    this.why = el("span", { class: "muted" });
     this.copied = el("button", { type: "button", onclick: () => this.copy() }, "Copy as JSON");
     this.back = el("button", { type: "button", onclick: () => this.step(-1) }, "Previous");
     this.next = el("button", { type: "button", onclick: () => this.step(1) }, "Next");
@@ -31,7 +28,20 @@ export class Drawer {
 
   open(closed) {
     this.draw();
-    show(this.element, closed);
+    this.timer = setInterval(() => this.refresh(), AGAIN_MS);
+    show(this.element, () => {
+      clearInterval(this.timer);
+      closed();
+    });
+  }
+
+  /** What a request waits for changes without any change of its own. */
+  async refresh() {
+    const { id } = this;
+    if (this.rows.get(id)?.__request.status !== "pending" || document.hidden) return;
+    const answer = await call("GET", `/requests/${id}`).catch(() => null);
+    if (answer) this.rows.putWhys([answer.data]);
+    this.draw();
   }
 
   step(by) {
@@ -39,6 +49,7 @@ export class Drawer {
     const found = list[list.findIndex((request) => request.id === this.id) + by];
     if (found) this.id = found.id;
     this.draw();
+    this.body.scrollTop = 0;
   }
 
   async copy() {
@@ -56,38 +67,84 @@ export class Drawer {
     const place = list.indexOf(request);
     this.back.disabled = place <= 0;
     this.next.disabled = place < 0 || place === list.length - 1;
-    text(this.title, inner.destination);
-    const came = Object.keys(inner.result).length > 0;
+    text(this.why, inner.why ?? "");
+    // A new reason alone must not close what was opened, or take away what is being selected.
+    const rest = JSON.stringify({ ...request, __request: { ...inner, why: null } });
+    if (rest === this.rest) return;
+    this.rest = rest;
+    this.title.replaceChildren(copyable(inner.destination, "the name"));
     this.body.replaceChildren(
-      el("p", {}, el("span", { class: `status s-${inner.status}` }, icon(inner.status), inner.status),
-        inner.why && el("span", { class: "muted" }, `  ${inner.why}`)),
+      el("p", { class: "state-of-it" }, status(inner.status), this.why),
       facts([
-        ["Request", String(request.id)],
-        ["Created", moment(inner.createdAt)],
-        ["Sent", inner.sentAt ? moment(inner.sentAt) : "not yet"],
-        ["Ended", inner.finishedAt ? moment(inner.finishedAt) : "not yet"],
+        ["Request", copyable(String(request.id), "the id")],
+        ["Attempts", number(inner.attempts)],
         ["Took", duration(took(request) ?? (inner.sentAt ? now() - Date.parse(inner.sentAt) : NaN))],
-        ["Attempts", String(inner.attempts)],
-        ["Answer within", inner.timeout === null ? "no limit" : `${inner.timeout} s`],
+        ["Answer within", inner.timeout === null ? "no limit" : seconds(inner.timeout)],
       ]),
+      el("h3", {}, "The answer"),
+      answer(inner),
+      el("h3", {}, "What happened"),
+      el("ol", { class: "events" }, events(inner)),
       el("h3", {}, "What was sent"),
       el("p", { class: "command" }, el("b", {}, request.method.toUpperCase()), ` ${request.resource}`),
-      el("pre", { tabindex: "0", "aria-label": "Data that was sent" }, JSON.stringify(request.data, null, 2)),
-      el("h3", {}, "The answer"),
-      came ? answer(inner.result) : el("p", { class: "muted" }, inner.finishedAt ? "There was none." : "There is none yet."),
+      data(request.data, "Data that was sent"),
     );
   }
 }
 
-function answer(result) {
-  const pairs = [["Code", String(result.code ?? "none")], ["From", SOURCES[result.source] ?? String(result.source ?? "")]];
-  if (result.message) pairs.push(["Message", result.message]);
-  if (result.late) pairs.push(["Late", "it arrived after the request had ended"]);
-  return el("div", {}, facts(pairs),
-    result.data === undefined ? null : el("pre", { tabindex: "0", "aria-label": "Data of the answer" }, JSON.stringify(result.data, null, 2)));
+function data(value, label) {
+  return el("pre", { tabindex: "0", "aria-label": label }, JSON.stringify(value, null, 2));
 }
 
-/** Pairs of a name and a value. */
-export function facts(pairs) {
-  return el("dl", { class: "facts" }, pairs.map(([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, value))));
+/** The answer to the last attempt that ended, also while another one is waited for. */
+function answer(inner) {
+  const attempts = inner.history ?? [];
+  const last = attempts.at(-1);
+  if (!came(inner.result) && !inner.finishedAt && last) {
+    const again = inner.status === "sent" ? `attempt ${attempts.length + 1} is in flight` : "another attempt follows";
+    return el("div", {},
+      el("p", { class: "muted" }, `Attempt ${attempts.length} ended as ${last.status}; ${again}.`),
+      came(last.result) ? result(last.result) : null);
+  }
+  if (came(inner.result)) return result(inner.result);
+  return el("p", { class: "muted" }, inner.finishedAt ? "There was none." : "There is none yet.");
+}
+
+function came(given) {
+  return Boolean(given) && Object.keys(given).length > 0;
+}
+
+function result(given) {
+  const pairs = [["Code", String(given.code ?? "none")], ["From", SOURCES[given.source] ?? String(given.source ?? "")]];
+  if (given.message) pairs.push(["Message", given.message]);
+  if (given.late) pairs.push(["Late", "it arrived after the request had ended"]);
+  return el("div", {}, facts(pairs), given.data === undefined ? null : data(given.data, "Data of the answer"));
+}
+
+/** From its creation to its end, with each attempt between. */
+function events(inner) {
+  const attempts = [...(inner.history ?? [])];
+  if (inner.sentAt) attempts.push({ ...inner, current: true });
+  const shown = [event(inner.createdAt, "Created")];
+  attempts.forEach((one, index) => shown.push(attempt(one, index + 1)));
+  if (inner.status === "pending") shown.push(event(null, attempts.length ? "Waits for another attempt" : "Waits to be sent"));
+  else if (!inner.sentAt) shown.push(event(inner.finishedAt, `Ended as ${inner.status}${attempts.length ? "" : ", never sent"}`));
+  return shown;
+}
+
+function event(iso, words) {
+  return el("li", {}, el("b", {}, words), iso ? el("div", { class: "when" }, time(iso, moment(iso, 3))) : null);
+}
+
+function attempt({ sentAt, finishedAt, status: ended, result: given, message, current }, place) {
+  const code = given?.code ?? null;
+  return el("li", { class: `s-${ended}` },
+    el("b", {}, `Attempt ${place}`), " ", status(ended), code === null ? null : el("span", { class: "code" }, ` ${code}`),
+    el("div", { class: "when" }, time(sentAt, moment(sentAt, 3)), finishedAt ? [" to ", time(finishedAt, moment(finishedAt, 3)),
+      `, ${duration(Date.parse(finishedAt) - Date.parse(sentAt))}`] : ", no answer yet"),
+    given?.message ? el("div", {}, given.message) : null,
+    message ? el("div", { class: "when" }, "message ", copyable(String(message), "the message id")) : null,
+    // The data of the last answer stand above.
+    current || given?.data === undefined ? null
+      : el("details", {}, el("summary", {}, "Its data"), data(given.data, `Data of the answer to attempt ${place}`)));
 }

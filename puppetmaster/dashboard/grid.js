@@ -1,7 +1,7 @@
 // A cell per gateway, drawn on a canvas: fifty thousand elements would be too many.
 
-import { el, outcome, text } from "./dom.js";
-import { WORST } from "./rows.js";
+import { el, text } from "./dom.js";
+import { WORST, said } from "./rows.js";
 
 const MARKED = new Set(["error", "timeout", "unknown", "canceled", "skipped", "sent"]);
 
@@ -12,12 +12,13 @@ export class Grid {
     this.cursor = -1;
     this.cells = [];
     this.canvas = el("canvas", { "aria-hidden": "true" });
+    this.marker = el("i", { class: "marker", hidden: true });
     this.caption = el("p", { class: "caption", id: "grid-caption", "aria-live": "polite" });
     this.box = el("div", {
       class: "cells", tabindex: "0", role: "application", "aria-roledescription": "map of gateways",
       "aria-label": "A cell per gateway: arrow keys move, Enter opens", "aria-describedby": "grid-caption",
-    }, this.canvas);
-    this.element = el("div", { class: "grid" }, this.box, this.caption);
+    }, this.canvas, this.marker);
+    this.element = el("div", { class: "grid" }, this.caption, this.box);
     this.canvas.addEventListener("mousemove", (event) => this.point(this.at(event)));
     this.canvas.addEventListener("mouseleave", () => this.point(-1));
     this.canvas.addEventListener("click", (event) => this.choose(this.at(event)));
@@ -29,17 +30,19 @@ export class Grid {
     this.dark.addEventListener("change", this.redraw);
   }
 
+  /** By id, however the table is sorted: a gateway keeps its place. */
   gather() {
     if (this.version === this.rows.version) return;
     this.version = this.rows.version;
     const byName = new Map();
-    for (const request of this.rows.shown()) {
+    for (const request of this.rows.fitting()) {
       const { destination } = request.__request;
       const cell = byName.get(destination);
       if (cell) cell.push(request);
       else byName.set(destination, [request]);
     }
     this.cells = [...byName.values()];
+    if (this.cursor >= this.cells.length) this.cursor = -1;
   }
 
   status(cell) {
@@ -58,7 +61,7 @@ export class Grid {
     if (shape !== this.shape || !this.colours) {
       Object.assign(this, { shape, pitch, columns, drawn: [] });
       const style = getComputedStyle(this.element);
-      this.colours = Object.fromEntries([...WORST, "mark", "cursor"].map((name) => [name, style.getPropertyValue(`--${name}`)]));
+      this.colours = Object.fromEntries([...WORST, "mark"].map((name) => [name, style.getPropertyValue(`--${name}`)]));
       const height = Math.ceil(count / columns) * pitch;
       this.canvas.width = columns * pitch * devicePixelRatio;
       this.canvas.height = height * devicePixelRatio;
@@ -69,9 +72,8 @@ export class Grid {
     pen.setTransform(devicePixelRatio, 0, 0, devicePixelRatio, 0, 0);
     this.cells.forEach((cell, index) => {
       const status = this.status(cell);
-      const look = index === this.cursor ? `${status}!` : status;
-      if (this.drawn[index] === look) return;
-      this.drawn[index] = look;
+      if (this.drawn[index] === status) return;
+      this.drawn[index] = status;
       this.cell(pen, status, index);
     });
     this.say();
@@ -90,10 +92,6 @@ export class Grid {
       pen.fill();
     } else pen.fillRect(x, y, size, size); // thousands of paths would cost a frame
     if (pitch > 8 && MARKED.has(status)) this.mark(pen, status, x, y, size);
-    if (index !== this.cursor) return;
-    pen.strokeStyle = this.colours.cursor;
-    pen.lineWidth = 2;
-    pen.strokeRect(x + 1, y + 1, size - 2, size - 2);
   }
 
   /** A mark per status beside its colour: not all see the colours. */
@@ -124,32 +122,47 @@ export class Grid {
 
   point(index) {
     this.cursor = index;
-    this.draw();
+    this.say();
   }
 
+  /** Mark the cell of the cursor, and say whose it is. */
   say() {
     const cell = this.cells[this.cursor];
-    if (!cell) return text(this.caption, "Point at a cell to see whose it is.");
-    const request = cell.find((one) => one.__request.status === this.status(cell));
+    this.marker.hidden = !cell;
+    if (!cell) return text(this.caption, "Point at a cell to see whose it is, or move with the arrow keys.");
+    const { pitch, columns, cursor } = this;
+    this.marker.style.width = this.marker.style.height = `${pitch - (pitch > 8 ? 2 : 1)}px`;
+    this.marker.style.left = `${(cursor % columns) * pitch}px`;
+    this.marker.style.top = `${Math.floor(cursor / columns) * pitch}px`;
+    const request = this.worst(cell);
     const inner = request.__request;
     const more = cell.length > 1 ? `, ${cell.length} requests` : "";
-    return text(this.caption, `${inner.destination}: ${inner.status}${more}  ${inner.why ?? outcome(inner.result)}`);
+    return text(this.caption, `${inner.destination}: ${inner.status}${more}  ${said(request)}`);
+  }
+
+  worst(cell) {
+    const status = this.status(cell);
+    return cell.find((one) => one.__request.status === status);
   }
 
   choose(index) {
     const cell = this.cells[index];
-    if (cell) this.open(cell.find((one) => one.__request.status === this.status(cell)).id);
+    if (cell) this.open(this.worst(cell).id);
   }
 
   key(event) {
-    const steps = { ArrowRight: 1, ArrowLeft: -1, ArrowDown: this.columns, ArrowUp: -this.columns };
-    if (event.key in steps) this.cursor = Math.max(0, Math.min(this.cells.length - 1, this.cursor + steps[event.key]));
-    else if (event.key === "Home") this.cursor = 0;
-    else if (event.key === "End") this.cursor = this.cells.length - 1;
-    else if (event.key === "Enter") this.choose(this.cursor);
-    else return;
+    const page = Math.max(1, Math.floor(this.box.clientHeight / this.pitch) - 1) * this.columns;
+    const steps = {
+      ArrowRight: 1, ArrowLeft: -1, ArrowDown: this.columns, ArrowUp: -this.columns,
+      PageDown: page, PageUp: -page, Home: -Infinity, End: Infinity,
+    };
+    if (event.key === "Enter") this.choose(this.cursor);
+    else if (event.key in steps) {
+      this.cursor = Math.max(0, Math.min(this.cells.length - 1, this.cursor + steps[event.key]));
+      this.say();
+      this.marker.scrollIntoView({ block: "nearest", inline: "nearest" });
+    } else return;
     event.preventDefault();
-    this.draw();
   }
 
   end() {

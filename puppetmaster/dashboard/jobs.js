@@ -1,22 +1,31 @@
 // The list of jobs.
 
-import { Live, call, now, queryOf } from "./api.js";
+import { known, list, write } from "./address.js";
+import { call, queryOf } from "./api.js";
+import { jobCard } from "./card.js";
 import { attempt, say } from "./dialogs.js";
-import { JOB_STATUSES, age, duration, el, jobBadge, moment, number, plural, soon, stackedBar, text } from "./dom.js";
+import { el, jobBadge, search, soon, text } from "./dom.js";
+import { Live } from "./live.js";
+import { JOB_STATUSES, number, plural, title } from "./words.js";
 
 const PAGE = 25;
 const RELOAD_MS = 300;
 
 export class JobsView {
-  constructor(place, state) {
+  constructor(place, given, state) {
     document.title = "Jobs · puppetmaster";
     this.jobs = [];
     this.cards = new Map();
     this.elsewhere = new Map();
-    this.offset = 0;
     this.total = 0;
-    this.wanted = { text: "", destination: "", status: new Set() };
+    this.page = Math.max(1, Math.floor(Number(given.get("page"))) || 1);
+    this.wanted = {
+      text: given.get("text") ?? "",
+      destination: given.get("destination") ?? "",
+      status: new Set(known(given.get("status"), JOB_STATUSES)),
+    };
     this.draw = () => this.show();
+    this.address();
     place.append(
       el("div", { class: "title" }, el("h1", {}, "Jobs"), el("span", { class: "gap" }),
         el("a", { class: "button primary", href: "#/new" }, "New job")),
@@ -26,26 +35,27 @@ export class JobsView {
       this.elsewhere.clear();
       this.load();
     };
-    this.live = new Live("/jobs/ws", { opened, frame: (job) => this.frame(job), state });
+    this.live = new Live("/jobs/ws", { opened, frame: (job) => this.frame(job), same: () => this.same(), state });
   }
 
   filters() {
-    const typed = (name, label, more) => el("label", { class: "field" }, el("span", {}, label),
-      el("input", { type: "search", spellcheck: "false", autocomplete: "off", ...more, oninput: (event) => {
+    const typed = (name, label, key, more) => el("label", { class: "field" }, el("span", {}, label),
+      search({ value: this.wanted[name], ...more, oninput: (event) => {
         this.wanted[name] = event.target.value.trim();
-        this.offset = 0;
+        this.first();
         this.later();
-      } }));
-    const chip = (status) => el("button", { type: "button", class: "chip", "aria-pressed": "false", onclick: (event) => {
-      const { status: set } = this.wanted;
-      if (!set.delete(status)) set.add(status);
-      event.currentTarget.setAttribute("aria-pressed", String(set.has(status)));
-      this.offset = 0;
-      this.load();
-    } }, jobBadge({ status }));
+      } }, key));
+    const chip = (status) => el("button", { type: "button", class: "chip", "aria-pressed": String(this.wanted.status.has(status)),
+      onclick: (event) => {
+        const { status: set } = this.wanted;
+        if (!set.delete(status)) set.add(status);
+        event.currentTarget.setAttribute("aria-pressed", String(set.has(status)));
+        this.first();
+        this.load();
+      } }, jobBadge({ status }));
     return el("section", { class: "filters", "aria-label": "Filters" },
-      typed("text", "Name, number or resource", { placeholder: "any, press / to type", "data-filter": true }),
-      typed("destination", "Destination", { placeholder: "any gateway" }),
+      typed("text", "Name, number or resource", "/", { placeholder: "any", "data-filter": true }),
+      typed("destination", "Destination", "", { placeholder: "any gateway" }),
       el("div", { class: "chips", role: "group", "aria-label": "Status of the job" }, JOB_STATUSES.map(chip)));
   }
 
@@ -53,15 +63,27 @@ export class JobsView {
     this.rows = el("ol", { class: "jobs", "aria-label": "Jobs, newest first" });
     this.empty = el("p", { class: "empty" }, "Loading …");
     this.range = el("span", { role: "status" });
-    this.back = el("button", { type: "button", onclick: () => this.turn(-PAGE) }, "Newer");
-    this.on = el("button", { type: "button", onclick: () => this.turn(PAGE) }, "Older");
+    this.back = el("button", { type: "button", onclick: () => this.turn(-1) }, "Newer");
+    this.on = el("button", { type: "button", onclick: () => this.turn(1) }, "Older");
     this.pager = el("nav", { class: "pager", "aria-label": "Pages" }, this.range, el("span", { class: "gap" }), this.back, this.on);
     return el("section", { "aria-label": "List of jobs" }, this.rows, this.empty, this.pager);
   }
 
+  address(more) {
+    const { text: words, destination, status } = this.wanted;
+    list.hash = write("", { text: words, destination, status: [...status].join(","), page: this.page > 1 ? this.page : "" }, more);
+  }
+
+  first() {
+    this.page = 1;
+    this.address();
+  }
+
   turn(by) {
-    this.offset = Math.max(0, this.offset + by);
+    this.page = Math.max(1, this.page + by);
+    this.address({ push: true });
     this.load();
+    scrollTo(0, 0);
   }
 
   later() {
@@ -71,16 +93,32 @@ export class JobsView {
     }, RELOAD_MS);
   }
 
+  ask() {
+    const query = { ...this.wanted, status: [...this.wanted.status].join(","), limit: PAGE, offset: (this.page - 1) * PAGE };
+    return call("GET", `/jobs${queryOf(query)}`);
+  }
+
   /** Read the page anew. */
   async load() {
-    const number_ = this.asked = (this.asked ?? 0) + 1;
-    const query = { ...this.wanted, status: [...this.wanted.status].join(","), limit: PAGE, offset: this.offset };
+    const asked = this.asked = (this.asked ?? 0) + 1;
     await attempt(async () => {
-      const { data: jobs, total } = await call("GET", `/jobs${queryOf(query)}`);
-      if (number_ !== this.asked) return;
-      Object.assign(this, { jobs, total });
+      const { data: jobs, total } = await this.ask();
+      if (asked !== this.asked || this.live.ended) return;
+      if (!jobs.length && total && this.page > 1) {
+        this.page = Math.ceil(total / PAGE);
+        this.address();
+        this.load();
+        return;
+      }
+      Object.assign(this, { jobs, total, loaded: true });
       soon(this.draw);
     });
+  }
+
+  /** Whether the gateway still says what is shown. */
+  async same() {
+    const likeness = (jobs) => JSON.stringify(jobs.map((job) => [job.id, job.status, job.counts]));
+    return likeness((await this.ask()).data) === likeness(this.jobs);
   }
 
   frame(job) {
@@ -102,6 +140,7 @@ export class JobsView {
   }
 
   show() {
+    if (!this.loaded) return;
     const shown = this.jobs.map((job) => {
       const card = this.cards.get(job.id) ?? jobCard();
       this.cards.set(job.id, card);
@@ -116,10 +155,11 @@ export class JobsView {
     this.empty.hidden = shown.length > 0;
     if (filtered) text(this.empty, "No job fits these filters.");
     else this.empty.replaceChildren("There are no jobs yet. ", el("a", { href: "#/new" }, "Make the first one"), ".");
-    this.pager.hidden = this.total <= PAGE && this.offset === 0;
-    text(this.range, this.total ? `${number(this.offset + 1)}–${number(this.offset + shown.length)} of ${plural(this.total, "job")}` : "");
-    this.back.disabled = this.offset === 0;
-    this.on.disabled = this.offset + PAGE >= this.total;
+    const offset = (this.page - 1) * PAGE;
+    this.pager.hidden = this.total <= PAGE && this.page === 1;
+    text(this.range, this.total ? `${number(offset + 1)}–${number(offset + shown.length)} of ${plural(this.total, "job")}` : "");
+    this.back.disabled = this.page === 1;
+    this.on.disabled = offset + PAGE >= this.total;
   }
 
   tick() {
@@ -130,61 +170,4 @@ export class JobsView {
     this.live.end();
     clearTimeout(this.timer);
   }
-}
-
-/** What a job is called. */
-export function title(job) {
-  return job.name ?? `Job ${job.id}`;
-}
-
-function jobCard() {
-  const name = el("a", { class: "name" });
-  const about = el("span", { class: "muted" });
-  const badge = el("span", { class: "state" });
-  const bar = stackedBar();
-  const counts = el("span", { class: "counts" });
-  const created = el("time", {});
-  const took = el("span", {});
-  const ago = el("span", { class: "muted" });
-  const card = el("li", { class: "job" },
-    el("div", { class: "what" }, name, about), badge,
-    el("div", { class: "progress" }, bar, counts),
-    el("div", { class: "times" },
-      el("span", {}, el("span", { class: "unseen" }, "created "), created, ago),
-      el("span", {}, el("span", { class: "unseen" }, "took "), took)));
-  card.times = (job) => {
-    const since = age(now() - Date.parse(job.createdAt));
-    text(created, since);
-    text(ago, since === "now" ? "" : " ago");
-    text(took, lasted(job));
-  };
-  card.update = (job) => {
-    name.href = `#/jobs/${job.id}`;
-    text(name, title(job));
-    text(about, job.name ? `#${job.id}` : "");
-    created.title = moment(job.createdAt);
-    created.dateTime = job.createdAt;
-    const look = `${job.status} ${job.errorCount > 0}`;
-    if (badge.dataset.look !== look) {
-      badge.dataset.look = look;
-      badge.replaceChildren(jobBadge(job));
-    }
-    bar.update(job.counts);
-    text(counts, summary(job));
-    card.times(job);
-  };
-  return card;
-}
-
-function summary(job) {
-  const parts = [`${number(job.doneCount)} of ${number(job.totalCount)}`];
-  if (job.counts.sent) parts.push(`${number(job.counts.sent)} in flight`);
-  if (job.errorCount) parts.push(`${number(job.errorCount)} not resolved`);
-  return parts.join(", ");
-}
-
-/** How long a job has run. */
-export function lasted(job) {
-  if (!job.startedAt) return "not started";
-  return duration((job.finishedAt ? Date.parse(job.finishedAt) : now()) - Date.parse(job.startedAt));
 }

@@ -1,22 +1,25 @@
-// The optional properties of a job as fields of a form, and read from them.
+// The optional properties of a job: as fields of a form, read from them, and said in words.
 
-const number = { inputmode: "decimal" };
+import { waveSizes } from "./waves.js";
+import { moment, number, seconds } from "./words.js";
+
+const digits = { inputmode: "decimal" };
 
 export const POLICIES = [
   { name: "waves", label: "Waves", placeholder: "1, 10%, 100%", help: "each ends at so many requests" },
-  { name: "gate.errors", label: "Gate: failures borne", placeholder: "0 or 5%" },
-  { name: "gate.soak", label: "Gate: wait, s", placeholder: "0", ...number },
-  { name: "gate.onFail", label: "Gate: when it fails", options: [["pause", "pause"], ["abort", "abort"]] },
-  { name: "concurrency", label: "In flight at most", placeholder: "automatic, 40 or 10%" },
-  { name: "rate", label: "Sent per second", placeholder: "no limit", ...number },
-  { name: "requestTimeout", label: "Answer within, s", placeholder: "as configured", ...number },
-  { name: "timeout", label: "Whole job within, s", placeholder: "no limit", ...number },
-  { name: "retry.attempts", label: "Attempts", placeholder: "1", ...number },
-  { name: "retry.delay", label: "Before a retry, s", placeholder: "5", ...number },
-  { name: "abort.errors", label: "Abort after failures", placeholder: "never, 5 or 10%" },
-  { name: "abort.after", label: "Abort only after", placeholder: "1", help: "requests that are done", ...number },
+  { name: "gate.errors", label: "Gate: failures allowed", placeholder: "0", help: "a number or a percentage" },
+  { name: "gate.soak", label: "Gate: rest, s", placeholder: "0", help: "between two waves", ...digits },
+  { name: "gate.onFail", label: "Gate: when it fails", options: [["pause", "the job pauses"], ["abort", "the job is aborted"]] },
+  { name: "concurrency", label: "In flight at most", placeholder: "automatic", help: "a number or a percentage" },
+  { name: "rate", label: "Sent per second", placeholder: "no limit", ...digits },
+  { name: "requestTimeout", label: "Answer within, s", placeholder: "60", ...digits },
+  { name: "timeout", label: "Whole job within, s", placeholder: "no limit", ...digits },
+  { name: "retry.attempts", label: "Attempts at most", placeholder: "1", ...digits },
+  { name: "retry.delay", label: "Before a retry, s", placeholder: "5", ...digits },
+  { name: "abort.errors", label: "Abort: failures allowed", placeholder: "any", help: "a number or a percentage" },
+  { name: "abort.after", label: "Abort: not before", placeholder: "1", help: "requests are done", ...digits },
   { name: "idempotent", label: "May be sent twice", options: [["true", "yes"], ["false", "no"]] },
-  { name: "startAt", label: "Start at", type: "datetime-local", step: "1" },
+  { name: "startAt", label: "Starts at", type: "datetime-local", step: "1" },
 ];
 
 const PERCENT = /^\d+(\.\d+)?\s*%$/;
@@ -38,10 +41,10 @@ const READ = {
   startAt: (said) => new Date(said).toISOString(),
 };
 
-/** The properties that were filled in; `fault(path, message)` is told what cannot be read. */
+/** The properties that were filled in; `fault(field, message)` is told what cannot be read. */
 export function policies(form, fault) {
   const found = {};
-  for (const { name, label } of POLICIES) {
+  for (const { name } of POLICIES) {
     const said = String(form.get(name) ?? "").trim();
     if (said === "") continue;
     try {
@@ -50,8 +53,69 @@ export function policies(form, fault) {
       if (property) (found[group] ??= {})[property] = value;
       else found[group] = value;
     } catch (error) {
-      fault(label, error.message);
+      fault(name, error.message);
     }
   }
   return found;
+}
+
+/** The largest number of failures among `size` that a limit of `percent` lets pass. */
+function allowed(percent, size) {
+  let most = Math.floor((percent * size) / 100);
+  while ((most + 1) * 100 <= percent * size) most += 1;
+  while (most * 100 > percent * size) most -= 1;
+  return most;
+}
+
+/** What may fail before a gate behind a wave of `size`: "0 may fail", "2 may fail (5%)". */
+export function gateLimit(gate, size) {
+  const errors = gate?.errors ?? 0;
+  if (typeof errors !== "string") return `${number(errors)} may fail`;
+  return `${number(allowed(parseFloat(errors), size))} may fail (${errors})`;
+}
+
+/** The gates behind waves of these sizes in a sentence. */
+export function gateRule(gate, sizes) {
+  const { errors = 0, soak = 0, onFail = "pause" } = gate ?? {};
+  const percent = typeof errors === "string" && errors !== "0%";
+  const numbers = percent ? ` (${sizes.map((size) => number(allowed(parseFloat(errors), size))).join(", ")})` : "";
+  const limit = percent || Number(errors) > 0 ? `at most ${errors} of the wave failed${numbers}` : "none of the wave failed";
+  return `${limit}; else the job ${onFail === "abort" ? "is aborted" : "pauses"}${soak ? `. Then ${seconds(soak)} of rest` : ""}`;
+}
+
+function shareOf(value, total) {
+  if (typeof value !== "string") return number(value);
+  return `${number(Math.max(1, Math.ceil(Number(((total * parseFloat(value)) / 100).toFixed(9)))))}, which is ${value}`;
+}
+
+const SAID = {
+  concurrency: (value, { totalCount }) => shareOf(value, totalCount),
+  rate: number,
+  requestTimeout: seconds,
+  timeout: seconds,
+  retry: ({ attempts = 1, on = ["timeout", "error"], delay = 5, factor = 2, maxDelay = 300 }) => {
+    const longer = factor > 1 ? `, then ${number(factor)} times as long each time, at most ${seconds(maxDelay)}` : "";
+    return `${number(attempts)}; another after ${on.join(" or ")}, ${seconds(delay)} later${longer}`;
+  },
+  abort: ({ errors, after = 1 }) => {
+    const limit = typeof errors === "string" ? `${errors} of those done` : number(errors);
+    return `more than ${limit} failed${after > 1 ? `, once ${number(after)} are done` : ""}`;
+  },
+  waves: (value, { totalCount }) => waveSizes(value, totalCount).map(number).join(" → "),
+  gate: (value, { waves, totalCount }) => gateRule(value, waveSizes(waves, totalCount).slice(0, -1)),
+  idempotent: (value) => (value ? "yes" : "no"),
+  startAt: (value) => moment(value),
+};
+const LABELS = {
+  waves: "Waves", gate: "Gate opens when", concurrency: "In flight at most", rate: "Sent per second",
+  requestTimeout: "Answer within", timeout: "Whole job within", retry: "Attempts at most", abort: "Aborts when",
+  idempotent: "May be sent twice", startAt: "Starts at",
+};
+
+/** What a job was given, as facts; a job with waves has a gate between them, also unsaid. */
+export function described(job, without = []) {
+  const given = job.waves ? { gate: null, ...job } : job;
+  return Object.keys(LABELS)
+    .filter((name) => !without.includes(name) && given[name] !== undefined && (given[name] !== null || name === "gate"))
+    .map((name) => [LABELS[name], SAID[name](given[name], job), name === "startAt" ? given[name] : null]);
 }

@@ -1,21 +1,30 @@
 // Equal results folded into groups, and how the others differ from the largest good one.
 
 import { call } from "./api.js";
-import { el, icon, plural } from "./dom.js";
+import { el, icon, status } from "./dom.js";
+import { SOURCES, number, plural } from "./words.js";
 
 const AGAIN_MS = 2000;
+const PAGE = 100;
 const SHOWN_NAMES = 40;
+// More answers than this that one gateway alone gave are one line, until it is opened.
+const SINGLES = 12;
 
 export class Results {
   constructor(jobId) {
     this.jobId = jobId;
     this.element = el("div", { class: "results" }, el("p", { class: "muted" }, "Loading …"));
     this.open = new Set();
+    this.limit = PAGE;
   }
 
   /** Look again, but not for each change of a job: folding reads all of it. */
   draw(force = false) {
-    if (!this.element.isConnected || this.busy) return;
+    if (!this.element.isConnected) return;
+    if (this.busy) {
+      this.wanted = true;
+      return;
+    }
     const left = force ? 0 : (this.readAt ?? 0) + AGAIN_MS - Date.now();
     if (left > 0) {
       clearTimeout(this.timer);
@@ -26,45 +35,73 @@ export class Results {
     this.load().finally(() => {
       this.busy = false;
       this.readAt = Date.now();
+      if (this.wanted) this.draw();
+      this.wanted = false;
     });
   }
 
   async load() {
     try {
-      const { data } = await call("GET", `/jobs/${this.jobId}/results?diff=true`);
-      const said = JSON.stringify(data);
-      if (said !== this.said) this.show(data);
+      const { data, total } = await call("GET", `/jobs/${this.jobId}/results?diff=true&limit=${this.limit}`);
+      const said = JSON.stringify([total, data]);
+      if (said !== this.said) this.show(data, total);
       this.said = said;
     } catch (error) {
+      this.said = null;
       this.element.replaceChildren(el("p", { class: "fault" }, error.message));
     }
   }
 
-  show(groups) {
-    this.element.replaceChildren(
-      el("p", { class: "muted" }, `${plural(groups.length, "different result")}, the most frequent first.`),
-      ...groups.map((group) => this.group(group)));
+  show(groups, total) {
+    const first = groups.findIndex((group) => group.count === 1);
+    const singles = first < 0 ? 0 : total - first;
+    const folded = singles > SINGLES;
+    const straight = folded ? groups.slice(0, first) : groups;
+    const more = total - groups.length;
+    // The largest come first: behind one that is alone, all are.
+    this.element.replaceChildren(...[
+      el("p", { class: "muted" }, total ? `${plural(total, "different result")}, the most frequent first.` : "There is no result yet."),
+      ...straight.map((group) => this.group(group)),
+      folded ? this.singles(groups.slice(first), singles, more) : more > 0 ? this.more(more) : null,
+    ].filter(Boolean));
+  }
+
+  more(count) {
+    return el("button", { type: "button", onclick: () => {
+      this.limit += PAGE;
+      this.draw(true);
+    } }, `Show ${number(Math.min(PAGE, count))} more of ${number(count)}`);
+  }
+
+  singles(groups, count, more) {
+    return this.details("singles", "singles",
+      [el("b", { class: "count" }, number(count)), el("span", { class: "said" }, "results that one gateway alone had")],
+      () => [...groups.map((group) => this.group(group)), more > 0 ? this.more(more) : null]);
   }
 
   group(group) {
     const { result } = group.sample;
-    const key = `${group.status} ${group.code} ${JSON.stringify(group.diff ?? null)}`;
-    const more = group.destinations.length - SHOWN_NAMES;
+    const key = JSON.stringify([group.status, group.code, result.source, result.data]);
+    const alone = group.count === 1 ? `${group.destinations[0]}: ` : "";
     const said = result.message ?? (result.data === undefined ? "no answer" : JSON.stringify(result.data));
-    const details = el("details", { open: this.open.has(key) },
-      el("summary", {},
-        icon("more"),
-        el("b", { class: "count" }, String(group.count)),
-        el("span", { class: `status s-${group.status}` }, icon(group.status), group.status),
-        group.code === null || group.code === undefined ? null : el("span", { class: "code" }, String(group.code)),
-        el("span", { class: "said" }, said)),
-      el("h4", {}, "Gateways"),
-      el("p", { class: "names" }, group.destinations.slice(0, SHOWN_NAMES).map((name) => el("code", {}, name)),
-        more > 0 ? el("span", { class: "muted" }, ` and ${more} more`) : null),
-      group.diff?.length ? difference(group.diff) : null,
-      result.data === undefined ? null : el("h4", {}, "The answer of one of them"),
-      result.data === undefined ? null : el("pre", { tabindex: "0", "aria-label": "Sample answer" }, JSON.stringify(result.data, null, 2)));
-    details.addEventListener("toggle", () => this.open[details.open ? "add" : "delete"](key));
+    return this.details(key, "", [
+      el("b", { class: "count" }, number(group.count)),
+      status(group.status),
+      el("span", { class: "code" }, String(group.code ?? "")),
+      el("span", { class: "said" }, alone + (said.length > 300 ? `${said.slice(0, 300)}…` : said)),
+    ], () => body(group));
+  }
+
+  /** A line that opens; what is below is made when it does. */
+  details(key, look, line, below) {
+    const place = el("div", { class: "below" });
+    const fill = () => place.childElementCount || place.replaceChildren(...below().filter(Boolean));
+    const details = el("details", { class: look, open: this.open.has(key) }, el("summary", {}, icon("more"), ...line), place);
+    if (details.open) fill();
+    details.addEventListener("toggle", () => {
+      this.open[details.open ? "add" : "delete"](key);
+      if (details.open) fill();
+    });
     return details;
   }
 
@@ -73,12 +110,26 @@ export class Results {
   }
 }
 
+function body(group) {
+  const { result } = group.sample;
+  const more = group.destinations.length - SHOWN_NAMES;
+  const from = result.source ? ` from ${SOURCES[result.source] ?? result.source}` : "";
+  return [
+    el("h4", {}, group.count === 1 ? "Gateway" : "Gateways"),
+    el("p", { class: "names" }, group.destinations.slice(0, SHOWN_NAMES).map((name) => el("code", {}, name)),
+      more > 0 ? el("span", { class: "muted" }, ` and ${number(more)} more`) : null),
+    group.diff?.length ? difference(group.diff) : null,
+    result.data === undefined ? null : el("h4", {}, group.count === 1 ? `The answer${from}` : `The answer of one of them${from}`),
+    result.data === undefined ? null : el("pre", { tabindex: "0", "aria-label": "Sample answer" }, JSON.stringify(result.data, null, 2)),
+  ];
+}
+
 function difference(diff) {
-  const value = (one, side) => (side in one ? JSON.stringify(one[side]) : "absent");
+  const value = (one, side, name) => el("td", { "data-name": name }, side in one ? JSON.stringify(one[side]) : "absent");
   return el("table", { class: "diff" },
     el("caption", {}, "How it differs from the most frequent good answer"),
     el("thead", {}, el("tr", {}, ["Where", "Good", "Here"].map((name) => el("th", { scope: "col" }, name)))),
     el("tbody", {}, diff.map((one) => one.message
       ? el("tr", {}, el("td", { colspan: "3" }, one.message))
-      : el("tr", {}, el("th", { scope: "row" }, one.path || "the whole"), el("td", {}, value(one, "good")), el("td", {}, value(one, "here"))))));
+      : el("tr", {}, el("th", { scope: "row" }, one.path || "the whole"), value(one, "good", "Good"), value(one, "here", "Here")))));
 }

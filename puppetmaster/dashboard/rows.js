@@ -1,7 +1,7 @@
 // The requests of one job: in an array by their ids, which follow each other, and what of them is shown.
 
 import { call } from "./api.js";
-import { outcome } from "./dom.js";
+import { outcome } from "./words.js";
 
 const PAGE = 2000;
 /** What a gateway with several requests shows: the first of these that one of them has. */
@@ -57,44 +57,69 @@ export class Rows {
     }
   }
 
-  /** The requests that fit the filter, in the order that was asked for. */
+  /** Take only what they wait for: these were asked for, and may be older than what the WebSocket told. */
+  putWhys(requests) {
+    let changed = false;
+    for (const { id, __request: fresh } of requests) {
+      const known = this.get(id);
+      if (known?.__request.status !== "pending" || fresh.status !== "pending" || known.__request.why === fresh.why) continue;
+      this.items[id - this.first] = { ...known, __request: { ...known.__request, why: fresh.why } };
+      changed = true;
+    }
+    if (changed) this.changed();
+  }
+
+  /** The requests that fit the filter, by id. */
+  fitting() {
+    this.look();
+    return this.found;
+  }
+
+  /** The same, in the order that was asked for. */
   shown() {
-    if (!this.stale) return this.list;
+    this.look();
+    return this.list;
+  }
+
+  look() {
+    if (!this.stale) return;
     const { status } = this.filter;
     const wanted = this.filter.text.toLowerCase();
-    const list = [];
+    this.found = [];
     for (const request of this.items) {
       if (request === undefined) continue;
       if (status.size && !status.has(request.__request.status)) continue;
       if (wanted && !this.fits(request, wanted)) continue;
-      list.push(request);
+      this.found.push(request);
     }
-    if (this.sort.by) this.order(list);
-    this.list = list;
+    this.list = this.sort.by ? this.ordered() : this.found;
     this.stale = false;
-    return list;
   }
 
   fits(request, wanted) {
     const inner = request.__request;
     if (inner.destination.toLowerCase().includes(wanted)) return true;
-    return `${inner.why ?? ""} ${outcome(inner.result)}`.toLowerCase().includes(wanted);
+    return said(request).toLowerCase().includes(wanted);
   }
 
-  order(list) {
+  ordered() {
     const key = {
       destination: (one) => one.__request.destination,
       status: (one) => WORST.indexOf(one.__request.status),
-      why: (one) => one.__request.why ?? "",
       attempts: (one) => one.__request.attempts,
       duration: (one) => took(one) ?? -1,
-      result: (one) => outcome(one.__request.result),
+      result: said,
     }[this.sort.by];
     const sign = this.sort.down ? -1 : 1;
-    const keys = new Map(list.map((one) => [one, key(one)]));
+    const keys = new Map(this.found.map((one) => [one, key(one)]));
     const compare = (a, b) => (a < b ? -1 : a > b ? 1 : 0);
-    list.sort((a, b) => sign * compare(keys.get(a), keys.get(b)) || a.id - b.id);
+    return [...this.found].sort((a, b) => sign * compare(keys.get(a), keys.get(b)) || a.id - b.id);
   }
+}
+
+/** What came back from a request, or what it waits for. */
+export function said({ __request: inner }) {
+  return inner.why ?? outcome(inner.result);
 }
 
 /** Milliseconds from sent to the end, null while there is none. */

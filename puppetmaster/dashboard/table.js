@@ -1,23 +1,25 @@
 // A table of any number of requests of which only the visible rows are in the document.
 
 import { now } from "./api.js";
-import { duration, el, icon, outcome, text } from "./dom.js";
-import { took } from "./rows.js";
+import { el, status, text } from "./dom.js";
+import { said, took } from "./rows.js";
+import { duration } from "./words.js";
 
 const COLUMNS = [
   ["destination", "Destination"],
   ["status", "Status"],
-  ["why", "Why"],
   ["attempts", "Attempts"],
   ["duration", "Duration"],
-  ["result", "Result"],
+  ["result", "Result, or why it waits"],
 ];
+export const ORDERS = COLUMNS.map(([name]) => name);
 const SPARE = 4;
 
 export class Table {
-  constructor(rows, open) {
+  constructor(rows, open, sorted) {
     this.rows = rows;
     this.open = open;
+    this.sorted = sorted;
     this.cursor = 0;
     this.pool = [];
     this.heads = COLUMNS.map(([name, label]) =>
@@ -30,7 +32,7 @@ export class Table {
     this.scroller = el("div", {
       class: "scroller", role: "grid", tabindex: "0", "aria-label": "Requests, Enter opens one", "aria-readonly": "true",
     }, this.top, this.space, this.empty);
-    this.element = el("div", { class: "table" }, this.scroller);
+    this.element = el("div", { class: "table" }, this.sorter(), this.scroller);
     this.scroller.addEventListener("scroll", () => this.draw(), { passive: true });
     this.scroller.addEventListener("keydown", (event) => this.key(event));
     this.scroller.addEventListener("focus", () => this.draw());
@@ -38,17 +40,49 @@ export class Table {
     this.observer.observe(this.scroller);
   }
 
+  /** On a narrow screen there are no columns whose heads could be pressed. */
+  sorter() {
+    this.choice = el("select", { "aria-label": "Sort by", onchange: () => this.order(this.choice.value || null, false) },
+      el("option", { value: "" }, "In order of creation"), COLUMNS.map(([name, label]) => el("option", { value: name }, `By ${label.toLowerCase()}`)));
+    this.turned = el("button", { type: "button", onclick: () => this.order(this.rows.sort.by, !this.rows.sort.down) });
+    return el("div", { class: "sorter" }, this.choice, this.turned);
+  }
+
   sortBy(name) {
-    const { sort } = this.rows;
-    if (sort.by !== name) Object.assign(sort, { by: name, down: false });
-    else if (!sort.down) sort.down = true;
-    else sort.by = null;
-    this.heads.forEach((head, index) => {
-      const mine = COLUMNS[index][0] === sort.by;
-      head.setAttribute("aria-sort", mine ? (sort.down ? "descending" : "ascending") : "none");
-    });
+    const { by, down } = this.rows.sort;
+    if (by !== name) this.order(name, false);
+    else if (!down) this.order(name, true);
+    else this.order(null, false);
+  }
+
+  order(by, down) {
+    Object.assign(this.rows.sort, { by, down });
     this.rows.changed();
-    this.draw();
+    this.first();
+    this.sorted();
+  }
+
+  showOrder() {
+    const { by, down } = this.rows.sort;
+    this.heads.forEach((head, index) => {
+      head.setAttribute("aria-sort", COLUMNS[index][0] !== by ? "none" : down ? "descending" : "ascending");
+    });
+    this.choice.value = by ?? "";
+    this.turned.disabled = !by;
+    text(this.turned, down ? "↓" : "↑");
+    this.turned.setAttribute("aria-label", down ? "Descending, turn round" : "Ascending, turn round");
+  }
+
+  /** To the first row: of another order or another filter one wants to see the beginning. */
+  first() {
+    this.cursor = 0;
+    this.scroller.scrollTop = 0;
+  }
+
+  /** The first and the last id of what is seen and waits; null when nothing does. */
+  waiting() {
+    const ids = this.pool.filter((row) => !row.element.hidden && row.shown?.__request.status === "pending").map((row) => row.id);
+    return ids.length ? [Math.min(...ids), Math.max(...ids)] : null;
   }
 
   /** How much of the rows is seen: the header stays above them. */
@@ -81,6 +115,7 @@ export class Table {
   draw() {
     if (!this.element.isConnected) return;
     const list = this.rows.shown();
+    this.showOrder();
     this.height = parseFloat(getComputedStyle(this.scroller).getPropertyValue("--row"));
     this.space.style.height = `${list.length * this.height}px`;
     this.empty.hidden = list.length > 0 || this.rows.loaded < this.rows.items.length;
@@ -98,8 +133,7 @@ export class Table {
 
   makeRow() {
     const cells = COLUMNS.map(([name]) => el("div", { role: "gridcell", class: `c-${name}` }));
-    const status = el("span");
-    const row = { cells, status, index: -1, id: null, shown: null };
+    const row = { cells, index: -1, id: null, shown: null };
     row.element = el("div", { role: "row", class: "row", id: `row-${this.pool.length}`, onclick: () => this.click(row) }, ...cells);
     this.space.append(row.element);
     return row;
@@ -128,7 +162,7 @@ export class Table {
     if (row.shown === request && row.several === this.several && !ticking) return;
     const several = this.several;
     if (row.shown !== request || row.several !== several) this.fillText(row, request, several);
-    text(cells[4], ticking ? duration(now() - Date.parse(inner.sentAt)) : duration(took(request) ?? NaN));
+    text(cells[3], ticking ? duration(now() - Date.parse(inner.sentAt)) : duration(took(request) ?? NaN));
     Object.assign(row, { shown: request, several, id: request.id });
   }
 
@@ -143,14 +177,13 @@ export class Table {
     }
     if (row.state !== inner.status) {
       row.state = inner.status;
-      cells[1].replaceChildren(el("span", { class: `status s-${inner.status}` }, icon(inner.status), inner.status));
+      cells[1].replaceChildren(status(inner.status));
+      row.element.classList.toggle("waits", inner.status === "pending");
     }
-    text(cells[2], inner.why ?? "");
-    text(cells[3], inner.attempts ? String(inner.attempts) : "–");
-    const came = outcome(inner.result);
-    text(cells[5], came);
-    cells[2].title = inner.why ?? "";
-    cells[5].title = came;
+    text(cells[2], inner.attempts ? String(inner.attempts) : "–");
+    const line = said(request);
+    text(cells[4], line);
+    cells[4].title = line;
   }
 
   end() {

@@ -1,6 +1,8 @@
 // The waves of a job in a strip, with the gates between them.
 
-import { el, icon, number, plural } from "./dom.js";
+import { el, icon } from "./dom.js";
+import { gateLimit, gateRule } from "./policies.js";
+import { number, plural, seconds } from "./words.js";
 
 /** The numbers of requests at which each wave ends, from what was given: `[1, "10%", "100%"]`. */
 export function waveEnds(given, total) {
@@ -9,10 +11,21 @@ export function waveEnds(given, total) {
   return [...new Set([...ends.map((end) => Math.min(end, total)), total])].sort((a, b) => a - b);
 }
 
+/** How many requests each wave has. */
+export function waveSizes(given, total) {
+  return waveEnds(given, total).map((end, index, ends) => end - (ends[index - 1] ?? 0));
+}
+
+/** Where the open wave of a job ends: the requests behind that wait for their wave. */
+export function openEnd(job) {
+  return job.waves ? waveEnds(job.waves, job.totalCount)[(job.wave ?? 1) - 1] ?? job.totalCount : job.totalCount;
+}
+
 export class Waves {
   constructor(rows) {
     this.rows = rows;
-    this.strip = el("ol", { class: "waves" });
+    // A strip that is longer than the screen is moved by its own keys.
+    this.strip = el("ol", { class: "waves", tabindex: "0", "aria-label": "Waves and their gates" });
     this.element = el("section", { hidden: true, "aria-label": "Waves" }, this.strip);
   }
 
@@ -22,12 +35,24 @@ export class Waves {
     const said = JSON.stringify([this.rows.version, job.wave, job.gateStatus, job.status]);
     if (said === this.said) return;
     this.said = said;
-    const ends = waveEnds(job.waves, job.totalCount);
-    const parts = ends.flatMap((end, index) => {
-      const wave = this.wave(job, index, ends[index - 1] ?? 0, end);
-      return index === 0 ? [wave] : [gate(job, index), wave];
+    const sizes = waveSizes(job.waves, job.totalCount);
+    let from = 0;
+    const parts = sizes.flatMap((size, index) => {
+      const wave = this.wave(job, index, from, from += size);
+      return index === 0 ? [wave] : [gate(job, index, sizes[index - 1]), wave];
     });
+    const { scrollLeft } = this.strip;
     this.strip.replaceChildren(...parts);
+    this.strip.scrollLeft = scrollLeft;
+    if (this.seen !== job.wave) this.reveal();
+    this.seen = job.wave;
+  }
+
+  /** Show the open wave and the gate before it. */
+  reveal() {
+    const open = this.strip.querySelector("[aria-current]") ?? this.strip.firstElementChild;
+    const gateWidth = open.previousElementSibling?.offsetWidth ?? 0;
+    this.strip.scrollLeft = Math.max(0, open.offsetLeft - gateWidth);
   }
 
   wave(job, index, from, to) {
@@ -41,7 +66,10 @@ export class Waves {
     const open = job.wave ?? 1;
     const finished = done === to - from;
     const state = finished ? (failed ? "failed" : "done") : index + 1 === open ? "open" : "ahead";
-    const words = { done: "done", failed: `done, ${number(failed)} failed`, open: `${number(done)} done`, ahead: "waits" };
+    const words = {
+      done: "all resolved", failed: `${number(failed)} did not resolve`,
+      open: failed ? `${number(done)} done, ${number(failed)} failed` : `${number(done)} done`, ahead: "waits",
+    };
     const meter = el("i", { class: "meter" });
     meter.style.width = `${(done / (to - from)) * 100}%`;
     return el("li", { class: `wave ${state}`, "aria-current": index + 1 === open && !job.finishedAt ? "step" : null },
@@ -49,13 +77,13 @@ export class Waves {
   }
 }
 
-/** The gate in front of the wave at `index`. */
-function gate(job, index) {
+/** The gate in front of the wave at `index`; behind it lies one of `size` requests. */
+function gate(job, index, size) {
   const open = job.wave ?? 1;
   const here = index === open ? job.gateStatus : null;
   const state = index < open ? "passed" : here ?? "ahead";
-  const words = { passed: "passed", soak: "soaking", closed: "closed", ahead: "gate" };
-  const { errors = 0, soak = 0 } = job.gate ?? {};
-  const rule = `At most ${errors} failures, then ${soak} s of waiting`;
-  return el("li", { class: `gate ${state}`, title: rule }, icon("gate"), el("span", {}, words[state]), el("span", { class: "unseen" }, `. ${rule}`));
+  const words = { passed: "passed", soak: "resting", closed: "closed", ahead: "gate" };
+  return el("li", { class: `gate ${state}`, title: `It opens when ${gateRule(job.gate, [size])}.` },
+    icon("gate"), el("b", {}, words[state]), el("span", {}, gateLimit(job.gate, size)),
+    job.gate?.soak ? el("span", {}, `rest ${seconds(job.gate.soak)}`) : null);
 }

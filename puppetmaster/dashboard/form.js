@@ -1,0 +1,175 @@
+// The form of a new job: its fields, what is said of them while one types, and what is wrong with them.
+
+import { el, soon, text } from "./dom.js";
+import { JsonFault, read as readJson } from "./json.js";
+import { POLICIES, policies } from "./policies.js";
+import { read } from "./ranges.js";
+import { plural } from "./words.js";
+
+const FEW = 6;
+const METHODS = ["get", "post", "put", "delete"];
+const LABELS = {
+  method: "Method", resource: "Resource", data: "Data", to: "Destinations", name: "Name",
+  ...Object.fromEntries(POLICIES.map(({ name, label }) => [name, label])),
+};
+
+/** The field that a path of the API speaks of; undefined when there is none. */
+export function fieldOf(path) {
+  const inner = path.replace(/^batch\[0\]\.?/, "");
+  if (/^data\b/.test(inner)) return "data";
+  if (/^(__request|__destination)\b/.test(inner)) return "to";
+  if (inner in LABELS) return inner;
+  const group = path.split(/[.[]/)[0];
+  return Object.keys(LABELS).find((name) => name === group || name.startsWith(`${group}.`));
+}
+
+export class JobForm {
+  constructor({ changed, submitted }) {
+    this.places = new Map();
+    const method = (name) => el("label", { class: "choice" },
+      el("input", { type: "radio", name: "method", value: name, required: true, "aria-describedby": "method-fault" }),
+      el("span", {}, name.toUpperCase()));
+    this.data = el("textarea", { ...common("data", "data-said"), rows: "5", class: "code", placeholder: "{}" });
+    this.to = el("textarea", {
+      ...common("to", "to-help", "to-said"), rows: "5", class: "code", placeholder: "cg-[001-200]\n00:0c:29:1c:e8:01",
+    });
+    this.dataSaid = el("span", { class: "said", id: "data-said", role: "status" });
+    this.toSaid = el("div", { class: "said", id: "to-said", role: "status" });
+    this.data.addEventListener("input", () => this.readData());
+    this.to.addEventListener("input", () => soon(this.reread ??= () => this.readDestinations()));
+    this.element = el("form", { class: "panel new", novalidate: true, "aria-label": "New job" },
+      el("fieldset", {}, el("legend", {}, LABELS.method), el("div", { class: "choices" }, METHODS.map(method)), this.place("method")),
+      this.field("resource", { placeholder: "/system/time", class: "code" }),
+      el("div", { class: "field" },
+        el("label", { for: "data" }, LABELS.data, " ", el("span", { class: "muted" }, "JSON, may stay empty")), this.data, this.dataSaid, this.place("data")),
+      el("div", { class: "field" }, el("label", { for: "to" }, LABELS.to), this.to,
+        el("span", { class: "muted", id: "to-help" }, "Names or ranges such as cg-[001-200], one per line or separated by commas"),
+        this.toSaid, this.place("to")),
+      this.field("name", { maxlength: "128", placeholder: "optional, to find it again" }),
+      this.policies = el("details", { class: "policies" }, el("summary", {}, "Policies"),
+        el("div", { class: "grid-of-fields" }, POLICIES.map(({ name, ...more }) => this.field(name, more)))),
+      el("div", { class: "actions" }, el("button", { class: "primary" }, "Dry run")));
+    this.element.addEventListener("submit", (event) => {
+      event.preventDefault();
+      submitted();
+    });
+    this.element.addEventListener("input", (event) => {
+      this.mark(event.target.name, "");
+      changed();
+    });
+    this.readData();
+    this.readDestinations();
+  }
+
+  field(name, { options, help, label = LABELS[name], ...more }) {
+    const described = common(name, ...(help ? [`${name}-help`] : []));
+    const input = options
+      ? el("select", described, el("option", { value: "" }, "–"), options.map(([value, said]) => el("option", { value }, said)))
+      : el("input", { type: "text", ...described, ...more });
+    return el("div", { class: "field" }, el("label", { for: name }, label), input,
+      help ? el("span", { class: "muted", id: `${name}-help` }, help) : null, this.place(name));
+  }
+
+  /** Where it is said what is wrong with a field. */
+  place(name) {
+    const place = el("span", { class: "fault", id: `${name}-fault`, hidden: true });
+    this.places.set(name, place);
+    return place;
+  }
+
+  /** Say what is wrong with a field, "" for nothing. */
+  mark(name, said) {
+    const place = this.places.get(name);
+    if (!place) return;
+    // What is said of data and destinations while one types stands there already.
+    const live = name === "data" ? this.dataFault : name === "to" ? this.destinations?.faults.length : "";
+    text(place, said);
+    place.hidden = !said || Boolean(live);
+    for (const input of this.element.querySelectorAll(`[name="${name}"]`)) input.setAttribute("aria-invalid", String(Boolean(said || live)));
+  }
+
+  /** Say all faults at their fields, and go to the first of these; they are returned with the fields' labels. */
+  fail(faults) {
+    for (const name of this.places.keys())
+      this.mark(name, faults.filter((fault) => fault.field === name).map((fault) => fault.message).join("; "));
+    const first = [...this.places.keys()].find((name) => faults.some((fault) => fault.field === name));
+    if (POLICIES.some(({ name }) => faults.some((fault) => fault.field === name))) this.policies.open = true;
+    if (first) this.go(first);
+    return faults.map(({ field, path, message }) => ({ field, label: LABELS[field] ?? path, message }));
+  }
+
+  go(name) {
+    this.element.querySelector(`[name="${name}"]`).focus();
+  }
+
+  readData() {
+    const said = this.data.value.trim();
+    const faults = [];
+    try {
+      if (said) readJson(this.data.value, (fault) => faults.push(fault));
+    } catch (error) {
+      faults.unshift(error instanceof JsonFault ? new JsonFault(`This is not JSON: ${error.message}`, error.at)
+        : new JsonFault("It is nested too deeply", 0));
+    }
+    const more = faults.length > 1 ? ` (and ${faults.length - 1} more)` : "";
+    this.dataFault = faults.length ? `${where(this.data.value, faults[0].at)}${faults[0].message}${more}.` : "";
+    this.mark("data", "");
+    this.dataSaid.classList.toggle("fault", Boolean(this.dataFault));
+    text(this.dataSaid, this.dataFault || (said ? "Valid JSON" : "Empty: {} is sent"));
+  }
+
+  readDestinations() {
+    this.destinations = read(this.to.value);
+    const { names, twice, faults } = this.destinations;
+    this.mark("to", "");
+    const lines = [el("b", {}, plural(names.length, "destination"))];
+    if (names.length > 1) lines.push(el("span", { class: "muted" }, ` ${names[0]} … ${names.at(-1)}`));
+    if (twice.length) lines.push(el("p", { class: "warning" }, `${plural(twice.length, "duplicate")}, each taken once: ${some(twice)}`));
+    for (const fault of faults.slice(0, FEW)) lines.push(el("p", { class: "fault" }, fault));
+    this.toSaid.replaceChildren(...lines);
+  }
+
+  /** What the form describes, `{faults, job, item, data}`; `data` is the text as it was typed. */
+  read() {
+    this.readDestinations();
+    const form = new FormData(this.element);
+    const faults = [];
+    const fault = (field, message) => faults.push({ field, message });
+    const resource = form.get("resource").trim();
+    const { names, faults: unread } = this.destinations;
+    if (!form.get("method")) fault("method", "choose one");
+    if (!resource.startsWith("/")) fault("resource", "it begins with /");
+    if (this.dataFault) fault("data", this.dataFault);
+    if (unread.length) fault("to", unread[0]);
+    else if (!names.length) fault("to", "name at least one");
+    const given = policies(form, fault);
+    const name = form.get("name").trim();
+    return {
+      faults,
+      job: { ...(name ? { name } : {}), ...given },
+      item: { method: form.get("method"), resource, __request: { destination: names } },
+      data: this.data.value.trim(),
+    };
+  }
+}
+
+/** The attributes that all fields have. */
+function common(name, ...more) {
+  return { name, id: name, autocomplete: "off", spellcheck: "false", "aria-describedby": [...more, `${name}-fault`].join(" ") };
+}
+
+function where(said, at) {
+  const lines = said.slice(0, at).split("\n");
+  return `Line ${lines.length}, column ${lines.at(-1).length + 1}: `;
+}
+
+function some(names) {
+  return names.slice(0, FEW).join(", ") + (names.length > FEW ? ` and ${names.length - FEW} more` : "");
+}
+
+/** The body of POST /jobs as text: the data go as they were typed, which JSON.stringify could not promise. */
+export function written({ job, item, data }, more) {
+  const said = JSON.stringify(item);
+  const whole = data === "" ? said : `${said.slice(0, -1)},"data":${data}}`;
+  return `${JSON.stringify({ ...job, ...more, batch: [] }).slice(0, -2)}${whole}]}`;
+}

@@ -1,0 +1,65 @@
+// What waiting requests wait for. It changes without any change of theirs, so it is asked for now and then.
+
+import { call } from "./api.js";
+import { number, plural } from "./words.js";
+
+const AGAIN_MS = 3000;
+const MOST = 500;
+const REASONS = 3;
+
+export class Whys {
+  constructor(jobId, rows) {
+    this.jobId = jobId;
+    this.rows = rows;
+    this.askedAt = -Infinity;
+    this.fresh = [];
+  }
+
+  /** Ask about those between two ids, or, while nothing is in flight, about the first that wait. */
+  async refresh(job, between, drawn) {
+    if (job.finishedAt || !job.counts.pending || this.busy || document.hidden) return;
+    if (performance.now() - this.askedAt < AGAIN_MS) return;
+    const stuck = job.counts.sent === 0;
+    if (!stuck && !between) return;
+    this.busy = true;
+    try {
+      const [from, to] = between ?? [];
+      const query = stuck ? `status=pending&limit=${MOST}`
+        : `limit=${Math.min(MOST, to - from + 1)}&offset=${from - this.rows.first}`;
+      const { data } = await call("GET", `/jobs/${this.jobId}/requests?${query}`);
+      this.rows.putWhys(data);
+      if (stuck) this.fresh = data;
+      drawn();
+    } catch {
+      // Whether anybody answers is seen elsewhere; it is asked again.
+    }
+    this.busy = false;
+    this.askedAt = performance.now();
+  }
+
+  /** Why nothing is in flight, summed up; `end` is where the open wave ends. "" when nothing waits. */
+  summary(job, end) {
+    const ahead = job.totalCount - end;
+    const here = job.counts.pending - ahead;
+    const reasons = new Map();
+    for (const { id, __request: inner } of this.fresh) {
+      if (id - this.rows.first >= end || inner.status !== "pending" || !inner.why) continue;
+      const reason = simple(inner.why);
+      reasons.set(reason, (reasons.get(reason) ?? 0) + 1);
+    }
+    const sorted = [...reasons].sort((a, b) => b[1] - a[1]);
+    const some = here > MOST ? `the first ${MOST} of ${number(here)}: ` : "";
+    const parts = here > 0 ? sorted.slice(0, REASONS).map(([reason, count]) => `${number(count)} ${reason}`) : [];
+    if (sorted.length > REASONS) parts.push(`${plural(sorted.length - REASONS, "more reason")}`);
+    if (ahead) parts.push(`${number(ahead)} ${job.gateStatus === "closed" ? "wait behind the closed gate" : "wait for their wave"}`);
+    return parts.length ? some + parts.join("; ") : "";
+  }
+}
+
+/** A reason without what differs from one request to the next. */
+function simple(why) {
+  if (/ to the same destination is /.test(why)) return "wait for another request to the same gateway";
+  if (/ holds the lock of /.test(why)) return "wait for a lock that another request holds";
+  if (/^next to be sent/.test(why)) return "next to be sent";
+  return why.replace(/; it is tried again in .*$/, ", tried again later");
+}

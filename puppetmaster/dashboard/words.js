@@ -1,0 +1,84 @@
+// How statuses, numbers, times and results are said.
+
+/** The statuses of requests in the order in which bars and filters show them. */
+export const STATUSES = ["resolved", "error", "timeout", "unknown", "canceled", "skipped", "sent", "pending"];
+export const FAILED = ["error", "timeout", "unknown", "canceled", "skipped"];
+export const JOB_STATUSES = ["pending", "dispatching", "paused", "resolved", "canceled", "aborted", "timeout"];
+
+const NUMBER = new Intl.NumberFormat("en", { maximumFractionDigits: 1 });
+export const number = (value) => NUMBER.format(value);
+export const plural = (count, one, many = `${one}s`) => `${number(count)} ${count === 1 ? one : many}`;
+
+/** "8 error, 2 timeout": those of `statuses` that there are. */
+export function tally(counts, statuses = STATUSES) {
+  return statuses.filter((status) => counts[status]).map((status) => `${number(counts[status])} ${status}`).join(", ");
+}
+
+/** What a job is called. */
+export function title(job) {
+  return job.name ?? (command(job) || `Job ${job.id}`);
+}
+
+/** What a job does: "POST /system/reboot and 2 more"; "" for jobs that are too old to tell. */
+export function command(job) {
+  return (job.summary ?? "").replace(/^[a-z]+/, (method) => method.toUpperCase());
+}
+
+/** Milliseconds as people say them. */
+export function duration(ms) {
+  if (!Number.isFinite(ms)) return "–";
+  if (ms < 0) ms = 0;
+  if (ms < 1000) return `${Math.round(ms)} ms`;
+  if (ms < 9950) return `${(ms / 1000).toFixed(1)} s`;
+  const s = Math.round(ms / 1000);
+  const two = (value) => String(value).padStart(2, "0");
+  if (s < 60) return `${s} s`;
+  if (s < 3600) return `${Math.floor(s / 60)} min ${two(s % 60)} s`;
+  if (s < 86400) return `${Math.floor(s / 3600)} h ${two(Math.floor((s % 3600) / 60))} min`;
+  return `${Math.floor(s / 86400)} d ${Math.floor((s % 86400) / 3600)} h`;
+}
+
+/** Seconds as they were given: 40 s, 1 min, 10 h. */
+export function seconds(s) {
+  return s >= 60 || s < 1 ? duration(s * 1000).replace(/ 00 (s|min)$/, "").replace(/ 0 h$/, "") : `${number(s)} s`;
+}
+
+/** Milliseconds since then, roughly: ages need no more. */
+export function age(ms) {
+  if (ms < 5000) return "now";
+  if (ms < 60_000) return `${Math.floor(ms / 1000)} s`;
+  if (ms < 3_600_000) return `${Math.floor(ms / 60_000)} min`;
+  if (ms < 86_400_000) return `${Math.floor(ms / 3_600_000)} h`;
+  return `${Math.floor(ms / 86_400_000)} d`;
+}
+
+/** A time of the API in the viewer's own zone; `digits` of its second where they matter. */
+export function moment(iso, digits = 0) {
+  if (!iso) return "–";
+  const at = new Date(iso);
+  const today = at.toDateString() === new Date().toDateString();
+  const clock = { hour: "2-digit", minute: "2-digit", second: "2-digit", hour12: false };
+  if (digits) clock.fractionalSecondDigits = digits;
+  return at.toLocaleString("en-GB", today ? clock : { ...clock, day: "numeric", month: "short", year: "numeric" });
+}
+
+/** The same time where everybody means the same by it. */
+export function utc(iso) {
+  return iso ? `${iso.replace("T", " ").replace("Z", "")} UTC` : "";
+}
+
+/** What came back, in one line. */
+export function outcome(result) {
+  if (!result || Object.keys(result).length === 0) return "";
+  const said = result.message ?? (result.data === undefined ? "" : JSON.stringify(result.data));
+  const line = [result.code, said].filter((part) => part !== undefined && part !== null && part !== "").join(" ");
+  return (result.late ? "late: " : "") + (line.length > 200 ? `${line.slice(0, 200)}…` : line);
+}
+
+/** Where a result comes from. */
+export const SOURCES = {
+  device: "the device",
+  remote: "the remote bundle",
+  controller: "the controller",
+  puppetmaster: "puppetmaster itself",
+};
