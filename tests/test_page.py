@@ -431,7 +431,7 @@ def test_nothing_in_flight_is_explained(page: Page, site: Site) -> None:
     to = [*FAILING[:3], *GOOD[:4]]
     open_job(page, site, site.job("/system/info", to, waves=[3, "100%"], retry=retry))
     expect(page.locator(".job-head")).to_contain_text(
-        "Waiting3 the last attempt failed, tried again later; 4 wait for their wave"
+        "Waiting3: the last attempt failed, tried again later; 4: their wave has not begun"
     )
     expect(page.locator(".job-head")).to_contain_text(re.compile(r"In flight, all jobs\d+, window \d+"))
     button(page, "Cancel").click()
@@ -552,9 +552,13 @@ def test_the_drawer_shows_each_attempt(page: Page, site: Site) -> None:
 
 
 def test_a_request_that_waits_for_another_attempt_shows_the_last(page: Page, site: Site) -> None:
-    open_job(page, site, site.job("/system/info", FAILING[:1], retry={"attempts": 2, "delay": 600}))
+    to = [FAILING[0], SILENT[2]]  # the second one stays in flight
+    id_ = site.job("/system/info", to, retry={"attempts": 2, "delay": 600}, requestTimeout=60)
+    open_job(page, site, id_)
     expect(row(page, FAILING[0])).to_contain_text("the last attempt failed; it is tried again in")
-    row(page, FAILING[0]).click()
+    page.get_by_role("tab", name="Gateways").click()
+    page.get_by_role("application").press("Home")
+    page.get_by_role("application").press("Enter")
     drawer = page.get_by_role("dialog")
     expect(drawer).to_contain_text("Attempt 1 ended as error; another attempt follows.")
     expect(drawer).to_contain_text("fails on purpose")
@@ -564,8 +568,10 @@ def test_a_request_that_waits_for_another_attempt_shows_the_last(page: Page, sit
     counted = drawer.locator(".state-of-it")
     before = counted.inner_text()
     expect(counted).not_to_have_text(before)  # the seconds go on by themselves
+    button(page, "Next").click()
+    expect(drawer).to_contain_text("There is none yet.")
     page.keyboard.press("Escape")
-    button(page, "Cancel").click()
+    site.ask("PUT", f"/jobs/{id_}", {"status": "canceled", "force": True})
     ended(page, "canceled")
 
 

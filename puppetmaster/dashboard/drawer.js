@@ -1,12 +1,10 @@
 // One request in full: what was sent, what came back, each attempt.
 
-import { call, now } from "./api.js";
+import { now } from "./api.js";
 import { copy, copyable, show } from "./dialogs.js";
 import { el, facts, status, text, time } from "./dom.js";
 import { took } from "./rows.js";
 import { SOURCES, duration, moment, number, seconds } from "./words.js";
-
-const AGAIN_MS = 2000;
 
 export class Drawer {
   constructor(rows, id) {
@@ -28,20 +26,7 @@ export class Drawer {
 
   open(closed) {
     this.draw();
-    this.timer = setInterval(() => this.refresh(), AGAIN_MS);
-    show(this.element, () => {
-      clearInterval(this.timer);
-      closed();
-    });
-  }
-
-  /** What a request waits for changes without any change of its own. */
-  async refresh() {
-    const { id } = this;
-    if (this.rows.get(id)?.__request.status !== "pending" || document.hidden) return;
-    const answer = await call("GET", `/requests/${id}`).catch(() => null);
-    if (answer) this.rows.putWhys([answer.data]);
-    this.draw();
+    show(this.element, closed);
   }
 
   step(by) {

@@ -194,8 +194,14 @@ export class JobView {
   tick() {
     if (!this.head || this.job.finishedAt) return;
     this.head.sample(this.job);
-    this.whys.refresh(this.job, this.tab === "requests" ? this.table.waiting() : null, () => soon(this.draw));
+    this.whys.refresh(this.job, this.waiting(), () => soon(this.draw));
     soon(this.draw);
+  }
+
+  /** The first and the last id of those whose reason to wait is being looked at. */
+  waiting() {
+    if (this.drawer) return [this.drawer.id, this.drawer.id];
+    return this.tab === "requests" ? this.table.waiting() : null;
   }
 
   end() {

@@ -61,8 +61,7 @@ export function policies(form, fault) {
 
 /** The largest number of failures among `size` that a limit of `percent` lets pass. */
 function allowed(percent, size) {
-  let most = Math.floor((percent * size) / 100);
-  while ((most + 1) * 100 <= percent * size) most += 1;
+  let most = Math.ceil((percent * size) / 100);
   while (most * 100 > percent * size) most -= 1;
   return most;
 }

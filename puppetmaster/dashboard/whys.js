@@ -49,17 +49,17 @@ export class Whys {
     }
     const sorted = [...reasons].sort((a, b) => b[1] - a[1]);
     const some = here > MOST ? `the first ${MOST} of ${number(here)}: ` : "";
-    const parts = here > 0 ? sorted.slice(0, REASONS).map(([reason, count]) => `${number(count)} ${reason}`) : [];
+    const parts = here > 0 ? sorted.slice(0, REASONS).map(([reason, count]) => `${number(count)}: ${reason}`) : [];
     if (sorted.length > REASONS) parts.push(`${plural(sorted.length - REASONS, "more reason")}`);
-    if (ahead) parts.push(`${number(ahead)} ${job.gateStatus === "closed" ? "wait behind the closed gate" : "wait for their wave"}`);
+    if (ahead) parts.push(`${number(ahead)}: ${job.gateStatus === "closed" ? "the gate before them is closed" : "their wave has not begun"}`);
     return parts.length ? some + parts.join("; ") : "";
   }
 }
 
 /** A reason without what differs from one request to the next. */
 function simple(why) {
-  if (/ to the same destination is /.test(why)) return "wait for another request to the same gateway";
-  if (/ holds the lock of /.test(why)) return "wait for a lock that another request holds";
+  if (/ to the same destination is /.test(why)) return "another request to the same gateway comes first";
+  if (/ holds the lock of /.test(why)) return "another request holds their lock";
   if (/^next to be sent/.test(why)) return "next to be sent";
   return why.replace(/; it is tried again in .*$/, ", tried again later");
 }
