@@ -373,7 +373,7 @@ def test_each_fault_of_the_api_has_its_field(page: Page) -> None:
 def test_requests_in_a_table(page: Page, site: Site) -> None:
     open_job(page, site, site.job("/system/info", [*names.expand("cg-[001-120]"), "cg-lost"]))
     ended(page, "resolved, with failures")
-    expect(page.locator(".verdict")).to_have_text("112 of 121 requests resolved, 9 did not.")
+    expect(page.locator(".verdict")).to_have_text("112 of 121 requests resolved, 9 failed.")
     shoot(page, "job")
     button(page, "9 error").click()
     expect(page.locator(".found")).to_have_text("9 of 121 requests")
@@ -500,6 +500,7 @@ def test_a_request_in_the_drawer(page: Page, site: Site) -> None:
     page.keyboard.press("Enter")
     drawer = page.get_by_role("dialog")
     expect(drawer.get_by_role("heading", level=2)).to_have_text("cg-002")
+    expect(drawer).to_have_accessible_name("cg-002")
     expect(drawer).to_contain_text("PUT /system/note")
     expect(drawer.get_by_label("Data of the answer")).to_contain_text("<img src=x onerror=")
     shoot(page, "drawer")
@@ -545,7 +546,7 @@ def test_the_drawer_shows_each_attempt(page: Page, site: Site) -> None:
     attempts.nth(1).get_by_text("Its data").click()
     expect(drawer.get_by_label("Data of the answer to attempt 1")).to_contain_text("fails on purpose")
     expect(attempts.nth(3)).to_contain_text("Attempt 3")
-    attempts.nth(1).get_by_role("button", name=f"Copy the message id {history[0]['message']}").click()
+    attempts.nth(1).get_by_title("Copy the message id").click()
     expect(attempts.nth(1).locator(".copied")).to_be_visible()
     assert page.evaluate("navigator.clipboard.readText()") == str(history[0]["message"])
     shoot(page, "drawer-attempts")
@@ -704,6 +705,7 @@ def test_a_job_is_controlled(page: Page, site: Site) -> None:
     button(page, "Force to end").click()
     page.get_by_role("dialog").get_by_role("button", name="Force to end").click()
     ended(page, "canceled")
+    expect(page.locator(".verdict")).to_contain_text("2 failed, 14 never ran: canceled by a request.")
     expect(button(page, "2 unknown")).to_be_visible()
     button(page, "Re-run failed").click()
     expect(page.get_by_role("dialog")).to_contain_text("2 unknown, 14 canceled")
@@ -713,7 +715,7 @@ def test_a_job_is_controlled(page: Page, site: Site) -> None:
     page.go_back()
     expect(page.get_by_role("link", name=f"job {id_}")).to_be_visible()
     again = page.url.rpartition("/")[2]
-    page.get_by_role("button", name=f"Copy the id of this job {again}").click()
+    page.get_by_title("Copy the id of this job").click()
     expect(page.locator(".crumbs .copied")).to_be_visible()
     assert page.evaluate("navigator.clipboard.readText()") == again
     button(page, "Delete").click()

@@ -88,17 +88,17 @@ export async function copy(value, near) {
   say("Copied");
 }
 
-/** Text that a click copies; `what` says to screen readers what it is. */
-export function copyable(value, what, shown = value) {
+/** Text that a click copies; its title says `what` it is. */
+export function copyable(value, what) {
   const button = el("button", {
-    type: "button", class: "copy", title: "Copy", "aria-label": `Copy ${what} ${value}`,
+    type: "button", class: "copy", title: `Copy ${what}`,
     onclick: async () => {
       await copy(value, button.parentElement);
       button.focus();
       button.classList.add("copied");
       setTimeout(() => button.classList.remove("copied"), 1500);
     },
-  }, shown);
+  }, value);
   return button;
 }
 

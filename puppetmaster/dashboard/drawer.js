@@ -101,9 +101,8 @@ function came(given) {
 
 function result(given) {
   const pairs = [["Code", String(given.code ?? "none")], ["From", SOURCES[given.source] ?? String(given.source ?? "")]];
-  if (given.message) pairs.push(["Message", given.message]);
   if (given.late) pairs.push(["Late", "it arrived after the request had ended"]);
-  return el("div", {}, facts(pairs), given.data === undefined ? null : data(given.data, "Data of the answer"));
+  return el("div", {}, facts(pairs), given.message ? el("p", { class: "message" }, given.message) : null, given.data === undefined ? null : data(given.data, "Data of the answer"));
 }
 
 /** From its creation to its end, with each attempt between. */

@@ -129,7 +129,7 @@ export class Grid {
   say() {
     const cell = this.cells[this.cursor];
     this.marker.hidden = !cell;
-    if (!cell) return text(this.caption, "Point at a cell to see whose it is, or move with the arrow keys.");
+    if (!cell) return text(this.caption, "A cell per gateway: point at one to see whose it is.");
     const { pitch, columns, cursor } = this;
     this.marker.style.width = this.marker.style.height = `${pitch - (pitch > 8 ? 2 : 1)}px`;
     this.marker.style.left = `${(cursor % columns) * pitch}px`;

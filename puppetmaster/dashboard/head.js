@@ -88,7 +88,7 @@ export class Head {
       ["Rate", perS ? `${number(perS)}/s` : "–"],
       job.finishedAt ? ["Ended", moment(job.finishedAt), job.finishedAt]
         : ["Time left", left && perS ? `about ${duration((left / perS) * 1000)}` : "–"],
-      [job.finishedAt ? "Took" : "Running for", ran(job)],
+      job.finishedAt || job.status !== "paused" ? [job.finishedAt ? "Took" : "Running for", ran(job)] : ["Started", `${ran(job)} ago`],
       ["Created", moment(job.createdAt), job.createdAt],
     ];
     if (!job.finishedAt) {
@@ -146,16 +146,17 @@ function tried({ counts }) {
 
 /** What came of a job, or what it is doing, in a sentence. */
 export function verdict(job) {
-  const { totalCount: total, errorCount: failed, finishCount: good, status, reason } = job;
-  const so = `${number(good)} of ${plural(total, "request")} resolved`;
-  const not = failed ? `, ${number(failed)} did not` : "";
-  if (status === "resolved" && failed) return `${so}${not}.`;
+  const { totalCount: total, finishCount: good, counts, status, reason } = job;
+  const failed = counts.error + counts.timeout + counts.unknown;
+  const never = counts.canceled + counts.skipped;
+  const so = `${number(good)} of ${plural(total, "request")} resolved${failed ? `, ${number(failed)} failed` : ""}`;
+  if (status === "resolved" && failed) return `${so}.`;
   if (status === "resolved") return total === 1 ? "Its one request resolved." : `All ${number(total)} requests resolved.`;
-  if (job.finishedAt) return `${so}${not}: ${reason}.`;
+  if (job.finishedAt) return `${so}${never ? `, ${number(never)} never ran` : ""}: ${reason}.`;
   if (stopping(job)) return `Ending (${reason}): ${plural(job.counts.sent, "request")} still in flight.`;
   if (job.gateStatus === "closed") return `Waiting at a closed gate: ${reason ?? `wave ${job.wave} did not pass`}.`;
-  if (job.gateStatus === "soak") return `Wave ${job.wave} passed and rests ${seconds(job.gate?.soak ?? 0)} before the next one. ${so}${not} so far.`;
-  if (status === "paused") return `Paused: nothing more is sent. ${so}${not} so far.`;
+  if (job.gateStatus === "soak") return `Wave ${job.wave} passed and rests ${seconds(job.gate?.soak ?? 0)} before the next one. ${so} so far.`;
+  if (status === "paused") return `Paused: nothing more is sent. ${so} so far.`;
   if (status === "pending") return job.startAt ? `It starts at ${moment(job.startAt)}.` : "It has not started.";
-  return `Running: ${so}${failed ? `, ${number(failed)} failed` : ""} so far.`;
+  return `Running: ${so} so far.`;
 }

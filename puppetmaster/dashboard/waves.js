@@ -67,7 +67,7 @@ export class Waves {
     const finished = done === to - from;
     const state = finished ? (failed ? "failed" : "done") : index + 1 === open ? "open" : "ahead";
     const words = {
-      done: "all resolved", failed: `${number(failed)} did not resolve`,
+      done: "all resolved", failed: `${number(failed)} failed`,
       open: failed ? `${number(done)} done, ${number(failed)} failed` : `${number(done)} done`, ahead: "waits",
     };
     const meter = el("i", { class: "meter" });
