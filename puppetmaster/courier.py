@@ -328,7 +328,7 @@ class Courier:
         """The controller did not pass it on: it waits a little and is sent again, not for ever."""
         self.refusals[answer.result.get("code") or 0] += 1
         if answer.locked:
-            self._lanes.window.refused(self._moment.now_s)
+            self._lanes.window.refused(self._moment.now_s, full=self._full)
         # A fresh id, also when the old one is free again: this refusal may come twice, and must not count
         # for the next sending.
         self._ledger.never_ran(request)

@@ -1,8 +1,8 @@
 """How much is in flight at once, when nobody says a number: found out by trying.
 
 The window starts small and doubles while answers come (slow start), then grows slowly. It falls
-when others hold the locks (423), and when a larger window only made answers slower. Knows no clock:
-times are given, in monotonic seconds.
+when others hold locks (423), more than a few, and when a larger window only made answers slower. Knows no
+clock: times are given, in monotonic seconds.
 """
 
 from collections import deque
@@ -10,8 +10,10 @@ from collections import deque
 FIRST = 10
 #: It falls to this part of itself, and at most once in so many seconds.
 FALL, FALL_PAUSE_S = 0.7, 0.1
-#: Refusals that follow one another within so many seconds have one cause.
-EPISODE_S = 1.0
+#: Refusals that follow one another within so many seconds have one cause; who is refused waits up to 2 s.
+EPISODE_S = 3.0
+#: Up to this part of what comes back, refusals tell of a gateway or two that somebody else writes to.
+RARE = 0.1
 #: Answers are compared over stretches of a round trip: of so many answers as the window has places, and of
 #: at least so many seconds and answers.
 STRETCH_S, STRETCH_ANSWERS = 0.05, 20
@@ -34,6 +36,7 @@ class Window:
         self._threshold = float(most)
         self._fell_s = -FALL_PAUSE_S
         self._refused_s = -EPISODE_S
+        self._refusals = 0.0  # their part of what comes back, the latest counting most
         self._begun_s: float | None = None
         self._answers = 0
         self._enough = STRETCH_ANSWERS
@@ -52,6 +55,7 @@ class Window:
     def answered(self, latency_s: float, now_s: float, *, full: bool) -> None:
         """An answer came so long after its request was sent; ``full``: all of the window was in use."""
         self._busy = self._busy or full
+        self._refusals -= self._refusals / self._enough
         if full:
             # Nobody who does not use the window learns anything about a larger one.
             self._size += 1.0 if self._size < self._threshold else 1.0 / self._size
@@ -64,8 +68,11 @@ class Window:
         if lasted_s >= STRETCH_S and self._answers >= self._enough:
             self._compare(lasted_s, now_s)
 
-    def refused(self, now_s: float) -> None:
-        """Somebody else holds a lock that was needed."""
+    def refused(self, now_s: float, *, full: bool) -> None:
+        """Somebody else holds a lock that was needed; ``full``: all of the window was in use."""
+        self._refusals += (1 - self._refusals) / self._enough
+        if not full or self._refusals <= RARE:
+            return
         threshold, lasts = self._threshold, now_s - self._refused_s < EPISODE_S
         self._refused_s = now_s
         self._fall(now_s, "locked by others")

@@ -41,9 +41,9 @@ def test_locks_of_others_let_it_fall_and_not_for_each_of_them() -> None:
     round_trips(window, 4, 0.1)
     assert window.size == 160
     for _ in range(50):
-        window.refused(1.0)
+        window.refused(1.0, full=True)
     assert window.size == int(160 * FALL)
-    window.refused(1.0 + FALL_PAUSE_S)
+    window.refused(1.0 + FALL_PAUSE_S, full=True)
     assert window.size == int(160 * FALL * FALL)
     assert [(at_s, why) for at_s, _, why in window.trace] == [
         (1.0, "locked by others"),
@@ -54,13 +54,31 @@ def test_locks_of_others_let_it_fall_and_not_for_each_of_them() -> None:
 def test_when_others_let_go_it_soon_is_where_it_was() -> None:
     window = Window(500)
     round_trips(window, 4, 0.1)
-    for number in range(20):
-        window.refused(1.0 + number * FALL_PAUSE_S)
+    for number in range(60):
+        window.refused(1.0 + number * FALL_PAUSE_S, full=True)
     assert window.size == 1
     round_trips(window, 7, 0.1, 10.0)
     assert window.size >= int(160 * FALL)
     round_trips(window, 1, 0.1, 11.0)
     assert window.size < 160 * FALL + 5, "and from there on it grows slowly"
+
+
+def test_a_gateway_that_somebody_else_writes_to_is_no_reason_to_send_less_to_others() -> None:
+    window, now_s = Window(500), 0.0
+    for _ in range(40):
+        now_s = round_trips(window, 1, 0.1, now_s)
+        window.refused(now_s, full=True)
+    assert window.size == 500
+    assert not window.trace
+
+
+def test_nor_is_one_while_the_window_is_not_in_use() -> None:
+    window = Window(500)
+    for number in range(100):
+        window.refused(number * 1.0, full=False)
+    assert window.size == FIRST
+    round_trips(window, 2, 0.1, 100.0)
+    assert window.size == 4 * FIRST
 
 
 def test_it_falls_when_answers_get_slower_and_not_more() -> None:
@@ -90,7 +108,7 @@ def test_it_does_not_fall_while_more_pays() -> None:
 def test_it_never_closes() -> None:
     window = Window(500)
     for number in range(100):
-        window.refused(number * 1.0)
+        window.refused(number * 1.0, full=True)
     assert window.size == 1
     window.answered(0.1, 101.0, full=True)
     assert window.size == 2
@@ -99,7 +117,7 @@ def test_it_never_closes() -> None:
 def test_the_trace_has_an_end() -> None:
     window = Window(500)
     for number in range(TRACE + 50):
-        window.refused(number * 1.0)
+        window.refused(number * 1.0, full=True)
     assert len(window.trace) == TRACE
     assert window.trace[-1][0] == TRACE + 49
 
@@ -114,7 +132,7 @@ def test_it_stays_between_one_and_the_most(most: int, steps: list[tuple[bool, bo
         now_s += passed_s
         before = window.size
         if refused:
-            window.refused(now_s)
+            window.refused(now_s, full=full)
             assert window.size <= before
         else:
             window.answered(latency_s, now_s, full=full)
