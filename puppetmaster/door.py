@@ -13,10 +13,11 @@ from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route, WebSocketRoute
+from starlette.websockets import WebSocket
 
 from puppetmaster import metrics, openapi, wire
-from puppetmaster.errors import MethodNotAllowed, NotFound, PuppetmasterError, Unavailable
-from puppetmaster.guard import Guard
+from puppetmaster.errors import MethodNotAllowed, NotFound, PuppetmasterError, Unavailable, UpgradeRequired
+from puppetmaster.guard import Guard, refuse
 from puppetmaster.metrics import Metrics
 from puppetmaster.server import Address, Server
 from puppetmaster.settings import Settings
@@ -26,6 +27,13 @@ from puppetmaster.web import JSON, OPERATIONS, Backend, Operation, Resource, doc
 DASHBOARD = Path(__file__).parent / "dashboard"
 #: Answers from this size on are compressed for those who can read that.
 GZIP_BYTES = 4096
+#: What it means that one of these is not so, in the order of cause and effect.
+_MISSING = {
+    "connected": "there is no connection to the broker",
+    "controller": "the controller does not answer",
+    "registered": "the controller has not registered us",
+}
+NOWHERE = "There is no such resource: /openapi.json lists those there are."
 Show = Callable[[Request], Response]
 
 
@@ -68,6 +76,8 @@ class Door:
         app = Starlette(
             routes=[
                 *(WebSocketRoute(path, self._sockets.watch) for path in watching),
+                WebSocketRoute("/{path:path}", _nowhere),
+                *(Route(path, _shown(_not_upgraded)) for path in watching),
                 *(Route(path, Resource(self._backend, some)) for path, some in by_path.items()),
                 Route("/health", _shown(self._health)),
                 Route("/metrics", _shown(self._numbers)),
@@ -90,9 +100,9 @@ class Door:
             health = self._backend.health()
         except Unavailable as error:
             return failure(error)
-        reasons = [f"bus: not {name}" for name, up in health["bus"].items() if not up]
+        reasons = [reason for name, reason in _MISSING.items() if not health["bus"][name]]
         if not health["store"]["writable"]:
-            reasons.append(f"store: {health['store']['reason']}")
+            reasons.append(f"the store cannot be written ({health['store']['reason']})")
         if reasons:
             body = {"message": f"Not ready: {'; '.join(reasons)}.", "ready": False, "reasons": reasons}
             return Response(wire.encode(body), 503, media_type=JSON)
@@ -111,6 +121,16 @@ class Door:
 
 def _description(request: Request) -> Response:
     return document(openapi.TEXT, JSON, request)
+
+
+async def _nowhere(socket: WebSocket) -> None:
+    """A WebSocket to a path that has none."""
+    await socket.receive()
+    await refuse(NotFound(NOWHERE), socket.send, "websocket.http.response")
+
+
+def _not_upgraded(_request: Request) -> Response:
+    return failure(UpgradeRequired(), {"Connection": "Upgrade", "Upgrade": "websocket"})
 
 
 def _shown(show: Show) -> Any:
@@ -137,4 +157,4 @@ async def _refused(request: Request, error: Exception) -> Response:
         allowed = (error.headers or {}).get("Allow", "")
         said: PuppetmasterError = MethodNotAllowed(f"Expected {allowed} here, got {request.method}.")
         return failure(said, error.headers)
-    return failure(NotFound("There is no such resource: /openapi.json lists those there are."))
+    return failure(NotFound(NOWHERE))

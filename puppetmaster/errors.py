@@ -119,6 +119,13 @@ class TooLarge(PuppetmasterError):
     code = "too_large"
 
 
+class UpgradeRequired(PuppetmasterError):
+    """This is a WebSocket: ask with 'Connection: Upgrade' and 'Upgrade: websocket'."""
+
+    status = 426
+    code = "upgrade_required"
+
+
 class HeadersTooLarge(PuppetmasterError):
     """The headers are larger than the limit."""
 

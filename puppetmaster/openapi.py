@@ -2,13 +2,14 @@
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from puppetmaster import __version__, query, schemas, shapes
-from puppetmaster.shapes import EXAMPLE_BATCH, EXAMPLE_JOB, EXAMPLE_REQUEST, Shape, ref
+from puppetmaster import __version__, query, samples, schemas, shapes
+from puppetmaster.shapes import Shape, ref
 from puppetmaster.web import OPERATIONS, Operation
 
+#: What each code means; samples.py has messages that come with it.
 _ERRORS = {
     400: "Not JSON, not an object, or a wrong or unknown property or parameter",
     401: "No token, or a wrong one",
@@ -64,6 +65,7 @@ _DOCS: Mapping[tuple[str, str], Shape] = {
         "summary": "The jobs, newest first",
         "parameters": [*_PAGE, _JOB_STATUS, _NAME, _TEXT, _DESTINATION, _COLLECTION, _KNOWN],
         "answer": _JOBS,
+        "example": [samples.RUNNING],
     },
     ("POST", "/jobs"): {
         "summary": "Create a job; it is on disk when this answers, and nothing was sent yet",
@@ -71,37 +73,40 @@ _DOCS: Mapping[tuple[str, str], Shape] = {
         "body": (
             ref("NewJob"),
             {
-                "reboot": {"value": EXAMPLE_BATCH},
-                "rollout": {"value": shapes.EXAMPLE_ROLLOUT},
-                "dryRun": {"value": shapes.EXAMPLE_DRY_RUN},
-                "event": {"value": shapes.EXAMPLE_EVENT},
-                "rerun": {"value": shapes.EXAMPLE_RERUN},
+                "reboot": {"value": samples.BATCH},
+                "rollout": {"value": samples.ROLLOUT},
+                "dryRun": {"value": samples.DRY_RUN},
+                "event": {"value": samples.EVENT},
+                "rerun": {"value": samples.RERUN},
             },
         ),
         "answer": ref("Job"),
-        "example": EXAMPLE_JOB,
+        "example": samples.JOB,
     },
     ("GET", "/jobs/{id}"): {
         "summary": "One job with its requests",
         "parameters": [_ID, *_PAGE, _COLLECTION, _KNOWN],
         "answer": ref("Job"),
-        "example": {**EXAMPLE_JOB, "requests": [EXAMPLE_REQUEST]},
+        "example": {**samples.JOB, "requests": [samples.REQUEST]},
     },
     ("PUT", "/jobs/{id}"): {
         "summary": "Pause, resume or cancel a job",
         "parameters": [_ID],
         "body": (ref("Control"), {"pause": {"value": {"status": "paused"}}}),
         "answer": ref("Job"),
+        "example": samples.PAUSED,
     },
     ("DELETE", "/jobs/{id}"): {
         "summary": "Stop a job if it still runs, and remove it: the job as it last was",
         "parameters": [_ID],
         "answer": ref("Job"),
+        "example": samples.REMOVED,
     },
     ("GET", "/jobs/{id}/requests"): {
         "summary": "The requests of a job",
         "parameters": [_ID, *_PAGE, _REQUEST_STATUS, _DESTINATION],
         "answer": _REQUESTS,
+        "example": [samples.REQUEST],
     },
     ("GET", "/jobs/{id}/results"): {
         "summary": "Equal results of a job folded into groups",
@@ -112,44 +117,44 @@ _DOCS: Mapping[tuple[str, str], Shape] = {
             _parameter("diff", {"type": "boolean"}, "Adds how a group differs from the largest good one"),
         ],
         "answer": {"type": "array", "items": ref("Result")},
-        "example": shapes.EXAMPLE_RESULTS,
+        "example": samples.RESULTS,
     },
     ("GET", "/requests"): {
         "summary": "Requests over all jobs",
         "parameters": [*_PAGE, _REQUEST_STATUS, _DESTINATION],
         "answer": _REQUESTS,
+        "example": [samples.REQUEST],
     },
     ("POST", "/requests"): {
         "summary": "Create one request for one destination: a job of one",
         "parameters": [_KEY],
-        "body": (ref("NewRequest"), {"time": {"value": shapes.EXAMPLE_NEW_REQUEST}}),
+        "body": (ref("NewRequest"), {"time": {"value": samples.NEW_REQUEST}}),
         "answer": ref("Request"),
-        "example": EXAMPLE_REQUEST,
+        "example": samples.REQUEST,
     },
     ("GET", "/requests/{id}"): {
         "summary": "One request",
         "parameters": [_ID],
         "answer": ref("Request"),
-        "example": EXAMPLE_REQUEST,
+        "example": samples.DONE_REQUEST,
     },
     ("GET", "/request/{id}"): {
         "summary": "One request, under its other name",
         "parameters": [_ID],
         "answer": ref("Request"),
+        "example": samples.DONE_REQUEST,
     },
     ("GET", "/system/puppetmaster"): {
         "summary": "Health, version, limits, counters",
         "parameters": [],
-        "answer": {"type": "object", "required": ["version", "healthy"]},
+        "answer": ref("Gateway"),
+        "example": samples.GATEWAY,
     },
 }
 
 
 def _operation(one: Operation) -> Shape:
     doc = _DOCS[one.method, one.path]
-    media: Shape = {"schema": doc["answer"]}
-    if "example" in doc:
-        media["example"] = doc["example"]
     headers: Shape = {}
     if one.created is not None:
         headers["Location"] = {"description": "Where it is from now on", "schema": {"type": "string"}}
@@ -159,14 +164,11 @@ def _operation(one: Operation) -> Shape:
     if one.method == "GET":
         about = "Absent from a long answer about a job that still runs"
         headers["ETag"] = {"description": about, "schema": {"type": "string"}}
-    responses: Shape = {
-        "200": {"description": "OK", "content": {"application/json": media}, "headers": headers}
-    }
+    responses: Shape = {"200": {**_json("OK", doc["answer"], doc["example"]), "headers": headers}}
     if one.method == "GET":
         responses["304"] = {"description": "What If-None-Match names is still so"}
-    codes = set(_ERRORS) - ({400, 408, 409, 413} if one.method == "GET" and not _takes_query(doc) else set())
-    for code in sorted(codes):
-        responses[str(code)] = {"$ref": f"#/components/responses/{code}"}
+    plain = one.method == "GET" and not _takes_query(doc)
+    responses |= _errors(set(_ERRORS) - ({400, 408, 409, 413} if plain else set()))
     words = one.path.replace("{id}", "one").strip("/").split("/")
     operation: Shape = {
         "operationId": "-".join([one.method.lower(), *words]),
@@ -179,6 +181,40 @@ def _operation(one: Operation) -> Shape:
         content = {"application/json": {"schema": schema, "examples": examples}}
         operation["requestBody"] = {"required": True, "content": content}
     return operation
+
+
+def _json(about: str, schema: Shape, example: Any) -> Shape:
+    return {"description": about, "content": {"application/json": {"schema": schema, "example": example}}}
+
+
+def _errors(codes: Iterable[int]) -> Shape:
+    return {str(code): {"$ref": f"#/components/responses/{code}"} for code in sorted(codes)}
+
+
+def _watched() -> Mapping[str, Shape]:
+    """What is for those who watch the gateway: it has no place in the operations' table."""
+    text = {"text/plain": {"schema": {"type": "string"}, "example": "puppetmaster_in_flight 0\n"}}
+    asked = set(_ERRORS) - {400, 404, 408, 409, 413}
+    return {
+        "/health": {
+            "get": {
+                "operationId": "get-health",
+                "summary": "200 when a batch would be carried out now; else 503, and why not",
+                "responses": {
+                    "200": _json("It would", ref("Readiness"), samples.READY),
+                    **_errors(asked),
+                    "503": _json("It would not", ref("Readiness"), samples.NOT_READY),
+                },
+            }
+        },
+        "/metrics": {
+            "get": {
+                "operationId": "get-metrics",
+                "summary": "Counters and gauges for Prometheus",
+                "responses": {"200": {"description": "OK", "content": text}, **_errors(asked)},
+            }
+        },
+    }
 
 
 def _takes_query(doc: Shape) -> bool:
@@ -201,15 +237,11 @@ def description() -> Shape:
         },
         "servers": [{"url": "/"}],
         "security": [{}, {"token": []}],
-        "paths": paths,
+        "paths": {**paths, **_watched()},
         "components": {
             "schemas": shapes.SCHEMAS,
             "responses": {
-                str(code): {
-                    "description": about,
-                    "content": {"application/json": {"schema": ref("Error")}},
-                }
-                for code, about in _ERRORS.items()
+                str(code): _json(about, ref("Error"), samples.ERRORS[code]) for code, about in _ERRORS.items()
             },
             "securitySchemes": {
                 "token": {

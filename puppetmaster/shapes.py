@@ -1,4 +1,4 @@
-"""The JSON Schemas of the API's bodies and answers, with examples, for its OpenAPI description."""
+"""The JSON Schemas of the API's bodies and answers, for its OpenAPI description; samples.py has examples."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,6 +11,7 @@ Shape = dict[str, Any]
 
 JOB_STATUS = [status.value for status in JobStatus]
 REQUEST_STATUS = [status.value for status in RequestStatus]
+COUNTERS = ("openJobs", "openRequests", "inFlight", "window", "messagesDropped")
 
 
 def ref(name: str) -> Shape:
@@ -47,6 +48,7 @@ def _some_of(known: Sequence[str]) -> Shape:
 TEXT: Shape = {"type": "string", "minLength": 1}
 _TIME: Shape = {"type": "string", "format": "date-time"}
 _SECONDS: Shape = {"type": "number", "exclusiveMinimum": 0, "maximum": schemas.LONGEST_S}
+_YES: Shape = {"type": "boolean"}
 _COUNT: Shape = {"type": "integer", "minimum": 0}
 _ID: Shape = {"type": "integer", "minimum": 1}
 #: What is allowed is counted in bytes: beyond ASCII it is less than this.
@@ -293,107 +295,25 @@ SCHEMAS: Mapping[str, Shape] = {
             }
         },
     ),
-}
-
-EXAMPLE_BATCH: Shape = {
-    "timeout": 36000,
-    "batch": [
+    "Gateway": _object(
         {
-            "method": "post",
-            "resource": "/system/reboot",
-            "data": {},
-            "__request": {"destination": ["00:0c:29:1c:e8:01", "00:0c:29:1c:e8:02", "00:0c:29:1c:e8:03"]},
+            "version": {"type": "string"},
+            "startedAt": _TIME,
+            "healthy": {"description": "Whether a batch would be carried out now", "type": "boolean"},
+            "bus": _object(dict.fromkeys(("connected", "controller", "registered"), _YES)),
+            "store": _object(
+                {"writable": {"type": "boolean"}, "reason": _or_null({"type": "string"}), "path": TEXT}
+            ),
+            "limits": {
+                "description": "The settings by name, without secrets",
+                "type": "object",
+                "additionalProperties": {"type": ["number", "string", "boolean", "null"]},
+            },
+            "counters": _object(dict.fromkeys(COUNTERS, _COUNT)),
         }
-    ],
-}
-_CLOCKS: Shape = {
-    "method": "put",
-    "resource": "/system/time",
-    "data": {"ntp": {"enable": True}},
-    "__request": {"destination": [f"cg-000c291ce8{number:02d}" for number in range(1, 5)]},
-}
-EXAMPLE_ROLLOUT: Shape = {
-    "name": "ntp",
-    "key": "ntp-2026-01",
-    "requestTimeout": 30,
-    "concurrency": "50%",
-    "rate": 20,
-    "retry": {"attempts": 3, "on": ["timeout", "error"], "delay": 5, "factor": 2, "maxDelay": 300},
-    "idempotent": True,
-    "abort": {"errors": "10%", "after": 20},
-    "waves": [1, "50%", "100%"],
-    "gate": {"errors": 0, "soak": 60, "onFail": "pause"},
-    "startAt": "2026-01-02T03:04:05Z",
-    "batch": [_CLOCKS],
-}
-EXAMPLE_DRY_RUN: Shape = {"dryRun": True, "waves": [1, "50%"], "batch": [_CLOCKS]}
-#: An event: the remote bundle confirms that it was delivered, and no device answers.
-EXAMPLE_EVENT: Shape = {"batch": [{**_CLOCKS, "code": 200}]}
-EXAMPLE_RERUN: Shape = {"rerun": {"job": 12, "status": ["error", "timeout"]}}
-EXAMPLE_RESULTS: list[Shape] = [
-    {
-        "count": 38,
-        "status": "resolved",
-        "code": 200,
-        "destinations": ["cg-[001-038]"],
-        "sample": {
-            "request": 2147483648,
-            "result": {"code": 200, "data": {"ntp": True}, "source": "device"},
-        },
-    },
-    {
-        "count": 1,
-        "status": "resolved",
-        "code": 200,
-        "destinations": ["cg-039"],
-        "sample": {
-            "request": 2147483686,
-            "result": {"code": 200, "data": {"ntp": False}, "source": "device"},
-        },
-        "diff": [{"path": "ntp", "good": True, "here": False}],
-    },
-]
-EXAMPLE_JOB: Shape = {
-    "id": 12,
-    "name": None,
-    "summary": "post /system/reboot",
-    "key": None,
-    "parent": None,
-    "createdAt": "2026-01-02T03:04:05.678Z",
-    "startedAt": None,
-    "finishedAt": None,
-    "timeout": 36000,
-    "status": "dispatching",
-    "reason": None,
-    "progress": 0,
-    "totalCount": 3,
-    "doneCount": 0,
-    "finishCount": 0,
-    "errorCount": 0,
-    "counts": {**dict.fromkeys(REQUEST_STATUS, 0), "pending": 3},
-    "requests": [2147483648, 2147483649, 2147483650],
-}
-EXAMPLE_NEW_REQUEST: Shape = {
-    "destination": "00:0c:29:1c:e8:01",
-    "message": {"method": "get", "resource": "/system/time"},
-}
-EXAMPLE_REQUEST: Shape = {
-    "id": 2147483648,
-    "job": 12,
-    "method": "post",
-    "resource": "/system/reboot",
-    "tunnel": "/remote",
-    "data": {},
-    "__request": {
-        "destination": "00:0c:29:1c:e8:01",
-        "createdAt": "2026-01-02T03:04:05.678Z",
-        "sentAt": None,
-        "finishedAt": None,
-        "timeout": 60,
-        "status": "pending",
-        "why": "next to be sent",
-        "progress": 0,
-        "attempts": 0,
-        "result": {},
-    },
+    ),
+    "Readiness": _object(
+        {"ready": {"type": "boolean"}, "reasons": {"type": "array", "items": {"type": "string"}}},
+        {"message": {"type": "string"}},
+    ),
 }

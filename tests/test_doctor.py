@@ -170,7 +170,7 @@ def test_what_the_bundle_says_of_its_settings_goes_first(tmp_path: Path) -> None
 
 
 def test_a_bundle_that_is_not_ready(tmp_path: Path) -> None:
-    health = Reply({"message": "Not ready: bus: not registered.", "ready": False}, 503)
+    health = Reply({"message": "Not ready: the controller has not registered us.", "ready": False}, 503)
     with FakeServer(told(health, GOOD)) as server:
         checks = examine(server, tmp_path)
     assert checks["answer"].mark == "ok"

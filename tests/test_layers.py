@@ -28,6 +28,7 @@ ORDER = [
     "batch",
     "query",
     "shapes",
+    "samples",
     "window",
     "locks",
     "turns",

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from websockets.exceptions import InvalidStatus
 
 from puppetmaster import web
 from puppetmaster.errors import StoreError
@@ -334,10 +335,26 @@ def test_the_page_is_served_with_its_files_and_nothing_else(door: Door) -> None:
     assert door.ask("GET", "/static/..%5capp.py").status == 404
 
 
+def test_a_websocket_and_what_is_none_are_told_apart(door: Door) -> None:
+    for path in ("/jobs/ws", "/jobs/ws/1", "/jobs/1/ws"):
+        answer = door.ask("GET", path)
+        assert answer.status == 426
+        assert answer.headers["upgrade"] == "websocket"
+        assert "WebSocket" in answer.json["message"]
+    with pytest.raises(InvalidStatus) as refused, door.watch("/requests/ws"):
+        pass
+    assert refused.value.response.status_code == 404
+    assert json.loads(refused.value.response.body or b"")["message"]
+
+
 def test_health_says_why_not(door: Door) -> None:
     answer = door.ask("GET", "/health")
     assert (answer.status, answer.json["ready"]) == (503, False)
-    assert answer.json["reasons"] == ["bus: not connected", "bus: not controller", "bus: not registered"]
+    assert answer.json["reasons"] == [
+        "there is no connection to the broker",
+        "the controller does not answer",
+        "the controller has not registered us",
+    ]
     system = door.ask("GET", "/system/puppetmaster").json
     assert (system["healthy"], system["store"]["writable"]) == (False, True)
 
