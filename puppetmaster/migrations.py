@@ -9,7 +9,7 @@ from puppetmaster.sqlite_storage import SqliteTinyDB
 
 log = logging.getLogger("sanji.puppetmaster.migrations")
 
-FORMAT = 2
+FORMAT = 3
 
 
 def check(format_: object, where: object) -> None:
@@ -52,5 +52,9 @@ def _from_1_to_2(db: SqliteTinyDB) -> None:
     db.table("sendings").put((one["message"], {"request": one.doc_id, "job": one["job"]}) for one in sent)
 
 
+def _from_2_to_3(_db: SqliteTinyDB) -> None:
+    """Destinations are kept beside their requests. The storage sees to that; an older one cannot."""
+
+
 #: What brings a file from a format to the next.
-MIGRATIONS: Mapping[int, Callable[[SqliteTinyDB], None]] = {1: _from_1_to_2}
+MIGRATIONS: Mapping[int, Callable[[SqliteTinyDB], None]] = {1: _from_1_to_2, 2: _from_2_to_3}

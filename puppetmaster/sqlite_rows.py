@@ -1,22 +1,19 @@
-# ruff: noqa: S608 - names in the SQL come from identifier() and expression(), which let no quote through
+# ruff: noqa: S608 - names in the SQL come from sqlite_schema.py, which lets no quote through
 """The rows of one table: documents as JSON in SQLite, and the two mappings through which TinyDB sees them.
 
 Documents are written by the standard library's JSON encoder, as ASCII: a lone surrogate and an integer beyond
-64 bits come back as they were; NaN and infinities are refused. What SQLite itself reads of a document, for
-indexes and conditions, is narrower: there an integer beyond 64 bits is a float, a text may end at its first
-NUL, an object or a list is its JSON text, true is 1, and a document nested beyond 2,000 levels is refused.
-So indexes and conditions belong on small fields: ids, states, names.
+64 bits come back as they were; NaN and infinities are refused. What conditions mean is in sqlite_schema.py.
 """
 
 import json
-import re
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
 from operator import index
 from typing import Any, Literal
-from urllib.parse import unquote_to_bytes
 
 from tinydb.table import Document
+
+from puppetmaster.sqlite_schema import Schema
 
 Scalar = str | int | float | bool | None
 Where = Mapping[str, Scalar | Sequence[Scalar]]
@@ -27,12 +24,6 @@ None fits null and absent alike."""
 
 encode = json.JSONEncoder(allow_nan=False, separators=(",", ":")).encode
 decode = json.JSONDecoder().decode
-
-
-class Partial(tuple[str, ...]):
-    """The fields of an index that leaves out the documents in which the first of them is null or absent."""
-
-    __slots__ = ()
 
 
 class Contains(str):
@@ -57,43 +48,8 @@ class Rows:
         self, connection: sqlite3.Connection, name: str, indexes: Iterable[tuple[str, ...]] = ()
     ) -> None:
         self._connection = connection
-        self._name = f"doc_{identifier(name)}"
-        self._table = f'"{self._name}"'
-        self._schema = [f"CREATE TABLE {self._table} (id INTEGER PRIMARY KEY, doc TEXT NOT NULL)"]
-        for fields in indexes:
-            kind = "partial" if isinstance(fields, Partial) else "index"
-            key = ".".join(identifier(part) for part in (name, *fields))
-            columns = ", ".join(expression(field) for field in fields)
-            only = f" WHERE {expression(fields[0])} IS NOT NULL" if kind == "partial" else ""
-            self._schema.append(
-                f'CREATE INDEX IF NOT EXISTS "{kind}_{key}" ON {self._table} ({columns}){only}'
-            )
-
-    def exists(self) -> bool:
-        """Whether the table has been written, also when it is empty now."""
-        sql = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?"
-        return bool(self._connection.execute(sql, (self._name,)).fetchall())
-
-    def create(self) -> None:
-        """Make the table and its indexes, unless the table is there."""
-        if not self.exists():
-            for statement in self._schema:
-                self._connection.execute(statement)
-
-    def create_indexes(self) -> None:
-        """Make the indexes that a table from an earlier time lacks, and remove those it does not need now."""
-        if not self.exists():
-            return
-        sql = "SELECT name FROM sqlite_master WHERE type = 'index' AND tbl_name = ? AND sql IS NOT NULL"
-        for (index_name,) in self._connection.execute(sql, (self._name,)).fetchall():
-            if not any(f'"{index_name}"' in statement for statement in self._schema[1:]):
-                self._connection.execute(f'DROP INDEX "{index_name}"')
-        for statement in self._schema[1:]:
-            self._connection.execute(statement)
-
-    def drop(self) -> None:
-        """Remove the table with its indexes."""
-        self._connection.execute(f"DROP TABLE IF EXISTS {self._table}")
+        self.schema = Schema(connection, name, indexes)
+        self._table = self.schema.table
 
     def texts(self) -> dict[int, str]:
         """All documents as JSON text, in the order of their ids."""
@@ -116,8 +72,7 @@ class Rows:
 
     def put(self, texts: Iterable[tuple[int, str]]) -> None:
         """Insert or replace documents that are JSON text already. Reads nothing."""
-        sql = f"INSERT INTO {self._table} VALUES (?, ?) ON CONFLICT (id) DO UPDATE SET doc = excluded.doc"
-        self._connection.executemany(sql, texts)
+        self._connection.executemany(self.schema.put, texts)
 
     def delete(self, doc_ids: Iterable[int]) -> int:
         """Remove by id; how many there were."""
@@ -134,33 +89,56 @@ class Rows:
         """See `SqliteTable.select`. The inner query needs the index only; the outer reads what it returns."""
         if order not in ("asc", "desc"):
             raise ValueError(f"order: expected 'asc' or 'desc', got {order!r}")
-        condition, values = conditions(where)
+        condition, values = self._conditions(where)
         page = f"SELECT id FROM {self._table}{condition} ORDER BY id {order} LIMIT ? OFFSET ?"
         sql = f"SELECT id, doc FROM {self._table} WHERE id IN ({page}) ORDER BY id {order}"
         return self._documents(sql, (*values, -1 if limit is None else limit, offset))
 
     def ids(self, where: Where) -> list[int]:
         """The ids of the documents that fit, ascending."""
-        condition, values = conditions(where)
+        condition, values = self._conditions(where)
         found = self._fetch(f"SELECT id FROM {self._table}{condition} ORDER BY id", values)
         return [doc_id for (doc_id,) in found]
 
     def values(self, fields: Sequence[str], where: Where) -> list[tuple[Any, ...]]:
         """The id and some top-level fields of the documents that fit, by id; no document is decoded."""
-        condition, values = conditions(where)
-        columns = ", ".join(("id", *(expression(field) for field in fields)))
+        condition, values = self._conditions(where)
+        columns = ", ".join(("id", *(self.schema.expression(field) for field in fields)))
         return self._fetch(f"SELECT {columns} FROM {self._table}{condition} ORDER BY id", values)
 
     def count(self, where: Where) -> int:
         """How many documents fit."""
-        condition, values = conditions(where)
+        condition, values = self._conditions(where)
         found = self._fetch(f"SELECT count(*) FROM {self._table}{condition}", values)
         return int(found[0][0]) if found else 0
 
     def delete_where(self, where: Where) -> int:
         """Remove the documents that fit; how many there were."""
-        condition, values = conditions(where)
+        condition, values = self._conditions(where)
         return self._change(f"DELETE FROM {self._table}{condition}", values)
+
+    def _conditions(self, where: Where) -> tuple[str, list[str]]:
+        """A WHERE clause, empty for no condition, and its parameters."""
+        terms, values = [], []
+        for field, wanted in where.items():
+            left = self.schema.expression(field)
+            # Values travel as JSON, so that they are read by the same code as the documents' own.
+            if wanted is None:
+                terms.append(f"{left} IS NULL")
+            elif isinstance(wanted, Contains):
+                terms.append(f"instr(lower({left}), lower(json_extract(?, '$'))) > 0")
+                values.append(encode(wanted))
+            elif isinstance(wanted, Scalar):
+                terms.append(f"{left} = json_extract(?, '$')")
+                values.append(encode(wanted))
+            elif isinstance(wanted, Except):
+                terms.append(f"({left} NOT IN (SELECT value FROM json_each(?)) OR {left} IS NULL)")
+                values.append(encode(list(wanted)))
+            else:
+                null = f" OR {left} IS NULL" if None in wanted else ""
+                terms.append(f"({left} IN (SELECT value FROM json_each(?)){null})")
+                values.append(encode(list(wanted)))
+        return (f" WHERE {' AND '.join(terms)}" if terms else ""), values
 
     def _documents(self, sql: str, values: Sequence[object]) -> list[Document]:
         return [Document(decode(text), doc_id) for doc_id, text in self._fetch(sql, values)]
@@ -179,7 +157,7 @@ class Rows:
         try:
             return self._connection.execute(sql, values)
         except sqlite3.OperationalError as error:
-            if str(error) == f"no such table: {self._name}":
+            if str(error) == f"no such table: {self.schema.name}":
                 return None
             raise
 
@@ -270,48 +248,6 @@ class Changes(MutableMapping[int, dict[str, Any]]):
             self._rows.delete(deleted)
         if changed:
             self._rows.put(changed)
-
-
-def identifier(name: str) -> str:
-    """The name in a-z, 0-9 and _ only, all else as %xx: SQL names know no case, and a quote would end one."""
-    encoded = name.encode("utf-8", "surrogatepass")
-    return re.sub(rb"[^a-z0-9_]", lambda match: b"%%%02x" % match[0][0], encoded).decode("ascii")
-
-
-def name_of(encoded: str) -> str:
-    """The name that `identifier` encoded."""
-    return unquote_to_bytes(encoded).decode("utf-8", "surrogatepass")
-
-
-def expression(field: str) -> str:
-    """How SQL names a top-level field; letter by letter the same in an index and in a condition."""
-    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", field):
-        raise ValueError(f"expected a field of letters, digits and _, not digit first, got {field!r}")
-    return f"json_extract(doc, '$.{field}')"
-
-
-def conditions(where: Where) -> tuple[str, list[str]]:
-    """A WHERE clause, empty for no condition, and its parameters."""
-    terms, values = [], []
-    for field, wanted in where.items():
-        left = expression(field)
-        # Values travel as JSON, so that they are read by the same code as the documents' own.
-        if wanted is None:
-            terms.append(f"{left} IS NULL")
-        elif isinstance(wanted, Contains):
-            terms.append(f"instr(lower({left}), lower(json_extract(?, '$'))) > 0")
-            values.append(encode(wanted))
-        elif isinstance(wanted, Scalar):
-            terms.append(f"{left} = json_extract(?, '$')")
-            values.append(encode(wanted))
-        elif isinstance(wanted, Except):
-            terms.append(f"({left} NOT IN (SELECT value FROM json_each(?)) OR {left} IS NULL)")
-            values.append(encode(list(wanted)))
-        else:
-            null = f" OR {left} IS NULL" if None in wanted else ""
-            terms.append(f"({left} IN (SELECT value FROM json_each(?)){null})")
-            values.append(encode(list(wanted)))
-    return (f" WHERE {' AND '.join(terms)}" if terms else ""), values
 
 
 def _ids(doc_ids: Iterable[int]) -> str:

@@ -12,10 +12,11 @@ belongs to the thread that began it, and another thread's on the same connection
 what is not committed.
 
 Errors pass unchanged. `sqlite3.OperationalError`: no such file, locked by another writer, disk full,
-read-only. Other `sqlite3.DatabaseError`: not a database, damaged. `sqlite3.ProgrammingError`: closed, two
-threads at once. `ValueError`: NaN or infinity, a field name that is none. `TypeError`: not JSON, an id that
-is no integer. `OverflowError`: an id beyond 64 bits. `RecursionError`: nested too deeply for Python's JSON,
-about 1,000 levels on 3.11. None of them leaves half of an operation behind.
+read-only. Other `sqlite3.DatabaseError`: not a database, damaged; `sqlite3.IntegrityError` among them: a
+field of a `Fixed` index has changed. `sqlite3.ProgrammingError`: closed, two threads at once. `ValueError`:
+NaN or infinity, a field name that is none. `TypeError`: not JSON, an id that is no integer. `OverflowError`:
+an id beyond 64 bits. `RecursionError`: nested too deeply for Python's JSON, about 1,000 levels on 3.11. None
+of them leaves half of an operation behind.
 """
 
 import sqlite3
@@ -32,21 +33,13 @@ from tinydb.queries import QueryLike
 from tinydb.storages import Storage
 from tinydb.table import Document, Table
 
-from puppetmaster.sqlite_rows import (
-    Changes,
-    Contains,
-    Except,
-    Partial,
-    Rows,
-    Snapshot,
-    Where,
-    encode,
-    name_of,
-)
+from puppetmaster.sqlite_rows import Changes, Contains, Except, Rows, Snapshot, Where, encode
+from puppetmaster.sqlite_schema import Fixed, Partial, name_of
 
 __all__ = [
     "Contains",
     "Except",
+    "Fixed",
     "Indexes",
     "Partial",
     "SqliteStorage",
@@ -56,13 +49,15 @@ __all__ = [
 ]
 
 Indexes = Mapping[str, Sequence[tuple[str, ...]]]
-"""Table -> its indexes, each a tuple of top-level fields, or a `Partial` one."""
+"""Table -> its indexes, each a tuple of top-level fields, or a `Partial` or `Fixed` one."""
 
 BUSY_TIMEOUT_S = 5.0  # another process may hold the file for the moment of a backup or a checkpoint
 
-#: The log goes into the file after so many pages; what a large transaction made of it beyond so many bytes is
-#: given back then.
-CHECKPOINT_PAGES, LOG_BYTES = 1000, 8 * 1024 * 1024
+#: A page is written as a whole, twice, for each small document that changed in it: a small one spares flash.
+PAGE_BYTES = 1024
+#: The log goes into the file after so many bytes; what a large transaction made of it beyond so many is given
+#: back then.
+CHECKPOINT_BYTES, LOG_BYTES = 4 * 1024 * 1024, 8 * 1024 * 1024
 
 
 class SqliteStorage(Storage):
@@ -94,14 +89,16 @@ class SqliteStorage(Storage):
         if self._read_only:
             self.names()  # the first access: says so when this is no database
             return
-        self.connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # counts for a file that is made now
+        self.connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")  # counts for a file that is made now
+        self.connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # this too
         self.connection.execute("PRAGMA journal_mode = WAL")
         self.connection.execute("PRAGMA synchronous = FULL")  # each commit waits for the disk
-        self.connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
+        (page_bytes,) = self.connection.execute("PRAGMA page_size").fetchone()
+        self.connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_BYTES // page_bytes}")
         self.connection.execute(f"PRAGMA journal_size_limit = {LOG_BYTES}")
         with self.transaction():
             for name in self._indexes:
-                self.rows(name).create_indexes()
+                self.rows(name).schema.bring_up()
 
     def damage(self) -> str | None:
         """What SQLite's quick check finds wrong with the file, as a sentence; None: nothing."""
@@ -178,10 +175,10 @@ class SqliteStorage(Storage):
         """Make everything equal to `data` in one transaction, touching the documents that differ."""
         with self.transaction():
             for name in self.names() - data.keys():
-                self.rows(name).drop()
+                self.rows(name).schema.drop()
             for name, documents in data.items():
                 rows = self.rows(name)
-                rows.create()
+                rows.schema.create()
                 stored = rows.texts()
                 texts = {int(doc_id): encode(dict(document)) for doc_id, document in documents.items()}
                 rows.delete(stored.keys() - texts.keys())
@@ -225,7 +222,7 @@ class SqliteTable(Table):
     def put(self, documents: Iterable[tuple[int, Mapping[str, Any]]]) -> None:
         """Insert or replace whole documents by id, in one transaction, without reading any."""
         with self._sqlite.transaction():
-            self._rows.create()
+            self._rows.schema.create()
             self._rows.put((index(doc_id), encode(dict(document))) for doc_id, document in documents)
         self._next_id = None
 
@@ -274,7 +271,7 @@ class SqliteTable(Table):
 
     def _update_table(self, updater: Callable[[Any], None]) -> None:
         with self._sqlite.transaction():
-            self._rows.create()
+            self._rows.schema.create()
             changes = Changes(self._rows)
             updater(changes)
             changes.write()
@@ -313,7 +310,7 @@ class SqliteTinyDB(TinyDB):
         """Remove a table with all its documents."""
         self._tables.pop(name, None)
         with self.storage.transaction():
-            self.storage.rows(name).drop()
+            self.storage.rows(name).schema.drop()
 
     @contextmanager
     def transaction(self) -> Iterator[None]:

@@ -29,14 +29,14 @@ from puppetmaster.errors import StoreError
 from puppetmaster.job import FINAL, OPEN_JOB, Job
 from puppetmaster.reader import Reader
 from puppetmaster.request import OPEN, Item, Request
-from puppetmaster.sqlite_storage import Indexes, Partial, SqliteTinyDB
+from puppetmaster.sqlite_storage import Fixed, Indexes, Partial, SqliteTinyDB
 
 FILE_NAME, LOCK_NAME = "puppetmaster.db", "puppetmaster.lock"
 
 INDEXES: Indexes = {
     "jobs": [("status",), ("name",), Partial(("key",))],
     "items": [("job",)],
-    "requests": [("status", "job"), ("destination",)],
+    "requests": [("status", "job"), Fixed(("destination",))],
     "sendings": [("job",)],
     "trash": [],
 }
@@ -47,7 +47,7 @@ FIRST_REQUEST_ID = 2**31
 LAST_REQUEST_ID = 2**32 - 1
 
 #: Of a removed job so many requests are deleted at once, and so many pages given back.
-SWEEP, SWEEP_PAGES = 500, 200
+SWEEP, SWEEP_PAGES = 500, 400
 #: So many jobs, of so many requests together, are pruned at once, but one always.
 PRUNED_AT_ONCE, PRUNED_REQUESTS = 20, 20000
 #: What ended less than this ago is not pruned because the store is too large.
@@ -119,8 +119,8 @@ class Store:
         self._lock = _locked(data_dir)
         try:
             with as_store_error(f"{self.path} cannot be opened"):
-                if self.path.exists():
-                    self._look()
+                if self.path.exists() and (meta := self._look()) is not None:
+                    self._bring_up(meta)
                 self._db = SqliteTinyDB(self.path, indexes=INDEXES)
                 try:
                     self._meta = self._open_meta()
@@ -132,8 +132,11 @@ class Store:
             raise
         self.now = Reader(self._db)
 
-    def _look(self) -> None:
-        """Refuse a damaged file, and one that is not ours or newer, before anything could write to it."""
+    def _look(self) -> Mapping[str, Any] | None:
+        """Refuse a damaged file, and one that is not ours or newer, before anything could write to it.
+
+        Returns its meta document; None: it is an empty file.
+        """
         try:
             with closing(SqliteTinyDB(self.path, read_only=True)) as db:
                 damage = db.storage.damage()
@@ -150,14 +153,19 @@ class Store:
             )
         if not ours or meta is not None:
             migrations.check(meta.get("format") if meta is not None else None, self.path)
+        return meta
+
+    def _bring_up(self, meta: Mapping[str, Any]) -> None:
+        """Bring documents of an older format up to date; until that is done the tables stay as they are."""
+        if meta["format"] < migrations.FORMAT:
+            with closing(SqliteTinyDB(self.path)) as db:
+                migrations.bring_up(db, meta, self.path)
 
     def _open_meta(self) -> dict[str, Any]:
         table = self._db.table("meta")
-        meta = table.get(doc_id=1)
-        if meta is not None:
-            brought = migrations.bring_up(self._db, meta, self.path)
+        if (found := table.get(doc_id=1)) is not None:
             self._abandon_drafts()
-            return brought
+            return dict(found)
         meta = {"format": migrations.FORMAT, "installation": uuid.uuid4().hex[:16], **_stored(Ids())}
         with self._db.transaction():
             table.put([(1, meta)])
@@ -283,7 +291,7 @@ class Store:
             reader = self._spare.get_nowait()
         except Empty:
             with as_store_error(f"{self.path} cannot be read"):
-                reader = Reader(SqliteTinyDB(self.path, read_only=True))
+                reader = Reader(SqliteTinyDB(self.path, read_only=True, indexes=INDEXES))
         try:
             with as_store_error(f"{self.path} cannot be read"), reader.snapshot():
                 yield reader

@@ -15,7 +15,7 @@ from puppetmaster.errors import StoreError
 from puppetmaster.job import Job
 from puppetmaster.reader import Reader
 from puppetmaster.sqlite_storage import Except, SqliteTinyDB
-from puppetmaster.store import FILE_NAME, Ids, Store, as_store_error
+from puppetmaster.store import FILE_NAME, INDEXES, Ids, Store, as_store_error
 
 #: The tables in the order in which they are written.
 TABLES = ("meta", "jobs", "items", "sendings", "requests")
@@ -66,7 +66,7 @@ def import_(file: Path, data_dir: Path) -> int:
             )
         with (
             as_store_error(f"{store.path} cannot be written"),
-            closing(SqliteTinyDB(store.path)) as db,
+            closing(SqliteTinyDB(store.path, indexes=INDEXES)) as db,
             _as_fault_of(file),
             db.transaction(),
         ):

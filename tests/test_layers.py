@@ -43,6 +43,7 @@ ORDER = [
     "registration",
     "bundle",
     "login",
+    "sqlite_schema",
     "sqlite_rows",
     "sqlite_storage",
     "reader",
@@ -109,7 +110,7 @@ DOORS = {
 }
 #: Who may import what touches the machine, though it is of the standard library.
 TOUCHES = {
-    "sqlite3": {"sqlite_rows", "sqlite_storage", "reader", "store", "transfer", "doctor"},
+    "sqlite3": {"sqlite_schema", "sqlite_rows", "sqlite_storage", "reader", "store", "transfer", "doctor"},
     "fcntl": {"store"},
     "signal": {"signals", "__main__"},
     "socket": {"signals", "link", "server", "client", "doctor"},
