@@ -7,7 +7,7 @@ thread and no socket.
 import logging
 from dataclasses import replace
 
-from puppetmaster import chores, wire
+from puppetmaster import chores
 from puppetmaster.clock import Clock, Moment, seconds
 from puppetmaster.courier import Courier, said
 from puppetmaster.crowd import Crowd
@@ -15,7 +15,7 @@ from puppetmaster.drafts import Drafts
 from puppetmaster.errors import Conflict, Unavailable
 from puppetmaster.job import GateStatus, Job, JobEvent, JobStatus
 from puppetmaster.lanes import Lanes
-from puppetmaster.ledger import Ledger, OpenJob
+from puppetmaster.ledger import Commands, Ledger, OpenJob
 from puppetmaster.request import Item, Request, RequestEvent, RequestStatus
 from puppetmaster.rollout import Policy
 from puppetmaster.settings import Settings
@@ -81,18 +81,18 @@ class Conductor:
             ids.job, ids.first, self._moment.at, self._clock.wall_s(), self._settings.request_timeout_s
         )
         job = self._timed(made) if made.status is JobStatus.DISPATCHING else made
-        items = spec.items_of(job)
 
-        def exist(job: Job, requests: list[Request]) -> None:
+        def exist(job: Job, items: dict[int, Item], requests: list[Request]) -> None:
             self._ledger.create(self._take_up(job, items), requests)
             self._timers.set(("begin", job.id), self._moment.now_s + BEGIN_S)
 
         if job.total > chores.STEPS:
             self._drafts.begin(job, spec, exist)
         else:
-            requests = list(spec.requests_of(job))
-            self._ledger.draft(requests)
-            exist(job, requests)
+            rows = list(spec.requests_of(job))
+            for item, request in rows:
+                self._ledger.draft(item, request)
+            exist(job, {item.id: item for item, _ in rows}, [request for _, request in rows])
         return job
 
     def _check_room(self, total: int) -> None:
@@ -189,8 +189,7 @@ class Conductor:
             self._timers.set(("job", job.id), job.expires_s)
         if job.status is JobStatus.PENDING:
             self._timers.set(("start", job.id), self._moment.now_s + self._until_start_s(job))
-        commands = {id_: wire.Command(item.command(), self._tunnel) for id_, item in items.items()}
-        return OpenJob(job, items, commands, policy)
+        return OpenJob(job, items, Commands(items, self._tunnel), policy)
 
     def _timed(self, job: Job) -> Job:
         """The job with its time running from now."""

@@ -8,10 +8,10 @@ from collections.abc import Callable
 from puppetmaster.chores import Chore, Chores
 from puppetmaster.job import Job
 from puppetmaster.ledger import Ledger
-from puppetmaster.request import Request
+from puppetmaster.request import Item, Request
 from puppetmaster.spec import JobSpec
 
-Done = Callable[[Job, list[Request]], None]
+Done = Callable[[Job, dict[int, Item], list[Request]], None]
 
 
 class Drafts:
@@ -38,22 +38,24 @@ class Drafts:
         return next((job for job in self._jobs.values() if job.key == key), None)
 
     def begin(self, job: Job, spec: JobSpec, done: Done) -> None:
-        """Write a job's requests, part by part; then it is ``done``."""
+        """Write a job's items and requests, part by part; then it is ``done``."""
         self._jobs[job.id] = job
         self._ledger.begin_draft(job)
         self._chores.add(self._write(job, spec, done))
 
     def _write(self, job: Job, spec: JobSpec, done: Done) -> Chore:
-        written: list[Request] = []
-        for request in spec.requests_of(job):
+        items: dict[int, Item] = {}
+        requests: list[Request] = []
+        for item, request in spec.requests_of(job):
             if job.id not in self._jobs:
                 return
-            written.append(request)
-            self._ledger.draft([request])
+            items[item.id] = item
+            requests.append(request)
+            self._ledger.draft(item, request)
             yield
         if self._jobs.pop(job.id, None) is not None:
             self._ledger.complete_draft(job)
-            done(job, written)
+            done(job, items, requests)
 
     def revoke(self) -> list[int]:
         """None of them can be written: they never will be. Their ids."""

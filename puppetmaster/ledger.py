@@ -5,7 +5,7 @@ are done leave memory at once; what has ended is read back from the store when s
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -22,13 +22,26 @@ ID_BLOCK = 1000
 UNREADABLE = "The store cannot be read"
 
 
+class Commands(dict[int, wire.Command]):
+    """What is sent for the items of a job, each encoded when it is first asked for."""
+
+    def __init__(self, items: Mapping[int, Item], tunnel: str) -> None:
+        super().__init__()
+        self._items = items
+        self._tunnel = tunnel
+
+    def __missing__(self, id_: int) -> wire.Command:
+        command = self[id_] = wire.Command(self._items[id_].command(), self._tunnel)
+        return command
+
+
 @dataclass(slots=True, eq=False)
 class OpenJob:
     """A job that has not ended, with what is needed to go on with it."""
 
     job: Job
     items: dict[int, Item]
-    commands: dict[int, wire.Command]
+    commands: Commands
     policy: Policy
     requests: dict[int, Request] = field(default_factory=dict)
     deltas: Counter[RequestStatus] = field(default_factory=Counter)
@@ -91,9 +104,11 @@ class Ledger:
         """Requests of a job that does not exist yet will be written."""
         self.changes.drafts[job.id] = job
 
-    def draft(self, requests: Iterable[Request]) -> None:
-        """Write some requests of a job that does not exist yet, or with it."""
-        self.changes.requests.update((request.id, request) for request in requests)
+    def draft(self, item: Item, request: Request) -> None:
+        """Write a request of a job that does not exist yet, or with it; its item comes with the first."""
+        self.changes.requests[request.id] = request
+        if item.id == request.id:
+            self.changes.items[item.id] = item
 
     def complete_draft(self, job: Job) -> None:
         """It exists now."""
@@ -117,9 +132,8 @@ class Ledger:
         self._touched.add(opened.job.id)
 
     def create(self, opened: OpenJob, requests: Iterable[Request]) -> None:
-        """Take up a job that is not on disk yet; its requests are, or will be with it, by ``draft``."""
+        """Take up a job that is not on disk yet; its requests and items are by ``draft``."""
         self.open_job(opened, requests)
-        self.changes.items.update(opened.items)
         self.created.add(opened.job.id)
 
     def opened(self, job_id: int) -> OpenJob | None:

@@ -96,7 +96,8 @@ class Reader:
 
     def items(self, jobs: Iterable[int]) -> dict[int, Item]:
         """The batch items of these jobs, by their id."""
-        ids = list(jobs)
+        thrown = self._trash.ids()
+        ids = [id_ for id_ in jobs if id_ not in thrown]
         documents = self._items.select({"job": ids}) if ids else []
         return {document.doc_id: Item.from_document(document.doc_id, document) for document in documents}
 

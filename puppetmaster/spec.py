@@ -86,26 +86,18 @@ class JobSpec:
             counts=fresh_counts(self.total),
         )
 
-    def items_of(self, job: Job) -> dict[int, Item]:
-        """The items of ``job``, by the ids of their first requests."""
-        return {
-            first: Item(
-                id=first, job=job.id, method=one.method, resource=one.resource, data=one.data, code=one.code
-            )
-            for first, one in self._placed(job)
-        }
+    def requests_of(self, job: Job) -> Iterator[tuple[Item, Request]]:
+        """The requests of ``job``, in batch order, then in the order of destinations, each with its item.
 
-    def requests_of(self, job: Job) -> Iterator[Request]:
-        """The requests of ``job``, in batch order, then in the order of destinations."""
-        for first, one in self._placed(job):
-            for id_, destination in enumerate(one.destinations, first):
-                yield Request(id=id_, job=job.id, item=first, destination=destination)
-
-    def _placed(self, job: Job) -> Iterator[tuple[int, ItemSpec]]:
-        """Each item with the id of its first request."""
+        An item has the id of its first request.
+        """
         first = job.first
         for one in self.items:
-            yield first, one
+            item = Item(
+                id=first, job=job.id, method=one.method, resource=one.resource, data=one.data, code=one.code
+            )
+            for id_, destination in enumerate(one.destinations, first):
+                yield item, Request(id=id_, job=job.id, item=first, destination=destination)
             first += len(one.destinations)
 
 
@@ -123,13 +115,12 @@ def specs_of(commands: Iterable[tuple[int, str]], items: Mapping[int, Item]) -> 
 
 def plan(spec: JobSpec, job: Job) -> dict[str, Any]:
     """What this job would be: ids are null, nothing is created, and ``waveSizes`` says what goes when."""
-    items = spec.items_of(job)
     waves = Policy.of(job.given, job.total).waves
     views = []
-    for index, request in enumerate(spec.requests_of(job)):
+    for index, (item, request) in enumerate(spec.requests_of(job)):
         wave = wave_of(waves, index)
         view = request.view(
-            items[request.item],
+            item,
             created_at=job.created_at,
             timeout_s=job.request_timeout_s,
             why=f"wave {wave} waits for wave {wave - 1}" if wave > 1 else "nothing: this is a dry run",

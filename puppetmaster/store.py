@@ -223,12 +223,16 @@ class Store:
     def _throw_away(self, job: Job, room: int) -> int:
         """Remove a job; how many requests went with it. More than ``room`` go later, to hold up nobody."""
         self._db.table("jobs").delete([job.id])
-        self._db.table("items").delete_where({"job": job.id})
         self._db.table("sendings").delete_where({"job": job.id})
         if job.total <= room:
-            return self._db.table("requests").delete(job.request_ids)
+            return self._delete(job.request_ids)
         self._db.table("trash").put([(job.id, _rest(job))])
         return 0
+
+    def _delete(self, ids: range) -> int:
+        """Remove requests and, with the first of each, its item; how many requests there were."""
+        self._db.table("items").delete(ids)
+        return self._db.table("requests").delete(ids)
 
     def sweep(self) -> bool:
         """Remove the next part of what was thrown away. Whether there was anything. Raises StoreError."""
@@ -240,7 +244,7 @@ class Store:
             part = min(trash["total"], SWEEP)
             left = {"first": trash["first"] + part, "total": trash["total"] - part}
             with self._db.transaction():
-                self._db.table("requests").delete(range(trash["first"], trash["first"] + part))
+                self._delete(range(trash["first"], trash["first"] + part))
                 if left["total"]:
                     self._db.table("trash").put([(job_id, left)])
                 else:

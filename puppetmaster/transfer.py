@@ -79,7 +79,7 @@ def import_(file: Path, data_dir: Path) -> int:
 def _documents(db: SqliteTinyDB, name: str) -> Iterator[str]:
     """A table's documents as members of a JSON object, without what was thrown away."""
     table = db.table(name)
-    thrown = db.table("trash").ids() if name == "requests" else []
+    thrown = db.table("trash").ids() if name in ("items", "requests") else []
     ids = table.ids({"job": Except(thrown)} if thrown else {})
     for start in range(0, len(ids), PART):
         found = table.get(doc_ids=ids[start : start + PART])

@@ -8,7 +8,7 @@ import pytest
 
 from puppetmaster.errors import NotFound, Unavailable
 from puppetmaster.job import Job, JobEvent, JobStatus, fresh_counts
-from puppetmaster.ledger import ID_BLOCK, Ledger, OpenJob
+from puppetmaster.ledger import ID_BLOCK, Commands, Ledger, OpenJob
 from puppetmaster.request import Item, Request, RequestEvent, RequestStatus
 from puppetmaster.rollout import Policy
 from puppetmaster.store import FIRST_REQUEST_ID, LAST_REQUEST_ID, Ids, Store
@@ -43,7 +43,9 @@ class Book:
         requests = [
             Request(id=id_, job=job.id, item=job.first, destination=f"g{id_}") for id_ in job.request_ids
         ]
-        self.ledger.create(OpenJob(job, {item.id: item}, {}, Policy.of({}, total)), requests)
+        for request in requests:
+            self.ledger.draft(item, request)
+        self.ledger.create(OpenJob(job, {item.id: item}, Commands({}, ""), Policy.of({}, total)), requests)
         return job
 
     def after(self, id_: int, event: RequestEvent, **more: Any) -> Request:

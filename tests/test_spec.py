@@ -264,7 +264,8 @@ def test_what_a_job_asked_for_can_be_asked_for_again(
     items = tuple(ItemSpec(method, f"/{path}", {"n": path}, tuple(to)) for method, path, to in asked)
     spec = JobSpec(items=items)
     job = spec.job(3, 100, iso(0), 0.0, 60.0)
-    stored, requests = spec.items_of(job), list(spec.requests_of(job))
+    rows = list(spec.requests_of(job))
+    stored, requests = {item.id: item for item, _ in rows}, [request for _, request in rows]
     assert specs_of(((one.item, one.destination) for one in requests), stored) == items
     some = requests[::2]
     again = specs_of([(one.item, one.destination) for one in some], stored)
@@ -279,7 +280,8 @@ def test_requests_are_numbered_in_batch_order_then_in_list_order() -> None:
     two = ItemSpec("put", "/b", 5, ("y",), 200)
     spec = JobSpec(items=(one, two), rerun=Rerun(9, ("error",)))
     job = spec.job(3, 100, iso(7), 7.0, 60.0)
-    stored, requests = spec.items_of(job), list(spec.requests_of(job))
+    rows = list(spec.requests_of(job))
+    stored, requests = {item.id: item for item, _ in rows}, [request for _, request in rows]
     assert [(each.id, each.destination, each.item) for each in requests] == [
         (100, "x", 100),
         (101, "y", 100),

@@ -491,6 +491,22 @@ def test_close_moves_the_log_into_the_file(path: Path) -> None:
         store.all()
 
 
+def test_what_is_free_is_given_back_in_parts(store: SqliteTinyDB) -> None:
+    def free() -> int:
+        return int(store.storage.connection.execute("PRAGMA freelist_count").fetchone()[0])
+
+    assert not store.storage.give_back(5)
+    store.put((number, {"text": "x" * 200}) for number in range(1000))
+    store.truncate()
+    before = free()
+    assert before > 100
+    assert store.storage.give_back(5)
+    assert free() == before - 5
+    assert store.storage.give_back(10_000)
+    assert free() == 0
+    assert not store.storage.give_back(5)
+
+
 def test_storage_of_a_plain_tinydb(path: Path) -> None:
     caching = CachingMiddleware(SqliteStorage)  # type: ignore[no-untyped-call]
     with TinyDB(path, storage=caching) as plain:
