@@ -14,8 +14,7 @@ def test_every_promise_holds_over_kills_at_every_boundary(tmp_path: Path) -> Non
     require("mosquitto")
     often = {"sending": 7, "sent": 7, "answered": 7, "pruning": 1}
     faults = [f"{point}:{often.get(point, 2)}" for point in POINTS]
-    outcome = kills.run(4, kills.killing(len(faults) + 2, wait_s=3.0), tmp_path, faults=faults)
+    outcome = kills.run(4, kills.at_every_point(faults, most=60), tmp_path, faults=faults[:1])
     assert not outcome.faults
-    assert outcome.kills >= len(faults)
-    assert len(outcome.points.keys() & POINTS.keys()) >= len(POINTS) - 3, outcome.points
+    assert outcome.points.keys() >= POINTS.keys(), "60 kills were enough to pass each"
     assert outcome.statuses["resolved"] > 50

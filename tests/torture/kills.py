@@ -52,6 +52,22 @@ def killing(count: int, wait_s: float = 1.2) -> Breakage:
     return breakage
 
 
+def at_every_point(faults: Sequence[str], most: int, wait_s: float = 3.0) -> Breakage:
+    """Kill the bundle by each of these, again when it was not passed in ``wait_s``, ``most`` times in all."""
+
+    def breakage(world: World) -> None:
+        while world.kills < most:
+            now = world.gateway.bundle.env["FAULT"]
+            missing = [fault for fault in faults if fault.partition(":")[0] not in world.points]
+            if not missing:
+                break
+            world.planned = [fault for fault in missing if fault != now][:1] or missing
+            world.kill_bundle(wait_s)
+        world.settle()
+
+    return breakage
+
+
 def run(
     seed: int,
     breakage: Breakage,

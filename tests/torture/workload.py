@@ -3,26 +3,14 @@
 import random
 import threading
 import time
-from dataclasses import dataclass, field
 from typing import Any
 
 from tests.bus_client import BusClient
-from tests.torture.world import DEAD, FLEET, NOBODY, SILENT, TWICE, World
+from tests.torture.orders import Order, Orders
+from tests.torture.world import World
 
 ANSWER_S = 2.5
 FINAL = {"resolved", "error", "timeout", "unknown", "canceled", "skipped"}
-
-
-@dataclass(slots=True)
-class Order:
-    """A job that was asked for, and what the answers said about it."""
-
-    key: str
-    body: dict[str, Any]
-    job: int | None = None  #: its id once a POST was answered: from then on it is acknowledged
-    removal_asked: bool = False
-    removed: bool = False  #: a DELETE was answered
-    seen: dict[int, tuple[str, Any]] = field(default_factory=dict)  #: request id -> final status and result
 
 
 class Workload:
@@ -33,6 +21,7 @@ class Workload:
         self.orders: dict[str, Order] = {}
         self.broken: list[str] = []  #: promises that were seen broken on the way
         self._rng = random.Random(seed)
+        self._drawn = Orders(seed)
         self._stop = threading.Event()
         self._done: dict[int, int] = {}
         self._connect()
@@ -70,35 +59,27 @@ class Workload:
     # -- what is asked for --------------------------------------------------------------------------
 
     def _order(self) -> None:
-        key = f"order-{len(self.orders)}"
-        rng = self._rng
-        to = rng.sample([*FLEET, NOBODY], rng.randint(2, 25))
-        if rng.random() < 0.9:  # each command to one of these holds up the next one for seconds
-            to = [one for one in to if one not in (SILENT, DEAD)] or [TWICE]
-        method = rng.choice(["post", "post", "put", "delete", "get"])
-        item = {
-            "method": method,
-            "resource": "/system/setting",
-            "data": {"key": key},
-            "__request": {"destination": to},
-        }
-        body: dict[str, Any] = {"key": key, "batch": [item]}
-        if rng.random() < 0.3:
-            body["concurrency"] = rng.randint(1, 5)
-        if rng.random() < 0.2:
-            body["idempotent"] = True
-        if rng.random() < 0.1:
-            body["timeout"] = rng.uniform(0.5, 4)
-        order = self.orders[key] = Order(key, body)
+        known = [one for one in self.orders.values() if one.job is not None and not one.removal_asked]
+        order = self._drawn.draw(known[-8:])
+        self.orders[order.key] = order
         self._post(order)
 
     def _post(self, order: Order) -> None:
-        answer = self._ask("post", "/jobs", order.body)
-        if answer is None or answer["code"] != 200:
+        answer = self._ask("post", order.path, order.body)
+        if answer is None:
             return
-        if order.job is not None and order.job != answer["data"]["id"]:
-            self.broken.append(f"{order.key} is job {order.job}, and then job {answer['data']['id']}")
-        order.job = answer["data"]["id"]
+        if answer["code"] in (404, 409) and "rerun" in order.body:
+            if order.job is None:
+                order.removal_asked = True  # the other job is gone, or has nothing to run again
+            return
+        if answer["code"] != 200:
+            if answer["code"] == 400:
+                self.broken.append(f"{order.body} is answered {answer['data']}")
+            return
+        job = order.acknowledge(answer)
+        if order.job is not None and order.job != job:
+            self.broken.append(f"{order.key} is job {order.job}, and then job {job}")
+        order.job = job
 
     def _control(self) -> None:
         order = self._some()
@@ -109,6 +90,7 @@ class Workload:
             self.remove(order)
             return
         body: dict[str, Any] = {"status": self._rng.choice(["paused", "dispatching", "canceled"])}
+        order.controlled = True
         if body["status"] == "canceled" and self._rng.random() < 0.5:
             body["force"] = True
         self._ask("put", f"/jobs/{order.job}", body)
@@ -171,7 +153,7 @@ class Workload:
         deadline_s = time.monotonic() + timeout_s
         pause = threading.Event()
         for order in self.orders.values():
-            while order.job is None and time.monotonic() < deadline_s:
+            while order.job is None and not order.removal_asked and time.monotonic() < deadline_s:
                 self._post(order)
         while time.monotonic() < deadline_s:
             answer = self._ask("get", "/jobs?status=dispatching,paused,pending")

@@ -49,7 +49,7 @@ class World:
         self, directory: Path, seed: int, *, faults: Sequence[str] = (), proxied: bool = False
     ) -> None:
         self.rng = random.Random(seed)
-        self._planned = list(faults)
+        self.planned = list(faults)
         self.journal = directory / "journal"
         self.losses: list[Loss] = []
         self.kills = 0
@@ -91,7 +91,7 @@ class World:
         self.gateway.start(bundle=False)
         if self.proxy:
             self.proxy.start()
-        self.start_bundle(self._planned.pop(0) if self._planned else "")
+        self.start_bundle(self.planned.pop(0) if self.planned else "")
 
     def start_bundle(self, fault: str = "") -> bool:
         """Start the bundle with this fault; whether it lived long enough to be registered."""
@@ -110,8 +110,8 @@ class World:
 
     def next_fault(self) -> str:
         """A point and how often it is to be passed, or nothing: then somebody else kills it."""
-        if self._planned:
-            return self._planned.pop(0)
+        if self.planned:
+            return self.planned.pop(0)
         if self.rng.random() < 0.3:
             return ""
         point = self.rng.choice(list(POINTS))

@@ -1,0 +1,118 @@
+"""What is asked for: jobs of every shape that the API knows, drawn by a seed."""
+
+import random
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from puppetmaster.clock import iso
+from tests.torture.world import DEAD, FLEET, NOBODY, SILENT, TWICE
+
+
+@dataclass(slots=True)
+class Order:
+    """A job that was asked for, and what the answers said about it."""
+
+    key: str
+    path: str
+    body: dict[str, Any]
+    root: str  #: what its commands carry: its own key, or that of the job which it runs again
+    destinations: frozenset[str]
+    not_before_s: float = 0.0  #: time.monotonic(): nothing of it may run before this
+    job: int | None = None  #: its id once a POST was answered: from then on it is acknowledged
+    controlled: bool = False
+    removal_asked: bool = False
+    removed: bool = False  #: a DELETE was answered
+    seen: dict[int, tuple[str, Any]] = field(default_factory=dict)  #: request id -> final status and result
+
+    def acknowledge(self, answer: dict[str, Any]) -> int:
+        """The job's id as the answer to its POST says."""
+        data = answer["data"]
+        return int(data["id"] if self.path == "/jobs" else data["job"])
+
+
+class Orders:
+    """Draws one order after the other."""
+
+    def __init__(self, seed: int) -> None:
+        self._rng = random.Random(seed)
+        self._count = 0
+
+    def draw(self, known: Sequence[Order]) -> Order:
+        """The next order; one that runs another again takes it from those that are known."""
+        rng, key = self._rng, f"order-{self._count}"
+        self._count += 1
+        kind = rng.random()
+        if kind < 0.08 and known:
+            return self._again(key, rng.choice(known))
+        if kind < 0.16:
+            return self._single(key)
+        return self._job(key)
+
+    def _again(self, key: str, other: Order) -> Order:
+        status = self._rng.sample(["error", "timeout", "unknown", "canceled", "skipped"], 3)
+        body = {"key": key, "rerun": {"job": other.job, "status": status}}
+        return Order(key, "/jobs", body, other.root, other.destinations)
+
+    def _single(self, key: str) -> Order:
+        destination = self._some(1)[0]
+        message = {"method": self._rng.choice(["post", "get"]), "resource": "/a", "data": {"key": key}}
+        body = {"key": key, "destination": destination, "message": message}
+        return Order(key, "/requests", body, key, frozenset([destination]))
+
+    def _some(self, count: int) -> list[str]:
+        to = self._rng.sample([*FLEET, NOBODY], count)
+        if self._rng.random() < 0.9:  # each command to one of these holds up the next one for seconds
+            to = [one for one in to if one not in (SILENT, DEAD)] or [TWICE]
+        return to
+
+    def _job(self, key: str) -> Order:
+        rng = self._rng
+        items = []
+        for _ in range(rng.choice([1, 1, 1, 2])):
+            item: dict[str, Any] = {
+                "method": rng.choice(["post", "post", "put", "delete", "get"]),
+                "resource": "/system/setting",
+                "data": {"key": key},
+                "__request": {"destination": self._some(rng.randint(2, 25))},
+            }
+            if rng.random() < 0.1:
+                item["code"] = 200  # an event
+            items.append(item)
+        order = Order(key, "/jobs", {"key": key, "batch": items}, key, frozenset(
+            name for item in items for name in item["__request"]["destination"]
+        ))  # fmt: skip
+        self._policies(order)
+        return order
+
+    def _policies(self, order: Order) -> None:
+        rng, body = self._rng, order.body
+        if rng.random() < 0.3:
+            body["concurrency"] = rng.choice([1, 2, 5, "20%"])
+        if rng.random() < 0.2:
+            body["idempotent"] = True
+        if rng.random() < 0.1:
+            body["timeout"] = rng.uniform(0.5, 4)
+        if rng.random() < 0.2:
+            body["retry"] = {
+                "attempts": rng.randint(2, 3),
+                "on": rng.choice([["error"], ["timeout"], ["error", "timeout"]]),
+                "delay": rng.uniform(0.0, 0.5),
+            }
+        if rng.random() < 0.1:
+            body["rate"] = rng.choice([5, 20, 100])
+        if rng.random() < 0.1:
+            body["abort"] = {"errors": rng.choice([0, 1, "10%"]), "after": rng.randint(1, 5)}
+        if rng.random() < 0.2:
+            body["waves"] = rng.choice([[1, "50%"], ["30%", "60%"], [2, 3, "100%"]])
+            if rng.random() < 0.8:
+                body["gate"] = {
+                    "errors": rng.choice([0, 1, "50%"]),
+                    "soak": rng.choice([0, 0.2]),
+                    "onFail": rng.choice(["abort", "pause"]),
+                }
+        if rng.random() < 0.1:
+            wait_s = rng.uniform(0.2, 2.0)
+            order.not_before_s = time.monotonic() + wait_s
+            body["startAt"] = iso(time.time() + wait_s)
