@@ -68,15 +68,18 @@ def test_as_many_locks_are_busy_as_there_are() -> None:
 
 @pytest.mark.parametrize("shape", ["per-gateway", "grouped:10"])
 def test_the_window_falls_on_locks_of_others_and_recovers(shape: str) -> None:
-    scenario = Scenario(gateways=8000, shape=shape, capacity=1e5, holds=(Hold(0.5, 1.0, 3.0),))
+    scenario = Scenario(gateways=16000, shape=shape, capacity=1e5, holds=(Hold(0.5, 0.6, 1.6),))
     simulation = Simulation(scenario, sample_s=0.05)
     simulation.create("post")
     simulation.run()
-    before, low = max(windows(simulation, 0, 1)), min(windows(simulation, 1, 3))
-    assert low < before / 4
-    assert max(windows(simulation, 3, 1e9)) > 4 * low
+    before, low = max(windows(simulation, 0, 0.6)), min(windows(simulation, 0.6, 1.6))
+    assert low < before * 0.7**2 + 5, "one fall after another, and a little growth between them"
+    falls = [at_s for at_s, _, _ in simulation.engine.lanes.window.trace]
+    assert len(falls) > 5
+    assert 0.6 < min(falls) <= max(falls) < 1.7, "while they are held, and not after that"
+    assert max(windows(simulation, 1.6, 1e9)) > 1.4 * low
     assert {why for _, _, why in simulation.engine.lanes.window.trace} == {"locked by others"}
-    assert simulation.summary()["requests"] == {"resolved": 8000}
+    assert simulation.summary()["requests"] == {"resolved": 16000}
     assert simulation.collisions == 0
 
 
