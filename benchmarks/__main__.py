@@ -21,7 +21,7 @@ SHORT: dict[str, list[str]] = {
     "turnaround": ["--count", "100", "--rounds", "2"],
     "disk": ["--count", "1000"],
     "memory": ["--jobs", "3"],
-    "timeouts": ["--count", "5000", "--rounds", "1"],
+    "timeouts": ["--count", "5000", "--rounds", "1", "--jobs", "2"],
     "restart": ["--count", "2000", "--rounds", "1"],
     "fairness": ["--count", "5000", "--rounds", "5"],
     "load": ["--count", "5000", "--jobs", "20", "--seconds", "3"],
@@ -29,6 +29,7 @@ SHORT: dict[str, list[str]] = {
     "store": ["--rounds", "3"],
     "retention": ["--count", "5000", "--rounds", "1"],
     "page": ["--count", "2000"],
+    "simulated": [],
 }
 
 

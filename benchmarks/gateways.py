@@ -57,23 +57,27 @@ def body(method: str, destinations: Sequence[str], **more: Any) -> dict[str, Any
     return {"batch": [item], **more}
 
 
-def created(client: BareClient, job: dict[str, Any]) -> dict[str, Any]:
-    """POST it; again while the resources are locked by another's POST."""
-    while (answer := client.request("post", "/jobs", job))["code"] == 423:
+def asked(client: BareClient, method: str, path: str, data: Any = None) -> Any:
+    """The answer's data; sent again while the resources are locked by another's POST. Raises RuntimeError."""
+    while (answer := client.request(method, path, data))["code"] == 423:
         time.sleep(0.001)
     if answer["code"] != 200:
-        raise RuntimeError(f"expected the code 200, got {answer['code']}: {answer.get('data')}")
-    view: dict[str, Any] = answer["data"]
+        raise RuntimeError(f"expected the code 200 for {method} {path}, got {answer['code']}: {answer}")
+    return answer["data"]
+
+
+def created(client: BareClient, job: dict[str, Any]) -> dict[str, Any]:
+    """POST it."""
+    view: dict[str, Any] = asked(client, "post", "/jobs", job)
     return view
 
 
 def ended(client: BareClient, job_id: int, poll_s: float = 0.02) -> dict[str, Any]:
     """The job once it has ended."""
     while True:
-        answer = client.request("get", f"/jobs/{job_id}?collection=false&limit=0")
-        if answer["code"] == 200 and answer["data"]["finishedAt"] is not None:
-            view: dict[str, Any] = answer["data"]
-            return view
+        job: dict[str, Any] = asked(client, "get", f"/jobs/{job_id}?collection=false&limit=0")
+        if job["finishedAt"] is not None:
+            return job
         time.sleep(poll_s)
 
 

@@ -1,10 +1,17 @@
-"""How late timeouts fire at full load, beside the same when idle: by the times that the bundle wrote down."""
+"""How late timeouts fire at full load, beside the same when idle: by the times that the bundle wrote down.
+
+Full load: while a large job runs, and while somebody creates, cancels and removes such jobs without pause.
+"""
 
 import argparse
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
+from typing import Any
 
 from benchmarks.bare import BareClient
-from benchmarks.gateways import body, created, ended, gateway, percentile
+from benchmarks.gateways import asked, body, created, ended, gateway, percentile
 from puppetmaster import names
 
 
@@ -13,11 +20,34 @@ def lateness(client: BareClient, dead: list[str], timeout_s: float) -> list[floa
     job = created(client, body("get", dead, requestTimeout=timeout_s))
     ended(client, job["id"], poll_s=0.2)
     late = []
-    for request in client.request("get", f"/jobs/{job['id']}/requests")["data"]:
+    for request in asked(client, "get", f"/jobs/{job['id']}/requests"):
         inner = request["__request"]
         took_s = _seconds(inner["finishedAt"]) - _seconds(inner["sentAt"])
         late.append((took_s - timeout_s) * 1000)
     return late
+
+
+@contextmanager
+def coming_and_going(port: int, job: dict[str, Any], seen: list[int]) -> Iterator[None]:
+    """Meanwhile somebody else creates this job, cancels and removes it, again and again; ``seen``: ids."""
+    over = threading.Event()
+
+    def run() -> None:
+        client = BareClient(port, tunnel="somebody", first_id=2**26)
+        while not over.is_set():
+            id_ = created(client, job)["id"]
+            seen.append(id_)
+            asked(client, "put", f"/jobs/{id_}", {"status": "canceled"})
+            asked(client, "delete", f"/jobs/{id_}")
+        client.close()
+
+    thread = threading.Thread(target=run, name="somebody")
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
 def _seconds(text: str) -> float:
@@ -32,6 +62,7 @@ def main() -> None:
     )
     parser.add_argument("--dead", type=int, default=100, help="gateways that do not answer (%(default)s)")
     parser.add_argument("--timeout", type=float, default=2.0, help="seconds (%(default)s)")
+    parser.add_argument("--jobs", type=int, default=10, help="that come and go (%(default)s)")
     parser.add_argument("--rounds", type=int, default=3, help="(%(default)s)")
     options = parser.parse_args()
     pattern = f"cg-[00001-{options.count + options.dead:05d}]"
@@ -39,19 +70,33 @@ def main() -> None:
     dead = everybody[-options.dead :]
     faults = ["--dead", f"cg-[{options.count + 1:05d}-{options.count + options.dead:05d}]"]
     fleet = ["--shape", "one-model", "--to", pattern, "--ttl", "60", *faults]
-    with gateway(fleet, max_requests=options.count) as (_, client):
+    with gateway(fleet, max_requests=options.count) as (made, client):
         idle = lateness(client, dead, options.timeout)
         large = created(client, body("get", everybody[: options.count]))
         loaded: list[float] = []
         for _ in range(options.rounds):
             loaded += lateness(client, dead, options.timeout)
-        job = client.request("get", f"/jobs/{large['id']}?collection=false&limit=0")["data"]
-        client.request("delete", f"/jobs/{large['id']}")
-    print(
-        f"{len(loaded)} timeouts of {options.timeout:g} s beside {options.count} requests "
-        f"({job['doneCount']} done in the end): late by {percentile(loaded, 50):.0f} ms (p50), "
-        f"{percentile(loaded, 99):.0f} ms (p99), {max(loaded):.0f} ms at most; "
-        f"idle {percentile(idle, 50):.0f} ms (p50), {max(idle):.0f} ms at most"
+        job = asked(client, "get", f"/jobs/{large['id']}?collection=false&limit=0")
+        asked(client, "delete", f"/jobs/{large['id']}")
+        seen: list[int] = []
+        busy: list[float] = []
+        with coming_and_going(made.broker.port, body("get", everybody[: options.count]), seen):
+            while len(seen) < options.jobs:
+                busy += lateness(client, dead, options.timeout)
+    print(f"{len(idle)} timeouts of {options.timeout:g} s when idle: {shown(idle)}")
+    for told, late in (
+        (f"beside a job of {options.count} requests, {job['doneCount']} done in the end", loaded),
+        (f"while {len(seen)} such jobs were created, canceled and removed", busy),
+    ):
+        ratio = percentile(late, 99) / percentile(idle, 99)
+        print(f"{len(late)} timeouts {told}: {shown(late)}; ratio of the p99 to idle {ratio:.1f}")
+
+
+def shown(late_ms: list[float]) -> str:
+    """Half, 99 per cent and all of them."""
+    return (
+        f"late by {percentile(late_ms, 50):.0f} ms (p50), {percentile(late_ms, 99):.0f} ms (p99), "
+        f"{max(late_ms):.0f} ms at most"
     )
 
 
