@@ -199,7 +199,7 @@ class Conductor:
         return replace(timed, boot=self._clock.boot(), expires_s=self._moment.now_s + job.timeout_s)
 
     def _until_start_s(self, job: Job) -> float:
-        left_s = seconds(job.start_at or job.created_at) - self._clock.wall_s()
+        left_s = seconds(job.start_at or job.created_at) - self._moment.wall_s
         return min(max(left_s, 0.0), START_CHECK_S)
 
     def _start_if_due(self, opened: OpenJob) -> None:

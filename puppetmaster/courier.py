@@ -3,33 +3,28 @@
 One part of what the engine decides with; conductor.py is the other. Knows no thread and no socket.
 """
 
-import logging
-import random
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import replace
 from typing import Any
 
 from puppetmaster.answer import Answer, Refusal
 from puppetmaster.clock import Moment, seconds
+from puppetmaster.corrections import Corrections
 from puppetmaster.flight import Flight
 from puppetmaster.job import Job, JobEvent, JobStatus
 from puppetmaster.lanes import LOCKED, Lanes
 from puppetmaster.ledger import Ledger, OpenJob
-from puppetmaster.request import TRANSITIONS, UNANSWERED, Item, Request, RequestEvent, RequestStatus
-from puppetmaster.rollout import RETRIED, wave_of
+from puppetmaster.refusals import Refusals
+from puppetmaster.request import TRANSITIONS, Item, Request, RequestEvent, RequestStatus
+from puppetmaster.rollout import RETRIED
 from puppetmaster.settings import Settings
 from puppetmaster.timers import Timers
 from puppetmaster.wire import Outgoing
-
-log = logging.getLogger("sanji.puppetmaster.courier")
 
 #: Questions about locks under way at once.
 QUESTIONS = 64
 #: A question that nobody answers is given up after this; then a lock of its own is assumed.
 QUESTION_TIMEOUT_S = 5.0
-#: The wait after a refusal by a lock: it doubles from the first to the last.
-FIRST_DELAY_S, LAST_DELAY_S = 0.02, 2.0
 #: What may be repeated is sent again after so many losses in a row of the bus, and then it is unknown too.
 MOST_LOST = 10
 #: So long after its restart the controller may not know gateways that are about to register again.
@@ -55,8 +50,8 @@ class Courier:
     def __init__(
         self, settings: Settings, ledger: Ledger, lanes: Lanes, timers: Timers, moment: Moment
     ) -> None:
-        #: Refusals by code, 423 above all, and sendings after the first: since the start.
-        self.refusals: Counter[int] = Counter()
+        self.refusals = Refusals()
+        #: Sendings after the first, since the start.
         self.resent = 0
         self.sends: list[Outgoing] = []
         self.questions: list[str] = []
@@ -66,7 +61,7 @@ class Courier:
         self._lanes = lanes
         self._timers = timers
         self._moment = moment
-        self._refused: dict[int, tuple[int, float]] = {}  # how often in a row, and how long that took
+        self._corrections = Corrections(ledger, moment)
         self._again_s: dict[int, float] = {}  # not before this is another attempt made
         self._registering_until_s = 0.0
         self._full = False
@@ -147,7 +142,8 @@ class Courier:
         """An answer came for the message of this id; perhaps late, twice, or for nobody."""
         id_ = self.flight.request_of(message)
         if id_ is None:
-            self._answered_late(message, answer)
+            if (ended := self._corrections.answered(message, answer)) is not None:
+                self.let_go(ended)
             return
         request = self._ledger.request(id_)
         nobody = answer.result.get("source") == "controller" and answer.result.get("code") in (403, 404)
@@ -176,43 +172,6 @@ class Courier:
         self.flight.hurry(self._moment.now_s)
         # The monotonic clock counts from the start of the machine.
         self._registering_until_s = max(self._registering_until_s, self._settings.booting_s)
-
-    def _answered_late(self, message: int, answer: Answer) -> None:
-        """Nobody waits for it any more: it may still correct what is not known, or spare another attempt."""
-        if answer.event not in (RequestEvent.SUCCEED, RequestEvent.FAIL):
-            return
-        request = self._ledger.find_request(message)
-        if request is None:
-            return
-        if self._ledger.find_item(request).code is not None:
-            answer = answer.as_delivery()
-        last = message == request.sending
-        if answer.event is RequestEvent.FAIL and not last:
-            if request.open:  # the next attempt is made all the same; without it this is how it ends
-                self._ledger.write(request, request.with_late_failure(message, answer.result))
-            return
-        # The last sending of one that is open is in flight, or still to come: nobody has answered it.
-        earlier = request.open and bool(request.history) and not last
-        if request.status not in UNANSWERED and not earlier:
-            log.debug("an answer for message %s came twice, or for nobody", message)
-        elif request.open:
-            self._ledger.write(
-                request, request.after(answer.event, self._moment.at, result={**answer.result, "late": True})
-            )
-            self.let_go(request)
-        else:
-            corrected = request.after(answer.event, self._moment.at, result=answer.result)
-            self._ledger.correct(request, corrected)
-            self._forgive(corrected)
-
-    def _forgive(self, request: Request) -> None:
-        """A failure of an earlier wave that was none is not counted there any more."""
-        opened = self._ledger.opened(request.job)
-        if opened is None or request.status is not RequestStatus.RESOLVED:
-            return
-        job = opened.job
-        if wave_of(opened.policy.waves, request.id - job.first) < job.wave:
-            self._ledger.write_job(replace(job, wave_errors=job.wave_errors - 1))
 
     def time_is_over(self, request: Request) -> None:
         """No answer came for a request in flight."""
@@ -275,7 +234,7 @@ class Courier:
     def let_go(self, request: Request) -> None:
         """Nothing of a request that is done stays here."""
         self.flight.landed(request.id, request.sending)
-        self._refused.pop(request.id, None)
+        self.refusals.forget(request.id)
         self._again_s.pop(request.id, None)
         self._timers.cancel(("wake", request.id))
         if self._lanes.holds(request.id):
@@ -292,7 +251,7 @@ class Courier:
         if message is None:
             self._give_up(request, back, said(NO_IDS))
             return
-        self._refused.pop(request.id, None)
+        self.refusals.forget(request.id)
         again_s = None if wait_s is None else self._moment.now_s + wait_s
         if again_s is not None:
             self._again_s[request.id] = again_s
@@ -326,7 +285,7 @@ class Courier:
 
     def _refuse(self, request: Request, answer: Answer) -> None:
         """The controller did not pass it on: it waits a little and is sent again, not for ever."""
-        self.refusals[answer.result.get("code") or 0] += 1
+        waited_s, delay_s = self.refusals.add(request.id, answer.result.get("code") or 0)
         if answer.locked:
             self._lanes.window.refused(self._moment.now_s, full=self._full)
         # A fresh id, also when the old one is free again: this refusal may come twice, and must not count
@@ -334,10 +293,6 @@ class Courier:
         self._ledger.never_ran(request)
         message = self._ledger.message_id(request)
         back = request.after(RequestEvent.REFUSE, self._moment.at, message=message)
-        times, waited_s = self._refused.get(request.id, (0, 0.0))
-        delay_s = min(FIRST_DELAY_S * 2 ** min(times, 16), LAST_DELAY_S) * random.uniform(0.5, 1.0)
-        # Only this counts, not how long its job was paused or the bus away meanwhile.
-        self._refused[request.id] = (times + 1, waited_s + delay_s)
         if message is None:
             self._give_up(request, back, said(NO_IDS))
         elif waited_s >= self._settings.lock_wait_s and not self._ledger.opened_of(request.id).job.ending:

@@ -73,7 +73,7 @@ class Engine:
     @property
     def refusals(self) -> Counter[int]:
         """How often the controller refused a request, by code: since the start."""
-        return self._courier.refusals
+        return self._courier.refusals.counts
 
     @property
     def resent(self) -> int:

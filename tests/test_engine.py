@@ -10,9 +10,10 @@ import pytest
 
 from puppetmaster import batch
 from puppetmaster.conductor import BEGIN_S
-from puppetmaster.courier import LAST_DELAY_S, MOST_LOST, QUESTION_TIMEOUT_S, REGISTERING_S
+from puppetmaster.courier import MOST_LOST, QUESTION_TIMEOUT_S, REGISTERING_S
 from puppetmaster.errors import Conflict, NotFound, Unavailable
 from puppetmaster.job import Job, JobStatus
+from puppetmaster.refusals import LAST_DELAY_S
 from puppetmaster.request import RequestStatus
 from puppetmaster.settings import Settings
 from puppetmaster.spec import JobSpec
@@ -1338,7 +1339,7 @@ def test_no_message_leaves_with_an_id_that_the_bus_does_not_know(world: World) -
 
 
 #: What is remembered though nothing waits: who owns what, how often was refused.
-KEPT = {"_known", "_everywhere", "refusals"}
+KEPT = {"_known", "_everywhere", "counts"}
 
 
 def test_nothing_stays_in_memory_of_what_has_ended(world: World) -> None:
@@ -1359,7 +1360,8 @@ def test_nothing_stays_in_memory_of_what_has_ended(world: World) -> None:
     engine = world.engine
     assert (engine.ledger.open_jobs, engine.ledger.open_requests, engine.lanes.in_flight) == (0, 0, 0)
     assert len(engine.timers) == 0
-    for part in (engine, engine._courier, engine._courier.flight, engine.lanes, engine.lanes.locks):
+    courier, lanes = engine._courier, engine.lanes
+    for part in (engine, courier, courier.flight, courier.refusals, lanes, lanes.locks):
         for name, value in vars(part).items():
             if isinstance(value, Sized) and not isinstance(value, str) and name not in KEPT:
                 assert not (any(value) if isinstance(value, tuple) else value), name

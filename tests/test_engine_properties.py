@@ -388,7 +388,11 @@ class EngineMachine(RuleBasedStateMachine):
             assert since in (0, 1)
         if status in (RequestStatus.CANCELED, RequestStatus.SKIPPED):
             assert not request.attempts, "it never ran"
-        outcomes = [RequestStatus(one["status"]) for one in request.history]
+        # One that was lost and failed after all, when the next attempt was decided already, tells of it as late.
+        outcomes = [
+            RequestStatus.UNKNOWN if one["result"].get("late") else RequestStatus(one["status"])
+            for one in request.history
+        ]
         lost = outcomes.count(RequestStatus.UNKNOWN)
         assert request.attempts <= policy.retry.attempts + lost
         repeats = policy.repeats(method)

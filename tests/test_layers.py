@@ -56,6 +56,8 @@ ORDER = [
     "mqtt",
     "link",
     "bus",
+    "refusals",
+    "corrections",
     "courier",
     "crowd",
     "conductor",
