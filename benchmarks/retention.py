@@ -25,8 +25,9 @@ from puppetmaster.dispatcher import KEEP_ALL, Dispatcher
 from puppetmaster.engine import Engine
 from puppetmaster.events import Hub
 from puppetmaster.link import Receipt
+from puppetmaster.retention import Keep
 from puppetmaster.settings import Settings
-from puppetmaster.store import FILE_NAME, Keep, Store
+from puppetmaster.store import FILE_NAME, Store
 from puppetmaster.wire import Outgoing
 
 WAIT_S = 60.0

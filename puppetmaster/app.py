@@ -15,11 +15,12 @@ from puppetmaster.errors import SettingsError
 from puppetmaster.events import Hub
 from puppetmaster.login import Login
 from puppetmaster.metrics import Metrics
+from puppetmaster.retention import Keep
 from puppetmaster.server import Address, address
 from puppetmaster.service import LOOK_TIMEOUT_S, Service
 from puppetmaster.settings import Settings
 from puppetmaster.sockets import Sockets
-from puppetmaster.store import Keep, Store
+from puppetmaster.store import Store
 from puppetmaster.web import Backend
 
 log = logging.getLogger("sanji.puppetmaster.app")

@@ -20,7 +20,8 @@ from puppetmaster.engine import Engine, Turn
 from puppetmaster.errors import PuppetmasterError, StoreError, Unavailable
 from puppetmaster.events import Change, Hub, Kind
 from puppetmaster.link import Receipt
-from puppetmaster.store import Keep, Store
+from puppetmaster.retention import Keep
+from puppetmaster.store import Store
 from puppetmaster.tally import Tally
 
 log = logging.getLogger("sanji.puppetmaster.dispatcher")

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from puppetmaster.answer import Answer
+from puppetmaster.changes import Changes, Ids
 from puppetmaster.chores import Chores
 from puppetmaster.clock import Clock, Moment
 from puppetmaster.conductor import Conductor
@@ -26,7 +27,6 @@ from puppetmaster.request import Item, Request, RequestStatus
 from puppetmaster.rollout import wave_of
 from puppetmaster.settings import Settings
 from puppetmaster.spec import JobSpec
-from puppetmaster.store import Changes, Ids
 from puppetmaster.timers import Timers
 from puppetmaster.wire import Outgoing
 

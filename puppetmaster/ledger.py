@@ -10,12 +10,13 @@ from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from puppetmaster import wire
+from puppetmaster.changes import LAST_REQUEST_ID, Changes, Ids
 from puppetmaster.errors import NotFound, Unavailable
 from puppetmaster.job import Job, JobEvent
 from puppetmaster.reader import Reader
 from puppetmaster.request import Item, Request, RequestStatus
 from puppetmaster.rollout import Policy
-from puppetmaster.store import LAST_REQUEST_ID, Changes, Ids, as_store_error
+from puppetmaster.store import as_store_error
 
 #: Message ids for further sendings are taken from the counter in blocks, to write it rarely.
 ID_BLOCK = 1000

@@ -18,17 +18,17 @@ import sqlite3
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 from queue import Empty, LifoQueue
 from typing import Any, TextIO
 
-from puppetmaster import migrations
-from puppetmaster.clock import seconds
+from puppetmaster import migrations, retention
+from puppetmaster.changes import Changes, Ids
 from puppetmaster.errors import StoreError
 from puppetmaster.job import FINAL, OPEN_JOB, Job
 from puppetmaster.reader import Reader
 from puppetmaster.request import OPEN, Item, Request
+from puppetmaster.retention import Keep
 from puppetmaster.sqlite_storage import Fixed, Indexes, Partial, SqliteTinyDB
 
 FILE_NAME, LOCK_NAME = "puppetmaster.db", "puppetmaster.lock"
@@ -41,70 +41,8 @@ INDEXES: Indexes = {
     "trash": [],
 }
 
-#: The first request id: clear of the SDK's random message ids and of counters that start at 1.
-FIRST_REQUEST_ID = 2**31
-#: The bus has ids of 32 bits.
-LAST_REQUEST_ID = 2**32 - 1
-
 #: Of a removed job so many requests are deleted at once, and so many pages given back.
 SWEEP, SWEEP_PAGES = 500, 400
-#: So many jobs, of so many requests together, are pruned at once, but one always.
-PRUNED_AT_ONCE, PRUNED_REQUESTS = 20, 20000
-#: What ended less than this ago is not pruned because the store is too large.
-FRESH_S = 3600.0
-#: Before 2025 no clock of a gateway was right.
-PLAUSIBLE_S = 1_735_689_600
-#: How much of the file a request is thought to take.
-REQUEST_BYTES = 300
-
-
-@dataclass(slots=True)
-class Ids:
-    """The next ids to give out. None is given out twice in the life of an installation."""
-
-    next_job: int = 1
-    next_request: int = FIRST_REQUEST_ID
-
-
-@dataclass(frozen=True, slots=True)
-class Keep:
-    """What is kept of jobs that have ended: so many, for so long, in a file of this size."""
-
-    jobs: int
-    age_s: float
-    bytes: int
-
-
-@dataclass(slots=True)
-class Changes:
-    """What one transaction makes durable."""
-
-    jobs: dict[int, Job] = field(default_factory=dict)
-    items: dict[int, Item] = field(default_factory=dict)
-    requests: dict[int, Request] = field(default_factory=dict)
-    sendings: dict[int, Request] = field(default_factory=dict)
-    #: Message ids under which nothing ran: they need not lead to their requests any more.
-    refused: list[int] = field(default_factory=list)
-    deleted: dict[int, Job] = field(default_factory=dict)
-    #: Those of them that ended by being removed.
-    dropped: set[int] = field(default_factory=set)
-    #: Jobs whose requests are written before they exist; those that do exist now; those that never will.
-    drafts: dict[int, Job] = field(default_factory=dict)
-    completed: list[int] = field(default_factory=list)
-    abandoned: dict[int, Job] = field(default_factory=dict)
-    ids: Ids | None = None
-
-    def __bool__(self) -> bool:
-        return bool(
-            self.jobs
-            or self.items
-            or self.requests
-            or self.sendings
-            or self.deleted
-            or self.drafts
-            or self.abandoned
-            or self.ids
-        )
 
 
 class Store:
@@ -258,24 +196,10 @@ class Store:
         Bytes count once everything that was thrown away before is swept: it still takes its place.
         """
         with as_store_error(f"{self.path} cannot be read"):
-            found = self._db.table("jobs").values(("finishedAt", "total"), {"status": sorted(FINAL)})
-            ended = sorted((_ended_s(finished_at), job_id, total) for job_id, finished_at, total in found)
-            too_many = len(ended) - keep.jobs
+            ended = self._db.table("jobs").values(("finishedAt", "total"), {"status": sorted(FINAL)})
             swept = not self._db.table("trash").count_where()
             too_large = self.size_bytes - keep.bytes if swept else 0
-        gone: dict[int, str] = {}
-        requests = 0
-        for index, (ended_s, job_id, total) in enumerate(ended):
-            age_s = wall_s - ended_s if ended_s else None
-            why = _outlives(index < too_many, too_large > 0, age_s, keep)
-            if why is None:
-                continue
-            requests += total
-            if len(gone) == PRUNED_AT_ONCE or (gone and requests > PRUNED_REQUESTS):
-                break
-            gone[job_id] = why
-            too_large -= total * REQUEST_BYTES
-        return gone
+        return retention.outlived(ended, keep, too_large, wall_s)
 
     @property
     def size_bytes(self) -> int:
@@ -309,22 +233,6 @@ class Store:
                 self._spare.get_nowait().close()
         self._db.close()
         self._lock.close()
-
-
-def _ended_s(finished_at: str) -> float:
-    """When a job ended; 0: nobody knows, for a gateway without a battery wakes up in 1970."""
-    ended_s = seconds(finished_at)
-    return ended_s if ended_s > PLAUSIBLE_S else 0.0
-
-
-def _outlives(many: bool, large: bool, age_s: float | None, keep: Keep) -> str | None:
-    """By which limit a job need not be kept; its age is None where nobody knows it."""
-    if many:
-        return "there are more"
-    if age_s is not None and age_s > keep.age_s:
-        return "they are older"
-    # What has just ended is kept whatever its size: somebody is about to look at it.
-    return "the store is larger" if large and (age_s is None or age_s > FRESH_S) else None
 
 
 def _locked(data_dir: Path) -> TextIO:

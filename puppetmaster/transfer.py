@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from puppetmaster import migrations
+from puppetmaster.changes import Ids
 from puppetmaster.errors import StoreError
 from puppetmaster.job import Job
 from puppetmaster.reader import Reader
 from puppetmaster.sqlite_storage import Except, SqliteTinyDB
-from puppetmaster.store import FILE_NAME, INDEXES, Ids, Store, as_store_error
+from puppetmaster.store import FILE_NAME, INDEXES, Store, as_store_error
 
 #: The tables in the order in which they are written.
 TABLES = ("meta", "jobs", "items", "sendings", "requests")

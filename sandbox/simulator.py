@@ -18,13 +18,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from puppetmaster import answer, batch, wire
+from puppetmaster.changes import Changes, Ids
 from puppetmaster.clock import Clock
 from puppetmaster.engine import Engine, Turn
 from puppetmaster.job import Job
 from puppetmaster.reader import Reader
 from puppetmaster.request import Item, Request
 from puppetmaster.settings import Settings
-from puppetmaster.store import Changes, Ids
 from sandbox.devices import REMOTE
 from sandbox.registrar import Model, models
 

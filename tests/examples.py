@@ -4,9 +4,9 @@ from typing import Any
 
 from hypothesis import HealthCheck, settings
 
+from puppetmaster.changes import FIRST_REQUEST_ID
 from puppetmaster.job import Job, fresh_counts
 from puppetmaster.request import Item, Request, RequestStatus
-from puppetmaster.store import FIRST_REQUEST_ID
 
 AT = "2026-01-02T03:04:05.678Z"
 LATER = "2026-01-02T03:04:06.789Z"

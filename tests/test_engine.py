@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from puppetmaster import batch
+from puppetmaster.changes import FIRST_REQUEST_ID, LAST_REQUEST_ID, Changes, Ids
 from puppetmaster.conductor import BEGIN_S
 from puppetmaster.courier import MOST_LOST, QUESTION_TIMEOUT_S, REGISTERING_S
 from puppetmaster.errors import Conflict, NotFound, Unavailable
@@ -17,7 +18,6 @@ from puppetmaster.refusals import LAST_DELAY_S
 from puppetmaster.request import RequestStatus
 from puppetmaster.settings import Settings
 from puppetmaster.spec import JobSpec
-from puppetmaster.store import FIRST_REQUEST_ID, LAST_REQUEST_ID, Changes, Ids
 from tests.virtual import TUNNEL, Event, World, body, one_model
 
 SETTINGS = Settings(request_timeout_s=60.0, lock_wait_s=30.0, grace_s=5.0)

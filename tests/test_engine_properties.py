@@ -388,7 +388,7 @@ class EngineMachine(RuleBasedStateMachine):
             assert since in (0, 1)
         if status in (RequestStatus.CANCELED, RequestStatus.SKIPPED):
             assert not request.attempts, "it never ran"
-        # One that was lost and failed after all, when the next attempt was decided already, tells of it as late.
+        # One that was lost and has failed after all, when the next was decided already, is marked late.
         outcomes = [
             RequestStatus.UNKNOWN if one["result"].get("late") else RequestStatus(one["status"])
             for one in request.history

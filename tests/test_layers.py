@@ -48,6 +48,8 @@ ORDER = [
     "sqlite_storage",
     "reader",
     "migrations",
+    "changes",
+    "retention",
     "store",
     "transfer",
     "chores",

@@ -6,12 +6,13 @@ from typing import Any
 
 import pytest
 
+from puppetmaster.changes import FIRST_REQUEST_ID, LAST_REQUEST_ID, Ids
 from puppetmaster.errors import NotFound, Unavailable
 from puppetmaster.job import Job, JobEvent, JobStatus, fresh_counts
 from puppetmaster.ledger import ID_BLOCK, Commands, Ledger, OpenJob
 from puppetmaster.request import Item, Request, RequestEvent, RequestStatus
 from puppetmaster.rollout import Policy
-from puppetmaster.store import FIRST_REQUEST_ID, LAST_REQUEST_ID, Ids, Store
+from puppetmaster.store import Store
 
 AT = "2026-01-02T03:04:05.678Z"
 LATER = "2026-01-02T03:05:05.678Z"

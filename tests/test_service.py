@@ -8,12 +8,13 @@ from typing import Any, cast
 import pytest
 
 from puppetmaster import service as module
+from puppetmaster.changes import Changes
 from puppetmaster.dispatcher import Dispatcher
 from puppetmaster.request import Request, RequestStatus
 from puppetmaster.rows import whole
 from puppetmaster.service import Service
 from puppetmaster.settings import Settings
-from puppetmaster.store import Changes, Store
+from puppetmaster.store import Store
 from tests.examples import LATER, a_job, a_request, an_item, counts
 
 FIRST = 2**31

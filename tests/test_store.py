@@ -19,26 +19,15 @@ from typing import Any
 import pytest
 
 from puppetmaster import migrations
+from puppetmaster.changes import FIRST_REQUEST_ID, LAST_REQUEST_ID, Changes, Ids
 from puppetmaster.clock import seconds
 from puppetmaster.errors import StoreError
 from puppetmaster.job import Job, JobStatus
 from puppetmaster.migrations import FORMAT
 from puppetmaster.request import Request, RequestStatus
+from puppetmaster.retention import FRESH_S, PRUNED_AT_ONCE, PRUNED_REQUESTS, REQUEST_BYTES, Keep
 from puppetmaster.sqlite_storage import LOG_BYTES, SqliteTinyDB
-from puppetmaster.store import (
-    FILE_NAME,
-    FIRST_REQUEST_ID,
-    FRESH_S,
-    LAST_REQUEST_ID,
-    PRUNED_AT_ONCE,
-    PRUNED_REQUESTS,
-    REQUEST_BYTES,
-    SWEEP,
-    Changes,
-    Ids,
-    Keep,
-    Store,
-)
+from puppetmaster.store import FILE_NAME, SWEEP, Store
 from tests.examples import AT, LATER, a_job, a_request, an_item, counts
 
 WAIT_S = 30.0

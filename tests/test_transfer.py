@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 from tinydb import TinyDB, where
 
+from puppetmaster.changes import FIRST_REQUEST_ID, Changes, Ids
 from puppetmaster.errors import StoreError
 from puppetmaster.job import Job, JobStatus
 from puppetmaster.migrations import FORMAT
 from puppetmaster.request import Item, Request, RequestStatus
-from puppetmaster.store import FILE_NAME, FIRST_REQUEST_ID, SWEEP, Changes, Ids, Store
+from puppetmaster.store import FILE_NAME, SWEEP, Store
 from puppetmaster.transfer import PART, export, import_
 from tests.examples import AT, LATER, a_job, a_request, an_item
 

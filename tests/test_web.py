@@ -12,10 +12,10 @@ import pytest
 from websockets.exceptions import InvalidStatus
 
 from puppetmaster import web
+from puppetmaster.changes import FIRST_REQUEST_ID
 from puppetmaster.errors import StoreError
 from puppetmaster.rows import PART, Rows, encoded, whole
 from puppetmaster.service import NOT_KNOWN
-from puppetmaster.store import FIRST_REQUEST_ID
 from tests.web_client import Door, batch, many, received, running
 
 

@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from puppetmaster import answer, batch, wire
+from puppetmaster.changes import Changes
 from puppetmaster.clock import Clock
 from puppetmaster.engine import Engine, Turn
 from puppetmaster.errors import StoreError
 from puppetmaster.job import Job
 from puppetmaster.request import Request, RequestStatus
 from puppetmaster.settings import Settings
-from puppetmaster.store import Changes, Store
+from puppetmaster.store import Store
 
 T = TypeVar("T")
 Event = Callable[[Engine], Any]
