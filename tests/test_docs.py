@@ -18,6 +18,7 @@ from sandbox.demo import FLEET
 from sandbox.gateway import Gateway
 from sandbox.process import free_port
 from tests.conftest import require
+from tests.test_layers import ORDER
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
@@ -110,6 +111,13 @@ def test_the_first_commands_are_targets_of_the_makefile() -> None:
     named = re.findall(r"^make ([a-z]+)", README, re.MULTILINE)
     assert {"demo", "test"} <= set(named)
     assert set(named) <= set(targets)
+
+
+def test_the_architecture_lists_the_modules_in_their_order() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    rows = re.findall(r"^\| (`[^|]*) \|", page, re.MULTILINE)
+    listed = [name for row in rows for name in re.findall(r"`([a-z_]+)`", row)]
+    assert listed == ORDER
 
 
 def test_links_lead_somewhere() -> None:
