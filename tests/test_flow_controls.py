@@ -1,0 +1,318 @@
+"""Jobs that are controlled, or killed with the bundle, while they run on the real bus; and what they show."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from tests.bus_client import Message
+from tests.conftest import require
+from tests.flow import Flow, Played, batch, names, running
+
+killed = pytest.mark.parametrize("killed", [False, True], ids=["runs on", "killed"])
+
+
+@pytest.fixture(scope="module")
+def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flow]:
+    require("mosquitto")
+    fleet = ["--to", "cg-[01-20]", "--to", "bad-[1-9]", "--fail", "bad-[1-9]:500"]
+    with running(tmp_path_factory.mktemp("flow"), *fleet) as started:
+        yield started
+
+
+@pytest.fixture
+def flow(system: Flow) -> Flow:
+    """The system that all tests here share; a test that failed may have left it without its bundle."""
+    system.start()
+    return system
+
+
+def begun(flow: Flow) -> tuple[Message, list[Played], Message]:
+    """A job for three gateways, one after the other, with its first command in flight."""
+    gateways = flow.played(3)
+    job = flow.create(batch("post", names(gateways), concurrency=1))
+    return job, gateways, gateways[0].next()
+
+
+def reached(gateways: list[Played]) -> list[int]:
+    return [len(gateway.reached) for gateway in gateways]
+
+
+# -- pause, resume, cancel, delete -------------------------------------------------------------------
+
+
+@killed
+def test_a_paused_job_sends_nothing_until_it_is_resumed(flow: Flow, killed: bool) -> None:
+    job, gateways, command = begun(flow)
+    paused = flow.control(job, "paused")
+    assert (paused["status"], paused["reason"]) == ("paused", "paused by a request")
+    if killed:
+        flow.kill()
+    gateways[0].answer(command)  # what was in flight ends, even if nobody is there to hear it
+    flow.start()
+    flow.until(job, lambda shown: shown["finishCount"] == 1)
+    flow.sent_by_now()
+    assert flow.show(job)["status"] == "paused"
+    assert flow.whys(job) == [None, "the job is paused", "the job is paused"]
+    assert reached(gateways) == [1, 0, 0]
+
+    assert flow.control(job, "dispatching")["status"] == "dispatching"
+    for gateway in gateways[1:]:
+        gateway.answer(gateway.next())
+    end = flow.ended(job)
+    assert (end["status"], end["finishCount"], end["reason"]) == ("resolved", 3, None)
+    assert reached(gateways) == [1, 1, 1]
+
+
+@killed
+def test_a_canceled_job_lets_end_what_is_in_flight(flow: Flow, killed: bool) -> None:
+    job, gateways, command = begun(flow)
+    stopping = flow.control(job, "canceled")
+    assert (stopping["reason"], stopping["finishedAt"]) == ("canceled by a request", None)
+    assert flow.statuses(job) == ["sent", "canceled", "canceled"]
+    if killed:
+        flow.restart()
+    gateways[0].answer(command)
+    end = flow.until(job, lambda shown: shown["finishCount"] == 1)
+    assert (end["status"], end["reason"]) == ("canceled", "canceled by a request")
+    assert (end["finishCount"], end["errorCount"], end["counts"]["canceled"]) == (1, 2, 2)
+    if killed:
+        flow.restart()
+        assert flow.show(job) == end
+    assert flow.client.request("put", f"/jobs/{job['id']}", {"status": "dispatching"})["code"] == 409
+    flow.sent_by_now()
+    assert reached(gateways) == [1, 0, 0]
+
+
+@killed
+def test_a_forced_cancel_waits_for_nothing(flow: Flow, killed: bool) -> None:
+    job, gateways, command = begun(flow)
+    end = flow.control(job, "canceled", force=True)
+    assert (end["status"], end["doneCount"]) == ("canceled", 3)
+    if killed:
+        flow.restart()
+    assert flow.show(job) == end
+    assert flow.statuses(job) == ["unknown", "canceled", "canceled"]
+    assert "it may have run" in flow.requests(job)[0]["result"]["message"]
+
+    gateways[0].answer(command)
+    late = flow.until(job, lambda shown: shown["counts"]["resolved"] == 1)
+    assert (late["status"], late["finishCount"], late["errorCount"]) == ("canceled", 1, 2)
+    assert flow.requests(job)[0]["result"]["late"] is True
+    flow.sent_by_now()
+    assert reached(gateways) == [1, 0, 0]
+
+
+@killed
+def test_a_job_can_be_removed_in_the_middle(flow: Flow, killed: bool) -> None:
+    job, gateways, command = begun(flow)
+    removed = flow.client.request("delete", f"/jobs/{job['id']}")
+    assert (removed["code"], removed["data"]["status"], removed["data"]["doneCount"]) == (200, "canceled", 3)
+    if killed:
+        flow.restart()
+    gateways[0].answer(command)  # dropped: nobody asks any more
+    flow.sent_by_now()
+    assert flow.client.request("get", f"/jobs/{job['id']}")["code"] == 404
+    for id_ in job["requests"]:
+        assert flow.client.request("get", f"/requests/{id_}")["code"] == 404
+    assert job["id"] not in [one["id"] for one in flow.get("/jobs")]
+    assert reached(gateways) == [1, 0, 0]
+
+    again = flow.create(batch("post", names(gateways)))
+    assert again["id"] > job["id"]
+    assert min(again["requests"]) > max(job["requests"])
+    for gateway in gateways:
+        gateway.answer(gateway.next())
+    assert flow.ended(again)["finishCount"] == 3
+    assert reached(gateways) == [2, 1, 1]
+
+
+@killed
+def test_a_closed_gate_opens_for_who_resumes_the_job(flow: Flow, killed: bool) -> None:
+    gateways = flow.played(3)
+    job = flow.create(batch("post", names(gateways), waves=[1, 2, "100%"], gate={"errors": 0}))
+    gateways[0].answer(gateways[0].next(), 500)
+    closed = flow.until(job, lambda shown: shown["gateStatus"] == "closed")
+    failed = "wave 1 failed its gate: 1 of 1 requests failed, more than the 0 that its gate allows"
+    assert (closed["status"], closed["reason"], closed["wave"]) == ("paused", failed, 1)
+    if killed:
+        flow.restart()
+    flow.sent_by_now()
+    assert flow.show(job) == closed
+    assert flow.whys(job) == [None, *[f"the gate is closed: {failed}"] * 2]
+    assert reached(gateways) == [1, 0, 0]
+
+    opened = flow.control(job, "dispatching")
+    assert (opened["status"], opened["wave"], opened["gateStatus"]) == ("dispatching", 2, None)
+    command = gateways[1].next()
+    flow.sent_by_now()
+    assert flow.whys(job)[2] == "wave 3 waits for wave 2"
+    assert reached(gateways) == [1, 1, 0]
+    gateways[1].answer(command)
+    gateways[2].answer(gateways[2].next())
+    end = flow.ended(job)
+    assert (end["status"], end["finishCount"], end["errorCount"], end["wave"]) == ("resolved", 2, 1, 3)
+
+
+# -- what else a kill does not change ----------------------------------------------------------------
+
+
+def test_a_time_to_start_holds_over_a_kill(flow: Flow) -> None:
+    start_at = (datetime.now(UTC) + timedelta(seconds=2.5)).isoformat(timespec="milliseconds")
+    soon = flow.create(batch("get", ["cg-01", "cg-02"], startAt=start_at))
+    later = flow.create(batch("get", ["cg-03"], startAt="2999-01-01T00:00:00.000Z"))
+    flow.restart()
+    assert flow.whys(later) == ["the job starts at 2999-01-01T00:00:00.000Z"]
+    assert flow.ended(soon)["finishCount"] == len(flow.commands("cg-01", "cg-02")) == 2
+    for request in flow.requests(soon):
+        assert datetime.fromisoformat(request["sentAt"]) >= datetime.fromisoformat(start_at)
+    assert (flow.show(later)["status"], flow.commands("cg-03")) == ("pending", [])
+    assert flow.control(later, "canceled")["status"] == "canceled"
+
+
+def test_a_wait_before_the_next_attempt_holds_over_a_kill(flow: Flow) -> None:
+    job = flow.create(batch("post", ["bad-1"], retry={"attempts": 2, "delay": 3}))
+    flow.until(job, lambda _: "history" in flow.requests(job)[0])
+    flow.restart()
+    assert flow.ended(job)["counts"]["error"] == 1
+    [request] = flow.requests(job)
+    assert (request["attempts"], len(request["history"])) == (2, 1)
+    first, second = (datetime.fromisoformat(one["sentAt"]) for one in (request["history"][0], request))
+    assert (second - first).total_seconds() >= 1.5  # at random half of the delay, or more
+    ids = [command.id for command in flow.commands("bad-1")]
+    assert len(set(ids)) == len(ids) == 2
+
+
+def test_a_key_makes_one_job_over_a_kill(flow: Flow) -> None:
+    body = batch("post", ["cg-04"], key="nightly")
+    job = flow.create(body)
+    assert flow.create(body)["id"] == job["id"]
+    flow.ended(job)
+    flow.restart()
+    assert flow.create(body)["id"] == job["id"]
+    other = flow.client.request("post", "/jobs", batch("post", ["cg-05"], key="nightly"))
+    assert other["code"] == 409
+    assert f"belongs to job {job['id']}" in other["data"]["message"]
+    flow.sent_by_now()
+    assert [command.destination for command in flow.commands("cg-04", "cg-05")] == ["cg-04"]
+
+
+# -- what requests wait for --------------------------------------------------------------------------
+
+
+def test_a_request_says_which_job_is_at_its_gateway(flow: Flow) -> None:
+    [gateway] = flow.played(1)
+    first, second = (flow.create(batch("post", [gateway.name])) for _ in range(2))
+    command = gateway.next()
+    ahead = f"request {first['requests'][0]} of job {first['id']} to the same destination is in flight"
+    assert flow.whys(second) == [ahead]
+    assert flow.whys(first) == [None]
+    gateway.answer(command)
+    gateway.answer(gateway.next())
+    assert flow.ended(first)["finishCount"] == flow.ended(second)["finishCount"] == 1
+    assert [message["id"] for message in gateway.reached] == [*first["requests"], *second["requests"]]
+
+
+def test_a_request_says_that_its_job_has_a_rate(flow: Flow) -> None:
+    job = flow.create(batch("get", ["cg-06", "cg-07"], rate=0.01))
+    flow.until(job, lambda shown: shown["finishCount"] == 1)
+    assert flow.whys(job) == [None, "the job's rate is 0.01 per second"]
+    assert flow.control(job, "canceled")["counts"]["canceled"] == 1
+    assert len(flow.commands("cg-06", "cg-07")) == 1
+
+
+# -- what is in a job ----------------------------------------------------------------------------------
+
+
+def test_an_event_is_resolved_when_the_remote_bundle_confirms_it(flow: Flow) -> None:
+    [gateway] = flow.played(1)
+    event = {"code": 200, "method": "put", "resource": "/system/time", "data": {"tz": "UTC"}}
+    to = [gateway.name, "bad-2"]
+    job = flow.create({"batch": [{**event, "__request": {"destination": to}}]})
+    message = gateway.next()
+    assert message["data"] == event
+    flow.until(job, lambda shown: shown["doneCount"] == 1)
+    assert flow.statuses(job) == ["sent", "resolved"]  # delivered, whatever the device said
+    gateway.answer(message, 500)
+    assert flow.ended(job)["finishCount"] == 2
+    requests = flow.get(f"/jobs/{job['id']}")["requests"]
+    assert {request["code"] for request in requests} == {200}
+    assert {request["__request"]["result"]["source"] for request in requests} == {"remote"}
+    assert [command.resource for command in flow.commands("bad-2")] == ["/system/time"]
+
+
+def test_what_failed_runs_again_as_a_job_of_its_own(flow: Flow) -> None:
+    gateways = flow.played(4)
+    item = {"method": "put", "resource": "/network", "data": {"dhcp": True}}
+    body = {"batch": [{**item, "__request": {"destination": names(gateways)}}], "concurrency": 1}
+    job = flow.create({**body, "abort": {"errors": 1}})
+    for gateway, code in zip(gateways, [200, 500, 503], strict=False):
+        gateway.answer(gateway.next(), code)
+    assert flow.ended(job)["status"] == "aborted"
+    assert flow.statuses(job) == ["resolved", "error", "error", "skipped"]
+
+    again = flow.create({"rerun": {"job": job["id"], "status": ["error"]}})
+    assert (again["parent"], again["totalCount"]) == (job["id"], 2)
+    for gateway in gateways[1:3]:
+        message = gateway.next()
+        assert message["data"] == item
+        gateway.answer(message)
+    assert flow.ended(again)["finishCount"] == 2
+    assert [request["destination"] for request in flow.requests(again)] == names(gateways[1:3])
+    assert flow.statuses(job) == ["resolved", "error", "error", "skipped"]
+
+    all_of_it = flow.create({"rerun": {"job": job["id"]}, "dryRun": True})
+    to = [request["__request"]["destination"] for request in all_of_it["requests"]]
+    assert to == names(gateways[1:])
+    nothing = flow.client.request("post", "/jobs", {"rerun": {"job": job["id"], "status": ["canceled"]}})
+    assert nothing["code"] == 409
+    assert reached(gateways) == [1, 2, 2, 0]
+
+
+def test_a_dry_run_shows_the_job_and_sends_nothing(flow: Flow) -> None:
+    before = flow.get("/jobs")
+    to = ["cg-08", "cg-09", "cg-10", "cg-11"]
+    plan = flow.create(batch("post", to, waves=[1, "100%"], key="dry", dryRun=True))
+    assert (plan["id"], plan["totalCount"], plan["waveSizes"]) == (None, 4, [1, 3])
+    assert [request["__request"]["destination"] for request in plan["requests"]] == to
+    assert {request["resource"] for request in plan["requests"]} == {"/system/time"}
+    assert flow.get("/jobs") == before
+    assert flow.client.request("post", "/jobs", {"batch": [], "dryRun": True})["code"] == 400
+    flow.sent_by_now()
+    assert flow.commands(*to) == []
+    job = flow.create(batch("post", to, key="dry"))  # the key is free
+    assert flow.ended(job)["finishCount"] == len(flow.commands(*to)) == 4
+
+
+def test_equal_results_are_one_group_and_show_how_they_differ(flow: Flow) -> None:
+    def put(data: Message, *to: str) -> Message:
+        return {"method": "put", "resource": "/ntp", "data": data, "__request": {"destination": list(to)}}
+
+    most = [f"cg-{number}" for number in range(12, 17)]
+    usual, odd = {"server": "a", "pool": [1, 2], "on": True}, {"server": "b", "pool": [1]}
+    flow.ended(flow.create({"batch": [put(usual, *most), put(odd, "cg-17", "cg-18")]}))
+    item = {"method": "get", "resource": "/ntp", "__request": {"destination": ["bad-3", "cg-17", "cg-18"]}}
+    job = flow.create({"batch": [item, {**item, "__request": {"destination": most}}]})
+    assert flow.ended(job)["finishCount"] == 7
+
+    groups = flow.get(f"/jobs/{job['id']}/results")
+    shown = [(one["count"], one["status"], one["code"], one["destinations"]) for one in groups]
+    assert shown == [
+        (5, "resolved", 200, ["cg-[12-16]"]),
+        (2, "resolved", 200, ["cg-[17-18]"]),
+        (1, "error", 500, ["bad-3"]),
+    ]
+    assert [one["sample"]["result"]["data"] for one in groups[:2]] == [usual, odd]
+    assert groups[2]["sample"]["request"] == job["requests"][0]
+    assert all("diff" not in one for one in groups)
+
+    usual_group, odd_group, failed_group = flow.get(f"/jobs/{job['id']}/results?diff=true")
+    assert "diff" not in usual_group
+    assert odd_group["diff"] == [
+        {"path": "on", "good": True},
+        {"path": "pool[1]", "good": 2},
+        {"path": "server", "good": "a", "here": "b"},
+    ]
+    assert {"path": "message", "here": "fails on purpose"} in failed_group["diff"]
+    paged = flow.get(f"/jobs/{job['id']}/results?collection=true&limit=1&offset=1")
+    assert [one["destinations"] for one in paged] == [["cg-17", "cg-18"]]
