@@ -1,5 +1,6 @@
 """The documents say what the code does: their examples run, and what is generated is up to date."""
 
+import ast
 import json
 import re
 import shlex
@@ -118,6 +119,36 @@ def test_the_architecture_lists_the_modules_in_their_order() -> None:
     rows = re.findall(r"^\| (`[^|]*) \|", page, re.MULTILINE)
     listed = [name for row in rows for name in re.findall(r"`([a-z_]+)`", row)]
     assert listed == ORDER
+
+
+def sentences() -> str:
+    """Every text in the code, a line each, with what is filled in left out."""
+    found = []
+    for file in (ROOT / "puppetmaster").glob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            parts = node.values if isinstance(node, ast.JoinedStr) else [node]
+            texts = [
+                one.value for one in parts if isinstance(one, ast.Constant) and isinstance(one.value, str)
+            ]
+            found += [" ".join("".join(texts).split())] if texts else []
+    found += [part.strip() for text in found for part in text.split(";")]
+    return "\n".join(found)
+
+
+def quoted() -> list[str]:
+    """What the README and the API say that one reads, in pieces: without numbers, and what is left out."""
+    failures = README.split("## When things fail", 1)[1].split("\n## ", 1)[0]
+    api = (ROOT / "docs" / "api.md").read_text().split("The 503s", 1)[1].split("\n## ", 1)[0]
+    said = re.findall(r'"([^"]+)"', re.sub(r"`[^`]*`", "", failures))
+    said += re.findall(r"^\| `([^|]+)` \|", api, re.MULTILINE) + re.findall(r"`, `([^|`]+)` \|", api)
+    pieces = [piece.strip(" `,.:;()") for one in said for piece in re.split(r"\.\.|[0-9.,]*[0-9]|[;:`]", one)]
+    return [piece for piece in pieces if len(piece) > 2]
+
+
+def test_the_sentences_that_are_quoted_are_those_of_the_code() -> None:
+    known = sentences() + (ROOT / "index.py").read_text()
+    assert len(quoted()) > 40
+    assert [piece for piece in quoted() if piece not in known] == []
 
 
 def test_links_lead_somewhere() -> None:
