@@ -3,8 +3,9 @@
 import gc
 import logging
 import sys
+from pathlib import Path
 
-from puppetmaster import routes
+from puppetmaster import routes, sdk
 from puppetmaster.errors import PuppetmasterError
 from puppetmaster.settings import Settings
 
@@ -16,11 +17,13 @@ class Index(routes.Puppetmaster):
 def main() -> None:
     """Run until SIGINT or SIGTERM. Ends with a sentence and code 1 when it cannot start."""
     try:
-        level = Settings.from_environment().log_level
+        settings = Settings.from_environment(data_dir=Path(__file__).resolve().parent / "data")
         logging.basicConfig(
-            level=level.upper(), format="%(asctime)s %(levelname)s %(threadName)s %(message)s"
+            level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(threadName)s %(message)s"
         )
-        bundle = Index()
+        # Said here too: by itself the SDK reads variables only, and no file.
+        link = sdk.connection(settings.broker_host, settings.broker_port)
+        bundle = Index(connection=link, settings=settings)
         # A large job is many small objects that live for long. To look through all of them in search of
         # garbage, of which next to none is made here, takes longer than a turn of the dispatcher.
         gc.freeze()

@@ -25,7 +25,7 @@ from puppetmaster.wire import Outgoing
 QUESTIONS = 64
 #: A question that nobody answers is given up after this; then a lock of its own is assumed.
 QUESTION_TIMEOUT_S = 5.0
-#: What may be repeated is sent again after so many losses in a row of the bus, and then it is unknown too.
+#: What may be repeated is sent again after each loss of the bus, so many times, and then it is unknown too.
 MOST_LOST = 10
 #: So long after its restart the controller may not know gateways that are about to register again.
 REGISTERING_S = 10.0

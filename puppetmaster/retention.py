@@ -25,9 +25,7 @@ class Keep:
     bytes: int
 
 
-def outlived(
-    ended: Iterable[tuple[Any, ...]], keep: Keep, too_large: int, wall_s: float
-) -> dict[int, str]:
+def outlived(ended: Iterable[tuple[Any, ...]], keep: Keep, too_large: int, wall_s: float) -> dict[int, str]:
     """Some of the jobs that have ended, the first to end first, and by which limit.
 
     ``ended``: id, finishedAt and total of each; ``too_large``: by how many bytes the store is.

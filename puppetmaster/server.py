@@ -61,8 +61,8 @@ def address(settings: Settings) -> Address | None:
     found = Address(match[1] or match[2], int(match[3]))
     if settings.token and not TOKEN.fullmatch(settings.token):
         raise SettingsError(
-            "PUPPETMASTER_TOKEN: expected at least 16 letters, digits or . _ ~ -, "
-            f"got {len(settings.token)} characters that are not."
+            "PUPPETMASTER_TOKEN: expected at least 16 characters, only letters, digits and . _ ~ -, "
+            f"got {len(settings.token)} that are too few, or others among them."
         )
     if not found.loopback and not settings.token:
         raise SettingsError(

@@ -95,7 +95,7 @@ class Settings:
     http_timeout_s: float = _knob(
         15.0, "how long an HTTP client may take to send its request, or to read on", low=0.1, high=3600
     )
-    http_connections: int = _knob(1000, "most HTTP and WebSocket connections at once", low=1, high=100000)
+    http_connections: int = _knob(900, "most HTTP and WebSocket connections at once", low=1, high=100000)
 
     def __post_init__(self) -> None:
         """Keep each whole float as an integer: 60.0 is shown as 60, here and in what is made of it."""

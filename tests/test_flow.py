@@ -1,5 +1,6 @@
 """The whole thing: the bundle as a process, a real broker, the stand-in controller, a simulated fleet."""
 
+import json
 import threading
 import time
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ import pytest
 from puppetmaster import sdk
 from sandbox.fleet_log import FleetLog
 from sandbox.gateway import Gateway
+from sandbox.process import Process
 from tests.bus_client import BusClient
 from tests.conftest import require
 
@@ -304,6 +306,33 @@ def test_a_restarted_controller_is_noticed(gateway: Gateway, client: BusClient) 
     _wait_until_registered(client, 5)
     job = client.request("post", "/jobs", batch("get", MACS))["data"]
     assert ended(client, job["id"])["doneCount"] == 3
+
+
+def test_the_file_of_settings_counts_for_every_connection_and_the_log(directory: Path) -> None:
+    with Gateway(directory) as gateway:
+        broker = gateway.broker
+        gateway.bundle.terminate()
+        told = {
+            "brokerHost": broker.host,
+            "brokerPort": broker.port,
+            "logLevel": "debug",
+            "http": "off",
+            "booting": 0,
+        }
+        (directory / "data" / "puppetmaster.json").write_text(json.dumps(told))
+        variables = {
+            name: "" for name in gateway.bundle.env if name.endswith(("ADDR", "PORT", "HTTP", "BOOTING_S"))
+        }
+        bundle = Process.module(
+            "puppetmaster",
+            "index",
+            env={**gateway.bundle.env, **variables},
+            ready="registered with the controller",
+        )
+        with bundle, BusClient(broker) as client:
+            shown = client.request("get", "/system/puppetmaster")["data"]
+            assert shown["bus"] == {"connected": True, "controller": True, "registered": True}
+            assert any(" DEBUG " in line for line in bundle.output())
 
 
 def test_it_starts_before_its_broker(directory: Path) -> None:
