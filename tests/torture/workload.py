@@ -42,10 +42,18 @@ class Workload:
 
     def _connect(self) -> None:
         number = self._connections = self._world.connections
+        # Beginning at 2**20: the world's own questions have ids below that.
         self._client = BusClient(self._world.gateway.broker, first_id=2**20 * (number + 1)).connect()
         self._events = self._client.register_view(f"torture-{number}", ["/jobs/+"])
 
     def _run(self) -> None:
+        try:
+            self._work()
+        except BaseException as error:
+            self.broken.append(f"the workload ended early: {error!r}")
+            raise
+
+    def _work(self) -> None:
         while not self._stop.wait(self._rng.uniform(0.0, 0.06)):
             action = self._rng.random()
             if action < 0.5:

@@ -148,7 +148,7 @@ class World:
 
     def _wait_for_an_answer(self, timeout_s: float) -> None:
         deadline_s = time.monotonic() + timeout_s
-        with BusClient(self.gateway.broker, first_id=2**25) as client:
+        with BusClient(self.gateway.broker, first_id=2**19) as client:
             while time.monotonic() < deadline_s:
                 with suppress(TimeoutError):
                     if client.request("get", "/system/puppetmaster", timeout_s=0.5)["code"] == 200:
