@@ -364,11 +364,12 @@ class Lanes:
 
         One: the others would only find it held again. They come later, when that one does not take it.
         """
-        parked = None if domain is None else self._parked.get(domain)
-        if domain is None or parked is None:
+        if domain is None:
             return
+        # First of all: pick() goes on until nothing is offered.
         self._offered.pop(domain, None)
-        if self.locks.held(domain, self._now_s):
+        parked = self._parked.get(domain)
+        if parked is None or self.locks.held(domain, self._now_s):
             return
         reads, parked.reads = parked.reads, []
         for queue in reads:

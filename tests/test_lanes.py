@@ -622,6 +622,26 @@ def test_a_write_in_flight_may_end_after_its_lock_was_forgotten() -> None:
     assert picks(lanes) == [2]
 
 
+def test_a_lock_that_is_forgotten_while_others_may_still_try_it_is_offered_to_nobody() -> None:
+    lanes = lanes_of(1, 2, 3, 4, most=2)
+    shared = [f"/remote/{name}" for name in "abcd"]
+    teach(lanes, "abcd", shared)
+    teach(lanes, "x")
+    writes(lanes, 1, "ab", 10)
+    writes(lanes, 2, "c", 20)
+    writes(lanes, 3, "d", 30)
+    reads(lanes, 4, "x", 40)
+    assert picks(lanes) == [10, 40]
+    lanes.remove(10)
+    assert picks(lanes) == [11], "there is room for no other that waits for this lock"
+    lanes.forget_all()
+    lanes.remove(40)
+    assert picks(lanes) == [], "they have to ask again"
+    teach(lanes, "bcd", shared)
+    lanes.remove(11)
+    assert drained(lanes) == [20, 30]
+
+
 def a_lock_in_a_crowd(*, limit: int | None = None) -> Lanes:
     """Job 1 has just ended its write on the lock of a, b, c; jobs 2 and 3 wait for it, in this order.
 
