@@ -22,6 +22,8 @@ NOBODY = "cg-nobody"
 DELAY_S, JITTER_S, SLOW_S = 0.02, 0.06, 0.9
 REQUEST_TIMEOUT_S = 3.0
 GRACE_S = 1.0
+#: Who shares a lock, and how much is in flight at most: of each seed one.
+SHAPES, WINDOWS = ("per-gateway", "grouped:4"), (500, 6)
 #: Points that are passed once per open job or command are passed more often than those of a turn.
 OFTEN = {"recovering": 4, "sending": 40, "sent": 40, "answered": 40, "pruning": 1}
 
@@ -49,6 +51,7 @@ class World:
         self, directory: Path, seed: int, *, faults: Sequence[str] = (), proxied: bool = False
     ) -> None:
         self.rng = random.Random(seed)
+        shape, window = self.rng.choice(SHAPES), self.rng.choice(WINDOWS)
         self.planned = list(faults)
         self.journal = directory / "journal"
         self.losses: list[Loss] = []
@@ -59,7 +62,7 @@ class World:
         self.gateway = Gateway(
             directory,
             fleet=[
-                *("--to", "cg-[01-40]", "--shape", "per-gateway", "--ttl", "5"),
+                *("--to", "cg-[01-40]", "--shape", shape, "--ttl", "5"),
                 *("--delay", str(DELAY_S), "--jitter", str(JITTER_S), "--seed", str(seed)),
                 *("--silent", SILENT, "--dead", DEAD, "--fail", f"{FAILING}:500"),
                 *("--twice", TWICE, "--garbage", GARBAGE, "--slow", f"{SLOW}:{SLOW_S}"),
@@ -77,6 +80,7 @@ class World:
                 "PUPPETMASTER_DATA_DIR": str(directory / "data"),
                 "PUPPETMASTER_REQUEST_TIMEOUT_S": str(REQUEST_TIMEOUT_S),
                 "PUPPETMASTER_GRACE_S": str(GRACE_S),
+                "PUPPETMASTER_WINDOW": str(window),
                 "PUPPETMASTER_PROBE_INTERVAL_S": "0.3",
                 "PUPPETMASTER_HTTP": "off",
                 "BUNDLE_TTL": "2",
