@@ -883,7 +883,7 @@ def test_numbers_of_answers_keep_their_text(page: Page) -> None:
 )
 def test_what_a_gate_allows_is_the_product_s(page: Page, errors: str, size: int) -> None:
     said = page.evaluate(
-        "async ([gate, size]) => (await import('/static/policies.js')).gateLimit(gate, size)",
+        "async ([gate, size]) => (await import('/static/rollout.js')).gateLimit(gate, size)",
         [{"errors": errors}, size],
     )
     most = int(said.split()[0])
@@ -894,7 +894,7 @@ def test_what_a_gate_allows_is_the_product_s(page: Page, errors: str, size: int)
 
 @pytest.mark.parametrize("waves", [[1, "10%", "100%"], ["0.1%", 7], [5, 5, "33.4%"], [900]])
 def test_waves_are_the_product_s(page: Page, waves: list[int | str]) -> None:
-    found = page.evaluate("async (given) => (await import('/static/waves.js')).waveEnds(given, 201)", waves)
+    found = page.evaluate("async (given) => (await import('/static/rollout.js')).waveEnds(given, 201)", waves)
     assert found == list(Policy.of({"waves": waves}, 201).waves)
 
 

@@ -6,7 +6,8 @@ import { ran } from "./card.js";
 import { copyable } from "./dialogs.js";
 import { badgePlace, el, facts, icon, stackedBar, text } from "./dom.js";
 import { described } from "./policies.js";
-import { Waves, openEnd } from "./waves.js";
+import { openEnd } from "./rollout.js";
+import { Waves } from "./waves.js";
 import { STATUSES, command, duration, moment, number, plural, seconds, title, utc } from "./words.js";
 
 const RATE_MS = 8000;

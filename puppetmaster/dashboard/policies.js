@@ -1,6 +1,6 @@
 // The optional properties of a job: as fields of a form, read from them, and said in words.
 
-import { waveSizes } from "./waves.js";
+import { gateRule, waveSizes } from "./rollout.js";
 import { moment, number, seconds } from "./words.js";
 
 const digits = { inputmode: "decimal" };
@@ -57,29 +57,6 @@ export function policies(form, fault) {
     }
   }
   return found;
-}
-
-/** The largest number of failures among `size` that a limit of `percent` lets pass. */
-function allowed(percent, size) {
-  let most = Math.ceil((percent * size) / 100);
-  while (most * 100 > percent * size) most -= 1;
-  return most;
-}
-
-/** What may fail before a gate behind a wave of `size`: "0 may fail", "2 may fail (5%)". */
-export function gateLimit(gate, size) {
-  const errors = gate?.errors ?? 0;
-  if (typeof errors !== "string") return `${number(errors)} may fail`;
-  return `${number(allowed(parseFloat(errors), size))} may fail (${errors})`;
-}
-
-/** The gates behind waves of these sizes in a sentence. */
-export function gateRule(gate, sizes) {
-  const { errors = 0, soak = 0, onFail = "pause" } = gate ?? {};
-  const percent = typeof errors === "string" && errors !== "0%";
-  const numbers = percent ? ` (${sizes.map((size) => number(allowed(parseFloat(errors), size))).join(", ")})` : "";
-  const limit = percent || Number(errors) > 0 ? `at most ${errors} of the wave failed${numbers}` : "none of the wave failed";
-  return `${limit}; else the job ${onFail === "abort" ? "is aborted" : "pauses"}${soak ? `. Then ${seconds(soak)} of rest` : ""}`;
 }
 
 function shareOf(value, total) {

@@ -1,25 +1,8 @@
 // The waves of a job in a strip, with the gates between them.
 
 import { el, icon } from "./dom.js";
-import { gateLimit, gateRule } from "./policies.js";
+import { gateLimit, gateRule, waveSizes } from "./rollout.js";
 import { number, plural, seconds } from "./words.js";
-
-/** The numbers of requests at which each wave ends, from what was given: `[1, "10%", "100%"]`. */
-export function waveEnds(given, total) {
-  const ends = given.map((one) => typeof one === "string"
-    ? Math.max(1, Math.ceil(Number(((total * parseFloat(one)) / 100).toFixed(9)))) : one);
-  return [...new Set([...ends.map((end) => Math.min(end, total)), total])].sort((a, b) => a - b);
-}
-
-/** How many requests each wave has. */
-export function waveSizes(given, total) {
-  return waveEnds(given, total).map((end, index, ends) => end - (ends[index - 1] ?? 0));
-}
-
-/** Where the open wave of a job ends: the requests behind that wait for their wave. */
-export function openEnd(job) {
-  return job.waves ? waveEnds(job.waves, job.totalCount)[(job.wave ?? 1) - 1] ?? job.totalCount : job.totalCount;
-}
 
 export class Waves {
   constructor(rows) {
