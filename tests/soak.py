@@ -130,7 +130,7 @@ def run(world: World, minutes: float, seed: int) -> list[str]:
                     flush=True,
                 )
         workload.stop()
-        workload.finish(60)
+        workload.finish(120)
     finally:
         workload.stop()
         workload.close()

@@ -5,11 +5,14 @@ This is the short form; ``make torture`` kills it hundreds of times.
 
 from pathlib import Path
 
+import pytest
+
 from tests.conftest import require
 from tests.faulty_bundle import POINTS
 from tests.torture import kills
 
 
+@pytest.mark.timeout(400)  # what waits for silent gateways at the end goes one after the other
 def test_every_promise_holds_over_kills_at_every_boundary(tmp_path: Path) -> None:
     require("mosquitto")
     often = {"sending": 7, "sent": 7, "answered": 7, "pruning": 1}

@@ -93,7 +93,7 @@ def _run(world: World, seed: int, breakage: Breakage) -> Outcome:
         workload.start()
         breakage(world)
         workload.stop()
-        workload.finish(60)
+        workload.finish(120)
     finally:
         workload.stop()
         workload.close()

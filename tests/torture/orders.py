@@ -9,6 +9,9 @@ from typing import Any
 from puppetmaster.clock import iso
 from tests.torture.world import DEAD, FLEET, NOBODY, SILENT, TWICE
 
+#: One order of so many goes to the gateways that say nothing: each command holds up the next one for seconds.
+WITH_SILENT = 60
+
 
 @dataclass(slots=True)
 class Order:
@@ -63,7 +66,7 @@ class Orders:
 
     def _some(self, count: int) -> list[str]:
         to = self._rng.sample([*FLEET, NOBODY], count)
-        if self._rng.random() < 0.9:  # each command to one of these holds up the next one for seconds
+        if self._count % WITH_SILENT:
             to = [one for one in to if one not in (SILENT, DEAD)] or [TWICE]
         return to
 
