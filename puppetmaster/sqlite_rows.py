@@ -72,7 +72,8 @@ class Rows:
 
     def put(self, texts: Iterable[tuple[int, str]]) -> None:
         """Insert or replace documents that are JSON text already. Reads nothing."""
-        self._connection.executemany(self.schema.put, texts)
+        times = self.schema.texts
+        self._connection.executemany(self.schema.put, ((doc_id, *[text] * times) for doc_id, text in texts))
 
     def delete(self, doc_ids: Iterable[int]) -> int:
         """Remove by id; how many there were."""

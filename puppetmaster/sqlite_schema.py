@@ -59,12 +59,13 @@ class Schema:
             columns = ", ".join(map(self.expression, fields))
             only = f" WHERE {self.expression(fields[0])} IS NOT NULL" if kind == "partial" else ""
             self._indexes[key] = f'CREATE INDEX IF NOT EXISTS "{key}" ON {self.table} ({columns}){only}'
-        columns, values = ", ".join(["id", "doc", *self._kept]), ", ".join(["?1", "?2", *self._taken("?2")])
-        #: Inserts or replaces a document, which comes as its id and its text.
+        columns, values = ", ".join(["id", "doc", *self._kept]), ", ".join(["?", "?", *self._taken("?")])
+        #: Inserts or replaces a document, which comes as its id and, so many times, its text.
         self.put = (
             f"INSERT INTO {self.table} ({columns}) VALUES ({values}) "
             "ON CONFLICT (id) DO UPDATE SET doc = excluded.doc"
         )
+        self.texts = 1 + len(self._kept)
 
     def expression(self, field: str) -> str:
         """How SQL names a top-level field of this table."""

@@ -25,8 +25,10 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
         subprocess.run(["openssl", *words], cwd=folder, check=True, capture_output=True)
 
     key = ("-newkey", "rsa:2048", "-nodes", "-subj")
-    openssl("req", "-x509", *key, "/CN=test ca", "-keyout", "ca.key", "-out", "ca.pem", "-days", "2")
-    (folder / "names").write_text("subjectAltName=IP:127.0.0.1")
+    # From Python 3.13 on an authority has to say what its key is for (RFC 5280, 4.2.1.3).
+    usage = ("-addext", "keyUsage=critical,keyCertSign,cRLSign")
+    openssl("req", "-x509", *key, "/CN=test ca", *usage, "-keyout", "ca.key", "-out", "ca.pem", "-days", "2")
+    (folder / "names").write_text("subjectAltName=IP:127.0.0.1\nauthorityKeyIdentifier=keyid\n")
     for name in ("server", "client"):
         openssl("req", *key, f"/CN={name}", "-keyout", f"{name}.key", "-out", f"{name}.csr")
         signed = ("-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-extfile", "names", "-days", "2")

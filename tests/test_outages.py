@@ -23,7 +23,7 @@ from tests.torture import kills
 from tests.torture.world import World
 
 #: So many more commands reach the gateways before something breaks.
-COMMANDS = 20
+COMMANDS = 40
 
 
 @pytest.fixture
