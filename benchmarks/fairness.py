@@ -7,13 +7,11 @@ while another bare client keeps as many in flight as the bundle did.
 
 import argparse
 import statistics
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 from benchmarks.bare import BareClient
-from benchmarks.gateways import asked, body, created, ended, gateway
+from benchmarks.gateways import asked, body, created, ended, gateway, meanwhile
 from puppetmaster import names
 
 
@@ -40,26 +38,6 @@ def the_same(client: BareClient, destinations: list[str]) -> None:
     asked(client, "get", "/system/puppetmaster")
 
 
-@contextmanager
-def kept_in_flight(port: int, destinations: list[str], window: int) -> Iterator[None]:
-    """So many requests of somebody else, all the time."""
-    over = threading.Event()
-
-    def run() -> None:
-        client = BareClient(port, tunnel="somebody", first_id=2**26)
-        while not over.is_set():
-            client.batch("get", destinations, window)
-        client.close()
-
-    thread = threading.Thread(target=run, name="somebody")
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join()
-
-
 def main() -> None:
     """Measure alone, then beside the large job; both ways."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.fairness", description=__doc__)
@@ -81,7 +59,7 @@ def main() -> None:
         window = asked(client, "get", "/system/puppetmaster")["counters"]["window"]
         asked(client, "delete", f"/jobs/{large['id']}")
         bare_alone = times_s(lambda: the_same(client, three), options.rounds)
-        with kept_in_flight(made.broker.port, others[: 10 * window], window):
+        with meanwhile(made.broker.port, lambda other: other.batch("get", others[: 10 * window], window)):
             bare_beside = times_s(lambda: the_same(client, three), options.rounds)
     tell(f"3 requests beside {options.count}, {job['doneCount']} of them done in the end", alone, beside)
     tell(f"the same bare, beside {window} that a bare client keeps in flight", bare_alone, bare_beside)

@@ -1,8 +1,9 @@
 """A started gateway with a fleet and a bare client, for one measurement."""
 
 import tempfile
+import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -79,6 +80,26 @@ def ended(client: BareClient, job_id: int, poll_s: float = 0.02) -> dict[str, An
         if job["finishedAt"] is not None:
             return job
         time.sleep(poll_s)
+
+
+@contextmanager
+def meanwhile(port: int, step: Callable[[BareClient], object]) -> Iterator[None]:
+    """Somebody else, with a client of their own, takes this step again and again."""
+    over = threading.Event()
+
+    def run() -> None:
+        client = BareClient(port, tunnel="somebody", first_id=2**26)
+        while not over.is_set():
+            step(client)
+        client.close()
+
+    thread = threading.Thread(target=run, name="somebody")
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
 def percentile(values: Sequence[float], percent: float) -> float:

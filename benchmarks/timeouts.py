@@ -4,14 +4,11 @@ Full load: while a large job runs, and while somebody creates, cancels and remov
 """
 
 import argparse
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
 from benchmarks.bare import BareClient
-from benchmarks.gateways import asked, body, created, ended, gateway, percentile
+from benchmarks.gateways import asked, body, created, ended, gateway, meanwhile, percentile
 from puppetmaster import names
 
 
@@ -27,27 +24,12 @@ def lateness(client: BareClient, dead: list[str], timeout_s: float) -> list[floa
     return late
 
 
-@contextmanager
-def coming_and_going(port: int, job: dict[str, Any], seen: list[int]) -> Iterator[None]:
-    """Meanwhile somebody else creates this job, cancels and removes it, again and again; ``seen``: ids."""
-    over = threading.Event()
-
-    def run() -> None:
-        client = BareClient(port, tunnel="somebody", first_id=2**26)
-        while not over.is_set():
-            id_ = created(client, job)["id"]
-            seen.append(id_)
-            asked(client, "put", f"/jobs/{id_}", {"status": "canceled"})
-            asked(client, "delete", f"/jobs/{id_}")
-        client.close()
-
-    thread = threading.Thread(target=run, name="somebody")
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join()
+def come_and_go(client: BareClient, job: dict[str, Any]) -> int:
+    """Create this job, cancel and remove it; its id."""
+    id_: int = created(client, job)["id"]
+    asked(client, "put", f"/jobs/{id_}", {"status": "canceled"})
+    asked(client, "delete", f"/jobs/{id_}")
+    return id_
 
 
 def _seconds(text: str) -> float:
@@ -80,7 +62,8 @@ def main() -> None:
         asked(client, "delete", f"/jobs/{large['id']}")
         seen: list[int] = []
         busy: list[float] = []
-        with coming_and_going(made.broker.port, body("get", everybody[: options.count]), seen):
+        job_of_all = body("get", everybody[: options.count])
+        with meanwhile(made.broker.port, lambda other: seen.append(come_and_go(other, job_of_all))):
             while len(seen) < options.jobs:
                 busy += lateness(client, dead, options.timeout)
     print(f"{len(idle)} timeouts of {options.timeout:g} s when idle: {shown(idle)}")
