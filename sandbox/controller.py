@@ -7,6 +7,7 @@ seen to behave; like that one it forgets every registration when it ends.
 import argparse
 import contextlib
 import json
+import os
 import random
 import signal
 import socket
@@ -14,10 +15,12 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
-from typing import TypeGuard
+from typing import TypedDict, TypeGuard, Unpack
 
 import paho.mqtt.client as mqtt
 
+from sandbox.broker import Broker
+from sandbox.process import Process
 from sandbox.routing import (
     NAME_LIMIT,
     RESOURCE_LIMIT,
@@ -236,6 +239,44 @@ class Connection:
                 self._client.publish(topic, payload, self._publish_qos)
             except ValueError:  # a tunnel that is no topic, for example with a wildcard in it
                 print(f"cannot publish to {topic!r}", flush=True)
+
+
+class Options(TypedDict, total=False):
+    """What a controller may be started with; each is described at `Connection`, and has its default there."""
+
+    refresh_ms: int
+    publish_qos: int
+    indent: int  #: the stand-in's only
+    reconnect_s: float  #: the stand-in's only; the real one always sleeps 5 s
+
+
+#: The options that sanji-controller has too.
+REAL_OPTIONS = {"refresh_ms": "-i", "publish_qos": "-Q"}
+
+
+def real_controller() -> str | None:
+    """Return the path of the real sanji-controller, None when the stand-in takes its place.
+
+    The environment variable ``SANDBOX_CONTROLLER`` names it.
+    """
+    return os.environ.get("SANDBOX_CONTROLLER") or None
+
+
+def controller_process(broker: Broker, **options: Unpack[Options]) -> Process:
+    """Return a controller for this broker, not started yet: the stand-in, or what `real_controller` says.
+
+    The real one is not given the options that it does not have.
+    """
+    given = [(name, str(value)) for name, value in options.items()]
+    binary = real_controller()
+    if binary is None:
+        words = [word for name, value in given for word in ("--" + name.replace("_", "-"), value)]
+        address = ("--host", broker.host, "--port", broker.port)
+        return Process.module("controller", "sandbox.controller", *address, *words, ready="controller ready")
+    words = [word for name, value in given if name in REAL_OPTIONS for word in (REAL_OPTIONS[name], value)]
+    # -c: a file that the machine may have in /etc would override the options.
+    argv = [binary, "-f", "-c", os.devnull, "-H", broker.host, "-p", str(broker.port), *words]
+    return Process("controller", argv, ready=f"topic('{DEPENDENCY}')")  # the last of its subscriptions
 
 
 def main() -> None:

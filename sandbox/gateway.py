@@ -7,6 +7,7 @@ from types import TracebackType
 from typing import Self
 
 from sandbox.broker import Broker, Kind
+from sandbox.controller import Options, controller_process
 from sandbox.process import PROJECT, Process
 
 
@@ -17,7 +18,7 @@ class Gateway:
         directory: where the bundle's data and the fleet's log are kept.
         fleet: options of ``sandbox.fleet``, without the broker's; empty: no fleet.
         settings: ``PUPPETMASTER_*`` variables for the bundle.
-        controller: options of ``sandbox.controller``, without the broker's.
+        controller: options of the controller; the variable ``SANDBOX_CONTROLLER`` names a real one.
         broker: the kind; None: mosquitto when it is installed.
     """
 
@@ -27,18 +28,16 @@ class Gateway:
         *,
         fleet: Sequence[str] = (),
         settings: Mapping[str, str] | None = None,
-        controller: Sequence[str] = (),
+        controller: Options | None = None,
         broker: Kind | None = None,
         reconnect_s: float = 0.2,
     ) -> None:
         self.directory = directory
         self.fleet_log = directory / "fleet.log"
         self.broker = Broker(broker)
-        options = ["--reconnect-s", str(reconnect_s), *controller]
+        options: Options = {"reconnect_s": reconnect_s, **(controller or {})}
         address = ["--host", self.broker.host, "--port", str(self.broker.port)]
-        self.controller = Process.module(
-            "controller", "sandbox.controller", *address, *options, ready="controller ready"
-        )
+        self.controller = controller_process(self.broker, **options)
         self.fleet = (
             Process.module(
                 "fleet", "sandbox.fleet", *address, "--log", self.fleet_log, *fleet, ready="fleet ready"

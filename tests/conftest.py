@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from sandbox.broker import Broker, Kind
+from sandbox.controller import controller_process, real_controller
 from sandbox.process import Process
 
 
@@ -18,6 +19,11 @@ def require(kind: Kind) -> None:
     pytest.skip(f"{kind} is not installed")
 
 
+def stand_in_only(reason: str) -> pytest.MarkDecorator:
+    """Skip the test when the controller is the real one (``SANDBOX_CONTROLLER``), which cannot do this."""
+    return pytest.mark.skipif(real_controller() is not None, reason=f"the stand-in's only: {reason}")
+
+
 @pytest.fixture
 def broker() -> Iterator[Broker]:
     """Give a fresh tuned mosquitto of the test's own."""
@@ -28,7 +34,6 @@ def broker() -> Iterator[Broker]:
 
 @pytest.fixture
 def controller(broker: Broker) -> Iterator[Process]:
-    """Give a fresh controller process on the test's broker; reconnects to it 0.2 s after a loss."""
-    options = ("--host", broker.host, "--port", broker.port, "--refresh-ms", 100, "--reconnect-s", 0.2)
-    with Process.module("controller", "sandbox.controller", *options, ready="controller ready") as started:
+    """Give a fresh controller on the test's broker; the stand-in reconnects to it 0.2 s after a loss."""
+    with controller_process(broker, refresh_ms=100, reconnect_s=0.2) as started:
         yield started

@@ -180,7 +180,7 @@ class Device:
 @contextmanager
 def _device(directory: Path, **settings: str) -> Iterator[Device]:
     given = {"PUPPETMASTER_REQUEST_TIMEOUT_S": "1.5", "PUPPETMASTER_HTTP": "off", **settings}
-    gateway = Gateway(directory, settings=given, controller=["--refresh-ms", "100"])
+    gateway = Gateway(directory, settings=given, controller={"refresh_ms": 100})
     with gateway, BusClient(gateway.broker) as client:
         yield Device(client)
         assert not [line for line in gateway.bundle.output() if "Traceback" in line]

@@ -15,6 +15,7 @@ import paho.mqtt.client as mqtt
 import pytest
 
 from sandbox.broker import Broker, Kind
+from sandbox.controller import controller_process
 from sandbox.process import PROJECT, Process, ProcessError, free_port
 from tests.bus_client import BusClient
 from tests.conftest import require
@@ -227,9 +228,8 @@ def test_a_persistent_session_keeps_what_arrives_while_its_client_is_away(each_b
 
 
 def test_a_whole_request_goes_through_either_broker(each_broker: Broker) -> None:
-    options = ("--port", each_broker.port)
     with (
-        Process.module("controller", "sandbox.controller", *options, ready="controller ready"),
+        controller_process(each_broker),
         BusClient(each_broker) as client,
         BusClient(each_broker, first_id=1_000_000) as model,
     ):

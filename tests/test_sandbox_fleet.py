@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from sandbox.broker import HOST, Broker, Kind
+from sandbox.controller import controller_process
 from sandbox.devices import GARBAGE, version
 from sandbox.fleet import READY
 from sandbox.fleet_log import FleetLog
@@ -239,7 +240,6 @@ def test_sigterm_ends_it_in_good_order(start: StartFleet) -> None:
 
 
 def test_a_fleet_waits_for_a_controller_that_comes_later(broker: Broker) -> None:
-    with Process.module("fleet", "sandbox.fleet", *argv(broker.host, broker.port, "cg-1")) as fleet:
-        options = ("--host", broker.host, "--port", broker.port)
-        with Process.module("controller", "sandbox.controller", *options, ready="controller ready"):
-            fleet.wait_for(READY, 20)
+    fleet = Process.module("fleet", "sandbox.fleet", *argv(broker.host, broker.port, "cg-1"))
+    with fleet, controller_process(broker):
+        fleet.wait_for(READY, 20)

@@ -14,6 +14,7 @@ import pytest
 from puppetmaster import sdk
 from puppetmaster.bundle import SteadySanji
 from sandbox.broker import Broker
+from sandbox.controller import controller_process
 from sandbox.process import Process
 from tests.bus_client import BusClient, Message
 
@@ -122,8 +123,7 @@ def test_it_waits_for_a_controller_that_comes_later(broker: Broker, monkeypatch:
     with running(broker) as bundle:
         assert eventually(lambda: bundle._conn.client.is_connected())
         assert not bundle.registered.wait(0.5)
-        options = ("--host", broker.host, "--port", broker.port, "--refresh-ms", 100)
-        with Process.module("controller", "sandbox.controller", *options, ready="controller ready"):
+        with controller_process(broker, refresh_ms=100):
             assert bundle.registered.wait(30)
 
 

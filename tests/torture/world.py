@@ -67,7 +67,7 @@ class World:
                 *("--silent", SILENT, "--dead", DEAD, "--fail", f"{FAILING}:500"),
                 *("--twice", TWICE, "--garbage", GARBAGE, "--slow", f"{SLOW}:{SLOW_S}"),
             ],
-            controller=["--refresh-ms", "100"],
+            controller={"refresh_ms": 100},
         )
         self.proxy = Proxy(self.gateway.broker.port) if proxied else None
         port = self.proxy.port if self.proxy else self.gateway.broker.port
