@@ -41,6 +41,7 @@ class Broker:
         port: None takes a free one.
         tuned: False gives a mosquitto with nothing set but its listener, anonymous clients and no files: it
             behaves as an untouched installation does. amqtt knows none of these settings.
+        config: more lines for mosquitto.conf, such as a bridge; for mosquitto only.
 
     Both kinds keep the session of a client that connected with clean_session=False, its subscriptions and the
     QoS 1 and 2 messages that arrive while it is away, in memory: for as long as the broker lives.
@@ -51,12 +52,15 @@ class Broker:
 
     host = HOST
 
-    def __init__(self, kind: Kind | None = None, port: int | None = None, *, tuned: bool = True) -> None:
+    def __init__(
+        self, kind: Kind | None = None, port: int | None = None, *, tuned: bool = True, config: str = ""
+    ) -> None:
         self.kind: Kind = kind or ("mosquitto" if self.available("mosquitto") else "amqtt")
         if not self.available(self.kind):
             raise ProcessError(f"expected {self.kind} to be installed, it is not; {CURES[self.kind]}")
         self.port = port or free_port()
         self.tuned = tuned
+        self.config = config
         self._process: Process | None = None
 
     @staticmethod
@@ -147,7 +151,7 @@ class Broker:
             # Changing to another user, as mosquitto does by default, makes Linux forget that it dies with us.
             lines += "user root\n"
         config = folder / "mosquitto.conf"
-        config.write_text(lines + (TUNING if self.tuned else ""))
+        config.write_text(lines + (TUNING if self.tuned else "") + self.config)
         return Process("mosquitto", [_mosquitto() or "mosquitto", "-c", str(config)])
 
 

@@ -122,16 +122,18 @@ class Gateways:
 
     def _content(self, command: Command, fault: Fault) -> Message:
         """Execute the command; give the keys that its outcome adds to the outer answer."""
-        if fault.fail is None:
-            code, data = 200, self._execute(command)
-        else:
-            code, data = fault.fail, FAILURE
+        code, data = self.execute(command)
         if fault.garbage:
             return GARBAGE[command.id % len(GARBAGE)]
         inner: Message = {"code": code, "method": command.method, "resource": command.resource, "data": data}
         return {"data": inner | {"id": command.id, "sign": [command.resource.split("/")[1] or "device"]}}
 
-    def _execute(self, command: Command) -> Any:
+    def execute(self, command: Command) -> tuple[int, Any]:
+        """Execute the command of a gateway that is among ours; give the device's code and data."""
+        fail = self._faults[command.destination].fail
+        return (200, self._do(command)) if fail is None else (fail, FAILURE)
+
+    def _do(self, command: Command) -> Any:
         """Do what a good device does and give its data."""
         method, resource = command.method.lower(), command.resource.partition("?")[0]
         place = (command.destination, resource)

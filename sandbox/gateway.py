@@ -20,6 +20,7 @@ class Gateway:
         settings: ``PUPPETMASTER_*`` variables for the bundle.
         controller: options of the controller; the variable ``SANDBOX_CONTROLLER`` names a real one.
         broker: the kind; None: mosquitto when it is installed.
+        tuned: False: mosquitto as an untouched installation has it.
     """
 
     def __init__(
@@ -31,10 +32,11 @@ class Gateway:
         controller: Options | None = None,
         broker: Kind | None = None,
         reconnect_s: float = 0.2,
+        tuned: bool = True,
     ) -> None:
         self.directory = directory
         self.fleet_log = directory / "fleet.log"
-        self.broker = Broker(broker)
+        self.broker = Broker(broker, tuned=tuned)
         options: Options = {"reconnect_s": reconnect_s, **(controller or {})}
         address = ["--host", self.broker.host, "--port", str(self.broker.port)]
         self.controller = controller_process(self.broker, **options)
@@ -67,7 +69,7 @@ class Gateway:
             self._parts.enter_context(self.controller)
             if self.fleet is not None:
                 self._parts.enter_context(self.fleet)
-            self._parts.callback(self.bundle.terminate)
+            self._parts.push(self.bundle)
             if bundle:
                 self.bundle.start()
         except BaseException:
