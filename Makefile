@@ -17,7 +17,7 @@ DIST_FILES = $(TARGET_FILES) Makefile pyproject.toml $(shell git ls-files tests 
 ARCHIVE = sanji-bundle-$(NAME)-$(VERSION)
 
 .DEFAULT_GOAL := help
-.PHONY: all help demo sandbox run test torture soak lint format bench install uninstall dist clean distclean
+.PHONY: all help demo demo-bridged sandbox run test torture soak lint format bench install uninstall dist clean distclean
 
 help: ## Say what there is to make
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -42,6 +42,9 @@ $(READY): $(VENV)/.ready-sandbox tests/requirements.txt
 
 demo: $(VENV)/.ready-sandbox ## Watch a batch reach simulated gateways over a real broker
 	@$(BIN)/python -m sandbox.demo
+
+demo-bridged: $(VENV)/.ready-sandbox ## The same with gateways that have brokers of their own; one is switched off
+	@$(BIN)/python -m sandbox.demo --bridged
 
 sandbox: $(VENV)/.ready-sandbox ## The demo's broker, controller and gateways, and no jobs: to try things
 	@$(BIN)/python -m sandbox.demo --idle

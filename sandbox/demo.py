@@ -2,7 +2,8 @@
 
 Broker, controller, fleet and the bundle run as processes of their own. Another bundle creates the jobs,
 with the SDK's own blocking calls; they are watched with the product's own command line. ``make sandbox``
-starts the same and no jobs: to try things.
+starts the same and no jobs: to try things. ``make demo-bridged`` has fewer gateways, each with a broker and a
+controller of its own, and switches one off and on again. ``PUPPETMASTER_*`` variables reach the bundle.
 """
 
 import argparse
@@ -12,12 +13,15 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from threading import Event, Thread
 from typing import Any
 
 from puppetmaster import names, sdk
+from sandbox.bridged import BridgedFleet, BridgedGateway
+from sandbox.broker import Kind
+from sandbox.fleet_log import FleetLog
 from sandbox.gateway import Gateway
 from sandbox.process import PROJECT, ProcessError, free_port
 
@@ -54,6 +58,30 @@ UPDATE: Mapping[str, Any] = {
             "data": {"version": "2.1.0"},
             "__request": {"destination": [*names.expand("cg-[001-200]"), "cg-lost"]},
         }
+    ],
+}
+SITE: Sequence[tuple[str, Mapping[str, Any]]] = (
+    ("Three gateways are rebooted", REBOOT),
+    ("A new firmware for a whole site", UPDATE),
+)
+BRIDGED = names.expand("cg-[1-6]")
+LOST = "cg-4"
+LOST_AFTER = 4  # commands that all of them together have executed
+AWAY_S = 8.0
+REMOTE_TIMEOUT_S = 5  # the published remote bundle waits for 60 s, and all other writes with it
+OUTAGE: Mapping[str, Any] = {
+    "name": "firmware, and a look at it",
+    "batch": [
+        {
+            "method": method,
+            "resource": resource,
+            "data": data,
+            "__request": {"destination": BRIDGED},
+        }
+        for method, resource, data in (
+            ("put", "/system/firmware", {"version": "2.1.0"}),
+            ("get", "/system/firmware", {}),
+        )
     ],
 }
 PAGE_PORT = 8700
@@ -122,14 +150,38 @@ def show(gateway_url: str, *words: str) -> None:
     )
 
 
-def watch_jobs(gateway: Gateway, url: str) -> None:
-    """Create both jobs on the bus, and watch each to its end."""
+def watch_jobs(gateway: Gateway, url: str, jobs: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
+    """Create each job on the bus, and watch it to its end."""
     caller = caller_on(gateway)
-    for about, body in (("Three gateways are rebooted", REBOOT), ("A new firmware for a whole site", UPDATE)):
+    for about, body in jobs:
         job = caller.create(body)
         print(f"\n{about}: POST /jobs on the bus, job {job['id']} with {job['totalCount']} requests.")
         show(url, "watch", str(job["id"]))
         show(url, "results", str(job["id"]))
+
+
+def watch_outage(fleet: BridgedFleet, url: str) -> None:
+    """As `watch_jobs`, and meanwhile one gateway is switched off and on again."""
+    power = Thread(target=lose, args=(fleet.gateways[LOST], FleetLog(fleet.server.fleet_log)), daemon=True)
+    power.start()
+    print(
+        f"{LOST} is switched off once {LOST_AFTER} commands were executed, and on again {AWAY_S:g} s later; "
+        f"the remote bundle waits {REMOTE_TIMEOUT_S} s for it."
+    )
+    watch_jobs(fleet.server, url, [("A firmware for six gateways", OUTAGE)])
+    power.join()
+    executed = sum(command.destination == LOST for command in FleetLog(fleet.server.fleet_log).commands())
+    print(f"\n{LOST} is back; it has executed {executed} of its 2 commands.")
+
+
+def lose(gateway: BridgedGateway, log: FleetLog) -> None:
+    """Switch a gateway off in the middle of a job, and on again."""
+    pause = Event()
+    while len(log.commands()) < LOST_AFTER:
+        pause.wait(0.05)
+    gateway.off()
+    pause.wait(AWAY_S)
+    gateway.on()
 
 
 def look_further(gateway: Gateway, url: str) -> None:
@@ -140,6 +192,18 @@ def look_further(gateway: Gateway, url: str) -> None:
     print(f"  {python} -m puppetmaster list              # the command line")
     print(f"  {python} -m sandbox.ask $PORT get /jobs    # as another bundle asks, on the bus")
     print("\nCtrl-C ends it.", flush=True)
+
+
+def plain_gateway(directory: Path, settings: Mapping[str, str], broker: Kind | None) -> Gateway:
+    """The demo's gateway, not started."""
+    print("Starting a broker, a controller, 203 gateways and puppetmaster ..", flush=True)
+    return Gateway(directory, fleet=FLEET, broker=broker, settings=settings)
+
+
+def bridged_fleet(directory: Path, settings: Mapping[str, str]) -> BridgedFleet:
+    """The demo's bridged gateways and their server, not started."""
+    print("Starting six gateways with brokers and controllers of their own, a server and puppetmaster ..")
+    return BridgedFleet(directory, BRIDGED, settings=settings, timeout_s=REMOTE_TIMEOUT_S, delay_s=0.4)
 
 
 def page_port() -> int:
@@ -164,6 +228,7 @@ def main() -> None:
     keep.add_argument("--idle", action="store_true", help="as --keep, and make no jobs")
     keep.add_argument("--end", action="store_true", help="end by itself, also on a terminal")
     parser.add_argument("--broker", choices=("mosquitto", "amqtt"), help="default: mosquitto when installed")
+    parser.add_argument("--bridged", action="store_true", help="six gateways, each behind a bridge")
     options = parser.parse_args()
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
@@ -172,14 +237,14 @@ def main() -> None:
     try:
         with tempfile.TemporaryDirectory(prefix="puppetmaster-demo-") as directory:
             settings = {"PUPPETMASTER_HTTP": f"127.0.0.1:{port}"}
-            gateway = Gateway(Path(directory), fleet=FLEET, broker=options.broker, settings=settings)
-            print("Starting a broker, a controller, 203 gateways and puppetmaster ..", flush=True)
-            with gateway:
+            fleet = bridged_fleet(Path(directory), settings) if options.bridged else None
+            gateway = fleet.server if fleet else plain_gateway(Path(directory), settings, options.broker)
+            with fleet or gateway:
                 print(
                     f"They run: {gateway.broker.kind} on 127.0.0.1:{gateway.broker.port}, the page on {url}/"
                 )
                 if not options.idle:
-                    watch_jobs(gateway, url)
+                    watch_outage(fleet, url) if fleet else watch_jobs(gateway, url, SITE)
                 if options.idle or options.keep or (sys.stdout.isatty() and not options.end):
                     look_further(gateway, url)
                     Event().wait()

@@ -1,6 +1,7 @@
 """The bridged fleet of the sandbox, against what such a fleet was seen to do in the field's own shape."""
 
 import queue
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from sandbox import demo
 from sandbox.ask import ask
 from sandbox.bridged import BridgedFleet, status_topic
 from sandbox.devices import FAILURE, version
@@ -78,6 +80,22 @@ def test_the_server_keeps_whether_a_bridge_is_connected(
     fleet.gateways["cg-1"].on()
     assert changes.get(timeout=10) == b"1"
     assert direct(fleet, "cg-1", "get", "/system/time")["code"] == 200
+
+
+def test_the_demo_switches_a_gateway_off_in_the_middle_and_on_again(
+    fleet: BridgedFleet, bus: BusClient, log: FleetLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(demo, "LOST_AFTER", len(log.commands()) + 1)
+    monkeypatch.setattr(demo, "AWAY_S", 0)
+    changes = watched(bus, "cg-2")
+    assert changes.get(timeout=10) == b"1"
+    lose = (fleet.gateways["cg-2"], log)
+    power = threading.Thread(target=demo.lose, args=lose, name="power", daemon=True)
+    power.start()
+    assert direct(fleet, "cg-1", "get", "/system/time")["code"] == 200
+    assert [changes.get(timeout=10) for _ in range(2)] == [b"0", b"1"]
+    power.join(30)
+    assert direct(fleet, "cg-2", "get", "/system/time")["code"] == 200
 
 
 def test_a_bridge_without_notifications_says_nothing_and_works(fleet: BridgedFleet, bus: BusClient) -> None:
