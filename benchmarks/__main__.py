@@ -30,6 +30,7 @@ SHORT: dict[str, list[str]] = {
     "retention": ["--count", "5000", "--rounds", "1"],
     "page": ["--count", "2000"],
     "simulated": [],
+    "bridged": ["--count", "3", "--rounds", "1"],
 }
 
 

@@ -10,6 +10,9 @@ from typing import Any
 
 import paho.mqtt.client as mqtt
 
+#: What every gateway is asked for, or told, by the method.
+COMMAND: dict[str, Any] = {"resource": "/system/time", "data": {}}
+
 Answers = queue.SimpleQueue[dict[str, Any]]
 
 
@@ -47,10 +50,14 @@ class BareClient:
             if answer["id"] == id_:
                 return answer
 
-    def _send(self, method: str, resource: str, data: Any) -> int:
+    def command(self, method: str, destination: str) -> int:
+        """Send a gateway a command; the id of the message."""
+        return self._send(method, f"/remote/{destination}", {"method": method, **COMMAND})
+
+    def _send(self, method: str, resource: str, data: Any, topic: str = "/controller") -> int:
         id_ = next(self.ids)
         message = {"id": id_, "method": method, "resource": resource, "tunnel": self.tunnel, "data": data}
-        self._client.publish("/controller", json.dumps(message))
+        self._client.publish(topic, json.dumps(message))
         return id_
 
     def batch(self, method: str, destinations: Sequence[str], window: int) -> float:
@@ -58,18 +65,47 @@ class BareClient:
 
         Raises RuntimeError when one is not answered 200.
         """
-        command = {"method": method, "resource": "/system/time", "data": {}}
         begun_s = time.perf_counter()
         waiting = iter(destinations)
         for destination in itertools.islice(waiting, window):
-            self._send(method, f"/remote/{destination}", command)
+            self.command(method, destination)
         for _ in destinations:
-            answer = self.answers.get(timeout=60)
-            if answer["code"] != 200:
-                raise RuntimeError(f"expected the code 200, got {answer}")
+            self._next_answer()
             for destination in itertools.islice(waiting, 1):
-                self._send(method, f"/remote/{destination}", command)
+                self.command(method, destination)
         return time.perf_counter() - begun_s
+
+    def one_at_each(self, method: str, destinations: Sequence[str], count: int) -> float:
+        """Send each destination ``count`` commands, one in flight at each; the seconds until the last answer.
+
+        Raises RuntimeError when one is not answered 200.
+        """
+        begun_s = time.perf_counter()
+        left = dict.fromkeys(destinations, count - 1)
+        in_flight = {self.command(method, destination): destination for destination in destinations}
+        while in_flight:
+            destination = in_flight.pop(self._next_answer()["id"])
+            if left[destination]:
+                left[destination] -= 1
+                in_flight[self.command(method, destination)] = destination
+        return time.perf_counter() - begun_s
+
+    def _next_answer(self) -> dict[str, Any]:
+        answer = self.answers.get(timeout=60)
+        if answer["code"] != 200:
+            raise RuntimeError(f"expected the code 200, got {answer}")
+        return answer
+
+
+class DirectClient(BareClient):
+    """Sends each command to the gateway's own controller, over the bridge to that gateway."""
+
+    def __init__(self, port: int, name: str = "bare") -> None:
+        super().__init__(port, tunnel=f"/{name}/remote")
+
+    def command(self, method: str, destination: str) -> int:
+        """Send a gateway a command; the id of the message."""
+        return self._send(method, COMMAND["resource"], COMMAND["data"], f"/{destination}/controller")
 
 
 class Subscriber(BareClient):

@@ -200,6 +200,18 @@ def test_the_controller_may_give_up_before_the_remote_bundle(tmp_path: Path) -> 
         assert len(FleetLog(made.server.fleet_log).commands()) == 1, "what was sent meanwhile is lost"
 
 
+def test_the_remote_bundle_does_not_notice_its_timeout_while_others_are_answered(tmp_path: Path) -> None:
+    """The SDK's own fault (docs/sdk.md, F6), which the sandbox keeps as it is."""
+    require("mosquitto")
+    read = order("get", "/system/time", {})
+    made = BridgedFleet(tmp_path, ["cg-1"], ttl_s=3, timeout_s=2, bundle=False)
+    with made, BusClient(made.server.broker) as bus:
+        absent = bus.ask("get", "/remote/cg-2", read)
+        while not absent.done():
+            assert bus.request("get", "/remote/cg-1", read)["code"] == 200
+        assert (absent.result()["code"], absent.result()["sign"]) == (408, ["controller"])
+
+
 def test_puppetmaster_reaches_the_fleet_over_untouched_brokers(tmp_path: Path) -> None:
     require("mosquitto")
     names = ["cg-1", "cg-2"]
