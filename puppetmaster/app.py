@@ -56,6 +56,7 @@ class App:
             installation=self.store.installation,
             resource=PROBED,
             probe_interval_s=settings.probe_interval_s,
+            presence=settings.presence_topics,
             listener=self._heard,
             clock=self._clock,
         )

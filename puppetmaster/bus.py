@@ -1,5 +1,8 @@
 """The dispatcher's side of the bus: commands out, answers in, and who is there.
 
+Where gateways are bridged to our broker their own controllers can be reached too, each under a topic of its
+own, and their bridges say who is there: such status topics are watched.
+
 Beside the SDK's connection, because the SDK's timeouts, random ids and blocking calls cannot carry
 a batch. Commands leave at QoS 0, which never sends twice. Answers are subscribed to at QoS 1 in a session
 that the broker keeps, and acknowledged when they are on disk: those that arrive while this program is down,
@@ -12,25 +15,31 @@ nobody); and, asked about ``/remote/<destination>``, which destinations share a 
 
 import logging
 import random
+import re
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import count
 from typing import Any
 
-from puppetmaster import answer, mqtt, wire
+from puppetmaster import answer, wire
 from puppetmaster.answer import Answer
 from puppetmaster.clock import Clock
-from puppetmaster.link import Link, Listener, Receipt
+from puppetmaster.link import Link, Listener, Receipt, Received
 from puppetmaster.login import Login
-from puppetmaster.wire import Outgoing
+from puppetmaster.wire import Outgoing, direct_tunnel, is_direct_tunnel
 
 log = logging.getLogger("sanji.puppetmaster.bus")
 
-CONTROLLER = mqtt.Topic("/controller")
 DEPENDENCY = "/controller/resource/dependency?resource="
 #: So many probes in a row without an answer, and the controller counts as gone.
 MISSED_PROBES = 3
+#: Tunnels of gateways that are kept in mind. With more of them each is subscribed to again when it is used.
+TUNNELS = 200_000
+#: Longer names of gateways than this do not fit into a resource (api.md, section 2).
+NAME_LIMIT = 1023
+#: What a bridge publishes about itself, retained (mosquitto.conf(5), notifications).
+STATUSES = {b"1": True, b"0": False, b"": None}
 #: Ids of questions: clear of request ids (from 2^31) and of the SDK's (below 655,351).
 FIRST_QUESTION_ID, LAST_QUESTION_ID = 2**30, 2**31 - 1
 
@@ -60,11 +69,15 @@ class ControllerForgot:
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """An answer came to our tunnel; once it is on disk, its ``receipt`` is to be acknowledged."""
+    """An answer came to our tunnel; once it is on disk, its ``receipt`` is to be acknowledged.
+
+    ``tunnel`` is the one of the gateway that sent it directly; empty: it came through our own controller.
+    """
 
     message: int
     answer: Answer
     receipt: Receipt | None = None
+    tunnel: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +88,27 @@ class Owners:
     resources: tuple[str, ...] | None
 
 
-BusEvent = LinkChanged | ControllerChanged | ControllerForgot | Answered | Owners
+@dataclass(frozen=True, slots=True)
+class BridgeChanged:
+    """A gateway's bridge is connected to our broker, or not; None: nothing says so any more.
+
+    ``retained``: that was so before we looked.
+    """
+
+    gateway: str
+    connected: bool | None
+    retained: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The broker does not let us subscribe: to bridges' status topics, or to tunnels of gateways."""
+
+    presence: bool = False
+    direct: bool = False
+
+
+BusEvent = LinkChanged | ControllerChanged | ControllerForgot | Answered | Owners | BridgeChanged | Refused
 
 
 class Bus:
@@ -94,6 +127,7 @@ class Bus:
         installation: str,
         resource: str,
         probe_interval_s: float,
+        presence: Sequence[str] = (),
         listener: Callable[[Sequence[BusEvent]], None],
         clock: Clock,
     ) -> None:
@@ -102,11 +136,14 @@ class Bus:
         self._address = f"{host}:{port}"
         self._asking = f"{self.tunnel}/ask"
         self._resource = resource
+        self._presence = tuple(presence)
+        self._statuses = [_status_topic(pattern) for pattern in presence]
+        self._tunnels: dict[str, None] = {}  # of gateways, that were subscribed to
         self._probe_interval_s = probe_interval_s
         self._listener = listener
         self._clock = clock
         self._ids = count(random.randrange(FIRST_QUESTION_ID, LAST_QUESTION_ID - 2**28))
-        self._lock = threading.Lock()  # guards _questions and _probes
+        self._lock = threading.Lock()  # guards _questions, _probes and _tunnels
         self._questions: dict[int, str] = {}
         self._probes: dict[int, float] = {}
         self._known_s: float | None = None
@@ -117,7 +154,7 @@ class Bus:
             login,
             f"puppetmaster-{installation}",
             [(self.tunnel, 1), (self._asking, 0)],
-            Listener(self._came_up, self._went_down, self._take_all),
+            Listener(self._came_up, self._went_down, self._take_all, self._refused),
         )
         self._watcher = threading.Thread(target=self._watch, name="pm-watch", daemon=True)
 
@@ -139,12 +176,26 @@ class Bus:
             self._watcher.join(timeout=1.0)
 
     def send(self, commands: Sequence[Outgoing]) -> bool:
-        """Hand messages to the controller, in order. False: there is no connection, none has left."""
-        return self._link.send(CONTROLLER, commands)
+        """Hand messages to the controllers, in order. False: there is no connection, none has left."""
+        self._expect([command.tunnel for command in commands if command.tunnel])
+        return self._link.send(commands)
+
+    def expect(self, destinations: Iterable[str]) -> None:
+        """These gateways may answer directly, though nothing was sent to them since the start."""
+        self._expect([direct_tunnel(self.tunnel, destination) for destination in destinations])
+
+    def _expect(self, tunnels: Sequence[str]) -> None:
+        with self._lock:
+            new = [tunnel for tunnel in dict.fromkeys(tunnels) if tunnel not in self._tunnels]
+            if len(self._tunnels) + len(new) > TUNNELS:
+                self._tunnels.clear()
+            self._tunnels.update(dict.fromkeys(new))
+        if new:
+            self._link.subscribe([(tunnel, 1) for tunnel in new])  # without a connection: when there is one
 
     def tell(self, payload: bytes) -> bool:
         """Hand the controller an event. False: there is no connection."""
-        return self._link.send(CONTROLLER, [Outgoing(0, payload)])
+        return self._link.send([Outgoing(0, payload)])
 
     def acknowledge(self, receipts: Iterable[Receipt]) -> None:
         """The answers of these receipts are on disk: the broker need not keep them any more."""
@@ -156,7 +207,7 @@ class Bus:
         with self._lock:
             self._questions.update(questions)
         asked = [self._question(id_, f"/remote/{destination}") for id_, destination in questions.items()]
-        if asked and not self._link.send(CONTROLLER, asked):
+        if asked and not self._link.send(asked):
             with self._lock:
                 for id_ in questions:
                     self._questions.pop(id_, None)
@@ -172,6 +223,10 @@ class Bus:
 
     def _came_up(self) -> None:
         log.info("connected to the broker at %s", self._address, extra={"action": "bus_up"})
+        with self._lock:
+            tunnels = [(tunnel, 1) for tunnel in self._tunnels]
+        # First of all: who is away is known before anything is sent, and no answer comes too early.
+        self._link.subscribe([*((pattern, 0) for pattern in self._presence), *tunnels])
         self._tell([LinkChanged(up=True)])
         self._probe()
 
@@ -184,49 +239,72 @@ class Bus:
             log.warning("lost the broker at %s", self._address, extra={"action": "bus_down"})
         self._tell([LinkChanged(up=False, unsent=unsent)])
 
-    def _take_all(self, messages: list[tuple[bytes | None, Receipt | None]]) -> None:
+    def _refused(self, topics: tuple[str, ...]) -> None:
+        refused = Refused(
+            presence=any(topic in self._presence for topic in topics),
+            direct=any(map(is_direct_tunnel, topics)),
+        )
+        what = f"'{topics[0]}'" + (f" and {len(topics) - 1} more topics" if len(topics) > 1 else "")
+        log.warning(
+            "the broker refuses our subscription to %s", what, extra={"action": "subscription_refused"}
+        )
+        self._tell([refused])
+
+    def _take_all(self, messages: list[Received]) -> None:
         events: list[BusEvent] = []
         done: list[Receipt] = []
-        for payload, receipt in messages:
+        for message in messages:
             try:
-                told = self._take(payload, receipt)
+                told = self._take(message)
             except Exception:
-                log.exception("a message on %s was dropped", self.tunnel)
+                log.exception("a message on %s was dropped", message.topic)
                 told = []
             events += told
-            if receipt is not None and not any(isinstance(event, Answered) for event in told):
-                done.append(receipt)
+            if message.receipt is not None and not any(isinstance(event, Answered) for event in told):
+                done.append(message.receipt)
         if done:
             self._link.acknowledge(done)
         if events:
             self._tell(events)
 
-    def _take(self, payload: bytes | None, receipt: Receipt | None) -> list[BusEvent]:
+    def _take(self, received: Received) -> list[BusEvent]:
         """What a message tells the dispatcher."""
+        topic, payload = received.topic, received.payload
+        for pattern in self._statuses:
+            if (found := pattern.fullmatch(topic)) is not None:
+                return self._take_status(found[1], received)
         if payload is None:
-            return self._drop("it is too long")
+            return self._drop(topic, "it is too long")
         try:
             message = wire.decode(payload)
         except wire.Uncarriable as fault:
-            return self._take_garbled(payload, str(fault), receipt)
+            return self._take_garbled(received, payload, str(fault))
         except ValueError as fault:
-            return self._drop(f"it is not JSON: {fault}")
+            return self._drop(topic, f"it is not JSON: {fault}")
         if not answer.is_answer(message):
-            return self._drop("it is no answer")
+            return self._drop(topic, "it is no answer")
         id_ = int(message["id"])
+        if is_direct_tunnel(topic):
+            return [Answered(id_, answer.from_gateway(message), received.receipt, topic)]
         if FIRST_QUESTION_ID <= id_ <= LAST_QUESTION_ID:
             return self._match(id_, message)
-        return [Answered(id_, answer.read(message), receipt)]
+        return [Answered(id_, answer.read(message), received.receipt)]
 
-    def _take_garbled(self, payload: bytes, fault: str, receipt: Receipt | None) -> list[BusEvent]:
+    def _take_status(self, gateway: str, received: Received) -> list[BusEvent]:
+        if received.payload not in STATUSES or len(gateway) > NAME_LIMIT:
+            return self._drop(received.topic, "it is no status of a bridge")
+        return [BridgeChanged(gateway, STATUSES[received.payload], received.retained)]
+
+    def _take_garbled(self, received: Received, payload: bytes, fault: str) -> list[BusEvent]:
         """NaN and the like are not JSON, but one can still tell whose answer they came in."""
         try:
             message = wire.decode_loosely(payload)
         except ValueError as error:
-            return self._drop(f"it is not JSON: {error}")
+            return self._drop(received.topic, f"it is not JSON: {error}")
         if not answer.is_answer(message):
-            return self._drop("it is no answer")
-        return [Answered(int(message["id"]), answer.garbled(fault), receipt)]
+            return self._drop(received.topic, "it is no answer")
+        tunnel = received.topic if is_direct_tunnel(received.topic) else ""
+        return [Answered(int(message["id"]), answer.garbled(fault), received.receipt, tunnel)]
 
     def _match(self, id_: int, message: dict[str, Any]) -> list[BusEvent]:
         """The answer to a question of ours; to none that is open: nothing."""
@@ -237,9 +315,9 @@ class Bus:
             return [Owners(destination, _resources(message))]
         return [] if asked_s is None else self._probed(asked_s, _resources(message))
 
-    def _drop(self, why: str) -> list[BusEvent]:
+    def _drop(self, topic: str, why: str) -> list[BusEvent]:
         self.dropped += 1
-        log.debug("a message on %s was dropped: %s", self.tunnel, why)
+        log.debug("a message on %s was dropped: %s", topic, why)
         return []
 
     def _tell(self, events: Sequence[BusEvent]) -> None:
@@ -263,7 +341,7 @@ class Bus:
             self._answers_at_all = False
             log.warning("the controller does not answer", extra={"action": "controller_down"})
             self._tell([ControllerChanged(up=False)])
-        self._link.send(CONTROLLER, [self._question(id_, self._resource)])
+        self._link.send([self._question(id_, self._resource)])
 
     def _probed(self, asked_s: float, resources: tuple[str, ...] | None) -> list[BusEvent]:
         with self._lock:
@@ -286,3 +364,9 @@ def _resources(message: dict[str, Any]) -> tuple[str, ...] | None:
     if message["code"] != 200 or not isinstance(resources, list):
         return None
     return tuple(one for one in resources if isinstance(one, str)) or None
+
+
+def _status_topic(pattern: str) -> re.Pattern[str]:
+    """What matches the topics of a pattern with one ``+``, and gives what stands there."""
+    before, _, after = pattern.partition("+")
+    return re.compile(f"{re.escape(before)}([^/]+){re.escape(after)}")

@@ -152,6 +152,7 @@ class Conductor:
         job = stopped.tallied(self._courier.counted_out(stopped, requests))
         for request in requests:
             if request.status is RequestStatus.SENT:
+                self._courier.unanswered(request)
                 self._courier.let_go(request)
         self._crowd.clear_away(job_id, requests, self.close)
         ended = job.after(job.ending or JobEvent.CANCEL, self._moment.at)
@@ -317,6 +318,7 @@ class Conductor:
             expired = event is JobEvent.EXPIRE
             how = RequestEvent.EXPIRE if expired else RequestEvent.LOSE
             for request in [one for one in opened.requests.values() if one.status is RequestStatus.SENT]:
+                self._courier.unanswered(request)
                 self._courier.end(request, how, said(text, 408 if expired else None))
         self._crowd.end(opened)
 

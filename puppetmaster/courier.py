@@ -3,6 +3,7 @@
 One part of what the engine decides with; conductor.py is the other. Knows no thread and no socket.
 """
 
+import logging
 from collections import Counter
 from collections.abc import Iterable
 from typing import Any
@@ -14,13 +15,26 @@ from puppetmaster.flight import Flight
 from puppetmaster.job import Job, JobEvent, JobStatus
 from puppetmaster.lanes import LOCKED, Lanes
 from puppetmaster.ledger import Ledger, OpenJob
+from puppetmaster.presence import Presence
 from puppetmaster.refusals import Refusals
-from puppetmaster.request import TRANSITIONS, Item, Request, RequestEvent, RequestStatus
+from puppetmaster.request import (
+    DIRECT_WAY,
+    REMOTE_WAY,
+    TRANSITIONS,
+    Item,
+    Request,
+    RequestEvent,
+    RequestStatus,
+)
 from puppetmaster.rollout import RETRIED
 from puppetmaster.settings import Settings
 from puppetmaster.timers import Timers
-from puppetmaster.wire import Outgoing
+from puppetmaster.wire import Outgoing, direct_tunnel
 
+log = logging.getLogger("sanji.puppetmaster.courier")
+
+#: The code of a request that was not sent, for its gateway is away.
+AWAY = 503
 #: Questions about locks under way at once.
 QUESTIONS = 64
 #: A question that nobody answers is given up after this; then a lock of its own is assumed.
@@ -35,6 +49,7 @@ ROOM = ("room", 0)
 RETRIED_WHY = "the last attempt failed"
 WHY = {
     Refusal.LOCKED: LOCKED,
+    Refusal.LOCKED_THERE: "locked by somebody else at the gateway",
     Refusal.ID_USED: "somebody else uses its message id",
     None: "the controller, which has just restarted, does not know the gateway yet",
 }
@@ -48,7 +63,14 @@ class Courier:
     """
 
     def __init__(
-        self, settings: Settings, ledger: Ledger, lanes: Lanes, timers: Timers, moment: Moment
+        self,
+        settings: Settings,
+        ledger: Ledger,
+        lanes: Lanes,
+        timers: Timers,
+        moment: Moment,
+        presence: Presence,
+        tunnel: str,
     ) -> None:
         self.refusals = Refusals()
         #: Sendings after the first, since the start.
@@ -61,6 +83,8 @@ class Courier:
         self._lanes = lanes
         self._timers = timers
         self._moment = moment
+        self._presence = presence
+        self._tunnel = tunnel
         self._corrections = Corrections(ledger, moment)
         self._again_s: dict[int, float] = {}  # not before this is another attempt made
         self._registering_until_s = 0.0
@@ -85,23 +109,43 @@ class Courier:
 
     def enter(self, opened: OpenJob, request: Request) -> None:
         """Let a request wait for its turn; one that an earlier process sent is in flight."""
+        in_flight = request.status is RequestStatus.SENT
+        if not in_flight and self._ends_away(request):
+            return
+        item = opened.items[request.item]
         self._lanes.add(
             request.id,
             request.job,
             request.destination,
-            write=opened.items[request.item].method != "get",
-            in_flight=request.status is RequestStatus.SENT,
+            write=item.method != "get",
+            in_flight=in_flight,
+            remote_only=item.code is not None,
         )
         again_s = self._again_s.get(request.id)
         if again_s is not None and again_s > self._moment.now_s:
             self._delay(request.id, again_s, RETRIED_WHY)
+
+    def _ends_away(self, request: Request) -> bool:
+        """Whether a request ends unsent, for its gateway is known to be away."""
+        away = self._presence.why_away(request.destination)
+        if away is None:
+            return False
+        ran = "no attempt after the first ones ran" if request.history else "it did not run"
+        self.end(request, RequestEvent.FAIL, said(f"{away}: {ran}", AWAY))
+        return True
 
     def taken_up(self, opened: OpenJob, request: Request) -> None:
         """An earlier process left this one open: it is in flight, or waits, perhaps for another attempt."""
         if request.status is RequestStatus.SENT:
             self.enter(opened, request)
             timeout_s = opened.job.request_timeout_s
-            self.flight.taken_up(request.id, request.sending, self._moment.now_s, timeout_s)
+            self.flight.taken_up(
+                request.id,
+                request.sending,
+                self._moment.now_s,
+                timeout_s,
+                direct=request.route == DIRECT_WAY,
+            )
         elif request.history and request.history[-1]["status"] in RETRIED:
             wait_s = opened.policy.retry.wait_s(request.attempts)
             waited_s = self._moment.wall_s - seconds(request.history[-1]["finishedAt"])
@@ -114,13 +158,18 @@ class Courier:
         while (id_ := lanes.pick(now_s)) is not None:
             opened = ledger.opened_of(id_)
             request = opened.requests[id_]
-            sent = request.after(RequestEvent.SEND, self._moment.at)
+            if self._ends_away(request):
+                continue
+            direct = self._presence.direct(request.destination) and opened.items[request.item].code is None
+            route = DIRECT_WAY if direct else REMOTE_WAY
+            sent = request.after(RequestEvent.SEND, self._moment.at, route=route)
             ledger.write(request, sent)
             message = sent.sending
             self.resent += message != id_
-            self.flight.sent(id_, message, now_s, opened.job.request_timeout_s)
+            self.flight.sent(id_, message, now_s, opened.job.request_timeout_s, direct=direct)
             command = opened.commands[request.item]
-            self.sends.append(command.message(message, request.destination))
+            encode = command.direct if direct else command.message
+            self.sends.append(encode(message, request.destination))
         for job_id, at_s in lanes.paced():
             self._timers.set(("pace", job_id), at_s)
         if (room_s := lanes.room_s(now_s)) is not None:
@@ -138,9 +187,22 @@ class Courier:
 
     # -- in ---------------------------------------------------------------------------------------
 
-    def answered(self, message: int, answer: Answer) -> None:
-        """An answer came for the message of this id; perhaps late, twice, or for nobody."""
+    def answered(self, message: int, answer: Answer, tunnel: str) -> None:
+        """An answer came for the message of this id; perhaps late, twice, or for nobody.
+
+        ``tunnel`` is that of the gateway which sent it directly; empty: it came through our controller.
+        """
+        self._free_owner(message)
         id_ = self.flight.request_of(message)
+        asked = self._ledger.find_request(message) if id_ is None else self._ledger.request(id_)
+        if asked is not None and tunnel != self._tunnel_of(asked, message):
+            log.warning(
+                "an answer for request %s came from another gateway than %s: it is dropped",
+                asked.id,
+                asked.destination,
+                extra={"action": "foreign_answer"},
+            )
+            return
         if id_ is None:
             if (ended := self._corrections.answered(message, answer)) is not None:
                 self.let_go(ended)
@@ -152,10 +214,34 @@ class Courier:
             return
         answer = answer if self._item(request).code is None else answer.as_delivery()
         latency_s = self._moment.now_s - self.flight.sent_s(id_)
+        if answer.event is RequestEvent.EXPIRE:
+            self._lanes.heard(id_, self._moment.now_s)
+        else:
+            self._lanes.answered(id_, self._moment.now_s)
         self._lanes.window.answered(latency_s, self._moment.now_s, full=self._full)
         if nobody:
             self._lanes.forget(request.destination)
         self.end(request, answer.event, answer.result)
+
+    def _tunnel_of(self, request: Request, message: int) -> str:
+        """Where the answer to this sending of a request comes; empty: through our controller."""
+        if request.route_of(message) != DIRECT_WAY:
+            return ""
+        return direct_tunnel(self._tunnel, request.destination)
+
+    def unanswered(self, request: Request) -> None:
+        """A request in flight is not waited for any more; its gateway's owner may still be busy with it."""
+        if not self._lanes.holds(request.id) or self.flight.doubtful(request.id):
+            return
+        until_s = self._lanes.overdue(request.id, request.sending, self._moment.now_s)
+        if until_s is not None:
+            self._timers.set(("overdue", request.sending), until_s)
+
+    def _free_owner(self, message: int) -> None:
+        """The answer to a message came that nothing waited for any more: an owner may have room again."""
+        if self._timers.deadline_s(("overdue", message)) is not None:
+            self._timers.cancel(("overdue", message))
+            self._lanes.came(message, self._moment.now_s)
 
     def controller_restarted(self, known_s: float) -> None:
         """It has forgotten everybody, and the answers to what it was given up to ``known_s``.
@@ -163,7 +249,7 @@ class Courier:
         What was sent after that cannot be told from what the new one has: it keeps its own time.
         """
         self._lanes.forget_all()
-        self.flight.doubt(sent_before_s=known_s)
+        self.flight.doubt(sent_before_s=known_s, controller=True)
         self.flight.hurry(self._moment.now_s)
         self._registering_until_s = self._moment.now_s + REGISTERING_S
 
@@ -177,7 +263,11 @@ class Courier:
         """No answer came for a request in flight."""
         opened = self._ledger.opened_of(request.id)
         if not self.flight.doubtful(request.id):
-            text = f"no answer within {opened.job.request_timeout_s:g} s: it may have run"
+            asked = ", asked directly" if request.route == DIRECT_WAY else ""
+            away = self._presence.why_away(request.destination)
+            gone = f"; its gateway is {away}" if away is not None else ""
+            text = f"no answer within {opened.job.request_timeout_s:g} s{asked}: it may have run{gone}"
+            self.unanswered(request)
             self.end(request, RequestEvent.EXPIRE, said(text, 408))
             return
         result = said("the program, the bus or the controller went away before an answer: it may have run")

@@ -14,12 +14,23 @@ from dataclasses import dataclass, replace
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
-from puppetmaster.bus import Answered, Bus, BusEvent, ControllerChanged, ControllerForgot, LinkChanged, Owners
+from puppetmaster.bus import (
+    Answered,
+    BridgeChanged,
+    Bus,
+    BusEvent,
+    ControllerChanged,
+    ControllerForgot,
+    LinkChanged,
+    Owners,
+    Refused,
+)
 from puppetmaster.clock import Clock
 from puppetmaster.engine import Engine, Turn
 from puppetmaster.errors import PuppetmasterError, StoreError, Unavailable
 from puppetmaster.events import Change, Hub, Kind
 from puppetmaster.link import Receipt
+from puppetmaster.request import DIRECT_WAY, RequestStatus
 from puppetmaster.retention import Keep
 from puppetmaster.store import Store
 from puppetmaster.tally import Tally
@@ -113,6 +124,8 @@ class Dispatcher:
         """Take up what an earlier process left, and run. Raises StoreError."""
         for job, requests in self._store.unfinished():
             self._engine.recover(job, self._store.now.items([job.id]), requests)
+            direct = (one for one in requests if one.status is RequestStatus.SENT)
+            self._bus.expect([one.destination for one in direct if one.route == DIRECT_WAY])
             log.info(
                 "job %s is taken up again with %s requests to end",
                 job.id,
@@ -187,12 +200,16 @@ class Dispatcher:
     def _take(self, event: BusEvent) -> None:
         engine = self._engine
         match event:
-            case Answered(id_, answer, receipt):
-                engine.answered(id_, answer)
+            case Answered(id_, answer, receipt, tunnel):
+                engine.answered(id_, answer, tunnel)
                 if receipt is not None:  # not before: what could not be taken in is to be brought again
                     self._receipts.append(receipt)
             case Owners(destination, resources):
                 engine.owners(destination, resources)
+            case BridgeChanged(gateway, connected, retained):
+                engine.bridge(gateway, connected=connected, retained=retained)
+            case Refused(presence, direct):
+                engine.refused(presence=presence, direct=direct)
             case LinkChanged(up, unsent):
                 engine.link(up=up, unsent=unsent)
             case ControllerChanged(up):

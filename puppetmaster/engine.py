@@ -22,6 +22,7 @@ from puppetmaster.errors import Unavailable
 from puppetmaster.job import GateStatus, Job, JobStatus
 from puppetmaster.lanes import Lanes
 from puppetmaster.ledger import Ledger
+from puppetmaster.presence import Presence
 from puppetmaster.reader import Reader
 from puppetmaster.request import Item, Request, RequestStatus
 from puppetmaster.rollout import wave_of
@@ -50,12 +51,20 @@ class Engine:
         #: Why nothing can be made durable; None when it can.
         self.stalled: str | None = None
         self.ledger = Ledger(reader, ids)
-        self.lanes = Lanes(settings.window, settings.lock_cache_s)
+        self.presence = Presence(settings.route)
+        self.lanes = Lanes(
+            settings.window,
+            settings.lock_cache_s,
+            settings.max_in_flight_per_owner,
+            direct=self.presence.direct,
+        )
         self.timers = Timers()
         self._moment = Moment(clock)
         # Two queues, so that a small job that may go does not wait until a large one is written, or ends.
         self._entering, self._chores = Chores(), Chores()
-        self._courier = Courier(settings, self.ledger, self.lanes, self.timers, self._moment)
+        self._courier = Courier(
+            settings, self.ledger, self.lanes, self.timers, self._moment, self.presence, tunnel
+        )
         self._conductor = Conductor(
             settings,
             clock,
@@ -134,12 +143,14 @@ class Engine:
         self._conductor.recover(job, items, requests)
 
     def why(self, ids: Iterable[int]) -> dict[int, str | None]:
-        """What each of these requests waits for; None for those that do not wait."""
+        """What each of these requests waits for; None for those that do not wait, or for an answer alone."""
         return {id_: self._why(id_) if self.ledger.knows(id_) else None for id_ in ids}
 
     def _why(self, id_: int) -> str | None:
-        if self.ledger.request(id_).status is not RequestStatus.PENDING:
-            return None
+        request = self.ledger.request(id_)
+        if request.status is not RequestStatus.PENDING:
+            away = self.presence.why_away(request.destination)
+            return None if away is None else f"its gateway is {away}: it was sent before, and may have run"
         opened = self.ledger.opened_of(id_)
         why = self._why_job(opened.job, wave_of(opened.policy.waves, id_ - opened.job.first))
         if why is not None:
@@ -174,9 +185,22 @@ class Engine:
 
     # -- what happens on the bus ------------------------------------------------------------------
 
-    def answered(self, message: int, answer: Answer) -> None:
-        """An answer came for the message of this id; perhaps late, twice, or for nobody."""
-        self._courier.answered(message, answer)
+    def answered(self, message: int, answer: Answer, tunnel: str = "") -> None:
+        """An answer came for the message of this id; perhaps late, twice, or for nobody.
+
+        ``tunnel`` is that of the gateway which sent it directly; empty: it came through our controller.
+        """
+        self._courier.answered(message, answer, tunnel)
+
+    def bridge(self, gateway: str, *, connected: bool | None, retained: bool = False) -> None:
+        """A gateway's bridge is connected, or not; None: nothing says so any more."""
+        self.presence.heard(gateway, connected, self._moment.at, retained=retained)
+        self.lanes.rerouted(gateway)
+
+    def refused(self, *, presence: bool, direct: bool) -> None:
+        """The broker does not let us see what bridges say, or hear what gateways answer directly."""
+        self.presence.unseen |= presence
+        self.presence.unheard |= direct
 
     def not_sent(self, message: int) -> None:
         """This message never left: its request waits again, and the attempt does not count."""
@@ -192,6 +216,7 @@ class Engine:
             self.controller_up = False
             for message in unsent:
                 self.not_sent(message)
+            self.presence.forget_all()
             self.lanes.forget_all()
             self._courier.flight.doubt()
 
@@ -252,6 +277,8 @@ class Engine:
             self.lanes.pace_over(whom)
         elif what == "question":
             self._unanswered_question(whom)
+        elif what == "overdue":
+            self.lanes.forget_overdue(self._moment.now_s)
         elif what == "room":
             return  # whoever waits for room in the window is sent at the end of this turn
         elif (opened := self.ledger.opened(whom)) is not None:

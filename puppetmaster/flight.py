@@ -16,20 +16,27 @@ class Flight:
         self._sent_s: dict[int, float] = {}
         self._own_s: dict[int, float] = {}  # until when it would be waited for if nobody had gone away
         self._doubtful: set[int] = set()
+        self._direct: set[int] = set()  # not given to our own controller
 
     def __len__(self) -> int:
         return len(self._request_of)
 
-    def sent(self, request: int, message: int, now_s: float, timeout_s: float) -> None:
-        """A request goes out; its answer is waited for so long."""
+    def sent(
+        self, request: int, message: int, now_s: float, timeout_s: float, *, direct: bool = False
+    ) -> None:
+        """A request goes out; its answer is waited for so long. ``direct``: our controller never sees it."""
+        if direct:
+            self._direct.add(request)
         self._request_of[message] = request
         self._sent_s[request] = now_s
         self._own_s[request] = now_s + timeout_s
         self._timers.set(request, now_s + timeout_s)
 
-    def taken_up(self, request: int, message: int, now_s: float, timeout_s: float) -> None:
+    def taken_up(
+        self, request: int, message: int, now_s: float, timeout_s: float, *, direct: bool = False
+    ) -> None:
         """A request that an earlier process had sent: only an answer that was kept for us can come."""
-        self.sent(request, message, now_s, timeout_s)
+        self.sent(request, message, now_s, timeout_s, direct=direct)
         self._doubtful.add(request)
 
     def landed(self, request: int, message: int) -> None:
@@ -38,6 +45,7 @@ class Flight:
         self._sent_s.pop(request, None)
         self._own_s.pop(request, None)
         self._doubtful.discard(request)
+        self._direct.discard(request)
         self._timers.cancel(request)
 
     def request_of(self, message: int) -> int | None:
@@ -48,13 +56,17 @@ class Flight:
         """When a request in flight was sent."""
         return self._sent_s[request]
 
-    def doubt(self, sent_before_s: float | None = None) -> None:
+    def doubt(self, sent_before_s: float | None = None, *, controller: bool = False) -> None:
         """Whoever would bring the answers went away. All that are in flight, or were sent before some time.
+
+        With ``controller`` that was our controller alone: what went directly to gateways is not in doubt.
 
         The answers may be kept for us. Until somebody is there to bring them, which ``hurry`` says, each has
         its own time.
         """
         for request, sent_s in self._sent_s.items():
+            if controller and request in self._direct:
+                continue
             if sent_before_s is None or sent_s < sent_before_s:
                 self._doubtful.add(request)
                 self._timers.set(request, self._own_s[request])

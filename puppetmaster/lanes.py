@@ -4,6 +4,7 @@
 - A write holds the lock of its destination's domain (locks.py): writes of a domain go one at a time,
   domains side by side. Reads take no lock, but do not pass a held one; those that wait for it go before
   the next write, so neither keeps the other out.
+- An owner of many gateways is given little at once, and nothing while it answers nothing (owners.py).
 - Jobs take turns (turns.py), each within its own concurrency and rate, all within the window.
 
 Every step costs the same however many requests wait: what cannot go now is parked with what it waits
@@ -11,11 +12,12 @@ for, and comes back when that is free.
 """
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from heapq import heapify, heappop, heappush
 
 from puppetmaster.locks import Locks
+from puppetmaster.owners import Owner, Owners
 from puppetmaster.timers import Timers
 from puppetmaster.turns import FEW, Queue, Share, Turns, Waiting
 from puppetmaster.window import Window
@@ -36,11 +38,19 @@ class Parked:
 class Lanes:
     """Requests that wait and requests in flight. Called by one thread, the dispatcher's."""
 
-    def __init__(self, most: int, cache_s: float = 60.0) -> None:
+    def __init__(
+        self,
+        most: int,
+        cache_s: float = 60.0,
+        owner_most: int | None = None,
+        direct: Callable[[str], bool] = lambda _: False,
+    ) -> None:
+        """``direct`` says whether requests to a destination go to its own bus, where it has its own lock."""
         self.locks = Locks(cache_s)
+        self.owners = Owners(most if owner_most is None else owner_most)
+        self._direct = direct
         self._turns = Turns(most)
         self._now_s = 0.0
-        self._writes = 0
         self._requests: dict[int, Waiting] = {}
         self._lanes: dict[str, list[Waiting]] = {}  # a heap each
         self._stale: dict[str, int] = {}  # how many were removed from a lane
@@ -51,6 +61,7 @@ class Lanes:
         self._readers: dict[str, deque[Queue]] = {}  # reads by domain
         self._passes: dict[str, int] = {}  # how many of them may still go before the next write
         self._unknown: dict[str, list[Waiting]] = {}
+        self._late_writers: dict[str, int] = {}  # by domain: a write that was not answered in its time
 
     @property
     def window(self) -> Window:
@@ -88,14 +99,22 @@ class Lanes:
             self._drop(queue)
             self._offer(queue.domain)
 
-    def add(self, id_: int, job: int, destination: str, *, write: bool, in_flight: bool = False) -> None:
+    def add(
+        self,
+        id_: int,
+        job: int,
+        destination: str,
+        *,
+        write: bool,
+        in_flight: bool = False,
+        remote_only: bool = False,
+    ) -> None:
         """A request waits, behind those to its destination that were created before.
 
         One that was in flight when the program ended before takes its slot again.
         """
-        waiting = Waiting(id_, job, destination, write)
+        waiting = Waiting(id_, job, destination, write, remote_only)
         self._requests[id_] = waiting
-        self._writes += write
         heappush(self._lanes.setdefault(destination, []), waiting)
         if in_flight:
             self._leaders[destination] = waiting
@@ -123,7 +142,6 @@ class Lanes:
         """The request is done, or shall not be sent now: whatever it held or waited for is free."""
         waiting = self._requests.pop(id_)
         waiting.gone = True
-        self._writes -= waiting.write
         if waiting.queue is not None:
             waiting.queue.forget()
         self._land(waiting)
@@ -157,7 +175,7 @@ class Lanes:
         waiting = self._requests[id_]
         waiting.delayed, waiting.until_s = why, until_s
         if locked:
-            domain = self.locks.domain(waiting.destination, self._now_s)
+            domain = self._domain(waiting)
             self.locks.doubt(waiting.destination)
             if domain is not None:
                 self.locks.others_hold(domain, until_s)
@@ -175,8 +193,24 @@ class Lanes:
     def forget_all(self) -> None:
         """The controller is another one now, or was away."""
         self.locks.forget_all()
+        self.owners.forget_all()
+        self._late_writers.clear()
         for domain in list(self._parked):
             self._relist(domain)
+
+    def rerouted(self, destination: str) -> None:
+        """There may be another way to this destination now: what waits for its turn there is put anew."""
+        leader = self._leaders.get(destination)
+        if leader is None or leader.in_flight or leader.delayed or leader.remote_only:
+            return
+        if leader.queue is not None and leader.queue.domain != self._domain(leader):
+            id_, job = leader.id, leader.job
+            self.remove(id_)
+            self.add(id_, job, destination, write=leader.write)
+        elif leader.queue is None and self._domain(leader) is not None:
+            self._unknown.pop(destination, None)
+            self.locks.unwant(destination)
+            self._make_ready(leader)
 
     def _relist(self, domain: str) -> None:
         """All that waited for this lock may belong to another domain now."""
@@ -201,9 +235,8 @@ class Lanes:
     def learn(self, destination: str, resources: Iterable[str] | None, now_s: float) -> None:
         """The controller's answer to a question; see ``Locks.learn``."""
         self._now_s = now_s
-        before = self.locks.everywhere
         told, outdated, everybody = self.locks.learn(destination, resources, now_s)
-        for domain in outdated if before == self.locks.everywhere else list(self._parked):
+        for domain in list(self._parked) if outdated is None else outdated:
             self._relist(domain)
         for known in list(self._unknown) if everybody else told:
             for waiting in self._unknown.pop(known, ()):
@@ -253,28 +286,50 @@ class Lanes:
                 self._drop(queue)
                 self._offer(queue.domain)
                 continue
-            domain = self.locks.domain(waiting.destination, self._now_s)
-            if domain != queue.domain or (domain is None and self._writes):
+            if self._domain(waiting) != queue.domain:
                 queue.take()
                 self._list_queue(queue)
                 self._make_ready(waiting)
                 continue
-            if domain is not None and self.locks.held(domain, self._now_s):
+            if self._closed(queue.domain):
                 queue.listed = True
-                parked = self._parked.setdefault(domain, Parked())
+                parked = self._parked.setdefault(queue.domain, Parked())
                 (parked.writes if queue.write else parked.reads).append(queue)
                 continue
-            if queue.write and domain is not None:
-                if (read := self._read_before(domain)) is not None:
+            if queue.write:
+                if (read := self._read_before(queue.domain)) is not None:
                     self._list_queue(queue)
-                    return read
-                self._passes.pop(domain, None)
-                self.locks.take(domain, waiting.id)
-                waiting.domain = domain
+                    return self._given(read, queue.domain)
+                self._passes.pop(queue.domain, None)
+                self.locks.take(queue.domain, waiting.id)
+                waiting.domain = queue.domain
             queue.take()
             self._list_queue(queue)
-            return waiting
+            return self._given(waiting, queue.domain)
         return None
+
+    def _domain(self, waiting: Waiting) -> str | None:
+        """Which lock a request needs; None: it is not known."""
+        if self._direct(waiting.destination) and not waiting.remote_only:
+            return f"/{waiting.destination}/controller"
+        return self.locks.domain(waiting.destination, self._now_s)
+
+    def _owner(self, domain: str | None) -> Owner | None:
+        """The owner of many gateways that this domain belongs to; None: it is one gateway's, or a group's."""
+        return self.owners.of(domain) if domain is not None and self.locks.many(domain) else None
+
+    def _closed(self, domain: str) -> bool:
+        """Whether nothing of this domain may go now: its lock is held, or its owner has enough to do."""
+        owner = self._owner(domain)
+        return self.locks.held(domain, self._now_s) or not (owner is None or owner.may_send(self._now_s))
+
+    def _given(self, waiting: Waiting, domain: str) -> Waiting:
+        """It goes: an owner of many gateways has it to do from here."""
+        if (owner := self._owner(domain)) is not None:
+            waiting.domain, waiting.sent_s = domain, self._now_s
+            waiting.epoch = owner.send(self._now_s)
+            waiting.owned = True
+        return waiting
 
     def _first_of(self, queue: Queue) -> Waiting | None:
         """The next of a queue; those that are gone, or do not lead their lane any more, leave it."""
@@ -298,7 +353,7 @@ class Lanes:
             if not self._turns.may_send(queue.share, self._now_s):
                 continue
             waiting = self._first_of(queue)
-            if waiting is not None and self.locks.domain(waiting.destination, self._now_s) == domain:
+            if waiting is not None and self._domain(waiting) == domain:
                 queue.take()
                 self._passes[domain] = passes - 1
                 return waiting
@@ -308,8 +363,8 @@ class Lanes:
         """It leads its lane: put it where it is taken from, or ask for its domain."""
         if waiting.delayed or not self._leads(waiting):
             return
-        domain = self.locks.domain(waiting.destination, self._now_s)
-        if domain is None and self._writes:
+        domain = self._domain(waiting)
+        if domain is None:
             self._unknown.setdefault(waiting.destination, []).append(waiting)
             self.locks.want(waiting.destination)
             return
@@ -317,11 +372,11 @@ class Lanes:
         queue.put(waiting, first=first)
         self._list_queue(queue)
 
-    def _queue(self, share: Share, domain: str | None, *, write: bool) -> Queue:
+    def _queue(self, share: Share, domain: str, *, write: bool) -> Queue:
         queue = share.queues.get((domain, write))
         if queue is None:
             queue = share.queues[(domain, write)] = Queue(share, domain, write)
-            if domain is not None and not write:
+            if not write:
                 self._readers.setdefault(domain, deque()).append(queue)
         return queue
 
@@ -329,7 +384,7 @@ class Lanes:
         """Nobody waits in it any more."""
         if queue.share.queues.get((queue.domain, queue.write)) is queue:
             del queue.share.queues[(queue.domain, queue.write)]
-        if queue.domain is not None and not queue.write:
+        if not queue.write:
             readers = self._readers[queue.domain]
             readers.remove(queue)
             if not readers:
@@ -350,6 +405,9 @@ class Lanes:
         self._turns.land(waiting)
         if waiting.domain is not None:
             self.locks.give_back(waiting.domain, waiting.id)
+            if waiting.owned:
+                self.owners.of(waiting.domain).land()
+                waiting.owned = False
             self._unpark(waiting.domain)
             waiting.domain = None
 
@@ -359,17 +417,57 @@ class Lanes:
             self.locks.free(domain)
             self._offer(domain)
 
-    def _offer(self, domain: str | None) -> None:
+    # -- owners of many gateways --------------------------------------------------------------------
+
+    def answered(self, id_: int, now_s: float) -> None:
+        """A gateway answered this request, which is in flight."""
+        self._now_s = now_s
+        waiting = self._requests[id_]
+        if waiting.domain is not None:
+            self._late_writers.pop(waiting.domain, None)
+            if waiting.owned:
+                self.owners.of(waiting.domain).answered(waiting.epoch, now_s - waiting.sent_s, now_s)
+
+    def heard(self, id_: int, now_s: float) -> None:
+        """The owner of many gateways said that it could not bring an answer for this request in flight."""
+        waiting = self._requests[id_]
+        if waiting.owned and waiting.domain is not None:
+            self.owners.of(waiting.domain).heard(now_s)
+
+    def overdue(self, id_: int, message: int, now_s: float) -> float | None:
+        """Nothing answered this message, which is in flight, in its time.
+
+        An owner of many gateways may be busy with it, until its answer comes (``came``) or the time that is
+        given back is over (``forget_overdue``). None: nobody else has to wait for that.
+        """
+        waiting = self._requests[id_]
+        if waiting.domain is None:
+            return None
+        if waiting.write:
+            self._late_writers[waiting.domain] = id_
+        return self.owners.overdue(waiting.domain, message, now_s) if waiting.owned else None
+
+    def came(self, message: int, now_s: float) -> None:
+        """An answer came for a message that nothing waits for any more."""
+        self._now_s = now_s
+        if (domain := self.owners.came(message, now_s)) is not None:
+            self._unpark(domain)
+
+    def forget_overdue(self, now_s: float) -> None:
+        """Some time that ``overdue`` gave is over."""
+        self._now_s = now_s
+        for domain in self.owners.forget_overdue(now_s):
+            self._unpark(domain)
+
+    def _offer(self, domain: str) -> None:
         """A lock is free: all reads that wait for it may go, and one write.
 
         One: the others would only find it held again. They come later, when that one does not take it.
         """
-        if domain is None:
-            return
         # First of all: pick() goes on until nothing is offered.
         self._offered.pop(domain, None)
         parked = self._parked.get(domain)
-        if parked is None or self.locks.held(domain, self._now_s):
+        if parked is None or self._closed(domain):
             return
         reads, parked.reads = parked.reads, []
         for queue in reads:
@@ -402,18 +500,30 @@ class Lanes:
             state = "in flight" if ahead.in_flight else "before it"
             return f"request {ahead.id} of job {ahead.job} to the same destination is {state}"
         if waiting.delayed:
-            return self._until(waiting.delayed, waiting.until_s)
+            return self._until(self._whose(waiting.delayed, self._domain(waiting)), waiting.until_s)
         return self._why_locked(waiting) or self._turns.why(waiting.job, self._now_s) or "next to be sent"
 
     def _why_locked(self, waiting: Waiting) -> str | None:
-        domain = self.locks.domain(waiting.destination, self._now_s)
+        domain = self._domain(waiting)
         if domain is None:
-            return "the controller is asked who owns its lock" if self._writes else None
+            return "the controller is asked who owns its lock"
         if (writer := self.locks.writer(domain)) is not None:
             return f"request {writer} holds the lock of {domain}"
         if self.locks.held(domain, self._now_s):
-            return self._until(LOCKED, self._locked.deadline_s(domain) or self._now_s)
-        return None
+            return self._until(self._whose(LOCKED, domain), self._locked.deadline_s(domain) or self._now_s)
+        owner = self._owner(domain)
+        if owner is None or owner.may_send(self._now_s):
+            return None
+        if owner.blocked(self._now_s):
+            return f"the owner of {domain} answers nothing: {owner.busy} requests are in flight there"
+        return f"{owner.busy} requests are in flight at the owner of {domain}: as many as it works on"
+
+    def _whose(self, why: str, domain: str | None) -> str:
+        """Why a request waits, where it is our own command that holds the lock for longer than we waited."""
+        late = self._late_writers.get(domain) if domain is not None else None
+        if why != LOCKED or late is None:
+            return why
+        return f"locked by request {late}, which was not answered in its time, until its owner's ttl is over"
 
     def _until(self, why: str, at_s: float) -> str:
         left_s = max(at_s - self._now_s, 0.0)

@@ -20,6 +20,8 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
+from itertools import count
 from typing import NamedTuple
 
 from puppetmaster import mqtt
@@ -34,10 +36,17 @@ KEEPALIVE_S = 20
 CONNECT_S = 10.0
 #: Between two tries to connect.
 AGAIN_S = 1.0
+#: Topics of one SUBSCRIBE.
+SUBSCRIBE_TOPICS = 100
 #: Read at once, and before what was read is handed on.
 READ_BYTES, ROUND_BYTES = 64 * 1024, 256 * 1024
 #: The controller expands what it passes on: what is below 1 MiB for it can be this long for us.
 MESSAGE_LIMIT_BYTES = 4 * 1024 * 1024
+
+
+#: The number of the SUBSCRIBE with which a connection begins.
+FIRST_PACKET = 1
+_topic = lru_cache(maxsize=4096)(mqtt.Topic)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +57,16 @@ class Receipt:
     packet: int
 
 
+class Received(NamedTuple):
+    """A message: its topic, its payload (None: it was longer than the limit), and what to acknowledge."""
+
+    topic: str
+    payload: bytes | None
+    receipt: Receipt | None
+    #: The broker had it before we subscribed.
+    retained: bool
+
+
 class Listener(NamedTuple):
     """What the link tells, on its own thread. None of it may block or call back, but for ``send``."""
 
@@ -55,8 +74,10 @@ class Listener(NamedTuple):
     up: Callable[[], None]
     #: It is gone; the ids of the messages that have not left.
     down: Callable[[tuple[int, ...]], None]
-    #: Messages came, each with its receipt. None as payload: it was longer than the limit.
-    messages: Callable[[list[tuple[bytes | None, Receipt | None]]], None]
+    #: Messages came.
+    messages: Callable[[list["Received"]], None]
+    #: The broker refuses subscriptions to these topics, which were asked for with ``subscribe``.
+    refused: Callable[[tuple[str, ...]], None]
 
 
 @dataclass(slots=True)
@@ -88,6 +109,8 @@ class Link:
         self._up = False
         self._connection = 0  # counts them
         self._backlog: deque[_Unsent] = deque()
+        self._subscribing: dict[int, tuple[str, ...]] = {}  # by the number of the SUBSCRIBE
+        self._packets = count(1)
         self._spoke_s = 0.0
         self._socket: socket.socket | None = None
         self._stopping = threading.Event()
@@ -110,15 +133,29 @@ class Link:
         if self._thread.ident is not None:
             self._thread.join(timeout_s)
 
-    def send(self, topic: mqtt.Topic, messages: Sequence[Outgoing]) -> bool:
+    def send(self, messages: Sequence[Outgoing]) -> bool:
         """Send messages in order; never blocks. False: there is no connection, none of them has left."""
-        packets = [topic.publish(message.payload) for message in messages]
+        packets = [_topic(message.topic).publish(message.payload) for message in messages]
         ends: list[tuple[int, int]] = []
         end = 0
         for message, packet in zip(messages, packets, strict=True):
             end += len(packet)
             ends.append((message.id, end))
         return self._write(b"".join(packets), ends)
+
+    def subscribe(self, topics: Sequence[tuple[str, int]]) -> bool:
+        """Ask for these topics too, each with its QoS, before what is sent after this. Never blocks.
+
+        The next connection does not know of them. False: there is no connection.
+        """
+        done = True
+        for begin in range(0, len(topics), SUBSCRIBE_TOPICS):
+            some = topics[begin : begin + SUBSCRIBE_TOPICS]
+            with self._lock:
+                packet = next(self._packets) % 0xFFFF + 1
+                self._subscribing[packet] = tuple(topic for topic, _ in some)
+            done = self._write(mqtt.subscribe(packet, some), []) and done
+        return done
 
     def acknowledge(self, receipts: Iterable[Receipt]) -> None:
         """These messages need not be kept for us any more; those of an earlier connection come again."""
@@ -208,9 +245,9 @@ class Link:
                     if packet.code:
                         why = mqtt.REFUSALS.get(packet.code, f"code {packet.code}")
                         raise ConnectionError(f"the broker refuses it: {why}")
-                    connection.sendall(mqtt.subscribe(1, self._topics))
+                    connection.sendall(mqtt.subscribe(FIRST_PACKET, self._topics))
                 elif isinstance(packet, mqtt.Suback):
-                    if 0x80 in packet.granted:
+                    if mqtt.REFUSED in packet.granted:
                         raise ConnectionError("the broker refuses our subscriptions")
                     subscribed = True
                 elif isinstance(packet, mqtt.Published):
@@ -220,6 +257,7 @@ class Link:
             self._socket = connection
             self._connection += 1
             self._backlog.clear()
+            self._subscribing.clear()
             self._spoke_s = time.monotonic()
             self._up = True
         return early
@@ -276,17 +314,38 @@ class Link:
                 break
             closed = not data
             size += len(data)
-            published += [packet for packet in decoder.feed(data) if isinstance(packet, mqtt.Published)]
+            for packet in decoder.feed(data):
+                if isinstance(packet, mqtt.Published):
+                    published.append(packet)
+                elif isinstance(packet, mqtt.Suback):
+                    self._subscribed(packet)
         self._deliver(published)
         if closed:
             raise ConnectionError("the broker closed it")
         return size >= ROUND_BYTES
 
+    def _subscribed(self, packet: mqtt.Suback) -> None:
+        with self._lock:
+            topics = self._subscribing.pop(packet.packet, ())
+        refused = tuple(
+            topic for topic, granted in zip(topics, packet.granted, strict=False) if granted == mqtt.REFUSED
+        )
+        if refused:
+            self._listener.refused(refused)
+
     def _deliver(self, published: list[mqtt.Published]) -> None:
         connection = self._connection
         if published:
             self._listener.messages(
-                [(one.payload, Receipt(connection, one.packet) if one.packet else None) for one in published]
+                [
+                    Received(
+                        one.topic.decode("utf-8", "replace"),
+                        one.payload,
+                        Receipt(connection, one.packet) if one.packet else None,
+                        one.retained,
+                    )
+                    for one in published
+                ]
             )
 
     def _leave(self, connection: socket.socket) -> None:

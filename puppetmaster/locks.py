@@ -7,13 +7,15 @@ through all models, so when its answers are all alike, a lock for each, the rest
 until a lock that somebody holds, or an answer, says otherwise. Knows no clock.
 """
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
 #: So many destinations are remembered with their domain; then all are asked for anew.
 KNOWN_LIMIT = 200_000
-EVERYWHERE = ("/remote/+", "/remote/#")
+REMOTE = "/remote/"
+WILDCARDS = re.compile("[+#]")
 #: After so many answers in a row of "this one has a lock of its own", that is believed of all others.
 ALIKE = 20
 
@@ -26,14 +28,30 @@ class Lock:
     until_s: float = 0.0
 
 
+class Pattern(NamedTuple):
+    """One lock for all destinations that begin in some way."""
+
+    domain: str
+    until_s: float
+    #: The destination that the controller was asked for.
+    asked: str
+
+
 class Learned(NamedTuple):
     """What an answer of the controller changed."""
 
     #: The destinations that it spoke for.
     told: list[str]
-    #: Domains that some of these do not belong to any more.
-    outdated: set[str]
-    #: Nobody needs to wait for an answer any more: the domains of all others are known with this one.
+    #: Domains that some of these do not belong to any more; None: some destinations of any domain.
+    outdated: set[str] | None
+    #: The domains of destinations that were not asked for may be known with this answer.
+    everybody: bool
+
+
+class _Changed(NamedTuple):
+    """Whether other patterns are known; whether with them, or by likeness, more destinations are."""
+
+    patterns: bool
     everybody: bool
 
 
@@ -44,8 +62,8 @@ class Locks:
         self._cache_s = cache_s
         self._held: dict[str, Lock] = {}
         self._known: dict[str, tuple[str, float]] = {}
-        #: One lock for every destination: its name, until when that is believed, for whom it was told.
-        self._everywhere: tuple[str, float, str] | None = None
+        #: Owners of many destinations, by how these begin: the empty beginning is every destination.
+        self._patterns: dict[str, Pattern] = {}
         self._alike = 0
         self._doubted: set[str] = set()  # not believed to be like the others
         self._wanted: dict[str, None] = {}
@@ -53,10 +71,9 @@ class Locks:
 
     # -- which domain -----------------------------------------------------------------------------
 
-    @property
-    def everywhere(self) -> str | None:
-        """The one domain of all destinations, when that is how it is."""
-        return None if self._everywhere is None else self._everywhere[0]
+    def many(self, domain: str | None) -> bool:
+        """Whether the owner of this domain answers for all destinations of a pattern."""
+        return any(pattern.domain == domain for pattern in self._patterns.values())
 
     @property
     def alike(self) -> bool:
@@ -65,8 +82,9 @@ class Locks:
 
     def domain(self, destination: str, now_s: float) -> str | None:
         """The domain of a destination; None: it is not known."""
-        if self._everywhere is not None:
-            return self._everywhere[0]
+        for begins, pattern in self._patterns.items():
+            if destination.startswith(begins) and destination != begins:
+                return pattern.domain
         known = self._known.get(destination)
         if known is not None and now_s < known[1]:
             return known[0]
@@ -85,13 +103,13 @@ class Locks:
 
     def questions(self, most: int, now_s: float) -> Iterator[str]:
         """Destinations that the controller is to be asked for, at most ``most`` under way at once."""
-        if self._everywhere is not None and self._everywhere[1] <= now_s:
-            # Believed until the answer is there: everything that waits would have to ask otherwise.
-            name, _, destination = self._everywhere
-            self._everywhere = (name, now_s + self._cache_s, destination)
-            self._wanted.pop(destination, None)
-            self._asked.add(destination)
-            yield destination
+        for begins, pattern in self._patterns.items():
+            if pattern.until_s <= now_s:
+                # Believed until the answer is there: everything that waits would have to ask otherwise.
+                self._patterns[begins] = pattern._replace(until_s=now_s + self._cache_s)
+                self._wanted.pop(pattern.asked, None)
+                self._asked.add(pattern.asked)
+                yield pattern.asked
         while self._wanted and len(self._asked) < most:
             destination = next(iter(self._wanted))
             del self._wanted[destination]
@@ -101,45 +119,56 @@ class Locks:
     def learn(self, destination: str, resources: Iterable[str] | None, now_s: float) -> Learned:
         """The controller's answer: all resources of the owner of ``destination``; None when there is none.
 
-        A pattern among them is one lock for every destination. Without an owner it has its own.
+        A pattern among them is one lock for every destination that it matches: ``+`` and ``#`` are wildcards
+        inside a segment too, and stand for one character at least. Without an owner it has its own.
         """
         self._asked.discard(destination)
-        owned = sorted(one for one in resources or () if one.startswith("/remote/"))
-        told = [destination, *(resource.removeprefix("/remote/") for resource in owned)]
+        owned = sorted(one for one in resources or () if one.startswith(REMOTE))
+        begins = {
+            match.string[len(REMOTE) : match.start()]: match.string
+            for match in map(WILDCARDS.search, owned)
+            if match is not None and match.end() == len(match.string)
+        }
+        told = [destination, *(resource.removeprefix(REMOTE) for resource in owned)]
         before = {self.domain(name, now_s) for name in told}
-        everybody = self._compare(destination, owned, now_s)
+        # A group has a name that nobody's own lock has, so that one can tell them apart.
+        first = next(iter(begins.values()), owned[0] if owned else "")
+        group = first if begins or len(owned) == 1 else f"{first} and {len(owned) - 1} more"
+        patterns = dict.fromkeys(begins, Pattern(group, now_s + self._cache_s, destination))
+        changed = self._compare(destination, owned, patterns)
         if len(self._known) > KNOWN_LIMIT:
             self._known.clear()
-        self._known[destination] = (f"/remote/{destination}", now_s + self._cache_s)
-        # A group has a name that nobody's own lock has, so that one can tell them apart.
-        group = owned[0] if len(owned) == 1 else f"{owned[0]} and {len(owned) - 1} more" if owned else ""
+        self._known[destination] = (f"{REMOTE}{destination}", now_s + self._cache_s)
         for name in told[1:]:
             self._known[name] = (group, now_s + self._cache_s)
         for name in told:
             self.unwant(name)
             self._doubted.discard(name)
-        outdated = before - {self.domain(name, now_s) for name in told}
-        return Learned(told, {domain for domain in outdated if domain is not None}, everybody)
-
-    def _compare(self, destination: str, owned: list[str], now_s: float) -> bool:
-        """Whether with this answer the domains of all are known, and were not before."""
-        knew = self.everywhere is not None or self.alike
-        pattern = next((one for one in owned if one in EVERYWHERE), None)
-        if pattern is not None:
-            self._everywhere = (pattern, now_s + self._cache_s, destination)
-        elif self._everywhere is not None and self._everywhere[2] == destination:
-            self._everywhere = None
-        if owned:
-            self._alike = self._alike + 1 if owned == [f"/remote/{destination}"] else 0
-        everybody = not knew and (self.everywhere is not None or self.alike)
-        if everybody:
+        if changed.everybody:
             self._wanted = {name: None for name in self._wanted if self.domain(name, now_s) is None}
-        return everybody
+        outdated = before - {self.domain(name, now_s) for name in told}
+        known = {domain for domain in outdated if domain is not None}
+        return Learned(told, None if changed.patterns else known, changed.everybody)
+
+    def _compare(self, destination: str, owned: list[str], patterns: dict[str, Pattern]) -> "_Changed":
+        """Take in who owns patterns, and whether the answers are all alike."""
+        was_alike = self.alike
+        old = {begins: pattern.domain for begins, pattern in self._patterns.items()}
+        kept = {begins: pattern for begins, pattern in self._patterns.items() if pattern.asked != destination}
+        # The longest beginning first, where two match.
+        self._patterns = dict(sorted({**kept, **patterns}.items(), key=lambda one: -len(one[0])))
+        if owned:
+            self._alike = self._alike + 1 if owned == [f"{REMOTE}{destination}"] else 0
+        new = {begins: pattern.domain for begins, pattern in self._patterns.items()}
+        return _Changed(new != old, bool(new.items() - old.items()) or (self.alike and not was_alike))
 
     def forget(self, destination: str) -> None:
         """What is known about this destination was wrong."""
+        domain = self.domain(destination, 0.0)
         self._known.pop(destination, None)
-        self._everywhere = None
+        self._patterns = {
+            begins: pattern for begins, pattern in self._patterns.items() if pattern.domain != domain
+        }
 
     def doubt(self, destination: str) -> None:
         """Somebody holds its lock: it may be shared with others than was said."""
@@ -156,7 +185,7 @@ class Locks:
         """The controller is another one now, or was away: what it said may not hold."""
         self._known.clear()
         self._doubted.clear()
-        self._everywhere = None
+        self._patterns.clear()
         self._alike = 0
         # What was under way is lost with it, or was answered by the other one.
         self._wanted = dict.fromkeys([*self._asked, *self._wanted])

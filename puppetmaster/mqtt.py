@@ -7,6 +7,7 @@ PUBLISH at QoS 0 and 1, PINGRESP. Section numbers are those of the OASIS standar
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+REFUSED = 0x80
 PINGREQ = b"\xc0\x00"
 DISCONNECT = b"\xe0\x00"
 
@@ -35,8 +36,12 @@ class Connack:
 
 @dataclass(frozen=True, slots=True)
 class Suback:
-    """The broker's answer to SUBSCRIBE: the QoS granted for each topic, 0x80 for one that was refused."""
+    """The broker's answer to the SUBSCRIBE with the number ``packet``.
 
+    ``granted`` is the QoS for each topic, or ``REFUSED``.
+    """
+
+    packet: int
     granted: tuple[int, ...]
 
 
@@ -51,6 +56,8 @@ class Published:
     payload: bytes | None
     packet: int
     size: int
+    #: The broker had kept it, and sends it because we have just subscribed (section 3.3.1.3).
+    retained: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +182,7 @@ class Decoder:
         packet = int.from_bytes(buffer[topic_end:body])
         topic = bytes(buffer[start + 2 : topic_end])
         if size <= self._limit:
-            return Published(topic, bytes(buffer[body:end]), packet, end - body), end
+            return Published(topic, bytes(buffer[body:end]), packet, end - body, bool(kind & 1)), end
         here = min(end, len(buffer))
         self._skip = end - here
         return Published(topic, None, packet, end - body), here
@@ -185,7 +192,7 @@ def _other(kind: int, body: bytes) -> Packet:
     if kind == _CONNACK and len(body) == 2:
         return Connack(body[1])
     if kind == _SUBACK and len(body) > 2:
-        return Suback(tuple(body[2:]))
+        return Suback(int.from_bytes(body[:2]), tuple(body[2:]))
     if kind == _PINGRESP and not body:
         return Pingresp()
     raise Malformed(f"a packet of the kind 0x{kind:02x} with {len(body)} bytes")

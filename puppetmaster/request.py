@@ -12,6 +12,9 @@ from typing import Any
 
 from puppetmaster.errors import IllegalTransition
 
+#: Through the remote bundle of our own bus; to the gateway's own controller.
+REMOTE_WAY, DIRECT_WAY = "remote", "direct"
+
 
 class RequestStatus(StrEnum):
     """What is known of a request. Each says: what it means; who moves it on; what a crash leaves."""
@@ -115,8 +118,10 @@ class Request:
     """One command for one destination. A value: a change is a new one.
 
     ``message`` is the Sanji message id of its last sending, or of the next one; None: its own id.
+    ``route`` is the way that its last sending took, ``"direct"`` or ``"remote"``; None: it was not sent.
     ``attempts`` counts the sendings that may have reached the gateway; ``history`` keeps those that were
-    followed by another: ``{"message", "sentAt", "finishedAt", "status", "result"}``.
+    followed by another: ``{"message", "sentAt", "finishedAt", "status", "result"}``, with ``"route"``
+    where it went directly.
     """
 
     id: int
@@ -126,6 +131,7 @@ class Request:
     status: RequestStatus = RequestStatus.PENDING
     attempts: int = 0
     message: int | None = None
+    route: str | None = None
     sent_at: str | None = None
     finished_at: str | None = None
     result: Mapping[str, Any] | None = None
@@ -149,11 +155,13 @@ class Request:
         result: Mapping[str, Any] | None = None,
         message: int | None = None,
         outcome: RequestStatus | None = None,
+        route: str = REMOTE_WAY,
     ) -> "Request":
         """The request after ``event`` at ``at``. Raises IllegalTransition.
 
-        The events that end it take a ``result``. RETRY takes that and the ``outcome`` of the attempt it ends,
-        and as REFUSE the ``message`` id for the next sending, where that is another one.
+        SEND takes the ``route``. The events that end it take a ``result``. RETRY takes that and the
+        ``outcome`` of the attempt it ends, and as REFUSE the ``message`` id for the next sending, where that
+        is another one.
         """
         status = TRANSITIONS.get((self.status, event))
         if status is None:
@@ -161,11 +169,13 @@ class Request:
                 f"request {self.id} is {self.status}: it cannot take the event '{event}'."
             )
         if status is RequestStatus.SENT:
-            return replace(self, status=status, attempts=self.attempts + 1, sent_at=at)
+            return replace(self, status=status, attempts=self.attempts + 1, sent_at=at, route=route)
         if status is RequestStatus.PENDING:
             return self._waiting(event, at, outcome, result, self.message if message is None else message)
         if self.status in UNANSWERED or (self.status, event) == (_S.PENDING, _E.SUCCEED):
             result = {**(result or {}), "late": True}
+        if self.route == DIRECT_WAY:
+            result = {**(result or {}), "route": DIRECT_WAY}
         return replace(self, status=status, finished_at=at, result=result)
 
     def _waiting(
@@ -178,15 +188,26 @@ class Request:
     ) -> "Request":
         waiting = replace(self, status=RequestStatus.PENDING, sent_at=None, message=message)
         if event is RequestEvent.REFUSE:
-            return replace(waiting, attempts=self.attempts - 1)
+            return replace(
+                waiting, attempts=self.attempts - 1, route=self.route if self.attempts > 1 else None
+            )
         attempt = {
             "message": self.sending,
             "sentAt": self.sent_at,
             "finishedAt": at,
             "status": str(outcome),
             "result": result or {},
+            **({"route": DIRECT_WAY} if self.route == DIRECT_WAY else {}),
         }
         return replace(waiting, history=(*self.history, attempt))
+
+    def route_of(self, message: int) -> str | None:
+        """The way that the sending under this message id took."""
+        for attempt in self.history:
+            if attempt["message"] == message:
+                route: str = attempt.get("route", REMOTE_WAY)
+                return route
+        return self.route
 
     def last_outcome(self) -> tuple[RequestEvent, Mapping[str, Any]]:
         """How the last attempt of one that has a history ended: the event for that, and its result."""
@@ -205,7 +226,10 @@ class Request:
     def without_retry(self) -> "Request":
         """One that waits for another attempt as it was before that was decided."""
         *before, last = self.history
-        return replace(self, message=last["message"], sent_at=last["sentAt"], history=tuple(before))
+        route = last.get("route", REMOTE_WAY)
+        return replace(
+            self, message=last["message"], route=route, sent_at=last["sentAt"], history=tuple(before)
+        )
 
     def document(self) -> dict[str, Any]:
         """The request as it is stored, under its id. What is not there yet is left out."""
@@ -219,6 +243,8 @@ class Request:
             document["attempts"] = self.attempts
         if self.message is not None:
             document["message"] = self.message
+        if self.route == DIRECT_WAY:
+            document["route"] = self.route
         if self.sent_at is not None:
             document["sentAt"] = self.sent_at
         if self.finished_at is not None:
@@ -240,6 +266,7 @@ class Request:
             status=RequestStatus(document["status"]),
             attempts=document.get("attempts", 0),
             message=document.get("message"),
+            route=document.get("route", REMOTE_WAY if document.get("attempts") else None),
             sent_at=document.get("sentAt"),
             finished_at=document.get("finishedAt"),
             result=document.get("result"),
@@ -261,9 +288,10 @@ class Request:
                 "finishedAt": self.finished_at,
                 "timeout": timeout_s,
                 "status": self.status.value,
-                "why": why if self.status is RequestStatus.PENDING else None,
+                "why": why if self.open else None,
                 "progress": 0 if self.open else 100,
                 "attempts": self.attempts,
+                "route": self.route,
                 "result": self.result or {},
                 **history,
             },

@@ -19,6 +19,7 @@ from puppetmaster.errors import SettingsError
 _DATA = Path("data")
 #: In the data directory; the first that exists counts.
 FILES = ("puppetmaster.json", "puppetmaster.json.factory")
+ROUTES = ("remote", "direct", "auto")
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
 
@@ -67,7 +68,19 @@ class Settings:
         low=0,
         high=3600,
     )
+    route: str = _knob(
+        "remote",
+        "which way requests go: remote, through /remote/<gateway>; direct, to each gateway's own controller; "
+        "auto, directly where a bridge says that it is connected",
+    )
+    presence: str = _knob(
+        "/cgs/+/connection_status",
+        "topics where bridges say whether they are connected, comma separated, + for the gateway; off: none",
+    )
     window: int = _knob(500, "most requests in flight over all jobs", low=1, high=10000)
+    max_in_flight_per_owner: int = _knob(
+        500, "most requests in flight at one owner of many gateways, such as /remote/+", low=1, high=10000
+    )
     max_open_jobs: int = _knob(1000, "most jobs that have not ended", low=1, high=1000000)
     max_open_requests: int = _knob(200000, "most requests of them that are not done", low=1, high=10000000)
     keep_jobs: int = _knob(1000, "most jobs that have ended to keep", low=0, high=10000000)
@@ -114,12 +127,27 @@ class Settings:
         }
         data_dir = said.get("data_dir", defaults.get("data_dir", _DATA))
         settings = cls(**{**defaults, **_from_file(data_dir), **said})
-        if settings.log_level not in LOG_LEVELS:
-            raise SettingsError(
-                f"PUPPETMASTER_LOG_LEVEL: expected one of {', '.join(LOG_LEVELS)}, "
-                f"got '{settings.log_level}'."
-            )
+        for name, known in (("log_level", LOG_LEVELS), ("route", ROUTES)):
+            if (value := getattr(settings, name)) not in known:
+                raise SettingsError(
+                    f"PUPPETMASTER_{name.upper()}: expected one of {', '.join(known)}, got '{value}'."
+                )
+        _ = settings.presence_topics  # raises
         return settings
+
+    @property
+    def presence_topics(self) -> tuple[str, ...]:
+        """The topics to subscribe to for ``presence``, each with one ``+``. Raises SettingsError."""
+        if self.presence.lower() == "off":
+            return ()
+        topics = tuple(one.strip() for one in self.presence.split(",") if one.strip())
+        for topic in topics:
+            if topic.split("/").count("+") != 1 or topic.count("+") != 1 or "#" in topic:
+                raise SettingsError(
+                    "PUPPETMASTER_PRESENCE: expected topics with one level '+' for the gateway, such as "
+                    f"/cgs/+/connection_status, or 'off', got '{topic}'."
+                )
+        return topics
 
     def public(self) -> dict[str, Any]:
         """The settings as GET /system/puppetmaster shows them, ``requestTimeout`` for example. No secret."""

@@ -28,6 +28,8 @@ class Waiting:
     job: int
     destination: str
     write: bool
+    #: It goes through the remote bundle, whatever other way there is.
+    remote_only: bool = False
     in_flight: bool = False
     gone: bool = False
     #: What it waits for though it leads its lane, until ``wake``; empty: it does not.
@@ -36,7 +38,11 @@ class Waiting:
     #: Counts the sendings; whether the last one counts in the window.
     sendings: int = 0
     counted: bool = False
+    #: Whose lock it holds; ``owned``: an owner of many gateways works on it, since when and in which epoch.
     domain: str | None = None
+    owned: bool = False
+    epoch: int = 0
+    sent_s: float = 0.0
     #: Where it was put to be taken from.
     queue: "Queue | None" = None
 
@@ -49,7 +55,7 @@ class Queue:
     """The requests of one job that wait for one domain, reads and writes apart."""
 
     share: "Share"
-    domain: str | None
+    domain: str
     write: bool
     waiting: deque[Waiting] = field(default_factory=deque)
     listed: bool = False
@@ -89,7 +95,7 @@ class Share:
     in_flight: int = 0
     #: It sends nothing, for a while or for good, though what it has may still be here.
     suspended: bool = False
-    queues: dict[tuple[str | None, bool], Queue] = field(default_factory=dict)
+    queues: dict[tuple[str, bool], Queue] = field(default_factory=dict)
     ready: deque[Queue] = field(default_factory=deque)
     listed: bool = False
     #: Listed among those that have nothing in flight.

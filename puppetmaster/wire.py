@@ -6,6 +6,7 @@ sanji-controller 1.6.2). So what we send is checked before it is accepted, and w
 made to fit.
 """
 
+import hashlib
 import json
 import math
 import re
@@ -21,16 +22,47 @@ ANSWER_LIMIT_BYTES = 900 * 1024
 #: The controller takes 2,048 levels, Python's decoder fewer; nobody's command needs more than this.
 DEPTH_LIMIT = 200
 
+DIRECT_BEGINS, DIRECT_ENDS = "/puppetmaster-", "/remote"
+
 _INT_LOW, _INT_HIGH = -(2**63), 2**63 - 1
 _COMPACT = json.JSONEncoder(allow_nan=False, separators=(",", ":"))
 _SUSPECT = re.compile(r"\\u(?:0000|[dD][89a-fA-F])|\d{19}")
 
 
+#: Where the controller of a bus takes what is to be passed on.
+CONTROLLER_TOPIC = "/controller"
+
+
 class Outgoing(NamedTuple):
-    """A message that is to leave: its id, 0 when nobody asks for it, and its JSON."""
+    """A message that is to leave: its id, 0 when nobody asks for it, and its JSON.
+
+    ``topic`` is where it is published, ``tunnel`` where its answer comes, if that is not the common one.
+    """
 
     id: int
     payload: bytes
+    topic: str = CONTROLLER_TOPIC
+    tunnel: str = ""
+
+
+def direct_topic(destination: str) -> str:
+    """Where a message for a gateway's own controller is published: the gateway's bridge takes it there."""
+    return f"/{destination}{CONTROLLER_TOPIC}"
+
+
+def direct_tunnel(tunnel: str, destination: str) -> str:
+    """Where a gateway's own controller answers: a topic that its bridge brings (``/+/remote``).
+
+    It is made of our own ``tunnel``, which the gateways do not see, and each gateway has another one. So none
+    can answer for another gateway, whatever message id it takes. At most 63 characters.
+    """
+    token = hashlib.blake2b(destination.encode(), key=tunnel.encode()[:64], digest_size=12).hexdigest()
+    return f"{DIRECT_BEGINS}{token}{DIRECT_ENDS}"
+
+
+def is_direct_tunnel(topic: str) -> bool:
+    """Whether ``direct_tunnel`` makes such topics."""
+    return topic.startswith(DIRECT_BEGINS) and topic.endswith(DIRECT_ENDS)
 
 
 class Uncarriable(ValueError):
@@ -154,15 +186,29 @@ def _whole(text: str) -> str:
 
 
 class Command:
-    """What is sent for one batch item, encoded once; each request adds its id and destination."""
+    """What is sent for one batch item, encoded once for each way; each request adds id and destination."""
 
-    __slots__ = ("_common",)
+    __slots__ = ("_command", "_direct", "_remote", "_tunnel")
 
     def __init__(self, command: Mapping[str, Any], tunnel: str) -> None:
-        inner = encode(command).decode("ascii")
-        self._common = f'"method":"{command["method"]}","tunnel":"{tunnel}","data":{inner},"resource":'
+        self._command = command
+        self._tunnel = tunnel
+        self._direct = self._remote = ""
 
     def message(self, message_id: int, destination: str) -> Outgoing:
         """The Sanji message that carries it to ``/remote/<destination>`` under ``message_id``."""
+        if not self._remote:
+            inner = encode(self._command).decode("ascii")
+            method = self._command["method"]
+            self._remote = f'"method":"{method}","tunnel":"{self._tunnel}","data":{inner},"resource":'
         resource = json.dumps(f"/remote/{destination}")
-        return Outgoing(message_id, f'{{"id":{message_id},{self._common}{resource}}}'.encode("ascii"))
+        return Outgoing(message_id, f'{{"id":{message_id},{self._remote}{resource}}}'.encode("ascii"))
+
+    def direct(self, message_id: int, destination: str) -> Outgoing:
+        """The Sanji message that the gateway's own controller is given under ``message_id``."""
+        if not self._direct:
+            command = {key: self._command[key] for key in ("method", "resource", "data")}
+            self._direct = encode(command).decode("ascii").removeprefix("{")
+        tunnel = direct_tunnel(self._tunnel, destination)
+        payload = f'{{"id":{message_id},"tunnel":"{tunnel}",{self._direct}'.encode("ascii")
+        return Outgoing(message_id, payload, direct_topic(destination), tunnel)

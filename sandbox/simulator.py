@@ -221,8 +221,8 @@ class Simulation:
 
     def _act(self, turn: Turn) -> None:
         now_s, controller = self.clock.at_s, self._controller
-        for message, payload in turn.sends:
-            body = wire.decode(payload)
+        for outgoing in turn.sends:
+            message, body = outgoing.id, wire.decode(outgoing.payload)
             destination = body["resource"].removeprefix(REMOTE)
             self.sent_s.setdefault(destination, []).append(now_s)
             self.collisions += controller.ours_holds(destination)

@@ -37,7 +37,7 @@ class Driver:
     def count_looks(self) -> None:
         offer = self.lanes._offer
 
-        def counted(domain: str | None) -> None:
+        def counted(domain: str) -> None:
             self.looks += 1
             if self.looks > LOOKS:
                 raise Endless

@@ -13,7 +13,7 @@ import pytest
 
 from puppetmaster import link as link_module
 from puppetmaster import mqtt
-from puppetmaster.link import Link, Listener, Receipt
+from puppetmaster.link import Link, Listener, Receipt, Received
 from puppetmaster.login import Login
 from puppetmaster.wire import Outgoing
 from sandbox.broker import Broker
@@ -23,7 +23,7 @@ from tests.proxy import Proxy
 
 WAIT_S = 30.0
 INBOX = "link/inbox"
-ELSEWHERE = mqtt.Topic("elsewhere")
+ELSEWHERE = "elsewhere"
 
 
 class Ear(logging.Handler):
@@ -33,24 +33,29 @@ class Ear(logging.Handler):
         super().__init__()
         self.ups: queue.Queue[None] = queue.Queue()
         self.downs: queue.Queue[tuple[int, ...]] = queue.Queue()
-        self.messages: queue.Queue[tuple[bytes | None, Receipt | None]] = queue.Queue()
+        self.messages: queue.Queue[Received] = queue.Queue()
+        self.refused: queue.Queue[tuple[str, ...]] = queue.Queue()
         self.link = Link(
             ("127.0.0.1", port),
             login or Login(),
             client_id,
             [(INBOX, 1)],
-            Listener(lambda: self.ups.put(None), self.downs.put, self._take),
+            Listener(lambda: self.ups.put(None), self.downs.put, self._take, self.refused.put),
         )
 
-    def _take(self, messages: list[tuple[bytes | None, Receipt | None]]) -> None:
+    def _take(self, messages: list[Received]) -> None:
         for message in messages:
             self.messages.put(message)
 
-    def send(self, *payloads: bytes, topic: mqtt.Topic = ELSEWHERE) -> bool:
-        return self.link.send(topic, [Outgoing(id_, one) for id_, one in enumerate(payloads, 1)])
+    def send(self, *payloads: bytes, topic: str = ELSEWHERE) -> bool:
+        return self.link.send([Outgoing(id_, one, topic) for id_, one in enumerate(payloads, 1)])
+
+    def next_received(self) -> Received:
+        return self.messages.get(timeout=WAIT_S)
 
     def next(self) -> tuple[bytes | None, Receipt | None]:
-        return self.messages.get(timeout=WAIT_S)
+        received = self.next_received()
+        return received.payload, received.receipt
 
 
 @contextmanager
@@ -385,7 +390,7 @@ def test_the_end_says_goodbye(script: Script) -> None:
     with listening(script.port) as ear:
         script.welcome()
         ear.ups.get(timeout=WAIT_S)
-        ear.send(b"last", topic=mqtt.Topic("t"))
+        ear.send(b"last", topic="t")
         ear.link.stop(5)
         assert script.hear() == mqtt.Topic("t").publish(b"last")
         assert script.hear() == mqtt.DISCONNECT

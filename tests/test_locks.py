@@ -184,7 +184,7 @@ def test_one_that_shared_is_asked_for_again_and_not_believed_to_be_like_others(l
 
 
 def test_a_pattern_that_owns_all_comes_before_it(alike: Locks) -> None:
-    assert not alike.learn("x", ["/remote/+"], 0.0).everybody
+    assert alike.learn("x", ["/remote/+"], 0.0).everybody
     assert alike.domain("any", 0.0) == "/remote/+"
 
 

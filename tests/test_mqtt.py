@@ -66,7 +66,7 @@ def test_the_remaining_length_is_that_of_the_standard(size: int, encoded: bytes)
 PACKETS: list[tuple[bytes, mqtt.Packet]] = [
     (b"\x20\x02\x00\x00", mqtt.Connack(0)),
     (b"\x20\x02\x01\x05", mqtt.Connack(5)),
-    (b"\x90\x04\x00\x01\x01\x80", mqtt.Suback((1, 128))),
+    (b"\x90\x04\x00\x01\x01\x80", mqtt.Suback(1, (1, 128))),
     (b"\xd0\x00", mqtt.Pingresp()),
     (published(b"t/1", b""), mqtt.Published(b"t/1", b"", 0, 0)),
     (published(b"t/1", b"hello", 9), mqtt.Published(b"t/1", b"hello", 9, 5)),

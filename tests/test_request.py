@@ -340,6 +340,7 @@ def test_the_view_of_a_waiting_request() -> None:
             "why": "wave 2 waits for wave 1",
             "progress": 0,
             "attempts": 0,
+            "route": None,
             "result": {},
         },
     }
@@ -358,6 +359,7 @@ def test_the_view_of_a_request_that_is_done() -> None:
         "why": None,
         "progress": 100,
         "attempts": 1,
+        "route": "remote",
         "result": RESULT,
     }
 
@@ -379,7 +381,7 @@ def test_the_view_of_an_event_has_its_code() -> None:
 def test_progress_and_why_of_every_status(status: RequestStatus) -> None:
     shown = _in(status).view(an_item(), created_at=AT, timeout_s=60, why="the bus is down")["__request"]
     assert shown["progress"] == (0 if status in ("pending", "sent") else 100)
-    assert shown["why"] == ("the bus is down" if status == "pending" else None)
+    assert shown["why"] == ("the bus is down" if status in ("pending", "sent") else None)
     assert type(shown["status"]) is str
 
 
@@ -389,5 +391,5 @@ def test_the_view_is_json_with_always_the_same_keys(request: Request) -> None:
     view = request.view(an_item(), created_at=AT, timeout_s=60, why=None)
     assert json.loads(json.dumps(view)) == view
     assert set(view) == {"id", "job", "method", "resource", "tunnel", "data", "__request"}
-    assert len(view["__request"]) == 10 + bool(request.history)
+    assert len(view["__request"]) == 11 + bool(request.history)
     assert ("history" in view["__request"]) == bool(request.history)

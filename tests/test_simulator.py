@@ -36,6 +36,7 @@ def answered(simulation: Simulation, from_s: float, until_s: float) -> int:
 def test_the_window_starts_small_and_doubles() -> None:
     simulation = Simulation(Scenario(gateways=3000, latency_s=0.1, spread=0, capacity=1e6), sample_s=0.001)
     simulation.create("get")
+    simulation.run(for_s=0.02)  # the controller is asked who owns the gateways
     assert simulation.engine.lanes.in_flight == FIRST
     simulation.run()
     reached = {

@@ -18,6 +18,7 @@ from puppetmaster.job import Job
 from puppetmaster.request import Request, RequestStatus
 from puppetmaster.settings import Settings
 from puppetmaster.store import Store
+from puppetmaster.wire import Outgoing
 
 T = TypeVar("T")
 Event = Callable[[Engine], Any]
@@ -74,6 +75,8 @@ class Sending:
     destination: str
     body: Any
     at_s: float
+    topic: str
+    tunnel: str
 
 
 def own_model(destination: str) -> list[str]:
@@ -187,18 +190,24 @@ class World:
             for request in turn.changes.requests.values()
             if request.status is RequestStatus.SENT
         }
-        for message, payload in turn.sends:
-            self._leave(message, payload, sending[message])
+        for outgoing in turn.sends:
+            self._leave(outgoing, sending[outgoing.id])
         if self.connected:
             self.asked += turn.questions
 
-    def _leave(self, message: int, payload: bytes, request: Request) -> None:
+    def _leave(self, outgoing: Outgoing, request: Request) -> None:
+        message = outgoing.id
         durable = self.store.now.request(request.id)
         assert durable == request, "it is on disk as sent, under this message id, before it leaves"
-        body = wire.decode(payload)
+        body = wire.decode(outgoing.payload)
         assert body["id"] == message
         if self.connected:
-            self.sent.append(Sending(message, request.id, request.destination, body, self.clock.now_s()))
+            now_s = self.clock.now_s()
+            self.sent.append(
+                Sending(
+                    message, request.id, request.destination, body, now_s, outgoing.topic, outgoing.tunnel
+                )
+            )
         else:
             self.engine.not_sent(message)
 

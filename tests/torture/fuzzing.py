@@ -26,6 +26,7 @@ from puppetmaster import envelope, sdk
 from puppetmaster.bus import ControllerChanged, LinkChanged, Owners
 from puppetmaster.errors import PuppetmasterError
 from puppetmaster.exchange import Request, Response, handle
+from puppetmaster.link import Received
 from puppetmaster.routes import Puppetmaster
 from puppetmaster.settings import Settings
 from puppetmaster.wire import Outgoing
@@ -206,7 +207,7 @@ class Target:
 
     def take_answer(self, payload: bytes) -> None:
         """As the network thread does."""
-        self.bus._take_all([(payload, None)])
+        self.bus._take_all([Received(self.bus.tunnel, payload, None, retained=False)])
 
     def settle(self) -> None:
         """Return when the dispatcher has worked through its inbox."""
