@@ -10,6 +10,7 @@ time is counted until its answer comes, or ``FORGET_S`` are over: the owner may 
 Knows no clock: times are given, in monotonic seconds.
 """
 
+import math
 from dataclasses import dataclass, field
 
 FIRST = 2
@@ -18,14 +19,58 @@ BLOCKED_S = 2.0
 #: A command that was not answered in its time is counted this long. The published bundle gives up after 60 s,
 #: and the controller after the owner's ttl, which is 60 s there too: both say so.
 FORGET_S = 90.0
-#: Answers have become slower when they take this much longer on average than with fewer in flight.
-SLOWER = 1.25
-#: The size is judged by this many answers at least, and by no more than a quarter of a large one.
-ROUND, PART = 4, 0.25
+#: Answers have become slower when they take this much longer on average than with fewer in flight, and longer
+#: than chance explains: by this many standard errors.
+SLOWER, ERRORS = 1.25, 2.0
+#: A size is judged by this many answers at least, and by a quarter of a large one.
+ROUND, LARGE, PART = 8, 32, 0.25
+#: What was usual before counts as much as this many answers.
+MEMORY = 32
 #: As long as no size was too large it doubles; later it is tried with this factor.
 DOUBLE, TRY = 2.0, 1.25
 #: After a size that was too large none larger is tried for this long: from the first to the longest pause.
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 30.0
+
+
+@dataclass(slots=True)
+class Latencies:
+    """How long answers took, in numbers that can be compared."""
+
+    count: float = 0
+    sum_s: float = 0.0
+    squares: float = 0.0
+
+    def add(self, latency_s: float) -> None:
+        """One more answer."""
+        self.count += 1
+        self.sum_s += latency_s
+        self.squares += latency_s * latency_s
+
+    @property
+    def mean_s(self) -> float:
+        """Their mean; there is at least one."""
+        return self.sum_s / self.count
+
+    @property
+    def error(self) -> float:
+        """The variance of that mean."""
+        return max(self.squares / self.count - self.mean_s**2, 0.0) / self.count
+
+    def with_part_of(self, older: "Latencies") -> "Latencies":
+        """These and the older ones, of which no more than ``MEMORY`` count."""
+        part = min(1.0, MEMORY / older.count)
+        return Latencies(
+            self.count + older.count * part,
+            self.sum_s + older.sum_s * part,
+            self.squares + older.squares * part,
+        )
+
+    def slower_than(self, other: "Latencies") -> bool:
+        """Whether they are longer than the others, and not by chance."""
+        longer_s = self.mean_s - other.mean_s
+        if longer_s <= (SLOWER - 1) * other.mean_s:
+            return False
+        return longer_s > ERRORS * math.sqrt(self.error + other.error)
 
 
 @dataclass(slots=True, eq=False)
@@ -40,11 +85,12 @@ class Owner:
     #: Grows with each change of the size: only what was sent since then tells about it.
     epoch: int = 0
     _heard_s: float = 0.0
-    _answers: int = 0
-    _latency_s: float = 0.0
-    #: How long answers take on average while the owner is not given too much; None: not known.
-    _usual_s: float | None = None
-    _doubted: bool = False
+    #: Of answers with this size; whether all of it was in use meanwhile.
+    _now: Latencies = field(default_factory=Latencies)
+    _full: bool = False
+    #: Of answers while the owner was not given too much, and with what size; None: not known.
+    _usual: Latencies | None = None
+    _measured: int = 0
     _factor: float = DOUBLE
     _pause_s: float = FIRST_PAUSE_S
     _grows_s: float = 0.0
@@ -70,6 +116,7 @@ class Owner:
         if not self.busy:
             self._heard_s = now_s
         self.in_flight += 1
+        self._full |= self.busy >= self.size
         return self.epoch
 
     def land(self) -> None:
@@ -83,38 +130,40 @@ class Owner:
     def answered(self, epoch: int, latency_s: float, now_s: float) -> None:
         """A gateway's answer came ``latency_s`` after its command was sent, in this epoch."""
         self.heard(now_s)
-        full = self.busy >= self.size  # the answered one is still counted
-        if epoch != self.epoch or not full:
+        if epoch != self.epoch:
             return
-        self._answers += 1
-        self._latency_s += latency_s
-        if self._answers >= max(ROUND, self.size if self.size < 2**5 else int(self.size * PART)):
-            self._judge(self._latency_s / self._answers, now_s)
+        self._now.add(latency_s)
+        if self._now.count >= max(ROUND, self.size if self.size < LARGE else int(self.size * PART)):
+            if self._full:
+                self._judge(now_s)
+            self._now, self._full = Latencies(), self.busy >= self.size
 
-    def _judge(self, latency_s: float, now_s: float) -> None:
-        """A round is over: the size grows, stays, or was too large."""
-        self._answers, self._latency_s = 0, 0.0
-        if self._usual_s is None or latency_s <= SLOWER * self._usual_s:
-            self._usual_s = latency_s if self._usual_s is None else min(latency_s, self._usual_s)
-            self._doubted = False
+    def _judge(self, now_s: float) -> None:
+        """A round is over in which all of the size was in use: the size grows, stays, or was too large."""
+        now, usual = self._now, self._usual
+        if usual is None or not now.slower_than(usual):
+            # Measured with few in flight: what is compared with it must not creep up with the size.
+            if usual is None:
+                self._usual, self._measured = now, self.size
+            elif self.size <= self._measured:
+                self._usual = now.with_part_of(usual)
             if now_s >= self._grows_s and self.size < self.most:
-                self._resize(min(max(self.size + 1, int(self.size * self._factor)), self.most))
-        elif not self._doubted:
-            self._doubted = True  # one slow round may be chance
-        else:
-            # By Little's law: this many are worked on at once, and the others wait.
-            worked_on = round(self.size * self._usual_s / latency_s)
+                self._pause_s = FIRST_PAUSE_S
+                self._resize(max(self.size + 1, int(self.size * self._factor)))
+        elif self.size > FIRST:
             self._factor = TRY
             self._grows_s = now_s + self._pause_s
             self._pause_s = min(2 * self._pause_s, LONGEST_PAUSE_S)
             # When fewer in flight are no faster, it is the gateways that are slow now, and not the owner.
-            self._usual_s = None
-            self._resize(max(worked_on, FIRST))
+            self._usual = None
+            # By Little's law: this many are worked on at once, and the others wait.
+            self._resize(max(round(self.size * usual.mean_s / now.mean_s), FIRST))
+        else:
+            self._usual = None
 
     def _resize(self, size: int) -> None:
         self.size = min(size, self.most)
         self.epoch += 1
-        self._doubted = False
 
 
 class Owners:

@@ -50,7 +50,8 @@ class Scenario:
 
     ``latency_s`` is a gateway's own, up to ``spread`` of it more or less. ``slow`` and ``dead`` are shares of
     the gateways; who is dead never answers, and the controller says so after ``ttl_s``. The controller takes
-    ``capacity`` messages a second, one after another; more of them wait.
+    ``capacity`` messages a second, one after another; more of them wait. A model works on ``threads`` requests
+    at once, others wait in its queue; a dead gateway keeps a thread for ``ttl_s``. None: on all of them.
     """
 
     gateways: int = 1000
@@ -61,6 +62,7 @@ class Scenario:
     slow_s: float = 3.0
     dead: float = 0.0
     ttl_s: float = 10.0
+    threads: int | None = None
     capacity: float = 2000.0
     holds: tuple[Hold, ...] = ()
     window: int = 500
@@ -176,6 +178,11 @@ class Simulation:
         return job
 
     @property
+    def ran_late(self) -> list[str]:
+        """Gateways whose command ran after the controller had given it up."""
+        return self._controller.ran_late
+
+    @property
     def dead(self) -> frozenset[str]:
         """The gateways that never answer."""
         return frozenset(self._controller.dead)
@@ -274,6 +281,8 @@ class Simulation:
             "requests": dict(counts),
             "refusals": {str(code): count for code, count in self.engine.refusals.items()},
             "collisions": self.collisions,
+            "ranLate": len(self.ran_late),
+            "owners": self.engine.lanes.owners.sizes(),
             "window": {"now": self.engine.lanes.window.size, "most": max(one.window for one in self.samples)},
         }
 
@@ -307,6 +316,9 @@ class _Controller:
         odd = rng.sample(list(destinations), slow + dead)
         self._slow, self.dead = set(odd[:slow]), set(odd[slow:])
         self._free_s = 0.0
+        #: When each thread of a model is free.
+        self._threads = {model.name: [0.0] * (scenario.threads or 0) for model in owned}
+        self.ran_late: list[str] = []
 
     def model(self, destination: str) -> Model:
         """Who owns it."""
@@ -327,9 +339,9 @@ class _Controller:
         lock, passed_s = self._locks[self.model(destination).name], self.passes_s(now_s)
         if lock.ours or any(hold.from_s <= now_s < hold.until_s for hold in lock.others):
             return passed_s + HOP_S, 423, _nothing
-        dead = destination in self.dead
-        answered_s = passed_s + (self._scenario.ttl_s if dead else self._own_s(destination)) + HOP_S
-        code = 408 if dead else 200
+        gives_up_s = passed_s + self._scenario.ttl_s
+        done_s = self._done_s(destination, passed_s)
+        answered_s, code = (done_s + HOP_S, 200) if done_s < gives_up_s else (gives_up_s + HOP_S, 408)
         if body["method"] == "get":
             return answered_s, code, _nothing
         lock.ours += 1
@@ -338,6 +350,19 @@ class _Controller:
             lock.ours -= 1
 
         return answered_s, code, release
+
+    def _done_s(self, destination: str, passed_s: float) -> float:
+        """When its model has done it. One with threads begins when one of them is free."""
+        dead, ttl_s = destination in self.dead, self._scenario.ttl_s
+        takes_s = ttl_s if dead else self._own_s(destination)
+        threads = self._threads[self.model(destination).name]
+        if not threads:
+            return passed_s + takes_s
+        begins_s = max(passed_s, heapq.heappop(threads))
+        heapq.heappush(threads, begins_s + takes_s)
+        if begins_s >= passed_s + ttl_s and not dead:
+            self.ran_late.append(destination)
+        return begins_s + takes_s
 
     def _own_s(self, destination: str) -> float:
         scenario = self._scenario
@@ -371,6 +396,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     add("--slow-latency", type=float, default=known.slow_s, help="seconds that those take")
     add("--dead", type=float, default=known.dead, help="share of gateways that never answer")
     add("--ttl", type=float, default=known.ttl_s, help="seconds after which the controller says so")
+    add("--threads", type=int, default=known.threads, help="a model works on this many requests at once")
     add("--capacity", type=float, default=known.capacity, help="messages a second through the controller")
     add("--hold", type=_hold, action="append", default=[], help="others hold locks: share:from:until")
     add("--window", type=int, default=known.window, help="most in flight over all jobs")
@@ -395,6 +421,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         slow_s=given.slow_latency,
         dead=given.dead,
         ttl_s=given.ttl,
+        threads=given.threads,
         capacity=given.capacity,
         holds=tuple(given.hold),
         window=given.window,
