@@ -119,6 +119,7 @@ class App:
             "healthy": all(bus.values()) and stalled is None,
             "bus": bus,
             "store": {"writable": stalled is None, "reason": stalled, "path": str(self.store.path)},
+            "gateways": counters.pop("gateways"),
             "limits": self.settings.public(),
             "counters": {**counters, "messagesDropped": self.bus.dropped},
         }
@@ -127,6 +128,7 @@ class App:
 def _counters(engine: Engine) -> dict[str, Any]:
     return {
         "stalled": engine.stalled,
+        "gateways": {"connected": engine.presence.connected_count, "away": engine.presence.away_count},
         "controller": engine.controller_up,
         "openJobs": engine.ledger.open_jobs,
         "openRequests": engine.ledger.open_requests,

@@ -7,7 +7,7 @@ store.
 
 import math
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -235,8 +235,7 @@ class Service:
     def _views(self, reader: Reader, requests: list[Request]) -> list[dict[str, Any]]:
         jobs = {id_: reader.job(id_) for id_ in {request.job for request in requests}}
         items = reader.items_by_id({request.item for request in requests})
-        waiting = [one.id for one in requests if one.status is RequestStatus.PENDING]
-        why = self._why(waiting)
+        why = self._why([one for one in requests if one.open])
         views = []
         for request in requests:
             job = jobs[request.job]
@@ -251,15 +250,17 @@ class Service:
                 )
         return views
 
-    def _why(self, ids: Iterable[int]) -> dict[int, str]:
-        ids = list(ids)
-        if not ids:
+    def _why(self, requests: Sequence[Request]) -> dict[int, str | None]:
+        """By id what open requests wait for; None: for an answer, and that is all there is to say."""
+        if not requests:
             return {}
+        ids, silent = [one.id for one in requests], "next to be sent"
         try:
             known = self._dispatcher.look(lambda engine: engine.why(ids), LOOK_TIMEOUT_S)
         except Unavailable:  # what is on disk is shown all the same
-            return dict.fromkeys(ids, NOT_KNOWN)
-        return {id_: known.get(id_) or "next to be sent" for id_ in ids}
+            known, silent = {}, NOT_KNOWN
+        waits = {one.id: silent if one.status is RequestStatus.PENDING else None for one in requests}
+        return {id_: known.get(id_) or otherwise for id_, otherwise in waits.items()}
 
 
 def _request_ids(reader: Reader, where: Mapping[str, Any], asked: query.Query) -> tuple[int, Sequence[int]]:

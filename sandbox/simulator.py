@@ -50,8 +50,8 @@ class Scenario:
 
     ``latency_s`` is a gateway's own, up to ``spread`` of it more or less. ``slow`` and ``dead`` are shares of
     the gateways; who is dead never answers, and the controller says so after ``ttl_s``. The controller takes
-    ``capacity`` messages a second, one after another; more of them wait. A model works on ``threads`` requests
-    at once, others wait in its queue; a dead gateway keeps a thread for ``ttl_s``. None: on all of them.
+    ``capacity`` messages a second, one after another; more of them wait. A model works on ``threads``
+    requests at once, others wait in its queue; a dead gateway keeps a thread for ``ttl_s``. None: on all.
     """
 
     gateways: int = 1000

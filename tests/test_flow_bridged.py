@@ -1,0 +1,375 @@
+"""Puppetmaster in front of bridged gateways: through the published remote bundle, and directly."""
+
+import json
+import queue
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sandbox.bridged import BridgedFleet, status_topic
+from sandbox.devices import FAILURE
+from tests.bus_client import BusClient, Message
+from tests.conftest import require
+from tests.flow import SETTINGS, WAIT_S, Flow, batch
+
+GOOD, OTHER, FAILING, QUIET = "cg-1", "cg-2", "cg-bad", "cg-quiet"
+#: The remote bundle's own patience, and that of its model: shorter than in the field.
+REMOTE_TIMEOUT_S, TTL_S = 2, 3
+
+
+class Ghost:
+    """A gateway that the test plays on the server's broker: its status, what reaches it, what it answers."""
+
+    def __init__(self, bus: BusClient, name: str) -> None:
+        self.name = name
+        self._bus = bus
+        self._arrived: queue.Queue[Message] = queue.Queue()
+        bus.subscribe(f"/{name}/controller", lambda payload: self._arrived.put(json.loads(payload)))
+
+    def status(self, payload: bytes) -> None:
+        """What its bridge says of itself, retained."""
+        self._bus.send(payload, status_topic(self.name), retain=True)
+
+    def next(self) -> Message:
+        """The next command that reaches it."""
+        return self._arrived.get(timeout=WAIT_S)
+
+    def answer(self, message: Message, code: int = 200, tunnel: str = "", **more: Any) -> None:
+        """Answer as the gateway's device, or to another tunnel than the one that was asked for."""
+        said = {"id": message["id"], "code": code, "method": "post", "resource": "/a", "data": {}, **more}
+        self._bus.send(said, tunnel or message["tunnel"])
+
+
+class BridgedFlow(Flow):
+    """A fleet of bridged gateways, puppetmaster, and those that ask."""
+
+    def __init__(self, fleet: BridgedFleet, client: BusClient, stage: BusClient) -> None:
+        super().__init__(fleet.server, client, stage)
+        self.fleet = fleet
+        self.stage = stage
+        self._ghosts = 0
+
+    def ghost(self, status: bytes = b"1") -> Ghost:
+        """A new gateway in the test's hands; puppetmaster has heard of its status."""
+        self._ghosts += 1
+        ghost = Ghost(self.stage, f"ghost-{self._ghosts}")
+        if status:
+            before = self.presence()
+            ghost.status(status)
+            self.wait_for_presence(lambda now: now != before)
+        return ghost
+
+    def presence(self) -> dict[str, Any]:
+        """What GET /system/puppetmaster says of gateways."""
+        shown: dict[str, Any] = self.get("/system/puppetmaster")["gateways"]
+        return shown
+
+    def wait_for_presence(self, holds: Any) -> None:
+        """Return when this holds of what is said of gateways."""
+        pause = threading.Event()
+        for _ in range(500):
+            if holds(self.presence()):
+                return
+            pause.wait(0.02)
+        raise AssertionError(f"still {self.presence()}")
+
+    def wait_until_registered(self) -> None:
+        """Return when puppetmaster answers on the bus again, and sends."""
+        pause = threading.Event()
+        for _ in range(600):
+            with suppress(TimeoutError):
+                answer = self.client.request("get", "/system/puppetmaster", timeout_s=1)
+                if answer["code"] == 200 and answer["data"]["healthy"]:
+                    return
+            pause.wait(0.05)
+        raise AssertionError("puppetmaster is not registered again")
+
+    def run(self, method: str, *gateways: str, **more: Any) -> list[Message]:
+        """Create a job, wait for its end: its requests."""
+        job = self.create(batch(method, list(gateways), **more))
+        self.ended(job)
+        return self.requests(job)
+
+
+@contextmanager
+def bridged(directory: Path, route: str, **settings: str) -> Iterator[BridgedFlow]:
+    require("mosquitto")
+    fleet = BridgedFleet(
+        directory,
+        [GOOD, OTHER, FAILING, QUIET],
+        settings={**SETTINGS, "PUPPETMASTER_ROUTE": route, **settings},
+        timeout_s=REMOTE_TIMEOUT_S,
+        ttl_s=TTL_S,
+        fail={FAILING: 409},
+        quiet=[QUIET],
+    )
+    with (
+        fleet,
+        BusClient(fleet.server.broker) as client,
+        BusClient(fleet.server.broker, first_id=2**20, qos=1) as stage,
+    ):
+        flow = BridgedFlow(fleet, client, stage)
+        flow.wait_for_presence(lambda now: now["connected"] == 3)
+        yield flow
+
+
+@pytest.fixture(scope="module")
+def remote(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BridgedFlow]:
+    with bridged(tmp_path_factory.mktemp("remote"), "remote") as flow:
+        yield flow
+
+
+@pytest.fixture(scope="module")
+def direct(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BridgedFlow]:
+    with bridged(tmp_path_factory.mktemp("direct"), "direct") as flow:
+        yield flow
+
+
+@pytest.fixture(scope="module")
+def automatic(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BridgedFlow]:
+    with bridged(tmp_path_factory.mktemp("auto"), "auto") as flow:
+        yield flow
+
+
+@pytest.fixture(params=["remote", "direct", "auto"])
+def either(request: pytest.FixtureRequest) -> BridgedFlow:
+    flow: BridgedFlow = request.getfixturevalue(
+        {"remote": "remote", "direct": "direct", "auto": "automatic"}[request.param]
+    )
+    return flow
+
+
+# -- answers, whichever way ------------------------------------------------------------------------
+
+
+def test_what_a_device_answers_is_its_own_word(either: BridgedFlow) -> None:
+    good, bad = either.run("post", GOOD, FAILING)
+    assert (good["status"], good["result"]["code"], good["result"]["source"]) == ("resolved", 200, "device")
+    assert (bad["status"], bad["result"]["code"], bad["result"]["source"]) == ("error", 409, "device")
+    assert bad["result"]["message"] == FAILURE["message"]
+
+
+def test_a_resource_that_a_gateway_does_not_have_is_its_controllers_word(either: BridgedFlow) -> None:
+    job = batch("get", [GOOD])
+    job["batch"][0]["resource"] = "/no/such"
+    created = either.create(job)
+    either.ended(created)
+    (request,) = either.requests(created)
+    assert (request["status"], request["result"]["code"]) == ("error", 404)
+    assert (request["result"]["source"], request["result"]["message"]) == (
+        "device",
+        "the gateway has no such resource",
+    )
+
+
+def test_each_command_runs_once(either: BridgedFlow) -> None:
+    before = len(either.commands(GOOD, OTHER))
+    requests = [request for _ in range(5) for request in either.run("post", GOOD, OTHER)]
+    assert {request["status"] for request in requests} == {"resolved"}
+    assert len(either.commands(GOOD, OTHER)) - before == 10
+
+
+def test_a_gateway_that_is_away_ends_at_once_and_holds_up_nobody(either: BridgedFlow) -> None:
+    away = either.fleet.gateways[OTHER]
+    away.off()
+    try:
+        either.wait_for_presence(lambda now: now["away"] >= 1)
+        first, second, third = either.run("post", OTHER, GOOD, FAILING)
+    finally:
+        away.on()
+    assert (first["status"], first["sentAt"], first["route"]) == ("error", None, None)
+    assert first["result"]["message"].startswith("not connected since 2")
+    assert first["result"]["message"].endswith(": it did not run")
+    assert first["result"]["source"] == "puppetmaster"
+    assert (second["status"], third["status"]) == ("resolved", "error")
+    either.wait_for_presence(lambda now: now["connected"] >= 3)
+    assert either.run("post", OTHER)[0]["status"] == "resolved"
+
+
+# -- through the remote bundle ---------------------------------------------------------------------
+
+
+def test_all_of_it_goes_through_the_remote_bundle_unless_told_otherwise(remote: BridgedFlow) -> None:
+    assert {request["route"] for request in remote.run("post", GOOD, QUIET)} == {"remote"}
+
+
+def test_a_timeout_of_the_remote_bundle_may_have_run(remote: BridgedFlow) -> None:
+    """Nothing says that this one is away: it has to be asked."""
+    away = remote.fleet.gateways[QUIET]
+    away.off()
+    try:
+        quiet, good = remote.run("post", QUIET, GOOD)
+    finally:
+        away.on()
+    assert quiet["status"] == "timeout"
+    assert quiet["result"]["source"] in ("remote", "controller")
+    assert "may have run" in quiet["result"]["message"]
+    assert (quiet["attempts"], good["status"]) == (1, "resolved")
+
+
+# -- directly --------------------------------------------------------------------------------------
+
+
+def test_direct_requests_say_so(direct: BridgedFlow) -> None:
+    requests = direct.run("post", GOOD, QUIET)
+    assert {request["route"] for request in requests} == {"direct"}
+    assert {request["result"]["route"] for request in requests} == {"direct"}
+
+
+def test_an_event_goes_through_the_remote_bundle(direct: BridgedFlow) -> None:
+    """The gateway's controller would take it for an answer: an event has no id, and cannot be confirmed."""
+    body = batch("post", [GOOD])
+    body["batch"][0]["code"] = 200
+    job = direct.create(body)
+    direct.ended(job)
+    assert direct.requests(job)[0]["route"] == "remote"
+
+
+def test_where_no_bridge_says_anything_auto_goes_through_the_remote_bundle(automatic: BridgedFlow) -> None:
+    known, unknown = automatic.run("post", GOOD, QUIET)
+    assert (known["route"], unknown["route"]) == ("direct", "remote")
+    assert (known["status"], unknown["status"]) == ("resolved", "resolved")
+
+
+def test_another_gateway_cannot_answer(direct: BridgedFlow) -> None:
+    ghost, other = direct.ghost(), direct.ghost()
+    job = direct.create(batch("post", [ghost.name, other.name]))
+    asked, told = ghost.next(), other.next()
+    assert asked["tunnel"] != told["tunnel"]
+    other.answer(asked, 500, tunnel=told["tunnel"])  # as if it had been asked
+    direct.client.send({"id": asked["id"], "code": 500, "data": {}})  # anybody on the server's bus
+    other.answer(told)
+    direct.until(job, lambda shown: shown["doneCount"] == 1)
+    assert direct.statuses(job) == ["sent", "resolved"]
+    ghost.answer(asked)
+    assert direct.ended(job)["finishCount"] == 2
+
+
+def test_the_gateways_own_lock_is_waited_for(direct: BridgedFlow) -> None:
+    ghost = direct.ghost()
+    job = direct.create(batch("post", [ghost.name]))
+    first = ghost.next()
+    ghost.answer(first, 423, sign=["controller"], data={"message": "resource is locked"})
+    second = ghost.next()
+    assert second["id"] != first["id"]
+    ghost.answer(second)
+    direct.ended(job)
+    (request,) = direct.requests(job)
+    assert (request["status"], request["attempts"]) == ("resolved", 1)
+
+
+def test_what_a_gateway_answers_while_we_are_down_is_not_lost(direct: BridgedFlow) -> None:
+    ghost = direct.ghost()
+    job = direct.create(batch("post", [ghost.name]))
+    asked = ghost.next()
+    direct.kill()
+    ghost.answer(asked)
+    direct.start()
+    assert direct.ended(job)["finishCount"] == 1
+
+
+def test_a_gateway_that_goes_away_with_a_command_keeps_its_time(direct: BridgedFlow) -> None:
+    ghost = direct.ghost()
+    job = direct.create(batch("post", [ghost.name], requestTimeout=2))
+    asked = ghost.next()
+    away = direct.presence()["away"]
+    ghost.status(b"0")
+    direct.wait_for_presence(lambda now: now["away"] == away + 1)
+    (request,) = direct.requests(job)
+    assert request["status"] == "sent"
+    assert request["why"].startswith("its gateway is not connected since ")
+    direct.ended(job)
+    (request,) = direct.requests(job)
+    assert request["status"] == "timeout"
+    assert (
+        "asked directly: it may have run; its gateway is not connected since" in request["result"]["message"]
+    )
+    ghost.answer(asked)
+    direct.until(job, lambda shown: shown["finishCount"] == 1)
+
+
+def test_a_restart_of_our_controller_does_not_touch_what_went_directly(direct: BridgedFlow) -> None:
+    ghost = direct.ghost()
+    job = direct.create(batch("post", [ghost.name]))
+    asked = ghost.next()
+    controller = direct.fleet.server.controller
+    controller.kill()
+    controller.start()
+    direct.fleet.remote.kill()  # it would stay deaf: nothing tells it
+    direct.fleet.remote.start()
+    direct.wait_until_registered()
+    ghost.answer(asked)
+    assert direct.ended(job)["finishCount"] == 1
+
+
+def test_a_broker_that_forgot_us_still_brings_answers(direct: BridgedFlow) -> None:
+    """The session is gone with the broker: what is in flight is subscribed to again."""
+    ghost = direct.ghost()
+    job = direct.create(batch("get", [ghost.name]))
+    asked = ghost.next()
+    direct.broker.restart()
+    direct.wait_until_registered()
+    ghost.answer(asked)
+    assert direct.ended(job)["finishCount"] == 1
+    direct.wait_for_presence(lambda now: now["connected"] >= 3)
+
+
+# -- what bridges may say --------------------------------------------------------------------------
+
+
+def test_rubbish_is_no_status(direct: BridgedFlow) -> None:
+    ghost = direct.ghost(status=b"")
+    before = direct.presence()
+    for rubbish in (b"2", b"yes", b"\xff\xfe", b"1" * 100_000, b'{"connected": false}', b" 0", b"-1"):
+        ghost.status(rubbish)
+    direct.stage.send(b"0", "/cgs/a/b/connection_status")
+    direct.stage.send(b"0", "/cgs//connection_status")
+    job = direct.create(batch("post", [ghost.name]))
+    ghost.answer(ghost.next())
+    assert direct.ended(job)["finishCount"] == 1
+    assert direct.presence() == before
+
+
+def test_a_status_that_is_left_over_is_believed_until_it_is_cleared(direct: BridgedFlow) -> None:
+    ghost = direct.ghost(b"0")
+    (request,) = direct.run("post", ghost.name)
+    assert request["status"] == "error"
+    away = direct.presence()["away"]
+    ghost.status(b"")
+    direct.wait_for_presence(lambda now: now["away"] == away - 1)
+    job = direct.create(batch("post", [ghost.name]))
+    ghost.answer(ghost.next())
+    assert direct.ended(job)["finishCount"] == 1
+
+
+def test_a_gateway_that_flaps_ends_all_its_requests_and_runs_none_twice(direct: BridgedFlow) -> None:
+    ghost = direct.ghost()
+    arrived: list[Message] = []
+    over = threading.Event()
+
+    def flap() -> None:
+        number = 0
+        while not over.wait(0.05):
+            number += 1
+            ghost.status(b"%d" % (number % 2))
+
+    flapping = threading.Thread(target=flap)
+    flapping.start()
+    try:
+        jobs = [direct.create(batch("post", [ghost.name], requestTimeout=5)) for _ in range(20)]
+        while not all(direct.show(job)["finishedAt"] for job in jobs):
+            try:
+                arrived.append(ghost._arrived.get(timeout=0.1))
+                ghost.answer(arrived[-1])
+            except queue.Empty:
+                pass
+    finally:
+        over.set()
+        flapping.join()
+    statuses = [direct.statuses(job)[0] for job in jobs]
+    assert set(statuses) <= {"resolved", "error"}
+    assert statuses.count("resolved") == len(arrived) == len({message["id"] for message in arrived})
