@@ -22,10 +22,11 @@ FORGET_S = 90.0
 #: Answers have become slower when they take this much longer on average than with fewer in flight, and longer
 #: than chance explains: by this many standard errors.
 SLOWER, ERRORS = 1.25, 2.0
-#: A size is judged by this many answers at least, and by a quarter of a large one.
+#: A size is judged by this many answers at least, and by as many as it has places. For a large one a quarter
+#: of that is enough, as long as no size was too large.
 ROUND, LARGE, PART = 8, 32, 0.25
-#: What was usual before counts as much as this many answers.
-MEMORY = 32
+#: With this many answers each of them counts half from there.
+MEMORY = 64
 #: As long as no size was too large it doubles; later it is tried with this factor.
 DOUBLE, TRY = 2.0, 1.25
 #: After a size that was too large none larger is tried for this long: from the first to the longest pause.
@@ -41,7 +42,9 @@ class Latencies:
     squares: float = 0.0
 
     def add(self, latency_s: float) -> None:
-        """One more answer."""
+        """One more answer; the oldest count less and less."""
+        if self.count >= MEMORY:
+            self.count, self.sum_s, self.squares = self.count / 2, self.sum_s / 2, self.squares / 2
         self.count += 1
         self.sum_s += latency_s
         self.squares += latency_s * latency_s
@@ -55,15 +58,6 @@ class Latencies:
     def error(self) -> float:
         """The variance of that mean."""
         return max(self.squares / self.count - self.mean_s**2, 0.0) / self.count
-
-    def with_part_of(self, older: "Latencies") -> "Latencies":
-        """These and the older ones, of which no more than ``MEMORY`` count."""
-        part = min(1.0, MEMORY / older.count)
-        return Latencies(
-            self.count + older.count * part,
-            self.sum_s + older.sum_s * part,
-            self.squares + older.squares * part,
-        )
 
     def slower_than(self, other: "Latencies") -> bool:
         """Whether they are longer than the others, and not by chance."""
@@ -85,12 +79,19 @@ class Owner:
     #: Grows with each change of the size: only what was sent since then tells about it.
     epoch: int = 0
     _heard_s: float = 0.0
-    #: Of answers with this size; whether all of it was in use meanwhile.
+    #: Of answers with this size; of this round how many there were, and whether all of the size was in use.
     _now: Latencies = field(default_factory=Latencies)
+    _answers: int = 0
     _full: bool = False
+    #: Answers that do not count yet, for what was in flight before the size changed slowed them down.
+    _skipped: int = 0
+    #: The last round was slow: another whole one tells whether it was more than the change of the size.
+    _doubted: bool = False
     #: Of answers while the owner was not given too much, and with what size; None: not known.
     _usual: Latencies | None = None
     _measured: int = 0
+    #: What the owner was found to work on at once when it was last given too much; 0: it never was.
+    _worked_on: int = 0
     _factor: float = DOUBLE
     _pause_s: float = FIRST_PAUSE_S
     _grows_s: float = 0.0
@@ -132,38 +133,46 @@ class Owner:
         self.heard(now_s)
         if epoch != self.epoch:
             return
+        if self._skipped:
+            self._skipped -= 1
+            return
         self._now.add(latency_s)
-        if self._now.count >= max(ROUND, self.size if self.size < LARGE else int(self.size * PART)):
+        self._answers += 1
+        quickly = self.size >= LARGE and self._factor == DOUBLE and not self._doubted
+        if self._answers >= max(ROUND, int(self.size * PART) if quickly else self.size):
             if self._full:
                 self._judge(now_s)
-            self._now, self._full = Latencies(), self.busy >= self.size
+            self._answers, self._full = 0, self.busy >= self.size
 
     def _judge(self, now_s: float) -> None:
         """A round is over in which all of the size was in use: the size grows, stays, or was too large."""
         now, usual = self._now, self._usual
         if usual is None or not now.slower_than(usual):
-            # Measured with few in flight: what is compared with it must not creep up with the size.
-            if usual is None:
+            self._doubted = False
+            if usual is None or self.size <= self._measured:
+                # With few in flight: what a larger size is compared with must not creep up with the size.
                 self._usual, self._measured = now, self.size
-            elif self.size <= self._measured:
-                self._usual = now.with_part_of(usual)
             if now_s >= self._grows_s and self.size < self.most:
-                self._pause_s = FIRST_PAUSE_S
+                if self.size > 2 * self._worked_on:  # the owner has more to work with than it had
+                    self._pause_s = FIRST_PAUSE_S
                 self._resize(max(self.size + 1, int(self.size * self._factor)))
-        elif self.size > FIRST:
+        elif not self._doubted:
+            self._doubted, self._skipped, self._now = True, self.size, Latencies()
+        else:
             self._factor = TRY
             self._grows_s = now_s + self._pause_s
             self._pause_s = min(2 * self._pause_s, LONGEST_PAUSE_S)
             # When fewer in flight are no faster, it is the gateways that are slow now, and not the owner.
             self._usual = None
             # By Little's law: this many are worked on at once, and the others wait.
-            self._resize(max(round(self.size * usual.mean_s / now.mean_s), FIRST))
-        else:
-            self._usual = None
+            self._worked_on = max(round(self.size * usual.mean_s / now.mean_s), FIRST)
+            self._resize(self._worked_on)
+            self._skipped = self.size
 
     def _resize(self, size: int) -> None:
         self.size = min(size, self.most)
         self.epoch += 1
+        self._now, self._skipped, self._doubted = Latencies(), 0, False
 
 
 class Owners:

@@ -89,6 +89,27 @@ def test_what_is_sent_arrives_in_order(broker: Broker) -> None:
         assert [came.get(timeout=WAIT_S) for _ in payloads] == payloads
 
 
+def test_topics_that_are_asked_for_later_are_heard_from_then_on(broker: Broker) -> None:
+    with BusClient(broker) as client, connected(broker.port) as ear:
+        there: queue.Queue[bytes] = queue.Queue()
+        client.subscribe("later/1", there.put)
+        client.send(b"kept", "later/1", retain=True)
+        there.get(timeout=WAIT_S)
+        names = [f"later/{number}" for number in range(250)]
+        assert ear.link.subscribe([(name, 1) for name in names])
+        assert ear.send(b"itself", topic="later/249"), "what is sent after it finds the subscription"
+        first, second = ear.next_received(), ear.next_received()
+        assert {(one.topic, one.payload, one.retained) for one in (first, second)} == {
+            ("later/1", b"kept", True),
+            ("later/249", b"itself", False),
+        }
+
+
+def test_without_a_connection_no_topic_is_asked_for() -> None:
+    with listening(free_port()) as ear:
+        assert not ear.link.subscribe([("a", 0)])
+
+
 def test_threads_that_send_at_once_do_not_mix(broker: Broker) -> None:
     came: queue.Queue[bytes] = queue.Queue()
     with BusClient(broker) as client, connected(broker.port) as ear:
@@ -394,6 +415,18 @@ def test_the_end_says_goodbye(script: Script) -> None:
         ear.link.stop(5)
         assert script.hear() == mqtt.Topic("t").publish(b"last")
         assert script.hear() == mqtt.DISCONNECT
+
+
+def test_topics_that_the_broker_refuses_are_named(script: Script) -> None:
+    with listening(script.port) as ear:
+        script.welcome()
+        ear.ups.get(timeout=WAIT_S)
+        assert ear.link.subscribe([("open", 0), ("closed/1", 0), ("closed/2", 1)])
+        assert ear.link.subscribe([("open/2", 0)])
+        first, second = script.hear()[2:4], script.hear()[2:4]
+        assert first != second
+        script.say(b"\x90\x03" + second + b"\x00" + b"\x90\x05" + first + b"\x00\x80\x80")
+        assert ear.refused.get(timeout=WAIT_S) == ("closed/1", "closed/2")
 
 
 def test_it_ends_though_it_never_began() -> None:

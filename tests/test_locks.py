@@ -237,3 +237,47 @@ def test_a_lock_is_held_by_who_took_it_last_and_has_not_given_it_back(
         for one in "de":
             assert locks.writer(one) == holder.get(one)
             assert locks.held(one, 0.0) == (holder.get(one) is not None)
+
+
+# -- wildcards inside a segment --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("pattern", "matching", "others"),
+    [
+        ("/remote/cg-+", ["cg-1", "cg-x.y:z"], ["cg-", "cg", "a", "xcg-1"]),
+        ("/remote/cg-#", ["cg-1"], ["cg-", "a"]),
+        ("/remote/+", ["cg-1", "a", "é"], []),
+        ("/remote/c+g", [], ["cg-1", "c1g", "a"]),
+    ],
+)
+def test_a_wildcard_in_a_segment_owns_what_it_matches(
+    locks: Locks, pattern: str, matching: list[str], others: list[str]
+) -> None:
+    locks.learn("cg-7", [pattern, "/elsewhere"], 0.0)
+    assert {locks.domain(name, 1.0) for name in matching} <= {pattern}
+    assert all(locks.domain(name, 1.0) is None for name in others)
+    assert locks.many(pattern) is bool(matching)
+    assert not locks.many(None)
+
+
+def test_of_two_patterns_the_closer_one_counts(locks: Locks) -> None:
+    locks.learn("a", ["/remote/+"], 0.0)
+    locks.learn("cg-1", ["/remote/cg-+"], 0.0)
+    assert [locks.domain(name, 1.0) for name in ("cg-2", "a")] == ["/remote/cg-+", "/remote/+"]
+
+
+def test_those_that_a_pattern_matches_are_not_asked_for_and_the_others_are(locks: Locks) -> None:
+    for name in ("cg-1", "cg-2", "b"):
+        locks.want(name)
+    assert asked(locks, 1) == ["cg-1"]
+    assert locks.learn("cg-1", ["/remote/cg-+"], 0.0).everybody
+    assert asked(locks) == ["b"]
+
+
+def test_a_pattern_whose_owner_has_gone_is_forgotten_when_it_is_asked_for_again(locks: Locks) -> None:
+    locks.learn("cg-1", ["/remote/cg-+"], 0.0)
+    assert asked(locks, now_s=CACHE_S) == ["cg-1"]
+    assert locks.domain("cg-2", CACHE_S) == "/remote/cg-+", "believed until the answer is there"
+    assert locks.learn("cg-1", ["/remote/cg-1"], CACHE_S).outdated is None, "any may be of another domain now"
+    assert [locks.domain(name, CACHE_S) for name in ("cg-1", "cg-2")] == ["/remote/cg-1", None]

@@ -322,3 +322,34 @@ def test_limits_are_those_of_the_controller() -> None:
     assert wire.ANSWER_LIMIT_BYTES == 900 * 1024
     assert wire.faults("x", "data") == []
     assert isinstance(wire.faults(math.nan, "data")[0], Fault)
+
+
+# -- directly to a gateway -------------------------------------------------------------------------
+
+
+def test_a_direct_command_is_the_gateways_own_message() -> None:
+    command = wire.Command({"method": "put", "resource": "/system/x", "data": {"é": 1}, "code": 1}, "t/1")
+    sent = command.direct(2**31, "00:0c:29:1c:e8:01")
+    assert sent.topic == "/00:0c:29:1c:e8:01/controller"
+    assert json.loads(sent.payload) == {
+        "id": 2**31,
+        "method": "put",
+        "resource": "/system/x",
+        "data": {"é": 1},
+        "tunnel": sent.tunnel,
+    }
+    assert command.message(1, "a").topic == "/controller"
+    assert command.message(1, "a").tunnel == ""
+
+
+def test_each_gateway_answers_on_a_topic_of_its_own() -> None:
+    tunnels = {wire.direct_tunnel(ours, name) for ours in ("t/1", "t/2") for name in ("a", "b", "é" * 300)}
+    assert len(tunnels) == 6
+    assert wire.direct_tunnel("t/1", "a") == wire.direct_tunnel("t/1", "a"), "after a restart too"
+    for tunnel in tunnels:
+        assert wire.is_direct_tunnel(tunnel)
+        assert len(tunnel) <= 63, "a controller cuts longer ones"
+        first, name, last = tunnel.split("/")
+        assert (first, bool(name), last) == ("", True, "remote"), "the bridge brings /+/remote"
+    assert not wire.is_direct_tunnel("puppetmaster/0123")
+    assert not wire.is_direct_tunnel("/server/remote")
