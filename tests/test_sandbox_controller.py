@@ -6,6 +6,7 @@ import os
 import queue
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from types import TracebackType
@@ -973,6 +974,45 @@ def test_retained_messages_are_ignored(client: BusClient, controller: Process) -
     controller.start()  # the broker now gives it the retained one
     assert client.request("get", "/no")["code"] == 404
     assert client.answers.empty()
+
+
+def test_whoever_listens_sees_each_registration_as_it_was_asked_for(
+    client: BusClient, model: BusClient
+) -> None:
+    seen: queue.Queue[Message] = queue.Queue()
+    client.subscribe("/controller/registration", lambda payload: seen.put(json.loads(payload)))
+    model.register_model("cg-1", ["/remote/cg-1"], lambda _: None, ttl=5)
+    message = seen.get(timeout=10)
+    assert (message["method"], message["resource"]) == ("post", "/controller/registration")
+    asked = {"name": "cg-1", "description": "cg-1", "role": "model", "ttl": 5, "resources": ["/remote/cg-1"]}
+    assert message["data"] == asked
+    assert model.deregister("cg-1")["code"] == 200
+    message = seen.get(timeout=10)
+    assert (message["method"], message["data"]) == ("delete", {"name": "cg-1"})
+
+
+@pytest.mark.parametrize("tuned", [True, False])
+def test_registrations_take_their_time(tuned: bool) -> None:
+    require("mosquitto")
+    # The real one waits for acknowledgements that come late, every other time.
+    with Broker("mosquitto", tuned=tuned) as broker, controller_process(broker), BusClient(broker) as client:
+        begun_s = time.monotonic()
+        for number in range(4):
+            client.register_model(f"m{number}", [f"/m/{number}"], lambda _: None)
+        assert time.monotonic() - begun_s > 0.08
+
+
+@stand_in_only("a time of registration that can be set")
+def test_who_registers_meanwhile_is_refused_and_all_else_goes_on(broker: Broker) -> None:
+    with controller_process(broker, registration_s=1), BusClient(broker) as client:
+        begun_s = time.monotonic()
+        first = client.ask("post", "/controller/registration", CONTEXT)
+        second = client.ask("post", "/controller/registration", CONTEXT | {"name": "mb"})
+        assert second.result(10)["code"] == 423
+        client.probe()
+        assert not first.done()
+        assert first.result(10)["code"] == 200
+        assert time.monotonic() - begun_s > 1
 
 
 @stand_in_only("compact messages")
