@@ -17,12 +17,8 @@ Outgoing = list[tuple[str, Message]]  # topic and message, in the order of publi
 
 MESSAGE_LIMIT = 1_048_576  # bytes; a message of this size is dropped
 DEPTH_LIMIT = 2048  # levels of nested objects and arrays
-NAME_LIMIT, ROLE_LIMIT, RESOURCE_LIMIT, TUNNEL_LIMIT = (
-    31,
-    15,
-    1023,
-    63,
-)  # bytes; what is longer is cut silently
+# Bytes; what is longer is cut silently.
+NAME_LIMIT, ROLE_LIMIT, TUNNEL_LIMIT, RESOURCE_LIMIT = 31, 15, 63, 1023
 SIGN = ["controller"]
 METHODS = {"GET", "POST", "PUT", "DELETE"}
 
