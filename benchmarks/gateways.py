@@ -12,12 +12,10 @@ from benchmarks.bare import BareClient
 from sandbox.broker import Kind
 from sandbox.gateway import Gateway
 
-FLEET_READY_S = 120
-
 
 @contextmanager
 def gateway(
-    fleet: Sequence[str], *, broker: Kind | None = None, **settings: object
+    fleet: Sequence[str], *, broker: Kind | None = None, tuned: bool = True, **settings: object
 ) -> Iterator[tuple[Gateway, BareClient]]:
     """A gateway whose bundle answers, set by ``PUPPETMASTER_<NAME>`` as in ``settings``."""
     given = {"log_level": "warning", "http": "off", **settings}
@@ -27,13 +25,10 @@ def gateway(
             fleet=fleet,
             settings={f"PUPPETMASTER_{name.upper()}": str(value) for name, value in given.items()},
             broker=broker,
+            tuned=tuned,
         )
         made.bundle.ready = None
-        if made.fleet is not None:
-            made.fleet.ready = None  # thousands of models take their time to register
         with made:
-            if made.fleet is not None:
-                made.fleet.wait_for("fleet ready", FLEET_READY_S)
             client = BareClient(made.broker.port)
             try:
                 wait_for_answers(client)

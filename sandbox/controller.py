@@ -14,6 +14,7 @@ import socket
 import sys
 import time
 import traceback
+from collections import deque
 from collections.abc import Callable
 from typing import TypedDict, TypeGuard, Unpack
 
@@ -24,6 +25,7 @@ from sandbox.process import Process
 from sandbox.routing import (
     NAME_LIMIT,
     RESOURCE_LIMIT,
+    ROLE_LIMIT,
     Component,
     Message,
     Outgoing,
@@ -31,6 +33,7 @@ from sandbox.routing import (
     Router,
     answer_to,
     cut,
+    is_complete,
     is_number,
     parse,
 )
@@ -38,7 +41,12 @@ from sandbox.routing import (
 TOPIC = "/controller"
 REGISTRATION = "/controller/registration"
 DEPENDENCY = "/controller/resource/dependency"
+NO_QUERY = {
+    "message": "query forbidden",
+    "log": "only allow with query string '?resource=[identifier]'",
+}
 BUILT_IN_TTL_S = 10
+REGISTRATION_S = 0.045  # then each takes 0.045 to 0.09 s, as the real one's, whatever broker it is
 RECURSION_LIMIT = 20_000  # Python's default of 1,000 would stop at half of the 2,048 levels that must pass
 
 
@@ -59,72 +67,70 @@ class Controller:
         self._services = {REGISTRATION: self._registration, DEPENDENCY: self._dependency}
         for name, resources in (
             ("registration", (REGISTRATION, f"{REGISTRATION}/+")),
-            ("dependency", (DEPENDENCY,)),
+            ("dependency", (DEPENDENCY, f"{DEPENDENCY}/+")),
         ):
             built_in = Component(
                 name=name, role="model", resources=resources, tunnel=resources[0], ttl_s=BUILT_IN_TTL_S
             )
             self.registry.add(built_in)
 
-    def handle(self, topic: str, raw: bytes, now: float) -> Outgoing:
+    def handle(self, topic: str, raw: bytes) -> Outgoing:
         """Take one message from one of the three topics and return what is to be published."""
         message = parse(raw)
         if message is None:
             return []
         if topic == TOPIC:
-            return self._router.handle(message, now)
-        if not isinstance(message.get("method"), str) or not isinstance(message.get("resource"), str):
+            return self._router.handle(message)
+        if not is_complete(message):
             return []
         return [(TOPIC, self._services[topic](message))]
 
-    def tick(self, now: float) -> Outgoing:
+    def tick(self, now_s: float) -> Outgoing:
         """Return the 408 answers of the requests whose ttl is over."""
-        return self._router.tick(now)
+        return self._router.tick(now_s)
 
     def _registration(self, request: Message) -> Message:
         method = request["method"].lower()
+        if method not in ("post", "delete"):
+            return answer_to(request, 405, {"message": "method not allowed"})
         data = request.get("data")
+        if method == "post" and not isinstance(data, dict):
+            return _wrong(request, "Need 'data'")
         context = data if isinstance(data, dict) else {}
-        if method == "post":
-            return self._register(request, context)
+        path = cut(request["resource"], RESOURCE_LIMIT)
+        if path == REGISTRATION:
+            name = context.get("name")
+        elif path.startswith(f"{REGISTRATION}/"):
+            name = path.removeprefix(f"{REGISTRATION}/")
+        else:
+            return _wrong(request, "'resource' didn't match")
+        if not _is_text(name):
+            return _wrong(request, "no 'name'")
         if method == "delete":
-            return self._deregister(request, context)
-        return answer_to(request, 405, {"message": "method not allowed"})
+            return self._deregister(request, name)
+        fault = _fault(context)
+        return _wrong(request, fault) if fault else self._register(request, name, context)
 
-    def _register(self, request: Message, context: Message) -> Message:
-        resources = context.get("resources")
-        if not isinstance(resources, list):
-            resources = [resources]
-        valid = {
-            "name": _is_text(context.get("name")),
-            "description": _is_text(context.get("description")),
-            "role": _is_text(context.get("role")),
-            "ttl": is_number(context.get("ttl")),
-            "resources": bool(resources) and all(map(_is_text, resources)),
-        }
-        for key, right in valid.items():
-            if not right:
-                return answer_to(request, 400, {"message": "wrong register context", "log": f"need '{key}'"})
-        if context["name"] in self.registry:
-            return answer_to(request, 403, {"message": "component had beed already registered"})
-        hook = context.get("hook")
-        hooked = hook if isinstance(hook, list) else []
+    def _register(self, request: Message, name: str, context: Message) -> Message:
+        resources = _texts(context["resources"])
+        if not resources:  # neither a text nor an array
+            return answer_to(request, 500, {"message": "internal server error"})
         component = Component(
-            name=cut(context["name"], NAME_LIMIT),
-            role=context["role"],
+            name=cut(name, NAME_LIMIT),
+            role=cut(context["role"], ROLE_LIMIT),
             resources=tuple(cut(resource, RESOURCE_LIMIT) for resource in resources),
             tunnel=self._new_tunnel(),
             ttl_s=int(context["ttl"]),
-            hook=tuple(cut(name, NAME_LIMIT) for name in hooked if _is_text(name)),
+            hook=tuple(cut(hooked, NAME_LIMIT) for hooked in _texts(context.get("hook"))),
         )
+        if any(map(self._router.is_resource_locked, component.resources)):
+            return answer_to(request, 423, {"message": "the resource is locked"})
+        if component.name in self.registry:
+            return answer_to(request, 403, {"message": "component had beed already registered"})
         self.registry.add(component)
         return answer_to(request, 200, {"tunnel": component.tunnel})
 
-    def _deregister(self, request: Message, context: Message) -> Message:
-        in_path = request["resource"].partition("?")[0].removeprefix(REGISTRATION).removeprefix("/")
-        name = in_path or context.get("name")
-        if not _is_text(name):
-            return answer_to(request, 400, {"message": "wrong register context", "log": "need 'name'"})
+    def _deregister(self, request: Message, name: str) -> Message:
         component = self.registry.get(name)
         if component is not None:
             if self._router.is_locked(component):
@@ -136,13 +142,47 @@ class Controller:
         """Answer who owns a resource: the resources of its models and of those that hook them."""
         if request["method"].lower() != "get":
             return answer_to(request, 405, {"message": "method not allowed"})
-        query = request["resource"].rpartition("?")[2]
-        resource = next((part[9:] for part in query.split("&") if part.startswith("resource=")), "")
-        if not self.registry.match(resource):
+        path = cut(request["resource"], RESOURCE_LIMIT)  # so the resource asked for has 982 bytes at most
+        if path == DEPENDENCY:
+            data = {"message": "method not allowed", "log": "not support read capability"}
+            return answer_to(request, 405, data)
+        query = f"{DEPENDENCY}?resource="
+        resource = path.removeprefix(query) if path.startswith(query) else ""
+        if not resource:
+            return answer_to(request, 403, NO_QUERY)
+        matched = self.registry.match(resource)
+        if not matched:
             return answer_to(request, 404, {"message": "resource had not been registered"})
-        levels = self.registry.levels(self.registry.models(resource))
-        owned = dict.fromkeys(name for level in levels for model in level for name in model.resources)
-        return answer_to(request, 200, {"resources": list(owned)})
+        levels = self.registry.levels(self.registry.listeners(matched, "model"))
+        owned = self.registry.owned([model for level in levels for model in level])
+        return answer_to(request, 200, {"resources": owned})
+
+
+def _wrong(request: Message, log: str) -> Message:
+    return answer_to(request, 400, {"message": "wrong register context", "log": log})
+
+
+def _fault(context: Message) -> str | None:
+    """Say what is wrong with what a component registers, beside its name; None: nothing."""
+    faults = {
+        "need 'description'": not _is_text(context.get("description")),
+        "need 'role'": not _is_text(context.get("role")),
+        "empty 'hook'": _is_empty(context.get("hook", [])) and context.get("hook", []) != [],
+        "need 'ttl'": not is_number(context.get("ttl")),
+        "Need 'resources'": "resources" not in context,
+        "empty 'resources'": _is_empty(context.get("resources")),
+    }
+    return next((fault for fault, there in faults.items() if there), None)
+
+
+def _is_empty(value: object) -> bool:
+    """Return whether a text is empty, or an array has no members or one that is no text or an empty one."""
+    return value == "" or (isinstance(value, list) and not (value and all(map(_is_text, value))))
+
+
+def _texts(value: object) -> list[str]:
+    """Return the texts of an array, or the one that stands in its place; of anything else none."""
+    return [each for each in (value if isinstance(value, list) else [value]) if _is_text(each)]
 
 
 def _is_text(value: object) -> TypeGuard[str]:
@@ -155,8 +195,10 @@ class Connection:
     Args:
         indent: spaces of indentation in every message published; 0: compact. The real controller uses 4.
         publish_qos: QoS of every message published.
-        refresh_s: seconds between two looks at the ttls.
+        refresh_s: most seconds between two looks at the ttls.
         reconnect_s: seconds of sleep before each attempt to connect again; registrations are kept.
+        registration_s: seconds that a registration or its removal takes; they come one after another, and
+            whoever asks for another one meanwhile is answered 423.
     """
 
     def __init__(
@@ -169,12 +211,15 @@ class Connection:
         publish_qos: int = 1,
         indent: int = 4,
         reconnect_s: float = 5,
+        registration_s: float = 0,
     ) -> None:
         self._controller = controller
         self._address = (host, port)
         self._refresh_s = refresh_s
         self._publish_qos = publish_qos
         self._reconnect_s = reconnect_s
+        self._registration_s = registration_s
+        self._registrations: deque[tuple[float, bytes]] = deque()  # when each is to be answered
         self._connections = 0
         separators = None if indent else (",", ":")
         self._encode = json.JSONEncoder(
@@ -192,17 +237,22 @@ class Connection:
     def run(self) -> None:
         """Connect and route until an exception ends it."""
         self._connect()
-        tick_at = time.monotonic() + self._refresh_s
         while True:
-            code = self._client.loop(max(0.0, tick_at - time.monotonic()))
+            code = self._client.loop(self._pause_s())
             if code != mqtt.MQTT_ERR_SUCCESS:
                 print(f"connection lost: {mqtt.error_string(code)}", flush=True)
                 time.sleep(self._reconnect_s)
                 self._connect()
-            now = time.monotonic()
-            if now >= tick_at:
-                tick_at = now + self._refresh_s
-                self._publish(self._controller.tick(now))
+            now_s = time.monotonic()
+            self._publish(self._controller.tick(now_s))
+            while self._registrations and self._registrations[0][0] <= now_s:
+                self._handle(REGISTRATION, self._registrations.popleft()[1])
+
+    def _pause_s(self) -> float:
+        """Return how long nothing has to be done unless a message comes."""
+        if not self._registrations:
+            return self._refresh_s
+        return max(0.0, min(self._refresh_s, self._registrations[0][0] - time.monotonic()))
 
     def _connect(self) -> None:
         while True:
@@ -227,8 +277,14 @@ class Connection:
     def _on_message(self, _client: mqtt.Client, _userdata: object, message: mqtt.MQTTMessage) -> None:
         if message.retain:
             return
+        if message.topic == REGISTRATION and self._registration_s:
+            self._registrations.append((time.monotonic() + self._registration_s, message.payload))
+        else:
+            self._handle(message.topic, message.payload)
+
+    def _handle(self, topic: str, payload: bytes) -> None:
         try:
-            self._publish(self._controller.handle(message.topic, message.payload, time.monotonic()))
+            self._publish(self._controller.handle(topic, payload))
         except Exception:  # noqa: BLE001 - one message must not end the controller; paho would swallow or die of it
             traceback.print_exc()
 
@@ -242,12 +298,13 @@ class Connection:
 
 
 class Options(TypedDict, total=False):
-    """What a controller may be started with; each is described at `Connection`, and has its default there."""
+    """What a controller may be started with: the words of the command line, where each is described."""
 
     refresh_ms: int
     publish_qos: int
     indent: int  #: the stand-in's only
     reconnect_s: float  #: the stand-in's only; the real one always sleeps 5 s
+    registration_s: float  #: the stand-in's only; the real one's time depends on the broker
 
 
 #: The options that sanji-controller has too.
@@ -296,6 +353,12 @@ def main() -> None:
     parser.add_argument(
         "--reconnect-s", type=float, default=5, help="sleep before connecting again; default: 5"
     )
+    parser.add_argument(
+        "--registration-s",
+        type=float,
+        default=REGISTRATION_S,
+        help="how long a registration takes, one after another; default: %(default)s, as the real one's",
+    )
     options = parser.parse_args()
     sys.setrecursionlimit(RECURSION_LIMIT)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -307,6 +370,7 @@ def main() -> None:
         publish_qos=options.publish_qos,
         indent=options.indent,
         reconnect_s=options.reconnect_s,
+        registration_s=options.registration_s,
     )
     with contextlib.suppress(KeyboardInterrupt):
         connection.run()

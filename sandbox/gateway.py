@@ -10,6 +10,8 @@ from sandbox.broker import Broker, Kind
 from sandbox.controller import Options, controller_process
 from sandbox.process import PROJECT, Process
 
+FLEET_READY_S = 1000.0  # 10,000 models, each of which takes the real controller 44 to 90 ms
+
 
 class Gateway:
     """Starts each part as a process of its own, and ends them all, the last one first.
@@ -18,9 +20,10 @@ class Gateway:
         directory: where the bundle's data and the fleet's log are kept.
         fleet: options of ``sandbox.fleet``, without the broker's; empty: no fleet.
         settings: ``PUPPETMASTER_*`` variables for the bundle.
-        controller: options of the controller; the variable ``SANDBOX_CONTROLLER`` names a real one.
+        controller: options of the controller; ``registration_s`` is 0 unless it is among them. The variable
+            ``SANDBOX_CONTROLLER`` names a real one in its place.
         broker: the kind; None: mosquitto when it is installed.
-        tuned: False: mosquitto as an untouched installation has it.
+        tuned: False: mosquitto as an untouched installation has it, see `Broker`.
     """
 
     def __init__(
@@ -31,13 +34,13 @@ class Gateway:
         settings: Mapping[str, str] | None = None,
         controller: Options | None = None,
         broker: Kind | None = None,
-        reconnect_s: float = 0.2,
         tuned: bool = True,
+        reconnect_s: float = 0.2,
     ) -> None:
         self.directory = directory
         self.fleet_log = directory / "fleet.log"
         self.broker = Broker(broker, tuned=tuned)
-        options: Options = {"reconnect_s": reconnect_s, **(controller or {})}
+        options: Options = {"reconnect_s": reconnect_s, "registration_s": 0, **(controller or {})}
         address = ["--host", self.broker.host, "--port", str(self.broker.port)]
         self.controller = controller_process(self.broker, **options)
         self.fleet = (
@@ -68,6 +71,7 @@ class Gateway:
             self._parts.enter_context(self.broker)
             self._parts.enter_context(self.controller)
             if self.fleet is not None:
+                self.fleet.start(FLEET_READY_S)
                 self._parts.enter_context(self.fleet)
             self._parts.push(self.bundle)
             if bundle:

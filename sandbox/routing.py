@@ -17,8 +17,10 @@ Outgoing = list[tuple[str, Message]]  # topic and message, in the order of publi
 
 MESSAGE_LIMIT = 1_048_576  # bytes; a message of this size is dropped
 DEPTH_LIMIT = 2048  # levels of nested objects and arrays
-NAME_LIMIT, RESOURCE_LIMIT, TUNNEL_LIMIT = 31, 1023, 63  # bytes; what is longer is cut silently
+# Bytes; what is longer is cut silently.
+NAME_LIMIT, ROLE_LIMIT, TUNNEL_LIMIT, RESOURCE_LIMIT = 31, 15, 63, 1023
 SIGN = ["controller"]
+METHODS = {"GET", "POST", "PUT", "DELETE"}
 
 REFUSALS: dict[int, Message | None] = {
     404: None,
@@ -68,7 +70,7 @@ def parse(raw: bytes) -> Message | None:
     if len(raw) >= MESSAGE_LIMIT:
         return None
     try:
-        message = _decode(raw.decode())
+        message = _decode(raw.partition(b"\0")[0].decode())  # a string of C ends there
     except (ValueError, RecursionError):
         return None
     if not isinstance(message, dict):
@@ -145,19 +147,27 @@ class Component:
     hook: tuple[str, ...] = ()  # names of the models whose successful writes it is told of
 
 
-def _wildcard(resource: str) -> "re.Pattern[str] | None":
-    """Return the pattern for a resource with a segment ``+`` (any non-empty one) or ``#`` (all the rest)."""
-    segments = resource.split("/")
-    if "+" not in segments and "#" not in segments:
+def _pattern(resource: str) -> "re.Pattern[str] | None":
+    """Return what a registered resource with ``+`` or ``#`` in it matches; None for one without.
+
+    Both are wildcards inside a segment too. ``+`` takes the rest of the segment, at least a character; ``#``
+    takes all the rest, at least a character, and what follows it in the pattern does not count.
+    """
+    before, rest, _ = resource.partition("#")
+    if not rest and "+" not in before:
         return None
-    expression = ""
-    for number, segment in enumerate(segments):
-        slash = "/" if number else ""
-        if segment == "#":
-            expression += f"(?:{slash}.*)?"
-            break
-        expression += slash + ("[^/]+" if segment == "+" else re.escape(segment))
-    return re.compile(expression, re.DOTALL)
+    expression = "[^/]++".join(map(re.escape, before.split("+")))
+    return re.compile(expression + (".+" if rest else ""), re.DOTALL)
+
+
+@dataclass(slots=True, eq=False)
+class Resource:
+    """A registered resource and who listens to it, in the order of registration."""
+
+    name: str
+    number: int  # grows with each new resource
+    pattern: "re.Pattern[str] | None"
+    components: list[Component]
 
 
 class Registry:
@@ -165,9 +175,10 @@ class Registry:
 
     def __init__(self) -> None:
         self._components: dict[str, Component] = {}
-        self._literal: dict[str, list[Component]] = {}
-        self._patterns: list[tuple[re.Pattern[str], Component]] = []
-        self._hooks: dict[str, list[Component]] = {}  # the models that hook the model of this name
+        self._resources: dict[str, Resource] = {}
+        self._patterns: dict[str, Resource] = {}  # those of them that have wildcards
+        self._hooks: dict[str, list[Component]] = {}  # the components that hook the model of this name
+        self._numbers = itertools.count()
 
     def __contains__(self, name: str) -> bool:
         return cut(name, NAME_LIMIT) in self._components
@@ -179,45 +190,59 @@ class Registry:
     def add(self, component: Component) -> None:
         """Add a component with a name that is not taken."""
         self._components[component.name] = component
-        for resource in component.resources:
-            pattern = _wildcard(resource)
-            if pattern is None:
-                self._literal.setdefault(resource, []).append(component)
-            else:
-                self._patterns.append((pattern, component))
-        for name in component.hook:
+        for name in component.resources:
+            resource = self._resources.get(name)
+            if resource is None:
+                resource = Resource(name, next(self._numbers), _pattern(name), [])
+                self._resources[name] = resource
+                if resource.pattern:
+                    self._patterns[name] = resource
+            resource.components.append(component)
+        for name in dict.fromkeys(component.hook):
             self._hooks.setdefault(name, []).append(component)
 
     def remove(self, component: Component) -> None:
         """Remove a component that was added."""
         del self._components[component.name]
-        for index, keys in ((self._literal, component.resources), (self._hooks, component.hook)):
-            for key in index.keys() & set(keys):
-                index[key] = [other for other in index[key] if other is not component]
-                if not index[key]:
-                    del index[key]
-        if any(other is component for _, other in self._patterns):
-            self._patterns = [entry for entry in self._patterns if entry[1] is not component]
+        for name in component.resources:
+            if name in self._resources and _without(self._resources[name].components, component):
+                del self._resources[name]
+                self._patterns.pop(name, None)
+        for name in component.hook:
+            if name in self._hooks and _without(self._hooks[name], component):
+                del self._hooks[name]
 
-    def match(self, resource: str) -> list[Component]:
-        """Return who listens to a requested resource, once for each pattern of theirs that matches it.
+    def match(self, resource: str) -> list[Resource]:
+        """Return the registered resources that match a requested one, the oldest first.
 
         What follows the last ``?`` does not count, and nothing past 1,023 bytes.
         """
         path = cut(resource, RESOURCE_LIMIT)
         if "?" in path:
             path = path.rpartition("?")[0]
-        matched = list(self._literal.get(path, ()))
-        matched += [component for pattern, component in self._patterns if pattern.fullmatch(path)]
+        matched = [each for each in self._patterns.values() if each.pattern and each.pattern.fullmatch(path)]
+        literal = self._resources.get(path)
+        if literal is None or literal in matched:
+            return matched
+        matched.append(literal)
+        if literal.pattern is None:
+            matched.sort(key=lambda each: each.number)
         return matched
 
-    def models(self, resource: str) -> list[Component]:
-        """Return the models among those who listen to a resource."""
-        return [component for component in self.match(resource) if component.role == "model"]
+    def listeners(self, matched: list[Resource], role: str) -> list[Component]:
+        """Return who listens in this role, once for each of these resources."""
+        return [component for each in matched for component in each.components if component.role == role]
 
     def views(self, resource: str) -> list[Component]:
         """Return the views among those who listen to a resource."""
-        return [component for component in self.match(resource) if component.role == "view"]
+        return self.listeners(self.match(resource), "view")
+
+    def owned(self, models: list[Component]) -> list[str]:
+        """Return all resources of these models, those of one model oldest first, none twice."""
+        names: dict[str, None] = {}
+        for model in models:
+            names |= dict.fromkeys(sorted(model.resources, key=lambda name: self._resources[name].number))
+        return list(names)
 
     def levels(self, models: list[Component]) -> list[list[Component]]:
         """Return the models of a write and, level by level, those that hook the level before.
@@ -226,13 +251,24 @@ class Registry:
         """
         levels = [models]
         seen = {model.name for model in models}
-        while hooked := [hooking for model in levels[-1] for hooking in self._hooks.get(model.name, ())]:
+        while hooked := [
+            hooking
+            for model in levels[-1]
+            for hooking in self._hooks.get(model.name, ())
+            if hooking.role == "model"
+        ]:
             levels.append(hooked)
             known = len(seen)
             seen.update(model.name for model in hooked)
             if len(seen) < known + len(hooked):
                 break
         return levels
+
+
+def _without(components: list[Component], gone: Component) -> bool:
+    """Take a component out of a list; return whether nobody is left."""
+    components[:] = [other for other in components if other is not gone]
+    return not components
 
 
 # --- what is under way -------------------------------------------------------------------------------------
@@ -246,138 +282,181 @@ class Session:
     request: Message
     levels: list[list[Component]]  # levels[0] is being waited for
     waiting: int  # answers that level still owes
-    locked: frozenset[str] = frozenset()
-    signed: list[str] = field(default_factory=list)  # the models of the levels that have answered
-    answers: int = 0
-    merged: Message = field(default_factory=dict)  # the object data of all answers so far
+    views: list[Component]  # they get the answer when the request names no tunnel
+    locked: frozenset[str] = frozenset()  # names of models, and resources
+    answers: list[Message] = field(default_factory=list)  # the data of all answers so far that are objects
     wait_number: int = 0  # of its newest entry among the router's deadlines; older ones are void
 
 
 class Router:
     """Takes every message on the topic ``/controller`` and says what is to be published.
 
-    Times are seconds of one clock that never goes back. A ttl is counted in whole seconds and looked at only
-    in `tick`, so a ttl of n ends between n-1 and n+1 seconds when ticked once a second.
+    A ttl is counted in whole seconds of a clock that never goes back, and only when `tick` looks at it: each
+    second that has begun since the last look counts. So a ttl of n, looked at once a second, ends between n-1
+    and n+1 seconds.
     """
 
     def __init__(self, registry: Registry) -> None:
         self.registry = registry
         self._sessions: dict[int, Session] = {}
-        self._locked: set[str] = set()  # names of the models with a write in flight
-        self._deadlines: list[tuple[int, int, int]] = []  # heap: second, wait number, session id
+        self._locked: set[str] = set()  # models and resources with a write in flight
+        self._deadlines: list[tuple[int, int, int]] = []  # heap: counted second, wait number, session id
         self._wait_numbers = itertools.count(1)
+        self._second: int | None = None  # when `tick` looked last
+        self._counted = 0  # seconds so far
 
     def is_locked(self, component: Component) -> bool:
-        """Return whether a write on this model, or on one that it hooks, is in flight."""
-        return component.name in self._locked
+        """Return whether a write on this model, on its resources, or on one that it hooks is in flight."""
+        return not self._locked.isdisjoint({_model(component.name), *map(_resource, component.resources)})
 
-    def handle(self, message: Message, now: float) -> Outgoing:
+    def is_resource_locked(self, resource: str) -> bool:
+        """Return whether a write has locked a registered resource of this very name."""
+        return _resource(resource) in self._locked
+
+    def handle(self, message: Message) -> Outgoing:
         """Route one parsed message: an event without id, an answer with a code, else a request."""
         number = uint32(message.get("id"))
-        code = message.get("code")
-        if number and is_number(code) and code != -1:
-            return self._answer(number, message, now)
-        if not isinstance(message.get("method"), str) or not isinstance(message.get("resource"), str):
+        code = code_of(message)
+        if number and code is not None:
+            return self._answer(number, code, message)
+        if not is_complete(message):
             return []
         if number:
-            return self._request(number, message, now)
+            return self._request(number, message)
         return [(view.tunnel, message) for view in self.registry.views(message["resource"])]
 
-    def tick(self, now: float) -> Outgoing:
+    def tick(self, now_s: float) -> Outgoing:
         """End the sessions whose ttl is over: they are answered 408, and a later answer finds nobody."""
+        passed = 0 if self._second is None else int(now_s) - self._second
+        self._second = int(now_s)
+        self._counted += passed
         outgoing: Outgoing = []
-        while self._deadlines and self._deadlines[0][0] <= int(now):
+        while passed and self._deadlines and self._deadlines[0][0] <= self._counted:
             _, wait_number, number = heapq.heappop(self._deadlines)
             session = self._sessions.get(number)
             if session is not None and session.wait_number == wait_number:
                 self._close(session)
-                outgoing += self._refuse(session.id, session.request, 408)
+                outgoing += self._refuse(session.request, 408, session.views)
         return outgoing
 
-    def _request(self, number: int, message: Message, now: float) -> Outgoing:
+    def _request(self, number: int, message: Message) -> Outgoing:
         matched = self.registry.match(message["resource"])
+        views = self.registry.listeners(matched, "view")
         if not matched:
-            return self._refuse(number, message, 404)
+            return self._refuse(message, 404, views)
         if number in self._sessions:
-            return self._refuse(number, message, 403, ID_USED)
-        models = [component for component in matched if component.role == "model"]
+            return self._refuse(message, 403, views, ID_USED)
+        if any(self.is_resource_locked(each.name) for each in matched):
+            return self._refuse(message, 423, views)
+        models = self.registry.listeners(matched, "model")
         writes = message["method"].lower() != "get"
         levels = self.registry.levels(models) if writes else [models]
-        names = [model.name for level in levels for model in level]
+        reached = [model for level in levels for model in level]
+        names = [_model(model.name) for model in reached]
         if not self._locked.isdisjoint(names):
-            return self._refuse(number, message, 423)
+            return self._refuse(message, 423, views)
         if not models:
-            return self._refuse(number, message, 403, NO_MODEL)
-        if writes and len(set(names)) < len(names):
-            return self._refuse(number, message, 503)
-        session = Session(number, message, levels, len(models), frozenset(names if writes else ()))
+            return self._refuse(message, 403, views, NO_MODEL)
+        locked: frozenset[str] = frozenset()
+        if writes:
+            locked = frozenset([*names, *map(_resource, self.registry.owned(reached))])
+            if len(set(names)) < len(names) or not self._locked.isdisjoint(locked):
+                self._locked -= locked  # a fault of the controller: also what somebody else has locked
+                return self._refuse(message, 503, views)
+        session = Session(number, message, levels, len(models), views, locked)
         self._sessions[number] = session
-        self._locked |= session.locked
-        self._wait(session, now)
+        self._locked |= locked
+        self._wait(session)
         return [(model.tunnel, message) for model in models]
 
-    def _answer(self, number: int, message: Message, now: float) -> Outgoing:
+    def _answer(self, number: int, code: int, message: Message) -> Outgoing:
         """Take an answer from whomever; it is matched by its id alone."""
         session = self._sessions.get(number)
         if session is None:
             return []
-        if message["code"] == 200:
-            session.answers += 1
+        if isinstance(message.get("data"), dict):
+            session.answers.append(message["data"])
+        if code == 200:
             session.waiting -= 1
-            if isinstance(message.get("data"), dict):
-                session.merged.update(message["data"])
             if session.waiting:
                 return []
+            if isinstance(message.get("data"), dict):
+                # Its own keys come first, and its own values last.
+                message["data"] = dict(
+                    itertools.chain.from_iterable(
+                        data.items() for data in (message["data"], *session.answers)
+                    )
+                )
             if len(session.levels) > 1:
-                return self._next_level(session, message, now)
-            if session.answers > 1 and session.merged and isinstance(message.get("data", {}), dict):
-                message["data"] = session.merged
+                return self._next_level(session, message)
         self._close(session)
-        return self._reply(session.request, message)
+        return _reply(session.request, message, session.views)
 
-    def _next_level(self, session: Session, answer: Message, now: float) -> Outgoing:
-        """Tell the models that hook the ones which have just answered."""
-        session.signed += [model.name for model in session.levels.pop(0)]
+    def _next_level(self, session: Session, answer: Message) -> Outgoing:
+        """Give the last answer, without its code, to the models that hook those which have answered."""
+        session.levels.pop(0)
         session.waiting = len(session.levels[0])
-        self._wait(session, now)
-        told = {key: session.request[key] for key in ("id", "method", "resource")} | {
-            "sign": list(session.signed)
-        }
-        if isinstance(answer.get("data", {}), dict):
-            told["data"] = dict(session.merged)
-        else:
-            told["data"] = answer["data"]
+        self._wait(session)
+        told = {key: value for key, value in answer.items() if key != "code"}
         return [(model.tunnel, told) for model in session.levels[0]]
 
-    def _wait(self, session: Session, now: float) -> None:
+    def _wait(self, session: Session) -> None:
         session.wait_number = next(self._wait_numbers)
-        ttl_s = max(model.ttl_s for model in session.levels[0])
-        heapq.heappush(self._deadlines, (int(now) + ttl_s, session.wait_number, session.id))
+        ttl_s = min(model.ttl_s for model in session.levels[0])
+        heapq.heappush(self._deadlines, (self._counted + ttl_s, session.wait_number, session.id))
 
     def _close(self, session: Session) -> None:
         del self._sessions[session.id]
         self._locked -= session.locked
 
-    def _refuse(self, number: int, request: Message, code: int, data: Message | None = None) -> Outgoing:
-        answer = answer_to(request, code, data or REFUSALS.get(code))
-        answer["id"] = number
-        return self._reply(request, answer)
+    def _refuse(
+        self, request: Message, code: int, views: list[Component], data: Message | None = None
+    ) -> Outgoing:
+        return _reply(request, answer_to(request, code, data or REFUSALS.get(code)), views)
 
-    def _reply(self, request: Message, answer: Message) -> Outgoing:
-        """Send an answer to the request's tunnel; without one to the views of its resource."""
-        tunnel = request.get("tunnel")
-        if isinstance(tunnel, str) and tunnel:
-            return [(cut(tunnel, TUNNEL_LIMIT), answer)]
-        return [(view.tunnel, answer) for view in self.registry.views(request["resource"])]
+
+def _model(name: str) -> str:
+    return f"model {name}"
+
+
+def _resource(name: str) -> str:
+    return f"resource {name}"
+
+
+def _reply(request: Message, answer: Message, views: list[Component]) -> Outgoing:
+    """Send an answer to the request's tunnel; without one to the views of its resource."""
+    tunnel = request.get("tunnel")
+    if isinstance(tunnel, str) and tunnel:
+        return [(cut(tunnel, TUNNEL_LIMIT), answer)]
+    return [(view.tunnel, answer) for view in views]
+
+
+def code_of(message: Message) -> int | None:
+    """Return the code without its fraction, None when the message is no answer: no number, or -1."""
+    code = message.get("code")
+    if not isinstance(code, int | float) or isinstance(code, bool) or int(code) == -1:
+        return None
+    return int(code)
+
+
+def is_complete(message: Message) -> bool:
+    """Return whether a request or event has a method and a resource; without them it is dropped."""
+    resource = message.get("resource")
+    return isinstance(message.get("method"), str) and isinstance(resource, str) and resource != ""
 
 
 def answer_to(request: Message, code: int, data: Message | None = None) -> Message:
-    """Return the controller's own answer: the method in upper case, no ``data`` key when there is none."""
+    """Return the controller's own answer.
+
+    The id is what the controller made of it, a known method is in upper case and another one is left out, the
+    resource is cut, and without data there is no key ``data``.
+    """
+    method = request["method"].upper()
     answer: Message = {
-        "id": request.get("id"),
+        "id": uint32(request.get("id")),
         "code": code,
-        "method": request["method"].upper(),
-        "resource": request["resource"],
+        **({"method": method} if method in METHODS else {}),
+        "resource": cut(request["resource"], RESOURCE_LIMIT),
         "sign": SIGN,
     }
     if data is not None:

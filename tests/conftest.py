@@ -35,5 +35,5 @@ def broker() -> Iterator[Broker]:
 @pytest.fixture
 def controller(broker: Broker) -> Iterator[Process]:
     """Give a fresh controller on the test's broker; the stand-in reconnects to it 0.2 s after a loss."""
-    with controller_process(broker, refresh_ms=100, reconnect_s=0.2) as started:
+    with controller_process(broker, refresh_ms=100, reconnect_s=0.2, registration_s=0) as started:
         yield started

@@ -171,6 +171,7 @@ def test_a_job_without_a_gateway_says_so(client: BusClient) -> None:
     assert "no gateway" in request["result"]["message"]
 
 
+@pytest.mark.timeout(240)  # the real controller takes up to 90 s to register them
 @pytest.mark.parametrize("shape", ["one-model", "per-gateway"])
 def test_a_thousand_gateways_each_run_it_once(directory: Path, shape: str) -> None:
     fleet = ["--shape", shape, "--to", "cg-[0001-1000]"]

@@ -10,12 +10,14 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import paho.mqtt.client as mqtt
 import pytest
 
 from sandbox.broker import Broker, Kind
 from sandbox.controller import controller_process
+from sandbox.gateway import Gateway
 from sandbox.process import PROJECT, Process, ProcessError, free_port
 from tests.bus_client import BusClient
 from tests.conftest import require
@@ -242,6 +244,11 @@ def test_an_untuned_broker_loses_what_a_slow_receiver_did_not_take() -> None:
     for tuned in (False, True):
         with Broker("mosquitto", tuned=tuned) as broker:
             assert kept_for_an_absent_client(broker, messages=1500) == (1500 if tuned else 1000)
+
+
+@pytest.mark.parametrize("tuned", [True, False])
+def test_a_gateway_may_have_an_untouched_broker(tmp_path: Path, tuned: bool) -> None:
+    assert Gateway(tmp_path, tuned=tuned).broker.tuned is tuned
 
 
 def kept_for_an_absent_client(broker: Broker, messages: int) -> int:
