@@ -154,7 +154,7 @@ class BridgedFleet:
         controller: Options | None = None,
         bundle: bool = True,
     ) -> None:
-        options: Options = {"reconnect_s": 0.2, **(controller or {})}
+        options: Options = {"reconnect_s": 0.2, "registration_s": 0, **(controller or {})}
         self.server = Gateway(
             directory, settings=settings, controller=options, broker="mosquitto", tuned=tuned
         )
