@@ -21,7 +21,7 @@ from typing import Any
 from puppetmaster import answer, mqtt, wire
 from puppetmaster.answer import Answer
 from puppetmaster.clock import Clock
-from puppetmaster.link import Link, Listener, Receipt
+from puppetmaster.link import MESSAGE_LIMIT_BYTES, Link, Listener, Receipt
 from puppetmaster.login import Login
 from puppetmaster.wire import Outgoing
 
@@ -75,7 +75,12 @@ class Owners:
     resources: tuple[str, ...] | None
 
 
-BusEvent = LinkChanged | ControllerChanged | ControllerForgot | Answered | Owners
+@dataclass(frozen=True, slots=True)
+class Synced:
+    """What ``sync`` asked for: whatever was on its way to us before that is here."""
+
+
+BusEvent = LinkChanged | ControllerChanged | ControllerForgot | Answered | Owners | Synced
 
 
 class Bus:
@@ -110,6 +115,7 @@ class Bus:
         self._questions: dict[int, str] = {}
         self._probes: dict[int, float] = {}
         self._known_s: float | None = None
+        self._sync_s: float | None = None  # since when a Synced is wanted
         self._answers_at_all = False
         self._stopping = threading.Event()
         self._link = Link(
@@ -161,6 +167,15 @@ class Bus:
                 for id_ in questions:
                     self._questions.pop(id_, None)
 
+    def sync(self) -> None:
+        """Tell with a ``Synced`` when all is here that is on its way to us now.
+
+        It goes to the controller and back, behind all that. Of what the broker holds back until something is
+        acknowledged only the first is here then. Where there is no connection, it comes with the next one.
+        """
+        self._sync_s = self._clock.now_s()
+        self._probe()
+
     def _next_id(self) -> int:
         return FIRST_QUESTION_ID + next(self._ids) % (LAST_QUESTION_ID - FIRST_QUESTION_ID)
 
@@ -184,15 +199,17 @@ class Bus:
             log.warning("lost the broker at %s", self._address, extra={"action": "bus_down"})
         self._tell([LinkChanged(up=False, unsent=unsent)])
 
-    def _take_all(self, messages: list[tuple[bytes | None, Receipt | None]]) -> None:
+    def _take_all(self, messages: list[tuple[bytes, Receipt | None]]) -> None:
         events: list[BusEvent] = []
         done: list[Receipt] = []
         for payload, receipt in messages:
             try:
                 told = self._take(payload, receipt)
+            except ValueError as fault:
+                told = self._take_garbled(payload, str(fault), receipt)
             except Exception:
-                log.exception("a message on %s was dropped", self.tunnel)
-                told = []
+                log.exception("a message on %s cannot be read", self.tunnel)
+                told = self._take_garbled(payload, "it cannot be read", receipt)
             events += told
             if receipt is not None and not any(isinstance(event, Answered) for event in told):
                 done.append(receipt)
@@ -201,16 +218,9 @@ class Bus:
         if events:
             self._tell(events)
 
-    def _take(self, payload: bytes | None, receipt: Receipt | None) -> list[BusEvent]:
-        """What a message tells the dispatcher."""
-        if payload is None:
-            return self._drop("it is too long")
-        try:
-            message = wire.decode(payload)
-        except wire.Uncarriable as fault:
-            return self._take_garbled(payload, str(fault), receipt)
-        except ValueError as fault:
-            return self._drop(f"it is not JSON: {fault}")
+    def _take(self, payload: bytes, receipt: Receipt | None) -> list[BusEvent]:
+        """What a message tells the dispatcher. Raises ValueError: it cannot be read."""
+        message = wire.decode(payload)
         if not answer.is_answer(message):
             return self._drop("it is no answer")
         id_ = int(message["id"])
@@ -218,15 +228,19 @@ class Bus:
             return self._match(id_, message)
         return [Answered(id_, answer.read(message), receipt)]
 
-    def _take_garbled(self, payload: bytes, fault: str, receipt: Receipt | None) -> list[BusEvent]:
-        """NaN and the like are not JSON, but one can still tell whose answer they came in."""
-        try:
-            message = wire.decode_loosely(payload)
-        except ValueError as error:
-            return self._drop(f"it is not JSON: {error}")
-        if not answer.is_answer(message):
-            return self._drop("it is no answer")
-        return [Answered(int(message["id"]), answer.garbled(fault), receipt)]
+    def _take_garbled(self, payload: bytes, why: str, receipt: Receipt | None) -> list[BusEvent]:
+        """A message that cannot be read. It is an answer that came, if its id can be found all the same."""
+        torn = len(payload) > MESSAGE_LIMIT_BYTES
+        numbers = wire.numbers(payload, torn=torn)
+        if not answer.is_answer(numbers):
+            return self._drop(why)
+        if torn:
+            why = f"it is longer than {MESSAGE_LIMIT_BYTES} bytes"
+        id_ = int(numbers["id"])
+        log.warning(
+            "the answer to message %s cannot be kept: %s", id_, why, extra={"action": "answer_garbled"}
+        )
+        return [Answered(id_, answer.garbled(why), receipt)]
 
     def _match(self, id_: int, message: dict[str, Any]) -> list[BusEvent]:
         """The answer to a question of ours; to none that is open: nothing."""
@@ -270,6 +284,9 @@ class Bus:
             for id_ in [id_ for id_, at_s in self._probes.items() if at_s <= asked_s]:
                 del self._probes[id_]
         events: list[BusEvent] = []
+        if self._sync_s is not None and asked_s >= self._sync_s:
+            self._sync_s = None
+            events.append(Synced())
         if not self._answers_at_all:
             self._answers_at_all = True
             events.append(ControllerChanged(up=True))

@@ -7,7 +7,8 @@ each message costs it several system calls and wakes a thread. Decision 0009 has
 - A message that is sent leaves at QoS 0, once. Those of which nothing, or not all, was given to the system
   when the connection broke have not left, and are named then.
 - A message that is received is acknowledged when its receiver says so. Until then the broker keeps it, and
-  brings it again after a reconnect.
+  brings it again after a reconnect. A message that stays unacknowledged for long is a reason to reconnect:
+  behind a few of them the broker holds back all others.
 """
 
 import logging
@@ -34,10 +35,13 @@ KEEPALIVE_S = 20
 CONNECT_S = 10.0
 #: Between two tries to connect.
 AGAIN_S = 1.0
+#: A message that is not acknowledged after this was lost in this program: it shall come again.
+UNACKNOWLEDGED_S = 60.0
 #: Read at once, and before what was read is handed on.
 READ_BYTES, ROUND_BYTES = 64 * 1024, 256 * 1024
-#: The controller expands what it passes on: what is below 1 MiB for it can be this long for us.
-MESSAGE_LIMIT_BYTES = 4 * 1024 * 1024
+#: The controller expands what it passes on (0.1 becomes 0.10000000000000001): what is below 1 MiB for it can
+#: be this long for us, without its indentation.
+MESSAGE_LIMIT_BYTES = 6 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +59,8 @@ class Listener(NamedTuple):
     up: Callable[[], None]
     #: It is gone; the ids of the messages that have not left.
     down: Callable[[tuple[int, ...]], None]
-    #: Messages came, each with its receipt. None as payload: it was longer than the limit.
-    messages: Callable[[list[tuple[bytes | None, Receipt | None]]], None]
+    #: Messages came, each with its receipt. One that was longer than the limit is cut one byte beyond it.
+    messages: Callable[[list[tuple[bytes, Receipt | None]]], None]
 
 
 @dataclass(slots=True)
@@ -89,6 +93,7 @@ class Link:
         self._connection = 0  # counts them
         self._backlog: deque[_Unsent] = deque()
         self._spoke_s = 0.0
+        self._open: dict[Receipt, float] = {}  # since when; the oldest is the first
         self._socket: socket.socket | None = None
         self._stopping = threading.Event()
         self._wakes: socket.socket | None = None  # while the thread listens at its other end
@@ -123,8 +128,10 @@ class Link:
     def acknowledge(self, receipts: Iterable[Receipt]) -> None:
         """These messages need not be kept for us any more; those of an earlier connection come again."""
         packets: dict[int, list[bytes]] = {}
-        for receipt in receipts:
-            packets.setdefault(receipt.connection, []).append(mqtt.puback(receipt.packet))
+        with self._lock:
+            for receipt in receipts:
+                self._open.pop(receipt, None)
+                packets.setdefault(receipt.connection, []).append(mqtt.puback(receipt.packet))
         for connection, acknowledged in packets.items():
             self._write(b"".join(acknowledged), [], connection)
 
@@ -220,13 +227,14 @@ class Link:
             self._socket = connection
             self._connection += 1
             self._backlog.clear()
+            self._open.clear()
             self._spoke_s = time.monotonic()
             self._up = True
         return early
 
     def _converse(self, connection: socket.socket, decoder: mqtt.Decoder) -> None:
         """Read and write until told to stop. Raises OSError, Malformed: it broke."""
-        heard_s = time.monotonic()
+        heard_s = looked_s = time.monotonic()
         more = False
         woken, wakes = socket.socketpair()
         with selectors.DefaultSelector() as selector, woken, wakes:
@@ -250,6 +258,18 @@ class Link:
                     more = self._read(connection, decoder)
                     heard_s = time.monotonic()
                 self._keep_alive(heard_s)
+                looked_s = self._look_at_receipts(looked_s)
+
+    def _look_at_receipts(self, looked_s: float) -> float:
+        """The time now; ``looked_s``: of the last look. Raises ConnectionError: one is open for too long."""
+        now_s = time.monotonic()
+        with self._lock:
+            if now_s - looked_s > KEEPALIVE_S:  # this program stood still, and with it who acknowledges
+                self._open = dict.fromkeys(self._open, now_s)
+            since_s = next(iter(self._open.values()), now_s)
+        if now_s - since_s > UNACKNOWLEDGED_S:
+            raise ConnectionError(f"a message was not taken in for {now_s - since_s:.0f} s")
+        return now_s
 
     def _keep_alive(self, heard_s: float) -> None:
         """Say something when there was silence for long. Raises ConnectionError when there is no answer."""
@@ -283,11 +303,16 @@ class Link:
         return size >= ROUND_BYTES
 
     def _deliver(self, published: list[mqtt.Published]) -> None:
-        connection = self._connection
-        if published:
-            self._listener.messages(
-                [(one.payload, Receipt(connection, one.packet) if one.packet else None) for one in published]
-            )
+        if not published:
+            return
+        came_s = time.monotonic()
+        messages = [(one.payload, self._receipt(one)) for one in published]
+        with self._lock:
+            self._open |= {receipt: came_s for _, receipt in messages if receipt is not None}
+        self._listener.messages(messages)
+
+    def _receipt(self, one: mqtt.Published) -> Receipt | None:
+        return Receipt(self._connection, one.packet) if one.packet else None
 
     def _leave(self, connection: socket.socket) -> None:
         """Say goodbye, after what is still to be written, unless the broker takes nothing."""
