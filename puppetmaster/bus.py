@@ -226,7 +226,7 @@ class Bus:
         id_ = int(message["id"])
         if FIRST_QUESTION_ID <= id_ <= LAST_QUESTION_ID:
             return self._match(id_, message)
-        return [Answered(id_, answer.read(message), receipt)]
+        return [self._answered(id_, answer.read(message), receipt)]
 
     def _take_garbled(self, payload: bytes, why: str, receipt: Receipt | None) -> list[BusEvent]:
         """A message that cannot be read. It is an answer that came, if its id can be found all the same."""
@@ -236,11 +236,12 @@ class Bus:
             return self._drop(why)
         if torn:
             why = f"it is longer than {MESSAGE_LIMIT_BYTES} bytes"
-        id_ = int(numbers["id"])
-        log.warning(
-            "the answer to message %s cannot be kept: %s", id_, why, extra={"action": "answer_garbled"}
-        )
-        return [Answered(id_, answer.garbled(why), receipt)]
+        return [self._answered(int(numbers["id"]), answer.garbled(why), receipt)]
+
+    def _answered(self, id_: int, read: Answer, receipt: Receipt | None) -> Answered:
+        if read.result["source"] == "puppetmaster":
+            log.warning("message %s: %s", id_, read.result["message"], extra={"action": "answer_garbled"})
+        return Answered(id_, read, receipt)
 
     def _match(self, id_: int, message: dict[str, Any]) -> list[BusEvent]:
         """The answer to a question of ours; to none that is open: nothing."""

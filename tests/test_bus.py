@@ -76,6 +76,7 @@ def test_an_answer_that_is_nested_deeply_is_one_that_came(
     assert (told.message, told.receipt) == (ID, RECEIPT)
     assert (told.answer.event, told.answer.result["code"]) == (RequestEvent.FAIL, 502)
     assert told.answer.result["message"].startswith("the answer cannot be kept: ")
+    assert [record.levelno for record in caplog.records] == [logging.WARNING]
     assert wire.acknowledged == [], "not before it is on disk"
     assert wire.bus.dropped == 0
 
@@ -97,7 +98,7 @@ def test_an_answer_that_cannot_be_read_is_one_that_came(
     assert isinstance(told, Answered)
     assert (told.message, told.answer.result["code"], told.receipt) == (ID, 502, RECEIPT)
     assert [record.levelno for record in caplog.records] == [logging.WARNING]
-    assert f"the answer to message {ID} cannot be kept" in caplog.text
+    assert f"message {ID}: the answer cannot be kept: " in caplog.text
     assert ("longer than 6291456 bytes" in caplog.text) == (fault == "too long")
 
 

@@ -358,6 +358,8 @@ def test_what_is_not_acknowledged_for_long_shall_come_again(
                 script.say(b"\xd0\x00")
             except (EOFError, OSError):
                 break
+        else:
+            raise AssertionError("it keeps the connection")
         ear.downs.get(timeout=WAIT_S)
         assert time.monotonic() - begun_s > 0.5
         script.welcome()
