@@ -25,7 +25,7 @@ from typing import Any
 from puppetmaster import answer, wire
 from puppetmaster.answer import Answer
 from puppetmaster.clock import Clock
-from puppetmaster.link import Link, Listener, Receipt, Received
+from puppetmaster.link import MESSAGE_LIMIT_BYTES, Link, Listener, Receipt, Received
 from puppetmaster.login import Login
 from puppetmaster.wire import Outgoing, direct_tunnel, is_direct_tunnel
 
@@ -108,7 +108,14 @@ class Refused:
     direct: bool = False
 
 
-BusEvent = LinkChanged | ControllerChanged | ControllerForgot | Answered | Owners | BridgeChanged | Refused
+@dataclass(frozen=True, slots=True)
+class Synced:
+    """What ``sync`` asked for: whatever was on its way to us before that is here."""
+
+
+BusEvent = (
+    LinkChanged | ControllerChanged | ControllerForgot | Answered | Owners | BridgeChanged | Refused | Synced
+)
 
 
 class Bus:
@@ -147,6 +154,7 @@ class Bus:
         self._questions: dict[int, str] = {}
         self._probes: dict[int, float] = {}
         self._known_s: float | None = None
+        self._sync_s: float | None = None  # since when a Synced is wanted
         self._answers_at_all = False
         self._stopping = threading.Event()
         self._link = Link(
@@ -212,6 +220,15 @@ class Bus:
                 for id_ in questions:
                     self._questions.pop(id_, None)
 
+    def sync(self) -> None:
+        """Tell with a ``Synced`` when all is here that is on its way to us now.
+
+        It goes to the controller and back, behind all that. Of what the broker holds back until something is
+        acknowledged only the first is here then. Where there is no connection, it comes with the next one.
+        """
+        self._sync_s = self._clock.now_s()
+        self._probe()
+
     def _next_id(self) -> int:
         return FIRST_QUESTION_ID + next(self._ids) % (LAST_QUESTION_ID - FIRST_QUESTION_ID)
 
@@ -256,9 +273,11 @@ class Bus:
         for message in messages:
             try:
                 told = self._take(message)
+            except ValueError as fault:
+                told = self._take_garbled(message, str(fault))
             except Exception:
-                log.exception("a message on %s was dropped", message.topic)
-                told = []
+                log.exception("a message on %s cannot be read", message.topic)
+                told = self._take_garbled(message, "it cannot be read")
             events += told
             if message.receipt is not None and not any(isinstance(event, Answered) for event in told):
                 done.append(message.receipt)
@@ -268,43 +287,41 @@ class Bus:
             self._tell(events)
 
     def _take(self, received: Received) -> list[BusEvent]:
-        """What a message tells the dispatcher."""
-        topic, payload = received.topic, received.payload
+        """What a message tells the dispatcher. Raises ValueError: it cannot be read."""
+        topic = received.topic
         for pattern in self._statuses:
             if (found := pattern.fullmatch(topic)) is not None:
                 return self._take_status(found[1], received)
-        if payload is None:
-            return self._drop(topic, "it is too long")
-        try:
-            message = wire.decode(payload)
-        except wire.Uncarriable as fault:
-            return self._take_garbled(received, payload, str(fault))
-        except ValueError as fault:
-            return self._drop(topic, f"it is not JSON: {fault}")
+        message = wire.decode(received.payload)
         if not answer.is_answer(message):
             return self._drop(topic, "it is no answer")
         id_ = int(message["id"])
         if is_direct_tunnel(topic):
-            return [Answered(id_, answer.from_gateway(message), received.receipt, topic)]
+            return [self._answered(id_, answer.from_gateway(message), received)]
         if FIRST_QUESTION_ID <= id_ <= LAST_QUESTION_ID:
             return self._match(id_, message)
-        return [Answered(id_, answer.read(message), received.receipt)]
+        return [self._answered(id_, answer.read(message), received)]
 
     def _take_status(self, gateway: str, received: Received) -> list[BusEvent]:
         if received.payload not in STATUSES or len(gateway) > NAME_LIMIT:
             return self._drop(received.topic, "it is no status of a bridge")
         return [BridgeChanged(gateway, STATUSES[received.payload], received.retained)]
 
-    def _take_garbled(self, received: Received, payload: bytes, fault: str) -> list[BusEvent]:
-        """NaN and the like are not JSON, but one can still tell whose answer they came in."""
-        try:
-            message = wire.decode_loosely(payload)
-        except ValueError as error:
-            return self._drop(received.topic, f"it is not JSON: {error}")
-        if not answer.is_answer(message):
-            return self._drop(received.topic, "it is no answer")
+    def _take_garbled(self, received: Received, why: str) -> list[BusEvent]:
+        """A message that cannot be read. It is an answer that came, if its id can be found all the same."""
+        torn = len(received.payload) > MESSAGE_LIMIT_BYTES
+        numbers = wire.numbers(received.payload, torn=torn)
+        if not answer.is_answer(numbers):
+            return self._drop(received.topic, why)
+        if torn:
+            why = f"it is longer than {MESSAGE_LIMIT_BYTES} bytes"
+        return [self._answered(int(numbers["id"]), answer.garbled(why), received)]
+
+    def _answered(self, id_: int, read: Answer, received: Received) -> Answered:
+        if read.result["source"] == "puppetmaster":
+            log.warning("message %s: %s", id_, read.result["message"], extra={"action": "answer_garbled"})
         tunnel = received.topic if is_direct_tunnel(received.topic) else ""
-        return [Answered(int(message["id"]), answer.garbled(fault), received.receipt, tunnel)]
+        return Answered(id_, read, received.receipt, tunnel)
 
     def _match(self, id_: int, message: dict[str, Any]) -> list[BusEvent]:
         """The answer to a question of ours; to none that is open: nothing."""
@@ -348,6 +365,9 @@ class Bus:
             for id_ in [id_ for id_, at_s in self._probes.items() if at_s <= asked_s]:
                 del self._probes[id_]
         events: list[BusEvent] = []
+        if self._sync_s is not None and asked_s >= self._sync_s:
+            self._sync_s = None
+            events.append(Synced())
         if not self._answers_at_all:
             self._answers_at_all = True
             events.append(ControllerChanged(up=True))

@@ -12,6 +12,9 @@ from puppetmaster.ledger import Ledger
 from puppetmaster.request import UNANSWERED, Request, RequestEvent, RequestStatus
 from puppetmaster.rollout import wave_of
 
+#: The events of answers that say how it ended.
+SETTLING = (RequestEvent.SUCCEED, RequestEvent.FAIL)
+
 log = logging.getLogger("sanji.puppetmaster.corrections")
 
 
@@ -24,13 +27,15 @@ class Corrections:
 
     def answered(self, message: int, answer: Answer) -> Request | None:
         """An answer for a message that nothing waits for; the request that it ends, if it ends one."""
-        if answer.event not in (RequestEvent.SUCCEED, RequestEvent.FAIL):
+        if answer.event not in SETTLING and not answer.delivered:
             return None
         request = self._ledger.find_request(message)
         if request is None:
             return None
         if self._ledger.find_item(request).code is not None:
             answer = answer.as_delivery()
+        if answer.event not in SETTLING:
+            return None
         last = message == request.sending
         if answer.event is RequestEvent.FAIL and not last:
             if request.open:  # the next attempt is made all the same; without it this is how it ends

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
-from puppetmaster.answer import Answer, Refusal
+from puppetmaster.answer import Answer, Refusal, may_have_run
 from puppetmaster.clock import Moment, seconds
 from puppetmaster.corrections import Corrections
 from puppetmaster.flight import Flight
@@ -314,7 +314,8 @@ class Courier:
         if request.status is RequestStatus.SENT and opened.job.ending is None:
             outcome = TRANSITIONS[(request.status, event)]
             method = opened.items[request.item].method
-            if opened.policy.tries_again(outcome, request.attempts, method):
+            in_doubt = may_have_run(event, result)
+            if opened.policy.tries_again(outcome, request.attempts, method, may_have_run=in_doubt):
                 wait_s = opened.policy.retry.wait_s(request.attempts)
                 self._try_again(request, outcome, result, wait_s=wait_s)
                 return
@@ -374,7 +375,7 @@ class Courier:
         self._timers.set(("wake", id_), until_s)
 
     def _refuse(self, request: Request, answer: Answer) -> None:
-        """The controller did not pass it on: it waits a little and is sent again, not for ever."""
+        """A controller did not pass it on: it waits a little and is sent again, not for ever."""
         waited_s, delay_s = self.refusals.add(request.id, answer.result.get("code") or 0)
         if answer.locked:
             self._lanes.window.refused(self._moment.now_s, full=self._full)

@@ -11,8 +11,9 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from itertools import count
 from queue import Empty, SimpleQueue
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from puppetmaster.bus import (
     Answered,
@@ -24,6 +25,7 @@ from puppetmaster.bus import (
     LinkChanged,
     Owners,
     Refused,
+    Synced,
 )
 from puppetmaster.clock import Clock
 from puppetmaster.engine import Engine, Turn
@@ -34,6 +36,7 @@ from puppetmaster.request import DIRECT_WAY, RequestStatus
 from puppetmaster.retention import Keep
 from puppetmaster.store import Store
 from puppetmaster.tally import Tally
+from puppetmaster.timers import Timers
 
 log = logging.getLogger("sanji.puppetmaster.dispatcher")
 
@@ -45,6 +48,15 @@ TURN_MESSAGES = 1000
 STORE_RETRY_S = 0.5
 #: Timers fire at most this late when nothing else happens: the longest sleep.
 LONGEST_SLEEP_S = 1.0
+#: When a turn begins so long after the one before, this process stood still (SIGSTOP, a debugger, a frozen
+#: container): answers that came in time may lie in the connection. They are read before a timer fires, and
+#: timers are held for that so long at most.
+STOOD_STILL_S = LONGEST_SLEEP_S + 1.0
+CATCH_UP_S = 5.0
+#: An answer that could not be taken in is tried again after the first, then twice as long, up to the last.
+AGAIN_FIRST_S, AGAIN_LAST_S = 0.1, 10.0
+#: So many of them are kept for that, and acknowledged. Others are not: the broker brings them again.
+AGAIN_MOST = 10_000
 #: How often one looks for jobs that need not be kept.
 PRUNE_S = 60.0
 KEEP_ALL = Keep(jobs=2**62, age_s=float("inf"), bytes=2**62)
@@ -82,6 +94,14 @@ class Dispatcher:
         self._replies: list[tuple[_Call, Any]] = []
         #: Of answers that were taken in, and are to be acknowledged once they are on disk.
         self._receipts: list[Receipt] = []
+        #: Answers that could not be taken in, by a number of their own, each with its next wait in seconds.
+        self._untaken: dict[int, tuple[Answered, float]] = {}
+        self._untaken_timers = Timers()
+        self._numbers = count()
+        #: Until then timers are held; None: they are not.
+        self._held_until_s: float | None = None
+        #: Answers have come since the bus was asked for a ``Synced``; so it is to be asked for another.
+        self._answers_came = self._asks_again = False
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="pm-dispatcher", daemon=True)
 
@@ -149,16 +169,22 @@ class Dispatcher:
 
     def _run(self) -> None:
         going = True
+        self._engine.begin()
         while going:
             arrived = self._arrived()
             going = None not in arrived
-            self._engine.begin()
+            late = self._engine.begin() > STOOD_STILL_S
+            if late and self._held_until_s is None:  # when every turn takes long, timers fire in every other
+                self._hold_timers()
+            self._guarded(self._take_again)
             for one in arrived:
                 if isinstance(one, _Call):
                     self._guarded(self._do, one)
                 for event in one if isinstance(one, Sequence) else ():
                     self._guarded(self._take, event)
             self._guarded(self._turn)
+            if self._asks_again:
+                self._catch_up()
             self._guarded(self._keep_house)
         for call, _ in self._replies:
             call.reply.set_exception(Unavailable("Puppetmaster stopped before the store could be written."))
@@ -187,8 +213,21 @@ class Dispatcher:
                 one = self._inbox.get_nowait()
         return arrived
 
+    def _hold_timers(self) -> None:
+        """This process stood still for a while: first read what came meanwhile, then look at the time."""
+        said = "nothing was done for more than %g s: what came meanwhile is read before timers fire"
+        log.info(said, STOOD_STILL_S, extra={"action": "stood_still"})
+        self._held_until_s = self._clock.now_s() + CATCH_UP_S
+        self._catch_up()
+
+    def _catch_up(self) -> None:
+        self._answers_came = self._asks_again = False
+        self._guarded(self._bus.sync)
+
     def _sleep_s(self) -> float:
-        due_s = self._engine.timers.next_s()
+        due_s = self._engine.timers.next_s() if self._held_until_s is None else self._held_until_s
+        if (again_s := self._untaken_timers.next_s()) is not None:
+            due_s = again_s if due_s is None else min(due_s, again_s)
         if self._engine.busy or (self._sweeping and not self._engine.stalled):
             return 0.0
         if self._engine.stalled:
@@ -200,10 +239,9 @@ class Dispatcher:
     def _take(self, event: BusEvent) -> None:
         engine = self._engine
         match event:
-            case Answered(id_, answer, receipt, tunnel):
-                engine.answered(id_, answer, tunnel)
-                if receipt is not None:  # not before: what could not be taken in is to be brought again
-                    self._receipts.append(receipt)
+            case Answered():
+                self._answers_came = True
+                self._take_answer(event, AGAIN_FIRST_S)
             case Owners(destination, resources):
                 engine.owners(destination, resources)
             case BridgeChanged(gateway, connected, retained):
@@ -215,8 +253,44 @@ class Dispatcher:
             case ControllerChanged(up):
                 engine.controller(up=up)
             case ControllerForgot(known_s, _):
-                if known_s is not None:
-                    engine.controller_restarted(known_s)
+                engine.controller_restarted(known_s)
+            case Synced():
+                self._synced()
+
+    def _synced(self) -> None:
+        # What came is acknowledged in this turn: then comes what the broker held back behind that.
+        self._asks_again = self._answers_came
+        if not self._answers_came:
+            self._held_until_s = None
+
+    def _take_answer(self, event: Answered, wait_s: float) -> None:
+        try:
+            self._engine.answered(event.message, event.answer, event.tunnel)
+        except Exception as error:
+            if len(self._untaken) >= AGAIN_MOST:
+                raise
+            self._set_aside(event, wait_s, error)
+        if event.receipt is not None:  # not before: what was neither taken in nor kept is to be brought again
+            self._receipts.append(event.receipt)
+
+    def _set_aside(self, event: Answered, wait_s: float, error: Exception) -> None:
+        """Unacknowledged, a few such answers would hold up all that come after them at the broker."""
+        first = wait_s == AGAIN_FIRST_S
+        log.log(
+            logging.ERROR if first else logging.DEBUG,
+            "the answer to message %s could not be taken in, and is tried again: %s",
+            event.message,
+            error,
+            exc_info=error if first and not isinstance(error, StoreError) else None,
+            extra={"action": "answer_kept"},
+        )
+        number = next(self._numbers)
+        self._untaken[number] = (replace(event, receipt=None), min(2 * wait_s, AGAIN_LAST_S))
+        self._untaken_timers.set(number, self._clock.now_s() + wait_s)
+
+    def _take_again(self) -> None:
+        for number in self._untaken_timers.due(self._clock.now_s()):
+            self._take_answer(*self._untaken.pop(cast(int, number)))
 
     def _do(self, call: _Call) -> None:
         if not call.reply.set_running_or_notify_cancel():
@@ -257,6 +331,9 @@ class Dispatcher:
 
     def _turn(self) -> None:
         self._decided_s = self._clock.now_s()
+        if self._held_until_s is not None and self._decided_s >= self._held_until_s:
+            self._held_until_s, self._asks_again = None, False
+        self._engine.timers_held = self._held_until_s is not None
         turn = self._engine.decide()
         if turn.changes:
             if self._engine.stalled and self._clock.now_s() < self._retry_s:

@@ -50,6 +50,8 @@ class Engine:
         self.controller_up = False
         #: Why nothing can be made durable; None when it can.
         self.stalled: str | None = None
+        #: No timer fires: of what happened before its time not all is known yet.
+        self.timers_held = False
         self.ledger = Ledger(reader, ids)
         self.presence = Presence(settings.route)
         self.lanes = Lanes(
@@ -89,12 +91,14 @@ class Engine:
         """How many sendings were not a request's first: since the start."""
         return self._courier.resent
 
-    def begin(self) -> None:
-        """A turn begins: the time is now."""
+    def begin(self) -> float:
+        """A turn begins: the time is now. Seconds since the one before began."""
+        before_s = self._moment.now_s
         self._moment.begin()
         self._entering.begin()
         self._chores.begin()
         self._courier.begin()
+        return self._moment.now_s - before_s
 
     @property
     def busy(self) -> bool:
@@ -226,9 +230,10 @@ class Engine:
         if self.controller_up:
             self._courier.controller_up()
 
-    def controller_restarted(self, known_s: float) -> None:
-        """The controller has forgotten everybody; up to ``known_s`` it had not."""
-        self._courier.controller_restarted(known_s)
+    def controller_restarted(self, known_s: float | None) -> None:
+        """The controller has forgotten everybody; up to ``known_s`` it had not. None: it never knew us."""
+        if known_s is not None:
+            self._courier.controller_restarted(known_s)
 
     def owners(self, destination: str, resources: Iterable[str] | None) -> None:
         """The controller's answer to a question of a turn; None: it knows no owner."""
@@ -239,8 +244,9 @@ class Engine:
 
     def decide(self) -> Turn:
         """Fire what is due, send what may go, bring the jobs up to date: all of it in the turn."""
-        for key in self.timers.due(self._moment.now_s):
-            self._fire(key)
+        if not self.timers_held:
+            for key in self.timers.due(self._moment.now_s):
+                self._fire(key)
         self._entering.work()
         self._chores.work()
         self._conductor.settle_all()

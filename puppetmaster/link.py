@@ -7,7 +7,8 @@ each message costs it several system calls and wakes a thread. Decision 0009 has
 - A message that is sent leaves at QoS 0, once. Those of which nothing, or not all, was given to the system
   when the connection broke have not left, and are named then.
 - A message that is received is acknowledged when its receiver says so. Until then the broker keeps it, and
-  brings it again after a reconnect.
+  brings it again after a reconnect. A message that stays unacknowledged for long is a reason to reconnect:
+  behind a few of them the broker holds back all others.
 """
 
 import logging
@@ -38,10 +39,13 @@ CONNECT_S = 10.0
 AGAIN_S = 1.0
 #: Topics of one SUBSCRIBE.
 SUBSCRIBE_TOPICS = 100
+#: A message that is not acknowledged after this was lost in this program: it shall come again.
+UNACKNOWLEDGED_S = 60.0
 #: Read at once, and before what was read is handed on.
 READ_BYTES, ROUND_BYTES = 64 * 1024, 256 * 1024
-#: The controller expands what it passes on: what is below 1 MiB for it can be this long for us.
-MESSAGE_LIMIT_BYTES = 4 * 1024 * 1024
+#: The controller expands what it passes on (0.1 becomes 0.10000000000000001): what is below 1 MiB for it can
+#: be this long for us, without its indentation.
+MESSAGE_LIMIT_BYTES = 6 * 1024 * 1024
 
 
 #: The number of the SUBSCRIBE with which a connection begins.
@@ -58,10 +62,10 @@ class Receipt:
 
 
 class Received(NamedTuple):
-    """A message: its topic, its payload (None: it was longer than the limit), and what to acknowledge."""
+    """A message: its topic, its payload, cut one byte beyond the limit, and what to acknowledge."""
 
     topic: str
-    payload: bytes | None
+    payload: bytes
     receipt: Receipt | None
     #: The broker had it before we subscribed.
     retained: bool
@@ -112,6 +116,7 @@ class Link:
         self._subscribing: dict[int, tuple[str, ...]] = {}  # by the number of the SUBSCRIBE
         self._packets = count(1)
         self._spoke_s = 0.0
+        self._open: dict[Receipt, float] = {}  # since when; the oldest is the first
         self._socket: socket.socket | None = None
         self._stopping = threading.Event()
         self._wakes: socket.socket | None = None  # while the thread listens at its other end
@@ -160,8 +165,10 @@ class Link:
     def acknowledge(self, receipts: Iterable[Receipt]) -> None:
         """These messages need not be kept for us any more; those of an earlier connection come again."""
         packets: dict[int, list[bytes]] = {}
-        for receipt in receipts:
-            packets.setdefault(receipt.connection, []).append(mqtt.puback(receipt.packet))
+        with self._lock:
+            for receipt in receipts:
+                self._open.pop(receipt, None)
+                packets.setdefault(receipt.connection, []).append(mqtt.puback(receipt.packet))
         for connection, acknowledged in packets.items():
             self._write(b"".join(acknowledged), [], connection)
 
@@ -258,13 +265,14 @@ class Link:
             self._connection += 1
             self._backlog.clear()
             self._subscribing.clear()
+            self._open.clear()
             self._spoke_s = time.monotonic()
             self._up = True
         return early
 
     def _converse(self, connection: socket.socket, decoder: mqtt.Decoder) -> None:
         """Read and write until told to stop. Raises OSError, Malformed: it broke."""
-        heard_s = time.monotonic()
+        heard_s = looked_s = time.monotonic()
         more = False
         woken, wakes = socket.socketpair()
         with selectors.DefaultSelector() as selector, woken, wakes:
@@ -288,6 +296,18 @@ class Link:
                     more = self._read(connection, decoder)
                     heard_s = time.monotonic()
                 self._keep_alive(heard_s)
+                looked_s = self._look_at_receipts(looked_s)
+
+    def _look_at_receipts(self, looked_s: float) -> float:
+        """The time now; ``looked_s``: of the last look. Raises ConnectionError: one is open for too long."""
+        now_s = time.monotonic()
+        with self._lock:
+            if now_s - looked_s > KEEPALIVE_S:  # this program stood still, and with it who acknowledges
+                self._open = dict.fromkeys(self._open, now_s)
+            since_s = next(iter(self._open.values()), now_s)
+        if now_s - since_s > UNACKNOWLEDGED_S:
+            raise ConnectionError(f"a message was not taken in for {now_s - since_s:.0f} s")
+        return now_s
 
     def _keep_alive(self, heard_s: float) -> None:
         """Say something when there was silence for long. Raises ConnectionError when there is no answer."""
@@ -334,19 +354,19 @@ class Link:
             self._listener.refused(refused)
 
     def _deliver(self, published: list[mqtt.Published]) -> None:
-        connection = self._connection
-        if published:
-            self._listener.messages(
-                [
-                    Received(
-                        one.topic.decode("utf-8", "replace"),
-                        one.payload,
-                        Receipt(connection, one.packet) if one.packet else None,
-                        one.retained,
-                    )
-                    for one in published
-                ]
-            )
+        if not published:
+            return
+        came_s = time.monotonic()
+        messages = [
+            Received(one.topic.decode("utf-8", "replace"), one.payload, self._receipt(one), one.retained)
+            for one in published
+        ]
+        with self._lock:
+            self._open |= {one.receipt: came_s for one in messages if one.receipt is not None}
+        self._listener.messages(messages)
+
+    def _receipt(self, one: mqtt.Published) -> Receipt | None:
+        return Receipt(self._connection, one.packet) if one.packet else None
 
     def _leave(self, connection: socket.socket) -> None:
         """Say goodbye, after what is still to be written, unless the broker takes nothing."""

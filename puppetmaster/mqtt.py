@@ -7,6 +7,8 @@ PUBLISH at QoS 0 and 1, PINGRESP. Section numbers are those of the OASIS standar
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from puppetmaster.wire import Unindented
+
 REFUSED = 0x80
 PINGREQ = b"\xc0\x00"
 DISCONNECT = b"\xe0\x00"
@@ -49,13 +51,13 @@ class Suback:
 class Published:
     """A message for us. ``packet`` is to be acknowledged; 0: it needs not (QoS 0).
 
-    Of one that is longer than the limit ``payload`` is None, and ``size`` says how long it was.
+    One that is longer than the limit comes without its indentation. When it is longer all the same, it is cut
+    one byte beyond the limit.
     """
 
     topic: bytes
-    payload: bytes | None
+    payload: bytes
     packet: int
-    size: int
     #: The broker had kept it, and sends it because we have just subscribed (section 3.3.1.3).
     retained: bool = False
 
@@ -121,22 +123,40 @@ def _length(size: int) -> bytes:
     return bytes(encoded)
 
 
+@dataclass(slots=True)
+class _Long:
+    """A message that is longer than the limit; so many bytes of it are still to come."""
+
+    topic: bytes
+    packet: int
+    missing: int
+    payload: Unindented
+
+    def published(self) -> Published:
+        return Published(self.topic, bytes(self.payload.text), self.packet)
+
+
 class Decoder:
     """Takes bytes as they come and gives whole packets. Keeps no more than one packet of ``limit_bytes``."""
 
     def __init__(self, limit_bytes: int) -> None:
         self._limit = limit_bytes
         self._buffer = bytearray()
-        self._skip = 0  # so much is still to come of a message that is too long
+        self._long: _Long | None = None
 
     def feed(self, data: bytes) -> list[Packet]:
         """The packets that are complete with these bytes. Raises Malformed."""
-        if self._skip:
-            skipped = min(self._skip, len(data))
-            self._skip -= skipped
-            data = data[skipped:]
-        self._buffer += data
         packets: list[Packet] = []
+        long = self._long
+        if long is not None:
+            part, data = data[: long.missing], data[long.missing :]
+            long.missing -= len(part)
+            long.payload.take(part)
+            if long.missing:
+                return []
+            packets.append(long.published())
+            self._long = None
+        self._buffer += data
         at = 0
         while (packet := self._next(at)) is not None:
             at = packet[1]
@@ -182,10 +202,14 @@ class Decoder:
         packet = int.from_bytes(buffer[topic_end:body])
         topic = bytes(buffer[start + 2 : topic_end])
         if size <= self._limit:
-            return Published(topic, bytes(buffer[body:end]), packet, end - body, bool(kind & 1)), end
-        here = min(end, len(buffer))
-        self._skip = end - here
-        return Published(topic, None, packet, end - body), here
+            return Published(topic, bytes(buffer[body:end]), packet, bool(kind & 1)), end
+        long = _Long(topic, packet, max(end - len(buffer), 0), Unindented(self._limit + 1))
+        long.payload.take(bytes(buffer[body:end]))
+        if complete:
+            return long.published(), end
+        self._long = long
+        buffer.clear()
+        return None
 
 
 def _other(kind: int, body: bytes) -> Packet:

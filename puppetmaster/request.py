@@ -29,7 +29,7 @@ class RequestStatus(StrEnum):
     RESOLVED = "resolved"
     #: The device, the remote bundle or the controller answered anything else. Final.
     ERROR = "error"
-    #: No answer in time, or the controller's 408: it may have run. Only a late answer moves it.
+    #: No answer in time, or somebody on the way says so (408): it may have run. Only a late answer moves it.
     TIMEOUT = "timeout"
     #: Sent, and then the program or the bus went away: it may have run. Only a late answer moves it.
     UNKNOWN = "unknown"

@@ -115,14 +115,14 @@ class Policy:
         """Whether a request of ``method`` may be sent again when it is unknown whether it ran."""
         return method == "get" if self.idempotent is None else self.idempotent
 
-    def tries_again(self, outcome: RequestStatus, attempts: int, method: str) -> bool:
+    def tries_again(self, outcome: RequestStatus, attempts: int, method: str, *, may_have_run: bool) -> bool:
         """Whether a request that would end as ``outcome`` gets another attempt.
 
-        After a timeout it may have run: then only one that may be sent again does.
+        Where it may have run, only one that may be sent again does.
         """
         if attempts >= self.retry.attempts or outcome not in self.retry.on:
             return False
-        return outcome is not RequestStatus.TIMEOUT or self.repeats(method)
+        return not may_have_run or self.repeats(method)
 
     def aborts(self, failed: int, done: int) -> str | None:
         """Why no more is sent, given how many failed of those that are done; None: go on."""

@@ -25,6 +25,12 @@ DEPTH_LIMIT = 200
 DIRECT_BEGINS, DIRECT_ENDS = "/puppetmaster-", "/remote"
 
 _INT_LOW, _INT_HIGH = -(2**63), 2**63 - 1
+_PART = re.compile(
+    rb'"(?P<key>(?:[^"\\]|\\.)*+)"(?:\s*+:\s*+(?P<number>-?(?:\d[\d.eE+-]*+|Infinity)|NaN)(?=[\s,}]))?'
+    rb'|(?P<opens>[\[{])|(?P<closes>[\]}])|(?P<torn>")',
+    re.DOTALL,
+)
+_INDENTATION = re.compile(rb"\n *+")
 _COMPACT = json.JSONEncoder(allow_nan=False, separators=(",", ":"))
 _SUSPECT = re.compile(r"\\u(?:0000|[dD][89a-fA-F])|\d{19}")
 
@@ -102,6 +108,62 @@ def decode_loosely(payload: bytes) -> Any:
         return json.loads(payload)
     except RecursionError:
         raise ValueError("nested too deeply") from None
+
+
+def numbers(payload: bytes, *, torn: bool = False) -> dict[str, float]:
+    """The numbers at the top level of the JSON object in ``payload``, by their keys.
+
+    To find out whose message it is that ``decode`` refuses: the rest may be nested as deeply as it likes.
+    Empty when it is not one whole object; with ``torn`` only the beginning of it is there.
+    """
+    found: dict[str, float] = {}
+    depth = end = 0
+    for part in _PART.finditer(payload):
+        if part["torn"]:
+            depth = -1
+        elif part["opens"]:
+            depth += 1
+        elif part["closes"]:
+            depth -= 1
+        elif depth == 1 and part["number"]:
+            found |= _number(part["key"], part["number"])
+        end = part.end()
+        if depth < 1:
+            break
+    whole = depth == 0 and end == len(payload.rstrip())
+    return found if whole or torn else {}
+
+
+def _number(key: bytes, digits: bytes) -> dict[str, float]:
+    try:
+        return {key.decode(): json.loads(digits)}
+    except ValueError:
+        return {}
+
+
+class Unindented:
+    """A message as it comes, without the controller's indentation: that may be longer than all the rest.
+
+    Of a message that is longer all the same ``text`` has the first ``most`` bytes.
+    """
+
+    def __init__(self, most: int) -> None:
+        self.text = bytearray()
+        self._most = most
+        self._begun = b""  # of an indentation that may go on in the next part
+
+    def take(self, part: bytes) -> None:
+        """The next bytes of it."""
+        part = self._begun + part
+        before = part.rstrip(b" ")
+        if before.endswith(b"\n"):
+            before = before[:-1]
+            self._begun = part[len(before) :]
+        else:
+            before, self._begun = part, b""
+        # JSON has line breaks only between its parts: in a string they are written as \\n.
+        self.text += _INDENTATION.sub(b"", before)
+        del self.text[self._most :]
 
 
 def faults(value: Any, path: str) -> list[Fault]:

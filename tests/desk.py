@@ -58,6 +58,8 @@ class RecordingBus:
         self.sent: list[int] = []
         self.unrecorded: list[int] = []
         self.acknowledged: list[int] = []
+        #: How often all that is on its way was asked for.
+        self.syncs = 0
         #: The next messages do not leave: there is no connection.
         self.refusing = False
         self.refused = 0
@@ -85,8 +87,21 @@ class RecordingBus:
     def expect(self, destinations: Iterable[str]) -> None:
         """No gateway of these tests answers directly."""
 
+    def sync(self) -> None:
+        """The test says when all is there."""
+        self.syncs += 1
+
     def ask(self, destinations: Iterable[str]) -> None:
         """Nobody answers: every gateway counts as one with a lock of its own in the end."""
+
+
+class JumpingClock(Clock):
+    """The machine's clock, which a test can set ahead: that is how it seems to a process that stood still."""
+
+    ahead_s = 0.0
+
+    def now_s(self) -> float:
+        return super().now_s() + self.ahead_s
 
 
 class Desk:
@@ -97,11 +112,11 @@ class Desk:
         self.disk = FailingDisk(self.store)
         self.disk.error = error
         self.bus = RecordingBus(self.store)
-        clock, hub = Clock(), Hub()
+        self.clock, hub = JumpingClock(), Hub()
         self.engine = Engine(
-            Settings(booting_s=0, **settings), clock, self.store.now, self.store.ids, "tunnel"
+            Settings(booting_s=0, **settings), self.clock, self.store.now, self.store.ids, "tunnel"
         )
-        self.dispatcher = Dispatcher(self.engine, self.store, cast(Bus, self.bus), hub, clock)
+        self.dispatcher = Dispatcher(self.engine, self.store, cast(Bus, self.bus), hub, self.clock)
         self.dispatcher.start()
         self.post(LinkChanged(up=True), ControllerChanged(up=True))
 

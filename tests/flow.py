@@ -73,6 +73,15 @@ class Flow:
         """Kill the bundle."""
         self._gateway.bundle.kill()
 
+    @contextmanager
+    def standing_still(self) -> Iterator[None]:
+        """The bundle's process is stopped meanwhile, as by a debugger or a frozen container."""
+        self._gateway.bundle.pause()
+        try:
+            yield
+        finally:
+            self._gateway.bundle.resume()
+
     def start(self) -> None:
         """Start the bundle, unless it runs."""
         if not self._gateway.bundle.running:
@@ -142,11 +151,13 @@ class Flow:
 
 
 @contextmanager
-def running(directory: Path, *fleet: str, shape: str = "per-gateway") -> Iterator[Flow]:
-    """Start it with a fleet of these options."""
+def running(directory: Path, *fleet: str, shape: str = "per-gateway", tuned: bool = True) -> Iterator[Flow]:
+    """Start it with a fleet of these options; the broker is set as in the sandbox, or not ``tuned``."""
     options = ["--shape", shape, *fleet, "--to", MARKER]
+    system = Gateway(directory, fleet=options, settings=SETTINGS)
+    system.broker.tuned = tuned
     with (
-        Gateway(directory, fleet=options, settings=SETTINGS) as gateway,
+        system as gateway,
         BusClient(gateway.broker) as client,
         BusClient(gateway.broker, first_id=2**20) as stage,
     ):

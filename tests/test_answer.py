@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from puppetmaster import wire
-from puppetmaster.answer import Refusal, garbled, is_answer, read
+from puppetmaster.answer import Answer, Refusal, from_gateway, garbled, is_answer, may_have_run, read
 from puppetmaster.request import RequestEvent
 from tests.examples import patiently
 
@@ -88,7 +88,7 @@ def test_the_device_says_yes(code: int) -> None:
     assert answer.result == {"code": code, "data": {"a": 1}, "source": "device"}
 
 
-@pytest.mark.parametrize("code", [0, -1, 100, 199, 300, 400, 404, 408, 423, 500, 503, 99999999999])
+@pytest.mark.parametrize("code", [0, -1, 100, 199, 300, 400, 404, 423, 500, 503, 99999999999])
 def test_the_device_says_no(code: int) -> None:
     answer = read(_from_device(code, {"message": "not now"}))
     assert (answer.event, answer.refusal) == (RequestEvent.FAIL, None)
@@ -119,10 +119,112 @@ def test_a_device_that_answers_no_data() -> None:
     assert answer.result == {"code": 204, "data": None, "source": "device"}
 
 
-@pytest.mark.parametrize("code", [200, 201, 204])
-def test_the_inner_code_counts_whenever_the_remote_bundle_says_yes(code: int) -> None:
-    answer = read({**_from_device(500), "code": code})
-    assert (answer.event, answer.result["code"], answer.result["source"]) == ("fail", 500, "device")
+@pytest.mark.parametrize("outer", [0, 200, 201, 204, 404, 408, 423, 500, 502, 503])
+@pytest.mark.parametrize(
+    ("inner", "event"), [(200, "succeed"), (404, "fail"), (408, "expire"), (423, "fail"), (500, "fail")]
+)
+def test_the_inner_code_counts_whatever_the_outer_one(outer: int, inner: int, event: str) -> None:
+    answer = read({**_from_device(inner, {"message": "well"}), "code": outer})
+    assert (answer.event, answer.refusal) == (event, None)
+    assert (answer.result["code"], answer.result["source"]) == (inner, "device")
+    assert answer.result["data"] == {"message": "well"}
+
+
+def test_the_published_remote_bundle_repeats_the_device() -> None:
+    inner = {
+        "code": 409,
+        "method": "put",
+        "resource": "/system/firmware",
+        "sign": ["sys"],
+        "id": 4711,
+        "data": {"message": "battery low"},
+    }
+    assert read({"id": 7, "code": 409, "data": inner, "sign": ["remote"]}).result == {
+        "code": 409,
+        "data": {"message": "battery low"},
+        "source": "device",
+        "message": "battery low",
+    }
+
+
+def test_the_408_of_a_device_may_have_run() -> None:
+    answer = read(_from_device(408, {"message": "the modem is silent"}))
+    assert (answer.event, answer.refusal) == (RequestEvent.EXPIRE, None)
+    assert (answer.result["code"], answer.result["source"]) == (408, "device")
+    assert answer.result["message"] == "the modem is silent: it may have run"
+
+
+# Of the gateway's own bus
+
+
+def _of_its_controller(code: int, data: Any = None) -> dict[str, Any]:
+    """What the gateway's own controller says."""
+    return {
+        "id": 4711,
+        "code": code,
+        "method": "POST",
+        "resource": "/a",
+        "data": data,
+        "sign": CONTROLLER,
+    }
+
+
+def _both_ways(message: dict[str, Any]) -> list[Answer]:
+    """As it comes by itself, and through the remote bundle: the published one, and one that says 200."""
+    outer = (200, 0, message["code"])
+    return [from_gateway(message), *(read({"id": 7, "code": code, "data": message}) for code in outer)]
+
+
+@pytest.mark.parametrize(("code", "data"), [(404, None), (403, NO_MODEL)])
+def test_a_gateway_that_has_no_such_resource(code: int, data: Any) -> None:
+    for answer in _both_ways(_of_its_controller(code, data)):
+        assert (answer.event, answer.refusal) == (RequestEvent.FAIL, None)
+        assert answer.result == {
+            "code": code,
+            "data": data,
+            "source": "device",
+            "message": "the gateway has no such resource",
+        }
+
+
+@pytest.mark.parametrize(
+    ("code", "data", "refusal"),
+    [
+        (423, {"message": "resource is locked"}, Refusal.LOCKED_THERE),
+        (503, {"message": "service unavailable"}, Refusal.LOCKED_THERE),
+        (403, ID_USED, Refusal.ID_USED),
+    ],
+)
+def test_what_the_gateways_controller_refuses_did_not_run(code: int, data: Any, refusal: Refusal) -> None:
+    for answer in _both_ways(_of_its_controller(code, data)):
+        assert (answer.event, answer.refusal) == (RequestEvent.REFUSE, refusal)
+        assert not answer.locked, "no lock of the server's bus"
+        assert (answer.result["code"], answer.result["source"]) == (code, "device")
+        assert answer.result["message"] == data["message"]
+
+
+def test_the_408_of_the_gateways_controller_may_have_run() -> None:
+    for answer in _both_ways(_of_its_controller(408, {"message": "session failed due to ttl expired ."})):
+        assert (answer.event, answer.refusal) == (RequestEvent.EXPIRE, None)
+        assert (answer.result["code"], answer.result["source"]) == (408, "device")
+        assert answer.result["message"].startswith("passed on by the gateway's controller")
+        assert answer.result["message"].endswith("it may have run")
+
+
+@pytest.mark.parametrize("code", [400, 403, 405, 500])
+def test_any_other_failure_of_the_gateways_controller(code: int) -> None:
+    for answer in _both_ways(_of_its_controller(code, {"message": "no"})):
+        assert (answer.event, answer.result["source"]) == (RequestEvent.FAIL, "device")
+
+
+def test_a_message_that_came_by_itself_is_the_devices() -> None:
+    answer = from_gateway({"id": 7, "code": 200.0, "data": {"code": 500}, "sign": ["sys"]})
+    assert answer.event is RequestEvent.SUCCEED
+    assert answer.result == {"code": 200, "data": {"code": 500}, "source": "device"}
+    deep: Any = 1
+    for _ in range(wire.DEPTH_LIMIT + 1):
+        deep = [deep]
+    assert from_gateway({"id": 7, "code": 200, "data": deep}).result["code"] == 502
 
 
 # The remote bundle's
@@ -146,7 +248,7 @@ def test_the_least_that_is_an_answer() -> None:
     assert read({"id": 7, "code": 200}).result == {"code": 200, "data": None, "source": "remote"}
 
 
-@pytest.mark.parametrize("code", [0, -2, 199, 300, 404, 408, 423, 500, 503])
+@pytest.mark.parametrize("code", [0, -2, 199, 300, 404, 423, 500, 503])
 @pytest.mark.parametrize(
     "sign", [None, [], ["remote"], ["controller", "remote"], ["remote", "controller"], "controller"]
 )
@@ -161,9 +263,31 @@ def test_the_remote_bundle_says_no(code: int, sign: Any) -> None:
     }
 
 
-def test_a_failing_remote_bundle_hides_the_inner_code() -> None:
-    answer = read({**_from_device(200), "code": 502})
+@pytest.mark.parametrize(
+    "data", [{"code": 200}, {"code": 17, "message": "x"}, {"code": 200, "method": "get"}]
+)
+def test_an_error_of_the_remote_bundle_with_a_code_in_it_is_no_message_of_a_gateway(data: Any) -> None:
+    answer = read({"id": 7, "code": 502, "data": data})
     assert (answer.event, answer.result["code"], answer.result["source"]) == ("fail", 502, "remote")
+
+
+@pytest.mark.parametrize(
+    ("code", "data", "said"),
+    [
+        (500, {"message": "Remote requests timeout"}, "Remote requests timeout: it may have run"),
+        (408, {"message": "too slow"}, "too slow: it may have run"),
+        (408, None, "the remote answered 408: it may have run"),
+    ],
+)
+def test_a_remote_bundle_that_has_waited_in_vain_may_have_had_it_run(code: int, data: Any, said: str) -> None:
+    answer = read({"id": 7, "code": code, "data": data, "sign": ["remote"]})
+    assert (answer.event, answer.refusal) == (RequestEvent.EXPIRE, None)
+    assert answer.result == {"code": code, "data": data, "source": "remote", "message": said}
+
+
+def test_another_500_of_the_remote_bundle_is_an_error() -> None:
+    answer = read({"id": 7, "code": 500, "data": {"message": "Internal Error."}, "sign": ["remote"]})
+    assert answer.event is RequestEvent.FAIL
 
 
 @pytest.mark.parametrize(
@@ -251,10 +375,35 @@ def test_a_yes_of_the_controller() -> None:
     assert answer.result == {"code": 200, "data": {"code": 500}, "source": "controller"}
 
 
+# What may have run
+
+
+@pytest.mark.parametrize(
+    ("message", "expected"),
+    [
+        (_from_device(500), False),
+        (_from_device(408), True),
+        ({"id": 7, "code": 500, "data": {"message": "broken"}}, False),
+        ({"id": 7, "code": 500, "data": {"message": "Remote requests timeout"}}, True),
+        (_from_controller(404, None), False),
+        (_from_controller(408, None), True),
+        (_of_its_controller(404), False),
+    ],
+)
+def test_what_may_have_run(message: dict[str, Any], expected: bool) -> None:
+    answer = read(message)
+    assert may_have_run(answer.event, answer.result) is expected
+
+
+def test_what_came_garbled_may_have_run() -> None:
+    answer = garbled("NaN is not JSON")
+    assert may_have_run(answer.event, answer.result)
+
+
 # Of an event
 
 
-@pytest.mark.parametrize("code", [200, 404, 500])
+@pytest.mark.parametrize("code", [200, 404, 408, 500])
 def test_an_event_that_was_delivered_has_succeeded_whatever_code_it_carries(code: int) -> None:
     delivered = read(_from_device(code, {"a": 1})).as_delivery()
     assert delivered.event is RequestEvent.SUCCEED
@@ -269,11 +418,19 @@ def test_an_event_that_was_delivered_has_succeeded_whatever_code_it_carries(code
         _from_controller(404, None),
         _from_controller(408, None),
         _from_controller(423, {"message": "locked"}),
+        {"id": 7, "code": 404, "data": _of_its_controller(404)},
+        {"id": 7, "code": 423, "data": _of_its_controller(423)},
+        {"id": 7, "code": 500, "data": {"message": "Remote requests timeout"}},
     ],
 )
 def test_an_event_that_was_not_delivered_ends_as_a_request(message: dict[str, Any]) -> None:
     answer = read(message)
     assert answer.as_delivery() == answer
+
+
+def test_an_event_that_its_gateway_passed_on_was_delivered() -> None:
+    delivered = read({"id": 7, "code": 408, "data": _of_its_controller(408)}).as_delivery()
+    assert (delivered.event, delivered.result["code"]) == (RequestEvent.SUCCEED, 200)
 
 
 # What cannot be kept
@@ -347,5 +504,6 @@ def test_whatever_comes_has_a_meaning(message: dict[str, Any]) -> None:
     assert succeeded == ("message" not in answer.result)
     assert (answer.refusal is not None) == (answer.event is RequestEvent.REFUSE)
     assert answer.event in ("succeed", "fail", "expire", "refuse")
-    if message.get("sign") != CONTROLLER:
-        assert answer.event in ("succeed", "fail")
+    if answer.result["code"] == 408:
+        assert answer.event is RequestEvent.EXPIRE
+    assert may_have_run(answer.event, answer.result) == (answer.event is not RequestEvent.FAIL)

@@ -1,5 +1,6 @@
 """The loop: what arrives is decided on, made durable, and only then acted on, whatever goes wrong."""
 
+import itertools
 import threading
 import time
 from collections.abc import Iterator
@@ -8,8 +9,9 @@ from typing import Any
 
 import pytest
 
+from puppetmaster import dispatcher as dispatcher_module
 from puppetmaster import store as store_module
-from puppetmaster.bus import ControllerChanged, ControllerForgot, LinkChanged
+from puppetmaster.bus import ControllerChanged, ControllerForgot, LinkChanged, Synced
 from puppetmaster.dispatcher import STORE_RETRY_S
 from puppetmaster.engine import Engine
 from puppetmaster.errors import NotFound, StoreError, Unavailable
@@ -106,21 +108,58 @@ def test_an_answer_for_nobody_is_acknowledged_too(desk: Desk) -> None:
     until(lambda: desk.bus.acknowledged == [345], "it is acknowledged")
 
 
-def test_an_answer_that_could_not_be_taken_in_is_not_acknowledged(
+def _broken(*_: Any) -> None:
+    raise OSError("Input/output error")
+
+
+def test_an_answer_that_cannot_be_taken_in_is_kept_until_it_can(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """More than a broker brings before something is acknowledged: none is lost, and none holds up others."""
+    job = desk.create(*[f"g{number}" for number in range(30)], requestTimeout=0.2)
+    until(lambda: desk.status(job.request_ids[-1]) == "timeout", "nobody answers in time")
+    with monkeypatch.context() as patch:
+        patch.setattr(type(desk.store.now), "request", _broken)
+        for id_ in job.request_ids:
+            desk.answer(id_)
+        until(lambda: len(desk.bus.acknowledged) == 30, "the broker need not keep them any more")
+        until(lambda: len(desk.dispatcher._untaken) == 30, "they are kept here")
+    until(lambda: {desk.status(id_) for id_ in job.request_ids} == {"resolved"}, "they are taken in")
+    assert len(desk.bus.acknowledged) == 30, "once each"
+    assert desk.dispatcher._untaken == {}
+    assert caplog.text.count("could not be taken in, and is tried again: The store cannot be read") == 30
+
+
+def test_an_answer_that_is_tried_in_vain_is_tried_less_often(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries: list[float] = []
+
+    def broken(*_: Any) -> None:
+        tries.append(time.monotonic())
+        raise OSError("Input/output error")
+
+    monkeypatch.setattr(desk.engine, "answered", broken)
+    desk.answer(77)
+    until(lambda: len(tries) >= 4, "it is tried again")
+    waits_s = [after - before for before, after in itertools.pairwise(tries)]
+    for wait_s, least_s in zip(waits_s, (0.1, 0.2, 0.4), strict=False):
+        assert wait_s >= least_s * 0.9
+
+
+def test_an_answer_that_is_neither_taken_in_nor_kept_is_not_acknowledged(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It comes again with the next connection."""
+    monkeypatch.setattr(dispatcher_module, "AGAIN_MOST", 0)
     job = desk.create("a")
     until(lambda: desk.bus.sent, "it leaves")
     desk.answer(job.first)
     until(lambda: desk.status(job.first) == "resolved", "it is answered")
     desk.bus.acknowledged.clear()
 
-    def broken(*_: Any) -> None:
-        raise OSError("Input/output error")
-
     with monkeypatch.context() as patch:
-        patch.setattr(type(desk.store.now), "request", broken)
+        patch.setattr(type(desk.store.now), "request", _broken)
         desk.answer(job.first + 1)
         desk.in_flight()
     desk.answer(77)
@@ -138,6 +177,77 @@ def test_while_nothing_can_be_written_answers_are_kept_here(desk: Desk) -> None:
     assert desk.status(job.first) == "sent"
     desk.disk.error = None
     until(lambda: desk.status(job.first) == "resolved", "it is written when that can be")
+
+
+# -- a process that stood still --------------------------------------------------------------------
+
+
+def test_what_came_while_this_process_stood_still_is_read_before_timers_fire(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dispatcher_module, "CATCH_UP_S", WAIT_S)
+    job = desk.create("a", "b", "c", requestTimeout=30)
+    until(lambda: len(desk.bus.sent) == 3, "they leave")
+    assert desk.bus.syncs == 0
+    desk.clock.ahead_s += 60
+    until(lambda: desk.bus.syncs == 1, "all that is on its way is asked for")
+    desk.answer(job.first)
+    desk.post(Synced())
+    until(lambda: desk.bus.syncs == 2, "the broker may have more, now that this is acknowledged")
+    assert desk.bus.acknowledged == [job.first % 1000]
+    desk.answer(job.first + 1)
+    desk.post(Synced())
+    until(lambda: desk.bus.syncs == 3, "and more")
+    assert desk.status(job.request_ids[-1]) == "sent", "its time is over, but it may be answered"
+    desk.post(Synced())
+    until(lambda: desk.status(job.request_ids[-1]) == "timeout", "nothing came: it is not answered")
+    assert [desk.status(id_) for id_ in job.request_ids] == ["resolved", "resolved", "timeout"]
+    desk.in_flight()
+    assert desk.bus.syncs == 3
+
+
+def test_a_connection_that_was_lost_meanwhile_is_waited_for(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its broker has kept the answers; the loss alone must not end what is in doubt."""
+    monkeypatch.setattr(dispatcher_module, "CATCH_UP_S", WAIT_S)
+    job = desk.create("a", "b", requestTimeout=30)
+    until(lambda: len(desk.bus.sent) == 2, "they leave")
+    desk.clock.ahead_s += 60
+    until(lambda: desk.bus.syncs == 1, "all that is on its way is asked for")
+    desk.post(LinkChanged(up=False))
+    desk.post(LinkChanged(up=True), ControllerChanged(up=True))
+    desk.in_flight()
+    assert len(desk.bus.sent) == 2, "none of them is repeated yet"
+    desk.answer(job.first)
+    desk.answer(job.request_ids[-1])
+    desk.post(Synced())
+    until(lambda: desk.status(job.request_ids[-1]) == "resolved", "both are answered")
+    assert len(desk.bus.sent) == 2
+
+
+def test_timers_are_not_held_for_ever(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dispatcher_module, "CATCH_UP_S", 0.2)
+    job = desk.create("a", requestTimeout=30)
+    until(lambda: desk.bus.sent, "it leaves")
+    desk.clock.ahead_s += 60
+    until(lambda: desk.status(job.first) == "timeout", "nobody says that all is there, and time goes on")
+    assert desk.bus.syncs == 1
+
+
+def test_timers_fire_also_when_every_turn_takes_long(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dispatcher_module, "CATCH_UP_S", WAIT_S)
+    job = desk.create("a", requestTimeout=30)
+    until(lambda: desk.bus.sent, "it leaves")
+    desk.clock.ahead_s += 60
+    until(lambda: desk.bus.syncs == 1, "all that is on its way is asked for")
+    gate = Gate()
+    desk.dispatcher.do(gate)
+    assert gate.reached.wait(WAIT_S)
+    desk.post(Synced())
+    desk.clock.ahead_s += 3
+    gate.opened.set()
+    until(lambda: desk.status(job.first) == "timeout", "they fire")
 
 
 # -- a disk that fails -----------------------------------------------------------------------------

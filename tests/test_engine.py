@@ -316,6 +316,57 @@ def test_a_refusal_is_no_attempt(world: World, code: int, text: str) -> None:
     assert world.statuses(job) == ["resolved"]
 
 
+LOCKED_THERE = [(423, "resource is locked"), (503, "service unavailable")]
+
+
+@pytest.mark.parametrize(("code", "text"), LOCKED_THERE)
+def test_a_lock_at_the_gateway_is_none_of_the_servers(tmp_path: Path, code: int, text: str) -> None:
+    """With one lock for all: the next write goes at once, and the window does not fall."""
+    world = World(tmp_path, SETTINGS, owners=one_model)
+    job = world.create(body("post", "a", "b"))
+    assert [one.destination for one in world.sent] == ["a"]
+    world.owners = None
+    size = world.engine.lanes.window.size
+    for _ in range(3):
+        world.run(world.gateway_said(world.last(job.first).message, code, text))
+        said = why(world, job.first)
+        assert said is not None
+        assert re.fullmatch(r"locked by somebody else at the gateway; it is tried again in 0\.\d s", said)
+        assert world.last(job.first + 1).destination == "b"
+        if world.request(job.first + 1).status is RequestStatus.SENT:
+            succeed(world, job.first + 1)
+        world.advance(1)
+    assert world.asked == [], "nobody asks for the lock anew"
+    assert world.engine.lanes.window.size >= size
+    assert world.request(job.first).attempts == 1
+    succeed(world, job.first)
+    assert world.statuses(job) == ["resolved", "resolved"]
+    world.stop()
+
+
+def test_a_lock_at_the_gateway_is_not_waited_for_for_ever(world: World) -> None:
+    job = world.create(body("post", "a"))
+    begun_s = world.clock.monotonic_s
+    while world.statuses(job) != ["error"]:
+        assert world.clock.monotonic_s - begun_s < 2 * SETTINGS.lock_wait_s + 60
+        world.run(world.gateway_said(world.last(job.first).message, 423, "resource is locked"))
+        world.advance(2)
+    result = world.request(job.first).result
+    assert result is not None
+    assert (result["code"], result["source"]) == (423, "device")
+    assert result["message"].endswith("it did not run")
+
+
+def test_a_resource_that_a_gateway_has_not_is_an_error_also_while_gateways_register(world: World) -> None:
+    """The gateway is there: only who is not registered at the controller of the server is waited for."""
+    job = world.create(body("post", "a"))
+    world.run(lambda engine: engine.controller_restarted(world.clock.now_s()))
+    world.run(world.gateway_said(job.first, 404, ""))
+    result = world.request(job.first).result
+    assert result is not None
+    assert (result["code"], result["message"]) == (404, "the gateway has no such resource")
+
+
 def test_a_refusal_that_comes_twice_causes_no_third_sending(world: World) -> None:
     job = world.create(body("post", "a"))
     refuse(world, job.first, 423, "resource is locked")

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from puppetmaster import batch, chores
+from puppetmaster.answer import garbled
 from puppetmaster.clock import iso
 from puppetmaster.engine import Engine
 from puppetmaster.errors import Conflict, NotFound, Unavailable
@@ -47,11 +48,20 @@ PASSED_ON = [
     ("device", 204, ""),
     ("device", 500, ""),
     ("device", 404, ""),
+    ("device", 408, ""),
     ("remote", 502, ""),
+    ("remote", 408, ""),
+    ("garbled", 408, ""),
+    ("gateway", 404, ""),
+    ("gateway", 408, "session failed due to ttl expired ."),
     ("controller", 404, ""),
     ("controller", 408, "session failed due to ttl expired ."),
 ]
-LOCKED = [("controller", 423, "resource is locked"), ("controller", 503, "service unavailable")]
+LOCKED = [
+    ("controller", 423, "resource is locked"),
+    ("controller", 503, "service unavailable"),
+    ("gateway", 423, "resource is locked"),
+]
 ID_WAS_USED = ("controller", 403, "'id' was used, please use another 'id'")
 
 
@@ -186,6 +196,10 @@ class EngineMachine(RuleBasedStateMachine, Promises):
             event = self.world.answered(message, code)
         elif who == "remote":
             event = self.world.said({"id": message, "code": code, "data": None})
+        elif who == "gateway":
+            event = self.world.gateway_said(message, code, text)
+        elif who == "garbled":
+            event = lambda engine: engine.answered(message, garbled("NaN is not JSON"))  # noqa: E731
         else:
             event = self.world.refused(message, code, text)
         if not at_once or self.arrived:
@@ -211,7 +225,11 @@ class EngineMachine(RuleBasedStateMachine, Promises):
             assert after.result.get("late", False) == late
         elif waits and last:
             again = len(after.history) > len(before.history)
-            assert again or after.status is RequestStatus.ERROR
+            if code == 408 and before.status in UNANSWERED:
+                assert after == before, "it says no more than is known"
+                return
+            ends = RequestStatus.TIMEOUT if code == 408 else RequestStatus.ERROR
+            assert again or after.status is ends
             assert not again or Policy.of(job.given, job.total).retry.attempts > before.attempts
             result = after.history[-1]["result"] if again else after.result
             assert result is not None

@@ -53,7 +53,7 @@ class Ear(logging.Handler):
     def next_received(self) -> Received:
         return self.messages.get(timeout=WAIT_S)
 
-    def next(self) -> tuple[bytes | None, Receipt | None]:
+    def next(self) -> tuple[bytes, Receipt | None]:
         received = self.next_received()
         return received.payload, received.receipt
 
@@ -172,10 +172,11 @@ def test_long_messages(broker: Broker) -> None:
     long = bytes(range(256)) * 8192
     with BusClient(broker, qos=1) as client, connected(broker.port) as ear:
         client.send(long, INBOX)
-        client.send(long * 3, INBOX)
+        client.send(long * 4, INBOX)
         client.send(b"short", INBOX)
         received = [ear.next() for _ in range(3)]
-        assert [payload for payload, _ in received] == [long, None, b"short"]
+        cut = (long * 4).replace(b"\n", b"")[: link_module.MESSAGE_LIMIT_BYTES + 1]
+        assert [payload for payload, _ in received] == [long, cut, b"short"]
         assert all(receipt is not None for _, receipt in received)
 
 
@@ -360,6 +361,53 @@ def test_silence_is_broken_and_ends_the_connection_when_it_lasts(script: Script)
         assert ear.downs.empty()
         script.hear_the_end()
         assert ear.downs.get(timeout=WAIT_S) == ()
+
+
+@pytest.mark.usefixtures("hasty")
+def test_what_is_not_acknowledged_for_long_shall_come_again(
+    script: Script, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Behind a few of them a broker holds back all others, and nothing would come any more."""
+    monkeypatch.setattr(link_module, "UNACKNOWLEDGED_S", 0.5)
+    with listening(script.port) as ear:
+        script.welcome()
+        ear.ups.get(timeout=WAIT_S)
+        script.say(b"\x32\x06\x00\x01t\x00\x07x" + b"\x32\x06\x00\x01t\x00\x08y")
+        begun_s = time.monotonic()
+        (_, first), (_, second) = ear.next(), ear.next()
+        assert first is not None
+        ear.link.acknowledge([first])
+        assert script.hear() == mqtt.puback(7)
+        for _ in range(100):  # the broker is there, and answers
+            try:
+                assert script.hear() == mqtt.PINGREQ
+                script.say(b"\xd0\x00")
+            except (EOFError, OSError):
+                break
+        else:
+            raise AssertionError("it keeps the connection")
+        ear.downs.get(timeout=WAIT_S)
+        assert time.monotonic() - begun_s > 0.5
+        script.welcome()
+        ear.ups.get(timeout=WAIT_S)
+        script.say(b"\x32\x06\x00\x01t\x00\x08y")
+        _, again = ear.next()
+        assert again is not None
+        assert again != second
+        ear.link.acknowledge([again])
+        assert script.hear() == mqtt.puback(8)
+        assert ear.link._open == {}
+
+
+def test_a_program_that_stood_still_has_not_left_anything_unacknowledged() -> None:
+    link = Ear(free_port()).link
+    now_s = time.monotonic()
+    link._open = {Receipt(1, 7): now_s - 500}
+    link._look_at_receipts(now_s - 400)
+    assert link._open[Receipt(1, 7)] >= now_s
+    link._open = {Receipt(1, 7): now_s - 500}
+    with pytest.raises(ConnectionError, match="a message was not taken in for 500 s"):
+        link._look_at_receipts(now_s - 1)
 
 
 @pytest.mark.usefixtures("hasty")

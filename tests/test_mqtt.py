@@ -68,11 +68,12 @@ PACKETS: list[tuple[bytes, mqtt.Packet]] = [
     (b"\x20\x02\x01\x05", mqtt.Connack(5)),
     (b"\x90\x04\x00\x01\x01\x80", mqtt.Suback(1, (1, 128))),
     (b"\xd0\x00", mqtt.Pingresp()),
-    (published(b"t/1", b""), mqtt.Published(b"t/1", b"", 0, 0)),
-    (published(b"t/1", b"hello", 9), mqtt.Published(b"t/1", b"hello", 9, 5)),
-    (published(b"t", b"x" * 297), mqtt.Published(b"t", b"x" * 297, 0, 297)),
-    (published(b"t", b"x" * 298), mqtt.Published(b"t", None, 0, 298)),
-    (published(b"t", b"x" * 5000, 65_535), mqtt.Published(b"t", None, 65_535, 5000)),
+    (published(b"t/1", b""), mqtt.Published(b"t/1", b"", 0)),
+    (published(b"t/1", b"hello", 9), mqtt.Published(b"t/1", b"hello", 9)),
+    (published(b"t", b"x" * 297), mqtt.Published(b"t", b"x" * 297, 0)),
+    (published(b"t", b"x" * 298), mqtt.Published(b"t", b"x" * 298, 0)),
+    (published(b"t", b"x" * 5000, 65_535), mqtt.Published(b"t", b"x" * (LIMIT + 1), 65_535)),
+    (published(b"t", b"[" + b"\n    1," * 80 + b"\n]", 7), mqtt.Published(b"t", b"[" + b"1," * 80 + b"]", 7)),
 ]
 
 
@@ -100,14 +101,17 @@ def test_packets_are_read_however_they_are_cut(
     assert read == [packet for _, packet in packets]
 
 
-def test_of_a_message_that_is_too_long_nothing_is_kept() -> None:
+def test_of_a_message_that_is_too_long_only_the_beginning_is_kept() -> None:
     decoder = mqtt.Decoder(LIMIT)
-    data = published(b"t", b"x" * 1_000_000, 7)
-    assert decoder.feed(data[:400]) == [mqtt.Published(b"t", None, 7, 1_000_000)]
-    for at in range(400, len(data), 1000):
+    data = published(b"t", b"begins" + b"x" * 1_000_000, 7)
+    for at in range(0, len(data) - 1000, 1000):
         assert decoder.feed(data[at : at + 1000]) == []
-        assert len(decoder._buffer) == 0
-    assert decoder.feed(b"\xd0\x00") == [mqtt.Pingresp()]
+        assert len(decoder._buffer) <= LIMIT
+        assert decoder._long is None or len(decoder._long.payload.text) <= LIMIT + 1
+    end = data[at + 1000 :]
+    (cut, other) = decoder.feed(end + b"\xd0\x00")
+    assert cut == mqtt.Published(b"t", b"begins" + b"x" * (LIMIT - 5), 7)
+    assert other == mqtt.Pingresp()
 
 
 @pytest.mark.parametrize(

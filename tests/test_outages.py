@@ -224,12 +224,27 @@ def test_answers_that_are_wrong_in_every_way(directory: Path) -> None:
         _until(lambda: device.job()["finishedAt"] is not None)
         assert device.job()["counts"]["resolved"] == 1
 
-        # Far too long: dropped, and its request ends by its timeout.
+        # Nor is the controller's indentation, however deep.
         command = device.command()
-        device.straight(command, b'{"id":%d,"code":200,"data":"%s"}' % (command["id"], b"x" * 5_000_000))
-        assert device.request(command)["status"] == "timeout"
+        deep: Any = [1] * 20_000
+        for _ in range(100):
+            deep = [deep]
+        device.straight(
+            command, json.dumps({**_good(command), "data": {"code": 200, "data": deep}}, indent=4).encode()
+        )
+        ended = device.request(command)
+        assert (ended["status"], ended["result"]["data"] == deep) == ("resolved", True)
+
+        # What cannot be kept has come all the same: far too long, and nested too deeply for a decoder.
+        for data in (b'"%s"' % (b"x" * 7_000_000), b"[" * 1500 + b"]" * 1500):
+            command = device.command()
+            device.straight(command, b'{"id":%d,"code":200,"data":%s}' % (command["id"], data))
+            ended = device.request(command)
+            assert (ended["status"], ended["result"]["code"]) == ("error", 502)
 
         # Late: it corrects what the timeout said, also when the job had ended.
+        command = device.command()
+        assert device.request(command)["status"] == "timeout"
         device.straight(command, _good(command))
         _until(lambda: device.request(command)["status"] == "resolved")
         assert device.request(command)["result"]["late"] is True

@@ -209,16 +209,30 @@ def test_without_retry_there_is_one_attempt(world: World) -> None:
         ("get", {"idempotent": False}, False),
     ],
 )
-@pytest.mark.parametrize("source", ["own", "controller"])
-def test_after_a_timeout_only_what_may_run_twice_is_tried_again(
+@pytest.mark.parametrize(
+    "source", ["own", "controller", "remote", "remote 408", "there", "device", "garbled"]
+)
+def test_where_it_may_have_run_only_what_may_run_twice_is_tried_again(
     world: World, method: str, more: dict[str, Any], tried_again: bool, source: str
 ) -> None:
     job = world.create(body(method, "a", retry={"attempts": 2, "delay": 1}, **more))
+    deep: Any = 1
+    for _ in range(300):
+        deep = [deep]
+    answers = {
+        "controller": world.refused(job.first, 408, "session failed due to ttl expired ."),
+        "remote": world.said({"id": job.first, "code": 500, "data": {"message": "Remote requests timeout"}}),
+        "remote 408": world.said({"id": job.first, "code": 408, "data": None}),
+        "there": world.gateway_said(job.first, 408, "session failed due to ttl expired ."),
+        "device": world.answered(job.first, 408),
+        "garbled": world.answered(job.first, 200, deep),
+    }
     if source == "own":
         world.advance(SETTINGS.request_timeout_s)
     else:
-        world.run(world.refused(job.first, 408, "session failed due to ttl expired ."))
-    assert world.statuses(job) == ["pending" if tried_again else "timeout"]
+        world.run(answers[source])
+    ended = "error" if source == "garbled" else "timeout"
+    assert world.statuses(job) == ["pending" if tried_again else ended]
     world.advance(1)
     assert len(world.sent) == 1 + tried_again
 
@@ -1075,16 +1089,26 @@ def test_an_event_is_delivered_whatever_is_inside(world: World, inside: int) -> 
     assert (request.result["code"], request.result["source"]) == (200, "remote")
 
 
+def test_an_event_that_its_gateway_does_not_pass_on_is_not_delivered(world: World) -> None:
+    job = world.create(event("a"))
+    world.run(world.gateway_said(job.first, 423, "resource is locked"))
+    assert world.statuses(job) == ["pending"]
+    world.advance(1)
+    world.run(world.gateway_said(world.last(job.first).message, 404, ""))
+    assert world.statuses(job) == ["error"]
+
+
 def test_an_event_that_the_remote_bundle_refuses_has_failed(world: World) -> None:
     job = world.create(event("a"))
     world.run(world.said({"id": job.first, "code": 500, "data": {"message": "no"}, "sign": ["remote"]}))
     assert world.statuses(job) == ["error"]
 
 
-def test_a_late_event_is_delivered_too(world: World) -> None:
+@pytest.mark.parametrize("inside", [408, 500])
+def test_a_late_event_is_delivered_too(world: World, inside: int) -> None:
     job = world.create(event("a"))
     world.advance(SETTINGS.request_timeout_s)
-    world.run(world.answered(job.first, 500))
+    world.run(world.answered(job.first, inside))
     assert world.statuses(job) == ["resolved"]
 
 

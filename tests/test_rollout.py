@@ -136,15 +136,21 @@ def test_a_wait_is_within_its_bounds(
 @pytest.mark.parametrize("idempotent", [True, False, None])
 @pytest.mark.parametrize("method", ["get", "post"])
 @pytest.mark.parametrize("attempts", [1, 2, 3])
+@pytest.mark.parametrize("in_doubt", [False, True])
 def test_who_is_tried_again(
-    outcome: RequestStatus, on: list[str] | None, idempotent: bool | None, method: str, attempts: int
+    outcome: RequestStatus,
+    on: list[str] | None,
+    idempotent: bool | None,
+    method: str,
+    attempts: int,
+    in_doubt: bool,
 ) -> None:
     retry = {"attempts": 3} if on is None else {"attempts": 3, "on": on}
     policy = Policy.of({"retry": retry, "idempotent": idempotent}, 1)
     named = outcome.value in (on or ["error", "timeout"])
     twice = idempotent if idempotent is not None else method == "get"
-    expected = attempts < 3 and named and (outcome is ERROR or twice)
-    assert policy.tries_again(outcome, attempts, method) is expected
+    expected = attempts < 3 and named and (not in_doubt or twice)
+    assert policy.tries_again(outcome, attempts, method, may_have_run=in_doubt) is expected
 
 
 def test_abort_says_why() -> None:

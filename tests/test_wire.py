@@ -269,6 +269,78 @@ def test_decode_refuses_what_is_no_json(payload: bytes) -> None:
         wire.decode_loosely(payload)
 
 
+# Whose message it is
+
+
+@pytest.mark.parametrize(
+    ("payload", "numbers"),
+    [
+        (b'{"id": 7, "code": 200}', {"id": 7, "code": 200}),
+        (b' {"code":2e2,\n"id" :-7}\n', {"code": 200.0, "id": -7}),
+        (b'{"id":7,"code":"200","data":{"id":8,"code":9}}', {"id": 7}),
+        (b'{"data":[{"id":8}],"id":7}', {"id": 7}),
+        (b'{"id":8,"id":7}', {"id": 7}),
+        (b'{"a\\"b":"\\"id\\": 8, {","id":7,"x":"y\\\\"}', {"id": 7}),
+        (b'{"s":"id","t": 5}', {"t": 5}),
+        (b'{"id":7,"data":NaN,"code":-Infinity}', {"id": 7, "data": math.nan, "code": -math.inf}),
+        (b'{"id":7,"code":1.2.3}', {"id": 7}),
+        (b'{"id":7', {}),
+        (b'{"id":7,', {}),
+        (b'{"id":7} x', {}),
+        (b'{"id":7}{"id":8}', {}),
+        (b'{"id":7,"data":"torn', {}),
+        (b'["id", 7]', {}),
+        (b'"id": 7', {}),
+        (b"", {}),
+        (b"\xff\xfe", {}),
+    ],
+)
+def test_the_numbers_at_the_top(payload: bytes, numbers: dict[str, float]) -> None:
+    assert repr(wire.numbers(payload)) == repr(numbers)
+
+
+@pytest.mark.parametrize("levels", [201, 1000, 2048, 100_000])
+def test_the_numbers_at_the_top_are_found_however_deep_the_rest_is(levels: int) -> None:
+    payload = b'{"code":200,"data":' + b'{"id":[' * levels + b"]}" * levels + b',"id":7}'
+    assert wire.numbers(payload) == {"code": 200, "id": 7}
+
+
+@pytest.mark.parametrize("end", [b"", b'"da', b'"data":"text', b'"data":[[{"id":8', b'"x\\'])
+def test_of_a_torn_message_the_beginning_counts(end: bytes) -> None:
+    assert wire.numbers(b'{"id":7,"code":200,' + end, torn=True) == {"id": 7, "code": 200}
+
+
+@patiently
+@given(st.dictionaries(st.text(), JSON))
+def test_the_numbers_at_the_top_are_those_that_a_decoder_finds(value: dict[str, Any]) -> None:
+    expected = {
+        json.dumps(key)[1:-1]: one
+        for key, one in value.items()
+        if isinstance(one, (int, float)) and not isinstance(one, bool)
+    }
+    for payload in (wire.encode(value), json.dumps(value, indent=4).encode()):
+        assert wire.numbers(payload) == expected
+
+
+@patiently
+@given(JSON, st.lists(st.integers(1, 40), max_size=30))
+def test_indentation_is_taken_away_however_the_message_comes(value: Any, sizes: list[int]) -> None:
+    payload = json.dumps(value, indent=4, ensure_ascii=False).encode("utf-8", "surrogatepass")
+    short, at = wire.Unindented(2**20), 0
+    for size in [*sizes, len(payload)]:
+        short.take(payload[at : at + size])
+        at += size
+    without = json.dumps(value, separators=(",", ": "), ensure_ascii=False)
+    assert bytes(short.text) == without.encode("utf-8", "surrogatepass")
+
+
+def test_of_a_message_that_is_too_long_the_beginning_is_kept() -> None:
+    short = wire.Unindented(10)
+    for part in (b"[\n ", b"  1,\n    2", b",\n    333333", b"444444"):
+        short.take(part)
+    assert bytes(short.text) == b"[1,2,33333"
+
+
 def test_decode_takes_what_json_allows() -> None:
     assert wire.decode(b' {"a": 1.0e2, "a": -0.5, "b": "\\ud800", "c": 123456789012345678901} ') == {
         "a": -0.5,

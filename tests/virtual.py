@@ -252,6 +252,12 @@ class World:
         inner = {"code": code, "method": "post", "resource": "/any", "data": data}
         return self.said({"id": message, "code": 200, "data": inner, "sign": ["remote"]})
 
+    def gateway_said(self, message: int, code: int, text: str) -> Event:
+        """The answer of the gateway's own controller, as the published remote bundle hands it on."""
+        inner = {"code": code, "method": "POST", "resource": "/any", "id": 4711, "sign": ["controller"]}
+        inner["data"] = {"message": text}
+        return self.said({"id": message, "code": code, "data": inner, "sign": ["remote"]})
+
     def refused(
         self, message: int, code: int = 423, text: str = "resource is locked", log: str | None = None
     ) -> Event:
