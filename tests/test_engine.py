@@ -622,6 +622,19 @@ def test_after_two_restarts_of_the_machine_the_time_is_still_right(world: World)
     assert world.job(job.id).status is JobStatus.TIMEOUT
 
 
+def test_while_timers_are_held_an_answer_counts_though_its_time_is_over(world: World) -> None:
+    job = world.create(body("post", "a", "b", timeout=SETTINGS.request_timeout_s + 1))
+    world.engine.timers_held = True
+    world.clock.monotonic_s += SETTINGS.request_timeout_s + 10
+    world.run()
+    assert world.statuses(job) == ["sent", "sent"]
+    succeed(world, job.first)
+    world.engine.timers_held = False
+    world.run()
+    assert world.statuses(job) == ["resolved", "timeout"]
+    assert world.request(job.first).result == {"code": 200, "data": None, "source": "device"}
+
+
 # -- late answers ----------------------------------------------------------------------------------
 
 
