@@ -126,6 +126,12 @@ class Bus:
         """Whether there is a connection to the broker."""
         return self._link.up
 
+    @property
+    def reason(self) -> str | None:
+        """Why there is no connection to the broker, with the cure; None while it stands."""
+        reason = self._link.reason
+        return reason and f"there is no connection to the broker at {self._address}: {reason}"
+
     def start(self) -> None:
         """Connect, for as long as it takes, and stay connected."""
         self._link.start()
