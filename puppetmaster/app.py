@@ -27,6 +27,10 @@ log = logging.getLogger("sanji.puppetmaster.app")
 
 #: Our own resource that the controller is asked for: does it still know us?
 PROBED = "/jobs"
+SILENT_CONTROLLER = (
+    "the controller does not answer: start it, or restart it; if it is well and the broker has an ACL, "
+    "that must let us write to /controller and read puppetmaster/#"
+)
 
 
 class Registered(Protocol):
@@ -36,6 +40,9 @@ class Registered(Protocol):
 
     def register_again(self, asked_s: float) -> None:
         """Asked at that time, the controller had forgotten us. Must not block."""
+
+    def why_not_registered(self) -> str | None:
+        """Why requests do not reach us; None when they do, or that is not known."""
 
 
 class App:
@@ -117,12 +124,21 @@ class App:
             "version": __version__,
             "startedAt": self._started_at,
             "healthy": all(bus.values()) and stalled is None,
-            "bus": bus,
+            "bus": {**bus, "reason": self._reason(bus)},
             "store": {"writable": stalled is None, "reason": stalled, "path": str(self.store.path)},
             "gateways": counters.pop("gateways"),
             "limits": self.settings.public(),
             "counters": {**counters, "messagesDropped": self.bus.dropped},
         }
+
+    def _reason(self, bus: dict[str, bool]) -> str | None:
+        """What is wrong with the bus, with the cure: the first cause only."""
+        if not bus["connected"]:
+            return self.bus.reason
+        if not bus["controller"]:
+            return SILENT_CONTROLLER
+        why = None if bus["registered"] else self._bundle.why_not_registered()
+        return why and f"the controller has not registered us: {why}"
 
 
 def _counters(engine: Engine) -> dict[str, Any]:

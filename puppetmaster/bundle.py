@@ -8,8 +8,11 @@ first subclass of ``Sanji`` that it finds in index.py.
 """
 
 import logging
+import os
+import platform
 import threading
 import time
+import uuid
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from queue import Full
@@ -54,8 +57,12 @@ class SteadySanji(sdk.Sanji):  # type: ignore[misc] # the SDK has no types
         self._signals = Signals()
         self._flooded = False
         self.channel = Channel(kwargs["connection"])
-        self.registration = Registration(self.channel, self._profiles, self._accept, self._announce)
-        self.registered = self.registration.registered  # an Event: whether the controller knows us
+        self.installation = uuid.uuid4().hex[:16]  # ``init`` may set one that lasts
+        self.process = uuid.uuid4().hex
+        self.registration = Registration(
+            self.channel, self._profiles, self._accept, self._announce, self._own, self.process
+        )
+        self.registered = self.registration.registered  # an Event: whether requests reach us
         with Signals(take=False):  # the SDK takes SIGINT, which start() is to do
             super().__init__(*args, **kwargs)
 
@@ -76,8 +83,7 @@ class SteadySanji(sdk.Sanji):  # type: ignore[misc] # the SDK has no types
 
     def on_connect(self, _client: Any, _userdata: Any, _flags: Any, rc: int) -> None:
         """Subscribe what we listen to, and have the registration thread register us."""
-        if rc != 0:
-            _logger.warning("the broker refused the connection with code %s", rc)
+        if not getattr(self._conn, "accepted", _accepted)(rc):
             return
         self._conn.set_tunnels(self._conn.tunnels)
         self.channel.open()
@@ -109,9 +115,24 @@ class SteadySanji(sdk.Sanji):  # type: ignore[misc] # the SDK has no types
         """Register: the controller does not know us any more, or did not at ``asked_s``. From any thread."""
         self.registration.again(asked_s)
 
+    def why_not_registered(self) -> str | None:
+        """Why requests do not reach us, with the cure; None when they do, or nothing is known yet."""
+        attempts = getattr(self._conn, "attempts", None)  # the SDK's own connection has none
+        if attempts is not None and attempts.reason:
+            return f"the bus door has no connection to the broker: {attempts.reason}"
+        return self.registration.reason
+
+    def _own(self) -> str:
+        """The resource that only this installation has."""
+        return f"/system/{self.bundle.profile['name']}/{self.installation}"
+
     def _profiles(self) -> list[dict[str, Any]]:
-        profiles = (self.get_profile(role) for role in ("model", "view"))
-        return [profile for profile in profiles if profile["resources"]]
+        profiles = [self.get_profile(role) for role in ("model", "view")]
+        profiles = [profile for profile in profiles if profile["resources"]]
+        for profile in profiles:
+            if profile["role"] == "model":
+                profile["resources"] = [*profile["resources"], self._own()]
+        return profiles
 
     def _accept(self, role: str, tunnel: str) -> None:
         before, _ = self._conn.tunnels[role]
@@ -155,12 +176,20 @@ class SteadySanji(sdk.Sanji):  # type: ignore[misc] # the SDK has no types
             if fault is not None:
                 raise fault
             request = Request(envelope.request(message))
+            if request.resource == self._own():
+                self._respond(message)(data=self._identity())
+                return
             if self.req_queue.qsize() >= WAITING_LIMIT:
                 raise Unavailable(f"{WAITING_LIMIT} requests are waiting already; try again later")
         except PuppetmasterError as error:
             self._respond(message).refuse(error)
         else:
             self.req_queue.put(request)
+
+    def _identity(self) -> dict[str, Any]:
+        """Who we are: answered at once, by the reader thread, however busy the handlers are."""
+        names = {"installation": self.installation, "process": self.process}
+        return {**names, "pid": os.getpid(), "host": platform.node()}
 
     def _dispatch_message(self) -> None:
         """A dispatcher thread: runs handlers, and survives each of them."""
@@ -269,6 +298,13 @@ class SteadySanji(sdk.Sanji):  # type: ignore[misc] # the SDK has no types
         with suppress(Full):
             self._session.resolve_queue.put_nowait(0)  # wakes the thread, which would sleep on for 0.5 s
         self._session.stop()
+
+
+def _accepted(code: int) -> bool:
+    """The broker's answer to a login over a connection that is not ours, the SDK's own."""
+    if code != 0:
+        _logger.warning("the broker refused the connection with code %s", code)
+    return code == 0
 
 
 def _join(thread: Thread, deadline: float) -> None:

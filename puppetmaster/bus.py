@@ -101,7 +101,7 @@ class BridgeChanged:
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
+class SubscriptionsRefused:
     """The broker does not let us subscribe: to bridges' status topics, or to tunnels of gateways."""
 
     presence: bool = False
@@ -114,7 +114,14 @@ class Synced:
 
 
 BusEvent = (
-    LinkChanged | ControllerChanged | ControllerForgot | Answered | Owners | BridgeChanged | Refused | Synced
+    LinkChanged
+    | ControllerChanged
+    | ControllerForgot
+    | Answered
+    | Owners
+    | BridgeChanged
+    | SubscriptionsRefused
+    | Synced
 )
 
 
@@ -170,6 +177,12 @@ class Bus:
     def connected(self) -> bool:
         """Whether there is a connection to the broker."""
         return self._link.up
+
+    @property
+    def reason(self) -> str | None:
+        """Why there is no connection to the broker, with the cure; None while it stands."""
+        reason = self._link.reason
+        return reason and f"there is no connection to the broker at {self._address}: {reason}"
 
     def start(self) -> None:
         """Connect, for as long as it takes, and stay connected."""
@@ -257,7 +270,7 @@ class Bus:
         self._tell([LinkChanged(up=False, unsent=unsent)])
 
     def _refused(self, topics: tuple[str, ...]) -> None:
-        refused = Refused(
+        refused = SubscriptionsRefused(
             presence=any(topic in self._presence for topic in topics),
             direct=any(map(is_direct_tunnel, topics)),
         )

@@ -24,7 +24,7 @@ from puppetmaster.bus import (
     ControllerForgot,
     LinkChanged,
     Owners,
-    Refused,
+    SubscriptionsRefused,
     Synced,
 )
 from puppetmaster.clock import Clock
@@ -246,7 +246,7 @@ class Dispatcher:
                 engine.owners(destination, resources)
             case BridgeChanged(gateway, connected, retained):
                 engine.bridge(gateway, connected=connected, retained=retained)
-            case Refused(presence, direct):
+            case SubscriptionsRefused(presence, direct):
                 engine.refused(presence=presence, direct=direct)
             case LinkChanged(up, unsent):
                 engine.link(up=up, unsent=unsent)

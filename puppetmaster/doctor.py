@@ -208,6 +208,7 @@ def _asked(client: Client) -> tuple[Check, Mapping[str, Any], Check | None]:
 def bundle(system: Mapping[str, Any]) -> Iterator[Check]:
     """What the bundle says of itself."""
     bus = system.get("bus", {})
+    reason = bus.get("reason")  # of the first of them that is not so
     for key, fine, wrong in (
         ("connected", "it is connected to the broker", "it is not connected to the broker: is that running?"),
         (
@@ -222,7 +223,11 @@ def bundle(system: Mapping[str, Any]) -> Iterator[Check]:
             "if it stays so, restart the controller",
         ),
     ):
-        yield Check(key, "ok", fine) if bus.get(key) else Check(key, "fail", wrong)
+        if bus.get(key):
+            yield Check(key, "ok", fine)
+        else:
+            yield Check(key, "fail", reason or wrong)
+            reason = None
     kept = system.get("store", {})
     if kept.get("writable"):
         yield Check("store", "ok", f"it writes to {kept.get('path')}")

@@ -101,6 +101,8 @@ class Door:
         except Unavailable as error:
             return failure(error)
         reasons = [reason for name, reason in _MISSING.items() if not health["bus"][name]]
+        if reasons:
+            reasons[0] = health["bus"]["reason"] or reasons[0]
         if not health["store"]["writable"]:
             reasons.append(f"the store cannot be written ({health['store']['reason']})")
         if reasons:

@@ -26,13 +26,13 @@ from itertools import count
 from typing import NamedTuple
 
 from puppetmaster import mqtt
-from puppetmaster.login import Login
+from puppetmaster.login import Attempts, Login, Refused
 from puppetmaster.wire import Outgoing
 
 log = logging.getLogger("sanji.puppetmaster.link")
 
 #: After half of it in silence we say something; after one and a half without a word the connection is dead.
-KEEPALIVE_S = 20
+KEEPALIVE_S = 16
 #: For the connection itself, and for the broker's answers to CONNECT and SUBSCRIBE.
 CONNECT_S = 10.0
 #: Between two tries to connect.
@@ -106,6 +106,8 @@ class Link:
     ) -> None:
         self._address = address
         self._login = login
+        self._attempts = Attempts()
+        self._attempts.login = login
         self._client_id = client_id
         self._topics = topics
         self._listener = listener
@@ -126,6 +128,11 @@ class Link:
     def up(self) -> bool:
         """Whether the connection stands."""
         return self._up
+
+    @property
+    def reason(self) -> str | None:
+        """Why there is no connection, with the cure; None while it stands."""
+        return self._attempts.reason
 
     def start(self) -> None:
         """Connect, for as long as it takes, and stay connected."""
@@ -202,26 +209,31 @@ class Link:
     # -- the thread -------------------------------------------------------------------------------
 
     def _run(self) -> None:
-        told = ""
         while not self._stopping.is_set():
+            greeted = False
             try:
                 with self._connected() as connection:
+                    greeted = True
                     decoder = mqtt.Decoder(MESSAGE_LIMIT_BYTES)
                     early = self._introduce(connection, decoder)
-                    told = ""
+                    self._attempts.worked()
                     self._listener.up()
                     self._deliver(early)
                     self._converse(connection, decoder)
                     self._leave(connection)
             except (OSError, mqtt.Malformed) as error:
-                said = f"no connection to the broker at {self._address[0]}:{self._address[1]}: {error}"
-                log.log(logging.DEBUG if said == told else logging.WARNING, "%s", said)
-                told = said
+                self._failed(error, greeted)
             except Exception:
                 log.exception("the connection to the broker broke")
             finally:
                 self._lost()
-            self._stopping.wait(AGAIN_S)
+            self._stopping.wait(self._attempts.wait_s(AGAIN_S))
+
+    def _failed(self, error: Exception, greeted: bool) -> None:
+        if self._up:
+            log.warning("the connection to the broker at %s:%d ended: %s", *self._address, error)
+        elif self._attempts.failed(error, greeted=greeted):
+            log.warning("no connection to the broker at %s:%d: %s", *self._address, self._attempts.reason)
 
     def _connected(self) -> socket.socket:
         connection = socket.create_connection(self._address, CONNECT_S)
@@ -250,12 +262,11 @@ class Link:
             for packet in decoder.feed(data):
                 if isinstance(packet, mqtt.Connack):
                     if packet.code:
-                        why = mqtt.REFUSALS.get(packet.code, f"code {packet.code}")
-                        raise ConnectionError(f"the broker refuses it: {why}")
+                        raise Refused(packet.code)
                     connection.sendall(mqtt.subscribe(FIRST_PACKET, self._topics))
                 elif isinstance(packet, mqtt.Suback):
                     if mqtt.REFUSED in packet.granted:
-                        raise ConnectionError("the broker refuses our subscriptions")
+                        raise Refused
                     subscribed = True
                 elif isinstance(packet, mqtt.Published):
                     early.append(packet)

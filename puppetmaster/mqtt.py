@@ -15,14 +15,6 @@ DISCONNECT = b"\xe0\x00"
 
 _CONNACK, _PUBLISH, _SUBACK, _PINGRESP = 0x20, 0x30, 0x90, 0xD0
 _OTHERS = (_CONNACK, _SUBACK, _PINGRESP)
-#: What a broker says to a CONNECT that it refuses (section 3.2.2.3).
-REFUSALS = {
-    1: "it does not speak MQTT 3.1.1",
-    2: "it does not accept our client id",
-    3: "it is not available",
-    4: "the user or the password is wrong",
-    5: "we are not authorized",
-}
 
 
 class Malformed(ValueError):

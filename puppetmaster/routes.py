@@ -10,7 +10,7 @@ from puppetmaster.bundle import SteadySanji
 from puppetmaster.errors import TooLarge
 from puppetmaster.login import Login
 from puppetmaster.rows import whole
-from puppetmaster.sdk import Route
+from puppetmaster.sdk import Connection, Route
 from puppetmaster.settings import Settings
 
 log = logging.getLogger("sanji.puppetmaster.routes")
@@ -27,8 +27,12 @@ class Puppetmaster(SteadySanji):
         del args, kwargs
         data_dir = Path(self.bundle.bundle_dir) / "data"
         settings = settings or Settings.from_environment(data_dir=data_dir)
-        Login.of(settings).apply(self._conn.client)
+        login = Login.of(settings)
+        login.apply(self._conn.client)
+        if isinstance(self._conn, Connection):
+            self._conn.attempts.login = login
         self.app = App(settings, self)
+        self.installation = self.app.store.installation
         self.service = self.app.service
         self.app.start()
 

@@ -142,7 +142,7 @@ GATEWAY: Shape = {
     "version": "0.1.0",
     "startedAt": "2026-01-02T03:00:00.000Z",
     "healthy": True,
-    "bus": {"connected": True, "controller": True, "registered": True},
+    "bus": {"connected": True, "controller": True, "registered": True, "reason": None},
     "store": {"writable": True, "reason": None, "path": "/opt/sanji/puppetmaster/data/puppetmaster.db"},
     "limits": {"requestTimeout": 60, "maxRequests": 50000},
     "counters": {**dict.fromkeys(COUNTERS, 0), "window": 10},

@@ -25,6 +25,8 @@ from sanji.message import Message, MessageType, parse_querystring, trim_resource
 from sanji.session import TimeoutError as SdkTimeout
 from voluptuous import Invalid as SchemaInvalid
 
+from puppetmaster.login import Attempts, Refused
+
 __all__ = [
     "Bundle",
     "BundleConfigError",
@@ -48,6 +50,8 @@ Route: Callable[..., Callable[[Callable[..., Any]], Callable[..., Any]]] = SdkRo
 
 HOST_VARIABLE = "BROKER_PORT_1883_TCP_ADDR"
 PORT_VARIABLE = "BROKER_PORT_1883_TCP_PORT"
+#: The broker is asked whether it is there after so long a silence, and counts as gone after twice as long.
+KEEPALIVE_S = 15
 FLUSH_S = 0.3  # how long the end of a link waits for a broker that takes nothing
 
 
@@ -78,14 +82,16 @@ apply_shims()
 class Connection(Mqtt):  # type: ignore[misc] # the SDK has no types
     """The SDK's ``Mqtt`` with a loop that survives what it meets and ends when it is told to.
 
-    A broker that is away, at first or later, is tried again after ``connect_delay`` seconds. Once
-    ``disconnect`` was called the connection is over for good; what was queued before leaves first.
+    A broker that is away, at first or later, is tried again after ``connect_delay`` seconds, one that refuses
+    our login ever more rarely. ``attempts.reason`` says why there is no connection. Once ``disconnect`` was
+    called the connection is over for good; what was queued before leaves first.
     """
 
     def __init__(self, host: str, port: int) -> None:
-        super().__init__(broker_host=host, broker_port=port)
+        super().__init__(broker_host=host, broker_port=port, broker_keepalive=KEEPALIVE_S)
         self.connect_delay = 0.5
-        self._told = ""
+        self.attempts = Attempts()
+        self._up = False
         self._closing = Event()
         self._loop_lock = Lock()  # held while connect() runs: its sockets must not be closed then
 
@@ -96,10 +102,11 @@ class Connection(Mqtt):  # type: ignore[misc] # the SDK has no types
                 try:
                     self._run_once()
                 except OSError as error:
-                    self._tell(f"{type(error).__name__}: {error}")
+                    self._failed(error, greeted=False)
                 except Exception:  # of a callback, inside paho 1.5.0; this thread must not die of it
                     _logger.exception("the link to the broker broke, connecting again")
-                self._closing.wait(self.connect_delay)
+                self._up = False
+                self._closing.wait(self.attempts.wait_s(self.connect_delay))
             self._flush()
         self._close_wakeup()
 
@@ -110,15 +117,25 @@ class Connection(Mqtt):  # type: ignore[misc] # the SDK has no types
         connects is forgotten.
         """
         self.client.connect(self.broker_host, self.broker_port, self.broker_keepalive)
-        self._tell("connected")
+        refused = self.attempts.refusals
         while not self._closing.is_set() and self.client.loop() == 0:
             pass
+        if not (self._up or self._closing.is_set() or self.attempts.refusals > refused):
+            self._failed(ConnectionError("the broker closed it"), greeted=True)
 
-    def _tell(self, state: str) -> None:
-        """Log the state of the link when it is another one than before."""
-        if state != self._told:
-            self._told = state
-            _logger.info("broker %s:%s: %s", self.broker_host, self.broker_port, state)
+    def accepted(self, code: int) -> bool:
+        """Take the broker's answer to our login, 0: welcome; returns whether it is that."""
+        self._up = code == 0
+        if self._up:
+            self.attempts.worked()
+            _logger.info("broker %s:%s: connected", self.broker_host, self.broker_port)
+        else:
+            self._failed(Refused(code), greeted=True)
+        return self._up
+
+    def _failed(self, error: Exception, *, greeted: bool) -> None:
+        if self.attempts.failed(error, greeted=greeted):
+            _logger.warning("broker %s:%s: %s", self.broker_host, self.broker_port, self.attempts.reason)
 
     def _flush(self) -> None:
         """Write what is queued, unless the broker does not take it, and close the socket."""

@@ -300,7 +300,12 @@ SCHEMAS: Mapping[str, Shape] = {
             "version": {"type": "string"},
             "startedAt": _TIME,
             "healthy": {"description": "Whether a batch would be carried out now", "type": "boolean"},
-            "bus": _object(dict.fromkeys(("connected", "controller", "registered"), _YES)),
+            "bus": _object(
+                {
+                    **dict.fromkeys(("connected", "controller", "registered"), _YES),
+                    "reason": _or_null({"type": "string"}),
+                }
+            ),
             "store": _object(
                 {"writable": {"type": "boolean"}, "reason": _or_null({"type": "string"}), "path": TEXT}
             ),

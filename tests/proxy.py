@@ -1,4 +1,4 @@
-"""A TCP proxy between a client and the broker that can cut, hold and truncate what passes."""
+"""A TCP proxy between a client and the broker that can cut, hold, truncate and swallow what passes."""
 
 import contextlib
 import socket
@@ -23,10 +23,11 @@ class Proxy:
         self.accepted = 0
         self._target = ("127.0.0.1", target_port)
         self._listener = socket.create_server(("127.0.0.1", self.port))
-        self._changed = threading.Condition()  # guards _links, _refusing, _held, _budget and accepted
+        self._changed = threading.Condition()  # guards all from _links to _budget, and accepted
         self._links: list[tuple[socket.socket, socket.socket]] = []
         self._refusing = False
         self._held = False
+        self._silent: set[socket.socket] = set()
         self._budget: int | None = None
         self._thread = threading.Thread(target=self._accept, name="proxy", daemon=True)
 
@@ -57,6 +58,11 @@ class Proxy:
         with self._changed:
             self._held = False
             self._changed.notify_all()
+
+    def silence(self) -> None:
+        """Let everything vanish that comes over the connections that stand, their ends too: half-open."""
+        with self._changed:
+            self._silent = {end for pair in self._links for end in pair}
 
     def refuse(self, *, refusing: bool) -> None:
         """Whether new connections are closed at once."""
@@ -120,13 +126,18 @@ class Proxy:
             while chunk := source.recv(CHUNK):
                 with self._changed:
                     self._changed.wait_for(lambda: not self._held)
+                    if sink in self._silent:
+                        continue
                     part, over = self._part(chunk) if counted else (chunk, False)
                 sink.sendall(part)
                 if over:
                     self.cut()
                     return
-        _close(source)
-        _close(sink)
+        with self._changed:
+            silent = sink in self._silent
+        if not silent:
+            _close(source)
+            _close(sink)
 
     def _part(self, chunk: bytes) -> tuple[bytes, bool]:
         """What of a chunk may still pass, and whether that was all. Caller holds _changed."""

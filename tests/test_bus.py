@@ -15,7 +15,7 @@ from puppetmaster.bus import (
     Bus,
     BusEvent,
     LinkChanged,
-    Refused,
+    SubscriptionsRefused,
     Synced,
 )
 from puppetmaster.clock import Clock
@@ -242,4 +242,4 @@ def test_with_too_many_gateways_each_is_subscribed_to_when_it_is_used(
 def test_subscriptions_that_the_broker_refuses_are_told(wire: Wire) -> None:
     wire.bus._refused(("/site/+",))
     wire.bus._refused((direct_tunnel("t", "a"), direct_tunnel("t", "b")))
-    assert wire.told == [Refused(presence=True), Refused(direct=True)]
+    assert wire.told == [SubscriptionsRefused(presence=True), SubscriptionsRefused(direct=True)]

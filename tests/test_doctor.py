@@ -133,6 +133,13 @@ def test_a_bus_that_is_not(key: str) -> None:
     assert [(check.name, check.mark) for check in failed] == [(key, "fail")]
 
 
+def test_why_there_is_no_connection_is_said_once() -> None:
+    bus = {"connected": False, "controller": False, "registered": False, "reason": "the password is wrong"}
+    failed = [check.says for check in system(bus=bus) if check.mark != "ok"]
+    assert failed[0] == "the password is wrong"
+    assert not [says for says in failed[1:] if "password" in says]
+
+
 def test_a_store_that_cannot_write() -> None:
     failed = [
         check for check in system(store={"writable": False, "reason": "disk full"}) if check.mark != "ok"

@@ -332,7 +332,7 @@ def test_the_file_of_settings_counts_for_every_connection_and_the_log(directory:
         )
         with bundle, BusClient(broker) as client:
             shown = client.request("get", "/system/puppetmaster")["data"]
-            assert shown["bus"] == {"connected": True, "controller": True, "registered": True}
+            assert shown["bus"] == {"connected": True, "controller": True, "registered": True, "reason": None}
             assert any(" DEBUG " in line for line in bundle.output())
 
 

@@ -346,7 +346,7 @@ def test_a_refusal_is_told_once(script: Script, caplog: pytest.LogCaptureFixture
     told = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     assert told == [
         f"no connection to the broker at 127.0.0.1:{script.port}: the broker refuses it: "
-        "the user or the password is wrong"
+        "the user or the password is wrong: check PUPPETMASTER_BROKER_USER and PUPPETMASTER_BROKER_PASSWORD"
     ]
 
 

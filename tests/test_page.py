@@ -1043,6 +1043,8 @@ def test_a_token_is_asked_for(browser: Browser, tmp_path: Path) -> None:
         page.get_by_role("textbox", name="Token").fill(token)
         button(page, "Go on").click()
         expect(page.locator("#link")).to_have_text("connected; the broker cannot be reached")
+        why = re.compile(r"no connection to the broker at 127\.0\.0\.1:1: nothing listens there: start")
+        expect(page.locator("#link")).to_have_attribute("title", why)
         body = {"batch": [{"method": "get", "resource": "/a", "__request": {"destination": "cg-1"}}]}
         fetch(door.port, "POST", "/jobs", body, Authorization=f"Bearer {token}")
         expect(page.get_by_role("link", name="GET /a")).to_be_visible()

@@ -625,7 +625,7 @@ def test_a_bundle_without_a_role_is_a_model() -> None:
 
 def test_patterns_of_routes_are_registered_with_wildcards(steady: Bench) -> None:
     (profile,) = steady.bundle._profiles()
-    assert profile["resources"] == ["/things/+"]
+    assert profile["resources"] == ["/things/+", f"/system/sample/{steady.bundle.installation}"]
 
 
 def _decorated(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -11,12 +11,13 @@ from typing import Any
 
 import pytest
 
-from puppetmaster import sdk
+from puppetmaster import link, registration, sdk
 from puppetmaster.bundle import SteadySanji
 from sandbox.broker import Broker
 from sandbox.controller import controller_process
 from sandbox.process import Process
 from tests.bus_client import BusClient, Message
+from tests.proxy import Proxy
 
 
 class Sample(SteadySanji):
@@ -59,8 +60,8 @@ def profile(name: str = "sample", ttl: int = 10) -> sdk.Bundle:
 
 
 @contextmanager
-def running(broker: Broker) -> Iterator[Sample]:
-    connection = sdk.connection(broker.host, broker.port)
+def running(broker: Broker | Proxy) -> Iterator[Sample]:
+    connection = sdk.connection("127.0.0.1", broker.port)
     connection.connect_delay = 0.05
     bundle = Sample(bundle=profile(), connection=connection)
     thread = threading.Thread(target=bundle.start, name="test-start", daemon=True)
@@ -195,6 +196,114 @@ def test_stopping_takes_the_registration_back(broker: Broker, controller: Proces
     assert client.request("get", "/things/1")["code"] == 404
     assert bundle._conn.client.socket() is None
     assert not bundle.conn_thread.is_alive()
+
+
+# ---- a connection that carries nothing, and somebody else under our name ------------------------------
+
+
+@pytest.fixture
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What takes seconds takes parts of one; the keepalive is left as it is."""
+    for name, seconds in (("CHECK_S", 0.2), ("CHECK_ANSWER_S", 0.3), ("ANSWER_S", 0.3), ("DEAD_S", 1.0)):
+        monkeypatch.setattr(registration, name, seconds)
+
+
+def test_both_connections_are_back_within_35_seconds() -> None:
+    """After so much silence each of them counts as dead; both try again within a second."""
+    assert 1.5 * link.KEEPALIVE_S + link.KEEPALIVE_S / 4 + link.AGAIN_S <= 35
+    assert 2 * sdk.KEEPALIVE_S + 2 <= 35
+    assert sdk.connection("127.0.0.1", 1).broker_keepalive == sdk.KEEPALIVE_S
+
+
+@pytest.mark.usefixtures("hasty", "controller")
+def test_a_connection_that_carries_nothing_any_more_is_noticed_before_it_ends(broker: Broker) -> None:
+    with Proxy(broker.port) as proxy, running(proxy) as bundle:
+        assert bundle.registered.wait(30)
+        proxy.silence()
+        assert eventually(lambda: not bundle.registered.is_set())
+        assert proxy.accepted == 1, "the broker was not connected to again"
+        assert bundle.why_not_registered() is not None
+        proxy.cut()
+
+
+@pytest.mark.usefixtures("hasty", "controller")
+def test_after_a_connection_that_carries_nothing_comes_another_one(
+    broker: Broker, client: BusClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sdk, "KEEPALIVE_S", 1)
+    with Proxy(broker.port) as proxy, running(proxy) as bundle:
+        assert bundle.registered.wait(30)
+        proxy.silence()
+        assert eventually(lambda: proxy.accepted == 2)
+        assert bundle.registered.wait(30)
+        assert answers(client)
+
+
+@pytest.mark.usefixtures("hasty", "controller")
+def test_the_second_to_come_leaves_the_name_to_the_first_and_says_so(
+    broker: Broker, client: BusClient
+) -> None:
+    with running(broker) as first:
+        assert first.registered.wait(30)
+        tunnel = first._conn.tunnels["model"][0]
+        with running(broker) as second:
+            said = f"another sample, installation {first.installation} (process "
+            assert eventually(lambda: str(second.why_not_registered()).startswith(said))
+            assert not second.registered.is_set()
+        assert answers(client), "the second has ended, and has not deregistered the first"
+        assert first._conn.tunnels["model"][0] == tunnel
+        with running(broker) as second:
+            assert eventually(lambda: second.why_not_registered() is not None)
+            first.stop()
+            assert second.registered.wait(30)
+            assert answers(client)
+
+
+@pytest.mark.usefixtures("hasty", "controller")
+def test_the_second_takes_over_from_who_is_dead_and_keeps_the_name_when_that_comes_back(
+    broker: Broker, client: BusClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Proxy(broker.port) as proxy, running(proxy) as first:
+        assert first.registered.wait(30)
+        with running(broker) as second:
+            assert eventually(lambda: second.why_not_registered() is not None)
+            proxy.silence()
+            begun_s = time.monotonic()
+            assert second.registered.wait(30)
+            assert time.monotonic() - begun_s >= registration.DEAD_S
+            assert answers(client)
+            proxy.cut()
+            said = f"another sample, installation {second.installation} (process "
+            assert eventually(lambda: str(first.why_not_registered()).startswith(said))
+            assert second.registration.count == 1
+            assert answers(client)
+
+
+@pytest.mark.usefixtures("hasty")
+def test_who_was_deregistered_by_somebody_else_notices(bundle: Sample, client: BusClient) -> None:
+    """An earlier version takes the name away without asking; the watch over the controller sees no loss."""
+    client.request("delete", "/controller/registration", {"name": "sample"})
+    client.register_model("sample", ["/things/+", "/system/sample"], lambda message: (200, {}))
+    assert eventually(lambda: "an earlier version" in str(bundle.why_not_registered()))
+    assert not bundle.registered.is_set()
+    client.request("delete", "/controller/registration", {"name": "sample"})
+    assert bundle.registered.wait(30)
+    assert client.request("get", "/things/5")["data"] == {"id": "5"}
+
+
+def test_it_says_who_it_is(bundle: Sample, client: BusClient) -> None:
+    """At once, however busy the handlers are."""
+    told = client.request("get", f"/system/sample/{bundle.installation}")["data"]
+    assert (told["installation"], told["process"]) == (bundle.installation, bundle.process)
+    assert {"pid", "host"} < set(told)
+    waiting: list[bool] = []
+    for _ in range(3):
+        message = {"id": len(waiting) + 1, "method": "put", "resource": "/things/1", "tunnel": "nobody"}
+        client.send(message, topic=bundle._conn.tunnels["model"][0])
+        waiting.append(bundle.entered.acquire(timeout=30))
+    assert waiting == [True] * 3, "all handlers are busy"
+    told = client.request("get", f"/system/sample/{bundle.installation}")["data"]
+    assert told["process"] == bundle.process
 
 
 # ---- load and loss ------------------------------------------------------------------------------------

@@ -15,7 +15,10 @@ from puppetmaster.registration import Channel, Registration, RegistrationError
 
 Message = dict[str, Any]
 OK: Message = {"code": 200, "data": {"tunnel": "808"}}
-PROFILE: Message = {"name": "ma", "role": "model", "resources": ["/a"]}
+OWN, PROCESS = "/system/ma/one", "this process"
+PROFILE: Message = {"name": "ma", "role": "model", "resources": ["/a", OWN]}
+ME: Message = {"code": 200, "data": {"process": PROCESS}}
+TAKEN: Message = {"code": 403, "data": {"message": "component had beed already registered"}}
 
 
 class ScriptedLink:
@@ -23,6 +26,7 @@ class ScriptedLink:
 
     def __init__(self) -> None:
         self.controller: Callable[[Message], Message | None] = lambda message: OK
+        self.door: Message | None = ME  # the answer of who owns OWN
         self.sent: queue.Queue[Message] = queue.Queue()
         self.tunnels: dict[str, Callable[[Any, Any, Any], None]] = {}
 
@@ -30,9 +34,9 @@ class ScriptedLink:
         self.tunnels[tunnel] = callback
 
     def publish(self, topic: str, qos: int, payload: Any) -> None:
-        assert qos == 0
+        assert (topic, qos) == ("/controller", 0)
         self.sent.put(payload)
-        answer = payload if topic in self.tunnels else self.controller(payload)
+        answer = self.door if payload["resource"] == OWN else self.controller(payload)
         if answer is not None:
             self.deliver(payload["tunnel"], {"id": payload["id"], **answer})
 
@@ -148,6 +152,8 @@ class Bench:
             lambda: self.profiles,
             lambda role, tunnel: self.accepted.put((role, tunnel)),
             lambda: self.ready.put(self.registration.count),
+            lambda: OWN,
+            PROCESS,
         )
 
     def registered(self) -> int:
@@ -172,10 +178,9 @@ def test_it_registers_at_once_after_a_connect(bench: Bench) -> None:
     assert bench.registered() == 1
     assert bench.registration.registered.is_set()
     assert bench.accepted.get_nowait() == ("model", "808")
-    assert [bench.link.next() for _ in range(3)] == [
-        ("delete", "/controller/registration"),  # whoever crashed is still registered
+    assert [bench.link.next() for _ in range(2)] == [
         ("post", "/controller/registration"),
-        ("get", "/"),  # to ourselves: when it is back, the broker has our subscriptions
+        ("get", OWN),  # when it comes back, the broker has our subscriptions
     ]
 
 
@@ -295,7 +300,7 @@ def test_again_registers_anew_and_only_once_at_a_time(bench: Bench) -> None:
     assert bench.registration.registered.is_set()
     with pytest.raises(queue.Empty):
         bench.ready.get(timeout=0.1)
-    assert posts == ["delete", "post"]
+    assert posts == ["post"]
 
 
 def test_stop_takes_the_registration_back(bench: Bench) -> None:
@@ -334,3 +339,204 @@ def test_stop_is_bounded_and_ends_a_registration_under_way(bench: Bench) -> None
 def test_stop_before_the_start_is_nothing(link: ScriptedLink, channel: Channel) -> None:
     Bench(link, channel).registration.stop(1)
     assert link.sent.empty()
+
+
+# ---- somebody else has our name -----------------------------------------------------------------------
+
+OTHER = "/system/ma/two"
+THEM: Message = {"code": 200, "data": {"process": "another", "pid": 4, "host": "gw"}}
+
+
+class Rival:
+    """A controller at which somebody else has our name, and that somebody's answers."""
+
+    def __init__(self, link: ScriptedLink, *resources: str) -> None:
+        self.resources = list(resources)
+        self.answer: Message | None = THEM
+        self.holds = True
+        self.pauses = False  # whether the controller itself is silent once after each time that it asked
+        self.silent = False
+        self.deleted: queue.Queue[Message] = queue.Queue()
+        self.asked: queue.Queue[str] = queue.Queue()
+        link.controller = self
+
+    def __call__(self, message: Message) -> Message | None:
+        resource = message["resource"]
+        if self.silent and message["method"] == "post":
+            self.silent = False
+            return None
+        if resource.startswith(module.DEPENDENCY):
+            return {"code": 200, "data": {"resources": self.resources}}
+        if resource in self.resources:
+            self.asked.put(resource)
+            self.silent = self.pauses
+            return self.answer
+        if message["method"] == "delete":
+            self.deleted.put(message)
+            self.holds = False
+        return TAKEN if self.holds else OK
+
+
+@pytest.fixture
+def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, seconds in (("CHECK_S", 0.01), ("CHECK_ANSWER_S", 0.05), ("ANSWER_S", 0.05), ("DEAD_S", 0.5)):
+        monkeypatch.setattr(module, name, seconds)
+
+
+@pytest.mark.parametrize(
+    ("resource", "who"), [(OTHER, "installation two"), ("/system/ma", "an earlier version")]
+)
+@pytest.mark.usefixtures("_impatient")
+def test_a_name_is_not_taken_from_who_lives(
+    bench: Bench, resource: str, who: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    rival = Rival(bench.link, "/a", "/system/ma", resource)
+    bench.registration.connected()
+    for _ in range(5):
+        assert rival.asked.get(timeout=20) == resource
+    assert not bench.registration.registered.is_set()
+    said = f"another ma, {who} (process 4 on gw), has our resources: stop one of the two"
+    assert str(bench.registration.reason).startswith(said)
+    assert [said in record.getMessage() for record in caplog.records] == [True], "once"
+    bench.registration.stop(5)
+    assert rival.deleted.empty(), "what is theirs is not deregistered"
+
+
+@pytest.mark.usefixtures("_impatient")
+def test_a_name_is_taken_over_when_who_had_it_has_left(bench: Bench) -> None:
+    rival = Rival(bench.link, "/a", OTHER)
+    bench.registration.connected()
+    rival.asked.get(timeout=20)
+    rival.holds = False
+    assert bench.registered() == 1
+    assert rival.deleted.empty()
+    assert bench.registration.reason is None
+
+
+@pytest.mark.usefixtures("_impatient")
+def test_a_name_is_taken_over_when_who_had_it_is_silent_for_long(bench: Bench) -> None:
+    rival = Rival(bench.link, "/a", OTHER)
+    rival.answer = None
+    begun_s = time.monotonic()
+    bench.registration.connected()
+    assert rival.asked.get(timeout=20) == OTHER
+    assert bench.registered() == 1
+    assert time.monotonic() - begun_s >= module.DEAD_S
+    assert rival.deleted.qsize() == 1
+
+
+@pytest.mark.parametrize("sign", [{"code": 423}, THEM])
+@pytest.mark.usefixtures("_impatient")
+def test_who_is_locked_or_answers_again_is_not_dead(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, sign: Message
+) -> None:
+    monkeypatch.setattr(module, "DEAD_S", 0.0 if sign["code"] == 423 else 60.0)
+    rival = Rival(bench.link, "/a", OTHER)
+    rival.answer = sign
+    bench.registration.connected()
+    for _ in range(3):
+        rival.asked.get(timeout=20)
+    assert rival.deleted.empty()
+
+
+@pytest.mark.usefixtures("_impatient")
+def test_while_the_controller_is_silent_nobody_counts_as_dead(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = iter(range(0, 10_000, 50))  # 50 s later at each look, of the 60 s that it takes
+    monkeypatch.setattr(module, "DEAD_S", 60.0)
+    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: float(next(now))))
+    rival = Rival(bench.link, "/a", OTHER)
+    rival.answer, rival.pauses = None, True
+    bench.registration.connected()
+    for _ in range(5):
+        assert rival.asked.get(timeout=20) == OTHER
+    assert rival.deleted.empty()
+
+
+def test_what_a_dead_process_before_us_has_left_is_taken_at_once(bench: Bench) -> None:
+    rival = Rival(bench.link, "/a", OWN)
+    bench.link.door = None
+    bench.registration.connected()
+    rival.deleted.get(timeout=20)
+    bench.link.door = ME
+    assert bench.registered() == 1
+
+
+def test_where_we_are_known_and_reached_nothing_is_done(bench: Bench) -> None:
+    rival = Rival(bench.link, "/a", OWN)
+    bench.registration.connected()
+    assert bench.registered() == 1
+    assert rival.deleted.empty()
+    assert bench.accepted.empty(), "the tunnel is the one we have"
+
+
+@pytest.mark.usefixtures("_impatient")
+def test_a_copy_of_our_data_directory_is_named(bench: Bench) -> None:
+    rival = Rival(bench.link, "/a", OWN)
+    bench.link.door = THEM
+    bench.registration.connected()
+    while "its data directory is a copy" not in str(bench.registration.reason):
+        bench.link.sent.get(timeout=20)
+    assert "(process 4 on gw)" in str(bench.registration.reason)
+    assert rival.deleted.empty()
+
+
+def test_a_name_without_our_resources_is_taken(bench: Bench) -> None:
+    """As before: who has nothing that could be asked for is no other puppetmaster."""
+    rival = Rival(bench.link)
+    bench.registration.connected()
+    assert bench.registered() == 1
+    assert rival.deleted.qsize() == 1
+
+
+# ---- registered, and not reached ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("door", "reason"),
+    [
+        (None, module.NOT_REACHED),
+        ({"code": 404}, f"{OWN}: answered 404 None"),
+        ({"code": 403, "data": {"message": "request forbidden"}}, f"{OWN}: answered 403"),
+        (THEM, "requests to us reach another process (process 4 on gw)"),
+    ],
+)
+@pytest.mark.usefixtures("_impatient")
+def test_who_is_not_reached_registers_again(
+    bench: Bench, door: Message | None, reason: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    bench.registration.connected()
+    assert bench.registered() == 1
+    bench.link.sent.queue.clear()
+    bench.link.controller = lambda message: {"code": 500}
+    bench.link.door = door
+    while bench.link.next() != ("post", module.RESOURCE):
+        pass
+    assert not bench.registration.registered.is_set()
+    assert f"registering again: {reason}" in caplog.text
+    bench.link.controller, bench.link.door = lambda message: OK, ME
+    assert bench.registered() == 2
+
+
+@pytest.mark.usefixtures("_impatient")
+def test_who_is_reached_or_at_work_stays_registered(bench: Bench) -> None:
+    bench.registration.connected()
+    assert bench.registered() == 1
+    for door in (ME, {"code": 423, "data": {"message": "resource is locked"}}):
+        bench.link.door = door
+        bench.link.sent.queue.clear()
+        assert {bench.link.next() for _ in range(5)} == {("get", OWN)}
+        assert bench.registration.registered.is_set()
+
+
+def test_who_was_never_reached_is_not_registered(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The controller took us in, but what it sends us is lost: an ACL, for example."""
+    monkeypatch.setattr(module, "ANSWER_S", 0.05)
+    bench.link.door = None
+    bench.registration.connected()
+    for _ in range(3):
+        while bench.link.next() != ("get", OWN):
+            pass
+        assert not bench.registration.registered.is_set()
+    assert bench.registration.reason == module.NOT_REACHED

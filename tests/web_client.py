@@ -27,6 +27,9 @@ class Bundle:
     def register_again(self, asked_s: float) -> None:
         pass
 
+    def why_not_registered(self) -> str | None:
+        return None
+
 
 class Answer(NamedTuple):
     status: int

@@ -20,7 +20,7 @@ const TROUBLES = [
 ];
 let view = null;
 let begun = false;
-const connection = { connected: null, since: 0, trouble: "" };
+const connection = { connected: null, since: 0, trouble: "", reason: "" };
 
 onUnauthorized(askForToken);
 
@@ -28,6 +28,7 @@ onUnauthorized(askForToken);
 function state({ connected, since, health, trouble }) {
   if (health) {
     connection.trouble = TROUBLES.find(([fine]) => !fine(health))?.[1] ?? "";
+    connection.reason = health.bus.reason ? `${health.bus.reason}. ` : "";
     view?.health?.(health);
   }
   if (trouble) connection.trouble = trouble;
@@ -45,7 +46,7 @@ function state({ connected, since, health, trouble }) {
   };
   const hints = {
     lost: `${utc(new Date(connection.since).toISOString())}. It is tried again by itself; what is shown may be old.`,
-    troubled: "Requests wait until this is over.",
+    troubled: `${connection.reason}Requests wait until this is over.`,
   };
   link.className = `link ${look}`;
   link.title = hints[look] ?? "";
