@@ -107,6 +107,7 @@ class App:
         """GET /system/puppetmaster."""
         counters = self.dispatcher.look(_counters, LOOK_TIMEOUT_S)
         registered = self._bundle.registered.is_set()
+        unseen, gateways = counters.pop("unseen"), counters.pop("gateways")
         stalled = counters.pop("stalled")
         bus = {
             "connected": self.bus.connected,
@@ -121,10 +122,12 @@ class App:
             "store": {"writable": stalled is None, "reason": stalled, "path": str(self.store.path)},
             "limits": self.settings.public(),
             "counters": {**counters, "messagesDropped": self.bus.dropped},
+            "gateways": {**gateways, "watched": bool(self.settings.presence_topics) and not unseen},
         }
 
 
 def _counters(engine: Engine) -> dict[str, Any]:
+    presence = engine.presence
     return {
         "stalled": engine.stalled,
         "controller": engine.controller_up,
@@ -132,4 +135,15 @@ def _counters(engine: Engine) -> dict[str, Any]:
         "openRequests": engine.ledger.open_requests,
         "inFlight": engine.lanes.in_flight,
         "window": engine.lanes.window.size,
+        "unseen": presence.unseen,
+        "gateways": {
+            "connected": presence.connected_count,
+            "away": presence.away_count,
+            "changes": presence.changes,
+            "route": presence.route,
+            "owners": {
+                domain: {"window": size, "busy": busy}
+                for domain, (size, busy) in engine.lanes.owners.sizes().items()
+            },
+        },
     }

@@ -12,6 +12,7 @@ import pytest
 from websockets.exceptions import InvalidStatus
 
 from puppetmaster import web
+from puppetmaster.bus import BridgeChanged, Refused
 from puppetmaster.changes import FIRST_REQUEST_ID
 from puppetmaster.errors import StoreError
 from puppetmaster.rows import PART, Rows, encoded, whole
@@ -357,6 +358,33 @@ def test_health_says_why_not(door: Door) -> None:
     ]
     system = door.ask("GET", "/system/puppetmaster").json
     assert (system["healthy"], system["store"]["writable"]) == (False, True)
+
+
+def test_what_bridges_said_is_counted_and_owners_of_many_are_listed(tmp_path: Path) -> None:
+    with running(tmp_path, route="auto") as door:
+        dispatcher = door.app.dispatcher
+
+        def gateways() -> Any:
+            return door.ask("GET", "/system/puppetmaster").json["gateways"]
+
+        nobody = {"connected": 0, "away": 0, "changes": 0, "watched": True, "route": "auto", "owners": {}}
+        assert gateways() == nobody
+        bridges = [("cg-1", True), ("cg-2", True), ("cg-3", False)]
+        dispatcher.post([BridgeChanged(name, connected, retained=True) for name, connected in bridges])
+        dispatcher.post([BridgeChanged("cg-2", connected=False)])
+        dispatcher.look(lambda engine: engine.lanes.owners.of("/remote/+").send(0.0), 5)
+        counted = {**nobody, "connected": 1, "away": 2, "changes": 1}
+        assert gateways() == {**counted, "owners": {"/remote/+": {"window": 2, "busy": 1}}}
+
+
+def test_what_the_broker_refuses_is_told(tmp_path: Path) -> None:
+    with running(tmp_path, route="direct") as door:
+        door.app.dispatcher.post([Refused(presence=True, direct=True)])
+        gateways = door.ask("GET", "/system/puppetmaster").json["gateways"]
+        assert (gateways["watched"], gateways["route"]) == (False, "remote")
+    with running(tmp_path, route="direct", presence="off") as door:
+        gateways = door.ask("GET", "/system/puppetmaster").json["gateways"]
+        assert (gateways["watched"], gateways["route"]) == (False, "direct")
 
 
 def test_rows_are_read_part_by_part() -> None:
