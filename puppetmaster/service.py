@@ -235,8 +235,7 @@ class Service:
     def _views(self, reader: Reader, requests: list[Request]) -> list[dict[str, Any]]:
         jobs = {id_: reader.job(id_) for id_ in {request.job for request in requests}}
         items = reader.items_by_id({request.item for request in requests})
-        waiting = [one.id for one in requests if one.status is RequestStatus.PENDING]
-        why = self._why(waiting)
+        why = self._why([one for one in requests if one.open])
         views = []
         for request in requests:
             job = jobs[request.job]
@@ -251,15 +250,17 @@ class Service:
                 )
         return views
 
-    def _why(self, ids: Iterable[int]) -> dict[int, str]:
-        ids = list(ids)
-        if not ids:
+    def _why(self, requests: Iterable[Request]) -> dict[int, str | None]:
+        """What those that wait wait for, and what is known of the gateways of those in flight."""
+        pending = {one.id: one.status is RequestStatus.PENDING for one in requests}
+        if not pending:
             return {}
         try:
-            known = self._dispatcher.look(lambda engine: engine.why(ids), LOOK_TIMEOUT_S)
+            known = self._dispatcher.look(lambda engine: engine.why(pending), LOOK_TIMEOUT_S)
         except Unavailable:  # what is on disk is shown all the same
-            return dict.fromkeys(ids, NOT_KNOWN)
-        return {id_: known.get(id_) or "next to be sent" for id_ in ids}
+            return {id_: NOT_KNOWN if waits else None for id_, waits in pending.items()}
+        # On disk they may be what they are not any more.
+        return {id_: known[id_] or ("next to be sent" if waits else None) for id_, waits in pending.items()}
 
 
 def _request_ids(reader: Reader, where: Mapping[str, Any], asked: query.Query) -> tuple[int, Sequence[int]]:
