@@ -1081,7 +1081,7 @@ def test_who_is_away_and_the_way_a_request_went(
         expect(row(page, "cg-2")).to_contain_text("it was sent before, and may have run")
         row(page, "cg-3").click()
         expect(drawer).not_to_contain_text("directly to the gateway")
-        page.set_viewport_size(NARROW)
+        page.set_viewport_size({"width": 360, "height": 740})
         expect(gateways).to_have_text("0 gateways connected, 3 away")
         assert not too_wide(page)
 
