@@ -114,6 +114,7 @@ class App:
         """GET /system/puppetmaster."""
         counters = self.dispatcher.look(_counters, LOOK_TIMEOUT_S)
         registered = self._bundle.registered.is_set()
+        unseen, gateways = counters.pop("unseen"), counters.pop("gateways")
         stalled = counters.pop("stalled")
         bus = {
             "connected": self.bus.connected,
@@ -126,9 +127,9 @@ class App:
             "healthy": all(bus.values()) and stalled is None,
             "bus": {**bus, "reason": self._reason(bus)},
             "store": {"writable": stalled is None, "reason": stalled, "path": str(self.store.path)},
-            "gateways": counters.pop("gateways"),
             "limits": self.settings.public(),
             "counters": {**counters, "messagesDropped": self.bus.dropped},
+            "gateways": {**gateways, "watched": bool(self.settings.presence_topics) and not unseen},
         }
 
     def _reason(self, bus: dict[str, bool]) -> str | None:
@@ -142,12 +143,23 @@ class App:
 
 
 def _counters(engine: Engine) -> dict[str, Any]:
+    presence = engine.presence
     return {
         "stalled": engine.stalled,
-        "gateways": {"connected": engine.presence.connected_count, "away": engine.presence.away_count},
         "controller": engine.controller_up,
         "openJobs": engine.ledger.open_jobs,
         "openRequests": engine.ledger.open_requests,
         "inFlight": engine.lanes.in_flight,
         "window": engine.lanes.window.size,
+        "unseen": presence.unseen,
+        "gateways": {
+            "connected": presence.connected_count,
+            "away": presence.away_count,
+            "changes": presence.changes,
+            "route": presence.route,
+            "owners": {
+                domain: {"window": size, "busy": busy}
+                for domain, (size, busy) in engine.lanes.owners.sizes().items()
+            },
+        },
     }

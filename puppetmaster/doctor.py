@@ -210,7 +210,12 @@ def bundle(system: Mapping[str, Any]) -> Iterator[Check]:
     bus = system.get("bus", {})
     reason = bus.get("reason")  # of the first of them that is not so
     for key, fine, wrong in (
-        ("connected", "it is connected to the broker", "it is not connected to the broker: is that running?"),
+        (
+            "connected",
+            "it is connected to the broker",
+            "it is not connected to the broker: is that running? mosquitto also ends the connection of "
+            "whoever sends where its ACL does not let it",
+        ),
         (
             "controller",
             "the controller answers it",
@@ -228,6 +233,8 @@ def bundle(system: Mapping[str, Any]) -> Iterator[Check]:
         else:
             yield Check(key, "fail", reason or wrong)
             reason = None
+    if (known := system.get("gateways")) is not None and bus.get("connected"):
+        yield from gateways(known, system.get("limits", {}))
     kept = system.get("store", {})
     if kept.get("writable"):
         yield Check("store", "ok", f"it writes to {kept.get('path')}")
@@ -241,3 +248,43 @@ def bundle(system: Mapping[str, Any]) -> Iterator[Check]:
         yield Check(
             "version", "warn", f"the bundle is {version}, this command {__version__}: restart the bundle"
         )
+
+
+def gateways(known: Mapping[str, Any], limits: Mapping[str, Any]) -> Iterator[Check]:
+    """Which way requests go, and whether anybody tells who is away."""
+    in_force = str(known["route"])
+    yield _route(in_force, str(limits.get("route", in_force)))
+    topics = str(limits.get("presence", "off"))
+    connected, away = int(known["connected"]), int(known["away"])
+    if connected or away:
+        # In a large fleet somebody is always away; when all are, something else is wrong.
+        doubt = "" if connected else f": look at the bridges, and at what is retained at {topics}"
+        yield Check("gateways", "ok" if connected else "warn", f"{connected} connected, {away} away{doubt}")
+    elif not known["watched"] and topics.lower() != "off":
+        cure = f"let the bundle read {topics}, then restart the bundle"
+        yield Check("gateways", "warn", f"the broker refuses what bridges say of themselves: {cure}")
+    else:
+        says = (
+            "nobody looks who is away: set PUPPETMASTER_PRESENCE"
+            if topics.lower() == "off"
+            else f"no bridge says who is away: where there are bridges, turn their notifications on, and let "
+            f"the bundle read {topics} (mosquitto's acl_file refuses without a word)"
+        )
+        # Through the remote bundle it may well be that there are no bridges.
+        yield Check("gateways", "ok" if in_force == "remote" else "warn", says)
+
+
+def _route(in_force: str, wanted: str) -> Check:
+    if in_force != wanted:
+        return Check(
+            "route",
+            "warn",
+            "the broker refuses what gateways answer directly, so requests go through the remote bundle and "
+            f"not '{wanted}': let the bundle read /+/remote and write /+/controller, then restart the bundle",
+        )
+    ways = {
+        "remote": "requests go through the remote bundle",
+        "direct": "requests go to each gateway's own controller",
+        "auto": "requests go to each gateway's own controller where its bridge is connected",
+    }
+    return Check("route", "ok", ways.get(in_force, in_force))

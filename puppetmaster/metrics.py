@@ -18,6 +18,10 @@ _BUS = {
     "controller": "1 when the controller answers",
     "registered": "1 when we are registered with the controller",
 }
+_OWNERS = {
+    "window": "Most requests in flight at an owner of many gateways at present",
+    "busy": "Requests that an owner of many gateways may be busy with",
+}
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
@@ -59,6 +63,7 @@ class Metrics(Collector):
                 by_status.add_metric([status], count)
             yield by_status
         yield from self._from_engine()
+        yield from _of_gateways(health["gateways"])
         yield _histogram("commit_seconds", "Time a transaction took to be durable", self._dispatcher.commits)
         yield _histogram(
             "dispatch_seconds",
@@ -98,6 +103,23 @@ def _numbers(engine: Engine) -> dict[str, Any]:
         "refusals": {423: 0, **engine.refusals},
         "resent": engine.resent,
     }
+
+
+def _of_gateways(gateways: dict[str, Any]) -> Iterator[Metric]:
+    bridges = GaugeMetricFamily(
+        "puppetmaster_gateways", "Gateways whose bridges say whether they are connected", labels=["status"]
+    )
+    for status in ("connected", "away"):
+        bridges.add_metric([status], gateways[status])
+    yield bridges
+    yield CounterMetricFamily(
+        "puppetmaster_gateway_changes", "How often a bridge came or went", value=gateways["changes"]
+    )
+    for name, about in _OWNERS.items():
+        by_owner = GaugeMetricFamily(f"puppetmaster_owner_{name}", about, labels=["owner"])
+        for owner, numbers in gateways["owners"].items():
+            by_owner.add_metric([owner], numbers[name])
+        yield by_owner
 
 
 def _gauge(name: str, about: str, value: float) -> Metric:

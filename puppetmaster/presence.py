@@ -36,6 +36,11 @@ class Presence:
         """How many are known to be connected."""
         return len(self._bridges) - self.away_count
 
+    @property
+    def route(self) -> str:
+        """The ``route`` that is in force: it takes hearing the gateways to ask them directly."""
+        return "remote" if self.unheard else self._route
+
     def heard(self, gateway: str, connected: bool | None, at: str, *, retained: bool) -> None:
         """A bridge's status; None: there is none any more. ``retained``: it was so before we looked."""
         old = self._bridges.pop(gateway, None)
@@ -61,9 +66,8 @@ class Presence:
 
     def direct(self, gateway: str) -> bool:
         """Whether requests go to the gateway's own controller, and not through the remote bundle."""
-        if self._route == "remote" or self.unheard:
-            return False
-        if self._route == "direct":
-            return True
+        route = self.route
+        if route != "auto":
+            return route == "direct"
         bridge = self._bridges.get(gateway)
         return bridge is not None and bridge.connected

@@ -103,6 +103,7 @@ REQUEST: Shape = {
         "why": "next to be sent",
         "progress": 0,
         "attempts": 0,
+        "route": None,
         "result": {},
     },
 }
@@ -135,6 +136,7 @@ DONE_REQUEST: Shape = {
         "status": "resolved",
         "progress": 100,
         "attempts": 1,
+        "route": "remote",
         "result": {"code": 200, "data": {"rebooting": True}, "source": "device"},
     },
 }
@@ -146,6 +148,14 @@ GATEWAY: Shape = {
     "store": {"writable": True, "reason": None, "path": "/opt/sanji/puppetmaster/data/puppetmaster.db"},
     "limits": {"requestTimeout": 60, "maxRequests": 50000},
     "counters": {**dict.fromkeys(COUNTERS, 0), "window": 10},
+    "gateways": {
+        "connected": 38,
+        "away": 2,
+        "changes": 5,
+        "watched": True,
+        "route": "remote",
+        "owners": {"/remote/+": {"window": 3, "busy": 1}},
+    },
 }
 READY: Shape = {"ready": True, "reasons": []}
 NOT_READY: Shape = {

@@ -7,7 +7,7 @@ store.
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -250,17 +250,17 @@ class Service:
                 )
         return views
 
-    def _why(self, requests: Sequence[Request]) -> dict[int, str | None]:
-        """By id what open requests wait for; None: for an answer, and that is all there is to say."""
-        if not requests:
+    def _why(self, requests: Iterable[Request]) -> dict[int, str | None]:
+        """What those that wait wait for, and what is known of the gateways of those in flight."""
+        pending = {one.id: one.status is RequestStatus.PENDING for one in requests}
+        if not pending:
             return {}
-        ids, silent = [one.id for one in requests], "next to be sent"
         try:
-            known = self._dispatcher.look(lambda engine: engine.why(ids), LOOK_TIMEOUT_S)
+            known = self._dispatcher.look(lambda engine: engine.why(pending), LOOK_TIMEOUT_S)
         except Unavailable:  # what is on disk is shown all the same
-            known, silent = {}, NOT_KNOWN
-        waits = {one.id: silent if one.status is RequestStatus.PENDING else None for one in requests}
-        return {id_: known.get(id_) or otherwise for id_, otherwise in waits.items()}
+            return {id_: NOT_KNOWN if waits else None for id_, waits in pending.items()}
+        # On disk they may be what they are not any more.
+        return {id_: known[id_] or ("next to be sent" if waits else None) for id_, waits in pending.items()}
 
 
 def _request_ids(reader: Reader, where: Mapping[str, Any], asked: query.Query) -> tuple[int, Sequence[int]]:

@@ -5,7 +5,8 @@ from typing import Any
 
 from puppetmaster import schemas
 from puppetmaster.job import GateStatus, JobStatus
-from puppetmaster.request import RequestStatus
+from puppetmaster.request import DIRECT_WAY, REMOTE_WAY, RequestStatus
+from puppetmaster.settings import ROUTES
 
 Shape = dict[str, Any]
 
@@ -144,8 +145,29 @@ _RESULT: Shape = {
         "message": {"type": "string"},
         "source": {"enum": ["device", "remote", "controller", "puppetmaster"]},
         "late": {"const": True},
+        "route": {"description": "Where the gateway was asked directly", "const": DIRECT_WAY},
     },
 }
+#: Of the bridges, and of the owners of many gateways.
+_GATEWAYS = _object(
+    {
+        "connected": _COUNT,
+        "away": _COUNT,
+        "changes": {"description": "How often a bridge came or went since the start", **_COUNT},
+        "watched": {"description": "Whether the broker lets us see what bridges say", **_YES},
+        "route": {"description": "Which way requests go", "enum": list(ROUTES)},
+        "owners": {
+            "description": "By the resource that an owner of many gateways has",
+            "type": "object",
+            "additionalProperties": _object(
+                {
+                    "window": {"description": "The most that are in flight there", **_COUNT},
+                    "busy": {"description": "How many it may be busy with", **_COUNT},
+                }
+            ),
+        },
+    }
+)
 
 SCHEMAS: Mapping[str, Shape] = {
     "Value": {
@@ -247,6 +269,10 @@ SCHEMAS: Mapping[str, Shape] = {
                     "why": _or_null({"type": "string"}),
                     "progress": {"enum": [0, 100]},
                     "attempts": _COUNT,
+                    "route": {
+                        "description": "The way that it went: through the remote bundle, or to the gateway",
+                        "enum": [None, REMOTE_WAY, DIRECT_WAY],
+                    },
                     "result": _RESULT,
                     "history": {
                         "description": "The attempts that were followed by another",
@@ -258,7 +284,8 @@ SCHEMAS: Mapping[str, Shape] = {
                                 "finishedAt": _TIME,
                                 "status": {"enum": REQUEST_STATUS},
                                 "result": _RESULT,
-                            }
+                            },
+                            {"route": {"const": DIRECT_WAY}},
                         ),
                     },
                 },
@@ -315,6 +342,7 @@ SCHEMAS: Mapping[str, Shape] = {
                 "additionalProperties": {"type": ["number", "string", "boolean", "null"]},
             },
             "counters": _object(dict.fromkeys(COUNTERS, _COUNT)),
+            "gateways": _GATEWAYS,
         }
     ),
     "Readiness": _object(

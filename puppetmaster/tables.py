@@ -116,11 +116,13 @@ def requests(screen: Screen, found: Sequence[Row]) -> None:
         command = f"{one['method']} {one['resource']}"
         said = about.get("why") or _said(about["result"], longest)
         code = about["result"].get("code")
-        rows.append((one["id"], about["destination"], about["status"], code, command, said))
+        direct = "direct" if about.get("route") == "direct" else ""
+        rows.append((one["id"], about["destination"], about["status"], code, command, said, direct))
     if not screen.terminal:
-        screen.rows(rows)
+        screen.rows(row if row[-1] else row[:-1] for row in rows)
         return
-    same = len({command for *_, command, _ in rows}) == 1
+    same = len({command for *_, command, _, _ in rows}) == 1
+    directly = any(direct for *_, direct in rows)
     columns = (
         Column("request", right=True, below=100),
         Column("destination", wraps=True),
@@ -128,6 +130,7 @@ def requests(screen: Screen, found: Sequence[Row]) -> None:
         Column("code", right=True),
         Column("command", wraps=True, below=EVER if same else 0),
         Column("result", wraps=True),
+        Column("route", below=0 if directly else EVER),
     )
     screen.table(columns, rows)
 

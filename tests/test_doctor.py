@@ -20,8 +20,11 @@ GOOD: Mapping[str, Any] = {
     "version": __version__,
     "bus": {"connected": True, "controller": True, "registered": True},
     "store": {"writable": True, "reason": None, "path": "data/puppetmaster.db"},
-    "limits": {},
+    "limits": {"route": "remote", "presence": "/cgs/+/connection_status"},
+    "gateways": {"connected": 3, "away": 1, "changes": 0, "watched": True, "route": "remote", "owners": {}},
 }
+NOBODY = {"connected": 0, "away": 0}
+DIRECT = {"route": "direct"}
 
 
 def test_python() -> None:
@@ -145,6 +148,46 @@ def test_a_store_that_cannot_write() -> None:
         check for check in system(store={"writable": False, "reason": "disk full"}) if check.mark != "ok"
     ]
     assert failed == [Check("store", "fail", "it cannot write: disk full: make room, or see to the disk")]
+
+
+@pytest.mark.parametrize(
+    ("gateways", "limits", "name", "mark", "says"),
+    [
+        ({}, {}, "route", "ok", "through the remote bundle"),
+        (DIRECT, DIRECT, "route", "ok", "to each gateway's own controller"),
+        ({"route": "auto"}, {"route": "auto"}, "route", "ok", "where its bridge is connected"),
+        ({}, DIRECT, "route", "warn", "not 'direct': let the bundle read /+/remote and write /+/controller"),
+        ({}, {}, "gateways", "ok", "3 connected, 1 away"),
+        ({"connected": 0}, {}, "gateways", "warn", "0 connected, 1 away: look at the bridges"),
+        (
+            {**NOBODY, "watched": False},
+            {},
+            "gateways",
+            "warn",
+            "let the bundle read /cgs/+/connection_status",
+        ),
+        (NOBODY, {}, "gateways", "ok", "no bridge says who is away"),
+        ({**NOBODY, **DIRECT}, DIRECT, "gateways", "warn", "turn their notifications on"),
+        ({**NOBODY, "watched": False}, {"presence": "off"}, "gateways", "ok", "set PUPPETMASTER_PRESENCE"),
+        (
+            {**NOBODY, **DIRECT, "watched": False},
+            {**DIRECT, "presence": "off"},
+            "gateways",
+            "warn",
+            "set PUPPETMASTER_PRESENCE",
+        ),
+    ],
+)
+def test_the_gateways(gateways: Any, limits: Any, name: str, mark: str, says: str) -> None:
+    told = {"gateways": {**GOOD["gateways"], **gateways}, "limits": {**GOOD["limits"], **limits}}
+    check = {one.name: one for one in system(**told)}[name]
+    assert (check.mark, says in check.says) == (mark, True), check.says
+
+
+def test_nothing_is_said_of_gateways_without_a_bus_or_by_an_earlier_bundle() -> None:
+    down = system(bus={**GOOD["bus"], "connected": False})
+    earlier = doctor.bundle({name: value for name, value in GOOD.items() if name != "gateways"})
+    assert not {"gateways", "route"} & {check.name for check in (*down, *earlier)}
 
 
 def test_another_version() -> None:

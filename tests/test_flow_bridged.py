@@ -64,9 +64,9 @@ class BridgedFlow(Flow):
         return ghost
 
     def presence(self) -> dict[str, Any]:
-        """What GET /system/puppetmaster says of gateways."""
-        shown: dict[str, Any] = self.get("/system/puppetmaster")["gateways"]
-        return shown
+        """How many gateways are connected and away, as GET /system/puppetmaster says."""
+        shown = self.get("/system/puppetmaster")["gateways"]
+        return {"connected": shown["connected"], "away": shown["away"]}
 
     def wait_for_presence(self, holds: Any) -> None:
         """Return when this holds of what is said of gateways."""

@@ -8,6 +8,7 @@ import pytest
 from prometheus_client import REGISTRY
 from prometheus_client.parser import text_string_to_metric_families
 
+from puppetmaster.bus import BridgeChanged
 from puppetmaster.tally import BOUNDS_S, Tally
 from sandbox.gateway import Gateway
 from sandbox.process import free_port
@@ -54,6 +55,21 @@ def test_watchers_are_counted(door: Door) -> None:
     with door.watch("/jobs/1/ws") as watching:
         watching.recv(timeout=10)
         assert numbers(door.ask("GET", "/metrics"))["puppetmaster_websockets"] == 1
+
+
+def test_bridges_and_owners_of_many_gateways_are_counted(door: Door) -> None:
+    before = numbers(door.ask("GET", "/metrics"))
+    assert (before["puppetmaster_gateways,connected"], before["puppetmaster_gateways,away"]) == (0, 0)
+    assert before["puppetmaster_gateway_changes_total"] == 0
+    dispatcher = door.app.dispatcher
+    dispatcher.post([BridgeChanged("cg-1", connected=True), BridgeChanged("cg-2", connected=True)])
+    dispatcher.post([BridgeChanged("cg-2", connected=False)])
+    dispatcher.look(lambda engine: engine.lanes.owners.of("/remote/+").send(0.0), 5)
+    after = numbers(door.ask("GET", "/metrics"))
+    assert (after["puppetmaster_gateways,connected"], after["puppetmaster_gateways,away"]) == (1, 1)
+    assert after["puppetmaster_gateway_changes_total"] == 3
+    assert after["puppetmaster_owner_window,/remote/+"] == 2
+    assert after["puppetmaster_owner_busy,/remote/+"] == 1
 
 
 def test_each_number_says_what_it_is(door: Door) -> None:

@@ -16,6 +16,7 @@ import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
 from puppetmaster import names
+from puppetmaster.bus import BridgeChanged, ControllerChanged, LinkChanged
 from puppetmaster.rollout import Policy
 from sandbox.demo import MACS
 from tests.page_site import (
@@ -1050,6 +1051,41 @@ def test_a_token_is_asked_for(browser: Browser, tmp_path: Path) -> None:
         expect(page.get_by_role("link", name="GET /a")).to_be_visible()
         assert page.evaluate("sessionStorage.length") == 1
         assert page.evaluate("localStorage.length") == 0
+
+
+def test_who_is_away_and_the_way_a_request_went(
+    browser: Browser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with running(tmp_path, route="direct") as door, a_page(browser) as page:
+        monkeypatch.setattr(door.app.bus, "send", lambda commands: True)
+        tell = door.app.dispatcher.post
+        tell([LinkChanged(up=True), ControllerChanged(up=True)])
+        page.goto(f"http://127.0.0.1:{door.port}/")
+        expect(page.locator("#link")).to_contain_text("connected;")
+        gateways = page.locator("#gateways")
+        expect(gateways).to_be_hidden()
+        tell([BridgeChanged(f"cg-{number}", connected=number != 3) for number in (1, 2, 3)])
+        expect(gateways).to_have_text("2 gateways connected, 1 away")
+        item = {"method": "get", "resource": "/a", "__request": {"destination": ["cg-1", "cg-2", "cg-3"]}}
+        fetch(door.port, "POST", "/jobs", {"batch": [item]})
+        page.goto(f"http://127.0.0.1:{door.port}/#/jobs/1")
+        expect(row(page, "cg-3")).to_contain_text(re.compile("503 not connected since .*: it did not run"))
+        row(page, "cg-1").click()
+        drawer = page.get_by_role("dialog")
+        expect(drawer).to_contain_text("directly to the gateway")
+        expect(drawer.locator(".events")).to_contain_text("no answer yet; sent directly")
+        tell([BridgeChanged("cg-1", connected=False)])
+        expect(drawer.locator(".state-of-it")).to_contain_text("its gateway is not connected since")
+        page.keyboard.press("Escape")
+        expect(row(page, "cg-1")).to_contain_text("it was sent before, and may have run")
+        expect(gateways).to_have_text("1 gateway connected, 2 away")
+        tell([BridgeChanged("cg-2", connected=False)])
+        expect(row(page, "cg-2")).to_contain_text("it was sent before, and may have run")
+        row(page, "cg-3").click()
+        expect(drawer).not_to_contain_text("directly to the gateway")
+        page.set_viewport_size({"width": 360, "height": 740})
+        expect(gateways).to_have_text("0 gateways connected, 3 away")
+        assert not too_wide(page)
 
 
 # -- the files ------------------------------------------------------------------------------------

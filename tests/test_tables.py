@@ -92,6 +92,22 @@ def test_requests_of_one_command(screen: Screen, capsys: pytest.CaptureFixture[s
     ]
 
 
+def test_requests_that_went_directly(screen: Screen, capsys: pytest.CaptureFixture[str]) -> None:
+    sent = request("cg-3", "sent", 2**31 + 2)
+    sent["__request"] |= {"route": "direct", "why": "its gateway is not connected since 3"}
+    tables.requests(screen, [FAILED, sent])
+    assert lines(capsys) == [
+        "destination  status  code  result                                route",
+        "cg-1         error    500  no",
+        "cg-3         sent          its gateway is not connected since 3  direct",
+    ]
+    tables.requests(Screen(terminal=False), [FAILED, sent])
+    assert [line.split("\t")[3:] for line in capsys.readouterr().out.splitlines()] == [
+        ["500", "post /system/reboot", "no"],
+        ["", "post /system/reboot", "its gateway is not connected since 3", "direct"],
+    ]
+
+
 def test_long_data_are_cut_and_messages_are_not(screen: Screen, capsys: pytest.CaptureFixture[str]) -> None:
     long = "word " * 15 + "end"
     tables.requests(screen, [request("a", message=long), request("b", data={"a": long})])

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import queue
 import threading
 import tracemalloc
 from collections.abc import Iterator, Sequence
@@ -12,10 +13,14 @@ import pytest
 from websockets.exceptions import InvalidStatus
 
 from puppetmaster import web
+from puppetmaster.answer import from_gateway
+from puppetmaster.bus import Answered, BridgeChanged, ControllerChanged, LinkChanged, SubscriptionsRefused
 from puppetmaster.changes import FIRST_REQUEST_ID
 from puppetmaster.errors import StoreError
 from puppetmaster.rows import PART, Rows, encoded, whole
 from puppetmaster.service import NOT_KNOWN
+from puppetmaster.wire import Outgoing
+from tests.desk import until
 from tests.web_client import Door, batch, many, received, running
 
 
@@ -359,6 +364,71 @@ def test_health_says_why_not(door: Door) -> None:
     system = door.ask("GET", "/system/puppetmaster").json
     assert (system["healthy"], system["store"]["writable"]) == (False, True)
     assert system["bus"]["reason"] == answer.json["reasons"][0]
+
+
+def test_what_bridges_said_is_counted_and_owners_of_many_are_listed(tmp_path: Path) -> None:
+    with running(tmp_path, route="auto") as door:
+        dispatcher = door.app.dispatcher
+
+        def gateways() -> Any:
+            return door.ask("GET", "/system/puppetmaster").json["gateways"]
+
+        nobody = {"connected": 0, "away": 0, "changes": 0, "watched": True, "route": "auto", "owners": {}}
+        assert gateways() == nobody
+        bridges = [("cg-1", True), ("cg-2", True), ("cg-3", False)]
+        dispatcher.post([BridgeChanged(name, connected, retained=True) for name, connected in bridges])
+        dispatcher.post([BridgeChanged("cg-2", connected=False)])
+        dispatcher.look(lambda engine: engine.lanes.owners.of("/remote/+").send(0.0), 5)
+        counted = {**nobody, "connected": 1, "away": 2, "changes": 1}
+        assert gateways() == {**counted, "owners": {"/remote/+": {"window": 2, "busy": 1}}}
+
+
+def test_what_the_broker_refuses_is_told(tmp_path: Path) -> None:
+    with running(tmp_path, route="direct") as door:
+        door.app.dispatcher.post([SubscriptionsRefused(presence=True, direct=True)])
+        gateways = door.ask("GET", "/system/puppetmaster").json["gateways"]
+        assert (gateways["watched"], gateways["route"]) == (False, "remote")
+    with running(tmp_path, route="direct", presence="off") as door:
+        gateways = door.ask("GET", "/system/puppetmaster").json["gateways"]
+        assert (gateways["watched"], gateways["route"]) == (False, "direct")
+
+
+def test_a_request_says_which_way_it_went_and_that_its_gateway_went_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: queue.Queue[Outgoing] = queue.Queue()
+
+    def send(commands: Sequence[Outgoing]) -> bool:
+        for command in commands:
+            sent.put(command)
+        return True
+
+    with running(tmp_path, route="direct") as door:
+        monkeypatch.setattr(door.app.bus, "send", send)
+        door.app.dispatcher.post([LinkChanged(up=True), ControllerChanged(up=True)])
+        created(door, "cg-1", "cg-2")
+        messages = [sent.get(timeout=10) for _ in range(2)]
+
+        def about() -> Any:
+            return [one["__request"] for one in door.ask("GET", "/jobs/1/requests").json]
+
+        until(lambda: [one["status"] for one in about()] == ["sent", "sent"], "both are on disk as sent")
+        assert [(one["route"], one["why"]) for one in about()] == [("direct", None)] * 2
+        door.app.dispatcher.post([BridgeChanged("cg-1", connected=False)])
+        away, there = about()
+        assert away["why"].startswith("its gateway is not connected since ")
+        assert away["why"].endswith(": it was sent before, and may have run")
+        assert there["why"] is None
+        answer = from_gateway({"code": 200, "data": {}})
+        door.app.dispatcher.post([Answered(one.id, answer, None, one.tunnel) for one in messages])
+        until(lambda: [one["status"] for one in about()] == ["resolved"] * 2, "both are answered")
+        assert about()[0]["result"] == {"code": 200, "data": {}, "source": "device", "route": "direct"}
+        created(door, "cg-1")
+        until(lambda: door.ask("GET", "/jobs/2").json["status"] == "resolved", "nothing is left of it")
+        unsent = door.ask("GET", "/jobs/2/requests").json[0]["__request"]
+        assert (unsent["status"], unsent["attempts"], unsent["route"]) == ("error", 0, None)
+        assert (unsent["result"]["code"], unsent["result"]["source"]) == (503, "puppetmaster")
+        assert unsent["result"]["message"].endswith(": it did not run")
 
 
 def test_rows_are_read_part_by_part() -> None:

@@ -7,9 +7,10 @@ import { el, text } from "./dom.js";
 import { JobView } from "./job.js";
 import { JobsView } from "./jobs.js";
 import { NewJobView } from "./newjob.js";
-import { utc } from "./words.js";
+import { bridges, utc } from "./words.js";
 
 const main = document.getElementById("main");
+const gateways = document.getElementById("gateways");
 const link = document.getElementById("link");
 // What is missing, the first cause first: without a broker there is no controller either.
 const TROUBLES = [
@@ -22,6 +23,7 @@ let view = null;
 let begun = false;
 const connection = { connected: null, since: 0, trouble: "", reason: "" };
 
+gateways.title = "As their bridges say. Nothing is sent to a gateway that is away: its request ends, and did not run.";
 onUnauthorized(askForToken);
 
 /** Take in what is known of the connection, and show it. */
@@ -29,6 +31,9 @@ function state({ connected, since, health, trouble }) {
   if (health) {
     connection.trouble = TROUBLES.find(([fine]) => !fine(health))?.[1] ?? "";
     connection.reason = health.bus.reason ? `${health.bus.reason}. ` : "";
+    const said = bridges(health.gateways);
+    gateways.hidden = !said;
+    text(gateways, said);
     view?.health?.(health);
   }
   if (trouble) connection.trouble = trouble;

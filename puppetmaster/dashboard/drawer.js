@@ -4,7 +4,7 @@ import { now } from "./api.js";
 import { copy, copyable, show } from "./dialogs.js";
 import { el, facts, status, text, time } from "./dom.js";
 import { took } from "./rows.js";
-import { SOURCES, duration, moment, number, seconds } from "./words.js";
+import { SOURCES, WAYS, duration, moment, number, seconds } from "./words.js";
 
 export class Drawer {
   constructor(rows, id) {
@@ -65,6 +65,7 @@ export class Drawer {
         ["Attempts", number(inner.attempts)],
         ["Took", duration(took(request) ?? (inner.sentAt ? now() - Date.parse(inner.sentAt) : NaN))],
         ["Answer within", inner.timeout === null ? "no limit" : seconds(inner.timeout)],
+        ...inner.route ? [["Sent", WAYS[inner.route] ?? inner.route]] : [],
       ]),
       el("h3", {}, "The answer"),
       answer(inner),
@@ -120,12 +121,12 @@ function event(iso, words) {
   return el("li", {}, el("b", {}, words), iso ? el("div", { class: "when" }, time(iso, moment(iso, 3))) : null);
 }
 
-function attempt({ sentAt, finishedAt, status: ended, result: given, message, current }, place) {
+function attempt({ sentAt, finishedAt, status: ended, result: given, message, route, current }, place) {
   const code = given?.code ?? null;
   return el("li", { class: `s-${ended}` },
     el("b", {}, `Attempt ${place}`), " ", status(ended), code === null ? null : el("span", { class: "code" }, ` ${code}`),
     el("div", { class: "when" }, time(sentAt, moment(sentAt, 3)), finishedAt ? [" to ", time(finishedAt, moment(finishedAt, 3)),
-      `, ${duration(Date.parse(finishedAt) - Date.parse(sentAt))}`] : ", no answer yet"),
+      `, ${duration(Date.parse(finishedAt) - Date.parse(sentAt))}`] : ", no answer yet", route === "direct" ? "; sent directly" : ""),
     given?.message ? el("div", {}, given.message) : null,
     message ? el("div", { class: "when" }, "message ", copyable(String(message), "the message id")) : null,
     // The data of the last answer stand above.

@@ -57,12 +57,12 @@ export class Rows {
     }
   }
 
-  /** Take only what they wait for: these were asked for, and may be older than what the WebSocket told. */
+  /** Take only why they are as they are: these were asked for, and may be older than what the WebSocket told. */
   putWhys(requests) {
     let changed = false;
     for (const { id, __request: fresh } of requests) {
       const known = this.get(id);
-      if (known?.__request.status !== "pending" || fresh.status !== "pending" || known.__request.why === fresh.why) continue;
+      if (known?.__request.status !== fresh.status || known.__request.why === fresh.why) continue;
       this.items[id - this.first] = { ...known, __request: { ...known.__request, why: fresh.why } };
       changed = true;
     }

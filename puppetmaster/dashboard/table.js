@@ -79,9 +79,9 @@ export class Table {
     this.scroller.scrollTop = 0;
   }
 
-  /** The first and the last id of what is seen and waits; null when nothing does. */
+  /** The first and the last id of what is seen and is not done; null when all is. */
   waiting() {
-    const ids = this.pool.filter((row) => !row.element.hidden && row.shown?.__request.status === "pending").map((row) => row.id);
+    const ids = this.pool.filter((row) => !row.element.hidden && row.shown && !row.shown.__request.finishedAt).map((row) => row.id);
     return ids.length ? [Math.min(...ids), Math.max(...ids)] : null;
   }
 

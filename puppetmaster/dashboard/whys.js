@@ -1,4 +1,5 @@
-// What waiting requests wait for. It changes without any change of theirs, so it is asked for now and then.
+// What requests wait for, and whether the gateways of those in flight went away. That changes without any change
+// of theirs, so it is asked for now and then.
 
 import { call } from "./api.js";
 import { number, plural } from "./words.js";
@@ -17,7 +18,7 @@ export class Whys {
 
   /** Ask about those between two ids, or, while nothing is in flight, about the first that wait. */
   async refresh(job, between, drawn) {
-    if (job.finishedAt || !job.counts.pending || this.busy || document.hidden) return;
+    if (job.finishedAt || this.busy || document.hidden) return;
     if (performance.now() - this.askedAt < AGAIN_MS) return;
     const stuck = job.counts.sent === 0;
     if (!stuck && !between) return;

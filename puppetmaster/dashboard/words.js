@@ -14,6 +14,12 @@ export function tally(counts, statuses = STATUSES) {
   return statuses.filter((status) => counts[status]).map((status) => `${number(counts[status])} ${status}`).join(", ");
 }
 
+/** How many gateways are there, as their bridges say; "" when none says anything. */
+export function bridges({ connected, away }) {
+  if (!connected && !away) return "";
+  return `${plural(connected, "gateway")} connected, ${away ? `${number(away)} away` : "none away"}`;
+}
+
 /** What a job is called. */
 export function title(job) {
   return job.name ?? (command(job) || `Job ${job.id}`);
@@ -74,6 +80,12 @@ export function outcome(result) {
   const line = [result.code, said].filter((part) => part !== undefined && part !== null && part !== "").join(" ");
   return (result.late ? "late: " : "") + (line.length > 200 ? `${line.slice(0, 200)}…` : line);
 }
+
+/** Which way a request went. */
+export const WAYS = {
+  remote: "through the remote bundle",
+  direct: "directly to the gateway",
+};
 
 /** Where a result comes from. */
 export const SOURCES = {
