@@ -32,6 +32,8 @@ from puppetmaster.wire import Outgoing, direct_tunnel, is_direct_tunnel
 log = logging.getLogger("sanji.puppetmaster.bus")
 
 DEPENDENCY = "/controller/resource/dependency?resource="
+#: Where models ask to be registered. The controller's own topic: whoever may read it sees who comes.
+REGISTRATION = "/controller/registration"
 #: So many probes in a row without an answer, and the controller counts as gone.
 MISSED_PROBES = 3
 #: Tunnels of gateways that are kept in mind. With more of them each is subscribed to again when it is used.
@@ -65,6 +67,28 @@ class ControllerForgot:
 
     known_s: float | None
     asked_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class ControllerKnows:
+    """Asked at ``asked_s``, as ``prove`` wanted it to be, the controller knew us."""
+
+    asked_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Whether the controller still waits for the answer to a message, for which ``check`` asked."""
+
+    message: int
+    held: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Registering:
+    """A model asks the controller to register it with these resources; it may yet be refused."""
+
+    resources: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +141,9 @@ BusEvent = (
     LinkChanged
     | ControllerChanged
     | ControllerForgot
+    | ControllerKnows
+    | Held
+    | Registering
     | Answered
     | Owners
     | BridgeChanged
@@ -160,6 +187,7 @@ class Bus:
         self._lock = threading.Lock()  # guards _questions, _probes and _tunnels
         self._questions: dict[int, str] = {}
         self._probes: dict[int, float] = {}
+        self._wanted: set[int] = set()  # probes whose good answer is told, too
         self._known_s: float | None = None
         self._sync_s: float | None = None  # since when a Synced is wanted
         self._answers_at_all = False
@@ -242,6 +270,18 @@ class Bus:
         self._sync_s = self._clock.now_s()
         self._probe()
 
+    def check(self, messages: Iterable[int]) -> None:
+        """Ask the controller whether it still waits for the answers to these; a ``Held`` event answers each.
+
+        It is asked under the same id: it refuses an id that it has in flight, and does not disturb that.
+        """
+        asked = [self._question(message, self._resource) for message in messages]
+        self._link.send(asked)
+
+    def prove(self) -> None:
+        """Ask the controller whether it knows us: ``ControllerKnows`` or ``ControllerForgot`` answers."""
+        self._probe(wanted=True)
+
     def _next_id(self) -> int:
         return FIRST_QUESTION_ID + next(self._ids) % (LAST_QUESTION_ID - FIRST_QUESTION_ID)
 
@@ -256,7 +296,8 @@ class Bus:
         with self._lock:
             tunnels = [(tunnel, 1) for tunnel in self._tunnels]
         # First of all: who is away is known before anything is sent, and no answer comes too early.
-        self._link.subscribe([*((pattern, 0) for pattern in self._presence), *tunnels])
+        watched = [(pattern, 0) for pattern in (*self._presence, REGISTRATION)]
+        self._link.subscribe([*watched, *tunnels])
         self._tell([LinkChanged(up=True)])
         self._probe()
 
@@ -265,6 +306,7 @@ class Bus:
         with self._lock:
             self._questions.clear()
             self._probes.clear()
+            self._wanted.clear()
         if not self._stopping.is_set():
             log.warning("lost the broker at %s", self._address, extra={"action": "bus_down"})
         self._tell([LinkChanged(up=False, unsent=unsent)])
@@ -302,6 +344,8 @@ class Bus:
     def _take(self, received: Received) -> list[BusEvent]:
         """What a message tells the dispatcher. Raises ValueError: it cannot be read."""
         topic = received.topic
+        if topic == REGISTRATION:
+            return _registering(received.payload)
         for pattern in self._statuses:
             if (found := pattern.fullmatch(topic)) is not None:
                 return self._take_status(found[1], received)
@@ -313,6 +357,9 @@ class Bus:
             return [self._answered(id_, answer.from_gateway(message), received)]
         if FIRST_QUESTION_ID <= id_ <= LAST_QUESTION_ID:
             return self._match(id_, message)
+        if topic == self._asking and message.get("sign") == answer.CONTROLLER:
+            # Anything else under this id is the gateway's answer, which took the question for its request.
+            return [Held(id_, answer.read(message).refusal is answer.Refusal.ID_USED)]
         return [self._answered(id_, answer.read(message), received)]
 
     def _take_status(self, gateway: str, received: Received) -> list[BusEvent]:
@@ -341,9 +388,11 @@ class Bus:
         with self._lock:
             destination = self._questions.pop(id_, None)
             asked_s = self._probes.pop(id_, None)
+            wanted = id_ in self._wanted
+            self._wanted.discard(id_)
         if destination is not None:
             return [Owners(destination, _resources(message))]
-        return [] if asked_s is None else self._probed(asked_s, _resources(message))
+        return [] if asked_s is None else self._probed(asked_s, _resources(message), wanted=wanted)
 
     def _drop(self, topic: str, why: str) -> list[BusEvent]:
         self.dropped += 1
@@ -360,9 +409,11 @@ class Bus:
             if self._link.up:
                 self._probe()
 
-    def _probe(self) -> None:
+    def _probe(self, *, wanted: bool = False) -> None:
         id_, now_s = self._next_id(), self._clock.now_s()
         with self._lock:
+            if wanted:
+                self._wanted.add(id_)
             missed = len(self._probes)
             if missed >= 2 * MISSED_PROBES:
                 self._probes.pop(next(iter(self._probes)))
@@ -373,7 +424,7 @@ class Bus:
             self._tell([ControllerChanged(up=False)])
         self._link.send([self._question(id_, self._resource)])
 
-    def _probed(self, asked_s: float, resources: tuple[str, ...] | None) -> list[BusEvent]:
+    def _probed(self, asked_s: float, resources: tuple[str, ...] | None, *, wanted: bool) -> list[BusEvent]:
         with self._lock:
             for id_ in [id_ for id_, at_s in self._probes.items() if at_s <= asked_s]:
                 del self._probes[id_]
@@ -386,7 +437,7 @@ class Bus:
             events.append(ControllerChanged(up=True))
         if resources is not None and self._resource in resources:
             self._known_s = asked_s
-            return events
+            return [*events, ControllerKnows(asked_s)] if wanted else events
         known_s, self._known_s = self._known_s, None
         return [*events, ControllerForgot(known_s, asked_s)]
 
@@ -397,6 +448,17 @@ def _resources(message: dict[str, Any]) -> tuple[str, ...] | None:
     if message["code"] != 200 or not isinstance(resources, list):
         return None
     return tuple(one for one in resources if isinstance(one, str)) or None
+
+
+def _registering(payload: bytes) -> list[BusEvent]:
+    """What a request to be registered says; of anything else nothing."""
+    message = wire.decode(payload)
+    method = message.get("method") if isinstance(message, dict) else None
+    data = message.get("data") if method in ("post", "POST") else None
+    resources = data.get("resources") if isinstance(data, dict) else None
+    some = resources if isinstance(resources, list) else [resources]
+    remote = tuple(one for one in some if isinstance(one, str) and one.startswith("/remote/"))
+    return [Registering(remote)] if remote else []
 
 
 def _status_topic(pattern: str) -> re.Pattern[str]:

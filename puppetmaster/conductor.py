@@ -167,6 +167,7 @@ class Conductor:
             job = replace(job, boot=self._clock.boot(), expires_s=self._moment.now_s + self._time_left_s(job))
         # What was sent last before the restart may have been sent just now.
         opened = self._take_up(job, items, paced=job.started_at is not None)
+        opened.taken_up = True
         self._ledger.open_job(opened, requests)
         for request in requests:
             self._courier.taken_up(opened, request)

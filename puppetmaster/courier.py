@@ -4,6 +4,7 @@ One part of what the engine decides with; conductor.py is the other. Knows no th
 """
 
 import logging
+import random
 from collections import Counter
 from collections.abc import Iterable
 from typing import Any
@@ -15,6 +16,7 @@ from puppetmaster.flight import Flight
 from puppetmaster.job import Job, JobEvent, JobStatus
 from puppetmaster.lanes import LOCKED, Lanes
 from puppetmaster.ledger import Ledger, OpenJob
+from puppetmaster.locks import WILDCARDS
 from puppetmaster.presence import Presence
 from puppetmaster.refusals import Refusals
 from puppetmaster.request import (
@@ -41,8 +43,12 @@ QUESTIONS = 64
 QUESTION_TIMEOUT_S = 5.0
 #: What may be repeated is sent again after each loss of the bus, so many times, and then it is unknown too.
 MOST_LOST = 10
-#: So long after its restart the controller may not know gateways that are about to register again.
-REGISTERING_S = 10.0
+#: While gateways register, one after the other, more of them are waited for: at least for this long.
+MORE_S = 15.0
+#: Whoever has asked to be registered is sent to after this: the controller answers it first.
+REGISTERED_S = 0.2
+#: While we see who registers, the others are tried only so often.
+UNREGISTERED_S = 10.0
 #: The timer for when the window has room by itself.
 ROOM = ("room", 0)
 #: What one waits for that is delayed; a refusal that is none: the controller does not know its gateway yet.
@@ -77,6 +83,9 @@ class Courier:
         self.resent = 0
         self.sends: list[Outgoing] = []
         self.questions: list[str] = []
+        #: Messages of which the controller is asked whether it waits for their answers; whether it knows us.
+        self.checks: list[int] = []
+        self.proves = False
         self.flight = Flight(timers, settings.grace_s)
         self._settings = settings
         self._ledger = ledger
@@ -87,7 +96,13 @@ class Courier:
         self._tunnel = tunnel
         self._corrections = Corrections(ledger, moment)
         self._again_s: dict[int, float] = {}  # not before this is another attempt made
-        self._registering_until_s = 0.0
+        #: Until when gateways may register again: of all jobs, and of those that an earlier process began.
+        self._registering_until_s = self._all_anew_until_s = 0.0
+        #: By message: answers that nobody has this name, and since when it is doubted that this is true.
+        self._unbelieved: dict[int, tuple[Answer, float]] = {}
+        #: Requests that wait for their gateways to register, by destination; whether we see who registers.
+        self._unregistered: dict[str, int] = {}
+        self._watching = False
         self._full = False
 
     def begin(self) -> None:
@@ -97,7 +112,7 @@ class Courier:
 
     def committed(self) -> None:
         """What wanted to leave has left."""
-        self.sends, self.questions = [], []
+        self.sends, self.questions, self.checks, self.proves = [], [], [], False
 
     def stall(self) -> None:
         """What wanted to leave may not: it waits again."""
@@ -209,9 +224,15 @@ class Courier:
             return
         request = self._ledger.request(id_)
         nobody = answer.result.get("source") == "controller" and answer.result.get("code") in (403, 404)
-        if answer.refusal or (nobody and self._moment.now_s < self._registering_until_s):
+        if answer.refusal or (nobody and self._may_register(request)):
             self._refuse(request, answer)
             return
+        if nobody and message not in self._unbelieved:
+            # A controller that has just restarted says so of everybody: does it know us?
+            self._unbelieved[message] = (answer, self._moment.now_s)
+            self.proves = True
+            return
+        self._unbelieved.pop(message, None)
         answer = answer if self._item(request).code is None else answer.as_delivery()
         latency_s = self._moment.now_s - self.flight.sent_s(id_)
         if answer.event is RequestEvent.EXPIRE:
@@ -243,15 +264,68 @@ class Courier:
             self._timers.cancel(("overdue", message))
             self._lanes.came(message, self._moment.now_s)
 
-    def controller_restarted(self, known_s: float) -> None:
+    def controller_restarted(self, known_s: float | None) -> None:
         """It has forgotten everybody, and the answers to what it was given up to ``known_s``.
 
-        What was sent after that cannot be told from what the new one has: it keeps its own time.
+        None: it has never known us, for it has just started, or we have. Of what was sent after that it is
+        asked what it has.
         """
         self._lanes.forget_all()
-        self.flight.doubt(sent_before_s=known_s, controller=True)
-        self.flight.hurry(self._moment.now_s)
-        self._registering_until_s = self._moment.now_s + REGISTERING_S
+        if known_s is not None:
+            self.flight.doubt(sent_before_s=known_s, controller=True)
+            self.flight.hurry(self._moment.now_s)
+        until_s = self._moment.now_s + self._settings.registering_s
+        if known_s is None:
+            self._all_anew_until_s = max(self._all_anew_until_s, until_s)
+        else:
+            self._registering_until_s = max(self._registering_until_s, until_s)
+        self.disbelieve()
+        self.checks += self.flight.undecided()
+
+    def _may_register(self, request: Request) -> bool:
+        """Whether the gateway of a request may not have registered again yet.
+
+        After our own start the controller does not know us, as it does not know anybody after its own start.
+        What an earlier process began may have had a gateway; what is new is told at once that there is none.
+        """
+        now_s = self._moment.now_s
+        anew = now_s < self._all_anew_until_s and self._ledger.opened_of(request.id).taken_up
+        return anew or now_s < self._registering_until_s
+
+    def disbelieve(self) -> None:
+        """Whoever said that nobody has some names may have forgotten them: those requests wait again."""
+        for message, (answer, _) in list(self._unbelieved.items()):
+            id_ = self.flight.request_of(message)
+            del self._unbelieved[message]
+            if id_ is not None:
+                self._refuse(self._ledger.request(id_), answer)
+
+    def controller_knows(self, asked_s: float) -> None:
+        """Asked at that time the controller knew us: what it said of others before that is true."""
+        for message, (answer, since_s) in list(self._unbelieved.items()):
+            if since_s <= asked_s:
+                self.answered(message, answer, "")
+
+    def held(self, message: int, *, held: bool) -> None:
+        """Whether the controller, which was restarted, waits for the answer to this message."""
+        id_ = self.flight.request_of(message)
+        if id_ is not None and not held:
+            self.flight.lost(id_, self._moment.now_s)
+
+    def registering(self, resources: Iterable[str]) -> None:
+        """A model asks to be registered with these resources: who waits for that is sent to soon."""
+        self._watching = True
+        now_s = self._moment.now_s
+        if now_s < self._registering_until_s:
+            self._registering_until_s = max(self._registering_until_s, now_s + MORE_S)
+        if now_s < self._all_anew_until_s:
+            self._all_anew_until_s = max(self._all_anew_until_s, now_s + MORE_S)
+        names = [resource.removeprefix("/remote/") for resource in resources]
+        anybody = any(WILDCARDS.search(name) for name in names)
+        for name in list(self._unregistered) if anybody else names:
+            id_ = self._unregistered.pop(name, None)
+            if id_ is not None and self._timers.deadline_s(("wake", id_)) is not None:
+                self._timers.set(("wake", id_), now_s + REGISTERED_S)
 
     def controller_up(self) -> None:
         """It answers, and what was kept for us comes. Where all has just started, gateways may be missing."""
@@ -262,6 +336,9 @@ class Courier:
     def time_is_over(self, request: Request) -> None:
         """No answer came for a request in flight."""
         opened = self._ledger.opened_of(request.id)
+        if (unbelieved := self._unbelieved.pop(request.sending, None)) is not None:
+            self._refuse(request, unbelieved[0])
+            return
         if not self.flight.doubtful(request.id):
             asked = ", asked directly" if request.route == DIRECT_WAY else ""
             away = self._presence.why_away(request.destination)
@@ -326,6 +403,9 @@ class Courier:
         """Nothing of a request that is done stays here."""
         self.flight.landed(request.id, request.sending)
         self.refusals.forget(request.id)
+        self._unbelieved.pop(request.sending, None)
+        if self._unregistered.get(request.destination) == request.id:
+            del self._unregistered[request.destination]
         self._again_s.pop(request.id, None)
         self._timers.cancel(("wake", request.id))
         if self._lanes.holds(request.id):
@@ -377,6 +457,10 @@ class Courier:
     def _refuse(self, request: Request, answer: Answer) -> None:
         """A controller did not pass it on: it waits a little and is sent again, not for ever."""
         waited_s, delay_s = self.refusals.add(request.id, answer.result.get("code") or 0)
+        if answer.refusal is None:  # its gateway is not registered
+            self._unregistered[request.destination] = request.id
+            if self._watching:
+                delay_s = UNREGISTERED_S * random.uniform(0.5, 1.0)
         if answer.locked:
             self._lanes.window.refused(self._moment.now_s, full=self._full)
         # A fresh id, also when the old one is free again: this refusal may come twice, and must not count

@@ -22,8 +22,11 @@ from puppetmaster.bus import (
     BusEvent,
     ControllerChanged,
     ControllerForgot,
+    ControllerKnows,
+    Held,
     LinkChanged,
     Owners,
+    Registering,
     SubscriptionsRefused,
     Synced,
 )
@@ -256,6 +259,18 @@ class Dispatcher:
                 engine.controller_restarted(known_s)
             case Synced():
                 self._synced()
+            case _:
+                self._take_word(event)
+
+    def _take_word(self, event: BusEvent) -> None:
+        """What the controller says when it is asked, and what others ask it."""
+        match event:
+            case ControllerKnows(asked_s):
+                self._engine.controller_knows(asked_s)
+            case Held(message, held):
+                self._engine.held(message, held=held)
+            case Registering(resources):
+                self._engine.registering(resources)
 
     def _synced(self) -> None:
         # What came is acknowledged in this turn: then comes what the broker held back behind that.
@@ -383,6 +398,10 @@ class Dispatcher:
             self.dispatches.add(self._clock.now_s() - self._decided_s, len(turn.sends))
         if turn.questions:
             self._bus.ask(turn.questions)
+        if turn.checks:
+            self._bus.check(turn.checks)
+        if turn.proves:
+            self._bus.prove()
         replies, self._replies = self._replies, []
         for call, value in replies:
             if self._engine.drafting(value):

@@ -40,6 +40,10 @@ class Turn:
     created: set[int]
     sends: list[Outgoing] = field(default_factory=list)
     questions: list[str] = field(default_factory=list)
+    #: Of the answers to these messages the controller is asked whether it waits for them.
+    checks: list[int] = field(default_factory=list)
+    #: The controller is asked whether it knows us.
+    proves: bool = False
 
 
 class Engine:
@@ -222,6 +226,7 @@ class Engine:
                 self.not_sent(message)
             self.presence.forget_all()
             self.lanes.forget_all()
+            self._courier.disbelieve()
             self._courier.flight.doubt()
 
     def controller(self, *, up: bool) -> None:
@@ -232,8 +237,19 @@ class Engine:
 
     def controller_restarted(self, known_s: float | None) -> None:
         """The controller has forgotten everybody; up to ``known_s`` it had not. None: it never knew us."""
-        if known_s is not None:
-            self._courier.controller_restarted(known_s)
+        self._courier.controller_restarted(known_s)
+
+    def controller_knows(self, asked_s: float) -> None:
+        """Asked at that time, as a turn wanted it to be, the controller knew us."""
+        self._courier.controller_knows(asked_s)
+
+    def held(self, message: int, *, held: bool) -> None:
+        """Whether the controller waits for the answer to a message, for which a turn asked."""
+        self._courier.held(message, held=held)
+
+    def registering(self, resources: Iterable[str]) -> None:
+        """A model asks the controller to register it with these resources."""
+        self._courier.registering(resources)
 
     def owners(self, destination: str, resources: Iterable[str] | None) -> None:
         """The controller's answer to a question of a turn; None: it knows no owner."""
@@ -254,7 +270,14 @@ class Engine:
             self._courier.send()
             self._conductor.settle_all()
         courier = self._courier
-        return Turn(self.ledger.changes, self.ledger.created, courier.sends, courier.questions)
+        return Turn(
+            self.ledger.changes,
+            self.ledger.created,
+            courier.sends,
+            courier.questions,
+            courier.checks,
+            courier.proves,
+        )
 
     def committed(self) -> None:
         """The turn is durable: the next one begins empty."""

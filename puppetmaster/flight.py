@@ -71,6 +71,19 @@ class Flight:
                 self._doubtful.add(request)
                 self._timers.set(request, self._own_s[request])
 
+    def undecided(self) -> list[int]:
+        """The message ids of what our controller was given, and is not in doubt."""
+        return [
+            message
+            for message, request in self._request_of.items()
+            if request not in self._doubtful and request not in self._direct
+        ]
+
+    def lost(self, request: int, now_s: float) -> None:
+        """The controller does not wait for this answer: only one that is on its way to us can come."""
+        self._doubtful.add(request)
+        self.hurry(now_s)
+
     def hurry(self, now_s: float) -> None:
         """What was kept for us comes now: who is in doubt is not waited for much longer."""
         for request in self._doubtful:

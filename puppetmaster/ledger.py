@@ -44,6 +44,8 @@ class OpenJob:
     items: dict[int, Item]
     commands: Commands
     policy: Policy
+    #: An earlier process began it.
+    taken_up: bool = False
     requests: dict[int, Request] = field(default_factory=dict)
     deltas: Counter[RequestStatus] = field(default_factory=Counter)
 

@@ -68,6 +68,12 @@ class Settings:
         low=0,
         high=3600,
     )
+    registering_s: float = _knob(
+        120.0,
+        "so long after a restart of the controller gateways that are not registered yet are waited for",
+        low=0,
+        high=3600,
+    )
     route: str = _knob(
         "remote",
         "which way requests go: remote, through /remote/<gateway>; direct, to each gateway's own controller; "

@@ -235,6 +235,8 @@ class Simulation:
             self.collisions += controller.ours_holds(destination)
             at_s, code, release = controller.handle(body, now_s)
             self._at(at_s, self._answer(message, code, release, now_s))
+        if turn.proves:
+            self._at(controller.passes_s(now_s) + HOP_S, lambda engine: engine.controller_knows(now_s))
         for destination in turn.questions:
             self._at(controller.passes_s(now_s) + HOP_S, self._owner(destination))
 

@@ -101,6 +101,11 @@ class World:
     connected: bool = True
     sent: list[Sending] = field(default_factory=list)
     asked: list[str] = field(default_factory=list)
+    #: Messages of which the controller was asked whether it waits for their answers: the test answers.
+    checked: list[int] = field(default_factory=list)
+    #: Whether the controller knows us, and says so when it is asked; whether it has been asked.
+    known: bool = True
+    proving: bool = False
     #: Jobs that this process had to take back, because they could not be made durable.
     revoked: list[int] = field(default_factory=list)
     #: Long work is done part by part, and what happens next arrives between two parts.
@@ -154,15 +159,20 @@ class World:
     def run(self, *events: Event) -> None:
         """Turns until nothing is left to do at this moment; questions about locks are answered at once."""
         self.turn(*self._answers(), *events)
-        while not self.hasty and (self.engine.busy or (self.asked and self.owners is not None)):
+        while not self.hasty and (
+            self.engine.busy or (self.asked and self.owners is not None) or (self.proving and self.known)
+        ):
             self.turn(*self._answers())
 
     def _answers(self) -> list[Event]:
         """To what the controller was asked."""
+        knows, self.proving = self.proving and self.known, False
+        now_s = self.clock.now_s()
+        answers: list[Event] = [lambda engine: engine.controller_knows(now_s)] if knows else []
         if self.owners is None:
-            return []
+            return answers
         asked, self.asked = self.asked, []
-        return [self.owned(one) for one in asked]
+        return [*answers, *(self.owned(one) for one in asked)]
 
     def do(self, verb: Callable[[Engine], T]) -> T:
         """Do ``verb`` in a turn of its own, and what follows from it: its value."""
@@ -194,6 +204,8 @@ class World:
             self._leave(outgoing, sending[outgoing.id])
         if self.connected:
             self.asked += turn.questions
+            self.checked += turn.checks
+            self.proving |= turn.proves
 
     def _leave(self, outgoing: Outgoing, request: Request) -> None:
         message = outgoing.id
