@@ -220,7 +220,9 @@ class Engine:
         The messages of these ids have not left: their requests wait again.
         """
         self.link_up = up
-        if not up:
+        if up:  # whoever refused us may have other rules now
+            self.presence.unseen = self.presence.unheard = False
+        else:
             self.controller_up = False
             for message in unsent:
                 self.not_sent(message)

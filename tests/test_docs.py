@@ -15,14 +15,19 @@ from websockets.sync.client import connect
 
 from docs import generate
 from sandbox.ask import ask
+from sandbox.bridged import BRIDGE, NOTIFICATIONS, BridgedFleet, status_topic
 from sandbox.demo import FLEET
 from sandbox.gateway import Gateway
 from sandbox.process import free_port
+from tests.bus_client import BusClient
 from tests.conftest import require
+from tests.desk import until
 from tests.test_layers import ORDER
+from tests.web_client import batch, fetch
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
+FLEET_PAGE = (ROOT / "docs" / "fleet.md").read_text()
 CONSOLE = re.compile(r"```console\n(.*?)```", re.DOTALL)
 
 
@@ -136,10 +141,11 @@ def sentences() -> str:
 
 
 def quoted() -> list[str]:
-    """What the README and the API say that one reads, in pieces: without numbers, and what is left out."""
+    """What these pages say that one reads, in pieces: without numbers, and what is left out."""
     failures = README.split("## When things fail", 1)[1].split("\n## ", 1)[0]
     api = (ROOT / "docs" / "api.md").read_text().split("The 503s", 1)[1].split("\n## ", 1)[0]
-    said = re.findall(r'"([^"]+)"', re.sub(r"`[^`]*`", "", failures))
+    fleet = re.sub(r"```.*?```", "", FLEET_PAGE, flags=re.DOTALL)
+    said = re.findall(r'"([^"]+)"', re.sub(r"`[^`]*`", "", failures + fleet))
     said += re.findall(r"^\| `([^|]+)` \|", api, re.MULTILINE) + re.findall(r"`, `([^|`]+)` \|", api)
     pieces = [piece.strip(" `,.:;()") for one in said for piece in re.split(r"\.\.|[0-9.,]*[0-9]|[;:`]", one)]
     return [piece for piece in pieces if len(piece) > 2]
@@ -149,6 +155,53 @@ def test_the_sentences_that_are_quoted_are_those_of_the_code() -> None:
     known = sentences() + (ROOT / "index.py").read_text()
     assert len(quoted()) > 40
     assert [piece for piece in quoted() if piece not in known] == []
+
+
+def configuration(first: str) -> str:
+    """The lines for mosquitto on the page of the fleet that begin with this word."""
+    blocks: list[str] = re.findall(r"```conf\n(.*?)```", FLEET_PAGE, re.DOTALL)
+    return next(block for block in blocks if block.startswith(first))
+
+
+def test_the_bridge_of_the_fleet_page_is_that_of_the_sandbox() -> None:
+    shown = configuration("connection").splitlines()
+    made = (BRIDGE + NOTIFICATIONS).format(id="cg-001", address="SERVER:1883", reconnect_s=1).splitlines()
+    assert sorted(shown) == sorted(line for line in made if not line.startswith("restart_timeout"))
+
+
+@pytest.mark.parametrize("route", ["remote", "direct"])
+def test_the_acl_of_the_fleet_page_is_enough(tmp_path: Path, route: str) -> None:
+    require("mosquitto")
+    acl = configuration("user")
+    if route == "remote":
+        acl = acl.split("# the direct way")[0]
+    (tmp_path / "acl").write_text("topic readwrite #\n" + acl)  # the first line: everybody else
+    port = free_port()
+    ours = {"HTTP": f"127.0.0.1:{port}", "ROUTE": route, "BROKER_USER": "puppetmaster"}
+    settings = {f"PUPPETMASTER_{name}": value for name, value in ours.items()}
+    fleet = BridgedFleet(tmp_path, ["cg-1"], settings=settings)
+    fleet.server.broker.config += f"acl_file {tmp_path / 'acl'}\n"
+
+    def known() -> tuple[int, int]:
+        gateways = fetch(port, "GET", "/system/puppetmaster").json["gateways"]
+        return gateways["connected"], gateways["away"]
+
+    def asked() -> Any:
+        job = fetch(port, "POST", "/jobs", batch("cg-1", requestTimeout=10)).json["id"]
+        until(lambda: fetch(port, "GET", f"/jobs/{job}").json["finishedAt"], "it has ended")
+        return fetch(port, "GET", f"/jobs/{job}").json["requests"][0]["__request"]
+
+    with fleet, BusClient(fleet.server.broker) as bus:
+        until(lambda: known() == (1, 0), "the bridge is seen")
+        there = asked()
+        assert (there["status"], there["route"]) == ("resolved", route)
+        bus.send(b"0", status_topic("cg-1"), retain=True)  # an old word
+        until(lambda: known() == (0, 1), "the word is seen")
+        away = asked()
+        assert (away["status"], away["route"], away["result"]["code"]) == ("error", None, 503)
+        bus.send(b"", status_topic("cg-1"), retain=True)
+        until(lambda: known() == (0, 0), "nothing is known")
+        assert asked()["status"] == "resolved"
 
 
 def test_links_lead_somewhere() -> None:
