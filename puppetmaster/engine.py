@@ -111,6 +111,10 @@ class Engine:
         """Whoever created the job has its answer, or had time enough: its requests may be sent."""
         self._conductor.begin_job(job_id)
 
+    def unwritten(self, job: Any) -> bool:
+        """Whether this is a new job that is not on disk yet."""
+        return isinstance(job, Job) and (self.drafting(job) or job.id in self.ledger.created)
+
     def drafting(self, job: Any) -> bool:
         """Whether this is a job that does not exist yet: it is still being written."""
         return isinstance(job, Job) and self._conductor.drafting(job.id)

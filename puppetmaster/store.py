@@ -24,7 +24,7 @@ from typing import Any, TextIO
 
 from puppetmaster import migrations, retention
 from puppetmaster.changes import Changes, Ids
-from puppetmaster.errors import StoreError
+from puppetmaster.errors import NotKnown, StoreError
 from puppetmaster.job import FINAL, OPEN_JOB, Job
 from puppetmaster.reader import Reader
 from puppetmaster.request import OPEN, Item, Request
@@ -41,6 +41,8 @@ INDEXES: Indexes = {
     "trash": [],
 }
 
+#: With these SQLite has not written the mark that makes a commit one.
+NEVER_WRITTEN = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE)
 #: Of a removed job so many requests are deleted at once, and so many pages given back.
 SWEEP, SWEEP_PAGES = 500, 400
 
@@ -131,9 +133,37 @@ class Store:
     def commit(self, changes: Changes) -> None:
         """Make all of ``changes`` durable, or none of it. Blocks until the disk has it.
 
-        Raises StoreError: disk full, read-only, I/O error. Only the writing thread calls it.
+        Raises StoreError: disk full, read-only, I/O error; NotKnown, when a crash may bring it back.
+        Only the writing thread calls it.
         """
         meta = {**self._meta, **_stored(changes.ids)} if changes.ids else self._meta
+        try:
+            self._write(changes, meta)
+        except StoreError as error:
+            if not self._undone(error):
+                raise NotKnown(error.message) from error
+            raise
+        self._meta = meta
+
+    def _undone(self, error: StoreError) -> bool:
+        """Whether nothing is left of a commit that failed.
+
+        When only the wait for the disk failed, all of it stands in the log, and whoever opens the file
+        after a crash would take it in. So another commit, which changes no job, is written over it.
+        """
+        if getattr(error.__cause__, "sqlite_errorcode", None) in NEVER_WRITTEN:
+            return True
+        # With a number that changes: SQLite writes no page that stays as it was.
+        meta = {**self._meta, "undone": self._meta.get("undone", 0) + 1}
+        try:
+            with as_store_error(f"{self.path} cannot be written"), self._db.transaction():
+                self._db.table("meta").put([(1, meta)])
+        except StoreError:
+            return False
+        self._meta = meta
+        return True
+
+    def _write(self, changes: Changes, meta: dict[str, Any]) -> None:
         with as_store_error(f"{self.path} cannot be written"), self._db.transaction():
             trash = self._db.table("trash")
             trash.put((job.id, {**_rest(job), "draft": True}) for job in changes.drafts.values())
@@ -152,7 +182,6 @@ class Store:
                 room -= self._throw_away(job, room)
             if changes.ids:
                 self._db.table("meta").put([(1, meta)])
-        self._meta = meta
 
     def _put(self, table: str, changed: Mapping[int, Item | Request | Job]) -> None:
         if changed:

@@ -32,6 +32,13 @@ def until(condition: Callable[[], Any], what: str) -> None:
         threading.Event().wait(0.02)
 
 
+def disk_fault(text: str, code: int) -> sqlite3.OperationalError:
+    """An error as SQLite itself raises it."""
+    fault = sqlite3.OperationalError(text)
+    fault.sqlite_errorcode = code
+    return fault
+
+
 class FailingDisk:
     """The connection of a store. While ``error`` is set every COMMIT raises it, and ``tries`` counts them."""
 
