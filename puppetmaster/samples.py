@@ -145,7 +145,7 @@ GATEWAY: Shape = {
     "bus": {"connected": True, "controller": True, "registered": True},
     "store": {"writable": True, "reason": None, "path": "/opt/sanji/puppetmaster/data/puppetmaster.db"},
     "limits": {"requestTimeout": 60, "maxRequests": 50000},
-    "counters": {**dict.fromkeys(COUNTERS, 0), "window": 10},
+    "counters": {**dict.fromkeys(COUNTERS, 0), "window": 10, "idsLeft": 1610612735},
 }
 READY: Shape = {"ready": True, "reasons": []}
 NOT_READY: Shape = {
