@@ -81,6 +81,11 @@ class Ledger:
         self.changes.ids = replace(self._ids)
         return new
 
+    @property
+    def ids_left(self) -> int:
+        """How many request ids are left for new jobs."""
+        return max(LAST_REQUEST_ID - self._ids.next_request, 0)
+
     def message_id(self, request: Request) -> int | None:
         """A fresh id for another sending of a request, by which answers find it; None: all are given out."""
         id_ = next(self._spare, None)
