@@ -40,7 +40,10 @@ def disk_fault(text: str, code: int) -> sqlite3.OperationalError:
 
 
 class FailingDisk:
-    """The connection of a store. While ``error`` is set every COMMIT raises it, and ``tries`` counts them."""
+    """The connection of a store. While ``error`` is set each COMMIT raises it, and ``tries`` counts them.
+
+    So does what is done for the log at the close.
+    """
 
     def __init__(self, store: Store) -> None:
         self.error: Exception | None = None
@@ -49,7 +52,7 @@ class FailingDisk:
         store._db.storage.connection = cast(sqlite3.Connection, self)
 
     def execute(self, sql: str, *values: Any) -> Any:
-        if sql == "COMMIT" and self.error is not None:
+        if sql.startswith(("COMMIT", "PRAGMA wal_checkpoint")) and self.error is not None:
             self.tries += 1
             raise self.error
         return self._connection.execute(sql, *values)
@@ -133,4 +136,5 @@ class Desk:
 
     def close(self) -> None:
         self.dispatcher.stop(WAIT_S)
+        self.disk.error = None
         self.store.close()

@@ -28,6 +28,7 @@ from puppetmaster.request import Request, RequestStatus
 from puppetmaster.retention import FRESH_S, PRUNED_AT_ONCE, PRUNED_REQUESTS, REQUEST_BYTES, Keep
 from puppetmaster.sqlite_storage import LOG_BYTES, SqliteTinyDB
 from puppetmaster.store import FILE_NAME, SWEEP, Store
+from tests.desk import FailingDisk
 from tests.examples import AT, LATER, a_job, a_request, an_item, counts
 
 WAIT_S = 30.0
@@ -765,7 +766,7 @@ def test_a_file_in_place_of_the_directory(tmp_path: Path) -> None:
 
 def test_a_directory_in_place_of_the_file(tmp_path: Path) -> None:
     (tmp_path / FILE_NAME).mkdir()
-    assert "cannot be opened" in _refused(tmp_path).message
+    assert "Is a directory" in _refused(tmp_path).message
     (tmp_path / FILE_NAME).rmdir()
     Store(tmp_path).close()
 
@@ -863,6 +864,55 @@ def test_an_odd_document_does_not_break_the_reading_of_others(store: Store) -> N
     with store.reading() as reader:
         assert reader.items([1]) == {item.id: item}
         assert reader.request(request.id) == request
+
+
+def test_a_reader_that_comes_back_after_the_close_is_closed(store: Store) -> None:
+    with store.reading() as reader:
+        store.close()
+    assert store._spare.empty()
+    with pytest.raises(sqlite3.ProgrammingError):
+        reader.job(1)
+
+
+def test_a_close_that_the_disk_does_not_confirm_is_a_store_error(open_store: Open) -> None:
+    store = open_store()
+    _fill(store, 1)
+    disk = FailingDisk(store)
+    disk.error = sqlite3.OperationalError("disk I/O error")
+    with pytest.raises(StoreError, match="cannot be written: disk I/O error"):
+        store.close()
+    with pytest.raises(sqlite3.ProgrammingError):
+        disk.execute("SELECT 1")
+    disk.error = None
+    assert len(_everything(open_store())[0]) == 1
+
+
+@pytest.mark.parametrize(
+    ("table", "lacks", "said"),
+    [
+        ("jobs", "first", r"job 1 cannot be read \(KeyError: 'first'\): it was changed"),
+        ("items", "method", rf"item {_first(1)} cannot be read \(TypeError: .*'method'"),
+        ("requests", "destination", rf"request {_first(1)} cannot be read \(KeyError: 'destination'"),
+    ],
+)
+def test_a_document_that_lacks_a_field_is_told_as_a_store_error(
+    store: Store, table: str, lacks: str, said: str
+) -> None:
+    _fill(store, 1)
+    id_ = 1 if table == "jobs" else _first(1)
+    with sqlite3.connect(store.path) as connection:
+        connection.execute("PRAGMA ignore_check_constraints = ON")
+        connection.execute(f"UPDATE doc_{table} SET doc = json_remove(doc, '$.{lacks}') WHERE id = {id_}")
+    connection.close()
+    look: Callable[[Any], Any] = getattr(store.now, table)
+    with pytest.raises(StoreError, match=said):
+        look([1] if table == "items" else {})
+
+
+@pytest.mark.parametrize("field", ["installation", "nextJob", "nextRequest"])
+def test_a_file_whose_meta_lacks_a_field_is_refused(closed: Path, field: str) -> None:
+    _meta(closed, lambda meta: meta.pop(field))
+    assert f"lacks {field} in its meta document" in _refused(closed.parent).message
 
 
 # This file's own: a file of an older format
