@@ -15,13 +15,13 @@ from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
 from puppetmaster.bus import Answered, Bus, BusEvent, ControllerChanged, ControllerForgot, LinkChanged, Owners
-from puppetmaster.clock import Clock
+from puppetmaster.clock import Clock, Steadiness
 from puppetmaster.engine import Engine, Turn
 from puppetmaster.errors import NotKnown, PuppetmasterError, StoreError, Unavailable
 from puppetmaster.events import Change, Hub, Kind
 from puppetmaster.job import Job
 from puppetmaster.link import Receipt
-from puppetmaster.retention import Keep
+from puppetmaster.retention import Keep, Now
 from puppetmaster.store import Store
 from puppetmaster.tally import Tally
 
@@ -64,6 +64,7 @@ class Dispatcher:
         self._clock = clock
         self._inbox: SimpleQueue[Sequence[BusEvent] | _Call | None] = SimpleQueue()
         self._keep = keep
+        self._steadiness = Steadiness(clock)
         self._prune_s = 0.0
         self._sweeping = True
         self._retry_s = 0.0
@@ -232,7 +233,9 @@ class Dispatcher:
         if now_s >= self._prune_s:
             self._prune_s = now_s + PRUNE_S
             self._sweeping = True  # there may be something left that could not be swept before
-            gone = self._store.outlived(self._keep, self._clock.wall_s())
+            steady = self._steadiness.look()
+            now = Now(self._clock.wall_s(), steady, self._clock.boot(), now_s)
+            gone = self._store.outlived(self._keep, now)
             for job_id in gone:
                 self._engine.delete(job_id)
             for why, count in Counter(gone.values()).items():

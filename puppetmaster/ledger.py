@@ -196,8 +196,11 @@ class Ledger:
         opened.job = opened.job.tallied(opened.deltas)
         opened.deltas.clear()
 
-    def settle(self, job_id: int, at: str) -> Job:
-        """Count what happened to the requests of an open job, and end it when none of them is open."""
+    def settle(self, job_id: int, at: str, *, boot: str = "", now_s: float = 0.0) -> Job:
+        """Count what happened to the requests of an open job, and end it when none of them is open.
+
+        ``boot`` and ``now_s`` are the monotonic time, and the start of the machine that it belongs to.
+        """
         self._touched.discard(job_id)
         opened = self._open[job_id]
         self.tally(opened)
@@ -206,6 +209,7 @@ class Ledger:
             job = replace(job, started_at=at)
         if not job.open_count:
             job = job.after(job.ending or JobEvent.FINISH, at)
+            job = replace(job, ended_boot=boot, ended_s=now_s if boot else None)
             del self._open[job_id]
         opened.job = self.changes.jobs[job_id] = job
         return job

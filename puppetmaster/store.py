@@ -31,7 +31,7 @@ from puppetmaster.errors import NotKnown, StoreError
 from puppetmaster.job import FINAL, OPEN_JOB, Job, JobEvent, JobStatus
 from puppetmaster.reader import Reader
 from puppetmaster.request import OPEN, Item, Request
-from puppetmaster.retention import Keep
+from puppetmaster.retention import FIELDS, Ended, Keep, Now
 from puppetmaster.sqlite_storage import Fixed, Indexes, Partial, SqliteTinyDB
 
 log = logging.getLogger("sanji.puppetmaster.store")
@@ -251,17 +251,17 @@ class Store:
                     self._db.table("trash").delete([job_id])
             return True
 
-    def outlived(self, keep: Keep, wall_s: float) -> dict[int, str]:
+    def outlived(self, keep: Keep, now: Now) -> dict[int, str]:
         """Some jobs that have ended and need not be kept, the first to end first, and by which limit.
 
         Raises StoreError.
         Bytes count once everything that was thrown away before is swept: it still takes its place.
         """
         with as_store_error(f"{self.path} cannot be read"):
-            ended = self._db.table("jobs").values(("finishedAt", "total"), {"status": sorted(FINAL)})
+            ended = self._db.table("jobs").values(FIELDS, {"status": sorted(FINAL)})
             swept = not self._db.table("trash").count_where()
             too_large = self.size_bytes - keep.bytes if swept else 0
-        return retention.outlived(ended, keep, too_large, wall_s)
+        return retention.outlived((Ended(*row) for row in ended), keep, too_large, now)
 
     @property
     def size_bytes(self) -> int:

@@ -10,12 +10,13 @@ from typing import Any, cast
 from puppetmaster import answer, batch
 from puppetmaster.bus import Answered, Bus, BusEvent, ControllerChanged, LinkChanged
 from puppetmaster.clock import Clock
-from puppetmaster.dispatcher import Dispatcher
+from puppetmaster.dispatcher import KEEP_ALL, Dispatcher
 from puppetmaster.engine import Engine
 from puppetmaster.events import Hub
 from puppetmaster.job import Job
 from puppetmaster.link import Receipt
 from puppetmaster.request import RequestStatus
+from puppetmaster.retention import Keep
 from puppetmaster.settings import Settings
 from puppetmaster.store import Store
 from puppetmaster.wire import Outgoing
@@ -99,16 +100,23 @@ class RecordingBus:
 class Desk:
     """A dispatcher that runs, with its store, its disk and its bus."""
 
-    def __init__(self, data_dir: Path, error: Exception | None = None, **settings: Any) -> None:
+    def __init__(
+        self,
+        data_dir: Path,
+        error: Exception | None = None,
+        clock: Clock | None = None,
+        keep: Keep = KEEP_ALL,
+        **settings: Any,
+    ) -> None:
         self.store = Store(data_dir)
         self.disk = FailingDisk(self.store)
         self.disk.error = error
         self.bus = RecordingBus(self.store)
-        clock, hub = Clock(), Hub()
+        clock, hub = clock or Clock(), Hub()
         self.engine = Engine(
             Settings(booting_s=0, **settings), clock, self.store.now, self.store.ids, "tunnel"
         )
-        self.dispatcher = Dispatcher(self.engine, self.store, cast(Bus, self.bus), hub, clock)
+        self.dispatcher = Dispatcher(self.engine, self.store, cast(Bus, self.bus), hub, clock, keep)
         self.dispatcher.start()
         self.post(LinkChanged(up=True), ControllerChanged(up=True))
 

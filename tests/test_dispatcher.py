@@ -16,9 +16,11 @@ from puppetmaster.dispatcher import STORE_RETRY_S
 from puppetmaster.engine import Engine
 from puppetmaster.errors import NotFound, StoreError, Unavailable
 from puppetmaster.job import JobStatus
+from puppetmaster.retention import Keep, Now
 from puppetmaster.service import Service
 from puppetmaster.settings import Settings
 from tests.desk import WAIT_S, Desk, disk_fault, until
+from tests.test_clock_steps import SteppedClock
 
 FULL = disk_fault("database or disk is full", sqlite3.SQLITE_FULL)
 
@@ -243,6 +245,37 @@ def test_a_sweep_that_fails_is_taken_up_again(desk: Desk, monkeypatch: pytest.Mo
     requests = desk.store._db.table("requests")
     until(lambda: desk.dispatcher.look(lambda _: requests.count_where(), WAIT_S) == 0, "they go")
     assert failed.is_set()
+
+
+def test_what_has_just_ended_is_kept_when_the_clock_is_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was 60 days behind."""
+    monkeypatch.setattr("puppetmaster.dispatcher.PRUNE_S", 0.0)
+    monkeypatch.setattr("puppetmaster.clock.SETTLE_S", 0.0)
+    wall_s = time.time()
+    clock = SteppedClock()
+    clock.step_s = -60 * 86400.0
+    desk = Desk(tmp_path / "data", clock=clock, keep=Keep(2**62, 30 * 86400.0, 2**62))
+    try:
+        job = desk.create("a")
+        until(lambda: desk.bus.sent, "it leaves")
+        desk.answer(job.first)
+        until(lambda: desk.status(job.first) == "resolved", "it ends")
+        outlived, looks = desk.store.outlived, list[Now]()
+
+        def looked(keep: Keep, now: Now) -> dict[int, str]:
+            looks.append(now)
+            return outlived(keep, now)
+
+        monkeypatch.setattr(desk.store, "outlived", looked)
+        clock.step_s = 0.0
+        until(
+            lambda: desk.in_flight() == 0 and [one for one in looks if one.wall_s >= wall_s][2:], "it looks"
+        )
+        assert desk.status(job.first) == "resolved"
+    finally:
+        desk.close()
 
 
 # -- callers ---------------------------------------------------------------------------------------
