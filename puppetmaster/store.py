@@ -122,25 +122,50 @@ class Store:
 
     def _opened_meta(self, db: SqliteTinyDB) -> dict[str, Any]:
         """The meta document, after what is to be done once for each process."""
-        found: dict[str, Any] = dict(db.table("meta").get(doc_id=1) or {})
-        generation = 1 + max(self._dir.generation, found.get("generation", 0))
+        found = db.table("meta").get(doc_id=1)
+        generation = 1 + max(self._dir.generation, 0 if found is None else found.get("generation", 0))
         marks = {"generation": generation, "inode": self._dir.inode}
-        with db.transaction():
-            if found:
-                meta = {**found, **marks}
-                _abandon_drafts(db)
-                if self._is_copy(found):
-                    log.warning("%s: jobs that have not ended are paused: %s", self.path, COPIED)
-                    meta |= _stored(ahead(_ids(meta)))
-                    pause_open_jobs(db, COPIED)
-            else:
-                ids = _stored(Ids(next_request=first_request_id()))
-                meta = {"format": migrations.FORMAT, "installation": uuid.uuid4().hex[:16], **ids, **marks}
-                for name in INDEXES:
-                    db.table(name).put([])
-            db.table("meta").put([(1, meta)])
-        self._dir.generation = generation
+        if found is None:
+            meta = self._new(db, marks)
+        elif self._is_copy(found):
+            meta = self._taken_over(db, {**found, **marks})
+        else:
+            meta = self._gone_on(db, found, marks)
+        with suppress(OSError):  # a full disk: this one only counts less
+            self._dir.generation = meta.get("generation", 0)
         return meta
+
+    def _new(self, db: SqliteTinyDB, marks: Mapping[str, int]) -> dict[str, Any]:
+        ids = _stored(Ids(next_request=first_request_id()))
+        meta = {"format": migrations.FORMAT, "installation": uuid.uuid4().hex[:16], **ids, **marks}
+        with db.transaction():
+            db.table("meta").put([(1, meta)])
+            for name in INDEXES:
+                db.table(name).put([])
+        return meta
+
+    def _taken_over(self, db: SqliteTinyDB, meta: dict[str, Any]) -> dict[str, Any]:
+        """Go on with a copy."""
+        log.warning("%s: jobs that have not ended are paused: %s", self.path, COPIED)
+        meta |= _stored(ahead(_ids(meta)))
+        with db.transaction():
+            _abandon_drafts(db)
+            pause_open_jobs(db, COPIED)
+            db.table("meta").put([(1, meta)])
+        return meta
+
+    def _gone_on(
+        self, db: SqliteTinyDB, found: Mapping[str, Any], marks: Mapping[str, int]
+    ) -> dict[str, Any]:
+        """Go on where an earlier process ended; also on a full disk, on which one can look at least."""
+        try:
+            with db.transaction():
+                _abandon_drafts(db)  # what is not abandoned now is hidden all the same
+                db.table("meta").put([(1, {**found, **marks})])
+        except sqlite3.OperationalError as error:
+            log.warning("%s cannot be written: %s", self.path, error, extra={"action": "store_fault"})
+            return dict(found)
+        return {**found, **marks}
 
     def _is_copy(self, meta: Mapping[str, Any]) -> bool:
         """Whether this is not the store that was last used here: commands may have been sent since."""
@@ -150,7 +175,7 @@ class Store:
     @property
     def marks(self) -> dict[str, Any]:
         """What of the meta document belongs to this file, and not to what is in it."""
-        return {name: self._meta[name] for name in ("generation", "inode")}
+        return {name: self._meta[name] for name in ("generation", "inode") if name in self._meta}
 
     @property
     def installation(self) -> str:

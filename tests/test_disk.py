@@ -200,6 +200,32 @@ def test_a_disk_that_is_full_from_the_start(disk: Path) -> None:
         gateway.stop()
 
 
+def test_a_disk_that_is_full_after_a_kill(disk: Path) -> None:
+    """One can look; without the index of the log, which a kill leaves, it says what to do."""
+    gateway = Gateway(disk.parent, fleet=["--shape", "per-gateway", "--to", "cg-1"])
+    bundle = gateway.bundle
+    with gateway, BusClient(gateway.broker) as client:
+        job = _posted(client, body("post", "cg-1"))
+        assert job["code"] == 200, job
+        bundle.kill()
+        with _full(disk):
+            bundle.start()
+            said = client.request("get", f"/jobs/{job['data']['id']}?collection=false")
+            assert said["code"] == 200, said
+            bundle.kill()
+            (disk / f"{FILE_NAME}-shm").unlink()
+            with (disk / "ballast").open("ab", buffering=0) as ballast:
+                ballast.write(bytes(32768))
+            bundle.ready = "puppetmaster cannot start"
+            bundle.start()
+            assert bundle.wait(WAIT_S) == 1
+            assert "The disk is full: make room on it and start again." in "\n".join(bundle.output())
+        bundle.ready = "registered with the controller"
+        bundle.start()
+        said = client.request("get", f"/jobs/{job['data']['id']}?collection=false")
+        assert said["code"] == 200, said
+
+
 # A commit that fails
 
 
