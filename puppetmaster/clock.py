@@ -49,12 +49,15 @@ class Steadiness:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._offset_s: float | None = None
+        #: The clock was set between the last two looks.
+        self.stepped = False
         self._set_s = 0.0
 
     def look(self) -> bool:
         """Look at both clocks; what was set between two looks is seen by the second."""
         now_s, wall_s = self._clock.now_s(), self._clock.wall_s()
-        if self._offset_s is not None and abs(wall_s - now_s - self._offset_s) > STEP_S:
+        self.stepped = self._offset_s is not None and abs(wall_s - now_s - self._offset_s) > STEP_S
+        if self.stepped:
             self._set_s = now_s
         self._offset_s = wall_s - now_s
         return is_known(wall_s) and now_s - self._set_s >= SETTLE_S

@@ -8,7 +8,7 @@ import logging
 from dataclasses import replace
 
 from puppetmaster import chores
-from puppetmaster.clock import Clock, Moment, is_known, seconds
+from puppetmaster.clock import Clock, Moment, is_known, iso, seconds
 from puppetmaster.courier import Courier, said
 from puppetmaster.crowd import Crowd
 from puppetmaster.drafts import Drafts
@@ -185,6 +185,15 @@ class Conductor:
         now_s, began_s = self._clock.wall_s(), seconds(job.timed_at or job.created_at)
         gone_s = now_s - began_s if is_known(now_s) and is_known(began_s) else 0.0
         return min(max(job.timeout_s - gone_s, 0.0), job.timeout_s)
+
+    def clock_was_set(self) -> None:
+        """Note anew when the open jobs began: after a restart of the machine only that says what is left."""
+        for opened in self._ledger.all_opened():
+            job = opened.job
+            if job.timeout_s is None or job.expires_s is None:
+                continue
+            gone_s = self._moment.now_s - (job.expires_s - job.timeout_s)
+            self._ledger.write_job(replace(job, timed_at=iso(max(self._moment.wall_s - gone_s, 0.0))))
 
     def _take_up(self, job: Job, items: dict[int, Item], *, paced: bool = False) -> OpenJob:
         policy = Policy.of(job.given, job.total)

@@ -234,6 +234,9 @@ class Dispatcher:
             self._prune_s = now_s + PRUNE_S
             self._sweeping = True  # there may be something left that could not be swept before
             steady = self._steadiness.look()
+            if self._steadiness.stepped:
+                log.info("the clock was set", extra={"action": "clock_set"})
+                self._engine.clock_was_set()
             now = Now(self._clock.wall_s(), steady, self._clock.boot(), now_s)
             gone = self._store.outlived(self._keep, now)
             for job_id in gone:

@@ -214,6 +214,10 @@ class Engine:
         self.timers.cancel(("question", destination))
         self.lanes.learn(destination, resources, self._moment.now_s)
 
+    def clock_was_set(self) -> None:
+        """The wall's clock says another time than before: what was noted by it is noted anew."""
+        self._conductor.clock_was_set()
+
     # -- the end of a turn ------------------------------------------------------------------------
 
     def decide(self) -> Turn:

@@ -146,6 +146,10 @@ class Ledger:
         """The job of this id when it has not ended."""
         return self._open.get(job_id)
 
+    def all_opened(self) -> list[OpenJob]:
+        """All jobs that have not ended."""
+        return list(self._open.values())
+
     def opened_of(self, request_id: int) -> OpenJob:
         """The open job that this open request belongs to."""
         return self._open[self._job_of[request_id]]

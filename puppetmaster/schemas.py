@@ -159,9 +159,7 @@ ITEM = vol.Schema(
     }
 )
 _ERRORS = _expect(_is_share(0), 'a number from 0 or a percentage such as "10%"')
-_PAUSE = _expect(
-    lambda s: _is_number(s) and 0 <= s <= LONGEST_S, f"seconds, at least 0 and at most {LONGEST_S}"
-)
+_PAUSE = _expect(lambda value: _is_seconds(value) or (_is_number(value) and value == 0), f"0, or {_SECONDS}")
 
 RETRY = {
     "attempts": _expect(_is_count(1, MOST_ATTEMPTS), f"a whole number from 1 to {MOST_ATTEMPTS}"),

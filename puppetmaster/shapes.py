@@ -69,7 +69,7 @@ _MILLISECONDS: Shape = {"type": "number", "minimum": 1, "maximum": schemas.LONGE
 _PERCENT: Shape = {"type": "string", "pattern": f"^{schemas.PERCENT}$"}
 _SHARE: Shape = {"anyOf": [_whole(1), _PERCENT]}
 _ERRORS: Shape = {"anyOf": [_whole(0), _PERCENT, {"const": "0%"}]}
-_PAUSE: Shape = {"type": "number", "minimum": 0, "maximum": schemas.LONGEST_S}
+_PAUSE: Shape = {"anyOf": [{"const": 0}, _SECONDS]}
 _KEY = _or_null(_text(schemas.KEY_LIMIT))
 
 _RETRY = _object(

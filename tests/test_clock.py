@@ -97,19 +97,27 @@ def test_times_before_the_program_was_built_are_no_times() -> None:
 def test_the_walls_clock_is_steady_a_while_after_it_was_set() -> None:
     virtual = VirtualClock()
     steadiness = Steadiness(virtual)
-    assert not steadiness.look(), "the machine has just started"
+    stepped: list[bool] = []
+
+    def look() -> bool:
+        steady = steadiness.look()
+        stepped.append(steadiness.stepped)
+        return steady
+
+    assert not look(), "the machine has just started"
     virtual.monotonic_s = SETTLE_S
-    assert steadiness.look()
+    assert look()
     for step_s in (STEP_S + 1, -STEP_S - 1):
         virtual.wall_ahead_s += STEP_S - 1
-        assert steadiness.look(), "it was not set, it goes wrong"
+        assert look(), "it was not set, it goes wrong"
         virtual.wall_ahead_s += step_s
-        assert not steadiness.look()
+        assert not look()
         virtual.monotonic_s += SETTLE_S - 1
-        assert not steadiness.look()
+        assert not look()
         virtual.monotonic_s += 1
-        assert steadiness.look()
+        assert look()
     virtual.wall_ahead_s = -virtual.monotonic_s
-    assert not steadiness.look()
+    assert not look()
     virtual.monotonic_s += SETTLE_S
-    assert not steadiness.look(), "1970 is never right"
+    assert not look(), "1970 is never right"
+    assert stepped == [False, False, *[False, True, False, False] * 2, True, False]

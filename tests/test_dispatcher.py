@@ -12,6 +12,7 @@ import pytest
 from puppetmaster import store as store_module
 from puppetmaster.bus import ControllerChanged, ControllerForgot, LinkChanged
 from puppetmaster.changes import Changes
+from puppetmaster.clock import seconds
 from puppetmaster.dispatcher import STORE_RETRY_S
 from puppetmaster.engine import Engine
 from puppetmaster.errors import NotFound, StoreError, Unavailable
@@ -274,6 +275,32 @@ def test_what_has_just_ended_is_kept_when_the_clock_is_set(
             lambda: desk.in_flight() == 0 and [one for one in looks if one.wall_s >= wall_s][2:], "it looks"
         )
         assert desk.status(job.first) == "resolved"
+    finally:
+        desk.close()
+
+
+def test_when_a_job_began_is_noted_anew_when_the_clock_is_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("puppetmaster.dispatcher.PRUNE_S", 0.0)
+    clock = SteppedClock()
+    clock.step_s = -60 * 86400.0
+    desk = Desk(tmp_path / "data", clock=clock)
+    try:
+        began_s = time.time()
+        job = desk.create("a", timeout=3600)
+        until(lambda: desk.bus.sent, "it leaves")
+        clock.step_s = 0.0
+
+        def noted_s() -> float:
+            with desk.store.reading() as reader:
+                found = reader.job(job.id)
+            assert found is not None
+            assert found.timed_at is not None
+            return seconds(found.timed_at)
+
+        until(lambda: noted_s() > began_s - 1, "it is noted anew")
+        assert noted_s() < time.time() + 1
     finally:
         desk.close()
 

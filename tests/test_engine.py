@@ -575,6 +575,23 @@ def test_a_clock_that_was_not_set_says_nothing_about_the_time_of_a_job(world: Wo
     assert world.job(job.id).status is JobStatus.TIMEOUT
 
 
+def test_what_is_left_of_a_jobs_time_is_right_after_the_clock_was_set_and_a_restart(world: World) -> None:
+    """It was two months behind when the job was made."""
+    job = paused(world, body("post", "a", timeout=3000))
+    endless = paused(world, body("post", "a"))
+    world.advance(1000)
+    world.clock.wall_ahead_s += 60 * 86400.0
+    world.run(lambda engine: engine.clock_was_set())
+    world.stop()
+    world.clock.reboot(off_s=30)
+    world.start()
+    world.advance(3000 - 1000 - 30 - 1)
+    assert not world.job(job.id).final
+    world.advance(1)
+    assert world.job(job.id).status is JobStatus.TIMEOUT
+    assert not world.job(endless.id).final
+
+
 def test_the_time_of_a_job_goes_on_where_the_machine_does_not_say_that_it_was_restarted(world: World) -> None:
     world.clock.boot_id = ""
     world.clock.monotonic_s = 1_000_000.0

@@ -16,7 +16,7 @@ from puppetmaster.request import RequestStatus
 from puppetmaster.spec import ItemSpec, JobSpec, Rerun, specs_of
 
 ITEM = {"method": "post", "resource": "/x", "__request": {"destination": ["a", "b"]}}
-SECONDS_OR_NONE = "seconds, at least 0 and at most 1000000000"
+SECONDS_OR_NONE = "0, or seconds, from 0.001 to 1000000000"
 SHARE = 'a whole number from 1 or a percentage such as "10%"'
 ERRORS = 'a number from 0 or a percentage such as "10%"'
 WAVES = "a list of 1 to 100 numbers from 1 or percentages, each larger than the one before"
@@ -111,6 +111,7 @@ def test_it_is_taken_and_shown_as_it_was_given(name: str, value: Any) -> None:
             "expected a list of at least one of timeout, error, got 'error'",
         ),
         ("retry", {"delay": -1}, "retry.delay", f"expected {SECONDS_OR_NONE}, got -1"),
+        ("retry", {"delay": 1e-300}, "retry.delay", f"expected {SECONDS_OR_NONE}, got 1e-300"),
         ("retry", {"delay": False}, "retry.delay", f"expected {SECONDS_OR_NONE}, got false"),
         ("retry", {"maxDelay": math.inf}, "retry.maxDelay", f"expected {SECONDS_OR_NONE}, got inf"),
         ("retry", {"factor": 0.5}, "retry.factor", "expected a number from 1 to 100, got 0.5"),
