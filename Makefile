@@ -77,6 +77,7 @@ bench: $(READY) ## Measure, each figure against another of the same run
 install: ## Install the bundle below $(DESTDIR), with an environment of its own
 	install -d $(INSTALL_DIR)
 	@for file in $(TARGET_FILES); do install -D -m 644 $$file $(INSTALL_DIR)/$$file || exit 1; done
+	chmod 700 $(INSTALL_DIR)/data
 	$(PYTHON) -m venv $(INSTALL_DIR)/venv
 	$(INSTALL_DIR)/venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	install -d $(DESTDIR)/usr/bin

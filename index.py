@@ -6,8 +6,21 @@ import sys
 from pathlib import Path
 
 from puppetmaster import routes, sdk
+from puppetmaster.clock import iso
 from puppetmaster.errors import PuppetmasterError
 from puppetmaster.settings import Settings
+
+
+class Format(logging.Formatter):
+    """A line of the log, with its time as the API writes times: a gateway's zone may be any."""
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(levelname)s %(threadName)s %(message)s")
+
+    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: N802 - its name
+        """The time in UTC, with ``Z``."""
+        del datefmt
+        return iso(record.created)
 
 
 class Index(routes.Puppetmaster):
@@ -15,12 +28,12 @@ class Index(routes.Puppetmaster):
 
 
 def main() -> None:
-    """Run until SIGINT or SIGTERM. Ends with a sentence and code 1 when it cannot start."""
+    """Run until SIGINT or SIGTERM. Ends with a sentence and code 1 when it cannot start, or stop well."""
     try:
         settings = Settings.from_environment(data_dir=Path(__file__).resolve().parent / "data")
-        logging.basicConfig(
-            level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(threadName)s %(message)s"
-        )
+        handler = logging.StreamHandler()
+        handler.setFormatter(Format())
+        logging.basicConfig(level=settings.log_level.upper(), handlers=[handler])
         # Said here too: by itself the SDK reads variables only, and no file.
         link = sdk.connection(settings.broker_host, settings.broker_port)
         bundle = Index(connection=link, settings=settings)
@@ -31,6 +44,8 @@ def main() -> None:
     except PuppetmasterError as error:
         sys.exit(f"puppetmaster cannot start: {error}")
     bundle.start()
+    if bundle.fault is not None:
+        sys.exit(f"puppetmaster has stopped, and not everything is written: {bundle.fault}")
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from puppetmaster.clock import Clock, iso
 from puppetmaster.dispatcher import Dispatcher
 from puppetmaster.door import Door
 from puppetmaster.engine import Engine
-from puppetmaster.errors import SettingsError
+from puppetmaster.errors import SettingsError, StoreError
 from puppetmaster.events import Hub
 from puppetmaster.login import Login
 from puppetmaster.metrics import Metrics
@@ -93,7 +93,10 @@ class App:
             self.door.start()
 
     def stop(self) -> None:
-        """Stop deciding first, then talking, then close the store."""
+        """Stop deciding first, then talking, then close the store.
+
+        Raises StoreError, when all is stopped: not everything could be written.
+        """
         if self.door is not None:
             self.door.ask_to_stop()
         self.dispatcher.stop()
@@ -103,6 +106,8 @@ class App:
             self.door.stop()
         if not self.dispatcher.running:
             self.store.close()
+        if (stalled := self.engine.stalled) is not None:
+            raise StoreError(f"{stalled} Answers that were in memory only are lost.")
 
     def _heard(self, events: Sequence[BusEvent]) -> None:
         for event in events:
@@ -124,7 +129,7 @@ class App:
         return {
             "version": __version__,
             "startedAt": self._started_at,
-            "healthy": all(bus.values()) and stalled is None,
+            "healthy": all(bus.values()) and stalled is None and counters["idsLeft"] > 0,
             "bus": {**bus, "reason": self._reason(bus)},
             "store": {"writable": stalled is None, "reason": stalled, "path": str(self.store.path)},
             "limits": self.settings.public(),
@@ -162,4 +167,5 @@ def _counters(engine: Engine) -> dict[str, Any]:
                 for domain, (size, busy) in engine.lanes.owners.sizes().items()
             },
         },
+        "idsLeft": engine.ledger.ids_left,
     }

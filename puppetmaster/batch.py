@@ -55,11 +55,13 @@ def _parse_compat(body: Any, where: str, max_requests: int) -> JobSpec:
     destinations = _compat_destinations(body, where, faults)
     items = []
     if isinstance(message := body.get("message"), dict):
-        faults += schemas.faults(schemas.MESSAGE, message, "message")
+        faults += schemas.faults(schemas.COMPAT_MESSAGE, message, "message")
         items += _item_of(message, destinations, "message", faults)
     options = body.get("options")
-    timeout_s = options.get("timeout") if isinstance(options, dict) else None
-    properties = {"key": body.get("key"), "requestTimeout": timeout_s or None}
+    timeout_ms = options.get("timeout") if isinstance(options, dict) else None
+    properties = {"key": body.get("key")}
+    if timeout_ms and not faults:
+        properties["requestTimeout"] = timeout_ms / 1000
     return _spec(properties, items, faults, max_requests)
 
 

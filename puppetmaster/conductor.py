@@ -8,7 +8,7 @@ import logging
 from dataclasses import replace
 
 from puppetmaster import chores
-from puppetmaster.clock import Clock, Moment, seconds
+from puppetmaster.clock import Clock, Moment, is_known, iso, seconds
 from puppetmaster.courier import Courier, said
 from puppetmaster.crowd import Crowd
 from puppetmaster.drafts import Drafts
@@ -163,7 +163,8 @@ class Conductor:
 
     def recover(self, job: Job, items: dict[int, Item], requests: list[Request]) -> None:
         """Take up a job that an earlier process left, with its requests that are not done."""
-        if job.expires_s is not None and job.boot != self._clock.boot():
+        # A machine that does not say which start it is in may have been started anew.
+        if job.expires_s is not None and not (job.boot and job.boot == self._clock.boot()):
             job = replace(job, boot=self._clock.boot(), expires_s=self._moment.now_s + self._time_left_s(job))
         # What was sent last before the restart may have been sent just now.
         opened = self._take_up(job, items, paced=job.started_at is not None)
@@ -178,10 +179,23 @@ class Conductor:
         self.release(opened)
 
     def _time_left_s(self, job: Job) -> float:
-        """After a restart of the machine only the wall clock can say; it may be wrong by years."""
+        """After a restart of the machine only the wall clock can say; it may be wrong by years.
+
+        Where it cannot have been right, then or now, all of the time is left.
+        """
         assert job.timeout_s is not None
-        gone_s = self._clock.wall_s() - seconds(job.timed_at or job.created_at)
+        now_s, began_s = self._clock.wall_s(), seconds(job.timed_at or job.created_at)
+        gone_s = now_s - began_s if is_known(now_s) and is_known(began_s) else 0.0
         return min(max(job.timeout_s - gone_s, 0.0), job.timeout_s)
+
+    def clock_was_set(self) -> None:
+        """Note anew when the open jobs began: after a restart of the machine only that says what is left."""
+        for opened in self._ledger.all_opened():
+            job = opened.job
+            if job.timeout_s is None or job.expires_s is None:
+                continue
+            gone_s = self._moment.now_s - (job.expires_s - job.timeout_s)
+            self._ledger.write_job(replace(job, timed_at=iso(max(self._moment.wall_s - gone_s, 0.0))))
 
     def _take_up(self, job: Job, items: dict[int, Item], *, paced: bool = False) -> OpenJob:
         policy = Policy.of(job.given, job.total)
@@ -273,7 +287,7 @@ class Conductor:
     def settle(self, job_id: int) -> Job:
         """Bring a job up to date, and see whether it stops, goes on to the next wave, or has ended."""
         opened = self._ledger.opened(job_id)
-        job = self._ledger.settle(job_id, self._moment.at)
+        job = self._ledger.settle(job_id, self._moment.at, boot=self._clock.boot(), now_s=self._moment.now_s)
         if opened is not None and not job.final and job.ending is None:
             why = opened.policy.aborts(job.failed_count, job.done_count)
             if why is not None:

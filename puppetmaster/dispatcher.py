@@ -30,13 +30,14 @@ from puppetmaster.bus import (
     SubscriptionsRefused,
     Synced,
 )
-from puppetmaster.clock import Clock
+from puppetmaster.clock import Clock, Steadiness
 from puppetmaster.engine import Engine, Turn
-from puppetmaster.errors import PuppetmasterError, StoreError, Unavailable
+from puppetmaster.errors import NotKnown, PuppetmasterError, StoreError, Unavailable
 from puppetmaster.events import Change, Hub, Kind
+from puppetmaster.job import Job
 from puppetmaster.link import Receipt
 from puppetmaster.request import DIRECT_WAY, RequestStatus
-from puppetmaster.retention import Keep
+from puppetmaster.retention import Keep, Now
 from puppetmaster.store import Store
 from puppetmaster.tally import Tally
 from puppetmaster.timers import Timers
@@ -62,6 +63,7 @@ AGAIN_FIRST_S, AGAIN_LAST_S = 0.1, 10.0
 AGAIN_MOST = 10_000
 #: How often one looks for jobs that need not be kept.
 PRUNE_S = 60.0
+LOOK_AGAIN = "look again later whether it was done, before you repeat it"
 KEEP_ALL = Keep(jobs=2**62, age_s=float("inf"), bytes=2**62)
 
 
@@ -71,7 +73,7 @@ class _Call:
 
     verb: Callable[[Engine], Any]
     reply: "Future[Any]"
-    #: It only looks: its reply need not wait for the disk.
+    #: It changes nothing but the new job that it may return: a reply that is no new job needs no disk.
     looks: bool = False
 
 
@@ -88,6 +90,7 @@ class Dispatcher:
         self._clock = clock
         self._inbox: SimpleQueue[Sequence[BusEvent] | _Call | None] = SimpleQueue()
         self._keep = keep
+        self._steadiness = Steadiness(clock)
         self._prune_s = 0.0
         self._sweeping = True
         self._retry_s = 0.0
@@ -117,13 +120,18 @@ class Dispatcher:
 
         Raises what the verb raises; Unavailable when the time is over or the bundle is stopping.
         """
-        said = "look again later whether it was done, before you repeat it"
-        late = f"Not confirmed within {timeout_s:g} s: {said}."
+        late = f"Not confirmed within {timeout_s:g} s: {LOOK_AGAIN}."
         value: T = self._wait(_Call(verb, Future()), timeout_s, late)
         return value
 
+    def create(self, verb: Callable[[Engine], Job], timeout_s: float) -> Job:
+        """As ``call``, for a verb that finds a job or makes one: what is on disk is given at once."""
+        late = f"Not confirmed within {timeout_s:g} s: {LOOK_AGAIN}."
+        job: Job = self._wait(_Call(verb, Future(), looks=True), timeout_s, late)
+        return job
+
     def look(self, verb: Callable[[Engine], T], timeout_s: float) -> T:
-        """As ``call``, for a verb that changes nothing: it does not wait for the disk."""
+        """As ``call``, for a verb that changes nothing: it waits for the disk only with a new job."""
         call = _Call(verb, Future(), looks=True)
         value: T = self._wait(call, timeout_s, f"No answer within {timeout_s:g} s.")
         return value
@@ -318,7 +326,7 @@ class Dispatcher:
             log.exception("a call failed", extra={"action": "call_fault"})
             call.reply.set_exception(error)
         else:
-            if call.looks:
+            if call.looks and not self._engine.unwritten(value):
                 call.reply.set_result(value)
             else:
                 self._replies.append((call, value))
@@ -331,7 +339,12 @@ class Dispatcher:
         if now_s >= self._prune_s:
             self._prune_s = now_s + PRUNE_S
             self._sweeping = True  # there may be something left that could not be swept before
-            gone = self._store.outlived(self._keep, self._clock.wall_s())
+            steady = self._steadiness.look()
+            if self._steadiness.stepped:
+                log.info("the clock was set", extra={"action": "clock_set"})
+                self._engine.clock_was_set()
+            now = Now(self._clock.wall_s(), steady, self._clock.boot(), now_s)
+            gone = self._store.outlived(self._keep, now)
             for job_id in gone:
                 self._engine.delete(job_id)
             for why, count in Counter(gone.values()).items():
@@ -383,7 +396,7 @@ class Dispatcher:
         waiting, self._replies = self._replies, []
         for call, value in waiting:
             if getattr(value, "id", None) in revoked:
-                said = f"No job was created: {error.message}"
+                said = f"{_fate(error)}: {error.message}"
             else:
                 # To let them wait for it would keep our resources on the bus locked.
                 said = f"It is in force, and will be written down as soon as that can be: {error.message}"
@@ -417,8 +430,19 @@ class Dispatcher:
                 message = self._inbox.get_nowait()
             except Empty:
                 return
-            if isinstance(message, _Call):
+            # A caller that has given up was told so; to answer it again would raise, and silence the others.
+            if isinstance(message, _Call) and message.reply.set_running_or_notify_cancel():
                 message.reply.set_exception(Unavailable("Puppetmaster is stopping: nothing was changed."))
+
+
+def _fate(error: StoreError) -> str:
+    """What has become of a job whose creation could not be written."""
+    if isinstance(error, NotKnown):
+        return (
+            "It is not known whether the job was created; "
+            "when the disk works again, the same key tells, or GET /jobs"
+        )
+    return "No job was created"
 
 
 def _changes(turn: Turn, *, detailed: bool) -> list[Change]:

@@ -13,12 +13,12 @@ from collections.abc import Callable, Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
-from urllib.parse import quote
 
 from puppetmaster import __version__
 from puppetmaster.client import Client, ClientError, Unreachable
 from puppetmaster.errors import SettingsError
 from puppetmaster.settings import Settings
+from puppetmaster.sqlite_storage import read_only_uri
 
 ROOT = Path(__file__).resolve().parent.parent
 OLDEST_PYTHON = (3, 11)
@@ -156,7 +156,7 @@ def store(file: Path, not_ours: Mark = "fail") -> Check:
     try:
         if not file.exists():
             return Check("store file", "ok", f"{file} will be made at the first start")
-        connection = sqlite3.connect(f"file:{quote(str(file.absolute()))}?mode=ro", uri=True, timeout=5)
+        connection = sqlite3.connect(read_only_uri(file), uri=True, timeout=5)
         try:
             found = [str(row[0]) for row in connection.execute("PRAGMA quick_check(1)")]
         finally:

@@ -33,6 +33,7 @@ _MISSING = {
     "controller": "the controller does not answer",
     "registered": "the controller has not registered us",
 }
+NO_IDS = "this installation has given out all request ids: export its jobs, and start with an empty store"
 NOWHERE = "There is no such resource: /openapi.json lists those there are."
 Show = Callable[[Request], Response]
 
@@ -105,6 +106,8 @@ class Door:
             reasons[0] = health["bus"]["reason"] or reasons[0]
         if not health["store"]["writable"]:
             reasons.append(f"the store cannot be written ({health['store']['reason']})")
+        if not health["counters"]["idsLeft"]:
+            reasons.append(NO_IDS)
         if reasons:
             body = {"message": f"Not ready: {'; '.join(reasons)}.", "ready": False, "reasons": reasons}
             return Response(wire.encode(body), 503, media_type=JSON)

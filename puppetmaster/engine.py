@@ -128,6 +128,10 @@ class Engine:
         """Whoever created the job has its answer, or had time enough: its requests may be sent."""
         self._conductor.begin_job(job_id)
 
+    def unwritten(self, job: Any) -> bool:
+        """Whether this is a new job that is not on disk yet."""
+        return isinstance(job, Job) and (self.drafting(job) or job.id in self.ledger.created)
+
     def drafting(self, job: Any) -> bool:
         """Whether this is a job that does not exist yet: it is still being written."""
         return isinstance(job, Job) and self._conductor.drafting(job.id)
@@ -257,6 +261,10 @@ class Engine:
         """The controller's answer to a question of a turn; None: it knows no owner."""
         self.timers.cancel(("question", destination))
         self.lanes.learn(destination, resources, self._moment.now_s)
+
+    def clock_was_set(self) -> None:
+        """The wall's clock says another time than before: what was noted by it is noted anew."""
+        self._conductor.clock_was_set()
 
     # -- the end of a turn ------------------------------------------------------------------------
 

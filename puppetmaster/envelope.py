@@ -42,7 +42,7 @@ def read(payload: bytes) -> tuple[dict[str, Any], Invalid | None]:
     Raises ValueError when not even that could be: then there is nobody to answer.
     """
     try:
-        message = wire.decode(payload)
+        message = wire.decode_body(payload)
     except ValueError as error:
         fault = Invalid([Fault("", f"the message cannot be read: {error}")])
         return _outline(payload), fault

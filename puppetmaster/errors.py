@@ -146,6 +146,10 @@ class StoreError(Unavailable):
     code = "store"
 
 
+class NotKnown(StoreError):
+    """The store could not be written, and after a crash this may be in it all the same."""
+
+
 class SettingsError(PuppetmasterError):
     """A setting is not valid."""
 

@@ -82,7 +82,8 @@ class Job:
     properties of the API as they were given; rollout.py reads them. ``summary`` says what it does, for lists:
     method and resource of its first item. ``digest`` is that of the body, for ``key``. ``boot`` and
     ``expires_s`` say when its time is over, by the monotonic clock of one start of the machine, ``timed_at``
-    when it began to run (None: not yet). ``wave`` is the open one, from 1, and ``wave_errors`` how many had
+    when it began to run (None: not yet). ``ended_boot`` and ``ended_s`` say by the same clock when it ended.
+    ``wave`` is the open one, from 1, and ``wave_errors`` how many had
     failed before it.
     """
 
@@ -97,6 +98,8 @@ class Job:
     parent: int | None = None
     started_at: str | None = None
     finished_at: str | None = None
+    ended_boot: str = ""
+    ended_s: float | None = None
     timeout_s: float | None = None
     boot: str = ""
     expires_s: float | None = None
@@ -173,6 +176,8 @@ class Job:
             "parent": self.parent,
             "startedAt": self.started_at,
             "finishedAt": self.finished_at,
+            "endedBoot": self.ended_boot,
+            "ended": self.ended_s,
             "timeout": self.timeout_s,
             "boot": self.boot,
             "expires": self.expires_s,
@@ -204,6 +209,8 @@ class Job:
             parent=document["parent"],
             started_at=document["startedAt"],
             finished_at=document["finishedAt"],
+            ended_boot=document.get("endedBoot", ""),  # jobs of earlier versions have none
+            ended_s=document.get("ended"),
             timeout_s=document["timeout"],
             boot=document["boot"],
             expires_s=document["expires"],

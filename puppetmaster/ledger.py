@@ -83,6 +83,11 @@ class Ledger:
         self.changes.ids = replace(self._ids)
         return new
 
+    @property
+    def ids_left(self) -> int:
+        """How many request ids are left for new jobs."""
+        return max(LAST_REQUEST_ID - self._ids.next_request, 0)
+
     def message_id(self, request: Request) -> int | None:
         """A fresh id for another sending of a request, by which answers find it; None: all are given out."""
         id_ = next(self._spare, None)
@@ -143,6 +148,10 @@ class Ledger:
         """The job of this id when it has not ended."""
         return self._open.get(job_id)
 
+    def all_opened(self) -> list[OpenJob]:
+        """All jobs that have not ended."""
+        return list(self._open.values())
+
     def opened_of(self, request_id: int) -> OpenJob:
         """The open job that this open request belongs to."""
         return self._open[self._job_of[request_id]]
@@ -193,8 +202,11 @@ class Ledger:
         opened.job = opened.job.tallied(opened.deltas)
         opened.deltas.clear()
 
-    def settle(self, job_id: int, at: str) -> Job:
-        """Count what happened to the requests of an open job, and end it when none of them is open."""
+    def settle(self, job_id: int, at: str, *, boot: str = "", now_s: float = 0.0) -> Job:
+        """Count what happened to the requests of an open job, and end it when none of them is open.
+
+        ``boot`` and ``now_s`` are the monotonic time, and the start of the machine that it belongs to.
+        """
         self._touched.discard(job_id)
         opened = self._open[job_id]
         self.tally(opened)
@@ -203,6 +215,7 @@ class Ledger:
             job = replace(job, started_at=at)
         if not job.open_count:
             job = job.after(job.ending or JobEvent.FINISH, at)
+            job = replace(job, ended_boot=boot, ended_s=now_s if boot else None)
             del self._open[job_id]
         opened.job = self.changes.jobs[job_id] = job
         return job

@@ -12,8 +12,9 @@ log = logging.getLogger("sanji.puppetmaster.migrations")
 FORMAT = 3
 
 
-def check(format_: object, where: object) -> None:
-    """Refuse a format that this version does not know. ``where`` it was found. Raises StoreError."""
+def check(meta: Mapping[str, Any], where: object) -> None:
+    """Refuse a meta document that this version does not know. ``where`` it was found. Raises StoreError."""
+    format_ = meta.get("format")
     if type(format_) is int and format_ > FORMAT:
         raise StoreError(
             f"{where} has format {format_} and this version reads up to {FORMAT}: "
@@ -23,6 +24,12 @@ def check(format_: object, where: object) -> None:
         raise StoreError(
             f"{where} has format {format_}, expected a number from 1 to {FORMAT}: "
             "it is no store of puppetmaster's; move it away, or set PUPPETMASTER_DATA_DIR to another."
+        )
+    missing = [name for name in ("installation", "nextJob", "nextRequest") if name not in meta]
+    if missing:
+        raise StoreError(
+            f"{where} lacks {', '.join(missing)} in its meta document: it was changed; "
+            "put a copy of an earlier day or an import in its place."
         )
 
 

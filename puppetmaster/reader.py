@@ -3,14 +3,16 @@
 What was thrown away and is still being removed (table ``trash``) is nowhere to be seen.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
+from puppetmaster.errors import StoreError
 from puppetmaster.job import Job
 from puppetmaster.request import Item, Request, RequestStatus
 from puppetmaster.sqlite_storage import Contains, Except, SqliteTinyDB, Where
 
+T = TypeVar("T")
 Filter = Mapping[str, str | int | Sequence[str]]
 
 STATUSES = [status.value for status in RequestStatus]
@@ -28,7 +30,7 @@ class Reader:
     def job(self, id_: int) -> Job | None:
         """The job of this id, or None."""
         document = self._jobs.get(doc_id=id_)
-        return Job.from_document(id_, document) if document is not None else None
+        return _made(Job.from_document, "job", id_, document) if document is not None else None
 
     def job_by_key(self, key: str) -> Job | None:
         """The job that was created with this idempotency key, or None."""
@@ -99,12 +101,12 @@ class Reader:
         thrown = self._trash.ids()
         ids = [id_ for id_ in jobs if id_ not in thrown]
         documents = self._items.select({"job": ids}) if ids else []
-        return {document.doc_id: Item.from_document(document.doc_id, document) for document in documents}
+        return self._as_items(documents)
 
     def items_by_id(self, ids: Iterable[int]) -> dict[int, Item]:
         """The batch items of these ids."""
         documents = self._items.get(doc_ids=list(ids))
-        return {document.doc_id: Item.from_document(document.doc_id, document) for document in documents}
+        return self._as_items(documents)
 
     @contextmanager
     def snapshot(self) -> Iterator["Reader"]:
@@ -126,7 +128,21 @@ class Reader:
         return where if "status" in where else {**where, "status": STATUSES}
 
     def _as_jobs(self, documents: Iterable[Any]) -> list[Job]:
-        return [Job.from_document(document.doc_id, document) for document in documents]
+        return [_made(Job.from_document, "job", document.doc_id, document) for document in documents]
+
+    def _as_items(self, documents: Iterable[Any]) -> dict[int, Item]:
+        return {one.doc_id: _made(Item.from_document, "item", one.doc_id, one) for one in documents}
 
     def _as_requests(self, documents: Iterable[Any]) -> list[Request]:
-        return [Request.from_document(document.doc_id, document) for document in documents]
+        return [_made(Request.from_document, "request", document.doc_id, document) for document in documents]
+
+
+def _made(make: Callable[[int, Any], T], what: str, id_: int, document: Any) -> T:
+    """The thing that a document is of. Raises StoreError when it is none: somebody has changed it."""
+    try:
+        return make(id_, document)
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        raise StoreError(
+            f"The store's {what} {id_} cannot be read ({type(error).__name__}: {error}): it was changed; "
+            "put a copy of an earlier day or an import in its place."
+        ) from error

@@ -7,7 +7,7 @@ from typing import Any
 from puppetmaster import query, wire
 from puppetmaster.app import App
 from puppetmaster.bundle import SteadySanji
-from puppetmaster.errors import TooLarge
+from puppetmaster.errors import StoreError, TooLarge
 from puppetmaster.login import Login
 from puppetmaster.rows import whole
 from puppetmaster.sdk import Connection, Route
@@ -25,6 +25,8 @@ class Puppetmaster(SteadySanji):
         Raises SettingsError, StoreError.
         """
         del args, kwargs
+        #: Why not everything could be written when it stopped; None: it could.
+        self.fault: str | None = None
         data_dir = Path(self.bundle.bundle_dir) / "data"
         settings = settings or Settings.from_environment(data_dir=data_dir)
         login = Login.of(settings)
@@ -38,7 +40,11 @@ class Puppetmaster(SteadySanji):
 
     def before_stop(self) -> None:
         """Finish the turn at hand, and close the store."""
-        self.app.stop()
+        try:
+            self.app.stop()
+        except StoreError as error:
+            self.fault = error.message
+            log.error("stopping: %s", self.fault, extra={"action": "store_fault"})  # noqa: TRY400 - a sentence
 
     @Route(resource="/jobs", methods="get")
     def get_jobs(self, message: Any, response: Any) -> None:

@@ -16,11 +16,14 @@ METHODS = ("get", "post", "put", "delete")
 RESOURCE_LIMIT_BYTES = 1023
 NAME_LIMIT = 128
 KEY_LIMIT = 255
-LONGEST_S = 1_000_000_000
+#: No time in a body is shorter, but none at all, or longer.
+SHORTEST_S, LONGEST_S = 0.001, 1_000_000_000
+LONGEST_MS = LONGEST_S * 1000
 
 MOST_WAVES = 100
 MOST_ATTEMPTS = 100
-MOST_RATE = 100_000
+#: A request in nearly three hours; with less a job would hardly end.
+LEAST_RATE, MOST_RATE = 0.0001, 100_000
 #: Optional properties that a job shows as they were given.
 GIVEN = (
     "requestTimeout",
@@ -62,7 +65,7 @@ def _is_text(limit: int) -> Callable[[Any], bool]:
 
 
 def _is_seconds(value: Any) -> bool:
-    return _is_number(value) and 0 < value <= LONGEST_S
+    return _is_number(value) and SHORTEST_S <= value <= LONGEST_S
 
 
 def _is_number(value: Any) -> bool:
@@ -128,7 +131,7 @@ def _optional(validator: Any) -> Any:
     return lambda value: None if value is None else schema(value)
 
 
-_SECONDS = f"seconds, more than 0 and at most {LONGEST_S}"
+_SECONDS = f"seconds, from {SHORTEST_S} to {LONGEST_S}"
 _METHOD = _expect(lambda m: isinstance(m, str) and m.lower() in METHODS, "get, post, put or delete")
 _RESOURCE = _expect(
     _is_resource,
@@ -156,9 +159,7 @@ ITEM = vol.Schema(
     }
 )
 _ERRORS = _expect(_is_share(0), 'a number from 0 or a percentage such as "10%"')
-_PAUSE = _expect(
-    lambda s: _is_number(s) and 0 <= s <= LONGEST_S, f"seconds, at least 0 and at most {LONGEST_S}"
-)
+_PAUSE = _expect(lambda value: _is_seconds(value) or (_is_number(value) and value == 0), f"0, or {_SECONDS}")
 
 RETRY = {
     "attempts": _expect(_is_count(1, MOST_ATTEMPTS), f"a whole number from 1 to {MOST_ATTEMPTS}"),
@@ -191,7 +192,10 @@ JOB = vol.Schema(
             _expect(_is_share(1), 'a whole number from 1 or a percentage such as "10%"')
         ),
         "rate": _optional(
-            _expect(lambda r: _is_number(r) and 0 < r <= MOST_RATE, f"a number above 0, at most {MOST_RATE}")
+            _expect(
+                lambda rate: _is_number(rate) and LEAST_RATE <= rate <= MOST_RATE,
+                f"a number from {LEAST_RATE} to {MOST_RATE}",
+            )
         ),
         "retry": _optional(vol.All(_OBJECT, RETRY)),
         "idempotent": _optional(_expect(lambda i: isinstance(i, bool), "true or false")),
@@ -205,10 +209,17 @@ JOB = vol.Schema(
         "dryRun": _optional(_expect(lambda d: isinstance(d, bool), "true or false")),
     }
 )
-#: In the earlier puppetmaster no options, and a timeout of null or 0, were the same as none given.
-_COMPAT_TIMEOUT = _expect(lambda timeout: timeout is None or timeout == 0 or _is_seconds(timeout), _SECONDS)
+#: In the earlier puppetmaster no options, and a timeout of null or 0, were the same as none given. Its unit
+#: was the millisecond.
+_COMPAT_TIMEOUT = _expect(
+    lambda timeout: timeout is None or timeout == 0 or (_is_number(timeout) and 1 <= timeout <= LONGEST_MS),
+    f"milliseconds, from 1 to {LONGEST_MS}",
+)
 _OPTIONS = _optional(vol.All(_OBJECT, vol.Schema({"timeout": _COMPAT_TIMEOUT})))
-_COMPAT = {vol.Required("message"): _OBJECT, "options": _OPTIONS, "key": _KEY}
+#: What its clients sent along, and it made nothing of.
+IGNORED = {"formData": _any}
+COMPAT_MESSAGE = vol.Schema({**MESSAGE.schema, "id": _any, **IGNORED})
+_COMPAT = {vol.Required("message"): _OBJECT, "options": _OPTIONS, "key": _KEY, **IGNORED}
 JOB_COMPAT = vol.Schema({vol.Required("destinations"): _any, **_COMPAT})
 REQUEST = vol.Schema({vol.Required("destination"): _any, **_COMPAT})
 

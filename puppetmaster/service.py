@@ -55,14 +55,15 @@ class Service:
         spec = batch.parse_job(body, self._settings.max_requests)
         if spec.key is not None and (spec.rerun is not None or spec.dry_run):
             # The job that is to be run again may be another one now, or gone, since the key was given.
-            existing = self._dispatcher.look(lambda engine: engine.existing(spec), LOOK_TIMEOUT_S)
+            # It may be one that is still being written: what is answered is on disk.
+            existing = self._dispatcher.look(lambda engine: engine.existing(spec), CHANGE_TIMEOUT_S)
             if existing is not None and not spec.dry_run:
                 return _with_ids(existing)
         if spec.rerun is not None:
             spec = self._again(spec, spec.rerun)
         if spec.dry_run:
             return self._plan(spec)
-        job = self._dispatcher.call(lambda engine: engine.create(spec), CHANGE_TIMEOUT_S)
+        job = self._dispatcher.create(lambda engine: engine.create(spec), CHANGE_TIMEOUT_S)
         return _with_ids(job)
 
     def begin(self, job_id: int | None) -> None:
@@ -184,7 +185,7 @@ class Service:
                 f"The answer, with the data in it, would have {size} bytes and {answer_bytes:.0f} are the "
                 "most that the bus carries: POST /jobs, which answers with ids, or use HTTP."
             )
-        job = self._dispatcher.call(lambda engine: engine.create(spec), CHANGE_TIMEOUT_S)
+        job = self._dispatcher.create(lambda engine: engine.create(spec), CHANGE_TIMEOUT_S)
         return self.request(str(job.first))
 
     def requests(self, given: Mapping[str, Any], job_id: str | None = None) -> Rows:

@@ -9,8 +9,9 @@ shows; without that file ``puppetmaster.json.factory`` counts, which every bundl
 import difflib
 import json
 import os
+import re
 from collections.abc import Mapping
-from dataclasses import Field, dataclass, field, fields
+from dataclasses import Field, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,11 @@ _DATA = Path("data")
 #: In the data directory; the first that exists counts.
 FILES = ("puppetmaster.json", "puppetmaster.json.factory")
 ROUTES = ("remote", "direct", "auto")
+PREFIX = "PUPPETMASTER_"
+#: Read by the command line.
+ELSEWHERE = ("PUPPETMASTER_URL",)
+#: What Docker and Kubernetes set for a container or service of our name, as for the broker's.
+_LINKED = re.compile(r"PUPPETMASTER_(NAME|ENV_.*|SERVICE_(HOST|PORT.*)|PORT(_\d+_.*)?)")
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
 
@@ -49,7 +55,7 @@ class Settings:
     broker_cert: str = _knob("", "a file with our own certificate, for a broker that asks for one")
     broker_key: str = _knob("", "a file with that certificate's private key")
     data_dir: Path = _knob(_DATA, "where puppetmaster.db is kept")  # noqa: RUF009 - a Path is immutable
-    log_level: str = _knob("info", f"how much is logged: {', '.join(LOG_LEVELS)}")
+    log_level: str = _knob("info", f"how much is logged: {', '.join(LOG_LEVELS)}, in any letter case")
     request_timeout_s: float = _knob(
         60.0, "from sent to answer, for requests that name no other", low=0.1, high=86400 * 30
     )
@@ -126,6 +132,7 @@ class Settings:
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] = os.environ, **defaults: Any) -> "Settings":
         """Settings from ``environ``; where it is silent from the file; ``defaults`` where both are."""
+        _check_names(environ)
         said = {
             knob.name: _read(knob, text)
             for knob in fields(cls)
@@ -133,6 +140,7 @@ class Settings:
         }
         data_dir = said.get("data_dir", defaults.get("data_dir", _DATA))
         settings = cls(**{**defaults, **_from_file(data_dir), **said})
+        settings = replace(settings, log_level=settings.log_level.lower())
         for name, known in (("log_level", LOG_LEVELS), ("route", ROUTES)):
             if (value := getattr(settings, name)) not in known:
                 raise SettingsError(
@@ -162,6 +170,17 @@ class Settings:
             for knob in fields(self)
             if not knob.metadata["secret"]
         }
+
+
+def _check_names(environ: Mapping[str, str]) -> None:
+    """Raise SettingsError for a variable that looks like one of ours and is none: it may be misspelt."""
+    known = [name for knob in fields(Settings) if (name := variable(knob)).startswith(PREFIX)]
+    for name in sorted(environ):
+        if not name.startswith(PREFIX) or name in (*known, *ELSEWHERE) or _LINKED.fullmatch(name):
+            continue
+        close = difflib.get_close_matches(name[len(PREFIX) :], [one[len(PREFIX) :] for one in known], 1)
+        hint = f"; did you mean {PREFIX}{close[0]}?" if close else "; the README lists those that are known"
+        raise SettingsError(f"{name}: unknown setting{hint}")
 
 
 def _from_file(data_dir: Path) -> dict[str, Any]:

@@ -12,7 +12,7 @@ Shape = dict[str, Any]
 
 JOB_STATUS = [status.value for status in JobStatus]
 REQUEST_STATUS = [status.value for status in RequestStatus]
-COUNTERS = ("openJobs", "openRequests", "inFlight", "window", "messagesDropped")
+COUNTERS = ("openJobs", "openRequests", "inFlight", "window", "idsLeft", "messagesDropped")
 
 
 def ref(name: str) -> Shape:
@@ -48,7 +48,7 @@ def _some_of(known: Sequence[str]) -> Shape:
 
 TEXT: Shape = {"type": "string", "minLength": 1}
 _TIME: Shape = {"type": "string", "format": "date-time"}
-_SECONDS: Shape = {"type": "number", "exclusiveMinimum": 0, "maximum": schemas.LONGEST_S}
+_SECONDS: Shape = {"type": "number", "minimum": schemas.SHORTEST_S, "maximum": schemas.LONGEST_S}
 _YES: Shape = {"type": "boolean"}
 _COUNT: Shape = {"type": "integer", "minimum": 0}
 _ID: Shape = {"type": "integer", "minimum": 1}
@@ -66,10 +66,11 @@ _MESSAGE: Mapping[str, Shape] = {
     "resource": {"type": "string", "pattern": r"^/[^\u0000]*$", "maxLength": schemas.RESOURCE_LIMIT_BYTES},
 }
 _DATA: Mapping[str, Shape] = {"data": ref("Value"), "code": _or_null(_whole(100, 999))}
+_MILLISECONDS: Shape = {"type": "number", "minimum": 1, "maximum": schemas.LONGEST_MS}
 _PERCENT: Shape = {"type": "string", "pattern": f"^{schemas.PERCENT}$"}
 _SHARE: Shape = {"anyOf": [_whole(1), _PERCENT]}
 _ERRORS: Shape = {"anyOf": [_whole(0), _PERCENT, {"const": "0%"}]}
-_PAUSE: Shape = {"type": "number", "minimum": 0, "maximum": schemas.LONGEST_S}
+_PAUSE: Shape = {"anyOf": [{"const": 0}, _SECONDS]}
 _KEY = _or_null(_text(schemas.KEY_LIMIT))
 
 _RETRY = _object(
@@ -108,7 +109,7 @@ _OPTIONS: Mapping[str, Shape] = {
     "key": _KEY,
     "requestTimeout": _or_null(_SECONDS),
     "concurrency": _or_null(_SHARE),
-    "rate": _or_null({"type": "number", "exclusiveMinimum": 0, "maximum": schemas.MOST_RATE}),
+    "rate": _or_null({"type": "number", "minimum": schemas.LEAST_RATE, "maximum": schemas.MOST_RATE}),
     "retry": _or_null(_RETRY),
     "idempotent": _or_null({"type": "boolean"}),
     "abort": _or_null(_object({"errors": _ERRORS}, {"after": _whole(1)})),
@@ -196,8 +197,8 @@ SCHEMAS: Mapping[str, Shape] = {
     ),
     "NewJob": _new_job(),
     "NewRequest": _object(
-        {"destination": _DESTINATION, "message": _object(_MESSAGE, _DATA)},
-        {"options": _object({}, {"timeout": _SECONDS}), "key": _KEY},
+        {"destination": _DESTINATION, "message": _object(_MESSAGE, {**_DATA, "id": {}, "formData": {}})},
+        {"options": _object({}, {"timeout": _MILLISECONDS}), "key": _KEY, "formData": {}},
     ),
     "Control": {
         "oneOf": [

@@ -19,6 +19,7 @@ an id beyond 64 bits. `RecursionError`: nested too deeply for Python's JSON, abo
 of them leaves half of an operation behind.
 """
 
+import os
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -46,6 +47,7 @@ __all__ = [
     "SqliteTable",
     "SqliteTinyDB",
     "Where",
+    "read_only_uri",
 ]
 
 Indexes = Mapping[str, Sequence[tuple[str, ...]]]
@@ -331,13 +333,23 @@ class SqliteTinyDB(TinyDB):
             raise
 
 
+def read_only_uri(path: Path) -> str:
+    """How SQLite is to open a file of which nothing may be written, not even by its close.
+
+    It reads the log that a killed writer left. On a disk that is read-only, or in a directory that is
+    somebody else's, it could not make the index that goes with a log; without a log nobody writes there.
+    """
+    log = path.with_name(f"{path.name}-wal")
+    alone = not log.exists() and not os.access(path.absolute().parent, os.W_OK, effective_ids=True)
+    return f"{path.absolute().as_uri()}?mode=ro{'&immutable=1' if alone else ''}"
+
+
 def _connect(path: Path, *, read_only: bool) -> sqlite3.Connection:
-    # isolation_level None: no BEGIN but ours, on every Python. A reader opens "ro": it reads the log that a
-    # killed writer left, and not even its close writes to the file.
-    mode = "ro" if read_only else "rwc"
+    # isolation_level None: no BEGIN but ours, on every Python.
+    uri = read_only_uri(path) if read_only else f"{path.absolute().as_uri()}?mode=rwc"
     try:
         return sqlite3.connect(
-            f"{path.absolute().as_uri()}?mode={mode}",
+            uri,
             uri=True,
             isolation_level=None,
             timeout=BUSY_TIMEOUT_S,

@@ -6,32 +6,44 @@
     trash     job id -> {"first", "total"}, for removed jobs whose requests are still being removed;
               with "draft" for jobs whose requests are still being written: until then they do not exist
     sendings  message id -> {"request", "job"}, for messages that went out under another id than the request's
-    meta      1 -> {"format", "installation", "nextJob", "nextRequest"}
+    meta      1 -> {"format", "installation", "nextJob", "nextRequest", "generation", "inode", "undone"}
 
 One thread writes (the dispatcher's), through ``commit``: one durable transaction for any number of
 changes. Everybody else reads through ``reading()``, one consistent state of the file at a time.
 """
 
-import fcntl
 import json
+import logging
+import shutil
 import sqlite3
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from queue import Empty, LifoQueue
-from typing import Any, TextIO
+from typing import Any
 
 from puppetmaster import migrations, retention
-from puppetmaster.changes import Changes, Ids
-from puppetmaster.errors import StoreError
-from puppetmaster.job import FINAL, OPEN_JOB, Job
+from puppetmaster.changes import Changes, Ids, ahead, first_request_id
+from puppetmaster.datadir import FILE_NAME as FILE_NAME  # for whoever knows the store only
+from puppetmaster.datadir import DataDir
+from puppetmaster.errors import NotKnown, StoreError
+from puppetmaster.job import FINAL, OPEN_JOB, Job, JobEvent, JobStatus
 from puppetmaster.reader import Reader
 from puppetmaster.request import OPEN, Item, Request
-from puppetmaster.retention import Keep
+from puppetmaster.retention import FIELDS, Ended, Keep, Now
 from puppetmaster.sqlite_storage import Fixed, Indexes, Partial, SqliteTinyDB
 
-FILE_NAME, LOCK_NAME = "puppetmaster.db", "puppetmaster.lock"
+log = logging.getLogger("sanji.puppetmaster.store")
+
+#: Why a job is paused whose requests may have been sent by the store that this one is a copy of.
+COPIED = "the store is a copy, and what waits may have run since it was made: resume it, or cancel it"
+#: With less than this left on a disk an error of it is told as one of a full disk.
+LITTLE_BYTES = 128 * 1024
+ROOM = (
+    "The disk is full: make room on it and start again. Nothing is lost; "
+    "leave puppetmaster.db-wal where it is, it belongs to the store."
+)
 
 INDEXES: Indexes = {
     "jobs": [("status",), ("name",), Partial(("key",))],
@@ -41,6 +53,8 @@ INDEXES: Indexes = {
     "trash": [],
 }
 
+#: With these SQLite has not written the mark that makes a commit one.
+NEVER_WRITTEN = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE)
 #: Of a removed job so many requests are deleted at once, and so many pages given back.
 SWEEP, SWEEP_PAGES = 500, 400
 
@@ -54,21 +68,28 @@ class Store:
     def __init__(self, data_dir: Path) -> None:
         self.path = data_dir / FILE_NAME
         self._spare: LifoQueue[Reader] = LifoQueue()
-        self._lock = _locked(data_dir)
-        try:
-            with as_store_error(f"{self.path} cannot be opened"):
-                if self.path.exists() and (meta := self._look()) is not None:
-                    self._bring_up(meta)
-                self._db = SqliteTinyDB(self.path, indexes=INDEXES)
-                try:
-                    self._meta = self._open_meta()
-                except BaseException:
-                    self._db.close()
-                    raise
-        except BaseException:
-            self._lock.close()
-            raise
+        self._closed = False
+        with _way_out(data_dir):
+            with as_store_error(f"{data_dir} cannot be used"):
+                self._dir = DataDir(data_dir)
+            try:
+                with as_store_error(f"{self.path} cannot be opened"):
+                    self._db = self._open()
+            except BaseException:
+                self._dir.close()
+                raise
         self.now = Reader(self._db)
+
+    def _open(self) -> SqliteTinyDB:
+        if (meta := self._look()) is not None:
+            self._bring_up(meta)
+        db = SqliteTinyDB(self.path, indexes=INDEXES)
+        try:
+            self._meta = self._opened_meta(db)
+        except BaseException:
+            db.close()
+            raise
+        return db
 
     def _look(self) -> Mapping[str, Any] | None:
         """Refuse a damaged file, and one that is not ours or newer, before anything could write to it.
@@ -90,7 +111,7 @@ class Store:
                 "or put a copy of an earlier day or an import in its place; nothing was written to it."
             )
         if not ours or meta is not None:
-            migrations.check(meta.get("format") if meta is not None else None, self.path)
+            migrations.check(meta or {}, self.path)
         return meta
 
     def _bring_up(self, meta: Mapping[str, Any]) -> None:
@@ -99,24 +120,62 @@ class Store:
             with closing(SqliteTinyDB(self.path)) as db:
                 migrations.bring_up(db, meta, self.path)
 
-    def _open_meta(self) -> dict[str, Any]:
-        table = self._db.table("meta")
-        if (found := table.get(doc_id=1)) is not None:
-            self._abandon_drafts()
-            return dict(found)
-        meta = {"format": migrations.FORMAT, "installation": uuid.uuid4().hex[:16], **_stored(Ids())}
-        with self._db.transaction():
-            table.put([(1, meta)])
-            for name in INDEXES:
-                self._db.table(name).put([])
+    def _opened_meta(self, db: SqliteTinyDB) -> dict[str, Any]:
+        """The meta document, after what is to be done once for each process."""
+        found = db.table("meta").get(doc_id=1)
+        generation = 1 + max(self._dir.generation, 0 if found is None else found.get("generation", 0))
+        marks = {"generation": generation, "inode": self._dir.inode}
+        if found is None:
+            meta = self._new(db, marks)
+        elif self._is_copy(found):
+            meta = self._taken_over(db, {**found, **marks})
+        else:
+            meta = self._gone_on(db, found, marks)
+        with suppress(OSError):  # a full disk: this one only counts less
+            self._dir.generation = meta.get("generation", 0)
         return meta
 
-    def _abandon_drafts(self) -> None:
-        """What an earlier process did not finish to write will never exist."""
-        trash = self._db.table("trash")
-        drafts = trash.select({"draft": True})
-        if drafts:
-            trash.put((one.doc_id, {"first": one["first"], "total": one["total"]}) for one in drafts)
+    def _new(self, db: SqliteTinyDB, marks: Mapping[str, int]) -> dict[str, Any]:
+        ids = _stored(Ids(next_request=first_request_id()))
+        meta = {"format": migrations.FORMAT, "installation": uuid.uuid4().hex[:16], **ids, **marks}
+        with db.transaction():
+            db.table("meta").put([(1, meta)])
+            for name in INDEXES:
+                db.table(name).put([])
+        return meta
+
+    def _taken_over(self, db: SqliteTinyDB, meta: dict[str, Any]) -> dict[str, Any]:
+        """Go on with a copy."""
+        log.warning("%s: jobs that have not ended are paused: %s", self.path, COPIED)
+        meta |= _stored(ahead(_ids(meta)))
+        with db.transaction():
+            _abandon_drafts(db)
+            pause_open_jobs(db, COPIED)
+            db.table("meta").put([(1, meta)])
+        return meta
+
+    def _gone_on(
+        self, db: SqliteTinyDB, found: Mapping[str, Any], marks: Mapping[str, int]
+    ) -> dict[str, Any]:
+        """Go on where an earlier process ended; also on a full disk, on which one can look at least."""
+        try:
+            with db.transaction():
+                _abandon_drafts(db)  # what is not abandoned now is hidden all the same
+                db.table("meta").put([(1, {**found, **marks})])
+        except sqlite3.OperationalError as error:
+            log.warning("%s cannot be written: %s", self.path, error, extra={"action": "store_fault"})
+            return dict(found)
+        return {**found, **marks}
+
+    def _is_copy(self, meta: Mapping[str, Any]) -> bool:
+        """Whether this is not the store that was last used here: commands may have been sent since."""
+        moved = "inode" in meta and meta["inode"] != self._dir.inode
+        return moved or self._dir.generation > int(meta.get("generation", 0))
+
+    @property
+    def marks(self) -> dict[str, Any]:
+        """What of the meta document belongs to this file, and not to what is in it."""
+        return {name: self._meta[name] for name in ("generation", "inode") if name in self._meta}
 
     @property
     def installation(self) -> str:
@@ -126,14 +185,43 @@ class Store:
     @property
     def ids(self) -> Ids:
         """The ids as they were last committed."""
-        return Ids(next_job=self._meta["nextJob"], next_request=self._meta["nextRequest"])
+        return _ids(self._meta)
 
     def commit(self, changes: Changes) -> None:
         """Make all of ``changes`` durable, or none of it. Blocks until the disk has it.
 
-        Raises StoreError: disk full, read-only, I/O error. Only the writing thread calls it.
+        Raises StoreError: disk full, read-only, I/O error; NotKnown, when a crash may bring it back.
+        Only the writing thread calls it.
         """
         meta = {**self._meta, **_stored(changes.ids)} if changes.ids else self._meta
+        try:
+            self._dir.check()
+            self._write(changes, meta)
+        except StoreError as error:
+            if not self._undone(error):
+                raise NotKnown(error.message) from error
+            raise
+        self._meta = meta
+
+    def _undone(self, error: StoreError) -> bool:
+        """Whether nothing is left of a commit that failed.
+
+        When only the wait for the disk failed, all of it stands in the log, and whoever opens the file
+        after a crash would take it in. So another commit, which changes no job, is written over it.
+        """
+        if getattr(error.__cause__, "sqlite_errorcode", None) in NEVER_WRITTEN:
+            return True
+        # With a number that changes: SQLite writes no page that stays as it was.
+        meta = {**self._meta, "undone": self._meta.get("undone", 0) + 1}
+        try:
+            with as_store_error(f"{self.path} cannot be written"), self._db.transaction():
+                self._db.table("meta").put([(1, meta)])
+        except StoreError:
+            return False
+        self._meta = meta
+        return True
+
+    def _write(self, changes: Changes, meta: dict[str, Any]) -> None:
         with as_store_error(f"{self.path} cannot be written"), self._db.transaction():
             trash = self._db.table("trash")
             trash.put((job.id, {**_rest(job), "draft": True}) for job in changes.drafts.values())
@@ -152,7 +240,6 @@ class Store:
                 room -= self._throw_away(job, room)
             if changes.ids:
                 self._db.table("meta").put([(1, meta)])
-        self._meta = meta
 
     def _put(self, table: str, changed: Mapping[int, Item | Request | Job]) -> None:
         if changed:
@@ -189,17 +276,17 @@ class Store:
                     self._db.table("trash").delete([job_id])
             return True
 
-    def outlived(self, keep: Keep, wall_s: float) -> dict[int, str]:
+    def outlived(self, keep: Keep, now: Now) -> dict[int, str]:
         """Some jobs that have ended and need not be kept, the first to end first, and by which limit.
 
         Raises StoreError.
         Bytes count once everything that was thrown away before is swept: it still takes its place.
         """
         with as_store_error(f"{self.path} cannot be read"):
-            ended = self._db.table("jobs").values(("finishedAt", "total"), {"status": sorted(FINAL)})
+            ended = self._db.table("jobs").values(FIELDS, {"status": sorted(FINAL)})
             swept = not self._db.table("trash").count_where()
             too_large = self.size_bytes - keep.bytes if swept else 0
-        return retention.outlived(ended, keep, too_large, wall_s)
+        return retention.outlived((Ended(*row) for row in ended), keep, too_large, now)
 
     @property
     def size_bytes(self) -> int:
@@ -225,34 +312,62 @@ class Store:
                 yield reader
         finally:
             self._spare.put(reader)
+            if self._closed:  # meanwhile
+                self._close_spare()
 
-    def close(self) -> None:
-        """Close every connection and let another process have the directory."""
+    def _close_spare(self) -> None:
         with suppress(Empty):
             while True:
                 self._spare.get_nowait().close()
-        self._db.close()
-        self._lock.close()
+
+    def close(self) -> None:
+        """Close every connection and let another process have the directory.
+
+        Raises StoreError, when all is closed: the disk fails, and what was committed is still in the log.
+        """
+        self._closed = True
+        self._close_spare()
+        try:
+            with as_store_error(f"{self.path} cannot be written"):
+                self._db.close()
+        finally:
+            self._dir.close()
 
 
-def _locked(data_dir: Path) -> TextIO:
-    """The directory's lock, held until it is closed, or the process is gone. Raises StoreError."""
-    with as_store_error(f"{data_dir} cannot be used"):
-        data_dir.mkdir(parents=True, exist_ok=True)
-        lock = (data_dir / LOCK_NAME).open("w")
+def _abandon_drafts(db: SqliteTinyDB) -> None:
+    """What an earlier process did not finish to write will never exist."""
+    trash = db.table("trash")
+    drafts = trash.select({"draft": True})
+    if drafts:
+        trash.put((one.doc_id, {"first": one["first"], "total": one["total"]}) for one in drafts)
+
+
+def pause_open_jobs(db: SqliteTinyDB, reason: str) -> None:
+    """Pause every job that would send by itself: somebody is to decide that."""
+    going = Reader(db).jobs({"status": [JobStatus.PENDING.value, JobStatus.DISPATCHING.value]})
+    paused = (job.after(JobEvent.PAUSE, "", reason=reason) for job in going if job.ending is None)
+    db.table("jobs").put((job.id, job.document()) for job in paused)
+
+
+@contextmanager
+def _way_out(data_dir: Path) -> Iterator[None]:
+    """What a full disk makes of the start of a store is told as that, with what to do."""
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        lock.close()
-        raise StoreError(
-            f"Another puppetmaster uses {data_dir}: stop it, or set PUPPETMASTER_DATA_DIR to another."
-        ) from None
-    return lock
+        yield
+    except StoreError as error:
+        there = next(one for one in (data_dir, *data_dir.absolute().parents) if one.exists())
+        if shutil.disk_usage(there).free >= LITTLE_BYTES:
+            raise
+        raise StoreError(f"{error.message} {ROOM}") from error
 
 
 def _rest(job: Job) -> dict[str, Any]:
     """What is still to be removed of a job."""
     return {"first": job.first, "total": job.total}
+
+
+def _ids(meta: Mapping[str, Any]) -> Ids:
+    return Ids(next_job=meta["nextJob"], next_request=meta["nextRequest"])
 
 
 def _stored(ids: Ids) -> dict[str, int]:

@@ -71,7 +71,7 @@ def data(word: str, files: Files) -> Any:
 def decoded(text: str, what: str) -> Any:
     """The JSON in ``text``."""
     try:
-        return wire.decode(text.encode("utf-8", "surrogatepass"))
+        return wire.decode_body(text.encode("utf-8", "surrogatepass"))
     except ValueError as error:
         raise ValueError(f"{what}: expected JSON, or @file or - for where it is, but {error}") from None
 

@@ -11,13 +11,16 @@ from pathlib import Path
 from typing import Any
 
 from puppetmaster import migrations
-from puppetmaster.changes import Ids
+from puppetmaster.changes import Ids, ahead
+from puppetmaster.datadir import FILE_NAME, PRIVATE
 from puppetmaster.errors import StoreError
 from puppetmaster.job import Job
 from puppetmaster.reader import Reader
 from puppetmaster.sqlite_storage import Except, SqliteTinyDB
-from puppetmaster.store import FILE_NAME, INDEXES, Store, as_store_error
+from puppetmaster.store import INDEXES, Store, as_store_error, pause_open_jobs
 
+#: Why a job is paused that had not ended when it was exported.
+IMPORTED = "it was imported, and what waits may have run since the export: resume it, or cancel it"
 #: The tables in the order in which they are written.
 TABLES = ("meta", "jobs", "items", "sendings", "requests")
 #: So many documents are in memory at once.
@@ -32,7 +35,7 @@ def export(data_dir: Path, file: Path) -> int:
     The file appears when it is whole and on disk; one that exists is left alone. Raises StoreError.
     """
     source = data_dir / FILE_NAME
-    if file.exists():
+    if os.path.lexists(file):  # a link that leads nowhere is one too
         raise StoreError(f"{file} exists: name another file, or move that one away.")
     with (
         as_store_error(f"{source} cannot be exported"),
@@ -40,7 +43,7 @@ def export(data_dir: Path, file: Path) -> int:
         db.transaction(),
     ):
         meta = db.table("meta").get(doc_id=1)
-        migrations.check(meta.get("format") if meta is not None else None, source)
+        migrations.check(meta or {}, source)
         with as_store_error(f"{file} cannot be written"), _appearing(file) as part:
             for index, name in enumerate(TABLES):
                 part.write(f'{"," if index else "{"}\n"{name}": {{'.encode())
@@ -54,17 +57,18 @@ def export(data_dir: Path, file: Path) -> int:
 def import_(file: Path, data_dir: Path) -> int:
     """Fill an empty store with what ``export`` wrote, whole or not at all; how many jobs there are.
 
-    Takes the name of the installation and the next ids too: what was sent before is still known. An older
-    format is brought up to date. Raises StoreError.
+    Takes the name of the installation too: what was sent before is still known. Of the ids so many are left
+    out that none is given out again. What has not ended is paused: it may have run since. An older format is
+    brought up to date. Raises StoreError.
     """
     tables = _read(file)
-    meta = tables["meta"][1]
     with closing(Store(data_dir)) as store:
-        if store.ids != Ids() or store.now.count_jobs({}):
+        if store.ids.next_job > 1 or store.now.count_jobs({}):
             raise StoreError(
                 f"{store.path} is not empty: import into another directory (PUPPETMASTER_DATA_DIR), "
                 "or move that file away."
             )
+        meta = tables["meta"][1] = {**tables["meta"][1], **store.marks}
         with (
             as_store_error(f"{store.path} cannot be written"),
             closing(SqliteTinyDB(store.path, indexes=INDEXES)) as db,
@@ -74,7 +78,11 @@ def import_(file: Path, data_dir: Path) -> int:
             for name, documents in tables.items():
                 db.table(name).put(documents.items())
             brought = migrations.bring_up(db, meta, file)
-            return _verified(Reader(db), brought, file)
+            jobs = _verified(Reader(db), brought, file)
+            ids = ahead(Ids(brought["nextJob"], brought["nextRequest"]))
+            pause_open_jobs(db, IMPORTED)
+            db.table("meta").put([(1, {**brought, "nextJob": ids.next_job, "nextRequest": ids.next_request})])
+            return jobs
 
 
 def _documents(db: SqliteTinyDB, name: str) -> Iterator[str]:
@@ -93,7 +101,9 @@ def _appearing(file: Path) -> Iterator[Any]:
     """A file to write, that gets its name when it is whole and on disk."""
     part = file.with_name(f"{file.name}.part")
     try:
-        with part.open("wb") as writing:
+        part.unlink(missing_ok=True)  # of an export that was killed
+        opened = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, PRIVATE)  # follows no link
+        with os.fdopen(opened, "wb") as writing:
             yield writing
             writing.flush()
             os.fsync(writing.fileno())
@@ -121,7 +131,7 @@ def _read(file: Path) -> Tables:
             f"{file} is no export of puppetmaster's: expected the tables {', '.join(TABLES)}, "
             f"got {', '.join(tables) or 'none'}."
         )
-    migrations.check(tables["meta"][1].get("format"), file)
+    migrations.check(tables["meta"][1], file)
     return tables
 
 
@@ -157,6 +167,10 @@ def _as_fault_of(file: Path) -> Iterator[None]:
     """What is wrong with a document is told as an error of the file that it came from."""
     try:
         yield
+    except StoreError as error:
+        if str(file) in error.message:
+            raise
+        raise StoreError(f"{file} is no export of puppetmaster's, or was changed: {error.message}") from error
     except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
         if isinstance(error, json.JSONDecodeError):
             raise

@@ -206,7 +206,7 @@ async def _body(request: Request) -> Any:
     """The JSON in the body, with the header ``Idempotency-Key`` as its ``key``. Raises Invalid, Conflict."""
     raw = await request.body()
     try:
-        body = wire.decode(raw)
+        body = wire.decode_body(raw)
     except wire.Uncarriable:  # NaN and the like: what checks the body says where
         body = wire.decode_loosely(raw)
     except ValueError as error:
@@ -216,6 +216,6 @@ async def _body(request: Request) -> Any:
         return body
     if not (key.isascii() and key.isprintable()):
         raise Invalid([Fault("key", "expected printable ASCII in the header Idempotency-Key")])
-    if body.get("key", key) != key:
+    if body.get("key") not in (None, key):
         raise Conflict("Expected the same key in the body and in the header Idempotency-Key, got two.")
     return {**body, "key": key}

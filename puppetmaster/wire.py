@@ -10,6 +10,7 @@ import hashlib
 import json
 import math
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -91,13 +92,33 @@ def _finite(text: str) -> float:
     return value
 
 
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twice = Counter(name for name, _ in pairs).most_common(1)[0][0]
+        raise ValueError(f"the property {json.dumps(twice[:80])} is there twice")
+    return found
+
+
 _STRICT = json.JSONDecoder(parse_constant=_refuse, parse_float=_finite).decode
+_ONCE = json.JSONDecoder(parse_constant=_refuse, parse_float=_finite, object_pairs_hook=_once).decode
 
 
 def decode(payload: bytes) -> Any:
     """The JSON in ``payload``. Raises ValueError: not JSON; ``Uncarriable``: NaN or Infinity in it."""
     try:
         return _STRICT(payload.decode(json.detect_encoding(payload), "surrogatepass"))
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+def decode_body(payload: bytes) -> Any:
+    """As ``decode``, for what somebody asks us for: a property that is there twice is a ValueError too.
+
+    Of two only one would count, and perhaps not the one that was meant.
+    """
+    try:
+        return _ONCE(payload.decode(json.detect_encoding(payload), "surrogatepass"))
     except RecursionError:
         raise ValueError("nested too deeply") from None
 

@@ -5,9 +5,18 @@ from collections.abc import Iterator
 
 import pytest
 
+from puppetmaster.changes import FIRST_REQUEST_ID
 from sandbox.broker import Broker, Kind
 from sandbox.controller import controller_process, real_controller
 from sandbox.process import Process
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _known_ids() -> Iterator[None]:
+    """Request ids of the stores that tests make begin at 2^31; else they begin anywhere."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("puppetmaster.store.first_request_id", lambda: FIRST_REQUEST_ID)
+        yield
 
 
 def require(kind: Kind) -> None:

@@ -10,12 +10,13 @@ from typing import Any, cast
 from puppetmaster import answer, batch
 from puppetmaster.bus import Answered, Bus, BusEvent, ControllerChanged, LinkChanged
 from puppetmaster.clock import Clock
-from puppetmaster.dispatcher import Dispatcher
+from puppetmaster.dispatcher import KEEP_ALL, Dispatcher
 from puppetmaster.engine import Engine
 from puppetmaster.events import Hub
 from puppetmaster.job import Job
 from puppetmaster.link import Receipt
 from puppetmaster.request import RequestStatus
+from puppetmaster.retention import Keep
 from puppetmaster.settings import Settings
 from puppetmaster.store import Store
 from puppetmaster.wire import Outgoing
@@ -32,8 +33,18 @@ def until(condition: Callable[[], Any], what: str) -> None:
         threading.Event().wait(0.02)
 
 
+def disk_fault(text: str, code: int) -> sqlite3.OperationalError:
+    """An error as SQLite itself raises it."""
+    fault = sqlite3.OperationalError(text)
+    fault.sqlite_errorcode = code
+    return fault
+
+
 class FailingDisk:
-    """The connection of a store. While ``error`` is set every COMMIT raises it, and ``tries`` counts them."""
+    """The connection of a store. While ``error`` is set each COMMIT raises it, and ``tries`` counts them.
+
+    So does what is done for the log at the close.
+    """
 
     def __init__(self, store: Store) -> None:
         self.error: Exception | None = None
@@ -42,7 +53,7 @@ class FailingDisk:
         store._db.storage.connection = cast(sqlite3.Connection, self)
 
     def execute(self, sql: str, *values: Any) -> Any:
-        if sql == "COMMIT" and self.error is not None:
+        if sql.startswith(("COMMIT", "PRAGMA wal_checkpoint")) and self.error is not None:
             self.tries += 1
             raise self.error
         return self._connection.execute(sql, *values)
@@ -113,16 +124,23 @@ class JumpingClock(Clock):
 class Desk:
     """A dispatcher that runs, with its store, its disk and its bus."""
 
-    def __init__(self, data_dir: Path, error: Exception | None = None, **settings: Any) -> None:
+    def __init__(
+        self,
+        data_dir: Path,
+        error: Exception | None = None,
+        clock: JumpingClock | None = None,
+        keep: Keep = KEEP_ALL,
+        **settings: Any,
+    ) -> None:
         self.store = Store(data_dir)
         self.disk = FailingDisk(self.store)
         self.disk.error = error
         self.bus = RecordingBus(self.store)
-        self.clock, hub = JumpingClock(), Hub()
+        self.clock, hub = clock or JumpingClock(), Hub()
         self.engine = Engine(
             Settings(booting_s=0, **settings), self.clock, self.store.now, self.store.ids, "tunnel"
         )
-        self.dispatcher = Dispatcher(self.engine, self.store, cast(Bus, self.bus), hub, self.clock)
+        self.dispatcher = Dispatcher(self.engine, self.store, cast(Bus, self.bus), hub, self.clock, keep)
         self.dispatcher.start()
         self.post(LinkChanged(up=True), ControllerChanged(up=True))
 
@@ -150,4 +168,5 @@ class Desk:
 
     def close(self) -> None:
         self.dispatcher.stop(WAIT_S)
+        self.disk.error = None
         self.store.close()

@@ -126,7 +126,7 @@ def test_names_that_are_real(name: str) -> None:
 
 
 def test_the_older_form_is_the_same_job() -> None:
-    older = {"destinations": MACS, "message": MESSAGE, "options": {"timeout": 7}}
+    older = {"destinations": MACS, "message": MESSAGE, "options": {"timeout": 7000}}
     spec = parse_job(older, LIMIT)
     assert spec.items == parse_job(_job(_item(MACS)), LIMIT).items
     assert spec.timeout_s is None
@@ -146,7 +146,7 @@ def test_the_older_form_without_options(options: dict[str, Any]) -> None:
 
 
 def test_one_request() -> None:
-    body = {"destination": "cg-1", "message": MESSAGE, "options": {"timeout": 7}}
+    body = {"destination": "cg-1", "message": MESSAGE, "options": {"timeout": 7000}}
     spec = parse_request(body, LIMIT)
     assert spec.items == (ItemSpec("post", "/system/reboot", {}, ("cg-1",)),)
     assert (spec.total, spec.request_timeout_s, spec.given) == (1, 7, {"requestTimeout": 7})
@@ -159,6 +159,35 @@ def test_one_request_has_one_destination(found: Any, got: str) -> None:
     body = {"destination": found, "message": MESSAGE}
     said = f"expected one destination as a string, got {got}"
     assert _faults(body, parse_request) == {"destination": said}
+
+
+@pytest.mark.parametrize(("ms", "timeout_s"), [(36000, 36), (1, 0.001), (1500.0, 1.5), (10**12, 10**9)])
+def test_the_timeout_of_the_older_form_is_in_milliseconds(ms: float, timeout_s: float) -> None:
+    body = {"destination": "cg-1", "message": MESSAGE, "options": {"timeout": ms}}
+    assert parse_request(body, LIMIT).request_timeout_s == timeout_s
+
+
+@pytest.mark.parametrize("ms", [0.5, -1, 10**12 + 1, 10**400, "36000", math.nan])
+def test_odd_timeouts_of_the_older_form(ms: Any) -> None:
+    body = {"destination": "cg-1", "message": MESSAGE, "options": {"timeout": ms}}
+    assert _faults(body, parse_request)["options.timeout"].startswith("expected milliseconds, from 1 to ")
+
+
+def test_what_older_clients_send_along_is_ignored() -> None:
+    message = {**MESSAGE, "id": 7, "formData": {"a": 1}}
+    for form in ({"destination": "cg-1"}, {"destinations": ["cg-1"]}):
+        parse = parse_request if "destination" in form else parse_job
+        plain = parse({**form, "message": MESSAGE, "key": "k"}, LIMIT)
+        assert parse({**form, "message": message, "key": "k", "formData": "{}"}, LIMIT) == plain
+    odd = _faults(_job({**_item(["cg-1"]), "id": 7, "formData": ""}))
+    assert set(odd) == {"batch[0].id", "batch[0].formData"}
+
+
+@pytest.mark.parametrize(("name", "least"), [("rate", 0.0001), ("timeout", 0.001), ("requestTimeout", 0.001)])
+def test_what_would_hardly_end_is_refused(name: str, least: float) -> None:
+    assert parse_job(_job(_item(["cg-1"]), **{name: least}), LIMIT).total == 1
+    for less in (least * 0.99, 1e-300, 0, -1):
+        assert "from 0.0" in _faults(_job(_item(["cg-1"]), **{name: less}))[name]
 
 
 @pytest.mark.parametrize("options", [5, "timeout", ["timeout"], True, []])

@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from puppetmaster import clock
-from puppetmaster.clock import Clock, iso, seconds
+from puppetmaster.clock import BUILT_S, SETTLE_S, STEP_S, Clock, Steadiness, is_known, iso, seconds
 from tests.examples import patiently
+from tests.virtual import VirtualClock
 
 #: From 1970 to the year 9999, which is as far as the text reaches.
 WALL_S = st.floats(0, 253_402_300_799, allow_nan=False)
@@ -82,3 +83,41 @@ def test_a_machine_that_does_not_name_its_start(monkeypatch: pytest.MonkeyPatch)
 
     monkeypatch.setattr(Path, "read_text", refuse)
     assert clock._boot.__wrapped__() == ""
+
+
+# Clocks that somebody sets
+
+
+def test_times_before_the_program_was_built_are_no_times() -> None:
+    assert seconds("2026-01-01T00:00:00Z") == BUILT_S
+    assert Clock().wall_s() > BUILT_S, "set it to a day that has been"
+    assert [is_known(wall_s) for wall_s in (0, BUILT_S - 1, BUILT_S)] == [False, False, True]
+
+
+def test_the_walls_clock_is_steady_a_while_after_it_was_set() -> None:
+    virtual = VirtualClock()
+    steadiness = Steadiness(virtual)
+    stepped: list[bool] = []
+
+    def look() -> bool:
+        steady = steadiness.look()
+        stepped.append(steadiness.stepped)
+        return steady
+
+    assert not look(), "the machine has just started"
+    virtual.monotonic_s = SETTLE_S
+    assert look()
+    for step_s in (STEP_S + 1, -STEP_S - 1):
+        virtual.wall_ahead_s += STEP_S - 1
+        assert look(), "it was not set, it goes wrong"
+        virtual.wall_ahead_s += step_s
+        assert not look()
+        virtual.monotonic_s += SETTLE_S - 1
+        assert not look()
+        virtual.monotonic_s += 1
+        assert look()
+    virtual.wall_ahead_s = -virtual.monotonic_s
+    assert not look()
+    virtual.monotonic_s += SETTLE_S
+    assert not look(), "1970 is never right"
+    assert stepped == [False, False, *[False, True, False, False] * 2, True, False]

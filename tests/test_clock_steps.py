@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from puppetmaster.clock import Clock
 from puppetmaster.job import Job
 from puppetmaster.request import RequestStatus
+from tests.desk import JumpingClock
 from tests.torture.fuzzing import Target
 
 DAY_S = 86_400.0
@@ -17,7 +17,7 @@ DAY_S = 86_400.0
 SLACK_S = 2.0
 
 
-class SteppedClock(Clock):
+class SteppedClock(JumpingClock):
     """The machine's clocks, of which the wall's can be set, and the machine be started anew."""
 
     step_s = 0.0

@@ -17,17 +17,20 @@ from typing import Any, cast
 
 import pytest
 
-from puppetmaster.errors import StoreError, Unavailable
+from puppetmaster import batch
+from puppetmaster.changes import FIRST_REQUEST_ID, Changes
+from puppetmaster.errors import NotKnown, StoreError, Unavailable
 from puppetmaster.job import JobStatus
 from puppetmaster.reader import Reader
 from puppetmaster.request import RequestStatus
 from puppetmaster.sqlite_storage import SqliteTinyDB
-from puppetmaster.store import FILE_NAME, Store
+from puppetmaster.store import FILE_NAME, INDEXES, Store, as_store_error
 from sandbox.fleet_log import FleetLog
 from sandbox.gateway import Gateway
 from tests.bus_client import BusClient, Message
 from tests.conftest import require
-from tests.desk import WAIT_S, Desk, until
+from tests.desk import WAIT_S, Desk, disk_fault, until
+from tests.examples import a_job, a_request
 from tests.virtual import body
 
 # A file system of its own
@@ -197,6 +200,32 @@ def test_a_disk_that_is_full_from_the_start(disk: Path) -> None:
         gateway.stop()
 
 
+def test_a_disk_that_is_full_after_a_kill(disk: Path) -> None:
+    """One can look; without the index of the log, which a kill leaves, it says what to do."""
+    gateway = Gateway(disk.parent, fleet=["--shape", "per-gateway", "--to", "cg-1"])
+    bundle = gateway.bundle
+    with gateway, BusClient(gateway.broker) as client:
+        job = _posted(client, body("post", "cg-1"))
+        assert job["code"] == 200, job
+        bundle.kill()
+        with _full(disk):
+            bundle.start()
+            said = client.request("get", f"/jobs/{job['data']['id']}?collection=false")
+            assert said["code"] == 200, said
+            bundle.kill()
+            (disk / f"{FILE_NAME}-shm").unlink()
+            with (disk / "ballast").open("ab", buffering=0) as ballast:
+                ballast.write(bytes(32768))
+            bundle.ready = "puppetmaster cannot start"
+            bundle.start()
+            assert bundle.wait(WAIT_S) == 1
+            assert "The disk is full: make room on it and start again." in "\n".join(bundle.output())
+        bundle.ready = "registered with the controller"
+        bundle.start()
+        said = client.request("get", f"/jobs/{job['data']['id']}?collection=false")
+        assert said["code"] == 200, said
+
+
 # A commit that fails
 
 
@@ -243,11 +272,11 @@ def test_a_commit_that_fails(desk: Desk, fault: Exception) -> None:
 
 
 def test_a_job_whose_creation_cannot_be_written_never_was(desk: Desk) -> None:
-    desk.disk.error = FAULTS[0]
-    with pytest.raises(StoreError, match=r"No job was created: .* disk I/O error") as refused:
+    desk.disk.error = disk_fault("database or disk is full", sqlite3.SQLITE_FULL)
+    with pytest.raises(StoreError, match=r"No job was created: .* disk is full") as refused:
         desk.create("cg-1", key="k")
     assert refused.value.status == 503
-    with pytest.raises(Unavailable, match=r"No job can be created: .* disk I/O error"):
+    with pytest.raises(Unavailable, match=r"No job can be created: .* disk is full"):
         desk.create("cg-1", key="k")
     desk.disk.error = None
     until(lambda: desk.dispatcher.look(lambda engine: engine.stalled is None, WAIT_S), "it is up again")
@@ -257,6 +286,75 @@ def test_a_job_whose_creation_cannot_be_written_never_was(desk: Desk) -> None:
     with desk.store.reading() as reader:
         assert [one.id for one in reader.jobs({})] == [job.id]
         assert reader.request_ids({}) == [job.first]
+
+
+def test_a_job_that_may_be_there_after_a_crash_is_not_called_never_created(desk: Desk) -> None:
+    desk.disk.error = disk_fault("disk I/O error", sqlite3.SQLITE_IOERR_FSYNC)
+    with pytest.raises(StoreError, match=r"It is not known whether the job was created; .*same key"):
+        desk.create("cg-1", key="k")
+
+
+def _write_without_the_disk(store: Store, changes: Changes, meta: dict[str, Any]) -> None:
+    """All pages and the mark of the commit get into the log; the wait for the disk fails.
+
+    SQLite takes the commit for failed then. What it has written is made in a copy here.
+    """
+    log_file = store.path.with_name(f"{FILE_NAME}-wal")
+    copy = store.path.parent.parent / "unsynced"
+    copy.mkdir()
+    for file in (store.path, log_file):
+        shutil.copy(file, copy)
+    twin = object.__new__(Store)
+    twin.path = copy / FILE_NAME
+    with closing(SqliteTinyDB(twin.path, indexes=INDEXES)) as twin._db:
+        Store._write(twin, changes, meta)
+        written = (copy / log_file.name).read_bytes()
+    with log_file.open("r+b") as log:
+        log.write(written)
+    with as_store_error(f"{store.path} cannot be written"):
+        raise disk_fault("disk I/O error", sqlite3.SQLITE_IOERR_FSYNC)
+
+
+def _after_a_kill(store: Store, to: Path) -> list[int]:
+    """The jobs that a process finds that starts after this one was killed."""
+    to.mkdir()
+    for file in (store.path, store.path.with_name(f"{FILE_NAME}-wal")):
+        shutil.copy(file, to)
+    with closing(Store(to)) as found:
+        return found.now.job_ids({})
+
+
+def test_of_a_commit_that_the_disk_did_not_confirm_nothing_comes_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changes = Changes(jobs={1: a_job()}, requests={FIRST_REQUEST_ID: a_request()})
+    with closing(Store(tmp_path / "data")) as store:
+        with monkeypatch.context() as patch:
+            patch.setattr(store, "_write", lambda *args: _write_without_the_disk(store, *args))
+            with pytest.raises(StoreError, match="disk I/O error"):
+                store._write(changes, store._meta)
+            assert _after_a_kill(store, tmp_path / "unmended") == [1], "the log holds it"
+            shutil.rmtree(tmp_path / "unsynced")
+            store._undone(StoreError())
+            with pytest.raises(StoreError, match="disk I/O error") as failed:
+                store.commit(changes)
+        assert not isinstance(failed.value, NotKnown)
+        assert _after_a_kill(store, tmp_path / "killed") == []
+        assert store.now.job_ids({}) == []
+        store.commit(changes)
+        assert _after_a_kill(store, tmp_path / "later") == [1]
+
+
+def test_a_key_leads_to_its_job_though_the_disk_is_full(desk: Desk) -> None:
+    job = desk.create("cg-1", key="k")
+    asked = batch.parse_job(body("get", "cg-1", key="k"), 10)
+    for stalled in (False, True):
+        desk.disk.error = FAULTS[1]
+        if stalled:
+            with pytest.raises(StoreError):
+                desk.create("cg-2")
+        found = desk.dispatcher.create(lambda engine: engine.create(asked), WAIT_S)
+        assert found.id == job.id
 
 
 def test_what_was_acknowledged_is_there_after_a_crash_on_a_failing_disk(tmp_path: Path) -> None:

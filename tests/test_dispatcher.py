@@ -1,6 +1,7 @@
 """The loop: what arrives is decided on, made durable, and only then acted on, whatever goes wrong."""
 
 import itertools
+import sqlite3
 import threading
 import time
 from collections.abc import Iterator
@@ -12,13 +13,19 @@ import pytest
 from puppetmaster import dispatcher as dispatcher_module
 from puppetmaster import store as store_module
 from puppetmaster.bus import ControllerChanged, ControllerForgot, LinkChanged, Synced
+from puppetmaster.changes import Changes
+from puppetmaster.clock import seconds
 from puppetmaster.dispatcher import STORE_RETRY_S
 from puppetmaster.engine import Engine
 from puppetmaster.errors import NotFound, StoreError, Unavailable
 from puppetmaster.job import JobStatus
-from tests.desk import WAIT_S, Desk, until
+from puppetmaster.retention import Keep, Now
+from puppetmaster.service import Service
+from puppetmaster.settings import Settings
+from tests.desk import WAIT_S, Desk, disk_fault, until
+from tests.test_clock_steps import SteppedClock
 
-FULL = OSError("No space left on device")
+FULL = disk_fault("database or disk is full", sqlite3.SQLITE_FULL)
 
 
 @pytest.fixture
@@ -351,6 +358,63 @@ def test_a_sweep_that_fails_is_taken_up_again(desk: Desk, monkeypatch: pytest.Mo
     assert failed.is_set()
 
 
+def test_what_has_just_ended_is_kept_when_the_clock_is_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was 60 days behind."""
+    monkeypatch.setattr("puppetmaster.dispatcher.PRUNE_S", 0.0)
+    monkeypatch.setattr("puppetmaster.clock.SETTLE_S", 0.0)
+    wall_s = time.time()
+    clock = SteppedClock()
+    clock.step_s = -60 * 86400.0
+    desk = Desk(tmp_path / "data", clock=clock, keep=Keep(2**62, 30 * 86400.0, 2**62))
+    try:
+        job = desk.create("a")
+        until(lambda: desk.bus.sent, "it leaves")
+        desk.answer(job.first)
+        until(lambda: desk.status(job.first) == "resolved", "it ends")
+        outlived, looks = desk.store.outlived, list[Now]()
+
+        def looked(keep: Keep, now: Now) -> dict[int, str]:
+            looks.append(now)
+            return outlived(keep, now)
+
+        monkeypatch.setattr(desk.store, "outlived", looked)
+        clock.step_s = 0.0
+        until(
+            lambda: desk.in_flight() == 0 and [one for one in looks if one.wall_s >= wall_s][2:], "it looks"
+        )
+        assert desk.status(job.first) == "resolved"
+    finally:
+        desk.close()
+
+
+def test_when_a_job_began_is_noted_anew_when_the_clock_is_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("puppetmaster.dispatcher.PRUNE_S", 0.0)
+    clock = SteppedClock()
+    clock.step_s = -60 * 86400.0
+    desk = Desk(tmp_path / "data", clock=clock)
+    try:
+        began_s = time.time()
+        job = desk.create("a", timeout=3600)
+        until(lambda: desk.bus.sent, "it leaves")
+        clock.step_s = 0.0
+
+        def noted_s() -> float:
+            with desk.store.reading() as reader:
+                found = reader.job(job.id)
+            assert found is not None
+            assert found.timed_at is not None
+            return seconds(found.timed_at)
+
+        until(lambda: noted_s() > began_s - 1, "it is noted anew")
+        assert noted_s() < time.time() + 1
+    finally:
+        desk.close()
+
+
 # -- callers ---------------------------------------------------------------------------------------
 
 
@@ -412,6 +476,46 @@ def test_a_large_job_is_answered_when_it_exists(desk: Desk) -> None:
         assert reader.count_requests({"job": job.id}) == 3000
 
 
+def test_a_rerun_that_is_asked_for_again_is_answered_when_it_is_on_disk(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = desk.create(*[f"g{number}" for number in range(3000)], startAt="2999-01-01T00:00:00Z")
+    desk.dispatcher.call(lambda engine: engine.control(first.id, JobStatus.CANCELED, force=False), WAIT_S)
+    service = Service(Settings(), desk.store, desk.dispatcher)
+    asked = {"rerun": {"job": first.id}, "key": "k"}
+    until(lambda: desk.dispatcher.look(lambda engine: not engine.ledger.open_jobs, WAIT_S), "it ends")
+    begun, repeated, answered = threading.Event(), threading.Event(), threading.Event()
+    commit, look = desk.store.commit, desk.dispatcher.look
+
+    def held(changes: Changes) -> None:
+        if changes.drafts:
+            begun.set()
+            assert repeated.wait(WAIT_S)
+        if changes.completed:
+            assert not answered.wait(0.2), "it is answered before it is on disk"
+        commit(changes)
+
+    def ask() -> None:
+        service.create_job(asked)
+        answered.set()
+
+    def seen(verb: Any, timeout_s: float) -> Any:
+        if begun.is_set():
+            threading.Timer(0.05, repeated.set).start()
+        return look(verb, timeout_s)
+
+    monkeypatch.setattr(desk.store, "commit", held)
+    monkeypatch.setattr(desk.dispatcher, "look", seen)
+    posts = [threading.Thread(target=ask), threading.Thread(target=ask)]
+    posts[0].start()
+    assert begun.wait(WAIT_S)
+    posts[1].start()
+    for post in posts:
+        post.join()
+    with desk.store.reading() as reader:
+        assert reader.count_jobs({}) == 2
+
+
 def test_a_large_job_that_cannot_be_written_is_refused(desk: Desk) -> None:
     desk.disk.error = FULL
     with pytest.raises(StoreError, match="No job was created"):
@@ -419,6 +523,33 @@ def test_a_large_job_that_cannot_be_written_is_refused(desk: Desk) -> None:
     desk.disk.error = None
     until(lambda: not desk.dispatcher.look(lambda engine: engine.stalled, WAIT_S), "the disk is back")
     assert desk.create("a").id == 2
+
+
+def test_who_has_given_up_silences_nobody_when_it_stops(tmp_path: Path) -> None:
+    desk = Desk(tmp_path / "data")
+    first, last, told = Gate(), Gate(), list[str]()
+
+    def ask() -> None:
+        try:
+            desk.dispatcher.call(lambda _: None, WAIT_S)
+        except Unavailable as error:
+            told.append(error.message)
+
+    desk.dispatcher.do(first)
+    assert first.reached.wait(WAIT_S)
+    desk.dispatcher.do(last)
+    desk.dispatcher._inbox.put(None)  # as stop() does: what comes after this turn is turned away
+    first.opened.set()
+    assert last.reached.wait(WAIT_S)
+    with pytest.raises(Unavailable, match="Not begun within"):
+        desk.dispatcher.call(lambda _: None, 0.01)
+    waits = threading.Thread(target=ask)
+    waits.start()
+    until(lambda: desk.dispatcher._inbox.qsize() == 2, "it waits behind the one that has given up")
+    last.opened.set()
+    waits.join(WAIT_S)
+    desk.close()
+    assert told == ["Puppetmaster is stopping: nothing was changed."]
 
 
 def test_who_waits_when_it_stops_is_told(tmp_path: Path) -> None:

@@ -4,7 +4,9 @@ import os
 import shutil
 import socket
 import sqlite3
+import subprocess
 from collections.abc import Mapping
+from contextlib import closing
 from importlib import metadata
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,7 +15,11 @@ from typing import Any
 import pytest
 
 from puppetmaster import __version__, doctor
+from puppetmaster.changes import Changes
 from puppetmaster.doctor import Check
+from puppetmaster.store import Store
+from puppetmaster.transfer import export
+from tests.examples import a_job
 from tests.fake_http import Asked, FakeServer, Reply
 
 GOOD: Mapping[str, Any] = {
@@ -93,6 +99,27 @@ def test_a_store(tmp_path: Path) -> None:
     file.mkdir()
     assert "cannot be read" in doctor.store(file).says
     assert (doctor.store(file).mark, doctor.store(file, "warn").mark) == ("fail", "warn")
+
+
+def test_a_store_on_a_disk_that_is_read_only(tmp_path: Path) -> None:
+    """As after a clean stop: there is no log beside it, and none can be made."""
+    data_dir, out = tmp_path / "data", tmp_path / "out"
+    data_dir.mkdir()
+    out.mkdir()
+    with closing(Store(data_dir)) as store:
+        store.commit(Changes(jobs={1: a_job(total=0)}))
+    try:
+        subprocess.run(["mount", "--bind", "-o", "ro", data_dir, data_dir], check=True, capture_output=True)
+        subprocess.run(["mount", "-o", "remount,bind,ro", data_dir], check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        if os.environ.get("CI") == "true":
+            pytest.fail(f"CI must be able to mount (root): {error}")
+        pytest.skip(f"only root can mount: {error}")
+    try:
+        assert doctor.store(store.path) == Check("store file", "ok", f"{store.path} is whole")
+        assert export(data_dir, out / "all.json") == 1
+    finally:
+        subprocess.run(["umount", "--lazy", data_dir], check=True)
 
 
 def test_what_this_user_may_not_enter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -615,6 +615,66 @@ def test_after_a_restart_of_the_machine_the_wall_says_what_is_left_within_bounds
     assert world.job(job.id).status is JobStatus.TIMEOUT
 
 
+@pytest.mark.parametrize("unset", ["at its creation", "after the restart"])
+def test_a_clock_that_was_not_set_says_nothing_about_the_time_of_a_job(world: World, unset: str) -> None:
+    """A gateway without a battery wakes up in 1970."""
+    right_s, unset_s = world.clock.wall_ahead_s, 0.0
+    world.clock.wall_ahead_s = unset_s if unset == "at its creation" else right_s
+    job = paused(world, body("post", "a", timeout=3000))
+    world.advance(100)
+    world.stop()
+    world.clock.reboot(off_s=30)
+    world.clock.wall_ahead_s = right_s if unset == "at its creation" else unset_s
+    world.start()
+    world.advance(2999)
+    assert not world.job(job.id).final
+    world.advance(1)
+    assert world.job(job.id).status is JobStatus.TIMEOUT
+
+
+def test_what_is_left_of_a_jobs_time_is_right_after_the_clock_was_set_and_a_restart(world: World) -> None:
+    """It was two months behind when the job was made."""
+    job = paused(world, body("post", "a", timeout=3000))
+    endless = paused(world, body("post", "a"))
+    world.advance(1000)
+    world.clock.wall_ahead_s += 60 * 86400.0
+    world.run(lambda engine: engine.clock_was_set())
+    world.stop()
+    world.clock.reboot(off_s=30)
+    world.start()
+    world.advance(3000 - 1000 - 30 - 1)
+    assert not world.job(job.id).final
+    world.advance(1)
+    assert world.job(job.id).status is JobStatus.TIMEOUT
+    assert not world.job(endless.id).final
+
+
+def test_the_time_of_a_job_goes_on_where_the_machine_does_not_say_that_it_was_restarted(world: World) -> None:
+    world.clock.boot_id = ""
+    world.clock.monotonic_s = 1_000_000.0
+    job = paused(world, body("post", "a", timeout=3000))
+    world.advance(1000)
+    world.stop()
+    wall_s = world.clock.wall_s()
+    world.clock.monotonic_s = 5.0
+    world.clock.wall_ahead_s = wall_s + 30 - 5.0
+    world.start()
+    world.advance(3000 - 1000 - 30 - 1)
+    assert not world.job(job.id).final
+    world.advance(1)
+    assert world.job(job.id).status is JobStatus.TIMEOUT
+
+
+@pytest.mark.parametrize(("boot", "known"), [("boot 1", True), ("", False)])
+def test_a_job_says_by_which_clock_it_ended(world: World, boot: str, known: bool) -> None:
+    world.clock.boot_id = boot
+    job = world.create(body("get", "a"))
+    world.advance(7)
+    world.run(world.answered(world.last(job.first).message))
+    ended = world.job(job.id)
+    assert (ended.ended_boot, ended.ended_s) == (boot, world.clock.now_s() if known else None)
+
+
 def test_after_two_restarts_of_the_machine_the_time_is_still_right(world: World) -> None:
     job = paused(world, body("post", "a", timeout=3000))
     for _ in range(2):

@@ -51,6 +51,7 @@ ORDER = [
     "reader",
     "migrations",
     "changes",
+    "datadir",
     "retention",
     "store",
     "transfer",
@@ -117,7 +118,7 @@ DOORS = {
 #: Who may import what touches the machine, though it is of the standard library.
 TOUCHES = {
     "sqlite3": {"sqlite_schema", "sqlite_rows", "sqlite_storage", "reader", "store", "transfer", "doctor"},
-    "fcntl": {"store"},
+    "fcntl": {"datadir"},
     "signal": {"signals", "__main__"},
     "socket": {"signals", "login", "link", "server", "client", "doctor"},
     "ssl": {"link", "server", "login", "client"},

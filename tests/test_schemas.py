@@ -12,7 +12,7 @@ from puppetmaster import schemas, wire
 from puppetmaster.errors import Fault
 from tests.examples import patiently
 
-SECONDS = "seconds, more than 0 and at most 1000000000"
+SECONDS = "seconds, from 0.001 to 1000000000"
 ITEM = {"method": "post", "resource": "/system/reboot"}
 #: What no property takes but those that take anything.
 ODD: list[Any] = [[], {}, [1], {"a": 1}]
@@ -175,7 +175,7 @@ def test_the_only_option_is_a_timeout(schema: vol.Schema) -> None:
     for options in ({}, None, {"timeout": 5}, {"timeout": 0}, {"timeout": None}):
         assert _accepts(schema, "options", options)
     for value, got in ((-1, "-1"), ("5", "'5'")):
-        said = f"expected {SECONDS}, got {got}"
+        said = f"expected milliseconds, from 1 to 1000000000000, got {got}"
         assert _said(schema, "options", {"timeout": value}) == [("options.timeout", said)]
     ((path, message),) = _said(schema, "options", {"timeouts": 5})
     assert path == "options.timeouts"

@@ -166,3 +166,10 @@ def test_an_answer_the_bus_cannot_carry_is_refused_in_words() -> None:
     envelope.answer({"id": 1}, "me", 200, "x" * (wire.MESSAGE_LIMIT_BYTES - 200))
     with pytest.raises(TooLarge, match=r"1,048,\d+ bytes, and the bus carries less than 1,048,576"):
         envelope.answer({"id": 1}, "me", 200, "x" * (wire.MESSAGE_LIMIT_BYTES - 50))
+
+
+def test_a_property_that_is_there_twice_is_answered_with_its_name() -> None:
+    message, fault = envelope.read(b'{"id": 7, "method": "post", "resource": "/a", "data": {"a": 1, "a": 2}}')
+    assert message == {"id": 7, "method": "post", "resource": "/a", "data": None}
+    assert fault is not None
+    assert 'the property "a" is there twice' in fault.message

@@ -1,5 +1,6 @@
 """Each variable is read, checked against its bounds, and named when it is wrong."""
 
+import json
 from dataclasses import FrozenInstanceError, fields
 from pathlib import Path
 from typing import Any
@@ -156,7 +157,46 @@ def test_every_log_level(level: str) -> None:
     assert _read("PUPPETMASTER_LOG_LEVEL", level) == level
 
 
-@pytest.mark.parametrize("level", ["verbose", "INFO", "10"])
+@pytest.mark.parametrize("level", ["INFO", "Debug"])
+def test_a_log_level_in_any_letter_case(level: str, tmp_path: Path) -> None:
+    assert _read("PUPPETMASTER_LOG_LEVEL", level) == level.lower()
+    write(tmp_path, json.dumps({"logLevel": level}))
+    assert Settings.from_environment({}, data_dir=tmp_path).log_level == level.lower()
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("PUPPETMASTER_WINDOWS", r"did you mean PUPPETMASTER_WINDOW\?"),
+        ("PUPPETMASTER_GRACE", r"did you mean PUPPETMASTER_GRACE_S\?"),
+        ("PUPPETMASTER_HTTP_PORT", "did you mean PUPPETMASTER_HTTP"),
+        ("PUPPETMASTER_ZZZ", "the README lists those"),
+        ("PUPPETMASTER_", "the README lists those"),
+    ],
+)
+def test_a_misspelt_variable_is_named(name: str, hint: str) -> None:
+    with pytest.raises(SettingsError, match=rf"^{name}: unknown setting; .*{hint}"):
+        Settings.from_environment({name: "7"})
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "PUPPETMASTER_URL",
+        "PUPPETMASTER_PORT",
+        "PUPPETMASTER_PORT_8700_TCP_ADDR",
+        "PUPPETMASTER_SERVICE_HOST",
+        "PUPPETMASTER_SERVICE_PORT_HTTP",
+        "PUPPETMASTER_NAME",
+        "PUPPETMASTER_ENV_PATH",
+        "MY_PUPPETMASTER_WINDOWS",
+    ],
+)
+def test_what_others_set_is_no_misspelt_variable(name: str) -> None:
+    assert Settings.from_environment({name: "tcp://172.17.0.5:8700"}) == Settings()
+
+
+@pytest.mark.parametrize("level", ["verbose", "INFORMATION", "10"])
 def test_an_unknown_log_level_is_refused_by_name(level: str) -> None:
     with pytest.raises(SettingsError, match=r"^PUPPETMASTER_LOG_LEVEL: expected one of debug, .*, got '"):
         _read("PUPPETMASTER_LOG_LEVEL", level)

@@ -16,7 +16,7 @@ from puppetmaster.request import RequestStatus
 from puppetmaster.spec import ItemSpec, JobSpec, Rerun, specs_of
 
 ITEM = {"method": "post", "resource": "/x", "__request": {"destination": ["a", "b"]}}
-SECONDS_OR_NONE = "seconds, at least 0 and at most 1000000000"
+SECONDS_OR_NONE = "0, or seconds, from 0.001 to 1000000000"
 SHARE = 'a whole number from 1 or a percentage such as "10%"'
 ERRORS = 'a number from 0 or a percentage such as "10%"'
 WAVES = "a list of 1 to 100 numbers from 1 or percentages, each larger than the one before"
@@ -71,7 +71,7 @@ def test_it_is_taken_and_shown_as_it_was_given(name: str, value: Any) -> None:
             "requestTimeout",
             0,
             "requestTimeout",
-            "expected seconds, more than 0 and at most 1000000000, got 0",
+            "expected seconds, from 0.001 to 1000000000, got 0",
         ),
         ("concurrency", 0, "concurrency", f"expected {SHARE}, got 0"),
         ("concurrency", 1.5, "concurrency", f"expected {SHARE}, got 1.5"),
@@ -82,10 +82,10 @@ def test_it_is_taken_and_shown_as_it_was_given(name: str, value: Any) -> None:
         ("concurrency", "-1%", "concurrency", f"expected {SHARE}, got '-1%'"),
         ("concurrency", "\u0661%", "concurrency", f"expected {SHARE}, got '\\u0661%'"),
         ("concurrency", [], "concurrency", f"expected {SHARE}, got an empty list"),
-        ("rate", 0, "rate", "expected a number above 0, at most 100000, got 0"),
-        ("rate", 100_001, "rate", "expected a number above 0, at most 100000, got 100001"),
-        ("rate", math.nan, "rate", "expected a number above 0, at most 100000, got nan"),
-        ("rate", "5", "rate", "expected a number above 0, at most 100000, got '5'"),
+        ("rate", 0, "rate", "expected a number from 0.0001 to 100000, got 0"),
+        ("rate", 100_001, "rate", "expected a number from 0.0001 to 100000, got 100001"),
+        ("rate", math.nan, "rate", "expected a number from 0.0001 to 100000, got nan"),
+        ("rate", "5", "rate", "expected a number from 0.0001 to 100000, got '5'"),
         ("idempotent", "yes", "idempotent", "expected true or false, got 'yes'"),
         ("idempotent", 1, "idempotent", "expected true or false, got 1"),
         ("retry", 3, "retry", "expected an object, got 3"),
@@ -111,6 +111,7 @@ def test_it_is_taken_and_shown_as_it_was_given(name: str, value: Any) -> None:
             "expected a list of at least one of timeout, error, got 'error'",
         ),
         ("retry", {"delay": -1}, "retry.delay", f"expected {SECONDS_OR_NONE}, got -1"),
+        ("retry", {"delay": 1e-300}, "retry.delay", f"expected {SECONDS_OR_NONE}, got 1e-300"),
         ("retry", {"delay": False}, "retry.delay", f"expected {SECONDS_OR_NONE}, got false"),
         ("retry", {"maxDelay": math.inf}, "retry.maxDelay", f"expected {SECONDS_OR_NONE}, got inf"),
         ("retry", {"factor": 0.5}, "retry.factor", "expected a number from 1 to 100, got 0.5"),

@@ -25,9 +25,10 @@ from puppetmaster.errors import StoreError
 from puppetmaster.job import Job, JobStatus
 from puppetmaster.migrations import FORMAT
 from puppetmaster.request import Request, RequestStatus
-from puppetmaster.retention import FRESH_S, PRUNED_AT_ONCE, PRUNED_REQUESTS, REQUEST_BYTES, Keep
+from puppetmaster.retention import FRESH_S, PRUNED_AT_ONCE, PRUNED_REQUESTS, REQUEST_BYTES, Keep, Now
 from puppetmaster.sqlite_storage import LOG_BYTES, SqliteTinyDB
 from puppetmaster.store import FILE_NAME, SWEEP, Store
+from tests.desk import FailingDisk
 from tests.examples import AT, LATER, a_job, a_request, an_item, counts
 
 WAIT_S = 30.0
@@ -765,7 +766,7 @@ def test_a_file_in_place_of_the_directory(tmp_path: Path) -> None:
 
 def test_a_directory_in_place_of_the_file(tmp_path: Path) -> None:
     (tmp_path / FILE_NAME).mkdir()
-    assert "cannot be opened" in _refused(tmp_path).message
+    assert "Is a directory" in _refused(tmp_path).message
     (tmp_path / FILE_NAME).rmdir()
     Store(tmp_path).close()
 
@@ -863,6 +864,55 @@ def test_an_odd_document_does_not_break_the_reading_of_others(store: Store) -> N
     with store.reading() as reader:
         assert reader.items([1]) == {item.id: item}
         assert reader.request(request.id) == request
+
+
+def test_a_reader_that_comes_back_after_the_close_is_closed(store: Store) -> None:
+    with store.reading() as reader:
+        store.close()
+    assert store._spare.empty()
+    with pytest.raises(sqlite3.ProgrammingError):
+        reader.job(1)
+
+
+def test_a_close_that_the_disk_does_not_confirm_is_a_store_error(open_store: Open) -> None:
+    store = open_store()
+    _fill(store, 1)
+    disk = FailingDisk(store)
+    disk.error = sqlite3.OperationalError("disk I/O error")
+    with pytest.raises(StoreError, match="cannot be written: disk I/O error"):
+        store.close()
+    with pytest.raises(sqlite3.ProgrammingError):
+        disk.execute("SELECT 1")
+    disk.error = None
+    assert len(_everything(open_store())[0]) == 1
+
+
+@pytest.mark.parametrize(
+    ("table", "lacks", "said"),
+    [
+        ("jobs", "first", r"job 1 cannot be read \(KeyError: 'first'\): it was changed"),
+        ("items", "method", rf"item {_first(1)} cannot be read \(TypeError: .*'method'"),
+        ("requests", "destination", rf"request {_first(1)} cannot be read \(KeyError: 'destination'"),
+    ],
+)
+def test_a_document_that_lacks_a_field_is_told_as_a_store_error(
+    store: Store, table: str, lacks: str, said: str
+) -> None:
+    _fill(store, 1)
+    id_ = 1 if table == "jobs" else _first(1)
+    with sqlite3.connect(store.path) as connection:
+        connection.execute("PRAGMA ignore_check_constraints = ON")
+        connection.execute(f"UPDATE doc_{table} SET doc = json_remove(doc, '$.{lacks}') WHERE id = {id_}")
+    connection.close()
+    look: Callable[[Any], Any] = getattr(store.now, table)
+    with pytest.raises(StoreError, match=said):
+        look([1] if table == "items" else {})
+
+
+@pytest.mark.parametrize("field", ["installation", "nextJob", "nextRequest"])
+def test_a_file_whose_meta_lacks_a_field_is_refused(closed: Path, field: str) -> None:
+    _meta(closed, lambda meta: meta.pop(field))
+    assert f"lacks {field} in its meta document" in _refused(closed.parent).message
 
 
 # This file's own: a file of an older format
@@ -1037,8 +1087,8 @@ def kept(store: Store) -> Store:
     return store
 
 
-def _at(day: int) -> float:
-    return seconds(f"2026-01-{day:02}T00:00:00.000Z")
+def _at(day: int, later_s: float = 0.0) -> Now:
+    return Now(seconds(f"2026-01-{day:02}T00:00:00.000Z") + later_s)
 
 
 @pytest.mark.parametrize(
@@ -1067,8 +1117,8 @@ def test_no_more_bytes_are_removed_than_need_be(kept: Store) -> None:
 
 def test_what_has_just_ended_is_kept_whatever_its_size(kept: Store) -> None:
     keep = replace(ALL, bytes=1)
-    assert list(kept.outlived(keep, _at(6) + FRESH_S)) == [1, 2, 4, 5]
-    assert list(kept.outlived(keep, _at(6) + FRESH_S + 1)) == [1, 2, 4, 5, 6]
+    assert list(kept.outlived(keep, _at(6, FRESH_S))) == [1, 2, 4, 5]
+    assert list(kept.outlived(keep, _at(6, FRESH_S + 1))) == [1, 2, 4, 5, 6]
     assert list(kept.outlived(replace(keep, jobs=0), _at(6))) == [1, 2, 4, 5, 6], "a number is a number"
 
 
@@ -1153,3 +1203,39 @@ def test_what_ended_before_the_clock_was_set_has_no_age(kept: Store) -> None:
     assert job is not None
     kept.commit(Changes(jobs={1: replace(job, finished_at="1970-01-01T00:05:00.000Z")}))
     assert 1 not in kept.outlived(replace(ALL, age_s=1), _at(6))
+
+
+def _end(store: Store, number: int, finished_at: str, boot: str = "", ended_s: float | None = None) -> None:
+    job = _ended(_whole(number).jobs[number])
+    ended = replace(job, finished_at=finished_at, ended_boot=boot, ended_s=ended_s)
+    store.commit(Changes(jobs={number: ended}))
+
+
+@pytest.mark.parametrize(("boot", "gone"), [("this", []), ("another", [1])])
+def test_the_age_of_what_ended_since_the_start_of_the_machine_is_not_by_the_walls_clock(
+    store: Store, boot: str, gone: list[int]
+) -> None:
+    """The clock was two months behind when it ended, and was set since."""
+    _end(store, 1, "2026-01-01T00:00:00.000Z", boot, 1000.0)
+    now = Now(_at(1, 60 * DAY_S).wall_s, boot="this", now_s=1060.0)
+    assert list(store.outlived(replace(ALL, age_s=30 * DAY_S), now)) == gone
+    assert list(store.outlived(replace(ALL, age_s=59), now)) == [1]
+    assert list(store.outlived(replace(ALL, bytes=1), now)) == gone, "it is as fresh as that"
+
+
+def test_nothing_is_too_old_while_the_clock_may_be_set_again(store: Store) -> None:
+    _end(store, 1, "2026-01-01T00:00:00.000Z", "another", 1000.0)
+    keep = replace(ALL, age_s=DAY_S)
+    assert list(store.outlived(keep, replace(_at(31), steady=False))) == []
+    assert list(store.outlived(keep, _at(31))) == [1]
+    assert list(store.outlived(replace(ALL, jobs=0), replace(_at(31), steady=False))) == [1]
+
+
+def test_what_ended_since_the_start_of_the_machine_ended_last(store: Store) -> None:
+    _end(store, 1, "2026-01-01T00:00:00.000Z", "this", 70.0)
+    _end(store, 2, "2026-01-02T00:00:00.000Z", "this", 50.0)
+    _end(store, 3, "2026-03-01T00:00:00.000Z", "another", 90.0)
+    _end(store, 4, "1970-01-01T00:00:00.000Z")
+    for keep, gone in ((3, [4]), (2, [4, 3]), (1, [4, 3, 2])):
+        now = Now(_at(31).wall_s, boot="this", now_s=100.0)
+        assert list(store.outlived(replace(ALL, jobs=keep), now)) == gone

@@ -179,3 +179,8 @@ def test_a_flag_that_is_not_set_says_nothing() -> None:
 )
 def test_places_have_the_names_that_were_typed(path: str, words: bool, name: str) -> None:
     assert submission.spoken(path, {"window": 0, "max_errors_after": 1, "rate": None}, words=words) == name
+
+
+def test_a_property_that_is_there_twice_is_named() -> None:
+    with pytest.raises(ValueError, match=r'job\.json: .* the property "rate" is there twice'):
+        submission.whole('{"rate": 1, "rate": 2}', "job.json")

@@ -1,6 +1,7 @@
 """Export to one plain TinyDB file and import from it, both judged by TinyDB itself."""
 
 import json
+import stat
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
@@ -10,13 +11,13 @@ from typing import Any
 import pytest
 from tinydb import TinyDB, where
 
-from puppetmaster.changes import FIRST_REQUEST_ID, Changes, Ids
+from puppetmaster.changes import FIRST_REQUEST_ID, Changes, Ids, ahead
 from puppetmaster.errors import StoreError
 from puppetmaster.job import Job, JobStatus
 from puppetmaster.migrations import FORMAT
 from puppetmaster.request import Item, Request, RequestStatus
 from puppetmaster.store import FILE_NAME, SWEEP, Store
-from puppetmaster.transfer import PART, export, import_
+from puppetmaster.transfer import IMPORTED, PART, export, import_
 from tests.examples import AT, LATER, a_job, a_request, an_item
 
 FIRST = FIRST_REQUEST_ID
@@ -74,6 +75,7 @@ def test_tinydb_reads_an_export(store: Store, tmp_path: Path) -> None:
             "installation": store.installation,
             "nextJob": 3,
             "nextRequest": SECOND + 3,
+            **store.marks,
         }
         jobs = plain.table("jobs")
         assert [Job.from_document(job.doc_id, job) for job in jobs] == store.now.jobs({})[::-1]
@@ -89,10 +91,28 @@ def test_an_import_is_what_was_exported(store: Store, tmp_path: Path) -> None:
     export(tmp_path / "data", tmp_path / "all.json")
     assert import_(tmp_path / "all.json", tmp_path / "new") == 2
     with closing(Store(tmp_path / "new")) as new:
-        assert _everything(new) == _everything(store)
+        (ended, night), *others, ids, name = _everything(store)
+        paused = replace(night, status=JobStatus.PAUSED, reason=IMPORTED)
+        assert _everything(new) == ([ended, paused], *others, ahead(ids), name)
         assert [job.id for job, _ in new.unfinished()] == [1]
     export(tmp_path / "new", tmp_path / "again.json")
-    assert (tmp_path / "again.json").read_bytes() == (tmp_path / "all.json").read_bytes()
+    before, again = (json.loads((tmp_path / f"{file}.json").read_text()) for file in ("all", "again"))
+    for changed in ("meta", "jobs"):
+        del before[changed], again[changed]
+    assert again == before
+
+
+@pytest.mark.usefixtures("store")
+def test_an_export_follows_no_link_and_is_for_nobody_else(tmp_path: Path) -> None:
+    (tmp_path / "precious").write_text("all I have")
+    (tmp_path / "all.json").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(StoreError, match=r"all\.json exists"):
+        export(tmp_path / "data", tmp_path / "all.json")
+    (tmp_path / "more.json.part").symlink_to(tmp_path / "precious")
+    export(tmp_path / "data", tmp_path / "more.json")
+    assert (tmp_path / "precious").read_text() == "all I have"
+    assert not (tmp_path / "more.json").is_symlink()
+    assert stat.S_IMODE((tmp_path / "more.json").stat().st_mode) == 0o600
 
 
 def test_what_tinydb_changed_is_imported(store: Store, tmp_path: Path) -> None:
@@ -146,7 +166,7 @@ def test_an_export_of_format_1_is_imported(tmp_path: Path) -> None:
     (tmp_path / "old.json").write_text(json.dumps(whole))
     import_(tmp_path / "old.json", tmp_path / "new")
     with closing(Store(tmp_path / "new")) as new:
-        assert new.now.jobs({}) == [a_job()]
+        assert new.now.jobs({}) == [a_job(status=JobStatus.PAUSED, reason=IMPORTED)]
         assert new.now.request(FIRST) == sent
         assert new.now.sending(FIRST + 900_000) == FIRST
 
@@ -193,7 +213,7 @@ WRECKS: list[tuple[Wreck, str]] = [
     (lambda whole: whole["meta"]["1"].pop("format"), "has format None"),
     (lambda whole: whole["meta"]["1"].update(nextJob=2), "job 2 has ids that are still to be given out"),
     (lambda whole: whole["meta"]["1"].update(nextRequest=SECOND + 2), "job 2 has ids that are still"),
-    (lambda whole: whole["meta"]["1"].pop("nextJob"), "KeyError: 'nextJob'"),
+    (lambda whole: whole["meta"]["1"].pop("nextJob"), "lacks nextJob in its meta document"),
     (lambda whole: whole["jobs"]["2"].pop("first"), "KeyError: 'first'"),
     (lambda whole: whole["jobs"]["2"].update(status="odd"), "ValueError: 'odd'"),
     (lambda whole: whole["jobs"].pop("2"), f"expected {SWEEP + 1} requests of its jobs, got {SWEEP + 4}"),

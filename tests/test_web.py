@@ -15,7 +15,7 @@ from websockets.exceptions import InvalidStatus
 from puppetmaster import web
 from puppetmaster.answer import from_gateway
 from puppetmaster.bus import Answered, BridgeChanged, ControllerChanged, LinkChanged, SubscriptionsRefused
-from puppetmaster.changes import FIRST_REQUEST_ID
+from puppetmaster.changes import FIRST_REQUEST_ID, LAST_REQUEST_ID
 from puppetmaster.errors import StoreError
 from puppetmaster.rows import PART, Rows, encoded, whole
 from puppetmaster.service import NOT_KNOWN
@@ -168,6 +168,7 @@ def test_the_idempotency_key_is_the_jobs_key(door: Door) -> None:
     assert (first.status, first.json["key"]) == (200, "k1")
     assert again.json["id"] == first.json["id"]
     assert door.ask("POST", "/jobs", batch("a", key="k1"), Idempotency_Key="k1").json["id"] == 1
+    assert door.ask("POST", "/jobs", batch("a", key=None), Idempotency_Key="k1").json["id"] == 1
     assert door.ask("POST", "/jobs", batch("b"), Idempotency_Key="k1").status == 409
     assert door.ask("POST", "/jobs", batch("a", key="k2"), Idempotency_Key="k1").status == 409
     assert door.ask("POST", "/jobs", batch("a"), Idempotency_Key="\xe9").status == 400
@@ -187,7 +188,7 @@ def test_the_idempotency_key_works_with_every_form(door: Door, path: str, body: 
     assert (first.status, first.json["id"]) == (200, again.json["id"])
     assert in_the_body.json["id"] == first.json["id"]
     assert [job["key"] for job in door.ask("GET", "/jobs").json] == ["k 1"]
-    assert door.ask("POST", path, {**body, "options": {"timeout": 7}}, Idempotency_Key="k 1").status == 409
+    assert door.ask("POST", path, {**body, "options": {"timeout": 7000}}, Idempotency_Key="k 1").status == 409
     assert door.ask("POST", path, body).json["id"] != first.json["id"]
 
 
@@ -429,6 +430,30 @@ def test_a_request_says_which_way_it_went_and_that_its_gateway_went_away(
         assert (unsent["status"], unsent["attempts"], unsent["route"]) == ("error", 0, None)
         assert (unsent["result"]["code"], unsent["result"]["source"]) == (503, "puppetmaster")
         assert unsent["result"]["message"].endswith(": it did not run")
+
+
+def test_health_says_that_all_ids_are_given_out(door: Door) -> None:
+    assert door.ask("GET", "/system/puppetmaster").json["counters"]["idsLeft"] >= 2**30
+    door.app.engine.ledger._ids.next_request = LAST_REQUEST_ID
+    assert door.ask("GET", "/health").json["reasons"][-1] == (
+        "this installation has given out all request ids: export its jobs, and start with an empty store"
+    )
+    system = door.ask("GET", "/system/puppetmaster").json
+    assert (system["healthy"], system["counters"]["idsLeft"]) == (False, 0)
+    assert door.ask("POST", "/jobs", batch("a")).status == 503
+
+
+@pytest.mark.parametrize(
+    ("body", "name"),
+    [
+        (b'{"batch": [], "batch": []}', "batch"),
+        (b'{"concurrency": 1, "batch": [{"data": {"a": 1, "b": 2, "a": 1}}]}', "a"),
+    ],
+)
+def test_a_property_that_is_there_twice_is_refused(door: Door, body: bytes, name: str) -> None:
+    answer = door.ask("POST", "/jobs", body)
+    assert answer.status == 400
+    assert f'the property "{name}" is there twice' in answer.json["message"]
 
 
 def test_rows_are_read_part_by_part() -> None:

@@ -21,6 +21,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from puppetmaster import envelope, sdk
 from puppetmaster.bus import ControllerChanged, LinkChanged, Owners
@@ -293,7 +294,8 @@ def _run(directory: Path, report: Report) -> None:
     mutator, failures = Mutator(report.seed), Failures()
     logger = logging.getLogger("sanji.puppetmaster")
     logger.addHandler(failures)
-    target = Target(directory)
+    with patch("puppetmaster.store.first_request_id", lambda: FIRST_ID):
+        target = Target(directory)
     watch = Watch(directory / "data")
     threads = {thread.name for thread in threading.enumerate()}
     base_mib = 0.0
