@@ -115,6 +115,11 @@ class App:
                 self._bundle.register_again(event.asked_s)
         self.dispatcher.post(events)
 
+    def controller_forgot(self, known_s: float) -> None:
+        """The controller was restarted since that time, and whoever found that out registers us again."""
+        known_s = max(known_s, self.bus.known_s or known_s)
+        self.dispatcher.post([ControllerForgot(known_s, self._clock.now_s())])
+
     def health(self) -> dict[str, Any]:
         """GET /system/puppetmaster."""
         counters = self.dispatcher.look(_counters, LOOK_TIMEOUT_S)

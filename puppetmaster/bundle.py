@@ -60,7 +60,13 @@ class SteadySanji(sdk.Sanji):  # type: ignore[misc] # the SDK has no types
         self.installation = uuid.uuid4().hex[:16]  # ``init`` may set one that lasts
         self.process = uuid.uuid4().hex
         self.registration = Registration(
-            self.channel, self._profiles, self._accept, self._announce, self._own, self.process
+            self.channel,
+            self._profiles,
+            self._accept,
+            self._announce,
+            self.controller_forgot,
+            self._own,
+            self.process,
         )
         self.registered = self.registration.registered  # an Event: whether requests reach us
         with Signals(take=False):  # the SDK takes SIGINT, which start() is to do
@@ -114,6 +120,12 @@ class SteadySanji(sdk.Sanji):  # type: ignore[misc] # the SDK has no types
     def register_again(self, asked_s: float | None = None) -> None:
         """Register: the controller does not know us any more, or did not at ``asked_s``. From any thread."""
         self.registration.again(asked_s)
+
+    def controller_forgot(self, known_s: float) -> None:
+        """The controller was restarted, and has forgotten whom it knew at that time, by the monotonic clock.
+
+        On the registration's thread.
+        """
 
     def why_not_registered(self) -> str | None:
         """Why requests do not reach us, with the cure; None when they do, or nothing is known yet."""

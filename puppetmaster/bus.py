@@ -212,6 +212,11 @@ class Bus:
         reason = self._link.reason
         return reason and f"there is no connection to the broker at {self._address}: {reason}"
 
+    @property
+    def known_s(self) -> float | None:
+        """When the controller was asked last that knew us; None: never, or it has forgotten us since."""
+        return self._known_s
+
     def start(self) -> None:
         """Connect, for as long as it takes, and stay connected."""
         self._link.start()

@@ -141,6 +141,8 @@ class Registration:
         profiles: returns what to register: objects with ``name``, ``role``, ``resources`` and so on.
         accept: called with role and tunnel of each profile that was registered; subscribes the tunnel.
         ready: called on the registration's own thread each time all of them are registered.
+        forgotten: called on that thread before we register again with a controller that has forgotten us,
+            with the time when it had registered us.
         own: returns the resource of the model's profile that nobody else registers.
         process: what this process answers as ``process`` when it is asked for that resource.
     """
@@ -151,6 +153,7 @@ class Registration:
         profiles: Callable[[], Sequence[Message]],
         accept: Callable[[str, str], None],
         ready: Callable[[], None],
+        forgotten: Callable[[float], None],
         own: Callable[[], str],
         process: str,
     ) -> None:
@@ -162,6 +165,7 @@ class Registration:
         self._profiles = profiles
         self._accept = accept
         self._ready = ready
+        self._forgotten = forgotten
         self._own = own
         self._process = process
         self._ours = False  # whether the controller has our name from us; only then it is ours to take back
@@ -295,6 +299,9 @@ class Registration:
 
     def _claim(self, profile: Message) -> None:
         """Have the controller know ``profile``. Raises Taken, RegistrationError."""
+        if self._ours and not self._owned(profile["resources"][0]):
+            self._ours = False
+            self._forgotten(self._registered_s)  # now: once we are registered again nothing tells
         answer = self._channel.call("post", RESOURCE, profile, ANSWER_S)
         if answer.get("code") == 403:  # the name is taken; or the id was used, which does no harm here
             if self._reached(profile):

@@ -38,6 +38,10 @@ class Puppetmaster(SteadySanji):
         self.service = self.app.service
         self.app.start()
 
+    def controller_forgot(self, known_s: float) -> None:
+        """The controller was restarted: the dispatcher is told before we are registered again."""
+        self.app.controller_forgot(known_s)
+
     def before_stop(self) -> None:
         """Finish the turn at hand, and close the store."""
         try:

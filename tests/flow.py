@@ -4,7 +4,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -138,6 +138,18 @@ class Flow:
     def ended(self, job: Message) -> Message:
         """The job once it has ended."""
         return self.until(job, lambda shown: shown["finishedAt"] is not None)
+
+    def restored(self, job: Message) -> Message:
+        """The job once it has ended, though the bundle may not be registered at times."""
+        pause, deadline_s = threading.Event(), time.monotonic() + 2 * WAIT_S
+        while time.monotonic() < deadline_s:
+            with suppress(TimeoutError):
+                answer = self.client.request("get", f"/jobs/{job['id']}?collection=false", timeout_s=1)
+                if answer["code"] == 200 and answer["data"]["finishedAt"] is not None:
+                    shown: Message = answer["data"]
+                    return shown
+            pause.wait(0.05)
+        raise AssertionError(f"job {job['id']} has not ended within {2 * WAIT_S:g} s")
 
     def sent_by_now(self) -> None:
         """Return when all has arrived that could be sent until now."""

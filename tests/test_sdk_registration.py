@@ -146,12 +146,14 @@ class Bench:
         self.channel = channel
         self.accepted: queue.Queue[tuple[str, str]] = queue.Queue()
         self.ready: queue.Queue[int] = queue.Queue()
+        self.forgotten: queue.Queue[float] = queue.Queue()
         self.profiles = [PROFILE]
         self.registration = Registration(
             channel,
             lambda: self.profiles,
             lambda role, tunnel: self.accepted.put((role, tunnel)),
             lambda: self.ready.put(self.registration.count),
+            self.forgotten.put,
             lambda: OWN,
             PROCESS,
         )
@@ -300,7 +302,38 @@ def test_again_registers_anew_and_only_once_at_a_time(bench: Bench) -> None:
     assert bench.registration.registered.is_set()
     with pytest.raises(queue.Empty):
         bench.ready.get(timeout=0.1)
-    assert posts == ["post"]
+    assert posts == ["get", "post"]
+
+
+def test_a_controller_that_has_forgotten_us_is_told_of_before_it_knows_us_again(bench: Bench) -> None:
+    """Afterwards nothing tells that it was restarted: who is not registered yet would seem to be missing."""
+    bench.registration.connected()
+    bench.registered()
+    assert bench.forgotten.empty(), "at the start it never knew us"
+    came: list[str] = []
+
+    def controller(message: Message) -> Message:
+        if message["method"] == "post":
+            came.extend("told" for _ in range(bench.forgotten.qsize()))
+        came.append(message["method"])
+        return OK
+
+    before_s = time.monotonic()
+    bench.link.controller = controller
+    bench.registration.again()
+    bench.registered()
+    assert came == ["get", "told", "post"]
+    assert bench.forgotten.get() < before_s
+
+
+def test_a_controller_that_still_knows_us_has_forgotten_nobody(bench: Bench) -> None:
+    """The connection was another one."""
+    bench.registration.connected()
+    bench.registered()
+    bench.link.controller = lambda message: {**OK, "data": {**OK["data"], "resources": [OWN]}}
+    bench.registration.connected()
+    bench.registered()
+    assert bench.forgotten.empty()
 
 
 def test_stop_takes_the_registration_back(bench: Bench) -> None:
