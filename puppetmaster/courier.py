@@ -316,10 +316,11 @@ class Courier:
         """A model asks to be registered with these resources: who waits for that is sent to soon."""
         self._watching = True
         now_s = self._moment.now_s
+        until_s = now_s + min(MORE_S, self._settings.registering_s)
         if now_s < self._registering_until_s:
-            self._registering_until_s = max(self._registering_until_s, now_s + MORE_S)
+            self._registering_until_s = max(self._registering_until_s, until_s)
         if now_s < self._all_anew_until_s:
-            self._all_anew_until_s = max(self._all_anew_until_s, now_s + MORE_S)
+            self._all_anew_until_s = max(self._all_anew_until_s, until_s)
         names = [resource.removeprefix("/remote/") for resource in resources]
         anybody = any(WILDCARDS.search(name) for name in names)
         for name in list(self._unregistered) if anybody else names:

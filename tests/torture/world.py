@@ -82,6 +82,7 @@ class World:
                 "PUPPETMASTER_GRACE_S": str(GRACE_S),
                 "PUPPETMASTER_WINDOW": str(window),
                 "PUPPETMASTER_PROBE_INTERVAL_S": "0.3",
+                "PUPPETMASTER_REGISTERING_S": "2",  # some orders are for gateways that do not exist
                 "PUPPETMASTER_HTTP": "off",
                 "BUNDLE_TTL": "2",
                 "SWEEP": "4",
