@@ -77,7 +77,7 @@ def compare(
                 wait_for_answers(client)
                 for how in ("cold", "warm"):
                     for method in ("get", "post"):
-                        bare = many / bare_way(port, route, method, gateways, times)
+                        bare = many / bare_way(client, port, route, method, gateways, times)
                         taken_s = through_puppetmaster(client, method, gateways, times=times)
                         pairs.setdefault(f"{method.upper():4} {how}", []).append((bare, many / taken_s))
             made.server.bundle.terminate()
@@ -92,13 +92,14 @@ def compare(
     return ours
 
 
-def bare_way(port: int, route: str, method: str, gateways: Sequence[str], times: int) -> float:
+def bare_way(
+    remote: BareClient, port: int, route: str, method: str, gateways: Sequence[str], times: int
+) -> float:
     """The seconds of a bare client, with as much in flight as the bundle works on, or one at each gateway."""
     if route == "direct":
         with closing(DirectClient(port)) as client:
             return client.one_at_each(method, gateways, times)
-    with closing(BareClient(port)) as client:
-        return client.batch(method, list(gateways) * times, REMOTE_READS if method == "get" else 1)
+    return remote.batch(method, list(gateways) * times, REMOTE_READS if method == "get" else 1)
 
 
 def some_away(gateways: Sequence[str], options: argparse.Namespace, route: str, *, tuned: bool) -> None:

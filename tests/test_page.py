@@ -335,7 +335,7 @@ def test_what_is_wrong_with_a_new_job_is_told_at_its_field(page: Page, site: Sit
     told = page.get_by_role("alert").filter(has_text="does not take it")
     expect(told.get_by_role("listitem")).to_have_text(
         [
-            re.compile("^Sent per second expected a number above 0"),
+            re.compile("^Sent per second expected a number from 0.0001 to 100000"),
             re.compile("^Gate: failures allowed expected waves"),
         ]
     )
