@@ -373,3 +373,31 @@ def test_a_gateway_that_flaps_ends_all_its_requests_and_runs_none_twice(direct: 
     statuses = [direct.statuses(job)[0] for job in jobs]
     assert set(statuses) <= {"resolved", "error"}
     assert statuses.count("resolved") == len(arrived) == len({message["id"] for message in arrived})
+
+
+def test_two_gateways_with_one_id_are_one_request_and_the_first_answer_counts(direct: BridgedFlow) -> None:
+    """Both get the command. Their bridges throw each other off the broker, which looks like flapping."""
+    first = direct.ghost()
+    with BusClient(direct.broker, qos=1) as bus:
+        second = Ghost(bus, first.name)
+        job = direct.create(batch("post", [first.name]))
+        asked, asked_too = first.next(), second.next()
+        assert asked == asked_too
+        for status in (b"0", b"1"):
+            second.status(status)
+        second.answer(asked, 409, data={"message": "the other one"})
+        assert direct.ended(job)["errorCount"] == 1
+        first.answer(asked)
+        later = direct.ghost()  # what is answered after it is here with that
+        other = direct.create(batch("post", [later.name]))
+        later.answer(later.next())
+        direct.ended(other)
+        (request,) = direct.requests(job)
+    assert (request["status"], request["result"]["message"]) == ("error", "the other one")
+
+
+@pytest.mark.parametrize("name", ["a/b", "a#", "+", "a b", "a?b", ""])
+def test_a_destination_that_is_no_part_of_a_topic_is_refused(direct: BridgedFlow, name: str) -> None:
+    answer = direct.client.request("post", "/jobs", batch("post", [GOOD, name]))
+    assert answer["code"] == 400
+    assert answer["data"]["errors"][0]["path"].startswith("batch[0].__request.destination")
