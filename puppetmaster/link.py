@@ -6,10 +6,11 @@ each message costs it several system calls and wakes a thread. Decision 0009 has
 
 - A message that is sent leaves at QoS 0, once. Those of which nothing, or not all, was given to the system
   when the connection broke have not left, and are named then.
-- A broker may close the connection for a message that is too long for it. One that is longer than all that
-  this connection has carried is tried first: it leaves but for its last byte, and nothing follows for a
-  moment; then its last byte, and nothing follows for a moment. When the connection ends meanwhile, what waits
-  behind it has not left, and what was before it has been read (decision 0036).
+- A broker may close the connection for a message that is too long for it. One that is much longer than all
+  that this connection has carried, or longer at all, soon after a loss, is tried first: it leaves but for its
+  last byte, and nothing follows for a moment; then its last byte, and nothing follows for a moment. When the
+  connection ends meanwhile, what waits behind it has not left, and what was before it has been read
+  (decision 0036).
 - A message that is received is acknowledged when its receiver says so. Until then the broker keeps it, and
   brings it again after a reconnect. A message that stays unacknowledged for long is a reason to reconnect:
   behind a few of them the broker holds back all others.
@@ -57,6 +58,8 @@ MESSAGE_LIMIT_BYTES = 6 * 1024 * 1024
 TRIED_BYTES = 4096
 #: How long a broker is given to close the connection for what it has read of a message.
 TRIAL_S = 0.25
+#: What is up to so many times as long as what was carried need not be tried; so soon after a loss it must.
+UNTRIED_FACTOR, CAREFUL_S = 2, 60.0
 
 #: The number of the SUBSCRIBE with which a connection begins.
 FIRST_PACKET = 1
@@ -100,7 +103,7 @@ class _Unsent:
 
     data: memoryview
     ends: list[tuple[int, int]]
-    #: It is one message, and longer than any that this connection has carried.
+    #: It is one message, and may be too long for the broker.
     tried: bool = False
     written: int = 0
     #: Until then nothing more is written: the broker is to show what it makes of this one.
@@ -135,7 +138,8 @@ class Link:
         self._up = False
         self._connection = 0  # counts them
         self._backlog: deque[_Unsent] = deque()
-        self._carried_bytes = TRIED_BYTES  # no longer packet need be tried
+        self._untried_bytes = TRIED_BYTES  # what is no longer need not be tried
+        self._careful_until_s = 0.0
         self._subscribing: dict[int, tuple[str, ...]] = {}  # by the number of the SUBSCRIBE
         self._packets = count(1)
         self._spoke_s = 0.0
@@ -172,7 +176,7 @@ class Link:
         with self._lock:
             if not self._up:
                 return False
-            for part in _parts(messages, self._carried_bytes):
+            for part in _parts(messages, self._untried_bytes):
                 done = self._put(part) and done
         if not done:
             self._wake()  # the thread writes on when there is room, or finds out what is wrong
@@ -307,7 +311,7 @@ class Link:
             self._socket = connection
             self._connection += 1
             self._backlog.clear()
-            self._carried_bytes = TRIED_BYTES
+            self._untried_bytes = TRIED_BYTES
             self._subscribing.clear()
             self._open.clear()
             self._spoke_s = time.monotonic()
@@ -368,7 +372,7 @@ class Link:
                 head = self._backlog[0]
                 size = len(head.data)
                 if not head.written:  # those before it may have shown that it need not be tried
-                    head.tried = head.tried and size > self._carried_bytes
+                    head.tried = head.tried and size > self._untried_bytes
                 if head.written < size:
                     if not self._push(head):
                         return
@@ -376,7 +380,8 @@ class Link:
                         head.pause_until_s = now_s + TRIAL_S
                         return
                 elif head.tried:
-                    self._carried_bytes = size
+                    careful = now_s < self._careful_until_s
+                    self._untried_bytes = size if careful else size * UNTRIED_FACTOR
                 self._backlog.popleft()
 
     def _read(self, connection: socket.socket, decoder: mqtt.Decoder) -> bool:
@@ -437,6 +442,8 @@ class Link:
         """There is no connection any more: say which messages have not left."""
         with self._lock:
             was_up, self._up, self._socket = self._up, False, None
+            if was_up:
+                self._careful_until_s = time.monotonic() + CAREFUL_S
             backlog, self._backlog = self._backlog, deque()
         if was_up:
             tried = next((_tried(one) for one in backlog if one.tried and one.written), None)
@@ -444,12 +451,12 @@ class Link:
             self._listener.down(tuple(id_ for id_ in unsent if id_), tried)
 
 
-def _parts(messages: Iterable[Outgoing], carried_bytes: int) -> Iterator[_Unsent]:
-    """Messages as they are written: together, but for those longer than what is known to be carried."""
+def _parts(messages: Iterable[Outgoing], untried_bytes: int) -> Iterator[_Unsent]:
+    """Messages as they are written: together, but for those that are to be tried."""
     data, ends = bytearray(), list[tuple[int, int]]()
     for message in messages:
         packet = _topic(message.topic).publish(message.payload)
-        if len(packet) <= carried_bytes:
+        if len(packet) <= untried_bytes:
             data += packet
             ends.append((message.id, len(data)))
             continue
