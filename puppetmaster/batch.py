@@ -26,10 +26,10 @@ _TUNNEL = "t" * 63
 _ID = 2**32 - 1
 
 
-def parse_job(body: Any, max_requests: int) -> JobSpec:
+def parse_job(body: Any, max_requests: int, capacity: wire.Capacity = wire.DEFAULT_CAPACITY) -> JobSpec:
     """The job that the body of POST /jobs asks for. Raises Invalid, TooLarge."""
     if isinstance(body, dict) and "batch" not in body and ("destinations" in body or "message" in body):
-        return _parse_compat(body, "destinations", max_requests)
+        return _parse_compat(body, "destinations", max_requests, capacity)
     _check_object(body)
     faults = schemas.faults(schemas.JOB, body)
     if ("batch" in body) == (body.get("rerun") is not None):
@@ -39,24 +39,24 @@ def parse_job(body: Any, max_requests: int) -> JobSpec:
     items = []
     if isinstance(body.get("batch"), list):
         for index, item in enumerate(body["batch"]):
-            items += _item(item, f"batch[{index}]", faults)
+            items += _item(item, f"batch[{index}]", faults, capacity)
     properties = {name: value for name, value in body.items() if name != "batch"}
     return _spec(properties, items, faults, max_requests)
 
 
-def parse_request(body: Any, max_requests: int) -> JobSpec:
+def parse_request(body: Any, max_requests: int, capacity: wire.Capacity = wire.DEFAULT_CAPACITY) -> JobSpec:
     """The job of one request that the body of POST /requests asks for. Raises Invalid."""
-    return _parse_compat(body, "destination", max_requests)
+    return _parse_compat(body, "destination", max_requests, capacity)
 
 
-def _parse_compat(body: Any, where: str, max_requests: int) -> JobSpec:
+def _parse_compat(body: Any, where: str, max_requests: int, capacity: wire.Capacity) -> JobSpec:
     _check_object(body)
     faults = schemas.faults(schemas.REQUEST if where == "destination" else schemas.JOB_COMPAT, body)
     destinations = _compat_destinations(body, where, faults)
     items = []
     if isinstance(message := body.get("message"), dict):
         faults += schemas.faults(schemas.COMPAT_MESSAGE, message, "message")
-        items += _item_of(message, destinations, "message", faults)
+        items += _item_of(message, destinations, "message", faults, capacity)
     options = body.get("options")
     timeout_ms = options.get("timeout") if isinstance(options, dict) else None
     properties = {"key": body.get("key")}
@@ -118,7 +118,7 @@ def digest(spec: JobSpec) -> str:
     return hashlib.sha256(json.dumps(asked, sort_keys=True).encode("ascii")).hexdigest()
 
 
-def _item(item: Any, path: str, faults: list[Fault]) -> list[ItemSpec]:
+def _item(item: Any, path: str, faults: list[Fault], capacity: wire.Capacity) -> list[ItemSpec]:
     if not isinstance(item, dict):
         faults.append(Fault(path, f"expected an object, got {kind(item)}"))
         return []
@@ -135,11 +135,15 @@ def _item(item: Any, path: str, faults: list[Fault]) -> list[ItemSpec]:
     else:
         many = "exactly one list of destinations, got several" if found else "the destinations, got none"
         faults.append(Fault(f"{path}.__request.destination", f"expected {many}"))
-    return _item_of(item, destinations, path, faults)
+    return _item_of(item, destinations, path, faults, capacity)
 
 
 def _item_of(
-    message: Mapping[str, Any], destinations: tuple[str, ...], path: str, faults: list[Fault]
+    message: Mapping[str, Any],
+    destinations: tuple[str, ...],
+    path: str,
+    faults: list[Fault],
+    capacity: wire.Capacity,
 ) -> list[ItemSpec]:
     data, method, resource = message.get("data", {}), message.get("method"), message.get("resource")
     uncarriable = wire.faults(data, f"{path}.data")
@@ -150,15 +154,13 @@ def _item_of(
     if item.method not in schemas.METHODS:
         return []
     longest = max(destinations, key=lambda destination: len(json.dumps(destination)))
-    size = len(_command(item).message(_ID, longest).payload)
-    if size >= wire.MESSAGE_LIMIT_BYTES:
-        faults.append(
-            Fault(
-                f"{path}.data",
-                f"expected a message below {wire.MESSAGE_LIMIT_BYTES} bytes, "
-                f"which is what the controller passes, got {size}",
-            )
-        )
+    size = capacity.size(_command(item).message(_ID, longest).payload)
+    if size > (most := capacity.message_bytes):
+        who = "what the controller passes"
+        if capacity.limited:
+            who = "indented as the controller passes it on, what the broker carries"
+        said = f"expected a message below {most + 1} bytes, which is {who}, got {size}"
+        faults.append(Fault(f"{path}.data", said))
     return [item]
 
 

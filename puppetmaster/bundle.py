@@ -59,6 +59,7 @@ class SteadySanji(sdk.Sanji):  # type: ignore[misc] # the SDK has no types
         self.channel = Channel(kwargs["connection"])
         self.installation = uuid.uuid4().hex[:16]  # ``init`` may set one that lasts
         self.process = uuid.uuid4().hex
+        self.capacity = wire.DEFAULT_CAPACITY  # ``init`` may set a smaller one
         self.registration = Registration(
             self.channel,
             self._profiles,
@@ -82,6 +83,8 @@ class SteadySanji(sdk.Sanji):  # type: ignore[misc] # the SDK has no types
         client = getattr(self._conn, "client", None)  # the SDK's Mockup has none
         if client is not None:
             client.on_disconnect = self.on_disconnect
+        if isinstance(self._conn, sdk.Connection):
+            self._conn.instead = envelope.refused
         # The SDK would call every method that is named "wrapper"; its own ones have an order too.
         return super()._register_routes([each for each in methods if hasattr(each[1], "_order")])
 
@@ -218,7 +221,10 @@ class SteadySanji(sdk.Sanji):  # type: ignore[misc] # the SDK has no types
     def _respond(self, message: dict[str, Any], signer: str | None = None) -> Response:
         # QoS 1: without a link paho keeps it until there is one, and the controller drops a second one.
         return Response(
-            lambda payload: self._send(payload, 1), message, signer or self.bundle.profile["name"]
+            lambda payload: self._send(payload, 1),
+            message,
+            signer or self.bundle.profile["name"],
+            self.capacity,
         )
 
     def _event(self, method: str) -> Callable[..., None]:

@@ -27,7 +27,7 @@ from puppetmaster.answer import Answer
 from puppetmaster.clock import Clock
 from puppetmaster.link import MESSAGE_LIMIT_BYTES, Link, Listener, Receipt, Received
 from puppetmaster.login import Login
-from puppetmaster.wire import Outgoing, direct_tunnel, is_direct_tunnel
+from puppetmaster.wire import Outgoing, Tried, direct_tunnel, is_direct_tunnel
 
 log = logging.getLogger("sanji.puppetmaster.bus")
 
@@ -48,10 +48,14 @@ FIRST_QUESTION_ID, LAST_QUESTION_ID = 2**30, 2**31 - 1
 
 @dataclass(frozen=True, slots=True)
 class LinkChanged:
-    """The connection to the broker came up or went down; then these messages of ours have not left."""
+    """The connection to the broker came up or went down; then these messages of ours have not left.
+
+    ``tried``: the message that it ended at, perhaps for it.
+    """
 
     up: bool
     unsent: tuple[int, ...] = ()
+    tried: Tried | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -306,7 +310,7 @@ class Bus:
         self._tell([LinkChanged(up=True)])
         self._probe()
 
-    def _went_down(self, unsent: tuple[int, ...]) -> None:
+    def _went_down(self, unsent: tuple[int, ...], tried: Tried | None) -> None:
         self._answers_at_all = False
         with self._lock:
             self._questions.clear()
@@ -314,7 +318,7 @@ class Bus:
             self._wanted.clear()
         if not self._stopping.is_set():
             log.warning("lost the broker at %s", self._address, extra={"action": "bus_down"})
-        self._tell([LinkChanged(up=False, unsent=unsent)])
+        self._tell([LinkChanged(up=False, unsent=unsent, tried=tried)])
 
     def _refused(self, topics: tuple[str, ...]) -> None:
         refused = SubscriptionsRefused(

@@ -12,7 +12,7 @@ from typing import Any
 from puppetmaster.answer import Answer, Refusal, may_have_run
 from puppetmaster.clock import Moment, seconds
 from puppetmaster.corrections import Corrections
-from puppetmaster.flight import Flight
+from puppetmaster.flight import Flight, Trials
 from puppetmaster.job import Job, JobEvent, JobStatus
 from puppetmaster.lanes import LOCKED, Lanes
 from puppetmaster.ledger import Ledger, OpenJob
@@ -31,12 +31,12 @@ from puppetmaster.request import (
 from puppetmaster.rollout import RETRIED
 from puppetmaster.settings import Settings
 from puppetmaster.timers import Timers
-from puppetmaster.wire import Outgoing, direct_tunnel
+from puppetmaster.wire import Outgoing, Tried, direct_tunnel
 
 log = logging.getLogger("sanji.puppetmaster.courier")
 
-#: The code of a request that was not sent, for its gateway is away.
-AWAY = 503
+#: The codes of a request that was not sent, for its gateway is away; that the broker does not carry.
+AWAY, TOO_LONG = 503, 413
 #: Questions about locks under way at once.
 QUESTIONS = 64
 #: A question that nobody answers is given up after this; then a lock of its own is assumed.
@@ -59,6 +59,7 @@ WHY = {
     Refusal.ID_USED: "somebody else uses its message id",
     None: "the controller, which has just restarted, does not know the gateway yet",
 }
+CLOSES = "the broker closes the connection when it is sent ({} bytes)"
 NO_IDS = "not sent again: this installation has given out all message ids"
 
 
@@ -87,6 +88,7 @@ class Courier:
         self.checks: list[int] = []
         self.proves = False
         self.flight = Flight(timers, settings.grace_s)
+        self._trials = Trials()
         self._settings = settings
         self._ledger = ledger
         self._lanes = lanes
@@ -178,13 +180,15 @@ class Courier:
             direct = self._presence.direct(request.destination) and opened.items[request.item].code is None
             route = DIRECT_WAY if direct else REMOTE_WAY
             sent = request.after(RequestEvent.SEND, self._moment.at, route=route)
+            outgoing = self._message(sent, direct=direct)
+            if self._trials.refuses(_size(outgoing), now_s):
+                self.end(request, RequestEvent.FAIL, _too_long(request, _size(outgoing)))
+                continue
             ledger.write(request, sent)
             message = sent.sending
             self.resent += message != id_
             self.flight.sent(id_, message, now_s, opened.job.request_timeout_s, direct=direct)
-            command = opened.commands[request.item]
-            encode = command.direct if direct else command.message
-            self.sends.append(encode(message, request.destination))
+            self.sends.append(outgoing)
         for job_id, at_s in lanes.paced():
             self._timers.set(("pace", job_id), at_s)
         if (room_s := lanes.room_s(now_s)) is not None:
@@ -199,6 +203,59 @@ class Courier:
         if id_ is not None:
             request = self._ledger.request(id_)
             self._wait_again(request, request.after(RequestEvent.REFUSE, self._moment.at))
+
+    def link_lost(self, unsent: Iterable[int], tried: Tried | None) -> None:
+        """The connection to the broker ended; these have not left. ``tried``: it ended at this one.
+
+        What was before that has been read: only the one that was tried is in doubt then, if it had left.
+        """
+        id_ = None if tried is None else self.flight.request_of(tried.id)
+        refused = id_ is not None and self._ended_at(self._ledger.request(id_))
+        for message in unsent:
+            if tried is not None and message == tried.id and refused:
+                self._give_up_too_long(message)
+            else:
+                self.not_sent(message)
+        if tried is None:
+            self._trials.lost()
+            self.flight.doubt()
+        elif id_ is not None and tried.whole:
+            self.flight.doubt_one(id_)
+
+    def _ended_at(self, request: Request) -> bool:
+        """The connection ended at the message of a request; whether it shall not be sent again for that."""
+        size = self._size_of(request)
+        if not self._trials.ended(size, self._moment.now_s):
+            return False
+        log.warning(
+            "the broker closes the connection when a message of %s bytes is sent: request %s is not sent "
+            "again; PUPPETMASTER_BROKER_LIMIT_BYTES tells what the broker carries",
+            size,
+            request.id,
+            extra={"action": "message_refused"},
+        )
+        return True
+
+    def _give_up_too_long(self, message: int) -> None:
+        id_ = self.flight.request_of(message)
+        if id_ is None:
+            return
+        request = self._ledger.request(id_)
+        if self._ledger.opened_of(id_).job.ending:
+            self.not_sent(message)
+        else:
+            back = request.after(RequestEvent.REFUSE, self._moment.at)
+            self._give_up(request, back, _too_long(request, self._size_of(request)))
+
+    def _size_of(self, request: Request) -> int:
+        """The bytes of the message of a request in flight."""
+        return _size(self._message(request, direct=request.route == DIRECT_WAY))
+
+    def _message(self, request: Request, *, direct: bool) -> Outgoing:
+        """What is sent for a request, to its gateway's own controller or to ours."""
+        command = self._ledger.opened_of(request.id).commands[request.item]
+        encode = command.direct if direct else command.message
+        return encode(request.sending, request.destination)
 
     # -- in ---------------------------------------------------------------------------------------
 
@@ -310,7 +367,8 @@ class Courier:
         """Whether the controller, which was restarted, waits for the answer to this message."""
         id_ = self.flight.request_of(message)
         if id_ is not None and not held:
-            self.flight.lost(id_, self._moment.now_s)
+            self.flight.doubt_one(id_)
+            self.flight.hurry(self._moment.now_s)
 
     def registering(self, resources: Iterable[str]) -> None:
         """A model asks to be registered with these resources: who waits for that is sent to soon."""
@@ -351,6 +409,10 @@ class Courier:
         result = said("the program, the bus or the controller went away before an answer: it may have run")
         lost = sum(one["status"] == RequestStatus.UNKNOWN for one in request.history)
         repeats = opened.policy.repeats(self._item(request).method) and lost < MOST_LOST
+        size = self._size_of(request)
+        if self._trials.refuses(size, self._moment.now_s):
+            repeats = False
+            result = said(f"{CLOSES.format(size)}: it may have run")
         if opened.job.ending is None and repeats:
             self._try_again(request, RequestStatus.UNKNOWN, result, wait_s=None)
         else:
@@ -490,3 +552,12 @@ class Courier:
 def said(message: str, code: int | None = None) -> dict[str, Any]:
     """A result of our own making."""
     return {"code": code, "data": None, "source": "puppetmaster", "message": message}
+
+
+def _size(outgoing: Outgoing) -> int:
+    return len(outgoing.topic.encode()) + len(outgoing.payload)
+
+
+def _too_long(request: Request, size: int) -> dict[str, Any]:
+    ran = "no attempt after the first ones ran" if request.history else "it did not run"
+    return said(f"{CLOSES.format(size)}: {ran}", TOO_LONG)

@@ -259,8 +259,8 @@ class Dispatcher:
                 engine.bridge(gateway, connected=connected, retained=retained)
             case SubscriptionsRefused(presence, direct):
                 engine.refused(presence=presence, direct=direct)
-            case LinkChanged(up, unsent):
-                engine.link(up=up, unsent=unsent)
+            case LinkChanged(up, unsent, tried):
+                engine.link(up=up, unsent=unsent, tried=tried)
             case ControllerChanged(up):
                 engine.controller(up=up)
             case ControllerForgot(known_s, _):

@@ -29,7 +29,7 @@ from puppetmaster.rollout import wave_of
 from puppetmaster.settings import Settings
 from puppetmaster.spec import JobSpec
 from puppetmaster.timers import Timers
-from puppetmaster.wire import Outgoing
+from puppetmaster.wire import Outgoing, Tried
 
 
 @dataclass(slots=True)
@@ -218,22 +218,20 @@ class Engine:
         """This message never left: its request waits again, and the attempt does not count."""
         self._courier.not_sent(message)
 
-    def link(self, *, up: bool, unsent: Iterable[int] = ()) -> None:
+    def link(self, *, up: bool, unsent: Iterable[int] = (), tried: Tried | None = None) -> None:
         """The connection to the broker came or went; what is in flight may have gone with it.
 
-        The messages of these ids have not left: their requests wait again.
+        The messages of these ids have not left: their requests wait again. ``tried`` is what it ended at.
         """
         self.link_up = up
         if up:  # whoever refused us may have other rules now
             self.presence.unseen = self.presence.unheard = False
         else:
             self.controller_up = False
-            for message in unsent:
-                self.not_sent(message)
+            self._courier.link_lost(unsent, tried)
             self.presence.forget_all()
             self.lanes.forget_all()
             self._courier.disbelieve()
-            self._courier.flight.doubt()
 
     def controller(self, *, up: bool) -> None:
         """The controller answers, or it does not any more."""

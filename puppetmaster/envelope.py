@@ -99,10 +99,16 @@ def request(message: Mapping[str, Any]) -> dict[str, Any]:
     return checked
 
 
-def answer(message: Mapping[str, Any], signer: str, code: int, data: Any) -> bytes:
+def answer(
+    message: Mapping[str, Any],
+    signer: str,
+    code: int,
+    data: Any,
+    capacity: wire.Capacity = wire.DEFAULT_CAPACITY,
+) -> bytes:
     """Encode the answer to ``message``, of which only the id is needed, so that the controller passes it on.
 
-    Raises TooLarge when it reaches 1 MiB; TypeError or ValueError when ``data`` is not JSON.
+    Raises TooLarge when the bus does not carry it; TypeError or ValueError when ``data`` is not JSON.
     """
     answered = {
         "id": message["id"],
@@ -113,12 +119,29 @@ def answer(message: Mapping[str, Any], signer: str, code: int, data: Any) -> byt
         "sign": [*_signs(message), signer],
     }
     encoded = wire.encode(wire.carriable(answered))
-    if len(encoded) >= wire.MESSAGE_LIMIT_BYTES:
+    if (size := capacity.size(encoded)) > capacity.message_bytes:
         raise TooLarge(
-            f"the answer has {len(encoded):,} bytes, and the bus carries less than "
-            f"{wire.MESSAGE_LIMIT_BYTES:,}; ask for less, for example with ?limit="
+            f"the answer has {size:,} bytes, and the bus carries less than "
+            f"{capacity.message_bytes + 1:,}; ask for less, for example with ?limit="
         )
     return encoded
+
+
+def refused(encoded: bytes) -> bytes | None:
+    """What is sent in place of an answer that the broker does not take; None: it is no answer."""
+    message = wire.decode_loosely(encoded)
+    if kind(message) is not Kind.ANSWER:
+        return None
+    signs = _signs(message)
+    return answer(
+        {**message, "sign": signs[:-1]},
+        signs[-1] if signs else "unknown",
+        TooLarge.status,
+        {
+            "message": f"The answer has {len(encoded)} bytes, and the broker closes the connection when it "
+            "is sent: ask for less, for example with limit, or over HTTP. What was asked for may be done."
+        },
+    )
 
 
 def _text(value: Any) -> str:

@@ -11,10 +11,21 @@ from collections.abc import Callable
 from threading import Lock
 from typing import Any
 
-from puppetmaster import envelope, sdk
-from puppetmaster.errors import Fault, Invalid, MethodNotAllowed, NotFound, PuppetmasterError, Unavailable
+from puppetmaster import envelope, sdk, wire
+from puppetmaster.errors import (
+    Fault,
+    Invalid,
+    MethodNotAllowed,
+    NotFound,
+    PuppetmasterError,
+    TooLarge,
+    Unavailable,
+)
 
 _logger = logging.getLogger("sanji.puppetmaster.exchange")
+
+#: Of the message of an error whose answer would be too large.
+MESSAGE_LETTERS = 500
 
 Handler = Callable[..., Any]
 Schema = Callable[[Any], Any]
@@ -43,8 +54,15 @@ class Response:
     It neither waits for the broker nor fails without one.
     """
 
-    def __init__(self, send: Callable[[bytes], None], message: dict[str, Any], signer: str) -> None:
+    def __init__(
+        self,
+        send: Callable[[bytes], None],
+        message: dict[str, Any],
+        signer: str,
+        capacity: wire.Capacity = wire.DEFAULT_CAPACITY,
+    ) -> None:
         self.sent = False
+        self._capacity = capacity
         self._send = send
         self._message = message
         self._signer = signer
@@ -52,7 +70,7 @@ class Response:
 
     def __call__(self, code: int = 200, data: Any = None) -> None:
         """Answer. Raises TypeError or ValueError when ``data`` is not JSON, TooLarge when it does not fit."""
-        payload = envelope.answer(self._message, self._signer, code, data)
+        payload = envelope.answer(self._message, self._signer, code, data, self._capacity)
         with self._lock:
             first, self.sent = not self.sent, True
         if first:
@@ -61,8 +79,11 @@ class Response:
             _logger.warning("a second answer to message %s was dropped", self._message["id"])
 
     def refuse(self, error: PuppetmasterError) -> None:
-        """Answer with an error."""
-        self(error.status, error.body())
+        """Answer with an error; where its list of faults does not fit, with its message alone."""
+        try:
+            self(error.status, error.body())
+        except TooLarge:
+            self(error.status, {"message": error.message[:MESSAGE_LETTERS]})
 
 
 def handle(bundle: Any, request: Request, response: Response) -> None:

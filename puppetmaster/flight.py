@@ -2,6 +2,11 @@
 
 from puppetmaster.timers import Timers
 
+#: So soon after each other the connection ends at long messages, when the broker does not carry them.
+IN_A_ROW_S = 60.0
+#: How long the broker's word on the length of messages counts.
+REFUSED_S = 600.0
+
 
 class Flight:
     """Requests that were sent and are not answered. Used by one thread, the dispatcher's.
@@ -79,10 +84,10 @@ class Flight:
             if request not in self._doubtful and request not in self._direct
         ]
 
-    def lost(self, request: int, now_s: float) -> None:
-        """The controller does not wait for this answer: only one that is on its way to us can come."""
+    def doubt_one(self, request: int) -> None:
+        """It is in doubt whether this one arrived; its answer may be kept for us."""
         self._doubtful.add(request)
-        self.hurry(now_s)
+        self._timers.set(request, self._own_s[request])
 
     def hurry(self, now_s: float) -> None:
         """What was kept for us comes now: who is in doubt is not waited for much longer."""
@@ -93,3 +98,36 @@ class Flight:
     def doubtful(self, request: int) -> bool:
         """Whether it is in doubt that its answer can come."""
         return request in self._doubtful
+
+
+class Trials:
+    """What the broker may not carry: the connection ended when a long message was alone on it.
+
+    Once is an accident. Twice in a row, soon after each other, is the broker's word on all messages of that
+    length or more, for some time. Used by one thread, the dispatcher's.
+    """
+
+    def __init__(self) -> None:
+        self._ended: tuple[int, float] | None = None  # at a message of what size the last one ended, and when
+        self._refused: tuple[int, float] | None = None  # from what size on messages are refused, until when
+
+    def ended(self, size: int, now_s: float) -> bool:
+        """The connection ended at a message of this size; whether the broker refuses such."""
+        before, self._ended = self._ended, (size, now_s)
+        if self.refuses(size, now_s):
+            return True
+        if before is None or now_s - before[1] > IN_A_ROW_S:
+            return False
+        refused_bytes = max(size, before[0]) if self._refused is None else size
+        self._refused = (refused_bytes, now_s + REFUSED_S)
+        return size >= refused_bytes
+
+    def lost(self) -> None:
+        """It ended for another reason: the next one may be to another broker."""
+        self._ended = self._refused = None
+
+    def refuses(self, size: int, now_s: float) -> bool:
+        """Whether the broker refuses messages of this size."""
+        if self._refused is not None and now_s >= self._refused[1]:
+            self._refused = None
+        return self._refused is not None and size >= self._refused[0]

@@ -6,19 +6,25 @@ each message costs it several system calls and wakes a thread. Decision 0009 has
 
 - A message that is sent leaves at QoS 0, once. Those of which nothing, or not all, was given to the system
   when the connection broke have not left, and are named then.
+- A broker may close the connection for a message that is too long for it. One that is much longer than all
+  that this connection has carried, or longer at all, soon after a loss, is tried first: it leaves but for its
+  last byte, and nothing follows for a moment; then its last byte, and nothing follows for a moment. When the
+  connection ends meanwhile, what waits behind it has not left, and what was before it has been read
+  (decision 0036).
 - A message that is received is acknowledged when its receiver says so. Until then the broker keeps it, and
   brings it again after a reconnect. A message that stays unacknowledged for long is a reason to reconnect:
   behind a few of them the broker holds back all others.
 """
 
 import logging
+import math
 import selectors
 import socket
 import ssl
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
@@ -27,7 +33,7 @@ from typing import NamedTuple
 
 from puppetmaster import mqtt
 from puppetmaster.login import Attempts, Login, Refused
-from puppetmaster.wire import Outgoing
+from puppetmaster.wire import Outgoing, Tried
 
 log = logging.getLogger("sanji.puppetmaster.link")
 
@@ -47,6 +53,13 @@ READ_BYTES, ROUND_BYTES = 64 * 1024, 256 * 1024
 #: be this long for us, without its indentation.
 MESSAGE_LIMIT_BYTES = 6 * 1024 * 1024
 
+
+#: A shorter message is nothing that a broker closes a connection for.
+TRIED_BYTES = 4096
+#: How long a broker is given to close the connection for what it has read of a message.
+TRIAL_S = 0.25
+#: What is up to so many times as long as what was carried need not be tried; so soon after a loss it must.
+UNTRIED_FACTOR, CAREFUL_S = 2, 60.0
 
 #: The number of the SUBSCRIBE with which a connection begins.
 FIRST_PACKET = 1
@@ -76,8 +89,8 @@ class Listener(NamedTuple):
 
     #: The connection stands, and the topics are subscribed.
     up: Callable[[], None]
-    #: It is gone; the ids of the messages that have not left.
-    down: Callable[[tuple[int, ...]], None]
+    #: It is gone; the ids of the messages that have not left, and what was being tried.
+    down: Callable[[tuple[int, ...], Tried | None], None]
     #: Messages came.
     messages: Callable[[list["Received"]], None]
     #: The broker refuses subscriptions to these topics, which were asked for with ``subscribe``.
@@ -90,7 +103,17 @@ class _Unsent:
 
     data: memoryview
     ends: list[tuple[int, int]]
+    #: It is one message, and may be too long for the broker.
+    tried: bool = False
     written: int = 0
+    #: Until then nothing more is written: the broker is to show what it makes of this one.
+    pause_until_s: float = 0.0
+
+    @property
+    def next_end(self) -> int:
+        """How far it may be written in this step."""
+        size = len(self.data)
+        return size - 1 if self.tried and self.written < size - 1 else size
 
 
 class Link:
@@ -115,6 +138,8 @@ class Link:
         self._up = False
         self._connection = 0  # counts them
         self._backlog: deque[_Unsent] = deque()
+        self._untried_bytes = TRIED_BYTES  # what is no longer need not be tried
+        self._careful_until_s = 0.0
         self._subscribing: dict[int, tuple[str, ...]] = {}  # by the number of the SUBSCRIBE
         self._packets = count(1)
         self._spoke_s = 0.0
@@ -147,13 +172,15 @@ class Link:
 
     def send(self, messages: Sequence[Outgoing]) -> bool:
         """Send messages in order; never blocks. False: there is no connection, none of them has left."""
-        packets = [_topic(message.topic).publish(message.payload) for message in messages]
-        ends: list[tuple[int, int]] = []
-        end = 0
-        for message, packet in zip(messages, packets, strict=True):
-            end += len(packet)
-            ends.append((message.id, end))
-        return self._write(b"".join(packets), ends)
+        done = True
+        with self._lock:
+            if not self._up:
+                return False
+            for part in _parts(messages, self._untried_bytes):
+                done = self._put(part) and done
+        if not done:
+            self._wake()  # the thread writes on when there is room, or finds out what is wrong
+        return True
 
     def subscribe(self, topics: Sequence[tuple[str, int]]) -> bool:
         """Ask for these topics too, each with its QoS, before what is sent after this. Never blocks.
@@ -166,7 +193,7 @@ class Link:
             with self._lock:
                 packet = next(self._packets) % 0xFFFF + 1
                 self._subscribing[packet] = tuple(topic for topic, _ in some)
-            done = self._write(mqtt.subscribe(packet, some), []) and done
+            done = self._write(mqtt.subscribe(packet, some)) and done
         return done
 
     def acknowledge(self, receipts: Iterable[Receipt]) -> None:
@@ -177,28 +204,37 @@ class Link:
                 self._open.pop(receipt, None)
                 packets.setdefault(receipt.connection, []).append(mqtt.puback(receipt.packet))
         for connection, acknowledged in packets.items():
-            self._write(b"".join(acknowledged), [], connection)
+            self._write(b"".join(acknowledged), connection)
 
-    def _write(self, data: bytes, ends: list[tuple[int, int]], connection: int | None = None) -> bool:
+    def _write(self, data: bytes, connection: int | None = None) -> bool:
         """Whether it was taken: there is a connection, and where it matters this one."""
         with self._lock:
             if not self._up or connection not in (None, self._connection):
                 return False
-            unsent = _Unsent(memoryview(data), ends)
-            if not self._backlog and self._push(unsent):
-                return True
-            self._backlog.append(unsent)
-        self._wake()  # the thread writes on when there is room, or finds out what is wrong
+            done = self._put(_Unsent(memoryview(data), []))
+        if not done:
+            self._wake()
         return True
 
+    def _put(self, unsent: _Unsent) -> bool:
+        """Write it, or leave it to the thread; whether all of it is written. Under the lock."""
+        if not self._backlog and not unsent.tried and self._push(unsent):
+            return True
+        self._backlog.append(unsent)
+        return False
+
     def _push(self, unsent: _Unsent) -> bool:
-        """Give the system as much as it takes; whether that was all. An error shows at the next read."""
+        """Give the system as much of this step as it takes; whether that was all of it.
+
+        An error shows at the next read.
+        """
         assert self._socket is not None
+        end = unsent.next_end
         with suppress(BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError, OSError):
-            while unsent.written < len(unsent.data):
-                unsent.written += self._socket.send(unsent.data[unsent.written :])
+            while unsent.written < end:
+                unsent.written += self._socket.send(unsent.data[unsent.written : end])
             self._spoke_s = time.monotonic()
-        return unsent.written == len(unsent.data)
+        return unsent.written == end
 
     def _wake(self) -> None:
         wakes = self._wakes
@@ -275,6 +311,7 @@ class Link:
             self._socket = connection
             self._connection += 1
             self._backlog.clear()
+            self._untried_bytes = TRIED_BYTES
             self._subscribing.clear()
             self._open.clear()
             self._spoke_s = time.monotonic()
@@ -293,11 +330,11 @@ class Link:
             selector.register(woken, selectors.EVENT_READ)
             while not self._stopping.is_set():
                 with self._lock:
-                    writing = selectors.EVENT_WRITE if self._backlog else 0
+                    pause_s = self._backlog[0].pause_until_s - time.monotonic() if self._backlog else math.inf
+                writing = selectors.EVENT_WRITE if pause_s <= 0 else 0
                 selector.modify(connection, selectors.EVENT_READ | writing)
-                ready = {
-                    key.fileobj: events for key, events in selector.select(0 if more else KEEPALIVE_S / 4)
-                }
+                wait_s = min(KEEPALIVE_S / 4, pause_s) if pause_s > 0 else KEEPALIVE_S / 4
+                ready = {key.fileobj: events for key, events in selector.select(0 if more else wait_s)}
                 if woken in ready:
                     woken.recv(4096)
                 events = ready.get(connection, 0)
@@ -326,11 +363,25 @@ class Link:
         if now_s - heard_s > 1.5 * KEEPALIVE_S:
             raise ConnectionError(f"the broker has said nothing for {now_s - heard_s:.0f} s")
         if now_s - min(heard_s, self._spoke_s) > KEEPALIVE_S / 2:
-            self._write(mqtt.PINGREQ, [])
+            self._write(mqtt.PINGREQ)
 
     def _write_on(self) -> None:
+        now_s = time.monotonic()
         with self._lock:
-            while self._backlog and self._push(self._backlog[0]):
+            while self._backlog and self._backlog[0].pause_until_s <= now_s:
+                head = self._backlog[0]
+                size = len(head.data)
+                if not head.written:  # those before it may have shown that it need not be tried
+                    head.tried = head.tried and size > self._untried_bytes
+                if head.written < size:
+                    if not self._push(head):
+                        return
+                    if head.tried:
+                        head.pause_until_s = now_s + TRIAL_S
+                        return
+                elif head.tried:
+                    careful = now_s < self._careful_until_s
+                    self._untried_bytes = size if careful else size * UNTRIED_FACTOR
                 self._backlog.popleft()
 
     def _read(self, connection: socket.socket, decoder: mqtt.Decoder) -> bool:
@@ -391,7 +442,31 @@ class Link:
         """There is no connection any more: say which messages have not left."""
         with self._lock:
             was_up, self._up, self._socket = self._up, False, None
+            if was_up:
+                self._careful_until_s = time.monotonic() + CAREFUL_S
             backlog, self._backlog = self._backlog, deque()
         if was_up:
+            tried = next((_tried(one) for one in backlog if one.tried and one.written), None)
             unsent = (id_ for one in backlog for id_, end in one.ends if end > one.written)
-            self._listener.down(tuple(id_ for id_ in unsent if id_))
+            self._listener.down(tuple(id_ for id_ in unsent if id_), tried)
+
+
+def _parts(messages: Iterable[Outgoing], untried_bytes: int) -> Iterator[_Unsent]:
+    """Messages as they are written: together, but for those that are to be tried."""
+    data, ends = bytearray(), list[tuple[int, int]]()
+    for message in messages:
+        packet = _topic(message.topic).publish(message.payload)
+        if len(packet) <= untried_bytes:
+            data += packet
+            ends.append((message.id, len(data)))
+            continue
+        if ends:
+            yield _Unsent(memoryview(data), ends)
+            data, ends = bytearray(), []
+        yield _Unsent(memoryview(packet), [(message.id, len(packet))], tried=True)
+    if ends:
+        yield _Unsent(memoryview(data), ends)
+
+
+def _tried(one: _Unsent) -> Tried:
+    return Tried(one.ends[0][0], whole=one.written == len(one.data))

@@ -35,6 +35,7 @@ class Puppetmaster(SteadySanji):
             self._conn.attempts.login = login
         self.app = App(settings, self)
         self.installation = self.app.store.installation
+        self.capacity = wire.Capacity(settings.broker_limit_bytes)
         self.service = self.app.service
         self.app.start()
 
@@ -53,7 +54,7 @@ class Puppetmaster(SteadySanji):
     @Route(resource="/jobs", methods="get")
     def get_jobs(self, message: Any, response: Any) -> None:
         """List the jobs."""
-        _answer(response, self.service.jobs(message.query))
+        self._answer(response, self.service.jobs(message.query))
 
     @Route(resource="/jobs", methods="post")
     def post_job(self, message: Any, response: Any) -> None:
@@ -61,52 +62,52 @@ class Puppetmaster(SteadySanji):
         _check_no_query(message)
         job = self.service.create_job(message.data)
         if job["id"] is None:
-            _answer(response, job, "make the dry run over HTTP.")
+            self._answer(response, job, "make the dry run over HTTP.")
             return
         try:
-            _answer_change(response, job)
+            self._answer_change(response, job)
         finally:
             self.service.begin(job["id"])
 
     @Route(resource="/jobs/:id", methods="get")
     def get_job(self, message: Any, response: Any) -> None:
         """Show one job with its requests."""
-        _answer(response, self.service.job(message.param["id"], message.query))
+        self._answer(response, self.service.job(message.param["id"], message.query))
 
     @Route(resource="/jobs/:id", methods="put")
     def put_job(self, message: Any, response: Any) -> None:
         """Pause, resume or cancel a job."""
         _check_no_query(message)
-        _answer_change(response, self.service.control_job(message.param["id"], message.data))
+        self._answer_change(response, self.service.control_job(message.param["id"], message.data))
 
     @Route(resource="/jobs/:id", methods="delete")
     def delete_job(self, message: Any, response: Any) -> None:
         """Stop and remove a job."""
         _check_no_query(message)
-        _answer_change(response, self.service.delete_job(message.param["id"]))
+        self._answer_change(response, self.service.delete_job(message.param["id"]))
 
     @Route(resource="/jobs/:id/requests", methods="get")
     def get_job_requests(self, message: Any, response: Any) -> None:
         """List a job's requests."""
-        _answer(response, self.service.requests(message.query, message.param["id"]))
+        self._answer(response, self.service.requests(message.query, message.param["id"]))
 
     @Route(resource="/jobs/:id/results", methods="get")
     def get_job_results(self, message: Any, response: Any) -> None:
         """Fold equal results of a job into groups."""
-        _answer(response, self.service.results(message.param["id"], message.query))
+        self._answer(response, self.service.results(message.param["id"], message.query))
 
     @Route(resource="/requests", methods="get")
     def get_requests(self, message: Any, response: Any) -> None:
         """List requests over all jobs."""
-        _answer(response, self.service.requests(message.query))
+        self._answer(response, self.service.requests(message.query))
 
     @Route(resource="/requests", methods="post")
     def post_request(self, message: Any, response: Any) -> None:
         """Create one request for one destination."""
         _check_no_query(message)
-        request = self.service.create_request(message.data, wire.ANSWER_LIMIT_BYTES)
+        request = self.service.create_request(message.data, over_bus=True)
         try:
-            _answer(response, request)
+            self._answer(response, request)
         finally:
             self.service.begin(request["job"])
 
@@ -114,19 +115,33 @@ class Puppetmaster(SteadySanji):
     def get_request(self, message: Any, response: Any) -> None:
         """Show one request."""
         _check_no_query(message)
-        _answer(response, self.service.request(message.param["id"]))
+        self._answer(response, self.service.request(message.param["id"]))
 
     @Route(resource="/request/:id", methods="get")
     def get_request_by_its_other_name(self, message: Any, response: Any) -> None:
         """Show one request."""
         _check_no_query(message)
-        _answer(response, self.service.request(message.param["id"]))
+        self._answer(response, self.service.request(message.param["id"]))
 
     @Route(resource="/system/puppetmaster", methods="get")
     def get_system(self, message: Any, response: Any) -> None:
         """Show the health, version, limits and counters."""
         _check_no_query(message)
-        _answer(response, self.app.health())
+        self._answer(response, self.app.health())
+
+    def _answer(self, response: Any, data: Any, cure: str | None = None) -> None:
+        """Answer 200 with ``data``. Raises TooLarge, with a ``cure``, when the bus would not carry it."""
+        data = whole(data)
+        size, most = _size(data, self.capacity), self.capacity.answer_bytes
+        if size > most:
+            said = f"The answer has {size} bytes and {most} are the most that the bus carries"
+            raise TooLarge(f"{said}: {cure or _cure(data, size, self.capacity)}")
+        response(code=200, data=data)
+
+    def _answer_change(self, response: Any, job: dict[str, Any]) -> None:
+        """Answer with a job that was created, controlled or removed, whatever its size: it has happened."""
+        fits = _size(job, self.capacity) <= self.capacity.answer_bytes
+        response(code=200, data=job if fits else {**job, "requests": []})
 
 
 def _check_no_query(message: Any) -> None:
@@ -134,29 +149,17 @@ def _check_no_query(message: Any) -> None:
     query.parse(message.query, ())
 
 
-def _answer(response: Any, data: Any, cure: str | None = None) -> None:
-    """Answer 200 with ``data``. Raises TooLarge, with a ``cure``, when the bus would drop it silently."""
-    data = whole(data)
-    size = len(wire.encode(data))
-    if size > wire.ANSWER_LIMIT_BYTES:
-        said = f"The answer has {size} bytes and {wire.ANSWER_LIMIT_BYTES} are the most that the bus carries"
-        raise TooLarge(f"{said}: {cure or _cure(data, size)}")
-    response(code=200, data=data)
+def _size(value: Any, capacity: wire.Capacity, depth: int = 1) -> int:
+    return capacity.size(wire.encode(value), depth)
 
 
-def _answer_change(response: Any, job: dict[str, Any]) -> None:
-    """Answer with a job that was created, controlled or removed, whatever its size: it has happened."""
-    fits = len(wire.encode(job)) <= wire.ANSWER_LIMIT_BYTES
-    response(code=200, data=job if fits else {**job, "requests": []})
-
-
-def _cure(data: Any, size: int) -> str:
-    rows = _rows(data)
-    largest = max((len(wire.encode(row)) + 1 for row in rows), default=0)
-    rest = size - sum(len(wire.encode(row)) + 1 for row in rows)
-    if not largest or rest + largest > wire.ANSWER_LIMIT_BYTES:
+def _cure(data: Any, size: int, capacity: wire.Capacity) -> str:
+    rows, depth = _rows(data), 2 if isinstance(data, list) else 3
+    sizes = [_size(row, capacity, depth) + 1 for row in rows]
+    largest, rest = max(sizes, default=0), size - sum(sizes)
+    if not largest or rest + largest > capacity.answer_bytes:
         return "ask for its parts with collection=false and one request at a time, or over HTTP."
-    fitting = (wire.ANSWER_LIMIT_BYTES - rest) // largest
+    fitting = (capacity.answer_bytes - rest) // largest
     return f"ask for it in pages, limit={fitting} fits, or over HTTP."
 
 

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from threading import Event, Lock
 from typing import Any
 
+import paho.mqtt.client as paho
 import sanji.router
 from sanji.bundle import Bundle, BundleConfigError
 from sanji.connection.mqtt import Mqtt
@@ -52,6 +53,8 @@ HOST_VARIABLE = "BROKER_PORT_1883_TCP_ADDR"
 PORT_VARIABLE = "BROKER_PORT_1883_TCP_PORT"
 #: The broker is asked whether it is there after so long a silence, and counts as gone after twice as long.
 KEEPALIVE_S = 15
+#: A shorter message is nothing that a broker closes a connection for.
+SUSPECT_BYTES = 4096
 FLUSH_S = 0.3  # how long the end of a link waits for a broker that takes nothing
 
 
@@ -85,12 +88,18 @@ class Connection(Mqtt):  # type: ignore[misc] # the SDK has no types
     A broker that is away, at first or later, is tried again after ``connect_delay`` seconds, one that refuses
     our login ever more rarely. ``attempts.reason`` says why there is no connection. Once ``disconnect`` was
     called the connection is over for good; what was queued before leaves first.
+
+    paho sends what is not acknowledged again after each loss. A message that the broker closes the connection
+    for would do so for ever: after the second time ``instead`` says what to send in its place.
     """
 
     def __init__(self, host: str, port: int) -> None:
         super().__init__(broker_host=host, broker_port=port, broker_keepalive=KEEPALIVE_S)
         self.connect_delay = 0.5
         self.attempts = Attempts()
+        #: What to send in place of a message that the broker does not take; None: it is sent again.
+        self.instead: Callable[[bytes], bytes | None] = lambda _: None
+        self._unacknowledged: set[int] = set()  # by paho's number; what was, and is long, at the last loss
         self._up = False
         self._closing = Event()
         self._loop_lock = Lock()  # held while connect() runs: its sockets must not be closed then
@@ -122,6 +131,34 @@ class Connection(Mqtt):  # type: ignore[misc] # the SDK has no types
             pass
         if not (self._up or self._closing.is_set() or self.attempts.refusals > refused):
             self._failed(ConnectionError("the broker closed it"), greeted=True)
+        if self._up and not self._closing.is_set():
+            self._suspect()
+
+    def _suspect(self) -> None:
+        """The connection is lost, perhaps for the longest message that was open at this loss and the last."""
+        states = (paho.mqtt_ms_wait_for_puback, paho.mqtt_ms_wait_for_pubrec)
+        with self.client._out_message_mutex:
+            found = {
+                number: message
+                for number, message in self.client._out_messages.items()
+                if message.state in states and len(message.payload) >= SUSPECT_BYTES
+            }
+            twice = [message for number, message in found.items() if number in self._unacknowledged]
+            self._unacknowledged = set(found)
+            if not twice:
+                return
+            longest = max(twice, key=lambda message: len(message.payload))
+            size = len(longest.payload)
+            shorter = self.instead(longest.payload)
+            if shorter is None:
+                return
+            longest.payload = shorter
+        _logger.warning(
+            "the broker closed the connection twice when an answer of %d bytes was sent: an error is sent in "
+            "its place; PUPPETMASTER_BROKER_LIMIT_BYTES tells what the broker carries",
+            size,
+            extra={"action": "answer_refused"},
+        )
 
     def accepted(self, code: int) -> bool:
         """Take the broker's answer to our login, 0: welcome; returns whether it is that."""

@@ -5,7 +5,6 @@ Any thread may call; what changes something goes through the dispatcher, what on
 store.
 """
 
-import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -44,6 +43,7 @@ class Service:
         self._settings = settings
         self._store = store
         self._dispatcher = dispatcher
+        self._capacity = wire.Capacity(settings.broker_limit_bytes)
 
     # -- jobs -------------------------------------------------------------------------------------
 
@@ -52,7 +52,7 @@ class Service:
 
         Raises Invalid, TooLarge, NotFound, Conflict, Unavailable.
         """
-        spec = batch.parse_job(body, self._settings.max_requests)
+        spec = batch.parse_job(body, self._settings.max_requests, self._capacity)
         if spec.key is not None and (spec.rerun is not None or spec.dry_run):
             # The job that is to be run again may be another one now, or gone, since the key was given.
             # It may be one that is still being written: what is answered is on disk.
@@ -173,16 +173,16 @@ class Service:
 
     # -- requests ---------------------------------------------------------------------------------
 
-    def create_request(self, body: Any, answer_bytes: float = math.inf) -> dict[str, Any]:
+    def create_request(self, body: Any, *, over_bus: bool = False) -> dict[str, Any]:
         """POST /requests: a job of one, answered as its request. As ``create_job``.
 
-        Raises TooLarge, before anything is created, when that answer would have more than ``answer_bytes``.
+        Raises TooLarge, before anything is created, when the bus does not carry that answer, ``over_bus``.
         """
-        spec = batch.parse_request(body, self._settings.max_requests)
-        size = len(wire.encode(self._plan(spec)["requests"])) + ID_BYTES
-        if size > answer_bytes:
+        spec = batch.parse_request(body, self._settings.max_requests, self._capacity)
+        size = self._capacity.size(wire.encode(self._plan(spec)["requests"]), depth=1) + ID_BYTES
+        if over_bus and size > (answer_bytes := self._capacity.answer_bytes):
             raise TooLarge(
-                f"The answer, with the data in it, would have {size} bytes and {answer_bytes:.0f} are the "
+                f"The answer, with the data in it, would have {size} bytes and {answer_bytes} are the "
                 "most that the bus carries: POST /jobs, which answers with ids, or use HTTP."
             )
         job = self._dispatcher.create(lambda engine: engine.create(spec), CHANGE_TIMEOUT_S)

@@ -54,6 +54,13 @@ class Settings:
     broker_ca: str = _knob("", "a file with the certificates that the broker is known by; turns on TLS")
     broker_cert: str = _knob("", "a file with our own certificate, for a broker that asks for one")
     broker_key: str = _knob("", "a file with that certificate's private key")
+    broker_limit_bytes: int = _knob(
+        1_048_576,
+        "the longest MQTT packet that the broker carries, where that is less than 1 MiB: the smaller of "
+        "max_packet_size and message_size_limit of mosquitto",
+        low=10_000,
+        high=1_048_576,
+    )
     data_dir: Path = _knob(_DATA, "where puppetmaster.db is kept")  # noqa: RUF009 - a Path is immutable
     log_level: str = _knob("info", f"how much is logged: {', '.join(LOG_LEVELS)}, in any letter case")
     request_timeout_s: float = _knob(

@@ -12,6 +12,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from puppetmaster.errors import Fault
@@ -20,6 +21,12 @@ from puppetmaster.errors import Fault
 MESSAGE_LIMIT_BYTES = 1_048_576
 #: An answer beyond this is refused with 413: the envelope needs room too.
 ANSWER_LIMIT_BYTES = 900 * 1024
+#: What MQTT adds to a message at most: kind and length (5), the packet's number and the topic's length (2
+#: each), and the topic, the longest of which is a tunnel. That of a gateway's own controller may be longer,
+#: but not by as much as the way through the remote bundle adds to a command.
+PACKET_BYTES = 5 + 2 + 2 + 63
+#: What is kept free for the envelope of an answer, where the broker's limit counts.
+ENVELOPE_BYTES = 2048
 #: The controller takes 2,048 levels, Python's decoder fewer; nobody's command needs more than this.
 DEPTH_LIMIT = 200
 
@@ -32,6 +39,10 @@ _PART = re.compile(
     re.DOTALL,
 )
 _INDENTATION = re.compile(rb"\n *+")
+_STRING = re.compile(rb'"(?:[^"\\]|\\.)*+"')
+_INDENTED = re.compile(rb"\{\}|\[\]|[\[{]|[\]}]|[,:]|-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?")
+#: The controller writes a number that is no integer with up to so many characters.
+_REAL_BYTES = 24
 _COMPACT = json.JSONEncoder(allow_nan=False, separators=(",", ":"))
 _SUSPECT = re.compile(r"\\u(?:0000|[dD][89a-fA-F])|\d{19}")
 
@@ -52,6 +63,16 @@ class Outgoing(NamedTuple):
     tunnel: str = ""
 
 
+class Tried(NamedTuple):
+    """A long message that was alone on the connection when that ended.
+
+    ``whole``: all of it had left. Else its last byte had not: nobody can have passed it on.
+    """
+
+    id: int
+    whole: bool
+
+
 def direct_topic(destination: str) -> str:
     """Where a message for a gateway's own controller is published: the gateway's bridge takes it there."""
     return f"/{destination}{CONTROLLER_TOPIC}"
@@ -70,6 +91,59 @@ def direct_tunnel(tunnel: str, destination: str) -> str:
 def is_direct_tunnel(topic: str) -> bool:
     """Whether ``direct_tunnel`` makes such topics."""
     return topic.startswith(DIRECT_BEGINS) and topic.endswith(DIRECT_ENDS)
+
+
+@dataclass(frozen=True, slots=True)
+class Capacity:
+    """How long a message on the bus may be: what the controller takes, or the broker, where that is less.
+
+    A broker with a limit sees most messages twice: as they were sent and, indented, as the controller passes
+    them on. It drops one that is longer without a word, or closes the connection of who sent it.
+    """
+
+    #: The longest MQTT packet that the broker carries.
+    broker_bytes: int = MESSAGE_LIMIT_BYTES
+
+    @property
+    def limited(self) -> bool:
+        """Whether the broker carries less than the controller."""
+        return self.broker_bytes < MESSAGE_LIMIT_BYTES
+
+    @property
+    def message_bytes(self) -> int:
+        """The most that the JSON of a message may have, as ``size`` counts it."""
+        return self.broker_bytes - (PACKET_BYTES if self.limited else 1)
+
+    @property
+    def answer_bytes(self) -> int:
+        """The most that the data of an answer may have, as ``size`` counts it."""
+        return min(ANSWER_LIMIT_BYTES, self.broker_bytes - ENVELOPE_BYTES)
+
+    def size(self, encoded: bytes, depth: int = 0) -> int:
+        """How many bytes compact JSON has where it is longest, if it stands so deep in its message."""
+        return _indented(encoded, depth) if self.limited else len(encoded)
+
+
+DEFAULT_CAPACITY = Capacity()
+
+
+def _indented(encoded: bytes, depth: int) -> int:
+    """The length of compact JSON with the controller's indentation, at most; on a line of its own."""
+    size = len(encoded) + 1 + 4 * depth
+    for part in _INDENTED.findall(_STRING.sub(b"s", encoded)):
+        if part in b"{[":
+            depth += 1
+        elif part in b"}]":
+            depth -= 1
+        elif part == b":":
+            size += 1
+            continue
+        elif part != b",":
+            if not part.lstrip(b"-").isdigit() and part not in (b"{}", b"[]"):
+                size += max(_REAL_BYTES - len(part), 0)
+            continue
+        size += 1 + 4 * depth
+    return size
 
 
 class Uncarriable(ValueError):

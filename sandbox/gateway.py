@@ -24,6 +24,7 @@ class Gateway:
             ``SANDBOX_CONTROLLER`` names a real one in its place.
         broker: the kind; None: mosquitto when it is installed.
         tuned: False: mosquitto as an untouched installation has it, see `Broker`.
+        broker_config: more lines for mosquitto.conf.
     """
 
     def __init__(
@@ -35,11 +36,12 @@ class Gateway:
         controller: Options | None = None,
         broker: Kind | None = None,
         tuned: bool = True,
+        broker_config: str = "",
         reconnect_s: float = 0.2,
     ) -> None:
         self.directory = directory
         self.fleet_log = directory / "fleet.log"
-        self.broker = Broker(broker, tuned=tuned)
+        self.broker = Broker(broker, tuned=tuned, config=broker_config)
         options: Options = {"reconnect_s": reconnect_s, "registration_s": 0, **(controller or {})}
         address = ["--host", self.broker.host, "--port", str(self.broker.port)]
         self.controller = controller_process(self.broker, **options)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from puppetmaster import wire
 from puppetmaster.batch import FAULTS_SHOWN, digest, parse_job, parse_request
-from puppetmaster.errors import Invalid, PuppetmasterError, TooLarge
+from puppetmaster.errors import Fault, Invalid, PuppetmasterError, TooLarge
 from puppetmaster.spec import ItemSpec, JobSpec
 from tests.examples import patiently
 
@@ -381,6 +381,35 @@ def _of_size(size: int, destination: str, padding: str = "x") -> dict[str, Any]:
     empty = _largest("", destination)
     count, rest = divmod(size - len(empty), len(json.dumps(padding)) - 2)
     return _item(["z", destination], resource="/a", data=padding * count + "x" * rest)
+
+
+@pytest.mark.parametrize("method", ["post", "get"])
+def test_a_message_stays_below_what_the_broker_carries(method: str) -> None:
+    """It has it indented too, from the controller."""
+    capacity = wire.Capacity(20_000)
+
+    def job(count: int) -> dict[str, Any]:
+        return _job(_item("a"), _item(["a" * 20], method=method, data={"numbers": [7] * count}))
+
+    most = next(count for count in range(2000) if _refused(job(count), capacity)) - 1
+    assert most > 500
+    item = parse_job(job(most), LIMIT, capacity).items[1]
+    message = json.loads(_largest(item.data, "a" * 20, method))
+    assert 19_000 < len(json.dumps(message, indent=4)) < 20_000 - 63
+    (fault,) = _refused(job(most + 1), capacity)
+    assert fault.path == "batch[1].data"
+    assert "indented as the controller passes it on, what the broker carries, got 19" in fault.message
+    body = {"destination": "a", "message": {"method": method, "resource": "/a", "data": [7] * 2000}}
+    with pytest.raises(Invalid, match="what the broker carries"):
+        parse_request(body, LIMIT, capacity)
+
+
+def _refused(body: Any, capacity: wire.Capacity) -> list[Fault]:
+    try:
+        parse_job(body, LIMIT, capacity)
+    except Invalid as error:
+        return list(error.faults)
+    return []
 
 
 @pytest.mark.parametrize("destination", ["cg-000c291ce801", "ä" * 20])

@@ -161,7 +161,7 @@ def test_a_sync_is_told_when_the_controller_answers_what_was_asked_for_it(wire: 
 
 def test_a_sync_outlives_its_connection(wire: Wire) -> None:
     wire.bus.sync()
-    wire.bus._went_down(())
+    wire.bus._went_down((), None)
     wire.bus._came_up()
     assert LinkChanged(up=True) in wire.told
     assert wire.owned(wire.sent[0]) == [], "that question is not open any more"

@@ -25,6 +25,7 @@ from puppetmaster.request import UNANSWERED, Request, RequestStatus
 from puppetmaster.rollout import RERUN, Policy
 from puppetmaster.settings import Settings
 from puppetmaster.spec import JobSpec, specs_of
+from puppetmaster.wire import Tried
 from tests.arbitrary import BATCHES, DESTINATIONS, OPTIONS
 from tests.promises import Promises
 from tests.virtual import Event, World, own_model
@@ -248,6 +249,26 @@ class EngineMachine(RuleBasedStateMachine, Promises):
         self.world.connected = False
         self.world.asked = []
         self.happen(*([lambda engine: engine.link(up=False)] if told else []))
+
+    @precondition(lambda self: self.world.sent and self.world.connected)
+    @rule(whole=st.booleans())
+    def close_at_the_last(self, whole: bool) -> None:
+        """The broker closes the connection at the last message, of which all but a byte had left, or all."""
+        place, sent = len(self.world.sent) - 1, self.world.sent[-1]
+        ledger = self.world.engine.ledger
+        request = ledger.request(sent.request) if ledger.knows(sent.request) else None
+        answered = place in self.passed_on | self.locked | self.id_used
+        if answered or request is None or request.status is not RequestStatus.SENT:
+            return
+        if request.sending != sent.message:
+            return
+        if not whole:
+            self.world.sent.pop()  # nobody has it
+        unsent = () if whole else (sent.message,)
+        self.world.connected = False
+        self.world.asked = []
+        self.happen(lambda engine: engine.link(up=False, unsent=unsent, tried=Tried(sent.message, whole)))
+        self.regain_link(answers=True)
 
     @rule(answers=st.booleans())
     def regain_link(self, answers: bool) -> None:

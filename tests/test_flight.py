@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from puppetmaster.flight import Flight
+from puppetmaster.flight import IN_A_ROW_S, REFUSED_S, Flight, Trials
 from puppetmaster.timers import Timers
 
 GRACE_S = 5.0
@@ -111,3 +111,47 @@ def test_each_in_flight_has_one_deadline_and_others_none(steps: list[tuple[str, 
         assert len(flight) == len(timers) == len(out)
         assert all(flight.request_of(message) == one for one, message in out.items())
         assert all(timers.deadline_s(one) is not None for one in out)
+
+
+def test_only_the_one_that_the_connection_ended_at_is_in_doubt(flight: Flight, timers: Timers) -> None:
+    flight.sent(1, 1, 0.0, 60.0)
+    flight.sent(2, 2, 0.0, 60.0)
+    flight.doubt_one(1)
+    flight.hurry(6.0)
+    assert [flight.doubtful(id_) for id_ in (1, 2)] == [True, False]
+    assert [timers.deadline_s(id_) for id_ in (1, 2)] == [11.0, 60.0]
+
+
+def test_a_connection_that_ends_once_is_an_accident() -> None:
+    trials = Trials()
+    assert not trials.ended(5000, 0.0)
+    assert not trials.refuses(5000, 0.0)
+    assert not trials.ended(5000, IN_A_ROW_S + 1), "so long after, it is another one"
+
+
+def test_twice_in_a_row_is_the_brokers_word_on_all_of_that_length_for_some_time() -> None:
+    trials = Trials()
+    trials.ended(5000, 0.0)
+    assert trials.ended(5000, 1.0)
+    assert [trials.refuses(size, 2.0) for size in (4999, 5000, 9000)] == [False, True, True]
+    assert trials.ended(4500, 3.0), "that it does so is known"
+    assert trials.refuses(4500, 3.0)
+    assert not trials.refuses(9000, 3.0 + REFUSED_S)
+
+
+def test_the_shorter_of_two_is_not_refused_for_the_longer() -> None:
+    trials = Trials()
+    trials.ended(9000, 0.0)
+    assert not trials.ended(5000, 1.0)
+    assert [trials.refuses(size, 2.0) for size in (5000, 9000)] == [False, True]
+    assert trials.ended(5000, 2.0)
+
+
+def test_another_loss_between_is_a_beginning() -> None:
+    trials = Trials()
+    trials.ended(5000, 0.0)
+    trials.lost()
+    assert not trials.ended(5000, 1.0)
+    assert trials.ended(5000, 2.0)
+    trials.lost()
+    assert not trials.refuses(5000, 3.0)

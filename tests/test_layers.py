@@ -104,7 +104,7 @@ ORDER = [
 DOORS = {
     "sanji": {"sdk"},
     "simplejson": {"bundle"},
-    "paho": set(),
+    "paho": {"sdk"},
     "tinydb": {"sqlite_rows", "sqlite_storage"},
     "voluptuous": {"schemas", "sdk"},
     "prometheus_client": {"metrics"},

@@ -2,6 +2,7 @@
 
 import logging
 import queue
+import select
 import socket
 import threading
 import time
@@ -15,10 +16,11 @@ from puppetmaster import link as link_module
 from puppetmaster import mqtt
 from puppetmaster.link import Link, Listener, Receipt, Received
 from puppetmaster.login import Login
-from puppetmaster.wire import Outgoing
+from puppetmaster.wire import Outgoing, Tried
 from sandbox.broker import Broker
 from sandbox.process import free_port
 from tests.bus_client import BusClient
+from tests.conftest import require
 from tests.proxy import Proxy
 
 WAIT_S = 30.0
@@ -33,6 +35,7 @@ class Ear(logging.Handler):
         super().__init__()
         self.ups: queue.Queue[None] = queue.Queue()
         self.downs: queue.Queue[tuple[int, ...]] = queue.Queue()
+        self.tried: list[Tried | None] = []
         self.messages: queue.Queue[Received] = queue.Queue()
         self.refused: queue.Queue[tuple[str, ...]] = queue.Queue()
         self.link = Link(
@@ -40,8 +43,12 @@ class Ear(logging.Handler):
             login or Login(),
             client_id,
             [(INBOX, 1)],
-            Listener(lambda: self.ups.put(None), self.downs.put, self._take, self.refused.put),
+            Listener(lambda: self.ups.put(None), self._down, self._take, self.refused.put),
         )
+
+    def _down(self, unsent: tuple[int, ...], tried: Tried | None) -> None:
+        self.tried.append(tried)
+        self.downs.put(unsent)
 
     def _take(self, messages: list[Received]) -> None:
         for message in messages:
@@ -205,6 +212,9 @@ def test_what_has_not_left_is_named(broker: Broker) -> None:
     came: queue.Queue[bytes] = queue.Queue()
     with Proxy(broker.port) as proxy, BusClient(broker) as client, connected(proxy.port) as ear:
         client.subscribe("elsewhere", came.put)
+        assert ear.send(b"as long" + b"x" * 100_000, b"behind")  # or the first of the others would be tried
+        while came.get(timeout=WAIT_S) != b"behind":
+            pass
         proxy.hold()
         payloads = [b"%03d" % number + b"x" * 100_000 for number in range(1, 301)]
         for _ in range(2):
@@ -218,6 +228,37 @@ def test_what_has_not_left_is_named(broker: Broker) -> None:
         client.send(b"end", "elsewhere")
         arrived = list(iter(lambda: came.get(timeout=WAIT_S), b"end"))
         assert len(arrived) + len(named) <= 600
+
+
+def test_nothing_is_written_beside_a_message_that_is_tried_and_all_of_it_arrives(broker: Broker) -> None:
+    came: queue.Queue[bytes] = queue.Queue()
+    with BusClient(broker) as client, connected(broker.port) as ear:
+        client.subscribe(ELSEWHERE, came.put)
+        payloads = [b"%d" % number + b"x" * size for number, size in enumerate((10, 9000, 10, 8000, 9001, 5))]
+        assert ear.send(*payloads[:4])
+        assert ear.link.subscribe([("later", 0)])
+        assert ear.send(*payloads[4:])
+        assert [came.get(timeout=WAIT_S) for _ in payloads] == payloads
+        assert ear.link._untried_bytes == 2 * len(mqtt.Topic(ELSEWHERE).publish(payloads[1]))
+
+
+def test_a_broker_with_a_limit_has_none_of_what_is_too_long() -> None:
+    """And all that was before it, nothing of what waited behind it."""
+    require("mosquitto")
+    came: queue.Queue[bytes] = queue.Queue()
+    with (
+        Broker("mosquitto", config="max_packet_size 20000\n") as broker,
+        BusClient(broker) as client,
+        connected(broker.port) as ear,
+    ):
+        client.subscribe(ELSEWHERE, came.put)
+        for first in (b"x" * 9000, b"x" * 19_000):
+            assert ear.send(b"before", first, b"x" * 21_000, b"behind")
+            assert ear.downs.get(timeout=WAIT_S) == (3, 4)
+            ear.ups.get(timeout=WAIT_S)
+        assert ear.tried == [Tried(3, whole=False)] * 2
+        assert ear.send(b"again")
+        assert [len(came.get(timeout=WAIT_S)) for _ in range(5)] == [6, 9000, 6, 19_000, 5]
 
 
 def test_a_broker_that_hangs_holds_nobody_up(broker: Broker) -> None:
@@ -263,6 +304,22 @@ class Script:
             self._read += data
         packet, self._read = self._read[: 2 + self._read[1]], self._read[2 + self._read[1] :]
         return packet
+
+    def hear_bytes(self, size: int) -> bytes:
+        """So many bytes; EOFError: no more come."""
+        assert self.client is not None
+        while len(self._read) < size:
+            data = self.client.recv(65536)
+            if not data:
+                raise EOFError
+            self._read += data
+        found, self._read = self._read[:size], self._read[size:]
+        return found
+
+    def hears_nothing(self, for_s: float) -> bool:
+        """Whether nothing comes for a while."""
+        assert self.client is not None
+        return not self._read and not select.select([self.client], [], [], for_s)[0]
 
     def hear_the_end(self) -> None:
         """Nothing but pings, and then the client gives up."""
@@ -463,6 +520,50 @@ def test_the_end_says_goodbye(script: Script) -> None:
         ear.link.stop(5)
         assert script.hear() == mqtt.Topic("t").publish(b"last")
         assert script.hear() == mqtt.DISCONNECT
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_the_connection_ends_at_a_message_that_is_tried(
+    script: Script, monkeypatch: pytest.MonkeyPatch, whole: bool
+) -> None:
+    """Its last byte waits, and what is behind it waits for the broker to have seen that."""
+    monkeypatch.setattr(link_module, "AGAIN_S", 0.01)
+    with listening(script.port) as ear:
+        script.welcome()
+        ear.ups.get(timeout=WAIT_S)
+        long = mqtt.Topic(ELSEWHERE).publish(b"x" * 5000)
+        assert ear.send(b"before", b"x" * 5000, b"behind")
+        assert script.hear() == mqtt.Topic(ELSEWHERE).publish(b"before")
+        assert script.hear_bytes(len(long) - 1) == long[:-1]
+        assert script.hears_nothing(link_module.TRIAL_S / 2)
+        if whole:
+            assert script.hear_bytes(1) == long[-1:]
+            assert script.hears_nothing(link_module.TRIAL_S / 2)
+        script.close_client()
+        assert ear.downs.get(timeout=WAIT_S) == ((3,) if whole else (2, 3))
+        assert ear.tried == [Tried(2, whole=whole)]
+
+
+def test_what_is_not_much_longer_than_what_was_carried_is_not_tried(
+    script: Script, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Soon after a loss, perhaps for that, whatever is longer is."""
+    monkeypatch.setattr(link_module, "AGAIN_S", 0.01)
+    payloads = [b"x" * size for size in (5000, 5000, 4500, 9000)]
+    packets = [mqtt.Topic(ELSEWHERE).publish(payload) for payload in payloads]
+    with listening(script.port) as ear:
+        for careful in (False, True):
+            script.welcome()
+            ear.ups.get(timeout=WAIT_S)
+            assert ear.send(*payloads)
+            script.hear_bytes(len(packets[0]) - 1)
+            assert script.hear_bytes(1 + sum(map(len, packets[1:3]))).endswith(packets[2])
+            script.hear_bytes(len(packets[3]) - 1)
+            assert script.hears_nothing(link_module.TRIAL_S / 2) == careful
+            script.hear_bytes(1)
+            script.close_client()
+            assert ear.downs.get(timeout=WAIT_S) == ()
+        assert ear.tried == [None, Tried(4, whole=True)]
 
 
 def test_topics_that_the_broker_refuses_are_named(script: Script) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import paho.mqtt.client as paho
 import pytest
 import sanji.router
 import voluptuous
@@ -20,6 +21,7 @@ from puppetmaster import sdk
 from sandbox.broker import Broker
 from sandbox.process import Process, free_port
 from tests.bus_client import BusClient
+from tests.conftest import require
 
 
 @contextmanager
@@ -150,6 +152,59 @@ def test_it_comes_back_after_the_broker_was_killed(broker: Broker) -> None:
         broker.kill()
         broker.start()
         assert connected.acquire(timeout=20)
+
+
+def test_a_message_that_the_broker_closes_for_is_replaced_after_the_second_time(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Paho sends it again after each loss, and would do so for ever. It is the longest that is open."""
+    require("mosquitto")
+    asked: list[int] = []
+
+    def instead(payload: bytes) -> bytes:
+        asked.append(len(payload))
+        return b"%d were too many" % len(payload)
+
+    def on_connect(made: sdk.Connection) -> None:
+        made.accepted(0)
+        connections.release()
+
+    came: queue.Queue[bytes] = queue.Queue()
+    connections = threading.Semaphore(0)
+    payloads = [b"x" * 5000, b"y" * 30_000, b"small", b"z" * 25_000]
+    with Broker("mosquitto", config="max_packet_size 20000\n") as broker, BusClient(broker) as client:
+        client.subscribe("inbox", came.put)
+        with link(broker, on_connect) as made:
+            made.instead = instead
+            assert connections.acquire(timeout=20)
+            for payload in payloads:
+                made.client.publish("inbox", payload, qos=1)
+            got: set[bytes] = set()
+            while len(got) < 4:
+                got.add(came.get(timeout=20))
+            assert got == {payloads[0], payloads[2], b"30000 were too many", b"25000 were too many"}
+    assert asked == [30_000, 25_000]
+    told = [
+        record.getMessage() for record in caplog.records if "an error is sent in its place" in record.message
+    ]
+    assert len(told) == 2
+    assert "when an answer of 30000 bytes was sent" in told[0]
+
+
+@pytest.mark.parametrize("payload", [b"x" * 10_000, b"small"])
+def test_a_message_that_was_lost_with_the_broker_once_is_sent_again(payload: bytes) -> None:
+    """And a short one however often: no broker closes for that."""
+    made = sdk.connection("127.0.0.1", free_port())
+    made.instead = lambda _: b"replaced"
+    message = made.client.publish("inbox", payload, qos=1)
+    (queued,) = made.client._out_messages.values()
+    queued.state = paho.mqtt_ms_wait_for_puback
+    for _ in range(1 if len(payload) > sdk.SUSPECT_BYTES else 5):
+        made._suspect()
+    assert (queued.payload, queued.mid) == (payload, message.mid)
+    made._suspect()
+    assert queued.payload == (b"replaced" if len(payload) > sdk.SUSPECT_BYTES else payload)
+    made.disconnect()
 
 
 def test_an_error_in_a_callback_does_not_end_the_link(

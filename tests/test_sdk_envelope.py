@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from puppetmaster import envelope, wire
 from puppetmaster.envelope import Kind
-from puppetmaster.errors import Invalid, TooLarge
+from puppetmaster.errors import Fault, Invalid, TooLarge
+from puppetmaster.exchange import Response
 
 text = st.text(st.characters(exclude_categories=()))  # lone surrogates are in it
 anything = st.recursive(
@@ -173,3 +174,34 @@ def test_a_property_that_is_there_twice_is_answered_with_its_name() -> None:
     assert message == {"id": 7, "method": "post", "resource": "/a", "data": None}
     assert fault is not None
     assert 'the property "a" is there twice' in fault.message
+
+
+def test_an_answer_is_refused_when_the_broker_does_not_carry_it() -> None:
+    capacity = wire.Capacity(10_000)
+    asked = {"id": 1, "method": "get", "resource": "/a"}
+    assert envelope.answer(asked, "us", 200, "x" * 9_700, capacity)
+    with pytest.raises(TooLarge, match="less than 9,929"):
+        envelope.answer(asked, "us", 200, "x" * 9_850, capacity)
+    with pytest.raises(TooLarge, match="ask for less"):
+        envelope.answer(asked, "us", 200, [1] * 1000, capacity)  # 2 KB, as the controller passes it on 11 KB
+
+
+def test_in_place_of_what_the_broker_does_not_take_goes_an_error_of_the_same_id() -> None:
+    asked = {"id": 2**31 + 7, "method": "get", "resource": "/jobs/1", "sign": ["bridge"]}
+    answered = envelope.answer(asked, "puppetmaster", 200, "x" * 5000)
+    instead = envelope.refused(answered)
+    assert instead is not None
+    message = json.loads(instead)
+    assert message["data"].pop("message").startswith(f"The answer has {len(answered)} bytes, and the broker")
+    assert message == {**asked, "code": 413, "data": {}, "sign": ["bridge", "puppetmaster"]}
+    assert envelope.refused(b'{"id": 1, "method": "post", "resource": "/controller/registration"}') is None
+
+
+def test_an_error_that_the_broker_does_not_carry_is_told_without_its_list() -> None:
+    sent: list[bytes] = []
+    asked = {"id": 1, "method": "post", "resource": "/jobs"}
+    response = Response(sent.append, asked, "us", wire.Capacity(10_000))
+    response.refuse(Invalid([Fault(f"batch[{number}]", "expected " + "x" * 600) for number in range(100)]))
+    (answer,) = map(json.loads, sent)
+    assert (answer["code"], set(answer["data"])) == (400, {"message"})
+    assert answer["data"]["message"].startswith("batch[0]: expected xxx")

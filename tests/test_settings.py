@@ -20,6 +20,7 @@ VARIABLES = {
     "PUPPETMASTER_BROKER_CA": ("broker_ca", "/etc/pm/ca.pem", "/etc/pm/ca.pem"),
     "PUPPETMASTER_BROKER_CERT": ("broker_cert", "/etc/pm/mine.pem", "/etc/pm/mine.pem"),
     "PUPPETMASTER_BROKER_KEY": ("broker_key", "/etc/pm/mine.key", "/etc/pm/mine.key"),
+    "PUPPETMASTER_BROKER_LIMIT_BYTES": ("broker_limit_bytes", "100000", 100000),
     "PUPPETMASTER_DATA_DIR": ("data_dir", "/var/lib/pm", Path("/var/lib/pm")),
     "PUPPETMASTER_LOG_LEVEL": ("log_level", "debug", "debug"),
     "PUPPETMASTER_REQUEST_TIMEOUT_S": ("request_timeout_s", "2.5", 2.5),
@@ -51,6 +52,7 @@ VARIABLES = {
 #: The bounds of every number: both ends are allowed, what is beyond them is not.
 BOUNDS = {
     "BROKER_PORT_1883_TCP_PORT": (1, 65535),
+    "PUPPETMASTER_BROKER_LIMIT_BYTES": (10_000, 1_048_576),
     "PUPPETMASTER_REQUEST_TIMEOUT_S": (0.1, 2592000),
     "PUPPETMASTER_LOCK_WAIT_S": (1, 2592000),
     "PUPPETMASTER_GRACE_S": (0, 3600),
@@ -72,6 +74,7 @@ BOUNDS = {
 }
 WHOLE = (
     "BROKER_PORT_1883_TCP_PORT",
+    "PUPPETMASTER_BROKER_LIMIT_BYTES",
     "PUPPETMASTER_WINDOW",
     "PUPPETMASTER_MAX_IN_FLIGHT_PER_OWNER",
     "PUPPETMASTER_MAX_OPEN_JOBS",

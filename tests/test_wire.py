@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from puppetmaster import wire
+from puppetmaster import mqtt, wire
 from puppetmaster.errors import Fault
+from puppetmaster.settings import Settings
 from tests.examples import patiently
 
 LOW, HIGH = -(2**63), 2**63 - 1
@@ -394,6 +395,49 @@ def test_limits_are_those_of_the_controller() -> None:
     assert wire.ANSWER_LIMIT_BYTES == 900 * 1024
     assert wire.faults("x", "data") == []
     assert isinstance(wire.faults(math.nan, "data")[0], Fault)
+
+
+# -- a broker that carries less -------------------------------------------------------------------
+
+LETTERS = st.text('ab"\\[]{},:7\n', max_size=8)
+PLAIN = st.recursive(
+    st.none() | st.booleans() | st.integers() | LETTERS,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(LETTERS, inner, max_size=4),
+    max_leaves=20,
+)
+
+
+@given(PLAIN)
+def test_a_message_is_as_long_as_the_controller_makes_it(value: Any) -> None:
+    capacity, encoded = wire.Capacity(100_000), wire.encode(value)
+    assert capacity.size(encoded) == len(json.dumps(value, indent=4)) + 1
+    assert capacity.size(wire.encode([value])) == capacity.size(encoded, 1) + len("\n[\n]")
+    assert wire.DEFAULT_CAPACITY.size(encoded) == len(encoded)
+
+
+@given(st.floats(allow_nan=False, allow_infinity=False))
+def test_a_number_may_get_more_digits(number: float) -> None:
+    assert wire.Capacity(100_000).size(wire.encode([number])) >= len(f"[\n    {number:.17g}\n]")
+
+
+def test_what_a_broker_carries_is_what_the_controller_takes_unless_it_is_less() -> None:
+    capacity = wire.Capacity(Settings().broker_limit_bytes)
+    assert capacity == wire.DEFAULT_CAPACITY
+    assert not capacity.limited
+    assert (capacity.message_bytes, capacity.answer_bytes) == (2**20 - 1, 900 * 1024)
+    small = wire.Capacity(100_000)
+    assert small.limited
+    assert small.message_bytes == 100_000 - wire.PACKET_BYTES
+    assert small.answer_bytes == 100_000 - wire.ENVELOPE_BYTES
+
+
+@given(st.text(st.characters(codec="utf-8", exclude_characters="/?#+"), min_size=1, max_size=900))
+def test_a_packet_is_no_longer_than_what_was_checked_whichever_way_it_goes(destination: str) -> None:
+    command = {"code": 999, "method": "put", "resource": "/a", "data": {}}
+    checked = len(wire.Command(command, "t" * 63).message(2**32 - 1, destination).payload) + wire.PACKET_BYTES
+    sent = wire.Command(command, "t" * 29)
+    for outgoing in (sent.message(2**32 - 1, destination), sent.direct(2**32 - 1, destination)):
+        assert len(mqtt.Topic(outgoing.topic).publish(outgoing.payload)) <= checked
 
 
 # -- directly to a gateway -------------------------------------------------------------------------
