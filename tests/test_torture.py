@@ -14,7 +14,7 @@ from puppetmaster.settings import Settings
 from sandbox.fleet_log import Command
 from tests.torture.orders import Order
 from tests.torture.verdict import BridgedVerdict
-from tests.torture.world import BUNDLE, Conditions, Loss
+from tests.torture.world import BUNDLE, NOBODY, Conditions, Loss
 from tests.virtual import Sending, World
 
 GATEWAY = "cg-1"
@@ -39,18 +39,18 @@ class Case:
         self.world = World(self.directory / "data", Settings(route=self.route))
         self.world.clock.wall_ahead_s = time.time() - self.world.clock.monotonic_s
 
-    def create(self, **more: Any) -> Job:
-        """Create the job of an order: a post for the gateway, with the same mark each time."""
+    def create(self, destination: str = GATEWAY, **more: Any) -> Job:
+        """Create the job of an order: a post for one gateway, with the same mark each time."""
         key = f"order-{len(self.orders)}"
         item = {
             "method": "post",
             "resource": "/system/setting",
             "data": {"key": key, "mark": MARK},
-            "__request": {"destination": [GATEWAY]},
+            "__request": {"destination": [destination]},
         }
         given = {"key": key, "batch": [item], **more}
         job = self.world.create(given)
-        order = Order(key, "/jobs", given, "order-0", frozenset([GATEWAY]))
+        order = Order(key, "/jobs", given, "order-0", frozenset([destination]))
         order.job = job.id
         self.orders[key] = order
         return job
@@ -80,6 +80,7 @@ class Case:
             journal=journal,
             losses=self.losses,
             fleet=(GATEWAY,),
+            hardly=(NOBODY,),
             conditions=self.conditions,
         )
         return BridgedVerdict(world, self.orders).faults()
@@ -211,6 +212,12 @@ def test_a_gateway_that_is_away_need_not_answer(direct: Case) -> None:
     direct.world.advance(2)
     now_s = time.monotonic()
     direct.losses.append(Loss("gateway switched off", now_s - 1, now_s + 1, GATEWAY))
+    expect(direct.judge())
+
+
+def test_a_gateway_that_does_not_exist_need_not_answer(direct: Case) -> None:
+    direct.create(NOBODY, requestTimeout=2)
+    direct.world.advance(2)
     expect(direct.judge())
 
 

@@ -1,6 +1,8 @@
 """A world of bridged gateways: each has its own broker and controller, and each can be broken by itself."""
 
 import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
@@ -85,7 +87,7 @@ class BridgedWorld(World):
         begun_s = time.monotonic()
         gateway.off(hard=self.rng.random() < 0.7)
         self._meanwhile(wait_s)
-        gateway.on()
+        self._mend(gateway.on)
         self._lost("gateway switched off", begun_s, gateway.name)
 
     def cut_off(self, gateway: BridgedGateway, wait_s: float) -> None:
@@ -96,29 +98,32 @@ class BridgedWorld(World):
         bridge.cut()
         self._meanwhile(wait_s)
         bridge.refuse(refusing=False)
-        gateway.wait_until_reached()
+        self._mend(gateway.wait_until_reached)
         self._lost("bridge cut", begun_s, gateway.name)
 
     def _meanwhile(self, wait_s: float) -> None:
-        if self.rng.random() < 0.5:
+        choice = self.rng.random()
+        if choice < 0.45:
             self.kill_bundle(wait_s)
+        elif choice < 0.55:
+            self.pause_bundle(PAUSE_S)
         else:
             time.sleep(wait_s)
 
-    def restart_controller(self) -> None:
-        """Kill the server's controller and start it again; the remote bundle too, which would not notice."""
-        with self.losing("controller killed"):
-            self.gateway.controller.kill()
-            self.gateway.controller.start()
-            self._restart_remote()
+    def _mend(self, repair: Callable[[], None]) -> None:
+        """Repair something, which takes seconds; a bundle that dies meanwhile does not stay dead."""
+        with ThreadPoolExecutor(1) as pool:
+            repaired = pool.submit(repair)
+            while not repaired.done():
+                if not self.gateway.bundle.running:
+                    self.kill_bundle(0)
+                time.sleep(0.02)
+            repaired.result()
 
-    def restart_broker(self) -> None:
-        """Kill the server's broker and start it again: all sessions, and what bridges said, are gone."""
-        with self.losing("broker killed"):
-            self.gateway.broker.kill()
-            self.gateway.broker.start()
-            self._restart_remote()
-            self._wait_for_gateways()
+    def _after_a_loss(self) -> None:
+        """Restart the remote bundle, and wait for the bridges: what they said is gone with the broker."""
+        self._restart_remote()
+        self._wait_for_gateways()
 
     def _restart_remote(self) -> None:
         """Restart the remote bundle, which may be deaf after a loss (docs/sdk.md, F2 and F3).
@@ -148,8 +153,7 @@ class BridgedWorld(World):
         begun_s = time.monotonic()
         self._all.remote.kill()
         super().restart_everything()
-        self._restart_remote()
-        self._wait_for_gateways()
+        self._after_a_loss()
         self.losses.append(Loss("everything restarted", begun_s, time.monotonic()))
 
     def settle(self) -> None:

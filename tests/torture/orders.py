@@ -43,7 +43,7 @@ class Orders:
     Args:
         seed: decides about all of them.
         fleet: the gateways there are.
-        hardly: those of them, and names that are none, that few orders go to.
+        hardly: names, of the fleet or not, that few orders go to.
     """
 
     def __init__(self, seed: int, fleet: Sequence[str], hardly: Sequence[str]) -> None:

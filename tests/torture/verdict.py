@@ -17,7 +17,7 @@ from puppetmaster.store import FILE_NAME, Store
 from sandbox.fleet_log import Command, FleetLog
 from tests.faulty_bundle import DIED
 from tests.torture.orders import Order
-from tests.torture.world import BUNDLE, DEAD, SILENT, SLOW, STILL, World
+from tests.torture.world import BUNDLE, SLOW, STILL, World
 
 #: A kill may keep what was written down as sent within this time from leaving, on a busy machine.
 TURN_S = 0.5
@@ -35,6 +35,7 @@ class Verdict:
         data = world.gateway.directory / "data"
         self._orders = orders
         self._losses = world.losses
+        self._silent = world.hardly
         self._fleet, self._judges_404 = world.fleet, world.conditions.judges_404
         self._wall_s = time.time() - time.monotonic()
         self._log = FleetLog(world.gateway.fleet_log)
@@ -230,7 +231,7 @@ class Verdict:
     def _unanswered(self, job: Job, request: Request, attempt: Mapping[str, Any]) -> Iterator[str]:
         """Timeout and unknown are right where the gateway is silent, or something was away at that time."""
         message, status = attempt["message"], attempt["status"]
-        if status not in (_S.TIMEOUT, _S.UNKNOWN) or request.destination in (SILENT, DEAD):
+        if status not in (_S.TIMEOUT, _S.UNKNOWN) or request.destination in self._silent:
             return
         ended_s = seconds(attempt["finishedAt"]) - self._wall_s
         if any(self._lost_between(one, ended_s, request) for one in _messages(request)):

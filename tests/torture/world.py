@@ -104,7 +104,7 @@ class World:
     hardly: tuple[str, ...] = (
         SILENT,
         DEAD,
-    )  #: those that are hardly ever asked: each command holds up the next for seconds
+    )  #: who says nothing, hardly ever asked: that holds up others for seconds
     pace_s = 0.06  #: how long whoever uses it rests at most
     slowness = 1  #: how many times less happens in it than in this one
     most_open: int | None = None  #: how many jobs are open at most; None: however many come
@@ -223,12 +223,39 @@ class World:
     def wreck(self, wait_s: float) -> None:
         """Break something: mostly the bundle, after it worked for so long at most."""
         choice = self.rng.random()
-        if choice < 0.8:
+        if choice < 0.76:
             self.kill_bundle(wait_s)
-        elif choice < 0.9:
+        elif choice < 0.84:
             self.restart_everything()
-        else:
+        elif choice < 0.92:
             self.pause_bundle(PAUSE_S)
+        elif choice < 0.96:
+            self.restart_controller()
+        else:
+            self.restart_broker()
+
+    def restart_controller(self) -> None:
+        """Kill the controller and start it again: it knows nobody. Sometimes the bundle dies too."""
+        with self.losing("controller killed"):
+            self.gateway.controller.kill()
+            self._kill_bundle_sometimes()
+            self.gateway.controller.start()
+            self._after_a_loss()
+
+    def restart_broker(self) -> None:
+        """Kill the broker and start it again: all sessions are gone. Sometimes the bundle dies too."""
+        with self.losing("broker killed"):
+            self.gateway.broker.kill()
+            self._kill_bundle_sometimes()
+            self.gateway.broker.start()
+            self._after_a_loss()
+
+    def _kill_bundle_sometimes(self) -> None:
+        if self.rng.random() < 0.3:
+            self.gateway.bundle.kill()
+
+    def _after_a_loss(self) -> None:
+        """Do what an operator has to do after a restart of broker or controller: here nothing."""
 
     def restart_everything(self) -> None:
         """Kill all that runs at the same moment, and start all of it at the same moment, but for the broker.
