@@ -55,8 +55,8 @@ run: $(VENV)/.ready ## Run the bundle on the broker of BROKER_PORT_1883_TCP_ADDR
 test: $(READY) ## Run all tests
 	$(BIN)/python -m pytest
 
-torture: $(READY) ## Kill the bundle 300 times and send 100,000 malformed inputs
-	$(BIN)/python -m tests.torture --kills 300 --seed 1 --inputs 100000
+torture: $(READY) ## Kill the bundle 400 times, a quarter of it on bridged gateways, and send 100,000 malformed inputs
+	$(BIN)/python -m tests.torture --kills 300 --bridged 100 --seed 1 --inputs 100000
 
 MINUTES ?= 30
 soak: $(READY) ## Run jobs with faults for MINUTES, and see that nothing grows

@@ -8,7 +8,7 @@ All brokers are mosquittos; `bundles` has the remote bundle and that of a gatewa
 """
 
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
@@ -58,6 +58,7 @@ class BridgedGateway:
         notifies: False: its bridge says nothing about itself.
         tuned: as of `Broker`.
         controller: options of its controller.
+        port: where its bridge finds the server's broker; None: at that one's own port.
     """
 
     def __init__(
@@ -71,11 +72,12 @@ class BridgedGateway:
         notifies: bool = True,
         tuned: bool = True,
         controller: Options | None = None,
+        port: int | None = None,
     ) -> None:
         self.name = name
         self._server = server
         bridge = BRIDGE + (NOTIFICATIONS if notifies else "notifications false\n")
-        address = f"{server.host}:{server.port}"
+        address = f"{server.host}:{port or server.port}"
         config = bridge.format(id=name, address=address, reconnect_s=RECONNECT_S)
         self.broker = Broker("mosquitto", tuned=tuned, config=config)
         self.controller = controller_process(self.broker, **(controller or {}))
@@ -93,7 +95,7 @@ class BridgedGateway:
         """
         for part in (self.broker, self.controller, self.bundle):
             self._parts.enter_context(part)
-        self._wait_until_reached()
+        self.wait_until_reached()
 
     def off(self, *, hard: bool = True) -> None:
         """End its parts: the broker first and all at once, as a power cut does; or in good order.
@@ -105,8 +107,14 @@ class BridgedGateway:
                 part.kill()
         self._parts.close()
 
-    def _wait_until_reached(self, timeout_s: float = 20) -> None:
-        """Ask its controller, over the bridge, who owns a resource of the bundle; it takes no lock."""
+    def wait_until_reached(self, timeout_s: float = 20) -> None:
+        """Wait until a request from the server would reach the bundle.
+
+        It asks the gateway's controller who owns a resource of the bundle; that takes no lock.
+
+        Raises:
+            ProcessError: that was not so in time.
+        """
         deadline_s = time.monotonic() + timeout_s
         while time.monotonic() < deadline_s:
             try:
@@ -133,6 +141,8 @@ class BridgedFleet:
         tuned: False: all brokers as untouched installations have them.
         controller: options of every controller.
         bundle: False: puppetmaster is started later, if at all, by ``server.bundle.start()``.
+        via: called once for each gateway with its id and the port of the server's broker; returns the port
+            at which the gateway's bridge finds it, such as a proxy's.
 
     Raises:
         ProcessError: mosquitto is not installed; no other broker has bridges.
@@ -153,6 +163,7 @@ class BridgedFleet:
         tuned: bool = True,
         controller: Options | None = None,
         bundle: bool = True,
+        via: Callable[[str, int], int] | None = None,
     ) -> None:
         options: Options = {"reconnect_s": 0.2, "registration_s": 0, **(controller or {})}
         self.server = Gateway(
@@ -171,6 +182,7 @@ class BridgedFleet:
                 notifies=each not in quiet,
                 tuned=tuned,
                 controller=options,
+                port=via and via(each, self.server.broker.port),
             )
             for each in gateways
         }

@@ -16,6 +16,8 @@ import paho.mqtt.client as mqtt
 from sandbox.broker import Broker
 
 CONTROLLER = "/controller"
+#: The real controller registers one at a time, 90 ms each: a fleet that comes back keeps it busy for seconds.
+REGISTRATION_TRIES = 500
 
 Message = dict[str, Any]
 Handler = Callable[[Message], tuple[int, Any] | None]
@@ -214,7 +216,7 @@ class BusClient:
         data |= {"hook": hook} if hook else {}
         answer = self.request("post", "/controller/registration", data)
         pause = threading.Event()
-        for _ in range(100):
+        for _ in range(REGISTRATION_TRIES):
             if answer["code"] != 423:  # somebody else is being registered at this moment
                 break
             pause.wait(0.02)

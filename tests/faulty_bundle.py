@@ -3,7 +3,8 @@
 ``python -m tests.faulty_bundle`` takes the place of ``python index.py``. The environment says what differs:
 
 ``FAULT``      ``<point>:<n>``: die when that point is passed for the n-th time; see ``POINTS``
-``JOURNAL``    a file that gets a line, id and time, for every command that is handed to the bus
+``JOURNAL``    a file that gets a line, id and time, for every command that is handed to the bus, and one with
+               ``DIED`` in place of the id when the fault comes
 ``SWEEP``      how many requests of a removed job go at once, in place of the store's own number
 ``BUNDLE_TTL`` seconds in place of bundle.json's ttl, so that who dies inside a POST is soon free again
 ``KEEPALIVE``  seconds in place of the bus connection's keepalive, so that a hung broker is soon noticed
@@ -19,6 +20,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import index
@@ -33,6 +35,9 @@ from sandbox.process import PROJECT
 
 #: Longer than a checkpoint of these small files takes: the kill falls into it or just after.
 CHECKPOINT_S = 0.004
+
+#: In the journal, for who dies of its fault.
+DIED = "died"
 
 Pass = Callable[[], None]
 
@@ -58,6 +63,9 @@ class Fuse:
 
 def die() -> None:
     """End this process as a power cut would, as far as the kernel lets one."""
+    if path := os.environ.get("JOURNAL"):
+        with Path(path).open("a") as journal:
+            journal.write(f"{DIED} {time.monotonic()}\n")
     os.kill(os.getpid(), signal.SIGKILL)
     time.sleep(10)  # the signal is on its way
 

@@ -20,7 +20,7 @@ from sandbox.gateway import Gateway
 from tests.bus_client import BusClient, Message
 from tests.conftest import require
 from tests.torture import kills
-from tests.torture.world import World
+from tests.torture.world import PAUSE_S, World
 
 #: So many more commands reach the gateways before something breaks.
 COMMANDS = 40
@@ -106,6 +106,25 @@ def test_a_network_that_holds_everything_back(directory: Path) -> None:
             world.proxy.release()
 
     _judge(kills.run(6, breakage, directory, proxied=True))
+
+
+def test_everything_is_restarted_at_once(directory: Path) -> None:
+    def breakage(world: World) -> None:
+        for _ in range(2):
+            _work(world)
+            world.restart_everything()
+        _work(world)
+
+    _judge(kills.run(7, breakage, directory))
+
+
+def test_a_bundle_that_stands_still_for_longer_than_its_requests_have(directory: Path) -> None:
+    def breakage(world: World) -> None:
+        for _ in range(2):
+            _work(world)
+            world.pause_bundle(PAUSE_S)
+
+    _judge(kills.run(8, breakage, directory))
 
 
 def _work(world: World) -> None:

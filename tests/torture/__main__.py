@@ -1,5 +1,5 @@
 # ruff: noqa: T201 - this is a program
-"""The long form: ``python -m tests.torture --kills 300 --seed 1 --inputs 100000``."""
+"""The long form: ``python -m tests.torture --kills 300 --bridged 100 --seed 1 --inputs 100000``."""
 
 import argparse
 import math
@@ -10,38 +10,61 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from tests.torture import fuzzing, kills
+from tests.torture.world import Conditions
 
 KILLS_A_SEED = 15
+BRIDGED_A_SEED = 15
 
 
 def main() -> None:
     """Torture, show progress, and end with code 1 when a promise was broken."""
     parser = argparse.ArgumentParser(prog="python -m tests.torture", description=__doc__)
     parser.add_argument("--kills", type=int, default=300, help="how often the bundle is killed (%(default)s)")
+    parser.add_argument(
+        "--bridged", type=int, default=100, help="how often on bridged gateways (%(default)s)"
+    )
     parser.add_argument("--seed", type=int, default=1, help="the first one (%(default)s)")
     parser.add_argument("--inputs", type=int, default=100_000, help="how many malformed ones (%(default)s)")
     parser.add_argument("--at-once", type=int, default=3, help="seeds side by side (%(default)s)")
+    limit = "the server's broker hangs up on who sends more in one packet (no limit)"
+    parser.add_argument("--packet-limit", type=int, metavar="BYTES", help=limit)
+    wrong = "count 'no such gateway' of those that there are as broken promises right after restarts too"
+    parser.add_argument("--judge-404", action="store_true", help=wrong)
     parser.add_argument("--keep", type=Path, help="keep the data of each seed below this directory")
     options = parser.parse_args()
-    killed = kill(options.kills, options.seed, options.at_once, options.keep)
+    killed = kill(options, options.kills) + kill(options, options.bridged, bridged=True)
     fuzzed = fuzz(options.inputs, options.seed)
     if killed or fuzzed:
         sys.exit(1)
 
 
-def kill(count: int, first_seed: int, at_once: int, keep: Path | None) -> int:
-    """Kill the bundle so often, spread over seeds, and print what came of it; how many promises broke."""
+def kill(options: argparse.Namespace, count: int, *, bridged: bool = False) -> int:
+    """Break things so often, spread over seeds, and print what came of it; how many promises broke.
+
+    ``bridged``: where gateways have brokers of their own.
+    """
+    if not count:
+        return 0
     begun_s = time.monotonic()
-    total = kills.Outcome(first_seed)
-    with ThreadPoolExecutor(at_once, thread_name_prefix="torture") as pool:
-        seeds = range(first_seed, first_seed + math.ceil(count / KILLS_A_SEED))
-        for outcome in pool.map(
-            lambda seed: kills.run(seed, kills.killing(KILLS_A_SEED), _folder(keep, seed)), seeds
-        ):
+    total = kills.Outcome(options.seed)
+    each = min(count, BRIDGED_A_SEED if bridged else KILLS_A_SEED)
+    words = f"--bridged {each} --kills 0" if bridged else f"--bridged 0 --kills {each}"
+
+    def run(seed: int) -> kills.Outcome:
+        conditions = Conditions.of(
+            seed, bridged=bridged, packet_limit=options.packet_limit, judges_404=options.judge_404
+        )
+        folder = _folder(options.keep, f"bridged-{seed}" if bridged else str(seed))
+        return kills.run(seed, kills.killing(each), folder, conditions=conditions, bridged=bridged)
+
+    with ThreadPoolExecutor(options.at_once, thread_name_prefix="torture") as pool:
+        for outcome in pool.map(run, range(options.seed, options.seed + math.ceil(count / each))):
             total += outcome
+            name = "bridged seed" if bridged else "seed"
             print(
-                f"seed {outcome.seed}: {outcome.kills} kills, {outcome.jobs} jobs, "
+                f"{name} {outcome.seed}: {outcome.kills} kills, {outcome.jobs} jobs, "
                 f"{outcome.commands} commands, {_listed(outcome.statuses)}, {outcome.seconds:.0f} s, "
+                f"{outcome.unknown_gateways} told of no such gateway in vain, "
                 f"{len(outcome.faults)} broken promises",
                 flush=True,
             )
@@ -49,13 +72,15 @@ def kill(count: int, first_seed: int, at_once: int, keep: Path | None) -> int:
                 print(f"  {fault}", flush=True)
             if outcome.faults:
                 print(
-                    f"  again: python -m tests.torture --kills 1 --inputs 0 --seed {outcome.seed}", flush=True
+                    f"  again: python -m tests.torture {words} --inputs 0 --seed {outcome.seed}", flush=True
                 )
     print(
         f"{total.kills} kills ({_listed(total.points)}), {total.jobs} jobs, "
         f"{total.statuses.total()} requests ({_listed(total.statuses)}), "
-        f"{total.commands} commands at gateways, {len(total.faults)} broken promises, "
-        f"{time.monotonic() - begun_s:.0f} s"
+        f"{total.commands} commands at gateways, "
+        f"{total.unknown_gateways} told of no such gateway in vain, {len(total.faults)} broken promises, "
+        f"{time.monotonic() - begun_s:.0f} s",
+        flush=True,
     )
     return len(total.faults)
 
@@ -71,11 +96,11 @@ def fuzz(inputs: int, seed: int) -> int:
     return len(report.faults)
 
 
-def _folder(keep: Path | None, seed: int) -> Path | None:
+def _folder(keep: Path | None, name: str) -> Path | None:
     if keep is None:
         return None
-    (keep / str(seed)).mkdir(parents=True)
-    return keep / str(seed)
+    (keep / name).mkdir(parents=True)
+    return keep / name
 
 
 def _listed(counts: "Counter[str]") -> str:

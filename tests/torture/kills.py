@@ -8,9 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
-from tests.torture.verdict import Verdict
+from tests.torture.bridged import BridgedWorld
+from tests.torture.verdict import BridgedVerdict, Verdict
 from tests.torture.workload import Workload
-from tests.torture.world import World
+from tests.torture.world import USUAL, Conditions, World
+
+#: So long everything may take to come to its end once nothing breaks any more.
+FINISH_S = 240
 
 
 @dataclass(slots=True)
@@ -22,6 +26,7 @@ class Outcome:
     jobs: int = 0
     commands: int = 0
     seconds: float = 0
+    unknown_gateways: int = 0  #: requests that were told so of a gateway that there is
     points: Counter[str] = field(default_factory=Counter)
     statuses: Counter[str] = field(default_factory=Counter)
     faults: list[str] = field(default_factory=list)
@@ -31,6 +36,7 @@ class Outcome:
         self.kills += other.kills
         self.jobs += other.jobs
         self.commands += other.commands
+        self.unknown_gateways += other.unknown_gateways
         self.points += other.points
         self.statuses += other.statuses
         self.faults += other.faults
@@ -41,12 +47,16 @@ class Outcome:
 Breakage = Callable[[World], None]
 
 
-def killing(count: int, wait_s: float = 1.2) -> Breakage:
-    """Kill the bundle so often, each time after up to ``wait_s`` of work."""
+def killing(count: int, wait_s: float = 1.2, limit_s: float = 240) -> Breakage:
+    """Break something so often, mostly the bundle, and each time after up to ``wait_s`` of work.
+
+    After ``limit_s`` it is enough.
+    """
 
     def breakage(world: World) -> None:
-        while world.kills < count - 1:
-            world.kill_bundle(world.rng.uniform(0.1, wait_s))
+        deadline_s = time.monotonic() + limit_s
+        while world.kills < count - 1 and time.monotonic() < deadline_s:
+            world.wreck(world.rng.uniform(0.1, wait_s))
         world.settle()
 
     return breakage
@@ -75,10 +85,16 @@ def run(
     *,
     faults: Sequence[str] = (),
     proxied: bool = False,
+    conditions: Conditions = USUAL,
+    bridged: bool = False,
 ) -> Outcome:
-    """Break the world while it is used, then let everything come to its end, and judge."""
+    """Break the world while it is used, then let everything come to its end, and judge.
+
+    ``bridged``: its gateways have brokers of their own, behind the published remote bundle.
+    """
+    kind = BridgedWorld if bridged else World
     with tempfile.TemporaryDirectory(prefix=f"torture-{seed}-") as folder:
-        world = World(directory or Path(folder), seed, faults=faults, proxied=proxied)
+        world = kind(directory or Path(folder), seed, faults=faults, proxied=proxied, conditions=conditions)
         try:
             return _run(world, seed, breakage)
         finally:
@@ -93,19 +109,22 @@ def _run(world: World, seed: int, breakage: Breakage) -> Outcome:
         workload.start()
         breakage(world)
         workload.stop()
-        workload.finish(120)
+        workload.finish(FINISH_S)
     finally:
         workload.stop()
         workload.close()
     noise = [line for line in world.gateway.bundle.output() if "Traceback" in line]
     world.gateway.bundle.terminate()
-    verdict = Verdict(world, workload.orders)
+    world.keep_log()
+    judge = BridgedVerdict if isinstance(world, BridgedWorld) else Verdict
+    verdict = judge(world, workload.orders)
     return Outcome(
         seed,
         world.kills,
         len(workload.orders),
         verdict.commands,
         time.monotonic() - begun_s,
+        len(verdict.unknown_gateways()),
         Counter(world.points),
         verdict.counts,
         [*workload.broken, *verdict.faults(), *(f"the log has a {line}" for line in noise)],

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from puppetmaster.clock import iso
-from tests.torture.world import DEAD, FLEET, NOBODY, SILENT, TWICE
+from tests.torture.world import NOBODY
 
-#: One order of so many goes to the gateways that say nothing: each command holds up the next one for seconds.
+#: One order of so many goes to the gateways that are hardly ever asked.
 WITH_SILENT = 60
 
 
@@ -36,11 +36,21 @@ class Order:
 
 
 class Orders:
-    """Draws one order after the other."""
+    """Draws one order after the other.
 
-    def __init__(self, seed: int) -> None:
+    Each of its items carries a mark that no other has, and so does each command of that item.
+
+    Args:
+        seed: decides about all of them.
+        fleet: the gateways there are.
+        hardly: names, of the fleet or not, that few orders go to.
+    """
+
+    def __init__(self, seed: int, fleet: Sequence[str], hardly: Sequence[str]) -> None:
         self._rng = random.Random(seed)
         self._count = 0
+        self._fleet = tuple(fleet)
+        self._hardly = frozenset(hardly)
 
     def draw(self, known: Sequence[Order]) -> Order:
         """The next order; one that runs another again takes it from those that are known."""
@@ -60,24 +70,26 @@ class Orders:
 
     def _single(self, key: str) -> Order:
         destination = self._some(1)[0]
-        message = {"method": self._rng.choice(["post", "get"]), "resource": "/a", "data": {"key": key}}
+        method, resource = self._rng.choice(["post", "get"]), self._rng.choice(["/a", "/system/setting"])
+        message = {"method": method, "resource": resource, "data": _data(key, 0)}
         body = {"key": key, "destination": destination, "message": message}
         return Order(key, "/requests", body, key, frozenset([destination]))
 
     def _some(self, count: int) -> list[str]:
-        to = self._rng.sample([*FLEET, NOBODY], count)
+        names = [*self._fleet, NOBODY]
+        to = self._rng.sample(names, min(count, len(names)))
         if self._count % WITH_SILENT:
-            to = [one for one in to if one not in (SILENT, DEAD)] or [TWICE]
+            to = [one for one in to if one not in self._hardly] or [self._fleet[3]]
         return to
 
     def _job(self, key: str) -> Order:
         rng = self._rng
         items = []
-        for _ in range(rng.choice([1, 1, 1, 2])):
+        for number in range(rng.choice([1, 1, 1, 2])):
             item: dict[str, Any] = {
                 "method": rng.choice(["post", "post", "put", "delete", "get"]),
                 "resource": "/system/setting",
-                "data": {"key": key},
+                "data": _data(key, number),
                 "__request": {"destination": self._some(rng.randint(2, 25))},
             }
             if rng.random() < 0.1:
@@ -95,8 +107,6 @@ class Orders:
             body["concurrency"] = rng.choice([1, 2, 5, "20%"])
         if rng.random() < 0.2:
             body["idempotent"] = True
-        if rng.random() < 0.1:
-            body["timeout"] = rng.uniform(0.5, 4)
         if rng.random() < 0.2:
             body["retry"] = {
                 "attempts": rng.randint(2, 3),
@@ -115,7 +125,20 @@ class Orders:
                     "soak": rng.choice([0, 0.2]),
                     "onFail": rng.choice(["abort", "pause"]),
                 }
+        self._time(order)
+
+    def _time(self, order: Order) -> None:
+        rng, body = self._rng, order.body
+        if rng.random() < 0.3:
+            body["requestTimeout"] = rng.choice([2, 3, 10])
+        if rng.random() < 0.1:
+            body["timeout"] = rng.uniform(0.5, 4)
         if rng.random() < 0.1:
             wait_s = rng.uniform(0.2, 2.0)
             order.not_before_s = time.monotonic() + wait_s
             body["startAt"] = iso(time.time() + wait_s)
+
+
+def _data(key: str, item: int) -> dict[str, str]:
+    """What the commands of an item carry: whose they are, and a mark that no other item has."""
+    return {"key": key, "mark": f"{key}/{item}"}

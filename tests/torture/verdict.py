@@ -1,24 +1,30 @@
 """The end of a run: what was promised, what is stored and what reached the fleet must tell one story."""
 
 import sqlite3
+import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from puppetmaster.changes import FIRST_REQUEST_ID
+from puppetmaster.clock import seconds
 from puppetmaster.job import Job
-from puppetmaster.request import Request, RequestStatus
+from puppetmaster.request import DIRECT_WAY, Request, RequestStatus
 from puppetmaster.rollout import Policy, wave_of
 from puppetmaster.store import FILE_NAME, Store
 from sandbox.fleet_log import Command, FleetLog
+from tests.faulty_bundle import DIED
 from tests.torture.orders import Order
-from tests.torture.world import DEAD, REQUEST_TIMEOUT_S, SILENT, SLOW, World
+from tests.torture.world import BUNDLE, SLOW, STILL, World
 
 #: A kill may keep what was written down as sent within this time from leaving, on a busy machine.
 TURN_S = 0.5
 #: The log of the fleet and the clock of who gave an order differ by less.
 CLOCKS_S = 0.05
+#: So long after a restart of the controller it may not know gateways that are there.
+REGISTERING_S = 10.0
 _S = RequestStatus
 
 
@@ -29,8 +35,11 @@ class Verdict:
         data = world.gateway.directory / "data"
         self._orders = orders
         self._losses = world.losses
+        self._silent = world.hardly
+        self._fleet, self._judges_404 = world.fleet, world.conditions.judges_404
+        self._wall_s = time.time() - time.monotonic()
         self._log = FleetLog(world.gateway.fleet_log)
-        self._sent = _read_journal(world.journal)
+        self._sent, self._died = _read_journal(world.journal)
         self._integrity = _integrity(data / FILE_NAME)
         store = Store(data)
         try:
@@ -41,11 +50,16 @@ class Verdict:
                     self._requests[request.job].append(request)
                 items = reader.items(self._jobs)
                 self._methods = {id_: item.method for id_, item in items.items()}
+                self._marks = {id_: item.data["mark"] for id_, item in items.items()}
         finally:
             store.close()
         #: What reached the fleet for each request that is stored, and what belongs to none of these.
         self._ran: dict[int, list[Command]] = defaultdict(list)
         self._others: list[Command] = []
+        self._assign()
+
+    def _assign(self) -> None:
+        """Find the request of each command: it came under the id of one of its messages."""
         of = {
             message: one.id for many in self._requests.values() for one in many for message in _messages(one)
         }
@@ -69,13 +83,19 @@ class Verdict:
         """All that is wrong."""
         return [
             *([f"SQLite finds: {self._integrity}"] if self._integrity != "ok" else []),
-            *(f"message {id_} reached a gateway {n} times" for id_, n in self._log.duplicates().items()),
+            *self._twice(),
             *self._acknowledged(),
             *self._unasked(),
             *self._left_over(),
             *(said for order in self._orders.values() for said in self._too_early(order)),
             *(said for job in self._jobs.values() for said in self._job(job)),
+            *self._unknown_to_nobody(),
         ]
+
+    def _twice(self) -> Iterator[str]:
+        """No message arrives twice."""
+        for id_, times in self._log.duplicates().items():
+            yield f"message {id_} reached a gateway {times} times"
 
     # -- orders -----------------------------------------------------------------------------------
 
@@ -91,17 +111,22 @@ class Verdict:
 
     def _unasked(self) -> Iterator[str]:
         """What reached the fleet and is not stored is of removed jobs, and ran as often as these allow."""
-        removed: dict[tuple[str, str], int] = Counter()
-        for order in self._orders.values():
-            if order.removal_asked:
-                items = order.body.get("batch", [order.body])
-                for destination in order.destinations:
-                    removed[order.root, destination] += len(items) * _most_attempts(order.body)
+        removed = self._removed()
         ran = Counter((command.data["key"], command.destination) for command in self._others)
         for (key, destination), times in ran.items():
             most = removed[key, destination]
             if times > most:
                 yield f"{destination} ran {times} commands of {key}, whose removed jobs allow {most}"
+
+    def _removed(self) -> Counter[tuple[str, str]]:
+        """How often, by key and destination, commands of removed jobs may have run at most."""
+        removed: Counter[tuple[str, str]] = Counter()
+        for order in self._orders.values():
+            if order.removal_asked:
+                items = order.body.get("batch", [order.body])
+                for destination in order.destinations:
+                    removed[order.root, destination] += len(items) * _most_attempts(order.body)
+        return removed
 
     def _left_over(self) -> Iterator[str]:
         """Of a removed job nothing stays, also when its removal was interrupted."""
@@ -117,6 +142,30 @@ class Verdict:
                 if command.t_s < order.not_before_s - CLOCKS_S:
                     early_s = order.not_before_s - command.t_s
                     yield f"{order.key} ran {early_s:.3f} s before its time to start"
+
+    def unknown_gateways(self) -> list[Request]:
+        """The requests that were told that there is no such gateway, and there is."""
+        return [
+            request
+            for many in self._requests.values()
+            for request in many
+            if request.destination in self._fleet
+            and request.status == _S.ERROR
+            and (request.result or {}).get("source") == "controller"
+            and (request.result or {}).get("code") in (403, 404)
+        ]
+
+    def _unknown_to_nobody(self) -> Iterator[str]:
+        """A gateway is unknown only where the controller has been away, until it has had time to register."""
+        for request in self.unknown_gateways():
+            at_s = seconds(str(request.finished_at)) - self._wall_s
+            restarted = any(
+                loss.from_s <= at_s <= loss.to_s + REGISTERING_S
+                for loss in self._losses
+                if loss.what not in (BUNDLE, STILL)
+            )
+            if self._judges_404 or not restarted:
+                yield f"request {request.id}, {request.destination}: {request.result}, and that one is there"
 
     # -- jobs -------------------------------------------------------------------------------------
 
@@ -176,16 +225,16 @@ class Verdict:
                 yield f"it ran {len(ran)} times, and the answer is {request.result}"
             case _S.CANCELED | _S.SKIPPED if ran:
                 yield "which says that it never ran, and it did"
-        attempts = [*request.history, {"message": request.sending, "status": request.status}]
-        for attempt in attempts:
+        for attempt in _attempts(request):
             yield from self._unanswered(job, request, attempt)
 
     def _unanswered(self, job: Job, request: Request, attempt: Mapping[str, Any]) -> Iterator[str]:
         """Timeout and unknown are right where the gateway is silent, or something was away at that time."""
         message, status = attempt["message"], attempt["status"]
-        if status not in (_S.TIMEOUT, _S.UNKNOWN) or request.destination in (SILENT, DEAD):
+        if status not in (_S.TIMEOUT, _S.UNKNOWN) or request.destination in self._silent:
             return
-        if any(self._lost_between(one) for one in _messages(request)):
+        ended_s = seconds(attempt["finishedAt"]) - self._wall_s
+        if any(self._lost_between(one, ended_s, request) for one in _messages(request)):
             return
         if status == _S.TIMEOUT:
             if request.destination != SLOW and job.status != "timeout":
@@ -201,22 +250,138 @@ class Verdict:
             yield f"{message} left at {sent_s:.3f}, nothing broke then, and it never arrived"
 
     def _died_within(self, at_s: float) -> bool:
-        return any(
-            loss.from_s - TURN_S <= at_s <= loss.from_s + 0.01
-            for loss in self._losses
-            if loss.what == "bundle"
-        )
+        killed = (loss.from_s for loss in self._losses if loss.what == BUNDLE)
+        return any(died_s - TURN_S <= at_s <= died_s + 0.01 for died_s in (*killed, *self._died))
 
-    def _lost_between(self, message: int) -> bool:
-        """Whether broker, controller or network were away while this message was in flight."""
+    def _lost_between(self, message: int, ended_s: float, request: Request) -> bool:
+        """Whether broker, controller, network or gateway were away since this message was sent.
+
+        As long as the bundle is down, answers wait at the broker.
+        """
         sent_s = self._sent.get(message)
         if sent_s is None:
             return False
         return any(
-            loss.from_s - REQUEST_TIMEOUT_S - 1 <= sent_s <= loss.to_s + 1
+            loss.from_s <= ended_s and sent_s <= loss.to_s + 1
             for loss in self._losses
-            if loss.what != "bundle"
+            if loss.what not in (BUNDLE, STILL) and loss.gateway in ("", request.destination)
         )
+
+
+class BridgedVerdict(Verdict):
+    """The verdict on bridged gateways: what went directly is known by its id, the rest by its mark.
+
+    The remote bundle sends each command under an id of its own, and at QoS 2: where a connection breaks, its
+    MQTT client may do so twice under one id. That is not counted: no caller of it can prevent it.
+    """
+
+    def _assign(self) -> None:
+        self._of_mark: dict[tuple[str, str], list[Command]] = defaultdict(list)
+        self._requests_of: dict[tuple[str, str], list[Request]] = defaultdict(list)
+        for many in self._requests.values():
+            for request in many:
+                self._requests_of[self._marks[request.item], request.destination].append(request)
+        of = {message: one for many in self._requests.values() for one in many for message in _messages(one)}
+        passed_on: set[tuple[str, int, str]] = set()
+        for command in self._log.commands():
+            mark = command.data["mark"]
+            again = (command.destination, command.id, mark)
+            if command.id < FIRST_REQUEST_ID and again in passed_on:
+                continue
+            passed_on.add(again)
+            requests = self._requests_of.get((mark, command.destination), [])
+            self._of_mark[mark, command.destination].append(command)
+            if command.id in of:
+                self._ran[of[command.id].id].append(command)
+            elif len(requests) == 1:
+                self._ran[requests[0].id].append(command)
+            elif not requests:
+                self._others.append(command)
+
+    @property
+    def commands(self) -> int:
+        """How many commands reached a gateway."""
+        return sum(map(len, self._of_mark.values()))
+
+    def faults(self) -> list[str]:
+        """All that is wrong."""
+        return [*super().faults(), *self._ran_as_told()]
+
+    def _twice(self) -> Iterator[str]:
+        for id_, times in self._log.duplicates().items():
+            if id_ >= FIRST_REQUEST_ID:
+                yield f"message {id_} reached a gateway {times} times"
+
+    def _ran_as_told(self) -> Iterator[str]:
+        """What requests with one mark say together of how often they ran is what the gateway saw.
+
+        There are several where one was run again, as a request of another job.
+        """
+        removed = self._removed()
+        for (mark, destination), requests in self._requests_of.items():
+            ran = self._of_mark[mark, destination]
+            attempts = [attempt for request in requests for attempt in _attempts(request)]
+            most = sum(map(_may_have_run, attempts)) + removed[mark.partition("/")[0], destination]
+            least = sum(map(_has_run, attempts))
+            if not least <= len(ran) <= most:
+                ids = ", ".join(f"{one.id} of job {one.job}, {one.status}" for one in requests)
+                yield (
+                    f"{destination} ran {mark} {len(ran)} times as {[one.id for one in ran]}, expected "
+                    f"{least} to {most}: request {ids}: {[attempt['result'] for attempt in attempts]}"
+                )
+
+    def _request(self, job: Job, request: Request, order: Order) -> Iterator[str]:
+        repeats = self._methods[request.item] == "get" or order.body.get("idempotent")
+        if request.history and not repeats and "retry" not in order.body:
+            yield "it was tried again, and nothing allowed that"
+        if request.open:
+            yield "it is not final"
+        arrived = {command.id for command in self._ran[request.id]}
+        for attempt in _attempts(request):
+            message = attempt["message"]
+            if attempt.get("route") != DIRECT_WAY:
+                continue
+            if message in arrived and not _may_have_run(attempt):
+                yield f"message {message} ran, and is told as {attempt['status']} {attempt['result']}"
+            if message not in arrived and _has_run(attempt) and not attempt["result"].get("late"):
+                yield f"message {message} never ran, and is told as {attempt['status']} {attempt['result']}"
+            yield from self._unanswered(job, request, attempt)
+
+    def _waves(self, job: Job, requests: list[Request]) -> Iterator[str]:
+        """What was not answered may still be on its way when the next wave begins."""
+        yield from super()._waves(job, [one for one in requests if all(map(_has_run, _attempts(one)))])
+
+
+def _attempts(request: Request) -> list[Mapping[str, Any]]:
+    """Return all attempts of a request, each as one of its history."""
+    result = request.result or {}
+    last = {
+        "message": request.sending,
+        "finishedAt": request.finished_at,
+        "status": request.status,
+        "result": result,
+        "route": request.route,
+    }
+    return [*request.history, last]
+
+
+def _may_have_run(attempt: Mapping[str, Any]) -> bool:
+    """Whether nothing says that it did not run."""
+    status, result = attempt["status"], attempt["result"]
+    if status in (_S.PENDING, _S.CANCELED, _S.SKIPPED):
+        return False
+    if status != _S.ERROR:
+        return True
+    said = str(result.get("message"))
+    if result.get("source") == "puppetmaster":
+        return "did not run" not in said and "no attempt after" not in said
+    return result.get("source") != "controller" and said != "the gateway has no such resource"
+
+
+def _has_run(attempt: Mapping[str, Any]) -> bool:
+    """Whether it is said to have run: the device answered."""
+    answered = attempt["status"] in (_S.RESOLVED, _S.ERROR) and attempt["result"].get("source") == "device"
+    return answered and _may_have_run(attempt)
 
 
 def _messages(request: Request) -> list[int]:
@@ -232,10 +397,11 @@ def _most_attempts(body: Mapping[str, Any]) -> int:
     return int(body.get("retry", {}).get("attempts", 1))
 
 
-def _read_journal(path: Path) -> dict[int, float]:
-    """When each message was handed to the bus."""
-    lines = (line.split() for line in path.read_text().splitlines())
-    return {int(message): float(at) for message, at in lines}
+def _read_journal(path: Path) -> tuple[dict[int, float], list[float]]:
+    """When each message was handed to the bus, and when the bundle died of its faults."""
+    lines = [line.split() for line in path.read_text().splitlines()]
+    died = [float(at) for what, at in lines if what == DIED]
+    return {int(message): float(at) for message, at in lines if message != DIED}, died
 
 
 def _integrity(path: Path) -> str:

@@ -21,7 +21,7 @@ class Workload:
         self.orders: dict[str, Order] = {}
         self.broken: list[str] = []  #: promises that were seen broken on the way
         self._rng = random.Random(seed)
-        self._drawn = Orders(seed)
+        self._drawn = Orders(seed, world.fleet, world.hardly)
         self._stop = threading.Event()
         self._done: dict[int, int] = {}
         self._connect()
@@ -44,7 +44,18 @@ class Workload:
         number = self._connections = self._world.connections
         # Beginning at 2**20: the world's own questions have ids below that.
         self._client = BusClient(self._world.gateway.broker, first_id=2**20 * (number + 1)).connect()
-        self._events = self._client.register_view(f"torture-{number}", ["/jobs/+"])
+        # A name of its own each time: of a registration that broke off nobody knows whether it was made.
+        self._events = self._client.register_view(self._client.name, ["/jobs/+"])
+
+    def _connect_again(self) -> bool:
+        """Connect as somebody new; False: the world broke again meanwhile."""
+        try:
+            self._client.close()
+            self._connect()
+        except (OSError, TimeoutError, RuntimeError):
+            self._connections = -1
+            return False
+        return True
 
     def _run(self) -> None:
         try:
@@ -54,15 +65,23 @@ class Workload:
             raise
 
     def _work(self) -> None:
-        while not self._stop.wait(self._rng.uniform(0.0, 0.06)):
+        while not self._stop.wait(self._rng.uniform(0.0, self._world.pace_s)):
             action = self._rng.random()
             if action < 0.5:
-                self._order()
+                if self._has_room():
+                    self._order()
             elif action < 0.85:
                 self.look()
             else:
                 self._control()
             self._hear()
+
+    def _has_room(self) -> bool:
+        """Whether fewer jobs are open than the world can work off."""
+        if self._world.most_open is None:
+            return True
+        answer = self._ask("get", "/jobs?status=dispatching,pending")
+        return answer is not None and answer["code"] == 200 and len(answer["data"]) < self._world.most_open
 
     # -- what is asked for --------------------------------------------------------------------------
 
@@ -180,9 +199,8 @@ class Workload:
     def _ask(self, method: str, resource: str, data: Any = None) -> dict[str, Any] | None:
         """One request and its answer; None when there was none in time, or the bundle died meanwhile."""
         self._world.alive.wait(30)
-        if self._connections != self._world.connections:
-            self._client.close()
-            self._connect()
+        if self._connections != self._world.connections and not self._connect_again():
+            return None
         asked = self._client.ask(method, resource, data)
         deadline_s = time.monotonic() + ANSWER_S
         while time.monotonic() < deadline_s:
