@@ -10,6 +10,7 @@ import pytest
 from puppetmaster import bus as module
 from puppetmaster.bus import (
     FIRST_QUESTION_ID,
+    REGISTRATION,
     Answered,
     BridgeChanged,
     Bus,
@@ -225,7 +226,8 @@ def test_tunnels_of_gateways_are_subscribed_to_before_anything_is_sent_and_once(
     assert done == [[mine], ["T1"], [1, 2, 3], ["T2"], [4, 5]]
     done.clear()
     wire.bus._came_up()
-    assert done[0] == ["/cgs/+/connection_status", "/site/+", mine, "T1", "T2"], "the next connection"
+    watched = ["/cgs/+/connection_status", "/site/+", REGISTRATION]
+    assert done[0] == [*watched, mine, "T1", "T2"], "the next connection"
 
 
 def test_with_too_many_gateways_each_is_subscribed_to_when_it_is_used(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
@@ -1349,7 +1349,5 @@ class LanesMachine(RuleBasedStateMachine):
         assert (self.lanes.in_flight, self.lanes.automatic) == (0, 0)
 
 
-LanesMachine.TestCase.settings = settings(
-    max_examples=400, stateful_step_count=50, deadline=None, suppress_health_check=list(HealthCheck)
-)
+LanesMachine.TestCase.settings = settings(max_examples=400, stateful_step_count=50)
 TestLanesAgainstTheModel = LanesMachine.TestCase

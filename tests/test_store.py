@@ -126,7 +126,12 @@ def test_a_change_replaces_what_was(store: Store) -> None:
     store.commit(changes)
     job = replace(changes.jobs[1], reason="paused by a request", status=JobStatus.PAUSED)
     sent = replace(
-        changes.requests[_first(1)], status=RequestStatus.SENT, sent_at=AT, message=_first(1), attempts=1
+        changes.requests[_first(1)],
+        status=RequestStatus.SENT,
+        sent_at=AT,
+        message=_first(1),
+        attempts=1,
+        route="remote",
     )
     store.commit(Changes(jobs={1: job}, requests={sent.id: sent}))
     with store.reading() as reader:
@@ -278,7 +283,12 @@ def test_unfinished_are_the_open_jobs_with_their_open_requests(store: Store, ope
     done = {id_: replace(first[id_][1], status=RequestStatus.TIMEOUT, finished_at=LATER) for id_ in jobs}
     sent = {
         id_: replace(
-            first[id_][2], status=RequestStatus.SENT, sent_at=AT, message=first[id_][2].id, attempts=1
+            first[id_][2],
+            status=RequestStatus.SENT,
+            sent_at=AT,
+            message=first[id_][2].id,
+            attempts=1,
+            route="remote",
         )
         for id_ in jobs
     }
