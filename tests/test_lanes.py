@@ -250,6 +250,16 @@ def test_there_is_a_most_for_all_jobs_together() -> None:
     assert len(picks(lanes)) == 1
 
 
+@pytest.mark.parametrize("most", [1, 5, 10, 20])
+def test_jobs_that_have_nothing_in_flight_do_not_go_beyond_it_either(most: int) -> None:
+    """They come first, whatever the window: it is the most that stops them."""
+    lanes = lanes_of(*range(30), most=most, known=True)
+    for job in range(30):
+        lanes.add(100 + job, job, f"cg-{job}", write=False)
+    assert picks(lanes) == [*range(100, 100 + most)]
+    assert lanes.why(120, 0.0) == f"no free slot: {most} requests are in flight, which is the most"
+
+
 def test_the_adaptive_window_limits_jobs_that_name_no_concurrency() -> None:
     lanes = lanes_of(1, 2, known=True)
     lanes.open_job(3, 2)
