@@ -34,8 +34,8 @@ TREE += ["bundle.json", "pyproject.toml", "Makefile", "README.md", "CHANGELOG.md
 #: One mutant's tests take no longer than this: a mutant that never ends is killed by that.
 TIMEOUT_S = 150
 
-#: By group and module: the tests that can tell, the quick ones first. Before them comes ``test_<module>``. What only
-#: tests of the whole in motion would notice (test_flow, test_dispatcher, test_outages) is to be seen without them.
+#: By group and module: the tests that can tell, the quick ones first. Before them comes ``test_<module>``.
+#: What only tests of the whole in motion would notice (test_flow, test_outages) is to be seen without them.
 GROUPS: Mapping[str, Mapping[str, str]] = {
     "engine": {
         "engine": "drafts policies clock_steps engine_properties",
