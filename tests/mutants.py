@@ -33,6 +33,8 @@ TREE = ["puppetmaster", "tests", "sandbox", "schema", "docs", "data", "benchmark
 TREE += ["bundle.json", "pyproject.toml", "Makefile", "README.md", "CHANGELOG.md", "requirements.txt"]
 #: One mutant's tests take no longer than this: a mutant that never ends is killed by that.
 TIMEOUT_S = 150
+#: All others take a second to load.
+PLUGINS = ("-p", "no:cacheprovider", "-p", "pytest_timeout")
 
 #: By group and module: the tests that can tell, the quick ones first. Before them comes ``test_<module>``.
 #: What only tests of the whole in motion would notice (test_flow, test_outages) is to be seen without them.
@@ -275,46 +277,58 @@ def draw(seed: int, count: int, only: Sequence[str] = ()) -> list[Mutant]:
     return drawn
 
 
-def killed(mutant: Mutant, tree: Path, broken: Sequence[str]) -> str | None:
-    """What told of it: the first failure; None: nothing did."""
-    file = tree / f"puppetmaster/{mutant.module}.py"
-    file.write_text(mutant.mutated)
-    try:
-        told = failures(tree, mutant.tests(tree), "-x", *(f"--deselect={test}" for test in broken))
-    finally:
+class Trial:
+    """Runs tests on a tree, with a mutant in it or without."""
+
+    def __init__(self, tree: Path) -> None:
+        self._tree = tree
+        self._sound: set[str] = set()  # tests that pass without a mutant
+        self._broken: list[str] = []  # and those that do not
+
+    def killer(self, mutant: Mutant) -> str | None:
+        """The first test that tells of a mutant; None: it survives."""
+        file = self._tree / f"puppetmaster/{mutant.module}.py"
+        times = file.stat()
+        file.write_text(mutant.mutated)
+        told = self._first_failure(mutant.tests(self._tree))
         file.write_text(mutant.source)
-    return told[0] if told else None
+        os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))  # what was compiled of it counts again
+        if told is None or self._passes(told):
+            return told
+        return self.killer(mutant)
 
+    def _passes(self, test: str) -> bool:
+        """Whether a test that has failed passes without a mutant; else it is left out from now on."""
+        if "::" not in test or test in self._sound:
+            return True
+        if self._first_failure([test]) is None:
+            self._sound.add(test)
+            return True
+        say(f"fails without a mutant too: {test}")
+        self._broken.append(test)
+        return False
 
-def failures(tree: Path, tests: Sequence[str], *options: str) -> list[str]:
-    """Run these tests in the tree: which fail."""
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-q",
-        "-p",
-        "no:cacheprovider",
-        "--no-header",
-        *options,
-        *tests,
-    ]
-    with subprocess.Popen(
-        command,
-        cwd=tree,
-        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "CI": "true"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    ) as running:
-        try:
-            said, _ = running.communicate(timeout=TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            os.killpg(running.pid, signal.SIGKILL)
-            return [f"no end within {TIMEOUT_S} s"]
-    told = [line.split()[1] for line in said.splitlines() if line.startswith(("FAILED ", "ERROR "))]
-    return told or ([said[-300:]] if running.returncode else [])
+    def _first_failure(self, tests: Sequence[str]) -> str | None:
+        """Run these tests up to the first one that fails: which that is."""
+        without = (f"--deselect={test}" for test in self._broken)
+        with subprocess.Popen(
+            [sys.executable, "-m", "pytest", "-xq", *PLUGINS, *without, *tests],
+            cwd=self._tree,
+            env={**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "CI": "true"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        ) as running:
+            try:
+                said, _ = running.communicate(timeout=TIMEOUT_S)
+            except subprocess.TimeoutExpired:
+                os.killpg(running.pid, signal.SIGKILL)
+                return f"no end within {TIMEOUT_S} s"
+        if running.returncode == 0:
+            return None
+        told = [line for line in said.splitlines() if line.startswith(("FAILED ", "ERROR "))]
+        return told[0].partition(" ")[2].partition(" - ")[0] if told else said[-300:]
 
 
 def copied(directory: Path) -> Path:
@@ -340,12 +354,9 @@ def main() -> int:
     count, dead = Counter(mutant.group for mutant in drawn), Counter[str]()
     with TemporaryDirectory(prefix="mutants-") as name:
         tree = copied(Path(name))
-        files = sorted({test for mutant in drawn for test in mutant.tests(tree)})
-        broken = [test for file in files for test in failures(tree, [file])]
-        for test in broken:
-            say(f"fails without a mutant, too: {test}")
+        trial = Trial(tree)
         for mutant in drawn:
-            told = killed(mutant, tree, broken)
+            told = trial.killer(mutant)
             dead[mutant.group] += told is not None
             say(f"{mutant.group} {mutant.module}: {told or 'SURVIVED'}")
             if told is None:

@@ -917,6 +917,11 @@ def test_a_retry_keeps_nobody_else_from_its_lock(tmp_path: Path) -> None:
     assert [one.request for one in world.sent] == [failing.first, other.first]
     assert "the last attempt failed; it is tried again in" in str(why(world, failing.first))
     succeed(world, other.first)
+    control(world, failing, PAUSED)
+    control(world, failing, DISPATCHING)
+    third = world.create(body("post", "c"))
+    assert len(world.sendings(third.first)) == 1, "also when it has waited aside"
+    succeed(world, third.first)
     world.advance(60)
     assert len(world.sendings(failing.first)) == 2
     world.stop()
