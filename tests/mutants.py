@@ -34,7 +34,7 @@ TREE += ["bundle.json", "pyproject.toml", "Makefile", "README.md", "CHANGELOG.md
 #: One mutant's tests take no longer than this: a mutant that never ends is killed by that.
 TIMEOUT_S = 150
 #: All others take a second to load.
-PLUGINS = ("-p", "no:cacheprovider", "-p", "pytest_timeout")
+PLUGINS = ("-p", "no:cacheprovider", "-p", "pytest_timeout", "--timeout=60")
 
 #: By group and module: the tests that can tell, the quick ones first. Before them comes ``test_<module>``.
 #: What only tests of the whole in motion would notice (test_flow, test_outages) is to be seen without them.

@@ -76,6 +76,38 @@ def connected(port: int, **more: Any) -> Iterator[Ear]:
         yield ear
 
 
+# Silence, at times that the test says
+
+
+@pytest.mark.parametrize(
+    ("heard_ago_s", "spoke_ago_s", "pings"),
+    [
+        (0.0, 0.0, False),
+        (8.0, 8.0, False),
+        (0.0, 8.5, True),  # it hears much, and has said nothing: the broker would end the connection
+        (8.5, 0.0, True),  # it says much, and hears nothing: is the broker there?
+        (24.0, 0.0, True),
+    ],
+)
+def test_a_ping_is_sent_when_one_side_was_silent_for_half_of_the_time(
+    monkeypatch: pytest.MonkeyPatch, heard_ago_s: float, spoke_ago_s: float, pings: bool
+) -> None:
+    link, sent = Ear(free_port()).link, queue.Queue[bytes]()
+    monkeypatch.setattr("puppetmaster.link.time.monotonic", lambda: 1000.0)
+    monkeypatch.setattr(link, "_write", lambda data, _ends: sent.put(data))
+    link._spoke_s = 1000.0 - spoke_ago_s
+    link._keep_alive(1000.0 - heard_ago_s)
+    assert [sent.get_nowait() for _ in range(sent.qsize())] == ([mqtt.PINGREQ] if pings else [])
+
+
+def test_a_broker_that_was_silent_for_half_as_long_again_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    link = Ear(free_port()).link
+    monkeypatch.setattr("puppetmaster.link.time.monotonic", lambda: 1000.0)
+    link._spoke_s = 1000.0
+    with pytest.raises(ConnectionError, match="the broker has said nothing for 25 s"):
+        link._keep_alive(975.0)
+
+
 # On a real broker
 
 
@@ -361,35 +393,6 @@ def test_silence_is_broken_and_ends_the_connection_when_it_lasts(script: Script)
         assert ear.downs.empty()
         script.hear_the_end()
         assert ear.downs.get(timeout=WAIT_S) == ()
-
-
-@pytest.mark.parametrize(
-    ("heard_ago_s", "spoke_ago_s", "pings"),
-    [
-        (0.0, 0.0, False),
-        (8.0, 8.0, False),
-        (0.0, 8.5, True),  # it hears much, and has said nothing: the broker would end the connection
-        (8.5, 0.0, True),  # it says much, and hears nothing: is the broker there?
-        (24.0, 0.0, True),
-    ],
-)
-def test_a_ping_is_sent_when_one_side_was_silent_for_half_of_the_time(
-    monkeypatch: pytest.MonkeyPatch, heard_ago_s: float, spoke_ago_s: float, pings: bool
-) -> None:
-    link, sent = Ear(free_port()).link, queue.Queue[bytes]()
-    monkeypatch.setattr("puppetmaster.link.time.monotonic", lambda: 1000.0)
-    monkeypatch.setattr(link, "_write", lambda data, _ends: sent.put(data))
-    link._spoke_s = 1000.0 - spoke_ago_s
-    link._keep_alive(1000.0 - heard_ago_s)
-    assert [sent.get_nowait() for _ in range(sent.qsize())] == ([mqtt.PINGREQ] if pings else [])
-
-
-def test_a_broker_that_was_silent_for_half_as_long_again_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
-    link = Ear(free_port()).link
-    monkeypatch.setattr("puppetmaster.link.time.monotonic", lambda: 1000.0)
-    link._spoke_s = 1000.0
-    with pytest.raises(ConnectionError, match="the broker has said nothing for 25 s"):
-        link._keep_alive(975.0)
 
 
 @pytest.mark.usefixtures("hasty")
