@@ -22,7 +22,7 @@ import signal
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
@@ -282,37 +282,30 @@ class Trial:
 
     def __init__(self, tree: Path) -> None:
         self._tree = tree
-        self._sound: set[str] = set()  # tests that pass without a mutant
-        self._broken: list[str] = []  # and those that do not
+        self._broken: set[str] = set()  # tests that fail without a mutant too
 
     def killer(self, mutant: Mutant) -> str | None:
         """The first test that tells of a mutant; None: it survives."""
         file = self._tree / f"puppetmaster/{mutant.module}.py"
         times = file.stat()
         file.write_text(mutant.mutated)
-        told = self._first_failure(mutant.tests(self._tree))
+        told = self._failures(mutant.tests(self._tree), "-x")
         file.write_text(mutant.source)
         os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))  # what was compiled of it counts again
-        if told is None or self._passes(told):
-            return told
-        return self.killer(mutant)
+        return told[0] if told else None
 
-    def _passes(self, test: str) -> bool:
-        """Whether a test that has failed passes without a mutant; else it is left out from now on."""
-        if "::" not in test or test in self._sound:
-            return True
-        if self._first_failure([test]) is None:
-            self._sound.add(test)
-            return True
-        say(f"fails without a mutant too: {test}")
-        self._broken.append(test)
-        return False
+    def broken(self, killers: Iterable[str | None]) -> set[str]:
+        """Which of these tests fail without a mutant too; they are left out from now on."""
+        tests = sorted({one for one in killers if one is not None and "::" in one})
+        fail = set(self._failures(tests)) if tests else set()
+        self._broken |= fail
+        return fail
 
-    def _first_failure(self, tests: Sequence[str]) -> str | None:
-        """Run these tests up to the first one that fails: which that is."""
+    def _failures(self, tests: Sequence[str], *options: str) -> list[str]:
+        """Run these tests: those that fail, or what went wrong with all of them."""
         without = (f"--deselect={test}" for test in self._broken)
         with subprocess.Popen(
-            [sys.executable, "-m", "pytest", "-xq", *PLUGINS, *without, *tests],
+            [sys.executable, "-m", "pytest", "-q", *PLUGINS, *options, *without, *tests],
             cwd=self._tree,
             env={**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "CI": "true"},
             stdout=subprocess.PIPE,
@@ -324,11 +317,11 @@ class Trial:
                 said, _ = running.communicate(timeout=TIMEOUT_S)
             except subprocess.TimeoutExpired:
                 os.killpg(running.pid, signal.SIGKILL)
-                return f"no end within {TIMEOUT_S} s"
+                return [f"no end within {TIMEOUT_S} s"]
         if running.returncode == 0:
-            return None
+            return []
         told = [line for line in said.splitlines() if line.startswith(("FAILED ", "ERROR "))]
-        return told[0].partition(" ")[2].partition(" - ")[0] if told else said[-300:]
+        return [line.partition(" ")[2].partition(" - ")[0] for line in told] or [said[-300:]]
 
 
 def copied(directory: Path) -> Path:
@@ -350,20 +343,27 @@ def main() -> int:
     parser.add_argument("--count", type=int, default=20, help="mutants of each group")
     parser.add_argument("--only", action="append", choices=GROUPS, help="this group; may be given again")
     asked = parser.parse_args()
-    drawn = draw(asked.seed, asked.count, asked.only or ())
-    count, dead = Counter(mutant.group for mutant in drawn), Counter[str]()
+    left = draw(asked.seed, asked.count, asked.only or ())
+    count = Counter(mutant.group for mutant in left)
+    survivors = Counter[str]()
     with TemporaryDirectory(prefix="mutants-") as name:
-        tree = copied(Path(name))
-        trial = Trial(tree)
-        for mutant in drawn:
-            told = trial.killer(mutant)
-            dead[mutant.group] += told is not None
-            say(f"{mutant.group} {mutant.module}: {told or 'SURVIVED'}")
-            if told is None:
-                say(mutant.diff)
+        trial = Trial(copied(Path(name)))
+        while left:
+            killers: dict[Mutant, str | None] = {}
+            for mutant in left:
+                told = killers[mutant] = trial.killer(mutant)
+                survivors[mutant.group] += told is None
+                say(f"{mutant.group} {mutant.module}: {told or 'SURVIVED'}")
+                if told is None:
+                    say(mutant.diff)
+            broken = trial.broken(killers.values())
+            for test in sorted(broken):
+                say(f"fails without a mutant too: {test}")
+            left = [mutant for mutant, told in killers.items() if told in broken]
     for group, all_ in count.items():
-        say(f"{group}: {dead[group]} of {all_} killed, {dead[group] / all_:.0%}")
-    return int(dead != count)
+        dead = all_ - survivors[group]
+        say(f"{group}: {dead} of {all_} killed, {dead / all_:.0%}")
+    return int(any(survivors.values()))
 
 
 def say(text: str) -> None:
