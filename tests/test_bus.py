@@ -268,7 +268,12 @@ def test_with_too_many_gateways_each_is_subscribed_to_when_it_is_used(
 def test_subscriptions_that_the_broker_refuses_are_told(wire: Wire) -> None:
     wire.bus._refused(("/site/+",))
     wire.bus._refused((direct_tunnel("t", "a"), direct_tunnel("t", "b")))
-    assert wire.told == [SubscriptionsRefused(presence=True), SubscriptionsRefused(direct=True)]
+    wire.bus._refused(("/site/+", direct_tunnel("t", "a"), "elsewhere"))
+    assert wire.told == [
+        SubscriptionsRefused(presence=True),
+        SubscriptionsRefused(direct=True),
+        SubscriptionsRefused(presence=True, direct=True),
+    ]
 
 
 # -- the connection comes and goes -------------------------------------------------------------------

@@ -443,6 +443,20 @@ def test_a_program_that_stood_still_has_not_left_anything_unacknowledged() -> No
 
 
 @pytest.mark.usefixtures("hasty")
+def test_what_was_open_on_a_connection_is_not_waited_for_on_the_next(script: Script) -> None:
+    """It comes again, under another receipt; nobody will acknowledge the old one."""
+    with listening(script.port) as ear:
+        script.welcome()
+        script.say(b"\x32\x06\x00\x01t\x00\x07x")
+        ear.next()
+        assert [*ear.link._open] == [Receipt(1, 7)]
+        script.welcome()
+        ear.downs.get(timeout=WAIT_S)
+        assert [ear.ups.get(timeout=WAIT_S) for _ in range(2)] == [None, None]
+        assert ear.link._open == {}
+
+
+@pytest.mark.usefixtures("hasty")
 def test_what_is_no_mqtt_ends_the_connection(script: Script) -> None:
     with listening(script.port) as ear:
         script.welcome()
