@@ -1,12 +1,15 @@
-"""Patience with clients of the HTTP door, on a loop whose time the test moves."""
+"""Connections of the HTTP door alone: patience, on a loop whose time the test moves, and texts in parts."""
 
 import asyncio
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from uvicorn.protocols.utils import ClientDisconnected
+from wsproto.connection import ConnectionState
 
-from puppetmaster.connections import Patience
+from puppetmaster.connections import Patience, WebSocket
 
 
 class Handle:
@@ -106,3 +109,59 @@ def test_the_end_ends_it() -> None:
     client = Patient()
     client.end()
     assert cast(Any, client.transport).aborted == 1
+
+
+# -- texts in parts ------------------------------------------------------------------------------------
+
+
+class Line:
+    """A transport that notes what is written."""
+
+    def __init__(self, *, closing: bool = False) -> None:
+        self.written: list[bytes] = []
+        self.closing = closing
+
+    def is_closing(self) -> bool:
+        return self.closing
+
+    def write(self, data: bytes) -> None:
+        self.written.append(data)
+
+
+def socket_on(
+    line: Line, *, disconnected: bool = False, state: ConnectionState = ConnectionState.OPEN
+) -> WebSocket:
+    made = WebSocket.__new__(WebSocket)
+    made.transport = cast(Any, line)
+    made.disconnected = disconnected
+    made.conn = cast(Any, SimpleNamespace(state=state))
+    return made
+
+
+def sends(socket: WebSocket, *parts: bytes) -> None:
+    async def send() -> None:
+        socket.writable = asyncio.Event()
+        asyncio.get_running_loop().call_soon(socket.writable.set)
+        await socket.send({"type": "websocket.send", "parts": parts})
+
+    asyncio.run(send())
+
+
+def test_parts_are_one_text_as_soon_as_there_is_room() -> None:
+    line = Line()
+    sends(socket_on(line), b"ab", b"c")
+    assert line.written == [b"\x81\x03abc"]
+
+
+@pytest.mark.parametrize(("closing", "disconnected"), [(True, False), (False, True), (True, True)])
+def test_to_who_has_gone_nothing_is_sent(closing: bool, disconnected: bool) -> None:
+    line = Line(closing=closing)
+    with pytest.raises(ClientDisconnected):
+        sends(socket_on(line, disconnected=disconnected), b"a")
+    assert line.written == []
+
+
+def test_after_the_closing_handshake_nothing_is_sent() -> None:
+    line = Line()
+    sends(socket_on(line, state=ConnectionState.REMOTE_CLOSING), b"a")
+    assert line.written == []
