@@ -17,7 +17,7 @@ DIST_FILES = $(TARGET_FILES) Makefile pyproject.toml $(shell git ls-files tests 
 ARCHIVE = sanji-bundle-$(NAME)-$(VERSION)
 
 .DEFAULT_GOAL := help
-.PHONY: all help demo demo-bridged sandbox run test torture soak lint format bench install uninstall dist clean distclean
+.PHONY: all help demo demo-bridged sandbox run test torture soak mutants lint format bench install uninstall dist clean distclean
 
 help: ## Say what there is to make
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -61,6 +61,11 @@ torture: $(READY) ## Kill the bundle 400 times, a quarter of it on bridged gatew
 MINUTES ?= 30
 soak: $(READY) ## Run jobs with faults for MINUTES, and see that nothing grows
 	$(BIN)/python -m tests.soak --minutes $(MINUTES)
+
+SEED ?= 1
+COUNT ?= 20
+mutants: $(READY) ## See which of COUNT small faults in each group of modules no test notices; SEED draws others
+	$(BIN)/python -m tests.mutants --seed $(SEED) --count $(COUNT) $(addprefix --only ,$(ONLY))
 
 lint: $(READY) ## Check style and types
 	$(BIN)/ruff check .

@@ -1,14 +1,26 @@
-"""What the tests share: a broker, a controller on it, and what to do where mosquitto is missing."""
+"""What the tests share: how Hypothesis works, a broker, a controller on it, what to do without mosquitto."""
 
 import os
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from puppetmaster.changes import FIRST_REQUEST_ID
 from sandbox.broker import Broker, Kind
 from sandbox.controller import controller_process, real_controller
 from sandbox.process import Process
+
+#: For all tests with Hypothesis, which name only how many examples they want. On a slow machine an example
+#: takes as long as it takes. In CI the examples are the same each time: whether a change passes lies in the
+#: change. Elsewhere they are others each time, and those that failed are tried again.
+settings.register_profile(
+    "puppetmaster",
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+    derandomize=os.environ.get("CI") == "true",
+)
+settings.load_profile("puppetmaster")
 
 
 @pytest.fixture(scope="session", autouse=True)

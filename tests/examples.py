@@ -2,17 +2,12 @@
 
 from typing import Any
 
-from hypothesis import HealthCheck, settings
-
 from puppetmaster.changes import FIRST_REQUEST_ID
 from puppetmaster.job import Job, fresh_counts
 from puppetmaster.request import Item, Request, RequestStatus
 
 AT = "2026-01-02T03:04:05.678Z"
 LATER = "2026-01-02T03:04:06.789Z"
-
-#: For tests with Hypothesis: on a slow machine an example takes as long as it takes.
-patiently = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 def counts(**given: int) -> dict[RequestStatus, int]:

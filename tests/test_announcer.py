@@ -14,7 +14,7 @@ from puppetmaster.announcer import INTERVAL_S, Announcer
 from puppetmaster.clock import Clock
 from puppetmaster.events import Change, Hub, Kind
 from puppetmaster.job import Job, JobStatus
-from tests.examples import LATER, a_job, counts, patiently
+from tests.examples import LATER, a_job, counts
 
 WAIT_S = 30.0
 
@@ -228,7 +228,6 @@ def test_nothing_is_remembered_of_jobs_that_are_quiet(desk: _Desk) -> None:
     assert desk.announcer._held == {}
 
 
-@patiently
 @given(
     st.lists(
         st.tuples(

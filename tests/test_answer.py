@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from puppetmaster import wire
 from puppetmaster.answer import Answer, Refusal, from_gateway, garbled, is_answer, may_have_run, read
 from puppetmaster.request import RequestEvent
-from tests.examples import patiently
 
 CONTROLLER = ["controller"]
 ID_USED = {"message": "'id' was used, please use another 'id'"}
@@ -485,7 +484,6 @@ VALUES = st.recursive(
 )
 
 
-@patiently
 @given(
     st.fixed_dictionaries(
         {"id": st.integers(0, 2**32), "code": NUMBERS},

@@ -14,7 +14,6 @@ from puppetmaster import wire
 from puppetmaster.batch import FAULTS_SHOWN, digest, parse_job, parse_request
 from puppetmaster.errors import Fault, Invalid, PuppetmasterError, TooLarge
 from puppetmaster.spec import ItemSpec, JobSpec
-from tests.examples import patiently
 
 LIMIT = 50_000
 MACS = ["00:0c:29:1c:e8:01", "00:0c:29:1c:e8:02", "00:0c:29:1c:e8:03"]
@@ -618,7 +617,6 @@ NEARLY = st.fixed_dictionaries(
 )
 
 
-@patiently
 @given(ODD | NEARLY, st.sampled_from([parse_job, parse_request]))
 def test_whatever_comes_is_a_job_or_an_error_that_can_be_answered(body: Any, parse: Any) -> None:
     before = json.dumps(body)

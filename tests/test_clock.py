@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from puppetmaster import clock
 from puppetmaster.clock import BUILT_S, SETTLE_S, STEP_S, Clock, Steadiness, is_known, iso, seconds
-from tests.examples import patiently
 from tests.virtual import VirtualClock
 
 #: From 1970 to the year 9999, which is as far as the text reaches.
@@ -39,7 +38,6 @@ def test_seconds_reads_any_zone(text: str) -> None:
     assert seconds(text) == pytest.approx(1767323045.678, abs=1e-6)
 
 
-@patiently
 @given(WALL_S)
 def test_iso_has_one_form_and_seconds_reads_it_to_the_millisecond(wall_s: float) -> None:
     text = iso(wall_s)
@@ -47,7 +45,6 @@ def test_iso_has_one_form_and_seconds_reads_it_to_the_millisecond(wall_s: float)
     assert wall_s - 0.001 - 1e-4 <= seconds(text) <= wall_s + 1e-4
 
 
-@patiently
 @given(WALL_S, WALL_S)
 def test_text_sorts_as_time_does(one: float, other: float) -> None:
     earlier, later = sorted((one, other))

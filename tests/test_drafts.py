@@ -112,6 +112,15 @@ def test_it_counts_as_open_from_the_beginning(world: World) -> None:
         world.engine.create(spec("a"))
 
 
+def test_its_requests_count_as_open_from_the_beginning(world: World) -> None:
+    world.settings = Settings(max_open_requests=19)
+    world.restart()
+    begun(world)
+    with pytest.raises(Unavailable, match="10 requests have not ended, and 19 may be open"):
+        world.engine.create(spec())
+    assert world.engine.create(spec(*NAMES[:9])).total == 9
+
+
 def test_two_are_written_one_after_the_other(world: World) -> None:
     one, two = begun(world), begun(world)
     finish(world)

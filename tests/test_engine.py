@@ -24,6 +24,8 @@ from puppetmaster.refusals import LAST_DELAY_S
 from puppetmaster.request import RequestStatus
 from puppetmaster.settings import Settings
 from puppetmaster.spec import JobSpec
+from puppetmaster.turns import PATIENT_S
+from puppetmaster.window import FIRST
 from tests.virtual import TUNNEL, Event, World, body, one_model
 
 SETTINGS = Settings(request_timeout_s=60.0, lock_wait_s=30.0, grace_s=5.0)
@@ -867,6 +869,62 @@ def test_nothing_is_sent_without_link_or_controller(world: World) -> None:
     assert world.sent == [], "the controller has not answered over this link"
     world.run(lambda engine: engine.controller(up=True))
     assert len(world.sent) == 1
+
+
+def test_nothing_is_sent_before_the_controller_has_answered(tmp_path: Path) -> None:
+    world = World(tmp_path, SETTINGS, connected=False)
+    world.connected = True
+    job = world.create(body("post", "a"))
+    world.run(lambda engine: engine.link(up=True))
+    world.advance(30)
+    assert (world.sent, world.engine.controller_up) == ([], False)
+    assert why(world, job.first) == "the controller does not answer"
+    world.run(lambda engine: engine.controller(up=True))
+    assert len(world.sent) == 1
+    world.stop()
+
+
+def test_nothing_is_sent_over_a_new_link_before_the_controller_has_answered_over_it(world: World) -> None:
+    world.run(lambda engine: engine.link(up=False), lambda engine: engine.link(up=True))
+    job = world.create(body("post", "a"))
+    assert (world.sent, world.engine.controller_up) == ([], False)
+    world.run(lambda engine: engine.controller(up=True))
+    assert [one.request for one in world.sent] == [job.first]
+
+
+def test_silent_gateways_that_fill_the_window_let_others_go_after_a_while(world: World) -> None:
+    """Nothing arrives: only a timer lets them go."""
+    silent, begun_s = (
+        world.create(body("get", *(f"silent-{one}" for one in range(FIRST)))),
+        world.clock.now_s(),
+    )
+    other = world.create(body("get", "a", "b"))
+    assert len(world.sendings(other.first)) == 1, "a job that has nothing in flight comes first"
+    assert world.sendings(other.first + 1) == []
+    world.advance(PATIENT_S - 0.1)
+    assert world.sendings(other.first + 1) == []
+    world.advance(0.2)
+    assert world.last(other.first + 1).at_s == begun_s + PATIENT_S
+    assert world.statuses(silent) == ["sent"] * FIRST
+
+
+def test_a_retry_keeps_nobody_else_from_its_lock(tmp_path: Path) -> None:
+    world = World(tmp_path, SETTINGS, owners=one_model)
+    failing = world.create(body("post", "a", retry={"attempts": 2, "delay": 20}))
+    other = world.create(body("post", "b"))
+    assert [one.request for one in world.sent] == [failing.first]
+    world.run(world.answered(failing.first, 500))
+    assert [one.request for one in world.sent] == [failing.first, other.first]
+    assert "the last attempt failed; it is tried again in" in str(why(world, failing.first))
+    succeed(world, other.first)
+    control(world, failing, PAUSED)
+    control(world, failing, DISPATCHING)
+    third = world.create(body("post", "c"))
+    assert len(world.sendings(third.first)) == 1, "also when it has waited aside"
+    succeed(world, third.first)
+    world.advance(60)
+    assert len(world.sendings(failing.first)) == 2
+    world.stop()
 
 
 def test_an_answer_in_the_grace_time_counts_in_time(world: World) -> None:

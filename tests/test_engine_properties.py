@@ -11,7 +11,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from hypothesis import HealthCheck, settings
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -379,9 +379,7 @@ class PartByPart(EngineMachine):
             chores.STEPS = self.steps
 
 
-THOROUGH = settings(
-    max_examples=150, stateful_step_count=50, deadline=None, suppress_health_check=list(HealthCheck)
-)
+THOROUGH = settings(max_examples=150, stateful_step_count=50)
 EngineMachine.TestCase.settings = PartByPart.TestCase.settings = THOROUGH
 TestEngineThroughAnything = EngineMachine.TestCase
 TestEnginePartByPart = PartByPart.TestCase

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from puppetmaster.events import MOST_REQUESTS, Change, Hub, Kind, Mailbox
-from tests.examples import a_job, patiently
+from tests.examples import a_job
 
 WAIT_S = 30.0
 
@@ -34,7 +34,6 @@ def test_a_change_of_each_kind(kind: str, marks: tuple[bool, bool, bool]) -> Non
     assert Change(a_job()) == _change("changed")
 
 
-@patiently
 @given(
     st.lists(st.sampled_from(["created", "changed", "ended"]), min_size=1),
     st.sampled_from(["changed", "deleted"]),

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.torture import fuzzing
@@ -22,12 +22,7 @@ JSON = st.recursive(
     ),
     max_leaves=12,
 )
-QUICK = settings(
-    max_examples=300,
-    deadline=None,
-    database=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
+QUICK = settings(max_examples=300)
 
 
 @pytest.fixture(scope="module")

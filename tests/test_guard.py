@@ -1,22 +1,25 @@
 """Who may come in, tried from outside: token, Origin, Host, limits, slow clients, TLS, addresses."""
 
+import asyncio
 import http.client
 import json
 import socket
 import ssl
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
 import pytest
+from starlette.types import Message, Receive, Scope, Send
 from websockets.exceptions import InvalidStatus
 from websockets.typing import Subprotocol
 
 from puppetmaster.connections import HEADER_LIMIT_BYTES
 from puppetmaster.errors import SettingsError
+from puppetmaster.guard import Guard
 from puppetmaster.server import SURPLUS, Address, address
 from puppetmaster.settings import Settings
 from tests.web_client import Bundle, Door, batch, many, received, running
@@ -179,6 +182,116 @@ def test_a_name_can_be_made_ours(tmp_path: Path) -> None:
     with running(tmp_path, http_names="gateway.example, other.example") as door:
         assert door.ask("GET", "/jobs", Host="gateway.example:80").status == 200
         assert door.ask("GET", "/jobs", Host="third.example").status == 403
+
+
+# -- the guard alone ------------------------------------------------------------------------------
+
+
+def passed(scope: Mapping[str, Any], **settings: Any) -> list[Message]:
+    """What is answered to a request that has no body; 200 by what is behind the guard."""
+    told: list[Message] = []
+
+    async def behind(_scope: Scope, _receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200})
+        await send({"type": "http.response.body"})
+
+    async def receive() -> Message:
+        return {"type": "http.request"}
+
+    async def send(message: Message) -> None:
+        told.append(message)
+
+    whole = {"type": "http", "method": "GET", "path": "/jobs", "query_string": b"", "headers": [], **scope}
+    asyncio.run(Guard(behind, Settings(**settings))(whole, receive, send))
+    return told
+
+
+def headers_of(told: Sequence[Message]) -> dict[str, str]:
+    return {name.decode().lower(): value.decode() for name, value in told[0]["headers"]}
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        (b"gateway.example:8700", 200),
+        (b"gateway.example", 200),
+        (b"GATEWAY.example:80", 200),
+        (b"8700", 403),
+        (b"Gateway.Example:8700.evil", 200),  # what is no port is none of a name
+        (b"gateway.example.evil:8700", 403),
+        (b"gateway", 403),
+        (b":8700", 403),
+        (b"[fe80::1]", 200),
+        (b"[fe80::1", 403),
+    ],
+)
+def test_the_name_on_which_http_is_answered_is_ours(host: bytes, status: int) -> None:
+    told = passed({"headers": [(b"host", host)]}, http="Gateway.Example:8700")
+    assert told[0]["status"] == status
+
+
+@pytest.mark.parametrize(
+    ("method", "lines", "headers"),
+    [
+        ("GET", [], {"cache-control": "no-cache", "connection": None}),
+        ("HEAD", [], {"cache-control": "no-cache", "connection": None}),
+        ("DELETE", [], {"cache-control": "no-store", "connection": None}),
+        ("POST", [(b"content-length", b"2")], {"cache-control": "no-store", "connection": "close"}),
+        ("POST", [(b"transfer-encoding", b"chunked")], {"cache-control": "no-store", "connection": "close"}),
+    ],
+)
+def test_headers_of_every_answer(method: str, lines: list[Any], headers: dict[str, str | None]) -> None:
+    """A body that nobody has read would be taken for the next request."""
+    found = headers_of(passed({"method": method, "headers": [(b"host", b"localhost"), *lines]}))
+    assert {name: found.get(name) for name in headers} == headers
+    assert found["x-frame-options"] == "DENY"
+
+
+def test_a_refusal_ends_the_connection() -> None:
+    told = passed({"headers": [(b"host", b"evil")]})
+    assert (told[0]["status"], headers_of(told)["connection"]) == (403, "close")
+
+
+@pytest.mark.parametrize(("more", "status"), [(0, 200), (1, 431)])
+def test_the_size_of_all_headers_is_limited(more: int, status: int) -> None:
+    """Path, query and each line with what is between its parts and at its end."""
+    lines = [(b"host", b"localhost"), (b"x", b"")]
+    size = len(b"/jobs") + len(b"q=1") + len(b"host: localhost\r\n") + len(b"x: \r\n")
+    lines[1] = (b"x", b"y" * (HEADER_LIMIT_BYTES - size + more))
+    assert passed({"headers": lines, "query_string": b"q=1"})[0]["status"] == status
+
+
+@pytest.mark.parametrize(
+    ("lines", "status"),
+    [
+        ([], 401),
+        ([(b"authorization", b"Bearer " + TOKEN.encode())], 200),
+        ([(b"authorization", b"bearer  " + TOKEN.encode() + b" ")], 200),
+        ([(b"authorization", b"Basic " + TOKEN.encode())], 401),
+        ([(b"authorization", TOKEN.encode())], 401),
+        ([(b"authorization", b"Bearer " + TOKEN.encode() + b"x")], 401),
+    ],
+)
+def test_who_shows_the_token_is_let_in(lines: list[Any], status: int) -> None:
+    told = passed({"headers": [(b"host", b"localhost"), *lines]}, token=TOKEN)
+    assert told[0]["status"] == status
+    assert ("www-authenticate" in headers_of(told)) == (status == 401)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/", 200),
+        ("HEAD", "/static/app.js", 200),
+        ("POST", "/", 401),
+        ("GET", "/static", 401),
+        ("GET", "/jobs", 401),
+        ("GET", "/jobs/static/", 401),
+    ],
+)
+def test_only_the_page_needs_no_token(method: str, path: str, status: int) -> None:
+    host = [(b"host", b"localhost")]
+    assert passed({"method": method, "path": path, "headers": host}, token=TOKEN)[0]["status"] == status
 
 
 # -- limits ---------------------------------------------------------------------------------------

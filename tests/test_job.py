@@ -14,7 +14,7 @@ from puppetmaster.errors import IllegalTransition
 from puppetmaster.job import FINAL, OPEN_JOB, TRANSITIONS, GateStatus, Job, JobEvent, JobStatus, fresh_counts
 from puppetmaster.request import RequestStatus
 from puppetmaster.rollout import Policy
-from tests.examples import AT, LATER, a_job, counts, patiently
+from tests.examples import AT, LATER, a_job, counts
 
 #: The whole table, written once more: a change of the module's must be a change here.
 LEGAL = {
@@ -227,14 +227,12 @@ def jobs(draw: st.DrawFn) -> Job:
     )
 
 
-@patiently
 @given(jobs())
 def test_the_stored_form_keeps_everything(job: Job) -> None:
     stored = json.loads(json.dumps(job.document()))
     assert Job.from_document(job.id, stored) == job
 
 
-@patiently
 @given(jobs())
 def test_what_comes_from_the_store_is_the_same_kind_of_thing(job: Job) -> None:
     stored = Job.from_document(job.id, job.document())
@@ -321,7 +319,6 @@ def test_progress_is_whole_percent_rounded_down(done: int, total: int, percent: 
     assert job.view()["progress"] == percent
 
 
-@patiently
 @given(jobs())
 def test_the_view_adds_up_and_is_json(job: Job) -> None:
     view = job.view()

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
@@ -248,6 +248,16 @@ def test_there_is_a_most_for_all_jobs_together() -> None:
     assert len(first) == lanes.in_flight == 3
     lanes.remove(first[0])
     assert len(picks(lanes)) == 1
+
+
+@pytest.mark.parametrize("most", [1, 5, 10, 20])
+def test_jobs_that_have_nothing_in_flight_do_not_go_beyond_it_either(most: int) -> None:
+    """They come first, whatever the window: it is the most that stops them."""
+    lanes = lanes_of(*range(30), most=most, known=True)
+    for job in range(30):
+        lanes.add(100 + job, job, f"cg-{job}", write=False)
+    assert picks(lanes) == [*range(100, 100 + most)]
+    assert lanes.why(120, 0.0) == f"no free slot: {most} requests are in flight, which is the most"
 
 
 def test_the_adaptive_window_limits_jobs_that_name_no_concurrency() -> None:
@@ -1349,7 +1359,5 @@ class LanesMachine(RuleBasedStateMachine):
         assert (self.lanes.in_flight, self.lanes.automatic) == (0, 0)
 
 
-LanesMachine.TestCase.settings = settings(
-    max_examples=400, stateful_step_count=50, deadline=None, suppress_health_check=list(HealthCheck)
-)
+LanesMachine.TestCase.settings = settings(max_examples=400, stateful_step_count=50)
 TestLanesAgainstTheModel = LanesMachine.TestCase

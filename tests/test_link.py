@@ -83,6 +83,38 @@ def connected(port: int, **more: Any) -> Iterator[Ear]:
         yield ear
 
 
+# Silence, at times that the test says
+
+
+@pytest.mark.parametrize(
+    ("heard_ago_s", "spoke_ago_s", "pings"),
+    [
+        (0.0, 0.0, False),
+        (8.0, 8.0, False),
+        (0.0, 8.5, True),  # it hears much, and has said nothing: the broker would end the connection
+        (8.5, 0.0, True),  # it says much, and hears nothing: is the broker there?
+        (24.0, 0.0, True),
+    ],
+)
+def test_a_ping_is_sent_when_one_side_was_silent_for_half_of_the_time(
+    monkeypatch: pytest.MonkeyPatch, heard_ago_s: float, spoke_ago_s: float, pings: bool
+) -> None:
+    link, sent = Ear(free_port()).link, queue.Queue[bytes]()
+    monkeypatch.setattr("puppetmaster.link.time.monotonic", lambda: 1000.0)
+    monkeypatch.setattr(link, "_write", lambda data, _ends: sent.put(data))
+    link._spoke_s = 1000.0 - spoke_ago_s
+    link._keep_alive(1000.0 - heard_ago_s)
+    assert [sent.get_nowait() for _ in range(sent.qsize())] == ([mqtt.PINGREQ] if pings else [])
+
+
+def test_a_broker_that_was_silent_for_half_as_long_again_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    link = Ear(free_port()).link
+    monkeypatch.setattr("puppetmaster.link.time.monotonic", lambda: 1000.0)
+    link._spoke_s = 1000.0
+    with pytest.raises(ConnectionError, match="the broker has said nothing for 25 s"):
+        link._keep_alive(975.0)
+
+
 # On a real broker
 
 
@@ -465,6 +497,20 @@ def test_a_program_that_stood_still_has_not_left_anything_unacknowledged() -> No
     link._open = {Receipt(1, 7): now_s - 500}
     with pytest.raises(ConnectionError, match="a message was not taken in for 500 s"):
         link._look_at_receipts(now_s - 1)
+
+
+@pytest.mark.usefixtures("hasty")
+def test_what_was_open_on_a_connection_is_not_waited_for_on_the_next(script: Script) -> None:
+    """It comes again, under another receipt; nobody will acknowledge the old one."""
+    with listening(script.port) as ear:
+        script.welcome()
+        script.say(b"\x32\x06\x00\x01t\x00\x07x")
+        ear.next()
+        assert [*ear.link._open] == [Receipt(1, 7)]
+        script.welcome()
+        ear.downs.get(timeout=WAIT_S)
+        assert [ear.ups.get(timeout=WAIT_S) for _ in range(2)] == [None, None]
+        assert ear.link._open == {}
 
 
 @pytest.mark.usefixtures("hasty")

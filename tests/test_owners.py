@@ -138,7 +138,7 @@ def run(scenario: Scenario, method: str = "get", **more: Any) -> Simulation:
     return simulation
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     threads=st.integers(1, 12),
     dead=st.sampled_from([0.0, 0.02, 0.1, 0.3]),

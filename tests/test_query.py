@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 
 from puppetmaster.errors import Fault, Invalid
 from puppetmaster.query import LARGEST, Query, parse
-from tests.examples import patiently
 
 OF_JOBS = ("limit", "offset", "jobStatus", "name", "text", "destination", "collection")
 OF_REQUESTS = ("limit", "offset", "status", "destination")
@@ -140,7 +139,6 @@ def test_all_faults_at_once() -> None:
     assert list(_faults(given)) == ["limit", "offset", "status", "colection"]
 
 
-@patiently
 @given(st.dictionaries(st.text() | st.sampled_from(["limit", "status", "name"]), st.text() | st.just(True)))
 def test_whatever_is_asked_is_understood_or_refused(given: dict[str, Any]) -> None:
     faults: tuple[Fault, ...] = ()

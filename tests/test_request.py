@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from puppetmaster.errors import IllegalTransition
 from puppetmaster.request import OPEN, TRANSITIONS, UNANSWERED, Item, Request, RequestEvent, RequestStatus
-from tests.examples import AT, LATER, a_request, an_item, patiently
+from tests.examples import AT, LATER, a_request, an_item
 
 #: The whole table, written once more: a change of the module's must be a change here.
 LEGAL = {
@@ -261,14 +261,12 @@ def lives(draw: st.DrawFn) -> Request:
     return request
 
 
-@patiently
 @given(lives())
 def test_the_stored_form_keeps_everything(request: Request) -> None:
     stored = json.loads(json.dumps(request.document()))
     assert Request.from_document(request.id, stored) == request
 
 
-@patiently
 @given(lives())
 def test_whatever_happened_it_stays_sound(request: Request) -> None:
     assert request.attempts >= len(request.history)
@@ -385,7 +383,6 @@ def test_progress_and_why_of_every_status(status: RequestStatus) -> None:
     assert type(shown["status"]) is str
 
 
-@patiently
 @given(lives())
 def test_the_view_is_json_with_always_the_same_keys(request: Request) -> None:
     view = request.view(an_item(), created_at=AT, timeout_s=60, why=None)

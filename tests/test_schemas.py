@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from puppetmaster import schemas, wire
 from puppetmaster.errors import Fault
-from tests.examples import patiently
 
 SECONDS = "seconds, from 0.001 to 1000000000"
 ITEM = {"method": "post", "resource": "/system/reboot"}
@@ -229,7 +228,6 @@ def test_all_faults_of_one_object_at_once() -> None:
     assert sorted(path for path, _ in found) == sorted(wrong)
 
 
-@patiently
 @given(st.text(st.characters(exclude_categories=())))
 def test_quoted_is_short_printable_ascii_in_quotes(text: str) -> None:
     shown = schemas.quoted(text)

@@ -496,6 +496,22 @@ def test_what_a_dead_process_before_us_has_left_is_taken_at_once(bench: Bench) -
     assert bench.registered() == 1
 
 
+@pytest.mark.parametrize(
+    ("count", "answer_s"), [(0, module.PREDECESSOR_S), (1, module.ANSWER_S), (2, module.ANSWER_S)]
+)
+def test_only_before_the_first_time_nobody_is_expected_to_answer_for_us(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, count: int, answer_s: float
+) -> None:
+    """A process before us is hardly there any more; this one may be busy."""
+    waited: list[float] = []
+    registration = bench.registration
+    registration.count = count
+    monkeypatch.setattr(registration, "_owned", lambda _: ["/a", OWN])
+    monkeypatch.setattr(registration, "_who", lambda _, timeout_s: waited.append(timeout_s))
+    assert not registration._reached({"resources": ["/a", OWN]})
+    assert waited == [answer_s]
+
+
 def test_where_we_are_known_and_reached_nothing_is_done(bench: Bench) -> None:
     rival = Rival(bench.link, "/a", OWN)
     bench.registration.connected()

@@ -1,6 +1,6 @@
-"""What the doors ask for that is put together here: results of large jobs, page by page."""
+"""What the doors ask for that is put together here: results, pages, reruns, controls, why requests wait."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -10,6 +10,8 @@ import pytest
 from puppetmaster import service as module
 from puppetmaster.changes import Changes
 from puppetmaster.dispatcher import Dispatcher
+from puppetmaster.errors import Conflict, Invalid, NotFound, TooLarge, Unavailable
+from puppetmaster.job import Job, JobStatus
 from puppetmaster.request import Request, RequestStatus
 from puppetmaster.rows import whole
 from puppetmaster.service import Service
@@ -82,3 +84,152 @@ def test_a_group_whose_sample_has_just_changed_is_left_out(service: Service, sto
     late = replace(ended(9, "late"), result={"code": 200, "data": "late", "source": "device", "late": True})
     store.commit(Changes(requests={late.id: late}))
     assert [group["count"] for group in whole(rows)] == [6, 3]
+
+
+# -- what is run again ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("most", "fits"), [(3, True), (2, False)])
+def test_what_is_run_again_is_no_larger_than_other_jobs(store: Store, most: int, fits: bool) -> None:
+    """The setting may have been larger when the first job was made."""
+    failed = [ended(number, None, code=500) for number in (0, 1)]
+    store.commit(Changes(requests={request.id: request for request in failed}))
+    service = Service(Settings(max_requests=most), store, cast(Dispatcher, None))
+    body = {"rerun": {"job": 1, "status": ["error"]}, "dryRun": True}
+    if fits:
+        assert service.create_job(body)["totalCount"] == 3
+    else:
+        with pytest.raises(TooLarge, match="makes 3 requests, and 2 are the most"):
+            service.create_job(body)
+
+
+def test_there_is_nothing_to_run_again(service: Service) -> None:
+    with pytest.raises(Conflict, match="no request of job 1 is timeout"):
+        service.create_job({"rerun": {"job": 1, "status": ["timeout"]}})
+    with pytest.raises(NotFound):
+        service.create_job({"rerun": {"job": 2, "status": ["error"]}})
+
+
+# -- what a job is to become ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("body", "paths"),
+    [
+        ({"status": "paused", "force": True}, ["force"]),
+        ({"status": "dispatching", "force": True}, ["force"]),
+        ({"status": "canceled", "force": 1}, ["force"]),
+        ({"status": "canceled", "force": None}, ["force"]),
+        ({"force": True}, ["status", "force"]),
+        ({"status": "resolved"}, ["status"]),
+        ({"status": ["paused"]}, ["status"]),
+        ({"status": None}, ["status"]),
+        ({"status": "paused", "when": 1, "x" * 100: 1}, ["when", "x" * 80]),
+        ([], [""]),
+        (None, [""]),
+    ],
+)
+def test_a_control_that_is_wrong_names_its_faults(service: Service, body: Any, paths: list[str]) -> None:
+    with pytest.raises(Invalid) as refused:
+        service.control_job("1", body)
+    assert [fault.path for fault in refused.value.faults] == paths
+
+
+class Controlled:
+    """A dispatcher that notes what it is called for."""
+
+    def __init__(self) -> None:
+        self.asked: list[Any] = []
+
+    def call(self, verb: Callable[[Any], Job], _timeout_s: float) -> Job:
+        return verb(self)
+
+    def control(self, number: int, wanted: JobStatus, *, force: bool) -> Job:
+        self.asked.append((number, wanted, force))
+        return a_job(first=FIRST, total=2)
+
+
+@pytest.mark.parametrize(
+    ("body", "asked"),
+    [
+        ({"status": "canceled", "force": True}, (JobStatus.CANCELED, True)),
+        ({"status": "canceled"}, (JobStatus.CANCELED, False)),
+        ({"status": "paused", "force": False}, (JobStatus.PAUSED, False)),
+        ({"status": "dispatching"}, (JobStatus.DISPATCHING, False)),
+    ],
+)
+def test_a_control_is_handed_on(store: Store, body: Any, asked: Any) -> None:
+    controlled = Controlled()
+    service = Service(Settings(), store, cast(Dispatcher, controlled))
+    assert service.control_job("1", body)["requests"] == [FIRST, FIRST + 1]
+    assert controlled.asked == [(1, *asked)]
+
+
+@pytest.mark.parametrize("text", ["x", "", "-1", "1.0", "\u0661", "1" * 19, " 1"])
+def test_what_cannot_be_an_id_is_one_that_nothing_has(service: Service, text: str) -> None:
+    for look in (service.watched_job, service.request):
+        with pytest.raises(NotFound, match="There is no"):
+            look(text)
+
+
+# -- pages ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("limit", ["1", "2", "3", "10", None])
+def test_pages_of_requests_are_the_same_however_they_are_read(service: Service, limit: str | None) -> None:
+    """Up to two, which is a part here, are looked up at once."""
+    given = {"status": "resolved,error", "offset": "3"} | ({"limit": limit} if limit else {})
+    rows = service.requests(given, "1")
+    expected = list(range(FIRST + 3, FIRST + 10))[: int(limit) if limit else None]
+    assert [one["id"] for one in whole(rows)] == expected
+    assert rows.total == 10
+
+
+def test_the_counts_are_by_status(service: Service) -> None:
+    counted = service.counts()
+    assert {status: count for status, count in counted["requests"].items() if count} == {
+        "resolved": 9,
+        "error": 1,
+    }
+    assert sum(counted["jobs"].values()) == 1
+
+
+# -- what requests wait for ----------------------------------------------------------------------------
+
+
+class Looking:
+    """A dispatcher that says what is waited for, or cannot."""
+
+    def __init__(self, why: dict[int, str | None] | None) -> None:
+        self._why = why
+
+    def look(self, _verb: object, _timeout_s: float) -> dict[int, str | None]:
+        if self._why is None:
+            raise Unavailable("busy")
+        return self._why
+
+
+WAITS, SENT = FIRST + 8, FIRST + 9
+
+
+@pytest.mark.parametrize(
+    ("why", "shown_why"),
+    [
+        ({WAITS: "its turn", SENT: None}, ["its turn", None]),
+        ({WAITS: None, SENT: "its gateway is away"}, ["next to be sent", "its gateway is away"]),
+        (None, [module.NOT_KNOWN, None]),
+    ],
+)
+def test_what_waits_says_why(store: Store, why: Any, shown_why: list[str | None]) -> None:
+    pending = a_request(id=WAITS, destination="cg-08")
+    sent = a_request(id=SENT, destination="cg-09", status=RequestStatus.SENT, sent_at=LATER, attempts=1)
+    store.commit(Changes(requests={WAITS: pending, SENT: sent}))
+    service = Service(Settings(), store, cast(Dispatcher, Looking(why)))
+    views = service.request_views([WAITS, SENT])
+    assert [view["__request"].get("why") for view in views] == shown_why
+
+
+def test_what_has_ended_needs_nobody_to_say_why(service: Service) -> None:
+    """The dispatcher of this service is none at all."""
+    (view,) = service.request_views([FIRST])
+    assert view["__request"].get("why") is None

@@ -5,17 +5,23 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import wsproto
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.connection import Connection
 
+from puppetmaster import sockets as sockets_module
+from puppetmaster.clock import Clock
 from puppetmaster.connections import text_frame
-from puppetmaster.events import MOST_REQUESTS, Change, Kind
+from puppetmaster.errors import NotFound, StoreError
+from puppetmaster.events import MOST_REQUESTS, Change, Hub, Kind
+from puppetmaster.job import Job
+from puppetmaster.service import Service
+from puppetmaster.sockets import BUSY_S, Sockets
 from puppetmaster.watcher import FRAME_REQUESTS, INTERVAL_S, MOST_FRAMES, Backlog, Watcher
 from tests.examples import a_job
 from tests.web_client import Door, batch, many, running
@@ -300,3 +306,252 @@ def test_too_many_changes_begin_anew(changed: Any) -> None:
     backlog = Backlog(job, everything=False)
     backlog.add(None if changed is None else frozenset(job.request_ids[: MOST_REQUESTS + 1]))
     assert taken(backlog) == list(job.request_ids)
+
+
+# -- rounds, without a server ---------------------------------------------------------------------------
+
+
+class Loop:
+    """What is to be done on the loop is done at once."""
+
+    def call_soon_threadsafe(self, verb: Callable[..., Any], *args: Any) -> None:
+        verb(*args)
+
+
+class Shelf:
+    """A service whose store can be unreadable, and of which jobs may be gone."""
+
+    def __init__(self) -> None:
+        self.broken = False
+        self.gone = False
+        self.asked: list[tuple[int, ...]] = []
+
+    def watched_job(self, number: str) -> Job:
+        if self.gone:
+            raise NotFound(number)
+        return a_job(id=int(number))
+
+    def request_views(self, ids: tuple[int, ...]) -> list[dict[str, int]]:
+        self.asked.append(ids)
+        if self.broken:
+            raise StoreError("it cannot be read")
+        return [{"id": id_} for id_ in ids]
+
+
+class Rounds:
+    """Sockets of which the test makes every round, and moves the clock."""
+
+    def __init__(self) -> None:
+        self.shelf = Shelf()
+        self.hub = Hub()
+        self.sockets = Sockets(cast(Service, self.shelf), self.hub, Clock())
+        self.now_s = 100.0
+
+    def enters(self, job: Job | None = None, *, collection: bool = False) -> Watcher:
+        watcher = Watcher(job, collection=collection, loop=cast(asyncio.AbstractEventLoop, Loop()))
+        self.sockets._enter(watcher, self.sockets._joining)
+        return watcher
+
+    def leaves(self, watcher: Watcher) -> None:
+        self.sockets._enter(watcher, self.sockets._leaving)
+
+    def round(self, *changes: Change) -> float | None:
+        return self.sockets._round(list(changes), self.now_s)
+
+
+def frames(watcher: Watcher) -> list[dict[str, Any]]:
+    """What it was sent since it was last looked at; all of it is out."""
+    told: list[dict[str, Any]] = []
+    while not watcher.outbox.empty():
+        news = watcher.outbox.get_nowait()
+        assert not isinstance(news, int), f"closed with {news}"
+        told += [json.loads(b"".join(parts)) for parts in news]
+    watcher.busy = False
+    return told
+
+
+def closed_with(watcher: Watcher) -> int | None:
+    news = None if watcher.outbox.empty() else watcher.outbox.get_nowait()
+    return news if isinstance(news, int) else None
+
+
+def changed(id_: int = 1, kind: Kind = Kind.CHANGED, requests: Any = frozenset(), **more: Any) -> Change:
+    return Change.of(kind, a_job(id=id_, **more), requests)
+
+
+@pytest.fixture
+def rounds() -> Rounds:
+    return Rounds()
+
+
+def test_a_store_that_cannot_be_read_ends_nobodys_frames(rounds: Rounds) -> None:
+    """Who wants to see requests is told of them when they can be read again; the others wait for nothing."""
+    detailed, plain = rounds.enters(a_job(), collection=True), rounds.enters(a_job())
+    rounds.shelf.broken = True
+    assert rounds.round() == pytest.approx(INTERVAL_S), "what could not be shown is tried again"
+    assert [(one["seq"], one["collection"]) for one in frames(detailed)] == [(1, [])]
+    assert [one["seq"] for one in frames(plain)] == [1]
+    rounds.now_s += 1
+    rounds.round(changed(kind=Kind.ENDED))
+    assert [one["collection"] for one in frames(detailed)] == [[]]
+    assert [one["seq"] for one in frames(plain)] == [2]
+    rounds.shelf.broken = False
+    rounds.now_s += 1
+    assert rounds.round() is None
+    assert [[each["id"] for each in one["collection"]] for one in frames(detailed)] == [
+        [*a_job().request_ids]
+    ]
+    assert frames(plain) == []
+
+
+def test_one_whose_job_is_gone_is_closed_and_others_are_told(rounds: Rounds) -> None:
+    rounds.shelf.gone = True
+    late, every = rounds.enters(a_job()), rounds.enters()
+    rounds.round(changed())
+    assert closed_with(late) == 4404
+    assert [one["id"] for one in frames(every)] == [1]
+    assert rounds.sockets.count == 1
+
+
+def test_a_watcher_is_told_of_its_own_job_alone(rounds: Rounds) -> None:
+    mine, every = rounds.enters(a_job(id=2)), rounds.enters()
+    rounds.round()
+    assert [one["id"] for one in frames(mine)] == [2]
+    assert frames(every) == [], "what is there already is not told to who follows all"
+    rounds.now_s += 1
+    rounds.round(changed(1), changed(2))
+    assert [one["id"] for one in frames(mine)] == [2]
+    assert [one["id"] for one in frames(every)] == [1, 2]
+
+
+def test_who_left_is_told_nothing(rounds: Rounds) -> None:
+    watcher = rounds.enters()
+    rounds.round()
+    rounds.leaves(watcher)
+    rounds.round(changed())
+    assert (frames(watcher), rounds.sockets.count, rounds.sockets._topics) == ([], 0, {})
+
+
+def test_one_that_is_being_sent_a_frame_gets_no_other(rounds: Rounds) -> None:
+    watcher = rounds.enters()
+    rounds.round(changed(reason="one"))
+    rounds.now_s += 1
+    assert rounds.round(changed(reason="two")) == pytest.approx(BUSY_S)
+    assert rounds.round(changed(reason="three")) == pytest.approx(BUSY_S)
+    assert [one["reason"] for one in frames(watcher)] == ["one"]
+    assert rounds.round() is None
+    assert [one["reason"] for one in frames(watcher)] == ["three"], "it is told the latest"
+
+
+@pytest.mark.parametrize(("jobs", "closed"), [(3, None), (4, 1008)])
+def test_one_that_falls_behind_by_too_many_jobs_is_closed(
+    rounds: Rounds, monkeypatch: pytest.MonkeyPatch, jobs: int, closed: int | None
+) -> None:
+    monkeypatch.setattr(sockets_module, "MOST_BEHIND", 3)
+    watcher = rounds.enters()
+    rounds.round(changed())
+    watcher.outbox.get_nowait()
+    rounds.round(*[changed(id_) for id_ in range(2, 2 + jobs)])
+    assert closed_with(watcher) == closed
+    assert rounds.sockets.count == (closed is None)
+
+
+def test_ordinary_changes_wait_for_their_time_and_urgent_ones_do_not(rounds: Rounds) -> None:
+    watcher = rounds.enters()
+    rounds.round(changed())
+    frames(watcher)
+    rounds.now_s += INTERVAL_S / 4
+    assert rounds.round(changed()) == pytest.approx(INTERVAL_S * 3 / 4)
+    assert frames(watcher) == []
+    assert rounds.round(changed(kind=Kind.ENDED)) is None
+    assert len(frames(watcher)) == 1
+
+
+def test_many_watchers_slow_only_ordinary_changes(rounds: Rounds, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A frame costs ten seconds here, a hundredth of which is our share: the next one has to wait."""
+    monkeypatch.setattr(sockets_module, "FRAME_S", 0.1)
+    monkeypatch.setattr(sockets_module, "BYTE_S", 0.0)
+    first, second = rounds.enters(), rounds.enters()
+    rounds.round(changed())
+    assert [len(frames(one)) for one in (first, second)] == [1, 1]
+    rounds.now_s += 1.5
+    assert rounds.round(changed()) == pytest.approx(0.5), "two frames of 0.1 s are a tenth of 2 s"
+    rounds.round(changed(kind=Kind.ENDED))
+    assert [len(frames(one)) for one in (first, second)] == [1, 1]
+
+
+def test_requests_that_several_want_to_see_are_read_once(rounds: Rounds) -> None:
+    watchers = [rounds.enters(a_job(), collection=True) for _ in range(3)]
+    rounds.round()
+    assert len(rounds.shelf.asked) == 1
+    assert [frames(one) for one in watchers[1:]] == [frames(watchers[0])] * 2
+    rounds.now_s += 1
+    rounds.round(changed(requests=frozenset(a_job().request_ids)))
+    assert len(rounds.shelf.asked) == 2, "in the next round they may be others"
+
+
+def test_a_removed_job_shows_no_requests(rounds: Rounds) -> None:
+    watcher = rounds.enters(collection=True)
+    rounds.round(changed(requests=frozenset([2**31])))
+    assert [one["collection"] for one in frames(watcher)] == [[{"id": 2**31}]]
+    rounds.now_s += 1
+    rounds.round(changed(kind=Kind.DELETED, requests=frozenset([2**31])))
+    (last,) = frames(watcher)
+    assert (last["status"], last["collection"]) == ("deleted", [])
+    assert watcher.backlogs == {}
+
+
+def test_which_requests_changed_is_noted_while_somebody_wants_to_see_them(rounds: Rounds) -> None:
+    detailed: list[bool] = []
+
+    def look() -> None:
+        rounds.round()
+        detailed.append(rounds.hub.detailed)
+
+    plain = rounds.enters()
+    look()
+    one, two = rounds.enters(collection=True), rounds.enters(a_job(), collection=True)
+    look()
+    rounds.leaves(one)
+    look()
+    rounds.leaves(two)
+    rounds.leaves(plain)
+    look()
+    assert detailed == [False, True, True, False]
+
+
+def test_nothing_is_kept_of_jobs_of_which_everybody_knows_the_latest(rounds: Rounds) -> None:
+    watcher = rounds.enters()
+    rounds.round(changed(1))
+    assert rounds.sockets._topics == {}
+    rounds.round(changed(2))
+    assert {id_: topic.text for id_, topic in rounds.sockets._topics.items()} == {2: None}
+    frames(watcher)
+    rounds.now_s += 1
+    rounds.round()
+    assert rounds.sockets._topics == {}
+
+
+def test_a_round_that_fails_is_not_the_last(
+    rounds: Rounds, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whatever goes wrong with one watcher, the thread goes on."""
+    watcher = rounds.enters()
+    faults = [ZeroDivisionError()]
+    tell = rounds.sockets._tell
+
+    def broken(now_s: float) -> float | None:
+        if faults:
+            raise faults.pop()
+        return tell(now_s)
+
+    monkeypatch.setattr(rounds.sockets, "_tell", broken)
+    rounds.sockets.start()
+    rounds.hub.post([changed(kind=Kind.CREATED)])
+    deadline_s = time.monotonic() + 20
+    while watcher.outbox.empty():
+        assert time.monotonic() < deadline_s, "it is tried again"
+        threading.Event().wait(0.01)
+    rounds.sockets.stop()
+    assert "watchers were not told" in caplog.text
+    assert [one["id"] for one in frames(watcher)] == [1]

@@ -7,7 +7,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from tinydb import where
 from tinydb.table import Document
@@ -152,7 +152,6 @@ documents = st.dictionaries(st.sampled_from(["a", "b", "c"]), wanted)
 conditions = st.dictionaries(st.sampled_from(["a", "b", "c"]), wanted | st.lists(wanted, max_size=3))
 
 
-@settings(max_examples=100, deadline=None)
 @given(st.lists(documents, max_size=8), st.lists(conditions, min_size=1, max_size=3), st.data())
 def test_conditions_mean_equality(found: list[Any], some: list[dict[str, Any]], data: st.DataObject) -> None:
     def fits(document: dict[str, Any], condition: dict[str, Any]) -> bool:

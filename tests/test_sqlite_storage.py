@@ -269,7 +269,7 @@ transactions = st.recursive(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.lists(some_operations | transactions | st.none(), max_size=12))
 def test_random_operations_equal_tinydbs(steps: list[Any]) -> None:
     with tempfile.TemporaryDirectory() as directory:

@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from puppetmaster.timers import Timers
-from tests.examples import patiently
 
 KEYS = st.one_of(st.integers(1, 8), st.tuples(st.just("job"), st.integers(1, 4)))
 TIMES_S = st.integers(0, 20).map(float)
@@ -126,10 +125,9 @@ class AgainstADictionary(RuleBasedStateMachine):
 
 
 TestAgainstADictionary = AgainstADictionary.TestCase
-TestAgainstADictionary.settings = hypothesis_settings(patiently, max_examples=60)
+TestAgainstADictionary.settings = hypothesis_settings(max_examples=60)
 
 
-@patiently
 @given(st.dictionaries(KEYS, TIMES_S))
 def test_deadline_s_is_what_was_set(deadlines: dict[Any, float]) -> None:
     timers = Timers()

@@ -1,5 +1,6 @@
 """The REST door, from outside: every resource, its codes and headers."""
 
+import asyncio
 import gzip
 import json
 import queue
@@ -7,9 +8,11 @@ import threading
 import tracemalloc
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
+from starlette.requests import Request
+from starlette.types import Message
 from websockets.exceptions import InvalidStatus
 
 from puppetmaster import web
@@ -18,7 +21,8 @@ from puppetmaster.bus import Answered, BridgeChanged, ControllerChanged, LinkCha
 from puppetmaster.changes import FIRST_REQUEST_ID, LAST_REQUEST_ID
 from puppetmaster.errors import StoreError
 from puppetmaster.rows import PART, Rows, encoded, whole
-from puppetmaster.service import NOT_KNOWN
+from puppetmaster.service import NOT_KNOWN, Service
+from puppetmaster.web import Backend, Operation, Resource
 from puppetmaster.wire import Outgoing
 from tests.desk import until
 from tests.web_client import Door, batch, many, received, running
@@ -479,3 +483,204 @@ def whole_of(value: Any) -> Any:
 def test_rows_of_which_whole_parts_are_gone_are_still_json() -> None:
     gone = Rows(0, range(PART * 3), lambda ids: [] if ids[0] != PART else [{"id": 1}])
     assert json.loads(b"".join(encoded(gone))) == [{"id": 1}]
+
+
+# -- a resource alone, without a server -------------------------------------------------------------
+
+
+class Alone:
+    """A resource whose operations are the test's, and what it answered last."""
+
+    def __init__(self, *operations: Operation) -> None:
+        self.begun: list[Any] = []
+        backend = Backend(cast(Service, self), dict)
+        self._resource = Resource(backend, {one.method: one for one in operations})
+        self.status = 0
+        self.headers: dict[str, str] = {}
+        self.pieces: list[bytes] = []
+
+    def begin(self, job_id: int) -> None:
+        """As the service has it: called when the answer is out."""
+        self.begun.append((job_id, bool(self.pieces)))
+
+    def ask(self, method: str = "GET", query: str = "", body: bytes = b"", **headers: str) -> Any:
+        """The JSON of the answer; None: it has none."""
+        self.pieces, named = [], {name.replace("_", "-"): value for name, value in headers.items()}
+        parts = [body]
+
+        async def receive() -> Message:
+            if not parts:
+                await asyncio.Event().wait()  # the client stays
+            return {"type": "http.request", "body": parts.pop()}
+
+        async def send(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                self.status = message["status"]
+                self.headers = {name.decode(): value.decode() for name, value in message["headers"]}
+            elif message["body"]:
+                self.pieces.append(message["body"])
+
+        scope = {
+            "type": "http",
+            "method": method,
+            "path": "/x",
+            "query_string": query.encode(),
+            "path_params": {"id": "7"},
+            "headers": [(name.lower().encode(), value.encode()) for name, value in named.items()],
+        }
+        asyncio.run(self._resource(scope, receive, send))
+        whole_body = b"".join(self.pieces)
+        return json.loads(whole_body) if whole_body else None
+
+
+def reading(data: Any, **more: Any) -> Operation:
+    return Operation("GET", "/x", lambda _to, _asked: data, **more)
+
+
+def echo(method: str = "POST") -> Operation:
+    """Answers with what it was given."""
+    return Operation(method, "/x", lambda _, asked: [asked.id, asked.query, asked.body], query=True)
+
+
+def creating(made: dict[str, Any]) -> Operation:
+    return Operation("POST", "/x", lambda *_: made, lambda one: (f"/x/{one['id']}", one["job"]))
+
+
+def test_what_was_created_is_begun_when_its_answer_is_out() -> None:
+    alone = Alone(creating({"id": 3, "job": 5}))
+    assert alone.ask("POST", body=b"{}") == {"id": 3, "job": 5}
+    assert (alone.headers["location"], alone.begun) == ("/x/3", [(5, True)])
+
+
+def test_what_was_not_created_is_not_begun() -> None:
+    alone = Alone(creating({"id": None, "job": 5}))
+    assert alone.ask("POST", body=b"{}") == {"id": None, "job": 5}
+    assert (alone.status, alone.begun, "location" in alone.headers) == (200, [], False)
+    assert "etag" not in alone.headers, "an answer to a POST is nothing to be kept"
+
+
+def test_a_parameter_is_for_those_that_read_it() -> None:
+    alone = Alone(reading(1), echo())
+    assert alone.ask(query="limit=1")["errors"][0]["path"] == "limit"
+    assert alone.status == 400
+    assert alone.ask("POST", "limit=1&x", b"[2]") == ["7", {"limit": "1", "x": True}, [2]]
+
+
+def test_a_method_that_is_none_here_is_told_those_that_are() -> None:
+    alone = Alone(reading(1), echo("PUT"))
+    assert "PATCH" in alone.ask("PATCH")["message"]
+    assert (alone.status, alone.headers["allow"]) == (405, "GET, HEAD, PUT")
+    alone = Alone(echo("PUT"))
+    alone.ask("HEAD")
+    assert (alone.status, alone.headers["allow"]) == (405, "PUT")
+
+
+@pytest.mark.parametrize(("method", "read"), [("POST", True), ("PUT", True), ("DELETE", False)])
+def test_a_body_is_for_what_writes(method: str, read: bool) -> None:
+    assert Alone(echo(method)).ask(method, body=b'{"a": 1}') == ["7", {}, {"a": 1} if read else None]
+
+
+@pytest.mark.parametrize(
+    ("body", "key", "status", "got"),
+    [
+        (b'{"a": 1}', None, 200, {"a": 1}),
+        (b'{"a": 1}', "k 1", 200, {"a": 1, "key": "k 1"}),
+        (b'{"key": "k"}', "k", 200, {"key": "k"}),
+        (b'{"key": null}', "k", 200, {"key": "k"}),
+        (b'{"key": "other"}', "k", 409, None),
+        (b"{}", "k\t1", 400, None),
+        (b"{}", "\u00e9", 400, None),
+        (b"[1]", "k", 200, [1]),
+        (b"", None, 400, None),
+        (b"{", None, 400, None),
+        (b'{"a": 1} {}', None, 400, None),
+        (b"\xff", None, 400, None),
+    ],
+)
+def test_the_body_and_its_key(body: bytes, key: str | None, status: int, got: Any) -> None:
+    alone = Alone(echo())
+    answer = alone.ask("POST", body=body, **({} if key is None else {"Idempotency_Key": key}))
+    assert alone.status == status
+    assert got is None or answer[2] == got
+
+
+def test_a_key_is_for_what_is_created() -> None:
+    assert Alone(echo("PUT")).ask("PUT", body=b"{}", Idempotency_Key="k")[2] == {}
+
+
+def test_what_is_no_json_is_handed_on_for_its_place_to_be_named() -> None:
+    """NaN is read loosely; what checks the body says where it stands."""
+    seen: list[Any] = []
+    alone = Alone(Operation("POST", "/x", lambda _, asked: seen.append(asked.body), query=True))
+    alone.ask("POST", body=b'{"a": NaN}')
+    assert seen[0]["a"] != seen[0]["a"]
+
+
+def test_a_fault_of_ours_is_told_and_logged(caplog: pytest.LogCaptureFixture) -> None:
+    alone = Alone(Operation("GET", "/x", lambda *_: 1 // 0))
+    assert set(alone.ask()) == {"message"}
+    assert alone.status == 500
+    assert "GET /x failed" in caplog.text
+
+
+@pytest.mark.parametrize(("size", "is_whole"), [(100, True), (101, False)])
+def test_an_answer_up_to_a_size_is_sent_as_a_whole_with_an_etag(
+    monkeypatch: pytest.MonkeyPatch, size: int, is_whole: bool
+) -> None:
+    monkeypatch.setattr(web, "WHOLE_BYTES", 100)
+    monkeypatch.setattr(web, "PIECE_BYTES", 10)
+    text = "x" * (size - len('["",""]') - 10)
+    rows = Rows(9, [1, 2], lambda _: [text, "x" * 10])
+    alone = Alone(reading(rows, query=True))
+    assert alone.ask() == [text, "x" * 10]
+    assert ("etag" in alone.headers, "content-length" in alone.headers) == (is_whole, is_whole)
+    assert alone.headers["x-total-count"] == "9"
+    told = alone.ask("HEAD")
+    assert is_whole or told is None, "what is not sent as a whole is not read to the end for its head"
+    assert alone.headers["x-total-count"] == "9"
+
+
+def test_pieces_of_a_long_answer_are_joined(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(web, "PIECE_BYTES", 10)
+    joined = list(web._joined(iter([b"12345", b"67890", b"1", b"2" * 30, b"3"])))
+    assert joined == [b"1234567890", b"1" + b"2" * 30, b"3"]
+
+
+@pytest.mark.parametrize(
+    ("known", "status"),
+    [
+        ('"a"', 304),
+        ('W/"a"', 304),
+        (' "b" , W/"a"', 304),
+        ("*", 304),
+        ('"b"', 200),
+        ("a", 200),
+        ("", 200),
+    ],
+)
+@pytest.mark.parametrize("etag", ['"a"', 'W/"a"'])
+def test_what_the_client_knows_is_compared_weakly(known: str, status: int, etag: str) -> None:
+    request = Request({"type": "http", "method": "GET", "headers": [(b"if-none-match", known.encode())]})
+    shown = web.document(b"x", "text/plain", request, {"A": "b"}, etag)
+    assert (shown.status_code, shown.headers["etag"]) == (status, etag)
+    assert shown.headers.get("a") == ("b" if status == 200 else None)
+    assert shown.body == (b"x" if status == 200 else b"")
+
+
+def test_the_etag_of_what_has_ended_follows_its_state_and_what_was_asked_for() -> None:
+    job: dict[str, Any] = {"id": 1, "finishedAt": None, "counts": 1, "requests": [1]}
+    alone, etags = Alone(reading(job, query=True)), []
+
+    def etag(query: str = "", **changed: Any) -> str:
+        job.update(changed)
+        alone.ask(query=query)
+        return alone.headers["etag"]
+
+    first = etag()
+    assert etag(requests=[2]) != first, "of what goes on it is that of all its bytes"
+    ended = etag(finishedAt="then")
+    etags = [ended, etag(requests=[3]), etag(query="a=1"), etag(counts=2)]
+    assert etags[1] == ended, "the counts follow whatever happens to its requests"
+    assert len({*etags}) == 3
+    alone.ask(If_None_Match=etags[3])
+    assert (alone.status, alone.pieces) == (304, [])

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from puppetmaster import mqtt, wire
 from puppetmaster.errors import Fault
 from puppetmaster.settings import Settings
-from tests.examples import patiently
 
 LOW, HIGH = -(2**63), 2**63 - 1
 
@@ -68,13 +67,11 @@ def _nested(levels: int, core: Any = 1) -> Any:
 # What cannot be carried
 
 
-@patiently
 @given(ANYTHING)
 def test_a_fault_is_found_if_and_only_if_the_controller_would_drop_it(value: Any) -> None:
     assert bool(wire.faults(value, "data")) is not _is_carried(value)
 
 
-@patiently
 @given(ANYTHING)
 def test_what_is_said_about_a_fault_can_itself_be_answered(value: Any) -> None:
     for fault in wire.faults(value, "data"):
@@ -174,7 +171,6 @@ def test_other_faults_are_found_beside_too_deep_a_place() -> None:
 # Made to fit
 
 
-@patiently
 @given(JSON)
 def test_carriable_is_carried_and_leaves_alone_what_was(value: Any) -> None:
     before = json.dumps(value)
@@ -185,7 +181,6 @@ def test_carriable_is_carried_and_leaves_alone_what_was(value: Any) -> None:
         assert json.dumps(fitting) == before
 
 
-@patiently
 @given(JSON)
 def test_carriable_changes_only_what_is_wrong(value: Any) -> None:
     _assert_nearest(value, wire.carriable(value))
@@ -235,7 +230,6 @@ def test_carriable_knows_no_nearest_for_what_is_no_number(value: Any) -> None:
 # JSON
 
 
-@patiently
 @given(JSON)
 def test_encode_is_compact_ascii_and_decode_reads_it(value: Any) -> None:
     payload = wire.encode(value)
@@ -311,7 +305,6 @@ def test_of_a_torn_message_the_beginning_counts(end: bytes) -> None:
     assert wire.numbers(b'{"id":7,"code":200,' + end, torn=True) == {"id": 7, "code": 200}
 
 
-@patiently
 @given(st.dictionaries(st.text(), JSON))
 def test_the_numbers_at_the_top_are_those_that_a_decoder_finds(value: dict[str, Any]) -> None:
     expected = {
@@ -323,7 +316,6 @@ def test_the_numbers_at_the_top_are_those_that_a_decoder_finds(value: dict[str, 
         assert wire.numbers(payload) == expected
 
 
-@patiently
 @given(JSON, st.lists(st.integers(1, 40), max_size=30))
 def test_indentation_is_taken_away_however_the_message_comes(value: Any, sizes: list[int]) -> None:
     payload = json.dumps(value, indent=4, ensure_ascii=False).encode("utf-8", "surrogatepass")
@@ -375,7 +367,6 @@ def test_the_code_of_an_event_is_for_the_remote_bundle_and_not_for_the_controlle
     assert sent == {"id": 1, "method": "put", "resource": "/remote/cg-1", "tunnel": "t", "data": body}
 
 
-@patiently
 @given(JSON.filter(_is_carried))
 def test_a_command_carries_its_data_unchanged(data: Any) -> None:
     body = {"method": "post", "resource": "/a", "data": data}

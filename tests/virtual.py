@@ -159,10 +159,13 @@ class World:
     def run(self, *events: Event) -> None:
         """Turns until nothing is left to do at this moment; questions about locks are answered at once."""
         self.turn(*self._answers(), *events)
-        while not self.hasty and (
-            self.engine.busy or (self.asked and self.owners is not None) or (self.proving and self.known)
-        ):
+        while not self.hasty and self._stirs:
             self.turn(*self._answers())
+
+    @property
+    def _stirs(self) -> bool:
+        """Whether there is work left, or an answer to a question is on its way."""
+        return self.engine.busy or bool(self.asked and self.owners) or (self.proving and self.known)
 
     def _answers(self) -> list[Event]:
         """To what the controller was asked."""
@@ -181,7 +184,10 @@ class World:
         return values[0]
 
     def advance(self, seconds: float) -> None:
-        """Let time pass; every timer on the way fires at its time."""
+        """Let time pass; every timer on the way fires at its time, and without one there is no turn.
+
+        So it is in the dispatcher, where nothing happens until something arrives or a timer is due.
+        """
         end_s = self.clock.monotonic_s + seconds
         for _ in range(TURN_LIMIT):
             due_s = self.engine.timers.next_s()
@@ -192,7 +198,8 @@ class World:
         else:
             raise AssertionError(f"{TURN_LIMIT} turns, and a timer is due again")
         self.clock.monotonic_s = end_s
-        self.run()
+        if self._stirs:
+            self.run()
 
     def _act(self, turn: Turn) -> None:
         sending = {
