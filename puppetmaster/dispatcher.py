@@ -39,6 +39,7 @@ from puppetmaster.request import DIRECT_WAY, RequestStatus
 from puppetmaster.retention import Keep, Look, Now
 from puppetmaster.store import Store
 from puppetmaster.tally import Tally
+from puppetmaster.threads import Vital
 from puppetmaster.timers import Timers
 
 log = logging.getLogger("sanji.puppetmaster.dispatcher")
@@ -110,7 +111,7 @@ class Dispatcher:
         #: Answers have come since the bus was asked for a ``Synced``; so it is to be asked for another.
         self._answers_came = self._asks_again = False
         self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="pm-dispatcher", daemon=True)
+        self.thread = Vital(target=self._run, name="pm-dispatcher", daemon=True)
 
     def post(self, events: Sequence[BusEvent]) -> None:
         """This happened on the bus, in this order. Never blocks."""
@@ -164,22 +165,32 @@ class Dispatcher:
                 len(requests),
                 extra={"action": "job_recovered"},
             )
-        self._thread.start()
+        self.thread.start()
 
     def stop(self, timeout_s: float = 2.0) -> None:
         """Finish the turn at hand and end; callers that still wait are told."""
         self._stopped.set()
         self._inbox.put(None)
-        self._thread.join(timeout_s)
+        self.thread.join(timeout_s)
 
     @property
     def running(self) -> bool:
         """Whether the loop runs."""
-        return self._thread.is_alive()
+        return self.thread.is_alive()
 
     # -- the loop ---------------------------------------------------------------------------------
 
     def _run(self) -> None:
+        try:
+            self._loop()
+        finally:  # whatever ended it: nobody is to wait for a reply that never comes
+            self._stopped.set()
+            for call, _ in self._replies:
+                said = "Puppetmaster stopped before the store could be written."
+                call.reply.set_exception(Unavailable(said))
+            self._turn_away()
+
+    def _loop(self) -> None:
         going = True
         self._engine.begin()
         while going:
@@ -198,9 +209,6 @@ class Dispatcher:
             if self._asks_again:
                 self._catch_up()
             self._guarded(self._keep_house)
-        for call, _ in self._replies:
-            call.reply.set_exception(Unavailable("Puppetmaster stopped before the store could be written."))
-        self._turn_away()
 
     def _guarded(self, step: Callable[..., None], *args: Any) -> None:
         """One thing that goes wrong must not stop the loop: it is logged, and the rest goes on."""

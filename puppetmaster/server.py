@@ -6,7 +6,6 @@ import logging
 import re
 import socket
 import ssl
-import threading
 from contextlib import suppress
 from functools import partial
 from typing import Any, NamedTuple
@@ -17,6 +16,7 @@ from starlette.types import ASGIApp
 from puppetmaster.connections import HEADER_LIMIT_BYTES, Http, Patience, WebSocket
 from puppetmaster.errors import SettingsError
 from puppetmaster.settings import Settings
+from puppetmaster.threads import Vital
 
 log = logging.getLogger("sanji.puppetmaster.server")
 
@@ -110,7 +110,7 @@ class Server:
         )
         self._socket = _listen(where, settings.http_connections + SURPLUS)
         self._name = self._socket.getsockname()
-        self._thread = threading.Thread(target=self._run, name="pm-http", daemon=True)
+        self.thread = Vital(target=self._run, name="pm-http", daemon=True)
 
     @property
     def port(self) -> int:
@@ -130,7 +130,7 @@ class Server:
 
     def start(self) -> None:
         """Begin to answer."""
-        self._thread.start()
+        self.thread.start()
         log.info("HTTP is answered at %s", self.url, extra={"action": "http_up"})
 
     def ask_to_stop(self) -> None:
@@ -140,16 +140,13 @@ class Server:
     def stop(self) -> None:
         """End all connections and the thread."""
         self.ask_to_stop()
-        if self._thread.ident is None:
+        if self.thread.ident is None:
             self._socket.close()
         else:
-            self._thread.join(STOP_S)
+            self.thread.join(STOP_S)
 
     def _run(self) -> None:
-        try:
-            self._uvicorn.run(sockets=[self._socket])
-        except (Exception, SystemExit):
-            log.exception("the HTTP server ended", extra={"action": "http_fault"})
+        self._uvicorn.run(sockets=[self._socket])
 
 
 class _Uvicorn(uvicorn.Server):
