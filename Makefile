@@ -55,8 +55,9 @@ run: $(VENV)/.ready ## Run the bundle on the broker of BROKER_PORT_1883_TCP_ADDR
 test: $(READY) ## Run all tests
 	$(BIN)/python -m pytest
 
-torture: $(READY) ## Kill the bundle 400 times, a quarter of it on bridged gateways, and send 100,000 malformed inputs
+torture: $(READY) ## Kill the bundle 400 times, a quarter of it on bridged gateways, 100,000 malformed inputs, let disk and clock fail
 	$(BIN)/python -m tests.torture --kills 300 --bridged 100 --seed 1 --inputs 100000
+	$(BIN)/python -m tests.torture.faults --seeds 4 --seed 1
 
 MINUTES ?= 30
 soak: $(READY) ## Run jobs with faults for MINUTES, and see that nothing grows

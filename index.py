@@ -28,7 +28,10 @@ class Index(routes.Puppetmaster):
 
 
 def main() -> None:
-    """Run until SIGINT or SIGTERM. Ends with a sentence and code 1 when it cannot start, or stop well."""
+    """Run until SIGINT or SIGTERM.
+
+    Ends with a sentence and code 1 when it cannot start, go on, or stop well.
+    """
     try:
         settings = Settings.from_environment(data_dir=Path(__file__).resolve().parent / "data")
         handler = logging.StreamHandler()
@@ -43,9 +46,15 @@ def main() -> None:
         gc.set_threshold(10_000, 20, 50)
     except PuppetmasterError as error:
         sys.exit(f"puppetmaster cannot start: {error}")
-    bundle.start()
+    bundle.alone = True
+    try:
+        bundle.start()
+    except PuppetmasterError as error:
+        sys.exit(f"puppetmaster has stopped: {error}")
+    if bundle.unwritten is not None:
+        sys.exit(f"puppetmaster has stopped, and not everything is written: {bundle.unwritten}")
     if bundle.fault is not None:
-        sys.exit(f"puppetmaster has stopped, and not everything is written: {bundle.fault}")
+        sys.exit(f"puppetmaster has stopped: {bundle.fault}")
 
 
 if __name__ == "__main__":

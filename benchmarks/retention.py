@@ -1,4 +1,7 @@
-"""How long the dispatcher is held up while a large job is removed or pruned, beside the same work without.
+"""How long the dispatcher is held up while jobs are removed or pruned, beside the same work without.
+
+One large job first, then many small ones: they are looked through, and all but a few of them pruned, as when
+PUPPETMASTER_KEEP_JOBS was lowered.
 
 The dispatcher runs a job over a bus that answers at once; meanwhile it is asked something every 2 ms, and the
 longest wait for the reply is how long anything that arrives may have to wait.
@@ -11,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
@@ -19,7 +23,7 @@ from typing import cast
 from benchmarks.gateways import body, percentile
 from benchmarks.store import filled
 from puppetmaster import answer, batch, names
-from puppetmaster.bus import Answered, Bus, BusEvent, ControllerChanged, LinkChanged
+from puppetmaster.bus import Answered, Bus, BusEvent, ControllerChanged, LinkChanged, Owners
 from puppetmaster.clock import Clock
 from puppetmaster.dispatcher import KEEP_ALL, Dispatcher
 from puppetmaster.engine import Engine
@@ -53,7 +57,12 @@ class Echo:
         """Nobody keeps anything."""
 
     def ask(self, destinations: Iterable[str]) -> None:
-        """Nobody answers; reads do not need it."""
+        """Every gateway has a lock of its own."""
+        if self.listener is not None:
+            self.listener([Owners(destination, (f"/remote/{destination}",)) for destination in destinations])
+
+    def sync(self) -> None:
+        """Nothing is on its way."""
 
     def close(self) -> None:
         """Answer no more."""
@@ -105,32 +114,62 @@ def swept(store: Store, job_id: int) -> bool:
         return reader.job(job_id) is None and not reader._trash.count_where()
 
 
+def left(store: Store, jobs: int) -> bool:
+    """Whether no more jobs than these are left."""
+    with store.reading() as reader:
+        return reader._jobs.count_where() <= jobs
+
+
 def main() -> None:
-    """Measure the three in turn, several times."""
+    """Measure all in turn, several times."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.retention", description=__doc__)
     parser.add_argument("--count", type=int, default=50_000, help="requests of the large job (%(default)s)")
     parser.add_argument("--rounds", type=int, default=3, help="(%(default)s)")
+    parser.add_argument("--jobs", type=int, default=100_000, help="how many small ones (%(default)s)")
     options = parser.parse_args()
     logging.disable(logging.INFO)
-    prune = Keep(jobs=0, age_s=KEEP_ALL.age_s, bytes=KEEP_ALL.bytes)
+    none, few, some = (replace(KEEP_ALL, jobs=jobs) for jobs in (0, 100, options.jobs + 100))
     for turn in range(options.rounds):
-        for what in ("nothing", "removed", "pruned"):
-            with tempfile.TemporaryDirectory(prefix="puppetmaster-bench-") as directory:
-                store = filled(Path(directory), options.count, job=options.count)
-                before = store.path.stat().st_size
-                with running(store, prune if what == "pruned" else KEEP_ALL) as dispatcher:
-                    if what == "removed":
-                        dispatcher.do(lambda engine: engine.delete(1))
-                    waits = waits_ms(dispatcher, partial(swept, store, 1 if what != "nothing" else 0))
-                log_mb = store.path.with_name(f"{FILE_NAME}-wal").stat().st_size / 1e6
-                store.close()
-                after = store.path.stat().st_size
-            print(
-                f"round {turn + 1}, {what:8} a reply waits {percentile(waits, 50):5.1f} ms in the middle, "
-                f"{percentile(waits, 99):5.1f} ms at 99 %, {max(waits):5.1f} ms at the longest; "
-                f"the log has {log_mb:.1f} MB, the file went from {before / 1e6:.1f} to {after / 1e6:.1f} MB",
-                flush=True,
-            )
+        print(f"round {turn + 1}, one job of {options.count} requests:")
+        one = (options.count, options.count)
+        measure("nothing", *one, KEEP_ALL, lambda _: True)
+        measure("removed", *one, KEEP_ALL, partial(swept, job_id=1), remove=True)
+        measure("pruned", *one, none, partial(swept, job_id=1))
+        print(f"round {turn + 1}, {options.jobs} jobs of one request:")
+        many = (options.jobs, 1)
+        measure("nothing", *many, KEEP_ALL, lambda _: True)
+        measure("looked through", *many, some, lambda _: True)
+        measure("pruned", *many, few, partial(left, jobs=102))
+
+
+def measure(
+    what: str,
+    requests: int,
+    each: int,
+    keep: Keep,
+    until: Callable[[Store], bool],
+    *,
+    remove: bool = False,
+) -> None:
+    """Run a job on a store of so many requests, in jobs of so many each, and print how long replies took."""
+    with tempfile.TemporaryDirectory(prefix="puppetmaster-bench-") as directory:
+        store = filled(Path(directory), requests, job=each)
+        before = store.path.stat().st_size
+        begun_s = time.perf_counter()
+        with running(store, keep) as dispatcher:
+            if remove:
+                dispatcher.do(lambda engine: engine.delete(1))
+            waits = waits_ms(dispatcher, partial(until, store))
+        taken_s = time.perf_counter() - begun_s
+        log_mb = store.path.with_name(f"{FILE_NAME}-wal").stat().st_size / 1e6
+        store.close()
+        after = store.path.stat().st_size
+    print(
+        f"  {what:14} a reply waits {percentile(waits, 50):5.1f} ms in the middle, "
+        f"{percentile(waits, 99):5.1f} ms at 99 %, {max(waits):5.1f} ms at the longest; {taken_s:.1f} s; "
+        f"the log has {log_mb:.1f} MB, the file went from {before / 1e6:.1f} to {after / 1e6:.1f} MB",
+        flush=True,
+    )
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from tinydb import TinyDB
@@ -65,6 +66,7 @@ def request(number: int, *, done: bool, job: int = JOB) -> Request:
 def filled(directory: Path, stored: int, job: int = JOB) -> Store:
     """A store of so many requests, in jobs of ``job`` requests that have ended."""
     store = Store(directory)
+    changes = Changes()
     for first in range(0, stored, job):
         total = min(job, stored - first)
         ended = Job(
@@ -80,9 +82,11 @@ def filled(directory: Path, stored: int, job: int = JOB) -> Store:
         requests = {
             (one := request(number, done=False, job=job)).id: one for number in range(first, first + total)
         }
-        store.commit(
-            Changes(jobs={ended.id: ended}, requests=requests, ids=Ids(ended.id + 1, ended.first + total))
-        )
+        changes.jobs[ended.id] = ended
+        changes.requests |= requests
+        if len(changes.requests) >= JOB or first + total == stored:
+            store.commit(replace(changes, ids=Ids(ended.id + 1, ended.first + total)))
+            changes = Changes()
     return store
 
 

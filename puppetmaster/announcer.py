@@ -5,7 +5,6 @@ At most one per job and second, and always those that say that it was created, e
 
 import logging
 import math
-import threading
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 from puppetmaster import wire
 from puppetmaster.clock import Clock
 from puppetmaster.events import Change, Hub, Mailbox
+from puppetmaster.threads import Vital
 
 log = logging.getLogger("sanji.puppetmaster.announcer")
 
@@ -32,17 +32,17 @@ class Announcer:
         self._held: dict[int, Change] = {}
         #: When a job was announced within the last interval, and whether it had ended by then.
         self._last: dict[int, tuple[float, bool]] = {}
-        self._thread = threading.Thread(target=self._run, name="pm-announcer", daemon=True)
+        self.thread = Vital(target=self._run, name="pm-announcer", daemon=True)
 
     def start(self) -> None:
         """Begin."""
-        self._thread.start()
+        self.thread.start()
 
     def stop(self) -> None:
         """Announce what is unread, and end."""
         self._hub.unsubscribe(self._mailbox)
         self._mailbox.close()
-        self._thread.join(timeout=1.0)
+        self.thread.join(timeout=1.0)
 
     def _run(self) -> None:
         while (changes := self._mailbox.take(INTERVAL_S / 4 if self._held else None)) is not None:

@@ -1,7 +1,7 @@
 """Builds the parts from the settings, starts them and stops them in order."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
 from puppetmaster import __version__
@@ -11,7 +11,7 @@ from puppetmaster.clock import Clock, iso
 from puppetmaster.dispatcher import Dispatcher
 from puppetmaster.door import Door
 from puppetmaster.engine import Engine
-from puppetmaster.errors import SettingsError, StoreError
+from puppetmaster.errors import PuppetmasterError, SettingsError, StoreError, Unavailable
 from puppetmaster.events import Hub
 from puppetmaster.login import Login
 from puppetmaster.metrics import Metrics
@@ -21,6 +21,7 @@ from puppetmaster.service import LOOK_TIMEOUT_S, Service
 from puppetmaster.settings import Settings
 from puppetmaster.sockets import Sockets
 from puppetmaster.store import Store
+from puppetmaster.threads import Vital
 from puppetmaster.web import Backend
 
 log = logging.getLogger("sanji.puppetmaster.app")
@@ -37,6 +38,8 @@ class Registered(Protocol):
     """What the application needs of the bundle that it runs in."""
 
     registered: Any
+    #: Why it cannot go on; None: it can.
+    fault: str | None
 
     def register_again(self, asked_s: float) -> None:
         """Asked at that time, the controller had forgotten us. Must not block."""
@@ -83,14 +86,27 @@ class App:
             self.store.close()
             raise
 
-    def start(self) -> None:
-        """Take up what an earlier process left, then listen to the bus. Raises StoreError."""
-        log.info("puppetmaster %s keeps its jobs in %s", __version__, self.store.path)
-        self.dispatcher.start()
-        self.announcer.start()
-        self.bus.start()
+    def threads(self) -> Iterator[Vital]:
+        """Those that run from ``start`` to ``stop``."""
+        yield from (self.dispatcher.thread, self.announcer.thread, *self.bus.threads)
         if self.door is not None:
-            self.door.start()
+            yield from self.door.threads
+
+    def start(self) -> None:
+        """Take up what an earlier process left, then listen to the bus.
+
+        Raises StoreError; PuppetmasterError, when a thread cannot be started.
+        """
+        log.info("puppetmaster %s keeps its jobs in %s", __version__, self.store.path)
+        try:
+            self.dispatcher.start()
+            self.announcer.start()
+            self.bus.start()
+            if self.door is not None:
+                self.door.start()
+        except PuppetmasterError:
+            self.stop()
+            raise
 
     def stop(self) -> None:
         """Stop deciding first, then talking, then close the store.
@@ -121,7 +137,9 @@ class App:
         self.dispatcher.post([ControllerForgot(known_s, self._clock.now_s())])
 
     def health(self) -> dict[str, Any]:
-        """GET /system/puppetmaster."""
+        """GET /system/puppetmaster. Raises Unavailable: only a restart helps, or the dispatcher is busy."""
+        if self._bundle.fault is not None:
+            raise Unavailable(f"Puppetmaster cannot go on: {self._bundle.fault}.")
         counters = self.dispatcher.look(_counters, LOOK_TIMEOUT_S)
         registered = self._bundle.registered.is_set()
         unseen, gateways = counters.pop("unseen"), counters.pop("gateways")

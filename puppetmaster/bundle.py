@@ -13,7 +13,7 @@ import platform
 import threading
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from queue import Full
 from threading import Event, Lock, Thread
@@ -26,13 +26,15 @@ from puppetmaster import envelope, sdk, wire
 from puppetmaster.errors import Invalid, PuppetmasterError, Unavailable
 from puppetmaster.exchange import Request, Response, handle
 from puppetmaster.registration import Channel, Registration
-from puppetmaster.signals import Signals
+from puppetmaster.signals import Signals, end_within
+from puppetmaster.threads import Vital, ended, not_started
 
 _logger = logging.getLogger("sanji.puppetmaster.bundle")
 
 WAITING_LIMIT = 1000  # requests, and unread messages, that may wait for a thread
 DEREGISTER_S = 1.0  # how long stop() tries to take the registration back
 LOOK_UP_S = 0.2  # how long a stop_event that somebody sets can go unseen
+LAST_S = 30  # how long a bundle that cannot go on has to stop, before the system ends the process
 JOIN_S = 0.5  # how long stop() waits for handlers that are still busy
 
 
@@ -70,6 +72,10 @@ class SteadySanji(sdk.Sanji):  # type: ignore[misc] # the SDK has no types
             self.process,
         )
         self.registered = self.registration.registered  # an Event: whether requests reach us
+        #: The process is ours alone: it is to end when the bundle cannot go on.
+        self.alone = False
+        #: Why the bundle cannot go on; None: it can.
+        self.fault: str | None = None
         with Signals(take=False):  # the SDK takes SIGINT, which start() is to do
             super().__init__(*args, **kwargs)
 
@@ -247,25 +253,42 @@ class SteadySanji(sdk.Sanji):  # type: ignore[misc] # the SDK has no types
     def start(self) -> None:
         """Run the bundle; returns when it has stopped: ``stop_event``, ``stop()``, SIGINT or SIGTERM.
 
+        Also when it cannot go on and is ``alone``; then ``fault`` says why.
         The signals count on the main thread only, and are given back at the end.
         """
         with self._signals as signals:
             try:
                 self._start_threads()
-                while not (signals.seen or self.stop_event.is_set()):
+                while not (signals.seen or self.stop_event.is_set() or (self.fault and self.alone)):
                     signals.wait(LOOK_UP_S)
+                    self._look_after_threads()
                 if signals.seen:
                     _logger.info("stopping, as a signal asked for")
             finally:
+                if self.fault and self.alone:
+                    end_within(LAST_S)
                 self.stop()
                 self._stopped.wait(2 * (DEREGISTER_S + JOIN_S))  # if another thread has begun it
 
+    def threads(self) -> Iterator[Thread]:
+        """Those that are to run until ``stop``; a subclass adds its own."""
+        yield from (thread for thread, _ in self.thread_list)
+        yield from (self._session.thread_aging, self.registration.thread, self.conn_thread)
+
+    def _look_after_threads(self) -> None:
+        if self.fault is None and (fault := ended(self.threads())) and not self.stop_event.is_set():
+            self.fault = fault
+            _logger.critical("the bundle cannot go on: %s", fault, extra={"action": "broken"})
+
     def _start_threads(self) -> None:
-        self._create_thread_pool()
+        try:
+            self._create_thread_pool()
+        except RuntimeError as error:
+            raise not_started("a thread for requests", error) from error
         for thread, _ in self.thread_list:
             thread.name = f"sdk-{thread.name.removeprefix('thread-')}"
         self.registration.start()
-        self.conn_thread = Thread(target=self._conn.connect, name="sdk-connection", daemon=True)
+        self.conn_thread = Vital(target=self._conn.connect, name="sdk-connection", daemon=True)
         self.conn_thread.start()
         if callable(getattr(self, "run", None)):
             self.main_thread = Thread(target=self._run_when_ready, name="sdk-run", daemon=True)
@@ -326,5 +349,5 @@ def _accepted(code: int) -> bool:
 
 
 def _join(thread: Thread, deadline: float) -> None:
-    if thread is not threading.current_thread():
+    if thread is not threading.current_thread() and thread.ident is not None:
         thread.join(max(0.0, deadline - time.monotonic()))

@@ -27,6 +27,7 @@ from puppetmaster.answer import Answer
 from puppetmaster.clock import Clock
 from puppetmaster.link import MESSAGE_LIMIT_BYTES, Link, Listener, Receipt, Received
 from puppetmaster.login import Login
+from puppetmaster.threads import Vital
 from puppetmaster.wire import Outgoing, Tried, direct_tunnel, is_direct_tunnel
 
 log = logging.getLogger("sanji.puppetmaster.bus")
@@ -203,7 +204,7 @@ class Bus:
             [(self.tunnel, 1), (self._asking, 0)],
             Listener(self._came_up, self._went_down, self._take_all, self._refused),
         )
-        self._watcher = threading.Thread(target=self._watch, name="pm-watch", daemon=True)
+        self._watcher = Vital(target=self._watch, name="pm-watch", daemon=True)
 
     @property
     def connected(self) -> bool:
@@ -220,6 +221,11 @@ class Bus:
     def known_s(self) -> float | None:
         """When the controller was asked last that knew us; None: never, or it has forgotten us since."""
         return self._known_s
+
+    @property
+    def threads(self) -> tuple[Vital, ...]:
+        """Those that run from ``start`` to ``stop``."""
+        return self._link.thread, self._watcher
 
     def start(self) -> None:
         """Connect, for as long as it takes, and stay connected."""

@@ -6,7 +6,6 @@ write to disk serves many changes; nothing leaves before what caused it is durab
 
 import logging
 import threading
-from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
@@ -32,14 +31,15 @@ from puppetmaster.bus import (
 )
 from puppetmaster.clock import Clock, Steadiness
 from puppetmaster.engine import Engine, Turn
-from puppetmaster.errors import NotKnown, PuppetmasterError, StoreError, Unavailable
+from puppetmaster.errors import NotFound, NotKnown, PuppetmasterError, StoreError, Unavailable
 from puppetmaster.events import Change, Hub, Kind
 from puppetmaster.job import Job
 from puppetmaster.link import Receipt
 from puppetmaster.request import DIRECT_WAY, RequestStatus
-from puppetmaster.retention import Keep, Now
+from puppetmaster.retention import Keep, Look, Now
 from puppetmaster.store import Store
 from puppetmaster.tally import Tally
+from puppetmaster.threads import Vital
 from puppetmaster.timers import Timers
 
 log = logging.getLogger("sanji.puppetmaster.dispatcher")
@@ -93,6 +93,8 @@ class Dispatcher:
         self._steadiness = Steadiness(clock)
         self._prune_s = 0.0
         self._sweeping = True
+        #: The search for jobs that need not be kept, while it is under way: a part of it after each turn.
+        self._look: Look | None = None
         self._retry_s = 0.0
         #: How long transactions took; how long from the decision to send until the bus had it.
         self.commits, self.dispatches = Tally(), Tally()
@@ -109,7 +111,7 @@ class Dispatcher:
         #: Answers have come since the bus was asked for a ``Synced``; so it is to be asked for another.
         self._answers_came = self._asks_again = False
         self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="pm-dispatcher", daemon=True)
+        self.thread = Vital(target=self._run, name="pm-dispatcher", daemon=True)
 
     def post(self, events: Sequence[BusEvent]) -> None:
         """This happened on the bus, in this order. Never blocks."""
@@ -163,22 +165,32 @@ class Dispatcher:
                 len(requests),
                 extra={"action": "job_recovered"},
             )
-        self._thread.start()
+        self.thread.start()
 
     def stop(self, timeout_s: float = 2.0) -> None:
         """Finish the turn at hand and end; callers that still wait are told."""
         self._stopped.set()
         self._inbox.put(None)
-        self._thread.join(timeout_s)
+        self.thread.join(timeout_s)
 
     @property
     def running(self) -> bool:
         """Whether the loop runs."""
-        return self._thread.is_alive()
+        return self.thread.is_alive()
 
     # -- the loop ---------------------------------------------------------------------------------
 
     def _run(self) -> None:
+        try:
+            self._loop()
+        finally:  # whatever ended it: nobody is to wait for a reply that never comes
+            self._stopped.set()
+            for call, _ in self._replies:
+                said = "Puppetmaster stopped before the store could be written."
+                call.reply.set_exception(Unavailable(said))
+            self._turn_away()
+
+    def _loop(self) -> None:
         going = True
         self._engine.begin()
         while going:
@@ -197,9 +209,6 @@ class Dispatcher:
             if self._asks_again:
                 self._catch_up()
             self._guarded(self._keep_house)
-        for call, _ in self._replies:
-            call.reply.set_exception(Unavailable("Puppetmaster stopped before the store could be written."))
-        self._turn_away()
 
     def _guarded(self, step: Callable[..., None], *args: Any) -> None:
         """One thing that goes wrong must not stop the loop: it is logged, and the rest goes on."""
@@ -239,7 +248,8 @@ class Dispatcher:
         due_s = self._engine.timers.next_s() if self._held_until_s is None else self._held_until_s
         if (again_s := self._untaken_timers.next_s()) is not None:
             due_s = again_s if due_s is None else min(due_s, again_s)
-        if self._engine.busy or (self._sweeping and not self._engine.stalled):
+        keeps_house = self._sweeping or self._look is not None
+        if self._engine.busy or (keeps_house and not self._engine.stalled):
             return 0.0
         if self._engine.stalled:
             due_s = self._retry_s if due_s is None else min(due_s, self._retry_s)
@@ -336,26 +346,39 @@ class Dispatcher:
         if self._engine.stalled:
             return
         now_s = self._clock.now_s()
-        if now_s >= self._prune_s:
+        if now_s >= self._prune_s and self._look is None:
             self._prune_s = now_s + PRUNE_S
             self._sweeping = True  # there may be something left that could not be swept before
             steady = self._steadiness.look()
             if self._steadiness.stepped:
                 log.info("the clock was set", extra={"action": "clock_set"})
                 self._engine.clock_was_set()
-            now = Now(self._clock.wall_s(), steady, self._clock.boot(), now_s)
-            gone = self._store.outlived(self._keep, now)
-            for job_id in gone:
-                self._engine.delete(job_id)
-            for why, count in Counter(gone.values()).items():
-                said = "%s jobs are removed: %s than is kept (PUPPETMASTER_KEEP_JOBS, _DAYS, _MB)"
-                log.info(said, count, why, extra={"action": "pruned"})
-            if gone:
-                self._prune_s = now_s  # there may be more
-                self._turn()
+            self._look = Look(self._keep, Now(self._clock.wall_s(), steady, self._clock.boot(), now_s))
         if self._sweeping:
             self._sweeping = False  # also when it fails: it is tried again later
             self._sweeping = self._store.sweep()
+        elif self._look is not None:
+            look, self._look = self._look, None  # as above
+            self._prune(look)
+            self._look = None if look.over else look
+
+    def _prune(self, look: Look) -> None:
+        """Read a part of the jobs, or remove some."""
+        if not look.complete:
+            self._store.look_on(look)
+            return
+        gone = self._store.outlived(look)
+        for job_id in gone:
+            with suppress(NotFound):  # somebody has removed it meanwhile
+                self._engine.delete(job_id)
+        if gone:
+            self._turn()
+        if look.over:
+            for why, number in look.gone.items():
+                said = "%s jobs are removed: %s than is kept (PUPPETMASTER_KEEP_JOBS, _DAYS, _MB)"
+                log.info(said, number, why, extra={"action": "pruned"})
+            if look.has_more:
+                self._prune_s = 0.0
 
     def _turn(self) -> None:
         self._decided_s = self._clock.now_s()

@@ -22,6 +22,7 @@ from puppetmaster.metrics import Metrics
 from puppetmaster.server import Address, Server
 from puppetmaster.settings import Settings
 from puppetmaster.sockets import Sockets
+from puppetmaster.threads import Vital
 from puppetmaster.web import JSON, OPERATIONS, Backend, Operation, Resource, document, failure
 
 DASHBOARD = Path(__file__).parent / "dashboard"
@@ -54,6 +55,11 @@ class Door:
     def watchers(self) -> int:
         """How many WebSockets are open."""
         return self._sockets.count
+
+    @property
+    def threads(self) -> tuple[Vital, ...]:
+        """Those that run from ``start`` to ``stop``."""
+        return self.server.thread, self._sockets.thread
 
     def start(self) -> None:
         """Begin to answer."""

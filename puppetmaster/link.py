@@ -33,6 +33,7 @@ from typing import NamedTuple
 
 from puppetmaster import mqtt
 from puppetmaster.login import Attempts, Login, Refused
+from puppetmaster.threads import Vital
 from puppetmaster.wire import Outgoing, Tried
 
 log = logging.getLogger("sanji.puppetmaster.link")
@@ -147,7 +148,7 @@ class Link:
         self._socket: socket.socket | None = None
         self._stopping = threading.Event()
         self._wakes: socket.socket | None = None  # while the thread listens at its other end
-        self._thread = threading.Thread(target=self._run, name="pm-bus", daemon=True)
+        self.thread = Vital(target=self._run, name="pm-bus", daemon=True)
 
     @property
     def up(self) -> bool:
@@ -161,14 +162,14 @@ class Link:
 
     def start(self) -> None:
         """Connect, for as long as it takes, and stay connected."""
-        self._thread.start()
+        self.thread.start()
 
     def stop(self, timeout_s: float) -> None:
         """Say goodbye to the broker, which goes on keeping what comes, and end the thread."""
         self._stopping.set()
         self._wake()
-        if self._thread.ident is not None:
-            self._thread.join(timeout_s)
+        if self.thread.ident is not None:
+            self.thread.join(timeout_s)
 
     def send(self, messages: Sequence[Outgoing]) -> bool:
         """Send messages in order; never blocks. False: there is no connection, none of them has left."""

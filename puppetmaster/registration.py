@@ -18,11 +18,12 @@ import time
 import uuid
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from threading import Condition, Event, Lock, Thread
+from threading import Condition, Event, Lock
 from typing import Any, Protocol
 
 from puppetmaster import wire
 from puppetmaster.login import Complaints
+from puppetmaster.threads import Vital
 
 _logger = logging.getLogger("sanji.puppetmaster.registration")
 
@@ -176,11 +177,11 @@ class Registration:
         self._linked = False
         self._due = False
         self._stopping = False
-        self._thread = Thread(target=self._run, name="sdk-registration", daemon=True)
+        self.thread = Vital(target=self._run, name="sdk-registration", daemon=True)
 
     def start(self) -> None:
         """Begin to register as soon as there is a link."""
-        self._thread.start()
+        self.thread.start()
 
     def connected(self) -> None:
         """A new connection stands: what runs is overtaken, register anew. Never blocks."""
@@ -213,8 +214,8 @@ class Registration:
             self.registered.clear()
             self._changed.notify_all()
         self._channel.cancel("the bundle stops")
-        if self._thread.ident is not None:
-            self._thread.join(timeout_s)
+        if self.thread.ident is not None:
+            self.thread.join(timeout_s)
         if linked and self._ours:
             self._leave(deadline)
 

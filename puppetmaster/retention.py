@@ -1,12 +1,16 @@
 """Which jobs need not be kept any longer: by their number, their age and the size of the store."""
 
+from collections import Counter, deque
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import islice
 
 from puppetmaster.clock import is_known, seconds
 
 #: So many jobs, of so many requests together, are pruned at once, but one always.
 PRUNED_AT_ONCE, PRUNED_REQUESTS = 20, 20000
+#: A look reads so many jobs at once, and remembers so many of them.
+PART, MOST = 500, 5000
 #: What ended less than this ago is not pruned because the store is too large.
 FRESH_S = 3600.0
 #: How much of the file a request is thought to take.
@@ -42,55 +46,113 @@ class Ended:
     boot: str | None
     ended_s: float | None
 
-    def rank(self, now: Now) -> tuple[int, float, int]:
+    def rank(self, now: Now) -> "Rank":
         """Which ended first: those of which nobody knows when, others, those of this start of the machine."""
-        monotonic_s, finished_s = self._monotonic_s(now), seconds(self.finished_at)
-        if monotonic_s is not None:
-            return 2, monotonic_s, self.id
+        if self.ended_s is not None and self.boot and self.boot == now.boot:
+            return 2, self.ended_s, self.id  # by the clock that nobody sets
+        finished_s = seconds(self.finished_at)
         return (1, finished_s, self.id) if is_known(finished_s) else (0, 0.0, self.id)
 
-    def age_s(self, now: Now) -> float | None:
-        """How long ago it ended; None: nobody knows, for a gateway without a battery wakes up in 1970."""
-        monotonic_s, finished_s = self._monotonic_s(now), seconds(self.finished_at)
-        if monotonic_s is not None:
-            return now.now_s - monotonic_s
-        return now.wall_s - finished_s if now.steady and is_known(finished_s) else None
 
-    def _monotonic_s(self, now: Now) -> float | None:
-        """When it ended, by the clock that nobody sets; None: the machine was started since."""
-        return self.ended_s if self.boot and self.boot == now.boot else None
+Rank = tuple[int, float, int]
+_Ranked = tuple[Rank, Ended]
+
+
+def _age_s(rank: Rank, now: Now) -> float | None:
+    """How long ago a job ended; None: nobody knows, for a gateway without a battery wakes up in 1970."""
+    kind, ended_s, _ = rank
+    if kind == 2:
+        return now.now_s - ended_s
+    return now.wall_s - ended_s if kind == 1 and now.steady else None
 
 
 #: The fields of a job that ``Ended`` is made of, after its id.
 FIELDS = ("finishedAt", "total", "endedBoot", "ended")
 
 
-def outlived(ended: Iterable[Ended], keep: Keep, too_large: int, now: Now) -> dict[int, str]:
-    """Some of the jobs that have ended, the first to end first, and by which limit.
+class Look:
+    """A look for jobs that need not be kept any longer, in parts: each call does a bounded amount of work.
 
-    ``too_large``: by how many bytes the store is.
+    First every job that has ended is taken in, and ``MOST`` are remembered: the first to end of all, and as
+    many again of those that are too old. Then ``part`` gives away what of these need not be kept.
     """
-    ranked = sorted(ended, key=lambda job: job.rank(now))
-    too_many = len(ranked) - keep.jobs
-    gone: dict[int, str] = {}
-    requests = 0
-    for index, job in enumerate(ranked):
-        why = _outlives(index < too_many, too_large > 0, job.age_s(now), keep)
-        if why is None:
-            continue
-        requests += job.total
-        if len(gone) == PRUNED_AT_ONCE or (gone and requests > PRUNED_REQUESTS):
-            break
-        gone[job.id] = why
-        too_large -= job.total * REQUEST_BYTES
-    return gone
+
+    def __init__(self, keep: Keep, now: Now) -> None:
+        self.keep = keep
+        #: When it began.
+        self.now = now
+        #: The last job that was read.
+        self.last_id = 0
+        #: Every job was read.
+        self.complete = False
+        self._first: list[_Ranked] = []
+        self._old: list[_Ranked] = []
+        self._left: deque[_Ranked] = deque()
+        #: How many jobs were given away by which limit.
+        self.gone: Counter[str] = Counter()
+
+    @property
+    def over(self) -> bool:
+        """Nothing is left to be read, nor to be given away."""
+        return self.complete and not self._left
+
+    @property
+    def has_more(self) -> bool:
+        """Whether another look would find more: this one was full, and made room."""
+        return bool(self.gone) and max(len(self._first), len(self._old)) >= MOST
+
+    def take(self, ended: Iterable[Ended], last_id: int, *, complete: bool) -> None:
+        """Take in the next jobs, up to the one with ``last_id``; ``complete``: these are the last."""
+        ranked = [(job.rank(self.now), job) for job in ended]
+        self._first = _first(self._first, ranked)
+        self._old = _first(self._old, [one for one in ranked if self._is_old(one[0])])
+        self.last_id, self.complete = last_id, complete
+        if complete:
+            both = {job.id: (rank, job) for rank, job in (*self._first, *self._old)}
+            self._left.extend(sorted(both.values(), key=_rank))
+
+    def part(self, count: int, too_large: int) -> dict[int, str]:
+        """Some jobs that need not be kept, the first to end first, and by which limit; once each.
+
+        ``count`` jobs have ended, or more, and the store is too large by ``too_large`` bytes.
+        """
+        too_many = count - self.keep.jobs
+        gone: dict[int, str] = {}
+        requests = 0
+        for rank, job in list(islice(self._left, PART)):
+            why = self._outlives(rank, many=too_many > 0, large=too_large > 0)
+            requests += job.total if why is not None else 0
+            if len(gone) == PRUNED_AT_ONCE or (gone and requests > PRUNED_REQUESTS):
+                break
+            self._left.popleft()
+            if why is not None:
+                gone[job.id] = why
+                too_many -= 1
+                too_large -= job.total * REQUEST_BYTES
+        self.gone.update(gone.values())
+        return gone
+
+    def _is_old(self, rank: Rank) -> bool:
+        age_s = _age_s(rank, self.now)
+        return age_s is not None and age_s > self.keep.age_s
+
+    def _outlives(self, rank: Rank, *, many: bool, large: bool) -> str | None:
+        """By which limit a job need not be kept; None: it is kept."""
+        if many:
+            return "there are more"
+        if self._is_old(rank):
+            return "they are older"
+        age_s = _age_s(rank, self.now)
+        # What has just ended is kept whatever its size: somebody is about to look at it.
+        return "the store is larger" if large and (age_s is None or age_s > FRESH_S) else None
 
 
-def _outlives(many: bool, large: bool, age_s: float | None, keep: Keep) -> str | None:
-    """By which limit a job need not be kept; its age is None where nobody knows it."""
-    if many:
-        return "there are more"
-    if age_s is not None and age_s > keep.age_s:
-        return "they are older"
-    # What has just ended is kept whatever its size: somebody is about to look at it.
-    return "the store is larger" if large and (age_s is None or age_s > FRESH_S) else None
+def _rank(ranked: _Ranked) -> Rank:
+    return ranked[0]
+
+
+def _first(known: list[_Ranked], more: list[_Ranked]) -> list[_Ranked]:
+    """The ``MOST`` that ended first, in order; those that are known are in order."""
+    if len(known) == MOST:
+        more = [one for one in more if one[0] < known[-1][0]]
+    return sorted([*known, *more], key=_rank)[:MOST] if more else known

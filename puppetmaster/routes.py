@@ -1,7 +1,9 @@
 """The door to the bus: Sanji routes that translate for the service, and decide nothing."""
 
 import logging
+from collections.abc import Iterator
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 from puppetmaster import query, wire
@@ -26,7 +28,7 @@ class Puppetmaster(SteadySanji):
         """
         del args, kwargs
         #: Why not everything could be written when it stopped; None: it could.
-        self.fault: str | None = None
+        self.unwritten: str | None = None
         data_dir = Path(self.bundle.bundle_dir) / "data"
         settings = settings or Settings.from_environment(data_dir=data_dir)
         login = Login.of(settings)
@@ -43,13 +45,18 @@ class Puppetmaster(SteadySanji):
         """The controller was restarted: the dispatcher is told before we are registered again."""
         self.app.controller_forgot(known_s)
 
+    def threads(self) -> Iterator[Thread]:
+        """Those of the bundle, and those of the application."""
+        yield from super().threads()
+        yield from self.app.threads()
+
     def before_stop(self) -> None:
         """Finish the turn at hand, and close the store."""
         try:
             self.app.stop()
         except StoreError as error:
-            self.fault = error.message
-            log.error("stopping: %s", self.fault, extra={"action": "store_fault"})  # noqa: TRY400 - a sentence
+            self.unwritten = error.message
+            log.error("stopping: %s", self.unwritten, extra={"action": "store_fault"})  # noqa: TRY400 - a sentence
 
     @Route(resource="/jobs", methods="get")
     def get_jobs(self, message: Any, response: Any) -> None:

@@ -3,20 +3,25 @@
 import asyncio
 import ipaddress
 import logging
+import os
 import re
+import resource
 import socket
 import ssl
-import threading
+import sys
+import time
 from contextlib import suppress
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import uvicorn
 from starlette.types import ASGIApp
 
 from puppetmaster.connections import HEADER_LIMIT_BYTES, Http, Patience, WebSocket
 from puppetmaster.errors import SettingsError
+from puppetmaster.login import Complaints
 from puppetmaster.settings import Settings
+from puppetmaster.threads import Vital
 
 log = logging.getLogger("sanji.puppetmaster.server")
 
@@ -29,6 +34,11 @@ ENDING_S = 0.7
 #: Connections beyond the limit that are let in to be told so; the next ones are closed at once. Before the
 #: end of a TLS handshake nobody can be told anything.
 SURPLUS = 50
+#: Files that are left to everybody else: each of up to 45 readers of the store has two open, and both
+#: connections to the broker, the log and what Python itself opens need some.
+RESERVE = 128
+#: With no file left, and none to give up, it is tried again after this.
+SHORT_S = 0.05
 #: A token travels as a WebSocket subprotocol too, which has these characters only.
 TOKEN = re.compile(r"[A-Za-z0-9._~-]{16,}")
 
@@ -74,6 +84,20 @@ def address(settings: Settings) -> Address | None:
     return found
 
 
+class Room(NamedTuple):
+    """How many connections there may be at once, and how many more are let in to be told so."""
+
+    most: int
+    surplus: int
+
+    @classmethod
+    def of(cls, wanted: int, files: int) -> Self:
+        """As many as are wanted, or as fit into so many open files: others need some of these too."""
+        free = max(files - RESERVE, files // 2)
+        surplus = min(SURPLUS, free // 4)
+        return cls(min(wanted, free - surplus), surplus)
+
+
 class Server:
     """Listens from its making on; answers from ``start`` to ``stop``."""
 
@@ -84,13 +108,12 @@ class Server:
             _check_certificate(settings)
             tls = {"ssl_certfile": settings.tls_cert, "ssl_keyfile": settings.tls_key}
         timeout_s = settings.http_timeout_s
+        room = _room(settings)
         self._uvicorn = _Uvicorn(
             uvicorn.Config(
                 app,
                 loop="asyncio",
-                http=type(
-                    "PatientHttp", (Http,), {"timeout_s": timeout_s, "most": settings.http_connections}
-                ),
+                http=type("PatientHttp", (Http,), {"timeout_s": timeout_s, "most": room.most}),
                 ws=type("PatientWebSocket", (WebSocket,), {"timeout_s": timeout_s}),
                 lifespan="off",
                 log_config=None,
@@ -108,9 +131,9 @@ class Server:
                 **tls,
             )
         )
-        self._socket = _listen(where, settings.http_connections + SURPLUS)
+        self._socket = _listen(where, room.most + room.surplus)
         self._name = self._socket.getsockname()
-        self._thread = threading.Thread(target=self._run, name="pm-http", daemon=True)
+        self.thread = Vital(target=self._run, name="pm-http", daemon=True)
 
     @property
     def port(self) -> int:
@@ -130,7 +153,7 @@ class Server:
 
     def start(self) -> None:
         """Begin to answer."""
-        self._thread.start()
+        self.thread.start()
         log.info("HTTP is answered at %s", self.url, extra={"action": "http_up"})
 
     def ask_to_stop(self) -> None:
@@ -140,16 +163,13 @@ class Server:
     def stop(self) -> None:
         """End all connections and the thread."""
         self.ask_to_stop()
-        if self._thread.ident is None:
+        if self.thread.ident is None:
             self._socket.close()
         else:
-            self._thread.join(STOP_S)
+            self.thread.join(STOP_S)
 
     def _run(self) -> None:
-        try:
-            self._uvicorn.run(sockets=[self._socket])
-        except (Exception, SystemExit):
-            log.exception("the HTTP server ended", extra={"action": "http_fault"})
+        self._uvicorn.run(sockets=[self._socket])
 
 
 class _Uvicorn(uvicorn.Server):
@@ -191,30 +211,83 @@ class _Accepted(socket.socket):
 
 
 class _Door(socket.socket):
-    """A listening socket that lets in so many connections at once, and closes those beyond."""
+    """A listening socket that lets in so many connections at once, and closes those beyond.
 
-    most: int
-    taken = 0
+    It keeps a file open for the moment in which this process may open no more. That is given up for the next
+    connection, which is closed at once: left waiting, it would wake the loop again and again.
+    """
+
+    def __init__(self, family: int, kind: int, protocol: int, *, most: int) -> None:
+        super().__init__(family, kind, protocol)
+        self._most = most
+        self.taken = 0
+        self._spare: int | None = None
+        self._complaints = Complaints()
+        self._keep_spare()
 
     def accept(self) -> tuple[socket.socket, Any]:
         """As ever. Raises BlockingIOError: there is none, or one beyond, which is closed by then."""
-        descriptor, address = self._accept()  # type: ignore[attr-defined]  # as socket.accept does
+        try:
+            descriptor, address = self._accept()  # type: ignore[attr-defined]  # as socket.accept does
+        except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+            raise
+        except OSError as error:
+            self._turn_away(error)
+            raise BlockingIOError from error
         accepted = _Accepted(self.family, self.type, self.proto, fileno=descriptor)
         accepted.door = self
         self.taken += 1
-        if self.taken > self.most:
+        if self.taken > self._most:
             accepted.close()
             raise BlockingIOError
         accepted.setblocking(False)
         return accepted, address
+
+    def close(self) -> None:
+        """Close it; may be called twice."""
+        self._give_spare()
+        super().close()
+
+    def _turn_away(self, error: OSError) -> None:
+        """There is no file for the next connection: close that one."""
+        if self._complaints.due(str(error.strerror)):
+            said = (
+                "HTTP: connections are closed at once (%s): raise the limit of open files (ulimit -n), "
+                "or lower PUPPETMASTER_HTTP_CONNECTIONS"
+            )
+            log.error(said, error.strerror, extra={"action": "http_short"})
+        self._give_spare()
+        with suppress(OSError):
+            os.close(self._accept()[0])  # type: ignore[attr-defined]  # as above
+        self._keep_spare()
+        if self._spare is None:
+            time.sleep(SHORT_S)
+
+    def _keep_spare(self) -> None:
+        with suppress(OSError):
+            self._spare = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+
+    def _give_spare(self) -> None:
+        spare, self._spare = self._spare, None
+        if spare is not None:
+            os.close(spare)
+
+
+def _room(settings: Settings) -> Room:
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = settings.http_connections
+    room = Room.of(wanted, sys.maxsize if files == resource.RLIM_INFINITY else files)
+    if room.most < wanted:
+        said = "HTTP: %d connections at once, not %d: this process may have %d files open (ulimit -n)"
+        log.info(said, room.most, wanted, files, extra={"action": "http_room"})
+    return room
 
 
 def _listen(where: Address, most: int) -> socket.socket:
     """A socket on this address. Raises SettingsError when it is not to be had."""
     try:
         family, kind, protocol, _, name = socket.getaddrinfo(*where, type=socket.SOCK_STREAM)[0]
-        listening = _Door(family, kind, protocol)
-        listening.most = most
+        listening = _Door(family, kind, protocol, most=most)
     except OSError as error:
         raise _not_ours(where, error) from error
     try:

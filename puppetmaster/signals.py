@@ -16,6 +16,12 @@ from typing import Any, Self
 NUMBERS = (signal.SIGINT, signal.SIGTERM)
 
 
+def end_within(seconds: int) -> None:
+    """Have the system end this process with SIGALRM if it is still there then, whatever it is stuck in."""
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.alarm(seconds)
+
+
 class Signals:
     """From entering to leaving it has both signals, on the main thread; elsewhere it has none.
 

@@ -25,6 +25,7 @@ from puppetmaster.guard import SUBPROTOCOL, refuse
 from puppetmaster.job import Job
 from puppetmaster.sdk import parse_querystring
 from puppetmaster.service import Service
+from puppetmaster.threads import Vital
 from puppetmaster.watcher import INTERVAL_S, Backlog, Frame, Watcher
 
 log = logging.getLogger("sanji.puppetmaster.sockets")
@@ -67,7 +68,7 @@ class Sockets:
         self._paced_s = 0.0
         self._views: dict[tuple[int, ...], bytes] = {}  # one round's
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="pm-sockets", daemon=True)
+        self.thread = Vital(target=self._run, name="pm-sockets", daemon=True)
 
     @property
     def count(self) -> int:
@@ -76,15 +77,15 @@ class Sockets:
 
     def start(self) -> None:
         """Begin."""
-        self._thread.start()
+        self.thread.start()
 
     def stop(self) -> None:
         """Tell what is unread, and end."""
         self._hub.unsubscribe(self._mailbox)
         self._mailbox.close()
         self._stopping.set()
-        if self._thread.ident is not None:
-            self._thread.join(timeout=1.0)
+        if self.thread.ident is not None:
+            self.thread.join(timeout=1.0)
 
     # -- on the loop ------------------------------------------------------------------------------
 

@@ -107,10 +107,20 @@ class Rows:
         columns = ", ".join(("id", *(self.schema.expression(field) for field in fields)))
         return self._fetch(f"SELECT {columns} FROM {self._table}{condition} ORDER BY id", values)
 
-    def count(self, where: Where) -> int:
-        """How many documents fit."""
+    def next_values(self, fields: Sequence[str], after: int, limit: int) -> list[tuple[Any, ...]]:
+        """The id and some top-level fields of the next documents after an id, by id; no other row is read."""
+        columns = ", ".join(("id", *(self.schema.expression(field) for field in fields)))
+        sql = f"SELECT {columns} FROM {self._table} WHERE id > ? ORDER BY id LIMIT ?"
+        return self._fetch(sql, (after, limit))
+
+    def count(self, where: Where, most: int | None = None) -> int:
+        """How many documents fit; ``most`` where there are more."""
         condition, values = self._conditions(where)
-        found = self._fetch(f"SELECT count(*) FROM {self._table}{condition}", values)
+        if most is None:
+            found = self._fetch(f"SELECT count(*) FROM {self._table}{condition}", values)
+        else:
+            fitting = f"SELECT 1 FROM {self._table}{condition} LIMIT ?"
+            found = self._fetch(f"SELECT count(*) FROM ({fitting})", (*values, most))
         return int(found[0][0]) if found else 0
 
     def delete_where(self, where: Where) -> int:

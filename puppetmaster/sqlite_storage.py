@@ -253,9 +253,13 @@ class SqliteTable(Table):
         """The id and some top-level fields, texts and numbers, of the documents that fit, by id."""
         return self._rows.values(fields, where or {})
 
-    def count_where(self, where: Where | None = None) -> int:
-        """How many documents fit."""
-        return self._rows.count(where or {})
+    def next_values(self, fields: Sequence[str], after: int, limit: int) -> list[tuple[Any, ...]]:
+        """As ``values``, of the next ``limit`` documents after an id; no other row is read."""
+        return self._rows.next_values(fields, after, limit)
+
+    def count_where(self, where: Where | None = None, most: int | None = None) -> int:
+        """How many documents fit; ``most`` where there are more, which are not counted."""
+        return self._rows.count(where or {}, most)
 
     def delete_where(self, where: Where) -> int:
         """Remove the documents that fit. Returns how many there were; no condition at all is a ValueError."""

@@ -23,7 +23,7 @@ from pathlib import Path
 from queue import Empty, LifoQueue
 from typing import Any
 
-from puppetmaster import migrations, retention
+from puppetmaster import migrations
 from puppetmaster.changes import Changes, Ids, ahead, first_request_id
 from puppetmaster.datadir import FILE_NAME as FILE_NAME  # for whoever knows the store only
 from puppetmaster.datadir import DataDir
@@ -31,7 +31,7 @@ from puppetmaster.errors import NotKnown, StoreError
 from puppetmaster.job import FINAL, OPEN_JOB, Job, JobEvent, JobStatus
 from puppetmaster.reader import Reader
 from puppetmaster.request import OPEN, Item, Request
-from puppetmaster.retention import FIELDS, Ended, Keep, Now
+from puppetmaster.retention import FIELDS, PART, PRUNED_AT_ONCE, Ended, Look
 from puppetmaster.sqlite_storage import Fixed, Indexes, Partial, SqliteTinyDB
 
 log = logging.getLogger("sanji.puppetmaster.store")
@@ -276,17 +276,24 @@ class Store:
                     self._db.table("trash").delete([job_id])
             return True
 
-    def outlived(self, keep: Keep, now: Now) -> dict[int, str]:
-        """Some jobs that have ended and need not be kept, the first to end first, and by which limit.
+    def look_on(self, look: Look) -> None:
+        """Have a look take in the next jobs, ``PART`` at most. Raises StoreError."""
+        with as_store_error(f"{self.path} cannot be read"):
+            rows = self._db.table("jobs").next_values(("status", *FIELDS), look.last_id, PART)
+        ended = (Ended(id_, *fields) for id_, status, *fields in rows if status in FINAL)
+        look.take(ended, rows[-1][0] if rows else look.last_id, complete=len(rows) < PART)
 
-        Raises StoreError.
+    def outlived(self, look: Look) -> dict[int, str]:
+        """Some jobs that need not be kept, of a look that is complete, and by which limit. Raises StoreError.
+
         Bytes count once everything that was thrown away before is swept: it still takes its place.
         """
         with as_store_error(f"{self.path} cannot be read"):
-            ended = self._db.table("jobs").values(FIELDS, {"status": sorted(FINAL)})
+            most = look.keep.jobs + PRUNED_AT_ONCE
+            count = self._db.table("jobs").count_where({"status": sorted(FINAL)}, most)
             swept = not self._db.table("trash").count_where()
-            too_large = self.size_bytes - keep.bytes if swept else 0
-        return retention.outlived((Ended(*row) for row in ended), keep, too_large, now)
+            too_large = self.size_bytes - look.keep.bytes if swept else 0
+        return look.part(count, too_large)
 
     @property
     def size_bytes(self) -> int:

@@ -13,16 +13,18 @@ import pytest
 from puppetmaster import dispatcher as dispatcher_module
 from puppetmaster import store as store_module
 from puppetmaster.bus import ControllerChanged, ControllerForgot, LinkChanged, Synced
-from puppetmaster.changes import Changes
+from puppetmaster.changes import Changes, Ids
 from puppetmaster.clock import seconds
 from puppetmaster.dispatcher import STORE_RETRY_S
 from puppetmaster.engine import Engine
 from puppetmaster.errors import NotFound, StoreError, Unavailable
 from puppetmaster.job import JobStatus
-from puppetmaster.retention import Keep, Now
+from puppetmaster.retention import Keep, Look, Now
 from puppetmaster.service import Service
 from puppetmaster.settings import Settings
+from puppetmaster.store import Store
 from tests.desk import WAIT_S, Desk, disk_fault, until
+from tests.examples import LATER, a_job, counts
 from tests.test_clock_steps import SteppedClock
 
 FULL = disk_fault("database or disk is full", sqlite3.SQLITE_FULL)
@@ -375,9 +377,9 @@ def test_what_has_just_ended_is_kept_when_the_clock_is_set(
         until(lambda: desk.status(job.first) == "resolved", "it ends")
         outlived, looks = desk.store.outlived, list[Now]()
 
-        def looked(keep: Keep, now: Now) -> dict[int, str]:
-            looks.append(now)
-            return outlived(keep, now)
+        def looked(look: Look) -> dict[int, str]:
+            looks.append(look.now)
+            return outlived(look)
 
         monkeypatch.setattr(desk.store, "outlived", looked)
         clock.step_s = 0.0
@@ -385,6 +387,34 @@ def test_what_has_just_ended_is_kept_when_the_clock_is_set(
             lambda: desk.in_flight() == 0 and [one for one in looks if one.wall_s >= wall_s][2:], "it looks"
         )
         assert desk.status(job.first) == "resolved"
+    finally:
+        desk.close()
+
+
+def test_many_jobs_that_need_not_be_kept_go_one_after_the_other_while_others_are_served(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("puppetmaster.store.PART", 5)
+    monkeypatch.setattr("puppetmaster.retention.MOST", 40)
+    caplog.set_level("INFO", "sanji.puppetmaster.dispatcher")
+    store = Store(tmp_path / "data")
+    given = {"status": JobStatus.RESOLVED, "finished_at": LATER, "total": 1, "counts": counts(resolved=1)}
+    ended = {id_: a_job(id=id_, first=store.ids.next_request + id_, **given) for id_ in range(1, 101)}
+    store.commit(Changes(jobs=ended, ids=Ids(101, ended[100].first + 1)))
+    store.close()
+    desk = Desk(tmp_path / "data", keep=Keep(3, float("inf"), 2**62))
+    try:
+        job = desk.create("a")
+        until(lambda: desk.bus.sent, "it leaves, meanwhile")
+
+        def kept() -> list[int]:
+            with desk.store.reading() as reader:
+                return [one.id for one in reader.jobs({})]
+
+        until(lambda: len(kept()) == 4, "they go, though nothing happens")
+        assert sorted(kept()) == [98, 99, 100, job.id]
+        until(lambda: "17 jobs are removed" in caplog.text, "it is said")
+        assert caplog.text.count("jobs are removed: there are more than is kept") == 3
     finally:
         desk.close()
 

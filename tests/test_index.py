@@ -28,7 +28,7 @@ def test_it_ends_with_a_sentence_when_not_everything_is_written(
 
     class Bundle:
         def __init__(self, **_: Any) -> None:
-            self.fault: str | None = None
+            self.fault = self.unwritten = None
             self.app = App()
 
         def start(self) -> None:

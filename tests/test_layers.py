@@ -38,6 +38,7 @@ ORDER = [
     "flight",
     "tally",
     "rows",
+    "threads",
     "signals",
     "login",
     "sdk",

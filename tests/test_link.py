@@ -73,7 +73,7 @@ def listening(port: int, **more: Any) -> Iterator[Ear]:
         yield ear
     finally:
         ear.link.stop(5)
-        assert not ear.link._thread.is_alive()
+        assert not ear.link.thread.is_alive()
 
 
 @contextmanager
@@ -302,7 +302,7 @@ def test_a_broker_that_hangs_holds_nobody_up(broker: Broker) -> None:
                 assert ear.send(b"x" * 1_000_000)
             ear.link.stop(5)
             assert time.monotonic() - begun_s < 5
-            assert not ear.link._thread.is_alive()
+            assert not ear.link.thread.is_alive()
         finally:
             broker.resume()
 

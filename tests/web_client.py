@@ -21,6 +21,8 @@ NO_BROKER = {"broker_host": "127.0.0.1", "broker_port": 1}
 class Bundle:
     """What the application needs of the bundle around it."""
 
+    fault: str | None = None
+
     def __init__(self) -> None:
         self.registered = threading.Event()
 

@@ -35,6 +35,8 @@ from sandbox.process import PROJECT
 
 FIRST_ID = 2**31
 LEAKS = ("Traceback", 'File "', "puppetmaster/", "sqlite3", ".py")
+#: Of so many inputs one is made about so long. What the controller passes on ends at 1 MiB, and grows then.
+SELDOM, LONG = 400, (900_000, 1_048_000, 3_000_000)
 #: Memory may grow by so much after the first tenth of the inputs.
 GROWTH_MIB = 40
 
@@ -133,6 +135,15 @@ class Mutator:
             return changed_list * rng.choice([1, 1, 1, 2]) if rng.random() < 0.5 else changed_list
         return value
 
+    def _long(self, value: Any) -> Any:
+        """The value with a text, or a list, in it that makes it long."""
+        length = self.rng.choice(LONG)
+        filling: Any = self.rng.choice(["x" * length, [0.1] * (length // 5), {"é" * (length // 6): 1}])
+        if not isinstance(value, dict):
+            return filling
+        data = value.get("data")
+        return {**value, "data": {**data, "data": filling} if isinstance(data, dict) else filling}
+
     def _odd(self) -> Any:
         if self.rng.random() < 0.01:
             deep: Any = 1
@@ -144,6 +155,8 @@ class Mutator:
     def payload(self, value: Any) -> bytes:
         """The bytes of it, sometimes damaged."""
         rng = self.rng
+        if rng.randrange(SELDOM) == 0:
+            value = self._long(value)
         text = json.dumps(value)
         if rng.random() < 0.03:
             text = text.replace("1", rng.choice(["NaN", "Infinity", "1e999", "-0", "01", "1" * 400]), 1)
