@@ -101,7 +101,7 @@ def test_a_ping_is_sent_when_one_side_was_silent_for_half_of_the_time(
 ) -> None:
     link, sent = Ear(free_port()).link, queue.Queue[bytes]()
     monkeypatch.setattr("puppetmaster.link.time.monotonic", lambda: 1000.0)
-    monkeypatch.setattr(link, "_write", lambda data, _ends: sent.put(data))
+    monkeypatch.setattr(link, "_write", sent.put)
     link._spoke_s = 1000.0 - spoke_ago_s
     link._keep_alive(1000.0 - heard_ago_s)
     assert [sent.get_nowait() for _ in range(sent.qsize())] == ([mqtt.PINGREQ] if pings else [])
