@@ -29,6 +29,7 @@ ORDER = [
     "query",
     "shapes",
     "samples",
+    "latencies",
     "window",
     "locks",
     "owners",
@@ -127,7 +128,20 @@ TOUCHES = {
 #: What decides: no thread, no socket, no file, no clock of its own.
 PURE = [
     *("errors", "timers", "wire", "mqtt", "names", "request", "job", "answer", "results", "rollout"),
-    *("spec", "schemas", "batch", "query", "window", "turns", "locks", "lanes", "flight", "tally", "rows"),
+    *(
+        "spec",
+        "schemas",
+        "batch",
+        "query",
+        "latencies",
+        "window",
+        "turns",
+        "locks",
+        "lanes",
+        "flight",
+        "tally",
+        "rows",
+    ),
     *("envelope", "chores", "ledger", "drafts", "courier", "crowd", "conductor", "engine"),
 ]
 IMPURE = {
