@@ -128,21 +128,8 @@ TOUCHES = {
 #: What decides: no thread, no socket, no file, no clock of its own.
 PURE = [
     *("errors", "timers", "wire", "mqtt", "names", "request", "job", "answer", "results", "rollout"),
-    *(
-        "spec",
-        "schemas",
-        "batch",
-        "query",
-        "latencies",
-        "window",
-        "turns",
-        "locks",
-        "lanes",
-        "flight",
-        "tally",
-        "rows",
-    ),
-    *("envelope", "chores", "ledger", "drafts", "courier", "crowd", "conductor", "engine"),
+    *("spec", "schemas", "batch", "query", "window", "turns", "locks", "lanes", "flight", "tally", "rows"),
+    *("envelope", "chores", "ledger", "drafts", "courier", "crowd", "conductor", "engine", "latencies"),
 ]
 IMPURE = {
     *("threading", "queue", "concurrent", "asyncio", "socket", "select", "ssl", "subprocess"),
