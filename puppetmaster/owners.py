@@ -17,9 +17,14 @@ from puppetmaster.latencies import Latencies
 FIRST = 2
 #: With nothing answered for this long while something is in flight, the owner counts as blocked.
 BLOCKED_S = 2.0
+#: With nothing answered for this long, absent gateways kept all its threads: what was sent before tells
+#: nothing of its speed, and half as much is enough to be kept by the next of them.
+STUCK_S = 20.0
 #: A command that was not answered in its time is counted this long. The published bundle gives up after 60 s,
 #: and the controller after the owner's ttl, which is 60 s there too: both say so.
 FORGET_S = 90.0
+#: This much longer is no sign that commands wait for the owner's threads: the bus alone takes that.
+SLACK_S = 0.05
 #: A size is judged by this many answers at least, and by as many as it has places. For a large one a quarter
 #: of that is enough, as long as no size was too large.
 ROUND, LARGE, PART = 8, 32, 0.25
@@ -90,6 +95,9 @@ class Owner:
 
     def heard(self, now_s: float) -> None:
         """The owner has answered something."""
+        if now_s - self._heard_s > STUCK_S:
+            self._factor = TRY
+            self._resize(max(FIRST, self.size // 2))
         self._heard_s = now_s
 
     def answered(self, epoch: int, latency_s: float, now_s: float) -> None:
@@ -111,7 +119,7 @@ class Owner:
     def _judge(self, now_s: float) -> None:
         """A round is over in which all of the size was in use: the size grows, stays, or was too large."""
         now, usual = self._now, self._usual
-        if usual is None or not now.slower_than(usual):
+        if usual is None or not now.slower_than(usual, SLACK_S):
             self._doubted = False
             if usual is None or self.size <= self._measured:
                 # With few in flight: what a larger size is compared with must not creep up with the size.
