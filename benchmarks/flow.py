@@ -15,9 +15,18 @@ from benchmarks.bare import BareClient, Subscriber
 from benchmarks.gateways import gateway, wait_for_answers
 from puppetmaster import names
 
+#: What is compared: method, and who shares a lock.
+ROWS = (("get", "one-model"), ("get", "per-gateway"), ("post", "per-gateway"))
+
 
 def through_puppetmaster(
-    client: BareClient, method: str, destinations: Sequence[str], *, times: int = 1, away: int = 0
+    client: BareClient,
+    method: str,
+    destinations: Sequence[str],
+    *,
+    times: int = 1,
+    away: int = 0,
+    concurrency: int | None = None,
 ) -> float:
     """The seconds from POST /jobs until its end is seen, by asking 50 times a second.
 
@@ -25,8 +34,9 @@ def through_puppetmaster(
     ``away`` do not resolve it.
     """
     item = {"method": method, "resource": "/system/time", "__request": {"destination": list(destinations)}}
+    more = {} if concurrency is None else {"concurrency": concurrency}
     begun_s = time.perf_counter()
-    created = client.request("post", "/jobs", {"batch": [item] * times})
+    created = client.request("post", "/jobs", {"batch": [item] * times, **more})
     if created["code"] != 200:
         raise RuntimeError(f"expected the code 200 for POST /jobs, got {created}")
     job = created["data"]
@@ -42,10 +52,18 @@ def through_puppetmaster(
     return taken_s
 
 
+def bare(client: BareClient, method: str, destinations: Sequence[str], times: int, window: int) -> float:
+    """The seconds that a bare client takes, with one command in flight at each gateway, as ours has it."""
+    if len(destinations) <= window:
+        return client.one_at_each(method, destinations, times)
+    return client.batch(method, list(destinations) * times, window)
+
+
 def compare(method: str, shape: str, options: argparse.Namespace) -> None:
     """Run both in turn and print a line each for cold and warm."""
-    pattern, count = f"cg-[{1:05d}-{options.count:05d}]", options.count
-    destinations = names.expand(pattern)
+    gateways = options.gateways or options.count
+    pattern, times = f"cg-[{1:05d}-{gateways:05d}]", max(1, options.count // gateways)
+    destinations, count = list(names.expand(pattern)), gateways * times
     fleet = ["--shape", shape, "--to", pattern, "--delay", "0"]
     rates: dict[str, list[tuple[float, float]]] = {"cold": [], "warm": []}
     with ExitStack() as stack:
@@ -61,8 +79,11 @@ def compare(method: str, shape: str, options: argparse.Namespace) -> None:
                 made.bundle.start()
                 wait_for_answers(client)
             for pairs in rates.values():
-                bare = count / client.batch(method, destinations, options.window)
-                pairs.append((bare, count / through_puppetmaster(client, method, destinations)))
+                bare_s = bare(client, method, destinations, times, options.window)
+                ours_s = through_puppetmaster(
+                    client, method, destinations, times=times, concurrency=options.concurrency
+                )
+                pairs.append((count / bare_s, count / ours_s))
         if options.subscriber and subscriber.answers.empty():
             raise RuntimeError("expected events of the jobs at their subscriber, got none")
     where = ", untouched broker" if options.untouched else ""
@@ -70,9 +91,11 @@ def compare(method: str, shape: str, options: argparse.Namespace) -> None:
         bare_median = statistics.median(bare for bare, _ in pairs)
         ours_median = statistics.median(ours for _, ours in pairs)
         print(
-            f"{method.upper():4} {shape:12} {count:6} requests, window {options.window:4}, {name}{where}: "
+            f"{method.upper():4} {shape:11} {count:6} requests to {gateways:5} gateways, "
+            f"window {options.window:4}, {name}{where}: "
             f"bare {bare_median:6.0f}/s, puppetmaster {ours_median:6.0f}/s, "
-            f"ratio {statistics.median(ours / bare for bare, ours in pairs):.2f}",
+            f"ratio {statistics.median(ours / bare for bare, ours in pairs):.2f} "
+            f"({', '.join(f'{ours / bare:.2f}' for bare, ours in pairs)})",
             flush=True,
         )
 
@@ -81,6 +104,16 @@ def main() -> None:
     """Compare reads and writes; options choose what."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.flow", description=__doc__)
     parser.add_argument("--count", type=int, default=10_000, help="requests of one batch (%(default)s)")
+    parser.add_argument("--gateways", type=int, help="they share the requests (as many as requests)")
+    parser.add_argument("--concurrency", type=int, help="what the jobs say (nothing: it is found out)")
+    parser.add_argument(
+        "--only",
+        type=int,
+        nargs="*",
+        default=[0, 1, 2],
+        choices=range(len(ROWS)),
+        help="rows by number: GET one model, GET, POST",
+    )
     parser.add_argument("--window", type=int, default=500, help="in flight at once (%(default)s)")
     parser.add_argument("--rounds", type=int, default=3, help="(%(default)s)")
     parser.add_argument("--broker", choices=("mosquitto", "amqtt"), help="default: mosquitto when installed")
@@ -96,8 +129,8 @@ def main() -> None:
         help="a view on /jobs/+ gets the events (%(default)s)",
     )
     options = parser.parse_args()
-    for method, shape in (("get", "one-model"), ("get", "per-gateway"), ("post", "per-gateway")):
-        compare(method, shape, options)
+    for row in options.only:
+        compare(*ROWS[row], options)
 
 
 if __name__ == "__main__":

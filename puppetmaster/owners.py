@@ -10,18 +10,21 @@ time is counted until its answer comes, or ``FORGET_S`` are over: the owner may 
 Knows no clock: times are given, in monotonic seconds.
 """
 
-import math
 from dataclasses import dataclass, field
+
+from puppetmaster.latencies import Latencies
 
 FIRST = 2
 #: With nothing answered for this long while something is in flight, the owner counts as blocked.
 BLOCKED_S = 2.0
+#: With nothing answered for this long, absent gateways kept all its threads: what was sent before tells
+#: nothing of its speed, and half as much is enough to be kept by the next of them.
+STUCK_S = 20.0
 #: A command that was not answered in its time is counted this long. The published bundle gives up after 60 s,
 #: and the controller after the owner's ttl, which is 60 s there too: both say so.
 FORGET_S = 90.0
-#: Answers have become slower when they take this much longer on average than with fewer in flight, and longer
-#: than chance explains: by this many standard errors.
-SLOWER, ERRORS = 1.25, 2.0
+#: This much longer is no sign that commands wait for the owner's threads: the bus alone takes that.
+SLACK_S = 0.05
 #: A size is judged by this many answers at least, and by as many as it has places. For a large one a quarter
 #: of that is enough, as long as no size was too large.
 ROUND, LARGE, PART = 8, 32, 0.25
@@ -31,40 +34,6 @@ MEMORY = 64
 DOUBLE, TRY = 2.0, 1.25
 #: After a size that was too large none larger is tried for this long: from the first to the longest pause.
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 30.0
-
-
-@dataclass(slots=True)
-class Latencies:
-    """How long answers took, in numbers that can be compared."""
-
-    count: float = 0
-    sum_s: float = 0.0
-    squares: float = 0.0
-
-    def add(self, latency_s: float) -> None:
-        """One more answer; the oldest count less and less."""
-        if self.count >= MEMORY:
-            self.count, self.sum_s, self.squares = self.count / 2, self.sum_s / 2, self.squares / 2
-        self.count += 1
-        self.sum_s += latency_s
-        self.squares += latency_s * latency_s
-
-    @property
-    def mean_s(self) -> float:
-        """Their mean; there is at least one."""
-        return self.sum_s / self.count
-
-    @property
-    def error(self) -> float:
-        """The variance of that mean."""
-        return max(self.squares / self.count - self.mean_s**2, 0.0) / self.count
-
-    def slower_than(self, other: "Latencies") -> bool:
-        """Whether they are longer than the others, and not by chance."""
-        longer_s = self.mean_s - other.mean_s
-        if longer_s <= (SLOWER - 1) * other.mean_s:
-            return False
-        return longer_s > ERRORS * math.sqrt(self.error + other.error)
 
 
 @dataclass(slots=True, eq=False)
@@ -80,7 +49,7 @@ class Owner:
     epoch: int = 0
     _heard_s: float = 0.0
     #: Of answers with this size; of this round how many there were, and whether all of the size was in use.
-    _now: Latencies = field(default_factory=Latencies)
+    _now: Latencies = field(default_factory=lambda: Latencies(MEMORY))
     _answers: int = 0
     _full: bool = False
     #: Answers that do not count yet, for what was in flight before the size changed slowed them down.
@@ -126,6 +95,9 @@ class Owner:
 
     def heard(self, now_s: float) -> None:
         """The owner has answered something."""
+        if now_s - self._heard_s > STUCK_S:
+            self._factor = TRY
+            self._resize(max(FIRST, self.size // 2))
         self._heard_s = now_s
 
     def answered(self, epoch: int, latency_s: float, now_s: float) -> None:
@@ -147,7 +119,7 @@ class Owner:
     def _judge(self, now_s: float) -> None:
         """A round is over in which all of the size was in use: the size grows, stays, or was too large."""
         now, usual = self._now, self._usual
-        if usual is None or not now.slower_than(usual):
+        if usual is None or not now.slower_than(usual, SLACK_S):
             self._doubted = False
             if usual is None or self.size <= self._measured:
                 # With few in flight: what a larger size is compared with must not creep up with the size.
@@ -157,7 +129,7 @@ class Owner:
                     self._pause_s = FIRST_PAUSE_S
                 self._resize(max(self.size + 1, int(self.size * self._factor)))
         elif not self._doubted:
-            self._doubted, self._skipped, self._now = True, self.size, Latencies()
+            self._doubted, self._skipped, self._now = True, self.size, Latencies(MEMORY)
         else:
             self._factor = TRY
             self._grows_s = now_s + self._pause_s
@@ -172,7 +144,7 @@ class Owner:
     def _resize(self, size: int) -> None:
         self.size = min(size, self.most)
         self.epoch += 1
-        self._now, self._skipped, self._doubted = Latencies(), 0, False
+        self._now, self._skipped, self._doubted = Latencies(MEMORY), 0, False
 
 
 class Owners:

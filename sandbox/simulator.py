@@ -15,6 +15,7 @@ import random
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from puppetmaster import answer, batch, wire
@@ -32,6 +33,9 @@ from sandbox.registrar import Model, models
 TURN_S = 0.001
 #: From us to the controller, or back.
 HOP_S = 0.0005
+#: An untouched broker sends the controller the next messages when the last ones are acknowledged, which takes
+#: this long, or when so many wait: Nagle's algorithm and delayed acknowledgements.
+STALL_S, STALLED = 0.044, 20
 _MOST_REQUESTS = 1_000_000
 
 
@@ -52,6 +56,7 @@ class Scenario:
     the gateways; who is dead never answers, and the controller says so after ``ttl_s``. The controller takes
     ``capacity`` messages a second, one after another; more of them wait. A model works on ``threads``
     requests at once, others wait in its queue; a dead gateway keeps a thread for ``ttl_s``. None: on all.
+    ``untouched``: the broker is, so that messages to the controller wait for one another.
     """
 
     gateways: int = 1000
@@ -64,6 +69,7 @@ class Scenario:
     ttl_s: float = 10.0
     threads: int | None = None
     capacity: float = 2000.0
+    untouched: bool = False
     holds: tuple[Hold, ...] = ()
     window: int = 500
     seed: int = 1
@@ -160,6 +166,8 @@ class Simulation:
         self._controller = _Controller(scenario, self.destinations, self._random)
         self._serial = itertools.count()
         self._events: list[tuple[float, int, Callable[[Engine], Any]]] = []
+        self._stalled: list[Callable[[], None]] = []
+        self._acknowledged_s = 0.0
         self._at(0.0, lambda engine: engine.link(up=True))
         self._at(0.0, lambda engine: engine.controller(up=True))
         self._turn()
@@ -229,16 +237,51 @@ class Simulation:
     def _act(self, turn: Turn) -> None:
         now_s, controller = self.clock.at_s, self._controller
         for outgoing in turn.sends:
-            message, body = outgoing.id, wire.decode(outgoing.payload)
+            body = wire.decode(outgoing.payload)
             destination = body["resource"].removeprefix(REMOTE)
             self.sent_s.setdefault(destination, []).append(now_s)
             self.collisions += controller.ours_holds(destination)
-            at_s, code, release = controller.handle(body, now_s)
-            self._at(at_s, self._answer(message, code, release, now_s))
+            self._to_controller(partial(self._handle, outgoing.id, body, now_s))
         if turn.proves:
-            self._at(controller.passes_s(now_s) + HOP_S, lambda engine: engine.controller_knows(now_s))
+            self._to_controller(partial(self._prove, now_s))
         for destination in turn.questions:
-            self._at(controller.passes_s(now_s) + HOP_S, self._owner(destination))
+            self._to_controller(partial(self._ask, destination))
+
+    def _to_controller(self, act: Callable[[], None]) -> None:
+        """A message reaches the controller: at once, or with others that wait, as the broker is."""
+        if not self.scenario.untouched:
+            act()
+            return
+        self._stalled.append(act)
+        if self.clock.at_s >= self._acknowledged_s or len(self._stalled) >= STALLED:
+            self._unstall()
+        elif len(self._stalled) == 1:
+            self._at(self._acknowledged_s, lambda _engine: self._unstall())
+
+    def _unstall(self) -> None:
+        acts, self._stalled = self._stalled, []
+        if acts:
+            self._acknowledged_s = self.clock.at_s + STALL_S
+        for act in acts:
+            act()
+
+    def _handle(self, message: int, body: Any, sent_s: float) -> None:
+        """The controller has a command of ours."""
+        done_s, code, release = self._controller.handle(body, self.clock.at_s)
+        arrives = self._answer(message, code, release, sent_s)
+        if self.scenario.untouched and code == 200:  # the model's answer is a message to the controller, too
+            self._at(done_s, lambda engine: self._to_controller(partial(arrives, engine)))
+        else:
+            self._at(done_s, arrives)
+
+    def _ask(self, destination: str) -> None:
+        """The controller is asked who owns it."""
+        self._at(self._controller.passes_s(self.clock.at_s) + HOP_S, self._owner(destination))
+
+    def _prove(self, asked_s: float) -> None:
+        """The controller is asked whether it knows us."""
+        knows_s = self._controller.passes_s(self.clock.at_s) + HOP_S
+        self._at(knows_s, lambda engine: engine.controller_knows(asked_s))
 
     def _answer(
         self, message: int, code: int, release: Callable[[], None], sent_s: float
@@ -400,6 +443,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     add("--ttl", type=float, default=known.ttl_s, help="seconds after which the controller says so")
     add("--threads", type=int, default=known.threads, help="a model works on this many requests at once")
     add("--capacity", type=float, default=known.capacity, help="messages a second through the controller")
+    add("--untouched", action="store_true", help="a broker as it is installed: messages wait for 44 ms")
     add("--hold", type=_hold, action="append", default=[], help="others hold locks: share:from:until")
     add("--window", type=int, default=known.window, help="most in flight over all jobs")
     add("--seed", type=int, default=known.seed, help="the same seed gives the same run")
@@ -425,6 +469,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         ttl_s=given.ttl,
         threads=given.threads,
         capacity=given.capacity,
+        untouched=given.untouched,
         holds=tuple(given.hold),
         window=given.window,
         seed=given.seed,

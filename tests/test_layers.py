@@ -29,6 +29,7 @@ ORDER = [
     "query",
     "shapes",
     "samples",
+    "latencies",
     "window",
     "locks",
     "owners",
@@ -130,7 +131,7 @@ TOUCHES = {
 PURE = [
     *("errors", "timers", "wire", "mqtt", "names", "request", "job", "answer", "results", "rollout"),
     *("spec", "schemas", "batch", "query", "window", "turns", "locks", "lanes", "flight", "tally", "rows"),
-    *("envelope", "chores", "ledger", "drafts", "courier", "crowd", "conductor", "engine"),
+    *("envelope", "chores", "ledger", "drafts", "courier", "crowd", "conductor", "engine", "latencies"),
 ]
 IMPURE = {
     *("threading", "queue", "concurrent", "asyncio", "socket", "select", "ssl", "subprocess"),

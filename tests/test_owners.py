@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from puppetmaster.owners import BLOCKED_S, FIRST, FORGET_S, LONGEST_PAUSE_S, Owner, Owners
+from puppetmaster.owners import BLOCKED_S, FIRST, FORGET_S, LONGEST_PAUSE_S, STUCK_S, Owner, Owners
 from sandbox.simulator import Scenario, Simulation
 
 MOST = 500
@@ -79,6 +79,33 @@ def test_gateways_that_become_slower_do_not_narrow_it_for_long() -> None:
     fleet._takes_s = 1.0
     fleet.run(3 * LONGEST_PAUSE_S)
     assert fleet.owner.size == MOST
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_one_thread_that_gateways_keep_for_a_minute_again_and_again(seed: int) -> None:
+    scenario = Scenario(
+        gateways=150, shape="one-model", latency_s=0.1, threads=1, dead=0.1, ttl_s=60.0, seed=seed
+    )
+    assert len(run(scenario, requestTimeout=61).ran_late) <= 32
+
+
+def test_what_the_bus_alone_takes_longer_does_not_narrow_it() -> None:
+    """One that answers after 1 ms with few in flight, and after 40 ms with many."""
+    fleet = Fleet(10_000, takes_s=0.001)
+    fleet.run(0.01)
+    fleet._takes_s = 0.04
+    fleet.run(2.0)
+    assert fleet.owner.size == MOST
+
+
+def test_one_that_was_stuck_is_given_half_from_there() -> None:
+    owner = Owner(MOST, size=10)
+    epoch = owner.send(5.0)
+    owner.heard(5.0 + STUCK_S)
+    assert owner.size == 10
+    owner.heard(5.1 + 2 * STUCK_S)
+    assert owner.size == 5
+    assert owner.epoch > epoch, "what waited meanwhile tells nothing of its speed"
 
 
 def test_while_nothing_comes_back_nothing_is_sent() -> None:

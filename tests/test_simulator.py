@@ -4,6 +4,7 @@ import itertools
 import json
 import random
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
@@ -101,6 +102,40 @@ def test_the_window_falls_when_answers_get_slower_and_not_more() -> None:
     assert all(needed < size < 8 * needed for size in windows(simulation, 2, 10))
     rate = answered(simulation, 2, 10) / 8
     assert rate > 0.95 * scenario.capacity, "the controller is busy all the time"
+
+
+def test_few_messages_wait_for_acknowledgements_on_an_untouched_broker() -> None:
+    def latency_s(gateways: int) -> float:
+        scenario = Scenario(gateways=gateways, latency_s=0.0002, capacity=8000, untouched=True)
+        simulation = Simulation(scenario)
+        simulation.create("get", concurrency=min(gateways, 400))
+        simulation.run()
+        return float(simulation.summary()["latency"]["median"])
+
+    assert 0.08 < latency_s(5) < 0.1, "two stalls of 44 ms"
+    assert latency_s(4000) < 0.07, "many do not wait, but for the controller"
+
+
+@pytest.mark.parametrize("method", ["get", "post"])
+def test_stalls_of_an_untouched_broker_are_no_reason_to_fall(method: str) -> None:
+    """Answers take 88 ms with few in flight, 20 ms with some, and longer again with many."""
+    scenario = Scenario(gateways=10_000, latency_s=0.0002, capacity=8000, untouched=True)
+    simulation = Simulation(scenario)
+    simulation.create(method)
+    simulation.run()
+    assert not simulation.engine.lanes.window.trace
+    assert windows(simulation, 0.6, 9.0) == [480] * len(windows(simulation, 0.6, 9.0))
+
+
+def test_gateways_that_become_slower_narrow_the_window_for_a_moment_only() -> None:
+    simulation = Simulation(Scenario(gateways=6000, latency_s=0.01, capacity=1e5))
+    simulation.create("get", simulation.destinations[:1000])
+    simulation.run()
+    simulation._controller._scenario = replace(simulation.scenario, latency_s=0.8)
+    simulation.create("get", simulation.destinations[1000:])
+    simulation.run()
+    assert simulation.engine.lanes.window.size == 480
+    assert simulation.clock.at_s < 12.0, "5,000 of 0.8 s, 480 at once: 8.3 s"
 
 
 @pytest.mark.parametrize("slow_s", [3.0, 20.0])

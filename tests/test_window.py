@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from puppetmaster.latencies import Latencies
 from puppetmaster.window import FALL, FALL_PAUSE_S, FIRST, TRACE, Window
 
 
@@ -91,6 +92,36 @@ def test_it_falls_when_answers_get_slower_and_not_more() -> None:
             window.answered(latency_s, now_s, full=True)
     assert {why for _, _, why in window.trace} == {"slower without more throughput"}
     assert 10 < window.size < 80
+
+
+def test_one_slow_round_trip_is_no_reason_to_fall() -> None:
+    window = Window(500)
+    now_s = round_trips(window, 8, 0.05)
+    now_s = round_trips(window, 1, 1.0, now_s)
+    round_trips(window, 8, 0.05, now_s)
+    assert window.size == 500
+    assert not window.trace
+
+
+def test_what_is_slow_does_not_let_it_grow() -> None:
+    window = Window(500)
+    now_s = round_trips(window, 2, 0.1)
+    assert window.size == 40
+    now_s = round_trips(window, 1, 0.19, now_s)
+    assert window.size == 80
+    round_trips(window, 1, 0.3, now_s)
+    assert window.size == 80
+
+
+def test_it_falls_by_half_at_most_and_tries_again_when_that_was_in_vain() -> None:
+    window = Window(500)
+    now_s = round_trips(window, 6, 0.01)
+    window._paid = (100.0, Latencies(count=100, sum_s=1.0, squares=0.01))
+    now_s = round_trips(window, 4, 1.0, now_s)  # the gateways are slow: as slow with 250 as with 500
+    assert [size for _, size, _ in window.trace] == [250]
+    round_trips(window, 4, 1.0, now_s)
+    assert window.size == 500
+    assert len(window.trace) == 1
 
 
 def test_it_does_not_fall_while_more_pays() -> None:
