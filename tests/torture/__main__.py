@@ -26,7 +26,10 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1, help="the first one (%(default)s)")
     parser.add_argument("--inputs", type=int, default=100_000, help="how many malformed ones (%(default)s)")
     parser.add_argument("--at-once", type=int, default=3, help="seeds side by side (%(default)s)")
-    limit = "the server's broker hangs up on who sends more in one packet (no limit)"
+    limit = (
+        "the server's broker hangs up on who sends more in one packet (no limit); below 100000 that is the "
+        "controller itself, which indents what it passes on and sends it again after each connection"
+    )
     parser.add_argument("--packet-limit", type=int, metavar="BYTES", help=limit)
     wrong = "count 'no such gateway' of those that there are as broken promises right after restarts too"
     parser.add_argument("--judge-404", action="store_true", help=wrong)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
+from sandbox.process import ProcessError
 from tests.torture.bridged import BridgedWorld
 from tests.torture.verdict import BridgedVerdict, Verdict
 from tests.torture.workload import Workload
@@ -95,8 +96,15 @@ def run(
     kind = BridgedWorld if bridged else World
     with tempfile.TemporaryDirectory(prefix=f"torture-{seed}-") as folder:
         world = kind(directory or Path(folder), seed, faults=faults, proxied=proxied, conditions=conditions)
+        begun_s = time.monotonic()
         try:
             return _run(world, seed, breakage)
+        except ProcessError as error:  # what broke stays broken: the other seeds go on
+            world.keep_log()
+            seconds = time.monotonic() - begun_s
+            return Outcome(
+                seed, world.kills, seconds=seconds, points=Counter(world.points), faults=[str(error)]
+            )
         finally:
             world.stop()
 
