@@ -514,6 +514,24 @@ def test_what_was_open_on_a_connection_is_not_waited_for_on_the_next(script: Scr
 
 
 @pytest.mark.usefixtures("hasty")
+def test_what_came_on_one_connection_is_not_acknowledged_on_the_next(script: Script) -> None:
+    """Under that number it may be another message there, which is on no disk yet."""
+    with listening(script.port) as ear:
+        script.welcome()
+        script.say(b"\x32\x06\x00\x01t\x00\x07x")
+        _, old = ear.next()
+        assert old is not None
+        script.welcome()
+        assert [ear.ups.get(timeout=WAIT_S) for _ in range(2)] == [None, None]
+        script.say(b"\x32\x06\x00\x01t\x00\x08y")
+        _, new = ear.next()
+        assert new is not None
+        ear.link.acknowledge([old, new])
+        heard = iter(script.hear, None)
+        assert next(packet for packet in heard if packet != mqtt.PINGREQ) == mqtt.puback(8)
+
+
+@pytest.mark.usefixtures("hasty")
 def test_what_is_no_mqtt_ends_the_connection(script: Script) -> None:
     with listening(script.port) as ear:
         script.welcome()
