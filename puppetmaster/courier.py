@@ -106,6 +106,7 @@ class Courier:
         self._unregistered: dict[str, int] = {}
         self._watching = False
         self._full = False
+        self._foreign = 0
 
     def begin(self) -> None:
         """A turn begins."""
@@ -268,12 +269,14 @@ class Courier:
         id_ = self.flight.request_of(message)
         asked = self._ledger.find_request(message) if id_ is None else self._ledger.request(id_)
         if asked is not None and tunnel != self._tunnel_of(asked, message):
-            log.warning(
+            log.log(
+                logging.DEBUG if self._foreign else logging.WARNING,  # once: a gateway could send many
                 "an answer for request %s came from another gateway than %s: it is dropped",
                 asked.id,
                 asked.destination,
                 extra={"action": "foreign_answer"},
             )
+            self._foreign += 1
             return
         if id_ is None:
             if (ended := self._corrections.answered(message, answer)) is not None:
