@@ -10,6 +10,7 @@ import pytest
 
 from puppetmaster import answer
 from puppetmaster.job import Job
+from puppetmaster.rollout import Policy
 from puppetmaster.settings import Settings
 from sandbox.fleet_log import Command
 from tests.torture.orders import Order
@@ -142,6 +143,15 @@ def test_a_retry_is_as_many_runs_as_it_has_attempts(remote: Case) -> None:
     remote.answer()
     remote.ran(PASSED_ON, PASSED_ON_TOO)
     expect(remote.judge())
+
+
+def test_a_retry_of_what_may_have_run(remote: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Policy, "tries_again", lambda _self, _outcome, attempts, *_, **__: attempts < 2)
+    remote.create(retry={"attempts": 2, "on": ["timeout"], "delay": 0}, requestTimeout=2)
+    remote.world.advance(2)
+    remote.answer()
+    remote.ran(PASSED_ON)
+    expect(remote.judge(), "which may have run: {'code': 408")
 
 
 def test_what_was_run_again_is_counted_together(remote: Case) -> None:

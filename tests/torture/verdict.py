@@ -209,13 +209,11 @@ class Verdict:
 
     def _request(self, job: Job, request: Request, order: Order) -> Iterator[str]:
         ran = self._ran[request.id]
-        repeats = self._methods[request.item] == "get" or order.body.get("idempotent")
         retried = bool(request.history)
         source = (request.result or {}).get("source")
         if len(ran) > max(request.attempts, 1):
             yield f"it ran {len(ran)} times in {request.attempts} attempts"
-        if retried and not repeats and "retry" not in order.body:
-            yield "it was tried again, and nothing allowed that"
+        yield from self._tried_again(request, order)
         match request.status:
             case _S.PENDING | _S.SENT:
                 yield "it is not final"
@@ -227,6 +225,17 @@ class Verdict:
                 yield "which says that it never ran, and it did"
         for attempt in _attempts(request):
             yield from self._unanswered(job, request, attempt)
+
+    def _tried_again(self, request: Request, order: Order) -> Iterator[str]:
+        """Nothing is tried again that may have run, unless it may run twice."""
+        if self._methods[request.item] == "get" or order.body.get("idempotent"):
+            return
+        if request.history and "retry" not in order.body:
+            yield "it was tried again, and nothing allowed that"
+        for attempt in request.history:
+            if attempt["status"] in (_S.TIMEOUT, _S.UNKNOWN):
+                result = attempt["result"]
+                yield f"it was tried again after {attempt['message']}, which may have run: {result}"
 
     def _unanswered(self, job: Job, request: Request, attempt: Mapping[str, Any]) -> Iterator[str]:
         """Timeout and unknown are right where the gateway is silent, or something was away at that time."""
@@ -331,9 +340,7 @@ class BridgedVerdict(Verdict):
                 )
 
     def _request(self, job: Job, request: Request, order: Order) -> Iterator[str]:
-        repeats = self._methods[request.item] == "get" or order.body.get("idempotent")
-        if request.history and not repeats and "retry" not in order.body:
-            yield "it was tried again, and nothing allowed that"
+        yield from self._tried_again(request, order)
         if request.open:
             yield "it is not final"
         arrived = {command.id for command in self._ran[request.id]}
