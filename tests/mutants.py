@@ -320,8 +320,8 @@ class Trial:
                 return [f"no end within {TIMEOUT_S} s"]
         if running.returncode == 0:
             return []
-        told = [line for line in said.splitlines() if line.startswith(("FAILED ", "ERROR "))]
-        return [line.partition(" ")[2].partition(" - ")[0] for line in told] or [said[-300:]]
+        told = [line for line in said.splitlines() if line.startswith(("FAILED tests/", "ERROR tests/"))]
+        return [line.partition(" ")[2].partition(" - ")[0] for line in told] or [said.strip()[-300:]]
 
 
 def copied(directory: Path) -> Path:
