@@ -40,12 +40,12 @@ PLUGINS = ("-p", "no:cacheprovider", "-p", "pytest_timeout", "--timeout=60")
 #: What only tests of the whole in motion would notice (test_flow, test_outages) is to be seen without them.
 GROUPS: Mapping[str, Mapping[str, str]] = {
     "engine": {
-        "engine": "drafts policies clock_steps engine_properties",
-        "conductor": "engine drafts policies clock_steps engine_properties",
-        "courier": "engine policies clock_steps engine_properties",
+        "engine": "ways drafts policies clock_steps engine_properties",
+        "conductor": "engine ways drafts policies clock_steps engine_properties",
+        "courier": "engine ways policies clock_steps engine_properties",
         "ledger": "engine drafts policies engine_properties store",
         "job": "engine policies engine_properties",
-        "request": "answer engine policies engine_properties",
+        "request": "answer ways engine policies engine_properties",
         "rollout": "policies engine engine_properties",
         "answer": "bus engine policies",
         "refusals": "engine policies engine_properties",
@@ -53,12 +53,12 @@ GROUPS: Mapping[str, Mapping[str, str]] = {
         "crowd": "engine drafts policies engine_properties",
         "drafts": "engine engine_properties",
         "chores": "drafts engine engine_properties",
-        "flight": "engine policies engine_properties",
+        "flight": "engine ways policies engine_properties",
         "timers": "engine",
-        "presence": "engine policies",
+        "presence": "ways engine policies",
     },
     "scheduling": {
-        "lanes": "lanes_end owners engine policies engine_properties",
+        "lanes": "lanes_end ways owners engine policies engine_properties",
         "locks": "lanes engine lanes_end",
         "turns": "lanes lanes_end engine policies engine_properties",
         "window": "lanes simulator",
@@ -320,8 +320,8 @@ class Trial:
                 return [f"no end within {TIMEOUT_S} s"]
         if running.returncode == 0:
             return []
-        told = [line for line in said.splitlines() if line.startswith(("FAILED ", "ERROR "))]
-        return [line.partition(" ")[2].partition(" - ")[0] for line in told] or [said[-300:]]
+        told = [line for line in said.splitlines() if line.startswith(("FAILED tests/", "ERROR tests/"))]
+        return [line.partition(" ")[2].partition(" - ")[0] for line in told] or [said.strip()[-300:]]
 
 
 def copied(directory: Path) -> Path:

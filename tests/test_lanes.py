@@ -490,6 +490,17 @@ def test_reads_that_keep_coming_do_not_keep_a_write_out() -> None:
         assert len(order) < 2 * READS_BEFORE_WRITE + 10
 
 
+@pytest.mark.parametrize("most", [1, 2, 3])
+def test_so_many_reads_are_let_by_and_no_more(monkeypatch: pytest.MonkeyPatch, most: int) -> None:
+    monkeypatch.setattr("puppetmaster.lanes.READS_BEFORE_WRITE", most)
+    lanes = lanes_of(1)
+    teach(lanes, "a", ["/remote/+"])
+    writes(lanes, 1, "a", 1)
+    reads(lanes, 1, [f"g{number}" for number in range(20)], 10)
+    order = drained(lanes)
+    assert order.index(1) == 2 * most, "those, and after each of them one whose own turn it is"
+
+
 def test_a_write_that_was_put_back_frees_its_lock() -> None:
     lanes = lanes_of(1, 2)
     teach(lanes, "a", ["/remote/+"])

@@ -78,6 +78,11 @@ def test_a_page_is_held_beside_the_good_group_that_is_on_another(service: Servic
     assert group["destinations"] == ["cg-00", "cg-03", "cg-06"]
 
 
+@pytest.mark.parametrize("given", [{}, {"diff": "false"}])
+def test_who_does_not_ask_for_differences_is_shown_none(service: Service, given: dict[str, str]) -> None:
+    assert [group.get("diff") for group in whole(service.results("1", given))] == [None] * 3
+
+
 def test_a_group_whose_sample_has_just_changed_is_left_out(service: Service, store: Store) -> None:
     """A late answer came between the folding and the showing: what would be shown is of another group."""
     rows = service.results("1", {})
