@@ -9,7 +9,7 @@ from puppetmaster.app import App
 from puppetmaster.bundle import SteadySanji
 from puppetmaster.errors import StoreError, TooLarge
 from puppetmaster.login import Login
-from puppetmaster.rows import whole
+from puppetmaster.rows import Full, whole
 from puppetmaster.sdk import Connection, Route
 from puppetmaster.settings import Settings
 
@@ -132,12 +132,12 @@ def _check_no_query(message: Any) -> None:
 
 def _answer(response: Any, data: Any, cure: str | None = None) -> None:
     """Answer 200 with ``data``. Raises TooLarge, with a ``cure``, when the bus would drop it silently."""
-    data = whole(data)
-    size = len(wire.encode(data))
-    if size > wire.ANSWER_LIMIT_BYTES:
-        said = f"The answer has {size} bytes and {wire.ANSWER_LIMIT_BYTES} are the most that the bus carries"
-        raise TooLarge(f"{said}: {cure or _cure(data, size)}")
-    response(code=200, data=data)
+    try:
+        found = whole(data, wire.ANSWER_LIMIT_BYTES)
+    except Full as full:
+        said = f"The answer has more than {wire.ANSWER_LIMIT_BYTES} bytes, the most that the bus carries"
+        raise TooLarge(f"{said}: {cure or _cure(full.rows)}") from None
+    response(code=200, data=found)
 
 
 def _answer_change(response: Any, job: dict[str, Any]) -> None:
@@ -146,19 +146,7 @@ def _answer_change(response: Any, job: dict[str, Any]) -> None:
     response(code=200, data=job if fits else {**job, "requests": []})
 
 
-def _cure(data: Any, size: int) -> str:
-    rows = _rows(data)
-    largest = max((len(wire.encode(row)) + 1 for row in rows), default=0)
-    rest = size - sum(len(wire.encode(row)) + 1 for row in rows)
-    if not largest or rest + largest > wire.ANSWER_LIMIT_BYTES:
+def _cure(rows: int) -> str:
+    if not rows:
         return "ask for its parts with collection=false and one request at a time, or over HTTP."
-    fitting = (wire.ANSWER_LIMIT_BYTES - rest) // largest
-    return f"ask for it in pages, limit={fitting} fits, or over HTTP."
-
-
-def _rows(data: Any) -> list[Any]:
-    """The list in an answer that ``limit`` makes shorter."""
-    if isinstance(data, list):
-        return data
-    rows = data.get("collection", data.get("requests", [])) if isinstance(data, dict) else []
-    return rows if isinstance(rows, list) else []
+    return f"ask for it in pages, limit={rows} fits, or over HTTP."

@@ -21,6 +21,7 @@ of them leaves half of an operation behind.
 
 import os
 import sqlite3
+from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from operator import index
@@ -222,6 +223,13 @@ class SqliteTable(Table):
             return self._rows.get(doc_ids)
         return super().get(cond, doc_id, doc_ids)  # type: ignore[arg-type]  # whichever was given
 
+    def within(self, doc_ids: Sequence[int], most_bytes: int) -> tuple[list[Document], int]:
+        """The documents of the first of these ascending ids, until they have so many bytes.
+
+        With them comes how many of the ids they are the answer for. Only within a transaction.
+        """
+        return self._rows.within(doc_ids, most_bytes)
+
     def put(self, documents: Iterable[tuple[int, Mapping[str, Any]]]) -> None:
         """Insert or replace whole documents by id, in one transaction, without reading any."""
         with self._sqlite.transaction():
@@ -248,6 +256,12 @@ class SqliteTable(Table):
     def ids(self, where: Where | None = None) -> list[int]:
         """The ids of the documents that fit, ascending."""
         return self._rows.ids(where or {})
+
+    def id_array(
+        self, where: Where | None = None, *, limit: int | None = None, offset: int = 0
+    ) -> "array[int]":
+        """As ``ids``, in 8 bytes each, after the first `offset`, at most `limit`; only in a transaction."""
+        return self._rows.id_array(where or {}, limit, offset)
 
     def values(self, fields: Sequence[str], where: Where | None = None) -> list[tuple[Any, ...]]:
         """The id and some top-level fields, texts and numbers, of the documents that fit, by id."""

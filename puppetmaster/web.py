@@ -191,15 +191,17 @@ def _known(etag: str, request: Request) -> bool:
 
 
 def _joined(pieces: Iterator[bytes]) -> Iterator[bytes]:
-    kept: list[bytes] = []
-    size = 0
+    """The same bytes in pieces of PIECE_BYTES: no more than that of a long answer is on its way."""
+    kept = bytearray()
     for piece in pieces:
-        kept.append(piece)
-        size += len(piece)
-        if size >= PIECE_BYTES:
-            yield b"".join(kept)
-            kept, size = [], 0
-    yield b"".join(kept)
+        rest = memoryview(piece)
+        while len(kept) + len(rest) >= PIECE_BYTES:
+            room = PIECE_BYTES - len(kept)
+            yield bytes(kept) + rest[:room]
+            kept.clear()
+            rest = rest[room:]
+        kept += rest
+    yield bytes(kept)
 
 
 async def _body(request: Request) -> Any:

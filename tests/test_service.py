@@ -1,5 +1,6 @@
 """What the doors ask for that is put together here: results of large jobs, page by page."""
 
+import tracemalloc
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,7 @@ from puppetmaster import service as module
 from puppetmaster.changes import Changes
 from puppetmaster.dispatcher import Dispatcher
 from puppetmaster.request import Request, RequestStatus
-from puppetmaster.rows import whole
+from puppetmaster.rows import encoded, whole
 from puppetmaster.service import Service
 from puppetmaster.settings import Settings
 from puppetmaster.store import Store
@@ -82,3 +83,45 @@ def test_a_group_whose_sample_has_just_changed_is_left_out(service: Service, sto
     late = replace(ended(9, "late"), result={"code": 200, "data": "late", "source": "device", "late": True})
     store.commit(Changes(requests={late.id: late}))
     assert [group["count"] for group in whole(rows)] == [6, 3]
+
+
+@pytest.mark.parametrize("shown", ["job", "requests", "results"])
+def test_large_results_are_shown_few_at_a_time(tmp_path: Path, shown: str) -> None:
+    store = Store(tmp_path)
+    for number in range(60):
+        job = a_job(id=1, first=FIRST, total=60, counts=counts(resolved=60))
+        one = ended(number, {"log": str(number) * 100_000})
+        store.commit(Changes(jobs={1: job}, items={FIRST: an_item(id=FIRST, job=1)}, requests={one.id: one}))
+    service = Service(Settings(), store, cast(Dispatcher, None))
+    tracemalloc.start()
+    try:
+        rows: Any = service.results("1", {})
+        if shown != "results":
+            rows = service.job("1", {}) if shown == "job" else service.requests({"limit": "60"})
+        size = sum(map(len, encoded(rows)))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+        store.close()
+    assert size > 10_000_000
+    assert peak < 3_000_000
+
+
+def test_items_with_much_data_are_shown_few_at_a_time(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    job = a_job(id=1, first=FIRST, total=60, counts=counts(resolved=60))
+    items = {
+        FIRST + number: an_item(id=FIRST + number, job=1, data={"image": "x" * 200_000})
+        for number in range(0, 60, 2)
+    }
+    requests = {
+        FIRST + number: replace(ended(number, None), item=FIRST + number - number % 2) for number in range(60)
+    }
+    store.commit(Changes(jobs={1: job}, items=items, requests=requests))
+    service = Service(Settings(), store, cast(Dispatcher, None))
+    found: list[int] = []
+    for part in service.requests({}).parts():
+        assert 2 <= len(part) <= 4
+        found += [one["id"] for one in part]
+    store.close()
+    assert found == list(requests)

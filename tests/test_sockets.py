@@ -14,9 +14,10 @@ import wsproto
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.connection import Connection
 
+from puppetmaster import sockets
 from puppetmaster.connections import text_frame
 from puppetmaster.events import MOST_REQUESTS, Change, Kind
-from puppetmaster.watcher import FRAME_REQUESTS, INTERVAL_S, MOST_FRAMES, Backlog, Watcher
+from puppetmaster.watcher import FRAME_BYTES, FRAME_REQUESTS, INTERVAL_S, MOST_FRAMES, Backlog, Watcher
 from tests.examples import a_job
 from tests.web_client import Door, batch, many, running
 
@@ -122,6 +123,40 @@ def test_a_large_collection_comes_in_several_frames(door: Door) -> None:
             told += [one["id"] for one in collection]
             sizes.append(len(collection))
         assert (told, sizes) == (job["requests"], [FRAME_REQUESTS, FRAME_REQUESTS, 3])
+
+
+def test_a_frame_ends_where_it_would_become_too_long(door: Door) -> None:
+    body = batch(*many(20))
+    body["batch"][0]["data"] = {"image": "x" * 300_000}
+    job = door.ask("POST", "/jobs", body).json
+    with door.watch("/jobs/1/ws?collection=true", max_size=None) as watching:
+        told: list[int] = []
+        while len(told) < job["totalCount"]:
+            text = watching.recv(timeout=20)
+            assert len(text) < FRAME_BYTES + 310_000
+            told += [one["id"] for one in json.loads(text)["collection"]]
+        assert sorted(told) == job["requests"]
+
+
+def test_frames_on_their_way_have_so_many_bytes_in_all(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sockets, "MOST_BYTES", 1)
+    handed: list[int] = []
+    hand_out = sockets._hand_out
+
+    def counted(deliveries: Any) -> None:
+        handed.append(len(deliveries))
+        hand_out(deliveries)
+
+    monkeypatch.setattr(sockets, "_hand_out", counted)
+    door.ask("POST", "/jobs", batch("a"))
+    watching = [door.watch("/jobs/1/ws") for _ in range(5)]
+    for each in watching:
+        assert frame(each)["id"] == 1
+    door.ask("PUT", "/jobs/1", {"status": "paused"})
+    for each in watching:
+        until(each, "paused")
+        each.close()
+    assert set(handed) == {1}
 
 
 def test_changes_are_merged_to_ten_frames_a_second_and_the_last_arrives(door: Door) -> None:

@@ -17,7 +17,7 @@ from puppetmaster.answer import from_gateway
 from puppetmaster.bus import Answered, BridgeChanged, ControllerChanged, LinkChanged, SubscriptionsRefused
 from puppetmaster.changes import FIRST_REQUEST_ID, LAST_REQUEST_ID
 from puppetmaster.errors import StoreError
-from puppetmaster.rows import PART, Rows, encoded, whole
+from puppetmaster.rows import PART, Part, Rows, encoded, whole
 from puppetmaster.service import NOT_KNOWN
 from puppetmaster.wire import Outgoing
 from tests.desk import until
@@ -295,6 +295,38 @@ def test_a_long_answer_is_never_in_memory_as_a_whole(door: Door) -> None:
     assert peak < size / 2
 
 
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("POST", "/jobs"),
+        ("GET", "/jobs/1"),
+        ("GET", "/jobs/1?collection=true"),
+        ("GET", "/jobs/1/requests"),
+        ("GET", "/jobs/1/requests?limit=200"),
+        ("GET", "/requests?status=pending"),
+        ("GET", "/jobs?collection=true"),
+    ],
+)
+def test_requests_that_share_large_data_are_shown_one_by_one(door: Door, method: str, path: str) -> None:
+    body = batch(*many(200), startAt="2100-01-01T00:00:00Z")
+    body["batch"][0]["data"] = {"image": "x" * 200_000}
+    assert door.ask("POST", "/jobs", body).status == 200
+    sent = json.dumps({**body, "dryRun": True}).encode() if method == "POST" else b""
+    head = f"{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(sent)}\r\n"
+    tracemalloc.start()
+    try:
+        connection = door.raw(head.encode() + b"Connection: close\r\n\r\n", sent)
+        size = 0
+        while part := connection.recv(1 << 16):
+            size += len(part)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+        connection.close()
+    assert size > 40_000_000
+    assert peak < 8_000_000
+
+
 def test_others_are_answered_while_a_long_answer_is_not_read(door: Door) -> None:
     created(door, *many(20_000))
     with door.raw(b"GET /jobs/1 HTTP/1.1\r\nHost: localhost\r\n\r\n") as slow:
@@ -459,12 +491,13 @@ def test_a_property_that_is_there_twice_is_refused(door: Door, body: bytes, name
 def test_rows_are_read_part_by_part() -> None:
     asked: list[int] = []
 
-    def read(ids: Any) -> list[Any]:
+    def read(ids: Any) -> Part:
         asked.append(len(ids))
-        return [{"id": id_} for id_ in ids if id_ % 2]
+        return Part([{"id": id_} for id_ in ids if id_ % 2], len(ids))
 
     rows = Rows(7, range(PART * 2 + 1), read)
-    nested = Rows(1, [1], lambda _: [{"name": "x", "collection": rows}, {"collection": Rows(0, [], read)}])
+    jobs = [{"name": "x", "collection": rows}, {"collection": Rows(0, [], read)}]
+    nested = Rows(1, [1], lambda _: Part(jobs, 1))
     for value in (rows, {"a": 1, "requests": rows}, nested, {"plain": [1]}, [1]):
         asked.clear()
         assert json.loads(b"".join(encoded(value))) == whole_of(value)
@@ -477,5 +510,5 @@ def whole_of(value: Any) -> Any:
 
 
 def test_rows_of_which_whole_parts_are_gone_are_still_json() -> None:
-    gone = Rows(0, range(PART * 3), lambda ids: [] if ids[0] != PART else [{"id": 1}])
+    gone = Rows(0, range(PART * 3), lambda ids: Part([] if ids[0] != PART else [{"id": 1}], len(ids)))
     assert json.loads(b"".join(encoded(gone))) == [{"id": 1}]
