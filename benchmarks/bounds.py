@@ -12,6 +12,7 @@ import json
 import multiprocessing
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -239,8 +240,8 @@ class Asking:
         body = {"dryRun": True, "batch": [item([name], 1_000_000) for name in self._to[:15]]}
         text = json.dumps(body).encode()
         with ThreadPoolExecutor(self._sizes.bodies) as pool:
-            found = list(pool.map(lambda _: self._post(text), range(self._sizes.bodies)))
-        return f"{len(found)} x {found[-1]}"
+            found = Counter(pool.map(lambda _: self._post(text), range(self._sizes.bodies)))
+        return ", ".join(f"{count} x {came}" for came, count in found.items())
 
     def answers(self) -> str:
         """A job whose every gateway answers with about 1 MB."""
@@ -259,7 +260,10 @@ class Asking:
         return f"{status}, {size / 1e6:.1f} MB"
 
     def _post(self, body: bytes) -> str:
-        status, size = fetch(self._http, "POST", "/jobs", body)
+        try:
+            status, size = fetch(self._http, "POST", "/jobs", body)
+        except ConnectionError:  # refused with 503, and the rest of the body is not read
+            return "reset"
         return f"{status}, {size / 1e6:.1f} MB"
 
     def _ask(self, method: str, resource: str, data: Any = None) -> str:

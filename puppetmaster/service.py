@@ -15,7 +15,7 @@ from typing import Any
 from puppetmaster import batch, query, results
 from puppetmaster.clock import iso
 from puppetmaster.dispatcher import Dispatcher
-from puppetmaster.errors import Conflict, Fault, Invalid, NotFound, TooLarge, Unavailable
+from puppetmaster.errors import Conflict, Fault, Faults, Invalid, NotFound, TooLarge, Unavailable
 from puppetmaster.job import Job, JobStatus
 from puppetmaster.reader import Reader
 from puppetmaster.request import OPEN, Item, Request, RequestStatus
@@ -32,6 +32,8 @@ LOOK_TIMEOUT_S = 5.0
 #: Why a request waits, when the dispatcher does not say.
 NOT_KNOWN = "puppetmaster is stopping or busy, and cannot say"
 
+#: The most values in a body, and where jobs may be larger than usual those of a request.
+MOST_VALUES, VALUES_EACH = 1_000_000, 20
 #: More than the ids in the answer to POST /requests can have.
 ID_BYTES = 100
 
@@ -46,6 +48,11 @@ class Service:
         self._settings = settings
         self._store = store
         self._dispatcher = dispatcher
+
+    @property
+    def most_values(self) -> int:
+        """A body may hold so many values: as objects in memory they are many times their JSON."""
+        return max(MOST_VALUES, VALUES_EACH * self._settings.max_requests)
 
     # -- jobs -------------------------------------------------------------------------------------
 
@@ -315,14 +322,14 @@ def _number(text: str, what: str) -> int:
 def _control(body: Any) -> tuple[JobStatus, bool]:
     if not isinstance(body, dict):
         raise Invalid([Fault("", 'expected an object such as {"status": "canceled"}')])
-    faults = [Fault(str(name)[:80], "unknown property") for name in body if name not in ("status", "force")]
+    faults = Faults()
+    faults.take(Fault(str(name)[:80], "unknown property") for name in body if name not in ("status", "force"))
     status, force = body.get("status"), body.get("force", False)
     if not isinstance(status, str) or status not in list(_CONTROLS):
-        faults.append(Fault("status", f"expected {', '.join(_CONTROLS[:-1])} or {_CONTROLS[-1]}"))
+        faults.add("status", f"expected {', '.join(_CONTROLS[:-1])} or {_CONTROLS[-1]}")
     if not isinstance(force, bool):
-        faults.append(Fault("force", "expected true or false"))
+        faults.add("force", "expected true or false")
     elif force and status != JobStatus.CANCELED:
-        faults.append(Fault("force", "expected only with the status canceled"))
-    if faults:
-        raise Invalid(faults)
+        faults.add("force", "expected only with the status canceled")
+    faults.check()
     return JobStatus(str(status)), force

@@ -38,6 +38,7 @@ ORDER = [
     "presence",
     "flight",
     "tally",
+    "heap",
     "signals",
     "login",
     "sdk",

@@ -1,10 +1,12 @@
 """The REST door, from outside: every resource, its codes and headers."""
 
+import gc
 import gzip
 import json
 import queue
 import threading
 import tracemalloc
+import weakref
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,7 @@ from typing import Any
 import pytest
 from websockets.exceptions import InvalidStatus
 
-from puppetmaster import web
+from puppetmaster import web, wire
 from puppetmaster.answer import from_gateway
 from puppetmaster.bus import Answered, BridgeChanged, ControllerChanged, LinkChanged, SubscriptionsRefused
 from puppetmaster.changes import FIRST_REQUEST_ID, LAST_REQUEST_ID
@@ -486,6 +488,36 @@ def test_a_property_that_is_there_twice_is_refused(door: Door, body: bytes, name
     answer = door.ask("POST", "/jobs", body)
     assert answer.status == 400
     assert f'the property "{name}" is there twice' in answer.json["message"]
+
+
+def test_a_body_of_too_many_values_is_refused_before_it_is_read(door: Door) -> None:
+    body = b"[" + b"[]," * door.app.service.most_values + b"[]]"
+    answer = door.ask("POST", "/jobs", body)
+    assert answer.status == 413
+    assert "commas and opening brackets and 1000000 are the most" in answer.json["message"]
+
+
+def test_nothing_is_kept_of_a_body_that_was_refused(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Body(dict[str, Any]):
+        pass
+
+    seen: list[weakref.ref[Body]] = []
+    decode = wire.decode_body
+
+    def watched(raw: bytearray) -> Any:
+        body = Body(decode(raw))
+        seen.append(weakref.ref(body))
+        return body
+
+    monkeypatch.setattr(wire, "decode_body", watched)
+    gc.collect()
+    gc.disable()
+    try:
+        for wrong in ({"nme": 1}, {"rerun": {"job": 7}}, {"batch": [{"method": "no"}]}):
+            assert door.ask("POST", "/jobs", wrong).status >= 400
+        until(lambda: [body() for body in seen] == [None] * 3, "nothing is left of them")
+    finally:
+        gc.enable()
 
 
 def test_rows_are_read_part_by_part() -> None:
