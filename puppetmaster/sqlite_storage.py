@@ -61,6 +61,8 @@ PAGE_BYTES = 1024
 #: The log goes into the file after so many bytes; what a large transaction made of it beyond so many is given
 #: back then.
 CHECKPOINT_BYTES, LOG_BYTES = 4 * 1024 * 1024, 8 * 1024 * 1024
+#: What a reading connection keeps of the file in memory: there may be 40 of them.
+READER_CACHE_KIB = 256
 
 
 class SqliteStorage(Storage):
@@ -90,6 +92,7 @@ class SqliteStorage(Storage):
     def _prepare(self) -> None:
         self.connection.execute("PRAGMA foreign_keys = OFF")
         if self._read_only:
+            self.connection.execute(f"PRAGMA cache_size = -{READER_CACHE_KIB}")
             self.names()  # the first access: says so when this is no database
             return
         self.connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")  # counts for a file that is made now

@@ -14,7 +14,15 @@ from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from puppetmaster import query, wire
-from puppetmaster.errors import Conflict, Fault, Invalid, MethodNotAllowed, PuppetmasterError, TooLarge
+from puppetmaster.errors import (
+    Conflict,
+    Fault,
+    Invalid,
+    MethodNotAllowed,
+    PuppetmasterError,
+    TooLarge,
+    Unavailable,
+)
 from puppetmaster.guard import READING, SMALL_BYTES
 from puppetmaster.rows import Rows, encoded
 from puppetmaster.sdk import parse_querystring
@@ -27,6 +35,8 @@ JSON = "application/json"
 WHOLE_BYTES = 512 * 1024
 #: Pieces of a longer one are joined to about this size.
 PIECE_BYTES = 64 * 1024
+#: So many longer ones are sent at once.
+MOST_LONG = 30
 
 
 class Backend(NamedTuple):
@@ -44,11 +54,13 @@ class Turns(NamedTuple):
 
     bodies: asyncio.Semaphore
     parts: asyncio.Semaphore
+    #: Of a long answer some parts are in memory until its reader has taken them, so there may be so many.
+    long: asyncio.Semaphore
 
     @classmethod
     def new(cls) -> "Turns":
         """Nobody's."""
-        return cls(asyncio.Semaphore(), asyncio.Semaphore())
+        return cls(asyncio.Semaphore(), asyncio.Semaphore(), asyncio.Semaphore(MOST_LONG))
 
 
 class Asked(NamedTuple):
@@ -124,9 +136,19 @@ class Resource:
             log.exception("%s %s failed", scope["method"], scope["path"], extra={"action": "http_fault"})
             response = failure(PuppetmasterError())
         try:
-            await response(scope, receive, send)
+            await self._send(response, scope, receive, send)
         except PuppetmasterError as error:  # of a long answer a part is out already: its end stays away
             log.warning("%s %s broke off: %s", scope["method"], scope["path"], error)
+
+    async def _send(self, response: Response, scope: Scope, receive: Receive, send: Send) -> None:
+        if not isinstance(response, StreamingResponse):
+            await response(scope, receive, send)
+        elif self._turns.long.locked():
+            said = f"{MOST_LONG} long answers are being sent, which are the most: try again later."
+            await failure(Unavailable(said))(scope, receive, send)
+        else:
+            async with self._turns.long:
+                await response(scope, receive, send)
 
     async def _respond(self, request: Request) -> Response:
         operation = self._operations.get("GET" if request.method == "HEAD" else request.method)

@@ -329,6 +329,19 @@ def test_requests_that_share_large_data_are_shown_one_by_one(door: Door, method:
     assert peak < 8_000_000
 
 
+def test_so_many_long_answers_are_sent_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(web, "MOST_LONG", 1)
+    with running(tmp_path) as door:
+        created(door, *many(40_000))
+        with door.raw(b"GET /jobs/1 HTTP/1.1\r\nHost: localhost\r\n\r\n") as slow:
+            assert slow.recv(100)
+            refused = door.ask("GET", "/jobs/1")
+            assert refused.status == 503
+            assert refused.json["message"].startswith("1 long answers are being sent")
+            assert door.ask("GET", "/jobs/1?limit=1").status == 200
+        until(lambda: door.ask("HEAD", "/jobs/1").status == 200, "there is room again")
+
+
 def test_others_are_answered_while_a_long_answer_is_not_read(door: Door) -> None:
     created(door, *many(20_000))
     with door.raw(b"GET /jobs/1 HTTP/1.1\r\nHost: localhost\r\n\r\n") as slow:
