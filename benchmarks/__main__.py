@@ -21,6 +21,7 @@ SHORT: dict[str, list[str]] = {
     "turnaround": ["--count", "100", "--rounds", "2"],
     "disk": ["--count", "1000"],
     "memory": ["--jobs", "3"],
+    "bounds": ["--gateways", "100", "--stored", "20000", "--bodies", "4"],
     "timeouts": ["--count", "5000", "--rounds", "1", "--jobs", "2"],
     "restart": ["--count", "2000", "--rounds", "1"],
     "fairness": ["--count", "5000", "--rounds", "5"],

@@ -15,9 +15,17 @@ from sandbox.gateway import Gateway
 
 @contextmanager
 def gateway(
-    fleet: Sequence[str], *, broker: Kind | None = None, tuned: bool = True, **settings: object
+    fleet: Sequence[str],
+    *,
+    broker: Kind | None = None,
+    tuned: bool = True,
+    prepare: Callable[[Path], None] | None = None,
+    **settings: object,
 ) -> Iterator[tuple[Gateway, BareClient]]:
-    """A gateway whose bundle answers, set by ``PUPPETMASTER_<NAME>`` as in ``settings``."""
+    """A gateway whose bundle answers, set by ``PUPPETMASTER_<NAME>`` as in ``settings``.
+
+    ``prepare`` is given the bundle's data directory before anything starts.
+    """
     given = {"log_level": "warning", "http": "off", **settings}
     with tempfile.TemporaryDirectory(prefix="puppetmaster-bench-") as directory:
         made = Gateway(
@@ -28,6 +36,9 @@ def gateway(
             tuned=tuned,
         )
         made.bundle.ready = None
+        if prepare is not None:
+            (Path(directory) / "data").mkdir()
+            prepare(Path(directory) / "data")
         with made:
             client = BareClient(made.broker.port)
             try:

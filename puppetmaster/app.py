@@ -4,7 +4,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
-from puppetmaster import __version__
+from puppetmaster import __version__, heap
 from puppetmaster.announcer import Announcer
 from puppetmaster.bus import Bus, BusEvent, ControllerForgot
 from puppetmaster.clock import Clock, iso
@@ -53,6 +53,7 @@ class App:
 
     def __init__(self, settings: Settings, bundle: Registered) -> None:
         where = address(settings)
+        heap.give_back_large()
         self.settings = settings
         self._bundle = bundle
         self._clock = Clock()

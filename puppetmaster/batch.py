@@ -13,12 +13,9 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from puppetmaster import schemas, wire
-from puppetmaster.errors import Fault, Invalid, TooLarge
+from puppetmaster.errors import Fault, Faults, Invalid, TooLarge
 from puppetmaster.schemas import GIVEN, kind, quoted
 from puppetmaster.spec import ItemSpec, JobSpec, Rerun
-
-#: More faults than this are counted, not listed: the answer has to fit the bus too.
-FAULTS_SHOWN = 1000
 
 _DESTINATION = re.compile(r"[^/?#+\s\x00-\x1f\x7f-\x9f\ud800-\udfff]+")
 #: The longest that the envelope of a message may be beside its data and destination.
@@ -33,11 +30,14 @@ def parse_job(body: Any, max_requests: int, capacity: wire.Capacity = wire.DEFAU
     _check_object(body)
     faults = schemas.faults(schemas.JOB, body)
     if ("batch" in body) == (body.get("rerun") is not None):
-        faults.append(Fault("batch", "expected either a batch or rerun"))
+        faults.add("batch", "expected either a batch or rerun")
     if body.get("gate") is not None and body.get("waves") is None:
-        faults.append(Fault("gate", "expected waves beside it, between which it stands"))
+        faults.add("gate", "expected waves beside it, between which it stands")
     items = []
     if isinstance(body.get("batch"), list):
+        if len(body["batch"]) > max_requests:
+            faults.check()
+            raise _too_large(len(body["batch"]), max_requests)
         for index, item in enumerate(body["batch"]):
             items += _item(item, f"batch[{index}]", faults, capacity)
     properties = {name: value for name, value in body.items() if name != "batch"}
@@ -55,7 +55,7 @@ def _parse_compat(body: Any, where: str, max_requests: int, capacity: wire.Capac
     destinations = _compat_destinations(body, where, faults)
     items = []
     if isinstance(message := body.get("message"), dict):
-        faults += schemas.faults(schemas.COMPAT_MESSAGE, message, "message")
+        schemas.faults(schemas.COMPAT_MESSAGE, message, "message", faults)
         items += _item_of(message, destinations, "message", faults, capacity)
     options = body.get("options")
     timeout_ms = options.get("timeout") if isinstance(options, dict) else None
@@ -65,11 +65,11 @@ def _parse_compat(body: Any, where: str, max_requests: int, capacity: wire.Capac
     return _spec(properties, items, faults, max_requests)
 
 
-def _compat_destinations(body: Mapping[str, Any], where: str, faults: list[Fault]) -> tuple[str, ...]:
+def _compat_destinations(body: Mapping[str, Any], where: str, faults: Faults) -> tuple[str, ...]:
     if where not in body:
         return ()
     if where == "destination" and not isinstance(body[where], str):
-        faults.append(Fault(where, f"expected one destination as a string, got {kind(body[where])}"))
+        faults.add(where, f"expected one destination as a string, got {kind(body[where])}")
         return ()
     return _destinations(body[where], where, faults)
 
@@ -77,14 +77,10 @@ def _compat_destinations(body: Mapping[str, Any], where: str, faults: list[Fault
 def _spec(
     properties: dict[str, Any],
     items: list[ItemSpec],
-    faults: list[Fault],
+    faults: Faults,
     max_requests: int,
 ) -> JobSpec:
-    if faults:
-        shown = faults[:FAULTS_SHOWN]
-        if len(faults) > FAULTS_SHOWN:
-            shown.append(Fault("", f"{len(faults) - FAULTS_SHOWN} more faults are not listed"))
-        raise Invalid(shown)
+    faults.check()
     properties = schemas.plain(properties)
     timeout = properties.get("timeout")
     rerun = properties.get("rerun")
@@ -106,10 +102,14 @@ def _spec(
 def check_size(spec: JobSpec, max_requests: int) -> None:
     """Raise TooLarge when a job makes more requests than one may have."""
     if spec.total > max_requests:
-        raise TooLarge(
-            f"The batch makes {spec.total} requests, and {max_requests} are the most that one job may have: "
-            "split it, or raise PUPPETMASTER_MAX_REQUESTS."
-        )
+        raise _too_large(spec.total, max_requests)
+
+
+def _too_large(total: int, most: int) -> TooLarge:
+    return TooLarge(
+        f"The batch makes {total} requests, and {most} are the most that one job may have: "
+        "split it, or raise PUPPETMASTER_MAX_REQUESTS."
+    )
 
 
 def digest(spec: JobSpec) -> str:
@@ -118,11 +118,11 @@ def digest(spec: JobSpec) -> str:
     return hashlib.sha256(json.dumps(asked, sort_keys=True).encode("ascii")).hexdigest()
 
 
-def _item(item: Any, path: str, faults: list[Fault], capacity: wire.Capacity) -> list[ItemSpec]:
+def _item(item: Any, path: str, faults: Faults, capacity: wire.Capacity) -> list[ItemSpec]:
     if not isinstance(item, dict):
-        faults.append(Fault(path, f"expected an object, got {kind(item)}"))
+        faults.add(path, f"expected an object, got {kind(item)}")
         return []
-    faults += schemas.faults(schemas.ITEM, item, path)
+    schemas.faults(schemas.ITEM, item, path, faults)
     places = [("__destination", item)]
     if isinstance(inner := item.get("__request"), dict):
         places = [("destination", inner), ("__destination", inner), *places]
@@ -134,7 +134,7 @@ def _item(item: Any, path: str, faults: list[Fault], capacity: wire.Capacity) ->
         destinations = _destinations(holder[name], where, faults)
     else:
         many = "exactly one list of destinations, got several" if found else "the destinations, got none"
-        faults.append(Fault(f"{path}.__request.destination", f"expected {many}"))
+        faults.add(f"{path}.__request.destination", f"expected {many}")
     return _item_of(item, destinations, path, faults, capacity)
 
 
@@ -142,13 +142,15 @@ def _item_of(
     message: Mapping[str, Any],
     destinations: tuple[str, ...],
     path: str,
-    faults: list[Fault],
+    faults: Faults,
     capacity: wire.Capacity,
 ) -> list[ItemSpec]:
     data, method, resource = message.get("data", {}), message.get("method"), message.get("resource")
-    uncarriable = wire.faults(data, f"{path}.data")
-    faults += uncarriable
-    if uncarriable or not destinations or not isinstance(method, str) or not isinstance(resource, str):
+    before = faults.total
+    faults.take(wire.each_fault(data, f"{path}.data"))
+    if faults.total > before or not destinations:
+        return []
+    if not isinstance(method, str) or not isinstance(resource, str):
         return []
     item = ItemSpec(method.lower(), resource, data, destinations, schemas.plain(message.get("code")))
     if item.method not in schemas.METHODS:
@@ -159,8 +161,7 @@ def _item_of(
         who = "what the controller passes"
         if capacity.limited:
             who = "indented as the controller passes it on, what the broker carries"
-        said = f"expected a message below {most + 1} bytes, which is {who}, got {size}"
-        faults.append(Fault(f"{path}.data", said))
+        faults.add(f"{path}.data", f"expected a message below {most + 1} bytes, which is {who}, got {size}")
     return [item]
 
 
@@ -169,31 +170,31 @@ def _command(item: ItemSpec) -> wire.Command:
     return wire.Command(body, _TUNNEL)
 
 
-def _destinations(found: Any, where: str, faults: list[Fault]) -> tuple[str, ...]:
+def _destinations(found: Any, where: str, faults: Faults) -> tuple[str, ...]:
     if isinstance(found, str):
         names, place = [found], (lambda _: where)
     elif isinstance(found, list) and found:
         names, place = found, (lambda index: f"{where}[{index}]")
     else:
         got = "an empty list" if found == [] else kind(found)
-        faults.append(Fault(where, f"expected a string or a list of at least one string, got {got}"))
+        faults.add(where, f"expected a string or a list of at least one string, got {got}")
         return ()
     return _checked(names, place, faults)
 
 
-def _checked(names: list[Any], place: Callable[[int], str], faults: list[Fault]) -> tuple[str, ...]:
+def _checked(names: list[Any], place: Callable[[int], str], faults: Faults) -> tuple[str, ...]:
     first: dict[str, int] = {}
     for index, name in enumerate(names):
         if not isinstance(name, str) or not _DESTINATION.fullmatch(name):
             got = quoted(name) if isinstance(name, str) else kind(name)
             said = f"expected a name without / ? # + and white space, got {got}"
-            faults.append(Fault(place(index), said))
+            faults.add(place(index), said)
         elif len(f"/remote/{name}".encode()) > schemas.RESOURCE_LIMIT_BYTES:
             said = f"expected /remote/<name> within {schemas.RESOURCE_LIMIT_BYTES} bytes, got a longer one"
-            faults.append(Fault(place(index), said))
+            faults.add(place(index), said)
         elif name in first:
             said = f"expected each destination once in an item, got {quoted(name)} as at {first[name]}"
-            faults.append(Fault(place(index), said))
+            faults.add(place(index), said)
         else:
             first[name] = index
     return tuple(first)

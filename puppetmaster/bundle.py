@@ -32,10 +32,32 @@ from puppetmaster.threads import Vital, ended, not_started
 _logger = logging.getLogger("sanji.puppetmaster.bundle")
 
 WAITING_LIMIT = 1000  # requests, and unread messages, that may wait for a thread
+WAITING_BYTES = 16 * 1024 * 1024  # as many of either; of one that is alone it does not matter
 DEREGISTER_S = 1.0  # how long stop() tries to take the registration back
 LOOK_UP_S = 0.2  # how long a stop_event that somebody sets can go unseen
 LAST_S = 30  # how long a bundle that cannot go on has to stop, before the system ends the process
 JOIN_S = 0.5  # how long stop() waits for handlers that are still busy
+
+
+class _Waiting:
+    """How many bytes wait in a queue. Any thread may call."""
+
+    def __init__(self) -> None:
+        self._bytes = 0
+        self._lock = Lock()  # guards _bytes
+
+    def add(self, size: int) -> bool:
+        """So many more wait; False: there is no room for them."""
+        with self._lock:
+            if self._bytes and self._bytes + size > WAITING_BYTES:
+                return False
+            self._bytes += size
+            return True
+
+    def remove(self, size: int) -> None:
+        """So many wait no more."""
+        with self._lock:
+            self._bytes -= size
 
 
 class SteadySanji(sdk.Sanji):  # type: ignore[misc] # the SDK has no types
@@ -58,6 +80,7 @@ class SteadySanji(sdk.Sanji):  # type: ignore[misc] # the SDK has no types
         self._stopped = Event()
         self._signals = Signals()
         self._flooded = False
+        self._unread, self._unhandled = _Waiting(), _Waiting()
         self.channel = Channel(kwargs["connection"])
         self.installation = uuid.uuid4().hex[:16]  # ``init`` may set one that lasts
         self.process = uuid.uuid4().hex
@@ -117,11 +140,12 @@ class SteadySanji(sdk.Sanji):  # type: ignore[misc] # the SDK has no types
 
     def on_sanji_message(self, _client: Any, _userdata: Any, msg: Any) -> None:
         """Take a message in; the reader thread looks at it."""
-        full = self.res_queue.qsize() >= WAITING_LIMIT
+        waiting = self.res_queue.qsize()
+        full = waiting >= WAITING_LIMIT or not self._unread.add(len(msg.payload))
         if not full:
             self.res_queue.put(msg.payload)
         elif not self._flooded:
-            _logger.error("messages are being dropped: %d are waiting to be read", WAITING_LIMIT)
+            _logger.error("messages are being dropped: %d are waiting to be read", waiting)
         self._flooded = full
 
     # ---- registration ---------------------------------------------------------------------------------
@@ -179,19 +203,21 @@ class SteadySanji(sdk.Sanji):  # type: ignore[misc] # the SDK has no types
                 _logger.warning("a message was dropped: %s", error)
             except Exception:
                 _logger.exception("a message was dropped")
+            finally:
+                self._unread.remove(len(payload))
 
     def _read(self, payload: bytes) -> None:
         message, fault = envelope.read(payload)
         kind = envelope.kind(message)
         if kind is envelope.Kind.REQUEST:
-            self._admit(message, fault)
+            self._admit(message, fault, len(payload))
         elif kind is envelope.Kind.ANSWER and fault is None:
             known = {key: message.get(key) for key in ("id", "code", "method", "resource", "sign", "data")}
             self._session.resolve(message["id"], sdk.Message(known))  # nobody waits for it: dropped
         else:
             _logger.debug("dropped an event: a model is sent none")
 
-    def _admit(self, message: dict[str, Any], fault: Invalid | None) -> None:
+    def _admit(self, message: dict[str, Any], fault: Invalid | None, size: int) -> None:
         """Queue a request, or answer why not."""
         try:
             if fault is not None:
@@ -200,12 +226,13 @@ class SteadySanji(sdk.Sanji):  # type: ignore[misc] # the SDK has no types
             if request.resource == self._own():
                 self._respond(message)(data=self._identity())
                 return
-            if self.req_queue.qsize() >= WAITING_LIMIT:
-                raise Unavailable(f"{WAITING_LIMIT} requests are waiting already; try again later")
+            waiting = self.req_queue.qsize()
+            if waiting >= WAITING_LIMIT or not self._unhandled.add(size):
+                raise Unavailable(f"{waiting} requests are waiting already; try again later")
         except PuppetmasterError as error:
             self._respond(message).refuse(error)
         else:
-            self.req_queue.put(request)
+            self.req_queue.put((request, size))
 
     def _identity(self) -> dict[str, Any]:
         """Who we are: answered at once, by the reader thread, however busy the handlers are."""
@@ -214,11 +241,15 @@ class SteadySanji(sdk.Sanji):  # type: ignore[misc] # the SDK has no types
 
     def _dispatch_message(self) -> None:
         """A dispatcher thread: runs handlers, and survives each of them."""
-        while (request := self.req_queue.get()) is not None:
+        while (waiting := self.req_queue.get()) is not None:
+            request, size = waiting
             try:
                 handle(self, request, self._response(request))
             except Exception:
                 _logger.exception("message %s may be without an answer", request.id)
+            finally:
+                self._unhandled.remove(size)
+                del waiting, request  # it may be large, and the next one may come late
 
     def _response(self, request: Any, signer: str | None = None) -> Response:
         """Take the place of the SDK's ``create_response``, whose answers wait for the broker."""

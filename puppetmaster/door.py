@@ -23,7 +23,7 @@ from puppetmaster.server import Address, Server
 from puppetmaster.settings import Settings
 from puppetmaster.sockets import Sockets
 from puppetmaster.threads import Vital
-from puppetmaster.web import JSON, OPERATIONS, Backend, Operation, Resource, document, failure
+from puppetmaster.web import JSON, OPERATIONS, Backend, Operation, Resource, Turns, document, failure
 
 DASHBOARD = Path(__file__).parent / "dashboard"
 #: Answers from this size on are compressed for those who can read that.
@@ -79,13 +79,14 @@ class Door:
         by_path: dict[str, dict[str, Operation]] = {}
         for one in OPERATIONS:
             by_path.setdefault(one.path, {})[one.method] = one
+        turns = Turns.new()
         watching = ("/jobs/ws", "/jobs/ws/{id}", "/jobs/{id}/ws")
         app = Starlette(
             routes=[
                 *(WebSocketRoute(path, self._sockets.watch) for path in watching),
                 WebSocketRoute("/{path:path}", _nowhere),
                 *(Route(path, _shown(_not_upgraded)) for path in watching),
-                *(Route(path, Resource(self._backend, some)) for path, some in by_path.items()),
+                *(Route(path, Resource(self._backend, some, turns)) for path, some in by_path.items()),
                 Route("/health", _shown(self._health)),
                 Route("/metrics", _shown(self._numbers)),
                 Route("/openapi.json", _shown(_description)),

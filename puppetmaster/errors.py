@@ -19,7 +19,7 @@ that is shown when no better one is given. ``body()`` is the same object behind 
     `- IllegalTransition  500  our own fault: a status was asked to change in a way no table allows
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 
@@ -28,6 +28,46 @@ class Fault(NamedTuple):
 
     path: str
     message: str
+
+
+#: More faults than this are counted, not listed: the answer has to fit the bus too.
+FAULTS_SHOWN = 1000
+#: To look for what a misspelt name may mean takes time: only so many of the first faults are given that.
+HINTS = 100
+
+
+class Faults(list[Fault]):
+    """Faults as they are found: the first ``FAULTS_SHOWN`` are kept, all others counted."""
+
+    more = 0
+
+    @property
+    def total(self) -> int:
+        """How many there are."""
+        return len(self) + self.more
+
+    @property
+    def hinting(self) -> bool:
+        """Whether the next fault may say what was meant."""
+        return len(self) < HINTS
+
+    def add(self, path: str, message: str) -> None:
+        """One more."""
+        self.take((Fault(path, message),))
+
+    def take(self, found: Iterable[Fault]) -> None:
+        """Some more."""
+        for fault in found:
+            if len(self) < FAULTS_SHOWN:
+                self.append(fault)
+            else:
+                self.more += 1
+
+    def check(self) -> None:
+        """Raises Invalid when there is any."""
+        if self:
+            rest = [Fault("", f"{self.more} more faults are not listed")] if self.more else []
+            raise Invalid([*self, *rest])
 
 
 class PuppetmasterError(Exception):

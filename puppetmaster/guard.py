@@ -7,6 +7,7 @@ the headers that keep a browser from being used against us.
 import asyncio
 import hmac
 import ipaddress
+from collections import deque
 from collections.abc import Mapping
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -21,6 +22,7 @@ from puppetmaster.errors import (
     RequestTimeout,
     TooLarge,
     Unauthorized,
+    Unavailable,
 )
 from puppetmaster.settings import Settings
 
@@ -40,6 +42,50 @@ HEADERS: Mapping[str, str] = {
 }
 
 
+#: A body up to this size waits for nobody; a larger one so long at most.
+SMALL_BYTES = 64 * 1024
+ROOM_S = 60.0
+
+
+class Room:
+    """How many bytes of bodies may be in memory at once; first come, first served. On one loop only."""
+
+    def __init__(self, most: int) -> None:
+        self._most = self._left = most
+        self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
+
+    async def take(self, size: int, timeout_s: float) -> int:
+        """Wait until there is room; how much was taken. Raises Unavailable after ``timeout_s``."""
+        size = min(size, self._most)
+        admitted = asyncio.get_running_loop().create_future()
+        self._waiting.append((size, admitted))
+        self._admit()
+        try:
+            async with asyncio.timeout(timeout_s):
+                await admitted
+        except BaseException as error:
+            if admitted.done() and not admitted.cancelled():
+                self.give(size)
+            self._waiting = deque(one for one in self._waiting if one[1] is not admitted)
+            self._admit()
+            if isinstance(error, TimeoutError):
+                raise Unavailable("Other large bodies are being read: try again later.") from None
+            raise
+        return size
+
+    def give(self, size: int) -> None:
+        """What was taken is free again."""
+        self._left += size
+        self._admit()
+
+    def _admit(self) -> None:
+        while self._waiting and self._waiting[0][0] <= self._left:
+            size, admitted = self._waiting.popleft()
+            if not admitted.done():
+                self._left -= size
+                admitted.set_result(None)
+
+
 class Guard:
     """Around the whole application. The page, ``/`` and ``/static/``, needs no token; its data does."""
 
@@ -49,6 +95,7 @@ class Guard:
         self._names = {"localhost", settings.http.rpartition(":")[0].lower(), *_listed(settings.http_names)}
         self._body_limit_bytes = settings.body_limit_bytes
         self._timeout_s = settings.http_timeout_s
+        self._room = Room(settings.body_limit_bytes)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, or refuse it."""
@@ -68,11 +115,14 @@ class Guard:
 
         try:
             self._check(scope)
-            body = _Body(receive, Headers(scope=scope), self._body_limit_bytes, self._timeout_s)
+            body = _Body(receive, Headers(scope=scope), self._body_limit_bytes, self._timeout_s, self._room)
         except PuppetmasterError as error:
             await refuse(error, with_headers)
-        else:
+            return
+        try:
             await self._app(scope, body.receive, with_headers)
+        finally:
+            body.end()
 
     async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
@@ -131,23 +181,37 @@ class Guard:
 
 
 class _Body:
-    """The body of one request: raises TooLarge and RequestTimeout, for the body as a whole."""
+    """The body of one request: raises TooLarge and RequestTimeout, for the body as a whole.
 
-    def __init__(self, receive: Receive, headers: Headers, limit_bytes: int, timeout_s: float) -> None:
+    One that is not small waits for room first, and Unavailable says that there was none: what is made of it
+    takes memory until the request has its answer. Of one that does not say its size the beginning is read
+    before that.
+    """
+
+    def __init__(
+        self, receive: Receive, headers: Headers, limit_bytes: int, timeout_s: float, room: Room
+    ) -> None:
         self._receive = receive
         self._limit_bytes = limit_bytes
         self._timeout_s = timeout_s
         self._due_s = asyncio.get_running_loop().time() + timeout_s
         self._size = 0
+        self._room = room
+        self._taken = 0
+        self._expected = 0
         #: All of it was read.
         self.complete = headers.get("content-length", "0") == "0" and "transfer-encoding" not in headers
         if (length := headers.get("content-length", "0")).isdigit():
-            self._check(int(length))
+            self._expected = int(length)
+            self._check(self._expected)
 
     async def receive(self) -> Message:
         """Take the next part; once all is read, wait for the end of the connection."""
         if self.complete:
             return await self._receive()
+        if not self._taken and max(self._expected, self._size) > SMALL_BYTES:
+            self._taken = await self._room.take(self._expected or self._limit_bytes, ROOM_S)
+            self._due_s = asyncio.get_running_loop().time() + self._timeout_s
         try:
             async with asyncio.timeout_at(self._due_s):
                 message = await self._receive()
@@ -157,6 +221,12 @@ class _Body:
         self._size += len(message.get("body", b""))
         self._check(self._size)
         return message
+
+    def end(self) -> None:
+        """The request has its answer: nothing of the body is needed any more."""
+        if self._taken:
+            self._room.give(self._taken)
+            self._taken = 0
 
     def _check(self, size: int) -> None:
         if size > self._limit_bytes:

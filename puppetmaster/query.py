@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from puppetmaster.errors import Fault, Invalid
+from puppetmaster.errors import Fault, Faults
 from puppetmaster.job import JobStatus
 from puppetmaster.request import RequestStatus
 
@@ -30,7 +30,7 @@ def parse(given: Mapping[str, Any], allowed: Sequence[str]) -> Query:
     ``allowed`` names the parameters this resource takes: ``limit``, ``offset``, ``collection``, ``diff``,
     ``status`` (``jobStatus`` where it is a job's), ``name``, ``text``, ``destination``. Raises Invalid.
     """
-    faults: list[Fault] = []
+    faults = Faults()
     values: dict[str, Any] = {}
     where: dict[str, str | Sequence[str]] = {}
     statuses: type[JobStatus] | type[RequestStatus] = RequestStatus
@@ -39,11 +39,11 @@ def parse(given: Mapping[str, Any], allowed: Sequence[str]) -> Query:
     names = ["status" if name == "jobStatus" else name for name in allowed]
     for name, value in given.items():
         if name not in names:
-            close = difflib.get_close_matches(name, names, 1)
+            close = difflib.get_close_matches(name[:80], names, 1) if faults.hinting else []
             hint = f"; did you mean '{close[0]}'?" if close else f"; known here: {', '.join(names) or 'none'}"
-            faults.append(Fault(name[:80], f"unknown parameter{hint}"))
+            faults.add(name[:80], f"unknown parameter{hint}")
         elif not isinstance(value, str):
-            faults.append(Fault(name, f"expected one value, got {'none' if value is True else 'several'}"))
+            faults.add(name, f"expected one value, got {'none' if value is True else 'several'}")
         elif name in ("limit", "offset"):
             values[name] = _number(name, value, faults)
         elif name in ("collection", "diff"):
@@ -52,32 +52,31 @@ def parse(given: Mapping[str, Any], allowed: Sequence[str]) -> Query:
             where[name] = _statuses(name, value, statuses, faults)
         else:
             where[name] = value
-    if faults:
-        raise Invalid(faults)
+    faults.check()
     return Query(where=where, **values)
 
 
-def _number(name: str, value: str, faults: list[Fault]) -> int:
+def _number(name: str, value: str, faults: Faults) -> int:
     if value.isascii() and value.isdigit() and len(value) < 20 and int(value) <= LARGEST:
         return int(value)
-    faults.append(Fault(name, f"expected a whole number from 0, got '{value[:80]}'"))
+    faults.add(name, f"expected a whole number from 0, got '{value[:80]}'")
     return 0
 
 
-def _flag(name: str, value: str, faults: list[Fault]) -> bool:
+def _flag(name: str, value: str, faults: Faults) -> bool:
     if value not in ("true", "false"):
-        faults.append(Fault(name, f"expected true or false, got '{value[:80]}'"))
+        faults.add(name, f"expected true or false, got '{value[:80]}'")
     return value == "true"
 
 
 def _statuses(
-    name: str, value: str, known: "type[JobStatus] | type[RequestStatus]", faults: list[Fault]
+    name: str, value: str, known: "type[JobStatus] | type[RequestStatus]", faults: Faults
 ) -> list[str]:
     wanted = [one.strip() for one in value.split(",")]
     all_known = [status.value for status in known]
-    faults += [
+    faults.take(
         Fault(name, f"expected one of {', '.join(all_known)}, got '{one[:80]}'")
         for one in wanted
         if one not in all_known
-    ]
+    )
     return wanted

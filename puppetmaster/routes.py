@@ -11,7 +11,7 @@ from puppetmaster.app import App
 from puppetmaster.bundle import SteadySanji
 from puppetmaster.errors import StoreError, TooLarge
 from puppetmaster.login import Login
-from puppetmaster.rows import whole
+from puppetmaster.rows import Full, whole
 from puppetmaster.sdk import Connection, Route
 from puppetmaster.settings import Settings
 
@@ -138,16 +138,11 @@ class Puppetmaster(SteadySanji):
 
     def _answer(self, response: Any, data: Any, cure: str | None = None) -> None:
         """Answer 200 with ``data``. Raises TooLarge, with a ``cure``, when the bus would not carry it."""
-        data = whole(data)
-        size, most = _size(data, self.capacity), self.capacity.answer_bytes
-        if size > most:
-            said = f"The answer has {size} bytes and {most} are the most that the bus carries"
-            raise TooLarge(f"{said}: {cure or _cure(data, size, self.capacity)}")
-        response(code=200, data=data)
+        response(code=200, data=_fitting(data, self.capacity, cure))
 
     def _answer_change(self, response: Any, job: dict[str, Any]) -> None:
         """Answer with a job that was created, controlled or removed, whatever its size: it has happened."""
-        fits = _size(job, self.capacity) <= self.capacity.answer_bytes
+        fits = self.capacity.size(wire.encode(job), depth=1) <= self.capacity.answer_bytes
         response(code=200, data=job if fits else {**job, "requests": []})
 
 
@@ -156,23 +151,15 @@ def _check_no_query(message: Any) -> None:
     query.parse(message.query, ())
 
 
-def _size(value: Any, capacity: wire.Capacity, depth: int = 1) -> int:
-    return capacity.size(wire.encode(value), depth)
+def _fitting(data: Any, capacity: wire.Capacity, cure: str | None = None) -> Any:
+    try:
+        return whole(data, capacity.answer_bytes, capacity)
+    except Full as full:
+        said = f"The answer has more than {capacity.answer_bytes} bytes, the most that the bus carries"
+        raise TooLarge(f"{said}: {cure or _cure(full.rows)}") from None
 
 
-def _cure(data: Any, size: int, capacity: wire.Capacity) -> str:
-    rows, depth = _rows(data), 2 if isinstance(data, list) else 3
-    sizes = [_size(row, capacity, depth) + 1 for row in rows]
-    largest, rest = max(sizes, default=0), size - sum(sizes)
-    if not largest or rest + largest > capacity.answer_bytes:
+def _cure(rows: int) -> str:
+    if not rows:
         return "ask for its parts with collection=false and one request at a time, or over HTTP."
-    fitting = (capacity.answer_bytes - rest) // largest
-    return f"ask for it in pages, limit={fitting} fits, or over HTTP."
-
-
-def _rows(data: Any) -> list[Any]:
-    """The list in an answer that ``limit`` makes shorter."""
-    if isinstance(data, list):
-        return data
-    rows = data.get("collection", data.get("requests", [])) if isinstance(data, dict) else []
-    return rows if isinstance(rows, list) else []
+    return f"ask for it in pages, limit={rows} fits, or over HTTP."

@@ -10,7 +10,7 @@ import voluptuous as vol
 
 from puppetmaster import wire
 from puppetmaster.clock import seconds
-from puppetmaster.errors import Fault
+from puppetmaster.errors import FAULTS_SHOWN, Fault, Faults
 
 METHODS = ("get", "post", "put", "delete")
 RESOURCE_LIMIT_BYTES = 1023
@@ -22,6 +22,8 @@ LONGEST_MS = LONGEST_S * 1000
 
 MOST_WAVES = 100
 MOST_ATTEMPTS = 100
+#: Of a list that may name a few words, again and again.
+MOST_NAMES = 100
 #: A request in nearly three hours; with less a job would hardly end.
 LEAST_RATE, MOST_RATE = 0.0001, 100_000
 #: Optional properties that a job shows as they were given.
@@ -103,7 +105,7 @@ def _is_some_of(known: Iterable[str]) -> Callable[[Any], bool]:
     names = set(known)
     return lambda value: (
         isinstance(value, list)
-        and bool(value)
+        and 0 < len(value) <= MOST_NAMES
         and all(isinstance(one, str) and one in names for one in value)
     )
 
@@ -224,6 +226,14 @@ JOB_COMPAT = vol.Schema({vol.Required("destinations"): _any, **_COMPAT})
 REQUEST = vol.Schema({vol.Required("destination"): _any, **_COMPAT})
 
 
+#: Every name that some property has.
+KNOWN = frozenset(
+    str(name)
+    for schema in (JOB, ITEM, COMPAT_MESSAGE, JOB_COMPAT, REQUEST)
+    for name in (*schema.schema, *RETRY, *ABORT, *GATE, *RERUN_OF)
+)
+
+
 def plain(value: Any) -> Any:
     """``value`` with each whole float as the integer that it is in JSON Schema: 5.0 is shown as 5."""
     if isinstance(value, dict):
@@ -233,21 +243,50 @@ def plain(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-def faults(schema: vol.Schema, value: Mapping[str, Any], path: str = "") -> list[Fault]:
-    """All that ``schema`` finds wrong with ``value``, each with its place below ``path``."""
+def faults(
+    schema: vol.Schema, value: Mapping[str, Any], path: str = "", found: Faults | None = None
+) -> Faults:
+    """All that ``schema`` finds wrong with ``value``, each with its place below ``path``: in ``found``."""
+    found = Faults() if found is None else found
+    few, left_out = _few(value)
     try:
-        schema(value)
+        schema(few)
     except vol.MultipleInvalid as error:
-        return [_fault(one, schema, path) for one in error.errors]
-    return []
+        for one in error.errors:
+            found.take((_fault(one, schema, path, hinting=found.hinting),))
+            # voluptuous keeps the error in a list of a frame that the error's traceback has: a cycle, which
+            # would keep the whole body in memory until somebody looks for cycles.
+            one.__traceback__ = one.__context__ = one.__cause__ = None
+    found.more += left_out
+    return found
 
 
-def _fault(error: vol.Invalid, schema: vol.Schema, prefix: str) -> Fault:
+def _few(value: Mapping[str, Any]) -> tuple[Mapping[str, Any], int]:
+    """``value`` with so many properties that each can be looked at, and how many unknown ones are left out.
+
+    Data, and the message of the older form, which is looked at by itself, may hold as many as they like.
+    """
+    left_out = 0
+    kept = value
+    if len(value) > FAULTS_SHOWN:
+        kept = {name: value[name] for name in KNOWN if name in value}
+        unknown = [name for name in value if name not in KNOWN]
+        kept |= {name: value[name] for name in unknown[:FAULTS_SHOWN]}
+        left_out = len(unknown[FAULTS_SHOWN:])
+    for name, child in kept.items():
+        if isinstance(child, dict) and len(child) > FAULTS_SHOWN and name not in ("data", "message"):
+            below, more = _few(child)
+            kept, left_out = {**kept, name: below}, left_out + more
+    return kept, left_out
+
+
+def _fault(error: vol.Invalid, schema: vol.Schema, prefix: str, *, hinting: bool) -> Fault:
     path = ".".join(filter(None, [prefix, *(_plain(part) for part in error.path)]))
     if isinstance(error, vol.RequiredFieldInvalid):
         return Fault(path, "expected this property, got none")
     if error.error_message == "extra keys not allowed":
-        return Fault(path, f"unknown property{_hint(_plain(error.path[-1]), map(str, schema.schema))}")
+        hint = _hint(_plain(error.path[-1]), map(str, schema.schema)) if hinting else ""
+        return Fault(path, f"unknown property{hint}")
     return Fault(path, error.error_message)
 
 

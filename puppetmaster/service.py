@@ -6,18 +6,20 @@ store.
 """
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from puppetmaster import batch, query, results, wire
 from puppetmaster.clock import iso
 from puppetmaster.dispatcher import Dispatcher
-from puppetmaster.errors import Conflict, Fault, Invalid, NotFound, TooLarge, Unavailable
+from puppetmaster.errors import Conflict, Fault, Faults, Invalid, NotFound, TooLarge, Unavailable
 from puppetmaster.job import Job, JobStatus
 from puppetmaster.reader import Reader
-from puppetmaster.request import OPEN, Request, RequestStatus
-from puppetmaster.rows import PART, Rows
+from puppetmaster.request import OPEN, Item, Request, RequestStatus
+from puppetmaster.rows import PART, PART_BYTES, Full, Part, Rows, whole
+from puppetmaster.rows import ids as listed
 from puppetmaster.settings import Settings
 from puppetmaster.spec import JobSpec, Rerun, plan, specs_of
 from puppetmaster.store import Store
@@ -29,6 +31,8 @@ LOOK_TIMEOUT_S = 5.0
 #: Why a request waits, when the dispatcher does not say.
 NOT_KNOWN = "puppetmaster is stopping or busy, and cannot say"
 
+#: The most values in a body, and where jobs may be larger than usual those of a request.
+MOST_VALUES, VALUES_EACH = 1_000_000, 20
 #: More than the ids in the answer to POST /requests can have.
 ID_BYTES = 100
 
@@ -44,6 +48,11 @@ class Service:
         self._store = store
         self._dispatcher = dispatcher
         self._capacity = wire.Capacity(settings.broker_limit_bytes)
+
+    @property
+    def most_values(self) -> int:
+        """A body may hold so many values: as objects in memory they are many times their JSON."""
+        return max(MOST_VALUES, VALUES_EACH * self._settings.max_requests)
 
     # -- jobs -------------------------------------------------------------------------------------
 
@@ -79,9 +88,8 @@ class Service:
         commands: list[tuple[int, str]] = []
         with self._store.reading() as reader:
             _found_job(reader, str(rerun.job))
-            ids = reader.request_ids({"job": rerun.job, "status": rerun.statuses})
-            for start in range(0, len(ids), PART):
-                some = reader.requests_by_id(ids[start : start + PART])
+            ids = reader.every_request_id({"job": rerun.job, "status": rerun.statuses})
+            for some in _parts(reader, ids):
                 commands += [(request.item, request.destination) for request in some]
             items = reader.items([rerun.job])
         if not commands:
@@ -99,12 +107,12 @@ class Service:
         """GET /jobs, newest first."""
         asked = query.parse(given, (*_LIST, "jobStatus", "name", "text", "destination", "collection"))
 
-        def read(ids: Sequence[int]) -> list[dict[str, Any]]:
+        def read(ids: Sequence[int]) -> Part:
             with self._store.reading() as reader:
                 found = [job for id_ in ids if (job := reader.job(id_)) is not None]
             if not asked.collection:
-                return [job.view() for job in found]
-            return [{**job.view(), "collection": self._requests_of(job)} for job in found]
+                return Part([job.view() for job in found], len(ids))
+            return Part([{**job.view(), "collection": self._requests_of(job)} for job in found], len(ids))
 
         with self._store.reading() as reader:
             ids = reader.job_ids(asked.where)
@@ -116,13 +124,15 @@ class Service:
         with self._store.reading() as reader:
             job = _found_job(reader, job_id)
             ids = _page(job.request_ids, asked)
-            rows: Any = self._requests_of(job, ids)
+            rows = self._requests_of(job, ids)
             if len(ids) <= PART and asked.collection is not False:  # as many as can be read with their job
-                rows = self._views(reader, reader.requests_by_id(ids))
+                views, taken = self._some_views(reader, ids)
+                if taken == len(ids):
+                    rows = Rows(job.total, ids, lambda _: Part(views, taken))
         if asked.collection is False:
-            return {**job.view(), "requests": list(ids)}
+            return {**job.view(), "requests": listed(ids)}
         if asked.collection:
-            return {**job.view(), "requests": list(ids), "collection": rows}
+            return {**job.view(), "requests": listed(ids), "collection": rows}
         return {**job.view(), "requests": rows}
 
     def watched_job(self, job_id: str) -> Job:
@@ -136,24 +146,21 @@ class Service:
         done = [status.value for status in RequestStatus if status not in OPEN]
         groups = results.Groups()
         with self._store.reading() as reader:
-            ids = reader.request_ids({"job": _found_job(reader, job_id).id, "status": done})
-            for start in range(0, len(ids), PART):
-                groups.add(reader.requests_by_id(ids[start : start + PART]))
+            ids = reader.every_request_id({"job": _found_job(reader, job_id).id, "status": done})
+            for some in _parts(reader, ids):
+                groups.add(some)
         ordered = groups.ordered()
         best = results.good(ordered) if asked.diff else None
 
-        def read(places: Sequence[int]) -> list[dict[str, Any]]:
-            some = [ordered[place] for place in places]
+        def read(places: Sequence[int]) -> Part:
+            group = ordered[places[0]]  # one at a time: a group has a sample, which may be large
             with self._store.reading() as reader:
-                wanted = [group.first for group in (*some, best) if group is not None]
-                found = {request.id: request for request in reader.requests_by_id(wanted)}
-            beside = found.get(best.first) if best is not None else None
+                first = reader.request(group.first)
+                beside = reader.request(best.first) if best is not None else None
             # A late answer may have changed a sample meanwhile: it tells of another group then.
-            return [
-                results.view(group, first, full=bool(asked.collection), beside=beside)
-                for group in some
-                if (first := found.get(group.first)) and results.likeness_of(first) == group.likeness
-            ]
+            if first is None or results.likeness_of(first) != group.likeness:
+                return Part([], 1)
+            return Part([results.view(group, first, full=bool(asked.collection), beside=beside)], 1)
 
         return Rows(len(ordered), _page(range(len(ordered)), asked), read)
 
@@ -179,12 +186,15 @@ class Service:
         Raises TooLarge, before anything is created, when the bus does not carry that answer, ``over_bus``.
         """
         spec = batch.parse_request(body, self._settings.max_requests, self._capacity)
-        size = self._capacity.size(wire.encode(self._plan(spec)["requests"]), depth=1) + ID_BYTES
-        if over_bus and size > (answer_bytes := self._capacity.answer_bytes):
+        most = self._capacity.answer_bytes
+        try:
+            if over_bus:
+                whole(self._plan(spec)["requests"], most - ID_BYTES, self._capacity)
+        except Full:
             raise TooLarge(
-                f"The answer, with the data in it, would have {size} bytes and {answer_bytes} are the "
-                "most that the bus carries: POST /jobs, which answers with ids, or use HTTP."
-            )
+                f"The answer, with the data in it, would have more than {most} bytes, which are the most "
+                "that the bus carries: POST /jobs, which answers with ids, or use HTTP."
+            ) from None
         job = self._dispatcher.create(lambda engine: engine.create(spec), CHANGE_TIMEOUT_S)
         return self.request(str(job.first))
 
@@ -197,28 +207,37 @@ class Service:
                 where["job"] = _found_job(reader, job_id).id
             total, ids = _request_ids(reader, where, asked)
 
-        def read(some: Sequence[int]) -> list[dict[str, Any]]:
-            with self._store.reading() as reader:
-                found = reader.requests_by_id(some)
-                fitting = [one for one in found if one.status in where.get("status", (one.status,))]
-                return self._views(reader, fitting)
-
-        return Rows(total, ids, read)
+        return Rows(total, ids, lambda some: self.request_views(some, where.get("status")))
 
     def request(self, request_id: str) -> dict[str, Any]:
         """GET /requests/:id. Raises NotFound."""
         with self._store.reading() as reader:
             request = reader.request(_number(request_id, "request"))
             # A request without its job is one that is being removed.
-            views = [] if request is None else self._views(reader, [request])
+            views = []
+            if request is not None:
+                views = self._views(reader, [request], reader.items_by_id([request.item]))
         if not views:
             raise NotFound(f"There is no request {request_id}: GET /requests lists those there are.")
         return views[0]
 
-    def request_views(self, ids: Sequence[int]) -> list[dict[str, Any]]:
-        """The requests of these ids as they are now; those that are gone are left out."""
+    def request_views(self, ids: Sequence[int], statuses: Sequence[str] | None = None) -> Part:
+        """The requests of the first of these ascending ids as they are now, as many as are no load.
+
+        Those that are gone, or have not one of the ``statuses`` any more, are left out.
+        """
         with self._store.reading() as reader:
-            return self._views(reader, reader.requests_by_id(ids))
+            return self._some_views(reader, ids, statuses)
+
+    def _some_views(self, reader: Reader, ids: Sequence[int], statuses: Sequence[str] | None = None) -> Part:
+        found, taken = reader.requests_within(ids, PART_BYTES)
+        wanted = sorted({request.item for request in found})
+        items, with_items = reader.items_within(wanted, PART_BYTES)
+        if with_items < len(wanted):  # an item has the id of its first request
+            taken = bisect_left(ids, wanted[with_items], 0, taken)
+            found = [one for one in found if one.item < wanted[with_items]]
+        fitting = [one for one in found if statuses is None or one.status in statuses]
+        return Part(self._views(reader, fitting, items), taken)
 
     def _requests_of(self, job: Job, ids: Sequence[int] | None = None) -> Rows:
         return Rows(job.total, job.request_ids if ids is None else ids, self.request_views)
@@ -233,9 +252,10 @@ class Service:
                 },
             }
 
-    def _views(self, reader: Reader, requests: list[Request]) -> list[dict[str, Any]]:
+    def _views(
+        self, reader: Reader, requests: list[Request], items: Mapping[int, Item]
+    ) -> list[dict[str, Any]]:
         jobs = {id_: reader.job(id_) for id_ in {request.job for request in requests}}
-        items = reader.items_by_id({request.item for request in requests})
         why = self._why([one for one in requests if one.open])
         views = []
         for request in requests:
@@ -266,11 +286,17 @@ class Service:
 
 def _request_ids(reader: Reader, where: Mapping[str, Any], asked: query.Query) -> tuple[int, Sequence[int]]:
     """How many requests fit, and the ids of those on the page."""
-    if asked.limit is not None and asked.limit <= PART:  # no need to list a million to show twenty
-        found = reader.requests(where, limit=asked.limit, offset=asked.offset)
-        return reader.count_requests(where), [request.id for request in found]
-    ids = reader.request_ids(where)
-    return len(ids), _page(ids, asked)
+    ids = reader.every_request_id(where, limit=asked.limit, offset=asked.offset)
+    return reader.count_requests(where), ids
+
+
+def _parts(reader: Reader, ids: Sequence[int]) -> Iterator[list[Request]]:
+    """The requests of these ascending ids, few at a time."""
+    at = 0
+    while at < len(ids):
+        found, taken = reader.requests_within(ids[at : at + PART], PART_BYTES)
+        at += taken
+        yield found
 
 
 def _page(ids: Sequence[int], asked: query.Query) -> Sequence[int]:
@@ -298,14 +324,14 @@ def _number(text: str, what: str) -> int:
 def _control(body: Any) -> tuple[JobStatus, bool]:
     if not isinstance(body, dict):
         raise Invalid([Fault("", 'expected an object such as {"status": "canceled"}')])
-    faults = [Fault(str(name)[:80], "unknown property") for name in body if name not in ("status", "force")]
+    faults = Faults()
+    faults.take(Fault(str(name)[:80], "unknown property") for name in body if name not in ("status", "force"))
     status, force = body.get("status"), body.get("force", False)
     if not isinstance(status, str) or status not in list(_CONTROLS):
-        faults.append(Fault("status", f"expected {', '.join(_CONTROLS[:-1])} or {_CONTROLS[-1]}"))
+        faults.add("status", f"expected {', '.join(_CONTROLS[:-1])} or {_CONTROLS[-1]}")
     if not isinstance(force, bool):
-        faults.append(Fault("force", "expected true or false"))
+        faults.add("force", "expected true or false")
     elif force and status != JobStatus.CANCELED:
-        faults.append(Fault("force", "expected only with the status canceled"))
-    if faults:
-        raise Invalid(faults)
+        faults.add("force", "expected only with the status canceled")
+    faults.check()
     return JobStatus(str(status)), force

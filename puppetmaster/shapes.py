@@ -43,7 +43,12 @@ def _text(limit: int) -> Shape:
 
 
 def _some_of(known: Sequence[str]) -> Shape:
-    return {"type": "array", "minItems": 1, "items": {"enum": list(known)}}
+    return {
+        "type": "array",
+        "minItems": 1,
+        "maxItems": schemas.MOST_NAMES,
+        "items": {"enum": list(known)},
+    }
 
 
 TEXT: Shape = {"type": "string", "minLength": 1}

@@ -10,6 +10,7 @@ import asyncio
 import logging
 import math
 import threading
+from bisect import bisect_left
 from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any
@@ -26,7 +27,7 @@ from puppetmaster.job import Job
 from puppetmaster.sdk import parse_querystring
 from puppetmaster.service import Service
 from puppetmaster.threads import Vital
-from puppetmaster.watcher import INTERVAL_S, Backlog, Frame, Watcher
+from puppetmaster.watcher import FRAME_BYTES, INTERVAL_S, Backlog, Frame, Watcher
 
 log = logging.getLogger("sanji.puppetmaster.sockets")
 
@@ -38,6 +39,8 @@ FRAME_S, BYTE_S, SHARE = 30e-6, 0.1e-9, 0.1
 LOOK_S, LONGEST_LOOK_S = 100e-6, 0.02
 #: A watcher that is being sent a frame is looked at again after this.
 BUSY_S = 0.03
+#: Frames that are on their way may have so many bytes in all; who is not told now is told later.
+MOST_BYTES = 16 * 1024 * 1024
 #: Jobs that a watcher may have yet to be told of.
 MOST_BEHIND = 2000
 
@@ -66,7 +69,8 @@ class Sockets:
         self._watchers: dict[Watcher, None] = {}
         self._topics: dict[int, Topic] = {}
         self._paced_s = 0.0
-        self._views: dict[tuple[int, ...], bytes] = {}  # one round's
+        #: One round's: by the ids of requests their texts, and how many of the ids these are.
+        self._views: dict[tuple[int, ...], tuple[bytes, int]] = {}
         self._stopping = threading.Event()
         self.thread = Vital(target=self._run, name="pm-sockets", daemon=True)
 
@@ -188,10 +192,11 @@ class Sockets:
         deliveries: list[tuple[Watcher, list[Frame]]] = []
         due_s = math.inf
         self._views.clear()
+        held = sum(watcher.handed for watcher in self._watchers if watcher.busy)
         for watcher in list(self._watchers):
             if not watcher.behind:
                 continue
-            if watcher.busy:
+            if watcher.busy or held >= MOST_BYTES:
                 due_s = min(due_s, now_s + BUSY_S)
                 if len(watcher.behind) > MOST_BEHIND:
                     self._close(watcher, TOO_SLOW)
@@ -200,6 +205,8 @@ class Sockets:
             due_s = min(due_s, next_s)
             if frames:
                 watcher.busy = True
+                watcher.handed = sum(len(part) for frame in frames for part in frame)
+                held += watcher.handed
                 deliveries.append((watcher, frames))
         if deliveries:
             sizes = [sum(map(len, frame)) for _, frames in deliveries for frame in frames]
@@ -246,14 +253,28 @@ class Sockets:
             watcher.backlogs.pop(change.job.id, None)
             return b"[]"
         ids = backlog.take()
-        if ids not in self._views:
-            try:
-                self._views[ids] = wire.encode(self._service.request_views(ids))
-            except PuppetmasterError as error:
-                log.warning("requests cannot be shown to a watcher now: %s", error)
-                backlog.add(frozenset(ids))
-                return b"[]"
-        return self._views[ids]
+        try:
+            text, taken = self._views.get(ids) or self._views.setdefault(ids, self._texts(ids))
+        except PuppetmasterError as error:
+            log.warning("requests cannot be shown to a watcher now: %s", error)
+            text, taken = b"[]", 0
+        if taken < len(ids):
+            backlog.add(frozenset(ids[taken:]))
+        return text
+
+    def _texts(self, ids: tuple[int, ...]) -> tuple[bytes, int]:
+        """The requests of the first of these ids, until they are as long as a frame may be, and how many."""
+        texts: list[bytes] = []
+        size, taken = 0, 0
+        while taken < len(ids) and size < FRAME_BYTES:
+            part = self._service.request_views(ids[taken:])
+            for view in part.rows:
+                if size >= FRAME_BYTES:
+                    return b"[%s]" % b",".join(texts), bisect_left(ids, view["id"])
+                texts.append(wire.encode(view))
+                size += len(texts[-1])
+            taken += part.taken
+        return b"[%s]" % b",".join(texts), taken
 
     def _forget(self, now_s: float) -> None:
         """Keep nothing of jobs that every watcher knows the latest of."""

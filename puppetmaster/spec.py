@@ -1,14 +1,15 @@
 """A job as somebody asked for it, checked: what bodies become, and what jobs are made of."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import islice, pairwise
 from typing import Any
 
 from puppetmaster.clock import seconds
 from puppetmaster.job import Job, JobStatus, fresh_counts
 from puppetmaster.request import Item, Request
 from puppetmaster.rollout import Policy, wave_of
+from puppetmaster.rows import Part, Rows
 
 #: A longer command is cut in the summary of a job.
 SUMMARY_LENGTH = 100
@@ -116,15 +117,22 @@ def specs_of(commands: Iterable[tuple[int, str]], items: Mapping[int, Item]) -> 
 def plan(spec: JobSpec, job: Job) -> dict[str, Any]:
     """What this job would be: ids are null, nothing is created, and ``waveSizes`` says what goes when."""
     waves = Policy.of(job.given, job.total).waves
-    views = []
-    for index, (item, request) in enumerate(spec.requests_of(job)):
-        wave = wave_of(waves, index)
-        view = request.view(
-            item,
-            created_at=job.created_at,
-            timeout_s=job.request_timeout_s,
-            why=f"wave {wave} waits for wave {wave - 1}" if wave > 1 else "nothing: this is a dry run",
-        )
-        views.append({**view, "id": None, "job": None})
+    planned = spec.requests_of(job)
+
+    def read(places: Sequence[int]) -> Part:
+        return Part([_planned(job, waves, *one) for one in islice(planned, len(places))], len(places))
+
     sizes = [end - before for before, end in pairwise((0, *waves))]
-    return {**job.view(), "id": None, "dryRun": True, "waveSizes": sizes, "requests": views}
+    requests = Rows(job.total, range(job.total), read)
+    return {**job.view(), "id": None, "dryRun": True, "waveSizes": sizes, "requests": requests}
+
+
+def _planned(job: Job, waves: Sequence[int], item: Item, request: Request) -> dict[str, Any]:
+    wave = wave_of(waves, request.id - job.first)
+    view = request.view(
+        item,
+        created_at=job.created_at,
+        timeout_s=job.request_timeout_s,
+        why=f"wave {wave} waits for wave {wave - 1}" if wave > 1 else "nothing: this is a dry run",
+    )
+    return {**view, "id": None, "job": None}

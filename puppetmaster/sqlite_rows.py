@@ -7,6 +7,8 @@ Documents are written by the standard library's JSON encoder, as ASCII: a lone s
 
 import json
 import sqlite3
+from array import array
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
 from operator import index
 from typing import Any, Literal
@@ -70,6 +72,20 @@ class Rows:
         sql = f"SELECT id, doc FROM {self._table} WHERE id IN (SELECT value FROM json_each(?)) ORDER BY id"
         return self._documents(sql, (_ids(doc_ids),))
 
+    def within(self, doc_ids: Sequence[int], most_bytes: int) -> tuple[list[Document], int]:
+        """As ``get``, of the first of these ascending ids: no more once the documents have so many bytes.
+
+        With them comes how many of the ids they are the answer for.
+        """
+        sql = f"SELECT id, doc FROM {self._table} WHERE id IN (SELECT value FROM json_each(?)) ORDER BY id"
+        found: list[Document] = []
+        for doc_id, text in self._walk(sql, (_ids(doc_ids),)):
+            found.append(Document(decode(text), doc_id))
+            most_bytes -= len(text)
+            if most_bytes <= 0:
+                return found, bisect_right(doc_ids, doc_id)
+        return found, len(doc_ids)
+
     def put(self, texts: Iterable[tuple[int, str]]) -> None:
         """Insert or replace documents that are JSON text already. Reads nothing."""
         times = self.schema.texts
@@ -100,6 +116,13 @@ class Rows:
         condition, values = self._conditions(where)
         found = self._fetch(f"SELECT id FROM {self._table}{condition} ORDER BY id", values)
         return [doc_id for (doc_id,) in found]
+
+    def id_array(self, where: Where, limit: int | None, offset: int) -> "array[int]":
+        """See `SqliteTable.id_array`: for those who may ask for a million."""
+        condition, values = self._conditions(where)
+        sql = f"SELECT id FROM {self._table}{condition} ORDER BY id LIMIT ? OFFSET ?"
+        page = (*values, -1 if limit is None else limit, offset)
+        return array("q", (doc_id for (doc_id,) in self._walk(sql, page)))
 
     def values(self, fields: Sequence[str], where: Where) -> list[tuple[Any, ...]]:
         """The id and some top-level fields of the documents that fit, by id; no document is decoded."""
@@ -158,6 +181,15 @@ class Rows:
         # All rows at once: a cursor left open would hold its snapshot, and the log could not be cut.
         cursor = self._execute(sql, values)
         return cursor.fetchall() if cursor else []
+
+    def _walk(self, sql: str, values: Sequence[object]) -> Iterator[tuple[Any, ...]]:
+        """As ``_fetch``, row by row: only within a transaction, which holds its snapshot anyway."""
+        cursor = self._execute(sql, values)
+        if cursor is not None:
+            try:
+                yield from cursor
+            finally:
+                cursor.close()
 
     def _change(self, sql: str, values: Sequence[object] = ()) -> int:
         cursor = self._execute(sql, values)

@@ -21,6 +21,7 @@ of them leaves half of an operation behind.
 
 import os
 import sqlite3
+from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from operator import index
@@ -60,6 +61,8 @@ PAGE_BYTES = 1024
 #: The log goes into the file after so many bytes; what a large transaction made of it beyond so many is given
 #: back then.
 CHECKPOINT_BYTES, LOG_BYTES = 4 * 1024 * 1024, 8 * 1024 * 1024
+#: What a reading connection keeps of the file in memory: there may be 40 of them.
+READER_CACHE_KIB = 256
 
 
 class SqliteStorage(Storage):
@@ -89,6 +92,7 @@ class SqliteStorage(Storage):
     def _prepare(self) -> None:
         self.connection.execute("PRAGMA foreign_keys = OFF")
         if self._read_only:
+            self.connection.execute(f"PRAGMA cache_size = -{READER_CACHE_KIB}")
             self.names()  # the first access: says so when this is no database
             return
         self.connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")  # counts for a file that is made now
@@ -222,6 +226,13 @@ class SqliteTable(Table):
             return self._rows.get(doc_ids)
         return super().get(cond, doc_id, doc_ids)  # type: ignore[arg-type]  # whichever was given
 
+    def within(self, doc_ids: Sequence[int], most_bytes: int) -> tuple[list[Document], int]:
+        """The documents of the first of these ascending ids, until they have so many bytes.
+
+        With them comes how many of the ids they are the answer for. Only within a transaction.
+        """
+        return self._rows.within(doc_ids, most_bytes)
+
     def put(self, documents: Iterable[tuple[int, Mapping[str, Any]]]) -> None:
         """Insert or replace whole documents by id, in one transaction, without reading any."""
         with self._sqlite.transaction():
@@ -248,6 +259,12 @@ class SqliteTable(Table):
     def ids(self, where: Where | None = None) -> list[int]:
         """The ids of the documents that fit, ascending."""
         return self._rows.ids(where or {})
+
+    def id_array(
+        self, where: Where | None = None, *, limit: int | None = None, offset: int = 0
+    ) -> "array[int]":
+        """As ``ids``, in 8 bytes each, after the first `offset`, at most `limit`; only in a transaction."""
+        return self._rows.id_array(where or {}, limit, offset)
 
     def values(self, fields: Sequence[str], where: Where | None = None) -> list[tuple[Any, ...]]:
         """The id and some top-level fields, texts and numbers, of the documents that fit, by id."""

@@ -15,6 +15,8 @@ INTERVAL_S = 0.1
 MOST_FRAMES = 10
 #: Requests in one frame of ``?collection=true``; others follow in the next.
 FRAME_REQUESTS = 500
+#: A frame takes no more of them once they have so many bytes; one request may be longer.
+FRAME_BYTES = 1024 * 1024
 #: Changed requests of one job that are remembered for one watcher; beyond it is told all of them anew.
 MOST_CHANGED = 10_000
 
@@ -57,6 +59,8 @@ class Watcher:
         self.loop = loop
         self.outbox: asyncio.Queue[list[Frame] | int] = asyncio.Queue()
         self.busy = False
+        #: Bytes of frames that it was last handed; while it is busy they are in memory.
+        self.handed = 0
         self.seq = 0
         self.behind: set[int] = set()
         #: Jobs of which it is told however busy we are: they were created, ended or removed, or it is new.

@@ -1,9 +1,10 @@
 """The HTTP door: a table of operations that translate for the service, and decide nothing."""
 
+import asyncio
 import hashlib
 import itertools
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from starlette.background import BackgroundTask
@@ -13,8 +14,16 @@ from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from puppetmaster import query, wire
-from puppetmaster.errors import Conflict, Fault, Invalid, MethodNotAllowed, PuppetmasterError
-from puppetmaster.guard import READING
+from puppetmaster.errors import (
+    Conflict,
+    Fault,
+    Invalid,
+    MethodNotAllowed,
+    PuppetmasterError,
+    TooLarge,
+    Unavailable,
+)
+from puppetmaster.guard import READING, SMALL_BYTES
 from puppetmaster.rows import Rows, encoded
 from puppetmaster.sdk import parse_querystring
 from puppetmaster.service import Service
@@ -26,6 +35,8 @@ JSON = "application/json"
 WHOLE_BYTES = 512 * 1024
 #: Pieces of a longer one are joined to about this size.
 PIECE_BYTES = 64 * 1024
+#: So many longer ones are sent at once.
+MOST_LONG = 30
 
 
 class Backend(NamedTuple):
@@ -35,8 +46,25 @@ class Backend(NamedTuple):
     health: Callable[[], dict[str, Any]]
 
 
+class Turns(NamedTuple):
+    """What takes long goes one at a time, large bodies and parts of long answers each among themselves.
+
+    Many threads at work would share one processor, and whoever asks for little would wait for all of them.
+    """
+
+    bodies: asyncio.Semaphore
+    parts: asyncio.Semaphore
+    #: Of a long answer some parts are in memory until its reader has taken them, so there may be so many.
+    long: asyncio.Semaphore
+
+    @classmethod
+    def new(cls) -> "Turns":
+        """Nobody's."""
+        return cls(asyncio.Semaphore(), asyncio.Semaphore(), asyncio.Semaphore(MOST_LONG))
+
+
 class Asked(NamedTuple):
-    """One request: the ``id`` in its path, its query as the SDK parses it, its body."""
+    """One request: the ``id`` in its path, its query as the SDK parses it, what its body says."""
 
     id: str
     query: Mapping[str, Any]
@@ -89,8 +117,9 @@ OPERATIONS = (
 class Resource:
     """One path: an ASGI application that runs its operations in Starlette's threads."""
 
-    def __init__(self, backend: Backend, operations: Mapping[str, Operation]) -> None:
+    def __init__(self, backend: Backend, operations: Mapping[str, Operation], turns: Turns) -> None:
         self._backend = backend
+        self._turns = turns
         self._operations = operations
         methods = {*operations, *(("HEAD",) if "GET" in operations else ())}
         self._allow = ", ".join(sorted(methods))
@@ -107,23 +136,43 @@ class Resource:
             log.exception("%s %s failed", scope["method"], scope["path"], extra={"action": "http_fault"})
             response = failure(PuppetmasterError())
         try:
-            await response(scope, receive, send)
+            await self._send(response, scope, receive, send)
         except PuppetmasterError as error:  # of a long answer a part is out already: its end stays away
             log.warning("%s %s broke off: %s", scope["method"], scope["path"], error)
+
+    async def _send(self, response: Response, scope: Scope, receive: Receive, send: Send) -> None:
+        if not isinstance(response, StreamingResponse):
+            await response(scope, receive, send)
+        elif self._turns.long.locked():
+            said = f"{MOST_LONG} long answers are being sent, which are the most: try again later."
+            await failure(Unavailable(said))(scope, receive, send)
+        else:
+            async with self._turns.long:
+                await response(scope, receive, send)
 
     async def _respond(self, request: Request) -> Response:
         operation = self._operations.get("GET" if request.method == "HEAD" else request.method)
         if operation is None:
             raise MethodNotAllowed(f"Expected {self._allow} on this resource, got {request.method}.")
-        body = await _body(request) if operation.method in ("POST", "PUT") else None
+        raw = await _raw(request) if operation.method in ("POST", "PUT") else None
+        if raw is None or len(raw) <= SMALL_BYTES:
+            return await run_in_threadpool(self._try, operation, raw, request)
+        async with self._turns.bodies:
+            return await run_in_threadpool(self._try, operation, raw, request)
+
+    def _try(self, operation: Operation, raw: bytearray | None, request: Request) -> Response:
+        """Run it. An error is told here: raised in a thread it is kept in a cycle, with all it knows."""
+        try:
+            return self._run(operation, raw, request)
+        except PuppetmasterError as error:
+            return failure(error)
+
+    def _run(self, operation: Operation, raw: bytearray | None, request: Request) -> Response:
         asked = Asked(
             request.path_params.get("id", ""),
             parse_querystring(request.scope["query_string"].decode("latin-1")),
-            body,
+            None if raw is None else _body(raw, request, self._backend.service.most_values),
         )
-        return await run_in_threadpool(self._run, operation, asked, request)
-
-    def _run(self, operation: Operation, asked: Asked, request: Request) -> Response:
         if not operation.query:
             query.parse(asked.query, ())
         data = operation.call(self._backend, asked)
@@ -131,7 +180,7 @@ class Resource:
             location, job_id = operation.created(data)
             begin = BackgroundTask(self._backend.service.begin, job_id)
             return Response(wire.encode(data), 200, {"Location": location}, JSON, begin)
-        return answer(data, request)
+        return answer(data, request, self._turns)
 
 
 def failure(error: PuppetmasterError, headers: Mapping[str, str] | None = None) -> Response:
@@ -139,7 +188,7 @@ def failure(error: PuppetmasterError, headers: Mapping[str, str] | None = None) 
     return Response(wire.encode(error.body()), error.status, headers, JSON)
 
 
-def answer(data: Any, request: Request) -> Response:
+def answer(data: Any, request: Request, turns: Turns) -> Response:
     """``data`` as JSON: as a whole with an ETag, or in pieces when it is long; 304 when it is known."""
     headers = {"X-Total-Count": str(data.total)} if isinstance(data, Rows) else {}
     etag = _etag_of_ended(data, request)
@@ -155,7 +204,16 @@ def answer(data: Any, request: Request) -> Response:
     if etag is not None:
         headers["ETag"] = etag
     rest = iter(()) if request.method == "HEAD" else itertools.chain(head, pieces)
-    return StreamingResponse(rest, 200, headers, JSON)
+    return StreamingResponse(_in_turn(rest, turns.parts), 200, headers, JSON)
+
+
+async def _in_turn(pieces: Iterator[bytes], turn: asyncio.Semaphore) -> AsyncIterator[bytes]:
+    while True:
+        async with turn:
+            piece = await run_in_threadpool(next, pieces, None)
+        if piece is None:
+            return
+        yield piece
 
 
 def document(
@@ -191,26 +249,44 @@ def _known(etag: str, request: Request) -> bool:
 
 
 def _joined(pieces: Iterator[bytes]) -> Iterator[bytes]:
-    kept: list[bytes] = []
-    size = 0
+    """The same bytes in pieces of PIECE_BYTES: no more than that of a long answer is on its way."""
+    kept = bytearray()
     for piece in pieces:
-        kept.append(piece)
-        size += len(piece)
-        if size >= PIECE_BYTES:
-            yield b"".join(kept)
-            kept, size = [], 0
-    yield b"".join(kept)
+        rest = memoryview(piece)
+        while len(kept) + len(rest) >= PIECE_BYTES:
+            room = PIECE_BYTES - len(kept)
+            yield bytes(kept) + rest[:room]
+            kept.clear()
+            rest = rest[room:]
+        kept += rest
+    yield bytes(kept)
 
 
-async def _body(request: Request) -> Any:
-    """The JSON in the body, with the header ``Idempotency-Key`` as its ``key``. Raises Invalid, Conflict."""
-    raw = await request.body()
+async def _raw(request: Request) -> bytearray:
+    """The body, in memory once."""
+    raw = bytearray()
+    async for part in request.stream():
+        raw += part
+    return raw
+
+
+def _body(raw: bytearray, request: Request, most_values: int) -> Any:
+    """The JSON in the body, with the header ``Idempotency-Key`` as its ``key``; ``raw`` is empty after that.
+
+    Raises Invalid, Conflict; TooLarge: as objects in memory it would be many times its size.
+    """
+    if (values := sum(map(raw.count, b"[{,"))) > most_values:
+        raise TooLarge(
+            f"The body has {values} commas and opening brackets and {most_values} are the most: split it."
+        )
     try:
         body = wire.decode_body(raw)
     except wire.Uncarriable:  # NaN and the like: what checks the body says where
         body = wire.decode_loosely(raw)
     except ValueError as error:
         raise Invalid([Fault("", f"expected JSON as the body, but it cannot be read: {error}")]) from None
+    finally:
+        raw.clear()
     key = request.headers.get("idempotency-key")
     if key is None or request.method != "POST" or not isinstance(body, dict):
         return body

@@ -30,6 +30,9 @@ ENVELOPE_BYTES = 2048
 #: The controller takes 2,048 levels, Python's decoder fewer; nobody's command needs more than this.
 DEPTH_LIMIT = 200
 
+#: Of the place of a fault so many characters are shown.
+PATH_LENGTH = 200
+
 DIRECT_BEGINS, DIRECT_ENDS = "/puppetmaster-", "/remote"
 
 _INT_LOW, _INT_HIGH = -(2**63), 2**63 - 1
@@ -186,7 +189,7 @@ def decode(payload: bytes) -> Any:
         raise ValueError("nested too deeply") from None
 
 
-def decode_body(payload: bytes) -> Any:
+def decode_body(payload: bytes | bytearray) -> Any:
     """As ``decode``, for what somebody asks us for: a property that is there twice is a ValueError too.
 
     Of two only one would count, and perhaps not the one that was meant.
@@ -197,7 +200,7 @@ def decode_body(payload: bytes) -> Any:
         raise ValueError("nested too deeply") from None
 
 
-def decode_loosely(payload: bytes) -> Any:
+def decode_loosely(payload: bytes | bytearray) -> Any:
     """As ``decode``, but NaN and Infinity pass as floats: to find out whose message it is."""
     try:
         return json.loads(payload)
@@ -263,12 +266,17 @@ class Unindented:
 
 def faults(value: Any, path: str) -> list[Fault]:
     """What in ``value`` the controller would drop without a word, each with its place."""
+    return list(each_fault(value, path))
+
+
+def each_fault(value: Any, path: str) -> Iterator[Fault]:
+    """As ``faults``, one by one: there may be very many."""
     try:
         if depth(value) <= DEPTH_LIMIT and not _SUSPECT.search(json.dumps(value, allow_nan=False)):
-            return []
+            return iter(())
     except (ValueError, TypeError, RecursionError):
         pass
-    return list(_walk(value, path, 0))
+    return _walk(value, path, 0)
 
 
 def depth(value: Any) -> int:
@@ -288,14 +296,15 @@ def depth(value: Any) -> int:
 
 def _walk(value: Any, path: str, level: int) -> Iterator[Fault]:
     if level > DEPTH_LIMIT:
-        yield Fault(path[:200] + "..", f"expected at most {DEPTH_LIMIT} levels of nesting, got more")
+        yield Fault(path, f"expected at most {DEPTH_LIMIT} levels of nesting, got more")
     elif isinstance(value, dict):
         for key, child in value.items():
-            yield from _text_faults(key, f"{path}.{_shown(key)}", "key")
-            yield from _walk(child, f"{path}.{_shown(key)}", level + 1)
+            place = _below(path, f".{_shown(key)}")
+            yield from _text_faults(key, place, "key")
+            yield from _walk(child, place, level + 1)
     elif isinstance(value, list):
         for index, child in enumerate(value):
-            yield from _walk(child, f"{path}[{index}]", level + 1)
+            yield from _walk(child, _below(path, f"[{index}]"), level + 1)
     elif isinstance(value, str):
         yield from _text_faults(value, path, "string")
     elif isinstance(value, float) and not math.isfinite(value):
@@ -304,8 +313,16 @@ def _walk(value: Any, path: str, level: int) -> Iterator[Fault]:
         yield Fault(path, "expected an integer of 64 bits, which is all the bus carries, got a larger one")
 
 
+def _below(path: str, step: str) -> str:
+    """The place one level deeper; where that is long its beginning, for there may be many in it."""
+    if path.endswith(".."):
+        return path
+    return path + step if len(path) + len(step) <= PATH_LENGTH else (path + step)[:PATH_LENGTH] + ".."
+
+
 def _shown(key: str) -> str:
-    return key.encode("ascii", "backslashreplace").decode("ascii").replace("\0", "\\u0000")
+    shown = key[: PATH_LENGTH + 1].encode("ascii", "backslashreplace").decode("ascii")
+    return shown.replace("\0", "\\u0000")
 
 
 def _text_faults(text: str, path: str, what: str) -> Iterator[Fault]:

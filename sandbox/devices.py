@@ -147,6 +147,8 @@ class Gateways:
             return self._kept[place]
         elif (method, resource) == ("get", "/system/time"):
             return {"time": self._clock().isoformat(timespec="milliseconds").replace("+00:00", "Z")}
+        elif (method, resource) == ("get", "/system/log"):
+            return {"log": "x" * int(command.resource.partition("?bytes=")[2] or 0)}
         elif (method, resource) == ("get", "/system/info"):
             return {"name": command.destination, "version": version(command.destination)}
         return {} if command.data is None else command.data

@@ -1,8 +1,10 @@
 """The bodies of POST /jobs and POST /requests: every form, every fault with its place, all at once."""
 
+import gc
 import json
 import math
 import sys
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -11,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from puppetmaster import wire
-from puppetmaster.batch import FAULTS_SHOWN, digest, parse_job, parse_request
-from puppetmaster.errors import Fault, Invalid, PuppetmasterError, TooLarge
+from puppetmaster.batch import digest, parse_job, parse_request
+from puppetmaster.errors import FAULTS_SHOWN, Fault, Invalid, PuppetmasterError, TooLarge
 from puppetmaster.spec import ItemSpec, JobSpec
 
 LIMIT = 50_000
@@ -473,6 +475,37 @@ def test_very_many_faults_are_counted() -> None:
         parse_job(_job(_item([""] * FAULTS_SHOWN)), LIMIT)
     assert len(refused.value.faults) == FAULTS_SHOWN
     assert "more faults" not in refused.value.faults[-1].message
+
+
+class _Body(dict[str, Any]):
+    """A body that one can hold weakly."""
+
+
+def test_nothing_of_a_body_that_is_refused_is_kept_until_cycles_are_looked_for() -> None:
+    gc.collect()
+    gc.disable()
+    try:
+        body = _Body(_job(_item("a", mthod="get"), {"method": "no"}, nme=1, retry={"attempts": 0, "on": []}))
+        seen = weakref.ref(body)
+        with pytest.raises(Invalid) as refused:
+            parse_job(body, LIMIT)
+        assert len(refused.value.faults) > 4
+        del body, refused
+        assert seen() is None
+    finally:
+        gc.enable()
+
+
+def test_items_beyond_the_limit_are_not_looked_at() -> None:
+    body: dict[str, Any] = {"batch": [{}] * (LIMIT + 1)}
+
+    def refused() -> None:
+        with pytest.raises(TooLarge, match=f"makes {LIMIT + 1} requests"):
+            parse_job(body, LIMIT)
+
+    assert _calls(refused) < 2000
+    with pytest.raises(Invalid):
+        parse_job({**body, "nme": "x"}, LIMIT)
 
 
 # Limits

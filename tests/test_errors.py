@@ -93,3 +93,20 @@ def test_invalid_keeps_a_sentence_of_its_own_and_a_copy_of_the_faults() -> None:
     faults.clear()
     assert error.message == "The body is wrong."
     assert error.faults == (Fault("a", "one"),)
+
+
+def test_faults_beyond_those_shown_are_counted_and_not_kept() -> None:
+    faults = errors.Faults()
+    faults.check()
+    assert faults.hinting
+    faults.take(errors.Fault(str(number), "wrong") for number in range(errors.FAULTS_SHOWN))
+    assert (len(faults), faults.more, faults.total) == (errors.FAULTS_SHOWN, 0, errors.FAULTS_SHOWN)
+    faults.add("x", "wrong")
+    assert (len(faults), faults.total, faults.hinting) == (
+        errors.FAULTS_SHOWN,
+        errors.FAULTS_SHOWN + 1,
+        False,
+    )
+    with pytest.raises(errors.Invalid) as refused:
+        faults.check()
+    assert refused.value.faults[-1] == errors.Fault("", "1 more faults are not listed")

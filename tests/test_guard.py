@@ -18,8 +18,8 @@ from websockets.exceptions import InvalidStatus
 from websockets.typing import Subprotocol
 
 from puppetmaster.connections import HEADER_LIMIT_BYTES
-from puppetmaster.errors import SettingsError
-from puppetmaster.guard import Guard
+from puppetmaster.errors import SettingsError, Unavailable
+from puppetmaster.guard import Guard, Room
 from puppetmaster.server import SURPLUS, Address, address
 from puppetmaster.settings import Settings
 from tests.web_client import Bundle, Door, batch, many, received, running
@@ -306,6 +306,59 @@ def test_a_body_beyond_the_limit_is_refused_before_it_comes(hasty: Door) -> None
         answer = received(connection)
     assert answer.startswith(b"HTTP/1.1 413")
     assert b'{"message":' in answer
+
+
+def test_one_large_body_is_read_at_a_time_and_small_ones_pass(tmp_path: Path) -> None:
+    large = json.dumps(batch("b", name="n" * 200_000)).encode()
+    with running(tmp_path, body_limit_bytes=250_000) as door:
+        length = f"Content-Length: {len(large)}"
+        lines = head(door, "POST", "/jobs", length)
+        with door.raw(lines, large[:150_000]) as first, door.raw(lines, large) as second:
+            assert door.ask("POST", "/jobs", batch("a")).status == 200
+            second.setblocking(False)
+            with pytest.raises(BlockingIOError):
+                second.recv(1)
+            second.setblocking(True)
+            first.close()
+            assert second.recv(12) == b"HTTP/1.1 400"
+
+
+def test_a_body_of_unknown_length_waits_for_room_once_it_is_large(tmp_path: Path) -> None:
+    piece = b"10000\r\n" + b" " * 65536 + b"\r\n"
+    with running(tmp_path, body_limit_bytes=250_000) as door:
+        lines = head(door, "POST", "/jobs", "Transfer-Encoding: chunked")
+        with door.raw(lines, piece, piece) as first, door.raw(lines, b"2\r\n{}\r\n0\r\n\r\n") as small:
+            assert small.recv(12) == b"HTTP/1.1 400"
+            with door.raw(lines, piece, piece, b"0\r\n\r\n") as second:
+                assert door.ask("GET", "/jobs").status == 200
+                first.close()
+                assert second.recv(12) == b"HTTP/1.1 400"
+
+
+def test_room_is_given_in_turn_and_refused_in_time() -> None:
+    async def story() -> None:
+        room, order = Room(10), list[str]()
+
+        async def comes(name: str, size: int) -> int:
+            taken = await room.take(size, 60)
+            order.append(name)
+            return taken
+
+        assert await room.take(8, 60) == 8
+        waiting = [asyncio.create_task(comes(name, size)) for name, size in (("a", 99), ("b", 1), ("c", 2))]
+        await asyncio.sleep(0)
+        with pytest.raises(Unavailable, match="try again later"):
+            await room.take(1, 0)
+        assert order == []
+        waiting[2].cancel()
+        room.give(8)
+        assert await waiting[0] == 10
+        assert order == ["a"]
+        room.give(10)
+        assert await waiting[1] == 1
+        assert await room.take(9, 0.001) == 9
+
+    asyncio.run(story())
 
 
 def test_a_body_of_unknown_length_is_refused_once_it_is_too_long(hasty: Door) -> None:

@@ -1,5 +1,6 @@
 """What each property may be, and the words in which a fault is told."""
 
+import difflib
 import math
 from typing import Any
 
@@ -9,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from puppetmaster import schemas, wire
-from puppetmaster.errors import Fault
+from puppetmaster.errors import FAULTS_SHOWN, HINTS, Fault
 
 SECONDS = "seconds, from 0.001 to 1000000000"
 ITEM = {"method": "post", "resource": "/system/reboot"}
@@ -258,3 +259,36 @@ def test_quoted_cuts_what_is_long() -> None:
 )
 def test_kind(value: Any, kind: str) -> None:
     assert schemas.kind(value) == kind
+
+
+@pytest.mark.parametrize("where", ["top", "retry"])
+def test_of_very_many_misspelt_properties_few_are_looked_at(
+    where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    close = difflib.get_close_matches
+
+    def counted(name: str, *rest: Any) -> list[str]:
+        asked.append(name)
+        return close(name, *rest)
+
+    monkeypatch.setattr(difflib, "get_close_matches", counted)
+    many = {f"concurency{number}": 5 for number in range(20_000)}
+    body: dict[str, Any] = {"batch": [1], "name": "", "retry": {"attempts": 0}}
+    body = {**many, **body} if where == "top" else {**body, "retry": {**many, "attempts": 0}}
+    found = schemas.faults(schemas.JOB, body)
+    assert (len(found), found.total) == (FAULTS_SHOWN, 20_002)
+    assert len(asked) <= HINTS
+    shown = {fault.path for fault in found}
+    assert ("concurency0" if where == "top" else "retry.concurency0") in shown
+    assert "retry.attempts" in shown
+
+
+def test_data_may_have_as_many_properties_as_it_likes() -> None:
+    data = {f"any{number}": 5 for number in range(FAULTS_SHOWN * 2)}
+    assert schemas.faults(schemas.ITEM, {**ITEM, "data": data}) == []
+
+
+def test_a_list_of_a_few_words_is_not_endless() -> None:
+    assert _accepts(schemas.JOB, "retry", {"on": ["error"] * schemas.MOST_NAMES})
+    assert not _accepts(schemas.JOB, "retry", {"on": ["error"] * (schemas.MOST_NAMES + 1)})

@@ -20,9 +20,10 @@ from unittest.mock import Mock
 import pytest
 from voluptuous import Required, Schema
 
-from puppetmaster import sdk
+from puppetmaster import bundle, sdk
 from puppetmaster.bundle import WAITING_LIMIT, SteadySanji
 from puppetmaster.errors import Conflict, StoreError
+from tests.desk import until
 
 Message = dict[str, Any]
 PROFILE: Message = {
@@ -377,6 +378,23 @@ def test_more_requests_than_can_wait_are_answered_503(steady: Bench) -> None:
     assert over > WAITING_LIMIT
 
 
+def test_large_requests_that_wait_are_bounded_by_their_bytes(
+    steady: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bundle, "WAITING_BYTES", 100_000)
+    for number in range(3):
+        steady.deliver({"id": 100 + number, "method": "get", "resource": "/busy"})
+        steady.bundle.calls.get(timeout=10)
+    over, text = 0, "x" * 10_000
+    while steady.link.published.empty():
+        over += 1
+        assert over < 20
+        steady.deliver({"id": 200 + over, "method": "post", "resource": "/things/1", "data": text})
+        until(lambda: steady.bundle.res_queue.empty() and not steady.bundle._unread._bytes, "it was read")
+    assert steady.answer()["code"] == 503
+    assert over == 10
+
+
 # ---- hostile messages ---------------------------------------------------------------------------------
 
 SHADOWS = [
@@ -490,6 +508,28 @@ def test_a_flood_while_nobody_reads_is_cut_off(steady: Bench, caplog: pytest.Log
 
 
 # ---- the broker is away or slow -----------------------------------------------------------------------
+
+
+def test_a_flood_of_large_messages_is_cut_off_by_its_bytes(
+    steady: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bundle, "WAITING_BYTES", 1000)
+    reading, released = threading.Event(), threading.Event()
+
+    def slow(payload: bytes) -> None:
+        reading.set()
+        released.wait(60)
+
+    steady.bundle._read = slow
+    steady.deliver(b"x" * 2000)  # one that is alone is read, whatever its size
+    assert reading.wait(10)
+    for _ in range(5):
+        steady.deliver(b"more")
+    assert steady.bundle.res_queue.qsize() == 0
+    released.set()
+    until(lambda: not steady.bundle._unread._bytes, "it was read")
+    steady.deliver(b"more")
+    until(lambda: not steady.bundle._unread._bytes, "this one too")
 
 
 def test_answers_without_a_broker_end_no_dispatcher(steady: Bench) -> None:

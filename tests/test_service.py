@@ -1,5 +1,6 @@
 """What the doors ask for that is put together here: results, pages, reruns, controls, why requests wait."""
 
+import tracemalloc
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +14,7 @@ from puppetmaster.dispatcher import Dispatcher
 from puppetmaster.errors import Conflict, Invalid, NotFound, TooLarge, Unavailable
 from puppetmaster.job import Job, JobStatus
 from puppetmaster.request import Request, RequestStatus
-from puppetmaster.rows import whole
+from puppetmaster.rows import encoded, whole
 from puppetmaster.service import Service
 from puppetmaster.settings import Settings
 from puppetmaster.store import Store
@@ -230,11 +231,53 @@ def test_what_waits_says_why(store: Store, why: Any, shown_why: list[str | None]
     sent = a_request(id=SENT, destination="cg-09", status=RequestStatus.SENT, sent_at=LATER, attempts=1)
     store.commit(Changes(requests={WAITS: pending, SENT: sent}))
     service = Service(Settings(), store, cast(Dispatcher, Looking(why)))
-    views = service.request_views([WAITS, SENT])
+    views = service.request_views([WAITS, SENT]).rows
     assert [view["__request"].get("why") for view in views] == shown_why
 
 
 def test_what_has_ended_needs_nobody_to_say_why(service: Service) -> None:
     """The dispatcher of this service is none at all."""
-    (view,) = service.request_views([FIRST])
+    (view,) = service.request_views([FIRST]).rows
     assert view["__request"].get("why") is None
+
+
+@pytest.mark.parametrize("shown", ["job", "requests", "results"])
+def test_large_results_are_shown_few_at_a_time(tmp_path: Path, shown: str) -> None:
+    store = Store(tmp_path)
+    for number in range(60):
+        job = a_job(id=1, first=FIRST, total=60, counts=counts(resolved=60))
+        one = ended(number, {"log": str(number) * 100_000})
+        store.commit(Changes(jobs={1: job}, items={FIRST: an_item(id=FIRST, job=1)}, requests={one.id: one}))
+    service = Service(Settings(), store, cast(Dispatcher, None))
+    tracemalloc.start()
+    try:
+        rows: Any = service.results("1", {})
+        if shown != "results":
+            rows = service.job("1", {}) if shown == "job" else service.requests({"limit": "60"})
+        size = sum(map(len, encoded(rows)))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+        store.close()
+    assert size > 10_000_000
+    assert peak < 3_000_000
+
+
+def test_items_with_much_data_are_shown_few_at_a_time(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    job = a_job(id=1, first=FIRST, total=60, counts=counts(resolved=60))
+    items = {
+        FIRST + number: an_item(id=FIRST + number, job=1, data={"image": "x" * 200_000})
+        for number in range(0, 60, 2)
+    }
+    requests = {
+        FIRST + number: replace(ended(number, None), item=FIRST + number - number % 2) for number in range(60)
+    }
+    store.commit(Changes(jobs={1: job}, items=items, requests=requests))
+    service = Service(Settings(), store, cast(Dispatcher, None))
+    found: list[int] = []
+    for part in service.requests({}).parts():
+        assert 2 <= len(part) <= 4
+        found += [one["id"] for one in part]
+    store.close()
+    assert found == list(requests)

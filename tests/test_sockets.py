@@ -20,9 +20,10 @@ from puppetmaster.connections import text_frame
 from puppetmaster.errors import NotFound, StoreError
 from puppetmaster.events import MOST_REQUESTS, Change, Hub, Kind
 from puppetmaster.job import Job
+from puppetmaster.rows import Part
 from puppetmaster.service import Service
 from puppetmaster.sockets import BUSY_S, Sockets
-from puppetmaster.watcher import FRAME_REQUESTS, INTERVAL_S, MOST_FRAMES, Backlog, Watcher
+from puppetmaster.watcher import FRAME_BYTES, FRAME_REQUESTS, INTERVAL_S, MOST_FRAMES, Backlog, Watcher
 from tests.examples import a_job
 from tests.web_client import Door, batch, many, running
 
@@ -128,6 +129,41 @@ def test_a_large_collection_comes_in_several_frames(door: Door) -> None:
             told += [one["id"] for one in collection]
             sizes.append(len(collection))
         assert (told, sizes) == (job["requests"], [FRAME_REQUESTS, FRAME_REQUESTS, 3])
+
+
+def test_a_frame_ends_where_it_would_become_too_long(door: Door) -> None:
+    body = batch(*many(20))
+    body["batch"][0]["data"] = {"image": "x" * 300_000}
+    job = door.ask("POST", "/jobs", body).json
+    with door.watch("/jobs/1/ws?collection=true", max_size=None) as watching:
+        told: list[int] = []
+        while len(told) < job["totalCount"]:
+            text = watching.recv(timeout=20)
+            assert len(text) < FRAME_BYTES + 310_000
+            told += [one["id"] for one in json.loads(text)["collection"]]
+        assert sorted(told) == job["requests"]
+
+
+def test_frames_on_their_way_have_so_many_bytes_in_all(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sockets_module, "MOST_BYTES", 1)
+    handed: list[int] = []
+    hand_out = sockets_module._hand_out
+
+    def counted(deliveries: Any) -> None:
+        handed.append(len(deliveries))
+        hand_out(deliveries)
+
+    monkeypatch.setattr(sockets_module, "_hand_out", counted)
+    door.ask("POST", "/jobs", batch("a"))
+    watching = [door.watch("/jobs/1/ws") for _ in range(5)]
+    for each in watching:
+        assert frame(each)["id"] == 1
+    handed.clear()
+    door.ask("DELETE", "/jobs/1")  # which is told to all of them at once
+    for each in watching:
+        until(each, "deleted")
+        each.close()
+    assert handed[-5:] == [1] * 5
 
 
 def test_changes_are_merged_to_ten_frames_a_second_and_the_last_arrives(door: Door) -> None:
@@ -331,11 +367,11 @@ class Shelf:
             raise NotFound(number)
         return a_job(id=int(number))
 
-    def request_views(self, ids: tuple[int, ...]) -> list[dict[str, int]]:
+    def request_views(self, ids: tuple[int, ...]) -> Part:
         self.asked.append(ids)
         if self.broken:
             raise StoreError("it cannot be read")
-        return [{"id": id_} for id_ in ids]
+        return Part([{"id": id_} for id_ in ids], len(ids))
 
 
 class Rounds:

@@ -73,6 +73,25 @@ def test_ids_are_integers(db: SqliteTinyDB, doc_id: Any) -> None:
     assert len(db) == 0
 
 
+def test_documents_within_so_many_bytes(requests: SqliteTable, db: SqliteTinyDB) -> None:
+    with db.transaction():
+        found, taken = requests.within(range(1, 61), 300)
+        assert 2 <= len(found) < 6
+        assert (found, taken) == (requests.get(doc_ids=list(range(1, len(found) + 1))), len(found))
+        assert requests.within([5, 200, 7, 8][:3], 1) == (requests.get(doc_ids=[5]), 1)
+        assert requests.within([5, 6, 900], 10_000) == (requests.get(doc_ids=[5, 6]), 3)
+        assert requests.within([900, 901], 1) == ([], 2)
+        assert db.table("none").within([1], 1) == ([], 1)
+
+
+def test_ids_in_few_bytes(requests: SqliteTable, db: SqliteTinyDB) -> None:
+    with db.transaction():
+        assert requests.id_array({"job": 1}).tolist() == requests.ids({"job": 1})
+        assert requests.id_array(limit=2, offset=3).tolist() == [4, 5]
+        assert requests.id_array().itemsize == 8
+        assert db.table("none").id_array().tolist() == []
+
+
 def test_delete(requests: SqliteTable) -> None:
     assert requests.delete([1, 2, 2, 999]) == 2
     assert requests.delete([]) == 0

@@ -1,11 +1,13 @@
 """The REST door, from outside: every resource, its codes and headers."""
 
 import asyncio
+import gc
 import gzip
 import json
 import queue
 import threading
 import tracemalloc
+import weakref
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -15,14 +17,14 @@ from starlette.requests import Request
 from starlette.types import Message
 from websockets.exceptions import InvalidStatus
 
-from puppetmaster import web
+from puppetmaster import web, wire
 from puppetmaster.answer import from_gateway
 from puppetmaster.bus import Answered, BridgeChanged, ControllerChanged, LinkChanged, SubscriptionsRefused
 from puppetmaster.changes import FIRST_REQUEST_ID, LAST_REQUEST_ID
 from puppetmaster.errors import StoreError
-from puppetmaster.rows import PART, Rows, encoded, whole
+from puppetmaster.rows import PART, Part, Rows, encoded, whole
 from puppetmaster.service import NOT_KNOWN, Service
-from puppetmaster.web import Backend, Operation, Resource
+from puppetmaster.web import Backend, Operation, Resource, Turns
 from puppetmaster.wire import Outgoing
 from tests.desk import until
 from tests.web_client import Door, batch, many, received, running
@@ -299,6 +301,51 @@ def test_a_long_answer_is_never_in_memory_as_a_whole(door: Door) -> None:
     assert peak < size / 2
 
 
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("POST", "/jobs"),
+        ("GET", "/jobs/1"),
+        ("GET", "/jobs/1?collection=true"),
+        ("GET", "/jobs/1/requests"),
+        ("GET", "/jobs/1/requests?limit=200"),
+        ("GET", "/requests?status=pending"),
+        ("GET", "/jobs?collection=true"),
+    ],
+)
+def test_requests_that_share_large_data_are_shown_one_by_one(door: Door, method: str, path: str) -> None:
+    body = batch(*many(200), startAt="2100-01-01T00:00:00Z")
+    body["batch"][0]["data"] = {"image": "x" * 200_000}
+    assert door.ask("POST", "/jobs", body).status == 200
+    sent = json.dumps({**body, "dryRun": True}).encode() if method == "POST" else b""
+    head = f"{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(sent)}\r\n"
+    tracemalloc.start()
+    try:
+        connection = door.raw(head.encode() + b"Connection: close\r\n\r\n", sent)
+        size = 0
+        while part := connection.recv(1 << 16):
+            size += len(part)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+        connection.close()
+    assert size > 40_000_000
+    assert peak < 8_000_000
+
+
+def test_so_many_long_answers_are_sent_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(web, "MOST_LONG", 1)
+    with running(tmp_path) as door:
+        created(door, *many(40_000))
+        with door.raw(b"GET /jobs/1 HTTP/1.1\r\nHost: localhost\r\n\r\n") as slow:
+            assert slow.recv(100)
+            refused = door.ask("GET", "/jobs/1")
+            assert refused.status == 503
+            assert refused.json["message"].startswith("1 long answers are being sent")
+            assert door.ask("GET", "/jobs/1?limit=1").status == 200
+        until(lambda: door.ask("HEAD", "/jobs/1").status == 200, "there is room again")
+
+
 def test_others_are_answered_while_a_long_answer_is_not_read(door: Door) -> None:
     created(door, *many(20_000))
     with door.raw(b"GET /jobs/1 HTTP/1.1\r\nHost: localhost\r\n\r\n") as slow:
@@ -460,15 +507,46 @@ def test_a_property_that_is_there_twice_is_refused(door: Door, body: bytes, name
     assert f'the property "{name}" is there twice' in answer.json["message"]
 
 
+def test_a_body_of_too_many_values_is_refused_before_it_is_read(door: Door) -> None:
+    body = b"[" + b"[]," * door.app.service.most_values + b"[]]"
+    answer = door.ask("POST", "/jobs", body)
+    assert answer.status == 413
+    assert "commas and opening brackets and 1000000 are the most" in answer.json["message"]
+
+
+def test_nothing_is_kept_of_a_body_that_was_refused(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Body(dict[str, Any]):
+        pass
+
+    seen: list[weakref.ref[Body]] = []
+    decode = wire.decode_body
+
+    def watched(raw: bytearray) -> Any:
+        body = Body(decode(raw))
+        seen.append(weakref.ref(body))
+        return body
+
+    monkeypatch.setattr(wire, "decode_body", watched)
+    gc.collect()
+    gc.disable()
+    try:
+        for wrong in ({"nme": 1}, {"rerun": {"job": 7}}, {"batch": [{"method": "no"}]}):
+            assert door.ask("POST", "/jobs", wrong).status >= 400
+        until(lambda: [body() for body in seen] == [None] * 3, "nothing is left of them")
+    finally:
+        gc.enable()
+
+
 def test_rows_are_read_part_by_part() -> None:
     asked: list[int] = []
 
-    def read(ids: Any) -> list[Any]:
+    def read(ids: Any) -> Part:
         asked.append(len(ids))
-        return [{"id": id_} for id_ in ids if id_ % 2]
+        return Part([{"id": id_} for id_ in ids if id_ % 2], len(ids))
 
     rows = Rows(7, range(PART * 2 + 1), read)
-    nested = Rows(1, [1], lambda _: [{"name": "x", "collection": rows}, {"collection": Rows(0, [], read)}])
+    jobs = [{"name": "x", "collection": rows}, {"collection": Rows(0, [], read)}]
+    nested = Rows(1, [1], lambda _: Part(jobs, 1))
     for value in (rows, {"a": 1, "requests": rows}, nested, {"plain": [1]}, [1]):
         asked.clear()
         assert json.loads(b"".join(encoded(value))) == whole_of(value)
@@ -481,7 +559,7 @@ def whole_of(value: Any) -> Any:
 
 
 def test_rows_of_which_whole_parts_are_gone_are_still_json() -> None:
-    gone = Rows(0, range(PART * 3), lambda ids: [] if ids[0] != PART else [{"id": 1}])
+    gone = Rows(0, range(PART * 3), lambda ids: Part([] if ids[0] != PART else [{"id": 1}], len(ids)))
     assert json.loads(b"".join(encoded(gone))) == [{"id": 1}]
 
 
@@ -491,10 +569,12 @@ def test_rows_of_which_whole_parts_are_gone_are_still_json() -> None:
 class Alone:
     """A resource whose operations are the test's, and what it answered last."""
 
+    most_values = 1000  # as the service has it
+
     def __init__(self, *operations: Operation) -> None:
         self.begun: list[Any] = []
         backend = Backend(cast(Service, self), dict)
-        self._resource = Resource(backend, {one.method: one for one in operations})
+        self._resource = Resource(backend, {one.method: one for one in operations}, Turns.new())
         self.status = 0
         self.headers: dict[str, str] = {}
         self.pieces: list[bytes] = []
@@ -630,7 +710,7 @@ def test_an_answer_up_to_a_size_is_sent_as_a_whole_with_an_etag(
     monkeypatch.setattr(web, "WHOLE_BYTES", 100)
     monkeypatch.setattr(web, "PIECE_BYTES", 10)
     text = "x" * (size - len('["",""]') - 10)
-    rows = Rows(9, [1, 2], lambda _: [text, "x" * 10])
+    rows = Rows(9, [1, 2], lambda _: Part([text, "x" * 10], 2))
     alone = Alone(reading(rows, query=True))
     assert alone.ask() == [text, "x" * 10]
     assert ("etag" in alone.headers, "content-length" in alone.headers) == (is_whole, is_whole)
@@ -643,7 +723,7 @@ def test_an_answer_up_to_a_size_is_sent_as_a_whole_with_an_etag(
 def test_pieces_of_a_long_answer_are_joined(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(web, "PIECE_BYTES", 10)
     joined = list(web._joined(iter([b"12345", b"67890", b"1", b"2" * 30, b"3"])))
-    assert joined == [b"1234567890", b"1" + b"2" * 30, b"3"]
+    assert joined == [b"1234567890", b"1" + b"2" * 9, b"2" * 10, b"2" * 10, b"23"]
 
 
 @pytest.mark.parametrize(

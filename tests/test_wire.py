@@ -460,3 +460,10 @@ def test_each_gateway_answers_on_a_topic_of_its_own() -> None:
         assert (first, bool(name), last) == ("", True, "remote"), "the bridge brings /+/remote"
     assert not wire.is_direct_tunnel("puppetmaster/0123")
     assert not wire.is_direct_tunnel("/server/remote")
+
+
+def test_the_place_of_a_fault_is_not_endless() -> None:
+    found = wire.faults({"k" * 100_000: {"l" * 100_000: ["\0", "\0"]}, "a": ["\0"]}, "data")
+    assert [fault.path for fault in found][2] == "data.a[0]"
+    assert found[0].path.startswith("data.kkk")
+    assert max(len(fault.path) for fault in found) <= wire.PATH_LENGTH + 2
