@@ -20,7 +20,7 @@ from tinydb.middlewares import CachingMiddleware
 from tinydb.storages import JSONStorage, MemoryStorage
 from tinydb.table import Document
 
-from puppetmaster.sqlite_storage import SqliteStorage, SqliteTinyDB
+from puppetmaster.sqlite_storage import READER_CACHE_KIB, SqliteStorage, SqliteTinyDB
 
 
 @pytest.fixture(params=["memory", "sqlite"])
@@ -534,3 +534,9 @@ def test_everything_to_json_and_back(store: SqliteTinyDB, tmp_path: Path) -> Non
     assert store.storage.read() is None
     store.storage.write(back)
     assert store.storage.read() == everything
+
+
+def test_what_only_reads_keeps_little_of_the_file_in_memory(tmp_path: Path) -> None:
+    SqliteTinyDB(tmp_path / "a.db").close()
+    with SqliteTinyDB(tmp_path / "a.db", read_only=True) as db:
+        assert db.storage.connection.execute("PRAGMA cache_size").fetchone() == (-READER_CACHE_KIB,)
