@@ -9,6 +9,7 @@ from typing import Any, cast
 import pytest
 
 from puppetmaster import service as module
+from puppetmaster import wire
 from puppetmaster.changes import Changes
 from puppetmaster.dispatcher import Dispatcher
 from puppetmaster.errors import Conflict, Invalid, NotFound, TooLarge, Unavailable
@@ -114,6 +115,36 @@ def test_there_is_nothing_to_run_again(service: Service) -> None:
         service.create_job({"rerun": {"job": 1, "status": ["timeout"]}})
     with pytest.raises(NotFound):
         service.create_job({"rerun": {"job": 2, "status": ["error"]}})
+
+
+@pytest.mark.parametrize("settings", [Settings(), Settings(broker_limit_bytes=100_000)])
+def test_a_request_whose_answer_the_bus_does_not_carry_is_not_created(
+    store: Store, settings: Settings
+) -> None:
+    """Its command is carried, but not the answer, in which its data is too."""
+    capacity = wire.Capacity(settings.broker_limit_bytes)
+    message = {"method": "post", "resource": "/a", "data": "x" * (capacity.answer_bytes - 50)}
+    asked = Asked()
+    service = Service(settings, store, cast(Dispatcher, asked))
+    body = {"destination": "a", "message": message}
+    with pytest.raises(TooLarge, match=f"more than {capacity.answer_bytes} bytes"):
+        service.create_request(body, over_bus=True)
+    assert asked.times == 0
+    for over_bus, shorter in ((False, 0), (True, 1000)):
+        message["data"] = "x" * (capacity.answer_bytes - 50 - shorter)
+        with pytest.raises(Unavailable):
+            service.create_request(body, over_bus=over_bus)
+    assert asked.times == 2
+
+
+class Asked:
+    """A dispatcher that creates nothing."""
+
+    times = 0
+
+    def create(self, _verb: object, _timeout_s: float) -> Job:
+        self.times += 1
+        raise Unavailable("it is a test's")
 
 
 # -- what a job is to become ---------------------------------------------------------------------------
