@@ -319,10 +319,9 @@ class Courier:
             self._timers.set(("overdue", request.sending), until_s)
 
     def _free_owner(self, message: int) -> None:
-        """The answer to a message came that nothing waited for any more: an owner may have room again."""
-        if self._timers.deadline_s(("overdue", message)) is not None:
-            self._timers.cancel(("overdue", message))
-            self._lanes.came(message, self._moment.now_s)
+        """An answer came. If nothing waited for it any more, a lock is free, or an owner has room again."""
+        self._timers.cancel(("overdue", message))
+        self._lanes.came(message, self._moment.now_s)
 
     def controller_restarted(self, known_s: float | None) -> None:
         """It has forgotten everybody, and the answers to what it was given up to ``known_s``.

@@ -61,7 +61,9 @@ class Lanes:
         self._readers: dict[str, deque[Queue]] = {}  # reads by domain
         self._passes: dict[str, int] = {}  # how many of them may still go before the next write
         self._unknown: dict[str, list[Waiting]] = {}
-        self._late_writers: dict[str, int] = {}  # by domain: a write that was not answered in its time
+        #: By domain: the last write that was not answered in its time, and its message. By message: the domain.
+        self._late_writers: dict[str, tuple[int, int]] = {}
+        self._late_messages: dict[int, str] = {}
 
     @property
     def window(self) -> Window:
@@ -176,6 +178,7 @@ class Lanes:
         waiting.delayed, waiting.until_s = why, until_s
         if locked:
             domain = self._domain(waiting)
+            waiting.delayed = self._whose(why, domain)
             self.locks.doubt(waiting.destination)
             if domain is not None:
                 self.locks.others_hold(domain, until_s)
@@ -195,6 +198,7 @@ class Lanes:
         self.locks.forget_all()
         self.owners.forget_all()
         self._late_writers.clear()
+        self._late_messages.clear()
         for domain in list(self._parked):
             self._relist(domain)
 
@@ -424,7 +428,7 @@ class Lanes:
         self._now_s = now_s
         waiting = self._requests[id_]
         if waiting.domain is not None:
-            self._late_writers.pop(waiting.domain, None)
+            self._forget_late(waiting.domain)
             if waiting.owned:
                 self.owners.of(waiting.domain).answered(waiting.epoch, now_s - waiting.sent_s, now_s)
 
@@ -444,14 +448,22 @@ class Lanes:
         if waiting.domain is None:
             return None
         if waiting.write:
-            self._late_writers[waiting.domain] = id_
+            self._forget_late(waiting.domain)
+            self._late_writers[waiting.domain] = (id_, message)
+            self._late_messages[message] = waiting.domain
         return self.owners.overdue(waiting.domain, message, now_s) if waiting.owned else None
 
     def came(self, message: int, now_s: float) -> None:
-        """An answer came for a message that nothing waits for any more."""
+        """An answer came for a message; perhaps nothing waits for it any more."""
         self._now_s = now_s
+        if (late := self._late_messages.get(message)) is not None:
+            self._forget_late(late)
         if (domain := self.owners.came(message, now_s)) is not None:
             self._unpark(domain)
+
+    def _forget_late(self, domain: str) -> None:
+        if (late := self._late_writers.pop(domain, None)) is not None:
+            self._late_messages.pop(late[1], None)
 
     def forget_overdue(self, now_s: float) -> None:
         """Some time that ``overdue`` gave is over."""
@@ -500,7 +512,7 @@ class Lanes:
             state = "in flight" if ahead.in_flight else "before it"
             return f"request {ahead.id} of job {ahead.job} to the same destination is {state}"
         if waiting.delayed:
-            return self._until(self._whose(waiting.delayed, self._domain(waiting)), waiting.until_s)
+            return self._until(waiting.delayed, waiting.until_s)
         return self._why_locked(waiting) or self._turns.why(waiting.job, self._now_s) or "next to be sent"
 
     def _why_locked(self, waiting: Waiting) -> str | None:
@@ -523,7 +535,9 @@ class Lanes:
         late = self._late_writers.get(domain) if domain is not None else None
         if why != LOCKED or late is None:
             return why
-        return f"locked by request {late}, which was not answered in its time, until its owner's ttl is over"
+        return (
+            f"locked by request {late[0]}, which was not answered in its time, until its owner's ttl is over"
+        )
 
     def _until(self, why: str, at_s: float) -> str:
         left_s = max(at_s - self._now_s, 0.0)

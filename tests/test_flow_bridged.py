@@ -346,6 +346,13 @@ def test_a_status_that_is_left_over_is_believed_until_it_is_cleared(direct: Brid
     assert direct.ended(job)["finishCount"] == 1
 
 
+def test_a_status_that_says_connected_of_one_that_is_gone_costs_a_timeout(direct: BridgedFlow) -> None:
+    ghost = direct.ghost(b"1")
+    (request,) = direct.run("post", ghost.name, requestTimeout=1)
+    assert (request["status"], request["attempts"]) == ("timeout", 1)
+    assert request["result"]["message"] == "no answer within 1 s, asked directly: it may have run"
+
+
 def test_a_gateway_that_flaps_ends_all_its_requests_and_runs_none_twice(direct: BridgedFlow) -> None:
     ghost = direct.ghost()
     arrived: list[Message] = []

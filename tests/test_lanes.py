@@ -857,6 +857,26 @@ def test_why_tells_limits() -> None:
     assert lanes.why(4, 0.0) == "no free slot: 2 requests are in flight, which is the most"
 
 
+def test_why_names_a_command_of_ours_that_was_not_answered_in_its_time() -> None:
+    """The controller keeps the lock until the ttl of its owner is over."""
+    lanes = lanes_of(1, 2, 3)
+    teach(lanes, "ab")
+    writes(lanes, 1, "a", 1)
+    assert picks(lanes) == [1]
+    assert lanes.overdue(1, 77, 5.0) is None, "nobody has to wait for the owner of one gateway"
+    lanes.remove(1)
+    for id_, now_s in ((2, 5.0), (3, 9.0)):
+        teach(lanes, "a", now_s=now_s)
+        writes(lanes, id_, "a", id_)
+        assert picks(lanes, now_s) == [id_]
+        lanes.delay(id_, now_s + 2, LOCKED, locked=True)
+        said = lanes.why(id_, now_s)
+        lanes.remove(id_)
+        lanes.came(77, now_s)  # the controller gives up: whoever holds the lock from here is somebody else
+        whose = "request 1, which was not answered in its time, until its owner's ttl is over"
+        assert said == f"locked by {whose if id_ == 2 else 'somebody else'}; it is tried again in 2.0 s"
+
+
 def test_why_tells_locks() -> None:
     lanes = lanes_of(1)
     writes(lanes, 1, "abc", 1)
