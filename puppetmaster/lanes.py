@@ -61,7 +61,7 @@ class Lanes:
         self._readers: dict[str, deque[Queue]] = {}  # reads by domain
         self._passes: dict[str, int] = {}  # how many of them may still go before the next write
         self._unknown: dict[str, list[Waiting]] = {}
-        #: By domain: the last write that was not answered in its time, and its message. By message: the domain.
+        #: By domain: the last write that was not answered in its time, with its message. By that: the domain.
         self._late_writers: dict[str, tuple[int, int]] = {}
         self._late_messages: dict[int, str] = {}
 
