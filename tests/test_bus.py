@@ -471,10 +471,18 @@ def test_what_a_gateway_answers_to_that_question_is_its_answer(wire: Wire) -> No
     ],
 )
 def test_who_asks_to_be_registered_is_told(
-    wire: Wire, payload: Any, resources: tuple[str, ...] | None
+    wire: Wire, payload: Any, resources: tuple[str, ...] | None, caplog: pytest.LogCaptureFixture
 ) -> None:
     told = wire.comes(json.dumps(payload).encode(), REGISTRATION)
     assert told == ([Registering(resources)] if resources else [])
+    assert (caplog.records, wire.bus.dropped) == ([], 0), (
+        "what others say there is no fault of theirs or ours"
+    )
+
+
+def test_answers_are_kept_for_us_and_what_we_ask_is_not(wire: Wire) -> None:
+    """QoS 1 for what must not be lost; 2 is none that the connection speaks."""
+    assert wire.bus._link._topics == [(wire.bus.tunnel, 1), (f"{wire.bus.tunnel}/ask", 0)]
 
 
 def test_ids_of_questions_stay_in_their_range(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:

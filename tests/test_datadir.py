@@ -10,7 +10,7 @@ import pytest
 
 from puppetmaster import changes
 from puppetmaster.changes import FIRST_REQUEST_ID, JOBS_AHEAD, REQUESTS_AHEAD, Changes, Ids, ahead
-from puppetmaster.datadir import FILE_NAME, GENERATION_NAME, LOCK_NAME
+from puppetmaster.datadir import FILE_NAME, GENERATION_NAME, LOCK_NAME, DataDir
 from puppetmaster.errors import StoreError
 from puppetmaster.job import Job, JobEvent, JobStatus
 from puppetmaster.store import COPIED, Store
@@ -186,3 +186,19 @@ def test_a_copy_leaves_out_ids_as_far_as_there_are_any() -> None:
     assert ahead(Ids(5, 2**31)) == Ids(5 + JOBS_AHEAD, 2**31 + REQUESTS_AHEAD)
     assert ahead(Ids(5, 2**32 - 5)) == Ids(5 + JOBS_AHEAD, 2**32 - 1)
     assert ahead(Ids(5, 2**32)) == Ids(5 + JOBS_AHEAD, 2**32)
+
+
+# How often it was opened
+
+
+@pytest.mark.parametrize("found", [None, "", "x", "7\n"])
+def test_how_often_a_directory_was_opened_is_kept(tmp_path: Path, found: str | None) -> None:
+    """What a crash has left half written is in nobody's way."""
+    if found is not None:
+        (tmp_path / GENERATION_NAME).write_text(found, encoding="ascii")
+    (tmp_path / f"{GENERATION_NAME}.part").write_text("8", encoding="ascii")
+    directory = DataDir(tmp_path)
+    assert directory.generation == (7 if found == "7\n" else 0)
+    directory.generation = 9
+    assert directory.generation == 9
+    assert [path.name for path in tmp_path.glob(f"{GENERATION_NAME}*")] == [GENERATION_NAME]

@@ -278,6 +278,20 @@ def test_the_adaptive_window_limits_jobs_that_name_no_concurrency() -> None:
     assert picks(lanes) == []
 
 
+def test_what_is_sent_again_counts_in_the_window_anew() -> None:
+    """Its first sending would not count any more by then; its second still does."""
+    lanes = lanes_of(1, known=True)
+    set_window(lanes, 1)
+    reads(lanes, 1, "a", 10)
+    assert picks(lanes, 0.0) == [10]
+    lanes.put_back(10)
+    assert picks(lanes, 1.0) == [10]
+    reads(lanes, 1, "b", 11)
+    assert picks(lanes, PATIENT_S) == []
+    assert lanes.room_s(PATIENT_S) == 1.0 + PATIENT_S
+    assert picks(lanes, 1.0 + PATIENT_S) == [11]
+
+
 def test_lanes_begin_with_the_first_size_of_the_window() -> None:
     lanes = Lanes(100)
     all_alike(lanes)

@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -113,6 +113,38 @@ def test_a_broker_that_was_silent_for_half_as_long_again_is_gone(monkeypatch: py
     link._spoke_s = 1000.0
     with pytest.raises(ConnectionError, match="the broker has said nothing for 25 s"):
         link._keep_alive(975.0)
+
+
+class Full:
+    """A socket that takes so many bytes, and then no more until there is room."""
+
+    def __init__(self, room: int) -> None:
+        self.room = room
+        self.taken = b""
+
+    def send(self, data: bytes) -> int:
+        if not self.room:
+            raise BlockingIOError
+        part = bytes(data[: self.room])
+        self.room -= len(part)
+        self.taken += part
+        return len(part)
+
+
+@pytest.mark.parametrize(("room", "wakes"), [(0, True), (3, True), (1000, False)])
+def test_the_thread_is_woken_to_write_on_what_did_not_fit(room: int, wakes: bool) -> None:
+    """It would sleep for seconds else."""
+    ear, taking, waking = Ear(free_port()), Full(room), Full(10)
+    ear.link._up, ear.link._socket = True, cast(socket.socket, taking)
+    ear.link._wakes = cast(socket.socket, waking)
+    assert ear.send(b"one")
+    assert (waking.taken != b"") == wakes
+    waking.taken, taking.room = b"", 1000
+    ear.send(b"two")
+    assert (waking.taken != b"") == wakes, "what came later does not overtake it"
+    ear.link._write_on()
+    both = [mqtt.Topic(ELSEWHERE).publish(payload) for payload in (b"one", b"two")]
+    assert taking.taken == b"".join(both)
 
 
 # On a real broker
