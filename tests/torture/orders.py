@@ -111,7 +111,7 @@ class Orders:
             body["retry"] = {
                 "attempts": rng.randint(2, 3),
                 "on": rng.choice([["error"], ["timeout"], ["error", "timeout"]]),
-                "delay": rng.uniform(0.0, 0.5),
+                "delay": rng.uniform(0.001, 0.5),
             }
         if rng.random() < 0.1:
             body["rate"] = rng.choice([5, 20, 100])
