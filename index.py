@@ -5,7 +5,7 @@ import logging
 import sys
 from pathlib import Path
 
-from puppetmaster import routes, sdk
+from puppetmaster.bundle import routes, sdk
 from puppetmaster.clock import iso
 from puppetmaster.errors import PuppetmasterError
 from puppetmaster.settings import Settings

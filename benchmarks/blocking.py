@@ -18,7 +18,8 @@ from pathlib import Path
 
 from benchmarks.flow import through_puppetmaster
 from benchmarks.gateways import gateway
-from puppetmaster import names, sdk
+from puppetmaster import ranges
+from puppetmaster.bundle import sdk
 
 TIMEOUT_S = 20
 #: It owns nothing: it only asks.
@@ -90,7 +91,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=2, help="(%(default)s)")
     options = parser.parse_args()
     pattern = f"cg-[00001-{options.count:05d}]"
-    destinations = names.expand(pattern)
+    destinations = ranges.expand(pattern)
     fleet = ["--shape", "one-model", "--to", pattern, "--delay", str(options.delay)]
     with gateway(fleet) as (made, client), plain_bundle(made.broker.port) as bundle:
         for threads in options.threads:

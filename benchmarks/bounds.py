@@ -24,11 +24,11 @@ from websockets.sync.client import connect
 
 from benchmarks.bare import BareClient
 from benchmarks.gateways import asked, created, ended, gateway, percentile
-from puppetmaster import names
-from puppetmaster.changes import FIRST_REQUEST_ID, Changes, Ids
-from puppetmaster.job import Job, JobStatus, fresh_counts
-from puppetmaster.request import Item, Request, RequestStatus
-from puppetmaster.store import Store
+from puppetmaster import ranges
+from puppetmaster.model.job import Job, JobStatus, fresh_counts
+from puppetmaster.model.request import Item, Request, RequestStatus
+from puppetmaster.store.base import FIRST_REQUEST_ID, Changes, Ids
+from puppetmaster.store.sqlite.store import Store
 from sandbox.process import free_port
 
 PROBE_S = 0.05
@@ -166,7 +166,7 @@ class Asking:
         self._http = http_port
         self._bus = bus_port
         self._sizes = sizes
-        self._to = names.expand(f"cg-[001-{sizes.gateways:03d}]")
+        self._to = ranges.expand(f"cg-[001-{sizes.gateways:03d}]")
         self._tunnels = iter(range(1000))
         self._client = BareClient(bus_port, tunnel="bounds")
         large = {"startAt": LATER, "batch": [item(self._to, sizes.data_bytes)]}

@@ -20,7 +20,7 @@ from pathlib import Path
 from benchmarks.bare import BareClient, DirectClient
 from benchmarks.flow import through_puppetmaster
 from benchmarks.gateways import wait_for_answers
-from puppetmaster import names
+from puppetmaster import ranges
 from sandbox.bridged import BridgedFleet
 
 REMOTE_READS = 3  # the threads of the remote bundle
@@ -104,7 +104,7 @@ def bare_way(
 
 def some_away(gateways: Sequence[str], options: argparse.Namespace, route: str, *, tuned: bool) -> None:
     """A job to all of them, and to as many more that a quarter is away: how much longer that takes."""
-    away = names.expand(f"away-[1-{max(1, round(len(gateways) / 3))}]")
+    away = ranges.expand(f"away-[1-{max(1, round(len(gateways) / 3))}]")
     times = options.count * (DIRECT_TIMES if route == "direct" else 1)
     ratios: dict[str, list[float]] = {"get": [], "post": []}
     with fleet([*gateways, *away], tuned=tuned, bundle=True, route=route) as made:
@@ -139,7 +139,7 @@ def main() -> None:
     )
     parser.add_argument("--rounds", type=int, default=3, help="(%(default)s)")
     options = parser.parse_args()
-    gateways = names.expand(f"cg-[1-{options.gateways}]")
+    gateways = ranges.expand(f"cg-[1-{options.gateways}]")
     for tuned in (False, True):
         with fleet(gateways, tuned=tuned, bundle=False) as made:
             rates = bare_rates(made.server.broker.port, gateways, options.count)

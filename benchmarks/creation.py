@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 
 from benchmarks.bare import BareClient
 from benchmarks.gateways import body, created, gateway
-from puppetmaster import names
+from puppetmaster import ranges
 
 
 def posted(client: BareClient, destinations: list[str]) -> float:
@@ -32,7 +32,7 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, nargs="+", default=[1000, 10_000, 50_000], help="(%(default)s)")
     parser.add_argument("--rounds", type=int, default=5, help="(%(default)s)")
     options = parser.parse_args()
-    everybody = names.expand(f"cg-[00001-{max(options.sizes):05d}]")
+    everybody = ranges.expand(f"cg-[00001-{max(options.sizes):05d}]")
     found: dict[int, list[float]] = {size: [] for size in options.sizes}
     with gateway([], max_requests=len(everybody)) as (_, client):
         for _ in range(options.rounds):

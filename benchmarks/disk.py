@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from benchmarks.gateways import body, created, ended, gateway
-from puppetmaster import names
+from puppetmaster import ranges
 
 
 def written(pid: int) -> int:
@@ -27,7 +27,7 @@ def main() -> None:
     for window in options.windows:
         with gateway(fleet, window=window) as (made, client):
             before = written(made.bundle.pid)
-            job = created(client, body("get", names.expand(pattern)))
+            job = created(client, body("get", ranges.expand(pattern)))
             ended(client, job["id"], poll_s=0.2)
             bytes_each = (written(made.bundle.pid) - before) / options.count
             made.bundle.terminate()

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from benchmarks.bare import BareClient
 from benchmarks.gateways import asked, body, created, ended, gateway, meanwhile
-from puppetmaster import names
+from puppetmaster import ranges
 
 
 def times_s(steps: Callable[[], object], rounds: int) -> list[float]:
@@ -50,7 +50,7 @@ def main() -> None:
     pattern = f"cg-[00001-{options.count + 3:05d}]"
     fleet = ["--shape", "one-model", "--to", pattern, "--delay", str(options.delay)]
     with gateway(fleet, max_requests=options.count) as (made, client):
-        everybody = names.expand(pattern)
+        everybody = ranges.expand(pattern)
         three, others = everybody[-3:], everybody[:-3]
         alone = times_s(lambda: a_job(client, three), options.rounds)
         large = created(client, body("get", others))

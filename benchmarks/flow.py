@@ -13,7 +13,7 @@ from contextlib import ExitStack
 
 from benchmarks.bare import BareClient, Subscriber
 from benchmarks.gateways import gateway, wait_for_answers
-from puppetmaster import names
+from puppetmaster import ranges
 
 #: What is compared: method, and who shares a lock.
 ROWS = (("get", "one-model"), ("get", "per-gateway"), ("post", "per-gateway"))
@@ -63,7 +63,7 @@ def compare(method: str, shape: str, options: argparse.Namespace) -> None:
     """Run both in turn and print a line each for cold and warm."""
     gateways = options.gateways or options.count
     pattern, times = f"cg-[{1:05d}-{gateways:05d}]", max(1, options.count // gateways)
-    destinations, count = list(names.expand(pattern)), gateways * times
+    destinations, count = list(ranges.expand(pattern)), gateways * times
     fleet = ["--shape", shape, "--to", pattern, "--delay", "0"]
     rates: dict[str, list[tuple[float, float]]] = {"cold": [], "warm": []}
     with ExitStack() as stack:

@@ -7,7 +7,7 @@ from typing import Any
 
 from benchmarks.bare import BareClient
 from benchmarks.gateways import asked, body, created, gateway, percentile
-from puppetmaster import names
+from puppetmaster import ranges
 
 Times = dict[str, list[float]]
 
@@ -69,7 +69,7 @@ def main() -> None:
     pattern = f"cg-[00001-{options.count:05d}]"
     fleet = ["--shape", "one-model", "--to", pattern, "--delay", "0.01"]
     with gateway(fleet, max_requests=options.count) as (made, client):
-        everybody = names.expand(pattern)
+        everybody = ranges.expand(pattern)
         first = created(client, body("get", everybody[:1]))["id"]
         idle = measure(client, first, options.seconds / 2, everybody[-1], idle=True)
         begun_s = time.perf_counter()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from benchmarks.bare import BareClient
 from benchmarks.gateways import body, created, gateway
-from puppetmaster import names
+from puppetmaster import ranges
 from sandbox.process import free_port
 
 
@@ -38,7 +38,7 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=10, help="one after the other (%(default)s)")
     options = parser.parse_args()
     pattern = f"cg-[00001-{options.count:05d}]"
-    destinations = names.expand(pattern)
+    destinations = ranges.expand(pattern)
     fleet = ["--shape", "one-model", "--to", pattern]
     with gateway(fleet, http=f"127.0.0.1:{free_port()}") as (made, client):
         pid = made.bundle.pid

@@ -17,7 +17,7 @@ from typing import Any
 
 from playwright.sync_api import Page, sync_playwright
 
-from puppetmaster import names
+from puppetmaster import ranges
 from sandbox.gateway import Gateway
 from sandbox.process import free_port
 
@@ -67,7 +67,7 @@ def told(label: str, gaps: Sequence[float]) -> str:
 
 def measure(page: Page, url: str, count: int, tab: str) -> None:
     """Follow one job in one tab of the page, and print its lines."""
-    destinations = names.expand(f"cg-[{1:05d}-{count:05d}]")
+    destinations = ranges.expand(f"cg-[{1:05d}-{count:05d}]")
     item = {"method": "get", "resource": "/system/time", "__request": {"destination": destinations}}
     page.goto(url)
     page.wait_for_timeout(REST_MS)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from benchmarks.bare import BareClient
 from benchmarks.gateways import body, created, gateway
-from puppetmaster import names
+from puppetmaster import ranges
 from sandbox.gateway import Gateway
 
 
@@ -40,7 +40,7 @@ def main() -> None:
     pattern = f"cg-[00001-{options.count:05d}]"
     fleet = ["--shape", "one-model", "--to", pattern, "--delay", "0.5"]
     with gateway(fleet, window=50, grace_s=1, log_level="info") as (made, client):
-        everybody = names.expand(pattern)
+        everybody = ranges.expand(pattern)
         empty = min(restart(made, client, everybody[0]) for _ in range(options.rounds))
         created(client, body("get", everybody))
         time.sleep(1)

@@ -22,17 +22,19 @@ from typing import cast
 
 from benchmarks.gateways import body, percentile
 from benchmarks.store import filled
-from puppetmaster import answer, batch, names
-from puppetmaster.bus import Answered, Bus, BusEvent, ControllerChanged, LinkChanged, Owners
+from puppetmaster import ranges
+from puppetmaster.api import bodies
+from puppetmaster.bus.client import Answered, BusClient, BusEvent, ControllerChanged, LinkChanged, Owners
+from puppetmaster.bus.connection import Receipt
 from puppetmaster.clock import Clock
 from puppetmaster.dispatcher import KEEP_ALL, Dispatcher
-from puppetmaster.engine import Engine
+from puppetmaster.engine.engine import Engine
 from puppetmaster.events import Hub
-from puppetmaster.link import Receipt
-from puppetmaster.retention import Keep
+from puppetmaster.model import reply
+from puppetmaster.model.message import Outgoing
 from puppetmaster.settings import Settings
-from puppetmaster.store import FILE_NAME, Store
-from puppetmaster.wire import Outgoing
+from puppetmaster.store.base import Keep
+from puppetmaster.store.sqlite.store import FILE_NAME, Store
 
 WAIT_S = 60.0
 ASK_S = 0.002
@@ -73,7 +75,7 @@ class Echo:
         while (message := self._sent.get()) is not None:
             time.sleep(0.0002)
             inner = {"code": 200, "method": "get", "resource": "/system/time", "data": {"n": message}}
-            read = answer.read({"id": message, "code": 200, "data": inner, "sign": ["remote"]})
+            read = reply.read({"id": message, "code": 200, "data": inner, "sign": ["remote"]})
             if self.listener is not None:
                 self.listener([Answered(message, read)])
 
@@ -83,7 +85,7 @@ def running(store: Store, keep: Keep) -> Iterator[Dispatcher]:
     """A dispatcher on the store, over an echo."""
     clock, hub, echo = Clock(), Hub(), Echo()
     engine = Engine(Settings(window=200), clock, store.now, store.ids, "tunnel")
-    dispatcher = Dispatcher(engine, store, cast(Bus, echo), hub, clock, keep)
+    dispatcher = Dispatcher(engine, store, cast(BusClient, echo), hub, clock, keep)
     echo.listener = dispatcher.post
     dispatcher.start()
     try:
@@ -96,11 +98,11 @@ def running(store: Store, keep: Keep) -> Iterator[Dispatcher]:
 
 def waits_ms(dispatcher: Dispatcher, until: Callable[[], bool]) -> list[float]:
     """How long each question waited for its reply while a job ran, until it and what else runs is done."""
-    spec = batch.parse_job(body("get", names.expand("cg-[0001-5000]")), 5000)
+    spec = bodies.parse_job(body("get", ranges.expand("cg-[0001-5000]")), 5000)
     job = dispatcher.call(lambda engine: engine.create(spec), WAIT_S)
     dispatcher.call(lambda engine: engine.begin_job(job.id), WAIT_S)
     found: list[float] = []
-    while dispatcher.look(lambda engine: engine.ledger.open_requests, WAIT_S) or not until():
+    while dispatcher.look(lambda engine: engine.state.open_requests, WAIT_S) or not until():
         begun_s = time.perf_counter()
         dispatcher.look(lambda _: None, WAIT_S)
         found.append((time.perf_counter() - begun_s) * 1000)

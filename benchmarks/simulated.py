@@ -6,7 +6,7 @@ The controller of the real run is the stand-in; the simulator's controller takes
 import argparse
 
 from benchmarks.gateways import body, created, ended, gateway
-from puppetmaster import names
+from puppetmaster import ranges
 from puppetmaster.clock import seconds
 from sandbox.simulator import Scenario, Simulation
 
@@ -18,7 +18,7 @@ def really(shape: str, method: str, count: int, latency_s: float) -> float:
     pattern = f"cg-[00001-{count:05}]"
     fleet = ("--shape", shape, "--to", pattern, "--delay", str(latency_s))
     with gateway(fleet) as (_, client):
-        job = ended(client, created(client, body(method, names.expand(pattern)))["id"])
+        job = ended(client, created(client, body(method, ranges.expand(pattern)))["id"])
     if job["finishCount"] != count:
         raise RuntimeError(f"expected {count} resolved, got {job['counts']}")
     return seconds(job["finishedAt"]) - seconds(job["startedAt"])

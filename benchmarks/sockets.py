@@ -26,7 +26,7 @@ from websockets.sync.client import connect
 
 from benchmarks.bare import BareClient
 from benchmarks.flow import through_puppetmaster
-from puppetmaster import names
+from puppetmaster import ranges
 from puppetmaster.clock import seconds
 from sandbox.gateway import Gateway
 from sandbox.process import free_port
@@ -139,7 +139,7 @@ def _running(port: int, job: int, frames: list[tuple[float, dict[str, Any]]]) ->
 
 def item(count: int) -> dict[str, Any]:
     """One batch item for so many gateways."""
-    destinations = names.expand(f"cg-[{1:05d}-{count:05d}]")
+    destinations = ranges.expand(f"cg-[{1:05d}-{count:05d}]")
     return {"method": "get", "resource": "/system/time", "__request": {"destination": destinations}}
 
 
@@ -159,7 +159,7 @@ def main() -> None:
     parser.add_argument("--changes", type=int, default=60, help="small jobs whose frames are timed")
     parser.add_argument("--large", type=int, default=3, help="jobs of --count, likewise")
     options = parser.parse_args()
-    destinations = names.expand(f"cg-[{1:05d}-{options.count:05d}]")
+    destinations = ranges.expand(f"cg-[{1:05d}-{options.count:05d}]")
     port = free_port()
     settings = {
         "PUPPETMASTER_HTTP": f"127.0.0.1:{port}",

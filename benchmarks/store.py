@@ -20,10 +20,10 @@ from pathlib import Path
 
 from tinydb import TinyDB
 
-from puppetmaster.changes import FIRST_REQUEST_ID, Changes, Ids
-from puppetmaster.job import Job, JobStatus, fresh_counts
-from puppetmaster.request import Request, RequestStatus
-from puppetmaster.store import Store
+from puppetmaster.model.job import Job, JobStatus, fresh_counts
+from puppetmaster.model.request import Request, RequestStatus
+from puppetmaster.store.base import FIRST_REQUEST_ID, Changes, Ids
+from puppetmaster.store.sqlite.store import Store
 
 AT = "2026-01-02T03:04:05.678Z"
 #: Requests of one job.

@@ -9,7 +9,7 @@ from typing import Any
 
 from benchmarks.bare import BareClient
 from benchmarks.gateways import asked, body, created, ended, gateway, meanwhile, percentile
-from puppetmaster import names
+from puppetmaster import ranges
 
 
 def lateness(client: BareClient, dead: list[str], timeout_s: float) -> list[float]:
@@ -48,7 +48,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3, help="(%(default)s)")
     options = parser.parse_args()
     pattern = f"cg-[00001-{options.count + options.dead:05d}]"
-    everybody = names.expand(pattern)
+    everybody = ranges.expand(pattern)
     dead = everybody[-options.dead :]
     faults = ["--dead", f"cg-[{options.count + 1:05d}-{options.count + options.dead:05d}]"]
     fleet = ["--shape", "one-model", "--to", pattern, "--ttl", "60", *faults]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from benchmarks.bare import BareClient
 from benchmarks.gateways import body, created, ended, gateway
-from puppetmaster import names
+from puppetmaster import ranges
 from sandbox.fleet_log import FleetLog
 
 
@@ -37,7 +37,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5, help="(%(default)s)")
     options = parser.parse_args()
     pattern = f"cg-[0001-{options.count:04d}]"
-    destinations = names.expand(pattern)
+    destinations = ranges.expand(pattern)
     fleet = ["--shape", "one-model", "--to", pattern, "--delay", str(options.delay)]
     bare, ours = [], []
     with gateway(fleet) as (made, client):

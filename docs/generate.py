@@ -11,7 +11,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from puppetmaster import job, request
+from puppetmaster.model import job, request
 from puppetmaster.settings import Settings, variable
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -1,28 +1,43 @@
 """Builds the parts from the settings, starts them and stops them in order."""
 
+import ctypes
 import logging
+import sys
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import Any, Protocol
 
-from puppetmaster import __version__, heap
-from puppetmaster.announcer import Announcer
-from puppetmaster.bus import Bus, BusEvent, ControllerForgot
+from puppetmaster import __version__
+from puppetmaster.api.service import LOOK_TIMEOUT_S, Service
+from puppetmaster.bus.client import BusClient, BusEvent, ControllerForgot
+from puppetmaster.bus.credentials import Credentials
+from puppetmaster.bus.publisher import Publisher
 from puppetmaster.clock import Clock, iso
 from puppetmaster.dispatcher import Dispatcher
-from puppetmaster.door import Door
-from puppetmaster.engine import Engine
+from puppetmaster.engine.engine import Engine
 from puppetmaster.errors import PuppetmasterError, SettingsError, StoreError, Unavailable
 from puppetmaster.events import Hub
-from puppetmaster.login import Login
-from puppetmaster.metrics import Metrics
-from puppetmaster.retention import Keep
-from puppetmaster.server import Address, address
-from puppetmaster.service import LOOK_TIMEOUT_S, Service
+from puppetmaster.http.app import HttpApp
+from puppetmaster.http.metrics import Metrics
+from puppetmaster.http.resources import Backend
+from puppetmaster.http.server import Address, address
+from puppetmaster.http.websockets import Broadcaster
 from puppetmaster.settings import Settings
-from puppetmaster.sockets import Sockets
-from puppetmaster.store import Store
+from puppetmaster.store.base import Keep
+from puppetmaster.store.sqlite.store import Store
 from puppetmaster.threads import Vital
-from puppetmaster.web import Backend
+
+_M_MMAP_THRESHOLD = -3
+#: From this size on a piece is the system's own, as glibc begins with; said aloud, it stays so.
+LARGE_BYTES = 256 * 1024
+
+
+def give_back_large() -> None:
+    """From now on, where the C library is one that can be told so."""
+    if sys.platform == "linux":
+        with suppress(OSError, AttributeError):  # musl has no such thing, and no need of it
+            ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, LARGE_BYTES)
+
 
 log = logging.getLogger("sanji.puppetmaster.app")
 
@@ -53,17 +68,17 @@ class App:
 
     def __init__(self, settings: Settings, bundle: Registered) -> None:
         where = address(settings)
-        heap.give_back_large()
+        give_back_large()
         self.settings = settings
         self._bundle = bundle
         self._clock = Clock()
         self._started_at = iso(self._clock.wall_s())
         self.store = Store(settings.data_dir)
         self.hub = Hub()
-        self.bus = Bus(
+        self.bus = BusClient(
             settings.broker_host,
             settings.broker_port,
-            login=Login.of(settings),
+            login=Credentials.of(settings),
             installation=self.store.installation,
             resource=PROBED,
             probe_interval_s=settings.probe_interval_s,
@@ -74,22 +89,22 @@ class App:
         self.engine = Engine(settings, self._clock, self.store.now, self.store.ids, self.bus.tunnel)
         keep = Keep(settings.keep_jobs, settings.keep_days * 86400, int(settings.keep_mb * 1_000_000))
         self.dispatcher = Dispatcher(self.engine, self.store, self.bus, self.hub, self._clock, keep)
-        self.announcer = Announcer(self.hub, self.bus.tell, self._clock)
+        self.publisher = Publisher(self.hub, self.bus.tell, self._clock)
         self.service = Service(settings, self.store, self.dispatcher)
         self.door = self._door(where) if where is not None else None
 
-    def _door(self, where: Address) -> Door:
-        sockets = Sockets(self.service, self.hub, self._clock)
+    def _door(self, where: Address) -> HttpApp:
+        sockets = Broadcaster(self.service, self.hub, self._clock)
         numbers = Metrics(self.service, self.dispatcher, self.health, self.store.path, lambda: sockets.count)
         try:
-            return Door(self.settings, where, Backend(self.service, self.health), sockets, numbers)
+            return HttpApp(self.settings, where, Backend(self.service, self.health), sockets, numbers)
         except SettingsError:
             self.store.close()
             raise
 
     def threads(self) -> Iterator[Vital]:
         """Those that run from ``start`` to ``stop``."""
-        yield from (self.dispatcher.thread, self.announcer.thread, *self.bus.threads)
+        yield from (self.dispatcher.thread, self.publisher.thread, *self.bus.threads)
         if self.door is not None:
             yield from self.door.threads
 
@@ -101,7 +116,7 @@ class App:
         log.info("puppetmaster %s keeps its jobs in %s", __version__, self.store.path)
         try:
             self.dispatcher.start()
-            self.announcer.start()
+            self.publisher.start()
             self.bus.start()
             if self.door is not None:
                 self.door.start()
@@ -117,7 +132,7 @@ class App:
         if self.door is not None:
             self.door.ask_to_stop()
         self.dispatcher.stop()
-        self.announcer.stop()
+        self.publisher.stop()
         self.bus.stop()
         if self.door is not None:
             self.door.stop()
@@ -176,10 +191,10 @@ def _counters(engine: Engine) -> dict[str, Any]:
     return {
         "stalled": engine.stalled,
         "controller": engine.controller_up,
-        "openJobs": engine.ledger.open_jobs,
-        "openRequests": engine.ledger.open_requests,
-        "inFlight": engine.lanes.in_flight,
-        "window": engine.lanes.window.size,
+        "openJobs": engine.state.open_jobs,
+        "openRequests": engine.state.open_requests,
+        "inFlight": engine.scheduler.in_flight,
+        "window": engine.scheduler.window.size,
         "unseen": presence.unseen,
         "gateways": {
             "connected": presence.connected_count,
@@ -188,8 +203,8 @@ def _counters(engine: Engine) -> dict[str, Any]:
             "route": presence.route,
             "owners": {
                 domain: {"window": size, "busy": busy}
-                for domain, (size, busy) in engine.lanes.owners.sizes().items()
+                for domain, (size, busy) in engine.scheduler.owners.sizes().items()
             },
         },
-        "idsLeft": engine.ledger.ids_left,
+        "idsLeft": engine.state.ids_left,
     }

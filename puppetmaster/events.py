@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from puppetmaster.job import Job
+from puppetmaster.model.job import Job
 
 #: More changed requests of one job than this are not listed one by one.
 MOST_REQUESTS = 10_000

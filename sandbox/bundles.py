@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from puppetmaster import sdk
+from puppetmaster.bundle import sdk
 from sandbox.devices import Fault, Gateways
 from sandbox.fleet_log import Command
 

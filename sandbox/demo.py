@@ -19,7 +19,8 @@ from pathlib import Path
 from threading import Event, Thread
 from typing import Any
 
-from puppetmaster import names, sdk
+from puppetmaster import ranges
+from puppetmaster.bundle import sdk
 from sandbox.bridged import BridgedFleet, BridgedGateway
 from sandbox.broker import Kind
 from sandbox.fleet_log import FleetLog
@@ -57,7 +58,7 @@ UPDATE: Mapping[str, Any] = {
             "method": "put",
             "resource": "/system/firmware",
             "data": {"version": "2.1.0"},
-            "__request": {"destination": [*names.expand("cg-[001-200]"), "cg-lost"]},
+            "__request": {"destination": [*ranges.expand("cg-[001-200]"), "cg-lost"]},
         }
     ],
 }
@@ -65,7 +66,7 @@ SITE: Sequence[tuple[str, Mapping[str, Any]]] = (
     ("Three gateways are rebooted", REBOOT),
     ("A new firmware for a whole site", UPDATE),
 )
-BRIDGED = names.expand("cg-[1-6]")
+BRIDGED = ranges.expand("cg-[1-6]")
 LOST = "cg-4"
 LOST_AFTER = 4  # commands that all of them together have executed
 AWAY_S = 8.0

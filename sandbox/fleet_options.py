@@ -6,7 +6,7 @@ from dataclasses import replace
 from math import inf
 from pathlib import Path
 
-from puppetmaster.names import expand, expand_all, fold
+from puppetmaster.ranges import expand, expand_all, fold
 from sandbox.devices import GOOD
 from sandbox.registrar import models
 

@@ -18,14 +18,16 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from puppetmaster import answer, batch, wire
-from puppetmaster.changes import Changes, Ids
+from puppetmaster import jsoncodec
+from puppetmaster.api import bodies
 from puppetmaster.clock import Clock
-from puppetmaster.engine import Engine, Turn
-from puppetmaster.job import Job
-from puppetmaster.reader import Reader
-from puppetmaster.request import Item, Request
+from puppetmaster.engine.engine import Engine, Turn
+from puppetmaster.model import reply
+from puppetmaster.model.job import Job
+from puppetmaster.model.request import Item, Request
 from puppetmaster.settings import Settings
+from puppetmaster.store.base import Changes, Ids
+from puppetmaster.store.sqlite.reader import Reader
 from sandbox.devices import REMOTE
 from sandbox.registrar import Model, models
 
@@ -176,7 +178,7 @@ class Simulation:
         """POST /jobs now: one command to all gateways, or to these."""
         whom = list(self.destinations if destinations is None else destinations)
         item = {"method": method, "resource": "/any", "__request": {"destination": whom}}
-        spec = batch.parse_job({"batch": [item], **more}, _MOST_REQUESTS)
+        spec = bodies.parse_job({"batch": [item], **more}, _MOST_REQUESTS)
         self.engine.begin()
         job = self.engine.create(spec)
         while self.engine.drafting(job):
@@ -197,12 +199,12 @@ class Simulation:
 
     def job(self, job: Job) -> Job:
         """The job as it is now."""
-        return self.engine.ledger.find_job(job.id)
+        return self.engine.state.find_job(job.id)
 
     def run(self, for_s: float = 3600.0) -> float:
         """Let time pass until no job is open, or this long; the seconds that passed."""
         began_s = self.clock.at_s
-        while self.engine.ledger.open_jobs:
+        while self.engine.state.open_jobs:
             next_s = self._next_s()
             if next_s is None or next_s > began_s + for_s:
                 self.clock.at_s = began_s + for_s
@@ -237,7 +239,7 @@ class Simulation:
     def _act(self, turn: Turn) -> None:
         now_s, controller = self.clock.at_s, self._controller
         for outgoing in turn.sends:
-            body = wire.decode(outgoing.payload)
+            body = jsoncodec.decode(outgoing.payload)
             destination = body["resource"].removeprefix(REMOTE)
             self.sent_s.setdefault(destination, []).append(now_s)
             self.collisions += controller.ours_holds(destination)
@@ -288,11 +290,11 @@ class Simulation:
     ) -> Callable[[Engine], None]:
         by_device = {"id": message, "code": 200, "data": {"code": 200, "data": {}}, "sign": ["remote"]}
         by_controller = {"id": message, "code": code, "data": {"message": _TEXTS.get(code, "")}}
-        said = answer.read(by_device if code == 200 else {**by_controller, "sign": ["controller"]})
+        said = reply.read(by_device if code == 200 else {**by_controller, "sign": ["controller"]})
 
         def arrives(engine: Engine) -> None:
             release()
-            request = engine.ledger.find_request(message)
+            request = engine.state.find_request(message)
             if request is not None and code == 200:
                 self.latencies_s.setdefault(request.job, []).append(self.clock.at_s - sent_s)
             engine.answered(message, said)
@@ -304,16 +306,18 @@ class Simulation:
         return lambda engine: engine.owners(destination, resources)
 
     def _take_sample(self) -> None:
-        lanes, refused = self.engine.lanes, self.engine.refusals.total()
+        scheduler, refused = self.engine.scheduler, self.engine.refusals.total()
         done = sum(map(len, self.latencies_s.values()))
-        self.samples.append(Sample(self.clock.at_s, lanes.window.size, lanes.in_flight, done, refused))
+        self.samples.append(
+            Sample(self.clock.at_s, scheduler.window.size, scheduler.in_flight, done, refused)
+        )
 
     def summary(self) -> dict[str, Any]:
         """What came of it, in figures."""
         all_s = sorted(itertools.chain.from_iterable(self.latencies_s.values()))
         counts: Counter[str] = Counter()
         for id_ in self.memory.all_jobs():
-            job = self.engine.ledger.find_job(id_)
+            job = self.engine.state.find_job(id_)
             counts.update({status.value: count for status, count in job.counts.items() if count})
         lasted_s = self.clock.at_s
         return {
@@ -327,8 +331,11 @@ class Simulation:
             "refusals": {str(code): count for code, count in self.engine.refusals.items()},
             "collisions": self.collisions,
             "ranLate": len(self.ran_late),
-            "owners": self.engine.lanes.owners.sizes(),
-            "window": {"now": self.engine.lanes.window.size, "most": max(one.window for one in self.samples)},
+            "owners": self.engine.scheduler.owners.sizes(),
+            "window": {
+                "now": self.engine.scheduler.window.size,
+                "most": max(one.window for one in self.samples),
+            },
         }
 
 
@@ -482,7 +489,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(f"{'seconds':>9} {'window':>7} {'in flight':>10} {'answered':>9} {'refused':>8}")
     for one in simulation.samples:
         print(f"{one.at_s:9.3f} {one.window:7} {one.in_flight:10} {one.done:9} {one.refused:8}")
-    for at_s, size, why in simulation.engine.lanes.window.trace:
+    for at_s, size, why in simulation.engine.scheduler.window.trace:
         print(f"at {at_s:.3f} s the window fell to {size}: {why}")
     print(json.dumps(simulation.summary(), indent=2))
 

@@ -9,7 +9,7 @@ import threading
 import time
 
 import index
-from puppetmaster.engine import Engine
+from puppetmaster.engine.engine import Engine
 
 
 def break_begin() -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import HealthCheck, settings
 
-from puppetmaster.changes import FIRST_REQUEST_ID
+from puppetmaster.store.base import FIRST_REQUEST_ID
 from sandbox.broker import Broker, Kind
 from sandbox.controller import controller_process, real_controller
 from sandbox.process import Process
@@ -27,7 +27,7 @@ settings.load_profile("puppetmaster")
 def _known_ids() -> Iterator[None]:
     """Request ids of the stores that tests make begin at 2^31; else they begin anywhere."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("puppetmaster.store.first_request_id", lambda: FIRST_REQUEST_ID)
+        patch.setattr("puppetmaster.store.sqlite.store.first_request_id", lambda: FIRST_REQUEST_ID)
         yield
 
 

@@ -7,19 +7,20 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, cast
 
-from puppetmaster import answer, batch
-from puppetmaster.bus import Answered, Bus, BusEvent, ControllerChanged, LinkChanged
+from puppetmaster.api import bodies
+from puppetmaster.bus.client import Answered, BusClient, BusEvent, ControllerChanged, LinkChanged
+from puppetmaster.bus.connection import Receipt
 from puppetmaster.clock import Clock
 from puppetmaster.dispatcher import KEEP_ALL, Dispatcher
-from puppetmaster.engine import Engine
+from puppetmaster.engine.engine import Engine
 from puppetmaster.events import Hub
-from puppetmaster.job import Job
-from puppetmaster.link import Receipt
-from puppetmaster.request import RequestStatus
-from puppetmaster.retention import Keep
+from puppetmaster.model import reply
+from puppetmaster.model.job import Job
+from puppetmaster.model.message import Outgoing
+from puppetmaster.model.request import RequestStatus
 from puppetmaster.settings import Settings
-from puppetmaster.store import Store
-from puppetmaster.wire import Outgoing
+from puppetmaster.store.base import Keep
+from puppetmaster.store.sqlite.store import Store
 from tests.virtual import body
 
 WAIT_S = 40.0
@@ -140,7 +141,9 @@ class Desk:
         self.engine = Engine(
             Settings(booting_s=0, **settings), self.clock, self.store.now, self.store.ids, "tunnel"
         )
-        self.dispatcher = Dispatcher(self.engine, self.store, cast(Bus, self.bus), hub, self.clock, keep)
+        self.dispatcher = Dispatcher(
+            self.engine, self.store, cast(BusClient, self.bus), hub, self.clock, keep
+        )
         self.dispatcher.start()
         self.post(LinkChanged(up=True), ControllerChanged(up=True))
 
@@ -148,12 +151,12 @@ class Desk:
         self.dispatcher.post(events)
 
     def create(self, *names: str, timeout_s: float = WAIT_S, **more: Any) -> Job:
-        spec = batch.parse_job(body("get", *names, **more), 10_000)
+        spec = bodies.parse_job(body("get", *names, **more), 10_000)
         return self.dispatcher.call(lambda engine: engine.create(spec), timeout_s)
 
     def answer(self, message: int) -> None:
         inner = {"code": 200, "method": "get", "resource": "/any", "data": {"n": message}}
-        read = answer.read({"id": message, "code": 200, "data": inner, "sign": ["remote"]})
+        read = reply.read({"id": message, "code": 200, "data": inner, "sign": ["remote"]})
         self.post(Answered(message, read, Receipt(1, message % 1000)))
 
     def status(self, request_id: int) -> str:
@@ -164,7 +167,7 @@ class Desk:
         return request.status.value
 
     def in_flight(self) -> int:
-        return self.dispatcher.look(lambda engine: engine.lanes.in_flight, WAIT_S)
+        return self.dispatcher.look(lambda engine: engine.scheduler.in_flight, WAIT_S)
 
     def close(self) -> None:
         self.dispatcher.stop(WAIT_S)

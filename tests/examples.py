@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from puppetmaster.changes import FIRST_REQUEST_ID
-from puppetmaster.job import Job, fresh_counts
-from puppetmaster.request import Item, Request, RequestStatus
+from puppetmaster.model.job import Job, fresh_counts
+from puppetmaster.model.request import Item, Request, RequestStatus
+from puppetmaster.store.base import FIRST_REQUEST_ID
 
 AT = "2026-01-02T03:04:05.678Z"
 LATER = "2026-01-02T03:04:06.789Z"

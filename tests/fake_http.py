@@ -7,7 +7,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
-from puppetmaster.client import Client
+from puppetmaster.cli.client import Client
 
 
 class Asked(NamedTuple):

@@ -24,13 +24,15 @@ from pathlib import Path
 from typing import Any
 
 import index
-from puppetmaster import link, sdk, store
-from puppetmaster.bus import Bus
-from puppetmaster.engine import Engine
+from puppetmaster.bundle import sdk
+from puppetmaster.bus import connection
+from puppetmaster.bus.client import BusClient
+from puppetmaster.engine.engine import Engine
 from puppetmaster.events import Hub
-from puppetmaster.sqlite_storage import SqliteStorage
-from puppetmaster.store import Store
-from puppetmaster.wire import Outgoing
+from puppetmaster.model.message import Outgoing
+from puppetmaster.store.sqlite import store
+from puppetmaster.store.sqlite.documents import SqliteStorage
+from puppetmaster.store.sqlite.store import Store
 from sandbox.process import PROJECT
 
 #: Longer than a checkpoint of these small files takes: the kill falls into it or just after.
@@ -107,16 +109,16 @@ def _wrap(
 
 def _between(fuse: Fuse, leaves: int) -> None:
     """Die at the n-th command; of its turn it leaves (1) or not (0), and none behind it does."""
-    original = Bus.send
+    original = BusClient.send
 
-    def send(self: Bus, commands: Sequence[Outgoing]) -> bool:
+    def send(self: BusClient, commands: Sequence[Outgoing]) -> bool:
         for before in range(len(commands)):
             if fuse.burn():
                 original(self, commands[: before + leaves])
                 die()
         return original(self, commands)
 
-    setattr(Bus, "send", send)  # noqa: B010 - mypy lets no method be assigned
+    setattr(BusClient, "send", send)  # noqa: B010 - mypy lets no method be assigned
 
 
 def _written(fuse: Fuse) -> None:
@@ -170,11 +172,11 @@ def keep_journal(path: str) -> None:
     """Write down every command that leaves, in a way that survives a kill."""
     journal = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
 
-    def sent(_bus: Bus, commands: Sequence[Outgoing]) -> None:
+    def sent(_bus: BusClient, commands: Sequence[Outgoing]) -> None:
         at_s = time.monotonic()
         os.write(journal, "".join(f"{command.id} {at_s}\n" for command in commands).encode())
 
-    _wrap(Bus, "send", before=sent)
+    _wrap(BusClient, "send", before=sent)
 
 
 def main() -> None:
@@ -184,7 +186,7 @@ def main() -> None:
     if fault := os.environ.get("FAULT"):
         arm(fault)
     if seconds := os.environ.get("KEEPALIVE"):
-        link.KEEPALIVE_S = int(seconds)
+        connection.KEEPALIVE_S = int(seconds)
     if part := os.environ.get("SWEEP"):
         store.SWEEP = int(part)
     profile = sdk.Bundle(bundle_dir=str(PROJECT))

@@ -5,8 +5,8 @@ from collections import Counter
 
 from puppetmaster.clock import iso
 from puppetmaster.errors import Conflict
-from puppetmaster.job import Job, JobStatus
-from puppetmaster.request import Request
+from puppetmaster.model.job import Job, JobStatus
+from puppetmaster.model.request import Request
 from tests.verdict_page import POLICIES, Combination
 from tests.virtual import Event, World, body
 
@@ -134,7 +134,7 @@ class Play:
 
     def _control(self, wanted: JobStatus, *, force: bool) -> None:
         """Conflict comes of a job that has ended, or that is being stopped and shall go on or wait."""
-        job = self.world.engine.ledger.find_job(self.id)
+        job = self.world.engine.state.find_job(self.id)
         refused = job.final or (job.ending is not None and wanted is not JobStatus.CANCELED)
         try:
             self.world.do(lambda engine: engine.control(self.id, wanted, force=force))

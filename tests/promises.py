@@ -5,12 +5,12 @@ Memory may hold nothing else than the disk does.
 
 from collections import Counter
 
+from puppetmaster.api.results import Groups
 from puppetmaster.clock import seconds
-from puppetmaster.job import GateStatus, Job, JobEvent, JobStatus
-from puppetmaster.request import OPEN, UNANSWERED, Item, Request, RequestStatus
-from puppetmaster.results import Groups
-from puppetmaster.rollout import Policy
-from puppetmaster.turns import CATCH_UP_S
+from puppetmaster.model.job import GateStatus, Job, JobEvent, JobStatus
+from puppetmaster.model.policy import Policy
+from puppetmaster.model.request import OPEN, UNANSWERED, Item, Request, RequestStatus
+from puppetmaster.scheduling.fairness import CATCH_UP_S
 from tests.virtual import World
 
 #: Statuses that nothing changes any more.
@@ -179,7 +179,7 @@ class Promises:
         flying = [one for one in requests.values() if one.status is RequestStatus.SENT]
         assert len({one.destination for one in flying}) == len(flying) <= self.world.settings.window
         assert len({one.sending for one in flying}) == len(flying)
-        lanes = self.world.engine.lanes
+        scheduler = self.world.engine.scheduler
         for one in flying:
             old = self.requests.get(one.id)
             if old is not None and (old.status, old.attempts) == (one.status, one.attempts):
@@ -189,7 +189,7 @@ class Promises:
                 for other in requests.values()
                 if other.destination == one.destination
                 and other.status is RequestStatus.PENDING
-                and lanes.holds(other.id)
+                and scheduler.holds(other.id)
             ]
             assert all(one.id < id_ for id_ in waiting), "in order of creation"
         for job_id, count in Counter(one.job for one in flying).items():
@@ -230,11 +230,11 @@ class Promises:
     def check_memory(
         self, jobs: dict[int, Job], requests: dict[int, Request], policies: dict[int, Policy]
     ) -> None:
-        ledger = self.world.engine.ledger
+        state = self.world.engine.state
         open_jobs = [job for job in jobs.values() if not job.final]
-        assert ledger.open_jobs == len(open_jobs)
+        assert state.open_jobs == len(open_jobs)
         for job in open_jobs:
-            opened = ledger.opened(job.id)
+            opened = state.opened(job.id)
             assert opened is not None
             assert opened.job == job
             assert opened.requests == {
@@ -243,7 +243,7 @@ class Promises:
             assert opened.items == {id_: item for id_, item in self.items.items() if item.job == job.id}
             assert opened.policy == policies[job.id]
         for request in requests.values():
-            holds = self.world.engine.lanes.holds(request.id)
+            holds = self.world.engine.scheduler.holds(request.id)
             if self.world.engine.busy:
                 assert holds or request.status is not RequestStatus.SENT
             else:

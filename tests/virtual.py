@@ -9,16 +9,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from puppetmaster import answer, batch, wire
-from puppetmaster.changes import Changes
+from puppetmaster import jsoncodec
+from puppetmaster.api import bodies
 from puppetmaster.clock import Clock
-from puppetmaster.engine import Engine, Turn
+from puppetmaster.engine.engine import Engine, Turn
 from puppetmaster.errors import StoreError
-from puppetmaster.job import Job
-from puppetmaster.request import Request, RequestStatus
+from puppetmaster.model import reply
+from puppetmaster.model.job import Job
+from puppetmaster.model.message import Outgoing
+from puppetmaster.model.request import Request, RequestStatus
 from puppetmaster.settings import Settings
-from puppetmaster.store import Store
-from puppetmaster.wire import Outgoing
+from puppetmaster.store.base import Changes
+from puppetmaster.store.sqlite.store import Store
 
 T = TypeVar("T")
 Event = Callable[[Engine], Any]
@@ -218,7 +220,7 @@ class World:
         message = outgoing.id
         durable = self.store.now.request(request.id)
         assert durable == request, "it is on disk as sent, under this message id, before it leaves"
-        body = wire.decode(outgoing.payload)
+        body = jsoncodec.decode(outgoing.payload)
         assert body["id"] == message
         if self.connected:
             now_s = self.clock.now_s()
@@ -234,7 +236,7 @@ class World:
 
     def create(self, body: Any, *, begin: bool = True) -> Job:
         """POST /jobs; with ``begin`` its creator has the answer, so that its requests may leave."""
-        spec = batch.parse_job(body, self.settings.max_requests)
+        spec = bodies.parse_job(body, self.settings.max_requests)
         job = self.do(lambda engine: engine.create(spec))
         if begin:
             self.run(lambda engine: engine.begin_job(job.id))
@@ -286,8 +288,8 @@ class World:
 
     def said(self, message: dict[str, Any]) -> Event:
         """Any answer, as it is on the wire."""
-        assert answer.is_answer(message)
-        read = answer.read(message)
+        assert reply.is_answer(message)
+        read = reply.read(message)
         return lambda engine: engine.answered(message["id"], read)
 
     def owned(self, destination: str) -> Event:

@@ -9,7 +9,7 @@ from typing import Any
 import jsonschema_rs
 import schemathesis
 
-from puppetmaster import shapes
+from puppetmaster.api import shapes
 
 _WAVES = jsonschema_rs.validator_for(shapes.WAVES)
 

@@ -23,14 +23,14 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-from puppetmaster import envelope, sdk
-from puppetmaster.bus import ControllerChanged, LinkChanged, Owners
+from puppetmaster.bundle import envelope, sdk
+from puppetmaster.bundle.requests import BusRequest, Response, handle
+from puppetmaster.bundle.routes import Puppetmaster
+from puppetmaster.bus.client import ControllerChanged, LinkChanged, Owners
+from puppetmaster.bus.connection import Received
 from puppetmaster.errors import PuppetmasterError
-from puppetmaster.exchange import Request, Response, handle
-from puppetmaster.link import Received
-from puppetmaster.routes import Puppetmaster
+from puppetmaster.model.message import Outgoing
 from puppetmaster.settings import Settings
-from puppetmaster.wire import Outgoing
 from sandbox.process import PROJECT
 
 FIRST_ID = 2**31
@@ -211,7 +211,7 @@ class Target:
         try:
             if fault is not None:
                 raise fault
-            request = Request(envelope.request(message))
+            request = BusRequest(envelope.request(message))
         except PuppetmasterError as error:
             response.refuse(error)
         else:
@@ -225,7 +225,7 @@ class Target:
 
     def settle(self) -> None:
         """Return when the dispatcher has worked through its inbox."""
-        self.bundle.app.dispatcher.look(lambda engine: engine.ledger.open_jobs, 30)
+        self.bundle.app.dispatcher.look(lambda engine: engine.state.open_jobs, 30)
 
     def clean(self) -> None:
         """Remove all jobs, so that the store stays small."""
@@ -307,7 +307,7 @@ def _run(directory: Path, report: Report) -> None:
     mutator, failures = Mutator(report.seed), Failures()
     logger = logging.getLogger("sanji.puppetmaster")
     logger.addHandler(failures)
-    with patch("puppetmaster.store.first_request_id", lambda: FIRST_ID):
+    with patch("puppetmaster.store.sqlite.store.first_request_id", lambda: FIRST_ID):
         target = Target(directory)
     watch = Watch(directory / "data")
     threads = {thread.name for thread in threading.enumerate()}

@@ -8,12 +8,12 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from puppetmaster.changes import FIRST_REQUEST_ID
 from puppetmaster.clock import seconds
-from puppetmaster.job import Job
-from puppetmaster.request import DIRECT_WAY, Request, RequestStatus
-from puppetmaster.rollout import Policy, wave_of
-from puppetmaster.store import FILE_NAME, Store
+from puppetmaster.model.job import Job
+from puppetmaster.model.policy import Policy, wave_of
+from puppetmaster.model.request import DIRECT_WAY, Request, RequestStatus
+from puppetmaster.store.base import FIRST_REQUEST_ID
+from puppetmaster.store.sqlite.store import FILE_NAME, Store
 from sandbox.fleet_log import Command, FleetLog
 from tests.faulty_bundle import DIED
 from tests.torture.orders import Order

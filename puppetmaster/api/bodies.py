@@ -1,0 +1,207 @@
+"""The body of POST /jobs and POST /requests, checked as a whole and turned into a ``JobSpec``.
+
+Three forms become the same thing: the batch of the API, the older ``destinations`` + ``message``,
+and the one ``destination`` of POST /requests. Every fault is found before anything is refused, each
+with its place; an unknown property is a fault, because a misspelt limit must not start a fleet.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, replace
+from typing import Any
+
+from puppetmaster import jsoncodec
+from puppetmaster.api import fields
+from puppetmaster.api.fields import GIVEN, kind, quoted
+from puppetmaster.errors import Fault, Faults, Invalid, TooLarge
+from puppetmaster.model.message import DEFAULT_CAPACITY, Capacity, EncodedCommand
+from puppetmaster.model.spec import ItemSpec, JobSpec, Rerun
+
+_DESTINATION = re.compile(r"[^/?#+\s\x00-\x1f\x7f-\x9f\ud800-\udfff]+")
+#: The longest that the envelope of a message may be beside its data and destination.
+_TUNNEL = "t" * 63
+_ID = 2**32 - 1
+
+
+def parse_job(body: Any, max_requests: int, capacity: Capacity = DEFAULT_CAPACITY) -> JobSpec:
+    """The job that the body of POST /jobs asks for. Raises Invalid, TooLarge."""
+    if isinstance(body, dict) and "batch" not in body and ("destinations" in body or "message" in body):
+        return _parse_compat(body, "destinations", max_requests, capacity)
+    _check_object(body)
+    faults = fields.faults(fields.JOB, body)
+    if ("batch" in body) == (body.get("rerun") is not None):
+        faults.add("batch", "expected either a batch or rerun")
+    if body.get("gate") is not None and body.get("waves") is None:
+        faults.add("gate", "expected waves beside it, between which it stands")
+    items = []
+    if isinstance(body.get("batch"), list):
+        if len(body["batch"]) > max_requests:
+            faults.check()
+            raise _too_large(len(body["batch"]), max_requests)
+        for index, item in enumerate(body["batch"]):
+            items += _item(item, f"batch[{index}]", faults, capacity)
+    properties = {name: value for name, value in body.items() if name != "batch"}
+    return _spec(properties, items, faults, max_requests)
+
+
+def parse_request(body: Any, max_requests: int, capacity: Capacity = DEFAULT_CAPACITY) -> JobSpec:
+    """The job of one request that the body of POST /requests asks for. Raises Invalid."""
+    return _parse_compat(body, "destination", max_requests, capacity)
+
+
+def _parse_compat(body: Any, where: str, max_requests: int, capacity: Capacity) -> JobSpec:
+    _check_object(body)
+    faults = fields.faults(fields.REQUEST if where == "destination" else fields.JOB_COMPAT, body)
+    destinations = _compat_destinations(body, where, faults)
+    items = []
+    if isinstance(message := body.get("message"), dict):
+        fields.faults(fields.COMPAT_MESSAGE, message, "message", faults)
+        items += _item_of(message, destinations, "message", faults, capacity)
+    options = body.get("options")
+    timeout_ms = options.get("timeout") if isinstance(options, dict) else None
+    properties = {"key": body.get("key")}
+    if timeout_ms and not faults:
+        properties["requestTimeout"] = timeout_ms / 1000
+    return _spec(properties, items, faults, max_requests)
+
+
+def _compat_destinations(body: Mapping[str, Any], where: str, faults: Faults) -> tuple[str, ...]:
+    if where not in body:
+        return ()
+    if where == "destination" and not isinstance(body[where], str):
+        faults.add(where, f"expected one destination as a string, got {kind(body[where])}")
+        return ()
+    return _destinations(body[where], where, faults)
+
+
+def _spec(
+    properties: dict[str, Any],
+    items: list[ItemSpec],
+    faults: Faults,
+    max_requests: int,
+) -> JobSpec:
+    faults.check()
+    properties = fields.plain(properties)
+    timeout = properties.get("timeout")
+    rerun = properties.get("rerun")
+    spec = JobSpec(
+        items=tuple(items),
+        name=properties.get("name"),
+        key=properties.get("key"),
+        timeout_s=None if timeout == "infinity" else timeout,
+        request_timeout_s=properties.get("requestTimeout"),
+        start_at=properties.get("startAt"),
+        rerun=None if rerun is None else Rerun(rerun["job"], tuple(rerun.get("status", fields.RERUN))),
+        dry_run=bool(properties.get("dryRun")),
+        given={name: properties[name] for name in GIVEN if properties.get(name) is not None},
+    )
+    check_size(spec, max_requests)
+    return replace(spec, digest=digest(spec)) if spec.key is not None else spec
+
+
+def check_size(spec: JobSpec, max_requests: int) -> None:
+    """Raise TooLarge when a job makes more requests than one may have."""
+    if spec.total > max_requests:
+        raise _too_large(spec.total, max_requests)
+
+
+def _too_large(total: int, most: int) -> TooLarge:
+    return TooLarge(
+        f"The batch makes {total} requests, and {most} are the most that one job may have: "
+        "split it, or raise PUPPETMASTER_MAX_REQUESTS."
+    )
+
+
+def digest(spec: JobSpec) -> str:
+    """A fingerprint of what is asked for: the same for the same job, however its body was written."""
+    asked = asdict(replace(spec, digest="", dry_run=False))
+    return hashlib.sha256(json.dumps(asked, sort_keys=True).encode("ascii")).hexdigest()
+
+
+def _item(item: Any, path: str, faults: Faults, capacity: Capacity) -> list[ItemSpec]:
+    if not isinstance(item, dict):
+        faults.add(path, f"expected an object, got {kind(item)}")
+        return []
+    fields.faults(fields.ITEM, item, path, faults)
+    places = [("__destination", item)]
+    if isinstance(inner := item.get("__request"), dict):
+        places = [("destination", inner), ("__destination", inner), *places]
+    found = [(name, holder) for name, holder in places if name in holder]
+    destinations: tuple[str, ...] = ()
+    if len(found) == 1:
+        name, holder = found[0]
+        where = f"{path}.{name}" if holder is item else f"{path}.__request.{name}"
+        destinations = _destinations(holder[name], where, faults)
+    else:
+        many = "exactly one list of destinations, got several" if found else "the destinations, got none"
+        faults.add(f"{path}.__request.destination", f"expected {many}")
+    return _item_of(item, destinations, path, faults, capacity)
+
+
+def _item_of(
+    message: Mapping[str, Any],
+    destinations: tuple[str, ...],
+    path: str,
+    faults: Faults,
+    capacity: Capacity,
+) -> list[ItemSpec]:
+    data, method, resource = message.get("data", {}), message.get("method"), message.get("resource")
+    before = faults.total
+    faults.take(jsoncodec.each_fault(data, f"{path}.data"))
+    if faults.total > before or not destinations:
+        return []
+    if not isinstance(method, str) or not isinstance(resource, str):
+        return []
+    item = ItemSpec(method.lower(), resource, data, destinations, fields.plain(message.get("code")))
+    if item.method not in fields.METHODS:
+        return []
+    longest = max(destinations, key=lambda destination: len(json.dumps(destination)))
+    size = capacity.size(_command(item).message(_ID, longest).payload)
+    if size > (most := capacity.message_bytes):
+        who = "what the controller passes"
+        if capacity.limited:
+            who = "indented as the controller passes it on, what the broker carries"
+        faults.add(f"{path}.data", f"expected a message below {most + 1} bytes, which is {who}, got {size}")
+    return [item]
+
+
+def _command(item: ItemSpec) -> EncodedCommand:
+    body = {"code": 999, "method": item.method, "resource": item.resource, "data": item.data}
+    return EncodedCommand(body, _TUNNEL)
+
+
+def _destinations(found: Any, where: str, faults: Faults) -> tuple[str, ...]:
+    if isinstance(found, str):
+        names, place = [found], (lambda _: where)
+    elif isinstance(found, list) and found:
+        names, place = found, (lambda index: f"{where}[{index}]")
+    else:
+        got = "an empty list" if found == [] else kind(found)
+        faults.add(where, f"expected a string or a list of at least one string, got {got}")
+        return ()
+    return _checked(names, place, faults)
+
+
+def _checked(names: list[Any], place: Callable[[int], str], faults: Faults) -> tuple[str, ...]:
+    first: dict[str, int] = {}
+    for index, name in enumerate(names):
+        if not isinstance(name, str) or not _DESTINATION.fullmatch(name):
+            got = quoted(name) if isinstance(name, str) else kind(name)
+            said = f"expected a name without / ? # + and white space, got {got}"
+            faults.add(place(index), said)
+        elif len(f"/remote/{name}".encode()) > fields.RESOURCE_LIMIT_BYTES:
+            said = f"expected /remote/<name> within {fields.RESOURCE_LIMIT_BYTES} bytes, got a longer one"
+            faults.add(place(index), said)
+        elif name in first:
+            said = f"expected each destination once in an item, got {quoted(name)} as at {first[name]}"
+            faults.add(place(index), said)
+        else:
+            first[name] = index
+    return tuple(first)
+
+
+def _check_object(body: Any) -> None:
+    if not isinstance(body, dict):
+        raise Invalid([Fault("", f"expected an object as the body, got {kind(body)}")])

@@ -1,0 +1,104 @@
+"""Equal results of a job folded into groups, and how the groups differ.
+
+A thousand gateways that say the same are one line; the three that say something else stand out. Of each
+request only its destination is kept, so that a job of any size can be folded part by part.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from puppetmaster import ranges
+from puppetmaster.model.request import Request, RequestStatus
+
+#: So many differences are listed; more say nothing more.
+DIFFERENCES = 100
+_ABSENT = object()
+
+
+@dataclass(slots=True)
+class Group:
+    """Requests that came to the same: status, code, source and data. ``first`` is the id of one of them."""
+
+    first: int
+    status: RequestStatus
+    likeness: bytes
+    destinations: list[str] = field(default_factory=list)
+
+
+class Groups:
+    """The groups of one job."""
+
+    def __init__(self) -> None:
+        self._groups: dict[bytes, Group] = {}
+
+    def add(self, requests: Iterable[Request]) -> None:
+        """Sort in some more requests that are done, in the order of their ids."""
+        for request in requests:
+            likeness = likeness_of(request)
+            group = self._groups.get(likeness)
+            if group is None:
+                group = self._groups[likeness] = Group(request.id, request.status, likeness)
+            group.destinations.append(request.destination)
+
+    def ordered(self) -> list[Group]:
+        """All of them, the largest first."""
+        return sorted(self._groups.values(), key=lambda group: (-len(group.destinations), group.first))
+
+
+def good(ordered: Iterable[Group]) -> Group | None:
+    """The largest group that is resolved: what the others are held beside."""
+    return next((group for group in ordered if group.status is RequestStatus.RESOLVED), None)
+
+
+def likeness_of(request: Request) -> bytes:
+    """What is the same for requests whose results are the same."""
+    result = request.result or {}
+    # A message of our own tells of one request; two that differ in nothing else came to the same.
+    alike = [request.status, result.get("code"), result.get("source"), result.get("data")]
+    return hashlib.blake2b(json.dumps(alike, sort_keys=True).encode("ascii"), digest_size=16).digest()
+
+
+def view(group: Group, first: Request, *, full: bool, beside: Request | None) -> dict[str, Any]:
+    """``{"count", "status", "code", "destinations", "sample"}`` of a group, with its ``first`` request.
+
+    Destinations are in compact form (``cg-[001-038]``), or one by one when ``full``. With ``beside``, a
+    request of the good group, there is ``diff``: how its data differ from that one's.
+    """
+    result = first.result or {}
+    shown = {
+        "count": len(group.destinations),
+        "status": first.status.value,
+        "code": result.get("code"),
+        "destinations": group.destinations if full else ranges.fold(sorted(group.destinations)),
+        "sample": {"request": first.id, "result": dict(result)},
+    }
+    if beside is not None and first.id != beside.id:
+        return {**shown, "diff": list(_limited(result.get("data"), (beside.result or {}).get("data")))}
+    return shown
+
+
+def _limited(here: Any, good: Any) -> Iterator[dict[str, Any]]:
+    for number, difference in enumerate(differences(here, good)):
+        if number == DIFFERENCES:
+            yield {"path": "", "message": f"more than {DIFFERENCES} differences: the rest is not listed"}
+            return
+        yield difference
+
+
+def differences(here: Any, good: Any, path: str = "") -> Iterator[dict[str, Any]]:
+    """Where ``here`` differs from ``good``: ``{"path", "good", "here"}``, without what is absent."""
+    if isinstance(here, Mapping) and isinstance(good, Mapping):
+        for key in sorted({*here, *good}):
+            below = f"{path}.{key}" if path else str(key)
+            yield from differences(here.get(key, _ABSENT), good.get(key, _ABSENT), below)
+    elif isinstance(here, list) and isinstance(good, list):
+        for index in range(max(len(here), len(good))):
+            left = here[index] if index < len(here) else _ABSENT
+            right = good[index] if index < len(good) else _ABSENT
+            yield from differences(left, right, f"{path}[{index}]")
+    elif here is _ABSENT or good is _ABSENT or type(here) is not type(good) or here != good:
+        sides = {"good": good, "here": here}
+        yield {"path": path, **{side: value for side, value in sides.items() if value is not _ABSENT}}

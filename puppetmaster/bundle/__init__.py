@@ -1,0 +1,1 @@
+"""The bus door: the Sanji SDK, hardened."""

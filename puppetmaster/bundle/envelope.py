@@ -1,0 +1,171 @@
+"""A request of the bus and its answer: what arrives is checked before anybody sees it, what leaves arrives.
+
+The SDK makes every JSON key of a message an attribute, so a key ``match`` or ``type`` hides the method
+of that name. Here only the keys that the contract knows pass on, each with its proper type.
+"""
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from enum import Enum, auto
+from typing import Any
+
+from puppetmaster import jsoncodec
+from puppetmaster.errors import Fault, Invalid, TooLarge
+from puppetmaster.model.message import DEFAULT_CAPACITY, Capacity
+
+# A string without its end counts as one too, or a long one could take minutes.
+_WORD = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"?|[\[\]{}:,]|[^\s\[\]{}:,"]+', re.DOTALL)
+
+
+class Kind(Enum):
+    """What the controller takes a message for, by its content."""
+
+    REQUEST = auto()
+    ANSWER = auto()
+    EVENT = auto()
+
+
+def kind(message: Mapping[str, Any]) -> Kind:
+    """Tell requests, answers and events apart as the controller does: by ``id`` and ``code`` alone.
+
+    The controller turns an id into 32 bits; an id that is not a number, or is 0 then, makes an event.
+    """
+    if not _is_number(message.get("id")) or int(message["id"]) % 2**32 == 0:
+        return Kind.EVENT
+    return Kind.ANSWER if _is_number(message.get("code")) else Kind.REQUEST
+
+
+def read(payload: bytes) -> tuple[dict[str, Any], Invalid | None]:
+    """Decode a message. With it comes what is wrong, if only its outermost level could be read.
+
+    Raises ValueError when not even that could be: then there is nobody to answer.
+    """
+    try:
+        message = jsoncodec.decode_body(payload)
+    except ValueError as error:
+        fault = Invalid([Fault("", f"the message cannot be read: {error}")])
+        return _outline(payload), fault
+    return _object(message), None
+
+
+def _object(message: Any) -> dict[str, Any]:
+    if not isinstance(message, dict):
+        raise ValueError(f"expected a JSON object, got {type(message).__name__}")  # noqa: TRY004 # as not JSON
+    return message
+
+
+def _outline(payload: bytes) -> dict[str, Any]:
+    """The outermost level of a JSON object, with null in place of all that is nested in it."""
+    kept: list[str] = []
+    depth = 0
+    for word in _WORD.findall(payload.decode("utf-8", "replace")):
+        if word in "[{":
+            depth += 1
+            if depth <= 2:
+                kept.append(word if depth == 1 else "null")
+        elif word in "]}":
+            depth -= 1
+            if depth == 0:
+                kept.append(word)
+        elif depth <= 1:
+            kept.append(word)
+    return _object(jsoncodec.decode_loosely("".join(kept).encode("utf-8")))
+
+
+def request(message: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the request in ``message``: id, method (lower case), resource, data (None when absent).
+
+    ``tunnel`` and ``sign`` follow where they are there; unknown keys are left out.
+    Raises Invalid, naming every place, when it cannot be one.
+    """
+    faults = [
+        Fault(key, f"expected a non-empty string, got {_shown(message.get(key))}")
+        for key in ("method", "resource")
+        if not _is_text(message.get(key))
+    ]
+    if faults:
+        raise Invalid(faults)
+    checked = {
+        "id": message["id"],
+        "method": message["method"].lower(),
+        "resource": message["resource"],
+        "data": message.get("data"),
+    }
+    if _is_text(message.get("tunnel")):
+        checked["tunnel"] = message["tunnel"]
+    if "sign" in message:
+        checked["sign"] = _signs(message)
+    return checked
+
+
+def answer(
+    message: Mapping[str, Any],
+    signer: str,
+    code: int,
+    data: Any,
+    capacity: Capacity = DEFAULT_CAPACITY,
+) -> bytes:
+    """Encode the answer to ``message``, of which only the id is needed, so that the controller passes it on.
+
+    Raises TooLarge when the bus does not carry it; TypeError or ValueError when ``data`` is not JSON.
+    """
+    answered = {
+        "id": message["id"],
+        "code": code,
+        "method": _text(message.get("method")),
+        "resource": _text(message.get("resource")),
+        "data": data,
+        "sign": [*_signs(message), signer],
+    }
+    encoded = jsoncodec.encode(jsoncodec.carriable(answered))
+    if (size := capacity.size(encoded)) > capacity.message_bytes:
+        raise TooLarge(
+            f"the answer has {size:,} bytes, and the bus carries less than "
+            f"{capacity.message_bytes + 1:,}; ask for less, for example with ?limit="
+        )
+    return encoded
+
+
+def refused(encoded: bytes) -> bytes | None:
+    """What is sent in place of an answer that the broker does not take; None: it is no answer."""
+    message = jsoncodec.decode_loosely(encoded)
+    if kind(message) is not Kind.ANSWER:
+        return None
+    signs = _signs(message)
+    return answer(
+        {**message, "sign": signs[:-1]},
+        signs[-1] if signs else "unknown",
+        TooLarge.status,
+        {
+            "message": f"The answer has {len(encoded)} bytes, and the broker closes the connection when it "
+            "is sent: ask for less, for example with limit, or over HTTP. What was asked for may be done."
+        },
+    )
+
+
+def _text(value: Any) -> str:
+    """What an answer repeats of a request: the bridge wants a non-empty string."""
+    return value if _is_text(value) else "unknown"
+
+
+def _signs(message: Mapping[str, Any]) -> list[str]:
+    given = message.get("sign")
+    return [sign for sign in given if isinstance(sign, str)] if isinstance(given, list) else []
+
+
+def _shown(value: Any) -> str:
+    """The value for a sentence; never walks into it, for it may be large or deep."""
+    if isinstance(value, (dict, list)):
+        return "an object" if isinstance(value, dict) else "a list"
+    return json.dumps(value)[:60]
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and value != ""
+
+
+def _is_number(value: Any) -> bool:
+    # math.isfinite would raise for an integer that no float can hold.
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < math.inf

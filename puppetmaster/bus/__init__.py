@@ -1,0 +1,1 @@
+"""MQTT, and the controller behind it."""

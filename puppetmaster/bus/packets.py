@@ -1,0 +1,214 @@
+"""MQTT 3.1.1 packets, as many of them as the dispatcher's connection needs. Bytes in, packets out: no I/O.
+
+Outwards: CONNECT, SUBSCRIBE, PUBLISH at QoS 0, PUBACK, PINGREQ, DISCONNECT. Inwards: CONNACK, SUBACK,
+PUBLISH at QoS 0 and 1, PINGRESP. Section numbers are those of the OASIS standard of 29 October 2014.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from puppetmaster.jsoncodec import Unindented
+
+REFUSED = 0x80
+PINGREQ = b"\xc0\x00"
+DISCONNECT = b"\xe0\x00"
+
+_CONNACK, _PUBLISH, _SUBACK, _PINGRESP = 0x20, 0x30, 0x90, 0xD0
+_OTHERS = (_CONNACK, _SUBACK, _PINGRESP)
+
+
+class Malformed(ValueError):
+    """What came is not MQTT, or nothing that we have asked for. The connection is of no use any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Connack:
+    """The broker's answer to CONNECT; ``code`` 0: accepted."""
+
+    code: int
+
+
+@dataclass(frozen=True, slots=True)
+class Suback:
+    """The broker's answer to the SUBSCRIBE with the number ``packet``.
+
+    ``granted`` is the QoS for each topic, or ``REFUSED``.
+    """
+
+    packet: int
+    granted: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """A message for us. ``packet`` is to be acknowledged; 0: it needs not (QoS 0).
+
+    One that is longer than the limit comes without its indentation. When it is longer all the same, it is cut
+    one byte beyond the limit.
+    """
+
+    topic: bytes
+    payload: bytes
+    packet: int
+    #: The broker had kept it, and sends it because we have just subscribed (section 3.3.1.3).
+    retained: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Pingresp:
+    """The broker's answer to PINGREQ."""
+
+
+Packet = Connack | Suback | Published | Pingresp
+
+
+def connect(
+    client_id: str, *, keepalive_s: int, user: str = "", password: str = "", clean: bool = False
+) -> bytes:
+    """CONNECT (section 3.1). Without ``clean`` the broker keeps the session while we are away."""
+    flags = (0x02 if clean else 0) | (0x80 if user else 0) | (0x40 if user and password else 0)
+    head = _text("MQTT") + bytes((4, flags)) + keepalive_s.to_bytes(2)
+    login = (_text(user) if user else b"") + (_text(password) if user and password else b"")
+    return _packet(0x10, head + _text(client_id) + login)
+
+
+def subscribe(packet: int, topics: Iterable[tuple[str, int]]) -> bytes:
+    """SUBSCRIBE (section 3.8) to topics, each with the highest QoS wanted."""
+    asked = b"".join(_text(topic) + bytes((qos,)) for topic, qos in topics)
+    return _packet(0x82, packet.to_bytes(2) + asked)
+
+
+class Topic:
+    """Where messages are published to, at QoS 0 (section 3.3)."""
+
+    __slots__ = ("_name",)
+
+    def __init__(self, name: str) -> None:
+        self._name = _text(name)
+
+    def publish(self, payload: bytes) -> bytes:
+        """PUBLISH with this payload."""
+        return b"0" + _length(len(self._name) + len(payload)) + self._name + payload
+
+
+def puback(packet: int) -> bytes:
+    """PUBACK (section 3.4): the message of this number is ours now."""
+    return b"@\x02" + packet.to_bytes(2)
+
+
+def _text(text: str) -> bytes:
+    encoded = text.encode()
+    return len(encoded).to_bytes(2) + encoded
+
+
+def _packet(kind: int, body: bytes) -> bytes:
+    return bytes((kind,)) + _length(len(body)) + body
+
+
+def _length(size: int) -> bytes:
+    """The remaining length (section 2.2.3): seven bits a byte, the lowest first."""
+    encoded = bytearray()
+    while size > 0x7F:
+        encoded.append(size & 0x7F | 0x80)
+        size >>= 7
+    encoded.append(size)
+    return bytes(encoded)
+
+
+@dataclass(slots=True)
+class _Long:
+    """A message that is longer than the limit; so many bytes of it are still to come."""
+
+    topic: bytes
+    packet: int
+    missing: int
+    payload: Unindented
+
+    def published(self) -> Published:
+        return Published(self.topic, bytes(self.payload.text), self.packet)
+
+
+class Decoder:
+    """Takes bytes as they come and gives whole packets. Keeps no more than one packet of ``limit_bytes``."""
+
+    def __init__(self, limit_bytes: int) -> None:
+        self._limit = limit_bytes
+        self._buffer = bytearray()
+        self._long: _Long | None = None
+
+    def feed(self, data: bytes) -> list[Packet]:
+        """The packets that are complete with these bytes. Raises Malformed."""
+        packets: list[Packet] = []
+        long = self._long
+        if long is not None:
+            part, data = data[: long.missing], data[long.missing :]
+            long.missing -= len(part)
+            long.payload.take(part)
+            if long.missing:
+                return []
+            packets.append(long.published())
+            self._long = None
+        self._buffer += data
+        at = 0
+        while (packet := self._next(at)) is not None:
+            at = packet[1]
+            packets.append(packet[0])
+        del self._buffer[:at]
+        return packets
+
+    def _next(self, at: int) -> tuple[Packet, int] | None:
+        """The packet that begins there, and where it ends; None: not all of it is here."""
+        buffer = self._buffer
+        size, start, shift = 0, at + 1, 0
+        while True:
+            if start >= len(buffer):
+                return None
+            byte = buffer[start]
+            start += 1
+            size |= (byte & 0x7F) << shift
+            if byte < 0x80:
+                break
+            shift += 7
+            if shift > 21:
+                raise Malformed("a remaining length of more than four bytes")
+        kind, end = buffer[at], start + size
+        if kind & 0xF0 == _PUBLISH:
+            return self._published(kind, start, end)
+        if kind not in _OTHERS or size > 1024:
+            raise Malformed(f"a packet of the kind 0x{kind:02x} with {size} bytes, which we did not ask for")
+        return (_other(kind, bytes(buffer[start:end])), end) if end <= len(buffer) else None
+
+    def _published(self, kind: int, start: int, end: int) -> tuple[Packet, int] | None:
+        buffer, qos = self._buffer, kind >> 1 & 3
+        complete, size = end <= len(buffer), end - start
+        if not complete and size <= self._limit:
+            return None
+        if len(buffer) < start + 2:
+            return None
+        topic_end = start + 2 + int.from_bytes(buffer[start : start + 2])
+        body = topic_end + 2 if qos else topic_end
+        if qos > 1 or body > end:
+            raise Malformed(f"a message of the kind 0x{kind:02x}, expected one of QoS 0 or 1")
+        if len(buffer) < body:
+            return None
+        packet = int.from_bytes(buffer[topic_end:body])
+        topic = bytes(buffer[start + 2 : topic_end])
+        if size <= self._limit:
+            return Published(topic, bytes(buffer[body:end]), packet, bool(kind & 1)), end
+        long = _Long(topic, packet, max(end - len(buffer), 0), Unindented(self._limit + 1))
+        long.payload.take(bytes(buffer[body:end]))
+        if complete:
+            return long.published(), end
+        self._long = long
+        buffer.clear()
+        return None
+
+
+def _other(kind: int, body: bytes) -> Packet:
+    if kind == _CONNACK and len(body) == 2:
+        return Connack(body[1])
+    if kind == _SUBACK and len(body) > 2:
+        return Suback(int.from_bytes(body[:2]), tuple(body[2:]))
+    if kind == _PINGRESP and not body:
+        return Pingresp()
+    raise Malformed(f"a packet of the kind 0x{kind:02x} with {len(body)} bytes")

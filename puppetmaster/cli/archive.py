@@ -1,0 +1,61 @@
+"""The commands that write the store to a file and fill it again; they work on the data directory itself."""
+
+import json
+from pathlib import Path
+
+import click
+
+from puppetmaster.cli.client import ClientError
+from puppetmaster.cli.context import Command, Context
+from puppetmaster.errors import PuppetmasterError
+from puppetmaster.settings import Settings
+from puppetmaster.store import transfer
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+class Failed(ClientError):
+    """The files of the store are not as they should be."""
+
+    exit_code = 1
+
+
+data_dir_option = click.option(
+    "--data-dir",
+    type=click.Path(path_type=Path),
+    help="Where the store is; else PUPPETMASTER_DATA_DIR, else data/ of the bundle.",
+)
+
+
+def _data_dir(given: Path | None) -> Path:
+    return given or Settings.from_environment(data_dir=ROOT / "data").data_dir
+
+
+def _told(session: Context, jobs: int, sentence: str) -> None:
+    click.echo(json.dumps({"jobs": jobs}) if session.json else sentence)
+
+
+@click.command("export", cls=Command, short_help="Write all jobs to a JSON file.")
+@click.argument("file", type=click.Path(path_type=Path))
+@data_dir_option
+@click.pass_obj
+def export_store(session: Context, file: Path, data_dir: Path | None) -> None:
+    """Write all jobs to a plain TinyDB JSON file; the bundle may run."""
+    try:
+        jobs = transfer.export(_data_dir(data_dir), file)
+    except PuppetmasterError as error:
+        raise Failed(error.message) from error
+    _told(session, jobs, f"{jobs} jobs are in {file}.")
+
+
+@click.command("import", cls=Command, short_help="Fill an empty store with what export wrote.")
+@click.argument("file", type=click.Path(path_type=Path))
+@data_dir_option
+@click.pass_obj
+def import_store(session: Context, file: Path, data_dir: Path | None) -> None:
+    """Fill an empty store with what export wrote; the bundle must not run."""
+    try:
+        jobs = transfer.import_(file, _data_dir(data_dir))
+    except PuppetmasterError as error:
+        raise Failed(error.message) from error
+    _told(session, jobs, f"{jobs} jobs are in {_data_dir(data_dir)}.")

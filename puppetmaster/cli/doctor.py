@@ -1,0 +1,290 @@
+"""What may keep puppetmaster from working, checked from outside, each with what to do about it.
+
+Works when the bundle is down too: then the checks of this machine may say why.
+"""
+
+import ipaddress
+import os
+import shutil
+import socket
+import sqlite3
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from puppetmaster import __version__
+from puppetmaster.cli.client import Client, ClientError, Unreachable
+from puppetmaster.errors import SettingsError
+from puppetmaster.settings import Settings
+from puppetmaster.store.sqlite.documents import read_only_uri
+
+ROOT = Path(__file__).resolve().parents[2]
+OLDEST_PYTHON = (3, 11)
+LEAST_FREE_BYTES = 100 * 1024 * 1024
+ANSWER_TIMEOUT_S = 10.0
+BROKER_TIMEOUT_S = 3.0
+AS_ITS_USER = "run the doctor as the user of the bundle"
+
+Mark = Literal["ok", "warn", "fail"]
+
+
+class Check(NamedTuple):
+    """One thing that was looked at. ``says`` is what was found, and what to do."""
+
+    name: str
+    mark: Mark
+    says: str
+
+
+def examine(client: Client, environ: Mapping[str, str] = os.environ, root: Path = ROOT) -> Iterator[Check]:
+    """Every check, in an order in which the first failure is the cause of those after it.
+
+    What a running bundle says of its own settings goes before what the environment here says.
+    """
+    yield python(sys.version_info[:3])
+    yield packages(root / "requirements.txt")
+    answers, system, health = _asked(client)
+    if loopback(client.host):
+        yield from _machine(environ, root, system)
+    else:
+        yield Check(
+            "machine",
+            "ok",
+            f"{client.host} is another machine: run 'puppetmaster doctor' there to check broker and store",
+        )
+    yield answers
+    if health is not None:
+        yield health
+    if system:
+        yield from bundle(system)
+
+
+def exit_code(checks: list[Check]) -> int:
+    """0: nothing failed. 1: something did. 7: puppetmaster itself cannot be reached."""
+    failed = {check.name for check in checks if check.mark == "fail"}
+    return 7 if "answer" in failed else 1 if failed else 0
+
+
+def loopback(host: str) -> bool:
+    """Whether this is this machine."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+# -- this machine ---------------------------------------------------------------------------------
+
+
+def python(version: tuple[int, ...]) -> Check:
+    """The version of Python."""
+    text = ".".join(map(str, version))
+    if version < OLDEST_PYTHON:
+        return Check("python", "fail", f"{text}: install Python {'.'.join(map(str, OLDEST_PYTHON))} or later")
+    return Check("python", "ok", text)
+
+
+def packages(
+    requirements: Path, version_of: Callable[[str], str] = lambda name: metadata.version(name)
+) -> Check:
+    """The pinned packages."""
+    cure = f"{sys.executable} -m pip install -r {requirements}"
+    try:
+        lines = requirements.read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        return Check("packages", "warn", f"cannot be compared: {requirements}: {error.strerror}")
+    pins = [line.split("==") for line in lines if "==" in line and not line.startswith("#")]
+    wrong = []
+    for name, wanted in pins:
+        try:
+            found = version_of(name)
+        except metadata.PackageNotFoundError:
+            found = "none"
+        if found != wanted.strip():
+            wrong.append(f"{name} {wanted.strip()} (there is {found})")
+    if wrong:
+        return Check("packages", "fail", f"expected {', '.join(wrong)}: {cure}")
+    return Check("packages", "ok", f"all {len(pins)} as pinned")
+
+
+def _machine(environ: Mapping[str, str], root: Path, system: Mapping[str, Any]) -> Iterator[Check]:
+    try:
+        settings = Settings.from_environment(environ, data_dir=root / "data")
+    except SettingsError as error:
+        yield Check("settings", "fail", str(error))
+        settings = Settings(data_dir=root / "data")
+    else:
+        if settings.http.lower() == "off" and not system:
+            off = "PUPPETMASTER_HTTP is off: unset it, or the command line has nobody to ask"
+            yield Check("settings", "warn", off)
+        else:
+            yield Check("settings", "ok", "the environment can be read")
+    limits = system.get("limits", {})
+    path = Path(str(system.get("store", {}).get("path", "")))
+    directory = path.parent if path.is_absolute() else settings.data_dir
+    # A bundle that runs knows better than we do whether its user may use them.
+    yield data_dir(directory, not_ours="warn" if system else "fail")
+    yield store(directory / "puppetmaster.db", not_ours="warn" if system else "fail")
+    yield broker(
+        str(limits.get("brokerHost", settings.broker_host)),
+        int(limits.get("brokerPort", settings.broker_port)),
+    )
+
+
+def data_dir(directory: Path, not_ours: Mark = "fail") -> Check:
+    """The directory that the store is in; ``not_ours`` when this user may not write there."""
+    try:
+        there = directory.is_dir()
+        nearest = next(one for one in (directory, *directory.absolute().parents) if one.exists())
+    except PermissionError as error:
+        return Check("data", not_ours, f"{error.filename} cannot be entered: {AS_ITS_USER}")
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
+        return Check("data", not_ours, f"{nearest} cannot be written: {AS_ITS_USER}, or let this one write")
+    if not there:
+        return Check("data", "ok", f"{directory} will be made at the first start")
+    free = shutil.disk_usage(directory).free
+    if free < LEAST_FREE_BYTES:
+        return Check("data", "warn", f"{directory} has {free // 1024 // 1024} MiB left: make room")
+    return Check("data", "ok", f"{directory} can be written, {free // 1024 // 1024} MiB free")
+
+
+def store(file: Path, not_ours: Mark = "fail") -> Check:
+    """The file of the store, read and never written; ``not_ours`` when this user may not read it."""
+    cure = f"stop the bundle, move {file}* away and put a copy in its place, or start without"
+    try:
+        if not file.exists():
+            return Check("store file", "ok", f"{file} will be made at the first start")
+        connection = sqlite3.connect(read_only_uri(file), uri=True, timeout=5)
+        try:
+            found = [str(row[0]) for row in connection.execute("PRAGMA quick_check(1)")]
+        finally:
+            connection.close()
+    except (PermissionError, sqlite3.OperationalError) as error:
+        return Check("store file", not_ours, f"{file} cannot be read ({error}): {AS_ITS_USER}")
+    except sqlite3.DatabaseError as error:
+        return Check("store file", "fail", f"{file} is damaged ({error}): {cure}")
+    if found != ["ok"]:
+        return Check("store file", "fail", f"{file} is damaged ({' '.join(found)}): {cure}")
+    return Check("store file", "ok", f"{file} is whole")
+
+
+def broker(host: str, port: int) -> Check:
+    """Whether something listens where the broker should be."""
+    try:
+        socket.create_connection((host, port), timeout=BROKER_TIMEOUT_S).close()
+    except OSError as error:
+        why = error.strerror or error
+        return Check(
+            "broker",
+            "fail",
+            f"{host}:{port} does not answer ({why}): start the MQTT broker, or set BROKER_PORT_1883_TCP_ADDR "
+            "and BROKER_PORT_1883_TCP_PORT to where it is",
+        )
+    return Check("broker", "ok", f"{host}:{port} takes connections")
+
+
+# -- the bundle -----------------------------------------------------------------------------------
+
+
+def _asked(client: Client) -> tuple[Check, Mapping[str, Any], Check | None]:
+    """Whether it answers, what it says of itself, and whether it is ready."""
+    try:
+        health = client.ask("GET", "/health", also=(503,))
+        ready = health.data if isinstance(health.data, dict) else {}
+        system = client.ask("GET", "/system/puppetmaster").data
+        if not isinstance(system, dict) or "version" not in system:
+            raise Unreachable(f"{client.url} is not puppetmaster: set PUPPETMASTER_URL to where it is.")
+    except ClientError as error:
+        return Check("answer", "fail", str(error)), {}, None
+    answers = Check("answer", "ok", f"{client.url} answers")
+    if health.status == 200:
+        return answers, system, Check("ready", "ok", "it takes and sends batches")
+    said = ready.get("message", "it does not say why")
+    return answers, system, Check("ready", "fail", f"{said} The checks below say what to do")
+
+
+def bundle(system: Mapping[str, Any]) -> Iterator[Check]:
+    """What the bundle says of itself."""
+    bus = system.get("bus", {})
+    reason = bus.get("reason")  # of the first of them that is not so
+    for key, fine, wrong in (
+        (
+            "connected",
+            "it is connected to the broker",
+            "it is not connected to the broker: is that running? mosquitto also ends the connection of "
+            "whoever sends where its ACL does not let it",
+        ),
+        (
+            "controller",
+            "the controller answers it",
+            "the controller does not answer: start it, or restart it",
+        ),
+        (
+            "registered",
+            "it is registered with the controller",
+            "it is not registered with the controller: it tries again by itself; "
+            "if it stays so, restart the controller",
+        ),
+    ):
+        if bus.get(key):
+            yield Check(key, "ok", fine)
+        else:
+            yield Check(key, "fail", reason or wrong)
+            reason = None
+    if (known := system.get("gateways")) is not None and bus.get("connected"):
+        yield from gateways(known, system.get("limits", {}))
+    kept = system.get("store", {})
+    if kept.get("writable"):
+        yield Check("store", "ok", f"it writes to {kept.get('path')}")
+    else:
+        why = kept.get("reason") or "it does not say why"
+        yield Check("store", "fail", f"it cannot write: {why}: make room, or see to the disk")
+    version = system.get("version")
+    if version == __version__:
+        yield Check("version", "ok", str(version))
+    else:
+        yield Check(
+            "version", "warn", f"the bundle is {version}, this command {__version__}: restart the bundle"
+        )
+
+
+def gateways(known: Mapping[str, Any], limits: Mapping[str, Any]) -> Iterator[Check]:
+    """Which way requests go, and whether anybody tells who is away."""
+    in_force = str(known["route"])
+    yield _route(in_force, str(limits.get("route", in_force)))
+    topics = str(limits.get("presence", "off"))
+    connected, away = int(known["connected"]), int(known["away"])
+    if connected or away:
+        # In a large fleet somebody is always away; when all are, something else is wrong.
+        doubt = "" if connected else f": look at the bridges, and at what is retained at {topics}"
+        yield Check("gateways", "ok" if connected else "warn", f"{connected} connected, {away} away{doubt}")
+    elif not known["watched"] and topics.lower() != "off":
+        cure = f"let the bundle read {topics}, then restart the bundle"
+        yield Check("gateways", "warn", f"the broker refuses what bridges say of themselves: {cure}")
+    else:
+        says = (
+            "nobody looks who is away: set PUPPETMASTER_PRESENCE"
+            if topics.lower() == "off"
+            else f"no bridge says who is away: where there are bridges, turn their notifications on, and let "
+            f"the bundle read {topics} (mosquitto's acl_file refuses without a word)"
+        )
+        # Through the remote bundle it may well be that there are no bridges.
+        yield Check("gateways", "ok" if in_force == "remote" else "warn", says)
+
+
+def _route(in_force: str, wanted: str) -> Check:
+    if in_force != wanted:
+        return Check(
+            "route",
+            "warn",
+            "the broker refuses what gateways answer directly, so requests go through the remote bundle and "
+            f"not '{wanted}': let the bundle read /+/remote and write /+/controller, then restart the bundle",
+        )
+    ways = {
+        "remote": "requests go through the remote bundle",
+        "direct": "requests go to each gateway's own controller",
+        "auto": "requests go to each gateway's own controller where its bridge is connected",
+    }
+    return Check("route", "ok", ways.get(in_force, in_force))

@@ -1,0 +1,309 @@
+"""Following a job over HTTP: what is new of it, how long it may take, and its verdict."""
+
+import json
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+from rich.live import Live
+from rich.text import Text
+
+from puppetmaster.cli import wording
+from puppetmaster.cli.client import Client, Refused, Unreachable
+from puppetmaster.cli.terminal import STYLES, Screen, printable
+
+POLL_S = 0.3
+#: The list of failures is read less often: it is longer than the counts. So is what requests wait for.
+FAILURES_S = 1.0
+#: A job of which nothing got done for so long is asked what it waits for.
+IDLE_S = 2.0
+#: So many failures are told one by one; more say nothing more.
+FAILURES_TOLD = 500
+#: How long puppetmaster may be away while a job is followed: it may be starting again.
+PATIENCE_S = 60.0
+#: The speed that the time left is reckoned with is that of so much time.
+PACE_S = 30.0
+
+FAILED = "error,timeout,unknown"
+_VERDICTS = {"aborted": 3, "canceled": 4, "timeout": 5}
+
+Clock = Callable[[], float]
+Job = Mapping[str, Any]
+
+
+class Removed(Refused):
+    """The job was removed while it was watched, which cancels it."""
+
+    exit_code = 4
+
+
+class News(NamedTuple):
+    """The job as it is, without its requests, and those that have failed since the last news.
+
+    ``trouble``: why puppetmaster cannot be asked now. ``waits``: why nothing of the job is in flight.
+    ``fresh``: whether anything is new; the rest comes for the sake of clocks.
+    """
+
+    job: Job
+    failures: list[dict[str, Any]]
+    trouble: str | None = None
+    waits: str | None = None
+    fresh: bool = True
+
+
+def follow(
+    client: Client, job_id: int, *, pause: Callable[[float], None] = time.sleep, now: Clock = time.monotonic
+) -> Iterator[News]:
+    """Give news of the job at every look, until it has ended.
+
+    While puppetmaster is away the last state comes again with ``trouble``, for ``PATIENCE_S``.
+    Raises Unreachable; Refused: there is no such job; Removed.
+    """
+    job: dict[str, Any] = {}
+    etag = ""
+    failures, waits = _Failures(client, job_id, now), _Waits(client, job_id, now)
+    away_since: float | None = None
+    while True:
+        try:
+            query = {"collection": "false", "limit": 0}
+            answer = client.ask("GET", f"/jobs/{job_id}", query=query, etag=etag)
+            changed = answer.data is not None
+            if changed:
+                job, etag = dict(answer.data), answer.etag
+                job.pop("requests", None)  # not asked for: an empty list would say that it has none
+            failed = failures.new(job)
+            why = waits.why(job)
+        except Unreachable as error:
+            fresh = away_since is None
+            away_since = now() if away_since is None else away_since
+            if not job or not error.passing or now() - away_since > PATIENCE_S:
+                raise
+            yield News(job, [], trouble=str(error), fresh=fresh)
+        except Refused as error:
+            if not job or error.status != 404:
+                raise
+            raise Removed(f"Job {job_id} was removed while it was watched.", error.status) from error
+        else:
+            fresh = changed or bool(failed) or away_since is not None or waits.changed
+            yield News(job, failed, waits=why, fresh=fresh)
+            away_since = None
+            if job["finishedAt"] is not None:
+                return
+        pause(POLL_S)
+
+
+class _Failures:
+    """The failed requests of a job, each told once."""
+
+    def __init__(self, client: Client, job_id: int, now: Clock) -> None:
+        self._client = client
+        self._job_id = job_id
+        self._now = now
+        self._told: set[int] = set()
+        self._known = 0
+        self._read_at = float("-inf")
+
+    def new(self, job: Job) -> list[dict[str, Any]]:
+        """Those that have come; the list is read when the counts say so, and at the end at once."""
+        count = sum(job["counts"][status] for status in FAILED.split(","))
+        early = self._now() - self._read_at < FAILURES_S and job["finishedAt"] is None
+        if count == self._known or early or len(self._told) >= FAILURES_TOLD:
+            return []
+        self._read_at = self._now()
+        found, _ = self._client.requests(self._job_id, status=FAILED, limit=FAILURES_TOLD)
+        self._known = count
+        fresh = [one for one in found if one["id"] not in self._told]
+        self._told.update(one["id"] for one in fresh)
+        return fresh
+
+
+class _Waits:
+    """What the next request of a job waits for, asked when none is in flight and none got done of late."""
+
+    def __init__(self, client: Client, job_id: int, now: Clock) -> None:
+        self._client = client
+        self._job_id = job_id
+        self._now = now
+        self._done = -1
+        self._since = 0.0
+        self._read_at = float("-inf")
+        self._why: str | None = None
+        self.changed = False  #: whether it has just begun to wait, or ended
+
+    def why(self, job: Job) -> str | None:
+        """In a sentence; None: it does not wait, or the job itself says why."""
+        before = self._why
+        self._why = self._ask(job)
+        self.changed = (self._why is None) != (before is None)
+        return self._why
+
+    def _ask(self, job: Job) -> str | None:
+        if job["doneCount"] != self._done:
+            self._done, self._since = job["doneCount"], self._now()
+        counts = job["counts"]
+        runs = job["status"] == "dispatching" and not job["reason"] and counts["pending"]
+        if not runs or self._now() - self._since < IDLE_S:
+            return None
+        if counts["sent"] or self._now() - self._read_at < FAILURES_S:
+            return self._why
+        self._read_at = self._now()
+        found, _ = self._client.requests(self._job_id, status="pending", limit=1)
+        return found[0]["__request"]["why"] if found else None
+
+
+class Pace:
+    """How long a job may still take, at its speed of late."""
+
+    def __init__(self, now: Clock = time.monotonic) -> None:
+        self._now = now
+        self._seen: deque[tuple[float, int]] = deque()
+
+    def left_s(self, job: Job) -> float | None:
+        """Seconds, or None while that cannot be said: nothing is sent, or nothing has come."""
+        at, done = self._now(), job["doneCount"]
+        if job["status"] != "dispatching":
+            self._seen.clear()
+            return None
+        self._seen.append((at, done))
+        while at - self._seen[0][0] > PACE_S and len(self._seen) > 2:
+            self._seen.popleft()
+        since, before = self._seen[0]
+        if done <= before or at <= since:
+            return None
+        return float((job["totalCount"] - done) * (at - since) / (done - before))
+
+
+def verdict(job: Job) -> int:
+    """The exit code for a job that has ended."""
+    if job["status"] in _VERDICTS:
+        return _VERDICTS[job["status"]]
+    if job["counts"]["unknown"]:
+        return 6  # before 1: to send those again is another decision
+    return 1 if job["errorCount"] else 0
+
+
+#: In a file a job that goes on is a line every so often, or when its status changes.
+LINE_S = 2.0
+#: Statuses of requests as parts of the bar, each with its colour, its sign, and that of a plain terminal.
+PARTS = (
+    (("resolved",), "green", "█", "#"),
+    (wording.FAILED, "red", "x", "x"),
+    (("canceled", "skipped"), "yellow", "-", "-"),
+    (("sent",), "cyan", "▒", ">"),
+    (("pending",), "dim", "░", "."),
+)
+NARROWEST = 10
+
+
+def show(screen: Screen, news: Iterator[News], now: Callable[[], float] = time.monotonic) -> Job:
+    """Show a job until it has ended, and what became of it: the job as it ended. No JSON."""
+    job: Job = {}
+    told = 0
+    for one in _bar(screen, news, now) if screen.terminal else _lines(screen, news, now):
+        job = one.job
+        told += len(one.failures)
+    if told >= FAILURES_TOLD:
+        screen.line(f"No more than {told} failures are told: puppetmaster results {job['id']}")
+    screen.line(wording.summary(job), style(job))
+    return job
+
+
+def frames(news: Iterator[News]) -> Job:
+    """One JSON object per line, whenever there is news; gives the job as it ended.
+
+    That is the job without its requests; ``collection`` holds those that failed since the line before.
+    """
+    job: Job = {}
+    for one in news:
+        job = one.job
+        if one.fresh and one.trouble is None:
+            print(json.dumps({**job, "collection": one.failures}), flush=True)  # noqa: T201 - output
+    return job
+
+
+def style(job: Job) -> str:
+    """The colour of a job: that of its status, or of failures."""
+    return "red" if wording.failed(job) and job["finishedAt"] else STYLES[job["status"]]
+
+
+def _lines(screen: Screen, news: Iterator[News], now: Callable[[], float]) -> Iterator[News]:
+    pace = Pace(now)
+    before, due_s = None, 0.0
+    waiting = False
+    for one in news:
+        yield one
+        left_s = pace.left_s(one.job)
+        for request in one.failures:
+            screen.line(wording.failure(request))
+        why = _held(one)
+        if why and not waiting:
+            screen.line(why)
+        waiting = bool(why)
+        condition = wording.condition(one.job)
+        due = condition != before or (one.fresh and now() >= due_s)
+        if one.job["finishedAt"] is None and not waiting and due:
+            screen.line(_state(screen, one.job, left_s))
+            before, due_s = condition, now() + LINE_S
+
+
+def _state(screen: Screen, job: Job, left_s: float | None) -> str:
+    advice = wording.advice(job)
+    state = wording.state(job, wording.outlook(job, left_s, screen.now()))
+    return f"{state}; {advice}" if advice else state
+
+
+def _bar(screen: Screen, news: Iterator[News], now: Callable[[], float]) -> Iterator[News]:
+    pace = Pace(now)
+    with Live(console=screen.console, auto_refresh=False, transient=True) as live:
+        for one in news:
+            yield one
+            left_s = pace.left_s(one.job)
+            for request in one.failures:
+                live.console.print(Text(printable(wording.failure(request)), "red"), soft_wrap=True)
+            if one.job["finishedAt"] is None:
+                live.update(_drawn(screen, one, left_s), refresh=True)
+
+
+def _drawn(screen: Screen, news: News, left_s: float | None) -> Text:
+    """Which job, a bar, how much of it; the counts below; what keeps it, and what can be done, below that."""
+    job = news.job
+    done, total = job["doneCount"], job["totalCount"]
+    head = f"job {job['id']} {wording.condition(job)} "
+    tail = f" {done * 100 // total}%"
+    plain = screen.console.options.ascii_only
+    drawn = Text().append(head, STYLES[job["status"]])
+    drawn.append(bar(job, max(screen.console.width - len(head) - len(tail), NARROWEST), plain=plain))
+    drawn.append(tail)
+    counts = [(f"{done} of {total} done", ""), (f"{wording.failed(job)} failed", "red")]
+    counts += [(f"{job['counts']['sent']} in flight", "cyan")]
+    counts += [(wording.outlook(job, None if _held(news) else left_s, screen.now()), "")]
+    drawn.append("\n")
+    drawn.append(Text(", ").join(Text(text, colour) for text, colour in counts if text))
+    for text in (_held(news) or wording.reason(job), wording.advice(job)):
+        if text:
+            drawn.append(f"\n{printable(text)}", "yellow")
+    return drawn
+
+
+def _held(news: News) -> str:
+    """Why nothing goes on that could."""
+    why = news.trouble or news.waits
+    return f"waiting: {why}" if why else ""
+
+
+def bar(job: Job, width: int, *, plain: bool = False) -> Text:
+    """``width`` signs, divided as the requests of the job are; what there is at all has one at least."""
+    counts = [sum(job["counts"][status] for status in statuses) for statuses, *_ in PARTS]
+    drawn = Text()
+    for (_, colour, sign, poor), size in zip(PARTS, _shares(counts, width), strict=True):
+        drawn.append((poor if plain else sign) * size, colour)
+    return drawn
+
+
+def _shares(counts: list[int], width: int) -> list[int]:
+    """``width`` divided as ``counts`` are, none of them left with nothing."""
+    sizes = [max(count * width // max(sum(counts), 1), int(count > 0)) for count in counts]
+    largest = max(range(len(sizes)), key=lambda index: counts[index])
+    sizes[largest] += width - sum(sizes)
+    return sizes

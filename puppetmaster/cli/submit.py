@@ -1,0 +1,129 @@
+"""The commands that make a job: from words, from a file, from another job."""
+
+import sys
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import click
+
+from puppetmaster.api.fields import METHODS, RERUN
+from puppetmaster.cli import jobfile, tables
+from puppetmaster.cli.client import Refused, Unreachable
+from puppetmaster.cli.context import (
+    INTERRUPTED,
+    Command,
+    Context,
+    Statuses,
+    created_line,
+    job_argument,
+    policies,
+    somebody_types,
+    usage,
+)
+
+#: So many names are told that came more than once.
+TWICE_TOLD = 5
+
+
+@click.command(cls=Command, short_help="Create a job.")
+@click.argument("method", required=False, type=click.Choice(METHODS, case_sensitive=False), metavar="METHOD")
+@click.argument("resource", required=False)
+@click.argument("data", required=False)
+@click.option("--to", multiple=True, metavar="NAMES", help="Names, cg-[001-200], commas between, or @file.")
+@click.option("--file", metavar="FILE", help="A whole job as JSON; - is standard input.")
+@policies
+@click.pass_obj
+def submit(
+    session: Context,
+    /,
+    method: str | None,
+    resource: str | None,
+    data: str | None,
+    to: tuple[str, ...],
+    file: str | None,
+    **options: Any,
+) -> None:
+    r"""Create a job: METHOD RESOURCE [DATA] for every --to, or a whole one from --file or standard input.
+
+    METHOD is get, post, put or delete. DATA is JSON, @file, or - for standard input.
+
+    \b
+    puppetmaster submit --to cg-[001-200] --wait post /system/reboot
+    puppetmaster submit --to @fleet.txt --waves 1,10%,100% --dry-run put /system/time '{"zone": "UTC"}'
+    """
+    files = jobfile.Files()
+    with usage():
+        if method is not None:
+            if resource is None or not to or file is not None:
+                raise ValueError("expected --to NAMES METHOD RESOURCE [DATA], without --file")
+            content = {} if data is None else jobfile.data(data, files)
+            names, twice = jobfile.destinations(to, files)
+            _say_twice(twice)
+            body = jobfile.batch(method, resource, content, names)
+        elif to:
+            raise ValueError("expected METHOD RESOURCE after --to; a whole job names its own destinations")
+        elif file is None and somebody_types():
+            raise ValueError("expected --to NAMES METHOD RESOURCE, --file FILE, or a job on standard input")
+        else:
+            name = file or "-"
+            body = jobfile.whole(files.read(name), "standard input" if name == "-" else name)
+    _create(session, body, options, words=method is not None)
+
+
+def _say_twice(twice: list[str]) -> None:
+    if not twice:
+        return
+    shown = ", ".join(twice[:TWICE_TOLD]) + (", .." if len(twice) > TWICE_TOLD else "")
+    said = "1 name comes more than once in --to, and gets one request"
+    if len(twice) > 1:
+        said = f"{len(twice)} names come more than once in --to, and get one request each"
+    click.echo(f"puppetmaster: {said}: {shown}", err=True)
+
+
+@click.command(cls=Command, short_help="Create a job of what another did not resolve.")
+@job_argument
+@click.option("--failed", is_flag=True, help="All that did not end resolved; so it is without --status.")
+@click.option("--status", type=Statuses(RERUN), help="Only those that ended so.")
+@policies
+@click.pass_obj
+def rerun(session: Context, /, job: int, failed: bool, status: str | None, **options: Any) -> None:
+    """Create a job with the requests of JOB that did not end resolved."""
+    if failed and status:
+        raise click.UsageError("expected --failed or --status, got both")
+    wanted = status.split(",") if status else list(RERUN)
+    _create(session, {"rerun": {"job": job, "status": wanted}}, options, words=False)
+
+
+def _create(session: Context, body: Mapping[str, Any], options: Mapping[str, Any], *, words: bool) -> None:
+    with usage():
+        sent = jobfile.with_options(body, options)
+    client, screen = session.client(), session.screen()
+    named = partial(jobfile.spoken, options=options, words=words)
+    job = _asked(lambda: client.create(sent), sent.get("key"), named)
+    if options["wait"] and job["id"] is not None:
+        session.follow(client, job["id"], created=job)
+    if screen.json:
+        screen.value(job)
+    elif job["id"] is None:
+        tables.planned(screen, job)
+    else:
+        screen.line(created_line(job))
+
+
+def _asked(
+    create: Callable[[], dict[str, Any]], key: str | None, named: Callable[[str], str]
+) -> dict[str, Any]:
+    """The job, or an error that says what whoever typed the command can do."""
+    try:
+        return create()
+    except KeyboardInterrupt:
+        click.echo("puppetmaster: interrupted; 'puppetmaster list' shows whether the job exists", err=True)
+        sys.exit(INTERRUPTED)
+    except Refused as error:
+        raise error.named(named) from error
+    except Unreachable as error:
+        if not error.lost or not key:
+            raise
+        again = f"{error} The job may exist: the same command with --key {key} finds or creates it."
+        raise Unreachable(again) from error

@@ -1,0 +1,185 @@
+"""How jobs, requests, results, plans and checks are laid out on a screen."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from puppetmaster.cli import wording
+from puppetmaster.cli.doctor import Check
+from puppetmaster.cli.follow import style
+from puppetmaster.cli.jobfile import OWN_KEY
+from puppetmaster.cli.terminal import STYLES, Cell, Column, Screen
+
+#: What a device sent is cut behind so many characters; JSON holds all of it.
+LONGEST = 200
+LEAST = 40
+#: No terminal is so wide: the column says nothing.
+EVER = 1_000_000
+
+Row = Mapping[str, Any]
+
+
+def jobs(screen: Screen, found: Sequence[Row]) -> None:
+    """Jobs, one in a row."""
+    if not screen.terminal:
+        screen.rows(
+            (
+                job["id"],
+                job["status"],
+                f"{job['doneCount']}/{job['totalCount']}",
+                job["errorCount"],
+                job["createdAt"],
+                job["name"],
+                job.get("summary"),
+            )
+            for job in found
+        )
+        return
+    columns = (
+        Column("job", right=True),
+        Column("status"),
+        Column("done", right=True),
+        Column("age", right=True),
+        Column("took", right=True, below=80),
+        Column("what", cut=True),
+    )
+    rows = []
+    for job in found:
+        took_s = wording.took(job)
+        rows.append(
+            (
+                job["id"],
+                Cell(wording.status(job), style(job)),
+                f"{job['doneCount']}/{job['totalCount']}",
+                wording.age(job["createdAt"], screen.now()),
+                "" if took_s is None else wording.duration(took_s),
+                ": ".join(filter(None, (job["name"], job.get("summary")))),
+            )
+        )
+    screen.table(columns, rows)
+
+
+def job(screen: Screen, found: Row) -> None:
+    """All that is known of one job, without its requests."""
+    moment = _moment(screen)
+    name = f": {found['name']}" if found["name"] else ""
+    screen.line(f"job {found['id']}{name}", "bold" if screen.terminal else "")
+    why = f": {wording.reason(found)}" if wording.reason(found) else ""
+    screen.line(f"{wording.status(found)}{why}", style(found))
+    if advice := wording.advice(found):
+        screen.line(advice)
+    counts = ", ".join(f"{count} {status}" for status, count in found["counts"].items() if count)
+    took_s = wording.took(found)
+    after = f", after {wording.duration(took_s)}" if took_s is not None and screen.terminal else ""
+    ago = f", {wording.age(found['createdAt'], screen.now())} ago" if screen.terminal else ""
+    key = found["key"] or ""
+    facts = {
+        "command": found.get("summary"),
+        "requests": f"{found['totalCount']}: {counts}",
+        "created": moment(found["createdAt"]) + ago,
+        "ended": moment(found["finishedAt"]) + after if found["finishedAt"] else None,
+        **dict(wording.policies(found, screen.now(), moment)),
+        "key": None if key.startswith(OWN_KEY) else key,
+        "runs again": f"requests of job {found['parent']}" if found.get("parent") else None,
+    }
+    screen.facts(facts)
+
+
+def _moment(screen: Screen) -> Callable[[str], str]:
+    """How a time is written: by the clock of who looks, and as the API has it elsewhere."""
+    return wording.local if screen.terminal else str
+
+
+def planned(screen: Screen, would: Row) -> None:
+    """What a dry run would do: its policies, and its steps in the order of sending."""
+    screen.line(f"This job would have {wording.requests(would['totalCount'])}; nothing was created.")
+    screen.facts({"name": would["name"], **dict(wording.policies(would, screen.now(), _moment(screen)))})
+    screen.line("")
+    if not screen.terminal:
+        screen.rows(wording.steps(would))
+        return
+    columns = (
+        Column("wave", right=True, below=0 if would.get("waves") else EVER),
+        Column("requests", right=True),
+        Column("command", wraps=True),
+        Column("to", wraps=True),
+    )
+    screen.table(columns, wording.steps(would))
+
+
+def requests(screen: Screen, found: Sequence[Row]) -> None:
+    """Requests, one in a row, with what they wait for or what came back."""
+    longest = max(screen.console.width // 2, LEAST) if screen.terminal else LONGEST
+    rows = []
+    for one in found:
+        about = one["__request"]
+        command = f"{one['method']} {one['resource']}"
+        said = about.get("why") or _said(about["result"], longest)
+        code = about["result"].get("code")
+        direct = "direct" if about.get("route") == "direct" else ""
+        rows.append((one["id"], about["destination"], about["status"], code, command, said, direct))
+    if not screen.terminal:
+        screen.rows(row if row[-1] else row[:-1] for row in rows)
+        return
+    same = len({command for *_, command, _, _ in rows}) == 1
+    directly = any(direct for *_, direct in rows)
+    columns = (
+        Column("request", right=True, below=100),
+        Column("destination", wraps=True),
+        Column("status"),
+        Column("code", right=True),
+        Column("command", wraps=True, below=EVER if same else 0),
+        Column("result", wraps=True),
+        Column("route", below=0 if directly else EVER),
+    )
+    screen.table(columns, rows)
+
+
+def results(screen: Screen, groups: Sequence[Row]) -> None:
+    """Groups of equal results, one in a row; below, how they differ."""
+    rows = []
+    for group in groups:
+        said = _said(group["sample"]["result"], LONGEST)
+        rows.append((group["count"], group["status"], group["code"], " ".join(group["destinations"]), said))
+    if screen.terminal:
+        columns = (
+            Column("count", right=True),
+            Column("status"),
+            Column("code", right=True),
+            Column("destinations", wraps=True),
+            Column("result", wraps=True),
+        )
+        screen.table(columns, rows)
+    else:
+        screen.rows(rows)
+    for group in groups:
+        if group.get("diff"):
+            screen.line(f"{' '.join(group['destinations'])}:", "bold")
+            for one in group["diff"]:
+                screen.line(f"  {_difference(one)}")
+
+
+def check(screen: Screen, found: Check) -> None:
+    """One check of the doctor, as it comes: the columns have a width of their own."""
+    style = STYLES[found.mark] if found.mark != "ok" else ""
+    row = (f"{found.mark:4}", f"{found.name:10}", found.says)
+    if screen.terminal:
+        columns = (Column(""), Column(""), Column("", wraps=True))
+        screen.table(columns, [[Cell(text, style) for text in row]])
+    else:
+        screen.line("  ".join(row))
+
+
+def _said(result: Row, longest: int) -> str:
+    """What came back: a message in full, or the beginning of the data."""
+    data = result.get("data")
+    message = result.get("message") or wording.said(data)
+    text = message or ("" if data in (None, {}) else json.dumps(data))
+    return wording.cut(text, LONGEST if message else longest)
+
+
+def _difference(one: Row) -> str:
+    if "message" in one:
+        return str(one["message"])
+    here, good = (json.dumps(one[side]) if side in one else "nothing" for side in ("here", "good"))
+    return f"{one['path'] or 'data'}: {here}, in the largest group {good}"

@@ -1,0 +1,281 @@
+"""How jobs, requests, times and durations are said to a person, each in a line."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import datetime
+from itertools import groupby
+from json import dumps
+from math import ceil
+from operator import itemgetter
+from typing import Any, NamedTuple
+
+from puppetmaster import ranges
+from puppetmaster.clock import seconds
+from puppetmaster.model.policy import Gate, Policy, Retry, Threshold
+
+Job = Mapping[str, Any]
+
+#: Requests that ran and failed, or may have run.
+FAILED = ("error", "timeout", "unknown")
+
+
+# -- jobs -----------------------------------------------------------------------------------------
+
+
+def failed(job: Job) -> int:
+    """How many of its requests ran and failed, or may have; ``errorCount`` holds those that never ran too."""
+    return int(sum(job["counts"][status] for status in FAILED))
+
+
+def status(job: Job) -> str:
+    """Its status with a sign for failures: ``resolved``, ``resolved, 16 failed``."""
+    return f"{job['status']}, {failed(job)} failed" if failed(job) else str(job["status"])
+
+
+def condition(job: Job) -> str:
+    """Its status as it goes on behind ``job 7``: ``paused by a request``, ``stopping``."""
+    reason = str(job["reason"] or "")
+    if reason.startswith(f"{job['status']} "):
+        return reason
+    return "stopping" if stopping(job) else str(job["status"])
+
+
+def stopping(job: Job) -> bool:
+    """Whether it is on its way to an end before its time."""
+    held = (job["reason"] or "").startswith("paused ") or job.get("gateStatus") == "closed"
+    return job["finishedAt"] is None and bool(job["reason"]) and not held
+
+
+def reason(job: Job) -> str:
+    """Why it is so, where its condition does not say it already; else nothing."""
+    return "" if not job["reason"] or job["reason"] == condition(job) else str(job["reason"])
+
+
+def state(job: Job, ahead: str = "") -> str:
+    """How far an open job is, with what is ``ahead`` of it, and why it does not go on."""
+    counts = [f"{job['doneCount']} of {job['totalCount']} done", f"{failed(job)} failed"]
+    counts += [f"{job['counts']['sent']} in flight", *([ahead] if ahead else [])]
+    because = f"; {reason(job)}" if reason(job) else ""
+    return f"job {job['id']} {condition(job)}: {', '.join(counts)}{because}"
+
+
+def outlook(job: Job, left_s: float | None, now_s: float) -> str:
+    """What the job waits for, or how long it may take; nothing when that cannot be said.
+
+    ``left_s``: seconds that it takes at its speed of late, ``now_s``: seconds since 1970.
+    """
+    pending, sent = job["counts"]["pending"], job["counts"]["sent"]
+    held = job["status"] == "paused" or bool(job["reason"])
+    if job["status"] == "pending" and job.get("startAt"):
+        return f"starts in {duration(ceil(max(seconds(job['startAt']) - now_s, 1)))}"
+    if job.get("gateStatus") == "soak":
+        return f"wave {job['wave']} is done and rests"
+    if sent and (held or not pending):
+        return f"waiting for {_count(sent, 'answer')}"
+    if sent and job.get("waves") and pending == job["totalCount"] - _wave_end(job):
+        return f"wave {job['wave']} waits for {_count(sent, 'answer')}"
+    return "" if left_s is None or held else f"{duration(ceil(max(left_s, 1)))} left"
+
+
+def _wave_end(job: Job) -> int:
+    """How many requests there are up to the end of its open wave."""
+    return Policy.of(job, job["totalCount"]).waves[int(job["wave"]) - 1]
+
+
+def advice(job: Job) -> str:
+    """What somebody who watches a paused job can do; nothing for others."""
+    if job["status"] != "paused" or stopping(job):
+        return ""
+    return f"puppetmaster resume {job['id']} sends on, puppetmaster cancel {job['id']} ends it"
+
+
+def summary(job: Job) -> str:
+    """What became of a job that has ended, in a line."""
+    because = f", because {reason(job)}" if reason(job) else ""
+    return f"job {job['id']} {condition(job)}{_after(job)}: {_ends(job)}{because}."
+
+
+def removal(job: Job) -> str:
+    """What is said of a job that was removed, as it last was."""
+    if (job["reason"] or "").startswith("removed "):
+        return f"job {job['id']} is stopped and removed: {_ends(job)}."
+    return f"job {job['id']} is removed; it was {status(job)}."
+
+
+def _ends(job: Job) -> str:
+    ends = {status: count for status, count in job["counts"].items() if count and status != "resolved"}
+    others = "".join(f", {count} {status}" for status, count in ends.items())
+    return f"{job['finishCount']} of {job['totalCount']} resolved{others}"
+
+
+def warning(job: Job) -> str:
+    """What to think of before its failures are run again; nothing when none of them ran."""
+    perhaps = job["counts"]["timeout"] + job["counts"]["unknown"]
+    return f" ({perhaps} of them may have run already)" if perhaps else ""
+
+
+def _after(job: Job) -> str:
+    took_s = took(job)
+    return "" if took_s is None else f" after {duration(took_s)}"
+
+
+def took(job: Job) -> float | None:
+    """Seconds from its start to its end; None: it has not ended, or never began."""
+    if not job.get("startedAt") or not job["finishedAt"]:
+        return None
+    return max(seconds(job["finishedAt"]) - seconds(job["startedAt"]), 0.0)
+
+
+def requests(count: int) -> str:
+    """``1 request``, ``20 requests``."""
+    return _count(count, "request")
+
+
+def _count(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
+
+
+# -- requests -------------------------------------------------------------------------------------
+
+
+def failure(request: Mapping[str, Any]) -> str:
+    """A request that failed, in a line: where, how, why."""
+    about = request["__request"]
+    result = about["result"]
+    code = f" {result['code']}" if result.get("code") is not None else ""
+    source = f" from {result['source']}" if result.get("source") else ""
+    message = result.get("message") or said(result.get("data"))
+    return f"{about['destination']} {about['status']}{code}{source}" + (f": {message}" if message else "")
+
+
+def said(data: Any) -> str:
+    """What a device says of its failure, where it says it as Sanji bundles do."""
+    message = data.get("message") if isinstance(data, Mapping) else None
+    return message if isinstance(message, str) else ""
+
+
+def cut(text: str, longest: int) -> str:
+    """``text``, or so much of its beginning that it has ``longest`` characters with the dots behind it."""
+    return text if len(text) <= longest else f"{text[: longest - 2]}.."
+
+
+# -- times ----------------------------------------------------------------------------------------
+
+
+def duration(seconds: float) -> str:
+    """``0.4 s``, ``12 s``, ``3 min 05 s``, ``2 h 04 min``, ``3 d 04 h``."""
+    if seconds < 9.95:
+        return f"{round(seconds, 1):g} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    if whole < 2 * 86400:
+        return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+    return f"{whole // 86400} d {whole % 86400 // 3600:02d} h"
+
+
+def age(at: str, now_s: float) -> str:
+    """How long ago that was, in its largest unit: ``12 s``, ``3 min``, ``2 h``, ``5 d``."""
+    gone_s = max(int(now_s - seconds(at)), 0)
+    for unit, name in ((86400, "d"), (3600, "h"), (60, "min")):
+        if gone_s >= unit:
+            return f"{gone_s // unit} {name}"
+    return f"{gone_s} s"
+
+
+def local(at: str) -> str:
+    """The time on the clock of whoever looks: ``2026-01-02 11:04:05``."""
+    return datetime.fromtimestamp(seconds(at)).strftime("%Y-%m-%d %H:%M:%S")
+
+
+#: So many patterns of destinations are shown of one step; JSON holds all.
+PATTERNS = 12
+#: So much of the data of a command is shown; JSON holds all.
+LONGEST = 100
+
+
+class Step(NamedTuple):
+    """So many requests of one command, one after the other, in the ``wave`` (from 1); ``to`` in ranges."""
+
+    wave: int
+    requests: int
+    command: str
+    to: str
+
+
+def steps(job: Job) -> list[Step]:
+    """What a dry run would send, in order."""
+    waves = (wave for wave, size in enumerate(job["waveSizes"], 1) for _ in range(size))
+    commands = map(_command, job["requests"])
+    destinations = (request["__request"]["destination"] for request in job["requests"])
+    found = []
+    for (wave, command), group in groupby(zip(waves, commands, destinations, strict=True), itemgetter(0, 1)):
+        to = [destination for _, _, destination in group]
+        found.append(Step(wave, len(to), command, _folded(to)))
+    return found
+
+
+def _command(request: Mapping[str, Any]) -> str:
+    data = request["data"]
+    return f"{request['method']} {request['resource']}" + (
+        "" if data == {} else f" {cut(dumps(data), LONGEST)}"
+    )
+
+
+def _folded(destinations: Sequence[str]) -> str:
+    patterns = ranges.fold(destinations)
+    if len(patterns) <= PATTERNS:
+        return " ".join(patterns)
+    return f"{' '.join(patterns[:PATTERNS])} and {len(patterns) - PATTERNS} more"
+
+
+def policies(job: Job, now_s: float, moment: Callable[[str], str]) -> Iterator[tuple[str, str]]:
+    """Name and sentence of each policy of a job. ``now_s``: seconds since 1970; ``moment`` writes a time."""
+    policy = Policy.of(job, job["totalCount"])
+    if job.get("waves"):
+        sizes = [end - before for before, end in zip((0, *policy.waves), policy.waves, strict=False)]
+        yield "waves", ", ".join(map(str, sizes))
+        yield "gate", _gate(policy.gate)
+    yield "window", _window(policy, job)
+    if policy.rate:
+        yield "rate", f"at most {policy.rate:g} requests sent per second"
+    if job.get("retry"):
+        yield "attempts", _retry(policy.retry)
+    if policy.abort is not None:
+        after = f", once {policy.abort.after} are done" if policy.abort.after > 1 else ""
+        yield "abort", f"when {_more_than(policy.abort.errors)} failed{after}"
+    if policy.idempotent is not None:
+        yield "idempotent", "it may be sent twice" if policy.idempotent else "nothing is sent twice"
+    if job.get("requestTimeout"):
+        yield "answers", f"within {duration(job['requestTimeout'])} each"
+    if job.get("timeout"):
+        yield "timeout", f"{duration(job['timeout'])} for the whole job"
+    if job.get("startAt"):
+        left_s = ceil(seconds(job["startAt"]) - now_s)
+        when = f", in {duration(left_s)}" if left_s > 0 else ""
+        yield "start", f"not before {moment(job['startAt'])}{when}"
+
+
+def _window(policy: Policy, job: Job) -> str:
+    if policy.concurrency is None:
+        return "automatic: it grows while answers come"
+    given = job["concurrency"]
+    share = f" ({given})" if isinstance(given, str) else ""
+    return f"at most {requests(policy.concurrency)} in flight{share}"
+
+
+def _gate(gate: Gate) -> str:
+    fails = "the job is aborted" if gate.aborts else "the job pauses"
+    rest = f"a rest of {duration(gate.soak_s)} after each wave; " if gate.soak_s else ""
+    return f"{rest}{fails} when {_more_than(gate.errors)} of a wave failed"
+
+
+def _retry(retry: Retry) -> str:
+    outcomes = " or ".join(sorted(retry.on))
+    first = duration(retry.delay_s)
+    return f"up to {retry.attempts} in all, after {outcomes}; the second {first} later at most"
+
+
+def _more_than(threshold: Threshold) -> str:
+    return "any" if str(threshold) in ("0", "0%") else f"more than {threshold}"

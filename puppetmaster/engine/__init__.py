@@ -1,0 +1,1 @@
+"""Every decision, on one thread. Pure."""

@@ -1,0 +1,644 @@
+"""Requests on their way: sent, answered, refused, lost, tried again, at an end.
+
+One part of what the engine decides with; engine/lifecycle.py is the other. Knows no thread and no socket.
+"""
+
+import logging
+import random
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any
+
+from puppetmaster.clock import Moment, seconds
+from puppetmaster.engine.in_flight import InFlight, Trials
+from puppetmaster.engine.presence import Presence
+from puppetmaster.engine.state import OpenJob, State
+from puppetmaster.model.job import Job, JobEvent, JobStatus
+from puppetmaster.model.message import Outgoing, Tried, direct_tunnel
+from puppetmaster.model.policy import RETRIED, wave_of
+from puppetmaster.model.reply import Refusal, Reply, may_have_run
+from puppetmaster.model.request import (
+    DIRECT_WAY,
+    REMOTE_WAY,
+    TRANSITIONS,
+    UNANSWERED,
+    Item,
+    Request,
+    RequestEvent,
+    RequestStatus,
+)
+from puppetmaster.scheduling.locks import WILDCARDS
+from puppetmaster.scheduling.scheduler import LOCKED, Scheduler
+from puppetmaster.settings import Settings
+from puppetmaster.timers import Timers
+
+#: The events of answers that say how it ended.
+SETTLING = (RequestEvent.SUCCEED, RequestEvent.FAIL)
+
+
+class Corrections:
+    """Used by one thread, the dispatcher's."""
+
+    def __init__(self, state: State, moment: Moment) -> None:
+        self._state = state
+        self._moment = moment
+
+    def answered(self, message: int, answer: Reply) -> Request | None:
+        """An answer for a message that nothing waits for; the request that it ends, if it ends one."""
+        if answer.event not in SETTLING and not answer.delivered:
+            return None
+        request = self._state.find_request(message)
+        if request is None:
+            return None
+        if self._state.find_item(request).code is not None:
+            answer = answer.as_delivery()
+        if answer.event not in SETTLING:
+            return None
+        last = message == request.sending
+        if answer.event is RequestEvent.FAIL and not last:
+            if request.open:  # the next attempt is made all the same; without it this is how it ends
+                self._state.write(request, request.with_late_failure(message, answer.result))
+            return None
+        # The last sending of one that is open is in flight, or still to come: nobody has answered it.
+        earlier = request.open and bool(request.history) and not last
+        if request.status not in UNANSWERED and not earlier:
+            log.debug("an answer for message %s came twice, or for nobody", message)
+            return None
+        if request.open:
+            result = {**answer.result, "late": True}
+            self._state.write(request, request.after(answer.event, self._moment.at, result=result))
+            return request
+        corrected = request.after(answer.event, self._moment.at, result=answer.result)
+        self._state.correct(request, corrected)
+        self._forgive(corrected)
+        return None
+
+    def _forgive(self, request: Request) -> None:
+        """A failure of an earlier wave that was none is not counted there any more."""
+        opened = self._state.opened(request.job)
+        if opened is None or request.status is not RequestStatus.RESOLVED:
+            return
+        job = opened.job
+        if wave_of(opened.policy.waves, request.id - job.first) < job.wave:
+            self._state.write_job(replace(job, wave_errors=job.wave_errors - 1))
+
+
+#: The wait after a refusal: it doubles from the first to the last.
+FIRST_DELAY_S, LAST_DELAY_S = 0.02, 2.0
+
+
+class Backoff:
+    """Used by one thread, the dispatcher's."""
+
+    def __init__(self) -> None:
+        #: By code, 423 above all, since the start.
+        self.counts: Counter[int] = Counter()
+        self._in_a_row: dict[int, tuple[int, float]] = {}  # how many, and how long they took together
+
+    def add(self, id_: int, code: int) -> tuple[float, float]:
+        """This request was refused: how long it has waited for that so far, and how long it waits now.
+
+        Only these waits count, not how long its job was paused or the bus away meanwhile.
+        """
+        self.counts[code] += 1
+        times, waited_s = self._in_a_row.get(id_, (0, 0.0))
+        delay_s = min(FIRST_DELAY_S * 2 ** min(times, 16), LAST_DELAY_S) * random.uniform(0.5, 1.0)
+        self._in_a_row[id_] = (times + 1, waited_s + delay_s)
+        return waited_s, delay_s
+
+    def forget(self, id_: int) -> None:
+        """It is done, or was tried: the next refusal is the first."""
+        self._in_a_row.pop(id_, None)
+
+
+log = logging.getLogger("sanji.puppetmaster.engine.delivery")
+
+#: The codes of a request that was not sent, for its gateway is away; that the broker does not carry.
+AWAY, TOO_LONG = 503, 413
+#: Questions about locks under way at once.
+QUESTIONS = 64
+#: A question that nobody answers is given up after this; then a lock of its own is assumed.
+QUESTION_TIMEOUT_S = 5.0
+#: What may be repeated is sent again after each loss of the bus, so many times, and then it is unknown too.
+MOST_LOST = 10
+#: While gateways register, one after the other, more of them are waited for: at least for this long.
+MORE_S = 15.0
+#: Whoever has asked to be registered is sent to after this: the controller answers it first.
+REGISTERED_S = 0.2
+#: While we see who registers, the others are tried only so often.
+UNREGISTERED_S = 10.0
+#: The timer for when the window has room by itself.
+ROOM = ("room", 0)
+#: What one waits for that is delayed; a refusal that is none: the controller does not know its gateway yet.
+RETRIED_WHY = "the last attempt failed"
+WHY = {
+    Refusal.LOCKED: LOCKED,
+    Refusal.LOCKED_THERE: "locked by somebody else at the gateway",
+    Refusal.ID_USED: "somebody else uses its message id",
+    None: "the controller, which has just restarted, does not know the gateway yet",
+}
+CLOSES = "the broker closes the connection when it is sent ({} bytes)"
+NO_IDS = "not sent again: this installation has given out all message ids"
+
+
+class Delivery:
+    """Takes each request to its end. Used by one thread, the dispatcher's.
+
+    ``sends`` and ``questions`` are what the turn at hand wants to leave.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        state: State,
+        scheduler: Scheduler,
+        timers: Timers,
+        moment: Moment,
+        presence: Presence,
+        tunnel: str,
+    ) -> None:
+        self.refusals = Backoff()
+        #: Sendings after the first, since the start.
+        self.resent = 0
+        self.sends: list[Outgoing] = []
+        self.questions: list[str] = []
+        #: Messages of which the controller is asked whether it waits for their answers; whether it knows us.
+        self.checks: list[int] = []
+        self.proves = False
+        self.flight = InFlight(timers, settings.grace_s)
+        self._trials = Trials()
+        self._settings = settings
+        self._state = state
+        self._scheduler = scheduler
+        self._timers = timers
+        self._moment = moment
+        self._presence = presence
+        self._tunnel = tunnel
+        self._corrections = Corrections(state, moment)
+        self._again_s: dict[int, float] = {}  # not before this is another attempt made
+        #: Until when gateways may register again: of all jobs, and of those that an earlier process began.
+        self._registering_until_s = self._all_anew_until_s = 0.0
+        #: By message: answers that nobody has this name, and since when it is doubted that this is true.
+        self._unbelieved: dict[int, tuple[Reply, float]] = {}
+        #: Requests that wait for their gateways to register, by destination; whether we see who registers.
+        self._unregistered: dict[str, int] = {}
+        self._watching = False
+        self._full = False
+        self._foreign = 0
+
+    def begin(self) -> None:
+        """A turn begins."""
+        # The answers of one turn all tell of a full window, though each of them makes room.
+        self._full = self._scheduler.automatic >= self._scheduler.window.size - 1
+
+    def committed(self) -> None:
+        """What wanted to leave has left."""
+        self.sends, self.questions, self.checks, self.proves = [], [], [], False
+
+    def stall(self) -> None:
+        """What wanted to leave may not: it waits again."""
+        for outgoing in self.sends:
+            self.not_sent(outgoing.id)
+        self.sends = []
+
+    # -- out --------------------------------------------------------------------------------------
+
+    def enter(self, opened: OpenJob, request: Request) -> None:
+        """Let a request wait for its turn; one that an earlier process sent is in flight."""
+        in_flight = request.status is RequestStatus.SENT
+        if not in_flight and self._ends_away(request):
+            return
+        item = opened.items[request.item]
+        self._scheduler.add(
+            request.id,
+            request.job,
+            request.destination,
+            write=item.method != "get",
+            in_flight=in_flight,
+            remote_only=item.code is not None,
+        )
+        again_s = self._again_s.get(request.id)
+        if again_s is not None and again_s > self._moment.now_s:
+            self._delay(request.id, again_s, RETRIED_WHY)
+
+    def _ends_away(self, request: Request) -> bool:
+        """Whether a request ends unsent, for its gateway is known to be away."""
+        away = self._presence.why_away(request.destination)
+        if away is None:
+            return False
+        ran = "no attempt after the first ones ran" if request.history else "it did not run"
+        self.end(request, RequestEvent.FAIL, said(f"{away}: {ran}", AWAY))
+        return True
+
+    def taken_up(self, opened: OpenJob, request: Request) -> None:
+        """An earlier process left this one open: it is in flight, or waits, perhaps for another attempt."""
+        if request.status is RequestStatus.SENT:
+            self.enter(opened, request)
+            timeout_s = opened.job.request_timeout_s
+            self.flight.taken_up(
+                request.id,
+                request.sending,
+                self._moment.now_s,
+                timeout_s,
+                direct=request.route == DIRECT_WAY,
+            )
+        elif request.history and request.history[-1]["status"] in RETRIED:
+            wait_s = opened.policy.retry.wait_s(request.attempts)
+            waited_s = self._moment.wall_s - seconds(request.history[-1]["finishedAt"])
+            # The wall's clock may have been set meanwhile: it waits between nothing and the whole time.
+            self._again_s[request.id] = self._moment.now_s + min(max(wait_s - waited_s, 0.0), wait_s)
+
+    def send(self) -> None:
+        """Send what may go now, and ask for the locks that are not known."""
+        now_s, scheduler, state = self._moment.now_s, self._scheduler, self._state
+        while (id_ := scheduler.pick(now_s)) is not None:
+            opened = state.opened_of(id_)
+            request = opened.requests[id_]
+            if self._ends_away(request):
+                continue
+            direct = self._presence.direct(request.destination) and opened.items[request.item].code is None
+            route = DIRECT_WAY if direct else REMOTE_WAY
+            sent = request.after(RequestEvent.SEND, self._moment.at, route=route)
+            outgoing = self._message(sent, direct=direct)
+            if self._trials.refuses(_size(outgoing), now_s):
+                self.end(request, RequestEvent.FAIL, _too_long(request, _size(outgoing)))
+                continue
+            state.write(request, sent)
+            message = sent.sending
+            self.resent += message != id_
+            self.flight.sent(id_, message, now_s, opened.job.request_timeout_s, direct=direct)
+            self.sends.append(outgoing)
+        for job_id, at_s in scheduler.paced():
+            self._timers.set(("pace", job_id), at_s)
+        if (room_s := scheduler.room_s(now_s)) is not None:
+            self._timers.set(ROOM, room_s)
+        for destination in scheduler.questions(QUESTIONS):
+            self.questions.append(destination)
+            self._timers.set(("question", destination), now_s + QUESTION_TIMEOUT_S)
+
+    def not_sent(self, message: int) -> None:
+        """This message never left: its request waits again, and the attempt does not count."""
+        id_ = self.flight.request_of(message)
+        if id_ is not None:
+            request = self._state.request(id_)
+            self._wait_again(request, request.after(RequestEvent.REFUSE, self._moment.at))
+
+    def link_lost(self, unsent: Iterable[int], tried: Tried | None) -> None:
+        """The connection to the broker ended; these have not left. ``tried``: it ended at this one.
+
+        What was before that has been read: only the one that was tried is in doubt then, if it had left.
+        """
+        id_ = None if tried is None else self.flight.request_of(tried.id)
+        refused = id_ is not None and self._ended_at(self._state.request(id_))
+        for message in unsent:
+            if tried is not None and message == tried.id and refused:
+                self._give_up_too_long(message)
+            else:
+                self.not_sent(message)
+        if tried is None:
+            self._trials.lost()
+            self.flight.doubt()
+        elif id_ is not None and tried.whole:
+            self.flight.doubt_one(id_)
+
+    def _ended_at(self, request: Request) -> bool:
+        """The connection ended at the message of a request; whether it shall not be sent again for that."""
+        size = self._size_of(request)
+        if not self._trials.ended(size, self._moment.now_s):
+            return False
+        log.warning(
+            "the broker closes the connection when a message of %s bytes is sent: request %s is not sent "
+            "again; PUPPETMASTER_BROKER_LIMIT_BYTES tells what the broker carries",
+            size,
+            request.id,
+            extra={"action": "message_refused"},
+        )
+        return True
+
+    def _give_up_too_long(self, message: int) -> None:
+        id_ = self.flight.request_of(message)
+        if id_ is None:
+            return
+        request = self._state.request(id_)
+        if self._state.opened_of(id_).job.ending:
+            self.not_sent(message)
+        else:
+            back = request.after(RequestEvent.REFUSE, self._moment.at)
+            self._give_up(request, back, _too_long(request, self._size_of(request)))
+
+    def _size_of(self, request: Request) -> int:
+        """The bytes of the message of a request in flight."""
+        return _size(self._message(request, direct=request.route == DIRECT_WAY))
+
+    def _message(self, request: Request, *, direct: bool) -> Outgoing:
+        """What is sent for a request, to its gateway's own controller or to ours."""
+        command = self._state.opened_of(request.id).commands[request.item]
+        encode = command.direct if direct else command.message
+        return encode(request.sending, request.destination)
+
+    # -- in ---------------------------------------------------------------------------------------
+
+    def answered(self, message: int, answer: Reply, tunnel: str) -> None:
+        """An answer came for the message of this id; perhaps late, twice, or for nobody.
+
+        ``tunnel`` is that of the gateway which sent it directly; empty: it came through our controller.
+        """
+        self._free_owner(message)
+        id_ = self.flight.request_of(message)
+        asked = self._state.find_request(message) if id_ is None else self._state.request(id_)
+        if asked is not None and tunnel != self._tunnel_of(asked, message):
+            log.log(
+                logging.DEBUG if self._foreign else logging.WARNING,  # once: a gateway could send many
+                "an answer for request %s came from another gateway than %s: it is dropped",
+                asked.id,
+                asked.destination,
+                extra={"action": "foreign_answer"},
+            )
+            self._foreign += 1
+            return
+        if id_ is None:
+            if (ended := self._corrections.answered(message, answer)) is not None:
+                self.let_go(ended)
+            return
+        request = self._state.request(id_)
+        nobody = answer.result.get("source") == "controller" and answer.result.get("code") in (403, 404)
+        if answer.refusal or (nobody and self._may_register(request)):
+            self._refuse(request, answer)
+            return
+        if nobody and message not in self._unbelieved:
+            # A controller that has just restarted says so of everybody: does it know us?
+            self._unbelieved[message] = (answer, self._moment.now_s)
+            self.proves = True
+            return
+        self._unbelieved.pop(message, None)
+        answer = answer if self._item(request).code is None else answer.as_delivery()
+        latency_s = self._moment.now_s - self.flight.sent_s(id_)
+        if answer.event is RequestEvent.EXPIRE:
+            self._scheduler.heard(id_, self._moment.now_s)
+        else:
+            self._scheduler.answered(id_, self._moment.now_s)
+        self._scheduler.window.answered(latency_s, self._moment.now_s, full=self._full)
+        if nobody:
+            self._scheduler.forget(request.destination)
+        self.end(request, answer.event, answer.result)
+
+    def _tunnel_of(self, request: Request, message: int) -> str:
+        """Where the answer to this sending of a request comes; empty: through our controller."""
+        if request.route_of(message) != DIRECT_WAY:
+            return ""
+        return direct_tunnel(self._tunnel, request.destination)
+
+    def unanswered(self, request: Request) -> None:
+        """A request in flight is not waited for any more; its gateway's owner may still be busy with it."""
+        if not self._scheduler.holds(request.id) or self.flight.doubtful(request.id):
+            return
+        until_s = self._scheduler.overdue(request.id, request.sending, self._moment.now_s)
+        if until_s is not None:
+            self._timers.set(("overdue", request.sending), until_s)
+
+    def _free_owner(self, message: int) -> None:
+        """An answer came. If nothing waited for it any more, a lock is free, or an owner has room again."""
+        self._timers.cancel(("overdue", message))
+        self._scheduler.came(message, self._moment.now_s)
+
+    def controller_restarted(self, known_s: float | None) -> None:
+        """It has forgotten everybody, and the answers to what it was given up to ``known_s``.
+
+        None: it has never known us, for it has just started, or we have. Of what was sent after that it is
+        asked what it has.
+        """
+        self._scheduler.forget_all()
+        if known_s is not None:
+            self.flight.doubt(sent_before_s=known_s, controller=True)
+            self.flight.hurry(self._moment.now_s)
+        until_s = self._moment.now_s + self._settings.registering_s
+        if known_s is None:
+            self._all_anew_until_s = max(self._all_anew_until_s, until_s)
+        else:
+            self._registering_until_s = max(self._registering_until_s, until_s)
+        self.disbelieve()
+        self.checks += self.flight.undecided()
+
+    def _may_register(self, request: Request) -> bool:
+        """Whether the gateway of a request may not have registered again yet.
+
+        After our own start the controller does not know us, as it does not know anybody after its own start.
+        What an earlier process began may have had a gateway; what is new is told at once that there is none.
+        """
+        now_s = self._moment.now_s
+        anew = now_s < self._all_anew_until_s and self._state.opened_of(request.id).taken_up
+        return anew or now_s < self._registering_until_s
+
+    def disbelieve(self) -> None:
+        """Whoever said that nobody has some names may have forgotten them: those requests wait again."""
+        for message, (answer, _) in list(self._unbelieved.items()):
+            id_ = self.flight.request_of(message)
+            del self._unbelieved[message]
+            if id_ is not None:
+                self._refuse(self._state.request(id_), answer)
+
+    def controller_knows(self, asked_s: float) -> None:
+        """Asked at that time the controller knew us: what it said of others before that is true."""
+        for message, (answer, since_s) in list(self._unbelieved.items()):
+            if since_s <= asked_s:
+                self.answered(message, answer, "")
+
+    def held(self, message: int, *, held: bool) -> None:
+        """Whether the controller, which was restarted, waits for the answer to this message."""
+        id_ = self.flight.request_of(message)
+        if id_ is not None and not held:
+            self.flight.doubt_one(id_)
+            self.flight.hurry(self._moment.now_s)
+
+    def registering(self, resources: Iterable[str]) -> None:
+        """A model asks to be registered with these resources: who waits for that is sent to soon."""
+        self._watching = True
+        now_s = self._moment.now_s
+        until_s = now_s + min(MORE_S, self._settings.registering_s)
+        if now_s < self._registering_until_s:
+            self._registering_until_s = max(self._registering_until_s, until_s)
+        if now_s < self._all_anew_until_s:
+            self._all_anew_until_s = max(self._all_anew_until_s, until_s)
+        names = [resource.removeprefix("/remote/") for resource in resources]
+        anybody = any(WILDCARDS.search(name) for name in names)
+        for name in list(self._unregistered) if anybody else names:
+            id_ = self._unregistered.pop(name, None)
+            if id_ is not None and self._timers.deadline_s(("wake", id_)) is not None:
+                self._timers.set(("wake", id_), now_s + REGISTERED_S)
+
+    def controller_up(self) -> None:
+        """It answers, and what was kept for us comes. Where all has just started, gateways may be missing."""
+        self.flight.hurry(self._moment.now_s)
+        # The monotonic clock counts from the start of the machine.
+        self._registering_until_s = max(self._registering_until_s, self._settings.booting_s)
+
+    def time_is_over(self, request: Request) -> None:
+        """No answer came for a request in flight."""
+        opened = self._state.opened_of(request.id)
+        if (unbelieved := self._unbelieved.pop(request.sending, None)) is not None:
+            self._refuse(request, unbelieved[0])
+            return
+        if not self.flight.doubtful(request.id):
+            asked = ", asked directly" if request.route == DIRECT_WAY else ""
+            away = self._presence.why_away(request.destination)
+            gone = f"; its gateway is {away}" if away is not None else ""
+            text = f"no answer within {opened.job.request_timeout_s:g} s{asked}: it may have run{gone}"
+            self.unanswered(request)
+            self.end(request, RequestEvent.EXPIRE, said(text, 408))
+            return
+        result = said("the program, the bus or the controller went away before an answer: it may have run")
+        lost = sum(one["status"] == RequestStatus.UNKNOWN for one in request.history)
+        repeats = opened.policy.repeats(self._item(request).method) and lost < MOST_LOST
+        size = self._size_of(request)
+        if self._trials.refuses(size, self._moment.now_s):
+            repeats = False
+            result = said(f"{CLOSES.format(size)}: it may have run")
+        if opened.job.ending is None and repeats:
+            self._try_again(request, RequestStatus.UNKNOWN, result, wait_s=None)
+        else:
+            self.end(request, RequestEvent.LOSE, result)
+
+    # -- the end, or another attempt --------------------------------------------------------------
+
+    def _item(self, request: Request) -> Item:
+        return self._state.opened_of(request.id).items[request.item]
+
+    def end_unsent(self, request: Request) -> None:
+        """It is not sent any more. One that waits for another attempt ends as the last one left it."""
+        job = self._state.opened_of(request.id).job
+        if request.history:
+            event, result = request.last_outcome()
+            text = f"{result.get('message')}; not sent again: {job.reason}"
+            ended = request.without_retry().after(event, self._moment.at, result={**result, "message": text})
+            self._state.write(request, ended)
+            self.let_go(request)
+            return
+        event = RequestEvent.CANCEL if job.ending is JobEvent.CANCEL else RequestEvent.SKIP
+        self.end(request, event, said(f"not sent: {job.reason}"))
+
+    def counted_out(self, job: Job, requests: Iterable[Request]) -> Counter[RequestStatus]:
+        """How the counts of a stopped job would change if these requests ended now, unsent or unanswered."""
+        unsent = RequestStatus.CANCELED if job.ending is JobEvent.CANCEL else RequestStatus.SKIPPED
+        deltas: Counter[RequestStatus] = Counter()
+        for request in requests:
+            deltas[request.status] -= 1
+            if request.status is RequestStatus.SENT:
+                deltas[RequestStatus.UNKNOWN] += 1
+            else:
+                deltas[RequestStatus(request.history[-1]["status"]) if request.history else unsent] += 1
+        return deltas
+
+    def end(self, request: Request, event: RequestEvent, result: Any) -> None:
+        """It is done, unless its job lets it have another attempt. Nothing of it stays in memory then."""
+        opened = self._state.opened_of(request.id)
+        if request.status is RequestStatus.SENT and opened.job.ending is None:
+            outcome = TRANSITIONS[(request.status, event)]
+            method = opened.items[request.item].method
+            in_doubt = may_have_run(event, result)
+            if opened.policy.tries_again(outcome, request.attempts, method, may_have_run=in_doubt):
+                wait_s = opened.policy.retry.wait_s(request.attempts)
+                self._try_again(request, outcome, result, wait_s=wait_s)
+                return
+        self._state.write(request, request.after(event, self._moment.at, result=result))
+        self.let_go(request)
+
+    def let_go(self, request: Request) -> None:
+        """Nothing of a request that is done stays here."""
+        self.flight.landed(request.id, request.sending)
+        self.refusals.forget(request.id)
+        self._unbelieved.pop(request.sending, None)
+        if self._unregistered.get(request.destination) == request.id:
+            del self._unregistered[request.destination]
+        self._again_s.pop(request.id, None)
+        self._timers.cancel(("wake", request.id))
+        if self._scheduler.holds(request.id):
+            self._scheduler.remove(request.id)
+
+    def _try_again(
+        self, request: Request, outcome: RequestStatus, result: Any, *, wait_s: float | None
+    ) -> None:
+        """Another attempt, under a fresh message id, at once or after a while."""
+        message = self._state.message_id(request)
+        back = request.after(
+            RequestEvent.RETRY, self._moment.at, result=result, outcome=outcome, message=message
+        )
+        if message is None:
+            self._give_up(request, back, said(NO_IDS))
+            return
+        self.refusals.forget(request.id)
+        again_s = None if wait_s is None else self._moment.now_s + wait_s
+        if again_s is not None:
+            self._again_s[request.id] = again_s
+        self._wait_again(request, back, again_s, RETRIED_WHY)
+
+    def _wait_again(
+        self,
+        request: Request,
+        back: Request,
+        until_s: float | None = None,
+        why: str = "",
+        *,
+        locked: bool = False,
+    ) -> None:
+        """It is not in flight any more, but waits: for its turn, for some time, or for its job to go on."""
+        self._state.write(request, back)
+        self.flight.landed(request.id, request.sending)
+        job = self._state.opened_of(back.id).job
+        if job.ending:
+            self.end_unsent(back)
+        elif job.status is not JobStatus.DISPATCHING:
+            self._scheduler.remove(back.id)
+        elif until_s is None:
+            self._scheduler.put_back(back.id)
+        else:
+            self._delay(back.id, until_s, why, locked=locked)
+
+    def _delay(self, id_: int, until_s: float, why: str, *, locked: bool = False) -> None:
+        self._scheduler.delay(id_, until_s, why, locked=locked)
+        self._timers.set(("wake", id_), until_s)
+
+    def _refuse(self, request: Request, answer: Reply) -> None:
+        """A controller did not pass it on: it waits a little and is sent again, not for ever."""
+        waited_s, delay_s = self.refusals.add(request.id, answer.result.get("code") or 0)
+        if answer.refusal is None:  # its gateway is not registered
+            self._unregistered[request.destination] = request.id
+            if self._watching:
+                delay_s = UNREGISTERED_S * random.uniform(0.5, 1.0)
+        if answer.locked:
+            self._scheduler.window.refused(self._moment.now_s, full=self._full)
+        # A fresh id, also when the old one is free again: this refusal may come twice, and must not count
+        # for the next sending.
+        self._state.never_ran(request)
+        message = self._state.message_id(request)
+        back = request.after(RequestEvent.REFUSE, self._moment.at, message=message)
+        if message is None:
+            self._give_up(request, back, said(NO_IDS))
+        elif waited_s >= self._settings.lock_wait_s and not self._state.opened_of(request.id).job.ending:
+            ran = "no attempt after the first ones ran" if request.history else "it did not run"
+            text = f"{answer.result.get('message')}; refused for {waited_s:.0f} s, {ran}"
+            self._give_up(request, back, {**answer.result, "message": text})
+        else:
+            self._wait_again(
+                request, back, self._moment.now_s + delay_s, WHY[answer.refusal], locked=answer.locked
+            )
+
+    def _give_up(self, request: Request, back: Request, result: Any) -> None:
+        """It is not in flight any more, and shall not be sent again."""
+        self._state.write(request, back)
+        self.flight.landed(request.id, request.sending)
+        self.end(back, RequestEvent.FAIL, result)
+
+
+def said(message: str, code: int | None = None) -> dict[str, Any]:
+    """A result of our own making."""
+    return {"code": code, "data": None, "source": "puppetmaster", "message": message}
+
+
+def _size(outgoing: Outgoing) -> int:
+    return len(outgoing.topic.encode()) + len(outgoing.payload)
+
+
+def _too_long(request: Request, size: int) -> dict[str, Any]:
+    ran = "no attempt after the first ones ran" if request.history else "it did not run"
+    return said(f"{CLOSES.format(size)}: {ran}", TOO_LONG)

@@ -1,0 +1,320 @@
+"""What is known of every open job, and what of it is not on disk yet.
+
+The engine reads and writes here while it decides; the dispatcher commits ``changes``. Requests that
+are done leave memory at once; what has ended is read back from the store when somebody asks.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
+
+from puppetmaster.errors import NotFound, Unavailable
+from puppetmaster.model.job import Job, JobEvent
+from puppetmaster.model.message import EncodedCommand
+from puppetmaster.model.policy import Policy
+from puppetmaster.model.request import Item, Request, RequestStatus
+from puppetmaster.store.base import LAST_REQUEST_ID, Changes, Ids
+from puppetmaster.store.sqlite.reader import Reader
+from puppetmaster.store.sqlite.store import as_store_error
+
+#: Message ids for further sendings are taken from the counter in blocks, to write it rarely.
+ID_BLOCK = 1000
+UNREADABLE = "The store cannot be read"
+
+
+class Commands(dict[int, EncodedCommand]):
+    """What is sent for the items of a job, each encoded when it is first asked for."""
+
+    def __init__(self, items: Mapping[int, Item], tunnel: str) -> None:
+        super().__init__()
+        self._items = items
+        self._tunnel = tunnel
+
+    def __missing__(self, id_: int) -> EncodedCommand:
+        command = self[id_] = EncodedCommand(self._items[id_].command(), self._tunnel)
+        return command
+
+
+@dataclass(slots=True, eq=False)
+class OpenJob:
+    """A job that has not ended, with what is needed to go on with it."""
+
+    job: Job
+    items: dict[int, Item]
+    commands: Commands
+    policy: Policy
+    #: An earlier process began it.
+    taken_up: bool = False
+    requests: dict[int, Request] = field(default_factory=dict)
+    deltas: Counter[RequestStatus] = field(default_factory=Counter)
+
+
+class NewIds(NamedTuple):
+    """The ids of a new job and of its first request; the others follow."""
+
+    job: int
+    first: int
+
+
+class State:
+    """Open jobs and requests by id. Used by one thread, the dispatcher's."""
+
+    def __init__(self, reader: Reader, ids: Ids) -> None:
+        self.changes = Changes()
+        self.created: set[int] = set()
+        self._reader = reader
+        self._ids = ids
+        self._spare: Iterator[int] = iter(())
+        self._open: dict[int, OpenJob] = {}
+        self._job_of: dict[int, int] = {}
+        self._touched: set[int] = set()
+
+    # -- ids --------------------------------------------------------------------------------------
+
+    def new_ids(self, total: int) -> NewIds:
+        """Ids for a new job of ``total`` requests. Raises Unavailable when all have been given out."""
+        first = self._ids.next_request
+        if first + total > LAST_REQUEST_ID:
+            raise Unavailable("No job can be created: this installation has given out all request ids.")
+        new = NewIds(self._ids.next_job, first)
+        self._ids.next_request = first + total
+        self._ids.next_job += 1
+        self.changes.ids = replace(self._ids)
+        return new
+
+    @property
+    def ids_left(self) -> int:
+        """How many request ids are left for new jobs."""
+        return max(LAST_REQUEST_ID - self._ids.next_request, 0)
+
+    def message_id(self, request: Request) -> int | None:
+        """A fresh id for another sending of a request, by which answers find it; None: all are given out."""
+        id_ = next(self._spare, None)
+        if id_ is None and self._ids.next_request <= LAST_REQUEST_ID:
+            block = range(self._ids.next_request, min(self._ids.next_request + ID_BLOCK, LAST_REQUEST_ID + 1))
+            self._ids.next_request = block.stop
+            self.changes.ids = replace(self._ids)
+            self._spare = iter(block)
+            id_ = next(self._spare)
+        if id_ is not None:
+            self.changes.sendings[id_] = request
+        return id_
+
+    def never_ran(self, request: Request) -> None:
+        """The last sending of a request was refused: no answer will come to its message id."""
+        if request.message is not None and self.changes.sendings.pop(request.message, None) is None:
+            self.changes.refused.append(request.message)
+
+    # -- drafts: jobs whose requests are written before they exist ---------------------------------
+
+    def begin_draft(self, job: Job) -> None:
+        """Requests of a job that does not exist yet will be written."""
+        self.changes.drafts[job.id] = job
+
+    def draft(self, item: Item, request: Request) -> None:
+        """Write a request of a job that does not exist yet, or with it; its item comes with the first."""
+        self.changes.requests[request.id] = request
+        if item.id == request.id:
+            self.changes.items[item.id] = item
+
+    def complete_draft(self, job: Job) -> None:
+        """It exists now."""
+        if self.changes.drafts.pop(job.id, None) is None:
+            self.changes.completed.append(job.id)
+
+    def abandon_draft(self, job: Job) -> None:
+        """It never will."""
+        self._forget_changes(job)
+        if self.changes.drafts.pop(job.id, None) is None:
+            self.changes.abandoned[job.id] = job
+
+    # -- open jobs --------------------------------------------------------------------------------
+
+    def open_job(self, opened: OpenJob, requests: Iterable[Request]) -> None:
+        """Take up a job with its open requests."""
+        self._open[opened.job.id] = opened
+        for request in requests:
+            opened.requests[request.id] = request
+            self._job_of[request.id] = opened.job.id
+        self._touched.add(opened.job.id)
+
+    def create(self, opened: OpenJob, requests: Iterable[Request]) -> None:
+        """Take up a job that is not on disk yet; its requests and items are by ``draft``."""
+        self.open_job(opened, requests)
+        self.created.add(opened.job.id)
+
+    def opened(self, job_id: int) -> OpenJob | None:
+        """The job of this id when it has not ended."""
+        return self._open.get(job_id)
+
+    def all_opened(self) -> list[OpenJob]:
+        """All jobs that have not ended."""
+        return list(self._open.values())
+
+    def opened_of(self, request_id: int) -> OpenJob:
+        """The open job that this open request belongs to."""
+        return self._open[self._job_of[request_id]]
+
+    def request(self, request_id: int) -> Request:
+        """The open request of this id."""
+        return self.opened_of(request_id).requests[request_id]
+
+    def knows(self, request_id: int) -> bool:
+        """Whether a request of this id is open."""
+        return request_id in self._job_of
+
+    @property
+    def open_jobs(self) -> int:
+        """How many jobs have not ended."""
+        return len(self._open)
+
+    @property
+    def open_requests(self) -> int:
+        """How many requests are not done."""
+        return len(self._job_of)
+
+    # -- changes ----------------------------------------------------------------------------------
+
+    def write(self, old: Request, new: Request) -> None:
+        """A request has changed. One that is done leaves memory; ``settle`` brings its job up to date."""
+        opened = self._open[new.job]
+        self.changes.requests[new.id] = new
+        opened.deltas[old.status] -= 1
+        opened.deltas[new.status] += 1
+        self._touched.add(new.job)
+        if new.open:
+            opened.requests[new.id] = new
+        elif new.id in opened.requests:
+            del opened.requests[new.id], self._job_of[new.id]
+
+    def write_job(self, job: Job) -> None:
+        """An open job has changed."""
+        self._open[job.id].job = job
+        self._touched.add(job.id)
+
+    def touched(self) -> list[int]:
+        """The open jobs that ``settle`` is to bring up to date."""
+        return list(self._touched)
+
+    def tally(self, opened: OpenJob) -> None:
+        """Count what has happened to the requests of an open job."""
+        opened.job = opened.job.tallied(opened.deltas)
+        opened.deltas.clear()
+
+    def settle(self, job_id: int, at: str, *, boot: str = "", now_s: float = 0.0) -> Job:
+        """Count what happened to the requests of an open job, and end it when none of them is open.
+
+        ``boot`` and ``now_s`` are the monotonic time, and the start of the machine that it belongs to.
+        """
+        self._touched.discard(job_id)
+        opened = self._open[job_id]
+        self.tally(opened)
+        job = opened.job
+        if job.started_at is None and job.counts[RequestStatus.SENT]:
+            job = replace(job, started_at=at)
+        if not job.open_count:
+            job = job.after(job.ending or JobEvent.FINISH, at)
+            job = replace(job, ended_boot=boot, ended_s=now_s if boot else None)
+            del self._open[job_id]
+        opened.job = self.changes.jobs[job_id] = job
+        return job
+
+    def correct(self, old: Request, new: Request) -> None:
+        """A late answer has changed a request that was done; its job, ended or not, follows."""
+        if old.job in self._open:
+            self.write(old, new)
+            return
+        self.changes.requests[new.id] = new
+        job = self.find_job(new.job)
+        self.changes.jobs[job.id] = job.tallied({old.status: -1, new.status: 1})
+
+    def drop(self, job_id: int) -> tuple[Job, list[Request]]:
+        """Let go of an open job that is to be removed: it as it is, and its requests that are not done."""
+        self._touched.discard(job_id)
+        opened = self._open.pop(job_id)
+        for id_ in opened.requests:
+            del self._job_of[id_]
+        self.changes.dropped.add(job_id)
+        return opened.job.tallied(opened.deltas), list(opened.requests.values())
+
+    def remove(self, job: Job) -> None:
+        """Forget a job that has ended, with all that was to be written of it."""
+        self._forget_changes(job)
+        self.changes.deleted[job.id] = job
+
+    def revoke(self, job_id: int) -> list[Request]:
+        """Forget a job whose creation did not become durable: it never was. Its ids stay used.
+
+        Those of its requests that were open.
+        """
+        job = self.find_job(job_id)
+        opened = self._open.pop(job_id, None)
+        requests = list(opened.requests.values()) if opened is not None else []
+        for request in requests:
+            del self._job_of[request.id]
+        self._touched.discard(job_id)
+        self._forget_changes(job)
+        if job_id in self.changes.completed:
+            self.changes.completed.remove(job_id)
+            self.changes.abandoned[job_id] = job
+        return requests
+
+    def _forget_changes(self, job: Job) -> None:
+        self.created.discard(job.id)
+        self.changes.jobs.pop(job.id, None)
+        for id_ in job.request_ids:
+            self.changes.requests.pop(id_, None)
+            self.changes.items.pop(id_, None)
+        for message in [id_ for id_, one in self.changes.sendings.items() if one.job == job.id]:
+            del self.changes.sendings[message]
+
+    def committed(self) -> None:
+        """All changes are on disk."""
+        self.changes = Changes()
+        self.created = set()
+
+    # -- look-ups: what is not on disk yet comes before what is ------------------------------------
+
+    def find_request(self, message: int) -> Request | None:
+        """The request that some sending under this message id was of, whatever became of it."""
+        sending = self.changes.sendings.get(message)
+        with as_store_error(UNREADABLE):
+            id_ = sending.id if sending is not None else self._reader.sending(message) or message
+            if id_ in self._job_of:
+                return self.request(id_)
+            request = self.changes.requests.get(id_) or self._reader.request(id_)
+        return None if request is None or request.job in self.changes.deleted else request
+
+    def find_item(self, request: Request) -> Item:
+        """The item of a request, open or ended."""
+        opened = self._open.get(request.job)
+        if opened is not None:
+            return opened.items[request.item]
+        with as_store_error(UNREADABLE):
+            stored = self._reader.items_by_id([request.item])
+        return self.changes.items.get(request.item) or stored[request.item]
+
+    def find_job(self, job_id: int) -> Job:
+        """The job of this id, open or ended. Raises NotFound."""
+        opened = self._open.get(job_id)
+        if opened is not None:
+            return opened.job
+        job = None
+        if job_id not in self.changes.deleted:
+            with as_store_error(UNREADABLE):
+                job = self.changes.jobs.get(job_id) or self._reader.job(job_id)
+        if job is None:
+            raise NotFound(f"There is no job {job_id}: GET /jobs lists those there are.")
+        return job
+
+    def find_by_key(self, key: str) -> Job | None:
+        """The job that was created under this idempotency key."""
+        for job_id in self.created:
+            if (new := self.find_job(job_id)).key == key:
+                return new
+        with as_store_error(UNREADABLE):
+            job = self._reader.job_by_key(key)
+        if job is None or job.id in self.changes.deleted:
+            return None
+        return self.find_job(job.id)

@@ -1,0 +1,1 @@
+"""The HTTP door: resources, WebSocket, metrics, and the page."""

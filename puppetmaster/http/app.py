@@ -1,0 +1,183 @@
+"""Puts the HTTP door together: resources, WebSockets, page, metrics, health, guard and server."""
+
+import mimetypes
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.gzip import GZipMiddleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route, WebSocketRoute
+from starlette.websockets import WebSocket
+
+from puppetmaster import jsoncodec
+from puppetmaster.api import openapi
+from puppetmaster.errors import MethodNotAllowed, NotFound, PuppetmasterError, Unavailable, UpgradeRequired
+from puppetmaster.http import metrics
+from puppetmaster.http.metrics import Metrics
+from puppetmaster.http.resources import (
+    JSON,
+    OPERATIONS,
+    Backend,
+    Operation,
+    Resource,
+    Turns,
+    document,
+    failure,
+)
+from puppetmaster.http.security import Security, refuse
+from puppetmaster.http.server import Address, Server
+from puppetmaster.http.websockets import Broadcaster
+from puppetmaster.settings import Settings
+from puppetmaster.threads import Vital
+
+DASHBOARD = Path(__file__).parents[1] / "dashboard"
+#: Answers from this size on are compressed for those who can read that.
+GZIP_BYTES = 4096
+#: What it means that one of these is not so, in the order of cause and effect.
+_MISSING = {
+    "connected": "there is no connection to the broker",
+    "controller": "the controller does not answer",
+    "registered": "the controller has not registered us",
+}
+NO_IDS = "this installation has given out all request ids: export its jobs, and start with an empty store"
+NOWHERE = "There is no such resource: /openapi.json lists those there are."
+Show = Callable[[Request], Response]
+
+
+class HttpApp:
+    """HTTP and WebSockets. Takes its port when it is made: raises SettingsError when it cannot."""
+
+    def __init__(
+        self, settings: Settings, where: Address, backend: Backend, sockets: Broadcaster, numbers: Metrics
+    ):
+        self._backend = backend
+        self._sockets = sockets
+        self._metrics = numbers
+        self._files = {file.name: file for file in DASHBOARD.iterdir() if file.is_file()}
+        self.server = Server(self._app(settings), where, settings)
+
+    @property
+    def watchers(self) -> int:
+        """How many WebSockets are open."""
+        return self._sockets.count
+
+    @property
+    def threads(self) -> tuple[Vital, ...]:
+        """Those that run from ``start`` to ``stop``."""
+        return self.server.thread, self._sockets.thread
+
+    def start(self) -> None:
+        """Begin to answer."""
+        self._sockets.start()
+        self.server.start()
+
+    def ask_to_stop(self) -> None:
+        """Begin to stop, while others stop too."""
+        self.server.ask_to_stop()
+
+    def stop(self) -> None:
+        """Tell watchers the last, and end."""
+        self._sockets.stop()
+        self.server.stop()
+
+    def _app(self, settings: Settings) -> Starlette:
+        by_path: dict[str, dict[str, Operation]] = {}
+        for one in OPERATIONS:
+            by_path.setdefault(one.path, {})[one.method] = one
+        turns = Turns.new()
+        watching = ("/jobs/ws", "/jobs/ws/{id}", "/jobs/{id}/ws")
+        app = Starlette(
+            routes=[
+                *(WebSocketRoute(path, self._sockets.watch) for path in watching),
+                WebSocketRoute("/{path:path}", _nowhere),
+                *(Route(path, _shown(_not_upgraded)) for path in watching),
+                *(Route(path, Resource(self._backend, some, turns)) for path, some in by_path.items()),
+                Route("/health", _shown(self._health)),
+                Route("/metrics", _shown(self._numbers)),
+                Route("/openapi.json", _shown(_description)),
+                Route("/", _shown(self._page)),
+                Route("/static/{name}", _shown(self._page)),
+            ],
+            middleware=[
+                Middleware(Security, settings=settings),
+                Middleware(GZipMiddleware, minimum_size=GZIP_BYTES, compresslevel=4),
+            ],
+            exception_handlers={HTTPException: _refused, Exception: _failed},
+        )
+        app.router.redirect_slashes = False
+        return app
+
+    def _health(self, _request: Request) -> Response:
+        """200 when a batch would be carried out, 503 and the reasons when not."""
+        try:
+            health = self._backend.health()
+        except Unavailable as error:
+            return failure(error)
+        reasons = [reason for name, reason in _MISSING.items() if not health["bus"][name]]
+        if reasons:
+            reasons[0] = health["bus"]["reason"] or reasons[0]
+        if not health["store"]["writable"]:
+            reasons.append(f"the store cannot be written ({health['store']['reason']})")
+        if not health["counters"]["idsLeft"]:
+            reasons.append(NO_IDS)
+        if reasons:
+            body = {"message": f"Not ready: {'; '.join(reasons)}.", "ready": False, "reasons": reasons}
+            return Response(jsoncodec.encode(body), 503, media_type=JSON)
+        return Response(jsoncodec.encode({"ready": True, "reasons": []}), media_type=JSON)
+
+    def _numbers(self, _request: Request) -> Response:
+        return Response(self._metrics.text(), media_type=metrics.CONTENT_TYPE)
+
+    def _page(self, request: Request) -> Response:
+        name = request.path_params.get("name", "index.html")
+        if name not in self._files:
+            raise NotFound("There is no such page: the page is at /.")
+        kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
+        return document(self._files[name].read_bytes(), kind, request)
+
+
+def _description(request: Request) -> Response:
+    return document(openapi.TEXT, JSON, request)
+
+
+async def _nowhere(socket: WebSocket) -> None:
+    """A WebSocket to a path that has none."""
+    await socket.receive()
+    await refuse(NotFound(NOWHERE), socket.send, "websocket.http.response")
+
+
+def _not_upgraded(_request: Request) -> Response:
+    return failure(UpgradeRequired(), {"Connection": "Upgrade", "Upgrade": "websocket"})
+
+
+def _shown(show: Show) -> Any:
+    """An endpoint for GET and HEAD that runs ``show`` in a thread."""
+
+    async def endpoint(request: Request) -> Response:
+        try:
+            return await run_in_threadpool(show, request)
+        except PuppetmasterError as error:
+            return failure(error)
+
+    return endpoint
+
+
+async def _failed(_request: Request, _error: Exception) -> Response:
+    """A fault of our own outside of the resources; Starlette raises it again, and the server logs it."""
+    return failure(PuppetmasterError())
+
+
+async def _refused(request: Request, error: Exception) -> Response:
+    """What Starlette itself refuses: a path or a method that is not there."""
+    assert isinstance(error, HTTPException)
+    if error.status_code == MethodNotAllowed.status:
+        allowed = (error.headers or {}).get("Allow", "")
+        said: PuppetmasterError = MethodNotAllowed(f"Expected {allowed} here, got {request.method}.")
+        return failure(said, error.headers)
+    return failure(NotFound(NOWHERE))

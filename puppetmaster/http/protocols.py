@@ -1,0 +1,159 @@
+"""How connections of the HTTP door behave: with an end to patience, and with errors in JSON.
+
+uvicorn's own protocols, with what they lack. Their methods are wrapped; uvicorn is pinned.
+"""
+
+import asyncio
+import struct
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import h11
+from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.utils import ClientDisconnected
+from uvicorn.protocols.websockets.wsproto_impl import WSProtocol
+from wsproto.connection import ConnectionState
+
+from puppetmaster import jsoncodec
+
+#: Request line and headers together.
+HEADER_LIMIT_BYTES = 16 * 1024
+HEADERS_TOO_LARGE = f"The headers are too large: {HEADER_LIMIT_BYTES} bytes are the most."
+
+
+class Patience(asyncio.Protocol):
+    """Ends a connection whose client reads nothing for ``timeout_s`` while there is more to write.
+
+    Beside uvicorn's own class, whose methods it wraps: the transport asks for a pause when so much is
+    unread that it must be kept, and ends the pause when most of that has been read.
+    """
+
+    timeout_s: float
+    transport: asyncio.Transport
+    _unread: asyncio.TimerHandle | None = None
+
+    def pause_writing(self) -> None:
+        """So much is unread that it must be kept."""
+        super().pause_writing()
+        self._unread = asyncio.get_running_loop().call_later(self.timeout_s, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """Most of it has been read."""
+        super().resume_writing()
+        self._forget()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The connection has ended."""
+        self._forget()
+        super().connection_lost(exc)
+
+    def end(self) -> None:
+        """End the connection, which has had its time to end by itself: puppetmaster stops."""
+        self.transport.abort()
+
+    def _forget(self) -> None:
+        if self._unread is not None:
+            self._unread.cancel()
+            self._unread = None
+
+
+class WebSocket(Patience, WSProtocol):
+    """uvicorn's, with an end to patience, and with texts in parts that many connections share.
+
+    Such a text comes as ``{"type": "websocket.send", "parts": (b"..", ..)}``, ASCII, and is written as it
+    is: of a long one the connections hold no copies that they would have to encode each for itself.
+    """
+
+    async def send(self, message: Any) -> None:
+        """Send what the application has; parts are one text."""
+        if "parts" not in message:
+            await super().send(message)
+            return
+        await self.writable.wait()
+        if self.disconnected or self.transport.is_closing():
+            raise ClientDisconnected
+        if self.conn.state is ConnectionState.OPEN:
+            self.transport.write(text_frame(message["parts"]))
+
+
+def text_frame(parts: Sequence[bytes]) -> bytes:
+    """One unmasked text frame, whole, as RFC 6455 section 5.2 has it."""
+    size = sum(map(len, parts))
+    if size < 126:
+        head = struct.pack("!BB", 0x81, size)
+    elif size < 1 << 16:
+        head = struct.pack("!BBH", 0x81, 126, size)
+    else:
+        head = struct.pack("!BBQ", 0x81, 127, size)
+    return b"".join((head, *parts))
+
+
+class Http(Patience, H11Protocol):
+    """uvicorn's, with an end to patience, also for headers that do not come, and with errors in JSON."""
+
+    most: int
+    _surplus = False
+    _headers_due: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn
+        """A client has come."""
+        super().connection_made(transport)
+        self._surplus = len(self.connections) > self.most
+        self._expect_headers()
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes came; headers, perhaps."""
+        if self._surplus:
+            self._answer(503, f"There are {self.most} connections, which are the most: try again later.")
+            return
+        super().data_received(data)
+        if self.conn.their_state is not h11.IDLE:
+            self._headers_came()
+        elif self._headers_due is None:
+            self._expect_headers()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The connection has ended."""
+        self._headers_came()
+        super().connection_lost(exc)
+
+    def handle_websocket_upgrade(self, event: h11.Request) -> None:
+        """The connection is another protocol's from now on."""
+        self._headers_came()
+        super().handle_websocket_upgrade(event)
+
+    def end(self) -> None:
+        """End the connection; nothing was done for who is still sending a body."""
+        if self.cycle is not None and self.cycle.more_body and not self.cycle.response_started:
+            self._answer(503, "Puppetmaster is stopping: try again later.")
+        else:
+            super().end()
+
+    def _expect_headers(self) -> None:
+        self._headers_due = asyncio.get_running_loop().call_later(self.timeout_s, self.transport.abort)
+
+    def _headers_came(self) -> None:
+        if self._headers_due is not None:
+            self._headers_due.cancel()
+            self._headers_due = None
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what is not HTTP. uvicorn calls this while it handles h11's error, which knows the code."""
+        error = sys.exception()
+        status = error.error_status_hint if isinstance(error, h11.RemoteProtocolError) else 400
+        if status == 431:
+            msg = HEADERS_TOO_LARGE
+        self._answer(status, msg)
+
+    def _answer(self, status: int, message: str) -> None:
+        """Answer an error and end the connection, whatever the client has sent so far."""
+        body = jsoncodec.encode({"message": message})
+        headers = [
+            ("content-type", "application/json"),
+            ("content-length", str(len(body))),
+            ("connection", "close"),
+        ]
+        for part in (h11.Response(status_code=status, headers=headers), h11.Data(body), h11.EndOfMessage()):
+            self.transport.write(self.conn.send(part) or b"")
+        self.transport.close()

@@ -1,0 +1,242 @@
+"""JSON as the Sanji bus carries it, and what it cannot carry.
+
+The controller drops NaN and Infinity, an integer beyond 64 bits, NUL in a string, a lone surrogate and
+deep nesting without a word (seen with sanji-controller 1.6.2). So what we send is checked before it is
+accepted, and what we answer is made to fit.
+"""
+
+import json
+import math
+import re
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+from puppetmaster.errors import Fault
+
+#: The controller takes 2,048 levels, Python's decoder fewer; nobody's command needs more than this.
+DEPTH_LIMIT = 200
+
+#: Of the place of a fault so many characters are shown.
+PATH_LENGTH = 200
+
+
+_INT_LOW, _INT_HIGH = -(2**63), 2**63 - 1
+_PART = re.compile(
+    rb'"(?P<key>(?:[^"\\]|\\.)*+)"(?:\s*+:\s*+(?P<number>-?(?:\d[\d.eE+-]*+|Infinity)|NaN)(?=[\s,}]))?'
+    rb'|(?P<opens>[\[{])|(?P<closes>[\]}])|(?P<torn>")',
+    re.DOTALL,
+)
+_INDENTATION = re.compile(rb"\n *+")
+_COMPACT = json.JSONEncoder(allow_nan=False, separators=(",", ":"))
+_SUSPECT = re.compile(r"\\u(?:0000|[dD][89a-fA-F])|\d{19}")
+
+
+class Uncarriable(ValueError):
+    """A message holds something that JSON, or the controller, does not know."""
+
+
+def encode(value: Any) -> bytes:
+    """Compact JSON, ASCII. Raises ValueError for NaN and Infinity."""
+    return _COMPACT.encode(value).encode("ascii")
+
+
+def _refuse(constant: str) -> float:
+    raise Uncarriable(f"{constant} is not JSON")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if math.isinf(value):
+        raise Uncarriable(f"{text} is larger than a number can be")
+    return value
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twice = Counter(name for name, _ in pairs).most_common(1)[0][0]
+        raise ValueError(f"the property {json.dumps(twice[:80])} is there twice")
+    return found
+
+
+_STRICT = json.JSONDecoder(parse_constant=_refuse, parse_float=_finite).decode
+_ONCE = json.JSONDecoder(parse_constant=_refuse, parse_float=_finite, object_pairs_hook=_once).decode
+
+
+def decode(payload: bytes) -> Any:
+    """The JSON in ``payload``. Raises ValueError: not JSON; ``Uncarriable``: NaN or Infinity in it."""
+    try:
+        return _STRICT(payload.decode(json.detect_encoding(payload), "surrogatepass"))
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+def decode_body(payload: bytes | bytearray) -> Any:
+    """As ``decode``, for what somebody asks us for: a property that is there twice is a ValueError too.
+
+    Of two only one would count, and perhaps not the one that was meant.
+    """
+    try:
+        return _ONCE(payload.decode(json.detect_encoding(payload), "surrogatepass"))
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+def decode_loosely(payload: bytes | bytearray) -> Any:
+    """As ``decode``, but NaN and Infinity pass as floats: to find out whose message it is."""
+    try:
+        return json.loads(payload)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+def numbers(payload: bytes, *, torn: bool = False) -> dict[str, float]:
+    """The numbers at the top level of the JSON object in ``payload``, by their keys.
+
+    To find out whose message it is that ``decode`` refuses: the rest may be nested as deeply as it likes.
+    Empty when it is not one whole object; with ``torn`` only the beginning of it is there.
+    """
+    found: dict[str, float] = {}
+    depth = end = 0
+    for part in _PART.finditer(payload):
+        if part["torn"]:
+            depth = -1
+        elif part["opens"]:
+            depth += 1
+        elif part["closes"]:
+            depth -= 1
+        elif depth == 1 and part["number"]:
+            found |= _number(part["key"], part["number"])
+        end = part.end()
+        if depth < 1:
+            break
+    whole = depth == 0 and end == len(payload.rstrip())
+    return found if whole or torn else {}
+
+
+def _number(key: bytes, digits: bytes) -> dict[str, float]:
+    try:
+        return {key.decode(): json.loads(digits)}
+    except ValueError:
+        return {}
+
+
+class Unindented:
+    """A message as it comes, without the controller's indentation: that may be longer than all the rest.
+
+    Of a message that is longer all the same ``text`` has the first ``most`` bytes.
+    """
+
+    def __init__(self, most: int) -> None:
+        self.text = bytearray()
+        self._most = most
+        self._begun = b""  # of an indentation that may go on in the next part
+
+    def take(self, part: bytes) -> None:
+        """The next bytes of it."""
+        part = self._begun + part
+        before = part.rstrip(b" ")
+        if before.endswith(b"\n"):
+            before = before[:-1]
+            self._begun = part[len(before) :]
+        else:
+            before, self._begun = part, b""
+        # JSON has line breaks only between its parts: in a string they are written as \\n.
+        self.text += _INDENTATION.sub(b"", before)
+        del self.text[self._most :]
+
+
+def faults(value: Any, path: str) -> list[Fault]:
+    """What in ``value`` the controller would drop without a word, each with its place."""
+    return list(each_fault(value, path))
+
+
+def each_fault(value: Any, path: str) -> Iterator[Fault]:
+    """As ``faults``, one by one: there may be very many."""
+    try:
+        if depth(value) <= DEPTH_LIMIT and not _SUSPECT.search(json.dumps(value, allow_nan=False)):
+            return iter(())
+    except (ValueError, TypeError, RecursionError):
+        pass
+    return _walk(value, path, 0)
+
+
+def depth(value: Any) -> int:
+    """How deeply ``value`` is nested: 0 for a number or a string."""
+    level, layer = 0, [value]
+    while layer := [
+        child
+        for parent in layer
+        if isinstance(parent, (dict, list))
+        for child in (parent.values() if isinstance(parent, dict) else parent)
+    ]:
+        level += 1
+        if level > DEPTH_LIMIT:
+            break
+    return level
+
+
+def _walk(value: Any, path: str, level: int) -> Iterator[Fault]:
+    if level > DEPTH_LIMIT:
+        yield Fault(path, f"expected at most {DEPTH_LIMIT} levels of nesting, got more")
+    elif isinstance(value, dict):
+        for key, child in value.items():
+            place = _below(path, f".{_shown(key)}")
+            yield from _text_faults(key, place, "key")
+            yield from _walk(child, place, level + 1)
+    elif isinstance(value, list):
+        for index, child in enumerate(value):
+            yield from _walk(child, _below(path, f"[{index}]"), level + 1)
+    elif isinstance(value, str):
+        yield from _text_faults(value, path, "string")
+    elif isinstance(value, float) and not math.isfinite(value):
+        yield Fault(path, f"expected a number that JSON knows, got {value}")
+    elif isinstance(value, int) and not _INT_LOW <= value <= _INT_HIGH:
+        yield Fault(path, "expected an integer of 64 bits, which is all the bus carries, got a larger one")
+
+
+def _below(path: str, step: str) -> str:
+    """The place one level deeper; where that is long its beginning, for there may be many in it."""
+    if path.endswith(".."):
+        return path
+    return path + step if len(path) + len(step) <= PATH_LENGTH else (path + step)[:PATH_LENGTH] + ".."
+
+
+def _shown(key: str) -> str:
+    shown = key[: PATH_LENGTH + 1].encode("ascii", "backslashreplace").decode("ascii")
+    return shown.replace("\0", "\\u0000")
+
+
+def _text_faults(text: str, path: str, what: str) -> Iterator[Fault]:
+    if "\0" in text:
+        yield Fault(path, f"expected a {what} without \\u0000, which the bus cannot carry")
+    if any("\ud800" <= letter <= "\udfff" for letter in text):
+        yield Fault(path, f"expected a {what} of whole characters, got half of a surrogate pair")
+
+
+def carriable(value: Any) -> Any:
+    """``value`` as the bus can carry it; what it cannot is replaced by the nearest that it can.
+
+    Lone surrogates and NUL become U+FFFD, integers beyond 64 bits become strings. Meant for
+    answers that show what a device once sent; what is fine stays as it is. Raises ValueError: NaN.
+    """
+    text = json.dumps(value, allow_nan=False)
+    return _replaced(value) if _SUSPECT.search(text) else value
+
+
+def _replaced(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {_whole(key): _replaced(child) for key, child in value.items()}
+    if isinstance(value, list):
+        return [_replaced(child) for child in value]
+    if isinstance(value, str):
+        return _whole(value)
+    if isinstance(value, int) and not _INT_LOW <= value <= _INT_HIGH:
+        return str(value)
+    return value
+
+
+def _whole(text: str) -> str:
+    paired = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return paired.replace("\0", "\ufffd")

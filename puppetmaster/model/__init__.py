@@ -1,0 +1,1 @@
+"""What things are: requests, jobs, policies, messages. Pure values."""

@@ -1,0 +1,185 @@
+"""How a job is rolled out: the optional properties of the API as values that can be asked.
+
+Pure: what a policy says depends on its arguments only. A job keeps what was given; ``Policy.of``
+reads it again after a restart. The properties have been checked by then (api/fields.py).
+"""
+
+import math
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Any
+
+from puppetmaster.model.request import RequestStatus
+
+#: Outcomes after which a request may be tried again, by their names in ``retry.on``.
+RETRIED = (RequestStatus.TIMEOUT, RequestStatus.ERROR)
+#: Requests that ended in one of these may be run again by another job.
+RERUN = (
+    RequestStatus.ERROR,
+    RequestStatus.TIMEOUT,
+    RequestStatus.UNKNOWN,
+    RequestStatus.SKIPPED,
+    RequestStatus.CANCELED,
+)
+#: A delay is shortened at random down to this part of itself, so that retries spread out.
+JITTER = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Threshold:
+    """So many failures are borne: a number, or a percentage of those that it is asked about."""
+
+    count: int | None = None
+    percent: float | None = None
+
+    @classmethod
+    def of(cls, given: int | str) -> "Threshold":
+        """``5`` or ``"10%"``."""
+        return cls(percent=_percent(given)) if isinstance(given, str) else cls(count=given)
+
+    def passed(self, failed: int, among: int) -> bool:
+        """Whether more failed than are borne."""
+        if self.count is not None:
+            return failed > self.count
+        return failed * 100 > (self.percent or 0.0) * among
+
+    def __str__(self) -> str:
+        return str(self.count) if self.count is not None else f"{self.percent:g}%"
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """Another attempt after some outcomes; ``attempts`` counts the first one."""
+
+    attempts: int = 1
+    on: frozenset[RequestStatus] = frozenset(RETRIED)
+    delay_s: float = 5.0
+    factor: float = 2.0
+    max_delay_s: float = 300.0
+
+    def wait_s(self, attempts: int) -> float:
+        """How long to wait after so many attempts: longer each time, and never just as long as others do."""
+        # The exponent has a bound so that the power is never too large for a float.
+        longest_s = min(self.delay_s * self.factor ** min(attempts - 1, 64), self.max_delay_s)
+        return longest_s * random.uniform(JITTER, 1.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Abort:
+    """Send no more once more than ``errors`` failed of at least ``after`` that are done."""
+
+    errors: Threshold
+    after: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """What stands between two waves."""
+
+    errors: Threshold = Threshold(count=0)
+    soak_s: float = 0.0
+    aborts: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """All that decides when a job's requests are sent, sent again, and sent no more.
+
+    ``waves`` are the cumulative numbers of requests at which each wave ends; the last is all of them.
+    """
+
+    waves: tuple[int, ...]
+    concurrency: int | None = None
+    rate: float | None = None
+    idempotent: bool | None = None
+    retry: Retry = Retry()
+    abort: Abort | None = None
+    gate: Gate = Gate()
+
+    @classmethod
+    def of(cls, given: Mapping[str, Any], total: int) -> "Policy":
+        """The policy of a job of ``total`` requests, from the properties as they were given."""
+        return cls(
+            waves=_waves(given.get("waves") or (), total),
+            concurrency=_share(given["concurrency"], total) if given.get("concurrency") else None,
+            rate=given.get("rate"),
+            idempotent=given.get("idempotent"),
+            retry=_retry(given.get("retry") or {}),
+            abort=_abort(given.get("abort")),
+            gate=_gate(given.get("gate") or {}),
+        )
+
+    def repeats(self, method: str) -> bool:
+        """Whether a request of ``method`` may be sent again when it is unknown whether it ran."""
+        return method == "get" if self.idempotent is None else self.idempotent
+
+    def tries_again(self, outcome: RequestStatus, attempts: int, method: str, *, may_have_run: bool) -> bool:
+        """Whether a request that would end as ``outcome`` gets another attempt.
+
+        Where it may have run, only one that may be sent again does.
+        """
+        if attempts >= self.retry.attempts or outcome not in self.retry.on:
+            return False
+        return not may_have_run or self.repeats(method)
+
+    def aborts(self, failed: int, done: int) -> str | None:
+        """Why no more is sent, given how many failed of those that are done; None: go on."""
+        abort = self.abort
+        if abort is None or done < abort.after or not abort.errors.passed(failed, done):
+            return None
+        return f"{failed} of {done} requests failed, more than the {abort.errors} that it bears"
+
+    def gate_fails(self, wave: int, failed: int) -> str | None:
+        """Why the gate behind ``wave`` (from 1) does not open, given its failures; None: it does."""
+        size = self.waves[wave - 1] - (self.waves[wave - 2] if wave > 1 else 0)
+        if not self.gate.errors.passed(failed, size):
+            return None
+        allowed = f"more than the {self.gate.errors} that its gate allows"
+        return f"wave {wave} failed its gate: {failed} of {size} requests failed, {allowed}"
+
+
+def wave_of(waves: Sequence[int], index: int) -> int:
+    """The wave, from 1, of the request at ``index`` (from 0) in its job."""
+    return next(number for number, end in enumerate(waves, 1) if index < end)
+
+
+def _waves(given: Sequence[int | str], total: int) -> tuple[int, ...]:
+    # Cumulative: a wave that would end before the one before it is empty, and is none.
+    ends = accumulate((min(_share(one, total), total) for one in given), max)
+    return tuple(sorted({*ends, total}))
+
+
+def _share(given: int | str, total: int) -> int:
+    """``5``, or ``"10%"`` of ``total``, and never nothing."""
+    if isinstance(given, str):
+        return max(1, math.ceil(round(total * _percent(given) / 100, 9)))
+    return given
+
+
+def _percent(given: str) -> float:
+    return float(given.removesuffix("%"))
+
+
+def _retry(given: Mapping[str, Any]) -> Retry:
+    known = Retry()
+    return Retry(
+        attempts=given.get("attempts", known.attempts),
+        on=frozenset(map(RequestStatus, given["on"])) if "on" in given else known.on,
+        delay_s=given.get("delay", known.delay_s),
+        factor=given.get("factor", known.factor),
+        max_delay_s=given.get("maxDelay", known.max_delay_s),
+    )
+
+
+def _abort(given: Mapping[str, Any] | None) -> Abort | None:
+    return None if given is None else Abort(Threshold.of(given["errors"]), given.get("after", 1))
+
+
+def _gate(given: Mapping[str, Any]) -> Gate:
+    return Gate(
+        errors=Threshold.of(given.get("errors", 0)),
+        soak_s=given.get("soak", 0),
+        aborts=given.get("onFail", "pause") == "abort",
+    )

@@ -1,0 +1,203 @@
+"""What an answer from the bus means for the request it answers.
+
+An answer of the Sanji contract has an outer code, of the remote bundle or (signed
+``["controller"]``) of the controller, and where its ``data`` is a message of the gateway's own bus, an
+inner one: of the device or, signed again, of the gateway's controller. Then the inner one counts, whatever
+the outer one: some remote bundles repeat the device's code there, others say 200. The controller's codes
+and texts were seen with sanji-controller 1.6.2, the published remote bundle is sanji-bundle-remote 0.9.6.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Any
+
+from puppetmaster import jsoncodec
+from puppetmaster.model.request import RequestEvent
+
+CONTROLLER = ["controller"]
+#: What the published remote bundle says, with 500, when the gateway has not answered it in its time.
+REMOTE_TIMEOUT = "Remote requests timeout"
+MAY_HAVE_RUN = "it may have run"
+
+
+class Refusal(StrEnum):
+    """Why a controller did not pass a request on: it did not run and can be sent again."""
+
+    LOCKED = "locked"  #: 423, or 503: a lock that it needs is held
+    LOCKED_THERE = "locked there"  #: the same of the gateway's controller: no other gateway shares that lock
+    ID_USED = "id used"  #: 403: somebody on the bus, or on the gateway's, has this message id in flight
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """The event an answer is for its request, the result to keep, and why it was refused, if it was.
+
+    ``delivered``: the gateway's controller has passed it on to somebody.
+    """
+
+    event: RequestEvent
+    result: Mapping[str, Any]
+    refusal: Refusal | None = None
+    delivered: bool = False
+
+    @property
+    def locked(self) -> bool:
+        """Whether it was refused because somebody holds a lock of this bus."""
+        return self.refusal is Refusal.LOCKED
+
+    def as_delivery(self) -> "Reply":
+        """What it means for an event: that it was delivered, whatever lies within."""
+        if not self.delivered:
+            return self
+        result = {"code": 200, "data": self.result.get("data"), "source": "remote"}
+        return Reply(RequestEvent.SUCCEED, result)
+
+
+def is_answer(message: Any) -> bool:
+    """Whether ``message`` is an answer at all: an object with a number as id and as code."""
+    if not isinstance(message, dict) or not _is_number(message.get("code")):
+        return False
+    id_: Any = message.get("id")
+    return _is_number(id_) and abs(id_) < 2**63  # beyond that, and at infinity, the store has no ids
+
+
+def read(message: Mapping[str, Any]) -> Reply:
+    """What ``message``, for which ``is_answer`` is true, means."""
+    code, data = _integer(message["code"]), message.get("data")
+    if message.get("sign") == CONTROLLER:
+        return _too_deep(data) or _from_controller(code, data)
+    if isinstance(data, dict) and _is_message(data, passed_on=200 <= code <= 299):
+        return from_gateway(data)
+    return _too_deep(data) or _from_remote(code, data)
+
+
+def from_gateway(message: Mapping[str, Any]) -> Reply:
+    """What a message of a gateway's own bus means, the answer of a device there or of its controller.
+
+    Its ``code`` is a number. It may have come within the answer of a remote bundle, or by itself.
+    """
+    code, data = _integer(message["code"]), message.get("data")
+    if (garbled_ := _too_deep(data)) is not None:
+        return garbled_
+    if message.get("sign") == CONTROLLER:
+        return _from_its_controller(code, data)
+    return replace(_outcome(code, data, "device"), delivered=True)
+
+
+def _is_message(data: dict[str, Any], *, passed_on: bool) -> bool:
+    """Whether ``data`` is a message of the gateway's bus.
+
+    What the remote bundle says of its own errors may have a ``code`` too: there it takes more to be one.
+    """
+    return _is_integer(data.get("code")) and (passed_on or ("method" in data and "resource" in data))
+
+
+def _too_deep(data: Any) -> Reply | None:
+    if jsoncodec.depth(data) <= jsoncodec.DEPTH_LIMIT:
+        return None
+    return garbled(f"it is nested deeper than {jsoncodec.DEPTH_LIMIT} levels")
+
+
+def garbled(reason: str) -> Reply:
+    """An answer that came but cannot be kept: it is not JSON, or nested too deeply to be stored and shown."""
+    return Reply(
+        RequestEvent.FAIL,
+        {
+            "code": 502,
+            "data": None,
+            "source": "puppetmaster",
+            "message": f"the answer cannot be kept: {reason}",
+        },
+    )
+
+
+def may_have_run(event: RequestEvent, result: Mapping[str, Any]) -> bool:
+    """Whether a request that was sent and ends so may have run: it has no answer, or a garbled one.
+
+    An error of the device or of the remote bundle is an answer; a controller's says that it did not run.
+    """
+    return event is not RequestEvent.FAIL or result.get("source") == "puppetmaster"
+
+
+def _from_controller(code: float, data: Any) -> Reply:
+    refusal = _refusal(code, data, Refusal.LOCKED)
+    if refusal is not None:
+        return _refused(code, data, "controller", refusal)
+    if _is_unknown(code, data):
+        said = "no gateway of this name is registered at the controller"
+        return Reply(RequestEvent.FAIL, _result(code, data, "controller", said))
+    if code == 408:
+        said = f"passed on by the controller, but not answered in the owner's ttl: {MAY_HAVE_RUN}"
+        return Reply(RequestEvent.EXPIRE, _result(code, data, "controller", said))
+    return _outcome(code, data, "controller")
+
+
+def _from_its_controller(code: float, data: Any) -> Reply:
+    """Of the gateway's own controller. Its locks and its names are none of this bus."""
+    refusal = _refusal(code, data, Refusal.LOCKED_THERE)
+    if refusal is not None:
+        return _refused(code, data, "device", refusal)
+    if _is_unknown(code, data):
+        return Reply(RequestEvent.FAIL, _result(code, data, "device", "the gateway has no such resource"))
+    if code == 408:
+        said = f"passed on by the gateway's controller, but not answered in the owner's ttl: {MAY_HAVE_RUN}"
+        return Reply(RequestEvent.EXPIRE, _result(code, data, "device", said), delivered=True)
+    return _outcome(code, data, "device")
+
+
+def _from_remote(code: float, data: Any) -> Reply:
+    if code == 500 and _text(data) == REMOTE_TIMEOUT:
+        return Reply(RequestEvent.EXPIRE, _result(code, data, "remote", f"{REMOTE_TIMEOUT}: {MAY_HAVE_RUN}"))
+    return _outcome(code, data, "remote")
+
+
+def _refusal(code: float, data: Any, locked: Refusal) -> Refusal | None:
+    """Why a controller refused it; None: it did not."""
+    if code in (423, 503):
+        return locked
+    return Refusal.ID_USED if code == 403 and "'id' was used" in _text(data) else None
+
+
+def _refused(code: float, data: Any, source: str, refusal: Refusal) -> Reply:
+    result = _result(code, data, source, _text(data) or "refused")
+    return Reply(RequestEvent.REFUSE, result, refusal)
+
+
+def _is_unknown(code: float, data: Any) -> bool:
+    """Whether a controller says that nobody has the resource."""
+    return code == 404 or (code == 403 and "no subscribed model" in _text(data))
+
+
+def _outcome(code: float, data: Any, source: str) -> Reply:
+    if 200 <= code <= 299:
+        return Reply(RequestEvent.SUCCEED, _result(code, data, source))
+    message = _text(data) or f"the {source} answered {code}"
+    if code == 408:  # somebody on the way, or in the device, has not waited any longer
+        return Reply(RequestEvent.EXPIRE, _result(code, data, source, f"{message}: {MAY_HAVE_RUN}"))
+    return Reply(RequestEvent.FAIL, _result(code, data, source, message))
+
+
+def _result(code: float, data: Any, source: str, message: str | None = None) -> dict[str, Any]:
+    result = {"code": code, "data": data, "source": source}
+    return result if message is None else {**result, "message": message}
+
+
+def _text(data: Any) -> str:
+    """What an error's ``data`` says: its message and, of the controller, its log."""
+    if not isinstance(data, dict):
+        return ""
+    return ", ".join(text for key in ("message", "log") if isinstance(text := data.get(key), str) and text)
+
+
+def _is_integer(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _integer(code: float) -> float:
+    """200.0 is 200; 200.9 and 1e30, which the controller also passes, stay as they are."""
+    return int(code) if abs(code) < 2**53 and code == int(code) else code

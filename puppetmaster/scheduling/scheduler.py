@@ -1,0 +1,544 @@
+"""Whose turn it is: scheduler, locks, limits, rates. Knows no thread, socket or clock.
+
+- A *lane* per destination: its requests in the order of their creation, one in flight at a time.
+- A write holds the lock of its destination's domain (scheduling/locks.py): writes of a domain go one at a time,
+  domains side by side. Reads take no lock, but do not pass a held one; those that wait for it go before
+  the next write, so neither keeps the other out.
+- An owner of many gateways is given little at once, and nothing while it answers nothing (scheduling/owners.py).
+- Jobs take turns (scheduling/fairness.py), each within its own concurrency and rate, all within the window.
+
+Every step costs the same however many requests wait: what cannot go now is parked with what it waits
+for, and comes back when that is free.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from heapq import heapify, heappop, heappush
+
+from puppetmaster.scheduling.fairness import FEW, FairQueue, Queue, Share, Waiting
+from puppetmaster.scheduling.locks import Locks
+from puppetmaster.scheduling.owners import Owner, Owners
+from puppetmaster.scheduling.window import Window
+from puppetmaster.timers import Timers
+
+#: So many reads that wait for a lock go before the next write takes it.
+READS_BEFORE_WRITE = 100
+LOCKED = "locked by somebody else"
+
+
+@dataclass(slots=True, eq=False)
+class Parked:
+    """Who waits for the lock of a domain."""
+
+    reads: list[Queue] = field(default_factory=list)
+    writes: deque[Queue] = field(default_factory=deque)
+
+
+class Scheduler:
+    """Requests that wait and requests in flight. Called by one thread, the dispatcher's."""
+
+    def __init__(
+        self,
+        most: int,
+        cache_s: float = 60.0,
+        owner_most: int | None = None,
+        direct: Callable[[str], bool] = lambda _: False,
+    ) -> None:
+        """``direct`` says whether requests to a destination go to its own bus, where it has its own lock."""
+        self.locks = Locks(cache_s)
+        self.owners = Owners(most if owner_most is None else owner_most)
+        self._direct = direct
+        self._turns = FairQueue(most)
+        self._now_s = 0.0
+        self._requests: dict[int, Waiting] = {}
+        self._scheduler: dict[str, list[Waiting]] = {}  # a heap each
+        self._stale: dict[str, int] = {}  # how many were removed from a lane
+        self._leaders: dict[str, Waiting] = {}  # what is in flight, or goes next, by destination
+        self._parked: dict[str, Parked] = {}  # by the domain whose lock they wait for
+        self._offered: dict[str, None] = {}  # free domains that more writes wait for than the one let try
+        self._locked = Timers()  # when the lock of a domain that others hold is tried again
+        self._readers: dict[str, deque[Queue]] = {}  # reads by domain
+        self._passes: dict[str, int] = {}  # how many of them may still go before the next write
+        self._unknown: dict[str, list[Waiting]] = {}
+        #: By domain: the last write that was not answered in its time, with its message. By that: the domain.
+        self._late_writers: dict[str, tuple[int, int]] = {}
+        self._late_messages: dict[int, str] = {}
+
+    @property
+    def window(self) -> Window:
+        """The adaptive window."""
+        return self._turns.window
+
+    @property
+    def in_flight(self) -> int:
+        """How many requests are in flight."""
+        return self._turns.in_flight
+
+    @property
+    def automatic(self) -> int:
+        """How many of them are of jobs that the window limits."""
+        return self._turns.automatic
+
+    # -- what comes and goes ----------------------------------------------------------------------
+
+    def open_job(self, job: int, limit: int | None, rate: float | None = None, next_s: float = 0.0) -> None:
+        """Make room for a job: at most ``limit`` in flight, and ``rate`` a second, the next at ``next_s``."""
+        self._turns.open(job, limit, rate, next_s)
+
+    def suspend_job(self, job: int) -> None:
+        """Let nothing more of a job go, though its requests may still be here."""
+        self._turns.suspend(job)
+
+    def resume_job(self, job: int) -> None:
+        """Let it go on."""
+        self._turns.resume(job)
+
+    def close_job(self, job: int) -> None:
+        """Forget a job; all of its requests have been removed."""
+        share = self._turns.close(job)
+        for queue in list(share.queues.values()) if share is not None else ():
+            self._drop(queue)
+            self._offer(queue.domain)
+
+    def add(
+        self,
+        id_: int,
+        job: int,
+        destination: str,
+        *,
+        write: bool,
+        in_flight: bool = False,
+        remote_only: bool = False,
+    ) -> None:
+        """A request waits, behind those to its destination that were created before.
+
+        One that was in flight when the program ended before takes its slot again.
+        """
+        waiting = Waiting(id_, job, destination, write, remote_only)
+        self._requests[id_] = waiting
+        heappush(self._scheduler.setdefault(destination, []), waiting)
+        if in_flight:
+            self._leaders[destination] = waiting
+            self._turns.take_up(waiting, self._now_s)
+        else:
+            self._lead(destination)
+
+    def _lead(self, destination: str, *, again: bool = False) -> None:
+        """The oldest leads a lane of which nothing is in flight; ``again`` also when it led before."""
+        lane, leader = self._scheduler[destination], self._leaders.get(destination)
+        if leader is not None and leader.in_flight:
+            return
+        while lane and lane[0].gone:
+            heappop(lane)
+        if not lane:
+            del self._scheduler[destination], self._leaders[destination]
+            self._stale.pop(destination, None)
+            self._unknown.pop(destination, None)
+            self.locks.unwant(destination)
+        elif again or lane[0] is not leader:
+            self._leaders[destination] = lane[0]
+            self._make_ready(lane[0], first=again)
+
+    def remove(self, id_: int) -> None:
+        """The request is done, or shall not be sent now: whatever it held or waited for is free."""
+        waiting = self._requests.pop(id_)
+        waiting.gone = True
+        if waiting.queue is not None:
+            waiting.queue.forget()
+        self._land(waiting)
+        self._tidy(waiting.destination)
+        self._lead(waiting.destination)
+
+    def _tidy(self, destination: str) -> None:
+        """One of a lane is gone. Behind others it would stay until they are: many such leave together."""
+        stale = self._stale[destination] = self._stale.get(destination, 0) + 1
+        lane = self._scheduler[destination]
+        if stale > FEW and 2 * stale > len(lane):
+            lane[:] = [waiting for waiting in lane if not waiting.gone]
+            heapify(lane)
+            del self._stale[destination]
+
+    def holds(self, id_: int) -> bool:
+        """Whether the request is here."""
+        return id_ in self._requests
+
+    def put_back(self, id_: int) -> None:
+        """A request in flight waits again."""
+        waiting = self._requests[id_]
+        self._land(waiting)
+        self._lead(waiting.destination, again=True)
+
+    def delay(self, id_: int, until_s: float, why: str, *, locked: bool = False) -> None:
+        """A request in flight, or one that was just added, waits until ``until_s``; ``wake`` brings it back.
+
+        With ``locked`` somebody else holds the lock, and all of its domain waits.
+        """
+        waiting = self._requests[id_]
+        waiting.delayed, waiting.until_s = why, until_s
+        if locked:
+            domain = self._domain(waiting)
+            waiting.delayed = self._whose(why, domain)
+            self.locks.doubt(waiting.destination)
+            if domain is not None:
+                self.locks.others_hold(domain, until_s)
+                self._locked.set(domain, max(until_s, self._locked.deadline_s(domain) or until_s))
+        self._land(waiting)
+        self._lead(waiting.destination)
+
+    def forget(self, destination: str) -> None:
+        """The controller said that what was known of its lock is wrong; who waits for that has to ask."""
+        before = self.locks.domain(destination, self._now_s)
+        self.locks.forget(destination)
+        if before is not None:
+            self._relist(before)
+
+    def forget_all(self) -> None:
+        """The controller is another one now, or was away."""
+        self.locks.forget_all()
+        self.owners.forget_all()
+        self._late_writers.clear()
+        self._late_messages.clear()
+        for domain in list(self._parked):
+            self._relist(domain)
+
+    def rerouted(self, destination: str) -> None:
+        """There may be another way to this destination now: what waits for its turn there is put anew."""
+        leader = self._leaders.get(destination)
+        if leader is None or leader.in_flight or leader.delayed or leader.remote_only:
+            return
+        if leader.queue is not None and leader.queue.domain != self._domain(leader):
+            id_, job = leader.id, leader.job
+            self.remove(id_)
+            self.add(id_, job, destination, write=leader.write)
+        elif leader.queue is None and self._domain(leader) is not None:
+            self._unknown.pop(destination, None)
+            self.locks.unwant(destination)
+            self._make_ready(leader)
+
+    def _relist(self, domain: str) -> None:
+        """All that waited for this lock may belong to another domain now."""
+        parked = self._parked.pop(domain, Parked())
+        for queue in (*parked.reads, *parked.writes):
+            self._list_parked(queue)
+
+    def wake(self, id_: int, now_s: float) -> None:
+        """The delay of a request is over."""
+        self._now_s = now_s
+        waiting = self._requests.get(id_)
+        if waiting is not None and waiting.delayed:
+            waiting.delayed = ""
+            self._make_ready(waiting, first=True)
+
+    # -- locks ------------------------------------------------------------------------------------
+
+    def questions(self, most: int) -> Iterator[str]:
+        """Destinations that the controller is to be asked for, at most ``most`` under way at once."""
+        yield from self.locks.questions(most, self._now_s)
+
+    def learn(self, destination: str, resources: Iterable[str] | None, now_s: float) -> None:
+        """The controller's answer to a question; see ``Locks.learn``."""
+        self._now_s = now_s
+        told, outdated, everybody = self.locks.learn(destination, resources, now_s)
+        for domain in list(self._parked) if outdated is None else outdated:
+            self._relist(domain)
+        for known in list(self._unknown) if everybody else told:
+            for waiting in self._unknown.pop(known, ()):
+                if not waiting.gone:
+                    self._make_ready(waiting)
+
+    # -- whose turn -------------------------------------------------------------------------------
+
+    def pick(self, now_s: float) -> int | None:
+        """The id of the next request that may go now; it counts as in flight from here. None: nobody."""
+        self._now_s = now_s
+        for domain in self._locked.due(now_s):
+            self._unpark(str(domain))
+        while self._turns.in_flight < self._turns.most:
+            share = self._turns.next(now_s)
+            if share is None:
+                if not self._offered:
+                    break
+                self._offer(next(iter(self._offered)))
+                continue
+            waiting = self._next_of(share)
+            if waiting is None:
+                continue
+            self._turns.list(share)
+            self._turns.start(waiting, now_s)
+            return waiting.id
+        return None
+
+    def paced(self) -> Iterator[tuple[int, float]]:
+        """The jobs whose rate lets nothing go before some time, each once, with that time."""
+        return self._turns.paced()
+
+    def room_s(self, now_s: float) -> float | None:
+        """When the window has room by itself, if somebody waits for that and for nothing else."""
+        return self._turns.room_s(now_s)
+
+    def pace_over(self, job: int) -> None:
+        """That time has come."""
+        self._turns.pace_over(job)
+
+    def _next_of(self, share: Share) -> Waiting | None:
+        while share.ready:
+            queue = share.ready.popleft()
+            queue.listed = False
+            waiting = self._first_of(queue)
+            if waiting is None:
+                self._drop(queue)
+                self._offer(queue.domain)
+                continue
+            if self._domain(waiting) != queue.domain:
+                queue.take()
+                self._list_queue(queue)
+                self._make_ready(waiting)
+                continue
+            if self._closed(queue.domain):
+                queue.listed = True
+                parked = self._parked.setdefault(queue.domain, Parked())
+                (parked.writes if queue.write else parked.reads).append(queue)
+                continue
+            if queue.write:
+                if (read := self._read_before(queue.domain)) is not None:
+                    self._list_queue(queue)
+                    return self._given(read, queue.domain)
+                self._passes.pop(queue.domain, None)
+                self.locks.take(queue.domain, waiting.id)
+                waiting.domain = queue.domain
+            queue.take()
+            self._list_queue(queue)
+            return self._given(waiting, queue.domain)
+        return None
+
+    def _domain(self, waiting: Waiting) -> str | None:
+        """Which lock a request needs; None: it is not known."""
+        if self._direct(waiting.destination) and not waiting.remote_only:
+            return f"/{waiting.destination}/controller"
+        return self.locks.domain(waiting.destination, self._now_s)
+
+    def _owner(self, domain: str | None) -> Owner | None:
+        """The owner of many gateways that this domain belongs to; None: it is one gateway's, or a group's."""
+        return self.owners.of(domain) if domain is not None and self.locks.many(domain) else None
+
+    def _closed(self, domain: str) -> bool:
+        """Whether nothing of this domain may go now: its lock is held, or its owner has enough to do."""
+        owner = self._owner(domain)
+        return self.locks.held(domain, self._now_s) or not (owner is None or owner.may_send(self._now_s))
+
+    def _given(self, waiting: Waiting, domain: str) -> Waiting:
+        """It goes: an owner of many gateways has it to do from here."""
+        if (owner := self._owner(domain)) is not None:
+            waiting.domain, waiting.sent_s = domain, self._now_s
+            waiting.epoch = owner.send(self._now_s)
+            waiting.owned = True
+        return waiting
+
+    def _first_of(self, queue: Queue) -> Waiting | None:
+        """The next of a queue; those that are gone, or do not lead their lane any more, leave it."""
+        while queue.waiting:
+            waiting = queue.waiting[0]
+            if not (waiting.gone or waiting.in_flight or waiting.delayed) and self._leads(waiting):
+                return waiting
+            queue.take()
+        return None
+
+    def _leads(self, waiting: Waiting) -> bool:
+        return self._leaders[waiting.destination] is waiting
+
+    def _read_before(self, domain: str) -> Waiting | None:
+        """A read that waits for the lock that a write is about to take: some of them go first."""
+        passes = self._passes.get(domain, READS_BEFORE_WRITE)
+        queues = self._readers.get(domain) or deque()
+        for _ in range(len(queues) if passes > 0 else 0):
+            queue = queues[0]
+            queues.rotate(-1)
+            if not self._turns.may_send(queue.share, self._now_s):
+                continue
+            waiting = self._first_of(queue)
+            if waiting is not None and self._domain(waiting) == domain:
+                queue.take()
+                self._passes[domain] = passes - 1
+                return waiting
+        return None
+
+    def _make_ready(self, waiting: Waiting, *, first: bool = False) -> None:
+        """It leads its lane: put it where it is taken from, or ask for its domain."""
+        if waiting.delayed or not self._leads(waiting):
+            return
+        domain = self._domain(waiting)
+        if domain is None:
+            self._unknown.setdefault(waiting.destination, []).append(waiting)
+            self.locks.want(waiting.destination)
+            return
+        queue = self._queue(self._turns.share(waiting.job), domain, write=waiting.write)
+        queue.put(waiting, first=first)
+        self._list_queue(queue)
+
+    def _queue(self, share: Share, domain: str, *, write: bool) -> Queue:
+        queue = share.queues.get((domain, write))
+        if queue is None:
+            queue = share.queues[(domain, write)] = Queue(share, domain, write)
+            if not write:
+                self._readers.setdefault(domain, deque()).append(queue)
+        return queue
+
+    def _drop(self, queue: Queue) -> None:
+        """Nobody waits in it any more."""
+        if queue.share.queues.get((queue.domain, queue.write)) is queue:
+            del queue.share.queues[(queue.domain, queue.write)]
+        if not queue.write:
+            readers = self._readers[queue.domain]
+            readers.remove(queue)
+            if not readers:
+                del self._readers[queue.domain]
+                self._passes.pop(queue.domain, None)
+
+    def _list_queue(self, queue: Queue) -> None:
+        """Let it be looked at when its job has a turn; also when it is empty, to be dropped then."""
+        if not queue.listed:
+            queue.listed = True
+            queue.share.ready.append(queue)
+        self._turns.list(queue.share)
+
+    def _land(self, waiting: Waiting) -> None:
+        """It is no longer in flight: its slot, its share and its lock are free."""
+        if not waiting.in_flight:
+            return
+        self._turns.land(waiting)
+        if waiting.domain is not None:
+            self.locks.give_back(waiting.domain, waiting.id)
+            if waiting.owned:
+                self.owners.of(waiting.domain).land()
+                waiting.owned = False
+            self._unpark(waiting.domain)
+            waiting.domain = None
+
+    def _unpark(self, domain: str) -> None:
+        """Who waited for this lock may go, if nobody holds it any more."""
+        if not self.locks.held(domain, self._now_s):
+            self.locks.free(domain)
+            self._offer(domain)
+
+    # -- owners of many gateways --------------------------------------------------------------------
+
+    def answered(self, id_: int, now_s: float) -> None:
+        """A gateway answered this request, which is in flight."""
+        self._now_s = now_s
+        waiting = self._requests[id_]
+        if waiting.domain is not None:
+            self._forget_late(waiting.domain)
+            if waiting.owned:
+                self.owners.of(waiting.domain).answered(waiting.epoch, now_s - waiting.sent_s, now_s)
+
+    def heard(self, id_: int, now_s: float) -> None:
+        """The owner of many gateways said that it could not bring an answer for this request in flight."""
+        waiting = self._requests[id_]
+        if waiting.owned and waiting.domain is not None:
+            self.owners.of(waiting.domain).heard(now_s)
+
+    def overdue(self, id_: int, message: int, now_s: float) -> float | None:
+        """Nothing answered this message, which is in flight, in its time.
+
+        An owner of many gateways may be busy with it, until its answer comes (``came``) or the time that is
+        given back is over (``forget_overdue``). None: nobody else has to wait for that.
+        """
+        waiting = self._requests[id_]
+        if waiting.domain is None:
+            return None
+        if waiting.write:
+            self._forget_late(waiting.domain)
+            self._late_writers[waiting.domain] = (id_, message)
+            self._late_messages[message] = waiting.domain
+        return self.owners.overdue(waiting.domain, message, now_s) if waiting.owned else None
+
+    def came(self, message: int, now_s: float) -> None:
+        """An answer came for a message; perhaps nothing waits for it any more."""
+        self._now_s = now_s
+        if (late := self._late_messages.get(message)) is not None:
+            self._forget_late(late)
+        if (domain := self.owners.came(message, now_s)) is not None:
+            self._unpark(domain)
+
+    def _forget_late(self, domain: str) -> None:
+        if (late := self._late_writers.pop(domain, None)) is not None:
+            self._late_messages.pop(late[1], None)
+
+    def forget_overdue(self, now_s: float) -> None:
+        """Some time that ``overdue`` gave is over."""
+        self._now_s = now_s
+        for domain in self.owners.forget_overdue(now_s):
+            self._unpark(domain)
+
+    def _offer(self, domain: str) -> None:
+        """A lock is free: all reads that wait for it may go, and one write.
+
+        One: the others would only find it held again. They come later, when that one does not take it.
+        """
+        # First of all: pick() goes on until nothing is offered.
+        self._offered.pop(domain, None)
+        parked = self._parked.get(domain)
+        if parked is None or self._closed(domain):
+            return
+        reads, parked.reads = parked.reads, []
+        for queue in reads:
+            self._list_parked(queue)
+        while parked.writes and not self._list_parked(parked.writes.popleft()):
+            pass
+        if parked.writes:
+            self._offered[domain] = None
+        else:
+            del self._parked[domain]
+
+    def _list_parked(self, queue: Queue) -> bool:
+        """Whether its job may send something now; when not, the queue waits for that."""
+        queue.listed = False
+        if not self._turns.knows(queue.share):
+            return False
+        self._list_queue(queue)
+        return not queue.share.full and queue.share.next_s <= self._now_s
+
+    # -- what it waits for ------------------------------------------------------------------------
+
+    def why(self, id_: int, now_s: float) -> str | None:
+        """What a waiting request waits for, as one sentence; None when it is in flight or not here."""
+        self._now_s = now_s
+        waiting = self._requests.get(id_)
+        if waiting is None or waiting.in_flight:
+            return None
+        ahead = self._leaders[waiting.destination]
+        if ahead is not waiting:
+            state = "in flight" if ahead.in_flight else "before it"
+            return f"request {ahead.id} of job {ahead.job} to the same destination is {state}"
+        if waiting.delayed:
+            return self._until(waiting.delayed, waiting.until_s)
+        return self._why_locked(waiting) or self._turns.why(waiting.job, self._now_s) or "next to be sent"
+
+    def _why_locked(self, waiting: Waiting) -> str | None:
+        domain = self._domain(waiting)
+        if domain is None:
+            return "the controller is asked who owns its lock"
+        if (writer := self.locks.writer(domain)) is not None:
+            return f"request {writer} holds the lock of {domain}"
+        if self.locks.held(domain, self._now_s):
+            return self._until(self._whose(LOCKED, domain), self._locked.deadline_s(domain) or self._now_s)
+        owner = self._owner(domain)
+        if owner is None or owner.may_send(self._now_s):
+            return None
+        if owner.blocked(self._now_s):
+            return f"the owner of {domain} answers nothing: {owner.busy} requests are in flight there"
+        return f"{owner.busy} requests are in flight at the owner of {domain}: as many as it works on"
+
+    def _whose(self, why: str, domain: str | None) -> str:
+        """Why a request waits, where it is our own command that holds the lock for longer than we waited."""
+        late = self._late_writers.get(domain) if domain is not None else None
+        if why != LOCKED or late is None:
+            return why
+        return (
+            f"locked by request {late[0]}, which was not answered in its time, until its owner's ttl is over"
+        )
+
+    def _until(self, why: str, at_s: float) -> str:
+        left_s = max(at_s - self._now_s, 0.0)
+        return f"{why}; it is tried again in {left_s:.{1 if left_s < 10 else 0}f} s"

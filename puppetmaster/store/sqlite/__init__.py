@@ -1,0 +1,1 @@
+"""The embedded store: a TinyDB in one SQLite file."""

@@ -1,0 +1,399 @@
+"""Jobs and requests on disk, as TinyDB documents in ``puppetmaster.db``.
+
+    jobs      id -> Job.document()
+    items     id of the first request -> Item.document(): method, resource and data, once per batch item
+    requests  id -> Request.document()
+    trash     job id -> {"first", "total"}, for removed jobs whose requests are still being removed;
+              with "draft" for jobs whose requests are still being written: until then they do not exist
+    sendings  message id -> {"request", "job"}, for messages that went out under another id than the request's
+    meta      1 -> {"format", "installation", "nextJob", "nextRequest", "generation", "inode", "undone"}
+
+One thread writes (the dispatcher's), through ``commit``: one durable transaction for any number of
+changes. Everybody else reads through ``reading()``, one consistent state of the file at a time.
+"""
+
+import json
+import logging
+import shutil
+import sqlite3
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+from queue import Empty, LifoQueue
+from typing import Any
+
+from puppetmaster.errors import NotKnown, StoreError
+from puppetmaster.model.job import FINAL, OPEN_JOB, Job, JobEvent, JobStatus
+from puppetmaster.model.request import OPEN, Item, Request
+from puppetmaster.store.base import (
+    FIELDS,
+    PART,
+    PRUNED_AT_ONCE,
+    Changes,
+    Ended,
+    Ids,
+    Look,
+    ahead,
+    first_request_id,
+)
+from puppetmaster.store.datadir import FILE_NAME as FILE_NAME  # for whoever knows the store only
+from puppetmaster.store.datadir import DataDir
+from puppetmaster.store.sqlite import migrations
+from puppetmaster.store.sqlite.documents import Fixed, Indexes, Partial, SqliteTinyDB
+from puppetmaster.store.sqlite.reader import Reader
+
+log = logging.getLogger("sanji.puppetmaster.store.sqlite.store")
+
+#: Why a job is paused whose requests may have been sent by the store that this one is a copy of.
+COPIED = "the store is a copy, and what waits may have run since it was made: resume it, or cancel it"
+#: With less than this left on a disk an error of it is told as one of a full disk.
+LITTLE_BYTES = 128 * 1024
+ROOM = (
+    "The disk is full: make room on it and start again. Nothing is lost; "
+    "leave puppetmaster.db-wal where it is, it belongs to the store."
+)
+
+INDEXES: Indexes = {
+    "jobs": [("status",), ("name",), Partial(("key",))],
+    "items": [("job",)],
+    "requests": [("status", "job"), Fixed(("destination",))],
+    "sendings": [("job",)],
+    "trash": [],
+}
+
+#: With these SQLite has not written the mark that makes a commit one.
+NEVER_WRITTEN = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE)
+#: Of a removed job so many requests are deleted at once, and so many pages given back.
+SWEEP, SWEEP_PAGES = 500, 400
+
+
+class Store:
+    """The file, its lock against a second process, and its one writer.
+
+    Made by the thread that will ``commit``, or before any other thread uses it. Raises StoreError.
+    """
+
+    def __init__(self, data_dir: Path) -> None:
+        self.path = data_dir / FILE_NAME
+        self._spare: LifoQueue[Reader] = LifoQueue()
+        self._closed = False
+        with _way_out(data_dir):
+            with as_store_error(f"{data_dir} cannot be used"):
+                self._dir = DataDir(data_dir)
+            try:
+                with as_store_error(f"{self.path} cannot be opened"):
+                    self._db = self._open()
+            except BaseException:
+                self._dir.close()
+                raise
+        self.now = Reader(self._db)
+
+    def _open(self) -> SqliteTinyDB:
+        if (meta := self._look()) is not None:
+            self._bring_up(meta)
+        db = SqliteTinyDB(self.path, indexes=INDEXES)
+        try:
+            self._meta = self._opened_meta(db)
+        except BaseException:
+            db.close()
+            raise
+        return db
+
+    def _look(self) -> Mapping[str, Any] | None:
+        """Refuse a damaged file, and one that is not ours or newer, before anything could write to it.
+
+        Returns its meta document; None: it is an empty file.
+        """
+        try:
+            with closing(SqliteTinyDB(self.path, read_only=True)) as db:
+                damage = db.storage.damage()
+                meta = db.table("meta").get(doc_id=1) if damage is None else None
+                ours = meta is not None or not db.tables()
+        except sqlite3.OperationalError:
+            raise
+        except (sqlite3.DatabaseError, json.JSONDecodeError) as error:
+            damage = str(error)
+        if damage is not None:
+            raise StoreError(
+                f"{self.path} is damaged ({damage.rstrip('.')}): move it away and start with an empty store, "
+                "or put a copy of an earlier day or an import in its place; nothing was written to it."
+            )
+        if not ours or meta is not None:
+            migrations.check(meta or {}, self.path)
+        return meta
+
+    def _bring_up(self, meta: Mapping[str, Any]) -> None:
+        """Bring documents of an older format up to date; until that is done the tables stay as they are."""
+        if meta["format"] < migrations.FORMAT:
+            with closing(SqliteTinyDB(self.path)) as db:
+                migrations.bring_up(db, meta, self.path)
+
+    def _opened_meta(self, db: SqliteTinyDB) -> dict[str, Any]:
+        """The meta document, after what is to be done once for each process."""
+        found = db.table("meta").get(doc_id=1)
+        generation = 1 + max(self._dir.generation, 0 if found is None else found.get("generation", 0))
+        marks = {"generation": generation, "inode": self._dir.inode}
+        if found is None:
+            meta = self._new(db, marks)
+        elif self._is_copy(found):
+            meta = self._taken_over(db, {**found, **marks})
+        else:
+            meta = self._gone_on(db, found, marks)
+        with suppress(OSError):  # a full disk: this one only counts less
+            self._dir.generation = meta.get("generation", 0)
+        return meta
+
+    def _new(self, db: SqliteTinyDB, marks: Mapping[str, int]) -> dict[str, Any]:
+        ids = _stored(Ids(next_request=first_request_id()))
+        meta = {"format": migrations.FORMAT, "installation": uuid.uuid4().hex[:16], **ids, **marks}
+        with db.transaction():
+            db.table("meta").put([(1, meta)])
+            for name in INDEXES:
+                db.table(name).put([])
+        return meta
+
+    def _taken_over(self, db: SqliteTinyDB, meta: dict[str, Any]) -> dict[str, Any]:
+        """Go on with a copy."""
+        log.warning("%s: jobs that have not ended are paused: %s", self.path, COPIED)
+        meta |= _stored(ahead(_ids(meta)))
+        with db.transaction():
+            _abandon_drafts(db)
+            pause_open_jobs(db, COPIED)
+            db.table("meta").put([(1, meta)])
+        return meta
+
+    def _gone_on(
+        self, db: SqliteTinyDB, found: Mapping[str, Any], marks: Mapping[str, int]
+    ) -> dict[str, Any]:
+        """Go on where an earlier process ended; also on a full disk, on which one can look at least."""
+        try:
+            with db.transaction():
+                _abandon_drafts(db)  # what is not abandoned now is hidden all the same
+                db.table("meta").put([(1, {**found, **marks})])
+        except sqlite3.OperationalError as error:
+            log.warning("%s cannot be written: %s", self.path, error, extra={"action": "store_fault"})
+            return dict(found)
+        return {**found, **marks}
+
+    def _is_copy(self, meta: Mapping[str, Any]) -> bool:
+        """Whether this is not the store that was last used here: commands may have been sent since."""
+        moved = "inode" in meta and meta["inode"] != self._dir.inode
+        return moved or self._dir.generation > int(meta.get("generation", 0))
+
+    @property
+    def marks(self) -> dict[str, Any]:
+        """What of the meta document belongs to this file, and not to what is in it."""
+        return {name: self._meta[name] for name in ("generation", "inode") if name in self._meta}
+
+    @property
+    def installation(self) -> str:
+        """16 hexadecimal digits, made once with the file."""
+        return str(self._meta["installation"])
+
+    @property
+    def ids(self) -> Ids:
+        """The ids as they were last committed."""
+        return _ids(self._meta)
+
+    def commit(self, changes: Changes) -> None:
+        """Make all of ``changes`` durable, or none of it. Blocks until the disk has it.
+
+        Raises StoreError: disk full, read-only, I/O error; NotKnown, when a crash may bring it back.
+        Only the writing thread calls it.
+        """
+        meta = {**self._meta, **_stored(changes.ids)} if changes.ids else self._meta
+        try:
+            self._dir.check()
+            self._write(changes, meta)
+        except StoreError as error:
+            if not self._undone(error):
+                raise NotKnown(error.message) from error
+            raise
+        self._meta = meta
+
+    def _undone(self, error: StoreError) -> bool:
+        """Whether nothing is left of a commit that failed.
+
+        When only the wait for the disk failed, all of it stands in the log, and whoever opens the file
+        after a crash would take it in. So another commit, which changes no job, is written over it.
+        """
+        if getattr(error.__cause__, "sqlite_errorcode", None) in NEVER_WRITTEN:
+            return True
+        # With a number that changes: SQLite writes no page that stays as it was.
+        meta = {**self._meta, "undone": self._meta.get("undone", 0) + 1}
+        try:
+            with as_store_error(f"{self.path} cannot be written"), self._db.transaction():
+                self._db.table("meta").put([(1, meta)])
+        except StoreError:
+            return False
+        self._meta = meta
+        return True
+
+    def _write(self, changes: Changes, meta: dict[str, Any]) -> None:
+        with as_store_error(f"{self.path} cannot be written"), self._db.transaction():
+            trash = self._db.table("trash")
+            trash.put((job.id, {**_rest(job), "draft": True}) for job in changes.drafts.values())
+            trash.put((job.id, _rest(job)) for job in changes.abandoned.values())
+            trash.delete(changes.completed)
+            self._put("items", changes.items)
+            self._put("requests", changes.requests)
+            self._put("jobs", changes.jobs)
+            if changes.refused:
+                self._db.table("sendings").delete(changes.refused)
+            if changes.sendings:
+                sendings = changes.sendings.items()
+                self._db.table("sendings").put((id_, {"request": r.id, "job": r.job}) for id_, r in sendings)
+            room = SWEEP
+            for job in changes.deleted.values():
+                room -= self._throw_away(job, room)
+            if changes.ids:
+                self._db.table("meta").put([(1, meta)])
+
+    def _put(self, table: str, changed: Mapping[int, Item | Request | Job]) -> None:
+        if changed:
+            self._db.table(table).put((id_, one.document()) for id_, one in changed.items())
+
+    def _throw_away(self, job: Job, room: int) -> int:
+        """Remove a job; how many requests went with it. More than ``room`` go later, to hold up nobody."""
+        self._db.table("jobs").delete([job.id])
+        self._db.table("sendings").delete_where({"job": job.id})
+        if job.total <= room:
+            return self._delete(job.request_ids)
+        self._db.table("trash").put([(job.id, _rest(job))])
+        return 0
+
+    def _delete(self, ids: range) -> int:
+        """Remove requests and, with the first of each, its item; how many requests there were."""
+        self._db.table("items").delete(ids)
+        return self._db.table("requests").delete(ids)
+
+    def sweep(self) -> bool:
+        """Remove the next part of what was thrown away. Whether there was anything. Raises StoreError."""
+        with as_store_error(f"{self.path} cannot be written"):
+            thrown = self._db.table("trash").select({"draft": None}, limit=1)
+            if not thrown:
+                return self._db.storage.give_back(SWEEP_PAGES)
+            trash, job_id = thrown[0], thrown[0].doc_id
+            part = min(trash["total"], SWEEP)
+            left = {"first": trash["first"] + part, "total": trash["total"] - part}
+            with self._db.transaction():
+                self._delete(range(trash["first"], trash["first"] + part))
+                if left["total"]:
+                    self._db.table("trash").put([(job_id, left)])
+                else:
+                    self._db.table("trash").delete([job_id])
+            return True
+
+    def look_on(self, look: Look) -> None:
+        """Have a look take in the next jobs, ``PART`` at most. Raises StoreError."""
+        with as_store_error(f"{self.path} cannot be read"):
+            rows = self._db.table("jobs").next_values(("status", *FIELDS), look.last_id, PART)
+        ended = (Ended(id_, *fields) for id_, status, *fields in rows if status in FINAL)
+        look.take(ended, rows[-1][0] if rows else look.last_id, complete=len(rows) < PART)
+
+    def outlived(self, look: Look) -> dict[int, str]:
+        """Some jobs that need not be kept, of a look that is complete, and by which limit. Raises StoreError.
+
+        Bytes count once everything that was thrown away before is swept: it still takes its place.
+        """
+        with as_store_error(f"{self.path} cannot be read"):
+            most = look.keep.jobs + PRUNED_AT_ONCE
+            count = self._db.table("jobs").count_where({"status": sorted(FINAL)}, most)
+            swept = not self._db.table("trash").count_where()
+            too_large = self.size_bytes - look.keep.bytes if swept else 0
+        return look.part(count, too_large)
+
+    @property
+    def size_bytes(self) -> int:
+        """How much of the file is in use."""
+        return self._db.storage.size_bytes()
+
+    def unfinished(self) -> Iterator[tuple[Job, list[Request]]]:
+        """Every job that has not ended, oldest first, with its requests that are not done."""
+        with as_store_error(f"{self.path} cannot be read"):
+            for job in reversed(self.now.jobs({"status": sorted(OPEN_JOB)})):
+                yield job, self.now.requests({"job": job.id, "status": sorted(OPEN)})
+
+    @contextmanager
+    def reading(self) -> Iterator[Reader]:
+        """A reader that sees one committed state of the file; for any thread. Raises StoreError."""
+        try:
+            reader = self._spare.get_nowait()
+        except Empty:
+            with as_store_error(f"{self.path} cannot be read"):
+                reader = Reader(SqliteTinyDB(self.path, read_only=True, indexes=INDEXES))
+        try:
+            with as_store_error(f"{self.path} cannot be read"), reader.snapshot():
+                yield reader
+        finally:
+            self._spare.put(reader)
+            if self._closed:  # meanwhile
+                self._close_spare()
+
+    def _close_spare(self) -> None:
+        with suppress(Empty):
+            while True:
+                self._spare.get_nowait().close()
+
+    def close(self) -> None:
+        """Close every connection and let another process have the directory.
+
+        Raises StoreError, when all is closed: the disk fails, and what was committed is still in the log.
+        """
+        self._closed = True
+        self._close_spare()
+        try:
+            with as_store_error(f"{self.path} cannot be written"):
+                self._db.close()
+        finally:
+            self._dir.close()
+
+
+def _abandon_drafts(db: SqliteTinyDB) -> None:
+    """What an earlier process did not finish to write will never exist."""
+    trash = db.table("trash")
+    drafts = trash.select({"draft": True})
+    if drafts:
+        trash.put((one.doc_id, {"first": one["first"], "total": one["total"]}) for one in drafts)
+
+
+def pause_open_jobs(db: SqliteTinyDB, reason: str) -> None:
+    """Pause every job that would send by itself: somebody is to decide that."""
+    going = Reader(db).jobs({"status": [JobStatus.PENDING.value, JobStatus.DISPATCHING.value]})
+    paused = (job.after(JobEvent.PAUSE, "", reason=reason) for job in going if job.ending is None)
+    db.table("jobs").put((job.id, job.document()) for job in paused)
+
+
+@contextmanager
+def _way_out(data_dir: Path) -> Iterator[None]:
+    """What a full disk makes of the start of a store is told as that, with what to do."""
+    try:
+        yield
+    except StoreError as error:
+        there = next(one for one in (data_dir, *data_dir.absolute().parents) if one.exists())
+        if shutil.disk_usage(there).free >= LITTLE_BYTES:
+            raise
+        raise StoreError(f"{error.message} {ROOM}") from error
+
+
+def _rest(job: Job) -> dict[str, Any]:
+    """What is still to be removed of a job."""
+    return {"first": job.first, "total": job.total}
+
+
+def _ids(meta: Mapping[str, Any]) -> Ids:
+    return Ids(next_job=meta["nextJob"], next_request=meta["nextRequest"])
+
+
+def _stored(ids: Ids) -> dict[str, int]:
+    return {"nextJob": ids.next_job, "nextRequest": ids.next_request}
+
+
+@contextmanager
+def as_store_error(what: str) -> Iterator[None]:
+    """Turn errors of SQLite and of the disk into ours, at this border: "<what>: <why>."."""
+    try:
+        yield
+    except (sqlite3.Error, OSError, json.JSONDecodeError) as error:
+        raise StoreError(f"{what}: {str(error).rstrip('.')}.") from error

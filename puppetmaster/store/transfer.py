@@ -1,0 +1,179 @@
+"""The store as one plain TinyDB JSON file, and back: ``tinydb.TinyDB(file)`` reads what ``export`` writes.
+
+Both are for any process: ``export`` also while the bundle runs, ``import_`` only while it does not.
+"""
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+from puppetmaster.errors import StoreError
+from puppetmaster.model.job import Job
+from puppetmaster.store.base import Ids, ahead
+from puppetmaster.store.datadir import FILE_NAME, PRIVATE
+from puppetmaster.store.sqlite import migrations
+from puppetmaster.store.sqlite.documents import Except, SqliteTinyDB
+from puppetmaster.store.sqlite.reader import Reader
+from puppetmaster.store.sqlite.store import INDEXES, Store, as_store_error, pause_open_jobs
+
+#: Why a job is paused that had not ended when it was exported.
+IMPORTED = "it was imported, and what waits may have run since the export: resume it, or cancel it"
+#: The tables in the order in which they are written.
+TABLES = ("meta", "jobs", "items", "sendings", "requests")
+#: So many documents are in memory at once.
+PART = 1000
+
+Tables = dict[str, dict[int, dict[str, Any]]]
+
+
+def export(data_dir: Path, file: Path) -> int:
+    """Write all jobs with their requests to ``file``, as they are at one moment; how many jobs there are.
+
+    The file appears when it is whole and on disk; one that exists is left alone. Raises StoreError.
+    """
+    source = data_dir / FILE_NAME
+    if os.path.lexists(file):  # a link that leads nowhere is one too
+        raise StoreError(f"{file} exists: name another file, or move that one away.")
+    with (
+        as_store_error(f"{source} cannot be exported"),
+        closing(SqliteTinyDB(source, read_only=True)) as db,
+        db.transaction(),
+    ):
+        meta = db.table("meta").get(doc_id=1)
+        migrations.check(meta or {}, source)
+        with as_store_error(f"{file} cannot be written"), _appearing(file) as part:
+            for index, name in enumerate(TABLES):
+                part.write(f'{"," if index else "{"}\n"{name}": {{'.encode())
+                for piece in _documents(db, name):
+                    part.write(piece.encode())
+                part.write(b"}")
+            part.write(b"}\n")
+        return db.table("jobs").count_where()
+
+
+def import_(file: Path, data_dir: Path) -> int:
+    """Fill an empty store with what ``export`` wrote, whole or not at all; how many jobs there are.
+
+    Takes the name of the installation too: what was sent before is still known. Of the ids so many are left
+    out that none is given out again. What has not ended is paused: it may have run since. An older format is
+    brought up to date. Raises StoreError.
+    """
+    tables = _read(file)
+    with closing(Store(data_dir)) as store:
+        if store.ids.next_job > 1 or store.now.count_jobs({}):
+            raise StoreError(
+                f"{store.path} is not empty: import into another directory (PUPPETMASTER_DATA_DIR), "
+                "or move that file away."
+            )
+        meta = tables["meta"][1] = {**tables["meta"][1], **store.marks}
+        with (
+            as_store_error(f"{store.path} cannot be written"),
+            closing(SqliteTinyDB(store.path, indexes=INDEXES)) as db,
+            _as_fault_of(file),
+            db.transaction(),
+        ):
+            for name, documents in tables.items():
+                db.table(name).put(documents.items())
+            brought = migrations.bring_up(db, meta, file)
+            jobs = _verified(Reader(db), brought, file)
+            ids = ahead(Ids(brought["nextJob"], brought["nextRequest"]))
+            pause_open_jobs(db, IMPORTED)
+            db.table("meta").put([(1, {**brought, "nextJob": ids.next_job, "nextRequest": ids.next_request})])
+            return jobs
+
+
+def _documents(db: SqliteTinyDB, name: str) -> Iterator[str]:
+    """A table's documents as members of a JSON object, without what was thrown away."""
+    table = db.table(name)
+    thrown = db.table("trash").ids() if name in ("items", "requests") else []
+    ids = table.ids({"job": Except(thrown)} if thrown else {})
+    for start in range(0, len(ids), PART):
+        found = table.get(doc_ids=ids[start : start + PART])
+        members = (f'"{document.doc_id}": {json.dumps(document, allow_nan=False)}' for document in found)
+        yield ("," if start else "") + "\n" + ",\n".join(members)
+
+
+@contextmanager
+def _appearing(file: Path) -> Iterator[Any]:
+    """A file to write, that gets its name when it is whole and on disk."""
+    part = file.with_name(f"{file.name}.part")
+    try:
+        part.unlink(missing_ok=True)  # of an export that was killed
+        opened = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, PRIVATE)  # follows no link
+        with os.fdopen(opened, "wb") as writing:
+            yield writing
+            writing.flush()
+            os.fsync(writing.fileno())
+        part.replace(file)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+    directory = os.open(file.absolute().parent, os.O_RDONLY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
+
+
+def _read(file: Path) -> Tables:
+    """The tables in a TinyDB JSON file, with numbers as ids. Raises StoreError."""
+    with as_store_error(f"{file} cannot be read"), _as_fault_of(file):
+        found: Any = json.loads(file.read_text(encoding="utf-8"))
+        tables: Tables = {
+            name: {int(id_): dict(document) for id_, document in documents.items()}
+            for name, documents in found.items()
+        }
+    if not tables.keys() <= set(TABLES) or 1 not in tables.get("meta", {}):
+        raise StoreError(
+            f"{file} is no export of puppetmaster's: expected the tables {', '.join(TABLES)}, "
+            f"got {', '.join(tables) or 'none'}."
+        )
+    migrations.check(tables["meta"][1], file)
+    return tables
+
+
+def _verified(reader: Reader, meta: dict[str, Any], file: Path) -> int:
+    """How many jobs there are, each with its requests and their items, and none with an id to come."""
+    jobs = reader.jobs({})
+    for job in jobs:
+        _verify(reader, job, file)
+    total = sum(job.total for job in jobs)
+    if reader.count_requests({}) != total:
+        raise StoreError(f"{file}: expected {total} requests of its jobs, got {reader.count_requests({})}.")
+    for job in jobs:
+        if job.id >= meta["nextJob"] or job.first + job.total > meta["nextRequest"]:
+            raise StoreError(f"{file}: job {job.id} has ids that are still to be given out: see its meta.")
+    return len(jobs)
+
+
+def _verify(reader: Reader, job: Job, file: Path) -> None:
+    items = reader.items([job.id])
+    requests = reader.requests({"job": job.id})
+    if [request.id for request in requests] != list(job.request_ids):
+        raise StoreError(
+            f"{file}: expected the requests {job.first} to {job.first + job.total - 1} of job {job.id}, "
+            f"got {len(requests)} others."
+        )
+    missing = {request.item for request in requests} - items.keys()
+    if missing:
+        raise StoreError(f"{file}: expected the item {min(missing)} of job {job.id}, got none.")
+
+
+@contextmanager
+def _as_fault_of(file: Path) -> Iterator[None]:
+    """What is wrong with a document is told as an error of the file that it came from."""
+    try:
+        yield
+    except StoreError as error:
+        if str(file) in error.message:
+            raise
+        raise StoreError(f"{file} is no export of puppetmaster's, or was changed: {error.message}") from error
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
+        if isinstance(error, json.JSONDecodeError):
+            raise
+        raise StoreError(
+            f"{file} is no export of puppetmaster's, or was changed: {type(error).__name__}: {error}."
+        ) from error

@@ -1,0 +1,145 @@
+"""A broker with a limit on what it carries: it closes the connection of who sends more, or drops it."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sandbox.fleet_log import FleetLog
+from sandbox.gateway import Gateway
+from sandbox.process import free_port
+from tests.bus_client import BusClient
+from tests.conftest import require
+from tests.system.test_flow import batch, ended, names
+from tests.web_client import fetch
+
+LIMIT = 100_000
+CLOSES, DROPS = f"max_packet_size {LIMIT}\n", f"message_size_limit {LIMIT}\n"
+#: Of 300 gateways the last three are for large commands; three of the first take longer than the grace time.
+FLEET = ["--shape", "per-gateway", "--to", "cg-[0001-0300]", "--slow", "cg-[0001-0003]:7"]
+LARGE = {"text": "x" * (LIMIT + 50_000)}
+
+
+class Limited:
+    """A gateway on such a broker, over the bus and over HTTP."""
+
+    def __init__(self, gateway: Gateway, client: BusClient, port: int) -> None:
+        self.gateway = gateway
+        self.client = client
+        self._port = port
+
+    def create(self, method: str, destinations: list[str], **more: Any) -> Any:
+        """POST /jobs over HTTP, which has no such limit: status and body."""
+        body = batch(method, destinations)
+        body["batch"][0] |= more
+        answer = fetch(self._port, "POST", "/jobs", body)
+        return answer.status, answer.json
+
+    def requests(self, job: dict[str, Any]) -> list[dict[str, Any]]:
+        found = fetch(self._port, "GET", f"/jobs/{job['id']}/requests").json
+        return [one["__request"] for one in found]
+
+    def losses(self) -> int:
+        """How often the dispatcher's connection ended."""
+        return self.said("lost the broker")
+
+    def said(self, words: str) -> int:
+        """How many lines of the log have these words."""
+        return sum(words in line for line in self.gateway.bundle.output())
+
+
+@contextmanager
+def limited(directory: Path, config: str, *, tuned: bool = True, **settings: str) -> Iterator[Limited]:
+    require("mosquitto")
+    port = free_port()
+    with (
+        Gateway(
+            directory,
+            fleet=FLEET,
+            tuned=tuned,
+            broker_config=config,
+            settings={"PUPPETMASTER_HTTP": f"127.0.0.1:{port}", **settings},
+        ) as gateway,
+        BusClient(gateway.broker) as client,
+    ):
+        yield Limited(gateway, client, port)
+
+
+@pytest.mark.parametrize("method", ["post", "get"])
+def test_a_command_that_the_broker_closes_for_ends_and_harms_nobody(tmp_path: Path, method: str) -> None:
+    with limited(tmp_path, CLOSES) as flow:
+        _, others = flow.create("post", names(20))
+        _, large = flow.create(method, names(300)[-3:], data=LARGE)
+        end = ended(flow.client, large["id"])
+        assert (end["status"], end["errorCount"]) == ("resolved", 3)
+        for request in flow.requests(large):
+            assert request["status"] == "error"
+            result = request["result"]
+            assert (result["code"], result["source"]) == (413, "puppetmaster")
+            assert "the broker closes the connection when it is sent (150" in result["message"]
+            assert result["message"].endswith("bytes): it did not run")
+        assert ended(flow.client, others["id"])["finishCount"] == 20
+        assert flow.losses() == 2, "the first of the three has shown it, for all of them"
+        ran = FleetLog(flow.gateway.fleet_log).commands()
+        assert sorted(one.destination for one in ran) == names(20)
+
+
+def test_an_answer_that_the_broker_closes_for_becomes_an_error_and_the_door_stays(tmp_path: Path) -> None:
+    with limited(tmp_path, CLOSES) as flow:
+        _, job = flow.create("get", names(300))
+        ended(flow.client, job["id"])
+        answer = flow.client.request("get", f"/jobs/{job['id']}", timeout_s=30)
+        assert answer["code"] == 413
+        assert "the broker closes the connection when it is sent" in answer["data"]["message"]
+        assert flow.client.request("get", f"/jobs/{job['id']}?limit=10")["code"] == 200
+        assert flow.said("an error is sent in its place") == 1
+
+
+@pytest.mark.parametrize("config", [CLOSES, DROPS])
+def test_a_limit_that_is_known_is_kept(tmp_path: Path, config: str) -> None:
+    """Nobody is closed for, and nothing is lost: neither ours nor what the controller makes of it."""
+    with limited(tmp_path, config, PUPPETMASTER_BROKER_LIMIT_BYTES=str(LIMIT)) as flow:
+        for data in (LARGE, list(range(14_000))):  # 79 KB, and 200 KB as the controller passes it on
+            status, refused = flow.create("post", names(1), data=data)
+            assert status == 400
+            (fault,) = refused["errors"]
+            assert fault["path"] == "batch[0].data"
+            assert "what the broker carries" in fault["message"]
+        _, job = flow.create("post", names(1), data={"numbers": list(range(4_000))})
+        assert ended(flow.client, job["id"])["finishCount"] == 1
+
+        _, job = flow.create("get", names(300))
+        ended(flow.client, job["id"])
+        for path in (f"/jobs/{job['id']}", f"/jobs/{job['id']}/requests"):
+            answer = flow.client.request("get", path)
+            assert answer["code"] == 413
+            limit = int(answer["data"]["message"].partition("limit=")[2].split()[0])
+            assert limit > 50
+            assert flow.client.request("get", f"{path}?limit={limit}")["code"] == 200
+        assert flow.losses() == 0
+        assert flow.said("the broker closed it") == 0
+
+
+def test_what_the_broker_drops_ends_in_its_time_and_harms_nobody(tmp_path: Path) -> None:
+    with limited(tmp_path, DROPS, tuned=False, PUPPETMASTER_REQUEST_TIMEOUT_S="10") as flow:
+        _, others = flow.create("post", names(20))
+        _, large = flow.create("post", names(300)[-1:], data=LARGE)
+        assert ended(flow.client, large["id"])["counts"]["timeout"] == 1
+        assert ended(flow.client, others["id"])["finishCount"] == 20
+        assert flow.losses() == 0
+
+
+@pytest.mark.parametrize(("method", "losses"), [("post", 1), ("get", 2)])
+def test_a_broker_that_closes_when_it_has_all_of_it(tmp_path: Path, method: str, losses: int) -> None:
+    """As mosquitto 2.0.11 does with both ``message_size_limit`` and ``max_queued_messages 0``."""
+    with limited(tmp_path, DROPS) as flow:
+        _, others = flow.create("post", names(20))
+        _, large = flow.create(method, names(300)[-1:], data=LARGE)
+        assert ended(flow.client, large["id"])["counts"]["unknown"] == 1
+        (request,) = flow.requests(large)
+        assert request["result"]["message"].endswith("it may have run")
+        assert ("the broker closes the connection" in request["result"]["message"]) == (method == "get")
+        assert ended(flow.client, others["id"])["finishCount"] == 20
+        assert flow.losses() == losses

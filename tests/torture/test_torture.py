@@ -1,0 +1,259 @@
+"""The verdict of the torture on bridged gateways: it must see each broken promise, and no other."""
+
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from puppetmaster.model import reply
+from puppetmaster.model.job import Job
+from puppetmaster.model.policy import Policy
+from puppetmaster.settings import Settings
+from sandbox.fleet_log import Command
+from tests.torture.orders import Order
+from tests.torture.verdict import BridgedVerdict
+from tests.torture.world import BUNDLE, NOBODY, Conditions, Loss
+from tests.virtual import Sending, World
+
+GATEWAY = "cg-1"
+MARK = "order-0/0"
+#: An id of the remote bundle, and of another command of it.
+PASSED_ON, PASSED_ON_TOO = 4711, 4712
+
+
+@dataclass
+class Case:
+    """Jobs that were played in virtual time, and what a gateway's log is said to hold."""
+
+    directory: Path
+    route: str
+    log: list[Command] = field(default_factory=list)
+    losses: list[Loss] = field(default_factory=list)
+    conditions: Conditions = field(default_factory=Conditions)
+    orders: dict[str, Order] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        (self.directory / "data").mkdir()
+        self.world = World(self.directory / "data", Settings(route=self.route))
+        self.world.clock.wall_ahead_s = time.time() - self.world.clock.monotonic_s
+
+    def create(self, destination: str = GATEWAY, **more: Any) -> Job:
+        """Create the job of an order: a post for one gateway, with the same mark each time."""
+        key = f"order-{len(self.orders)}"
+        item = {
+            "method": "post",
+            "resource": "/system/setting",
+            "data": {"key": key, "mark": MARK},
+            "__request": {"destination": [destination]},
+        }
+        given = {"key": key, "batch": [item], **more}
+        job = self.world.create(given)
+        order = Order(key, "/jobs", given, "order-0", frozenset([destination]))
+        order.job = job.id
+        self.orders[key] = order
+        return job
+
+    def answer(self, code: int = 200) -> Sending:
+        """Have the device answer what was sent last."""
+        sent = self.world.sent[-1]
+        said = {"id": sent.message, "code": code, "method": "post", "resource": "/system/setting", "data": {}}
+        read = reply.from_gateway(said)
+        self.world.run(lambda engine: engine.answered(sent.message, read, sent.tunnel))
+        return sent
+
+    def ran(self, *ids: int, mark: str = MARK) -> None:
+        """Write into the log that the gateway ran commands of these ids."""
+        data = {"key": mark.partition("/")[0], "mark": mark}
+        for id_ in ids:
+            self.log.append(Command(time.monotonic(), id_, GATEWAY, "post", "/system/setting", data))
+
+    def judge(self) -> list[str]:
+        """Return the broken promises."""
+        self.world.stop()
+        log, journal = self.directory / "fleet.log", self.directory / "journal"
+        log.write_bytes(b"".join(command.line() for command in self.log))
+        journal.write_text("".join(f"{sent.message} {time.monotonic()}\n" for sent in self.world.sent))
+        world: Any = SimpleNamespace(
+            gateway=SimpleNamespace(directory=self.directory, fleet_log=log),
+            journal=journal,
+            losses=self.losses,
+            fleet=(GATEWAY,),
+            hardly=(NOBODY,),
+            conditions=self.conditions,
+        )
+        return BridgedVerdict(world, self.orders).faults()
+
+
+@pytest.fixture
+def remote(tmp_path: Path) -> Case:
+    return Case(tmp_path, "remote")
+
+
+@pytest.fixture
+def direct(tmp_path: Path) -> Case:
+    return Case(tmp_path, "direct")
+
+
+def expect(faults: list[str], *texts: str) -> None:
+    assert len(faults) == len(texts), faults
+    for fault, text in zip(faults, texts, strict=True):
+        assert text in fault
+
+
+def test_what_ran_once_and_is_resolved_breaks_nothing(remote: Case) -> None:
+    remote.create()
+    remote.answer()
+    remote.ran(PASSED_ON)
+    expect(remote.judge())
+
+
+def test_a_command_that_ran_twice(remote: Case) -> None:
+    remote.create()
+    remote.answer()
+    remote.ran(PASSED_ON, PASSED_ON_TOO)
+    expect(remote.judge(), "2 times as [4711, 4712], expected 1 to 1")
+
+
+def test_a_command_that_the_remote_bundles_connection_repeated(remote: Case) -> None:
+    remote.create()
+    remote.answer()
+    remote.ran(PASSED_ON, PASSED_ON)
+    expect(remote.judge())
+
+
+def test_resolved_and_it_never_ran(remote: Case) -> None:
+    remote.create()
+    remote.answer()
+    expect(remote.judge(), "0 times as [], expected 1 to 1")
+
+
+def test_a_timeout_may_have_run_once(remote: Case) -> None:
+    remote.create(requestTimeout=2)
+    remote.world.advance(2)
+    remote.ran(PASSED_ON)
+    expect(remote.judge())
+
+
+def test_a_retry_is_as_many_runs_as_it_has_attempts(remote: Case) -> None:
+    remote.create(retry={"attempts": 2, "on": ["error"], "delay": 0})
+    remote.answer(500)
+    remote.answer()
+    remote.ran(PASSED_ON, PASSED_ON_TOO)
+    expect(remote.judge())
+
+
+def test_a_retry_of_what_may_have_run(remote: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Policy, "tries_again", lambda _self, _outcome, attempts, *_, **__: attempts < 2)
+    remote.create(retry={"attempts": 2, "on": ["timeout"], "delay": 0}, requestTimeout=2)
+    remote.world.advance(2)
+    remote.answer()
+    remote.ran(PASSED_ON)
+    expect(remote.judge(), "which may have run: {'code': 408")
+
+
+def test_what_was_run_again_is_counted_together(remote: Case) -> None:
+    """Each run of an order has the same mark."""
+    remote.create(requestTimeout=2)
+    remote.world.advance(2)
+    remote.create()
+    remote.answer()
+    remote.ran(PASSED_ON, PASSED_ON_TOO, 4713)
+    expect(remote.judge(), "3 times as [4711, 4712, 4713], expected 1 to 2")
+
+
+def test_a_removed_job_may_have_run(remote: Case) -> None:
+    job = remote.create()
+    remote.world.do(lambda engine: engine.delete(job.id))
+    remote.orders["order-0"].removal_asked = True
+    remote.ran(PASSED_ON)
+    expect(remote.judge())
+
+
+def test_a_job_that_is_gone(remote: Case) -> None:
+    job = remote.create()
+    remote.world.do(lambda engine: engine.delete(job.id))
+    expect(remote.judge(), "was acknowledged, and None is stored")
+
+
+def test_what_says_that_it_did_not_run_did_not(direct: Case) -> None:
+    direct.world.run(lambda engine: engine.bridge(GATEWAY, connected=False))
+    job = direct.create()
+    result = direct.world.request(job.first).result
+    assert result is not None
+    assert result["message"].endswith("it did not run")
+    direct.ran(PASSED_ON)
+    expect(direct.judge(), "1 times as [4711], expected 0 to 0")
+
+
+def test_a_direct_message_is_known_by_its_id(direct: Case) -> None:
+    direct.create()
+    sent = direct.answer()
+    direct.ran(sent.message)
+    expect(direct.judge())
+
+
+def test_a_direct_message_that_arrived_twice(direct: Case) -> None:
+    direct.create()
+    sent = direct.answer()
+    direct.ran(sent.message, sent.message)
+    expect(direct.judge(), "reached a gateway 2 times", "expected 1 to 1")
+
+
+def test_a_direct_message_that_ran_under_another_id(direct: Case) -> None:
+    direct.create()
+    direct.answer()
+    direct.ran(PASSED_ON)
+    expect(direct.judge(), "never ran, and is told as resolved")
+
+
+def test_a_direct_message_that_was_answered_in_vain(direct: Case) -> None:
+    """Nothing broke, the gateway ran it, and its answer is said not to have come."""
+    direct.create(requestTimeout=2)
+    direct.world.advance(2)
+    direct.ran(direct.world.sent[-1].message)
+    expect(direct.judge(), "its gateway answers")
+
+
+def test_a_gateway_that_is_away_need_not_answer(direct: Case) -> None:
+    direct.create(requestTimeout=2)
+    direct.world.advance(2)
+    now_s = time.monotonic()
+    direct.losses.append(Loss("gateway switched off", now_s - 1, now_s + 1, GATEWAY))
+    expect(direct.judge())
+
+
+def test_a_gateway_that_does_not_exist_need_not_answer(direct: Case) -> None:
+    direct.create(NOBODY, requestTimeout=2)
+    direct.world.advance(2)
+    expect(direct.judge())
+
+
+def test_what_has_not_ended(remote: Case) -> None:
+    remote.create()
+    expect(remote.judge(), "has not ended", "it is not final")
+
+
+@pytest.mark.parametrize(
+    ("what", "judges", "texts"),
+    [
+        (None, False, ["and that one is there"]),
+        (BUNDLE, False, ["and that one is there"]),
+        ("controller killed", False, []),
+        ("controller killed", True, ["and that one is there"]),
+    ],
+)
+def test_a_gateway_that_is_said_to_be_none(
+    remote: Case, what: str | None, judges: bool, texts: list[str]
+) -> None:
+    remote.world.clock.monotonic_s = remote.world.settings.booting_s + 1
+    remote.world.clock.wall_ahead_s = time.time() - remote.world.clock.monotonic_s
+    job = remote.create()
+    remote.world.run(remote.world.refused(job.first, 404, "", None))
+    if what is not None:
+        now_s = time.monotonic()
+        remote.losses.append(Loss(what, now_s - 5, now_s))
+    remote.conditions = Conditions(judges_404=judges)
+    expect(remote.judge(), *texts)

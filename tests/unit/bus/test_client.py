@@ -1,0 +1,521 @@
+"""What comes to our tunnel: whatever carries an id of ours is an answer that came, and all else is none."""
+
+import json
+import logging
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import pytest
+
+from puppetmaster.bus import client as module
+from puppetmaster.bus.client import (
+    FIRST_QUESTION_ID,
+    LAST_QUESTION_ID,
+    REGISTRATION,
+    Answered,
+    BridgeChanged,
+    BusClient,
+    BusEvent,
+    ControllerChanged,
+    ControllerForgot,
+    ControllerKnows,
+    Held,
+    LinkChanged,
+    Owners,
+    Registering,
+    SubscriptionsRefused,
+    Synced,
+)
+from puppetmaster.bus.connection import MESSAGE_LIMIT_BYTES, Receipt, Received
+from puppetmaster.bus.credentials import Credentials
+from puppetmaster.clock import Clock
+from puppetmaster.model.message import Outgoing, direct_tunnel
+from puppetmaster.model.request import RequestEvent
+from sandbox.process import free_port
+
+ID = 2**31 + 5
+RECEIPT = Receipt(1, 7)
+
+
+class StandingClock(Clock):
+    """It shows what the test says."""
+
+    at_s = 1.0
+
+    def now_s(self) -> float:
+        return self.at_s
+
+
+class Wire:
+    """A bus without a network: the test brings what comes, and sees what leaves."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, clock: Clock) -> None:
+        self.told: list[BusEvent] = []
+        self.acknowledged: list[Receipt] = []
+        self.sent: list[dict[str, Any]] = []
+        self.bus = BusClient(
+            "127.0.0.1",
+            free_port(),
+            login=Credentials(),
+            installation="0123456789abcdef",
+            resource="/jobs",
+            probe_interval_s=1000,
+            presence=["/cgs/+/connection_status", "/site/+"],
+            listener=self.told.extend,
+            clock=clock,
+        )
+        monkeypatch.setattr(self.bus._link, "acknowledge", self.acknowledged.extend)
+        monkeypatch.setattr(self.bus._link, "send", self._send)
+
+    def _send(self, messages: Iterable[Outgoing]) -> bool:
+        self.sent += [json.loads(message.payload) for message in messages]
+        return True
+
+    def comes(self, payload: bytes, topic: str = "", *, retained: bool = False) -> Sequence[BusEvent]:
+        """All that the dispatcher is told of this message, on our tunnel or on this topic."""
+        self.told.clear()
+        self.bus._take_all([Received(topic or self.bus.tunnel, payload, RECEIPT, retained)])
+        return list(self.told)
+
+    def owned(self, question: dict[str, Any]) -> Sequence[BusEvent]:
+        """The controller answers a question."""
+        answer = {"id": question["id"], "code": 200, "data": {"resources": ["/jobs"]}}
+        return self.comes(json.dumps(answer).encode())
+
+
+@pytest.fixture
+def clock() -> StandingClock:
+    return StandingClock()
+
+
+@pytest.fixture
+def wire(monkeypatch: pytest.MonkeyPatch, clock: StandingClock) -> Wire:
+    return Wire(monkeypatch, clock)
+
+
+def nested(levels: int) -> bytes:
+    """The answer of a gateway, as the controller indents it."""
+    whole = {"id": ID, "code": 200, "data": {"code": 200, "data": None}, "sign": ["remote"]}
+    deep = "[" * levels + "1" + "]" * levels
+    return json.dumps(whole, indent=4).replace("null", deep).encode()
+
+
+@pytest.mark.parametrize("levels", [201, 900, 1000, 1500, 2040])
+def test_an_answer_that_is_nested_deeply_is_one_that_came(
+    wire: Wire, levels: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    (told,) = wire.comes(nested(levels))
+    assert isinstance(told, Answered)
+    assert (told.message, told.receipt) == (ID, RECEIPT)
+    assert (told.answer.event, told.answer.result["code"]) == (RequestEvent.FAIL, 502)
+    assert told.answer.result["message"].startswith("the answer cannot be kept: ")
+    assert [record.levelno for record in caplog.records] == [logging.WARNING]
+    assert wire.acknowledged == [], "not before it is on disk"
+    assert wire.bus.dropped == 0
+
+
+UNREADABLE = {
+    "NaN": b'{"id":%d,"code":200,"data":{"code":200,"data":NaN}}',
+    "a number that is too large": b'{"id":%d,"code":200,"data":1e999}',
+    "a letter that is none": b'{"id":%d,"code":200,"data":"\xff"}',
+    "a fault in it": b'{"id":%d,"code":200,"data":{"a" 1}}',
+    "too long": b'{"id":%d,"code":200,"data":"' + b"x" * MESSAGE_LIMIT_BYTES,
+}
+
+
+@pytest.mark.parametrize("fault", UNREADABLE)
+def test_an_answer_that_cannot_be_read_is_one_that_came(
+    wire: Wire, fault: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    (told,) = wire.comes(UNREADABLE[fault] % ID)
+    assert isinstance(told, Answered)
+    assert (told.message, told.answer.result["code"], told.receipt) == (ID, 502, RECEIPT)
+    assert [record.levelno for record in caplog.records] == [logging.WARNING]
+    assert f"message {ID}: the answer cannot be kept: " in caplog.text
+    assert ("longer than 6291456 bytes" in caplog.text) == (fault == "too long")
+
+
+def test_an_answer_that_breaks_its_reader_is_one_that_came(
+    wire: Wire, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(_payload: bytes) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("puppetmaster.jsoncodec.decode", broken)
+    (told,) = wire.comes(b'{"id":%d,"code":200}' % ID)
+    assert isinstance(told, Answered)
+    assert (told.message, told.answer.result["code"]) == (ID, 502)
+    assert "MemoryError" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b"",
+        b"\xff\xfe",
+        b"[" * 5000,
+        b'{"id":7}',
+        b'{"id":"7","code":200,"data":NaN}',
+        b'{"id":%d,"code":200' % ID,
+        b'{"id":%d,"code":200,"data":"torn' % ID,
+        b'{"id":%d,"code":200,"data":NaN} and more' % ID,
+        b'{"data":"' + b"x" * MESSAGE_LIMIT_BYTES,
+    ],
+)
+def test_all_else_is_dropped_and_acknowledged(wire: Wire, payload: bytes) -> None:
+    assert wire.comes(payload) == []
+    assert (wire.acknowledged, wire.bus.dropped) == ([RECEIPT], 1)
+
+
+# -- whatever is on its way is here ----------------------------------------------------------------
+
+
+def test_a_sync_is_told_when_the_controller_answers_what_was_asked_for_it(
+    wire: Wire, clock: StandingClock
+) -> None:
+    wire.bus._probe()
+    clock.at_s += 1
+    wire.bus.sync()
+    before, asked = wire.sent
+    assert Synced() not in wire.owned(before), "it may have overtaken something"
+    assert asked["id"] >= FIRST_QUESTION_ID
+    assert Synced() in wire.owned(asked)
+    wire.bus._probe()
+    assert Synced() not in wire.owned(wire.sent[-1]), "once"
+
+
+def test_a_sync_outlives_its_connection(wire: Wire) -> None:
+    wire.bus.sync()
+    wire.bus._went_down((), None)
+    wire.bus._came_up()
+    assert LinkChanged(up=True) in wire.told
+    assert wire.owned(wire.sent[0]) == [], "that question is not open any more"
+    assert Synced() in wire.owned(wire.sent[-1])
+
+
+# -- what bridges say, and what gateways answer directly --------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("topic", "payload", "events"),
+    [
+        ("/cgs/cg-1/connection_status", b"1", [BridgeChanged("cg-1", True)]),
+        ("/cgs/00:0c:29/connection_status", b"0", [BridgeChanged("00:0c:29", False)]),
+        ("/cgs/cg-1/connection_status", b"", [BridgeChanged("cg-1", None)]),
+        ("/site/cg-2", b"1", [BridgeChanged("cg-2", True)]),
+        ("/cgs/cg-1/connection_status", b"2", []),
+        ("/cgs/cg-1/connection_status", b" 1", []),
+        ("/cgs/cg-1/connection_status", b"true", []),
+        ("/cgs/cg-1/connection_status", b"\xff" * 2_000_000, []),
+        ("/cgs//connection_status", b"1", []),
+        ("/cgs/a/b/connection_status", b"1", []),
+        ("/cgs/" + "x" * 2000 + "/connection_status", b"1", []),
+    ],
+)
+def test_the_status_of_a_bridge(wire: Wire, topic: str, payload: bytes, events: list[BusEvent]) -> None:
+    assert wire.comes(payload, topic) == events
+    assert (wire.bus.dropped == 0) is bool(events)
+    assert wire.acknowledged == [RECEIPT]
+
+
+def test_a_status_that_was_there_before_is_told_as_that(wire: Wire) -> None:
+    said = wire.comes(b"0", "/cgs/cg-1/connection_status", retained=True)
+    assert said == [BridgeChanged("cg-1", False, retained=True)]
+
+
+@pytest.mark.parametrize("id_", [2**31, 2**30 + 5])
+def test_what_a_gateway_answers_directly_is_its_own_message(wire: Wire, id_: int) -> None:
+    """Also under an id that our own questions have on our own bus."""
+    tunnel = direct_tunnel(wire.bus.tunnel, "cg-1")
+    message = {"id": id_, "code": 404, "data": {"message": "gone"}, "sign": ["controller"]}
+    (answered,) = wire.comes(json.dumps(message).encode(), tunnel)
+    assert isinstance(answered, Answered)
+    assert (answered.message, answered.tunnel, answered.receipt) == (id_, tunnel, RECEIPT)
+    assert answered.answer.result["source"] == "device"
+    (garbled,) = wire.comes(b'{"id": 5, "code": 200, "data": NaN}', tunnel)
+    assert isinstance(garbled, Answered)
+    assert (garbled.message, garbled.tunnel) == (5, tunnel)
+
+
+def test_tunnels_of_gateways_are_subscribed_to_before_anything_is_sent_and_once(
+    wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[object] = []
+    monkeypatch.setattr(wire.bus._link, "subscribe", lambda topics: done.append([one for one, _ in topics]))
+    monkeypatch.setattr(wire.bus._link, "send", lambda messages: done.append([one.id for one in messages]))
+    wire.bus.expect(["cg-0"])
+    wire.bus.send([Outgoing(1, b"", "/a/controller", "T1"), Outgoing(2, b""), Outgoing(3, b"", "", "T1")])
+    wire.bus.send([Outgoing(4, b"", "/b/controller", "T2"), Outgoing(5, b"", "/a/controller", "T1")])
+    mine = direct_tunnel(wire.bus.tunnel, "cg-0")
+    assert done == [[mine], ["T1"], [1, 2, 3], ["T2"], [4, 5]]
+    done.clear()
+    wire.bus._came_up()
+    watched = ["/cgs/+/connection_status", "/site/+", REGISTRATION]
+    assert done[0] == [*watched, mine, "T1", "T2"], "the next connection"
+
+
+def test_with_too_many_gateways_each_is_subscribed_to_when_it_is_used(
+    wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "TUNNELS", 3)
+    asked: list[str] = []
+    monkeypatch.setattr(wire.bus._link, "subscribe", lambda topics: asked.extend(one for one, _ in topics))
+    for tunnel in ("a", "b", "c", "d", "a", "d"):
+        wire.bus.send([Outgoing(1, b"{}", "", tunnel)])
+    assert asked == ["a", "b", "c", "d", "a"]
+
+
+def test_subscriptions_that_the_broker_refuses_are_told(wire: Wire) -> None:
+    wire.bus._refused(("/site/+",))
+    wire.bus._refused((direct_tunnel("t", "a"), direct_tunnel("t", "b")))
+    wire.bus._refused(("/site/+", direct_tunnel("t", "a"), "elsewhere"))
+    assert wire.told == [
+        SubscriptionsRefused(presence=True),
+        SubscriptionsRefused(direct=True),
+        SubscriptionsRefused(presence=True, direct=True),
+    ]
+
+
+# -- the connection comes and goes -------------------------------------------------------------------
+
+
+def test_a_connection_that_came_is_told_when_the_topics_are_asked_for(
+    wire: Wire, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    wire.bus._came_up()
+    assert wire.told == [LinkChanged(up=True)]
+    assert [one["resource"] for one in wire.sent] == [module.DEPENDENCY + "/jobs"], "is the controller there?"
+    assert "connected to the broker at 127.0.0.1:" in caplog.text
+
+
+def test_a_connection_that_is_lost_is_told_with_what_has_not_left(
+    wire: Wire, caplog: pytest.LogCaptureFixture
+) -> None:
+    wire.bus._went_down((ID, ID + 1), None)
+    assert wire.told == [LinkChanged(up=False, unsent=(ID, ID + 1))]
+    assert "lost the broker" in caplog.text
+
+
+def test_our_own_end_is_no_loss(wire: Wire, caplog: pytest.LogCaptureFixture) -> None:
+    wire.bus.stop()
+    wire.bus._went_down((), None)
+    assert wire.told == [LinkChanged(up=False)]
+    assert not caplog.records
+
+
+def test_the_answer_to_a_question_of_an_earlier_connection_is_dropped(wire: Wire) -> None:
+    wire.bus.ask(["cg-1"])
+    wire.bus.prove()
+    asked, proving = wire.sent
+    wire.bus._went_down((), None)
+    assert wire.owned(asked) == []
+    assert wire.owned(proving) == []
+    assert (wire.bus._questions, wire.bus._probes, wire.bus._wanted) == ({}, {}, set())
+
+
+# -- the watch over the controller -------------------------------------------------------------------
+
+
+def test_the_controller_is_there_when_it_answers_and_gone_after_three_probes(
+    wire: Wire, caplog: pytest.LogCaptureFixture
+) -> None:
+    for _ in range(module.MISSED_PROBES + 2):
+        wire.bus._probe()
+    assert wire.told == [], "one that was never there is not lost"
+    assert wire.owned(wire.sent[-1]) == [ControllerChanged(up=True)]
+    wire.bus._probe()
+    assert wire.owned(wire.sent[-1]) == [], "told once"
+    for _ in range(module.MISSED_PROBES):
+        wire.bus._probe()
+    assert wire.told == []
+    wire.bus._probe()
+    assert wire.told == [ControllerChanged(up=False)]
+    assert [record.getMessage() for record in caplog.records] == ["the controller does not answer"]
+    wire.bus._probe()
+    assert wire.told == [ControllerChanged(up=False)], "told once"
+    assert wire.owned(wire.sent[-1]) == [ControllerChanged(up=True)]
+
+
+def test_an_answer_says_the_same_of_all_that_was_asked_before(wire: Wire, clock: StandingClock) -> None:
+    for _ in range(3):
+        wire.bus._probe()
+        clock.at_s += 1
+    wire.owned(wire.sent[1])
+    assert list(wire.bus._probes) == [wire.sent[2]["id"]]
+    assert wire.owned(wire.sent[0]) == [], "it was not waited for any more"
+
+
+def test_after_a_loss_the_controller_has_to_answer_again(wire: Wire) -> None:
+    wire.bus._probe()
+    wire.owned(wire.sent[-1])
+    wire.bus._went_down((), None)
+    wire.bus._came_up()
+    assert wire.owned(wire.sent[-1]) == [ControllerChanged(up=True)]
+
+
+def test_questions_that_nobody_answers_are_not_kept_for_ever(wire: Wire) -> None:
+    for _ in range(20):
+        wire.bus._probe()
+    assert [*wire.bus._probes] == [one["id"] for one in wire.sent[-2 * module.MISSED_PROBES :]]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"code": 200, "data": {"resources": ["/other"]}},
+        {"code": 200, "data": {"resources": []}},
+        {"code": 200, "data": {"resources": [5, None]}},
+        {"code": 200, "data": {"resources": "/jobs"}},
+        {"code": 200, "data": ["/jobs"]},
+        {"code": 200},
+        {"code": 404, "data": {"resources": ["/jobs"]}},
+    ],
+)
+def test_a_controller_that_does_not_know_us_says_since_when(
+    wire: Wire, clock: StandingClock, answer: dict[str, Any]
+) -> None:
+    clock.at_s = 5.0
+    wire.bus._probe()
+    wire.owned(wire.sent[-1])
+    clock.at_s = 9.0
+    wire.bus._probe()
+    clock.at_s = 10.0
+    assert wire.comes(json.dumps({**answer, "id": wire.sent[-1]["id"]}).encode()) == [
+        ControllerForgot(known_s=5.0, asked_s=9.0)
+    ]
+    wire.bus._probe()
+    assert wire.comes(json.dumps({**answer, "id": wire.sent[-1]["id"]}).encode()) == [
+        ControllerForgot(known_s=None, asked_s=10.0)
+    ]
+
+
+def test_that_it_knows_us_is_told_to_who_wants_to_know(wire: Wire, clock: StandingClock) -> None:
+    wire.bus._probe()
+    wire.owned(wire.sent[-1])
+    clock.at_s = 7.0
+    wire.bus.prove()
+    assert wire.owned(wire.sent[-1]) == [ControllerKnows(7.0)]
+    assert wire.bus._wanted == set()
+    wire.bus._probe()
+    assert wire.owned(wire.sent[-1]) == []
+
+
+# -- whose lock it is, and whether the controller waits ------------------------------------------------
+
+
+def test_the_owners_of_destinations_are_asked_for(wire: Wire) -> None:
+    wire.bus.ask(["cg-1", "cg-2"])
+    one, two = wire.sent
+    assert [each["resource"] for each in wire.sent] == [
+        "/controller/resource/dependency?resource=/remote/cg-1",
+        "/controller/resource/dependency?resource=/remote/cg-2",
+    ]
+    assert {(each["method"], each["tunnel"]) for each in wire.sent} == {("get", f"{wire.bus.tunnel}/ask")}
+    assert wire.owned(two) == [Owners("cg-2", ("/jobs",))]
+    nobody = {"id": one["id"], "code": 404}
+    assert wire.comes(json.dumps(nobody).encode()) == [Owners("cg-1", None)]
+    assert wire.comes(json.dumps(nobody).encode()) == [], "it was answered"
+    assert one["id"] != two["id"]
+
+
+def test_without_a_connection_no_question_is_open(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wire.bus._link, "send", lambda _: False)
+    wire.bus.ask(["cg-1"])
+    assert wire.bus._questions == {}
+    assert not wire.bus.send([Outgoing(1, b"{}")])
+    assert not wire.bus.tell(b"{}")
+
+
+def test_a_question_for_nobody_is_not_sent(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
+    handed: list[Any] = []
+    monkeypatch.setattr(wire.bus._link, "send", handed.append)
+    wire.bus.ask([])
+    assert handed == []
+
+
+@pytest.mark.parametrize(
+    ("code", "text", "held"),
+    [(403, "'id' was used, please use another 'id'", True), (200, "", False), (404, "", False)],
+)
+def test_it_is_asked_under_the_messages_own_id_whether_it_waits(
+    wire: Wire, code: int, text: str, held: bool
+) -> None:
+    wire.bus.check([ID])
+    assert [(one["id"], one["resource"]) for one in wire.sent] == [(ID, module.DEPENDENCY + "/jobs")]
+    said = {"id": ID, "code": code, "data": {"message": text}, "sign": ["controller"]}
+    asking = f"{wire.bus.tunnel}/ask"
+    assert wire.comes(json.dumps(said).encode(), asking) == [Held(ID, held)]
+
+
+def test_what_a_gateway_answers_to_that_question_is_its_answer(wire: Wire) -> None:
+    said = {"id": ID, "code": 200, "data": {"code": 200, "data": 1}, "sign": ["remote"]}
+    (told,) = wire.comes(json.dumps(said).encode(), f"{wire.bus.tunnel}/ask")
+    assert isinstance(told, Answered)
+    assert (told.message, told.tunnel) == (ID, "")
+
+
+@pytest.mark.parametrize(
+    ("payload", "resources"),
+    [
+        (
+            {"method": "post", "data": {"resources": ["/remote/a", "/b", 5, "/remote/+"]}},
+            ("/remote/a", "/remote/+"),
+        ),
+        ({"method": "POST", "data": {"resources": "/remote/a"}}, ("/remote/a",)),
+        ({"method": "get", "data": {"resources": ["/remote/a"]}}, None),
+        ({"method": "post", "data": {"resources": ["/other"]}}, None),
+        ({"method": "post", "data": {}}, None),
+        ({"method": "post", "data": ["/remote/a"]}, None),
+        (["/remote/a"], None),
+    ],
+)
+def test_who_asks_to_be_registered_is_told(
+    wire: Wire, payload: Any, resources: tuple[str, ...] | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    told = wire.comes(json.dumps(payload).encode(), REGISTRATION)
+    assert told == ([Registering(resources)] if resources else [])
+    assert (caplog.records, wire.bus.dropped) == ([], 0), (
+        "what others say there is no fault of theirs or ours"
+    )
+
+
+def test_answers_are_kept_for_us_and_what_we_ask_is_not(wire: Wire) -> None:
+    """QoS 1 for what must not be lost; 2 is none that the connection speaks."""
+    assert wire.bus._link._topics == [(wire.bus.tunnel, 1), (f"{wire.bus.tunnel}/ask", 0)]
+
+
+def test_ids_of_questions_stay_in_their_range(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wire.bus, "_ids", iter([0, LAST_QUESTION_ID - FIRST_QUESTION_ID - 1, 2**30]))
+    ids = [wire.bus._next_id() for _ in range(3)]
+    assert ids[:2] == [FIRST_QUESTION_ID, LAST_QUESTION_ID - 1]
+    assert FIRST_QUESTION_ID <= ids[2] <= LAST_QUESTION_ID
+
+
+def test_a_refusal_is_told_in_words(wire: Wire, caplog: pytest.LogCaptureFixture) -> None:
+    wire.bus._refused(("/site/+",))
+    wire.bus._refused(("/site/+", "a", "b"))
+    assert [record.getMessage() for record in caplog.records] == [
+        "the broker refuses our subscription to '/site/+'",
+        "the broker refuses our subscription to '/site/+' and 2 more topics",
+    ]
+
+
+def test_why_there_is_no_connection_is_told_with_the_address(wire: Wire) -> None:
+    reasons = [wire.bus.reason]
+    wire.bus._link._attempts.failed(ConnectionRefusedError(111, "Connection refused"), greeted=False)
+    reasons.append(wire.bus.reason)
+    assert reasons[0] is None
+    assert str(reasons[1]).startswith("there is no connection to the broker at 127.0.0.1:")
+    assert not wire.bus.connected
+
+
+def test_while_the_connection_is_lost_the_controller_is_not_asked(
+    wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rounds = iter([False, False, True])
+    monkeypatch.setattr(wire.bus._stopping, "wait", lambda _: next(rounds))
+    ups = iter([False, True])
+    monkeypatch.setattr(type(wire.bus._link), "up", property(lambda _: next(ups)))
+    wire.bus._watch()
+    assert len(wire.sent) == 1

@@ -1,0 +1,680 @@
+"""The dispatcher's connection: what has left, what is acknowledged, and every way in which it can break."""
+
+import logging
+import queue
+import select
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any, cast
+
+import pytest
+
+from puppetmaster.bus import connection as link_module
+from puppetmaster.bus import packets as mqtt
+from puppetmaster.bus.connection import Connection, Listener, Receipt, Received
+from puppetmaster.bus.credentials import Credentials
+from puppetmaster.model.message import Outgoing, Tried
+from sandbox.broker import Broker
+from sandbox.process import free_port
+from tests.bus_client import BusClient
+from tests.conftest import require
+from tests.proxy import Proxy
+
+WAIT_S = 30.0
+INBOX = "link/inbox"
+ELSEWHERE = "elsewhere"
+
+
+class Ear(logging.Handler):
+    """A link and what it tells."""
+
+    def __init__(self, port: int, client_id: str = "link-test", login: Credentials | None = None) -> None:
+        super().__init__()
+        self.ups: queue.Queue[None] = queue.Queue()
+        self.downs: queue.Queue[tuple[int, ...]] = queue.Queue()
+        self.tried: list[Tried | None] = []
+        self.messages: queue.Queue[Received] = queue.Queue()
+        self.refused: queue.Queue[tuple[str, ...]] = queue.Queue()
+        self.link = Connection(
+            ("127.0.0.1", port),
+            login or Credentials(),
+            client_id,
+            [(INBOX, 1)],
+            Listener(lambda: self.ups.put(None), self._down, self._take, self.refused.put),
+        )
+
+    def _down(self, unsent: tuple[int, ...], tried: Tried | None) -> None:
+        self.tried.append(tried)
+        self.downs.put(unsent)
+
+    def _take(self, messages: list[Received]) -> None:
+        for message in messages:
+            self.messages.put(message)
+
+    def send(self, *payloads: bytes, topic: str = ELSEWHERE) -> bool:
+        return self.link.send([Outgoing(id_, one, topic) for id_, one in enumerate(payloads, 1)])
+
+    def next_received(self) -> Received:
+        return self.messages.get(timeout=WAIT_S)
+
+    def next(self) -> tuple[bytes, Receipt | None]:
+        received = self.next_received()
+        return received.payload, received.receipt
+
+
+@contextmanager
+def listening(port: int, **more: Any) -> Iterator[Ear]:
+    ear = Ear(port, **more)
+    ear.link.start()
+    try:
+        yield ear
+    finally:
+        ear.link.stop(5)
+        assert not ear.link.thread.is_alive()
+
+
+@contextmanager
+def connected(port: int, **more: Any) -> Iterator[Ear]:
+    with listening(port, **more) as ear:
+        ear.ups.get(timeout=WAIT_S)
+        yield ear
+
+
+# Silence, at times that the test says
+
+
+@pytest.mark.parametrize(
+    ("heard_ago_s", "spoke_ago_s", "pings"),
+    [
+        (0.0, 0.0, False),
+        (8.0, 8.0, False),
+        (0.0, 8.5, True),  # it hears much, and has said nothing: the broker would end the connection
+        (8.5, 0.0, True),  # it says much, and hears nothing: is the broker there?
+        (24.0, 0.0, True),
+    ],
+)
+def test_a_ping_is_sent_when_one_side_was_silent_for_half_of_the_time(
+    monkeypatch: pytest.MonkeyPatch, heard_ago_s: float, spoke_ago_s: float, pings: bool
+) -> None:
+    link, sent = Ear(free_port()).link, queue.Queue[bytes]()
+    monkeypatch.setattr("puppetmaster.bus.connection.time.monotonic", lambda: 1000.0)
+    monkeypatch.setattr(link, "_write", sent.put)
+    link._spoke_s = 1000.0 - spoke_ago_s
+    link._keep_alive(1000.0 - heard_ago_s)
+    assert [sent.get_nowait() for _ in range(sent.qsize())] == ([mqtt.PINGREQ] if pings else [])
+
+
+def test_a_broker_that_was_silent_for_half_as_long_again_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    link = Ear(free_port()).link
+    monkeypatch.setattr("puppetmaster.bus.connection.time.monotonic", lambda: 1000.0)
+    link._spoke_s = 1000.0
+    with pytest.raises(ConnectionError, match="the broker has said nothing for 25 s"):
+        link._keep_alive(975.0)
+
+
+class Full:
+    """A socket that takes so many bytes, and then no more until there is room."""
+
+    def __init__(self, room: int) -> None:
+        self.room = room
+        self.taken = b""
+
+    def send(self, data: bytes) -> int:
+        if not self.room:
+            raise BlockingIOError
+        part = bytes(data[: self.room])
+        self.room -= len(part)
+        self.taken += part
+        return len(part)
+
+
+@pytest.mark.parametrize(("room", "wakes"), [(0, True), (3, True), (1000, False)])
+def test_the_thread_is_woken_to_write_on_what_did_not_fit(room: int, wakes: bool) -> None:
+    """It would sleep for seconds else."""
+    ear, taking, waking = Ear(free_port()), Full(room), Full(10)
+    ear.link._up, ear.link._socket = True, cast(socket.socket, taking)
+    ear.link._wakes = cast(socket.socket, waking)
+    assert ear.send(b"one")
+    assert (waking.taken != b"") == wakes
+    waking.taken, taking.room = b"", 1000
+    ear.send(b"two")
+    assert (waking.taken != b"") == wakes, "what came later does not overtake it"
+    ear.link._write_on()
+    both = [mqtt.Topic(ELSEWHERE).publish(payload) for payload in (b"one", b"two")]
+    assert taking.taken == b"".join(both)
+
+
+# On a real broker
+
+
+def test_what_is_sent_arrives_in_order(broker: Broker) -> None:
+    came: queue.Queue[bytes] = queue.Queue()
+    with BusClient(broker) as client, connected(broker.port) as ear:
+        client.subscribe("elsewhere", came.put)
+        payloads = [b"%d" % number + b"x" * (number * 37 % 3000) for number in range(500)]
+        assert ear.send(*payloads[:250])
+        assert ear.send(*payloads[250:])
+        assert [came.get(timeout=WAIT_S) for _ in payloads] == payloads
+
+
+def test_topics_that_are_asked_for_later_are_heard_from_then_on(broker: Broker) -> None:
+    with BusClient(broker) as client, connected(broker.port) as ear:
+        there: queue.Queue[bytes] = queue.Queue()
+        client.subscribe("later/1", there.put)
+        client.send(b"kept", "later/1", retain=True)
+        there.get(timeout=WAIT_S)
+        names = [f"later/{number}" for number in range(250)]
+        assert ear.link.subscribe([(name, 1) for name in names])
+        assert ear.send(b"itself", topic="later/249"), "what is sent after it finds the subscription"
+        first, second = ear.next_received(), ear.next_received()
+        assert {(one.topic, one.payload, one.retained) for one in (first, second)} == {
+            ("later/1", b"kept", True),
+            ("later/249", b"itself", False),
+        }
+
+
+def test_without_a_connection_no_topic_is_asked_for() -> None:
+    with listening(free_port()) as ear:
+        assert not ear.link.subscribe([("a", 0)])
+
+
+def test_threads_that_send_at_once_do_not_mix(broker: Broker) -> None:
+    came: queue.Queue[bytes] = queue.Queue()
+    with BusClient(broker) as client, connected(broker.port) as ear:
+        client.subscribe("elsewhere", came.put)
+        threads = [
+            threading.Thread(target=lambda letter=letter: [ear.send(letter * 50_000) for _ in range(40)])
+            for letter in (b"a", b"b", b"c")
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        bodies = [came.get(timeout=WAIT_S) for _ in range(120)]
+        assert sorted(bodies) == [letter * 50_000 for letter in (b"a", b"b", b"c") for _ in range(40)]
+
+
+def test_what_is_not_acknowledged_comes_again_and_what_is_does_not(broker: Broker) -> None:
+    with BusClient(broker, qos=1) as client:
+        with connected(broker.port) as ear:
+            for payload in (b"one", b"two"):
+                client.send(payload, INBOX)
+            (first, receipt), (second, _) = ear.next(), ear.next()
+            assert (first, second) == (b"one", b"two")
+            assert receipt is not None
+            ear.link.acknowledge([receipt])
+        client.send(b"three", INBOX)
+        with connected(broker.port) as ear:
+            assert [ear.next()[0] for _ in range(2)] == [b"two", b"three"]
+
+
+def test_an_acknowledgement_of_an_earlier_connection_is_not_one_of_this(broker: Broker) -> None:
+    with Proxy(broker.port) as proxy, BusClient(broker, qos=1) as client, connected(proxy.port) as ear:
+        client.send(b"one", INBOX)
+        _, old = ear.next()
+        proxy.cut()
+        ear.ups.get(timeout=WAIT_S)
+        payload, new = ear.next()
+        assert payload == b"one"
+        assert old is not None
+        assert new is not None
+        assert old.packet == new.packet, "the broker numbers it as before"
+        assert old != new
+        ear.link.acknowledge([old])
+        proxy.cut()
+        ear.ups.get(timeout=WAIT_S)
+        payload, again = ear.next()
+        assert payload == b"one"
+        assert again is not None
+        ear.link.acknowledge([again])
+
+
+def test_messages_of_qos_0_need_no_acknowledgement(broker: Broker) -> None:
+    with BusClient(broker) as client, connected(broker.port) as ear:
+        client.send(b"one", INBOX)
+        assert ear.next() == (b"one", None)
+
+
+def test_long_messages(broker: Broker) -> None:
+    """The controller expands what it passes on, so an answer may be longer than the 1 MiB it takes."""
+    long = bytes(range(256)) * 8192
+    with BusClient(broker, qos=1) as client, connected(broker.port) as ear:
+        client.send(long, INBOX)
+        client.send(long * 4, INBOX)
+        client.send(b"short", INBOX)
+        received = [ear.next() for _ in range(3)]
+        cut = (long * 4).replace(b"\n", b"")[: link_module.MESSAGE_LIMIT_BYTES + 1]
+        assert [payload for payload, _ in received] == [long, cut, b"short"]
+        assert all(receipt is not None for _, receipt in received)
+
+
+def test_it_waits_for_a_broker_that_comes_later(broker: Broker) -> None:
+    broker.stop()
+    with listening(broker.port) as ear:
+        assert not ear.link.up
+        assert not ear.send(b"one")
+        broker.start()
+        ear.ups.get(timeout=WAIT_S)
+        assert ear.link.up
+
+
+def test_it_comes_back_after_the_broker_was_killed(broker: Broker) -> None:
+    with connected(broker.port) as ear:
+        broker.kill()
+        assert ear.downs.get(timeout=WAIT_S) == ()
+        assert not ear.send(b"one")
+        broker.start()
+        ear.ups.get(timeout=WAIT_S)
+        assert ear.send(b"one")
+
+
+def test_what_has_not_left_is_named(broker: Broker) -> None:
+    """Those that are named never arrive; of those before them all may have."""
+    came: queue.Queue[bytes] = queue.Queue()
+    with Proxy(broker.port) as proxy, BusClient(broker) as client, connected(proxy.port) as ear:
+        client.subscribe("elsewhere", came.put)
+        assert ear.send(b"as long" + b"x" * 100_000, b"behind")  # or the first of the others would be tried
+        while came.get(timeout=WAIT_S) != b"behind":
+            pass
+        proxy.hold()
+        payloads = [b"%03d" % number + b"x" * 100_000 for number in range(1, 301)]
+        for _ in range(2):
+            assert ear.send(*payloads), "it takes them, and does not wait"
+        proxy.cut()
+        proxy.release()
+        named = ear.downs.get(timeout=WAIT_S)
+        assert 0 < len(named) < 600, "the system had taken some, not all"
+        assert named[-1] == 300
+        ear.ups.get(timeout=WAIT_S)
+        client.send(b"end", "elsewhere")
+        arrived = list(iter(lambda: came.get(timeout=WAIT_S), b"end"))
+        assert len(arrived) + len(named) <= 600
+
+
+def test_nothing_is_written_beside_a_message_that_is_tried_and_all_of_it_arrives(broker: Broker) -> None:
+    came: queue.Queue[bytes] = queue.Queue()
+    with BusClient(broker) as client, connected(broker.port) as ear:
+        client.subscribe(ELSEWHERE, came.put)
+        payloads = [b"%d" % number + b"x" * size for number, size in enumerate((10, 9000, 10, 8000, 9001, 5))]
+        assert ear.send(*payloads[:4])
+        assert ear.link.subscribe([("later", 0)])
+        assert ear.send(*payloads[4:])
+        assert [came.get(timeout=WAIT_S) for _ in payloads] == payloads
+        assert ear.link._untried_bytes == 2 * len(mqtt.Topic(ELSEWHERE).publish(payloads[1]))
+
+
+def test_a_broker_with_a_limit_has_none_of_what_is_too_long() -> None:
+    """And all that was before it, nothing of what waited behind it."""
+    require("mosquitto")
+    came: queue.Queue[bytes] = queue.Queue()
+    with (
+        Broker("mosquitto", config="max_packet_size 20000\n") as broker,
+        BusClient(broker) as client,
+        connected(broker.port) as ear,
+    ):
+        client.subscribe(ELSEWHERE, came.put)
+        for first in (b"x" * 9000, b"x" * 19_000):
+            assert ear.send(b"before", first, b"x" * 21_000, b"behind")
+            assert ear.downs.get(timeout=WAIT_S) == (3, 4)
+            ear.ups.get(timeout=WAIT_S)
+        assert ear.tried == [Tried(3, whole=False)] * 2
+        assert ear.send(b"again")
+        assert [len(came.get(timeout=WAIT_S)) for _ in range(5)] == [6, 9000, 6, 19_000, 5]
+
+
+def test_a_broker_that_hangs_holds_nobody_up(broker: Broker) -> None:
+    with connected(broker.port) as ear:
+        broker.pause()
+        try:
+            begun_s = time.monotonic()
+            for _ in range(50):  # more than the system takes
+                assert ear.send(b"x" * 1_000_000)
+            ear.link.stop(5)
+            assert time.monotonic() - begun_s < 5
+            assert not ear.link.thread.is_alive()
+        finally:
+            broker.resume()
+
+
+# On a broker that does what the test says
+
+
+class Script:
+    """Accepts connections one after the other, and reads what a client says packet by packet."""
+
+    def __init__(self) -> None:
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.listener.settimeout(WAIT_S)
+        self.port: int = self.listener.getsockname()[1]
+        self.client: socket.socket | None = None
+        self._read = b""
+
+    def accept(self) -> None:
+        self.close_client()
+        self.client, _ = self.listener.accept()
+        self.client.settimeout(WAIT_S)
+        self._read = b""
+
+    def hear(self) -> bytes:
+        """The next packet, if shorter than 128 bytes."""
+        assert self.client is not None
+        while len(self._read) < 2 or len(self._read) < 2 + self._read[1]:
+            data = self.client.recv(4096)
+            if not data:
+                raise EOFError
+            self._read += data
+        packet, self._read = self._read[: 2 + self._read[1]], self._read[2 + self._read[1] :]
+        return packet
+
+    def hear_bytes(self, size: int) -> bytes:
+        """So many bytes; EOFError: no more come."""
+        assert self.client is not None
+        while len(self._read) < size:
+            data = self.client.recv(65536)
+            if not data:
+                raise EOFError
+            self._read += data
+        found, self._read = self._read[:size], self._read[size:]
+        return found
+
+    def hears_nothing(self, for_s: float) -> bool:
+        """Whether nothing comes for a while."""
+        assert self.client is not None
+        return not self._read and not select.select([self.client], [], [], for_s)[0]
+
+    def hear_the_end(self) -> None:
+        """Nothing but pings, and then the client gives up."""
+        with suppress(EOFError, ConnectionResetError):
+            while True:
+                assert self.hear() == mqtt.PINGREQ
+
+    def say(self, data: bytes) -> None:
+        assert self.client is not None
+        self.client.sendall(data)
+
+    def welcome(self) -> None:
+        self.accept()
+        assert self.hear()[0] == 0x10
+        self.say(b"\x20\x02\x00\x00")
+        assert self.hear()[0] == 0x82
+        self.say(b"\x90\x03\x00\x01\x01")
+
+    def close_client(self) -> None:
+        if self.client is not None:
+            self.client.close()
+
+
+@pytest.fixture
+def script() -> Iterator[Script]:
+    made = Script()
+    yield made
+    made.close_client()
+    made.listener.close()
+
+
+@pytest.fixture
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Everything that takes seconds takes parts of one."""
+    monkeypatch.setattr(link_module, "KEEPALIVE_S", 0.2)
+    monkeypatch.setattr(link_module, "CONNECT_S", 0.3)
+    monkeypatch.setattr(link_module, "AGAIN_S", 0.01)
+    connect = mqtt.connect
+    monkeypatch.setattr(mqtt, "connect", lambda *a, **k: connect(*a, **{**k, "keepalive_s": 1}))
+
+
+Act = Callable[[Script], Any]
+
+FAULTS: dict[str, Sequence[Act]] = {
+    "closes at once": [],
+    "refuses the login": [Script.hear, lambda script: script.say(b"\x20\x02\x00\x05")],
+    "refuses in a way of its own": [Script.hear, lambda script: script.say(b"\x20\x02\x00\x63")],
+    "refuses the subscription": [
+        Script.hear,
+        lambda script: script.say(b"\x20\x02\x00\x00"),
+        Script.hear,
+        lambda script: script.say(b"\x90\x03\x00\x01\x80"),
+    ],
+    "speaks another protocol": [lambda script: script.say(b"HTTP/1.1 400 Bad Request\r\n\r\n")],
+    "says nothing": [Script.hear, Script.hear_the_end],
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.usefixtures("hasty")
+def test_a_broker_that_does_not_let_us_in(script: Script, fault: str) -> None:
+    with listening(script.port) as ear:
+        for _ in range(3):
+            script.accept()
+            for act in FAULTS[fault]:
+                act(script)
+        assert ear.ups.empty()
+        script.welcome()
+        ear.ups.get(timeout=WAIT_S)
+        assert ear.downs.empty(), "what never was up does not go down"
+
+
+@pytest.mark.usefixtures("hasty")
+def test_a_refusal_is_told_once(script: Script, caplog: pytest.LogCaptureFixture) -> None:
+    with listening(script.port):
+        for _ in range(4):
+            script.accept()
+            script.hear()
+            script.say(b"\x20\x02\x00\x04")
+        script.welcome()
+    told = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    assert told == [
+        f"no connection to the broker at 127.0.0.1:{script.port}: the broker refuses it: "
+        "the user or the password is wrong: check PUPPETMASTER_BROKER_USER and PUPPETMASTER_BROKER_PASSWORD"
+    ]
+
+
+@pytest.mark.usefixtures("hasty")
+def test_silence_is_broken_and_ends_the_connection_when_it_lasts(script: Script) -> None:
+    with listening(script.port) as ear:
+        script.welcome()
+        ear.ups.get(timeout=WAIT_S)
+        for _ in range(3):
+            assert script.hear() == mqtt.PINGREQ
+            script.say(b"\xd0\x00")
+        assert ear.downs.empty()
+        script.hear_the_end()
+        assert ear.downs.get(timeout=WAIT_S) == ()
+
+
+@pytest.mark.usefixtures("hasty")
+def test_what_is_not_acknowledged_for_long_shall_come_again(
+    script: Script, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Behind a few of them a broker holds back all others, and nothing would come any more."""
+    monkeypatch.setattr(link_module, "UNACKNOWLEDGED_S", 0.5)
+    with listening(script.port) as ear:
+        script.welcome()
+        ear.ups.get(timeout=WAIT_S)
+        script.say(b"\x32\x06\x00\x01t\x00\x07x" + b"\x32\x06\x00\x01t\x00\x08y")
+        begun_s = time.monotonic()
+        (_, first), (_, second) = ear.next(), ear.next()
+        assert first is not None
+        ear.link.acknowledge([first])
+        assert script.hear() == mqtt.puback(7)
+        for _ in range(100):  # the broker is there, and answers
+            try:
+                assert script.hear() == mqtt.PINGREQ
+                script.say(b"\xd0\x00")
+            except (EOFError, OSError):
+                break
+        else:
+            raise AssertionError("it keeps the connection")
+        ear.downs.get(timeout=WAIT_S)
+        assert time.monotonic() - begun_s > 0.5
+        script.welcome()
+        ear.ups.get(timeout=WAIT_S)
+        script.say(b"\x32\x06\x00\x01t\x00\x08y")
+        _, again = ear.next()
+        assert again is not None
+        assert again != second
+        ear.link.acknowledge([again])
+        assert script.hear() == mqtt.puback(8)
+        assert ear.link._open == {}
+
+
+def test_a_program_that_stood_still_has_not_left_anything_unacknowledged() -> None:
+    link = Ear(free_port()).link
+    now_s = time.monotonic()
+    link._open = {Receipt(1, 7): now_s - 500}
+    link._look_at_receipts(now_s - 400)
+    assert link._open[Receipt(1, 7)] >= now_s
+    link._open = {Receipt(1, 7): now_s - 500}
+    with pytest.raises(ConnectionError, match="a message was not taken in for 500 s"):
+        link._look_at_receipts(now_s - 1)
+
+
+@pytest.mark.usefixtures("hasty")
+def test_what_was_open_on_a_connection_is_not_waited_for_on_the_next(script: Script) -> None:
+    """It comes again, under another receipt; nobody will acknowledge the old one."""
+    with listening(script.port) as ear:
+        script.welcome()
+        script.say(b"\x32\x06\x00\x01t\x00\x07x")
+        ear.next()
+        assert [*ear.link._open] == [Receipt(1, 7)]
+        script.welcome()
+        ear.downs.get(timeout=WAIT_S)
+        assert [ear.ups.get(timeout=WAIT_S) for _ in range(2)] == [None, None]
+        assert ear.link._open == {}
+
+
+@pytest.mark.usefixtures("hasty")
+def test_what_came_on_one_connection_is_not_acknowledged_on_the_next(script: Script) -> None:
+    """Under that number it may be another message there, which is on no disk yet."""
+    with listening(script.port) as ear:
+        script.welcome()
+        script.say(b"\x32\x06\x00\x01t\x00\x07x")
+        _, old = ear.next()
+        assert old is not None
+        script.welcome()
+        assert [ear.ups.get(timeout=WAIT_S) for _ in range(2)] == [None, None]
+        script.say(b"\x32\x06\x00\x01t\x00\x08y")
+        _, new = ear.next()
+        assert new is not None
+        ear.link.acknowledge([old, new])
+        heard = iter(script.hear, None)
+        assert next(packet for packet in heard if packet != mqtt.PINGREQ) == mqtt.puback(8)
+
+
+@pytest.mark.usefixtures("hasty")
+def test_what_is_no_mqtt_ends_the_connection(script: Script) -> None:
+    with listening(script.port) as ear:
+        script.welcome()
+        script.say(b"\x00\x00")
+        ear.downs.get(timeout=WAIT_S)
+        script.welcome()
+        assert [ear.ups.get(timeout=WAIT_S) for _ in range(2)] == [None, None]
+
+
+@pytest.mark.usefixtures("hasty")
+def test_what_was_kept_may_come_before_the_subscription_is_confirmed(script: Script) -> None:
+    with listening(script.port) as ear:
+        script.accept()
+        script.hear()
+        script.say(b"\x20\x02\x01\x00" + b"\x32\x06\x00\x01t\x00\x07x")
+        script.hear()
+        script.say(b"\x90\x03\x00\x01\x01")
+        ear.ups.get(timeout=WAIT_S)
+        payload, receipt = ear.next()
+        assert (payload, receipt) == (b"x", Receipt(1, 7))
+        ear.link.acknowledge([Receipt(1, 7)])
+        assert script.hear() == mqtt.puback(7)
+
+
+def _fail(_messages: object) -> None:
+    raise ZeroDivisionError
+
+
+@pytest.mark.usefixtures("hasty")
+def test_a_listener_that_fails_does_not_end_the_thread(
+    script: Script, caplog: pytest.LogCaptureFixture
+) -> None:
+    with listening(script.port) as ear:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(ear.link, "_listener", ear.link._listener._replace(messages=_fail))
+            script.welcome()
+            script.say(b"\x32\x06\x00\x01t\x00\x07x")
+            ear.downs.get(timeout=WAIT_S)
+        script.welcome()
+        assert [ear.ups.get(timeout=WAIT_S) for _ in range(2)] == [None, None]
+    assert "ZeroDivisionError" in caplog.text
+
+
+@pytest.mark.usefixtures("hasty")
+def test_the_end_says_goodbye(script: Script) -> None:
+    with listening(script.port) as ear:
+        script.welcome()
+        ear.ups.get(timeout=WAIT_S)
+        ear.send(b"last", topic="t")
+        ear.link.stop(5)
+        assert script.hear() == mqtt.Topic("t").publish(b"last")
+        assert script.hear() == mqtt.DISCONNECT
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_the_connection_ends_at_a_message_that_is_tried(
+    script: Script, monkeypatch: pytest.MonkeyPatch, whole: bool
+) -> None:
+    """Its last byte waits, and what is behind it waits for the broker to have seen that."""
+    monkeypatch.setattr(link_module, "AGAIN_S", 0.01)
+    with listening(script.port) as ear:
+        script.welcome()
+        ear.ups.get(timeout=WAIT_S)
+        long = mqtt.Topic(ELSEWHERE).publish(b"x" * 5000)
+        assert ear.send(b"before", b"x" * 5000, b"behind")
+        assert script.hear() == mqtt.Topic(ELSEWHERE).publish(b"before")
+        assert script.hear_bytes(len(long) - 1) == long[:-1]
+        assert script.hears_nothing(link_module.TRIAL_S / 2)
+        if whole:
+            assert script.hear_bytes(1) == long[-1:]
+            assert script.hears_nothing(link_module.TRIAL_S / 2)
+        script.close_client()
+        assert ear.downs.get(timeout=WAIT_S) == ((3,) if whole else (2, 3))
+        assert ear.tried == [Tried(2, whole=whole)]
+
+
+def test_what_is_not_much_longer_than_what_was_carried_is_not_tried(
+    script: Script, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Soon after a loss, perhaps for that, whatever is longer is."""
+    monkeypatch.setattr(link_module, "AGAIN_S", 0.01)
+    payloads = [b"x" * size for size in (5000, 5000, 4500, 9000)]
+    packets = [mqtt.Topic(ELSEWHERE).publish(payload) for payload in payloads]
+    with listening(script.port) as ear:
+        for careful in (False, True):
+            script.welcome()
+            ear.ups.get(timeout=WAIT_S)
+            assert ear.send(*payloads)
+            script.hear_bytes(len(packets[0]) - 1)
+            assert script.hear_bytes(1 + sum(map(len, packets[1:3]))).endswith(packets[2])
+            script.hear_bytes(len(packets[3]) - 1)
+            assert script.hears_nothing(link_module.TRIAL_S / 2) == careful
+            script.hear_bytes(1)
+            script.close_client()
+            assert ear.downs.get(timeout=WAIT_S) == ()
+        assert ear.tried == [None, Tried(4, whole=True)]
+
+
+def test_topics_that_the_broker_refuses_are_named(script: Script) -> None:
+    with listening(script.port) as ear:
+        script.welcome()
+        ear.ups.get(timeout=WAIT_S)
+        assert ear.link.subscribe([("open", 0), ("closed/1", 0), ("closed/2", 1)])
+        assert ear.link.subscribe([("open/2", 0)])
+        first, second = script.hear()[2:4], script.hear()[2:4]
+        assert first != second
+        script.say(b"\x90\x03" + second + b"\x00" + b"\x90\x05" + first + b"\x00\x80\x80")
+        assert ear.refused.get(timeout=WAIT_S) == ("closed/1", "closed/2")
+
+
+def test_it_ends_though_it_never_began() -> None:
+    ear = Ear(free_port())
+    ear.link.stop(1)
+    assert not ear.send(b"one")

@@ -1,0 +1,434 @@
+"""A broker that asks who one is: user and password, TLS with certificates on both sides, and an ACL."""
+
+import gc
+import json
+import logging
+import socket
+import ssl
+import subprocess
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import paho.mqtt.client as mqtt
+import pytest
+
+from puppetmaster.app import SILENT_CONTROLLER
+from puppetmaster.bundle import sdk
+from puppetmaster.bundle.registration import NOT_REACHED
+from puppetmaster.bus import credentials
+from puppetmaster.bus.connection import Connection, Listener
+from puppetmaster.bus.credentials import Attempts, Complaints, Credentials, Refused
+from puppetmaster.cli import doctor
+from puppetmaster.errors import SettingsError
+from puppetmaster.settings import Settings
+from sandbox.process import Process, free_port
+from tests.conftest import require
+from tests.web_client import fetch
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with ca.pem, what it signed, and other.pem, another authority; and all their keys."""
+    folder = tmp_path_factory.mktemp("certificates")
+
+    def openssl(*words: str) -> None:
+        subprocess.run(["openssl", *words], cwd=folder, check=True, capture_output=True)
+
+    key = ("-newkey", "rsa:2048", "-nodes", "-subj")
+    # From Python 3.13 on an authority has to say what its key is for (RFC 5280, 4.2.1.3).
+    usage = ("-addext", "keyUsage=critical,keyCertSign,cRLSign")
+    for name in ("ca", "other"):
+        made = ("-keyout", f"{name}.key", "-out", f"{name}.pem", "-days", "2")
+        openssl("req", "-x509", *key, f"/CN=test {name}", *usage, *made)
+    for file, names in (("here", "IP:127.0.0.1"), ("elsewhere", "DNS:elsewhere")):
+        (folder / file).write_text(f"subjectAltName={names}\nauthorityKeyIdentifier=keyid\n")
+    for name, file, days in (
+        ("server", "here", "2"),
+        ("client", "here", "2"),
+        ("expired", "here", "-1"),
+        ("misnamed", "elsewhere", "2"),
+    ):
+        openssl("req", *key, f"/CN={name}", "-keyout", f"{name}.key", "-out", f"{name}.csr")
+        signed = ("-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-extfile", file, "-days", days)
+        openssl("x509", "-req", "-in", f"{name}.csr", *signed, "-out", f"{name}.pem")
+    return folder
+
+
+@contextmanager
+def broker_with(directory: Path, config: Mapping[str, Any]) -> Iterator[int]:
+    """The port of a mosquitto so configured; ``passwords`` and ``acl`` are files that it may name."""
+    require("mosquitto")
+    port = free_port()
+    (directory / "passwords").write_text("keeper:open sesame\n")
+    subprocess.run(["mosquitto_passwd", "-U", directory / "passwords"], check=True, capture_output=True)
+    (directory / "passwords").chmod(0o644)
+    lines = {"listener": f"{port} 127.0.0.1", "user": "root", "allow_anonymous": "true", **config}
+    (directory / "broker.conf").write_text("".join(f"{key} {value}\n" for key, value in lines.items()))
+    argv = ["/usr/sbin/mosquitto", "-c", str(directory / "broker.conf")]
+    with Process("strict broker", argv, ready="running"):
+        yield port
+
+
+def tls(certificates: Path, name: str = "server") -> dict[str, Any]:
+    """The lines of a broker that speaks TLS, as ``name``."""
+    files = {"certfile": certificates / f"{name}.pem", "keyfile": certificates / f"{name}.key"}
+    return {"cafile": certificates / "ca.pem", **files}
+
+
+def asking(directory: Path) -> dict[str, Any]:
+    """The lines of a broker that wants a password."""
+    return {"allow_anonymous": "false", "password_file": directory / "passwords"}
+
+
+@pytest.fixture
+def strict_broker(tmp_path: Path, certificates: Path) -> Iterator[int]:
+    """The port of a mosquitto that asks for TLS, a certificate of ours, a user and a password."""
+    config = {**tls(certificates), "require_certificate": "true", **asking(tmp_path)}
+    with broker_with(tmp_path, config) as port:
+        yield port
+
+
+def settings(certificates: Path, **more: Any) -> Settings:
+    known = {
+        "broker_user": "keeper",
+        "broker_password": "open sesame",
+        "broker_ca": str(certificates / "ca.pem"),
+        "broker_cert": str(certificates / "client.pem"),
+        "broker_key": str(certificates / "client.key"),
+    }
+    return Settings(**{**known, **more})
+
+
+def connect(port: int, wanted: Settings) -> int:
+    """The broker's answer to a login: 0 is welcome. Raises OSError when TLS does not come about."""
+    codes: list[int] = []
+    client = mqtt.Client()
+    Credentials.of(wanted).apply(client)
+    client.on_connect = lambda _client, _userdata, _flags, code: codes.append(code)
+    client.connect("127.0.0.1", port)
+    try:
+        while not codes:
+            client.loop(0.1)
+    finally:
+        client.disconnect()
+    return codes[0]
+
+
+def test_it_is_let_in(strict_broker: int, certificates: Path) -> None:
+    assert connect(strict_broker, settings(certificates)) == 0
+
+
+def test_a_wrong_password_is_not(strict_broker: int, certificates: Path) -> None:
+    assert connect(strict_broker, settings(certificates, broker_password="wrong")) == 5
+
+
+# paho 1.5.0 leaves the socket of a handshake that failed to the garbage collector.
+@pytest.mark.filterwarnings("ignore:Exception ignored in.*SSLSocket:pytest.PytestUnraisableExceptionWarning")
+def test_a_broker_that_is_another_one_is_not_trusted(strict_broker: int, certificates: Path) -> None:
+    other = settings(certificates, broker_ca=str(certificates / "client.pem"))
+    with pytest.raises(OSError, match="certificate"):
+        connect(strict_broker, other)
+    gc.collect()
+
+
+def test_the_bundle_logs_in_with_both_connections(
+    strict_broker: int, certificates: Path, tmp_path: Path
+) -> None:
+    wanted = settings(certificates)
+    environment = {
+        "BROKER_PORT_1883_TCP_ADDR": "127.0.0.1",
+        "BROKER_PORT_1883_TCP_PORT": str(strict_broker),
+        "PUPPETMASTER_DATA_DIR": str(tmp_path / "data"),
+        "PUPPETMASTER_HTTP": "off",
+        "PUPPETMASTER_LOG_LEVEL": "debug",
+        "PUPPETMASTER_BROKER_USER": wanted.broker_user,
+        "PUPPETMASTER_BROKER_PASSWORD": wanted.broker_password,
+        "PUPPETMASTER_BROKER_CA": wanted.broker_ca,
+        "PUPPETMASTER_BROKER_CERT": wanted.broker_cert,
+        "PUPPETMASTER_BROKER_KEY": wanted.broker_key,
+    }
+    with Process.module("puppetmaster", "index", env=environment, ready="keeps its jobs in") as bundle:
+        bundle.wait_for("pm-bus connected to the broker", 10)
+        bundle.wait_for(": connected", 10)
+        assert bundle.terminate() == 0
+        assert not any("open sesame" in line for line in bundle.output())
+
+
+@pytest.mark.parametrize(
+    ("wanted", "sentence"),
+    [
+        ({"broker_password": "x"}, "PUPPETMASTER_BROKER_USER"),
+        ({"broker_cert": "x"}, "PUPPETMASTER_BROKER_CA"),
+        ({"broker_ca": "/nowhere/ca.pem"}, "/nowhere/ca.pem"),
+    ],
+)
+def test_what_cannot_be_is_said(wanted: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(SettingsError, match=sentence):
+        Credentials.of(Settings(**wanted))
+
+
+def test_the_password_is_shown_nowhere(certificates: Path) -> None:
+    wanted = settings(certificates)
+    assert "open sesame" not in f"{wanted!r} {wanted.public()} {Credentials.of(wanted)!r}"
+
+
+# ---- why there is no connection -----------------------------------------------------------------------
+
+NOBODY, WRONG = {"broker_user": "", "broker_password": ""}, {"broker_password": "wrong"}
+PLAIN = {"broker_ca": "", "broker_cert": "", "broker_key": ""}
+UNCERTIFIED = {"broker_cert": "", "broker_key": ""}
+CHECK_LOGIN = "check PUPPETMASTER_BROKER_USER and PUPPETMASTER_BROKER_PASSWORD"
+
+#: What the broker does, what we do, what is said of both connections.
+FAILURES: dict[str, tuple[Callable[[Path, Path], dict[str, Any]], dict[str, Any], str]] = {
+    "wrong password": (lambda here, _: asking(here), {**PLAIN, **WRONG}, CHECK_LOGIN),
+    "no password": (
+        lambda here, _: asking(here),
+        {**PLAIN, **NOBODY},
+        "it asks who we are: set PUPPETMASTER_BROKER_USER",
+    ),
+    "expired certificate": (
+        lambda _, files: tls(files, "expired"),
+        {},
+        "its certificate has expired: renew it",
+    ),
+    "certificate of another name": (
+        lambda _, files: tls(files, "misnamed"),
+        {},
+        "for another name: set BROKER_PORT_1883_TCP_ADDR",
+    ),
+    "another authority": (
+        lambda _, files: tls(files),
+        {"broker_ca": "other.pem"},
+        "not signed by the authority in PUPPETMASTER_BROKER_CA",
+    ),
+    "no certificate of ours": (
+        lambda _, files: {**tls(files), "require_certificate": "true"},
+        UNCERTIFIED,
+        "it may ask for a certificate of ours: set PUPPETMASTER_BROKER_CERT",
+    ),
+    "an expired certificate of ours": (
+        lambda _, files: {**tls(files), "require_certificate": "true"},
+        {"broker_cert": "expired.pem", "broker_key": "expired.key"},
+        "it may not accept our certificate: see PUPPETMASTER_BROKER_CERT",
+    ),
+    "TLS against plain": (
+        lambda _here, _files: {},
+        {},
+        "TLS does not come about (",
+    ),
+    "plain against TLS": (
+        lambda _, files: tls(files),
+        PLAIN,
+        "it may speak TLS at this port: set PUPPETMASTER_BROKER_CA",
+    ),
+}
+
+
+def wanted_login(certificates: Path, given: Mapping[str, str]) -> Credentials:
+    files = {name: str(certificates / value) for name, value in given.items() if value.endswith(("m", "y"))}
+    return Credentials.of(settings(certificates, **{**given, **files}))
+
+
+# paho 1.5.0 leaves the socket of a handshake that failed to the garbage collector.
+@pytest.mark.filterwarnings("ignore:Exception ignored in.*SSLSocket:pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("failure", FAILURES)
+def test_why_there_is_no_connection_is_named_with_the_cure(
+    failure: str, tmp_path: Path, certificates: Path
+) -> None:
+    broker, given, cause = FAILURES[failure]
+    with broker_with(tmp_path, broker(tmp_path, certificates)) as port:
+        wanted = wanted_login(certificates, given)
+        never = Listener(lambda: None, lambda *_: None, lambda _: None, lambda _: None)
+        link = Connection(("127.0.0.1", port), wanted, "link", [("a", 1)], never)
+        connection = sdk.connection("127.0.0.1", port)
+        connection.attempts.login = wanted
+        wanted.apply(connection.client)
+        connection.set_on_connect(lambda _client, _userdata, _flags, code: connection.accepted(code))
+        running = threading.Thread(target=connection.connect, name="test-sdk", daemon=True)
+        link.start()
+        running.start()
+        try:
+            reasons = [said(lambda: link.reason), said(lambda: connection.attempts.reason)]
+        finally:
+            link.stop(5)
+            connection.disconnect()
+            running.join(10)
+        assert [cause in reason for reason in reasons] == [True, True], reasons
+        gc.collect()
+
+
+def said(reason: Callable[[], str | None]) -> str:
+    """The reason, as soon as there is one: it is another thread that finds it."""
+    for _ in range(1000):
+        if text := reason():
+            return text
+        threading.Event().wait(0.02)
+    raise AssertionError("no reason was given within 20 s")
+
+
+@pytest.mark.parametrize(
+    ("error", "greeted", "cause"),
+    [
+        (ConnectionRefusedError(), False, "nothing listens there: start the broker, or set BROKER_PORT_1883"),
+        (
+            socket.gaierror(-2, "unknown"),
+            False,
+            "its name is not known (unknown): set BROKER_PORT_1883_TCP_ADDR",
+        ),
+        (TimeoutError(), False, "nothing answers there: is that machine up"),
+        (TimeoutError(), True, "it takes connections and does not answer"),
+        (OSError("no route"), False, "no route: start the broker, or set"),
+        (ValueError("a packet of the kind 0x48"), True, "what answers there is no MQTT broker (a packet"),
+        (Refused(), True, "the broker refuses it: it refuses our subscriptions: its ACL must let us read"),
+        (Refused(3), True, "the broker refuses it: it is not available"),
+    ],
+)
+def test_what_no_broker_here_can_do(error: Exception, greeted: bool, cause: str) -> None:
+    assert credentials.explain(error, Credentials(), greeted=greeted).startswith(cause)
+
+
+def test_what_lasts_is_tried_ever_more_rarely_and_what_does_not_is_not() -> None:
+    attempts = Attempts()
+    waits = []
+    for _ in range(7):
+        attempts.failed(Refused(5), greeted=True)
+        waits.append(attempts.wait_s(1.0))
+    assert waits == [1, 2, 4, 8, 15, 15, 15]
+    attempts.failed(ConnectionRefusedError(), greeted=False)
+    assert attempts.wait_s(1.0) == 1
+    attempts.failed(ssl.SSLError(), greeted=False)
+    attempts.failed(ssl.SSLError(), greeted=False)
+    assert attempts.wait_s(0.5) == 1
+    attempts.worked()
+    assert (attempts.wait_s(1.0), attempts.reason) == (1, None)
+
+
+def test_a_complaint_is_made_once_and_then_once_a_minute() -> None:
+    complaints = Complaints()
+    assert [complaints.due("a", now_s) for now_s in (0, 1, 59, 60, 61, 119, 120)] == [
+        *(True, False, False),
+        *(True, False, False, True),
+    ]
+    assert [complaints.due("b", 121), complaints.due("a", 122)] == [True, False]
+    complaints.over()
+    assert complaints.due("a", 123)
+
+
+def test_a_refusal_of_the_bus_door_is_told_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(credentials, "REFUSED_S", 0.01)
+    codes = threading.Semaphore(0)
+    with broker_with(tmp_path, asking(tmp_path)) as port, caplog.at_level(logging.INFO):
+        connection = sdk.connection("127.0.0.1", port)
+        connection.connect_delay = 0.01
+
+        def on_connect(_client: Any, _userdata: Any, _flags: Any, code: int) -> None:
+            assert not connection.accepted(code)
+            codes.release()
+
+        connection.set_on_connect(on_connect)
+        running = threading.Thread(target=connection.connect, name="test-sdk", daemon=True)
+        running.start()
+        for _ in range(5):
+            assert codes.acquire(timeout=20)
+        connection.disconnect()
+        running.join(10)
+    told = [record.getMessage() for record in caplog.records if record.name.startswith("sanji.puppetmaster")]
+    assert len(told) == 1
+    assert "we are not authorized: it asks who we are" in told[0]
+
+
+# ---- what a user sees of it ---------------------------------------------------------------------------
+
+#: What the README names: enough for everything but gateways that are followed on the broker.
+ACL = "topic write /controller\ntopic read puppetmaster/#\ntopic read +\n"
+ACLS = {
+    "enough": (ACL, None),
+    "nothing may be written": (ACL.replace("topic write /controller\n", ""), SILENT_CONTROLLER),
+    "answers may not be read": (ACL.replace("topic read puppetmaster/#\n", ""), SILENT_CONTROLLER),
+    "requests may not be read": (ACL.replace("topic read +\n", ""), NOT_REACHED),
+}
+
+
+@contextmanager
+def bundle_at(port: int, directory: Path, **more: str) -> Iterator[int]:
+    """The HTTP port of a bundle that logs in as keeper."""
+    http = free_port()
+    environment = {
+        "BROKER_PORT_1883_TCP_ADDR": "127.0.0.1",
+        "BROKER_PORT_1883_TCP_PORT": str(port),
+        "PUPPETMASTER_DATA_DIR": str(directory / "data"),
+        "PUPPETMASTER_HTTP": f"127.0.0.1:{http}",
+        "PUPPETMASTER_BROKER_USER": "keeper",
+        "PUPPETMASTER_BROKER_PASSWORD": "open sesame",
+        **more,
+    }
+    with Process.module("puppetmaster", "index", env=environment, ready="keeps its jobs in"):
+        yield http
+
+
+def system_when(http: int, condition: Callable[[dict[str, Any]], Any]) -> dict[str, Any]:
+    """GET /system/puppetmaster as soon as its ``bus`` is so."""
+    bus: dict[str, Any] = {}
+    for _ in range(1500):
+        try:
+            system: dict[str, Any] = fetch(http, "GET", "/system/puppetmaster").json
+        except (OSError, json.JSONDecodeError):
+            system = {}
+        bus = system.get("bus", {})
+        if condition(bus):
+            return system
+        threading.Event().wait(0.02)
+    raise AssertionError(f"not within 30 s: {bus}")
+
+
+@pytest.mark.parametrize("acl", ACLS)
+def test_an_acl_that_is_enough_and_those_that_are_not(tmp_path: Path, acl: str) -> None:
+    lines, reason = ACLS[acl]
+    (tmp_path / "acl").write_text(f"topic readwrite #\n\nuser keeper\n{lines}")
+    (tmp_path / "acl").chmod(0o644)
+    config = {"password_file": tmp_path / "passwords", "acl_file": tmp_path / "acl"}
+    with broker_with(tmp_path, config) as port:
+        options = ("--host", "127.0.0.1", "--port", port, "--refresh-ms", 100)
+        controller = Process.module("controller", "sandbox.controller", *options, ready="controller ready")
+        with controller, bundle_at(port, tmp_path) as http:
+            if reason is None:
+                system = system_when(http, lambda bus: bus.get("registered"))
+                assert system["bus"]["reason"] is None
+                assert fetch(http, "GET", "/health").status == 200
+                return
+            system = system_when(http, lambda bus: reason in str(bus.get("reason")))
+            assert "ACL" in reason
+            health = fetch(http, "GET", "/health")
+            assert (health.status, system["bus"]["reason"] in health.json["reasons"]) == (503, True)
+
+
+def test_the_doctor_and_health_name_the_cause(tmp_path: Path) -> None:
+    with (
+        broker_with(tmp_path, asking(tmp_path)) as port,
+        bundle_at(port, tmp_path, PUPPETMASTER_BROKER_PASSWORD="wrong") as http,
+    ):
+        system = system_when(http, lambda bus: bus.get("reason"))
+        where = f"there is no connection to the broker at 127.0.0.1:{port}: "
+        assert system["bus"]["reason"].startswith(where)
+        assert system["bus"]["reason"].endswith(CHECK_LOGIN)
+        assert fetch(http, "GET", "/health").json["reasons"][0] == system["bus"]["reason"]
+        failed = [check.says for check in doctor.bundle(system) if check.mark == "fail"]
+        assert failed[0] == system["bus"]["reason"]
+
+
+def test_a_broker_that_takes_only_one_of_our_two_connections(tmp_path: Path) -> None:
+    config = {"max_connections": "2", "password_file": tmp_path / "passwords"}
+    with broker_with(tmp_path, config) as port:
+        options = ("--host", "127.0.0.1", "--port", port)
+        controller = Process.module("controller", "sandbox.controller", *options, ready="controller ready")
+        with controller, bundle_at(port, tmp_path) as http:
+            said = "it takes no more connections (mosquitto: max_connections)"
+            system = system_when(http, lambda bus: said in str(bus.get("reason")))
+            assert system["healthy"] is False
+            assert fetch(http, "GET", "/health").status == 503

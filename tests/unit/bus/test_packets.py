@@ -1,0 +1,158 @@
+"""MQTT packets: as the standard's examples have them, and however the bytes arrive."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from puppetmaster.bus.packets import (
+    Connack,
+    Decoder,
+    Malformed,
+    Packet,
+    Pingresp,
+    Published,
+    Suback,
+    Topic,
+    _length,
+    connect,
+    puback,
+    subscribe,
+)
+
+LIMIT = 300
+
+
+def published(topic: bytes, payload: bytes, packet: int = 0) -> bytes:
+    """As a broker sends it: QoS 1 with a packet number, QoS 0 without."""
+    body = len(topic).to_bytes(2) + topic + (packet.to_bytes(2) if packet else b"") + payload
+    return bytes((0x32 if packet else 0x30,)) + _length(len(body)) + body
+
+
+# Outwards
+
+
+def test_connect_keeps_the_session_and_logs_in() -> None:
+    assert connect("me", keepalive_s=20, user="u", password="pw") == (
+        b"\x10\x15\x00\x04MQTT\x04\xc0\x00\x14\x00\x02me\x00\x01u\x00\x02pw"
+    )
+
+
+def test_connect_without_a_login() -> None:
+    assert connect("me", keepalive_s=300) == b"\x10\x0e\x00\x04MQTT\x04\x00\x01\x2c\x00\x02me"
+    assert connect("me", keepalive_s=300, clean=True)[9] == 0x02
+    assert connect("me", keepalive_s=300, password="alone")[9] == 0, "3.1.1 knows no password alone"
+
+
+def test_subscribe() -> None:
+    assert subscribe(1, [("a/b", 1), ("c", 0)]) == b"\x82\x0c\x00\x01\x00\x03a/b\x01\x00\x01c\x00"
+
+
+@pytest.mark.parametrize(("size", "head"), [(0, b"\x03"), (124, b"\x7f"), (125, b"\x80\x01")])
+def test_publish_at_qos_0(size: int, head: bytes) -> None:
+    assert Topic("t").publish(b"x" * size) == b"0" + head + b"\x00\x01t" + b"x" * size
+
+
+def test_puback() -> None:
+    assert puback(258) == b"@\x02\x01\x02"
+
+
+@pytest.mark.parametrize(
+    ("size", "encoded"),
+    [
+        (0, b"\x00"),
+        (127, b"\x7f"),
+        (128, b"\x80\x01"),
+        (16_383, b"\xff\x7f"),
+        (16_384, b"\x80\x80\x01"),
+        (2_097_151, b"\xff\xff\x7f"),
+        (2_097_152, b"\x80\x80\x80\x01"),
+        (268_435_455, b"\xff\xff\xff\x7f"),
+    ],
+)
+def test_the_remaining_length_is_that_of_the_standard(size: int, encoded: bytes) -> None:
+    """Table 2.4."""
+    assert _length(size) == encoded
+
+
+# Inwards
+
+PACKETS: list[tuple[bytes, Packet]] = [
+    (b"\x20\x02\x00\x00", Connack(0)),
+    (b"\x20\x02\x01\x05", Connack(5)),
+    (b"\x90\x04\x00\x01\x01\x80", Suback(1, (1, 128))),
+    (b"\xd0\x00", Pingresp()),
+    (published(b"t/1", b""), Published(b"t/1", b"", 0)),
+    (published(b"t/1", b"hello", 9), Published(b"t/1", b"hello", 9)),
+    (published(b"t", b"x" * 297), Published(b"t", b"x" * 297, 0)),
+    (published(b"t", b"x" * 298), Published(b"t", b"x" * 298, 0)),
+    (published(b"t", b"x" * 5000, 65_535), Published(b"t", b"x" * (LIMIT + 1), 65_535)),
+    (published(b"t", b"[" + b"\n    1," * 80 + b"\n]", 7), Published(b"t", b"[" + b"1," * 80 + b"]", 7)),
+]
+
+
+@pytest.mark.parametrize(("data", "packet"), PACKETS)
+def test_a_packet_is_read(data: bytes, packet: Packet) -> None:
+    assert Decoder(LIMIT).feed(data) == [packet]
+
+
+@pytest.mark.parametrize(("data", "packet"), PACKETS)
+def test_a_packet_that_comes_byte_by_byte_is_read(data: bytes, packet: Packet) -> None:
+    decoder = Decoder(LIMIT)
+    assert [one for at in range(len(data)) for one in decoder.feed(data[at : at + 1])] == [packet]
+
+
+@given(st.lists(st.sampled_from(PACKETS), max_size=8), st.lists(st.integers(1, 700), max_size=30))
+def test_packets_are_read_however_they_are_cut(packets: list[tuple[bytes, Packet]], cuts: list[int]) -> None:
+    stream = b"".join(data for data, _ in packets)
+    decoder, read, at = Decoder(LIMIT), list[Packet](), 0
+    for size in [*cuts, len(stream)]:
+        read += decoder.feed(stream[at : at + size])
+        at += size
+    read += decoder.feed(stream[at:])
+    assert read == [packet for _, packet in packets]
+
+
+def test_of_a_message_that_is_too_long_only_the_beginning_is_kept() -> None:
+    decoder = Decoder(LIMIT)
+    data = published(b"t", b"begins" + b"x" * 1_000_000, 7)
+    for at in range(0, len(data) - 1000, 1000):
+        assert decoder.feed(data[at : at + 1000]) == []
+        assert len(decoder._buffer) <= LIMIT
+        assert decoder._long is None or len(decoder._long.payload.text) <= LIMIT + 1
+    end = data[at + 1000 :]
+    (cut, other) = decoder.feed(end + b"\xd0\x00")
+    assert cut == Published(b"t", b"begins" + b"x" * (LIMIT - 5), 7)
+    assert other == Pingresp()
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param(b"\x30\xff\xff\xff\xff\x01", id="a length of five bytes"),
+        pytest.param(b"\x34\x05\x00\x01t\x00\x01", id="QoS 2, which nobody asked for"),
+        pytest.param(b"\x36\x05\x00\x01t\x00\x01", id="QoS 3, which does not exist"),
+        pytest.param(b"\x30\x02\x00\x09", id="a topic longer than its packet"),
+        pytest.param(b"\x32\x04\x00\x02tt", id="no packet number"),
+        pytest.param(b"\x20\x01\x00", id="a short CONNACK"),
+        pytest.param(b"\x90\x02\x00\x01", id="a SUBACK of nothing"),
+        pytest.param(b"\xd0\x01\x00", id="a long PINGRESP"),
+        pytest.param(b"\x40\x02\x00\x01", id="a PUBACK, and we publish at QoS 0"),
+        pytest.param(b"\x00\x00", id="a kind that does not exist"),
+        pytest.param(b"\xf0\xff\x7f", id="a long packet of a kind that does not exist"),
+        pytest.param(b"GET / HTTP/1.1\r\n", id="another protocol"),
+    ],
+)
+def test_what_is_no_mqtt_is_malformed(data: bytes) -> None:
+    with pytest.raises(Malformed):
+        Decoder(LIMIT).feed(data)
+
+
+@given(st.binary(max_size=2000))
+def test_whatever_comes_it_is_read_or_malformed(data: bytes) -> None:
+    decoder = Decoder(LIMIT)
+    try:
+        for at in range(0, len(data), 7):
+            decoder.feed(data[at : at + 7])
+    except Malformed:
+        return
+    assert len(decoder._buffer) <= LIMIT + 1024 + 65_540

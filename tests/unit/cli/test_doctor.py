@@ -1,0 +1,280 @@
+"""Each check, with what it finds and what it says to do."""
+
+import os
+import shutil
+import socket
+import sqlite3
+import subprocess
+from collections.abc import Mapping
+from contextlib import closing
+from importlib import metadata
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from puppetmaster import __version__
+from puppetmaster.cli import doctor
+from puppetmaster.cli.doctor import Check
+from puppetmaster.store.base import Changes
+from puppetmaster.store.sqlite.store import Store
+from puppetmaster.store.transfer import export
+from tests.examples import a_job
+from tests.fake_http import Asked, FakeServer, Reply
+
+GOOD: Mapping[str, Any] = {
+    "version": __version__,
+    "bus": {"connected": True, "controller": True, "registered": True},
+    "store": {"writable": True, "reason": None, "path": "data/puppetmaster.db"},
+    "limits": {"route": "remote", "presence": "/cgs/+/connection_status"},
+    "gateways": {"connected": 3, "away": 1, "changes": 0, "watched": True, "route": "remote", "owners": {}},
+}
+NOBODY = {"connected": 0, "away": 0}
+DIRECT = {"route": "direct"}
+
+
+def test_python() -> None:
+    assert doctor.python((3, 13, 1)) == Check("python", "ok", "3.13.1")
+    assert doctor.python((3, 9, 0)) == Check("python", "fail", "3.9.0: install Python 3.11 or later")
+
+
+def test_the_pinned_packages_are_those_of_this_environment() -> None:
+    assert doctor.packages(doctor.ROOT / "requirements.txt").mark == "ok"
+
+
+def test_packages_that_are_not_as_pinned(tmp_path: Path) -> None:
+    def version_of(name: str) -> str:
+        if name == "c":
+            raise metadata.PackageNotFoundError
+        return "1"
+
+    pins = tmp_path / "requirements.txt"
+    pins.write_text("# x==9\na==1\nb==2\nc==3\n")
+    check = doctor.packages(pins, version_of)
+    assert check.mark == "fail"
+    assert "expected b 2 (there is 1), c 3 (there is none):" in check.says
+    assert check.says.endswith(f"-m pip install -r {pins}")
+    assert doctor.packages(tmp_path / "none", version_of).mark == "warn"
+
+
+def test_a_data_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert doctor.data_dir(tmp_path).mark == "ok"
+    new = doctor.data_dir(tmp_path / "a" / "b")
+    assert new == Check("data", "ok", f"{tmp_path}/a/b will be made at the first start")
+    (tmp_path / "file").touch()
+    assert doctor.data_dir(tmp_path / "file").mark == "fail"
+    assert doctor.data_dir(tmp_path / "file" / "a").mark == "fail"
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    assert f"{tmp_path} cannot be written" in doctor.data_dir(tmp_path).says
+    assert f"{tmp_path} cannot be written" in doctor.data_dir(tmp_path / "a" / "b").says
+    assert doctor.data_dir(tmp_path, "warn").mark == "warn"
+
+
+def test_a_disk_that_is_nearly_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=1024 * 1024))
+    check = doctor.data_dir(tmp_path)
+    assert (check.mark, "1 MiB left: make room" in check.says) == ("warn", True)
+
+
+def test_a_store(tmp_path: Path) -> None:
+    file = tmp_path / "a#b?.db"
+    assert doctor.store(file).mark == "ok"
+    assert not file.exists()
+    connection = sqlite3.connect(file)
+    connection.execute("CREATE TABLE t (a)")
+    connection.executemany("INSERT INTO t VALUES (?)", [("x" * 500,)] * 100)
+    connection.commit()
+    connection.close()
+    assert doctor.store(file) == Check("store file", "ok", f"{file} is whole")
+
+    whole = file.read_bytes()
+    file.write_bytes(whole[:8192] + b"\xff" * 4096 + whole[12288:])
+    broken = doctor.store(file)
+    assert broken.mark == "fail"
+    assert "is damaged" in broken.says
+    assert "put a copy in its place" in broken.says
+    file.write_bytes(b"this is not a database" * 100)
+    assert "is damaged" in doctor.store(file).says
+    file.unlink()
+    file.mkdir()
+    assert "cannot be read" in doctor.store(file).says
+    assert (doctor.store(file).mark, doctor.store(file, "warn").mark) == ("fail", "warn")
+
+
+def test_a_store_on_a_disk_that_is_read_only(tmp_path: Path) -> None:
+    """As after a clean stop: there is no log beside it, and none can be made."""
+    data_dir, out = tmp_path / "data", tmp_path / "out"
+    data_dir.mkdir()
+    out.mkdir()
+    with closing(Store(data_dir)) as store:
+        store.commit(Changes(jobs={1: a_job(total=0)}))
+    try:
+        subprocess.run(["mount", "--bind", "-o", "ro", data_dir, data_dir], check=True, capture_output=True)
+        subprocess.run(["mount", "-o", "remount,bind,ro", data_dir], check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        if os.environ.get("CI") == "true":
+            pytest.fail(f"CI must be able to mount (root): {error}")
+        pytest.skip(f"only root can mount: {error}")
+    try:
+        assert doctor.store(store.path) == Check("store file", "ok", f"{store.path} is whole")
+        assert export(data_dir, out / "all.json") == 1
+    finally:
+        subprocess.run(["umount", "--lazy", data_dir], check=True)
+
+
+def test_what_this_user_may_not_enter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def closed(path: Path, **kwargs: Any) -> Any:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "stat", closed)
+    for check in (doctor.data_dir(tmp_path / "a"), doctor.store(tmp_path / "a" / "p.db")):
+        assert check.mark == "fail"
+        assert "run the doctor as the user of the bundle" in check.says
+
+
+def test_a_broker() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port = listening.getsockname()[1]
+        assert doctor.broker("127.0.0.1", port).mark == "ok"
+    check = doctor.broker("127.0.0.1", port)
+    assert check.mark == "fail"
+    assert "start the MQTT broker, or set BROKER_PORT_1883_TCP_ADDR" in check.says
+
+
+@pytest.mark.parametrize(
+    ("host", "here"),
+    [("127.0.0.1", True), ("::1", True), ("localhost", True), ("10.0.0.1", False), ("a", False)],
+)
+def test_which_machine(host: str, here: bool) -> None:
+    assert doctor.loopback(host) is here
+
+
+def system(**changes: Any) -> list[Check]:
+    return list(doctor.bundle({**GOOD, **changes}))
+
+
+def test_a_healthy_bundle() -> None:
+    assert {check.mark for check in system()} == {"ok"}
+
+
+@pytest.mark.parametrize("key", ["connected", "controller", "registered"])
+def test_a_bus_that_is_not(key: str) -> None:
+    failed = [check for check in system(bus={**GOOD["bus"], key: False}) if check.mark != "ok"]
+    assert [(check.name, check.mark) for check in failed] == [(key, "fail")]
+
+
+def test_why_there_is_no_connection_is_said_once() -> None:
+    bus = {"connected": False, "controller": False, "registered": False, "reason": "the password is wrong"}
+    failed = [check.says for check in system(bus=bus) if check.mark != "ok"]
+    assert failed[0] == "the password is wrong"
+    assert not [says for says in failed[1:] if "password" in says]
+
+
+def test_a_store_that_cannot_write() -> None:
+    failed = [
+        check for check in system(store={"writable": False, "reason": "disk full"}) if check.mark != "ok"
+    ]
+    assert failed == [Check("store", "fail", "it cannot write: disk full: make room, or see to the disk")]
+
+
+@pytest.mark.parametrize(
+    ("gateways", "limits", "name", "mark", "says"),
+    [
+        ({}, {}, "route", "ok", "through the remote bundle"),
+        (DIRECT, DIRECT, "route", "ok", "to each gateway's own controller"),
+        ({"route": "auto"}, {"route": "auto"}, "route", "ok", "where its bridge is connected"),
+        ({}, DIRECT, "route", "warn", "not 'direct': let the bundle read /+/remote and write /+/controller"),
+        ({}, {}, "gateways", "ok", "3 connected, 1 away"),
+        ({"connected": 0}, {}, "gateways", "warn", "0 connected, 1 away: look at the bridges"),
+        (
+            {**NOBODY, "watched": False},
+            {},
+            "gateways",
+            "warn",
+            "let the bundle read /cgs/+/connection_status",
+        ),
+        (NOBODY, {}, "gateways", "ok", "no bridge says who is away"),
+        ({**NOBODY, **DIRECT}, DIRECT, "gateways", "warn", "turn their notifications on"),
+        ({**NOBODY, "watched": False}, {"presence": "off"}, "gateways", "ok", "set PUPPETMASTER_PRESENCE"),
+        (
+            {**NOBODY, **DIRECT, "watched": False},
+            {**DIRECT, "presence": "off"},
+            "gateways",
+            "warn",
+            "set PUPPETMASTER_PRESENCE",
+        ),
+    ],
+)
+def test_the_gateways(gateways: Any, limits: Any, name: str, mark: str, says: str) -> None:
+    told = {"gateways": {**GOOD["gateways"], **gateways}, "limits": {**GOOD["limits"], **limits}}
+    check = {one.name: one for one in system(**told)}[name]
+    assert (check.mark, says in check.says) == (mark, True), check.says
+
+
+def test_nothing_is_said_of_gateways_without_a_bus_or_by_an_earlier_bundle() -> None:
+    down = system(bus={**GOOD["bus"], "connected": False})
+    earlier = doctor.bundle({name: value for name, value in GOOD.items() if name != "gateways"})
+    assert not {"gateways", "route"} & {check.name for check in (*down, *earlier)}
+
+
+def test_another_version() -> None:
+    failed = [check for check in system(version="9.9") if check.mark != "ok"]
+    assert [(check.name, check.mark) for check in failed] == [("version", "warn")]
+    assert "restart the bundle" in failed[0].says
+
+
+def examine(server: FakeServer, root: Path, **environ: str) -> dict[str, Check]:
+    return {check.name: check for check in doctor.examine(server.client(), environ, root)}
+
+
+def told(health: Reply, about: Mapping[str, Any]) -> Any:
+    def answer(asked: Asked) -> Reply:
+        return health if asked.path == "/health" else Reply(dict(about))
+
+    return answer
+
+
+def test_what_the_bundle_says_of_its_settings_goes_first(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        limits = {"brokerHost": "127.0.0.1", "brokerPort": listening.getsockname()[1]}
+        about = {**GOOD, "limits": limits, "store": {**GOOD["store"], "path": f"{tmp_path}/mine/p.db"}}
+        with FakeServer(told(Reply({"ready": True}), about)) as server:
+            checks = examine(server, tmp_path, BROKER_PORT_1883_TCP_PORT="1")
+    assert checks["broker"].mark == "ok"
+    assert str(tmp_path / "mine") in checks["data"].says
+    assert doctor.exit_code(list(checks.values())) == 0
+
+
+def test_a_bundle_that_is_not_ready(tmp_path: Path) -> None:
+    health = Reply({"message": "Not ready: the controller has not registered us.", "ready": False}, 503)
+    with FakeServer(told(health, GOOD)) as server:
+        checks = examine(server, tmp_path)
+    assert checks["answer"].mark == "ok"
+    assert (checks["ready"].mark, "not registered" in checks["ready"].says) == ("fail", True)
+    assert doctor.exit_code(list(checks.values())) == 1
+
+
+@pytest.mark.parametrize("reply", [Reply({"message": "no"}, 401), Reply({"ok": True}), Reply(b"<html>")])
+def test_a_bundle_that_does_not_answer(tmp_path: Path, reply: Reply) -> None:
+    with FakeServer(lambda asked: reply) as server:
+        checks = examine(server, tmp_path, BROKER_PORT_1883_TCP_PORT="1", PUPPETMASTER_WINDOW="many")
+    assert "set PUPPETMASTER_" in checks["answer"].says
+    assert checks["settings"] == Check(
+        "settings", "fail", "PUPPETMASTER_WINDOW: expected a whole number, got 'many'."
+    )
+    assert doctor.exit_code(list(checks.values())) == 7
+
+
+def test_http_that_is_off(tmp_path: Path) -> None:
+    with FakeServer() as server:
+        assert examine(server, tmp_path, PUPPETMASTER_HTTP="off")["settings"].mark == "warn"
+
+
+def test_another_machine_is_not_checked_from_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "loopback", lambda host: False)
+    with FakeServer(told(Reply({"ready": True}), GOOD)) as server:
+        checks = examine(server, tmp_path)
+    assert "is another machine" in checks["machine"].says
+    assert not {"broker", "data", "store file", "settings"} & set(checks)

@@ -1,0 +1,186 @@
+"""From words to the body of a job."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from puppetmaster.cli import jobfile
+from puppetmaster.cli.jobfile import Files
+
+
+def files(stdin: str = "") -> Files:
+    return Files(lambda: stdin)
+
+
+def test_names_ranges_and_files(tmp_path: Path) -> None:
+    fleet = tmp_path / "fleet.txt"
+    fleet.write_text("# the north, and the south\ncg-[01-02]\n\n 00:0c:29:1c:e8:01 \ncg-01, y\n")
+    found, twice = jobfile.destinations(["x", f"@{fleet}"], files())
+    assert found == ["x", "cg-01", "cg-02", "00:0c:29:1c:e8:01", "y"]
+    assert twice == ["cg-01"]
+
+
+@pytest.mark.parametrize("word", ["cg-1,cg-2", "cg-[1-2]", "cg-1, cg-2", " cg-1;cg-2,", "cg-1\tcg-2"])
+def test_commas_and_blanks_stand_between_names(word: str) -> None:
+    assert jobfile.destinations([word], files()) == (["cg-1", "cg-2"], [])
+
+
+@pytest.mark.parametrize("word", ["", " , ", "cg-1,/x"])
+def test_what_is_no_name(word: str) -> None:
+    with pytest.raises(ValueError, match="expected a name or a pattern"):
+        jobfile.destinations([word], files())
+
+
+def test_names_from_standard_input() -> None:
+    assert jobfile.destinations(["@-"], files("a\nb\n")) == (["a", "b"], [])
+
+
+def test_a_file_without_names() -> None:
+    with pytest.raises(ValueError, match="expected a name on each line of -, got none"):
+        jobfile.destinations(["@-"], files("# none\n"))
+
+
+@pytest.mark.parametrize("word", ['{"a": [1]}', "@-", "-"])
+def test_data(word: str) -> None:
+    assert jobfile.data(word, files('{"a": [1]}')) == {"a": [1]}
+
+
+def test_data_of_a_file(tmp_path: Path) -> None:
+    (tmp_path / "data.json").write_text('"é"', encoding="utf-8")
+    assert jobfile.data(f"@{tmp_path}/data.json", files()) == "é"
+
+
+@pytest.mark.parametrize("word", ["{", "nope", "NaN", "[1,]", "", "[" * 100_000])
+def test_what_is_not_json(word: str) -> None:
+    with pytest.raises(ValueError, match="DATA: expected JSON"):
+        jobfile.data(word, files())
+
+
+def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="No such file"):
+        jobfile.data(f"@{tmp_path}/none", files())
+
+
+def test_a_file_that_is_not_text(tmp_path: Path) -> None:
+    (tmp_path / "data").write_bytes(b"\xff\xfe")
+    with pytest.raises(ValueError, match="expected UTF-8"):
+        jobfile.data(f"@{tmp_path}/data", files())
+
+
+def test_standard_input_is_read_once() -> None:
+    once = files("[]")
+    assert jobfile.data("-", once) == []
+    with pytest.raises(ValueError, match="one use of standard input"):
+        jobfile.destinations(["@-"], once)
+
+
+@pytest.mark.parametrize(("text", "share"), [("20", 20), ("0", 0), ("10%", "10%"), ("2.5%", "2.5%")])
+def test_shares(text: str, share: Any) -> None:
+    assert jobfile.share(text) == share
+
+
+@pytest.mark.parametrize("text", ["", "-1", "x", "10 %", "1.5", "%", "1,2"])
+def test_what_is_no_share(text: str) -> None:
+    with pytest.raises(ValueError, match="expected a whole number or a percentage"):
+        jobfile.share(text)
+
+
+def test_waves() -> None:
+    assert jobfile.shares("1, 10%,100%") == [1, "10%", "100%"]
+
+
+def test_a_whole_job_is_an_object() -> None:
+    assert jobfile.whole('{"batch": []}', "x") == {"batch": []}
+    with pytest.raises(ValueError, match="x: expected a job"):
+        jobfile.whole("[]", "x")
+
+
+def test_every_option_has_its_place() -> None:
+    options = {
+        "name": "n",
+        "key": "k",
+        "timeout": 1.5,
+        "request_timeout": 2.0,
+        "window": "10%",
+        "rate": 3.0,
+        "attempts": 4,
+        "retry_on": ["error"],
+        "retry_delay": 0.0,
+        "max_errors": 5,
+        "max_errors_after": 20,
+        "waves": [1, "100%"],
+        "gate_errors": "5%",
+        "gate_on_fail": "abort",
+        "soak": 6.0,
+        "start_at": "2026-01-02T03:04:05Z",
+        "idempotent": True,
+        "dry_run": True,
+        "wait": True,
+    }
+    body = jobfile.batch("get", "/x", {}, ["a"])
+    assert jobfile.with_options(body, options) == {
+        "batch": [{"method": "get", "resource": "/x", "data": {}, "__request": {"destination": ["a"]}}],
+        "name": "n",
+        "key": "k",
+        "timeout": 1.5,
+        "requestTimeout": 2,
+        "concurrency": "10%",
+        "rate": 3,
+        "abort": {"errors": 5, "after": 20},
+        "retry": {"attempts": 4, "on": ["error"], "delay": 0},
+        "waves": [1, "100%"],
+        "gate": {"errors": "5%", "onFail": "abort", "soak": 6},
+        "startAt": "2026-01-02T03:04:05Z",
+        "idempotent": True,
+        "dryRun": True,
+    }
+
+
+def test_an_option_wins_over_the_file_and_keeps_the_rest() -> None:
+    body = {"batch": [], "name": "file", "key": "k", "abort": {"errors": 1, "after": 9}}
+    merged = jobfile.with_options(body, {"name": "word", "max_errors": 0})
+    assert merged == {**body, "name": "word", "abort": {"errors": 0, "after": 9}}
+    assert body["name"] == "file"
+
+
+def test_a_job_gets_a_key_of_its_own() -> None:
+    first, second = (jobfile.with_options({"batch": []}, {})["key"] for _ in range(2))
+    assert first != second
+    assert first.startswith("cli-")
+
+
+@pytest.mark.parametrize("body", [{"batch": [], "dryRun": True}, {"destinations": "a", "message": {}}])
+def test_what_needs_no_key_or_knows_none(body: dict[str, Any]) -> None:
+    assert jobfile.with_options(body, {}) == body
+
+
+def test_a_flag_that_is_not_set_says_nothing() -> None:
+    body = {"batch": [], "key": "k", "idempotent": True}
+    assert jobfile.with_options(body, {"idempotent": False, "dry_run": False, "rate": None}) == body
+
+
+@pytest.mark.parametrize(
+    ("path", "words", "name"),
+    [
+        ("concurrency", True, "--window"),
+        ("abort.errors", True, "--max-errors"),
+        ("abort.after", True, "--max-errors-after"),
+        ("abort", False, "--max-errors-after"),
+        ("abort.errors", False, "abort.errors"),  # it stands in the file, or should
+        ("gate.onFail", True, "gate.onFail"),  # nobody spoke of a gate
+        ("batch[0].method", True, "METHOD"),
+        ("batch[0].method", False, "batch[0].method"),
+        ("batch[0].data.a[1]", True, "DATA.a[1]"),
+        ("batch[0].__request.destination[7]", True, "--to"),
+        ("batch", True, "batch"),
+        ("", True, ""),
+    ],
+)
+def test_places_have_the_names_that_were_typed(path: str, words: bool, name: str) -> None:
+    assert jobfile.spoken(path, {"window": 0, "max_errors_after": 1, "rate": None}, words=words) == name
+
+
+def test_a_property_that_is_there_twice_is_named() -> None:
+    with pytest.raises(ValueError, match=r'job\.json: .* the property "rate" is there twice'):
+        jobfile.whole('{"rate": 1, "rate": 2}', "job.json")

@@ -1,0 +1,639 @@
+"""Every command: what it asks for, what it shows, and how it ends."""
+
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from puppetmaster.cli import context as session
+from puppetmaster.cli import follow, main
+from puppetmaster.cli.client import Client
+from puppetmaster.store.sqlite.store import Store
+from tests import ROOT
+from tests.fake_http import Asked, FakeServer, Reply, job, request
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def server() -> Iterator[FakeServer]:
+    with FakeServer() as started:
+        yield started
+
+
+@pytest.fixture
+def run(server: FakeServer, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Run a command against the fake server: in this process, its output no terminal."""
+    monkeypatch.setattr(follow, "POLL_S", 0.0)
+
+    def run(*words: str, text: str | None = None, **environ: str) -> Result:
+        env = {"PUPPETMASTER_URL": server.url, "PUPPETMASTER_TOKEN": "", **environ}
+        return CliRunner().invoke(main.cli, words, input=text, env=env, prog_name="puppetmaster")
+
+    return run
+
+
+def always(reply: Reply) -> Callable[[Asked], Reply]:
+    return lambda asked: reply
+
+
+def created(asked: Asked) -> Reply:
+    """Whatever is asked for becomes job 7, which has ended at once."""
+    return Reply(job(resolved=2)) if "/requests" not in asked.path else Reply([])
+
+
+# -- submit ---------------------------------------------------------------------------------------
+
+
+def test_submit_from_words(server: FakeServer, run: Run, tmp_path: Path) -> None:
+    server.answer = created
+    (tmp_path / "data.json").write_text('{"a": 1}')
+    options = ["--window", "10%", "--max-errors", "5", "--waves", "1,10%,100%", "--key", "k"]
+    options += ["--max-errors-after", "20", "--gate-errors", "5%", "--gate-on-fail", "abort"]
+    options += ["--attempts", "2", "--retry-on", "error,timeout", "--retry-delay", "0"]
+    words = ["submit", "--to", "cg-[1-2],y", "--to", "x", *options, "POST", "/system/reboot"]
+    result = run(*words, f"@{tmp_path}/data.json")
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert result.stdout == "job 7: 2 requests; puppetmaster watch 7\n"
+    message = {"method": "post", "resource": "/system/reboot", "data": {"a": 1}}
+    assert [(asked.method, asked.path, asked.body) for asked in server.asked] == [
+        (
+            "POST",
+            "/jobs",
+            {
+                "batch": [{**message, "__request": {"destination": ["cg-1", "cg-2", "y", "x"]}}],
+                "key": "k",
+                "concurrency": "10%",
+                "waves": [1, "10%", "100%"],
+                "abort": {"errors": 5, "after": 20},
+                "gate": {"errors": "5%", "onFail": "abort"},
+                "retry": {"attempts": 2, "on": ["error", "timeout"], "delay": 0},
+            },
+        )
+    ]
+
+
+@pytest.mark.parametrize("words", [["--file", "FILE"], ["--file", "-"], []])
+def test_submit_a_whole_job(server: FakeServer, run: Run, tmp_path: Path, words: list[str]) -> None:
+    server.answer = created
+    text = '{"batch": [1], "key": "k"}'
+    (tmp_path / "job.json").write_text(text)
+    given = [word.replace("FILE", f"{tmp_path}/job.json") for word in words]
+    assert run("submit", *given, text=None if "FILE" in words else text).exit_code == 0
+    assert server.asked[0].body == {"batch": [1], "key": "k"}
+
+
+def test_submit_data_from_standard_input(server: FakeServer, run: Run) -> None:
+    server.answer = created
+    assert run("submit", "--to", "a", "put", "/x", "-", text="[1]").exit_code == 0
+    assert server.asked[0].body["batch"][0]["data"] == [1]
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--to", "a", "reboot", "/x"], "'reboot' is not one of"),
+        (["--to", "a", "get"], "expected --to NAMES METHOD RESOURCE"),
+        (["get", "/x"], "expected --to NAMES METHOD RESOURCE"),
+        (["--to", "a"], "expected METHOD RESOURCE after --to"),
+        (["--to", "cg-[9-1]", "get", "/x"], "expected the smaller bound first"),
+        (["--to", "@/none", "get", "/x"], "cannot read /none"),
+        (["--to", "a", "get", "/x", "{"], "DATA: expected JSON"),
+        (["--to", "a", "--window", "x", "get", "/x"], "expected a whole number or a percentage such as 10%"),
+        (
+            ["--to", "a", "--waves", "1,,2", "get", "/x"],
+            "expected a whole number or a percentage such as 10%",
+        ),
+        (["--file", "-"], "standard input: expected JSON"),
+        ([], "standard input: expected JSON"),
+        (["--url", "nowhere", "--to", "a", "get", "/x"], "expected a URL such as"),
+    ],
+)
+def test_what_cannot_be_submitted(server: FakeServer, run: Run, words: list[str], sentence: str) -> None:
+    result = run("submit", *words)
+    assert result.exit_code == 2
+    assert sentence in " ".join(result.stderr.split())
+    assert result.stdout == ""
+    assert server.asked == []
+
+
+def test_names_that_come_twice_are_told(server: FakeServer, run: Run) -> None:
+    server.answer = created
+    result = run("submit", "--to", "cg-[1-9],cg-[3-8]", "--to", "cg-1,x", "get", "/x")
+    assert result.exit_code == 0
+    twice = "cg-1, cg-3, cg-4, cg-5, cg-6, .."
+    assert result.stderr == (
+        f"puppetmaster: 7 names come more than once in --to, and get one request each: {twice}\n"
+    )
+    destinations = server.asked[0].body["batch"][0]["__request"]["destination"]
+    assert destinations == [*(f"cg-{number}" for number in range(1, 10)), "x"]
+    result = run("submit", "--to", "x", "--to", "x", "get", "/x")
+    assert result.stderr == "puppetmaster: 1 name comes more than once in --to, and gets one request: x\n"
+
+
+def test_a_dry_run(server: FakeServer, run: Run) -> None:
+    requests = [request(f"cg-{number}", "pending", 0) for number in range(1, 21)]
+    would = {**job("pending", pending=20), "id": None, "requests": requests, "waves": [1, "10%"]}
+    server.answer = always(Reply({**would, "waveSizes": [1, 1, 18], "concurrency": "10%"}))
+    result = run("submit", "--to", "a", "--dry-run", "--wait", "post", "/system/reboot")
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert result.stdout.splitlines() == [
+        "This job would have 20 requests; nothing was created.",
+        "waves\t1, 1, 18",
+        "gate\tthe job pauses when any of a wave failed",
+        "window\tat most 2 requests in flight (10%)",
+        "",
+        "1\t1\tpost /system/reboot\tcg-1",
+        "2\t1\tpost /system/reboot\tcg-2",
+        "3\t18\tpost /system/reboot\tcg-[3-20]",
+    ]
+    assert server.asked[0].body["dryRun"] is True
+    assert json.loads(run("rerun", "3", "--dry-run", "--json").stdout)["requests"] == requests
+
+
+def test_every_fault_is_told(server: FakeServer, run: Run) -> None:
+    faults = [{"path": "batch", "message": "expected a list"}, {"path": "", "message": "no"}]
+    server.answer = always(Reply({"message": "batch: expected a list (and 1 more)", "errors": faults}, 400))
+    result = run("submit", text="{}")
+    assert result.exit_code == 2
+    assert result.stderr.splitlines() == [
+        "puppetmaster: 2 things are wrong, and nothing was changed:",
+        "  batch: expected a list",
+        "  no",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("words", "place", "name"),
+    [
+        (["--window", "0"], "concurrency", "--window"),
+        (["--gate-errors", "1"], "gate", "--gate-errors"),
+        (["--max-errors-after", "1"], "abort.errors", "--max-errors"),
+        (["--waves", "1"], "waves[0]", "--waves[0]"),
+        ([], "batch[0].data.a", "DATA.a"),
+        ([], "batch[0].__request.destination[3]", "--to"),
+        ([], "concurrency", "concurrency"),
+    ],
+)
+def test_a_fault_has_the_name_that_was_typed(
+    server: FakeServer, run: Run, words: list[str], place: str, name: str
+) -> None:
+    faults = [{"path": place, "message": "expected more"}]
+    server.answer = always(Reply({"message": f"{place}: expected more", "errors": faults}, 400))
+    result = run("submit", "--to", "a", *words, "get", "/x")
+    assert (result.exit_code, result.stderr) == (2, f"puppetmaster: {name}: expected more\n")
+
+
+def test_an_answer_that_is_lost_can_be_found_by_its_key(server: FakeServer, run: Run) -> None:
+    server.answer = lambda asked: None
+    result = run("submit", "--to", "a", "get", "/x")
+    assert result.exit_code == 7
+    key = server.asked[0].body["key"]
+    assert f"The job may exist: the same command with --key {key} finds or creates it." in result.stderr
+
+
+def test_ctrl_c_while_a_job_is_created(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*args: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Client, "create", interrupted)
+    result = run("submit", "--to", "a", "get", "/x")
+    assert (result.exit_code, result.stdout) == (130, "")
+    assert "'puppetmaster list' shows whether the job exists" in result.stderr
+
+
+# -- verdicts -------------------------------------------------------------------------------------
+
+VERDICTS = [
+    (job(resolved=2), 0),
+    (job(resolved=1, error=1), 1),
+    (job("aborted", error=1, skipped=1), 3),
+    (job("canceled", canceled=2), 4),
+    (job("timeout", skipped=2), 5),
+    (job(error=1, unknown=1), 6),
+]
+
+
+@pytest.mark.parametrize("words", [["watch", "7"], ["submit", "--to", "a", "--wait", "get", "/x"]])
+@pytest.mark.parametrize(("ended", "code"), VERDICTS)
+def test_the_exit_code_is_the_verdict(
+    server: FakeServer, run: Run, words: list[str], ended: dict[str, Any], code: int
+) -> None:
+    server.answer = lambda asked: Reply([] if "/requests" in asked.path else ended)
+    result = run(*words)
+    assert (result.exit_code, result.stderr) == (code, "")
+    assert f"job 7 {ended['status']} after 1 min 00 s: " in result.stdout
+    for again in ("puppetmaster results 7 --diff", "puppetmaster rerun 7 --failed"):
+        assert (again in result.stdout) == (ended["errorCount"] > 0)
+
+
+def test_watch_for_a_program(server: FakeServer, run: Run) -> None:
+    jobs = iter([job("dispatching", sent=1, error=1), job(resolved=1, error=1)])
+    server.answer = lambda asked: Reply([request("a")] if "/requests" in asked.path else next(jobs))
+    result = run("watch", "7", "--json")
+    first, last = map(json.loads, result.stdout.splitlines())
+    assert (first["status"], first["collection"]) == ("dispatching", [request("a")])
+    assert "requests" not in first
+    assert (last["status"], last["collection"], result.exit_code) == ("resolved", [], 1)
+
+
+def test_waiting_for_a_program(server: FakeServer, run: Run) -> None:
+    made = {**job(resolved=2), "requests": [2**31, 2**31 + 1]}
+    server.answer = lambda asked: Reply(made if asked.method == "POST" else job(resolved=2))
+    result = run("--json", "submit", "--to", "a", "--wait", "get", "/x")
+    assert json.loads(result.stdout) == made
+
+
+def test_ctrl_c_detaches(server: FakeServer, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*args: Any, **kwargs: Any) -> Iterator[Any]:
+        yield follow.News(job("dispatching", sent=1), [])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(follow, "follow", interrupted)
+    result = run("watch", "7")
+    assert result.exit_code == 130
+    assert result.stderr == "Detached: job 7 goes on. Watch it again: puppetmaster watch 7\n"
+
+
+def test_a_job_that_is_removed_while_watched(server: FakeServer, run: Run) -> None:
+    replies = iter([Reply(job("dispatching", sent=1)), Reply({"message": "There is no job 7."}, 404)])
+    server.answer = lambda asked: next(replies)
+    result = run("watch", "7")
+    assert result.exit_code == 4
+    assert result.stderr == "puppetmaster: Job 7 was removed while it was watched.\n"
+
+
+# -- looking --------------------------------------------------------------------------------------
+
+
+def test_list(server: FakeServer, run: Run) -> None:
+    server.answer = always(Reply([job(resolved=1, error=1)], headers={"X-Total-Count": "30"}))
+    result = run("list", "--status", "resolved,aborted", "--text", "x/y", "--to", "a", "--limit", "1")
+    assert result.stdout == "7\tresolved\t2/2\t1\t2026-01-02T03:04:05.678Z\t\tpost /system/reboot\n"
+    assert result.stderr == "1 of 30 are shown: --limit 30 shows all\n"
+    assert server.asked[0].path == "/jobs?status=resolved%2Caborted&text=x%2Fy&destination=a&limit=1"
+    assert run("list", "--limit", "1", "--json").stderr == result.stderr
+
+
+def test_list_of_wrong_statuses(server: FakeServer, run: Run) -> None:
+    result = run("list", "--status", "done")
+    assert result.exit_code == 2
+    assert "expected some of pending, dispatching" in result.stderr
+
+
+def test_show(server: FakeServer, run: Run) -> None:
+    shown = [request("cg-1", code=500, data={"message": "no\x1b"}), request("cg-2", code=500, data=[1] * 500)]
+    server.answer = lambda asked: Reply(shown if "/requests" in asked.path else job(resolved=1, error=2))
+    result = run("show", "7", "--status", "error")
+    lines = result.stdout.splitlines()
+    assert lines[:6] == [
+        "job 7",
+        "resolved, 2 failed",
+        "command\tpost /system/reboot",
+        "requests\t3: 1 resolved, 2 error",
+        "created\t2026-01-02T03:04:05.678Z",
+        "ended\t2026-01-02T03:05:05.678Z",
+    ]
+    assert f"{2**31}\tcg-1\terror\t500\tpost /system/reboot\tno\\x1b" in lines
+    assert lines[-1].endswith(f"{json.dumps([1] * 500)[:198]}..")
+    assert server.asked[1].path == "/jobs/7/requests?status=error&limit=20"
+
+    result = run("show", "7", "--status", "error", "--json")
+    assert json.loads(result.stdout) == {**job(resolved=1, error=2), "requests": shown}
+
+
+def test_what_failed_is_shown_first(server: FakeServer, run: Run) -> None:
+    """Also while requests end between the questions: one that was open is shown as what it became."""
+    rows = {
+        "pending": [request("open", "sent", 4), request("ending", "sent", 1)],
+        "error": [request("bad", "error", 3)],
+        "resolved": [request("ending", "resolved", 1), request("good", "resolved", 2)],
+    }
+
+    def answer(asked: Asked) -> Reply:
+        if "/requests" not in asked.path:
+            return Reply(job("dispatching", sent=2, error=1, resolved=1))
+        found = next(found for status, found in rows.items() if f"status={status}" in asked.path)
+        return Reply(found, headers={"X-Total-Count": "10"})
+
+    server.answer = answer
+    result = run("show", "7", "--limit", "3", "--json")
+    told = [
+        (one["__request"]["destination"], one["__request"]["status"])
+        for one in json.loads(result.stdout)["requests"]
+    ]
+    assert told == [("bad", "error"), ("open", "sent"), ("ending", "resolved")]
+    assert result.stderr == "3 of 30 are shown: --limit 30 shows all\n"
+
+
+GROUPS = [
+    {
+        "count": 2,
+        "status": "resolved",
+        "code": 200,
+        "destinations": ["cg-[1-2]"],
+        "sample": {"request": 1, "result": {"code": 200, "data": {"version": "2"}}},
+    },
+    {
+        "count": 1,
+        "status": "resolved",
+        "code": 200,
+        "destinations": ["cg-3"],
+        "sample": {"request": 3, "result": {"code": 200, "data": {"version": "1", "more": None}}},
+        "diff": [
+            {"path": "more", "here": None},
+            {"path": "version", "good": "2", "here": "1"},
+            {"path": "", "message": "more than 100 differences: the rest is not listed"},
+        ],
+    },
+]
+
+
+def test_results(server: FakeServer, run: Run) -> None:
+    server.answer = always(Reply(GROUPS, headers={"X-Total-Count": "5"}))
+    result = run("results", "7", "--diff", "--full", "--limit", "2")
+    assert result.stderr == "2 of 5 are shown: --limit 5 shows all\n"
+    assert result.stdout.splitlines() == [
+        '2\tresolved\t200\tcg-[1-2]\t{"version": "2"}',
+        '1\tresolved\t200\tcg-3\t{"version": "1", "more": null}',
+        "cg-3:",
+        "  more: null, in the largest group nothing",
+        '  version: "1", in the largest group "2"',
+        "  more than 100 differences: the rest is not listed",
+    ]
+    assert server.asked[0].path == "/jobs/7/results?diff=true&collection=true&limit=2"
+    assert json.loads(run("results", "7", "--json").stdout) == GROUPS
+    assert server.asked[1].path == "/jobs/7/results?limit=20"
+
+
+# -- control --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("words", "body"),
+    [
+        (["pause", "7"], {"status": "paused"}),
+        (["resume", "7"], {"status": "dispatching"}),
+        (["cancel", "7"], {"status": "canceled"}),
+        (["cancel", "7", "--force"], {"status": "canceled", "force": True}),
+    ],
+)
+def test_control(server: FakeServer, run: Run, words: list[str], body: dict[str, Any]) -> None:
+    server.answer = always(Reply(job("paused", sent=1, pending=1)))
+    result = run(*words)
+    assert (result.exit_code, result.stdout) == (0, "job 7 paused: 0 of 2 done, 0 failed, 1 in flight\n")
+    assert [(asked.method, asked.path, asked.body) for asked in server.asked] == [("PUT", "/jobs/7", body)]
+    assert json.loads(run(*words, "--json").stdout)["id"] == 7
+
+
+def test_control_that_does_not_fit(server: FakeServer, run: Run) -> None:
+    server.answer = always(Reply({"message": "Job 7 is resolved."}, 409))
+    result = run("pause", "7")
+    assert (result.exit_code, result.stderr) == (2, "puppetmaster: Job 7 is resolved.\n")
+
+
+def test_a_cancel_that_ends_a_job(server: FakeServer, run: Run) -> None:
+    ended = {**job("canceled", resolved=1, canceled=2), "reason": "canceled by a request"}
+    server.answer = always(Reply(ended))
+    said = "job 7 canceled by a request after 1 min 00 s: 1 of 3 resolved, 2 canceled.\n"
+    assert run("cancel", "7").stdout == said
+
+
+def test_delete(server: FakeServer, run: Run) -> None:
+    server.answer = always(Reply(job(resolved=1)))
+    assert run("delete", "7").stdout == "job 7 is removed; it was resolved.\n"
+    assert json.loads(run("delete", "7", "--json").stdout)["id"] == 7
+    assert [(asked.method, asked.path) for asked in server.asked] == [("DELETE", "/jobs/7")] * 2
+
+
+@pytest.mark.parametrize("words", [["delete", "7"], ["cancel", "7", "--force"]])
+@pytest.mark.parametrize(("yes", "typed", "asked"), [(False, "n\n", 0), (False, "y\n", 1), (True, "", 1)])
+def test_somebody_at_a_terminal_is_asked(
+    server: FakeServer,
+    run: Run,
+    monkeypatch: pytest.MonkeyPatch,
+    words: list[str],
+    yes: bool,
+    typed: str,
+    asked: int,
+) -> None:
+    monkeypatch.setattr(session, "somebody_types", lambda: True)
+    server.answer = always(Reply(job("canceled", canceled=1)))
+    result = run(*words, *(["--yes"] if yes else []), text=typed)
+    assert len(server.asked) == asked
+    assert result.exit_code == (0 if asked else 2)
+    assert ("[y/N]" in result.stderr) is not yes
+    assert ("Nothing was changed." in result.stderr) == (not asked)
+
+
+def test_a_question_that_is_interrupted(
+    server: FakeServer, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session, "somebody_types", lambda: True)
+    result = run("delete", "7", text="")  # its end is to click what Ctrl-C is
+    assert (result.exit_code, result.stdout, server.asked) == (130, "", [])
+    assert result.stderr.splitlines()[-1] == "Nothing was changed."
+
+
+def test_nobody_reads(server: FakeServer, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As with 'puppetmaster list | head': not the exit code of a verdict."""
+    server.answer = always(Reply([job(resolved=1)] * 20_000))
+    command = f"{shlex.quote(sys.executable)} -m puppetmaster list"
+    script = f"{command} | head -1; exit ${{PIPESTATUS[0]}}"
+    ran = subprocess.run(
+        ["bash", "-c", script],
+        env={**os.environ, "PUPPETMASTER_URL": server.url},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert (ran.returncode, ran.stderr) == (141, "")
+
+
+# -- rerun ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("words", [[], ["--failed"]])
+def test_rerun_all_that_failed(server: FakeServer, run: Run, words: list[str]) -> None:
+    server.answer = created
+    assert run("rerun", "3", *words, "--key", "k", "--window", "2").exit_code == 0
+    wanted = {"job": 3, "status": ["error", "timeout", "unknown", "skipped", "canceled"]}
+    assert server.asked[0].body == {"rerun": wanted, "key": "k", "concurrency": 2}
+
+
+def test_rerun_some(server: FakeServer, run: Run) -> None:
+    server.answer = created
+    assert run("rerun", "3", "--status", "error,skipped", "--wait").exit_code == 0
+    assert server.asked[0].body["rerun"] == {"job": 3, "status": ["error", "skipped"]}
+    assert run("rerun", "3", "--status", "error", "--failed").exit_code == 2
+    assert run("rerun", "3", "--status", "resolved").exit_code == 2
+
+
+# -- around ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["list"],
+        ["show", "7"],
+        ["watch", "7"],
+        ["results", "7"],
+        ["pause", "7"],
+        ["resume", "7"],
+        ["cancel", "7"],
+        ["delete", "7"],
+        ["rerun", "7"],
+        ["submit", "--to", "a", "get", "/x"],
+    ],
+)
+def test_it_cannot_be_reached(server: FakeServer, run: Run, words: list[str]) -> None:
+    server.answer = always(Reply({"message": "needs the token"}, 401))
+    result = run(*words)
+    assert (result.exit_code, result.stdout) == (7, "")
+    assert len(result.stderr.splitlines()) == 1
+    assert "set PUPPETMASTER_TOKEN" in result.stderr
+
+
+def test_the_url_may_stand_anywhere(server: FakeServer, run: Run) -> None:
+    server.answer = always(Reply([]))
+    elsewhere = {"PUPPETMASTER_URL": "http://127.0.0.1:1"}
+    assert run("list", "--url", server.url, "--json", **elsewhere).stdout == "[]\n"
+    assert run("--url", server.url, "--json", "list", **elsewhere).stdout == "[]\n"
+    assert run("list", PUPPETMASTER_TOKEN=" a-token ").exit_code == 0
+    assert server.asked[-1].headers["Authorization"] == "Bearer a-token"
+
+
+@pytest.mark.parametrize(
+    "words", [["frob"], ["show"], ["show", "x"], ["show", "0"], ["list", "--frob"], ["--frob"]]
+)
+def test_usage(run: Run, words: list[str]) -> None:
+    result = run(*words)
+    assert result.exit_code == 2
+    assert "Try 'puppetmaster" in result.stderr
+
+
+def test_doctor_says_what_to_do(server: FakeServer, run: Run) -> None:
+    server.answer = always(Reply({"message": "no"}, 401))
+    environ = {"BROKER_PORT_1883_TCP_ADDR": "127.0.0.1", "BROKER_PORT_1883_TCP_PORT": "1"}
+    result = run("doctor", **environ)
+    assert result.exit_code == 7
+    lines = [line.split()[:2] for line in result.stdout.splitlines()]
+    assert ["fail", "broker"] in lines
+    assert ["fail", "answer"] in lines
+    told = json.loads(run("doctor", "--json", **environ).stdout)
+    assert told["healthy"] is False
+    assert {"python", "broker", "answer"} <= {check["name"] for check in told["checks"]}
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_is_printed(run: Run, shell: str) -> None:
+    result = run("completion", shell)
+    assert result.exit_code == 0
+    assert f"_PUPPETMASTER_COMPLETE={shell}_complete" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("puppetmaster re", {"rerun", "results", "resume"}),
+        ("puppetmaster show 1", {"12", "1"}),
+        ("puppetmaster list --status pending,a", {"pending,aborted"}),
+    ],
+)
+def test_what_a_shell_is_offered(server: FakeServer, words: str, expected: set[str]) -> None:
+    server.answer = always(Reply([job(job_id=number) for number in (12, 2, 1)]))
+    assert _offered(words, server.url) == expected
+
+
+def test_a_shell_is_offered_nothing_when_nobody_answers() -> None:
+    assert _offered("puppetmaster show 1", "http://127.0.0.1:1") == set()
+
+
+def _offered(words: str, url: str) -> set[str]:
+    count = str(len(words.split()) - 1)
+    env = {"COMP_WORDS": words, "COMP_CWORD": count, "_PUPPETMASTER_COMPLETE": "bash_complete"}
+    ran = _process(PUPPETMASTER_URL=url, **env)
+    assert ran.stderr == ""
+    return {line.split(",", 1)[1] for line in ran.stdout.splitlines() if line}
+
+
+def _process(*words: str, **env: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, "-m", "puppetmaster", *words],
+        env={**os.environ, **env},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+
+
+def test_a_name_that_the_terminal_cannot_show(server: FakeServer) -> None:
+    server.answer = always(Reply([{**job(resolved=1), "name": "Zürich \ud800"}]))
+    ran = _process("list", PUPPETMASTER_URL=server.url, PYTHONIOENCODING="ascii")
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert ran.stdout.endswith("\tZ\\xfcrich \\ud800\tpost /system/reboot\n")
+
+
+def test_run_becomes_the_bundle(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    became: list[Any] = []
+    monkeypatch.setattr(os, "execv", lambda *words: became.append(words))
+    assert run("run").exit_code == 0
+    assert became == [(sys.executable, [sys.executable, str(ROOT / "index.py")])]
+
+
+# -- the page about it ----------------------------------------------------------------------------
+
+PAGE = (ROOT / "docs" / "cli.md").read_text()
+
+
+def test_the_page_has_every_command_with_an_example() -> None:
+    sections = {part.split("\n", 1)[0]: part for part in PAGE.split("\n### ")[1:]}
+    assert set(sections) == set(main.cli.commands)
+    assert [name for name, part in sections.items() if f"puppetmaster {name}" not in part] == []
+
+
+def test_the_page_has_every_option_of_a_new_job() -> None:
+    options = {
+        word for param in main.cli.commands["submit"].params for word in param.opts if word[:2] == "--"
+    }
+    assert [option for option in options if option not in PAGE] == []
+
+
+def _examples() -> list[str]:
+    return [line for line in PAGE.splitlines() if line.startswith("puppetmaster ")]
+
+
+@pytest.mark.parametrize("line", _examples())
+def test_the_examples_are_commands(line: str) -> None:
+    words = shlex.split(re.split(" [|<>] ?", line)[0])[1:]
+    command = main.cli.commands[words[0]]
+    with command.make_context(words[0], words[1:]) as context:
+        assert context.params is not None
+
+
+def test_the_store_goes_into_a_file_and_back(run: Run, tmp_path: Path) -> None:
+    Store(tmp_path / "one").close()
+    file = tmp_path / "jobs.json"
+    result = run("export", str(file), "--data-dir", str(tmp_path / "one"))
+    assert (result.exit_code, result.stdout) == (0, f"0 jobs are in {file}.\n")
+    assert json.loads(file.read_text())["meta"]["1"]["nextJob"] == 1
+    result = run("import", str(file), "--data-dir", str(tmp_path / "two"), "--json")
+    assert (result.exit_code, json.loads(result.stdout)) == (0, {"jobs": 0})
+    again = run("export", str(file), "--data-dir", str(tmp_path / "two"))
+    assert (again.exit_code, again.stderr) == (
+        1,
+        f"puppetmaster: {file} exists: name another file, or move that one away.\n",
+    )

@@ -1,0 +1,106 @@
+"""What a job is to do, in words."""
+
+from typing import Any
+
+import pytest
+
+from puppetmaster.cli import wording
+from puppetmaster.cli.wording import PATTERNS, Step
+from tests.fake_http import job, request
+
+NOW_S = 1767323045.0  # 2026-01-02T03:04:05Z
+
+
+def said(**given: Any) -> dict[str, str]:
+    return dict(wording.policies({**job("pending", pending=20), **given}, NOW_S, lambda at: f"<{at}>"))
+
+
+AUTOMATIC = {"window": "automatic: it grows while answers come"}
+
+
+@pytest.mark.parametrize(
+    ("given", "sentences"),
+    [
+        ({}, AUTOMATIC),
+        ({"concurrency": 1}, {"window": "at most 1 request in flight"}),
+        ({"concurrency": "10%"}, {"window": "at most 2 requests in flight (10%)"}),
+        ({"rate": 0.5}, {**AUTOMATIC, "rate": "at most 0.5 requests sent per second"}),
+        (
+            {"waves": [1, "10%"]},
+            {**AUTOMATIC, "waves": "1, 1, 18", "gate": "the job pauses when any of a wave failed"},
+        ),
+        (
+            {"waves": ["100%"], "gate": {"errors": "5%", "soak": 60, "onFail": "abort"}},
+            {
+                **AUTOMATIC,
+                "waves": "20",
+                "gate": "a rest of 1 min 00 s after each wave; "
+                "the job is aborted when more than 5% of a wave failed",
+            },
+        ),
+        ({"abort": {"errors": 0}}, {**AUTOMATIC, "abort": "when any failed"}),
+        (
+            {"abort": {"errors": "5%", "after": 10}},
+            {**AUTOMATIC, "abort": "when more than 5% failed, once 10 are done"},
+        ),
+        (
+            {"retry": {"attempts": 3, "on": ["timeout"], "delay": 2}},
+            {**AUTOMATIC, "attempts": "up to 3 in all, after timeout; the second 2 s later at most"},
+        ),
+        ({"idempotent": True}, {**AUTOMATIC, "idempotent": "it may be sent twice"}),
+        ({"idempotent": False}, {**AUTOMATIC, "idempotent": "nothing is sent twice"}),
+        (
+            {"requestTimeout": 8, "timeout": 36000},
+            {**AUTOMATIC, "answers": "within 8 s each", "timeout": "10 h 00 min for the whole job"},
+        ),
+        (
+            {"startAt": "2026-01-02T05:04:05Z"},
+            {**AUTOMATIC, "start": "not before <2026-01-02T05:04:05Z>, in 2 h 00 min"},
+        ),
+        ({"startAt": "2026-01-01T00:00:00Z"}, {**AUTOMATIC, "start": "not before <2026-01-01T00:00:00Z>"}),
+    ],
+)
+def test_each_policy_has_its_sentence(given: dict[str, Any], sentences: dict[str, str]) -> None:
+    assert said(**given) == sentences
+
+
+def steps(destinations: list[str], sizes: list[int], **more: Any) -> list[Step]:
+    requests = [{**request(one, "pending", 0), **more} for one in destinations]
+    return wording.steps({"waveSizes": sizes, "requests": requests})
+
+
+def test_a_step_for_each_wave() -> None:
+    command = "post /system/reboot"
+    assert steps([f"cg-{number:02}" for number in range(1, 21)], [1, 1, 18]) == [
+        (1, 1, command, "cg-01"),
+        (2, 1, command, "cg-02"),
+        (3, 18, command, "cg-[03-20]"),
+    ]
+
+
+def test_a_step_for_each_command() -> None:
+    first, second = request("a", "pending"), {**request("b", "pending"), "data": {"zone": "UTC"}}
+    found = wording.steps({"waveSizes": [4], "requests": [first, second, second, first]})
+    assert [(one.requests, one.command, one.to) for one in found] == [
+        (1, "post /system/reboot", "a"),
+        (2, 'post /system/reboot {"zone": "UTC"}', "b b"),
+        (1, "post /system/reboot", "a"),
+    ]
+
+
+def test_data_are_not_shown_without_end() -> None:
+    (found,) = steps(["a"], [1], data={"a": "x" * 1_000_000})
+    assert len(found.command) < 200
+    assert found.command.startswith('post /system/reboot {"a": "xxx')
+
+
+def test_names_without_an_order_are_not_all_told() -> None:
+    (found,) = steps([f"cg-{number}" for number in range(0, 2 * PATTERNS + 6, 2)], [PATTERNS + 3])
+    assert found.to.startswith("cg-0 cg-2 cg-4 ")
+    assert found.to.endswith(f"cg-{2 * PATTERNS - 2} and 3 more")
+
+
+def test_many_requests_are_one_step() -> None:
+    (found,) = steps([f"cg-{number}" for number in range(50_000)], [50_000])
+    assert found[:2] == (1, 50_000)
+    assert found.to == "cg-[0-49999]"

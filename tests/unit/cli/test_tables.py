@@ -1,0 +1,154 @@
+"""How things are laid out for somebody who looks; pipes are with the commands (test_cli.py)."""
+
+import re
+from typing import Any
+
+import pytest
+
+from puppetmaster.cli import tables, wording
+from puppetmaster.cli.doctor import Check
+from puppetmaster.cli.terminal import Screen
+from tests.fake_http import job, request
+
+ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+NOW_S = 1767323225.0  # 2026-01-02T03:07:05Z
+
+
+@pytest.fixture(autouse=True)
+def terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setattr(wording, "local", lambda at: f"local {at[11:19]}")
+
+
+@pytest.fixture
+def screen() -> Screen:
+    return Screen(terminal=True, now=lambda: NOW_S)
+
+
+def lines(capsys: pytest.CaptureFixture[str]) -> list[str]:
+    shown = [line.rstrip() for line in ESCAPES.sub("", capsys.readouterr().out).splitlines()]
+    assert max(map(len, shown)) <= 80
+    return shown
+
+
+def test_jobs(screen: Screen, capsys: pytest.CaptureFixture[str]) -> None:
+    named = {**job("dispatching", job_id=12, sent=1, pending=9), "name": "firmware"}
+    tables.jobs(screen, [named, job(resolved=185, error=12, timeout=4), {**job(resolved=1), "summary": ""}])
+    shown = capsys.readouterr().out
+    assert "\x1b[31mresolved, 16 failed" in shown  # and not green
+    assert (
+        ESCAPES.sub("", shown).splitlines()
+        == [
+            "job  status                  done    age         took  what                         ",
+            " 12  dispatching             0/10  2 min               firmware: post /system/reboot",
+            "  7  resolved, 16 failed  201/201  2 min  1 min 00 s  post /system/reboot          ",
+            "  7  resolved                 1/1  2 min  1 min 00 s                               ",
+        ]
+        or shown
+    )
+
+
+def test_a_job(screen: Screen, capsys: pytest.CaptureFixture[str]) -> None:
+    found = {**job("aborted", resolved=1, error=2), "name": "night", "reason": "2 of 3 failed", "parent": 3}
+    tables.job(screen, {**found, "key": "cli-1234", "concurrency": 40})
+    assert lines(capsys) == [
+        "job 7: night",
+        "aborted, 2 failed: 2 of 3 failed",
+        "command     post /system/reboot",
+        "requests    3: 1 resolved, 2 error",
+        "created     local 03:04:05, 2 min ago",
+        "ended       local 03:05:05, after 1 min 00 s",
+        "window      at most 40 requests in flight",
+        "runs again  requests of job 3",
+    ]
+
+
+def test_a_job_that_waits_for_somebody(screen: Screen, capsys: pytest.CaptureFixture[str]) -> None:
+    tables.job(screen, {**job("paused", pending=1), "reason": "paused by a request", "key": "mine"})
+    shown = lines(capsys)
+    assert shown[:3] == ["job 7", "paused", "puppetmaster resume 7 sends on, puppetmaster cancel 7 ends it"]
+    assert shown[-1].split() == ["key", "mine"]
+
+
+def test_a_job_of_an_earlier_version(screen: Screen, capsys: pytest.CaptureFixture[str]) -> None:
+    old = {name: value for name, value in job(resolved=1).items() if name not in ("summary", "parent")}
+    tables.job(screen, old)
+    assert lines(capsys)[2].split() == ["requests", "1:", "1", "resolved"]
+
+
+FAILED = request("cg-1", code=500, data={"message": "no"})
+WAITS = request("cg-2", "pending", 2**31 + 1)
+WAITS["__request"]["why"] = "wave 2 waits for wave 1"
+
+
+def test_requests_of_one_command(screen: Screen, capsys: pytest.CaptureFixture[str]) -> None:
+    tables.requests(screen, [FAILED, WAITS])
+    assert lines(capsys) == [
+        "destination  status   code  result",
+        "cg-1         error     500  no",
+        "cg-2         pending        wave 2 waits for wave 1",
+    ]
+
+
+def test_requests_that_went_directly(screen: Screen, capsys: pytest.CaptureFixture[str]) -> None:
+    sent = request("cg-3", "sent", 2**31 + 2)
+    sent["__request"] |= {"route": "direct", "why": "its gateway is not connected since 3"}
+    tables.requests(screen, [FAILED, sent])
+    assert lines(capsys) == [
+        "destination  status  code  result                                route",
+        "cg-1         error    500  no",
+        "cg-3         sent          its gateway is not connected since 3  direct",
+    ]
+    tables.requests(Screen(terminal=False), [FAILED, sent])
+    assert [line.split("\t")[3:] for line in capsys.readouterr().out.splitlines()] == [
+        ["500", "post /system/reboot", "no"],
+        ["", "post /system/reboot", "its gateway is not connected since 3", "direct"],
+    ]
+
+
+def test_long_data_are_cut_and_messages_are_not(screen: Screen, capsys: pytest.CaptureFixture[str]) -> None:
+    long = "word " * 15 + "end"
+    tables.requests(screen, [request("a", message=long), request("b", data={"a": long})])
+    shown = " ".join(" ".join(lines(capsys)).split())
+    assert f"a error {long}" in shown
+    assert shown.endswith('b error {"a": "word word word word word word w..')
+
+
+def test_requests_of_several_commands(
+    screen: Screen, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tables.requests(screen, [FAILED, {**WAITS, "resource": "/system/time"}])
+    assert [line.split()[-2:] for line in lines(capsys)[:2]] == [
+        ["command", "result"],
+        ["/system/reboot", "no"],
+    ]
+    monkeypatch.setenv("COLUMNS", "100")
+    tables.requests(Screen(terminal=True), [FAILED])
+    assert capsys.readouterr().out.count(str(2**31)) == 1
+
+
+def test_a_plan(screen: Screen, capsys: pytest.CaptureFixture[str]) -> None:
+    requests = [request(f"cg-{number}", "pending", 0) for number in (1, 2, 3)]
+    would: dict[str, Any] = {**job("pending", pending=3), "id": None, "requests": requests, "waveSizes": [3]}
+    tables.planned(screen, would)
+    assert lines(capsys) == [
+        "This job would have 3 requests; nothing was created.",
+        "window  automatic: it grows while answers come",
+        "",
+        "requests  command              to",
+        "       3  post /system/reboot  cg-[1-3]",
+    ]
+    tables.planned(screen, {**would, "waves": [1, "100%"], "waveSizes": [1, 2]})
+    assert lines(capsys)[-2:] == [
+        "   1         1  post /system/reboot  cg-1",
+        "   2         2  post /system/reboot  cg-[2-3]",
+    ]
+
+
+def test_a_check_goes_on_below_itself(screen: Screen, capsys: pytest.CaptureFixture[str]) -> None:
+    tables.check(screen, Check("store file", "fail", "it is damaged " * 6 + "and here it ends"))
+    first, second = lines(capsys)
+    assert first.startswith("fail  store file  it is damaged it is")
+    assert second.startswith(" " * 18 + "damaged it is")

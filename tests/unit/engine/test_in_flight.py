@@ -1,0 +1,157 @@
+"""What is in flight is found by its message id, and waited for until its time."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from puppetmaster.engine.in_flight import IN_A_ROW_S, REFUSED_S, InFlight, Trials
+from puppetmaster.timers import Timers
+
+GRACE_S = 5.0
+
+
+@pytest.fixture
+def timers() -> Timers:
+    return Timers()
+
+
+@pytest.fixture
+def flight(timers: Timers) -> InFlight:
+    return InFlight(timers, GRACE_S)
+
+
+def test_it_is_found_by_its_message_id_until_it_lands(flight: InFlight, timers: Timers) -> None:
+    flight.sent(1, 100, 10.0, 60.0)
+    assert (flight.request_of(100), flight.request_of(1), len(flight)) == (1, None, 1)
+    assert (flight.sent_s(1), timers.deadline_s(1), flight.doubtful(1)) == (10.0, 70.0, False)
+    flight.landed(1, 100)
+    assert (flight.request_of(100), len(flight), len(timers)) == (None, 0, 0)
+
+
+def test_to_land_twice_or_without_having_been_sent_does_nothing(flight: InFlight) -> None:
+    flight.sent(1, 1, 0.0, 60.0)
+    flight.landed(2, 2)
+    assert len(flight) == 1
+    flight.landed(1, 1)
+    flight.landed(1, 1)
+    assert len(flight) == 0
+
+
+def test_the_answer_to_an_earlier_message_is_for_nobody(flight: InFlight) -> None:
+    flight.sent(1, 1, 0.0, 60.0)
+    flight.landed(1, 1)
+    flight.sent(1, 200, 5.0, 60.0)
+    assert (flight.request_of(1), flight.request_of(200)) == (None, 1)
+
+
+def test_what_an_earlier_process_sent_has_its_time_and_then_the_grace_time(
+    flight: InFlight, timers: Timers
+) -> None:
+    flight.taken_up(1, 100, 10.0, 60.0)
+    assert (flight.doubtful(1), timers.deadline_s(1), flight.request_of(100)) == (True, 70.0, 1)
+    flight.hurry(20.0)
+    assert timers.deadline_s(1) == 25.0
+    flight.landed(1, 100)
+    flight.sent(1, 101, 20.0, 60.0)
+    assert not flight.doubtful(1)
+
+
+def test_doubt_prolongs_nothing_and_shortens_nothing_until_answers_can_come(
+    flight: InFlight, timers: Timers
+) -> None:
+    flight.sent(1, 1, 0.0, 60.0)
+    flight.sent(2, 2, 0.0, 12.0)
+    flight.doubt()
+    assert [timers.deadline_s(id_) for id_ in (1, 2)] == [60.0, 12.0]
+    flight.sent(3, 3, 10.0, 60.0)
+    flight.hurry(10.0)
+    assert [timers.deadline_s(id_) for id_ in (1, 2, 3)] == [15.0, 12.0, 70.0]
+    flight.hurry(11.0)
+    assert timers.deadline_s(1) == 15.0
+    assert [flight.doubtful(id_) for id_ in (1, 2, 3)] == [True, True, False]
+
+
+def test_only_what_was_sent_before_some_time_is_in_doubt(flight: InFlight, timers: Timers) -> None:
+    flight.sent(1, 1, 0.0, 60.0)
+    flight.sent(2, 2, 5.0, 60.0)
+    flight.doubt(sent_before_s=5.0)
+    flight.hurry(6.0)
+    assert [flight.doubtful(id_) for id_ in (1, 2)] == [True, False]
+    assert [timers.deadline_s(id_) for id_ in (1, 2)] == [11.0, 65.0]
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["send", "land", "doubt", "hurry", "take up"]),
+            st.integers(1, 4),
+            st.floats(0, 100),
+        ),
+        max_size=40,
+    )
+)
+def test_each_in_flight_has_one_deadline_and_others_none(steps: list[tuple[str, int, float]]) -> None:
+    timers = Timers()
+    flight, now_s, out, next_message = InFlight(timers, GRACE_S), 0.0, dict[int, int](), 1000
+    for what, request, passed_s in steps:
+        now_s += passed_s
+        if what == "doubt":
+            flight.doubt()
+        elif what == "hurry":
+            flight.hurry(now_s)
+        elif what == "land":
+            flight.landed(request, out.pop(request, -request))
+        elif request not in out:
+            next_message += 1
+            out[request] = next_message
+            if what == "send":
+                flight.sent(request, next_message, now_s, 60.0)
+            else:
+                flight.taken_up(request, next_message, now_s, 60.0)
+        assert len(flight) == len(timers) == len(out)
+        assert all(flight.request_of(message) == one for one, message in out.items())
+        assert all(timers.deadline_s(one) is not None for one in out)
+
+
+def test_only_the_one_that_the_connection_ended_at_is_in_doubt(flight: InFlight, timers: Timers) -> None:
+    flight.sent(1, 1, 0.0, 60.0)
+    flight.sent(2, 2, 0.0, 60.0)
+    flight.doubt_one(1)
+    flight.hurry(6.0)
+    assert [flight.doubtful(id_) for id_ in (1, 2)] == [True, False]
+    assert [timers.deadline_s(id_) for id_ in (1, 2)] == [11.0, 60.0]
+
+
+def test_a_connection_that_ends_once_is_an_accident() -> None:
+    trials = Trials()
+    assert not trials.ended(5000, 0.0)
+    assert not trials.refuses(5000, 0.0)
+    assert not trials.ended(5000, IN_A_ROW_S + 1), "so long after, it is another one"
+
+
+def test_twice_in_a_row_is_the_brokers_word_on_all_of_that_length_for_some_time() -> None:
+    trials = Trials()
+    trials.ended(5000, 0.0)
+    assert trials.ended(5000, 1.0)
+    assert [trials.refuses(size, 2.0) for size in (4999, 5000, 9000)] == [False, True, True]
+    assert trials.ended(4500, 3.0), "that it does so is known"
+    assert trials.refuses(4500, 3.0)
+    assert not trials.refuses(9000, 3.0 + REFUSED_S)
+
+
+def test_the_shorter_of_two_is_not_refused_for_the_longer() -> None:
+    trials = Trials()
+    trials.ended(9000, 0.0)
+    assert not trials.ended(5000, 1.0)
+    assert [trials.refuses(size, 2.0) for size in (5000, 9000)] == [False, True]
+    assert trials.ended(5000, 2.0)
+
+
+def test_another_loss_between_is_a_beginning() -> None:
+    trials = Trials()
+    trials.ended(5000, 0.0)
+    trials.lost()
+    assert not trials.ended(5000, 1.0)
+    assert trials.ended(5000, 2.0)
+    trials.lost()
+    assert not trials.refuses(5000, 3.0)

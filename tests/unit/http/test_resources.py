@@ -1,0 +1,773 @@
+"""The REST door, from outside: every resource, its codes and headers."""
+
+import asyncio
+import gc
+import gzip
+import json
+import queue
+import threading
+import tracemalloc
+import weakref
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from starlette.requests import Request
+from starlette.types import Message
+from websockets.exceptions import InvalidStatus
+
+from puppetmaster import jsoncodec
+from puppetmaster.api.pages import PART, Chunks, Part, encoded, whole
+from puppetmaster.api.service import NOT_KNOWN, Service
+from puppetmaster.bus.client import (
+    Answered,
+    BridgeChanged,
+    ControllerChanged,
+    LinkChanged,
+    SubscriptionsRefused,
+)
+from puppetmaster.errors import StoreError
+from puppetmaster.http import resources
+from puppetmaster.http.resources import Backend, Operation, Resource, Turns
+from puppetmaster.model.message import Outgoing
+from puppetmaster.model.reply import from_gateway
+from puppetmaster.store.base import FIRST_REQUEST_ID, LAST_REQUEST_ID
+from tests.desk import until
+from tests.web_client import Door, batch, many, received, running
+
+
+@pytest.fixture
+def door(tmp_path: Path) -> Iterator[Door]:
+    with running(tmp_path) as started:
+        yield started
+
+
+def created(door: Door, *destinations: str, **more: Any) -> dict[str, Any]:
+    answer = door.ask("POST", "/jobs", batch(*(destinations or ("a", "b", "c")), **more))
+    assert answer.status == 200, answer
+    job: dict[str, Any] = answer.json
+    return job
+
+
+def test_a_job_from_its_creation_to_its_removal(door: Door) -> None:
+    answer = door.ask("POST", "/jobs", batch("a", "b", name="times"))
+    job = answer.json
+    assert (answer.status, answer.headers["location"]) == (200, f"/jobs/{job['id']}")
+    assert (job["status"], job["totalCount"], len(job["requests"])) == ("dispatching", 2, 2)
+    shown = door.ask("GET", answer.headers["location"]).json
+    assert [one["id"] for one in shown["requests"]] == job["requests"]
+    assert [one["__request"]["destination"] for one in shown["requests"]] == ["a", "b"]
+    with_collection = door.ask("GET", "/jobs/1?collection=true").json
+    assert (with_collection["requests"], with_collection["collection"]) == (
+        job["requests"],
+        shown["requests"],
+    )
+    assert door.ask("GET", "/jobs/1?collection=false").json["requests"] == job["requests"]
+    assert [one["id"] for one in door.ask("GET", "/jobs?name=times").json] == [1]
+    assert door.ask("GET", f"/request/{job['requests'][1]}").json == shown["requests"][1]
+    assert door.ask("PUT", "/jobs/1", {"status": "paused"}).json["status"] == "paused"
+    assert door.ask("DELETE", "/jobs/1").json["status"] == "canceled"
+    assert door.ask("GET", "/jobs/1").status == 404
+
+
+def test_one_request_is_created_with_its_location(door: Door) -> None:
+    body = {"destination": "a", "message": {"method": "get", "resource": "/system/time"}}
+    answer = door.ask("POST", "/requests", body)
+    assert answer.status == 200
+    assert door.ask("GET", answer.headers["location"]).json["__request"]["destination"] == "a"
+
+
+def test_a_jobs_requests_are_let_go_when_its_creator_has_the_answer(
+    door: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[int] = []
+    told = threading.Event()
+    service = door.app.service
+    begin = service.begin
+
+    def noted(job_id: int) -> None:
+        begun.append(job_id)
+        begin(job_id)
+        told.set()
+
+    monkeypatch.setattr(service, "begin", noted)
+    job = created(door)
+    assert told.wait(10)
+    assert begun == [job["id"]]
+
+
+def test_lists_say_how_many_there_are_before_paging(door: Door) -> None:
+    for _ in range(3):
+        created(door, "a", "b")
+    answer = door.ask("GET", "/jobs?limit=1&offset=1")
+    assert ([one["id"] for one in answer.json], answer.headers["x-total-count"]) == ([2], "3")
+    answer = door.ask("GET", "/requests?destination=a&limit=2")
+    assert (len(answer.json), answer.headers["x-total-count"]) == (2, "3")
+    answer = door.ask("GET", "/jobs/2/requests?limit=0")
+    assert (answer.json, answer.headers["x-total-count"]) == ([], "2")
+    answer = door.ask("GET", "/jobs/2/requests?status=sent,resolved")
+    assert (answer.json, answer.headers["x-total-count"]) == ([], "0")
+    many_of_them = door.ask("GET", "/jobs?collection=true").json
+    assert [len(job["collection"]) for job in many_of_them] == [2, 2, 2]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status"),
+    [
+        ("GET", "/jobs/99", None, 404),
+        ("GET", "/jobs/abc", None, 404),
+        ("GET", "/jobs/%00", None, 404),
+        ("GET", "/requests/1", None, 404),
+        ("GET", "/nothing", None, 404),
+        ("GET", "/jobs/", None, 404),
+        ("GET", "/jobs?limit=-1", None, 400),
+        ("GET", "/jobs?limit", None, 400),
+        ("GET", "/jobs?limit=1&limit=2", None, 400),
+        ("GET", "/jobs?colour=red", None, 400),
+        ("POST", "/jobs", b"{", 400),
+        ("POST", "/jobs", b"", 400),
+        ("POST", "/jobs", b"\xff", 400),
+        ("POST", "/jobs", b'{"batch": NaN}', 400),
+        ("POST", "/jobs", [], 400),
+        ("POST", "/jobs", {"batch": []}, 400),
+        ("POST", "/requests", {}, 400),
+        ("PUT", "/jobs/1", {"status": "red"}, 400),
+        ("PUT", "/jobs/99", {"status": "paused"}, 404),
+        ("DELETE", "/jobs/99", None, 404),
+        ("PATCH", "/jobs", None, 405),
+        ("DELETE", "/jobs", None, 405),
+        ("POST", "/health", None, 405),
+        ("OPTIONS", "/jobs/1", None, 405),
+    ],
+)
+def test_every_refusal_is_an_error_of_the_api(
+    door: Door, method: str, path: str, body: Any, status: int
+) -> None:
+    answer = door.ask(method, path, body)
+    assert answer.status == status
+    assert answer.headers["content-type"] == "application/json"
+    assert answer.json["message"]
+    assert set(answer.json) <= {"message", "errors"}
+    assert ("errors" in answer.json) == (status == 400)
+    if status == 405:
+        assert method not in answer.headers["allow"].split(", ")
+
+
+def test_a_fault_of_our_own_shows_no_traceback(
+    door: Door, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: Any) -> Any:
+        raise ZeroDivisionError("secret")
+
+    monkeypatch.setattr(door.app.service, "jobs", broken)
+    answer = door.ask("GET", "/jobs")
+    assert answer.status == 500
+    assert b"secret" not in answer.body
+    assert b"Traceback" not in answer.body
+    assert "ZeroDivisionError" in caplog.text
+
+
+def test_a_control_that_does_not_fit_and_a_key_of_another_body_are_conflicts(door: Door) -> None:
+    created(door, "a", key="once")
+    assert door.ask("POST", "/jobs", batch("b", key="once")).status == 409
+    door.ask("PUT", "/jobs/1", {"status": "canceled"})
+    assert door.ask("PUT", "/jobs/1", {"status": "paused"}).status == 409
+
+
+def test_the_idempotency_key_is_the_jobs_key(door: Door) -> None:
+    first = door.ask("POST", "/jobs", batch("a"), Idempotency_Key="k1")
+    again = door.ask("POST", "/jobs", batch("a"), Idempotency_Key="k1")
+    assert (first.status, first.json["key"]) == (200, "k1")
+    assert again.json["id"] == first.json["id"]
+    assert door.ask("POST", "/jobs", batch("a", key="k1"), Idempotency_Key="k1").json["id"] == 1
+    assert door.ask("POST", "/jobs", batch("a", key=None), Idempotency_Key="k1").json["id"] == 1
+    assert door.ask("POST", "/jobs", batch("b"), Idempotency_Key="k1").status == 409
+    assert door.ask("POST", "/jobs", batch("a", key="k2"), Idempotency_Key="k1").status == 409
+    assert door.ask("POST", "/jobs", batch("a"), Idempotency_Key="\xe9").status == 400
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/jobs", {"destinations": ["a", "b"], "message": {"method": "get", "resource": "/time"}}),
+        ("/requests", {"destination": "a", "message": {"method": "get", "resource": "/time"}}),
+    ],
+)
+def test_the_idempotency_key_works_with_every_form(door: Door, path: str, body: dict[str, Any]) -> None:
+    first = door.ask("POST", path, body, Idempotency_Key="k 1")
+    again = door.ask("POST", path, body, Idempotency_Key="k 1")
+    in_the_body = door.ask("POST", path, {**body, "key": "k 1"})
+    assert (first.status, first.json["id"]) == (200, again.json["id"])
+    assert in_the_body.json["id"] == first.json["id"]
+    assert [job["key"] for job in door.ask("GET", "/jobs").json] == ["k 1"]
+    assert door.ask("POST", path, {**body, "options": {"timeout": 7000}}, Idempotency_Key="k 1").status == 409
+    assert door.ask("POST", path, body).json["id"] != first.json["id"]
+
+
+def test_whole_numbers_are_shown_as_integers(door: Door) -> None:
+    sent = batch("a", requestTimeout=5.0, concurrency=2.0, timeout=60.0, retry={"attempts": 2.0}, rate=0.5)
+    shown = door.ask("POST", "/jobs", sent).body
+    for part in (b'"requestTimeout":5,', b'"concurrency":2,', b'"timeout":60,', b'{"attempts":2}'):
+        assert part in shown
+    assert b'"timeout":5,' in door.ask("GET", "/jobs/1").body
+    created(door, "a")
+    assert b'"timeout":60,' in door.ask("GET", "/jobs/2/requests").body
+    assert b'"requestTimeout":60,' in door.ask("GET", "/system/puppetmaster").body
+
+
+def test_equal_results_come_as_groups(door: Door) -> None:
+    created(door, "cg-01", "cg-02")
+    assert door.ask("GET", "/jobs/1/results").json == []
+    door.ask("PUT", "/jobs/1", {"status": "canceled"})
+    (group,) = door.ask("GET", "/jobs/1/results").json
+    assert (group["count"], group["destinations"]) == (2, ["cg-[01-02]"])
+    (group,) = door.ask("GET", "/jobs/1/results?collection=true&diff=true").json
+    assert group["destinations"] == ["cg-01", "cg-02"]
+    answer = door.ask("GET", "/jobs/1/results?limit=0")
+    assert (answer.json, answer.headers["x-total-count"]) == ([], "1")
+    assert door.ask("GET", "/jobs/1/results?limt=1").status == 400
+    assert door.ask("GET", "/jobs/9/results").status == 404
+
+
+def test_a_rerun_of_nothing_is_refused(door: Door) -> None:
+    created(door)
+    assert door.ask("POST", "/jobs", {"rerun": {"job": 9}}).status == 404
+    assert door.ask("POST", "/jobs", {"rerun": {"job": 1}}).status == 409
+
+
+def test_a_dry_run_creates_nothing(door: Door) -> None:
+    answer = door.ask("POST", "/jobs", batch("a", "b", "c", dryRun=True, waves=[1]))
+    assert "location" not in answer.headers
+    assert (answer.json["id"], answer.json["dryRun"], answer.json["waveSizes"]) == (None, True, [1, 2])
+    assert [one["id"] for one in answer.json["requests"]] == [None, None, None]
+    assert door.ask("GET", "/jobs").json == []
+
+
+def test_head_has_the_headers_of_get_and_no_body(door: Door) -> None:
+    created(door)
+    for path in ("/jobs", "/jobs/1", "/", "/health", "/openapi.json"):
+        get, head = door.ask("GET", path), door.ask("HEAD", path)
+        assert (head.status, head.body) == (get.status, b"")
+        assert {**head.headers, "date": ""} == {**get.headers, "date": ""}
+
+
+def test_what_is_known_is_not_sent_again(door: Door) -> None:
+    created(door)
+    for path in ("/jobs", "/jobs/1", "/jobs/1?collection=false", "/"):
+        etag = door.ask("GET", path).headers["etag"]
+        for known in (etag, f'"other", {etag}', etag.removeprefix("W/"), "*"):
+            again = door.ask("GET", path, If_None_Match=known)
+            assert (again.status, again.body, again.headers["etag"]) == (304, b"", etag)
+        assert door.ask("GET", path, If_None_Match='"other"').status == 200
+    etag = door.ask("GET", "/jobs/1").headers["etag"]
+    door.ask("PUT", "/jobs/1", {"status": "paused"})
+    assert door.ask("GET", "/jobs/1", If_None_Match=etag).status == 200
+
+
+def test_a_job_that_has_ended_has_an_etag_at_any_size(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resources, "WHOLE_BYTES", 100)
+    created(door, *many(PART + 1))
+    assert "etag" not in door.ask("GET", "/jobs/1").headers
+    door.ask("PUT", "/jobs/1", {"status": "canceled"})
+    while door.ask("GET", "/jobs/1?limit=0").json["finishedAt"] is None:
+        pass  # of more than 500 requests the last ones end a moment later
+    answer = door.ask("GET", "/jobs/1")
+    assert len(answer.json["requests"]) == PART + 1
+    assert door.ask("GET", "/jobs/1", If_None_Match=answer.headers["etag"]).status == 304
+    assert door.ask("GET", "/jobs/1?limit=1", If_None_Match=answer.headers["etag"]).status == 200
+    assert door.ask("HEAD", "/jobs/1").headers["etag"] == answer.headers["etag"]
+
+
+def test_a_long_answer_is_compressed_for_those_who_can_read_that(door: Door) -> None:
+    created(door, *many(3000))
+    plain = door.ask("GET", "/jobs/1")
+    packed = door.ask("GET", "/jobs/1", Accept_Encoding="gzip")
+    assert packed.headers["content-encoding"] == "gzip"
+    assert json.loads(gzip.decompress(packed.body)) == plain.json
+    assert len(packed.body) < len(plain.body) / 4
+    assert "content-encoding" not in plain.headers
+    assert "content-encoding" not in door.ask("GET", "/jobs/1?limit=1", Accept_Encoding="gzip").headers
+
+
+def test_a_long_answer_is_never_in_memory_as_a_whole(door: Door) -> None:
+    created(door, *many(40_000))
+    # Once it is paused its requests wait in their scheduler, and making these is no part of the answer.
+    door.ask("PUT", "/jobs/1", {"status": "paused"})
+    connection = door.raw(b"GET /jobs/1 HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+    tracemalloc.start()
+    try:
+        size = 0
+        while part := connection.recv(1 << 16):
+            size += len(part)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+        connection.close()
+    assert size > 10_000_000
+    assert peak < size / 2
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("POST", "/jobs"),
+        ("GET", "/jobs/1"),
+        ("GET", "/jobs/1?collection=true"),
+        ("GET", "/jobs/1/requests"),
+        ("GET", "/jobs/1/requests?limit=200"),
+        ("GET", "/requests?status=pending"),
+        ("GET", "/jobs?collection=true"),
+    ],
+)
+def test_requests_that_share_large_data_are_shown_one_by_one(door: Door, method: str, path: str) -> None:
+    body = batch(*many(200), startAt="2100-01-01T00:00:00Z")
+    body["batch"][0]["data"] = {"image": "x" * 200_000}
+    assert door.ask("POST", "/jobs", body).status == 200
+    sent = json.dumps({**body, "dryRun": True}).encode() if method == "POST" else b""
+    head = f"{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(sent)}\r\n"
+    tracemalloc.start()
+    try:
+        connection = door.raw(head.encode() + b"Connection: close\r\n\r\n", sent)
+        size = 0
+        while part := connection.recv(1 << 16):
+            size += len(part)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+        connection.close()
+    assert size > 40_000_000
+    assert peak < 8_000_000
+
+
+def test_so_many_long_answers_are_sent_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resources, "MOST_LONG", 1)
+    with running(tmp_path) as door:
+        created(door, *many(40_000))
+        with door.raw(b"GET /jobs/1 HTTP/1.1\r\nHost: localhost\r\n\r\n") as slow:
+            assert slow.recv(100)
+            refused = door.ask("GET", "/jobs/1")
+            assert refused.status == 503
+            assert refused.json["message"].startswith("1 long answers are being sent")
+            assert door.ask("GET", "/jobs/1?limit=1").status == 200
+        until(lambda: door.ask("HEAD", "/jobs/1").status == 200, "there is room again")
+
+
+def test_others_are_answered_while_a_long_answer_is_not_read(door: Door) -> None:
+    created(door, *many(20_000))
+    with door.raw(b"GET /jobs/1 HTTP/1.1\r\nHost: localhost\r\n\r\n") as slow:
+        assert slow.recv(100)
+        assert door.ask("GET", "/jobs").status == 200
+        assert door.ask("PUT", "/jobs/1", {"status": "paused"}).status == 200
+
+
+def test_what_is_on_disk_is_shown_also_when_nobody_can_say_what_it_waits_for(door: Door) -> None:
+    created(door, "a")
+    door.app.dispatcher.stop()
+    (request,) = door.ask("GET", "/jobs/1/requests").json
+    assert request["__request"]["status"] == "pending"
+    assert request["__request"]["why"] == NOT_KNOWN
+
+
+def test_a_long_answer_that_breaks_off_has_no_end_and_a_line_in_the_log(
+    door: Door, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    created(door, *many(20_000))
+    views = door.app.service.request_views
+
+    def broken(ids: Sequence[int]) -> Any:
+        if FIRST_REQUEST_ID + 19_000 in ids:
+            raise StoreError("The disk cannot be read.")
+        return views(ids)
+
+    monkeypatch.setattr(door.app.service, "request_views", broken)
+    with door.raw(b"GET /jobs/1 HTTP/1.1\r\nHost: localhost\r\n\r\n") as connection:
+        answer = received(connection)
+    assert answer.startswith(b"HTTP/1.1 200")
+    assert not answer.endswith(b"0\r\n\r\n")
+    assert "GET /jobs/1 broke off: The disk cannot be read." in caplog.text
+    assert "Traceback" not in caplog.text
+
+
+def test_the_page_is_served_with_its_files_and_nothing_else(door: Door) -> None:
+    page = door.ask("GET", "/")
+    assert page.headers["content-type"].startswith("text/html")
+    assert page.headers["content-security-policy"].startswith("default-src 'self'")
+    assert door.ask("GET", "/static/index.html").body == page.body
+    for path in ("/static/../app.py", "/static/..%2fapp.py", "/static/%2e%2e/app.py", "/static//etc/passwd"):
+        assert door.ask("GET", path).status == 404
+    assert door.ask("GET", "/static/..%5capp.py").status == 404
+
+
+def test_a_websocket_and_what_is_none_are_told_apart(door: Door) -> None:
+    for path in ("/jobs/ws", "/jobs/ws/1", "/jobs/1/ws"):
+        answer = door.ask("GET", path)
+        assert answer.status == 426
+        assert answer.headers["upgrade"] == "websocket"
+        assert "WebSocket" in answer.json["message"]
+    with pytest.raises(InvalidStatus) as refused, door.watch("/requests/ws"):
+        pass
+    assert refused.value.response.status_code == 404
+    assert json.loads(refused.value.response.body or b"")["message"]
+
+
+def test_health_says_why_not(door: Door) -> None:
+    answer = door.ask("GET", "/health")
+    assert (answer.status, answer.json["ready"]) == (503, False)
+    nothing = "there is no connection to the broker at 127.0.0.1:1: nothing listens there: start the broker,"
+    assert answer.json["reasons"][0].startswith(nothing)
+    assert answer.json["reasons"][1:] == [
+        "the controller does not answer",
+        "the controller has not registered us",
+    ]
+    system = door.ask("GET", "/system/puppetmaster").json
+    assert (system["healthy"], system["store"]["writable"]) == (False, True)
+    assert system["bus"]["reason"] == answer.json["reasons"][0]
+
+
+def test_what_bridges_said_is_counted_and_owners_of_many_are_listed(tmp_path: Path) -> None:
+    with running(tmp_path, route="auto") as door:
+        dispatcher = door.app.dispatcher
+
+        def gateways() -> Any:
+            return door.ask("GET", "/system/puppetmaster").json["gateways"]
+
+        nobody = {"connected": 0, "away": 0, "changes": 0, "watched": True, "route": "auto", "owners": {}}
+        assert gateways() == nobody
+        bridges = [("cg-1", True), ("cg-2", True), ("cg-3", False)]
+        dispatcher.post([BridgeChanged(name, connected, retained=True) for name, connected in bridges])
+        dispatcher.post([BridgeChanged("cg-2", connected=False)])
+        dispatcher.look(lambda engine: engine.scheduler.owners.of("/remote/+").send(0.0), 5)
+        counted = {**nobody, "connected": 1, "away": 2, "changes": 1}
+        assert gateways() == {**counted, "owners": {"/remote/+": {"window": 2, "busy": 1}}}
+
+
+def test_what_the_broker_refuses_is_told(tmp_path: Path) -> None:
+    with running(tmp_path, route="direct") as door:
+        door.app.dispatcher.post([SubscriptionsRefused(presence=True, direct=True)])
+        gateways = door.ask("GET", "/system/puppetmaster").json["gateways"]
+        assert (gateways["watched"], gateways["route"]) == (False, "remote")
+    with running(tmp_path, route="direct", presence="off") as door:
+        gateways = door.ask("GET", "/system/puppetmaster").json["gateways"]
+        assert (gateways["watched"], gateways["route"]) == (False, "direct")
+
+
+def test_a_request_says_which_way_it_went_and_that_its_gateway_went_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: queue.Queue[Outgoing] = queue.Queue()
+
+    def send(commands: Sequence[Outgoing]) -> bool:
+        for command in commands:
+            sent.put(command)
+        return True
+
+    with running(tmp_path, route="direct") as door:
+        monkeypatch.setattr(door.app.bus, "send", send)
+        door.app.dispatcher.post([LinkChanged(up=True), ControllerChanged(up=True)])
+        created(door, "cg-1", "cg-2")
+        messages = [sent.get(timeout=10) for _ in range(2)]
+
+        def about() -> Any:
+            return [one["__request"] for one in door.ask("GET", "/jobs/1/requests").json]
+
+        until(lambda: [one["status"] for one in about()] == ["sent", "sent"], "both are on disk as sent")
+        assert [(one["route"], one["why"]) for one in about()] == [("direct", None)] * 2
+        door.app.dispatcher.post([BridgeChanged("cg-1", connected=False)])
+        away, there = about()
+        assert away["why"].startswith("its gateway is not connected since ")
+        assert away["why"].endswith(": it was sent before, and may have run")
+        assert there["why"] is None
+        answer = from_gateway({"code": 200, "data": {}})
+        door.app.dispatcher.post([Answered(one.id, answer, None, one.tunnel) for one in messages])
+        until(lambda: [one["status"] for one in about()] == ["resolved"] * 2, "both are answered")
+        assert about()[0]["result"] == {"code": 200, "data": {}, "source": "device", "route": "direct"}
+        created(door, "cg-1")
+        until(lambda: door.ask("GET", "/jobs/2").json["status"] == "resolved", "nothing is left of it")
+        unsent = door.ask("GET", "/jobs/2/requests").json[0]["__request"]
+        assert (unsent["status"], unsent["attempts"], unsent["route"]) == ("error", 0, None)
+        assert (unsent["result"]["code"], unsent["result"]["source"]) == (503, "puppetmaster")
+        assert unsent["result"]["message"].endswith(": it did not run")
+
+
+def test_health_says_that_all_ids_are_given_out(door: Door) -> None:
+    assert door.ask("GET", "/system/puppetmaster").json["counters"]["idsLeft"] >= 2**30
+    door.app.engine.state._ids.next_request = LAST_REQUEST_ID
+    assert door.ask("GET", "/health").json["reasons"][-1] == (
+        "this installation has given out all request ids: export its jobs, and start with an empty store"
+    )
+    system = door.ask("GET", "/system/puppetmaster").json
+    assert (system["healthy"], system["counters"]["idsLeft"]) == (False, 0)
+    assert door.ask("POST", "/jobs", batch("a")).status == 503
+
+
+@pytest.mark.parametrize(
+    ("body", "name"),
+    [
+        (b'{"batch": [], "batch": []}', "batch"),
+        (b'{"concurrency": 1, "batch": [{"data": {"a": 1, "b": 2, "a": 1}}]}', "a"),
+    ],
+)
+def test_a_property_that_is_there_twice_is_refused(door: Door, body: bytes, name: str) -> None:
+    answer = door.ask("POST", "/jobs", body)
+    assert answer.status == 400
+    assert f'the property "{name}" is there twice' in answer.json["message"]
+
+
+def test_a_body_of_too_many_values_is_refused_before_it_is_read(door: Door) -> None:
+    body = b"[" + b"[]," * door.app.service.most_values + b"[]]"
+    answer = door.ask("POST", "/jobs", body)
+    assert answer.status == 413
+    assert "commas and opening brackets and 1000000 are the most" in answer.json["message"]
+
+
+def test_nothing_is_kept_of_a_body_that_was_refused(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Body(dict[str, Any]):
+        pass
+
+    seen: list[weakref.ref[Body]] = []
+    decode = jsoncodec.decode_body
+
+    def watched(raw: bytearray) -> Any:
+        body = Body(decode(raw))
+        seen.append(weakref.ref(body))
+        return body
+
+    monkeypatch.setattr(jsoncodec, "decode_body", watched)
+    gc.collect()
+    gc.disable()
+    try:
+        for wrong in ({"nme": 1}, {"rerun": {"job": 7}}, {"batch": [{"method": "no"}]}):
+            assert door.ask("POST", "/jobs", wrong).status >= 400
+        until(lambda: [body() for body in seen] == [None] * 3, "nothing is left of them")
+    finally:
+        gc.enable()
+
+
+def test_rows_are_read_part_by_part() -> None:
+    asked: list[int] = []
+
+    def read(ids: Any) -> Part:
+        asked.append(len(ids))
+        return Part([{"id": id_} for id_ in ids if id_ % 2], len(ids))
+
+    rows = Chunks(7, range(PART * 2 + 1), read)
+    jobs = [{"name": "x", "collection": rows}, {"collection": Chunks(0, [], read)}]
+    nested = Chunks(1, [1], lambda _: Part(jobs, 1))
+    for value in (rows, {"a": 1, "requests": rows}, nested, {"plain": [1]}, [1]):
+        asked.clear()
+        assert json.loads(b"".join(encoded(value))) == whole_of(value)
+        assert max(asked, default=0) <= PART
+
+
+def whole_of(value: Any) -> Any:
+    """``value`` through the plain encoder."""
+    return json.loads(json.dumps(whole(value)))
+
+
+def test_rows_of_which_whole_parts_are_gone_are_still_json() -> None:
+    gone = Chunks(0, range(PART * 3), lambda ids: Part([] if ids[0] != PART else [{"id": 1}], len(ids)))
+    assert json.loads(b"".join(encoded(gone))) == [{"id": 1}]
+
+
+# -- a resource alone, without a server -------------------------------------------------------------
+
+
+class Alone:
+    """A resource whose operations are the test's, and what it answered last."""
+
+    most_values = 1000  # as the service has it
+
+    def __init__(self, *operations: Operation) -> None:
+        self.begun: list[Any] = []
+        backend = Backend(cast(Service, self), dict)
+        self._resource = Resource(backend, {one.method: one for one in operations}, Turns.new())
+        self.status = 0
+        self.headers: dict[str, str] = {}
+        self.pieces: list[bytes] = []
+
+    def begin(self, job_id: int) -> None:
+        """As the service has it: called when the answer is out."""
+        self.begun.append((job_id, bool(self.pieces)))
+
+    def ask(self, method: str = "GET", query: str = "", body: bytes = b"", **headers: str) -> Any:
+        """The JSON of the answer; None: it has none."""
+        self.pieces, named = [], {name.replace("_", "-"): value for name, value in headers.items()}
+        parts = [body]
+
+        async def receive() -> Message:
+            if not parts:
+                await asyncio.Event().wait()  # the client stays
+            return {"type": "http.request", "body": parts.pop()}
+
+        async def send(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                self.status = message["status"]
+                self.headers = {name.decode(): value.decode() for name, value in message["headers"]}
+            elif message["body"]:
+                self.pieces.append(message["body"])
+
+        scope = {
+            "type": "http",
+            "method": method,
+            "path": "/x",
+            "query_string": query.encode(),
+            "path_params": {"id": "7"},
+            "headers": [(name.lower().encode(), value.encode()) for name, value in named.items()],
+        }
+        asyncio.run(self._resource(scope, receive, send))
+        whole_body = b"".join(self.pieces)
+        return json.loads(whole_body) if whole_body else None
+
+
+def reading(data: Any, **more: Any) -> Operation:
+    return Operation("GET", "/x", lambda _to, _asked: data, **more)
+
+
+def echo(method: str = "POST") -> Operation:
+    """Answers with what it was given."""
+    return Operation(method, "/x", lambda _, asked: [asked.id, asked.query, asked.body], query=True)
+
+
+def creating(made: dict[str, Any]) -> Operation:
+    return Operation("POST", "/x", lambda *_: made, lambda one: (f"/x/{one['id']}", one["job"]))
+
+
+def test_what_was_created_is_begun_when_its_answer_is_out() -> None:
+    alone = Alone(creating({"id": 3, "job": 5}))
+    assert alone.ask("POST", body=b"{}") == {"id": 3, "job": 5}
+    assert (alone.headers["location"], alone.begun) == ("/x/3", [(5, True)])
+
+
+def test_what_was_not_created_is_not_begun() -> None:
+    alone = Alone(creating({"id": None, "job": 5}))
+    assert alone.ask("POST", body=b"{}") == {"id": None, "job": 5}
+    assert (alone.status, alone.begun, "location" in alone.headers) == (200, [], False)
+    assert "etag" not in alone.headers, "an answer to a POST is nothing to be kept"
+
+
+def test_a_parameter_is_for_those_that_read_it() -> None:
+    alone = Alone(reading(1), echo())
+    assert alone.ask(query="limit=1")["errors"][0]["path"] == "limit"
+    assert alone.status == 400
+    assert alone.ask("POST", "limit=1&x", b"[2]") == ["7", {"limit": "1", "x": True}, [2]]
+
+
+def test_a_method_that_is_none_here_is_told_those_that_are() -> None:
+    alone = Alone(reading(1), echo("PUT"))
+    assert "PATCH" in alone.ask("PATCH")["message"]
+    assert (alone.status, alone.headers["allow"]) == (405, "GET, HEAD, PUT")
+    alone = Alone(echo("PUT"))
+    alone.ask("HEAD")
+    assert (alone.status, alone.headers["allow"]) == (405, "PUT")
+
+
+@pytest.mark.parametrize(("method", "read"), [("POST", True), ("PUT", True), ("DELETE", False)])
+def test_a_body_is_for_what_writes(method: str, read: bool) -> None:
+    assert Alone(echo(method)).ask(method, body=b'{"a": 1}') == ["7", {}, {"a": 1} if read else None]
+
+
+@pytest.mark.parametrize(
+    ("body", "key", "status", "got"),
+    [
+        (b'{"a": 1}', None, 200, {"a": 1}),
+        (b'{"a": 1}', "k 1", 200, {"a": 1, "key": "k 1"}),
+        (b'{"key": "k"}', "k", 200, {"key": "k"}),
+        (b'{"key": null}', "k", 200, {"key": "k"}),
+        (b'{"key": "other"}', "k", 409, None),
+        (b"{}", "k\t1", 400, None),
+        (b"{}", "\u00e9", 400, None),
+        (b"[1]", "k", 200, [1]),
+        (b"", None, 400, None),
+        (b"{", None, 400, None),
+        (b'{"a": 1} {}', None, 400, None),
+        (b"\xff", None, 400, None),
+    ],
+)
+def test_the_body_and_its_key(body: bytes, key: str | None, status: int, got: Any) -> None:
+    alone = Alone(echo())
+    answer = alone.ask("POST", body=body, **({} if key is None else {"Idempotency_Key": key}))
+    assert alone.status == status
+    assert got is None or answer[2] == got
+
+
+def test_a_key_is_for_what_is_created() -> None:
+    assert Alone(echo("PUT")).ask("PUT", body=b"{}", Idempotency_Key="k")[2] == {}
+
+
+def test_what_is_no_json_is_handed_on_for_its_place_to_be_named() -> None:
+    """NaN is read loosely; what checks the body says where it stands."""
+    seen: list[Any] = []
+    alone = Alone(Operation("POST", "/x", lambda _, asked: seen.append(asked.body), query=True))
+    alone.ask("POST", body=b'{"a": NaN}')
+    assert seen[0]["a"] != seen[0]["a"]
+
+
+def test_a_fault_of_ours_is_told_and_logged(caplog: pytest.LogCaptureFixture) -> None:
+    alone = Alone(Operation("GET", "/x", lambda *_: 1 // 0))
+    assert set(alone.ask()) == {"message"}
+    assert alone.status == 500
+    assert "GET /x failed" in caplog.text
+
+
+@pytest.mark.parametrize(("size", "is_whole"), [(100, True), (101, False)])
+def test_an_answer_up_to_a_size_is_sent_as_a_whole_with_an_etag(
+    monkeypatch: pytest.MonkeyPatch, size: int, is_whole: bool
+) -> None:
+    monkeypatch.setattr(resources, "WHOLE_BYTES", 100)
+    monkeypatch.setattr(resources, "PIECE_BYTES", 10)
+    text = "x" * (size - len('["",""]') - 10)
+    rows = Chunks(9, [1, 2], lambda _: Part([text, "x" * 10], 2))
+    alone = Alone(reading(rows, query=True))
+    assert alone.ask() == [text, "x" * 10]
+    assert ("etag" in alone.headers, "content-length" in alone.headers) == (is_whole, is_whole)
+    assert alone.headers["x-total-count"] == "9"
+    told = alone.ask("HEAD")
+    assert is_whole or told is None, "what is not sent as a whole is not read to the end for its head"
+    assert alone.headers["x-total-count"] == "9"
+
+
+def test_pieces_of_a_long_answer_are_joined(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resources, "PIECE_BYTES", 10)
+    joined = list(resources._joined(iter([b"12345", b"67890", b"1", b"2" * 30, b"3"])))
+    assert joined == [b"1234567890", b"1" + b"2" * 9, b"2" * 10, b"2" * 10, b"23"]
+
+
+@pytest.mark.parametrize(
+    ("known", "status"),
+    [
+        ('"a"', 304),
+        ('W/"a"', 304),
+        (' "b" , W/"a"', 304),
+        ("*", 304),
+        ('"b"', 200),
+        ("a", 200),
+        ("", 200),
+    ],
+)
+@pytest.mark.parametrize("etag", ['"a"', 'W/"a"'])
+def test_what_the_client_knows_is_compared_weakly(known: str, status: int, etag: str) -> None:
+    request = Request({"type": "http", "method": "GET", "headers": [(b"if-none-match", known.encode())]})
+    shown = resources.document(b"x", "text/plain", request, {"A": "b"}, etag)
+    assert (shown.status_code, shown.headers["etag"]) == (status, etag)
+    assert shown.headers.get("a") == ("b" if status == 200 else None)
+    assert shown.body == (b"x" if status == 200 else b"")
+
+
+def test_the_etag_of_what_has_ended_follows_its_state_and_what_was_asked_for() -> None:
+    job: dict[str, Any] = {"id": 1, "finishedAt": None, "counts": 1, "requests": [1]}
+    alone, etags = Alone(reading(job, query=True)), []
+
+    def etag(query: str = "", **changed: Any) -> str:
+        job.update(changed)
+        alone.ask(query=query)
+        return alone.headers["etag"]
+
+    first = etag()
+    assert etag(requests=[2]) != first, "of what goes on it is that of all its bytes"
+    ended = etag(finishedAt="then")
+    etags = [ended, etag(requests=[3]), etag(query="a=1"), etag(counts=2)]
+    assert etags[1] == ended, "the counts follow whatever happens to its requests"
+    assert len({*etags}) == 3
+    alone.ask(If_None_Match=etags[3])
+    assert (alone.status, alone.pieces) == (304, [])

@@ -1,0 +1,341 @@
+"""The table of a job's statuses, its counts, the stored form, and the object that the API shows."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import FrozenInstanceError, replace
+from itertools import product
+from typing import Any
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from puppetmaster.errors import IllegalTransition
+from puppetmaster.model.job import (
+    FINAL,
+    OPEN_JOB,
+    TRANSITIONS,
+    GateStatus,
+    Job,
+    JobEvent,
+    JobStatus,
+    fresh_counts,
+)
+from puppetmaster.model.policy import Policy
+from puppetmaster.model.request import RequestStatus
+from tests.examples import AT, LATER, a_job, counts
+
+#: The whole table, written once more: a change of the module's must be a change here.
+LEGAL = {
+    ("pending", "start"): "dispatching",
+    ("pending", "pause"): "paused",
+    ("pending", "cancel"): "canceled",
+    ("pending", "abort"): "aborted",
+    ("pending", "expire"): "timeout",
+    ("dispatching", "pause"): "paused",
+    ("dispatching", "finish"): "resolved",
+    ("dispatching", "cancel"): "canceled",
+    ("dispatching", "abort"): "aborted",
+    ("dispatching", "expire"): "timeout",
+    ("paused", "resume"): "dispatching",
+    ("paused", "wait"): "pending",
+    ("paused", "finish"): "resolved",
+    ("paused", "cancel"): "canceled",
+    ("paused", "abort"): "aborted",
+    ("paused", "expire"): "timeout",
+}
+ILLEGAL = [pair for pair in product(JobStatus, JobEvent) if pair not in LEGAL]
+ENDS = {pair: status for pair, status in LEGAL.items() if status in FINAL}
+MOVES = {pair: status for pair, status in LEGAL.items() if status not in FINAL}
+#: Every key of the job object, in the order of the API's example, without ``requests``.
+KEYS = [
+    *("id", "name", "summary", "key", "parent", "createdAt", "startedAt", "finishedAt", "timeout"),
+    *("status", "reason", "progress", "totalCount", "doneCount", "finishCount", "errorCount", "counts"),
+]
+
+
+def _ended_requests(status: str, **given: Any) -> Job:
+    """A job in this status of which no request is open."""
+    return a_job(status=JobStatus(status), counts=counts(resolved=2, error=1), **given)
+
+
+# The table
+
+
+def test_the_table_is_the_one_that_is_documented() -> None:
+    assert {(a.value, b.value): c.value for (a, b), c in TRANSITIONS.items()} == LEGAL
+
+
+def test_open_and_final_are_all_statuses() -> None:
+    assert {status.value for status in FINAL} == {"resolved", "canceled", "aborted", "timeout"}
+    assert {status.value for status in OPEN_JOB} == {"pending", "dispatching", "paused"}
+    assert [status for status in JobStatus if a_job(status=status).final] == [
+        status for status in JobStatus if status in FINAL
+    ]
+
+
+@pytest.mark.parametrize(("status", "event"), MOVES)
+def test_a_move_keeps_the_job_open(status: str, event: str) -> None:
+    before = a_job(status=JobStatus(status), reason="before")
+    after = before.after(JobEvent(event), LATER, reason="why")
+    assert after == replace(before, status=JobStatus(LEGAL[status, event]), reason="why")
+    assert before.after(JobEvent(event), LATER).reason is None
+
+
+@pytest.mark.parametrize(("status", "event"), ENDS)
+def test_an_end_is_timed(status: str, event: str) -> None:
+    before = _ended_requests(status, ending=JobEvent.CANCEL, started_at=AT)
+    after = before.after(JobEvent(event), LATER)
+    assert after.status == LEGAL[status, event]
+    assert after.final
+    assert (after.started_at, after.finished_at, after.ending) == (AT, LATER, None)
+    assert after.counts == before.counts
+
+
+@pytest.mark.parametrize(("status", "event"), [pair for pair in ENDS if pair[1] != "finish"])
+def test_an_end_says_why(status: str, event: str) -> None:
+    before = _ended_requests(status).stopping(JobEvent(event), "said when it began to stop")
+    assert before.after(JobEvent(event), LATER).reason == "said when it began to stop"
+    assert before.after(JobEvent(event), LATER, reason="said now").reason == "said now"
+
+
+@pytest.mark.parametrize("status", ["dispatching", "paused"])
+def test_a_resolved_job_has_no_reason(status: str) -> None:
+    paused = _ended_requests(status, reason="paused by a request")
+    assert paused.after(JobEvent.FINISH, LATER).reason is None
+
+
+@pytest.mark.parametrize(("status", "event"), ENDS)
+@pytest.mark.parametrize("still", ["pending", "sent"])
+def test_a_job_with_open_requests_does_not_end(status: str, event: str, still: str) -> None:
+    before = a_job(status=JobStatus(status), counts=counts(resolved=2, **{still: 1}))
+    with pytest.raises(IllegalTransition, match="job 1 cannot end: 1 of its requests are open"):
+        before.after(JobEvent(event), LATER)
+    assert before == a_job(status=JobStatus(status), counts=counts(resolved=2, **{still: 1}))
+
+
+@pytest.mark.parametrize(("status", "event"), ILLEGAL)
+def test_an_illegal_event_raises_and_nothing_happens(status: JobStatus, event: JobEvent) -> None:
+    before = _ended_requests(status)
+    with pytest.raises(IllegalTransition, match=f"job 1 is {status}: .* '{event}'"):
+        before.after(event, LATER, reason="why")
+    assert before == _ended_requests(status)
+
+
+def test_the_first_verdict_stands() -> None:
+    stopping = a_job().stopping(JobEvent.CANCEL, "canceled by a request")
+    assert (stopping.ending, stopping.reason, stopping.status) == (
+        JobEvent.CANCEL,
+        "canceled by a request",
+        "dispatching",
+    )
+    assert stopping.stopping(JobEvent.EXPIRE, "its timeout is over") == stopping
+
+
+def test_a_job_does_not_change() -> None:
+    with pytest.raises(FrozenInstanceError):
+        a_job().status = JobStatus.PAUSED  # type: ignore[misc]
+
+
+# Its counts
+
+
+def test_a_new_job_waits_as_a_whole() -> None:
+    assert fresh_counts(3) == counts(pending=3)
+    assert list(fresh_counts(3)) == list(RequestStatus)
+
+
+def test_deltas_move_the_counts() -> None:
+    before = a_job(total=5)
+    sent = before.tallied({RequestStatus.PENDING: -2, RequestStatus.SENT: 2})
+    assert sent.counts == counts(pending=3, sent=2)
+    assert sent.tallied({}) == sent
+    assert before.counts == counts(pending=5)
+    assert (before.open_count, sent.open_count) == (5, 5)
+    assert sent.tallied({RequestStatus.SENT: -2, RequestStatus.ERROR: 2}).open_count == 3
+
+
+@pytest.mark.parametrize(
+    "deltas",
+    [
+        {RequestStatus.PENDING: -1},
+        {RequestStatus.SENT: 1},
+        {RequestStatus.PENDING: -4, RequestStatus.SENT: 4},
+        {RequestStatus.ERROR: -1, RequestStatus.RESOLVED: 1},
+    ],
+)
+def test_deltas_that_do_not_add_up_raise(deltas: Mapping[RequestStatus, int]) -> None:
+    with pytest.raises(IllegalTransition, match=r"job 1: the counts .* do not add up to 3"):
+        a_job().tallied(deltas)
+
+
+def test_its_requests_follow_each_other() -> None:
+    assert list(a_job(first=2**31 + 7, total=3).request_ids) == [2**31 + 7, 2**31 + 8, 2**31 + 9]
+
+
+@pytest.mark.parametrize(
+    ("idempotent", "method", "repeats"),
+    [
+        (None, "get", True),
+        (None, "post", False),
+        (None, "put", False),
+        (None, "delete", False),
+        (True, "post", True),
+        (False, "get", False),
+    ],
+)
+def test_only_what_is_idempotent_is_sent_again(idempotent: bool | None, method: str, repeats: bool) -> None:
+    job = a_job(given={} if idempotent is None else {"idempotent": idempotent})
+    stored = Job.from_document(job.id, json.loads(json.dumps(job.document())))
+    assert Policy.of(stored.given, stored.total).repeats(method) is repeats
+
+
+# The stored form
+
+TEXTS = st.text(max_size=10)
+
+
+#: Optional properties as they were given.
+GIVEN: list[dict[str, Any]] = [
+    {},
+    {"requestTimeout": 5},
+    {"concurrency": "10%", "idempotent": True, "retry": {"attempts": 3, "on": ["error"]}},
+    {"waves": [1, "50%"], "gate": {"errors": 0, "onFail": "abort"}, "startAt": LATER},
+]
+
+
+@st.composite
+def jobs(draw: st.DrawFn) -> Job:
+    """Any job."""
+    by_status = [draw(st.integers(0, 50)) for _ in RequestStatus]
+    assume(sum(by_status))
+    seconds = st.none() | st.integers(1, 10**9) | st.floats(0.001, 1e9)
+    return a_job(
+        id=draw(st.integers(1, 10**6)),
+        total=sum(by_status),
+        counts=dict(zip(RequestStatus, by_status, strict=True)),
+        name=draw(st.none() | TEXTS),
+        summary=draw(TEXTS),
+        key=draw(st.none() | TEXTS),
+        digest=draw(TEXTS),
+        parent=draw(st.none() | st.integers(1, 9)),
+        started_at=draw(st.sampled_from([None, AT])),
+        finished_at=draw(st.sampled_from([None, LATER])),
+        timeout_s=draw(seconds),
+        boot=draw(TEXTS),
+        expires_s=draw(seconds),
+        request_timeout_s=draw(st.integers(1, 60) | st.floats(0.1, 60)),
+        start_at=draw(st.sampled_from([None, LATER])),
+        wave=draw(st.integers(1, 100)),
+        wave_errors=draw(st.integers(0, 50)),
+        gate=draw(st.none() | st.sampled_from(GateStatus)),
+        given=draw(st.sampled_from(GIVEN)),
+        status=draw(st.sampled_from(JobStatus)),
+        ending=draw(st.none() | st.sampled_from(JobEvent)),
+        reason=draw(st.none() | TEXTS),
+    )
+
+
+@given(jobs())
+def test_the_stored_form_keeps_everything(job: Job) -> None:
+    stored = json.loads(json.dumps(job.document()))
+    assert Job.from_document(job.id, stored) == job
+
+
+@given(jobs())
+def test_what_comes_from_the_store_is_the_same_kind_of_thing(job: Job) -> None:
+    stored = Job.from_document(job.id, job.document())
+    assert type(stored.status) is JobStatus
+    assert type(stored.ending) in (JobEvent, type(None))
+    assert type(stored.gate) in (GateStatus, type(None))
+    assert all(type(status) is RequestStatus for status in stored.counts)
+
+
+# What the API shows
+
+
+def test_the_view_of_a_new_job() -> None:
+    job = a_job(id=123145, timeout_s=36000, summary="post /system/reboot")
+    assert job.view() == {
+        "id": 123145,
+        "name": None,
+        "summary": "post /system/reboot",
+        "key": None,
+        "parent": None,
+        "createdAt": AT,
+        "startedAt": None,
+        "finishedAt": None,
+        "timeout": 36000,
+        "status": "dispatching",
+        "reason": None,
+        "progress": 0,
+        "totalCount": 3,
+        "doneCount": 0,
+        "finishCount": 0,
+        "errorCount": 0,
+        "counts": {
+            "pending": 3,
+            "sent": 0,
+            "resolved": 0,
+            "error": 0,
+            "timeout": 0,
+            "unknown": 0,
+            "canceled": 0,
+            "skipped": 0,
+        },
+    }
+    assert list(job.view()) == KEYS
+
+
+def test_the_view_of_a_job_that_has_ended() -> None:
+    view = a_job(
+        total=7,
+        counts=counts(resolved=2, error=1, timeout=1, unknown=1, canceled=1, skipped=1),
+        status=JobStatus.CANCELED,
+        reason="canceled by a request",
+        name="night",
+        key="k-1",
+        parent=4,
+        started_at=AT,
+        finished_at=LATER,
+        given={"requestTimeout": 5, "concurrency": 10, "idempotent": False},
+    ).view()
+    assert (view["finishCount"], view["errorCount"], view["doneCount"], view["progress"]) == (2, 5, 7, 100)
+    assert (view["status"], view["reason"], view["name"], view["key"], view["parent"]) == (
+        *("canceled", "canceled by a request", "night", "k-1", 4),
+    )
+    assert (view["startedAt"], view["finishedAt"], view["timeout"]) == (AT, LATER, None)
+    assert list(view) == [*KEYS, "requestTimeout", "concurrency", "idempotent"]
+    assert (view["requestTimeout"], view["concurrency"], view["idempotent"]) == (5, 10, False)
+
+
+@pytest.mark.parametrize("gate", [None, *GateStatus])
+def test_a_job_in_waves_shows_the_open_one_and_what_stands_behind_it(gate: GateStatus | None) -> None:
+    view = a_job(given={"waves": [1, "50%"]}, wave=2, wave_errors=1, gate=gate).view()
+    assert list(view) == [*KEYS, "waves", "wave", "gateStatus"]
+    assert (view["waves"], view["wave"], view["gateStatus"]) == ([1, "50%"], 2, gate)
+
+
+def test_a_job_in_one_go_shows_no_wave() -> None:
+    assert list(a_job(wave=1, gate=None).view()) == KEYS
+
+
+@pytest.mark.parametrize(
+    ("done", "total", "percent"), [(0, 3, 0), (1, 3, 33), (2, 3, 66), (3, 3, 100), (199, 200, 99)]
+)
+def test_progress_is_whole_percent_rounded_down(done: int, total: int, percent: int) -> None:
+    job = a_job(total=total, counts=counts(pending=total - done, error=done))
+    assert job.view()["progress"] == percent
+
+
+@given(jobs())
+def test_the_view_adds_up_and_is_json(job: Job) -> None:
+    view = job.view()
+    assert json.loads(json.dumps(view)) == view
+    assert list(view) == [*KEYS, *job.given, *(("wave", "gateStatus") if "waves" in job.given else ())]
+    assert view["totalCount"] == sum(view["counts"].values())
+    assert view["doneCount"] == view["finishCount"] + view["errorCount"]
+    assert view["doneCount"] == view["totalCount"] - view["counts"]["pending"] - view["counts"]["sent"]
+    assert view["finishCount"] == view["counts"]["resolved"]
+    assert 0 <= view["progress"] <= 100
+    assert (view["progress"] == 100) == (view["doneCount"] == view["totalCount"])

@@ -1,0 +1,209 @@
+"""How much an owner of many gateways is given: by example, and in simulated fleets of every kind."""
+
+import random
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from puppetmaster.scheduling.owners import BLOCKED_S, FIRST, FORGET_S, LONGEST_PAUSE_S, STUCK_S, Owner, Owners
+from sandbox.simulator import Scenario, Simulation
+
+MOST = 500
+
+
+class Fleet:
+    """An owner that works on ``threads`` commands at once, each for ``takes_s``; it is given all it may."""
+
+    def __init__(self, threads: int, takes_s: float = 0.1, most: int = MOST) -> None:
+        self.owner = Owner(most)
+        self.now_s = 100.0
+        self._threads = threads
+        self._takes_s = takes_s
+        self._given: list[tuple[int, float]] = []  # epoch, since when
+        self._worked: list[tuple[float, int, float]] = []  # done at, epoch, since when
+        self.most_given = 0
+
+    def run(self, for_s: float) -> None:
+        """Let time pass."""
+        end_s = self.now_s + for_s
+        while True:
+            while self.owner.may_send(self.now_s):
+                self._given.append((self.owner.send(self.now_s), self.now_s))
+                self.most_given = max(self.most_given, self.owner.busy)
+            while self._given and len(self._worked) < self._threads:
+                epoch, since_s = self._given.pop(0)
+                self._worked.append((self.now_s + self._takes_s, epoch, since_s))
+            done_s, epoch, since_s = min(self._worked)
+            if done_s > end_s:
+                self.now_s = end_s
+                return
+            self.now_s = done_s
+            self._worked.remove((done_s, epoch, since_s))
+            self.owner.answered(epoch, done_s - since_s, done_s)
+            self.owner.land()
+
+
+def test_it_begins_with_two() -> None:
+    owner = Owner(MOST)
+    assert [owner.may_send(0.0), owner.send(0.0), owner.may_send(0.0), owner.send(0.0)] == [True, 0, True, 0]
+    assert not owner.may_send(0.0)
+    assert FIRST == 2
+
+
+def test_it_is_never_given_more_than_the_setting_says() -> None:
+    assert Owner(1).size == 1
+    fleet = Fleet(1000, most=7)
+    fleet.run(60.0)
+    assert fleet.owner.size == fleet.most_given == 7
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3, 5, 10, 40])
+def test_it_finds_what_the_owner_works_on_at_once(threads: int) -> None:
+    fleet = Fleet(threads)
+    fleet.run(30.0)
+    assert 0.85 * threads <= fleet.owner.size <= max(1.7 * threads, FIRST + 1)
+    assert fleet.most_given <= max(4 * threads, 2 * FIRST), "also on the way there"
+
+
+def test_one_that_works_on_everything_at_once_gets_all() -> None:
+    fleet = Fleet(10_000)
+    fleet.run(3.0)
+    assert fleet.owner.size == MOST
+
+
+def test_gateways_that_become_slower_do_not_narrow_it_for_long() -> None:
+    fleet = Fleet(10_000, takes_s=0.05)
+    fleet.run(3.0)
+    fleet._takes_s = 1.0
+    fleet.run(3 * LONGEST_PAUSE_S)
+    assert fleet.owner.size == MOST
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_one_thread_that_gateways_keep_for_a_minute_again_and_again(seed: int) -> None:
+    scenario = Scenario(
+        gateways=150, shape="one-model", latency_s=0.1, threads=1, dead=0.1, ttl_s=60.0, seed=seed
+    )
+    assert len(run(scenario, requestTimeout=61).ran_late) <= 32
+
+
+def test_what_the_bus_alone_takes_longer_does_not_narrow_it() -> None:
+    """One that answers after 1 ms with few in flight, and after 40 ms with many."""
+    fleet = Fleet(10_000, takes_s=0.001)
+    fleet.run(0.01)
+    fleet._takes_s = 0.04
+    fleet.run(2.0)
+    assert fleet.owner.size == MOST
+
+
+def test_one_that_was_stuck_is_given_half_from_there() -> None:
+    owner = Owner(MOST, size=10)
+    epoch = owner.send(5.0)
+    owner.heard(5.0 + STUCK_S)
+    assert owner.size == 10
+    owner.heard(5.1 + 2 * STUCK_S)
+    assert owner.size == 5
+    assert owner.epoch > epoch, "what waited meanwhile tells nothing of its speed"
+
+
+def test_while_nothing_comes_back_nothing_is_sent() -> None:
+    owner = Owner(MOST, size=10)
+    for _ in range(3):
+        owner.send(5.0)
+    assert owner.may_send(5.0 + BLOCKED_S)
+    assert not owner.may_send(5.1 + BLOCKED_S)
+    assert owner.blocked(5.1 + BLOCKED_S)
+    owner.heard(60.0)
+    assert owner.may_send(60.0)
+
+
+def test_one_that_was_idle_is_not_blocked() -> None:
+    owner = Owner(MOST, size=10)
+    owner.send(5.0)
+    owner.land()
+    assert not owner.blocked(500.0)
+    owner.send(500.0)
+    assert owner.may_send(500.0 + BLOCKED_S)
+
+
+def test_what_was_given_up_is_counted_until_its_answer_comes() -> None:
+    owners = Owners(MOST)
+    owner = owners.of("/remote/+")
+    for message in (1, 2):
+        owner.send(0.0)
+        assert owners.overdue("/remote/+", message, 30.0) == 30.0 + FORGET_S
+        owner.land()
+    assert (owner.in_flight, owner.busy) == (0, 2)
+    assert not owner.may_send(31.0)
+    assert owners.came(1, 60.0) == "/remote/+"
+    assert owners.came(1, 60.0) is None
+    assert owner.may_send(60.0)
+
+
+def test_what_was_given_up_is_not_counted_for_ever() -> None:
+    owners = Owners(MOST)
+    owners.overdue("/remote/+", 1, 0.0)
+    owners.overdue("/remote/+", 2, 1.0)
+    assert owners.forget_overdue(FORGET_S - 0.001) == []
+    assert owners.forget_overdue(FORGET_S) == ["/remote/+"]
+    assert owners.sizes() == {"/remote/+": (FIRST, 1)}
+    assert owners.came(1, FORGET_S) is None
+    owners.forget_all()
+    assert owners.sizes() == {"/remote/+": (FIRST, 0)}
+
+
+# -- in a simulated fleet --------------------------------------------------------------------------
+
+
+def run(scenario: Scenario, method: str = "get", **more: Any) -> Simulation:
+    random.seed(scenario.seed)
+    simulation = Simulation(scenario)
+    simulation.create(method, **more)
+    simulation.run(100_000.0)
+    return simulation
+
+
+@settings(max_examples=40)
+@given(
+    threads=st.integers(1, 12),
+    dead=st.sampled_from([0.0, 0.02, 0.1, 0.3]),
+    method=st.sampled_from(["get", "post"]),
+    seed=st.integers(0, 1000),
+)
+def test_every_job_ends_and_next_to_nothing_runs_late(
+    threads: int, dead: float, method: str, seed: int
+) -> None:
+    """An owner of some threads, of which dead gateways keep one each for a minute."""
+    scenario = Scenario(
+        gateways=150, shape="one-model", latency_s=0.1, threads=threads, dead=dead, ttl_s=60.0, seed=seed
+    )
+    simulation = run(scenario, method, requestTimeout=61)
+    summary = simulation.summary()
+    silent, late = round(dead * 150), len(simulation.ran_late)
+    assert sum(summary["requests"].values()) == 150
+    # What waits behind gateways that are away, when all threads are kept by them, is little.
+    little = max(4 * threads, 4 * FIRST) * (1 + silent // threads)
+    assert late <= little
+    assert silent <= summary["requests"].get("timeout", 0) <= silent + little
+
+
+@pytest.mark.parametrize("timeout_s", [2, 61])
+def test_a_blocked_owner_is_given_nothing_to_run_late(timeout_s: float) -> None:
+    """All three threads are kept by gateways that are away; twenty others are there."""
+    scenario = Scenario(gateways=20, shape="one-model", threads=3, dead=0.0, ttl_s=60.0)
+    simulation = Simulation(scenario)
+    simulation._controller.dead |= {"cg-00001", "cg-00002", "cg-00003"}
+    simulation.create("get", requestTimeout=timeout_s)
+    simulation.run(50.0)
+    assert len(simulation.sent_s) == FIRST, "not even the third of them is asked, while two say nothing"
+    simulation.run(1000.0)
+    assert simulation.ran_late == []
+    assert simulation.summary()["requests"] == {"resolved": 17, "timeout": 3}
+
+
+def test_an_owner_of_many_threads_is_used() -> None:
+    """Against three threads that are never idle: 150 commands of 0.1 s."""
+    simulation = run(Scenario(gateways=600, shape="one-model", latency_s=0.1, spread=0.3, threads=3))
+    assert 600 * 0.1 / 3 / simulation.clock.at_s > 0.9

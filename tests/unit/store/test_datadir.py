@@ -1,0 +1,204 @@
+"""The directory of the store: who may read it, who may use it, and what is told of a copy."""
+
+import os
+import shutil
+import stat
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from puppetmaster.errors import StoreError
+from puppetmaster.model.job import Job, JobEvent, JobStatus
+from puppetmaster.store import base
+from puppetmaster.store.base import FIRST_REQUEST_ID, JOBS_AHEAD, REQUESTS_AHEAD, Changes, Ids, ahead
+from puppetmaster.store.datadir import FILE_NAME, GENERATION_NAME, LOCK_NAME, DataDir
+from puppetmaster.store.sqlite.store import COPIED, Store
+from tests.examples import LATER, a_job, a_request, an_item, counts
+
+# Who may read it
+
+
+def _mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+@pytest.fixture
+def everything_allowed() -> object:
+    """A umask that takes nothing away."""
+    before = os.umask(0)
+    yield
+    os.umask(before)
+
+
+@pytest.mark.usefixtures("everything_allowed")
+def test_nobody_else_reads_a_new_store(tmp_path: Path) -> None:
+    data_dir = tmp_path / "data"
+    with closing(Store(data_dir)) as store:
+        store.commit(Changes(jobs={1: a_job()}))
+        names = {path.name for path in data_dir.iterdir()}
+        assert {FILE_NAME, f"{FILE_NAME}-wal", f"{FILE_NAME}-shm", LOCK_NAME, GENERATION_NAME} == names
+        assert {_mode(path) for path in data_dir.iterdir()} == {0o600}
+        assert _mode(data_dir) == 0o700
+
+
+@pytest.mark.usefixtures("everything_allowed")
+def test_what_an_earlier_version_left_open_is_closed_and_a_directory_is_its_owners(tmp_path: Path) -> None:
+    data_dir = tmp_path / "data"
+    Store(data_dir).close()
+    data_dir.chmod(0o755)
+    for path in data_dir.iterdir():
+        path.chmod(0o666)
+    with closing(Store(data_dir)):
+        assert {_mode(path) for path in data_dir.iterdir()} == {0o600}
+        assert _mode(data_dir) == 0o755
+
+
+# Who may use it
+
+
+def test_the_lock_file_is_not_emptied(tmp_path: Path) -> None:
+    (tmp_path / "precious").write_text("all I have")
+    (tmp_path / LOCK_NAME).symlink_to(tmp_path / "precious")
+    Store(tmp_path).close()
+    assert (tmp_path / "precious").read_text() == "all I have"
+
+
+@pytest.mark.parametrize("removed", [(), (LOCK_NAME,)])
+def test_one_process_at_a_time_also_without_the_lock_file(tmp_path: Path, removed: tuple[str, ...]) -> None:
+    with closing(Store(tmp_path)):
+        for name in removed:
+            (tmp_path / name).unlink()
+        with pytest.raises(StoreError, match="Another puppetmaster uses"):
+            Store(tmp_path)
+    Store(tmp_path).close()
+
+
+def test_nothing_is_written_to_a_store_that_was_replaced(tmp_path: Path) -> None:
+    with closing(Store(tmp_path)) as store:
+        aside = store.path.rename(tmp_path / "aside")
+        for there in (False, True):
+            if there:
+                store.path.touch()
+            with pytest.raises(StoreError, match="was removed or replaced while it is in use"):
+                store.commit(Changes(jobs={1: a_job()}))
+        aside.rename(store.path)
+        store.commit(Changes(jobs={1: a_job()}))
+
+
+# Copies
+
+
+@pytest.fixture
+def data_dir(tmp_path: Path) -> Path:
+    """A store with jobs that wait, send, are paused, are being stopped and have ended; nobody uses it."""
+    path = tmp_path / "data"
+    with closing(Store(path)) as store:
+        jobs = {
+            1: a_job(status=JobStatus.PENDING, start_at=LATER),
+            2: a_job(id=2),
+            3: a_job(id=3, status=JobStatus.PAUSED, reason="paused by a request"),
+            4: a_job(id=4, ending=JobEvent.CANCEL, reason="canceled by a request"),
+            5: a_job(id=5, status=JobStatus.RESOLVED, finished_at=LATER, counts=counts(resolved=3)),
+        }
+        store.commit(
+            Changes(
+                jobs=jobs,
+                items={FIRST_REQUEST_ID: an_item()},
+                requests={FIRST_REQUEST_ID: a_request()},
+                ids=Ids(6, FIRST_REQUEST_ID + 15),
+            )
+        )
+    return path
+
+
+def _jobs(data_dir: Path) -> tuple[list[Job], Ids]:
+    with closing(Store(data_dir)) as store:
+        return store.now.jobs({})[::-1], store.ids
+
+
+def _states(jobs: list[Job]) -> list[tuple[JobStatus, str | None]]:
+    return [(job.status, job.reason) for job in jobs]
+
+
+def _assert_paused(data_dir: Path, ids: Ids) -> None:
+    jobs, now = _jobs(data_dir)
+    assert _states(jobs) == [
+        (JobStatus.PAUSED, COPIED),
+        (JobStatus.PAUSED, COPIED),
+        (JobStatus.PAUSED, "paused by a request"),
+        (JobStatus.DISPATCHING, "canceled by a request"),
+        (JobStatus.RESOLVED, None),
+    ]
+    assert now == ahead(ids)
+    assert _jobs(data_dir) == (jobs, now), "it is told once"
+
+
+def test_the_same_store_goes_on(data_dir: Path, tmp_path: Path) -> None:
+    jobs, ids = _jobs(data_dir)
+    assert JobStatus.PAUSED not in [job.status for job in jobs[:2]]
+    data_dir.rename(tmp_path / "moved")
+    (tmp_path / "moved" / LOCK_NAME).unlink()
+    assert _jobs(tmp_path / "moved") == (jobs, ids)
+
+
+def test_a_copied_directory_sends_nothing_by_itself(data_dir: Path, tmp_path: Path) -> None:
+    _, ids = _jobs(data_dir)
+    shutil.copytree(data_dir, tmp_path / "copy")
+    _assert_paused(tmp_path / "copy", ids)
+
+
+@pytest.mark.parametrize("marked", [True, False], ids=["of this version", "of an earlier version"])
+def test_an_old_copy_in_its_place_sends_nothing_by_itself(
+    data_dir: Path, marked: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, ids = _jobs(data_dir)
+    if not marked:
+        with closing(Store(data_dir)) as store:
+            meta = {name: store._meta[name] for name in ("format", "installation", "nextJob", "nextRequest")}
+            store._db.table("meta").put([(1, meta)])
+    before = (data_dir / FILE_NAME).read_bytes()
+    if marked:
+        _jobs(data_dir)
+    (data_dir / FILE_NAME).write_bytes(before)
+    _assert_paused(data_dir, ids)
+
+
+def test_a_kill_between_the_two_marks_makes_no_copy(data_dir: Path) -> None:
+    before = (data_dir / GENERATION_NAME).read_text()
+    jobs, ids = _jobs(data_dir)
+    (data_dir / GENERATION_NAME).write_text(before)
+    assert _jobs(data_dir) == (jobs, ids)
+    (data_dir / GENERATION_NAME).unlink()
+    assert _jobs(data_dir) == (jobs, ids)
+
+
+# Ids
+
+
+def test_the_ids_of_a_new_store_begin_anywhere() -> None:
+    starts = [base.first_request_id() for _ in range(50)]
+    assert len(set(starts)) > 40
+    assert all(2**31 <= start < 2**31 + 2**30 for start in starts)
+
+
+def test_a_copy_leaves_out_ids_as_far_as_there_are_any() -> None:
+    assert ahead(Ids(5, 2**31)) == Ids(5 + JOBS_AHEAD, 2**31 + REQUESTS_AHEAD)
+    assert ahead(Ids(5, 2**32 - 5)) == Ids(5 + JOBS_AHEAD, 2**32 - 1)
+    assert ahead(Ids(5, 2**32)) == Ids(5 + JOBS_AHEAD, 2**32)
+
+
+# How often it was opened
+
+
+@pytest.mark.parametrize("found", [None, "", "x", "7\n"])
+def test_how_often_a_directory_was_opened_is_kept(tmp_path: Path, found: str | None) -> None:
+    """What a crash has left half written is in nobody's way."""
+    if found is not None:
+        (tmp_path / GENERATION_NAME).write_text(found, encoding="ascii")
+    (tmp_path / f"{GENERATION_NAME}.part").write_text("8", encoding="ascii")
+    directory = DataDir(tmp_path)
+    assert directory.generation == (7 if found == "7\n" else 0)
+    directory.generation = 9
+    assert directory.generation == 9
+    assert [path.name for path in tmp_path.glob(f"{GENERATION_NAME}*")] == [GENERATION_NAME]

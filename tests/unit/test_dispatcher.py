@@ -1,0 +1,604 @@
+"""The loop: what arrives is decided on, made durable, and only then acted on, whatever goes wrong."""
+
+import itertools
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from puppetmaster import dispatcher as dispatcher_module
+from puppetmaster.api.service import Service
+from puppetmaster.bus.client import ControllerChanged, ControllerForgot, LinkChanged, Synced
+from puppetmaster.clock import seconds
+from puppetmaster.dispatcher import STORE_RETRY_S
+from puppetmaster.engine.engine import Engine
+from puppetmaster.errors import NotFound, StoreError, Unavailable
+from puppetmaster.model.job import JobStatus
+from puppetmaster.settings import Settings
+from puppetmaster.store.base import Changes, Ids, Keep, Look, Now
+from puppetmaster.store.sqlite import store as store_module
+from puppetmaster.store.sqlite.store import Store
+from tests.desk import WAIT_S, Desk, disk_fault, until
+from tests.examples import LATER, a_job, counts
+from tests.unit.engine.test_clock_steps import SteppedClock
+
+FULL = disk_fault("database or disk is full", sqlite3.SQLITE_FULL)
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Iterator[Desk]:
+    made = Desk(tmp_path / "data", grace_s=0.05)
+    yield made
+    made.disk.error = None
+    made.close()
+    assert made.bus.unrecorded == []
+
+
+class Gate:
+    """A verb that holds the dispatcher until it is opened."""
+
+    def __init__(self) -> None:
+        self.reached = threading.Event()
+        self.opened = threading.Event()
+
+    def __call__(self, _engine: Engine) -> str:
+        self.reached.set()
+        assert self.opened.wait(WAIT_S)
+        return "passed"
+
+
+# -- what happens on the bus -----------------------------------------------------------------------
+
+
+def test_what_has_not_left_waits_again(desk: Desk) -> None:
+    desk.bus.refusing = True
+    job = desk.create("a", "b")
+    desk.dispatcher.do(lambda engine: engine.begin_job(job.id))
+    until(lambda: desk.bus.refused, "they cannot leave")
+    desk.post(LinkChanged(up=False))
+    until(lambda: desk.status(job.first) == "pending" and desk.in_flight() == 0, "they wait again")
+    assert desk.bus.sent == []
+    desk.bus.refusing = False
+    desk.post(LinkChanged(up=True), ControllerChanged(up=True))
+    until(lambda: len(desk.bus.sent) == 2, "they leave")
+    with desk.store.reading() as reader:
+        assert [one.attempts for one in reader.requests({"job": job.id})] == [1, 1]
+
+
+def test_messages_that_a_broken_connection_names_wait_again(desk: Desk) -> None:
+    job = desk.create("a", "b")
+    until(lambda: len(desk.bus.sent) == 2, "both leave, as far as one knows")
+    first, second = desk.bus.sent
+    desk.post(LinkChanged(up=False, unsent=(second,)))
+    until(lambda: desk.status(second) == "pending", "the one that has not left waits")
+    assert desk.status(first) == "sent", "of the other nobody knows"
+    desk.post(LinkChanged(up=True), ControllerChanged(up=True))
+    until(lambda: desk.bus.sent.count(second) == 2, "it leaves, under the same id: nobody has seen that")
+    assert job.total == 2
+
+
+def test_a_controller_that_has_forgotten_us_brings_no_answers(desk: Desk) -> None:
+    job = desk.create("a", timeout=None)
+    until(lambda: desk.bus.sent, "it leaves")
+    now_s = time.monotonic()
+    desk.post(ControllerForgot(now_s + 1, now_s + 1))
+    until(lambda: len(desk.bus.sent) == 2, "a read is made again, after the grace time")
+    assert desk.bus.sent[0] == job.first != desk.bus.sent[1]
+
+
+def test_a_controller_that_never_knew_us_takes_nothing_away(desk: Desk) -> None:
+    desk.create("a")
+    until(lambda: desk.bus.sent, "it leaves")
+    desk.post(ControllerForgot(None, time.monotonic()))
+    assert desk.in_flight() == 1
+    assert len(desk.bus.sent) == 1
+
+
+# -- acknowledged when it is on disk ---------------------------------------------------------------
+
+
+def test_an_answer_is_acknowledged_when_it_is_on_disk(desk: Desk) -> None:
+    seen: list[str] = []
+    job = desk.create("a")
+    until(lambda: desk.bus.sent, "it leaves")
+    desk.bus.watch = lambda _: seen.append(desk.status(job.first))
+    desk.answer(job.first)
+    until(lambda: desk.bus.acknowledged, "it is acknowledged")
+    assert seen == ["resolved"]
+
+
+def test_an_answer_for_nobody_is_acknowledged_too(desk: Desk) -> None:
+    desk.answer(12345)
+    until(lambda: desk.bus.acknowledged == [345], "it is acknowledged")
+
+
+def _broken(*_: Any) -> None:
+    raise OSError("Input/output error")
+
+
+def test_an_answer_that_cannot_be_taken_in_is_kept_until_it_can(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """More than a broker brings before something is acknowledged: none is lost, and none holds up others."""
+    job = desk.create(*[f"g{number}" for number in range(30)], requestTimeout=0.2)
+    until(lambda: desk.status(job.request_ids[-1]) == "timeout", "nobody answers in time")
+    with monkeypatch.context() as patch:
+        patch.setattr(type(desk.store.now), "request", _broken)
+        for id_ in job.request_ids:
+            desk.answer(id_)
+        until(lambda: len(desk.bus.acknowledged) == 30, "the broker need not keep them any more")
+        until(lambda: len(desk.dispatcher._untaken) == 30, "they are kept here")
+    until(lambda: {desk.status(id_) for id_ in job.request_ids} == {"resolved"}, "they are taken in")
+    assert len(desk.bus.acknowledged) == 30, "once each"
+    assert desk.dispatcher._untaken == {}
+    assert caplog.text.count("could not be taken in, and is tried again: The store cannot be read") == 30
+
+
+def test_an_answer_that_is_tried_in_vain_is_tried_less_often(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries: list[float] = []
+
+    def broken(*_: Any) -> None:
+        tries.append(time.monotonic())
+        raise OSError("Input/output error")
+
+    monkeypatch.setattr(desk.engine, "answered", broken)
+    desk.answer(77)
+    until(lambda: len(tries) >= 4, "it is tried again")
+    waits_s = [after - before for before, after in itertools.pairwise(tries)]
+    for wait_s, least_s in zip(waits_s, (0.1, 0.2, 0.4), strict=False):
+        assert wait_s >= least_s * 0.9
+
+
+def test_an_answer_that_is_neither_taken_in_nor_kept_is_not_acknowledged(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It comes again with the next connection."""
+    monkeypatch.setattr(dispatcher_module, "AGAIN_MOST", 0)
+    job = desk.create("a")
+    until(lambda: desk.bus.sent, "it leaves")
+    desk.answer(job.first)
+    until(lambda: desk.status(job.first) == "resolved", "it is answered")
+    desk.bus.acknowledged.clear()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(desk.store.now), "request", _broken)
+        desk.answer(job.first + 1)
+        desk.in_flight()
+    desk.answer(77)
+    until(lambda: desk.bus.acknowledged, "the next one is acknowledged")
+    assert desk.bus.acknowledged == [77]
+
+
+def test_while_nothing_can_be_written_answers_are_kept_here(desk: Desk) -> None:
+    """Unacknowledged they would hold up what is behind them, the controller's word included."""
+    job = desk.create("a")
+    until(lambda: desk.bus.sent, "it leaves")
+    desk.disk.error = FULL
+    desk.answer(job.first)
+    until(lambda: desk.bus.acknowledged, "it is acknowledged")
+    assert desk.status(job.first) == "sent"
+    desk.disk.error = None
+    until(lambda: desk.status(job.first) == "resolved", "it is written when that can be")
+
+
+# -- a process that stood still --------------------------------------------------------------------
+
+
+def test_what_came_while_this_process_stood_still_is_read_before_timers_fire(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dispatcher_module, "CATCH_UP_S", WAIT_S)
+    job = desk.create("a", "b", "c", requestTimeout=30)
+    until(lambda: len(desk.bus.sent) == 3, "they leave")
+    assert desk.bus.syncs == 0
+    desk.clock.ahead_s += 60
+    until(lambda: desk.bus.syncs == 1, "all that is on its way is asked for")
+    desk.answer(job.first)
+    desk.post(Synced())
+    until(lambda: desk.bus.syncs == 2, "the broker may have more, now that this is acknowledged")
+    assert desk.bus.acknowledged == [job.first % 1000]
+    desk.answer(job.first + 1)
+    desk.post(Synced())
+    until(lambda: desk.bus.syncs == 3, "and more")
+    assert desk.status(job.request_ids[-1]) == "sent", "its time is over, but it may be answered"
+    desk.post(Synced())
+    until(lambda: desk.status(job.request_ids[-1]) == "timeout", "nothing came: it is not answered")
+    assert [desk.status(id_) for id_ in job.request_ids] == ["resolved", "resolved", "timeout"]
+    desk.in_flight()
+    assert desk.bus.syncs == 3
+
+
+def test_a_connection_that_was_lost_meanwhile_is_waited_for(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its broker has kept the answers; the loss alone must not end what is in doubt."""
+    monkeypatch.setattr(dispatcher_module, "CATCH_UP_S", WAIT_S)
+    job = desk.create("a", "b", requestTimeout=30)
+    until(lambda: len(desk.bus.sent) == 2, "they leave")
+    desk.clock.ahead_s += 60
+    until(lambda: desk.bus.syncs == 1, "all that is on its way is asked for")
+    desk.post(LinkChanged(up=False))
+    desk.post(LinkChanged(up=True), ControllerChanged(up=True))
+    desk.in_flight()
+    assert len(desk.bus.sent) == 2, "none of them is repeated yet"
+    desk.answer(job.first)
+    desk.answer(job.request_ids[-1])
+    desk.post(Synced())
+    until(lambda: desk.status(job.request_ids[-1]) == "resolved", "both are answered")
+    assert len(desk.bus.sent) == 2
+
+
+def test_timers_are_not_held_for_ever(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dispatcher_module, "CATCH_UP_S", 0.2)
+    job = desk.create("a", requestTimeout=30)
+    until(lambda: desk.bus.sent, "it leaves")
+    desk.clock.ahead_s += 60
+    until(lambda: desk.status(job.first) == "timeout", "nobody says that all is there, and time goes on")
+    assert desk.bus.syncs == 1
+
+
+def test_timers_fire_also_when_every_turn_takes_long(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dispatcher_module, "CATCH_UP_S", WAIT_S)
+    job = desk.create("a", requestTimeout=30)
+    until(lambda: desk.bus.sent, "it leaves")
+    desk.clock.ahead_s += 60
+    until(lambda: desk.bus.syncs == 1, "all that is on its way is asked for")
+    gate = Gate()
+    desk.dispatcher.do(gate)
+    assert gate.reached.wait(WAIT_S)
+    desk.post(Synced())
+    desk.clock.ahead_s += 3
+    gate.opened.set()
+    until(lambda: desk.status(job.first) == "timeout", "they fire")
+
+
+# -- a disk that fails -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("sweeping", [False, True])
+def test_a_disk_that_fails_is_tried_again_now_and_then(
+    desk: Desk, sweeping: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turns: list[float] = []
+    decide = desk.engine.decide
+
+    def counted() -> Any:
+        turns.append(time.monotonic())
+        return decide()
+
+    job = desk.create("a")
+    until(lambda: desk.bus.sent, "it leaves")
+    monkeypatch.setattr(desk.engine, "decide", counted)
+    desk.disk.error = FULL
+    desk.dispatcher._sweeping = sweeping
+    desk.answer(job.first)
+    until(lambda: desk.disk.tries >= 4, "it is tried again")
+    took_s = turns[-1] - turns[0]
+    assert took_s >= 3 * STORE_RETRY_S * 0.9
+    assert len(turns) < 10 + 10 * took_s, "in between it sleeps"
+
+
+def test_a_restart_on_a_disk_that_fails_sleeps_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = Desk(tmp_path / "data")
+    first.create("a")
+    until(lambda: first.bus.sent, "it leaves")
+    first.close()
+    turns: list[float] = []
+    decide = Engine.decide
+
+    def counted(engine: Engine) -> Any:
+        turns.append(time.monotonic())
+        return decide(engine)
+
+    monkeypatch.setattr(Engine, "decide", counted)
+    desk = Desk(tmp_path / "data", error=FULL, grace_s=0.0)
+    try:
+        until(lambda: desk.disk.tries >= 3, "it is tried again")
+        assert len(turns) < 20 + 10 * (turns[-1] - turns[0]), "in between it sleeps"
+        assert desk.bus.sent == []
+    finally:
+        desk.disk.error = None
+        desk.close()
+
+
+def test_a_change_that_cannot_be_written_is_told_at_once_and_done_all_the_same(desk: Desk) -> None:
+    job = desk.create("a", "b", concurrency=1)
+    until(lambda: desk.bus.sent, "it leaves")
+    desk.disk.error = FULL
+    with pytest.raises(StoreError, match="It is in force, and will be written down as soon as that can be"):
+        desk.dispatcher.call(lambda engine: engine.control(job.id, JobStatus.PAUSED, force=False), WAIT_S)
+    with pytest.raises(Unavailable, match="Nothing was changed"):
+        desk.dispatcher.call(lambda engine: engine.delete(job.id), WAIT_S)
+    desk.disk.error = None
+
+    def stored() -> JobStatus:
+        with desk.store.reading() as reader:
+            found = reader.job(job.id)
+        assert found is not None
+        return found.status
+
+    until(lambda: stored() is JobStatus.PAUSED, "it is written down")
+
+
+# -- what was removed ------------------------------------------------------------------------------
+
+
+def test_what_was_removed_is_swept_though_nothing_happens(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store_module, "SWEEP", 3)
+    job = desk.create(*[f"g{number}" for number in range(40)], concurrency=1)
+    desk.dispatcher.call(lambda engine: engine.delete(job.id), WAIT_S)
+    requests = desk.store._db.table("requests")
+    until(lambda: desk.dispatcher.look(lambda _: requests.count_where(), WAIT_S) == 0, "they go")
+
+
+def test_a_sweep_that_fails_is_taken_up_again(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store_module, "SWEEP", 3)
+    monkeypatch.setattr("puppetmaster.dispatcher.PRUNE_S", 0.05)
+    desk.dispatcher._prune_s = 0.0
+    job = desk.create(*[f"g{number}" for number in range(40)], concurrency=1)
+    sweep, failed = desk.store.sweep, threading.Event()
+
+    def flaky() -> bool:
+        if not failed.is_set():
+            failed.set()
+            raise StoreError("The disk is full.")
+        return sweep()
+
+    monkeypatch.setattr(desk.store, "sweep", flaky)
+    desk.dispatcher.call(lambda engine: engine.delete(job.id), WAIT_S)
+    requests = desk.store._db.table("requests")
+    until(lambda: desk.dispatcher.look(lambda _: requests.count_where(), WAIT_S) == 0, "they go")
+    assert failed.is_set()
+
+
+def test_what_has_just_ended_is_kept_when_the_clock_is_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was 60 days behind."""
+    monkeypatch.setattr("puppetmaster.dispatcher.PRUNE_S", 0.0)
+    monkeypatch.setattr("puppetmaster.clock.SETTLE_S", 0.0)
+    wall_s = time.time()
+    clock = SteppedClock()
+    clock.step_s = -60 * 86400.0
+    desk = Desk(tmp_path / "data", clock=clock, keep=Keep(2**62, 30 * 86400.0, 2**62))
+    try:
+        job = desk.create("a")
+        until(lambda: desk.bus.sent, "it leaves")
+        desk.answer(job.first)
+        until(lambda: desk.status(job.first) == "resolved", "it ends")
+        outlived, looks = desk.store.outlived, list[Now]()
+
+        def looked(look: Look) -> dict[int, str]:
+            looks.append(look.now)
+            return outlived(look)
+
+        monkeypatch.setattr(desk.store, "outlived", looked)
+        clock.step_s = 0.0
+        until(
+            lambda: desk.in_flight() == 0 and [one for one in looks if one.wall_s >= wall_s][2:], "it looks"
+        )
+        assert desk.status(job.first) == "resolved"
+    finally:
+        desk.close()
+
+
+def test_many_jobs_that_need_not_be_kept_go_one_after_the_other_while_others_are_served(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("puppetmaster.store.sqlite.store.PART", 5)
+    monkeypatch.setattr("puppetmaster.store.base.MOST", 40)
+    caplog.set_level("INFO", "sanji.puppetmaster.dispatcher")
+    store = Store(tmp_path / "data")
+    given = {"status": JobStatus.RESOLVED, "finished_at": LATER, "total": 1, "counts": counts(resolved=1)}
+    ended = {id_: a_job(id=id_, first=store.ids.next_request + id_, **given) for id_ in range(1, 101)}
+    store.commit(Changes(jobs=ended, ids=Ids(101, ended[100].first + 1)))
+    store.close()
+    desk = Desk(tmp_path / "data", keep=Keep(3, float("inf"), 2**62))
+    try:
+        job = desk.create("a")
+        until(lambda: desk.bus.sent, "it leaves, meanwhile")
+
+        def kept() -> list[int]:
+            with desk.store.reading() as reader:
+                return [one.id for one in reader.jobs({})]
+
+        until(lambda: len(kept()) == 4, "they go, though nothing happens")
+        assert sorted(kept()) == [98, 99, 100, job.id]
+        until(lambda: "17 jobs are removed" in caplog.text, "it is said")
+        assert caplog.text.count("jobs are removed: there are more than is kept") == 3
+    finally:
+        desk.close()
+
+
+def test_when_a_job_began_is_noted_anew_when_the_clock_is_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("puppetmaster.dispatcher.PRUNE_S", 0.0)
+    clock = SteppedClock()
+    clock.step_s = -60 * 86400.0
+    desk = Desk(tmp_path / "data", clock=clock)
+    try:
+        began_s = time.time()
+        job = desk.create("a", timeout=3600)
+        until(lambda: desk.bus.sent, "it leaves")
+        clock.step_s = 0.0
+
+        def noted_s() -> float:
+            with desk.store.reading() as reader:
+                found = reader.job(job.id)
+            assert found is not None
+            assert found.timed_at is not None
+            return seconds(found.timed_at)
+
+        until(lambda: noted_s() > began_s - 1, "it is noted anew")
+        assert noted_s() < time.time() + 1
+    finally:
+        desk.close()
+
+
+# -- callers ---------------------------------------------------------------------------------------
+
+
+def test_a_call_that_its_caller_gave_up_is_not_done_later(desk: Desk) -> None:
+    gate, done = Gate(), threading.Event()
+    holder = threading.Thread(target=lambda: desk.dispatcher.look(gate, WAIT_S))
+    holder.start()
+    assert gate.reached.wait(WAIT_S)
+    with pytest.raises(Unavailable, match=r"Not begun within 0\.05 s: nothing was changed"):
+        desk.dispatcher.call(lambda _: done.set(), 0.05)
+    gate.opened.set()
+    holder.join()
+    desk.in_flight()
+    assert not done.is_set()
+
+
+def test_a_call_that_is_under_way_may_be_done(desk: Desk) -> None:
+    gate = Gate()
+    with pytest.raises(Unavailable, match=r"Not confirmed within 0\.05 s: look again later"):
+        desk.dispatcher.call(gate, 0.05)
+    gate.opened.set()
+    assert desk.in_flight() == 0
+
+
+def test_who_calls_hears_what_went_wrong_and_the_loop_goes_on(
+    desk: Desk, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(_engine: Engine) -> None:
+        raise ZeroDivisionError("oops")
+
+    with pytest.raises(ZeroDivisionError):
+        desk.dispatcher.call(broken, WAIT_S)
+    with pytest.raises(NotFound):
+        desk.dispatcher.call(lambda engine: engine.delete(99), WAIT_S)
+    assert desk.in_flight() == 0
+    assert "a call failed" in caplog.text
+
+
+def test_an_event_that_goes_wrong_does_not_stop_the_loop(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(**_: Any) -> None:
+        raise ZeroDivisionError("oops")
+
+    until(lambda: desk.dispatcher.look(lambda engine: engine.controller_up, WAIT_S), "it is up")
+    with monkeypatch.context() as patch:
+        patch.setattr(desk.engine, "link", broken)
+        desk.post(LinkChanged(up=True))
+        desk.in_flight()
+    assert "a step of the dispatcher failed" in caplog.text
+    desk.create("a")
+    until(lambda: desk.bus.sent, "the loop goes on")
+
+
+def test_a_large_job_is_answered_when_it_exists(desk: Desk) -> None:
+    job = desk.create(*[f"g{number}" for number in range(3000)], concurrency=1)
+    with desk.store.reading() as reader:
+        assert reader.job(job.id) is not None
+        assert reader.count_requests({"job": job.id}) == 3000
+
+
+def test_a_rerun_that_is_asked_for_again_is_answered_when_it_is_on_disk(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = desk.create(*[f"g{number}" for number in range(3000)], startAt="2999-01-01T00:00:00Z")
+    desk.dispatcher.call(lambda engine: engine.control(first.id, JobStatus.CANCELED, force=False), WAIT_S)
+    service = Service(Settings(), desk.store, desk.dispatcher)
+    asked = {"rerun": {"job": first.id}, "key": "k"}
+    until(lambda: desk.dispatcher.look(lambda engine: not engine.state.open_jobs, WAIT_S), "it ends")
+    begun, repeated, answered = threading.Event(), threading.Event(), threading.Event()
+    commit, look = desk.store.commit, desk.dispatcher.look
+
+    def held(changes: Changes) -> None:
+        if changes.drafts:
+            begun.set()
+            assert repeated.wait(WAIT_S)
+        if changes.completed:
+            assert not answered.wait(0.2), "it is answered before it is on disk"
+        commit(changes)
+
+    def ask() -> None:
+        service.create_job(asked)
+        answered.set()
+
+    def seen(verb: Any, timeout_s: float) -> Any:
+        if begun.is_set():
+            threading.Timer(0.05, repeated.set).start()
+        return look(verb, timeout_s)
+
+    monkeypatch.setattr(desk.store, "commit", held)
+    monkeypatch.setattr(desk.dispatcher, "look", seen)
+    posts = [threading.Thread(target=ask), threading.Thread(target=ask)]
+    posts[0].start()
+    assert begun.wait(WAIT_S)
+    posts[1].start()
+    for post in posts:
+        post.join()
+    with desk.store.reading() as reader:
+        assert reader.count_jobs({}) == 2
+
+
+def test_a_large_job_that_cannot_be_written_is_refused(desk: Desk) -> None:
+    desk.disk.error = FULL
+    with pytest.raises(StoreError, match="No job was created"):
+        desk.create(*[f"g{number}" for number in range(3000)])
+    desk.disk.error = None
+    until(lambda: not desk.dispatcher.look(lambda engine: engine.stalled, WAIT_S), "the disk is back")
+    assert desk.create("a").id == 2
+
+
+def test_who_has_given_up_silences_nobody_when_it_stops(tmp_path: Path) -> None:
+    desk = Desk(tmp_path / "data")
+    first, last, told = Gate(), Gate(), list[str]()
+
+    def ask() -> None:
+        try:
+            desk.dispatcher.call(lambda _: None, WAIT_S)
+        except Unavailable as error:
+            told.append(error.message)
+
+    desk.dispatcher.do(first)
+    assert first.reached.wait(WAIT_S)
+    desk.dispatcher.do(last)
+    desk.dispatcher._inbox.put(None)  # as stop() does: what comes after this turn is turned away
+    first.opened.set()
+    assert last.reached.wait(WAIT_S)
+    with pytest.raises(Unavailable, match="Not begun within"):
+        desk.dispatcher.call(lambda _: None, 0.01)
+    waits = threading.Thread(target=ask)
+    waits.start()
+    until(lambda: desk.dispatcher._inbox.qsize() == 2, "it waits behind the one that has given up")
+    last.opened.set()
+    waits.join(WAIT_S)
+    desk.close()
+    assert told == ["Puppetmaster is stopping: nothing was changed."]
+
+
+def test_who_waits_when_it_stops_is_told(tmp_path: Path) -> None:
+    desk = Desk(tmp_path / "data")
+    gate, told = Gate(), list[str]()
+
+    def ask() -> None:
+        try:
+            desk.dispatcher.call(lambda _: None, WAIT_S)
+        except Unavailable as error:
+            told.append(error.message)
+
+    desk.dispatcher.do(gate)
+    assert gate.reached.wait(WAIT_S)
+    stopper = threading.Thread(target=lambda: desk.dispatcher.stop(WAIT_S))
+    stopper.start()
+    until(lambda: desk.dispatcher._stopped.is_set(), "it is to stop")
+    ask()
+    gate.opened.set()
+    stopper.join()
+    assert told == ["Puppetmaster is stopping: nothing was changed."]
+    assert not desk.dispatcher.running
+    desk.store.close()
