@@ -36,77 +36,46 @@ TIMEOUT_S = 150
 #: All others take a second to load.
 PLUGINS = ("-p", "no:cacheprovider", "-p", "pytest_timeout", "--timeout=60")
 
-#: By group and module: the tests that can tell, the quick ones first. Before them comes ``test_<module>``.
-#: What only tests of the whole in motion would notice (test_flow, test_outages) is to be seen without them.
-GROUPS: Mapping[str, Mapping[str, str]] = {
-    "engine": {
-        "engine": "ways drafts policies clock_steps engine_properties",
-        "lifecycle": "engine ways drafts policies clock_steps engine_properties",
-        "delivery": "engine ways policies clock_steps engine_properties",
-        "state": "engine drafts policies engine_properties store",
-        "job": "engine policies engine_properties",
-        "request": "answer ways engine policies engine_properties",
-        "rollout": "policies engine engine_properties",
-        "answer": "bus engine policies",
-        "refusals": "engine policies engine_properties",
-        "corrections": "engine policies engine_properties",
-        "crowd": "engine drafts policies engine_properties",
-        "drafts": "engine engine_properties",
-        "chores": "drafts engine engine_properties",
-        "flight": "engine ways policies engine_properties",
-        "timers": "engine",
-        "presence": "ways engine policies",
-    },
-    "scheduling": {
-        "scheduler": "lanes_end ways owners engine policies engine_properties",
-        "locks": "scheduler engine lanes_end",
-        "turns": "scheduler lanes_end engine policies engine_properties",
-        "window": "scheduler simulator",
-        "owners": "scheduler engine",
-    },
-    "store": {
-        "store": "transfer datadir drafts",
-        "reader": "store results service",
-        "migrations": "store transfer",
-        "changes": "store engine",
-        "datadir": "store",
-        "retention": "store",
-        "sqlite_schema": "sqlite_rows sqlite_storage store",
-        "sqlite_rows": "sqlite_storage store",
-        "sqlite_storage": "sqlite_rows store transfer",
-        "transfer": "store",
-    },
-    "bus": {
-        "bus": "link sdk_bus",
-        "link": "bus login",
-        "mqtt": "link",
-        "login": "link",
-        "publisher": "events",
-        "envelope": "sdk_envelope sdk_bus",
-        "exchange": "sdk_bundle sdk_envelope sdk_bus",
-        "registration": "sdk_registration sdk_stop",
-        "bundle": "sdk_bundle sdk_registration sdk_bus sdk_stop",
-        "wire": "answer bus",
-    },
-    "http": {
-        "service": "results query batch web sockets flow_controls flow_policies",
-        "batch": "spec schemas web flow_policies",
-        "spec": "batch engine",
-        "schemas": "batch spec openapi",
-        "query": "web",
-        "results": "web flow_policies",
-        "rows": "web",
-        "web": "guard openapi sockets",
-        "guard": "web sockets",
-        "server": "guard web sockets",
-        "connections": "guard web sockets",
-        "sockets": "events web",
-        "watcher": "sockets",
-        "events": "sockets publisher",
-        "metrics": "web",
-        "door": "web metrics guard",
-    },
+
+class Group(NamedTuple):
+    """Modules that belong together, and the tests that can tell of a fault in them, the quick ones first.
+
+    Before them comes a module's own: ``tests/unit/<wing>/test_<module>.py``. What only tests of the whole in
+    motion would notice (``tests/system``) is to be seen without most of them.
+    """
+
+    modules: str
+    tests: str
+
+
+GROUPS: Mapping[str, Group] = {
+    "engine": Group(
+        "engine/engine engine/lifecycle engine/delivery engine/state engine/background engine/in_flight "
+        "engine/presence model/job model/request model/policy model/reply timers",
+        "unit/model unit/engine unit/bus/test_client.py unit/store/test_store.py",
+    ),
+    "scheduling": Group(
+        "scheduling/scheduler scheduling/locks scheduling/fairness scheduling/window scheduling/owners",
+        "unit/scheduling unit/engine sandbox/test_simulator.py",
+    ),
+    "store": Group(
+        "store/base store/datadir store/transfer store/sqlite/store store/sqlite/reader "
+        "store/sqlite/migrations store/sqlite/rows store/sqlite/documents",
+        "unit/store unit/engine/test_drafts.py unit/api unit/engine/test_engine.py",
+    ),
+    "bus": Group(
+        "bus/client bus/connection bus/packets bus/credentials bus/publisher bundle/envelope bundle/requests "
+        "bundle/registration bundle/runtime jsoncodec model/message",
+        "unit/bus unit/bundle unit/model/test_reply.py unit/test_jsoncodec.py unit/test_events.py",
+    ),
+    "http": Group(
+        "api/service api/bodies api/fields api/query api/results api/pages model/spec events http/resources "
+        "http/security http/server http/protocols http/websockets http/metrics http/app",
+        "unit/api unit/model/test_spec.py unit/test_events.py unit/http contract/test_openapi.py "
+        "system/test_controls.py system/test_policies.py",
+    ),
 }
+
 
 COMPARISONS: Mapping[type[ast.cmpop], type[ast.cmpop]] = {
     ast.Lt: ast.LtE,
@@ -149,9 +118,10 @@ class Mutant(NamedTuple):
         return "".join(difflib.unified_diff(before, after, name, name, n=2))
 
     def tests(self, root: Path) -> list[str]:
-        """The files of tests that can tell, in the order in which they are run."""
-        names = dict.fromkeys([self.module, *GROUPS[self.group][self.module].split()])
-        files = [f"tests/test_{name}.py" for name in names]
+        """The files and folders of tests that can tell, in the order in which they are run."""
+        wing, _, name = self.module.rpartition("/")
+        own = f"unit/{wing.partition('/')[0]}/test_{name}.py".replace("//", "/")
+        files = [f"tests/{one}" for one in dict.fromkeys([own, *GROUPS[self.group].tests.split()])]
         return [file for file in files if (root / file).exists()]
 
 
@@ -265,12 +235,12 @@ def mutants(group: str, module: str, source: str) -> Iterator[Mutant]:
 def draw(seed: int, count: int, only: Sequence[str] = ()) -> list[Mutant]:
     """``count`` mutants of each group, or of these; the larger a module, the more of it."""
     drawn: list[Mutant] = []
-    for group, modules in GROUPS.items():
+    for group, parts in GROUPS.items():
         if only and group not in only:
             continue
         every = [
             mutant
-            for module in modules
+            for module in parts.modules.split()
             for mutant in mutants(group, module, (ROOT / f"puppetmaster/{module}.py").read_text())
         ]
         drawn += random.Random(f"{seed} {group}").sample(every, min(count, len(every)))

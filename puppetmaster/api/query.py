@@ -4,6 +4,7 @@ import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import parse_qs
 
 from puppetmaster.errors import Fault, Faults
 from puppetmaster.model.job import JobStatus
@@ -22,6 +23,12 @@ class Query:
     collection: bool | None = None
     diff: bool = False
     where: Mapping[str, str | Sequence[str]] = field(default_factory=dict)
+
+
+def parameters(querystring: str | None) -> dict[str, Any]:
+    """The parameters of ``a=1&b=2&b=3&c``, as the SDK has them: text, True, a list for several."""
+    found = parse_qs(querystring or "", keep_blank_values=True)
+    return {name: values if len(values) > 1 else values[0] or True for name, values in found.items() if name}
 
 
 def parse(given: Mapping[str, Any], allowed: Sequence[str]) -> Query:

@@ -9,6 +9,7 @@ import time
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import islice, pairwise
 from typing import Any
 
 from puppetmaster.api import bodies, query, results
@@ -19,8 +20,9 @@ from puppetmaster.dispatcher import Dispatcher
 from puppetmaster.errors import Conflict, Fault, Faults, Invalid, NotFound, TooLarge, Unavailable
 from puppetmaster.model.job import Job, JobStatus
 from puppetmaster.model.message import Capacity
+from puppetmaster.model.policy import Policy, wave_of
 from puppetmaster.model.request import OPEN, Item, Request, RequestStatus
-from puppetmaster.model.spec import JobSpec, Rerun, plan, specs_of
+from puppetmaster.model.spec import JobSpec, Rerun, specs_of
 from puppetmaster.settings import Settings
 from puppetmaster.store.sqlite.reader import Reader
 from puppetmaster.store.sqlite.store import Store
@@ -336,3 +338,27 @@ def _control(body: Any) -> tuple[JobStatus, bool]:
         faults.add("force", "expected only with the status canceled")
     faults.check()
     return JobStatus(str(status)), force
+
+
+def plan(spec: JobSpec, job: Job) -> dict[str, Any]:
+    """What this job would be: ids are null, nothing is created, and ``waveSizes`` says what goes when."""
+    waves = Policy.of(job.given, job.total).waves
+    planned = spec.requests_of(job)
+
+    def read(places: Sequence[int]) -> Part:
+        return Part([_planned(job, waves, *one) for one in islice(planned, len(places))], len(places))
+
+    sizes = [end - before for before, end in pairwise((0, *waves))]
+    requests = Chunks(job.total, range(job.total), read)
+    return {**job.view(), "id": None, "dryRun": True, "waveSizes": sizes, "requests": requests}
+
+
+def _planned(job: Job, waves: Sequence[int], item: Item, request: Request) -> dict[str, Any]:
+    wave = wave_of(waves, request.id - job.first)
+    view = request.view(
+        item,
+        created_at=job.created_at,
+        timeout_s=job.request_timeout_s,
+        why=f"wave {wave} waits for wave {wave - 1}" if wave > 1 else "nothing: this is a dry run",
+    )
+    return {**view, "id": None, "job": None}

@@ -1,4 +1,4 @@
-"""The JSON Schemas of the API's bodies and answers, for its OpenAPI description; api/samples.py has examples."""
+"""The JSON Schemas of the API's bodies and answers; api/samples.py has examples."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

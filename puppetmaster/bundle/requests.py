@@ -11,6 +11,7 @@ from collections.abc import Callable
 from threading import Lock
 from typing import Any
 
+from puppetmaster.api.query import parameters
 from puppetmaster.bundle import envelope, sdk
 from puppetmaster.errors import (
     Fault,
@@ -45,7 +46,7 @@ class BusRequest(sdk.Message):  # type: ignore[misc] # the SDK has no types
             return None
         matched = copy.copy(self)
         matched.param = found.groupdict()
-        matched.query = sdk.parse_querystring(matched.param.pop("querystring"))
+        matched.query = parameters(matched.param.pop("querystring"))
         return matched
 
 

@@ -22,7 +22,7 @@ from sanji.bundle import Bundle, BundleConfigError
 from sanji.connection.mqtt import Mqtt
 from sanji.core import Route as SdkRoute
 from sanji.core import Sanji
-from sanji.message import Message, MessageType, parse_querystring, trim_resource
+from sanji.message import Message, MessageType, trim_resource
 from sanji.session import TimeoutError as SdkTimeout
 from voluptuous import Invalid as SchemaInvalid
 
@@ -40,7 +40,6 @@ __all__ = [
     "SchemaInvalid",
     "SdkTimeout",
     "connection",
-    "parse_querystring",
     "trim_resource",
 ]
 

@@ -17,7 +17,6 @@ from puppetmaster import jsoncodec
 from puppetmaster.api import query
 from puppetmaster.api.pages import Chunks, encoded
 from puppetmaster.api.service import Service
-from puppetmaster.bundle.sdk import parse_querystring
 from puppetmaster.errors import (
     Conflict,
     Fault,
@@ -171,7 +170,7 @@ class Resource:
     def _run(self, operation: Operation, raw: bytearray | None, request: Request) -> Response:
         asked = Asked(
             request.path_params.get("id", ""),
-            parse_querystring(request.scope["query_string"].decode("latin-1")),
+            query.parameters(request.scope["query_string"].decode("latin-1")),
             None if raw is None else _body(raw, request, self._backend.service.most_values),
         )
         if not operation.query:

@@ -22,7 +22,6 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from puppetmaster import jsoncodec
 from puppetmaster.api import query
 from puppetmaster.api.service import Service
-from puppetmaster.bundle.sdk import parse_querystring
 from puppetmaster.clock import Clock
 from puppetmaster.errors import NotFound, PuppetmasterError
 from puppetmaster.events import Change, Hub
@@ -190,7 +189,7 @@ class Broadcaster:
     async def watch(self, socket: WebSocket) -> None:
         """One WebSocket, from its opening to its end."""
         try:
-            given = parse_querystring(socket.scope["query_string"].decode("latin-1"))
+            given = query.parameters(socket.scope["query_string"].decode("latin-1"))
             collection = bool(query.parse(given, ("collection",)).collection)
         except PuppetmasterError as error:
             await socket.receive()

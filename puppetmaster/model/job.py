@@ -79,7 +79,7 @@ class Job:
     """One batch. A value: a change is a new one.
 
     Its requests have the ids ``first`` to ``first + total - 1``. ``given`` holds the optional
-    properties of the API as they were given; model/policy.py reads them. ``summary`` says what it does, for lists:
+    properties of the API as they were given; policy.py reads them. ``summary`` says what it does, for lists:
     method and resource of its first item. ``digest`` is that of the body, for ``key``. ``boot`` and
     ``expires_s`` say when its time is over, by the monotonic clock of one start of the machine, ``timed_at``
     when it began to run (None: not yet). ``ended_boot`` and ``ended_s`` say by the same clock when it ended.

@@ -1,14 +1,11 @@
 """A job as somebody asked for it, checked: what bodies become, and what jobs are made of."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from itertools import islice, pairwise
 from typing import Any
 
-from puppetmaster.api.pages import Chunks, Part
 from puppetmaster.clock import seconds
 from puppetmaster.model.job import Job, JobStatus, fresh_counts
-from puppetmaster.model.policy import Policy, wave_of
 from puppetmaster.model.request import Item, Request
 
 #: A longer command is cut in the summary of a job.
@@ -112,27 +109,3 @@ def specs_of(commands: Iterable[tuple[int, str]], items: Mapping[int, Item]) -> 
         item = items[item_id]
         again.append(ItemSpec(item.method, item.resource, item.data, tuple(destinations), item.code))
     return tuple(again)
-
-
-def plan(spec: JobSpec, job: Job) -> dict[str, Any]:
-    """What this job would be: ids are null, nothing is created, and ``waveSizes`` says what goes when."""
-    waves = Policy.of(job.given, job.total).waves
-    planned = spec.requests_of(job)
-
-    def read(places: Sequence[int]) -> Part:
-        return Part([_planned(job, waves, *one) for one in islice(planned, len(places))], len(places))
-
-    sizes = [end - before for before, end in pairwise((0, *waves))]
-    requests = Chunks(job.total, range(job.total), read)
-    return {**job.view(), "id": None, "dryRun": True, "waveSizes": sizes, "requests": requests}
-
-
-def _planned(job: Job, waves: Sequence[int], item: Item, request: Request) -> dict[str, Any]:
-    wave = wave_of(waves, request.id - job.first)
-    view = request.view(
-        item,
-        created_at=job.created_at,
-        timeout_s=job.request_timeout_s,
-        why=f"wave {wave} waits for wave {wave - 1}" if wave > 1 else "nothing: this is a dry run",
-    )
-    return {**view, "id": None, "job": None}

@@ -1,6 +1,6 @@
 """Which job sends next: jobs take turns, each within its own concurrency and rate, all within the window.
 
-Knows no lock and no destination: what a job has to send lies in queues, which scheduling/scheduler.py fills and reads.
+Knows no lock and no destination: what a job has to send lies in queues, which scheduler.py fills and reads.
 """
 
 from collections import deque

@@ -1,10 +1,10 @@
 """Whose turn it is: scheduler, locks, limits, rates. Knows no thread, socket or clock.
 
 - A *lane* per destination: its requests in the order of their creation, one in flight at a time.
-- A write holds the lock of its destination's domain (scheduling/locks.py): writes of a domain go one at a time,
+- A write holds the lock of its destination's domain (locks.py): writes of a domain go one at a time,
   domains side by side. Reads take no lock, but do not pass a held one; those that wait for it go before
   the next write, so neither keeps the other out.
-- An owner of many gateways is given little at once, and nothing while it answers nothing (scheduling/owners.py).
+- An owner of many gateways is given little at once, and nothing while it answers nothing (owners.py).
 - Jobs take turns (scheduling/fairness.py), each within its own concurrency and rate, all within the window.
 
 Every step costs the same however many requests wait: what cannot go now is parked with what it waits

@@ -2,7 +2,7 @@
 """The rows of one table: documents as JSON in SQLite, and the two mappings through which TinyDB sees them.
 
 Documents are written by the standard library's JSON encoder, as ASCII: a lone surrogate and an integer beyond
-64 bits come back as they were; NaN and infinities are refused. What conditions mean is in store/sqlite/rows.py.
+64 bits come back as they were; NaN and infinities are refused. What conditions mean is said at ``Schema``.
 """
 
 import json

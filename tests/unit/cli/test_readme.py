@@ -1,7 +1,7 @@
 """The terminal session at the top of the README is what the program shows on 100 columns.
 
-The job is one of the demo's fleet, told by a server of the test. ``python -m tests.unit.cli.test_readme`` prints
-the session as it is now.
+The job is one of the demo's fleet, told by a server of the test.
+``python -m tests.unit.cli.test_readme`` prints the session as it is now.
 """
 
 import os
