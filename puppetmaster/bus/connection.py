@@ -31,21 +31,8 @@ from functools import lru_cache
 from itertools import count
 from typing import NamedTuple
 
+from puppetmaster.bus import packets
 from puppetmaster.bus.credentials import Attempts, Credentials, Refused
-from puppetmaster.bus.packets import (
-    DISCONNECT,
-    PINGREQ,
-    REFUSED,
-    Connack,
-    Decoder,
-    Malformed,
-    Published,
-    Suback,
-    Topic,
-    connect,
-    puback,
-    subscribe,
-)
 from puppetmaster.model.message import Outgoing, Tried
 from puppetmaster.threads import Vital
 
@@ -77,7 +64,7 @@ UNTRIED_FACTOR, CAREFUL_S = 2, 60.0
 
 #: The number of the SUBSCRIBE with which a connection begins.
 FIRST_PACKET = 1
-_topic = lru_cache(maxsize=4096)(Topic)
+_topic = lru_cache(maxsize=4096)(packets.Topic)
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,17 +194,17 @@ class Connection:
             with self._lock:
                 packet = next(self._packets) % 0xFFFF + 1
                 self._subscribing[packet] = tuple(topic for topic, _ in some)
-            done = self._write(subscribe(packet, some)) and done
+            done = self._write(packets.subscribe(packet, some)) and done
         return done
 
     def acknowledge(self, receipts: Iterable[Receipt]) -> None:
         """These messages need not be kept for us any more; those of an earlier connection come again."""
-        packets: dict[int, list[bytes]] = {}
+        open_receipts: dict[int, list[bytes]] = {}
         with self._lock:
             for receipt in receipts:
                 self._open.pop(receipt, None)
-                packets.setdefault(receipt.connection, []).append(puback(receipt.packet))
-        for connection, acknowledged in packets.items():
+                open_receipts.setdefault(receipt.connection, []).append(packets.puback(receipt.packet))
+        for connection, acknowledged in open_receipts.items():
             self._write(b"".join(acknowledged), connection)
 
     def _write(self, data: bytes, connection: int | None = None) -> bool:
@@ -264,14 +251,14 @@ class Connection:
             try:
                 with self._connected() as connection:
                     greeted = True
-                    decoder = Decoder(MESSAGE_LIMIT_BYTES)
+                    decoder = packets.Decoder(MESSAGE_LIMIT_BYTES)
                     early = self._introduce(connection, decoder)
                     self._attempts.worked()
                     self._listener.up()
                     self._deliver(early)
                     self._converse(connection, decoder)
                     self._leave(connection)
-            except (OSError, Malformed) as error:
+            except (OSError, packets.Malformed) as error:
                 self._failed(error, greeted)
             except Exception:
                 log.exception("the connection to the broker broke")
@@ -296,13 +283,15 @@ class Connection:
             raise
         return connection
 
-    def _introduce(self, connection: socket.socket, decoder: Decoder) -> list[Published]:
+    def _introduce(self, connection: socket.socket, decoder: packets.Decoder) -> list[packets.Published]:
         """CONNECT and SUBSCRIBE; what the broker had kept for us may come in between. Then we are up."""
         login = self._login
         connection.sendall(
-            connect(self._client_id, keepalive_s=KEEPALIVE_S, user=login.user, password=login.password)
+            packets.connect(
+                self._client_id, keepalive_s=KEEPALIVE_S, user=login.user, password=login.password
+            )
         )
-        early: list[Published] = []
+        early: list[packets.Published] = []
         deadline_s = time.monotonic() + CONNECT_S
         subscribed = False
         while not subscribed:
@@ -310,15 +299,15 @@ class Connection:
             if not (data := connection.recv(READ_BYTES)):
                 raise ConnectionError("the broker closed it")
             for packet in decoder.feed(data):
-                if isinstance(packet, Connack):
+                if isinstance(packet, packets.Connack):
                     if packet.code:
                         raise Refused(packet.code)
-                    connection.sendall(subscribe(FIRST_PACKET, self._topics))
-                elif isinstance(packet, Suback):
-                    if REFUSED in packet.granted:
+                    connection.sendall(packets.subscribe(FIRST_PACKET, self._topics))
+                elif isinstance(packet, packets.Suback):
+                    if packets.REFUSED in packet.granted:
                         raise Refused
                     subscribed = True
-                elif isinstance(packet, Published):
+                elif isinstance(packet, packets.Published):
                     early.append(packet)
         connection.setblocking(False)
         with self._lock:
@@ -332,7 +321,7 @@ class Connection:
             self._up = True
         return early
 
-    def _converse(self, connection: socket.socket, decoder: Decoder) -> None:
+    def _converse(self, connection: socket.socket, decoder: packets.Decoder) -> None:
         """Read and write until told to stop. Raises OSError, Malformed: it broke."""
         heard_s = looked_s = time.monotonic()
         more = False
@@ -377,7 +366,7 @@ class Connection:
         if now_s - heard_s > 1.5 * KEEPALIVE_S:
             raise ConnectionError(f"the broker has said nothing for {now_s - heard_s:.0f} s")
         if now_s - min(heard_s, self._spoke_s) > KEEPALIVE_S / 2:
-            self._write(PINGREQ)
+            self._write(packets.PINGREQ)
 
     def _write_on(self) -> None:
         now_s = time.monotonic()
@@ -398,10 +387,10 @@ class Connection:
                     self._untried_bytes = size if careful else size * UNTRIED_FACTOR
                 self._backlog.popleft()
 
-    def _read(self, connection: socket.socket, decoder: Decoder) -> bool:
+    def _read(self, connection: socket.socket, decoder: packets.Decoder) -> bool:
         """Take in what is there, and hand it on; whether there may be more. Raises OSError: no more comes."""
         size, closed = 0, False
-        published: list[Published] = []
+        published: list[packets.Published] = []
         while size < ROUND_BYTES and not closed:
             try:
                 with self._lock:  # TLS does not read while it writes
@@ -411,25 +400,27 @@ class Connection:
             closed = not data
             size += len(data)
             for packet in decoder.feed(data):
-                if isinstance(packet, Published):
+                if isinstance(packet, packets.Published):
                     published.append(packet)
-                elif isinstance(packet, Suback):
+                elif isinstance(packet, packets.Suback):
                     self._subscribed(packet)
         self._deliver(published)
         if closed:
             raise ConnectionError("the broker closed it")
         return size >= ROUND_BYTES
 
-    def _subscribed(self, packet: Suback) -> None:
+    def _subscribed(self, packet: packets.Suback) -> None:
         with self._lock:
             topics = self._subscribing.pop(packet.packet, ())
         refused = tuple(
-            topic for topic, granted in zip(topics, packet.granted, strict=False) if granted == REFUSED
+            topic
+            for topic, granted in zip(topics, packet.granted, strict=False)
+            if granted == packets.REFUSED
         )
         if refused:
             self._listener.refused(refused)
 
-    def _deliver(self, published: list[Published]) -> None:
+    def _deliver(self, published: list[packets.Published]) -> None:
         if not published:
             return
         came_s = time.monotonic()
@@ -441,13 +432,13 @@ class Connection:
             self._open |= {one.receipt: came_s for one in messages if one.receipt is not None}
         self._listener.messages(messages)
 
-    def _receipt(self, one: Published) -> Receipt | None:
+    def _receipt(self, one: packets.Published) -> Receipt | None:
         return Receipt(self._connection, one.packet) if one.packet else None
 
     def _leave(self, connection: socket.socket) -> None:
         """Say goodbye, after what is still to be written, unless the broker takes nothing."""
         with self._lock:
-            rest = b"".join([*(one.data[one.written :] for one in self._backlog), DISCONNECT])
+            rest = b"".join([*(one.data[one.written :] for one in self._backlog), packets.DISCONNECT])
             self._backlog.clear()
         connection.settimeout(0.3)
         connection.sendall(rest)

@@ -3,5 +3,5 @@
 ``world`` runs a gateway and breaks it, ``bridged`` does so where remote gateways have brokers of their own,
 ``workload`` uses it meanwhile, ``verdict`` compares in the end what was promised, what is stored and what
 reached the fleet. ``python -m tests.torture --help`` is the long form,
-``tests/test_kills.py`` the short one.
+``tests/system/test_kills.py`` the short one.
 """

@@ -7,14 +7,14 @@ import pytest
 
 SCRIPT = """
 import sys
-from puppetmaster import heap
+from puppetmaster import app
 
 def resident_kib():
     with open("/proc/self/status") as status:
         return next(int(line.split()[1]) for line in status if line.startswith("VmRSS"))
 
 if sys.argv[1] == "told":
-    heap.give_back_large()
+    app.give_back_large()
 large = b"x" * (8 << 20)
 del large  # from this glibc learns to keep such pieces
 before = resident_kib()

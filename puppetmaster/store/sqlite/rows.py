@@ -1,4 +1,4 @@
-# ruff: noqa: S608 - names in the SQL come from store/sqlite/rows.py, which lets no quote through
+# ruff: noqa: S608 - names in the SQL come from ``identifier`` and ``Schema``, which let no quote through
 """The rows of one table: documents as JSON in SQLite, and the two mappings through which TinyDB sees them.
 
 Documents are written by the standard library's JSON encoder, as ASCII: a lone surrogate and an integer beyond

@@ -13,7 +13,7 @@ from typing import Any, cast
 import pytest
 
 from puppetmaster.bus import connection as link_module
-from puppetmaster.bus import packets as mqtt
+from puppetmaster.bus import packets
 from puppetmaster.bus.connection import Connection, Listener, Receipt, Received
 from puppetmaster.bus.credentials import Credentials
 from puppetmaster.model.message import Outgoing, Tried
@@ -104,7 +104,7 @@ def test_a_ping_is_sent_when_one_side_was_silent_for_half_of_the_time(
     monkeypatch.setattr(link, "_write", sent.put)
     link._spoke_s = 1000.0 - spoke_ago_s
     link._keep_alive(1000.0 - heard_ago_s)
-    assert [sent.get_nowait() for _ in range(sent.qsize())] == ([mqtt.PINGREQ] if pings else [])
+    assert [sent.get_nowait() for _ in range(sent.qsize())] == ([packets.PINGREQ] if pings else [])
 
 
 def test_a_broker_that_was_silent_for_half_as_long_again_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -143,7 +143,7 @@ def test_the_thread_is_woken_to_write_on_what_did_not_fit(room: int, wakes: bool
     ear.send(b"two")
     assert (waking.taken != b"") == wakes, "what came later does not overtake it"
     ear.link._write_on()
-    both = [mqtt.Topic(ELSEWHERE).publish(payload) for payload in (b"one", b"two")]
+    both = [packets.Topic(ELSEWHERE).publish(payload) for payload in (b"one", b"two")]
     assert taking.taken == b"".join(both)
 
 
@@ -303,7 +303,7 @@ def test_nothing_is_written_beside_a_message_that_is_tried_and_all_of_it_arrives
         assert ear.link.subscribe([("later", 0)])
         assert ear.send(*payloads[4:])
         assert [came.get(timeout=WAIT_S) for _ in payloads] == payloads
-        assert ear.link._untried_bytes == 2 * len(mqtt.Topic(ELSEWHERE).publish(payloads[1]))
+        assert ear.link._untried_bytes == 2 * len(packets.Topic(ELSEWHERE).publish(payloads[1]))
 
 
 def test_a_broker_with_a_limit_has_none_of_what_is_too_long() -> None:
@@ -389,7 +389,7 @@ class Script:
         """Nothing but pings, and then the client gives up."""
         with suppress(EOFError, ConnectionResetError):
             while True:
-                assert self.hear() == mqtt.PINGREQ
+                assert self.hear() == packets.PINGREQ
 
     def say(self, data: bytes) -> None:
         assert self.client is not None
@@ -421,8 +421,8 @@ def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(link_module, "KEEPALIVE_S", 0.2)
     monkeypatch.setattr(link_module, "CONNECT_S", 0.3)
     monkeypatch.setattr(link_module, "AGAIN_S", 0.01)
-    connect = mqtt.connect
-    monkeypatch.setattr(mqtt, "connect", lambda *a, **k: connect(*a, **{**k, "keepalive_s": 1}))
+    connect = packets.connect
+    monkeypatch.setattr(packets, "connect", lambda *a, **k: connect(*a, **{**k, "keepalive_s": 1}))
 
 
 Act = Callable[[Script], Any]
@@ -477,7 +477,7 @@ def test_silence_is_broken_and_ends_the_connection_when_it_lasts(script: Script)
         script.welcome()
         ear.ups.get(timeout=WAIT_S)
         for _ in range(3):
-            assert script.hear() == mqtt.PINGREQ
+            assert script.hear() == packets.PINGREQ
             script.say(b"\xd0\x00")
         assert ear.downs.empty()
         script.hear_the_end()
@@ -498,10 +498,10 @@ def test_what_is_not_acknowledged_for_long_shall_come_again(
         (_, first), (_, second) = ear.next(), ear.next()
         assert first is not None
         ear.link.acknowledge([first])
-        assert script.hear() == mqtt.puback(7)
+        assert script.hear() == packets.puback(7)
         for _ in range(100):  # the broker is there, and answers
             try:
-                assert script.hear() == mqtt.PINGREQ
+                assert script.hear() == packets.PINGREQ
                 script.say(b"\xd0\x00")
             except (EOFError, OSError):
                 break
@@ -516,7 +516,7 @@ def test_what_is_not_acknowledged_for_long_shall_come_again(
         assert again is not None
         assert again != second
         ear.link.acknowledge([again])
-        assert script.hear() == mqtt.puback(8)
+        assert script.hear() == packets.puback(8)
         assert ear.link._open == {}
 
 
@@ -560,7 +560,7 @@ def test_what_came_on_one_connection_is_not_acknowledged_on_the_next(script: Scr
         assert new is not None
         ear.link.acknowledge([old, new])
         heard = iter(script.hear, None)
-        assert next(packet for packet in heard if packet != mqtt.PINGREQ) == mqtt.puback(8)
+        assert next(packet for packet in heard if packet != packets.PINGREQ) == packets.puback(8)
 
 
 @pytest.mark.usefixtures("hasty")
@@ -585,7 +585,7 @@ def test_what_was_kept_may_come_before_the_subscription_is_confirmed(script: Scr
         payload, receipt = ear.next()
         assert (payload, receipt) == (b"x", Receipt(1, 7))
         ear.link.acknowledge([Receipt(1, 7)])
-        assert script.hear() == mqtt.puback(7)
+        assert script.hear() == packets.puback(7)
 
 
 def _fail(_messages: object) -> None:
@@ -614,8 +614,8 @@ def test_the_end_says_goodbye(script: Script) -> None:
         ear.ups.get(timeout=WAIT_S)
         ear.send(b"last", topic="t")
         ear.link.stop(5)
-        assert script.hear() == mqtt.Topic("t").publish(b"last")
-        assert script.hear() == mqtt.DISCONNECT
+        assert script.hear() == packets.Topic("t").publish(b"last")
+        assert script.hear() == packets.DISCONNECT
 
 
 @pytest.mark.parametrize("whole", [False, True])
@@ -627,9 +627,9 @@ def test_the_connection_ends_at_a_message_that_is_tried(
     with listening(script.port) as ear:
         script.welcome()
         ear.ups.get(timeout=WAIT_S)
-        long = mqtt.Topic(ELSEWHERE).publish(b"x" * 5000)
+        long = packets.Topic(ELSEWHERE).publish(b"x" * 5000)
         assert ear.send(b"before", b"x" * 5000, b"behind")
-        assert script.hear() == mqtt.Topic(ELSEWHERE).publish(b"before")
+        assert script.hear() == packets.Topic(ELSEWHERE).publish(b"before")
         assert script.hear_bytes(len(long) - 1) == long[:-1]
         assert script.hears_nothing(link_module.TRIAL_S / 2)
         if whole:
@@ -646,15 +646,15 @@ def test_what_is_not_much_longer_than_what_was_carried_is_not_tried(
     """Soon after a loss, perhaps for that, whatever is longer is."""
     monkeypatch.setattr(link_module, "AGAIN_S", 0.01)
     payloads = [b"x" * size for size in (5000, 5000, 4500, 9000)]
-    packets = [mqtt.Topic(ELSEWHERE).publish(payload) for payload in payloads]
+    long = [packets.Topic(ELSEWHERE).publish(payload) for payload in payloads]
     with listening(script.port) as ear:
         for careful in (False, True):
             script.welcome()
             ear.ups.get(timeout=WAIT_S)
             assert ear.send(*payloads)
-            script.hear_bytes(len(packets[0]) - 1)
-            assert script.hear_bytes(1 + sum(map(len, packets[1:3]))).endswith(packets[2])
-            script.hear_bytes(len(packets[3]) - 1)
+            script.hear_bytes(len(long[0]) - 1)
+            assert script.hear_bytes(1 + sum(map(len, long[1:3]))).endswith(long[2])
+            script.hear_bytes(len(long[3]) - 1)
             assert script.hears_nothing(link_module.TRIAL_S / 2) == careful
             script.hear_bytes(1)
             script.close_client()
