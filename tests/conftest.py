@@ -31,6 +31,10 @@ def _known_ids() -> Iterator[None]:
         yield
 
 
+#: What tests may find missing: Debian's packages of these names bring it.
+PACKAGES = ("chromium", "mosquitto", "openssl")
+
+
 def require(kind: Kind) -> None:
     """Skip the test when this kind of broker is not installed; in CI (environment CI=true) fail instead."""
     if Broker.available(kind):
@@ -40,6 +44,26 @@ def require(kind: Kind) -> None:
     pytest.skip(f"{kind} is not installed")
 
 
+def any_broker() -> None:
+    """For a test that the embedded broker serves too: where mosquitto is not installed, it runs on that.
+
+    In CI mosquitto is required all the same.
+    """
+    if os.environ.get("CI") == "true":
+        require("mosquitto")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say at the end what was skipped because something is not installed, and what brings it."""
+    skipped = terminalreporter.stats.get("skipped", [])
+    reasons = [str(report.longrepr[2]) for report in skipped if isinstance(report.longrepr, tuple)]
+    missing = [name for name in PACKAGES if any(f"{name} is not installed" in reason for reason in reasons)]
+    if missing:
+        count = sum("is not installed" in reason for reason in reasons)
+        cure = f"apt-get install {' '.join(missing)}"
+        terminalreporter.write_line(f"{count} tests need what is not installed here. To run them too: {cure}")
+
+
 def stand_in_only(reason: str) -> pytest.MarkDecorator:
     """Skip the test when the controller is the real one (``SANDBOX_CONTROLLER``), which cannot do this."""
     return pytest.mark.skipif(real_controller() is not None, reason=f"the stand-in's only: {reason}")
@@ -47,9 +71,9 @@ def stand_in_only(reason: str) -> pytest.MarkDecorator:
 
 @pytest.fixture
 def broker() -> Iterator[Broker]:
-    """Give a fresh tuned mosquitto of the test's own."""
-    require("mosquitto")
-    with Broker("mosquitto") as started:
+    """Give a fresh broker of the test's own: a tuned mosquitto, where that is installed."""
+    any_broker()
+    with Broker() as started:
         yield started
 
 

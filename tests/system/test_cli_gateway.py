@@ -12,7 +12,7 @@ import pytest
 
 from sandbox.gateway import Gateway
 from sandbox.process import PROJECT, free_port
-from tests.conftest import require
+from tests.conftest import any_broker
 from tests.terminal import COMMAND, Terminal
 
 TOKEN = "a-token-of-the-tests"
@@ -35,7 +35,7 @@ class Ran(NamedTuple):
 @pytest.fixture(scope="module")
 def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     """One gateway for all tests here: each makes jobs of its own."""
-    require("mosquitto")
+    any_broker()
     settings = {"PUPPETMASTER_HTTP": f"127.0.0.1:{free_port()}", "PUPPETMASTER_TOKEN": TOKEN}
     with Gateway(tmp_path_factory.mktemp("gateway"), fleet=FLEET, settings=settings) as started:
         yield started

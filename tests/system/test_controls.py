@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from tests.bus_client import Message
-from tests.conftest import require
+from tests.conftest import any_broker
 from tests.flow import Flow, Played, batch, names, running
 
 killed = pytest.mark.parametrize("killed", [False, True], ids=["runs on", "killed"])
@@ -14,7 +14,7 @@ killed = pytest.mark.parametrize("killed", [False, True], ids=["runs on", "kille
 
 @pytest.fixture(scope="module")
 def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flow]:
-    require("mosquitto")
+    any_broker()
     fleet = ["--to", "cg-[01-20]", "--to", "bad-[1-9]", "--fail", "bad-[1-9]:500"]
     with running(tmp_path_factory.mktemp("flow"), *fleet) as started:
         yield started

@@ -15,7 +15,7 @@ from sandbox.fleet_log import FleetLog
 from sandbox.gateway import Gateway
 from sandbox.process import Process
 from tests.bus_client import BusClient
-from tests.conftest import require
+from tests.conftest import any_broker
 
 MACS = ["00:0c:29:1c:e8:01", "00:0c:29:1c:e8:02", "00:0c:29:1c:e8:03"]
 REBOOT = {
@@ -33,7 +33,7 @@ REBOOT = {
 
 @pytest.fixture
 def directory(tmp_path: Path) -> Path:
-    require("mosquitto")
+    any_broker()
     return tmp_path
 
 

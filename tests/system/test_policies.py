@@ -11,14 +11,14 @@ from typing import Any
 import pytest
 
 from tests.bus_client import BusClient, Message
-from tests.conftest import require
+from tests.conftest import any_broker
 from tests.flow import Flow, batch, names, running
 
 
 @pytest.fixture(scope="module")
 def flow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flow]:
     """One system for all tests here; `bad-*` answer 500, `mute-*` never do."""
-    require("mosquitto")
+    any_broker()
     fleet = ["--to", "cg-[01-20]", "--to", "bad-[1-9]", "--to", "mute-[1-3]"]
     faults = ["--fail", "bad-[1-9]:500", "--silent", "mute-[1-3]"]
     with running(tmp_path_factory.mktemp("flow"), *fleet, *faults) as started:
@@ -210,7 +210,7 @@ def test_a_percentage_is_the_most_in_flight_at_once(flow: Flow) -> None:
 
 @pytest.mark.parametrize("more", [{}, {"concurrency": "50%"}], ids=["automatic", "half"])
 def test_one_write_per_lock_and_locks_side_by_side(tmp_path: Path, more: dict[str, Any]) -> None:
-    require("mosquitto")
+    any_broker()
     delay_s = 0.3
     groups = [[f"cg-{group}{number}" for number in range(4)] for group in range(3)]
     to = [name for numbered in zip(*groups, strict=True) for name in numbered]

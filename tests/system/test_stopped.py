@@ -5,7 +5,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from tests.conftest import require
+from tests.conftest import any_broker
 from tests.flow import WAIT_S, batch, running
 
 TIMEOUT_S = 3.0
@@ -15,7 +15,7 @@ NEXT_WAVE = "cg-41"
 
 
 def test_answers_that_came_meanwhile_count_before_any_timeout(tmp_path: Path) -> None:
-    require("mosquitto")
+    any_broker()
     fleet = ["--to", "cg-[01-41]", "--slow", "cg-[01-40]:1.5"]
     with running(tmp_path, *fleet, shape="one-model", tuned=False) as flow:
         job = flow.create(

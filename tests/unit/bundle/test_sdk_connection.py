@@ -18,6 +18,7 @@ from sandbox.broker import Broker
 from sandbox.controller import controller_process
 from sandbox.process import Process
 from tests.bus_client import BusClient, Message
+from tests.conftest import require
 from tests.proxy import Proxy
 
 
@@ -330,6 +331,7 @@ def test_an_answer_given_without_a_link_arrives_when_it_is_back(bundle: Sample, 
 
 def test_it_answers_under_load_with_events_beside(bundle: Sample, client: BusClient) -> None:
     """Paho 1.5.0 deadlocks within a second when a callback takes a lock that a publisher holds."""
+    require("mosquitto")
     done = threading.Event()
 
     def tell() -> None:

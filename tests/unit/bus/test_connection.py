@@ -161,6 +161,7 @@ def test_what_is_sent_arrives_in_order(broker: Broker) -> None:
 
 
 def test_topics_that_are_asked_for_later_are_heard_from_then_on(broker: Broker) -> None:
+    require("mosquitto")
     with BusClient(broker) as client, connected(broker.port) as ear:
         there: queue.Queue[bytes] = queue.Queue()
         client.subscribe("later/1", there.put)
@@ -198,6 +199,7 @@ def test_threads_that_send_at_once_do_not_mix(broker: Broker) -> None:
 
 
 def test_what_is_not_acknowledged_comes_again_and_what_is_does_not(broker: Broker) -> None:
+    require("mosquitto")
     with BusClient(broker, qos=1) as client:
         with connected(broker.port) as ear:
             for payload in (b"one", b"two"):
@@ -212,6 +214,7 @@ def test_what_is_not_acknowledged_comes_again_and_what_is_does_not(broker: Broke
 
 
 def test_an_acknowledgement_of_an_earlier_connection_is_not_one_of_this(broker: Broker) -> None:
+    require("mosquitto")
     with Proxy(broker.port) as proxy, BusClient(broker, qos=1) as client, connected(proxy.port) as ear:
         client.send(b"one", INBOX)
         _, old = ear.next()
@@ -233,6 +236,7 @@ def test_an_acknowledgement_of_an_earlier_connection_is_not_one_of_this(broker: 
 
 
 def test_messages_of_qos_0_need_no_acknowledgement(broker: Broker) -> None:
+    require("mosquitto")
     with BusClient(broker) as client, connected(broker.port) as ear:
         client.send(b"one", INBOX)
         assert ear.next() == (b"one", None)
