@@ -450,13 +450,14 @@ def test_a_name_is_taken_over_when_who_had_it_has_left(bench: Bench) -> None:
     assert bench.registration.reason is None
 
 
+@pytest.mark.parametrize("resource", [OTHER, "/system/ma"], ids=["another", "an earlier version"])
 @pytest.mark.usefixtures("_impatient")
-def test_a_name_is_taken_over_when_who_had_it_is_silent_for_long(bench: Bench) -> None:
-    rival = Rival(bench.link, "/a", OTHER)
+def test_a_name_is_taken_over_when_who_had_it_is_silent_for_long(bench: Bench, resource: str) -> None:
+    rival = Rival(bench.link, "/a", resource)
     rival.answer = None
     begun_s = time.monotonic()
     bench.registration.connected()
-    assert rival.asked.get(timeout=20) == OTHER
+    assert rival.asked.get(timeout=20) == resource
     assert bench.registered() == 1
     assert time.monotonic() - begun_s >= module.DEAD_S
     assert rival.deleted.qsize() == 1
