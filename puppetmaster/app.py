@@ -11,7 +11,9 @@ from puppetmaster import __version__
 from puppetmaster.api.service import LOOK_TIMEOUT_S, Service
 from puppetmaster.bus.client import BusClient, BusEvent, ControllerForgot
 from puppetmaster.bus.credentials import Credentials
+from puppetmaster.bus.limit import Limit
 from puppetmaster.bus.publisher import Publisher
+from puppetmaster.bus.visit import SILENT_CONTROLLER
 from puppetmaster.clock import Clock, iso
 from puppetmaster.dispatcher import Dispatcher
 from puppetmaster.engine.engine import Engine
@@ -43,10 +45,6 @@ log = logging.getLogger("sanji.puppetmaster.app")
 
 #: Our own resource that the controller is asked for: does it still know us?
 PROBED = "/jobs"
-SILENT_CONTROLLER = (
-    "the controller does not answer: start it, or restart it; if it is well and the broker has an ACL, "
-    "that must let us write to /controller and read puppetmaster/#"
-)
 
 
 class Registered(Protocol):
@@ -62,6 +60,9 @@ class Registered(Protocol):
     def why_not_registered(self) -> str | None:
         """Why requests do not reach us; None when they do, or that is not known."""
 
+    def twin(self) -> str | None:
+        """That another process of our own installation runs, with the cure; None: none asked lately."""
+
 
 class App:
     """Everything but the SDK's side. Raises SettingsError, StoreError."""
@@ -75,6 +76,7 @@ class App:
         self._started_at = iso(self._clock.wall_s())
         self.store = Store(settings.data_dir)
         self.hub = Hub()
+        self.limit = Limit(settings.broker_limit_bytes)
         self.bus = BusClient(
             settings.broker_host,
             settings.broker_port,
@@ -85,12 +87,13 @@ class App:
             presence=settings.presence_topics,
             listener=self._heard,
             clock=self._clock,
+            limit=self.limit,
         )
         self.engine = Engine(settings, self._clock, self.store.now, self.store.ids, self.bus.tunnel)
         keep = Keep(settings.keep_jobs, settings.keep_days * 86400, int(settings.keep_mb * 1_000_000))
         self.dispatcher = Dispatcher(self.engine, self.store, self.bus, self.hub, self._clock, keep)
         self.publisher = Publisher(self.hub, self.bus.tell, self._clock)
-        self.service = Service(settings, self.store, self.dispatcher)
+        self.service = Service(settings, self.store, self.dispatcher, self.limit)
         self.door = self._door(where) if where is not None else None
 
     def _door(self, where: Address) -> HttpApp:
@@ -165,20 +168,31 @@ class App:
             "controller": counters.pop("controller"),
             "registered": registered,
         }
+        reason = self._reason(bus)
         return {
             "version": __version__,
             "startedAt": self._started_at,
-            "healthy": all(bus.values()) and stalled is None and counters["idsLeft"] > 0,
-            "bus": {**bus, "reason": self._reason(bus)},
+            "healthy": all(bus.values()) and not (reason or stalled) and counters["idsLeft"] > 0,
+            "bus": {**bus, "reason": reason},
             "store": {"writable": stalled is None, "reason": stalled, "path": str(self.store.path)},
             "limits": self.settings.public(),
+            "inForce": self._in_force(),
             "counters": {**counters, "messagesDropped": self.bus.dropped},
             "gateways": {**gateways, "watched": bool(self.settings.presence_topics) and not unseen},
         }
 
+    def _in_force(self) -> dict[str, Any]:
+        """The limits that may be smaller than their settings, and what each is from."""
+        wanted = self.settings.http_connections
+        most = wanted if self.door is None else self.door.server.most
+        http = {"value": most, "from": "openFiles" if most < wanted else "setting"}
+        return {"brokerLimitBytes": self.limit.view(), "httpConnections": http}
+
     def _reason(self, bus: dict[str, bool]) -> str | None:
         """What is wrong with the bus, with the cure: the first cause only."""
-        if not bus["connected"]:
+        if (twin := self._bundle.twin()) is not None:
+            return twin
+        if not bus["connected"] or self.bus.reason is not None:
             return self.bus.reason
         if not bus["controller"]:
             return SILENT_CONTROLLER

@@ -288,8 +288,8 @@ class Dispatcher:
                 engine.bridge(gateway, connected=connected, retained=retained)
             case SubscriptionsRefused(presence, direct):
                 engine.refused(presence=presence, direct=direct)
-            case LinkChanged(up, unsent, tried):
-                engine.link(up=up, unsent=unsent, tried=tried)
+            case LinkChanged(up, unsent, tried, capacity):
+                engine.link(up=up, unsent=unsent, tried=tried, capacity=capacity)
             case ControllerChanged(up):
                 engine.controller(up=up)
             case ControllerForgot(known_s, _):

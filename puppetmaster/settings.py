@@ -20,6 +20,8 @@ from puppetmaster.errors import SettingsError
 _DATA = Path("data")
 #: In the data directory; the first that exists counts.
 FILES = ("puppetmaster.json", "puppetmaster.json.factory")
+#: With a broker that carries less not all of our own messages pass.
+LEAST_BROKER_BYTES = 10_000
 ROUTES = ("remote", "direct", "auto")
 PREFIX = "PUPPETMASTER_"
 #: Read by the command line.
@@ -58,7 +60,7 @@ class Settings:
         1_048_576,
         "the longest MQTT packet that the broker carries, where that is less than 1 MiB: the smaller of "
         "max_packet_size and message_size_limit of mosquitto",
-        low=10_000,
+        low=LEAST_BROKER_BYTES,
         high=1_048_576,
     )
     data_dir: Path = _knob(_DATA, "where puppetmaster.db is kept")  # noqa: RUF009 - a Path is immutable

@@ -26,6 +26,7 @@ class Proxy:
         self._changed = threading.Condition()  # guards all from _links to _budget, and accepted
         self._links: list[tuple[socket.socket, socket.socket]] = []
         self._refusing = False
+        self._old = False
         self._held = False
         self._silent: set[socket.socket] = set()
         self._budget: int | None = None
@@ -63,6 +64,11 @@ class Proxy:
         """Let everything vanish that comes over the connections that stand, their ends too: half-open."""
         with self._changed:
             self._silent = {end for pair in self._links for end in pair}
+
+    def refuse_mqtt_5(self) -> None:
+        """Close each connection that begins with the CONNECT of MQTT 5, as a broker of MQTT 3.1.1 may."""
+        with self._changed:
+            self._old = True
 
     def refuse(self, *, refusing: bool) -> None:
         """Whether new connections are closed at once."""
@@ -125,6 +131,8 @@ class Proxy:
         with contextlib.suppress(OSError):
             while chunk := source.recv(CHUNK):
                 with self._changed:
+                    if self._old and counted and _is_mqtt_5(chunk):
+                        break
                     self._changed.wait_for(lambda: not self._held)
                     if sink in self._silent:
                         continue
@@ -146,6 +154,11 @@ class Proxy:
         part = chunk[: self._budget]
         self._budget -= len(part)
         return part, self._budget == 0
+
+
+def _is_mqtt_5(chunk: bytes) -> bool:
+    """Whether a CONNECT of MQTT 5 begins here; that of a long password does not fit into this test."""
+    return chunk[0] == 0x10 and chunk[2:9] == b"\0\4MQTT\5"
 
 
 def _close(end: socket.socket) -> None:

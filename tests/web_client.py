@@ -29,6 +29,9 @@ class Bundle:
     def register_again(self, asked_s: float) -> None:
         pass
 
+    def twin(self) -> str | None:
+        return None
+
     def why_not_registered(self) -> str | None:
         return None
 

@@ -147,6 +147,10 @@ GATEWAY: Shape = {
     "bus": {"connected": True, "controller": True, "registered": True, "reason": None},
     "store": {"writable": True, "reason": None, "path": "/opt/sanji/puppetmaster/data/puppetmaster.db"},
     "limits": {"requestTimeout": 60, "maxRequests": 50000},
+    "inForce": {
+        "brokerLimitBytes": {"value": 100000, "from": "broker"},
+        "httpConnections": {"value": 900, "from": "setting"},
+    },
     "counters": {**dict.fromkeys(COUNTERS, 0), "window": 10, "idsLeft": 1610612735},
     "gateways": {
         "connected": 38,

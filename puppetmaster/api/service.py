@@ -15,11 +15,11 @@ from typing import Any
 from puppetmaster.api import bodies, query, results
 from puppetmaster.api.pages import PART, PART_BYTES, Chunks, Full, Part, whole
 from puppetmaster.api.pages import ids as listed
+from puppetmaster.bus.limit import Limit
 from puppetmaster.clock import iso
 from puppetmaster.dispatcher import Dispatcher
 from puppetmaster.errors import Conflict, Fault, Faults, Invalid, NotFound, TooLarge, Unavailable
 from puppetmaster.model.job import Job, JobStatus
-from puppetmaster.model.message import Capacity
 from puppetmaster.model.policy import Policy, wave_of
 from puppetmaster.model.request import OPEN, Item, Request, RequestStatus
 from puppetmaster.model.spec import JobSpec, Rerun, specs_of
@@ -46,11 +46,13 @@ _CONTROLS = (JobStatus.CANCELED, JobStatus.PAUSED, JobStatus.DISPATCHING)
 class Service:
     """The API, without a door."""
 
-    def __init__(self, settings: Settings, store: Store, dispatcher: Dispatcher) -> None:
+    def __init__(
+        self, settings: Settings, store: Store, dispatcher: Dispatcher, limit: Limit | None = None
+    ) -> None:
         self._settings = settings
         self._store = store
         self._dispatcher = dispatcher
-        self._capacity = Capacity(settings.broker_limit_bytes)
+        self._limit = limit or Limit(settings.broker_limit_bytes)
 
     @property
     def most_values(self) -> int:
@@ -64,7 +66,7 @@ class Service:
 
         Raises Invalid, TooLarge, NotFound, Conflict, Unavailable.
         """
-        spec = bodies.parse_job(body, self._settings.max_requests, self._capacity)
+        spec = bodies.parse_job(body, self._settings.max_requests, self._limit.capacity)
         if spec.key is not None and (spec.rerun is not None or spec.dry_run):
             # The job that is to be run again may be another one now, or gone, since the key was given.
             # It may be one that is still being written: what is answered is on disk.
@@ -188,11 +190,12 @@ class Service:
 
         Raises TooLarge, before anything is created, when the bus does not carry that answer, ``over_bus``.
         """
-        spec = bodies.parse_request(body, self._settings.max_requests, self._capacity)
-        most = self._capacity.answer_bytes
+        capacity = self._limit.capacity
+        spec = bodies.parse_request(body, self._settings.max_requests, capacity)
+        most = capacity.answer_bytes
         try:
             if over_bus:
-                whole(self._plan(spec)["requests"], most - ID_BYTES, self._capacity)
+                whole(self._plan(spec)["requests"], most - ID_BYTES, capacity)
         except Full:
             raise TooLarge(
                 f"The answer, with the data in it, would have more than {most} bytes, which are the most "

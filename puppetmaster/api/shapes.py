@@ -12,6 +12,8 @@ Shape = dict[str, Any]
 
 JOB_STATUS = [status.value for status in JobStatus]
 REQUEST_STATUS = [status.value for status in RequestStatus]
+#: Settings that may be larger than what is in force, and what else that may be from.
+IN_FORCE = {"brokerLimitBytes": ("broker", "controller"), "httpConnections": ("openFiles",)}
 COUNTERS = ("openJobs", "openRequests", "inFlight", "window", "idsLeft", "messagesDropped")
 
 
@@ -347,6 +349,12 @@ SCHEMAS: Mapping[str, Shape] = {
                 "type": "object",
                 "additionalProperties": {"type": ["number", "string", "boolean", "null"]},
             },
+            "inForce": _object(
+                {
+                    name: _object({"value": _COUNT, "from": {"enum": ["setting", *sources]}})
+                    for name, sources in IN_FORCE.items()
+                }
+            ),
             "counters": _object(dict.fromkeys(COUNTERS, _COUNT)),
             "gateways": _GATEWAYS,
         }

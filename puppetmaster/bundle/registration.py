@@ -13,6 +13,8 @@ answer is of this process do requests reach us. Decision 0027 says who yields to
 import itertools
 import logging
 import math
+import os
+import platform
 import random
 import time
 import uuid
@@ -23,12 +25,12 @@ from typing import Any, Protocol
 
 from puppetmaster import jsoncodec
 from puppetmaster.bus.credentials import Complaints
+from puppetmaster.model.message import DEPENDENCY
 from puppetmaster.threads import Vital
 
 _logger = logging.getLogger("sanji.puppetmaster.bundle.registration")
 
 RESOURCE = "/controller/registration"
-DEPENDENCY = "/controller/resource/dependency?resource="
 ANSWER_S = 2.0
 BACKOFF_S = (0.1, 0.2, 0.5, 1.0)  # then the last one again and again
 PREDECESSOR_S = 0.5  # for the answer of a process before us, which is hardly there any more
@@ -374,9 +376,10 @@ class Registration:
         return [one for one in resources if isinstance(one, str)] if isinstance(resources, list) else []
 
     def _who(self, resource: str, timeout_s: float) -> Message | None:
-        """The answer of who owns ``resource``; None: silence."""
+        """The answer of who owns ``resource``, who is told who asks; None: silence."""
+        asking = identity(self._own().rpartition("/")[2], self._process)
         try:
-            return self._channel.call("get", resource, {}, timeout_s)
+            return self._channel.call("get", resource, asking, timeout_s)
         except Unanswered:
             return None
 
@@ -452,7 +455,16 @@ def _granted(answer: Message, asked: str) -> Message:
 
 def _named(answer: Message) -> str:
     """Where who answered runs, if the answer says so."""
-    data = answer.get("data")
+    return where(answer.get("data"))
+
+
+def identity(installation: str, process: str) -> Message:
+    """Who this process is, as it says to whoever asks, and to whom it asks."""
+    return {"installation": installation, "process": process, "pid": os.getpid(), "host": platform.node()}
+
+
+def where(data: Any) -> str:
+    """Where the process of an ``identity`` runs, for a sentence; empty: it is none."""
     if not isinstance(data, dict) or "pid" not in data:
         return ""
     return f" (process {data['pid']} on {data.get('host')})"

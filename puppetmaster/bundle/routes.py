@@ -39,7 +39,7 @@ class Puppetmaster(SteadySanji):
             self._conn.attempts.login = login
         self.app = App(settings, self)
         self.installation = self.app.store.installation
-        self.capacity = Capacity(settings.broker_limit_bytes)
+        self.limit = self.app.limit
         self.service = self.app.service
         self.app.start()
 
@@ -140,11 +140,12 @@ class Puppetmaster(SteadySanji):
 
     def _answer(self, response: Any, data: Any, cure: str | None = None) -> None:
         """Answer 200 with ``data``. Raises TooLarge, with a ``cure``, when the bus would not carry it."""
-        response(code=200, data=_fitting(data, self.capacity, cure))
+        response(code=200, data=_fitting(data, self.limit.capacity, cure))
 
     def _answer_change(self, response: Any, job: dict[str, Any]) -> None:
         """Answer with a job that was created, controlled or removed, whatever its size: it has happened."""
-        fits = self.capacity.size(jsoncodec.encode(job), depth=1) <= self.capacity.answer_bytes
+        capacity = self.limit.capacity
+        fits = capacity.size(jsoncodec.encode(job), depth=1) <= capacity.answer_bytes
         response(code=200, data=job if fits else {**job, "requests": []})
 
 

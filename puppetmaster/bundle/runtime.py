@@ -8,8 +8,6 @@ first subclass of ``Sanji`` that it finds in index.py.
 """
 
 import logging
-import os
-import platform
 import threading
 import time
 import uuid
@@ -24,11 +22,12 @@ from simplejson import RawJSON
 
 from puppetmaster import jsoncodec
 from puppetmaster.bundle import envelope, sdk
-from puppetmaster.bundle.registration import Channel, Registration
+from puppetmaster.bundle.registration import Channel, Registration, identity, where
 from puppetmaster.bundle.requests import BusRequest, Response, handle
 from puppetmaster.bundle.signals import Signals, end_within
+from puppetmaster.bus.credentials import Complaints
+from puppetmaster.bus.limit import Limit
 from puppetmaster.errors import Invalid, PuppetmasterError, Unavailable
-from puppetmaster.model.message import DEFAULT_CAPACITY
 from puppetmaster.threads import Vital, ended, not_started
 
 _logger = logging.getLogger("sanji.puppetmaster.bundle.runtime")
@@ -38,6 +37,7 @@ WAITING_BYTES = 16 * 1024 * 1024  # as many of either; of one that is alone it d
 DEREGISTER_S = 1.0  # how long stop() tries to take the registration back
 LOOK_UP_S = 0.2  # how long a stop_event that somebody sets can go unseen
 LAST_S = 30  # how long a bundle that cannot go on has to stop, before the system ends the process
+TWIN_S = 15.0  # another process of our installation asks for us every 5 s, while it runs
 JOIN_S = 0.5  # how long stop() waits for handlers that are still busy
 
 
@@ -86,7 +86,7 @@ class SteadySanji(sdk.Sanji):  # type: ignore[misc] # the SDK has no types
         self.channel = Channel(kwargs["connection"])
         self.installation = uuid.uuid4().hex[:16]  # ``init`` may set one that lasts
         self.process = uuid.uuid4().hex
-        self.capacity = DEFAULT_CAPACITY  # ``init`` may set a smaller one
+        self.limit = Limit()  # ``init`` may set another one
         self.registration = Registration(
             self.channel,
             self._profiles,
@@ -97,6 +97,8 @@ class SteadySanji(sdk.Sanji):  # type: ignore[misc] # the SDK has no types
             self.process,
         )
         self.registered = self.registration.registered  # an Event: whether requests reach us
+        self._twin: tuple[str | None, float] = (None, 0.0)  # what is to be said of it, and when it asked
+        self._twin_complaints = Complaints()
         #: The process is ours alone: it is to end when the bundle cannot go on.
         self.alone = False
         #: Why the bundle cannot go on; None: it can.
@@ -226,6 +228,7 @@ class SteadySanji(sdk.Sanji):  # type: ignore[misc] # the SDK has no types
                 raise fault
             request = BusRequest(envelope.request(message))
             if request.resource == self._own():
+                self._note_twin(message.get("data"))
                 self._respond(message)(data=self._identity())
                 return
             waiting = self.req_queue.qsize()
@@ -238,8 +241,26 @@ class SteadySanji(sdk.Sanji):  # type: ignore[misc] # the SDK has no types
 
     def _identity(self) -> dict[str, Any]:
         """Who we are: answered at once, by the reader thread, however busy the handlers are."""
-        names = {"installation": self.installation, "process": self.process}
-        return {**names, "pid": os.getpid(), "host": platform.node()}
+        return identity(self.installation, self.process)
+
+    def _note_twin(self, asking: Any) -> None:
+        """Somebody asks who we are: perhaps another process of our installation, waiting for our end."""
+        if not isinstance(asking, dict) or asking.get("installation") != self.installation:
+            return
+        if asking.get("process") == self.process:
+            return
+        said = (
+            f"another process of our own installation{where(asking)} runs, on a copy of our data directory: "
+            "stop it, and begin there with an empty one"
+        )
+        self._twin = (said, time.monotonic())
+        if self._twin_complaints.due(said):
+            _logger.warning("%s", said, extra={"action": "twin"})
+
+    def twin(self) -> str | None:
+        """That another process of our own installation runs, with the cure; None: none has asked lately."""
+        said, heard_s = self._twin
+        return said if time.monotonic() - heard_s < TWIN_S else None
 
     def _dispatch_message(self) -> None:
         """A dispatcher thread: runs handlers, and survives each of them."""
@@ -263,7 +284,7 @@ class SteadySanji(sdk.Sanji):  # type: ignore[misc] # the SDK has no types
             lambda payload: self._send(payload, 1),
             message,
             signer or self.bundle.profile["name"],
-            self.capacity,
+            self.limit.capacity,
         )
 
     def _event(self, method: str) -> Callable[..., None]:

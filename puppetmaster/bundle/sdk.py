@@ -11,9 +11,11 @@ import inspect
 import logging
 import os
 import re
+import select
 import time
 from collections.abc import Callable
 from threading import Event, Lock
+from types import SimpleNamespace
 from typing import Any
 
 import paho.mqtt.client as paho
@@ -69,8 +71,36 @@ def compile_resource(resource: str) -> re.Pattern[str]:
     return re.compile(rf"^{pattern}(\?(?P<querystring>.*))?$")
 
 
+def _ready(
+    reading: list[Any], writing: list[Any], failing: list[Any], timeout_s: float
+) -> tuple[list[Any], list[Any], list[Any]]:
+    """``select.select`` for paho, by poll: select knows no descriptor beyond 1,023.
+
+    As many HTTP connections are possible; a link to the broker that is made meanwhile would never stand.
+    Raises TypeError and ValueError as select does: what is in the lists is no open socket.
+    """
+    events = dict.fromkeys(reading, select.POLLIN)
+    for one in writing:
+        events[one] = events.get(one, 0) | select.POLLOUT
+    poll = select.poll()
+    for one, wanted in events.items():
+        poll.register(one, wanted)
+    found = dict(poll.poll(timeout_s * 1000))
+    # An error is both: the next read, or write, tells which.
+    told = {one: found.get(one.fileno(), 0) for one in events}
+    return (
+        [one for one in reading if told[one] & ~select.POLLOUT],
+        [one for one in writing if told[one] & ~select.POLLIN],
+        failing,
+    )
+
+
 def apply_shims() -> None:
-    """Give sanji 1.1.2 and voluptuous 0.11.5 what Python 3.10 and 3.11 took away. May be called again."""
+    """Give sanji 1.1.2 and voluptuous 0.11.5 what Python 3.10 and 3.11 took away, and paho a better select.
+
+    May be called again.
+    """
+    paho.select = SimpleNamespace(select=_ready)
     sanji.router.compile_resource = compile_resource  # Route.__init__ looks this global up
     if not hasattr(inspect, "getargspec"):
         inspect.getargspec = inspect.getfullargspec  # type: ignore[attr-defined]

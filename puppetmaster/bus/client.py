@@ -19,21 +19,31 @@ import re
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import count
 from typing import Any
 
 from puppetmaster import jsoncodec
+from puppetmaster.bus import visit
 from puppetmaster.bus.connection import MESSAGE_LIMIT_BYTES, Connection, Listener, Receipt, Received
 from puppetmaster.bus.credentials import Credentials
+from puppetmaster.bus.limit import Limit
 from puppetmaster.clock import Clock
 from puppetmaster.model import reply
-from puppetmaster.model.message import Outgoing, Tried, direct_tunnel, is_direct_tunnel
+from puppetmaster.model.message import (
+    DEFAULT_CAPACITY,
+    DEPENDENCY,
+    Capacity,
+    Outgoing,
+    Tried,
+    direct_tunnel,
+    is_direct_tunnel,
+)
 from puppetmaster.model.reply import Reply
 from puppetmaster.threads import Vital
 
 log = logging.getLogger("sanji.puppetmaster.bus.client")
 
-DEPENDENCY = "/controller/resource/dependency?resource="
 #: Where models ask to be registered. The controller's own topic: whoever may read it sees who comes.
 REGISTRATION = "/controller/registration"
 #: So many probes in a row without an answer, and the controller counts as gone.
@@ -52,12 +62,13 @@ FIRST_QUESTION_ID, LAST_QUESTION_ID = 2**30, 2**31 - 1
 class LinkChanged:
     """The connection to the broker came up or went down; then these messages of ours have not left.
 
-    ``tried``: the message that it ended at, perhaps for it.
+    ``tried``: the message that it ended at, perhaps for it. ``capacity``: how long messages may be now.
     """
 
     up: bool
     unsent: tuple[int, ...] = ()
     tried: Tried | None = None
+    capacity: Capacity = DEFAULT_CAPACITY
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +174,8 @@ class BusClient:
 
     The ``listener`` is called on the network thread (``pm-bus``) or the watching one (``pm-watch``) with what
     happened, in order; it must not block and must not call back.
+
+    ``limit`` is told at each connect what the broker carries.
     """
 
     def __init__(
@@ -177,6 +190,7 @@ class BusClient:
         presence: Sequence[str] = (),
         listener: Callable[[Sequence[BusEvent]], None],
         clock: Clock,
+        limit: Limit | None = None,
     ) -> None:
         self.tunnel = f"puppetmaster/{installation}"
         self.dropped = 0
@@ -189,6 +203,7 @@ class BusClient:
         self._probe_interval_s = probe_interval_s
         self._listener = listener
         self._clock = clock
+        self._limit = limit or Limit()
         self._ids = count(random.randrange(FIRST_QUESTION_ID, LAST_QUESTION_ID - 2**28))
         self._lock = threading.Lock()  # guards _questions, _probes and _tunnels
         self._questions: dict[int, str] = {}
@@ -204,6 +219,7 @@ class BusClient:
             f"puppetmaster-{installation}",
             [(self.tunnel, 1), (self._asking, 0)],
             Listener(self._came_up, self._went_down, self._take_all, self._refused),
+            partial(visit.limit_bytes, (host, port), login, f"puppetmaster-{installation}-limit"),
         )
         self._watcher = Vital(target=self._watch, name="pm-watch", daemon=True)
 
@@ -214,9 +230,11 @@ class BusClient:
 
     @property
     def reason(self) -> str | None:
-        """Why there is no connection to the broker, with the cure; None while it stands."""
+        """Why there is no connection to the broker, or none that lasts, with the cure; None: it stands."""
         reason = self._link.reason
-        return reason and f"there is no connection to the broker at {self._address}: {reason}"
+        if reason is None or self._link.up:
+            return reason
+        return f"there is no connection to the broker at {self._address}: {reason}"
 
     @property
     def known_s(self) -> float | None:
@@ -307,14 +325,16 @@ class BusClient:
 
     # -- the network thread -----------------------------------------------------------------------
 
-    def _came_up(self) -> None:
+    def _came_up(self, limit_bytes: int | None) -> None:
+        if limit_bytes is not None:
+            self._limit.learn(limit_bytes)
         log.info("connected to the broker at %s", self._address, extra={"action": "bus_up"})
         with self._lock:
             tunnels = [(tunnel, 1) for tunnel in self._tunnels]
         # First of all: who is away is known before anything is sent, and no answer comes too early.
         watched = [(pattern, 0) for pattern in (*self._presence, REGISTRATION)]
         self._link.subscribe([*watched, *tunnels])
-        self._tell([LinkChanged(up=True)])
+        self._tell([LinkChanged(up=True, capacity=self._limit.capacity)])
         self._probe()
 
     def _went_down(self, unsent: tuple[int, ...], tried: Tried | None) -> None:

@@ -31,8 +31,8 @@ from functools import lru_cache
 from itertools import count
 from typing import NamedTuple
 
-from puppetmaster.bus import packets
-from puppetmaster.bus.credentials import Attempts, Credentials, Refused
+from puppetmaster.bus import packets, visit
+from puppetmaster.bus.credentials import LASTING_S, Attempts, Complaints, Credentials, Endings, Refused
 from puppetmaster.model.message import Outgoing, Tried
 from puppetmaster.threads import Vital
 
@@ -67,6 +67,13 @@ FIRST_PACKET = 1
 _topic = lru_cache(maxsize=4096)(packets.Topic)
 
 
+class Closed(ConnectionError):
+    """The broker ended the connection, without a word."""
+
+    def __init__(self) -> None:
+        super().__init__("the broker closed it")
+
+
 @dataclass(frozen=True, slots=True)
 class Receipt:
     """What ``acknowledge`` needs of a message that was received."""
@@ -88,8 +95,8 @@ class Received(NamedTuple):
 class Listener(NamedTuple):
     """What the link tells, on its own thread. None of it may block or call back, but for ``send``."""
 
-    #: The connection stands, and the topics are subscribed.
-    up: Callable[[], None]
+    #: The connection stands, and the topics are subscribed; the longest packet that the broker says it takes.
+    up: Callable[[int | None], None]
     #: It is gone; the ids of the messages that have not left, and what was being tried.
     down: Callable[[tuple[int, ...], Tried | None], None]
     #: Messages came.
@@ -118,7 +125,11 @@ class _Unsent:
 
 
 class Connection:
-    """A connection that is made again whenever it breaks. ``send`` and ``acknowledge`` are for any thread."""
+    """A connection that is made again whenever it breaks. ``send`` and ``acknowledge`` are for any thread.
+
+    Whenever it stands, and before anything is sent, ``limit`` is called: it asks the broker for the longest
+    packet that it takes, beside this connection; None: it cannot be asked.
+    """
 
     def __init__(
         self,
@@ -127,14 +138,20 @@ class Connection:
         client_id: str,
         topics: Sequence[tuple[str, int]],
         listener: Listener,
+        limit: Callable[[], int | None] = lambda: None,
     ) -> None:
         self._address = address
         self._login = login
         self._attempts = Attempts()
         self._attempts.login = login
         self._client_id = client_id
+        self._endings = Endings(client_id)
+        self._complaints = Complaints()
+        self._known = False  # whether the broker had kept our session when it let us in, and since when
+        self._since_s = 0.0
         self._topics = topics
         self._listener = listener
+        self._limit = limit
         self._lock = threading.Lock()  # guards all up to _socket, and its use
         self._up = False
         self._connection = 0  # counts them
@@ -157,8 +174,8 @@ class Connection:
 
     @property
     def reason(self) -> str | None:
-        """Why there is no connection, with the cure; None while it stands."""
-        return self._attempts.reason
+        """Why there is no connection, or none that lasts, with the cure; None while it stands."""
+        return self._attempts.reason or self._endings.reason
 
     def start(self) -> None:
         """Connect, for as long as it takes, and stay connected."""
@@ -249,12 +266,12 @@ class Connection:
         while not self._stopping.is_set():
             greeted = False
             try:
-                with self._connected() as connection:
+                with visit.reach(self._address, self._login, CONNECT_S) as connection:
                     greeted = True
                     decoder = packets.Decoder(MESSAGE_LIMIT_BYTES)
                     early = self._introduce(connection, decoder)
                     self._attempts.worked()
-                    self._listener.up()
+                    self._listener.up(self._limit())
                     self._deliver(early)
                     self._converse(connection, decoder)
                     self._leave(connection)
@@ -264,24 +281,27 @@ class Connection:
                 log.exception("the connection to the broker broke")
             finally:
                 self._lost()
-            self._stopping.wait(self._attempts.wait_s(AGAIN_S))
+            self._stopping.wait(max(self._attempts.wait_s(AGAIN_S), self._endings.wait_s(AGAIN_S)))
 
     def _failed(self, error: Exception, greeted: bool) -> None:
         if self._up:
-            log.warning("the connection to the broker at %s:%d ended: %s", *self._address, error)
-        elif self._attempts.failed(error, greeted=greeted):
+            self._ended(error)
+            return
+        self._endings.over()
+        if self._attempts.failed(error, greeted=greeted):
             log.warning("no connection to the broker at %s:%d: %s", *self._address, self._attempts.reason)
 
-    def _connected(self) -> socket.socket:
-        connection = socket.create_connection(self._address, CONNECT_S)
-        try:
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # small messages must not wait
-            if self._login.tls is not None:
-                connection = self._login.tls.wrap_socket(connection, server_hostname=self._address[0])
-        except BaseException:
-            connection.close()
-            raise
-        return connection
+    def _ended(self, error: Exception) -> None:
+        """A connection that stood is over; perhaps somebody else has logged in with our client id."""
+        log.warning("the connection to the broker at %s:%d ended: %s", *self._address, error)
+        with self._lock:
+            trying = any(one.tried and one.written for one in self._backlog)
+        if isinstance(error, (Closed, ConnectionResetError, BrokenPipeError)) and not trying:
+            self._endings.ended(time.monotonic() - self._since_s, known=self._known)
+        else:
+            self._endings.over()
+        if (reason := self._endings.reason) is not None and self._complaints.due(reason):
+            log.warning("%s", reason, extra={"action": "taken_over"})
 
     def _introduce(self, connection: socket.socket, decoder: packets.Decoder) -> list[packets.Published]:
         """CONNECT and SUBSCRIBE; what the broker had kept for us may come in between. Then we are up."""
@@ -297,11 +317,12 @@ class Connection:
         while not subscribed:
             connection.settimeout(max(0.01, deadline_s - time.monotonic()))
             if not (data := connection.recv(READ_BYTES)):
-                raise ConnectionError("the broker closed it")
+                raise Closed
             for packet in decoder.feed(data):
                 if isinstance(packet, packets.Connack):
                     if packet.code:
                         raise Refused(packet.code)
+                    self._known = packet.known
                     connection.sendall(packets.subscribe(FIRST_PACKET, self._topics))
                 elif isinstance(packet, packets.Suback):
                     if packets.REFUSED in packet.granted:
@@ -317,7 +338,7 @@ class Connection:
             self._untried_bytes = TRIED_BYTES
             self._subscribing.clear()
             self._open.clear()
-            self._spoke_s = time.monotonic()
+            self._since_s = self._spoke_s = time.monotonic()
             self._up = True
         return early
 
@@ -363,6 +384,8 @@ class Connection:
     def _keep_alive(self, heard_s: float) -> None:
         """Say something when there was silence for long. Raises ConnectionError when there is no answer."""
         now_s = time.monotonic()
+        if now_s - self._since_s > LASTING_S:
+            self._endings.over()
         if now_s - heard_s > 1.5 * KEEPALIVE_S:
             raise ConnectionError(f"the broker has said nothing for {now_s - heard_s:.0f} s")
         if now_s - min(heard_s, self._spoke_s) > KEEPALIVE_S / 2:
@@ -406,7 +429,7 @@ class Connection:
                     self._subscribed(packet)
         self._deliver(published)
         if closed:
-            raise ConnectionError("the broker closed it")
+            raise Closed
         return size >= ROUND_BYTES
 
     def _subscribed(self, packet: packets.Suback) -> None:

@@ -17,6 +17,9 @@ REPEAT_S = 60.0
 #: Between two tries to log in where we are refused, at most: nobody gains from more.
 REFUSED_S = 15.0
 
+#: A connection that stands for so long lasts; so many in a row that do not were taken over.
+LASTING_S, TAKEN_OVER = 60.0, 2
+
 #: What a broker says to a CONNECT that it refuses (MQTT 3.1.1, section 3.2.2.3).
 REFUSALS = {
     1: "it does not speak MQTT 3.1.1",
@@ -166,6 +169,41 @@ class Complaints:
     def over(self) -> None:
         """It is well again: what comes then is news."""
         self._made.clear()
+
+
+class Endings:
+    """Connections with our client id that the broker has ended without a word, soon after they stood.
+
+    It does so when somebody else logs in with the same id: a bundle whose data directory is a copy of ours.
+    Both come back at once, and end each other's connection in turn.
+    """
+
+    def __init__(self, client_id: str) -> None:
+        self._client_id = client_id
+        self._in_a_row = 0
+
+    def ended(self, lasted_s: float, *, known: bool) -> None:
+        """The broker has ended one. ``known``: it had kept our session, so it was not restarted before."""
+        self._in_a_row = self._in_a_row + 1 if known and lasted_s < LASTING_S else 0
+
+    def over(self) -> None:
+        """A connection lasts, or ended for another reason, or none comes about."""
+        self._in_a_row = 0
+
+    @property
+    def reason(self) -> str | None:
+        """Why our connections do not last, with the cure; None: they do."""
+        if self._in_a_row < TAKEN_OVER:
+            return None
+        return (
+            "the broker ends our connection again and again, and lets us in each time: another bundle logs "
+            f"in as '{self._client_id}', from a copy of our data directory: stop it, and begin there with an "
+            "empty one; if there is none, see to the broker's ACL, which must let us write to /controller"
+        )
+
+    def wait_s(self, first_s: float) -> float:
+        """Until the next connection: twice as long each time, so that each has some time for itself."""
+        return min(first_s * 2.0 ** min(max(0, self._in_a_row - 1), 20), REFUSED_S)
 
 
 class Attempts:

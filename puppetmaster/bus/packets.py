@@ -2,6 +2,8 @@
 
 Outwards: CONNECT, SUBSCRIBE, PUBLISH at QoS 0, PUBACK, PINGREQ, DISCONNECT. Inwards: CONNACK, SUBACK,
 PUBLISH at QoS 0 and 1, PINGRESP. Section numbers are those of the OASIS standard of 29 October 2014.
+
+Of MQTT 5 only the login: its CONNACK tells what a broker carries, which that of MQTT 3.1.1 does not.
 """
 
 from collections.abc import Iterable
@@ -13,6 +15,17 @@ REFUSED = 0x80
 PINGREQ = b"\xc0\x00"
 DISCONNECT = b"\xe0\x00"
 
+#: What CONNECT calls MQTT 3.1.1 and MQTT 5.
+VERSION_3, VERSION_5 = 4, 5
+#: The longest packet that MQTT knows: the limit of a broker that names none.
+LARGEST_BYTES = 5 + 0x0FFFFFFF
+
+#: Properties in the CONNACK of MQTT 5 (its section 3.2.2.3): how long those of a fixed length are; those that
+#: are a text, or bytes with their length before them; a name and a value.
+_FIXED = {0x11: 4, 0x13: 2, 0x21: 2, 0x22: 2, 0x24: 1, 0x25: 1, 0x27: 4, 0x28: 1, 0x29: 1, 0x2A: 1}
+_TEXTS = dict.fromkeys((0x12, 0x15, 0x16, 0x1A, 0x1C, 0x1F), 1) | {0x26: 2}
+_MAXIMUM_PACKET_SIZE = 0x27
+
 _CONNACK, _PUBLISH, _SUBACK, _PINGRESP = 0x20, 0x30, 0x90, 0xD0
 _OTHERS = (_CONNACK, _SUBACK, _PINGRESP)
 
@@ -23,9 +36,10 @@ class Malformed(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Connack:
-    """The broker's answer to CONNECT; ``code`` 0: accepted."""
+    """The broker's answer to CONNECT; ``code`` 0: accepted. ``known``: it has kept our session."""
 
     code: int
+    known: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,14 +76,81 @@ class Pingresp:
 Packet = Connack | Suback | Published | Pingresp
 
 
+@dataclass(frozen=True, slots=True)
+class Greeting:
+    """The broker's answer to the CONNECT of MQTT 5; ``code`` 0: accepted.
+
+    ``limit_bytes`` is the longest packet that the broker takes.
+    """
+
+    code: int
+    limit_bytes: int
+
+
 def connect(
-    client_id: str, *, keepalive_s: int, user: str = "", password: str = "", clean: bool = False
+    client_id: str,
+    *,
+    keepalive_s: int,
+    user: str = "",
+    password: str = "",
+    clean: bool = False,
+    version: int = VERSION_3,
 ) -> bytes:
     """CONNECT (section 3.1). Without ``clean`` the broker keeps the session while we are away."""
     flags = (0x02 if clean else 0) | (0x80 if user else 0) | (0x40 if user and password else 0)
-    head = _text("MQTT") + bytes((4, flags)) + keepalive_s.to_bytes(2)
+    properties = b"\0" if version == VERSION_5 else b""  # none of them
+    head = _text("MQTT") + bytes((version, flags)) + keepalive_s.to_bytes(2) + properties
     login = (_text(user) if user else b"") + (_text(password) if user and password else b"")
     return _packet(0x10, head + _text(client_id) + login)
+
+
+def greeting(data: bytes) -> Greeting | None:
+    """The CONNACK of MQTT 5 at the beginning of ``data``; None: not all of it is here. Raises Malformed."""
+    if data and data[0] != _CONNACK:
+        raise Malformed(f"a packet of the kind 0x{data[0]:02x} before the broker's CONNACK")
+    body = _rest(data[1:])
+    if body is None:
+        return None
+    if len(body) < 2:
+        raise Malformed(f"a CONNACK with {len(body)} bytes")
+    # A broker that knows MQTT 3.1.1 only refuses us with the CONNACK of that, which has no properties.
+    properties = _rest(body[2:]) if len(body) > 2 else b""
+    if properties is None:
+        raise Malformed("a CONNACK that ends within its properties")
+    return Greeting(body[1], _limit_bytes(properties))
+
+
+def _rest(data: bytes) -> bytes | None:
+    """What follows a length, as long as that says; None: not all of it is here. Raises Malformed."""
+    size = shift = 0
+    for at, byte in enumerate(data, 1):
+        size |= (byte & 0x7F) << shift
+        shift += 7
+        if byte < 0x80:
+            return data[at : at + size] if len(data) >= at + size else None
+        if shift > 21:
+            raise Malformed("a length of more than four bytes")
+    return None
+
+
+def _limit_bytes(properties: bytes) -> int:
+    at, found = 0, LARGEST_BYTES
+    while at < len(properties):
+        kind, at = properties[at], at + 1
+        if kind in _FIXED:
+            end = at + _FIXED[kind]
+            if kind == _MAXIMUM_PACKET_SIZE:
+                found = int.from_bytes(properties[at:end])
+        elif kind in _TEXTS:
+            end = at
+            for _ in range(_TEXTS[kind]):
+                end += 2 + int.from_bytes(properties[end : end + 2])
+        else:
+            raise Malformed(f"a CONNACK with the property 0x{kind:02x}")
+        at = end
+    if at > len(properties):
+        raise Malformed("a CONNACK that ends within a property")
+    return found
 
 
 def subscribe(packet: int, topics: Iterable[tuple[str, int]]) -> bytes:
@@ -206,7 +287,7 @@ class Decoder:
 
 def _other(kind: int, body: bytes) -> Packet:
     if kind == _CONNACK and len(body) == 2:
-        return Connack(body[1])
+        return Connack(body[1], known=bool(body[0] & 1))
     if kind == _SUBACK and len(body) > 2:
         return Suback(int.from_bytes(body[:2]), tuple(body[2:]))
     if kind == _PINGRESP and not body:

@@ -15,9 +15,11 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from puppetmaster import __version__
+from puppetmaster.bus import visit
+from puppetmaster.bus.credentials import Credentials
 from puppetmaster.cli.client import Client, ClientError, Unreachable
 from puppetmaster.errors import SettingsError
-from puppetmaster.settings import Settings
+from puppetmaster.settings import LEAST_BROKER_BYTES, Settings
 from puppetmaster.store.sqlite.documents import read_only_uri
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -127,10 +129,13 @@ def _machine(environ: Mapping[str, str], root: Path, system: Mapping[str, Any]) 
     # A bundle that runs knows better than we do whether its user may use them.
     yield data_dir(directory, not_ours="warn" if system else "fail")
     yield store(directory / "puppetmaster.db", not_ours="warn" if system else "fail")
-    yield broker(
-        str(limits.get("brokerHost", settings.broker_host)),
-        int(limits.get("brokerPort", settings.broker_port)),
-    )
+    if system:  # the bundle says itself whether it is let in, perhaps with other settings than these
+        yield broker(
+            str(limits.get("brokerHost", settings.broker_host)),
+            int(limits.get("brokerPort", settings.broker_port)),
+        )
+    else:
+        yield from entrance(settings)
 
 
 def data_dir(directory: Path, not_ours: Mark = "fail") -> Check:
@@ -185,6 +190,24 @@ def broker(host: str, port: int) -> Check:
     return Check("broker", "ok", f"{host}:{port} takes connections")
 
 
+def entrance(settings: Settings) -> Iterator[Check]:
+    """Whether the broker lets us in with these settings, and whether the controller answers there."""
+    host, port = settings.broker_host, settings.broker_port
+    try:
+        answers = visit.controller_answers((host, port), Credentials.of(settings))
+    except SettingsError as error:
+        yield Check("broker", "fail", str(error))
+        return
+    except visit.NotLetIn as error:
+        yield Check("broker", "fail", f"there is no connection to the broker at {host}:{port}: {error}")
+        return
+    yield Check("broker", "ok", f"{host}:{port} lets us in")
+    if answers:
+        yield Check("controller", "ok", "the controller answers")
+    else:
+        yield Check("controller", "fail", visit.SILENT_CONTROLLER)
+
+
 # -- the bundle -----------------------------------------------------------------------------------
 
 
@@ -233,6 +256,10 @@ def bundle(system: Mapping[str, Any]) -> Iterator[Check]:
         else:
             yield Check(key, "fail", reason or wrong)
             reason = None
+    if reason is not None:
+        yield Check("bus", "fail", reason)
+    if bus.get("connected") and (carried := system.get("inForce", {}).get("brokerLimitBytes")):
+        yield limit(carried)
     if (known := system.get("gateways")) is not None and bus.get("connected"):
         yield from gateways(known, system.get("limits", {}))
     kept = system.get("store", {})
@@ -248,6 +275,22 @@ def bundle(system: Mapping[str, Any]) -> Iterator[Check]:
         yield Check(
             "version", "warn", f"the bundle is {version}, this command {__version__}: restart the bundle"
         )
+
+
+def limit(carried: Mapping[str, Any]) -> Check:
+    """How long messages may be, and who says so."""
+    bytes_ = int(carried["value"])
+    if carried["from"] == "controller":
+        silent = (
+            f"messages may be of {bytes_} bytes, as far as the broker says; a limit at which it drops more "
+            "is told to nobody (mosquitto: message_size_limit): PUPPETMASTER_BROKER_LIMIT_BYTES is for that"
+        )
+        return Check("limit", "ok", silent)
+    if bytes_ < LEAST_BROKER_BYTES:
+        cure = f"puppetmaster needs {LEAST_BROKER_BYTES}: raise its limit (mosquitto: max_packet_size)"
+        return Check("limit", "warn", f"the broker takes no packet of more than {bytes_} bytes: {cure}")
+    who = "the broker says so" if carried["from"] == "broker" else "PUPPETMASTER_BROKER_LIMIT_BYTES says so"
+    return Check("limit", "ok", f"what is longer than {bytes_} bytes is refused: {who}")
 
 
 def gateways(known: Mapping[str, Any], limits: Mapping[str, Any]) -> Iterator[Check]:

@@ -15,7 +15,7 @@ from puppetmaster.engine.in_flight import InFlight, Trials
 from puppetmaster.engine.presence import Presence
 from puppetmaster.engine.state import OpenJob, State
 from puppetmaster.model.job import Job, JobEvent, JobStatus
-from puppetmaster.model.message import Outgoing, Tried, direct_tunnel
+from puppetmaster.model.message import DEFAULT_CAPACITY, EncodedCommand, Outgoing, Tried, direct_tunnel
 from puppetmaster.model.policy import RETRIED, wave_of
 from puppetmaster.model.reply import Refusal, Reply, may_have_run
 from puppetmaster.model.request import (
@@ -138,6 +138,8 @@ WHY = {
     Refusal.ID_USED: "somebody else uses its message id",
     None: "the controller, which has just restarted, does not know the gateway yet",
 }
+TOO_LARGE = "the broker carries {} bytes, and indented, as the controller passes it on, this has {}"
+TOO_LARGE_DIRECT = "the broker carries {} bytes, and this has {}"
 CLOSES = "the broker closes the connection when it is sent ({} bytes)"
 NO_IDS = "not sent again: this installation has given out all message ids"
 
@@ -159,6 +161,8 @@ class Delivery:
         tunnel: str,
     ) -> None:
         self.refusals = Backoff()
+        #: How long messages may be.
+        self.capacity = DEFAULT_CAPACITY
         #: Sendings after the first, since the start.
         self.resent = 0
         self.sends: list[Outgoing] = []
@@ -261,8 +265,8 @@ class Delivery:
             route = DIRECT_WAY if direct else REMOTE_WAY
             sent = request.after(RequestEvent.SEND, self._moment.at, route=route)
             outgoing = self._message(sent, direct=direct)
-            if self._trials.refuses(_size(outgoing), now_s):
-                self.end(request, RequestEvent.FAIL, _too_long(request, _size(outgoing)))
+            if (why := self._why_too_long(opened.commands[request.item], outgoing)) is not None:
+                self.end(request, RequestEvent.FAIL, _too_long(request, why))
                 continue
             state.write(request, sent)
             message = sent.sending
@@ -276,6 +280,15 @@ class Delivery:
         for destination in scheduler.questions(QUESTIONS):
             self.questions.append(destination)
             self._timers.set(("question", destination), now_s + QUESTION_TIMEOUT_S)
+
+    def _why_too_long(self, command: EncodedCommand, outgoing: Outgoing) -> str | None:
+        """Why the broker does not carry a message; None: it does, as far as we know."""
+        most_bytes = self.capacity.broker_bytes
+        if self.capacity.limited and (size := command.packet_bytes(outgoing)) > most_bytes:
+            return (TOO_LARGE_DIRECT if outgoing.tunnel else TOO_LARGE).format(most_bytes, size)
+        if self._trials.refuses(size := _size(outgoing), self._moment.now_s):
+            return CLOSES.format(size)
+        return None
 
     def not_sent(self, message: int) -> None:
         """This message never left: its request waits again, and the attempt does not count."""
@@ -325,7 +338,7 @@ class Delivery:
             self.not_sent(message)
         else:
             back = request.after(RequestEvent.REFUSE, self._moment.at)
-            self._give_up(request, back, _too_long(request, self._size_of(request)))
+            self._give_up(request, back, _too_long(request, CLOSES.format(self._size_of(request))))
 
     def _size_of(self, request: Request) -> int:
         """The bytes of the message of a request in flight."""
@@ -639,6 +652,6 @@ def _size(outgoing: Outgoing) -> int:
     return len(outgoing.topic.encode()) + len(outgoing.payload)
 
 
-def _too_long(request: Request, size: int) -> dict[str, Any]:
+def _too_long(request: Request, why: str) -> dict[str, Any]:
     ran = "no attempt after the first ones ran" if request.history else "it did not run"
-    return said(f"{CLOSES.format(size)}: {ran}", TOO_LONG)
+    return said(f"{why}: {ran}", TOO_LONG)

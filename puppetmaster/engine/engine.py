@@ -18,7 +18,7 @@ from puppetmaster.engine.presence import Presence
 from puppetmaster.engine.state import State
 from puppetmaster.errors import Unavailable
 from puppetmaster.model.job import GateStatus, Job, JobStatus
-from puppetmaster.model.message import Outgoing, Tried
+from puppetmaster.model.message import DEFAULT_CAPACITY, Capacity, Outgoing, Tried
 from puppetmaster.model.policy import wave_of
 from puppetmaster.model.reply import Reply
 from puppetmaster.model.request import Item, Request, RequestStatus
@@ -218,14 +218,23 @@ class Engine:
         """This message never left: its request waits again, and the attempt does not count."""
         self._delivery.not_sent(message)
 
-    def link(self, *, up: bool, unsent: Iterable[int] = (), tried: Tried | None = None) -> None:
+    def link(
+        self,
+        *,
+        up: bool,
+        unsent: Iterable[int] = (),
+        tried: Tried | None = None,
+        capacity: Capacity = DEFAULT_CAPACITY,
+    ) -> None:
         """The connection to the broker came or went; what is in flight may have gone with it.
 
         The messages of these ids have not left: their requests wait again. ``tried`` is what it ended at.
+        Once it is up messages may be as long as ``capacity`` says.
         """
         self.link_up = up
         if up:  # whoever refused us may have other rules now
             self.presence.unseen = self.presence.unheard = False
+            self._delivery.capacity = capacity
         else:
             self.controller_up = False
             self._delivery.link_lost(unsent, tried)

@@ -120,8 +120,8 @@ class HttpApp:
         except Unavailable as error:
             return failure(error)
         reasons = [reason for name, reason in _MISSING.items() if not health["bus"][name]]
-        if reasons:
-            reasons[0] = health["bus"]["reason"] or reasons[0]
+        if (reason := health["bus"]["reason"]) is not None:
+            reasons[:1] = [reason]  # all may be well at the moment, and not for long
         if not health["store"]["writable"]:
             reasons.append(f"the store cannot be written ({health['store']['reason']})")
         if not health["counters"]["idsLeft"]:

@@ -109,6 +109,8 @@ class Server:
             tls = {"ssl_certfile": settings.tls_cert, "ssl_keyfile": settings.tls_key}
         timeout_s = settings.http_timeout_s
         room = _room(settings)
+        #: The most connections at once: as the settings say, or as many as there may be files for.
+        self.most = room.most
         self._uvicorn = _Uvicorn(
             uvicorn.Config(
                 app,

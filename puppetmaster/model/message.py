@@ -31,6 +31,8 @@ _INDENTED = re.compile(rb"\{\}|\[\]|[\[{]|[\]}]|[,:]|-?\d+(?:\.\d+)?(?:[eE][+-]?
 _REAL_BYTES = 24
 #: Where the controller of a bus takes what is to be passed on.
 CONTROLLER_TOPIC = "/controller"
+#: Whoever asks this resource of the controller is told who owns the resource that is named after it.
+DEPENDENCY = "/controller/resource/dependency?resource="
 
 
 class Outgoing(NamedTuple):
@@ -99,7 +101,7 @@ class Capacity:
     @property
     def answer_bytes(self) -> int:
         """The most that the data of an answer may have, as ``size`` counts it."""
-        return min(ANSWER_LIMIT_BYTES, self.broker_bytes - ENVELOPE_BYTES)
+        return max(min(ANSWER_LIMIT_BYTES, self.broker_bytes - ENVELOPE_BYTES), 0)
 
     def size(self, encoded: bytes, depth: int = 0) -> int:
         """How many bytes compact JSON has where it is longest, if it stands so deep in its message."""
@@ -131,12 +133,24 @@ def _indented(encoded: bytes, depth: int) -> int:
 class EncodedCommand:
     """What is sent for one batch item, encoded once for each way; each request adds id and destination."""
 
-    __slots__ = ("_command", "_direct", "_remote", "_tunnel")
+    __slots__ = ("_command", "_direct", "_growth_bytes", "_remote", "_tunnel")
 
     def __init__(self, command: Mapping[str, Any], tunnel: str) -> None:
         self._command = command
         self._tunnel = tunnel
         self._direct = self._remote = ""
+        self._growth_bytes: int | None = None
+
+    def packet_bytes(self, outgoing: Outgoing) -> int:
+        """The length of a message of this command where it is longest at our broker, with MQTT's header.
+
+        That is as our controller passes it on. The controller of a gateway does that on its own broker.
+        """
+        if outgoing.tunnel:
+            return PACKET_BYTES + len(outgoing.topic.encode()) + len(outgoing.payload)
+        if self._growth_bytes is None:  # the same for every destination: ids and names are not indented
+            self._growth_bytes = _indented(outgoing.payload, 0) - len(outgoing.payload)
+        return PACKET_BYTES + len(outgoing.payload) + self._growth_bytes
 
     def message(self, message_id: int, destination: str) -> Outgoing:
         """The Sanji message that carries it to ``/remote/<destination>`` under ``message_id``."""

@@ -111,6 +111,9 @@ def test_few_files_and_thousands_of_connections_leave_the_bus_and_the_store_alon
                 return bool(job["status"] == "resolved")
 
             until(asked, "the job ends")
+            shown = client.request("get", "/system/puppetmaster")["data"]
+            assert shown["limits"]["httpConnections"] == 900
+            assert shown["inForce"]["httpConnections"] == {"value": 60, "from": "openFiles"}
         gateway.broker.kill()
         gateway.broker.start()
         gateway.bundle.wait_for("lost the broker", 20)

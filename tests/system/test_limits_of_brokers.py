@@ -1,7 +1,7 @@
 """A broker with a limit on what it carries: it closes the connection of who sends more, or drops it."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from sandbox.gateway import Gateway
 from sandbox.process import free_port
 from tests.bus_client import BusClient
 from tests.conftest import require
+from tests.proxy import Proxy
 from tests.system.test_flow import batch, ended, names
 from tests.web_client import fetch
 
@@ -30,9 +31,9 @@ class Limited:
         self.client = client
         self._port = port
 
-    def create(self, method: str, destinations: list[str], **more: Any) -> Any:
-        """POST /jobs over HTTP, which has no such limit: status and body."""
-        body = batch(method, destinations)
+    def create(self, method: str, destinations: list[str], *, dry_run: bool = False, **more: Any) -> Any:
+        """POST /jobs over HTTP, which has no such limit, with more in its item: status and body."""
+        body = batch(method, destinations, dryRun=dry_run)
         body["batch"][0] |= more
         answer = fetch(self._port, "POST", "/jobs", body)
         return answer.status, answer.json
@@ -51,25 +52,31 @@ class Limited:
 
 
 @contextmanager
-def limited(directory: Path, config: str, *, tuned: bool = True, **settings: str) -> Iterator[Limited]:
+def limited(
+    directory: Path, config: str, *, tuned: bool = True, told: bool = True, **settings: str
+) -> Iterator[Limited]:
+    """The bundle on such a broker; not ``told``: that does not say what it carries."""
     require("mosquitto")
     port = free_port()
-    with (
-        Gateway(
-            directory,
-            fleet=FLEET,
-            tuned=tuned,
-            broker_config=config,
-            settings={"PUPPETMASTER_HTTP": f"127.0.0.1:{port}", **settings},
-        ) as gateway,
-        BusClient(gateway.broker) as client,
-    ):
-        yield Limited(gateway, client, port)
+    gateway = Gateway(
+        directory,
+        fleet=FLEET,
+        tuned=tuned,
+        broker_config=config,
+        settings={"PUPPETMASTER_HTTP": f"127.0.0.1:{port}", **settings},
+    )
+    with ExitStack() as parts:
+        if not told:
+            proxy = parts.enter_context(Proxy(gateway.broker.port))
+            proxy.refuse_mqtt_5()
+            gateway.bundle.env["BROKER_PORT_1883_TCP_PORT"] = str(proxy.port)
+        parts.enter_context(gateway)
+        yield Limited(gateway, parts.enter_context(BusClient(gateway.broker)), port)
 
 
 @pytest.mark.parametrize("method", ["post", "get"])
 def test_a_command_that_the_broker_closes_for_ends_and_harms_nobody(tmp_path: Path, method: str) -> None:
-    with limited(tmp_path, CLOSES) as flow:
+    with limited(tmp_path, CLOSES, told=False) as flow:
         _, others = flow.create("post", names(20))
         _, large = flow.create(method, names(300)[-3:], data=LARGE)
         end = ended(flow.client, large["id"])
@@ -87,7 +94,7 @@ def test_a_command_that_the_broker_closes_for_ends_and_harms_nobody(tmp_path: Pa
 
 
 def test_an_answer_that_the_broker_closes_for_becomes_an_error_and_the_door_stays(tmp_path: Path) -> None:
-    with limited(tmp_path, CLOSES) as flow:
+    with limited(tmp_path, CLOSES, told=False) as flow:
         _, job = flow.create("get", names(300))
         ended(flow.client, job["id"])
         answer = flow.client.request("get", f"/jobs/{job['id']}", timeout_s=30)
@@ -97,10 +104,20 @@ def test_an_answer_that_the_broker_closes_for_becomes_an_error_and_the_door_stay
         assert flow.said("an error is sent in its place") == 1
 
 
-@pytest.mark.parametrize("config", [CLOSES, DROPS])
-def test_a_limit_that_is_known_is_kept(tmp_path: Path, config: str) -> None:
+@pytest.mark.parametrize(
+    ("config", "settings"),
+    [
+        (CLOSES, {}),  # the broker says so itself
+        (CLOSES, {"PUPPETMASTER_BROKER_LIMIT_BYTES": str(2 * LIMIT)}),
+        (DROPS, {"PUPPETMASTER_BROKER_LIMIT_BYTES": str(LIMIT)}),
+    ],
+)
+def test_a_limit_that_is_known_is_kept(tmp_path: Path, config: str, settings: dict[str, Any]) -> None:
     """Nobody is closed for, and nothing is lost: neither ours nor what the controller makes of it."""
-    with limited(tmp_path, config, PUPPETMASTER_BROKER_LIMIT_BYTES=str(LIMIT)) as flow:
+    with limited(tmp_path, config, **settings) as flow:
+        source = "broker" if config == CLOSES else "setting"
+        shown = flow.client.request("get", "/system/puppetmaster")["data"]["inForce"]
+        assert shown["brokerLimitBytes"] == {"value": LIMIT, "from": source}
         for data in (LARGE, list(range(14_000))):  # 79 KB, and 200 KB as the controller passes it on
             status, refused = flow.create("post", names(1), data=data)
             assert status == 400
@@ -120,6 +137,28 @@ def test_a_limit_that_is_known_is_kept(tmp_path: Path, config: str) -> None:
             assert flow.client.request("get", f"{path}?limit={limit}")["code"] == 200
         assert flow.losses() == 0
         assert flow.said("the broker closed it") == 0
+        assert flow.said("does not answer") == 0
+        assert flow.said("and the smaller of the two counts") == (len(settings) if config == CLOSES else 0)
+
+
+def test_the_longest_command_that_is_taken_is_carried(tmp_path: Path) -> None:
+    """A byte more is refused; at this length the controller's own connection is not closed."""
+    with limited(tmp_path, CLOSES) as flow:
+
+        def data(size: int) -> dict[str, Any]:
+            return {"list": [[1, 0.1, "\u00e9/", {}]] * 300, "text": "x" * size}
+
+        low, high = 0, LIMIT  # the one is taken, the other is not
+        while high - low > 1:
+            middle = (low + high) // 2
+            status, _ = flow.create("post", names(1), data=data(middle), dry_run=True)
+            low, high = (middle, high) if status == 200 else (low, middle)
+        assert low > 1000
+        for _ in range(3):
+            _, job = flow.create("post", names(1), data=data(low))
+            assert ended(flow.client, job["id"])["finishCount"] == 1
+        assert flow.losses() == 0
+        assert flow.said("does not answer") == 0
 
 
 def test_what_the_broker_drops_ends_in_its_time_and_harms_nobody(tmp_path: Path) -> None:

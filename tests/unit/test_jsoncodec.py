@@ -423,6 +423,24 @@ def test_a_number_may_get_more_digits(number: float) -> None:
     assert Capacity(100_000).size(jsoncodec.encode([number])) >= len(f"[\n    {number:.17g}\n]")
 
 
+@given(PLAIN, st.text("ab\u00e9", min_size=1))
+def test_a_packet_is_as_long_as_the_controller_makes_it(data: Any, destination: str) -> None:
+    command = EncodedCommand({"method": "post", "resource": "/a", "data": data}, "puppetmaster/1")
+    command.packet_bytes(command.message(2**31, "another"))
+    outgoing = command.message(2**31, destination)
+    printed = json.dumps(json.loads(outgoing.payload), indent=4)
+    assert command.packet_bytes(outgoing) == PACKET_BYTES + len(printed) + 1
+    direct = command.direct(2**31, destination)
+    assert command.packet_bytes(direct) == PACKET_BYTES + len(direct.payload) + len(
+        f"/{destination}/controller".encode()
+    )
+
+
+@pytest.mark.parametrize("broker_bytes", [0, 1000])
+def test_a_broker_that_carries_next_to_nothing(broker_bytes: int) -> None:
+    assert Capacity(broker_bytes).answer_bytes == 0
+
+
 def test_what_a_broker_carries_is_what_the_controller_takes_unless_it_is_less() -> None:
     capacity = Capacity(Settings().broker_limit_bytes)
     assert capacity == DEFAULT_CAPACITY

@@ -12,6 +12,7 @@ import pytest
 
 from puppetmaster.bundle import registration as module
 from puppetmaster.bundle.registration import Channel, Registration, RegistrationError
+from puppetmaster.model.message import DEPENDENCY
 
 Message = dict[str, Any]
 OK: Message = {"code": 200, "data": {"tunnel": "808"}}
@@ -402,7 +403,7 @@ class Rival:
         if self.silent and message["method"] == "post":
             self.silent = False
             return None
-        if resource.startswith(module.DEPENDENCY):
+        if resource.startswith(DEPENDENCY):
             return {"code": 200, "data": {"resources": self.resources}}
         if resource in self.resources:
             self.asked.put(resource)
@@ -450,13 +451,14 @@ def test_a_name_is_taken_over_when_who_had_it_has_left(bench: Bench) -> None:
     assert bench.registration.reason is None
 
 
+@pytest.mark.parametrize("resource", [OTHER, "/system/ma"], ids=["another", "an earlier version"])
 @pytest.mark.usefixtures("_impatient")
-def test_a_name_is_taken_over_when_who_had_it_is_silent_for_long(bench: Bench) -> None:
-    rival = Rival(bench.link, "/a", OTHER)
+def test_a_name_is_taken_over_when_who_had_it_is_silent_for_long(bench: Bench, resource: str) -> None:
+    rival = Rival(bench.link, "/a", resource)
     rival.answer = None
     begun_s = time.monotonic()
     bench.registration.connected()
-    assert rival.asked.get(timeout=20) == OTHER
+    assert rival.asked.get(timeout=20) == resource
     assert bench.registered() == 1
     assert time.monotonic() - begun_s >= module.DEAD_S
     assert rival.deleted.qsize() == 1

@@ -1,8 +1,11 @@
 """The door to the SDK: shims, the link to the broker, and a plain SDK bundle that lives on them."""
 
+import gc
 import inspect
+import os
 import queue
 import re
+import resource
 import socket
 import subprocess
 import sys
@@ -245,6 +248,46 @@ def test_it_ends_while_the_broker_hangs(broker: Broker) -> None:
         made.disconnect()
         assert time.monotonic() - begun < 1
     broker.resume()
+
+
+@contextmanager
+def crowded(files: int = 1100) -> Iterator[None]:
+    """So many files are open that the next one has a number that select does not know."""
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(limits[0], files + 200), limits[1]))
+    gc.collect()  # no file of a test before this one is closed meanwhile
+    opened = [os.open(os.devnull, os.O_RDONLY) for _ in range(files)]
+    try:
+        yield
+    finally:
+        for one in opened:
+            os.close(one)
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
+def test_it_stands_with_more_open_files_than_select_knows(broker: Broker) -> None:
+    connected, came = threading.Event(), queue.Queue[bytes]()
+    with BusClient(broker) as client:
+        client.subscribe("a/b", came.put)
+        with crowded(), link(broker, lambda _: connected.set()) as made:
+            assert connected.wait(20)
+            assert made.client.socket().fileno() > 1023
+            made.publish(topic="a/b", qos=1, payload=1)
+            assert came.get(timeout=20) == b"1"
+
+
+def test_a_socket_that_is_none_is_told_as_select_tells_it() -> None:
+    """Paho 1.5.0 takes both for the loss of its connection."""
+    ours, other = socket.socketpair()
+    with other:
+        assert paho.select.select([ours], [ours], [], 0) == ([], [ours], [])
+        other.send(b"x")
+        assert paho.select.select([ours], [], [], 20) == ([ours], [], [])
+        ours.close()
+        with pytest.raises(ValueError):
+            paho.select.select([ours], [], [], 0)
+        with pytest.raises(TypeError):
+            paho.select.select([None], [], [], 0)
 
 
 def test_the_link_stands_until_the_goodbye_is_said(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:

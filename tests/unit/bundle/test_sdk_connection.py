@@ -262,6 +262,27 @@ def test_the_second_to_come_leaves_the_name_to_the_first_and_says_so(
 
 
 @pytest.mark.usefixtures("hasty", "controller")
+def test_the_first_is_told_of_a_second_of_its_own_installation(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("puppetmaster.bundle.runtime.TWIN_S", 2.0)
+    with running(broker) as first:
+        assert first.registered.wait(30)
+        with running(broker) as other:  # of another installation: it asks too
+            assert eventually(lambda: other.why_not_registered() is not None)
+            assert first.twin() is None
+        with running(broker) as second:
+            second.installation = first.installation
+            second.register_again()
+            said = "another process of our own installation (process "
+            assert eventually(lambda: str(first.twin()).startswith(said))
+            assert "on a copy of our data directory: stop it" in str(first.twin())
+            assert eventually(lambda: str(second.why_not_registered()).startswith(said))
+        assert eventually(lambda: first.twin() is None)
+    assert len([one for one in caplog.records if getattr(one, "action", "") == "twin"]) == 1
+
+
+@pytest.mark.usefixtures("hasty", "controller")
 def test_the_second_takes_over_from_who_is_dead_and_keeps_the_name_when_that_comes_back(
     broker: Broker, client: BusClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -29,7 +29,7 @@ from puppetmaster.bus.client import (
 from puppetmaster.bus.connection import MESSAGE_LIMIT_BYTES, Receipt, Received
 from puppetmaster.bus.credentials import Credentials
 from puppetmaster.clock import Clock
-from puppetmaster.model.message import Outgoing, direct_tunnel
+from puppetmaster.model.message import DEPENDENCY, Capacity, Outgoing, direct_tunnel
 from puppetmaster.model.request import RequestEvent
 from sandbox.process import free_port
 
@@ -187,7 +187,7 @@ def test_a_sync_is_told_when_the_controller_answers_what_was_asked_for_it(
 def test_a_sync_outlives_its_connection(wire: Wire) -> None:
     wire.bus.sync()
     wire.bus._went_down((), None)
-    wire.bus._came_up()
+    wire.bus._came_up(None)
     assert LinkChanged(up=True) in wire.told
     assert wire.owned(wire.sent[0]) == [], "that question is not open any more"
     assert Synced() in wire.owned(wire.sent[-1])
@@ -249,7 +249,7 @@ def test_tunnels_of_gateways_are_subscribed_to_before_anything_is_sent_and_once(
     mine = direct_tunnel(wire.bus.tunnel, "cg-0")
     assert done == [[mine], ["T1"], [1, 2, 3], ["T2"], [4, 5]]
     done.clear()
-    wire.bus._came_up()
+    wire.bus._came_up(None)
     watched = ["/cgs/+/connection_status", "/site/+", REGISTRATION]
     assert done[0] == [*watched, mine, "T1", "T2"], "the next connection"
 
@@ -283,10 +283,16 @@ def test_a_connection_that_came_is_told_when_the_topics_are_asked_for(
     wire: Wire, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    wire.bus._came_up()
+    wire.bus._came_up(None)
     assert wire.told == [LinkChanged(up=True)]
-    assert [one["resource"] for one in wire.sent] == [module.DEPENDENCY + "/jobs"], "is the controller there?"
+    assert [one["resource"] for one in wire.sent] == [DEPENDENCY + "/jobs"], "is the controller there?"
     assert "connected to the broker at 127.0.0.1:" in caplog.text
+
+
+def test_with_the_connection_comes_how_long_messages_may_be(wire: Wire) -> None:
+    for told in (100_000, None):  # it could not be asked again
+        wire.bus._came_up(told)
+        assert wire.told[-1] == LinkChanged(up=True, capacity=Capacity(100_000))
 
 
 def test_a_connection_that_is_lost_is_told_with_what_has_not_left(
@@ -350,7 +356,7 @@ def test_after_a_loss_the_controller_has_to_answer_again(wire: Wire) -> None:
     wire.bus._probe()
     wire.owned(wire.sent[-1])
     wire.bus._went_down((), None)
-    wire.bus._came_up()
+    wire.bus._came_up(None)
     assert wire.owned(wire.sent[-1]) == [ControllerChanged(up=True)]
 
 
@@ -442,7 +448,7 @@ def test_it_is_asked_under_the_messages_own_id_whether_it_waits(
     wire: Wire, code: int, text: str, held: bool
 ) -> None:
     wire.bus.check([ID])
-    assert [(one["id"], one["resource"]) for one in wire.sent] == [(ID, module.DEPENDENCY + "/jobs")]
+    assert [(one["id"], one["resource"]) for one in wire.sent] == [(ID, DEPENDENCY + "/jobs")]
     said = {"id": ID, "code": code, "data": {"message": text}, "sign": ["controller"]}
     asking = f"{wire.bus.tunnel}/ask"
     assert wire.comes(json.dumps(said).encode(), asking) == [Held(ID, held)]
@@ -508,6 +514,15 @@ def test_why_there_is_no_connection_is_told_with_the_address(wire: Wire) -> None
     assert reasons[0] is None
     assert str(reasons[1]).startswith("there is no connection to the broker at 127.0.0.1:")
     assert not wire.bus.connected
+
+
+def test_why_no_connection_lasts_is_told_while_one_stands(wire: Wire) -> None:
+    link = wire.bus._link
+    for _ in range(2):
+        link._endings.ended(1, known=True)
+    assert str(wire.bus.reason).startswith("there is no connection to the broker at 127.0.0.1:")
+    link._up = True
+    assert str(wire.bus.reason).startswith("the broker ends our connection again and again")
 
 
 def test_while_the_connection_is_lost_the_controller_is_not_asked(

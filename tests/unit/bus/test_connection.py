@@ -21,6 +21,7 @@ from sandbox.broker import Broker
 from sandbox.process import free_port
 from tests.bus_client import BusClient
 from tests.conftest import require
+from tests.desk import until
 from tests.proxy import Proxy
 
 WAIT_S = 30.0
@@ -31,9 +32,15 @@ ELSEWHERE = "elsewhere"
 class Ear(logging.Handler):
     """A link and what it tells."""
 
-    def __init__(self, port: int, client_id: str = "link-test", login: Credentials | None = None) -> None:
+    def __init__(
+        self,
+        port: int,
+        client_id: str = "link-test",
+        login: Credentials | None = None,
+        limit_bytes: int | None = None,
+    ) -> None:
         super().__init__()
-        self.ups: queue.Queue[None] = queue.Queue()
+        self.ups: queue.Queue[int | None] = queue.Queue()
         self.downs: queue.Queue[tuple[int, ...]] = queue.Queue()
         self.tried: list[Tried | None] = []
         self.messages: queue.Queue[Received] = queue.Queue()
@@ -43,7 +50,8 @@ class Ear(logging.Handler):
             login or Credentials(),
             client_id,
             [(INBOX, 1)],
-            Listener(lambda: self.ups.put(None), self._down, self._take, self.refused.put),
+            Listener(self.ups.put, self._down, self._take, self.refused.put),
+            lambda: limit_bytes,
         )
 
     def _down(self, unsent: tuple[int, ...], tried: Tried | None) -> None:
@@ -160,6 +168,11 @@ def test_what_is_sent_arrives_in_order(broker: Broker) -> None:
         assert [came.get(timeout=WAIT_S) for _ in payloads] == payloads
 
 
+def test_what_the_broker_carries_is_told_with_the_connection(broker: Broker) -> None:
+    with listening(broker.port, limit_bytes=100_000) as ear:
+        assert ear.ups.get(timeout=WAIT_S) == 100_000
+
+
 def test_topics_that_are_asked_for_later_are_heard_from_then_on(broker: Broker) -> None:
     require("mosquitto")
     with BusClient(broker) as client, connected(broker.port) as ear:
@@ -273,6 +286,56 @@ def test_it_comes_back_after_the_broker_was_killed(broker: Broker) -> None:
         broker.start()
         ear.ups.get(timeout=WAIT_S)
         assert ear.send(b"one")
+
+
+def test_two_with_one_client_id_say_so_and_leave_each_other_time(broker: Broker) -> None:
+    with listening(broker.port) as first, listening(broker.port) as second:
+        until(lambda: first.link.reason and second.link.reason, "both say so")
+        for ear in (first, second):
+            assert "another bundle logs in as 'link-test', from a copy of our " in str(ear.link.reason)
+            assert ear.link._endings.wait_s(link_module.AGAIN_S) >= 2 * link_module.AGAIN_S
+        second.link.stop(5)
+        until(lambda: first.link.up, "it comes back")
+        assert first.link.reason is not None, "it may be ended again"
+
+
+def test_a_connection_that_lasts_is_well_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    link = Ear(free_port()).link
+    for _ in range(2):
+        link._endings.ended(1, known=True)
+    for since_s, well in ((950.0, False), (930.0, True)):
+        monkeypatch.setattr("puppetmaster.bus.connection.time.monotonic", lambda: 1000.0)
+        link._since_s = since_s
+        link._keep_alive(1000.0)
+        assert (link.reason is None) is well
+
+
+@pytest.mark.parametrize(
+    ("error", "taken_over"),
+    [
+        (link_module.Closed(), True),
+        (ConnectionResetError(), True),
+        (ConnectionError("the broker has said nothing for 25 s"), False),
+        (packets.Malformed("no MQTT"), False),
+    ],
+)
+def test_only_an_end_without_a_word_tells_of_somebody_else(error: Exception, taken_over: bool) -> None:
+    link = Ear(free_port()).link
+    link._known = True
+    for _ in range(2):
+        link._since_s = time.monotonic()
+        link._ended(error)
+    assert (link.reason is not None) is taken_over
+
+
+def test_a_message_that_is_tried_is_why_it_ends() -> None:
+    link = Ear(free_port()).link
+    link._known = True
+    for _ in range(2):
+        link._since_s = time.monotonic()
+        link._backlog.append(link_module._Unsent(memoryview(b"long"), [(1, 4)], tried=True, written=3))
+        link._ended(link_module.Closed())
+    assert link.reason is None
 
 
 def test_what_has_not_left_is_named(broker: Broker) -> None:

@@ -8,24 +8,25 @@ import ssl
 import subprocess
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import paho.mqtt.client as mqtt
 import pytest
 
-from puppetmaster.app import SILENT_CONTROLLER
 from puppetmaster.bundle import sdk
 from puppetmaster.bundle.registration import NOT_REACHED
-from puppetmaster.bus import credentials
+from puppetmaster.bus import credentials, visit
 from puppetmaster.bus.connection import Connection, Listener
 from puppetmaster.bus.credentials import Attempts, Complaints, Credentials, Refused
+from puppetmaster.bus.visit import SILENT_CONTROLLER
 from puppetmaster.cli import doctor
 from puppetmaster.errors import SettingsError
 from puppetmaster.settings import Settings
 from sandbox.process import Process, free_port
 from tests.conftest import require
+from tests.fake_http import FakeServer, Reply
 from tests.web_client import fetch
 
 
@@ -228,9 +229,13 @@ FAILURES: dict[str, tuple[Callable[[Path, Path], dict[str, Any]], dict[str, Any]
 }
 
 
-def wanted_login(certificates: Path, given: Mapping[str, str]) -> Credentials:
-    files = {name: str(certificates / value) for name, value in given.items() if value.endswith(("m", "y"))}
-    return Credentials.of(settings(certificates, **{**given, **files}))
+def wanted_settings(certificates: Path, given: Mapping[str, Any]) -> Settings:
+    files = {
+        name: str(certificates / value)
+        for name, value in given.items()
+        if isinstance(value, str) and value.endswith(("m", "y"))
+    }
+    return settings(certificates, **{**given, **files})
 
 
 # paho 1.5.0 leaves the socket of a handshake that failed to the garbage collector.
@@ -241,8 +246,8 @@ def test_why_there_is_no_connection_is_named_with_the_cure(
 ) -> None:
     broker, given, cause = FAILURES[failure]
     with broker_with(tmp_path, broker(tmp_path, certificates)) as port:
-        wanted = wanted_login(certificates, given)
-        never = Listener(lambda: None, lambda *_: None, lambda _: None, lambda _: None)
+        wanted = Credentials.of(wanted_settings(certificates, given))
+        never = Listener(lambda _: None, lambda *_: None, lambda _: None, lambda _: None)
         link = Connection(("127.0.0.1", port), wanted, "link", [("a", 1)], never)
         connection = sdk.connection("127.0.0.1", port)
         connection.attempts.login = wanted
@@ -257,7 +262,11 @@ def test_why_there_is_no_connection_is_named_with_the_cure(
             link.stop(5)
             connection.disconnect()
             running.join(10)
-        assert [cause in reason for reason in reasons] == [True, True], reasons
+        here = {"broker_host": "127.0.0.1", "broker_port": port}
+        (check,) = doctor.entrance(wanted_settings(certificates, {**given, **here}))
+        assert (check.name, check.mark) == ("broker", "fail")
+        reasons.append(check.says)
+        assert [cause in reason for reason in reasons] == [True, True, True], reasons
         gc.collect()
 
 
@@ -408,6 +417,47 @@ def test_an_acl_that_is_enough_and_those_that_are_not(tmp_path: Path, acl: str) 
             assert (health.status, system["bus"]["reason"] in health.json["reasons"]) == (503, True)
 
 
+@pytest.mark.parametrize(
+    ("acl", "running", "controller"),
+    [
+        ("enough", True, ("ok", "the controller answers")),
+        ("enough", False, ("fail", SILENT_CONTROLLER)),
+        ("nothing may be written", True, ("fail", SILENT_CONTROLLER)),
+        ("answers may not be read", True, ("fail", SILENT_CONTROLLER)),
+    ],
+)
+def test_while_the_bundle_is_down_the_doctor_logs_in_as_it_would(
+    tmp_path: Path, acl: str, running: bool, controller: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(visit, "VISIT_S", 3.0 if controller[0] == "ok" else 0.5)
+    (tmp_path / "acl").write_text(f"topic readwrite #\n\nuser keeper\n{ACLS[acl][0]}")
+    (tmp_path / "acl").chmod(0o644)
+    config = {**asking(tmp_path), "acl_file": tmp_path / "acl"}
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "puppetmaster.json").write_text('{"brokerPassword": "open sesame"}')
+    config["allow_anonymous"] = "true"  # the controller
+    with broker_with(tmp_path, config) as port, ExitStack() as parts:
+        if running:
+            options = ("--host", "127.0.0.1", "--port", port)
+            parts.enter_context(
+                Process.module("controller", "sandbox.controller", *options, ready="controller ready")
+            )
+        environ = {
+            "BROKER_PORT_1883_TCP_ADDR": "127.0.0.1",
+            "BROKER_PORT_1883_TCP_PORT": str(port),
+            "PUPPETMASTER_BROKER_USER": "keeper",
+        }
+        with FakeServer(lambda _: Reply({"message": "down"}, 503)) as server:
+            checks = {one.name: one for one in doctor.examine(server.client(), environ, tmp_path)}
+    assert checks["broker"] == ("broker", "ok", f"127.0.0.1:{port} lets us in")
+    assert checks["controller"][1:] == controller
+
+
+def test_settings_that_cannot_be_used_to_log_in_are_named() -> None:
+    (check,) = doctor.entrance(Settings(broker_password="x"))
+    assert (check.mark, "PUPPETMASTER_BROKER_USER" in check.says) == ("fail", True)
+
+
 def test_the_doctor_and_health_name_the_cause(tmp_path: Path) -> None:
     with (
         broker_with(tmp_path, asking(tmp_path)) as port,
@@ -432,3 +482,32 @@ def test_a_broker_that_takes_only_one_of_our_two_connections(tmp_path: Path) -> 
             system = system_when(http, lambda bus: said in str(bus.get("reason")))
             assert system["healthy"] is False
             assert fetch(http, "GET", "/health").status == 503
+
+
+# ---- connections that do not last ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("endings", "taken_over", "wait_s"),
+    [
+        ([], False, 1),
+        ([(3600, True)], False, 1),
+        ([(3600, True), (1, True)], False, 1),
+        ([(3600, True), (1, True), (2, True)], True, 2),
+        ([(1, True)] * 4, True, 8),
+        ([(15, True)] * 40, True, credentials.REFUSED_S),
+        ([(1, False)] * 4, False, 1),  # the broker has forgotten us: it was restarted
+        ([(1, True), (1, True), (61, True)], False, 1),
+    ],
+)
+def test_a_client_id_that_somebody_else_has_too(
+    endings: list[tuple[float, bool]], taken_over: bool, wait_s: float
+) -> None:
+    seen = credentials.Endings("puppetmaster-1")
+    for lasted_s, known in endings:
+        seen.ended(lasted_s, known=known)
+    assert seen.wait_s(1) == wait_s
+    said = seen.reason or ""
+    assert ("logs in as 'puppetmaster-1', from a copy of our data directory: stop it" in said) is taken_over
+    seen.over()
+    assert (seen.reason, seen.wait_s(1)) == (None, 1)

@@ -178,6 +178,34 @@ def test_a_store_that_cannot_write() -> None:
     assert failed == [Check("store", "fail", "it cannot write: disk full: make room, or see to the disk")]
 
 
+def test_a_connection_that_stands_and_does_not_last() -> None:
+    told = {**GOOD, "bus": {**GOOD["bus"], "reason": "another bundle logs in"}}
+    failed = [check for check in doctor.bundle(told) if check.mark == "fail"]
+    assert failed == [Check("bus", "fail", "another bundle logs in")]
+
+
+@pytest.mark.parametrize(
+    ("carried", "mark", "says"),
+    [
+        ({"value": 1_048_576, "from": "controller"}, "ok", "mosquitto: message_size_limit"),
+        (
+            {"value": 100_000, "from": "broker"},
+            "ok",
+            "than 100000 bytes is refused: the broker says so",
+        ),
+        ({"value": 100_000, "from": "setting"}, "ok", "PUPPETMASTER_BROKER_LIMIT_BYTES says so"),
+        ({"value": 2_000, "from": "broker"}, "warn", "puppetmaster needs 10000: raise its limit"),
+    ],
+)
+def test_how_long_messages_may_be(carried: Mapping[str, Any], mark: str, says: str) -> None:
+    checks = {
+        check.name: check for check in doctor.bundle({**GOOD, "inForce": {"brokerLimitBytes": carried}})
+    }
+    assert checks["limit"].mark == mark
+    assert says in checks["limit"].says
+    assert "limit" not in {check.name for check in doctor.bundle(GOOD)}, "an older bundle does not say"
+
+
 @pytest.mark.parametrize(
     ("gateways", "limits", "name", "mark", "says"),
     [

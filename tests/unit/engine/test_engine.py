@@ -20,6 +20,7 @@ from puppetmaster.engine.delivery import (
 from puppetmaster.engine.lifecycle import BEGIN_S
 from puppetmaster.errors import Conflict, NotFound, Unavailable
 from puppetmaster.model.job import Job, JobStatus
+from puppetmaster.model.message import Capacity
 from puppetmaster.model.request import RequestStatus
 from puppetmaster.model.spec import JobSpec
 from puppetmaster.scheduling.fairness import PATIENT_S
@@ -1645,3 +1646,40 @@ def test_nothing_stays_in_memory_of_what_has_ended(world: World) -> None:
         for name, value in vars(part).items():
             if isinstance(value, Sized) and not isinstance(value, str) and name not in KEPT:
                 assert not (any(value) if isinstance(value, tuple) else value), name
+
+
+def with_data(data: Any, *destinations: str) -> dict[str, Any]:
+    made = body("post", *destinations)
+    made["batch"][0]["data"] = data
+    return made
+
+
+def test_what_the_broker_does_not_carry_any_more_is_not_sent(tmp_path: Path) -> None:
+    """Its limit was not known, or another, when the job was made."""
+    world = World(tmp_path)
+    world.lose_link()
+    long = world.create(with_data(list(range(4000)), "cg-1", "cg-2"))
+    short = world.create(with_data({}, "cg-3"))
+    world.connected = True
+    world.run(lambda engine: engine.link(up=True, capacity=Capacity(50_000)))
+    world.run(lambda engine: engine.controller(up=True))
+    assert world.statuses(long) == ["error", "error"]
+    result = world.request(long.first).result
+    assert result is not None
+    assert (result["code"], result["source"]) == (413, "puppetmaster")
+    assert re.fullmatch(
+        r"the broker carries 50000 bytes, and indented, as the controller passes it on, this has \d{5}: "
+        "it did not run",
+        result["message"],
+    )
+    assert [one.request for one in world.sent] == [short.first]
+    world.stop()
+
+
+def test_what_goes_past_our_controller_is_not_indented_on_our_broker(tmp_path: Path) -> None:
+    world = World(tmp_path, Settings(route="direct"))
+    world.run(lambda engine: engine.link(up=True, capacity=Capacity(50_000)))
+    job = world.create(with_data(list(range(4000)), "cg-1"))
+    world.create(with_data(list(range(11_000)), "cg-2"))
+    assert [one.request for one in world.sent] == [job.first]
+    world.stop()

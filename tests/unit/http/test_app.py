@@ -86,6 +86,7 @@ def test_it_is_ready_when_a_batch_would_be_carried_out(asked: Asked) -> None:
         (ill("bus", controller=False), ["the controller does not answer"]),
         (ill("bus", registered=False), ["the controller has not registered us"]),
         (ill("bus", registered=False, reason="its ACL"), ["its ACL"]),
+        (ill("bus", reason="another bundle logs in"), ["another bundle logs in"]),
         (
             ill("bus", connected=False, controller=False, reason="why"),
             ["why", "the controller does not answer"],

@@ -423,6 +423,10 @@ def test_health_says_why_not(door: Door) -> None:
     system = door.ask("GET", "/system/puppetmaster").json
     assert (system["healthy"], system["store"]["writable"]) == (False, True)
     assert system["bus"]["reason"] == answer.json["reasons"][0]
+    assert system["inForce"] == {
+        "brokerLimitBytes": {"value": 1_048_576, "from": "controller"},
+        "httpConnections": {"value": system["limits"]["httpConnections"], "from": "setting"},
+    }
 
 
 def test_what_bridges_said_is_counted_and_owners_of_many_are_listed(tmp_path: Path) -> None:

@@ -1,0 +1,51 @@
+"""How long messages may be at present: the setting, and what the broker says when it is asked."""
+
+import logging
+from typing import Any
+
+from puppetmaster.model.message import MESSAGE_LIMIT_BYTES, Capacity
+from puppetmaster.settings import LEAST_BROKER_BYTES
+
+log = logging.getLogger("sanji.puppetmaster.bus.limit")
+
+#: A broker that takes packets of this length takes what the controller makes of any message.
+AMPLE_BYTES = 32 * 1024 * 1024
+
+
+class Limit:
+    """The limit in force. The dispatcher's network thread tells what the broker says; any thread may read.
+
+    ``setting_bytes`` is PUPPETMASTER_BROKER_LIMIT_BYTES; its default, the controller's limit, says nothing.
+    """
+
+    def __init__(self, setting_bytes: int = MESSAGE_LIMIT_BYTES) -> None:
+        self.capacity = Capacity(setting_bytes)
+        self._setting_bytes = setting_bytes
+        self._broker_bytes: int | None = None
+
+    def learn(self, broker_bytes: int) -> None:
+        """The broker says that it takes packets of this length. It may say so at each connect."""
+        if broker_bytes == self._broker_bytes:
+            return
+        self._broker_bytes = broker_bytes
+        setting_bytes = self._setting_bytes
+        # The limit of a broker that takes a little more than the controller counts too: what is shorter than
+        # that when it is sent may be longer when the controller passes it on.
+        carried_bytes = min(broker_bytes, MESSAGE_LIMIT_BYTES - 1)
+        if broker_bytes >= AMPLE_BYTES or setting_bytes <= carried_bytes:
+            self.capacity = Capacity(setting_bytes)
+            return
+        self.capacity = Capacity(carried_bytes)
+        said = f"the broker takes no packet of more than {broker_bytes} bytes: what is longer is refused"
+        if setting_bytes < MESSAGE_LIMIT_BYTES:
+            said += f"; PUPPETMASTER_BROKER_LIMIT_BYTES is {setting_bytes}, and the smaller of the two counts"
+        if carried_bytes < LEAST_BROKER_BYTES:
+            said += f"; puppetmaster needs {LEAST_BROKER_BYTES}: raise its limit (mosquitto: max_packet_size)"
+        log.warning(said, extra={"action": "broker_limit"})
+
+    def view(self) -> dict[str, Any]:
+        """The limit in force and where it is from, as GET /system/puppetmaster shows it."""
+        bytes_ = self.capacity.broker_bytes
+        if bytes_ < self._setting_bytes:
+            return {"value": bytes_, "from": "broker"}
+        return {"value": bytes_, "from": "setting" if self.capacity.limited else "controller"}

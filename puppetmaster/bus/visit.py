@@ -1,0 +1,134 @@
+"""Short connections to the broker, beside the one that stays: to ask it, or who is behind it, something."""
+
+import random
+import secrets
+import socket
+import time
+from collections.abc import Iterator
+
+from puppetmaster import jsoncodec
+from puppetmaster.bus import packets
+from puppetmaster.bus.credentials import Credentials, Refused, explain
+from puppetmaster.model.message import CONTROLLER_TOPIC, DEPENDENCY
+
+#: For a visit, the whole of it.
+VISIT_S = 3.0
+READ_BYTES = 4096
+KEEPALIVE_S = 60
+#: A message beyond this is no answer to what is asked here.
+MESSAGE_BYTES = 64 * 1024
+SILENT_CONTROLLER = (
+    "the controller does not answer: start it, or restart it; if it is well and the broker has an ACL, "
+    "that must let us write to /controller and read puppetmaster/#"
+)
+
+
+class NotLetIn(ConnectionError):
+    """The broker does not let us in; it says why, with the cure."""
+
+
+def reach(address: tuple[str, int], login: Credentials, timeout_s: float) -> socket.socket:
+    """A connection to the broker, with TLS if there is to be any; nothing was said yet. Raises OSError."""
+    connection = socket.create_connection(address, timeout_s)
+    try:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # small messages must not wait
+        if login.tls is not None:
+            connection = login.tls.wrap_socket(connection, server_hostname=address[0])
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def limit_bytes(address: tuple[str, int], login: Credentials, client_id: str) -> int | None:
+    """The longest packet that the broker takes, as it says to who speaks MQTT 5; None: it cannot be asked."""
+    deadline_s = time.monotonic() + VISIT_S
+    asked = packets.connect(
+        client_id,
+        keepalive_s=KEEPALIVE_S,
+        user=login.user,
+        password=login.password,
+        clean=True,
+        version=packets.VERSION_5,
+    )
+    data = b""
+    try:
+        with reach(address, login, VISIT_S) as connection:
+            connection.sendall(asked)
+            while (greeting := packets.greeting(data)) is None:
+                connection.settimeout(max(0.01, deadline_s - time.monotonic()))
+                if not (part := connection.recv(READ_BYTES)):
+                    return None
+                data += part
+            if greeting.code:
+                return None
+            connection.sendall(packets.DISCONNECT)
+    except (OSError, packets.Malformed):
+        return None
+    return greeting.limit_bytes
+
+
+def controller_answers(address: tuple[str, int], login: Credentials) -> bool:
+    """Log in to the broker and ask the controller something: whether it answers. Raises NotLetIn."""
+    name = secrets.token_hex(8)
+    tunnel = f"puppetmaster/doctor/{name}"
+    greeted = False
+    try:
+        with reach(address, login, VISIT_S) as connection:
+            greeted = True
+            arriving = _packets(connection)
+            connection.sendall(
+                packets.connect(
+                    f"puppetmaster-doctor-{name}",
+                    keepalive_s=KEEPALIVE_S,
+                    user=login.user,
+                    password=login.password,
+                    clean=True,
+                )
+            )
+            _let_in(connection, arriving, tunnel)
+            return _answered(connection, arriving, tunnel)
+    except (OSError, packets.Malformed) as error:
+        raise NotLetIn(explain(error, login, greeted=greeted)) from error
+
+
+def _packets(connection: socket.socket) -> Iterator[packets.Packet]:
+    """What comes. Raises OSError: nothing more does, or not in time; Malformed."""
+    deadline_s = time.monotonic() + VISIT_S
+    decoder = packets.Decoder(MESSAGE_BYTES)
+    while True:
+        connection.settimeout(max(0.01, deadline_s - time.monotonic()))
+        if not (data := connection.recv(READ_BYTES)):
+            raise ConnectionError("the broker closed it")
+        yield from decoder.feed(data)
+
+
+def _let_in(connection: socket.socket, arriving: Iterator[packets.Packet], tunnel: str) -> None:
+    """Wait until the broker has let us in and has our subscription. Raises OSError, Malformed."""
+    for packet in arriving:
+        if isinstance(packet, packets.Connack):
+            if packet.code:
+                raise Refused(packet.code)
+            connection.sendall(packets.subscribe(1, [(tunnel, 0)]))
+        elif isinstance(packet, packets.Suback):
+            if packets.REFUSED in packet.granted:
+                raise Refused
+            return
+
+
+def _answered(connection: socket.socket, arriving: Iterator[packets.Packet], tunnel: str) -> bool:
+    """Ask the controller for the owner of /jobs; whether it answers, be it that there is none."""
+    question = {
+        "id": random.randrange(2**30, 2**31),
+        "method": "get",
+        "resource": f"{DEPENDENCY}/jobs",
+        "tunnel": tunnel,
+        "data": {},
+    }
+    try:
+        connection.sendall(packets.Topic(CONTROLLER_TOPIC).publish(jsoncodec.encode(question)))
+        next(packet for packet in arriving if isinstance(packet, packets.Published))
+        connection.sendall(packets.DISCONNECT)
+    except (OSError, packets.Malformed):  # mosquitto ends the connection of who may not write there
+        return False
+    return True
