@@ -18,7 +18,7 @@ import random
 import re
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
 
@@ -27,7 +27,7 @@ from puppetmaster.bus.connection import MESSAGE_LIMIT_BYTES, Connection, Listene
 from puppetmaster.bus.credentials import Credentials
 from puppetmaster.clock import Clock
 from puppetmaster.model import reply
-from puppetmaster.model.message import Outgoing, Tried, direct_tunnel, is_direct_tunnel
+from puppetmaster.model.message import MESSAGE_LIMIT_BYTES, Outgoing, Tried, direct_tunnel, is_direct_tunnel
 from puppetmaster.model.reply import Reply
 from puppetmaster.threads import Vital
 
@@ -58,6 +58,11 @@ class LinkChanged:
     up: bool
     unsent: tuple[int, ...] = ()
     tried: Tried | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """Much of what was sent was waiting for the broker to take it, and now it is little."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +113,8 @@ class Answered:
     answer: Reply
     receipt: Receipt | None = None
     tunnel: str = ""
+    #: About how much memory it takes: to be released when it is not there any more.
+    size_bytes: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +152,7 @@ class Synced:
 
 BusEvent = (
     LinkChanged
+    | Room
     | ControllerChanged
     | ControllerForgot
     | ControllerKnows
@@ -203,7 +211,9 @@ class BusClient:
             login,
             f"puppetmaster-{installation}",
             [(self.tunnel, 1), (self._asking, 0)],
-            Listener(self._came_up, self._went_down, self._take_all, self._refused),
+            Listener(
+                self._came_up, self._went_down, self._take_all, self._refused, lambda: self._tell([Room()])
+            ),
         )
         self._watcher = Vital(target=self._watch, name="pm-watch", daemon=True)
 
@@ -211,6 +221,11 @@ class BusClient:
     def connected(self) -> bool:
         """Whether there is a connection to the broker."""
         return self._link.up
+
+    @property
+    def waiting_bytes(self) -> int:
+        """How much of what was sent waits in memory until the broker takes it. ``Room`` tells its end."""
+        return self._link.waiting_bytes
 
     @property
     def reason(self) -> str | None:
@@ -265,6 +280,10 @@ class BusClient:
     def acknowledge(self, receipts: Iterable[Receipt]) -> None:
         """The answers of these receipts are on disk: the broker need not keep them any more."""
         self._link.acknowledge(receipts)
+
+    def release(self, size_bytes: int) -> None:
+        """Answers of this size have been taken in: there is room for others."""
+        self._link.release(size_bytes)
 
     def ask(self, destinations: Iterable[str]) -> None:
         """Ask the controller who owns ``/remote/<destination>``; an ``Owners`` event answers each."""
@@ -355,6 +374,8 @@ class BusClient:
         if done:
             self._link.acknowledge(done)
         if events:
+            # Before it is told: whoever takes it may be quick.
+            self._link.hold(sum(event.size_bytes for event in events if isinstance(event, Answered)))
             self._tell(events)
 
     def _take(self, received: Received) -> list[BusEvent]:
@@ -365,6 +386,8 @@ class BusClient:
         for pattern in self._statuses:
             if (found := pattern.fullmatch(topic)) is not None:
                 return self._take_status(found[1], received)
+        if jsoncodec.values(received.payload) > MESSAGE_LIMIT_BYTES:  # as objects twenty times as much memory
+            raise ValueError("it has more values than a controller passes on")
         message = jsoncodec.decode(received.payload)
         if not reply.is_answer(message):
             return self._drop(topic, "it is no answer")
@@ -397,7 +420,7 @@ class BusClient:
         if read.result["source"] == "puppetmaster":
             log.warning("message %s: %s", id_, read.result["message"], extra={"action": "answer_garbled"})
         tunnel = received.topic if is_direct_tunnel(received.topic) else ""
-        return Answered(id_, read, received.receipt, tunnel)
+        return Answered(id_, read, received.receipt, tunnel, jsoncodec.weight(received.payload))
 
     def _match(self, id_: int, message: dict[str, Any]) -> list[BusEvent]:
         """The answer to a question of ours; to none that is open: nothing."""
