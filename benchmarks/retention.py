@@ -43,6 +43,8 @@ ASK_S = 0.002
 class Echo:
     """A bus on which every command is answered after a moment, by a thread of its own."""
 
+    waiting_bytes = 0
+
     def __init__(self) -> None:
         self.listener: Callable[[Sequence[BusEvent]], None] | None = None
         self._sent: SimpleQueue[int | None] = SimpleQueue()

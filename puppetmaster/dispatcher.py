@@ -78,8 +78,8 @@ STOOD_STILL_S = LONGEST_SLEEP_S + 1.0
 CATCH_UP_S = 5.0
 #: An answer that could not be taken in is tried again after the first, then twice as long, up to the last.
 AGAIN_FIRST_S, AGAIN_LAST_S = 0.1, 10.0
-#: So many of them are kept for that, and acknowledged. Others are not: the broker brings them again.
-AGAIN_MOST = 10_000
+#: So many of them, or bytes, are kept for that, and acknowledged. The broker brings others again.
+AGAIN_MOST, AGAIN_BYTES = 10_000, 16 * 1024 * 1024
 #: How often one looks for jobs that need not be kept.
 PRUNE_S = 60.0
 LOOK_AGAIN = "look again later whether it was done, before you repeat it"
@@ -123,6 +123,7 @@ class Dispatcher:
         self._receipts: list[Receipt] = []
         #: Answers that could not be taken in, by a number of their own, each with its next wait in seconds.
         self._untaken: dict[int, tuple[Answered, float]] = {}
+        self._untaken_bytes = 0
         self._untaken_timers = Timers()
         self._numbers = count()
         #: Until then timers are held; None: they are not.
@@ -210,24 +211,28 @@ class Dispatcher:
             self._turn_away()
 
     def _loop(self) -> None:
-        going = True
         self._engine.begin()
-        while going:
-            arrived = self._arrived()
-            going = None not in arrived
-            late = self._engine.begin() > STOOD_STILL_S
-            if late and self._held_until_s is None:  # when every turn takes long, timers fire in every other
-                self._hold_timers()
-            self._guarded(self._take_again)
-            for one in arrived:
-                if isinstance(one, _Call):
-                    self._guarded(self._do, one)
-                for event in one if isinstance(one, Sequence) else ():
-                    self._guarded(self._take, event)
-            self._guarded(self._turn)
-            if self._asks_again:
-                self._catch_up()
-            self._guarded(self._keep_house)
+        while self._round():
+            pass  # nothing of it is kept here: what arrived may be large
+
+    def _round(self) -> bool:
+        """A turn, and what is done after it; whether another one follows."""
+        arrived = self._arrived()
+        late = self._engine.begin() > STOOD_STILL_S
+        if late and self._held_until_s is None:  # when every turn takes long, timers fire in every other
+            self._hold_timers()
+        self._guarded(self._take_again)
+        for one in arrived:
+            if isinstance(one, _Call):
+                self._guarded(self._do, one)
+            for event in one if isinstance(one, Sequence) else ():
+                self._guarded(self._take, event)
+        self._guarded(self._turn)
+        self._release(arrived)
+        if self._asks_again:
+            self._catch_up()
+        self._guarded(self._keep_house)
+        return None not in arrived
 
     def _guarded(self, step: Callable[..., None], *args: Any) -> None:
         """One thing that goes wrong must not stop the loop: it is logged, and the rest goes on."""
@@ -251,6 +256,18 @@ class Dispatcher:
                     break
                 one = self._inbox.get_nowait()
         return arrived
+
+    def _release(self, arrived: Sequence[Sequence[BusEvent] | _Call | None]) -> None:
+        """These have been taken in: the bus may bring others."""
+        size_bytes = sum(
+            event.size_bytes
+            for one in arrived
+            if isinstance(one, Sequence)
+            for event in one
+            if isinstance(event, Answered)
+        )
+        if size_bytes:
+            self._bus.release(size_bytes)
 
     def _hold_timers(self) -> None:
         """This process stood still for a while: first read what came meanwhile, then look at the time."""
@@ -319,7 +336,7 @@ class Dispatcher:
         try:
             self._engine.answered(event.message, event.answer, event.tunnel)
         except Exception as error:
-            if len(self._untaken) >= AGAIN_MOST:
+            if len(self._untaken) >= AGAIN_MOST or self._untaken_bytes >= AGAIN_BYTES:
                 raise
             self._set_aside(event, wait_s, error)
         if event.receipt is not None:  # not before: what was neither taken in nor kept is to be brought again
@@ -338,11 +355,14 @@ class Dispatcher:
         )
         number = next(self._numbers)
         self._untaken[number] = (replace(event, receipt=None), min(2 * wait_s, AGAIN_LAST_S))
+        self._untaken_bytes += event.size_bytes
         self._untaken_timers.set(number, self._clock.now_s() + wait_s)
 
     def _take_again(self) -> None:
         for number in self._untaken_timers.due(self._clock.now_s()):
-            self._take_answer(*self._untaken.pop(cast(int, number)))
+            event, wait_s = self._untaken.pop(cast(int, number))
+            self._untaken_bytes -= event.size_bytes
+            self._take_answer(event, wait_s)
 
     def _do(self, call: _Call) -> None:
         if not call.reply.set_running_or_notify_cancel():
@@ -404,6 +424,7 @@ class Dispatcher:
         if self._held_until_s is not None and self._decided_s >= self._held_until_s:
             self._held_until_s, self._asks_again = None, False
         self._engine.timers_held = self._held_until_s is not None
+        self._engine.waiting_bytes = self._bus.waiting_bytes
         turn = self._engine.decide()
         if turn.changes:
             if self._engine.stalled and self._clock.now_s() < self._retry_s:

@@ -6,6 +6,7 @@ accepted, and what we answer is made to fit.
 """
 
 import json
+import json.scanner
 import math
 import re
 from collections import Counter
@@ -14,8 +15,21 @@ from typing import Any
 
 from puppetmaster.errors import Fault
 
+#: Of what was sent and waits in memory for the broker to take it: from so much on no more is added, until it
+#: has become few.
+WAITING_BYTES, FEW_BYTES = 4 * 1024 * 1024, 1024 * 1024
+#: What a small value takes in memory, at most: an object of its own, and its place.
+VALUE_BYTES = 72
 #: The controller takes 2,048 levels, Python's decoder fewer; nobody's command needs more than this.
 DEPTH_LIMIT = 200
+
+#: What has more values than this is decoded and encoded in Python's own steps, between which others run. In C
+#: it is faster, but one step, for which everybody waits.
+MANY_VALUES = 50_000
+#: So many properties of an object are put into it in one step.
+PROPERTIES = 10_000
+#: A long text is searched in parts of so many characters, which overlap by as many as can be found.
+PART_LENGTH, OVERLAP = 256 * 1024, 20
 
 #: Of the place of a fault so many characters are shown.
 PATH_LENGTH = 200
@@ -29,6 +43,7 @@ _PART = re.compile(
 )
 _INDENTATION = re.compile(rb"\n *+")
 _COMPACT = json.JSONEncoder(allow_nan=False, separators=(",", ":"))
+_HALF = re.compile("[\ud800-\udfff]")
 _SUSPECT = re.compile(r"\\u(?:0000|[dD][89a-fA-F])|\d{19}")
 
 
@@ -39,6 +54,13 @@ class Uncarriable(ValueError):
 def encode(value: Any) -> bytes:
     """Compact JSON, ASCII. Raises ValueError for NaN and Infinity."""
     return _COMPACT.encode(value).encode("ascii")
+
+
+def compact(value: Any) -> str:
+    """As ``encode``, and of many values in steps."""
+    if _extent(value)[1] > MANY_VALUES:
+        return "".join(_COMPACT.iterencode(value))
+    return _COMPACT.encode(value)
 
 
 def _refuse(constant: str) -> float:
@@ -53,23 +75,44 @@ def _finite(text: str) -> float:
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
+    found: dict[str, Any] = {}
+    for begin in range(0, len(pairs), PROPERTIES):
+        found.update(pairs[begin : begin + PROPERTIES])
     if len(found) < len(pairs):
         twice = Counter(name for name, _ in pairs).most_common(1)[0][0]
         raise ValueError(f"the property {json.dumps(twice[:80])} is there twice")
     return found
 
 
-_STRICT = json.JSONDecoder(parse_constant=_refuse, parse_float=_finite).decode
-_ONCE = json.JSONDecoder(parse_constant=_refuse, parse_float=_finite, object_pairs_hook=_once).decode
+_STRICT = json.JSONDecoder(parse_constant=_refuse, parse_float=_finite)
+_ONCE = json.JSONDecoder(parse_constant=_refuse, parse_float=_finite, object_pairs_hook=_once)
+_LOOSE = json.JSONDecoder()
+
+
+def _in_steps(decoder: json.JSONDecoder) -> json.JSONDecoder:
+    """The same, in Python's own steps."""
+    patient = json.JSONDecoder(
+        parse_constant=decoder.parse_constant,
+        parse_float=decoder.parse_float,
+        object_pairs_hook=decoder.object_pairs_hook,
+    )
+    patient.scan_once = json.scanner.py_make_scanner(patient)  # type: ignore[attr-defined]
+    return patient
+
+
+def _decoded(decoder: json.JSONDecoder, payload: bytes | bytearray) -> Any:
+    """Raises ValueError."""
+    if values(payload) > MANY_VALUES:
+        decoder = _in_steps(decoder)
+    try:
+        return decoder.decode(payload.decode(json.detect_encoding(payload), "surrogatepass"))
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
 
 
 def decode(payload: bytes) -> Any:
     """The JSON in ``payload``. Raises ValueError: not JSON; ``Uncarriable``: NaN or Infinity in it."""
-    try:
-        return _STRICT(payload.decode(json.detect_encoding(payload), "surrogatepass"))
-    except RecursionError:
-        raise ValueError("nested too deeply") from None
+    return _decoded(_STRICT, payload)
 
 
 def decode_body(payload: bytes | bytearray) -> Any:
@@ -77,18 +120,22 @@ def decode_body(payload: bytes | bytearray) -> Any:
 
     Of two only one would count, and perhaps not the one that was meant.
     """
-    try:
-        return _ONCE(payload.decode(json.detect_encoding(payload), "surrogatepass"))
-    except RecursionError:
-        raise ValueError("nested too deeply") from None
+    return _decoded(_ONCE, payload)
+
+
+def values(payload: bytes | bytearray) -> int:
+    """How many values there may be in JSON, at most: its commas and opening brackets."""
+    return sum(payload.count(mark) for mark in b"[{,")  # not in one step: others may run in between
+
+
+def weight(payload: bytes) -> int:
+    """About how many bytes of memory it takes with what ``decode`` makes of it."""
+    return len(payload) + VALUE_BYTES * values(payload)
 
 
 def decode_loosely(payload: bytes | bytearray) -> Any:
     """As ``decode``, but NaN and Infinity pass as floats: to find out whose message it is."""
-    try:
-        return json.loads(payload)
-    except RecursionError:
-        raise ValueError("nested too deeply") from None
+    return _decoded(_LOOSE, payload)
 
 
 def numbers(payload: bytes, *, torn: bool = False) -> dict[str, float]:
@@ -154,17 +201,32 @@ def faults(value: Any, path: str) -> list[Fault]:
 
 def each_fault(value: Any, path: str) -> Iterator[Fault]:
     """As ``faults``, one by one: there may be very many."""
+    levels, count = _extent(value)
     try:
-        if depth(value) <= DEPTH_LIMIT and not _SUSPECT.search(json.dumps(value, allow_nan=False)):
+        if levels <= DEPTH_LIMIT and count <= MANY_VALUES and not _suspect(value):
             return iter(())
     except (ValueError, TypeError, RecursionError):
         pass
     return _walk(value, path, 0)
 
 
+def _suspect(value: Any) -> bool:
+    """Whether there is something that looks as if it could not be carried. Raises ValueError: NaN."""
+    text = json.dumps(value, allow_nan=False)
+    return any(
+        _SUSPECT.search(text, begin, begin + PART_LENGTH + OVERLAP)
+        for begin in range(0, len(text), PART_LENGTH)
+    )
+
+
 def depth(value: Any) -> int:
     """How deeply ``value`` is nested: 0 for a number or a string."""
-    level, layer = 0, [value]
+    return _extent(value)[0]
+
+
+def _extent(value: Any) -> tuple[int, int]:
+    """How deeply ``value`` is nested, and how many values it has, as far as the limit of the depth."""
+    level, layer, count = 0, [value], 1
     while layer := [
         child
         for parent in layer
@@ -172,9 +234,10 @@ def depth(value: Any) -> int:
         for child in (parent.values() if isinstance(parent, dict) else parent)
     ]:
         level += 1
+        count += len(layer)
         if level > DEPTH_LIMIT:
             break
-    return level
+    return level, count
 
 
 def _walk(value: Any, path: str, level: int) -> Iterator[Fault]:
@@ -211,7 +274,7 @@ def _shown(key: str) -> str:
 def _text_faults(text: str, path: str, what: str) -> Iterator[Fault]:
     if "\0" in text:
         yield Fault(path, f"expected a {what} without \\u0000, which the bus cannot carry")
-    if any("\ud800" <= letter <= "\udfff" for letter in text):
+    if not text.isascii() and _HALF.search(text):
         yield Fault(path, f"expected a {what} of whole characters, got half of a surrogate pair")
 
 

@@ -75,6 +75,9 @@ class RecordingBus:
         #: The next messages do not leave: there is no connection.
         self.refusing = False
         self.refused = 0
+        #: What was sent and has not been taken by the broker.
+        self.waiting_bytes = 0
+        self.released_bytes = 0
         #: Called with each receipt, at the moment when it is acknowledged.
         self.watch: Callable[[Receipt], None] = lambda _: None
         self._store = store
@@ -95,6 +98,9 @@ class RecordingBus:
         for receipt in receipts:
             self.watch(receipt)
             self.acknowledged.append(receipt.packet)
+
+    def release(self, size_bytes: int) -> None:
+        self.released_bytes += size_bytes
 
     def expect(self, destinations: Iterable[str]) -> None:
         """No gateway of these tests answers directly."""

@@ -117,7 +117,10 @@ def _too_large(total: int, most: int) -> TooLarge:
 def digest(spec: JobSpec) -> str:
     """A fingerprint of what is asked for: the same for the same job, however its body was written."""
     asked = asdict(replace(spec, digest="", dry_run=False))
-    return hashlib.sha256(json.dumps(asked, sort_keys=True).encode("ascii")).hexdigest()
+    found = hashlib.sha256()
+    for piece in json.JSONEncoder(sort_keys=True).iterencode(asked):  # not in one step: it may be large
+        found.update(piece.encode("ascii"))
+    return found.hexdigest()
 
 
 def _item(item: Any, path: str, faults: Faults, capacity: Capacity) -> list[ItemSpec]:

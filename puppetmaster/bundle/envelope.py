@@ -60,7 +60,8 @@ def _outline(payload: bytes) -> dict[str, Any]:
     """The outermost level of a JSON object, with null in place of all that is nested in it."""
     kept: list[str] = []
     depth = 0
-    for word in _WORD.findall(payload.decode("utf-8", "replace")):
+    for found in _WORD.finditer(payload.decode("utf-8", "replace")):  # one by one: they may be very many
+        word = found[0]
         if word in "[{":
             depth += 1
             if depth <= 2:

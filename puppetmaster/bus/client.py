@@ -18,14 +18,15 @@ import random
 import re
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import count
 from typing import Any
 
 from puppetmaster import jsoncodec
 from puppetmaster.bus import visit
-from puppetmaster.bus.connection import MESSAGE_LIMIT_BYTES, Connection, Listener, Receipt, Received
+from puppetmaster.bus.connection import MESSAGE_LIMIT_BYTES as READ_LIMIT_BYTES
+from puppetmaster.bus.connection import Connection, Listener, Receipt, Received
 from puppetmaster.bus.credentials import Credentials
 from puppetmaster.bus.limit import Limit
 from puppetmaster.clock import Clock
@@ -33,6 +34,7 @@ from puppetmaster.model import reply
 from puppetmaster.model.message import (
     DEFAULT_CAPACITY,
     DEPENDENCY,
+    MESSAGE_LIMIT_BYTES,
     Capacity,
     Outgoing,
     Tried,
@@ -69,6 +71,11 @@ class LinkChanged:
     unsent: tuple[int, ...] = ()
     tried: Tried | None = None
     capacity: Capacity = DEFAULT_CAPACITY
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """Much of what was sent was waiting for the broker to take it, and now it is little."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +126,8 @@ class Answered:
     answer: Reply
     receipt: Receipt | None = None
     tunnel: str = ""
+    #: About how much memory it takes: to be released when it is not there any more.
+    size_bytes: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +165,7 @@ class Synced:
 
 BusEvent = (
     LinkChanged
+    | Room
     | ControllerChanged
     | ControllerForgot
     | ControllerKnows
@@ -218,7 +228,9 @@ class BusClient:
             login,
             f"puppetmaster-{installation}",
             [(self.tunnel, 1), (self._asking, 0)],
-            Listener(self._came_up, self._went_down, self._take_all, self._refused),
+            Listener(
+                self._came_up, self._went_down, self._take_all, self._refused, lambda: self._tell([Room()])
+            ),
             partial(visit.limit_bytes, (host, port), login, f"puppetmaster-{installation}-limit"),
         )
         self._watcher = Vital(target=self._watch, name="pm-watch", daemon=True)
@@ -227,6 +239,11 @@ class BusClient:
     def connected(self) -> bool:
         """Whether there is a connection to the broker."""
         return self._link.up
+
+    @property
+    def waiting_bytes(self) -> int:
+        """How much of what was sent waits in memory until the broker takes it. ``Room`` tells its end."""
+        return self._link.waiting_bytes
 
     @property
     def reason(self) -> str | None:
@@ -283,6 +300,10 @@ class BusClient:
     def acknowledge(self, receipts: Iterable[Receipt]) -> None:
         """The answers of these receipts are on disk: the broker need not keep them any more."""
         self._link.acknowledge(receipts)
+
+    def release(self, size_bytes: int) -> None:
+        """Answers of this size have been taken in: there is room for others."""
+        self._link.release(size_bytes)
 
     def ask(self, destinations: Iterable[str]) -> None:
         """Ask the controller who owns ``/remote/<destination>``; an ``Owners`` event answers each."""
@@ -375,6 +396,8 @@ class BusClient:
         if done:
             self._link.acknowledge(done)
         if events:
+            # Before it is told: whoever takes it may be quick.
+            self._link.hold(sum(event.size_bytes for event in events if isinstance(event, Answered)))
             self._tell(events)
 
     def _take(self, received: Received) -> list[BusEvent]:
@@ -385,6 +408,8 @@ class BusClient:
         for pattern in self._statuses:
             if (found := pattern.fullmatch(topic)) is not None:
                 return self._take_status(found[1], received)
+        if jsoncodec.values(received.payload) > MESSAGE_LIMIT_BYTES:  # as objects twenty times as much memory
+            raise ValueError("it has more values than a controller passes on")
         message = jsoncodec.decode(received.payload)
         if not reply.is_answer(message):
             return self._drop(topic, "it is no answer")
@@ -405,19 +430,19 @@ class BusClient:
 
     def _take_garbled(self, received: Received, why: str) -> list[BusEvent]:
         """A message that cannot be read. It is an answer that came, if its id can be found all the same."""
-        torn = len(received.payload) > MESSAGE_LIMIT_BYTES
+        torn = len(received.payload) > READ_LIMIT_BYTES
         numbers = jsoncodec.numbers(received.payload, torn=torn)
         if not reply.is_answer(numbers):
             return self._drop(received.topic, why)
         if torn:
-            why = f"it is longer than {MESSAGE_LIMIT_BYTES} bytes"
+            why = f"it is longer than {READ_LIMIT_BYTES} bytes"
         return [self._answered(int(numbers["id"]), reply.garbled(why), received)]
 
     def _answered(self, id_: int, read: Reply, received: Received) -> Answered:
         if read.result["source"] == "puppetmaster":
             log.warning("message %s: %s", id_, read.result["message"], extra={"action": "answer_garbled"})
         tunnel = received.topic if is_direct_tunnel(received.topic) else ""
-        return Answered(id_, read, received.receipt, tunnel)
+        return Answered(id_, read, received.receipt, tunnel, jsoncodec.weight(received.payload))
 
     def _match(self, id_: int, message: dict[str, Any]) -> list[BusEvent]:
         """The answer to a question of ours; to none that is open: nothing."""

@@ -11,6 +11,10 @@ each message costs it several system calls and wakes a thread. Decision 0009 has
   last byte, and nothing follows for a moment; then its last byte, and nothing follows for a moment. When the
   connection ends meanwhile, what waits behind it has not left, and what was before it has been read
   (decision 0036).
+- What the system does not take at once waits in memory. Who sends can ask how much that is, and is told
+  when it has become little (decision 0052).
+- What was received and is still in memory is counted: while that is much, nothing is read. The broker keeps
+  the rest.
 - A message that is received is acknowledged when its receiver says so. Until then the broker keeps it, and
   brings it again after a reconnect. A message that stays unacknowledged for long is a reason to reconnect:
   behind a few of them the broker holds back all others.
@@ -33,6 +37,7 @@ from typing import NamedTuple
 
 from puppetmaster.bus import packets, visit
 from puppetmaster.bus.credentials import LASTING_S, Attempts, Complaints, Credentials, Endings, Refused
+from puppetmaster.jsoncodec import FEW_BYTES
 from puppetmaster.model.message import Outgoing, Tried
 from puppetmaster.threads import Vital
 
@@ -50,6 +55,8 @@ SUBSCRIBE_TOPICS = 100
 UNACKNOWLEDGED_S = 60.0
 #: Read at once, and before what was read is handed on.
 READ_BYTES, ROUND_BYTES = 64 * 1024, 256 * 1024
+#: While so much of what was received is in memory nothing more is read.
+HELD_BYTES = 4 * 1024 * 1024
 #: The controller expands what it passes on (0.1 becomes 0.10000000000000001): what is below 1 MiB for it can
 #: be this long for us, without its indentation.
 MESSAGE_LIMIT_BYTES = 6 * 1024 * 1024
@@ -61,6 +68,9 @@ TRIED_BYTES = 4096
 TRIAL_S = 0.25
 #: What is up to so many times as long as what was carried need not be tried; so soon after a loss it must.
 UNTRIED_FACTOR, CAREFUL_S = 2, 60.0
+
+#: Messages are written together up to about so many bytes.
+TOGETHER_BYTES = 64 * 1024
 
 #: The number of the SUBSCRIBE with which a connection begins.
 FIRST_PACKET = 1
@@ -103,6 +113,8 @@ class Listener(NamedTuple):
     messages: Callable[[list["Received"]], None]
     #: The broker refuses subscriptions to these topics, which were asked for with ``subscribe``.
     refused: Callable[[tuple[str, ...]], None]
+    #: Much was waiting to be written, and now no more than ``FEW_BYTES`` are.
+    room: Callable[[], None]
 
 
 @dataclass(slots=True)
@@ -156,12 +168,14 @@ class Connection:
         self._up = False
         self._connection = 0  # counts them
         self._backlog: deque[_Unsent] = deque()
+        self._waiting_bytes = 0  # of the backlog, as far as they are not written
         self._untried_bytes = TRIED_BYTES  # what is no longer need not be tried
         self._careful_until_s = 0.0
         self._subscribing: dict[int, tuple[str, ...]] = {}  # by the number of the SUBSCRIBE
         self._packets = count(1)
         self._spoke_s = 0.0
         self._open: dict[Receipt, float] = {}  # since when; the oldest is the first
+        self._held_bytes = 0  # of what was received, on whichever connection
         self._socket: socket.socket | None = None
         self._stopping = threading.Event()
         self._wakes: socket.socket | None = None  # while the thread listens at its other end
@@ -171,6 +185,11 @@ class Connection:
     def up(self) -> bool:
         """Whether the connection stands."""
         return self._up
+
+    @property
+    def waiting_bytes(self) -> int:
+        """How much of what was sent is still in memory here, for the system has not taken it."""
+        return self._waiting_bytes
 
     @property
     def reason(self) -> str | None:
@@ -224,6 +243,24 @@ class Connection:
         for connection, acknowledged in open_receipts.items():
             self._write(b"".join(acknowledged), connection)
 
+    def hold(self, size_bytes: int) -> None:
+        """What was received takes so much memory, until ``release``."""
+        with self._lock:
+            self._held_bytes += size_bytes
+
+    def release(self, size_bytes: int) -> None:
+        """So much of it is not in memory any more."""
+        with self._lock:
+            full = self._full
+            self._held_bytes -= size_bytes
+            room = full and not self._full
+        if room:
+            self._wake()  # the thread reads on
+
+    @property
+    def _full(self) -> bool:
+        return self._held_bytes >= HELD_BYTES
+
     def _write(self, data: bytes, connection: int | None = None) -> bool:
         """Whether it was taken: there is a connection, and where it matters this one."""
         with self._lock:
@@ -239,6 +276,7 @@ class Connection:
         if not self._backlog and not unsent.tried and self._push(unsent):
             return True
         self._backlog.append(unsent)
+        self._waiting_bytes += len(unsent.data) - unsent.written
         return False
 
     def _push(self, unsent: _Unsent) -> bool:
@@ -312,9 +350,10 @@ class Connection:
             )
         )
         early: list[packets.Published] = []
-        deadline_s = time.monotonic() + CONNECT_S
+        size, deadline_s = 0, time.monotonic() + CONNECT_S
         subscribed = False
-        while not subscribed:
+        # What the broker had kept for a session shows that it has our subscriptions; it may be much.
+        while not subscribed and size < HELD_BYTES:
             connection.settimeout(max(0.01, deadline_s - time.monotonic()))
             if not (data := connection.recv(READ_BYTES)):
                 raise Closed
@@ -330,11 +369,13 @@ class Connection:
                     subscribed = True
                 elif isinstance(packet, packets.Published):
                     early.append(packet)
+                    size += len(packet.payload)
         connection.setblocking(False)
         with self._lock:
             self._socket = connection
             self._connection += 1
             self._backlog.clear()
+            self._waiting_bytes = 0
             self._untried_bytes = TRIED_BYTES
             self._subscribing.clear()
             self._open.clear()
@@ -350,25 +391,33 @@ class Connection:
         with selectors.DefaultSelector() as selector, woken, wakes:
             wakes.setblocking(False)
             self._wakes = wakes
-            selector.register(connection, selectors.EVENT_READ)
             selector.register(woken, selectors.EVENT_READ)
             while not self._stopping.is_set():
-                with self._lock:
-                    pause_s = self._backlog[0].pause_until_s - time.monotonic() if self._backlog else math.inf
-                writing = selectors.EVENT_WRITE if pause_s <= 0 else 0
-                selector.modify(connection, selectors.EVENT_READ | writing)
-                wait_s = min(KEEPALIVE_S / 4, pause_s) if pause_s > 0 else KEEPALIVE_S / 4
-                ready = {key.fileobj: events for key, events in selector.select(0 if more else wait_s)}
+                full, pause_s = self._limits()
+                if full:  # nobody listens, so silence says nothing
+                    heard_s = time.monotonic()
+                reading = 0 if full else selectors.EVENT_READ
+                _watch(selector, connection, reading | (selectors.EVENT_WRITE if pause_s <= 0 else 0))
+                wait_s = KEEPALIVE_S / 4 if pause_s <= 0 else min(KEEPALIVE_S / 4, pause_s)
+                reads_on = more and not full
+                ready = {key.fileobj: events for key, events in selector.select(0 if reads_on else wait_s)}
                 if woken in ready:
                     woken.recv(4096)
                 events = ready.get(connection, 0)
                 if events & selectors.EVENT_WRITE:
                     self._write_on()
-                if more or events & selectors.EVENT_READ:
+                if reads_on or events & selectors.EVENT_READ:
                     more = self._read(connection, decoder)
                     heard_s = time.monotonic()
                 self._keep_alive(heard_s)
                 looked_s = self._look_at_receipts(looked_s)
+
+    def _limits(self) -> tuple[bool, float]:
+        """Whether nothing may be read now, and for how long nothing may be written; 0: it may."""
+        with self._lock:
+            if not self._backlog:
+                return self._full, math.inf
+            return self._full, self._backlog[0].pause_until_s - time.monotonic()
 
     def _look_at_receipts(self, looked_s: float) -> float:
         """The time now; ``looked_s``: of the last look. Raises ConnectionError: one is open for too long."""
@@ -392,23 +441,32 @@ class Connection:
             self._write(packets.PINGREQ)
 
     def _write_on(self) -> None:
-        now_s = time.monotonic()
         with self._lock:
-            while self._backlog and self._backlog[0].pause_until_s <= now_s:
-                head = self._backlog[0]
-                size = len(head.data)
-                if not head.written:  # those before it may have shown that it need not be tried
-                    head.tried = head.tried and size > self._untried_bytes
-                if head.written < size:
-                    if not self._push(head):
-                        return
-                    if head.tried:
-                        head.pause_until_s = now_s + TRIAL_S
-                        return
-                elif head.tried:
-                    careful = now_s < self._careful_until_s
-                    self._untried_bytes = size if careful else size * UNTRIED_FACTOR
-                self._backlog.popleft()
+            before = self._waiting_bytes
+            self._write_backlog(time.monotonic())
+            room = before > FEW_BYTES >= self._waiting_bytes
+        if room:
+            self._listener.room()
+
+    def _write_backlog(self, now_s: float) -> None:
+        """Write as much of it as the system takes, up to a pause. Under the lock."""
+        while self._backlog and self._backlog[0].pause_until_s <= now_s:
+            head = self._backlog[0]
+            size, before = len(head.data), head.written
+            if not before:  # those before it may have shown that it need not be tried
+                head.tried = head.tried and size > self._untried_bytes
+            if before < size:
+                done = self._push(head)
+                self._waiting_bytes -= head.written - before
+                if not done:
+                    return
+                if head.tried:
+                    head.pause_until_s = now_s + TRIAL_S
+                    return
+            elif head.tried:
+                careful = now_s < self._careful_until_s
+                self._untried_bytes = size if careful else size * UNTRIED_FACTOR
+            self._backlog.popleft()
 
     def _read(self, connection: socket.socket, decoder: packets.Decoder) -> bool:
         """Take in what is there, and hand it on; whether there may be more. Raises OSError: no more comes."""
@@ -434,7 +492,11 @@ class Connection:
 
     def _subscribed(self, packet: packets.Suback) -> None:
         with self._lock:
-            topics = self._subscribing.pop(packet.packet, ())
+            topics = self._subscribing.pop(packet.packet, None)
+        if topics is None:  # the first one, behind much that the broker had kept for us
+            if packets.REFUSED in packet.granted:
+                raise Refused
+            return
         refused = tuple(
             topic
             for topic, granted in zip(topics, packet.granted, strict=False)
@@ -463,6 +525,7 @@ class Connection:
         with self._lock:
             rest = b"".join([*(one.data[one.written :] for one in self._backlog), packets.DISCONNECT])
             self._backlog.clear()
+            self._waiting_bytes = 0
         connection.settimeout(0.3)
         connection.sendall(rest)
 
@@ -473,10 +536,22 @@ class Connection:
             if was_up:
                 self._careful_until_s = time.monotonic() + CAREFUL_S
             backlog, self._backlog = self._backlog, deque()
+            self._waiting_bytes = 0
         if was_up:
             tried = next((_tried(one) for one in backlog if one.tried and one.written), None)
             unsent = (id_ for one in backlog for id_, end in one.ends if end > one.written)
             self._listener.down(tuple(id_ for id_ in unsent if id_), tried)
+
+
+def _watch(selector: selectors.BaseSelector, connection: socket.socket, events: int) -> None:
+    """Listen for these events there, or for nothing."""
+    known = connection in selector.get_map()
+    if events and known:
+        selector.modify(connection, events)
+    elif events:
+        selector.register(connection, events)
+    elif known:
+        selector.unregister(connection)
 
 
 def _parts(messages: Iterable[Outgoing], untried_bytes: int) -> Iterator[_Unsent]:
@@ -487,11 +562,11 @@ def _parts(messages: Iterable[Outgoing], untried_bytes: int) -> Iterator[_Unsent
         if len(packet) <= untried_bytes:
             data += packet
             ends.append((message.id, len(data)))
-            continue
-        if ends:
+        if ends and (len(packet) > untried_bytes or len(data) >= TOGETHER_BYTES):
             yield _Unsent(memoryview(data), ends)
             data, ends = bytearray(), []
-        yield _Unsent(memoryview(packet), [(message.id, len(packet))], tried=True)
+        if len(packet) > untried_bytes:
+            yield _Unsent(memoryview(packet), [(message.id, len(packet))], tried=True)
     if ends:
         yield _Unsent(memoryview(data), ends)
 

@@ -14,6 +14,7 @@ from puppetmaster.clock import Moment, seconds
 from puppetmaster.engine.in_flight import InFlight, Trials
 from puppetmaster.engine.presence import Presence
 from puppetmaster.engine.state import OpenJob, State
+from puppetmaster.jsoncodec import WAITING_BYTES
 from puppetmaster.model.job import Job, JobEvent, JobStatus
 from puppetmaster.model.message import DEFAULT_CAPACITY, EncodedCommand, Outgoing, Tried, direct_tunnel
 from puppetmaster.model.policy import RETRIED, wave_of
@@ -170,6 +171,8 @@ class Delivery:
         #: Messages of which the controller is asked whether it waits for their answers; whether it knows us.
         self.checks: list[int] = []
         self.proves = False
+        #: Not all that might go has left: what was sent before has to be taken by the broker first.
+        self.held_back = False
         self.flight = InFlight(timers, settings.grace_s)
         self._trials = Trials()
         self._settings = settings
@@ -253,10 +256,15 @@ class Delivery:
             # The wall's clock may have been set meanwhile: it waits between nothing and the whole time.
             self._again_s[request.id] = self._moment.now_s + min(max(wait_s - waited_s, 0.0), wait_s)
 
-    def send(self) -> None:
-        """Send what may go now, and ask for the locks that are not known."""
+    def send(self, waiting_bytes: int) -> None:
+        """Send what may go now, and ask for the locks that are not known.
+
+        So much of what was sent before waits in memory. When that is too much with what is sent now, the rest
+        goes later: the last message may be too much, for it is known only when it is made.
+        """
         now_s, scheduler, state = self._moment.now_s, self._scheduler, self._state
-        while (id_ := scheduler.pick(now_s)) is not None:
+        self.held_back = waiting_bytes >= WAITING_BYTES
+        while not self.held_back and (id_ := scheduler.pick(now_s)) is not None:
             opened = state.opened_of(id_)
             request = opened.requests[id_]
             if self._ends_away(request):
@@ -273,6 +281,8 @@ class Delivery:
             self.resent += message != id_
             self.flight.sent(id_, message, now_s, opened.job.request_timeout_s, direct=direct)
             self.sends.append(outgoing)
+            waiting_bytes += len(outgoing.payload)
+            self.held_back = waiting_bytes >= WAITING_BYTES
         for job_id, at_s in scheduler.paced():
             self._timers.set(("pace", job_id), at_s)
         if (room_s := scheduler.room_s(now_s)) is not None:

@@ -17,17 +17,20 @@ from puppetmaster.engine.lifecycle import Lifecycle
 from puppetmaster.engine.presence import Presence
 from puppetmaster.engine.state import State
 from puppetmaster.errors import Unavailable
+from puppetmaster.jsoncodec import FEW_BYTES
 from puppetmaster.model.job import GateStatus, Job, JobStatus
 from puppetmaster.model.message import DEFAULT_CAPACITY, Capacity, Outgoing, Tried
 from puppetmaster.model.policy import wave_of
 from puppetmaster.model.reply import Reply
 from puppetmaster.model.request import Item, Request, RequestStatus
 from puppetmaster.model.spec import JobSpec
-from puppetmaster.scheduling.scheduler import Scheduler
+from puppetmaster.scheduling.scheduler import NEXT, Scheduler
 from puppetmaster.settings import Settings
 from puppetmaster.store.base import Changes, Ids
 from puppetmaster.store.sqlite.reader import Reader
 from puppetmaster.timers import Timers
+
+BROKER_IS_SLOW = "the broker has yet to take what was sent before"
 
 
 @dataclass(slots=True)
@@ -54,6 +57,8 @@ class Engine:
         self.stalled: str | None = None
         #: No timer fires: of what happened before its time not all is known yet.
         self.timers_held = False
+        #: How many bytes of what was sent wait in memory for the broker to take them.
+        self.waiting_bytes = 0
         self.state = State(reader, ids)
         self.presence = Presence(settings.route)
         self.scheduler = Scheduler(
@@ -104,8 +109,12 @@ class Engine:
 
     @property
     def busy(self) -> bool:
-        """Whether there is work left that needs another turn, though nothing happens."""
-        return bool(self._entering) or bool(self._chores)
+        """Whether there is work left that needs another turn, though nothing happens.
+
+        While more than a few bytes wait to be taken by the broker, it happens that they have become few.
+        """
+        held_back = self._delivery.held_back and self.waiting_bytes <= FEW_BYTES
+        return held_back or bool(self._entering) or bool(self._chores)
 
     # -- what callers ask for ---------------------------------------------------------------------
 
@@ -171,11 +180,10 @@ class Engine:
             return "the bus is down"
         if not self.controller_up:
             return "the controller does not answer"
-        return (
-            self.scheduler.why(id_, self._moment.now_s)
-            if self.scheduler.holds(id_)
-            else "the job is about to begin"
-        )
+        if not self.scheduler.holds(id_):
+            return "the job is about to begin"
+        why = self.scheduler.why(id_, self._moment.now_s)
+        return BROKER_IS_SLOW if why == NEXT and self._delivery.held_back else why
 
     def _why_job(self, job: Job, wave: int) -> str | None:
         """What keeps a request of this wave from its turn, if its job does."""
@@ -283,8 +291,9 @@ class Engine:
         self._entering.work()
         self._chores.work()
         self._lifecycle.settle_all()
+        self._delivery.held_back = False
         if self.link_up and self.controller_up and not self.stalled:
-            self._delivery.send()
+            self._delivery.send(self.waiting_bytes)
             self._lifecycle.settle_all()
         delivery = self._delivery
         return Turn(

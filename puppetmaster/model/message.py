@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from puppetmaster.jsoncodec import encode
+from puppetmaster.jsoncodec import compact
 
 #: The controller drops a message of this many bytes or more.
 MESSAGE_LIMIT_BYTES = 1_048_576
@@ -114,7 +114,8 @@ DEFAULT_CAPACITY = Capacity()
 def _indented(encoded: bytes, depth: int) -> int:
     """The length of compact JSON with the controller's indentation, at most; on a line of its own."""
     size = len(encoded) + 1 + 4 * depth
-    for part in _INDENTED.findall(_STRING.sub(b"s", encoded)):
+    for found in _INDENTED.finditer(_STRING.sub(b"s", encoded)):
+        part = found[0]
         if part in b"{[":
             depth += 1
         elif part in b"}]":
@@ -155,7 +156,7 @@ class EncodedCommand:
     def message(self, message_id: int, destination: str) -> Outgoing:
         """The Sanji message that carries it to ``/remote/<destination>`` under ``message_id``."""
         if not self._remote:
-            inner = encode(self._command).decode("ascii")
+            inner = compact(self._command)
             method = self._command["method"]
             self._remote = f'"method":"{method}","tunnel":"{self._tunnel}","data":{inner},"resource":'
         resource = json.dumps(f"/remote/{destination}")
@@ -165,7 +166,7 @@ class EncodedCommand:
         """The Sanji message that the gateway's own controller is given under ``message_id``."""
         if not self._direct:
             command = {key: self._command[key] for key in ("method", "resource", "data")}
-            self._direct = encode(command).decode("ascii").removeprefix("{")
+            self._direct = compact(command).removeprefix("{")
         tunnel = direct_tunnel(self._tunnel, destination)
         payload = f'{{"id":{message_id},"tunnel":"{tunnel}",{self._direct}'.encode("ascii")
         return Outgoing(message_id, payload, direct_topic(destination), tunnel)

@@ -25,6 +25,7 @@ from puppetmaster.timers import Timers
 #: So many reads that wait for a lock go before the next write takes it.
 READS_BEFORE_WRITE = 100
 LOCKED = "locked by somebody else"
+NEXT = "next to be sent"
 
 
 @dataclass(slots=True, eq=False)
@@ -513,7 +514,7 @@ class Scheduler:
             return f"request {ahead.id} of job {ahead.job} to the same destination is {state}"
         if waiting.delayed:
             return self._until(waiting.delayed, waiting.until_s)
-        return self._why_locked(waiting) or self._turns.why(waiting.job, self._now_s) or "next to be sent"
+        return self._why_locked(waiting) or self._turns.why(waiting.job, self._now_s) or NEXT
 
     def _why_locked(self, waiting: Waiting) -> str | None:
         domain = self._domain(waiting)

@@ -39,8 +39,11 @@ def test_it_ends_with_a_sentence_when_not_everything_is_written(
     monkeypatch.setattr(
         "index.gc", type("Gc", (), {"freeze": lambda: None, "set_threshold": lambda *_: None})
     )
+    switches_s: list[float] = []
+    monkeypatch.setattr(sys, "setswitchinterval", switches_s.append)
     if fault is None:
         index.main()
+        assert switches_s == [index.SWITCH_S], "who asks for little does not wait for who asks for much"
         return
     with pytest.raises(SystemExit) as ended:
         index.main()

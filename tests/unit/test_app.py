@@ -1,9 +1,22 @@
-"""What becomes of large pieces of memory that were freed: asked of the kernel, in a process of its own."""
+"""Memory is given back: large pieces to the system, and all that was made of what cannot be read."""
 
+import gc
+import json
 import subprocess
 import sys
+import tracemalloc
+from contextlib import suppress
 
 import pytest
+
+from puppetmaster import jsoncodec
+from puppetmaster.api import bodies
+from puppetmaster.bundle import envelope
+from puppetmaster.bus.client import BusClient, BusEvent
+from puppetmaster.bus.connection import Received
+from puppetmaster.bus.credentials import Credentials
+from puppetmaster.clock import Clock
+from puppetmaster.errors import PuppetmasterError
 
 SCRIPT = """
 import sys
@@ -33,3 +46,55 @@ def kept_kib(told: str) -> int:
 @pytest.mark.skipif(sys.platform != "linux", reason="it is about glibc")
 def test_freed_memory_goes_back_to_the_system() -> None:
     assert kept_kib("told") < 4000
+
+
+def test_of_what_cannot_be_read_nothing_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each time it is something else: what would be kept for each would grow for ever."""
+
+    def malformed(number: int) -> list[bytes]:
+        letters = b"%09d" % number
+        return [
+            letters + bytes(range(128, 256)),
+            b"[" * 5000 + letters,
+            b'{"id":7,"code":200,"data":"' + letters * 500,
+            b'{"id":7,"code":200,"data":NaN,"k' + letters + b'":1}',
+            json.dumps({f"p{number}-{one}": 1 for one in range(100)}).encode(),
+            json.dumps(
+                {"batch": [{"method": "get", "k": [f"{number}/{one}" for one in range(50)]}]}
+            ).encode(),
+            b'{"batch":[{"data":{"' + letters + b'":"\\u0000","' + letters + b'":1}}]}',
+        ]
+
+    def take(payload: bytes) -> None:
+        with suppress(PuppetmasterError, ValueError):
+            bodies.parse_job(jsoncodec.decode_body(payload), 1000)
+        with suppress(PuppetmasterError, ValueError):
+            envelope.request(envelope.read(payload)[0])
+        bus._take_all([Received(bus.tunnel, payload, None, False)])
+
+    monkeypatch.setattr("puppetmaster.bus.client.log.disabled", True)  # what is told is kept, by pytest
+    told: list[BusEvent] = []
+    bus = BusClient(
+        "127.0.0.1",
+        1,
+        login=Credentials(),
+        installation="0123456789abcdef",
+        resource="/jobs",
+        probe_interval_s=1000,
+        listener=told.extend,
+        clock=Clock(),
+    )
+    sizes = []
+    tracemalloc.start()
+    try:
+        for round_ in range(3):
+            for number in range(30):
+                for payload in malformed(1000 * round_ + number):
+                    take(payload)
+            told.clear()
+            gc.collect()
+            sizes.append(tracemalloc.get_traced_memory()[0])
+    finally:
+        tracemalloc.stop()
+    # 210 of them: an object and its place for each would be more.
+    assert sizes[2] - sizes[1] < 8_000

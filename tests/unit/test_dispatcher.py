@@ -12,11 +12,14 @@ import pytest
 
 from puppetmaster import dispatcher as dispatcher_module
 from puppetmaster.api.service import Service
-from puppetmaster.bus.client import ControllerChanged, ControllerForgot, LinkChanged, Synced
+from puppetmaster.bus.client import Answered, ControllerChanged, ControllerForgot, LinkChanged, Room, Synced
+from puppetmaster.bus.connection import Receipt
 from puppetmaster.clock import seconds
 from puppetmaster.dispatcher import STORE_RETRY_S
 from puppetmaster.engine.engine import Engine
 from puppetmaster.errors import NotFound, StoreError, Unavailable
+from puppetmaster.jsoncodec import WAITING_BYTES
+from puppetmaster.model import reply
 from puppetmaster.model.job import JobStatus
 from puppetmaster.settings import Settings
 from puppetmaster.store.base import Changes, Ids, Keep, Look, Now
@@ -98,6 +101,16 @@ def test_a_controller_that_never_knew_us_takes_nothing_away(desk: Desk) -> None:
     assert len(desk.bus.sent) == 1
 
 
+def test_what_does_not_leave_because_the_broker_is_slow_leaves_when_it_has_room(desk: Desk) -> None:
+    desk.bus.waiting_bytes = WAITING_BYTES
+    job = desk.create("a", "b")
+    desk.dispatcher.call(lambda engine: engine.begin_job(job.id), WAIT_S)
+    assert desk.bus.sent == []
+    desk.bus.waiting_bytes = 0
+    desk.post(Room())
+    until(lambda: len(desk.bus.sent) == 2, "they leave")
+
+
 # -- acknowledged when it is on disk ---------------------------------------------------------------
 
 
@@ -173,6 +186,34 @@ def test_an_answer_that_is_neither_taken_in_nor_kept_is_not_acknowledged(
     desk.answer(77)
     until(lambda: desk.bus.acknowledged, "the next one is acknowledged")
     assert desk.bus.acknowledged == [77]
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_the_bus_is_told_what_was_taken_in(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, *, fails: bool
+) -> None:
+    """Else it would read nothing any more."""
+    if fails:
+        monkeypatch.setattr(desk.engine, "answered", _broken)
+    told = reply.read({"id": 1, "code": 200, "data": {}})
+    desk.post(*[Answered(number, told, Receipt(1, number), size_bytes=1000) for number in range(1, 6)])
+    until(lambda: desk.bus.released_bytes == 5000, "there is room again")
+
+
+def test_answers_that_could_not_be_taken_in_are_kept_up_to_some_bytes(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The broker keeps the others."""
+    monkeypatch.setattr(dispatcher_module, "AGAIN_BYTES", 2500)
+    monkeypatch.setattr(dispatcher_module, "AGAIN_FIRST_S", 0.5)
+    told = reply.read({"id": 1, "code": 200, "data": {}})
+    with monkeypatch.context() as patch:
+        patch.setattr(desk.engine, "answered", _broken)
+        desk.post(*[Answered(number, told, Receipt(1, number), size_bytes=1000) for number in range(1, 6)])
+        until(lambda: desk.bus.released_bytes == 5000, "all have been looked at")
+        assert desk.bus.acknowledged == [1, 2, 3]
+    until(lambda: not desk.dispatcher._untaken, "they are taken in")
+    assert desk.dispatcher._untaken_bytes == 0
 
 
 def test_while_nothing_can_be_written_answers_are_kept_here(desk: Desk) -> None:

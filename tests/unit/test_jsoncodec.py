@@ -2,10 +2,13 @@
 
 import json
 import math
+import sys
+from collections.abc import Callable
+from types import FrameType
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from puppetmaster import jsoncodec
@@ -258,6 +261,99 @@ def test_encode_wastes_no_space() -> None:
 def test_encode_refuses_what_is_no_json(value: Any) -> None:
     with pytest.raises(ValueError):
         jsoncodec.encode(value)
+
+
+# What is large: in steps, between which others run
+
+
+@pytest.fixture
+def _all_is_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jsoncodec, "MANY_VALUES", 0)
+
+
+@pytest.mark.usefixtures("_all_is_large")
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(JSON)
+def test_in_steps_it_is_the_same(value: Any) -> None:
+    payload = json.dumps(value).encode()
+    assert jsoncodec.decode(payload) == jsoncodec.decode_loosely(payload) == json.loads(payload)
+    assert jsoncodec.decode_body(payload) == json.loads(payload)
+    command = EncodedCommand({"code": 999, "method": "get", "resource": "/a", "data": value}, "tunnel")
+    assert json.loads(command.message(1, "a").payload)["data"] == {
+        "code": 999,
+        "method": "get",
+        "resource": "/a",
+        "data": json.loads(payload),
+    }
+
+
+@pytest.mark.usefixtures("_all_is_large")
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(ANYTHING)
+def test_in_steps_the_same_faults_are_found(value: Any) -> None:
+    assert (jsoncodec.faults(value, "data") == []) == _is_carried(value)
+
+
+@pytest.mark.usefixtures("_all_is_large")
+@pytest.mark.parametrize("payload", [b"[1,NaN]", b'{"a":Infinity}', b"[-1e400]"])
+def test_in_steps_numbers_that_are_none_are_refused(payload: bytes) -> None:
+    for decode in (jsoncodec.decode, jsoncodec.decode_body):
+        with pytest.raises(jsoncodec.Uncarriable):
+            decode(payload)
+    jsoncodec.decode_loosely(payload)
+
+
+@pytest.mark.usefixtures("_all_is_large")
+@pytest.mark.parametrize("payload", [b"[1,", b'{"a":[1]} x', b"[1,'a']", b'{"a":1,"a":[1]}', b"[" * 100_000])
+def test_in_steps_what_is_no_json_is_refused(payload: bytes) -> None:
+    with pytest.raises(ValueError) as refused:
+        jsoncodec.decode_body(payload)
+    assert not isinstance(refused.value, jsoncodec.Uncarriable)
+
+
+def steps(act: Callable[[], Any]) -> int:
+    """How many functions of Python are called: before each of them another thread may run."""
+    called = 0
+
+    def count(_frame: FrameType, event: str, _argument: Any) -> None:
+        nonlocal called
+        called += event == "call"
+
+    sys.setprofile(count)
+    try:
+        act()
+    finally:
+        sys.setprofile(None)
+    return called
+
+
+MANY = 2 * jsoncodec.MANY_VALUES
+
+
+@pytest.mark.parametrize("value", [["a"] * MANY, {f"k{n}": n for n in range(MANY)}, {"a": [[1]] * MANY}])
+def test_many_values_are_not_one_step(value: Any) -> None:
+    payload = jsoncodec.encode(value)
+    for decode in (jsoncodec.decode, jsoncodec.decode_body, jsoncodec.decode_loosely):
+        assert steps(lambda decode=decode: decode(payload)) > MANY  # type: ignore[misc]
+    assert steps(lambda: jsoncodec.faults(value, "data")) > MANY
+    command = EncodedCommand({"method": "get", "resource": "/a", "data": value}, "tunnel")
+    assert steps(lambda: command.message(1, "a")) > MANY
+
+
+def test_few_values_are_not_taken_in_steps() -> None:
+    """They would take several times as long."""
+    value = ["a"] * 1000
+    payload = jsoncodec.encode(value)
+    assert steps(lambda: jsoncodec.decode_body(payload)) < 100
+    assert steps(lambda: jsoncodec.faults(value, "data")) < 100
+
+
+@pytest.mark.parametrize(
+    "place", [0, jsoncodec.PART_LENGTH - 3, jsoncodec.PART_LENGTH + 1, 3 * jsoncodec.PART_LENGTH]
+)
+@pytest.mark.parametrize("bad", ["\0", "\ud800"])
+def test_in_a_long_text_nothing_is_overlooked(place: int, bad: str) -> None:
+    assert len(jsoncodec.faults("x" * place + bad + "x" * jsoncodec.PART_LENGTH, "data")) == 1
 
 
 @pytest.mark.parametrize("payload", [b"NaN", b'{"a":Infinity}', b"[-Infinity]", b"1e999", b'{"a":[-1e400]}'])

@@ -1,6 +1,7 @@
 """Messages that arrive, in every shape, and answers that have to get through the controller."""
 
 import json
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -207,3 +208,16 @@ def test_an_error_that_the_broker_does_not_carry_is_told_without_its_list() -> N
     (answer,) = map(json.loads, sent)
     assert (answer["code"], set(answer["data"])) == (400, {"message"})
     assert answer["data"]["message"].startswith("batch[0]: expected xxx")
+
+
+def test_a_broken_message_of_very_many_values_takes_little_memory() -> None:
+    payload = b'{"id":7,"method":"get","resource":"/a","data":["\xff",' + b"10," * 100_000 + b"1]}"
+    tracemalloc.start()
+    try:
+        message, fault = envelope.read(payload)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert (message["id"], message["data"]) == (7, None)
+    assert fault is not None
+    assert most < 8 * len(payload)

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -30,6 +31,7 @@ from puppetmaster.bus.connection import MESSAGE_LIMIT_BYTES, Receipt, Received
 from puppetmaster.bus.credentials import Credentials
 from puppetmaster.clock import Clock
 from puppetmaster.model.message import DEPENDENCY, Capacity, Outgoing, direct_tunnel
+from puppetmaster.model.message import MESSAGE_LIMIT_BYTES as MESSAGE_LIMIT
 from puppetmaster.model.request import RequestEvent
 from sandbox.process import free_port
 
@@ -168,6 +170,37 @@ def test_all_else_is_dropped_and_acknowledged(wire: Wire, payload: bytes) -> Non
 
 
 # -- whatever is on its way is here ----------------------------------------------------------------
+
+
+def test_answers_count_as_held_until_they_are_taken_in(wire: Wire) -> None:
+    link = wire.bus._link
+    few = [{"id": ID, "code": 200, "data": "x" * 10_000}, {"id": ID + 1, "code": 200, "data": [[]] * 10_000}]
+    text, lists = (json.dumps(one, separators=(",", ":")).encode() for one in few)
+    (told,) = wire.comes(text)
+    assert isinstance(told, Answered)
+    assert len(text) < told.size_bytes < len(text) + 1000
+    assert link._held_bytes == told.size_bytes
+    (more,) = wire.comes(lists)
+    assert isinstance(more, Answered)
+    assert more.size_bytes > 10_000 * sys.getsizeof([]), "its values take more than its text"
+    wire.bus.release(told.size_bytes)
+    wire.bus.release(more.size_bytes)
+    assert link._held_bytes == 0
+    wire.comes(b"x" * 10_000)
+    assert link._held_bytes == 0, "what is dropped is not there"
+
+
+def test_more_values_than_a_message_can_have_are_not_taken_in(wire: Wire) -> None:
+    """Each takes a byte of it at least, before its controller indents it: but as an object far more."""
+    most = json.dumps({"id": ID, "code": 200, "data": []}, indent=4).encode()
+    commas = b"," * (MESSAGE_LIMIT - most.count(b",") - most.count(b"{") - most.count(b"["))
+    (kept,) = wire.comes(most.replace(b"[]", b'["' + commas + b'"]'))
+    (refused,) = wire.comes(most.replace(b"[]", b'[",' + commas + b'"]'))
+    assert isinstance(kept, Answered)
+    assert kept.answer.result["code"] == 200
+    assert isinstance(refused, Answered)
+    said = "the answer cannot be kept: it has more values than a controller passes on"
+    assert (refused.message, refused.answer.result["message"]) == (ID, said)
 
 
 def test_a_sync_is_told_when_the_controller_answers_what_was_asked_for_it(

@@ -15,7 +15,8 @@ import pytest
 from puppetmaster.bus import connection as link_module
 from puppetmaster.bus import packets
 from puppetmaster.bus.connection import Connection, Listener, Receipt, Received
-from puppetmaster.bus.credentials import Credentials
+from puppetmaster.bus.credentials import Credentials, Refused
+from puppetmaster.jsoncodec import FEW_BYTES
 from puppetmaster.model.message import Outgoing, Tried
 from sandbox.broker import Broker
 from sandbox.process import free_port
@@ -45,12 +46,13 @@ class Ear(logging.Handler):
         self.tried: list[Tried | None] = []
         self.messages: queue.Queue[Received] = queue.Queue()
         self.refused: queue.Queue[tuple[str, ...]] = queue.Queue()
+        self.room: queue.Queue[None] = queue.Queue()
         self.link = Connection(
             ("127.0.0.1", port),
             login or Credentials(),
             client_id,
             [(INBOX, 1)],
-            Listener(self.ups.put, self._down, self._take, self.refused.put),
+            Listener(self.ups.put, self._down, self._take, self.refused.put, self._room),
             lambda: limit_bytes,
         )
 
@@ -61,6 +63,9 @@ class Ear(logging.Handler):
     def _take(self, messages: list[Received]) -> None:
         for message in messages:
             self.messages.put(message)
+
+    def _room(self) -> None:
+        self.room.put(None)
 
     def send(self, *payloads: bytes, topic: str = ELSEWHERE) -> bool:
         return self.link.send([Outgoing(id_, one, topic) for id_, one in enumerate(payloads, 1)])
@@ -153,6 +158,32 @@ def test_the_thread_is_woken_to_write_on_what_did_not_fit(room: int, wakes: bool
     ear.link._write_on()
     both = [packets.Topic(ELSEWHERE).publish(payload) for payload in (b"one", b"two")]
     assert taking.taken == b"".join(both)
+
+
+def test_what_the_system_does_not_take_is_counted_and_its_end_is_told() -> None:
+    ear, taking = Ear(free_port()), Full(0)
+    ear.link._up, ear.link._socket = True, cast(socket.socket, taking)
+    payloads = [b"x" * 1000] * 4000
+    packet = len(packets.Topic(ELSEWHERE).publish(payloads[0]))
+    assert ear.send(*payloads)
+    whole = 4000 * packet
+    assert ear.link.waiting_bytes == whole
+    steps = [whole - FEW_BYTES - 1, 1, FEW_BYTES]  # much is still there, it has become little, all is out
+    for step, told, left in zip(steps, (0, 1, 1), (FEW_BYTES + 1, FEW_BYTES, 0), strict=True):
+        taking.room = step
+        ear.link._write_on()
+        assert ear.link.waiting_bytes == left
+        assert ear.room.qsize() == told, "once, when it has become little"
+    assert len(taking.taken) == whole
+
+
+def test_what_waits_for_a_connection_that_is_gone_is_not_counted() -> None:
+    ear = Ear(free_port())
+    ear.link._up, ear.link._socket = True, cast(socket.socket, Full(0))
+    assert ear.send(b"x" * 3000, b"y" * 3000)
+    ear.link._lost()
+    assert ear.downs.get_nowait() == (1, 2)
+    assert ear.link.waiting_bytes == 0
 
 
 # On a real broker
@@ -253,6 +284,90 @@ def test_messages_of_qos_0_need_no_acknowledgement(broker: Broker) -> None:
     with BusClient(broker) as client, connected(broker.port) as ear:
         client.send(b"one", INBOX)
         assert ear.next() == (b"one", None)
+
+
+def test_nothing_is_read_while_much_of_what_was_received_is_in_memory(broker: Broker) -> None:
+    """The broker keeps the rest, and the connection lives on: it pings, and writes."""
+    came: queue.Queue[bytes] = queue.Queue()
+    with BusClient(broker, qos=1) as client, connected(broker.port) as ear:
+        client.subscribe(ELSEWHERE, came.put)
+        ear.link.hold(link_module.HELD_BYTES - 1)
+        client.send(b"one", INBOX)
+        first, receipt = ear.next()
+        ear.link.hold(1)
+        ear.link._wake()  # it looks again, as it does every few seconds
+        client.send(b"two", INBOX)
+        assert first == b"one"
+        assert receipt is not None
+        ear.link.acknowledge([receipt])
+        assert ear.send(b"out", b"x" * 500_000, b"last")
+        assert [came.get(timeout=WAIT_S)[:4] for _ in range(3)] == [b"out", b"xxxx", b"last"]
+        assert ear.messages.empty()
+        ear.link.release(1)
+        assert ear.next()[0] == b"two"
+
+
+def test_what_a_broker_has_kept_is_not_read_at_once(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = [b"%03d" % number + b"x" * 1_000_000 for number in range(12)]
+    with connected(broker.port):
+        pass
+    with BusClient(broker, qos=1) as client:
+        there: queue.Queue[bytes] = queue.Queue()
+        client.subscribe(INBOX, there.put)
+        for payload in kept:
+            client.send(payload, INBOX)
+        assert [there.get(timeout=WAIT_S) for _ in kept] == kept
+    ear, sizes = Ear(broker.port), []
+    ear.link.hold(link_module.HELD_BYTES)
+    introduce = ear.link._introduce
+
+    def watched(*args: Any) -> Any:
+        early = introduce(*args)
+        sizes.append(sum(len(one.payload) for one in early))
+        return early
+
+    monkeypatch.setattr(ear.link, "_introduce", watched)
+    ear.link.start()
+    try:
+        ear.ups.get(timeout=WAIT_S)
+        ear.link.release(link_module.HELD_BYTES)
+        for payload in kept:
+            message, receipt = ear.next()
+            assert message == payload
+            assert receipt is not None
+            ear.link.acknowledge([receipt])
+        assert sizes[0] < link_module.HELD_BYTES + 2_000_000
+        assert ear.send(b"one"), "the connection is well"
+    finally:
+        ear.link.stop(5)
+
+
+def test_a_first_subscription_that_is_refused_late_ends_the_connection() -> None:
+    """It stands behind all that the broker had kept."""
+    link = Ear(free_port()).link
+    link._subscribed(packets.Suback(link_module.FIRST_PACKET, (1,)))
+    with pytest.raises(Refused):
+        link._subscribed(packets.Suback(link_module.FIRST_PACKET, (packets.REFUSED,)))
+
+
+def test_silence_while_nothing_is_read_is_no_sign_of_a_broken_connection(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked: queue.Queue[None] = queue.Queue()
+    with connected(broker.port) as ear:
+        keep_alive = ear.link._keep_alive
+
+        def watched(heard_s: float) -> None:
+            looked.put(None)
+            keep_alive(heard_s)
+
+        ear.link.hold(link_module.HELD_BYTES)
+        monkeypatch.setattr(ear.link, "_keep_alive", watched)
+        monkeypatch.setattr(link_module, "KEEPALIVE_S", 0.1)
+        ear.link._wake()
+        for _ in range(20):  # each after a quarter of that time, and it is patient for one and a half of it
+            looked.get(timeout=WAIT_S)
+        assert ear.downs.empty()
 
 
 def test_long_messages(broker: Broker) -> None:

@@ -17,8 +17,10 @@ from puppetmaster.engine.delivery import (
     REGISTERED_S,
     UNREGISTERED_S,
 )
+from puppetmaster.engine.engine import BROKER_IS_SLOW
 from puppetmaster.engine.lifecycle import BEGIN_S
 from puppetmaster.errors import Conflict, NotFound, Unavailable
+from puppetmaster.jsoncodec import FEW_BYTES, WAITING_BYTES
 from puppetmaster.model.job import Job, JobStatus
 from puppetmaster.model.message import Capacity
 from puppetmaster.model.request import RequestStatus
@@ -1394,6 +1396,46 @@ def test_a_turn_that_was_not_durable_never_was(world: World) -> None:
     world.restart()
     assert len(world.store.now.jobs({})) == 1
     assert [one.request for one in world.sent] == [job.first], "it is sent by the new process, once"
+
+
+# -- what waits for the broker -----------------------------------------------------------------------
+
+
+def long_body(*names: str) -> dict[str, Any]:
+    """A command of 1 MB to each."""
+    some = {"destination": list(names)}
+    return {"batch": [{"method": "post", "resource": "/a", "data": "x" * 1_000_000, "__request": some}]}
+
+
+def test_no_more_leaves_while_much_of_what_was_sent_is_in_memory(world: World) -> None:
+    world.engine.waiting_bytes = WAITING_BYTES
+    job = world.create(long_body(*"abcdefgh"))
+    assert world.sent == []
+    assert world.engine.why([job.first]) == {job.first: BROKER_IS_SLOW}
+    seen = []
+    for waiting_bytes in (WAITING_BYTES - 1_500_000, FEW_BYTES, FEW_BYTES):
+        world.engine.waiting_bytes = waiting_bytes
+        world.turn()
+        seen.append(("".join(one.destination for one in world.sent), world.engine.busy))
+    assert seen == [
+        ("ab", False),  # until it is as much again; there is room when the broker has taken something
+        ("abcdef", True),  # perhaps all of it was taken at once, and then nothing more happens
+        ("abcdefgh", False),
+    ]
+    for id_ in job.request_ids:
+        succeed(world, id_)
+    assert world.job(job.id).status is JobStatus.RESOLVED
+
+
+def test_who_waits_for_the_broker_waits_for_the_bus_too(world: World) -> None:
+    world.engine.waiting_bytes = WAITING_BYTES
+    job = world.create(long_body("a"))
+    world.run(lambda engine: engine.link(up=False))
+    assert not world.engine.busy
+    assert world.engine.why([job.first]) == {job.first: "the bus is down"}
+    world.engine.waiting_bytes = 0
+    world.run(lambda engine: engine.link(up=True), lambda engine: engine.controller(up=True))
+    assert [one.request for one in world.sent] == [job.first]
 
 
 def test_an_id_is_not_used_again_after_a_crash(world: World) -> None:
