@@ -8,7 +8,7 @@ and texts were seen with sanji-controller 1.6.2, the published remote bundle is 
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
@@ -82,7 +82,7 @@ def from_gateway(message: Mapping[str, Any]) -> Reply:
         return garbled_
     if message.get("sign") == CONTROLLER:
         return _from_its_controller(code, data)
-    return replace(_outcome(code, data, "device"), delivered=True)
+    return _outcome(code, data, "device", delivered=True)
 
 
 def _is_message(data: dict[str, Any], *, passed_on: bool) -> bool:
@@ -169,13 +169,14 @@ def _is_unknown(code: float, data: Any) -> bool:
     return code == 404 or (code == 403 and "no subscribed model" in _text(data))
 
 
-def _outcome(code: float, data: Any, source: str) -> Reply:
+def _outcome(code: float, data: Any, source: str, *, delivered: bool = False) -> Reply:
     if 200 <= code <= 299:
-        return Reply(RequestEvent.SUCCEED, _result(code, data, source))
+        return Reply(RequestEvent.SUCCEED, _result(code, data, source), delivered=delivered)
     message = _text(data) or f"the {source} answered {code}"
+    event = RequestEvent.FAIL
     if code == 408:  # somebody on the way, or in the device, has not waited any longer
-        return Reply(RequestEvent.EXPIRE, _result(code, data, source, f"{message}: {MAY_HAVE_RUN}"))
-    return Reply(RequestEvent.FAIL, _result(code, data, source, message))
+        event, message = RequestEvent.EXPIRE, f"{message}: {MAY_HAVE_RUN}"
+    return Reply(event, _result(code, data, source, message), delivered=delivered)
 
 
 def _result(code: float, data: Any, source: str, message: str | None = None) -> dict[str, Any]:

@@ -25,6 +25,12 @@ class Latencies:
         self.sum_s += latency_s
         self.squares += latency_s * latency_s
 
+    def include(self, others: "Latencies") -> None:
+        """All those answers, too."""
+        self.count += others.count
+        self.sum_s += others.sum_s
+        self.squares += others.squares
+
     @property
     def mean_s(self) -> float:
         """Their mean; there is at least one."""

@@ -25,13 +25,18 @@ STUCK_S = 20.0
 FORGET_S = 90.0
 #: This much longer is no sign that commands wait for the owner's threads: the bus alone takes that.
 SLACK_S = 0.05
-#: A size is judged by this many answers at least, and by as many as it has places. For a large one a quarter
-#: of that is enough, as long as no size was too large.
-ROUND, LARGE, PART = 8, 32, 0.25
+#: At the beginning, when few answers are compared, this much longer is none either: an untouched broker lets
+#: some of them wait for 88 ms and others not.
+FEW_SLACK_S = 0.1
+#: A size is judged by as many answers as it has places, and by this many at least. As long as no size was too
+#: large fewer will do: as many as a small one has places, this many for a larger one, and for a large one
+#: half of its places, as half of them and more are new and come back together.
+ROUND, PART = 8, 0.5
 #: With this many answers each of them counts half from there.
 MEMORY = 64
-#: As long as no size was too large it doubles; later it is tried with this factor.
-DOUBLE, TRY = 2.0, 1.25
+#: As long as no size was too large it doubles; from the large one on, which no owner with a few threads would
+#: have borne, it grows by more. Later it is tried with the last factor.
+DOUBLE, LARGE, LEAP, TRY = 2.0, 32, 4.0, 1.25
 #: After a size that was too large none larger is tried for this long: from the first to the longest pause.
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 30.0
 
@@ -110,24 +115,33 @@ class Owner:
             return
         self._now.add(latency_s)
         self._answers += 1
-        quickly = self.size >= LARGE and self._factor == DOUBLE and not self._doubted
-        if self._answers >= max(ROUND, int(self.size * PART) if quickly else self.size):
+        if self._answers >= self._enough():
             if self._full:
                 self._judge(now_s)
             self._answers, self._full = 0, self.busy >= self.size
 
+    def _enough(self) -> int:
+        """How many answers judge the size."""
+        if self._doubted or self._factor != DOUBLE:
+            return max(ROUND, self.size)
+        return max(min(ROUND, self.size), int(self.size * PART))
+
     def _judge(self, now_s: float) -> None:
         """A round is over in which all of the size was in use: the size grows, stays, or was too large."""
-        now, usual = self._now, self._usual
-        if usual is None or not now.slower_than(usual, SLACK_S):
+        now, usual, begins = self._now, self._usual, self._factor == DOUBLE
+        few = begins and self.size < ROUND
+        if usual is None or not now.slower_than(usual, FEW_SLACK_S if few else SLACK_S):
             self._doubted = False
             if usual is None or self.size <= self._measured:
                 # With few in flight: what a larger size is compared with must not creep up with the size.
                 self._usual, self._measured = now, self.size
+            elif few and self.size < self.most:
+                usual.include(now)
             if now_s >= self._grows_s and self.size < self.most:
                 if self.size > 2 * self._worked_on:  # the owner has more to work with than it had
                     self._pause_s = FIRST_PAUSE_S
-                self._resize(max(self.size + 1, int(self.size * self._factor)))
+                factor = LEAP if begins and self.size >= LARGE else self._factor
+                self._resize(max(self.size + 1, int(self.size * factor)))
         elif not self._doubted:
             self._doubted, self._skipped, self._now = True, self.size, Latencies(MEMORY)
         else:

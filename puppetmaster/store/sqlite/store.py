@@ -232,10 +232,8 @@ class Store:
 
     def _write(self, changes: Changes, meta: dict[str, Any]) -> None:
         with as_store_error(f"{self.path} cannot be written"), self._db.transaction():
-            trash = self._db.table("trash")
-            trash.put((job.id, {**_rest(job), "draft": True}) for job in changes.drafts.values())
-            trash.put((job.id, _rest(job)) for job in changes.abandoned.values())
-            trash.delete(changes.completed)
+            if changes.drafts or changes.abandoned or changes.completed:
+                self._write_drafts(changes)
             self._put("items", changes.items)
             self._put("requests", changes.requests)
             self._put("jobs", changes.jobs)
@@ -249,6 +247,12 @@ class Store:
                 room -= self._throw_away(job, room)
             if changes.ids:
                 self._db.table("meta").put([(1, meta)])
+
+    def _write_drafts(self, changes: Changes) -> None:
+        trash = self._db.table("trash")
+        trash.put((job.id, {**_rest(job), "draft": True}) for job in changes.drafts.values())
+        trash.put((job.id, _rest(job)) for job in changes.abandoned.values())
+        trash.delete(changes.completed)
 
     def _put(self, table: str, changed: Mapping[int, Item | Request | Job]) -> None:
         if changed:

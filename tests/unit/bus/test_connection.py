@@ -1,9 +1,12 @@
 """The dispatcher's connection: what has left, what is acknowledged, and every way in which it can break."""
 
+import fcntl
 import logging
 import queue
 import select
 import socket
+import struct
+import termios
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -756,6 +759,30 @@ def test_what_is_no_mqtt_ends_the_connection(script: Script) -> None:
 
 
 @pytest.mark.usefixtures("hasty")
+@pytest.mark.skipif(link_module.QUICK_ACK is None, reason="the system has no such option")
+def test_what_came_is_confirmed_to_the_system_of_the_broker_before_anybody_acts_on_it(script: Script) -> None:
+    """Else a broker without TCP_NODELAY waits with what comes next, for our next message or for 40 ms."""
+    unconfirmed: queue.Queue[int] = queue.Queue()
+
+    def look(_messages: list[Received]) -> None:
+        assert script.client is not None
+        (size,) = struct.unpack("i", fcntl.ioctl(script.client, termios.TIOCOUTQ, b"\0" * 4))
+        unconfirmed.put(size)
+
+    ear = Ear(script.port)
+    ear.link._listener = ear.link._listener._replace(messages=look)
+    ear.link.start()
+    try:
+        script.welcome()
+        for _ in range(20):  # the system confirms the first ones at once, until it sees question and answer
+            script.say(b"\x30\x04\x00\x01tx")
+            assert unconfirmed.get(timeout=WAIT_S) == 0
+            assert ear.send(b"y")
+            script.hear()
+    finally:
+        ear.link.stop(5)
+
+
 def test_what_was_kept_may_come_before_the_subscription_is_confirmed(script: Script) -> None:
     with listening(script.port) as ear:
         script.accept()

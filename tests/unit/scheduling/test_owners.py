@@ -73,6 +73,21 @@ def test_one_that_works_on_everything_at_once_gets_all() -> None:
     assert fleet.owner.size == MOST
 
 
+def test_it_does_so_within_seven_round_trips() -> None:
+    """With 2, 4, 8, 16, 32 and 128 in flight, and then with all."""
+    fleet = Fleet(10_000, takes_s=1.0)
+    fleet.run(7.0)
+    assert fleet.most_given == MOST
+
+
+def test_first_answers_that_came_sooner_than_a_broker_lets_most_come_do_not_narrow_it() -> None:
+    fleet = Fleet(10_000, takes_s=0.001)
+    fleet.run(0.0)  # the first two are on their way
+    fleet._takes_s = 0.088
+    fleet.run(2.0)
+    assert fleet.owner.size == MOST
+
+
 def test_gateways_that_become_slower_do_not_narrow_it_for_long() -> None:
     fleet = Fleet(10_000, takes_s=0.05)
     fleet.run(3.0)

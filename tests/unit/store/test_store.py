@@ -228,6 +228,16 @@ class _Refuses:
         raise StoreError("not this one")
 
 
+def test_a_turn_in_which_nothing_is_drafted_does_not_touch_what_is_kept_of_drafts(store: Store) -> None:
+    """Most turns are such: each statement more costs all of them."""
+    store.commit(Changes(jobs={1: a_job()}, requests={FIRST_REQUEST_ID: a_request()}))
+    statements: list[str] = []
+    store._db.storage.connection.set_trace_callback(statements.append)
+    store.commit(Changes(requests={FIRST_REQUEST_ID: a_request(status=RequestStatus.SENT)}))
+    assert any("doc_requests" in statement for statement in statements)
+    assert not [statement for statement in statements if "doc_trash" in statement]
+
+
 def test_a_commit_that_fails_leaves_nothing(store: Store, open_store: Open) -> None:
     _fill(store, 1)
     before, ids = _everything(store), store.ids
