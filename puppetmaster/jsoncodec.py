@@ -55,7 +55,7 @@ def _finite(text: str) -> float:
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        twice = Counter(name for name, _ in pairs).most_common(1)[0][0]
+        twice = next(name for name, times in Counter(name for name, _ in pairs).items() if times > 1)
         raise ValueError(f"the property {json.dumps(twice[:80])} is there twice")
     return found
 
@@ -101,8 +101,8 @@ def numbers(payload: bytes, *, torn: bool = False) -> dict[str, float]:
     depth = end = 0
     for part in _PART.finditer(payload):
         if part["torn"]:
-            depth = -1
-        elif part["opens"]:
+            break
+        if part["opens"]:
             depth += 1
         elif part["closes"]:
             depth -= 1
@@ -198,13 +198,11 @@ def _walk(value: Any, path: str, level: int) -> Iterator[Fault]:
 
 def _below(path: str, step: str) -> str:
     """The place one level deeper; where that is long its beginning, for there may be many in it."""
-    if path.endswith(".."):
-        return path
     return path + step if len(path) + len(step) <= PATH_LENGTH else (path + step)[:PATH_LENGTH] + ".."
 
 
 def _shown(key: str) -> str:
-    shown = key[: PATH_LENGTH + 1].encode("ascii", "backslashreplace").decode("ascii")
+    shown = key[:PATH_LENGTH].encode("ascii", "backslashreplace").decode("ascii")
     return shown.replace("\0", "\\u0000")
 
 
