@@ -79,7 +79,7 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     for begin in range(0, len(pairs), PROPERTIES):
         found.update(pairs[begin : begin + PROPERTIES])
     if len(found) < len(pairs):
-        twice = Counter(name for name, _ in pairs).most_common(1)[0][0]
+        twice = next(name for name, times in Counter(name for name, _ in pairs).items() if times > 1)
         raise ValueError(f"the property {json.dumps(twice[:80])} is there twice")
     return found
 
@@ -148,8 +148,8 @@ def numbers(payload: bytes, *, torn: bool = False) -> dict[str, float]:
     depth = end = 0
     for part in _PART.finditer(payload):
         if part["torn"]:
-            depth = -1
-        elif part["opens"]:
+            break
+        if part["opens"]:
             depth += 1
         elif part["closes"]:
             depth -= 1
@@ -261,13 +261,11 @@ def _walk(value: Any, path: str, level: int) -> Iterator[Fault]:
 
 def _below(path: str, step: str) -> str:
     """The place one level deeper; where that is long its beginning, for there may be many in it."""
-    if path.endswith(".."):
-        return path
     return path + step if len(path) + len(step) <= PATH_LENGTH else (path + step)[:PATH_LENGTH] + ".."
 
 
 def _shown(key: str) -> str:
-    shown = key[: PATH_LENGTH + 1].encode("ascii", "backslashreplace").decode("ascii")
+    shown = key[:PATH_LENGTH].encode("ascii", "backslashreplace").decode("ascii")
     return shown.replace("\0", "\\u0000")
 
 

@@ -6,7 +6,7 @@ what comes of that (docs/decisions/0041-a-thread-that-ends.md).
 
 import logging
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from puppetmaster.errors import PuppetmasterError
 
@@ -14,7 +14,13 @@ log = logging.getLogger("sanji.puppetmaster.threads")
 
 
 class Vital(threading.Thread):
-    """A thread of ours. What its target raises ends it, and is logged with its trace."""
+    """A thread of ours. What its target raises ends it, and is logged with its trace.
+
+    A process that ends without a ``stop`` does not wait for it.
+    """
+
+    def __init__(self, *, name: str, target: Callable[[], object] | None = None) -> None:
+        super().__init__(name=name, target=target, daemon=True)
 
     def start(self) -> None:
         """Start it. Raises PuppetmasterError: the system has no more threads, or no memory, for us."""

@@ -99,7 +99,7 @@ OPERATORS: Mapping[type[ast.operator], type[ast.operator]] = {
 }
 NAMES: Mapping[str, str] = {"min": "max", "max": "min", "any": "all", "all": "any"}
 #: Calls of these only tell somebody; and what is no behaviour.
-TELLING = ("log.", "logging.", "warnings.")
+TELLING = ("log.", "_logger.", "logging.", "warnings.")
 
 
 class Mutant(NamedTuple):

@@ -176,10 +176,8 @@ class Registration:
         self._complaints = Complaints()
         self._changed = Condition()  # guards the four below and the setting of registered
         self._generation = 0  # counts the connections
-        self._linked = False
-        self._due = False
-        self._stopping = False
-        self.thread = Vital(target=self._run, name="sdk-registration", daemon=True)
+        self._linked = self._due = self._stopping = False
+        self.thread = Vital(target=self._run, name="sdk-registration")
 
     def start(self) -> None:
         """Begin to register as soon as there is a link."""
@@ -216,8 +214,7 @@ class Registration:
             self.registered.clear()
             self._changed.notify_all()
         self._channel.cancel("the bundle stops")
-        if self.thread.ident is not None:
-            self.thread.join(timeout_s)
+        self.thread.join(timeout_s)
         if linked and self._ours:
             self._leave(deadline)
 

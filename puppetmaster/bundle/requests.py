@@ -113,9 +113,8 @@ def handle(bundle: Any, request: BusRequest, response: Response) -> None:
 
 
 def _fail(response: Response) -> None:
-    """Answer 500, without a traceback, unless the handler had answered before it failed."""
-    if not response.sent:
-        response(500, {"message": "internal error; the log of this gateway says more"})
+    """Answer 500, without a traceback; where the handler had answered before it failed, that one counts."""
+    response(500, {"message": "internal error; the log of this gateway says more"})
 
 
 def find(router: Any, request: BusRequest) -> tuple[Handler, Schema | None, BusRequest]:

@@ -39,6 +39,7 @@ LOOK_UP_S = 0.2  # how long a stop_event that somebody sets can go unseen
 LAST_S = 30  # how long a bundle that cannot go on has to stop, before the system ends the process
 TWIN_S = 15.0  # another process of our installation asks for us every 5 s, while it runs
 JOIN_S = 0.5  # how long stop() waits for handlers that are still busy
+STOP_S = 3.0  # how long start() waits for a stop() on another thread
 
 
 class _Waiting:
@@ -78,10 +79,9 @@ class SteadySanji(sdk.Sanji):  # type: ignore[misc] # the SDK has no types
         if kwargs.get("stop_event") is None:
             kwargs["stop_event"] = Event()
         self._stop_lock = Lock()  # guards _stop_begun
-        self._stop_begun = False
+        self._stop_begun = self._flooded = False
         self._stopped = Event()
         self._signals = Signals()
-        self._flooded = False
         self._unread, self._unhandled = _Waiting(), _Waiting()
         self.channel = Channel(kwargs["connection"])
         self.installation = uuid.uuid4().hex[:16]  # ``init`` may set one that lasts
@@ -116,8 +116,7 @@ class SteadySanji(sdk.Sanji):  # type: ignore[misc] # the SDK has no types
         client = getattr(self._conn, "client", None)  # the SDK's Mockup has none
         if client is not None:
             client.on_disconnect = self.on_disconnect
-        if isinstance(self._conn, sdk.Connection):
-            self._conn.instead = envelope.refused
+        self._conn.instead = envelope.refused  # only our own connection asks for it
         # The SDK would call every method that is named "wrapper"; its own ones have an order too.
         return super()._register_routes([each for each in methods if hasattr(each[1], "_order")])
 
@@ -322,7 +321,7 @@ class SteadySanji(sdk.Sanji):  # type: ignore[misc] # the SDK has no types
                 if self.fault and self.alone:
                     end_within(LAST_S)
                 self.stop()
-                self._stopped.wait(2 * (DEREGISTER_S + JOIN_S))  # if another thread has begun it
+                self._stopped.wait(STOP_S)  # if another thread has begun it
 
     def threads(self) -> Iterator[Thread]:
         """Those that are to run until ``stop``; a subclass adds its own."""
@@ -342,7 +341,7 @@ class SteadySanji(sdk.Sanji):  # type: ignore[misc] # the SDK has no types
         for thread, _ in self.thread_list:
             thread.name = f"sdk-{thread.name.removeprefix('thread-')}"
         self.registration.start()
-        self.conn_thread = Vital(target=self._conn.connect, name="sdk-connection", daemon=True)
+        self.conn_thread = Vital(target=self._conn.connect, name="sdk-connection")
         self.conn_thread.start()
         if callable(getattr(self, "run", None)):
             self.main_thread = Thread(target=self._run_when_ready, name="sdk-run", daemon=True)

@@ -50,6 +50,8 @@ log = logging.getLogger("sanji.puppetmaster.bus.client")
 REGISTRATION = "/controller/registration"
 #: So many probes in a row without an answer, and the controller counts as gone.
 MISSED_PROBES = 3
+#: How long ``stop`` waits for each thread.
+STOP_S = 1.0
 #: Tunnels of gateways that are kept in mind. With more of them each is subscribed to again when it is used.
 TUNNELS = 200_000
 #: Longer names of gateways than this do not fit into a resource (api.md, section 2).
@@ -58,6 +60,7 @@ NAME_LIMIT = 1023
 STATUSES = {b"1": True, b"0": False, b"": None}
 #: Ids of questions: clear of request ids (from 2^31) and of the SDK's (below 655,351).
 FIRST_QUESTION_ID, LAST_QUESTION_ID = 2**30, 2**31 - 1
+_QUESTION_IDS = LAST_QUESTION_ID - FIRST_QUESTION_ID
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,7 +217,7 @@ class BusClient:
         self._listener = listener
         self._clock = clock
         self._limit = limit or Limit()
-        self._ids = count(random.randrange(FIRST_QUESTION_ID, LAST_QUESTION_ID - 2**28))
+        self._ids = count(random.randrange(_QUESTION_IDS))
         self._lock = threading.Lock()  # guards _questions, _probes and _tunnels
         self._questions: dict[int, str] = {}
         self._probes: dict[int, float] = {}
@@ -233,7 +236,7 @@ class BusClient:
             ),
             partial(visit.limit_bytes, (host, port), login, f"puppetmaster-{installation}-limit"),
         )
-        self._watcher = Vital(target=self._watch, name="pm-watch", daemon=True)
+        self._watcher = Vital(target=self._watch, name="pm-watch")
 
     @property
     def connected(self) -> bool:
@@ -271,9 +274,8 @@ class BusClient:
     def stop(self) -> None:
         """Disconnect. The broker goes on keeping the answers that come."""
         self._stopping.set()
-        self._link.stop(timeout_s=1.0)
-        if self._watcher.ident is not None:
-            self._watcher.join(timeout=1.0)
+        self._link.stop(STOP_S)
+        self._watcher.join(STOP_S)
 
     def send(self, commands: Sequence[Outgoing]) -> bool:
         """Hand messages to the controllers, in order. False: there is no connection, none has left."""
@@ -338,7 +340,7 @@ class BusClient:
         self._probe(wanted=True)
 
     def _next_id(self) -> int:
-        return FIRST_QUESTION_ID + next(self._ids) % (LAST_QUESTION_ID - FIRST_QUESTION_ID)
+        return FIRST_QUESTION_ID + next(self._ids) % _QUESTION_IDS
 
     def _question(self, id_: int, resource: str) -> Outgoing:
         asked = {"id": id_, "method": "get", "resource": DEPENDENCY + resource, "tunnel": self._asking}
@@ -373,7 +375,7 @@ class BusClient:
             presence=any(topic in self._presence for topic in topics),
             direct=any(map(is_direct_tunnel, topics)),
         )
-        what = f"'{topics[0]}'" + (f" and {len(topics) - 1} more topics" if len(topics) > 1 else "")
+        what = f"'{topics[0]}'" + (f" and {len(topics) - 1} more" if len(topics) > 1 else "")
         log.warning(
             "the broker refuses our subscription to %s", what, extra={"action": "subscription_refused"}
         )

@@ -45,10 +45,14 @@ log = logging.getLogger("sanji.puppetmaster.bus.connection")
 
 #: After half of it in silence we say something; after one and a half without a word the connection is dead.
 KEEPALIVE_S = 16
+#: How long it can go unseen that it is time for something.
+LOOK_UP_S = 4.0
 #: For the connection itself, and for the broker's answers to CONNECT and SUBSCRIBE.
 CONNECT_S = 10.0
 #: Between two tries to connect.
 AGAIN_S = 1.0
+#: For what is still to be written at the end.
+LEAVE_S = 0.3
 #: Topics of one SUBSCRIBE.
 SUBSCRIBE_TOPICS = 100
 #: A message that is not acknowledged after this was lost in this program: it shall come again.
@@ -172,16 +176,15 @@ class Connection:
         self._backlog: deque[_Unsent] = deque()
         self._waiting_bytes = 0  # of the backlog, as far as they are not written
         self._untried_bytes = TRIED_BYTES  # what is no longer need not be tried
-        self._careful_until_s = 0.0
+        self._careful_until_s = self._spoke_s = -math.inf
         self._subscribing: dict[int, tuple[str, ...]] = {}  # by the number of the SUBSCRIBE
         self._packets = count(1)
-        self._spoke_s = 0.0
         self._open: dict[Receipt, float] = {}  # since when; the oldest is the first
         self._held_bytes = 0  # of what was received, on whichever connection
         self._socket: socket.socket | None = None
         self._stopping = threading.Event()
         self._wakes: socket.socket | None = None  # while the thread listens at its other end
-        self.thread = Vital(target=self._run, name="pm-bus", daemon=True)
+        self.thread = Vital(target=self._run, name="pm-bus")
 
     @property
     def up(self) -> bool:
@@ -206,8 +209,7 @@ class Connection:
         """Say goodbye to the broker, which goes on keeping what comes, and end the thread."""
         self._stopping.set()
         self._wake()
-        if self.thread.ident is not None:
-            self.thread.join(timeout_s)
+        self.thread.join(timeout_s)
 
     def send(self, messages: Sequence[Outgoing]) -> bool:
         """Send messages in order; never blocks. False: there is no connection, none of them has left."""
@@ -216,7 +218,7 @@ class Connection:
             if not self._up:
                 return False
             for part in _parts(messages, self._untried_bytes):
-                done = self._put(part) and done
+                done = self._put(part)  # no other is written where this one is not
         if not done:
             self._wake()  # the thread writes on when there is room, or finds out what is wrong
         return True
@@ -376,8 +378,6 @@ class Connection:
         with self._lock:
             self._socket = connection
             self._connection += 1
-            self._backlog.clear()
-            self._waiting_bytes = 0
             self._untried_bytes = TRIED_BYTES
             self._subscribing.clear()
             self._open.clear()
@@ -400,14 +400,13 @@ class Connection:
                     heard_s = time.monotonic()
                 reading = 0 if full else selectors.EVENT_READ
                 _watch(selector, connection, reading | (selectors.EVENT_WRITE if pause_s <= 0 else 0))
-                wait_s = KEEPALIVE_S / 4 if pause_s <= 0 else min(KEEPALIVE_S / 4, pause_s)
+                wait_s = pause_s if 0 < pause_s < LOOK_UP_S else LOOK_UP_S
                 reads_on = more and not full
                 ready = {key.fileobj: events for key, events in selector.select(0 if reads_on else wait_s)}
                 if woken in ready:
                     woken.recv(4096)
                 events = ready.get(connection, 0)
-                if events & selectors.EVENT_WRITE:
-                    self._write_on()
+                self._write_on()
                 if reads_on or events & selectors.EVENT_READ:
                     more = self._read(connection, decoder)
                     heard_s = time.monotonic()
@@ -531,7 +530,7 @@ class Connection:
             rest = b"".join([*(one.data[one.written :] for one in self._backlog), packets.DISCONNECT])
             self._backlog.clear()
             self._waiting_bytes = 0
-        connection.settimeout(0.3)
+        connection.settimeout(LEAVE_S)
         connection.sendall(rest)
 
     def _lost(self) -> None:

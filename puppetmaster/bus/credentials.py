@@ -16,6 +16,8 @@ from puppetmaster.settings import Settings
 REPEAT_S = 60.0
 #: Between two tries to log in where we are refused, at most: nobody gains from more.
 REFUSED_S = 15.0
+#: Until there, whatever the first wait was: a float holds no more than some.
+_MOST_DOUBLINGS = 20
 
 #: A connection that stands for so long lasts; so many in a row that do not were taken over.
 LASTING_S, TAKEN_OVER = 60.0, 2
@@ -229,4 +231,5 @@ class Attempts:
 
     def wait_s(self, first_s: float) -> float:
         """Until the next try: ``first_s``, and twice as long after each refusal of our login."""
-        return max(first_s, min(first_s * 2.0 ** max(0, min(self.refusals, 20) - 1), REFUSED_S))
+        doublings = min(self.refusals, _MOST_DOUBLINGS) - 1
+        return max(first_s, min(first_s * 2.0**doublings, REFUSED_S))

@@ -28,6 +28,8 @@ _MAXIMUM_PACKET_SIZE = 0x27
 
 _CONNACK, _PUBLISH, _SUBACK, _PINGRESP = 0x20, 0x30, 0x90, 0xD0
 _OTHERS = (_CONNACK, _SUBACK, _PINGRESP)
+#: No packet but a message is longer than this: the longest is the SUBACK of a SUBSCRIBE of ours.
+_OTHER_BYTES = 1024
 
 
 class Malformed(ValueError):
@@ -240,8 +242,8 @@ class Decoder:
     def _next(self, at: int) -> tuple[Packet, int] | None:
         """The packet that begins there, and where it ends; None: not all of it is here."""
         buffer = self._buffer
-        size, start, shift = 0, at + 1, 0
-        while True:
+        size, start = 0, at + 1
+        for shift in range(0, 28, 7):
             if start >= len(buffer):
                 return None
             byte = buffer[start]
@@ -249,13 +251,12 @@ class Decoder:
             size |= (byte & 0x7F) << shift
             if byte < 0x80:
                 break
-            shift += 7
-            if shift > 21:
-                raise Malformed("a remaining length of more than four bytes")
+        else:
+            raise Malformed("a remaining length of more than four bytes")
         kind, end = buffer[at], start + size
         if kind & 0xF0 == _PUBLISH:
             return self._published(kind, start, end)
-        if kind not in _OTHERS or size > 1024:
+        if kind not in _OTHERS or size > _OTHER_BYTES:
             raise Malformed(f"a packet of the kind 0x{kind:02x} with {size} bytes, which we did not ask for")
         return (_other(kind, bytes(buffer[start:end])), end) if end <= len(buffer) else None
 
@@ -263,8 +264,6 @@ class Decoder:
         buffer, qos = self._buffer, kind >> 1 & 3
         complete, size = end <= len(buffer), end - start
         if not complete and size <= self._limit:
-            return None
-        if len(buffer) < start + 2:
             return None
         topic_end = start + 2 + int.from_bytes(buffer[start : start + 2])
         body = topic_end + 2 if qos else topic_end
@@ -276,7 +275,7 @@ class Decoder:
         topic = bytes(buffer[start + 2 : topic_end])
         if size <= self._limit:
             return Published(topic, bytes(buffer[body:end]), packet, bool(kind & 1)), end
-        long = _Long(topic, packet, max(end - len(buffer), 0), Unindented(self._limit + 1))
+        long = _Long(topic, packet, end - len(buffer), Unindented(self._limit + 1))
         long.payload.take(bytes(buffer[body:end]))
         if complete:
             return long.published(), end

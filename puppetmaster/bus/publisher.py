@@ -17,6 +17,8 @@ from puppetmaster.threads import Vital
 log = logging.getLogger("sanji.puppetmaster.bus.publisher")
 
 INTERVAL_S = 1.0
+#: How long ``stop`` waits for the thread.
+STOP_S = 1.0
 #: Jobs whose changes are kept while the bus is down; beyond it the oldest news are not told.
 MOST_HELD = 2000
 
@@ -32,7 +34,7 @@ class Publisher:
         self._held: dict[int, Change] = {}
         #: When a job was announced within the last interval, and whether it had ended by then.
         self._last: dict[int, tuple[float, bool]] = {}
-        self.thread = Vital(target=self._run, name="pm-publisher", daemon=True)
+        self.thread = Vital(target=self._run, name="pm-publisher")
 
     def start(self) -> None:
         """Begin."""
@@ -42,7 +44,7 @@ class Publisher:
         """Announce what is unread, and end."""
         self._hub.unsubscribe(self._mailbox)
         self._mailbox.close()
-        self.thread.join(timeout=1.0)
+        self.thread.join(STOP_S)
 
     def _run(self) -> None:
         while (changes := self._mailbox.take(INTERVAL_S / 4 if self._held else None)) is not None:
@@ -62,11 +64,11 @@ class Publisher:
             self._held[change.job.id] = held.merged(change) if held else change
         self._last = {id_: last for id_, last in self._last.items() if now_s - last[0] < INTERVAL_S}
         for job_id, change in list(self._held.items()):
-            _, had_ended = self._last.get(job_id, (0.0, False))
-            # A late answer changes a job that has ended: that is no second end.
-            marked = change.created or change.deleted or (change.ended and not had_ended)
-            if not marked and job_id in self._last:
-                continue
+            if job_id in self._last:
+                _, had_ended = self._last[job_id]
+                # A late answer changes a job that has ended: that is no second end.
+                if not (change.created or change.deleted or (change.ended and not had_ended)):
+                    continue
             left = self._emit(change)
             if left is not None:  # the bus is down: it is told later, merged with what comes until then
                 self._held[job_id] = left
@@ -83,7 +85,7 @@ class Publisher:
             if not self._tell("post", view):
                 return change
             change = replace(change, created=False)
-        elif not (change.ended or change.deleted):
+        elif not change.deleted:
             return None if self._tell("put", view) else change
         if change.ended:
             if not self._tell("put", view):

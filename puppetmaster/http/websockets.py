@@ -165,7 +165,7 @@ class Broadcaster:
         #: One round's: by the ids of requests their texts, and how many of the ids these are.
         self._views: dict[tuple[int, ...], tuple[bytes, int]] = {}
         self._stopping = threading.Event()
-        self.thread = Vital(target=self._run, name="pm-sockets", daemon=True)
+        self.thread = Vital(target=self._run, name="pm-sockets")
 
     @property
     def count(self) -> int:

@@ -16,6 +16,7 @@ def verb(left: int, right: int = 3, *, quick: bool = False) -> int | None:
     """Words."""
     assert left, "an assertion is none of its behaviour"
     log.info("so many: %s", left + 1)
+    _logger.warning("so few: %s", left - 1)
     if left < right and not quick:
         left += min(left, 7)
         raise ValueError(f"{left + 1}")

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 from types import FrameType
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from puppetmaster import jsoncodec
 from puppetmaster.bus import packets
 from puppetmaster.errors import Fault
+from puppetmaster.model import message
 from puppetmaster.model.message import (
     ANSWER_LIMIT_BYTES,
     DEFAULT_CAPACITY,
@@ -110,6 +112,7 @@ def test_what_is_said_about_a_fault_can_itself_be_answered(value: Any) -> None:
         ({"\0": 1}, "data.\\u0000", "a key without \\u0000"),
         ({"\udfff": 1}, "data.\\udfff", "a key of whole characters"),
         ({"é": "\0"}, "data.\\xe9", "a string without \\u0000"),
+        ({"a..": ["\0"]}, "data.a..[0]", "a string without \\u0000"),
     ],
 )
 def test_a_fault_names_its_place_and_what_is_wrong(value: Any, path: str, about: str) -> None:
@@ -263,6 +266,16 @@ def test_encode_refuses_what_is_no_json(value: Any) -> None:
         jsoncodec.encode(value)
 
 
+@pytest.mark.parametrize("name", ["a", "b", "k" * 100])
+def test_a_property_that_is_there_twice_is_refused_in_a_body(name: str) -> None:
+    payload = json.dumps({"first": 1, "twice": 2, "last": {"twice": 3}}).replace("last", "other")
+    assert jsoncodec.decode_body(payload.encode())["other"] == {"twice": 3}
+    twice = f'{{"first": 1, "{name}": 2, "{name}": [], "last": 1}}'.encode()
+    with pytest.raises(ValueError, match=f'the property "{name[:80]}" is there twice'):
+        jsoncodec.decode_body(twice)
+    assert jsoncodec.decode(twice)[name] == []
+
+
 # What is large: in steps, between which others run
 
 
@@ -358,16 +371,18 @@ def test_in_a_long_text_nothing_is_overlooked(place: int, bad: str) -> None:
 
 @pytest.mark.parametrize("payload", [b"NaN", b'{"a":Infinity}', b"[-Infinity]", b"1e999", b'{"a":[-1e400]}'])
 def test_decode_tells_numbers_that_are_none_from_what_is_no_json(payload: bytes) -> None:
-    with pytest.raises(jsoncodec.Uncarriable):
-        jsoncodec.decode(payload)
+    for decode in (jsoncodec.decode, jsoncodec.decode_body):
+        with pytest.raises(jsoncodec.Uncarriable):
+            decode(payload)
     jsoncodec.decode_loosely(payload)
 
 
 @pytest.mark.parametrize("payload", [b"", b"{", b'{"a":1} x', b"\xff", b"'a'", b"{1:2}", b"[" * 100_000])
 def test_decode_refuses_what_is_no_json(payload: bytes) -> None:
-    with pytest.raises(ValueError) as refused:
-        jsoncodec.decode(payload)
-    assert not isinstance(refused.value, jsoncodec.Uncarriable)
+    for decode in (jsoncodec.decode, jsoncodec.decode_body):
+        with pytest.raises(ValueError) as refused:
+            decode(payload)
+        assert not isinstance(refused.value, jsoncodec.Uncarriable)
     with pytest.raises(ValueError):
         jsoncodec.decode_loosely(payload)
 
@@ -489,6 +504,24 @@ def test_one_command_makes_many_messages() -> None:
     assert [(one["id"], one["resource"]) for one in messages] == [(1, "/remote/cg-1"), (2, "/remote/cg-2")]
 
 
+def test_a_command_is_encoded_once_for_each_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its data may have a megabyte, and go to thousands."""
+    encode = Mock(wraps=message.compact)
+    monkeypatch.setattr(message, "compact", encode)
+    command = EncodedCommand({"method": "get", "resource": "/a", "data": {}}, "t")
+    assert len({command.message(id_, "cg-1") for id_ in range(3)}) == 3
+    assert len({command.direct(id_, "cg-1") for id_ in range(3)}) == 3
+    assert encode.call_count == 2
+
+
+def test_what_is_plainly_fine_is_not_walked_through(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(jsoncodec, "_walk")
+    monkeypatch.delattr(jsoncodec, "_replaced")
+    for value in (1, "é", _nested(jsoncodec.DEPTH_LIMIT)):
+        assert jsoncodec.faults(value, "data") == []
+        assert jsoncodec.carriable(value) is value
+
+
 def test_limits_are_those_of_the_controller() -> None:
     assert MESSAGE_LIMIT_BYTES == 2**20
     assert ANSWER_LIMIT_BYTES == 900 * 1024
@@ -516,7 +549,8 @@ def test_a_message_is_as_long_as_the_controller_makes_it(value: Any) -> None:
 
 @given(st.floats(allow_nan=False, allow_infinity=False))
 def test_a_number_may_get_more_digits(number: float) -> None:
-    assert Capacity(100_000).size(jsoncodec.encode([number])) >= len(f"[\n    {number:.17g}\n]")
+    size = Capacity(100_000).size(jsoncodec.encode([number]))
+    assert len(f"[\n    {number:.17g}\n]") <= size == len(f"[\n    {'9' * 24}\n]\n")
 
 
 @given(PLAIN, st.text("ab\u00e9", min_size=1))
@@ -578,7 +612,9 @@ def test_a_direct_command_is_the_gateways_own_message() -> None:
 def test_each_gateway_answers_on_a_topic_of_its_own() -> None:
     tunnels = {direct_tunnel(ours, name) for ours in ("t/1", "t/2") for name in ("a", "b", "é" * 300)}
     assert len(tunnels) == 6
-    assert direct_tunnel("t/1", "a") == direct_tunnel("t/1", "a"), "after a restart too"
+    ours = direct_tunnel("t/1", "a")
+    assert ours == "/puppetmaster-b2c26651d533add4c97f4d47/remote", "after a restart too, of a later version"
+    assert is_direct_tunnel(direct_tunnel("t" * 100, "a"))
     for tunnel in tunnels:
         assert is_direct_tunnel(tunnel)
         assert len(tunnel) <= 63, "a controller cuts longer ones"
@@ -593,3 +629,11 @@ def test_the_place_of_a_fault_is_not_endless() -> None:
     assert [fault.path for fault in found][2] == "data.a[0]"
     assert found[0].path.startswith("data.kkk")
     assert max(len(fault.path) for fault in found) <= jsoncodec.PATH_LENGTH + 2
+
+
+@pytest.mark.parametrize("beyond", [0, 1, 2, 100])
+def test_a_place_that_is_not_shown_whole_ends_with_dots(beyond: int) -> None:
+    name = "k" * (jsoncodec.PATH_LENGTH - len(".") + beyond)
+    assert [fault.path for fault in jsoncodec.faults({name: "\0"}, "")] == [
+        f".{name}" if not beyond else f".{name[: jsoncodec.PATH_LENGTH - 1]}.."
+    ]

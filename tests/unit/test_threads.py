@@ -39,6 +39,7 @@ def test_what_a_thread_raises_is_in_the_log(caplog: pytest.LogCaptureFixture) ->
         "the thread pm-some has ended unexpectedly; the log says why, and only a restart helps"
     )
     assert str(ended([thread, thread])).startswith("the threads pm-some, pm-some have ended")
+    assert thread.daemon, "a process that ends does not wait for it"
 
 
 def test_a_thread_that_cannot_be_started_is_told_with_the_cure(monkeypatch: pytest.MonkeyPatch) -> None:

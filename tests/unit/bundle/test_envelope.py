@@ -167,9 +167,10 @@ def test_an_answer_is_something_the_controller_passes_on(message: dict[str, Any]
 
 
 def test_an_answer_the_bus_cannot_carry_is_refused_in_words() -> None:
-    envelope.answer({"id": 1}, "me", 200, "x" * (MESSAGE_LIMIT_BYTES - 200))
-    with pytest.raises(TooLarge, match=r"1,048,\d+ bytes, and the bus carries less than 1,048,576"):
-        envelope.answer({"id": 1}, "me", 200, "x" * (MESSAGE_LIMIT_BYTES - 50))
+    most = MESSAGE_LIMIT_BYTES - 1 - len(envelope.answer({"id": 1}, "me", 200, ""))
+    assert len(envelope.answer({"id": 1}, "me", 200, "x" * most)) == MESSAGE_LIMIT_BYTES - 1
+    with pytest.raises(TooLarge, match="1,048,576 bytes, and the bus carries less than 1,048,576"):
+        envelope.answer({"id": 1}, "me", 200, "x" * (most + 1))
 
 
 def test_a_property_that_is_there_twice_is_answered_with_its_name() -> None:
@@ -198,6 +199,16 @@ def test_in_place_of_what_the_broker_does_not_take_goes_an_error_of_the_same_id(
     assert message["data"].pop("message").startswith(f"The answer has {len(answered)} bytes, and the broker")
     assert message == {**asked, "code": 413, "data": {}, "sign": ["bridge", "puppetmaster"]}
     assert envelope.refused(b'{"id": 1, "method": "post", "resource": "/controller/registration"}') is None
+    unsigned = envelope.refused(b'{"id": 1, "code": 200}')
+    assert unsigned is not None
+    assert json.loads(unsigned)["sign"] == ["unknown"]
+
+
+def test_of_what_is_wrong_only_the_beginning_is_repeated() -> None:
+    with pytest.raises(Invalid) as raised:
+        envelope.request({"id": 1, "method": 10**70, "resource": "/a"})
+    (fault,) = raised.value.faults
+    assert fault.message == f"expected a non-empty string, got 1{'0' * 59}"
 
 
 def test_an_error_that_the_broker_does_not_carry_is_told_without_its_list() -> None:

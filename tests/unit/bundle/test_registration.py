@@ -1,6 +1,8 @@
 """Registration and its channel, against a controller that is a function of the test."""
 
+import itertools
 import json
+import logging
 import queue
 import threading
 import time
@@ -11,7 +13,7 @@ from typing import Any
 import pytest
 
 from puppetmaster.bundle import registration as module
-from puppetmaster.bundle.registration import Channel, Registration, RegistrationError
+from puppetmaster.bundle.registration import Channel, Registration, RegistrationError, Unanswered
 from puppetmaster.model.message import DEPENDENCY
 
 Message = dict[str, Any]
@@ -101,6 +103,7 @@ def test_a_call_ends_at_its_own_deadline_whatever_else_happens(link: ScriptedLin
     with pytest.raises(RegistrationError, match=r"no answer to get /x within 0\.2 s"):
         channel.call("get", "/x", None, 0.2)
     assert 0.2 <= time.monotonic() - begun < 2
+    assert channel._waiting == {}
 
 
 def test_a_call_without_a_link_fails_at_once(link: ScriptedLink, channel: Channel) -> None:
@@ -188,10 +191,12 @@ def test_it_registers_at_once_after_a_connect(bench: Bench) -> None:
 
 
 def test_every_profile_is_registered(bench: Bench) -> None:
-    bench.profiles = [PROFILE, {**PROFILE, "name": "ma-view", "role": "view"}]
+    bench.profiles = [PROFILE, {**PROFILE, "name": "ma-view", "role": "view", "resources": ["/a"]}]
     bench.registration.connected()
     bench.registered()
     assert [bench.accepted.get_nowait()[0] for _ in range(2)] == ["model", "view"]
+    before = list(iter(bench.link.next, ("get", OWN)))
+    assert before.count(("post", module.RESOURCE)) == 2
 
 
 @pytest.mark.parametrize(
@@ -203,6 +208,7 @@ def test_every_profile_is_registered(bench: Bench) -> None:
         {"code": 404},
         {"code": 200, "data": {}},
         {"code": 200, "data": {"tunnel": 5}},
+        {"code": 200, "data": {"tunnel": ""}},
         {"code": 200, "data": "x"},
         {"data": None},
         {"code": "200"},
@@ -222,6 +228,19 @@ def test_a_refusal_is_followed_by_another_try_with_other_ids(
     assert bench.registered() == 1
     assert len(seen) == len(set(seen)) > 2
     assert not caplog.records  # it is daily life
+
+
+def test_what_went_wrong_is_told_once_and_again_when_it_was_well_meanwhile(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    refusals = iter([True, True, False, True, True])
+    bench.link.controller = lambda message: {"code": 423} if next(refusals, False) else OK
+    for count in (1, 2):
+        bench.registration.connected()
+        assert bench.registered() == count
+        told = [record.getMessage() for record in caplog.records]
+        assert told == ["not registered: post of ma: answered 423 None"] * count
 
 
 def test_silence_is_followed_by_another_try(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -321,13 +340,13 @@ def test_a_controller_that_has_forgotten_us_is_told_of_before_it_knows_us_again(
         if message["method"] == "post":
             came.extend("told" for _ in range(bench.forgotten.qsize()))
         came.append(message["method"])
-        return OK
+        return OK if came.count("post") == 3 else {"code": 423}
 
     before_s = time.monotonic()
     bench.link.controller = controller
     bench.registration.again()
     bench.registered()
-    assert came == ["get", "told", "post"]
+    assert came == ["get", *["told", "post"] * 3], "once, however often it is tried"
     assert bench.forgotten.get() < before_s
 
 
@@ -350,6 +369,8 @@ def test_stop_takes_the_registration_back(bench: Bench) -> None:
     bench.registration.stop(5)
     assert bench.link.next() == ("delete", "/controller/registration")
     assert not bench.registration.registered.is_set()
+    bench.registration.stop(5)
+    assert bench.link.sent.empty(), "once"
 
 
 def test_what_was_asked_before_the_last_registration_is_old_news(bench: Bench) -> None:
@@ -374,6 +395,47 @@ def test_stop_is_bounded_and_ends_a_registration_under_way(bench: Bench) -> None
     assert not bench.registration.registered.is_set()
 
 
+def test_all_that_stop_asks_for_has_one_deadline(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench.profiles = [PROFILE] * 3
+    bench.registration.connected()
+    bench.registered()
+    times_s, waits_s = itertools.count(100.0, 3.0), list[float]()
+
+    def silence(method: str, _resource: str, _data: object, timeout_s: float) -> Message:
+        waits_s.append(timeout_s)
+        raise Unanswered(method)
+
+    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=times_s.__next__))
+    monkeypatch.setattr(bench.channel, "call", silence)
+    bench.registration.stop(5)
+    assert waits_s == [2.0, 0.0, 0.0]
+
+
+@pytest.mark.parametrize("ends", ["disconnected", "stop"])
+def test_a_link_that_is_lost_at_the_last_moment_is_not_registered(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, ends: str
+) -> None:
+    """All was answered, and is of no use any more."""
+    ended = threading.Event()
+    ending = threading.Thread(target=getattr(bench.registration, ends), args=[5][: ends == "stop"])
+
+    def deliver(tunnel: str, message: Message) -> None:
+        ScriptedLink.deliver(bench.link, tunnel, message)
+        if message["data"] == ME["data"]:
+            monkeypatch.setattr(bench.channel, "cancel", lambda _: ended.set())
+            ending.start()
+            assert ended.wait(20)
+
+    monkeypatch.setattr(bench.link, "deliver", deliver)
+    bench.registration.connected()
+    assert ended.wait(20)
+    ending.join(20)
+    monkeypatch.undo()
+    bench.registration.stop(5)
+    assert (bench.registration.count, bench.ready.empty()) == (0, True)
+    assert not bench.registration.registered.is_set()
+
+
 def test_stop_before_the_start_is_nothing(link: ScriptedLink, channel: Channel) -> None:
     Bench(link, channel).registration.stop(1)
     assert link.sent.empty()
@@ -389,26 +451,30 @@ class Rival:
     """A controller at which somebody else has our name, and that somebody's answers."""
 
     def __init__(self, link: ScriptedLink, *resources: str) -> None:
-        self.resources = list(resources)
+        self.owned: Any = {"resources": list(resources)}
         self.answer: Message | None = THEM
+        self.answers: Iterator[Message | None] = iter(())  # the first ones, where they are others
         self.holds = True
-        self.pauses = False  # whether the controller itself is silent once after each time that it asked
-        self.silent = False
+        #: What the controller itself answers once after each time that it asked; None: nothing.
+        self.pause: Message | None = TAKEN
+        self.pausing = False
+        self.looked_for: set[str] = set()
         self.deleted: queue.Queue[Message] = queue.Queue()
         self.asked: queue.Queue[str] = queue.Queue()
         link.controller = self
 
     def __call__(self, message: Message) -> Message | None:
         resource = message["resource"]
-        if self.silent and message["method"] == "post":
-            self.silent = False
-            return None
+        if self.pausing and message["method"] == "post":
+            self.pausing = False
+            return self.pause
         if resource.startswith(DEPENDENCY):
-            return {"code": 200, "data": {"resources": self.resources}}
-        if resource in self.resources:
+            self.looked_for.add(resource.removeprefix(DEPENDENCY))
+            return {"code": 200, "data": self.owned}
+        if isinstance(self.owned, dict) and resource in self.owned["resources"]:
             self.asked.put(resource)
-            self.silent = self.pauses
-            return self.answer
+            self.pausing = self.pause is not TAKEN
+            return next(self.answers, self.answer)
         if message["method"] == "delete":
             self.deleted.put(message)
             self.holds = False
@@ -445,6 +511,7 @@ def test_a_name_is_taken_over_when_who_had_it_has_left(bench: Bench) -> None:
     rival = Rival(bench.link, "/a", OTHER)
     bench.registration.connected()
     rival.asked.get(timeout=20)
+    assert rival.looked_for == {"/a"}, "what it is known by to everybody"
     rival.holds = False
     assert bench.registered() == 1
     assert rival.deleted.empty()
@@ -464,6 +531,47 @@ def test_a_name_is_taken_over_when_who_had_it_is_silent_for_long(bench: Bench, r
     assert rival.deleted.qsize() == 1
 
 
+def _silent_and_alive(_: Bench, __: Rival) -> Iterator[Message | None]:
+    yield from (None, THEM)
+
+
+def _silent_and_another(_: Bench, rival: Rival) -> Iterator[Message | None]:
+    rival.owned = {"resources": ["/a", "/system/ma/three"]}
+    yield None
+
+
+def _silent_and_a_new_link(bench: Bench, _: Rival) -> Iterator[Message | None]:
+    yield None
+    bench.registration.connected()
+    yield None
+
+
+@pytest.mark.parametrize(
+    ("answers", "times"),
+    [
+        (lambda *_: iter(()), 3),
+        (_silent_and_alive, 5),  # as if it had just begun
+        (_silent_and_another, 4),  # that is not the one that was silent before
+        (_silent_and_a_new_link, 5),  # what it said meanwhile was lost
+    ],
+)
+@pytest.mark.usefixtures("_impatient")
+def test_a_minute_of_silence_is_without_interruption(
+    bench: Bench,
+    monkeypatch: pytest.MonkeyPatch,
+    answers: Callable[[Bench, Rival], Iterator[Message | None]],
+    times: int,
+) -> None:
+    clock = itertools.count(0.0, 30.0)  # 30 s later at each look at it, which is taken in silence only
+    monkeypatch.setattr(module, "DEAD_S", 60.0)
+    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=clock.__next__))
+    rival = Rival(bench.link, "/a", OTHER)
+    rival.answer, rival.answers = None, answers(bench, rival)
+    bench.registration.connected()
+    assert bench.registered() == 1
+    assert rival.asked.qsize() == times
+
+
 @pytest.mark.parametrize("sign", [{"code": 423}, THEM])
 @pytest.mark.usefixtures("_impatient")
 def test_who_is_locked_or_answers_again_is_not_dead(
@@ -478,19 +586,22 @@ def test_who_is_locked_or_answers_again_is_not_dead(
     assert rival.deleted.empty()
 
 
+@pytest.mark.parametrize(("pause", "taken"), [(None, False), ({"code": 423}, True)])
 @pytest.mark.usefixtures("_impatient")
-def test_while_the_controller_is_silent_nobody_counts_as_dead(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
+def test_only_while_the_controller_answers_somebody_counts_as_dead(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, pause: Message | None, taken: bool
 ) -> None:
     now = iter(range(0, 10_000, 50))  # 50 s later at each look, of the 60 s that it takes
     monkeypatch.setattr(module, "DEAD_S", 60.0)
     monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: float(next(now))))
     rival = Rival(bench.link, "/a", OTHER)
-    rival.answer, rival.pauses = None, True
+    rival.answer, rival.pause = None, pause
     bench.registration.connected()
-    for _ in range(5):
+    for _ in range(3 if taken else 5):
         assert rival.asked.get(timeout=20) == OTHER
-    assert rival.deleted.empty()
+    if taken:
+        assert bench.registered() == 1
+    assert rival.deleted.empty() is not taken
 
 
 def test_what_a_dead_process_before_us_has_left_is_taken_at_once(bench: Bench) -> None:
@@ -524,6 +635,8 @@ def test_where_we_are_known_and_reached_nothing_is_done(bench: Bench) -> None:
     assert bench.registered() == 1
     assert rival.deleted.empty()
     assert bench.accepted.empty(), "the tunnel is the one we have"
+    bench.registration.stop(5)
+    assert rival.deleted.qsize() == 1, "it is ours to take back"
 
 
 @pytest.mark.usefixtures("_impatient")
@@ -537,12 +650,26 @@ def test_a_copy_of_our_data_directory_is_named(bench: Bench) -> None:
     assert rival.deleted.empty()
 
 
-def test_a_name_without_our_resources_is_taken(bench: Bench) -> None:
+@pytest.mark.parametrize(
+    "owned",
+    [{"resources": []}, {"resources": [5, None, "/system/mad"]}, {"resources": "/system/ma"}, [], "no"],
+)
+def test_a_name_without_our_resources_is_taken(bench: Bench, owned: Any) -> None:
     """As before: who has nothing that could be asked for is no other puppetmaster."""
     rival = Rival(bench.link)
+    rival.owned = owned
     bench.registration.connected()
     assert bench.registered() == 1
     assert rival.deleted.qsize() == 1
+
+
+def test_a_view_is_never_asked_for_anything(bench: Bench) -> None:
+    rival = Rival(bench.link, "/a", OTHER)
+    bench.profiles = [{"name": "ma-view", "role": "view", "resources": ["/a"]}]
+    bench.registration.connected()
+    assert bench.registered() == 1
+    assert (rival.asked.empty(), rival.deleted.qsize()) == (True, 1)
+    assert [bench.link.next()[1] for _ in range(bench.link.sent.qsize())] == [module.RESOURCE] * 3
 
 
 # ---- registered, and not reached ----------------------------------------------------------------------
@@ -553,8 +680,11 @@ def test_a_name_without_our_resources_is_taken(bench: Bench) -> None:
     [
         (None, module.NOT_REACHED),
         ({"code": 404}, f"{OWN}: answered 404 None"),
-        ({"code": 403, "data": {"message": "request forbidden"}}, f"{OWN}: answered 403"),
+        ({"code": 403, "data": "forbidden"}, f"{OWN}: answered 403 forbidden"),
         (THEM, "requests to us reach another process (process 4 on gw)"),
+        ({"code": 200, "data": {"process": 5}}, "requests to us reach another process"),
+        ({"code": 200, "data": "pid"}, "requests to us reach another process"),
+        ({"code": 200, "data": None}, "requests to us reach another process"),
     ],
 )
 @pytest.mark.usefixtures("_impatient")
@@ -569,9 +699,32 @@ def test_who_is_not_reached_registers_again(
     while bench.link.next() != ("post", module.RESOURCE):
         pass
     assert not bench.registration.registered.is_set()
-    assert f"registering again: {reason}" in caplog.text
+    assert f"registering again: {reason}\n" in caplog.text
     bench.link.controller, bench.link.door = lambda message: OK, ME
     assert bench.registered() == 2
+
+
+@pytest.mark.parametrize(("door", "times"), [(None, module.CHECKS), ({"code": 404}, 1), (THEM, 1), (ME, 1)])
+@pytest.mark.usefixtures("_impatient")
+def test_only_silence_is_made_sure_of(
+    link: ScriptedLink, channel: Channel, door: Message | None, times: int
+) -> None:
+    link.door = door
+    Bench(link, channel).registration._check(0)
+    assert [link.next() for _ in range(link.sent.qsize())] == [("get", OWN)] * times
+
+
+@pytest.mark.parametrize(("stopped", "generation"), [(True, 0), (False, 7)])
+@pytest.mark.usefixtures("_impatient")
+def test_what_was_found_out_too_late_is_told_to_nobody(
+    link: ScriptedLink, channel: Channel, caplog: pytest.LogCaptureFixture, stopped: bool, generation: int
+) -> None:
+    registration = Bench(link, channel).registration
+    if stopped:
+        registration.stop(1)
+    link.door = None
+    registration._check(generation)
+    assert (registration.reason, caplog.records) == (None, [])
 
 
 @pytest.mark.usefixtures("_impatient")

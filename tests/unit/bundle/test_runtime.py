@@ -7,6 +7,8 @@ import inspect
 import itertools
 import json
 import logging
+import os
+import platform
 import queue
 import signal
 import threading
@@ -20,9 +22,9 @@ from unittest.mock import Mock
 import pytest
 from voluptuous import Required, Schema
 
-from puppetmaster.bundle import runtime, sdk
+from puppetmaster.bundle import envelope, runtime, sdk
 from puppetmaster.bundle.runtime import WAITING_LIMIT, SteadySanji
-from puppetmaster.errors import Conflict, StoreError
+from puppetmaster.errors import Conflict, PuppetmasterError, StoreError, Unavailable
 from tests.desk import until
 
 Message = dict[str, Any]
@@ -43,6 +45,9 @@ class DeadLink:
         self.published: queue.Queue[Message] = queue.Queue()
         self.away = False
         self.acknowledges = True
+        self.subscribed: dict[str, tuple[Any, Any]] = {}
+        self.unheard: list[str] = []
+        self.connects = 0
         self.tunnels: dict[str, tuple[Any, Any]] = {
             "internel": ("i", None),
             "model": (None, None),
@@ -58,14 +63,17 @@ class DeadLink:
 
     def set_on_connect(self, function: Any) -> None: ...
 
-    def set_tunnels(self, tunnels: Any) -> None: ...
+    def set_tunnels(self, tunnels: Any) -> None:
+        self.subscribed = dict(tunnels)
 
     def set_tunnel(self, kind: str, tunnel: str, callback: Any = None) -> None:
         self.tunnels[kind] = (tunnel, callback)
 
-    def message_callback_remove(self, tunnel: str) -> None: ...
+    def message_callback_remove(self, tunnel: str) -> None:
+        self.unheard.append(tunnel)
 
-    def connect(self) -> None: ...
+    def connect(self) -> None:
+        self.connects += 1
 
     def disconnect(self) -> None: ...
 
@@ -78,6 +86,17 @@ class DeadLink:
         if self.acknowledges:
             self._on_publish(None, None, mid)
         return mid
+
+
+#: What a handler raises that is told to.
+RAISED = {
+    "raises": KeyError("secret"),
+    "exits": SystemExit(3),
+    "conflicts": Conflict("not now"),
+    "store": StoreError(),
+    "ours": PuppetmasterError("said by us"),
+    "unavailable": Unavailable("later"),
+}
 
 
 class Routes:
@@ -108,14 +127,8 @@ class Routes:
     @sdk.Route(methods="put", resource="/broken/:how")
     def broken(self, message: Any, response: Any) -> None:
         how = message.param["how"]
-        if how == "raises":
-            raise KeyError("secret")
-        if how == "exits":
-            raise SystemExit(3)
-        if how == "conflicts":
-            raise Conflict("not now")
-        if how == "store":
-            raise StoreError
+        if how in RAISED:
+            raise RAISED[how]
         if how == "unserialisable":
             response(data=object())
         if how == "nan":
@@ -228,7 +241,7 @@ def plain() -> Iterator[Bench]:
 # ---- requests and answers -----------------------------------------------------------------------------
 
 
-def test_a_request_is_answered_by_its_handler(steady: Bench) -> None:
+def test_a_request_is_answered_by_its_handler(steady: Bench, caplog: pytest.LogCaptureFixture) -> None:
     answer = steady.ask("GET", "/things/00:0c:29:1c:e8:01?a=1&b=")
     assert answer == {
         "id": 1,
@@ -239,6 +252,7 @@ def test_a_request_is_answered_by_its_handler(steady: Bench) -> None:
         "sign": ["sample"],
         "qos": 1,
     }
+    assert caplog.records == []
 
 
 @pytest.mark.parametrize("data", [None, True, 0, 1.5, "x", "\ud800\0", [], [1, [2]], {}, {"a": {"b": None}}])
@@ -295,6 +309,10 @@ def test_of_two_routes_that_fit_the_literal_one_runs_alone(steady: Bench, plain:
 def test_an_unknown_resource_is_404(steady: Bench) -> None:
     answer = steady.ask("get", "/nothing")
     assert (answer["code"], answer["data"]) == (404, {"message": "there is no resource /nothing here"})
+    answer = steady.ask("get", "/" + "x" * 300)
+    assert answer["data"] == {"message": f"there is no resource /{'x' * 199} here"}
+    answer = steady.ask("y" * 30, "/busy")
+    assert answer["data"] == {"message": f"expected get here, got {'y' * 20}"}
 
 
 @pytest.mark.parametrize("method", ["patch", "delete", "HEAD", "", " get"])
@@ -320,6 +338,8 @@ def test_a_handler_for_events_is_not_taken_for_one_of_requests(steady: Bench, pl
         ("nan", 500, "internal error"),
         ("silent", 500, "internal error"),
         ("store", 503, "The store cannot be read"),
+        ("ours", 500, "said by us"),
+        ("unavailable", 503, "later"),
         ("conflicts", 409, "not now"),
         ("large", 413, "ask for less"),
     ],
@@ -339,6 +359,8 @@ def test_whatever_a_handler_does_an_answer_leaves(
     assert text in answer["data"]["message"]
     assert set(answer["data"]) == {"message"}
     assert (code in (500, 503)) == bool(caplog.records)
+    traced = [one.exc_info is not None for one in caplog.records]
+    assert traced == [code == 500 and how != "silent"] * bool(caplog.records), "what is foreseen has no trace"
     assert steady.alive() == 4
 
 
@@ -375,7 +397,7 @@ def test_more_requests_than_can_wait_are_answered_503(steady: Bench) -> None:
         while not steady.bundle.res_queue.empty():
             time.sleep(0)  # the reader takes it in at once
     assert steady.answer()["code"] == 503
-    assert over > WAITING_LIMIT
+    assert over == WAITING_LIMIT + 1
 
 
 def test_large_requests_that_wait_are_bounded_by_their_bytes(
@@ -393,6 +415,16 @@ def test_large_requests_that_wait_are_bounded_by_their_bytes(
         until(lambda: steady.bundle.res_queue.empty() and not steady.bundle._unread._bytes, "it was read")
     assert steady.answer()["code"] == 503
     assert over == 10
+
+
+def test_what_waits_is_counted_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runtime, "WAITING_BYTES", 10)
+    waiting = runtime._Waiting()
+    assert [waiting.add(size) for size in (6, 4, 1)] == [True, True, False]
+    waiting.remove(4)
+    assert [waiting.add(size) for size in (5, 4)] == [False, True]
+    waiting.remove(10)
+    assert waiting.add(1000), "it is alone"
 
 
 # ---- hostile messages ---------------------------------------------------------------------------------
@@ -475,10 +507,13 @@ def test_a_request_without_anything_but_an_id_is_answered(steady: Bench) -> None
         b'{"id": ' * 100_000,
     ],
 )
-def test_what_nobody_waits_for_is_dropped_and_no_thread_dies(steady: Bench, payload: bytes) -> None:
+def test_what_nobody_waits_for_is_dropped_and_no_thread_dies(
+    steady: Bench, payload: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
     """F5, F8: no message at all, events, and answers to nobody."""
     steady.deliver(payload)
     assert steady.ask("get", "/things/1")["id"] == 1
+    assert [one for one in caplog.records if one.levelno >= logging.ERROR] == [], "it is no fault of ours"
     assert steady.alive() == 4
     assert list(steady.bundle.calls.queue) == ["get"]  # the handler for events was not called
 
@@ -638,9 +673,78 @@ def test_a_refused_connection_is_not_registered(steady: Bench, caplog: pytest.Lo
     assert "refused the connection with code 5" in caplog.text
 
 
-def test_connecting_subscribes_the_channel_and_what_is_there(steady: Bench) -> None:
+def test_connecting_subscribes_the_channel_and_what_is_there(
+    steady: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
     steady.bundle.on_connect(None, None, {}, 0)
+    assert steady.link.subscribed == {"internel": ("i", None), "model": (None, None), "view": (None, None)}
     assert steady.link.tunnels["channel"][0] == steady.bundle.channel.tunnel
+    assert caplog.records == []
+
+
+def test_the_tunnel_that_the_controller_gives_takes_the_place_of_the_one_before(steady: Bench) -> None:
+    for tunnel, unheard in (("1", []), ("1", []), ("2", ["1"])):
+        steady.bundle._accept("model", tunnel)
+        assert steady.link.tunnels["model"] == (tunnel, steady.bundle.on_sanji_message)
+        assert steady.link.unheard == unheard
+
+
+def test_where_the_sdk_looks_for_it_is_said_that_we_are_registered(steady: Bench) -> None:
+    steady.bundle.registration.count = 3
+    assert not steady.bundle.is_ready.is_set()
+    steady.bundle._accept("model", "808")
+    steady.bundle._announce()
+    said = steady.bundle.bundle.profile
+    assert (said["currentTunnels"], said["regCount"]) == (["i", "808", None], 3)
+    assert steady.bundle.is_ready.is_set()
+    assert steady.bundle.registered is steady.bundle.registration.registered
+
+
+def test_who_signs_an_answer_may_be_said(steady: Bench) -> None:
+    steady.bundle.publish.create_response(sdk.Message({"id": 1, "method": "get", "resource": "/a"}), "me")()
+    assert steady.answer(1)["sign"] == ["me"]
+
+
+@pytest.mark.parametrize(
+    ("link", "registration", "reason"),
+    [
+        (None, None, None),
+        (None, "refused", "refused"),
+        (SimpleNamespace(reason=None), "refused", "refused"),
+        (SimpleNamespace(reason="gone"), "refused", "the bus door has no connection to the broker: gone"),
+    ],
+)
+def test_why_requests_do_not_reach_us(
+    steady: Bench, link: Any, registration: Any, reason: str | None
+) -> None:
+    if link is not None:
+        setattr(steady.link, "attempts", link)  # noqa: B010 # the SDK's own connection has none
+    steady.bundle.registration.reason = registration
+    assert steady.bundle.why_not_registered() == reason
+
+
+def test_who_we_are_is_answered_however_busy_the_handlers_are(steady: Bench) -> None:
+    for number in range(3):
+        steady.deliver({"id": 100 + number, "method": "get", "resource": "/busy"})
+        steady.bundle.calls.get(timeout=10)
+    steady.bundle.installation = "one"
+    answer = steady.ask("get", "/system/sample/one")
+    who = {"installation": "one", "process": steady.bundle.process, "pid": os.getpid()}
+    assert (answer["code"], answer["data"]) == (200, {**who, "host": platform.node()})
+
+
+def test_the_answer_to_a_request_of_ours_finds_who_waits_for_it(steady: Bench) -> None:
+    answers: queue.Queue[Any] = queue.Queue()
+    direct = steady.bundle.publish.direct
+    asking = threading.Thread(target=lambda: answers.put(direct.get("/x", timeout=10)), name="asking")
+    asking.start()
+    asked = steady.answer()
+    steady.deliver(b'{"id": %d, "code": 200, "data": NaN}' % asked["id"])  # nobody can tell what it says
+    steady.deliver({"id": asked["id"], "code": 200, "data": {"a": 1}, "sign": ["b"], "match": 5})
+    answer = answers.get(timeout=10)
+    asking.join(10)
+    assert (answer.code, answer.data, answer.sign) == (200, {"a": 1}, ["b"])
+    assert callable(answer.match), "no key hides a method"
 
 
 # ---- making one ---------------------------------------------------------------------------------------
@@ -666,6 +770,16 @@ def test_a_bundle_without_a_role_is_a_model() -> None:
 def test_patterns_of_routes_are_registered_with_wildcards(steady: Bench) -> None:
     (profile,) = steady.bundle._profiles()
     assert profile["resources"] == ["/things/+", f"/system/sample/{steady.bundle.installation}"]
+
+
+def test_a_view_has_no_resource_of_its_own() -> None:
+    view = {"methods": ["put"], "resource": "/jobs/:id", "role": "view"}
+    bench = Bench(Steady, resources=[*PROFILE["resources"], view])
+    assert [(one["name"], len(one["resources"])) for one in bench.bundle._profiles()] == [
+        ("sample", 2),
+        ("sample-view", 1),
+    ]
+    bench.close()
 
 
 def _decorated(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -721,11 +835,18 @@ def test_init_gets_what_was_given_and_can_already_send_events() -> None:
 
 def test_making_one_leaves_the_signals_alone() -> None:
     """The SDK takes SIGINT when it is made; here start() does, and gives it back."""
+
+    class Looking(Steady):
+        def init(self, *_args: Any, **_kwargs: Any) -> None:
+            super().init()
+            self.meanwhile = signal.getsignal(signal.SIGTERM)
+
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     profile = sdk.Bundle(load=False)
     profile.profile = dict(PROFILE)
-    made = Steady(bundle=profile, connection=DeadLink())
+    made = Looking(bundle=profile, connection=DeadLink())
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+    assert made.meanwhile == before[1], "what asks it to end then does so"
     made.stop()
 
 
@@ -736,6 +857,8 @@ def test_without_a_connection_it_makes_its_own(monkeypatch: pytest.MonkeyPatch) 
     profile.profile = dict(PROFILE)
     made = Steady(bundle=profile)
     assert made._conn.broker_port == 1899
+    assert made._conn.client.on_disconnect == made.on_disconnect
+    assert made._conn.instead is envelope.refused
     made.stop()
 
 
@@ -796,7 +919,7 @@ def test_requests_that_wait_are_answered_before_the_end(steady: Bench) -> None:
 def test_start_returns_when_stop_event_is_set_and_run_may_fail(caplog: pytest.LogCaptureFixture) -> None:
     class Running(Steady):
         def run(self) -> None:
-            raise KeyError("run")
+            raise KeyError(f"ready: {self.is_ready.is_set()}")
 
     profile = sdk.Bundle(load=False)
     profile.profile = dict(PROFILE)
@@ -804,15 +927,109 @@ def test_start_returns_when_stop_event_is_set_and_run_may_fail(caplog: pytest.Lo
     thread = threading.Thread(target=made.start, name="test-start")
     with caplog.at_level(logging.ERROR):
         thread.start()
+        until(lambda: hasattr(made, "main_thread") and made.main_thread.ident, "it waits to be run")
         made.is_ready.set()
         made.stop_event.set()
         thread.join(10)
         made.main_thread.join(10)
     assert not thread.is_alive()
     assert "run() failed" in caplog.text
+    assert "KeyError: 'ready: True'" in caplog.text, "not before it is registered"
+    assert made.main_thread.daemon, "it may go on for ever"
 
 
-def test_every_thread_has_a_name_of_ours() -> None:
+@pytest.mark.parametrize(
+    ("before", "stopping", "fault"),
+    [(None, False, "the thread sdk-some has ended"), ("older", False, "older"), (None, True, "None")],
+)
+def test_a_thread_that_ends_is_a_fault_unless_all_end(
+    steady: Bench, monkeypatch: pytest.MonkeyPatch, before: str | None, stopping: bool, fault: str
+) -> None:
+    thread = threading.Thread(target=int, name="sdk-some")
+    monkeypatch.setattr(steady.bundle, "threads", lambda: [thread, threading.current_thread()])
+    steady.bundle._look_after_threads()
+    assert steady.bundle.fault is None
+    thread.start()
+    thread.join()
+    steady.bundle.fault = before
+    if stopping:
+        steady.bundle.stop_event.set()
+    steady.bundle._look_after_threads()
+    assert str(steady.bundle.fault).startswith(fault)
+
+
+def test_start_returns_when_a_stop_on_another_thread_is_through(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runtime, "STOP_S", 600.0)
+
+    class Leaving(Steady):
+        def before_stop(self) -> None:
+            self.calls.put("leaving")
+            self.gate.wait(60)
+
+    profile = sdk.Bundle(load=False)
+    profile.profile = dict(PROFILE)
+    made = Leaving(bundle=profile, connection=DeadLink())
+    starting = threading.Thread(target=made.start, name="test-start")
+    stopping = threading.Thread(target=made.stop, name="test-stop")
+    starting.start()
+    stopping.start()
+    made.calls.get(timeout=10)
+    starting.join(0.3)
+    assert starting.is_alive()
+    made.gate.set()
+    for thread in (starting, stopping):
+        thread.join(10)
+    assert not starting.is_alive()
+    assert not made.is_ready.is_set()
+    assert not made._session.thread_aging.is_alive()
+
+
+@pytest.mark.parametrize("alone", [True, False])
+def test_a_fault_ends_it_where_it_is_alone_in_its_process(
+    monkeypatch: pytest.MonkeyPatch, alone: bool
+) -> None:
+    """Beside other bundles it says what is wrong, and goes on as far as it can."""
+    limits_s: list[int] = []
+    monkeypatch.setattr(runtime, "end_within", limits_s.append)
+    profile = sdk.Bundle(load=False)
+    profile.profile = dict(PROFILE)
+    made = Steady(bundle=profile, connection=DeadLink())
+    ended = threading.Thread(target=int, name="sdk-some")
+    ended.start()
+    ended.join()
+    monkeypatch.setattr(made, "threads", lambda: [ended])
+    made.alone = alone
+    starting = threading.Thread(target=made.start, name="test-start")
+    starting.start()
+    until(lambda: made.fault, "it was seen")
+    if not alone:
+        starting.join(0.3)
+        assert starting.is_alive()
+        made.exit()
+    starting.join(10)
+    assert not starting.is_alive()
+    assert limits_s == [runtime.LAST_S] * alone
+
+
+def test_what_cannot_be_started_is_told_with_the_cure(steady: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(steady.bundle, "_create_thread_pool", Mock(side_effect=RuntimeError("no more")))
+    with pytest.raises(PuppetmasterError, match=r"a thread for requests cannot be started \(no more\): give"):
+        steady.bundle._start_threads()
+
+
+def test_the_connection_is_waited_for_when_the_handlers_were(
+    steady: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits: list[tuple[Any, float]] = []
+    conn_thread = steady.bundle.conn_thread = threading.Thread(target=int, name="sdk-connection")
+    with monkeypatch.context() as patch:
+        patch.setattr(runtime, "time", SimpleNamespace(monotonic=lambda: 100.0))
+        patch.setattr(runtime, "_join", lambda thread, deadline_s: waits.append((thread, deadline_s)))
+        steady.bundle._stop_threads()
+    assert waits == [*((thread, 100.5) for thread in steady.threads), (conn_thread, 101.0)]
+
+
+def test_every_thread_has_a_name_of_ours(caplog: pytest.LogCaptureFixture) -> None:
     before = set(threading.enumerate())
     profile = sdk.Bundle(load=False)
     profile.profile = dict(PROFILE)
@@ -822,3 +1039,32 @@ def test_every_thread_has_a_name_of_ours() -> None:
     made.stop()
     assert {"sdk-aging", "sdk-registration", "sdk-dispatch-0", "sdk-dispatch-2", "sdk-resolve-0"} <= names
     assert all(name.startswith("sdk-") for name in names)
+    assert "sdk-run" not in names, "it has no run()"
+    assert "failed" not in caplog.text, "nor a before_stop()"
+    assert made.stop_event.is_set()
+    assert made._conn.connects == 1
+
+
+def test_the_thread_of_the_sdks_sessions_is_woken_to_end(
+    steady: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session, woken = steady.bundle._session, list[bool]()
+    monkeypatch.setattr(
+        session.resolve_queue, "put_nowait", lambda _: woken.append(session.stop_event.is_set())
+    )
+    steady.bundle.stop()
+    assert woken == [True]
+
+
+@pytest.mark.parametrize(
+    ("ident", "deadline_s", "waits_s"), [(5, 103.0, [3.0]), (5, 97.0, [0.0]), (None, 103.0, [])]
+)
+def test_a_thread_is_waited_for_until_the_deadline(
+    monkeypatch: pytest.MonkeyPatch, ident: int | None, deadline_s: float, waits_s: list[float]
+) -> None:
+    waited_s: list[float] = []
+    thread: Any = SimpleNamespace(ident=ident, join=waited_s.append)
+    monkeypatch.setattr(runtime, "time", SimpleNamespace(monotonic=lambda: 100.0))
+    runtime._join(thread, deadline_s)
+    assert waited_s == waits_s
+    runtime._join(threading.current_thread(), deadline_s)  # it would wait for itself

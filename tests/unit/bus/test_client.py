@@ -55,6 +55,7 @@ class Wire:
         self.told: list[BusEvent] = []
         self.acknowledged: list[Receipt] = []
         self.sent: list[dict[str, Any]] = []
+        self.ids: set[int] = set()  # under which it is told what has not left
         self.bus = BusClient(
             "127.0.0.1",
             free_port(),
@@ -71,6 +72,7 @@ class Wire:
 
     def _send(self, messages: Iterable[Outgoing]) -> bool:
         self.sent += [json.loads(message.payload) for message in messages]
+        self.ids |= {message.id for message in messages}
         return True
 
     def comes(self, payload: bytes, topic: str = "", *, retained: bool = False) -> Sequence[BusEvent]:
@@ -242,13 +244,30 @@ def test_a_sync_outlives_its_connection(wire: Wire) -> None:
         ("/cgs/cg-1/connection_status", b"\xff" * 2_000_000, []),
         ("/cgs//connection_status", b"1", []),
         ("/cgs/a/b/connection_status", b"1", []),
-        ("/cgs/" + "x" * 2000 + "/connection_status", b"1", []),
+        (f"/site/{'x' * 1023}", b"1", [BridgeChanged("x" * 1023, True)]),
+        (f"/site/{'x' * 1024}", b"1", []),
     ],
 )
-def test_the_status_of_a_bridge(wire: Wire, topic: str, payload: bytes, events: list[BusEvent]) -> None:
+def test_the_status_of_a_bridge(
+    wire: Wire, topic: str, payload: bytes, events: list[BusEvent], caplog: pytest.LogCaptureFixture
+) -> None:
     assert wire.comes(payload, topic) == events
     assert (wire.bus.dropped == 0) is bool(events)
     assert wire.acknowledged == [RECEIPT]
+    assert caplog.records == [], "what others say there is no fault of ours"
+
+
+def test_what_is_on_disk_is_acknowledged(wire: Wire) -> None:
+    wire.bus.acknowledge([RECEIPT])
+    assert wire.acknowledged == [RECEIPT]
+
+
+def test_of_nothing_nobody_is_told(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[Any] = []
+    monkeypatch.setattr(wire.bus, "_listener", calls.append)
+    monkeypatch.setattr(wire.bus._link, "acknowledge", calls.append)
+    wire.bus._take_all([Received(wire.bus.tunnel, b"", None, retained=False)])
+    assert (calls, wire.bus.dropped) == ([], 1)
 
 
 def test_a_status_that_was_there_before_is_told_as_that(wire: Wire) -> None:
@@ -279,8 +298,9 @@ def test_tunnels_of_gateways_are_subscribed_to_before_anything_is_sent_and_once(
     wire.bus.expect(["cg-0"])
     wire.bus.send([Outgoing(1, b"", "/a/controller", "T1"), Outgoing(2, b""), Outgoing(3, b"", "", "T1")])
     wire.bus.send([Outgoing(4, b"", "/b/controller", "T2"), Outgoing(5, b"", "/a/controller", "T1")])
+    wire.bus.send([Outgoing(6, b"", "/a/controller", "T1")])
     mine = direct_tunnel(wire.bus.tunnel, "cg-0")
-    assert done == [[mine], ["T1"], [1, 2, 3], ["T2"], [4, 5]]
+    assert done == [[mine], ["T1"], [1, 2, 3], ["T2"], [4, 5], [6]]
     done.clear()
     wire.bus._came_up(None)
     watched = ["/cgs/+/connection_status", "/site/+", REGISTRATION]
@@ -296,6 +316,26 @@ def test_with_too_many_gateways_each_is_subscribed_to_when_it_is_used(
     for tunnel in ("a", "b", "c", "d", "a", "d"):
         wire.bus.send([Outgoing(1, b"{}", "", tunnel)])
     assert asked == ["a", "b", "c", "d", "a"]
+
+
+def test_what_is_asked_or_told_is_nothing_that_is_waited_for(wire: Wire) -> None:
+    wire.bus.ask(["cg-1"])
+    wire.bus.check([ID])
+    wire.bus.prove()
+    assert wire.bus.tell(b"{}")
+    assert (len(wire.sent), wire.ids) == (4, {0})
+
+
+def test_the_broker_keeps_answers_for_us_and_nothing_else(
+    wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """QoS 1 for what must not be lost; who is there is said again at each connection."""
+    subscribed: list[tuple[str, int]] = []
+    monkeypatch.setattr(wire.bus._link, "subscribe", subscribed.extend)
+    wire.bus.expect(["cg-0"])
+    wire.bus._came_up(None)
+    mine = (direct_tunnel(wire.bus.tunnel, "cg-0"), 1)
+    assert subscribed == [mine, ("/cgs/+/connection_status", 0), ("/site/+", 0), (REGISTRATION, 0), mine]
 
 
 def test_subscriptions_that_the_broker_refuses_are_told(wire: Wire) -> None:
@@ -348,9 +388,9 @@ def test_the_answer_to_a_question_of_an_earlier_connection_is_dropped(wire: Wire
     wire.bus.prove()
     asked, proving = wire.sent
     wire.bus._went_down((), None)
+    assert (wire.bus._questions, wire.bus._probes, wire.bus._wanted) == ({}, {}, set())
     assert wire.owned(asked) == []
     assert wire.owned(proving) == []
-    assert (wire.bus._questions, wire.bus._probes, wire.bus._wanted) == ({}, {}, set())
 
 
 # -- the watch over the controller -------------------------------------------------------------------
@@ -435,7 +475,7 @@ def test_that_it_knows_us_is_told_to_who_wants_to_know(wire: Wire, clock: Standi
     clock.at_s = 7.0
     wire.bus.prove()
     assert wire.owned(wire.sent[-1]) == [ControllerKnows(7.0)]
-    assert wire.bus._wanted == set()
+    assert (wire.bus._wanted, wire.bus.known_s) == (set(), 7.0)
     wire.bus._probe()
     assert wire.owned(wire.sent[-1]) == []
 
@@ -456,6 +496,23 @@ def test_the_owners_of_destinations_are_asked_for(wire: Wire) -> None:
     assert wire.comes(json.dumps(nobody).encode()) == [Owners("cg-1", None)]
     assert wire.comes(json.dumps(nobody).encode()) == [], "it was answered"
     assert one["id"] != two["id"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "resources"),
+    [
+        ({"code": 200, "data": {"resources": ["/remote/+", 5, "/b"]}}, ("/remote/+", "/b")),
+        ({"code": 200, "data": {"resources": []}}, None),  # as the controller says it beside the HTTP bridge
+        ({"code": 200, "data": {"resources": [5]}}, None),
+        ({"code": 200, "data": {"resources": "/remote/+"}}, None),
+        ({"code": 200, "data": "resources"}, None),
+        ({"code": 404, "data": {"resources": ["/remote/+"]}}, None),
+    ],
+)
+def test_who_owns_a_destination(wire: Wire, answer: dict[str, Any], resources: Any) -> None:
+    wire.bus.ask(["cg-1"])
+    told = wire.comes(json.dumps({**answer, "id": wire.sent[0]["id"]}).encode())
+    assert told == [Owners("cg-1", resources)]
 
 
 def test_without_a_connection_no_question_is_open(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -485,6 +542,8 @@ def test_it_is_asked_under_the_messages_own_id_whether_it_waits(
     said = {"id": ID, "code": code, "data": {"message": text}, "sign": ["controller"]}
     asking = f"{wire.bus.tunnel}/ask"
     assert wire.comes(json.dumps(said).encode(), asking) == [Held(ID, held)]
+    (answered,) = wire.comes(json.dumps(said).encode())
+    assert isinstance(answered, Answered), "to what was sent; that is no word on whether it waits"
 
 
 def test_what_a_gateway_answers_to_that_question_is_its_answer(wire: Wire) -> None:
@@ -533,10 +592,12 @@ def test_ids_of_questions_stay_in_their_range(wire: Wire, monkeypatch: pytest.Mo
 
 def test_a_refusal_is_told_in_words(wire: Wire, caplog: pytest.LogCaptureFixture) -> None:
     wire.bus._refused(("/site/+",))
+    wire.bus._refused(("/site/+", "a"))
     wire.bus._refused(("/site/+", "a", "b"))
     assert [record.getMessage() for record in caplog.records] == [
         "the broker refuses our subscription to '/site/+'",
-        "the broker refuses our subscription to '/site/+' and 2 more topics",
+        "the broker refuses our subscription to '/site/+' and 1 more",
+        "the broker refuses our subscription to '/site/+' and 2 more",
     ]
 
 
@@ -546,7 +607,16 @@ def test_why_there_is_no_connection_is_told_with_the_address(wire: Wire) -> None
     reasons.append(wire.bus.reason)
     assert reasons[0] is None
     assert str(reasons[1]).startswith("there is no connection to the broker at 127.0.0.1:")
-    assert not wire.bus.connected
+    assert wire.bus.connected is False
+    wire.bus._link._up = True
+    assert wire.bus.connected
+
+
+def test_what_was_started_has_ended_after_stop(wire: Wire) -> None:
+    wire.bus.start()
+    assert [thread.name for thread in wire.bus.threads if thread.is_alive()] == ["pm-bus", "pm-watch"]
+    wire.bus.stop()
+    assert [thread.name for thread in wire.bus.threads if thread.is_alive()] == []
 
 
 def test_why_no_connection_lasts_is_told_while_one_stands(wire: Wire) -> None:

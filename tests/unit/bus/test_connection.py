@@ -1,6 +1,7 @@
 """The dispatcher's connection: what has left, what is acknowledged, and every way in which it can break."""
 
 import fcntl
+import itertools
 import logging
 import queue
 import select
@@ -11,12 +12,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from types import SimpleNamespace
 from typing import Any, cast
+from unittest.mock import Mock, call
 
 import pytest
 
 from puppetmaster.bus import connection as link_module
-from puppetmaster.bus import packets
+from puppetmaster.bus import packets, visit
 from puppetmaster.bus.connection import Connection, Listener, Receipt, Received
 from puppetmaster.bus.credentials import Credentials, Refused
 from puppetmaster.jsoncodec import FEW_BYTES
@@ -156,11 +159,257 @@ def test_the_thread_is_woken_to_write_on_what_did_not_fit(room: int, wakes: bool
     assert ear.send(b"one")
     assert (waking.taken != b"") == wakes
     waking.taken, taking.room = b"", 1000
-    ear.send(b"two")
+    assert ear.link.subscribe([("two", 0)])
     assert (waking.taken != b"") == wakes, "what came later does not overtake it"
     ear.link._write_on()
-    both = [packets.Topic(ELSEWHERE).publish(payload) for payload in (b"one", b"two")]
-    assert taking.taken == b"".join(both)
+    assert taking.taken == packets.Topic(ELSEWHERE).publish(b"one") + packets.subscribe(2, [("two", 0)])
+
+
+def unsent(*sizes: int, untried: int) -> list[tuple[list[int], bool]]:
+    """How messages of these sizes are written: which of them together, and whether they are tried."""
+    head = len(packets.Topic(ELSEWHERE).publish(b""))
+    messages = [Outgoing(id_, b"x" * (size - head), ELSEWHERE) for id_, size in enumerate(sizes, 1)]
+    parts = list(link_module._parts(messages, untried))
+    for part in parts:
+        assert [end for _, end in part.ends] == list(itertools.accumulate(sizes[i - 1] for i, _ in part.ends))
+        assert len(part.data) == part.ends[-1][1]
+    return [([id_ for id_, _ in part.ends], part.tried) for part in parts]
+
+
+@pytest.mark.parametrize(
+    ("sizes", "parts"),
+    [
+        ([], []),
+        ([100, 20, 100], [([1, 2, 3], False)]),
+        ([101], [([1], True)]),
+        ([20, 101, 100, 30], [([1], False), ([2], True), ([3, 4], False)]),
+        ([101, 102, 20], [([1], True), ([2], True), ([3], False)]),
+    ],
+)
+def test_messages_are_written_together_but_for_those_that_are_tried(
+    sizes: list[int], parts: list[tuple[list[int], bool]]
+) -> None:
+    assert unsent(*sizes, untried=100) == parts
+
+
+def test_numbers_of_subscriptions_are_those_that_mqtt_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    link, asked = Ear(free_port()).link, list[tuple[int, int]]()
+
+    def subscribe(packet: int, topics: Sequence[tuple[str, int]]) -> bytes:
+        asked.append((packet, len(topics)))
+        return b""
+
+    monkeypatch.setattr(packets, "subscribe", subscribe)
+    monkeypatch.setattr(link, "_packets", itertools.count(0xFFFF - 1))
+    monkeypatch.setattr(link, "_write", Mock(side_effect=[True, False, True]))
+    assert not link.subscribe([(str(number), 0) for number in range(201)]), "not all of them"
+    assert asked == [(0xFFFF, 100), (1, 100), (2, 1)]
+
+
+class Trial:
+    """A link that is up, on a socket with little room, and the time that the test says."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, room: int) -> None:
+        self.ear, self.now_s = Ear(free_port()), 1000.0
+        self.socket = Full(room)
+        self.link = self.ear.link
+        self.link._up, self.link._socket = True, cast(socket.socket, self.socket)
+        monkeypatch.setattr(link_module, "time", SimpleNamespace(monotonic=lambda: self.now_s))
+
+    def writes(self) -> int:
+        """How much is written when there is room for all."""
+        before = len(self.socket.taken)
+        self.socket.room = 100_000
+        self.link._write_on()
+        return len(self.socket.taken) - before
+
+
+@pytest.mark.parametrize(
+    ("room", "unsent", "tried"),
+    [
+        (0, (1, 3), None),
+        (1, (1, 3), Tried(1, whole=False)),
+        (5000, (1, 3), Tried(1, whole=False)),
+    ],
+)
+def test_what_is_lost_with_a_connection(
+    monkeypatch: pytest.MonkeyPatch, room: int, unsent: tuple[int, ...], tried: Tried | None
+) -> None:
+    """Of what has no id nobody is told."""
+    trial = Trial(monkeypatch, room)
+    assert trial.link.send([Outgoing(1, b"x" * 5000), Outgoing(0, b"event"), Outgoing(3, b"behind")])
+    trial.link._write_on()
+    assert len(trial.socket.taken) == room
+    trial.link._lost()
+    assert trial.ear.downs.get_nowait() == unsent
+    assert trial.ear.tried == [tried]
+    trial.link._lost()
+    assert trial.ear.downs.empty(), "what is not up does not go down"
+
+
+def test_what_is_cut_off_within_was_not_tried_for_that(monkeypatch: pytest.MonkeyPatch) -> None:
+    trial = Trial(monkeypatch, 3)
+    assert trial.ear.send(b"short", b"behind")
+    trial.link._lost()
+    assert (trial.ear.downs.get_nowait(), trial.ear.tried) == ((1, 2), [None])
+
+
+def test_each_step_of_a_message_that_is_tried_has_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    trial = Trial(monkeypatch, 0)
+    long = len(packets.Topic("/controller").publish(b"x" * 5000))
+    assert trial.ear.send(b"x" * 5000, topic="/controller")
+    assert trial.link.subscribe([("a", 0)])
+    steps = []
+    for _ in range(3):
+        steps.append(trial.writes())
+        trial.now_s += link_module.TRIAL_S - 0.01
+        assert trial.writes() == 0, "it waits"
+        trial.now_s += 0.01
+    assert steps == [long - 1, 1, len(packets.subscribe(1, [("a", 0)]))]
+    assert trial.link._untried_bytes == link_module.UNTRIED_FACTOR * long
+
+
+@pytest.mark.parametrize(
+    ("lost_ago_s", "factor"),
+    [(1.0, 1), (link_module.CAREFUL_S - 0.01, 1), (link_module.CAREFUL_S, link_module.UNTRIED_FACTOR)],
+)
+def test_soon_after_a_loss_what_is_longer_is_tried(
+    monkeypatch: pytest.MonkeyPatch, lost_ago_s: float, factor: int
+) -> None:
+    trial = Trial(monkeypatch, 0)
+    trial.link._lost()
+    trial.link._up, trial.link._socket = True, cast(socket.socket, trial.socket)
+    trial.now_s += lost_ago_s - 2 * link_module.TRIAL_S
+    trial.ear.send(b"x" * 5000, topic="/controller")
+    for _ in range(3):
+        trial.writes()
+        trial.now_s += link_module.TRIAL_S
+    assert trial.link._untried_bytes == factor * len(packets.Topic("/controller").publish(b"x" * 5000))
+
+
+class Said:
+    """A socket with so many bytes to read, which may have come to its end."""
+
+    def __init__(self, size: int, *, closed: bool = False) -> None:
+        self.size, self.closed = size, closed
+
+    def recv(self, most: int) -> bytes:
+        if not self.size and not self.closed:
+            raise BlockingIOError
+        part = min(most, self.size)
+        self.size -= part
+        return bytes(part)
+
+    def setsockopt(self, *_: int) -> None:
+        """Whoever reads confirms at once."""
+
+
+class Ignoring:
+    """It takes whatever comes, and finds no packet in it."""
+
+    def feed(self, _data: bytes) -> list[packets.Packet]:
+        return []
+
+
+@pytest.mark.parametrize(
+    ("size", "more", "left"),
+    [
+        (10, False, 0),
+        (link_module.ROUND_BYTES - 1, False, 0),
+        (link_module.ROUND_BYTES, True, 0),
+        (link_module.ROUND_BYTES + 10, True, 10),
+    ],
+)
+def test_what_is_read_is_handed_on_before_all_of_it_is_read(size: int, more: bool, left: int) -> None:
+    """What TLS has taken in already shows nowhere else: whether there may be more has to be said."""
+    said = Said(size)
+    assert Ear(free_port()).link._read(cast(Any, said), cast(Any, Ignoring())) is more
+    assert said.size == left
+
+
+def test_the_end_waits_for_what_is_still_to_be_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    trial, goodbye = Trial(monkeypatch, 3), Mock()
+    assert trial.ear.send(b"first")
+    assert trial.ear.send(b"second")
+    trial.link._leave(goodbye)
+    rest = b"".join(packets.Topic(ELSEWHERE).publish(one) for one in (b"first", b"second"))[3:]
+    assert goodbye.mock_calls == [
+        call.settimeout(link_module.LEAVE_S),
+        call.sendall(rest + packets.DISCONNECT),
+    ]
+    trial.link._lost()
+    assert trial.ear.downs.get_nowait() == ()
+
+
+def test_of_no_messages_nobody_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    link, listener = Ear(free_port()).link, Mock()
+    monkeypatch.setattr(link, "_listener", listener)
+    link._deliver([])
+    assert listener.mock_calls == []
+
+
+def test_between_two_tries_to_connect_it_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    tries: queue.Queue[None] = queue.Queue()
+
+    def refused(*_: object) -> socket.socket:
+        tries.put(None)
+        raise ConnectionRefusedError
+
+    monkeypatch.setattr(link_module, "AGAIN_S", 600.0)
+    ear = Ear(free_port())
+    monkeypatch.setattr(visit, "reach", refused)
+    ear.link.start()
+    tries.get(timeout=WAIT_S)
+    with pytest.raises(queue.Empty):
+        tries.get(timeout=0.1)
+    assert str(ear.link.reason).startswith("nothing listens there")
+    ear.link.stop(5)
+    assert not ear.link.thread.is_alive()
+
+
+@pytest.mark.parametrize(
+    ("open_s", "looked_ago_s", "since_s"),
+    [(60.0, 16.0, 940.0), (60.5, 16.0, None), (60.5, 16.5, 1000.0), (0.0, 0.0, 1000.0)],
+)
+def test_how_long_a_message_may_be_open(
+    monkeypatch: pytest.MonkeyPatch, open_s: float, looked_ago_s: float, since_s: float | None
+) -> None:
+    trial = Trial(monkeypatch, 0)
+    trial.link._open = {Receipt(1, 7): 1000.0 - open_s, Receipt(1, 8): 1000.0}
+    if since_s is None:
+        with pytest.raises(ConnectionError, match="a message was not taken in for 60 s"):
+            trial.link._look_at_receipts(1000.0 - looked_ago_s)
+    else:
+        assert trial.link._look_at_receipts(1000.0 - looked_ago_s) == 1000.0
+        assert trial.link._open == {Receipt(1, 7): since_s, Receipt(1, 8): 1000.0}
+
+
+class Dripping:
+    """A broker that says a byte, and a byte, and never enough."""
+
+    def __init__(self) -> None:
+        self.waits_s: list[float] = []
+
+    def sendall(self, _data: bytes) -> None: ...
+
+    def settimeout(self, timeout_s: float) -> None:
+        self.waits_s.append(timeout_s)
+        if timeout_s < 1:
+            raise TimeoutError
+
+    def recv(self, _most: int) -> bytes:
+        return b"x"
+
+
+def test_all_that_a_broker_says_before_it_lets_us_in_has_one_deadline(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = itertools.count(100.0, 4.0)
+    monkeypatch.setattr(link_module, "time", SimpleNamespace(monotonic=clock.__next__))
+    broker = Dripping()
+    with pytest.raises(TimeoutError):
+        Ear(free_port()).link._introduce(cast(Any, broker), cast(Any, Ignoring()))
+    assert broker.waits_s == [6.0, 2.0, 0.01]
 
 
 def test_what_the_system_does_not_take_is_counted_and_its_end_is_told() -> None:
@@ -362,7 +611,9 @@ def test_silence_while_nothing_is_read_is_no_sign_of_a_broken_connection(
 
         def watched(heard_s: float) -> None:
             looked.put(None)
-            keep_alive(heard_s)
+
+        monkeypatch.setattr(link_module, "KEEPALIVE_S", 0.1)
+        monkeypatch.setattr(link_module, "LOOK_UP_S", 0.025)
 
         ear.link.hold(link_module.HELD_BYTES)
         monkeypatch.setattr(ear.link, "_keep_alive", watched)
@@ -604,6 +855,7 @@ def script() -> Iterator[Script]:
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     """Everything that takes seconds takes parts of one."""
     monkeypatch.setattr(link_module, "KEEPALIVE_S", 0.2)
+    monkeypatch.setattr(link_module, "LOOK_UP_S", 0.05)
     monkeypatch.setattr(link_module, "CONNECT_S", 0.3)
     monkeypatch.setattr(link_module, "AGAIN_S", 0.01)
     connect = packets.connect
@@ -638,6 +890,7 @@ def test_a_broker_that_does_not_let_us_in(script: Script, fault: str) -> None:
         assert ear.ups.empty()
         script.welcome()
         ear.ups.get(timeout=WAIT_S)
+        assert ear.link.reason is None
         assert ear.downs.empty(), "what never was up does not go down"
 
 
@@ -654,6 +907,39 @@ def test_a_refusal_is_told_once(script: Script, caplog: pytest.LogCaptureFixture
         f"no connection to the broker at 127.0.0.1:{script.port}: the broker refuses it: "
         "the user or the password is wrong: check PUPPETMASTER_BROKER_USER and PUPPETMASTER_BROKER_PASSWORD"
     ]
+
+
+def test_it_writes_on_as_soon_as_there_is_room(script: Script, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(link_module, "LOOK_UP_S", 600.0)
+    with listening(script.port) as ear:
+        script.welcome()
+        ear.ups.get(timeout=WAIT_S)
+        payloads = [b"x" * 4000] * 2000
+        assert ear.send(*payloads)
+        assert ear.link._backlog, "that is more than the system takes"
+        script.hear_bytes(len(payloads) * len(packets.Topic(ELSEWHERE).publish(payloads[0])))
+
+
+def test_the_thread_sleeps_on_when_what_woke_it_is_done(
+    script: Script, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rounds: queue.Queue[float] = queue.Queue()
+    monkeypatch.setattr(link_module, "LOOK_UP_S", 600.0)
+    with listening(script.port) as ear:
+        monkeypatch.setattr(ear.link, "_keep_alive", rounds.put)
+        script.welcome()
+        ear.ups.get(timeout=WAIT_S)
+        script.say(b"\xd0\x00")
+        rounds.get(timeout=WAIT_S)
+        ear.link._wake()
+        rounds.get(timeout=WAIT_S)
+        with pytest.raises(queue.Empty):
+            rounds.get(timeout=0.1)
+        ear.send(b"x" * 5000)
+        script.hear_bytes(len(packets.Topic(ELSEWHERE).publish(b"x" * 5000)))
+        assert rounds.qsize() < 20, "it sleeps while a message is tried, too"
+        assert ear.link._socket is not None
+        assert ear.link._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 @pytest.mark.usefixtures("hasty")
@@ -724,10 +1010,11 @@ def test_what_was_open_on_a_connection_is_not_waited_for_on_the_next(script: Scr
         script.say(b"\x32\x06\x00\x01t\x00\x07x")
         ear.next()
         assert [*ear.link._open] == [Receipt(1, 7)]
+        assert ear.link.subscribe([("later", 0)])
         script.welcome()
         ear.downs.get(timeout=WAIT_S)
         assert [ear.ups.get(timeout=WAIT_S) for _ in range(2)] == [None, None]
-        assert ear.link._open == {}
+        assert (ear.link._open, ear.link._subscribing) == ({}, {})
 
 
 @pytest.mark.usefixtures("hasty")
@@ -749,13 +1036,18 @@ def test_what_came_on_one_connection_is_not_acknowledged_on_the_next(script: Scr
 
 
 @pytest.mark.usefixtures("hasty")
-def test_what_is_no_mqtt_ends_the_connection(script: Script) -> None:
+def test_what_is_no_mqtt_ends_the_connection(script: Script, caplog: pytest.LogCaptureFixture) -> None:
     with listening(script.port) as ear:
         script.welcome()
+        ear.ups.get(timeout=WAIT_S)
         script.say(b"\x00\x00")
         ear.downs.get(timeout=WAIT_S)
+        why = "a packet of the kind 0x00 with 0 bytes, which we did not ask for"
+        assert [record.getMessage() for record in caplog.records] == [
+            f"the connection to the broker at 127.0.0.1:{script.port} ended: {why}"
+        ]
         script.welcome()
-        assert [ear.ups.get(timeout=WAIT_S) for _ in range(2)] == [None, None]
+        ear.ups.get(timeout=WAIT_S)
 
 
 @pytest.mark.usefixtures("hasty")

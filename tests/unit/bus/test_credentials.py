@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock, call
 
 import paho.mqtt.client as mqtt
 import pytest
@@ -28,6 +29,8 @@ from sandbox.process import Process, free_port
 from tests.conftest import require
 from tests.fake_http import FakeServer, Reply
 from tests.web_client import fetch
+
+TLS = ssl.create_default_context()
 
 
 @pytest.fixture(scope="module")
@@ -163,12 +166,41 @@ def test_the_bundle_logs_in_with_both_connections(
     [
         ({"broker_password": "x"}, "PUPPETMASTER_BROKER_USER"),
         ({"broker_cert": "x"}, "PUPPETMASTER_BROKER_CA"),
+        ({"broker_key": "x"}, "PUPPETMASTER_BROKER_CA"),
         ({"broker_ca": "/nowhere/ca.pem"}, "/nowhere/ca.pem"),
+        ({"broker_ca": "ca.pem", "broker_cert": "/nowhere/us.pem"}, "BROKER_CERT: .* and /nowhere/us.pem"),
+        ({"broker_ca": "ca.pem", "broker_cert": "client.pem"}, "PUPPETMASTER_BROKER_CERT: .* its key"),
     ],
 )
-def test_what_cannot_be_is_said(wanted: dict[str, Any], sentence: str) -> None:
+def test_what_cannot_be_is_said(certificates: Path, wanted: dict[str, Any], sentence: str) -> None:
+    files: dict[str, Any] = {name: str(certificates / value) for name, value in wanted.items()}
     with pytest.raises(SettingsError, match=sentence):
-        Credentials.of(Settings(**wanted))
+        Credentials.of(Settings(**files))
+
+
+def test_each_part_of_a_login_may_be_there_alone(certificates: Path) -> None:
+    assert Credentials.of(Settings()) == Credentials()
+    assert Credentials.of(Settings(broker_user="keeper")) == Credentials("keeper")
+    plain = Credentials.of(Settings(broker_ca=str(certificates / "ca.pem")))
+    assert (plain.tls is not None, plain.certified) == (True, False)
+    both = certificates / "both.pem"
+    both.write_text((certificates / "client.pem").read_text() + (certificates / "client.key").read_text())
+    assert Credentials.of(Settings(broker_ca=str(certificates / "ca.pem"), broker_cert=str(both))).certified
+
+
+@pytest.mark.parametrize(
+    ("wanted", "calls"),
+    [
+        (Credentials(), []),
+        (Credentials("keeper"), [call.username_pw_set("keeper", None)]),
+        (Credentials("keeper", "sesame"), [call.username_pw_set("keeper", "sesame")]),
+        (Credentials(tls=TLS), [call.tls_set_context(TLS)]),
+    ],
+)
+def test_a_client_is_given_what_there_is(wanted: Credentials, calls: list[Any]) -> None:
+    client = Mock()
+    wanted.apply(client)
+    assert client.mock_calls == calls
 
 
 def test_the_password_is_shown_nowhere(certificates: Path) -> None:
@@ -279,6 +311,13 @@ def said(reason: Callable[[], str | None]) -> str:
     raise AssertionError("no reason was given within 20 s")
 
 
+def unproven(code: int) -> ssl.SSLCertVerificationError:
+    """The certificate is not believed, for the reason that has this code in OpenSSL."""
+    error = ssl.SSLCertVerificationError()
+    error.verify_code, error.verify_message = code, "a reason of its own"
+    return error
+
+
 @pytest.mark.parametrize(
     ("error", "greeted", "cause"),
     [
@@ -294,10 +333,41 @@ def said(reason: Callable[[], str | None]) -> str:
         (ValueError("a packet of the kind 0x48"), True, "what answers there is no MQTT broker (a packet"),
         (Refused(), True, "the broker refuses it: it refuses our subscriptions: its ACL must let us read"),
         (Refused(3), True, "the broker refuses it: it is not available"),
+        (Refused(99), True, "the broker refuses it: code 99"),
+        (Refused(4), True, f"the broker refuses it: the user or the password is wrong: {CHECK_LOGIN}"),
+        (ConnectionResetError("reset"), False, "reset: start the broker, or set"),
+        (
+            ConnectionResetError("reset"),
+            True,
+            "it closes the connection without a word (reset): it may speak",
+        ),
+        (unproven(9), False, "its certificate is not valid yet"),
+        (unproven(10), False, "its certificate has expired"),
+        *((unproven(code), False, "its certificate is not signed by") for code in (18, 19, 20, 21)),
+        *((unproven(code), False, "its certificate is for another name") for code in (62, 64)),
+        (unproven(22), False, "its certificate is not believed: a reason of its own"),
     ],
 )
 def test_what_no_broker_here_can_do(error: Exception, greeted: bool, cause: str) -> None:
     assert credentials.explain(error, Credentials(), greeted=greeted).startswith(cause)
+
+
+@pytest.mark.parametrize(
+    ("error", "greeted", "cause"),
+    [
+        (Refused(5), True, f"the broker refuses it: we are not authorized: {CHECK_LOGIN}"),
+        (ConnectionRefusedError(), False, "nothing listens there"),
+        (ConnectionResetError("reset"), False, "TLS does not come about (reset): set"),
+        (ssl.SSLError("no"), False, "TLS does not come about ("),
+        (
+            ConnectionResetError("reset"),
+            True,
+            "it closes the connection after TLS had come about (reset): it",
+        ),
+    ],
+)
+def test_what_no_broker_with_tls_here_can_do(error: Exception, greeted: bool, cause: str) -> None:
+    assert credentials.explain(error, Credentials("keeper", tls=TLS), greeted=greeted).startswith(cause)
 
 
 def test_what_lasts_is_tried_ever_more_rarely_and_what_does_not_is_not() -> None:
@@ -314,6 +384,10 @@ def test_what_lasts_is_tried_ever_more_rarely_and_what_does_not_is_not() -> None
     assert attempts.wait_s(0.5) == 1
     attempts.worked()
     assert (attempts.wait_s(1.0), attempts.reason) == (1, None)
+    attempts.failed(Refused(5), greeted=True)
+    assert attempts.wait_s(1.0) == 1, "it is the first one again"
+    attempts.refusals = 10_000
+    assert (attempts.wait_s(1.0), attempts.wait_s(30.0)) == (credentials.REFUSED_S, 30)
 
 
 def test_a_complaint_is_made_once_and_then_once_a_minute() -> None:
@@ -325,6 +399,7 @@ def test_a_complaint_is_made_once_and_then_once_a_minute() -> None:
     assert [complaints.due("b", 121), complaints.due("a", 122)] == [True, False]
     complaints.over()
     assert complaints.due("a", 123)
+    assert [complaints.due("now"), complaints.due("now")] == [True, False]
 
 
 def test_a_refusal_of_the_bus_door_is_told_once(

@@ -25,9 +25,13 @@ def test_connect_keeps_the_session_and_logs_in() -> None:
 
 
 def test_connect_without_a_login() -> None:
-    assert mqtt.connect("me", keepalive_s=300) == b"\x10\x0e\x00\x04MQTT\x04\x00\x01\x2c\x00\x02me"
+    plain = mqtt.connect("me", keepalive_s=300)
+    assert plain == b"\x10\x0e\x00\x04MQTT\x04\x00\x01\x2c\x00\x02me"
     assert mqtt.connect("me", keepalive_s=300, clean=True)[9] == 0x02
-    assert mqtt.connect("me", keepalive_s=300, password="alone")[9] == 0, "3.1.1 knows no password alone"
+    assert mqtt.connect("me", keepalive_s=300, user="u") == (
+        b"\x10\x11\x00\x04MQTT\x04\x80\x01\x2c\x00\x02me\x00\x01u"
+    )
+    assert mqtt.connect("me", keepalive_s=300, password="alone") == plain, "3.1.1 knows no password alone"
 
 
 # What mosquitto 2.0.11 answers with max_packet_size 100000: topic alias maximum, that, receive maximum.
@@ -119,13 +123,21 @@ def test_the_remaining_length_is_that_of_the_standard(size: int, encoded: bytes)
 
 # Inwards
 
+#: The longest message that is within the limit.
+INDENTED = b"[" + b"\n    1," * 42 + b"\n]"
+
 PACKETS: list[tuple[bytes, mqtt.Packet]] = [
     (b"\x20\x02\x00\x00", mqtt.Connack(0)),
     (b"\x20\x02\x01\x05", mqtt.Connack(5, known=True)),
+    (b"\x90\x03\x00\x01\x01", mqtt.Suback(1, (1,))),
     (b"\x90\x04\x00\x01\x01\x80", mqtt.Suback(1, (1, 128))),
+    (b"\x90\x80\x08\x00\x01" + bytes(1022), mqtt.Suback(1, (0,) * 1022)),
     (b"\xd0\x00", mqtt.Pingresp()),
     (published(b"t/1", b""), mqtt.Published(b"t/1", b"", 0)),
     (published(b"t/1", b"hello", 9), mqtt.Published(b"t/1", b"hello", 9)),
+    (published(b"t", b"x" * 125), mqtt.Published(b"t", b"x" * 125, 0)),
+    (published(b"t", INDENTED), mqtt.Published(b"t", INDENTED, 0)),
+    (b"1" + published(b"t", b"x")[1:], mqtt.Published(b"t", b"x", 0, retained=True)),
     (published(b"t", b"x" * 297), mqtt.Published(b"t", b"x" * 297, 0)),
     (published(b"t", b"x" * 298), mqtt.Published(b"t", b"x" * 298, 0)),
     (published(b"t", b"x" * 5000, 65_535), mqtt.Published(b"t", b"x" * (LIMIT + 1), 65_535)),
@@ -178,9 +190,15 @@ def test_of_a_message_that_is_too_long_only_the_beginning_is_kept() -> None:
         pytest.param(b"\x36\x05\x00\x01t\x00\x01", id="QoS 3, which does not exist"),
         pytest.param(b"\x30\x02\x00\x09", id="a topic longer than its packet"),
         pytest.param(b"\x32\x04\x00\x02tt", id="no packet number"),
+        pytest.param(b"\x30\x00", id="a message without a topic"),
+        pytest.param(b"\x20\x00", id="an empty CONNACK"),
         pytest.param(b"\x20\x01\x00", id="a short CONNACK"),
+        pytest.param(b"\x20\x03\x00\x00\x00", id="a long CONNACK"),
+        pytest.param(b"\x90\x00", id="an empty SUBACK"),
         pytest.param(b"\x90\x02\x00\x01", id="a SUBACK of nothing"),
+        pytest.param(b"\x90\x81\x08", id="a SUBACK of more than we ever ask for"),
         pytest.param(b"\xd0\x01\x00", id="a long PINGRESP"),
+        pytest.param(b"\xd0\x03\x00\x00\x00", id="a longer PINGRESP"),
         pytest.param(b"\x40\x02\x00\x01", id="a PUBACK, and we publish at QoS 0"),
         pytest.param(b"\x00\x00", id="a kind that does not exist"),
         pytest.param(b"\xf0\xff\x7f", id="a long packet of a kind that does not exist"),

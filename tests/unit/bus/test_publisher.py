@@ -287,6 +287,23 @@ def test_what_is_held_goes_out_by_itself(running: tuple[Hub, _Bus, Publisher]) -
     assert bus.sent[-1]["data"]["name"] == "last"
 
 
+def test_only_while_something_is_held_it_looks_again_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, bus = Clock(), _Bus()
+    publisher = Publisher(Hub(), bus.send, clock)
+    unread = iter([[_change("changed")], [_change("changed", name="held")], [], None])
+    waits_s: list[float | None] = []
+
+    def take(timeout_s: float | None) -> list[Change] | None:
+        waits_s.append(timeout_s)
+        return next(unread)
+
+    monkeypatch.setattr(clock, "now_s", lambda: 1000.0)
+    monkeypatch.setattr(publisher._mailbox, "take", take)
+    publisher._run()
+    assert waits_s == [None, None, INTERVAL_S / 4, INTERVAL_S / 4]
+    assert bus.methods == ["put", "put"], "the end does not wait for the interval to be over"
+
+
 def test_what_goes_wrong_does_not_end_it(
     running: tuple[Hub, _Bus, Publisher], caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -1,10 +1,12 @@
 """What a broker says when it is visited, whatever broker that is."""
 
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from unittest.mock import Mock, call
 
 import pytest
 
@@ -70,3 +72,16 @@ def test_who_says_nothing_is_not_waited_for_for_long(monkeypatch: pytest.MonkeyP
 
 def test_nobody_is_there() -> None:
     assert visit.limit_bytes(("127.0.0.1", free_port()), Credentials(), "visitor") is None
+
+
+def test_tls_is_spoken_with_who_has_the_name_of_the_broker(monkeypatch: pytest.MonkeyPatch) -> None:
+    tls, plain = Mock(), Mock()
+    monkeypatch.setattr(socket, "create_connection", Mock(return_value=plain))
+    login = Credentials(tls=tls)
+    assert visit.reach(("broker", 8883), login, 1.0) is tls.wrap_socket.return_value
+    assert tls.wrap_socket.mock_calls == [call(plain, server_hostname="broker")]
+    assert not plain.close.called
+    tls.wrap_socket.side_effect = ssl.SSLError
+    with pytest.raises(ssl.SSLError):
+        visit.reach(("broker", 8883), login, 1.0)
+    assert plain.close.call_count == 1
