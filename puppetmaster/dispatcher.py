@@ -130,7 +130,7 @@ class Dispatcher:
         #: Answers have come since the bus was asked for a ``Synced``; so it is to be asked for another.
         self._answers_came = self._asks_again = False
         self._stopped = threading.Event()
-        self.thread = Vital(target=self._run, name="pm-dispatcher", daemon=True)
+        self.thread = Vital(target=self._run, name="pm-dispatcher")
 
     def post(self, events: Sequence[BusEvent]) -> None:
         """This happened on the bus, in this order. Never blocks."""

@@ -6,7 +6,7 @@ what comes of that (docs/decisions/0041-a-thread-that-ends.md).
 
 import logging
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from puppetmaster.errors import PuppetmasterError
 
@@ -14,7 +14,13 @@ log = logging.getLogger("sanji.puppetmaster.threads")
 
 
 class Vital(threading.Thread):
-    """A thread of ours. What its target raises ends it, and is logged with its trace."""
+    """A thread of ours. What its target raises ends it, and is logged with its trace.
+
+    The process does not wait for it: who stops puppetmaster waits for each thread as long as it may take.
+    """
+
+    def __init__(self, target: Callable[[], object] | None = None, *, name: str) -> None:
+        super().__init__(target=target, name=name, daemon=True)
 
     def start(self) -> None:
         """Start it. Raises PuppetmasterError: the system has no more threads, or no memory, for us."""

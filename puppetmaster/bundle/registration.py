@@ -177,7 +177,7 @@ class Registration:
         self._linked = False
         self._due = False
         self._stopping = False
-        self.thread = Vital(target=self._run, name="sdk-registration", daemon=True)
+        self.thread = Vital(target=self._run, name="sdk-registration")
 
     def start(self) -> None:
         """Begin to register as soon as there is a link."""

@@ -321,7 +321,7 @@ class SteadySanji(sdk.Sanji):  # type: ignore[misc] # the SDK has no types
         for thread, _ in self.thread_list:
             thread.name = f"sdk-{thread.name.removeprefix('thread-')}"
         self.registration.start()
-        self.conn_thread = Vital(target=self._conn.connect, name="sdk-connection", daemon=True)
+        self.conn_thread = Vital(target=self._conn.connect, name="sdk-connection")
         self.conn_thread.start()
         if callable(getattr(self, "run", None)):
             self.main_thread = Thread(target=self._run_when_ready, name="sdk-run", daemon=True)

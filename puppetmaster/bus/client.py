@@ -205,7 +205,7 @@ class BusClient:
             [(self.tunnel, 1), (self._asking, 0)],
             Listener(self._came_up, self._went_down, self._take_all, self._refused),
         )
-        self._watcher = Vital(target=self._watch, name="pm-watch", daemon=True)
+        self._watcher = Vital(target=self._watch, name="pm-watch")
 
     @property
     def connected(self) -> bool:

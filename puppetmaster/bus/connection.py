@@ -161,7 +161,7 @@ class Connection:
         self._socket: socket.socket | None = None
         self._stopping = threading.Event()
         self._wakes: socket.socket | None = None  # while the thread listens at its other end
-        self.thread = Vital(target=self._run, name="pm-bus", daemon=True)
+        self.thread = Vital(target=self._run, name="pm-bus")
 
     @property
     def up(self) -> bool:

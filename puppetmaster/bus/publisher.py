@@ -32,7 +32,7 @@ class Publisher:
         self._held: dict[int, Change] = {}
         #: When a job was announced within the last interval, and whether it had ended by then.
         self._last: dict[int, tuple[float, bool]] = {}
-        self.thread = Vital(target=self._run, name="pm-publisher", daemon=True)
+        self.thread = Vital(target=self._run, name="pm-publisher")
 
     def start(self) -> None:
         """Begin."""

@@ -133,7 +133,7 @@ class Server:
         )
         self._socket = _listen(where, room.most + room.surplus)
         self._name = self._socket.getsockname()
-        self.thread = Vital(target=self._run, name="pm-http", daemon=True)
+        self.thread = Vital(target=self._run, name="pm-http")
 
     @property
     def port(self) -> int:
