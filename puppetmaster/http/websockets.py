@@ -10,6 +10,7 @@ import asyncio
 import logging
 import math
 import threading
+import time
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Iterable
@@ -164,7 +165,6 @@ class Broadcaster:
         self._paced_s = 0.0
         #: One round's: by the ids of requests their texts, and how many of the ids these are.
         self._views: dict[tuple[int, ...], tuple[bytes, int]] = {}
-        self._stopping = threading.Event()
         self.thread = Vital(target=self._run, name="pm-sockets")
 
     @property
@@ -180,7 +180,6 @@ class Broadcaster:
         """Tell what is unread, and end."""
         self._hub.unsubscribe(self._mailbox)
         self._mailbox.close()
-        self._stopping.set()
         if self.thread.ident is not None:
             self.thread.join(timeout=1.0)
 
@@ -233,7 +232,7 @@ class Broadcaster:
                 log.exception("watchers were not told", extra={"action": "sockets_fault"})
                 wait_s = INTERVAL_S
             # Looking through all watchers for each change would cost more than telling them.
-            self._stopping.wait(min(LOOK_S * len(self._watchers), LONGEST_LOOK_S))
+            time.sleep(min(LOOK_S * len(self._watchers), LONGEST_LOOK_S))
 
     def _round(self, changes: list[Change], now_s: float) -> float | None:
         """Take in what happened, tell what is due; the seconds until more is due, None: nothing is."""

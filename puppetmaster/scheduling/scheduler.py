@@ -42,7 +42,7 @@ class Scheduler:
     def __init__(
         self,
         most: int,
-        cache_s: float = 60.0,
+        cache_s: float,
         owner_most: int | None = None,
         direct: Callable[[str], bool] = lambda _: False,
     ) -> None:
@@ -208,14 +208,11 @@ class Scheduler:
         leader = self._leaders.get(destination)
         if leader is None or leader.in_flight or leader.delayed or leader.remote_only:
             return
-        if leader.queue is not None and leader.queue.domain != self._domain(leader):
-            id_, job = leader.id, leader.job
-            self.remove(id_)
-            self.add(id_, job, destination, write=leader.write)
-        elif leader.queue is None and self._domain(leader) is not None:
+        if leader.queue is None or leader.queue.domain != self._domain(leader):
             self._unknown.pop(destination, None)
             self.locks.unwant(destination)
-            self._make_ready(leader)
+            self.remove(leader.id)
+            self.add(leader.id, leader.job, destination, write=leader.write)
 
     def _relist(self, domain: str) -> None:
         """All that waited for this lock may belong to another domain now."""
@@ -245,8 +242,7 @@ class Scheduler:
             self._relist(domain)
         for known in list(self._unknown) if everybody else told:
             for waiting in self._unknown.pop(known, ()):
-                if not waiting.gone:
-                    self._make_ready(waiting)
+                self._make_ready(waiting)
 
     # -- whose turn -------------------------------------------------------------------------------
 

@@ -506,7 +506,7 @@ def test_one_command_makes_many_messages() -> None:
 
 def test_a_command_is_encoded_once_for_each_way(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its data may have a megabyte, and go to thousands."""
-    encode = Mock(wraps=message.compact)
+    encode = Mock(wraps=jsoncodec.compact)
     monkeypatch.setattr(message, "compact", encode)
     command = EncodedCommand({"method": "get", "resource": "/a", "data": {}}, "t")
     assert len({command.message(id_, "cg-1") for id_ in range(3)}) == 3

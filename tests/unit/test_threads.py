@@ -29,6 +29,7 @@ def test_what_a_thread_raises_is_in_the_log(caplog: pytest.LogCaptureFixture) ->
         raise SystemExit("for a test")
 
     thread = Vital(target=fail, name="pm-some")
+    assert thread.daemon, "the process can end whatever it does"
     assert ended([thread]) is None, "it was not started yet"
     thread.join()
     thread.start()

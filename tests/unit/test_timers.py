@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
@@ -89,6 +90,21 @@ def test_cancelled_timers_do_not_pile_up() -> None:
     assert len(timers._heap) <= 64 + 2 * 2
     assert len(timers) == 2
     assert list(timers.due(3e6)) == ["stays", "moves"]
+
+
+@pytest.mark.parametrize("keys", [1, 2, 10])
+def test_what_was_moved_is_cleared_away_once_it_is_more_than_what_counts(keys: int) -> None:
+    """At 64 and twice as many as are set, and not at every step: that would cost too much."""
+    timers = Timers()
+    for key in range(keys):
+        timers.set(key, 5.0 + key)
+    most = 64 + 2 * keys
+    kept = []
+    for number in range(most - keys + 1):
+        timers.set(0, 100.0 - number)
+        kept.append(len(timers._heap))
+    assert kept == [*range(keys + 1, most + 1), keys]
+    assert list(timers.due(1000.0)) == [*range(1, keys), 0]
 
 
 class AgainstADictionary(RuleBasedStateMachine):

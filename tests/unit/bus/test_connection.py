@@ -611,13 +611,12 @@ def test_silence_while_nothing_is_read_is_no_sign_of_a_broken_connection(
 
         def watched(heard_s: float) -> None:
             looked.put(None)
-
-        monkeypatch.setattr(link_module, "KEEPALIVE_S", 0.1)
-        monkeypatch.setattr(link_module, "LOOK_UP_S", 0.025)
+            keep_alive(heard_s)
 
         ear.link.hold(link_module.HELD_BYTES)
         monkeypatch.setattr(ear.link, "_keep_alive", watched)
         monkeypatch.setattr(link_module, "KEEPALIVE_S", 0.1)
+        monkeypatch.setattr(link_module, "LOOK_UP_S", 0.025)
         ear.link._wake()
         for _ in range(20):  # each after a quarter of that time, and it is patient for one and a half of it
             looked.get(timeout=WAIT_S)

@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from starlette.datastructures import Headers
 from starlette.types import Message, Receive, Scope, Send
 from websockets.exceptions import InvalidStatus
 from websockets.typing import Subprotocol
 
 from puppetmaster.errors import SettingsError, Unavailable
 from puppetmaster.http.protocols import HEADER_LIMIT_BYTES
-from puppetmaster.http.security import Room, Security
+from puppetmaster.http.security import SMALL_BYTES, Room, Security, _Body
 from puppetmaster.http.server import SURPLUS, Address, address
 from puppetmaster.settings import Settings
 from tests.web_client import Bundle, Door, batch, many, received, running
@@ -333,6 +334,33 @@ def test_a_body_of_unknown_length_waits_for_room_once_it_is_large(tmp_path: Path
                 assert door.ask("GET", "/jobs").status == 200
                 first.close()
                 assert second.recv(12) == b"HTTP/1.1 400"
+
+
+@pytest.mark.parametrize(("size", "waits"), [(SMALL_BYTES, False), (SMALL_BYTES + 1, True)])
+def test_of_a_large_body_nothing_is_read_before_there_is_room(size: int, waits: bool) -> None:
+    async def story() -> None:
+        room, read = Room(size), list[int]()
+        await room.take(size, 60)
+
+        async def receive() -> Message:
+            read.append(size)
+            return {"type": "http.request", "body": b" " * size}
+
+        body = _Body(receive, Headers({"content-length": str(size)}), size, 60, room)
+        reading = asyncio.create_task(body.receive())
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert (not read) == waits
+        room.give(size)
+        assert (await reading)["body"] == b" " * size
+        assert body.complete
+        for _ in range(2):
+            body.end()
+        assert await room.take(size, 0.001) == size
+        with pytest.raises(Unavailable):
+            await room.take(1, 0)
+
+    asyncio.run(story())
 
 
 def test_room_is_given_in_turn_and_refused_in_time() -> None:

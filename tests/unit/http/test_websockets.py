@@ -340,8 +340,9 @@ def test_what_is_to_be_told_anyway_is_not_remembered() -> None:
     job = a_job(total=1200)
     backlog = Backlog(job, everything=True)
     assert backlog.take() == tuple(job.request_ids[:FRAME_REQUESTS])
-    backlog.add(frozenset([job.first, job.request_ids[-1]]))
-    assert taken(backlog) == [job.first, *job.request_ids[FRAME_REQUESTS:]]
+    last, next_ = job.request_ids[FRAME_REQUESTS - 1 : FRAME_REQUESTS + 1]
+    backlog.add(frozenset([job.first, last, next_, job.request_ids[-1]]))
+    assert taken(backlog) == [job.first, last, *job.request_ids[FRAME_REQUESTS:]]
 
 
 @pytest.mark.parametrize("changed", [None, "too many"])
@@ -350,6 +351,13 @@ def test_too_many_changes_begin_anew(changed: Any) -> None:
     backlog = Backlog(job, everything=False)
     backlog.add(None if changed is None else frozenset(job.request_ids[: MOST_REQUESTS + 1]))
     assert taken(backlog) == list(job.request_ids)
+
+
+def test_as_many_as_are_remembered_are_told_alone() -> None:
+    job = a_job(total=MOST_REQUESTS + 10)
+    backlog = Backlog(job, everything=False)
+    backlog.add(frozenset(job.request_ids[:MOST_REQUESTS]))
+    assert taken(backlog) == list(job.request_ids[:MOST_REQUESTS])
 
 
 # -- rounds, without a server ---------------------------------------------------------------------------

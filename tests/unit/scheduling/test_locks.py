@@ -1,5 +1,7 @@
 """Who shares a lock, who of us holds it, and until when others do."""
 
+from collections.abc import Callable
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -57,10 +59,19 @@ def test_each_is_asked_for_once_and_so_many_at_a_time(locks: Locks) -> None:
     for name in ("a", "b", "a", "c"):
         locks.want(name)
     assert asked(locks, 2) == ["a", "b"]
-    locks.want("a")
     assert asked(locks, 2) == []
+    locks.want("a")
+    assert asked(locks, 3) == ["c"]
+    locks.want("d")
     locks.learn("a", None, 0.0)
-    assert asked(locks, 2) == ["c"]
+    assert asked(locks, 3) == ["d"]
+
+
+def test_who_was_named_in_an_answer_is_not_asked_for(locks: Locks) -> None:
+    locks.want("b")
+    locks.want("c")
+    locks.learn("a", ["/remote/a", "/remote/b"], 0.0)
+    assert asked(locks) == ["c"]
 
 
 def test_who_is_not_wanted_any_more_is_not_asked_for(locks: Locks) -> None:
@@ -86,7 +97,9 @@ def test_one_lock_for_all_makes_other_questions_needless(locks: Locks) -> None:
 
 def test_one_lock_for_all_is_believed_until_the_next_answer_is_there(locks: Locks) -> None:
     locks.learn("a", ["/remote/+"], 0.0)
-    assert asked(locks, now_s=CACHE_S) == ["a"], "asked for again, by itself"
+    locks.want("a")
+    assert asked(locks, now_s=CACHE_S) == ["a"], "asked for again, by itself, and once"
+    locks.want("a")
     assert asked(locks, now_s=CACHE_S + 1) == []
     assert locks.domain("z", CACHE_S + 1) == "/remote/+"
     locks.learn("a", ["/remote/a"], CACHE_S + 1)
@@ -120,7 +133,11 @@ def test_another_controller_is_asked_for_all_again(locks: Locks) -> None:
     locks.want("c")
     locks.forget_all()
     assert locks.domain("a", 0.0) is None
-    assert sorted(asked(locks)) == ["b", "c"], "what was under way is lost"
+    assert asked(locks, 1) == ["b"], "what was under way is lost"
+    assert asked(locks, 2) == ["c"]
+    locks.learn("b", ["/remote/+"], 0.0)
+    locks.forget_all()
+    assert locks.domain("z", 0.0) is None
 
 
 def test_a_large_fleet_does_not_fill_the_memory(locks: Locks, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -157,6 +174,10 @@ def test_an_answer_without_an_owner_says_nothing_of_others(locks: Locks) -> None
     for number in range(2 * module.ALIKE):
         locks.learn(f"n{number}", None, 0.0)
     assert not locks.alike
+    for number in range(module.ALIKE):
+        locks.learn(f"n{number}", None, 0.0)
+        locks.learn(f"m{number}", [f"/remote/m{number}"], 0.0)
+    assert locks.alike
 
 
 def test_one_that_shares_ends_it(alike: Locks) -> None:
@@ -188,11 +209,27 @@ def test_a_pattern_that_owns_all_comes_before_it(alike: Locks) -> None:
     assert alike.domain("any", 0.0) == "/remote/+"
 
 
-def test_another_controller_has_to_say_it_anew(alike: Locks) -> None:
-    alike.doubt("x")
-    alike.forget_all()
+@pytest.mark.parametrize(
+    "end", [Locks.forget_all, lambda locks: locks.learn("x", ["/remote/x", "/remote/y"], 0)]
+)
+def test_it_has_to_be_said_anew(alike: Locks, end: Callable[[Locks], None]) -> None:
+    """By another controller, or after one that shares."""
+    alike.doubt("any")
+    end(alike)
     assert alike.domain("any", 0.0) is None
-    assert not alike.alike
+    for number in range(module.ALIKE):
+        assert not alike.alike
+        alike.learn(f"n{number}", [f"/remote/n{number}"], 0.0)
+    assert alike.domain("another", 0.0) == "/remote/another"
+    believed = "/remote/any" if end is Locks.forget_all else None
+    assert alike.domain("any", 0.0) == believed, "what the other one made doubtful is not any more"
+
+
+def test_what_was_asked_for_one_by_one_is_not_doubted(locks: Locks) -> None:
+    locks.doubt("x")
+    for number in range(module.ALIKE):
+        locks.learn(f"n{number}", [f"/remote/n{number}"], 0.0)
+    assert locks.domain("x", 0.0) == "/remote/x"
 
 
 def test_a_write_of_ours_holds_its_lock_until_it_is_answered(locks: Locks) -> None:

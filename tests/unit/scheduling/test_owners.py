@@ -7,7 +7,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from puppetmaster.scheduling.owners import BLOCKED_S, FIRST, FORGET_S, LONGEST_PAUSE_S, STUCK_S, Owner, Owners
+from puppetmaster.scheduling.owners import (
+    BLOCKED_S,
+    FIRST,
+    FORGET_S,
+    LONGEST_PAUSE_S,
+    PART,
+    STUCK_S,
+    Owner,
+    Owners,
+)
 from sandbox.simulator import Scenario, Simulation
 
 MOST = 500
@@ -111,6 +120,160 @@ def test_what_the_bus_alone_takes_longer_does_not_narrow_it() -> None:
     fleet._takes_s = 0.04
     fleet.run(2.0)
     assert fleet.owner.size == MOST
+
+
+# -- to the answer -------------------------------------------------------------------------------
+
+
+def answers(owner: Owner, count: int, latency_s: float, now_s: float) -> int:
+    """So many answers at one moment, with all of the size in use; the size after them."""
+    for _ in range(count):
+        while owner.busy < owner.size:
+            owner.send(now_s)
+        owner.answered(owner.epoch, latency_s, now_s)
+        owner.land()
+    return owner.size
+
+
+def grown_to(size: int, most: int = MOST) -> Owner:
+    """An owner that was never given too much, just grown to this size; it answers in 0.1 s."""
+    owner = Owner(most)
+    while owner.size < size:
+        answers(owner, 1, 0.1, 0.0)
+    return owner
+
+
+def falls(owner: Owner, now_s: float, latency_s: float = 0.2) -> int:
+    """It is twice as slow until it is given less; how many answers that took."""
+    before, took = owner.size, 0
+    while owner.size == before:
+        answers(owner, 1, latency_s, now_s)
+        took += 1
+    return took
+
+
+def test_it_doubles_after_as_many_answers_as_places_and_after_half_as_many_as_it_has_many() -> None:
+    owner = Owner(MOST)
+    rounds = {2: 2, 4: 4, 8: 8, 16: 8, 32: 16, 128: 64}
+    for (size, round_), larger in zip(rounds.items(), [*rounds, MOST][1:], strict=True):
+        assert answers(owner, round_ - 1, 0.1, 0.0) == size
+        assert answers(owner, 1, 0.1, 0.0) == larger
+
+
+def test_one_that_is_not_given_all_that_it_may_tells_nothing_of_more() -> None:
+    owner = Owner(MOST)
+    for _ in range(100):
+        owner.answered(owner.send(0.0), 0.1, 0.0)
+        owner.land()
+    assert owner.size == FIRST
+
+
+def test_what_was_sent_before_its_size_changed_tells_nothing() -> None:
+    owner = grown_to(16)
+    for _ in range(100):
+        owner.answered(owner.epoch - 1, 5.0, 0.0)
+    assert (answers(owner, 7, 0.1, 0.0), answers(owner, 1, 0.1, 0.0)) == (16, 32)
+
+
+def test_a_slow_round_has_to_be_followed_by_another_whole_one() -> None:
+    owner = grown_to(128)
+    assert answers(owner, int(128 * PART), 0.2, 0.0) == 128, "doubted"
+    assert answers(owner, 128, 0.01, 0.0) == 128, "those do not count"
+    assert answers(owner, 127, 0.2, 0.0) == 128
+    assert answers(owner, 1, 0.2, 0.0) == 64, "half of it was worked on at once"
+    assert answers(owner, 64, 0.01, 5.0) == 64, "those were sent together with too many"
+    assert answers(owner, 63, 0.2, 5.0) == 64, "half of the places is not enough any more"
+    assert answers(owner, 1, 0.2, 5.0) == 80
+
+
+def test_slow_rounds_by_turns_with_others_are_chance() -> None:
+    owner = grown_to(16, most=16)
+    for _ in range(5):
+        assert answers(owner, 16 + 16, 0.2, 0.0) == 16, "a round, and the answers that do not count"
+        assert answers(owner, 16, 0.1, 0.0) == 16
+
+
+def test_it_is_compared_with_few_in_flight_and_not_with_the_size_before() -> None:
+    """What each size alone adds is worth no word; all together it is."""
+    owner = Owner(MOST)
+    assert [answers(owner, count, latency_s, 0.0) for count, latency_s in ((2, 0.1), (4, 0.14))] == [4, 8]
+    falls(owner, 0.0, 0.19)
+    assert owner.size == round(8 * (2 * 0.1 + 4 * 0.14) / 6 / 0.19), "the first six tell how quick it can be"
+
+
+def test_while_its_size_stays_it_is_compared_with_the_last_round() -> None:
+    owner = grown_to(32)
+    falls(owner, 0.0)
+    answers(owner, 16, 0.1, 0.5)
+    for latency_s in (0.1, 0.14, 0.18, 0.22, 0.26):
+        assert answers(owner, 64, latency_s, 0.5) == 16
+    assert answers(owner, 16, 0.3, 1.0) == 20
+
+
+def test_pauses_become_longer_each_time_that_more_was_too_much() -> None:
+    owner, now_s = grown_to(32), 0.0
+    for pause_s in (1.0, 2.0, 4.0, 8.0, 16.0, LONGEST_PAUSE_S, LONGEST_PAUSE_S):
+        falls(owner, now_s)
+        size = owner.size
+        round_ = max(size, 8)
+        owner.heard(now_s + pause_s / 2)
+        assert answers(owner, size + 5 * round_, 0.1, now_s + pause_s - 0.01) == size
+        now_s += pause_s
+        assert answers(owner, round_ - 1, 0.1, now_s) == size
+        assert answers(owner, 1, 0.1, now_s) == max(size + 1, int(1.25 * size))
+
+
+def test_one_that_has_more_to_work_with_than_it_had_is_tried_after_short_pauses_again() -> None:
+    owner = grown_to(32)
+    falls(owner, 0.0)
+    while owner.size < 47:
+        answers(owner, 1, 0.1, 50.0)
+    falls(owner, 50.0)
+    size = owner.size
+    assert answers(owner, size + 5 * size, 0.1, 50.99) == size
+    assert answers(owner, size, 0.1, 51.0) > size
+
+
+def test_one_that_was_stuck_grows_slowly_from_there() -> None:
+    owner = grown_to(16)
+    owner.heard(0.1 + STUCK_S)
+    assert owner.size == 8
+    assert answers(owner, 8, 0.1, 0.1 + STUCK_S) == 10
+
+
+def test_with_a_smaller_size_it_is_compared_with_the_last_round_again() -> None:
+    owner = grown_to(32)
+    falls(owner, 0.0)
+    assert answers(owner, 16 + 16, 0.1, 0.5) == 16
+    owner.heard(0.6 + STUCK_S)
+    assert [answers(owner, size, latency_s, 21.0) for size, latency_s in ((8, 0.14), (10, 0.18))] == [10, 12]
+
+
+def test_with_all_that_it_may_have_what_is_in_flight_tells_on() -> None:
+    owner = grown_to(16, most=16)
+    epoch = owner.epoch
+    answers(owner, 5 * 16, 0.1, 1.0)
+    assert owner.epoch == epoch
+
+
+def test_no_size_is_less_than_the_first() -> None:
+    owner = grown_to(4)
+    falls(owner, 0.0, 100.0)
+    assert owner.size == FIRST
+    owner.heard(0.1 + STUCK_S)
+    assert owner.size == FIRST
+
+
+@pytest.mark.parametrize(("busy", "blocked"), [(0, False), (1, True), (2, True), (3, True)])
+def test_one_that_answers_nothing_may_be_given_the_first_few(busy: int, blocked: bool) -> None:
+    owner = Owner(MOST, size=10)
+    for number in range(busy):
+        owner.send(5.0 + number)  # what it is given besides is no sign of life
+    assert owner.blocked(5.1 + BLOCKED_S) == blocked
+    assert owner.may_send(5.1 + BLOCKED_S) == (busy < FIRST)
+    owner.answered(owner.epoch, 1.0, 5.1 + BLOCKED_S)
+    assert not owner.blocked(5.1 + BLOCKED_S)
+    assert owner.may_send(5.1 + BLOCKED_S)
 
 
 def test_one_that_was_stuck_is_given_half_from_there() -> None:

@@ -14,7 +14,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from puppetmaster.scheduling.fairness import CATCH_UP_S, FEW, PATIENT_S
 from puppetmaster.scheduling.locks import ALIKE
-from puppetmaster.scheduling.owners import BLOCKED_S
+from puppetmaster.scheduling.owners import BLOCKED_S, FORGET_S
+from puppetmaster.scheduling.owners import FIRST as FIRST_OF_OWNER
 from puppetmaster.scheduling.scheduler import LOCKED, READS_BEFORE_WRITE, Scheduler
 from puppetmaster.scheduling.window import FIRST, Window
 
@@ -192,6 +193,14 @@ def test_one_that_was_in_flight_before_takes_its_slot_again() -> None:
     assert len(picks(scheduler)) == 1
 
 
+def test_one_that_was_in_flight_before_is_not_joined_by_an_older_one() -> None:
+    scheduler = lanes_of(1, known=True)
+    scheduler.add(5, 1, "a", write=False, in_flight=True)
+    reads(scheduler, 1, "a", 1)
+    assert picks(scheduler) == []
+    assert scheduler.why(1, 0.0) == "request 5 of job 1 to the same destination is in flight"
+
+
 def test_one_that_was_in_flight_before_can_be_put_back() -> None:
     scheduler = lanes_of(1, known=True)
     scheduler.add(1, 1, "a", write=False, in_flight=True)
@@ -229,7 +238,7 @@ def test_jobs_take_turns_at_one_lock() -> None:
 
 
 def test_a_job_keeps_its_limit() -> None:
-    scheduler = Scheduler(100)
+    scheduler = Scheduler(100, CACHE_S)
     all_alike(scheduler)
     scheduler.open_job(1, 2)
     scheduler.open_job(2, None)
@@ -250,6 +259,18 @@ def test_there_is_a_most_for_all_jobs_together() -> None:
     assert len(first) == scheduler.in_flight == 3
     scheduler.remove(first[0])
     assert len(picks(scheduler)) == 1
+
+
+@pytest.mark.parametrize(("most", "goes"), [(9, 9), (10, 9), (109, 99), (200, 180), (500, 480)])
+def test_the_last_tenth_is_for_jobs_that_have_nothing_in_flight_and_it_is_twenty_at_most(
+    most: int, goes: int
+) -> None:
+    scheduler = lanes_of(1, 2, most=most, known=True)
+    assert Scheduler(most, CACHE_S).window.most == goes
+    reads(scheduler, 1, [f"cg-{number}" for number in range(most)], 1)
+    assert len(picks(scheduler)) == goes
+    reads(scheduler, 2, ["x", "y"], 1000)
+    assert len(picks(scheduler)) == min(1, most - goes)
 
 
 @pytest.mark.parametrize("most", [1, 5, 10, 20])
@@ -294,8 +315,38 @@ def test_what_is_sent_again_counts_in_the_window_anew() -> None:
     assert picks(scheduler, 1.0 + PATIENT_S) == [11]
 
 
+def test_the_window_has_room_by_itself_only_when_it_is_full() -> None:
+    scheduler = lanes_of(1, known=True)
+    set_window(scheduler, 1)
+    reads(scheduler, 1, "ab", 1)
+    assert picks(scheduler) == [1]
+    assert scheduler.room_s(1.0) == PATIENT_S
+    set_window(scheduler, 2)
+    assert scheduler.room_s(1.0) is None
+
+
+def test_what_has_ended_says_nothing_of_when_the_window_has_room() -> None:
+    scheduler = lanes_of(1, known=True)
+    set_window(scheduler, 2)
+    reads(scheduler, 1, "abcd", 1)
+    assert [scheduler.pick(0.0), scheduler.pick(1.0)] == [1, 2]
+    scheduler.remove(1)
+    set_window(scheduler, 1)
+    assert scheduler.room_s(1.5) == 1.0 + PATIENT_S
+
+
+def test_without_a_free_slot_room_in_the_window_helps_nobody() -> None:
+    scheduler = lanes_of(1, most=2, known=True)
+    scheduler.open_job(2, 1)
+    set_window(scheduler, 1)
+    reads(scheduler, 1, "ab", 1)
+    reads(scheduler, 2, "c", 3)
+    assert picks(scheduler) == [1, 3]
+    assert scheduler.room_s(1.0) is None
+
+
 def test_lanes_begin_with_the_first_size_of_the_window() -> None:
-    scheduler = Scheduler(100)
+    scheduler = Scheduler(100, CACHE_S)
     all_alike(scheduler)
     scheduler.open_job(1, None)
     reads(scheduler, 1, "abcdefghijklmnop", 1)
@@ -307,12 +358,27 @@ def test_a_paused_job_sends_nothing_and_others_go_on() -> None:
     reads(scheduler, 1, "ab", 10)
     reads(scheduler, 2, "bc", 20)
     pause(scheduler, 10, 11)
-    assert not scheduler.holds(10)
+    assert [scheduler.holds(id_) for id_ in (10, 20)] == [False, True]
     assert sorted(picks(scheduler)) == [20, 21]
     reads(scheduler, 1, "ab", 10)
     assert picks(scheduler) == [10]
     scheduler.remove(20)
     assert picks(scheduler) == [11]
+
+
+def test_a_suspended_job_sends_nothing_until_it_is_resumed() -> None:
+    scheduler = lanes_of(1, 2, known=True)
+    reads(scheduler, 1, "abc", 1)
+    assert scheduler.pick(0.0) == 1
+    scheduler.suspend_job(1)
+    scheduler.suspend_job(99)
+    reads(scheduler, 1, "d", 4)
+    reads(scheduler, 2, "e", 9)
+    assert picks(scheduler) == [9]
+    scheduler.remove(1)
+    assert picks(scheduler) == []
+    scheduler.resume_job(1)
+    assert picks(scheduler) == [2, 3, 4]
 
 
 def test_a_job_keeps_its_rate() -> None:
@@ -413,6 +479,14 @@ def test_nobody_is_asked_for_what_was_removed() -> None:
     assert list(scheduler.questions(10)) == ["b"]
 
 
+def test_one_whose_lock_is_held_keeps_no_other_of_its_job_from_going() -> None:
+    scheduler = lanes_of(1)
+    teach(scheduler, "a", ["/remote/a", "/remote/b"])
+    teach(scheduler, "c")
+    writes(scheduler, 1, "abc", 1)
+    assert picks(scheduler) == [1, 3]
+
+
 def test_a_pattern_is_one_lock_for_every_destination() -> None:
     scheduler = lanes_of(1)
     writes(scheduler, 1, "abc", 1)
@@ -489,6 +563,45 @@ def test_a_read_that_goes_before_a_write_of_another_job_keeps_its_own_limits() -
     assert scheduler.automatic == 1
 
 
+@pytest.mark.parametrize("kept_by", ["slots", "window", "concurrency", "rate", "suspended"])
+def test_a_read_whose_job_may_send_nothing_does_not_go_before_a_write(kept_by: str) -> None:
+    scheduler = lanes_of(2, most=10)
+    scheduler.open_job(1, 1 if kept_by == "concurrency" else None, 1.0 if kept_by == "rate" else None)
+    teach(scheduler, "abcdefghi")
+    teach(scheduler, "y", ["/remote/y", "/remote/z"])
+    many = 9 if kept_by == "slots" else 1
+    set_window(scheduler, 1 if kept_by == "window" else 10)
+    reads(scheduler, 1, "abcdefghi"[:many], 1)
+    assert picks(scheduler) == [*range(1, many + 1)]
+    if kept_by == "suspended":
+        scheduler.suspend_job(1)
+    reads(scheduler, 1, "y", 50)
+    writes(scheduler, 2, "z", 60)
+    assert picks(scheduler) == [60]
+    set_window(scheduler, 10)
+    scheduler.remove(1)
+    scheduler.resume_job(1)
+    assert picks(scheduler, 5.0) == []
+    scheduler.remove(60)
+    assert picks(scheduler, 5.0) == [50]
+
+
+@pytest.mark.parametrize(("limit", "flying", "window"), [(2, "a", 1), (None, "", 1), (None, "a", 3)])
+def test_a_read_whose_job_may_send_goes_before_a_write(limit: int | None, flying: str, window: int) -> None:
+    """Another job has one in flight that counts in the window."""
+    scheduler = lanes_of(2, 3, most=10)
+    scheduler.open_job(1, limit)
+    set_window(scheduler, window)
+    teach(scheduler, "ab")
+    teach(scheduler, "y", ["/remote/y", "/remote/z"])
+    reads(scheduler, 3, "b", 1)
+    reads(scheduler, 1, flying, 2)
+    assert len(picks(scheduler)) == 1 + len(flying)
+    writes(scheduler, 2, "z", 60)
+    reads(scheduler, 1, "y", 50)
+    assert picks(scheduler) == [50, 60]
+
+
 def test_reads_that_keep_coming_do_not_keep_a_write_out() -> None:
     scheduler = lanes_of(1, 2)
     teach(scheduler, "a", ["/remote/+"])
@@ -511,10 +624,11 @@ def test_so_many_reads_are_let_by_and_no_more(monkeypatch: pytest.MonkeyPatch, m
     monkeypatch.setattr("puppetmaster.scheduling.scheduler.READS_BEFORE_WRITE", most)
     scheduler = lanes_of(1)
     teach(scheduler, "a", ["/remote/+"])
-    writes(scheduler, 1, "a", 1)
+    writes(scheduler, 1, "ab", 1)
     reads(scheduler, 1, [f"g{number}" for number in range(20)], 10)
     order = drained(scheduler)
     assert order.index(1) == 2 * most, "those, and after each of them one whose own turn it is"
+    assert order.index(2) == order.index(1) + 2 + 2 * most, "and as many before the next one"
 
 
 def test_a_write_that_was_put_back_frees_its_lock() -> None:
@@ -739,14 +853,14 @@ def goes_soon(scheduler: Scheduler, id_: int) -> bool:
 def test_what_is_gone_does_not_stay() -> None:
     """A job is paused and resumed again and again while none of its requests can go."""
     scheduler = lanes_of(1, limit=1, known=True)
-    ids = range(2, 102)
+    ids = range(2, 12)
     reads(scheduler, 1, ["first", *(f"g{id_}" for id_ in ids)], 1)
     assert picks(scheduler) == [1]
-    for _ in range(20):
+    for _ in range(200):
         pause(scheduler, *ids)
         reads(scheduler, 1, [f"g{id_}" for id_ in ids], 2)
     kept = sum(len(queue.waiting) for queue in scheduler._turns.share(1).queues.values())
-    assert kept <= len(ids) * (1 + 2 * FEW)
+    assert kept <= len(ids) * (FEW + 2)
     scheduler.remove(1)
     assert sorted(drained(scheduler)) == list(ids)
 
@@ -765,6 +879,51 @@ def test_what_is_gone_does_not_stay_behind_another_job() -> None:
     scheduler.remove(2)
     assert not scheduler._scheduler
     assert not scheduler._stale
+
+
+def shuffled(many: int) -> list[int]:
+    """Ids from 2, in no order."""
+    return [2 + 37 * number % many for number in range(many)]
+
+
+def lane_of_a_hundred() -> tuple[Scheduler, Callable[[], int]]:
+    """Request 1 is in flight, ids from 2 wait behind it for the same gateway; how many are kept."""
+    scheduler = lanes_of(1, known=True)
+    reads(scheduler, 1, "a", 1)
+    assert picks(scheduler) == [1]
+    for id_ in shuffled(99):
+        scheduler.add(id_, 1, "a", write=False)
+    return scheduler, lambda: len(scheduler._scheduler["a"])
+
+
+def queue_of_a_hundred() -> tuple[Scheduler, Callable[[], int]]:
+    """The same with a gateway each, and a job that may have one in flight; all of one owner."""
+    scheduler = lanes_of(1, limit=1)
+    teach(scheduler, "a", ["/remote/+"])
+    reads(scheduler, 1, "a", 1)
+    assert picks(scheduler) == [1]
+    for id_ in range(2, 102):
+        scheduler.add(id_, 1, f"g{id_}", write=False)
+    (queue,) = scheduler._turns.share(1).queues.values()
+    return scheduler, lambda: len(queue.waiting)
+
+
+@pytest.mark.parametrize("backlog", [lane_of_a_hundred, queue_of_a_hundred])
+def test_who_is_gone_is_kept_while_they_are_few_or_less_than_half(
+    backlog: Callable[[], tuple[Scheduler, Callable[[], int]]],
+) -> None:
+    """To take each out at once would cost too much; the order of the others stays."""
+    scheduler, kept = backlog()
+    waiting = set(range(2, 101))
+    if backlog is queue_of_a_hundred:
+        waiting.add(101)
+    for gone, left in ((50, 100), (1, 49), (FEW, 49), (1, 16)):
+        for id_ in sorted(waiting, key=lambda id_: id_ * 31 % 101)[:gone]:
+            waiting.remove(id_)
+            scheduler.remove(id_)
+        assert kept() == left
+    scheduler.remove(1)
+    assert drained(scheduler) == sorted(waiting)
 
 
 def test_a_free_lock_goes_to_the_first_that_waited() -> None:
@@ -834,6 +993,34 @@ def test_the_lock_of_others_is_free_in_time_whatever_became_of_who_was_refused()
     assert picks(scheduler, 5.0) == [2], "that wake is not for its lock"
 
 
+def test_who_waits_for_a_lock_asks_when_what_was_known_of_it_is_wrong() -> None:
+    scheduler = lanes_of(1)
+    teach(scheduler, "a", ["/remote/a", "/remote/b", "/remote/c"])
+    writes(scheduler, 1, "abc", 1)
+    assert picks(scheduler) == [1]
+    scheduler.forget("nobody")
+    scheduler.forget("b")
+    assert picks(scheduler) == []
+    assert scheduler.why(2, 0.0) == "the controller is asked who owns its lock"
+    assert scheduler.why(3, 0.0) == "request 1 holds the lock of /remote/a and 2 more"
+    assert list(scheduler.questions(10)) == ["b"]
+    teach(scheduler, "b")
+    assert picks(scheduler) == [2]
+    scheduler.remove(1)
+    assert picks(scheduler) == [3]
+
+
+def test_a_refusal_where_no_lock_is_known_delays_that_request_alone() -> None:
+    scheduler = lanes_of(1)
+    writes(scheduler, 1, "ab", 1)
+    scheduler.delay(1, 5.0, LOCKED, locked=True)
+    assert scheduler.why(1, 0.0) == "locked by somebody else; it is tried again in 5.0 s"
+    teach(scheduler, "ab")
+    assert picks(scheduler, 1.0) == [2]
+    scheduler.wake(1, 5.0)
+    assert picks(scheduler, 5.0) == [1]
+
+
 def test_who_waits_for_a_lock_asks_when_the_controller_is_another_one() -> None:
     scheduler = lanes_of(1)
     teach(scheduler, "a", ["/remote/+"])
@@ -844,6 +1031,232 @@ def test_who_waits_for_a_lock_asks_when_the_controller_is_another_one() -> None:
     assert list(scheduler.questions(10)) == ["b"]
     teach(scheduler, "b")
     assert picks(scheduler) == [2], "the write in flight is under another lock"
+
+
+# -- owners of many gateways ------------------------------------------------------------------------
+
+
+def one_owner(size: int, **more: Any) -> Scheduler:
+    """Scheduler with reads 1 to 9, all of one owner that works on this many at once."""
+    scheduler = lanes_of(1, **more)
+    teach(scheduler, "a", ["/remote/+"])
+    room_at_owner(scheduler, size)
+    reads(scheduler, 1, "abcdefghi", 1)
+    return scheduler
+
+
+def busy(scheduler: Scheduler) -> int:
+    """With how many the owner may be busy."""
+    return scheduler.owners.sizes()["/remote/+"][1]
+
+
+def test_an_owner_of_many_is_given_as_many_as_it_works_on_and_why_says_so() -> None:
+    scheduler = one_owner(3)
+    assert picks(scheduler) == [1, 2, 3]
+    assert (
+        scheduler.why(4, 0.0) == "3 requests are in flight at the owner of /remote/+: as many as it works on"
+    )
+    scheduler.answered(1, 0.5)
+    scheduler.remove(1)
+    assert scheduler.why(4, 0.5) == "next to be sent"
+    assert picks(scheduler, 0.5) == [4]
+
+
+def test_an_owner_of_many_is_never_given_more_than_its_setting() -> None:
+    for owner_most, most in ((1, 1), (None, FIRST_OF_OWNER)):
+        scheduler = Scheduler(100, CACHE_S, owner_most)
+        scheduler.open_job(1, None)
+        teach(scheduler, "a", ["/remote/+"])
+        reads(scheduler, 1, "abcd", 1)
+        assert len(picks(scheduler)) == most
+
+
+def test_an_owner_of_many_that_says_nothing_is_given_nothing_and_why_says_so() -> None:
+    scheduler = one_owner(5)
+    assert [scheduler.pick(0.0), scheduler.pick(0.0)] == [1, 2]
+    assert scheduler.why(3, BLOCKED_S) == "next to be sent"
+    later_s = BLOCKED_S + 0.1
+    assert picks(scheduler, later_s) == []
+    assert scheduler.why(3, later_s) == (
+        "the owner of /remote/+ answers nothing: 2 requests are in flight there"
+    )
+
+
+@pytest.mark.parametrize("sign", [Scheduler.heard, Scheduler.answered])
+def test_a_sign_of_life_of_an_owner_lets_others_go(sign: Callable[[Scheduler, int, float], None]) -> None:
+    scheduler = one_owner(5)
+    assert [scheduler.pick(0.0), scheduler.pick(0.0)] == [1, 2]
+    assert picks(scheduler, 9.0) == []
+    sign(scheduler, 1, 9.0)
+    scheduler.remove(1)
+    assert picks(scheduler, 9.0) == [3, 4, 5, 6]
+
+
+def test_an_owner_of_one_gateway_is_asked_for_no_signs_of_life() -> None:
+    scheduler = lanes_of(1, known=True)
+    reads(scheduler, 1, "a", 1)
+    writes(scheduler, 1, "b", 2)
+    assert picks(scheduler) == [1, 2]
+    for id_ in (1, 2):
+        scheduler.heard(id_, 5.0)
+        scheduler.answered(id_, 5.0)
+        assert scheduler.overdue(id_, 70 + id_, 5.0) is None
+        scheduler.remove(id_)
+    scheduler.came(72, 6.0)
+    assert scheduler.owners.sizes() == {}
+
+
+def test_an_owner_is_given_more_while_answers_are_quick_and_less_when_they_are_slow() -> None:
+    """Their time counts from when each was picked."""
+    scheduler, now_s, sizes = lanes_of(1), 0.0, []
+    teach(scheduler, "a", ["/remote/+"])
+    reads(scheduler, 1, [f"cg-{number}" for number in range(200)], 1)
+    for latency_s in (*[0.1] * 3, *[1.0] * 10):
+        gone = picks(scheduler, now_s)
+        now_s += latency_s
+        for id_ in gone:
+            scheduler.answered(id_, now_s)
+            scheduler.remove(id_)
+        sizes.append(scheduler.owners.sizes()["/remote/+"][0])
+    assert sizes[:3] == [4, 8, 16]
+    assert min(sizes[3:]) == 2
+
+
+def test_what_was_not_answered_in_time_keeps_a_place_until_its_answer_comes() -> None:
+    scheduler = one_owner(2)
+    assert picks(scheduler) == [1, 2]
+    for id_ in (1, 2):
+        assert scheduler.overdue(id_, 70 + id_, 1.0) == 1.0 + FORGET_S
+        scheduler.remove(id_)
+    assert busy(scheduler) == 2
+    assert picks(scheduler, 1.0) == []
+    scheduler.came(99, 2.0)
+    assert picks(scheduler, 2.0) == []
+    scheduler.came(71, 3.0)
+    assert picks(scheduler, 3.0) == [3]
+    scheduler.forget_overdue(1.0 + FORGET_S)
+    assert busy(scheduler) == 1
+    assert picks(scheduler, 1.0 + FORGET_S) == [4]
+
+
+def test_with_another_controller_nothing_is_overdue() -> None:
+    scheduler = lanes_of(1, 2)
+    teach(scheduler, "a", ["/remote/+"])
+    writes(scheduler, 1, "a", 1)
+    assert picks(scheduler) == [1]
+    scheduler.overdue(1, 71, 1.0)
+    scheduler.remove(1)
+    scheduler.forget_all()
+    teach(scheduler, "a", ["/remote/+"], now_s=1.0)
+    assert busy(scheduler) == 0
+    writes(scheduler, 1, "a", 2)
+    assert picks(scheduler, 1.0) == [2]
+    scheduler.delay(2, 5.0, LOCKED, locked=True)
+    assert scheduler.why(2, 1.0) == "locked by somebody else; it is tried again in 4.0 s"
+    scheduler.came(71, 2.0)
+
+
+@pytest.mark.parametrize("end", [Scheduler.remove, Scheduler.put_back])
+def test_a_place_at_an_owner_is_free_once_what_had_it_is_not_in_flight(
+    end: Callable[[Scheduler, int], None],
+) -> None:
+    scheduler = one_owner(2)
+    for _ in range(3):
+        for id_ in picks(scheduler):
+            end(scheduler, id_)
+        assert busy(scheduler) == 0
+
+
+# -- other ways to a gateway ------------------------------------------------------------------------
+
+
+class Ways:
+    """Scheduler of job 1 with gateways of which some can be asked directly; all others are of one owner."""
+
+    def __init__(self, direct: str = "") -> None:
+        self.direct = direct
+        self.scheduler = Scheduler(100, CACHE_S, direct=lambda destination: destination in self.direct)
+        set_window(self.scheduler, 100)
+        self.scheduler.open_job(1, None)
+
+    def reroute(self, direct: str) -> None:
+        before, self.direct = self.direct, direct
+        for destination in before + direct:
+            self.scheduler.rerouted(destination)
+
+
+def test_who_is_asked_directly_has_a_lock_of_its_own_and_no_question_is_needed() -> None:
+    ways = Ways("ab")
+    writes(ways.scheduler, 1, "aabc", 1)
+    assert picks(ways.scheduler) == [1, 3]
+    assert ways.scheduler.why(4, 0.0) == "the controller is asked who owns its lock"
+    assert list(ways.scheduler.questions(9)) == ["c"]
+    reads(ways.scheduler, 1, "a", 5)
+    ways.scheduler.delay(1, 5.0, LOCKED, locked=True)
+    assert picks(ways.scheduler) == [], "others hold the lock of a"
+    assert ways.scheduler.why(2, 0.0) == "request 1 of job 1 to the same destination is before it"
+
+
+def test_what_goes_through_the_remote_bundle_only_needs_its_lock() -> None:
+    ways = Ways("a")
+    ways.scheduler.add(1, 1, "a", write=True, remote_only=True)
+    assert picks(ways.scheduler) == []
+    teach(ways.scheduler, "a", ["/remote/+"])
+    writes(ways.scheduler, 1, "b", 2)
+    assert picks(ways.scheduler) == [1]
+    ways.reroute("")
+    ways.reroute("a")
+    assert picks(ways.scheduler) == [], "it is in flight, and b waits for it"
+    assert ways.scheduler.why(2, 0.0) == "request 1 holds the lock of /remote/+"
+
+
+def test_what_waits_for_the_controllers_word_goes_when_there_is_a_direct_way() -> None:
+    ways = Ways()
+    writes(ways.scheduler, 1, "ab", 1)
+    ways.scheduler.add(3, 1, "c", write=True, remote_only=True)
+    assert picks(ways.scheduler) == []
+    ways.reroute("ac")
+    assert picks(ways.scheduler) == [1]
+    assert list(ways.scheduler.questions(9)) == ["b", "c"], "nobody asks for a any more"
+    teach(ways.scheduler, "bc")
+    assert picks(ways.scheduler) == [2, 3]
+
+
+def test_what_waits_for_a_lock_goes_when_there_is_a_direct_way() -> None:
+    ways = Ways()
+    teach(ways.scheduler, "a", ["/remote/+"])
+    writes(ways.scheduler, 1, "abbcd", 1)
+    ways.scheduler.add(9, 1, "e", write=True, remote_only=True)
+    assert picks(ways.scheduler) == [1]
+    ways.reroute("bde")
+    assert picks(ways.scheduler) == [2, 5]
+    ways.scheduler.remove(2)
+    assert picks(ways.scheduler) == [3]
+    ways.scheduler.remove(1)
+    assert drained(ways.scheduler) == [4, 9]
+
+
+def test_what_waits_for_a_direct_way_goes_by_the_other_when_that_is_gone() -> None:
+    ways = Ways("ab")
+    teach(ways.scheduler, "z", ["/remote/+"])
+    writes(ways.scheduler, 1, "ab", 1)
+    ways.reroute("")
+    assert picks(ways.scheduler) == [1], "both need one lock"
+    ways.scheduler.remove(1)
+    assert picks(ways.scheduler) == [2]
+
+
+def test_what_is_delayed_waits_on_whatever_the_way() -> None:
+    ways = Ways("a")
+    reads(ways.scheduler, 1, "a", 1)
+    assert picks(ways.scheduler) == [1]
+    ways.scheduler.delay(1, 5.0, "it failed")
+    ways.reroute("")
+    assert picks(ways.scheduler) == []
+    assert ways.scheduler.why(1, 0.0) == "it failed; it is tried again in 5.0 s"
+    ways.scheduler.wake(1, 5.0)
+    assert list(ways.scheduler.questions(9)) == ["a"]
+    ways.scheduler.rerouted("nobody")
 
 
 # -- why -------------------------------------------------------------------------------------------

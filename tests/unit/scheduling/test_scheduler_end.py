@@ -26,6 +26,8 @@ class Driver:
     def __init__(self, seed: int) -> None:
         self.random = random.Random(seed)
         self.scheduler = lanes_of(*JOBS, most=self.random.choice((1, 2, 3, 4)))
+        self.direct: set[str] = set()
+        self.scheduler._direct = self.direct.__contains__
         self.now_s = 0.0
         self.next_id = 1
         self.waiting: set[int] = set()
@@ -56,6 +58,7 @@ class Driver:
             self.delay: 3,
             self.forget: 3,
             self.suspend: 2,
+            self.reroute: 2,
             self.wait: 2,
         }
         (action,) = self.random.choices(list(actions), list(actions.values()))
@@ -65,7 +68,8 @@ class Driver:
     def add(self) -> None:
         destination = self.random.choice("".join(GROUPS))
         job, write = self.random.choice(JOBS), self.random.random() < 0.7
-        self.scheduler.add(self.next_id, job, destination, write=write)
+        remote_only = self.random.random() < 0.1
+        self.scheduler.add(self.next_id, job, destination, write=write, remote_only=remote_only)
         self.waiting.add(self.next_id)
         self.next_id += 1
 
@@ -114,6 +118,11 @@ class Driver:
         change = self.random.choice((Scheduler.suspend_job, Scheduler.resume_job))
         change(self.scheduler, self.random.choice(JOBS))
 
+    def reroute(self) -> None:
+        destination = self.random.choice("".join(GROUPS))
+        self.direct ^= {destination}
+        self.scheduler.rerouted(destination)
+
     def wait(self) -> None:
         self.now_s += self.random.choice((0.1, 1.0, 3.0))
 
@@ -128,6 +137,23 @@ class Driver:
         id_ = self.random.choice(sorted(ids))
         ids.remove(id_)
         return id_
+
+    def left(self) -> list[str]:
+        """What the scheduler still keep of somebody."""
+        for job in JOBS:
+            self.scheduler.close_job(job)
+        kept = (
+            "requests",
+            "scheduler",
+            "stale",
+            "leaders",
+            "parked",
+            "offered",
+            "readers",
+            "passes",
+            "unknown",
+        )
+        return [name for name in kept if getattr(self.scheduler, f"_{name}")]
 
     def drain(self) -> None:
         """Let everybody go, one after the other."""
@@ -152,3 +178,4 @@ def test_picking_ends_and_everybody_goes(first: int) -> None:
         assert not driver.waiting, (
             f"seed {seed}: {[driver.scheduler.why(id_, driver.now_s) for id_ in driver.waiting]}"
         )
+        assert driver.left() == [], f"seed {seed}"

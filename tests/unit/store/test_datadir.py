@@ -54,6 +54,17 @@ def test_what_an_earlier_version_left_open_is_closed_and_a_directory_is_its_owne
         assert _mode(data_dir) == 0o755
 
 
+@pytest.mark.usefixtures("everything_allowed")
+def test_the_log_that_a_killed_process_left_open_is_closed_too(tmp_path: Path) -> None:
+    with closing(Store(tmp_path / "running")) as store:
+        store.commit(Changes(jobs={1: a_job()}))
+        shutil.copytree(tmp_path / "running", tmp_path / "killed")
+    log = tmp_path / "killed" / f"{FILE_NAME}-wal"
+    log.chmod(0o666)
+    with closing(Store(tmp_path / "killed")):
+        assert _mode(log) == 0o600
+
+
 # Who may use it
 
 

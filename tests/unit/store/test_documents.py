@@ -431,6 +431,14 @@ def test_a_reader_needs_the_file(path: Path) -> None:
     assert not path.exists()
 
 
+def test_a_reader_that_was_there_first_sees_what_is_written_then(path: Path) -> None:
+    SqliteTinyDB(path).close()
+    with SqliteTinyDB(path, read_only=True) as reader, SqliteTinyDB(path) as writer:
+        assert reader.all() == []
+        writer.insert({"name": "plum"})
+        assert reader.all() == [{"name": "plum"}]
+
+
 @pytest.mark.parametrize("read_only", [False, True])
 def test_what_is_no_database_is_refused(path: Path, read_only: bool) -> None:
     path.write_text("no database " * 100)

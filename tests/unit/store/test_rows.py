@@ -2,6 +2,7 @@
 
 import sqlite3
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -188,6 +189,16 @@ def test_conditions_mean_equality(found: list[Any], some: list[dict[str, Any]], 
             page = table.select(condition, order="desc", limit=limit, offset=offset)
             assert [d.doc_id for d in page] == ids[::-1][offset:end]
             assert page == [found[d.doc_id] for d in page]
+
+
+def test_a_table_that_is_as_it_should_be_is_not_made_anew(tmp_path: Path) -> None:
+    versions = []
+    for _ in range(2):
+        with SqliteTinyDB(tmp_path / "a.db", indexes=INDEXES) as db:
+            db.table("requests").insert({"job": 1})
+        with closing(sqlite3.connect(tmp_path / "a.db")) as connection:
+            versions += connection.execute("PRAGMA schema_version").fetchall()
+    assert versions[0] == versions[1]
 
 
 # Documents

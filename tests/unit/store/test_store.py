@@ -402,6 +402,9 @@ def test_a_request_by_the_other_messages_it_went_out_as(store: Store) -> None:
     with store.reading() as reader:
         assert reader.sending(_first(1) + 900) == reader.sending(_first(1) + 901) == second.id
         assert [reader.sending(message) for message in (first.id, second.id, third.id, 5)] == [None] * 4
+    store.commit(Changes(refused=[_first(1) + 901]))
+    assert store.now.sending(_first(1) + 900) == second.id
+    assert store.now.sending(_first(1) + 901) is None, "it was not carried out: no answer is to come"
     store.commit(Changes(deleted=changes.jobs))
     assert store.now.sending(_first(1) + 900) is None
 
@@ -1205,6 +1208,12 @@ def test_what_is_thrown_away_but_not_swept_does_not_count_as_too_large(store: St
         pass
     assert not _outlived(store, keep, _at(6))
     assert store.size_bytes <= keep.bytes
+
+
+def test_a_job_that_is_larger_than_what_goes_at_once_goes_alone(store: Store) -> None:
+    jobs = [_ended(a_job(id=number, total=PRUNED_REQUESTS + 1)) for number in (1, 2)]
+    store.commit(Changes(jobs={job.id: job for job in jobs}))
+    assert list(_outlived(store, replace(ALL, jobs=0), _at(9))) == [1]
 
 
 def test_large_jobs_are_pruned_few_at_a_time(store: Store) -> None:

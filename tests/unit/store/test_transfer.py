@@ -1,6 +1,7 @@
 """Export to one plain TinyDB file and import from it, both judged by TinyDB itself."""
 
 import json
+import os
 import stat
 from collections.abc import Callable
 from contextlib import closing
@@ -113,6 +114,18 @@ def test_an_export_follows_no_link_and_is_for_nobody_else(tmp_path: Path) -> Non
     assert (tmp_path / "precious").read_text() == "all I have"
     assert not (tmp_path / "more.json").is_symlink()
     assert stat.S_IMODE((tmp_path / "more.json").stat().st_mode) == 0o600
+
+
+@pytest.mark.usefixtures("store")
+def test_an_export_is_on_disk_before_it_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file, synced = tmp_path / "all.json", list[tuple[bool, bool]]()
+
+    def fsync(descriptor: int) -> None:
+        synced.append((stat.S_ISDIR(os.fstat(descriptor).st_mode), file.exists()))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    export(tmp_path / "data", file)
+    assert synced == [(False, False), (True, True)], "the file, and then the directory with its name"
 
 
 def test_what_tinydb_changed_is_imported(store: Store, tmp_path: Path) -> None:
