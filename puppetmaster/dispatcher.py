@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import count
 from queue import Empty, SimpleQueue
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 from puppetmaster.bus.client import (
     Answered,
@@ -123,7 +123,7 @@ class Dispatcher:
         self._receipts: list[Receipt] = []
         #: Answers that could not be taken in, by a number of their own, each with its next wait in seconds.
         self._untaken: dict[int, tuple[Answered, float]] = {}
-        self._untaken_timers = Timers()
+        self._untaken_timers: Timers[int] = Timers()
         self._numbers = count()
         #: Until then timers are held; None: they are not.
         self._held_until_s: float | None = None
@@ -342,7 +342,7 @@ class Dispatcher:
 
     def _take_again(self) -> None:
         for number in self._untaken_timers.due(self._clock.now_s()):
-            self._take_answer(*self._untaken.pop(cast(int, number)))
+            self._take_answer(*self._untaken.pop(number))
 
     def _do(self, call: _Call) -> None:
         if not call.reply.set_running_or_notify_cancel():

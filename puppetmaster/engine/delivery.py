@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from puppetmaster.clock import Moment, seconds
+from puppetmaster.engine.context import Timer, TimerKind
 from puppetmaster.engine.in_flight import InFlight, Trials
 from puppetmaster.engine.presence import Presence
 from puppetmaster.engine.state import OpenJob, State
@@ -128,8 +129,7 @@ MORE_S = 15.0
 REGISTERED_S = 0.2
 #: While we see who registers, the others are tried only so often.
 UNREGISTERED_S = 10.0
-#: The timer for when the window has room by itself.
-ROOM = ("room", 0)
+ROOM = Timer(TimerKind.ROOM, 0)
 #: What one waits for that is delayed; a refusal that is none: the controller does not know its gateway yet.
 RETRIED_WHY = "the last attempt failed"
 WHY = {
@@ -153,7 +153,7 @@ class Delivery:
         settings: Settings,
         state: State,
         scheduler: Scheduler,
-        timers: Timers,
+        timers: Timers[Timer],
         moment: Moment,
         presence: Presence,
         tunnel: str,
@@ -270,12 +270,12 @@ class Delivery:
             self.flight.sent(id_, message, now_s, opened.job.request_timeout_s, direct=direct)
             self.sends.append(outgoing)
         for job_id, at_s in scheduler.paced():
-            self._timers.set(("pace", job_id), at_s)
+            self._timers.set(Timer(TimerKind.PACE, job_id), at_s)
         if (room_s := scheduler.room_s(now_s)) is not None:
             self._timers.set(ROOM, room_s)
         for destination in scheduler.questions(QUESTIONS):
             self.questions.append(destination)
-            self._timers.set(("question", destination), now_s + QUESTION_TIMEOUT_S)
+            self._timers.set(Timer(TimerKind.QUESTION, destination), now_s + QUESTION_TIMEOUT_S)
 
     def not_sent(self, message: int) -> None:
         """This message never left: its request waits again, and the attempt does not count."""
@@ -395,11 +395,11 @@ class Delivery:
             return
         until_s = self._scheduler.overdue(request.id, request.sending, self._moment.now_s)
         if until_s is not None:
-            self._timers.set(("overdue", request.sending), until_s)
+            self._timers.set(Timer(TimerKind.OVERDUE, request.sending), until_s)
 
     def _free_owner(self, message: int) -> None:
         """An answer came. If nothing waited for it any more, a lock is free, or an owner has room again."""
-        self._timers.cancel(("overdue", message))
+        self._timers.cancel(Timer(TimerKind.OVERDUE, message))
         self._scheduler.came(message, self._moment.now_s)
 
     def controller_restarted(self, known_s: float | None) -> None:
@@ -464,8 +464,8 @@ class Delivery:
         anybody = any(WILDCARDS.search(name) for name in names)
         for name in list(self._unregistered) if anybody else names:
             id_ = self._unregistered.pop(name, None)
-            if id_ is not None and self._timers.deadline_s(("wake", id_)) is not None:
-                self._timers.set(("wake", id_), now_s + REGISTERED_S)
+            if id_ is not None and self._timers.deadline_s(Timer(TimerKind.WAKE, id_)) is not None:
+                self._timers.set(Timer(TimerKind.WAKE, id_), now_s + REGISTERED_S)
 
     def controller_up(self) -> None:
         """It answers, and what was kept for us comes. Where all has just started, gateways may be missing."""
@@ -473,9 +473,10 @@ class Delivery:
         # The monotonic clock counts from the start of the machine.
         self._registering_until_s = max(self._registering_until_s, self._settings.booting_s)
 
-    def time_is_over(self, request: Request) -> None:
+    def time_is_over(self, id_: int) -> None:
         """No answer came for a request in flight."""
-        opened = self._state.opened_of(request.id)
+        request = self._state.request(id_)
+        opened = self._state.opened_of(id_)
         if (unbelieved := self._unbelieved.pop(request.sending, None)) is not None:
             self._refuse(request, unbelieved[0])
             return
@@ -551,7 +552,7 @@ class Delivery:
         if self._unregistered.get(request.destination) == request.id:
             del self._unregistered[request.destination]
         self._again_s.pop(request.id, None)
-        self._timers.cancel(("wake", request.id))
+        self._timers.cancel(Timer(TimerKind.WAKE, request.id))
         if self._scheduler.holds(request.id):
             self._scheduler.remove(request.id)
 
@@ -596,7 +597,7 @@ class Delivery:
 
     def _delay(self, id_: int, until_s: float, why: str, *, locked: bool = False) -> None:
         self._scheduler.delay(id_, until_s, why, locked=locked)
-        self._timers.set(("wake", id_), until_s)
+        self._timers.set(Timer(TimerKind.WAKE, id_), until_s)
 
     def _refuse(self, request: Request, answer: Reply) -> None:
         """A controller did not pass it on: it waits a little and is sent again, not for ever."""

@@ -6,12 +6,14 @@ lifecycle's, requests the delivery's. None of them knows a thread or a socket; `
 """
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from puppetmaster.clock import Clock, Moment
 from puppetmaster.engine.background import Chores, Crowd, Drafts
+from puppetmaster.engine.context import Timer, TimerKind
 from puppetmaster.engine.delivery import Delivery
 from puppetmaster.engine.lifecycle import Lifecycle
 from puppetmaster.engine.presence import Presence
@@ -62,7 +64,7 @@ class Engine:
             settings.max_in_flight_per_owner,
             direct=self.presence.direct,
         )
-        self.timers = Timers()
+        self.timers: Timers[Timer] = Timers()
         self._moment = Moment(clock)
         # Two queues, so that a small job that may go does not wait until a large one is written, or ends.
         self._entering, self._chores = Chores(), Chores()
@@ -81,6 +83,16 @@ class Engine:
             Drafts(self.state, self._chores),
             tunnel,
         )
+        #: What happens when a timer fires.
+        self._fires: dict[TimerKind, Callable[[Any], None]] = {
+            TimerKind.ANSWER: self._delivery.time_is_over,
+            TimerKind.WAKE: lambda id_: self.scheduler.wake(id_, self._moment.now_s),
+            TimerKind.PACE: self.scheduler.pace_over,
+            TimerKind.QUESTION: self._unanswered_question,
+            TimerKind.OVERDUE: lambda _: self.scheduler.forget_overdue(self._moment.now_s),
+            TimerKind.ROOM: lambda _: None,  # whoever waits for room is sent at the end of this turn
+            **{kind: partial(self._lifecycle.fire, kind) for kind in self._lifecycle.timers},
+        }
         self.begin()
 
     @property
@@ -192,8 +204,8 @@ class Engine:
     def _why_gate(self, job: Job) -> str:
         if job.gate is GateStatus.CLOSED:
             return f"the gate is closed: {job.reason}"
-        left_s = (self.timers.deadline_s(("soak", job.id)) or self._moment.now_s) - self._moment.now_s
-        return f"wave {job.wave} is done and rests for another {max(left_s, 0):.0f} s"
+        until_s = self.timers.deadline_s(Timer(TimerKind.SOAK, job.id)) or 0.0
+        return f"wave {job.wave} is done and rests for another {max(until_s - self._moment.now_s, 0):.0f} s"
 
     # -- what happens on the bus ------------------------------------------------------------------
 
@@ -257,7 +269,7 @@ class Engine:
 
     def owners(self, destination: str, resources: Iterable[str] | None) -> None:
         """The controller's answer to a question of a turn; None: it knows no owner."""
-        self.timers.cancel(("question", destination))
+        self.timers.cancel(Timer(TimerKind.QUESTION, destination))
         self.scheduler.learn(destination, resources, self._moment.now_s)
 
     def clock_was_set(self) -> None:
@@ -269,8 +281,8 @@ class Engine:
     def decide(self) -> Turn:
         """Fire what is due, send what may go, bring the jobs up to date: all of it in the turn."""
         if not self.timers_held:
-            for key in self.timers.due(self._moment.now_s):
-                self._fire(key)
+            for kind, id_ in self.timers.due(self._moment.now_s):
+                self._fires[kind](id_)
         self._entering.work()
         self._chores.work()
         self._lifecycle.settle_all()
@@ -302,24 +314,6 @@ class Engine:
         revoked = self._lifecycle.revoke_created()
         self._lifecycle.settle_all()
         return revoked
-
-    def _fire(self, key: Any) -> None:
-        if isinstance(key, int):
-            self._delivery.time_is_over(self.state.request(key))
-            return
-        what, whom = key
-        if what == "wake":
-            self.scheduler.wake(whom, self._moment.now_s)
-        elif what == "pace":
-            self.scheduler.pace_over(whom)
-        elif what == "question":
-            self._unanswered_question(whom)
-        elif what == "overdue":
-            self.scheduler.forget_overdue(self._moment.now_s)
-        elif what == "room":
-            return  # whoever waits for room in the window is sent at the end of this turn
-        elif (opened := self.state.opened(whom)) is not None:
-            self._lifecycle.fire(what, opened)
 
     def _unanswered_question(self, destination: str) -> None:
         if self.controller_up:

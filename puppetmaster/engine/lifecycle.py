@@ -5,11 +5,14 @@ thread and no socket.
 """
 
 import logging
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 from puppetmaster.clock import Clock, Moment, is_known, iso, seconds
 from puppetmaster.engine import background
 from puppetmaster.engine.background import Crowd, Drafts
+from puppetmaster.engine.context import Timer, TimerKind
 from puppetmaster.engine.delivery import Delivery, said
 from puppetmaster.engine.state import Commands, OpenJob, State
 from puppetmaster.errors import Conflict, Unavailable
@@ -27,8 +30,6 @@ log = logging.getLogger("sanji.puppetmaster.engine.lifecycle")
 BEGIN_S = 0.25
 #: A time to start is compared with the wall clock at least this often: somebody may set it.
 START_CHECK_S = 30.0
-#: The timers of a job.
-TIMERS = ("job", "begin", "start", "soak", "pace")
 
 
 class Lifecycle:
@@ -40,7 +41,7 @@ class Lifecycle:
         clock: Clock,
         state: State,
         scheduler: Scheduler,
-        timers: Timers,
+        timers: Timers[Timer],
         moment: Moment,
         delivery: Delivery,
         crowd: Crowd,
@@ -57,6 +58,13 @@ class Lifecycle:
         self._crowd = crowd
         self._drafts = drafts
         self._tunnel = tunnel
+        #: What happens when a timer of a job fires.
+        self.timers: dict[TimerKind, Callable[[OpenJob], None]] = {
+            TimerKind.EXPIRE: self._expire,
+            TimerKind.BEGIN: self._begin,
+            TimerKind.START: self._start_if_due,
+            TimerKind.SOAK: partial(self._judge_wave, rested=True),
+        }
 
     # -- what callers ask for ---------------------------------------------------------------------
 
@@ -82,8 +90,10 @@ class Lifecycle:
         job = self._timed(made) if made.status is JobStatus.DISPATCHING else made
 
         def exist(job: Job, items: dict[int, Item], requests: list[Request]) -> None:
-            self._state.create(self._take_up(job, items), requests)
-            self._timers.set(("begin", job.id), self._moment.now_s + BEGIN_S)
+            opened = self._take_up(job, items)
+            opened.held = True
+            self._state.create(opened, requests)
+            self._timers.set(Timer(TimerKind.BEGIN, job.id), self._moment.now_s + BEGIN_S)
 
         if job.total > background.STEPS:
             self._drafts.begin(job, spec, exist)
@@ -114,11 +124,14 @@ class Lifecycle:
 
     def begin_job(self, job_id: int) -> None:
         """Whoever created the job has its answer, or had time enough: its requests may be sent."""
-        if self._timers.deadline_s(("begin", job_id)) is None:
-            return
-        self._timers.cancel(("begin", job_id))
-        if (opened := self._state.opened(job_id)) is not None:
-            self.release(opened)
+        opened = self._state.opened(job_id)
+        if opened is not None and opened.held:
+            self._timers.cancel(Timer(TimerKind.BEGIN, job_id))
+            self._begin(opened)
+
+    def _begin(self, opened: OpenJob) -> None:
+        opened.held = False
+        self.release(opened)
 
     def control(self, job_id: int, wanted: JobStatus, *, force: bool) -> Job:
         """Pause, resume or cancel. Raises NotFound, Conflict."""
@@ -172,7 +185,7 @@ class Lifecycle:
         for request in requests:
             self._delivery.taken_up(opened, request)
         if job.gate is GateStatus.SOAK:
-            self._timers.set(("soak", job.id), self._moment.now_s + opened.policy.gate.soak_s)
+            self._timers.set(Timer(TimerKind.SOAK, job.id), self._moment.now_s + opened.policy.gate.soak_s)
         if job.ending:
             self._crowd.end(opened)
         self.release(opened)
@@ -201,9 +214,9 @@ class Lifecycle:
         next_s = self._moment.now_s + 1 / policy.rate if paced and policy.rate else 0.0
         self._scheduler.open_job(job.id, policy.concurrency, policy.rate, next_s)
         if job.expires_s is not None:
-            self._timers.set(("job", job.id), job.expires_s)
+            self._timers.set(Timer(TimerKind.EXPIRE, job.id), job.expires_s)
         if job.status is JobStatus.PENDING:
-            self._timers.set(("start", job.id), self._moment.now_s + self._until_start_s(job))
+            self._timers.set(Timer(TimerKind.START, job.id), self._moment.now_s + self._until_start_s(job))
         return OpenJob(job, items, Commands(items, self._tunnel), policy)
 
     def _timed(self, job: Job) -> Job:
@@ -222,7 +235,7 @@ class Lifecycle:
         if opened.job.status is not JobStatus.PENDING:
             return
         if left_s > 0:
-            self._timers.set(("start", opened.job.id), self._moment.now_s + left_s)
+            self._timers.set(Timer(TimerKind.START, opened.job.id), self._moment.now_s + left_s)
         else:
             self._start(opened, JobEvent.START)
 
@@ -231,7 +244,7 @@ class Lifecycle:
         if job.timed_at is None:
             job = self._timed(job)
         if job.expires_s is not None:
-            self._timers.set(("job", job.id), job.expires_s)
+            self._timers.set(Timer(TimerKind.EXPIRE, job.id), job.expires_s)
         self._state.write_job(job)
         self.release(opened)
 
@@ -244,7 +257,7 @@ class Lifecycle:
         job = opened.job
         if job.status is JobStatus.PAUSED and job.timed_at is None and self._until_start_s(job) > 0:
             self._state.write_job(job.after(JobEvent.WAIT, self._moment.at))
-            self._timers.set(("start", job.id), self._moment.now_s + self._until_start_s(job))
+            self._timers.set(Timer(TimerKind.START, job.id), self._moment.now_s + self._until_start_s(job))
             return
         self._start(opened, JobEvent.RESUME if job.status is JobStatus.PAUSED else JobEvent.START)
         if job.gate is GateStatus.CLOSED:
@@ -258,25 +271,23 @@ class Lifecycle:
     def _sends(self, opened: OpenJob) -> bool:
         """Whether requests of this job may be sent."""
         job = opened.job
-        waits = self._timers.deadline_s(("begin", job.id)) is not None
-        return not waits and job.status is JobStatus.DISPATCHING and not job.ending
+        return not opened.held and job.status is JobStatus.DISPATCHING and not job.ending
 
     # -- waves, and the end -----------------------------------------------------------------------
 
-    def fire(self, what: str, opened: OpenJob) -> None:
+    def fire(self, kind: TimerKind, job_id: int) -> None:
         """A timer of a job is over."""
+        if (opened := self._state.opened(job_id)) is None:
+            return
         self._state.tally(opened)
-        if what == "job":
-            reason = f"its timeout of {opened.job.timeout_s:g} s is over"
-            self._stop(opened, JobEvent.EXPIRE, reason, force=True)
-        elif opened.job.ending is not None:
-            log.debug("the %s of job %s is over, and it is being stopped", what, opened.job.id)
-        elif what == "begin":
-            self.release(opened)
-        elif what == "start":
-            self._start_if_due(opened)
+        if opened.job.ending is None or kind is TimerKind.EXPIRE:
+            self.timers[kind](opened)
         else:
-            self._judge_wave(opened, rested=True)
+            log.debug("%s: the timer of job %s is over, and it is being stopped", kind, job_id)
+
+    def _expire(self, opened: OpenJob) -> None:
+        reason = f"its timeout of {opened.job.timeout_s:g} s is over"
+        self._stop(opened, JobEvent.EXPIRE, reason, force=True)
 
     def settle_all(self) -> None:
         """Bring all jobs up to date in which something happened."""
@@ -314,13 +325,13 @@ class Lifecycle:
             self._state.write_job(replace(opened.job, gate=GateStatus.CLOSED, reason=why))
         elif policy.gate.soak_s and not rested:
             self._state.write_job(replace(job, gate=GateStatus.SOAK))
-            self._timers.set(("soak", job.id), self._moment.now_s + policy.gate.soak_s)
+            self._timers.set(Timer(TimerKind.SOAK, job.id), self._moment.now_s + policy.gate.soak_s)
         else:
             self._open_wave(opened)
 
     def _open_wave(self, opened: OpenJob) -> None:
         job = opened.job
-        self._timers.cancel(("soak", job.id))
+        self._timers.cancel(Timer(TimerKind.SOAK, job.id))
         self._state.write_job(replace(job, wave=job.wave + 1, wave_errors=job.failed_count, gate=None))
         self.release(opened)
 
@@ -346,8 +357,8 @@ class Lifecycle:
     def close(self, job_id: int) -> None:
         """Forget a job that has ended."""
         self._scheduler.close_job(job_id)
-        for what in TIMERS:
-            self._timers.cancel((what, job_id))
+        for kind in (*self.timers, TimerKind.PACE):
+            self._timers.cancel(Timer(kind, job_id))
 
 
 def _summary(job: Job) -> str:

@@ -1618,8 +1618,8 @@ def test_no_message_leaves_with_an_id_that_the_bus_does_not_know(world: World) -
 # -- everything that is done leaves memory ---------------------------------------------------------
 
 
-#: What is remembered though nothing waits: who owns what, how often was refused.
-KEPT = {"_known", "_everywhere", "counts"}
+#: What is remembered though nothing waits: who owns what, how often was refused, what a timer does.
+KEPT = {"_known", "_everywhere", "counts", "_fires"}
 
 
 def test_nothing_stays_in_memory_of_what_has_ended(world: World) -> None:
