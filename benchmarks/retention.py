@@ -100,7 +100,7 @@ def waits_ms(dispatcher: Dispatcher, until: Callable[[], bool]) -> list[float]:
     """How long each question waited for its reply while a job ran, until it and what else runs is done."""
     spec = bodies.parse_job(body("get", ranges.expand("cg-[0001-5000]")), 5000)
     job = dispatcher.call(lambda engine: engine.create(spec), WAIT_S)
-    dispatcher.call(lambda engine: engine.begin_job(job.id), WAIT_S)
+    dispatcher.call(lambda engine: engine.lifecycle.begin_job(job.id), WAIT_S)
     found: list[float] = []
     while dispatcher.look(lambda engine: engine.state.open_requests, WAIT_S) or not until():
         begun_s = time.perf_counter()

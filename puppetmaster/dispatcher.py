@@ -32,7 +32,8 @@ from puppetmaster.bus.client import (
 )
 from puppetmaster.bus.connection import Receipt
 from puppetmaster.clock import Clock, Steadiness
-from puppetmaster.engine.engine import Engine, Turn
+from puppetmaster.engine.context import Turn
+from puppetmaster.engine.engine import Engine
 from puppetmaster.errors import NotFound, NotKnown, PuppetmasterError, StoreError, Unavailable
 from puppetmaster.events import Change, Hub, Kind
 from puppetmaster.model.job import Job
@@ -175,7 +176,7 @@ class Dispatcher:
     def start(self) -> None:
         """Take up what an earlier process left, and run. Raises StoreError."""
         for job, requests in self._store.unfinished():
-            self._engine.recover(job, self._store.now.items([job.id]), requests)
+            self._engine.lifecycle.recover(job, self._store.now.items([job.id]), requests)
             direct = (one for one in requests if one.status is RequestStatus.SENT)
             self._bus.expect([one.destination for one in direct if one.route == DIRECT_WAY])
             log.info(
@@ -293,7 +294,7 @@ class Dispatcher:
             case ControllerChanged(up):
                 engine.controller(up=up)
             case ControllerForgot(known_s, _):
-                engine.controller_restarted(known_s)
+                engine.delivery.controller_restarted(known_s)
             case Synced():
                 self._synced()
             case _:
@@ -303,11 +304,11 @@ class Dispatcher:
         """What the controller says when it is asked, and what others ask it."""
         match event:
             case ControllerKnows(asked_s):
-                self._engine.controller_knows(asked_s)
+                self._engine.delivery.controller_knows(asked_s)
             case Held(message, held):
-                self._engine.held(message, held=held)
+                self._engine.delivery.held(message, held=held)
             case Registering(resources):
-                self._engine.registering(resources)
+                self._engine.delivery.registering(resources)
 
     def _synced(self) -> None:
         # What came is acknowledged in this turn: then comes what the broker held back behind that.
@@ -317,7 +318,7 @@ class Dispatcher:
 
     def _take_answer(self, event: Answered, wait_s: float) -> None:
         try:
-            self._engine.answered(event.message, event.answer, event.tunnel)
+            self._engine.delivery.answered(event.message, event.answer, event.tunnel)
         except Exception as error:
             if len(self._untaken) >= AGAIN_MOST:
                 raise
@@ -371,7 +372,7 @@ class Dispatcher:
             steady = self._steadiness.look()
             if self._steadiness.stepped:
                 log.info("the clock was set", extra={"action": "clock_set"})
-                self._engine.clock_was_set()
+                self._engine.lifecycle.clock_was_set()
             self._look = Look(self._keep, Now(self._clock.wall_s(), steady, self._clock.boot(), now_s))
         if self._sweeping:
             self._sweeping = False  # also when it fails: it is tried again later
@@ -449,7 +450,7 @@ class Dispatcher:
         if turn.sends:
             if not self._bus.send(turn.sends):
                 for outgoing in turn.sends:
-                    self._engine.not_sent(outgoing.id)
+                    self._engine.delivery.not_sent(outgoing.id)
             self.dispatches.add(self._clock.now_s() - self._decided_s, len(turn.sends))
         if turn.questions:
             self._bus.ask(turn.questions)

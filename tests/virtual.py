@@ -12,7 +12,8 @@ from typing import Any, TypeVar
 from puppetmaster import jsoncodec
 from puppetmaster.api import bodies
 from puppetmaster.clock import Clock
-from puppetmaster.engine.engine import Engine, Turn
+from puppetmaster.engine.context import Turn
+from puppetmaster.engine.engine import Engine
 from puppetmaster.errors import StoreError
 from puppetmaster.model import reply
 from puppetmaster.model.job import Job
@@ -123,7 +124,7 @@ class World:
         self.store = FlakyStore(self.directory)
         self.engine = Engine(self.settings, self.clock, self.store.now, self.store.ids, TUNNEL)
         for job, requests in self.store.unfinished():
-            self.engine.recover(job, self.store.now.items([job.id]), requests)
+            self.engine.lifecycle.recover(job, self.store.now.items([job.id]), requests)
         self.asked, self.revoked = [], []
         if self.connected:
             self.run(lambda engine: engine.link(up=True), lambda engine: engine.controller(up=True))
@@ -173,7 +174,7 @@ class World:
         """To what the controller was asked."""
         knows, self.proving = self.proving and self.known, False
         now_s = self.clock.now_s()
-        answers: list[Event] = [lambda engine: engine.controller_knows(now_s)] if knows else []
+        answers: list[Event] = [lambda engine: engine.delivery.controller_knows(now_s)] if knows else []
         if self.owners is None:
             return answers
         asked, self.asked = self.asked, []
@@ -230,7 +231,7 @@ class World:
                 )
             )
         else:
-            self.engine.not_sent(message)
+            self.engine.delivery.not_sent(message)
 
     # -- what callers do --------------------------------------------------------------------------
 
@@ -239,7 +240,7 @@ class World:
         spec = bodies.parse_job(body, self.settings.max_requests)
         job = self.do(lambda engine: engine.create(spec))
         if begin:
-            self.run(lambda engine: engine.begin_job(job.id))
+            self.run(lambda engine: engine.lifecycle.begin_job(job.id))
         return job
 
     def job(self, job_id: int) -> Job:
@@ -290,7 +291,7 @@ class World:
         """Any answer, as it is on the wire."""
         assert reply.is_answer(message)
         read = reply.read(message)
-        return lambda engine: engine.answered(message["id"], read)
+        return lambda engine: engine.delivery.answered(message["id"], read)
 
     def owned(self, destination: str) -> Event:
         """The controller's answer about the owner of a destination."""

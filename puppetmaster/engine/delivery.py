@@ -11,9 +11,8 @@ from dataclasses import replace
 from typing import Any
 
 from puppetmaster.clock import Moment, seconds
-from puppetmaster.engine.context import Timer, TimerKind
+from puppetmaster.engine.context import Context, Timer, TimerKind
 from puppetmaster.engine.in_flight import InFlight, Trials
-from puppetmaster.engine.presence import Presence
 from puppetmaster.engine.state import OpenJob, State
 from puppetmaster.model.job import Job, JobEvent, JobStatus
 from puppetmaster.model.message import Outgoing, Tried, direct_tunnel
@@ -30,9 +29,7 @@ from puppetmaster.model.request import (
     RequestStatus,
 )
 from puppetmaster.scheduling.locks import WILDCARDS
-from puppetmaster.scheduling.scheduler import LOCKED, Scheduler
-from puppetmaster.settings import Settings
-from puppetmaster.timers import Timers
+from puppetmaster.scheduling.scheduler import LOCKED
 
 #: The events of answers that say how it ended.
 SETTLING = (RequestEvent.SUCCEED, RequestEvent.FAIL)
@@ -143,39 +140,23 @@ NO_IDS = "not sent again: this installation has given out all message ids"
 
 
 class Delivery:
-    """Takes each request to its end. Used by one thread, the dispatcher's.
+    """Takes each request to its end. Used by one thread, the dispatcher's."""
 
-    ``sends`` and ``questions`` are what the turn at hand wants to leave.
-    """
-
-    def __init__(
-        self,
-        settings: Settings,
-        state: State,
-        scheduler: Scheduler,
-        timers: Timers[Timer],
-        moment: Moment,
-        presence: Presence,
-        tunnel: str,
-    ) -> None:
+    def __init__(self, context: Context) -> None:
         self.refusals = Backoff()
         #: Sendings after the first, since the start.
         self.resent = 0
-        self.sends: list[Outgoing] = []
-        self.questions: list[str] = []
-        #: Messages of which the controller is asked whether it waits for their answers; whether it knows us.
-        self.checks: list[int] = []
-        self.proves = False
-        self.flight = InFlight(timers, settings.grace_s)
+        self.flight = InFlight(context.timers, context.settings.grace_s)
         self._trials = Trials()
-        self._settings = settings
-        self._state = state
-        self._scheduler = scheduler
-        self._timers = timers
-        self._moment = moment
-        self._presence = presence
-        self._tunnel = tunnel
-        self._corrections = Corrections(state, moment)
+        self._context = context
+        self._settings = context.settings
+        self._state = context.state
+        self._scheduler = context.scheduler
+        self._timers = context.timers
+        self._moment = context.moment
+        self._presence = context.presence
+        self._tunnel = context.tunnel
+        self._corrections = Corrections(context.state, context.moment)
         self._again_s: dict[int, float] = {}  # not before this is another attempt made
         #: Until when gateways may register again: of all jobs, and of those that an earlier process began.
         self._registering_until_s = self._all_anew_until_s = 0.0
@@ -192,15 +173,11 @@ class Delivery:
         # The answers of one turn all tell of a full window, though each of them makes room.
         self._full = self._scheduler.automatic >= self._scheduler.window.size - 1
 
-    def committed(self) -> None:
-        """What wanted to leave has left."""
-        self.sends, self.questions, self.checks, self.proves = [], [], [], False
-
     def stall(self) -> None:
         """What wanted to leave may not: it waits again."""
-        for outgoing in self.sends:
+        for outgoing in self._context.turn.sends:
             self.not_sent(outgoing.id)
-        self.sends = []
+        self._context.turn.sends.clear()
 
     # -- out --------------------------------------------------------------------------------------
 
@@ -268,13 +245,13 @@ class Delivery:
             message = sent.sending
             self.resent += message != id_
             self.flight.sent(id_, message, now_s, opened.job.request_timeout_s, direct=direct)
-            self.sends.append(outgoing)
+            self._context.turn.sends.append(outgoing)
         for job_id, at_s in scheduler.paced():
             self._timers.set(Timer(TimerKind.PACE, job_id), at_s)
         if (room_s := scheduler.room_s(now_s)) is not None:
             self._timers.set(ROOM, room_s)
         for destination in scheduler.questions(QUESTIONS):
-            self.questions.append(destination)
+            self._context.turn.questions.append(destination)
             self._timers.set(Timer(TimerKind.QUESTION, destination), now_s + QUESTION_TIMEOUT_S)
 
     def not_sent(self, message: int) -> None:
@@ -339,7 +316,7 @@ class Delivery:
 
     # -- in ---------------------------------------------------------------------------------------
 
-    def answered(self, message: int, answer: Reply, tunnel: str) -> None:
+    def answered(self, message: int, answer: Reply, tunnel: str = "") -> None:
         """An answer came for the message of this id; perhaps late, twice, or for nobody.
 
         ``tunnel`` is that of the gateway which sent it directly; empty: it came through our controller.
@@ -369,7 +346,7 @@ class Delivery:
         if nobody and message not in self._unbelieved:
             # A controller that has just restarted says so of everybody: does it know us?
             self._unbelieved[message] = (answer, self._moment.now_s)
-            self.proves = True
+            self._context.turn.proves = True
             return
         self._unbelieved.pop(message, None)
         answer = answer if self._item(request).code is None else answer.as_delivery()
@@ -418,7 +395,7 @@ class Delivery:
         else:
             self._registering_until_s = max(self._registering_until_s, until_s)
         self.disbelieve()
-        self.checks += self.flight.undecided()
+        self._context.turn.checks += self.flight.undecided()
 
     def _may_register(self, request: Request) -> bool:
         """Whether the gateway of a request may not have registered again yet.
@@ -442,7 +419,7 @@ class Delivery:
         """Asked at that time the controller knew us: what it said of others before that is true."""
         for message, (answer, since_s) in list(self._unbelieved.items()):
             if since_s <= asked_s:
-                self.answered(message, answer, "")
+                self.answered(message, answer)
 
     def held(self, message: int, *, held: bool) -> None:
         """Whether the controller, which was restarted, waits for the answer to this message."""

@@ -5,45 +5,27 @@ a ``Turn``: changes to make durable, and messages that may leave once they are. 
 lifecycle's, requests the delivery's. None of them knows a thread or a socket; ``begin`` reads the clock.
 """
 
-from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 from puppetmaster.clock import Clock, Moment
-from puppetmaster.engine.background import Chores, Crowd, Drafts
-from puppetmaster.engine.context import Timer, TimerKind
+from puppetmaster.engine.background import Background
+from puppetmaster.engine.context import Context, Timer, TimerKind, Turn
 from puppetmaster.engine.delivery import Delivery
 from puppetmaster.engine.lifecycle import Lifecycle
 from puppetmaster.engine.presence import Presence
 from puppetmaster.engine.state import State
 from puppetmaster.errors import Unavailable
 from puppetmaster.model.job import GateStatus, Job, JobStatus
-from puppetmaster.model.message import Outgoing, Tried
+from puppetmaster.model.message import Tried
 from puppetmaster.model.policy import wave_of
-from puppetmaster.model.reply import Reply
-from puppetmaster.model.request import Item, Request, RequestStatus
+from puppetmaster.model.request import RequestStatus
 from puppetmaster.model.spec import JobSpec
 from puppetmaster.scheduling.scheduler import Scheduler
 from puppetmaster.settings import Settings
-from puppetmaster.store.base import Changes, Ids
+from puppetmaster.store.base import Ids
 from puppetmaster.store.sqlite.reader import Reader
-from puppetmaster.timers import Timers
-
-
-@dataclass(slots=True)
-class Turn:
-    """What one turn of the dispatcher decided: durable as a whole first, acted on after."""
-
-    changes: Changes
-    created: set[int]
-    sends: list[Outgoing] = field(default_factory=list)
-    questions: list[str] = field(default_factory=list)
-    #: Of the answers to these messages the controller is asked whether it waits for them.
-    checks: list[int] = field(default_factory=list)
-    #: The controller is asked whether it knows us.
-    proves: bool = False
 
 
 class Engine:
@@ -56,7 +38,6 @@ class Engine:
         self.stalled: str | None = None
         #: No timer fires: of what happened before its time not all is known yet.
         self.timers_held = False
-        self.state = State(reader, ids)
         self.presence = Presence(settings.route)
         self.scheduler = Scheduler(
             settings.window,
@@ -64,79 +45,49 @@ class Engine:
             settings.max_in_flight_per_owner,
             direct=self.presence.direct,
         )
-        self.timers: Timers[Timer] = Timers()
+        self.state = State(reader, ids)
         self._moment = Moment(clock)
-        # Two queues, so that a small job that may go does not wait until a large one is written, or ends.
-        self._entering, self._chores = Chores(), Chores()
-        self._delivery = Delivery(
-            settings, self.state, self.scheduler, self.timers, self._moment, self.presence, tunnel
-        )
-        self._lifecycle = Lifecycle(
-            settings,
-            clock,
-            self.state,
-            self.scheduler,
-            self.timers,
-            self._moment,
-            self._delivery,
-            Crowd(self.state, self.scheduler, self._delivery, self._entering, self._chores),
-            Drafts(self.state, self._chores),
-            tunnel,
-        )
+        self._context = Context(settings, self._moment, self.state, self.scheduler, self.presence, tunnel)
+        self.timers = self._context.timers
+        #: What is decided about requests, and about jobs.
+        self.delivery = Delivery(self._context)
+        self._background = Background(self._context, self.delivery)
+        self.lifecycle = Lifecycle(self._context, self.delivery, self._background)
         #: What happens when a timer fires.
         self._fires: dict[TimerKind, Callable[[Any], None]] = {
-            TimerKind.ANSWER: self._delivery.time_is_over,
+            TimerKind.ANSWER: self.delivery.time_is_over,
             TimerKind.WAKE: lambda id_: self.scheduler.wake(id_, self._moment.now_s),
             TimerKind.PACE: self.scheduler.pace_over,
             TimerKind.QUESTION: self._unanswered_question,
             TimerKind.OVERDUE: lambda _: self.scheduler.forget_overdue(self._moment.now_s),
             TimerKind.ROOM: lambda _: None,  # whoever waits for room is sent at the end of this turn
-            **{kind: partial(self._lifecycle.fire, kind) for kind in self._lifecycle.timers},
+            **{kind: partial(self.lifecycle.fire, kind) for kind in self.lifecycle.timers},
         }
         self.begin()
-
-    @property
-    def refusals(self) -> Counter[int]:
-        """How often the controller refused a request, by code: since the start."""
-        return self._delivery.refusals.counts
-
-    @property
-    def resent(self) -> int:
-        """How many sendings were not a request's first: since the start."""
-        return self._delivery.resent
 
     def begin(self) -> float:
         """A turn begins: the time is now. Seconds since the one before began."""
         before_s = self._moment.now_s
         self._moment.begin()
-        self._entering.begin()
-        self._chores.begin()
-        self._delivery.begin()
+        self._background.begin()
+        self.delivery.begin()
         return self._moment.now_s - before_s
 
     @property
     def busy(self) -> bool:
         """Whether there is work left that needs another turn, though nothing happens."""
-        return bool(self._entering) or bool(self._chores)
+        return bool(self._background)
 
     # -- what callers ask for ---------------------------------------------------------------------
 
     def create(self, spec: JobSpec) -> Job:
         """A new job, or the one that exists under the same key. Raises Conflict, Unavailable."""
-        existing = self._lifecycle.existing(spec)
+        existing = self.lifecycle.existing(spec)
         if existing is not None:
             return existing
         if self.stalled:
             raise Unavailable(f"No job can be created: {self.stalled}")
-        return self._lifecycle.create(spec)
-
-    def existing(self, spec: JobSpec) -> Job | None:
-        """The job that exists under the same key. Raises Conflict when its body was another one."""
-        return self._lifecycle.existing(spec)
-
-    def begin_job(self, job_id: int) -> None:
-        """Whoever created the job has its answer, or had time enough: its requests may be sent."""
-        self._lifecycle.begin_job(job_id)
+        return self.lifecycle.create(spec)
 
     def unwritten(self, job: Any) -> bool:
         """Whether this is a new job that is not on disk yet."""
@@ -144,25 +95,21 @@ class Engine:
 
     def drafting(self, job: Any) -> bool:
         """Whether this is a job that does not exist yet: it is still being written."""
-        return isinstance(job, Job) and self._lifecycle.drafting(job.id)
+        return isinstance(job, Job) and self.lifecycle.drafting(job.id)
 
     def control(self, job_id: int, wanted: JobStatus, *, force: bool) -> Job:
         """Pause, resume or cancel. Raises NotFound, Conflict, Unavailable."""
         self._check_writable()
-        return self._lifecycle.control(job_id, wanted, force=force)
+        return self.lifecycle.control(job_id, wanted, force=force)
 
     def delete(self, job_id: int) -> Job:
         """Stop the job if it runs, and remove it: the job as it last was. Raises NotFound, Unavailable."""
         self._check_writable()
-        return self._lifecycle.delete(job_id)
+        return self.lifecycle.delete(job_id)
 
     def _check_writable(self) -> None:
         if self.stalled:
             raise Unavailable(f"Nothing was changed: {self.stalled}")
-
-    def recover(self, job: Job, items: dict[int, Item], requests: list[Request]) -> None:
-        """Take up a job that an earlier process left, with its requests that are not done."""
-        self._lifecycle.recover(job, items, requests)
 
     def why(self, ids: Iterable[int]) -> dict[int, str | None]:
         """What each of these requests waits for; None for those that do not wait, or for an answer alone."""
@@ -209,13 +156,6 @@ class Engine:
 
     # -- what happens on the bus ------------------------------------------------------------------
 
-    def answered(self, message: int, answer: Reply, tunnel: str = "") -> None:
-        """An answer came for the message of this id; perhaps late, twice, or for nobody.
-
-        ``tunnel`` is that of the gateway which sent it directly; empty: it came through our controller.
-        """
-        self._delivery.answered(message, answer, tunnel)
-
     def bridge(self, gateway: str, *, connected: bool | None, retained: bool = False) -> None:
         """A gateway's bridge is connected, or not; None: nothing says so any more."""
         self.presence.heard(gateway, connected, self._moment.at, retained=retained)
@@ -225,10 +165,6 @@ class Engine:
         """The broker does not let us see what bridges say, or hear what gateways answer directly."""
         self.presence.unseen |= presence
         self.presence.unheard |= direct
-
-    def not_sent(self, message: int) -> None:
-        """This message never left: its request waits again, and the attempt does not count."""
-        self._delivery.not_sent(message)
 
     def link(self, *, up: bool, unsent: Iterable[int] = (), tried: Tried | None = None) -> None:
         """The connection to the broker came or went; what is in flight may have gone with it.
@@ -240,41 +176,21 @@ class Engine:
             self.presence.unseen = self.presence.unheard = False
         else:
             self.controller_up = False
-            self._delivery.link_lost(unsent, tried)
+            self.delivery.link_lost(unsent, tried)
             self.presence.forget_all()
             self.scheduler.forget_all()
-            self._delivery.disbelieve()
+            self.delivery.disbelieve()
 
     def controller(self, *, up: bool) -> None:
         """The controller answers, or it does not any more."""
         self.controller_up = up and self.link_up
         if self.controller_up:
-            self._delivery.controller_up()
-
-    def controller_restarted(self, known_s: float | None) -> None:
-        """The controller has forgotten everybody; up to ``known_s`` it had not. None: it never knew us."""
-        self._delivery.controller_restarted(known_s)
-
-    def controller_knows(self, asked_s: float) -> None:
-        """Asked at that time, as a turn wanted it to be, the controller knew us."""
-        self._delivery.controller_knows(asked_s)
-
-    def held(self, message: int, *, held: bool) -> None:
-        """Whether the controller waits for the answer to a message, for which a turn asked."""
-        self._delivery.held(message, held=held)
-
-    def registering(self, resources: Iterable[str]) -> None:
-        """A model asks the controller to register it with these resources."""
-        self._delivery.registering(resources)
+            self.delivery.controller_up()
 
     def owners(self, destination: str, resources: Iterable[str] | None) -> None:
         """The controller's answer to a question of a turn; None: it knows no owner."""
         self.timers.cancel(Timer(TimerKind.QUESTION, destination))
         self.scheduler.learn(destination, resources, self._moment.now_s)
-
-    def clock_was_set(self) -> None:
-        """The wall's clock says another time than before: what was noted by it is noted anew."""
-        self._lifecycle.clock_was_set()
 
     # -- the end of a turn ------------------------------------------------------------------------
 
@@ -283,26 +199,16 @@ class Engine:
         if not self.timers_held:
             for kind, id_ in self.timers.due(self._moment.now_s):
                 self._fires[kind](id_)
-        self._entering.work()
-        self._chores.work()
-        self._lifecycle.settle_all()
+        self._background.work()
+        self.lifecycle.settle_all()
         if self.link_up and self.controller_up and not self.stalled:
-            self._delivery.send()
-            self._lifecycle.settle_all()
-        delivery = self._delivery
-        return Turn(
-            self.state.changes,
-            self.state.created,
-            delivery.sends,
-            delivery.questions,
-            delivery.checks,
-            delivery.proves,
-        )
+            self.delivery.send()
+            self.lifecycle.settle_all()
+        return self._context.turn
 
     def committed(self) -> None:
         """The turn is durable: the next one begins empty."""
-        self.state.committed()
-        self._delivery.committed()
+        self._context.committed()
 
     def stall(self, reason: str) -> list[int]:
         """Keep the turn, which could not be made durable, for the next try; nothing of it leaves.
@@ -310,9 +216,9 @@ class Engine:
         What was to be sent waits again. Jobs that were created in it do not exist: their ids are returned.
         """
         self.stalled = reason
-        self._delivery.stall()
-        revoked = self._lifecycle.revoke_created()
-        self._lifecycle.settle_all()
+        self.delivery.stall()
+        revoked = self.lifecycle.revoke_created()
+        self.lifecycle.settle_all()
         return revoked
 
     def _unanswered_question(self, destination: str) -> None:

@@ -9,20 +9,17 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
-from puppetmaster.clock import Clock, Moment, is_known, iso, seconds
+from puppetmaster.clock import is_known, iso, seconds
 from puppetmaster.engine import background
-from puppetmaster.engine.background import Crowd, Drafts
-from puppetmaster.engine.context import Timer, TimerKind
+from puppetmaster.engine.background import Background
+from puppetmaster.engine.context import Context, Timer, TimerKind
 from puppetmaster.engine.delivery import Delivery, said
-from puppetmaster.engine.state import Commands, OpenJob, State
+from puppetmaster.engine.state import Commands, OpenJob
 from puppetmaster.errors import Conflict, Unavailable
 from puppetmaster.model.job import GateStatus, Job, JobEvent, JobStatus
 from puppetmaster.model.policy import Policy
 from puppetmaster.model.request import Item, Request, RequestEvent, RequestStatus
 from puppetmaster.model.spec import JobSpec
-from puppetmaster.scheduling.scheduler import Scheduler
-from puppetmaster.settings import Settings
-from puppetmaster.timers import Timers
 
 log = logging.getLogger("sanji.puppetmaster.engine.lifecycle")
 
@@ -35,29 +32,16 @@ START_CHECK_S = 30.0
 class Lifecycle:
     """Takes each job to its end. Used by one thread, the dispatcher's."""
 
-    def __init__(
-        self,
-        settings: Settings,
-        clock: Clock,
-        state: State,
-        scheduler: Scheduler,
-        timers: Timers[Timer],
-        moment: Moment,
-        delivery: Delivery,
-        crowd: Crowd,
-        drafts: Drafts,
-        tunnel: str,
-    ) -> None:
-        self._settings = settings
-        self._clock = clock
-        self._state = state
-        self._scheduler = scheduler
-        self._timers = timers
-        self._moment = moment
+    def __init__(self, context: Context, delivery: Delivery, background: Background) -> None:
+        self._settings = context.settings
+        self._state = context.state
+        self._scheduler = context.scheduler
+        self._timers = context.timers
+        self._moment = context.moment
+        self._tunnel = context.tunnel
         self._delivery = delivery
-        self._crowd = crowd
-        self._drafts = drafts
-        self._tunnel = tunnel
+        self._background = background
+        self._drafts = background.drafts
         #: What happens when a timer of a job fires.
         self.timers: dict[TimerKind, Callable[[OpenJob], None]] = {
             TimerKind.EXPIRE: self._expire,
@@ -85,7 +69,7 @@ class Lifecycle:
         self._check_room(spec.total)
         ids = self._state.new_ids(spec.total)
         made = spec.job(
-            ids.job, ids.first, self._moment.at, self._clock.wall_s(), self._settings.request_timeout_s
+            ids.job, ids.first, self._moment.at, self._moment.wall_s, self._settings.request_timeout_s
         )
         job = self._timed(made) if made.status is JobStatus.DISPATCHING else made
 
@@ -166,7 +150,7 @@ class Lifecycle:
             if request.status is RequestStatus.SENT:
                 self._delivery.unanswered(request)
                 self._delivery.let_go(request)
-        self._crowd.clear_away(job_id, requests, self.close)
+        self._background.clear_away(job_id, requests, self.close)
         ended = job.after(job.ending or JobEvent.CANCEL, self._moment.at)
         log.info("job %s removed: %s", job_id, _summary(ended), extra={"action": "job_removed"})
         return ended
@@ -176,8 +160,8 @@ class Lifecycle:
     def recover(self, job: Job, items: dict[int, Item], requests: list[Request]) -> None:
         """Take up a job that an earlier process left, with its requests that are not done."""
         # A machine that does not say which start it is in may have been started anew.
-        if job.expires_s is not None and not (job.boot and job.boot == self._clock.boot()):
-            job = replace(job, boot=self._clock.boot(), expires_s=self._moment.now_s + self._time_left_s(job))
+        if job.expires_s is not None and not (job.boot and job.boot == self._moment.boot):
+            job = replace(job, boot=self._moment.boot, expires_s=self._moment.now_s + self._time_left_s(job))
         # What was sent last before the restart may have been sent just now.
         opened = self._take_up(job, items, paced=job.started_at is not None)
         opened.taken_up = True
@@ -187,7 +171,7 @@ class Lifecycle:
         if job.gate is GateStatus.SOAK:
             self._timers.set(Timer(TimerKind.SOAK, job.id), self._moment.now_s + opened.policy.gate.soak_s)
         if job.ending:
-            self._crowd.end(opened)
+            self._background.end(opened)
         self.release(opened)
 
     def _time_left_s(self, job: Job) -> float:
@@ -196,7 +180,7 @@ class Lifecycle:
         Where it cannot have been right, then or now, all of the time is left.
         """
         assert job.timeout_s is not None
-        now_s, began_s = self._clock.wall_s(), seconds(job.timed_at or job.created_at)
+        now_s, began_s = self._moment.wall_s, seconds(job.timed_at or job.created_at)
         gone_s = now_s - began_s if is_known(now_s) and is_known(began_s) else 0.0
         return min(max(job.timeout_s - gone_s, 0.0), job.timeout_s)
 
@@ -224,7 +208,7 @@ class Lifecycle:
         timed = replace(job, timed_at=self._moment.at)
         if job.timeout_s is None:
             return timed
-        return replace(timed, boot=self._clock.boot(), expires_s=self._moment.now_s + job.timeout_s)
+        return replace(timed, boot=self._moment.boot, expires_s=self._moment.now_s + job.timeout_s)
 
     def _until_start_s(self, job: Job) -> float:
         left_s = seconds(job.start_at or job.created_at) - self._moment.wall_s
@@ -250,7 +234,7 @@ class Lifecycle:
 
     def _pause(self, opened: OpenJob, reason: str) -> None:
         self._state.write_job(opened.job.after(JobEvent.PAUSE, self._moment.at, reason=reason))
-        self._crowd.stand_aside(opened)
+        self._background.stand_aside(opened)
 
     def _resume(self, opened: OpenJob) -> None:
         """Go on; a gate that is closed opens. A job that is not paused starts now, before its time."""
@@ -266,7 +250,7 @@ class Lifecycle:
     def release(self, opened: OpenJob) -> None:
         """Let those requests wait for their turn that may be sent now: of the waves that are open."""
         if self._sends(opened):
-            self._crowd.enter(opened, self._sends)
+            self._background.enter(opened, self._sends)
 
     def _sends(self, opened: OpenJob) -> bool:
         """Whether requests of this job may be sent."""
@@ -297,7 +281,7 @@ class Lifecycle:
     def settle(self, job_id: int) -> Job:
         """Bring a job up to date, and see whether it stops, goes on to the next wave, or has ended."""
         opened = self._state.opened(job_id)
-        job = self._state.settle(job_id, self._moment.at, boot=self._clock.boot(), now_s=self._moment.now_s)
+        job = self._state.settle(job_id, self._moment.at, boot=self._moment.boot, now_s=self._moment.now_s)
         if opened is not None and not job.final and job.ending is None:
             why = opened.policy.aborts(job.failed_count, job.done_count)
             if why is not None:
@@ -345,13 +329,13 @@ class Lifecycle:
             for request in [one for one in opened.requests.values() if one.status is RequestStatus.SENT]:
                 self._delivery.unanswered(request)
                 self._delivery.end(request, how, said(text, 408 if expired else None))
-        self._crowd.end(opened)
+        self._background.end(opened)
 
     def revoke_created(self) -> list[int]:
         """Jobs that were created but not made durable never were: their ids are returned."""
         created = sorted(self._state.created)
         for job_id in created:
-            self._crowd.clear_away(job_id, self._state.revoke(job_id), self.close)
+            self._background.clear_away(job_id, self._state.revoke(job_id), self.close)
         return [*created, *self._drafts.revoke()]
 
     def close(self, job_id: int) -> None:

@@ -99,8 +99,8 @@ def _numbers(engine: Engine) -> dict[str, Any]:
     return {
         "in_flight": engine.scheduler.in_flight,
         "window": engine.scheduler.window.size,
-        "refusals": {423: 0, **engine.refusals},
-        "resent": engine.resent,
+        "refusals": {423: 0, **engine.delivery.refusals.counts},
+        "resent": engine.delivery.resent,
     }
 
 

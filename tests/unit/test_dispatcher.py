@@ -57,7 +57,7 @@ class Gate:
 def test_what_has_not_left_waits_again(desk: Desk) -> None:
     desk.bus.refusing = True
     job = desk.create("a", "b")
-    desk.dispatcher.do(lambda engine: engine.begin_job(job.id))
+    desk.dispatcher.do(lambda engine: engine.lifecycle.begin_job(job.id))
     until(lambda: desk.bus.refused, "they cannot leave")
     desk.post(LinkChanged(up=False))
     until(lambda: desk.status(job.first) == "pending" and desk.in_flight() == 0, "they wait again")
@@ -147,7 +147,7 @@ def test_an_answer_that_is_tried_in_vain_is_tried_less_often(
         tries.append(time.monotonic())
         raise OSError("Input/output error")
 
-    monkeypatch.setattr(desk.engine, "answered", broken)
+    monkeypatch.setattr(desk.engine.delivery, "answered", broken)
     desk.answer(77)
     until(lambda: len(tries) >= 4, "it is tried again")
     waits_s = [after - before for before, after in itertools.pairwise(tries)]
