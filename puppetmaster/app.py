@@ -156,24 +156,37 @@ class App:
         """GET /system/puppetmaster. Raises Unavailable: only a restart helps, or the dispatcher is busy."""
         if self._bundle.fault is not None:
             raise Unavailable(f"Puppetmaster cannot go on: {self._bundle.fault}.")
-        counters = self.dispatcher.look(_counters, LOOK_TIMEOUT_S)
-        registered = self._bundle.registered.is_set()
-        unseen, gateways = counters.pop("unseen"), counters.pop("gateways")
-        stalled = counters.pop("stalled")
+        now = self.dispatcher.look(Engine.snapshot, LOOK_TIMEOUT_S)
         bus = {
             "connected": self.bus.connected,
-            "controller": counters.pop("controller"),
-            "registered": registered,
+            "controller": now.controller_up,
+            "registered": self._bundle.registered.is_set(),
         }
         return {
             "version": __version__,
             "startedAt": self._started_at,
-            "healthy": all(bus.values()) and stalled is None and counters["idsLeft"] > 0,
+            "healthy": all(bus.values()) and now.stalled is None and now.ids_left > 0,
             "bus": {**bus, "reason": self._reason(bus)},
-            "store": {"writable": stalled is None, "reason": stalled, "path": str(self.store.path)},
+            "store": {"writable": now.stalled is None, "reason": now.stalled, "path": str(self.store.path)},
             "limits": self.settings.public(),
-            "counters": {**counters, "messagesDropped": self.bus.dropped},
-            "gateways": {**gateways, "watched": bool(self.settings.presence_topics) and not unseen},
+            "counters": {
+                "openJobs": now.open_jobs,
+                "openRequests": now.open_requests,
+                "inFlight": now.in_flight,
+                "window": now.window,
+                "idsLeft": now.ids_left,
+                "messagesDropped": self.bus.dropped,
+            },
+            "gateways": {
+                "connected": now.connected,
+                "away": now.away,
+                "changes": now.changes,
+                "route": now.route,
+                "owners": {
+                    owner: {"window": size, "busy": busy} for owner, (size, busy) in now.owners.items()
+                },
+                "watched": bool(self.settings.presence_topics) and not now.unseen,
+            },
         }
 
     def _reason(self, bus: dict[str, bool]) -> str | None:
@@ -184,27 +197,3 @@ class App:
             return SILENT_CONTROLLER
         why = None if bus["registered"] else self._bundle.why_not_registered()
         return why and f"the controller has not registered us: {why}"
-
-
-def _counters(engine: Engine) -> dict[str, Any]:
-    presence = engine.presence
-    return {
-        "stalled": engine.stalled,
-        "controller": engine.controller_up,
-        "openJobs": engine.state.open_jobs,
-        "openRequests": engine.state.open_requests,
-        "inFlight": engine.scheduler.in_flight,
-        "window": engine.scheduler.window.size,
-        "unseen": presence.unseen,
-        "gateways": {
-            "connected": presence.connected_count,
-            "away": presence.away_count,
-            "changes": presence.changes,
-            "route": presence.route,
-            "owners": {
-                domain: {"window": size, "busy": busy}
-                for domain, (size, busy) in engine.scheduler.owners.sizes().items()
-            },
-        },
-        "idsLeft": engine.state.ids_left,
-    }

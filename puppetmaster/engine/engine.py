@@ -6,6 +6,7 @@ lifecycle's, requests the delivery's. None of them knows a thread or a socket; `
 """
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -26,6 +27,34 @@ from puppetmaster.scheduling.scheduler import Scheduler
 from puppetmaster.settings import Settings
 from puppetmaster.store.base import Ids
 from puppetmaster.store.sqlite.reader import Reader
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """How things stand, in figures."""
+
+    #: Why nothing can be made durable; None when it can.
+    stalled: str | None
+    controller_up: bool
+    open_jobs: int
+    open_requests: int
+    #: Request ids that are left for new jobs.
+    ids_left: int
+    #: Requests in flight, and the most that may be at present.
+    in_flight: int
+    window: int
+    #: Since the start: how often the controller refused a request, by code; sendings after a request's first.
+    refusals: dict[int, int]
+    resent: int
+    #: Gateways whose bridges say that they are there, or not; how often that changed since the start.
+    connected: int
+    away: int
+    changes: int
+    #: The broker does not let us see what bridges say; the ``route`` that is in force.
+    unseen: bool
+    route: str
+    #: By domain of an owner of many gateways: most requests that it is given, and how many it is busy with.
+    owners: dict[str, tuple[int, int]]
 
 
 class Engine:
@@ -153,6 +182,27 @@ class Engine:
             return f"the gate is closed: {job.reason}"
         until_s = self.timers.deadline_s(Timer(TimerKind.SOAK, job.id)) or 0.0
         return f"wave {job.wave} is done and rests for another {max(until_s - self._moment.now_s, 0):.0f} s"
+
+    def snapshot(self) -> Snapshot:
+        """How things stand now."""
+        state, scheduler, presence = self.state, self.scheduler, self.presence
+        return Snapshot(
+            stalled=self.stalled,
+            controller_up=self.controller_up,
+            open_jobs=state.open_jobs,
+            open_requests=state.open_requests,
+            ids_left=state.ids_left,
+            in_flight=scheduler.in_flight,
+            window=scheduler.window.size,
+            refusals=dict(self.delivery.refusals.counts),
+            resent=self.delivery.resent,
+            connected=presence.connected_count,
+            away=presence.away_count,
+            changes=presence.changes,
+            unseen=presence.unseen,
+            route=presence.route,
+            owners=scheduler.owners.sizes(),
+        )
 
     # -- what happens on the bus ------------------------------------------------------------------
 
