@@ -38,7 +38,7 @@ from puppetmaster.errors import NotFound, NotKnown, PuppetmasterError, StoreErro
 from puppetmaster.events import Change, Hub, Kind
 from puppetmaster.model.job import Job
 from puppetmaster.model.request import DIRECT_WAY, RequestStatus
-from puppetmaster.store.base import Keep, Look, Now
+from puppetmaster.store.base import Changes, Keep, Look, Now
 from puppetmaster.store.sqlite.store import Store
 from puppetmaster.threads import Vital
 from puppetmaster.timers import Timers
@@ -115,7 +115,6 @@ class Dispatcher:
         self._sweeping = True
         #: The search for jobs that need not be kept, while it is under way: a part of it after each turn.
         self._look: Look | None = None
-        self._retry_s = 0.0
         #: How long transactions took; how long from the decision to send until the bus had it.
         self.commits, self.dispatches = Tally(), Tally()
         self._decided_s = 0.0
@@ -272,7 +271,7 @@ class Dispatcher:
         if self._engine.busy or (keeps_house and not self._engine.stalled):
             return 0.0
         if self._engine.stalled:
-            due_s = self._retry_s if due_s is None else min(due_s, self._retry_s)
+            due_s = self._engine.retry_s if due_s is None else min(due_s, self._engine.retry_s)
         if due_s is None:
             return LONGEST_SLEEP_S
         return min(max(due_s - self._clock.now_s(), 0.0), LONGEST_SLEEP_S)
@@ -405,23 +404,14 @@ class Dispatcher:
         if self._held_until_s is not None and self._decided_s >= self._held_until_s:
             self._held_until_s, self._asks_again = None, False
         self._engine.timers_held = self._held_until_s is not None
-        turn = self._engine.decide()
-        if turn.changes:
-            if self._engine.stalled and self._clock.now_s() < self._retry_s:
-                return
-            begun_s = self._clock.now_s()
-            try:
-                self._store.commit(turn.changes)
-            except StoreError as error:
-                self._stall(error)
-                return
-            self.commits.add(self._clock.now_s() - begun_s)
-            if self._engine.stalled:
-                log.info("the store can be written again", extra={"action": "store_up"})
-                self._engine.stalled = None
-        self._engine.committed()
-        self._act(turn)
-        self._acknowledge()
+        self._engine.turn(self._commit, self._act, self._stall)
+
+    def _commit(self, changes: Changes) -> None:
+        begun_s = self._clock.now_s()
+        self._store.commit(changes)
+        self.commits.add(self._clock.now_s() - begun_s)
+        if self._engine.stalled:
+            log.info("the store can be written again", extra={"action": "store_up"})
 
     def _acknowledge(self) -> None:
         receipts, self._receipts = self._receipts, []
@@ -431,8 +421,8 @@ class Dispatcher:
     def _stall(self, error: StoreError) -> None:
         if not self._engine.stalled:
             log.error("%s Nothing is sent until it can be written.", error, extra={"action": "store_down"})
-        revoked = set(self._engine.stall(error.message))
-        self._retry_s = self._clock.now_s() + STORE_RETRY_S
+        revoked = set(self._engine.stall(error))
+        self._engine.retry_s = self._clock.now_s() + STORE_RETRY_S
         # What came is kept in memory. Unacknowledged, it would hold up what comes after it at the broker, and
         # the controller would seem to be gone.
         self._acknowledge()
@@ -466,6 +456,7 @@ class Dispatcher:
                 call.reply.set_result(value)
         if turn.changes.jobs or turn.changes.deleted:
             self._hub.post(_changes(turn, detailed=self._hub.detailed))
+        self._acknowledge()
 
     def _turn_away(self) -> None:
         while True:

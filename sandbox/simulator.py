@@ -232,10 +232,7 @@ class Simulation:
         engine.begin()
         while self._events and self._events[0][0] <= self.clock.at_s:
             heapq.heappop(self._events)[2](engine)
-        turn = engine.decide()
-        self.memory.keep(turn.changes)
-        engine.committed()
-        self._act(turn)
+        engine.turn(self.memory.keep, self._act, engine.stall)
 
     def _act(self, turn: Turn) -> None:
         now_s, controller = self.clock.at_s, self._controller

@@ -146,18 +146,7 @@ class World:
         engine.begin()
         for event in events:
             event(engine)
-        turn = engine.decide()
-        if turn.changes:
-            try:
-                self.store.commit(turn.changes)
-            except StoreError as error:
-                self.revoked += engine.stall(error.message)
-                return
-            engine.stalled = None
-        engine.committed()
-        if self.watch is not None:
-            self.watch(self)
-        self._act(turn)
+        engine.turn(self.store.commit, self._act, lambda error: self.revoked.extend(engine.stall(error)))
 
     def run(self, *events: Event) -> None:
         """Turns until nothing is left to do at this moment; questions about locks are answered at once."""
@@ -205,6 +194,8 @@ class World:
             self.run()
 
     def _act(self, turn: Turn) -> None:
+        if self.watch is not None:
+            self.watch(self)
         sending = {
             request.sending: request
             for request in turn.changes.requests.values()

@@ -1,6 +1,6 @@
 """What happens next: every decision about jobs and requests, and none of the doing.
 
-The dispatcher calls a method for each thing that happened and then ``decide``; what was decided is
+The dispatcher calls a method for each thing that happened and then ``turn``; what was decided is
 a ``Turn``: changes to make durable, and messages that may leave once they are. Jobs are the
 lifecycle's, requests the delivery's. None of them knows a thread or a socket; ``begin`` reads the clock.
 """
@@ -17,7 +17,7 @@ from puppetmaster.engine.delivery import Delivery
 from puppetmaster.engine.lifecycle import Lifecycle
 from puppetmaster.engine.presence import Presence
 from puppetmaster.engine.state import State
-from puppetmaster.errors import Unavailable
+from puppetmaster.errors import StoreError, Unavailable
 from puppetmaster.model.job import GateStatus, Job, JobStatus
 from puppetmaster.model.message import Tried
 from puppetmaster.model.policy import wave_of
@@ -25,7 +25,7 @@ from puppetmaster.model.request import RequestStatus
 from puppetmaster.model.spec import JobSpec
 from puppetmaster.scheduling.scheduler import Scheduler
 from puppetmaster.settings import Settings
-from puppetmaster.store.base import Ids
+from puppetmaster.store.base import Changes, Ids
 from puppetmaster.store.sqlite.reader import Reader
 
 
@@ -65,6 +65,8 @@ class Engine:
         self.controller_up = False
         #: Why nothing can be made durable; None when it can.
         self.stalled: str | None = None
+        #: Before this the store, which could not be written, is not tried again.
+        self.retry_s = 0.0
         #: No timer fires: of what happened before its time not all is known yet.
         self.timers_held = False
         self.presence = Presence(settings.route)
@@ -256,16 +258,35 @@ class Engine:
             self.lifecycle.settle_all()
         return self._context.turn
 
-    def committed(self) -> None:
-        """The turn is durable: the next one begins empty."""
-        self._context.committed()
+    def turn(
+        self,
+        commit: Callable[[Changes], None],
+        act: Callable[[Turn], None],
+        stall: Callable[[StoreError], object],
+    ) -> None:
+        """Decide, make it durable, and only then act on it: nothing leaves before what caused it is on disk.
 
-    def stall(self, reason: str) -> list[int]:
+        ``stall`` is called with what ``commit`` raised; it is to call the method of that name.
+        """
+        turn = self.decide()
+        if turn.changes:
+            if self.stalled and self._moment.now_s < self.retry_s:
+                return
+            try:
+                commit(turn.changes)
+            except StoreError as error:
+                stall(error)
+                return
+            self.stalled = None
+        self._context.committed()
+        act(turn)
+
+    def stall(self, error: StoreError) -> list[int]:
         """Keep the turn, which could not be made durable, for the next try; nothing of it leaves.
 
         What was to be sent waits again. Jobs that were created in it do not exist: their ids are returned.
         """
-        self.stalled = reason
+        self.stalled = error.message
         self.delivery.stall()
         revoked = self.lifecycle.revoke_created()
         self.lifecycle.settle_all()
