@@ -85,7 +85,7 @@ def running(store: Store, keep: Keep) -> Iterator[Dispatcher]:
     """A dispatcher on the store, over an echo."""
     clock, hub, echo = Clock(), Hub(), Echo()
     engine = Engine(Settings(window=200), clock, store.now, store.ids, "tunnel")
-    dispatcher = Dispatcher(engine, store, cast(BusClient, echo), hub, clock, keep)
+    dispatcher = Dispatcher(engine, store, cast(BusClient, echo), hub, keep)
     echo.listener = dispatcher.post
     dispatcher.start()
     try:

@@ -10,7 +10,6 @@ from typing import Any, Protocol
 from puppetmaster import __version__
 from puppetmaster.api.service import LOOK_TIMEOUT_S, Service
 from puppetmaster.bus.client import BusClient, BusEvent, ControllerForgot
-from puppetmaster.bus.credentials import Credentials
 from puppetmaster.bus.publisher import Publisher
 from puppetmaster.clock import Clock, iso
 from puppetmaster.dispatcher import Dispatcher
@@ -75,20 +74,10 @@ class App:
         self._started_at = iso(self._clock.wall_s())
         self.store = Store(settings.data_dir)
         self.hub = Hub()
-        self.bus = BusClient(
-            settings.broker_host,
-            settings.broker_port,
-            login=Credentials.of(settings),
-            installation=self.store.installation,
-            resource=PROBED,
-            probe_interval_s=settings.probe_interval_s,
-            presence=settings.presence_topics,
-            listener=self._heard,
-            clock=self._clock,
-        )
+        self.bus = BusClient(settings, self.store.installation, PROBED, self._heard, self._clock)
         self.engine = Engine(settings, self._clock, self.store.now, self.store.ids, self.bus.tunnel)
         keep = Keep(settings.keep_jobs, settings.keep_days * 86400, int(settings.keep_mb * 1_000_000))
-        self.dispatcher = Dispatcher(self.engine, self.store, self.bus, self.hub, self._clock, keep)
+        self.dispatcher = Dispatcher(self.engine, self.store, self.bus, self.hub, keep)
         self.publisher = Publisher(self.hub, self.bus.tell, self._clock)
         self.service = Service(settings, self.store, self.dispatcher)
         self.door = self._door(where) if where is not None else None

@@ -31,7 +31,7 @@ from puppetmaster.bus.client import (
     Synced,
 )
 from puppetmaster.bus.connection import Receipt
-from puppetmaster.clock import Clock, Steadiness
+from puppetmaster.clock import Steadiness
 from puppetmaster.engine.context import Turn
 from puppetmaster.engine.engine import Engine
 from puppetmaster.errors import NotFound, NotKnown, PuppetmasterError, StoreError, Unavailable
@@ -100,17 +100,15 @@ class _Call:
 class Dispatcher:
     """The loop. ``post`` and ``call`` are for any thread; the rest runs in ``pm-dispatcher``."""
 
-    def __init__(
-        self, engine: Engine, store: Store, bus: BusClient, hub: Hub, clock: Clock, keep: Keep = KEEP_ALL
-    ) -> None:
+    def __init__(self, engine: Engine, store: Store, bus: BusClient, hub: Hub, keep: Keep = KEEP_ALL) -> None:
         self._engine = engine
         self._store = store
         self._bus = bus
         self._hub = hub
-        self._clock = clock
+        self._clock = engine.clock
         self._inbox: SimpleQueue[Sequence[BusEvent] | _Call | None] = SimpleQueue()
         self._keep = keep
-        self._steadiness = Steadiness(clock)
+        self._steadiness = Steadiness(engine.clock)
         self._prune_s = 0.0
         self._sweeping = True
         #: The search for jobs that need not be kept, while it is under way: a part of it after each turn.

@@ -29,6 +29,7 @@ from puppetmaster.clock import Clock
 from puppetmaster.model import reply
 from puppetmaster.model.message import Outgoing, Tried, direct_tunnel, is_direct_tunnel
 from puppetmaster.model.reply import Reply
+from puppetmaster.settings import Settings
 from puppetmaster.threads import Vital
 
 log = logging.getLogger("sanji.puppetmaster.bus.client")
@@ -167,26 +168,22 @@ class BusClient:
 
     def __init__(
         self,
-        host: str,
-        port: int,
-        *,
-        login: Credentials,
+        settings: Settings,
         installation: str,
         resource: str,
-        probe_interval_s: float,
-        presence: Sequence[str] = (),
         listener: Callable[[Sequence[BusEvent]], None],
         clock: Clock,
     ) -> None:
+        """Raises SettingsError."""
         self.tunnel = f"puppetmaster/{installation}"
         self.dropped = 0
-        self._address = f"{host}:{port}"
+        self._address = f"{settings.broker_host}:{settings.broker_port}"
         self._asking = f"{self.tunnel}/ask"
         self._resource = resource
-        self._presence = tuple(presence)
-        self._statuses = [_status_topic(pattern) for pattern in presence]
+        self._presence = settings.presence_topics
+        self._statuses = [_status_topic(pattern) for pattern in self._presence]
         self._tunnels: dict[str, None] = {}  # of gateways, that were subscribed to
-        self._probe_interval_s = probe_interval_s
+        self._probe_interval_s = settings.probe_interval_s
         self._listener = listener
         self._clock = clock
         self._ids = count(random.randrange(FIRST_QUESTION_ID, LAST_QUESTION_ID - 2**28))
@@ -199,8 +196,8 @@ class BusClient:
         self._answers_at_all = False
         self._stopping = threading.Event()
         self._link = Connection(
-            (host, port),
-            login,
+            (settings.broker_host, settings.broker_port),
+            Credentials.of(settings),
             f"puppetmaster-{installation}",
             [(self.tunnel, 1), (self._asking, 0)],
             Listener(self._came_up, self._went_down, self._take_all, self._refused),

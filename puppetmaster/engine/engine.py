@@ -61,6 +61,7 @@ class Engine:
     """Decides. Called by one thread, the dispatcher's."""
 
     def __init__(self, settings: Settings, clock: Clock, reader: Reader, ids: Ids, tunnel: str) -> None:
+        self.clock = clock
         self.link_up = False
         self.controller_up = False
         #: Why nothing can be made durable; None when it can.

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from puppetmaster.bundle import registration as module
-from puppetmaster.bundle.registration import Channel, Registration, RegistrationError
+from puppetmaster.bundle.registration import Channel, Listener, Registration, RegistrationError
 
 Message = dict[str, Any]
 OK: Message = {"code": 200, "data": {"tunnel": "808"}}
@@ -151,9 +151,11 @@ class Bench:
         self.registration = Registration(
             channel,
             lambda: self.profiles,
-            lambda role, tunnel: self.accepted.put((role, tunnel)),
-            lambda: self.ready.put(self.registration.count),
-            self.forgotten.put,
+            Listener(
+                lambda role, tunnel: self.accepted.put((role, tunnel)),
+                lambda: self.ready.put(self.registration.count),
+                self.forgotten.put,
+            ),
             lambda: OWN,
             PROCESS,
         )

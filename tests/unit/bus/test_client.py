@@ -27,10 +27,10 @@ from puppetmaster.bus.client import (
     Synced,
 )
 from puppetmaster.bus.connection import MESSAGE_LIMIT_BYTES, Receipt, Received
-from puppetmaster.bus.credentials import Credentials
 from puppetmaster.clock import Clock
 from puppetmaster.model.message import Outgoing, direct_tunnel
 from puppetmaster.model.request import RequestEvent
+from puppetmaster.settings import Settings
 from sandbox.process import free_port
 
 ID = 2**31 + 5
@@ -53,17 +53,13 @@ class Wire:
         self.told: list[BusEvent] = []
         self.acknowledged: list[Receipt] = []
         self.sent: list[dict[str, Any]] = []
-        self.bus = BusClient(
-            "127.0.0.1",
-            free_port(),
-            login=Credentials(),
-            installation="0123456789abcdef",
-            resource="/jobs",
+        settings = Settings(
+            broker_host="127.0.0.1",
+            broker_port=free_port(),
             probe_interval_s=1000,
-            presence=["/cgs/+/connection_status", "/site/+"],
-            listener=self.told.extend,
-            clock=clock,
+            presence="/cgs/+/connection_status, /site/+",
         )
+        self.bus = BusClient(settings, "0123456789abcdef", "/jobs", self.told.extend, clock)
         monkeypatch.setattr(self.bus._link, "acknowledge", self.acknowledged.extend)
         monkeypatch.setattr(self.bus._link, "send", self._send)
 

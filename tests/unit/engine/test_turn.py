@@ -62,11 +62,11 @@ def test_one_that_cannot_be_written_is_kept_and_tried_again_after_a_while(world:
     world.engine.control(1, JobStatus.PAUSED, force=False)
     world.engine.retry_s = world.clock.now_s() + 10
     assert steps(world, fault) == ["commit", fault]
-    assert world.engine.stalled == "The disk is full."
+    assert world.engine.snapshot().stalled == "The disk is full."
     assert steps(world) == [], "it is not tried yet"
     assert world.job(1).status is JobStatus.DISPATCHING
     world.clock.monotonic_s += 10
     world.engine.begin()
     assert steps(world) == ["commit", 0]
-    assert world.engine.stalled is None
+    assert world.engine.snapshot().stalled is None
     assert world.job(1).status is JobStatus.PAUSED
