@@ -15,32 +15,22 @@ from puppetmaster.timers import Timers
 
 
 class TimerKind(StrEnum):
-    """What happens when a timer fires; in brackets: the id that it is set for."""
+    """What has come when a timer fires; in brackets: whose id it has."""
 
-    #: The answer to a request is not waited for any more (request).
-    ANSWER = "answer"
-    #: A request that waited for some time waits for its turn again (request).
-    WAKE = "wake"
-    #: The rate of a job allows another request (job).
-    PACE = "pace"
-    #: A question about locks was not answered (destination).
-    QUESTION = "question"
-    #: An owner of many gateways is not busy any more with what it did not answer (message).
-    OVERDUE = "overdue"
-    #: The window has room by itself (0).
-    ROOM = "room"
-    #: The timeout of a job is over (job).
-    EXPIRE = "expire"
-    #: Whoever created a job had time enough to get the answer (job).
-    BEGIN = "begin"
-    #: It is time to look whether a job starts (job).
-    START = "start"
-    #: A wave that is done has rested (job).
-    SOAK = "soak"
+    ANSWER = "answer"  # the end of waiting for an answer (request)
+    WAKE = "wake"  # the end of the delay of a request that waits for its turn again then (request)
+    PACE = "pace"  # the time at which the rate of a job allows another request (job)
+    QUESTION = "question"  # the end of waiting for who owns a destination (destination)
+    OVERDUE = "overdue"  # the end of the time that an owner is busy with what it did not answer (message)
+    ROOM = "room"  # the time at which the window has room by itself (0: there is one window)
+    EXPIRE = "expire"  # the timeout of a job (job)
+    BEGIN = "begin"  # the time by which whoever created a job has the answer (job)
+    START = "start"  # the time to look whether a job starts (job)
+    SOAK = "soak"  # the end of the rest after a wave (job)
 
 
 class Timer(NamedTuple):
-    """One timer of the engine."""
+    """The key of a timer of the engine."""
 
     kind: TimerKind
     id: int | str

@@ -127,7 +127,7 @@ class Engine:
 
     def drafting(self, job: Any) -> bool:
         """Whether this is a job that does not exist yet: it is still being written."""
-        return isinstance(job, Job) and self.lifecycle.drafting(job.id)
+        return isinstance(job, Job) and job.id in self._background.drafts
 
     def control(self, job_id: int, wanted: JobStatus, *, force: bool) -> Job:
         """Pause, resume or cancel. Raises NotFound, Conflict, Unavailable."""

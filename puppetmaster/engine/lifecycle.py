@@ -102,10 +102,6 @@ class Lifecycle:
             return
         raise Unavailable(f"No job can be created: {full}. Wait for one to end, delete one, or raise {most}.")
 
-    def drafting(self, job_id: int) -> bool:
-        """Whether this job does not exist yet: it is still being written."""
-        return job_id in self._drafts
-
     def begin_job(self, job_id: int) -> None:
         """Whoever created the job has its answer, or had time enough: its requests may be sent."""
         opened = self._state.opened(job_id)
