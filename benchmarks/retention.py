@@ -87,7 +87,7 @@ def running(store: Store, keep: Keep) -> Iterator[Dispatcher]:
     """A dispatcher on the store, over an echo."""
     clock, hub, echo = Clock(), Hub(), Echo()
     engine = Engine(Settings(window=200), clock, store.now, store.ids, "tunnel")
-    dispatcher = Dispatcher(engine, store, cast(BusClient, echo), hub, clock, keep)
+    dispatcher = Dispatcher(engine, store, cast(BusClient, echo), hub, keep)
     echo.listener = dispatcher.post
     dispatcher.start()
     try:
@@ -102,7 +102,7 @@ def waits_ms(dispatcher: Dispatcher, until: Callable[[], bool]) -> list[float]:
     """How long each question waited for its reply while a job ran, until it and what else runs is done."""
     spec = bodies.parse_job(body("get", ranges.expand("cg-[0001-5000]")), 5000)
     job = dispatcher.call(lambda engine: engine.create(spec), WAIT_S)
-    dispatcher.call(lambda engine: engine.begin_job(job.id), WAIT_S)
+    dispatcher.call(lambda engine: engine.lifecycle.begin_job(job.id), WAIT_S)
     found: list[float] = []
     while dispatcher.look(lambda engine: engine.state.open_requests, WAIT_S) or not until():
         begun_s = time.perf_counter()

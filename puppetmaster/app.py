@@ -10,8 +10,6 @@ from typing import Any, Protocol
 from puppetmaster import __version__
 from puppetmaster.api.service import LOOK_TIMEOUT_S, Service
 from puppetmaster.bus.client import BusClient, BusEvent, ControllerForgot
-from puppetmaster.bus.credentials import Credentials
-from puppetmaster.bus.limit import Limit
 from puppetmaster.bus.publisher import Publisher
 from puppetmaster.bus.visit import SILENT_CONTROLLER
 from puppetmaster.clock import Clock, iso
@@ -76,22 +74,11 @@ class App:
         self._started_at = iso(self._clock.wall_s())
         self.store = Store(settings.data_dir)
         self.hub = Hub()
-        self.limit = Limit(settings.broker_limit_bytes)
-        self.bus = BusClient(
-            settings.broker_host,
-            settings.broker_port,
-            login=Credentials.of(settings),
-            installation=self.store.installation,
-            resource=PROBED,
-            probe_interval_s=settings.probe_interval_s,
-            presence=settings.presence_topics,
-            listener=self._heard,
-            clock=self._clock,
-            limit=self.limit,
-        )
+        self.bus = BusClient(settings, self.store.installation, PROBED, self._heard, self._clock)
+        self.limit = self.bus.limit
         self.engine = Engine(settings, self._clock, self.store.now, self.store.ids, self.bus.tunnel)
         keep = Keep(settings.keep_jobs, settings.keep_days * 86400, int(settings.keep_mb * 1_000_000))
-        self.dispatcher = Dispatcher(self.engine, self.store, self.bus, self.hub, self._clock, keep)
+        self.dispatcher = Dispatcher(self.engine, self.store, self.bus, self.hub, keep)
         self.publisher = Publisher(self.hub, self.bus.tell, self._clock)
         self.service = Service(settings, self.store, self.dispatcher, self.limit)
         self.door = self._door(where) if where is not None else None
@@ -159,26 +146,39 @@ class App:
         """GET /system/puppetmaster. Raises Unavailable: only a restart helps, or the dispatcher is busy."""
         if self._bundle.fault is not None:
             raise Unavailable(f"Puppetmaster cannot go on: {self._bundle.fault}.")
-        counters = self.dispatcher.look(_counters, LOOK_TIMEOUT_S)
-        registered = self._bundle.registered.is_set()
-        unseen, gateways = counters.pop("unseen"), counters.pop("gateways")
-        stalled = counters.pop("stalled")
+        now = self.dispatcher.look(Engine.snapshot, LOOK_TIMEOUT_S)
         bus = {
             "connected": self.bus.connected,
-            "controller": counters.pop("controller"),
-            "registered": registered,
+            "controller": now.controller_up,
+            "registered": self._bundle.registered.is_set(),
         }
         reason = self._reason(bus)
         return {
             "version": __version__,
             "startedAt": self._started_at,
-            "healthy": all(bus.values()) and not (reason or stalled) and counters["idsLeft"] > 0,
+            "healthy": all(bus.values()) and not (reason or now.stalled) and now.ids_left > 0,
             "bus": {**bus, "reason": reason},
-            "store": {"writable": stalled is None, "reason": stalled, "path": str(self.store.path)},
+            "store": {"writable": now.stalled is None, "reason": now.stalled, "path": str(self.store.path)},
             "limits": self.settings.public(),
             "inForce": self._in_force(),
-            "counters": {**counters, "messagesDropped": self.bus.dropped},
-            "gateways": {**gateways, "watched": bool(self.settings.presence_topics) and not unseen},
+            "counters": {
+                "openJobs": now.open_jobs,
+                "openRequests": now.open_requests,
+                "inFlight": now.in_flight,
+                "window": now.window,
+                "idsLeft": now.ids_left,
+                "messagesDropped": self.bus.dropped,
+            },
+            "gateways": {
+                "connected": now.connected,
+                "away": now.away,
+                "changes": now.changes,
+                "route": now.route,
+                "owners": {
+                    owner: {"window": size, "busy": busy} for owner, (size, busy) in now.owners.items()
+                },
+                "watched": bool(self.settings.presence_topics) and not now.unseen,
+            },
         }
 
     def _in_force(self) -> dict[str, Any]:
@@ -198,27 +198,3 @@ class App:
             return SILENT_CONTROLLER
         why = None if bus["registered"] else self._bundle.why_not_registered()
         return why and f"the controller has not registered us: {why}"
-
-
-def _counters(engine: Engine) -> dict[str, Any]:
-    presence = engine.presence
-    return {
-        "stalled": engine.stalled,
-        "controller": engine.controller_up,
-        "openJobs": engine.state.open_jobs,
-        "openRequests": engine.state.open_requests,
-        "inFlight": engine.scheduler.in_flight,
-        "window": engine.scheduler.window.size,
-        "unseen": presence.unseen,
-        "gateways": {
-            "connected": presence.connected_count,
-            "away": presence.away_count,
-            "changes": presence.changes,
-            "route": presence.route,
-            "owners": {
-                domain: {"window": size, "busy": busy}
-                for domain, (size, busy) in engine.scheduler.owners.sizes().items()
-            },
-        },
-        "idsLeft": engine.state.ids_left,
-    }

@@ -21,7 +21,8 @@ from typing import Any
 from puppetmaster import jsoncodec
 from puppetmaster.api import bodies
 from puppetmaster.clock import Clock
-from puppetmaster.engine.engine import Engine, Turn
+from puppetmaster.engine.context import Turn
+from puppetmaster.engine.engine import Engine
 from puppetmaster.model import reply
 from puppetmaster.model.job import Job
 from puppetmaster.model.request import Item, Request
@@ -183,7 +184,7 @@ class Simulation:
         job = self.engine.create(spec)
         while self.engine.drafting(job):
             self._turn()
-        self.engine.begin_job(job.id)
+        self.engine.lifecycle.begin_job(job.id)
         self._turn()
         return job
 
@@ -231,10 +232,7 @@ class Simulation:
         engine.begin()
         while self._events and self._events[0][0] <= self.clock.at_s:
             heapq.heappop(self._events)[2](engine)
-        turn = engine.decide()
-        self.memory.keep(turn.changes)
-        engine.committed()
-        self._act(turn)
+        engine.turn(self.memory.keep, self._act, engine.stall)
 
     def _act(self, turn: Turn) -> None:
         now_s, controller = self.clock.at_s, self._controller
@@ -283,7 +281,7 @@ class Simulation:
     def _prove(self, asked_s: float) -> None:
         """The controller is asked whether it knows us."""
         knows_s = self._controller.passes_s(self.clock.at_s) + HOP_S
-        self._at(knows_s, lambda engine: engine.controller_knows(asked_s))
+        self._at(knows_s, lambda engine: engine.delivery.controller_knows(asked_s))
 
     def _answer(
         self, message: int, code: int, release: Callable[[], None], sent_s: float
@@ -297,7 +295,7 @@ class Simulation:
             request = engine.state.find_request(message)
             if request is not None and code == 200:
                 self.latencies_s.setdefault(request.job, []).append(self.clock.at_s - sent_s)
-            engine.answered(message, said)
+            engine.delivery.answered(message, said)
 
         return arrives
 
@@ -306,7 +304,7 @@ class Simulation:
         return lambda engine: engine.owners(destination, resources)
 
     def _take_sample(self) -> None:
-        scheduler, refused = self.engine.scheduler, self.engine.refusals.total()
+        scheduler, refused = self.engine.scheduler, self.engine.delivery.refusals.counts.total()
         done = sum(map(len, self.latencies_s.values()))
         self.samples.append(
             Sample(self.clock.at_s, scheduler.window.size, scheduler.in_flight, done, refused)
@@ -328,7 +326,7 @@ class Simulation:
                 "p99": round(all_s[len(all_s) * 99 // 100], 4) if all_s else None,
             },
             "requests": dict(counts),
-            "refusals": {str(code): count for code, count in self.engine.refusals.items()},
+            "refusals": {str(code): count for code, count in self.engine.delivery.refusals.counts.items()},
             "collisions": self.collisions,
             "ranLate": len(self.ran_late),
             "owners": self.engine.scheduler.owners.sizes(),

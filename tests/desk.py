@@ -147,9 +147,7 @@ class Desk:
         self.engine = Engine(
             Settings(booting_s=0, **settings), self.clock, self.store.now, self.store.ids, "tunnel"
         )
-        self.dispatcher = Dispatcher(
-            self.engine, self.store, cast(BusClient, self.bus), hub, self.clock, keep
-        )
+        self.dispatcher = Dispatcher(self.engine, self.store, cast(BusClient, self.bus), hub, keep)
         self.dispatcher.start()
         self.post(LinkChanged(up=True), ControllerChanged(up=True))
 

@@ -51,7 +51,7 @@ class Group(NamedTuple):
 GROUPS: Mapping[str, Group] = {
     "engine": Group(
         "engine/engine engine/lifecycle engine/delivery engine/state engine/background engine/in_flight "
-        "engine/presence model/job model/request model/policy model/reply timers",
+        "engine/presence engine/context model/job model/request model/policy model/reply timers",
         "unit/model unit/engine unit/bus/test_client.py unit/store/test_store.py",
     ),
     "scheduling": Group(

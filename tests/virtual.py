@@ -12,7 +12,8 @@ from typing import Any, TypeVar
 from puppetmaster import jsoncodec
 from puppetmaster.api import bodies
 from puppetmaster.clock import Clock
-from puppetmaster.engine.engine import Engine, Turn
+from puppetmaster.engine.context import Turn
+from puppetmaster.engine.engine import Engine
 from puppetmaster.errors import StoreError
 from puppetmaster.model import reply
 from puppetmaster.model.job import Job
@@ -123,7 +124,7 @@ class World:
         self.store = FlakyStore(self.directory)
         self.engine = Engine(self.settings, self.clock, self.store.now, self.store.ids, TUNNEL)
         for job, requests in self.store.unfinished():
-            self.engine.recover(job, self.store.now.items([job.id]), requests)
+            self.engine.lifecycle.recover(job, self.store.now.items([job.id]), requests)
         self.asked, self.revoked = [], []
         if self.connected:
             self.run(lambda engine: engine.link(up=True), lambda engine: engine.controller(up=True))
@@ -145,18 +146,7 @@ class World:
         engine.begin()
         for event in events:
             event(engine)
-        turn = engine.decide()
-        if turn.changes:
-            try:
-                self.store.commit(turn.changes)
-            except StoreError as error:
-                self.revoked += engine.stall(error.message)
-                return
-            engine.stalled = None
-        engine.committed()
-        if self.watch is not None:
-            self.watch(self)
-        self._act(turn)
+        engine.turn(self.store.commit, self._act, lambda error: self.revoked.extend(engine.stall(error)))
 
     def run(self, *events: Event) -> None:
         """Turns until nothing is left to do at this moment; questions about locks are answered at once."""
@@ -173,7 +163,7 @@ class World:
         """To what the controller was asked."""
         knows, self.proving = self.proving and self.known, False
         now_s = self.clock.now_s()
-        answers: list[Event] = [lambda engine: engine.controller_knows(now_s)] if knows else []
+        answers: list[Event] = [lambda engine: engine.delivery.controller_knows(now_s)] if knows else []
         if self.owners is None:
             return answers
         asked, self.asked = self.asked, []
@@ -204,6 +194,8 @@ class World:
             self.run()
 
     def _act(self, turn: Turn) -> None:
+        if self.watch is not None:
+            self.watch(self)
         sending = {
             request.sending: request
             for request in turn.changes.requests.values()
@@ -230,7 +222,7 @@ class World:
                 )
             )
         else:
-            self.engine.not_sent(message)
+            self.engine.delivery.not_sent(message)
 
     # -- what callers do --------------------------------------------------------------------------
 
@@ -239,7 +231,7 @@ class World:
         spec = bodies.parse_job(body, self.settings.max_requests)
         job = self.do(lambda engine: engine.create(spec))
         if begin:
-            self.run(lambda engine: engine.begin_job(job.id))
+            self.run(lambda engine: engine.lifecycle.begin_job(job.id))
         return job
 
     def job(self, job_id: int) -> Job:
@@ -290,7 +282,7 @@ class World:
         """Any answer, as it is on the wire."""
         assert reply.is_answer(message)
         read = reply.read(message)
-        return lambda engine: engine.answered(message["id"], read)
+        return lambda engine: engine.delivery.answered(message["id"], read)
 
     def owned(self, destination: str) -> Event:
         """The controller's answer about the owner of a destination."""

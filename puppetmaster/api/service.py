@@ -70,7 +70,7 @@ class Service:
         if spec.key is not None and (spec.rerun is not None or spec.dry_run):
             # The job that is to be run again may be another one now, or gone, since the key was given.
             # It may be one that is still being written: what is answered is on disk.
-            existing = self._dispatcher.look(lambda engine: engine.existing(spec), CHANGE_TIMEOUT_S)
+            existing = self._dispatcher.look(lambda engine: engine.lifecycle.existing(spec), CHANGE_TIMEOUT_S)
             if existing is not None and not spec.dry_run:
                 return _with_ids(existing)
         if spec.rerun is not None:
@@ -83,7 +83,7 @@ class Service:
     def begin(self, job_id: int | None) -> None:
         """The answer that created this job is out: its requests may be sent. None: it was a dry run."""
         if job_id is not None:
-            self._dispatcher.do(lambda engine: engine.begin_job(job_id))
+            self._dispatcher.do(lambda engine: engine.lifecycle.begin_job(job_id))
 
     def _again(self, spec: JobSpec, rerun: Rerun) -> JobSpec:
         """The same commands for those requests of another job that are in the states asked for.

@@ -46,6 +46,8 @@ class OpenJob:
     policy: Policy
     #: An earlier process began it.
     taken_up: bool = False
+    #: Whoever created it has not the answer yet, which comes before its first request.
+    held: bool = False
     requests: dict[int, Request] = field(default_factory=dict)
     deltas: Counter[RequestStatus] = field(default_factory=Counter)
 

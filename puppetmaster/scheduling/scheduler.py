@@ -58,7 +58,7 @@ class Scheduler:
         self._leaders: dict[str, Waiting] = {}  # what is in flight, or goes next, by destination
         self._parked: dict[str, Parked] = {}  # by the domain whose lock they wait for
         self._offered: dict[str, None] = {}  # free domains that more writes wait for than the one let try
-        self._locked = Timers()  # when the lock of a domain that others hold is tried again
+        self._locked: Timers[str] = Timers()  # when the lock of a domain that others hold is tried again
         self._readers: dict[str, deque[Queue]] = {}  # reads by domain
         self._passes: dict[str, int] = {}  # how many of them may still go before the next write
         self._unknown: dict[str, list[Waiting]] = {}

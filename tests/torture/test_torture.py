@@ -61,7 +61,7 @@ class Case:
         sent = self.world.sent[-1]
         said = {"id": sent.message, "code": code, "method": "post", "resource": "/system/setting", "data": {}}
         read = reply.from_gateway(said)
-        self.world.run(lambda engine: engine.answered(sent.message, read, sent.tunnel))
+        self.world.run(lambda engine: engine.delivery.answered(sent.message, read, sent.tunnel))
         return sent
 
     def ran(self, *ids: int, mark: str = MARK) -> None:

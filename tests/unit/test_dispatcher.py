@@ -60,7 +60,7 @@ class Gate:
 def test_what_has_not_left_waits_again(desk: Desk) -> None:
     desk.bus.refusing = True
     job = desk.create("a", "b")
-    desk.dispatcher.do(lambda engine: engine.begin_job(job.id))
+    desk.dispatcher.do(lambda engine: engine.lifecycle.begin_job(job.id))
     until(lambda: desk.bus.refused, "they cannot leave")
     desk.post(LinkChanged(up=False))
     until(lambda: desk.status(job.first) == "pending" and desk.in_flight() == 0, "they wait again")
@@ -104,7 +104,7 @@ def test_a_controller_that_never_knew_us_takes_nothing_away(desk: Desk) -> None:
 def test_what_does_not_leave_because_the_broker_is_slow_leaves_when_it_has_room(desk: Desk) -> None:
     desk.bus.waiting_bytes = WAITING_BYTES
     job = desk.create("a", "b")
-    desk.dispatcher.call(lambda engine: engine.begin_job(job.id), WAIT_S)
+    desk.dispatcher.call(lambda engine: engine.lifecycle.begin_job(job.id), WAIT_S)
     assert desk.bus.sent == []
     desk.bus.waiting_bytes = 0
     desk.post(Room())
@@ -160,7 +160,7 @@ def test_an_answer_that_is_tried_in_vain_is_tried_less_often(
         tries.append(time.monotonic())
         raise OSError("Input/output error")
 
-    monkeypatch.setattr(desk.engine, "answered", broken)
+    monkeypatch.setattr(desk.engine.delivery, "answered", broken)
     desk.answer(77)
     until(lambda: len(tries) >= 4, "it is tried again")
     waits_s = [after - before for before, after in itertools.pairwise(tries)]
@@ -194,7 +194,7 @@ def test_the_bus_is_told_what_was_taken_in(
 ) -> None:
     """Else it would read nothing any more."""
     if fails:
-        monkeypatch.setattr(desk.engine, "answered", _broken)
+        monkeypatch.setattr(desk.engine.delivery, "answered", _broken)
     told = reply.read({"id": 1, "code": 200, "data": {}})
     desk.post(*[Answered(number, told, Receipt(1, number), size_bytes=1000) for number in range(1, 6)])
     until(lambda: desk.bus.released_bytes == 5000, "there is room again")
@@ -208,7 +208,7 @@ def test_answers_that_could_not_be_taken_in_are_kept_up_to_some_bytes(
     monkeypatch.setattr(dispatcher_module, "AGAIN_FIRST_S", 0.5)
     told = reply.read({"id": 1, "code": 200, "data": {}})
     with monkeypatch.context() as patch:
-        patch.setattr(desk.engine, "answered", _broken)
+        patch.setattr(desk.engine.delivery, "answered", _broken)
         desk.post(*[Answered(number, told, Receipt(1, number), size_bytes=1000) for number in range(1, 6)])
         until(lambda: desk.bus.released_bytes == 5000, "all have been looked at")
         assert desk.bus.acknowledged == [1, 2, 3]

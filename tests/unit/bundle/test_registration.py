@@ -13,7 +13,13 @@ from typing import Any
 import pytest
 
 from puppetmaster.bundle import registration as module
-from puppetmaster.bundle.registration import Channel, Registration, RegistrationError, Unanswered
+from puppetmaster.bundle.registration import (
+    Channel,
+    Listener,
+    Registration,
+    RegistrationError,
+    Unanswered,
+)
 from puppetmaster.model.message import DEPENDENCY
 
 Message = dict[str, Any]
@@ -155,9 +161,11 @@ class Bench:
         self.registration = Registration(
             channel,
             lambda: self.profiles,
-            lambda role, tunnel: self.accepted.put((role, tunnel)),
-            lambda: self.ready.put(self.registration.count),
-            self.forgotten.put,
+            Listener(
+                lambda role, tunnel: self.accepted.put((role, tunnel)),
+                lambda: self.ready.put(self.registration.count),
+                self.forgotten.put,
+            ),
             lambda: OWN,
             PROCESS,
         )

@@ -44,10 +44,9 @@ class Ear(logging.Handler):
         port: int,
         client_id: str = "link-test",
         login: Credentials | None = None,
-        limit_bytes: int | None = None,
     ) -> None:
         super().__init__()
-        self.ups: queue.Queue[int | None] = queue.Queue()
+        self.ups: queue.Queue[None] = queue.Queue()
         self.downs: queue.Queue[tuple[int, ...]] = queue.Queue()
         self.tried: list[Tried | None] = []
         self.messages: queue.Queue[Received] = queue.Queue()
@@ -58,8 +57,7 @@ class Ear(logging.Handler):
             login or Credentials(),
             client_id,
             [(INBOX, 1)],
-            Listener(self.ups.put, self._down, self._take, self.refused.put, self._room),
-            lambda: limit_bytes,
+            Listener(lambda: self.ups.put(None), self._down, self._take, self.refused.put, self._room),
         )
 
     def _down(self, unsent: tuple[int, ...], tried: Tried | None) -> None:
@@ -449,11 +447,6 @@ def test_what_is_sent_arrives_in_order(broker: Broker) -> None:
         assert ear.send(*payloads[:250])
         assert ear.send(*payloads[250:])
         assert [came.get(timeout=WAIT_S) for _ in payloads] == payloads
-
-
-def test_what_the_broker_carries_is_told_with_the_connection(broker: Broker) -> None:
-    with listening(broker.port, limit_bytes=100_000) as ear:
-        assert ear.ups.get(timeout=WAIT_S) == 100_000
 
 
 def test_topics_that_are_asked_for_later_are_heard_from_then_on(broker: Broker) -> None:

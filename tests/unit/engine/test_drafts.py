@@ -77,7 +77,7 @@ def test_nothing_of_it_is_sent_before_it_exists(world: World) -> None:
         world.run()
     finish(world)
     world.hasty = False
-    world.run(lambda engine: engine.begin_job(job.id))
+    world.run(lambda engine: engine.lifecycle.begin_job(job.id))
     assert len(world.sent) == 10
 
 

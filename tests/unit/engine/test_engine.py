@@ -102,7 +102,7 @@ def test_a_job_is_on_disk_before_anything_of_it_is_sent(world: World) -> None:
 def test_requests_are_sent_when_the_creator_has_the_answer(world: World) -> None:
     job = world.create(body("post", "a"), begin=False)
     assert why(world, job.first) == "the job is about to begin"
-    world.run(lambda engine: engine.begin_job(job.id))
+    world.run(lambda engine: engine.lifecycle.begin_job(job.id))
     assert [one.destination for one in world.sent] == ["a"]
 
 
@@ -118,7 +118,9 @@ def test_to_begin_a_job_that_is_gone_or_paused_sends_nothing(world: World) -> No
     gone = world.create(body("post", "a"), begin=False)
     delete(world, gone)
     held = paused(world, body("post", "b"))
-    world.run(lambda engine: engine.begin_job(gone.id), lambda engine: engine.begin_job(held.id))
+    world.run(
+        lambda engine: engine.lifecycle.begin_job(gone.id), lambda engine: engine.lifecycle.begin_job(held.id)
+    )
     world.advance(BEGIN_S)
     assert world.sent == []
 
@@ -127,7 +129,7 @@ def test_to_resume_a_job_sends_nothing_before_its_creator_has_the_answer(world: 
     job = paused(world, body("post", "a"))
     control(world, job, DISPATCHING)
     assert world.sent == []
-    world.run(lambda engine: engine.begin_job(job.id))
+    world.run(lambda engine: engine.lifecycle.begin_job(job.id))
     assert len(world.sent) == 1
 
 
@@ -371,7 +373,7 @@ def test_a_lock_at_the_gateway_is_not_waited_for_for_ever(world: World) -> None:
 def test_a_resource_that_a_gateway_has_not_is_an_error_also_while_gateways_register(world: World) -> None:
     """The gateway is there: only who is not registered at the controller of the server is waited for."""
     job = world.create(body("post", "a"))
-    world.run(lambda engine: engine.controller_restarted(world.clock.now_s()))
+    world.run(lambda engine: engine.delivery.controller_restarted(world.clock.now_s()))
     world.run(world.gateway_said(job.first, 404, ""))
     result = world.request(job.first).result
     assert result is not None
@@ -643,7 +645,7 @@ def test_what_is_left_of_a_jobs_time_is_right_after_the_clock_was_set_and_a_rest
     endless = paused(world, body("post", "a"))
     world.advance(1000)
     world.clock.wall_ahead_s += 60 * 86400.0
-    world.run(lambda engine: engine.clock_was_set())
+    world.run(lambda engine: engine.lifecycle.clock_was_set())
     world.stop()
     world.clock.reboot(off_s=30)
     world.start()
@@ -1040,7 +1042,7 @@ def test_a_bundle_that_restarts_alone_waits_for_no_gateway(world: World) -> None
 
 def test_gateways_may_register_again_after_a_restart_of_the_controller(world: World) -> None:
     job = world.create(body("post", "a"))
-    world.run(lambda engine: engine.controller_restarted(world.clock.now_s() - 100))
+    world.run(lambda engine: engine.delivery.controller_restarted(world.clock.now_s() - 100))
     world.run(world.refused(job.first, 404, "nobody"))
     request = world.request(job.first)
     assert (request.status, request.attempts) == (RequestStatus.PENDING, 0), "nobody got it: it waits"
@@ -1051,7 +1053,7 @@ def test_gateways_may_register_again_after_a_restart_of_the_controller(world: Wo
 
 
 def test_who_has_not_registered_again_by_then_does_not_exist(world: World) -> None:
-    world.run(lambda engine: engine.controller_restarted(world.clock.now_s() - 100))
+    world.run(lambda engine: engine.delivery.controller_restarted(world.clock.now_s() - 100))
     world.advance(SETTINGS.registering_s)
     job = world.create(body("post", "a"))
     world.run(world.refused(job.first, 404, "nobody"))
@@ -1062,7 +1064,7 @@ def test_who_has_not_registered_again_by_then_does_not_exist(world: World) -> No
 def restarted(world: World, known_s: float | None) -> list[int]:
     """The controller was restarted: the messages of which it is asked whether it has them."""
     world.checked.clear()
-    world.run(lambda engine: engine.controller_restarted(known_s))
+    world.run(lambda engine: engine.delivery.controller_restarted(known_s))
     return list(world.checked)
 
 
@@ -1074,8 +1076,8 @@ def test_a_restarted_controller_lost_what_it_had_been_given(world: World) -> Non
     after, later = world.create(body("post", "b")), world.create(body("get", "c"))
     world.advance(1)
     assert restarted(world, known_s) == [after.first, later.first]
-    world.run(lambda engine: engine.held(after.first, held=True))
-    world.run(lambda engine: engine.held(later.first, held=False))
+    world.run(lambda engine: engine.delivery.held(after.first, held=True))
+    world.run(lambda engine: engine.delivery.held(later.first, held=False))
     world.advance(SETTINGS.grace_s)
     assert world.statuses(before) == ["unknown"]
     assert world.statuses(after) == ["sent"], "it is the new one that has it"
@@ -1089,9 +1091,9 @@ def test_an_answer_that_was_on_its_way_counts_though_the_controller_does_not_wai
 ) -> None:
     job = world.create(body("post", "a"))
     restarted(world, world.clock.now_s() - 1)
-    world.run(lambda engine: engine.held(job.first, held=False))
+    world.run(lambda engine: engine.delivery.held(job.first, held=False))
     succeed(world, job.first)
-    world.run(lambda engine: engine.held(job.first, held=False))
+    world.run(lambda engine: engine.delivery.held(job.first, held=False))
     assert world.statuses(job) == ["resolved"]
 
 
@@ -1104,7 +1106,7 @@ def test_a_controller_that_has_forgotten_us_is_not_believed_that_there_is_no_suc
     world.run(world.refused(job.first, 404), world.refused(job.first + 1, 403, "no subscribed model"))
     assert world.statuses(job) == ["sent", "sent"]
     assert world.proving
-    world.run(lambda engine: engine.controller_restarted(world.clock.now_s() - 1))
+    world.run(lambda engine: engine.delivery.controller_restarted(world.clock.now_s() - 1))
     assert world.statuses(job) == ["pending", "pending"]
     world.known = True
     world.advance(1)
@@ -1141,14 +1143,14 @@ def test_what_an_earlier_process_began_waits_for_gateways_when_the_controller_is
 def test_who_registers_again_is_sent_to_at_once_and_the_others_are_left_alone(world: World) -> None:
     job = world.create(body("post", "a", "b"))
     restarted(world, world.clock.now_s() - 100)
-    world.run(lambda engine: engine.registering(["/remote/z"]))
+    world.run(lambda engine: engine.delivery.registering(["/remote/z"]))
     world.run(world.refused(job.first, 404), world.refused(job.first + 1, 404))
     world.advance(UNREGISTERED_S / 2 - 0.1)
     assert len(world.sent) == 2, "while one sees who comes, nobody is asked in vain"
-    world.run(lambda engine: engine.registering(["/remote/a"]))
+    world.run(lambda engine: engine.delivery.registering(["/remote/a"]))
     world.advance(REGISTERED_S)
     assert [one.destination for one in world.sent[2:]] == ["a"]
-    world.run(lambda engine: engine.registering(["/remote/+"]))
+    world.run(lambda engine: engine.delivery.registering(["/remote/+"]))
     world.advance(REGISTERED_S)
     assert [one.destination for one in world.sent[2:]] == ["a", "b"]
 
@@ -1156,7 +1158,7 @@ def test_who_registers_again_is_sent_to_at_once_and_the_others_are_left_alone(wo
 def test_while_more_gateways_register_the_others_are_waited_for(world: World) -> None:
     restarted(world, world.clock.now_s() - 100)
     world.advance(SETTINGS.registering_s - 1)
-    world.run(lambda engine: engine.registering(["/remote/z"]))
+    world.run(lambda engine: engine.delivery.registering(["/remote/z"]))
     world.advance(MORE_S - 1)
     job = world.create(body("post", "a"))
     world.run(world.refused(job.first, 404))
@@ -1170,7 +1172,7 @@ def test_a_restarted_controller_is_asked_for_locks_again(tmp_path: Path) -> None
     world = World(tmp_path, SETTINGS, owners=one_model)
     job = world.create(body("post", "a", "b"))
     world.owners = None
-    world.run(lambda engine: engine.controller_restarted(world.clock.now_s()))
+    world.run(lambda engine: engine.delivery.controller_restarted(world.clock.now_s()))
     succeed(world, job.first)
     assert world.asked == ["b"]
     assert len(world.sent) == 1
@@ -1389,7 +1391,7 @@ def test_a_turn_that_was_not_durable_never_was(world: World) -> None:
     job = world.create(body("post", "a"), begin=False)
     engine = world.engine
     engine.begin()
-    engine.begin_job(job.id)
+    engine.lifecycle.begin_job(job.id)
     engine.create(spec(body("post", "b")))
     engine.owners("a", ["/remote/a"])
     assert engine.decide().sends, "it was about to leave"
@@ -1538,7 +1540,7 @@ def test_limits_hold_over_a_restart(world: World) -> None:
 def test_nothing_is_sent_while_nothing_can_be_made_durable(world: World) -> None:
     job = world.create(body("post", "a", "b"), begin=False)
     world.store.full = True
-    world.run(lambda engine: engine.begin_job(job.id))
+    world.run(lambda engine: engine.lifecycle.begin_job(job.id))
     world.advance(10)
     assert world.sent == []
     assert why(world, job.first) == "The disk is full."
@@ -1661,8 +1663,8 @@ def test_no_message_leaves_with_an_id_that_the_bus_does_not_know(world: World) -
 # -- everything that is done leaves memory ---------------------------------------------------------
 
 
-#: What is remembered though nothing waits: who owns what, how often was refused.
-KEPT = {"_known", "_everywhere", "counts"}
+#: What is remembered though nothing waits: who owns what, how often was refused, what a timer does.
+KEPT = {"_known", "_everywhere", "counts", "_fires"}
 
 
 def test_nothing_stays_in_memory_of_what_has_ended(world: World) -> None:
@@ -1683,7 +1685,7 @@ def test_nothing_stays_in_memory_of_what_has_ended(world: World) -> None:
     engine = world.engine
     assert (engine.state.open_jobs, engine.state.open_requests, engine.scheduler.in_flight) == (0, 0, 0)
     assert len(engine.timers) == 0
-    delivery, scheduler = engine._delivery, engine.scheduler
+    delivery, scheduler = engine.delivery, engine.scheduler
     for part in (engine, delivery, delivery.flight, delivery.refusals, scheduler, scheduler.locks):
         for name, value in vars(part).items():
             if isinstance(value, Sized) and not isinstance(value, str) and name not in KEPT:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from puppetmaster.clock import iso
+from puppetmaster.engine.context import Timer, TimerKind
 from puppetmaster.engine.lifecycle import BEGIN_S, START_CHECK_S
 from puppetmaster.errors import Conflict
 from puppetmaster.model.job import GateStatus, Job, JobStatus
@@ -443,7 +444,7 @@ def test_attempts_are_counted_over_a_restart(world: World) -> None:
 def test_the_wait_for_another_attempt_is_kept_over_a_pause(world: World) -> None:
     job = world.create(body("post", "a", retry={"attempts": 2, "delay": 100}))
     answer(world, job.first, 500)
-    due_s = world.engine.timers.deadline_s(("wake", job.first))
+    due_s = world.engine.timers.deadline_s(Timer(TimerKind.WAKE, job.first))
     assert due_s is not None
     world.advance(5)
     control(world, job, PAUSED)
