@@ -401,7 +401,7 @@ class Connection:
                     woken.recv(4096)
                 events = ready.get(connection, 0)
                 self._write_on()
-                if reads_on or events & selectors.EVENT_READ:
+                if (reads_on or events & selectors.EVENT_READ) and not self._full:  # it may be full by now
                     more = self._read(connection, decoder)
                     heard_s = time.monotonic()
                 self._keep_alive(heard_s)
