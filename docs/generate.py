@@ -1,7 +1,7 @@
 """What the documents say that the code knows better: ``python -m docs.generate`` writes it, a test compares.
 
 The diagrams of docs/states.md come from the transition tables, the settings in README.md and in
-data/puppetmaster.json.factory from their declaration.
+data/puppetmaster.json.factory from their declaration, the resources in docs/api.md from the operations.
 """
 
 import json
@@ -11,11 +11,14 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from puppetmaster.api.operations import OPERATIONS, Operation
+from puppetmaster.api.query import PARAMETERS
 from puppetmaster.model import job, request
 from puppetmaster.settings import Settings, variable
 
 ROOT = Path(__file__).resolve().parent.parent
 BEGIN, END = "| variable | default | meaning |\n|---|---|---|\n", "\n\n"
+RESOURCES = "| method, resource | what | parameters | door | origin |\n|---|---|---|---|---|\n"
 
 STATES = """# The states of jobs and requests
 
@@ -75,8 +78,24 @@ def _plain(value: object) -> str:
 
 def with_settings(readme: str) -> str:
     """README.md with its table of settings as the code has them."""
-    before, rest = readme.split(BEGIN, 1)
-    return before + BEGIN + settings() + END + rest.split(END, 1)[1]
+    return _with_rows(readme, BEGIN, settings())
+
+
+def _with_rows(page: str, head: str, rows: str) -> str:
+    before, rest = page.split(head, 1)
+    return before + head + rows + END + rest.split(END, 1)[1]
+
+
+def with_tables(page: str) -> str:
+    """docs/api.md with its table of resources as the code has them."""
+    return _with_rows(page, RESOURCES, "\n".join(map(_resource, OPERATIONS)))
+
+
+def _resource(one: Operation) -> str:
+    known = ", ".join(f"`{PARAMETERS[name].name}`" for name in one.query)
+    door = "bus, HTTP" if one.over_bus else "HTTP"
+    path = one.path.replace("{id}", ":id")
+    return f"| {one.method} {path} | {one.about} | {known} | {door} | {one.origin} |"
 
 
 def factory() -> str:
@@ -93,6 +112,8 @@ def main() -> None:
     (ROOT / "docs" / "states.md").write_text(states())
     readme = ROOT / "README.md"
     readme.write_text(with_settings(readme.read_text()))
+    api = ROOT / "docs" / "api.md"
+    api.write_text(with_tables(api.read_text()))
 
 
 if __name__ == "__main__":

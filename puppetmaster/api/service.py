@@ -12,9 +12,10 @@ from dataclasses import replace
 from itertools import islice, pairwise
 from typing import Any
 
-from puppetmaster.api import bodies, query, results
+from puppetmaster.api import bodies, results
 from puppetmaster.api.pages import PART, PART_BYTES, Chunks, Full, Part, whole
 from puppetmaster.api.pages import ids as listed
+from puppetmaster.api.query import Query
 from puppetmaster.bus.limit import Limit
 from puppetmaster.clock import iso
 from puppetmaster.dispatcher import Dispatcher
@@ -39,7 +40,6 @@ MOST_VALUES, VALUES_EACH = 1_000_000, 20
 #: More than the ids in the answer to POST /requests can have.
 ID_BYTES = 100
 
-_LIST = ("limit", "offset")
 _CONTROLS = (JobStatus.CANCELED, JobStatus.PAUSED, JobStatus.DISPATCHING)
 
 
@@ -108,9 +108,8 @@ class Service:
         wall_s = time.time()
         return plan(spec, spec.job(0, 1, iso(wall_s), wall_s, self._settings.request_timeout_s))
 
-    def jobs(self, given: Mapping[str, Any]) -> Chunks:
+    def jobs(self, asked: Query) -> Chunks:
         """GET /jobs, newest first."""
-        asked = query.parse(given, (*_LIST, "jobStatus", "name", "text", "destination", "collection"))
 
         def read(ids: Sequence[int]) -> Part:
             with self._store.reading() as reader:
@@ -123,9 +122,8 @@ class Service:
             ids = reader.job_ids(asked.where)
         return Chunks(len(ids), _page(ids, asked), read)
 
-    def job(self, job_id: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    def job(self, job_id: str, asked: Query) -> dict[str, Any]:
         """GET /jobs/:id. Raises NotFound."""
-        asked = query.parse(given, (*_LIST, "collection"))
         with self._store.reading() as reader:
             job = _found_job(reader, job_id)
             ids = _page(job.request_ids, asked)
@@ -145,9 +143,8 @@ class Service:
         with self._store.reading() as reader:
             return _found_job(reader, job_id)
 
-    def results(self, job_id: str, given: Mapping[str, Any]) -> Chunks:
+    def results(self, job_id: str, asked: Query) -> Chunks:
         """GET /jobs/:id/results: equal results as groups, the largest first. Raises NotFound."""
-        asked = query.parse(given, (*_LIST, "collection", "diff"))
         done = [status.value for status in RequestStatus if status not in OPEN]
         groups = results.Groups()
         with self._store.reading() as reader:
@@ -204,9 +201,8 @@ class Service:
         job = self._dispatcher.create(lambda engine: engine.create(spec), CHANGE_TIMEOUT_S)
         return self.request(str(job.first))
 
-    def requests(self, given: Mapping[str, Any], job_id: str | None = None) -> Chunks:
+    def requests(self, asked: Query, job_id: str | None = None) -> Chunks:
         """GET /requests, and GET /jobs/:id/requests with ``job_id``. Raises NotFound."""
-        asked = query.parse(given, (*_LIST, "status", "destination"))
         where: dict[str, Any] = dict(asked.where)
         with self._store.reading() as reader:
             if job_id is not None:
@@ -290,7 +286,7 @@ class Service:
         return {id_: known[id_] or ("next to be sent" if waits else None) for id_, waits in pending.items()}
 
 
-def _request_ids(reader: Reader, where: Mapping[str, Any], asked: query.Query) -> tuple[int, Sequence[int]]:
+def _request_ids(reader: Reader, where: Mapping[str, Any], asked: Query) -> tuple[int, Sequence[int]]:
     """How many requests fit, and the ids of those on the page."""
     ids = reader.every_request_id(where, limit=asked.limit, offset=asked.offset)
     return reader.count_requests(where), ids
@@ -305,7 +301,7 @@ def _parts(reader: Reader, ids: Sequence[int]) -> Iterator[list[Request]]:
         yield found
 
 
-def _page(ids: Sequence[int], asked: query.Query) -> Sequence[int]:
+def _page(ids: Sequence[int], asked: Query) -> Sequence[int]:
     return ids[asked.offset : None if asked.limit is None else asked.offset + asked.limit]
 
 
