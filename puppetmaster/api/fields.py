@@ -104,10 +104,19 @@ class Field:
         return _optional(checked) if self.nullable else checked
 
     @property
+    def without(self) -> str:
+        """What holds where it is not given, in words; "": nothing does."""
+        if self.otherwise or self.default is None:
+            return self.otherwise
+        default = self.default
+        if isinstance(default, list):
+            return ", ".join(default)
+        return default if isinstance(default, str) else json.dumps(default)
+
+    @property
     def sentence(self) -> str:
         """What it means, and what holds where it is not given."""
-        without = self.otherwise or ("" if self.default is None else json.dumps(self.default))
-        return f"{self.about}; default: {without}" if without else self.about
+        return f"{self.about}; default: {self.without}" if self.without else self.about
 
 
 def _checks(some: Iterable[Field]) -> dict[Any, Any]:

@@ -59,3 +59,8 @@ def test_an_operation_is_there_once_and_says_what_it_does() -> None:
 def test_the_page_of_the_api_lists_them() -> None:
     page = (ROOT / "docs" / "api.md").read_text()
     assert generate.with_tables(page) == page, "run python -m docs.generate"
+
+
+def test_the_page_of_the_command_line_lists_its_options() -> None:
+    page = (ROOT / "docs" / "cli.md").read_text()
+    assert generate.with_options(page) == page, "run python -m docs.generate"
