@@ -6,6 +6,7 @@ properties there and the options in docs/cli.md from the fields.
 """
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import fields
 from enum import StrEnum
@@ -20,11 +21,14 @@ from puppetmaster.api.query import PARAMETERS
 from puppetmaster.cli.jobfile import PLACES
 from puppetmaster.cli.submit import submit
 from puppetmaster.model import job, request
+from puppetmaster.model.why import Reason, Why
 from puppetmaster.settings import Settings, variable
 
 ROOT = Path(__file__).resolve().parent.parent
 BEGIN, END = "| variable | default | meaning |\n|---|---|---|\n", "\n\n"
 PROPERTIES = "| property | meaning | what it may be | default |\n|---|---|---|---|\n"
+CODES = "| `{}` | sentence |\n|---|---|\n"
+BRACES = re.compile(r"\{.*?\}")
 OPTIONS = "| option | in the job | meaning |\n|---|---|---|\n"
 #: Their table is the mission document's.
 SEED_PROPERTIES = ("batch", "timeout")
@@ -97,9 +101,13 @@ def _with_rows(page: str, head: str, rows: str) -> str:
 
 
 def with_tables(page: str) -> str:
-    """docs/api.md with its tables of resources and of optional properties as the code has them."""
+    """docs/api.md with its tables of resources, optional properties and codes as the code has them."""
     page = _with_rows(page, RESOURCES, "\n".join(map(_resource, OPERATIONS)))
-    return _with_rows(page, PROPERTIES, "\n".join(_properties()))
+    page = _with_rows(page, PROPERTIES, "\n".join(_properties()))
+    for name, codes in (("whyCode", Why), ("reasonCode", Reason)):
+        rows = [f"| `{one.value}` | {BRACES.sub('..', one.sentence)} |" for one in codes]
+        page = _with_rows(page, CODES.format(name), "\n".join(rows))
+    return page
 
 
 def _properties() -> Iterator[str]:

@@ -13,8 +13,9 @@ from puppetmaster import __version__
 from puppetmaster.api import fields, query
 from puppetmaster.api.fields import Field
 from puppetmaster.api.operations import OPERATIONS, WEBSOCKET, Operation
-from puppetmaster.model.job import GateStatus, JobStatus
+from puppetmaster.model.job import FINAL, GateStatus, JobStatus
 from puppetmaster.model.request import DIRECT_WAY, REMOTE_WAY, RequestStatus
+from puppetmaster.model.why import Reason, Why
 from puppetmaster.settings import ROUTES
 
 FILE = Path(__file__).with_name("openapi.json")
@@ -23,6 +24,8 @@ EXAMPLES: Mapping[str, Any] = json.loads(FILE.with_name("examples.json").read_by
 Shape = dict[str, Any]
 
 JOB_STATUS = [status.value for status in JobStatus]
+#: What a job may end as before its time.
+ENDINGS = [status.value for status in sorted(FINAL) if status is not JobStatus.RESOLVED]
 REQUEST_STATUS = [status.value for status in RequestStatus]
 #: Settings that may be larger than what is in force, and what else that may be from.
 IN_FORCE = {"brokerLimitBytes": ("broker", "controller"), "httpConnections": ("openFiles",)}
@@ -185,6 +188,11 @@ SCHEMAS: Mapping[str, Shape] = {
             "timeout": _or_null({"type": "number"}),
             "status": {"enum": JOB_STATUS},
             "reason": _or_null({"type": "string"}),
+            "reasonCode": {
+                "description": "What kind of reason that is; null too where an earlier version has kept it",
+                "enum": [None, *Reason],
+            },
+            "ending": {"description": "What it will end as, while it is stopping", "enum": [None, *ENDINGS]},
             "progress": {"type": "integer", "minimum": 0, "maximum": 100},
             "totalCount": _COUNT,
             "doneCount": _COUNT,
@@ -192,6 +200,11 @@ SCHEMAS: Mapping[str, Shape] = {
             "errorCount": _COUNT,
             "counts": _object(dict.fromkeys(REQUEST_STATUS, _COUNT)),
             **{one.name: _field(one) for one in fields.NEW_JOB if one.given},
+            "waveEnds": {
+                "description": "How many requests there are up to the end of each wave; with waves only",
+                "type": "array",
+                "items": _whole(1),
+            },
             "wave": {"description": "The open one, from 1; where waves were given", **_whole(1)},
             "gateStatus": {
                 "description": "What stands before the next wave: it rests, or it failed",
@@ -222,6 +235,7 @@ SCHEMAS: Mapping[str, Shape] = {
                     "timeout": {"type": "number"},
                     "status": {"enum": REQUEST_STATUS},
                     "why": _or_null({"type": "string"}),
+                    "whyCode": {"description": "What kind of reason that is", "enum": [None, *Why]},
                     "progress": {"enum": [0, 100]},
                     "attempts": _COUNT,
                     "route": {

@@ -24,6 +24,7 @@ from puppetmaster.model.job import Job, JobStatus
 from puppetmaster.model.policy import Policy, wave_of
 from puppetmaster.model.request import OPEN, Item, Request, RequestStatus
 from puppetmaster.model.spec import JobSpec, Rerun, specs_of
+from puppetmaster.model.why import Why
 from puppetmaster.settings import Settings
 from puppetmaster.store.sqlite.reader import Reader
 from puppetmaster.store.sqlite.store import Store
@@ -33,7 +34,7 @@ CHANGE_TIMEOUT_S = 15.0
 #: How long a look waits for the dispatcher to say what requests wait for.
 LOOK_TIMEOUT_S = 5.0
 #: Why a request waits, when the dispatcher does not say.
-NOT_KNOWN = "puppetmaster is stopping or busy, and cannot say"
+NOT_KNOWN = Why.NOT_KNOWN.said()
 
 #: The most values in a body, and where jobs may be larger than usual those of a request.
 MOST_VALUES, VALUES_EACH = 1_000_000, 20
@@ -283,7 +284,7 @@ class Service:
         except Unavailable:  # what is on disk is shown all the same
             return {id_: NOT_KNOWN if waits else None for id_, waits in pending.items()}
         # On disk they may be what they are not any more.
-        return {id_: known[id_] or ("next to be sent" if waits else None) for id_, waits in pending.items()}
+        return {id_: known[id_] or (Why.NEXT.said() if waits else None) for id_, waits in pending.items()}
 
 
 def _request_ids(reader: Reader, where: Mapping[str, Any], asked: Query) -> tuple[int, Sequence[int]]:
@@ -358,6 +359,6 @@ def _planned(job: Job, waves: Sequence[int], item: Item, request: Request) -> di
         item,
         created_at=job.created_at,
         timeout_s=job.request_timeout_s,
-        why=f"wave {wave} waits for wave {wave - 1}" if wave > 1 else "nothing: this is a dry run",
+        why=Why.WAVE.said(wave=wave, before=wave - 1) if wave > 1 else Why.DRY_RUN.said(),
     )
     return {**view, "id": None, "job": None}

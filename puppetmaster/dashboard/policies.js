@@ -1,6 +1,5 @@
 // The optional properties of a job: as fields of a form, read from them, and said in words.
 
-import { gateRule, waveSizes } from "./rollout.js";
 import { moment, number, seconds } from "./words.js";
 
 const digits = { inputmode: "decimal" };
@@ -59,6 +58,34 @@ export function policies(form, fault) {
   return found;
 }
 
+/** How many requests each wave of a job has. */
+export function waveSizes({ waveEnds }) {
+  return waveEnds.map((end, index) => end - (waveEnds[index - 1] ?? 0));
+}
+
+/** The largest number of failures among `size` that a limit of `percent` lets pass. */
+function allowed(percent, size) {
+  let most = Math.ceil((percent * size) / 100);
+  while (most * 100 > percent * size) most -= 1;
+  return most;
+}
+
+/** What may fail before a gate behind a wave of `size`: "0 may fail", "2 may fail (5%)". */
+export function gateLimit(gate, size) {
+  const errors = gate?.errors ?? 0;
+  if (typeof errors !== "string") return `${number(errors)} may fail`;
+  return `${number(allowed(parseFloat(errors), size))} may fail (${errors})`;
+}
+
+/** The gates behind waves of these sizes in a sentence. */
+export function gateRule(gate, sizes) {
+  const { errors = 0, soak = 0, onFail = "pause" } = gate ?? {};
+  const percent = typeof errors === "string" && errors !== "0%";
+  const numbers = percent ? ` (${sizes.map((size) => number(allowed(parseFloat(errors), size))).join(", ")})` : "";
+  const limit = percent || Number(errors) > 0 ? `at most ${errors} of the wave failed${numbers}` : "none of the wave failed";
+  return `${limit}; else the job ${onFail === "abort" ? "is aborted" : "pauses"}${soak ? `. Then ${seconds(soak)} of rest` : ""}`;
+}
+
 function shareOf(value, total) {
   if (typeof value !== "string") return number(value);
   return `${number(Math.max(1, Math.ceil(Number(((total * parseFloat(value)) / 100).toFixed(9)))))}, which is ${value}`;
@@ -77,8 +104,8 @@ const SAID = {
     const limit = typeof errors === "string" ? `${errors} of those done` : number(errors);
     return `more than ${limit} failed${after > 1 ? `, once ${number(after)} are done` : ""}`;
   },
-  waves: (value, { totalCount }) => waveSizes(value, totalCount).map(number).join(" → "),
-  gate: (value, { waves, totalCount }) => gateRule(value, waveSizes(waves, totalCount).slice(0, -1)),
+  waves: (_, job) => waveSizes(job).map(number).join(" → "),
+  gate: (value, job) => gateRule(value, waveSizes(job).slice(0, -1)),
   idempotent: (value) => (value ? "yes" : "no"),
   startAt: (value) => moment(value),
 };

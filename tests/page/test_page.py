@@ -885,7 +885,7 @@ def test_numbers_of_answers_keep_their_text(page: Page) -> None:
 )
 def test_what_a_gate_allows_is_the_product_s(page: Page, errors: str, size: int) -> None:
     said = page.evaluate(
-        "async ([gate, size]) => (await import('/static/rollout.js')).gateLimit(gate, size)",
+        "async ([gate, size]) => (await import('/static/policies.js')).gateLimit(gate, size)",
         [{"errors": errors}, size],
     )
     most = int(said.split()[0])
@@ -894,10 +894,27 @@ def test_what_a_gate_allows_is_the_product_s(page: Page, errors: str, size: int)
     assert policy.gate_fails(1, most + 1) is not None
 
 
-@pytest.mark.parametrize("waves", [[1, "10%", "100%"], ["0.1%", 7], [5, 5, "33.4%"], [900]])
-def test_waves_are_the_product_s(page: Page, waves: list[int | str]) -> None:
-    found = page.evaluate("async (given) => (await import('/static/rollout.js')).waveEnds(given, 201)", waves)
-    assert found == list(Policy.of({"waves": waves}, 201).waves)
+def test_the_sizes_of_waves_come_from_where_they_end(page: Page) -> None:
+    found = page.evaluate(
+        "async (job) => (await import('/static/policies.js')).waveSizes(job)", {"waveEnds": [1, 21, 201]}
+    )
+    assert found == [1, 20, 180]
+
+
+@pytest.mark.parametrize("code", ["destination", "ourLock", "locked"])
+def test_reasons_of_one_kind_are_put_together_by_their_code(page: Page, code: str) -> None:
+    """Whatever their sentences say."""
+    inner = {"status": "pending", "whyCode": code}
+    rows = [{"id": one, "__request": {**inner, "why": f"sentence {one}"}} for one in range(3)]
+    rows.append({"id": 3, "__request": {"status": "pending", "why": "as told", "whyCode": "new"}})
+    said = page.evaluate(
+        """async (fresh) => {
+          const whys = new (await import('/static/whys.js')).Whys(1, {first: 0});
+          return whys.summary.call({...whys, fresh}, {totalCount: 4, counts: {pending: 4}}, 4);
+        }""",
+        rows,
+    )
+    assert re.fullmatch("3: [a-z ,]+; 1: as told", said), said
 
 
 def test_a_spreadsheet_finds_no_formula(page: Page) -> None:

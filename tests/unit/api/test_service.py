@@ -17,6 +17,7 @@ from puppetmaster.errors import Conflict, Invalid, NotFound, TooLarge, Unavailab
 from puppetmaster.model.job import Job, JobStatus
 from puppetmaster.model.message import Capacity
 from puppetmaster.model.request import Request, RequestStatus
+from puppetmaster.model.why import Why, code_of
 from puppetmaster.settings import Settings
 from puppetmaster.store.base import Changes
 from puppetmaster.store.sqlite.store import Store
@@ -245,13 +246,14 @@ class Looking:
 
 
 WAITS, SENT = FIRST + 8, FIRST + 9
+AWAY = Why.AWAY.said(away="gone")
 
 
 @pytest.mark.parametrize(
     ("why", "shown_why"),
     [
-        ({WAITS: "its turn", SENT: None}, ["its turn", None]),
-        ({WAITS: None, SENT: "its gateway is away"}, ["next to be sent", "its gateway is away"]),
+        ({WAITS: Why.BUS.said(), SENT: None}, [Why.BUS.said(), None]),
+        ({WAITS: None, SENT: AWAY}, [Why.NEXT.said(), AWAY]),
         (None, [module.NOT_KNOWN, None]),
     ],
 )
@@ -261,7 +263,8 @@ def test_what_waits_says_why(store: Store, why: Any, shown_why: list[str | None]
     store.commit(Changes(requests={WAITS: pending, SENT: sent}))
     service = Service(Settings(), store, cast(Dispatcher, Looking(why)))
     views = service.request_views([WAITS, SENT]).rows
-    assert [view["__request"].get("why") for view in views] == shown_why
+    assert [view["__request"]["why"] for view in views] == shown_why
+    assert [view["__request"]["whyCode"] for view in views] == [code_of(said) for said in shown_why]
 
 
 def test_what_has_ended_needs_nobody_to_say_why(service: Service) -> None:
