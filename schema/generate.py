@@ -158,10 +158,11 @@ SCHEMAS: Mapping[str, Shape] = {
     "NewJob": _new_job(),
     "NewRequest": _body(fields.NEW_REQUEST),
     "Control": {
-        "oneOf": [
-            _object({"status": {"enum": ["paused", "dispatching"]}}, {"force": {"const": False}}),
-            _object({"status": {"const": "canceled"}}, {"force": {"type": "boolean"}}),
-        ]
+        **_body(fields.CONTROL_FIELDS),
+        "anyOf": [
+            {"properties": {"status": {"const": JobStatus.CANCELED.value}}},
+            {"properties": {"force": {"const": False}}},
+        ],
     },
     "Job": {
         "type": "object",

@@ -574,8 +574,23 @@ NEW_REQUEST = (
     *(replace(one, parts=_COMPAT_MESSAGE) if one.name == "message" else one for one in _COMPAT),
 )
 
-JOB, ITEM, MESSAGE, COMPAT_MESSAGE = (
-    vol.Schema(_checks(some)) for some in (NEW_JOB, ITEM_FIELDS, _MESSAGE, _COMPAT_MESSAGE)
+CONTROL_FIELDS = (
+    Field(
+        name="status",
+        about="What the job is to be: paused sends no more, dispatching goes on, canceled ends it",
+        kind=_one_of(CONTROLS, f"{', '.join(CONTROLS[:-1])} or {CONTROLS[-1]}"),
+        required=True,
+    ),
+    Field(
+        name="force",
+        about="With canceled: what is in flight is not waited for, and becomes unknown",
+        kind=_FLAG,
+        default=False,
+    ),
+)
+
+JOB, ITEM, MESSAGE, COMPAT_MESSAGE, CONTROL = (
+    vol.Schema(_checks(some)) for some in (NEW_JOB, ITEM_FIELDS, _MESSAGE, _COMPAT_MESSAGE, CONTROL_FIELDS)
 )
 JOB_COMPAT = vol.Schema({vol.Required("destinations"): ANY.check, **_checks(_COMPAT)})
 REQUEST = vol.Schema({vol.Required("destination"): ANY.check, **_checks(_COMPAT)})
@@ -584,7 +599,7 @@ REQUEST = vol.Schema({vol.Required("destination"): ANY.check, **_checks(_COMPAT)
 #: Every name that some property has.
 KNOWN = frozenset(
     one.name
-    for some in (NEW_JOB, ITEM_FIELDS, _COMPAT_MESSAGE, NEW_REQUEST)
+    for some in (NEW_JOB, ITEM_FIELDS, _COMPAT_MESSAGE, NEW_REQUEST, CONTROL_FIELDS)
     for field in some
     for one in (field, *field.parts)
 ) | {"destinations"}

@@ -12,14 +12,14 @@ from dataclasses import replace
 from itertools import islice, pairwise
 from typing import Any
 
-from puppetmaster.api import bodies, results
+from puppetmaster.api import bodies, fields, results
 from puppetmaster.api.pages import PART, PART_BYTES, Chunks, Full, Part, whole
 from puppetmaster.api.pages import ids as listed
 from puppetmaster.api.query import Query
 from puppetmaster.bus.limit import Limit
 from puppetmaster.clock import iso
 from puppetmaster.dispatcher import Dispatcher
-from puppetmaster.errors import Conflict, Fault, Faults, Invalid, NotFound, TooLarge, Unavailable
+from puppetmaster.errors import Conflict, Fault, Invalid, NotFound, TooLarge, Unavailable
 from puppetmaster.model.job import Job, JobStatus
 from puppetmaster.model.policy import Policy, wave_of
 from puppetmaster.model.request import OPEN, Item, Request, RequestStatus
@@ -40,8 +40,6 @@ NOT_KNOWN = Why.NOT_KNOWN.said()
 MOST_VALUES, VALUES_EACH = 1_000_000, 20
 #: More than the ids in the answer to POST /requests can have.
 ID_BYTES = 100
-
-_CONTROLS = (JobStatus.CANCELED, JobStatus.PAUSED, JobStatus.DISPATCHING)
 
 
 class Service:
@@ -327,14 +325,9 @@ def _number(text: str, what: str) -> int:
 def _control(body: Any) -> tuple[JobStatus, bool]:
     if not isinstance(body, dict):
         raise Invalid([Fault("", 'expected an object such as {"status": "canceled"}')])
-    faults = Faults()
-    faults.take(Fault(str(name)[:80], "unknown property") for name in body if name not in ("status", "force"))
+    faults = fields.faults(fields.CONTROL, body)
     status, force = body.get("status"), body.get("force", False)
-    if not isinstance(status, str) or status not in list(_CONTROLS):
-        faults.add("status", f"expected {', '.join(_CONTROLS[:-1])} or {_CONTROLS[-1]}")
-    if not isinstance(force, bool):
-        faults.add("force", "expected true or false")
-    elif force and status != JobStatus.CANCELED:
+    if force is True and status != JobStatus.CANCELED:
         faults.add("force", "expected only with the status canceled")
     faults.check()
     return JobStatus(str(status)), force

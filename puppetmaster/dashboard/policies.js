@@ -4,19 +4,20 @@ import { moment, number, seconds } from "./words.js";
 
 const digits = { inputmode: "decimal" };
 
+/** The fields of the form, in their order. What they mean, and what holds without, the API says: `JobForm.hint`. */
 export const POLICIES = [
-  { name: "waves", label: "Waves", placeholder: "1, 10%, 100%", help: "each ends at so many requests" },
-  { name: "gate.errors", label: "Gate: failures allowed", placeholder: "0", help: "a number or a percentage" },
-  { name: "gate.soak", label: "Gate: rest, s", placeholder: "0", help: "between two waves", ...digits },
+  { name: "waves", label: "Waves" },
+  { name: "gate.errors", label: "Gate: failures allowed" },
+  { name: "gate.soak", label: "Gate: rest, s", ...digits },
   { name: "gate.onFail", label: "Gate: when it fails", options: [["pause", "the job pauses"], ["abort", "the job is aborted"]] },
-  { name: "concurrency", label: "In flight at most", placeholder: "automatic", help: "a number or a percentage" },
-  { name: "rate", label: "Sent per second", placeholder: "no limit", ...digits },
-  { name: "requestTimeout", label: "Answer within, s", placeholder: "60", ...digits },
-  { name: "timeout", label: "Whole job within, s", placeholder: "no limit", ...digits },
-  { name: "retry.attempts", label: "Attempts at most", placeholder: "1", ...digits },
-  { name: "retry.delay", label: "Before a retry, s", placeholder: "5", ...digits },
-  { name: "abort.errors", label: "Abort: failures allowed", placeholder: "any", help: "a number or a percentage" },
-  { name: "abort.after", label: "Abort: not before", placeholder: "1", help: "requests are done", ...digits },
+  { name: "concurrency", label: "In flight at most" },
+  { name: "rate", label: "Sent per second", ...digits },
+  { name: "requestTimeout", label: "Answer within, s", ...digits },
+  { name: "timeout", label: "Whole job within, s", ...digits },
+  { name: "retry.attempts", label: "Attempts at most", ...digits },
+  { name: "retry.delay", label: "Before a retry, s", ...digits },
+  { name: "abort.errors", label: "Abort: failures allowed" },
+  { name: "abort.after", label: "Abort: not before", ...digits },
   { name: "idempotent", label: "May be sent twice", options: [["true", "yes"], ["false", "no"]] },
   { name: "startAt", label: "Starts at", type: "datetime-local", step: "1" },
 ];

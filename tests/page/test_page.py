@@ -232,6 +232,21 @@ def test_a_job_is_made_after_a_dry_run(page: Page, site: Site) -> None:
     expect(page.locator(".verdict")).to_have_text("All 20 requests resolved.")
 
 
+def test_the_form_says_what_the_api_says_of_its_fields(page: Page, site: Site) -> None:
+    page.goto(f"{site.url}#/new")
+    page.get_by_text("Policies").click()
+    known = site.ask("GET", "/openapi.json")["components"]["schemas"]["NewJob"]["properties"]
+    at_most = page.get_by_label("In flight at most")
+    expect(at_most).to_have_accessible_description(known["concurrency"]["description"])
+    delay = known["retry"]["anyOf"][0]["properties"]["delay"]
+    before = page.get_by_label("Before a retry, s")
+    expect(before).to_have_accessible_description(delay["description"])
+    expect(before).to_have_attribute("placeholder", str(delay["default"]))
+    expect(page.get_by_label("Name")).to_have_attribute(
+        "maxlength", str(known["name"]["anyOf"][0]["maxLength"])
+    )
+
+
 def test_data_arrive_as_they_were_typed(page: Page, site: Site) -> None:
     typed = '{"serial": 9007199254740993, "f": 1.0, "small": 1.5e-7, "10": 1, "2": "é\\u00e9 \\\\"}'
     page.goto(f"{site.url}#/new")

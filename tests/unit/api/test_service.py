@@ -161,7 +161,7 @@ class Asked:
         ({"status": "resolved"}, ["status"]),
         ({"status": ["paused"]}, ["status"]),
         ({"status": None}, ["status"]),
-        ({"status": "paused", "when": 1, "x" * 100: 1}, ["when", "x" * 80]),
+        ({"status": "paused", "when": 1, "x" * 100: 1}, ["when", "x" * 77 + "..."]),
         ([], [""]),
         (None, [""]),
     ],
