@@ -66,35 +66,38 @@ class Form(StrEnum):
 
 
 class Kind(NamedTuple):
-    """What a value may be: its JSON Schema, in words for a fault, and how it is checked.
+    """What a value may be."""
 
-    ``unit``: of a number, as a letter for whoever is asked for it.
-    """
-
+    #: As JSON Schema; it may be narrower than the check, where JSON Schema has no words.
     schema: Shape
+    #: In words, as they follow "expected" in a fault.
     expected: str
+    #: Gives the value back, or raises ``vol.Invalid``.
     check: Validator
+    #: What sort it is, for a face that asks a person.
     form: Form = Form.ANY
+    #: Of a number, the letter that stands for it in the help: S for seconds, N for a number.
     unit: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Field:
-    """A property of a body: its one description.
-
-    ``about`` says what it means, with its unit; "": it is taken, and no description lists it. ``default`` is
-    what holds where it is not given, ``otherwise`` the same in words. An object has ``parts``. ``nullable``:
-    null stands for not given. ``given``: a job shows it as it was given.
-    """
+    """A property of a body: its one description."""
 
     name: str
+    #: What it means, with its unit; "": it is taken, and no description lists it.
     about: str = ""
     kind: Kind
+    #: The properties of an object; (): it is none, or they are looked at elsewhere.
     parts: tuple["Field", ...] = ()
     required: bool = False
+    #: Whether null stands for not given.
     nullable: bool = False
+    #: What holds where it is not given, as JSON; None: ``otherwise`` says it.
     default: Any = None
+    #: The same in words, where it is no value; "": nothing holds.
     otherwise: str = ""
+    #: Whether a job shows it as it was given.
     given: bool = False
 
     @property
@@ -117,6 +120,11 @@ class Field:
     def sentence(self) -> str:
         """What it means, and what holds where it is not given."""
         return f"{self.about}; default: {self.without}" if self.without else self.about
+
+
+def schema(some: Iterable[Field]) -> vol.Schema:
+    """What voluptuous holds an object against that has these properties."""
+    return vol.Schema(_checks(some))
 
 
 def _checks(some: Iterable[Field]) -> dict[Any, Any]:
@@ -472,7 +480,10 @@ NEW_JOB = (
                 required=True,
             ),
             Field(
-                name="after", about="That holds once so many are done", kind=_whole(1), default=_ABORT.after
+                name="after",
+                about="Requests that are done before that holds",
+                kind=_whole(1),
+                default=_ABORT.after,
             ),
         ),
         nullable=True,

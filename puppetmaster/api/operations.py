@@ -36,24 +36,29 @@ class Asked(NamedTuple):
 
 
 class Operation(NamedTuple):
-    """A method on a path, and what it does.
+    """A method on a path, and what it does."""
 
-    ``call``: None for what the HTTP door has by itself, and the bus has not. ``query`` names the parameters
-    that it takes; any other is an error. ``takes`` and ``gives`` name the schemas of its body and of its
-    answer, ``lists`` says that the answer is a list of these. ``created`` gives path and job id of what it
-    has made. ``changes``: it has made, changed or removed a job, and that is answered whatever its size.
-    """
-
+    #: Upper case, as HTTP has it; or ``WEBSOCKET``.
     method: str
+    #: ``{id}`` stands for an id.
     path: str
+    #: What it does, in a sentence.
     about: str
+    #: Does it: what is to be answered. None: the HTTP door has it by itself, and the bus has not.
     call: Callable[[Backend, Asked], Any] | None = None
+    #: The parameters that it takes, by their names in ``query.PARAMETERS``; any other is an error.
     query: tuple[str, ...] = ()
+    #: The schema of its body, by its name in the OpenAPI document; None: it has no body.
     takes: str | None = None
+    #: The schema of its answer; None: the answer is no JSON of ours.
     gives: str | None = None
+    #: Whether the answer is a list of these.
     lists: bool = False
+    #: The path and the job id of what it has made, from its answer; None: it makes nothing.
     created: Callable[[Mapping[str, Any]], tuple[str, int]] | None = None
+    #: Whether it makes, changes or removes a job, which is answered whatever its size.
     changes: bool = False
+    #: ``SEED``, ``COMPAT`` or ``NEW``.
     origin: str = NEW
 
     @property

@@ -35,8 +35,8 @@ def _some_of(known: type[StrEnum]) -> Mapping[str, Any]:
 
 #: All there are, by the names that ``parse`` takes: of two that are alike on the wire, each has its own.
 PARAMETERS: Mapping[str, Parameter] = {
-    "limit": Parameter("limit", "At most so many; default: all", _COUNT),
-    "offset": Parameter("offset", "After so many", _COUNT),
+    "limit": Parameter("limit", "The most that are listed; default: all", _COUNT),
+    "offset": Parameter("offset", "How many are left out before them; default: 0", _COUNT),
     "jobStatus": Parameter("status", "Only those in one of these", _some_of(JobStatus)),
     "status": Parameter("status", "Only those in one of these", _some_of(RequestStatus)),
     "name": Parameter("name", "Only those of this name", _TEXT),

@@ -122,6 +122,37 @@ def test_every_optional_property_is_described_and_has_an_example() -> None:
     assert {name for body in [*NEW_JOBS, RERUN] for name in body} == known
 
 
+#: Of any sort, and at the ends of what is allowed. Times and the order of waves JSON Schema knows not fully.
+VALUES: list[Any] = [
+    *(None, True, False, 0, 1, 1.0, 1.5, -1, 5, 100, 101, 128, 10**6, 10**6 + 1, 2**53, 2**53 + 1),
+    *(0.0001, 0.00009, 0.001, 0.0009, 100_000, 100_001, 1e9, 1e9 + 1),
+    *("", "a", "x" * 128, "x" * 129, "x" * 255, "x" * 256, "a\0b", "infinity", "abort", "pause"),
+    *("0%", "10%", "0.5%", "100%", "101%", "10", "ten%", "tomorrow", "2026-01-02T03:04:05Z"),
+    *([], ["error"], ["error", "timeout"], ["done"], [1], ["10%"], [1, "10%"], [0], [[]], ["error"] * 101),
+    *({}, {"any": 1}),
+]
+
+
+def described() -> Iterator[Any]:
+    """Each property of a new job that has a value of its own, with its JSON Schema."""
+    known = generate.SCHEMAS["NewJob"]["properties"]
+    for one in fields.NEW_JOB:
+        if one.name != "batch" and not one.parts:
+            yield pytest.param(one, known[one.name], id=one.name)
+        for part in one.parts:
+            schema = known[one.name]["anyOf"][0]["properties"][part.name]
+            yield pytest.param(part, schema, id=f"{one.name}.{part.name}")
+
+
+@pytest.mark.parametrize(("one", "schema"), list(described()))
+def test_a_field_takes_what_its_schema_takes(one: fields.Field, schema: Any) -> None:
+    assert schema["description"] == one.sentence
+    valid = jsonschema_rs.validator_for(schema)
+    taken = [value for value in VALUES if not fields.faults(fields.schema([one]), {one.name: value})]
+    assert taken == [value for value in VALUES if valid.is_valid(value)]
+    assert taken
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
