@@ -8,6 +8,7 @@ from contextlib import suppress
 from typing import Any, Protocol
 
 from puppetmaster import __version__
+from puppetmaster.api.operations import Backend
 from puppetmaster.api.service import LOOK_TIMEOUT_S, Service
 from puppetmaster.bus.client import BusClient, BusEvent, ControllerForgot
 from puppetmaster.bus.publisher import Publisher
@@ -19,7 +20,6 @@ from puppetmaster.errors import PuppetmasterError, SettingsError, StoreError, Un
 from puppetmaster.events import Hub
 from puppetmaster.http.app import HttpApp
 from puppetmaster.http.metrics import Metrics
-from puppetmaster.http.resources import Backend
 from puppetmaster.http.server import Address, address
 from puppetmaster.http.websockets import Broadcaster
 from puppetmaster.settings import Settings

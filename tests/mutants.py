@@ -69,8 +69,8 @@ GROUPS: Mapping[str, Group] = {
         "unit/bus unit/bundle unit/model/test_reply.py unit/test_jsoncodec.py unit/test_events.py",
     ),
     "http": Group(
-        "api/service api/bodies api/fields api/query api/results api/pages model/spec events http/resources "
-        "http/security http/server http/protocols http/websockets http/metrics http/app",
+        "api/operations api/service api/bodies api/fields api/query api/results api/pages model/spec events "
+        "http/resources http/security http/server http/protocols http/websockets http/metrics http/app",
         "unit/api unit/model/test_spec.py unit/test_events.py unit/http contract/test_openapi.py "
         "system/test_controls.py system/test_policies.py",
     ),

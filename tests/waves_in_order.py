@@ -9,9 +9,9 @@ from typing import Any
 import jsonschema_rs
 import schemathesis
 
-from puppetmaster.api import shapes
+from puppetmaster.api import fields
 
-_WAVES = jsonschema_rs.validator_for(shapes.WAVES)
+_WAVES = jsonschema_rs.validator_for(fields.at("waves").kind.schema)
 
 
 @schemathesis.hook

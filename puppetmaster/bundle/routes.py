@@ -7,7 +7,7 @@ from threading import Thread
 from typing import Any
 
 from puppetmaster import jsoncodec
-from puppetmaster.api import query
+from puppetmaster.api.operations import OPERATIONS, Backend, Operation
 from puppetmaster.api.pages import Full, whole
 from puppetmaster.app import App
 from puppetmaster.bundle.runtime import SteadySanji
@@ -41,6 +41,7 @@ class Puppetmaster(SteadySanji):
         self.installation = self.app.store.installation
         self.limit = self.app.limit
         self.service = self.app.service
+        self.backend = Backend(self.service, self.app.health)
         self.app.start()
 
     def controller_forgot(self, known_s: float) -> None:
@@ -60,83 +61,18 @@ class Puppetmaster(SteadySanji):
             self.unwritten = error.message
             log.error("stopping: %s", self.unwritten, extra={"action": "store_fault"})  # noqa: TRY400 - a sentence
 
-    @Route(resource="/jobs", methods="get")
-    def get_jobs(self, message: Any, response: Any) -> None:
-        """List the jobs."""
-        self._answer(response, self.service.jobs(message.query))
-
-    @Route(resource="/jobs", methods="post")
-    def post_job(self, message: Any, response: Any) -> None:
-        """Create a job."""
-        _check_no_query(message)
-        job = self.service.create_job(message.data)
-        if job["id"] is None:
-            self._answer(response, job, "make the dry run over HTTP.")
-            return
+    def respond(self, operation: Operation, message: Any, response: Any) -> None:
+        """Answer a request of the bus for this operation. Raises PuppetmasterError."""
+        id_ = message.param.get("id", "")
+        data = operation.run(self.backend, id_, message.query, message.data, over_bus=True)
+        job_id = operation.created(data)[1] if operation.created is not None else None
         try:
-            self._answer_change(response, job)
+            if operation.changes and data["id"] is not None:
+                self._answer_change(response, data)
+            else:
+                self._answer(response, data, "make the dry run over HTTP." if operation.changes else None)
         finally:
-            self.service.begin(job["id"])
-
-    @Route(resource="/jobs/:id", methods="get")
-    def get_job(self, message: Any, response: Any) -> None:
-        """Show one job with its requests."""
-        self._answer(response, self.service.job(message.param["id"], message.query))
-
-    @Route(resource="/jobs/:id", methods="put")
-    def put_job(self, message: Any, response: Any) -> None:
-        """Pause, resume or cancel a job."""
-        _check_no_query(message)
-        self._answer_change(response, self.service.control_job(message.param["id"], message.data))
-
-    @Route(resource="/jobs/:id", methods="delete")
-    def delete_job(self, message: Any, response: Any) -> None:
-        """Stop and remove a job."""
-        _check_no_query(message)
-        self._answer_change(response, self.service.delete_job(message.param["id"]))
-
-    @Route(resource="/jobs/:id/requests", methods="get")
-    def get_job_requests(self, message: Any, response: Any) -> None:
-        """List a job's requests."""
-        self._answer(response, self.service.requests(message.query, message.param["id"]))
-
-    @Route(resource="/jobs/:id/results", methods="get")
-    def get_job_results(self, message: Any, response: Any) -> None:
-        """Fold equal results of a job into groups."""
-        self._answer(response, self.service.results(message.param["id"], message.query))
-
-    @Route(resource="/requests", methods="get")
-    def get_requests(self, message: Any, response: Any) -> None:
-        """List requests over all jobs."""
-        self._answer(response, self.service.requests(message.query))
-
-    @Route(resource="/requests", methods="post")
-    def post_request(self, message: Any, response: Any) -> None:
-        """Create one request for one destination."""
-        _check_no_query(message)
-        request = self.service.create_request(message.data, over_bus=True)
-        try:
-            self._answer(response, request)
-        finally:
-            self.service.begin(request["job"])
-
-    @Route(resource="/requests/:id", methods="get")
-    def get_request(self, message: Any, response: Any) -> None:
-        """Show one request."""
-        _check_no_query(message)
-        self._answer(response, self.service.request(message.param["id"]))
-
-    @Route(resource="/request/:id", methods="get")
-    def get_request_by_its_other_name(self, message: Any, response: Any) -> None:
-        """Show one request."""
-        _check_no_query(message)
-        self._answer(response, self.service.request(message.param["id"]))
-
-    @Route(resource="/system/puppetmaster", methods="get")
-    def get_system(self, message: Any, response: Any) -> None:
-        """Show the health, version, limits and counters."""
-        _check_no_query(message)
-        self._answer(response, self.app.health())
+            self.service.begin(job_id)
 
     def _answer(self, response: Any, data: Any, cure: str | None = None) -> None:
         """Answer 200 with ``data``. Raises TooLarge, with a ``cure``, when the bus would not carry it."""
@@ -149,9 +85,20 @@ class Puppetmaster(SteadySanji):
         response(code=200, data=job if fits else {**job, "requests": []})
 
 
-def _check_no_query(message: Any) -> None:
-    """Raises Invalid for a parameter where none is known: it may be a misspelt wish."""
-    query.parse(message.query, ())
+def _route(operation: Operation) -> Any:
+    """A handler of the SDK's for this operation."""
+
+    def handle(bundle: Puppetmaster, message: Any, response: Any) -> None:
+        bundle.respond(operation, message, response)
+
+    resource = operation.path.replace("{id}", ":id")
+    return Route(resource=resource, methods=operation.method.lower())(handle)
+
+
+# The SDK looks for its routes among the methods of the class.
+for _number, _operation in enumerate(OPERATIONS):
+    if _operation.over_bus:
+        setattr(Puppetmaster, f"route_{_number}", _route(_operation))
 
 
 def _fitting(data: Any, capacity: Capacity, cure: str | None = None) -> Any:

@@ -29,6 +29,7 @@ from puppetmaster.model.request import (
     RequestEvent,
     RequestStatus,
 )
+from puppetmaster.model.why import Why
 from puppetmaster.scheduling.locks import WILDCARDS
 from puppetmaster.scheduling.scheduler import LOCKED
 
@@ -129,12 +130,12 @@ REGISTERED_S = 0.2
 UNREGISTERED_S = 10.0
 ROOM = Timer(TimerKind.ROOM, 0)
 #: What one waits for that is delayed; a refusal that is none: the controller does not know its gateway yet.
-RETRIED_WHY = "the last attempt failed"
+RETRIED_WHY = Why.RETRY.said()
 WHY = {
     Refusal.LOCKED: LOCKED,
-    Refusal.LOCKED_THERE: "locked by somebody else at the gateway",
-    Refusal.ID_USED: "somebody else uses its message id",
-    None: "the controller, which has just restarted, does not know the gateway yet",
+    Refusal.LOCKED_THERE: Why.LOCKED_THERE.said(),
+    Refusal.ID_USED: Why.ID_USED.said(),
+    None: Why.UNREGISTERED.said(),
 }
 TOO_LARGE = "the broker carries {} bytes, and indented, as the controller passes it on, this has {}"
 TOO_LARGE_DIRECT = "the broker carries {} bytes, and this has {}"

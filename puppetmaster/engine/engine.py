@@ -24,12 +24,13 @@ from puppetmaster.model.message import DEFAULT_CAPACITY, Capacity, Tried
 from puppetmaster.model.policy import wave_of
 from puppetmaster.model.request import RequestStatus
 from puppetmaster.model.spec import JobSpec
-from puppetmaster.scheduling.scheduler import NEXT, Scheduler
+from puppetmaster.model.why import Said, Why, code_of
+from puppetmaster.scheduling.scheduler import Scheduler
 from puppetmaster.settings import Settings
 from puppetmaster.store.base import Changes, Ids
 from puppetmaster.store.sqlite.reader import Reader
 
-BROKER_IS_SLOW = "the broker has yet to take what was sent before"
+BROKER_IS_SLOW = Why.BROKER_SLOW.said()
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,47 +153,49 @@ class Engine:
         if self.stalled:
             raise Unavailable(f"Nothing was changed: {self.stalled}")
 
-    def why(self, ids: Iterable[int]) -> dict[int, str | None]:
+    def why(self, ids: Iterable[int]) -> dict[int, Said | None]:
         """What each of these requests waits for; None for those that do not wait, or for an answer alone."""
         return {id_: self._why(id_) if self.state.knows(id_) else None for id_ in ids}
 
-    def _why(self, id_: int) -> str | None:
+    def _why(self, id_: int) -> Said | None:
         request = self.state.request(id_)
         if request.status is not RequestStatus.PENDING:
             away = self.presence.why_away(request.destination)
-            return None if away is None else f"its gateway is {away}: it was sent before, and may have run"
+            return None if away is None else Why.AWAY.said(away=away)
         opened = self.state.opened_of(id_)
         why = self._why_job(opened.job, wave_of(opened.policy.waves, id_ - opened.job.first))
         if why is not None:
             return why
         if self.stalled:
-            return self.stalled
+            return Why.STORE.said(reason=self.stalled)
         if not self.link_up:
-            return "the bus is down"
+            return Why.BUS.said()
         if not self.controller_up:
-            return "the controller does not answer"
+            return Why.CONTROLLER.said()
         if not self.scheduler.holds(id_):
-            return "the job is about to begin"
+            return Why.BEGINNING.said()
         why = self.scheduler.why(id_, self._moment.now_s)
-        return BROKER_IS_SLOW if why == NEXT and self.delivery.held_back else why
+        return BROKER_IS_SLOW if code_of(why) == Why.NEXT and self.delivery.held_back else why
 
-    def _why_job(self, job: Job, wave: int) -> str | None:
+    def _why_job(self, job: Job, wave: int) -> Said | None:
         """What keeps a request of this wave from its turn, if its job does."""
         if job.ending is not None:
-            return f"the job is being stopped: {job.reason}"
+            return Why.STOPPING.said(reason=job.reason)
         if job.status is JobStatus.PENDING:
-            return f"the job starts at {job.start_at}"
+            return Why.START.said(at=job.start_at)
         if job.status is JobStatus.PAUSED and job.gate is not GateStatus.CLOSED:
-            return "the job is paused"
+            return Why.PAUSED.said()
         if wave > job.wave:
-            return f"wave {wave} waits for wave {wave - 1}" if job.gate is None else self._why_gate(job)
-        return "the job is paused" if job.status is JobStatus.PAUSED else None
+            return Why.WAVE.said(wave=wave, before=wave - 1) if job.gate is None else self._why_gate(job)
+        return Why.PAUSED.said() if job.status is JobStatus.PAUSED else None
 
-    def _why_gate(self, job: Job) -> str:
+    def _why_gate(self, job: Job) -> Said:
         if job.gate is GateStatus.CLOSED:
-            return f"the gate is closed: {job.reason}"
-        until_s = self.timers.deadline_s(Timer(TimerKind.SOAK, job.id)) or 0.0
-        return f"wave {job.wave} is done and rests for another {max(until_s - self._moment.now_s, 0):.0f} s"
+            return Why.GATE.said(reason=job.reason)
+        left_s = (
+            self.timers.deadline_s(Timer(TimerKind.SOAK, job.id)) or self._moment.now_s
+        ) - self._moment.now_s
+        return Why.SOAK.said(wave=job.wave, left_s=max(left_s, 0))
 
     def snapshot(self) -> Snapshot:
         """How things stand now."""

@@ -20,6 +20,7 @@ from puppetmaster.model.job import GateStatus, Job, JobEvent, JobStatus
 from puppetmaster.model.policy import Policy
 from puppetmaster.model.request import Item, Request, RequestEvent, RequestStatus
 from puppetmaster.model.spec import JobSpec
+from puppetmaster.model.why import Reason, Said
 
 log = logging.getLogger("sanji.puppetmaster.engine.lifecycle")
 
@@ -121,11 +122,11 @@ class Lifecycle:
             raise Conflict(f"Job {job_id} is {ended.status}: it has ended and cannot become {wanted}.")
         self._state.tally(opened)
         if wanted is JobStatus.CANCELED:
-            self._stop(opened, JobEvent.CANCEL, "canceled by a request", force=force)
+            self._stop(opened, JobEvent.CANCEL, Reason.CANCELED.said(), force=force)
         elif opened.job.ending:
             raise Conflict(f"Job {job_id} is being stopped ({opened.job.reason}): it cannot become {wanted}.")
         elif wanted is JobStatus.PAUSED and opened.job.status is not JobStatus.PAUSED:
-            self._pause(opened, "paused by a request")
+            self._pause(opened, Reason.PAUSED.said())
         elif wanted is JobStatus.DISPATCHING and opened.job.status is not JobStatus.DISPATCHING:
             self._resume(opened)
         return self.settle(job_id)
@@ -140,7 +141,7 @@ class Lifecycle:
     def _drop(self, job_id: int) -> Job:
         """Let go of an open job: it as its end would be, if all that is open of it ended now."""
         left, requests = self._state.drop(job_id)
-        stopped = left.stopping(JobEvent.CANCEL, "removed by a request")
+        stopped = left.stopping(JobEvent.CANCEL, Reason.REMOVED.said())
         job = stopped.tallied(self._delivery.counted_out(stopped, requests))
         for request in requests:
             if request.status is RequestStatus.SENT:
@@ -228,7 +229,7 @@ class Lifecycle:
         self._state.write_job(job)
         self.release(opened)
 
-    def _pause(self, opened: OpenJob, reason: str) -> None:
+    def _pause(self, opened: OpenJob, reason: Said) -> None:
         self._state.write_job(opened.job.after(JobEvent.PAUSE, self._moment.at, reason=reason))
         self._background.stand_aside(opened)
 
@@ -266,7 +267,7 @@ class Lifecycle:
             log.debug("%s: the timer of job %s is over, and it is being stopped", kind, job_id)
 
     def _expire(self, opened: OpenJob) -> None:
-        reason = f"its timeout of {opened.job.timeout_s:g} s is over"
+        reason = Reason.TIMEOUT.said(timeout_s=opened.job.timeout_s)
         self._stop(opened, JobEvent.EXPIRE, reason, force=True)
 
     def settle_all(self) -> None:
@@ -315,7 +316,7 @@ class Lifecycle:
         self._state.write_job(replace(job, wave=job.wave + 1, wave_errors=job.failed_count, gate=None))
         self.release(opened)
 
-    def _stop(self, opened: OpenJob, event: JobEvent, reason: str, *, force: bool) -> None:
+    def _stop(self, opened: OpenJob, event: JobEvent, reason: Said, *, force: bool) -> None:
         """Send no more of this job; with ``force`` wait for nothing either."""
         self._state.write_job(opened.job.stopping(event, reason))
         if force:

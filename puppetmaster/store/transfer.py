@@ -12,6 +12,7 @@ from typing import Any
 
 from puppetmaster.errors import StoreError
 from puppetmaster.model.job import Job
+from puppetmaster.model.why import Reason
 from puppetmaster.store.base import Ids, ahead
 from puppetmaster.store.datadir import FILE_NAME, PRIVATE
 from puppetmaster.store.sqlite import migrations
@@ -20,7 +21,7 @@ from puppetmaster.store.sqlite.reader import Reader
 from puppetmaster.store.sqlite.store import INDEXES, Store, as_store_error, pause_open_jobs
 
 #: Why a job is paused that had not ended when it was exported.
-IMPORTED = "it was imported, and what waits may have run since the export: resume it, or cancel it"
+IMPORTED = Reason.IMPORTED.said()
 #: The tables in the order in which they are written.
 TABLES = ("meta", "jobs", "items", "sendings", "requests")
 #: So many documents are in memory at once.

@@ -26,6 +26,7 @@ from typing import Any
 from puppetmaster.errors import NotKnown, StoreError
 from puppetmaster.model.job import FINAL, OPEN_JOB, Job, JobEvent, JobStatus
 from puppetmaster.model.request import OPEN, Item, Request
+from puppetmaster.model.why import Reason, Said
 from puppetmaster.store.base import (
     FIELDS,
     PART,
@@ -46,7 +47,7 @@ from puppetmaster.store.sqlite.reader import Reader
 log = logging.getLogger("sanji.puppetmaster.store.sqlite.store")
 
 #: Why a job is paused whose requests may have been sent by the store that this one is a copy of.
-COPIED = "the store is a copy, and what waits may have run since it was made: resume it, or cancel it"
+COPIED = Reason.COPIED.said()
 #: With less than this left on a disk an error of it is told as one of a full disk.
 LITTLE_BYTES = 128 * 1024
 ROOM = (
@@ -362,7 +363,7 @@ def _abandon_drafts(db: SqliteTinyDB) -> None:
         trash.put((one.doc_id, {"first": one["first"], "total": one["total"]}) for one in drafts)
 
 
-def pause_open_jobs(db: SqliteTinyDB, reason: str) -> None:
+def pause_open_jobs(db: SqliteTinyDB, reason: Said) -> None:
     """Pause every job that would send by itself: somebody is to decide that."""
     going = Reader(db).jobs({"status": [JobStatus.PENDING.value, JobStatus.DISPATCHING.value]})
     paused = (job.after(JobEvent.PAUSE, "", reason=reason) for job in going if job.ending is None)

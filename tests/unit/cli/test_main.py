@@ -401,10 +401,10 @@ def test_control_that_does_not_fit(server: FakeServer, run: Run) -> None:
 
 
 def test_a_cancel_that_ends_a_job(server: FakeServer, run: Run) -> None:
-    ended = {**job("canceled", resolved=1, canceled=2), "reason": "canceled by a request"}
-    server.answer = always(Reply(ended))
-    said = "job 7 canceled by a request after 1 min 00 s: 1 of 3 resolved, 2 canceled.\n"
-    assert run("cancel", "7").stdout == said
+    said = {"reason": "canceled by a request", "reasonCode": "canceled"}
+    server.answer = always(Reply({**job("canceled", resolved=1, canceled=2), **said}))
+    line = "job 7 canceled by a request after 1 min 00 s: 1 of 3 resolved, 2 canceled.\n"
+    assert run("cancel", "7").stdout == line
 
 
 def test_delete(server: FakeServer, run: Run) -> None:

@@ -26,6 +26,7 @@ from puppetmaster.model.policy import RERUN, Policy
 from puppetmaster.model.reply import garbled
 from puppetmaster.model.request import UNANSWERED, Request, RequestStatus
 from puppetmaster.model.spec import JobSpec, specs_of
+from puppetmaster.model.why import Why, code_of
 from puppetmaster.settings import Settings
 from tests.arbitrary import BATCHES, DESTINATIONS, OPTIONS
 from tests.promises import Promises
@@ -172,6 +173,7 @@ class EngineMachine(RuleBasedStateMachine, Promises):
         for id_, said in engine.why(list(self.requests)).items():
             if engine.state.knows(id_):
                 assert (said is not None) == (engine.state.request(id_).status is RequestStatus.PENDING)
+                assert said is None or code_of(said) in list(Why)
             else:
                 assert said is None
 

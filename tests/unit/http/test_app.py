@@ -8,6 +8,7 @@ from typing import Any, cast
 import pytest
 from starlette.types import Message
 
+from puppetmaster.api.operations import Backend
 from puppetmaster.api.service import Service
 from puppetmaster.clock import Clock
 from puppetmaster.errors import StoreError, Unavailable
@@ -15,7 +16,6 @@ from puppetmaster.events import Hub
 from puppetmaster.http import app as module
 from puppetmaster.http.app import NO_IDS, NOWHERE, HttpApp
 from puppetmaster.http.metrics import Metrics
-from puppetmaster.http.resources import Backend
 from puppetmaster.http.server import Address
 from puppetmaster.http.websockets import Broadcaster
 from puppetmaster.settings import Settings

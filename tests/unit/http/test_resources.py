@@ -18,6 +18,7 @@ from starlette.types import Message
 from websockets.exceptions import InvalidStatus
 
 from puppetmaster import jsoncodec
+from puppetmaster.api.operations import Backend, Operation
 from puppetmaster.api.pages import PART, Chunks, Part, encoded, whole
 from puppetmaster.api.service import NOT_KNOWN, Service
 from puppetmaster.bus.client import (
@@ -29,7 +30,7 @@ from puppetmaster.bus.client import (
 )
 from puppetmaster.errors import StoreError
 from puppetmaster.http import resources
-from puppetmaster.http.resources import Backend, Operation, Resource, Turns
+from puppetmaster.http.resources import Resource, Turns
 from puppetmaster.model.message import Outgoing
 from puppetmaster.model.reply import from_gateway
 from puppetmaster.store.base import FIRST_REQUEST_ID, LAST_REQUEST_ID
@@ -625,16 +626,17 @@ class Alone:
 
 
 def reading(data: Any, **more: Any) -> Operation:
-    return Operation("GET", "/x", lambda _to, _asked: data, **more)
+    return Operation("GET", "/x", "", lambda _to, _asked: data, **more)
 
 
 def echo(method: str = "POST") -> Operation:
     """Answers with what it was given."""
-    return Operation(method, "/x", lambda _, asked: [asked.id, asked.query, asked.body], query=True)
+    query = ("limit", "text")
+    return Operation(method, "/x", "", lambda _, asked: [asked.id, asked.query.limit, asked.body], query)
 
 
 def creating(made: dict[str, Any]) -> Operation:
-    return Operation("POST", "/x", lambda *_: made, lambda one: (f"/x/{one['id']}", one["job"]))
+    return Operation("POST", "/x", "", lambda *_: made, created=lambda one: (f"/x/{one['id']}", one["job"]))
 
 
 def test_what_was_created_is_begun_when_its_answer_is_out() -> None:
@@ -654,7 +656,8 @@ def test_a_parameter_is_for_those_that_read_it() -> None:
     alone = Alone(reading(1), echo())
     assert alone.ask(query="limit=1")["errors"][0]["path"] == "limit"
     assert alone.status == 400
-    assert alone.ask("POST", "limit=1&x", b"[2]") == ["7", {"limit": "1", "x": True}, [2]]
+    assert alone.ask("POST", "limit=1&text=x", b"[2]") == ["7", 1, [2]]
+    assert [fault["path"] for fault in alone.ask("POST", "limit&x", b"[2]")["errors"]] == ["limit", "x"]
 
 
 def test_a_method_that_is_none_here_is_told_those_that_are() -> None:
@@ -668,7 +671,7 @@ def test_a_method_that_is_none_here_is_told_those_that_are() -> None:
 
 @pytest.mark.parametrize(("method", "read"), [("POST", True), ("PUT", True), ("DELETE", False)])
 def test_a_body_is_for_what_writes(method: str, read: bool) -> None:
-    assert Alone(echo(method)).ask(method, body=b'{"a": 1}') == ["7", {}, {"a": 1} if read else None]
+    assert Alone(echo(method)).ask(method, body=b'{"a": 1}') == ["7", None, {"a": 1} if read else None]
 
 
 @pytest.mark.parametrize(
@@ -702,13 +705,13 @@ def test_a_key_is_for_what_is_created() -> None:
 def test_what_is_no_json_is_handed_on_for_its_place_to_be_named() -> None:
     """NaN is read loosely; what checks the body says where it stands."""
     seen: list[Any] = []
-    alone = Alone(Operation("POST", "/x", lambda _, asked: seen.append(asked.body), query=True))
+    alone = Alone(Operation("POST", "/x", "", lambda _, asked: seen.append(asked.body)))
     alone.ask("POST", body=b'{"a": NaN}')
     assert seen[0]["a"] != seen[0]["a"]
 
 
 def test_a_fault_of_ours_is_told_and_logged(caplog: pytest.LogCaptureFixture) -> None:
-    alone = Alone(Operation("GET", "/x", lambda *_: 1 // 0))
+    alone = Alone(Operation("GET", "/x", "", lambda *_: 1 // 0))
     assert set(alone.ask()) == {"message"}
     assert alone.status == 500
     assert "GET /x failed" in caplog.text
@@ -722,7 +725,7 @@ def test_an_answer_up_to_a_size_is_sent_as_a_whole_with_an_etag(
     monkeypatch.setattr(resources, "PIECE_BYTES", 10)
     text = "x" * (size - len('["",""]') - 10)
     rows = Chunks(9, [1, 2], lambda _: Part([text, "x" * 10], 2))
-    alone = Alone(reading(rows, query=True))
+    alone = Alone(reading(rows))
     assert alone.ask() == [text, "x" * 10]
     assert ("etag" in alone.headers, "content-length" in alone.headers) == (is_whole, is_whole)
     assert alone.headers["x-total-count"] == "9"
@@ -760,7 +763,7 @@ def test_what_the_client_knows_is_compared_weakly(known: str, status: int, etag:
 
 def test_the_etag_of_what_has_ended_follows_its_state_and_what_was_asked_for() -> None:
     job: dict[str, Any] = {"id": 1, "finishedAt": None, "counts": 1, "requests": [1]}
-    alone, etags = Alone(reading(job, query=True)), []
+    alone, etags = Alone(reading(job, query=("text",))), []
 
     def etag(query: str = "", **changed: Any) -> str:
         job.update(changed)
@@ -770,7 +773,7 @@ def test_the_etag_of_what_has_ended_follows_its_state_and_what_was_asked_for() -
     first = etag()
     assert etag(requests=[2]) != first, "of what goes on it is that of all its bytes"
     ended = etag(finishedAt="then")
-    etags = [ended, etag(requests=[3]), etag(query="a=1"), etag(counts=2)]
+    etags = [ended, etag(requests=[3]), etag(query="text=1"), etag(counts=2)]
     assert etags[1] == ended, "the counts follow whatever happens to its requests"
     assert len({*etags}) == 3
     alone.ask(If_None_Match=etags[3])
