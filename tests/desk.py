@@ -20,7 +20,7 @@ from puppetmaster.model.message import Outgoing
 from puppetmaster.model.request import RequestStatus
 from puppetmaster.settings import Settings
 from puppetmaster.store.base import Keep
-from puppetmaster.store.sqlite.store import Store
+from puppetmaster.store.sqlite.store import SqliteStore
 from tests.virtual import body
 
 WAIT_S = 40.0
@@ -47,7 +47,7 @@ class FailingDisk:
     So does what is done for the log at the close.
     """
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: SqliteStore) -> None:
         self.error: Exception | None = None
         self.tries = 0
         self._connection = store._db.storage.connection
@@ -66,7 +66,7 @@ class FailingDisk:
 class RecordingBus:
     """What leaves; each message is looked up on disk at the moment when it does."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: SqliteStore) -> None:
         self.sent: list[int] = []
         self.unrecorded: list[int] = []
         self.acknowledged: list[int] = []
@@ -133,7 +133,7 @@ class Desk:
         keep: Keep = KEEP_ALL,
         **settings: Any,
     ) -> None:
-        self.store = Store(data_dir)
+        self.store = SqliteStore(data_dir)
         self.disk = FailingDisk(self.store)
         self.disk.error = error
         self.bus = RecordingBus(self.store)

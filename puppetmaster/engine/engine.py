@@ -25,8 +25,7 @@ from puppetmaster.model.request import Item, Request, RequestStatus
 from puppetmaster.model.spec import JobSpec
 from puppetmaster.scheduling.scheduler import Scheduler
 from puppetmaster.settings import Settings
-from puppetmaster.store.base import Changes, Ids
-from puppetmaster.store.sqlite.reader import Reader
+from puppetmaster.store.base import Changes, Ids, Reader
 from puppetmaster.timers import Timers
 
 

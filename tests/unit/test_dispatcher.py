@@ -21,7 +21,7 @@ from puppetmaster.model.job import JobStatus
 from puppetmaster.settings import Settings
 from puppetmaster.store.base import Changes, Ids, Keep, Look, Now
 from puppetmaster.store.sqlite import store as store_module
-from puppetmaster.store.sqlite.store import Store
+from puppetmaster.store.sqlite.store import SqliteStore
 from tests.desk import WAIT_S, Desk, disk_fault, until
 from tests.examples import LATER, a_job, counts
 from tests.unit.engine.test_clock_steps import SteppedClock
@@ -117,7 +117,7 @@ def test_an_answer_for_nobody_is_acknowledged_too(desk: Desk) -> None:
 
 
 def _broken(*_: Any) -> None:
-    raise OSError("Input/output error")
+    raise StoreError("The store cannot be read: Input/output error.")
 
 
 def test_an_answer_that_cannot_be_taken_in_is_kept_until_it_can(
@@ -393,10 +393,10 @@ def test_what_has_just_ended_is_kept_when_the_clock_is_set(
 def test_many_jobs_that_need_not_be_kept_go_one_after_the_other_while_others_are_served(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("puppetmaster.store.sqlite.store.PART", 5)
+    monkeypatch.setattr("puppetmaster.store.base.PART", 5)
     monkeypatch.setattr("puppetmaster.store.base.MOST", 40)
     caplog.set_level("INFO", "sanji.puppetmaster.dispatcher")
-    store = Store(tmp_path / "data")
+    store = SqliteStore(tmp_path / "data")
     given = {"status": JobStatus.RESOLVED, "finished_at": LATER, "total": 1, "counts": counts(resolved=1)}
     ended = {id_: a_job(id=id_, first=store.ids.next_request + id_, **given) for id_ in range(1, 101)}
     store.commit(Changes(jobs=ended, ids=Ids(101, ended[100].first + 1)))

@@ -24,16 +24,17 @@ from queue import Empty, LifoQueue
 from typing import Any
 
 from puppetmaster.errors import NotKnown, StoreError
-from puppetmaster.model.job import FINAL, OPEN_JOB, Job, JobEvent, JobStatus
-from puppetmaster.model.request import OPEN, Item, Request
+from puppetmaster.model.job import FINAL, Job, JobEvent, JobStatus
+from puppetmaster.model.request import Item, Request
 from puppetmaster.store.base import (
     FIELDS,
-    PART,
     PRUNED_AT_ONCE,
     Changes,
     Ended,
     Ids,
     Look,
+    Reader,
+    Store,
     ahead,
     first_request_id,
 )
@@ -41,7 +42,7 @@ from puppetmaster.store.datadir import FILE_NAME as FILE_NAME  # for whoever kno
 from puppetmaster.store.datadir import DataDir
 from puppetmaster.store.sqlite import migrations
 from puppetmaster.store.sqlite.documents import Fixed, Indexes, Partial, SqliteTinyDB
-from puppetmaster.store.sqlite.reader import Reader
+from puppetmaster.store.sqlite.reader import SqliteReader, as_store_error
 
 log = logging.getLogger("sanji.puppetmaster.store.sqlite.store")
 
@@ -68,7 +69,7 @@ NEVER_WRITTEN = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE)
 SWEEP, SWEEP_PAGES = 500, 400
 
 
-class Store:
+class SqliteStore(Store):
     """The file, its lock against a second process, and its one writer.
 
     Made by the thread that will ``commit``, or before any other thread uses it. Raises StoreError.
@@ -76,7 +77,7 @@ class Store:
 
     def __init__(self, data_dir: Path) -> None:
         self.path = data_dir / FILE_NAME
-        self._spare: LifoQueue[Reader] = LifoQueue()
+        self._spare: LifoQueue[SqliteReader] = LifoQueue()
         self._closed = False
         with _way_out(data_dir):
             with as_store_error(f"{data_dir} cannot be used"):
@@ -87,7 +88,7 @@ class Store:
             except BaseException:
                 self._dir.close()
                 raise
-        self.now = Reader(self._db)
+        self.now = SqliteReader(self._db, self.path)
 
     def _open(self) -> SqliteTinyDB:
         if (meta := self._look()) is not None:
@@ -159,7 +160,7 @@ class Store:
         meta |= _stored(ahead(_ids(meta)))
         with db.transaction():
             _abandon_drafts(db)
-            pause_open_jobs(db, COPIED)
+            pause_open_jobs(db, self.path, COPIED)
             db.table("meta").put([(1, meta)])
         return meta
 
@@ -286,11 +287,11 @@ class Store:
             return True
 
     def look_on(self, look: Look) -> None:
-        """Have a look take in the next jobs, ``PART`` at most. Raises StoreError."""
+        """Have a look take in the next jobs. Raises StoreError."""
         with as_store_error(f"{self.path} cannot be read"):
-            rows = self._db.table("jobs").next_values(("status", *FIELDS), look.last_id, PART)
+            rows = self._db.table("jobs").next_values(("status", *FIELDS), look.last_id, look.at_once)
         ended = (Ended(id_, *fields) for id_, status, *fields in rows if status in FINAL)
-        look.take(ended, rows[-1][0] if rows else look.last_id, complete=len(rows) < PART)
+        look.take(ended, rows[-1][0] if rows else look.last_id, complete=len(rows) < look.at_once)
 
     def outlived(self, look: Look) -> dict[int, str]:
         """Some jobs that need not be kept, of a look that is complete, and by which limit. Raises StoreError.
@@ -309,12 +310,6 @@ class Store:
         """How much of the file is in use."""
         return self._db.storage.size_bytes()
 
-    def unfinished(self) -> Iterator[tuple[Job, list[Request]]]:
-        """Every job that has not ended, oldest first, with its requests that are not done."""
-        with as_store_error(f"{self.path} cannot be read"):
-            for job in reversed(self.now.jobs({"status": sorted(OPEN_JOB)})):
-                yield job, self.now.requests({"job": job.id, "status": sorted(OPEN)})
-
     @contextmanager
     def reading(self) -> Iterator[Reader]:
         """A reader that sees one committed state of the file; for any thread. Raises StoreError."""
@@ -322,7 +317,7 @@ class Store:
             reader = self._spare.get_nowait()
         except Empty:
             with as_store_error(f"{self.path} cannot be read"):
-                reader = Reader(SqliteTinyDB(self.path, read_only=True, indexes=INDEXES))
+                reader = SqliteReader(SqliteTinyDB(self.path, read_only=True, indexes=INDEXES), self.path)
         try:
             with as_store_error(f"{self.path} cannot be read"), reader.snapshot():
                 yield reader
@@ -358,9 +353,9 @@ def _abandon_drafts(db: SqliteTinyDB) -> None:
         trash.put((one.doc_id, {"first": one["first"], "total": one["total"]}) for one in drafts)
 
 
-def pause_open_jobs(db: SqliteTinyDB, reason: str) -> None:
-    """Pause every job that would send by itself: somebody is to decide that."""
-    going = Reader(db).jobs({"status": [JobStatus.PENDING.value, JobStatus.DISPATCHING.value]})
+def pause_open_jobs(db: SqliteTinyDB, path: Path, reason: str) -> None:
+    """Pause every job in a file that would send by itself: somebody is to decide that."""
+    going = SqliteReader(db, path).jobs({"status": [JobStatus.PENDING.value, JobStatus.DISPATCHING.value]})
     paused = (job.after(JobEvent.PAUSE, "", reason=reason) for job in going if job.ending is None)
     db.table("jobs").put((job.id, job.document()) for job in paused)
 
@@ -388,12 +383,3 @@ def _ids(meta: Mapping[str, Any]) -> Ids:
 
 def _stored(ids: Ids) -> dict[str, int]:
     return {"nextJob": ids.next_job, "nextRequest": ids.next_request}
-
-
-@contextmanager
-def as_store_error(what: str) -> Iterator[None]:
-    """Turn errors of SQLite and of the disk into ours, at this border: "<what>: <why>."."""
-    try:
-        yield
-    except (sqlite3.Error, OSError, json.JSONDecodeError) as error:
-        raise StoreError(f"{what}: {str(error).rstrip('.')}.") from error

@@ -12,7 +12,7 @@ from puppetmaster.model.job import Job, JobEvent, JobStatus, fresh_counts
 from puppetmaster.model.policy import Policy
 from puppetmaster.model.request import Item, Request, RequestEvent, RequestStatus
 from puppetmaster.store.base import FIRST_REQUEST_ID, LAST_REQUEST_ID, Ids
-from puppetmaster.store.sqlite.store import Store
+from puppetmaster.store.sqlite.store import SqliteStore
 
 AT = "2026-01-02T03:04:05.678Z"
 LATER = "2026-01-02T03:05:05.678Z"
@@ -26,7 +26,7 @@ class Book:
         self.open()
 
     def open(self) -> None:
-        self.store = Store(self.directory)
+        self.store = SqliteStore(self.directory)
         self.state = State(self.store.now, self.store.ids)
 
     def create(self, total: int = 1, **more: Any) -> Job:
