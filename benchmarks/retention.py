@@ -114,7 +114,7 @@ def waits_ms(dispatcher: Dispatcher, until: Callable[[], bool]) -> list[float]:
 def swept(store: SqliteStore, job_id: int) -> bool:
     """Whether nothing is left of the job."""
     with store.reading() as reader, closing(SqliteTinyDB(store.path, read_only=True)) as db:
-        return reader.job(job_id) is None and not db.table("trash").count_where()
+        return reader.job(job_id) is None and not len(db.table("trash"))
 
 
 def left(store: SqliteStore, jobs: int) -> bool:

@@ -51,7 +51,7 @@ def export(data_dir: Path, file: Path) -> int:
                     part.write(piece.encode())
                 part.write(b"}")
             part.write(b"}\n")
-        return db.table("jobs").count_where()
+        return len(db.table("jobs"))
 
 
 def import_(file: Path, data_dir: Path) -> int:
@@ -91,7 +91,7 @@ def _documents(db: SqliteTinyDB, name: str) -> Iterator[str]:
     thrown = db.table("trash").ids() if name in ("items", "requests") else []
     ids = table.ids({"job": Except(thrown)} if thrown else {})
     for start in range(0, len(ids), PART):
-        found = table.get(doc_ids=ids[start : start + PART])
+        found = table.get(doc_ids=ids[start : start + PART].tolist())
         members = (f'"{document.doc_id}": {json.dumps(document, allow_nan=False)}' for document in found)
         yield ("," if start else "") + "\n" + ",\n".join(members)
 

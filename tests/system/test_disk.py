@@ -286,7 +286,7 @@ def test_a_job_whose_creation_cannot_be_written_never_was(desk: Desk) -> None:
     assert desk.bus.sent == [job.first]
     with desk.store.reading() as reader:
         assert [one.id for one in reader.jobs({})] == [job.id]
-        assert reader.request_ids({}) == [job.first]
+        assert list(reader.request_ids({})) == [job.first]
 
 
 def test_a_job_that_may_be_there_after_a_crash_is_not_called_never_created(desk: Desk) -> None:

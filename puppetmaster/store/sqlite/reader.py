@@ -15,7 +15,7 @@ from puppetmaster.errors import StoreError
 from puppetmaster.model.job import Job
 from puppetmaster.model.request import Item, Request, RequestStatus
 from puppetmaster.store.base import Filter, Reader
-from puppetmaster.store.sqlite.documents import Contains, Except, SqliteTinyDB, Where
+from puppetmaster.store.sqlite.documents import Contains, Except, Fields, SqliteTinyDB, Where
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -23,13 +23,21 @@ P = ParamSpec("P")
 STATUSES = [status.value for status in RequestStatus]
 
 
+#: What SQLite, the disk and a damaged text raise.
+FOREIGN = (sqlite3.Error, OSError, json.JSONDecodeError)
+
+
 @contextmanager
 def as_store_error(what: str) -> Iterator[None]:
     """Turn errors of SQLite and of the disk into ours, at this border: "<what>: <why>."."""
     try:
         yield
-    except (sqlite3.Error, OSError, json.JSONDecodeError) as error:
-        raise StoreError(f"{what}: {str(error).rstrip('.')}.") from error
+    except FOREIGN as error:
+        raise _said(what, error) from error
+
+
+def _said(what: str, error: Exception) -> StoreError:
+    return StoreError(f"{what}: {str(error).rstrip('.')}.")
 
 
 def _reads(
@@ -39,8 +47,10 @@ def _reads(
 
     @wraps(verb)
     def reading(self: "SqliteReader", /, *args: P.args, **kwargs: P.kwargs) -> T:
-        with as_store_error(f"{self.path} cannot be read"):
+        try:  # not as_store_error, which costs as much as a look-up
             return verb(self, *args, **kwargs)
+        except FOREIGN as error:
+            raise _said(f"{self.path} cannot be read", error) from error
 
     return reading
 
@@ -64,14 +74,15 @@ class SqliteReader(Reader):
     @_reads
     def job_by_key(self, key: str) -> Job | None:
         """The job that was created with this idempotency key, or None."""
-        return next(iter(self._as_jobs(self._jobs.select({"key": key}, limit=1))), None)
+        document = self._jobs.get(Fields(key=key))
+        return None if document is None else _made(Job.from_document, "job", document.doc_id, document)
 
     @_reads
     def jobs(self, where: Filter, *, limit: int | None = None, offset: int = 0) -> list[Job]:
         """Jobs, newest first. ``where``: ``status``, ``name``, ``destination``, ``text``."""
         plain = {field: value for field, value in where.items() if field in ("status", "name")}
         if len(plain) == len(where):
-            return self._as_jobs(self._jobs.select(where, order="desc", limit=limit, offset=offset))
+            return self._as_jobs(self._jobs.page(where, order="desc", limit=limit, offset=offset))
         page = self.job_ids(where)[offset : None if limit is None else offset + limit]
         return self._as_jobs(self._jobs.get(doc_ids=page))[::-1]
 
@@ -79,7 +90,7 @@ class SqliteReader(Reader):
     def job_ids(self, where: Filter) -> list[int]:
         """The ids of jobs, newest first. ``where`` as for ``jobs``."""
         plain = {field: value for field, value in where.items() if field in ("status", "name")}
-        ids = self._jobs.ids(plain)[::-1]
+        ids = self._jobs.ids(plain).tolist()[::-1]
         if "destination" in where:
             there = self._still({"destination": where["destination"]})
             jobs = {job for _, job in self._requests.values(("job",), there)}
@@ -113,12 +124,12 @@ class SqliteReader(Reader):
     @_reads
     def requests(self, where: Filter, *, limit: int | None = None, offset: int = 0) -> list[Request]:
         """Requests in the order of their ids. ``where``: ``job``, ``status``, ``destination``."""
-        return self._as_requests(self._requests.select(self._still(where), limit=limit, offset=offset))
+        return self._as_requests(self._requests.page(self._still(where), limit=limit, offset=offset))
 
     @_reads
     def request_ids(self, where: Filter, *, limit: int | None = None, offset: int = 0) -> Sequence[int]:
         """The ids of requests, ascending, in 8 bytes each."""
-        return self._requests.id_array(self._still(where), limit=limit, offset=offset)
+        return self._requests.ids(self._still(where), limit=limit, offset=offset)
 
     @_reads
     def requests_within(self, ids: Sequence[int], most_bytes: int) -> tuple[list[Request], int]:
@@ -130,19 +141,19 @@ class SqliteReader(Reader):
     @_reads
     def count_requests(self, where: Filter) -> int:
         """How many requests fit."""
-        return self._requests.count_where(self._still(where))
+        return self._requests.count(Fields(self._still(where)))
 
     @_reads
     def count_jobs(self, where: Filter) -> int:
         """How many jobs fit ``status`` and ``name``."""
-        return self._jobs.count_where(where)
+        return self._jobs.count(Fields(where))
 
     @_reads
     def items(self, jobs: Iterable[int]) -> dict[int, Item]:
         """The batch items of these jobs, by their id."""
         thrown = self._trash.ids()
         ids = [id_ for id_ in jobs if id_ not in thrown]
-        return self._as_items(self._items.select({"job": ids}) if ids else [])
+        return self._as_items(self._items.search(Fields(job=ids)) if ids else [])
 
     @_reads
     def items_by_id(self, ids: Iterable[int]) -> dict[int, Item]:

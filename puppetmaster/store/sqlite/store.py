@@ -23,6 +23,9 @@ from pathlib import Path
 from queue import Empty, LifoQueue
 from typing import Any
 
+from tinydb import operations
+from tinydb.table import Document
+
 from puppetmaster.errors import NotKnown, StoreError
 from puppetmaster.model.job import FINAL, Job, JobEvent, JobStatus
 from puppetmaster.model.request import Item, Request
@@ -41,7 +44,7 @@ from puppetmaster.store.base import (
 from puppetmaster.store.datadir import FILE_NAME as FILE_NAME  # for whoever knows the store only
 from puppetmaster.store.datadir import DataDir
 from puppetmaster.store.sqlite import migrations
-from puppetmaster.store.sqlite.documents import Fixed, Indexes, Partial, SqliteTinyDB
+from puppetmaster.store.sqlite.documents import Fields, Fixed, Indexes, Partial, SqliteTinyDB
 from puppetmaster.store.sqlite.reader import SqliteReader, as_store_error
 
 log = logging.getLogger("sanji.puppetmaster.store.sqlite.store")
@@ -161,7 +164,7 @@ class SqliteStore(Store):
         with db.transaction():
             _abandon_drafts(db)
             pause_open_jobs(db, self.path, COPIED)
-            db.table("meta").put([(1, meta)])
+            db.table("meta").upsert(Document(meta, doc_id=1))
         return meta
 
     def _gone_on(
@@ -171,7 +174,7 @@ class SqliteStore(Store):
         try:
             with db.transaction():
                 _abandon_drafts(db)  # what is not abandoned now is hidden all the same
-                db.table("meta").put([(1, {**found, **marks})])
+                db.table("meta").upsert(Document(marks, doc_id=1))
         except sqlite3.OperationalError as error:
             log.warning("%s cannot be written: %s", self.path, error, extra={"action": "store_fault"})
             return dict(found)
@@ -233,15 +236,12 @@ class SqliteStore(Store):
 
     def _write(self, changes: Changes, meta: dict[str, Any]) -> None:
         with as_store_error(f"{self.path} cannot be written"), self._db.transaction():
-            trash = self._db.table("trash")
-            trash.put((job.id, {**_rest(job), "draft": True}) for job in changes.drafts.values())
-            trash.put((job.id, _rest(job)) for job in changes.abandoned.values())
-            trash.delete(changes.completed)
+            self._write_drafts(changes)
             self._put("items", changes.items)
             self._put("requests", changes.requests)
             self._put("jobs", changes.jobs)
             if changes.refused:
-                self._db.table("sendings").delete(changes.refused)
+                self._db.table("sendings").remove(doc_ids=changes.refused)
             if changes.sendings:
                 sendings = changes.sendings.items()
                 self._db.table("sendings").put((id_, {"request": r.id, "job": r.job}) for id_, r in sendings)
@@ -251,14 +251,23 @@ class SqliteStore(Store):
             if changes.ids:
                 self._db.table("meta").put([(1, meta)])
 
+    def _write_drafts(self, changes: Changes) -> None:
+        trash = self._db.table("trash")
+        if changes.drafts:
+            trash.put((job.id, {**_rest(job), "draft": True}) for job in changes.drafts.values())
+        if changes.abandoned:
+            trash.put((job.id, _rest(job)) for job in changes.abandoned.values())
+        if changes.completed:
+            trash.remove(doc_ids=changes.completed)
+
     def _put(self, table: str, changed: Mapping[int, Item | Request | Job]) -> None:
         if changed:
             self._db.table(table).put((id_, one.document()) for id_, one in changed.items())
 
     def _throw_away(self, job: Job, room: int) -> int:
         """Remove a job; how many requests went with it. More than ``room`` go later, to hold up nobody."""
-        self._db.table("jobs").delete([job.id])
-        self._db.table("sendings").delete_where({"job": job.id})
+        self._db.table("jobs").remove(doc_ids=[job.id])
+        self._db.table("sendings").remove(Fields(job=job.id))
         if job.total <= room:
             return self._delete(job.request_ids)
         self._db.table("trash").put([(job.id, _rest(job))])
@@ -266,16 +275,16 @@ class SqliteStore(Store):
 
     def _delete(self, ids: range) -> int:
         """Remove requests and, with the first of each, its item; how many requests there were."""
-        self._db.table("items").delete(ids)
-        return self._db.table("requests").delete(ids)
+        self._db.table("items").remove(doc_ids=ids)
+        return len(self._db.table("requests").remove(doc_ids=ids))
 
     def sweep(self) -> bool:
         """Remove the next part of what was thrown away. Whether there was anything. Raises StoreError."""
         with as_store_error(f"{self.path} cannot be written"):
-            thrown = self._db.table("trash").select({"draft": None}, limit=1)
-            if not thrown:
+            trash = self._db.table("trash").get(Fields(draft=None))
+            if trash is None:
                 return self._db.storage.give_back(SWEEP_PAGES)
-            trash, job_id = thrown[0], thrown[0].doc_id
+            job_id = trash.doc_id
             part = min(trash["total"], SWEEP)
             left = {"first": trash["first"] + part, "total": trash["total"] - part}
             with self._db.transaction():
@@ -283,7 +292,7 @@ class SqliteStore(Store):
                 if left["total"]:
                     self._db.table("trash").put([(job_id, left)])
                 else:
-                    self._db.table("trash").delete([job_id])
+                    self._db.table("trash").remove(doc_ids=[job_id])
             return True
 
     def look_on(self, look: Look) -> None:
@@ -300,8 +309,8 @@ class SqliteStore(Store):
         """
         with as_store_error(f"{self.path} cannot be read"):
             most = look.keep.jobs + PRUNED_AT_ONCE
-            count = self._db.table("jobs").count_where({"status": sorted(FINAL)}, most)
-            swept = not self._db.table("trash").count_where()
+            count = self._db.table("jobs").count(Fields(status=sorted(FINAL)), most)
+            swept = not len(self._db.table("trash"))
             too_large = self.size_bytes - look.keep.bytes if swept else 0
         return look.part(count, too_large)
 
@@ -347,10 +356,8 @@ class SqliteStore(Store):
 
 def _abandon_drafts(db: SqliteTinyDB) -> None:
     """What an earlier process did not finish to write will never exist."""
-    trash = db.table("trash")
-    drafts = trash.select({"draft": True})
-    if drafts:
-        trash.put((one.doc_id, {"first": one["first"], "total": one["total"]}) for one in drafts)
+    if db.table("trash").count(Fields(draft=True)):
+        db.table("trash").update(operations.delete("draft"), Fields(draft=True))
 
 
 def pause_open_jobs(db: SqliteTinyDB, path: Path, reason: str) -> None:

@@ -9,16 +9,17 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tinydb import TinyDB, where
 
 from puppetmaster.errors import StoreError
 from puppetmaster.store.base import Ids
 from puppetmaster.store.sqlite import migrations
-from puppetmaster.store.sqlite.documents import SqliteTinyDB
+from puppetmaster.store.sqlite.documents import SqliteStorage, SqliteTinyDB
 from puppetmaster.store.sqlite.migrations import FORMAT
 from puppetmaster.store.sqlite.store import FILE_NAME, SqliteStore
 from tests import ROOT
@@ -390,6 +391,30 @@ def test_a_document_that_lacks_a_field_is_told_as_a_store_error(
 def test_a_file_whose_meta_lacks_a_field_is_refused(closed: Path, field: str) -> None:
     _meta(closed, lambda meta: meta.pop(field))
     assert f"lacks {field} in its meta document" in _refused(closed.parent).message
+
+
+# It is a TinyDB
+
+
+def test_any_tinydb_opens_the_file(store: SqliteStore) -> None:
+    changes = creation(1, key="k")
+    store.commit(changes)
+    with TinyDB(store.path, storage=SqliteStorage, read_only=True) as db:
+        assert db.tables() == {"jobs", "items", "requests", "sendings", "trash", "meta"}
+        (job,) = db.table("jobs").search(where("key") == "k")
+        assert (job.doc_id, job) == (1, changes.jobs[1].document())
+        assert db.table("requests").count(where("status") == "pending") == 3
+
+
+def test_what_tinydb_writes_is_what_the_store_reads(store: SqliteStore) -> None:
+    fill(store, 1)
+    store.close()
+    with TinyDB(store.path, storage=SqliteStorage) as db:
+        db.table("jobs").update({"name": "by hand"}, doc_ids=[1])
+    with closing(SqliteStore(store.path.parent)) as again:
+        found = again.now.job(1)
+    assert found is not None
+    assert found.name == "by hand"
 
 
 # A file of an older format
