@@ -29,7 +29,7 @@ from sandbox.fleet_log import FleetLog
 from sandbox.gateway import Gateway
 from tests.bus_client import BusClient, Message
 from tests.conftest import require
-from tests.desk import WAIT_S, Desk, disk_fault, until
+from tests.desk import WAIT_S, DiskDesk, disk_fault, until
 from tests.examples import a_job, a_request
 from tests.virtual import body
 
@@ -231,8 +231,8 @@ def test_a_disk_that_is_full_after_a_kill(disk: Path) -> None:
 
 
 @pytest.fixture
-def desk(tmp_path: Path) -> Iterator[Desk]:
-    made = Desk(tmp_path / "data")
+def desk(tmp_path: Path) -> Iterator[DiskDesk]:
+    made = DiskDesk(tmp_path / "data")
     yield made
     made.close()
     assert made.bus.unrecorded == []
@@ -247,7 +247,7 @@ FAULTS = [
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=str)
-def test_a_commit_that_fails(desk: Desk, fault: Exception) -> None:
+def test_a_commit_that_fails(desk: DiskDesk, fault: Exception) -> None:
     first = desk.create("cg-1", "cg-2", concurrency=1)
     until(lambda: desk.bus.sent, "the first command leaves")
     one, two = first.request_ids
@@ -272,7 +272,7 @@ def test_a_commit_that_fails(desk: Desk, fault: Exception) -> None:
     assert desk.create("cg-3").id > first.id
 
 
-def test_a_job_whose_creation_cannot_be_written_never_was(desk: Desk) -> None:
+def test_a_job_whose_creation_cannot_be_written_never_was(desk: DiskDesk) -> None:
     desk.disk.error = disk_fault("database or disk is full", sqlite3.SQLITE_FULL)
     with pytest.raises(StoreError, match=r"No job was created: .* disk is full") as refused:
         desk.create("cg-1", key="k")
@@ -289,7 +289,7 @@ def test_a_job_whose_creation_cannot_be_written_never_was(desk: Desk) -> None:
         assert list(reader.request_ids({})) == [job.first]
 
 
-def test_a_job_that_may_be_there_after_a_crash_is_not_called_never_created(desk: Desk) -> None:
+def test_a_job_that_may_be_there_after_a_crash_is_not_called_never_created(desk: DiskDesk) -> None:
     desk.disk.error = disk_fault("disk I/O error", sqlite3.SQLITE_IOERR_FSYNC)
     with pytest.raises(StoreError, match=r"It is not known whether the job was created; .*same key"):
         desk.create("cg-1", key="k")
@@ -346,7 +346,7 @@ def test_of_a_commit_that_the_disk_did_not_confirm_nothing_comes_back(
         assert _after_a_kill(store, tmp_path / "later") == [1]
 
 
-def test_a_key_leads_to_its_job_though_the_disk_is_full(desk: Desk) -> None:
+def test_a_key_leads_to_its_job_though_the_disk_is_full(desk: DiskDesk) -> None:
     job = desk.create("cg-1", key="k")
     asked = bodies.parse_job(body("get", "cg-1", key="k"), 10)
     for stalled in (False, True):
@@ -359,7 +359,7 @@ def test_a_key_leads_to_its_job_though_the_disk_is_full(desk: Desk) -> None:
 
 
 def test_what_was_acknowledged_is_there_after_a_crash_on_a_failing_disk(tmp_path: Path) -> None:
-    desk = Desk(tmp_path / "data")
+    desk = DiskDesk(tmp_path / "data")
     job = desk.create("cg-1", "cg-2")
     until(lambda: len(desk.bus.sent) == 2, "both commands leave")
     one, two = desk.bus.sent
@@ -375,7 +375,7 @@ def test_what_was_acknowledged_is_there_after_a_crash_on_a_failing_disk(tmp_path
         assert [(request.id, request.status.value) for request in requests] == [(two, "sent")]
 
 
-def test_a_removal_that_cannot_be_written_is_done_later(desk: Desk) -> None:
+def test_a_removal_that_cannot_be_written_is_done_later(desk: DiskDesk) -> None:
     job = desk.create("cg-1")
     desk.disk.error = FAULTS[0]
     with pytest.raises(StoreError, match="It is in force, and will be written down"):
