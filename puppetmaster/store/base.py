@@ -297,7 +297,7 @@ class Reader(Protocol):
 class Store(Protocol):
     """What is durable. One thread writes, any other reads, each a state of its own; neither waits long.
 
-    Each verb raises StoreError: the store is closed, or what keeps it fails.
+    Each verb raises StoreError when what keeps the store fails; after ``close`` those of the writer do.
     """
 
     #: What was committed last, for the thread that writes.

@@ -283,7 +283,7 @@ class SqliteTable(Table):
         return self._rows.select(where, order, limit, offset)
 
     def within(self, doc_ids: Sequence[int], most_bytes: int) -> tuple[list[Document], int]:
-        """The documents of the first of these ascending ids, until they have so many bytes.
+        """The documents of the first of these ascending ids, until they have this many bytes.
 
         With them comes how many of the ids they are the answer for.
         """
@@ -345,12 +345,6 @@ class SqliteTinyDB(TinyDB):
     def tables(self) -> set[str]:
         """The names of all tables, without reading them."""
         return self.storage.names()
-
-    def drop_table(self, name: str) -> None:
-        """Remove a table with all its documents."""
-        self._tables.pop(name, None)
-        with self.storage.transaction():
-            self.storage.rows(name).schema.drop()
 
     @contextmanager
     def transaction(self) -> Iterator[None]:

@@ -231,7 +231,7 @@ class TableRows:
         self._connection.executemany(self.schema.put, ((doc_id, *[text] * times) for doc_id, text in texts))
 
     def delete(self, doc_ids: Iterable[int]) -> list[int]:
-        """Remove by id; the ids of those that were there, ascending."""
+        """Remove by id; which ids there were, ascending."""
         return self._delete(" WHERE id IN (SELECT value FROM json_each(?))", (_ids(doc_ids),))
 
     def delete_all(self) -> None:
