@@ -24,7 +24,7 @@ from puppetmaster.http.server import Address, address
 from puppetmaster.http.websockets import Broadcaster
 from puppetmaster.settings import Settings
 from puppetmaster.store.base import Keep
-from puppetmaster.store.sqlite.store import Store
+from puppetmaster.store.sqlite.store import SqliteStore
 from puppetmaster.threads import Vital
 
 _M_MMAP_THRESHOLD = -3
@@ -72,7 +72,7 @@ class App:
         self._bundle = bundle
         self._clock = Clock()
         self._started_at = iso(self._clock.wall_s())
-        self.store = Store(settings.data_dir)
+        self.store = SqliteStore(settings.data_dir)
         self.hub = Hub()
         self.bus = BusClient(settings, self.store.installation, PROBED, self._heard, self._clock)
         self.limit = self.bus.limit

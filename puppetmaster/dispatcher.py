@@ -38,8 +38,7 @@ from puppetmaster.errors import NotFound, NotKnown, PuppetmasterError, StoreErro
 from puppetmaster.events import Change, Hub, Kind
 from puppetmaster.model.job import Job
 from puppetmaster.model.request import DIRECT_WAY, RequestStatus
-from puppetmaster.store.base import Changes, Keep, Look, Now
-from puppetmaster.store.sqlite.store import Store
+from puppetmaster.store.base import Changes, Keep, Look, Now, Store
 from puppetmaster.threads import Vital
 from puppetmaster.timers import Timers
 

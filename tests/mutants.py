@@ -52,16 +52,16 @@ GROUPS: Mapping[str, Group] = {
     "engine": Group(
         "engine/engine engine/lifecycle engine/delivery engine/state engine/background engine/in_flight "
         "engine/presence engine/context model/job model/request model/policy model/reply timers",
-        "unit/model unit/engine unit/bus/test_client.py unit/store/test_store.py",
+        "unit/model unit/engine unit/bus/test_client.py contract/test_store.py",
     ),
     "scheduling": Group(
         "scheduling/scheduler scheduling/locks scheduling/fairness scheduling/window scheduling/owners",
         "unit/scheduling unit/engine sandbox/test_simulator.py",
     ),
     "store": Group(
-        "store/base store/datadir store/transfer store/sqlite/store store/sqlite/reader "
+        "store/base store/memory store/datadir store/transfer store/sqlite/store store/sqlite/reader "
         "store/sqlite/migrations store/sqlite/rows store/sqlite/documents",
-        "unit/store unit/engine/test_drafts.py unit/api unit/engine/test_engine.py",
+        "unit/store contract/test_store.py contract/test_retention.py unit/engine/test_drafts.py unit/api",
     ),
     "bus": Group(
         "bus/client bus/connection bus/packets bus/credentials bus/publisher bundle/envelope bundle/requests "

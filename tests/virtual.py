@@ -1,4 +1,4 @@
-"""A small world in virtual time: the engine on a real store, a pretend bus, a clock that the test moves.
+"""A small world in virtual time: the engine on a store in memory, a pretend bus, a clock that the test moves.
 
 No thread, no socket, no sleep. ``World.turn`` does what the dispatcher's loop does: take, decide,
 make durable, act. What left for the controller is in ``World.sent``; the test says what comes back.
@@ -6,7 +6,6 @@ make durable, act. What left for the controller is in ``World.sent``; the test s
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, TypeVar
 
 from puppetmaster import jsoncodec
@@ -14,14 +13,12 @@ from puppetmaster.api import bodies
 from puppetmaster.clock import Clock
 from puppetmaster.engine.context import Turn
 from puppetmaster.engine.engine import Engine
-from puppetmaster.errors import StoreError
 from puppetmaster.model import reply
 from puppetmaster.model.job import Job
 from puppetmaster.model.message import Outgoing
 from puppetmaster.model.request import Request, RequestStatus
 from puppetmaster.settings import Settings
-from puppetmaster.store.base import Changes
-from puppetmaster.store.sqlite.store import Store
+from puppetmaster.store.memory import Memory, MemoryStore
 
 T = TypeVar("T")
 Event = Callable[[Engine], Any]
@@ -58,17 +55,6 @@ class VirtualClock(Clock):
         self.boot_id = f"boot {int(self.boot_id.split()[1]) + 1}"
 
 
-class FlakyStore(Store):
-    """A store whose disk can be full."""
-
-    full = False
-
-    def commit(self, changes: Changes) -> None:
-        if self.full:
-            raise StoreError("The disk is full.")
-        super().commit(changes)
-
-
 @dataclass(frozen=True)
 class Sending:
     """One message that left for the controller."""
@@ -94,14 +80,15 @@ def one_model(_: str) -> list[str]:
 
 @dataclass
 class World:
-    """Engine, store and bus over one data directory; starts with the bus and the controller up."""
+    """Engine, store and bus over one memory; starts with the bus and the controller up."""
 
-    directory: Path
     settings: Settings = field(default_factory=Settings)
     owners: Owners | None = own_model
     clock: VirtualClock = field(default_factory=VirtualClock)
     #: Whether a message that is handed to the bus leaves.
     connected: bool = True
+    #: What outlives a process, as a file does.
+    memory: Memory = field(default_factory=Memory)
     sent: list[Sending] = field(default_factory=list)
     asked: list[str] = field(default_factory=list)
     #: Messages of which the controller was asked whether it waits for their answers: the test answers.
@@ -120,8 +107,8 @@ class World:
         self.start()
 
     def start(self) -> None:
-        """Begin a process on the directory, as the dispatcher does."""
-        self.store = FlakyStore(self.directory)
+        """Begin a process on the memory, as the dispatcher does."""
+        self.store = MemoryStore(self.memory)
         self.engine = Engine(self.settings, self.clock, self.store.now, self.store.ids, TUNNEL)
         for job, requests in self.store.unfinished():
             self.engine.lifecycle.recover(job, self.store.now.items([job.id]), requests)
@@ -130,7 +117,7 @@ class World:
             self.run(lambda engine: engine.link(up=True), lambda engine: engine.controller(up=True))
 
     def stop(self) -> None:
-        """End the process: nothing is left of it but the file."""
+        """End the process: nothing is left of it but what its store kept."""
         self.store.close()
 
     def restart(self) -> None:

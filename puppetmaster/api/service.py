@@ -26,8 +26,7 @@ from puppetmaster.model.request import OPEN, Item, Request, RequestStatus
 from puppetmaster.model.spec import JobSpec, Rerun, specs_of
 from puppetmaster.model.why import Why
 from puppetmaster.settings import Settings
-from puppetmaster.store.sqlite.reader import Reader
-from puppetmaster.store.sqlite.store import Store
+from puppetmaster.store.base import Reader, Store
 
 #: How long a caller waits for a change to be durable; the bus gives us ``ttl`` seconds.
 CHANGE_TIMEOUT_S = 15.0
@@ -92,7 +91,7 @@ class Service:
         commands: list[tuple[int, str]] = []
         with self._store.reading() as reader:
             _found_job(reader, str(rerun.job))
-            ids = reader.every_request_id({"job": rerun.job, "status": rerun.statuses})
+            ids = reader.request_ids({"job": rerun.job, "status": rerun.statuses})
             for some in _parts(reader, ids):
                 commands += [(request.item, request.destination) for request in some]
             items = reader.items([rerun.job])
@@ -147,7 +146,7 @@ class Service:
         done = [status.value for status in RequestStatus if status not in OPEN]
         groups = results.Groups()
         with self._store.reading() as reader:
-            ids = reader.every_request_id({"job": _found_job(reader, job_id).id, "status": done})
+            ids = reader.request_ids({"job": _found_job(reader, job_id).id, "status": done})
             for some in _parts(reader, ids):
                 groups.add(some)
         ordered = groups.ordered()
@@ -287,7 +286,7 @@ class Service:
 
 def _request_ids(reader: Reader, where: Mapping[str, Any], asked: Query) -> tuple[int, Sequence[int]]:
     """How many requests fit, and the ids of those on the page."""
-    ids = reader.every_request_id(where, limit=asked.limit, offset=asked.offset)
+    ids = reader.request_ids(where, limit=asked.limit, offset=asked.offset)
     return reader.count_requests(where), ids
 
 

@@ -27,8 +27,7 @@ from puppetmaster.model.spec import JobSpec
 from puppetmaster.model.why import Said, Why, code_of
 from puppetmaster.scheduling.scheduler import Scheduler
 from puppetmaster.settings import Settings
-from puppetmaster.store.base import Changes, Ids
-from puppetmaster.store.sqlite.reader import Reader
+from puppetmaster.store.base import Changes, Ids, Reader
 
 BROKER_IS_SLOW = Why.BROKER_SLOW.said()
 

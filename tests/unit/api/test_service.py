@@ -3,7 +3,6 @@
 import tracemalloc
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -20,7 +19,7 @@ from puppetmaster.model.request import Request, RequestStatus
 from puppetmaster.model.why import Why, code_of
 from puppetmaster.settings import Settings
 from puppetmaster.store.base import Changes
-from puppetmaster.store.sqlite.store import Store
+from puppetmaster.store.memory import MemoryStore
 from tests.examples import LATER, a_job, a_request, an_item, counts
 
 FIRST = 2**31
@@ -38,10 +37,10 @@ def ended(number: int, data: Any, code: int = 200) -> Request:
 
 
 @pytest.fixture
-def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
+def store(monkeypatch: pytest.MonkeyPatch) -> Iterator[MemoryStore]:
     """Ten requests that ended in three ways: six, three and one alike. Two are read at a time."""
     monkeypatch.setattr(module, "PART", 2)
-    made = Store(tmp_path)
+    made = MemoryStore()
     requests = [ended(number, "old" if number % 3 else "new") for number in range(9)]
     requests.append(ended(9, None, code=500))
     job = a_job(id=1, first=FIRST, total=10, counts=counts(resolved=9, error=1))
@@ -57,7 +56,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
 
 
 @pytest.fixture
-def service(store: Store) -> Service:
+def service(store: MemoryStore) -> Service:
     return Service(Settings(), store, cast(Dispatcher, None))
 
 
@@ -85,7 +84,7 @@ def test_who_does_not_ask_for_differences_is_shown_none(service: Service) -> Non
     assert [group.get("diff") for group in whole(service.results("1", Query()))] == [None] * 3
 
 
-def test_a_group_whose_sample_has_just_changed_is_left_out(service: Service, store: Store) -> None:
+def test_a_group_whose_sample_has_just_changed_is_left_out(service: Service, store: MemoryStore) -> None:
     """A late answer came between the folding and the showing: what would be shown is of another group."""
     rows = service.results("1", Query())
     late = replace(ended(9, "late"), result={"code": 200, "data": "late", "source": "device", "late": True})
@@ -97,7 +96,7 @@ def test_a_group_whose_sample_has_just_changed_is_left_out(service: Service, sto
 
 
 @pytest.mark.parametrize(("most", "fits"), [(3, True), (2, False)])
-def test_what_is_run_again_is_no_larger_than_other_jobs(store: Store, most: int, fits: bool) -> None:
+def test_what_is_run_again_is_no_larger_than_other_jobs(store: MemoryStore, most: int, fits: bool) -> None:
     """The setting may have been larger when the first job was made."""
     failed = [ended(number, None, code=500) for number in (0, 1)]
     store.commit(Changes(requests={request.id: request for request in failed}))
@@ -119,7 +118,7 @@ def test_there_is_nothing_to_run_again(service: Service) -> None:
 
 @pytest.mark.parametrize("settings", [Settings(), Settings(broker_limit_bytes=100_000)])
 def test_a_request_whose_answer_the_bus_does_not_carry_is_not_created(
-    store: Store, settings: Settings
+    store: MemoryStore, settings: Settings
 ) -> None:
     """Its command is carried, but not the answer, in which its data is too."""
     capacity = Capacity(settings.broker_limit_bytes)
@@ -195,7 +194,7 @@ class Controlled:
         ({"status": "dispatching"}, (JobStatus.DISPATCHING, False)),
     ],
 )
-def test_a_control_is_handed_on(store: Store, body: Any, asked: Any) -> None:
+def test_a_control_is_handed_on(store: MemoryStore, body: Any, asked: Any) -> None:
     controlled = Controlled()
     service = Service(Settings(), store, cast(Dispatcher, controlled))
     assert service.control_job("1", body)["requests"] == [FIRST, FIRST + 1]
@@ -257,7 +256,7 @@ AWAY = Why.AWAY.said(away="gone")
         (None, [module.NOT_KNOWN, None]),
     ],
 )
-def test_what_waits_says_why(store: Store, why: Any, shown_why: list[str | None]) -> None:
+def test_what_waits_says_why(store: MemoryStore, why: Any, shown_why: list[str | None]) -> None:
     pending = a_request(id=WAITS, destination="cg-08")
     sent = a_request(id=SENT, destination="cg-09", status=RequestStatus.SENT, sent_at=LATER, attempts=1)
     store.commit(Changes(requests={WAITS: pending, SENT: sent}))
@@ -274,8 +273,8 @@ def test_what_has_ended_needs_nobody_to_say_why(service: Service) -> None:
 
 
 @pytest.mark.parametrize("shown", ["job", "requests", "results"])
-def test_large_results_are_shown_few_at_a_time(tmp_path: Path, shown: str) -> None:
-    store = Store(tmp_path)
+def test_large_results_are_shown_few_at_a_time(shown: str) -> None:
+    store = MemoryStore()
     for number in range(60):
         job = a_job(id=1, first=FIRST, total=60, counts=counts(resolved=60))
         one = ended(number, {"log": str(number) * 100_000})
@@ -295,8 +294,8 @@ def test_large_results_are_shown_few_at_a_time(tmp_path: Path, shown: str) -> No
     assert peak < 3_000_000
 
 
-def test_items_with_much_data_are_shown_few_at_a_time(tmp_path: Path) -> None:
-    store = Store(tmp_path)
+def test_items_with_much_data_are_shown_few_at_a_time() -> None:
+    store = MemoryStore()
     job = a_job(id=1, first=FIRST, total=60, counts=counts(resolved=60))
     items = {
         FIRST + number: an_item(id=FIRST + number, job=1, data={"image": "x" * 200_000})

@@ -16,7 +16,7 @@ from click.testing import CliRunner, Result
 from puppetmaster.cli import context as session
 from puppetmaster.cli import follow, main
 from puppetmaster.cli.client import Client
-from puppetmaster.store.sqlite.store import Store
+from puppetmaster.store.sqlite.store import SqliteStore
 from tests import ROOT
 from tests.fake_http import Asked, FakeServer, Reply, job, request
 
@@ -625,7 +625,7 @@ def test_the_examples_are_commands(line: str) -> None:
 
 
 def test_the_store_goes_into_a_file_and_back(run: Run, tmp_path: Path) -> None:
-    Store(tmp_path / "one").close()
+    SqliteStore(tmp_path / "one").close()
     file = tmp_path / "jobs.json"
     result = run("export", str(file), "--data-dir", str(tmp_path / "one"))
     assert (result.exit_code, result.stdout) == (0, f"0 jobs are in {file}.\n")

@@ -3,7 +3,6 @@
 import re
 from collections.abc import Callable, Iterator, Sized
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -36,8 +35,8 @@ PAUSED, DISPATCHING, CANCELED = JobStatus.PAUSED, JobStatus.DISPATCHING, JobStat
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    made = World(tmp_path, SETTINGS)
+def world() -> Iterator[World]:
+    made = World(SETTINGS)
     yield made
     made.stop()
 
@@ -259,8 +258,8 @@ def test_destinations_go_side_by_side_and_each_in_order_of_creation(world: World
     assert world.sent[-1].request == second.first
 
 
-def test_writes_under_one_lock_go_one_at_a_time(tmp_path: Path) -> None:
-    world = World(tmp_path, SETTINGS, owners=one_model)
+def test_writes_under_one_lock_go_one_at_a_time() -> None:
+    world = World(SETTINGS, owners=one_model)
     job = world.create(body("post", "a", "b", "c"))
     for id_ in job.request_ids:
         assert world.sent[-1].request == id_
@@ -277,8 +276,8 @@ def test_a_job_keeps_its_concurrency(world: World) -> None:
     assert why(world, job.first + 4) == "no free slot: the job has 2 in flight, which is its concurrency"
 
 
-def test_a_question_without_an_answer_holds_a_write_up_for_a_while_only(tmp_path: Path) -> None:
-    world = World(tmp_path, SETTINGS, owners=None)
+def test_a_question_without_an_answer_holds_a_write_up_for_a_while_only() -> None:
+    world = World(SETTINGS, owners=None)
     job = world.create(body("post", "a"))
     assert world.asked == ["a"]
     assert why(world, job.first) == "the controller is asked who owns its lock"
@@ -287,9 +286,9 @@ def test_a_question_without_an_answer_holds_a_write_up_for_a_while_only(tmp_path
     world.stop()
 
 
-def test_an_error_of_a_device_says_nothing_about_locks(tmp_path: Path) -> None:
+def test_an_error_of_a_device_says_nothing_about_locks() -> None:
     """With one lock for ten thousand, a 404 of one device must not have all of them asked for anew."""
-    world = World(tmp_path, SETTINGS, owners=one_model)
+    world = World(SETTINGS, owners=one_model)
     job = world.create(body("post", "a", "b"))
     world.owners = None
     world.run(world.answered(job.first, 404))
@@ -333,9 +332,9 @@ LOCKED_THERE = [(423, "resource is locked"), (503, "service unavailable")]
 
 
 @pytest.mark.parametrize(("code", "text"), LOCKED_THERE)
-def test_a_lock_at_the_gateway_is_none_of_the_servers(tmp_path: Path, code: int, text: str) -> None:
+def test_a_lock_at_the_gateway_is_none_of_the_servers(code: int, text: str) -> None:
     """With one lock for all: the next write goes at once, and the window does not fall."""
-    world = World(tmp_path, SETTINGS, owners=one_model)
+    world = World(SETTINGS, owners=one_model)
     job = world.create(body("post", "a", "b"))
     assert [one.destination for one in world.sent] == ["a"]
     world.owners = None
@@ -876,8 +875,8 @@ def test_nothing_is_sent_without_link_or_controller(world: World) -> None:
     assert len(world.sent) == 1
 
 
-def test_nothing_is_sent_before_the_controller_has_answered(tmp_path: Path) -> None:
-    world = World(tmp_path, SETTINGS, connected=False)
+def test_nothing_is_sent_before_the_controller_has_answered() -> None:
+    world = World(SETTINGS, connected=False)
     world.connected = True
     job = world.create(body("post", "a"))
     world.run(lambda engine: engine.link(up=True))
@@ -913,8 +912,8 @@ def test_silent_gateways_that_fill_the_window_let_others_go_after_a_while(world:
     assert world.statuses(silent) == ["sent"] * FIRST
 
 
-def test_a_retry_keeps_nobody_else_from_its_lock(tmp_path: Path) -> None:
-    world = World(tmp_path, SETTINGS, owners=one_model)
+def test_a_retry_keeps_nobody_else_from_its_lock() -> None:
+    world = World(SETTINGS, owners=one_model)
     failing = world.create(body("post", "a", retry={"attempts": 2, "delay": 20}))
     other = world.create(body("post", "b"))
     assert [one.request for one in world.sent] == [failing.first]
@@ -1168,8 +1167,8 @@ def test_while_more_gateways_register_the_others_are_waited_for(world: World) ->
     assert world.statuses(job) == ["error"], "not for ever"
 
 
-def test_a_restarted_controller_is_asked_for_locks_again(tmp_path: Path) -> None:
-    world = World(tmp_path, SETTINGS, owners=one_model)
+def test_a_restarted_controller_is_asked_for_locks_again() -> None:
+    world = World(SETTINGS, owners=one_model)
     job = world.create(body("post", "a", "b"))
     world.owners = None
     world.run(lambda engine: engine.delivery.controller_restarted(world.clock.now_s()))
@@ -1698,9 +1697,9 @@ def with_data(data: Any, *destinations: str) -> dict[str, Any]:
     return made
 
 
-def test_what_the_broker_does_not_carry_any_more_is_not_sent(tmp_path: Path) -> None:
+def test_what_the_broker_does_not_carry_any_more_is_not_sent() -> None:
     """Its limit was not known, or another, when the job was made."""
-    world = World(tmp_path)
+    world = World()
     world.lose_link()
     long = world.create(with_data(list(range(4000)), "cg-1", "cg-2"))
     short = world.create(with_data({}, "cg-3"))
@@ -1720,8 +1719,8 @@ def test_what_the_broker_does_not_carry_any_more_is_not_sent(tmp_path: Path) -> 
     world.stop()
 
 
-def test_what_goes_past_our_controller_is_not_indented_on_our_broker(tmp_path: Path) -> None:
-    world = World(tmp_path, Settings(route="direct"))
+def test_what_goes_past_our_controller_is_not_indented_on_our_broker() -> None:
+    world = World(Settings(route="direct"))
     world.run(lambda engine: engine.link(up=True, capacity=Capacity(50_000)))
     job = world.create(with_data(list(range(4000)), "cg-1"))
     world.create(with_data(list(range(11_000)), "cg-2"))

@@ -7,8 +7,6 @@ refuse.
 
 from contextlib import suppress
 from dataclasses import replace
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from hypothesis import settings
@@ -33,8 +31,6 @@ from tests.promises import Promises
 from tests.virtual import Event, World, own_model
 
 SETTINGS = Settings(request_timeout_s=20.0, lock_wait_s=15.0, grace_s=5.0, window=4, lock_cache_s=30.0)
-#: Thousands of transactions that need not outlive the test: a disk is too slow for them.
-MEMORY = Path("/dev/shm")
 #: A job of so many requests has no more waves than that, and each may need a push.
 WAVES_MOST = 2 * len(DESTINATIONS)
 #: Everything that needs nobody is over by then.
@@ -80,8 +76,7 @@ class EngineMachine(RuleBasedStateMachine, Promises):
 
     def __init__(self) -> None:
         RuleBasedStateMachine.__init__(self)
-        self.directory = TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None)
-        Promises.__init__(self, World(Path(self.directory.name), SETTINGS))
+        Promises.__init__(self, World(SETTINGS))
         #: What arrives in the next turn, beside what that step is about.
         self.arrived: list[Event] = []
 
@@ -365,7 +360,6 @@ class EngineMachine(RuleBasedStateMachine, Promises):
             assert len(engine.timers) == 0
         finally:
             self.world.stop()
-            self.directory.cleanup()
 
 
 class PartByPart(EngineMachine):

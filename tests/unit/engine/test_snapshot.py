@@ -1,7 +1,6 @@
 """How the engine stands, in figures: what health and metrics show."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -11,8 +10,8 @@ from tests.virtual import World, body, one_model
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    made = World(tmp_path, owners=one_model)
+def world() -> Iterator[World]:
+    made = World(owners=one_model)
     yield made
     made.stop()
 

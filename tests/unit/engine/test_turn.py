@@ -1,7 +1,6 @@
 """A turn is durable before anything of it is done, and kept when it cannot be made durable."""
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,8 +12,8 @@ from tests.virtual import World, body
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    made = World(tmp_path)
+def world() -> Iterator[World]:
+    made = World()
     made.create(body("post", "a"), begin=False)
     made.engine.begin()
     yield made

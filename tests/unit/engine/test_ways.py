@@ -1,7 +1,6 @@
 """Ways to gateways, in virtual time: directly where a bridge is connected, else through our controller."""
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,8 +16,8 @@ SETTINGS = Settings(request_timeout_s=60.0, grace_s=5.0, route="auto", booting_s
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    made = World(tmp_path, SETTINGS, owners=one_model)
+def world() -> Iterator[World]:
+    made = World(SETTINGS, owners=one_model)
     yield made
     made.stop()
 
