@@ -191,10 +191,8 @@ class Engine:
     def _why_gate(self, job: Job) -> Said:
         if job.gate is GateStatus.CLOSED:
             return Why.GATE.said(reason=job.reason)
-        left_s = (
-            self.timers.deadline_s(Timer(TimerKind.SOAK, job.id)) or self._moment.now_s
-        ) - self._moment.now_s
-        return Why.SOAK.said(wave=job.wave, left_s=max(left_s, 0))
+        until_s = self.timers.deadline_s(Timer(TimerKind.SOAK, job.id)) or 0.0
+        return Why.SOAK.said(wave=job.wave, left_s=max(until_s - self._moment.now_s, 0))
 
     def snapshot(self) -> Snapshot:
         """How things stand now."""
