@@ -1,65 +1,27 @@
 """The door to the bus: Sanji routes that translate for the service, and decide nothing."""
 
 import logging
-from collections.abc import Iterator
-from pathlib import Path
-from threading import Thread
 from typing import Any
 
 from puppetmaster import jsoncodec
 from puppetmaster.api.operations import OPERATIONS, Backend, Operation
 from puppetmaster.api.pages import Full, whole
-from puppetmaster.app import App
 from puppetmaster.bundle.runtime import SteadySanji
-from puppetmaster.bundle.sdk import Connection, Route
-from puppetmaster.bus.credentials import Credentials
-from puppetmaster.errors import StoreError, TooLarge
+from puppetmaster.bundle.sdk import Route
+from puppetmaster.bus.limit import Limit
+from puppetmaster.errors import TooLarge
 from puppetmaster.model.message import Capacity
-from puppetmaster.settings import Settings
 
 log = logging.getLogger("sanji.puppetmaster.bundle.routes")
 
 
-class Puppetmaster(SteadySanji):
-    """The bundle. Sanji calls ``init`` when it is made and ``before_stop`` when it is to end."""
+class Routes(SteadySanji):
+    """A bundle whose resources are the operations of the API. A subclass sets what is declared here."""
 
-    def init(self, *args: Any, settings: Settings | None = None, **kwargs: Any) -> None:
-        """Build the application and let it run; the bus need not be there yet.
-
-        Raises SettingsError, StoreError.
-        """
-        del args, kwargs
-        #: Why not everything could be written when it stopped; None: it could.
-        self.unwritten: str | None = None
-        data_dir = Path(self.bundle.bundle_dir) / "data"
-        settings = settings or Settings.from_environment(data_dir=data_dir)
-        login = Credentials.of(settings)
-        login.apply(self._conn.client)
-        if isinstance(self._conn, Connection):
-            self._conn.attempts.login = login
-        self.app = App(settings, self)
-        self.installation = self.app.store.installation
-        self.limit = self.app.limit
-        self.service = self.app.service
-        self.backend = Backend(self.service, self.app.health)
-        self.app.start()
-
-    def controller_forgot(self, known_s: float) -> None:
-        """The controller was restarted: the dispatcher is told before we are registered again."""
-        self.app.controller_forgot(known_s)
-
-    def threads(self) -> Iterator[Thread]:
-        """Those of the bundle, and those of the application."""
-        yield from super().threads()
-        yield from self.app.threads()
-
-    def before_stop(self) -> None:
-        """Finish the turn at hand, and close the store."""
-        try:
-            self.app.stop()
-        except StoreError as error:
-            self.unwritten = error.message
-            log.error("stopping: %s", self.unwritten, extra={"action": "store_fault"})  # noqa: TRY400 - a sentence
+    #: What the operations are done with.
+    backend: Backend
+    #: How long an answer may be.
+    limit: Limit
 
     def respond(self, operation: Operation, message: Any, response: Any) -> None:
         """Answer a request of the bus for this operation. Raises PuppetmasterError."""
@@ -72,7 +34,7 @@ class Puppetmaster(SteadySanji):
             else:
                 self._answer(response, data, "make the dry run over HTTP." if operation.changes else None)
         finally:
-            self.service.begin(job_id)
+            self.backend.service.begin(job_id)
 
     def _answer(self, response: Any, data: Any, cure: str | None = None) -> None:
         """Answer 200 with ``data``. Raises TooLarge, with a ``cure``, when the bus would not carry it."""
@@ -88,7 +50,7 @@ class Puppetmaster(SteadySanji):
 def _route(operation: Operation) -> Any:
     """A handler of the SDK's for this operation."""
 
-    def handle(bundle: Puppetmaster, message: Any, response: Any) -> None:
+    def handle(bundle: Routes, message: Any, response: Any) -> None:
         bundle.respond(operation, message, response)
 
     resource = operation.path.replace("{id}", ":id")
@@ -98,7 +60,7 @@ def _route(operation: Operation) -> Any:
 # The SDK looks for its routes among the methods of the class.
 for _number, _operation in enumerate(OPERATIONS):
     if _operation.over_bus:
-        setattr(Puppetmaster, f"route_{_number}", _route(_operation))
+        setattr(Routes, f"route_{_number}", _route(_operation))
 
 
 def _fitting(data: Any, capacity: Capacity, cure: str | None = None) -> Any:

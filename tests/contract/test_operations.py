@@ -6,7 +6,7 @@ from typing import Any
 from docs import generate
 from puppetmaster.api.operations import OPERATIONS, WEBSOCKET
 from puppetmaster.api.query import PARAMETERS
-from puppetmaster.bundle.routes import Puppetmaster
+from puppetmaster.bundle.routes import Routes
 from tests import ROOT
 
 
@@ -43,7 +43,7 @@ def test_the_bundle_has_a_route_for_each_operation_of_the_bus() -> None:
     class Bare:
         router = Router()
 
-    for name, member in vars(Puppetmaster).items():
+    for name, member in vars(Routes).items():
         if name.startswith("route_"):
             member(Bare)
     assert Bare.router.known == over_bus()

@@ -70,6 +70,8 @@ class Script:
         self.ids = Ids()
         self.existing: dict[int, Changes] = {}
         self.drafts: dict[int, Changes] = {}
+        #: Jobs that there were: no id is given out twice.
+        self.numbers: set[int] = set()
 
     def changes(self, verb: str, *given: Any) -> Changes:
         """The changes of a verb; none, where it is not possible."""
@@ -77,14 +79,16 @@ class Script:
         return made
 
     def create(self, number: int, total: int, key: str | None, name: str | None) -> Changes:
-        if number in self.existing or number in self.drafts:
+        if number in self.numbers:
             return Changes()
+        self.numbers.add(number)
         created = self.existing[number] = creation(number, total=total, key=key, name=name)
         return created
 
     def draft(self, number: int, total: int) -> Changes:
-        if number in self.existing or number in self.drafts:
+        if number in self.numbers:
             return Changes()
+        self.numbers.add(number)
         draft = self.drafts[number] = creation(number, total=total, key="k", name="night")
         first = first_of(number)
         return Changes(drafts=draft.jobs, items=draft.items, requests={first: draft.requests[first]})

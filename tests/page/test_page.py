@@ -1090,8 +1090,8 @@ def test_who_is_away_and_the_way_a_request_went(
     browser: Browser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with running(tmp_path, route="direct") as door, a_page(browser) as page:
-        monkeypatch.setattr(door.app.bus, "send", lambda commands: True)
-        tell = door.app.dispatcher.post
+        monkeypatch.setattr(door.app.site.bus, "send", lambda commands: True)
+        tell = door.app.site.dispatcher.post
         tell([LinkChanged(up=True), ControllerChanged(up=True)])
         page.goto(f"http://127.0.0.1:{door.port}/")
         expect(page.locator("#link")).to_contain_text("connected;")

@@ -364,7 +364,7 @@ def test_others_are_answered_while_a_long_answer_is_not_read(door: Door) -> None
 
 def test_what_is_on_disk_is_shown_also_when_nobody_can_say_what_it_waits_for(door: Door) -> None:
     created(door, "a")
-    door.app.dispatcher.stop()
+    door.app.site.dispatcher.stop()
     (request,) = door.ask("GET", "/jobs/1/requests").json
     assert request["__request"]["status"] == "pending"
     assert request["__request"]["why"] == NOT_KNOWN
@@ -432,7 +432,7 @@ def test_health_says_why_not(door: Door) -> None:
 
 def test_what_bridges_said_is_counted_and_owners_of_many_are_listed(tmp_path: Path) -> None:
     with running(tmp_path, route="auto") as door:
-        dispatcher = door.app.dispatcher
+        dispatcher = door.app.site.dispatcher
 
         def gateways() -> Any:
             return door.ask("GET", "/system/puppetmaster").json["gateways"]
@@ -449,7 +449,7 @@ def test_what_bridges_said_is_counted_and_owners_of_many_are_listed(tmp_path: Pa
 
 def test_what_the_broker_refuses_is_told(tmp_path: Path) -> None:
     with running(tmp_path, route="direct") as door:
-        door.app.dispatcher.post([SubscriptionsRefused(presence=True, direct=True)])
+        door.app.site.dispatcher.post([SubscriptionsRefused(presence=True, direct=True)])
         gateways = door.ask("GET", "/system/puppetmaster").json["gateways"]
         assert (gateways["watched"], gateways["route"]) == (False, "remote")
     with running(tmp_path, route="direct", presence="off") as door:
@@ -468,8 +468,8 @@ def test_a_request_says_which_way_it_went_and_that_its_gateway_went_away(
         return True
 
     with running(tmp_path, route="direct") as door:
-        monkeypatch.setattr(door.app.bus, "send", send)
-        door.app.dispatcher.post([LinkChanged(up=True), ControllerChanged(up=True)])
+        monkeypatch.setattr(door.app.site.bus, "send", send)
+        door.app.site.dispatcher.post([LinkChanged(up=True), ControllerChanged(up=True)])
         created(door, "cg-1", "cg-2")
         messages = [sent.get(timeout=10) for _ in range(2)]
 
@@ -478,13 +478,13 @@ def test_a_request_says_which_way_it_went_and_that_its_gateway_went_away(
 
         until(lambda: [one["status"] for one in about()] == ["sent", "sent"], "both are on disk as sent")
         assert [(one["route"], one["why"]) for one in about()] == [("direct", None)] * 2
-        door.app.dispatcher.post([BridgeChanged("cg-1", connected=False)])
+        door.app.site.dispatcher.post([BridgeChanged("cg-1", connected=False)])
         away, there = about()
         assert away["why"].startswith("its gateway is not connected since ")
         assert away["why"].endswith(": it was sent before, and may have run")
         assert there["why"] is None
         answer = from_gateway({"code": 200, "data": {}})
-        door.app.dispatcher.post([Answered(one.id, answer, None, one.tunnel) for one in messages])
+        door.app.site.dispatcher.post([Answered(one.id, answer, None, one.tunnel) for one in messages])
         until(lambda: [one["status"] for one in about()] == ["resolved"] * 2, "both are answered")
         assert about()[0]["result"] == {"code": 200, "data": {}, "source": "device", "route": "direct"}
         created(door, "cg-1")
@@ -497,7 +497,7 @@ def test_a_request_says_which_way_it_went_and_that_its_gateway_went_away(
 
 def test_health_says_that_all_ids_are_given_out(door: Door) -> None:
     assert door.ask("GET", "/system/puppetmaster").json["counters"]["idsLeft"] >= 2**30
-    door.app.engine.state._ids.next_request = LAST_REQUEST_ID
+    door.app.site.engine.state._ids.next_request = LAST_REQUEST_ID
     assert door.ask("GET", "/health").json["reasons"][-1] == (
         "this installation has given out all request ids: export its jobs, and start with an empty store"
     )
