@@ -128,15 +128,6 @@ def test_why_is_silent_about_what_does_not_wait() -> None:
     assert scheduler.why(99, 0.0) is None
 
 
-def test_why_names_the_request_before_it() -> None:
-    scheduler = lanes_of(1, 2, known=True)
-    reads(scheduler, 1, "a", 1)
-    reads(scheduler, 2, "a", 2)
-    assert scheduler.why(2, 0.0) == "request 1 of job 1 to the same destination is before it"
-    assert picks(scheduler) == [1]
-    assert scheduler.why(2, 0.0) == "request 1 of job 1 to the same destination is in flight"
-
-
 def test_why_tells_limits() -> None:
     scheduler = lanes_of(1, limit=1, most=2, known=True)
     scheduler.open_job(2, None)

@@ -184,16 +184,3 @@ def steps_of_waking(many: int) -> int:
 def test_waking_one_costs_the_same_however_many_are_delayed() -> None:
     few, many = steps_of_waking(200), steps_of_waking(4000)
     assert many < 1.5 * few + 100, f"{few} calls with 200 delayed, {many} with 4000"
-
-
-def test_one_answer_about_many_destinations_is_enough() -> None:
-    scheduler = lanes_of(1)
-    names = [f"g{number}" for number in range(500)]
-    for id_, name in enumerate(names):
-        scheduler.add(id_, 1, name, write=True)
-    asked = 0
-    while questions := list(scheduler.questions(64)):
-        asked += len(questions)
-        for one in questions:
-            scheduler.learn(one, [f"/remote/{name}" for name in names], 0.0)
-    assert asked <= 64

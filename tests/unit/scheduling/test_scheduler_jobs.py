@@ -59,16 +59,6 @@ def test_a_job_keeps_its_limit() -> None:
     assert len(picks(scheduler)) == 1
 
 
-def test_there_is_a_most_for_all_jobs_together() -> None:
-    scheduler = lanes_of(1, 2, most=3, known=True)
-    reads(scheduler, 1, "abc", 10)
-    reads(scheduler, 2, "def", 20)
-    first = picks(scheduler)
-    assert len(first) == scheduler.in_flight == 3
-    scheduler.remove(first[0])
-    assert len(picks(scheduler)) == 1
-
-
 @pytest.mark.parametrize(("most", "goes"), [(9, 9), (10, 9), (109, 99), (200, 180), (500, 480)])
 def test_the_last_tenth_is_for_jobs_that_have_nothing_in_flight_and_it_is_twenty_at_most(
     most: int, goes: int
