@@ -17,7 +17,6 @@ from sandbox.broker import Broker
 from sandbox.process import free_port
 from tests.bus_client import BusClient
 from tests.conftest import require
-from tests.proxy import Proxy
 from tests.unit.bus.links import ELSEWHERE, INBOX, WAIT_S, Ear, Ignoring, Script, Trial, connected, listening
 
 
@@ -94,28 +93,6 @@ def test_what_is_not_acknowledged_comes_again_and_what_is_does_not(broker: Broke
         client.send(b"three", INBOX)
         with connected(broker.port) as ear:
             assert [ear.next()[0] for _ in range(2)] == [b"two", b"three"]
-
-
-def test_an_acknowledgement_of_an_earlier_connection_is_not_one_of_this(broker: Broker) -> None:
-    require("mosquitto")
-    with Proxy(broker.port) as proxy, BusClient(broker, qos=1) as client, connected(proxy.port) as ear:
-        client.send(b"one", INBOX)
-        _, old = ear.next()
-        proxy.cut()
-        ear.ups.get(timeout=WAIT_S)
-        payload, new = ear.next()
-        assert payload == b"one"
-        assert old is not None
-        assert new is not None
-        assert old.packet == new.packet, "the broker numbers it as before"
-        assert old != new
-        ear.link.acknowledge([old])
-        proxy.cut()
-        ear.ups.get(timeout=WAIT_S)
-        payload, again = ear.next()
-        assert payload == b"one"
-        assert again is not None
-        ear.link.acknowledge([again])
 
 
 def test_messages_of_qos_0_need_no_acknowledgement(broker: Broker) -> None:
@@ -252,17 +229,6 @@ def test_what_is_not_acknowledged_for_long_shall_come_again(
         ear.link.acknowledge([again])
         assert script.hear() == packets.puback(8)
         assert ear.link._open == {}
-
-
-def test_a_program_that_stood_still_has_not_left_anything_unacknowledged() -> None:
-    link = Ear(free_port()).link
-    now_s = time.monotonic()
-    link._open = {Receipt(1, 7): now_s - 500}
-    link._look_at_receipts(now_s - 400)
-    assert link._open[Receipt(1, 7)] >= now_s
-    link._open = {Receipt(1, 7): now_s - 500}
-    with pytest.raises(ConnectionError, match="a message was not taken in for 500 s"):
-        link._look_at_receipts(now_s - 1)
 
 
 @pytest.mark.usefixtures("hasty")
