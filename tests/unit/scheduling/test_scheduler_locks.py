@@ -47,21 +47,6 @@ def test_who_is_known_to_be_like_all_others_is_not_asked_for() -> None:
     assert list(scheduler.questions(10)) == []
 
 
-def test_only_so_many_questions_are_under_way_and_all_are_asked_in_the_end() -> None:
-    scheduler = lanes_of(1)
-    writes(scheduler, 1, "abcdefg", 1)
-    asked = list(scheduler.questions(3))
-    assert len(asked) == 3
-    assert list(scheduler.questions(3)) == []
-    seen = []
-    while asked:
-        seen += asked
-        teach(scheduler, "".join(asked))
-        asked = list(scheduler.questions(3))
-    assert sorted(seen) == list("abcdefg")
-    assert sorted(picks(scheduler)) == list(range(1, 8))
-
-
 def test_nobody_is_asked_for_what_was_removed() -> None:
     scheduler = lanes_of(1)
     writes(scheduler, 1, "ab", 1)
@@ -106,15 +91,6 @@ def test_destinations_that_an_answer_named_are_not_asked_for_again() -> None:
     teach(scheduler, "a", ["/remote/a", "/remote/b", "/remote/c"])
     assert list(scheduler.questions(10)) == []
     assert drained(scheduler) == [1, 2, 3]
-
-
-@pytest.mark.parametrize("resources", [None, [], ["/system/time"], ["/remote/a"]])
-def test_no_shared_owner_means_a_lock_of_its_own(resources: list[str] | None) -> None:
-    scheduler = lanes_of(1)
-    writes(scheduler, 1, "ab", 1)
-    scheduler.learn("a", resources, 0.0)
-    scheduler.learn("b", resources and ["/remote/b"], 0.0)
-    assert picks(scheduler) == [1, 2]
 
 
 def test_a_read_does_not_pass_a_write_of_ours() -> None:
