@@ -16,17 +16,9 @@ from sandbox.routing import Message
 from tests.conftest import require
 
 OWN_TOPICS = ("/controller", "/controller/registration", "/controller/resource/dependency")
-
-
 LOCKED = {"message": "resource is locked"}
-
-
 EXPIRED = {"message": "session failed due to ttl expired ."}
-
-
 SIGN = ["controller"]
-
-
 Sent = list[tuple[str, Message]]
 
 

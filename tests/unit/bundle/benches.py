@@ -18,8 +18,6 @@ from puppetmaster.bundle.runtime import SteadySanji
 from puppetmaster.errors import Conflict, PuppetmasterError, StoreError, Unavailable
 
 Message = dict[str, Any]
-
-
 PROFILE: Message = {
     "name": "sample",
     "description": "a sample",
@@ -27,8 +25,6 @@ PROFILE: Message = {
     "ttl": 10,
     "resources": [{"methods": ["get"], "resource": "/things/:id"}],
 }
-
-
 lets_threads_die = pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 
 

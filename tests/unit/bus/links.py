@@ -19,11 +19,7 @@ from puppetmaster.model.message import Outgoing, Tried
 from sandbox.process import free_port
 
 WAIT_S = 30.0
-
-
 INBOX = "link/inbox"
-
-
 ELSEWHERE = "elsewhere"
 
 

@@ -241,8 +241,6 @@ def test_a_message_that_is_tried_is_why_it_ends() -> None:
 
 
 Act = Callable[[Script], Any]
-
-
 FAULTS: dict[str, Sequence[Act]] = {
     "closes at once": [],
     "refuses the login": [Script.hear, lambda script: script.say(b"\x20\x02\x00\x05")],

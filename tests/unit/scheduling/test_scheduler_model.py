@@ -30,24 +30,12 @@ class Wanted:
 
 
 DESTINATIONS = "abcdef"
-
-
 JOBS = (1, 2, 3, 4)
-
-
 LIMITS = (None, 1, 2, None)
-
-
 #: Of the last of them, per second.
 RATE = 2.0
-
-
 EVERYTHING = "/remote/+"
-
-
 MOST, WINDOW = 4, 3
-
-
 #: What the controller says, by turns: one lock for all; two pairs and two alone; all alone.
 FLEETS: list[dict[str, list[str]]] = [
     {one: [EVERYTHING] for one in DESTINATIONS},
@@ -410,6 +398,4 @@ class LanesMachine(RuleBasedStateMachine):
 
 
 LanesMachine.TestCase.settings = settings(max_examples=400, stateful_step_count=50)
-
-
 TestLanesAgainstTheModel = LanesMachine.TestCase
