@@ -40,7 +40,7 @@ PLUGINS = ("-p", "no:cacheprovider", "-p", "pytest_timeout", "--timeout=60")
 class Group(NamedTuple):
     """Modules that belong together, and the tests that can tell of a fault in them, the quick ones first.
 
-    Before them comes a module's own: ``tests/unit/<wing>/test_<module>.py``. What only tests of the whole in
+    Before them comes a module's own: ``tests/unit/<wing>/test_<module>*.py``. What only tests of the whole in
     motion would notice (``tests/system``) is to be seen without most of them.
     """
 
@@ -120,8 +120,9 @@ class Mutant(NamedTuple):
     def tests(self, root: Path) -> list[str]:
         """The files and folders of tests that can tell, in the order in which they are run."""
         wing, _, name = self.module.rpartition("/")
-        own = f"unit/{wing.partition('/')[0]}/test_{name}.py".replace("//", "/")
-        files = [f"tests/{one}" for one in dict.fromkeys([own, *GROUPS[self.group].tests.split()])]
+        folder = root / "tests" / "unit" / wing.partition("/")[0]
+        own = [file.relative_to(root).as_posix() for file in sorted(folder.glob(f"test_{name}*.py"))]
+        files = dict.fromkeys([*own, *(f"tests/{one}" for one in GROUPS[self.group].tests.split())])
         return [file for file in files if (root / file).exists()]
 
 

@@ -141,6 +141,7 @@ def test_a_fault_of_ours_is_an_error_of_the_api(asked: Asked) -> None:
         ("/health/", "GET", 404),
         ("/health", "POST", 405),
         ("/jobs/ws", "GET", 426),
+        ("/jobs/ws/1", "GET", 426),
         ("/jobs/1/ws", "GET", 426),
     ],
 )
@@ -152,6 +153,7 @@ def test_what_is_not_there_is_an_error_of_the_api(asked: Asked, path: str, metho
         assert said["message"] == f"Expected {asked.headers['allow']} here, got POST."
     if status == 426:
         assert asked.headers["upgrade"] == "websocket"
+        assert "WebSocket" in said["message"]
 
 
 def test_a_websocket_to_nowhere_is_refused(asked: Asked) -> None:

@@ -15,7 +15,6 @@ from typing import Any, cast
 import pytest
 from starlette.requests import Request
 from starlette.types import Message
-from websockets.exceptions import InvalidStatus
 
 from puppetmaster import jsoncodec
 from puppetmaster.api.operations import Backend, Operation
@@ -36,6 +35,8 @@ from puppetmaster.model.reply import from_gateway
 from puppetmaster.store.base import FIRST_REQUEST_ID, LAST_REQUEST_ID
 from tests.desk import until
 from tests.web_client import Door, batch, many, received, running
+
+TIME = {"message": {"method": "get", "resource": "/system/time"}}
 
 
 @pytest.fixture
@@ -73,8 +74,7 @@ def test_a_job_from_its_creation_to_its_removal(door: Door) -> None:
 
 
 def test_one_request_is_created_with_its_location(door: Door) -> None:
-    body = {"destination": "a", "message": {"method": "get", "resource": "/system/time"}}
-    answer = door.ask("POST", "/requests", body)
+    answer = door.ask("POST", "/requests", {"destination": "a", **TIME})
     assert answer.status == 200
     assert door.ask("GET", answer.headers["location"]).json["__request"]["destination"] == "a"
 
@@ -127,8 +127,6 @@ def test_lists_say_how_many_there_are_before_paging(door: Door) -> None:
         ("GET", "/jobs?limit=1&limit=2", None, 400),
         ("GET", "/jobs?colour=red", None, 400),
         ("POST", "/jobs", b"{", 400),
-        ("POST", "/jobs", b"", 400),
-        ("POST", "/jobs", b"\xff", 400),
         ("POST", "/jobs", b'{"batch": NaN}', 400),
         ("POST", "/jobs", [], 400),
         ("POST", "/jobs", {"batch": []}, 400),
@@ -155,20 +153,6 @@ def test_every_refusal_is_an_error_of_the_api(
         assert method not in answer.headers["allow"].split(", ")
 
 
-def test_a_fault_of_our_own_shows_no_traceback(
-    door: Door, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def broken(*_: Any) -> Any:
-        raise ZeroDivisionError("secret")
-
-    monkeypatch.setattr(door.app.service, "jobs", broken)
-    answer = door.ask("GET", "/jobs")
-    assert answer.status == 500
-    assert b"secret" not in answer.body
-    assert b"Traceback" not in answer.body
-    assert "ZeroDivisionError" in caplog.text
-
-
 def test_a_control_that_does_not_fit_and_a_key_of_another_body_are_conflicts(door: Door) -> None:
     created(door, "a", key="once")
     assert door.ask("POST", "/jobs", batch("b", key="once")).status == 409
@@ -176,33 +160,28 @@ def test_a_control_that_does_not_fit_and_a_key_of_another_body_are_conflicts(doo
     assert door.ask("PUT", "/jobs/1", {"status": "paused"}).status == 409
 
 
-def test_the_idempotency_key_is_the_jobs_key(door: Door) -> None:
-    first = door.ask("POST", "/jobs", batch("a"), Idempotency_Key="k1")
-    again = door.ask("POST", "/jobs", batch("a"), Idempotency_Key="k1")
-    assert (first.status, first.json["key"]) == (200, "k1")
-    assert again.json["id"] == first.json["id"]
-    assert door.ask("POST", "/jobs", batch("a", key="k1"), Idempotency_Key="k1").json["id"] == 1
-    assert door.ask("POST", "/jobs", batch("a", key=None), Idempotency_Key="k1").json["id"] == 1
-    assert door.ask("POST", "/jobs", batch("b"), Idempotency_Key="k1").status == 409
-    assert door.ask("POST", "/jobs", batch("a", key="k2"), Idempotency_Key="k1").status == 409
-    assert door.ask("POST", "/jobs", batch("a"), Idempotency_Key="\xe9").status == 400
-
-
 @pytest.mark.parametrize(
-    ("path", "body"),
+    ("path", "body", "other"),
     [
-        ("/jobs", {"destinations": ["a", "b"], "message": {"method": "get", "resource": "/time"}}),
-        ("/requests", {"destination": "a", "message": {"method": "get", "resource": "/time"}}),
+        ("/jobs", batch("a"), batch("b")),
+        ("/jobs", {"destinations": ["a", "b"], **TIME}, {"destinations": ["a"], **TIME}),
+        (
+            "/requests",
+            {"destination": "a", **TIME},
+            {"destination": "a", **TIME, "options": {"timeout": 7000}},
+        ),
     ],
 )
-def test_the_idempotency_key_works_with_every_form(door: Door, path: str, body: dict[str, Any]) -> None:
+def test_the_idempotency_key_works_with_every_form(
+    door: Door, path: str, body: dict[str, Any], other: dict[str, Any]
+) -> None:
     first = door.ask("POST", path, body, Idempotency_Key="k 1")
     again = door.ask("POST", path, body, Idempotency_Key="k 1")
     in_the_body = door.ask("POST", path, {**body, "key": "k 1"})
     assert (first.status, first.json["id"]) == (200, again.json["id"])
     assert in_the_body.json["id"] == first.json["id"]
     assert [job["key"] for job in door.ask("GET", "/jobs").json] == ["k 1"]
-    assert door.ask("POST", path, {**body, "options": {"timeout": 7000}}, Idempotency_Key="k 1").status == 409
+    assert door.ask("POST", path, other, Idempotency_Key="k 1").status == 409
     assert door.ask("POST", path, body).json["id"] != first.json["id"]
 
 
@@ -257,9 +236,8 @@ def test_what_is_known_is_not_sent_again(door: Door) -> None:
     created(door)
     for path in ("/jobs", "/jobs/1", "/jobs/1?collection=false", "/"):
         etag = door.ask("GET", path).headers["etag"]
-        for known in (etag, f'"other", {etag}', etag.removeprefix("W/"), "*"):
-            again = door.ask("GET", path, If_None_Match=known)
-            assert (again.status, again.body, again.headers["etag"]) == (304, b"", etag)
+        again = door.ask("GET", path, If_None_Match=f'"other", {etag}')
+        assert (again.status, again.body, again.headers["etag"]) == (304, b"", etag)
         assert door.ask("GET", path, If_None_Match='"other"').status == 200
     etag = door.ask("GET", "/jobs/1").headers["etag"]
     door.ask("PUT", "/jobs/1", {"status": "paused"})
@@ -398,18 +376,6 @@ def test_the_page_is_served_with_its_files_and_nothing_else(door: Door) -> None:
     for path in ("/static/../app.py", "/static/..%2fapp.py", "/static/%2e%2e/app.py", "/static//etc/passwd"):
         assert door.ask("GET", path).status == 404
     assert door.ask("GET", "/static/..%5capp.py").status == 404
-
-
-def test_a_websocket_and_what_is_none_are_told_apart(door: Door) -> None:
-    for path in ("/jobs/ws", "/jobs/ws/1", "/jobs/1/ws"):
-        answer = door.ask("GET", path)
-        assert answer.status == 426
-        assert answer.headers["upgrade"] == "websocket"
-        assert "WebSocket" in answer.json["message"]
-    with pytest.raises(InvalidStatus) as refused, door.watch("/requests/ws"):
-        pass
-    assert refused.value.response.status_code == 404
-    assert json.loads(refused.value.response.body or b"")["message"]
 
 
 def test_health_says_why_not(door: Door) -> None:
@@ -711,10 +677,15 @@ def test_what_is_no_json_is_handed_on_for_its_place_to_be_named() -> None:
 
 
 def test_a_fault_of_ours_is_told_and_logged(caplog: pytest.LogCaptureFixture) -> None:
-    alone = Alone(Operation("GET", "/x", "", lambda *_: 1 // 0))
-    assert set(alone.ask()) == {"message"}
-    assert alone.status == 500
+    def broken(*_: Any) -> Any:
+        raise ZeroDivisionError("secret")
+
+    alone = Alone(Operation("GET", "/x", "", broken))
+    answer = alone.ask()
+    assert (alone.status, set(answer)) == (500, {"message"})
+    assert "secret" not in answer["message"]
     assert "GET /x failed" in caplog.text
+    assert "ZeroDivisionError" in caplog.text
 
 
 @pytest.mark.parametrize(("size", "is_whole"), [(100, True), (101, False)])
