@@ -1,4 +1,4 @@
-"""Short connections to the broker, beside the one that stays: to ask it, or who is behind it, something."""
+"""Short connections to the broker, beside the lasting one. Each asks the broker or the controller something."""
 
 import random
 import secrets
@@ -11,11 +11,11 @@ from puppetmaster.bus import packets
 from puppetmaster.bus.credentials import Credentials, Refused, explain
 from puppetmaster.model.message import CONTROLLER_TOPIC, DEPENDENCY
 
-#: For a visit, the whole of it.
+#: Timeout of a whole visit.
 VISIT_S = 3.0
 READ_BYTES = 4096
 KEEPALIVE_S = 60
-#: A message beyond this is no answer to what is asked here.
+#: Longest message that is read whole: the controller's answer is far shorter.
 MESSAGE_BYTES = 64 * 1024
 SILENT_CONTROLLER = (
     "the controller does not answer: start it, or restart it; if it is well and the broker has an ACL, "
@@ -24,11 +24,14 @@ SILENT_CONTROLLER = (
 
 
 class NotLetIn(ConnectionError):
-    """The broker does not let us in; it says why, with the cure."""
+    """The broker does not let us in, or cannot be reached. The text says why and what to do."""
 
 
 def reach(address: tuple[str, int], login: Credentials, timeout_s: float) -> socket.socket:
-    """A connection to the broker, with TLS if there is to be any; nothing was said yet. Raises OSError."""
+    """Open a TCP connection to the broker, with TLS if the credentials have it; nothing is sent yet.
+
+    Raises OSError: the broker cannot be reached, or TLS does not come about.
+    """
     connection = socket.create_connection(address, timeout_s)
     try:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # small messages must not wait
@@ -41,7 +44,7 @@ def reach(address: tuple[str, int], login: Credentials, timeout_s: float) -> soc
 
 
 def limit_bytes(address: tuple[str, int], login: Credentials, client_id: str) -> int | None:
-    """The longest packet that the broker takes, as it says to who speaks MQTT 5; None: it cannot be asked."""
+    """Ask the broker with MQTT 5 for the longest packet that it takes, in bytes; None: it cannot be asked."""
     deadline_s = time.monotonic() + VISIT_S
     asked = packets.connect(
         client_id,
@@ -69,7 +72,10 @@ def limit_bytes(address: tuple[str, int], login: Credentials, client_id: str) ->
 
 
 def controller_answers(address: tuple[str, int], login: Credentials) -> bool:
-    """Log in to the broker and ask the controller something: whether it answers. Raises NotLetIn."""
+    """Log in to the broker and ask the controller a question. Returns whether the controller answers.
+
+    Raises NotLetIn: the broker cannot be reached, or refuses us.
+    """
     name = secrets.token_hex(8)
     tunnel = f"puppetmaster/doctor/{name}"
     greeted = False
@@ -93,7 +99,7 @@ def controller_answers(address: tuple[str, int], login: Credentials) -> bool:
 
 
 def _packets(connection: socket.socket) -> Iterator[packets.Packet]:
-    """What comes. Raises OSError: nothing more does, or not in time; Malformed."""
+    """The packets that arrive. Raises OSError: the connection ended, or ``VISIT_S`` are over; Malformed."""
     deadline_s = time.monotonic() + VISIT_S
     decoder = packets.Decoder(MESSAGE_BYTES)
     while True:
@@ -117,7 +123,7 @@ def _let_in(connection: socket.socket, arriving: Iterator[packets.Packet], tunne
 
 
 def _answered(connection: socket.socket, arriving: Iterator[packets.Packet], tunnel: str) -> bool:
-    """Ask the controller for the owner of /jobs; whether it answers, be it that there is none."""
+    """Ask the controller for the owner of /jobs. Returns whether any answer comes, even "no owner"."""
     question = {
         "id": random.randrange(2**30, 2**31),
         "method": "get",
