@@ -1,4 +1,4 @@
-"""The door to the bus: Sanji routes that translate for the service, and decide nothing."""
+"""The bus door: Sanji routes that translate between messages and ``api.service``, and decide nothing."""
 
 import logging
 from collections.abc import Iterator
@@ -21,15 +21,17 @@ log = logging.getLogger("sanji.puppetmaster.bundle.routes")
 
 
 class Puppetmaster(SteadySanji):
-    """The bundle. Sanji calls ``init`` when it is made and ``before_stop`` when it is to end."""
+    """The bundle. Sanji calls ``init`` when the bundle is made, and ``before_stop`` when it is to end."""
 
     def init(self, *args: Any, settings: Settings | None = None, **kwargs: Any) -> None:
-        """Build the application and let it run; the bus need not be there yet.
+        """Build the application and start it; the broker need not run yet. Without ``settings`` read them.
 
-        Raises SettingsError, StoreError.
+        Raises:
+            SettingsError: a setting is wrong.
+            StoreError: the store cannot be opened.
         """
         del args, kwargs
-        #: Why not everything could be written when it stopped; None: it could.
+        #: Why the store could not write everything when the bundle stopped; None: it wrote everything.
         self.unwritten: str | None = None
         data_dir = Path(self.bundle.bundle_dir) / "data"
         settings = settings or Settings.from_environment(data_dir=data_dir)
@@ -44,16 +46,16 @@ class Puppetmaster(SteadySanji):
         self.app.start()
 
     def controller_forgot(self, known_s: float) -> None:
-        """The controller was restarted: the dispatcher is told before we are registered again."""
+        """Tell the dispatcher that the controller was restarted, before we are registered again."""
         self.app.controller_forgot(known_s)
 
     def threads(self) -> Iterator[Thread]:
-        """Those of the bundle, and those of the application."""
+        """The threads that must run until ``stop``: the bundle's, and the application's."""
         yield from super().threads()
         yield from self.app.threads()
 
     def before_stop(self) -> None:
-        """Finish the turn at hand, and close the store."""
+        """Let the dispatcher finish its turn, and close the store."""
         try:
             self.app.stop()
         except StoreError as error:
@@ -139,18 +141,24 @@ class Puppetmaster(SteadySanji):
         self._answer(response, self.app.health())
 
     def _answer(self, response: Any, data: Any, cure: str | None = None) -> None:
-        """Answer 200 with ``data``. Raises TooLarge, with a ``cure``, when the bus would not carry it."""
+        """Answer 200 with ``data``.
+
+        Raises TooLarge: the bus does not carry ``data``; ``cure`` (None: ask for pages) is the advice in it.
+        """
         response(code=200, data=_fitting(data, self.limit.capacity, cure))
 
     def _answer_change(self, response: Any, job: dict[str, Any]) -> None:
-        """Answer with a job that was created, controlled or removed, whatever its size: it has happened."""
+        """Answer 200 with a job that was changed; without its requests when the bus does not carry those.
+
+        An error would be wrong here: the change has happened.
+        """
         capacity = self.limit.capacity
         fits = capacity.size(jsoncodec.encode(job), depth=1) <= capacity.answer_bytes
         response(code=200, data=job if fits else {**job, "requests": []})
 
 
 def _check_no_query(message: Any) -> None:
-    """Raises Invalid for a parameter where none is known: it may be a misspelt wish."""
+    """Raises Invalid: the message has a query parameter, and this route knows none."""
     query.parse(message.query, ())
 
 

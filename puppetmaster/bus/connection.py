@@ -117,7 +117,7 @@ class Received(NamedTuple):
 
 
 class Listener(NamedTuple):
-    """The functions that the connection calls on its own thread. None may block, or call back except ``send``."""
+    """The functions that the connection calls, on its own thread. They must not block; they may ``send``."""
 
     #: The connection is up and its topics are subscribed. Given the longest packet, in bytes, that the broker
     #: says it takes; None: unknown.

@@ -1,4 +1,4 @@
-"""Short connections to the broker, beside the lasting one. Each asks the broker or the controller something."""
+"""Short connections to the broker, each with one question to the broker or the controller."""
 
 import random
 import secrets
