@@ -1,4 +1,4 @@
-"""Puts the HTTP door together: resources, WebSockets, page, metrics, health, guard and server."""
+"""The HTTP door put together: resources, WebSockets, page, metrics, health, security and server."""
 
 import mimetypes
 from collections.abc import Callable
@@ -37,9 +37,9 @@ from puppetmaster.settings import Settings
 from puppetmaster.threads import Vital
 
 DASHBOARD = Path(__file__).parents[1] / "dashboard"
-#: Answers from this size on are compressed for those who can read that.
+#: Answers of this size or more are compressed when the client accepts gzip.
 GZIP_BYTES = 4096
-#: What it means that one of these is not so, in the order of cause and effect.
+#: Field of ``bus`` in the health -> the reason when it is false, causes before their effects.
 _MISSING = {
     "connected": "there is no connection to the broker",
     "controller": "the controller does not answer",
@@ -51,13 +51,13 @@ Show = Callable[[Request], Response]
 
 
 class HttpApp:
-    """HTTP and WebSockets. Takes its port when it is made: raises SettingsError when it cannot."""
+    """HTTP and WebSockets. The port is taken when this is made. Raises SettingsError: it cannot be taken."""
 
     def __init__(
-        self, settings: Settings, where: Address, backend: Backend, sockets: Broadcaster, numbers: Metrics
+        self, settings: Settings, where: Address, backend: Backend, broadcaster: Broadcaster, numbers: Metrics
     ):
         self._backend = backend
-        self._sockets = sockets
+        self._broadcaster = broadcaster
         self._metrics = numbers
         self._files = {file.name: file for file in DASHBOARD.iterdir() if file.is_file()}
         self.server = Server(self._app(settings), where, settings)
@@ -65,25 +65,25 @@ class HttpApp:
     @property
     def watchers(self) -> int:
         """How many WebSockets are open."""
-        return self._sockets.count
+        return self._broadcaster.count
 
     @property
     def threads(self) -> tuple[Vital, ...]:
-        """Those that run from ``start`` to ``stop``."""
-        return self.server.thread, self._sockets.thread
+        """The server's and the WebSockets' thread; both run from ``start`` to ``stop``."""
+        return self.server.thread, self._broadcaster.thread
 
     def start(self) -> None:
-        """Begin to answer."""
-        self._sockets.start()
+        """Start the threads, and answer requests."""
+        self._broadcaster.start()
         self.server.start()
 
     def ask_to_stop(self) -> None:
-        """Begin to stop, while others stop too."""
+        """Have the server begin to stop. Does not wait, so that other parts can stop meanwhile."""
         self.server.ask_to_stop()
 
     def stop(self) -> None:
-        """Tell watchers the last, and end."""
-        self._sockets.stop()
+        """Send WebSockets their last frames, and end all connections and threads."""
+        self._broadcaster.stop()
         self.server.stop()
 
     def _app(self, settings: Settings) -> Starlette:
@@ -94,7 +94,7 @@ class HttpApp:
         watching = ("/jobs/ws", "/jobs/ws/{id}", "/jobs/{id}/ws")
         app = Starlette(
             routes=[
-                *(WebSocketRoute(path, self._sockets.watch) for path in watching),
+                *(WebSocketRoute(path, self._broadcaster.watch) for path in watching),
                 WebSocketRoute("/{path:path}", _nowhere),
                 *(Route(path, _shown(_not_upgraded)) for path in watching),
                 *(Route(path, Resource(self._backend, some, turns)) for path, some in by_path.items()),
@@ -114,14 +114,14 @@ class HttpApp:
         return app
 
     def _health(self, _request: Request) -> Response:
-        """200 when a batch would be carried out, 503 and the reasons when not."""
+        """Answer 200 when a batch would be carried out; else 503 with the reasons."""
         try:
             health = self._backend.health()
         except Unavailable as error:
             return failure(error)
         reasons = [reason for name, reason in _MISSING.items() if not health["bus"][name]]
         if (reason := health["bus"]["reason"]) is not None:
-            reasons[:1] = [reason]  # all may be well at the moment, and not for long
+            reasons[:1] = [reason]  # even while all is well: a connection that does not last has a reason too
         if not health["store"]["writable"]:
             reasons.append(f"the store cannot be written ({health['store']['reason']})")
         if not health["counters"]["idsLeft"]:
@@ -147,7 +147,7 @@ def _description(request: Request) -> Response:
 
 
 async def _nowhere(socket: WebSocket) -> None:
-    """A WebSocket to a path that has none."""
+    """Refuse a WebSocket to a path that has none."""
     await socket.receive()
     await refuse(NotFound(NOWHERE), socket.send, "websocket.http.response")
 
@@ -169,12 +169,12 @@ def _shown(show: Show) -> Any:
 
 
 async def _failed(_request: Request, _error: Exception) -> Response:
-    """A fault of our own outside of the resources; Starlette raises it again, and the server logs it."""
+    """Answer 500 for an exception outside of the resources. Starlette raises it again; the server logs it."""
     return failure(PuppetmasterError())
 
 
 async def _refused(request: Request, error: Exception) -> Response:
-    """What Starlette itself refuses: a path or a method that is not there."""
+    """Answer what Starlette itself refuses: a path or a method that is not there."""
     assert isinstance(error, HTTPException)
     if error.status_code == MethodNotAllowed.status:
         allowed = (error.headers or {}).get("Allow", "")
