@@ -165,16 +165,16 @@ class Connection:
     def __init__(
         self,
         address: tuple[str, int],
-        login: Credentials,
+        credentials: Credentials,
         client_id: str,
         topics: Sequence[tuple[str, int]],
         listener: Listener,
         limit: Callable[[], int | None] = lambda: None,
     ) -> None:
         self._address = address
-        self._login = login
+        self._credentials = credentials
         self._attempts = Attempts()
-        self._attempts.login = login
+        self._attempts.login = credentials
         self._client_id = client_id
         self._endings = Endings(client_id)
         self._complaints = Complaints()
@@ -322,7 +322,7 @@ class Connection:
         while not self._stopping.is_set():
             greeted = False
             try:
-                with visit.reach(self._address, self._login, CONNECT_S) as connection:
+                with visit.reach(self._address, self._credentials, CONNECT_S) as connection:
                     greeted = True
                     decoder = packets.Decoder(MESSAGE_LIMIT_BYTES)
                     early = self._introduce(connection, decoder)
@@ -368,10 +368,10 @@ class Connection:
             OSError: the broker refused us, closed the connection, or did not answer in time.
             Malformed: it sent something that is not MQTT.
         """
-        login = self._login
+        credentials = self._credentials
         connection.sendall(
             packets.connect(
-                self._client_id, keepalive_s=KEEPALIVE_S, user=login.user, password=login.password
+                self._client_id, keepalive_s=KEEPALIVE_S, user=credentials.user, password=credentials.password
             )
         )
         early: list[packets.Published] = []

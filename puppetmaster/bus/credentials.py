@@ -101,17 +101,17 @@ def _context(settings: Settings) -> ssl.SSLContext:
     return context
 
 
-def explain(error: Exception, login: Credentials, *, greeted: bool) -> str:
+def explain(error: Exception, credentials: Credentials, *, greeted: bool) -> str:
     """Why there is no connection, and what to do. ``greeted``: TCP and TLS had succeeded before the error."""
     if isinstance(error, Refused):
-        return f"{error}{_refused(error.code, login)}"
+        return f"{error}{_refused(error.code, credentials)}"
     if isinstance(error, ssl.SSLCertVerificationError):
         return _CERTIFICATES.get(
             error.verify_code, f"its certificate is not believed: {error.verify_message}"
         )
     if greeted:
-        return _turned_away(error, login)
-    if login.tls is not None and isinstance(error, (ssl.SSLError, ConnectionResetError)):
+        return _turned_away(error, credentials)
+    if credentials.tls is not None and isinstance(error, (ssl.SSLError, ConnectionResetError)):
         return (
             f"TLS does not come about ({error}): set BROKER_PORT_1883_TCP_PORT to the port at which the "
             "broker speaks TLS, or PUPPETMASTER_BROKER_CA to nothing; or it takes no more connections"
@@ -119,30 +119,30 @@ def explain(error: Exception, login: Credentials, *, greeted: bool) -> str:
     return _out_of_reach(error)
 
 
-def _refused(code: int | None, login: Credentials) -> str:
+def _refused(code: int | None, credentials: Credentials) -> str:
     if code is None:
         return ": its ACL must let us read puppetmaster/#"
     if code not in (4, 5):
         return ""
-    if code == 5 and not login.user:
+    if code == 5 and not credentials.user:
         return ": it asks who we are: set PUPPETMASTER_BROKER_USER and PUPPETMASTER_BROKER_PASSWORD"
     return ": check PUPPETMASTER_BROKER_USER and PUPPETMASTER_BROKER_PASSWORD"
 
 
-def _turned_away(error: Exception, login: Credentials) -> str:
+def _turned_away(error: Exception, credentials: Credentials) -> str:
     """Why a connection ended after TCP and TLS had succeeded, before the broker answered our CONNECT."""
     if isinstance(error, TimeoutError):
         return "it takes connections and does not answer: it hangs, or it is no MQTT broker"
     if not isinstance(error, OSError):
         return f"what answers there is no MQTT broker ({error}): set {_WHERE} to where it is"
-    if login.tls is None:
+    if credentials.tls is None:
         return (
             f"it closes the connection without a word ({error}): it may speak TLS at this port: set "
             "PUPPETMASTER_BROKER_CA; or it takes no more connections (mosquitto: max_connections)"
         )
     asked = (
         "it may not accept our certificate: see PUPPETMASTER_BROKER_CERT"
-        if login.certified
+        if credentials.certified
         else "it may ask for a certificate of ours: set PUPPETMASTER_BROKER_CERT and PUPPETMASTER_BROKER_KEY"
     )
     return f"it closes the connection after TLS had come about ({error}): {asked}"

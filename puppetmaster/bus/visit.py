@@ -27,7 +27,7 @@ class NotLetIn(ConnectionError):
     """The broker does not let us in, or cannot be reached. The text says why and what to do."""
 
 
-def reach(address: tuple[str, int], login: Credentials, timeout_s: float) -> socket.socket:
+def reach(address: tuple[str, int], credentials: Credentials, timeout_s: float) -> socket.socket:
     """Open a TCP connection to the broker, with TLS if the credentials have it; nothing is sent yet.
 
     Raises OSError: the broker cannot be reached, or TLS does not come about.
@@ -35,28 +35,28 @@ def reach(address: tuple[str, int], login: Credentials, timeout_s: float) -> soc
     connection = socket.create_connection(address, timeout_s)
     try:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # small messages must not wait
-        if login.tls is not None:
-            connection = login.tls.wrap_socket(connection, server_hostname=address[0])
+        if credentials.tls is not None:
+            connection = credentials.tls.wrap_socket(connection, server_hostname=address[0])
     except BaseException:
         connection.close()
         raise
     return connection
 
 
-def limit_bytes(address: tuple[str, int], login: Credentials, client_id: str) -> int | None:
+def limit_bytes(address: tuple[str, int], credentials: Credentials, client_id: str) -> int | None:
     """Ask the broker with MQTT 5 for the longest packet that it takes, in bytes; None: it cannot be asked."""
     deadline_s = time.monotonic() + VISIT_S
     asked = packets.connect(
         client_id,
         keepalive_s=KEEPALIVE_S,
-        user=login.user,
-        password=login.password,
+        user=credentials.user,
+        password=credentials.password,
         clean=True,
         version=packets.VERSION_5,
     )
     data = b""
     try:
-        with reach(address, login, VISIT_S) as connection:
+        with reach(address, credentials, VISIT_S) as connection:
             connection.sendall(asked)
             while (greeting := packets.greeting(data)) is None:
                 connection.settimeout(max(0.01, deadline_s - time.monotonic()))
@@ -71,7 +71,7 @@ def limit_bytes(address: tuple[str, int], login: Credentials, client_id: str) ->
     return greeting.limit_bytes
 
 
-def controller_answers(address: tuple[str, int], login: Credentials) -> bool:
+def controller_answers(address: tuple[str, int], credentials: Credentials) -> bool:
     """Log in to the broker and ask the controller a question. Returns whether the controller answers.
 
     Raises NotLetIn: the broker cannot be reached, or refuses us.
@@ -80,22 +80,22 @@ def controller_answers(address: tuple[str, int], login: Credentials) -> bool:
     tunnel = f"puppetmaster/doctor/{name}"
     greeted = False
     try:
-        with reach(address, login, VISIT_S) as connection:
+        with reach(address, credentials, VISIT_S) as connection:
             greeted = True
             arriving = _packets(connection)
             connection.sendall(
                 packets.connect(
                     f"puppetmaster-doctor-{name}",
                     keepalive_s=KEEPALIVE_S,
-                    user=login.user,
-                    password=login.password,
+                    user=credentials.user,
+                    password=credentials.password,
                     clean=True,
                 )
             )
             _let_in(connection, arriving, tunnel)
             return _answered(connection, arriving, tunnel)
     except (OSError, packets.Malformed) as error:
-        raise NotLetIn(explain(error, login, greeted=greeted)) from error
+        raise NotLetIn(explain(error, credentials, greeted=greeted)) from error
 
 
 def _packets(connection: socket.socket) -> Iterator[packets.Packet]:
