@@ -134,7 +134,7 @@ def weight(payload: bytes) -> int:
 
 
 def decode_loosely(payload: bytes | bytearray) -> Any:
-    """As ``decode``, but NaN and Infinity are decoded as floats, for example to find out the message's id."""
+    """As ``decode``, but NaN and Infinity are decoded as floats, so that the message's id can be read."""
     return _decoded(_LOOSE, payload)
 
 

@@ -213,7 +213,7 @@ class Connection(Mqtt):  # type: ignore[misc] # the SDK has no types
 
     def disconnect(self) -> None:
         """End the connection with a DISCONNECT; ``connect`` returns soon after. Never blocks."""
-        self.client.disconnect()  # before the flag: this writes to the socket pair, which is closed after it
+        self.client.disconnect()  # before the flag: this writes to a socket pair that ``connect`` closes then
         self._closing.set()
         self._close_wakeup()
 

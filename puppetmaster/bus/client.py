@@ -194,9 +194,9 @@ BusEvent = (
 class BusClient:
     """One MQTT connection with two tunnels: one for gateways' answers, one for answers of the controller.
 
-    ``installation`` is the random name that our tunnels and our client id end with. ``resource`` is our own,
-    for whose owner the controller is asked. ``presence`` are the patterns of the bridges' status topics,
-    each with one ``+``.
+    ``installation`` is the random name in our tunnels and our client id. ``resource`` is our own, for whose
+    owner the controller is asked every ``probe_interval_s``. ``presence`` are the patterns of the bridges'
+    status topics, each with one ``+``.
 
     ``listener`` is called with events in their order, on the thread ``pm-bus`` or ``pm-watch``. It must not
     block and must not call back. ``limit`` is given the broker's limit at each connect.
@@ -370,7 +370,7 @@ class BusClient:
         log.info("connected to the broker at %s", self._address, extra={"action": "bus_up"})
         with self._lock:
             tunnels = [(tunnel, 1) for tunnel in self._tunnels]
-        # First of all: who is away is known before anything is sent, and no answer comes too early.
+        # Before anything is sent: so it is known which gateways are away, and no answer comes too early.
         watched = [(pattern, 0) for pattern in (*self._presence, REGISTRATION)]
         self._link.subscribe([*watched, *tunnels])
         self._tell([LinkChanged(up=True, capacity=self._limit.capacity)])
@@ -437,7 +437,8 @@ class BusClient:
         if FIRST_QUESTION_ID <= id_ <= LAST_QUESTION_ID:
             return self._match(id_, message)
         if topic == self._asking and message.get("sign") == reply.CONTROLLER:
-            # An answer by anyone else is the gateway's own: the controller passed our question on to it.
+            # Not signed by the controller: the gateway's answer to the request that had this id in flight,
+            # which came to the tunnel of our question.
             return [Held(id_, reply.read(message).refusal is reply.Refusal.ID_USED)]
         return [self._answered(id_, reply.read(message), received)]
 

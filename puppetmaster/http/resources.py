@@ -49,7 +49,7 @@ class Backend(NamedTuple):
 class Turns(NamedTuple):
     """Semaphores for long work, so that short requests need not wait for many busy threads."""
 
-    #: One large body is read at a time.
+    #: One request with a large body is carried out at a time.
     bodies: asyncio.Semaphore
     #: One part of a long answer is made at a time.
     parts: asyncio.Semaphore

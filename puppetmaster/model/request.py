@@ -128,7 +128,7 @@ class Request:
     message: int | None = None
     #: The route of its last sending, ``"remote"`` or ``"direct"``; None: it was not sent.
     route: str | None = None
-    #: When its last sending left; None: it waits.
+    #: When its last sending left; None: it was never sent, or waits for another attempt.
     sent_at: str | None = None
     #: When it ended; None: not yet.
     finished_at: str | None = None

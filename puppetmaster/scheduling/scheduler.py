@@ -89,7 +89,7 @@ class Scheduler:
         """How many requests in flight count in the window."""
         return self._turns.automatic
 
-    # -- what comes and goes ----------------------------------------------------------------------
+    # -- jobs and requests ------------------------------------------------------------------------
 
     def open_job(self, job: int, limit: int | None, rate: float | None = None, next_s: float = 0.0) -> None:
         """Add a job: at most ``limit`` in flight and ``rate`` per second, nothing before ``next_s``.
@@ -446,7 +446,7 @@ class Scheduler:
                 self.owners.of(waiting.domain).answered(waiting.epoch, now_s - waiting.sent_s, now_s)
 
     def heard(self, id_: int, now_s: float) -> None:
-        """Note that the owner answered for a request in flight, though its gateway did not."""
+        """Note that the owner of many gateways answered for a request in flight, but its gateway did not."""
         waiting = self._requests[id_]
         if waiting.owned and waiting.domain is not None:
             self.owners.of(waiting.domain).heard(now_s)

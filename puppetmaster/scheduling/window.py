@@ -78,7 +78,10 @@ class Window:
             self._begin_round(now_s)
 
     def _may_grow(self, latency_s: float) -> bool:
-        """Whether an answer of this latency may make the window grow: it is fast, and no round is awaited."""
+        """Whether an answer of this latency may make the window grow.
+
+        Not a slow one, and none while a slow round or a fall waits for the next round to confirm it.
+        """
         if self._doubted or self._fallen is not None:
             return False
         return self._paid is None or latency_s <= self._paid[1].limit_s(SLACK_S)
