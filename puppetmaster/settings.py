@@ -149,13 +149,13 @@ class Settings:
         Raises SettingsError: a value is wrong, a name is unknown, or the file cannot be read.
         """
         _check_names(environ)
-        said = {
+        given = {
             knob.name: _read(knob, text)
             for knob in fields(cls)
             if (text := environ.get(variable(knob), "").strip())
         }
-        data_dir = said.get("data_dir", defaults.get("data_dir", _DATA))
-        settings = cls(**{**defaults, **_from_file(data_dir), **said})
+        data_dir = given.get("data_dir", defaults.get("data_dir", _DATA))
+        settings = cls(**{**defaults, **_from_file(data_dir), **given})
         settings = replace(settings, log_level=settings.log_level.lower())
         for name, known in (("log_level", LOG_LEVELS), ("route", ROUTES)):
             if (value := getattr(settings, name)) not in known:

@@ -54,5 +54,5 @@ def ended(threads: Iterable[threading.Thread]) -> str | None:
     if not names:
         return None
     one = len(names) == 1
-    said = f"the thread {names[0]} has ended" if one else f"the threads {', '.join(names)} have ended"
-    return f"{said} unexpectedly; the log says why, and only a restart helps"
+    sentence = f"the thread {names[0]} has ended" if one else f"the threads {', '.join(names)} have ended"
+    return f"{sentence} unexpectedly; the log says why, and only a restart helps"

@@ -166,8 +166,8 @@ def _fitting(data: Any, capacity: Capacity, cure: str | None = None) -> Any:
     try:
         return whole(data, capacity.answer_bytes, capacity)
     except Full as full:
-        said = f"The answer has more than {capacity.answer_bytes} bytes, the most that the bus carries"
-        raise TooLarge(f"{said}: {cure or _cure(full.rows)}") from None
+        text = f"The answer has more than {capacity.answer_bytes} bytes, the most that the bus carries"
+        raise TooLarge(f"{text}: {cure or _cure(full.rows)}") from None
 
 
 def _cure(rows: int) -> str:

@@ -252,18 +252,18 @@ class SteadySanji(sdk.Sanji):  # type: ignore[misc] # the SDK has no types
             return
         if asking.get("process") == self.process:
             return
-        said = (
+        sentence = (
             f"another process of our own installation{where(asking)} runs, on a copy of our data directory: "
             "stop it, and begin there with an empty one"
         )
-        self._twin = (said, time.monotonic())
-        if self._twin_complaints.due(said):
-            _logger.warning("%s", said, extra={"action": "twin"})
+        self._twin = (sentence, time.monotonic())
+        if self._twin_complaints.due(sentence):
+            _logger.warning("%s", sentence, extra={"action": "twin"})
 
     def twin(self) -> str | None:
         """Says that another process of our installation runs, and what to do; None: none asked lately."""
-        said, heard_s = self._twin
-        return said if time.monotonic() - heard_s < TWIN_S else None
+        sentence, heard_s = self._twin
+        return sentence if time.monotonic() - heard_s < TWIN_S else None
 
     def _dispatch_message(self) -> None:
         """A handler thread: run one handler after the other, whatever they raise."""

@@ -87,10 +87,10 @@ def _ready(
         poll.register(one, wanted)
     found = dict(poll.poll(timeout_s * 1000))
     # A socket with an error is returned as readable and writable: the next read or write raises the error.
-    told = {one: found.get(one.fileno(), 0) for one in events}
+    ready = {one: found.get(one.fileno(), 0) for one in events}
     return (
-        [one for one in reading if told[one] & ~select.POLLOUT],
-        [one for one in writing if told[one] & ~select.POLLIN],
+        [one for one in reading if ready[one] & ~select.POLLOUT],
+        [one for one in writing if ready[one] & ~select.POLLIN],
         failing,
     )
 

@@ -402,14 +402,14 @@ class BusClient:
         done: list[Receipt] = []
         for message in messages:
             try:
-                told = self._take(message)
+                found = self._take(message)
             except ValueError as fault:
-                told = self._take_garbled(message, str(fault))
+                found = self._take_garbled(message, str(fault))
             except Exception:
                 log.exception("a message on %s cannot be read", message.topic)
-                told = self._take_garbled(message, "it cannot be read")
-            events += told
-            if message.receipt is not None and not any(isinstance(event, Answered) for event in told):
+                found = self._take_garbled(message, "it cannot be read")
+            events += found
+            if message.receipt is not None and not any(isinstance(event, Answered) for event in found):
                 done.append(message.receipt)
         if done:
             self._link.acknowledge(done)

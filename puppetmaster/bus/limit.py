@@ -37,12 +37,12 @@ class Limit:
             self.capacity = Capacity(setting_bytes)
             return
         self.capacity = Capacity(carried_bytes)
-        said = f"the broker takes no packet of more than {broker_bytes} bytes: what is longer is refused"
+        text = f"the broker takes no packet of more than {broker_bytes} bytes: what is longer is refused"
         if setting_bytes < MESSAGE_LIMIT_BYTES:
-            said += f"; PUPPETMASTER_BROKER_LIMIT_BYTES is {setting_bytes}, and the smaller of the two counts"
+            text += f"; PUPPETMASTER_BROKER_LIMIT_BYTES is {setting_bytes}, and the smaller of the two counts"
         if carried_bytes < LEAST_BROKER_BYTES:
-            said += f"; puppetmaster needs {LEAST_BROKER_BYTES}: raise its limit (mosquitto: max_packet_size)"
-        log.warning(said, extra={"action": "broker_limit"})
+            text += f"; puppetmaster needs {LEAST_BROKER_BYTES}: raise its limit (mosquitto: max_packet_size)"
+        log.warning(text, extra={"action": "broker_limit"})
 
     def view(self) -> dict[str, Any]:
         """The limit in force, as GET /system/puppetmaster shows it: ``{"value": bytes, "from": source}``."""

@@ -265,10 +265,10 @@ class Client:
             return Unreachable(f"{self.url} does not let this in: {message}")
         if status >= 500:
             cure = "Try again." if status == HTTPStatus.SERVICE_UNAVAILABLE else "See its log."
-            said = message if message.endswith(cure) else f"{message} {cure}"
+            text = message if message.endswith(cure) else f"{message} {cure}"
             passing = status != HTTPStatus.INTERNAL_SERVER_ERROR
             return Unreachable(
-                f"{self.url} cannot answer now ({status}): {said}", passing=passing, lost=not passing
+                f"{self.url} cannot answer now ({status}): {text}", passing=passing, lost=not passing
             )
         faults = data.get("errors")
         for api, here in _SAID_HERE.items():

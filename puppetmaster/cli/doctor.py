@@ -225,8 +225,8 @@ def _asked(client: Client) -> tuple[Check, Mapping[str, Any], Check | None]:
     answers = Check("answer", "ok", f"{client.url} answers")
     if health.status == 200:
         return answers, system, Check("ready", "ok", "it takes and sends batches")
-    said = ready.get("message", "it does not say why")
-    return answers, system, Check("ready", "fail", f"{said} The checks below say what to do")
+    text = ready.get("message", "it does not say why")
+    return answers, system, Check("ready", "fail", f"{text} The checks below say what to do")
 
 
 def bundle(system: Mapping[str, Any]) -> Iterator[Check]:

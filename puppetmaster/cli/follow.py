@@ -206,12 +206,12 @@ NARROWEST = 10
 def show(screen: Screen, news: Iterator[News], now: Callable[[], float] = time.monotonic) -> Job:
     """Show a job until it has ended, and how it ended, as text. Returns the job as it ended."""
     job: Job = {}
-    told = 0
+    shown = 0
     for one in _bar(screen, news, now) if screen.terminal else _lines(screen, news, now):
         job = one.job
-        told += len(one.failures)
-    if told >= FAILURES_TOLD:
-        screen.line(f"No more than {told} failures are told: puppetmaster results {job['id']}")
+        shown += len(one.failures)
+    if shown >= FAILURES_TOLD:
+        screen.line(f"No more than {shown} failures are told: puppetmaster results {job['id']}")
     screen.line(wording.summary(job), style(job))
     return job
 

@@ -115,10 +115,10 @@ def requests(screen: Screen, found: Sequence[Row]) -> None:
     for one in found:
         about = one["__request"]
         command = f"{one['method']} {one['resource']}"
-        said = about.get("why") or _said(about["result"], longest)
+        text = about.get("why") or _said(about["result"], longest)
         code = about["result"].get("code")
         direct = "direct" if about.get("route") == "direct" else ""
-        rows.append((one["id"], about["destination"], about["status"], code, command, said, direct))
+        rows.append((one["id"], about["destination"], about["status"], code, command, text, direct))
     if not screen.terminal:
         screen.rows(row if row[-1] else row[:-1] for row in rows)
         return
@@ -140,8 +140,8 @@ def results(screen: Screen, groups: Sequence[Row]) -> None:
     """Show groups of equal results, one in a row, and below them their differences."""
     rows = []
     for group in groups:
-        said = _said(group["sample"]["result"], LONGEST)
-        rows.append((group["count"], group["status"], group["code"], " ".join(group["destinations"]), said))
+        text = _said(group["sample"]["result"], LONGEST)
+        rows.append((group["count"], group["status"], group["code"], " ".join(group["destinations"]), text))
     if screen.terminal:
         columns = (
             Column("count", right=True),

@@ -178,6 +178,6 @@ async def _refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     if error.status_code == MethodNotAllowed.status:
         allowed = (error.headers or {}).get("Allow", "")
-        said: PuppetmasterError = MethodNotAllowed(f"Expected {allowed} here, got {request.method}.")
-        return failure(said, error.headers)
+        refusal: PuppetmasterError = MethodNotAllowed(f"Expected {allowed} here, got {request.method}.")
+        return failure(refusal, error.headers)
     return failure(NotFound(NOWHERE))

@@ -146,8 +146,8 @@ class Resource:
         if not isinstance(response, StreamingResponse):
             await response(scope, receive, send)
         elif self._turns.long.locked():
-            said = f"{MOST_LONG} long answers are being sent, which are the most: try again later."
-            await failure(Unavailable(said))(scope, receive, send)
+            text = f"{MOST_LONG} long answers are being sent, which are the most: try again later."
+            await failure(Unavailable(text))(scope, receive, send)
         else:
             async with self._turns.long:
                 await response(scope, receive, send)
@@ -241,8 +241,8 @@ def _etag_of_ended(data: Any, request: Request) -> str | None:
     """
     if request.method not in READING or not isinstance(data, dict) or data.get("finishedAt") is None:
         return None
-    said = {key: value for key, value in data.items() if key not in ("requests", "collection")}
-    state = jsoncodec.encode(said) + b"?" + request.scope["query_string"]
+    counted = {key: value for key, value in data.items() if key not in ("requests", "collection")}
+    state = jsoncodec.encode(counted) + b"?" + request.scope["query_string"]
     return f'W/"{hashlib.sha256(state).hexdigest()[:32]}"'
 
 

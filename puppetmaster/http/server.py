@@ -270,11 +270,11 @@ class _Listener(socket.socket):
     def _turn_away(self, error: OSError) -> None:
         """Close the next connection, because no file is left for it."""
         if self._complaints.due(str(error.strerror)):
-            said = (
+            text = (
                 "HTTP: connections are closed at once (%s): raise the limit of open files (ulimit -n), "
                 "or lower PUPPETMASTER_HTTP_CONNECTIONS"
             )
-            log.error(said, error.strerror, extra={"action": "http_short"})
+            log.error(text, error.strerror, extra={"action": "http_short"})
         self._give_spare()
         with suppress(OSError):
             os.close(self._accept()[0])  # type: ignore[attr-defined]  # as above
@@ -297,8 +297,8 @@ def _room(settings: Settings) -> Room:
     wanted = settings.http_connections
     room = Room.of(wanted, sys.maxsize if files == resource.RLIM_INFINITY else files)
     if room.most < wanted:
-        said = "HTTP: %d connections at once, not %d: this process may have %d files open (ulimit -n)"
-        log.info(said, room.most, wanted, files, extra={"action": "http_room"})
+        text = "HTTP: %d connections at once, not %d: this process may have %d files open (ulimit -n)"
+        log.info(text, room.most, wanted, files, extra={"action": "http_room"})
     return room
 
 

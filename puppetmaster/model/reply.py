@@ -128,11 +128,11 @@ def _from_controller(code: float, data: Any) -> Reply:
     if refusal is not None:
         return _refused(code, data, "controller", refusal)
     if _is_unknown(code, data):
-        said = "no gateway of this name is registered at the controller"
-        return Reply(RequestEvent.FAIL, _result(code, data, "controller", said))
+        message = "no gateway of this name is registered at the controller"
+        return Reply(RequestEvent.FAIL, _result(code, data, "controller", message))
     if code == 408:
-        said = f"passed on by the controller, but not answered in the owner's ttl: {MAY_HAVE_RUN}"
-        return Reply(RequestEvent.EXPIRE, _result(code, data, "controller", said))
+        message = f"passed on by the controller, but not answered in the owner's ttl: {MAY_HAVE_RUN}"
+        return Reply(RequestEvent.EXPIRE, _result(code, data, "controller", message))
     return _outcome(code, data, "controller")
 
 
@@ -144,8 +144,10 @@ def _from_its_controller(code: float, data: Any) -> Reply:
     if _is_unknown(code, data):
         return Reply(RequestEvent.FAIL, _result(code, data, "device", "the gateway has no such resource"))
     if code == 408:
-        said = f"passed on by the gateway's controller, but not answered in the owner's ttl: {MAY_HAVE_RUN}"
-        return Reply(RequestEvent.EXPIRE, _result(code, data, "device", said), delivered=True)
+        message = (
+            f"passed on by the gateway's controller, but not answered in the owner's ttl: {MAY_HAVE_RUN}"
+        )
+        return Reply(RequestEvent.EXPIRE, _result(code, data, "device", message), delivered=True)
     return _outcome(code, data, "device")
 
 

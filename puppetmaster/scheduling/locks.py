@@ -47,10 +47,10 @@ class Learned(NamedTuple):
     """What an answer of the controller changed."""
 
     #: The destinations whose domain the answer names.
-    told: list[str]
+    named: list[str]
     #: Domains that have lost a destination with this answer; None: every domain may have.
     outdated: set[str] | None
-    #: Whether the answer may also show the domains of other destinations than ``told``.
+    #: Whether the answer may also show the domains of other destinations than ``named``.
     everybody: bool
 
 
@@ -138,8 +138,8 @@ class Locks:
             for match in map(WILDCARDS.search, owned)
             if match is not None and match.end() == len(match.string)
         }
-        told = [destination, *(resource.removeprefix(REMOTE) for resource in owned)]
-        before = {self.domain(name, now_s) for name in told}
+        named = [destination, *(resource.removeprefix(REMOTE) for resource in owned)]
+        before = {self.domain(name, now_s) for name in named}
         # The name of a group of destinations differs from that of each destination's own lock.
         first = next(iter(begins.values()), owned[0] if owned else "")
         group = first if begins or len(owned) == 1 else f"{first} and {len(owned) - 1} more"
@@ -148,16 +148,16 @@ class Locks:
         if len(self._known) > KNOWN_LIMIT:
             self._known.clear()
         self._known[destination] = (f"{REMOTE}{destination}", now_s + self._cache_s)
-        for name in told[1:]:
+        for name in named[1:]:
             self._known[name] = (group, now_s + self._cache_s)
-        for name in told:
+        for name in named:
             self.unwant(name)
             self._doubted.discard(name)
         if changed.everybody:
             self._wanted = {name: None for name in self._wanted if self.domain(name, now_s) is None}
-        outdated = before - {self.domain(name, now_s) for name in told}
+        outdated = before - {self.domain(name, now_s) for name in named}
         known = {domain for domain in outdated if domain is not None}
-        return Learned(told, None if changed.patterns else known, changed.everybody)
+        return Learned(named, None if changed.patterns else known, changed.everybody)
 
     def _compare(self, destination: str, owned: list[str], patterns: dict[str, Pattern]) -> "_Changed":
         """Update the patterns with those of an answer, and count answers that are alike."""

@@ -253,10 +253,10 @@ class Scheduler:
     def learn(self, destination: str, resources: Iterable[str] | None, now_s: float) -> None:
         """Take in the controller's answer to a question; see ``Locks.learn``."""
         self._now_s = now_s
-        told, outdated, everybody = self.locks.learn(destination, resources, now_s)
+        named, outdated, everybody = self.locks.learn(destination, resources, now_s)
         for domain in list(self._parked) if outdated is None else outdated:
             self._relist(domain)
-        for known in list(self._unknown) if everybody else told:
+        for known in list(self._unknown) if everybody else named:
             for waiting in self._unknown.pop(known, ()):
                 self._make_ready(waiting)
 
