@@ -1,4 +1,4 @@
-"""The commands that write the store to a file and fill it again; they work on the data directory itself."""
+"""The commands ``export`` and ``import``, which read and write the data directory itself, without HTTP."""
 
 import json
 from pathlib import Path
@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 class Failed(ClientError):
-    """The files of the store are not as they should be."""
+    """The store or the file cannot be read or written."""
 
     exit_code = 1
 
