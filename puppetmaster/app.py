@@ -27,6 +27,7 @@ from puppetmaster.http.websockets import Broadcaster
 from puppetmaster.settings import Settings
 from puppetmaster.store.base import Keep
 from puppetmaster.store.sqlite.store import Store
+from puppetmaster.systemd import Manager
 from puppetmaster.threads import Vital
 
 _M_MMAP_THRESHOLD = -3
@@ -73,6 +74,7 @@ class App:
         self.settings = settings
         self._bundle = bundle
         self._clock = Clock()
+        self._manager = Manager(now_s=self._clock.now_s)
         self._started_at = iso(self._clock.wall_s())
         self.store = Store(settings.data_dir)
         self.hub = Hub()
@@ -91,7 +93,9 @@ class App:
         )
         self.engine = Engine(settings, self._clock, self.store.now, self.store.ids, self.bus.tunnel)
         keep = Keep(settings.keep_jobs, settings.keep_days * 86400, int(settings.keep_mb * 1_000_000))
-        self.dispatcher = Dispatcher(self.engine, self.store, self.bus, self.hub, self._clock, keep)
+        self.dispatcher = Dispatcher(
+            self.engine, self.store, self.bus, self.hub, self._clock, keep, self._turned
+        )
         self.publisher = Publisher(self.hub, self.bus.tell, self._clock)
         self.service = Service(settings, self.store, self.dispatcher, self.limit)
         self.door = self._door(where) if where is not None else None
@@ -132,6 +136,7 @@ class App:
 
         Raises StoreError, when all is stopped: not everything could be written.
         """
+        self._manager.stopping()
         if self.door is not None:
             self.door.ask_to_stop()
         self.dispatcher.stop()
@@ -143,6 +148,17 @@ class App:
             self.store.close()
         if (stalled := self.engine.stalled) is not None:
             raise StoreError(f"{stalled} Answers that were in memory only are lost.")
+
+    def _turned(self) -> None:
+        self._manager.turned(self._status)
+
+    def _status(self) -> str:
+        """One sentence, for ``systemctl status``. In the dispatcher's thread."""
+        wrong = self.engine.stalled or (None if self.bus.connected else self.bus.reason)
+        if wrong is not None:
+            return wrong
+        state, in_flight = self.engine.state, self.engine.scheduler.in_flight
+        return f"{state.open_jobs} jobs and {state.open_requests} requests are open, {in_flight} in flight."
 
     def _heard(self, events: Sequence[BusEvent]) -> None:
         for event in events:

@@ -100,7 +100,14 @@ class Dispatcher:
     """The loop. ``post`` and ``call`` are for any thread; the rest runs in ``pm-dispatcher``."""
 
     def __init__(
-        self, engine: Engine, store: Store, bus: BusClient, hub: Hub, clock: Clock, keep: Keep = KEEP_ALL
+        self,
+        engine: Engine,
+        store: Store,
+        bus: BusClient,
+        hub: Hub,
+        clock: Clock,
+        keep: Keep = KEEP_ALL,
+        turned: Callable[[], None] = lambda: None,
     ) -> None:
         self._engine = engine
         self._store = store
@@ -109,6 +116,8 @@ class Dispatcher:
         self._clock = clock
         self._inbox: SimpleQueue[Sequence[BusEvent] | _Call | None] = SimpleQueue()
         self._keep = keep
+        #: Called after each turn, at the latest ``LONGEST_SLEEP_S`` after the one before.
+        self._turned = turned
         self._steadiness = Steadiness(clock)
         self._prune_s = 0.0
         self._sweeping = True
@@ -232,6 +241,7 @@ class Dispatcher:
         if self._asks_again:
             self._catch_up()
         self._guarded(self._keep_house)
+        self._guarded(self._turned)
         return None not in arrived
 
     def _guarded(self, step: Callable[..., None], *args: Any) -> None:

@@ -4,6 +4,7 @@ The broker's address comes from the SDK's own variables (``BROKER_PORT_1883_TCP_
 ``BROKER_PORT_1883_TCP_PORT``); everything else from ``PUPPETMASTER_<NAME>``. What the environment does not
 say may stand in ``puppetmaster.json`` of the data directory, under the names that GET /system/puppetmaster
 shows; without that file ``puppetmaster.json.factory`` counts, which every bundle of Sanji ships.
+``PUPPETMASTER_SETTINGS`` names another file in place of both, as the Debian package does.
 """
 
 import difflib
@@ -24,8 +25,10 @@ FILES = ("puppetmaster.json", "puppetmaster.json.factory")
 LEAST_BROKER_BYTES = 10_000
 ROUTES = ("remote", "direct", "auto")
 PREFIX = "PUPPETMASTER_"
-#: Read by the command line.
-ELSEWHERE = ("PUPPETMASTER_URL",)
+#: Names the file of settings, wherever that is.
+FILE_VARIABLE = "PUPPETMASTER_SETTINGS"
+#: No knobs; the second is read by the command line.
+ELSEWHERE = (FILE_VARIABLE, "PUPPETMASTER_URL")
 #: What Docker and Kubernetes set for a container or service of our name, as for the broker's.
 _LINKED = re.compile(r"PUPPETMASTER_(NAME|ENV_.*|SERVICE_(HOST|PORT.*)|PORT(_\d+_.*)?)")
 LOG_LEVELS = ("debug", "info", "warning", "error")
@@ -148,7 +151,9 @@ class Settings:
             if (text := environ.get(variable(knob), "").strip())
         }
         data_dir = said.get("data_dir", defaults.get("data_dir", _DATA))
-        settings = cls(**{**defaults, **_from_file(data_dir), **said})
+        named = environ.get(FILE_VARIABLE, "").strip()
+        file = Path(named) if named else _file_in(data_dir)
+        settings = cls(**{**defaults, **_from_file(file), **said})
         settings = replace(settings, log_level=settings.log_level.lower())
         for name, known in (("log_level", LOG_LEVELS), ("route", ROUTES)):
             if (value := getattr(settings, name)) not in known:
@@ -192,9 +197,12 @@ def _check_names(environ: Mapping[str, str]) -> None:
         raise SettingsError(f"{name}: unknown setting{hint}")
 
 
-def _from_file(data_dir: Path) -> dict[str, Any]:
+def _file_in(data_dir: Path) -> Path | None:
+    return next((path for name in FILES if (path := data_dir / name).is_file()), None)
+
+
+def _from_file(path: Path | None) -> dict[str, Any]:
     """What stands in the file of settings, by knob; nothing when there is none. Raises SettingsError."""
-    path = next((path for name in FILES if (path := data_dir / name).is_file()), None)
     if path is None:
         return {}
     try:

@@ -137,6 +137,7 @@ class Desk:
         error: Exception | None = None,
         clock: JumpingClock | None = None,
         keep: Keep = KEEP_ALL,
+        turned: Callable[[], None] = lambda: None,
         **settings: Any,
     ) -> None:
         self.store = Store(data_dir)
@@ -148,7 +149,7 @@ class Desk:
             Settings(booting_s=0, **settings), self.clock, self.store.now, self.store.ids, "tunnel"
         )
         self.dispatcher = Dispatcher(
-            self.engine, self.store, cast(BusClient, self.bus), hub, self.clock, keep
+            self.engine, self.store, cast(BusClient, self.bus), hub, self.clock, keep, turned
         )
         self.dispatcher.start()
         self.post(LinkChanged(up=True), ControllerChanged(up=True))

@@ -14,7 +14,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from puppetmaster import __version__
+from puppetmaster import __version__, places
 from puppetmaster.bus import visit
 from puppetmaster.bus.credentials import Credentials
 from puppetmaster.cli.client import Client, ClientError, Unreachable
@@ -22,7 +22,7 @@ from puppetmaster.errors import SettingsError
 from puppetmaster.settings import LEAST_BROKER_BYTES, Settings
 from puppetmaster.store.sqlite.documents import read_only_uri
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = places.home()
 OLDEST_PYTHON = (3, 11)
 LEAST_FREE_BYTES = 100 * 1024 * 1024
 ANSWER_TIMEOUT_S = 10.0
@@ -112,11 +112,12 @@ def packages(
 
 
 def _machine(environ: Mapping[str, str], root: Path, system: Mapping[str, Any]) -> Iterator[Check]:
+    data = places.data_dir() if root == ROOT else root / "data"
     try:
-        settings = Settings.from_environment(environ, data_dir=root / "data")
+        settings = Settings.from_environment(environ, data_dir=data)
     except SettingsError as error:
         yield Check("settings", "fail", str(error))
-        settings = Settings(data_dir=root / "data")
+        settings = Settings(data_dir=data)
     else:
         if settings.http.lower() == "off" and not system:
             off = "PUPPETMASTER_HTTP is off: unset it, or the command line has nobody to ask"
