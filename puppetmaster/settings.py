@@ -179,10 +179,10 @@ class Settings:
 
     def public(self) -> dict[str, Any]:
         """The settings as GET /system/puppetmaster shows them, ``requestTimeout`` for example. No secret."""
+        shown = {knob.name: getattr(self, knob.name) for knob in fields(self) if not knob.metadata["secret"]}
         return {
-            _public(knob.name): str(value) if isinstance(value := getattr(self, knob.name), Path) else value
-            for knob in fields(self)
-            if not knob.metadata["secret"]
+            name_in_file(name): str(value) if isinstance(value, Path) else value
+            for name, value in shown.items()
         }
 
 
@@ -212,7 +212,7 @@ def _from_file(path: Path | None) -> dict[str, Any]:
     if not isinstance(given, dict):
         raise SettingsError(f'{path}: expected an object such as {{"keepDays": 30}}.')
     # Where the data directory is, is known by then.
-    knobs = {_public(knob.name): knob for knob in fields(Settings) if knob.name != "data_dir"}
+    knobs = {name_in_file(knob.name): knob for knob in fields(Settings) if knob.name != "data_dir"}
     for name in given.keys() - knobs.keys():
         close = difflib.get_close_matches(name, knobs, 1)
         hint = f"; did you mean '{close[0]}'?" if close else f"; known are {', '.join(knobs)}"
@@ -234,7 +234,7 @@ def _checked(knob: "Field[Any]", value: Any, where: str) -> Any:
     return _bounded(knob, kind(value), json.dumps(value), where)
 
 
-def _public(name: str) -> str:
+def name_in_file(name: str) -> str:
     """A knob's name as the API writes names: in camel case, and seconds go without saying."""
     first, *rest = name.removesuffix("_s").split("_")
     return first + "".join(word.capitalize() for word in rest)

@@ -11,6 +11,7 @@ import sqlite3
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -93,6 +94,8 @@ def packages(
 ) -> Check:
     """The pinned packages."""
     cure = f"{sys.executable} -m pip install -r {requirements}"
+    if find_spec("pip") is None:
+        cure = "install puppetmaster again"
     try:
         lines = requirements.read_text(encoding="utf-8").splitlines()
     except OSError as error:
@@ -116,7 +119,8 @@ def _machine(environ: Mapping[str, str], root: Path, system: Mapping[str, Any]) 
     try:
         settings = Settings.from_environment(environ, data_dir=data)
     except SettingsError as error:
-        yield Check("settings", "fail", str(error))
+        ours = system and isinstance(error.__cause__, PermissionError)  # it runs: its user can read them
+        yield Check("settings", "warn" if ours else "fail", f"{error}{f' {AS_ITS_USER}' if ours else ''}")
         settings = Settings(data_dir=data)
     else:
         if settings.http.lower() == "off" and not system:
