@@ -138,7 +138,7 @@ deb: ## Build the Debian package in dist/
 	@$(MAKE) --no-print-directory -C build-deb
 
 dist: ## Pack the sources into $(ARCHIVE).tar.gz
-	@tar --transform 's,^,$(ARCHIVE)/,' -czf $(ARCHIVE).tar.gz $(sort $(DIST_FILES))
+	@tar --transform 's,^,$(notdir $(ARCHIVE))/,' -czf $(ARCHIVE).tar.gz $(sort $(DIST_FILES))
 	@echo "packed: $(ARCHIVE).tar.gz"
 
 clean: ## Remove what tests and tools leave
