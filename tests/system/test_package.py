@@ -85,6 +85,20 @@ def test_a_wheel_has_all_that_the_program_needs(tmp_path: Path) -> None:
         assert (tmp_path / "state" / "puppetmaster" / "puppetmaster.db").is_file()
 
 
+@pytest.mark.parametrize(("target", "which"), [("all", "PYTHON"), ("install", "INSTALL_PYTHON")])
+def test_a_python_that_makes_no_environments_is_named_with_the_cure(
+    tmp_path: Path, target: str, which: str
+) -> None:
+    python = tmp_path / "python3"  # as Debian's, when python3-venv is missing
+    python.write_text("#!/bin/sh\nexit 1\n")
+    python.chmod(0o755)
+    argv = ["make", target, f"{which}={python}", f"VENV={tmp_path / 'venv'}", f"DESTDIR={tmp_path / 'root'}"]
+    done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert f"{python} cannot make an environment: apt install python3-venv\n" in done.stderr
+    assert [one.name for one in tmp_path.iterdir()] == ["python3"]
+
+
 # -- dpkg ------------------------------------------------------------------------------------------
 
 
