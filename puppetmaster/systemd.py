@@ -40,8 +40,9 @@ class Manager:
         self._tell(f"{ready}WATCHDOG=1\nSTATUS={' '.join(status().split())}")
 
     def stopping(self) -> None:
-        """We have begun to stop."""
+        """We have begun to stop: the last that is told."""
         self._tell("STOPPING=1\nSTATUS=Stopping.")
+        self._address = ""
 
     def _tell(self, text: str) -> None:
         if not self._address:

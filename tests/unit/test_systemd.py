@@ -52,6 +52,9 @@ def test_the_first_turn_says_that_we_run_and_later_ones_that_we_still_do(ear: Ea
     assert ear.heard() == [["WATCHDOG=1", "STATUS=Still."]]
     manager.stopping()
     assert ear.heard() == [["STOPPING=1", "STATUS=Stopping."]]
+    now_s = 120.0
+    manager.turned(lambda: pytest.fail("what stops is not told as running"))
+    assert ear.heard() == []
 
 
 @pytest.mark.parametrize("watchdog", [{}, {"WATCHDOG_USEC": "9000000", "WATCHDOG_PID": "1"}])
