@@ -15,9 +15,9 @@ need_venv = $(1) -c 'import ensurepip' 2>/dev/null || \
 
 # What an installed bundle consists of, and what its archive holds beside that.
 TARGET_FILES = bundle.json index.py requirements.txt LICENSE README.md CHANGELOG.md \
-	$(wildcard data/*.factory schema/*) \
+	schema/openapi.json $(wildcard data/*.factory) \
 	$(shell find puppetmaster -name '*.py' -o -path 'puppetmaster/dashboard/*' -type f)
-DIST_DIRS = tests sandbox benchmarks docs build-deb .ci
+DIST_DIRS = schema tests sandbox benchmarks docs build-deb .ci
 DIST_FILES = $(TARGET_FILES) Makefile pyproject.toml \
 	$(shell git ls-files $(DIST_DIRS) 2>/dev/null || find $(DIST_DIRS) -type f -not -name '*.pyc')
 
