@@ -4,7 +4,8 @@ The broker's address is read from the SDK's own variables (``BROKER_PORT_1883_TC
 ``BROKER_PORT_1883_TCP_PORT``), all other settings from ``PUPPETMASTER_<NAME>``. Settings that the environment
 does not have are read from ``puppetmaster.json`` in the data directory, under the names that GET
 /system/puppetmaster shows. Without that file ``puppetmaster.json.factory`` is read, which every Sanji bundle
-ships.
+ships. ``PUPPETMASTER_SETTINGS`` names
+another file in place of both, as the Debian package does.
 """
 
 import difflib
@@ -25,8 +26,10 @@ FILES = ("puppetmaster.json", "puppetmaster.json.factory")
 LEAST_BROKER_BYTES = 10_000
 ROUTES = ("remote", "direct", "auto")
 PREFIX = "PUPPETMASTER_"
-#: Variables with our prefix that are no settings: the command line reads them.
-ELSEWHERE = ("PUPPETMASTER_URL",)
+#: Names the file of settings, wherever that is.
+FILE_VARIABLE = "PUPPETMASTER_SETTINGS"
+#: Variables with our prefix that are no settings; the command line reads the second.
+ELSEWHERE = (FILE_VARIABLE, "PUPPETMASTER_URL")
 #: Variables that Docker and Kubernetes set for a container or service named puppetmaster.
 _LINKED = re.compile(r"PUPPETMASTER_(NAME|ENV_.*|SERVICE_(HOST|PORT.*)|PORT(_\d+_.*)?)")
 LOG_LEVELS = ("debug", "info", "warning", "error")
@@ -155,7 +158,9 @@ class Settings:
             if (text := environ.get(variable(knob), "").strip())
         }
         data_dir = given.get("data_dir", defaults.get("data_dir", _DATA))
-        settings = cls(**{**defaults, **_from_file(data_dir), **given})
+        named = environ.get(FILE_VARIABLE, "").strip()
+        file = Path(named) if named else _file_in(data_dir)
+        settings = cls(**{**defaults, **_from_file(file), **given})
         settings = replace(settings, log_level=settings.log_level.lower())
         for name, known in (("log_level", LOG_LEVELS), ("route", ROUTES)):
             if (value := getattr(settings, name)) not in known:
@@ -181,10 +186,10 @@ class Settings:
 
     def public(self) -> dict[str, Any]:
         """The settings as GET /system/puppetmaster shows them (``requestTimeout``), without secrets."""
+        shown = {knob.name: getattr(self, knob.name) for knob in fields(self) if not knob.metadata["secret"]}
         return {
-            _public(knob.name): str(value) if isinstance(value := getattr(self, knob.name), Path) else value
-            for knob in fields(self)
-            if not knob.metadata["secret"]
+            name_in_file(name): str(value) if isinstance(value, Path) else value
+            for name, value in shown.items()
         }
 
 
@@ -199,9 +204,12 @@ def _check_names(environ: Mapping[str, str]) -> None:
         raise SettingsError(f"{name}: unknown setting{hint}")
 
 
-def _from_file(data_dir: Path) -> dict[str, Any]:
+def _file_in(data_dir: Path) -> Path | None:
+    return next((path for name in FILES if (path := data_dir / name).is_file()), None)
+
+
+def _from_file(path: Path | None) -> dict[str, Any]:
     """The values in the file of settings, by field; empty: there is no file. Raises SettingsError."""
-    path = next((path for name in FILES if (path := data_dir / name).is_file()), None)
     if path is None:
         return {}
     try:
@@ -210,8 +218,8 @@ def _from_file(data_dir: Path) -> dict[str, Any]:
         raise SettingsError(f"{path}: expected JSON, and it cannot be read as such: {error}.") from error
     if not isinstance(given, dict):
         raise SettingsError(f'{path}: expected an object such as {{"keepDays": 30}}.')
-    # The data directory cannot be set in a file that is in it.
-    knobs = {_public(knob.name): knob for knob in fields(Settings) if knob.name != "data_dir"}
+    # The data directory cannot be set in the file: it says where that is.
+    knobs = {name_in_file(knob.name): knob for knob in fields(Settings) if knob.name != "data_dir"}
     for name in given.keys() - knobs.keys():
         close = difflib.get_close_matches(name, knobs, 1)
         hint = f"; did you mean '{close[0]}'?" if close else f"; known are {', '.join(knobs)}"
@@ -233,7 +241,7 @@ def _checked(knob: "Field[Any]", value: Any, where: str) -> Any:
     return _bounded(knob, kind(value), json.dumps(value), where)
 
 
-def _public(name: str) -> str:
+def name_in_file(name: str) -> str:
     """A setting's name as the API writes it: in camel case, and without the unit of seconds."""
     first, *rest = name.removesuffix("_s").split("_")
     return first + "".join(word.capitalize() for word in rest)

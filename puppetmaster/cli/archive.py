@@ -5,13 +5,12 @@ from pathlib import Path
 
 import click
 
+from puppetmaster import places
 from puppetmaster.cli.client import ClientError
 from puppetmaster.cli.context import Command, Context
 from puppetmaster.errors import PuppetmasterError
 from puppetmaster.settings import Settings
 from puppetmaster.store import transfer
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 class Failed(ClientError):
@@ -28,7 +27,7 @@ data_dir_option = click.option(
 
 
 def _data_dir(given: Path | None) -> Path:
-    return given or Settings.from_environment(data_dir=ROOT / "data").data_dir
+    return given or Settings.from_environment(data_dir=places.data_dir()).data_dir
 
 
 def _told(session: Context, jobs: int, sentence: str) -> None:

@@ -11,10 +11,11 @@ import sqlite3
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from puppetmaster import __version__
+from puppetmaster import __version__, places
 from puppetmaster.bus import visit
 from puppetmaster.bus.credentials import Credentials
 from puppetmaster.cli.client import Client, ClientError, Unreachable
@@ -22,7 +23,7 @@ from puppetmaster.errors import SettingsError
 from puppetmaster.settings import LEAST_BROKER_BYTES, Settings
 from puppetmaster.store.sqlite.documents import read_only_uri
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = places.home()
 OLDEST_PYTHON = (3, 11)
 LEAST_FREE_BYTES = 100 * 1024 * 1024
 ANSWER_TIMEOUT_S = 10.0
@@ -94,6 +95,8 @@ def packages(
 ) -> Check:
     """Check that the installed packages have the versions in the file ``requirements``."""
     cure = f"{sys.executable} -m pip install -r {requirements}"
+    if find_spec("pip") is None:
+        cure = "install puppetmaster again"
     try:
         lines = requirements.read_text(encoding="utf-8").splitlines()
     except OSError as error:
@@ -113,11 +116,13 @@ def packages(
 
 
 def _machine(environ: Mapping[str, str], root: Path, system: Mapping[str, Any]) -> Iterator[Check]:
+    data = places.data_dir() if root == ROOT else root / "data"
     try:
-        settings = Settings.from_environment(environ, data_dir=root / "data")
+        settings = Settings.from_environment(environ, data_dir=data)
     except SettingsError as error:
-        yield Check("settings", "fail", str(error))
-        settings = Settings(data_dir=root / "data")
+        ours = system and isinstance(error.__cause__, PermissionError)  # it runs: its user can read them
+        yield Check("settings", "warn" if ours else "fail", f"{error}{f' {AS_ITS_USER}' if ours else ''}")
+        settings = Settings(data_dir=data)
     else:
         if settings.http.lower() == "off" and not system:
             off = "PUPPETMASTER_HTTP is off: unset it, or the command line has nobody to ask"

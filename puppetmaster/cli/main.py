@@ -4,13 +4,12 @@ import os
 import sys
 from collections.abc import Mapping
 from io import TextIOWrapper
-from pathlib import Path
 from typing import Any
 
 import click
 from click.shell_completion import get_completion_class
 
-from puppetmaster import __version__
+from puppetmaster import __version__, places
 from puppetmaster.cli import doctor, tables, wording
 from puppetmaster.cli.archive import export_store, import_store
 from puppetmaster.cli.client import Client
@@ -29,7 +28,7 @@ from puppetmaster.cli.terminal import Screen
 from puppetmaster.model.job import JobStatus
 
 NAME = "puppetmaster"
-INDEX = Path(__file__).resolve().parents[2] / "index.py"
+INDEX = places.home() / "index.py"
 #: Statuses of requests in three groups, as filters of the API. The open group is asked for first: then a
 #: request that ends between two questions may come twice, but is never missed.
 OPEN, FAILED, DONE = "pending,sent", "error,timeout,unknown", "resolved,canceled,skipped"
