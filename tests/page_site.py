@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -9,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 
+from puppetmaster import ranges
 from sandbox.demo import FLEET
 from sandbox.gateway import Gateway
 from sandbox.process import free_port
@@ -21,6 +23,11 @@ SCREENSHOTS = Path(__file__).parent.parent / "test-output" / "screenshots"
 PATIENCE_MS = 15_000
 WIDE = {"width": 1280, "height": 860}
 NARROW = {"width": 360, "height": 740}
+#: Gateways of the demo's fleet: those that never answer, some that do, some that fail.
+SILENT = ranges.expand("cg-[180-183]")
+GOOD = ranges.expand("cg-[001-040]")
+FAILING = ranges.expand("cg-[101-108]")
+ATTACK = "<img src=x onerror=\"document.title='attacked'\">"
 
 expect.set_options(timeout=PATIENCE_MS)
 
@@ -90,6 +97,23 @@ class Site:
         if "data" in more:
             item["data"] = more.pop("data")
         return int(self.ask("POST", "/jobs", {**more, "batch": [item]})["id"])
+
+
+def button(page: Page, name: str | re.Pattern[str]) -> Locator:
+    return page.get_by_role("button", name=name, exact=True)
+
+
+def row(page: Page, text: str) -> Locator:
+    return page.locator(".space .row:not([hidden])", has_text=text)
+
+
+def open_job(page: Page, site: Site, id_: int) -> None:
+    page.goto(f"{site.url}#/jobs/{id_}")
+    expect(page.get_by_role("heading", level=1)).to_be_visible()
+
+
+def ended(page: Page, status: str) -> None:
+    expect(page.locator(".job-head .badge")).to_contain_text(status)
 
 
 def shoot(page: Page, name: str) -> None:

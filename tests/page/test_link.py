@@ -1,0 +1,99 @@
+"""The page when something is lost: the bundle, a WebSocket, a message."""
+
+import os
+import re
+import signal
+
+from playwright.sync_api import Browser, Page, expect
+
+from tests.page_site import GOOD, SILENT, Site, a_page, button, ended, open_job, shoot
+
+
+def test_a_loss_is_shown_and_made_good(browser: Browser, page: Page, site: Site) -> None:
+    id_ = site.job("/system/time", ["cg-001"])
+    open_job(page, site, id_)
+    ended(page, "resolved")
+    site.gateway.bundle.terminate()
+    expect(page.locator("#link")).to_contain_text("not connected since")
+    shoot(page, "lost")
+    site.gateway.bundle.start()
+    expect(page.locator("#link")).to_have_text("connected")
+    ended(page, "resolved")
+
+
+def test_a_gateway_that_hangs_is_noticed(page: Page, site: Site) -> None:
+    open_job(page, site, site.job("/system/time", ["cg-001"]))
+    ended(page, "resolved")
+    pid = site.gateway.bundle.pid
+    assert pid is not None
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        expect(page.locator("#link")).to_have_text(re.compile(r"^not connected since \d\d:\d\d:\d\d$"))
+        expect(page.locator("#link")).to_have_attribute("title", re.compile(" UTC"))
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    expect(page.locator("#link")).to_have_text("connected")
+    ended(page, "resolved")
+
+
+def test_a_websocket_that_has_gone_silent_is_left(browser: Browser, site: Site) -> None:
+    """What the first one says is lost on its way from some moment on, though it stays open."""
+    mute = """
+        window.opened_ = 0;
+        const Real = WebSocket;
+        window.WebSocket = class extends Real {
+          constructor(...given) {
+            super(...given);
+            const first = (window.opened_ += 1) === 1;
+            this.addEventListener("message", (event) => {
+              if (first && window.mute_) event.stopImmediatePropagation();
+            });
+          }
+        };
+    """
+    with a_page(browser) as page:
+        page.add_init_script(mute)
+        job = site.job("/system/info", SILENT[3:], requestTimeout=60)
+        open_job(page, site, job)
+        expect(button(page, "1 sent")).to_be_visible()
+        page.evaluate("window.mute_ = true")
+        site.ask("PUT", f"/jobs/{job}", {"status": "canceled", "force": True})
+        expect(page.locator(".job-head .badge")).to_have_text("canceled", timeout=40_000)
+        assert page.evaluate("opened_") == 2
+
+
+def test_the_list_notices_too(browser: Browser, site: Site) -> None:
+    job = site.job("/system/time", ["cg-001"], name="looked at in the list", startAt="2100-01-01T00:00:00Z")
+    with a_page(browser) as page:
+        page.goto(f"{site.url}#/?text=looked at in the list")
+        card = page.locator(".job")
+        expect(card).to_contain_text("pending")
+        same = "async () => (await import('/static/jobs.js')).JobsView.prototype.same.call(%s)"
+        view = "{ask: async () => ({data: [{id: 1, status: 'pending', counts: {}}]}), jobs: [%s]}"
+        assert page.evaluate(same % (view % "{id: 1, status: 'pending', counts: {}}"))
+        assert not page.evaluate(same % (view % "{id: 1, status: 'resolved', counts: {}}"))
+    site.ask("DELETE", f"/jobs/{job}")
+
+
+def test_a_gap_begins_anew(browser: Browser, site: Site) -> None:
+    """The second message of the first WebSocket never reaches the page."""
+    drop = """
+        window.opened_ = 0;
+        const Real = WebSocket;
+        window.WebSocket = class extends Real {
+          constructor(...given) {
+            super(...given);
+            const first = (window.opened_ += 1) === 1;
+            let seen = 0;
+            this.addEventListener("message", (event) => {
+              if (first && (seen += 1) === 2) event.stopImmediatePropagation();
+            });
+          }
+        };
+    """
+    with a_page(browser) as page:
+        page.add_init_script(drop)
+        open_job(page, site, site.job("/system/time", GOOD[:12], concurrency=3))
+        ended(page, "resolved")
+        assert page.evaluate("opened_") == 2
+        expect(page.locator(".space .s-resolved")).to_have_count(12)

@@ -1,0 +1,151 @@
+"""Late answers: they correct what had timed out or was unknown, and nothing else."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from puppetmaster.model.job import Job, JobStatus
+from puppetmaster.model.request import RequestStatus
+from tests.unit.engine.verbs import (
+    ID_WAS_USED,
+    SETTINGS,
+    check_counts,
+    delete,
+    expired,
+    lost,
+    refuse,
+    succeed,
+)
+from tests.virtual import World, body
+
+
+@pytest.mark.parametrize("unanswered", [lost, expired])
+@pytest.mark.parametrize(("code", "status"), [(200, "resolved"), (500, "error")])
+@pytest.mark.parametrize("restarted", [False, True])
+def test_a_late_answer_counts_also_when_the_job_has_ended(
+    world: World, unanswered: Callable[[World, Any], Job], code: int, status: str, restarted: bool
+) -> None:
+    job = unanswered(world, body("post", "a", "b"))
+    ended = world.job(job.id)
+    assert ended.status is JobStatus.RESOLVED
+    if restarted:
+        world.restart()
+    world.run(world.answered(job.first, code))
+    request = world.request(job.first)
+    assert request.status.value == status
+    assert request.result is not None
+    assert request.result["late"] is True
+    after = world.job(job.id)
+    assert (after.status, after.finished_at) == (ended.status, ended.finished_at)
+    check_counts(world, job)
+    world.run(world.answered(job.first, 418), world.answered(job.first + 1), world.answered(job.first + 1))
+    assert world.request(job.first) == request, "it counts once"
+    assert world.statuses(job) == [status, "resolved"]
+    check_counts(world, job)
+
+
+def test_two_late_answers_in_one_turn_both_count(world: World) -> None:
+    job = expired(world, body("post", "a", "b"))
+    world.run(world.answered(job.first), world.answered(job.first), world.answered(job.first + 1, 500))
+    assert world.statuses(job) == ["resolved", "error"]
+    check_counts(world, job)
+
+
+def test_a_late_answer_counts_while_the_job_goes_on(world: World) -> None:
+    items = [*body("post", "a")["batch"], *body("post", "a")["batch"]]
+    job = world.create({"batch": items})
+    world.advance(60)
+    world.run(world.answered(job.first))
+    assert world.statuses(job) == ["resolved", "sent"]
+    check_counts(world, job)
+    succeed(world, job.first + 1)
+    assert world.job(job.id).status is JobStatus.RESOLVED
+
+
+def test_a_late_answer_to_a_further_sending_counts_after_a_restart(world: World) -> None:
+    job = world.create(body("post", "a"))
+    refuse(world, job.first, *ID_WAS_USED)
+    world.advance(100)
+    message = world.last(job.first).message
+    assert message != job.first
+    assert world.statuses(job) == ["timeout"]
+    world.restart()
+    world.run(world.answered(message, 500))
+    assert world.statuses(job) == ["error"]
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+@pytest.mark.parametrize("code", [200, 500])
+def test_of_the_late_answers_to_earlier_attempts_those_count_that_succeed(
+    world: World, code: int, restarted: bool
+) -> None:
+    job = world.create(body("get", "a", retry={"attempts": 3, "delay": 1}))
+    world.advance(1000)
+    assert world.statuses(job) == ["timeout"]
+    first, second, third = world.sendings(job.first)
+    if restarted:
+        world.restart()
+    world.run(world.answered(second, code))
+    assert world.statuses(job) == ["resolved" if code == 200 else "timeout"]
+    world.run(world.answered(first, 500), world.answered(third, 418))
+    assert world.statuses(job) == ["resolved" if code == 200 else "error"]
+    check_counts(world, job)
+
+
+@pytest.mark.parametrize("code", [200, 500])
+def test_nobody_answers_an_attempt_that_was_not_made(world: World, code: int) -> None:
+    job = world.create(body("get", "a", retry={"attempts": 2, "delay": 100}))
+    world.run(world.answered(job.first, 500))
+    request = world.request(job.first)
+    assert request.status is RequestStatus.PENDING
+    world.run(world.answered(request.sending, code))
+    assert world.request(job.first) == request
+
+
+def test_a_late_delivery_of_an_event_counts_whatever_the_device_said(world: World) -> None:
+    given = body("get", "a", retry={"attempts": 2, "delay": 100})
+    given["batch"][0]["code"] = 200
+    job = world.create(given)
+    world.advance(SETTINGS.request_timeout_s)
+    assert world.statuses(job) == ["pending"]
+    world.run(world.answered(job.first, 500))
+    assert world.statuses(job) == ["resolved"]
+
+
+@pytest.mark.parametrize("code", [408, 423])
+def test_a_late_word_of_the_controller_changes_nothing(world: World, code: int) -> None:
+    job = expired(world, body("post", "a"))
+    world.run(world.refused(job.first, code))
+    assert world.statuses(job) == ["timeout"]
+
+
+def test_a_late_answer_to_a_job_that_timed_out_does_not_change_its_verdict(world: World) -> None:
+    job = world.create(body("post", "a", timeout=5))
+    world.advance(5)
+    world.run(world.answered(job.first))
+    assert world.statuses(job) == ["resolved"]
+    assert world.job(job.id).status is JobStatus.TIMEOUT
+    check_counts(world, job)
+
+
+def test_a_late_answer_to_a_removed_request_is_dropped(world: World) -> None:
+    job = expired(world, body("post", "a"))
+    delete(world, job)
+    world.run(world.answered(job.first))
+    assert world.store.now.request(job.first) is None
+    assert world.store.now.job(job.id) is None
+
+
+def test_a_late_answer_in_the_turn_of_the_removal_is_dropped(world: World) -> None:
+    job = expired(world, body("post", "a"))
+    world.run(lambda engine: engine.delete(job.id), world.answered(job.first))
+    assert world.store.now.request(job.first) is None
+    assert world.store.now.job(job.id) is None
+
+
+def test_a_removal_in_the_turn_of_a_late_answer_leaves_nothing(world: World) -> None:
+    job = expired(world, body("post", "a"))
+    world.run(world.answered(job.first), lambda engine: engine.delete(job.id))
+    assert world.store.now.request(job.first) is None
+    assert world.store.now.job(job.id) is None
