@@ -70,8 +70,9 @@ class Context:
 
 
 def created_line(job: Mapping[str, Any]) -> str:
-    """That a job exists now, and how to follow it."""
-    return f"job {job['id']}: {wording.requests(job['totalCount'])}; puppetmaster watch {job['id']}"
+    """That a job exists now, whether its time to start was past, and how to follow it."""
+    about = [wording.requests(job["totalCount"]), wording.past_start(job)]
+    return f"job {job['id']}: {', '.join(filter(None, about))}; puppetmaster watch {job['id']}"
 
 
 def somebody_types() -> bool:
@@ -264,10 +265,22 @@ _POLICIES = (
     click.option("--window", type=_SHARE, help="Most requests in flight at once."),
     click.option("--rate", type=_SECONDS, metavar="N", help="Most requests sent per second."),
     click.option("--attempts", type=_COUNT, metavar="N", help="Send so often, the first time included."),
-    click.option("--retry-on", type=Statuses(RETRIED), callback=_listed, help="Try again after these only."),
-    click.option("--retry-delay", type=_PAUSE, metavar="S", help="Seconds to the second attempt."),
+    click.option(
+        "--retry-on",
+        type=Statuses(RETRIED),
+        callback=_listed,
+        help="Try again after these only; after a timeout only a get, or with --idempotent.",
+    ),
+    click.option(
+        "--retry-delay", type=_PAUSE, metavar="S", help="Most seconds to the second attempt; half at least."
+    ),
     click.option("--max-errors", type=_SHARE, help="Send no more once more than these have failed."),
-    click.option("--max-errors-after", type=_COUNT, metavar="N", help="That holds once N are done."),
+    click.option(
+        "--max-errors-after",
+        type=_COUNT,
+        metavar="N",
+        help="That holds once N are done; 1, for a percentage 10 or more.",
+    ),
     click.option("--waves", type=_SHARES, help="How far each wave goes, such as 1,10%,100%."),
     click.option("--gate-errors", type=_SHARE, help="Most failures of a wave that let the next one start."),
     click.option(
@@ -275,7 +288,7 @@ _POLICIES = (
     ),
     click.option("--soak", type=_PAUSE, metavar="S", help="Seconds of rest between waves."),
     click.option("--start-at", metavar="TIME", help="Send nothing before, such as 2026-01-02T03:04:05Z."),
-    click.option("--idempotent", is_flag=True, help="It does no harm to send it twice."),
+    click.option("--idempotent", is_flag=True, help="May be sent again when it may have run."),
 )
 
 

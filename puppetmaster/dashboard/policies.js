@@ -14,11 +14,11 @@ export const POLICIES = [
   { name: "rate", label: "Sent per second", placeholder: "no limit", ...digits },
   { name: "requestTimeout", label: "Answer within, s", placeholder: "60", ...digits },
   { name: "timeout", label: "Whole job within, s", placeholder: "no limit", ...digits },
-  { name: "retry.attempts", label: "Attempts at most", placeholder: "1", ...digits },
-  { name: "retry.delay", label: "Before a retry, s", placeholder: "5", ...digits },
+  { name: "retry.attempts", label: "Attempts at most", placeholder: "1", help: "again after an error; after a timeout only what may be sent twice", ...digits },
+  { name: "retry.delay", label: "Before a retry, s", placeholder: "5", help: "at most, and half of it at least", ...digits },
   { name: "abort.errors", label: "Abort: failures allowed", placeholder: "any", help: "a number or a percentage" },
-  { name: "abort.after", label: "Abort: not before", placeholder: "1", help: "requests are done", ...digits },
-  { name: "idempotent", label: "May be sent twice", options: [["true", "yes"], ["false", "no"]] },
+  { name: "abort.after", label: "Abort: not before", placeholder: "automatic", help: "requests are done; 1, for a percentage 10 or more", ...digits },
+  { name: "idempotent", label: "May be sent twice", help: "when it may have run; else only a GET", options: [["true", "yes"], ["false", "no"]] },
   { name: "startAt", label: "Starts at", type: "datetime-local", step: "1" },
 ];
 
@@ -69,9 +69,16 @@ const SAID = {
   rate: number,
   requestTimeout: seconds,
   timeout: seconds,
-  retry: ({ attempts = 1, on = ["timeout", "error"], delay = 5, factor = 2, maxDelay = 300 }) => {
-    const longer = factor > 1 ? `, then ${number(factor)} times as long each time, at most ${seconds(maxDelay)}` : "";
-    return `${number(attempts)}; another after ${on.join(" or ")}, ${seconds(delay)} later${longer}`;
+  retry: ({ attempts = 1, on = ["timeout", "error"], delay = 5, factor = 2, maxDelay = 300 }, { idempotent = null }) => {
+    // What may have run is sent again only where it may run twice.
+    const timeout = idempotent === null ? "a timeout of a GET" : idempotent && "a timeout";
+    const after = [on.includes("error") && "an error", on.includes("timeout") && timeout].filter(Boolean);
+    if (attempts < 2 || !after.length) return "1";
+    const first = Math.min(delay, maxDelay);
+    const later = first ? `${seconds(first / 2)} to ${seconds(first)} later` : "at once";
+    const grows = attempts > 2 && factor > 1 && first && first < maxDelay;
+    const longer = grows ? `, then ${number(factor)} times as long each time, at most ${seconds(maxDelay)}` : "";
+    return `${number(attempts)}; another after ${after.join(" or ")}, ${later}${longer}`;
   },
   abort: ({ errors, after = 1 }) => {
     const limit = typeof errors === "string" ? `${errors} of those done` : number(errors);
@@ -79,7 +86,7 @@ const SAID = {
   },
   waves: (value, { totalCount }) => waveSizes(value, totalCount).map(number).join(" → "),
   gate: (value, { waves, totalCount }) => gateRule(value, waveSizes(waves, totalCount).slice(0, -1)),
-  idempotent: (value) => (value ? "yes" : "no"),
+  idempotent: (value) => (value ? "yes" : "not what may have run"),
   startAt: (value) => moment(value),
 };
 const LABELS = {

@@ -105,6 +105,7 @@ def test_every_optional_property_is_described_and_has_an_example() -> None:
         "wave",
         "gateStatus",
         "waveSizes",
+        "plan",
     }
     assert {name for body in [*NEW_JOBS, samples.RERUN] for name in body} == known
 

@@ -143,7 +143,13 @@ def test_a_dry_run(gateway: Gateway) -> None:
     ran = run(gateway, *words)
     assert ran.code == 0
     assert ran.out.splitlines() == [
-        "This job would have 20 requests; nothing was created.",
+        "This is a dry run: nothing was created.",
+        "20 requests to 20 gateways: get /x.",
+        "They are sent in 3 waves of 1, 1 and 18, each when the one before it is done; within a wave "
+        "in the order of the batch, past gateways that are busy, at most 2 at once.",
+        "It pauses when any of a wave but the last failed.",
+        "Only what was in flight when the bundle or the bus went away is sent twice.",
+        "",
         "waves\t1, 1, 18",
         "gate\tthe job pauses when any of a wave failed",
         "window\tat most 2 requests in flight (10%)",
