@@ -181,6 +181,11 @@ def test_mistakes(gateway: Gateway) -> None:
     ran = run(gateway, "submit", "--to", "cg-01", "--window", "0", "get", "/x")
     assert (ran.code, ran.out) == (2, "")
     assert ran.err.startswith("puppetmaster: --window: expected a whole number from 1")
+    ran = run(gateway, "submit", "--to", "cg-[01-20]", "--waves", "100%,1", "get", "/x")
+    assert ran.err == (
+        "puppetmaster: --waves[1]: expected a wave that ends behind the one before it: "
+        'of 20 requests, "100%" ends at 20, and 1 at 1\n'
+    )
     ran = run(gateway, "submit", "--to", "cg-01", "--max-errors-after", "3", "--soak", "1", "get", "/x")
     assert ran.err.splitlines() == [
         "puppetmaster: 2 things are wrong, and nothing was changed:",
