@@ -11,9 +11,9 @@ READY = $(VENV)/.ready-tests
 
 # What an installed bundle consists of, and what its archive holds beside that.
 TARGET_FILES = bundle.json index.py requirements.txt LICENSE README.md CHANGELOG.md \
-	$(wildcard data/*.factory schema/*) \
+	$(wildcard data/*.factory schema/*.json) \
 	$(shell find puppetmaster -name '*.py' -o -path 'puppetmaster/dashboard/*' -type f)
-DIST_FILES = $(TARGET_FILES) Makefile pyproject.toml $(shell git ls-files tests sandbox benchmarks docs .ci 2>/dev/null)
+DIST_FILES = $(TARGET_FILES) Makefile pyproject.toml $(shell git ls-files tests sandbox benchmarks schema docs .ci 2>/dev/null)
 ARCHIVE = sanji-bundle-$(NAME)-$(VERSION)
 
 .DEFAULT_GOAL := help

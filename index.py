@@ -5,7 +5,8 @@ import logging
 import sys
 from pathlib import Path
 
-from puppetmaster.bundle import routes, sdk
+from puppetmaster import app
+from puppetmaster.bundle import sdk
 from puppetmaster.clock import iso
 from puppetmaster.errors import PuppetmasterError
 from puppetmaster.settings import Settings
@@ -27,7 +28,7 @@ class Format(logging.Formatter):
         return iso(record.created)
 
 
-class Index(routes.Puppetmaster):
+class Index(app.Puppetmaster):
     """The class that Sanji's bootstrap looks for."""
 
 

@@ -28,7 +28,7 @@ from puppetmaster import ranges
 from puppetmaster.model.job import Job, JobStatus, fresh_counts
 from puppetmaster.model.request import Item, Request, RequestStatus
 from puppetmaster.store.base import FIRST_REQUEST_ID, Changes, Ids
-from puppetmaster.store.sqlite.store import Store
+from puppetmaster.store.sqlite.store import SqliteStore
 from sandbox.process import free_port
 
 PROBE_S = 0.05
@@ -284,7 +284,7 @@ class Asking:
 
 def fill(directory: Path, stored: int) -> None:
     """A store with so many requests of jobs that have ended."""
-    store = Store(directory)
+    store = SqliteStore(directory)
     for before in range(0, stored, STORED_JOB):
         first, total = FIRST_REQUEST_ID + before, min(STORED_JOB, stored - before)
         job = Job(

@@ -13,7 +13,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -34,7 +34,8 @@ from puppetmaster.model import reply
 from puppetmaster.model.message import Outgoing
 from puppetmaster.settings import Settings
 from puppetmaster.store.base import Keep
-from puppetmaster.store.sqlite.store import FILE_NAME, Store
+from puppetmaster.store.sqlite.documents import SqliteTinyDB
+from puppetmaster.store.sqlite.store import FILE_NAME, SqliteStore
 
 WAIT_S = 60.0
 ASK_S = 0.002
@@ -83,11 +84,11 @@ class Echo:
 
 
 @contextmanager
-def running(store: Store, keep: Keep) -> Iterator[Dispatcher]:
+def running(store: SqliteStore, keep: Keep) -> Iterator[Dispatcher]:
     """A dispatcher on the store, over an echo."""
     clock, hub, echo = Clock(), Hub(), Echo()
     engine = Engine(Settings(window=200), clock, store.now, store.ids, "tunnel")
-    dispatcher = Dispatcher(engine, store, cast(BusClient, echo), hub, clock, keep)
+    dispatcher = Dispatcher(engine, store, cast(BusClient, echo), hub, keep)
     echo.listener = dispatcher.post
     dispatcher.start()
     try:
@@ -102,7 +103,7 @@ def waits_ms(dispatcher: Dispatcher, until: Callable[[], bool]) -> list[float]:
     """How long each question waited for its reply while a job ran, until it and what else runs is done."""
     spec = bodies.parse_job(body("get", ranges.expand("cg-[0001-5000]")), 5000)
     job = dispatcher.call(lambda engine: engine.create(spec), WAIT_S)
-    dispatcher.call(lambda engine: engine.begin_job(job.id), WAIT_S)
+    dispatcher.call(lambda engine: engine.lifecycle.begin_job(job.id), WAIT_S)
     found: list[float] = []
     while dispatcher.look(lambda engine: engine.state.open_requests, WAIT_S) or not until():
         begun_s = time.perf_counter()
@@ -112,16 +113,16 @@ def waits_ms(dispatcher: Dispatcher, until: Callable[[], bool]) -> list[float]:
     return found
 
 
-def swept(store: Store, job_id: int) -> bool:
+def swept(store: SqliteStore, job_id: int) -> bool:
     """Whether nothing is left of the job."""
-    with store.reading() as reader:
-        return reader.job(job_id) is None and not reader._trash.count_where()
+    with store.reading() as reader, closing(SqliteTinyDB(store.path, read_only=True)) as db:
+        return reader.job(job_id) is None and not len(db.table("trash"))
 
 
-def left(store: Store, jobs: int) -> bool:
+def left(store: SqliteStore, jobs: int) -> bool:
     """Whether no more jobs than these are left."""
     with store.reading() as reader:
-        return reader._jobs.count_where() <= jobs
+        return reader.count_jobs({}) <= jobs
 
 
 def main() -> None:
@@ -151,7 +152,7 @@ def measure(
     requests: int,
     each: int,
     keep: Keep,
-    until: Callable[[Store], bool],
+    until: Callable[[SqliteStore], bool],
     *,
     remove: bool = False,
 ) -> None:

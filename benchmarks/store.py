@@ -23,7 +23,7 @@ from tinydb import TinyDB
 from puppetmaster.model.job import Job, JobStatus, fresh_counts
 from puppetmaster.model.request import Request, RequestStatus
 from puppetmaster.store.base import FIRST_REQUEST_ID, Changes, Ids
-from puppetmaster.store.sqlite.store import Store
+from puppetmaster.store.sqlite.store import SqliteStore
 
 AT = "2026-01-02T03:04:05.678Z"
 #: Requests of one job.
@@ -34,7 +34,7 @@ Write = Callable[[list[Request], list[str]], None]
 OPEN = """
 import sys, time
 from pathlib import Path
-from puppetmaster.store import Store
+from puppetmaster.store.sqlite.store import SqliteStore
 
 def kb():
     for line in Path("/proc/self/status").read_text().splitlines():
@@ -42,7 +42,7 @@ def kb():
             return int(line.split()[1])
 
 before, begun = kb(), time.perf_counter()
-store = Store(Path(sys.argv[1]))
+store = SqliteStore(Path(sys.argv[1]))
 list(store.unfinished())
 print(time.perf_counter() - begun, kb() - before)
 """
@@ -63,9 +63,9 @@ def request(number: int, *, done: bool, job: int = JOB) -> Request:
     )
 
 
-def filled(directory: Path, stored: int, job: int = JOB) -> Store:
+def filled(directory: Path, stored: int, job: int = JOB) -> SqliteStore:
     """A store of so many requests, in jobs of ``job`` requests that have ended."""
-    store = Store(directory)
+    store = SqliteStore(directory)
     changes = Changes()
     for first in range(0, stored, job):
         total = min(job, stored - first)
@@ -217,7 +217,7 @@ def opening(directory: Path, rounds: int) -> None:
     for stored in (0, 100_000):
         (directory / str(stored)).mkdir(exist_ok=True)
         if stored == 0:
-            Store(directory / "0").close()
+            SqliteStore(directory / "0").close()
         found = [
             tuple(map(float, subprocess.run(
                 [sys.executable, "-c", OPEN, str(directory / str(stored))],

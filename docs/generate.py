@@ -1,21 +1,38 @@
 """What the documents say that the code knows better: ``python -m docs.generate`` writes it, a test compares.
 
 The diagrams of docs/states.md come from the transition tables, the settings in README.md and in
-data/puppetmaster.json.factory from their declaration.
+data/puppetmaster.json.factory from their declaration, the resources in docs/api.md from the operations, the
+properties there and the options in docs/cli.md from the fields.
 """
 
 import json
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import fields
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from click import Context, Option, Parameter
+
+from puppetmaster.api.fields import NEW_JOB, Field, at
+from puppetmaster.api.operations import OPERATIONS, Operation
+from puppetmaster.api.query import PARAMETERS
+from puppetmaster.cli.jobfile import PLACES
+from puppetmaster.cli.submit import submit
 from puppetmaster.model import job, request
+from puppetmaster.model.why import Reason, Why
 from puppetmaster.settings import Settings, variable
 
 ROOT = Path(__file__).resolve().parent.parent
 BEGIN, END = "| variable | default | meaning |\n|---|---|---|\n", "\n\n"
+PROPERTIES = "| property | meaning | what it may be | default |\n|---|---|---|---|\n"
+CODES = "| `{}` | sentence |\n|---|---|\n"
+BRACES = re.compile(r"\{.*?\}")
+OPTIONS = "| option | in the job | meaning |\n|---|---|---|\n"
+#: Their table is the mission document's.
+SEED_PROPERTIES = ("batch", "timeout")
+RESOURCES = "| method, resource | what | parameters | door | origin |\n|---|---|---|---|---|\n"
 
 STATES = """# The states of jobs and requests
 
@@ -75,8 +92,58 @@ def _plain(value: object) -> str:
 
 def with_settings(readme: str) -> str:
     """README.md with its table of settings as the code has them."""
-    before, rest = readme.split(BEGIN, 1)
-    return before + BEGIN + settings() + END + rest.split(END, 1)[1]
+    return _with_rows(readme, BEGIN, settings())
+
+
+def _with_rows(page: str, head: str, rows: str) -> str:
+    before, rest = page.split(head, 1)
+    return before + head + rows + END + rest.split(END, 1)[1]
+
+
+def with_tables(page: str) -> str:
+    """docs/api.md with its tables of resources, optional properties and codes as the code has them."""
+    page = _with_rows(page, RESOURCES, "\n".join(map(_resource, OPERATIONS)))
+    page = _with_rows(page, PROPERTIES, "\n".join(_properties()))
+    for name, codes in (("whyCode", Why), ("reasonCode", Reason)):
+        rows = [f"| `{one.value}` | {BRACES.sub('..', one.sentence)} |" for one in codes]
+        page = _with_rows(page, CODES.format(name), "\n".join(rows))
+    return page
+
+
+def _properties() -> Iterator[str]:
+    for one in NEW_JOB:
+        if one.name not in SEED_PROPERTIES:
+            yield _property(one.name, one)
+            yield from (_property(f"{one.name}.{part.name}", part) for part in one.parts)
+
+
+def _property(path: str, one: Field) -> str:
+    return f"| `{path}` | {one.about} | {one.kind.expected} | {one.without} |"
+
+
+def with_options(page: str) -> str:
+    """docs/cli.md with its table of options as the code has them."""
+    rows = []
+    for option in submit.params:
+        place = PLACES.get(option.name or "")
+        if place is not None:
+            value = (
+                option.make_metavar(Context(submit)) if option.expose_value and not _is_flag(option) else ""
+            )
+            words = " ".join([option.opts[0], *([value.replace("|", " or ")] if value else [])])
+            rows.append(f"| `{words}` | `{place}` | {at(place).sentence} |")
+    return _with_rows(page, OPTIONS, "\n".join(rows))
+
+
+def _is_flag(option: Parameter) -> bool:
+    return isinstance(option, Option) and option.is_flag
+
+
+def _resource(one: Operation) -> str:
+    known = ", ".join(f"`{PARAMETERS[name].name}`" for name in one.query)
+    door = "bus, HTTP" if one.over_bus else "HTTP"
+    path = one.path.replace("{id}", ":id")
+    return f"| {one.method} {path} | {one.about} | {known} | {door} | {one.origin} |"
 
 
 def factory() -> str:
@@ -93,6 +160,10 @@ def main() -> None:
     (ROOT / "docs" / "states.md").write_text(states())
     readme = ROOT / "README.md"
     readme.write_text(with_settings(readme.read_text()))
+    api = ROOT / "docs" / "api.md"
+    api.write_text(with_tables(api.read_text()))
+    cli = ROOT / "docs" / "cli.md"
+    cli.write_text(with_options(cli.read_text()))
 
 
 if __name__ == "__main__":

@@ -41,6 +41,7 @@ class Moment:
         self.now_s = self._clock.now_s()
         self.wall_s = self._clock.wall_s()
         self.at = iso(self.wall_s)
+        self.boot = self._clock.boot()
 
 
 class Steadiness:

@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import count
 from queue import Empty, SimpleQueue
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 from puppetmaster.bus.client import (
     Answered,
@@ -31,14 +31,14 @@ from puppetmaster.bus.client import (
     Synced,
 )
 from puppetmaster.bus.connection import Receipt
-from puppetmaster.clock import Clock, Steadiness
-from puppetmaster.engine.engine import Engine, Turn
+from puppetmaster.clock import Steadiness
+from puppetmaster.engine.context import Turn
+from puppetmaster.engine.engine import Engine
 from puppetmaster.errors import NotFound, NotKnown, PuppetmasterError, StoreError, Unavailable
 from puppetmaster.events import Change, Hub, Kind
 from puppetmaster.model.job import Job
 from puppetmaster.model.request import DIRECT_WAY, RequestStatus
-from puppetmaster.store.base import Keep, Look, Now
-from puppetmaster.store.sqlite.store import Store
+from puppetmaster.store.base import Changes, Keep, Look, Now, Store
 from puppetmaster.threads import Vital
 from puppetmaster.timers import Timers
 
@@ -99,22 +99,19 @@ class _Call:
 class Dispatcher:
     """The loop. ``post`` and ``call`` are for any thread; the rest runs in ``pm-dispatcher``."""
 
-    def __init__(
-        self, engine: Engine, store: Store, bus: BusClient, hub: Hub, clock: Clock, keep: Keep = KEEP_ALL
-    ) -> None:
+    def __init__(self, engine: Engine, store: Store, bus: BusClient, hub: Hub, keep: Keep = KEEP_ALL) -> None:
         self._engine = engine
         self._store = store
         self._bus = bus
         self._hub = hub
-        self._clock = clock
+        self._clock = engine.clock
         self._inbox: SimpleQueue[Sequence[BusEvent] | _Call | None] = SimpleQueue()
         self._keep = keep
-        self._steadiness = Steadiness(clock)
+        self._steadiness = Steadiness(engine.clock)
         self._prune_s = 0.0
         self._sweeping = True
         #: The search for jobs that need not be kept, while it is under way: a part of it after each turn.
         self._look: Look | None = None
-        self._retry_s = 0.0
         #: How long transactions took; how long from the decision to send until the bus had it.
         self.commits, self.dispatches = Tally(), Tally()
         self._decided_s = 0.0
@@ -124,7 +121,7 @@ class Dispatcher:
         #: Answers that could not be taken in, by a number of their own, each with its next wait in seconds.
         self._untaken: dict[int, tuple[Answered, float]] = {}
         self._untaken_bytes = 0
-        self._untaken_timers = Timers()
+        self._untaken_timers: Timers[int] = Timers()
         self._numbers = count()
         #: Until then timers are held; None: they are not.
         self._held_until_s: float | None = None
@@ -176,7 +173,7 @@ class Dispatcher:
     def start(self) -> None:
         """Take up what an earlier process left, and run. Raises StoreError."""
         for job, requests in self._store.unfinished():
-            self._engine.recover(job, self._store.now.items([job.id]), requests)
+            self._engine.lifecycle.recover(job, self._store.now.items([job.id]), requests)
             direct = (one for one in requests if one.status is RequestStatus.SENT)
             self._bus.expect([one.destination for one in direct if one.route == DIRECT_WAY])
             log.info(
@@ -288,7 +285,7 @@ class Dispatcher:
         if self._engine.busy or (keeps_house and not self._engine.stalled):
             return 0.0
         if self._engine.stalled:
-            due_s = self._retry_s if due_s is None else min(due_s, self._retry_s)
+            due_s = self._engine.retry_s if due_s is None else min(due_s, self._engine.retry_s)
         if due_s is None:
             return LONGEST_SLEEP_S
         return min(max(due_s - self._clock.now_s(), 0.0), LONGEST_SLEEP_S)
@@ -310,7 +307,7 @@ class Dispatcher:
             case ControllerChanged(up):
                 engine.controller(up=up)
             case ControllerForgot(known_s, _):
-                engine.controller_restarted(known_s)
+                engine.delivery.controller_restarted(known_s)
             case Synced():
                 self._synced()
             case _:
@@ -320,11 +317,11 @@ class Dispatcher:
         """What the controller says when it is asked, and what others ask it."""
         match event:
             case ControllerKnows(asked_s):
-                self._engine.controller_knows(asked_s)
+                self._engine.delivery.controller_knows(asked_s)
             case Held(message, held):
-                self._engine.held(message, held=held)
+                self._engine.delivery.held(message, held=held)
             case Registering(resources):
-                self._engine.registering(resources)
+                self._engine.delivery.registering(resources)
 
     def _synced(self) -> None:
         # What came is acknowledged in this turn: then comes what the broker held back behind that.
@@ -334,7 +331,7 @@ class Dispatcher:
 
     def _take_answer(self, event: Answered, wait_s: float) -> None:
         try:
-            self._engine.answered(event.message, event.answer, event.tunnel)
+            self._engine.delivery.answered(event.message, event.answer, event.tunnel)
         except Exception as error:
             if len(self._untaken) >= AGAIN_MOST or self._untaken_bytes >= AGAIN_BYTES:
                 raise
@@ -360,7 +357,7 @@ class Dispatcher:
 
     def _take_again(self) -> None:
         for number in self._untaken_timers.due(self._clock.now_s()):
-            event, wait_s = self._untaken.pop(cast(int, number))
+            event, wait_s = self._untaken.pop(number)
             self._untaken_bytes -= event.size_bytes
             self._take_answer(event, wait_s)
 
@@ -391,7 +388,7 @@ class Dispatcher:
             steady = self._steadiness.look()
             if self._steadiness.stepped:
                 log.info("the clock was set", extra={"action": "clock_set"})
-                self._engine.clock_was_set()
+                self._engine.lifecycle.clock_was_set()
             self._look = Look(self._keep, Now(self._clock.wall_s(), steady, self._clock.boot(), now_s))
         if self._sweeping:
             self._sweeping = False  # also when it fails: it is tried again later
@@ -425,23 +422,15 @@ class Dispatcher:
             self._held_until_s, self._asks_again = None, False
         self._engine.timers_held = self._held_until_s is not None
         self._engine.waiting_bytes = self._bus.waiting_bytes
-        turn = self._engine.decide()
-        if turn.changes:
-            if self._engine.stalled and self._clock.now_s() < self._retry_s:
-                return
-            begun_s = self._clock.now_s()
-            try:
-                self._store.commit(turn.changes)
-            except StoreError as error:
-                self._stall(error)
-                return
-            self.commits.add(self._clock.now_s() - begun_s)
-            if self._engine.stalled:
-                log.info("the store can be written again", extra={"action": "store_up"})
-                self._engine.stalled = None
-        self._engine.committed()
-        self._act(turn)
+        self._engine.turn(self._commit, self._act, self._stall)
         self._acknowledge()
+
+    def _commit(self, changes: Changes) -> None:
+        begun_s = self._clock.now_s()
+        self._store.commit(changes)
+        self.commits.add(self._clock.now_s() - begun_s)
+        if self._engine.stalled:
+            log.info("the store can be written again", extra={"action": "store_up"})
 
     def _acknowledge(self) -> None:
         receipts, self._receipts = self._receipts, []
@@ -451,8 +440,8 @@ class Dispatcher:
     def _stall(self, error: StoreError) -> None:
         if not self._engine.stalled:
             log.error("%s Nothing is sent until it can be written.", error, extra={"action": "store_down"})
-        revoked = set(self._engine.stall(error.message))
-        self._retry_s = self._clock.now_s() + STORE_RETRY_S
+        revoked = set(self._engine.stall(error))
+        self._engine.retry_s = self._clock.now_s() + STORE_RETRY_S
         # What came is kept in memory. Unacknowledged, it would hold up what comes after it at the broker, and
         # the controller would seem to be gone.
         self._acknowledge()
@@ -470,7 +459,7 @@ class Dispatcher:
         if turn.sends:
             if not self._bus.send(turn.sends):
                 for outgoing in turn.sends:
-                    self._engine.not_sent(outgoing.id)
+                    self._engine.delivery.not_sent(outgoing.id)
             self.dispatches.add(self._clock.now_s() - self._decided_s, len(turn.sends))
         if turn.questions:
             self._bus.ask(turn.questions)
@@ -486,6 +475,7 @@ class Dispatcher:
                 call.reply.set_result(value)
         if turn.changes.jobs or turn.changes.deleted:
             self._hub.post(_changes(turn, detailed=self._hub.detailed))
+        self._acknowledge()
 
     def _turn_away(self) -> None:
         while True:

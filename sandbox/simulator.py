@@ -1,6 +1,6 @@
 """Thousands of gateways in virtual time: how jobs fare with locks, slow devices and a busy controller.
 
-The engine decides as in the bundle; store, bus, controller and gateways are pretended and cost nothing.
+The engine decides as in the bundle; the store is in memory, bus, controller and gateways are pretended.
 
     python -m sandbox.simulator --gateways 5000 --shape grouped:50 --method post --slow 0.05
 
@@ -21,13 +21,13 @@ from typing import Any
 from puppetmaster import jsoncodec
 from puppetmaster.api import bodies
 from puppetmaster.clock import Clock
-from puppetmaster.engine.engine import Engine, Turn
+from puppetmaster.engine.context import Turn
+from puppetmaster.engine.engine import Engine
 from puppetmaster.model import reply
 from puppetmaster.model.job import Job
-from puppetmaster.model.request import Item, Request
 from puppetmaster.settings import Settings
-from puppetmaster.store.base import Changes, Ids
-from puppetmaster.store.sqlite.reader import Reader
+from puppetmaster.store.base import Ids
+from puppetmaster.store.memory import MemoryStore
 from sandbox.devices import REMOTE
 from sandbox.registrar import Model, models
 
@@ -107,45 +107,6 @@ class VirtualClock(Clock):
         return "simulated"
 
 
-class Memory(Reader):
-    """What would be on disk."""
-
-    def __init__(self) -> None:
-        self._kept = Changes()
-
-    def keep(self, changes: Changes) -> None:
-        """As a store commits; nothing is removed."""
-        self._kept.jobs.update(changes.jobs)
-        self._kept.items.update(changes.items)
-        self._kept.requests.update(changes.requests)
-        self._kept.sendings.update(changes.sendings)
-
-    def job(self, id_: int) -> Job | None:
-        """The job of this id, or None."""
-        return self._kept.jobs.get(id_)
-
-    def all_jobs(self) -> list[int]:
-        """The ids of all jobs."""
-        return list(self._kept.jobs)
-
-    def job_by_key(self, key: str) -> Job | None:
-        """The job that was created with this idempotency key, or None."""
-        return next((job for job in self._kept.jobs.values() if job.key == key), None)
-
-    def request(self, id_: int) -> Request | None:
-        """The request of this id, or None."""
-        return self._kept.requests.get(id_)
-
-    def sending(self, message: int) -> int | None:
-        """The request that went out under this message id, which is not its own."""
-        found = self._kept.sendings.get(message)
-        return None if found is None else found.id
-
-    def items_by_id(self, ids: Any) -> dict[int, Item]:
-        """The batch items of these ids."""
-        return {id_: self._kept.items[id_] for id_ in ids}
-
-
 class Simulation:
     """One run. ``create`` jobs, ``run``, and look at ``samples`` and the counts."""
 
@@ -159,9 +120,9 @@ class Simulation:
         #: How long each job's answers took, from the last sending to the answer.
         self.latencies_s: dict[int, list[float]] = {}
         self.clock = VirtualClock()
-        self.memory = Memory()
+        self.store = MemoryStore()
         settings = Settings(window=scenario.window)
-        self.engine = Engine(settings, self.clock, self.memory, Ids(), "simulated")
+        self.engine = Engine(settings, self.clock, self.store.now, Ids(), "simulated")
         self._sample_s = sample_s
         self._random = random.Random(scenario.seed)
         self.destinations = [f"cg-{number:05}" for number in range(1, scenario.gateways + 1)]
@@ -183,7 +144,7 @@ class Simulation:
         job = self.engine.create(spec)
         while self.engine.drafting(job):
             self._turn()
-        self.engine.begin_job(job.id)
+        self.engine.lifecycle.begin_job(job.id)
         self._turn()
         return job
 
@@ -231,10 +192,7 @@ class Simulation:
         engine.begin()
         while self._events and self._events[0][0] <= self.clock.at_s:
             heapq.heappop(self._events)[2](engine)
-        turn = engine.decide()
-        self.memory.keep(turn.changes)
-        engine.committed()
-        self._act(turn)
+        engine.turn(self.store.commit, self._act, engine.stall)
 
     def _act(self, turn: Turn) -> None:
         now_s, controller = self.clock.at_s, self._controller
@@ -283,7 +241,7 @@ class Simulation:
     def _prove(self, asked_s: float) -> None:
         """The controller is asked whether it knows us."""
         knows_s = self._controller.passes_s(self.clock.at_s) + HOP_S
-        self._at(knows_s, lambda engine: engine.controller_knows(asked_s))
+        self._at(knows_s, lambda engine: engine.delivery.controller_knows(asked_s))
 
     def _answer(
         self, message: int, code: int, release: Callable[[], None], sent_s: float
@@ -297,7 +255,7 @@ class Simulation:
             request = engine.state.find_request(message)
             if request is not None and code == 200:
                 self.latencies_s.setdefault(request.job, []).append(self.clock.at_s - sent_s)
-            engine.answered(message, said)
+            engine.delivery.answered(message, said)
 
         return arrives
 
@@ -306,7 +264,7 @@ class Simulation:
         return lambda engine: engine.owners(destination, resources)
 
     def _take_sample(self) -> None:
-        scheduler, refused = self.engine.scheduler, self.engine.refusals.total()
+        scheduler, refused = self.engine.scheduler, self.engine.delivery.refusals.counts.total()
         done = sum(map(len, self.latencies_s.values()))
         self.samples.append(
             Sample(self.clock.at_s, scheduler.window.size, scheduler.in_flight, done, refused)
@@ -316,7 +274,7 @@ class Simulation:
         """What came of it, in figures."""
         all_s = sorted(itertools.chain.from_iterable(self.latencies_s.values()))
         counts: Counter[str] = Counter()
-        for id_ in self.memory.all_jobs():
+        for id_ in self.store.now.job_ids({}):
             job = self.engine.state.find_job(id_)
             counts.update({status.value: count for status, count in job.counts.items() if count})
         lasted_s = self.clock.at_s
@@ -328,7 +286,7 @@ class Simulation:
                 "p99": round(all_s[len(all_s) * 99 // 100], 4) if all_s else None,
             },
             "requests": dict(counts),
-            "refusals": {str(code): count for code, count in self.engine.refusals.items()},
+            "refusals": {str(code): count for code, count in self.engine.delivery.refusals.counts.items()},
             "collisions": self.collisions,
             "ranLate": len(self.ran_late),
             "owners": self.engine.scheduler.owners.sizes(),

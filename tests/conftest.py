@@ -27,7 +27,8 @@ settings.load_profile("puppetmaster")
 def _known_ids() -> Iterator[None]:
     """Request ids of the stores that tests make begin at 2^31; else they begin anywhere."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("puppetmaster.store.sqlite.store.first_request_id", lambda: FIRST_REQUEST_ID)
+        for module in ("sqlite.store", "memory"):
+            patch.setattr(f"puppetmaster.store.{module}.first_request_id", lambda: FIRST_REQUEST_ID)
         yield
 
 

@@ -1,11 +1,11 @@
-"""A dispatcher that runs on a real store, with a disk and a bus that do what a test says."""
+"""A dispatcher that runs, in memory or on a file, with a bus and a disk that do what a test says."""
 
 import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Generic, TypeVar, cast
 
 from puppetmaster.api import bodies
 from puppetmaster.bus.client import Answered, BusClient, BusEvent, ControllerChanged, LinkChanged
@@ -19,11 +19,12 @@ from puppetmaster.model.job import Job
 from puppetmaster.model.message import Outgoing
 from puppetmaster.model.request import RequestStatus
 from puppetmaster.settings import Settings
-from puppetmaster.store.base import Keep
-from puppetmaster.store.sqlite.store import Store
+from puppetmaster.store.base import Keep, Store
+from puppetmaster.store.sqlite.store import SqliteStore
 from tests.virtual import body
 
 WAIT_S = 40.0
+S = TypeVar("S", bound=Store)
 
 
 def until(condition: Callable[[], Any], what: str) -> None:
@@ -47,7 +48,7 @@ class FailingDisk:
     So does what is done for the log at the close.
     """
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: SqliteStore) -> None:
         self.error: Exception | None = None
         self.tries = 0
         self._connection = store._db.storage.connection
@@ -64,7 +65,7 @@ class FailingDisk:
 
 
 class RecordingBus:
-    """What leaves; each message is looked up on disk at the moment when it does."""
+    """What leaves; each message is looked up in the store at the moment when it does."""
 
     def __init__(self, store: Store) -> None:
         self.sent: list[int] = []
@@ -128,28 +129,19 @@ class JumpingClock(Clock):
         return super().now_s() + self.ahead_s
 
 
-class Desk:
-    """A dispatcher that runs, with its store, its disk and its bus."""
+class Desk(Generic[S]):
+    """A dispatcher that runs, with its store and its bus."""
 
     def __init__(
-        self,
-        data_dir: Path,
-        error: Exception | None = None,
-        clock: JumpingClock | None = None,
-        keep: Keep = KEEP_ALL,
-        **settings: Any,
+        self, store: S, clock: JumpingClock | None = None, keep: Keep = KEEP_ALL, **settings: Any
     ) -> None:
-        self.store = Store(data_dir)
-        self.disk = FailingDisk(self.store)
-        self.disk.error = error
+        self.store = store
         self.bus = RecordingBus(self.store)
         self.clock, hub = clock or JumpingClock(), Hub()
         self.engine = Engine(
             Settings(booting_s=0, **settings), self.clock, self.store.now, self.store.ids, "tunnel"
         )
-        self.dispatcher = Dispatcher(
-            self.engine, self.store, cast(BusClient, self.bus), hub, self.clock, keep
-        )
+        self.dispatcher = Dispatcher(self.engine, self.store, cast(BusClient, self.bus), hub, keep)
         self.dispatcher.start()
         self.post(LinkChanged(up=True), ControllerChanged(up=True))
 
@@ -166,7 +158,7 @@ class Desk:
         self.post(Answered(message, read, Receipt(1, message % 1000)))
 
     def status(self, request_id: int) -> str:
-        """On disk."""
+        """In the store."""
         with self.store.reading() as reader:
             request = reader.request(request_id)
         assert request is not None
@@ -174,6 +166,19 @@ class Desk:
 
     def in_flight(self) -> int:
         return self.dispatcher.look(lambda engine: engine.scheduler.in_flight, WAIT_S)
+
+    def close(self) -> None:
+        self.dispatcher.stop(WAIT_S)
+        self.store.close()
+
+
+class DiskDesk(Desk[SqliteStore]):
+    """One on a file, with the disk below it."""
+
+    def __init__(self, data_dir: Path) -> None:
+        store = SqliteStore(data_dir)
+        self.disk = FailingDisk(store)
+        super().__init__(store)
 
     def close(self) -> None:
         self.dispatcher.stop(WAIT_S)

@@ -113,6 +113,8 @@ def job(status: str = "resolved", job_id: int = 7, **counts: int) -> dict[str, A
         "finishedAt": None if open_job else "2026-01-02T03:05:05.678Z",
         "status": status,
         "reason": None,
+        "reasonCode": None,
+        "ending": None,
         "progress": done * 100 // max(1, total),
         "totalCount": total,
         "doneCount": done,

@@ -32,7 +32,7 @@ from puppetmaster.events import Hub
 from puppetmaster.model.message import Outgoing
 from puppetmaster.store.sqlite import store
 from puppetmaster.store.sqlite.documents import SqliteStorage
-from puppetmaster.store.sqlite.store import Store
+from puppetmaster.store.sqlite.store import SqliteStore
 from sandbox.process import PROJECT
 
 #: Longer than a checkpoint of these small files takes: the kill falls into it or just after.
@@ -135,28 +135,28 @@ def _written(fuse: Fuse) -> None:
 
 
 def _checkpoint(fuse: Fuse) -> None:
-    def checkpoint(file: Store, *_: Any) -> None:
+    def checkpoint(file: SqliteStore, *_: Any) -> None:
         if fuse.burn():
             threading.Timer(random.uniform(0, CHECKPOINT_S), die).start()
             file._db.storage.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
             die()
 
-    _wrap(Store, "commit", after=checkpoint)
+    _wrap(SqliteStore, "commit", after=checkpoint)
 
 
 #: Where it can die. What a turn of the dispatcher passes comes in the order in which it passes it.
 POINTS: dict[str, Callable[[Fuse], None]] = {
     "recovering": _before(Engine, "recover"),  # an unfinished job is about to be taken up again
     "answered": _after(Engine, "answered"),  # an answer is decided on, not yet on disk
-    "decided": _before(Store, "commit"),
+    "decided": _before(SqliteStore, "commit"),
     "written": _written,  # everything of the turn is in the transaction, which is not committed
     "committed": _before(Engine, "committed"),  # on disk, nothing has left
     "sending": lambda fuse: _between(fuse, 0),  # before a command leaves, so also between two
     "sent": lambda fuse: _between(fuse, 1),  # after it has left
     "told": _after(Hub, "post"),  # callers have their replies, the mailboxes the changes
     "checkpoint": _checkpoint,  # while SQLite moves its log into the file
-    "pruning": _after(Store, "outlived"),  # it is known which ended jobs need not be kept
-    "sweeping": _before(Store, "sweep"),  # before a part of a removed job goes, so also between two
+    "pruning": _after(SqliteStore, "outlived"),  # it is known which ended jobs need not be kept
+    "sweeping": _before(SqliteStore, "sweep"),  # before a part of a removed job goes, so also between two
 }
 
 

@@ -40,7 +40,7 @@ PLUGINS = ("-p", "no:cacheprovider", "-p", "pytest_timeout", "--timeout=60")
 class Group(NamedTuple):
     """Modules that belong together, and the tests that can tell of a fault in them, the quick ones first.
 
-    Before them comes a module's own: ``tests/unit/<wing>/test_<module>.py``. What only tests of the whole in
+    Before them comes a module's own: ``tests/unit/<wing>/test_<module>*.py``. What only tests of the whole in
     motion would notice (``tests/system``) is to be seen without most of them.
     """
 
@@ -51,17 +51,17 @@ class Group(NamedTuple):
 GROUPS: Mapping[str, Group] = {
     "engine": Group(
         "engine/engine engine/lifecycle engine/delivery engine/state engine/background engine/in_flight "
-        "engine/presence model/job model/request model/policy model/reply timers",
-        "unit/model unit/engine unit/bus/test_client.py unit/store/test_store.py",
+        "engine/presence engine/context model/job model/request model/policy model/reply timers",
+        "unit/model unit/engine unit/bus/test_client.py contract/test_store.py",
     ),
     "scheduling": Group(
         "scheduling/scheduler scheduling/locks scheduling/fairness scheduling/window scheduling/owners",
         "unit/scheduling unit/engine sandbox/test_simulator.py",
     ),
     "store": Group(
-        "store/base store/datadir store/transfer store/sqlite/store store/sqlite/reader "
+        "store/base store/memory store/datadir store/transfer store/sqlite/store store/sqlite/reader "
         "store/sqlite/migrations store/sqlite/rows store/sqlite/documents",
-        "unit/store unit/engine/test_drafts.py unit/api unit/engine/test_engine.py",
+        "unit/store contract/test_store.py contract/test_retention.py unit/engine/test_drafts.py unit/api",
     ),
     "bus": Group(
         "bus/client bus/connection bus/packets bus/credentials bus/publisher bundle/envelope bundle/requests "
@@ -69,8 +69,8 @@ GROUPS: Mapping[str, Group] = {
         "unit/bus unit/bundle unit/model/test_reply.py unit/test_jsoncodec.py unit/test_events.py",
     ),
     "http": Group(
-        "api/service api/bodies api/fields api/query api/results api/pages model/spec events http/resources "
-        "http/security http/server http/protocols http/websockets http/metrics http/app",
+        "api/operations api/service api/bodies api/fields api/query api/results api/pages model/spec events "
+        "http/resources http/security http/server http/protocols http/websockets http/metrics http/app",
         "unit/api unit/model/test_spec.py unit/test_events.py unit/http contract/test_openapi.py "
         "system/test_controls.py system/test_policies.py",
     ),
@@ -120,8 +120,9 @@ class Mutant(NamedTuple):
     def tests(self, root: Path) -> list[str]:
         """The files and folders of tests that can tell, in the order in which they are run."""
         wing, _, name = self.module.rpartition("/")
-        own = f"unit/{wing.partition('/')[0]}/test_{name}.py".replace("//", "/")
-        files = [f"tests/{one}" for one in dict.fromkeys([own, *GROUPS[self.group].tests.split()])]
+        folder = root / "tests" / "unit" / wing.partition("/")[0]
+        own = [file.relative_to(root).as_posix() for file in sorted(folder.glob(f"test_{name}*.py"))]
+        files = dict.fromkeys([*own, *(f"tests/{one}" for one in GROUPS[self.group].tests.split())])
         return [file for file in files if (root / file).exists()]
 
 

@@ -252,8 +252,9 @@ class Promises:
     def has_turns(self, request: Request, job: Job, policy: Policy) -> bool:
         """Whether it is in flight, or waits for nothing but its turn."""
         if request.status is RequestStatus.PENDING:
-            begun = self.world.engine.timers.deadline_s(("begin", job.id)) is None
+            opened = self.world.engine.state.opened(job.id)
             goes_on = job.status is JobStatus.DISPATCHING and job.ending is None
+            begun = opened is not None and not opened.held
             return begun and goes_on and request.id < job.first + policy.waves[job.wave - 1]
         return request.status is RequestStatus.SENT
 

@@ -1,4 +1,4 @@
-"""A small world in virtual time: the engine on a real store, a pretend bus, a clock that the test moves.
+"""A small world in virtual time: the engine on a store in memory, a pretend bus, a clock that the test moves.
 
 No thread, no socket, no sleep. ``World.turn`` does what the dispatcher's loop does: take, decide,
 make durable, act. What left for the controller is in ``World.sent``; the test says what comes back.
@@ -6,21 +6,19 @@ make durable, act. What left for the controller is in ``World.sent``; the test s
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, TypeVar
 
 from puppetmaster import jsoncodec
 from puppetmaster.api import bodies
 from puppetmaster.clock import Clock
-from puppetmaster.engine.engine import Engine, Turn
-from puppetmaster.errors import StoreError
+from puppetmaster.engine.context import Turn
+from puppetmaster.engine.engine import Engine
 from puppetmaster.model import reply
 from puppetmaster.model.job import Job
 from puppetmaster.model.message import Outgoing
 from puppetmaster.model.request import Request, RequestStatus
 from puppetmaster.settings import Settings
-from puppetmaster.store.base import Changes
-from puppetmaster.store.sqlite.store import Store
+from puppetmaster.store.memory import Memory, MemoryStore
 
 T = TypeVar("T")
 Event = Callable[[Engine], Any]
@@ -57,17 +55,6 @@ class VirtualClock(Clock):
         self.boot_id = f"boot {int(self.boot_id.split()[1]) + 1}"
 
 
-class FlakyStore(Store):
-    """A store whose disk can be full."""
-
-    full = False
-
-    def commit(self, changes: Changes) -> None:
-        if self.full:
-            raise StoreError("The disk is full.")
-        super().commit(changes)
-
-
 @dataclass(frozen=True)
 class Sending:
     """One message that left for the controller."""
@@ -93,14 +80,15 @@ def one_model(_: str) -> list[str]:
 
 @dataclass
 class World:
-    """Engine, store and bus over one data directory; starts with the bus and the controller up."""
+    """Engine, store and bus over one memory; starts with the bus and the controller up."""
 
-    directory: Path
     settings: Settings = field(default_factory=Settings)
     owners: Owners | None = own_model
     clock: VirtualClock = field(default_factory=VirtualClock)
     #: Whether a message that is handed to the bus leaves.
     connected: bool = True
+    #: What outlives a process, as a file does.
+    memory: Memory = field(default_factory=Memory)
     sent: list[Sending] = field(default_factory=list)
     asked: list[str] = field(default_factory=list)
     #: Messages of which the controller was asked whether it waits for their answers: the test answers.
@@ -119,17 +107,17 @@ class World:
         self.start()
 
     def start(self) -> None:
-        """Begin a process on the directory, as the dispatcher does."""
-        self.store = FlakyStore(self.directory)
+        """Begin a process on the memory, as the dispatcher does."""
+        self.store = MemoryStore(self.memory)
         self.engine = Engine(self.settings, self.clock, self.store.now, self.store.ids, TUNNEL)
         for job, requests in self.store.unfinished():
-            self.engine.recover(job, self.store.now.items([job.id]), requests)
+            self.engine.lifecycle.recover(job, self.store.now.items([job.id]), requests)
         self.asked, self.revoked = [], []
         if self.connected:
             self.run(lambda engine: engine.link(up=True), lambda engine: engine.controller(up=True))
 
     def stop(self) -> None:
-        """End the process: nothing is left of it but the file."""
+        """End the process: nothing is left of it but what its store kept."""
         self.store.close()
 
     def restart(self) -> None:
@@ -145,18 +133,7 @@ class World:
         engine.begin()
         for event in events:
             event(engine)
-        turn = engine.decide()
-        if turn.changes:
-            try:
-                self.store.commit(turn.changes)
-            except StoreError as error:
-                self.revoked += engine.stall(error.message)
-                return
-            engine.stalled = None
-        engine.committed()
-        if self.watch is not None:
-            self.watch(self)
-        self._act(turn)
+        engine.turn(self.store.commit, self._act, lambda error: self.revoked.extend(engine.stall(error)))
 
     def run(self, *events: Event) -> None:
         """Turns until nothing is left to do at this moment; questions about locks are answered at once."""
@@ -173,7 +150,7 @@ class World:
         """To what the controller was asked."""
         knows, self.proving = self.proving and self.known, False
         now_s = self.clock.now_s()
-        answers: list[Event] = [lambda engine: engine.controller_knows(now_s)] if knows else []
+        answers: list[Event] = [lambda engine: engine.delivery.controller_knows(now_s)] if knows else []
         if self.owners is None:
             return answers
         asked, self.asked = self.asked, []
@@ -204,6 +181,8 @@ class World:
             self.run()
 
     def _act(self, turn: Turn) -> None:
+        if self.watch is not None:
+            self.watch(self)
         sending = {
             request.sending: request
             for request in turn.changes.requests.values()
@@ -230,7 +209,7 @@ class World:
                 )
             )
         else:
-            self.engine.not_sent(message)
+            self.engine.delivery.not_sent(message)
 
     # -- what callers do --------------------------------------------------------------------------
 
@@ -239,7 +218,7 @@ class World:
         spec = bodies.parse_job(body, self.settings.max_requests)
         job = self.do(lambda engine: engine.create(spec))
         if begin:
-            self.run(lambda engine: engine.begin_job(job.id))
+            self.run(lambda engine: engine.lifecycle.begin_job(job.id))
         return job
 
     def job(self, job_id: int) -> Job:
@@ -290,7 +269,7 @@ class World:
         """Any answer, as it is on the wire."""
         assert reply.is_answer(message)
         read = reply.read(message)
-        return lambda engine: engine.answered(message["id"], read)
+        return lambda engine: engine.delivery.answered(message["id"], read)
 
     def owned(self, destination: str) -> Event:
         """The controller's answer about the owner of a destination."""

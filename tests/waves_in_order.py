@@ -9,12 +9,12 @@ from typing import Any
 import jsonschema_rs
 import schemathesis
 
-from puppetmaster.api import shapes
+from puppetmaster.api import fields
 from puppetmaster.api.bodies import parse_job
 from puppetmaster.errors import PuppetmasterError
 from puppetmaster.model.policy import wave_ends
 
-_WAVES = jsonschema_rs.validator_for(shapes.WAVES)
+_WAVES = jsonschema_rs.validator_for(fields.at("waves").kind.schema)
 
 
 @schemathesis.hook

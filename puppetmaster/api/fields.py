@@ -1,16 +1,24 @@
-"""The properties of a batch and what each of them may be, as voluptuous schemas; faults in our words."""
+"""The fields of the API's bodies, each described once: what it may be, what it means, and what holds without.
+
+Validation (voluptuous; faults in our words), the OpenAPI document, the command line's options and the hints
+of the page's form come from here.
+"""
 
 import difflib
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Any, NamedTuple
 
 import voluptuous as vol
 
 from puppetmaster import jsoncodec
 from puppetmaster.clock import seconds
 from puppetmaster.errors import FAULTS_SHOWN, Fault, Faults
+from puppetmaster.model import policy
+from puppetmaster.model.job import JobStatus
 
 METHODS = ("get", "post", "put", "delete")
 RESOURCE_LIMIT_BYTES = 1023
@@ -26,28 +34,114 @@ MOST_ATTEMPTS = 100
 MOST_NAMES = 100
 #: A request in nearly three hours; with less a job would hardly end.
 LEAST_RATE, MOST_RATE = 0.0001, 100_000
-#: Optional properties that a job shows as they were given.
-GIVEN = (
-    "requestTimeout",
-    "concurrency",
-    "rate",
-    "retry",
-    "idempotent",
-    "abort",
-    "waves",
-    "gate",
-    "startAt",
-    "rerun",
-)
 #: What ``retry.on`` may name, and what ``rerun.status`` may.
-RETRIED = ("timeout", "error")
-RERUN = ("error", "timeout", "unknown", "skipped", "canceled")
+RETRIED = tuple(status.value for status in policy.RETRIED)
+RERUN = tuple(status.value for status in policy.RERUN)
+#: What a control may make of a job.
+CONTROLS = (JobStatus.CANCELED.value, JobStatus.PAUSED.value, JobStatus.DISPATCHING.value)
 #: A percentage above 0, as a pattern that JSON Schema reads as Python does.
 PERCENT = r"(100(\.0{1,6})?|[1-9][0-9]?(\.[0-9]{1,6})?|0\.[0-9]{0,5}[1-9]0{0,5})%"
 MOST = 1_000_000
+#: A schema of the OpenAPI document, by its name behind this.
+REF = "#/components/schemas/"
+
+Shape = dict[str, Any]
+Validator = Callable[[Any], Any]
 
 
-def _expect(test: Callable[[Any], bool], expected: str) -> Callable[[Any], Any]:
+class Form(StrEnum):
+    """What sort of value a field has: a face that asks a person for it has a way for each."""
+
+    ANY = "any"
+    TEXT = "text"
+    NUMBER = "number"
+    PAUSE = "pause"  #: a number that may be 0
+    COUNT = "count"
+    SHARE = "share"  #: a whole number or a percentage
+    SHARES = "shares"
+    CHOICE = "choice"  #: one of some words
+    CHOICES = "choices"
+    FLAG = "flag"
+    TIME = "time"
+
+
+class Kind(NamedTuple):
+    """What a value may be."""
+
+    #: As JSON Schema; it may be narrower than the check, where JSON Schema has no words.
+    schema: Shape
+    #: In words, as they follow "expected" in a fault.
+    expected: str
+    #: Gives the value back, or raises ``vol.Invalid``.
+    check: Validator
+    #: What sort it is, for a face that asks a person.
+    form: Form = Form.ANY
+    #: Of a number, the letter that stands for it in the help: S for seconds, N for a number.
+    unit: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Field:
+    """A property of a body: its one description."""
+
+    name: str
+    #: What it means, with its unit; "": it is taken, and no description lists it.
+    about: str = ""
+    kind: Kind
+    #: The properties of an object; (): it is none, or they are looked at elsewhere.
+    parts: tuple["Field", ...] = ()
+    required: bool = False
+    #: Whether null stands for not given.
+    nullable: bool = False
+    #: What holds where it is not given, as JSON; None: ``otherwise`` says it.
+    default: Any = None
+    #: The same in words, where it is no value; "": nothing holds.
+    otherwise: str = ""
+    #: Whether a job shows it as it was given.
+    given: bool = False
+
+    @property
+    def validator(self) -> Any:
+        """What voluptuous holds its value against."""
+        checked: Any = vol.All(self.kind.check, _checks(self.parts)) if self.parts else self.kind.check
+        return _optional(checked) if self.nullable else checked
+
+    @property
+    def without(self) -> str:
+        """What holds where it is not given, in words; "": nothing does."""
+        if self.otherwise or self.default is None:
+            return self.otherwise
+        default = self.default
+        if isinstance(default, list):
+            return ", ".join(default)
+        return default if isinstance(default, str) else json.dumps(default)
+
+    @property
+    def sentence(self) -> str:
+        """What it means, and what holds where it is not given."""
+        return f"{self.about}; default: {self.without}" if self.without else self.about
+
+
+def schema(some: Iterable[Field]) -> vol.Schema:
+    """What voluptuous holds an object against that has these properties."""
+    return vol.Schema(_checks(some))
+
+
+def _checks(some: Iterable[Field]) -> dict[Any, Any]:
+    return {vol.Required(one.name) if one.required else one.name: one.validator for one in some}
+
+
+def at(path: str) -> Field:
+    """The field of a new job at a path such as ``retry.attempts``."""
+    name, _, part = path.partition(".")
+    found = next(one for one in NEW_JOB if one.name == name)
+    return next(one for one in found.parts if one.name == part) if part else found
+
+
+# -- kinds of values ------------------------------------------------------------------------------
+
+
+def _expect(test: Callable[[Any], bool], expected: str) -> Validator:
     """A validator: what passes ``test`` passes; the fault says what was expected and what came."""
 
     def validate(value: Any) -> Any:
@@ -58,33 +152,41 @@ def _expect(test: Callable[[Any], bool], expected: str) -> Callable[[Any], Any]:
     return validate
 
 
-def _any(value: Any) -> Any:
-    return value
-
-
-def _is_text(limit: int) -> Callable[[Any], bool]:
-    return lambda value: (
-        isinstance(value, str) and 0 < len(value) <= limit and not jsoncodec.faults(value, "")
-    )
-
-
-def _is_seconds(value: Any) -> bool:
-    return _is_number(value) and SHORTEST_S <= value <= LONGEST_S
+def _kind(
+    schema: Shape, expected: str, test: Callable[[Any], bool], form: Form = Form.ANY, unit: str = ""
+) -> Kind:
+    return Kind(schema, expected, _expect(test, expected), form, unit)
 
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
-def _is_resource(value: Any) -> bool:
-    if not isinstance(value, str) or not value.startswith("/") or jsoncodec.faults(value, ""):
-        return False
-    return len(value.encode()) <= RESOURCE_LIMIT_BYTES
-
-
 def _is_count(low: int, high: int = MOST) -> Callable[[Any], bool]:
     """A whole number; in JSON 5.0 is one too."""
     return lambda value: _is_number(value) and value == value // 1 and low <= value <= high
+
+
+def _whole(low: int, high: int = MOST, expected: str = "") -> Kind:
+    schema = {"type": "integer", "minimum": low, "maximum": high}
+    upto = "" if high == MOST else f" to {high}"
+    said = expected or f"a whole number from {low}{upto}"
+    return _kind(schema, said, _is_count(low, high), Form.COUNT, "N")
+
+
+def _number(low: float, high: float, expected: str = "", unit: str = "N") -> Kind:
+    schema = {"type": "number", "minimum": low, "maximum": high}
+    said = expected or f"a number from {low} to {high}"
+    return _kind(schema, said, lambda value: _is_number(value) and low <= value <= high, Form.NUMBER, unit)
+
+
+def _text(limit: int) -> Kind:
+    schema = {"type": "string", "minLength": 1, "maxLength": limit, "pattern": r"^[^\u0000]+$"}
+
+    def is_text(value: Any) -> bool:
+        return isinstance(value, str) and 0 < len(value) <= limit and not jsoncodec.faults(value, "")
+
+    return _kind(schema, f"1 to {limit} characters", is_text, Form.TEXT)
 
 
 def _is_percent(value: Any) -> bool:
@@ -96,6 +198,42 @@ def _is_share(low: int) -> Callable[[Any], bool]:
     return lambda value: _is_count(low)(value) or _is_percent(value) or (low == 0 and value == "0%")
 
 
+def _share(low: int) -> Kind:
+    percent = {"type": "string", "pattern": f"^{PERCENT}$"}
+    zero = [{"const": "0%"}] if low == 0 else []
+    return _kind(
+        {"anyOf": [_whole(low).schema, percent, *zero]},
+        f'a {"whole " if low else ""}number from {low} or a percentage such as "10%"',
+        _is_share(low),
+        Form.SHARE,
+    )
+
+
+def _one_of(known: Sequence[str], expected: str = "") -> Kind:
+    said = expected or " or ".join(f'"{one}"' for one in known)
+    return _kind({"enum": list(known)}, said, lambda value: value in known, Form.CHOICE)
+
+
+def _some_of(known: Sequence[str]) -> Kind:
+    items = {"enum": list(known)}
+    return _kind(
+        {"type": "array", "minItems": 1, "maxItems": MOST_NAMES, "items": items},
+        f"a list of at least one of {', '.join(known)}",
+        lambda value: (
+            isinstance(value, list)
+            and 0 < len(value) <= MOST_NAMES
+            and all(isinstance(one, str) and one in known for one in value)
+        ),
+        Form.CHOICES,
+    )
+
+
+def _is_resource(value: Any) -> bool:
+    if not isinstance(value, str) or not value.startswith("/") or jsoncodec.faults(value, ""):
+        return False
+    return len(value.encode()) <= RESOURCE_LIMIT_BYTES
+
+
 def _is_time(value: Any) -> bool:
     try:
         return seconds(value) >= 0
@@ -103,137 +241,386 @@ def _is_time(value: Any) -> bool:
         return False
 
 
-def _is_some_of(known: Iterable[str]) -> Callable[[Any], bool]:
-    names = set(known)
-    return lambda value: (
-        isinstance(value, list)
-        and 0 < len(value) <= MOST_NAMES
-        and all(isinstance(one, str) and one in names for one in value)
-    )
+def _is_infinite(value: Any) -> bool:
+    return value is None or value == "infinity"
 
 
-def _waves(value: Any) -> Any:
+def _check_waves(value: Any) -> Any:
     """Each wave ends behind the one before it, as far as one can say without the size of the job."""
-    expected = f"a list of 1 to {MOST_WAVES} numbers from 1 or percentages, each larger than the one before"
-    if value is None:
-        return value
     fits = isinstance(value, list) and 0 < len(value) <= MOST_WAVES and all(map(_is_share(1), value))
     if not fits:
-        raise vol.Invalid(f"expected {expected}, got {_shown(value)}")
+        raise vol.Invalid(f"expected {_WAVES_ARE}, got {_shown(value)}")
     for like in (
         [one for one in value if not isinstance(one, str)],
         [float(one[:-1]) for one in value if isinstance(one, str)],
     ):
         if like != sorted(set(like)):
-            raise vol.Invalid(f"expected {expected}")
+            raise vol.Invalid(f"expected {_WAVES_ARE}")
     return value
 
 
-def _optional(validator: Any) -> Any:
+def _optional(validator: Any) -> Validator:
     """Null stands for an optional property that is not given."""
     schema = vol.Schema(validator)
     return lambda value: None if value is None else schema(value)
 
 
-_SECONDS = f"seconds, from {SHORTEST_S} to {LONGEST_S}"
-_METHOD = _expect(lambda m: isinstance(m, str) and m.lower() in METHODS, "get, post, put or delete")
-_RESOURCE = _expect(
-    _is_resource,
-    f"a string that begins with / of at most {RESOURCE_LIMIT_BYTES} bytes that the bus can carry",
+ANY = Kind({}, "anything", lambda value: value)
+_FLAG = _kind({"type": "boolean"}, "true or false", lambda value: isinstance(value, bool), Form.FLAG)
+_OBJECT = _kind({"type": "object"}, "an object", lambda value: isinstance(value, dict))
+_IN_SECONDS = f"seconds, from {SHORTEST_S} to {LONGEST_S}"
+_SECONDS = _number(SHORTEST_S, LONGEST_S, _IN_SECONDS, "S")
+_PAUSE = _kind(
+    {"anyOf": [{"const": 0}, _SECONDS.schema]},
+    f"0, or {_IN_SECONDS}",
+    lambda value: _is_number(value) and (value == 0 or SHORTEST_S <= value <= LONGEST_S),
+    Form.PAUSE,
+    "S",
 )
-_OBJECT = _expect(lambda value: isinstance(value, dict), "an object")
-_KEY = _optional(_expect(_is_text(KEY_LIMIT), f"1 to {KEY_LIMIT} characters"))
-_REQUEST_TIMEOUT = _expect(_is_seconds, _SECONDS)
-
-_CODE = _expect(_is_count(100, 999), "a code of three digits, which makes it an event")
-
-MESSAGE = vol.Schema(
-    {
-        vol.Required("method"): _METHOD,
-        vol.Required("resource"): _RESOURCE,
-        "data": _any,
-        "code": _optional(_CODE),
-    }
-)
-ITEM = vol.Schema(
-    {
-        **MESSAGE.schema,
-        "__request": vol.All(_OBJECT, vol.Schema({"destination": _any, "__destination": _any})),
-        "__destination": _any,
-    }
-)
-_ERRORS = _expect(_is_share(0), 'a number from 0 or a percentage such as "10%"')
-_PAUSE = _expect(lambda value: _is_seconds(value) or (_is_number(value) and value == 0), f"0, or {_SECONDS}")
-
-RETRY = {
-    "attempts": _expect(_is_count(1, MOST_ATTEMPTS), f"a whole number from 1 to {MOST_ATTEMPTS}"),
-    "on": _expect(_is_some_of(RETRIED), f"a list of at least one of {', '.join(RETRIED)}"),
-    "delay": _PAUSE,
-    "factor": _expect(lambda f: _is_number(f) and 1 <= f <= 100, "a number from 1 to 100"),
-    "maxDelay": _PAUSE,
-}
-ABORT = {vol.Required("errors"): _ERRORS, "after": _expect(_is_count(1), "a whole number from 1")}
-GATE = {
-    "errors": _ERRORS,
-    "soak": _PAUSE,
-    "onFail": _expect(lambda v: v in ("abort", "pause"), '"abort" or "pause"'),
-}
-RERUN_OF = {
-    vol.Required("job"): _expect(_is_count(1, 2**53), "the id of a job"),
-    "status": _expect(_is_some_of(RERUN), f"a list of at least one of {', '.join(RERUN)}"),
-}
-
-JOB = vol.Schema(
-    {
-        "batch": _expect(lambda b: isinstance(b, list) and bool(b), "a list of at least one item"),
-        "timeout": _expect(
-            lambda t: t is None or t == "infinity" or _is_seconds(t), f'{_SECONDS}, "infinity" or null'
-        ),
-        "name": _optional(_expect(_is_text(NAME_LIMIT), f"1 to {NAME_LIMIT} characters")),
-        "key": _KEY,
-        "requestTimeout": _optional(_REQUEST_TIMEOUT),
-        "concurrency": _optional(
-            _expect(_is_share(1), 'a whole number from 1 or a percentage such as "10%"')
-        ),
-        "rate": _optional(
-            _expect(
-                lambda rate: _is_number(rate) and LEAST_RATE <= rate <= MOST_RATE,
-                f"a number from {LEAST_RATE} to {MOST_RATE}",
-            )
-        ),
-        "retry": _optional(vol.All(_OBJECT, RETRY)),
-        "idempotent": _optional(_expect(lambda i: isinstance(i, bool), "true or false")),
-        "abort": _optional(vol.All(_OBJECT, ABORT)),
-        "waves": _waves,
-        "gate": _optional(vol.All(_OBJECT, GATE)),
-        "startAt": _optional(
-            _expect(_is_time, "an ISO 8601 time with its zone, such as 2026-01-02T03:04:05Z")
-        ),
-        "rerun": _optional(vol.All(_OBJECT, RERUN_OF)),
-        "dryRun": _optional(_expect(lambda d: isinstance(d, bool), "true or false")),
-    }
+_TIMEOUT = _kind(
+    {"anyOf": [_SECONDS.schema, {"type": "null"}, {"const": "infinity"}]},
+    f'{_IN_SECONDS}, "infinity" or null',
+    lambda value: _is_infinite(value) or (_is_number(value) and SHORTEST_S <= value <= LONGEST_S),
+    Form.NUMBER,
+    "S",
 )
 #: In the earlier puppetmaster no options, and a timeout of null or 0, were the same as none given. Its unit
 #: was the millisecond.
-_COMPAT_TIMEOUT = _expect(
-    lambda timeout: timeout is None or timeout == 0 or (_is_number(timeout) and 1 <= timeout <= LONGEST_MS),
+_MILLISECONDS = _kind(
+    {"type": "number", "minimum": 1, "maximum": LONGEST_MS},
     f"milliseconds, from 1 to {LONGEST_MS}",
+    lambda value: value is None or value == 0 or (_is_number(value) and 1 <= value <= LONGEST_MS),
 )
-_OPTIONS = _optional(vol.All(_OBJECT, vol.Schema({"timeout": _COMPAT_TIMEOUT})))
-#: What its clients sent along, and it made nothing of.
-IGNORED = {"formData": _any}
-COMPAT_MESSAGE = vol.Schema({**MESSAGE.schema, "id": _any, **IGNORED})
-_COMPAT = {vol.Required("message"): _OBJECT, "options": _OPTIONS, "key": _KEY, **IGNORED}
-JOB_COMPAT = vol.Schema({vol.Required("destinations"): _any, **_COMPAT})
-REQUEST = vol.Schema({vol.Required("destination"): _any, **_COMPAT})
+_SHARE, _ERRORS = _share(1), _share(0)
+_WAVES_ARE = f"a list of 1 to {MOST_WAVES} numbers from 1 or percentages, each larger than the one before"
+_WAVES = Kind(
+    {
+        "type": "array",
+        "minItems": 1,
+        "maxItems": MOST_WAVES,
+        "uniqueItems": True,
+        "items": _SHARE.schema,
+    },
+    _WAVES_ARE,
+    _check_waves,
+    Form.SHARES,
+)
+#: In the JSON Schema a time that no calendar disputes; ISO 8601 has other forms, which are taken too.
+_TIME = _kind(
+    {
+        "type": "string",
+        "format": "date-time",
+        "pattern": r"^(19[89][0-9]|[2-8][0-9]{3})-[01][0-9]-[0-3][0-9]"
+        r"T[0-2][0-9]:[0-5][0-9]:[0-5][0-9](\.[0-9]{1,6})?(Z|[+-][0-2][0-9]:[0-5][0-9])$",
+    },
+    "an ISO 8601 time with its zone, such as 2026-01-02T03:04:05Z",
+    _is_time,
+    Form.TIME,
+)
+_METHOD = _kind(
+    {
+        "type": "string",
+        "pattern": "^(" + "|".join("".join(f"[{c}{c.upper()}]" for c in one) for one in METHODS) + ")$",
+    },
+    "get, post, put or delete",
+    lambda value: isinstance(value, str) and value.lower() in METHODS,
+)
+_RESOURCE = _kind(
+    {"type": "string", "pattern": r"^/[^\u0000]*$", "maxLength": RESOURCE_LIMIT_BYTES},
+    f"a string that begins with / of at most {RESOURCE_LIMIT_BYTES} bytes that the bus can carry",
+    _is_resource,
+)
+#: What is allowed is counted in bytes: beyond ASCII it is less than this.
+_DESTINATION: Shape = {
+    "type": "string",
+    "pattern": r"^[^/?#+\s\x00-\x1f\x7f-\x9f]+$",
+    "maxLength": RESOURCE_LIMIT_BYTES - len("/remote/"),
+}
+DESTINATIONS: Shape = {
+    "anyOf": [
+        _DESTINATION,
+        {"type": "array", "items": _DESTINATION, "minItems": 1, "uniqueItems": True},
+    ]
+}
+_ITEMS = _kind(
+    {"type": "array", "minItems": 1, "items": {"$ref": f"{REF}Item"}},
+    "a list of at least one item",
+    lambda value: isinstance(value, list) and bool(value),
+)
+
+
+def _described(schema: Shape) -> Kind:
+    """What is looked at elsewhere (api/bodies.py): only described here."""
+    return ANY._replace(schema=schema)
+
+
+# -- fields ---------------------------------------------------------------------------------------
+
+_MESSAGE = (
+    Field(name="method", about="What the device is to do, in any letter case", kind=_METHOD, required=True),
+    Field(
+        name="resource", about="What it is asked of; a query string is allowed", kind=_RESOURCE, required=True
+    ),
+    Field(
+        name="data",
+        about="Passed on unchanged, an object or any other JSON",
+        kind=_described({"$ref": f"{REF}Value"}),
+        otherwise="`{}`",
+    ),
+    Field(
+        name="code",
+        about="It is an event: resolved when the remote bundle confirms that it was delivered",
+        kind=_whole(100, 999, "a code of three digits, which makes it an event"),
+        nullable=True,
+    ),
+)
+ITEM_FIELDS = (
+    *_MESSAGE,
+    Field(
+        name="__request",
+        about="Where it goes",
+        kind=_OBJECT,
+        parts=(
+            Field(
+                name="destination",
+                about="A gateway, or a list of them: one request each",
+                kind=_described({"$ref": f"{REF}Destinations"}),
+            ),
+            Field(name="__destination", kind=ANY),
+        ),
+    ),
+    Field(name="__destination", kind=ANY),
+)
+_KEY = Field(
+    name="key",
+    about="The same key with the same body is the same job; with another body it is an error",
+    kind=_text(KEY_LIMIT),
+    nullable=True,
+)
+_RETRY, _ABORT, _GATE = policy.Retry(), policy.Abort(policy.Threshold()), policy.Gate()
+NEW_JOB = (
+    Field(name="batch", about="What is to be done, and where", kind=_ITEMS),
+    Field(name="timeout", about="Seconds for the whole job", kind=_TIMEOUT, otherwise="no limit"),
+    Field(name="name", about="A label", kind=_text(NAME_LIMIT), nullable=True),
+    _KEY,
+    Field(
+        name="requestTimeout",
+        about="Seconds from sent to answer, for each attempt",
+        kind=_SECONDS,
+        nullable=True,
+        otherwise="the configured one, 60",
+        given=True,
+    ),
+    Field(
+        name="concurrency",
+        about="Most requests in flight at once, a number or a percentage of the job",
+        kind=_SHARE,
+        nullable=True,
+        otherwise="automatic",
+        given=True,
+    ),
+    Field(
+        name="rate",
+        about="Most requests sent per second",
+        kind=_number(LEAST_RATE, MOST_RATE),
+        nullable=True,
+        otherwise="no limit",
+        given=True,
+    ),
+    Field(
+        name="retry",
+        about="Whether a request that failed is sent again",
+        kind=_OBJECT,
+        parts=(
+            Field(
+                name="attempts",
+                about="How often it is sent at most, the first time included; again after a timeout only "
+                "where it may run twice",
+                kind=_whole(1, MOST_ATTEMPTS),
+                default=_RETRY.attempts,
+            ),
+            Field(
+                name="on",
+                about="After these outcomes only; after a timeout only what may run twice",
+                kind=_some_of(RETRIED),
+                default=list(RETRIED),
+            ),
+            Field(
+                name="delay",
+                about="Most seconds to the second attempt, and half of them at least",
+                kind=_PAUSE,
+                default=int(_RETRY.delay_s),
+            ),
+            Field(
+                name="factor",
+                about="How many times as long each further delay is",
+                kind=_number(1, 100),
+                default=int(_RETRY.factor),
+            ),
+            Field(
+                name="maxDelay",
+                about="Seconds that a delay is at most",
+                kind=_PAUSE,
+                default=int(_RETRY.max_delay_s),
+            ),
+        ),
+        nullable=True,
+        given=True,
+    ),
+    Field(
+        name="idempotent",
+        about="It may run twice: it is sent again when it may have run",
+        kind=_FLAG,
+        nullable=True,
+        otherwise="true for get, else false",
+        given=True,
+    ),
+    Field(
+        name="abort",
+        about="When no more is sent because of failures",
+        kind=_OBJECT,
+        parts=(
+            Field(
+                name="errors",
+                about="Send no more once more than these have failed, a number or a percentage of those done",
+                kind=_ERRORS,
+                required=True,
+            ),
+            Field(
+                name="after",
+                about="Requests that are done before that holds",
+                kind=_whole(1),
+                otherwise=f"{_ABORT.after}; of a percentage {policy.LEAST_DONE} or more",
+            ),
+        ),
+        nullable=True,
+        otherwise="never",
+        given=True,
+    ),
+    Field(
+        name="waves",
+        about="Where each wave ends, counted from the first request, such as 1, 10%, 100%: each number is "
+        "larger than the one before, and so is each percentage; none ends before the one before it",
+        kind=_WAVES,
+        nullable=True,
+        otherwise="one wave",
+        given=True,
+    ),
+    Field(
+        name="gate",
+        about="What stands between two waves",
+        kind=_OBJECT,
+        parts=(
+            Field(
+                name="errors",
+                about="Most failures of a wave that let the next one start, a number or a percentage of it",
+                kind=_ERRORS,
+                default=_GATE.errors.count,
+            ),
+            Field(
+                name="soak", about="Seconds of rest between two waves", kind=_PAUSE, default=int(_GATE.soak_s)
+            ),
+            Field(
+                name="onFail",
+                about="What the job does when more failed",
+                kind=_one_of(("abort", "pause")),
+                default="abort" if _GATE.aborts else "pause",
+            ),
+        ),
+        nullable=True,
+        given=True,
+    ),
+    Field(
+        name="startAt",
+        about="Send nothing before this time, or at once when it is past; until then the job is pending",
+        kind=_TIME,
+        nullable=True,
+        otherwise="now",
+        given=True,
+    ),
+    Field(
+        name="rerun",
+        about="Instead of `batch`: the requests of another job once more",
+        kind=_OBJECT,
+        parts=(
+            Field(name="job", about="Its id", kind=_whole(1, 2**53, "the id of a job"), required=True),
+            Field(
+                name="status",
+                about="Those of its requests that are so",
+                kind=_some_of(RERUN),
+                default=list(RERUN),
+            ),
+        ),
+        nullable=True,
+        given=True,
+    ),
+    Field(
+        name="dryRun",
+        about="Answer the job as it would be, with its waves and a plan in sentences, and create nothing",
+        kind=_FLAG,
+        nullable=True,
+        default=False,
+    ),
+)
+#: Optional properties that a job shows as they were given.
+GIVEN = tuple(one.name for one in NEW_JOB if one.given)
+
+#: What clients of the earlier puppetmaster sent along, and it made nothing of.
+_IGNORED = Field(name="formData", about="Ignored", kind=ANY)
+_COMPAT_MESSAGE = (*_MESSAGE, Field(name="id", about="Ignored", kind=ANY), _IGNORED)
+_COMPAT = (
+    Field(name="message", about="What is to be done", kind=_OBJECT, required=True),
+    Field(
+        name="options",
+        about="Of the earlier puppetmaster",
+        kind=_OBJECT,
+        parts=(
+            Field(
+                name="timeout",
+                about="Milliseconds from sent to answer",
+                kind=_MILLISECONDS,
+                otherwise="the configured one, 60000",
+            ),
+        ),
+        nullable=True,
+    ),
+    _KEY,
+    _IGNORED,
+)
+NEW_REQUEST = (
+    Field(name="destination", about="The gateway", kind=_described(_DESTINATION), required=True),
+    *(replace(one, parts=_COMPAT_MESSAGE) if one.name == "message" else one for one in _COMPAT),
+)
+
+CONTROL_FIELDS = (
+    Field(
+        name="status",
+        about="What the job is to be: paused sends no more, dispatching goes on, canceled ends it",
+        kind=_one_of(CONTROLS, f"{', '.join(CONTROLS[:-1])} or {CONTROLS[-1]}"),
+        required=True,
+    ),
+    Field(
+        name="force",
+        about="With canceled: what is in flight is not waited for, and becomes unknown",
+        kind=_FLAG,
+        default=False,
+    ),
+)
+
+JOB, ITEM, MESSAGE, COMPAT_MESSAGE, CONTROL = (
+    vol.Schema(_checks(some)) for some in (NEW_JOB, ITEM_FIELDS, _MESSAGE, _COMPAT_MESSAGE, CONTROL_FIELDS)
+)
+JOB_COMPAT = vol.Schema({vol.Required("destinations"): ANY.check, **_checks(_COMPAT)})
+REQUEST = vol.Schema({vol.Required("destination"): ANY.check, **_checks(_COMPAT)})
 
 
 #: Every name that some property has.
 KNOWN = frozenset(
-    str(name)
-    for schema in (JOB, ITEM, COMPAT_MESSAGE, JOB_COMPAT, REQUEST)
-    for name in (*schema.schema, *RETRY, *ABORT, *GATE, *RERUN_OF)
-)
+    one.name
+    for some in (NEW_JOB, ITEM_FIELDS, _COMPAT_MESSAGE, NEW_REQUEST, CONTROL_FIELDS)
+    for field in some
+    for one in (field, *field.parts)
+) | {"destinations"}
 
 
 def plain(value: Any) -> Any:

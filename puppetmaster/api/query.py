@@ -3,7 +3,8 @@
 import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from enum import StrEnum
+from typing import Any, NamedTuple
 from urllib.parse import parse_qs
 
 from puppetmaster.errors import Fault, Faults
@@ -12,6 +13,40 @@ from puppetmaster.model.request import RequestStatus
 
 #: Larger numbers than SQLite takes are faults, not errors of the store.
 LARGEST = 2**62
+
+
+class Parameter(NamedTuple):
+    """A parameter of a query: its name there, what it means, and its JSON Schema."""
+
+    name: str
+    about: str
+    schema: Mapping[str, Any]
+
+
+_COUNT: Mapping[str, Any] = {"type": "integer", "minimum": 0, "maximum": LARGEST}
+_FLAG: Mapping[str, Any] = {"type": "boolean"}
+_TEXT: Mapping[str, Any] = {"type": "string", "minLength": 1}
+
+
+def _some_of(known: type[StrEnum]) -> Mapping[str, Any]:
+    listed = {"type": "string", "enum": [one.value for one in known]}
+    return {"type": "array", "items": listed, "minItems": 1}
+
+
+#: All there are, by the names that ``parse`` takes: of two that are alike on the wire, each has its own.
+PARAMETERS: Mapping[str, Parameter] = {
+    "limit": Parameter("limit", "The most that are listed; default: all", _COUNT),
+    "offset": Parameter("offset", "How many are left out before them; default: 0", _COUNT),
+    "jobStatus": Parameter("status", "Only those in one of these", _some_of(JobStatus)),
+    "status": Parameter("status", "Only those in one of these", _some_of(RequestStatus)),
+    "name": Parameter("name", "Only those of this name", _TEXT),
+    "text": Parameter("text", "Only those whose id, name, key or resource contains this", _TEXT),
+    "destination": Parameter("destination", "Only those for this destination", _TEXT),
+    "collection": Parameter("collection", "Adds `collection`, the request objects", _FLAG),
+    "changed": Parameter("collection", "Adds `collection`, the requests that changed", _FLAG),
+    "everyDestination": Parameter("collection", "Lists destinations one by one, not as ranges", _FLAG),
+    "diff": Parameter("diff", "Adds how a group differs from the largest good one", _FLAG),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,8 +69,7 @@ def parameters(querystring: str | None) -> dict[str, Any]:
 def parse(given: Mapping[str, Any], allowed: Sequence[str]) -> Query:
     """The query in ``given``, as the SDK parses it: text, True for no value, a list for several.
 
-    ``allowed`` names the parameters this resource takes: ``limit``, ``offset``, ``collection``, ``diff``,
-    ``status`` (``jobStatus`` where it is a job's), ``name``, ``text``, ``destination``. Raises Invalid.
+    ``allowed`` names those of ``PARAMETERS`` that this resource takes. Raises Invalid.
     """
     faults = Faults()
     values: dict[str, Any] = {}
@@ -43,7 +77,7 @@ def parse(given: Mapping[str, Any], allowed: Sequence[str]) -> Query:
     statuses: type[JobStatus] | type[RequestStatus] = RequestStatus
     if "jobStatus" in allowed:
         statuses = JobStatus
-    names = ["status" if name == "jobStatus" else name for name in allowed]
+    names = [PARAMETERS[name].name for name in allowed]
     for name, value in given.items():
         if name not in names:
             close = difflib.get_close_matches(name[:80], names, 1) if faults.hinting else []

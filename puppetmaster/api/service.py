@@ -12,35 +12,33 @@ from dataclasses import replace
 from itertools import islice, pairwise
 from typing import Any
 
-from puppetmaster.api import bodies, outlook, query, results
+from puppetmaster.api import bodies, fields, outlook, results
 from puppetmaster.api.pages import PART, PART_BYTES, Chunks, Full, Part, whole
 from puppetmaster.api.pages import ids as listed
+from puppetmaster.api.query import Query
 from puppetmaster.bus.limit import Limit
 from puppetmaster.clock import iso
 from puppetmaster.dispatcher import Dispatcher
-from puppetmaster.errors import Conflict, Fault, Faults, Invalid, NotFound, TooLarge, Unavailable
+from puppetmaster.errors import Conflict, Fault, Invalid, NotFound, TooLarge, Unavailable
 from puppetmaster.model.job import Job, JobStatus
 from puppetmaster.model.policy import Policy, wave_of
 from puppetmaster.model.request import OPEN, Item, Request, RequestStatus
 from puppetmaster.model.spec import JobSpec, Rerun, specs_of
+from puppetmaster.model.why import Why
 from puppetmaster.settings import Settings
-from puppetmaster.store.sqlite.reader import Reader
-from puppetmaster.store.sqlite.store import Store
+from puppetmaster.store.base import Reader, Store
 
 #: How long a caller waits for a change to be durable; the bus gives us ``ttl`` seconds.
 CHANGE_TIMEOUT_S = 15.0
 #: How long a look waits for the dispatcher to say what requests wait for.
 LOOK_TIMEOUT_S = 5.0
 #: Why a request waits, when the dispatcher does not say.
-NOT_KNOWN = "puppetmaster is stopping or busy, and cannot say"
+NOT_KNOWN = Why.NOT_KNOWN.said()
 
 #: The most values in a body, and where jobs may be larger than usual those of a request.
 MOST_VALUES, VALUES_EACH = 1_000_000, 20
 #: More than the ids in the answer to POST /requests can have.
 ID_BYTES = 100
-
-_LIST = ("limit", "offset")
-_CONTROLS = (JobStatus.CANCELED, JobStatus.PAUSED, JobStatus.DISPATCHING)
 
 
 class Service:
@@ -70,7 +68,7 @@ class Service:
         if spec.key is not None and (spec.rerun is not None or spec.dry_run):
             # The job that is to be run again may be another one now, or gone, since the key was given.
             # It may be one that is still being written: what is answered is on disk.
-            existing = self._dispatcher.look(lambda engine: engine.existing(spec), CHANGE_TIMEOUT_S)
+            existing = self._dispatcher.look(lambda engine: engine.lifecycle.existing(spec), CHANGE_TIMEOUT_S)
             if existing is not None and not spec.dry_run:
                 return _with_ids(existing)
         if spec.rerun is not None:
@@ -83,7 +81,7 @@ class Service:
     def begin(self, job_id: int | None) -> None:
         """The answer that created this job is out: its requests may be sent. None: it was a dry run."""
         if job_id is not None:
-            self._dispatcher.do(lambda engine: engine.begin_job(job_id))
+            self._dispatcher.do(lambda engine: engine.lifecycle.begin_job(job_id))
 
     def _again(self, spec: JobSpec, rerun: Rerun) -> JobSpec:
         """The same commands for those requests of another job that are in the states asked for.
@@ -93,7 +91,7 @@ class Service:
         commands: list[tuple[int, str]] = []
         with self._store.reading() as reader:
             _found_job(reader, str(rerun.job))
-            ids = reader.every_request_id({"job": rerun.job, "status": rerun.statuses})
+            ids = reader.request_ids({"job": rerun.job, "status": rerun.statuses})
             for some in _parts(reader, ids):
                 commands += [(request.item, request.destination) for request in some]
             items = reader.items([rerun.job])
@@ -108,9 +106,8 @@ class Service:
         wall_s = time.time()
         return plan(spec, spec.job(0, 1, iso(wall_s), wall_s, self._settings.request_timeout_s))
 
-    def jobs(self, given: Mapping[str, Any]) -> Chunks:
+    def jobs(self, asked: Query) -> Chunks:
         """GET /jobs, newest first."""
-        asked = query.parse(given, (*_LIST, "jobStatus", "name", "text", "destination", "collection"))
 
         def read(ids: Sequence[int]) -> Part:
             with self._store.reading() as reader:
@@ -123,9 +120,8 @@ class Service:
             ids = reader.job_ids(asked.where)
         return Chunks(len(ids), _page(ids, asked), read)
 
-    def job(self, job_id: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    def job(self, job_id: str, asked: Query) -> dict[str, Any]:
         """GET /jobs/:id. Raises NotFound."""
-        asked = query.parse(given, (*_LIST, "collection"))
         with self._store.reading() as reader:
             job = _found_job(reader, job_id)
             ids = _page(job.request_ids, asked)
@@ -145,13 +141,12 @@ class Service:
         with self._store.reading() as reader:
             return _found_job(reader, job_id)
 
-    def results(self, job_id: str, given: Mapping[str, Any]) -> Chunks:
+    def results(self, job_id: str, asked: Query) -> Chunks:
         """GET /jobs/:id/results: equal results as groups, the largest first. Raises NotFound."""
-        asked = query.parse(given, (*_LIST, "collection", "diff"))
         done = [status.value for status in RequestStatus if status not in OPEN]
         groups = results.Groups()
         with self._store.reading() as reader:
-            ids = reader.every_request_id({"job": _found_job(reader, job_id).id, "status": done})
+            ids = reader.request_ids({"job": _found_job(reader, job_id).id, "status": done})
             for some in _parts(reader, ids):
                 groups.add(some)
         ordered = groups.ordered()
@@ -204,9 +199,8 @@ class Service:
         job = self._dispatcher.create(lambda engine: engine.create(spec), CHANGE_TIMEOUT_S)
         return self.request(str(job.first))
 
-    def requests(self, given: Mapping[str, Any], job_id: str | None = None) -> Chunks:
+    def requests(self, asked: Query, job_id: str | None = None) -> Chunks:
         """GET /requests, and GET /jobs/:id/requests with ``job_id``. Raises NotFound."""
-        asked = query.parse(given, (*_LIST, "status", "destination"))
         where: dict[str, Any] = dict(asked.where)
         with self._store.reading() as reader:
             if job_id is not None:
@@ -287,12 +281,12 @@ class Service:
         except Unavailable:  # what is on disk is shown all the same
             return {id_: NOT_KNOWN if waits else None for id_, waits in pending.items()}
         # On disk they may be what they are not any more.
-        return {id_: known[id_] or ("next to be sent" if waits else None) for id_, waits in pending.items()}
+        return {id_: known[id_] or (Why.NEXT.said() if waits else None) for id_, waits in pending.items()}
 
 
-def _request_ids(reader: Reader, where: Mapping[str, Any], asked: query.Query) -> tuple[int, Sequence[int]]:
+def _request_ids(reader: Reader, where: Mapping[str, Any], asked: Query) -> tuple[int, Sequence[int]]:
     """How many requests fit, and the ids of those on the page."""
-    ids = reader.every_request_id(where, limit=asked.limit, offset=asked.offset)
+    ids = reader.request_ids(where, limit=asked.limit, offset=asked.offset)
     return reader.count_requests(where), ids
 
 
@@ -305,7 +299,7 @@ def _parts(reader: Reader, ids: Sequence[int]) -> Iterator[list[Request]]:
         yield found
 
 
-def _page(ids: Sequence[int], asked: query.Query) -> Sequence[int]:
+def _page(ids: Sequence[int], asked: Query) -> Sequence[int]:
     return ids[asked.offset : None if asked.limit is None else asked.offset + asked.limit]
 
 
@@ -330,14 +324,9 @@ def _number(text: str, what: str) -> int:
 def _control(body: Any) -> tuple[JobStatus, bool]:
     if not isinstance(body, dict):
         raise Invalid([Fault("", 'expected an object such as {"status": "canceled"}')])
-    faults = Faults()
-    faults.take(Fault(str(name)[:80], "unknown property") for name in body if name not in ("status", "force"))
+    faults = fields.faults(fields.CONTROL, body)
     status, force = body.get("status"), body.get("force", False)
-    if not isinstance(status, str) or status not in list(_CONTROLS):
-        faults.add("status", f"expected {', '.join(_CONTROLS[:-1])} or {_CONTROLS[-1]}")
-    if not isinstance(force, bool):
-        faults.add("force", "expected true or false")
-    elif force and status != JobStatus.CANCELED:
+    if force is True and status != JobStatus.CANCELED:
         faults.add("force", "expected only with the status canceled")
     faults.check()
     return JobStatus(str(status)), force
@@ -365,6 +354,6 @@ def _planned(job: Job, waves: Sequence[int], item: Item, request: Request) -> di
         item,
         created_at=job.created_at,
         timeout_s=job.request_timeout_s,
-        why=f"wave {wave} waits for wave {wave - 1}" if wave > 1 else "nothing: this is a dry run",
+        why=Why.WAVE.said(wave=wave, before=wave - 1) if wave > 1 else Why.DRY_RUN.said(),
     )
     return {**view, "id": None, "job": None}

@@ -21,7 +21,7 @@ import uuid
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from threading import Condition, Event, Lock
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from puppetmaster import jsoncodec
 from puppetmaster.bus.credentials import Complaints
@@ -134,6 +134,17 @@ class Channel:
             _logger.warning("a message to our own tunnel was dropped, it is no answer: %s", error)
 
 
+class Listener(NamedTuple):
+    """What the registration tells, on its own thread."""
+
+    #: A profile is registered: its role, and the tunnel that is to be subscribed to.
+    accept: Callable[[str, str], None]
+    #: All of them are.
+    ready: Callable[[], None]
+    #: The controller has forgotten us, whom it had registered at this time; we are about to register again.
+    forgotten: Callable[[float], None]
+
+
 class Registration:
     """Registers the profiles after each connect and whenever ``again`` asks for it, until it worked.
 
@@ -142,10 +153,7 @@ class Registration:
     Args:
         channel: carries the requests.
         profiles: returns what to register: objects with ``name``, ``role``, ``resources`` and so on.
-        accept: called with role and tunnel of each profile that was registered; subscribes the tunnel.
-        ready: called on the registration's own thread each time all of them are registered.
-        forgotten: called on that thread before we register again with a controller that has forgotten us,
-            with the time when it had registered us.
+        listener: is told what comes of it.
         own: returns the resource of the model's profile that nobody else registers.
         process: what this process answers as ``process`` when it is asked for that resource.
     """
@@ -154,9 +162,7 @@ class Registration:
         self,
         channel: Channel,
         profiles: Callable[[], Sequence[Message]],
-        accept: Callable[[str, str], None],
-        ready: Callable[[], None],
-        forgotten: Callable[[float], None],
+        listener: Listener,
         own: Callable[[], str],
         process: str,
     ) -> None:
@@ -166,9 +172,7 @@ class Registration:
         self.count = 0  # how often we registered
         self._channel = channel
         self._profiles = profiles
-        self._accept = accept
-        self._ready = ready
-        self._forgotten = forgotten
+        self._listener = listener
         self._own = own
         self._process = process
         self._ours = False  # whether the controller has our name from us; only then it is ours to take back
@@ -301,7 +305,7 @@ class Registration:
         """Have the controller know ``profile``. Raises Taken, RegistrationError."""
         if self._ours and not self._owned(profile["resources"][0]):
             self._ours = False
-            self._forgotten(self._registered_s)  # now: once we are registered again nothing tells
+            self._listener.forgotten(self._registered_s)  # now: once we are registered again nothing tells
         answer = self._channel.call("post", RESOURCE, profile, ANSWER_S)
         if answer.get("code") == 403:  # the name is taken; or the id was used, which does no harm here
             if self._reached(profile):
@@ -313,7 +317,7 @@ class Registration:
         if not isinstance(tunnel, str) or not tunnel:
             raise RegistrationError(f"expected a tunnel for {profile['name']}, got {tunnel!r}")
         self._ours = True
-        self._accept(profile["role"], tunnel)
+        self._listener.accept(profile["role"], tunnel)
 
     def _reached(self, profile: Message) -> bool:
         """Who has our name? True: this process, and it is reached. False: nobody who lives. Raises Taken."""
@@ -403,7 +407,7 @@ class Registration:
             self.reason = None
             self._complaints.over()
             self.registered.set()
-        self._ready()
+        self._listener.ready()
 
     # -- and being reached ------------------------------------------------------------------------
 

@@ -1,142 +1,40 @@
 """The door to the bus: Sanji routes that translate for the service, and decide nothing."""
 
 import logging
-from collections.abc import Iterator
-from pathlib import Path
-from threading import Thread
 from typing import Any
 
 from puppetmaster import jsoncodec
-from puppetmaster.api import query
+from puppetmaster.api.operations import OPERATIONS, Backend, Operation
 from puppetmaster.api.pages import Full, whole
-from puppetmaster.app import App
 from puppetmaster.bundle.runtime import SteadySanji
-from puppetmaster.bundle.sdk import Connection, Route
-from puppetmaster.bus.credentials import Credentials
-from puppetmaster.errors import StoreError, TooLarge
+from puppetmaster.bundle.sdk import Route
+from puppetmaster.bus.limit import Limit
+from puppetmaster.errors import TooLarge
 from puppetmaster.model.message import Capacity
-from puppetmaster.settings import Settings
 
 log = logging.getLogger("sanji.puppetmaster.bundle.routes")
 
 
-class Puppetmaster(SteadySanji):
-    """The bundle. Sanji calls ``init`` when it is made and ``before_stop`` when it is to end."""
+class Routes(SteadySanji):
+    """A bundle whose resources are the operations of the API. A subclass sets what is declared here."""
 
-    def init(self, *args: Any, settings: Settings | None = None, **kwargs: Any) -> None:
-        """Build the application and let it run; the bus need not be there yet.
+    #: What the operations are done with.
+    backend: Backend
+    #: How long an answer may be.
+    limit: Limit
 
-        Raises SettingsError, StoreError.
-        """
-        del args, kwargs
-        #: Why not everything could be written when it stopped; None: it could.
-        self.unwritten: str | None = None
-        data_dir = Path(self.bundle.bundle_dir) / "data"
-        settings = settings or Settings.from_environment(data_dir=data_dir)
-        login = Credentials.of(settings)
-        login.apply(self._conn.client)
-        if isinstance(self._conn, Connection):
-            self._conn.attempts.login = login
-        self.app = App(settings, self)
-        self.installation = self.app.store.installation
-        self.limit = self.app.limit
-        self.service = self.app.service
-        self.app.start()
-
-    def controller_forgot(self, known_s: float) -> None:
-        """The controller was restarted: the dispatcher is told before we are registered again."""
-        self.app.controller_forgot(known_s)
-
-    def threads(self) -> Iterator[Thread]:
-        """Those of the bundle, and those of the application."""
-        yield from super().threads()
-        yield from self.app.threads()
-
-    def before_stop(self) -> None:
-        """Finish the turn at hand, and close the store."""
+    def respond(self, operation: Operation, message: Any, response: Any) -> None:
+        """Answer a request of the bus for this operation. Raises PuppetmasterError."""
+        id_ = message.param.get("id", "")
+        data = operation.run(self.backend, id_, message.query, message.data, over_bus=True)
+        job_id = operation.created(data)[1] if operation.created is not None else None
         try:
-            self.app.stop()
-        except StoreError as error:
-            self.unwritten = error.message
-            log.error("stopping: %s", self.unwritten, extra={"action": "store_fault"})  # noqa: TRY400 - a sentence
-
-    @Route(resource="/jobs", methods="get")
-    def get_jobs(self, message: Any, response: Any) -> None:
-        """List the jobs."""
-        self._answer(response, self.service.jobs(message.query))
-
-    @Route(resource="/jobs", methods="post")
-    def post_job(self, message: Any, response: Any) -> None:
-        """Create a job."""
-        _check_no_query(message)
-        job = self.service.create_job(message.data)
-        if job["id"] is None:
-            self._answer(response, job, "make the dry run over HTTP.")
-            return
-        try:
-            self._answer_change(response, job)
+            if operation.changes and data["id"] is not None:
+                self._answer_change(response, data)
+            else:
+                self._answer(response, data, "make the dry run over HTTP." if operation.changes else None)
         finally:
-            self.service.begin(job["id"])
-
-    @Route(resource="/jobs/:id", methods="get")
-    def get_job(self, message: Any, response: Any) -> None:
-        """Show one job with its requests."""
-        self._answer(response, self.service.job(message.param["id"], message.query))
-
-    @Route(resource="/jobs/:id", methods="put")
-    def put_job(self, message: Any, response: Any) -> None:
-        """Pause, resume or cancel a job."""
-        _check_no_query(message)
-        self._answer_change(response, self.service.control_job(message.param["id"], message.data))
-
-    @Route(resource="/jobs/:id", methods="delete")
-    def delete_job(self, message: Any, response: Any) -> None:
-        """Stop and remove a job."""
-        _check_no_query(message)
-        self._answer_change(response, self.service.delete_job(message.param["id"]))
-
-    @Route(resource="/jobs/:id/requests", methods="get")
-    def get_job_requests(self, message: Any, response: Any) -> None:
-        """List a job's requests."""
-        self._answer(response, self.service.requests(message.query, message.param["id"]))
-
-    @Route(resource="/jobs/:id/results", methods="get")
-    def get_job_results(self, message: Any, response: Any) -> None:
-        """Fold equal results of a job into groups."""
-        self._answer(response, self.service.results(message.param["id"], message.query))
-
-    @Route(resource="/requests", methods="get")
-    def get_requests(self, message: Any, response: Any) -> None:
-        """List requests over all jobs."""
-        self._answer(response, self.service.requests(message.query))
-
-    @Route(resource="/requests", methods="post")
-    def post_request(self, message: Any, response: Any) -> None:
-        """Create one request for one destination."""
-        _check_no_query(message)
-        request = self.service.create_request(message.data, over_bus=True)
-        try:
-            self._answer(response, request)
-        finally:
-            self.service.begin(request["job"])
-
-    @Route(resource="/requests/:id", methods="get")
-    def get_request(self, message: Any, response: Any) -> None:
-        """Show one request."""
-        _check_no_query(message)
-        self._answer(response, self.service.request(message.param["id"]))
-
-    @Route(resource="/request/:id", methods="get")
-    def get_request_by_its_other_name(self, message: Any, response: Any) -> None:
-        """Show one request."""
-        _check_no_query(message)
-        self._answer(response, self.service.request(message.param["id"]))
-
-    @Route(resource="/system/puppetmaster", methods="get")
-    def get_system(self, message: Any, response: Any) -> None:
-        """Show the health, version, limits and counters."""
-        _check_no_query(message)
-        self._answer(response, self.app.health())
+            self.backend.service.begin(job_id)
 
     def _answer(self, response: Any, data: Any, cure: str | None = None) -> None:
         """Answer 200 with ``data``. Raises TooLarge, with a ``cure``, when the bus would not carry it."""
@@ -149,9 +47,20 @@ class Puppetmaster(SteadySanji):
         response(code=200, data=job if fits else {**job, "requests": []})
 
 
-def _check_no_query(message: Any) -> None:
-    """Raises Invalid for a parameter where none is known: it may be a misspelt wish."""
-    query.parse(message.query, ())
+def _route(operation: Operation) -> Any:
+    """A handler of the SDK's for this operation."""
+
+    def handle(bundle: Routes, message: Any, response: Any) -> None:
+        bundle.respond(operation, message, response)
+
+    resource = operation.path.replace("{id}", ":id")
+    return Route(resource=resource, methods=operation.method.lower())(handle)
+
+
+# The SDK looks for its routes among the methods of the class.
+for _number, _operation in enumerate(OPERATIONS):
+    if _operation.over_bus:
+        setattr(Routes, f"route_{_number}", _route(_operation))
 
 
 def _fitting(data: Any, capacity: Capacity, cure: str | None = None) -> Any:

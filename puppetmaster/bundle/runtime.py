@@ -22,7 +22,7 @@ from simplejson import RawJSON
 
 from puppetmaster import jsoncodec
 from puppetmaster.bundle import envelope, sdk
-from puppetmaster.bundle.registration import Channel, Registration, identity, where
+from puppetmaster.bundle.registration import Channel, Listener, Registration, identity, where
 from puppetmaster.bundle.requests import BusRequest, Response, handle
 from puppetmaster.bundle.signals import Signals, end_within
 from puppetmaster.bus.credentials import Complaints
@@ -90,9 +90,7 @@ class SteadySanji(sdk.Sanji):  # type: ignore[misc] # the SDK has no types
         self.registration = Registration(
             self.channel,
             self._profiles,
-            self._accept,
-            self._announce,
-            self.controller_forgot,
+            Listener(self._accept, self._announce, self.controller_forgot),
             self._own,
             self.process,
         )

@@ -42,6 +42,7 @@ from puppetmaster.model.message import (
     is_direct_tunnel,
 )
 from puppetmaster.model.reply import Reply
+from puppetmaster.settings import Settings
 from puppetmaster.threads import Vital
 
 log = logging.getLogger("sanji.puppetmaster.bus.client")
@@ -188,35 +189,31 @@ class BusClient:
     The ``listener`` is called on the network thread (``pm-bus``) or the watching one (``pm-watch``) with what
     happened, in order; it must not block and must not call back.
 
-    ``limit`` is told at each connect what the broker carries.
+    ``limit`` learns at each connect what the broker carries.
     """
 
     def __init__(
         self,
-        host: str,
-        port: int,
-        *,
-        login: Credentials,
+        settings: Settings,
         installation: str,
         resource: str,
-        probe_interval_s: float,
-        presence: Sequence[str] = (),
         listener: Callable[[Sequence[BusEvent]], None],
         clock: Clock,
-        limit: Limit | None = None,
     ) -> None:
+        """Raises SettingsError."""
         self.tunnel = f"puppetmaster/{installation}"
         self.dropped = 0
-        self._address = f"{host}:{port}"
+        self._address = f"{settings.broker_host}:{settings.broker_port}"
         self._asking = f"{self.tunnel}/ask"
         self._resource = resource
-        self._presence = tuple(presence)
-        self._statuses = [_status_topic(pattern) for pattern in presence]
+        self._presence = settings.presence_topics
+        self._statuses = [_status_topic(pattern) for pattern in self._presence]
         self._tunnels: dict[str, None] = {}  # of gateways, that were subscribed to
-        self._probe_interval_s = probe_interval_s
+        self._probe_interval_s = settings.probe_interval_s
         self._listener = listener
         self._clock = clock
-        self._limit = limit or Limit()
+        #: How long messages may be.
+        self.limit = Limit(settings.broker_limit_bytes)
         self._ids = count(random.randrange(_QUESTION_IDS))
         self._lock = threading.Lock()  # guards _questions, _probes and _tunnels
         self._questions: dict[int, str] = {}
@@ -226,15 +223,16 @@ class BusClient:
         self._sync_s: float | None = None  # since when a Synced is wanted
         self._answers_at_all = False
         self._stopping = threading.Event()
+        address, login = (settings.broker_host, settings.broker_port), Credentials.of(settings)
+        self._ask_limit = partial(visit.limit_bytes, address, login, f"puppetmaster-{installation}-limit")
         self._link = Connection(
-            (host, port),
+            address,
             login,
             f"puppetmaster-{installation}",
             [(self.tunnel, 1), (self._asking, 0)],
             Listener(
                 self._came_up, self._went_down, self._take_all, self._refused, lambda: self._tell([Room()])
             ),
-            partial(visit.limit_bytes, (host, port), login, f"puppetmaster-{installation}-limit"),
         )
         self._watcher = Vital(target=self._watch, name="pm-watch")
 
@@ -348,16 +346,16 @@ class BusClient:
 
     # -- the network thread -----------------------------------------------------------------------
 
-    def _came_up(self, limit_bytes: int | None) -> None:
-        if limit_bytes is not None:
-            self._limit.learn(limit_bytes)
+    def _came_up(self) -> None:
+        if (limit_bytes := self._ask_limit()) is not None:  # before anything is sent
+            self.limit.learn(limit_bytes)
         log.info("connected to the broker at %s", self._address, extra={"action": "bus_up"})
         with self._lock:
             tunnels = [(tunnel, 1) for tunnel in self._tunnels]
         # First of all: who is away is known before anything is sent, and no answer comes too early.
         watched = [(pattern, 0) for pattern in (*self._presence, REGISTRATION)]
         self._link.subscribe([*watched, *tunnels])
-        self._tell([LinkChanged(up=True, capacity=self._limit.capacity)])
+        self._tell([LinkChanged(up=True, capacity=self.limit.capacity)])
         self._probe()
 
     def _went_down(self, unsent: tuple[int, ...], tried: Tried | None) -> None:

@@ -111,8 +111,8 @@ class Received(NamedTuple):
 class Listener(NamedTuple):
     """What the link tells, on its own thread. None of it may block or call back, but for ``send``."""
 
-    #: The connection stands, and the topics are subscribed; the longest packet that the broker says it takes.
-    up: Callable[[int | None], None]
+    #: The connection stands, and the topics are subscribed. Nothing else comes before this has returned.
+    up: Callable[[], None]
     #: It is gone; the ids of the messages that have not left, and what was being tried.
     down: Callable[[tuple[int, ...], Tried | None], None]
     #: Messages came.
@@ -143,11 +143,7 @@ class _Unsent:
 
 
 class Connection:
-    """A connection that is made again whenever it breaks. ``send`` and ``acknowledge`` are for any thread.
-
-    Whenever it stands, and before anything is sent, ``limit`` is called: it asks the broker for the longest
-    packet that it takes, beside this connection; None: it cannot be asked.
-    """
+    """A connection that is made again whenever it breaks. ``send`` and ``acknowledge`` are for any thread."""
 
     def __init__(
         self,
@@ -156,7 +152,6 @@ class Connection:
         client_id: str,
         topics: Sequence[tuple[str, int]],
         listener: Listener,
-        limit: Callable[[], int | None] = lambda: None,
     ) -> None:
         self._address = address
         self._login = login
@@ -169,7 +164,6 @@ class Connection:
         self._since_s = 0.0
         self._topics = topics
         self._listener = listener
-        self._limit = limit
         self._lock = threading.Lock()  # guards all up to _socket, and its use
         self._up = False
         self._connection = 0  # counts them
@@ -313,7 +307,7 @@ class Connection:
                     decoder = packets.Decoder(MESSAGE_LIMIT_BYTES)
                     early = self._introduce(connection, decoder)
                     self._attempts.worked()
-                    self._listener.up(self._limit())
+                    self._listener.up()
                     self._deliver(early)
                     self._converse(connection, decoder)
                     self._leave(connection)
@@ -407,7 +401,7 @@ class Connection:
                     woken.recv(4096)
                 events = ready.get(connection, 0)
                 self._write_on()
-                if reads_on or events & selectors.EVENT_READ:
+                if (reads_on or events & selectors.EVENT_READ) and not self._full:  # it may be full by now
                     more = self._read(connection, decoder)
                     heard_s = time.monotonic()
                 self._keep_alive(heard_s)

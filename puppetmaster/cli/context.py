@@ -10,7 +10,8 @@ from typing import Any, NoReturn, TypeVar
 import click
 from click.shell_completion import CompletionItem
 
-from puppetmaster.api.fields import RETRIED
+from puppetmaster.api import fields
+from puppetmaster.api.fields import Field, Form
 from puppetmaster.cli import follow, jobfile, wording
 from puppetmaster.cli.client import DEFAULT_URL, Client, ClientError, Refused
 from puppetmaster.cli.terminal import Screen
@@ -250,50 +251,37 @@ def limit_option(what: str) -> Callable[[Function], Function]:
     )
 
 
-_SHARE = _Read("N|N%", jobfile.share)
-_SHARES = _Read("N,N%,..", jobfile.shares)
-_SECONDS = click.FloatRange(0, min_open=True)
-_PAUSE = click.FloatRange(0)
-_COUNT = click.IntRange(1)
-_POLICIES = (
-    click.option("--wait", is_flag=True, help="Watch it to its end; the exit code is its verdict."),
-    click.option("--dry-run", is_flag=True, help="Show what would be sent, and when; create nothing."),
-    click.option("--name", help="A label."),
-    click.option("--key", help="The same key with the same body is the same job."),
-    click.option("--timeout", type=_SECONDS, metavar="S", help="Seconds for the whole job."),
-    click.option("--request-timeout", type=_SECONDS, metavar="S", help="Seconds from sent to answer."),
-    click.option("--window", type=_SHARE, help="Most requests in flight at once."),
-    click.option("--rate", type=_SECONDS, metavar="N", help="Most requests sent per second."),
-    click.option("--attempts", type=_COUNT, metavar="N", help="Send so often, the first time included."),
-    click.option(
-        "--retry-on",
-        type=Statuses(RETRIED),
-        callback=_listed,
-        help="Try again after these only; after a timeout only a get, or with --idempotent.",
-    ),
-    click.option(
-        "--retry-delay", type=_PAUSE, metavar="S", help="Most seconds to the second attempt; half at least."
-    ),
-    click.option("--max-errors", type=_SHARE, help="Send no more once more than these have failed."),
-    click.option(
-        "--max-errors-after",
-        type=_COUNT,
-        metavar="N",
-        help="That holds once N are done; 1, for a percentage 10 or more.",
-    ),
-    click.option("--waves", type=_SHARES, help="How far each wave goes, such as 1,10%,100%."),
-    click.option("--gate-errors", type=_SHARE, help="Most failures of a wave that let the next one start."),
-    click.option(
-        "--gate-on-fail", type=click.Choice(("pause", "abort")), help="What the job does when more failed."
-    ),
-    click.option("--soak", type=_PAUSE, metavar="S", help="Seconds of rest between waves."),
-    click.option("--start-at", metavar="TIME", help="Send nothing before, such as 2026-01-02T03:04:05Z."),
-    click.option("--idempotent", is_flag=True, help="May be sent again when it may have run."),
-)
+#: How each sort of value is read from a word; the gateway knows the limits.
+_TYPES: Mapping[Form, click.ParamType[Any]] = {
+    Form.SHARE: _Read("N|N%", jobfile.share),
+    Form.SHARES: _Read("N,N%,..", jobfile.shares),
+    Form.NUMBER: click.FloatRange(0, min_open=True),
+    Form.PAUSE: click.FloatRange(0),
+    Form.COUNT: click.IntRange(1),
+}
+_BESIDE = (click.option("--wait", is_flag=True, help="Watch it to its end; the exit code is its verdict."),)
+
+
+def _option(name: str, field: Field) -> Callable[[Function], Function]:
+    """The option of a new job that sets this field."""
+    more: dict[str, Any] = {"help": f"{field.sentence}."}
+    kind = field.kind
+    if kind.form is Form.FLAG:
+        more["is_flag"] = True
+    elif kind.form is Form.CHOICE:
+        more["type"] = click.Choice(kind.schema["enum"])
+    elif kind.form is Form.CHOICES:
+        more |= {"type": Statuses(kind.schema["items"]["enum"]), "callback": _listed}
+    elif kind.form is Form.TIME:
+        more["metavar"] = "TIME"
+    else:
+        more |= {"type": _TYPES.get(kind.form), "metavar": kind.unit or None}
+    return click.option(jobfile.flag(name), **more)
 
 
 def policies(function: Function) -> Function:
     """Give a command the options of a new job."""
-    for option in reversed(_POLICIES):
+    options = [_option(name, fields.at(place)) for name, place in jobfile.PLACES.items()]
+    for option in reversed((*_BESIDE, *options)):
         function = option(function)
     return function

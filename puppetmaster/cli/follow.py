@@ -142,7 +142,7 @@ class _Waits:
         if job["doneCount"] != self._done:
             self._done, self._since = job["doneCount"], self._now()
         counts = job["counts"]
-        runs = job["status"] == "dispatching" and not job["reason"] and counts["pending"]
+        runs = job["status"] == "dispatching" and not wording.stopping(job) and counts["pending"]
         if not runs or self._now() - self._since < IDLE_S:
             return None
         if counts["sent"] or self._now() - self._read_at < FAILURES_S:

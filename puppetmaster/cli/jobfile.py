@@ -104,8 +104,9 @@ def batch(method: str, resource: str, content: Any, to: Sequence[str]) -> dict[s
     return {"batch": [{**item, "__request": {"destination": list(to)}}]}
 
 
-#: Where each option of a new job goes in its body.
+#: Where each option of a new job goes in its body, in the order of the help.
 PLACES = {
+    "dry_run": "dryRun",
     "name": "name",
     "key": "key",
     "timeout": "timeout",
@@ -123,7 +124,6 @@ PLACES = {
     "soak": "gate.soak",
     "start_at": "startAt",
     "idempotent": "idempotent",
-    "dry_run": "dryRun",
 }
 #: Where the words of a command go.
 WORDS = {
@@ -160,10 +160,10 @@ def _given(options: Mapping[str, Any]) -> list[str]:
 
 def spoken(path: str, options: Mapping[str, Any], *, words: bool) -> str:
     """What whoever gave these options calls this place in a body; ``words``: there was no file."""
-    known = {PLACES[option]: _flag(option) for option in _given(options)}
+    known = {PLACES[option]: flag(option) for option in _given(options)}
     groups = {place.partition(".")[0] for place in known if "." in place}
     if words:  # then what is missing beside an option is an option too
-        beside = {place: _flag(option) for option, place in PLACES.items()}
+        beside = {place: flag(option) for option, place in PLACES.items()}
         known |= WORDS | {place: name for place, name in beside.items() if place.partition(".")[0] in groups}
     if path in groups:
         return next(name for place, name in known.items() if place.startswith(f"{path}."))
@@ -173,5 +173,6 @@ def spoken(path: str, options: Mapping[str, Any], *, words: bool) -> str:
     return path
 
 
-def _flag(option: str) -> str:
+def flag(option: str) -> str:
+    """How an option is written: ``--dry-run``."""
     return f"--{option.replace('_', '-')}"

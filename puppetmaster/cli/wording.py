@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
-from itertools import groupby
+from itertools import groupby, pairwise
 from json import dumps
 from math import ceil
 from operator import itemgetter
@@ -19,6 +19,8 @@ Job = Mapping[str, Any]
 _TWICE = {True: "what may have run is sent again", False: "what may have run is not sent again"}
 #: Requests that ran and failed, or may have run.
 FAILED = ("error", "timeout", "unknown")
+#: Codes of reasons whose sentences say the status too: ``paused by a request``.
+SELF_SAID = ("paused", "canceled")
 
 
 # -- jobs -----------------------------------------------------------------------------------------
@@ -36,16 +38,14 @@ def status(job: Job) -> str:
 
 def condition(job: Job) -> str:
     """Its status as it goes on behind ``job 7``: ``paused by a request``, ``stopping``."""
-    reason = str(job["reason"] or "")
-    if reason.startswith(f"{job['status']} "):
-        return reason
+    if job.get("reasonCode") == job["status"] and job["reasonCode"] in SELF_SAID:
+        return str(job["reason"])
     return "stopping" if stopping(job) else str(job["status"])
 
 
 def stopping(job: Job) -> bool:
     """Whether it is on its way to an end before its time."""
-    held = (job["reason"] or "").startswith("paused ") or job.get("gateStatus") == "closed"
-    return job["finishedAt"] is None and bool(job["reason"]) and not held
+    return job.get("ending") is not None
 
 
 def reason(job: Job) -> str:
@@ -67,7 +67,7 @@ def outlook(job: Job, left_s: float | None, now_s: float) -> str:
     ``left_s``: seconds that it takes at its speed of late, ``now_s``: seconds since 1970.
     """
     pending, sent = job["counts"]["pending"], job["counts"]["sent"]
-    held = job["status"] == "paused" or bool(job["reason"])
+    held = job["status"] == "paused" or stopping(job)
     if job["status"] == "pending" and job.get("startAt"):
         return f"starts in {duration(ceil(max(seconds(job['startAt']) - now_s, 1)))}"
     if job.get("gateStatus") == "soak":
@@ -81,7 +81,7 @@ def outlook(job: Job, left_s: float | None, now_s: float) -> str:
 
 def _wave_end(job: Job) -> int:
     """How many requests there are up to the end of its open wave."""
-    return Policy.of(job, job["totalCount"]).waves[int(job["wave"]) - 1]
+    return int(job["waveEnds"][job["wave"] - 1])
 
 
 def advice(job: Job) -> str:
@@ -99,7 +99,7 @@ def summary(job: Job) -> str:
 
 def removal(job: Job) -> str:
     """What is said of a job that was removed, as it last was."""
-    if (job["reason"] or "").startswith("removed "):
+    if job.get("reasonCode") == "removed":
         return f"job {job['id']} is stopped and removed: {_ends(job)}."
     return f"job {job['id']} is removed; it was {status(job)}."
 
@@ -242,7 +242,7 @@ def policies(job: Job, now_s: float, moment: Callable[[str], str]) -> Iterator[t
     """Name and sentence of each policy of a job. ``now_s``: seconds since 1970; ``moment`` writes a time."""
     policy = Policy.of(job, job["totalCount"])
     if job.get("waves"):
-        sizes = [end - before for before, end in zip((0, *policy.waves), policy.waves, strict=False)]
+        sizes = [end - before for before, end in pairwise((0, *policy.waves))]
         yield "waves", ", ".join(map(str, sizes))
         yield "gate", _gate(policy.gate)
     yield "window", _window(policy, job)

@@ -8,10 +8,9 @@ import { FAILED, plural, tally } from "./words.js";
 
 const UNSURE = ["timeout", "unknown"];
 
-/** Whether a job was told to end and waits for what is in flight: nothing of it is pending any more. */
+/** Whether a job was told to end and waits for what is in flight. */
 export function stopping(job) {
-  const waits = job.counts.pending > 0 || job.gateStatus === "closed" || job.reason?.startsWith("paused");
-  return !job.finishedAt && Boolean(job.reason) && !waits;
+  return Boolean(job.ending);
 }
 
 export class Actions {

@@ -45,7 +45,7 @@ export class JobForm {
       el("div", { class: "field" }, el("label", { for: "to" }, LABELS.to), this.to,
         el("span", { class: "muted", id: "to-help" }, "Names or ranges such as cg-[001-200], one per line or separated by commas"),
         this.toSaid, this.place("to")),
-      this.field("name", { maxlength: "128", placeholder: "optional, to find it again" }),
+      this.field("name", { placeholder: "optional, to find it again" }),
       this.policies = el("details", { class: "policies" }, el("summary", {}, "Policies"),
         el("div", { class: "grid-of-fields" }, POLICIES.map(({ name, ...more }) => this.field(name, more)))),
       el("div", { class: "actions" }, el("button", { class: "primary" }, "Dry run")));
@@ -61,13 +61,26 @@ export class JobForm {
     this.readDestinations();
   }
 
-  field(name, { options, help, label = LABELS[name], ...more }) {
-    const described = common(name, ...(help ? [`${name}-help`] : []));
+  field(name, { options, label = LABELS[name], ...more }) {
+    const help = el("span", { class: "muted", id: `${name}-help`, hidden: true });
+    const described = common(name, help.id);
     const input = options
       ? el("select", described, el("option", { value: "" }, "–"), options.map(([value, said]) => el("option", { value }, said)))
       : el("input", { type: "text", ...described, ...more });
     return el("div", { class: "field" }, el("label", { for: name }, label), input,
-      help ? el("span", { class: "muted", id: `${name}-help` }, help) : null, this.place(name));
+      help, this.place(name));
+  }
+
+  /** What the API says of a new job: what the fields mean, and what holds while nothing stands in them. */
+  hint(schema) {
+    this.element.elements.name.maxLength = property(schema, "name").maxLength;
+    for (const { name } of POLICIES) {
+      const { description, default: without } = property(schema, name);
+      const help = this.element.querySelector(`[id="${name}-help"]`);
+      text(help, description);
+      help.hidden = false;
+      if (without !== undefined) this.element.elements[name].placeholder = String(without);
+    }
   }
 
   /** Where it is said what is wrong with a field. */
@@ -151,6 +164,14 @@ export class JobForm {
       data: this.data.value.trim(),
     };
   }
+}
+
+/** What a schema says of the property at a path such as `gate.errors`; what null stands for is left out. */
+function property(schema, path) {
+  return path.split(".").reduce(({ properties }, name) => {
+    const found = properties[name];
+    return { ...found.anyOf?.[0], ...found };
+  }, schema);
 }
 
 /** The attributes that all fields have. */

@@ -6,7 +6,6 @@ import { ran } from "./card.js";
 import { copyable } from "./dialogs.js";
 import { badgePlace, el, facts, icon, stackedBar, text } from "./dom.js";
 import { described } from "./policies.js";
-import { openEnd } from "./rollout.js";
 import { Waves } from "./waves.js";
 import { STATUSES, command, duration, moment, number, plural, seconds, title, utc } from "./words.js";
 
@@ -95,7 +94,7 @@ export class Head {
     if (!job.finishedAt) {
       pairs.push(["In flight", number(counts.sent)]);
       if (around.window) pairs.push(["In flight, all jobs", `${number(around.inFlight)}, window ${number(around.window)}`]);
-      const why = counts.sent || stopping(job) ? "" : around.whys.summary(job, openEnd(job));
+      const why = counts.sent || stopping(job) ? "" : around.whys.summary(job, job.waveEnds?.[job.wave - 1] ?? job.totalCount);
       if (why) pairs.push(["Waiting", why]);
     }
     this.fill(this.facts, pairs);

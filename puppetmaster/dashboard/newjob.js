@@ -21,6 +21,9 @@ export class NewJobView {
     place.append(
       el("div", { class: "title" }, el("h1", {}, "New job")),
       el("div", { class: "two" }, this.form.element, el("div", { class: "side" }, this.faults, this.plan, this.hint)));
+    call("GET", "/openapi.json").then(({ data }) => this.form.hint(data.components.schemas.NewJob)).catch(() => {
+      // Without hints it works too.
+    });
     // It shows no jobs; whether it is connected is shown here too.
     this.live = new Live("/jobs/ws", { state });
   }

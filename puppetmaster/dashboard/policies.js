@@ -1,24 +1,24 @@
 // The optional properties of a job: as fields of a form, read from them, and said in words.
 
-import { gateRule, waveSizes } from "./rollout.js";
 import { moment, number, seconds } from "./words.js";
 
 const digits = { inputmode: "decimal" };
 
+/** The fields of the form, in their order. What they mean, and what holds without, the API says: `JobForm.hint`. */
 export const POLICIES = [
-  { name: "waves", label: "Waves", placeholder: "1, 10%, 100%", help: "each ends at so many requests" },
-  { name: "gate.errors", label: "Gate: failures allowed", placeholder: "0", help: "a number or a percentage" },
-  { name: "gate.soak", label: "Gate: rest, s", placeholder: "0", help: "between two waves", ...digits },
+  { name: "waves", label: "Waves" },
+  { name: "gate.errors", label: "Gate: failures allowed" },
+  { name: "gate.soak", label: "Gate: rest, s", ...digits },
   { name: "gate.onFail", label: "Gate: when it fails", options: [["pause", "the job pauses"], ["abort", "the job is aborted"]] },
-  { name: "concurrency", label: "In flight at most", placeholder: "automatic", help: "a number or a percentage" },
-  { name: "rate", label: "Sent per second", placeholder: "no limit", ...digits },
-  { name: "requestTimeout", label: "Answer within, s", placeholder: "60", ...digits },
-  { name: "timeout", label: "Whole job within, s", placeholder: "no limit", ...digits },
-  { name: "retry.attempts", label: "Attempts at most", placeholder: "1", help: "again after an error; after a timeout only what may be sent twice", ...digits },
-  { name: "retry.delay", label: "Before a retry, s", placeholder: "5", help: "at most, and half of it at least", ...digits },
-  { name: "abort.errors", label: "Abort: failures allowed", placeholder: "any", help: "a number or a percentage" },
-  { name: "abort.after", label: "Abort: not before", placeholder: "automatic", help: "requests are done; 1, for a percentage 10 or more", ...digits },
-  { name: "idempotent", label: "May be sent twice", help: "when it may have run; else only a GET", options: [["true", "yes"], ["false", "no"]] },
+  { name: "concurrency", label: "In flight at most" },
+  { name: "rate", label: "Sent per second", ...digits },
+  { name: "requestTimeout", label: "Answer within, s", ...digits },
+  { name: "timeout", label: "Whole job within, s", ...digits },
+  { name: "retry.attempts", label: "Attempts at most", ...digits },
+  { name: "retry.delay", label: "Before a retry, s", ...digits },
+  { name: "abort.errors", label: "Abort: failures allowed" },
+  { name: "abort.after", label: "Abort: not before", ...digits },
+  { name: "idempotent", label: "May be sent twice", options: [["true", "yes"], ["false", "no"]] },
   { name: "startAt", label: "Starts at", type: "datetime-local", step: "1" },
 ];
 
@@ -59,6 +59,34 @@ export function policies(form, fault) {
   return found;
 }
 
+/** How many requests each wave of a job has. */
+export function waveSizes({ waveEnds }) {
+  return waveEnds.map((end, index) => end - (waveEnds[index - 1] ?? 0));
+}
+
+/** The largest number of failures among `size` that a limit of `percent` lets pass. */
+function allowed(percent, size) {
+  let most = Math.ceil((percent * size) / 100);
+  while (most * 100 > percent * size) most -= 1;
+  return most;
+}
+
+/** What may fail before a gate behind a wave of `size`: "0 may fail", "2 may fail (5%)". */
+export function gateLimit(gate, size) {
+  const errors = gate?.errors ?? 0;
+  if (typeof errors !== "string") return `${number(errors)} may fail`;
+  return `${number(allowed(parseFloat(errors), size))} may fail (${errors})`;
+}
+
+/** The gates behind waves of these sizes in a sentence. */
+export function gateRule(gate, sizes) {
+  const { errors = 0, soak = 0, onFail = "pause" } = gate ?? {};
+  const percent = typeof errors === "string" && errors !== "0%";
+  const numbers = percent ? ` (${sizes.map((size) => number(allowed(parseFloat(errors), size))).join(", ")})` : "";
+  const limit = percent || Number(errors) > 0 ? `at most ${errors} of the wave failed${numbers}` : "none of the wave failed";
+  return `${limit}; else the job ${onFail === "abort" ? "is aborted" : "pauses"}${soak ? `. Then ${seconds(soak)} of rest` : ""}`;
+}
+
 function shareOf(value, total) {
   if (typeof value !== "string") return number(value);
   return `${number(Math.max(1, Math.ceil(Number(((total * parseFloat(value)) / 100).toFixed(9)))))}, which is ${value}`;
@@ -84,8 +112,8 @@ const SAID = {
     const limit = typeof errors === "string" ? `${errors} of those done` : number(errors);
     return `more than ${limit} failed${after > 1 ? `, once ${number(after)} are done` : ""}`;
   },
-  waves: (value, { totalCount }) => waveSizes(value, totalCount).map(number).join(" → "),
-  gate: (value, { waves, totalCount }) => gateRule(value, waveSizes(waves, totalCount).slice(0, -1)),
+  waves: (_, job) => waveSizes(job).map(number).join(" → "),
+  gate: (value, job) => gateRule(value, waveSizes(job).slice(0, -1)),
   idempotent: (value) => (value ? "yes" : "not what may have run"),
   startAt: (value) => moment(value),
 };

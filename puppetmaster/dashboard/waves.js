@@ -1,7 +1,7 @@
 // The waves of a job in a strip, with the gates between them.
 
 import { el, icon } from "./dom.js";
-import { gateLimit, gateRule, waveSizes } from "./rollout.js";
+import { gateLimit, gateRule, waveSizes } from "./policies.js";
 import { number, plural, seconds } from "./words.js";
 
 export class Waves {
@@ -18,7 +18,7 @@ export class Waves {
     const said = JSON.stringify([this.rows.version, job.wave, job.gateStatus, job.status]);
     if (said === this.said) return;
     this.said = said;
-    const sizes = waveSizes(job.waves, job.totalCount);
+    const sizes = waveSizes(job);
     let from = 0;
     const parts = sizes.flatMap((size, index) => {
       const wave = this.wave(job, index, from, from += size);

@@ -7,6 +7,17 @@ import { number, plural } from "./words.js";
 const AGAIN_MS = 3000;
 const MOST = 500;
 const REASONS = 3;
+/** Reasons that differ from one request to the next in what they name, put for many. */
+const COMMON = {
+  destination: "another request to the same gateway comes first",
+  ourLock: "another request holds their lock",
+  retry: "the last attempt failed, tried again later",
+  locked: "locked by somebody else, tried again later",
+  lockedThere: "locked by somebody else at the gateway, tried again later",
+  lateLock: "locked by a request that was not answered in its time, tried again later",
+  idUsed: "somebody else uses their message id, tried again later",
+  unregistered: "the controller has just restarted and does not know their gateways yet, tried again later",
+};
 
 export class Whys {
   constructor(jobId, rows) {
@@ -45,7 +56,7 @@ export class Whys {
     const reasons = new Map();
     for (const { id, __request: inner } of this.fresh) {
       if (id - this.rows.first >= end || inner.status !== "pending" || !inner.why) continue;
-      const reason = simple(inner.why);
+      const reason = COMMON[inner.whyCode] ?? inner.why;
       reasons.set(reason, (reasons.get(reason) ?? 0) + 1);
     }
     const sorted = [...reasons].sort((a, b) => b[1] - a[1]);
@@ -55,12 +66,4 @@ export class Whys {
     if (ahead) parts.push(`${number(ahead)}: ${job.gateStatus === "closed" ? "the gate before them is closed" : "their wave has not begun"}`);
     return parts.length ? some + parts.join("; ") : "";
   }
-}
-
-/** A reason without what differs from one request to the next. */
-function simple(why) {
-  if (/ to the same destination is /.test(why)) return "another request to the same gateway comes first";
-  if (/ holds the lock of /.test(why)) return "another request holds their lock";
-  if (/^next to be sent/.test(why)) return "next to be sent";
-  return why.replace(/; it is tried again in .*$/, ", tried again later");
 }

@@ -8,12 +8,12 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 
+from puppetmaster.engine.context import Context
 from puppetmaster.engine.delivery import Delivery
 from puppetmaster.engine.state import OpenJob, State
 from puppetmaster.model.job import Job, JobStatus
 from puppetmaster.model.request import Item, Request, RequestStatus
 from puppetmaster.model.spec import JobSpec
-from puppetmaster.scheduling.scheduler import Scheduler
 
 #: Steps in one turn: some 10 ms of work and as much of writing, measured on one core of a Xeon.
 STEPS = 500
@@ -52,21 +52,33 @@ class Chores:
                 self._queue.popleft()
 
 
-class Crowd:
-    """Moves them. Used by one thread, the dispatcher's.
+class Background:
+    """Moves all that wait of a job, part by part. Used by one thread, the dispatcher's.
 
     Jobs enter one after the other, in the order in which they may, so that their requests to one destination
-    keep the order of creation; ``entering`` are these chores, ``chores`` all others.
+    keep the order of creation.
     """
 
-    def __init__(
-        self, state: State, scheduler: Scheduler, delivery: Delivery, entering: Chores, chores: Chores
-    ) -> None:
-        self._state = state
-        self._scheduler = scheduler
+    def __init__(self, context: Context, delivery: Delivery) -> None:
+        # Two queues, so that a small job that may go does not wait until a large one is written, or ends.
+        self._entering, self._chores = Chores(), Chores()
+        self.drafts = Drafts(context.state, self._chores)
+        self._state = context.state
+        self._scheduler = context.scheduler
         self._delivery = delivery
-        self._entering = entering
-        self._chores = chores
+
+    def __bool__(self) -> bool:
+        return bool(self._entering) or bool(self._chores)
+
+    def begin(self) -> None:
+        """A turn begins."""
+        self._entering.begin()
+        self._chores.begin()
+
+    def work(self) -> None:
+        """Do the steps of this turn."""
+        self._entering.work()
+        self._chores.work()
 
     def enter(self, opened: OpenJob, sends: Callable[[OpenJob], bool]) -> None:
         """Let those of the waves that are open wait for their turn, as long as their job ``sends``."""

@@ -11,8 +11,8 @@ from dataclasses import replace
 from typing import Any
 
 from puppetmaster.clock import Moment, seconds
+from puppetmaster.engine.context import Context, Timer, TimerKind
 from puppetmaster.engine.in_flight import InFlight, Trials
-from puppetmaster.engine.presence import Presence
 from puppetmaster.engine.state import OpenJob, State
 from puppetmaster.jsoncodec import WAITING_BYTES
 from puppetmaster.model.job import Job, JobEvent, JobStatus
@@ -29,10 +29,9 @@ from puppetmaster.model.request import (
     RequestEvent,
     RequestStatus,
 )
+from puppetmaster.model.why import Why
 from puppetmaster.scheduling.locks import WILDCARDS
-from puppetmaster.scheduling.scheduler import LOCKED, Scheduler
-from puppetmaster.settings import Settings
-from puppetmaster.timers import Timers
+from puppetmaster.scheduling.scheduler import LOCKED
 
 #: The events of answers that say how it ended.
 SETTLING = (RequestEvent.SUCCEED, RequestEvent.FAIL)
@@ -129,15 +128,14 @@ MORE_S = 15.0
 REGISTERED_S = 0.2
 #: While we see who registers, the others are tried only so often.
 UNREGISTERED_S = 10.0
-#: The timer for when the window has room by itself.
-ROOM = ("room", 0)
+ROOM = Timer(TimerKind.ROOM, 0)
 #: What one waits for that is delayed; a refusal that is none: the controller does not know its gateway yet.
-RETRIED_WHY = "the last attempt failed"
+RETRIED_WHY = Why.RETRY.said()
 WHY = {
     Refusal.LOCKED: LOCKED,
-    Refusal.LOCKED_THERE: "locked by somebody else at the gateway",
-    Refusal.ID_USED: "somebody else uses its message id",
-    None: "the controller, which has just restarted, does not know the gateway yet",
+    Refusal.LOCKED_THERE: Why.LOCKED_THERE.said(),
+    Refusal.ID_USED: Why.ID_USED.said(),
+    None: Why.UNREGISTERED.said(),
 }
 TOO_LARGE = "the broker carries {} bytes, and indented, as the controller passes it on, this has {}"
 TOO_LARGE_DIRECT = "the broker carries {} bytes, and this has {}"
@@ -146,43 +144,27 @@ NO_IDS = "not sent again: this installation has given out all message ids"
 
 
 class Delivery:
-    """Takes each request to its end. Used by one thread, the dispatcher's.
+    """Takes each request to its end. Used by one thread, the dispatcher's."""
 
-    ``sends`` and ``questions`` are what the turn at hand wants to leave.
-    """
-
-    def __init__(
-        self,
-        settings: Settings,
-        state: State,
-        scheduler: Scheduler,
-        timers: Timers,
-        moment: Moment,
-        presence: Presence,
-        tunnel: str,
-    ) -> None:
+    def __init__(self, context: Context) -> None:
         self.refusals = Backoff()
         #: How long messages may be.
         self.capacity = DEFAULT_CAPACITY
         #: Sendings after the first, since the start.
         self.resent = 0
-        self.sends: list[Outgoing] = []
-        self.questions: list[str] = []
-        #: Messages of which the controller is asked whether it waits for their answers; whether it knows us.
-        self.checks: list[int] = []
-        self.proves = False
         #: Not all that might go has left: what was sent before has to be taken by the broker first.
         self.held_back = False
-        self.flight = InFlight(timers, settings.grace_s)
+        self.flight = InFlight(context.timers, context.settings.grace_s)
         self._trials = Trials()
-        self._settings = settings
-        self._state = state
-        self._scheduler = scheduler
-        self._timers = timers
-        self._moment = moment
-        self._presence = presence
-        self._tunnel = tunnel
-        self._corrections = Corrections(state, moment)
+        self._context = context
+        self._settings = context.settings
+        self._state = context.state
+        self._scheduler = context.scheduler
+        self._timers = context.timers
+        self._moment = context.moment
+        self._presence = context.presence
+        self._tunnel = context.tunnel
+        self._corrections = Corrections(context.state, context.moment)
         self._again_s: dict[int, float] = {}  # not before this is another attempt made
         #: Until when gateways may register again: of all jobs, and of those that an earlier process began.
         self._registering_until_s = self._all_anew_until_s = 0.0
@@ -199,15 +181,11 @@ class Delivery:
         # The answers of one turn all tell of a full window, though each of them makes room.
         self._full = self._scheduler.automatic >= self._scheduler.window.size - 1
 
-    def committed(self) -> None:
-        """What wanted to leave has left."""
-        self.sends, self.questions, self.checks, self.proves = [], [], [], False
-
     def stall(self) -> None:
         """What wanted to leave may not: it waits again."""
-        for outgoing in self.sends:
+        for outgoing in self._context.turn.sends:
             self.not_sent(outgoing.id)
-        self.sends = []
+        self._context.turn.sends.clear()
 
     # -- out --------------------------------------------------------------------------------------
 
@@ -280,16 +258,16 @@ class Delivery:
             message = sent.sending
             self.resent += message != id_
             self.flight.sent(id_, message, now_s, opened.job.request_timeout_s, direct=direct)
-            self.sends.append(outgoing)
+            self._context.turn.sends.append(outgoing)
             waiting_bytes += len(outgoing.payload)
             self.held_back = waiting_bytes >= WAITING_BYTES
         for job_id, at_s in scheduler.paced():
-            self._timers.set(("pace", job_id), at_s)
+            self._timers.set(Timer(TimerKind.PACE, job_id), at_s)
         if (room_s := scheduler.room_s(now_s)) is not None:
             self._timers.set(ROOM, room_s)
         for destination in scheduler.questions(QUESTIONS):
-            self.questions.append(destination)
-            self._timers.set(("question", destination), now_s + QUESTION_TIMEOUT_S)
+            self._context.turn.questions.append(destination)
+            self._timers.set(Timer(TimerKind.QUESTION, destination), now_s + QUESTION_TIMEOUT_S)
 
     def _why_too_long(self, command: EncodedCommand, outgoing: Outgoing) -> str | None:
         """Why the broker does not carry a message; None: it does, as far as we know."""
@@ -362,7 +340,7 @@ class Delivery:
 
     # -- in ---------------------------------------------------------------------------------------
 
-    def answered(self, message: int, answer: Reply, tunnel: str) -> None:
+    def answered(self, message: int, answer: Reply, tunnel: str = "") -> None:
         """An answer came for the message of this id; perhaps late, twice, or for nobody.
 
         ``tunnel`` is that of the gateway which sent it directly; empty: it came through our controller.
@@ -392,7 +370,7 @@ class Delivery:
         if nobody and message not in self._unbelieved:
             # A controller that has just restarted says so of everybody: does it know us?
             self._unbelieved[message] = (answer, self._moment.now_s)
-            self.proves = True
+            self._context.turn.proves = True
             return
         self._unbelieved.pop(message, None)
         answer = answer if self._item(request).code is None else answer.as_delivery()
@@ -418,11 +396,11 @@ class Delivery:
             return
         until_s = self._scheduler.overdue(request.id, request.sending, self._moment.now_s)
         if until_s is not None:
-            self._timers.set(("overdue", request.sending), until_s)
+            self._timers.set(Timer(TimerKind.OVERDUE, request.sending), until_s)
 
     def _free_owner(self, message: int) -> None:
         """An answer came. If nothing waited for it any more, a lock is free, or an owner has room again."""
-        self._timers.cancel(("overdue", message))
+        self._timers.cancel(Timer(TimerKind.OVERDUE, message))
         self._scheduler.came(message, self._moment.now_s)
 
     def controller_restarted(self, known_s: float | None) -> None:
@@ -441,7 +419,7 @@ class Delivery:
         else:
             self._registering_until_s = max(self._registering_until_s, until_s)
         self.disbelieve()
-        self.checks += self.flight.undecided()
+        self._context.turn.checks += self.flight.undecided()
 
     def _may_register(self, request: Request) -> bool:
         """Whether the gateway of a request may not have registered again yet.
@@ -465,7 +443,7 @@ class Delivery:
         """Asked at that time the controller knew us: what it said of others before that is true."""
         for message, (answer, since_s) in list(self._unbelieved.items()):
             if since_s <= asked_s:
-                self.answered(message, answer, "")
+                self.answered(message, answer)
 
     def held(self, message: int, *, held: bool) -> None:
         """Whether the controller, which was restarted, waits for the answer to this message."""
@@ -487,8 +465,8 @@ class Delivery:
         anybody = any(WILDCARDS.search(name) for name in names)
         for name in list(self._unregistered) if anybody else names:
             id_ = self._unregistered.pop(name, None)
-            if id_ is not None and self._timers.deadline_s(("wake", id_)) is not None:
-                self._timers.set(("wake", id_), now_s + REGISTERED_S)
+            if id_ is not None and self._timers.deadline_s(Timer(TimerKind.WAKE, id_)) is not None:
+                self._timers.set(Timer(TimerKind.WAKE, id_), now_s + REGISTERED_S)
 
     def controller_up(self) -> None:
         """It answers, and what was kept for us comes. Where all has just started, gateways may be missing."""
@@ -496,9 +474,10 @@ class Delivery:
         # The monotonic clock counts from the start of the machine.
         self._registering_until_s = max(self._registering_until_s, self._settings.booting_s)
 
-    def time_is_over(self, request: Request) -> None:
+    def time_is_over(self, id_: int) -> None:
         """No answer came for a request in flight."""
-        opened = self._state.opened_of(request.id)
+        request = self._state.request(id_)
+        opened = self._state.opened_of(id_)
         if (unbelieved := self._unbelieved.pop(request.sending, None)) is not None:
             self._refuse(request, unbelieved[0])
             return
@@ -574,7 +553,7 @@ class Delivery:
         if self._unregistered.get(request.destination) == request.id:
             del self._unregistered[request.destination]
         self._again_s.pop(request.id, None)
-        self._timers.cancel(("wake", request.id))
+        self._timers.cancel(Timer(TimerKind.WAKE, request.id))
         if self._scheduler.holds(request.id):
             self._scheduler.remove(request.id)
 
@@ -619,7 +598,7 @@ class Delivery:
 
     def _delay(self, id_: int, until_s: float, why: str, *, locked: bool = False) -> None:
         self._scheduler.delay(id_, until_s, why, locked=locked)
-        self._timers.set(("wake", id_), until_s)
+        self._timers.set(Timer(TimerKind.WAKE, id_), until_s)
 
     def _refuse(self, request: Request, answer: Reply) -> None:
         """A controller did not pass it on: it waits a little and is sent again, not for ever."""

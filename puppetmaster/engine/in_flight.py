@@ -1,5 +1,6 @@
 """What is in flight: under which message id, since when, until when it is waited for."""
 
+from puppetmaster.engine.context import Timer, TimerKind
 from puppetmaster.timers import Timers
 
 #: So soon after each other the connection ends at long messages, when the broker does not carry them.
@@ -11,10 +12,10 @@ REFUSED_S = 600.0
 class InFlight:
     """Requests that were sent and are not answered. Used by one thread, the dispatcher's.
 
-    Their deadlines are timers under the request's id.
+    Their deadlines are timers.
     """
 
-    def __init__(self, timers: Timers, grace_s: float) -> None:
+    def __init__(self, timers: Timers[Timer], grace_s: float) -> None:
         self._timers = timers
         self._grace_s = grace_s
         self._request_of: dict[int, int] = {}  # by message id
@@ -35,7 +36,7 @@ class InFlight:
         self._request_of[message] = request
         self._sent_s[request] = now_s
         self._own_s[request] = now_s + timeout_s
-        self._timers.set(request, now_s + timeout_s)
+        self._timers.set(_timer(request), now_s + timeout_s)
 
     def taken_up(
         self, request: int, message: int, now_s: float, timeout_s: float, *, direct: bool = False
@@ -51,7 +52,7 @@ class InFlight:
         self._own_s.pop(request, None)
         self._doubtful.discard(request)
         self._direct.discard(request)
-        self._timers.cancel(request)
+        self._timers.cancel(_timer(request))
 
     def request_of(self, message: int) -> int | None:
         """The request that went out under this message id, while it is in flight."""
@@ -74,7 +75,7 @@ class InFlight:
                 continue
             if sent_before_s is None or sent_s < sent_before_s:
                 self._doubtful.add(request)
-                self._timers.set(request, self._own_s[request])
+                self._timers.set(_timer(request), self._own_s[request])
 
     def undecided(self) -> list[int]:
         """The message ids of what our controller was given, and is not in doubt."""
@@ -87,17 +88,21 @@ class InFlight:
     def doubt_one(self, request: int) -> None:
         """It is in doubt whether this one arrived; its answer may be kept for us."""
         self._doubtful.add(request)
-        self._timers.set(request, self._own_s[request])
+        self._timers.set(_timer(request), self._own_s[request])
 
     def hurry(self, now_s: float) -> None:
         """What was kept for us comes now: who is in doubt is not waited for much longer."""
         for request in self._doubtful:
-            deadline_s = self._timers.deadline_s(request) or self._own_s[request]
-            self._timers.set(request, min(now_s + self._grace_s, deadline_s))
+            deadline_s = self._timers.deadline_s(_timer(request)) or self._own_s[request]
+            self._timers.set(_timer(request), min(now_s + self._grace_s, deadline_s))
 
     def doubtful(self, request: int) -> bool:
         """Whether it is in doubt that its answer can come."""
         return request in self._doubtful
+
+
+def _timer(request: int) -> Timer:
+    return Timer(TimerKind.ANSWER, request)
 
 
 class Trials:

@@ -5,21 +5,22 @@ thread and no socket.
 """
 
 import logging
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
-from puppetmaster.clock import Clock, Moment, is_known, iso, seconds
+from puppetmaster.clock import is_known, iso, seconds
 from puppetmaster.engine import background
-from puppetmaster.engine.background import Crowd, Drafts
+from puppetmaster.engine.background import Background
+from puppetmaster.engine.context import Context, Timer, TimerKind
 from puppetmaster.engine.delivery import Delivery, said
-from puppetmaster.engine.state import Commands, OpenJob, State
+from puppetmaster.engine.state import Commands, OpenJob
 from puppetmaster.errors import Conflict, Unavailable
 from puppetmaster.model.job import GateStatus, Job, JobEvent, JobStatus
 from puppetmaster.model.policy import Policy
 from puppetmaster.model.request import Item, Request, RequestEvent, RequestStatus
 from puppetmaster.model.spec import JobSpec
-from puppetmaster.scheduling.scheduler import Scheduler
-from puppetmaster.settings import Settings
-from puppetmaster.timers import Timers
+from puppetmaster.model.why import Reason, Said
 
 log = logging.getLogger("sanji.puppetmaster.engine.lifecycle")
 
@@ -27,36 +28,28 @@ log = logging.getLogger("sanji.puppetmaster.engine.lifecycle")
 BEGIN_S = 0.25
 #: A time to start is compared with the wall clock at least this often: somebody may set it.
 START_CHECK_S = 30.0
-#: The timers of a job.
-TIMERS = ("job", "begin", "start", "soak", "pace")
 
 
 class Lifecycle:
     """Takes each job to its end. Used by one thread, the dispatcher's."""
 
-    def __init__(
-        self,
-        settings: Settings,
-        clock: Clock,
-        state: State,
-        scheduler: Scheduler,
-        timers: Timers,
-        moment: Moment,
-        delivery: Delivery,
-        crowd: Crowd,
-        drafts: Drafts,
-        tunnel: str,
-    ) -> None:
-        self._settings = settings
-        self._clock = clock
-        self._state = state
-        self._scheduler = scheduler
-        self._timers = timers
-        self._moment = moment
+    def __init__(self, context: Context, delivery: Delivery, background: Background) -> None:
+        self._settings = context.settings
+        self._state = context.state
+        self._scheduler = context.scheduler
+        self._timers = context.timers
+        self._moment = context.moment
+        self._tunnel = context.tunnel
         self._delivery = delivery
-        self._crowd = crowd
-        self._drafts = drafts
-        self._tunnel = tunnel
+        self._background = background
+        self._drafts = background.drafts
+        #: What happens when a timer of a job fires.
+        self.timers: dict[TimerKind, Callable[[OpenJob], None]] = {
+            TimerKind.EXPIRE: self._expire,
+            TimerKind.BEGIN: self._begin,
+            TimerKind.START: self._start_if_due,
+            TimerKind.SOAK: partial(self._judge_wave, rested=True),
+        }
 
     # -- what callers ask for ---------------------------------------------------------------------
 
@@ -77,13 +70,15 @@ class Lifecycle:
         self._check_room(spec.total)
         ids = self._state.new_ids(spec.total)
         made = spec.job(
-            ids.job, ids.first, self._moment.at, self._clock.wall_s(), self._settings.request_timeout_s
+            ids.job, ids.first, self._moment.at, self._moment.wall_s, self._settings.request_timeout_s
         )
         job = self._timed(made) if made.status is JobStatus.DISPATCHING else made
 
         def exist(job: Job, items: dict[int, Item], requests: list[Request]) -> None:
-            self._state.create(self._take_up(job, items), requests)
-            self._timers.set(("begin", job.id), self._moment.now_s + BEGIN_S)
+            opened = self._take_up(job, items)
+            opened.held = True
+            self._state.create(opened, requests)
+            self._timers.set(Timer(TimerKind.BEGIN, job.id), self._moment.now_s + BEGIN_S)
 
         if job.total > background.STEPS:
             self._drafts.begin(job, spec, exist)
@@ -108,17 +103,16 @@ class Lifecycle:
             return
         raise Unavailable(f"No job can be created: {full}. Wait for one to end, delete one, or raise {most}.")
 
-    def drafting(self, job_id: int) -> bool:
-        """Whether this job does not exist yet: it is still being written."""
-        return job_id in self._drafts
-
     def begin_job(self, job_id: int) -> None:
         """Whoever created the job has its answer, or had time enough: its requests may be sent."""
-        if self._timers.deadline_s(("begin", job_id)) is None:
-            return
-        self._timers.cancel(("begin", job_id))
-        if (opened := self._state.opened(job_id)) is not None:
-            self.release(opened)
+        opened = self._state.opened(job_id)
+        if opened is not None and opened.held:
+            self._timers.cancel(Timer(TimerKind.BEGIN, job_id))
+            self._begin(opened)
+
+    def _begin(self, opened: OpenJob) -> None:
+        opened.held = False
+        self.release(opened)
 
     def control(self, job_id: int, wanted: JobStatus, *, force: bool) -> Job:
         """Pause, resume or cancel. Raises NotFound, Conflict."""
@@ -128,11 +122,11 @@ class Lifecycle:
             raise Conflict(f"Job {job_id} is {ended.status}: it has ended and cannot become {wanted}.")
         self._state.tally(opened)
         if wanted is JobStatus.CANCELED:
-            self._stop(opened, JobEvent.CANCEL, "canceled by a request", force=force)
+            self._stop(opened, JobEvent.CANCEL, Reason.CANCELED.said(), force=force)
         elif opened.job.ending:
             raise Conflict(f"Job {job_id} is being stopped ({opened.job.reason}): it cannot become {wanted}.")
         elif wanted is JobStatus.PAUSED and opened.job.status is not JobStatus.PAUSED:
-            self._pause(opened, "paused by a request")
+            self._pause(opened, Reason.PAUSED.said())
         elif wanted is JobStatus.DISPATCHING and opened.job.status is not JobStatus.DISPATCHING:
             self._resume(opened)
         return self.settle(job_id)
@@ -147,13 +141,13 @@ class Lifecycle:
     def _drop(self, job_id: int) -> Job:
         """Let go of an open job: it as its end would be, if all that is open of it ended now."""
         left, requests = self._state.drop(job_id)
-        stopped = left.stopping(JobEvent.CANCEL, "removed by a request")
+        stopped = left.stopping(JobEvent.CANCEL, Reason.REMOVED.said())
         job = stopped.tallied(self._delivery.counted_out(stopped, requests))
         for request in requests:
             if request.status is RequestStatus.SENT:
                 self._delivery.unanswered(request)
                 self._delivery.let_go(request)
-        self._crowd.clear_away(job_id, requests, self.close)
+        self._background.clear_away(job_id, requests, self.close)
         ended = job.after(job.ending or JobEvent.CANCEL, self._moment.at)
         log.info("job %s removed: %s", job_id, _summary(ended), extra={"action": "job_removed"})
         return ended
@@ -163,8 +157,8 @@ class Lifecycle:
     def recover(self, job: Job, items: dict[int, Item], requests: list[Request]) -> None:
         """Take up a job that an earlier process left, with its requests that are not done."""
         # A machine that does not say which start it is in may have been started anew.
-        if job.expires_s is not None and not (job.boot and job.boot == self._clock.boot()):
-            job = replace(job, boot=self._clock.boot(), expires_s=self._moment.now_s + self._time_left_s(job))
+        if job.expires_s is not None and not (job.boot and job.boot == self._moment.boot):
+            job = replace(job, boot=self._moment.boot, expires_s=self._moment.now_s + self._time_left_s(job))
         # What was sent last before the restart may have been sent just now.
         opened = self._take_up(job, items, paced=job.started_at is not None)
         opened.taken_up = True
@@ -172,9 +166,9 @@ class Lifecycle:
         for request in requests:
             self._delivery.taken_up(opened, request)
         if job.gate is GateStatus.SOAK:
-            self._timers.set(("soak", job.id), self._moment.now_s + opened.policy.gate.soak_s)
+            self._timers.set(Timer(TimerKind.SOAK, job.id), self._moment.now_s + opened.policy.gate.soak_s)
         if job.ending:
-            self._crowd.end(opened)
+            self._background.end(opened)
         self.release(opened)
 
     def _time_left_s(self, job: Job) -> float:
@@ -183,7 +177,7 @@ class Lifecycle:
         Where it cannot have been right, then or now, all of the time is left.
         """
         assert job.timeout_s is not None
-        now_s, began_s = self._clock.wall_s(), seconds(job.timed_at or job.created_at)
+        now_s, began_s = self._moment.wall_s, seconds(job.timed_at or job.created_at)
         gone_s = now_s - began_s if is_known(now_s) and is_known(began_s) else 0.0
         return min(max(job.timeout_s - gone_s, 0.0), job.timeout_s)
 
@@ -201,9 +195,9 @@ class Lifecycle:
         next_s = self._moment.now_s + 1 / policy.rate if paced and policy.rate else 0.0
         self._scheduler.open_job(job.id, policy.concurrency, policy.rate, next_s)
         if job.expires_s is not None:
-            self._timers.set(("job", job.id), job.expires_s)
+            self._timers.set(Timer(TimerKind.EXPIRE, job.id), job.expires_s)
         if job.status is JobStatus.PENDING:
-            self._timers.set(("start", job.id), self._moment.now_s + self._until_start_s(job))
+            self._timers.set(Timer(TimerKind.START, job.id), self._moment.now_s + self._until_start_s(job))
         return OpenJob(job, items, Commands(items, self._tunnel), policy)
 
     def _timed(self, job: Job) -> Job:
@@ -211,7 +205,7 @@ class Lifecycle:
         timed = replace(job, timed_at=self._moment.at)
         if job.timeout_s is None:
             return timed
-        return replace(timed, boot=self._clock.boot(), expires_s=self._moment.now_s + job.timeout_s)
+        return replace(timed, boot=self._moment.boot, expires_s=self._moment.now_s + job.timeout_s)
 
     def _until_start_s(self, job: Job) -> float:
         left_s = seconds(job.start_at or job.created_at) - self._moment.wall_s
@@ -222,7 +216,7 @@ class Lifecycle:
         if opened.job.status is not JobStatus.PENDING:
             return
         if left_s > 0:
-            self._timers.set(("start", opened.job.id), self._moment.now_s + left_s)
+            self._timers.set(Timer(TimerKind.START, opened.job.id), self._moment.now_s + left_s)
         else:
             self._start(opened, JobEvent.START)
 
@@ -231,20 +225,20 @@ class Lifecycle:
         if job.timed_at is None:
             job = self._timed(job)
         if job.expires_s is not None:
-            self._timers.set(("job", job.id), job.expires_s)
+            self._timers.set(Timer(TimerKind.EXPIRE, job.id), job.expires_s)
         self._state.write_job(job)
         self.release(opened)
 
-    def _pause(self, opened: OpenJob, reason: str) -> None:
+    def _pause(self, opened: OpenJob, reason: Said) -> None:
         self._state.write_job(opened.job.after(JobEvent.PAUSE, self._moment.at, reason=reason))
-        self._crowd.stand_aside(opened)
+        self._background.stand_aside(opened)
 
     def _resume(self, opened: OpenJob) -> None:
         """Go on; a gate that is closed opens. A job that is not paused starts now, before its time."""
         job = opened.job
         if job.status is JobStatus.PAUSED and job.timed_at is None and self._until_start_s(job) > 0:
             self._state.write_job(job.after(JobEvent.WAIT, self._moment.at))
-            self._timers.set(("start", job.id), self._moment.now_s + self._until_start_s(job))
+            self._timers.set(Timer(TimerKind.START, job.id), self._moment.now_s + self._until_start_s(job))
             return
         self._start(opened, JobEvent.RESUME if job.status is JobStatus.PAUSED else JobEvent.START)
         if job.gate is GateStatus.CLOSED:
@@ -253,30 +247,28 @@ class Lifecycle:
     def release(self, opened: OpenJob) -> None:
         """Let those requests wait for their turn that may be sent now: of the waves that are open."""
         if self._sends(opened):
-            self._crowd.enter(opened, self._sends)
+            self._background.enter(opened, self._sends)
 
     def _sends(self, opened: OpenJob) -> bool:
         """Whether requests of this job may be sent."""
         job = opened.job
-        waits = self._timers.deadline_s(("begin", job.id)) is not None
-        return not waits and job.status is JobStatus.DISPATCHING and not job.ending
+        return not opened.held and job.status is JobStatus.DISPATCHING and not job.ending
 
     # -- waves, and the end -----------------------------------------------------------------------
 
-    def fire(self, what: str, opened: OpenJob) -> None:
+    def fire(self, kind: TimerKind, job_id: int) -> None:
         """A timer of a job is over."""
+        if (opened := self._state.opened(job_id)) is None:
+            return
         self._state.tally(opened)
-        if what == "job":
-            reason = f"its timeout of {opened.job.timeout_s:g} s is over"
-            self._stop(opened, JobEvent.EXPIRE, reason, force=True)
-        elif opened.job.ending is not None:
-            log.debug("the %s of job %s is over, and it is being stopped", what, opened.job.id)
-        elif what == "begin":
-            self.release(opened)
-        elif what == "start":
-            self._start_if_due(opened)
+        if opened.job.ending is None or kind is TimerKind.EXPIRE:
+            self.timers[kind](opened)
         else:
-            self._judge_wave(opened, rested=True)
+            log.debug("%s: the timer of job %s is over, and it is being stopped", kind, job_id)
+
+    def _expire(self, opened: OpenJob) -> None:
+        reason = Reason.TIMEOUT.said(timeout_s=opened.job.timeout_s)
+        self._stop(opened, JobEvent.EXPIRE, reason, force=True)
 
     def settle_all(self) -> None:
         """Bring all jobs up to date in which something happened."""
@@ -286,7 +278,7 @@ class Lifecycle:
     def settle(self, job_id: int) -> Job:
         """Bring a job up to date, and see whether it stops, goes on to the next wave, or has ended."""
         opened = self._state.opened(job_id)
-        job = self._state.settle(job_id, self._moment.at, boot=self._clock.boot(), now_s=self._moment.now_s)
+        job = self._state.settle(job_id, self._moment.at, boot=self._moment.boot, now_s=self._moment.now_s)
         if opened is not None and not job.final and job.ending is None:
             why = opened.policy.aborts(job.failed_count, job.done_count)
             if why is not None:
@@ -314,17 +306,17 @@ class Lifecycle:
             self._state.write_job(replace(opened.job, gate=GateStatus.CLOSED, reason=why))
         elif policy.gate.soak_s and not rested:
             self._state.write_job(replace(job, gate=GateStatus.SOAK))
-            self._timers.set(("soak", job.id), self._moment.now_s + policy.gate.soak_s)
+            self._timers.set(Timer(TimerKind.SOAK, job.id), self._moment.now_s + policy.gate.soak_s)
         else:
             self._open_wave(opened)
 
     def _open_wave(self, opened: OpenJob) -> None:
         job = opened.job
-        self._timers.cancel(("soak", job.id))
+        self._timers.cancel(Timer(TimerKind.SOAK, job.id))
         self._state.write_job(replace(job, wave=job.wave + 1, wave_errors=job.failed_count, gate=None))
         self.release(opened)
 
-    def _stop(self, opened: OpenJob, event: JobEvent, reason: str, *, force: bool) -> None:
+    def _stop(self, opened: OpenJob, event: JobEvent, reason: Said, *, force: bool) -> None:
         """Send no more of this job; with ``force`` wait for nothing either."""
         self._state.write_job(opened.job.stopping(event, reason))
         if force:
@@ -334,20 +326,20 @@ class Lifecycle:
             for request in [one for one in opened.requests.values() if one.status is RequestStatus.SENT]:
                 self._delivery.unanswered(request)
                 self._delivery.end(request, how, said(text, 408 if expired else None))
-        self._crowd.end(opened)
+        self._background.end(opened)
 
     def revoke_created(self) -> list[int]:
         """Jobs that were created but not made durable never were: their ids are returned."""
         created = sorted(self._state.created)
         for job_id in created:
-            self._crowd.clear_away(job_id, self._state.revoke(job_id), self.close)
+            self._background.clear_away(job_id, self._state.revoke(job_id), self.close)
         return [*created, *self._drafts.revoke()]
 
     def close(self, job_id: int) -> None:
         """Forget a job that has ended."""
         self._scheduler.close_job(job_id)
-        for what in TIMERS:
-            self._timers.cancel((what, job_id))
+        for kind in (*self.timers, TimerKind.PACE):
+            self._timers.cancel(Timer(kind, job_id))
 
 
 def _summary(job: Job) -> str:

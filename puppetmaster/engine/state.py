@@ -14,13 +14,10 @@ from puppetmaster.model.job import Job, JobEvent
 from puppetmaster.model.message import EncodedCommand
 from puppetmaster.model.policy import Policy
 from puppetmaster.model.request import Item, Request, RequestStatus
-from puppetmaster.store.base import LAST_REQUEST_ID, Changes, Ids
-from puppetmaster.store.sqlite.reader import Reader
-from puppetmaster.store.sqlite.store import as_store_error
+from puppetmaster.store.base import LAST_REQUEST_ID, Changes, Ids, Reader
 
 #: Message ids for further sendings are taken from the counter in blocks, to write it rarely.
 ID_BLOCK = 1000
-UNREADABLE = "The store cannot be read"
 
 
 class Commands(dict[int, EncodedCommand]):
@@ -46,6 +43,8 @@ class OpenJob:
     policy: Policy
     #: An earlier process began it.
     taken_up: bool = False
+    #: Whoever created it has not the answer yet, which comes before its first request.
+    held: bool = False
     requests: dict[int, Request] = field(default_factory=dict)
     deltas: Counter[RequestStatus] = field(default_factory=Counter)
 
@@ -279,11 +278,10 @@ class State:
     def find_request(self, message: int) -> Request | None:
         """The request that some sending under this message id was of, whatever became of it."""
         sending = self.changes.sendings.get(message)
-        with as_store_error(UNREADABLE):
-            id_ = sending.id if sending is not None else self._reader.sending(message) or message
-            if id_ in self._job_of:
-                return self.request(id_)
-            request = self.changes.requests.get(id_) or self._reader.request(id_)
+        id_ = sending.id if sending is not None else self._reader.sending(message) or message
+        if id_ in self._job_of:
+            return self.request(id_)
+        request = self.changes.requests.get(id_) or self._reader.request(id_)
         return None if request is None or request.job in self.changes.deleted else request
 
     def find_item(self, request: Request) -> Item:
@@ -291,8 +289,7 @@ class State:
         opened = self._open.get(request.job)
         if opened is not None:
             return opened.items[request.item]
-        with as_store_error(UNREADABLE):
-            stored = self._reader.items_by_id([request.item])
+        stored = self._reader.items_by_id([request.item])
         return self.changes.items.get(request.item) or stored[request.item]
 
     def find_job(self, job_id: int) -> Job:
@@ -302,8 +299,7 @@ class State:
             return opened.job
         job = None
         if job_id not in self.changes.deleted:
-            with as_store_error(UNREADABLE):
-                job = self.changes.jobs.get(job_id) or self._reader.job(job_id)
+            job = self.changes.jobs.get(job_id) or self._reader.job(job_id)
         if job is None:
             raise NotFound(f"There is no job {job_id}: GET /jobs lists those there are.")
         return job
@@ -313,8 +309,7 @@ class State:
         for job_id in self.created:
             if (new := self.find_job(job_id)).key == key:
                 return new
-        with as_store_error(UNREADABLE):
-            job = self._reader.job_by_key(key)
+        job = self._reader.job_by_key(key)
         if job is None or job.id in self.changes.deleted:
             return None
         return self.find_job(job.id)

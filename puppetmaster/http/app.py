@@ -16,20 +16,18 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
 from puppetmaster import jsoncodec
-from puppetmaster.api import openapi
-from puppetmaster.errors import MethodNotAllowed, NotFound, PuppetmasterError, Unavailable, UpgradeRequired
+from puppetmaster.api.operations import OPERATIONS, WEBSOCKET, Backend, Operation
+from puppetmaster.errors import (
+    MethodNotAllowed,
+    NotFound,
+    PuppetmasterError,
+    SettingsError,
+    Unavailable,
+    UpgradeRequired,
+)
 from puppetmaster.http import metrics
 from puppetmaster.http.metrics import Metrics
-from puppetmaster.http.resources import (
-    JSON,
-    OPERATIONS,
-    Backend,
-    Operation,
-    Resource,
-    Turns,
-    document,
-    failure,
-)
+from puppetmaster.http.resources import JSON, Resource, Turns, document, failure
 from puppetmaster.http.security import Security, refuse
 from puppetmaster.http.server import Address, Server
 from puppetmaster.http.websockets import Broadcaster
@@ -37,6 +35,8 @@ from puppetmaster.settings import Settings
 from puppetmaster.threads import Vital
 
 DASHBOARD = Path(__file__).parents[1] / "dashboard"
+#: Beside the package, in a clone and where it is installed.
+DESCRIPTION = Path(__file__).parents[2] / "schema" / "openapi.json"
 #: Answers from this size on are compressed for those who can read that.
 GZIP_BYTES = 4096
 #: What it means that one of these is not so, in the order of cause and effect.
@@ -51,7 +51,10 @@ Show = Callable[[Request], Response]
 
 
 class HttpApp:
-    """HTTP and WebSockets. Takes its port when it is made: raises SettingsError when it cannot."""
+    """HTTP and WebSockets. Takes its port when it is made.
+
+    Raises SettingsError: the port is not free, or a file of ours is missing.
+    """
 
     def __init__(
         self, settings: Settings, where: Address, backend: Backend, sockets: Broadcaster, numbers: Metrics
@@ -60,6 +63,7 @@ class HttpApp:
         self._sockets = sockets
         self._metrics = numbers
         self._files = {file.name: file for file in DASHBOARD.iterdir() if file.is_file()}
+        self._description = _read(DESCRIPTION)
         self.server = Server(self._app(settings), where, settings)
 
     @property
@@ -89,18 +93,18 @@ class HttpApp:
     def _app(self, settings: Settings) -> Starlette:
         by_path: dict[str, dict[str, Operation]] = {}
         for one in OPERATIONS:
-            by_path.setdefault(one.path, {})[one.method] = one
+            if one.call is not None:
+                by_path.setdefault(one.path, {})[one.method] = one
         turns = Turns.new()
-        watching = ("/jobs/ws", "/jobs/ws/{id}", "/jobs/{id}/ws")
+        watching = [one.path for one in OPERATIONS if one.method == WEBSOCKET]
+        shown = {"/health": self._health, "/metrics": self._numbers, "/openapi.json": self._describe}
         app = Starlette(
             routes=[
                 *(WebSocketRoute(path, self._sockets.watch) for path in watching),
                 WebSocketRoute("/{path:path}", _nowhere),
                 *(Route(path, _shown(_not_upgraded)) for path in watching),
                 *(Route(path, Resource(self._backend, some, turns)) for path, some in by_path.items()),
-                Route("/health", _shown(self._health)),
-                Route("/metrics", _shown(self._numbers)),
-                Route("/openapi.json", _shown(_description)),
+                *(Route(path, _shown(show)) for path, show in shown.items()),
                 Route("/", _shown(self._page)),
                 Route("/static/{name}", _shown(self._page)),
             ],
@@ -134,6 +138,9 @@ class HttpApp:
     def _numbers(self, _request: Request) -> Response:
         return Response(self._metrics.text(), media_type=metrics.CONTENT_TYPE)
 
+    def _describe(self, request: Request) -> Response:
+        return document(self._description, JSON, request)
+
     def _page(self, request: Request) -> Response:
         name = request.path_params.get("name", "index.html")
         if name not in self._files:
@@ -142,8 +149,14 @@ class HttpApp:
         return document(self._files[name].read_bytes(), kind, request)
 
 
-def _description(request: Request) -> Response:
-    return document(openapi.TEXT, JSON, request)
+def _read(file: Path) -> bytes:
+    """What a file of ours holds. Raises SettingsError."""
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise SettingsError(
+            f"{file} cannot be read ({error.strerror}): it is a part of puppetmaster: install it again."
+        ) from error
 
 
 async def _nowhere(socket: WebSocket) -> None:

@@ -76,32 +76,23 @@ class Metrics(Collector):
         yield _gauge("websockets", "WebSockets that are open", self._watchers())
 
     def _from_engine(self) -> Iterator[Metric]:
-        numbers = self._dispatcher.look(_numbers, LOOK_TIMEOUT_S)
-        yield _gauge("in_flight", "Requests sent and not answered", numbers["in_flight"])
-        yield _gauge("window", "Most requests in flight at present", numbers["window"])
+        now = self._dispatcher.look(Engine.snapshot, LOOK_TIMEOUT_S)
+        yield _gauge("in_flight", "Requests sent and not answered", now.in_flight)
+        yield _gauge("window", "Most requests in flight at present", now.window)
         refusals = CounterMetricFamily(
             "puppetmaster_refusals", "Requests that the controller did not pass on, by code", labels=["code"]
         )
-        for code, count in numbers["refusals"].items():
+        for code, count in {423: 0, **now.refusals}.items():
             refusals.add_metric([str(code)], count)
         yield refusals
         yield CounterMetricFamily(
-            "puppetmaster_retries", "Sendings of a request after its first", value=numbers["resent"]
+            "puppetmaster_retries", "Sendings of a request after its first", value=now.resent
         )
 
     def _store_bytes(self) -> int:
         path = self._store_path
         files = (path, path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-shm"))
         return sum(file.stat().st_size for file in files if file.exists())
-
-
-def _numbers(engine: Engine) -> dict[str, Any]:
-    return {
-        "in_flight": engine.scheduler.in_flight,
-        "window": engine.scheduler.window.size,
-        "refusals": {423: 0, **engine.refusals},
-        "resent": engine.resent,
-    }
 
 
 def _of_gateways(gateways: dict[str, Any]) -> Iterator[Metric]:

@@ -1,10 +1,10 @@
-"""The HTTP door: a table of operations that translate for the service, and decide nothing."""
+"""The HTTP door: the operations of the API as resources that translate, and decide nothing."""
 
 import asyncio
 import hashlib
 import itertools
 import logging
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from starlette.background import BackgroundTask
@@ -15,8 +15,8 @@ from starlette.types import Receive, Scope, Send
 
 from puppetmaster import jsoncodec
 from puppetmaster.api import query
+from puppetmaster.api.operations import Backend, Operation
 from puppetmaster.api.pages import Chunks, encoded
-from puppetmaster.api.service import Service
 from puppetmaster.errors import (
     Conflict,
     Fault,
@@ -39,13 +39,6 @@ PIECE_BYTES = 64 * 1024
 MOST_LONG = 30
 
 
-class Backend(NamedTuple):
-    """What the door translates for."""
-
-    service: Service
-    health: Callable[[], dict[str, Any]]
-
-
 class Turns(NamedTuple):
     """What takes long goes one at a time, large bodies and parts of long answers each among themselves.
 
@@ -61,57 +54,6 @@ class Turns(NamedTuple):
     def new(cls) -> "Turns":
         """Nobody's."""
         return cls(asyncio.Semaphore(), asyncio.Semaphore(), asyncio.Semaphore(MOST_LONG))
-
-
-class Asked(NamedTuple):
-    """One request: the ``id`` in its path, its query as the SDK parses it, what its body says."""
-
-    id: str
-    query: Mapping[str, Any]
-    body: Any
-
-
-class Operation(NamedTuple):
-    """A method on a path, and what it does. ``created`` gives path and job id of what it creates.
-
-    One that takes a ``query`` reads it; with others a parameter is an error.
-    """
-
-    method: str
-    path: str
-    call: Callable[[Backend, Asked], Any]
-    created: Callable[[Mapping[str, Any]], tuple[str, int]] | None = None
-    query: bool = False
-
-
-OPERATIONS = (
-    Operation("GET", "/jobs", lambda to, asked: to.service.jobs(asked.query), query=True),
-    Operation(
-        "POST",
-        "/jobs",
-        lambda to, asked: to.service.create_job(asked.body),
-        lambda job: (f"/jobs/{job['id']}", job["id"]),
-    ),
-    Operation("GET", "/jobs/{id}", lambda to, asked: to.service.job(asked.id, asked.query), query=True),
-    Operation("PUT", "/jobs/{id}", lambda to, asked: to.service.control_job(asked.id, asked.body)),
-    Operation("DELETE", "/jobs/{id}", lambda to, asked: to.service.delete_job(asked.id)),
-    Operation(
-        "GET", "/jobs/{id}/requests", lambda to, asked: to.service.requests(asked.query, asked.id), query=True
-    ),
-    Operation(
-        "GET", "/jobs/{id}/results", lambda to, asked: to.service.results(asked.id, asked.query), query=True
-    ),
-    Operation("GET", "/requests", lambda to, asked: to.service.requests(asked.query), query=True),
-    Operation(
-        "POST",
-        "/requests",
-        lambda to, asked: to.service.create_request(asked.body),
-        lambda request: (f"/requests/{request['id']}", request["job"]),
-    ),
-    Operation("GET", "/requests/{id}", lambda to, asked: to.service.request(asked.id)),
-    Operation("GET", "/request/{id}", lambda to, asked: to.service.request(asked.id)),
-    Operation("GET", "/system/puppetmaster", lambda to, _: to.health()),
-)
 
 
 class Resource:
@@ -168,14 +110,9 @@ class Resource:
             return failure(error)
 
     def _run(self, operation: Operation, raw: bytearray | None, request: Request) -> Response:
-        asked = Asked(
-            request.path_params.get("id", ""),
-            query.parameters(request.scope["query_string"].decode("latin-1")),
-            None if raw is None else _body(raw, request, self._backend.service.most_values),
-        )
-        if not operation.query:
-            query.parse(asked.query, ())
-        data = operation.call(self._backend, asked)
+        given = query.parameters(request.scope["query_string"].decode("latin-1"))
+        body = None if raw is None else _body(raw, request, self._backend.service.most_values)
+        data = operation.run(self._backend, request.path_params.get("id", ""), given, body)
         if operation.created is not None and data["id"] is not None:
             location, job_id = operation.created(data)
             begin = BackgroundTask(self._backend.service.begin, job_id)

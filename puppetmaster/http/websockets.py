@@ -189,7 +189,7 @@ class Broadcaster:
         """One WebSocket, from its opening to its end."""
         try:
             given = query.parameters(socket.scope["query_string"].decode("latin-1"))
-            collection = bool(query.parse(given, ("collection",)).collection)
+            collection = bool(query.parse(given, ("changed",)).collection)
         except PuppetmasterError as error:
             await socket.receive()
             await refuse(error, socket.send, "websocket.http.response")

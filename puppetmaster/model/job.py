@@ -11,7 +11,9 @@ from enum import StrEnum
 from typing import Any
 
 from puppetmaster.errors import IllegalTransition
+from puppetmaster.model.policy import Policy
 from puppetmaster.model.request import OPEN, RequestStatus
+from puppetmaster.model.why import Reason, Said, code_of
 
 
 class JobStatus(StrEnum):
@@ -72,6 +74,10 @@ TRANSITIONS: Mapping[tuple[JobStatus, JobEvent], JobStatus] = {
 #: Statuses of a job that has ended; the others are open.
 FINAL = frozenset({_S.RESOLVED, _S.CANCELED, _S.ABORTED, _S.TIMEOUT})
 OPEN_JOB = frozenset(_S) - FINAL
+#: What a job ends as, by the event that ends it.
+ENDS: Mapping[JobEvent, JobStatus] = {
+    event: status for (_, event), status in TRANSITIONS.items() if status in FINAL
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -191,6 +197,7 @@ class Job:
             "status": self.status.value,
             "ending": self.ending and self.ending.value,
             "reason": self.reason,
+            "reasonCode": code_of(self.reason),
             "counts": {status.value: count for status, count in self.counts.items()},
         }
 
@@ -223,7 +230,7 @@ class Job:
             given=document["given"],
             status=JobStatus(document["status"]),
             ending=JobEvent(document["ending"]) if document["ending"] else None,
-            reason=document["reason"],
+            reason=_reason(document),
             counts={status: document["counts"][status.value] for status in RequestStatus},
         )
 
@@ -241,6 +248,8 @@ class Job:
             "timeout": self.timeout_s,
             "status": self.status.value,
             "reason": self.reason,
+            "reasonCode": code_of(self.reason),
+            "ending": self.ending and ENDS[self.ending].value,
             "progress": self.done_count * 100 // self.total,
             "totalCount": self.total,
             "doneCount": self.done_count,
@@ -248,14 +257,40 @@ class Job:
             "errorCount": self.failed_count,
             "counts": {status.value: count for status, count in self.counts.items()},
             **self.given,
-            **({"wave": self.wave, "gateStatus": self.gate} if "waves" in self.given else {}),
+            **(self._waves() if "waves" in self.given else {}),
         }
+
+    def _waves(self) -> dict[str, Any]:
+        """Where its waves end, which one is open, and what stands before the next."""
+        ends = Policy.of(self.given, self.total).waves
+        return {"waveEnds": list(ends), "wave": self.wave, "gateStatus": self.gate}
 
 
 def _timed_at(document: Mapping[str, Any]) -> str | None:
     """When a job of an earlier version began, which does not say so: when it was created, if it has begun."""
     began: str = document["createdAt"]
     return None if document["expires"] is None and document["status"] == JobStatus.PENDING else began
+
+
+#: Why a job of an earlier version, which kept the sentence only, is as it is. What aborted it is not known.
+_KEPT_REASONS = {
+    JobStatus.CANCELED: Reason.CANCELED,
+    JobStatus.TIMEOUT: Reason.TIMEOUT,
+}
+
+
+def _reason(document: Mapping[str, Any]) -> str | None:
+    """Why a job is as it is, with its code."""
+    text: str | None = document["reason"]
+    if text is None:
+        return None
+    if "reasonCode" in document:
+        return Said(text, document["reasonCode"])
+    if document["gate"] == GateStatus.CLOSED:
+        return Said(text, Reason.GATE.value)
+    ending = document["ending"]
+    status = ENDS[JobEvent(ending)] if ending else JobStatus(document["status"])
+    return Said(text, _KEPT_REASONS[status].value if status in _KEPT_REASONS else None)
 
 
 def fresh_counts(total: int) -> dict[RequestStatus, int]:

@@ -12,6 +12,7 @@ from itertools import accumulate, pairwise
 from typing import Any
 
 from puppetmaster.model.request import RequestStatus
+from puppetmaster.model.why import Reason, Said
 
 #: Outcomes after which a request may be tried again, by their names in ``retry.on``.
 RETRIED = (RequestStatus.TIMEOUT, RequestStatus.ERROR)
@@ -147,20 +148,19 @@ class Policy:
         timed = timeout if RequestStatus.TIMEOUT in self.retry.on else ""
         return " or ".join(filter(None, (error, timed))) if self.retry.attempts > 1 else ""
 
-    def aborts(self, failed: int, done: int) -> str | None:
+    def aborts(self, failed: int, done: int) -> Said | None:
         """Why no more is sent, given how many failed of those that are done; None: go on."""
         abort = self.abort
         if abort is None or done < abort.after or not abort.errors.passed(failed, done):
             return None
-        return f"{failed} of {done} requests failed, more than the {abort.errors} that it bears"
+        return Reason.ERRORS.said(failed=failed, done=done, errors=abort.errors)
 
-    def gate_fails(self, wave: int, failed: int) -> str | None:
+    def gate_fails(self, wave: int, failed: int) -> Said | None:
         """Why the gate behind ``wave`` (from 1) does not open, given its failures; None: it does."""
         size = self.waves[wave - 1] - (self.waves[wave - 2] if wave > 1 else 0)
         if not self.gate.errors.passed(failed, size):
             return None
-        allowed = f"more than the {self.gate.errors} that its gate allows"
-        return f"wave {wave} failed its gate: {failed} of {size} requests failed, {allowed}"
+        return Reason.GATE.said(wave=wave, failed=failed, size=size, errors=self.gate.errors)
 
 
 def wave_of(waves: Sequence[int], index: int) -> int:

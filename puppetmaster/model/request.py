@@ -11,6 +11,7 @@ from enum import StrEnum
 from typing import Any
 
 from puppetmaster.errors import IllegalTransition
+from puppetmaster.model.why import code_of
 
 #: Through the remote bundle of our own bus; to the gateway's own controller.
 REMOTE_WAY, DIRECT_WAY = "remote", "direct"
@@ -289,6 +290,7 @@ class Request:
                 "timeout": timeout_s,
                 "status": self.status.value,
                 "why": why if self.open else None,
+                "whyCode": code_of(why) if self.open else None,
                 "progress": 0 if self.open else 100,
                 "attempts": self.attempts,
                 "route": self.route,

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from puppetmaster.model.why import Said, Why
 from puppetmaster.scheduling.window import Window
 
 #: A rate that fell behind by less than this catches up, so that short delays do not add up.
@@ -271,18 +272,17 @@ class FairQueue:
             return False
         return share.limit is not None or self.automatic < self.window.size
 
-    def why(self, job: int, now_s: float) -> str | None:
-        """What keeps a job from sending more now, as one sentence; None: nothing of this."""
+    def why(self, job: int, now_s: float) -> Said | None:
+        """What keeps a job from sending more now; None: nothing of this."""
         share = self._shares[job]
         if share.limit is not None and share.in_flight >= share.limit:
-            return f"no free slot: the job has {share.in_flight} in flight, which is its concurrency"
+            return Why.CONCURRENCY.said(in_flight=share.in_flight)
         if share.rate is not None and share.next_s > now_s:
-            return f"the job's rate is {share.rate:g} per second"
+            return Why.RATE.said(rate=share.rate)
         if self.in_flight >= self.most:
-            return f"no free slot: {self.in_flight} requests are in flight, which is the most"
+            return Why.MOST.said(in_flight=self.in_flight)
         if share.in_flight and self.in_flight >= self.most - self._reserved:
-            kept = f"the last {self._reserved} slots are for jobs that have none"
-            return f"no free slot: {self.in_flight} requests are in flight, and {kept}"
+            return Why.RESERVED.said(in_flight=self.in_flight, kept=self._reserved)
         if share.in_flight and share.limit is None and self.automatic >= self.window.size:
-            return f"no free slot: {self.automatic} requests are in flight, which is the window now"
+            return Why.WINDOW.said(in_flight=self.automatic)
         return None

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from heapq import heapify, heappop, heappush
 
+from puppetmaster.model.why import Said, Why, code_of
 from puppetmaster.scheduling.fairness import FEW, FairQueue, Queue, Share, Waiting
 from puppetmaster.scheduling.locks import Locks
 from puppetmaster.scheduling.owners import Owner, Owners
@@ -24,8 +25,7 @@ from puppetmaster.timers import Timers
 
 #: So many reads that wait for a lock go before the next write takes it.
 READS_BEFORE_WRITE = 100
-LOCKED = "locked by somebody else"
-NEXT = "next to be sent"
+LOCKED = Why.LOCKED.said()
 
 
 @dataclass(slots=True, eq=False)
@@ -58,7 +58,7 @@ class Scheduler:
         self._leaders: dict[str, Waiting] = {}  # what is in flight, or goes next, by destination
         self._parked: dict[str, Parked] = {}  # by the domain whose lock they wait for
         self._offered: dict[str, None] = {}  # free domains that more writes wait for than the one let try
-        self._locked = Timers()  # when the lock of a domain that others hold is tried again
+        self._locked: Timers[str] = Timers()  # when the lock of a domain that others hold is tried again
         self._readers: dict[str, deque[Queue]] = {}  # reads by domain
         self._passes: dict[str, int] = {}  # how many of them may still go before the next write
         self._unknown: dict[str, list[Waiting]] = {}
@@ -498,8 +498,8 @@ class Scheduler:
 
     # -- what it waits for ------------------------------------------------------------------------
 
-    def why(self, id_: int, now_s: float) -> str | None:
-        """What a waiting request waits for, as one sentence; None when it is in flight or not here."""
+    def why(self, id_: int, now_s: float) -> Said | None:
+        """What a waiting request waits for; None when it is in flight or not here."""
         self._now_s = now_s
         waiting = self._requests.get(id_)
         if waiting is None or waiting.in_flight:
@@ -507,35 +507,33 @@ class Scheduler:
         ahead = self._leaders[waiting.destination]
         if ahead is not waiting:
             state = "in flight" if ahead.in_flight else "before it"
-            return f"request {ahead.id} of job {ahead.job} to the same destination is {state}"
+            return Why.DESTINATION.said(request=ahead.id, job=ahead.job, state=state)
         if waiting.delayed:
             return self._until(waiting.delayed, waiting.until_s)
-        return self._why_locked(waiting) or self._turns.why(waiting.job, self._now_s) or NEXT
+        return self._why_locked(waiting) or self._turns.why(waiting.job, self._now_s) or Why.NEXT.said()
 
-    def _why_locked(self, waiting: Waiting) -> str | None:
+    def _why_locked(self, waiting: Waiting) -> Said | None:
         domain = self._domain(waiting)
         if domain is None:
-            return "the controller is asked who owns its lock"
+            return Why.ASKING.said()
         if (writer := self.locks.writer(domain)) is not None:
-            return f"request {writer} holds the lock of {domain}"
+            return Why.OUR_LOCK.said(request=writer, domain=domain)
         if self.locks.held(domain, self._now_s):
             return self._until(self._whose(LOCKED, domain), self._locked.deadline_s(domain) or self._now_s)
         owner = self._owner(domain)
         if owner is None or owner.may_send(self._now_s):
             return None
         if owner.blocked(self._now_s):
-            return f"the owner of {domain} answers nothing: {owner.busy} requests are in flight there"
-        return f"{owner.busy} requests are in flight at the owner of {domain}: as many as it works on"
+            return Why.OWNER_SILENT.said(domain=domain, busy=owner.busy)
+        return Why.OWNER_BUSY.said(domain=domain, busy=owner.busy)
 
     def _whose(self, why: str, domain: str | None) -> str:
         """Why a request waits, where it is our own command that holds the lock for longer than we waited."""
         late = self._late_writers.get(domain) if domain is not None else None
         if why != LOCKED or late is None:
             return why
-        return (
-            f"locked by request {late[0]}, which was not answered in its time, until its owner's ttl is over"
-        )
+        return Why.LATE_LOCK.said(request=late[0])
 
-    def _until(self, why: str, at_s: float) -> str:
+    def _until(self, why: str, at_s: float) -> Said:
         left_s = max(at_s - self._now_s, 0.0)
-        return f"{why}; it is tried again in {left_s:.{1 if left_s < 10 else 0}f} s"
+        return Said(f"{why}; it is tried again in {left_s:.{1 if left_s < 10 else 0}f} s", code_of(why))

@@ -1,14 +1,20 @@
-"""Which jobs need not be kept any longer: by their number, their age and the size of the store."""
+"""The port of the store: what everybody may ask of it, whatever it is kept in, and the values that pass.
+
+``Store`` and ``Reader`` are protocols. Implementations are ``store.sqlite``, which a bundle runs on, and
+``store.memory``, for the simulator and for tests; ``tests/contract/test_store.py`` holds each to them.
+"""
 
 import secrets
 from collections import Counter, deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from itertools import islice
+from typing import Protocol
 
 from puppetmaster.clock import is_known, seconds
-from puppetmaster.model.job import Job
-from puppetmaster.model.request import Item, Request
+from puppetmaster.model.job import OPEN_JOB, Job
+from puppetmaster.model.request import OPEN, Item, Request
 
 #: The lowest request id: clear of the SDK's random message ids and of counters that start at 1.
 FIRST_REQUEST_ID = 2**31
@@ -147,6 +153,8 @@ class Look:
         self.keep = keep
         #: When it began.
         self.now = now
+        #: It takes in this many jobs at once.
+        self.at_once = PART
         #: The last job that was read.
         self.last_id = 0
         #: Every job was read.
@@ -222,3 +230,124 @@ def _first(known: list[_Ranked], more: list[_Ranked]) -> list[_Ranked]:
     if len(known) == MOST:
         more = [one for one in more if one[0] < known[-1][0]]
     return sorted([*known, *more], key=_rank)[:MOST] if more else known
+
+
+#: Field -> the value that it has, or those that it may have; all must fit.
+Filter = Mapping[str, str | int | Sequence[str]]
+
+
+class Reader(Protocol):
+    """Look-ups, for one thread at a time. Each of them raises StoreError when the store cannot be read.
+
+    What was committed is there; a job that was removed, or whose requests are still being written, is not,
+    and nothing of it is.
+    """
+
+    def job(self, id_: int) -> Job | None:
+        """Look up a job; None: there is none of this id."""
+
+    def job_by_key(self, key: str) -> Job | None:
+        """Look up the job that was created with this idempotency key; None: there is none."""
+
+    def jobs(self, where: Filter, *, limit: int | None = None, offset: int = 0) -> list[Job]:
+        """List jobs, newest first, after the first ``offset``, at most ``limit`` (None: all).
+
+        ``where``: ``status``, ``name``, ``destination``: one of its requests goes there, ``text``: its id,
+        its name, its key or the resource of one of its items has this in it, letters a to z in either case.
+        """
+
+    def job_ids(self, where: Filter) -> Sequence[int]:
+        """List the ids of jobs, newest first; ``where`` as for ``jobs``."""
+
+    def count_jobs(self, where: Filter) -> int:
+        """Count jobs; ``where``: ``status``, ``name``."""
+
+    def request(self, id_: int) -> Request | None:
+        """Look up a request; None: there is none of this id."""
+
+    def sending(self, message: int) -> int | None:
+        """Look up whose message this was: the id of the request that went out under this id, not its own."""
+
+    def requests(self, where: Filter, *, limit: int | None = None, offset: int = 0) -> list[Request]:
+        """List requests, ascending, in pages as ``jobs``; ``where``: ``job``, ``status``, ``destination``."""
+
+    def request_ids(self, where: Filter, *, limit: int | None = None, offset: int = 0) -> Sequence[int]:
+        """List the ids of requests, as ``requests``; in few bytes each, for there may be a million."""
+
+    def count_requests(self, where: Filter) -> int:
+        """Count requests; ``where`` as for ``requests``."""
+
+    def requests_within(self, ids: Sequence[int], most_bytes: int) -> tuple[list[Request], int]:
+        """List the requests of the first of these ascending ids, until they take about this many bytes.
+
+        With them comes how many of the ids they are the answer for: all, or one at least. Ids that nothing
+        has are skipped.
+        """
+
+    def items(self, jobs: Iterable[int]) -> dict[int, Item]:
+        """List the batch items of these jobs, by their id."""
+
+    def items_by_id(self, ids: Iterable[int]) -> dict[int, Item]:
+        """List the batch items of these ids; ids that nothing has are skipped."""
+
+    def items_within(self, ids: Sequence[int], most_bytes: int) -> tuple[dict[int, Item], int]:
+        """As ``items_by_id``; the rest as ``requests_within``."""
+
+
+class Store(Protocol):
+    """What is durable. One thread writes, any other reads, each a state of its own; neither waits long.
+
+    Each verb raises StoreError when what keeps the store fails; after ``close`` those of the writer do.
+    """
+
+    #: What was committed last, for the thread that writes.
+    now: Reader
+
+    @property
+    def installation(self) -> str:
+        """16 hexadecimal digits, made once in the life of a store."""
+
+    @property
+    def ids(self) -> Ids:
+        """The ids as they were last committed, as a copy."""
+
+    @property
+    def size_bytes(self) -> int:
+        """How much of its place is in use, about: what ``Keep.bytes`` is compared with."""
+
+    def commit(self, changes: Changes) -> None:
+        """Make all of ``changes`` durable, or none of it. When it returns, no crash can undo it.
+
+        Removed jobs are nowhere to be seen from then on, and requests of drafts not before their job is
+        committed with ``completed``. Raises StoreError: nothing of it is there; NotKnown: nothing of it is
+        there now, but after a crash it might be.
+        """
+
+    def reading(self) -> AbstractContextManager[Reader]:
+        """Give a reader that sees one committed state throughout, for any thread."""
+
+    def unfinished(self) -> Iterator[tuple[Job, list[Request]]]:
+        """Give every job that has not ended, oldest first, with its requests that are not done.
+
+        Drafts that an earlier process did not complete are not among them, and never will be.
+        """
+        for job in reversed(self.now.jobs({"status": sorted(OPEN_JOB)})):
+            yield job, self.now.requests({"job": job.id, "status": sorted(OPEN)})
+
+    def sweep(self) -> bool:
+        """Give back a part of the place that removed jobs take; whether there was any. For the writer."""
+
+    def look_on(self, look: Look) -> None:
+        """Have a look take in the next ``look.at_once`` jobs."""
+
+    def outlived(self, look: Look) -> dict[int, str]:
+        """Name some jobs that need not be kept, of a look that is complete, and by which limit.
+
+        Bytes count once everything that was removed before is swept: it still takes its place.
+        """
+
+    def close(self) -> None:
+        """Let go of everything; another process may open it then. What was committed stays.
+
+        Raises StoreError, when all is closed: what keeps the store failed.
+        """

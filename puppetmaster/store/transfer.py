@@ -12,15 +12,16 @@ from typing import Any
 
 from puppetmaster.errors import StoreError
 from puppetmaster.model.job import Job
-from puppetmaster.store.base import Ids, ahead
+from puppetmaster.model.why import Reason
+from puppetmaster.store.base import Ids, Reader, ahead
 from puppetmaster.store.datadir import FILE_NAME, PRIVATE
 from puppetmaster.store.sqlite import migrations
 from puppetmaster.store.sqlite.documents import Except, SqliteTinyDB
-from puppetmaster.store.sqlite.reader import Reader
-from puppetmaster.store.sqlite.store import INDEXES, Store, as_store_error, pause_open_jobs
+from puppetmaster.store.sqlite.reader import SqliteReader, as_store_error
+from puppetmaster.store.sqlite.store import INDEXES, SqliteStore, pause_open_jobs
 
 #: Why a job is paused that had not ended when it was exported.
-IMPORTED = "it was imported, and what waits may have run since the export: resume it, or cancel it"
+IMPORTED = Reason.IMPORTED.said()
 #: The tables in the order in which they are written.
 TABLES = ("meta", "jobs", "items", "sendings", "requests")
 #: So many documents are in memory at once.
@@ -51,7 +52,7 @@ def export(data_dir: Path, file: Path) -> int:
                     part.write(piece.encode())
                 part.write(b"}")
             part.write(b"}\n")
-        return db.table("jobs").count_where()
+        return len(db.table("jobs"))
 
 
 def import_(file: Path, data_dir: Path) -> int:
@@ -62,7 +63,7 @@ def import_(file: Path, data_dir: Path) -> int:
     brought up to date. Raises StoreError.
     """
     tables = _read(file)
-    with closing(Store(data_dir)) as store:
+    with closing(SqliteStore(data_dir)) as store:
         if store.ids.next_job > 1 or store.now.count_jobs({}):
             raise StoreError(
                 f"{store.path} is not empty: import into another directory (PUPPETMASTER_DATA_DIR), "
@@ -78,9 +79,9 @@ def import_(file: Path, data_dir: Path) -> int:
             for name, documents in tables.items():
                 db.table(name).put(documents.items())
             brought = migrations.bring_up(db, meta, file)
-            jobs = _verified(Reader(db), brought, file)
+            jobs = _verified(SqliteReader(db, store.path), brought, file)
             ids = ahead(Ids(brought["nextJob"], brought["nextRequest"]))
-            pause_open_jobs(db, IMPORTED)
+            pause_open_jobs(db, store.path, IMPORTED)
             db.table("meta").put([(1, {**brought, "nextJob": ids.next_job, "nextRequest": ids.next_request})])
             return jobs
 
@@ -91,7 +92,7 @@ def _documents(db: SqliteTinyDB, name: str) -> Iterator[str]:
     thrown = db.table("trash").ids() if name in ("items", "requests") else []
     ids = table.ids({"job": Except(thrown)} if thrown else {})
     for start in range(0, len(ids), PART):
-        found = table.get(doc_ids=ids[start : start + PART])
+        found = table.get(doc_ids=ids[start : start + PART].tolist())
         members = (f'"{document.doc_id}": {json.dumps(document, allow_nan=False)}' for document in found)
         yield ("," if start else "") + "\n" + ",\n".join(members)
 

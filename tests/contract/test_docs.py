@@ -14,7 +14,7 @@ import pytest
 from websockets.sync.client import connect
 
 from docs import generate
-from puppetmaster.store.sqlite.store import Store
+from puppetmaster.store.sqlite.store import SqliteStore
 from sandbox.ask import ask
 from sandbox.bridged import BRIDGE, NOTIFICATIONS, BridgedFleet, status_topic
 from sandbox.demo import FLEET
@@ -71,7 +71,7 @@ def test_the_readmes_examples_run(tmp_path: Path) -> None:
     assert len(examples()) == len(shown) >= 10
     port = free_port()
     settings = {"PUPPETMASTER_HTTP": f"127.0.0.1:{port}"}
-    Store(tmp_path / "data").close()  # whose ids begin where those that are shown do
+    SqliteStore(tmp_path / "data").close()  # whose ids begin where those that are shown do
     with Gateway(tmp_path, fleet=FLEET, settings=settings) as gateway:
         for command, answer in examples():
             known = command.replace("$PORT", str(gateway.broker.port)).replace("8700", str(port))

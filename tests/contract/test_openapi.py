@@ -1,6 +1,5 @@
 """The OpenAPI document: complete, valid, the same everywhere, and kept by a running door."""
 
-import json
 import os
 import subprocess
 import sys
@@ -11,15 +10,21 @@ from typing import Any
 import jsonschema_rs
 import pytest
 
-from puppetmaster.api import fields, openapi, samples, shapes
-from puppetmaster.http.resources import OPERATIONS
+from puppetmaster.api import fields
+from puppetmaster.api.operations import OPERATIONS, WEBSOCKET
+from puppetmaster.errors import SettingsError
+from puppetmaster.http import app
+from schema import generate
 from tests import ROOT
 from tests.waves_in_order import ordered
 from tests.web_client import Door, batch, running
 
 FILE = ROOT / "schema" / "openapi.json"
+EXAMPLES = generate.EXAMPLES["operations"]
+BODIES = EXAMPLES["POST /jobs"]["bodies"]
+BATCH, RERUN = BODIES["reboot"], BODIES["rerun"]
 #: Those that need no job to be there.
-NEW_JOBS = [samples.BATCH, samples.ROLLOUT, samples.DRY_RUN, samples.EVENT]
+NEW_JOBS = [body for name, body in BODIES.items() if name != "rerun"]
 
 
 @pytest.fixture
@@ -29,29 +34,42 @@ def door(tmp_path: Path) -> Iterator[Door]:
 
 
 def validator(name: str) -> Any:
-    schema = {"$ref": f"#/components/schemas/{name}", "components": {"schemas": dict(shapes.SCHEMAS)}}
+    schema = {"$ref": f"#/components/schemas/{name}", "components": {"schemas": dict(generate.SCHEMAS)}}
     return jsonschema_rs.validator_for(schema)
 
 
 def test_every_operation_is_described() -> None:
-    paths = openapi.description()["paths"]
+    paths = generate.description()["paths"]
     described = {(method.upper(), path) for path, methods in paths.items() for method in methods}
-    others = {("GET", "/health"), ("GET", "/metrics")}
-    assert described == {(one.method, one.path) for one in OPERATIONS} | others
+    shown = {(one.method, one.path) for one in OPERATIONS} - {("GET", "/openapi.json")}
+    assert described == {(method, path) for method, path in shown if method != WEBSOCKET}
     names = [one["operationId"] for methods in paths.values() for one in methods.values()]
     assert len(names) == len(set(names))
+
+
+def test_the_file_is_up_to_date() -> None:
+    assert FILE.read_bytes() == generate.text(), "make it anew: python -m schema.generate"
 
 
 def test_the_file_is_what_the_door_shows(door: Door) -> None:
     answer = door.ask("GET", "/openapi.json")
     assert answer.headers["content-type"] == "application/json"
-    assert answer.json == json.loads(FILE.read_bytes()), "make it anew: python -m puppetmaster.openapi"
+    assert answer.body == FILE.read_bytes()
     assert answer.json["openapi"] == "3.1.0"
+
+
+def test_without_the_file_it_does_not_start_and_says_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(app, "DESCRIPTION", tmp_path / "openapi.json")
+    said = r"openapi.json cannot be read .*: install it again"
+    with pytest.raises(SettingsError, match=said), running(tmp_path):
+        pass
 
 
 def examples() -> Iterator[Any]:
     """All that the document has, each with its schema, as ``POST /jobs reboot`` or ``GET /jobs 200``."""
-    document = openapi.description()
+    document = generate.description()
     for path, methods in document["paths"].items():
         for method, operation in methods.items():
             sent = operation.get("requestBody", {}).get("content", {})
@@ -67,23 +85,23 @@ def examples() -> Iterator[Any]:
 
 @pytest.mark.parametrize(("schema", "example"), list(examples()))
 def test_the_examples_are_valid(schema: Any, example: Any) -> None:
-    root = {**schema, "components": {"schemas": dict(shapes.SCHEMAS)}}
+    root = {**schema, "components": {"schemas": dict(generate.SCHEMAS)}}
     jsonschema_rs.validator_for(root).validate(example)
 
 
 def test_the_examples_are_accepted_and_answered_as_described(door: Door) -> None:
-    job = door.ask("POST", "/jobs", samples.BATCH).json
-    request = door.ask("POST", "/requests", samples.NEW_REQUEST).json
+    job = door.ask("POST", "/jobs", BATCH).json
+    request = door.ask("POST", "/requests", EXAMPLES["POST /requests"]["bodies"]["time"]).json
     validator("Job").validate(job)
     validator("Request").validate(request)
-    assert set(job) == set(samples.JOB)
-    assert set(request["__request"]) == set(samples.REQUEST["__request"])
+    assert set(job) == set(EXAMPLES["POST /jobs"]["answer"])
+    assert set(request["__request"]) == set(EXAMPLES["POST /requests"]["answer"]["__request"])
     validator("Error").validate(door.ask("POST", "/jobs", {}).json)
 
 
-@pytest.mark.parametrize("body", [*NEW_JOBS, samples.RERUN])
+@pytest.mark.parametrize("body", [*NEW_JOBS, RERUN])
 def test_every_kind_of_job_is_described_as_it_is_shown(door: Door, body: Any) -> None:
-    for _ in range(samples.RERUN["rerun"]["job"]):
+    for _ in range(RERUN["rerun"]["job"]):
         door.ask("POST", "/jobs", batch("a"))
     door.ask("PUT", "/jobs/12", {"status": "canceled"})
     if "rerun" in body:
@@ -99,30 +117,56 @@ def test_every_kind_of_job_is_described_as_it_is_shown(door: Door, body: Any) ->
 
 def test_every_optional_property_is_described_and_has_an_example() -> None:
     known = {str(name) for name in fields.JOB.schema}
-    assert set(shapes.SCHEMAS["NewJob"]["properties"]) == known
-    assert set(shapes.SCHEMAS["Job"]["properties"]) >= {
-        *fields.GIVEN,
-        "wave",
-        "gateStatus",
-        "waveSizes",
-        "plan",
-    }
-    assert {name for body in [*NEW_JOBS, samples.RERUN] for name in body} == known
+    assert set(generate.SCHEMAS["NewJob"]["properties"]) == known
+    shown = {*fields.GIVEN, "wave", "gateStatus", "waveSizes", "plan"}
+    assert set(generate.SCHEMAS["Job"]["properties"]) >= shown
+    assert {name for body in [*NEW_JOBS, RERUN] for name in body} == known
+
+
+#: Of any sort, and at the ends of what is allowed. Times and the order of waves JSON Schema knows not fully.
+VALUES: list[Any] = [
+    *(None, True, False, 0, 1, 1.0, 1.5, -1, 5, 100, 101, 128, 10**6, 10**6 + 1, 2**53, 2**53 + 1),
+    *(0.0001, 0.00009, 0.001, 0.0009, 100_000, 100_001, 1e9, 1e9 + 1),
+    *("", "a", "x" * 128, "x" * 129, "x" * 255, "x" * 256, "a\0b", "infinity", "abort", "pause"),
+    *("0%", "10%", "0.5%", "100%", "101%", "10", "ten%", "tomorrow", "2026-01-02T03:04:05Z"),
+    *([], ["error"], ["error", "timeout"], ["done"], [1], ["10%"], [1, "10%"], [0], [[]], ["error"] * 101),
+    *({}, {"any": 1}),
+]
+
+
+def described() -> Iterator[Any]:
+    """Each property of a new job that has a value of its own, with its JSON Schema."""
+    known = generate.SCHEMAS["NewJob"]["properties"]
+    for one in fields.NEW_JOB:
+        if one.name != "batch" and not one.parts:
+            yield pytest.param(one, known[one.name], id=one.name)
+        for part in one.parts:
+            schema = known[one.name]["anyOf"][0]["properties"][part.name]
+            yield pytest.param(part, schema, id=f"{one.name}.{part.name}")
+
+
+@pytest.mark.parametrize(("one", "schema"), list(described()))
+def test_a_field_takes_what_its_schema_takes(one: fields.Field, schema: Any) -> None:
+    assert schema["description"] == one.sentence
+    valid = jsonschema_rs.validator_for(schema)
+    taken = [value for value in VALUES if not fields.faults(fields.schema([one]), {one.name: value})]
+    assert taken == [value for value in VALUES if valid.is_valid(value)]
+    assert taken
 
 
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"rerun": {"job": 1}, "batch": samples.BATCH["batch"]},
+        {"rerun": {"job": 1}, "batch": BATCH["batch"]},
         {"name": "neither"},
         {"batch": None},
-        {**samples.BATCH, "gate": {}},
-        {**samples.BATCH, "waves": None, "gate": {}},
-        {**samples.BATCH, "concurrency": "0%"},
-        {**samples.BATCH, "concurrency": 1.5},
-        {**samples.BATCH, "retry": {"attemps": 2}},
-        {**samples.BATCH, "abort": {}},
-        {**samples.BATCH, "startAt": "tomorrow"},
+        {**BATCH, "gate": {}},
+        {**BATCH, "waves": None, "gate": {}},
+        {**BATCH, "concurrency": "0%"},
+        {**BATCH, "concurrency": 1.5},
+        {**BATCH, "retry": {"attemps": 2}},
+        {**BATCH, "abort": {}},
+        {**BATCH, "startAt": "tomorrow"},
     ],
 )
 def test_what_is_refused_is_not_described(door: Door, wrong: Any) -> None:
@@ -133,7 +177,7 @@ def test_what_is_refused_is_not_described(door: Door, wrong: Any) -> None:
 def test_the_gateway_and_its_health_are_described_as_they_are_shown(door: Door) -> None:
     shown = door.ask("GET", "/system/puppetmaster").json
     validator("Gateway").validate(shown)
-    assert set(samples.GATEWAY["limits"]) <= set(shown["limits"])
+    assert set(EXAMPLES["GET /system/puppetmaster"]["answer"]["limits"]) <= set(shown["limits"])
     validator("Readiness").validate(door.ask("GET", "/health").json)
 
 
@@ -147,7 +191,7 @@ def test_the_messages_of_errors_are_those_that_come(door: Door) -> None:
     }
     for code, (method, path, body) in asked.items():
         answer = door.ask(method, path, body)
-        assert (answer.status, answer.json) == (code, samples.ERRORS[code])
+        assert (answer.status, answer.json) == (code, generate.EXAMPLES["errors"][str(code)])
 
 
 def test_results_are_described_as_they_are_shown(door: Door) -> None:

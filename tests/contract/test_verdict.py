@@ -2,8 +2,6 @@
 
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -27,18 +25,15 @@ from tests.verdict_page import (
 )
 from tests.virtual import World, body
 
-#: Thousands of transactions that need not outlive the test: a disk is too slow for them.
-MEMORY = Path("/dev/shm")
 RULES = rules()
 STOPPED = ("aborted", "canceled", "timeout")
 
 
 @pytest.fixture
 def world() -> Iterator[World]:
-    with TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None) as directory:
-        made = World(Path(directory), Settings(grace_s=GRACE_S))
-        yield made
-        made.stop()
+    made = World(Settings(grace_s=GRACE_S))
+    yield made
+    made.stop()
 
 
 def rule_of(one: Combination) -> Rule:

@@ -242,6 +242,21 @@ def test_a_job_is_made_after_a_dry_run(page: Page, site: Site) -> None:
     expect(page.locator(".verdict")).to_have_text("All 20 requests resolved.")
 
 
+def test_the_form_says_what_the_api_says_of_its_fields(page: Page, site: Site) -> None:
+    page.goto(f"{site.url}#/new")
+    page.get_by_text("Policies").click()
+    known = site.ask("GET", "/openapi.json")["components"]["schemas"]["NewJob"]["properties"]
+    at_most = page.get_by_label("In flight at most")
+    expect(at_most).to_have_accessible_description(known["concurrency"]["description"])
+    delay = known["retry"]["anyOf"][0]["properties"]["delay"]
+    before = page.get_by_label("Before a retry, s")
+    expect(before).to_have_accessible_description(delay["description"])
+    expect(before).to_have_attribute("placeholder", str(delay["default"]))
+    expect(page.get_by_label("Name")).to_have_attribute(
+        "maxlength", str(known["name"]["anyOf"][0]["maxLength"])
+    )
+
+
 def test_data_arrive_as_they_were_typed(page: Page, site: Site) -> None:
     typed = '{"serial": 9007199254740993, "f": 1.0, "small": 1.5e-7, "10": 1, "2": "é\\u00e9 \\\\"}'
     page.goto(f"{site.url}#/new")
@@ -896,7 +911,7 @@ def test_numbers_of_answers_keep_their_text(page: Page) -> None:
 )
 def test_what_a_gate_allows_is_the_product_s(page: Page, errors: str, size: int) -> None:
     said = page.evaluate(
-        "async ([gate, size]) => (await import('/static/rollout.js')).gateLimit(gate, size)",
+        "async ([gate, size]) => (await import('/static/policies.js')).gateLimit(gate, size)",
         [{"errors": errors}, size],
     )
     most = int(said.split()[0])
@@ -905,10 +920,27 @@ def test_what_a_gate_allows_is_the_product_s(page: Page, errors: str, size: int)
     assert policy.gate_fails(1, most + 1) is not None
 
 
-@pytest.mark.parametrize("waves", [[1, "10%", "100%"], ["0.1%", 7], [5, 5, "33.4%"], [900]])
-def test_waves_are_the_product_s(page: Page, waves: list[int | str]) -> None:
-    found = page.evaluate("async (given) => (await import('/static/rollout.js')).waveEnds(given, 201)", waves)
-    assert found == list(Policy.of({"waves": waves}, 201).waves)
+def test_the_sizes_of_waves_come_from_where_they_end(page: Page) -> None:
+    found = page.evaluate(
+        "async (job) => (await import('/static/policies.js')).waveSizes(job)", {"waveEnds": [1, 21, 201]}
+    )
+    assert found == [1, 20, 180]
+
+
+@pytest.mark.parametrize("code", ["destination", "ourLock", "locked"])
+def test_reasons_of_one_kind_are_put_together_by_their_code(page: Page, code: str) -> None:
+    """Whatever their sentences say."""
+    inner = {"status": "pending", "whyCode": code}
+    rows = [{"id": one, "__request": {**inner, "why": f"sentence {one}"}} for one in range(3)]
+    rows.append({"id": 3, "__request": {"status": "pending", "why": "as told", "whyCode": "new"}})
+    said = page.evaluate(
+        """async (fresh) => {
+          const whys = new (await import('/static/whys.js')).Whys(1, {first: 0});
+          return whys.summary.call({...whys, fresh}, {totalCount: 4, counts: {pending: 4}}, 4);
+        }""",
+        rows,
+    )
+    assert re.fullmatch("3: [a-z ,]+; 1: as told", said), said
 
 
 def test_a_spreadsheet_finds_no_formula(page: Page) -> None:
@@ -1069,8 +1101,8 @@ def test_who_is_away_and_the_way_a_request_went(
     browser: Browser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with running(tmp_path, route="direct") as door, a_page(browser) as page:
-        monkeypatch.setattr(door.app.bus, "send", lambda commands: True)
-        tell = door.app.dispatcher.post
+        monkeypatch.setattr(door.app.site.bus, "send", lambda commands: True)
+        tell = door.app.site.dispatcher.post
         tell([LinkChanged(up=True), ControllerChanged(up=True)])
         page.goto(f"http://127.0.0.1:{door.port}/")
         expect(page.locator("#link")).to_contain_text("connected;")

@@ -89,7 +89,7 @@ def test_a_lock_of_others_is_asked_for_seldom() -> None:
     simulation = Simulation(Scenario(gateways=1000, shape="one-model", holds=(Hold(1, 0.0, 20.0),)))
     simulation.create("post")
     simulation.run(20)
-    assert simulation.engine.refusals[423] < 40, "everybody waits for the one who tries"
+    assert simulation.engine.delivery.refusals.counts[423] < 40, "everybody waits for the one who tries"
 
 
 def test_the_window_falls_when_answers_get_slower_and_not_more() -> None:

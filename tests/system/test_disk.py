@@ -23,13 +23,13 @@ from puppetmaster.model.job import JobStatus
 from puppetmaster.model.request import RequestStatus
 from puppetmaster.store.base import FIRST_REQUEST_ID, Changes
 from puppetmaster.store.sqlite.documents import SqliteTinyDB
-from puppetmaster.store.sqlite.reader import Reader
-from puppetmaster.store.sqlite.store import FILE_NAME, INDEXES, Store, as_store_error
+from puppetmaster.store.sqlite.reader import SqliteReader, as_store_error
+from puppetmaster.store.sqlite.store import FILE_NAME, INDEXES, SqliteStore
 from sandbox.fleet_log import FleetLog
 from sandbox.gateway import Gateway
 from tests.bus_client import BusClient, Message
 from tests.conftest import require
-from tests.desk import WAIT_S, Desk, disk_fault, until
+from tests.desk import WAIT_S, DiskDesk, disk_fault, until
 from tests.examples import a_job, a_request
 from tests.virtual import body
 
@@ -71,9 +71,10 @@ def _full(data_dir: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _reading(data_dir: Path) -> Iterator[Reader]:
-    with closing(SqliteTinyDB(data_dir / FILE_NAME, read_only=True)) as db:
-        yield Reader(db)
+def _reading(data_dir: Path) -> Iterator[SqliteReader]:
+    file = data_dir / FILE_NAME
+    with closing(SqliteTinyDB(file, read_only=True)) as db:
+        yield SqliteReader(db, file)
 
 
 def _posted(client: BusClient, job: Message) -> Message:
@@ -158,7 +159,7 @@ def test_a_disk_that_is_full_for_a_while(disk: Path) -> None:
         assert again["data"]["id"] > job_id
         assert "a step of the dispatcher failed" not in "\n".join(gateway.bundle.output())
         assert gateway.bundle.terminate() == 0
-    with closing(Store(disk)) as store:
+    with closing(SqliteStore(disk)) as store:
         assert store.now.count_requests({"job": job_id, "status": ["resolved"]}) == count
         assert store._db.storage.damage() is None
 
@@ -230,8 +231,8 @@ def test_a_disk_that_is_full_after_a_kill(disk: Path) -> None:
 
 
 @pytest.fixture
-def desk(tmp_path: Path) -> Iterator[Desk]:
-    made = Desk(tmp_path / "data")
+def desk(tmp_path: Path) -> Iterator[DiskDesk]:
+    made = DiskDesk(tmp_path / "data")
     yield made
     made.close()
     assert made.bus.unrecorded == []
@@ -246,7 +247,7 @@ FAULTS = [
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=str)
-def test_a_commit_that_fails(desk: Desk, fault: Exception) -> None:
+def test_a_commit_that_fails(desk: DiskDesk, fault: Exception) -> None:
     first = desk.create("cg-1", "cg-2", concurrency=1)
     until(lambda: desk.bus.sent, "the first command leaves")
     one, two = first.request_ids
@@ -271,7 +272,7 @@ def test_a_commit_that_fails(desk: Desk, fault: Exception) -> None:
     assert desk.create("cg-3").id > first.id
 
 
-def test_a_job_whose_creation_cannot_be_written_never_was(desk: Desk) -> None:
+def test_a_job_whose_creation_cannot_be_written_never_was(desk: DiskDesk) -> None:
     desk.disk.error = disk_fault("database or disk is full", sqlite3.SQLITE_FULL)
     with pytest.raises(StoreError, match=r"No job was created: .* disk is full") as refused:
         desk.create("cg-1", key="k")
@@ -285,16 +286,16 @@ def test_a_job_whose_creation_cannot_be_written_never_was(desk: Desk) -> None:
     assert desk.bus.sent == [job.first]
     with desk.store.reading() as reader:
         assert [one.id for one in reader.jobs({})] == [job.id]
-        assert reader.request_ids({}) == [job.first]
+        assert list(reader.request_ids({})) == [job.first]
 
 
-def test_a_job_that_may_be_there_after_a_crash_is_not_called_never_created(desk: Desk) -> None:
+def test_a_job_that_may_be_there_after_a_crash_is_not_called_never_created(desk: DiskDesk) -> None:
     desk.disk.error = disk_fault("disk I/O error", sqlite3.SQLITE_IOERR_FSYNC)
     with pytest.raises(StoreError, match=r"It is not known whether the job was created; .*same key"):
         desk.create("cg-1", key="k")
 
 
-def _write_without_the_disk(store: Store, changes: Changes, meta: dict[str, Any]) -> None:
+def _write_without_the_disk(store: SqliteStore, changes: Changes, meta: dict[str, Any]) -> None:
     """All pages and the mark of the commit get into the log; the wait for the disk fails.
 
     SQLite takes the commit for failed then. What it has written is made in a copy here.
@@ -304,10 +305,10 @@ def _write_without_the_disk(store: Store, changes: Changes, meta: dict[str, Any]
     copy.mkdir()
     for file in (store.path, log_file):
         shutil.copy(file, copy)
-    twin = object.__new__(Store)
+    twin = object.__new__(SqliteStore)
     twin.path = copy / FILE_NAME
     with closing(SqliteTinyDB(twin.path, indexes=INDEXES)) as twin._db:
-        Store._write(twin, changes, meta)
+        SqliteStore._write(twin, changes, meta)
         written = (copy / log_file.name).read_bytes()
     with log_file.open("r+b") as log:
         log.write(written)
@@ -315,12 +316,12 @@ def _write_without_the_disk(store: Store, changes: Changes, meta: dict[str, Any]
         raise disk_fault("disk I/O error", sqlite3.SQLITE_IOERR_FSYNC)
 
 
-def _after_a_kill(store: Store, to: Path) -> list[int]:
+def _after_a_kill(store: SqliteStore, to: Path) -> list[int]:
     """The jobs that a process finds that starts after this one was killed."""
     to.mkdir()
     for file in (store.path, store.path.with_name(f"{FILE_NAME}-wal")):
         shutil.copy(file, to)
-    with closing(Store(to)) as found:
+    with closing(SqliteStore(to)) as found:
         return found.now.job_ids({})
 
 
@@ -328,7 +329,7 @@ def test_of_a_commit_that_the_disk_did_not_confirm_nothing_comes_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     changes = Changes(jobs={1: a_job()}, requests={FIRST_REQUEST_ID: a_request()})
-    with closing(Store(tmp_path / "data")) as store:
+    with closing(SqliteStore(tmp_path / "data")) as store:
         with monkeypatch.context() as patch:
             patch.setattr(store, "_write", lambda *args: _write_without_the_disk(store, *args))
             with pytest.raises(StoreError, match="disk I/O error"):
@@ -345,7 +346,7 @@ def test_of_a_commit_that_the_disk_did_not_confirm_nothing_comes_back(
         assert _after_a_kill(store, tmp_path / "later") == [1]
 
 
-def test_a_key_leads_to_its_job_though_the_disk_is_full(desk: Desk) -> None:
+def test_a_key_leads_to_its_job_though_the_disk_is_full(desk: DiskDesk) -> None:
     job = desk.create("cg-1", key="k")
     asked = bodies.parse_job(body("get", "cg-1", key="k"), 10)
     for stalled in (False, True):
@@ -358,7 +359,7 @@ def test_a_key_leads_to_its_job_though_the_disk_is_full(desk: Desk) -> None:
 
 
 def test_what_was_acknowledged_is_there_after_a_crash_on_a_failing_disk(tmp_path: Path) -> None:
-    desk = Desk(tmp_path / "data")
+    desk = DiskDesk(tmp_path / "data")
     job = desk.create("cg-1", "cg-2")
     until(lambda: len(desk.bus.sent) == 2, "both commands leave")
     one, two = desk.bus.sent
@@ -368,13 +369,13 @@ def test_what_was_acknowledged_is_there_after_a_crash_on_a_failing_disk(tmp_path
     desk.answer(two)
     until(lambda: desk.disk.tries > 1, "the second cannot be written")
     desk.close()
-    with closing(Store(tmp_path / "data")) as store:
+    with closing(SqliteStore(tmp_path / "data")) as store:
         ((found, requests),) = store.unfinished()
         assert found.id == job.id
         assert [(request.id, request.status.value) for request in requests] == [(two, "sent")]
 
 
-def test_a_removal_that_cannot_be_written_is_done_later(desk: Desk) -> None:
+def test_a_removal_that_cannot_be_written_is_done_later(desk: DiskDesk) -> None:
     job = desk.create("cg-1")
     desk.disk.error = FAULTS[0]
     with pytest.raises(StoreError, match="It is in force, and will be written down"):

@@ -17,10 +17,10 @@ pytestmark = pytest.mark.skipif(not Shim.available(), reason="needs gcc, on Linu
 SCRIPT = """
 import sys, threading, time
 from pathlib import Path
-from puppetmaster.changes import Changes, Ids
+from puppetmaster.store.base import Changes, Ids
 from puppetmaster.errors import StoreError
-from puppetmaster.store import Store
-store = Store(Path(sys.argv[1]))
+from puppetmaster.store.sqlite.store import SqliteStore
+store = SqliteStore(Path(sys.argv[1]))
 print("open", flush=True)
 number = 2**31 + 2**30
 while True:

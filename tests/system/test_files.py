@@ -19,7 +19,7 @@ FULL = """
 import os, resource, sys, threading
 from pathlib import Path
 from starlette.responses import PlainTextResponse
-from puppetmaster.server import Address, Server
+from puppetmaster.http.server import Address, Server
 from puppetmaster.settings import Settings
 import logging
 logging.basicConfig()

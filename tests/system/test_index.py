@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 import index
-from puppetmaster.bundle.routes import Puppetmaster
+from puppetmaster.app import Puppetmaster
 from puppetmaster.errors import StoreError
 
 

@@ -3,7 +3,6 @@
 import re
 from collections.abc import Iterator
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,8 +20,8 @@ DID_NOT_RUN, MAY_HAVE_RUN = "it did not run", "it may have run"
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    made = World(tmp_path, SETTINGS)
+def world() -> Iterator[World]:
+    made = World(SETTINGS)
     yield made
     made.stop()
 

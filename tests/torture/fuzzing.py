@@ -23,9 +23,9 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+from puppetmaster.app import Puppetmaster
 from puppetmaster.bundle import envelope, sdk
 from puppetmaster.bundle.requests import BusRequest, Response, handle
-from puppetmaster.bundle.routes import Puppetmaster
 from puppetmaster.bus.client import ControllerChanged, LinkChanged, Owners
 from puppetmaster.bus.connection import Received
 from puppetmaster.errors import PuppetmasterError
@@ -187,11 +187,11 @@ class Target:
             connection=_Unplugged(),
             bundle=sdk.Bundle(bundle_dir=str(PROJECT)),
         )
-        self.bus = self.bundle.app.bus
+        self.bus = self.bundle.app.site.bus
         self.in_flight: deque[int] = deque(maxlen=20)  #: ids of commands that were sent last
         self.bus.send = self._send  # type: ignore[method-assign]
         self.bus.ask = self._ask  # type: ignore[method-assign]
-        self._post = self.bundle.app.dispatcher.post
+        self._post = self.bundle.app.site.dispatcher.post
         self._post([LinkChanged(up=True), ControllerChanged(up=True)])
 
     def _send(self, commands: Sequence[Outgoing]) -> bool:
@@ -225,14 +225,14 @@ class Target:
 
     def settle(self) -> None:
         """Return when the dispatcher has worked through its inbox."""
-        self.bundle.app.dispatcher.look(lambda engine: engine.state.open_jobs, 30)
+        self.bundle.app.site.dispatcher.look(lambda engine: engine.state.open_jobs, 30)
 
     def clean(self) -> None:
         """Remove all jobs, so that the store stays small."""
         with self.bundle.app.store.reading() as reader:
             ids = [job.id for job in reader.jobs({})]
         for id_ in ids:
-            self.bundle.service.delete_job(str(id_))
+            self.bundle.app.service.delete_job(str(id_))
 
     def close(self) -> None:
         """End it."""

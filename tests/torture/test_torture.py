@@ -1,6 +1,7 @@
 """The verdict of the torture on bridged gateways: it must see each broken promise, and no other."""
 
 import time
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,6 +13,8 @@ from puppetmaster.model import reply
 from puppetmaster.model.job import Job
 from puppetmaster.model.policy import Policy
 from puppetmaster.settings import Settings
+from puppetmaster.store.base import Changes
+from puppetmaster.store.sqlite.store import SqliteStore
 from sandbox.fleet_log import Command
 from tests.torture.orders import Order
 from tests.torture.verdict import BridgedVerdict
@@ -36,8 +39,7 @@ class Case:
     orders: dict[str, Order] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        (self.directory / "data").mkdir()
-        self.world = World(self.directory / "data", Settings(route=self.route))
+        self.world = World(Settings(route=self.route))
         self.world.clock.wall_ahead_s = time.time() - self.world.clock.monotonic_s
 
     def create(self, destination: str = GATEWAY, **more: Any) -> Job:
@@ -61,7 +63,7 @@ class Case:
         sent = self.world.sent[-1]
         said = {"id": sent.message, "code": code, "method": "post", "resource": "/system/setting", "data": {}}
         read = reply.from_gateway(said)
-        self.world.run(lambda engine: engine.answered(sent.message, read, sent.tunnel))
+        self.world.run(lambda engine: engine.delivery.answered(sent.message, read, sent.tunnel))
         return sent
 
     def ran(self, *ids: int, mark: str = MARK) -> None:
@@ -72,6 +74,7 @@ class Case:
 
     def judge(self) -> list[str]:
         """Return the broken promises."""
+        self._write_store()
         self.world.stop()
         log, journal = self.directory / "fleet.log", self.directory / "journal"
         log.write_bytes(b"".join(command.line() for command in self.log))
@@ -85,6 +88,13 @@ class Case:
             conditions=self.conditions,
         )
         return BridgedVerdict(world, self.orders).faults()
+
+    def _write_store(self) -> None:
+        """Write what the store in memory has into a file, as a bundle would have left it."""
+        with self.world.store.reading() as reader, closing(SqliteStore(self.directory / "data")) as file:
+            jobs = {job.id: job for job in reader.jobs({})}
+            requests = {request.id: request for request in reader.requests({})}
+            file.commit(Changes(jobs=jobs, items=reader.items(jobs), requests=requests))
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from puppetmaster.model.job import Job
 from puppetmaster.model.policy import Policy, wave_of
 from puppetmaster.model.request import DIRECT_WAY, Request, RequestStatus
 from puppetmaster.store.base import FIRST_REQUEST_ID
-from puppetmaster.store.sqlite.store import FILE_NAME, Store
+from puppetmaster.store.sqlite.store import FILE_NAME, SqliteStore
 from sandbox.fleet_log import Command, FleetLog
 from tests.faulty_bundle import DIED
 from tests.torture.orders import Order
@@ -41,7 +41,7 @@ class Verdict:
         self._log = FleetLog(world.gateway.fleet_log)
         self._sent, self._died = _read_journal(world.journal)
         self._integrity = _integrity(data / FILE_NAME)
-        store = Store(data)
+        store = SqliteStore(data)
         try:
             with store.reading() as reader:
                 self._jobs = {job.id: job for job in reader.jobs({})}

@@ -14,9 +14,9 @@ from puppetmaster.api import bodies
 from puppetmaster.bundle import envelope
 from puppetmaster.bus.client import BusClient, BusEvent
 from puppetmaster.bus.connection import Received
-from puppetmaster.bus.credentials import Credentials
 from puppetmaster.clock import Clock
 from puppetmaster.errors import PuppetmasterError
+from puppetmaster.settings import Settings
 
 SCRIPT = """
 import sys
@@ -74,16 +74,8 @@ def test_of_what_cannot_be_read_nothing_is_kept(monkeypatch: pytest.MonkeyPatch)
 
     monkeypatch.setattr("puppetmaster.bus.client.log.disabled", True)  # what is told is kept, by pytest
     told: list[BusEvent] = []
-    bus = BusClient(
-        "127.0.0.1",
-        1,
-        login=Credentials(),
-        installation="0123456789abcdef",
-        resource="/jobs",
-        probe_interval_s=1000,
-        listener=told.extend,
-        clock=Clock(),
-    )
+    settings = Settings(broker_port=1, probe_interval_s=1000)
+    bus = BusClient(settings, "0123456789abcdef", "/jobs", told.extend, Clock())
     sizes = []
     tracemalloc.start()
     try:

@@ -1,11 +1,9 @@
 """The loop: what arrives is decided on, made durable, and only then acted on, whatever goes wrong."""
 
 import itertools
-import sqlite3
 import threading
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,20 +21,19 @@ from puppetmaster.model import reply
 from puppetmaster.model.job import JobStatus
 from puppetmaster.settings import Settings
 from puppetmaster.store.base import Changes, Ids, Keep, Look, Now
-from puppetmaster.store.sqlite import store as store_module
-from puppetmaster.store.sqlite.store import Store
-from tests.desk import WAIT_S, Desk, disk_fault, until
+from puppetmaster.store.memory import MemoryStore
+from tests.desk import WAIT_S, Desk, until
 from tests.examples import LATER, a_job, counts
 from tests.unit.engine.test_clock_steps import SteppedClock
 
-FULL = disk_fault("database or disk is full", sqlite3.SQLITE_FULL)
+MemoryDesk = Desk[MemoryStore]
 
 
 @pytest.fixture
-def desk(tmp_path: Path) -> Iterator[Desk]:
-    made = Desk(tmp_path / "data", grace_s=0.05)
+def desk() -> Iterator[MemoryDesk]:
+    made = Desk(MemoryStore(), grace_s=0.05)
     yield made
-    made.disk.error = None
+    made.store.full = False
     made.close()
     assert made.bus.unrecorded == []
 
@@ -57,10 +54,10 @@ class Gate:
 # -- what happens on the bus -----------------------------------------------------------------------
 
 
-def test_what_has_not_left_waits_again(desk: Desk) -> None:
+def test_what_has_not_left_waits_again(desk: MemoryDesk) -> None:
     desk.bus.refusing = True
     job = desk.create("a", "b")
-    desk.dispatcher.do(lambda engine: engine.begin_job(job.id))
+    desk.dispatcher.do(lambda engine: engine.lifecycle.begin_job(job.id))
     until(lambda: desk.bus.refused, "they cannot leave")
     desk.post(LinkChanged(up=False))
     until(lambda: desk.status(job.first) == "pending" and desk.in_flight() == 0, "they wait again")
@@ -72,7 +69,7 @@ def test_what_has_not_left_waits_again(desk: Desk) -> None:
         assert [one.attempts for one in reader.requests({"job": job.id})] == [1, 1]
 
 
-def test_messages_that_a_broken_connection_names_wait_again(desk: Desk) -> None:
+def test_messages_that_a_broken_connection_names_wait_again(desk: MemoryDesk) -> None:
     job = desk.create("a", "b")
     until(lambda: len(desk.bus.sent) == 2, "both leave, as far as one knows")
     first, second = desk.bus.sent
@@ -84,7 +81,7 @@ def test_messages_that_a_broken_connection_names_wait_again(desk: Desk) -> None:
     assert job.total == 2
 
 
-def test_a_controller_that_has_forgotten_us_brings_no_answers(desk: Desk) -> None:
+def test_a_controller_that_has_forgotten_us_brings_no_answers(desk: MemoryDesk) -> None:
     job = desk.create("a", timeout=None)
     until(lambda: desk.bus.sent, "it leaves")
     now_s = time.monotonic()
@@ -93,7 +90,7 @@ def test_a_controller_that_has_forgotten_us_brings_no_answers(desk: Desk) -> Non
     assert desk.bus.sent[0] == job.first != desk.bus.sent[1]
 
 
-def test_a_controller_that_never_knew_us_takes_nothing_away(desk: Desk) -> None:
+def test_a_controller_that_never_knew_us_takes_nothing_away(desk: MemoryDesk) -> None:
     desk.create("a")
     until(lambda: desk.bus.sent, "it leaves")
     desk.post(ControllerForgot(None, time.monotonic()))
@@ -101,10 +98,10 @@ def test_a_controller_that_never_knew_us_takes_nothing_away(desk: Desk) -> None:
     assert len(desk.bus.sent) == 1
 
 
-def test_what_does_not_leave_because_the_broker_is_slow_leaves_when_it_has_room(desk: Desk) -> None:
+def test_what_does_not_leave_because_the_broker_is_slow_leaves_when_it_has_room(desk: MemoryDesk) -> None:
     desk.bus.waiting_bytes = WAITING_BYTES
     job = desk.create("a", "b")
-    desk.dispatcher.call(lambda engine: engine.begin_job(job.id), WAIT_S)
+    desk.dispatcher.call(lambda engine: engine.lifecycle.begin_job(job.id), WAIT_S)
     assert desk.bus.sent == []
     desk.bus.waiting_bytes = 0
     desk.post(Room())
@@ -114,7 +111,7 @@ def test_what_does_not_leave_because_the_broker_is_slow_leaves_when_it_has_room(
 # -- acknowledged when it is on disk ---------------------------------------------------------------
 
 
-def test_an_answer_is_acknowledged_when_it_is_on_disk(desk: Desk) -> None:
+def test_an_answer_is_acknowledged_when_it_is_on_disk(desk: MemoryDesk) -> None:
     seen: list[str] = []
     job = desk.create("a")
     until(lambda: desk.bus.sent, "it leaves")
@@ -124,17 +121,17 @@ def test_an_answer_is_acknowledged_when_it_is_on_disk(desk: Desk) -> None:
     assert seen == ["resolved"]
 
 
-def test_an_answer_for_nobody_is_acknowledged_too(desk: Desk) -> None:
+def test_an_answer_for_nobody_is_acknowledged_too(desk: MemoryDesk) -> None:
     desk.answer(12345)
     until(lambda: desk.bus.acknowledged == [345], "it is acknowledged")
 
 
 def _broken(*_: Any) -> None:
-    raise OSError("Input/output error")
+    raise StoreError("The store cannot be read: Input/output error.")
 
 
 def test_an_answer_that_cannot_be_taken_in_is_kept_until_it_can(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    desk: MemoryDesk, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """More than a broker brings before something is acknowledged: none is lost, and none holds up others."""
     job = desk.create(*[f"g{number}" for number in range(30)], requestTimeout=0.2)
@@ -152,7 +149,7 @@ def test_an_answer_that_cannot_be_taken_in_is_kept_until_it_can(
 
 
 def test_an_answer_that_is_tried_in_vain_is_tried_less_often(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch
+    desk: MemoryDesk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tries: list[float] = []
 
@@ -160,7 +157,7 @@ def test_an_answer_that_is_tried_in_vain_is_tried_less_often(
         tries.append(time.monotonic())
         raise OSError("Input/output error")
 
-    monkeypatch.setattr(desk.engine, "answered", broken)
+    monkeypatch.setattr(desk.engine.delivery, "answered", broken)
     desk.answer(77)
     until(lambda: len(tries) >= 4, "it is tried again")
     waits_s = [after - before for before, after in itertools.pairwise(tries)]
@@ -169,7 +166,7 @@ def test_an_answer_that_is_tried_in_vain_is_tried_less_often(
 
 
 def test_an_answer_that_is_neither_taken_in_nor_kept_is_not_acknowledged(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch
+    desk: MemoryDesk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It comes again with the next connection."""
     monkeypatch.setattr(dispatcher_module, "AGAIN_MOST", 0)
@@ -190,25 +187,25 @@ def test_an_answer_that_is_neither_taken_in_nor_kept_is_not_acknowledged(
 
 @pytest.mark.parametrize("fails", [False, True])
 def test_the_bus_is_told_what_was_taken_in(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch, *, fails: bool
+    desk: MemoryDesk, monkeypatch: pytest.MonkeyPatch, *, fails: bool
 ) -> None:
     """Else it would read nothing any more."""
     if fails:
-        monkeypatch.setattr(desk.engine, "answered", _broken)
+        monkeypatch.setattr(desk.engine.delivery, "answered", _broken)
     told = reply.read({"id": 1, "code": 200, "data": {}})
     desk.post(*[Answered(number, told, Receipt(1, number), size_bytes=1000) for number in range(1, 6)])
     until(lambda: desk.bus.released_bytes == 5000, "there is room again")
 
 
 def test_answers_that_could_not_be_taken_in_are_kept_up_to_some_bytes(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch
+    desk: MemoryDesk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The broker keeps the others."""
     monkeypatch.setattr(dispatcher_module, "AGAIN_BYTES", 2500)
     monkeypatch.setattr(dispatcher_module, "AGAIN_FIRST_S", 0.5)
     told = reply.read({"id": 1, "code": 200, "data": {}})
     with monkeypatch.context() as patch:
-        patch.setattr(desk.engine, "answered", _broken)
+        patch.setattr(desk.engine.delivery, "answered", _broken)
         desk.post(*[Answered(number, told, Receipt(1, number), size_bytes=1000) for number in range(1, 6)])
         until(lambda: desk.bus.released_bytes == 5000, "all have been looked at")
         assert desk.bus.acknowledged == [1, 2, 3]
@@ -216,15 +213,15 @@ def test_answers_that_could_not_be_taken_in_are_kept_up_to_some_bytes(
     assert desk.dispatcher._untaken_bytes == 0
 
 
-def test_while_nothing_can_be_written_answers_are_kept_here(desk: Desk) -> None:
+def test_while_nothing_can_be_written_answers_are_kept_here(desk: MemoryDesk) -> None:
     """Unacknowledged they would hold up what is behind them, the controller's word included."""
     job = desk.create("a")
     until(lambda: desk.bus.sent, "it leaves")
-    desk.disk.error = FULL
+    desk.store.full = True
     desk.answer(job.first)
     until(lambda: desk.bus.acknowledged, "it is acknowledged")
     assert desk.status(job.first) == "sent"
-    desk.disk.error = None
+    desk.store.full = False
     until(lambda: desk.status(job.first) == "resolved", "it is written when that can be")
 
 
@@ -232,7 +229,7 @@ def test_while_nothing_can_be_written_answers_are_kept_here(desk: Desk) -> None:
 
 
 def test_what_came_while_this_process_stood_still_is_read_before_timers_fire(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch
+    desk: MemoryDesk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(dispatcher_module, "CATCH_UP_S", WAIT_S)
     job = desk.create("a", "b", "c", requestTimeout=30)
@@ -256,7 +253,7 @@ def test_what_came_while_this_process_stood_still_is_read_before_timers_fire(
 
 
 def test_a_connection_that_was_lost_meanwhile_is_waited_for(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch
+    desk: MemoryDesk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its broker has kept the answers; the loss alone must not end what is in doubt."""
     monkeypatch.setattr(dispatcher_module, "CATCH_UP_S", WAIT_S)
@@ -275,7 +272,7 @@ def test_a_connection_that_was_lost_meanwhile_is_waited_for(
     assert len(desk.bus.sent) == 2
 
 
-def test_timers_are_not_held_for_ever(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_timers_are_not_held_for_ever(desk: MemoryDesk, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dispatcher_module, "CATCH_UP_S", 0.2)
     job = desk.create("a", requestTimeout=30)
     until(lambda: desk.bus.sent, "it leaves")
@@ -284,7 +281,9 @@ def test_timers_are_not_held_for_ever(desk: Desk, monkeypatch: pytest.MonkeyPatc
     assert desk.bus.syncs == 1
 
 
-def test_timers_fire_also_when_every_turn_takes_long(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_timers_fire_also_when_every_turn_takes_long(
+    desk: MemoryDesk, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(dispatcher_module, "CATCH_UP_S", WAIT_S)
     job = desk.create("a", requestTimeout=30)
     until(lambda: desk.bus.sent, "it leaves")
@@ -302,9 +301,21 @@ def test_timers_fire_also_when_every_turn_takes_long(desk: Desk, monkeypatch: py
 # -- a disk that fails -----------------------------------------------------------------------------
 
 
+def commits_of(store: MemoryStore, monkeypatch: pytest.MonkeyPatch) -> list[Changes]:
+    """What is tried to be committed from now on."""
+    commit, tries = store.commit, list[Changes]()
+
+    def counted(changes: Changes) -> None:
+        tries.append(changes)
+        commit(changes)
+
+    monkeypatch.setattr(store, "commit", counted)
+    return tries
+
+
 @pytest.mark.parametrize("sweeping", [False, True])
 def test_a_disk_that_fails_is_tried_again_now_and_then(
-    desk: Desk, sweeping: bool, monkeypatch: pytest.MonkeyPatch
+    desk: MemoryDesk, sweeping: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     turns: list[float] = []
     decide = desk.engine.decide
@@ -316,17 +327,18 @@ def test_a_disk_that_fails_is_tried_again_now_and_then(
     job = desk.create("a")
     until(lambda: desk.bus.sent, "it leaves")
     monkeypatch.setattr(desk.engine, "decide", counted)
-    desk.disk.error = FULL
+    tries = commits_of(desk.store, monkeypatch)
+    desk.store.full = True
     desk.dispatcher._sweeping = sweeping
     desk.answer(job.first)
-    until(lambda: desk.disk.tries >= 4, "it is tried again")
+    until(lambda: len(tries) >= 4, "it is tried again")
     took_s = turns[-1] - turns[0]
     assert took_s >= 3 * STORE_RETRY_S * 0.9
     assert len(turns) < 10 + 10 * took_s, "in between it sleeps"
 
 
-def test_a_restart_on_a_disk_that_fails_sleeps_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = Desk(tmp_path / "data")
+def test_a_restart_on_a_disk_that_fails_sleeps_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    first = Desk(MemoryStore())
     first.create("a")
     until(lambda: first.bus.sent, "it leaves")
     first.close()
@@ -338,25 +350,27 @@ def test_a_restart_on_a_disk_that_fails_sleeps_too(tmp_path: Path, monkeypatch: 
         return decide(engine)
 
     monkeypatch.setattr(Engine, "decide", counted)
-    desk = Desk(tmp_path / "data", error=FULL, grace_s=0.0)
+    store = MemoryStore(first.store.memory)
+    store.full, tries = True, commits_of(store, monkeypatch)
+    desk = Desk(store, grace_s=0.0)
     try:
-        until(lambda: desk.disk.tries >= 3, "it is tried again")
+        until(lambda: len(tries) >= 3, "it is tried again")
         assert len(turns) < 20 + 10 * (turns[-1] - turns[0]), "in between it sleeps"
         assert desk.bus.sent == []
     finally:
-        desk.disk.error = None
+        desk.store.full = False
         desk.close()
 
 
-def test_a_change_that_cannot_be_written_is_told_at_once_and_done_all_the_same(desk: Desk) -> None:
+def test_a_change_that_cannot_be_written_is_told_at_once_and_done_all_the_same(desk: MemoryDesk) -> None:
     job = desk.create("a", "b", concurrency=1)
     until(lambda: desk.bus.sent, "it leaves")
-    desk.disk.error = FULL
+    desk.store.full = True
     with pytest.raises(StoreError, match="It is in force, and will be written down as soon as that can be"):
         desk.dispatcher.call(lambda engine: engine.control(job.id, JobStatus.PAUSED, force=False), WAIT_S)
     with pytest.raises(Unavailable, match="Nothing was changed"):
         desk.dispatcher.call(lambda engine: engine.delete(job.id), WAIT_S)
-    desk.disk.error = None
+    desk.store.full = False
 
     def stored() -> JobStatus:
         with desk.store.reading() as reader:
@@ -371,45 +385,41 @@ def test_a_change_that_cannot_be_written_is_told_at_once_and_done_all_the_same(d
 
 
 def test_what_was_removed_is_swept_though_nothing_happens(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch
+    desk: MemoryDesk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(store_module, "SWEEP", 3)
-    job = desk.create(*[f"g{number}" for number in range(40)], concurrency=1)
+    job = desk.create("a")
+    parts = list(range(10))
+    monkeypatch.setattr(desk.store, "sweep", lambda: bool(parts and parts.pop()))
     desk.dispatcher.call(lambda engine: engine.delete(job.id), WAIT_S)
-    requests = desk.store._db.table("requests")
-    until(lambda: desk.dispatcher.look(lambda _: requests.count_where(), WAIT_S) == 0, "they go")
+    until(lambda: not parts, "all parts go")
 
 
-def test_a_sweep_that_fails_is_taken_up_again(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store_module, "SWEEP", 3)
+def test_a_sweep_that_fails_is_taken_up_again(desk: MemoryDesk, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("puppetmaster.dispatcher.PRUNE_S", 0.05)
     desk.dispatcher._prune_s = 0.0
-    job = desk.create(*[f"g{number}" for number in range(40)], concurrency=1)
-    sweep, failed = desk.store.sweep, threading.Event()
+    job = desk.create("a")
+    parts, failed = list(range(10)), threading.Event()
 
     def flaky() -> bool:
-        if not failed.is_set():
+        if len(parts) == 5 and not failed.is_set():
             failed.set()
             raise StoreError("The disk is full.")
-        return sweep()
+        return bool(parts and parts.pop())
 
     monkeypatch.setattr(desk.store, "sweep", flaky)
     desk.dispatcher.call(lambda engine: engine.delete(job.id), WAIT_S)
-    requests = desk.store._db.table("requests")
-    until(lambda: desk.dispatcher.look(lambda _: requests.count_where(), WAIT_S) == 0, "they go")
+    until(lambda: not parts, "all parts go")
     assert failed.is_set()
 
 
-def test_what_has_just_ended_is_kept_when_the_clock_is_set(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_has_just_ended_is_kept_when_the_clock_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
     """It was 60 days behind."""
     monkeypatch.setattr("puppetmaster.dispatcher.PRUNE_S", 0.0)
     monkeypatch.setattr("puppetmaster.clock.SETTLE_S", 0.0)
     wall_s = time.time()
     clock = SteppedClock()
     clock.step_s = -60 * 86400.0
-    desk = Desk(tmp_path / "data", clock=clock, keep=Keep(2**62, 30 * 86400.0, 2**62))
+    desk = Desk(MemoryStore(), clock=clock, keep=Keep(2**62, 30 * 86400.0, 2**62))
     try:
         job = desk.create("a")
         until(lambda: desk.bus.sent, "it leaves")
@@ -432,17 +442,16 @@ def test_what_has_just_ended_is_kept_when_the_clock_is_set(
 
 
 def test_many_jobs_that_need_not_be_kept_go_one_after_the_other_while_others_are_served(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("puppetmaster.store.sqlite.store.PART", 5)
+    monkeypatch.setattr("puppetmaster.store.base.PART", 5)
     monkeypatch.setattr("puppetmaster.store.base.MOST", 40)
     caplog.set_level("INFO", "sanji.puppetmaster.dispatcher")
-    store = Store(tmp_path / "data")
+    store = MemoryStore()
     given = {"status": JobStatus.RESOLVED, "finished_at": LATER, "total": 1, "counts": counts(resolved=1)}
     ended = {id_: a_job(id=id_, first=store.ids.next_request + id_, **given) for id_ in range(1, 101)}
     store.commit(Changes(jobs=ended, ids=Ids(101, ended[100].first + 1)))
-    store.close()
-    desk = Desk(tmp_path / "data", keep=Keep(3, float("inf"), 2**62))
+    desk = Desk(store, keep=Keep(3, float("inf"), 2**62))
     try:
         job = desk.create("a")
         until(lambda: desk.bus.sent, "it leaves, meanwhile")
@@ -459,13 +468,11 @@ def test_many_jobs_that_need_not_be_kept_go_one_after_the_other_while_others_are
         desk.close()
 
 
-def test_when_a_job_began_is_noted_anew_when_the_clock_is_set(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_when_a_job_began_is_noted_anew_when_the_clock_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("puppetmaster.dispatcher.PRUNE_S", 0.0)
     clock = SteppedClock()
     clock.step_s = -60 * 86400.0
-    desk = Desk(tmp_path / "data", clock=clock)
+    desk = Desk(MemoryStore(), clock=clock)
     try:
         began_s = time.time()
         job = desk.create("a", timeout=3600)
@@ -488,7 +495,7 @@ def test_when_a_job_began_is_noted_anew_when_the_clock_is_set(
 # -- callers ---------------------------------------------------------------------------------------
 
 
-def test_a_call_that_its_caller_gave_up_is_not_done_later(desk: Desk) -> None:
+def test_a_call_that_its_caller_gave_up_is_not_done_later(desk: MemoryDesk) -> None:
     gate, done = Gate(), threading.Event()
     holder = threading.Thread(target=lambda: desk.dispatcher.look(gate, WAIT_S))
     holder.start()
@@ -501,7 +508,7 @@ def test_a_call_that_its_caller_gave_up_is_not_done_later(desk: Desk) -> None:
     assert not done.is_set()
 
 
-def test_a_call_that_is_under_way_may_be_done(desk: Desk) -> None:
+def test_a_call_that_is_under_way_may_be_done(desk: MemoryDesk) -> None:
     gate = Gate()
     with pytest.raises(Unavailable, match=r"Not confirmed within 0\.05 s: look again later"):
         desk.dispatcher.call(gate, 0.05)
@@ -510,7 +517,7 @@ def test_a_call_that_is_under_way_may_be_done(desk: Desk) -> None:
 
 
 def test_who_calls_hears_what_went_wrong_and_the_loop_goes_on(
-    desk: Desk, caplog: pytest.LogCaptureFixture
+    desk: MemoryDesk, caplog: pytest.LogCaptureFixture
 ) -> None:
     def broken(_engine: Engine) -> None:
         raise ZeroDivisionError("oops")
@@ -524,7 +531,7 @@ def test_who_calls_hears_what_went_wrong_and_the_loop_goes_on(
 
 
 def test_an_event_that_goes_wrong_does_not_stop_the_loop(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    desk: MemoryDesk, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def broken(**_: Any) -> None:
         raise ZeroDivisionError("oops")
@@ -539,7 +546,7 @@ def test_an_event_that_goes_wrong_does_not_stop_the_loop(
     until(lambda: desk.bus.sent, "the loop goes on")
 
 
-def test_a_large_job_is_answered_when_it_exists(desk: Desk) -> None:
+def test_a_large_job_is_answered_when_it_exists(desk: MemoryDesk) -> None:
     job = desk.create(*[f"g{number}" for number in range(3000)], concurrency=1)
     with desk.store.reading() as reader:
         assert reader.job(job.id) is not None
@@ -547,7 +554,7 @@ def test_a_large_job_is_answered_when_it_exists(desk: Desk) -> None:
 
 
 def test_a_rerun_that_is_asked_for_again_is_answered_when_it_is_on_disk(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch
+    desk: MemoryDesk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = desk.create(*[f"g{number}" for number in range(3000)], startAt="2999-01-01T00:00:00Z")
     desk.dispatcher.call(lambda engine: engine.control(first.id, JobStatus.CANCELED, force=False), WAIT_S)
@@ -586,17 +593,17 @@ def test_a_rerun_that_is_asked_for_again_is_answered_when_it_is_on_disk(
         assert reader.count_jobs({}) == 2
 
 
-def test_a_large_job_that_cannot_be_written_is_refused(desk: Desk) -> None:
-    desk.disk.error = FULL
+def test_a_large_job_that_cannot_be_written_is_refused(desk: MemoryDesk) -> None:
+    desk.store.full = True
     with pytest.raises(StoreError, match="No job was created"):
         desk.create(*[f"g{number}" for number in range(3000)])
-    desk.disk.error = None
+    desk.store.full = False
     until(lambda: not desk.dispatcher.look(lambda engine: engine.stalled, WAIT_S), "the disk is back")
     assert desk.create("a").id == 2
 
 
-def test_who_has_given_up_silences_nobody_when_it_stops(tmp_path: Path) -> None:
-    desk = Desk(tmp_path / "data")
+def test_who_has_given_up_silences_nobody_when_it_stops() -> None:
+    desk = Desk(MemoryStore())
     first, last, told = Gate(), Gate(), list[str]()
 
     def ask() -> None:
@@ -622,8 +629,8 @@ def test_who_has_given_up_silences_nobody_when_it_stops(tmp_path: Path) -> None:
     assert told == ["Puppetmaster is stopping: nothing was changed."]
 
 
-def test_who_waits_when_it_stops_is_told(tmp_path: Path) -> None:
-    desk = Desk(tmp_path / "data")
+def test_who_waits_when_it_stops_is_told() -> None:
+    desk = Desk(MemoryStore())
     gate, told = Gate(), list[str]()
 
     def ask() -> None:

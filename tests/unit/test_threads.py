@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from puppetmaster.app import Puppetmaster
 from puppetmaster.bundle import sdk
-from puppetmaster.bundle.routes import Puppetmaster
 from puppetmaster.engine.engine import Engine
 from puppetmaster.errors import PuppetmasterError, Unavailable
 from puppetmaster.settings import Settings
@@ -164,6 +164,6 @@ def test_beside_others_it_says_so_and_does_not_end_them(
     with pytest.raises(Unavailable, match=r"cannot go on: the thread pm-dispatcher has ended unexpectedly; "):
         bundle.app.health()
     with pytest.raises(Unavailable):  # at once
-        bundle.app.dispatcher.look(lambda _: None, 600)
+        bundle.app.site.dispatcher.look(lambda _: None, 600)
     assert not bundle.stop_event.is_set()
     assert caplog.text.count("the bundle cannot go on") == 1

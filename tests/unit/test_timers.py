@@ -15,7 +15,7 @@ TIMES_S = st.integers(0, 20).map(float)
 
 
 def test_nothing_is_set() -> None:
-    timers = Timers()
+    timers: Timers[Any] = Timers()
     assert timers.next_s() is None
     assert timers.deadline_s("a") is None
     assert list(timers.due(1e9)) == []
@@ -23,7 +23,7 @@ def test_nothing_is_set() -> None:
 
 
 def test_a_timer_fires_at_its_time_and_once() -> None:
-    timers = Timers()
+    timers: Timers[Any] = Timers()
     timers.set("a", 5.0)
     assert list(timers.due(4.999)) == []
     assert timers.deadline_s("a") == 5.0
@@ -33,7 +33,7 @@ def test_a_timer_fires_at_its_time_and_once() -> None:
 
 
 def test_the_earliest_fires_first_and_equals_in_the_order_they_were_set() -> None:
-    timers = Timers()
+    timers: Timers[Any] = Timers()
     for key, at_s in [("c", 3.0), ("b", 2.0), ("a", 2.0), ("d", 9.0)]:
         timers.set(key, at_s)
     assert list(timers.due(3.0)) == ["b", "a", "c"]
@@ -41,7 +41,7 @@ def test_the_earliest_fires_first_and_equals_in_the_order_they_were_set() -> Non
 
 
 def test_setting_again_moves_in_both_directions() -> None:
-    timers = Timers()
+    timers: Timers[Any] = Timers()
     timers.set("later", 1.0)
     timers.set("later", 5.0)
     timers.set("sooner", 5.0)
@@ -53,14 +53,14 @@ def test_setting_again_moves_in_both_directions() -> None:
 
 
 def test_setting_to_the_same_time_fires_once() -> None:
-    timers = Timers()
+    timers: Timers[Any] = Timers()
     timers.set("a", 1.0)
     timers.set("a", 1.0)
     assert list(timers.due(1.0)) == ["a"]
 
 
 def test_keys_of_different_kinds_are_never_compared() -> None:
-    timers = Timers()
+    timers: Timers[Any] = Timers()
     keys: list[Any] = [7, ("job", 7), "seven", None]
     for key in keys:
         timers.set(key, 1.0)
@@ -68,7 +68,7 @@ def test_keys_of_different_kinds_are_never_compared() -> None:
 
 
 def test_what_fires_may_cancel_and_set_others() -> None:
-    timers = Timers()
+    timers: Timers[Any] = Timers()
     for key in ("a", "b"):
         timers.set(key, 1.0)
     fired = []
@@ -81,7 +81,7 @@ def test_what_fires_may_cancel_and_set_others() -> None:
 
 
 def test_cancelled_timers_do_not_pile_up() -> None:
-    timers = Timers()
+    timers: Timers[Any] = Timers()
     timers.set("stays", 1e6)
     for number in range(10_000):
         timers.set(number, 1e6 + number)
@@ -95,7 +95,7 @@ def test_cancelled_timers_do_not_pile_up() -> None:
 @pytest.mark.parametrize("keys", [1, 2, 10])
 def test_what_was_moved_is_cleared_away_once_it_is_more_than_what_counts(keys: int) -> None:
     """At 64 and twice as many as are set, and not at every step: that would cost too much."""
-    timers = Timers()
+    timers: Timers[int] = Timers()
     for key in range(keys):
         timers.set(key, 5.0 + key)
     most = 64 + 2 * keys
@@ -112,7 +112,7 @@ class AgainstADictionary(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.timers = Timers()
+        self.timers: Timers[Any] = Timers()
         self.model: dict[Any, tuple[float, int]] = {}
         self.serial = 0
 
@@ -146,7 +146,7 @@ TestAgainstADictionary.settings = hypothesis_settings(max_examples=60)
 
 @given(st.dictionaries(KEYS, TIMES_S))
 def test_deadline_s_is_what_was_set(deadlines: dict[Any, float]) -> None:
-    timers = Timers()
+    timers: Timers[Any] = Timers()
     for key, at_s in deadlines.items():
         timers.set(key, at_s)
     assert {key: timers.deadline_s(key) for key in deadlines} == deadlines

@@ -2,8 +2,8 @@
 
 `SqliteTinyDB` means what TinyDB means, with four differences: documents come in the order of their ids, not
 of their insertion; ids are 64-bit integers; what is returned never aliases what is stored; there is no
-query cache, so a reader sees what another connection has committed. `SqliteTable` rests on internals of
-TinyDB 4.9.0: `_read_table`, `_update_table`, `_get_next_id` and `_next_id`.
+query cache, so a reader sees what another connection has committed. On which private parts of TinyDB this
+rests: docs/store.md.
 
 Threads: one connection writes, and each reading thread has a read-only one of its own; neither waits for
 the other. A connection may be handed from thread to thread, but one uses it at a time: a transaction
@@ -39,6 +39,7 @@ from puppetmaster.store.sqlite.rows import (
     Changes,
     Contains,
     Except,
+    Fields,
     Fixed,
     Partial,
     Snapshot,
@@ -51,6 +52,7 @@ from puppetmaster.store.sqlite.rows import (
 __all__ = [
     "Contains",
     "Except",
+    "Fields",
     "Fixed",
     "Indexes",
     "Partial",
@@ -214,8 +216,8 @@ class SqliteStorage(Storage):
 class SqliteTable(Table):
     """TinyDB's table, reading and writing only the rows it needs, with a few verbs of its own.
 
-    Those name top-level fields in their conditions (`where`). With an index on the fields SQLite looks at
-    what fits only; without one at every document. Python parses no document but those returned.
+    `Fields` is a query that SQLite answers: with an index on the fields it looks at what fits only, without
+    one at every document. Python parses no document but those returned.
     """
 
     _next_id: int | None  # type: ignore[assignment]  # TinyDB declares the None it begins with
@@ -228,20 +230,39 @@ class SqliteTable(Table):
         self._rows = storage.rows(name)
         super().__init__(storage, name, cache_size=0, persist_empty=persist_empty)
 
+    # -- TinyDB's verbs, where a look-up by index or primary key answers ----------------------------
+
     def get(
         self, cond: QueryLike | None = None, doc_id: int | None = None, doc_ids: list[int] | None = None
     ) -> Any:
-        """As in TinyDB; `doc_id` and `doc_ids` are looked up by primary key."""
+        """As in TinyDB; `Fields`, `doc_id` and `doc_ids` are looked up."""
         if doc_id is None and doc_ids is not None:
             return self._rows.get(doc_ids)
+        if doc_id is None and isinstance(cond, Fields):
+            return next(iter(self.page(cond, limit=1)), None)
         return super().get(cond, doc_id, doc_ids)  # type: ignore[arg-type]  # whichever was given
 
-    def within(self, doc_ids: Sequence[int], most_bytes: int) -> tuple[list[Document], int]:
-        """The documents of the first of these ascending ids, until they have so many bytes.
+    def search(self, cond: QueryLike) -> list[Document]:
+        """As in TinyDB; `Fields` are looked up."""
+        return self.page(cond) if isinstance(cond, Fields) else super().search(cond)
 
-        With them comes how many of the ids they are the answer for. Only within a transaction.
-        """
-        return self._rows.within(doc_ids, most_bytes)
+    def count(self, cond: QueryLike, most: int | None = None) -> int:
+        """As in TinyDB; `Fields` are looked up, and `most` is the answer where there are more."""
+        return self._rows.count(cond, most) if isinstance(cond, Fields) else super().count(cond)
+
+    def remove(self, cond: QueryLike | None = None, doc_ids: Iterable[int] | None = None) -> list[int]:
+        """As in TinyDB, but an id may be named twice; `Fields` and `doc_ids` are looked up."""
+        if doc_ids is None and not isinstance(cond, Fields):
+            return super().remove(cond)
+        with self._sqlite.transaction():
+            self._rows.schema.create()
+            if isinstance(cond, Fields) and doc_ids is None:
+                return self._rows.delete_where(cond)
+            wanted = dict.fromkeys(doc_ids or ())
+            there = set(self._rows.delete(wanted))
+            return [doc_id for doc_id in wanted if doc_id in there]
+
+    # -- verbs that TinyDB has not --------------------------------------------------------------------
 
     def put(self, documents: Iterable[tuple[int, Mapping[str, Any]]]) -> None:
         """Insert or replace whole documents by id, in one transaction, without reading any."""
@@ -250,50 +271,35 @@ class SqliteTable(Table):
             self._rows.put((index(doc_id), encode(dict(document))) for doc_id, document in documents)
         self._next_id = None
 
-    def delete(self, doc_ids: Iterable[int]) -> int:
-        """Remove by id. Returns how many there were; ids that are not there are skipped."""
-        with self._sqlite.transaction():
-            return self._rows.delete(doc_ids)
-
-    def select(
+    def page(
         self,
-        where: Where | None = None,
+        where: Where,
         *,
         order: Literal["asc", "desc"] = "asc",
         limit: int | None = None,
         offset: int = 0,
     ) -> list[Document]:
         """The documents that fit, by id, after the first `offset`, at most `limit` (None: all)."""
-        return self._rows.select(where or {}, order, limit, offset)
+        return self._rows.select(where, order, limit, offset)
 
-    def ids(self, where: Where | None = None) -> list[int]:
-        """The ids of the documents that fit, ascending."""
-        return self._rows.ids(where or {})
+    def within(self, doc_ids: Sequence[int], most_bytes: int) -> tuple[list[Document], int]:
+        """The documents of the first of these ascending ids, until they have this many bytes.
 
-    def id_array(
-        self, where: Where | None = None, *, limit: int | None = None, offset: int = 0
-    ) -> "array[int]":
-        """As ``ids``, in 8 bytes each, after the first `offset`, at most `limit`; only in a transaction."""
-        return self._rows.id_array(where or {}, limit, offset)
+        With them comes how many of the ids they are the answer for.
+        """
+        return self._rows.within(doc_ids, most_bytes)
 
-    def values(self, fields: Sequence[str], where: Where | None = None) -> list[tuple[Any, ...]]:
+    def ids(self, where: Where | None = None, *, limit: int | None = None, offset: int = 0) -> "array[int]":
+        """The ids of the documents that fit, ascending, in 8 bytes each; pages as in `page`."""
+        return self._rows.ids(where or {}, limit, offset)
+
+    def values(self, fields: Sequence[str], where: Where) -> list[tuple[Any, ...]]:
         """The id and some top-level fields, texts and numbers, of the documents that fit, by id."""
-        return self._rows.values(fields, where or {})
+        return self._rows.values(fields, where)
 
     def next_values(self, fields: Sequence[str], after: int, limit: int) -> list[tuple[Any, ...]]:
         """As ``values``, of the next ``limit`` documents after an id; no other row is read."""
         return self._rows.next_values(fields, after, limit)
-
-    def count_where(self, where: Where | None = None, most: int | None = None) -> int:
-        """How many documents fit; ``most`` where there are more, which are not counted."""
-        return self._rows.count(where or {}, most)
-
-    def delete_where(self, where: Where) -> int:
-        """Remove the documents that fit. Returns how many there were; no condition at all is a ValueError."""
-        if not where:
-            raise ValueError("where: expected at least one field, got none; truncate() removes all documents")
-        with self._sqlite.transaction():
-            return self._rows.delete_where(where)
 
     def _get_next_id(self) -> int:
         next_id = self._rows.max_id() + 1 if self._next_id is None else self._next_id
@@ -339,12 +345,6 @@ class SqliteTinyDB(TinyDB):
     def tables(self) -> set[str]:
         """The names of all tables, without reading them."""
         return self.storage.names()
-
-    def drop_table(self, name: str) -> None:
-        """Remove a table with all its documents."""
-        self._tables.pop(name, None)
-        with self.storage.transaction():
-            self.storage.rows(name).schema.drop()
 
     @contextmanager
     def transaction(self) -> Iterator[None]:

@@ -51,11 +51,11 @@ def bring_up(db: SqliteTinyDB, meta: Mapping[str, Any], where: object) -> dict[s
 def _from_1_to_2(db: SqliteTinyDB) -> None:
     """Jobs got waves and times to start; sendings a table of their own."""
     jobs = db.table("jobs")
-    for document in jobs.select():
+    for document in jobs.all():
         known = {key: value for key, value in document.items() if key not in ("concurrency", "idempotent")}
         jobs.put([(document.doc_id, {**known, "startAt": None, "wave": 1, "waveErrors": 0, "gate": None})])
     requests = db.table("requests")
-    sent = [one for one in requests.select() if one.get("message", one.doc_id) != one.doc_id]
+    sent = [one for one in requests.all() if one.get("message", one.doc_id) != one.doc_id]
     db.table("sendings").put((one["message"], {"request": one.doc_id, "job": one["job"]}) for one in sent)
 
 

@@ -1,53 +1,96 @@
-"""Look-ups in the store: jobs, requests and items, by id, by filter, in pages.
+"""Look-ups in the file: jobs, requests and items, by id, by filter, in pages.
 
 What was thrown away and is still being removed (table ``trash``) is nowhere to be seen.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import json
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from functools import wraps
+from pathlib import Path
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from puppetmaster.errors import StoreError
 from puppetmaster.model.job import Job
 from puppetmaster.model.request import Item, Request, RequestStatus
-from puppetmaster.store.sqlite.documents import Contains, Except, SqliteTinyDB, Where
+from puppetmaster.store.base import Filter, Reader
+from puppetmaster.store.sqlite.documents import Contains, Except, Fields, SqliteTinyDB, Where
 
 T = TypeVar("T")
-Filter = Mapping[str, str | int | Sequence[str]]
+P = ParamSpec("P")
 
 STATUSES = [status.value for status in RequestStatus]
 
 
-class Reader:
+#: What SQLite, the disk and a damaged text raise.
+FOREIGN = (sqlite3.Error, OSError, json.JSONDecodeError)
+
+
+@contextmanager
+def as_store_error(what: str) -> Iterator[None]:
+    """Turn errors of SQLite and of the disk into ours, at this border: "<what>: <why>."."""
+    try:
+        yield
+    except FOREIGN as error:
+        raise _said(what, error) from error
+
+
+def _said(what: str, error: Exception) -> StoreError:
+    return StoreError(f"{what}: {str(error).rstrip('.')}.")
+
+
+def _reads(
+    verb: Callable[Concatenate["SqliteReader", P], T],
+) -> Callable[Concatenate["SqliteReader", P], T]:
+    """A verb that raises StoreError when the file cannot be read."""
+
+    @wraps(verb)
+    def reading(self: "SqliteReader", /, *args: P.args, **kwargs: P.kwargs) -> T:
+        try:  # not as_store_error, which costs as much as a look-up
+            return verb(self, *args, **kwargs)
+        except FOREIGN as error:
+            raise _said(f"{self.path} cannot be read", error) from error
+
+    return reading
+
+
+class SqliteReader(Reader):
     """One connection to the file, used by one thread at a time."""
 
-    def __init__(self, db: SqliteTinyDB) -> None:
+    def __init__(self, db: SqliteTinyDB, path: Path) -> None:
+        self.path = path
         self._db = db
         self._jobs, self._items = db.table("jobs"), db.table("items")
         self._requests, self._sendings = db.table("requests"), db.table("sendings")
         self._trash = db.table("trash")
 
+    @_reads
     def job(self, id_: int) -> Job | None:
         """The job of this id, or None."""
         document = self._jobs.get(doc_id=id_)
         return _made(Job.from_document, "job", id_, document) if document is not None else None
 
+    @_reads
     def job_by_key(self, key: str) -> Job | None:
         """The job that was created with this idempotency key, or None."""
-        return next(iter(self._as_jobs(self._jobs.select({"key": key}, limit=1))), None)
+        document = self._jobs.get(Fields(key=key))
+        return None if document is None else _made(Job.from_document, "job", document.doc_id, document)
 
+    @_reads
     def jobs(self, where: Filter, *, limit: int | None = None, offset: int = 0) -> list[Job]:
         """Jobs, newest first. ``where``: ``status``, ``name``, ``destination``, ``text``."""
         plain = {field: value for field, value in where.items() if field in ("status", "name")}
         if len(plain) == len(where):
-            return self._as_jobs(self._jobs.select(where, order="desc", limit=limit, offset=offset))
+            return self._as_jobs(self._jobs.page(where, order="desc", limit=limit, offset=offset))
         page = self.job_ids(where)[offset : None if limit is None else offset + limit]
         return self._as_jobs(self._jobs.get(doc_ids=page))[::-1]
 
+    @_reads
     def job_ids(self, where: Filter) -> list[int]:
         """The ids of jobs, newest first. ``where`` as for ``jobs``."""
         plain = {field: value for field, value in where.items() if field in ("status", "name")}
-        ids = self._jobs.ids(plain)[::-1]
+        ids = self._jobs.ids(plain).tolist()[::-1]
         if "destination" in where:
             there = self._still({"destination": where["destination"]})
             jobs = {job for _, job in self._requests.values(("job",), there)}
@@ -65,69 +108,66 @@ class Reader:
         found |= {job for _, job in self._items.values(("job",), {"resource": part})}
         return [id_ for id_ in ids if id_ in found or text in str(id_)]
 
+    @_reads
     def request(self, id_: int) -> Request | None:
         """The request of this id, or None."""
-        return next(iter(self.requests_by_id([id_])), None)
+        document = self._requests.get(doc_id=id_)
+        found = None if document is None else _made(Request.from_document, "request", id_, document)
+        return None if found is None or found.job in self._trash.ids() else found
 
+    @_reads
     def sending(self, message: int) -> int | None:
         """The request that went out under this message id, which is not its own; None: there is none."""
         document = self._sendings.get(doc_id=message)
         return None if document is None else int(document["request"])
 
+    @_reads
     def requests(self, where: Filter, *, limit: int | None = None, offset: int = 0) -> list[Request]:
         """Requests in the order of their ids. ``where``: ``job``, ``status``, ``destination``."""
-        return self._as_requests(self._requests.select(self._still(where), limit=limit, offset=offset))
+        return self._as_requests(self._requests.page(self._still(where), limit=limit, offset=offset))
 
-    def request_ids(self, where: Filter) -> list[int]:
-        """The ids of requests, ascending. ``where`` as for ``requests``."""
-        return self._requests.ids(self._still(where))
+    @_reads
+    def request_ids(self, where: Filter, *, limit: int | None = None, offset: int = 0) -> Sequence[int]:
+        """The ids of requests, ascending, in 8 bytes each."""
+        return self._requests.ids(self._still(where), limit=limit, offset=offset)
 
-    def every_request_id(self, where: Filter, *, limit: int | None = None, offset: int = 0) -> Sequence[int]:
-        """As ``request_ids``, in 8 bytes each: there may be a million. Only in a snapshot."""
-        return self._requests.id_array(self._still(where), limit=limit, offset=offset)
-
+    @_reads
     def requests_within(self, ids: Sequence[int], most_bytes: int) -> tuple[list[Request], int]:
-        """As ``requests_by_id``, of the first of these ascending ids, until they have so many bytes.
-
-        With them comes how many of the ids they are the answer for. Only in a snapshot.
-        """
+        """The requests of the first of these ascending ids, and of how many."""
         documents, taken = self._requests.within(ids, most_bytes)
         thrown = self._trash.ids() if documents else []
         return [one for one in self._as_requests(documents) if one.job not in thrown], taken
 
-    def requests_by_id(self, ids: Iterable[int]) -> list[Request]:
-        """The requests of these ids, ascending; ids that nothing has are skipped."""
-        found = self._as_requests(self._requests.get(doc_ids=list(ids)))
-        thrown = self._trash.ids() if found else []
-        return [request for request in found if request.job not in thrown]
-
+    @_reads
     def count_requests(self, where: Filter) -> int:
         """How many requests fit."""
-        return self._requests.count_where(self._still(where))
+        return self._requests.count(Fields(self._still(where)))
 
+    @_reads
     def count_jobs(self, where: Filter) -> int:
         """How many jobs fit ``status`` and ``name``."""
-        return self._jobs.count_where(where)
+        return self._jobs.count(Fields(where))
 
+    @_reads
     def items(self, jobs: Iterable[int]) -> dict[int, Item]:
         """The batch items of these jobs, by their id."""
         thrown = self._trash.ids()
         ids = [id_ for id_ in jobs if id_ not in thrown]
-        documents = self._items.select({"job": ids}) if ids else []
-        return self._as_items(documents)
+        return self._as_items(self._items.search(Fields(job=ids)) if ids else [])
 
+    @_reads
     def items_by_id(self, ids: Iterable[int]) -> dict[int, Item]:
         """The batch items of these ids."""
-        documents = self._items.get(doc_ids=list(ids))
-        return self._as_items(documents)
+        return self._still_there(self._items.get(doc_ids=list(ids)))
 
+    @_reads
     def items_within(self, ids: Sequence[int], most_bytes: int) -> tuple[dict[int, Item], int]:
         """As ``items_by_id``; the rest as ``requests_within``."""
         documents, taken = self._items.within(ids, most_bytes)
-        return self._as_items(documents), taken
+        return self._still_there(documents), taken
 
     @contextmanager
-    def snapshot(self) -> Iterator["Reader"]:
+    def snapshot(self) -> Iterator["SqliteReader"]:
         """Read one state of the file throughout."""
         with self._db.transaction():
             yield self
@@ -150,6 +190,10 @@ class Reader:
 
     def _as_items(self, documents: Iterable[Any]) -> dict[int, Item]:
         return {one.doc_id: _made(Item.from_document, "item", one.doc_id, one) for one in documents}
+
+    def _still_there(self, documents: Sequence[Any]) -> dict[int, Item]:
+        thrown = self._trash.ids() if documents else []
+        return {id_: item for id_, item in self._as_items(documents).items() if item.job not in thrown}
 
     def _as_requests(self, documents: Iterable[Any]) -> list[Request]:
         return [_made(Request.from_document, "request", document.doc_id, document) for document in documents]

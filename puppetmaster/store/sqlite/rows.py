@@ -165,6 +165,20 @@ class Except(tuple[Scalar, ...]):
     __slots__ = ()
 
 
+class Fields(dict[str, Scalar | Sequence[Scalar]]):
+    """A query of TinyDB's: documents whose top-level fields have these values, as in ``Where``.
+
+    A table in SQLite looks for what fits; any other table of TinyDB calls it with each document.
+    """
+
+    def __call__(self, value: Mapping[Any, Any]) -> bool:
+        """Whether this document fits."""
+        return all(_fits(value.get(field), wanted) for field, wanted in self.items())
+
+    def __hash__(self) -> int:  # type: ignore[override]  # TinyDB keeps answers by query
+        return hash(frozenset((field, encode(wanted)) for field, wanted in self.items()))
+
+
 class TableRows:
     """One SQL table of documents, by id. A table that was never written is an empty one.
 
@@ -216,19 +230,18 @@ class TableRows:
         times = self.schema.texts
         self._connection.executemany(self.schema.put, ((doc_id, *[text] * times) for doc_id, text in texts))
 
-    def delete(self, doc_ids: Iterable[int]) -> int:
-        """Remove by id; how many there were."""
-        sql = f"DELETE FROM {self._table} WHERE id IN (SELECT value FROM json_each(?))"
-        return self._change(sql, (_ids(doc_ids),))
+    def delete(self, doc_ids: Iterable[int]) -> list[int]:
+        """Remove by id; which ids there were, ascending."""
+        return self._delete(" WHERE id IN (SELECT value FROM json_each(?))", (_ids(doc_ids),))
 
     def delete_all(self) -> None:
         """Remove all documents and keep the table."""
-        self._change(f"DELETE FROM {self._table}")
+        self._execute(f"DELETE FROM {self._table}", ())
 
     def select(
         self, where: Where, order: Literal["asc", "desc"], limit: int | None, offset: int
     ) -> list[Document]:
-        """See `SqliteTable.select`. The inner query needs the index only; the outer reads what it returns."""
+        """See `SqliteTable.page`. The inner query needs the index only; the outer reads what it returns."""
         if order not in ("asc", "desc"):
             raise ValueError(f"order: expected 'asc' or 'desc', got {order!r}")
         condition, values = self._conditions(where)
@@ -236,14 +249,8 @@ class TableRows:
         sql = f"SELECT id, doc FROM {self._table} WHERE id IN ({page}) ORDER BY id {order}"
         return self._documents(sql, (*values, -1 if limit is None else limit, offset))
 
-    def ids(self, where: Where) -> list[int]:
-        """The ids of the documents that fit, ascending."""
-        condition, values = self._conditions(where)
-        found = self._fetch(f"SELECT id FROM {self._table}{condition} ORDER BY id", values)
-        return [doc_id for (doc_id,) in found]
-
-    def id_array(self, where: Where, limit: int | None, offset: int) -> "array[int]":
-        """See `SqliteTable.id_array`: for those who may ask for a million."""
+    def ids(self, where: Where, limit: int | None, offset: int) -> "array[int]":
+        """See `SqliteTable.ids`: for those who may ask for a million."""
         condition, values = self._conditions(where)
         sql = f"SELECT id FROM {self._table}{condition} ORDER BY id LIMIT ? OFFSET ?"
         page = (*values, -1 if limit is None else limit, offset)
@@ -271,10 +278,15 @@ class TableRows:
             found = self._fetch(f"SELECT count(*) FROM ({fitting})", (*values, most))
         return int(found[0][0]) if found else 0
 
-    def delete_where(self, where: Where) -> int:
-        """Remove the documents that fit; how many there were."""
-        condition, values = self._conditions(where)
-        return self._change(f"DELETE FROM {self._table}{condition}", values)
+    def delete_where(self, where: Where) -> list[int]:
+        """Remove the documents that fit; their ids, ascending."""
+        return self._delete(*self._conditions(where))
+
+    def _delete(self, condition: str, values: Sequence[object]) -> list[int]:
+        # Two statements: a gateway's SQLite may be older than RETURNING.
+        found = self._fetch(f"SELECT id FROM {self._table}{condition} ORDER BY id", values)
+        self._execute(f"DELETE FROM {self._table}{condition}", values)
+        return [doc_id for (doc_id,) in found]
 
     def _conditions(self, where: Where) -> tuple[str, list[str]]:
         """A WHERE clause, empty for no condition, and its parameters."""
@@ -308,17 +320,13 @@ class TableRows:
         return cursor.fetchall() if cursor else []
 
     def _walk(self, sql: str, values: Sequence[object]) -> Iterator[tuple[Any, ...]]:
-        """As ``_fetch``, row by row: only within a transaction, which holds its snapshot anyway."""
+        """As ``_fetch``, row by row: whoever asks takes them at once, or holds a snapshot anyway."""
         cursor = self._execute(sql, values)
         if cursor is not None:
             try:
                 yield from cursor
             finally:
                 cursor.close()
-
-    def _change(self, sql: str, values: Sequence[object] = ()) -> int:
-        cursor = self._execute(sql, values)
-        return cursor.rowcount if cursor else 0
 
     def _execute(self, sql: str, values: Sequence[object]) -> sqlite3.Cursor | None:
         """None: the table is not there. Asking first would leave room for another connection to drop it."""
@@ -416,6 +424,19 @@ class Changes(MutableMapping[int, dict[str, Any]]):
             self._rows.delete(deleted)
         if changed:
             self._rows.put(changed)
+
+
+def _fits(value: Any, wanted: Scalar | Sequence[Scalar]) -> bool:
+    if isinstance(wanted, Contains):
+        return isinstance(value, str) and _lower(wanted) in _lower(value)
+    if isinstance(wanted, Scalar):
+        return bool(value == wanted)
+    return (value in wanted) != isinstance(wanted, Except)
+
+
+def _lower(text: str) -> str:
+    """As SQL's: letters a to z only."""
+    return "".join(letter.lower() if "A" <= letter <= "Z" else letter for letter in text)
 
 
 def _ids(doc_ids: Iterable[int]) -> str:

@@ -23,30 +23,35 @@ from pathlib import Path
 from queue import Empty, LifoQueue
 from typing import Any
 
+from tinydb import operations
+from tinydb.table import Document
+
 from puppetmaster.errors import NotKnown, StoreError
-from puppetmaster.model.job import FINAL, OPEN_JOB, Job, JobEvent, JobStatus
-from puppetmaster.model.request import OPEN, Item, Request
+from puppetmaster.model.job import FINAL, Job, JobEvent, JobStatus
+from puppetmaster.model.request import Item, Request
+from puppetmaster.model.why import Reason, Said
 from puppetmaster.store.base import (
     FIELDS,
-    PART,
     PRUNED_AT_ONCE,
     Changes,
     Ended,
     Ids,
     Look,
+    Reader,
+    Store,
     ahead,
     first_request_id,
 )
 from puppetmaster.store.datadir import FILE_NAME as FILE_NAME  # for whoever knows the store only
 from puppetmaster.store.datadir import DataDir
 from puppetmaster.store.sqlite import migrations
-from puppetmaster.store.sqlite.documents import Fixed, Indexes, Partial, SqliteTinyDB
-from puppetmaster.store.sqlite.reader import Reader
+from puppetmaster.store.sqlite.documents import Fields, Fixed, Indexes, Partial, SqliteTinyDB
+from puppetmaster.store.sqlite.reader import SqliteReader, as_store_error
 
 log = logging.getLogger("sanji.puppetmaster.store.sqlite.store")
 
 #: Why a job is paused whose requests may have been sent by the store that this one is a copy of.
-COPIED = "the store is a copy, and what waits may have run since it was made: resume it, or cancel it"
+COPIED = Reason.COPIED.said()
 #: With less than this left on a disk an error of it is told as one of a full disk.
 LITTLE_BYTES = 128 * 1024
 ROOM = (
@@ -68,7 +73,7 @@ NEVER_WRITTEN = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE)
 SWEEP, SWEEP_PAGES = 500, 400
 
 
-class Store:
+class SqliteStore(Store):
     """The file, its lock against a second process, and its one writer.
 
     Made by the thread that will ``commit``, or before any other thread uses it. Raises StoreError.
@@ -76,7 +81,7 @@ class Store:
 
     def __init__(self, data_dir: Path) -> None:
         self.path = data_dir / FILE_NAME
-        self._spare: LifoQueue[Reader] = LifoQueue()
+        self._spare: LifoQueue[SqliteReader] = LifoQueue()
         self._closed = False
         with _way_out(data_dir):
             with as_store_error(f"{data_dir} cannot be used"):
@@ -87,7 +92,7 @@ class Store:
             except BaseException:
                 self._dir.close()
                 raise
-        self.now = Reader(self._db)
+        self.now = SqliteReader(self._db, self.path)
 
     def _open(self) -> SqliteTinyDB:
         if (meta := self._look()) is not None:
@@ -159,8 +164,8 @@ class Store:
         meta |= _stored(ahead(_ids(meta)))
         with db.transaction():
             _abandon_drafts(db)
-            pause_open_jobs(db, COPIED)
-            db.table("meta").put([(1, meta)])
+            pause_open_jobs(db, self.path, COPIED)
+            db.table("meta").upsert(Document(meta, doc_id=1))
         return meta
 
     def _gone_on(
@@ -170,7 +175,7 @@ class Store:
         try:
             with db.transaction():
                 _abandon_drafts(db)  # what is not abandoned now is hidden all the same
-                db.table("meta").put([(1, {**found, **marks})])
+                db.table("meta").upsert(Document(marks, doc_id=1))
         except sqlite3.OperationalError as error:
             log.warning("%s cannot be written: %s", self.path, error, extra={"action": "store_fault"})
             return dict(found)
@@ -232,13 +237,12 @@ class Store:
 
     def _write(self, changes: Changes, meta: dict[str, Any]) -> None:
         with as_store_error(f"{self.path} cannot be written"), self._db.transaction():
-            if changes.drafts or changes.abandoned or changes.completed:
-                self._write_drafts(changes)
+            self._write_drafts(changes)
             self._put("items", changes.items)
             self._put("requests", changes.requests)
             self._put("jobs", changes.jobs)
             if changes.refused:
-                self._db.table("sendings").delete(changes.refused)
+                self._db.table("sendings").remove(doc_ids=changes.refused)
             if changes.sendings:
                 sendings = changes.sendings.items()
                 self._db.table("sendings").put((id_, {"request": r.id, "job": r.job}) for id_, r in sendings)
@@ -250,9 +254,12 @@ class Store:
 
     def _write_drafts(self, changes: Changes) -> None:
         trash = self._db.table("trash")
-        trash.put((job.id, {**_rest(job), "draft": True}) for job in changes.drafts.values())
-        trash.put((job.id, _rest(job)) for job in changes.abandoned.values())
-        trash.delete(changes.completed)
+        if changes.drafts:
+            trash.put((job.id, {**_rest(job), "draft": True}) for job in changes.drafts.values())
+        if changes.abandoned:
+            trash.put((job.id, _rest(job)) for job in changes.abandoned.values())
+        if changes.completed:
+            trash.remove(doc_ids=changes.completed)
 
     def _put(self, table: str, changed: Mapping[int, Item | Request | Job]) -> None:
         if changed:
@@ -260,8 +267,8 @@ class Store:
 
     def _throw_away(self, job: Job, room: int) -> int:
         """Remove a job; how many requests went with it. More than ``room`` go later, to hold up nobody."""
-        self._db.table("jobs").delete([job.id])
-        self._db.table("sendings").delete_where({"job": job.id})
+        self._db.table("jobs").remove(doc_ids=[job.id])
+        self._db.table("sendings").remove(Fields(job=job.id))
         if job.total <= room:
             return self._delete(job.request_ids)
         self._db.table("trash").put([(job.id, _rest(job))])
@@ -269,16 +276,16 @@ class Store:
 
     def _delete(self, ids: range) -> int:
         """Remove requests and, with the first of each, its item; how many requests there were."""
-        self._db.table("items").delete(ids)
-        return self._db.table("requests").delete(ids)
+        self._db.table("items").remove(doc_ids=ids)
+        return len(self._db.table("requests").remove(doc_ids=ids))
 
     def sweep(self) -> bool:
         """Remove the next part of what was thrown away. Whether there was anything. Raises StoreError."""
         with as_store_error(f"{self.path} cannot be written"):
-            thrown = self._db.table("trash").select({"draft": None}, limit=1)
-            if not thrown:
+            trash = self._db.table("trash").get(Fields(draft=None))
+            if trash is None:
                 return self._db.storage.give_back(SWEEP_PAGES)
-            trash, job_id = thrown[0], thrown[0].doc_id
+            job_id = trash.doc_id
             part = min(trash["total"], SWEEP)
             left = {"first": trash["first"] + part, "total": trash["total"] - part}
             with self._db.transaction():
@@ -286,15 +293,15 @@ class Store:
                 if left["total"]:
                     self._db.table("trash").put([(job_id, left)])
                 else:
-                    self._db.table("trash").delete([job_id])
+                    self._db.table("trash").remove(doc_ids=[job_id])
             return True
 
     def look_on(self, look: Look) -> None:
-        """Have a look take in the next jobs, ``PART`` at most. Raises StoreError."""
+        """Have a look take in the next jobs. Raises StoreError."""
         with as_store_error(f"{self.path} cannot be read"):
-            rows = self._db.table("jobs").next_values(("status", *FIELDS), look.last_id, PART)
+            rows = self._db.table("jobs").next_values(("status", *FIELDS), look.last_id, look.at_once)
         ended = (Ended(id_, *fields) for id_, status, *fields in rows if status in FINAL)
-        look.take(ended, rows[-1][0] if rows else look.last_id, complete=len(rows) < PART)
+        look.take(ended, rows[-1][0] if rows else look.last_id, complete=len(rows) < look.at_once)
 
     def outlived(self, look: Look) -> dict[int, str]:
         """Some jobs that need not be kept, of a look that is complete, and by which limit. Raises StoreError.
@@ -303,8 +310,8 @@ class Store:
         """
         with as_store_error(f"{self.path} cannot be read"):
             most = look.keep.jobs + PRUNED_AT_ONCE
-            count = self._db.table("jobs").count_where({"status": sorted(FINAL)}, most)
-            swept = not self._db.table("trash").count_where()
+            count = self._db.table("jobs").count(Fields(status=sorted(FINAL)), most)
+            swept = not len(self._db.table("trash"))
             too_large = self.size_bytes - look.keep.bytes if swept else 0
         return look.part(count, too_large)
 
@@ -313,12 +320,6 @@ class Store:
         """How much of the file is in use."""
         return self._db.storage.size_bytes()
 
-    def unfinished(self) -> Iterator[tuple[Job, list[Request]]]:
-        """Every job that has not ended, oldest first, with its requests that are not done."""
-        with as_store_error(f"{self.path} cannot be read"):
-            for job in reversed(self.now.jobs({"status": sorted(OPEN_JOB)})):
-                yield job, self.now.requests({"job": job.id, "status": sorted(OPEN)})
-
     @contextmanager
     def reading(self) -> Iterator[Reader]:
         """A reader that sees one committed state of the file; for any thread. Raises StoreError."""
@@ -326,7 +327,7 @@ class Store:
             reader = self._spare.get_nowait()
         except Empty:
             with as_store_error(f"{self.path} cannot be read"):
-                reader = Reader(SqliteTinyDB(self.path, read_only=True, indexes=INDEXES))
+                reader = SqliteReader(SqliteTinyDB(self.path, read_only=True, indexes=INDEXES), self.path)
         try:
             with as_store_error(f"{self.path} cannot be read"), reader.snapshot():
                 yield reader
@@ -356,15 +357,13 @@ class Store:
 
 def _abandon_drafts(db: SqliteTinyDB) -> None:
     """What an earlier process did not finish to write will never exist."""
-    trash = db.table("trash")
-    drafts = trash.select({"draft": True})
-    if drafts:
-        trash.put((one.doc_id, {"first": one["first"], "total": one["total"]}) for one in drafts)
+    if db.table("trash").count(Fields(draft=True)):
+        db.table("trash").update(operations.delete("draft"), Fields(draft=True))
 
 
-def pause_open_jobs(db: SqliteTinyDB, reason: str) -> None:
-    """Pause every job that would send by itself: somebody is to decide that."""
-    going = Reader(db).jobs({"status": [JobStatus.PENDING.value, JobStatus.DISPATCHING.value]})
+def pause_open_jobs(db: SqliteTinyDB, path: Path, reason: Said) -> None:
+    """Pause every job in a file that would send by itself: somebody is to decide that."""
+    going = SqliteReader(db, path).jobs({"status": [JobStatus.PENDING.value, JobStatus.DISPATCHING.value]})
     paused = (job.after(JobEvent.PAUSE, "", reason=reason) for job in going if job.ending is None)
     db.table("jobs").put((job.id, job.document()) for job in paused)
 
@@ -392,12 +391,3 @@ def _ids(meta: Mapping[str, Any]) -> Ids:
 
 def _stored(ids: Ids) -> dict[str, int]:
     return {"nextJob": ids.next_job, "nextRequest": ids.next_request}
-
-
-@contextmanager
-def as_store_error(what: str) -> Iterator[None]:
-    """Turn errors of SQLite and of the disk into ours, at this border: "<what>: <why>."."""
-    try:
-        yield
-    except (sqlite3.Error, OSError, json.JSONDecodeError) as error:
-        raise StoreError(f"{what}: {str(error).rstrip('.')}.") from error

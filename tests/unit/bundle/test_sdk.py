@@ -25,6 +25,7 @@ from sandbox.broker import Broker
 from sandbox.process import Process, free_port
 from tests.bus_client import BusClient
 from tests.conftest import require
+from tests.unit.bundle.benches import off_the_main_thread
 
 
 @contextmanager
@@ -355,7 +356,7 @@ def test_another_bundle_may_use_the_plain_sdk(broker: Broker, controller: Proces
     }
     with BusClient(broker) as client:
         client.register_model("jobs", ["/jobs"], lambda message: (200, message["data"]))
-        another = _made_off_the_main_thread(
+        another = off_the_main_thread(
             lambda: Another(bundle=bundle, connection=sdk.connection(broker.host, broker.port))
         )
         thread = threading.Thread(target=another.start, name="another", daemon=True)
@@ -368,12 +369,3 @@ def test_another_bundle_may_use_the_plain_sdk(broker: Broker, controller: Proces
             another.stop_event.set()
             thread.join(20)
         assert not thread.is_alive()
-
-
-def _made_off_the_main_thread(make: Any) -> Any:
-    """Make a plain SDK bundle where it does not take SIGINT away from pytest."""
-    made: list[Any] = []
-    thread = threading.Thread(target=lambda: made.append(make()), name="maker")
-    thread.start()
-    thread.join()
-    return made[0]

@@ -28,11 +28,11 @@ from puppetmaster.bus.client import (
     Synced,
 )
 from puppetmaster.bus.connection import MESSAGE_LIMIT_BYTES, Receipt, Received
-from puppetmaster.bus.credentials import Credentials
 from puppetmaster.clock import Clock
 from puppetmaster.model.message import DEPENDENCY, Capacity, Outgoing, direct_tunnel
 from puppetmaster.model.message import MESSAGE_LIMIT_BYTES as MESSAGE_LIMIT
 from puppetmaster.model.request import RequestEvent
+from puppetmaster.settings import Settings
 from sandbox.process import free_port
 
 ID = 2**31 + 5
@@ -56,19 +56,16 @@ class Wire:
         self.acknowledged: list[Receipt] = []
         self.sent: list[dict[str, Any]] = []
         self.ids: set[int] = set()  # under which it is told what has not left
-        self.bus = BusClient(
-            "127.0.0.1",
-            free_port(),
-            login=Credentials(),
-            installation="0123456789abcdef",
-            resource="/jobs",
+        settings = Settings(
+            broker_host="127.0.0.1",
+            broker_port=free_port(),
             probe_interval_s=1000,
-            presence=["/cgs/+/connection_status", "/site/+"],
-            listener=self.told.extend,
-            clock=clock,
+            presence="/cgs/+/connection_status, /site/+",
         )
+        self.bus = BusClient(settings, "0123456789abcdef", "/jobs", self.told.extend, clock)
         monkeypatch.setattr(self.bus._link, "acknowledge", self.acknowledged.extend)
         monkeypatch.setattr(self.bus._link, "send", self._send)
+        monkeypatch.setattr(self.bus, "_ask_limit", lambda: None)
 
     def _send(self, messages: Iterable[Outgoing]) -> bool:
         self.sent += [json.loads(message.payload) for message in messages]
@@ -222,7 +219,7 @@ def test_a_sync_is_told_when_the_controller_answers_what_was_asked_for_it(
 def test_a_sync_outlives_its_connection(wire: Wire) -> None:
     wire.bus.sync()
     wire.bus._went_down((), None)
-    wire.bus._came_up(None)
+    wire.bus._came_up()
     assert LinkChanged(up=True) in wire.told
     assert wire.owned(wire.sent[0]) == [], "that question is not open any more"
     assert Synced() in wire.owned(wire.sent[-1])
@@ -302,7 +299,7 @@ def test_tunnels_of_gateways_are_subscribed_to_before_anything_is_sent_and_once(
     mine = direct_tunnel(wire.bus.tunnel, "cg-0")
     assert done == [[mine], ["T1"], [1, 2, 3], ["T2"], [4, 5], [6]]
     done.clear()
-    wire.bus._came_up(None)
+    wire.bus._came_up()
     watched = ["/cgs/+/connection_status", "/site/+", REGISTRATION]
     assert done[0] == [*watched, mine, "T1", "T2"], "the next connection"
 
@@ -333,7 +330,7 @@ def test_the_broker_keeps_answers_for_us_and_nothing_else(
     subscribed: list[tuple[str, int]] = []
     monkeypatch.setattr(wire.bus._link, "subscribe", subscribed.extend)
     wire.bus.expect(["cg-0"])
-    wire.bus._came_up(None)
+    wire.bus._came_up()
     mine = (direct_tunnel(wire.bus.tunnel, "cg-0"), 1)
     assert subscribed == [mine, ("/cgs/+/connection_status", 0), ("/site/+", 0), (REGISTRATION, 0), mine]
 
@@ -356,15 +353,18 @@ def test_a_connection_that_came_is_told_when_the_topics_are_asked_for(
     wire: Wire, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    wire.bus._came_up(None)
+    wire.bus._came_up()
     assert wire.told == [LinkChanged(up=True)]
     assert [one["resource"] for one in wire.sent] == [DEPENDENCY + "/jobs"], "is the controller there?"
     assert "connected to the broker at 127.0.0.1:" in caplog.text
 
 
-def test_with_the_connection_comes_how_long_messages_may_be(wire: Wire) -> None:
+def test_with_the_connection_comes_how_long_messages_may_be(
+    wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for told in (100_000, None):  # it could not be asked again
-        wire.bus._came_up(told)
+        monkeypatch.setattr(wire.bus, "_ask_limit", lambda told=told: told)
+        wire.bus._came_up()
         assert wire.told[-1] == LinkChanged(up=True, capacity=Capacity(100_000))
 
 
@@ -429,7 +429,7 @@ def test_after_a_loss_the_controller_has_to_answer_again(wire: Wire) -> None:
     wire.bus._probe()
     wire.owned(wire.sent[-1])
     wire.bus._went_down((), None)
-    wire.bus._came_up(None)
+    wire.bus._came_up()
     assert wire.owned(wire.sent[-1]) == [ControllerChanged(up=True)]
 
 

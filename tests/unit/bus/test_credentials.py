@@ -279,7 +279,7 @@ def test_why_there_is_no_connection_is_named_with_the_cure(
     broker, given, cause = FAILURES[failure]
     with broker_with(tmp_path, broker(tmp_path, certificates)) as port:
         wanted = Credentials.of(wanted_settings(certificates, given))
-        never = Listener(lambda _: None, lambda *_: None, lambda _: None, lambda _: None, lambda: None)
+        never = Listener(lambda: None, lambda *_: None, lambda _: None, lambda _: None, lambda: None)
         link = Connection(("127.0.0.1", port), wanted, "link", [("a", 1)], never)
         connection = sdk.connection("127.0.0.1", port)
         connection.attempts.login = wanted

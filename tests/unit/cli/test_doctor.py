@@ -18,7 +18,7 @@ from puppetmaster import __version__
 from puppetmaster.cli import doctor
 from puppetmaster.cli.doctor import Check
 from puppetmaster.store.base import Changes
-from puppetmaster.store.sqlite.store import Store
+from puppetmaster.store.sqlite.store import SqliteStore
 from puppetmaster.store.transfer import export
 from tests.examples import a_job
 from tests.fake_http import Asked, FakeServer, Reply
@@ -107,7 +107,7 @@ def test_a_store_on_a_disk_that_is_read_only(tmp_path: Path) -> None:
     data_dir, out = tmp_path / "data", tmp_path / "out"
     data_dir.mkdir()
     out.mkdir()
-    with closing(Store(data_dir)) as store:
+    with closing(SqliteStore(data_dir)) as store:
         store.commit(Changes(jobs={1: a_job(total=0)}))
     try:
         subprocess.run(["mount", "--bind", "-o", "ro", data_dir, data_dir], check=True, capture_output=True)

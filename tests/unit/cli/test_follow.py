@@ -89,7 +89,7 @@ def test_what_a_job_waits_for_when_nothing_goes_on() -> None:
     [
         job("dispatching", sent=2),
         job("paused", pending=2),
-        {**job("dispatching", pending=2), "reason": "canceled by a request"},
+        {**job("dispatching", pending=2), "reason": "enough", "ending": "canceled"},
     ],
 )
 def test_a_job_that_says_itself_what_it_waits_for_is_not_asked(still: dict[str, Any]) -> None:

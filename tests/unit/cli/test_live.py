@@ -42,7 +42,7 @@ def terminal(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def closed() -> dict[str, Any]:
-    return {**job("paused", error=1, pending=3), "reason": GATE, "gateStatus": "closed"}
+    return {**job("paused", error=1, pending=3), "reason": GATE, "reasonCode": "gate", "gateStatus": "closed"}
 
 
 def news() -> Iterator[News]:

@@ -16,7 +16,7 @@ from click.testing import CliRunner, Result
 from puppetmaster.cli import context as session
 from puppetmaster.cli import follow, main
 from puppetmaster.cli.client import Client
-from puppetmaster.store.sqlite.store import Store
+from puppetmaster.store.sqlite.store import SqliteStore
 from tests import ROOT
 from tests.fake_http import Asked, FakeServer, Reply, job, request
 
@@ -123,6 +123,12 @@ def test_what_cannot_be_submitted(server: FakeServer, run: Run, words: list[str]
     assert sentence in " ".join(result.stderr.split())
     assert result.stdout == ""
     assert server.asked == []
+
+
+def test_the_help_says_what_is_tried_again(run: Run) -> None:
+    told = " ".join(run("submit", "--help").stdout.split())
+    assert "After these outcomes only; after a timeout only what may run twice" in told
+    assert "default: 1; of a percentage 10 or more" in told
 
 
 def test_names_that_come_twice_are_told(server: FakeServer, run: Run) -> None:
@@ -412,10 +418,10 @@ def test_control_that_does_not_fit(server: FakeServer, run: Run) -> None:
 
 
 def test_a_cancel_that_ends_a_job(server: FakeServer, run: Run) -> None:
-    ended = {**job("canceled", resolved=1, canceled=2), "reason": "canceled by a request"}
-    server.answer = always(Reply(ended))
-    said = "job 7 canceled by a request after 1 min 00 s: 1 of 3 resolved, 2 canceled.\n"
-    assert run("cancel", "7").stdout == said
+    said = {"reason": "canceled by a request", "reasonCode": "canceled"}
+    server.answer = always(Reply({**job("canceled", resolved=1, canceled=2), **said}))
+    line = "job 7 canceled by a request after 1 min 00 s: 1 of 3 resolved, 2 canceled.\n"
+    assert run("cancel", "7").stdout == line
 
 
 def test_delete(server: FakeServer, run: Run) -> None:
@@ -636,7 +642,7 @@ def test_the_examples_are_commands(line: str) -> None:
 
 
 def test_the_store_goes_into_a_file_and_back(run: Run, tmp_path: Path) -> None:
-    Store(tmp_path / "one").close()
+    SqliteStore(tmp_path / "one").close()
     file = tmp_path / "jobs.json"
     result = run("export", str(file), "--data-dir", str(tmp_path / "one"))
     assert (result.exit_code, result.stdout) == (0, f"0 jobs are in {file}.\n")

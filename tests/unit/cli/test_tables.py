@@ -66,7 +66,8 @@ def test_a_job(screen: Screen, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_a_job_that_waits_for_somebody(screen: Screen, capsys: pytest.CaptureFixture[str]) -> None:
-    tables.job(screen, {**job("paused", pending=1), "reason": "paused by a request", "key": "mine"})
+    found = {**job("paused", pending=1), "reason": "paused by a request", "reasonCode": "paused"}
+    tables.job(screen, {**found, "key": "mine"})
     shown = lines(capsys)
     assert shown[:3] == ["job 7", "paused", "puppetmaster resume 7 sends on, puppetmaster cancel 7 ends it"]
     assert shown[-1].split() == ["key", "mine"]

@@ -12,6 +12,8 @@ from tests.fake_http import job, request
 NOW_S = 1767323105.0  # 2026-01-02T03:05:05Z
 GATE = "wave 1 failed its gate: 6 of 8 requests failed, more than the 0 that its gate allows"
 CANCELED = "canceled by a request"
+PAUSED, REMOVED = "paused, as somebody wished", "away with it"
+TIMEOUT = "its timeout of 5 s is over"
 
 
 @pytest.fixture
@@ -23,8 +25,13 @@ def clock_of_taipei(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     time.tzset()
 
 
+#: By what a job is told: the code beside it. The sentences are those of no version: nobody reads them.
+CODES = {PAUSED: "paused", CANCELED: "canceled", GATE: "gate", TIMEOUT: "timeout", REMOVED: "removed"}
+
+
 def with_reason(found: dict[str, Any], reason: str, **more: Any) -> dict[str, Any]:
-    return {**found, "reason": reason, **more}
+    ending = "canceled" if reason == CANCELED and found["finishedAt"] is None else None
+    return {**found, "reason": reason, "reasonCode": CODES[reason], "ending": ending, **more}
 
 
 @pytest.mark.parametrize(
@@ -45,8 +52,8 @@ def test_the_status_has_a_sign_for_failures(found: dict[str, Any], status: str) 
     [
         (job("dispatching", sent=1, resolved=2), "job 7 dispatching: 2 of 3 done, 0 failed, 1 in flight"),
         (
-            with_reason(job("paused", pending=1, sent=1), "paused by a request"),
-            "job 7 paused by a request: 0 of 2 done, 0 failed, 1 in flight",
+            with_reason(job("paused", pending=1, sent=1), PAUSED),
+            f"job 7 {PAUSED}: 0 of 2 done, 0 failed, 1 in flight",
         ),
         (
             with_reason(job("paused", pending=1, error=1), GATE, gateStatus="closed"),
@@ -67,7 +74,7 @@ def test_how_far_an_open_job_is(found: dict[str, Any], line: str) -> None:
     assert wording.state(found, "5 s left").split("; ")[0] == f"{line.split('; ')[0]}, 5 s left"
 
 
-WAVES = {"waves": [2, "100%"], "wave": 1, "gateStatus": None}
+WAVES = {"waves": [2, "100%"], "waveEnds": [2, 10], "wave": 1, "gateStatus": None}
 
 
 @pytest.mark.parametrize(
@@ -99,7 +106,7 @@ def test_what_is_ahead(found: dict[str, Any], left_s: float | None, text: str) -
 @pytest.mark.parametrize(
     ("found", "said"),
     [
-        (with_reason(job("paused", pending=1), "paused by a request"), True),
+        (with_reason(job("paused", pending=1), PAUSED), True),
         (with_reason(job("paused", pending=1), GATE, gateStatus="closed"), True),
         (with_reason(job("paused", canceled=1, sent=1), CANCELED), False),
         (job("dispatching", pending=1), False),
@@ -125,7 +132,7 @@ def test_what_can_be_done_about_a_paused_job(found: dict[str, Any], said: bool) 
             f"job 7 aborted after 1 min 00 s: 1 of 6 resolved, 2 error, 3 skipped, because {GATE}.",
         ),
         (
-            with_reason(job("timeout", skipped=3), "its timeout of 5 s is over"),
+            with_reason(job("timeout", skipped=3), TIMEOUT),
             "job 7 timeout after 1 min 00 s: 0 of 3 resolved, 3 skipped, because its timeout of 5 s is over.",
         ),
     ],
@@ -136,7 +143,7 @@ def test_what_became_of_a_job(found: dict[str, Any], line: str) -> None:
 
 def test_what_is_said_of_a_removed_job() -> None:
     assert wording.removal(job(resolved=1, error=1)) == "job 7 is removed; it was resolved, 1 failed."
-    stopped = with_reason(job("canceled", resolved=1, canceled=2), "removed by a request")
+    stopped = with_reason(job("canceled", resolved=1, canceled=2), REMOVED)
     assert wording.removal(stopped) == "job 7 is stopped and removed: 1 of 3 resolved, 2 canceled."
 
 

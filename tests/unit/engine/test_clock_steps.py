@@ -116,8 +116,8 @@ def _create(target: Target, **more: Any) -> float:
     item = {"method": "post", "resource": "/a", "__request": {"destination": "x"}}
     mailbox = target.bundle.app.hub.subscribe()
     created_s = time.monotonic()
-    job = target.bundle.service.create_job({"batch": [item], **more})
-    target.bundle.service.begin(job["id"])
+    job = target.bundle.app.service.create_job({"batch": [item], **more})
+    target.bundle.app.service.begin(job["id"])
     while not target.in_flight:
         assert mailbox.take(5)
     target.bundle.app.hub.unsubscribe(mailbox)

@@ -1,7 +1,6 @@
 """Jobs so large that they are written in parts: they exist as a whole, or not at all."""
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,10 +19,10 @@ NAMES = [f"cg-{number:02}" for number in range(10)]
 
 
 @pytest.fixture
-def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+def world(monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     """Three steps a turn, so that a job of ten is written in four parts."""
     monkeypatch.setattr(background, "STEPS", 3)
-    made = World(tmp_path, Settings(max_open_jobs=2), hasty=True)
+    made = World(Settings(max_open_jobs=2), hasty=True)
     yield made
     made.stop()
 
@@ -45,8 +44,8 @@ def finish(world: World) -> None:
 
 
 def on_disk(world: World) -> int:
-    """How many requests are in the file, whether they exist or not."""
-    return world.store._db.table("requests").count_where()
+    """How many requests are kept, whether they exist or not."""
+    return len(world.memory.tables.requests)
 
 
 def swept(world: World) -> None:
@@ -67,7 +66,7 @@ def test_it_is_written_in_parts_and_exists_with_the_last(world: World) -> None:
     assert parts == [3, 6, 9]
     assert world.job(job.id) == job
     assert [one.destination for one in world.store.now.requests({"job": job.id})] == NAMES
-    assert world.store._db.table("trash").count_where() == 0
+    assert not world.memory.tables.drafts
 
 
 def test_nothing_of_it_is_sent_before_it_exists(world: World) -> None:
@@ -77,7 +76,7 @@ def test_nothing_of_it_is_sent_before_it_exists(world: World) -> None:
         world.run()
     finish(world)
     world.hasty = False
-    world.run(lambda engine: engine.begin_job(job.id))
+    world.run(lambda engine: engine.lifecycle.begin_job(job.id))
     assert len(world.sent) == 10
 
 
@@ -170,7 +169,7 @@ def test_of_one_that_a_full_disk_interrupts_nothing_is_left(world: World, turns:
     world.run()
     swept(world)
     assert on_disk(world) == 0
-    assert world.store._db.table("trash").count_where() == 0
+    assert not world.memory.tables.drafts
     other = begun(world)
     finish(world)
     assert world.job(other.id).total == 10
@@ -184,7 +183,7 @@ def test_one_that_begins_on_a_full_disk_leaves_nothing(world: World) -> None:
     finish(world)
     world.run()
     assert on_disk(world) == 0
-    assert world.store._db.table("trash").count_where() == 0
+    assert not world.memory.tables.drafts
 
 
 def test_what_is_being_written_is_not_swept(world: World) -> None:

@@ -3,7 +3,6 @@
 import re
 from collections.abc import Callable, Iterator, Sized
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -36,8 +35,8 @@ PAUSED, DISPATCHING, CANCELED = JobStatus.PAUSED, JobStatus.DISPATCHING, JobStat
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    made = World(tmp_path, SETTINGS)
+def world() -> Iterator[World]:
+    made = World(SETTINGS)
     yield made
     made.stop()
 
@@ -102,7 +101,7 @@ def test_a_job_is_on_disk_before_anything_of_it_is_sent(world: World) -> None:
 def test_requests_are_sent_when_the_creator_has_the_answer(world: World) -> None:
     job = world.create(body("post", "a"), begin=False)
     assert why(world, job.first) == "the job is about to begin"
-    world.run(lambda engine: engine.begin_job(job.id))
+    world.run(lambda engine: engine.lifecycle.begin_job(job.id))
     assert [one.destination for one in world.sent] == ["a"]
 
 
@@ -118,7 +117,9 @@ def test_to_begin_a_job_that_is_gone_or_paused_sends_nothing(world: World) -> No
     gone = world.create(body("post", "a"), begin=False)
     delete(world, gone)
     held = paused(world, body("post", "b"))
-    world.run(lambda engine: engine.begin_job(gone.id), lambda engine: engine.begin_job(held.id))
+    world.run(
+        lambda engine: engine.lifecycle.begin_job(gone.id), lambda engine: engine.lifecycle.begin_job(held.id)
+    )
     world.advance(BEGIN_S)
     assert world.sent == []
 
@@ -127,7 +128,7 @@ def test_to_resume_a_job_sends_nothing_before_its_creator_has_the_answer(world: 
     job = paused(world, body("post", "a"))
     control(world, job, DISPATCHING)
     assert world.sent == []
-    world.run(lambda engine: engine.begin_job(job.id))
+    world.run(lambda engine: engine.lifecycle.begin_job(job.id))
     assert len(world.sent) == 1
 
 
@@ -257,8 +258,8 @@ def test_destinations_go_side_by_side_and_each_in_order_of_creation(world: World
     assert world.sent[-1].request == second.first
 
 
-def test_writes_under_one_lock_go_one_at_a_time(tmp_path: Path) -> None:
-    world = World(tmp_path, SETTINGS, owners=one_model)
+def test_writes_under_one_lock_go_one_at_a_time() -> None:
+    world = World(SETTINGS, owners=one_model)
     job = world.create(body("post", "a", "b", "c"))
     for id_ in job.request_ids:
         assert world.sent[-1].request == id_
@@ -275,8 +276,8 @@ def test_a_job_keeps_its_concurrency(world: World) -> None:
     assert why(world, job.first + 4) == "no free slot: the job has 2 in flight, which is its concurrency"
 
 
-def test_a_question_without_an_answer_holds_a_write_up_for_a_while_only(tmp_path: Path) -> None:
-    world = World(tmp_path, SETTINGS, owners=None)
+def test_a_question_without_an_answer_holds_a_write_up_for_a_while_only() -> None:
+    world = World(SETTINGS, owners=None)
     job = world.create(body("post", "a"))
     assert world.asked == ["a"]
     assert why(world, job.first) == "the controller is asked who owns its lock"
@@ -285,9 +286,9 @@ def test_a_question_without_an_answer_holds_a_write_up_for_a_while_only(tmp_path
     world.stop()
 
 
-def test_an_error_of_a_device_says_nothing_about_locks(tmp_path: Path) -> None:
+def test_an_error_of_a_device_says_nothing_about_locks() -> None:
     """With one lock for ten thousand, a 404 of one device must not have all of them asked for anew."""
-    world = World(tmp_path, SETTINGS, owners=one_model)
+    world = World(SETTINGS, owners=one_model)
     job = world.create(body("post", "a", "b"))
     world.owners = None
     world.run(world.answered(job.first, 404))
@@ -331,9 +332,9 @@ LOCKED_THERE = [(423, "resource is locked"), (503, "service unavailable")]
 
 
 @pytest.mark.parametrize(("code", "text"), LOCKED_THERE)
-def test_a_lock_at_the_gateway_is_none_of_the_servers(tmp_path: Path, code: int, text: str) -> None:
+def test_a_lock_at_the_gateway_is_none_of_the_servers(code: int, text: str) -> None:
     """With one lock for all: the next write goes at once, and the window does not fall."""
-    world = World(tmp_path, SETTINGS, owners=one_model)
+    world = World(SETTINGS, owners=one_model)
     job = world.create(body("post", "a", "b"))
     assert [one.destination for one in world.sent] == ["a"]
     world.owners = None
@@ -371,7 +372,7 @@ def test_a_lock_at_the_gateway_is_not_waited_for_for_ever(world: World) -> None:
 def test_a_resource_that_a_gateway_has_not_is_an_error_also_while_gateways_register(world: World) -> None:
     """The gateway is there: only who is not registered at the controller of the server is waited for."""
     job = world.create(body("post", "a"))
-    world.run(lambda engine: engine.controller_restarted(world.clock.now_s()))
+    world.run(lambda engine: engine.delivery.controller_restarted(world.clock.now_s()))
     world.run(world.gateway_said(job.first, 404, ""))
     result = world.request(job.first).result
     assert result is not None
@@ -643,7 +644,7 @@ def test_what_is_left_of_a_jobs_time_is_right_after_the_clock_was_set_and_a_rest
     endless = paused(world, body("post", "a"))
     world.advance(1000)
     world.clock.wall_ahead_s += 60 * 86400.0
-    world.run(lambda engine: engine.clock_was_set())
+    world.run(lambda engine: engine.lifecycle.clock_was_set())
     world.stop()
     world.clock.reboot(off_s=30)
     world.start()
@@ -874,8 +875,8 @@ def test_nothing_is_sent_without_link_or_controller(world: World) -> None:
     assert len(world.sent) == 1
 
 
-def test_nothing_is_sent_before_the_controller_has_answered(tmp_path: Path) -> None:
-    world = World(tmp_path, SETTINGS, connected=False)
+def test_nothing_is_sent_before_the_controller_has_answered() -> None:
+    world = World(SETTINGS, connected=False)
     world.connected = True
     job = world.create(body("post", "a"))
     world.run(lambda engine: engine.link(up=True))
@@ -911,8 +912,8 @@ def test_silent_gateways_that_fill_the_window_let_others_go_after_a_while(world:
     assert world.statuses(silent) == ["sent"] * FIRST
 
 
-def test_a_retry_keeps_nobody_else_from_its_lock(tmp_path: Path) -> None:
-    world = World(tmp_path, SETTINGS, owners=one_model)
+def test_a_retry_keeps_nobody_else_from_its_lock() -> None:
+    world = World(SETTINGS, owners=one_model)
     failing = world.create(body("post", "a", retry={"attempts": 2, "delay": 20}))
     other = world.create(body("post", "b"))
     assert [one.request for one in world.sent] == [failing.first]
@@ -1040,7 +1041,7 @@ def test_a_bundle_that_restarts_alone_waits_for_no_gateway(world: World) -> None
 
 def test_gateways_may_register_again_after_a_restart_of_the_controller(world: World) -> None:
     job = world.create(body("post", "a"))
-    world.run(lambda engine: engine.controller_restarted(world.clock.now_s() - 100))
+    world.run(lambda engine: engine.delivery.controller_restarted(world.clock.now_s() - 100))
     world.run(world.refused(job.first, 404, "nobody"))
     request = world.request(job.first)
     assert (request.status, request.attempts) == (RequestStatus.PENDING, 0), "nobody got it: it waits"
@@ -1051,7 +1052,7 @@ def test_gateways_may_register_again_after_a_restart_of_the_controller(world: Wo
 
 
 def test_who_has_not_registered_again_by_then_does_not_exist(world: World) -> None:
-    world.run(lambda engine: engine.controller_restarted(world.clock.now_s() - 100))
+    world.run(lambda engine: engine.delivery.controller_restarted(world.clock.now_s() - 100))
     world.advance(SETTINGS.registering_s)
     job = world.create(body("post", "a"))
     world.run(world.refused(job.first, 404, "nobody"))
@@ -1062,7 +1063,7 @@ def test_who_has_not_registered_again_by_then_does_not_exist(world: World) -> No
 def restarted(world: World, known_s: float | None) -> list[int]:
     """The controller was restarted: the messages of which it is asked whether it has them."""
     world.checked.clear()
-    world.run(lambda engine: engine.controller_restarted(known_s))
+    world.run(lambda engine: engine.delivery.controller_restarted(known_s))
     return list(world.checked)
 
 
@@ -1074,8 +1075,8 @@ def test_a_restarted_controller_lost_what_it_had_been_given(world: World) -> Non
     after, later = world.create(body("post", "b")), world.create(body("get", "c"))
     world.advance(1)
     assert restarted(world, known_s) == [after.first, later.first]
-    world.run(lambda engine: engine.held(after.first, held=True))
-    world.run(lambda engine: engine.held(later.first, held=False))
+    world.run(lambda engine: engine.delivery.held(after.first, held=True))
+    world.run(lambda engine: engine.delivery.held(later.first, held=False))
     world.advance(SETTINGS.grace_s)
     assert world.statuses(before) == ["unknown"]
     assert world.statuses(after) == ["sent"], "it is the new one that has it"
@@ -1089,9 +1090,9 @@ def test_an_answer_that_was_on_its_way_counts_though_the_controller_does_not_wai
 ) -> None:
     job = world.create(body("post", "a"))
     restarted(world, world.clock.now_s() - 1)
-    world.run(lambda engine: engine.held(job.first, held=False))
+    world.run(lambda engine: engine.delivery.held(job.first, held=False))
     succeed(world, job.first)
-    world.run(lambda engine: engine.held(job.first, held=False))
+    world.run(lambda engine: engine.delivery.held(job.first, held=False))
     assert world.statuses(job) == ["resolved"]
 
 
@@ -1104,7 +1105,7 @@ def test_a_controller_that_has_forgotten_us_is_not_believed_that_there_is_no_suc
     world.run(world.refused(job.first, 404), world.refused(job.first + 1, 403, "no subscribed model"))
     assert world.statuses(job) == ["sent", "sent"]
     assert world.proving
-    world.run(lambda engine: engine.controller_restarted(world.clock.now_s() - 1))
+    world.run(lambda engine: engine.delivery.controller_restarted(world.clock.now_s() - 1))
     assert world.statuses(job) == ["pending", "pending"]
     world.known = True
     world.advance(1)
@@ -1141,14 +1142,14 @@ def test_what_an_earlier_process_began_waits_for_gateways_when_the_controller_is
 def test_who_registers_again_is_sent_to_at_once_and_the_others_are_left_alone(world: World) -> None:
     job = world.create(body("post", "a", "b"))
     restarted(world, world.clock.now_s() - 100)
-    world.run(lambda engine: engine.registering(["/remote/z"]))
+    world.run(lambda engine: engine.delivery.registering(["/remote/z"]))
     world.run(world.refused(job.first, 404), world.refused(job.first + 1, 404))
     world.advance(UNREGISTERED_S / 2 - 0.1)
     assert len(world.sent) == 2, "while one sees who comes, nobody is asked in vain"
-    world.run(lambda engine: engine.registering(["/remote/a"]))
+    world.run(lambda engine: engine.delivery.registering(["/remote/a"]))
     world.advance(REGISTERED_S)
     assert [one.destination for one in world.sent[2:]] == ["a"]
-    world.run(lambda engine: engine.registering(["/remote/+"]))
+    world.run(lambda engine: engine.delivery.registering(["/remote/+"]))
     world.advance(REGISTERED_S)
     assert [one.destination for one in world.sent[2:]] == ["a", "b"]
 
@@ -1156,7 +1157,7 @@ def test_who_registers_again_is_sent_to_at_once_and_the_others_are_left_alone(wo
 def test_while_more_gateways_register_the_others_are_waited_for(world: World) -> None:
     restarted(world, world.clock.now_s() - 100)
     world.advance(SETTINGS.registering_s - 1)
-    world.run(lambda engine: engine.registering(["/remote/z"]))
+    world.run(lambda engine: engine.delivery.registering(["/remote/z"]))
     world.advance(MORE_S - 1)
     job = world.create(body("post", "a"))
     world.run(world.refused(job.first, 404))
@@ -1166,11 +1167,11 @@ def test_while_more_gateways_register_the_others_are_waited_for(world: World) ->
     assert world.statuses(job) == ["error"], "not for ever"
 
 
-def test_a_restarted_controller_is_asked_for_locks_again(tmp_path: Path) -> None:
-    world = World(tmp_path, SETTINGS, owners=one_model)
+def test_a_restarted_controller_is_asked_for_locks_again() -> None:
+    world = World(SETTINGS, owners=one_model)
     job = world.create(body("post", "a", "b"))
     world.owners = None
-    world.run(lambda engine: engine.controller_restarted(world.clock.now_s()))
+    world.run(lambda engine: engine.delivery.controller_restarted(world.clock.now_s()))
     succeed(world, job.first)
     assert world.asked == ["b"]
     assert len(world.sent) == 1
@@ -1389,7 +1390,7 @@ def test_a_turn_that_was_not_durable_never_was(world: World) -> None:
     job = world.create(body("post", "a"), begin=False)
     engine = world.engine
     engine.begin()
-    engine.begin_job(job.id)
+    engine.lifecycle.begin_job(job.id)
     engine.create(spec(body("post", "b")))
     engine.owners("a", ["/remote/a"])
     assert engine.decide().sends, "it was about to leave"
@@ -1538,7 +1539,7 @@ def test_limits_hold_over_a_restart(world: World) -> None:
 def test_nothing_is_sent_while_nothing_can_be_made_durable(world: World) -> None:
     job = world.create(body("post", "a", "b"), begin=False)
     world.store.full = True
-    world.run(lambda engine: engine.begin_job(job.id))
+    world.run(lambda engine: engine.lifecycle.begin_job(job.id))
     world.advance(10)
     assert world.sent == []
     assert why(world, job.first) == "The disk is full."
@@ -1661,8 +1662,8 @@ def test_no_message_leaves_with_an_id_that_the_bus_does_not_know(world: World) -
 # -- everything that is done leaves memory ---------------------------------------------------------
 
 
-#: What is remembered though nothing waits: who owns what, how often was refused.
-KEPT = {"_known", "_everywhere", "counts"}
+#: What is remembered though nothing waits: who owns what, how often was refused, what a timer does.
+KEPT = {"_known", "_everywhere", "counts", "_fires"}
 
 
 def test_nothing_stays_in_memory_of_what_has_ended(world: World) -> None:
@@ -1683,7 +1684,7 @@ def test_nothing_stays_in_memory_of_what_has_ended(world: World) -> None:
     engine = world.engine
     assert (engine.state.open_jobs, engine.state.open_requests, engine.scheduler.in_flight) == (0, 0, 0)
     assert len(engine.timers) == 0
-    delivery, scheduler = engine._delivery, engine.scheduler
+    delivery, scheduler = engine.delivery, engine.scheduler
     for part in (engine, delivery, delivery.flight, delivery.refusals, scheduler, scheduler.locks):
         for name, value in vars(part).items():
             if isinstance(value, Sized) and not isinstance(value, str) and name not in KEPT:
@@ -1696,9 +1697,9 @@ def with_data(data: Any, *destinations: str) -> dict[str, Any]:
     return made
 
 
-def test_what_the_broker_does_not_carry_any_more_is_not_sent(tmp_path: Path) -> None:
+def test_what_the_broker_does_not_carry_any_more_is_not_sent() -> None:
     """Its limit was not known, or another, when the job was made."""
-    world = World(tmp_path)
+    world = World()
     world.lose_link()
     long = world.create(with_data(list(range(4000)), "cg-1", "cg-2"))
     short = world.create(with_data({}, "cg-3"))
@@ -1718,8 +1719,8 @@ def test_what_the_broker_does_not_carry_any_more_is_not_sent(tmp_path: Path) -> 
     world.stop()
 
 
-def test_what_goes_past_our_controller_is_not_indented_on_our_broker(tmp_path: Path) -> None:
-    world = World(tmp_path, Settings(route="direct"))
+def test_what_goes_past_our_controller_is_not_indented_on_our_broker() -> None:
+    world = World(Settings(route="direct"))
     world.run(lambda engine: engine.link(up=True, capacity=Capacity(50_000)))
     job = world.create(with_data(list(range(4000)), "cg-1"))
     world.create(with_data(list(range(11_000)), "cg-2"))

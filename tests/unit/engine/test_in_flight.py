@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from puppetmaster.engine.context import Timer, TimerKind
 from puppetmaster.engine.in_flight import IN_A_ROW_S, REFUSED_S, InFlight, Trials
 from puppetmaster.timers import Timers
 
@@ -11,19 +12,23 @@ GRACE_S = 5.0
 
 
 @pytest.fixture
-def timers() -> Timers:
+def timers() -> Timers[Timer]:
     return Timers()
 
 
 @pytest.fixture
-def flight(timers: Timers) -> InFlight:
+def flight(timers: Timers[Timer]) -> InFlight:
     return InFlight(timers, GRACE_S)
 
 
-def test_it_is_found_by_its_message_id_until_it_lands(flight: InFlight, timers: Timers) -> None:
+def deadline_s(timers: Timers[Timer], request: int) -> float | None:
+    return timers.deadline_s(Timer(TimerKind.ANSWER, request))
+
+
+def test_it_is_found_by_its_message_id_until_it_lands(flight: InFlight, timers: Timers[Timer]) -> None:
     flight.sent(1, 100, 10.0, 60.0)
     assert (flight.request_of(100), flight.request_of(1), len(flight)) == (1, None, 1)
-    assert (flight.sent_s(1), timers.deadline_s(1), flight.doubtful(1)) == (10.0, 70.0, False)
+    assert (flight.sent_s(1), deadline_s(timers, 1), flight.doubtful(1)) == (10.0, 70.0, False)
     flight.landed(1, 100)
     assert (flight.request_of(100), len(flight), len(timers)) == (None, 0, 0)
 
@@ -45,39 +50,39 @@ def test_the_answer_to_an_earlier_message_is_for_nobody(flight: InFlight) -> Non
 
 
 def test_what_an_earlier_process_sent_has_its_time_and_then_the_grace_time(
-    flight: InFlight, timers: Timers
+    flight: InFlight, timers: Timers[Timer]
 ) -> None:
     flight.taken_up(1, 100, 10.0, 60.0)
-    assert (flight.doubtful(1), timers.deadline_s(1), flight.request_of(100)) == (True, 70.0, 1)
+    assert (flight.doubtful(1), deadline_s(timers, 1), flight.request_of(100)) == (True, 70.0, 1)
     flight.hurry(20.0)
-    assert timers.deadline_s(1) == 25.0
+    assert deadline_s(timers, 1) == 25.0
     flight.landed(1, 100)
     flight.sent(1, 101, 20.0, 60.0)
     assert not flight.doubtful(1)
 
 
 def test_doubt_prolongs_nothing_and_shortens_nothing_until_answers_can_come(
-    flight: InFlight, timers: Timers
+    flight: InFlight, timers: Timers[Timer]
 ) -> None:
     flight.sent(1, 1, 0.0, 60.0)
     flight.sent(2, 2, 0.0, 12.0)
     flight.doubt()
-    assert [timers.deadline_s(id_) for id_ in (1, 2)] == [60.0, 12.0]
+    assert [deadline_s(timers, id_) for id_ in (1, 2)] == [60.0, 12.0]
     flight.sent(3, 3, 10.0, 60.0)
     flight.hurry(10.0)
-    assert [timers.deadline_s(id_) for id_ in (1, 2, 3)] == [15.0, 12.0, 70.0]
+    assert [deadline_s(timers, id_) for id_ in (1, 2, 3)] == [15.0, 12.0, 70.0]
     flight.hurry(11.0)
-    assert timers.deadline_s(1) == 15.0
+    assert deadline_s(timers, 1) == 15.0
     assert [flight.doubtful(id_) for id_ in (1, 2, 3)] == [True, True, False]
 
 
-def test_only_what_was_sent_before_some_time_is_in_doubt(flight: InFlight, timers: Timers) -> None:
+def test_only_what_was_sent_before_some_time_is_in_doubt(flight: InFlight, timers: Timers[Timer]) -> None:
     flight.sent(1, 1, 0.0, 60.0)
     flight.sent(2, 2, 5.0, 60.0)
     flight.doubt(sent_before_s=5.0)
     flight.hurry(6.0)
     assert [flight.doubtful(id_) for id_ in (1, 2)] == [True, False]
-    assert [timers.deadline_s(id_) for id_ in (1, 2)] == [11.0, 65.0]
+    assert [deadline_s(timers, id_) for id_ in (1, 2)] == [11.0, 65.0]
 
 
 @given(
@@ -91,7 +96,7 @@ def test_only_what_was_sent_before_some_time_is_in_doubt(flight: InFlight, timer
     )
 )
 def test_each_in_flight_has_one_deadline_and_others_none(steps: list[tuple[str, int, float]]) -> None:
-    timers = Timers()
+    timers: Timers[Timer] = Timers()
     flight, now_s, out, next_message = InFlight(timers, GRACE_S), 0.0, dict[int, int](), 1000
     for what, request, passed_s in steps:
         now_s += passed_s
@@ -110,16 +115,18 @@ def test_each_in_flight_has_one_deadline_and_others_none(steps: list[tuple[str, 
                 flight.taken_up(request, next_message, now_s, 60.0)
         assert len(flight) == len(timers) == len(out)
         assert all(flight.request_of(message) == one for one, message in out.items())
-        assert all(timers.deadline_s(one) is not None for one in out)
+        assert all(deadline_s(timers, one) is not None for one in out)
 
 
-def test_only_the_one_that_the_connection_ended_at_is_in_doubt(flight: InFlight, timers: Timers) -> None:
+def test_only_the_one_that_the_connection_ended_at_is_in_doubt(
+    flight: InFlight, timers: Timers[Timer]
+) -> None:
     flight.sent(1, 1, 0.0, 60.0)
     flight.sent(2, 2, 0.0, 60.0)
     flight.doubt_one(1)
     flight.hurry(6.0)
     assert [flight.doubtful(id_) for id_ in (1, 2)] == [True, False]
-    assert [timers.deadline_s(id_) for id_ in (1, 2)] == [11.0, 60.0]
+    assert [deadline_s(timers, id_) for id_ in (1, 2)] == [11.0, 60.0]
 
 
 def test_what_went_directly_is_not_in_doubt_when_our_controller_has_gone(flight: InFlight) -> None:
@@ -141,27 +148,27 @@ def test_what_went_directly_is_not_in_doubt_when_our_controller_has_gone(flight:
 
 
 def test_who_is_in_doubt_again_has_its_own_time_until_somebody_is_there_again(
-    flight: InFlight, timers: Timers
+    flight: InFlight, timers: Timers[Timer]
 ) -> None:
     flight.sent(1, 1, 0.0, 60.0)
     flight.sent(2, 2, 0.0, 60.0)
     flight.doubt()
     flight.hurry(6.0)
-    assert timers.deadline_s(1) == 11.0
+    assert timers.deadline_s(Timer(TimerKind.ANSWER, 1)) == 11.0
     flight.doubt()
-    assert timers.deadline_s(1) == 60.0
+    assert timers.deadline_s(Timer(TimerKind.ANSWER, 1)) == 60.0
     flight.hurry(6.0)
     flight.doubt_one(1)
-    assert [timers.deadline_s(id_) for id_ in (1, 2)] == [60.0, 11.0]
+    assert [timers.deadline_s(Timer(TimerKind.ANSWER, id_)) for id_ in (1, 2)] == [60.0, 11.0]
 
 
 def test_the_grace_time_is_not_longer_than_what_is_left_also_when_that_has_just_ended(
-    flight: InFlight, timers: Timers
+    flight: InFlight, timers: Timers[Timer]
 ) -> None:
     flight.taken_up(1, 1, 0.0, 8.0)
-    assert list(timers.due(8.0)) == [1]
+    assert list(timers.due(8.0)) == [Timer(TimerKind.ANSWER, 1)]
     flight.hurry(8.0)
-    assert timers.deadline_s(1) == 8.0
+    assert timers.deadline_s(Timer(TimerKind.ANSWER, 1)) == 8.0
 
 
 def test_a_connection_that_ends_once_is_an_accident() -> None:

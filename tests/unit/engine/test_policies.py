@@ -3,12 +3,12 @@
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from puppetmaster.clock import iso
+from puppetmaster.engine.context import Timer, TimerKind
 from puppetmaster.engine.lifecycle import BEGIN_S, START_CHECK_S
 from puppetmaster.errors import Conflict
 from puppetmaster.model.job import GateStatus, Job, JobEvent, JobStatus
@@ -24,8 +24,8 @@ PAUSED, DISPATCHING, CANCELED = JobStatus.PAUSED, JobStatus.DISPATCHING, JobStat
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    made = World(tmp_path, SETTINGS)
+def world() -> Iterator[World]:
+    made = World(SETTINGS)
     yield made
     made.stop()
 
@@ -86,8 +86,8 @@ def test_a_concurrency_is_not_held_to_the_window(world: World) -> None:
     assert len(sent(world, job)) == 60 > world.engine.scheduler.window.size
 
 
-def test_the_most_of_all_jobs_holds_for_a_concurrency_too(tmp_path: Path) -> None:
-    world = World(tmp_path, Settings(window=7))
+def test_the_most_of_all_jobs_holds_for_a_concurrency_too() -> None:
+    world = World(Settings(window=7))
     job = world.create(body("post", *names(20), concurrency=20))
     assert len(sent(world, job)) == 7
     assert why(world, job.first + 19) == "no free slot: 7 requests are in flight, which is the most"
@@ -124,8 +124,8 @@ def test_no_concurrency_takes_the_last_slots(world: World) -> None:
     assert [sent(world, job) for job in jobs] == [[0], [1]], "each has one; x is the first job's now"
 
 
-def test_one_lock_for_all_lets_one_write_go_whatever_the_concurrency(tmp_path: Path) -> None:
-    world = World(tmp_path, SETTINGS, one_model)
+def test_one_lock_for_all_lets_one_write_go_whatever_the_concurrency() -> None:
+    world = World(SETTINGS, one_model)
     job = world.create(body("post", *names(5), concurrency=5))
     for index in range(5):
         assert sent(world, job) == [index]
@@ -445,7 +445,7 @@ def test_attempts_are_counted_over_a_restart(world: World) -> None:
 def test_the_wait_for_another_attempt_is_kept_over_a_pause(world: World) -> None:
     job = world.create(body("post", "a", retry={"attempts": 2, "delay": 100}))
     answer(world, job.first, 500)
-    due_s = world.engine.timers.deadline_s(("wake", job.first))
+    due_s = world.engine.timers.deadline_s(Timer(TimerKind.WAKE, job.first))
     assert due_s is not None
     world.advance(5)
     control(world, job, PAUSED)
@@ -1184,8 +1184,8 @@ def test_why_names_the_window(world: World) -> None:
     assert why(world, job.first + 10) == expected
 
 
-def test_why_names_the_lock(tmp_path: Path) -> None:
-    world = World(tmp_path, SETTINGS, one_model)
+def test_why_names_the_lock() -> None:
+    world = World(SETTINGS, one_model)
     job = world.create(body("post", "a", "b"))
     assert why(world, job.first + 1) == f"request {job.first} holds the lock of /remote/+"
     world.run(world.refused(job.first))
@@ -1195,8 +1195,8 @@ def test_why_names_the_lock(tmp_path: Path) -> None:
     world.stop()
 
 
-def test_why_names_the_question(tmp_path: Path) -> None:
-    world = World(tmp_path, SETTINGS, None)
+def test_why_names_the_question() -> None:
+    world = World(SETTINGS, None)
     job = world.create(body("post", "a"))
     assert why(world, job.first) == "the controller is asked who owns its lock"
     world.stop()

@@ -1,7 +1,6 @@
 """What is known of open jobs, and which ids are given out."""
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,21 +11,21 @@ from puppetmaster.model.job import Job, JobEvent, JobStatus, fresh_counts
 from puppetmaster.model.policy import Policy
 from puppetmaster.model.request import Item, Request, RequestEvent, RequestStatus
 from puppetmaster.store.base import FIRST_REQUEST_ID, LAST_REQUEST_ID, Ids
-from puppetmaster.store.sqlite.store import Store
+from puppetmaster.store.memory import Memory, MemoryStore
 
 AT = "2026-01-02T03:04:05.678Z"
 LATER = "2026-01-02T03:05:05.678Z"
 
 
 class Book:
-    """A state over a real store, with short words for what the engine does."""
+    """A state over a store, with short words for what the engine does."""
 
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
+    def __init__(self) -> None:
+        self.memory = Memory()
         self.open()
 
     def open(self) -> None:
-        self.store = Store(self.directory)
+        self.store = MemoryStore(self.memory)
         self.state = State(self.store.now, self.store.ids)
 
     def create(self, total: int = 1, **more: Any) -> Job:
@@ -83,8 +82,8 @@ class Book:
 
 
 @pytest.fixture
-def book(tmp_path: Path) -> Iterator[Book]:
-    made = Book(tmp_path)
+def book() -> Iterator[Book]:
+    made = Book()
     yield made
     made.store.close()
 

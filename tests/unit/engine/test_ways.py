@@ -1,7 +1,6 @@
 """Ways to gateways, in virtual time: directly where a bridge is connected, else through our controller."""
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,8 +16,8 @@ SETTINGS = Settings(request_timeout_s=60.0, grace_s=5.0, route="auto", booting_s
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    made = World(tmp_path, SETTINGS, owners=one_model)
+def world() -> Iterator[World]:
+    made = World(SETTINGS, owners=one_model)
     yield made
     made.stop()
 
@@ -30,7 +29,7 @@ def bridged(gateway: str, connected: bool | None = True) -> Event:
 def said(message: int, tunnel: str, **more: Any) -> Event:
     """A gateway's own message, on the tunnel of one."""
     read = reply.from_gateway({"id": message, "code": 200, "data": "done", **more})
-    return lambda engine: engine.answered(message, read, tunnel)
+    return lambda engine: engine.delivery.answered(message, read, tunnel)
 
 
 def from_gateway(gateway: str, message: int, **more: Any) -> Event:
@@ -96,7 +95,7 @@ def test_after_a_restart_the_answer_comes_the_way_it_was_asked_for(world: World,
 
 def test_a_controller_that_was_restarted_had_nothing_of_what_went_directly(world: World, both: Job) -> None:
     now_s = world.clock.now_s()
-    world.run(lambda engine: engine.controller_restarted(now_s + 1))
+    world.run(lambda engine: engine.delivery.controller_restarted(now_s + 1))
     world.advance(6)
     assert world.statuses(both)[0] == "sent", "its answer can come as before"
     assert world.sendings(both.first + 1) != [both.first + 1], "the other one was lost, and is sent again"
@@ -105,7 +104,7 @@ def test_a_controller_that_was_restarted_had_nothing_of_what_went_directly(world
 
 
 def test_our_controller_is_not_asked_for_what_went_directly(world: World, both: Job) -> None:
-    world.run(lambda engine: engine.controller_restarted(None))
+    world.run(lambda engine: engine.delivery.controller_restarted(None))
     assert world.checked == [both.first + 1]
 
 

@@ -8,6 +8,7 @@ from typing import Any, cast
 import pytest
 from starlette.types import Message
 
+from puppetmaster.api.operations import Backend
 from puppetmaster.api.service import Service
 from puppetmaster.clock import Clock
 from puppetmaster.errors import StoreError, Unavailable
@@ -15,7 +16,6 @@ from puppetmaster.events import Hub
 from puppetmaster.http import app as module
 from puppetmaster.http.app import NO_IDS, NOWHERE, HttpApp
 from puppetmaster.http.metrics import Metrics
-from puppetmaster.http.resources import Backend
 from puppetmaster.http.server import Address
 from puppetmaster.http.websockets import Broadcaster
 from puppetmaster.settings import Settings
@@ -141,6 +141,7 @@ def test_a_fault_of_ours_is_an_error_of_the_api(asked: Asked) -> None:
         ("/health/", "GET", 404),
         ("/health", "POST", 405),
         ("/jobs/ws", "GET", 426),
+        ("/jobs/ws/1", "GET", 426),
         ("/jobs/1/ws", "GET", 426),
     ],
 )
@@ -152,6 +153,7 @@ def test_what_is_not_there_is_an_error_of_the_api(asked: Asked, path: str, metho
         assert said["message"] == f"Expected {asked.headers['allow']} here, got POST."
     if status == 426:
         assert asked.headers["upgrade"] == "websocket"
+        assert "WebSocket" in said["message"]
 
 
 def test_a_websocket_to_nowhere_is_refused(asked: Asked) -> None:

@@ -61,7 +61,7 @@ def test_bridges_and_owners_of_many_gateways_are_counted(door: Door) -> None:
     before = numbers(door.ask("GET", "/metrics"))
     assert (before["puppetmaster_gateways,connected"], before["puppetmaster_gateways,away"]) == (0, 0)
     assert before["puppetmaster_gateway_changes_total"] == 0
-    dispatcher = door.app.dispatcher
+    dispatcher = door.app.site.dispatcher
     dispatcher.post([BridgeChanged("cg-1", connected=True), BridgeChanged("cg-2", connected=True)])
     dispatcher.post([BridgeChanged("cg-2", connected=False)])
     dispatcher.look(lambda engine: engine.scheduler.owners.of("/remote/+").send(0.0), 5)

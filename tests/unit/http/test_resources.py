@@ -15,9 +15,9 @@ from typing import Any, cast
 import pytest
 from starlette.requests import Request
 from starlette.types import Message
-from websockets.exceptions import InvalidStatus
 
 from puppetmaster import jsoncodec
+from puppetmaster.api.operations import Backend, Operation
 from puppetmaster.api.pages import PART, Chunks, Part, encoded, whole
 from puppetmaster.api.service import NOT_KNOWN, Service
 from puppetmaster.bus.client import (
@@ -29,12 +29,14 @@ from puppetmaster.bus.client import (
 )
 from puppetmaster.errors import StoreError
 from puppetmaster.http import resources
-from puppetmaster.http.resources import Backend, Operation, Resource, Turns
+from puppetmaster.http.resources import Resource, Turns
 from puppetmaster.model.message import Outgoing
 from puppetmaster.model.reply import from_gateway
 from puppetmaster.store.base import FIRST_REQUEST_ID, LAST_REQUEST_ID
 from tests.desk import until
 from tests.web_client import Door, batch, many, received, running
+
+TIME = {"message": {"method": "get", "resource": "/system/time"}}
 
 
 @pytest.fixture
@@ -72,8 +74,7 @@ def test_a_job_from_its_creation_to_its_removal(door: Door) -> None:
 
 
 def test_one_request_is_created_with_its_location(door: Door) -> None:
-    body = {"destination": "a", "message": {"method": "get", "resource": "/system/time"}}
-    answer = door.ask("POST", "/requests", body)
+    answer = door.ask("POST", "/requests", {"destination": "a", **TIME})
     assert answer.status == 200
     assert door.ask("GET", answer.headers["location"]).json["__request"]["destination"] == "a"
 
@@ -126,8 +127,6 @@ def test_lists_say_how_many_there_are_before_paging(door: Door) -> None:
         ("GET", "/jobs?limit=1&limit=2", None, 400),
         ("GET", "/jobs?colour=red", None, 400),
         ("POST", "/jobs", b"{", 400),
-        ("POST", "/jobs", b"", 400),
-        ("POST", "/jobs", b"\xff", 400),
         ("POST", "/jobs", b'{"batch": NaN}', 400),
         ("POST", "/jobs", [], 400),
         ("POST", "/jobs", {"batch": []}, 400),
@@ -154,20 +153,6 @@ def test_every_refusal_is_an_error_of_the_api(
         assert method not in answer.headers["allow"].split(", ")
 
 
-def test_a_fault_of_our_own_shows_no_traceback(
-    door: Door, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def broken(*_: Any) -> Any:
-        raise ZeroDivisionError("secret")
-
-    monkeypatch.setattr(door.app.service, "jobs", broken)
-    answer = door.ask("GET", "/jobs")
-    assert answer.status == 500
-    assert b"secret" not in answer.body
-    assert b"Traceback" not in answer.body
-    assert "ZeroDivisionError" in caplog.text
-
-
 def test_a_control_that_does_not_fit_and_a_key_of_another_body_are_conflicts(door: Door) -> None:
     created(door, "a", key="once")
     assert door.ask("POST", "/jobs", batch("b", key="once")).status == 409
@@ -175,33 +160,28 @@ def test_a_control_that_does_not_fit_and_a_key_of_another_body_are_conflicts(doo
     assert door.ask("PUT", "/jobs/1", {"status": "paused"}).status == 409
 
 
-def test_the_idempotency_key_is_the_jobs_key(door: Door) -> None:
-    first = door.ask("POST", "/jobs", batch("a"), Idempotency_Key="k1")
-    again = door.ask("POST", "/jobs", batch("a"), Idempotency_Key="k1")
-    assert (first.status, first.json["key"]) == (200, "k1")
-    assert again.json["id"] == first.json["id"]
-    assert door.ask("POST", "/jobs", batch("a", key="k1"), Idempotency_Key="k1").json["id"] == 1
-    assert door.ask("POST", "/jobs", batch("a", key=None), Idempotency_Key="k1").json["id"] == 1
-    assert door.ask("POST", "/jobs", batch("b"), Idempotency_Key="k1").status == 409
-    assert door.ask("POST", "/jobs", batch("a", key="k2"), Idempotency_Key="k1").status == 409
-    assert door.ask("POST", "/jobs", batch("a"), Idempotency_Key="\xe9").status == 400
-
-
 @pytest.mark.parametrize(
-    ("path", "body"),
+    ("path", "body", "other"),
     [
-        ("/jobs", {"destinations": ["a", "b"], "message": {"method": "get", "resource": "/time"}}),
-        ("/requests", {"destination": "a", "message": {"method": "get", "resource": "/time"}}),
+        ("/jobs", batch("a"), batch("b")),
+        ("/jobs", {"destinations": ["a", "b"], **TIME}, {"destinations": ["a"], **TIME}),
+        (
+            "/requests",
+            {"destination": "a", **TIME},
+            {"destination": "a", **TIME, "options": {"timeout": 7000}},
+        ),
     ],
 )
-def test_the_idempotency_key_works_with_every_form(door: Door, path: str, body: dict[str, Any]) -> None:
+def test_the_idempotency_key_works_with_every_form(
+    door: Door, path: str, body: dict[str, Any], other: dict[str, Any]
+) -> None:
     first = door.ask("POST", path, body, Idempotency_Key="k 1")
     again = door.ask("POST", path, body, Idempotency_Key="k 1")
     in_the_body = door.ask("POST", path, {**body, "key": "k 1"})
     assert (first.status, first.json["id"]) == (200, again.json["id"])
     assert in_the_body.json["id"] == first.json["id"]
     assert [job["key"] for job in door.ask("GET", "/jobs").json] == ["k 1"]
-    assert door.ask("POST", path, {**body, "options": {"timeout": 7000}}, Idempotency_Key="k 1").status == 409
+    assert door.ask("POST", path, other, Idempotency_Key="k 1").status == 409
     assert door.ask("POST", path, body).json["id"] != first.json["id"]
 
 
@@ -257,9 +237,8 @@ def test_what_is_known_is_not_sent_again(door: Door) -> None:
     created(door)
     for path in ("/jobs", "/jobs/1", "/jobs/1?collection=false", "/"):
         etag = door.ask("GET", path).headers["etag"]
-        for known in (etag, f'"other", {etag}', etag.removeprefix("W/"), "*"):
-            again = door.ask("GET", path, If_None_Match=known)
-            assert (again.status, again.body, again.headers["etag"]) == (304, b"", etag)
+        again = door.ask("GET", path, If_None_Match=f'"other", {etag}')
+        assert (again.status, again.body, again.headers["etag"]) == (304, b"", etag)
         assert door.ask("GET", path, If_None_Match='"other"').status == 200
     etag = door.ask("GET", "/jobs/1").headers["etag"]
     door.ask("PUT", "/jobs/1", {"status": "paused"})
@@ -364,7 +343,7 @@ def test_others_are_answered_while_a_long_answer_is_not_read(door: Door) -> None
 
 def test_what_is_on_disk_is_shown_also_when_nobody_can_say_what_it_waits_for(door: Door) -> None:
     created(door, "a")
-    door.app.dispatcher.stop()
+    door.app.site.dispatcher.stop()
     (request,) = door.ask("GET", "/jobs/1/requests").json
     assert request["__request"]["status"] == "pending"
     assert request["__request"]["why"] == NOT_KNOWN
@@ -400,18 +379,6 @@ def test_the_page_is_served_with_its_files_and_nothing_else(door: Door) -> None:
     assert door.ask("GET", "/static/..%5capp.py").status == 404
 
 
-def test_a_websocket_and_what_is_none_are_told_apart(door: Door) -> None:
-    for path in ("/jobs/ws", "/jobs/ws/1", "/jobs/1/ws"):
-        answer = door.ask("GET", path)
-        assert answer.status == 426
-        assert answer.headers["upgrade"] == "websocket"
-        assert "WebSocket" in answer.json["message"]
-    with pytest.raises(InvalidStatus) as refused, door.watch("/requests/ws"):
-        pass
-    assert refused.value.response.status_code == 404
-    assert json.loads(refused.value.response.body or b"")["message"]
-
-
 def test_health_says_why_not(door: Door) -> None:
     answer = door.ask("GET", "/health")
     assert (answer.status, answer.json["ready"]) == (503, False)
@@ -432,7 +399,7 @@ def test_health_says_why_not(door: Door) -> None:
 
 def test_what_bridges_said_is_counted_and_owners_of_many_are_listed(tmp_path: Path) -> None:
     with running(tmp_path, route="auto") as door:
-        dispatcher = door.app.dispatcher
+        dispatcher = door.app.site.dispatcher
 
         def gateways() -> Any:
             return door.ask("GET", "/system/puppetmaster").json["gateways"]
@@ -449,7 +416,7 @@ def test_what_bridges_said_is_counted_and_owners_of_many_are_listed(tmp_path: Pa
 
 def test_what_the_broker_refuses_is_told(tmp_path: Path) -> None:
     with running(tmp_path, route="direct") as door:
-        door.app.dispatcher.post([SubscriptionsRefused(presence=True, direct=True)])
+        door.app.site.dispatcher.post([SubscriptionsRefused(presence=True, direct=True)])
         gateways = door.ask("GET", "/system/puppetmaster").json["gateways"]
         assert (gateways["watched"], gateways["route"]) == (False, "remote")
     with running(tmp_path, route="direct", presence="off") as door:
@@ -468,8 +435,8 @@ def test_a_request_says_which_way_it_went_and_that_its_gateway_went_away(
         return True
 
     with running(tmp_path, route="direct") as door:
-        monkeypatch.setattr(door.app.bus, "send", send)
-        door.app.dispatcher.post([LinkChanged(up=True), ControllerChanged(up=True)])
+        monkeypatch.setattr(door.app.site.bus, "send", send)
+        door.app.site.dispatcher.post([LinkChanged(up=True), ControllerChanged(up=True)])
         created(door, "cg-1", "cg-2")
         messages = [sent.get(timeout=10) for _ in range(2)]
 
@@ -478,13 +445,13 @@ def test_a_request_says_which_way_it_went_and_that_its_gateway_went_away(
 
         until(lambda: [one["status"] for one in about()] == ["sent", "sent"], "both are on disk as sent")
         assert [(one["route"], one["why"]) for one in about()] == [("direct", None)] * 2
-        door.app.dispatcher.post([BridgeChanged("cg-1", connected=False)])
+        door.app.site.dispatcher.post([BridgeChanged("cg-1", connected=False)])
         away, there = about()
         assert away["why"].startswith("its gateway is not connected since ")
         assert away["why"].endswith(": it was sent before, and may have run")
         assert there["why"] is None
         answer = from_gateway({"code": 200, "data": {}})
-        door.app.dispatcher.post([Answered(one.id, answer, None, one.tunnel) for one in messages])
+        door.app.site.dispatcher.post([Answered(one.id, answer, None, one.tunnel) for one in messages])
         until(lambda: [one["status"] for one in about()] == ["resolved"] * 2, "both are answered")
         assert about()[0]["result"] == {"code": 200, "data": {}, "source": "device", "route": "direct"}
         created(door, "cg-1")
@@ -497,7 +464,7 @@ def test_a_request_says_which_way_it_went_and_that_its_gateway_went_away(
 
 def test_health_says_that_all_ids_are_given_out(door: Door) -> None:
     assert door.ask("GET", "/system/puppetmaster").json["counters"]["idsLeft"] >= 2**30
-    door.app.engine.state._ids.next_request = LAST_REQUEST_ID
+    door.app.site.engine.state._ids.next_request = LAST_REQUEST_ID
     assert door.ask("GET", "/health").json["reasons"][-1] == (
         "this installation has given out all request ids: export its jobs, and start with an empty store"
     )
@@ -626,16 +593,17 @@ class Alone:
 
 
 def reading(data: Any, **more: Any) -> Operation:
-    return Operation("GET", "/x", lambda _to, _asked: data, **more)
+    return Operation("GET", "/x", "", lambda _to, _asked: data, **more)
 
 
 def echo(method: str = "POST") -> Operation:
     """Answers with what it was given."""
-    return Operation(method, "/x", lambda _, asked: [asked.id, asked.query, asked.body], query=True)
+    query = ("limit", "text")
+    return Operation(method, "/x", "", lambda _, asked: [asked.id, asked.query.limit, asked.body], query)
 
 
 def creating(made: dict[str, Any]) -> Operation:
-    return Operation("POST", "/x", lambda *_: made, lambda one: (f"/x/{one['id']}", one["job"]))
+    return Operation("POST", "/x", "", lambda *_: made, created=lambda one: (f"/x/{one['id']}", one["job"]))
 
 
 def test_what_was_created_is_begun_when_its_answer_is_out() -> None:
@@ -655,7 +623,8 @@ def test_a_parameter_is_for_those_that_read_it() -> None:
     alone = Alone(reading(1), echo())
     assert alone.ask(query="limit=1")["errors"][0]["path"] == "limit"
     assert alone.status == 400
-    assert alone.ask("POST", "limit=1&x", b"[2]") == ["7", {"limit": "1", "x": True}, [2]]
+    assert alone.ask("POST", "limit=1&text=x", b"[2]") == ["7", 1, [2]]
+    assert [fault["path"] for fault in alone.ask("POST", "limit&x", b"[2]")["errors"]] == ["limit", "x"]
 
 
 def test_a_method_that_is_none_here_is_told_those_that_are() -> None:
@@ -669,7 +638,7 @@ def test_a_method_that_is_none_here_is_told_those_that_are() -> None:
 
 @pytest.mark.parametrize(("method", "read"), [("POST", True), ("PUT", True), ("DELETE", False)])
 def test_a_body_is_for_what_writes(method: str, read: bool) -> None:
-    assert Alone(echo(method)).ask(method, body=b'{"a": 1}') == ["7", {}, {"a": 1} if read else None]
+    assert Alone(echo(method)).ask(method, body=b'{"a": 1}') == ["7", None, {"a": 1} if read else None]
 
 
 @pytest.mark.parametrize(
@@ -703,16 +672,21 @@ def test_a_key_is_for_what_is_created() -> None:
 def test_what_is_no_json_is_handed_on_for_its_place_to_be_named() -> None:
     """NaN is read loosely; what checks the body says where it stands."""
     seen: list[Any] = []
-    alone = Alone(Operation("POST", "/x", lambda _, asked: seen.append(asked.body), query=True))
+    alone = Alone(Operation("POST", "/x", "", lambda _, asked: seen.append(asked.body)))
     alone.ask("POST", body=b'{"a": NaN}')
     assert seen[0]["a"] != seen[0]["a"]
 
 
 def test_a_fault_of_ours_is_told_and_logged(caplog: pytest.LogCaptureFixture) -> None:
-    alone = Alone(Operation("GET", "/x", lambda *_: 1 // 0))
-    assert set(alone.ask()) == {"message"}
-    assert alone.status == 500
+    def broken(*_: Any) -> Any:
+        raise ZeroDivisionError("secret")
+
+    alone = Alone(Operation("GET", "/x", "", broken))
+    answer = alone.ask()
+    assert (alone.status, set(answer)) == (500, {"message"})
+    assert "secret" not in answer["message"]
     assert "GET /x failed" in caplog.text
+    assert "ZeroDivisionError" in caplog.text
 
 
 @pytest.mark.parametrize(("size", "is_whole"), [(100, True), (101, False)])
@@ -723,7 +697,7 @@ def test_an_answer_up_to_a_size_is_sent_as_a_whole_with_an_etag(
     monkeypatch.setattr(resources, "PIECE_BYTES", 10)
     text = "x" * (size - len('["",""]') - 10)
     rows = Chunks(9, [1, 2], lambda _: Part([text, "x" * 10], 2))
-    alone = Alone(reading(rows, query=True))
+    alone = Alone(reading(rows))
     assert alone.ask() == [text, "x" * 10]
     assert ("etag" in alone.headers, "content-length" in alone.headers) == (is_whole, is_whole)
     assert alone.headers["x-total-count"] == "9"
@@ -761,7 +735,7 @@ def test_what_the_client_knows_is_compared_weakly(known: str, status: int, etag:
 
 def test_the_etag_of_what_has_ended_follows_its_state_and_what_was_asked_for() -> None:
     job: dict[str, Any] = {"id": 1, "finishedAt": None, "counts": 1, "requests": [1]}
-    alone, etags = Alone(reading(job, query=True)), []
+    alone, etags = Alone(reading(job, query=("text",))), []
 
     def etag(query: str = "", **changed: Any) -> str:
         job.update(changed)
@@ -771,7 +745,7 @@ def test_the_etag_of_what_has_ended_follows_its_state_and_what_was_asked_for() -
     first = etag()
     assert etag(requests=[2]) != first, "of what goes on it is that of all its bytes"
     ended = etag(finishedAt="then")
-    etags = [ended, etag(requests=[3]), etag(query="a=1"), etag(counts=2)]
+    etags = [ended, etag(requests=[3]), etag(query="text=1"), etag(counts=2)]
     assert etags[1] == ended, "the counts follow whatever happens to its requests"
     assert len({*etags}) == 3
     alone.ask(If_None_Match=etags[3])

@@ -23,6 +23,7 @@ from puppetmaster.model.job import (
 )
 from puppetmaster.model.policy import Policy
 from puppetmaster.model.request import RequestStatus
+from puppetmaster.model.why import Reason, code_of
 from tests.examples import AT, LATER, a_job, counts
 
 #: The whole table, written once more: a change of the module's must be a change here.
@@ -46,11 +47,13 @@ LEGAL = {
 }
 ILLEGAL = [pair for pair in product(JobStatus, JobEvent) if pair not in LEGAL]
 ENDS = {pair: status for pair, status in LEGAL.items() if status in FINAL}
+ENDINGS = sorted({JobEvent(event) for _, event in ENDS})
 MOVES = {pair: status for pair, status in LEGAL.items() if status not in FINAL}
 #: Every key of the job object, in the order of the API's example, without ``requests``.
 KEYS = [
     *("id", "name", "summary", "key", "parent", "createdAt", "startedAt", "finishedAt", "timeout"),
-    *("status", "reason", "progress", "totalCount", "doneCount", "finishCount", "errorCount", "counts"),
+    *("status", "reason", "reasonCode", "ending", "progress"),
+    *("totalCount", "doneCount", "finishCount", "errorCount", "counts"),
 ]
 
 
@@ -231,7 +234,7 @@ def jobs(draw: st.DrawFn) -> Job:
         gate=draw(st.none() | st.sampled_from(GateStatus)),
         given=draw(st.sampled_from(GIVEN)),
         status=draw(st.sampled_from(JobStatus)),
-        ending=draw(st.none() | st.sampled_from(JobEvent)),
+        ending=draw(st.none() | st.sampled_from(ENDINGS)),
         reason=draw(st.none() | TEXTS),
     )
 
@@ -268,6 +271,8 @@ def test_the_view_of_a_new_job() -> None:
         "timeout": 36000,
         "status": "dispatching",
         "reason": None,
+        "reasonCode": None,
+        "ending": None,
         "progress": 0,
         "totalCount": 3,
         "doneCount": 0,
@@ -292,7 +297,7 @@ def test_the_view_of_a_job_that_has_ended() -> None:
         total=7,
         counts=counts(resolved=2, error=1, timeout=1, unknown=1, canceled=1, skipped=1),
         status=JobStatus.CANCELED,
-        reason="canceled by a request",
+        reason=Reason.CANCELED.said(),
         name="night",
         key="k-1",
         parent=4,
@@ -304,6 +309,7 @@ def test_the_view_of_a_job_that_has_ended() -> None:
     assert (view["status"], view["reason"], view["name"], view["key"], view["parent"]) == (
         *("canceled", "canceled by a request", "night", "k-1", 4),
     )
+    assert (view["reasonCode"], view["ending"]) == ("canceled", None)
     assert (view["startedAt"], view["finishedAt"], view["timeout"]) == (AT, LATER, None)
     assert list(view) == [*KEYS, "requestTimeout", "concurrency", "idempotent"]
     assert (view["requestTimeout"], view["concurrency"], view["idempotent"]) == (5, 10, False)
@@ -312,8 +318,45 @@ def test_the_view_of_a_job_that_has_ended() -> None:
 @pytest.mark.parametrize("gate", [None, *GateStatus])
 def test_a_job_in_waves_shows_the_open_one_and_what_stands_behind_it(gate: GateStatus | None) -> None:
     view = a_job(given={"waves": [1, "50%"]}, wave=2, wave_errors=1, gate=gate).view()
-    assert list(view) == [*KEYS, "waves", "wave", "gateStatus"]
+    assert list(view) == [*KEYS, "waves", "waveEnds", "wave", "gateStatus"]
     assert (view["waves"], view["wave"], view["gateStatus"]) == ([1, "50%"], 2, gate)
+    assert view["waveEnds"] == [1, 2, 3]
+
+
+@pytest.mark.parametrize("status", ["pending", "dispatching", "paused"])
+@pytest.mark.parametrize(
+    ("event", "status_then"), [("cancel", "canceled"), ("abort", "aborted"), ("expire", "timeout")]
+)
+def test_a_job_that_is_stopping_shows_what_it_will_end_as(status: str, event: str, status_then: str) -> None:
+    job = a_job(status=JobStatus(status)).stopping(JobEvent(event), Reason.REMOVED.said())
+    assert (job.view()["status"], job.view()["ending"]) == (status, status_then)
+    assert job.view()["reasonCode"] == "removed"
+
+
+def test_the_code_of_a_reason_is_kept() -> None:
+    job = a_job(status=JobStatus.PAUSED, reason=Reason.IMPORTED.said())
+    assert code_of(Job.from_document(1, job.document()).reason) == "imported"
+
+
+@pytest.mark.parametrize(
+    ("given", "code"),
+    [
+        ({"status": JobStatus.CANCELED}, "canceled"),
+        ({"status": JobStatus.TIMEOUT}, "timeout"),
+        ({"status": JobStatus.PAUSED, "gate": GateStatus.CLOSED}, "gate"),
+        ({"status": JobStatus.PAUSED}, None),
+        ({"status": JobStatus.ABORTED}, None),
+        ({"status": JobStatus.PAUSED, "ending": JobEvent.CANCEL}, "canceled"),
+        ({"status": JobStatus.DISPATCHING, "ending": JobEvent.EXPIRE}, "timeout"),
+    ],
+)
+def test_a_job_of_an_earlier_version_has_the_code_that_its_status_tells(
+    given: dict[str, Any], code: str | None
+) -> None:
+    document = a_job(reason="some sentence", **given).document()
+    del document["reasonCode"]
+    kept = Job.from_document(1, document)
+    assert (kept.reason, code_of(kept.reason)) == ("some sentence", code)
 
 
 def test_a_job_in_one_go_shows_no_wave() -> None:
@@ -332,7 +375,11 @@ def test_progress_is_whole_percent_rounded_down(done: int, total: int, percent: 
 def test_the_view_adds_up_and_is_json(job: Job) -> None:
     view = job.view()
     assert json.loads(json.dumps(view)) == view
-    assert list(view) == [*KEYS, *job.given, *(("wave", "gateStatus") if "waves" in job.given else ())]
+    assert list(view) == [
+        *KEYS,
+        *job.given,
+        *(("waveEnds", "wave", "gateStatus") if "waves" in job.given else ()),
+    ]
     assert view["totalCount"] == sum(view["counts"].values())
     assert view["doneCount"] == view["finishCount"] + view["errorCount"]
     assert view["doneCount"] == view["totalCount"] - view["counts"]["pending"] - view["counts"]["sent"]

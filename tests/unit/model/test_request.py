@@ -19,6 +19,7 @@ from puppetmaster.model.request import (
     RequestEvent,
     RequestStatus,
 )
+from puppetmaster.model.why import Why
 from tests.examples import AT, LATER, a_request, an_item
 
 #: The whole table, written once more: a change of the module's must be a change here.
@@ -327,7 +328,7 @@ def test_an_event_is_an_item_with_a_code() -> None:
 
 def test_the_view_of_a_waiting_request() -> None:
     view = a_request(destination="cg-1").view(
-        an_item(data={"a": 1}), created_at=AT, timeout_s=60, why="wave 2 waits for wave 1"
+        an_item(data={"a": 1}), created_at=AT, timeout_s=60, why=Why.WAVE.said(wave=2, before=1)
     )
     assert view == {
         "id": ID,
@@ -344,6 +345,7 @@ def test_the_view_of_a_waiting_request() -> None:
             "timeout": 60,
             "status": "pending",
             "why": "wave 2 waits for wave 1",
+            "whyCode": "wave",
             "progress": 0,
             "attempts": 0,
             "route": None,
@@ -363,6 +365,7 @@ def test_the_view_of_a_request_that_is_done() -> None:
         "timeout": 60,
         "status": "resolved",
         "why": None,
+        "whyCode": None,
         "progress": 100,
         "attempts": 1,
         "route": "remote",
@@ -385,9 +388,10 @@ def test_the_view_of_an_event_has_its_code() -> None:
 
 @pytest.mark.parametrize("status", RequestStatus)
 def test_progress_and_why_of_every_status(status: RequestStatus) -> None:
-    shown = _in(status).view(an_item(), created_at=AT, timeout_s=60, why="the bus is down")["__request"]
+    shown = _in(status).view(an_item(), created_at=AT, timeout_s=60, why=Why.BUS.said())["__request"]
     assert shown["progress"] == (0 if status in ("pending", "sent") else 100)
-    assert shown["why"] == ("the bus is down" if status in ("pending", "sent") else None)
+    waits = status in ("pending", "sent")
+    assert (shown["why"], shown["whyCode"]) == (("the bus is down", "bus") if waits else (None, None))
     assert type(shown["status"]) is str
 
 
@@ -396,5 +400,5 @@ def test_the_view_is_json_with_always_the_same_keys(request: Request) -> None:
     view = request.view(an_item(), created_at=AT, timeout_s=60, why=None)
     assert json.loads(json.dumps(view)) == view
     assert set(view) == {"id", "job", "method", "resource", "tunnel", "data", "__request"}
-    assert len(view["__request"]) == 11 + bool(request.history)
+    assert len(view["__request"]) == 12 + bool(request.history)
     assert ("history" in view["__request"]) == bool(request.history)

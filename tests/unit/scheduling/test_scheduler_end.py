@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from puppetmaster.scheduling.scheduler import Scheduler
-from tests.unit.scheduling.test_scheduler import lanes_of
+from tests.unit.scheduling.lanes import lanes_of
 
 JOBS = range(1, 6)
 #: Destinations that share a lock, and some with locks of their own.

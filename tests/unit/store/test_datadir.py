@@ -13,7 +13,7 @@ from puppetmaster.model.job import Job, JobEvent, JobStatus
 from puppetmaster.store import base
 from puppetmaster.store.base import FIRST_REQUEST_ID, JOBS_AHEAD, REQUESTS_AHEAD, Changes, Ids, ahead
 from puppetmaster.store.datadir import FILE_NAME, GENERATION_NAME, LOCK_NAME, DataDir
-from puppetmaster.store.sqlite.store import COPIED, Store
+from puppetmaster.store.sqlite.store import COPIED, SqliteStore
 from tests.examples import LATER, a_job, a_request, an_item, counts
 
 # Who may read it
@@ -34,7 +34,7 @@ def everything_allowed() -> object:
 @pytest.mark.usefixtures("everything_allowed")
 def test_nobody_else_reads_a_new_store(tmp_path: Path) -> None:
     data_dir = tmp_path / "data"
-    with closing(Store(data_dir)) as store:
+    with closing(SqliteStore(data_dir)) as store:
         store.commit(Changes(jobs={1: a_job()}))
         names = {path.name for path in data_dir.iterdir()}
         assert {FILE_NAME, f"{FILE_NAME}-wal", f"{FILE_NAME}-shm", LOCK_NAME, GENERATION_NAME} == names
@@ -45,23 +45,23 @@ def test_nobody_else_reads_a_new_store(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("everything_allowed")
 def test_what_an_earlier_version_left_open_is_closed_and_a_directory_is_its_owners(tmp_path: Path) -> None:
     data_dir = tmp_path / "data"
-    Store(data_dir).close()
+    SqliteStore(data_dir).close()
     data_dir.chmod(0o755)
     for path in data_dir.iterdir():
         path.chmod(0o666)
-    with closing(Store(data_dir)):
+    with closing(SqliteStore(data_dir)):
         assert {_mode(path) for path in data_dir.iterdir()} == {0o600}
         assert _mode(data_dir) == 0o755
 
 
 @pytest.mark.usefixtures("everything_allowed")
 def test_the_log_that_a_killed_process_left_open_is_closed_too(tmp_path: Path) -> None:
-    with closing(Store(tmp_path / "running")) as store:
+    with closing(SqliteStore(tmp_path / "running")) as store:
         store.commit(Changes(jobs={1: a_job()}))
         shutil.copytree(tmp_path / "running", tmp_path / "killed")
     log = tmp_path / "killed" / f"{FILE_NAME}-wal"
     log.chmod(0o666)
-    with closing(Store(tmp_path / "killed")):
+    with closing(SqliteStore(tmp_path / "killed")):
         assert _mode(log) == 0o600
 
 
@@ -71,22 +71,22 @@ def test_the_log_that_a_killed_process_left_open_is_closed_too(tmp_path: Path) -
 def test_the_lock_file_is_not_emptied(tmp_path: Path) -> None:
     (tmp_path / "precious").write_text("all I have")
     (tmp_path / LOCK_NAME).symlink_to(tmp_path / "precious")
-    Store(tmp_path).close()
+    SqliteStore(tmp_path).close()
     assert (tmp_path / "precious").read_text() == "all I have"
 
 
 @pytest.mark.parametrize("removed", [(), (LOCK_NAME,)])
 def test_one_process_at_a_time_also_without_the_lock_file(tmp_path: Path, removed: tuple[str, ...]) -> None:
-    with closing(Store(tmp_path)):
+    with closing(SqliteStore(tmp_path)):
         for name in removed:
             (tmp_path / name).unlink()
         with pytest.raises(StoreError, match="Another puppetmaster uses"):
-            Store(tmp_path)
-    Store(tmp_path).close()
+            SqliteStore(tmp_path)
+    SqliteStore(tmp_path).close()
 
 
 def test_nothing_is_written_to_a_store_that_was_replaced(tmp_path: Path) -> None:
-    with closing(Store(tmp_path)) as store:
+    with closing(SqliteStore(tmp_path)) as store:
         aside = store.path.rename(tmp_path / "aside")
         for there in (False, True):
             if there:
@@ -104,7 +104,7 @@ def test_nothing_is_written_to_a_store_that_was_replaced(tmp_path: Path) -> None
 def data_dir(tmp_path: Path) -> Path:
     """A store with jobs that wait, send, are paused, are being stopped and have ended; nobody uses it."""
     path = tmp_path / "data"
-    with closing(Store(path)) as store:
+    with closing(SqliteStore(path)) as store:
         jobs = {
             1: a_job(status=JobStatus.PENDING, start_at=LATER),
             2: a_job(id=2),
@@ -124,7 +124,7 @@ def data_dir(tmp_path: Path) -> Path:
 
 
 def _jobs(data_dir: Path) -> tuple[list[Job], Ids]:
-    with closing(Store(data_dir)) as store:
+    with closing(SqliteStore(data_dir)) as store:
         return store.now.jobs({})[::-1], store.ids
 
 
@@ -165,7 +165,7 @@ def test_an_old_copy_in_its_place_sends_nothing_by_itself(
 ) -> None:
     _, ids = _jobs(data_dir)
     if not marked:
-        with closing(Store(data_dir)) as store:
+        with closing(SqliteStore(data_dir)) as store:
             meta = {name: store._meta[name] for name in ("format", "installation", "nextJob", "nextRequest")}
             store._db.table("meta").put([(1, meta)])
     before = (data_dir / FILE_NAME).read_bytes()

@@ -10,12 +10,14 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tinydb import where
+from tinydb import TinyDB, where
+from tinydb.storages import MemoryStorage
 from tinydb.table import Document
 
 from puppetmaster.store.sqlite.documents import (
     Contains,
     Except,
+    Fields,
     Fixed,
     Indexes,
     Partial,
@@ -84,67 +86,94 @@ def test_documents_within_so_many_bytes(requests: SqliteTable, db: SqliteTinyDB)
         assert db.table("none").within([1], 1) == ([], 1)
 
 
-def test_ids_in_few_bytes(requests: SqliteTable, db: SqliteTinyDB) -> None:
-    with db.transaction():
-        assert requests.id_array({"job": 1}).tolist() == requests.ids({"job": 1})
-        assert requests.id_array(limit=2, offset=3).tolist() == [4, 5]
-        assert requests.id_array().itemsize == 8
-        assert db.table("none").id_array().tolist() == []
+def test_ids_in_few_bytes_and_in_pages(requests: SqliteTable, db: SqliteTinyDB) -> None:
+    assert requests.ids({"job": 1}).tolist() == list(range(1, 61, 3))
+    assert requests.ids(limit=2, offset=3).tolist() == [4, 5]
+    assert requests.ids().itemsize == 8
+    assert db.table("none").ids().tolist() == []
 
 
 def test_delete(requests: SqliteTable) -> None:
-    assert requests.delete([1, 2, 2, 999]) == 2
-    assert requests.delete([]) == 0
+    assert requests.remove(doc_ids=[2, 1, 2, 999]) == [2, 1]
+    assert requests.remove(doc_ids=[]) == []
     assert len(requests) == 58
 
 
 def test_select(requests: SqliteTable) -> None:
-    assert requests.ids({"job": 1, "status": "sent"}) == list(range(1, 61, 6))
-    page = requests.select({"job": 1, "status": "sent"}, order="desc", limit=2, offset=1)
+    assert requests.ids({"job": 1, "status": "sent"}).tolist() == list(range(1, 61, 6))
+    page = requests.page({"job": 1, "status": "sent"}, order="desc", limit=2, offset=1)
     assert [d.doc_id for d in page] == [49, 43]
     assert page[0] == request(49)
     assert isinstance(page[0], Document)
-    assert requests.ids({"job": [0, 2], "message": [10, 20, 30]}) == [20, 30]
-    assert requests.count_where({"status": ["sent", "pending"]}) == 60
-    assert requests.select({"destination": "cg-7"}) == [request(7)]
-    assert requests.ids({"status": []}) == []
-    assert len(requests.select()) == 60
-    assert [d.doc_id for d in requests.select(limit=2, offset=58)] == [59, 60]
+    assert requests.ids({"job": [0, 2], "message": [10, 20, 30]}).tolist() == [20, 30]
+    assert requests.count(Fields(status=["sent", "pending"])) == 60
+    assert requests.search(Fields(destination="cg-7")) == [request(7)]
+    assert requests.ids({"status": []}).tolist() == []
+    assert len(requests.all()) == 60
+    assert [d.doc_id for d in requests.page({}, limit=2, offset=58)] == [59, 60]
 
 
 def test_values_that_a_field_must_not_have(requests: SqliteTable) -> None:
-    assert requests.ids({"job": Except([0, 2]), "status": "sent"}) == list(range(1, 61, 6))
-    assert requests.count_where({"job": Except([1])}) == 40
-    assert requests.count_where({"job": Except([])}) == 60
+    assert requests.ids({"job": Except([0, 2]), "status": "sent"}).tolist() == list(range(1, 61, 6))
+    assert requests.count(Fields(job=Except([1]))) == 40
+    assert requests.count(Fields(job=Except([]))) == 60
     absent = requests.ids({"message": Except([10, 20])})
     assert (len(absent), 30 in absent, 1 in absent) == (58, True, True)
-    assert requests.ids({"nowhere": Except([1])}) == list(range(1, 61))
+    assert requests.ids({"nowhere": Except([1])}).tolist() == list(range(1, 61))
 
 
 def test_a_part_of_a_text(requests: SqliteTable) -> None:
-    assert requests.ids({"destination": Contains("G-7")}) == [7]
-    assert requests.count_where({"status": Contains("en")}) == requests.count_where(
-        {"status": ["sent", "pending"]}
-    )
-    assert requests.ids({"destination": Contains("%")}) == []
-    assert requests.ids({"nowhere": Contains("a")}) == []
-    assert requests.count_where({"destination": Contains("")}) == 60
+    assert requests.ids({"destination": Contains("G-7")}).tolist() == [7]
+    assert requests.count(Fields(status=Contains("en"))) == 60
+    assert requests.ids({"destination": Contains("%")}).tolist() == []
+    assert requests.ids({"nowhere": Contains("a")}).tolist() == []
+    assert requests.count(Fields(destination=Contains(""))) == 60
 
 
-def test_delete_where(requests: SqliteTable) -> None:
-    assert requests.delete_where({"job": [0, 1]}) == 40
-    assert requests.count_where() == 20
-    with pytest.raises(ValueError, match="truncate"):
-        requests.delete_where({})
+@pytest.mark.parametrize(
+    "query",
+    [
+        Fields(job=Except([0, 2]), status="sent"),
+        Fields(message=Except([10, 20])),
+        Fields(nowhere=Except([1])),
+        Fields(destination=Contains("G-7")),
+        Fields(destination=Contains("")),
+    ],
+)
+def test_any_tinydb_takes_a_query_by_fields(requests: SqliteTable, query: Fields) -> None:
+    found = [(d.doc_id, d) for d in requests.search(query)]
+    assert [(d.doc_id, d) for d in requests if query(d)] == found
+    plain = TinyDB(storage=MemoryStorage)
+    plain.insert_multiple(requests.all())
+    for _ in range(2):  # it keeps the answer
+        assert [(d.doc_id, d) for d in plain.search(query)] == found
+
+
+def test_remove_by_fields(requests: SqliteTable) -> None:
+    assert requests.remove(Fields(job=[0, 1])) == [number for number in range(1, 61) if number % 3 < 2]
     assert len(requests) == 20
+    with pytest.raises(RuntimeError, match="truncate"):
+        requests.remove()
+    assert len(requests) == 20
+
+
+def test_the_first_that_has_these_fields(requests: SqliteTable) -> None:
+    assert requests.get(Fields(job=2, status="pending")) == request(2)
+    assert requests.get(Fields(job=2, status="pending")).doc_id == 2
+    assert requests.get(Fields(job=3)) is None
+    assert requests.contains(Fields(destination="cg-7"))
+
+
+def test_no_more_are_counted_than_somebody_wants_to_know(requests: SqliteTable) -> None:
+    assert [requests.count(Fields(job=1), most) for most in (5, 20, 99)] == [5, 20, 20]
 
 
 def test_a_table_that_is_not_there_is_empty(db: SqliteTinyDB) -> None:
     table = db.table("t")
-    assert (table.select(), table.ids(), table.count_where(), len(table), table.all()) == ([], [], 0, 0, [])
+    assert (table.all(), list(table.ids()), len(table), table.count(Fields(a=1))) == ([], [], 0, 0)
     assert (table.get(doc_id=1), table.get(doc_ids=[1])) == (None, [])
-    assert (table.delete([1]), table.delete_where({"a": 1})) == (0, 0)
-    assert db.tables() == set()
+    assert (table.remove(doc_ids=[1]), table.remove(Fields(a=1))) == ([], [])
+    assert db.tables() == {"t"}, "who removes from a table makes it, as in TinyDB"
 
 
 def test_only_a_missing_table_is_an_empty_one(db: SqliteTinyDB) -> None:
@@ -156,14 +185,14 @@ def test_only_a_missing_table_is_an_empty_one(db: SqliteTinyDB) -> None:
 @pytest.mark.parametrize("field", ["", "a b", "a'", "1a", "a.b", "a\n", "é", "$", "a')--"])
 def test_a_field_is_a_plain_name(db: SqliteTinyDB, tmp_path: Path, field: str) -> None:
     with pytest.raises(ValueError, match="expected a field"):
-        db.select({field: 1})
+        db.search(Fields({field: 1}))
     with pytest.raises(ValueError, match="expected a field"):
         SqliteTinyDB(tmp_path / "b.db", indexes={"t": [(field,)]})
 
 
 def test_order_is_asc_or_desc(requests: SqliteTable) -> None:
     with pytest.raises(ValueError, match="'asc' or 'desc', got 'up'"):
-        requests.select(order="up")  # type: ignore[arg-type]
+        requests.page({}, order="up")  # type: ignore[arg-type]
 
 
 wanted = st.sampled_from([None, True, False, 0, 1, 2, 1.0, 1.5, "", "1", "a", "A", "é", "\ud800", "'", '"'])
@@ -180,13 +209,17 @@ def test_conditions_mean_equality(found: list[Any], some: list[dict[str, Any]], 
     with TemporaryDirectory() as directory, SqliteTinyDB(Path(directory, "a.db"), indexes=indexes) as db:
         table = db.table("t")
         table.put(enumerate(found))
+        plain = TinyDB(storage=MemoryStorage)
+        plain.insert_multiple(Document(one, doc_id) for doc_id, one in enumerate(found))
         for condition in some:
             ids = [doc_id for doc_id, document in enumerate(found) if fits(document, condition)]
             limit, offset = data.draw(st.none() | st.integers(0, 4)), data.draw(st.integers(0, 4))
             end = None if limit is None else offset + limit
-            assert table.ids(condition) == ids
-            assert table.count_where(condition) == len(ids)
-            page = table.select(condition, order="desc", limit=limit, offset=offset)
+            assert table.ids(condition).tolist() == ids
+            assert [d.doc_id for d in table.search(Fields(condition))] == ids
+            assert [d.doc_id for d in plain.search(Fields(condition))] == ids, "any TinyDB takes it"
+            assert table.count(Fields(condition)) == len(ids)
+            page = table.page(condition, order="desc", limit=limit, offset=offset)
             assert [d.doc_id for d in page] == ids[::-1][offset:end]
             assert page == [found[d.doc_id] for d in page]
 
@@ -233,7 +266,7 @@ def test_nothing_returned_is_shared(db: SqliteTinyDB) -> None:
         db.search(where("deep").exists())[0],
     ):
         found["deep"].append(3)
-    assert db.select() == [{"deep": [1]}]
+    assert db.all() == [{"deep": [1]}]
 
 
 def test_changes_are_a_mapping(requests: SqliteTable) -> None:
@@ -275,10 +308,10 @@ def test_cost_does_not_grow_with_the_table(db: SqliteTinyDB) -> None:
         lambda: table.get(doc_id=5),
         lambda: table.get(doc_ids=[5, 7]),
         lambda: table.contains(doc_id=4),
-        lambda: table.select({"job": 77}),
-        lambda: table.count_where({"job": 77}),
-        lambda: table.delete([7]),
-        lambda: table.delete_where({"destination": "none"}),
+        lambda: table.search(Fields(job=77)),
+        lambda: table.count(Fields(job=77)),
+        lambda: table.remove(doc_ids=[7]),
+        lambda: table.remove(Fields(destination="none")),
         lambda: db.tables(),
     ]
 
@@ -320,10 +353,10 @@ def test_a_fixed_field_comes_to_a_table_that_exists_and_goes_again(tmp_path: Pat
         with SqliteTinyDB(tmp_path / "b.db", indexes=indexes) as db:
             table = db.table("requests")
             table.put(documents.items())
-            assert {one.doc_id: one for one in table.select()} == documents
-            assert table.ids({"destination": "cg-1"}) == [1]
-            assert table.ids({"a": [1]}) == [1]
-            assert table.ids({"destination": None}) == [2, 3, 2**40]
+            assert {one.doc_id: one for one in table.all()} == documents
+            assert table.ids({"destination": "cg-1"}).tolist() == [1]
+            assert table.ids({"a": [1]}).tolist() == [1]
+            assert table.ids({"destination": None}).tolist() == [2, 3, 2**40]
 
 
 def test_a_fixed_field_stays_as_it_is(db: SqliteTinyDB, requests: SqliteTable) -> None:
@@ -339,10 +372,10 @@ def test_a_fixed_field_stays_as_it_is(db: SqliteTinyDB, requests: SqliteTable) -
             change()
         assert requests.get(doc_id=7) == before
     requests.update({"status": "resolved", "destination": "cg-7"}, doc_ids=[7])
-    assert requests.ids({"destination": "cg-7"}) == [7]
+    assert requests.ids({"destination": "cg-7"}).tolist() == [7]
     requests.remove(doc_ids=[7])
     requests.put([(7, {"destination": "cg-8"})])
-    assert requests.ids({"destination": "cg-8"}) == [7, 8]
+    assert requests.ids({"destination": "cg-8"}).tolist() == [7, 8]
 
 
 def test_an_index_of_fixed_fields_is_not_touched_by_other_changes(db: SqliteTinyDB) -> None:
@@ -373,7 +406,7 @@ def test_indexes_that_are_not_needed_any_more_go(tmp_path: Path) -> None:
         db.table("b").insert({"x": 1})
     assert indexes() == ["index_a.x", "index_b.x", "partial_a.y"]
     with SqliteTinyDB(tmp_path / "b.db", indexes={"a": [("x", "y"), ("x",)]}) as db:
-        assert db.table("a").ids({"x": 1}) == [1]
+        assert db.table("a").ids({"x": 1}).tolist() == [1]
     assert indexes() == ["index_a.x", "index_a.x.y", "index_b.x"]
     SqliteTinyDB(tmp_path / "b.db").close()
     assert len(indexes()) == 3
@@ -404,11 +437,11 @@ def test_conditions_use_indexes(
     db: SqliteTinyDB, requests: SqliteTable, condition: Where, used: str, sorts: bool
 ) -> None:
     for verb in (
-        lambda: requests.select(condition),
-        lambda: requests.select(condition, order="desc", limit=10, offset=20),
+        lambda: requests.search(Fields(condition)),
+        lambda: requests.page(condition, order="desc", limit=10, offset=20),
         lambda: requests.ids(condition),
-        lambda: requests.count_where(condition),
-        lambda: requests.delete_where(condition),
+        lambda: requests.count(Fields(condition)),
+        lambda: requests.remove(Fields(condition)),
     ):
         steps = plan(db, verb)
         assert f"INDEX {used} (" in steps
@@ -418,7 +451,7 @@ def test_conditions_use_indexes(
 
 def test_a_partial_index_holds_few(db: SqliteTinyDB, requests: SqliteTable) -> None:
     entries = {key: int(key in (10, 20, 30, 40, 50, 60)) for key in (9, 10, 11, 60)}
-    assert {key: requests.count_where({"message": key}) for key in entries} == entries
+    assert {key: requests.count(Fields(message=key)) for key in entries} == entries
     schema = db.storage.connection.execute(
         "SELECT sql FROM sqlite_master WHERE name = ?", (MESSAGE,)
     ).fetchall()

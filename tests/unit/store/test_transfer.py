@@ -17,7 +17,7 @@ from puppetmaster.model.job import Job, JobStatus
 from puppetmaster.model.request import Item, Request, RequestStatus
 from puppetmaster.store.base import FIRST_REQUEST_ID, Changes, Ids, ahead
 from puppetmaster.store.sqlite.migrations import FORMAT
-from puppetmaster.store.sqlite.store import FILE_NAME, SWEEP, Store
+from puppetmaster.store.sqlite.store import FILE_NAME, SWEEP, SqliteStore
 from puppetmaster.store.transfer import IMPORTED, PART, export, import_
 from tests.examples import AT, LATER, a_job, a_request, an_item
 
@@ -47,14 +47,16 @@ def _made(id_: int, first: int, total: int, **given: Any) -> Changes:
 @pytest.fixture
 def store(tmp_path: Path) -> Any:
     """Job 1 of many requests, and job 2 of three."""
-    made = Store(tmp_path / "data")
+    made = SqliteStore(tmp_path / "data")
     made.commit(_made(1, FIRST, SWEEP + 1, name="night"))
     made.commit(_made(2, SECOND, 3, status=JobStatus.RESOLVED, finished_at=LATER))
     yield made
     made.close()
 
 
-def _everything(store: Store) -> tuple[list[Job], list[Request], dict[int, Item], list[int | None], Ids, str]:
+def _everything(
+    store: SqliteStore,
+) -> tuple[list[Job], list[Request], dict[int, Item], list[int | None], Ids, str]:
     with store.reading() as reader:
         sendings = [reader.sending(first + 900_000) for first in (FIRST, SECOND)]
         return (
@@ -67,7 +69,7 @@ def _everything(store: Store) -> tuple[list[Job], list[Request], dict[int, Item]
         )
 
 
-def test_tinydb_reads_an_export(store: Store, tmp_path: Path) -> None:
+def test_tinydb_reads_an_export(store: SqliteStore, tmp_path: Path) -> None:
     assert export(tmp_path / "data", tmp_path / "all.json") == 2
     with TinyDB(tmp_path / "all.json") as plain:
         assert plain.tables() == {"meta", "jobs", "items", "requests", "sendings"}
@@ -88,10 +90,10 @@ def test_tinydb_reads_an_export(store: Store, tmp_path: Path) -> None:
         assert found == {"request": SECOND, "job": 2}
 
 
-def test_an_import_is_what_was_exported(store: Store, tmp_path: Path) -> None:
+def test_an_import_is_what_was_exported(store: SqliteStore, tmp_path: Path) -> None:
     export(tmp_path / "data", tmp_path / "all.json")
     assert import_(tmp_path / "all.json", tmp_path / "new") == 2
-    with closing(Store(tmp_path / "new")) as new:
+    with closing(SqliteStore(tmp_path / "new")) as new:
         (ended, night), *others, ids, name = _everything(store)
         paused = replace(night, status=JobStatus.PAUSED, reason=IMPORTED)
         assert _everything(new) == ([ended, paused], *others, ahead(ids), name)
@@ -128,34 +130,34 @@ def test_an_export_is_on_disk_before_it_has_its_name(tmp_path: Path, monkeypatch
     assert synced == [(False, False), (True, True)], "the file, and then the directory with its name"
 
 
-def test_what_tinydb_changed_is_imported(store: Store, tmp_path: Path) -> None:
+def test_what_tinydb_changed_is_imported(store: SqliteStore, tmp_path: Path) -> None:
     """TinyDB writes the file in its own way."""
     export(tmp_path / "data", tmp_path / "all.json")
     with TinyDB(tmp_path / "all.json") as plain:
         plain.table("jobs").update({"name": "day"}, doc_ids=[2])
     import_(tmp_path / "all.json", tmp_path / "new")
-    with closing(Store(tmp_path / "new")) as new:
+    with closing(SqliteStore(tmp_path / "new")) as new:
         assert [job.name for job in new.now.jobs({})] == ["day", "night"]
         assert len(new.now.requests({})) == SWEEP + 4
 
 
 def test_an_empty_store_goes_out_and_in(tmp_path: Path) -> None:
-    with closing(Store(tmp_path / "data")) as store:
+    with closing(SqliteStore(tmp_path / "data")) as store:
         assert export(tmp_path / "data", tmp_path / "none.json") == 0
         name = store.installation
     assert import_(tmp_path / "none.json", tmp_path / "new") == 0
-    with closing(Store(tmp_path / "new")) as new:
+    with closing(SqliteStore(tmp_path / "new")) as new:
         assert new.installation == name
 
 
 def test_parts_join(tmp_path: Path) -> None:
-    with closing(Store(tmp_path / "data")) as store:
+    with closing(SqliteStore(tmp_path / "data")) as store:
         store.commit(_made(1, FIRST, 2 * PART + 1))
         export(tmp_path / "data", tmp_path / "all.json")
     assert len(json.loads((tmp_path / "all.json").read_text())["requests"]) == 2 * PART + 1
 
 
-def test_what_was_thrown_away_is_not_exported(store: Store, tmp_path: Path) -> None:
+def test_what_was_thrown_away_is_not_exported(store: SqliteStore, tmp_path: Path) -> None:
     job = store.now.job(1)
     assert job is not None
     store.commit(Changes(deleted={1: job}))
@@ -166,7 +168,7 @@ def test_what_was_thrown_away_is_not_exported(store: Store, tmp_path: Path) -> N
 
 
 def test_an_export_of_format_1_is_imported(tmp_path: Path) -> None:
-    with closing(Store(tmp_path / "data")) as store:
+    with closing(SqliteStore(tmp_path / "data")) as store:
         store.commit(_made(1, FIRST, 3))
         export(tmp_path / "data", tmp_path / "all.json")
         sent = store.now.request(FIRST)
@@ -178,13 +180,13 @@ def test_an_export_of_format_1_is_imported(tmp_path: Path) -> None:
     whole["jobs"]["1"].update(concurrency=None, idempotent=None)
     (tmp_path / "old.json").write_text(json.dumps(whole))
     import_(tmp_path / "old.json", tmp_path / "new")
-    with closing(Store(tmp_path / "new")) as new:
+    with closing(SqliteStore(tmp_path / "new")) as new:
         assert new.now.jobs({}) == [a_job(status=JobStatus.PAUSED, reason=IMPORTED)]
         assert new.now.request(FIRST) == sent
         assert new.now.sending(FIRST + 900_000) == FIRST
 
 
-def test_a_store_that_is_not_empty_takes_no_import(store: Store, tmp_path: Path) -> None:
+def test_a_store_that_is_not_empty_takes_no_import(store: SqliteStore, tmp_path: Path) -> None:
     export(tmp_path / "data", tmp_path / "all.json")
     import_(tmp_path / "all.json", tmp_path / "new")
     with pytest.raises(StoreError, match=r"new/puppetmaster\.db is not empty: import into another directory"):
@@ -193,7 +195,7 @@ def test_a_store_that_is_not_empty_takes_no_import(store: Store, tmp_path: Path)
         import_(tmp_path / "all.json", tmp_path / "data")
 
 
-def test_a_file_that_exists_is_left_alone(store: Store, tmp_path: Path) -> None:
+def test_a_file_that_exists_is_left_alone(store: SqliteStore, tmp_path: Path) -> None:
     before = store.path.read_bytes()
     with pytest.raises(StoreError, match=r"puppetmaster\.db exists: name another file"):
         export(tmp_path / "data", store.path)
@@ -206,10 +208,10 @@ def test_no_store_no_export(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_export_that_fails_leaves_no_file(store: Store, tmp_path: Path) -> None:
+def test_an_export_that_fails_leaves_no_file(store: SqliteStore, tmp_path: Path) -> None:
     with pytest.raises(StoreError, match=r"none/all\.json cannot be written"):
         export(tmp_path / "data", tmp_path / "none" / "all.json")
-    with closing(Store(tmp_path / "newer")) as newer:
+    with closing(SqliteStore(tmp_path / "newer")) as newer:
         newer._db.table("meta").update({"format": FORMAT + 1})
         with pytest.raises(StoreError, match=f"has format {FORMAT + 1}"):
             export(tmp_path / "newer", tmp_path / "all.json")
@@ -241,7 +243,7 @@ WRECKS: list[tuple[Wreck, str]] = [
 
 @pytest.mark.parametrize(("wreck", "expected"), WRECKS)
 def test_what_is_no_export_is_refused_as_a_whole(
-    store: Store, tmp_path: Path, wreck: Wreck, expected: str
+    store: SqliteStore, tmp_path: Path, wreck: Wreck, expected: str
 ) -> None:
     export(tmp_path / "data", tmp_path / "all.json")
     whole = json.loads((tmp_path / "all.json").read_text())

@@ -1,16 +1,31 @@
-"""The JSON Schemas of the API's bodies and answers; api/samples.py has examples."""
+"""The OpenAPI 3.1 document: ``python -m schema.generate`` writes ``openapi.json``, a test compares.
 
-from collections.abc import Mapping, Sequence
+What is answered is described here; what is asked comes from ``puppetmaster.api``. ``examples.json`` holds an
+example of each. None of this is installed but the JSON: the HTTP door shows the document as it is.
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
-from puppetmaster.api import fields
-from puppetmaster.model.job import GateStatus, JobStatus
+from puppetmaster import __version__
+from puppetmaster.api import fields, query
+from puppetmaster.api.fields import Field
+from puppetmaster.api.operations import OPERATIONS, WEBSOCKET, Operation
+from puppetmaster.model.job import FINAL, GateStatus, JobStatus
 from puppetmaster.model.request import DIRECT_WAY, REMOTE_WAY, RequestStatus
+from puppetmaster.model.why import Reason, Why
 from puppetmaster.settings import ROUTES
+
+FILE = Path(__file__).with_name("openapi.json")
+EXAMPLES: Mapping[str, Any] = json.loads(FILE.with_name("examples.json").read_bytes())
 
 Shape = dict[str, Any]
 
 JOB_STATUS = [status.value for status in JobStatus]
+#: What a job may end as before its time.
+ENDINGS = [status.value for status in sorted(FINAL) if status is not JobStatus.RESOLVED]
 REQUEST_STATUS = [status.value for status in RequestStatus]
 #: Settings that may be larger than what is in force, and what else that may be from.
 IN_FORCE = {"brokerLimitBytes": ("broker", "controller"), "httpConnections": ("openFiles",)}
@@ -19,7 +34,7 @@ COUNTERS = ("openJobs", "openRequests", "inFlight", "window", "idsLeft", "messag
 
 def ref(name: str) -> Shape:
     """A reference to one of ``SCHEMAS``."""
-    return {"$ref": f"#/components/schemas/{name}"}
+    return {"$ref": f"{fields.REF}{name}"}
 
 
 def _object(required: Mapping[str, Shape], optional: Mapping[str, Shape] | None = None) -> Shape:
@@ -40,99 +55,45 @@ def _whole(low: int, high: int = fields.MOST) -> Shape:
     return {"type": "integer", "minimum": low, "maximum": high}
 
 
-def _text(limit: int) -> Shape:
-    return {"type": "string", "minLength": 1, "maxLength": limit, "pattern": r"^[^\u0000]+$"}
-
-
-def _some_of(known: Sequence[str]) -> Shape:
-    return {
-        "type": "array",
-        "minItems": 1,
-        "maxItems": fields.MOST_NAMES,
-        "items": {"enum": list(known)},
-    }
-
-
 TEXT: Shape = {"type": "string", "minLength": 1}
 _TIME: Shape = {"type": "string", "format": "date-time"}
-_SECONDS: Shape = {"type": "number", "minimum": fields.SHORTEST_S, "maximum": fields.LONGEST_S}
 _YES: Shape = {"type": "boolean"}
 _COUNT: Shape = {"type": "integer", "minimum": 0}
 _ID: Shape = {"type": "integer", "minimum": 1}
-#: What is allowed is counted in bytes: beyond ASCII it is less than this.
-_DESTINATION: Shape = {
-    "type": "string",
-    "pattern": r"^[^/?#+\s\x00-\x1f\x7f-\x9f]+$",
-    "maxLength": fields.RESOURCE_LIMIT_BYTES - len("/remote/"),
-}
-_MESSAGE: Mapping[str, Shape] = {
-    "method": {
-        "type": "string",
-        "pattern": "^([gG][eE][tT]|[pP][oO][sS][tT]|[pP][uU][tT]|[dD][eE][lL][eE][tT][eE])$",
-    },
-    "resource": {"type": "string", "pattern": r"^/[^\u0000]*$", "maxLength": fields.RESOURCE_LIMIT_BYTES},
-}
-_DATA: Mapping[str, Shape] = {"data": ref("Value"), "code": _or_null(_whole(100, 999))}
-_MILLISECONDS: Shape = {"type": "number", "minimum": 1, "maximum": fields.LONGEST_MS}
-_PERCENT: Shape = {"type": "string", "pattern": f"^{fields.PERCENT}$"}
-_SHARE: Shape = {"anyOf": [_whole(1), _PERCENT]}
-_ERRORS: Shape = {"anyOf": [_whole(0), _PERCENT, {"const": "0%"}]}
-_PAUSE: Shape = {"anyOf": [{"const": 0}, _SECONDS]}
-_KEY = _or_null(_text(fields.KEY_LIMIT))
 
-_RETRY = _object(
-    {},
-    {
-        "attempts": _whole(1, fields.MOST_ATTEMPTS),
-        "on": _some_of(fields.RETRIED),
-        "delay": _PAUSE,
-        "factor": {"type": "number", "minimum": 1, "maximum": 100},
-        "maxDelay": _PAUSE,
-    },
-)
-_GATE = _object({}, {"errors": _ERRORS, "soak": _PAUSE, "onFail": {"enum": ["abort", "pause"]}})
-_RERUN = _object({"job": _whole(1, 2**53)}, {"status": _some_of(fields.RERUN)})
-WAVES: Shape = {
-    "description": "Where each wave ends, counted from the first request: each number is larger than the one "
-    "before, and so is each percentage",
-    "type": "array",
-    "minItems": 1,
-    "maxItems": fields.MOST_WAVES,
-    "uniqueItems": True,
-    "items": _SHARE,
-}
-#: A time that no calendar disputes; ISO 8601 has other forms, which are taken too.
-_START: Shape = {
-    "type": "string",
-    "format": "date-time",
-    "pattern": r"^(19[89][0-9]|[2-8][0-9]{3})-[01][0-9]-[0-3][0-9]"
-    r"T[0-2][0-9]:[0-5][0-9]:[0-5][0-9](\.[0-9]{1,6})?(Z|[+-][0-2][0-9]:[0-5][0-9])$",
-}
 
-#: The optional properties of a new job; a job shows those of ``schemas.GIVEN`` as they were given.
-_OPTIONS: Mapping[str, Shape] = {
-    "timeout": {"anyOf": [_SECONDS, {"type": "null"}, {"const": "infinity"}]},
-    "name": _or_null(_text(fields.NAME_LIMIT)),
-    "key": _KEY,
-    "requestTimeout": _or_null(_SECONDS),
-    "concurrency": _or_null(_SHARE),
-    "rate": _or_null({"type": "number", "minimum": fields.LEAST_RATE, "maximum": fields.MOST_RATE}),
-    "retry": _or_null(_RETRY),
-    "idempotent": _or_null({"type": "boolean"}),
-    "abort": _or_null(_object({"errors": _ERRORS}, {"after": _whole(1)})),
-    "waves": _or_null(WAVES),
-    "gate": _or_null(_GATE),
-    "startAt": _or_null(_START),
-    "rerun": _or_null(_RERUN),
-    "dryRun": _or_null({"type": "boolean"}),
-}
+def _field(one: Field) -> Shape:
+    """The JSON Schema of a field, with its sentence and its default."""
+    schema = _body(one.parts) if one.parts else one.kind.schema
+    schema = _or_null(schema) if one.nullable else schema
+    return {
+        "description": one.sentence,
+        **schema,
+        **({} if one.default is None else {"default": one.default}),
+    }
+
+
+def _body(some: Iterable[Field]) -> Shape:
+    """The JSON Schema of an object that has these fields."""
+    told = [one for one in some if one.about]
+    return _object(
+        {one.name: _field(one) for one in told if one.required},
+        {one.name: _field(one) for one in told if not one.required},
+    )
+
+
+def _item() -> Shape:
+    """Its destination has older places too, so that no single one of them is required."""
+    item = _body(fields.ITEM_FIELDS)
+    item["required"].append("__request")
+    item["properties"]["__request"]["required"] = ["destination"]
+    return item
 
 
 def _new_job() -> Shape:
     """Either a batch or a rerun; a gate only between waves."""
-    batch: Shape = {"type": "array", "minItems": 1, "items": ref("Item")}
     return {
-        **_object({}, {"batch": batch, **_OPTIONS}),
+        **_body(fields.NEW_JOB),
         "oneOf": [
             {"required": ["batch"], "properties": {"rerun": {"type": "null"}}},
             {"required": ["rerun"], "properties": {"batch": False, "rerun": {"type": "object"}}},
@@ -192,26 +153,16 @@ SCHEMAS: Mapping[str, Shape] = {
             },
         ],
     },
-    "Destinations": {
-        "anyOf": [
-            _DESTINATION,
-            {"type": "array", "items": _DESTINATION, "minItems": 1, "uniqueItems": True},
-        ]
-    },
-    "Item": _object(
-        {**_MESSAGE, "__request": _object({"destination": ref("Destinations")})},
-        _DATA,
-    ),
+    "Destinations": fields.DESTINATIONS,
+    "Item": _item(),
     "NewJob": _new_job(),
-    "NewRequest": _object(
-        {"destination": _DESTINATION, "message": _object(_MESSAGE, {**_DATA, "id": {}, "formData": {}})},
-        {"options": _object({}, {"timeout": _MILLISECONDS}), "key": _KEY, "formData": {}},
-    ),
+    "NewRequest": _body(fields.NEW_REQUEST),
     "Control": {
-        "oneOf": [
-            _object({"status": {"enum": ["paused", "dispatching"]}}, {"force": {"const": False}}),
-            _object({"status": {"const": "canceled"}}, {"force": {"type": "boolean"}}),
-        ]
+        **_body(fields.CONTROL_FIELDS),
+        "anyOf": [
+            {"properties": {"status": {"const": JobStatus.CANCELED.value}}},
+            {"properties": {"force": {"const": False}}},
+        ],
     },
     "Job": {
         "type": "object",
@@ -238,13 +189,23 @@ SCHEMAS: Mapping[str, Shape] = {
             "timeout": _or_null({"type": "number"}),
             "status": {"enum": JOB_STATUS},
             "reason": _or_null({"type": "string"}),
+            "reasonCode": {
+                "description": "What kind of reason that is; null too where an earlier version has kept it",
+                "enum": [None, *Reason],
+            },
+            "ending": {"description": "What it will end as, while it is stopping", "enum": [None, *ENDINGS]},
             "progress": {"type": "integer", "minimum": 0, "maximum": 100},
             "totalCount": _COUNT,
             "doneCount": _COUNT,
             "finishCount": _COUNT,
             "errorCount": _COUNT,
             "counts": _object(dict.fromkeys(REQUEST_STATUS, _COUNT)),
-            **{name: _OPTIONS[name] for name in fields.GIVEN},
+            **{one.name: _field(one) for one in fields.NEW_JOB if one.given},
+            "waveEnds": {
+                "description": "How many requests there are up to the end of each wave; with waves only",
+                "type": "array",
+                "items": _whole(1),
+            },
             "wave": {"description": "The open one, from 1; where waves were given", **_whole(1)},
             "gateStatus": {
                 "description": "What stands before the next wave: it rests, or it failed",
@@ -281,6 +242,7 @@ SCHEMAS: Mapping[str, Shape] = {
                     "timeout": {"type": "number"},
                     "status": {"enum": REQUEST_STATUS},
                     "why": _or_null({"type": "string"}),
+                    "whyCode": {"description": "What kind of reason that is", "enum": [None, *Why]},
                     "progress": {"enum": [0, 100]},
                     "attempts": _COUNT,
                     "route": {
@@ -370,3 +332,158 @@ SCHEMAS: Mapping[str, Shape] = {
         {"message": {"type": "string"}},
     ),
 }
+
+#: What each code means; the examples have messages that come with it.
+_CODES = {
+    400: "Not JSON, not an object, or a wrong or unknown property or parameter",
+    401: "No token, or a wrong one",
+    403: "Asked for by a page of another origin, or under a name that is not ours",
+    404: "No such job or request",
+    405: "No such method here",
+    408: "The body did not arrive in time",
+    409: "The key belongs to another body, the change does not fit the status, or nothing is to run again",
+    413: "The body or the batch is larger than the limit",
+    431: "The headers are larger than the limit",
+    500: "A fault of puppetmaster's own; its log says which",
+    503: "Stopping, or the store cannot be written: nothing was changed",
+}
+
+
+def _parameter(name: str, schema: Mapping[str, Any], about: str, where: str = "query") -> Shape:
+    listed = {"style": "form", "explode": False} if schema.get("type") == "array" else {}
+    required = where == "path"
+    return {"name": name, "in": where, "required": required, "description": about, "schema": schema, **listed}
+
+
+_NUMBER = _parameter("id", {**_ID, "maximum": 2**53}, "As answered at creation", "path")
+_KNOWN = _parameter("If-None-Match", {"type": "string"}, "An ETag that is known", "header")
+_NEW_KEY = _parameter(
+    "Idempotency-Key",
+    {"type": "string", "pattern": "^[!-~]([ -~]*[!-~])?$", "maxLength": fields.KEY_LIMIT},
+    "As `key` in the body: the same key with the same body answers the job that exists",
+    "header",
+)
+
+
+def _parameters(one: Operation) -> list[Shape]:
+    """What is taken beside the body."""
+    found = [_NUMBER] if "{id}" in one.path else []
+    found += [
+        _parameter(named.name, named.schema, named.about)
+        for named in map(query.PARAMETERS.get, one.query)
+        if named
+    ]
+    if one.created is not None:
+        found.append(_NEW_KEY)
+    # What a request's ``why`` and counters say changes at any time, so an ETag is offered on jobs.
+    if one.method == "GET" and one.gives == "Job":
+        found.append(_KNOWN)
+    return found
+
+
+def _operation(one: Operation) -> Shape:
+    examples = EXAMPLES["operations"][f"{one.method} {one.path}"]
+    assert one.gives is not None
+    answer: Shape = {"type": "array", "items": ref(one.gives)} if one.lists else ref(one.gives)
+    headers: Shape = {}
+    if one.created is not None:
+        headers["Location"] = {"description": "Where it is from now on", "schema": {"type": "string"}}
+    if one.lists and one.gives != "Result":
+        about = "How many there are before paging"
+        headers["X-Total-Count"] = {"description": about, "schema": {"type": "integer", "minimum": 0}}
+    if one.method == "GET":
+        about = "Absent from a long answer about a job that still runs"
+        headers["ETag"] = {"description": about, "schema": {"type": "string"}}
+    responses: Shape = {"200": {**_json("OK", answer, examples["answer"]), "headers": headers}}
+    if one.method == "GET":
+        responses["304"] = {"description": "What If-None-Match names is still so"}
+    plain = one.method == "GET" and not one.query
+    responses |= _errors(set(_CODES) - ({400, 408, 409, 413} if plain else set()))
+    operation: Shape = {
+        "operationId": _name(one),
+        "summary": one.about,
+        "parameters": _parameters(one),
+        "responses": responses,
+    }
+    if one.takes is not None:
+        bodies = {name: {"value": body} for name, body in examples["bodies"].items()}
+        content = {"application/json": {"schema": ref(one.takes), "examples": bodies}}
+        operation["requestBody"] = {"required": True, "content": content}
+    return operation
+
+
+def _name(one: Operation) -> str:
+    words = one.path.replace("{id}", "one").strip("/").split("/")
+    return "-".join([one.method.lower(), *words])
+
+
+def _watched(one: Operation) -> Shape:
+    """What the HTTP door has by itself, for those who watch the gateway."""
+    examples = EXAMPLES["operations"][f"{one.method} {one.path}"]
+    answers: Shape = {**_errors(set(_CODES) - {400, 404, 408, 409, 413})}
+    if one.gives is None:
+        text = {"text/plain": {"schema": {"type": "string"}, "example": examples["answer"]}}
+        answers["200"] = {"description": "OK", "content": text}
+    else:
+        answers["200"] = _json("It would", ref(one.gives), examples["answer"])
+        answers["503"] = _json("It would not", ref(one.gives), examples["503"])
+    return {"operationId": _name(one), "summary": one.about, "responses": dict(sorted(answers.items()))}
+
+
+def _json(about: str, schema: Shape, example: Any) -> Shape:
+    return {"description": about, "content": {"application/json": {"schema": schema, "example": example}}}
+
+
+def _errors(codes: Iterable[int]) -> Shape:
+    return {str(code): {"$ref": f"#/components/responses/{code}"} for code in sorted(codes)}
+
+
+def _paths() -> Shape:
+    paths: dict[str, Shape] = {}
+    for one in OPERATIONS:
+        if one.call is not None:
+            paths.setdefault(one.path, {})[one.method.lower()] = _operation(one)
+        elif f"{one.method} {one.path}" in EXAMPLES["operations"]:
+            paths.setdefault(one.path, {})[one.method.lower()] = _watched(one)
+    return paths
+
+
+def description() -> Shape:
+    """The document."""
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "puppetmaster",
+            "version": __version__,
+            "description": "Runs batches of commands on remote gateways and follows each request to its end. "
+            "Changes of jobs are told over WebSocket at "
+            f"{', '.join(one.path for one in OPERATIONS if one.method == WEBSOCKET)}.",
+            "license": {"name": "MIT", "identifier": "MIT"},
+        },
+        "servers": [{"url": "/"}],
+        "security": [{}, {"token": []}],
+        "paths": _paths(),
+        "components": {
+            "schemas": SCHEMAS,
+            "responses": {
+                str(code): _json(about, ref("Error"), EXAMPLES["errors"][str(code)])
+                for code, about in _CODES.items()
+            },
+            "securitySchemes": {
+                "token": {
+                    "type": "http",
+                    "scheme": "bearer",
+                    "description": "Where PUPPETMASTER_TOKEN is set",
+                }
+            },
+        },
+    }
+
+
+def text() -> bytes:
+    """All of ``openapi.json``."""
+    return json.dumps(description(), indent=2).encode("ascii") + b"\n"
+
+
+if __name__ == "__main__":
+    FILE.write_bytes(text())

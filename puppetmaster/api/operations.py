@@ -1,0 +1,198 @@
+"""The one table of what the API can do.
+
+The HTTP door's resources, the bus door's routes, the OpenAPI document and the table in docs/api.md are made
+from it; tests hold bundle.json against it.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from puppetmaster.api import query
+from puppetmaster.api.query import Query
+from puppetmaster.api.service import Service
+
+#: The methods of the SDK and of HTTP, and the WebSocket's, which HTTP has alone.
+WEBSOCKET = "WS"
+#: Where an operation is from: the mission document, puppetmaster 0.0.9, or ourselves.
+SEED, COMPAT, NEW = "Seed", "Compat", "new"
+
+_PAGE = ("limit", "offset")
+
+
+class Backend(NamedTuple):
+    """What the doors translate for."""
+
+    service: Service
+    health: Callable[[], dict[str, Any]]
+
+
+class Asked(NamedTuple):
+    """One request: the ``id`` in its path, its query, what its body says, and whether the bus brought it."""
+
+    id: str
+    query: Query
+    body: Any
+    over_bus: bool = False
+
+
+class Operation(NamedTuple):
+    """A method on a path, and what it does."""
+
+    #: Upper case, as HTTP has it; or ``WEBSOCKET``.
+    method: str
+    #: ``{id}`` stands for an id.
+    path: str
+    #: What it does, in a sentence.
+    about: str
+    #: Does it: what is to be answered. None: the HTTP door has it by itself, and the bus has not.
+    call: Callable[[Backend, Asked], Any] | None = None
+    #: The parameters that it takes, by their names in ``query.PARAMETERS``; any other is an error.
+    query: tuple[str, ...] = ()
+    #: The schema of its body, by its name in the OpenAPI document; None: it has no body.
+    takes: str | None = None
+    #: The schema of its answer; None: the answer is no JSON of ours.
+    gives: str | None = None
+    #: Whether the answer is a list of these.
+    lists: bool = False
+    #: The path and the job id of what it has made, from its answer; None: it makes nothing.
+    created: Callable[[Mapping[str, Any]], tuple[str, int]] | None = None
+    #: Whether it makes, changes or removes a job, which is answered whatever its size.
+    changes: bool = False
+    #: ``SEED``, ``COMPAT`` or ``NEW``.
+    origin: str = NEW
+
+    @property
+    def over_bus(self) -> bool:
+        """Whether the bus has it too."""
+        return self.call is not None
+
+    def run(
+        self, backend: Backend, id_: str, given: Mapping[str, Any], body: Any, *, over_bus: bool = False
+    ) -> Any:
+        """Do it: what is to be answered. Raises PuppetmasterError."""
+        assert self.call is not None
+        return self.call(backend, Asked(id_, query.parse(given, self.query), body, over_bus))
+
+
+OPERATIONS = (
+    Operation(
+        "GET",
+        "/jobs",
+        "The jobs' meta information, newest first",
+        lambda to, asked: to.service.jobs(asked.query),
+        query=(*_PAGE, "jobStatus", "name", "text", "destination", "collection"),
+        gives="Job",
+        lists=True,
+        origin=SEED,
+    ),
+    Operation(
+        "POST",
+        "/jobs",
+        "Create a job; it is on disk when this answers, and nothing was sent yet",
+        lambda to, asked: to.service.create_job(asked.body),
+        takes="NewJob",
+        gives="Job",
+        created=lambda job: (f"/jobs/{job['id']}", job["id"]),
+        changes=True,
+        origin=SEED,
+    ),
+    Operation(
+        "GET",
+        "/jobs/{id}",
+        "One job with its requests",
+        lambda to, asked: to.service.job(asked.id, asked.query),
+        query=(*_PAGE, "collection"),
+        gives="Job",
+        origin=SEED,
+    ),
+    Operation(
+        "PUT",
+        "/jobs/{id}",
+        "Pause, resume or cancel a job",
+        lambda to, asked: to.service.control_job(asked.id, asked.body),
+        takes="Control",
+        gives="Job",
+        changes=True,
+    ),
+    Operation(
+        "DELETE",
+        "/jobs/{id}",
+        "Stop a job if it still runs, and remove it with its requests: the job as it last was",
+        lambda to, asked: to.service.delete_job(asked.id),
+        gives="Job",
+        changes=True,
+        origin=SEED,
+    ),
+    Operation(
+        "GET",
+        "/jobs/{id}/requests",
+        "The requests of a job",
+        lambda to, asked: to.service.requests(asked.query, asked.id),
+        query=(*_PAGE, "status", "destination"),
+        gives="Request",
+        lists=True,
+    ),
+    Operation(
+        "GET",
+        "/jobs/{id}/results",
+        "Equal results of a job folded into groups",
+        lambda to, asked: to.service.results(asked.id, asked.query),
+        query=(*_PAGE, "everyDestination", "diff"),
+        gives="Result",
+        lists=True,
+    ),
+    Operation(
+        "GET",
+        "/requests",
+        "Requests over all jobs",
+        lambda to, asked: to.service.requests(asked.query),
+        query=(*_PAGE, "status", "destination"),
+        gives="Request",
+        lists=True,
+        origin=COMPAT,
+    ),
+    Operation(
+        "POST",
+        "/requests",
+        "Create one request for one destination: a job of one",
+        lambda to, asked: to.service.create_request(asked.body, over_bus=asked.over_bus),
+        takes="NewRequest",
+        gives="Request",
+        created=lambda request: (f"/requests/{request['id']}", request["job"]),
+        origin=COMPAT,
+    ),
+    Operation(
+        "GET",
+        "/requests/{id}",
+        "One request",
+        lambda to, asked: to.service.request(asked.id),
+        gives="Request",
+        origin=SEED,
+    ),
+    Operation(
+        "GET",
+        "/request/{id}",
+        "One request, under its other name",
+        lambda to, asked: to.service.request(asked.id),
+        gives="Request",
+        origin=SEED,
+    ),
+    Operation(
+        "GET",
+        "/system/puppetmaster",
+        "Health, version, limits, counters",
+        lambda to, _: to.health(),
+        gives="Gateway",
+    ),
+    Operation(WEBSOCKET, "/jobs/ws", "Changes of all jobs as they happen", query=("changed",), origin=SEED),
+    Operation(WEBSOCKET, "/jobs/ws/{id}", "Changes of one job", query=("changed",), origin=SEED),
+    Operation(WEBSOCKET, "/jobs/{id}/ws", "The same, under its other name", query=("changed",), origin=SEED),
+    Operation(
+        "GET",
+        "/health",
+        "200 when a batch would be carried out now; else 503, and why not",
+        gives="Readiness",
+    ),
+    Operation("GET", "/metrics", "Counters and gauges for Prometheus"),
+    Operation("GET", "/openapi.json", "This API as an OpenAPI 3.1 document"),
+)

@@ -1,0 +1,112 @@
+"""Everything that belongs to one controller: its bus, the engine, the dispatcher, the publisher."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol
+
+from puppetmaster.bus.client import BusClient, BusEvent, ControllerForgot
+from puppetmaster.bus.publisher import Publisher
+from puppetmaster.bus.visit import SILENT_CONTROLLER
+from puppetmaster.clock import Clock
+from puppetmaster.dispatcher import Dispatcher
+from puppetmaster.engine.engine import Engine, Snapshot
+from puppetmaster.errors import StoreError
+from puppetmaster.events import Hub
+from puppetmaster.settings import Settings
+from puppetmaster.store.base import Keep, Store
+from puppetmaster.threads import Vital
+
+#: Our own resource that the controller is asked for: does it still know us?
+PROBED = "/jobs"
+
+
+class Registered(Protocol):
+    """What a site needs of the bundle that is registered with its controller."""
+
+    registered: Any
+    #: Why it cannot go on; None: it can.
+    fault: str | None
+
+    def register_again(self, asked_s: float) -> None:
+        """Asked at that time, the controller had forgotten us. Must not block."""
+
+    def why_not_registered(self) -> str | None:
+        """Why requests do not reach us; None when they do, or that is not known."""
+
+    def twin(self) -> str | None:
+        """That another process of our own installation runs, with the cure; None: none asked lately."""
+
+
+class Site:
+    """One controller, and all that decides and talks there. ``hub`` is told of each change of a job.
+
+    Several may share one store and one hub; today there is one. Raises SettingsError.
+    """
+
+    def __init__(self, settings: Settings, store: Store, hub: Hub, clock: Clock, bundle: Registered) -> None:
+        self._bundle = bundle
+        self._clock = clock
+        self.bus = BusClient(settings, store.installation, PROBED, self._heard, clock)
+        #: How long messages may be there.
+        self.limit = self.bus.limit
+        self.engine = Engine(settings, clock, store.now, store.ids, self.bus.tunnel)
+        keep = Keep(settings.keep_jobs, settings.keep_days * 86400, int(settings.keep_mb * 1_000_000))
+        self.dispatcher = Dispatcher(self.engine, store, self.bus, hub, keep)
+        self.publisher = Publisher(hub, self.bus.tell, clock)
+
+    @property
+    def threads(self) -> Iterator[Vital]:
+        """The threads that run from ``start`` to ``stop``."""
+        yield from (self.dispatcher.thread, self.publisher.thread, *self.bus.threads)
+
+    def start(self) -> None:
+        """Take up what an earlier process left, then listen to the bus.
+
+        Raises StoreError; PuppetmasterError, when a thread cannot be started.
+        """
+        self.dispatcher.start()
+        self.publisher.start()
+        self.bus.start()
+
+    def stop(self) -> None:
+        """Stop deciding first, then talking.
+
+        Raises StoreError, when all is stopped: not everything could be written.
+        """
+        self.dispatcher.stop()
+        self.publisher.stop()
+        self.bus.stop()
+        if (stalled := self.engine.stalled) is not None:
+            raise StoreError(f"{stalled} Answers that were in memory only are lost.")
+
+    def _heard(self, events: Sequence[BusEvent]) -> None:
+        for event in events:
+            if isinstance(event, ControllerForgot):
+                self._bundle.register_again(event.asked_s)
+        self.dispatcher.post(events)
+
+    def controller_forgot(self, known_s: float) -> None:
+        """The controller was restarted since that time, and whoever found that out registers us again."""
+        known_s = max(known_s, self.bus.known_s or known_s)
+        self.dispatcher.post([ControllerForgot(known_s, self._clock.now_s())])
+
+    def health(self, now: Snapshot) -> dict[str, Any]:
+        """Whether the bus carries what we say: ``connected``, ``controller``, ``registered``, ``reason``.
+
+        ``reason`` says what is wrong, with the cure, the first cause only; None: nothing is.
+        """
+        bus: dict[str, Any] = {
+            "connected": self.bus.connected,
+            "controller": now.controller_up,
+            "registered": self._bundle.registered.is_set(),
+        }
+        return {**bus, "reason": self._reason(**bus)}
+
+    def _reason(self, *, connected: bool, controller: bool, registered: bool) -> str | None:
+        if (twin := self._bundle.twin()) is not None:
+            return twin
+        if not connected or self.bus.reason is not None:
+            return self.bus.reason
+        if not controller:
+            return SILENT_CONTROLLER
+        why = None if registered else self._bundle.why_not_registered()
+        return why and f"the controller has not registered us: {why}"

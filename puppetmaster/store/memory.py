@@ -1,0 +1,335 @@
+"""A store in memory, as good as a file while its process lives: for the simulator and for tests.
+
+It keeps every job, item and request as its document, through JSON and back, as a file would.
+"""
+
+import json
+import threading
+import uuid
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, TypeVar
+
+from puppetmaster.errors import StoreError
+from puppetmaster.model.job import FINAL, Job
+from puppetmaster.model.request import Item, Request
+from puppetmaster.store.base import (
+    FIELDS,
+    REQUEST_BYTES,
+    Changes,
+    Ended,
+    Filter,
+    Ids,
+    Look,
+    Reader,
+    Store,
+    first_request_id,
+)
+
+CLOSED, FULL = "The store in memory is closed.", "The disk is full."
+
+T = TypeVar("T")
+Document = dict[str, Any]
+Documents = dict[int, Document]
+
+
+@dataclass(frozen=True, slots=True)
+class Tables:
+    """Documents by id, as at one moment; ``drafts``: the requests of jobs that do not exist yet."""
+
+    ids: Ids
+    jobs: Documents = field(default_factory=dict)
+    items: Documents = field(default_factory=dict)
+    requests: Documents = field(default_factory=dict)
+    sendings: dict[int, tuple[int, int]] = field(default_factory=dict)
+    drafts: dict[int, range] = field(default_factory=dict)
+
+    def copy(self) -> "Tables":
+        """The same documents in tables of its own."""
+        return Tables(**{one.name: _copied(getattr(self, one.name)) for one in fields(self)})
+
+
+class Memory:
+    """What outlives a store that is closed, as a file does."""
+
+    def __init__(self) -> None:
+        self.installation = uuid.uuid4().hex[:16]
+        self.tables = Tables(Ids(next_request=first_request_id()))
+        self._lock = threading.Lock()
+        #: Some reader has these tables: who changes them takes a copy.
+        self._seen = False
+
+    def seen(self) -> Tables:
+        """The tables as they are now, and stay."""
+        with self._lock:
+            self._seen = True
+            return self.tables
+
+    def change(self, change: Callable[[Tables], None]) -> None:
+        """Change the tables; readers that have them see nothing of it."""
+        with self._lock:
+            if self._seen:
+                self.tables, self._seen = self.tables.copy(), False
+            change(self.tables)
+
+
+class MemoryReader(Reader):
+    """Looks documents up in tables; with a filter, at each of them."""
+
+    def __init__(self, tables: Callable[[], Tables]) -> None:
+        self._tables = tables
+
+    def job(self, id_: int) -> Job | None:
+        """The job of this id, or None."""
+        return _made(Job.from_document, id_, self._tables().jobs)
+
+    def job_by_key(self, key: str) -> Job | None:
+        """The job that was created with this idempotency key, or None."""
+        jobs = self._tables().jobs
+        return next((self.job(id_) for id_ in sorted(jobs) if jobs[id_].get("key") == key), None)
+
+    def jobs(self, where: Filter, *, limit: int | None = None, offset: int = 0) -> list[Job]:
+        """Jobs, newest first."""
+        jobs = self._tables().jobs
+        page = _page(self.job_ids(where), limit, offset)
+        return [Job.from_document(id_, jobs[id_]) for id_ in page]
+
+    def job_ids(self, where: Filter) -> Sequence[int]:
+        """The ids of jobs, newest first."""
+        tables = self._tables()
+        plain = {name: value for name, value in where.items() if name in ("status", "name")}
+        ids = _fitting(tables.jobs, plain)[::-1]
+        if "destination" in where:
+            there = self.request_ids({"destination": where["destination"]})
+            jobs = {tables.requests[id_]["job"] for id_ in there}
+            ids = [id_ for id_ in ids if id_ in jobs]
+        if "text" in where:
+            text = _lower(str(where["text"]))
+            resources: dict[int, list[str]] = {}
+            for item in tables.items.values():
+                resources.setdefault(item["job"], []).append(item["resource"])
+            ids = [id_ for id_ in ids if _says(text, id_, tables.jobs[id_], resources.get(id_, ()))]
+        return ids
+
+    def count_jobs(self, where: Filter) -> int:
+        """How many jobs fit."""
+        return len(_fitting(self._tables().jobs, where))
+
+    def request(self, id_: int) -> Request | None:
+        """The request of this id, or None."""
+        found = _made(Request.from_document, id_, self._tables().requests)
+        return found if found is not None and self._exists(found) else None
+
+    def sending(self, message: int) -> int | None:
+        """The request that went out under this message id, which is not its own, or None."""
+        found = self._tables().sendings.get(message)
+        return None if found is None else found[0]
+
+    def requests(self, where: Filter, *, limit: int | None = None, offset: int = 0) -> list[Request]:
+        """Requests in the order of their ids."""
+        requests = self._tables().requests
+        page = self.request_ids(where, limit=limit, offset=offset)
+        return [Request.from_document(id_, requests[id_]) for id_ in page]
+
+    def request_ids(self, where: Filter, *, limit: int | None = None, offset: int = 0) -> Sequence[int]:
+        """The ids of requests, ascending."""
+        tables = self._tables()
+        found = _fitting(tables.requests, where)
+        if tables.drafts:
+            found = [id_ for id_ in found if tables.requests[id_]["job"] not in tables.drafts]
+        return array("q", _page(found, limit, offset))
+
+    def count_requests(self, where: Filter) -> int:
+        """How many requests fit."""
+        return len(self.request_ids(where))
+
+    def requests_within(self, ids: Sequence[int], most_bytes: int) -> tuple[list[Request], int]:
+        """The requests of the first of these ascending ids, and of how many."""
+        requests = self._tables().requests
+        taken = _within(requests, ids, most_bytes)
+        found = [Request.from_document(id_, requests[id_]) for id_ in ids[:taken] if id_ in requests]
+        return [one for one in found if self._exists(one)], taken
+
+    def items(self, jobs: Iterable[int]) -> dict[int, Item]:
+        """The batch items of these jobs, by their id."""
+        wanted, items = set(jobs), self._tables().items
+        return self.items_by_id(id_ for id_ in sorted(items) if items[id_]["job"] in wanted)
+
+    def items_by_id(self, ids: Iterable[int]) -> dict[int, Item]:
+        """The batch items of these ids."""
+        items = self._tables().items
+        found = [Item.from_document(id_, items[id_]) for id_ in ids if id_ in items]
+        return {item.id: item for item in found if self._exists(item)}
+
+    def items_within(self, ids: Sequence[int], most_bytes: int) -> tuple[dict[int, Item], int]:
+        """As ``items_by_id``; the rest as ``requests_within``."""
+        taken = _within(self._tables().items, ids, most_bytes)
+        return self.items_by_id(ids[:taken]), taken
+
+    def _exists(self, one: Request | Item) -> bool:
+        return one.job not in self._tables().drafts
+
+
+class MemoryStore(Store):
+    """A store over what an earlier one left in ``memory``, or over nothing."""
+
+    def __init__(self, memory: Memory | None = None) -> None:
+        self.memory = Memory() if memory is None else memory
+        #: Each commit fails: so tests play a disk that is full.
+        self.full = False
+        self._closed = False
+        self.now = MemoryReader(self._latest)
+        self.memory.change(_abandon_drafts)
+
+    def _latest(self) -> Tables:
+        if self._closed:
+            raise StoreError(CLOSED)
+        return self.memory.tables
+
+    @property
+    def installation(self) -> str:
+        """16 hexadecimal digits, made once with the memory."""
+        return self.memory.installation
+
+    @property
+    def ids(self) -> Ids:
+        """The ids as they were last committed."""
+        return replace(self.memory.tables.ids)
+
+    @property
+    def size_bytes(self) -> int:
+        """As much as a file would have, about."""
+        tables = self._latest()
+        return REQUEST_BYTES * (len(tables.jobs) + len(tables.requests))
+
+    def commit(self, changes: Changes) -> None:
+        """Keep all of ``changes``, or none of it. Raises StoreError: it is closed, or ``full``."""
+        self._latest()
+        if self.full:
+            raise StoreError(FULL)
+        documents = [_documents(some) for some in (changes.jobs, changes.items, changes.requests)]
+
+        def change(tables: Tables) -> None:
+            for table, some in zip((tables.jobs, tables.items, tables.requests), documents, strict=True):
+                table.update(some)
+            _change_jobs(tables, changes)
+
+        self.memory.change(change)
+
+    @contextmanager
+    def reading(self) -> Iterator[MemoryReader]:
+        """A reader that sees one state, for any thread. Raises StoreError."""
+        self._latest()
+        tables = self.memory.seen()
+        yield MemoryReader(lambda: tables)
+
+    def sweep(self) -> bool:
+        """Nothing is left of a job that was removed. Raises StoreError."""
+        self._latest()
+        return False
+
+    def look_on(self, look: Look) -> None:
+        """Have a look take in the next jobs. Raises StoreError."""
+        jobs = self._latest().jobs
+        ids = sorted(id_ for id_ in jobs if id_ > look.last_id)
+        some = ids[: look.at_once]
+        ended = [_ended(id_, jobs[id_]) for id_ in some if jobs[id_]["status"] in FINAL]
+        look.take(ended, some[-1] if some else look.last_id, complete=len(some) < look.at_once)
+
+    def outlived(self, look: Look) -> dict[int, str]:
+        """Some jobs that need not be kept, of a look that is complete, and by which limit."""
+        count = self.now.count_jobs({"status": sorted(FINAL)})
+        return look.part(count, self.size_bytes - look.keep.bytes)
+
+    def close(self) -> None:
+        """Let go of the memory. May be called twice."""
+        self._closed = True
+
+
+def _copied(table: Any) -> Any:
+    return replace(table) if isinstance(table, Ids) else dict(table)
+
+
+def _documents(changed: Mapping[int, Job | Item | Request]) -> Documents:
+    """The documents of these as they come out of a file; what is no JSON is a ValueError or TypeError."""
+    return {id_: json.loads(json.dumps(one.document(), allow_nan=False)) for id_, one in changed.items()}
+
+
+def _change_jobs(tables: Tables, changes: Changes) -> None:
+    """All of a commit but its documents."""
+    for job in changes.drafts.values():
+        tables.drafts[job.id] = job.request_ids
+    for id_ in changes.completed:
+        tables.drafts.pop(id_, None)
+    for message in changes.refused:
+        tables.sendings.pop(message, None)
+    tables.sendings.update({message: (one.id, one.job) for message, one in changes.sendings.items()})
+    for job in (*changes.abandoned.values(), *changes.deleted.values()):
+        _remove(tables, job.id, job.request_ids)
+    if changes.ids is not None:
+        tables.ids.next_job, tables.ids.next_request = changes.ids.next_job, changes.ids.next_request
+
+
+def _remove(tables: Tables, job_id: int, ids: range) -> None:
+    tables.jobs.pop(job_id, None)
+    tables.drafts.pop(job_id, None)
+    for id_ in ids:
+        tables.requests.pop(id_, None)
+        tables.items.pop(id_, None)
+    for message in [message for message, (_, job) in tables.sendings.items() if job == job_id]:
+        del tables.sendings[message]
+
+
+def _abandon_drafts(tables: Tables) -> None:
+    """What an earlier process did not finish to write will never exist."""
+    for job_id, ids in list(tables.drafts.items()):
+        _remove(tables, job_id, ids)
+
+
+def _made(make: Callable[[int, Document], T], id_: int, table: Documents) -> T | None:
+    document = table.get(id_)
+    return None if document is None else make(id_, document)
+
+
+def _ended(id_: int, job: Document) -> Ended:
+    finished_at, total, boot, ended_s = map(job.get, FIELDS)
+    return Ended(id_, finished_at or "", total or 0, boot, ended_s)
+
+
+def _fitting(table: Documents, where: Filter) -> list[int]:
+    """The ids of the documents that fit, ascending."""
+    wanted = {name: (value,) if isinstance(value, str | int) else value for name, value in where.items()}
+    return sorted(
+        id_
+        for id_, document in table.items()
+        if all(document.get(name) in values for name, values in wanted.items())
+    )
+
+
+def _page(ids: Sequence[int], limit: int | None, offset: int) -> Sequence[int]:
+    return ids[offset : None if limit is None else offset + limit]
+
+
+def _says(text: str, id_: int, job: Document, resources: Iterable[str]) -> bool:
+    """Whether a job's id, name, key, or the resource of an item contains a text in small letters."""
+    if "\0" in text:  # no store can look for it
+        return False
+    said = (str(id_), job.get("name"), job.get("key"), *resources)
+    return any(text in _lower(one) for one in said if one is not None)
+
+
+def _lower(text: str) -> str:
+    """The text with small letters a to z; others stay, as in SQL."""
+    return "".join(letter.lower() if "A" <= letter <= "Z" else letter for letter in text)
+
+
+def _within(table: Documents, ids: Sequence[int], most_bytes: int) -> int:
+    """How many of these ids go before their documents have this many bytes; one at least."""
+    for taken, id_ in enumerate(ids, 1):
+        if id_ in table:
+            most_bytes -= len(json.dumps(table[id_], separators=(",", ":")))
+            if most_bytes <= 0:
+                return taken
+    return len(ids)

@@ -1,0 +1,56 @@
+"""The stores that are held to their contract: a test that asks for one runs with every implementation."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from puppetmaster.store.base import (
+    Store,
+)
+from puppetmaster.store.memory import Memory, MemoryStore
+from puppetmaster.store.sqlite.store import SqliteStore
+
+#: Opens a store, again and again on the same data.
+Open = Callable[[], Store]
+
+
+def _sqlite(place: Path) -> Open:
+    return lambda: SqliteStore(place)
+
+
+def _memory(_: Path) -> Open:
+    memory = Memory()
+    return lambda: MemoryStore(memory)
+
+
+#: Every implementation there is: each gives its own place, and opens it.
+IMPLEMENTATIONS = {"sqlite": _sqlite, "memory": _memory}
+
+
+@pytest.fixture(params=IMPLEMENTATIONS)
+def implementation(request: pytest.FixtureRequest) -> Callable[[Path], Open]:
+    """The contract is the same for each."""
+    return IMPLEMENTATIONS[request.param]
+
+
+@pytest.fixture
+def open_store(implementation: Callable[[Path], Open], tmp_path: Path) -> Iterator[Open]:
+    """Open the store, again and again on the same data; what is still open at the end is closed."""
+    opened: list[Store] = []
+    reopen = implementation(tmp_path / "data")
+
+    def open_() -> Store:
+        while opened:
+            opened.pop().close()
+        opened.append(reopen())
+        return opened[-1]
+
+    yield open_
+    while opened:
+        opened.pop().close()
+
+
+@pytest.fixture
+def store(open_store: Open) -> Store:
+    return open_store()

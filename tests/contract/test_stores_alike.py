@@ -1,0 +1,221 @@
+"""Random verbs on every implementation of the store side by side: readers see the same."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from puppetmaster.model.job import JobStatus
+from puppetmaster.model.request import Request, RequestStatus
+from puppetmaster.store.base import Changes, Ids, Keep, Look, Now, Reader, Store
+from tests.contract.conftest import IMPLEMENTATIONS
+from tests.examples import LATER
+from tests.stored import as_ended, creation, first_of
+
+#: Hundreds of transactions that need not outlive the test: a disk is too slow for them.
+MEMORY = Path("/dev/shm")
+JOBS, TOTAL = range(1, 7), 4
+MESSAGES = range(100, 104)
+KEYS, NAMES = (None, "k", "K"), (None, "night", "Day 1")
+WHERES: list[dict[str, Any]] = [
+    {},
+    {"status": ["pending", "dispatching"]},
+    {"status": "resolved"},
+    {"status": []},
+]
+JOB_WHERES: list[dict[str, Any]] = [
+    *WHERES,
+    {"name": "night"},
+    {"destination": "cg-1"},
+    {"text": "IGH"},
+    {"text": "1"},
+    {"text": "", "status": "resolved"},
+    {"destination": "cg-3", "name": "Day 1", "text": "k"},
+]
+REQUEST_WHERES: list[dict[str, Any]] = [
+    *WHERES,
+    {"job": 2},
+    {"job": 3, "status": ["sent", "pending"]},
+    {"destination": "cg-1"},
+    {"destination": "cg-0", "job": 1},
+]
+
+Verb = tuple[Any, ...]
+jobs = st.sampled_from(JOBS)
+requests = st.tuples(jobs, st.integers(0, TOTAL - 1)).map(lambda at: first_of(at[0]) + at[1])
+verbs = st.one_of(
+    st.tuples(st.just("create"), jobs, st.integers(1, TOTAL), st.sampled_from(KEYS), st.sampled_from(NAMES)),
+    st.tuples(st.just("draft"), jobs, st.integers(1, TOTAL)),
+    st.tuples(st.just("complete"), jobs),
+    st.tuples(st.just("abandon"), jobs),
+    st.tuples(st.just("end"), jobs, st.sampled_from([LATER, "2026-01-01T00:00:00.000Z"])),
+    st.tuples(st.just("remove"), st.sets(jobs, min_size=1, max_size=2)),
+    st.tuples(st.just("change"), st.sets(requests, min_size=1), st.sampled_from(RequestStatus)),
+    st.tuples(st.just("send"), st.sampled_from(MESSAGES), requests),
+    st.tuples(st.just("refuse"), st.sampled_from(MESSAGES)),
+    st.tuples(st.just("sweep")),
+    st.tuples(st.just("reopen")),
+)
+
+
+class Script:
+    """What a random verb commits, given what is there: as the engine would, which knows that."""
+
+    def __init__(self) -> None:
+        self.ids = Ids()
+        self.existing: dict[int, Changes] = {}
+        self.drafts: dict[int, Changes] = {}
+        #: Jobs that there were: no id is given out twice.
+        self.numbers: set[int] = set()
+
+    def changes(self, verb: str, *given: Any) -> Changes:
+        """The changes of a verb; none, where it is not possible."""
+        made: Changes = getattr(self, verb)(*given)
+        return made
+
+    def create(self, number: int, total: int, key: str | None, name: str | None) -> Changes:
+        if number in self.numbers:
+            return Changes()
+        self.numbers.add(number)
+        created = self.existing[number] = creation(number, total=total, key=key, name=name)
+        return created
+
+    def draft(self, number: int, total: int) -> Changes:
+        if number in self.numbers:
+            return Changes()
+        self.numbers.add(number)
+        draft = self.drafts[number] = creation(number, total=total, key="k", name="night")
+        first = first_of(number)
+        return Changes(drafts=draft.jobs, items=draft.items, requests={first: draft.requests[first]})
+
+    def complete(self, number: int) -> Changes:
+        if number not in self.drafts:
+            return Changes()
+        whole = self.existing[number] = self.drafts.pop(number)
+        return Changes(jobs=whole.jobs, requests=whole.requests, completed=[number])
+
+    def abandon(self, number: int) -> Changes:
+        return Changes(abandoned=self.drafts.pop(number).jobs if number in self.drafts else {})
+
+    def end(self, number: int, at: str) -> Changes:
+        if number not in self.existing:
+            return Changes()
+        job = as_ended(self.existing[number].jobs[number], JobStatus.RESOLVED)
+        return Changes(jobs={number: replace(job, finished_at=at)})
+
+    def remove(self, numbers: set[int]) -> Changes:
+        gone = [self.existing.pop(number) for number in numbers if number in self.existing]
+        return Changes(deleted={id_: job for one in gone for id_, job in one.jobs.items()})
+
+    def change(self, ids: set[int], status: RequestStatus) -> Changes:
+        found = [request for id_ in ids if (request := self._request(id_)) is not None]
+        result = {"code": 200, "data": "é\ud800", "source": "device"}
+        return Changes(requests={one.id: replace(one, status=status, result=result) for one in found})
+
+    def send(self, message: int, id_: int) -> Changes:
+        request = self._request(id_)
+        return Changes() if request is None else Changes(sendings={message: request}, ids=self._next_ids())
+
+    def refuse(self, message: int) -> Changes:
+        return Changes(refused=[message], ids=self._next_ids())
+
+    def _request(self, id_: int) -> Request | None:
+        return next((one.requests[id_] for one in self.existing.values() if id_ in one.requests), None)
+
+    def _next_ids(self) -> Ids:
+        self.ids.next_request += 1
+        return replace(self.ids)
+
+
+def seen(reader: Reader) -> list[Any]:
+    """All that a reader can be asked."""
+    ids = [first_of(number) + place for number in JOBS for place in range(TOTAL)]
+    return [
+        [reader.job(number) for number in JOBS],
+        [reader.job_by_key(key) for key in ("k", "K", "")],
+        [(reader.jobs(where), list(reader.job_ids(where))) for where in JOB_WHERES],
+        [reader.jobs(where, limit=2, offset=1) for where in JOB_WHERES],
+        [reader.count_jobs(where) for where in WHERES],
+        [reader.request(id_) for id_ in ids],
+        [reader.sending(message) for message in MESSAGES],
+        [(reader.requests(where), list(reader.request_ids(where))) for where in REQUEST_WHERES],
+        [reader.requests(where, limit=3, offset=2) for where in REQUEST_WHERES],
+        [reader.count_requests(where) for where in REQUEST_WHERES],
+        [reader.items(JOBS), reader.items([2]), reader.items_by_id(ids)],
+        list(_walk(reader, ids)),
+        reader.items_within(ids, 2**40),
+    ]
+
+
+def _walk(reader: Reader, ids: list[int]) -> Iterator[Any]:
+    """The requests, read part by part: how large a part is may differ."""
+    while ids:
+        found, taken = reader.requests_within(ids, 500)
+        yield from found
+        ids = ids[taken:]
+
+
+def beside(store: Store) -> list[Any]:
+    """What the store itself says."""
+    looks = []
+    for keep in (Keep(1, float("inf"), 2**62), Keep(2**62, 3600.0, 2**62)):
+        look = Look(keep, Now(1_767_400_000.0))
+        look.at_once = 2
+        while not look.complete:
+            store.look_on(look)
+        looks.append(store.outlived(look))
+    return [store.ids, list(store.unfinished()), looks]
+
+
+@contextmanager
+def places() -> Iterator[list[Any]]:
+    """A place for each implementation."""
+    with TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None) as directory:
+        yield [make(Path(directory)) for make in IMPLEMENTATIONS.values()]
+
+
+@settings(max_examples=60)
+@given(st.lists(verbs, max_size=12))
+def test_readers_of_all_stores_see_the_same(some: list[Verb]) -> None:
+    script = Script()
+    with places() as opens:
+        stores: list[Store] = [open_() for open_ in opens]
+        try:
+            for verb, *given in some:
+                with ExitStack() as stack:
+                    readers = [stack.enter_context(store.reading()) for store in stores]
+                    before = [seen(reader) for reader in readers]
+                    if verb == "reopen":
+                        script.drafts.clear()
+                        stack.close()
+                        for store in stores:
+                            store.close()
+                        stores = [open_() for open_ in opens]
+                    elif verb == "sweep":
+                        for store in stores:
+                            store.sweep()
+                    else:
+                        changes = script.changes(verb, *given)
+                        for store in stores:
+                            store.commit(changes)
+                    if verb != "reopen":
+                        assert [seen(reader) for reader in readers] == before, "it has a state of its own"
+                _agree(stores)
+        finally:
+            for store in stores:
+                store.close()
+
+
+def _agree(stores: list[Store]) -> None:
+    """All readers of all stores see one thing."""
+    expected = seen(stores[0].now)
+    for store in stores:
+        assert seen(store.now) == expected
+        assert beside(store) == beside(stores[0])
+        with store.reading() as reader:
+            assert seen(reader) == expected

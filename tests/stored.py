@@ -1,0 +1,44 @@
+"""What tests put into a store, and all that is in it; whichever implementation it is."""
+
+from dataclasses import replace
+from typing import Any
+
+from puppetmaster.model.job import Job, JobStatus
+from puppetmaster.model.request import Request
+from puppetmaster.store.base import FIRST_REQUEST_ID, Changes, Ids, Store
+from tests.examples import LATER, a_job, a_request, an_item, counts
+
+
+def first_of(number: int) -> int:
+    """The id of the first request of job ``number``; each job of these tests has room for 1,000."""
+    return FIRST_REQUEST_ID + number * 1000
+
+
+def creation(number: int, total: int = 3, **given: Any) -> Changes:
+    """All that the creation of a job writes: the job, its item, its pending requests, the ids."""
+    job = a_job(id=number, first=first_of(number), total=total, **given)
+    item = an_item(id=job.first, job=number)
+    requests = [
+        a_request(id=id_, job=number, item=item.id, destination=f"cg-{id_ - job.first}")
+        for id_ in job.request_ids
+    ]
+    return Changes(
+        jobs={number: job},
+        items={item.id: item},
+        requests={request.id: request for request in requests},
+        ids=Ids(next_job=number + 1, next_request=first_of(number) + total),
+    )
+
+
+def fill(store: Store, *numbers: int) -> None:
+    for number in numbers:
+        store.commit(creation(number))
+
+
+def as_ended(job: Job, status: JobStatus = JobStatus.RESOLVED) -> Job:
+    return replace(job, status=status, finished_at=LATER, counts=counts(resolved=job.total))
+
+
+def everything(store: Store) -> tuple[list[Job], list[Request]]:
+    with store.reading() as reader:
+        return reader.jobs({}), reader.requests({})

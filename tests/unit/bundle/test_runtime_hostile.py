@@ -1,0 +1,147 @@
+"""Messages that nobody should send: what SteadySanji and the SDK's own Sanji make of them."""
+
+import json
+import logging
+import threading
+from typing import Any
+
+import pytest
+
+from puppetmaster.bundle import runtime
+from puppetmaster.bundle.runtime import WAITING_LIMIT
+from tests.desk import until
+from tests.unit.bundle.benches import Bench, Message, lets_threads_die
+
+SHADOWS = [
+    "type",
+    "_type",
+    "match",
+    "to_response",
+    "to_json",
+    "to_dict",
+    "to_event",
+    "generate_id",
+    "param",
+    "query",
+    "__init__",
+]
+
+
+@pytest.mark.parametrize("key", SHADOWS)
+def test_a_key_hides_no_method(steady: Bench, key: str) -> None:
+    """F5: the SDK makes each key an attribute."""
+    assert steady.ask("get", "/things/1", **{key: 5})["data"] == {"id": "1", "query": {}}
+
+
+@pytest.mark.parametrize("key", ["__class__", "__dict__"])
+def test_a_key_does_not_exchange_the_message(steady: Bench, key: str) -> None:
+    assert steady.ask("get", "/things/1", **{key: {"a": 1}})["code"] == 200
+
+
+def test_with_the_sdk_a_key_raises_on_the_network_thread(plain: Bench) -> None:
+    """F5, the fault itself: paho ends its thread for it, and the bundle is deaf."""
+    with pytest.raises(TypeError):
+        plain.deliver({"id": 1, "method": "get", "resource": "/things/1", "type": 5})
+
+
+@lets_threads_die
+@pytest.mark.parametrize("message", [{"match": 5}, {"method": 5}, {"resource": 5}])
+def test_with_the_sdk_a_message_ends_a_dispatcher(plain: Bench, message: Message) -> None:
+    """F4, F5, the faults themselves: three of them, and the bundle is deaf."""
+    plain.deliver({"id": 1, "method": "get", "resource": "/things/1", **message})
+    assert plain.died()
+
+
+@pytest.mark.parametrize("wrong", [5, 0, None, True, [], {}, ["get"], "", 1.5])
+@pytest.mark.parametrize("key", ["method", "resource"])
+def test_a_request_that_is_none_is_answered_400_in_words(steady: Bench, key: str, wrong: Any) -> None:
+    """F5: as it has an id, somebody waits for its answer, and a write of it is locked."""
+    shown = "a list" if isinstance(wrong, list) else "an object" if wrong == {} else json.dumps(wrong)
+    answer = steady.ask(**{"method": "get", "resource": "/things/1", key: wrong})
+    assert answer["code"] == 400
+    assert answer["data"]["errors"] == [{"path": key, "message": f"expected a non-empty string, got {shown}"}]
+    assert steady.alive() == 4
+
+
+def test_a_request_without_anything_but_an_id_is_answered(steady: Bench) -> None:
+    steady.deliver({"id": 2**32 - 1})
+    assert steady.answer(2**32 - 1)["code"] == 400
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b"",
+        b"hello",
+        b"5",
+        b"[]",
+        b"null",
+        b"{",
+        b"\xff\xfe\x00",
+        b"{}",
+        b'{"id": null, "method": "get", "resource": "/things/1"}',
+        b'{"id": [1], "method": "get", "resource": "/things/1"}',
+        b'{"id": {}, "code": {}}',
+        b'{"id": 5, "code": 200}',
+        b'{"id": 5, "code": 200, "method": 5, "resource": 5, "sign": 5, "type": 5}',
+        b'{"code": 200, "method": "put", "resource": "/things/1"}',
+        b'{"id": 1e999}',
+        b"[" * 100_000,
+        b'{"id": ' * 100_000,
+    ],
+)
+def test_what_nobody_waits_for_is_dropped_and_no_thread_dies(
+    steady: Bench, payload: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    """F5, F8: no message at all, events, and answers to nobody."""
+    steady.deliver(payload)
+    assert steady.ask("get", "/things/1")["id"] == 1
+    assert [one for one in caplog.records if one.levelno >= logging.ERROR] == [], "it is no fault of ours"
+    assert steady.alive() == 4
+    assert list(steady.bundle.calls.queue) == ["get"]  # the handler for events was not called
+
+
+def test_with_the_sdk_an_answer_to_nobody_runs_a_handler(plain: Bench) -> None:
+    """F8, the fault itself."""
+    plain.deliver({"id": 5, "code": 200, "method": "put", "resource": "/things/1", "sign": ["x"]})
+    assert plain.bundle.calls.get(timeout=10) == "event"
+
+
+def test_a_flood_while_nobody_reads_is_cut_off(steady: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    reading = threading.Event()
+    released = threading.Event()
+
+    def slow(payload: bytes) -> None:
+        reading.set()
+        released.wait(60)
+
+    steady.bundle._read = slow
+    steady.deliver(b"first")
+    assert reading.wait(10)
+    for _ in range(WAITING_LIMIT + 5):
+        steady.deliver(b"more")
+    assert steady.bundle.res_queue.qsize() == WAITING_LIMIT
+    assert sum("waiting to be read" in record.message for record in caplog.records) == 1
+    released.set()
+
+
+def test_a_flood_of_large_messages_is_cut_off_by_its_bytes(
+    steady: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runtime, "WAITING_BYTES", 1000)
+    reading, released = threading.Event(), threading.Event()
+
+    def slow(payload: bytes) -> None:
+        reading.set()
+        released.wait(60)
+
+    steady.bundle._read = slow
+    steady.deliver(b"x" * 2000)  # one that is alone is read, whatever its size
+    assert reading.wait(10)
+    for _ in range(5):
+        steady.deliver(b"more")
+    assert steady.bundle.res_queue.qsize() == 0
+    released.set()
+    until(lambda: not steady.bundle._unread._bytes, "it was read")
+    steady.deliver(b"more")
+    until(lambda: not steady.bundle._unread._bytes, "this one too")

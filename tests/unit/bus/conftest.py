@@ -1,0 +1,28 @@
+"""A broker that does what the test says, and a connection that has little patience."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from puppetmaster.bus import connection as link_module
+from puppetmaster.bus import packets
+from tests.unit.bus.links import Script
+
+
+@pytest.fixture
+def script() -> Iterator[Script]:
+    made = Script()
+    yield made
+    made.close_client()
+    made.listener.close()
+
+
+@pytest.fixture
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Everything that takes seconds takes parts of one."""
+    monkeypatch.setattr(link_module, "KEEPALIVE_S", 0.2)
+    monkeypatch.setattr(link_module, "LOOK_UP_S", 0.05)
+    monkeypatch.setattr(link_module, "CONNECT_S", 0.3)
+    monkeypatch.setattr(link_module, "AGAIN_S", 0.01)
+    connect = packets.connect
+    monkeypatch.setattr(packets, "connect", lambda *a, **k: connect(*a, **{**k, "keepalive_s": 1}))

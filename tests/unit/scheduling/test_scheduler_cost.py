@@ -1,0 +1,186 @@
+"""What a step costs, and what is kept of requests that are gone, counted instead of timed."""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from puppetmaster.scheduling.fairness import FEW
+from puppetmaster.scheduling.scheduler import LOCKED, Scheduler
+from tests.unit.scheduling.lanes import drained, lanes_of, pause, picks, reads, teach
+
+
+def test_what_is_gone_does_not_stay() -> None:
+    """A job is paused and resumed again and again while none of its requests can go."""
+    scheduler = lanes_of(1, limit=1, known=True)
+    ids = range(2, 12)
+    reads(scheduler, 1, ["first", *(f"g{id_}" for id_ in ids)], 1)
+    assert picks(scheduler) == [1]
+    for _ in range(200):
+        pause(scheduler, *ids)
+        reads(scheduler, 1, [f"g{id_}" for id_ in ids], 2)
+    kept = sum(len(queue.waiting) for queue in scheduler._turns.share(1).queues.values())
+    assert kept <= len(ids) * (FEW + 2)
+    scheduler.remove(1)
+    assert sorted(drained(scheduler)) == list(ids)
+
+
+def test_what_is_gone_does_not_stay_behind_another_job() -> None:
+    scheduler = lanes_of(1, 2, known=True)
+    reads(scheduler, 1, "a", 1)
+    assert picks(scheduler) == [1]
+    for _ in range(200):
+        reads(scheduler, 2, "a", 2)
+        pause(scheduler, 2)
+    assert len(scheduler._scheduler["a"]) <= FEW + 2
+    reads(scheduler, 2, "a", 2)
+    scheduler.remove(1)
+    assert picks(scheduler) == [2]
+    scheduler.remove(2)
+    assert not scheduler._scheduler
+    assert not scheduler._stale
+
+
+def shuffled(many: int) -> list[int]:
+    """Ids from 2, in no order."""
+    return [2 + 37 * number % many for number in range(many)]
+
+
+def lane_of_a_hundred() -> tuple[Scheduler, Callable[[], int]]:
+    """Request 1 is in flight, ids from 2 wait behind it for the same gateway; how many are kept."""
+    scheduler = lanes_of(1, known=True)
+    reads(scheduler, 1, "a", 1)
+    assert picks(scheduler) == [1]
+    for id_ in shuffled(99):
+        scheduler.add(id_, 1, "a", write=False)
+    return scheduler, lambda: len(scheduler._scheduler["a"])
+
+
+def queue_of_a_hundred() -> tuple[Scheduler, Callable[[], int]]:
+    """The same with a gateway each, and a job that may have one in flight; all of one owner."""
+    scheduler = lanes_of(1, limit=1)
+    teach(scheduler, "a", ["/remote/+"])
+    reads(scheduler, 1, "a", 1)
+    assert picks(scheduler) == [1]
+    for id_ in range(2, 102):
+        scheduler.add(id_, 1, f"g{id_}", write=False)
+    (queue,) = scheduler._turns.share(1).queues.values()
+    return scheduler, lambda: len(queue.waiting)
+
+
+@pytest.mark.parametrize("backlog", [lane_of_a_hundred, queue_of_a_hundred])
+def test_who_is_gone_is_kept_while_they_are_few_or_less_than_half(
+    backlog: Callable[[], tuple[Scheduler, Callable[[], int]]],
+) -> None:
+    """To take each out at once would cost too much; the order of the others stays."""
+    scheduler, kept = backlog()
+    waiting = set(range(2, 101))
+    if backlog is queue_of_a_hundred:
+        waiting.add(101)
+    for gone, left in ((50, 100), (1, 49), (FEW, 49), (1, 16)):
+        for id_ in sorted(waiting, key=lambda id_: id_ * 31 % 101)[:gone]:
+            waiting.remove(id_)
+            scheduler.remove(id_)
+        assert kept() == left
+    scheduler.remove(1)
+    assert drained(scheduler) == sorted(waiting)
+
+
+@contextmanager
+def counted() -> Iterator[list[int]]:
+    """Count the calls, of Python and of C, in the block."""
+    steps = [0]
+
+    def count(frame: Any, event: str, arg: Any) -> None:
+        steps[0] += event in ("call", "c_call")
+
+    before = sys.getprofile()
+    sys.setprofile(count)
+    try:
+        yield steps
+    finally:
+        sys.setprofile(before)
+
+
+def one_job_one_lock(many: int) -> Scheduler:
+    scheduler = lanes_of(1, most=10)
+    scheduler.learn("0", ["/remote/+"], 0.0)
+    for id_ in range(1, many + 1):
+        scheduler.add(id_, 1, f"g{id_}", write=True)
+    return scheduler
+
+
+def one_job_own_locks(many: int, most: int = 10) -> Scheduler:
+    scheduler = lanes_of(1, most=most)
+    for id_ in range(1, many + 1):
+        scheduler.learn(f"g{id_}", [f"/remote/g{id_}"], 0.0)
+        scheduler.add(id_, 1, f"g{id_}", write=True)
+    return scheduler
+
+
+def one_destination(many: int) -> Scheduler:
+    scheduler = lanes_of(1, most=10)
+    scheduler.learn("a", None, 0.0)
+    for id_ in range(1, many + 1):
+        scheduler.add(id_, 1, "a", write=True)
+    return scheduler
+
+
+def reads_and_writes(many: int) -> Scheduler:
+    scheduler = lanes_of(1, most=10)
+    scheduler.learn("0", ["/remote/+"], 0.0)
+    for id_ in range(1, many + 1):
+        scheduler.add(id_, 1, f"g{id_}", write=bool(id_ % 2))
+    return scheduler
+
+
+def many_jobs_one_lock(many: int) -> Scheduler:
+    scheduler = lanes_of(*range(1, many + 1), most=10)
+    scheduler.learn("0", ["/remote/+"], 0.0)
+    for id_ in range(1, many + 1):
+        scheduler.add(id_, id_, f"g{id_}", write=True)
+    return scheduler
+
+
+BACKLOGS = [
+    one_job_one_lock,
+    one_job_own_locks,
+    one_destination,
+    reads_and_writes,
+    many_jobs_one_lock,
+]
+
+
+def steps_of_fifty(scheduler: Scheduler) -> int:
+    """The calls for fifty requests picked and ended."""
+    picks(scheduler)
+    flying = [id_ for id_ in scheduler._requests if scheduler._requests[id_].in_flight]
+    with counted() as steps:
+        for _ in range(50):
+            scheduler.remove(flying.pop(0))
+            flying += picks(scheduler)
+    return steps[0]
+
+
+@pytest.mark.parametrize("backlog", BACKLOGS)
+def test_a_step_costs_the_same_however_many_wait(backlog: Callable[[int], Scheduler]) -> None:
+    few, many = steps_of_fifty(backlog(200)), steps_of_fifty(backlog(4000))
+    assert many < 1.5 * few + 100, f"{few} calls with 200 waiting, {many} with 4000"
+
+
+def steps_of_waking(many: int) -> int:
+    """The calls for fifty that wake while ``many`` are delayed, each under a lock of its own."""
+    scheduler = one_job_own_locks(many, most=many)
+    for id_ in picks(scheduler):
+        scheduler.delay(id_, float(id_), LOCKED, locked=True)
+    with counted() as steps:
+        for id_ in range(1, 51):
+            scheduler.wake(id_, float(id_))
+    return steps[0]
+
+
+def test_waking_one_costs_the_same_however_many_are_delayed() -> None:
+    few, many = steps_of_waking(200), steps_of_waking(4000)
+    assert many < 1.5 * few + 100, f"{few} calls with 200 delayed, {many} with 4000"
