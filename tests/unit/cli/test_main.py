@@ -125,6 +125,12 @@ def test_what_cannot_be_submitted(server: FakeServer, run: Run, words: list[str]
     assert server.asked == []
 
 
+def test_the_examples_of_submit_keep_their_lines(run: Run) -> None:
+    told = run("submit", "--help").stdout
+    assert "\\b" not in told
+    assert "  puppetmaster submit --to cg-[001-200] --wait post /system/reboot\n" in told
+
+
 def test_the_help_says_what_is_tried_again(run: Run) -> None:
     told = " ".join(run("submit", "--help").stdout.split())
     assert "After these outcomes only; after a timeout only what may run twice" in told
