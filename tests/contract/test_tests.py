@@ -5,7 +5,7 @@ from tests import ROOT
 MOST_LINES = 800
 #: Files that are longer, with their lines. Nothing is added here, and no figure grows.
 LONGER = {
-    "page/test_page.py": 1162,
+    "page/test_page.py": 1149,
     "unit/engine/test_engine.py": 1728,
     "unit/engine/test_policies.py": 1204,
 }

@@ -8,7 +8,6 @@ import re
 import signal
 import time
 import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +22,8 @@ from tests import ROOT
 from tests.page_site import (
     NARROW,
     Site,
-    a_browser,
     a_page,
     nameless,
-    require_chromium,
     shoot,
     too_wide,
 )
@@ -44,27 +41,6 @@ SEEN = """(() => {
     return cell.height > 0 && cell.top >= top && cell.bottom <= bottom;
 })()"""
 ATTACK = "<img src=x onerror=\"document.title='attacked'\">"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    require_chromium()
-    with a_browser() as started:
-        yield started
-
-
-@pytest.fixture(scope="module")
-def site(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    started = Site(tmp_path_factory.mktemp("page"))
-    with started.gateway:
-        yield started
-
-
-@pytest.fixture
-def page(browser: Browser, site: Site) -> Iterator[Page]:
-    with a_page(browser, accept_downloads=True, permissions=["clipboard-read", "clipboard-write"]) as opened:
-        opened.goto(site.url)
-        yield opened
 
 
 def button(page: Page, name: str | re.Pattern[str]) -> Locator:

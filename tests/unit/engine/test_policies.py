@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,12 +10,11 @@ from puppetmaster.clock import iso
 from puppetmaster.engine.context import Timer, TimerKind
 from puppetmaster.engine.lifecycle import BEGIN_S, START_CHECK_S
 from puppetmaster.errors import Conflict
-from puppetmaster.model.job import GateStatus, Job, JobEvent, JobStatus
+from puppetmaster.model.job import GateStatus, Job, JobStatus
 from puppetmaster.model.policy import JITTER
 from puppetmaster.model.request import RequestStatus
 from puppetmaster.scheduling.fairness import RESERVED
 from puppetmaster.settings import Settings
-from puppetmaster.store.base import Changes
 from tests.virtual import World, body, one_model
 
 SETTINGS = Settings(request_timeout_s=60.0, lock_wait_s=30.0, grace_s=5.0)
@@ -556,25 +554,6 @@ def test_a_percentage_is_of_those_that_are_done(world: World) -> None:
     answer(world, job.first + 4, 500)
     assert world.job(job.id).ending is not None
     assert world.job(job.id).reason == "3 of 5 requests failed, more than the 50% that it bears"
-
-
-def test_one_failure_of_a_hundred_does_not_abort(world: World) -> None:
-    job = world.create(body("post", *names(100), concurrency=1, abort={"errors": "5%"}))
-    answer(world, job.first, 500)
-    for index in range(1, 20):
-        answer(world, job.first + index)
-    assert world.job(job.id).ending is None, "one of twenty is within the percentage"
-    answer(world, job.first + 20, 500)
-    assert status(world, job) == ("aborted", "2 of 21 requests failed, more than the 5% that it bears")
-
-
-def test_a_job_of_an_earlier_version_aborts_as_it_did(world: World) -> None:
-    job = world.create(body("post", *names(100), concurrency=1, abort={"errors": "5%"}))
-    world.store.commit(Changes(jobs={job.id: replace(world.job(job.id), given={"abort": {"errors": "5%"}})}))
-    world.restart()
-    world.advance(SETTINGS.grace_s)
-    assert world.job(job.id).ending is JobEvent.ABORT
-    assert world.job(job.id).reason == "1 of 1 requests failed, more than the 5% that it bears"
 
 
 def test_to_abort_waits_for_after(world: World) -> None:
