@@ -5,38 +5,55 @@ SANJI_VER ?= 1.0
 RUN_DIR = /usr/lib/sanji-$(SANJI_VER)/$(NAME)
 INSTALL_DIR = $(DESTDIR)$(RUN_DIR)
 PYTHON ?= python3
+INSTALL_PYTHON ?= /usr/bin/python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 READY = $(VENV)/.ready-tests
+PIP_INSTALL = pip install --quiet --disable-pip-version-check --no-warn-script-location --use-pep517
+need_venv = $(1) -c 'import ensurepip' 2>/dev/null || \
+	{ echo "$(1) cannot make an environment: apt install python3-venv" >&2; exit 1; }
 
 # What an installed bundle consists of, and what its archive holds beside that.
 TARGET_FILES = bundle.json index.py requirements.txt LICENSE README.md CHANGELOG.md \
-	$(wildcard data/*.factory schema/*.json) \
+	schema/openapi.json $(wildcard data/*.factory) \
 	$(shell find puppetmaster -name '*.py' -o -path 'puppetmaster/dashboard/*' -type f)
-DIST_FILES = $(TARGET_FILES) Makefile pyproject.toml $(shell git ls-files tests sandbox benchmarks schema docs .ci 2>/dev/null)
+DIST_DIRS = schema tests sandbox benchmarks docs build-deb .ci
+DIST_FILES = $(TARGET_FILES) Makefile pyproject.toml \
+	$(shell git ls-files $(DIST_DIRS) 2>/dev/null || find $(DIST_DIRS) -type f -not -name '*.pyc')
+
+# Where the rest of what is installed goes, and how that which was installed is run.
+SETTINGS = /etc/$(NAME)/$(NAME).json
+UNIT = /lib/systemd/system/$(NAME).service
+USERS = /usr/lib/sysusers.d/$(NAME).conf
+BASH_WORDS = /usr/share/bash-completion/completions/$(NAME)
+ZSH_WORDS = /usr/share/zsh/vendor-completions/_$(NAME)
+FISH_WORDS = /usr/share/fish/vendor_completions.d/$(NAME).fish
+INSTALLED = PYTHONPATH=. PYTHONDONTWRITEBYTECODE=1 $(INSTALL_DIR)/venv/bin/python -m
 ARCHIVE = sanji-bundle-$(NAME)-$(VERSION)
 
 .DEFAULT_GOAL := help
-.PHONY: all help demo demo-bridged sandbox run test torture soak mutants lint format bench install uninstall dist clean distclean
+.PHONY: all help demo demo-bridged sandbox run test torture soak mutants lint format bench install uninstall deb dist clean distclean
 
 help: ## Say what there is to make
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
 all: $(VENV)/.ready ## Make the environment the bundle runs in
 
-$(VENV)/.ready: requirements.txt
+$(VENV)/.ready: requirements.txt pyproject.toml bundle.json
+	@$(call need_venv,$(PYTHON))
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	$(BIN)/python -m $(PIP_INSTALL) -r requirements.txt
+	$(BIN)/python -m $(PIP_INSTALL) --no-deps --editable .
 	$(BIN)/python -m pip check
 	@touch $@
 
 $(VENV)/.ready-sandbox: $(VENV)/.ready sandbox/requirements.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt -r sandbox/requirements.txt
+	$(BIN)/python -m $(PIP_INSTALL) -r requirements.txt -r sandbox/requirements.txt
 	$(BIN)/python -m pip check
 	@touch $@
 
 $(READY): $(VENV)/.ready-sandbox tests/requirements.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt -r tests/requirements.txt
+	$(BIN)/python -m $(PIP_INSTALL) -r requirements.txt -r tests/requirements.txt
 	$(BIN)/python -m pip check
 	@touch $@
 
@@ -81,30 +98,51 @@ format: $(READY) ## Put the code in form
 bench: $(READY) ## Measure, each figure against another of the same run
 	$(BIN)/python -m benchmarks
 
-install: ## Install the bundle below $(DESTDIR), with an environment of its own
+# What names the place where it was made is made to name RUN_DIR; nothing is compiled for one processor.
+install: ## Install the bundle as a service below $(DESTDIR), with an environment of its own
+	@$(call need_venv,$(INSTALL_PYTHON))
 	install -d $(INSTALL_DIR)
 	@for file in $(TARGET_FILES); do install -D -m 644 $$file $(INSTALL_DIR)/$$file || exit 1; done
 	chmod 700 $(INSTALL_DIR)/data
-	$(PYTHON) -m venv $(INSTALL_DIR)/venv
-	$(INSTALL_DIR)/venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
-	install -d $(DESTDIR)/usr/bin
-	printf '#!/bin/sh\nPYTHONPATH=%s exec %s/venv/bin/python -P -m puppetmaster "$$@"\n' \
-		$(RUN_DIR) $(RUN_DIR) > $(DESTDIR)/usr/bin/$(NAME)
+	$(INSTALL_PYTHON) -m venv --clear $(INSTALL_DIR)/venv
+	CC=false $(INSTALL_DIR)/venv/bin/python -m $(PIP_INSTALL) --no-cache-dir --no-compile -r requirements.txt
+	$(INSTALL_DIR)/venv/bin/python -m pip check
+	$(INSTALL_DIR)/venv/bin/python -m pip uninstall --quiet --yes pip setuptools
+	find $(INSTALL_DIR)/venv/bin -type f -delete
+	sed -i 's,$(abspath $(INSTALL_DIR)),$(RUN_DIR),' $(INSTALL_DIR)/venv/pyvenv.cfg
+	find $(INSTALL_DIR) -name __pycache__ -prune -exec rm -rf {} +
+	$(INSTALL_DIR)/venv/bin/python -m compileall -q --invalidation-mode checked-hash \
+		$(if $(DESTDIR),-s $(abspath $(DESTDIR)) -p /) $(abspath $(INSTALL_DIR))
+	install -d $(DESTDIR)/usr/bin $(addprefix $(DESTDIR),$(dir $(BASH_WORDS) $(ZSH_WORDS) $(FISH_WORDS)))
+	sed 's,RUN_DIR,$(RUN_DIR),' build-deb/puppetmaster.sh > $(DESTDIR)/usr/bin/$(NAME)
 	chmod 755 $(DESTDIR)/usr/bin/$(NAME)
-	@echo "installed: $(INSTALL_DIR)/venv/bin/python $(INSTALL_DIR)/index.py, and the command $(NAME)"
+	$(INSTALLED) docs.manual $(DESTDIR)/usr/share/man
+	$(INSTALLED) puppetmaster completion bash > $(DESTDIR)$(BASH_WORDS)
+	$(INSTALLED) puppetmaster completion zsh > $(DESTDIR)$(ZSH_WORDS)
+	$(INSTALLED) puppetmaster completion fish > $(DESTDIR)$(FISH_WORDS)
+	install -D -m 644 build-deb/puppetmaster.service $(DESTDIR)$(UNIT)
+	install -D -m 644 build-deb/puppetmaster.sysusers $(DESTDIR)$(USERS)
+	install -d $(DESTDIR)$(dir $(SETTINGS))
+	@test -e $(DESTDIR)$(SETTINGS) || echo '{}' > $(DESTDIR)$(SETTINGS)
+	@echo "installed: the command $(NAME), and the service $(NAME)"
 
-uninstall: ## Remove the installed bundle; what it has stored in data/ stays
+uninstall: ## Remove the installed bundle; its settings and what it has stored stay
 	@for file in $(TARGET_FILES); do rm -f $(INSTALL_DIR)/$$file; done
-	rm -rf $(INSTALL_DIR)/venv $(DESTDIR)/usr/bin/$(NAME)
+	rm -rf $(INSTALL_DIR)/venv
+	rm -f $(addprefix $(DESTDIR),/usr/bin/$(NAME) $(UNIT) $(USERS) $(BASH_WORDS) $(ZSH_WORDS) $(FISH_WORDS) \
+		/usr/share/man/man1/$(NAME).1 /usr/share/man/man5/$(NAME).json.5)
 	@find $(INSTALL_DIR) -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
 	@find $(INSTALL_DIR) -depth -type d -empty -delete 2>/dev/null || true
 
+deb: ## Build the Debian package in dist/
+	@$(MAKE) --no-print-directory -C build-deb
+
 dist: ## Pack the sources into $(ARCHIVE).tar.gz
-	tar --transform 's,^,$(ARCHIVE)/,' -czf $(ARCHIVE).tar.gz $(sort $(DIST_FILES))
+	@tar --transform 's,^,$(notdir $(ARCHIVE))/,' -czf $(ARCHIVE).tar.gz $(sort $(DIST_FILES))
 	@echo "packed: $(ARCHIVE).tar.gz"
 
 clean: ## Remove what tests and tools leave
-	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis test-output $(ARCHIVE).tar.gz
+	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis test-output build dist *.egg-info $(ARCHIVE).tar.gz
 	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
 
 distclean: clean ## Remove the environment too

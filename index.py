@@ -3,10 +3,9 @@
 import gc
 import logging
 import sys
-from pathlib import Path
 
-from puppetmaster import app
-from puppetmaster.bundle import sdk
+from puppetmaster import app, places
+from puppetmaster.bundle import sdk, systemd
 from puppetmaster.clock import iso
 from puppetmaster.errors import PuppetmasterError
 from puppetmaster.settings import Settings
@@ -38,9 +37,9 @@ def main() -> None:
     Ends with a sentence and code 1 when it cannot start, go on, or stop well.
     """
     try:
-        settings = Settings.from_environment(data_dir=Path(__file__).resolve().parent / "data")
+        settings = Settings.from_environment(data_dir=places.data_dir())
         handler = logging.StreamHandler()
-        handler.setFormatter(Format())
+        handler.setFormatter(systemd.JournalFormat() if systemd.journal() else Format())
         logging.basicConfig(level=settings.log_level.upper(), handlers=[handler])
         # Said here too: by itself the SDK reads variables only, and no file.
         link = sdk.connection(settings.broker_host, settings.broker_port)

@@ -77,12 +77,13 @@ def settings() -> str:
     """The rows of the README's table of settings."""
     rows = []
     for knob in fields(Settings):
-        default = "`data/` of the bundle" if knob.name == "data_dir" else f"`{_plain(knob.default)}`"
+        default = "`data/` of the bundle" if knob.name == "data_dir" else f"`{plain(knob.default)}`"
         rows.append(f"| `{variable(knob)}` | {default} | {knob.metadata['about']} |")
     return "\n".join(rows)
 
 
-def _plain(value: object) -> str:
+def plain(value: object) -> str:
+    """A setting's value as the documents show it."""
     if value is None or value == "":
         return "none"
     return (

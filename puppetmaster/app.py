@@ -14,6 +14,7 @@ from puppetmaster.api.operations import Backend
 from puppetmaster.api.service import LOOK_TIMEOUT_S, Service
 from puppetmaster.bundle.routes import Routes
 from puppetmaster.bundle.sdk import Connection
+from puppetmaster.bundle.systemd import Manager
 from puppetmaster.bus.credentials import Credentials
 from puppetmaster.clock import Clock, iso
 from puppetmaster.engine.engine import Engine
@@ -52,10 +53,12 @@ class App:
         self.settings = settings
         self._bundle = bundle
         self._clock = Clock()
+        self._manager = Manager(now_s=self._clock.now_s)
         self._started_at = iso(self._clock.wall_s())
         self.store = SqliteStore(settings.data_dir)
         self.hub = Hub()
         self.site = Site(settings, self.store, self.hub, self._clock, bundle)
+        self.site.dispatcher.turned = self._turned
         self.service = Service(settings, self.store, self.site.dispatcher, self.site.limit)
         self.door = self._door(where) if where is not None else None
 
@@ -95,6 +98,7 @@ class App:
 
         Raises StoreError, when all is stopped: not everything could be written.
         """
+        self._manager.stopping()
         if self.door is not None:
             self.door.ask_to_stop()
         try:
@@ -104,6 +108,18 @@ class App:
                 self.door.stop()
             if not self.site.dispatcher.running:
                 self.store.close()
+
+    def _turned(self) -> None:
+        self._manager.turned(self._status)
+
+    def _status(self) -> str:
+        """One sentence, for ``systemctl status``. In the dispatcher's thread."""
+        engine, bus = self.site.engine, self.site.bus
+        wrong = engine.stalled or (None if bus.connected else bus.reason)
+        if wrong is not None:
+            return wrong
+        state, in_flight = engine.state, engine.scheduler.in_flight
+        return f"{state.open_jobs} jobs and {state.open_requests} requests are open, {in_flight} in flight."
 
     def health(self) -> dict[str, Any]:
         """GET /system/puppetmaster. Raises Unavailable: only a restart helps, or the dispatcher is busy."""

@@ -1,15 +1,15 @@
-"""The two clocks: a monotonic one for every timer, the wall's for what is written down."""
+"""The two clocks: the monotonic clock for every timer, the wall clock for times that are written down."""
 
 import time
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 
-#: 2026, and later with each release: no clock that is right says less than when this program was built. That
-#: of a gateway without a battery does, until somebody sets it.
+#: The beginning of 2026, in seconds since 1970; later with each release. A wall clock that shows less is
+#: wrong, as on a gateway without a battery until its clock is set.
 BUILT_S = 1_767_225_600
-#: The wall's clock was set when it has moved against the monotonic one by more than this. For a while after
-#: that, and after the start of the machine, it may be set again.
+#: The wall clock counts as set when it has moved against the monotonic clock by more than ``STEP_S``. For
+#: ``SETTLE_S`` after that, and after the start of the machine, it may be set again.
 STEP_S, SETTLE_S = 60.0, 6 * 3600.0
 
 
@@ -17,27 +17,27 @@ class Clock:
     """The machine's clocks. Tests pass their own."""
 
     def now_s(self) -> float:
-        """Monotonic seconds; the same count for every process since the machine started."""
+        """Seconds of the monotonic clock, which all processes share from the start of the machine."""
         return time.monotonic()
 
     def wall_s(self) -> float:
-        """Seconds since 1970, which somebody may set back and forth at any time."""
+        """Seconds since 1970 by the wall clock, which may be set back or forth at any time."""
         return time.time()
 
     def boot(self) -> str:
-        """Which start of the machine the monotonic seconds belong to; empty when it does not say."""
+        """The boot id of the machine, to which the monotonic clock belongs; empty: not known."""
         return _boot()
 
 
 class Moment:
-    """The time of a turn: the same for all that is decided in it."""
+    """The time of a turn, the same for all decisions in it: ``now_s``, ``wall_s``, and ``at`` as ISO 8601."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self.begin()
 
     def begin(self) -> None:
-        """It is now."""
+        """Begin a turn: read both clocks."""
         self.now_s = self._clock.now_s()
         self.wall_s = self._clock.wall_s()
         self.at = iso(self.wall_s)
@@ -45,17 +45,17 @@ class Moment:
 
 
 class Steadiness:
-    """Whether the wall's clock tells ages: not where it cannot be right, nor soon after it was set."""
+    """Decides whether ages by the wall clock can be trusted: not if it is wrong, or was set recently."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._offset_s: float | None = None
-        #: The clock was set between the last two looks.
+        #: Whether the wall clock was set between the last two calls of ``look``.
         self.stepped = False
         self._set_s = 0.0
 
     def look(self) -> bool:
-        """Look at both clocks; what was set between two looks is seen by the second."""
+        """Read both clocks. Returns whether ages by the wall clock can be trusted now."""
         now_s, wall_s = self._clock.now_s(), self._clock.wall_s()
         self.stepped = self._offset_s is not None and abs(wall_s - now_s - self._offset_s) > STEP_S
         if self.stepped:
@@ -65,7 +65,7 @@ class Steadiness:
 
 
 def is_known(wall_s: float) -> bool:
-    """Whether a time was told by a clock that may have been right."""
+    """Whether a time is from a wall clock that may have been right: not before ``BUILT_S``."""
     return wall_s >= BUILT_S
 
 
@@ -83,7 +83,7 @@ def iso(wall_s: float) -> str:
 
 
 def seconds(text: str) -> float:
-    """The seconds since 1970 of an ISO 8601 time with its zone. Raises ValueError."""
+    """Seconds since 1970 of an ISO 8601 time. Raises ValueError: it is no such time, or has no zone."""
     stamp = datetime.fromisoformat(text)
     if stamp.tzinfo is None:
         raise ValueError(f"expected a time with its zone, got '{text}'")

@@ -107,6 +107,8 @@ class Dispatcher:
         self._clock = engine.clock
         self._inbox: SimpleQueue[Sequence[BusEvent] | _Call | None] = SimpleQueue()
         self._keep = keep
+        #: Called after each turn, at the latest ``LONGEST_SLEEP_S`` after the one before.
+        self.turned: Callable[[], None] = lambda: None
         self._steadiness = Steadiness(engine.clock)
         self._prune_s = 0.0
         self._sweeping = True
@@ -229,6 +231,7 @@ class Dispatcher:
         if self._asks_again:
             self._catch_up()
         self._guarded(self._keep_house)
+        self._guarded(self.turned)
         return None not in arrived
 
     def _guarded(self, step: Callable[..., None], *args: Any) -> None:

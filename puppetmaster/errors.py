@@ -1,7 +1,7 @@
 """Every error that a caller or an operator can meet.
 
-One root; each class knows its HTTP status and its machine word, and its docstring is the sentence
-that is shown when no better one is given. ``body()`` is the same object behind every door.
+All derive from one class. Each class has an HTTP status and a code, and its docstring is the sentence that is
+shown when no other is given. ``body()`` is the answer over HTTP and over the bus.
 
     PuppetmasterError
     |- Invalid            400  the body or the query is wrong; ``faults`` name every place
@@ -24,39 +24,42 @@ from typing import Any, ClassVar, NamedTuple
 
 
 class Fault(NamedTuple):
-    """One wrong place in what a caller sent: where, and what was expected there."""
+    """One wrong place in what a caller sent."""
 
+    #: The place, such as ``batch[0].method``; empty: the whole body.
     path: str
+    #: What was expected there.
     message: str
 
 
-#: More faults than this are counted, not listed: the answer has to fit the bus too.
+#: Most faults in an answer, so that it fits the bus; further ones are only counted.
 FAULTS_SHOWN = 1000
-#: To look for what a misspelt name may mean takes time: only so many of the first faults are given that.
+#: Number of the first faults that may suggest what a misspelt name means, because finding that takes time.
 HINTS = 100
 
 
 class Faults(list[Fault]):
-    """Faults as they are found: the first ``FAULTS_SHOWN`` are kept, all others counted."""
+    """Collects faults: the first ``FAULTS_SHOWN`` are kept, further ones only counted."""
 
+    #: Number of faults that are not kept.
     more = 0
 
     @property
     def total(self) -> int:
-        """How many there are."""
+        """Number of all faults."""
         return len(self) + self.more
 
     @property
     def hinting(self) -> bool:
-        """Whether the next fault may say what was meant."""
+        """Whether the next fault may suggest what a misspelt name means."""
         return len(self) < HINTS
 
     def add(self, path: str, message: str) -> None:
-        """One more."""
+        """Add a fault."""
         self.take((Fault(path, message),))
 
     def take(self, found: Iterable[Fault]) -> None:
-        """Some more."""
+        """Add faults."""
         for fault in found:
             if len(self) < FAULTS_SHOWN:
                 self.append(fault)
@@ -64,7 +67,7 @@ class Faults(list[Fault]):
                 self.more += 1
 
     def check(self) -> None:
-        """Raises Invalid when there is any."""
+        """Raises Invalid: there is a fault."""
         if self:
             rest = [Fault("", f"{self.more} more faults are not listed")] if self.more else []
             raise Invalid([*self, *rest])
@@ -81,11 +84,11 @@ class PuppetmasterError(Exception):
 
     @property
     def message(self) -> str:
-        """The sentence for a person."""
+        """The sentence that is shown to a person."""
         return str(self.args[0])
 
     def body(self) -> dict[str, Any]:
-        """The error as it is answered behind every door: ``{"message": ..}``."""
+        """The error as it is answered over HTTP and the bus: ``{"message": ..}``."""
         return {"message": self.message}
 
 

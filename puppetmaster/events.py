@@ -1,7 +1,7 @@
-"""Who wants to know what changed: bounded mailboxes that keep the latest state of each job.
+"""Mailboxes for changes of jobs: bounded, with the latest state of each job for each reader.
 
-The dispatcher posts after a turn is durable. A mailbox merges: a reader that is slow gets fewer
-states, never an endless queue, and always the last one.
+The dispatcher posts changes after a turn is durable. A mailbox merges the changes of a job: a slow reader
+gets fewer states, never an endless queue, and always the last state.
 """
 
 import threading
@@ -11,7 +11,7 @@ from enum import StrEnum
 
 from puppetmaster.model.job import Job
 
-#: More changed requests of one job than this are not listed one by one.
+#: Most ids in ``Change.requests``; with more it is None.
 MOST_REQUESTS = 10_000
 
 
@@ -26,25 +26,25 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A job as it is now, and what happened to it since its reader last looked.
-
-    ``created`` and ``ended`` stay true until they were read, however many changes are merged.
-    ``requests`` are the ids of those that changed, for a detailed mailbox; None: too many to list.
-    """
+    """A job as it is now, and what has happened to it since its reader last took changes."""
 
     job: Job
+    #: Whether it was created since then.
     created: bool = False
+    #: Whether it ended since then.
     ended: bool = False
+    #: Whether it was removed since then.
     deleted: bool = False
+    #: Ids of its requests that changed since then, if a mailbox is ``detailed``; None: too many to list.
     requests: frozenset[int] | None = frozenset()
 
     @classmethod
     def of(cls, kind: Kind, job: Job, requests: frozenset[int] | None = frozenset()) -> "Change":
-        """One change of this kind."""
+        """A single change of this kind."""
         return cls(job, kind is Kind.CREATED, kind is Kind.ENDED, kind is Kind.DELETED, requests)
 
     def merged(self, later: "Change") -> "Change":
-        """Both changes as one."""
+        """This change and a later one of the same job as one change."""
         requests = None if self.requests is None or later.requests is None else self.requests | later.requests
         if requests is not None and len(requests) > MOST_REQUESTS:
             requests = None
@@ -64,18 +64,21 @@ class Mailbox:
         self._unread: dict[int, Change] = {}
         self._woken = False
         self._closed = False
-        #: Whether its reader wants to know which requests changed; any thread may set it.
+        #: Whether its reader needs ``Change.requests``. Any thread may set this.
         self.detailed = False
 
     def post(self, change: Change) -> None:
-        """Leave a change; never blocks."""
+        """Add a change, merged with the unread one of the same job. Never blocks."""
         with self._condition:
             unread = self._unread.get(change.job.id)
             self._unread[change.job.id] = unread.merged(change) if unread else change
             self._condition.notify()
 
     def take(self, timeout_s: float | None = None) -> list[Change] | None:
-        """All unread changes, after waiting for one. Empty: the time was over. None: closed and empty."""
+        """Wait up to ``timeout_s`` (None: for ever) for a change, and take all unread changes, one per job.
+
+        Empty: the time was over, or ``wake`` was called. None: the mailbox is closed and empty.
+        """
         with self._condition:
             if not (self._unread or self._woken or self._closed):
                 self._condition.wait(timeout_s)
@@ -86,27 +89,27 @@ class Mailbox:
             return changes
 
     def wake(self) -> None:
-        """Let ``take`` return soon, though there may be nothing to read."""
+        """Have ``take`` return at once, even if there is no change."""
         with self._condition:
             self._woken = True
             self._condition.notify()
 
     def close(self) -> None:
-        """No more is posted; what is unread can still be taken."""
+        """Have ``take`` return None once all unread changes were taken."""
         with self._condition:
             self._closed = True
             self._condition.notify_all()
 
 
 class Hub:
-    """All mailboxes."""
+    """All mailboxes. Any thread may call."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()  # guards _mailboxes
         self._mailboxes: list[Mailbox] = []
 
     def subscribe(self) -> Mailbox:
-        """A new mailbox; it gets what is posted from now on."""
+        """Make a mailbox, which gets the changes that are posted from now on."""
         mailbox = Mailbox()
         with self._lock:
             self._mailboxes.append(mailbox)
@@ -120,11 +123,11 @@ class Hub:
 
     @property
     def detailed(self) -> bool:
-        """Whether some reader wants to know which requests changed."""
+        """Whether any reader needs ``Change.requests``."""
         return any(mailbox.detailed for mailbox in self._mailboxes)
 
     def post(self, changes: Iterable[Change]) -> None:
-        """Leave the changes in every mailbox; never blocks."""
+        """Add the changes to every mailbox. Never blocks."""
         with self._lock:
             mailboxes = list(self._mailboxes)
         for change in changes:

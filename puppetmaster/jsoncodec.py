@@ -1,8 +1,8 @@
-"""JSON as the Sanji bus carries it, and what it cannot carry.
+"""JSON as the Sanji bus carries it, and what the bus cannot carry.
 
-The controller drops NaN and Infinity, an integer beyond 64 bits, NUL in a string, a lone surrogate and
-deep nesting without a word (seen with sanji-controller 1.6.2). So what we send is checked before it is
-accepted, and what we answer is made to fit.
+The controller drops messages with NaN or Infinity, an integer beyond 64 bits, NUL in a string, a lone
+surrogate or deep nesting, without a report (seen with sanji-controller 1.6.2). So commands are checked before
+they are accepted, and our answers are made to fit.
 """
 
 import json
@@ -15,23 +15,23 @@ from typing import Any
 
 from puppetmaster.errors import Fault
 
-#: Of what was sent and waits in memory for the broker to take it: from so much on no more is added, until it
-#: has become few.
+#: Limits for bytes that were sent and wait in memory for the broker. From ``WAITING_BYTES`` on nothing more
+#: is sent, until no more than ``FEW_BYTES`` wait.
 WAITING_BYTES, FEW_BYTES = 4 * 1024 * 1024, 1024 * 1024
-#: What a small value takes in memory, at most: an object of its own, and its place.
+#: Most memory of a small value: its object, and its place in a list or dict.
 VALUE_BYTES = 72
-#: The controller takes 2,048 levels, Python's decoder fewer; nobody's command needs more than this.
+#: Most levels of nesting. The controller takes 2,048 levels, Python's decoder fewer; commands need far less.
 DEPTH_LIMIT = 200
 
-#: What has more values than this is decoded and encoded in Python's own steps, between which others run. In C
-#: it is faster, but one step, for which everybody waits.
+#: JSON with more values than this is decoded and encoded by Python code, between whose steps other threads
+#: run. The C code is faster, but holds the interpreter lock all the time.
 MANY_VALUES = 50_000
-#: So many properties of an object are put into it in one step.
+#: Number of properties that are put into an object in one step.
 PROPERTIES = 10_000
-#: A long text is searched in parts of so many characters, which overlap by as many as can be found.
+#: A long text is searched in parts of this many characters, which overlap so that no find is missed.
 PART_LENGTH, OVERLAP = 256 * 1024, 20
 
-#: Of the place of a fault so many characters are shown.
+#: Most characters of a fault's place.
 PATH_LENGTH = 200
 
 
@@ -48,16 +48,16 @@ _SUSPECT = re.compile(r"\\u(?:0000|[dD][89a-fA-F])|\d{19}")
 
 
 class Uncarriable(ValueError):
-    """A message holds something that JSON, or the controller, does not know."""
+    """A message contains something that JSON does not know: NaN, Infinity, or a number too large."""
 
 
 def encode(value: Any) -> bytes:
-    """Compact JSON, ASCII. Raises ValueError for NaN and Infinity."""
+    """Compact JSON in ASCII. Raises ValueError: NaN or Infinity."""
     return _COMPACT.encode(value).encode("ascii")
 
 
 def compact(value: Any) -> str:
-    """As ``encode``, and of many values in steps."""
+    """As ``encode``, but as text, and in steps when there are more than ``MANY_VALUES``."""
     if _extent(value)[1] > MANY_VALUES:
         return "".join(_COMPACT.iterencode(value))
     return _COMPACT.encode(value)
@@ -90,7 +90,7 @@ _LOOSE = json.JSONDecoder()
 
 
 def _in_steps(decoder: json.JSONDecoder) -> json.JSONDecoder:
-    """The same, in Python's own steps."""
+    """The same decoder in Python code, between whose steps other threads run."""
     patient = json.JSONDecoder(
         parse_constant=decoder.parse_constant,
         parse_float=decoder.parse_float,
@@ -101,7 +101,7 @@ def _in_steps(decoder: json.JSONDecoder) -> json.JSONDecoder:
 
 
 def _decoded(decoder: json.JSONDecoder, payload: bytes | bytearray) -> Any:
-    """Raises ValueError."""
+    """Decode with this decoder, in steps when there are many values. Raises ValueError: not JSON."""
     if values(payload) > MANY_VALUES:
         decoder = _in_steps(decoder)
     try:
@@ -111,38 +111,38 @@ def _decoded(decoder: json.JSONDecoder, payload: bytes | bytearray) -> Any:
 
 
 def decode(payload: bytes) -> Any:
-    """The JSON in ``payload``. Raises ValueError: not JSON; ``Uncarriable``: NaN or Infinity in it."""
+    """Decode JSON. Raises ValueError: it is not JSON; ``Uncarriable``: it contains NaN or Infinity."""
     return _decoded(_STRICT, payload)
 
 
 def decode_body(payload: bytes | bytearray) -> Any:
-    """As ``decode``, for what somebody asks us for: a property that is there twice is a ValueError too.
+    """As ``decode``, for requests to us: a property that an object has twice is a ValueError too.
 
-    Of two only one would count, and perhaps not the one that was meant.
+    Only one of the two would count, and perhaps not the one that the caller meant.
     """
     return _decoded(_ONCE, payload)
 
 
 def values(payload: bytes | bytearray) -> int:
-    """How many values there may be in JSON, at most: its commas and opening brackets."""
-    return sum(payload.count(mark) for mark in b"[{,")  # not in one step: others may run in between
+    """Most values that the JSON can have: the number of its commas and opening brackets."""
+    return sum(payload.count(mark) for mark in b"[{,")  # three steps, between which other threads run
 
 
 def weight(payload: bytes) -> int:
-    """About how many bytes of memory it takes with what ``decode`` makes of it."""
+    """About how many bytes of memory the payload and its decoded form take together."""
     return len(payload) + VALUE_BYTES * values(payload)
 
 
 def decode_loosely(payload: bytes | bytearray) -> Any:
-    """As ``decode``, but NaN and Infinity pass as floats: to find out whose message it is."""
+    """As ``decode``, but NaN and Infinity are decoded as floats, so that the message's id can be read."""
     return _decoded(_LOOSE, payload)
 
 
 def numbers(payload: bytes, *, torn: bool = False) -> dict[str, float]:
-    """The numbers at the top level of the JSON object in ``payload``, by their keys.
+    """The numbers at the top level of the JSON object in ``payload``, by key.
 
-    To find out whose message it is that ``decode`` refuses: the rest may be nested as deeply as it likes.
-    Empty when it is not one whole object; with ``torn`` only the beginning of it is there.
+    This finds the id of a message that ``decode`` refuses, however deeply the rest is nested. Empty when the
+    payload is not one whole object. With ``torn`` the payload is only the beginning of an object.
     """
     found: dict[str, float] = {}
     depth = end = 0
@@ -170,18 +170,19 @@ def _number(key: bytes, digits: bytes) -> dict[str, float]:
 
 
 class Unindented:
-    """A message as it comes, without the controller's indentation: that may be longer than all the rest.
+    """Removes the controller's indentation from a message while it arrives.
 
-    Of a message that is longer all the same ``text`` has the first ``most`` bytes.
+    The indentation may be longer than the rest of the message. ``text`` is the message without it, cut after
+    ``most`` bytes.
     """
 
     def __init__(self, most: int) -> None:
         self.text = bytearray()
         self._most = most
-        self._begun = b""  # of an indentation that may go on in the next part
+        self._begun = b""  # the beginning of an indentation that may go on in the next part
 
     def take(self, part: bytes) -> None:
-        """The next bytes of it."""
+        """Add the next bytes of the message."""
         part = self._begun + part
         before = part.rstrip(b" ")
         if before.endswith(b"\n"):
@@ -195,12 +196,12 @@ class Unindented:
 
 
 def faults(value: Any, path: str) -> list[Fault]:
-    """What in ``value`` the controller would drop without a word, each with its place."""
+    """Everything in ``value``, which is at the place ``path``, that the bus cannot carry."""
     return list(each_fault(value, path))
 
 
 def each_fault(value: Any, path: str) -> Iterator[Fault]:
-    """As ``faults``, one by one: there may be very many."""
+    """As ``faults``, but as an iterator, because there may be very many."""
     levels, count = _extent(value)
     try:
         if levels <= DEPTH_LIMIT and count <= MANY_VALUES and not _suspect(value):
@@ -211,7 +212,7 @@ def each_fault(value: Any, path: str) -> Iterator[Fault]:
 
 
 def _suspect(value: Any) -> bool:
-    """Whether there is something that looks as if it could not be carried. Raises ValueError: NaN."""
+    """Whether ``value`` may contain something that the bus cannot carry. Raises ValueError: NaN."""
     text = json.dumps(value, allow_nan=False)
     return any(
         _SUSPECT.search(text, begin, begin + PART_LENGTH + OVERLAP)
@@ -220,12 +221,12 @@ def _suspect(value: Any) -> bool:
 
 
 def depth(value: Any) -> int:
-    """How deeply ``value`` is nested: 0 for a number or a string."""
+    """Number of levels of nesting in ``value``: 0 for a number or a string."""
     return _extent(value)[0]
 
 
 def _extent(value: Any) -> tuple[int, int]:
-    """How deeply ``value`` is nested, and how many values it has, as far as the limit of the depth."""
+    """Number of levels of nesting in ``value``, and of values; both are counted down to ``DEPTH_LIMIT``."""
     level, layer, count = 0, [value], 1
     while layer := [
         child
@@ -260,7 +261,7 @@ def _walk(value: Any, path: str, level: int) -> Iterator[Fault]:
 
 
 def _below(path: str, step: str) -> str:
-    """The place one level deeper; where that is long its beginning, for there may be many in it."""
+    """The place one level deeper. A long one is cut, because it may be listed many times."""
     return path + step if len(path) + len(step) <= PATH_LENGTH else (path + step)[:PATH_LENGTH] + ".."
 
 
@@ -277,10 +278,9 @@ def _text_faults(text: str, path: str, what: str) -> Iterator[Fault]:
 
 
 def carriable(value: Any) -> Any:
-    """``value`` as the bus can carry it; what it cannot is replaced by the nearest that it can.
+    """``value`` with everything replaced that the bus cannot carry, for answers that show a device's data.
 
-    Lone surrogates and NUL become U+FFFD, integers beyond 64 bits become strings. Meant for
-    answers that show what a device once sent; what is fine stays as it is. Raises ValueError: NaN.
+    Lone surrogates and NUL become U+FFFD, integers beyond 64 bits become strings. Raises ValueError: NaN.
     """
     text = json.dumps(value, allow_nan=False)
     return _replaced(value) if _SUSPECT.search(text) else value

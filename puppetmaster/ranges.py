@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from itertools import product
 from math import prod
 
-MOST_NAMES = 100_000  # of one pattern; more is a slip of the pen, not a fleet
+MOST_NAMES = 100_000  # most names of one pattern: more is a typing error, not a fleet
 
 _RANGE = re.compile(r"\[(0x)?([0-9a-fA-F]+)-(0x)?([0-9a-fA-F]+)\]")
 _FORBIDDEN = re.compile(r"[\[\]/?#+\s\x00-\x1f\x7f]")
@@ -13,7 +13,7 @@ _NUMBERED = re.compile(r"(.*?)([0-9]{1,18})", re.DOTALL)
 
 
 def expand(pattern: str) -> list[str]:
-    """Give the names that `pattern` stands for, in order; without a range that is the pattern itself.
+    """The names that `pattern` stands for, in order. A pattern without a range stands for itself.
 
     A range is `[first-last]`, both included. Bounds of equal length keep their zeros (`[001-200]`);
     bounds of unequal length must have none in front (`[1-200]`). A range counts in hexadecimal when
@@ -22,7 +22,7 @@ def expand(pattern: str) -> list[str]:
     ranges in one pattern the last one counts fastest.
 
     Raises:
-        ValueError: not a pattern, more than MOST_NAMES names, or names that no destination can have.
+        ValueError: it is no pattern, stands for more than MOST_NAMES names, or for impossible names.
     """
     literals: list[str] = []
     ranges: list[tuple[range, str]] = []
@@ -44,16 +44,16 @@ def expand(pattern: str) -> list[str]:
 
 
 def expand_all(patterns: Iterable[str]) -> list[str]:
-    """Expand each pattern; a name that comes twice is kept once, at its first place."""
+    """The names of all patterns, in order. A name that comes twice is kept once, at its first place."""
     return list(dict.fromkeys(name for pattern in patterns for name in expand(pattern)))
 
 
 def fold(names: Iterable[str]) -> list[str]:
-    """Give patterns for `names`: neighbours that count up by one in their last decimal digits share a range.
+    """Patterns for `names`: neighbours whose last decimal digits count up by one share a range.
 
-    The inverse of expand_all for names without repetition. Hexadecimal runs are not looked for.
+    The inverse of expand_all for names without repetition. Hexadecimal ranges are never made.
     """
-    runs: list[tuple[str, str, str]] = []  # what stands before the number, first number, last number
+    runs: list[tuple[str, str, str]] = []  # text before the number, first number, last number
     for name in names:
         match = _NUMBERED.fullmatch(name)
         head, number = match.groups() if match else (name, "")
@@ -65,7 +65,7 @@ def fold(names: Iterable[str]) -> list[str]:
 
 
 def _counter(match: re.Match[str]) -> tuple[range, str]:
-    """Give the numbers of one range and the format that writes one of them."""
+    """The numbers of one range, and the format string that writes one. Raises ValueError: a wrong range."""
     explicit, first, explicit_last, last = match.groups()
     if bool(explicit) != bool(explicit_last):
         raise ValueError(f"{match.group()}: expected 0x before both bounds or before none")
@@ -92,7 +92,7 @@ def _joined(literals: list[str], words: tuple[str, ...]) -> str:
 
 
 def _follows(first: str, last: str, number: str) -> bool:
-    """Whether the range from `first` to `last` may go on with `number`, written as expand would write it."""
+    """Whether `number` may extend the range from `first` to `last`, so that expand writes it the same way."""
     if not last or int(number) != int(last) + 1:
         return False
     return len(number) == len(first) or not any(_padded(each) for each in (first, number))

@@ -1,9 +1,11 @@
-"""Every knob, with its unit, its default and its bounds, read from the environment.
+"""Every setting, with its unit, its default and its bounds.
 
-The broker's address comes from the SDK's own variables (``BROKER_PORT_1883_TCP_ADDR`` and
-``BROKER_PORT_1883_TCP_PORT``); everything else from ``PUPPETMASTER_<NAME>``. What the environment does not
-say may stand in ``puppetmaster.json`` of the data directory, under the names that GET /system/puppetmaster
-shows; without that file ``puppetmaster.json.factory`` counts, which every bundle of Sanji ships.
+The broker's address is read from the SDK's own variables (``BROKER_PORT_1883_TCP_ADDR`` and
+``BROKER_PORT_1883_TCP_PORT``), all other settings from ``PUPPETMASTER_<NAME>``. Settings that the environment
+does not have are read from ``puppetmaster.json`` in the data directory, under the names that GET
+/system/puppetmaster shows. Without that file ``puppetmaster.json.factory`` is read, which every Sanji bundle
+ships. ``PUPPETMASTER_SETTINGS`` names
+another file in place of both, as the Debian package does.
 """
 
 import difflib
@@ -18,15 +20,17 @@ from typing import Any
 from puppetmaster.errors import SettingsError
 
 _DATA = Path("data")
-#: In the data directory; the first that exists counts.
+#: The files of settings in the data directory; the first that exists is read.
 FILES = ("puppetmaster.json", "puppetmaster.json.factory")
-#: With a broker that carries less not all of our own messages pass.
+#: Smallest limit of a broker: with a smaller one it would refuse some of our own messages.
 LEAST_BROKER_BYTES = 10_000
 ROUTES = ("remote", "direct", "auto")
 PREFIX = "PUPPETMASTER_"
-#: Read by the command line.
-ELSEWHERE = ("PUPPETMASTER_URL",)
-#: What Docker and Kubernetes set for a container or service of our name, as for the broker's.
+#: Names the file of settings, wherever that is.
+FILE_VARIABLE = "PUPPETMASTER_SETTINGS"
+#: Variables with our prefix that are no settings; the command line reads the second.
+ELSEWHERE = (FILE_VARIABLE, "PUPPETMASTER_URL")
+#: Variables that Docker and Kubernetes set for a container or service named puppetmaster.
 _LINKED = re.compile(r"PUPPETMASTER_(NAME|ENV_.*|SERVICE_(HOST|PORT.*)|PORT(_\d+_.*)?)")
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
@@ -40,14 +44,17 @@ def _knob(
     env: str = "",
     secret: bool = False,
 ) -> Any:
-    """A field that ``from_environment`` reads; a ``secret`` is neither printed nor shown."""
+    """A setting. ``about`` describes it; ``low`` and ``high`` are its bounds (None: unbounded).
+
+    ``env`` is its environment variable (empty: PUPPETMASTER_ and its name). A ``secret`` is never shown.
+    """
     about_it = {"about": about, "low": low, "high": high, "env": env, "secret": secret}
     return field(default=default, repr=not secret, metadata=about_it)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """What the bundle was told. Values are checked: ``SettingsError`` names the variable."""
+    """All settings. ``from_environment`` checks their values."""
 
     broker_host: str = _knob("localhost", "the broker's address", env="BROKER_PORT_1883_TCP_ADDR")
     broker_port: int = _knob(1883, "the broker's port", low=1, high=65535, env="BROKER_PORT_1883_TCP_PORT")
@@ -132,7 +139,7 @@ class Settings:
     http_connections: int = _knob(900, "most HTTP and WebSocket connections at once", low=1, high=100000)
 
     def __post_init__(self) -> None:
-        """Keep each whole float as an integer: 60.0 is shown as 60, here and in what is made of it."""
+        """Turn whole floats into integers, so that 60.0 is shown as 60 everywhere."""
         for knob in fields(self):
             value = getattr(self, knob.name)
             if isinstance(value, float) and value.is_integer():
@@ -140,15 +147,20 @@ class Settings:
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] = os.environ, **defaults: Any) -> "Settings":
-        """Settings from ``environ``; where it is silent from the file; ``defaults`` where both are."""
+        """The settings of ``environ``; for those that it lacks the file's, then ``defaults``, then our own.
+
+        Raises SettingsError: a value is wrong, a name is unknown, or the file cannot be read.
+        """
         _check_names(environ)
-        said = {
+        given = {
             knob.name: _read(knob, text)
             for knob in fields(cls)
             if (text := environ.get(variable(knob), "").strip())
         }
-        data_dir = said.get("data_dir", defaults.get("data_dir", _DATA))
-        settings = cls(**{**defaults, **_from_file(data_dir), **said})
+        data_dir = given.get("data_dir", defaults.get("data_dir", _DATA))
+        named = environ.get(FILE_VARIABLE, "").strip()
+        file = Path(named) if named else _file_in(data_dir)
+        settings = cls(**{**defaults, **_from_file(file), **given})
         settings = replace(settings, log_level=settings.log_level.lower())
         for name, known in (("log_level", LOG_LEVELS), ("route", ROUTES)):
             if (value := getattr(settings, name)) not in known:
@@ -173,16 +185,16 @@ class Settings:
         return topics
 
     def public(self) -> dict[str, Any]:
-        """The settings as GET /system/puppetmaster shows them, ``requestTimeout`` for example. No secret."""
+        """The settings as GET /system/puppetmaster shows them (``requestTimeout``), without secrets."""
+        shown = {knob.name: getattr(self, knob.name) for knob in fields(self) if not knob.metadata["secret"]}
         return {
-            _public(knob.name): str(value) if isinstance(value := getattr(self, knob.name), Path) else value
-            for knob in fields(self)
-            if not knob.metadata["secret"]
+            name_in_file(name): str(value) if isinstance(value, Path) else value
+            for name, value in shown.items()
         }
 
 
 def _check_names(environ: Mapping[str, str]) -> None:
-    """Raise SettingsError for a variable that looks like one of ours and is none: it may be misspelt."""
+    """Raises SettingsError: a variable has our prefix and is no setting, so it may be misspelt."""
     known = [name for knob in fields(Settings) if (name := variable(knob)).startswith(PREFIX)]
     for name in sorted(environ):
         if not name.startswith(PREFIX) or name in (*known, *ELSEWHERE) or _LINKED.fullmatch(name):
@@ -192,9 +204,12 @@ def _check_names(environ: Mapping[str, str]) -> None:
         raise SettingsError(f"{name}: unknown setting{hint}")
 
 
-def _from_file(data_dir: Path) -> dict[str, Any]:
-    """What stands in the file of settings, by knob; nothing when there is none. Raises SettingsError."""
-    path = next((path for name in FILES if (path := data_dir / name).is_file()), None)
+def _file_in(data_dir: Path) -> Path | None:
+    return next((path for name in FILES if (path := data_dir / name).is_file()), None)
+
+
+def _from_file(path: Path | None) -> dict[str, Any]:
+    """The values in the file of settings, by field; empty: there is no file. Raises SettingsError."""
     if path is None:
         return {}
     try:
@@ -203,8 +218,8 @@ def _from_file(data_dir: Path) -> dict[str, Any]:
         raise SettingsError(f"{path}: expected JSON, and it cannot be read as such: {error}.") from error
     if not isinstance(given, dict):
         raise SettingsError(f'{path}: expected an object such as {{"keepDays": 30}}.')
-    # Where the data directory is, is known by then.
-    knobs = {_public(knob.name): knob for knob in fields(Settings) if knob.name != "data_dir"}
+    # The data directory cannot be set in the file: it says where that is.
+    knobs = {name_in_file(knob.name): knob for knob in fields(Settings) if knob.name != "data_dir"}
     for name in given.keys() - knobs.keys():
         close = difflib.get_close_matches(name, knobs, 1)
         hint = f"; did you mean '{close[0]}'?" if close else f"; known are {', '.join(knobs)}"
@@ -226,14 +241,14 @@ def _checked(knob: "Field[Any]", value: Any, where: str) -> Any:
     return _bounded(knob, kind(value), json.dumps(value), where)
 
 
-def _public(name: str) -> str:
-    """A knob's name as the API writes names: in camel case, and seconds go without saying."""
+def name_in_file(name: str) -> str:
+    """A setting's name as the API writes it: in camel case, and without the unit of seconds."""
     first, *rest = name.removesuffix("_s").split("_")
     return first + "".join(word.capitalize() for word in rest)
 
 
 def variable(knob: "Field[Any]") -> str:
-    """The environment variable that sets this knob."""
+    """The environment variable of this setting."""
     return knob.metadata["env"] or f"PUPPETMASTER_{knob.name.upper()}"
 
 

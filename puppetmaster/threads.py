@@ -1,7 +1,7 @@
-"""Threads without which puppetmaster cannot go on: none of them ends before it is told to.
+"""Threads without which puppetmaster cannot go on: none of them may end before it is stopped.
 
-One that does is told of in the log, whatever ended it, and is found by ``ended``. Who runs the bundle decides
-what comes of that (docs/decisions/0041-a-thread-that-ends.md).
+A thread that ends early logs why, and ``ended`` finds it. The code that runs the bundle decides what to do
+then (docs/decisions/0041-a-thread-that-ends.md).
 """
 
 import logging
@@ -14,23 +14,20 @@ log = logging.getLogger("sanji.puppetmaster.threads")
 
 
 class Vital(threading.Thread):
-    """A thread of ours. What its target raises ends it, and is logged with its trace.
-
-    A process that ends without a ``stop`` does not wait for it.
-    """
+    """A daemon thread. An exception of its target ends it, and is logged with its traceback."""
 
     def __init__(self, *, name: str, target: Callable[[], object] | None = None) -> None:
         super().__init__(name=name, target=target, daemon=True)
 
     def start(self) -> None:
-        """Start it. Raises PuppetmasterError: the system has no more threads, or no memory, for us."""
+        """Start the thread. Raises PuppetmasterError: the system has no more threads, or no memory."""
         try:
             super().start()
         except RuntimeError as error:
             raise not_started(self.name, error) from error
 
     def join(self, timeout: float | None = None) -> None:
-        """Wait for its end; one that was never started has none."""
+        """Wait for the end of the thread. Returns at once if it was never started."""
         if self.ident is not None:
             super().join(timeout)
 
@@ -38,24 +35,24 @@ class Vital(threading.Thread):
         """Run the target."""
         try:
             super().run()
-        except BaseException:  # SystemExit too: nobody would hear of it
+        except BaseException:  # SystemExit too, which threading would not report
             log.critical(
                 "the thread %s has failed", self.name, exc_info=True, extra={"action": "thread_fault"}
             )
 
 
 def not_started(what: str, error: RuntimeError) -> PuppetmasterError:
-    """The error that says that a thread could not be started."""
+    """The error for a thread that could not be started. ``what`` names the thread."""
     return PuppetmasterError(
         f"{what} cannot be started ({error}): give this process more memory, or more threads (ulimit -u)"
     )
 
 
 def ended(threads: Iterable[threading.Thread]) -> str | None:
-    """A sentence that names those that have ended; None: each runs, or was not started yet."""
+    """A sentence that names the threads that have ended; None: each is running or was not started yet."""
     names = [thread.name for thread in threads if thread.ident is not None and not thread.is_alive()]
     if not names:
         return None
     one = len(names) == 1
-    said = f"the thread {names[0]} has ended" if one else f"the threads {', '.join(names)} have ended"
-    return f"{said} unexpectedly; the log says why, and only a restart helps"
+    sentence = f"the thread {names[0]} has ended" if one else f"the threads {', '.join(names)} have ended"
+    return f"{sentence} unexpectedly; the log says why, and only a restart helps"

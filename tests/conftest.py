@@ -33,7 +33,7 @@ def _known_ids() -> Iterator[None]:
 
 
 #: What tests may find missing: Debian's packages of these names bring it.
-PACKAGES = ("chromium", "mosquitto", "openssl")
+PACKAGES = ("chromium", "debhelper", "mmdebstrap", "mosquitto", "openssl", "python3-venv", "systemd")
 
 
 def require(kind: Kind) -> None:

@@ -1,7 +1,7 @@
-"""A request of the bus and its answer: what arrives is checked before anybody sees it, what leaves arrives.
+"""Messages of the bus: a request is checked before a handler sees it, an answer is made so that it arrives.
 
 The SDK makes every JSON key of a message an attribute, so a key ``match`` or ``type`` hides the method
-of that name. Here only the keys that the contract knows pass on, each with its proper type.
+of that name. This module passes on only the keys of the contract, each with its proper type.
 """
 
 import json
@@ -15,12 +15,12 @@ from puppetmaster import jsoncodec
 from puppetmaster.errors import Fault, Invalid, TooLarge
 from puppetmaster.model.message import DEFAULT_CAPACITY, Capacity
 
-# A string without its end counts as one too, or a long one could take minutes.
+# The end of a string is optional: otherwise a long string without its end could take minutes.
 _WORD = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"?|[\[\]{}:,]|[^\s\[\]{}:,"]+', re.DOTALL)
 
 
 class Kind(Enum):
-    """What the controller takes a message for, by its content."""
+    """What the controller takes a message for."""
 
     REQUEST = auto()
     ANSWER = auto()
@@ -30,7 +30,7 @@ class Kind(Enum):
 def kind(message: Mapping[str, Any]) -> Kind:
     """Tell requests, answers and events apart as the controller does: by ``id`` and ``code`` alone.
 
-    The controller turns an id into 32 bits; an id that is not a number, or is 0 then, makes an event.
+    The controller cuts an id to 32 bits. An id that is not a number, or is 0 after that, makes an event.
     """
     if not _is_number(message.get("id")) or int(message["id"]) % 2**32 == 0:
         return Kind.EVENT
@@ -38,9 +38,9 @@ def kind(message: Mapping[str, Any]) -> Kind:
 
 
 def read(payload: bytes) -> tuple[dict[str, Any], Invalid | None]:
-    """Decode a message. With it comes what is wrong, if only its outermost level could be read.
+    """Decode a message. Returns it and None, or its outermost level and the error that kept us from the rest.
 
-    Raises ValueError when not even that could be: then there is nobody to answer.
+    Raises ValueError: not even the outermost level can be read, so nobody can be answered.
     """
     try:
         message = jsoncodec.decode_body(payload)
@@ -57,10 +57,10 @@ def _object(message: Any) -> dict[str, Any]:
 
 
 def _outline(payload: bytes) -> dict[str, Any]:
-    """The outermost level of a JSON object, with null in place of all that is nested in it."""
+    """The outermost level of a JSON object, with null in place of each nested value."""
     kept: list[str] = []
     depth = 0
-    for found in _WORD.finditer(payload.decode("utf-8", "replace")):  # one by one: they may be very many
+    for found in _WORD.finditer(payload.decode("utf-8", "replace")):  # no list: there may be very many words
         word = found[0]
         if word in "[{":
             depth += 1
@@ -76,10 +76,10 @@ def _outline(payload: bytes) -> dict[str, Any]:
 
 
 def request(message: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the request in ``message``: id, method (lower case), resource, data (None when absent).
+    """The request in ``message``: a dict of id, method (lower case), resource, data (None when absent).
 
-    ``tunnel`` and ``sign`` follow where they are there; unknown keys are left out.
-    Raises Invalid, naming every place, when it cannot be one.
+    ``tunnel`` and ``sign`` are in it when ``message`` has them; unknown keys are left out.
+    Raises Invalid, with every fault: the message is no request.
     """
     faults = [
         Fault(key, f"expected a non-empty string, got {_shown(message.get(key))}")
@@ -108,9 +108,13 @@ def answer(
     data: Any,
     capacity: Capacity = DEFAULT_CAPACITY,
 ) -> bytes:
-    """Encode the answer to ``message``, of which only the id is needed, so that the controller passes it on.
+    """Encode the answer to ``message`` so that the controller passes it on.
 
-    Raises TooLarge when the bus does not carry it; TypeError or ValueError when ``data`` is not JSON.
+    ``message`` needs only an id. ``signer`` is the name of our bundle.
+
+    Raises:
+        TooLarge: the bus does not carry an answer of this size.
+        TypeError, ValueError: ``data`` is not JSON.
     """
     answered = {
         "id": message["id"],
@@ -130,7 +134,7 @@ def answer(
 
 
 def refused(encoded: bytes) -> bytes | None:
-    """What is sent in place of an answer that the broker does not take; None: it is no answer."""
+    """The error to send in place of an answer that the broker does not take; None: it is no answer."""
     message = jsoncodec.decode_loosely(encoded)
     if kind(message) is not Kind.ANSWER:
         return None
@@ -147,7 +151,7 @@ def refused(encoded: bytes) -> bytes | None:
 
 
 def _text(value: Any) -> str:
-    """What an answer repeats of a request: the bridge wants a non-empty string."""
+    """A method or resource for an answer: the bridge wants a non-empty string there."""
     return value if _is_text(value) else "unknown"
 
 
@@ -157,7 +161,7 @@ def _signs(message: Mapping[str, Any]) -> list[str]:
 
 
 def _shown(value: Any) -> str:
-    """The value for a sentence; never walks into it, for it may be large or deep."""
+    """The value for a sentence. An object or a list is only named, for it may be large or deep."""
     if isinstance(value, (dict, list)):
         return "an object" if isinstance(value, dict) else "a list"
     return json.dumps(value)[:60]

@@ -1,13 +1,13 @@
-"""Keeps the bundle known to the controller.
+"""Keeps the bundle registered with the controller.
 
-A controller that restarts forgets everybody and tells nobody; a broker that restarts takes our
-subscriptions along. ``Registration`` is one thread that registers whenever either happened, and until it
-worked. Its requests go through a ``Channel`` of their own: the SDK's sessions take their time from
-acknowledgements and their ids from a small random range, and both fail under load.
+A controller that restarts forgets all bundles and does not tell them. A broker that restarts forgets our
+subscriptions. ``Registration`` is a thread that registers after either, until it succeeds. Its requests go
+through a ``Channel``, because the SDK's sessions fail under load: their time depends on acknowledgements,
+and their ids are drawn from a small range.
 
-That the controller knows us is not enough: it may know a connection that is dead, or somebody else under our
-name. So we are registered with a resource that nobody else has, and ask for it over the bus: only when the
-answer is of this process do requests reach us. Decision 0027 says who yields to whom.
+Being known to the controller is not enough: it may know a dead connection of ours, or another process under
+our name. So we register a resource that nobody else has, and ask for it over the bus. Requests reach us only
+when this process answers. Decision 0027 says which of two processes yields.
 """
 
 import itertools
@@ -31,52 +31,52 @@ from puppetmaster.threads import Vital
 _logger = logging.getLogger("sanji.puppetmaster.bundle.registration")
 
 RESOURCE = "/controller/registration"
-ANSWER_S = 2.0
-BACKOFF_S = (0.1, 0.2, 0.5, 1.0)  # then the last one again and again
-PREDECESSOR_S = 0.5  # for the answer of a process before us, which is hardly there any more
+ANSWER_S = 2.0  # how long the controller, or another process, is given to answer
+BACKOFF_S = (0.1, 0.2, 0.5, 1.0)  # pauses after failed tries; the last one is repeated
+PREDECESSOR_S = 0.5  # how long an earlier process of our own, which has probably ended, is given to answer
 NOT_REACHED = (
     "a request to ourselves over the bus is not answered: a connection that carries nothing is made anew "
     "within 35 s; where the broker has an ACL, that must let us write to /controller, "
     "and read puppetmaster/# and +"
 )
-CHECK_S = 5.0  # between two requests to ourselves, and between two to who has our name
-CHECK_ANSWER_S = 3.0
-CHECKS = 2  # so many requests to ourselves in a row without an answer, and we count as not reached
-DEAD_S = 60.0  # who has our name and is silent for so long is dead; what heals by itself takes less
+CHECK_S = 5.0  # pause between two requests to ourselves, and between two to the process that has our name
+CHECK_ANSWER_S = 3.0  # how long a request to ourselves may take
+CHECKS = 2  # after this number of requests to ourselves without an answer in a row, requests do not reach us
+DEAD_S = 60.0  # a process that has our name counts as dead after this silence; a shorter one may pass
 
-# One id space serves the whole bus: the SDK draws from 0 to 655,350, Node bundles count from 1, and the
-# dispatcher counts up from 2^31. Ours start anywhere in the upper quarter, clear of all of them.
+# All of the bus shares one id space: the SDK draws from 0 to 655,350, Node bundles count from 1, and the
+# dispatcher counts up from 2^31. Our ids start anywhere in the upper quarter, clear of all those.
 _FIRST_ID, _IDS = 3 * 2**30, 2**30
 
 Message = dict[str, Any]
 
 
 class RegistrationError(Exception):
-    """The controller did not register us: it refused, did not answer, or the link was lost meanwhile."""
+    """The controller did not register us: it refused, did not answer, or the connection was lost."""
 
 
 class Unanswered(RegistrationError):
-    """Nothing came back in time."""
+    """No answer came in time."""
 
 
 class Taken(RegistrationError):
-    """Somebody else has our name, and lives as far as we know."""
+    """Another process is registered under our name, and is alive as far as we know."""
 
 
 class Link(Protocol):
-    """What is needed of the SDK's connection."""
+    """The two methods of the SDK's connection that ``Channel`` needs."""
 
     def publish(self, topic: str, qos: int, payload: Any) -> Any:
         """Send ``payload`` as JSON; raises RuntimeError when there is no connection."""
 
     def set_tunnel(self, tunnel_type: str, tunnel: str, callback: Callable[[Any, Any, Any], None]) -> None:
-        """Subscribe to ``tunnel`` and give what arrives there to ``callback``, on the network thread."""
+        """Subscribe to ``tunnel``; ``callback`` is given each message on it, on the network thread."""
 
 
 class Channel:
-    """Requests of our own and their answers, each with an id and a deadline of our own.
+    """Sends requests of our own and matches their answers, with its own ids and timeouts.
 
-    ``tunnel`` is the topic the answers come to; any topic will do, it needs no registration.
+    ``tunnel`` is the topic that the answers come to. It need not be registered.
     """
 
     def __init__(self, link: Link) -> None:
@@ -87,11 +87,16 @@ class Channel:
         self._waiting: dict[int, Future[Message]] = {}
 
     def open(self) -> None:
-        """Subscribe the tunnel; wanted after every connect, and safe on the network thread."""
+        """Subscribe to the tunnel. To be called after every connect; safe on the network thread."""
         self._link.set_tunnel("channel", self.tunnel, self._on_answer)
 
     def call(self, method: str, resource: str, data: Any, timeout_s: float) -> Message:
-        """Send a request and return its answer. Raises ``Unanswered`` when none comes in time."""
+        """Send a request and wait for its answer, which is returned whole.
+
+        Raises:
+            Unanswered: no answer came within ``timeout_s``.
+            RegistrationError: there is no connection, or ``cancel`` was called.
+        """
         answer: Future[Message] = Future()
         with self._lock:
             message_id = _FIRST_ID + next(self._ids) % _IDS
@@ -116,18 +121,18 @@ class Channel:
                 self._waiting.pop(message_id, None)
 
     def cancel(self, reason: str) -> None:
-        """End every call that waits with ``RegistrationError``."""
+        """Have every waiting ``call`` raise ``RegistrationError`` with this reason."""
         with self._lock:
             waiting, self._waiting = self._waiting, {}
         for answer in waiting.values():
             answer.set_exception(RegistrationError(reason))
 
     def _on_answer(self, _client: object, _userdata: object, packet: Any) -> None:
-        """Match an answer. Called on the network thread, which an exception here would end."""
+        """Give an answer to the call that waits for it. An exception would end this, the network thread."""
         try:
             message = jsoncodec.decode(packet.payload)
             with self._lock:
-                answer = self._waiting.pop(message["id"], None)  # who takes it out resolves it
+                answer = self._waiting.pop(message["id"], None)  # whoever removes a future resolves it
             if answer is not None:
                 answer.set_result(message)
         except (ValueError, TypeError, KeyError) as error:
@@ -146,16 +151,17 @@ class Listener(NamedTuple):
 
 
 class Registration:
-    """Registers the profiles after each connect and whenever ``again`` asks for it, until it worked.
+    """Registers the profiles after each connect, and whenever ``again`` is called, until that succeeds.
 
-    Then it asks for ``own`` every few seconds, and registers again when that does not come back from here.
+    Then it asks for the resource ``own`` every ``CHECK_S``, and registers again when this process does not
+    answer.
 
     Args:
         channel: carries the requests.
         profiles: returns what to register: objects with ``name``, ``role``, ``resources`` and so on.
-        listener: is told what comes of it.
+        listener: is told what comes of it, on the registration's own thread.
         own: returns the resource of the model's profile that nobody else registers.
-        process: what this process answers as ``process`` when it is asked for that resource.
+        process: the random name that this process answers with when it is asked for that resource.
     """
 
     def __init__(
@@ -167,38 +173,39 @@ class Registration:
         process: str,
     ) -> None:
         self.registered = Event()  # whether requests reach us, as far as we know
-        self.reason: str | None = None  # why not
+        self.reason: str | None = None  # why they do not reach us; None: they do, or no try has failed yet
         self._registered_s = -math.inf
-        self.count = 0  # how often we registered
+        self.count = 0  # how often registering has succeeded
         self._channel = channel
         self._profiles = profiles
         self._listener = listener
         self._own = own
         self._process = process
-        self._ours = False  # whether the controller has our name from us; only then it is ours to take back
-        self._silent: tuple[str, float] | None = None  # who has our name and does not answer, since when
+        self._ours = False  # whether this process has registered our name; only then ``stop`` deletes it
+        self._silent: tuple[str, float] | None = None  # a silent owner of our name: its resource, since when
         self._complaints = Complaints()
-        self._changed = Condition()  # guards the four below and the setting of registered
-        self._generation = 0  # counts the connections
+        self._changed = Condition()  # guards the four attributes below and the setting of registered
+        self._generation = 0  # number of changes of the connection
         self._linked = self._due = self._stopping = False
         self.thread = Vital(target=self._run, name="sdk-registration")
 
     def start(self) -> None:
-        """Begin to register as soon as there is a link."""
+        """Start the thread: it registers as soon as there is a connection."""
         self.thread.start()
 
     def connected(self) -> None:
-        """A new connection stands: what runs is overtaken, register anew. Never blocks."""
+        """Register over a new connection; a try that runs is given up. Never blocks."""
         self._relink(linked=True)
 
     def disconnected(self) -> None:
-        """The link is gone: stop trying until the next one. Never blocks."""
+        """Stop trying until the next connection. Never blocks."""
         self._relink(linked=False)
 
     def again(self, asked_s: float | None = None) -> None:
-        """The controller does not know us any more: register, unless that is under way. From any thread.
+        """Register, because the controller does not know us any more. Any thread may call.
 
-        Its word is old when we registered after it was asked, at ``asked_s`` by the monotonic clock.
+        ``asked_s`` is when the controller was asked (monotonic clock); None: now. Does nothing when we have
+        registered since then.
         """
         with self._changed:
             if asked_s is not None and asked_s < self._registered_s:
@@ -208,7 +215,7 @@ class Registration:
             self._changed.notify_all()
 
     def stop(self, timeout_s: float) -> None:
-        """Stop registering and take our names back, as far as that can be done in ``timeout_s``."""
+        """Stop registering, and delete our registrations as far as that can be done in ``timeout_s``."""
         deadline = time.monotonic() + timeout_s
         with self._changed:
             if self._stopping:
@@ -251,9 +258,9 @@ class Registration:
                 self._pause(generation, BACKOFF_S[-1])
 
     def _next(self) -> tuple[int, bool] | None:
-        """Wait until there is a link and a registration, or a check of it, is due; None when stopping.
+        """Wait until there is a connection, and a registration or a check is due.
 
-        Returns the generation it belongs to, and whether it is a registration.
+        Returns the generation, and whether it is a registration that is due; None: the bundle stops.
         """
         with self._changed:
             while not self._changed.wait_for(lambda: self._stopping or (self._linked and self._due), CHECK_S):
@@ -262,14 +269,14 @@ class Registration:
             return None if self._stopping else (self._generation, self._due)
 
     def _pause(self, generation: int, timeout_s: float) -> bool:
-        """Wait; returns True, at once, when the generation was overtaken or the bundle stops."""
+        """Wait ``timeout_s``. Returns True, early, when there is a newer generation or the bundle stops."""
         with self._changed:
             return self._changed.wait_for(lambda: self._stopping or self._generation != generation, timeout_s)
 
     # -- registering ------------------------------------------------------------------------------
 
     def _try(self, generation: int) -> None:
-        """Register, and again after each failure, while this generation's link lives."""
+        """Register, and try again after each failure, until there is a newer generation."""
         self._silent = None
         for backoff_s in itertools.chain(BACKOFF_S, itertools.repeat(BACKOFF_S[-1])):
             try:
@@ -279,7 +286,7 @@ class Registration:
                 self._complain(logging.WARNING, error)
                 backoff_s = CHECK_S
             except RegistrationError as error:
-                if isinstance(error, Unanswered):  # while the controller is silent, nobody else can answer
+                if isinstance(error, Unanswered):  # a silent controller says nothing about the other process
                     self._silent = None
                 self._complain(logging.INFO, error)
             else:
@@ -294,7 +301,7 @@ class Registration:
             _logger.log(level, "not registered: %s", error)
 
     def _register(self, generation: int) -> None:
-        """Raises RegistrationError: not registered, or not reached."""
+        """Register all profiles. Raises RegistrationError: that failed, or requests do not reach us."""
         for profile in self._profiles():
             if self._pause(generation, 0):
                 raise RegistrationError("overtaken by a newer connection")
@@ -302,12 +309,19 @@ class Registration:
         self._prove(ANSWER_S)
 
     def _claim(self, profile: Message) -> None:
-        """Have the controller know ``profile``. Raises Taken, RegistrationError."""
+        """Register one profile and subscribe to its tunnel.
+
+        Raises:
+            Taken: another process has our name.
+            RegistrationError: the controller refused, or did not answer.
+        """
         if self._ours and not self._owned(profile["resources"][0]):
             self._ours = False
-            self._listener.forgotten(self._registered_s)  # now: once we are registered again nothing tells
+            self._listener.forgotten(
+                self._registered_s
+            )  # now: once registered, nothing shows that it forgot us
         answer = self._channel.call("post", RESOURCE, profile, ANSWER_S)
-        if answer.get("code") == 403:  # the name is taken; or the id was used, which does no harm here
+        if answer.get("code") == 403:  # the name is taken, or the id was in use, which does no harm here
             if self._reached(profile):
                 self._ours = True
                 return
@@ -320,7 +334,11 @@ class Registration:
         self._listener.accept(profile["role"], tunnel)
 
     def _reached(self, profile: Message) -> bool:
-        """Who has our name? True: this process, and it is reached. False: nobody who lives. Raises Taken."""
+        """Find out which process is registered under our name.
+
+        Returns True when it is this process and requests reach it, False when no live process is.
+        Raises Taken: another process is.
+        """
         own = self._own()
         if own not in profile["resources"]:
             return False  # a view is never sent a request: it cannot be asked
@@ -337,7 +355,7 @@ class Registration:
                 )
             return True
         base = own.rpartition("/")[0]
-        # Its own resource is answered at once. An earlier version has only the one without an installation.
+        # The resource with an installation is answered at once. An earlier version has only the base.
         askable = max(
             (one for one in owned if one == base or one.startswith(f"{base}/")), key=len, default=""
         )
@@ -346,7 +364,10 @@ class Registration:
         return False
 
     def _wait_for_end(self, name: str, resource: str, installation: str) -> None:
-        """Return when who owns ``resource`` has been silent for long. Raises Taken, until then."""
+        """Ask the owner of ``resource``, and return if it has been silent for ``DEAD_S``.
+
+        Raises Taken: it answers, or is silent for less than that.
+        """
         who = f"another {name}, {f'installation {installation}' if installation else 'an earlier version'}"
         answer = self._who(resource, ANSWER_S)
         if answer is None:
@@ -362,7 +383,7 @@ class Registration:
             raise Taken(
                 f"{who}, has our resources and does not answer: after {DEAD_S:g} s of that they will be ours"
             )
-        if answer.get("code") != 423:  # locked: that says nothing
+        if answer.get("code") != 423:  # 423 is the controller's: it does not prove that the owner is alive
             self._silent = None
         raise Taken(
             f"{who}{_named(answer)}, has our resources: stop one of the two; "
@@ -370,14 +391,14 @@ class Registration:
         )
 
     def _owned(self, resource: str) -> list[str]:
-        """All resources of the model that has this one; takes no lock."""
+        """All resources of the model that owns ``resource``; empty: nobody does. Takes no lock."""
         answer = self._channel.call("get", DEPENDENCY + resource, {}, ANSWER_S)
         data = answer.get("data")
         resources = data.get("resources") if isinstance(data, dict) else None
         return [one for one in resources if isinstance(one, str)] if isinstance(resources, list) else []
 
     def _who(self, resource: str, timeout_s: float) -> Message | None:
-        """The answer of who owns ``resource``, who is told who asks; None: silence."""
+        """Ask the owner of ``resource`` who it is, and say who we are. None: it does not answer in time."""
         asking = identity(self._own().rpartition("/")[2], self._process)
         try:
             return self._channel.call("get", resource, asking, timeout_s)
@@ -389,10 +410,10 @@ class Registration:
         return isinstance(data, dict) and data.get("process") == self._process
 
     def _ask(self, method: str, profile: Message, timeout_s: float) -> Message:
-        """Ask the controller and return the data of its answer; ``RegistrationError`` if it is not a 200.
+        """Ask the controller to register or delete ``profile``. Returns the data of its answer.
 
-        423 (one of our resources is locked) and 403 (the id is in flight elsewhere; the next try has
-        another one) pass with time.
+        Raises RegistrationError: no answer, or none with code 200. A later try may succeed after 423 (one of
+        our resources is locked) and 403 (the id is in flight elsewhere; each try has an id of its own).
         """
         answer = self._channel.call(method, RESOURCE, profile, timeout_s)
         return _granted(answer, f"{method} of {profile['name']}")
@@ -412,21 +433,21 @@ class Registration:
     # -- and being reached ------------------------------------------------------------------------
 
     def _prove(self, timeout_s: float) -> None:
-        """Ask for our own resource over the bus. Raises RegistrationError: no answer of this process."""
+        """Ask for our own resource over the bus. Raises RegistrationError: this process did not answer."""
         own = self._own()
         if not any(own in profile["resources"] for profile in self._profiles()):
             return
         answer = self._who(own, timeout_s)
         if answer is None:
             raise Unanswered(NOT_REACHED)
-        if answer.get("code") == 423:  # we are at work for somebody
+        if answer.get("code") == 423:  # our resources are locked by a write to us, so requests do reach us
             return
         _granted(answer, own)
         if not self._is_me(answer):
             raise RegistrationError(f"requests to us reach another process{_named(answer)}")
 
     def _check(self, generation: int) -> None:
-        """We are registered: does a request reach us? If not, register anew."""
+        """Check that requests reach us. If they do not, have the thread register again."""
         for _ in range(CHECKS):
             try:
                 self._prove(CHECK_ANSWER_S)
@@ -447,7 +468,7 @@ class Registration:
 
 
 def _granted(answer: Message, asked: str) -> Message:
-    """The data of an answer, {} if that is no object. Raises RegistrationError for another code than 200."""
+    """The data of an answer, {} if that is no object. Raises RegistrationError: its code is not 200."""
     data = answer.get("data")
     if answer.get("code") != 200:
         raise RegistrationError(f"{asked}: answered {answer.get('code')} {data}")
@@ -455,17 +476,17 @@ def _granted(answer: Message, asked: str) -> Message:
 
 
 def _named(answer: Message) -> str:
-    """Where who answered runs, if the answer says so."""
+    """Where the process that answered runs, for a sentence; empty: the answer does not say."""
     return where(answer.get("data"))
 
 
 def identity(installation: str, process: str) -> Message:
-    """Who this process is, as it says to whoever asks, and to whom it asks."""
+    """Who this process is, for requests and answers: installation, process, pid and host."""
     return {"installation": installation, "process": process, "pid": os.getpid(), "host": platform.node()}
 
 
 def where(data: Any) -> str:
-    """Where the process of an ``identity`` runs, for a sentence; empty: it is none."""
+    """Where the process of an ``identity`` runs, for a sentence; empty: ``data`` is no identity."""
     if not isinstance(data, dict) or "pid" not in data:
         return ""
     return f" (process {data['pid']} on {data.get('host')})"

@@ -1,6 +1,6 @@
-"""One request of the bus and its way through a bundle: found a route, handled, answered.
+"""One request of the bus on its way through the bundle: find its route, run its handler, send its answer.
 
-Whatever a handler does, exactly one answer leaves: the controller keeps every resource of the bundle
+Exactly one answer leaves whatever a handler does, because the controller keeps every resource of the bundle
 locked until a write is answered.
 """
 
@@ -26,7 +26,7 @@ from puppetmaster.model.message import DEFAULT_CAPACITY, Capacity
 
 _logger = logging.getLogger("sanji.puppetmaster.bundle.requests")
 
-#: Of the message of an error whose answer would be too large.
+#: Letters that are kept of an error's message when the error with its faults does not fit into an answer.
 MESSAGE_LETTERS = 500
 
 Handler = Callable[..., Any]
@@ -34,12 +34,15 @@ Schema = Callable[[Any], Any]
 
 
 class BusRequest(sdk.Message):  # type: ignore[misc] # the SDK has no types
-    """A checked request as handlers see it: id, method, resource, data (None when absent), param, query."""
+    """A checked request as handlers see it: id, method, resource, data (None when absent), param, query.
+
+    ``param`` and ``query`` are dicts of strings; ``match`` sets them.
+    """
 
     def match(self, route: Any) -> "BusRequest | None":
-        """Return this request with ``param`` and ``query`` set when ``route`` fits, else None.
+        """A copy of this request with ``param`` and ``query`` set; None: ``route`` does not fit.
 
-        The copy shares ``data``; the SDK copies it deeply for each route that fits.
+        The copy shares ``data``. The SDK would copy ``data`` deeply for each route that fits.
         """
         found = route.resource_regex.search(sdk.trim_resource(self.resource))
         if found is None:
@@ -51,9 +54,9 @@ class BusRequest(sdk.Message):  # type: ignore[misc] # the SDK has no types
 
 
 class Response:
-    """Answers one request, once. Handlers call it with ``code`` and ``data``; any thread may.
+    """Answers one request, once. A handler calls it with ``code`` and ``data``, on any thread.
 
-    It neither waits for the broker nor fails without one.
+    The call neither waits for the broker nor fails without one.
     """
 
     def __init__(
@@ -71,7 +74,7 @@ class Response:
         self._lock = Lock()  # guards sent
 
     def __call__(self, code: int = 200, data: Any = None) -> None:
-        """Answer. Raises TypeError or ValueError when ``data`` is not JSON, TooLarge when it does not fit."""
+        """Answer. Raises TypeError, ValueError: ``data`` is not JSON; TooLarge: the bus does not carry it."""
         payload = envelope.answer(self._message, self._signer, code, data, self._capacity)
         with self._lock:
             first, self.sent = not self.sent, True
@@ -81,7 +84,7 @@ class Response:
             _logger.warning("a second answer to message %s was dropped", self._message["id"])
 
     def refuse(self, error: PuppetmasterError) -> None:
-        """Answer with an error; where its list of faults does not fit, with its message alone."""
+        """Answer with an error. When its list of faults does not fit, only its message is sent, cut."""
         try:
             self(error.status, error.body())
         except TooLarge:
@@ -89,7 +92,7 @@ class Response:
 
 
 def handle(bundle: Any, request: BusRequest, response: Response) -> None:
-    """Run the one handler of ``request`` and see to it that an answer leaves."""
+    """Run the handler of ``request``, and answer with an error if the handler fails or does not answer."""
     try:
         handler, schema, matched = find(bundle.router, request)
         if schema is not None:
@@ -113,22 +116,26 @@ def handle(bundle: Any, request: BusRequest, response: Response) -> None:
 
 
 def _fail(response: Response) -> None:
-    """Answer 500, without a traceback; where the handler had answered before it failed, that one counts."""
+    """Answer 500, without a traceback. An answer that the handler gave before it failed stays the answer."""
     response(500, {"message": "internal error; the log of this gateway says more"})
 
 
 def find(router: Any, request: BusRequest) -> tuple[Handler, Schema | None, BusRequest]:
-    """Find a request's handler, its schema, and the request as that route sees it.
+    """Find the handler of a request, the schema of its data (None: any), and the request with its parameters.
 
-    Where several routes fit, the one with the fewest parameters counts: ``/jobs/ws`` before ``/jobs/:id``;
-    the SDK would run them all. Raises NotFound or MethodNotAllowed.
+    When several routes fit, the one with the fewest parameters is taken: ``/jobs/ws`` before ``/jobs/:id``.
+    The SDK would run them all.
+
+    Raises:
+        NotFound: no route fits the resource.
+        MethodNotAllowed: a route fits, but has no handler for the method.
     """
     fitting = [
         (matched, route) for route in router.routes.values() if (matched := request.match(route)) is not None
     ]
     for matched, route in sorted(fitting, key=lambda fit: len(fit[0].param)):
         for found in route.dispatch(matched):
-            if len(inspect.signature(found["callback"]).parameters) >= 3:  # with two it is for events
+            if len(inspect.signature(found["callback"]).parameters) >= 3:  # a handler of events has two
                 return found["callback"], found["schema"], matched
     if fitting:
         methods = sorted({method for _, route in fitting for method in route.get_methods()})
@@ -137,6 +144,6 @@ def find(router: Any, request: BusRequest) -> tuple[Handler, Schema | None, BusR
 
 
 def _invalid(error: sdk.SchemaInvalid) -> Invalid:
-    """What a route's schema found wrong, as an error of ours."""
+    """The faults that a route's schema found, as an ``Invalid``."""
     faults = getattr(error, "errors", [error])
     return Invalid([Fault(".".join(map(str, fault.path)), fault.msg) for fault in faults])

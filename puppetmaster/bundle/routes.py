@@ -1,4 +1,4 @@
-"""The door to the bus: Sanji routes that translate for the service, and decide nothing."""
+"""The bus door: Sanji routes that translate between messages and ``api.service``, and decide nothing."""
 
 import logging
 from typing import Any
@@ -37,11 +37,17 @@ class Routes(SteadySanji):
             self.backend.service.begin(job_id)
 
     def _answer(self, response: Any, data: Any, cure: str | None = None) -> None:
-        """Answer 200 with ``data``. Raises TooLarge, with a ``cure``, when the bus would not carry it."""
+        """Answer 200 with ``data``.
+
+        Raises TooLarge: the bus does not carry ``data``; ``cure`` (None: ask for pages) is the advice in it.
+        """
         response(code=200, data=_fitting(data, self.limit.capacity, cure))
 
     def _answer_change(self, response: Any, job: dict[str, Any]) -> None:
-        """Answer with a job that was created, controlled or removed, whatever its size: it has happened."""
+        """Answer 200 with a job that was changed; without its requests when the bus does not carry those.
+
+        An error would be wrong here: the change has happened.
+        """
         capacity = self.limit.capacity
         fits = capacity.size(jsoncodec.encode(job), depth=1) <= capacity.answer_bytes
         response(code=200, data=job if fits else {**job, "requests": []})
@@ -67,8 +73,8 @@ def _fitting(data: Any, capacity: Capacity, cure: str | None = None) -> Any:
     try:
         return whole(data, capacity.answer_bytes, capacity)
     except Full as full:
-        said = f"The answer has more than {capacity.answer_bytes} bytes, the most that the bus carries"
-        raise TooLarge(f"{said}: {cure or _cure(full.rows)}") from None
+        text = f"The answer has more than {capacity.answer_bytes} bytes, the most that the bus carries"
+        raise TooLarge(f"{text}: {cure or _cure(full.rows)}") from None
 
 
 def _cure(rows: int) -> str:

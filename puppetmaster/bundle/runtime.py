@@ -1,7 +1,8 @@
-"""A Sanji bundle that stays reachable, answers whatever reaches it, and ends when it is told to.
+"""A Sanji bundle that stays registered, answers every request that reaches it, and stops when asked to.
 
-``SteadySanji`` is the SDK's ``Sanji`` with the work of its threads replaced: routes are declared as ever with
-``@Route``; ``init``, ``run`` and ``before_stop`` are called as ever. ``docs/sdk.md`` says fault by fault why.
+``SteadySanji`` is the SDK's ``Sanji`` with the work of its threads replaced. Routes are declared with
+``@Route``, and ``init``, ``run`` and ``before_stop`` are called, as in the SDK. ``docs/sdk.md`` lists the
+faults of the SDK that this cures.
 
 The name sorts after ``Index`` and ``Puppetmaster`` on purpose: Sanji's bootstrap starts the alphabetically
 first subclass of ``Sanji`` that it finds in index.py.
@@ -32,25 +33,25 @@ from puppetmaster.threads import Vital, ended, not_started
 
 _logger = logging.getLogger("sanji.puppetmaster.bundle.runtime")
 
-WAITING_LIMIT = 1000  # requests, and unread messages, that may wait for a thread
-WAITING_BYTES = 16 * 1024 * 1024  # as many of either; of one that is alone it does not matter
-DEREGISTER_S = 1.0  # how long stop() tries to take the registration back
-LOOK_UP_S = 0.2  # how long a stop_event that somebody sets can go unseen
-LAST_S = 30  # how long a bundle that cannot go on has to stop, before the system ends the process
-TWIN_S = 15.0  # another process of our installation asks for us every 5 s, while it runs
+WAITING_LIMIT = 1000  # most unread messages, and most requests, that wait for a thread
+WAITING_BYTES = 16 * 1024 * 1024  # most bytes of either queue; an empty queue takes a message of any size
+DEREGISTER_S = 1.0  # how long stop() tries to delete the registration
+LOOK_UP_S = 0.2  # pause between two looks at stop_event
+LAST_S = 30  # how long a bundle that cannot go on may take to stop, before the system kills the process
+TWIN_S = 15.0  # how long twin() reports a process of our installation, which asks every 5 s while it runs
 JOIN_S = 0.5  # how long stop() waits for handlers that are still busy
 STOP_S = 3.0  # how long start() waits for a stop() on another thread
 
 
 class _Waiting:
-    """How many bytes wait in a queue. Any thread may call."""
+    """Counts the bytes that wait in a queue. Any thread may call."""
 
     def __init__(self) -> None:
         self._bytes = 0
         self._lock = Lock()  # guards _bytes
 
     def add(self, size: int) -> bool:
-        """So many more wait; False: there is no room for them."""
+        """Count ``size`` more bytes. Returns False, and counts none, when they would exceed the limit."""
         with self._lock:
             if self._bytes and self._bytes + size > WAITING_BYTES:
                 return False
@@ -58,7 +59,7 @@ class _Waiting:
             return True
 
     def remove(self, size: int) -> None:
-        """So many wait no more."""
+        """Count ``size`` bytes less."""
         with self._lock:
             self._bytes -= size
 
@@ -67,10 +68,10 @@ class SteadySanji(sdk.Sanji):  # type: ignore[misc] # the SDK has no types
     """The base of a bundle class.
 
     Args:
-        connection: the link to the broker; default ``sdk.connection()``.
+        connection: the connection to the broker; default ``sdk.connection()``.
         bundle: the SDK's ``Bundle``; default: made from the bundle.json beside the subclass.
-        stop_event: when set, by anybody, ``start`` stops the bundle and returns.
-        Everything is passed on to ``init``, with whatever else is given.
+        stop_event: when it is set, ``start`` stops the bundle and returns; default: an event of its own.
+        All arguments, these and others, are passed on to ``init``.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -95,17 +96,17 @@ class SteadySanji(sdk.Sanji):  # type: ignore[misc] # the SDK has no types
             self.process,
         )
         self.registered = self.registration.registered  # an Event: whether requests reach us
-        self._twin: tuple[str | None, float] = (None, 0.0)  # what is to be said of it, and when it asked
+        self._twin: tuple[str | None, float] = (None, 0.0)  # what ``twin`` returns, and when the twin asked
         self._twin_complaints = Complaints()
-        #: The process is ours alone: it is to end when the bundle cannot go on.
+        #: Whether nothing but the bundle runs in this process: then ``start`` returns when it cannot go on.
         self.alone = False
         #: Why the bundle cannot go on; None: it can.
         self.fault: str | None = None
-        with Signals(take=False):  # the SDK takes SIGINT, which start() is to do
+        with Signals(take=False):  # the SDK takes SIGINT here; only start() is to take it
             super().__init__(*args, **kwargs)
 
     def _register_routes(self, methods: Sequence[tuple[str, Any]]) -> Any:
-        """Exchange some of the SDK's parts; it calls this when they exist, and before ``init``."""
+        """Replace some parts of the SDK, which calls this when they exist, and before ``init``."""
         self.bundle.profile.setdefault("role", "model")
         self._session.thread_aging.name = "sdk-aging"
         self.publish.create_response = self._response
@@ -114,14 +115,14 @@ class SteadySanji(sdk.Sanji):  # type: ignore[misc] # the SDK has no types
         client = getattr(self._conn, "client", None)  # the SDK's Mockup has none
         if client is not None:
             client.on_disconnect = self.on_disconnect
-        self._conn.instead = envelope.refused  # only our own connection asks for it
-        # The SDK would call every method that is named "wrapper"; its own ones have an order too.
+        self._conn.instead = envelope.refused  # only ``sdk.Connection`` uses it
+        # The SDK would call every method that is named "wrapper"; the methods that it means have ``_order``.
         return super()._register_routes([each for each in methods if hasattr(each[1], "_order")])
 
-    # ---- the link: on the network thread, where nothing may block or raise ----------------------------
+    # ---- the connection: on the network thread, where nothing may block or raise ----------------------
 
     def on_connect(self, _client: Any, _userdata: Any, _flags: Any, rc: int) -> None:
-        """Subscribe what we listen to, and have the registration thread register us."""
+        """Subscribe to our tunnels, and have the registration thread register us."""
         if not getattr(self._conn, "accepted", _accepted)(rc):
             return
         self._conn.set_tunnels(self._conn.tunnels)
@@ -129,18 +130,18 @@ class SteadySanji(sdk.Sanji):  # type: ignore[misc] # the SDK has no types
         self.registration.connected()
 
     def on_disconnect(self, _client: Any, _userdata: Any, _rc: int) -> None:
-        """The link is gone; the connection is at work on the next one."""
+        """Tell the registration that the connection is lost. ``sdk.Connection`` connects again by itself."""
         self.registration.disconnected()
 
     def on_publish(self, _client: Any, _userdata: Any, _mid: int) -> None:
-        """Nobody waits for acknowledgements here.
+        """Do nothing: nobody here waits for acknowledgements.
 
-        The SDK would queue them, and time its sessions by that queue: they age only while it is empty,
-        or at every hundredth acknowledgement.
+        The SDK would queue them, and time its sessions by that queue: its sessions age only while the queue
+        is empty, or at every hundredth acknowledgement.
         """
 
     def on_sanji_message(self, _client: Any, _userdata: Any, msg: Any) -> None:
-        """Take a message in; the reader thread looks at it."""
+        """Queue a message for the reader thread, or drop it when too much waits."""
         waiting = self.res_queue.qsize()
         full = waiting >= WAITING_LIMIT or not self._unread.add(len(msg.payload))
         if not full:
@@ -152,24 +153,27 @@ class SteadySanji(sdk.Sanji):  # type: ignore[misc] # the SDK has no types
     # ---- registration ---------------------------------------------------------------------------------
 
     def register_again(self, asked_s: float | None = None) -> None:
-        """Register: the controller does not know us any more, or did not at ``asked_s``. From any thread."""
+        """Register, because the controller did not know us at ``asked_s`` (monotonic clock; None: now).
+
+        Any thread may call.
+        """
         self.registration.again(asked_s)
 
     def controller_forgot(self, known_s: float) -> None:
-        """The controller was restarted, and has forgotten whom it knew at that time, by the monotonic clock.
+        """Called on the registration's thread when the controller was restarted. A subclass may override it.
 
-        On the registration's thread.
+        ``known_s`` is when the controller had registered us (monotonic clock); it has forgotten that since.
         """
 
     def why_not_registered(self) -> str | None:
-        """Why requests do not reach us, with the cure; None when they do, or nothing is known yet."""
+        """Why requests do not reach us, and what to do; None: they do, or no try has failed yet."""
         attempts = getattr(self._conn, "attempts", None)  # the SDK's own connection has none
         if attempts is not None and attempts.reason:
             return f"the bus door has no connection to the broker: {attempts.reason}"
         return self.registration.reason
 
     def _own(self) -> str:
-        """The resource that only this installation has."""
+        """The resource that only this installation registers."""
         return f"/system/{self.bundle.profile['name']}/{self.installation}"
 
     def _profiles(self) -> list[dict[str, Any]]:
@@ -187,7 +191,7 @@ class SteadySanji(sdk.Sanji):  # type: ignore[misc] # the SDK has no types
             self._conn.message_callback_remove(before)
 
     def _announce(self) -> None:
-        """Leave word where the SDK does, and let ``run`` begin."""
+        """Set what the SDK sets after registering, and let ``run`` begin."""
         self.bundle.profile["currentTunnels"] = [tunnel for tunnel, _ in self._conn.tunnels.values()]
         self.bundle.profile["regCount"] = self.registration.count
         self.is_ready.set()
@@ -196,7 +200,7 @@ class SteadySanji(sdk.Sanji):  # type: ignore[misc] # the SDK has no types
     # ---- messages -------------------------------------------------------------------------------------
 
     def _resolve_responses(self) -> None:
-        """The reader thread: sorts what arrived, answers what is broken, hands on requests."""
+        """The reader thread: read messages, answer broken requests, queue the others for the handlers."""
         while (payload := self.res_queue.get()) is not None:
             try:
                 self._read(payload)
@@ -214,12 +218,12 @@ class SteadySanji(sdk.Sanji):  # type: ignore[misc] # the SDK has no types
             self._admit(message, fault, len(payload))
         elif kind is envelope.Kind.ANSWER and fault is None:
             known = {key: message.get(key) for key in ("id", "code", "method", "resource", "sign", "data")}
-            self._session.resolve(message["id"], sdk.Message(known))  # nobody waits for it: dropped
+            self._session.resolve(message["id"], sdk.Message(known))  # drops an answer that nobody waits for
         else:
             _logger.debug("dropped an event: a model is sent none")
 
     def _admit(self, message: dict[str, Any], fault: Invalid | None, size: int) -> None:
-        """Queue a request, or answer why not."""
+        """Queue a request, or answer why it is not queued."""
         try:
             if fault is not None:
                 raise fault
@@ -237,30 +241,30 @@ class SteadySanji(sdk.Sanji):  # type: ignore[misc] # the SDK has no types
             self.req_queue.put((request, size))
 
     def _identity(self) -> dict[str, Any]:
-        """Who we are: answered at once, by the reader thread, however busy the handlers are."""
+        """The answer to "who are you?". The reader thread gives it at once, even while handlers are busy."""
         return identity(self.installation, self.process)
 
     def _note_twin(self, asking: Any) -> None:
-        """Somebody asks who we are: perhaps another process of our installation, waiting for our end."""
+        """Note the twin: another process of our installation that asks who we are, waiting for our end."""
         if not isinstance(asking, dict) or asking.get("installation") != self.installation:
             return
         if asking.get("process") == self.process:
             return
-        said = (
+        sentence = (
             f"another process of our own installation{where(asking)} runs, on a copy of our data directory: "
             "stop it, and begin there with an empty one"
         )
-        self._twin = (said, time.monotonic())
-        if self._twin_complaints.due(said):
-            _logger.warning("%s", said, extra={"action": "twin"})
+        self._twin = (sentence, time.monotonic())
+        if self._twin_complaints.due(sentence):
+            _logger.warning("%s", sentence, extra={"action": "twin"})
 
     def twin(self) -> str | None:
-        """That another process of our own installation runs, with the cure; None: none has asked lately."""
-        said, heard_s = self._twin
-        return said if time.monotonic() - heard_s < TWIN_S else None
+        """Says that another process of our installation runs, and what to do; None: none asked lately."""
+        sentence, heard_s = self._twin
+        return sentence if time.monotonic() - heard_s < TWIN_S else None
 
     def _dispatch_message(self) -> None:
-        """A dispatcher thread: runs handlers, and survives each of them."""
+        """A handler thread: run one handler after the other, whatever they raise."""
         while (waiting := self.req_queue.get()) is not None:
             request, size = waiting
             try:
@@ -269,14 +273,15 @@ class SteadySanji(sdk.Sanji):  # type: ignore[misc] # the SDK has no types
                 _logger.exception("message %s may be without an answer", request.id)
             finally:
                 self._unhandled.remove(size)
-                del waiting, request  # it may be large, and the next one may come late
+                del waiting, request  # a request may be large, and the thread may wait long for the next
 
     def _response(self, request: Any, signer: str | None = None) -> Response:
-        """Take the place of the SDK's ``create_response``, whose answers wait for the broker."""
+        """The replacement of the SDK's ``create_response``, whose answers wait for the broker."""
         return self._respond(request.to_dict(), signer)
 
     def _respond(self, message: dict[str, Any], signer: str | None = None) -> Response:
-        # QoS 1: without a link paho keeps it until there is one, and the controller drops a second one.
+        # QoS 1: without a connection paho keeps the answer until there is one. If the answer then arrives
+        # twice, the controller drops the second.
         return Response(
             lambda payload: self._send(payload, 1),
             message,
@@ -285,27 +290,27 @@ class SteadySanji(sdk.Sanji):  # type: ignore[misc] # the SDK has no types
         )
 
     def _event(self, method: str) -> Callable[..., None]:
-        """Take the place of the SDK's ``publish.event.<method>``, which waits for the broker too."""
+        """The replacement of the SDK's ``publish.event.<method>``, which waits for the broker too."""
 
         def publish(resource: str, data: Any = None, code: int = 200) -> None:
-            """Send an event, QoS 0. Without a link it is lost: what it tells of is old by then."""
+            """Send an event at QoS 0. Without a connection the event is lost: it would be old later."""
             event = {"code": code, "method": method, "resource": resource, "data": data}
             self._send(jsoncodec.encode(jsoncodec.carriable(event)), 0)
 
         return publish
 
     def _send(self, payload: bytes, qos: int) -> None:
-        """Send to the controller; neither waits nor fails."""
-        with suppress(RuntimeError, OSError):  # the SDK's "No connection", and a link that ends meanwhile
+        """Send to the controller; neither waits nor raises."""
+        with suppress(RuntimeError, OSError):  # the SDK's "No connection", and a connection that ends now
             self._conn.publish(topic="/controller", qos=qos, payload=RawJSON(payload.decode("ascii")))
 
     # ---- start and stop -------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Run the bundle; returns when it has stopped: ``stop_event``, ``stop()``, SIGINT or SIGTERM.
+        """Run the bundle until ``stop_event`` is set, ``stop`` is called, or SIGINT or SIGTERM comes.
 
-        Also when it cannot go on and is ``alone``; then ``fault`` says why.
-        The signals count on the main thread only, and are given back at the end.
+        When the bundle cannot go on and is ``alone``, it is stopped too, and ``fault`` says why. Signals are
+        taken on the main thread only, and their handlers are restored at the end.
         """
         with self._signals as signals:
             try:
@@ -322,7 +327,7 @@ class SteadySanji(sdk.Sanji):  # type: ignore[misc] # the SDK has no types
                 self._stopped.wait(STOP_S)  # if another thread has begun it
 
     def threads(self) -> Iterator[Thread]:
-        """Those that are to run until ``stop``; a subclass adds its own."""
+        """The threads that must run until ``stop``. A subclass adds its own."""
         yield from (thread for thread, _ in self.thread_list)
         yield from (self._session.thread_aging, self.registration.thread, self.conn_thread)
 
@@ -353,13 +358,13 @@ class SteadySanji(sdk.Sanji):  # type: ignore[misc] # the SDK has no types
             _logger.exception("run() failed")
 
     def exit(self, _signum: int | None = None, _frame: FrameType | None = None) -> None:
-        """The SDK's signal handler: has ``start`` stop the bundle and return."""
+        """The replacement of the SDK's signal handler: have ``start`` stop the bundle and return."""
         self._signals.note()
 
     def stop(self, *_args: Any, **_kwargs: Any) -> None:
-        """Deregister, end the threads and the link. A handler still busy after ``JOIN_S`` is left behind.
+        """Delete the registration, end the threads and the connection. Only the first call does anything.
 
-        Takes about 2 s at most beside ``before_stop``. Only the first call does anything.
+        Takes at most about 2 s beside ``before_stop``. A handler still busy after ``JOIN_S`` is left running.
         """
         with self._stop_lock:
             if self._stop_begun:
@@ -393,7 +398,7 @@ class SteadySanji(sdk.Sanji):  # type: ignore[misc] # the SDK has no types
 
 
 def _accepted(code: int) -> bool:
-    """The broker's answer to a login over a connection that is not ours, the SDK's own."""
+    """Whether the broker accepted a login (code 0), for a connection that is the SDK's own ``Mqtt``."""
     if code != 0:
         _logger.warning("the broker refused the connection with code %s", code)
     return code == 0

@@ -1,8 +1,8 @@
 """The only door to the ``sanji`` package.
 
-sanji 1.1.2 was written for Python 2.7. Importing this module first makes it work on Python 3.11 and
-later (``apply_shims``); ``connection`` gives it a link to the broker that can be relied on. All other
-modules take what they need of the SDK from here. ``docs/sdk.md`` lists each fault that was met and its cure.
+sanji 1.1.2 was written for Python 2.7. Importing this module makes it work on Python 3.11 and later
+(``apply_shims``); ``connection`` returns a connection to the broker that recovers from every loss. All other
+modules import the SDK's names from here. ``docs/sdk.md`` lists each fault of the SDK and its cure.
 """
 
 import collections
@@ -52,11 +52,11 @@ Route: Callable[..., Callable[[Callable[..., Any]], Callable[..., Any]]] = SdkRo
 
 HOST_VARIABLE = "BROKER_PORT_1883_TCP_ADDR"
 PORT_VARIABLE = "BROKER_PORT_1883_TCP_PORT"
-#: The broker is asked whether it is there after so long a silence, and counts as gone after twice as long.
+#: paho pings the broker after this silence, and takes the connection for lost after twice as long.
 KEEPALIVE_S = 15
-#: A shorter message is nothing that a broker closes a connection for.
+#: No broker closes a connection for a message that is shorter than this.
 SUSPECT_BYTES = 4096
-FLUSH_S = 0.3  # how long the end of a link waits for a broker that takes nothing
+FLUSH_S = 0.3  # how long ``disconnect`` waits for queued messages to be written
 
 
 def compile_resource(resource: str) -> re.Pattern[str]:
@@ -74,10 +74,10 @@ def compile_resource(resource: str) -> re.Pattern[str]:
 def _ready(
     reading: list[Any], writing: list[Any], failing: list[Any], timeout_s: float
 ) -> tuple[list[Any], list[Any], list[Any]]:
-    """``select.select`` for paho, by poll: select knows no descriptor beyond 1,023.
+    """``select.select`` for paho, made of ``poll``: select takes no file descriptor above 1,023.
 
-    As many HTTP connections are possible; a link to the broker that is made meanwhile would never stand.
-    Raises TypeError and ValueError as select does: what is in the lists is no open socket.
+    HTTP connections can use up all lower ones, and a connection to the broker that is made then would fail.
+    Raises TypeError, ValueError as select does: something in the lists is no open socket.
     """
     events = dict.fromkeys(reading, select.POLLIN)
     for one in writing:
@@ -86,19 +86,19 @@ def _ready(
     for one, wanted in events.items():
         poll.register(one, wanted)
     found = dict(poll.poll(timeout_s * 1000))
-    # An error is both: the next read, or write, tells which.
-    told = {one: found.get(one.fileno(), 0) for one in events}
+    # A socket with an error is returned as readable and writable: the next read or write raises the error.
+    ready = {one: found.get(one.fileno(), 0) for one in events}
     return (
-        [one for one in reading if told[one] & ~select.POLLOUT],
-        [one for one in writing if told[one] & ~select.POLLIN],
+        [one for one in reading if ready[one] & ~select.POLLOUT],
+        [one for one in writing if ready[one] & ~select.POLLIN],
         failing,
     )
 
 
 def apply_shims() -> None:
-    """Give sanji 1.1.2 and voluptuous 0.11.5 what Python 3.10 and 3.11 took away, and paho a better select.
+    """Restore what Python 3.10 and 3.11 removed and sanji and voluptuous 0.11.5 need; patch paho's select.
 
-    May be called again.
+    Calling it again does no harm.
     """
     paho.select = SimpleNamespace(select=_ready)
     sanji.router.compile_resource = compile_resource  # Route.__init__ looks this global up
@@ -112,36 +112,37 @@ apply_shims()
 
 
 class Connection(Mqtt):  # type: ignore[misc] # the SDK has no types
-    """The SDK's ``Mqtt`` with a loop that survives what it meets and ends when it is told to.
+    """The SDK's ``Mqtt`` with a loop that survives every error and ends when ``disconnect`` is called.
 
-    A broker that is away, at first or later, is tried again after ``connect_delay`` seconds, one that refuses
-    our login ever more rarely. ``attempts.reason`` says why there is no connection. Once ``disconnect`` was
-    called the connection is over for good; what was queued before leaves first.
+    It connects again ``connect_delay`` seconds after a failure or a loss, and ever more rarely when the
+    broker refuses our login. ``attempts.reason`` says why there is no connection. ``disconnect`` is final;
+    messages that were queued before leave first.
 
-    paho sends what is not acknowledged again after each loss. A message that the broker closes the connection
-    for would do so for ever: after the second time ``instead`` says what to send in its place.
+    After each loss paho sends again what the broker has not acknowledged. A message for which the broker
+    closes the connection would come back for ever, so after the second time ``instead`` replaces it.
     """
 
     def __init__(self, host: str, port: int) -> None:
         super().__init__(broker_host=host, broker_port=port, broker_keepalive=KEEPALIVE_S)
         self.connect_delay = 0.5
         self.attempts = Attempts()
-        #: What to send in place of a message that the broker does not take; None: it is sent again.
+        #: Given a payload that the broker does not take, returns the one to send in its place; None: send the
+        #: same again.
         self.instead: Callable[[bytes], bytes | None] = lambda _: None
-        self._unacknowledged: set[int] = set()  # by paho's number; what was, and is long, at the last loss
+        self._unacknowledged: set[int] = set()  # paho's numbers of the long messages open at the last loss
         self._up = False
         self._closing = Event()
         self._loop_lock = Lock()  # held while connect() runs: its sockets must not be closed then
 
     def connect(self) -> None:
-        """Connect, and connect again after each loss; returns after ``disconnect``."""
+        """Connect, and connect again after each loss. Returns after ``disconnect``."""
         with self._loop_lock:
             while not self._closing.is_set():
                 try:
                     self._run_once()
                 except OSError as error:
                     self._failed(error, greeted=False)
-                except Exception:  # of a callback, inside paho 1.5.0; this thread must not die of it
+                except Exception:  # a callback raised, which paho 1.5.0 lets through; this thread must go on
                     _logger.exception("the link to the broker broke, connecting again")
                 self._up = False
                 self._closing.wait(self.attempts.wait_s(self.connect_delay))
@@ -149,10 +150,10 @@ class Connection(Mqtt):  # type: ignore[misc] # the SDK has no types
         self._close_wakeup()
 
     def _run_once(self) -> None:
-        """One connection, from connect to its loss.
+        """Run one connection, from its connect to its loss.
 
-        paho's ``loop_forever`` is not used: its waits grow to 120 s, and a ``disconnect`` while it
-        connects is forgotten.
+        paho's ``loop_forever`` is not used: its pauses grow to 120 s, and it forgets a ``disconnect`` that
+        is called while it connects.
         """
         self.client.connect(self.broker_host, self.broker_port, self.broker_keepalive)
         refused = self.attempts.refusals
@@ -164,7 +165,7 @@ class Connection(Mqtt):  # type: ignore[misc] # the SDK has no types
             self._suspect()
 
     def _suspect(self) -> None:
-        """The connection is lost, perhaps for the longest message that was open at this loss and the last."""
+        """After a loss, replace the longest message that was unacknowledged at this loss and the last one."""
         states = (paho.mqtt_ms_wait_for_puback, paho.mqtt_ms_wait_for_pubrec)
         with self.client._out_message_mutex:
             found = {
@@ -190,7 +191,7 @@ class Connection(Mqtt):  # type: ignore[misc] # the SDK has no types
         )
 
     def accepted(self, code: int) -> bool:
-        """Take the broker's answer to our login, 0: welcome; returns whether it is that."""
+        """Note the return code of the broker's CONNACK. Returns whether the login was accepted (code 0)."""
         self._up = code == 0
         if self._up:
             self.attempts.worked()
@@ -204,15 +205,15 @@ class Connection(Mqtt):  # type: ignore[misc] # the SDK has no types
             _logger.warning("broker %s:%s: %s", self.broker_host, self.broker_port, self.attempts.reason)
 
     def _flush(self) -> None:
-        """Write what is queued, unless the broker does not take it, and close the socket."""
+        """Write queued messages for up to ``FLUSH_S``, and close the socket."""
         deadline = time.monotonic() + FLUSH_S
         while self.client.want_write() and self.client.socket() is not None and time.monotonic() < deadline:
             self.client.loop(0.05)
         self.client._sock_close()
 
     def disconnect(self) -> None:
-        """End the link in good order; ``connect`` returns soon after. Never blocks."""
-        self.client.disconnect()  # before the flag: ``connect`` closes what this wakes it by
+        """End the connection with a DISCONNECT; ``connect`` returns soon after. Never blocks."""
+        self.client.disconnect()  # before the flag: this writes to a socket pair that ``connect`` closes then
         self._closing.set()
         self._close_wakeup()
 
@@ -227,10 +228,10 @@ class Connection(Mqtt):  # type: ignore[misc] # the SDK has no types
 
 
 def connection(host: str | None = None, port: int | str | None = None) -> Connection:
-    """Return a link to the broker, not yet connected.
+    """A connection to the broker that is not connected yet.
 
-    Without ``host`` or ``port`` the environment decides, read now: BROKER_PORT_1883_TCP_ADDR ("localhost")
-    and BROKER_PORT_1883_TCP_PORT (1883). Raises ValueError when the port is not a number from 1 to 65535.
+    Without ``host`` or ``port`` they are read from the environment: BROKER_PORT_1883_TCP_ADDR (default
+    "localhost") and BROKER_PORT_1883_TCP_PORT (1883). Raises ValueError: the port is not from 1 to 65535.
     """
     if host is None:
         host = os.environ.get(HOST_VARIABLE) or "localhost"

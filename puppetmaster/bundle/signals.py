@@ -1,8 +1,9 @@
-"""SIGINT and SIGTERM, noticed without disturbing whatever they interrupt.
+"""SIGINT and SIGTERM, noticed without disturbing the code that they interrupt.
 
-Python runs a signal's handler between any two steps of the main thread, which may be in the middle of taking
-or giving back a lock. A handler that raises there, as the SDK's does, or that takes a lock, breaks or hangs
-it. So the handler only leaves word, and the wait ends because the system writes a byte for every signal.
+Python runs a signal handler between any two steps of the main thread, which may be in the middle of taking
+or releasing a lock. A handler that raises an exception there, as the SDK's does, or that takes a lock, breaks
+or hangs that code. So the handler only sets a flag, and ``wait`` ends because the system writes a byte to a
+socket for every signal.
 """
 
 import signal
@@ -12,20 +13,21 @@ from contextlib import ExitStack, suppress
 from types import FrameType, TracebackType
 from typing import Any, Self
 
-#: What asks a bundle to end.
+#: The signals that ask a bundle to end.
 NUMBERS = (signal.SIGINT, signal.SIGTERM)
 
 
 def end_within(seconds: int) -> None:
-    """Have the system end this process with SIGALRM if it is still there then, whatever it is stuck in."""
+    """Have the system kill this process with SIGALRM after ``seconds``, whatever it is stuck in."""
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.alarm(seconds)
 
 
 class Signals:
-    """From entering to leaving it has both signals, on the main thread; elsewhere it has none.
+    """A context manager that takes SIGINT and SIGTERM while it is entered. Off the main thread it takes none.
 
-    ``take`` False leaves the handlers as they are, and only gives back at the end what others have changed.
+    With ``take`` False it installs no handlers, and only restores at the end those that others have changed.
+    ``seen`` is whether a signal has come.
     """
 
     def __init__(self, *, take: bool = True) -> None:
@@ -35,11 +37,11 @@ class Signals:
         self._undo = ExitStack()
 
     def note(self, _number: int | None = None, _frame: FrameType | None = None) -> None:
-        """Leave word: the handler."""
+        """The signal handler: set ``seen``."""
         self.seen = True
 
     def wait(self, timeout_s: float) -> None:
-        """Wait so long, on the thread that entered; a signal ends it early, whichever thread it went to."""
+        """Wait ``timeout_s``, or until a signal comes to any thread. Call it on the thread that entered."""
         if self._woken is None:
             threading.Event().wait(timeout_s)
             return

@@ -1,16 +1,17 @@
-"""The dispatcher's side of the bus: commands out, answers in, and who is there.
+"""The bus client: it sends commands, takes answers, and watches the controller and the gateways' bridges.
 
-Where gateways are bridged to our broker their own controllers can be reached too, each under a topic of its
-own, and their bridges say who is there: such status topics are watched.
+The dispatcher has this connection beside the SDK's, because the SDK's timeouts, random ids and blocking
+calls cannot carry a batch. Commands leave at QoS 0, so none is sent twice. Answers are subscribed to at
+QoS 1 in a session that the broker keeps, and are acknowledged when they are on disk. The broker delivers
+answers that arrive while this program is down as soon as it is back.
 
-Beside the SDK's connection, because the SDK's timeouts, random ids and blocking calls cannot carry
-a batch. Commands leave at QoS 0, which never sends twice. Answers are subscribed to at QoS 1 in a session
-that the broker keeps, and acknowledged when they are on disk: those that arrive while this program is down,
-or dies, are delivered when it is back.
+A gateway that is bridged to our broker can also be reached directly: its controller listens on a topic of its
+own. Its bridge publishes on a status topic whether it is connected; the client subscribes to those topics.
 
-The controller is asked every few seconds for the owner of our own resource. The answer takes no lock
-and tells three things: it is there; it still knows us (after its restart it knows nobody, and tells
-nobody); and, asked about ``/remote/<destination>``, which destinations share a write lock.
+The client asks the controller every few seconds for the owner of our own resource. That question takes no
+lock. An answer proves that the controller runs, and shows whether it still knows us (a controller that
+restarts forgets all bundles and does not tell them). The same question about ``/remote/<destination>``
+shows which destinations share a write lock.
 """
 
 import logging
@@ -47,66 +48,72 @@ from puppetmaster.threads import Vital
 
 log = logging.getLogger("sanji.puppetmaster.bus.client")
 
-#: Where models ask to be registered. The controller's own topic: whoever may read it sees who comes.
+#: The controller's topic on which models ask to be registered. The client listens there to see who comes.
 REGISTRATION = "/controller/registration"
-#: So many probes in a row without an answer, and the controller counts as gone.
+#: The controller counts as gone after this number of probes in a row without an answer.
 MISSED_PROBES = 3
 #: How long ``stop`` waits for each thread.
 STOP_S = 1.0
-#: Tunnels of gateways that are kept in mind. With more of them each is subscribed to again when it is used.
+#: Number of gateways' tunnels that the client remembers as subscribed. Beyond it the client forgets all of
+#: them, and subscribes to each again when it is next used.
 TUNNELS = 200_000
-#: Longer names of gateways than this do not fit into a resource (api.md, section 2).
+#: Longest name of a gateway, in characters: a longer one does not fit into a resource (api.md, section 2).
 NAME_LIMIT = 1023
-#: What a bridge publishes about itself, retained (mosquitto.conf(5), notifications).
+#: The retained payloads of a bridge's status topic (mosquitto.conf(5), notifications): True is connected,
+#: False is not connected, None is a status that was removed.
 STATUSES = {b"1": True, b"0": False, b"": None}
-#: Ids of questions: clear of request ids (from 2^31) and of the SDK's (below 655,351).
+#: Message ids of our questions to the controller: clear of request ids (from 2^31) and of the SDK's ids
+#: (below 655,351).
 FIRST_QUESTION_ID, LAST_QUESTION_ID = 2**30, 2**31 - 1
 _QUESTION_IDS = LAST_QUESTION_ID - FIRST_QUESTION_ID
 
 
 @dataclass(frozen=True, slots=True)
 class LinkChanged:
-    """The connection to the broker came up or went down; then these messages of ours have not left.
-
-    ``tried``: the message that it ended at, perhaps for it. ``capacity``: how long messages may be now.
-    """
+    """The connection to the broker came up or went down."""
 
     up: bool
+    #: When it went down: the ids of the messages that were handed to it and have not left.
     unsent: tuple[int, ...] = ()
+    #: When it went down: the long message that was being tried, for which the broker may have ended the
+    #: connection. None: no message was being tried.
     tried: Tried | None = None
+    #: When it came up: how long messages may be on this connection.
     capacity: Capacity = DEFAULT_CAPACITY
 
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """Much of what was sent was waiting for the broker to take it, and now it is little."""
+    """The bytes that wait for the broker to take them have become few; the dispatcher may send more."""
 
 
 @dataclass(frozen=True, slots=True)
 class ControllerChanged:
-    """The controller answers, or does not any more."""
+    """The controller has begun to answer (``up``), or has stopped answering."""
 
     up: bool
 
 
 @dataclass(frozen=True, slots=True)
 class ControllerForgot:
-    """Asked at ``asked_s`` the controller did not know us; at ``known_s`` (None: never yet) it did."""
+    """The controller says that we do not own our resource. Both times are seconds of the monotonic clock."""
 
+    #: When the latest question was asked whose answer said that it knew us; None: there was none yet.
     known_s: float | None
+    #: When the question was asked whose answer says that it does not know us.
     asked_s: float
 
 
 @dataclass(frozen=True, slots=True)
 class ControllerKnows:
-    """Asked at ``asked_s``, as ``prove`` wanted it to be, the controller knew us."""
+    """The controller knew us when ``prove`` had it asked, at ``asked_s`` (monotonic clock, seconds)."""
 
     asked_s: float
 
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """Whether the controller still waits for the answer to a message, for which ``check`` asked."""
+    """The controller's reply to ``check``: whether it still waits for the answer to ``message``."""
 
     message: int
     held: bool
@@ -114,57 +121,59 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class Registering:
-    """A model asks the controller to register it with these resources; it may yet be refused."""
+    """A model asks the controller to register these resources. The controller may still refuse it."""
 
     resources: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """An answer came to our tunnel; once it is on disk, its ``receipt`` is to be acknowledged.
+    """An answer has arrived on one of our tunnels."""
 
-    ``tunnel`` is the one of the gateway that sent it directly; empty: it came through our own controller.
-    """
-
+    #: The id of the message that it answers.
     message: int
     answer: Reply
+    #: What ``acknowledge`` is given once the answer is on disk. None: it came at QoS 0.
     receipt: Receipt | None = None
+    #: The tunnel of the gateway that answered directly; empty: the answer came through our own controller.
     tunnel: str = ""
-    #: About how much memory it takes: to be released when it is not there any more.
+    #: About how much memory the answer takes. ``release`` is given it when the answer is no longer in memory.
     size_bytes: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Owners:
-    """All resources of the owner of a destination; None: the controller knows no owner."""
+    """The controller's reply to ``ask``: who owns a destination."""
 
     destination: str
+    #: All resources that its owner has registered; None: the controller knows no owner.
     resources: tuple[str, ...] | None
 
 
 @dataclass(frozen=True, slots=True)
 class BridgeChanged:
-    """A gateway's bridge is connected to our broker, or not; None: nothing says so any more.
-
-    ``retained``: that was so before we looked.
-    """
+    """A gateway's bridge has published its status."""
 
     gateway: str
+    #: Whether the bridge is connected to our broker; None: its status was removed from the broker.
     connected: bool | None
+    #: Whether the broker had kept this status from before our subscription.
     retained: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class SubscriptionsRefused:
-    """The broker does not let us subscribe: to bridges' status topics, or to tunnels of gateways."""
+    """The broker has refused one of our subscriptions."""
 
+    #: To a status topic of the bridges.
     presence: bool = False
+    #: To a tunnel on which a gateway answers directly.
     direct: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Synced:
-    """What ``sync`` asked for: whatever was on its way to us before that is here."""
+    """The reply to ``sync``: all messages that were on their way to us when it was called have arrived."""
 
 
 BusEvent = (
@@ -184,12 +193,14 @@ BusEvent = (
 
 
 class BusClient:
-    """One MQTT connection with two tunnels of its own: for answers, and for what the controller is asked.
+    """One MQTT connection with two tunnels: one for gateways' answers, one for answers of the controller.
 
-    The ``listener`` is called on the network thread (``pm-bus``) or the watching one (``pm-watch``) with what
-    happened, in order; it must not block and must not call back.
+    ``installation`` is the random name in our tunnels and our client id. ``resource`` is our own, for whose
+    owner the controller is asked every ``probe_interval_s``. ``presence`` are the patterns of the bridges'
+    status topics, each with one ``+``.
 
-    ``limit`` learns at each connect what the broker carries.
+    ``listener`` is called with events in their order, on the thread ``pm-bus`` or ``pm-watch``. It must not
+    block and must not call back. ``limit`` learns the broker's limit at each connect.
     """
 
     def __init__(
@@ -208,7 +219,7 @@ class BusClient:
         self._resource = resource
         self._presence = settings.presence_topics
         self._statuses = [_status_topic(pattern) for pattern in self._presence]
-        self._tunnels: dict[str, None] = {}  # of gateways, that were subscribed to
+        self._tunnels: dict[str, None] = {}  # gateways' tunnels that we have subscribed to, oldest first
         self._probe_interval_s = settings.probe_interval_s
         self._listener = listener
         self._clock = clock
@@ -218,9 +229,9 @@ class BusClient:
         self._lock = threading.Lock()  # guards _questions, _probes and _tunnels
         self._questions: dict[int, str] = {}
         self._probes: dict[int, float] = {}
-        self._wanted: set[int] = set()  # probes whose good answer is told, too
+        self._wanted: set[int] = set()  # ids of probes whose good answer is an event too (ControllerKnows)
         self._known_s: float | None = None
-        self._sync_s: float | None = None  # since when a Synced is wanted
+        self._sync_s: float | None = None  # when the Synced that is still due was asked for
         self._answers_at_all = False
         self._stopping = threading.Event()
         address, login = (settings.broker_host, settings.broker_port), Credentials.of(settings)
@@ -243,12 +254,12 @@ class BusClient:
 
     @property
     def waiting_bytes(self) -> int:
-        """How much of what was sent waits in memory until the broker takes it. ``Room`` tells its end."""
+        """Bytes that were sent and wait in memory until the broker takes them; ``Room`` follows."""
         return self._link.waiting_bytes
 
     @property
     def reason(self) -> str | None:
-        """Why there is no connection to the broker, or none that lasts, with the cure; None: it stands."""
+        """Why there is no connection to the broker, or none that lasts, and what to do; None: it is up."""
         reason = self._link.reason
         if reason is None or self._link.up:
             return reason
@@ -256,32 +267,35 @@ class BusClient:
 
     @property
     def known_s(self) -> float | None:
-        """When the controller was asked last that knew us; None: never, or it has forgotten us since."""
+        """When the latest question was asked whose answer said that the controller knows us.
+
+        Monotonic clock, seconds; None: there was none yet, or the controller has forgotten us since.
+        """
         return self._known_s
 
     @property
     def threads(self) -> tuple[Vital, ...]:
-        """Those that run from ``start`` to ``stop``."""
+        """The network thread and the watching thread; both run from ``start`` to ``stop``."""
         return self._link.thread, self._watcher
 
     def start(self) -> None:
-        """Connect, for as long as it takes, and stay connected."""
+        """Start the threads: they connect, and connect again whenever the connection breaks."""
         self._link.start()
         self._watcher.start()
 
     def stop(self) -> None:
-        """Disconnect. The broker goes on keeping the answers that come."""
+        """Disconnect, and end the threads. The broker keeps the answers that come meanwhile."""
         self._stopping.set()
         self._link.stop(STOP_S)
         self._watcher.join(STOP_S)
 
     def send(self, commands: Sequence[Outgoing]) -> bool:
-        """Hand messages to the controllers, in order. False: there is no connection, none has left."""
+        """Send commands in their order. Returns False when there is no connection: then none has left."""
         self._expect([command.tunnel for command in commands if command.tunnel])
         return self._link.send(commands)
 
     def expect(self, destinations: Iterable[str]) -> None:
-        """These gateways may answer directly, though nothing was sent to them since the start."""
+        """Subscribe to the tunnels of gateways that an earlier process sent commands to directly."""
         self._expect([direct_tunnel(self.tunnel, destination) for destination in destinations])
 
     def _expect(self, tunnels: Sequence[str]) -> None:
@@ -294,15 +308,15 @@ class BusClient:
             self._link.subscribe([(tunnel, 1) for tunnel in new])  # without a connection: when there is one
 
     def tell(self, payload: bytes) -> bool:
-        """Hand the controller an event. False: there is no connection."""
+        """Send the controller an event. Returns False when there is no connection."""
         return self._link.send([Outgoing(0, payload)])
 
     def acknowledge(self, receipts: Iterable[Receipt]) -> None:
-        """The answers of these receipts are on disk: the broker need not keep them any more."""
+        """Acknowledge answers that are on disk, so that the broker need not keep them any more."""
         self._link.acknowledge(receipts)
 
     def release(self, size_bytes: int) -> None:
-        """Answers of this size have been taken in: there is room for others."""
+        """Say that received answers of this size are no longer in memory, so that more may be read."""
         self._link.release(size_bytes)
 
     def ask(self, destinations: Iterable[str]) -> None:
@@ -317,18 +331,20 @@ class BusClient:
                     self._questions.pop(id_, None)
 
     def sync(self) -> None:
-        """Tell with a ``Synced`` when all is here that is on its way to us now.
+        """Ask for a ``Synced`` event as soon as all messages that are on their way to us have arrived.
 
-        It goes to the controller and back, behind all that. Of what the broker holds back until something is
-        acknowledged only the first is here then. Where there is no connection, it comes with the next one.
+        A question goes to the controller and back, behind those messages. Messages that the broker holds back
+        until earlier ones are acknowledged may still be missing then. Without a connection the event comes
+        after the next connect.
         """
         self._sync_s = self._clock.now_s()
         self._probe()
 
     def check(self, messages: Iterable[int]) -> None:
-        """Ask the controller whether it still waits for the answers to these; a ``Held`` event answers each.
+        """Ask whether the controller still waits for the answers to these messages; a ``Held`` answers each.
 
-        It is asked under the same id: it refuses an id that it has in flight, and does not disturb that.
+        Each question has the id of its message. The controller refuses an id that it has in flight, and the
+        message itself is not disturbed.
         """
         asked = [self._question(message, self._resource) for message in messages]
         self._link.send(asked)
@@ -352,7 +368,7 @@ class BusClient:
         log.info("connected to the broker at %s", self._address, extra={"action": "bus_up"})
         with self._lock:
             tunnels = [(tunnel, 1) for tunnel in self._tunnels]
-        # First of all: who is away is known before anything is sent, and no answer comes too early.
+        # Before anything is sent: so it is known which gateways are away, and no answer comes too early.
         watched = [(pattern, 0) for pattern in (*self._presence, REGISTRATION)]
         self._link.subscribe([*watched, *tunnels])
         self._tell([LinkChanged(up=True, capacity=self.limit.capacity)])
@@ -384,24 +400,24 @@ class BusClient:
         done: list[Receipt] = []
         for message in messages:
             try:
-                told = self._take(message)
+                found = self._take(message)
             except ValueError as fault:
-                told = self._take_garbled(message, str(fault))
+                found = self._take_garbled(message, str(fault))
             except Exception:
                 log.exception("a message on %s cannot be read", message.topic)
-                told = self._take_garbled(message, "it cannot be read")
-            events += told
-            if message.receipt is not None and not any(isinstance(event, Answered) for event in told):
+                found = self._take_garbled(message, "it cannot be read")
+            events += found
+            if message.receipt is not None and not any(isinstance(event, Answered) for event in found):
                 done.append(message.receipt)
         if done:
             self._link.acknowledge(done)
         if events:
-            # Before it is told: whoever takes it may be quick.
+            # Held before the events are passed on: the dispatcher may release them at once.
             self._link.hold(sum(event.size_bytes for event in events if isinstance(event, Answered)))
             self._tell(events)
 
     def _take(self, received: Received) -> list[BusEvent]:
-        """What a message tells the dispatcher. Raises ValueError: it cannot be read."""
+        """The events that a message stands for. Raises ValueError: the message cannot be read."""
         topic = received.topic
         if topic == REGISTRATION:
             return _registering(received.payload)
@@ -419,7 +435,8 @@ class BusClient:
         if FIRST_QUESTION_ID <= id_ <= LAST_QUESTION_ID:
             return self._match(id_, message)
         if topic == self._asking and message.get("sign") == reply.CONTROLLER:
-            # Anything else under this id is the gateway's answer, which took the question for its request.
+            # Not signed by the controller: the gateway's answer to the request that had this id in flight,
+            # which came to the tunnel of our question.
             return [Held(id_, reply.read(message).refusal is reply.Refusal.ID_USED)]
         return [self._answered(id_, reply.read(message), received)]
 
@@ -429,7 +446,7 @@ class BusClient:
         return [BridgeChanged(gateway, STATUSES[received.payload], received.retained)]
 
     def _take_garbled(self, received: Received, why: str) -> list[BusEvent]:
-        """A message that cannot be read. It is an answer that came, if its id can be found all the same."""
+        """The event for a message that cannot be read: a garbled answer if its id can be found, else none."""
         torn = len(received.payload) > READ_LIMIT_BYTES
         numbers = jsoncodec.numbers(received.payload, torn=torn)
         if not reply.is_answer(numbers):
@@ -445,7 +462,7 @@ class BusClient:
         return Answered(id_, read, received.receipt, tunnel, jsoncodec.weight(received.payload))
 
     def _match(self, id_: int, message: dict[str, Any]) -> list[BusEvent]:
-        """The answer to a question of ours; to none that is open: nothing."""
+        """The events for the controller's answer to a question of ours; none when no question has this id."""
         with self._lock:
             destination = self._questions.pop(id_, None)
             asked_s = self._probes.pop(id_, None)
@@ -512,7 +529,7 @@ def _resources(message: dict[str, Any]) -> tuple[str, ...] | None:
 
 
 def _registering(payload: bytes) -> list[BusEvent]:
-    """What a request to be registered says; of anything else nothing."""
+    """The event for a registration that names resources below /remote; none for any other message."""
     message = jsoncodec.decode(payload)
     method = message.get("method") if isinstance(message, dict) else None
     data = message.get("data") if method in ("post", "POST") else None
@@ -523,6 +540,6 @@ def _registering(payload: bytes) -> list[BusEvent]:
 
 
 def _status_topic(pattern: str) -> re.Pattern[str]:
-    """What matches the topics of a pattern with one ``+``, and gives what stands there."""
+    """A regular expression for the topics of a pattern with one ``+``; its group 1 is what stands there."""
     before, _, after = pattern.partition("+")
     return re.compile(f"{re.escape(before)}([^/]+){re.escape(after)}")

@@ -1,23 +1,23 @@
-"""The dispatcher's own MQTT connection: one socket, one thread, and a word on what has left and what not.
+"""The dispatcher's own MQTT connection: one socket, one thread, and a list of what has not left.
 
-Why not paho, which the SDK brings: version 1.5.0 acknowledges a message before it hands it on, so one that
-arrives while the program dies is lost; when a connection breaks it cannot tell which messages had left; and
-each message costs it several system calls and wakes a thread. Decision 0009 has the figures.
+Paho, which the SDK brings, will not do. Version 1.5.0 acknowledges a message before it hands the message on,
+so a message that arrives while the program dies is lost. It cannot say which messages had left when a
+connection broke. Each message costs it several system calls and wakes a thread (figures: decision 0009).
 
-- A message that is sent leaves at QoS 0, once. Those of which nothing, or not all, was given to the system
-  when the connection broke have not left, and are named then.
-- A broker may close the connection for a message that is too long for it. One that is much longer than all
-  that this connection has carried, or longer at all, soon after a loss, is tried first: it leaves but for its
-  last byte, and nothing follows for a moment; then its last byte, and nothing follows for a moment. When the
-  connection ends meanwhile, what waits behind it has not left, and what was before it has been read
-  (decision 0036).
-- What the system does not take at once waits in memory. Who sends can ask how much that is, and is told
-  when it has become little (decision 0052).
-- What was received and is still in memory is counted: while that is much, nothing is read. The broker keeps
-  the rest.
-- A message that is received is acknowledged when its receiver says so. Until then the broker keeps it, and
-  brings it again after a reconnect. A message that stays unacknowledged for long is a reason to reconnect:
-  behind a few of them the broker holds back all others.
+- A message leaves once, at QoS 0. When the connection breaks, the listener is given the ids of the messages
+  that the operating system had not taken completely: they have not left.
+- A broker may close the connection when a message is too long for it. A message is therefore *tried* when it
+  is much longer than all that this connection has carried (or, soon after a loss, longer at all). All but its
+  last byte is written, and nothing else for ``TRIAL_S``; then its last byte, and again nothing for
+  ``TRIAL_S``. When the connection ends meanwhile, the messages behind it have not left, and the broker has
+  read those before it (decision 0036).
+- Bytes that the operating system does not take at once wait in memory. ``waiting_bytes`` says how many, and
+  the listener's ``room`` is called when few are left (decision 0052).
+- Received messages that are still in memory are counted in bytes. While they exceed ``HELD_BYTES``, nothing
+  is read; the broker keeps the rest.
+- A received message is acknowledged when its receiver says so. Until then the broker keeps it, and delivers
+  it again after a reconnect. The thread reconnects when a message stays unacknowledged for
+  ``UNACKNOWLEDGED_S``, because the broker holds back all others behind a few such messages.
 """
 
 import logging
@@ -43,184 +43,199 @@ from puppetmaster.threads import Vital
 
 log = logging.getLogger("sanji.puppetmaster.bus.connection")
 
-#: After half of it in silence we say something; after one and a half without a word the connection is dead.
+#: The keep-alive that CONNECT names. After half of it in silence the thread sends a PINGREQ; after one and a
+#: half without a byte from the broker the connection counts as dead.
 KEEPALIVE_S = 16
-#: How long it can go unseen that it is time for something.
+#: The longest sleep of the thread: a deadline is noticed at most this much too late.
 LOOK_UP_S = 4.0
-#: For the connection itself, and for the broker's answers to CONNECT and SUBSCRIBE.
+#: Timeout of the TCP connect, and of the broker's answers to CONNECT and SUBSCRIBE.
 CONNECT_S = 10.0
-#: Between two tries to connect.
+#: Shortest pause between two tries to connect.
 AGAIN_S = 1.0
-#: For what is still to be written at the end.
+#: How long ``stop`` waits for the backlog to be written.
 LEAVE_S = 0.3
-#: Topics of one SUBSCRIBE.
+#: Most topics in one SUBSCRIBE.
 SUBSCRIBE_TOPICS = 100
-#: A message that is not acknowledged after this was lost in this program: it shall come again.
+#: A message that is not acknowledged after this time was lost in this program. Then the thread reconnects, so
+#: that the broker delivers the message again.
 UNACKNOWLEDGED_S = 60.0
-#: Read at once, and before what was read is handed on.
+#: Most bytes of one ``recv``, and of all reads before the messages in them go to the listener.
 READ_BYTES, ROUND_BYTES = 64 * 1024, 256 * 1024
-#: While so much of what was received is in memory nothing more is read.
+#: While received messages of this size are in memory, nothing more is read.
 HELD_BYTES = 4 * 1024 * 1024
-#: Confirms what has come at once (Linux only). A broker without ``set_tcp_nodelay`` sends nothing more before
-#: that, and the system confirms with the next thing that we say, which waits for the disk, or after 40 ms.
+#: The socket option that makes the system send a TCP ACK at once (Linux only; else None). A broker without
+#: ``set_tcp_nodelay`` sends nothing more before the ACK. Without the option the system sends the ACK with our
+#: next packet, which waits for the disk, or after 40 ms.
 QUICK_ACK: int | None = getattr(socket, "TCP_QUICKACK", None)
-#: The controller expands what it passes on (0.1 becomes 0.10000000000000001): what is below 1 MiB for it can
-#: be this long for us, without its indentation.
+#: Longest received payload, without its indentation. The controller takes messages below 1 MiB, but expands
+#: what it passes on (0.1 becomes 0.10000000000000001), so they can be this long when they reach us.
 MESSAGE_LIMIT_BYTES = 6 * 1024 * 1024
 
 
-#: A shorter message is nothing that a broker closes a connection for.
+#: Messages up to this length are never tried: no broker closes a connection for one.
 TRIED_BYTES = 4096
-#: How long a broker is given to close the connection for what it has read of a message.
+#: How long a broker is given to close the connection for a message that is being tried.
 TRIAL_S = 0.25
-#: What is up to so many times as long as what was carried need not be tried; so soon after a loss it must.
+#: A message is not tried when it is up to this many times as long as the longest that was carried. For
+#: ``CAREFUL_S`` after a loss, each message that is longer than the longest is tried.
 UNTRIED_FACTOR, CAREFUL_S = 2, 60.0
 
-#: Messages are written together up to about so many bytes.
+#: Short messages are joined into writes of about this many bytes.
 TOGETHER_BYTES = 64 * 1024
 
-#: The number of the SUBSCRIBE with which a connection begins.
+#: The packet id of the SUBSCRIBE with which a connection begins.
 FIRST_PACKET = 1
 _topic = lru_cache(maxsize=4096)(packets.Topic)
 
 
 class Closed(ConnectionError):
-    """The broker ended the connection, without a word."""
+    """The broker ended the connection without sending a packet that says why."""
 
     def __init__(self) -> None:
         super().__init__("the broker closed it")
 
 
 class Receipt(NamedTuple):
-    """What ``acknowledge`` needs of a message that was received."""
+    """What ``acknowledge`` needs to know of a received message."""
 
+    #: Number of the connection that it came on, counted from 1.
     connection: int
+    #: Packet id of the PUBLISH.
     packet: int
 
 
 class Received(NamedTuple):
-    """A message: its topic, its payload, cut one byte beyond the limit, and what to acknowledge."""
+    """A received message."""
 
     topic: str
+    #: At most ``MESSAGE_LIMIT_BYTES`` + 1 bytes: a longer payload is cut there.
     payload: bytes
+    #: What ``acknowledge`` is given; None: the message came at QoS 0.
     receipt: Receipt | None
-    #: The broker had it before we subscribed.
+    #: Whether the broker had kept it from before our subscription.
     retained: bool
 
 
 class Listener(NamedTuple):
-    """What the link tells, on its own thread. None of it may block or call back, but for ``send``."""
+    """The functions that the connection calls, on its own thread. They must not block; they may ``send``."""
 
-    #: The connection stands, and the topics are subscribed. Nothing else comes before this has returned.
+    #: The connection is up and its topics are subscribed. Nothing else is told before this has returned.
     up: Callable[[], None]
-    #: It is gone; the ids of the messages that have not left, and what was being tried.
+    #: The connection is down. Given the ids of the messages that have not left, and the message that was
+    #: being tried (None: no message was).
     down: Callable[[tuple[int, ...], Tried | None], None]
-    #: Messages came.
+    #: Messages have arrived.
     messages: Callable[[list["Received"]], None]
-    #: The broker refuses subscriptions to these topics, which were asked for with ``subscribe``.
+    #: The broker has refused subscriptions that ``subscribe`` asked for. Given their topics.
     refused: Callable[[tuple[str, ...]], None]
-    #: Much was waiting to be written, and now no more than ``FEW_BYTES`` are.
+    #: More than ``FEW_BYTES`` were waiting to be written, and now no more than those are.
     room: Callable[[], None]
 
 
 @dataclass(slots=True)
 class _Unsent:
-    """Messages of one ``send`` that are not all given to the system; where each of them ends."""
+    """Bytes that the operating system has not taken completely: packets that are written together."""
 
     data: memoryview
+    #: Each message's id, and the offset in ``data`` at which it ends.
     ends: list[tuple[int, int]]
-    #: It is one message, and may be too long for the broker.
+    #: Whether ``data`` is one message that may be too long for the broker, and is tried first.
     tried: bool = False
+    #: How many bytes of ``data`` the system has taken.
     written: int = 0
-    #: Until then nothing more is written: the broker is to show what it makes of this one.
+    #: Nothing is written until this time (monotonic clock): the broker may be closing the connection.
     pause_until_s: float = 0.0
 
     @property
     def next_end(self) -> int:
-        """How far it may be written in this step."""
+        """The offset up to which ``data`` may be written in this step: all but the last byte at first."""
         size = len(self.data)
         return size - 1 if self.tried and self.written < size - 1 else size
 
 
 class Connection:
-    """A connection that is made again whenever it breaks. ``send`` and ``acknowledge`` are for any thread."""
+    """An MQTT connection that is made again whenever it breaks. Any thread may call its methods.
+
+    ``address`` is the broker's host and port; ``topics`` are those of the first SUBSCRIBE, each with its QoS.
+    """
 
     def __init__(
         self,
         address: tuple[str, int],
-        login: Credentials,
+        credentials: Credentials,
         client_id: str,
         topics: Sequence[tuple[str, int]],
         listener: Listener,
     ) -> None:
         self._address = address
-        self._login = login
+        self._credentials = credentials
         self._attempts = Attempts()
-        self._attempts.login = login
+        self._attempts.login = credentials
         self._client_id = client_id
         self._endings = Endings(client_id)
         self._complaints = Complaints()
-        self._known = False  # whether the broker had kept our session when it let us in, and since when
-        self._since_s = 0.0
+        self._known = False  # whether the broker had kept our session when it let us in
+        self._since_s = 0.0  # when the connection came up (monotonic clock)
         self._topics = topics
         self._listener = listener
-        self._lock = threading.Lock()  # guards all up to _socket, and its use
+        self._lock = threading.Lock()  # guards the attributes down to _socket, and the use of the socket
         self._up = False
-        self._connection = 0  # counts them
+        self._connection = 0  # number of the connection, counted from 1
         self._backlog: deque[_Unsent] = deque()
-        self._waiting_bytes = 0  # of the backlog, as far as they are not written
-        self._untried_bytes = TRIED_BYTES  # what is no longer need not be tried
+        self._waiting_bytes = 0  # bytes of the backlog that are not written yet
+        self._untried_bytes = TRIED_BYTES  # packets up to this length are not tried
         self._careful_until_s = self._spoke_s = -math.inf
-        self._subscribing: dict[int, tuple[str, ...]] = {}  # by the number of the SUBSCRIBE
+        self._subscribing: dict[int, tuple[str, ...]] = {}  # packet id of a SUBSCRIBE -> its topics
         self._packets = count(1)
-        self._open: dict[Receipt, float] = {}  # since when; the oldest is the first
-        self._held_bytes = 0  # of what was received, on whichever connection
+        self._open: dict[Receipt, float] = {}  # unacknowledged -> when it arrived; the oldest is the first
+        self._held_bytes = 0  # size of received messages in memory, on this connection and earlier ones
         self._socket: socket.socket | None = None
         self._stopping = threading.Event()
-        self._wakes: socket.socket | None = None  # while the thread listens at its other end
+        self._wakes: socket.socket | None = None  # a byte written here wakes the thread
         self.thread = Vital(target=self._run, name="pm-bus")
 
     @property
     def up(self) -> bool:
-        """Whether the connection stands."""
+        """Whether the connection is up."""
         return self._up
 
     @property
     def waiting_bytes(self) -> int:
-        """How much of what was sent is still in memory here, for the system has not taken it."""
+        """Bytes that were sent and that the operating system has not taken yet."""
         return self._waiting_bytes
 
     @property
     def reason(self) -> str | None:
-        """Why there is no connection, or none that lasts, with the cure; None while it stands."""
+        """Why there is no connection, or none that lasts, and what to do; None: the connection is up."""
         return self._attempts.reason or self._endings.reason
 
     def start(self) -> None:
-        """Connect, for as long as it takes, and stay connected."""
+        """Start the thread: it connects, and connects again whenever the connection breaks."""
         self.thread.start()
 
     def stop(self, timeout_s: float) -> None:
-        """Say goodbye to the broker, which goes on keeping what comes, and end the thread."""
+        """Disconnect, and wait up to ``timeout_s`` for the thread. The broker keeps what comes meanwhile."""
         self._stopping.set()
         self._wake()
         self.thread.join(timeout_s)
 
     def send(self, messages: Sequence[Outgoing]) -> bool:
-        """Send messages in order; never blocks. False: there is no connection, none of them has left."""
+        """Send messages in their order; never blocks. Returns False, and sends none, without a connection."""
         done = True
         with self._lock:
             if not self._up:
                 return False
             for part in _parts(messages, self._untried_bytes):
-                done = self._put(part)  # no other is written where this one is not
+                done = self._put(part)  # False for one part is False for all later ones: they queue behind it
         if not done:
             self._wake()  # the thread writes on when there is room, or finds out what is wrong
         return True
 
     def subscribe(self, topics: Sequence[tuple[str, int]]) -> bool:
-        """Ask for these topics too, each with its QoS, before what is sent after this. Never blocks.
+        """Subscribe to these topics too, each with its QoS, ahead of later messages. Never blocks.
 
-        The next connection does not know of them. False: there is no connection.
+        Holds for this connection: the next one subscribes to its first topics only. Returns False when there
+        is no connection.
         """
         done = True
         for begin in range(0, len(topics), SUBSCRIBE_TOPICS):
@@ -232,7 +247,7 @@ class Connection:
         return done
 
     def acknowledge(self, receipts: Iterable[Receipt]) -> None:
-        """These messages need not be kept for us any more; those of an earlier connection come again."""
+        """Send a PUBACK for each message; those of an earlier connection are skipped, and come again."""
         open_receipts: dict[int, list[bytes]] = {}
         with self._lock:
             for receipt in receipts:
@@ -242,12 +257,12 @@ class Connection:
             self._write(b"".join(acknowledged), connection)
 
     def hold(self, size_bytes: int) -> None:
-        """What was received takes so much memory, until ``release``."""
+        """Count received messages of this size as in memory, until ``release``."""
         with self._lock:
             self._held_bytes += size_bytes
 
     def release(self, size_bytes: int) -> None:
-        """So much of it is not in memory any more."""
+        """Count received messages of this size as no longer in memory, and read on if that makes room."""
         with self._lock:
             full = self._full
             self._held_bytes -= size_bytes
@@ -260,7 +275,7 @@ class Connection:
         return self._held_bytes >= HELD_BYTES
 
     def _write(self, data: bytes, connection: int | None = None) -> bool:
-        """Whether it was taken: there is a connection, and where it matters this one."""
+        """Write ``data``. Returns False when there is no connection, or not the one of this number."""
         with self._lock:
             if not self._up or connection not in (None, self._connection):
                 return False
@@ -270,7 +285,7 @@ class Connection:
         return True
 
     def _put(self, unsent: _Unsent) -> bool:
-        """Write it, or leave it to the thread; whether all of it is written. Under the lock."""
+        """Write ``unsent``, or queue it for the thread. Returns whether it is all written. Under the lock."""
         if not self._backlog and not unsent.tried and self._push(unsent):
             return True
         self._backlog.append(unsent)
@@ -278,9 +293,9 @@ class Connection:
         return False
 
     def _push(self, unsent: _Unsent) -> bool:
-        """Give the system as much of this step as it takes; whether that was all of it.
+        """Write as much of this step as the system takes. Returns whether that was all of the step.
 
-        An error shows at the next read.
+        An error is passed over here: the next read raises it.
         """
         assert self._socket is not None
         end = unsent.next_end
@@ -302,7 +317,7 @@ class Connection:
         while not self._stopping.is_set():
             greeted = False
             try:
-                with visit.reach(self._address, self._login, CONNECT_S) as connection:
+                with visit.reach(self._address, self._credentials, CONNECT_S) as connection:
                     greeted = True
                     decoder = packets.Decoder(MESSAGE_LIMIT_BYTES)
                     early = self._introduce(connection, decoder)
@@ -328,7 +343,7 @@ class Connection:
             log.warning("no connection to the broker at %s:%d: %s", *self._address, self._attempts.reason)
 
     def _ended(self, error: Exception) -> None:
-        """A connection that stood is over; perhaps somebody else has logged in with our client id."""
+        """Note the end of a connection that was up. Another client with our client id may have caused it."""
         log.warning("the connection to the broker at %s:%d ended: %s", *self._address, error)
         with self._lock:
             trying = any(one.tried and one.written for one in self._backlog)
@@ -340,17 +355,24 @@ class Connection:
             log.warning("%s", reason, extra={"action": "taken_over"})
 
     def _introduce(self, connection: socket.socket, decoder: packets.Decoder) -> list[packets.Published]:
-        """CONNECT and SUBSCRIBE; what the broker had kept for us may come in between. Then we are up."""
-        login = self._login
+        """Send CONNECT and SUBSCRIBE, and wait for their answers. Then the connection is up.
+
+        Returns the messages that the broker had kept for our session and sent before its SUBACK.
+
+        Raises:
+            OSError: the broker refused us, closed the connection, or did not answer in time.
+            Malformed: it sent something that is not MQTT.
+        """
+        credentials = self._credentials
         connection.sendall(
             packets.connect(
-                self._client_id, keepalive_s=KEEPALIVE_S, user=login.user, password=login.password
+                self._client_id, keepalive_s=KEEPALIVE_S, user=credentials.user, password=credentials.password
             )
         )
         early: list[packets.Published] = []
         size, deadline_s = 0, time.monotonic() + CONNECT_S
         subscribed = False
-        # What the broker had kept for a session shows that it has our subscriptions; it may be much.
+        # Kept messages prove that the session has our subscriptions: past HELD_BYTES no SUBACK is awaited.
         while not subscribed and size < HELD_BYTES:
             connection.settimeout(max(0.01, deadline_s - time.monotonic()))
             if not (data := connection.recv(READ_BYTES)):
@@ -380,7 +402,7 @@ class Connection:
         return early
 
     def _converse(self, connection: socket.socket, decoder: packets.Decoder) -> None:
-        """Read and write until told to stop. Raises OSError, Malformed: it broke."""
+        """Read and write until ``stop`` is called. Raises OSError, Malformed: the connection broke."""
         heard_s = looked_s = time.monotonic()
         more = False
         woken, wakes = socket.socketpair()
@@ -390,7 +412,7 @@ class Connection:
             selector.register(woken, selectors.EVENT_READ)
             while not self._stopping.is_set():
                 full, pause_s = self._limits()
-                if full:  # nobody listens, so silence says nothing
+                if full:  # we do not read, so the broker's silence means nothing
                     heard_s = time.monotonic()
                 reading = 0 if full else selectors.EVENT_READ
                 _watch(selector, connection, reading | (selectors.EVENT_WRITE if pause_s <= 0 else 0))
@@ -408,17 +430,23 @@ class Connection:
                 looked_s = self._look_at_receipts(looked_s)
 
     def _limits(self) -> tuple[bool, float]:
-        """Whether nothing may be read now, and for how long nothing may be written; 0: it may."""
+        """Whether reading is paused, and for how many seconds writing is.
+
+        0 or less: there is something to write. Infinite: there is nothing to write.
+        """
         with self._lock:
             if not self._backlog:
                 return self._full, math.inf
             return self._full, self._backlog[0].pause_until_s - time.monotonic()
 
     def _look_at_receipts(self, looked_s: float) -> float:
-        """The time now; ``looked_s``: of the last look. Raises ConnectionError: one is open for too long."""
+        """Check the age of the oldest unacknowledged message. Returns the time now.
+
+        ``looked_s`` is when this was checked last. Raises ConnectionError: a message is too old.
+        """
         now_s = time.monotonic()
         with self._lock:
-            if now_s - looked_s > KEEPALIVE_S:  # this program stood still, and with it who acknowledges
+            if now_s - looked_s > KEEPALIVE_S:  # the whole program was suspended, so the ages mean nothing
                 self._open = dict.fromkeys(self._open, now_s)
             since_s = next(iter(self._open.values()), now_s)
         if now_s - since_s > UNACKNOWLEDGED_S:
@@ -426,7 +454,7 @@ class Connection:
         return now_s
 
     def _keep_alive(self, heard_s: float) -> None:
-        """Say something when there was silence for long. Raises ConnectionError when there is no answer."""
+        """Send a PINGREQ after a silence. Raises ConnectionError: the broker has been silent for too long."""
         now_s = time.monotonic()
         if now_s - self._since_s > LASTING_S:
             self._endings.over()
@@ -444,11 +472,11 @@ class Connection:
             self._listener.room()
 
     def _write_backlog(self, now_s: float) -> None:
-        """Write as much of it as the system takes, up to a pause. Under the lock."""
+        """Write as much of the backlog as the system takes, up to a pause. Under the lock."""
         while self._backlog and self._backlog[0].pause_until_s <= now_s:
             head = self._backlog[0]
             size, before = len(head.data), head.written
-            if not before:  # those before it may have shown that it need not be tried
+            if not before:  # a message before it may have been as long, and was carried
                 head.tried = head.tried and size > self._untried_bytes
             if before < size:
                 done = self._push(head)
@@ -464,7 +492,10 @@ class Connection:
             self._backlog.popleft()
 
     def _read(self, connection: socket.socket, decoder: packets.Decoder) -> bool:
-        """Take in what is there, and hand it on; whether there may be more. Raises OSError: no more comes."""
+        """Read what has arrived and give the messages to the listener. Returns whether there may be more.
+
+        Raises OSError: the connection ended; Malformed: the broker sent something that is not MQTT.
+        """
         size, closed = 0, False
         published: list[packets.Published] = []
         while size < ROUND_BYTES and not closed:
@@ -480,8 +511,8 @@ class Connection:
                     published.append(packet)
                 elif isinstance(packet, packets.Suback):
                     self._subscribed(packet)
-        if QUICK_ACK is not None and not closed:  # the system forgets it soon, so it is said each time
-            with suppress(OSError):  # the next read finds out what is wrong
+        if QUICK_ACK is not None and not closed:  # the system drops the option soon, so it is set each time
+            with suppress(OSError):  # the next read raises what is wrong
                 connection.setsockopt(socket.IPPROTO_TCP, QUICK_ACK, 1)
         self._deliver(published)
         if closed:
@@ -491,7 +522,7 @@ class Connection:
     def _subscribed(self, packet: packets.Suback) -> None:
         with self._lock:
             topics = self._subscribing.pop(packet.packet, None)
-        if topics is None:  # the first one, behind much that the broker had kept for us
+        if topics is None:  # the SUBACK of the first SUBSCRIBE, which came behind many kept messages
             if packets.REFUSED in packet.granted:
                 raise Refused
             return
@@ -519,7 +550,7 @@ class Connection:
         return Receipt(self._connection, one.packet) if one.packet else None
 
     def _leave(self, connection: socket.socket) -> None:
-        """Say goodbye, after what is still to be written, unless the broker takes nothing."""
+        """Write the backlog and a DISCONNECT. Raises TimeoutError after ``LEAVE_S``."""
         with self._lock:
             rest = b"".join([*(one.data[one.written :] for one in self._backlog), packets.DISCONNECT])
             self._backlog.clear()
@@ -528,7 +559,7 @@ class Connection:
         connection.sendall(rest)
 
     def _lost(self) -> None:
-        """There is no connection any more: say which messages have not left."""
+        """Clear up after a connection: give the listener the ids of the messages that have not left."""
         with self._lock:
             was_up, self._up, self._socket = self._up, False, None
             if was_up:
@@ -542,7 +573,7 @@ class Connection:
 
 
 def _watch(selector: selectors.BaseSelector, connection: socket.socket, events: int) -> None:
-    """Listen for these events there, or for nothing."""
+    """Have the selector wait for these events of the connection; 0: for none."""
     known = connection in selector.get_map()
     if events and known:
         selector.modify(connection, events)
@@ -553,7 +584,7 @@ def _watch(selector: selectors.BaseSelector, connection: socket.socket, events: 
 
 
 def _parts(messages: Iterable[Outgoing], untried_bytes: int) -> Iterator[_Unsent]:
-    """Messages as they are written: together, but for those that are to be tried."""
+    """Messages as they are written: short ones joined, those longer than ``untried_bytes`` alone."""
     data, ends = bytearray(), list[tuple[int, int]]()
     for message in messages:
         packet = _topic(message.topic).publish(message.payload)

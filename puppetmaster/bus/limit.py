@@ -1,4 +1,4 @@
-"""How long messages may be at present: the setting, and what the broker says when it is asked."""
+"""How long messages may be at present: the smaller of the setting and the limit that the broker names."""
 
 import logging
 from typing import Any
@@ -13,9 +13,10 @@ AMPLE_BYTES = 32 * 1024 * 1024
 
 
 class Limit:
-    """The limit in force. The dispatcher's network thread tells what the broker says; any thread may read.
+    """The limit in force. The thread ``pm-bus`` calls ``learn``; any thread may read.
 
-    ``setting_bytes`` is PUPPETMASTER_BROKER_LIMIT_BYTES; its default, the controller's limit, says nothing.
+    ``setting_bytes`` is PUPPETMASTER_BROKER_LIMIT_BYTES. Its default is the controller's limit, and then only
+    the broker's limit counts.
     """
 
     def __init__(self, setting_bytes: int = MESSAGE_LIMIT_BYTES) -> None:
@@ -24,7 +25,7 @@ class Limit:
         self._broker_bytes: int | None = None
 
     def learn(self, broker_bytes: int) -> None:
-        """The broker says that it takes packets of this length. It may say so at each connect."""
+        """Take note of the longest packet, in bytes, that the broker takes. Called at each connect."""
         if broker_bytes == self._broker_bytes:
             return
         self._broker_bytes = broker_bytes
@@ -36,15 +37,15 @@ class Limit:
             self.capacity = Capacity(setting_bytes)
             return
         self.capacity = Capacity(carried_bytes)
-        said = f"the broker takes no packet of more than {broker_bytes} bytes: what is longer is refused"
+        text = f"the broker takes no packet of more than {broker_bytes} bytes: what is longer is refused"
         if setting_bytes < MESSAGE_LIMIT_BYTES:
-            said += f"; PUPPETMASTER_BROKER_LIMIT_BYTES is {setting_bytes}, and the smaller of the two counts"
+            text += f"; PUPPETMASTER_BROKER_LIMIT_BYTES is {setting_bytes}, and the smaller of the two counts"
         if carried_bytes < LEAST_BROKER_BYTES:
-            said += f"; puppetmaster needs {LEAST_BROKER_BYTES}: raise its limit (mosquitto: max_packet_size)"
-        log.warning(said, extra={"action": "broker_limit"})
+            text += f"; puppetmaster needs {LEAST_BROKER_BYTES}: raise its limit (mosquitto: max_packet_size)"
+        log.warning(text, extra={"action": "broker_limit"})
 
     def view(self) -> dict[str, Any]:
-        """The limit in force and where it is from, as GET /system/puppetmaster shows it."""
+        """The limit in force, as GET /system/puppetmaster shows it: ``{"value": bytes, "from": source}``."""
         bytes_ = self.capacity.broker_bytes
         if bytes_ < self._setting_bytes:
             return {"value": bytes_, "from": "broker"}

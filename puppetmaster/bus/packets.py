@@ -1,9 +1,10 @@
-"""MQTT 3.1.1 packets, as many of them as the dispatcher's connection needs. Bytes in, packets out: no I/O.
+"""The MQTT 3.1.1 packets that the dispatcher's connection needs. Bytes in, packets out: no I/O.
 
 Outwards: CONNECT, SUBSCRIBE, PUBLISH at QoS 0, PUBACK, PINGREQ, DISCONNECT. Inwards: CONNACK, SUBACK,
 PUBLISH at QoS 0 and 1, PINGRESP. Section numbers are those of the OASIS standard of 29 October 2014.
 
-Of MQTT 5 only the login: its CONNACK tells what a broker carries, which that of MQTT 3.1.1 does not.
+Of MQTT 5 it knows only CONNECT and CONNACK. That CONNACK names the longest packet that a broker takes; the
+CONNACK of MQTT 3.1.1 does not.
 """
 
 from collections.abc import Iterable
@@ -11,62 +12,63 @@ from dataclasses import dataclass
 
 from puppetmaster.jsoncodec import Unindented
 
+#: Return code in a SUBACK for a topic that the broker refuses (section 3.9.3).
 REFUSED = 0x80
 PINGREQ = b"\xc0\x00"
 DISCONNECT = b"\xe0\x00"
 
-#: What CONNECT calls MQTT 3.1.1 and MQTT 5.
+#: The protocol levels in CONNECT of MQTT 3.1.1 and of MQTT 5.
 VERSION_3, VERSION_5 = 4, 5
-#: The longest packet that MQTT knows: the limit of a broker that names none.
+#: The longest packet that MQTT allows: the limit of a broker that names none.
 LARGEST_BYTES = 5 + 0x0FFFFFFF
 
-#: Properties in the CONNACK of MQTT 5 (its section 3.2.2.3): how long those of a fixed length are; those that
-#: are a text, or bytes with their length before them; a name and a value.
+#: Properties in the CONNACK of MQTT 5 (its section 3.2.2.3). ``_FIXED``: id -> length in bytes. ``_TEXTS``:
+#: id -> number of texts, each with its length before it (0x26 is a name and a value).
 _FIXED = {0x11: 4, 0x13: 2, 0x21: 2, 0x22: 2, 0x24: 1, 0x25: 1, 0x27: 4, 0x28: 1, 0x29: 1, 0x2A: 1}
 _TEXTS = dict.fromkeys((0x12, 0x15, 0x16, 0x1A, 0x1C, 0x1F), 1) | {0x26: 2}
 _MAXIMUM_PACKET_SIZE = 0x27
 
 _CONNACK, _PUBLISH, _SUBACK, _PINGRESP = 0x20, 0x30, 0x90, 0xD0
 _OTHERS = (_CONNACK, _SUBACK, _PINGRESP)
-#: No packet but a message is longer than this: the longest is the SUBACK of a SUBSCRIBE of ours.
+#: Longest packet that is no PUBLISH. The longest that we can get is the SUBACK of a full SUBSCRIBE.
 _OTHER_BYTES = 1024
 
 
 class Malformed(ValueError):
-    """What came is not MQTT, or nothing that we have asked for. The connection is of no use any more."""
+    """The bytes are not MQTT, or a packet that we did not ask for. The connection cannot be used any more."""
 
 
 @dataclass(frozen=True, slots=True)
 class Connack:
-    """The broker's answer to CONNECT; ``code`` 0: accepted. ``known``: it has kept our session."""
+    """The broker's answer to CONNECT."""
 
+    #: 0: accepted. Else the reason for the refusal (section 3.2.2.3).
     code: int
+    #: Whether the broker has kept our session.
     known: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Suback:
-    """The broker's answer to the SUBSCRIBE with the number ``packet``.
+    """The broker's answer to a SUBSCRIBE."""
 
-    ``granted`` is the QoS for each topic, or ``REFUSED``.
-    """
-
+    #: Packet id of the SUBSCRIBE.
     packet: int
+    #: For each topic the QoS that was granted, or ``REFUSED``.
     granted: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """A message for us. ``packet`` is to be acknowledged; 0: it needs not (QoS 0).
-
-    One that is longer than the limit comes without its indentation. When it is longer all the same, it is cut
-    one byte beyond the limit.
-    """
+    """A message for us."""
 
     topic: bytes
+    #: A payload longer than the decoder's limit has its indentation removed. When it is still longer then, it
+    #: is cut one byte beyond the limit.
     payload: bytes
+    #: The packet id to acknowledge; 0: none is to be (QoS 0).
     packet: int
-    #: The broker had kept it, and sends it because we have just subscribed (section 3.3.1.3).
+    #: Whether the broker had kept it, and sends it because we have just subscribed (section 3.3.1.3).
     retained: bool = False
 
 
@@ -80,12 +82,11 @@ Packet = Connack | Suback | Published | Pingresp
 
 @dataclass(frozen=True, slots=True)
 class Greeting:
-    """The broker's answer to the CONNECT of MQTT 5; ``code`` 0: accepted.
+    """The broker's answer to the CONNECT of MQTT 5."""
 
-    ``limit_bytes`` is the longest packet that the broker takes.
-    """
-
+    #: 0: accepted.
     code: int
+    #: The longest packet that the broker takes.
     limit_bytes: int
 
 
@@ -98,7 +99,7 @@ def connect(
     clean: bool = False,
     version: int = VERSION_3,
 ) -> bytes:
-    """CONNECT (section 3.1). Without ``clean`` the broker keeps the session while we are away."""
+    """A CONNECT (section 3.1). Without ``clean`` the broker keeps the session while we are not connected."""
     flags = (0x02 if clean else 0) | (0x80 if user else 0) | (0x40 if user and password else 0)
     properties = b"\0" if version == VERSION_5 else b""  # none of them
     head = _text("MQTT") + bytes((version, flags)) + keepalive_s.to_bytes(2) + properties
@@ -107,7 +108,7 @@ def connect(
 
 
 def greeting(data: bytes) -> Greeting | None:
-    """The CONNACK of MQTT 5 at the beginning of ``data``; None: not all of it is here. Raises Malformed."""
+    """Read the CONNACK of MQTT 5 at the beginning of ``data``; None: it is not complete. Raises Malformed."""
     if data and data[0] != _CONNACK:
         raise Malformed(f"a packet of the kind 0x{data[0]:02x} before the broker's CONNACK")
     body = _rest(data[1:])
@@ -115,7 +116,7 @@ def greeting(data: bytes) -> Greeting | None:
         return None
     if len(body) < 2:
         raise Malformed(f"a CONNACK with {len(body)} bytes")
-    # A broker that knows MQTT 3.1.1 only refuses us with the CONNACK of that, which has no properties.
+    # A broker that knows only MQTT 3.1.1 refuses us with a CONNACK of MQTT 3.1.1, which has no properties.
     properties = _rest(body[2:]) if len(body) > 2 else b""
     if properties is None:
         raise Malformed("a CONNACK that ends within its properties")
@@ -123,7 +124,7 @@ def greeting(data: bytes) -> Greeting | None:
 
 
 def _rest(data: bytes) -> bytes | None:
-    """What follows a length, as long as that says; None: not all of it is here. Raises Malformed."""
+    """The bytes that a length at the beginning of ``data`` counts; None: incomplete. Raises Malformed."""
     size = shift = 0
     for at, byte in enumerate(data, 1):
         size |= (byte & 0x7F) << shift
@@ -156,13 +157,13 @@ def _limit_bytes(properties: bytes) -> int:
 
 
 def subscribe(packet: int, topics: Iterable[tuple[str, int]]) -> bytes:
-    """SUBSCRIBE (section 3.8) to topics, each with the highest QoS wanted."""
+    """A SUBSCRIBE (section 3.8) with the id ``packet``, to topics with the highest QoS wanted for each."""
     asked = b"".join(_text(topic) + bytes((qos,)) for topic, qos in topics)
     return _packet(0x82, packet.to_bytes(2) + asked)
 
 
 class Topic:
-    """Where messages are published to, at QoS 0 (section 3.3)."""
+    """A topic, encoded once, to which messages are published at QoS 0 (section 3.3)."""
 
     __slots__ = ("_name",)
 
@@ -170,12 +171,12 @@ class Topic:
         self._name = _text(name)
 
     def publish(self, payload: bytes) -> bytes:
-        """PUBLISH with this payload."""
+        """A PUBLISH with this payload."""
         return b"0" + _length(len(self._name) + len(payload)) + self._name + payload
 
 
 def puback(packet: int) -> bytes:
-    """PUBACK (section 3.4): the message of this number is ours now."""
+    """A PUBACK (section 3.4): the broker need not keep the message with this packet id."""
     return b"@\x02" + packet.to_bytes(2)
 
 
@@ -189,7 +190,7 @@ def _packet(kind: int, body: bytes) -> bytes:
 
 
 def _length(size: int) -> bytes:
-    """The remaining length (section 2.2.3): seven bits a byte, the lowest first."""
+    """Encode the remaining length (section 2.2.3): seven bits in each byte, the lowest first."""
     encoded = bytearray()
     while size > 0x7F:
         encoded.append(size & 0x7F | 0x80)
@@ -200,10 +201,11 @@ def _length(size: int) -> bytes:
 
 @dataclass(slots=True)
 class _Long:
-    """A message that is longer than the limit; so many bytes of it are still to come."""
+    """A message longer than the limit, of which a part has arrived."""
 
     topic: bytes
     packet: int
+    #: Bytes that are still to come.
     missing: int
     payload: Unindented
 
@@ -212,7 +214,7 @@ class _Long:
 
 
 class Decoder:
-    """Takes bytes as they come and gives whole packets. Keeps no more than one packet of ``limit_bytes``."""
+    """Takes bytes as they arrive and returns whole packets. Keeps at most one packet of ``limit_bytes``."""
 
     def __init__(self, limit_bytes: int) -> None:
         self._limit = limit_bytes
@@ -220,7 +222,7 @@ class Decoder:
         self._long: _Long | None = None
 
     def feed(self, data: bytes) -> list[Packet]:
-        """The packets that are complete with these bytes. Raises Malformed."""
+        """Take bytes. Returns the packets that are complete with them. Raises Malformed."""
         packets: list[Packet] = []
         long = self._long
         if long is not None:
@@ -240,7 +242,7 @@ class Decoder:
         return packets
 
     def _next(self, at: int) -> tuple[Packet, int] | None:
-        """The packet that begins there, and where it ends; None: not all of it is here."""
+        """The packet that begins at offset ``at``, and the offset of its end; None: it is not complete."""
         buffer = self._buffer
         size, start = 0, at + 1
         for shift in range(0, 28, 7):

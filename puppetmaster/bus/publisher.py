@@ -1,6 +1,6 @@
-"""Job changes as Sanji events on the bus, for the views that are registered there.
+"""The publisher sends job changes as Sanji events on the bus, for the views that are registered there.
 
-At most one per job and second, and always those that say that it was created, ended or removed.
+A job has at most one event a second, but for its creation, its end and its removal, which are always sent.
 """
 
 import logging
@@ -16,15 +16,20 @@ from puppetmaster.threads import Vital
 
 log = logging.getLogger("sanji.puppetmaster.bus.publisher")
 
+#: Shortest time between two events of a job.
 INTERVAL_S = 1.0
 #: How long ``stop`` waits for the thread.
 STOP_S = 1.0
-#: Jobs whose changes are kept while the bus is down; beyond it the oldest news are not told.
+#: Most jobs whose changes are kept while the bus is down. Beyond it the oldest change is never sent.
 MOST_HELD = 2000
 
 
 class Publisher:
-    """A thread between the hub and the bus. ``send`` takes one message and never blocks for long."""
+    """A thread that takes job changes from the hub and sends them as events.
+
+    ``send`` is given the payload of one event and does not block for long. It returns False when the bus is
+    down; the publisher then keeps the change and tries again.
+    """
 
     def __init__(self, hub: Hub, send: Callable[[bytes], bool], clock: Clock) -> None:
         self._hub = hub
@@ -32,16 +37,16 @@ class Publisher:
         self._clock = clock
         self._mailbox: Mailbox = hub.subscribe()
         self._held: dict[int, Change] = {}
-        #: When a job was announced within the last interval, and whether it had ended by then.
+        #: Job id -> when its latest event was sent, and whether the job had ended by then.
         self._last: dict[int, tuple[float, bool]] = {}
         self.thread = Vital(target=self._run, name="pm-publisher")
 
     def start(self) -> None:
-        """Begin."""
+        """Start the thread."""
         self.thread.start()
 
     def stop(self) -> None:
-        """Announce what is unread, and end."""
+        """Send the changes that are still unread, and wait up to ``STOP_S`` for the thread."""
         self._hub.unsubscribe(self._mailbox)
         self._mailbox.close()
         self.thread.join(STOP_S)
@@ -58,7 +63,7 @@ class Publisher:
             log.exception("job changes were not announced")
 
     def announce(self, changes: list[Change], now_s: float) -> None:
-        """Send what is due at ``now_s``; the rest is held and merged with what comes."""
+        """Send the events that are due at ``now_s`` (monotonic clock); merge the rest with later changes."""
         for change in changes:
             held = self._held.get(change.job.id)
             self._held[change.job.id] = held.merged(change) if held else change
@@ -66,11 +71,11 @@ class Publisher:
         for job_id, change in list(self._held.items()):
             if job_id in self._last:
                 _, had_ended = self._last[job_id]
-                # A late answer changes a job that has ended: that is no second end.
+                # A late answer changes a job that has ended, and its change says "ended" again.
                 if not (change.created or change.deleted or (change.ended and not had_ended)):
                     continue
             left = self._emit(change)
-            if left is not None:  # the bus is down: it is told later, merged with what comes until then
+            if left is not None:  # the bus is down: sent later, merged with the changes until then
                 self._held[job_id] = left
                 continue
             del self._held[job_id]
@@ -79,7 +84,7 @@ class Publisher:
             del self._held[next(iter(self._held))]
 
     def _emit(self, change: Change) -> Change | None:
-        """Tell it; what of it could not be told, None: nothing."""
+        """Send the events of a change. Returns the part that could not be sent; None: all of it was."""
         view = change.job.view()
         if change.created:
             if not self._tell("post", view):

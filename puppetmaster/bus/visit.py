@@ -1,4 +1,4 @@
-"""Short connections to the broker, beside the one that stays: to ask it, or who is behind it, something."""
+"""Short connections to the broker, each with one question to the broker or the controller."""
 
 import random
 import secrets
@@ -11,11 +11,11 @@ from puppetmaster.bus import packets
 from puppetmaster.bus.credentials import Credentials, Refused, explain
 from puppetmaster.model.message import CONTROLLER_TOPIC, DEPENDENCY
 
-#: For a visit, the whole of it.
+#: Timeout of a whole visit.
 VISIT_S = 3.0
 READ_BYTES = 4096
 KEEPALIVE_S = 60
-#: A message beyond this is no answer to what is asked here.
+#: Longest message that is read whole: the controller's answer is far shorter.
 MESSAGE_BYTES = 64 * 1024
 SILENT_CONTROLLER = (
     "the controller does not answer: start it, or restart it; if it is well and the broker has an ACL, "
@@ -24,36 +24,39 @@ SILENT_CONTROLLER = (
 
 
 class NotLetIn(ConnectionError):
-    """The broker does not let us in; it says why, with the cure."""
+    """The broker does not let us in, or cannot be reached. The text says why and what to do."""
 
 
-def reach(address: tuple[str, int], login: Credentials, timeout_s: float) -> socket.socket:
-    """A connection to the broker, with TLS if there is to be any; nothing was said yet. Raises OSError."""
+def reach(address: tuple[str, int], credentials: Credentials, timeout_s: float) -> socket.socket:
+    """Open a TCP connection to the broker, with TLS if the credentials have it; nothing is sent yet.
+
+    Raises OSError: the broker cannot be reached, or TLS does not come about.
+    """
     connection = socket.create_connection(address, timeout_s)
     try:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # small messages must not wait
-        if login.tls is not None:
-            connection = login.tls.wrap_socket(connection, server_hostname=address[0])
+        if credentials.tls is not None:
+            connection = credentials.tls.wrap_socket(connection, server_hostname=address[0])
     except BaseException:
         connection.close()
         raise
     return connection
 
 
-def limit_bytes(address: tuple[str, int], login: Credentials, client_id: str) -> int | None:
-    """The longest packet that the broker takes, as it says to who speaks MQTT 5; None: it cannot be asked."""
+def limit_bytes(address: tuple[str, int], credentials: Credentials, client_id: str) -> int | None:
+    """Ask the broker with MQTT 5 for the longest packet that it takes, in bytes; None: it cannot be asked."""
     deadline_s = time.monotonic() + VISIT_S
     asked = packets.connect(
         client_id,
         keepalive_s=KEEPALIVE_S,
-        user=login.user,
-        password=login.password,
+        user=credentials.user,
+        password=credentials.password,
         clean=True,
         version=packets.VERSION_5,
     )
     data = b""
     try:
-        with reach(address, login, VISIT_S) as connection:
+        with reach(address, credentials, VISIT_S) as connection:
             connection.sendall(asked)
             while (greeting := packets.greeting(data)) is None:
                 connection.settimeout(max(0.01, deadline_s - time.monotonic()))
@@ -68,32 +71,35 @@ def limit_bytes(address: tuple[str, int], login: Credentials, client_id: str) ->
     return greeting.limit_bytes
 
 
-def controller_answers(address: tuple[str, int], login: Credentials) -> bool:
-    """Log in to the broker and ask the controller something: whether it answers. Raises NotLetIn."""
+def controller_answers(address: tuple[str, int], credentials: Credentials) -> bool:
+    """Log in to the broker and ask the controller a question. Returns whether the controller answers.
+
+    Raises NotLetIn: the broker cannot be reached, or refuses us.
+    """
     name = secrets.token_hex(8)
     tunnel = f"puppetmaster/doctor/{name}"
     greeted = False
     try:
-        with reach(address, login, VISIT_S) as connection:
+        with reach(address, credentials, VISIT_S) as connection:
             greeted = True
             arriving = _packets(connection)
             connection.sendall(
                 packets.connect(
                     f"puppetmaster-doctor-{name}",
                     keepalive_s=KEEPALIVE_S,
-                    user=login.user,
-                    password=login.password,
+                    user=credentials.user,
+                    password=credentials.password,
                     clean=True,
                 )
             )
             _let_in(connection, arriving, tunnel)
             return _answered(connection, arriving, tunnel)
     except (OSError, packets.Malformed) as error:
-        raise NotLetIn(explain(error, login, greeted=greeted)) from error
+        raise NotLetIn(explain(error, credentials, greeted=greeted)) from error
 
 
 def _packets(connection: socket.socket) -> Iterator[packets.Packet]:
-    """What comes. Raises OSError: nothing more does, or not in time; Malformed."""
+    """The packets that arrive. Raises OSError: the connection ended, or ``VISIT_S`` are over; Malformed."""
     deadline_s = time.monotonic() + VISIT_S
     decoder = packets.Decoder(MESSAGE_BYTES)
     while True:
@@ -117,7 +123,7 @@ def _let_in(connection: socket.socket, arriving: Iterator[packets.Packet], tunne
 
 
 def _answered(connection: socket.socket, arriving: Iterator[packets.Packet], tunnel: str) -> bool:
-    """Ask the controller for the owner of /jobs; whether it answers, be it that there is none."""
+    """Ask the controller for the owner of /jobs. Returns whether any answer comes, even "no owner"."""
     question = {
         "id": random.randrange(2**30, 2**31),
         "method": "get",

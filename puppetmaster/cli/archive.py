@@ -1,21 +1,20 @@
-"""The commands that write the store to a file and fill it again; they work on the data directory itself."""
+"""The commands ``export`` and ``import``, which read and write the data directory itself, without HTTP."""
 
 import json
 from pathlib import Path
 
 import click
 
+from puppetmaster import places
 from puppetmaster.cli.client import ClientError
 from puppetmaster.cli.context import Command, Context
 from puppetmaster.errors import PuppetmasterError
 from puppetmaster.settings import Settings
 from puppetmaster.store import transfer
 
-ROOT = Path(__file__).resolve().parents[2]
-
 
 class Failed(ClientError):
-    """The files of the store are not as they should be."""
+    """The store or the file cannot be read or written."""
 
     exit_code = 1
 
@@ -28,7 +27,7 @@ data_dir_option = click.option(
 
 
 def _data_dir(given: Path | None) -> Path:
-    return given or Settings.from_environment(data_dir=ROOT / "data").data_dir
+    return given or Settings.from_environment(data_dir=places.data_dir()).data_dir
 
 
 def _told(session: Context, jobs: int, sentence: str) -> None:

@@ -1,4 +1,4 @@
-"""The HTTP client of the command line: asks puppetmaster, and says in a sentence what stands in the way."""
+"""The HTTP client of the command line. Each error is a sentence that says what is wrong and what to do."""
 
 import http.client
 import json
@@ -12,25 +12,26 @@ from urllib.parse import quote, urlencode, urlsplit
 from puppetmaster import __version__
 
 DEFAULT_URL = "http://127.0.0.1:8700"
-#: The service gives up on a change after 15 s.
+#: Timeout of a connection. The service itself gives up on a change after 15 s.
 TIMEOUT_S = 30.0
-#: A new job is asked for so often when its answer is lost; its key makes it the same job each time.
+#: How often a new job is posted when its answer is lost; its key makes it the same job each time.
 CREATE_ATTEMPTS = 3
 
-#: What the API says of itself, in the words of the command line.
+#: Words of the API's sentences -> the words of the command line.
 _SAID_HERE = {"GET /jobs lists": "'puppetmaster list' shows"}
 
 
 class ClientError(Exception):
-    """What the command line ends with: one sentence, and the code it exits with."""
+    """An error that ends the command line, with its sentence and ``exit_code``."""
 
     exit_code = 7
 
 
 class Unreachable(ClientError):
-    """It cannot be reached, does not let us in, or cannot answer.
+    """Puppetmaster cannot be reached, does not let us in, or cannot answer.
 
-    ``passing``: that may go by itself. ``lost``: what was asked for may have been done all the same.
+    ``passing``: a later try may succeed. ``lost``: the answer is lost, and the request may have been carried
+    out.
     """
 
     def __init__(self, message: str, *, passing: bool = False, lost: bool = False) -> None:
@@ -40,7 +41,7 @@ class Unreachable(ClientError):
 
 
 class Refused(ClientError):
-    """Puppetmaster said no. ``faults``: ``{"path", "message"}`` of all that is wrong with what was sent."""
+    """Puppetmaster refused the request. ``faults``: a ``{"path", "message"}`` for each fault in the body."""
 
     exit_code = 2
 
@@ -50,7 +51,7 @@ class Refused(ClientError):
         self.faults = tuple(faults)
 
     def named(self, name: Callable[[str], str]) -> "Refused":
-        """The same with the place of each fault as ``name`` has it."""
+        """The same error with each fault's path replaced by ``name(path)``."""
         faults = [{**fault, "path": name(fault.get("path", ""))} for fault in self.faults]
         if len(faults) != 1 or not faults[0]["path"]:
             return Refused(str(self), self.status, faults)
@@ -58,19 +59,25 @@ class Refused(ClientError):
 
 
 class Answer(NamedTuple):
-    """``data`` is None for 304; ``total``: how many rows there are before paging."""
+    """An answer over HTTP."""
 
     status: int
+    #: The decoded JSON; None for a 304.
     data: Any
+    #: Empty: there is none.
     etag: str
+    #: Number of rows before paging; None: the answer is no list.
     total: int | None
 
 
 class Client:
-    """One puppetmaster, asked over one connection that is kept open. For one thread."""
+    """Asks one puppetmaster, over a connection that is kept open. For one thread."""
 
     def __init__(self, url: str, token: str = "", *, timeout_s: float = TIMEOUT_S) -> None:
-        """Raises ValueError: not a URL of HTTP, or a token that no header can carry."""
+        """Make a client that is not connected yet.
+
+        Raises ValueError: ``url`` is not http or https, or no header can carry ``token``.
+        """
         try:
             parts = urlsplit(url)
             port, name = parts.port, (parts.hostname or "").encode("idna")
@@ -95,7 +102,7 @@ class Client:
     # -- the API ----------------------------------------------------------------------------------
 
     def create(self, body: Mapping[str, Any]) -> dict[str, Any]:
-        """POST /jobs; sent again when the answer is lost, which is why ``body`` needs a ``key``."""
+        """POST /jobs. A body with a ``key`` is posted again when the answer is lost. Returns the job."""
         attempts = CREATE_ATTEMPTS if body.get("key") else 1
         for left in reversed(range(attempts)):
             try:
@@ -106,32 +113,32 @@ class Client:
         raise AssertionError("the last attempt returns or raises")
 
     def jobs(self, **filters: Any) -> tuple[list[dict[str, Any]], int]:
-        """GET /jobs: the jobs of this page, and how many there are in all."""
+        """GET /jobs. Returns the jobs of this page, and the number of all that fit."""
         return self._rows("/jobs", filters)
 
     def job(self, job_id: int) -> dict[str, Any]:
-        """GET /jobs/:id, without its requests."""
+        """GET /jobs/:id. Returns the job without its requests."""
         answer = self.ask("GET", f"/jobs/{job_id}", query={"collection": "false", "limit": 0})
         return self._object(answer)
 
     def requests(self, job_id: int, **filters: Any) -> tuple[list[dict[str, Any]], int]:
-        """GET /jobs/:id/requests: the requests of this page, and how many fit in all."""
+        """GET /jobs/:id/requests. Returns the requests of this page, and the number of all that fit."""
         return self._rows(f"/jobs/{job_id}/requests", filters)
 
     def results(
         self, job_id: int, *, diff: bool, full: bool, limit: int | None = None
     ) -> tuple[list[dict[str, Any]], int]:
-        """GET /jobs/:id/results: groups of equal results, and how many there are in all."""
+        """GET /jobs/:id/results. Returns groups of equal results, and the number of all groups."""
         query = {"diff": "true" if diff else None, "collection": "true" if full else None, "limit": limit}
         return self._rows(f"/jobs/{job_id}/results", query)
 
     def control(self, job_id: int, status: str, *, force: bool = False) -> dict[str, Any]:
-        """PUT /jobs/:id."""
+        """PUT /jobs/:id. Returns the job."""
         body = {"status": status, **({"force": True} if force else {})}
         return self._object(self.ask("PUT", f"/jobs/{job_id}", body))
 
     def delete(self, job_id: int) -> dict[str, Any]:
-        """DELETE /jobs/:id: the job as it last was."""
+        """DELETE /jobs/:id. Returns the job as it was before."""
         return self._object(self.ask("DELETE", f"/jobs/{job_id}"))
 
     def _object(self, answer: Answer) -> dict[str, Any]:
@@ -157,9 +164,19 @@ class Client:
         etag: str = "",
         also: Sequence[int] = (),
     ) -> Answer:
-        """One request. ``also`` are statuses of errors that are an answer like any other.
+        """Send one request.
 
-        Raises Unreachable, Refused.
+        Args:
+            method: GET, POST, PUT or DELETE.
+            path: the path, without the prefix in the URL.
+            body: is sent as JSON; None: no body.
+            query: parameters; those that are None are left out.
+            etag: is sent as If-None-Match, if not empty.
+            also: error statuses whose answer is returned, not raised.
+
+        Raises:
+            Unreachable: there is no answer of puppetmaster, or it cannot answer now.
+            Refused: it refused the request.
         """
         given = {name: value for name, value in (query or {}).items() if value is not None}
         target = self._prefix + quote(path) + (f"?{urlencode(given)}" if given else "")
@@ -178,7 +195,7 @@ class Client:
         return self._read(response, raw, also)
 
     def close(self) -> None:
-        """End the connection; the next request makes a new one."""
+        """Close the connection. The next request opens a new one."""
         if self._connection is not None:
             self._connection.close()
             self._connection = None
@@ -187,7 +204,7 @@ class Client:
         self, method: str, target: str, body: bytes | None, headers: Mapping[str, str]
     ) -> tuple[http.client.HTTPResponse, bytes]:
         kept = self._connection is not None
-        if kept and method != "GET":  # it may have been closed: a change is not sent into the unknown
+        if kept and method != "GET":  # a kept connection may be dead, and a change must not get lost in it
             self.close()
             kept = False
         try:
@@ -248,10 +265,10 @@ class Client:
             return Unreachable(f"{self.url} does not let this in: {message}")
         if status >= 500:
             cure = "Try again." if status == HTTPStatus.SERVICE_UNAVAILABLE else "See its log."
-            said = message if message.endswith(cure) else f"{message} {cure}"
+            text = message if message.endswith(cure) else f"{message} {cure}"
             passing = status != HTTPStatus.INTERNAL_SERVER_ERROR
             return Unreachable(
-                f"{self.url} cannot answer now ({status}): {said}", passing=passing, lost=not passing
+                f"{self.url} cannot answer now ({status}): {text}", passing=passing, lost=not passing
             )
         faults = data.get("errors")
         for api, here in _SAID_HERE.items():

@@ -1,6 +1,6 @@
-"""What may keep puppetmaster from working, checked from outside, each with what to do about it.
+"""The doctor: checks from outside whether puppetmaster can work, and says what to do about each fault.
 
-Works when the bundle is down too: then the checks of this machine may say why.
+It works while the bundle is down too: then the checks of this machine may say why.
 """
 
 import ipaddress
@@ -11,10 +11,11 @@ import sqlite3
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from puppetmaster import __version__
+from puppetmaster import __version__, places
 from puppetmaster.bus import visit
 from puppetmaster.bus.credentials import Credentials
 from puppetmaster.cli.client import Client, ClientError, Unreachable
@@ -22,7 +23,7 @@ from puppetmaster.errors import SettingsError
 from puppetmaster.settings import LEAST_BROKER_BYTES, Settings
 from puppetmaster.store.sqlite.documents import read_only_uri
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = places.home()
 OLDEST_PYTHON = (3, 11)
 LEAST_FREE_BYTES = 100 * 1024 * 1024
 ANSWER_TIMEOUT_S = 10.0
@@ -33,17 +34,18 @@ Mark = Literal["ok", "warn", "fail"]
 
 
 class Check(NamedTuple):
-    """One thing that was looked at. ``says`` is what was found, and what to do."""
+    """The result of one check."""
 
     name: str
     mark: Mark
+    #: What was found, and what to do.
     says: str
 
 
 def examine(client: Client, environ: Mapping[str, str] = os.environ, root: Path = ROOT) -> Iterator[Check]:
-    """Every check, in an order in which the first failure is the cause of those after it.
+    """Run every check, causes before their effects, so that the first failure explains those after it.
 
-    What a running bundle says of its own settings goes before what the environment here says.
+    The settings that a running bundle shows go before those of our own environment.
     """
     yield python(sys.version_info[:3])
     yield packages(root / "requirements.txt")
@@ -64,13 +66,13 @@ def examine(client: Client, environ: Mapping[str, str] = os.environ, root: Path 
 
 
 def exit_code(checks: list[Check]) -> int:
-    """0: nothing failed. 1: something did. 7: puppetmaster itself cannot be reached."""
+    """The exit code. 0: no check failed. 1: a check failed. 7: puppetmaster itself cannot be reached."""
     failed = {check.name for check in checks if check.mark == "fail"}
     return 7 if "answer" in failed else 1 if failed else 0
 
 
 def loopback(host: str) -> bool:
-    """Whether this is this machine."""
+    """Whether ``host`` is this machine."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -81,7 +83,7 @@ def loopback(host: str) -> bool:
 
 
 def python(version: tuple[int, ...]) -> Check:
-    """The version of Python."""
+    """Check the version of Python."""
     text = ".".join(map(str, version))
     if version < OLDEST_PYTHON:
         return Check("python", "fail", f"{text}: install Python {'.'.join(map(str, OLDEST_PYTHON))} or later")
@@ -91,8 +93,10 @@ def python(version: tuple[int, ...]) -> Check:
 def packages(
     requirements: Path, version_of: Callable[[str], str] = lambda name: metadata.version(name)
 ) -> Check:
-    """The pinned packages."""
+    """Check that the installed packages have the versions in the file ``requirements``."""
     cure = f"{sys.executable} -m pip install -r {requirements}"
+    if find_spec("pip") is None:
+        cure = "install puppetmaster again"
     try:
         lines = requirements.read_text(encoding="utf-8").splitlines()
     except OSError as error:
@@ -112,11 +116,13 @@ def packages(
 
 
 def _machine(environ: Mapping[str, str], root: Path, system: Mapping[str, Any]) -> Iterator[Check]:
+    data = places.data_dir() if root == ROOT else root / "data"
     try:
-        settings = Settings.from_environment(environ, data_dir=root / "data")
+        settings = Settings.from_environment(environ, data_dir=data)
     except SettingsError as error:
-        yield Check("settings", "fail", str(error))
-        settings = Settings(data_dir=root / "data")
+        ours = system and isinstance(error.__cause__, PermissionError)  # it runs: its user can read them
+        yield Check("settings", "warn" if ours else "fail", f"{error}{f' {AS_ITS_USER}' if ours else ''}")
+        settings = Settings(data_dir=data)
     else:
         if settings.http.lower() == "off" and not system:
             off = "PUPPETMASTER_HTTP is off: unset it, or the command line has nobody to ask"
@@ -126,10 +132,10 @@ def _machine(environ: Mapping[str, str], root: Path, system: Mapping[str, Any]) 
     limits = system.get("limits", {})
     path = Path(str(system.get("store", {}).get("path", "")))
     directory = path.parent if path.is_absolute() else settings.data_dir
-    # A bundle that runs knows better than we do whether its user may use them.
+    # A running bundle shows itself whether its user may use the directory and the store.
     yield data_dir(directory, not_ours="warn" if system else "fail")
     yield store(directory / "puppetmaster.db", not_ours="warn" if system else "fail")
-    if system:  # the bundle says itself whether it is let in, perhaps with other settings than these
+    if system:  # the bundle shows itself whether the broker lets it in, perhaps with other settings
         yield broker(
             str(limits.get("brokerHost", settings.broker_host)),
             int(limits.get("brokerPort", settings.broker_port)),
@@ -139,7 +145,7 @@ def _machine(environ: Mapping[str, str], root: Path, system: Mapping[str, Any]) 
 
 
 def data_dir(directory: Path, not_ours: Mark = "fail") -> Check:
-    """The directory that the store is in; ``not_ours`` when this user may not write there."""
+    """Check the data directory. ``not_ours`` is the mark when this user may not write there."""
     try:
         there = directory.is_dir()
         nearest = next(one for one in (directory, *directory.absolute().parents) if one.exists())
@@ -156,7 +162,7 @@ def data_dir(directory: Path, not_ours: Mark = "fail") -> Check:
 
 
 def store(file: Path, not_ours: Mark = "fail") -> Check:
-    """The file of the store, read and never written; ``not_ours`` when this user may not read it."""
+    """Check the store's file, without writing. ``not_ours`` is the mark when this user may not read it."""
     cure = f"stop the bundle, move {file}* away and put a copy in its place, or start without"
     try:
         if not file.exists():
@@ -176,7 +182,7 @@ def store(file: Path, not_ours: Mark = "fail") -> Check:
 
 
 def broker(host: str, port: int) -> Check:
-    """Whether something listens where the broker should be."""
+    """Check that something listens at the broker's address."""
     try:
         socket.create_connection((host, port), timeout=BROKER_TIMEOUT_S).close()
     except OSError as error:
@@ -191,7 +197,7 @@ def broker(host: str, port: int) -> Check:
 
 
 def entrance(settings: Settings) -> Iterator[Check]:
-    """Whether the broker lets us in with these settings, and whether the controller answers there."""
+    """Check that the broker lets us in with these settings, and that the controller answers there."""
     host, port = settings.broker_host, settings.broker_port
     try:
         answers = visit.controller_answers((host, port), Credentials.of(settings))
@@ -212,7 +218,7 @@ def entrance(settings: Settings) -> Iterator[Check]:
 
 
 def _asked(client: Client) -> tuple[Check, Mapping[str, Any], Check | None]:
-    """Whether it answers, what it says of itself, and whether it is ready."""
+    """Ask puppetmaster. Returns the check of that, GET /system/puppetmaster ({}: none), and the readiness."""
     try:
         health = client.ask("GET", "/health", also=(503,))
         ready = health.data if isinstance(health.data, dict) else {}
@@ -224,14 +230,14 @@ def _asked(client: Client) -> tuple[Check, Mapping[str, Any], Check | None]:
     answers = Check("answer", "ok", f"{client.url} answers")
     if health.status == 200:
         return answers, system, Check("ready", "ok", "it takes and sends batches")
-    said = ready.get("message", "it does not say why")
-    return answers, system, Check("ready", "fail", f"{said} The checks below say what to do")
+    text = ready.get("message", "it does not say why")
+    return answers, system, Check("ready", "fail", f"{text} The checks below say what to do")
 
 
 def bundle(system: Mapping[str, Any]) -> Iterator[Check]:
-    """What the bundle says of itself."""
+    """The checks of GET /system/puppetmaster, as a running bundle answers it."""
     bus = system.get("bus", {})
-    reason = bus.get("reason")  # of the first of them that is not so
+    reason = bus.get("reason")  # why the first part that is not well is so
     for key, fine, wrong in (
         (
             "connected",
@@ -278,7 +284,7 @@ def bundle(system: Mapping[str, Any]) -> Iterator[Check]:
 
 
 def limit(carried: Mapping[str, Any]) -> Check:
-    """How long messages may be, and who says so."""
+    """Check how long messages may be. ``carried`` is the limit and its source."""
     bytes_ = int(carried["value"])
     if carried["from"] == "controller":
         silent = (
@@ -294,13 +300,13 @@ def limit(carried: Mapping[str, Any]) -> Check:
 
 
 def gateways(known: Mapping[str, Any], limits: Mapping[str, Any]) -> Iterator[Check]:
-    """Which way requests go, and whether anybody tells who is away."""
+    """Show the route of requests, and check whether bridges say which gateways are away."""
     in_force = str(known["route"])
     yield _route(in_force, str(limits.get("route", in_force)))
     topics = str(limits.get("presence", "off"))
     connected, away = int(known["connected"]), int(known["away"])
     if connected or away:
-        # In a large fleet somebody is always away; when all are, something else is wrong.
+        # In a large fleet some gateways are always away; when all are, something else is wrong.
         doubt = "" if connected else f": look at the bridges, and at what is retained at {topics}"
         yield Check("gateways", "ok" if connected else "warn", f"{connected} connected, {away} away{doubt}")
     elif not known["watched"] and topics.lower() != "off":
@@ -313,7 +319,7 @@ def gateways(known: Mapping[str, Any], limits: Mapping[str, Any]) -> Iterator[Ch
             else f"no bridge says who is away: where there are bridges, turn their notifications on, and let "
             f"the bundle read {topics} (mosquitto's acl_file refuses without a word)"
         )
-        # Through the remote bundle it may well be that there are no bridges.
+        # A fleet behind the remote bundle may have no bridges at all.
         yield Check("gateways", "ok" if in_force == "remote" else "warn", says)
 
 

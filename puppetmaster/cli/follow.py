@@ -1,4 +1,4 @@
-"""Following a job over HTTP: what is new of it, how long it may take, and its verdict."""
+"""Following a job over HTTP: its news, how long it may still take, and its exit code."""
 
 import json
 import time
@@ -13,16 +13,18 @@ from puppetmaster.cli import wording
 from puppetmaster.cli.client import Client, Refused, Unreachable
 from puppetmaster.cli.terminal import STYLES, Screen, printable
 
+#: Pause between two questions for the job.
 POLL_S = 0.3
-#: The list of failures is read less often: it is longer than the counts. So is what requests wait for.
+#: Shortest time between two questions for failed requests, or for what requests wait for: those answers are
+#: longer than the counts.
 FAILURES_S = 1.0
-#: A job of which nothing got done for so long is asked what it waits for.
+#: After this time without a request that got done, the client asks what the job waits for.
 IDLE_S = 2.0
-#: So many failures are told one by one; more say nothing more.
+#: Most failures that are shown one by one.
 FAILURES_TOLD = 500
-#: How long puppetmaster may be away while a job is followed: it may be starting again.
+#: How long puppetmaster may be away while a job is followed: it may be restarting.
 PATIENCE_S = 60.0
-#: The speed that the time left is reckoned with is that of so much time.
+#: The time over which the speed of a job is measured, for the time left.
 PACE_S = 30.0
 
 FAILED = "error,timeout,unknown"
@@ -39,26 +41,31 @@ class Removed(Refused):
 
 
 class News(NamedTuple):
-    """The job as it is, without its requests, and those that have failed since the last news.
+    """What one look at the job has shown."""
 
-    ``trouble``: why puppetmaster cannot be asked now. ``waits``: why nothing of the job is in flight.
-    ``fresh``: whether anything is new; the rest comes for the sake of clocks.
-    """
-
+    #: The job as it is now, without its requests.
     job: Job
+    #: The requests that have failed since the last look.
     failures: list[dict[str, Any]]
+    #: Why puppetmaster cannot be asked now; None: it can.
     trouble: str | None = None
+    #: Why nothing of the job is in flight; None: something is, or it is not known.
     waits: str | None = None
+    #: Whether anything has changed since the last look. If not, only clocks need an update.
     fresh: bool = True
 
 
 def follow(
     client: Client, job_id: int, *, pause: Callable[[float], None] = time.sleep, now: Clock = time.monotonic
 ) -> Iterator[News]:
-    """Give news of the job at every look, until it has ended.
+    """Yield news of the job every ``POLL_S`` until it has ended.
 
-    While puppetmaster is away the last state comes again with ``trouble``, for ``PATIENCE_S``.
-    Raises Unreachable; Refused: there is no such job; Removed.
+    While puppetmaster cannot be reached the last state is repeated with ``trouble``, up to ``PATIENCE_S``.
+
+    Raises:
+        Unreachable: puppetmaster cannot be reached at first, or for longer than that.
+        Refused: there is no such job.
+        Removed: the job was removed meanwhile.
     """
     job: dict[str, Any] = {}
     etag = ""
@@ -71,7 +78,7 @@ def follow(
             changed = answer.data is not None
             if changed:
                 job, etag = dict(answer.data), answer.etag
-                job.pop("requests", None)  # not asked for: an empty list would say that it has none
+                job.pop("requests", None)  # empty because of the limit: it would say that there are none
             failed = failures.new(job)
             why = waits.why(job)
         except Unreachable as error:
@@ -94,7 +101,7 @@ def follow(
 
 
 class _Failures:
-    """The failed requests of a job, each told once."""
+    """The failed requests of a job, each returned once."""
 
     def __init__(self, client: Client, job_id: int, now: Clock) -> None:
         self._client = client
@@ -105,7 +112,7 @@ class _Failures:
         self._read_at = float("-inf")
 
     def new(self, job: Job) -> list[dict[str, Any]]:
-        """Those that have come; the list is read when the counts say so, and at the end at once."""
+        """The requests that have failed since the last call, read only if the counts have changed."""
         count = sum(job["counts"][status] for status in FAILED.split(","))
         early = self._now() - self._read_at < FAILURES_S and job["finishedAt"] is None
         if count == self._known or early or len(self._told) >= FAILURES_TOLD:
@@ -119,7 +126,7 @@ class _Failures:
 
 
 class _Waits:
-    """What the next request of a job waits for, asked when none is in flight and none got done of late."""
+    """What the next request of a job waits for, asked when the job has made no progress for ``IDLE_S``."""
 
     def __init__(self, client: Client, job_id: int, now: Clock) -> None:
         self._client = client
@@ -129,10 +136,10 @@ class _Waits:
         self._since = 0.0
         self._read_at = float("-inf")
         self._why: str | None = None
-        self.changed = False  #: whether it has just begun to wait, or ended
+        self.changed = False  #: whether the last call of ``why`` has changed between None and a sentence
 
     def why(self, job: Job) -> str | None:
-        """In a sentence; None: it does not wait, or the job itself says why."""
+        """What the job waits for, as a sentence; None: it does not wait, or its own reason says why."""
         before = self._why
         self._why = self._ask(job)
         self.changed = (self._why is None) != (before is None)
@@ -153,14 +160,14 @@ class _Waits:
 
 
 class Pace:
-    """How long a job may still take, at its speed of late."""
+    """Estimates how long a job may still take, by its speed over the last ``PACE_S``."""
 
     def __init__(self, now: Clock = time.monotonic) -> None:
         self._now = now
         self._seen: deque[tuple[float, int]] = deque()
 
     def left_s(self, job: Job) -> float | None:
-        """Seconds, or None while that cannot be said: nothing is sent, or nothing has come."""
+        """Seconds that the job may still take; None: not known, for nothing is sent or nothing got done."""
         at, done = self._now(), job["doneCount"]
         if job["status"] != "dispatching":
             self._seen.clear()
@@ -179,13 +186,13 @@ def verdict(job: Job) -> int:
     if job["status"] in _VERDICTS:
         return _VERDICTS[job["status"]]
     if job["counts"]["unknown"]:
-        return 6  # before 1: to send those again is another decision
+        return 6  # goes before 1: running these again needs more thought
     return 1 if job["errorCount"] else 0
 
 
-#: In a file a job that goes on is a line every so often, or when its status changes.
+#: Without a terminal: shortest time between two lines about a job whose status has not changed.
 LINE_S = 2.0
-#: Statuses of requests as parts of the bar, each with its colour, its sign, and that of a plain terminal.
+#: The parts of the bar: statuses of requests, colour, sign, and sign on an ASCII terminal.
 PARTS = (
     (("resolved",), "green", "█", "#"),
     (wording.FAILED, "red", "x", "x"),
@@ -197,22 +204,22 @@ NARROWEST = 10
 
 
 def show(screen: Screen, news: Iterator[News], now: Callable[[], float] = time.monotonic) -> Job:
-    """Show a job until it has ended, and what became of it: the job as it ended. No JSON."""
+    """Show a job until it has ended, and how it ended, as text. Returns the job as it ended."""
     job: Job = {}
-    told = 0
+    shown = 0
     for one in _bar(screen, news, now) if screen.terminal else _lines(screen, news, now):
         job = one.job
-        told += len(one.failures)
-    if told >= FAILURES_TOLD:
-        screen.line(f"No more than {told} failures are told: puppetmaster results {job['id']}")
+        shown += len(one.failures)
+    if shown >= FAILURES_TOLD:
+        screen.line(f"No more than {shown} failures are told: puppetmaster results {job['id']}")
     screen.line(wording.summary(job), style(job))
     return job
 
 
 def frames(news: Iterator[News]) -> Job:
-    """One JSON object per line, whenever there is news; gives the job as it ended.
+    """Print a JSON object in a line whenever the job has changed. Returns the job as it ended.
 
-    That is the job without its requests; ``collection`` holds those that failed since the line before.
+    The object is the job without its requests; ``collection`` has those that failed since the last line.
     """
     job: Job = {}
     for one in news:
@@ -223,7 +230,7 @@ def frames(news: Iterator[News]) -> Job:
 
 
 def style(job: Job) -> str:
-    """The colour of a job: that of its status, or of failures."""
+    """The colour of a job: red when it has ended with failures, else the colour of its status."""
     return "red" if wording.failed(job) and job["finishedAt"] else STYLES[job["status"]]
 
 
@@ -266,7 +273,7 @@ def _bar(screen: Screen, news: Iterator[News], now: Callable[[], float]) -> Iter
 
 
 def _drawn(screen: Screen, news: News, left_s: float | None) -> Text:
-    """Which job, a bar, how much of it; the counts below; what keeps it, and what can be done, below that."""
+    """The live text of a job: a bar, its counts, what holds it up, and what the user can do."""
     job = news.job
     done, total = job["doneCount"], job["totalCount"]
     head = f"job {job['id']} {wording.condition(job)} "
@@ -287,13 +294,13 @@ def _drawn(screen: Screen, news: News, left_s: float | None) -> Text:
 
 
 def _held(news: News) -> str:
-    """Why nothing goes on that could."""
+    """Why a job that is not paused does not go on; empty: it goes on."""
     why = news.trouble or news.waits
     return f"waiting: {why}" if why else ""
 
 
 def bar(job: Job, width: int, *, plain: bool = False) -> Text:
-    """``width`` signs, divided as the requests of the job are; what there is at all has one at least."""
+    """A bar of ``width`` signs, divided as the job's requests are. A part that is not empty has a sign."""
     counts = [sum(job["counts"][status] for status in statuses) for statuses, *_ in PARTS]
     drawn = Text()
     for (_, colour, sign, poor), size in zip(PARTS, _shares(counts, width), strict=True):
@@ -302,7 +309,7 @@ def bar(job: Job, width: int, *, plain: bool = False) -> Text:
 
 
 def _shares(counts: list[int], width: int) -> list[int]:
-    """``width`` divided as ``counts`` are, none of them left with nothing."""
+    """``width`` divided in proportion to ``counts``; each count above 0 gets at least 1."""
     sizes = [max(count * width // max(sum(counts), 1), int(count > 0)) for count in counts]
     largest = max(range(len(sizes)), key=lambda index: counts[index])
     sizes[largest] += width - sum(sizes)

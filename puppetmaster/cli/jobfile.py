@@ -1,4 +1,7 @@
-"""The body of a new job from the words of a command line. Raises ValueError with the sentence to show."""
+"""The body of a new job, made from the arguments of a command line.
+
+Every function raises ValueError, with the sentence to show, for a wrong argument.
+"""
 
 import re
 import sys
@@ -10,14 +13,14 @@ from typing import Any
 
 from puppetmaster import jsoncodec, ranges
 
-#: So begin the keys that are given to jobs without one.
+#: The beginning of the keys that the command line makes for jobs without a key.
 OWN_KEY = "cli-"
 _BETWEEN = re.compile(r"[\s,;]+")
 _PERCENT = re.compile(r"\d{1,3}(\.\d{1,6})?%")
 
 
 class Files:
-    """Reads what ``@file`` and ``-`` name; standard input can be read once."""
+    """Reads the files that ``@file`` and ``-`` name. Standard input (``-``) can be read once."""
 
     def __init__(self, stdin: Callable[[], str] = lambda: sys.stdin.read()) -> None:
         self._stdin: Callable[[], str] | None = stdin
@@ -38,9 +41,9 @@ class Files:
 
 
 def destinations(words: Sequence[str], files: Files) -> tuple[list[str], list[str]]:
-    """The names that ``--to`` stands for, and those of them that came more than once.
+    """The names that the values of ``--to`` stand for, and those among them that came more than once.
 
-    A word holds names and ranges, commas or white space between them, or is ``@file`` with such lines.
+    A value has names and ranges, with commas or white space between them, or is ``@file`` with such lines.
     """
     patterns: list[str] = []
     for word in words:
@@ -69,7 +72,7 @@ def data(word: str, files: Files) -> Any:
 
 
 def decoded(text: str, what: str) -> Any:
-    """The JSON in ``text``."""
+    """The JSON in ``text``. ``what`` names the text in an error."""
     try:
         return jsoncodec.decode_body(text.encode("utf-8", "surrogatepass"))
     except ValueError as error:
@@ -77,7 +80,7 @@ def decoded(text: str, what: str) -> Any:
 
 
 def share(text: str) -> int | str:
-    """``20`` as a number, ``10%`` as it is."""
+    """A number or a percentage: ``20`` as an integer, ``10%`` as text."""
     if text.isascii() and text.isdigit():
         return int(text)
     if _PERCENT.fullmatch(text):
@@ -86,12 +89,12 @@ def share(text: str) -> int | str:
 
 
 def shares(text: str) -> list[int | str]:
-    """``1,10%,100%`` as a list."""
+    """Numbers and percentages with commas between them (``1,10%,100%``), as a list."""
     return [share(one.strip()) for one in text.split(",")]
 
 
 def whole(text: str, what: str) -> dict[str, Any]:
-    """The body of a job as a file holds it."""
+    """The body of a job in the text of a file. ``what`` names the file in an error."""
     body = decoded(text, what)
     if isinstance(body, dict):
         return body
@@ -104,7 +107,7 @@ def batch(method: str, resource: str, content: Any, to: Sequence[str]) -> dict[s
     return {"batch": [{**item, "__request": {"destination": list(to)}}]}
 
 
-#: Where each option of a new job goes in its body, in the order of the help.
+#: Option of a new job -> its place in the body.
 PLACES = {
     "dry_run": "dryRun",
     "name": "name",
@@ -125,7 +128,7 @@ PLACES = {
     "start_at": "startAt",
     "idempotent": "idempotent",
 }
-#: Where the words of a command go.
+#: Place in the body -> the argument of the command line that goes there.
 WORDS = {
     "batch[0].method": "METHOD",
     "batch[0].resource": "RESOURCE",
@@ -135,9 +138,9 @@ WORDS = {
 
 
 def with_options(body: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
-    """``body`` with the options of the command line, which win over what a file says.
+    """``body`` with the options of the command line, which replace those of a file.
 
-    A job that has no key gets one: when its answer is lost it can be asked for again and is the same job.
+    A job without a key gets one, so that it can be posted again when the answer is lost.
     """
     result = dict(body)
     for option in _given(options):
@@ -154,15 +157,18 @@ def with_options(body: Mapping[str, Any], options: Mapping[str, Any]) -> dict[st
 
 
 def _given(options: Mapping[str, Any]) -> list[str]:
-    """The options that somebody gave: a flag that is not set is none."""
+    """Names of the options that were given. A flag that is not set was not given."""
     return [one for one in PLACES if options.get(one) is not None and options[one] is not False]
 
 
 def spoken(path: str, options: Mapping[str, Any], *, words: bool) -> str:
-    """What whoever gave these options calls this place in a body; ``words``: there was no file."""
+    """The name of a place in the body for the user: the option or argument that goes there, else the path.
+
+    ``words``: the job was given as arguments, without a file.
+    """
     known = {PLACES[option]: flag(option) for option in _given(options)}
     groups = {place.partition(".")[0] for place in known if "." in place}
-    if words:  # then what is missing beside an option is an option too
+    if words:  # without a file a missing part of a group (``retry``, ``gate``) can only be an option
         beside = {place: flag(option) for option, place in PLACES.items()}
         known |= WORDS | {place: name for place, name in beside.items() if place.partition(".")[0] in groups}
     if path in groups:

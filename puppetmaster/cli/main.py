@@ -1,16 +1,15 @@
-"""The command line: its commands, each of which asks the HTTP door and shows the answer."""
+"""The commands of the command line. Each asks puppetmaster over HTTP and shows the answer."""
 
 import os
 import sys
 from collections.abc import Mapping
 from io import TextIOWrapper
-from pathlib import Path
 from typing import Any
 
 import click
 from click.shell_completion import get_completion_class
 
-from puppetmaster import __version__
+from puppetmaster import __version__, places
 from puppetmaster.cli import doctor, tables, wording
 from puppetmaster.cli.archive import export_store, import_store
 from puppetmaster.cli.client import Client
@@ -29,9 +28,9 @@ from puppetmaster.cli.terminal import Screen
 from puppetmaster.model.job import JobStatus
 
 NAME = "puppetmaster"
-INDEX = Path(__file__).resolve().parents[2] / "index.py"
-#: Statuses of requests by what they are to somebody who looks. A request that ends between two questions
-#: may come twice, but is never missed when those that are open are asked for first.
+INDEX = places.home() / "index.py"
+#: Statuses of requests in three groups, as filters of the API. The open group is asked for first: then a
+#: request that ends between two questions may come twice, but is never missed.
 OPEN, FAILED, DONE = "pending,sent", "error,timeout,unknown", "resolved,canceled,skipped"
 
 
@@ -110,7 +109,7 @@ def show(session: Context, /, job: int, **filters: Any) -> None:
 
 
 def _all(client: Client, job: int, **filters: Any) -> tuple[list[dict[str, Any]], int]:
-    """Requests of any status, those that failed first and those that are open next; how many there are."""
+    """Requests of any status: failed ones first, then open ones, then others; and the number of all."""
     asked = {status: client.requests(job, **{**filters, "status": status}) for status in (OPEN, FAILED, DONE)}
     latest = {row["id"]: row for rows, _ in asked.values() for row in rows}
     order = dict.fromkeys(row["id"] for status in (FAILED, OPEN, DONE) for row in asked[status][0])
@@ -230,7 +229,7 @@ cli.add_command(import_store)
 
 def main() -> None:
     """Run the command line."""
-    for stream in (sys.stdout, sys.stderr):  # a device's word may not fit the terminal's encoding
+    for stream in (sys.stdout, sys.stderr):  # a device's text may not fit the terminal's encoding
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     cli(prog_name=NAME)

@@ -1,4 +1,4 @@
-"""How jobs, requests, results, plans and checks are laid out on a screen."""
+"""The tables of the command line: jobs, requests, results, dry runs and checks."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -10,17 +10,18 @@ from puppetmaster.cli.follow import style
 from puppetmaster.cli.jobfile import OWN_KEY
 from puppetmaster.cli.terminal import STYLES, Cell, Column, Screen
 
-#: What a device sent is cut behind so many characters; JSON holds all of it.
+#: Most characters that are shown of a device's answer; JSON has all of it.
 LONGEST = 200
+#: The same on a narrow terminal, at least.
 LEAST = 40
-#: No terminal is so wide: the column says nothing.
+#: A value of ``Column.below`` that hides a column on every terminal.
 EVER = 1_000_000
 
 Row = Mapping[str, Any]
 
 
 def jobs(screen: Screen, found: Sequence[Row]) -> None:
-    """Jobs, one in a row."""
+    """Show jobs, one in a row."""
     if not screen.terminal:
         screen.rows(
             (
@@ -60,7 +61,7 @@ def jobs(screen: Screen, found: Sequence[Row]) -> None:
 
 
 def job(screen: Screen, found: Row) -> None:
-    """All that is known of one job, without its requests."""
+    """Show one job with its policies, without its requests."""
     moment = _moment(screen)
     name = f": {found['name']}" if found["name"] else ""
     screen.line(f"job {found['id']}{name}", "bold" if screen.terminal else "")
@@ -86,12 +87,12 @@ def job(screen: Screen, found: Row) -> None:
 
 
 def _moment(screen: Screen) -> Callable[[str], str]:
-    """How a time is written: by the clock of who looks, and as the API has it elsewhere."""
+    """What formats a time: in the local time zone on a terminal, else as the API has it."""
     return wording.local if screen.terminal else str
 
 
 def planned(screen: Screen, would: Row) -> None:
-    """What a dry run would do: in the gateway's words, its policies, its steps in the order of sending."""
+    """Show a dry run: the gateway's sentences, its policies, and its steps in the order of sending."""
     screen.line("This is a dry run: nothing was created.")
     for sentence in would.get("plan", ()):  # an older bundle has none
         screen.line(sentence)
@@ -111,16 +112,16 @@ def planned(screen: Screen, would: Row) -> None:
 
 
 def requests(screen: Screen, found: Sequence[Row]) -> None:
-    """Requests, one in a row, with what they wait for or what came back."""
+    """Show requests, one in a row, with what they wait for or their result."""
     longest = max(screen.console.width // 2, LEAST) if screen.terminal else LONGEST
     rows = []
     for one in found:
         about = one["__request"]
         command = f"{one['method']} {one['resource']}"
-        said = about.get("why") or _said(about["result"], longest)
+        text = about.get("why") or _said(about["result"], longest)
         code = about["result"].get("code")
         direct = "direct" if about.get("route") == "direct" else ""
-        rows.append((one["id"], about["destination"], about["status"], code, command, said, direct))
+        rows.append((one["id"], about["destination"], about["status"], code, command, text, direct))
     if not screen.terminal:
         screen.rows(row if row[-1] else row[:-1] for row in rows)
         return
@@ -139,11 +140,11 @@ def requests(screen: Screen, found: Sequence[Row]) -> None:
 
 
 def results(screen: Screen, groups: Sequence[Row]) -> None:
-    """Groups of equal results, one in a row; below, how they differ."""
+    """Show groups of equal results, one in a row, and below them their differences."""
     rows = []
     for group in groups:
-        said = _said(group["sample"]["result"], LONGEST)
-        rows.append((group["count"], group["status"], group["code"], " ".join(group["destinations"]), said))
+        text = _said(group["sample"]["result"], LONGEST)
+        rows.append((group["count"], group["status"], group["code"], " ".join(group["destinations"]), text))
     if screen.terminal:
         columns = (
             Column("count", right=True),
@@ -163,7 +164,7 @@ def results(screen: Screen, groups: Sequence[Row]) -> None:
 
 
 def check(screen: Screen, found: Check) -> None:
-    """One check of the doctor, as it comes: the columns have a width of their own."""
+    """Show one check of the doctor. The columns have fixed widths, because checks are shown one by one."""
     style = STYLES[found.mark] if found.mark != "ok" else ""
     row = (f"{found.mark:4}", f"{found.name:10}", found.says)
     if screen.terminal:
@@ -174,7 +175,7 @@ def check(screen: Screen, found: Check) -> None:
 
 
 def _said(result: Row, longest: int) -> str:
-    """What came back: a message in full, or the beginning of the data."""
+    """The text of a result: its message, or up to ``longest`` characters of its data."""
     data = result.get("data")
     message = result.get("message") or wording.said(data)
     text = message or ("" if data in (None, {}) else json.dumps(data))

@@ -1,4 +1,4 @@
-"""What the command line writes to: colour and tables on a terminal, else plain lines, or JSON."""
+"""The output of the command line: colour and tables on a terminal, else plain lines, or JSON."""
 
 import json
 import os
@@ -28,22 +28,23 @@ STYLES = {
     "fail": "red",
 }
 
-#: So many blanks are between two columns, and so wide is one that is cut at least.
+#: Blanks between two columns.
 GAP = 2
+#: Smallest width of a column that is cut.
 NARROWEST = 8
 
 
 class Column(NamedTuple):
-    """One of a table. ``right``: numbers. ``wraps`` and ``cut`` say which give way on a narrow terminal.
-
-    A column that wraps takes more lines, one that is cut loses its end; the others stay as wide as they are.
-    Below a width of ``below`` the column is left out.
-    """
+    """A column of a table. On a narrow terminal columns that wrap or are cut become narrower."""
 
     title: str
+    #: Whether it is aligned to the right, for numbers.
     right: bool = False
+    #: Whether its texts are broken into several lines.
     wraps: bool = False
+    #: Whether its texts lose their ends.
     cut: bool = False
+    #: It is left out on a terminal that is narrower than this.
     below: int = 0
 
 
@@ -55,15 +56,15 @@ class Cell(NamedTuple):
 
 
 def printable(value: Any) -> str:
-    """``value`` in one line; what a device sent must not steer the terminal."""
+    """``value`` as text in one line, with control characters escaped: devices must not steer the terminal."""
     text = value if isinstance(value, str) else "" if value is None else json.dumps(value)
     return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
 
 
 class Screen:
-    """Standard output. ``terminal``: somebody looks at it. ``json``: a program reads it.
+    """Standard output, as a terminal (``terminal``), as plain lines, or as JSON (``json``).
 
-    ``now`` gives seconds since 1970, for ages.
+    ``terminal`` None: find out whether standard output is a terminal. ``now`` gives seconds since 1970.
     """
 
     def __init__(
@@ -77,23 +78,23 @@ class Screen:
         self.console = Console(markup=False, highlight=False, emoji=False, force_terminal=self.terminal)
 
     def value(self, data: Any) -> None:
-        """One JSON value, in one line unless somebody looks at it."""
+        """Print a JSON value, indented on a terminal, else in one line."""
         print(json.dumps(data, indent=2 if sys.stdout.isatty() else None), flush=True)  # noqa: T201 - output
 
     def line(self, text: str, style: str = "") -> None:
-        """One line."""
+        """Print one line."""
         if self.terminal:
             self.console.print(Text(printable(text), style), soft_wrap=True)
         else:
             print(printable(text), flush=True)  # noqa: T201 - output
 
     def rows(self, rows: Iterable[Sequence[Any]]) -> None:
-        """The cells of each row in a line, with tabs between them."""
+        """Print each row as a line, with tabs between its cells."""
         for row in rows:
             print("\t".join(map(printable, row)), flush=True)  # noqa: T201 - output
 
     def table(self, columns: Sequence[Column], rows: Iterable[Sequence[Any]]) -> None:
-        """A table for a terminal, no wider than that."""
+        """Print a table that is no wider than the terminal."""
         shown = [index for index, column in enumerate(columns) if column.below <= self.console.width]
         cells = [[_text(row[index]) for index in shown] for row in rows]
         titled = any(one.title for one in columns)
@@ -119,7 +120,7 @@ class Screen:
         self.console.print(table)
 
     def facts(self, facts: Mapping[str, Any]) -> None:
-        """Names and values below each other, without what is null or empty."""
+        """Print names with their values, a line each. Values that are None or empty are left out."""
         known = [(name, value) for name, value in facts.items() if value is not None and value != ""]
         if self.terminal:
             self.table((Column(""), Column("", wraps=True)), known)

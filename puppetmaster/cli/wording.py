@@ -1,4 +1,7 @@
-"""How jobs, requests, times and durations are said to a person, each in a line."""
+"""Jobs, requests, times and durations in words, each in a line.
+
+A ``Job`` is the job object of the API.
+"""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
@@ -17,7 +20,7 @@ Job = Mapping[str, Any]
 
 #: What ``idempotent`` says.
 _TWICE = {True: "what may have run is sent again", False: "what may have run is not sent again"}
-#: Requests that ran and failed, or may have run.
+#: Statuses of requests that ran and failed, or may have run.
 FAILED = ("error", "timeout", "unknown")
 #: Codes of reasons whose sentences say the status too: ``paused by a request``.
 SELF_SAID = ("paused", "canceled")
@@ -27,34 +30,34 @@ SELF_SAID = ("paused", "canceled")
 
 
 def failed(job: Job) -> int:
-    """How many of its requests ran and failed, or may have; ``errorCount`` holds those that never ran too."""
+    """Number of requests that ran and failed, or may have run. ``errorCount`` also counts those never run."""
     return int(sum(job["counts"][status] for status in FAILED))
 
 
 def status(job: Job) -> str:
-    """Its status with a sign for failures: ``resolved``, ``resolved, 16 failed``."""
+    """The job's status with the number of failures: ``resolved``, ``resolved, 16 failed``."""
     return f"{job['status']}, {failed(job)} failed" if failed(job) else str(job["status"])
 
 
 def condition(job: Job) -> str:
-    """Its status as it goes on behind ``job 7``: ``paused by a request``, ``stopping``."""
+    """The job's status as it follows ``job 7`` in a sentence: ``paused by a request``, ``stopping``."""
     if job.get("reasonCode") == job["status"] and job["reasonCode"] in SELF_SAID:
         return str(job["reason"])
     return "stopping" if stopping(job) else str(job["status"])
 
 
 def stopping(job: Job) -> bool:
-    """Whether it is on its way to an end before its time."""
+    """Whether the job is being stopped while requests are still in flight."""
     return job.get("ending") is not None
 
 
 def reason(job: Job) -> str:
-    """Why it is so, where its condition does not say it already; else nothing."""
+    """The job's reason; empty: it has none, or ``condition`` says it already."""
     return "" if not job["reason"] or job["reason"] == condition(job) else str(job["reason"])
 
 
 def state(job: Job, ahead: str = "") -> str:
-    """How far an open job is, with what is ``ahead`` of it, and why it does not go on."""
+    """How far an open job is, with its ``outlook`` (``ahead``), and why it does not go on."""
     counts = [f"{job['doneCount']} of {job['totalCount']} done", f"{failed(job)} failed"]
     counts += [f"{job['counts']['sent']} in flight", *([ahead] if ahead else [])]
     because = f"; {reason(job)}" if reason(job) else ""
@@ -62,9 +65,9 @@ def state(job: Job, ahead: str = "") -> str:
 
 
 def outlook(job: Job, left_s: float | None, now_s: float) -> str:
-    """What the job waits for, or how long it may take; nothing when that cannot be said.
+    """What the job waits for, or how long it may still take; empty: not known.
 
-    ``left_s``: seconds that it takes at its speed of late, ``now_s``: seconds since 1970.
+    ``left_s`` is how long it takes at its recent speed (None: not known); ``now_s`` is seconds since 1970.
     """
     pending, sent = job["counts"]["pending"], job["counts"]["sent"]
     held = job["status"] == "paused" or stopping(job)
@@ -80,25 +83,25 @@ def outlook(job: Job, left_s: float | None, now_s: float) -> str:
 
 
 def _wave_end(job: Job) -> int:
-    """How many requests there are up to the end of its open wave."""
+    """Number of requests up to the end of the job's open wave."""
     return int(job["waveEnds"][job["wave"] - 1])
 
 
 def advice(job: Job) -> str:
-    """What somebody who watches a paused job can do; nothing for others."""
+    """What the user can do about a paused job; empty: the job is not paused."""
     if job["status"] != "paused" or stopping(job):
         return ""
     return f"puppetmaster resume {job['id']} sends on, puppetmaster cancel {job['id']} ends it"
 
 
 def summary(job: Job) -> str:
-    """What became of a job that has ended, in a line."""
+    """How a job has ended, in a line."""
     because = f", because {reason(job)}" if reason(job) else ""
     return f"job {job['id']} {condition(job)}{_after(job)}: {_ends(job)}{because}."
 
 
 def removal(job: Job) -> str:
-    """What is said of a job that was removed, as it last was."""
+    """The line for a job that was removed. ``job`` is the job as it was before."""
     if job.get("reasonCode") == "removed":
         return f"job {job['id']} is stopped and removed: {_ends(job)}."
     return f"job {job['id']} is removed; it was {status(job)}."
@@ -111,7 +114,7 @@ def _ends(job: Job) -> str:
 
 
 def warning(job: Job) -> str:
-    """What to think of before its failures are run again; nothing when none of them ran."""
+    """A warning before failures are run again; empty: none of them may have run."""
     perhaps = job["counts"]["timeout"] + job["counts"]["unknown"]
     return f" ({perhaps} of them may have run already)" if perhaps else ""
 
@@ -122,7 +125,7 @@ def _after(job: Job) -> str:
 
 
 def took(job: Job) -> float | None:
-    """Seconds from its start to its end; None: it has not ended, or never began."""
+    """Seconds from the job's start to its end; None: it has not ended, or never started."""
     if not job.get("startedAt") or not job["finishedAt"]:
         return None
     return max(seconds(job["finishedAt"]) - seconds(job["startedAt"]), 0.0)
@@ -146,7 +149,7 @@ def _count(count: int, what: str) -> str:
 
 
 def failure(request: Mapping[str, Any]) -> str:
-    """A request that failed, in a line: where, how, why."""
+    """A failed request in a line: destination, status, code, source and message."""
     about = request["__request"]
     result = about["result"]
     code = f" {result['code']}" if result.get("code") is not None else ""
@@ -156,13 +159,13 @@ def failure(request: Mapping[str, Any]) -> str:
 
 
 def said(data: Any) -> str:
-    """What a device says of its failure, where it says it as Sanji bundles do."""
+    """The message in a device's data, where Sanji bundles put it; empty: there is none."""
     message = data.get("message") if isinstance(data, Mapping) else None
     return message if isinstance(message, str) else ""
 
 
 def cut(text: str, longest: int) -> str:
-    """``text``, or so much of its beginning that it has ``longest`` characters with the dots behind it."""
+    """``text``, cut to ``longest`` characters with two dots at the end if it is longer."""
     return text if len(text) <= longest else f"{text[: longest - 2]}.."
 
 
@@ -184,7 +187,7 @@ def duration(seconds: float) -> str:
 
 
 def age(at: str, now_s: float) -> str:
-    """How long ago that was, in its largest unit: ``12 s``, ``3 min``, ``2 h``, ``5 d``."""
+    """How long ago ``at`` (ISO 8601) was, in its largest unit: ``12 s``, ``3 min``, ``2 h``, ``5 d``."""
     gone_s = max(int(now_s - seconds(at)), 0)
     for unit, name in ((86400, "d"), (3600, "h"), (60, "min")):
         if gone_s >= unit:
@@ -193,27 +196,30 @@ def age(at: str, now_s: float) -> str:
 
 
 def local(at: str) -> str:
-    """The time on the clock of whoever looks: ``2026-01-02 11:04:05``."""
+    """The time ``at`` (ISO 8601) in the local time zone: ``2026-01-02 11:04:05``."""
     return datetime.fromtimestamp(seconds(at)).strftime("%Y-%m-%d %H:%M:%S")
 
 
-#: So many patterns of destinations are shown of one step; JSON holds all.
+#: Most patterns of destinations that are shown of a step; JSON has all.
 PATTERNS = 12
-#: So much of the data of a command is shown; JSON holds all.
+#: Most characters that are shown of a command's data; JSON has all.
 LONGEST = 100
 
 
 class Step(NamedTuple):
-    """So many requests of one command, one after the other, in the ``wave`` (from 1); ``to`` in ranges."""
+    """Successive requests of a dry run that have the same command and wave."""
 
+    #: Number of the wave, from 1.
     wave: int
+    #: How many requests.
     requests: int
     command: str
+    #: Their destinations, in ranges.
     to: str
 
 
 def steps(job: Job) -> list[Step]:
-    """What a dry run would send, in order."""
+    """The steps of a dry run, in the order of sending."""
     waves = (wave for wave, size in enumerate(job["waveSizes"], 1) for _ in range(size))
     commands = map(_command, job["requests"])
     destinations = (request["__request"]["destination"] for request in job["requests"])
@@ -239,7 +245,7 @@ def _folded(destinations: Sequence[str]) -> str:
 
 
 def policies(job: Job, now_s: float, moment: Callable[[str], str]) -> Iterator[tuple[str, str]]:
-    """Name and sentence of each policy of a job. ``now_s``: seconds since 1970; ``moment`` writes a time."""
+    """Name and sentence of each policy of a job. ``now_s``: seconds since 1970; ``moment`` formats a time."""
     policy = Policy.of(job, job["totalCount"])
     if job.get("waves"):
         sizes = [end - before for before, end in pairwise((0, *policy.waves))]

@@ -1,4 +1,4 @@
-"""Puts the HTTP door together: resources, WebSockets, page, metrics, health, guard and server."""
+"""The HTTP door put together: resources, WebSockets, page, metrics, health, security and server."""
 
 import mimetypes
 from collections.abc import Callable
@@ -37,9 +37,9 @@ from puppetmaster.threads import Vital
 DASHBOARD = Path(__file__).parents[1] / "dashboard"
 #: Beside the package, in a clone and where it is installed.
 DESCRIPTION = Path(__file__).parents[2] / "schema" / "openapi.json"
-#: Answers from this size on are compressed for those who can read that.
+#: Answers of this size or more are compressed when the client accepts gzip.
 GZIP_BYTES = 4096
-#: What it means that one of these is not so, in the order of cause and effect.
+#: Field of ``bus`` in the health -> the reason when it is false, causes before their effects.
 _MISSING = {
     "connected": "there is no connection to the broker",
     "controller": "the controller does not answer",
@@ -51,16 +51,16 @@ Show = Callable[[Request], Response]
 
 
 class HttpApp:
-    """HTTP and WebSockets. Takes its port when it is made.
+    """HTTP and WebSockets. The port is taken when this is made.
 
     Raises SettingsError: the port is not free, or a file of ours is missing.
     """
 
     def __init__(
-        self, settings: Settings, where: Address, backend: Backend, sockets: Broadcaster, numbers: Metrics
+        self, settings: Settings, where: Address, backend: Backend, broadcaster: Broadcaster, numbers: Metrics
     ):
         self._backend = backend
-        self._sockets = sockets
+        self._broadcaster = broadcaster
         self._metrics = numbers
         self._files = {file.name: file for file in DASHBOARD.iterdir() if file.is_file()}
         self._description = _read(DESCRIPTION)
@@ -69,25 +69,25 @@ class HttpApp:
     @property
     def watchers(self) -> int:
         """How many WebSockets are open."""
-        return self._sockets.count
+        return self._broadcaster.count
 
     @property
     def threads(self) -> tuple[Vital, ...]:
-        """Those that run from ``start`` to ``stop``."""
-        return self.server.thread, self._sockets.thread
+        """The server's and the WebSockets' thread; both run from ``start`` to ``stop``."""
+        return self.server.thread, self._broadcaster.thread
 
     def start(self) -> None:
-        """Begin to answer."""
-        self._sockets.start()
+        """Start the threads, and answer requests."""
+        self._broadcaster.start()
         self.server.start()
 
     def ask_to_stop(self) -> None:
-        """Begin to stop, while others stop too."""
+        """Have the server begin to stop. Does not wait, so that other parts can stop meanwhile."""
         self.server.ask_to_stop()
 
     def stop(self) -> None:
-        """Tell watchers the last, and end."""
-        self._sockets.stop()
+        """Send WebSockets their last frames, and end all connections and threads."""
+        self._broadcaster.stop()
         self.server.stop()
 
     def _app(self, settings: Settings) -> Starlette:
@@ -100,7 +100,7 @@ class HttpApp:
         shown = {"/health": self._health, "/metrics": self._numbers, "/openapi.json": self._describe}
         app = Starlette(
             routes=[
-                *(WebSocketRoute(path, self._sockets.watch) for path in watching),
+                *(WebSocketRoute(path, self._broadcaster.watch) for path in watching),
                 WebSocketRoute("/{path:path}", _nowhere),
                 *(Route(path, _shown(_not_upgraded)) for path in watching),
                 *(Route(path, Resource(self._backend, some, turns)) for path, some in by_path.items()),
@@ -118,14 +118,14 @@ class HttpApp:
         return app
 
     def _health(self, _request: Request) -> Response:
-        """200 when a batch would be carried out, 503 and the reasons when not."""
+        """Answer 200 when a batch would be carried out; else 503 with the reasons."""
         try:
             health = self._backend.health()
         except Unavailable as error:
             return failure(error)
         reasons = [reason for name, reason in _MISSING.items() if not health["bus"][name]]
         if (reason := health["bus"]["reason"]) is not None:
-            reasons[:1] = [reason]  # all may be well at the moment, and not for long
+            reasons[:1] = [reason]  # even while all is well: a connection that does not last has a reason too
         if not health["store"]["writable"]:
             reasons.append(f"the store cannot be written ({health['store']['reason']})")
         if not health["counters"]["idsLeft"]:
@@ -160,7 +160,7 @@ def _read(file: Path) -> bytes:
 
 
 async def _nowhere(socket: WebSocket) -> None:
-    """A WebSocket to a path that has none."""
+    """Refuse a WebSocket to a path that has none."""
     await socket.receive()
     await refuse(NotFound(NOWHERE), socket.send, "websocket.http.response")
 
@@ -182,15 +182,15 @@ def _shown(show: Show) -> Any:
 
 
 async def _failed(_request: Request, _error: Exception) -> Response:
-    """A fault of our own outside of the resources; Starlette raises it again, and the server logs it."""
+    """Answer 500 for an exception outside of the resources. Starlette raises it again; the server logs it."""
     return failure(PuppetmasterError())
 
 
 async def _refused(request: Request, error: Exception) -> Response:
-    """What Starlette itself refuses: a path or a method that is not there."""
+    """Answer what Starlette itself refuses: a path or a method that is not there."""
     assert isinstance(error, HTTPException)
     if error.status_code == MethodNotAllowed.status:
         allowed = (error.headers or {}).get("Allow", "")
-        said: PuppetmasterError = MethodNotAllowed(f"Expected {allowed} here, got {request.method}.")
-        return failure(said, error.headers)
+        refusal: PuppetmasterError = MethodNotAllowed(f"Expected {allowed} here, got {request.method}.")
+        return failure(refusal, error.headers)
     return failure(NotFound(NOWHERE))

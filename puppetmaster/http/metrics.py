@@ -1,4 +1,4 @@
-"""The numbers for Prometheus: read when they are asked for, in a registry of their own."""
+"""The metrics for Prometheus, read at each scrape and kept in a registry of their own."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -25,7 +25,7 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
 class Metrics(Collector):
-    """Collects at each scrape; between scrapes it costs nothing."""
+    """Collects the metrics at each scrape. Between scrapes it does nothing."""
 
     def __init__(
         self,
@@ -44,15 +44,15 @@ class Metrics(Collector):
         self._registry.register(self)
 
     def text(self) -> bytes:
-        """The page that Prometheus reads. Raises Unavailable, StoreError."""
+        """The text that Prometheus reads. Raises Unavailable, StoreError: the numbers cannot be read now."""
         return generate_latest(self._registry)
 
     def describe(self) -> list[Metric]:
-        """Nothing: registering must not ask."""
+        """No metrics, so that registering this collector does not read them all."""
         return []
 
     def collect(self) -> Iterator[Metric]:
-        """All numbers, as they are now."""
+        """All metrics as they are now."""
         health = self._health()
         for what, counts in self._service.counts().items():
             by_status = GaugeMetricFamily(

@@ -1,6 +1,6 @@
-"""How connections of the HTTP door behave: with an end to patience, and with errors in JSON.
+"""The protocols of HTTP and WebSocket connections: uvicorn's own, with timeouts and errors in JSON.
 
-uvicorn's own protocols, with what they lack. Their methods are wrapped; uvicorn is pinned.
+uvicorn's methods are wrapped, so its version is pinned.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ from wsproto.connection import ConnectionState
 
 from puppetmaster import jsoncodec
 
-#: Request line and headers together.
+#: Most bytes of the request line and the headers together.
 HEADER_LIMIT_BYTES = 16 * 1024
 HEADERS_TOO_LARGE = f"The headers are too large: {HEADER_LIMIT_BYTES} bytes are the most."
 
@@ -25,8 +25,8 @@ HEADERS_TOO_LARGE = f"The headers are too large: {HEADER_LIMIT_BYTES} bytes are 
 class Patience(asyncio.Protocol):
     """Ends a connection whose client reads nothing for ``timeout_s`` while there is more to write.
 
-    Beside uvicorn's own class, whose methods it wraps: the transport asks for a pause when so much is
-    unread that it must be kept, and ends the pause when most of that has been read.
+    A mixin that wraps methods of uvicorn's class. The transport calls ``pause_writing`` when its buffer is
+    full, and ``resume_writing`` when the client has read most of that.
     """
 
     timeout_s: float
@@ -34,22 +34,22 @@ class Patience(asyncio.Protocol):
     _unread: asyncio.TimerHandle | None = None
 
     def pause_writing(self) -> None:
-        """So much is unread that it must be kept."""
+        """Start the timeout: the transport's buffer is full."""
         super().pause_writing()
         self._unread = asyncio.get_running_loop().call_later(self.timeout_s, self.transport.abort)
 
     def resume_writing(self) -> None:
-        """Most of it has been read."""
+        """Stop the timeout: the client has read most of the buffer."""
         super().resume_writing()
         self._forget()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The connection has ended."""
+        """Stop the timeout: the connection has ended."""
         self._forget()
         super().connection_lost(exc)
 
     def end(self) -> None:
-        """End the connection, which has had its time to end by itself: puppetmaster stops."""
+        """End the connection at once, because puppetmaster stops and the connection has had its time."""
         self.transport.abort()
 
     def _forget(self) -> None:
@@ -59,14 +59,14 @@ class Patience(asyncio.Protocol):
 
 
 class WebSocket(Patience, WSProtocol):
-    """uvicorn's, with an end to patience, and with texts in parts that many connections share.
+    """uvicorn's WebSocket with a timeout, and with texts in parts that many connections share.
 
-    Such a text comes as ``{"type": "websocket.send", "parts": (b"..", ..)}``, ASCII, and is written as it
-    is: of a long one the connections hold no copies that they would have to encode each for itself.
+    Such a text is ASCII and comes as ``{"type": "websocket.send", "parts": (b"..", ..)}``. The parts are
+    written as they are, so no connection has to encode, or keep, a copy of a long text.
     """
 
     async def send(self, message: Any) -> None:
-        """Send what the application has; parts are one text."""
+        """Send an ASGI message of the application; ``parts`` become one text frame."""
         if "parts" not in message:
             await super().send(message)
             return
@@ -78,7 +78,7 @@ class WebSocket(Patience, WSProtocol):
 
 
 def text_frame(parts: Sequence[bytes]) -> bytes:
-    """One unmasked text frame, whole, as RFC 6455 section 5.2 has it."""
+    """One unmasked text frame (RFC 6455, section 5.2) with the parts as its payload."""
     size = sum(map(len, parts))
     if size < 126:
         head = struct.pack("!BB", 0x81, size)
@@ -90,20 +90,21 @@ def text_frame(parts: Sequence[bytes]) -> bytes:
 
 
 class Http(Patience, H11Protocol):
-    """uvicorn's, with an end to patience, also for headers that do not come, and with errors in JSON."""
+    """uvicorn's HTTP with timeouts, also for headers that do not come, and with errors in JSON."""
 
+    #: Most connections at once; a further one is answered 503.
     most: int
     _surplus = False
     _headers_due: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn
-        """A client has come."""
+        """Start the timeout for the headers of a new connection."""
         super().connection_made(transport)
         self._surplus = len(self.connections) > self.most
         self._expect_headers()
 
     def data_received(self, data: bytes) -> None:
-        """Bytes came; headers, perhaps."""
+        """Take bytes, and stop the timeout for the headers when all headers have come."""
         if self._surplus:
             self._answer(503, f"There are {self.most} connections, which are the most: try again later.")
             return
@@ -114,17 +115,17 @@ class Http(Patience, H11Protocol):
             self._expect_headers()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The connection has ended."""
+        """Stop the timeouts: the connection has ended."""
         self._headers_came()
         super().connection_lost(exc)
 
     def handle_websocket_upgrade(self, event: h11.Request) -> None:
-        """The connection is another protocol's from now on."""
+        """Stop the timeout and hand the connection over to the WebSocket protocol."""
         self._headers_came()
         super().handle_websocket_upgrade(event)
 
     def end(self) -> None:
-        """End the connection; nothing was done for who is still sending a body."""
+        """End the connection. A client that is still sending a body is answered 503: nothing was done."""
         if self.cycle is not None and self.cycle.more_body and not self.cycle.response_started:
             self._answer(503, "Puppetmaster is stopping: try again later.")
         else:
@@ -139,7 +140,7 @@ class Http(Patience, H11Protocol):
             self._headers_due = None
 
     def send_400_response(self, msg: str) -> None:
-        """Answer what is not HTTP. uvicorn calls this while it handles h11's error, which knows the code."""
+        """Answer bytes that are not HTTP. uvicorn calls this while it handles h11's error."""
         error = sys.exception()
         status = error.error_status_hint if isinstance(error, h11.RemoteProtocolError) else 400
         if status == 431:
@@ -147,7 +148,7 @@ class Http(Patience, H11Protocol):
         self._answer(status, msg)
 
     def _answer(self, status: int, message: str) -> None:
-        """Answer an error and end the connection, whatever the client has sent so far."""
+        """Answer with an error and end the connection, whatever the client has sent so far."""
         body = jsoncodec.encode({"message": message})
         headers = [
             ("content-type", "application/json"),

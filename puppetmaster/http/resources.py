@@ -31,28 +31,27 @@ from puppetmaster.http.security import READING, SMALL_BYTES
 log = logging.getLogger("sanji.puppetmaster.http.resources")
 
 JSON = "application/json"
-#: An answer up to this size is sent as a whole, with its length and an ETag of its bytes.
+#: An answer up to this size is sent whole, with its length and an ETag of its bytes.
 WHOLE_BYTES = 512 * 1024
-#: Pieces of a longer one are joined to about this size.
+#: Size of the pieces in which a longer answer is sent.
 PIECE_BYTES = 64 * 1024
-#: So many longer ones are sent at once.
+#: Most longer answers that are sent at once.
 MOST_LONG = 30
 
 
 class Turns(NamedTuple):
-    """What takes long goes one at a time, large bodies and parts of long answers each among themselves.
+    """Semaphores for long work, so that short requests need not wait for many busy threads."""
 
-    Many threads at work would share one processor, and whoever asks for little would wait for all of them.
-    """
-
+    #: One request with a large body is carried out at a time.
     bodies: asyncio.Semaphore
+    #: One part of a long answer is made at a time.
     parts: asyncio.Semaphore
-    #: Of a long answer some parts are in memory until its reader has taken them, so there may be so many.
+    #: ``MOST_LONG`` long answers at once: each has some parts in memory until its client has read them.
     long: asyncio.Semaphore
 
     @classmethod
     def new(cls) -> "Turns":
-        """Nobody's."""
+        """Semaphores that are all free."""
         return cls(asyncio.Semaphore(), asyncio.Semaphore(), asyncio.Semaphore(MOST_LONG))
 
 
@@ -79,15 +78,15 @@ class Resource:
             response = failure(PuppetmasterError())
         try:
             await self._send(response, scope, receive, send)
-        except PuppetmasterError as error:  # of a long answer a part is out already: its end stays away
+        except PuppetmasterError as error:  # a part of a long answer has been sent: the rest is left out
             log.warning("%s %s broke off: %s", scope["method"], scope["path"], error)
 
     async def _send(self, response: Response, scope: Scope, receive: Receive, send: Send) -> None:
         if not isinstance(response, StreamingResponse):
             await response(scope, receive, send)
         elif self._turns.long.locked():
-            said = f"{MOST_LONG} long answers are being sent, which are the most: try again later."
-            await failure(Unavailable(said))(scope, receive, send)
+            text = f"{MOST_LONG} long answers are being sent, which are the most: try again later."
+            await failure(Unavailable(text))(scope, receive, send)
         else:
             async with self._turns.long:
                 await response(scope, receive, send)
@@ -103,7 +102,7 @@ class Resource:
             return await run_in_threadpool(self._try, operation, raw, request)
 
     def _try(self, operation: Operation, raw: bytearray | None, request: Request) -> Response:
-        """Run it. An error is told here: raised in a thread it is kept in a cycle, with all it knows."""
+        """Run an operation, and answer its errors: an exception that left the thread would keep the body."""
         try:
             return self._run(operation, raw, request)
         except PuppetmasterError as error:
@@ -121,12 +120,12 @@ class Resource:
 
 
 def failure(error: PuppetmasterError, headers: Mapping[str, str] | None = None) -> Response:
-    """An error of the API as an answer."""
+    """The answer for an error of the API."""
     return Response(jsoncodec.encode(error.body()), error.status, headers, JSON)
 
 
 def answer(data: Any, request: Request, turns: Turns) -> Response:
-    """``data`` as JSON: as a whole with an ETag, or in pieces when it is long; 304 when it is known."""
+    """The answer with ``data`` as JSON: whole, with an ETag, or in pieces; 304 if the client has it."""
     headers = {"X-Total-Count": str(data.total)} if isinstance(data, Chunks) else {}
     etag = _etag_of_ended(data, request)
     if etag is not None and _known(etag, request):
@@ -160,7 +159,7 @@ def document(
     headers: Mapping[str, str] | None = None,
     etag: str | None = None,
 ) -> Response:
-    """``body`` with an ETag; 304 when the client has it already."""
+    """The answer with ``body`` and an ETag (None: made from the body); 304 if the client has it already."""
     if request.method not in READING:
         return Response(body, 200, headers, media_type)
     etag = etag or f'W/"{hashlib.sha256(body).hexdigest()[:32]}"'
@@ -170,23 +169,26 @@ def document(
 
 
 def _etag_of_ended(data: Any, request: Request) -> str | None:
-    """Of a job that has ended: its counts follow whatever still happens to its requests (late answers)."""
+    """The ETag of a job that has ended; None: ``data`` is something else.
+
+    It is made of the job without its requests: late answers to those change the job's counts too.
+    """
     if request.method not in READING or not isinstance(data, dict) or data.get("finishedAt") is None:
         return None
-    said = {key: value for key, value in data.items() if key not in ("requests", "collection")}
-    state = jsoncodec.encode(said) + b"?" + request.scope["query_string"]
+    counted = {key: value for key, value in data.items() if key not in ("requests", "collection")}
+    state = jsoncodec.encode(counted) + b"?" + request.scope["query_string"]
     return f'W/"{hashlib.sha256(state).hexdigest()[:32]}"'
 
 
 def _known(etag: str, request: Request) -> bool:
-    """Whether the client has this; compared weakly, as RFC 9110 has it for If-None-Match."""
+    """Whether the client has this ETag in If-None-Match, compared weakly (RFC 9110, section 13.1.2)."""
     given = request.headers.get("if-none-match", "")
     plain = etag.removeprefix("W/")
     return any(one.strip().removeprefix("W/") in (plain, "*") for one in given.split(","))
 
 
 def _joined(pieces: Iterator[bytes]) -> Iterator[bytes]:
-    """The same bytes in pieces of PIECE_BYTES: no more than that of a long answer is on its way."""
+    """The same bytes in pieces of ``PIECE_BYTES``, so that little of a long answer is in memory."""
     kept = bytearray()
     for piece in pieces:
         rest = memoryview(piece)
@@ -200,7 +202,7 @@ def _joined(pieces: Iterator[bytes]) -> Iterator[bytes]:
 
 
 async def _raw(request: Request) -> bytearray:
-    """The body, in memory once."""
+    """The body of a request, without a second copy in memory."""
     raw = bytearray()
     async for part in request.stream():
         raw += part
@@ -208,9 +210,12 @@ async def _raw(request: Request) -> bytearray:
 
 
 def _body(raw: bytearray, request: Request, most_values: int) -> Any:
-    """The JSON in the body, with the header ``Idempotency-Key`` as its ``key``; ``raw`` is empty after that.
+    """The JSON in the body, with the header ``Idempotency-Key`` as its ``key``. Empties ``raw``.
 
-    Raises Invalid, Conflict; TooLarge: as objects in memory it would be many times its size.
+    Raises:
+        Invalid: the body is not JSON, or the header is not printable ASCII.
+        Conflict: body and header have different keys.
+        TooLarge: the body has more than ``most_values`` values, which would take too much memory.
     """
     values = jsoncodec.values(raw)
     if values > most_values:
@@ -219,7 +224,7 @@ def _body(raw: bytearray, request: Request, most_values: int) -> Any:
         )
     try:
         body = jsoncodec.decode_body(raw)
-    except jsoncodec.Uncarriable:  # NaN and the like: what checks the body says where
+    except jsoncodec.Uncarriable:  # NaN and the like: the check of the body names the place
         body = jsoncodec.decode_loosely(raw)
     except ValueError as error:
         raise Invalid([Fault("", f"expected JSON as the body, but it cannot be read: {error}")]) from None

@@ -1,7 +1,7 @@
-"""Who may come in: checks of every HTTP request and WebSocket before anything else sees it.
+"""ASGI middleware that checks every HTTP request and WebSocket before anything else sees it.
 
-ASGI middleware. It refuses with the errors of the API, limits bodies in size and time, and sets
-the headers that keep a browser from being used against us.
+It refuses with the errors of the API, limits bodies in size and time, and sets the headers that keep
+browsers from being used against us.
 """
 
 import asyncio
@@ -26,9 +26,9 @@ from puppetmaster.errors import (
 from puppetmaster.http.protocols import HEADER_LIMIT_BYTES, HEADERS_TOO_LARGE
 from puppetmaster.settings import Settings
 
-#: The subprotocol that a WebSocket is answered with when its client offers it.
+#: The WebSocket subprotocol that is accepted when the client offers it.
 SUBPROTOCOL = "puppetmaster"
-#: A client that can set no header, as a browser's WebSocket, offers this before its token.
+#: A client that cannot set headers, such as a browser's WebSocket, offers this and the token as subprotocol.
 TOKEN_PREFIX = "token."  # noqa: S105 - not a token
 #: Methods that change nothing.
 READING = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -42,20 +42,24 @@ HEADERS: Mapping[str, str] = {
 }
 
 
-#: A body up to this size waits for nobody; a larger one so long at most.
+#: A body up to this size is read at once; a larger one waits until there is room for it.
 SMALL_BYTES = 64 * 1024
+#: How long a larger body waits for room before it is refused.
 ROOM_S = 60.0
 
 
 class Room:
-    """How many bytes of bodies may be in memory at once; first come, first served. On one loop only."""
+    """Limits the bytes of bodies in memory to ``most``; first come, first served. For one event loop."""
 
     def __init__(self, most: int) -> None:
         self._most = self._left = most
         self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
 
     async def take(self, size: int, timeout_s: float) -> int:
-        """Wait until there is room; how much was taken. Raises Unavailable after ``timeout_s``."""
+        """Wait for room for ``size`` bytes, and take it. Returns the bytes taken, at most ``most``.
+
+        Raises Unavailable: there was no room within ``timeout_s``.
+        """
         size = min(size, self._most)
         admitted = asyncio.get_running_loop().create_future()
         self._waiting.append((size, admitted))
@@ -74,7 +78,7 @@ class Room:
         return size
 
     def give(self, size: int) -> None:
-        """What was taken is free again."""
+        """Give back ``size`` bytes that ``take`` returned."""
         self._left += size
         self._admit()
 
@@ -87,7 +91,7 @@ class Room:
 
 
 class Security:
-    """Around the whole application. The page, ``/`` and ``/static/``, needs no token; its data does."""
+    """Middleware around the application. The page (``/`` and ``/static/``) needs no token; its data does."""
 
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
         self._app = app
@@ -136,7 +140,13 @@ class Security:
     # -- the checks -------------------------------------------------------------------------------
 
     def _check(self, scope: Scope) -> None:
-        """Raises HeadersTooLarge, Forbidden, Unauthorized."""
+        """Check one request or WebSocket.
+
+        Raises:
+            HeadersTooLarge: path, query and headers exceed the limit.
+            Forbidden: the Host is not ours, or a page of another origin asks.
+            Unauthorized: the token is missing or wrong.
+        """
         headers = Headers(scope=scope)
         _check_size(scope)
         host = headers.get("host", "")
@@ -147,7 +157,11 @@ class Security:
             self._check_token(scope, headers)
 
     def _check_host(self, host: str) -> None:
-        """A page of a stranger can make its own name point to us, but not an address or one of our names."""
+        """Raises Forbidden: the Host is neither an address nor a name of ours.
+
+        A stranger's page can make its own host name point to our address (DNS rebinding), but it cannot have
+        an address or a name of ours as its Host.
+        """
         name = host.rsplit(":", 1)[0] if not host.endswith("]") else host
         if name.lower() in self._names:
             return
@@ -181,11 +195,13 @@ class Security:
 
 
 class _Body:
-    """The body of one request: raises TooLarge and RequestTimeout, for the body as a whole.
+    """The body of one request, limited in size and time as a whole.
 
-    One that is not small waits for room first, and Unavailable says that there was none: what is made of it
-    takes memory until the request has its answer. Of one that does not say its size the beginning is read
-    before that.
+    A body of more than ``SMALL_BYTES`` waits for room first, because it takes memory until the request is
+    answered. A body without a Content-Length is read up to that size before it waits.
+
+    Raises:
+        TooLarge: the body exceeds ``limit_bytes``. Raised here, and by ``receive``.
     """
 
     def __init__(
@@ -199,14 +215,20 @@ class _Body:
         self._room = room
         self._taken = 0
         self._expected = 0
-        #: All of it was read.
+        #: Whether the whole body was read.
         self.complete = headers.get("content-length", "0") == "0" and "transfer-encoding" not in headers
         if (length := headers.get("content-length", "0")).isdigit():
             self._expected = int(length)
             self._check(self._expected)
 
     async def receive(self) -> Message:
-        """Take the next part; once all is read, wait for the end of the connection."""
+        """Receive the next part; after the last, wait for the end of the connection.
+
+        Raises:
+            TooLarge: the body exceeds the limit.
+            RequestTimeout: the body did not arrive in time.
+            Unavailable: there was no room for it.
+        """
         if self.complete:
             return await self._receive()
         if not self._taken and max(self._expected, self._size) > SMALL_BYTES:
@@ -223,7 +245,7 @@ class _Body:
         return message
 
     def end(self) -> None:
-        """The request has its answer: nothing of the body is needed any more."""
+        """Give back the room of the body, because the request is answered."""
         if self._taken:
             self._room.give(self._taken)
             self._taken = 0
@@ -237,7 +259,7 @@ class _Body:
 
 
 def _check_size(scope: Scope) -> None:
-    """Uvicorn limits only headers of which the end is not there yet."""
+    """Raises HeadersTooLarge. uvicorn limits only headers that have not arrived completely."""
     size = len(scope.get("raw_path") or scope["path"].encode()) + len(scope["query_string"])
     size += sum(len(name) + len(value) + len(": \r\n") for name, value in scope["headers"])
     if size > HEADER_LIMIT_BYTES:
@@ -245,7 +267,10 @@ def _check_size(scope: Scope) -> None:
 
 
 def _check_origin(headers: Headers, host: str) -> None:
-    """What a browser sends for a page of another origin is refused; other clients send neither header."""
+    """Raises Forbidden: a browser asks for a page of another origin.
+
+    Clients other than browsers send neither Origin nor Sec-Fetch-Site.
+    """
     origin = headers.get("origin")
     if origin is None:
         if headers.get("sec-fetch-site", "none") in ("none", "same-origin"):
@@ -260,7 +285,7 @@ def _listed(text: str) -> list[str]:
 
 
 async def refuse(error: PuppetmasterError, send: Send, kind: str = "http.response") -> None:
-    """Answer with an error."""
+    """Answer with an error. ``kind`` is the beginning of the ASGI message types of the answer."""
     body = jsoncodec.encode(error.body())
     headers = [
         (b"content-type", b"application/json"),
@@ -276,5 +301,5 @@ def _complete(headers: MutableHeaders, scope: Scope, *, close: bool) -> None:
     for name, value in HEADERS.items():
         headers.setdefault(name, value)
     headers.setdefault("Cache-Control", "no-cache" if scope["method"] in READING else "no-store")
-    if close:  # what follows in the connection is a body that nobody has read
+    if close:  # the rest of the body is unread: it would be taken for the next request
         headers["Connection"] = "close"

@@ -1,4 +1,4 @@
-"""The HTTP server: an address that is checked, a socket, and uvicorn in the thread ``pm-http``."""
+"""The HTTP server: its address, its listening socket, and uvicorn in the thread ``pm-http``."""
 
 import asyncio
 import ipaddress
@@ -25,33 +25,35 @@ from puppetmaster.threads import Vital
 
 log = logging.getLogger("sanji.puppetmaster.http.server")
 
-#: Clients tell us nothing over a WebSocket: a message beyond this ends it.
+#: A longer message of a client ends its WebSocket. Clients have nothing to send.
 MESSAGE_LIMIT_BYTES = 4096
+#: Pause between two pings of a WebSocket, and how long its client may take to answer one.
 PING_S = 20.0
-#: How long ``stop`` waits, and how long connections have to end by themselves.
+#: How long ``stop`` waits for the thread.
 STOP_S = 2.0
+#: How long connections have to end by themselves when the server stops.
 ENDING_S = 0.7
-#: Connections beyond the limit that are let in to be told so; the next ones are closed at once. Before the
-#: end of a TLS handshake nobody can be told anything.
+#: Most connections beyond the limit that are accepted to be answered 503; further ones are closed at once.
+#: With TLS nothing can be answered before the handshake.
 SURPLUS = 50
-#: Files that are left to everybody else: each of up to 45 readers of the store has two open, and both
-#: connections to the broker, the log and what Python itself opens need some.
+#: Files that are kept free for other parts: up to 45 readers of the store have two files open each, and the
+#: connections to the broker, the log and Python itself need some.
 RESERVE = 128
-#: With no file left, and none to give up, it is tried again after this.
+#: Pause after which a connection is accepted again when no file is left and there is no spare one.
 SHORT_S = 0.05
-#: A token travels as a WebSocket subprotocol too, which has these characters only.
+#: The form of a token. It is also sent as a WebSocket subprotocol, which allows only these characters.
 TOKEN = re.compile(r"[A-Za-z0-9._~-]{16,}")
 
 
 class Address(NamedTuple):
-    """Where to listen."""
+    """An address to listen on."""
 
     host: str
     port: int
 
     @property
     def loopback(self) -> bool:
-        """Whether only this machine can reach it."""
+        """Whether only this machine can reach the address."""
         if self.host == "localhost":
             return True
         with suppress(ValueError):
@@ -60,7 +62,10 @@ class Address(NamedTuple):
 
 
 def address(settings: Settings) -> Address | None:
-    """Where HTTP is to be answered; None: nowhere. Raises SettingsError, as for a lack of protection."""
+    """The address of HTTP in the settings; None: HTTP is off.
+
+    Raises SettingsError: a setting is wrong, or other machines could ask without a token.
+    """
     if settings.http.lower() == "off":
         return None
     match = re.fullmatch(r"(?:\[([0-9a-fA-F:.]+)\]|([^\[\]:/\s]+)):(\d{1,5})", settings.http)
@@ -85,21 +90,29 @@ def address(settings: Settings) -> Address | None:
 
 
 class Room(NamedTuple):
-    """How many connections there may be at once, and how many more are let in to be told so."""
+    """The limits of connections."""
 
+    #: Most connections at once.
     most: int
+    #: Most further connections that are accepted only to be answered 503.
     surplus: int
 
     @classmethod
     def of(cls, wanted: int, files: int) -> Self:
-        """As many as are wanted, or as fit into so many open files: others need some of these too."""
+        """Room for ``wanted`` connections, or for as many as this process may open ``files`` for.
+
+        ``RESERVE`` files, and at most half of them, are kept free for other parts.
+        """
         free = max(files - RESERVE, files // 2)
         surplus = min(SURPLUS, free // 4)
         return cls(min(wanted, free - surplus), surplus)
 
 
 class Server:
-    """Listens from its making on; answers from ``start`` to ``stop``."""
+    """The server. It listens from when it is made, and answers from ``start`` to ``stop``.
+
+    Raises SettingsError: the address is not free, or the certificate cannot be used.
+    """
 
     def __init__(self, app: ASGIApp, where: Address, settings: Settings) -> None:
         self._secure = bool(settings.tls_cert)
@@ -109,7 +122,7 @@ class Server:
             tls = {"ssl_certfile": settings.tls_cert, "ssl_keyfile": settings.tls_key}
         timeout_s = settings.http_timeout_s
         room = _room(settings)
-        #: The most connections at once: as the settings say, or as many as there may be files for.
+        #: Most connections at once: the setting, or fewer if the process may not open enough files.
         self.most = room.most
         self._uvicorn = _Uvicorn(
             uvicorn.Config(
@@ -139,31 +152,31 @@ class Server:
 
     @property
     def port(self) -> int:
-        """The port it listens on; the settings may have left the choice to the system with 0."""
+        """The port that it listens on. With port 0 in the settings the system has chosen it."""
         return int(self._name[1])
 
     @property
     def url(self) -> str:
-        """Where a browser on this machine finds it."""
+        """The URL of the page, for a browser on this machine."""
         host, port = self._name[:2]
         shown = f"[{host}]" if ":" in host else host
         return f"http{'s' if self._secure else ''}://{shown}:{port}/"
 
     def connections(self) -> int:
-        """How many are open, WebSockets included."""
+        """Number of open connections, WebSockets included."""
         return len(self._uvicorn.server_state.connections)
 
     def start(self) -> None:
-        """Begin to answer."""
+        """Start the thread, and answer requests."""
         self.thread.start()
         log.info("HTTP is answered at %s", self.url, extra={"action": "http_up"})
 
     def ask_to_stop(self) -> None:
-        """Begin to stop; ``stop`` waits for the end."""
+        """Have the server begin to stop, without waiting; ``stop`` waits."""
         self._uvicorn.should_exit = True
 
     def stop(self) -> None:
-        """End all connections and the thread."""
+        """End all connections, and wait up to ``STOP_S`` for the thread."""
         self.ask_to_stop()
         if self.thread.ident is None:
             self._socket.close()
@@ -175,14 +188,14 @@ class Server:
 
 
 class _Uvicorn(uvicorn.Server):
-    """uvicorn's, with an end to the patience with TLS handshakes, which take place before its protocols.
+    """uvicorn's server with a timeout for TLS handshakes, which take place before its protocols.
 
-    When it stops, what does not end by itself is ended by its connection; uvicorn would cancel its own task,
-    which is told in the log as a fault.
+    When it stops, connections that do not end by themselves are ended one by one. uvicorn would cancel its
+    own tasks, and log that as an error.
     """
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Begin to accept; uvicorn passes no timeout on."""
+        """Begin to accept, with a timeout for TLS handshakes, which uvicorn does not pass on."""
         if self.config.is_ssl:
             loop = asyncio.get_running_loop()
             create: Any = partial(loop.create_server, ssl_handshake_timeout=self.config.timeout_keep_alive)
@@ -190,7 +203,7 @@ class _Uvicorn(uvicorn.Server):
         await super().startup(sockets)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """End all connections: those that are idle at once, the others within ``ENDING_S``."""
+        """End all connections: idle ones at once, the others within ``ENDING_S``."""
         asyncio.get_running_loop().call_later(ENDING_S, self._end_connections)
         await super().shutdown(sockets)
 
@@ -201,22 +214,23 @@ class _Uvicorn(uvicorn.Server):
 
 
 class _Accepted(socket.socket):
-    """A connection that counts until it is closed."""
+    """An accepted connection, which counts until it is closed."""
 
-    door: "_Door"
+    listener: "_Listener"
 
     def close(self) -> None:
-        """Close it, and make room for another; may be called twice."""
+        """Close it, and make room for another one. A second call does nothing."""
         if self.fileno() >= 0:
-            self.door.taken -= 1
+            self.listener.taken -= 1
         super().close()
 
 
-class _Door(socket.socket):
-    """A listening socket that lets in so many connections at once, and closes those beyond.
+class _Listener(socket.socket):
+    """A listening socket that accepts ``most`` connections at once, and closes further ones.
 
-    It keeps a file open for the moment in which this process may open no more. That is given up for the next
-    connection, which is closed at once: left waiting, it would wake the loop again and again.
+    It keeps a spare file open. When this process may open no more files, the spare file is closed, and the
+    next connection is accepted in its place and closed at once: left waiting, that connection would wake the
+    event loop again and again.
     """
 
     def __init__(self, family: int, kind: int, protocol: int, *, most: int) -> None:
@@ -228,7 +242,10 @@ class _Door(socket.socket):
         self._keep_spare()
 
     def accept(self) -> tuple[socket.socket, Any]:
-        """As ever. Raises BlockingIOError: there is none, or one beyond, which is closed by then."""
+        """Accept a connection, as ``socket.accept`` does.
+
+        Raises BlockingIOError: none waits, or there were too many and this one was closed.
+        """
         try:
             descriptor, address = self._accept()  # type: ignore[attr-defined]  # as socket.accept does
         except (BlockingIOError, InterruptedError, ConnectionAbortedError):
@@ -237,7 +254,7 @@ class _Door(socket.socket):
             self._turn_away(error)
             raise BlockingIOError from error
         accepted = _Accepted(self.family, self.type, self.proto, fileno=descriptor)
-        accepted.door = self
+        accepted.listener = self
         self.taken += 1
         if self.taken > self._most:
             accepted.close()
@@ -246,18 +263,18 @@ class _Door(socket.socket):
         return accepted, address
 
     def close(self) -> None:
-        """Close it; may be called twice."""
+        """Close the socket and the spare file. A second call does nothing."""
         self._give_spare()
         super().close()
 
     def _turn_away(self, error: OSError) -> None:
-        """There is no file for the next connection: close that one."""
+        """Close the next connection, because no file is left for it."""
         if self._complaints.due(str(error.strerror)):
-            said = (
+            text = (
                 "HTTP: connections are closed at once (%s): raise the limit of open files (ulimit -n), "
                 "or lower PUPPETMASTER_HTTP_CONNECTIONS"
             )
-            log.error(said, error.strerror, extra={"action": "http_short"})
+            log.error(text, error.strerror, extra={"action": "http_short"})
         self._give_spare()
         with suppress(OSError):
             os.close(self._accept()[0])  # type: ignore[attr-defined]  # as above
@@ -280,16 +297,16 @@ def _room(settings: Settings) -> Room:
     wanted = settings.http_connections
     room = Room.of(wanted, sys.maxsize if files == resource.RLIM_INFINITY else files)
     if room.most < wanted:
-        said = "HTTP: %d connections at once, not %d: this process may have %d files open (ulimit -n)"
-        log.info(said, room.most, wanted, files, extra={"action": "http_room"})
+        text = "HTTP: %d connections at once, not %d: this process may have %d files open (ulimit -n)"
+        log.info(text, room.most, wanted, files, extra={"action": "http_room"})
     return room
 
 
 def _listen(where: Address, most: int) -> socket.socket:
-    """A socket on this address. Raises SettingsError when it is not to be had."""
+    """A listening socket on this address. Raises SettingsError: the address cannot be used."""
     try:
         family, kind, protocol, _, name = socket.getaddrinfo(*where, type=socket.SOCK_STREAM)[0]
-        listening = _Door(family, kind, protocol, most=most)
+        listening = _Listener(family, kind, protocol, most=most)
     except OSError as error:
         raise _not_ours(where, error) from error
     try:

@@ -1,9 +1,9 @@
-"""WebSockets that follow jobs: one thread makes the frames, the loop of ``pm-http`` sends them.
+"""WebSockets that follow jobs: the thread ``pm-sockets`` makes frames, the loop of ``pm-http`` sends them.
 
-The thread ``pm-sockets`` reads the hub. What it keeps of a job is its latest change; what it keeps of a
-watcher is which jobs, and which requests of them, it has yet to be told. A watcher that is still being
-sent a frame gets no other: it falls behind, and is told the latest state next. One that reads nothing
-is disconnected by the server, one that falls behind by too many jobs here.
+The thread takes changes from the hub. It keeps the latest change of each job, and for each subscriber the
+jobs, and the requests of them, that the subscriber has yet to be sent. A subscriber whose frame is still
+being sent gets no other frame: it falls behind, and is sent the latest state next. The server disconnects a
+subscriber that reads nothing; this module disconnects a subscriber that falls behind by too many jobs.
 """
 
 import asyncio
@@ -30,22 +30,25 @@ from puppetmaster.http.security import SUBPROTOCOL, refuse
 from puppetmaster.model.job import Job
 from puppetmaster.threads import Vital
 
-#: A frame's text in parts: what many watchers are told alike is in memory once.
+#: A frame's text in parts. A part that many subscribers are sent is in memory once.
 Frame = tuple[bytes, ...]
-#: Between two frames of one job for ordinary changes; what is urgent goes at once.
+#: Shortest time between two frames of a job to one subscriber. Urgent changes are sent at once.
 INTERVAL_S = 0.1
-#: Frames of one job in any second, urgent ones included.
+#: Most frames of a job to one subscriber in any second, urgent ones included.
 MOST_FRAMES = 10
-#: Requests in one frame of ``?collection=true``; others follow in the next.
+#: Most requests in one frame of ``?collection=true``; others follow in the next frame.
 FRAME_REQUESTS = 500
-#: A frame takes no more of them once they have so many bytes; one request may be longer.
+#: A frame takes no further request once its requests have this many bytes. A single request may be longer.
 FRAME_BYTES = 1024 * 1024
-#: Changed requests of one job that are remembered for one watcher; beyond it is told all of them anew.
+#: Most changed requests of a job that are remembered for one subscriber. Beyond it all are sent again.
 MOST_CHANGED = 10_000
 
 
 class Backlog:
-    """The requests of one job that a watcher has yet to be told of."""
+    """The requests of one job that a subscriber has yet to be sent.
+
+    ``everything``: at first all requests of the job.
+    """
 
     def __init__(self, job: Job, *, everything: bool) -> None:
         self._ids = job.request_ids
@@ -53,7 +56,7 @@ class Backlog:
         self._changed: set[int] = set()
 
     def add(self, changed: frozenset[int] | None) -> None:
-        """These changed (None: too many to list). What is to be told anyway is not remembered."""
+        """Add requests that changed, by id; None: all. Requests that are to be sent anyway are left out."""
         if changed is not None:
             ahead = self._ids[self._next] if self._next < len(self._ids) else self._ids.stop
             self._changed.update(id_ for id_ in changed if id_ < ahead)
@@ -62,7 +65,7 @@ class Backlog:
             self._changed.clear()
 
     def take(self) -> tuple[int, ...]:
-        """The next ids to tell, ascending."""
+        """Remove and return the next ids to send, ascending, at most ``FRAME_REQUESTS``."""
         taken = sorted(self._changed)[:FRAME_REQUESTS]
         self._changed.difference_update(taken)
         more = self._ids[self._next : self._next + FRAME_REQUESTS - len(taken)]
@@ -74,25 +77,35 @@ class Backlog:
 
 
 class Subscriber:
-    """One WebSocket. The thread sets ``busy`` and the loop resets it; all else is the thread's."""
+    """One WebSocket, of all jobs (``job`` is None) or of one job.
+
+    The thread ``pm-sockets`` sets ``busy`` and the loop resets it. Everything else but ``outbox`` belongs to
+    the thread.
+    """
 
     def __init__(self, job: Job | None, *, collection: bool, loop: asyncio.AbstractEventLoop) -> None:
         self.job = job
         self.collection = collection
         self.loop = loop
+        #: Frames to send, or the code to close the WebSocket with.
         self.outbox: asyncio.Queue[list[Frame] | int] = asyncio.Queue()
+        #: Whether frames are being sent to it.
         self.busy = False
-        #: Bytes of frames that it was last handed; while it is busy they are in memory.
+        #: Bytes of those frames, which are in memory while it is busy.
         self.handed = 0
+        #: Number of frames made for it.
         self.seq = 0
+        #: Ids of the jobs that have changed since it was last sent them.
         self.behind: set[int] = set()
-        #: Jobs of which it is told however busy we are: they were created, ended or removed, or it is new.
+        #: Those of them that are sent without a pause: created, ended or removed, or the subscriber is new.
         self.urgent: set[int] = set()
+        #: Job id -> its requests that are still to be sent, with ``collection``.
         self.backlogs: dict[int, Backlog] = {}
+        #: Job id -> when its latest frames were sent.
         self._sent_s: dict[int, deque[float]] = {}
 
     def due_s(self, job_id: int) -> float:
-        """When a frame of this job may be sent, at the earliest."""
+        """The earliest time at which a frame of this job may be sent (monotonic clock)."""
         sent_s = self._sent_s.get(job_id)
         if sent_s is None:
             return -math.inf
@@ -100,19 +113,19 @@ class Subscriber:
         return earliest_s if job_id in self.urgent else max(earliest_s, sent_s[-1] + INTERVAL_S)
 
     def sent(self, job_id: int, now_s: float) -> None:
-        """A frame of this job is being sent."""
+        """Note that a frame of this job is being sent."""
         self._sent_s.setdefault(job_id, deque(maxlen=MOST_FRAMES)).append(now_s)
         self.urgent.discard(job_id)
 
     def forget(self, now_s: float) -> None:
-        """Keep nothing of frames that no longer count."""
+        """Drop the times of frames that no longer count, and empty backlogs."""
         if len(self._sent_s) > len(self.behind) + 100:
             self._sent_s = {id_: sent_s for id_, sent_s in self._sent_s.items() if now_s - sent_s[-1] < 1.0}
         if len(self.backlogs) > len(self.behind):
             self.backlogs = {id_: left for id_, left in self.backlogs.items() if left}
 
     def note(self, change: Change) -> None:
-        """It has yet to be told of this change."""
+        """Note a change that it has yet to be sent."""
         self.behind.add(change.job.id)
         if change.created or change.ended or change.deleted:
             self.urgent.add(change.job.id)
@@ -125,24 +138,25 @@ class Subscriber:
 
 log = logging.getLogger("sanji.puppetmaster.http.websockets")
 
-#: What a frame for one watcher costs, and each of its bytes: processor time of this thread and ``pm-http``,
-#: as measured with 200 watchers (Python 3.11, Xeon). So that many watchers do not slow dispatching,
-#: ordinary changes are told rarely enough to take no more than SHARE of one processor.
+#: Processor time of a frame for one subscriber, and of each of its bytes, in this thread and ``pm-http``
+#: together; measured with 200 subscribers (Python 3.11, Xeon). Ordinary changes are sent rarely enough to
+#: take at most ``SHARE`` of one processor, so that many subscribers do not slow the dispatcher.
 FRAME_S, BYTE_S, SHARE = 30e-6, 0.1e-9, 0.1
-#: Between two looks through the watchers, for each of them, and at most.
+#: Pause after each round for each subscriber, and at most.
 LOOK_S, LONGEST_LOOK_S = 100e-6, 0.02
-#: A watcher that is being sent a frame is looked at again after this.
+#: Pause before the next look at a subscriber that is busy.
 BUSY_S = 0.03
-#: Frames that are on their way may have so many bytes in all; who is not told now is told later.
+#: Most bytes of all frames that are being sent. Other subscribers have to wait meanwhile.
 MOST_BYTES = 16 * 1024 * 1024
-#: Jobs that a watcher may have yet to be told of.
+#: Most jobs in ``Subscriber.behind`` of a busy subscriber before it is disconnected.
 MOST_BEHIND = 2000
 
+#: The codes with which a WebSocket is closed: no such job, subscriber too slow, store or dispatcher busy.
 UNKNOWN, TOO_SLOW, NOT_NOW = 4404, 1008, 1013
 
 
 class Topic:
-    """The latest of one job, and its text, without its end, once somebody needs it."""
+    """The latest change of one job. ``text`` is its JSON but for the end; None until it is needed."""
 
     def __init__(self, change: Change) -> None:
         self.change = change
@@ -150,7 +164,7 @@ class Topic:
 
 
 class Broadcaster:
-    """All watchers, and the thread that tells them."""
+    """All subscribers, and the thread that makes their frames."""
 
     def __init__(self, service: Service, hub: Hub, clock: Clock) -> None:
         self._service = service
@@ -160,24 +174,24 @@ class Broadcaster:
         self._lock = threading.Lock()  # guards _joining and _leaving
         self._joining: list[Subscriber] = []
         self._leaving: list[Subscriber] = []
-        self._watchers: dict[Subscriber, None] = {}
+        self._subscribers: dict[Subscriber, None] = {}
         self._topics: dict[int, Topic] = {}
         self._paced_s = 0.0
-        #: One round's: by the ids of requests their texts, and how many of the ids these are.
+        #: In one round: ids of requests -> their JSON, and how many of the ids it covers.
         self._views: dict[tuple[int, ...], tuple[bytes, int]] = {}
         self.thread = Vital(target=self._run, name="pm-sockets")
 
     @property
     def count(self) -> int:
-        """How many are connected."""
-        return len(self._watchers)
+        """Number of subscribers."""
+        return len(self._subscribers)
 
     def start(self) -> None:
-        """Begin."""
+        """Start the thread."""
         self.thread.start()
 
     def stop(self) -> None:
-        """Tell what is unread, and end."""
+        """Send the changes that are still unread, and wait up to a second for the thread."""
         self._hub.unsubscribe(self._mailbox)
         self._mailbox.close()
         if self.thread.ident is not None:
@@ -186,7 +200,7 @@ class Broadcaster:
     # -- on the loop ------------------------------------------------------------------------------
 
     async def watch(self, socket: WebSocket) -> None:
-        """One WebSocket, from its opening to its end."""
+        """Serve one WebSocket, from its opening to its end."""
         try:
             given = query.parameters(socket.scope["query_string"].decode("latin-1"))
             collection = bool(query.parse(given, ("changed",)).collection)
@@ -204,21 +218,21 @@ class Broadcaster:
             code = UNKNOWN if isinstance(error, NotFound) else NOT_NOW
             await socket.close(code, error.message[:100])
             return
-        watcher = Subscriber(job, collection=collection, loop=asyncio.get_running_loop())
-        self._enter(watcher, self._joining)
-        sending = asyncio.create_task(_send(socket, watcher))
+        subscriber = Subscriber(job, collection=collection, loop=asyncio.get_running_loop())
+        self._enter(subscriber, self._joining)
+        sending = asyncio.create_task(_send(socket, subscriber))
         receiving = asyncio.create_task(_receive(socket))
         try:
             await asyncio.wait({sending, receiving}, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            self._enter(watcher, self._leaving)
+            self._enter(subscriber, self._leaving)
             for task in (sending, receiving):
                 task.cancel()
             await asyncio.gather(sending, receiving, return_exceptions=True)
 
-    def _enter(self, watcher: Subscriber, where: list[Subscriber]) -> None:
+    def _enter(self, subscriber: Subscriber, where: list[Subscriber]) -> None:
         with self._lock:
-            where.append(watcher)
+            where.append(subscriber)
         self._mailbox.wake()
 
     # -- the thread -------------------------------------------------------------------------------
@@ -231,11 +245,11 @@ class Broadcaster:
             except Exception:
                 log.exception("watchers were not told", extra={"action": "sockets_fault"})
                 wait_s = INTERVAL_S
-            # Looking through all watchers for each change would cost more than telling them.
-            time.sleep(min(LOOK_S * len(self._watchers), LONGEST_LOOK_S))
+            # Without this pause each change would cost a look through all subscribers.
+            time.sleep(min(LOOK_S * len(self._subscribers), LONGEST_LOOK_S))
 
     def _round(self, changes: list[Change], now_s: float) -> float | None:
-        """Take in what happened, tell what is due; the seconds until more is due, None: nothing is."""
+        """Take in changes and send what is due. Returns the seconds until more is due; None: nothing is."""
         self._come_and_go()
         for change in changes:
             self._take(change)
@@ -245,61 +259,63 @@ class Broadcaster:
         with self._lock:
             joining, self._joining = self._joining, []
             leaving, self._leaving = self._leaving, []
-        for watcher in joining:
-            self._watchers[watcher] = None
-            if watcher.collection:
+        for subscriber in joining:
+            self._subscribers[subscriber] = None
+            if subscriber.collection:
                 self._mailbox.detailed = True
-        for watcher in joining:
-            if watcher.job is not None:
-                self._welcome(watcher, watcher.job)
-        for watcher in leaving:
-            self._watchers.pop(watcher, None)
+        for subscriber in joining:
+            if subscriber.job is not None:
+                self._welcome(subscriber, subscriber.job)
+        for subscriber in leaving:
+            self._subscribers.pop(subscriber, None)
         if leaving and self._mailbox.detailed:
-            self._mailbox.detailed = any(watcher.collection for watcher in self._watchers)
+            self._mailbox.detailed = any(subscriber.collection for subscriber in self._subscribers)
 
-    def _welcome(self, watcher: Subscriber, job: Job) -> None:
-        """The present state comes first, read now: what happens from now on follows."""
+    def _welcome(self, subscriber: Subscriber, job: Job) -> None:
+        """Give a new subscriber the present state of its job, read now. Later changes follow it."""
         try:
             job = self._service.watched_job(str(job.id))
         except PuppetmasterError:
-            self._close(watcher, UNKNOWN)
+            self._close(subscriber, UNKNOWN)
             return
         self._topics.setdefault(job.id, Topic(Change(job)))
-        watcher.behind.add(job.id)
-        watcher.urgent.add(job.id)
-        if watcher.collection:
-            watcher.backlogs[job.id] = Backlog(job, everything=True)
+        subscriber.behind.add(job.id)
+        subscriber.urgent.add(job.id)
+        if subscriber.collection:
+            subscriber.backlogs[job.id] = Backlog(job, everything=True)
 
     def _take(self, change: Change) -> None:
         interested = [
-            watcher for watcher in self._watchers if watcher.job is None or watcher.job.id == change.job.id
+            subscriber
+            for subscriber in self._subscribers
+            if subscriber.job is None or subscriber.job.id == change.job.id
         ]
         if not interested:
             return
         self._topics[change.job.id] = Topic(change)
-        for watcher in interested:
-            watcher.note(change)
+        for subscriber in interested:
+            subscriber.note(change)
 
     def _tell(self, now_s: float) -> float | None:
         deliveries: list[tuple[Subscriber, list[Frame]]] = []
         due_s = math.inf
         self._views.clear()
-        held = sum(watcher.handed for watcher in self._watchers if watcher.busy)
-        for watcher in list(self._watchers):
-            if not watcher.behind:
+        held = sum(subscriber.handed for subscriber in self._subscribers if subscriber.busy)
+        for subscriber in list(self._subscribers):
+            if not subscriber.behind:
                 continue
-            if watcher.busy or held >= MOST_BYTES:
+            if subscriber.busy or held >= MOST_BYTES:
                 due_s = min(due_s, now_s + BUSY_S)
-                if len(watcher.behind) > MOST_BEHIND:
-                    self._close(watcher, TOO_SLOW)
+                if len(subscriber.behind) > MOST_BEHIND:
+                    self._close(subscriber, TOO_SLOW)
                 continue
-            frames, next_s = self._frames(watcher, now_s)
+            frames, next_s = self._frames(subscriber, now_s)
             due_s = min(due_s, next_s)
             if frames:
-                watcher.busy = True
-                watcher.handed = sum(len(part) for frame in frames for part in frame)
-                held += watcher.handed
-                deliveries.append((watcher, frames))
+                subscriber.busy = True
+                subscriber.handed = sum(len(part) for frame in frames for part in frame)
+                held += subscriber.handed
+                deliveries.append((subscriber, frames))
         if deliveries:
             sizes = [sum(map(len, frame)) for _, frames in deliveries for frame in frames]
             took_s = FRAME_S * len(sizes) + BYTE_S * sum(sizes)
@@ -308,41 +324,41 @@ class Broadcaster:
         self._forget(now_s)
         return None if due_s == math.inf else max(0.0, due_s - now_s)
 
-    def _frames(self, watcher: Subscriber, now_s: float) -> tuple[list[Frame], float]:
-        """What this watcher is to be sent now, and when more of what it is behind by is due."""
+    def _frames(self, subscriber: Subscriber, now_s: float) -> tuple[list[Frame], float]:
+        """The frames that this subscriber is to be sent now, and when the next is due (infinite: none is)."""
         frames, next_s = [], math.inf
-        for job_id in sorted(watcher.behind):
-            due_s = watcher.due_s(job_id)
-            if job_id not in watcher.urgent:
+        for job_id in sorted(subscriber.behind):
+            due_s = subscriber.due_s(job_id)
+            if job_id not in subscriber.urgent:
                 due_s = max(due_s, self._paced_s)
             if due_s > now_s:
                 next_s = min(next_s, due_s)
                 continue
-            frames.append(self._frame(watcher, self._topics[job_id]))
-            watcher.sent(job_id, now_s)
-            if watcher.backlogs.get(job_id):
+            frames.append(self._frame(subscriber, self._topics[job_id]))
+            subscriber.sent(job_id, now_s)
+            if subscriber.backlogs.get(job_id):
                 next_s = min(next_s, now_s + INTERVAL_S)
             else:
-                watcher.behind.discard(job_id)
+                subscriber.behind.discard(job_id)
         return frames, next_s
 
-    def _frame(self, watcher: Subscriber, topic: Topic) -> Frame:
+    def _frame(self, subscriber: Subscriber, topic: Topic) -> Frame:
         change = topic.change
         if topic.text is None:
             view = change.job.view()
             if change.deleted:
                 view["status"] = "deleted"
             topic.text = b'%s,"requests":%s' % (jsoncodec.encode(view)[:-1], _listed(change.job.request_ids))
-        watcher.seq += 1
-        end = b',"seq":%d}' % watcher.seq
-        if not watcher.collection:
+        subscriber.seq += 1
+        end = b',"seq":%d}' % subscriber.seq
+        if not subscriber.collection:
             return topic.text, end
-        return topic.text, b',"collection":', self._collection(watcher, change), end
+        return topic.text, b',"collection":', self._collection(subscriber, change), end
 
-    def _collection(self, watcher: Subscriber, change: Change) -> bytes:
-        backlog = watcher.backlogs.get(change.job.id)
+    def _collection(self, subscriber: Subscriber, change: Change) -> bytes:
+        backlog = subscriber.backlogs.get(change.job.id)
         if backlog is None or change.deleted:
-            watcher.backlogs.pop(change.job.id, None)
+            subscriber.backlogs.pop(change.job.id, None)
             return b"[]"
         ids = backlog.take()
         try:
@@ -355,7 +371,7 @@ class Broadcaster:
         return text
 
     def _texts(self, ids: tuple[int, ...]) -> tuple[bytes, int]:
-        """The requests of the first of these ids, until they are as long as a frame may be, and how many."""
+        """The JSON list of these requests, up to ``FRAME_BYTES``, and how many of the ids it covers."""
         texts: list[bytes] = []
         size, taken = 0, 0
         while taken < len(ids) and size < FRAME_BYTES:
@@ -369,52 +385,52 @@ class Broadcaster:
         return b"[%s]" % b",".join(texts), taken
 
     def _forget(self, now_s: float) -> None:
-        """Keep nothing of jobs that every watcher knows the latest of."""
+        """Drop jobs whose latest state every subscriber has been sent."""
         behind: set[int] = set()
-        for watcher in self._watchers:
-            behind |= watcher.behind
+        for subscriber in self._subscribers:
+            behind |= subscriber.behind
         for job_id, topic in list(self._topics.items()):
-            # Its text may be long, and those who are behind now will want a later one.
+            # The text may be long, and subscribers that are still behind will be sent a later one.
             topic.text = None
             if job_id not in behind:
                 del self._topics[job_id]
-        for watcher in self._watchers:
-            watcher.forget(now_s)
+        for subscriber in self._subscribers:
+            subscriber.forget(now_s)
 
-    def _close(self, watcher: Subscriber, code: int) -> None:
-        self._watchers.pop(watcher, None)
-        watcher.behind.clear()
-        watcher.loop.call_soon_threadsafe(watcher.outbox.put_nowait, code)
+    def _close(self, subscriber: Subscriber, code: int) -> None:
+        self._subscribers.pop(subscriber, None)
+        subscriber.behind.clear()
+        subscriber.loop.call_soon_threadsafe(subscriber.outbox.put_nowait, code)
 
 
 @lru_cache(maxsize=8)
 def _listed(ids: range) -> bytes:
-    """The ids of a job's requests, which never change and are most of its frames."""
+    """The JSON list of a job's request ids, which never change and are most of its frames."""
     return jsoncodec.encode(list(ids))
 
 
 def _hand_out(deliveries: Iterable[tuple[Subscriber, list[Frame]]]) -> None:
-    for watcher, frames in deliveries:
-        watcher.outbox.put_nowait(frames)
+    for subscriber, frames in deliveries:
+        subscriber.outbox.put_nowait(frames)
 
 
-async def _send(socket: WebSocket, watcher: Subscriber) -> None:
-    """Send what comes; ends when the watcher is closed, or with the connection."""
+async def _send(socket: WebSocket, subscriber: Subscriber) -> None:
+    """Send the frames of a subscriber until it is closed or the connection ends."""
     try:
         while True:
-            news = await watcher.outbox.get()
+            news = await subscriber.outbox.get()
             if isinstance(news, int):
                 await socket.close(news)
                 return
             for parts in news:
                 await socket.send({"type": "websocket.send", "parts": parts})
-            watcher.busy = False
+            subscriber.busy = False
     except (WebSocketDisconnect, OSError, RuntimeError) as error:
         log.debug("a watcher went away: %s", error)
 
 
 async def _receive(socket: WebSocket) -> None:
-    """Throw away what a watcher says; ends with the connection."""
+    """Drop the messages of a client until the connection ends."""
     while True:
         message: Any = await socket.receive()
         if message["type"] == "websocket.disconnect":

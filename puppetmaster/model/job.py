@@ -1,8 +1,8 @@
 """A job: a batch of requests, its counts and its verdict.
 
-As in model/request.py, the status changes only by an event that is looked up in ``TRANSITIONS``.
-A job that was told to stop while requests are in flight keeps its status until the last of them
-has ended; ``ending`` says which verdict it is on its way to.
+As in model/request.py, the status changes only by an event that is looked up in ``TRANSITIONS``. A job that
+is stopped while requests are in flight keeps its status until the last of them has ended; meanwhile
+``ending`` says how it will end.
 """
 
 from collections.abc import Mapping
@@ -17,22 +17,22 @@ from puppetmaster.model.why import Reason, Said, code_of
 
 
 class JobStatus(StrEnum):
-    """Where a job is. Each says: what it means; who moves it on; what a crash leaves behind."""
+    """The status of a job. Each comment says what it means, what changes it, and what it is after a crash."""
 
-    #: Not started: its start time has not come. Its timer starts it; a crash leaves it so.
+    #: The job's start time has not come. A timer starts it. After a crash it is still pending.
     PENDING = "pending"
-    #: Requests are sent as their turn comes, or the last in flight are let end. The end of its
-    #: last request ends it; after a crash it goes on.
+    #: Requests are sent when their turn comes, or the job stops and its last requests are in flight. The end
+    #: of the last request ends the job. After a crash it goes on.
     DISPATCHING = "dispatching"
-    #: Nothing is sent until it is resumed; what is in flight ends. A crash leaves it so.
+    #: No request is sent until the job is resumed; requests in flight end. After a crash it is still paused.
     PAUSED = "paused"
-    #: Every request was tried and ended. Final.
+    #: Every request was tried and has ended. Final.
     RESOLVED = "resolved"
-    #: Somebody stopped it. Final.
+    #: A caller stopped the job. Final.
     CANCELED = "canceled"
-    #: It stopped itself: too many failures, or a gate. Final.
+    #: The job stopped because of too many failures, or because of a gate. Final.
     ABORTED = "aborted"
-    #: Its own time was over. Final.
+    #: The job took longer than its timeout. Final.
     TIMEOUT = "timeout"
 
 
@@ -42,18 +42,18 @@ class JobEvent(StrEnum):
     START = "start"
     PAUSE = "pause"
     RESUME = "resume"
-    WAIT = "wait"  #: it is resumed before its time to start
-    FINISH = "finish"  #: every request was tried and ended
+    WAIT = "wait"  #: the job is resumed before its start time
+    FINISH = "finish"  #: every request was tried and has ended
     CANCEL = "cancel"
-    ABORT = "abort"  #: too many failures
-    EXPIRE = "expire"  #: its own time is over
+    ABORT = "abort"  #: too many requests failed, or a gate did not open
+    EXPIRE = "expire"  #: the job's timeout is over
 
 
 class GateStatus(StrEnum):
-    """What stands between a wave that is done and the next one."""
+    """The gate between a wave that is done and the next one."""
 
-    SOAK = "soak"  #: the wave passed, and rests
-    CLOSED = "closed"  #: the wave failed; the job is paused until somebody resumes it
+    SOAK = "soak"  #: the wave passed, and the gate waits for its soak time
+    CLOSED = "closed"  #: the wave failed; the job is paused until a caller resumes it
 
 
 _S, _E = JobStatus, JobEvent
@@ -82,43 +82,58 @@ ENDS: Mapping[JobEvent, JobStatus] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """One batch. A value: a change is a new one.
-
-    Its requests have the ids ``first`` to ``first + total - 1``. ``given`` holds the optional
-    properties of the API as they were given; policy.py reads them. ``summary`` says what it does, for lists:
-    method and resource of its first item. ``digest`` is that of the body, for ``key``. ``boot`` and
-    ``expires_s`` say when its time is over, by the monotonic clock of one start of the machine, ``timed_at``
-    when it began to run (None: not yet). ``ended_boot`` and ``ended_s`` say by the same clock when it ended.
-    ``wave`` is the open one, from 1, and ``wave_errors`` how many had
-    failed before it.
-    """
+    """One batch. An immutable value: each change makes a new one. Times in text are ISO 8601."""
 
     id: int
+    #: Id of its first request; the others follow, up to ``first + total - 1``.
     first: int
+    #: Number of its requests.
     total: int
     created_at: str
+    #: None: it has no name.
     name: str | None = None
+    #: Method and resource of its first item, for lists.
     summary: str = ""
+    #: The idempotency key; None: it has none.
     key: str | None = None
+    #: Digest of the body that it was created from, to be compared when ``key`` comes again.
     digest: str = ""
+    #: Id of the job that it runs again; None: it is no rerun.
     parent: int | None = None
+    #: When its first request was sent; None: not yet.
     started_at: str | None = None
+    #: When it ended; None: not yet.
     finished_at: str | None = None
+    #: When it ended: the boot id of the machine, and seconds of the monotonic clock of that boot. Empty and
+    #: None: not yet, or it ended under a version that did not keep this.
     ended_boot: str = ""
     ended_s: float | None = None
+    #: How long it may take; None: no limit.
     timeout_s: float | None = None
+    #: When its timeout is over: the boot id of the machine, and seconds of the monotonic clock of that boot.
+    #: None: no limit, or its time has not begun.
     boot: str = ""
     expires_s: float | None = None
+    #: When its time began to run; None: not yet.
     timed_at: str | None = None
+    #: How long each of its requests may take.
     request_timeout_s: float
+    #: When it is to start; None: at once.
     start_at: str | None = None
+    #: Number of the open wave, from 1.
     wave: int = 1
+    #: How many of its requests had failed before the open wave.
     wave_errors: int = 0
+    #: The gate behind the open wave; None: that wave is not done.
     gate: GateStatus | None = None
+    #: The optional properties of the API, as they were given; ``model.policy`` reads them.
     given: Mapping[str, Any] = field(default_factory=dict)
     status: JobStatus = JobStatus.DISPATCHING
+    #: The event that will end it once its requests in flight have ended; None: it is not being stopped.
     ending: JobEvent | None = None
+    #: Why it is paused or was stopped, as a sentence; None: neither, or a caller gave no reason.
     reason: str | None = None
+    #: Number of its requests by status; every status is there.
     counts: Mapping[RequestStatus, int]
 
     @property
@@ -147,7 +162,10 @@ class Job:
         return range(self.first, self.first + self.total)
 
     def after(self, event: JobEvent, at: str, *, reason: str | None = None) -> "Job":
-        """The job after ``event`` at ``at``. Raises IllegalTransition, as does an end with open requests."""
+        """The job after ``event`` at the time ``at``.
+
+        Raises IllegalTransition: the job cannot take this event, or would end with open requests.
+        """
         status = TRANSITIONS.get((self.status, event))
         if status is None:
             raise IllegalTransition(f"job {self.id} is {self.status}: it cannot take the event '{event}'.")
@@ -159,11 +177,11 @@ class Job:
         return replace(self, status=status, reason=why, finished_at=at, ending=None, gate=None)
 
     def stopping(self, event: JobEvent, reason: str) -> "Job":
-        """The job on its way to the verdict of ``event``. The first verdict stands."""
+        """The job with ``event`` as its ``ending``. A job that is being stopped already stays as it is."""
         return self if self.ending else replace(self, ending=event, reason=reason)
 
     def tallied(self, deltas: Mapping[RequestStatus, int]) -> "Job":
-        """The job with its counts changed by ``deltas``."""
+        """The job with ``deltas`` added to its counts. Raises IllegalTransition: they would not add up."""
         counts = {status: count + deltas.get(status, 0) for status, count in self.counts.items()}
         if min(counts.values()) < 0 or sum(counts.values()) != self.total:
             raise IllegalTransition(f"job {self.id}: the counts {counts} do not add up to {self.total}.")
@@ -267,7 +285,7 @@ class Job:
 
 
 def _timed_at(document: Mapping[str, Any]) -> str | None:
-    """When a job of an earlier version began, which does not say so: when it was created, if it has begun."""
+    """``timed_at`` of a job of an earlier version, which did not keep it: its creation, if it has begun."""
     began: str = document["createdAt"]
     return None if document["expires"] is None and document["status"] == JobStatus.PENDING else began
 

@@ -1,8 +1,8 @@
-"""The messages of the bus: how long they may be, and what a command looks like on its way.
+"""The messages of the bus: how long they may be, and how a command is encoded.
 
-The controller drops what it cannot carry without a word: a message of 1 MiB or more, NaN and
-Infinity, an integer beyond 64 bits, NUL in a string, a lone surrogate, deep nesting (seen with
-sanji-controller 1.6.2). ``jsoncodec`` finds what it cannot carry; here it is what is too long.
+The controller drops messages that it cannot carry, without a report: 1 MiB or more, NaN and Infinity, an
+integer beyond 64 bits, NUL in a string, a lone surrogate, deep nesting (seen with sanji-controller 1.6.2).
+This module knows the lengths; ``jsoncodec`` finds the rest.
 """
 
 import hashlib
@@ -16,73 +16,74 @@ from puppetmaster.jsoncodec import compact
 
 #: The controller drops a message of this many bytes or more.
 MESSAGE_LIMIT_BYTES = 1_048_576
-#: An answer beyond this is refused with 413: the envelope needs room too.
+#: Longest ``data`` of an answer; a longer one becomes 413. The rest is for the envelope around it.
 ANSWER_LIMIT_BYTES = 900 * 1024
-#: What MQTT adds to a message at most: kind and length (5), the packet's number and the topic's length (2
-#: each), and the topic, the longest of which is a tunnel. That of a gateway's own controller may be longer,
-#: but not by as much as the way through the remote bundle adds to a command.
+#: Most that MQTT adds to a message: kind and length (5), packet id (2), the topic's length (2) and the topic,
+#: the longest of which is a tunnel (63). The topic of a gateway's own controller may be longer, but a command
+#: sent to it is shorter by more than that.
 PACKET_BYTES = 5 + 2 + 2 + 63
-#: What is kept free for the envelope of an answer, where the broker's limit counts.
+#: Bytes kept free for the envelope of an answer when the broker's limit counts.
 ENVELOPE_BYTES = 2048
+#: How a topic of ``direct_tunnel`` begins and ends.
 DIRECT_BEGINS, DIRECT_ENDS = "/puppetmaster-", "/remote"
 _STRING = re.compile(rb'"(?:[^"\\]|\\.)*+"')
 _INDENTED = re.compile(rb"\{\}|\[\]|[\[{]|[\]}]|[,:]|-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?")
-#: The controller writes a number that is no integer with up to so many characters.
+#: Most characters with which the controller writes a number that is no integer.
 _REAL_BYTES = 24
-#: Where the controller of a bus takes what is to be passed on.
+#: The topic on which the controller takes messages to pass on.
 CONTROLLER_TOPIC = "/controller"
-#: Whoever asks this resource of the controller is told who owns the resource that is named after it.
+#: The controller's resource that answers who owns the resource named behind it.
 DEPENDENCY = "/controller/resource/dependency?resource="
 
 
 class Outgoing(NamedTuple):
-    """A message that is to leave: its id, 0 when nobody asks for it, and its JSON.
+    """A message to be sent."""
 
-    ``topic`` is where it is published, ``tunnel`` where its answer comes, if that is not the common one.
-    """
-
+    #: The message id; 0: nobody needs to know whether this message has left.
     id: int
+    #: Its JSON.
     payload: bytes
+    #: The topic to publish it to.
     topic: str = CONTROLLER_TOPIC
+    #: The topic that its answer comes to; empty: our common tunnel.
     tunnel: str = ""
 
 
 class Tried(NamedTuple):
-    """A long message that was alone on the connection when that ended.
+    """A long message that was being sent, alone, when the connection ended."""
 
-    ``whole``: all of it had left. Else its last byte had not: nobody can have passed it on.
-    """
-
+    #: Its message id.
     id: int
+    #: Whether all of it had left. If not, its last byte had not, so nobody can have passed it on.
     whole: bool
 
 
 def direct_topic(destination: str) -> str:
-    """Where a message for a gateway's own controller is published: the gateway's bridge takes it there."""
+    """The topic for messages to a gateway's own controller; the gateway's bridge takes them there."""
     return f"/{destination}{CONTROLLER_TOPIC}"
 
 
 def direct_tunnel(tunnel: str, destination: str) -> str:
-    """Where a gateway's own controller answers: a topic that its bridge brings (``/+/remote``).
+    """The topic on which a gateway's own controller answers; its bridge brings ``/+/remote``.
 
-    It is made of our own ``tunnel``, which the gateways do not see, and each gateway has another one. So none
-    can answer for another gateway, whatever message id it takes. At most 63 characters.
+    The topic is a digest of the destination, keyed with our own ``tunnel``, which the gateways do not see. So
+    no gateway can answer in the name of another, whatever message id it uses. At most 63 characters.
     """
     token = hashlib.blake2b(destination.encode(), key=tunnel.encode()[:64], digest_size=12).hexdigest()
     return f"{DIRECT_BEGINS}{token}{DIRECT_ENDS}"
 
 
 def is_direct_tunnel(topic: str) -> bool:
-    """Whether ``direct_tunnel`` makes such topics."""
+    """Whether the topic is one that ``direct_tunnel`` makes."""
     return topic.startswith(DIRECT_BEGINS) and topic.endswith(DIRECT_ENDS)
 
 
 @dataclass(frozen=True, slots=True)
 class Capacity:
-    """How long a message on the bus may be: what the controller takes, or the broker, where that is less.
+    """How long a message may be: up to the limit of the controller or of the broker, whichever is smaller.
 
-    A broker with a limit sees most messages twice: as they were sent and, indented, as the controller passes
-    them on. It drops one that is longer without a word, or closes the connection of who sent it.
+    Most messages pass the broker twice: as they were sent, and indented, as the controller passes them on. A
+    broker drops a longer one without a report, or closes the sender's connection.
     """
 
     #: The longest MQTT packet that the broker carries.
@@ -95,16 +96,16 @@ class Capacity:
 
     @property
     def message_bytes(self) -> int:
-        """The most that the JSON of a message may have, as ``size`` counts it."""
+        """Most bytes of a message's JSON, as ``size`` counts them."""
         return self.broker_bytes - (PACKET_BYTES if self.limited else 1)
 
     @property
     def answer_bytes(self) -> int:
-        """The most that the data of an answer may have, as ``size`` counts it."""
+        """Most bytes of an answer's ``data``, as ``size`` counts them."""
         return max(min(ANSWER_LIMIT_BYTES, self.broker_bytes - ENVELOPE_BYTES), 0)
 
     def size(self, encoded: bytes, depth: int = 0) -> int:
-        """How many bytes compact JSON has where it is longest, if it stands so deep in its message."""
+        """Length of compact JSON that stands ``depth`` levels deep in its message, where it is longest."""
         return _indented(encoded, depth) if self.limited else len(encoded)
 
 
@@ -112,7 +113,7 @@ DEFAULT_CAPACITY = Capacity()
 
 
 def _indented(encoded: bytes, depth: int) -> int:
-    """The length of compact JSON with the controller's indentation, at most; on a line of its own."""
+    """Most bytes that compact JSON can have with the controller's indentation, on a line of its own."""
     size = len(encoded) + 1 + 4 * depth
     for found in _INDENTED.finditer(_STRING.sub(b"s", encoded)):
         part = found[0]
@@ -132,7 +133,10 @@ def _indented(encoded: bytes, depth: int) -> int:
 
 
 class EncodedCommand:
-    """What is sent for one batch item, encoded once for each way; each request adds id and destination."""
+    """The command of one item, encoded once for each route. Each request adds its id and destination.
+
+    ``tunnel`` is the topic that answers through the remote bundle come to.
+    """
 
     __slots__ = ("_command", "_direct", "_growth_bytes", "_remote", "_tunnel")
 
@@ -143,9 +147,10 @@ class EncodedCommand:
         self._growth_bytes: int | None = None
 
     def packet_bytes(self, outgoing: Outgoing) -> int:
-        """The length of a message of this command where it is longest at our broker, with MQTT's header.
+        """Length of a message of this command where it is longest at our broker, with MQTT's header.
 
-        That is as our controller passes it on. The controller of a gateway does that on its own broker.
+        That is where our controller passes it on, indented. A gateway's own controller passes it on at the
+        gateway's broker, which does not matter here.
         """
         if outgoing.tunnel:
             return PACKET_BYTES + len(outgoing.topic.encode()) + len(outgoing.payload)
@@ -154,7 +159,7 @@ class EncodedCommand:
         return PACKET_BYTES + len(outgoing.payload) + self._growth_bytes
 
     def message(self, message_id: int, destination: str) -> Outgoing:
-        """The Sanji message that carries it to ``/remote/<destination>`` under ``message_id``."""
+        """The message that carries the command to ``/remote/<destination>`` under ``message_id``."""
         if not self._remote:
             inner = compact(self._command)
             method = self._command["method"]
@@ -163,7 +168,7 @@ class EncodedCommand:
         return Outgoing(message_id, f'{{"id":{message_id},{self._remote}{resource}}}'.encode("ascii"))
 
     def direct(self, message_id: int, destination: str) -> Outgoing:
-        """The Sanji message that the gateway's own controller is given under ``message_id``."""
+        """The message that carries the command to the gateway's own controller under ``message_id``."""
         if not self._direct:
             command = {key: self._command[key] for key in ("method", "resource", "data")}
             self._direct = compact(command).removeprefix("{")

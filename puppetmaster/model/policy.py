@@ -1,7 +1,7 @@
-"""How a job is rolled out: the optional properties of the API as values that can be asked.
+"""How a job is rolled out: waves, gates, retries and the other optional properties of the API, as values.
 
-Pure: what a policy says depends on its arguments only. A job keeps what was given; ``Policy.of``
-reads it again after a restart. The properties have been checked by then (api/fields.py).
+A policy is pure: its answers depend on the arguments only. A job keeps the properties as they were given, and
+``Policy.of`` reads them again after a restart. ``api.fields`` has checked them by then.
 """
 
 import math
@@ -16,7 +16,7 @@ from puppetmaster.model.why import Reason, Said
 
 #: Outcomes after which a request may be tried again, by their names in ``retry.on``.
 RETRIED = (RequestStatus.TIMEOUT, RequestStatus.ERROR)
-#: Requests that ended in one of these may be run again by another job.
+#: The statuses of requests that a rerun may take into another job.
 RERUN = (
     RequestStatus.ERROR,
     RequestStatus.TIMEOUT,
@@ -24,7 +24,7 @@ RERUN = (
     RequestStatus.SKIPPED,
     RequestStatus.CANCELED,
 )
-#: A delay is shortened at random down to this part of itself, so that retries spread out.
+#: The smallest random factor of a retry's delay (the largest is 1), so that retries spread out.
 JITTER = 0.5
 #: A percentage of failures says nothing of fewer requests.
 LEAST_DONE = 10
@@ -32,18 +32,20 @@ LEAST_DONE = 10
 
 @dataclass(frozen=True, slots=True)
 class Threshold:
-    """So many failures are borne: a number, or a percentage of those that it is asked about."""
+    """The most failures that are allowed. Either ``count`` or ``percent`` is set."""
 
+    #: Most failures.
     count: int | None = None
+    #: Most failures as a percentage of the requests that are looked at.
     percent: float | None = None
 
     @classmethod
     def of(cls, given: int | str) -> "Threshold":
-        """``5`` or ``"10%"``."""
+        """The threshold for a number (``5``) or a percentage (``"10%"``)."""
         return cls(percent=_percent(given)) if isinstance(given, str) else cls(count=given)
 
     def passed(self, failed: int, among: int) -> bool:
-        """Whether more failed than are borne."""
+        """Whether ``failed`` of ``among`` requests are more than are allowed."""
         if self.count is not None:
             return failed > self.count
         return failed * 100 > (self.percent or 0.0) * among
@@ -54,16 +56,21 @@ class Threshold:
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """Another attempt after some outcomes; ``attempts`` counts the first one."""
+    """When a request gets another attempt."""
 
+    #: Most attempts, the first one included.
     attempts: int = 1
+    #: The outcomes after which another attempt follows.
     on: frozenset[RequestStatus] = frozenset(RETRIED)
+    #: Delay before the second attempt.
     delay_s: float = 5.0
+    #: The factor by which each further delay is longer.
     factor: float = 2.0
+    #: Longest delay.
     max_delay_s: float = 300.0
 
     def wait_s(self, attempts: int) -> float:
-        """How long to wait after so many attempts: longer each time, and never just as long as others do."""
+        """Seconds to wait after this number of attempts: longer each time, times a random factor."""
         # The exponent has a bound so that the power is never too large for a float.
         longest_s = min(self.delay_s * self.factor ** min(attempts - 1, 64), self.max_delay_s)
         return longest_s * random.uniform(JITTER, 1.0)
@@ -82,9 +89,11 @@ class Retry:
 
 @dataclass(frozen=True, slots=True)
 class Abort:
-    """Send no more once more than ``errors`` failed of at least ``after`` that are done."""
+    """When a job sends no more requests, because too many have failed."""
 
+    #: Most failures among the requests that are done.
     errors: Threshold
+    #: The job is not aborted before this number of requests is done.
     after: int = 1
 
 
@@ -92,29 +101,36 @@ class Abort:
 class Gate:
     """What stands between two waves."""
 
+    #: Most failures of the wave with which the gate opens.
     errors: Threshold = Threshold(count=0)
+    #: How long the gate waits after the wave before it opens.
     soak_s: float = 0.0
+    #: Whether a gate that does not open aborts the job. If not, it pauses the job.
     aborts: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """All that decides when a job's requests are sent, sent again, and sent no more.
+    """All that decides when a job's requests are sent, sent again, and sent no more."""
 
-    ``waves`` are the cumulative numbers of requests at which each wave ends; the last is all of them.
-    """
-
+    #: For each wave the number of requests at which it ends, counted from the job's first request. The last
+    #: is the number of all requests.
     waves: tuple[int, ...]
+    #: Most requests in flight; None: the adaptive window decides.
     concurrency: int | None = None
+    #: Most requests sent per second; None: no limit.
     rate: float | None = None
+    #: Whether a request may be sent again when it may have run; None: only reads may.
     idempotent: bool | None = None
     retry: Retry = Retry()
+    #: None: the job is never aborted because of failures.
     abort: Abort | None = None
+    #: The gate between any two waves.
     gate: Gate = Gate()
 
     @classmethod
     def of(cls, given: Mapping[str, Any], total: int) -> "Policy":
-        """The policy of a job of ``total`` requests, from the properties as they were given."""
+        """The policy of a job of ``total`` requests, from its properties as they were given to the API."""
         return cls(
             waves=_waves(given.get("waves") or (), total),
             concurrency=_share(given["concurrency"], total) if given.get("concurrency") else None,
@@ -130,9 +146,9 @@ class Policy:
         return method == "get" if self.idempotent is None else self.idempotent
 
     def tries_again(self, outcome: RequestStatus, attempts: int, method: str, *, may_have_run: bool) -> bool:
-        """Whether a request that would end as ``outcome`` gets another attempt.
+        """Whether a request that would end as ``outcome`` after ``attempts`` gets another attempt.
 
-        Where it may have run, only one that may be sent again does.
+        A request that may have run gets another only if ``repeats`` allows that.
         """
         if attempts >= self.retry.attempts or outcome not in self.retry.on:
             return False
@@ -149,14 +165,14 @@ class Policy:
         return " or ".join(filter(None, (error, timed))) if self.retry.attempts > 1 else ""
 
     def aborts(self, failed: int, done: int) -> Said | None:
-        """Why no more is sent, given how many failed of those that are done; None: go on."""
+        """Why the job is aborted when ``failed`` of ``done`` requests have failed; None: it goes on."""
         abort = self.abort
         if abort is None or done < abort.after or not abort.errors.passed(failed, done):
             return None
         return Reason.ERRORS.said(failed=failed, done=done, errors=abort.errors)
 
     def gate_fails(self, wave: int, failed: int) -> Said | None:
-        """Why the gate behind ``wave`` (from 1) does not open, given its failures; None: it does."""
+        """Why the gate after ``wave`` (from 1) does not open after ``failed`` failures; None: it opens."""
         size = self.waves[wave - 1] - (self.waves[wave - 2] if wave > 1 else 0)
         if not self.gate.errors.passed(failed, size):
             return None
@@ -217,7 +233,7 @@ def _waves(given: Sequence[int | str], total: int) -> tuple[int, ...]:
 
 
 def _share(given: int | str, total: int) -> int:
-    """``5``, or ``"10%"`` of ``total``, and never nothing."""
+    """The number for ``5``, or for ``"10%"`` of ``total``, which is rounded up and at least 1."""
     if isinstance(given, str):
         return max(1, math.ceil(round(total * _percent(given) / 100, 9)))
     return given

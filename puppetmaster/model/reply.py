@@ -1,10 +1,10 @@
-"""What an answer from the bus means for the request it answers.
+"""What an answer from the bus means for the request that it answers.
 
-An answer of the Sanji contract has an outer code, of the remote bundle or (signed
-``["controller"]``) of the controller, and where its ``data`` is a message of the gateway's own bus, an
-inner one: of the device or, signed again, of the gateway's controller. Then the inner one counts, whatever
-the outer one: some remote bundles repeat the device's code there, others say 200. The controller's codes
-and texts were seen with sanji-controller 1.6.2, the published remote bundle is sanji-bundle-remote 0.9.6.
+An answer has an outer code: of the remote bundle, or of the controller if it is signed ``["controller"]``.
+When its ``data`` is a message of the gateway's own bus, it has an inner code too: of the device, or of the
+gateway's controller if that message is signed in the same way. Then the inner code counts: some remote
+bundles repeat the device's code as the outer one, others say 200. The codes and texts are those of
+sanji-controller 1.6.2 and of the published remote bundle, sanji-bundle-remote 0.9.6.
 """
 
 from collections.abc import Mapping
@@ -16,38 +16,39 @@ from puppetmaster import jsoncodec
 from puppetmaster.model.request import RequestEvent
 
 CONTROLLER = ["controller"]
-#: What the published remote bundle says, with 500, when the gateway has not answered it in its time.
+#: The text that the published remote bundle answers, with 500, when a gateway has not answered it in time.
 REMOTE_TIMEOUT = "Remote requests timeout"
 MAY_HAVE_RUN = "it may have run"
 
 
 class Refusal(StrEnum):
-    """Why a controller did not pass a request on: it did not run and can be sent again."""
+    """Why a controller did not pass a request on. The request did not run and can be sent again."""
 
-    LOCKED = "locked"  #: 423, or 503: a lock that it needs is held
-    LOCKED_THERE = "locked there"  #: the same of the gateway's controller: no other gateway shares that lock
-    ID_USED = "id used"  #: 403: somebody on the bus, or on the gateway's, has this message id in flight
+    LOCKED = "locked"  #: 423 or 503: somebody holds the lock that the request needs
+    LOCKED_THERE = "locked there"  #: the same at the gateway's controller; no other gateway shares that lock
+    ID_USED = "id used"  #: 403: another message with this id is in flight on our bus or on the gateway's
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """The event an answer is for its request, the result to keep, and why it was refused, if it was.
+    """What an answer means for its request."""
 
-    ``delivered``: the gateway's controller has passed it on to somebody.
-    """
-
+    #: What happens to the request.
     event: RequestEvent
+    #: The request's result: ``{"code", "data", "source"}``, and ``"message"`` if it is no success.
     result: Mapping[str, Any]
+    #: Why a controller refused the request; None: it was not refused.
     refusal: Refusal | None = None
+    #: Whether the gateway's controller had passed the request on.
     delivered: bool = False
 
     @property
     def locked(self) -> bool:
-        """Whether it was refused because somebody holds a lock of this bus."""
+        """Whether the request was refused because somebody holds a lock of our own bus."""
         return self.refusal is Refusal.LOCKED
 
     def as_delivery(self) -> "Reply":
-        """What it means for an event: that it was delivered, whatever lies within."""
+        """The reply if the command is an event: once delivered it has succeeded, whatever was answered."""
         if not self.delivered:
             return self
         result = {"code": 200, "data": self.result.get("data"), "source": "remote"}
@@ -59,11 +60,11 @@ def is_answer(message: Any) -> bool:
     if not isinstance(message, dict) or not _is_number(message.get("code")):
         return False
     id_: Any = message.get("id")
-    return _is_number(id_) and abs(id_) < 2**63  # beyond that, and at infinity, the store has no ids
+    return _is_number(id_) and abs(id_) < 2**63  # the store has no larger ids
 
 
 def read(message: Mapping[str, Any]) -> Reply:
-    """What ``message``, for which ``is_answer`` is true, means."""
+    """What ``message`` means, an answer (``is_answer``) that came through our own controller."""
     code, data = _integer(message["code"]), message.get("data")
     if message.get("sign") == CONTROLLER:
         return _too_deep(data) or _from_controller(code, data)
@@ -73,9 +74,9 @@ def read(message: Mapping[str, Any]) -> Reply:
 
 
 def from_gateway(message: Mapping[str, Any]) -> Reply:
-    """What a message of a gateway's own bus means, the answer of a device there or of its controller.
+    """What ``message`` means, an answer of a device or of its gateway's controller.
 
-    Its ``code`` is a number. It may have come within the answer of a remote bundle, or by itself.
+    Its ``code`` is a number. It came within the answer of a remote bundle, or directly.
     """
     code, data = _integer(message["code"]), message.get("data")
     if (garbled_ := _too_deep(data)) is not None:
@@ -88,7 +89,8 @@ def from_gateway(message: Mapping[str, Any]) -> Reply:
 def _is_message(data: dict[str, Any], *, passed_on: bool) -> bool:
     """Whether ``data`` is a message of the gateway's bus.
 
-    What the remote bundle says of its own errors may have a ``code`` too: there it takes more to be one.
+    Errors of the remote bundle itself may have a ``code`` too. So without ``passed_on`` (the outer code is no
+    success) ``data`` must also have a method and a resource.
     """
     return _is_integer(data.get("code")) and (passed_on or ("method" in data and "resource" in data))
 
@@ -100,7 +102,7 @@ def _too_deep(data: Any) -> Reply | None:
 
 
 def garbled(reason: str) -> Reply:
-    """An answer that came but cannot be kept: it is not JSON, or nested too deeply to be stored and shown."""
+    """The reply for an answer that arrived but cannot be kept, for example because it is not JSON."""
     return Reply(
         RequestEvent.FAIL,
         {
@@ -113,9 +115,10 @@ def garbled(reason: str) -> Reply:
 
 
 def may_have_run(event: RequestEvent, result: Mapping[str, Any]) -> bool:
-    """Whether a request that was sent and ends so may have run: it has no answer, or a garbled one.
+    """Whether a sent request may have run though it ends without success: its answer is missing or garbled.
 
-    An error of the device or of the remote bundle is an answer; a controller's says that it did not run.
+    An error of the device or of the remote bundle is an answer; an error of a controller says that the
+    request did not run.
     """
     return event is not RequestEvent.FAIL or result.get("source") == "puppetmaster"
 
@@ -125,24 +128,26 @@ def _from_controller(code: float, data: Any) -> Reply:
     if refusal is not None:
         return _refused(code, data, "controller", refusal)
     if _is_unknown(code, data):
-        said = "no gateway of this name is registered at the controller"
-        return Reply(RequestEvent.FAIL, _result(code, data, "controller", said))
+        message = "no gateway of this name is registered at the controller"
+        return Reply(RequestEvent.FAIL, _result(code, data, "controller", message))
     if code == 408:
-        said = f"passed on by the controller, but not answered in the owner's ttl: {MAY_HAVE_RUN}"
-        return Reply(RequestEvent.EXPIRE, _result(code, data, "controller", said))
+        message = f"passed on by the controller, but not answered in the owner's ttl: {MAY_HAVE_RUN}"
+        return Reply(RequestEvent.EXPIRE, _result(code, data, "controller", message))
     return _outcome(code, data, "controller")
 
 
 def _from_its_controller(code: float, data: Any) -> Reply:
-    """Of the gateway's own controller. Its locks and its names are none of this bus."""
+    """What an answer of the gateway's own controller means. Its locks and resources are not our bus's."""
     refusal = _refusal(code, data, Refusal.LOCKED_THERE)
     if refusal is not None:
         return _refused(code, data, "device", refusal)
     if _is_unknown(code, data):
         return Reply(RequestEvent.FAIL, _result(code, data, "device", "the gateway has no such resource"))
     if code == 408:
-        said = f"passed on by the gateway's controller, but not answered in the owner's ttl: {MAY_HAVE_RUN}"
-        return Reply(RequestEvent.EXPIRE, _result(code, data, "device", said), delivered=True)
+        message = (
+            f"passed on by the gateway's controller, but not answered in the owner's ttl: {MAY_HAVE_RUN}"
+        )
+        return Reply(RequestEvent.EXPIRE, _result(code, data, "device", message), delivered=True)
     return _outcome(code, data, "device")
 
 
@@ -153,7 +158,7 @@ def _from_remote(code: float, data: Any) -> Reply:
 
 
 def _refusal(code: float, data: Any, locked: Refusal) -> Refusal | None:
-    """Why a controller refused it; None: it did not."""
+    """Why a controller refused the request, ``locked`` for a held lock; None: it did not refuse it."""
     if code in (423, 503):
         return locked
     return Refusal.ID_USED if code == 403 and "'id' was used" in _text(data) else None
@@ -165,7 +170,7 @@ def _refused(code: float, data: Any, source: str, refusal: Refusal) -> Reply:
 
 
 def _is_unknown(code: float, data: Any) -> bool:
-    """Whether a controller says that nobody has the resource."""
+    """Whether a controller says that nobody owns the resource."""
     return code == 404 or (code == 403 and "no subscribed model" in _text(data))
 
 
@@ -174,7 +179,7 @@ def _outcome(code: float, data: Any, source: str, *, delivered: bool = False) ->
         return Reply(RequestEvent.SUCCEED, _result(code, data, source), delivered=delivered)
     message = _text(data) or f"the {source} answered {code}"
     event = RequestEvent.FAIL
-    if code == 408:  # somebody on the way, or in the device, has not waited any longer
+    if code == 408:  # a timeout on the way, or in the device
         event, message = RequestEvent.EXPIRE, f"{message}: {MAY_HAVE_RUN}"
     return Reply(event, _result(code, data, source, message), delivered=delivered)
 
@@ -185,7 +190,7 @@ def _result(code: float, data: Any, source: str, message: str | None = None) -> 
 
 
 def _text(data: Any) -> str:
-    """What an error's ``data`` says: its message and, of the controller, its log."""
+    """The text in an error's ``data``: its message and, in a controller's error, its log; else empty."""
     if not isinstance(data, dict):
         return ""
     return ", ".join(text for key in ("message", "log") if isinstance(text := data.get(key), str) and text)
@@ -200,5 +205,5 @@ def _is_number(value: Any) -> bool:
 
 
 def _integer(code: float) -> float:
-    """200.0 is 200; 200.9 and 1e30, which the controller also passes, stay as they are."""
+    """200.0 as 200. Other floats (200.9, 1e30), which the controller also passes on, stay as they are."""
     return int(code) if abs(code) < 2**53 and code == int(code) else code

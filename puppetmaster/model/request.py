@@ -1,8 +1,8 @@
 """A request: one command for one destination, from its creation to its end.
 
-Everything that decides a request's status is in this file: it changes only by an event that is
-looked up in ``TRANSITIONS``. A pair that is not there raises ``IllegalTransition`` and changes
-nothing. This file knows no clock, thread or socket: times are given, as ISO 8601 text.
+A request's status changes only by an event that is looked up in ``TRANSITIONS``. A pair of status and event
+that is not in that table raises ``IllegalTransition``. This module knows no clock, thread or socket: times
+are passed in, as ISO 8601 text.
 """
 
 from collections.abc import Mapping
@@ -13,30 +13,30 @@ from typing import Any
 from puppetmaster.errors import IllegalTransition
 from puppetmaster.model.why import code_of
 
-#: Through the remote bundle of our own bus; to the gateway's own controller.
+#: The two routes: through the remote bundle of our own bus, or directly to the gateway's own controller.
 REMOTE_WAY, DIRECT_WAY = "remote", "direct"
 
 
 class RequestStatus(StrEnum):
-    """What is known of a request. Each says: what it means; who moves it on; what a crash leaves."""
+    """The status of a request. Each comment says what it means, what changes it, and what a crash does."""
 
-    #: Not sent. The dispatcher sends it when its turn comes. After a crash it waits again.
+    #: Not sent. The dispatcher sends it when its turn comes. After a crash it is still pending.
     PENDING = "pending"
-    #: On disk as sent and handed to the bus, no answer yet. The answer, its timer or the loss of
-    #: the bus move it on. After a crash late answers are waited for, then it is UNKNOWN, or
-    #: PENDING again when it may be repeated.
+    #: Written to disk as sent and handed to the bus; there is no answer yet. The answer, a timer or the loss
+    #: of the bus changes it. After a crash an answer is awaited; without one the request becomes UNKNOWN, or
+    #: PENDING if it may be repeated.
     SENT = "sent"
     #: The device answered 200 to 299. Final.
     RESOLVED = "resolved"
     #: The device, the remote bundle or the controller answered anything else. Final.
     ERROR = "error"
-    #: No answer in time, or somebody on the way says so (408): it may have run. Only a late answer moves it.
+    #: No answer came in time, or a 408 came: the request may have run. Only a late answer changes it.
     TIMEOUT = "timeout"
-    #: Sent, and then the program or the bus went away: it may have run. Only a late answer moves it.
+    #: The program or the bus went away after it was sent: it may have run. Only a late answer changes it.
     UNKNOWN = "unknown"
-    #: Never ran: its job was canceled before it was sent. Final.
+    #: Its job was canceled before it was sent: it did not run. Final.
     CANCELED = "canceled"
-    #: Never ran: its job was aborted or timed out before it was sent. Final.
+    #: Its job was aborted or timed out before it was sent: it did not run. Final.
     SKIPPED = "skipped"
 
 
@@ -44,12 +44,12 @@ class RequestEvent(StrEnum):
     """What can happen to a request."""
 
     SEND = "send"  #: its turn has come
-    SUCCEED = "succeed"  #: answered 200 to 299
-    FAIL = "fail"  #: answered anything else
-    EXPIRE = "expire"  #: no answer in its time
-    LOSE = "lose"  #: whoever could have brought the answer is gone
-    REFUSE = "refuse"  #: refused before it was passed on, or never left: it did not run
-    RETRY = "retry"  #: it ended, but another attempt follows
+    SUCCEED = "succeed"  #: an answer of 200 to 299 came
+    FAIL = "fail"  #: any other answer came
+    EXPIRE = "expire"  #: no answer came in time
+    LOSE = "lose"  #: the program or the bus that would have brought the answer went away
+    REFUSE = "refuse"  #: a controller did not pass it on, or it never left: it did not run
+    RETRY = "retry"  #: an attempt ended, and another one follows
     CANCEL = "cancel"  #: its job was canceled before it was sent
     SKIP = "skip"  #: its job ended before it was sent
 
@@ -80,27 +80,26 @@ TRANSITIONS: Mapping[tuple[RequestStatus, RequestEvent], RequestStatus] = {
 OPEN = frozenset({_S.PENDING, _S.SENT})
 #: Statuses that a late answer can still correct.
 UNANSWERED = frozenset({_S.TIMEOUT, _S.UNKNOWN})
-#: By how its last attempt ended: the event for one that waits for another, which is not made.
+#: The outcome of the last attempt -> the event that ends a request whose next attempt will not be made.
 _LAST_OUTCOMES = {_S.ERROR: _E.FAIL, _S.TIMEOUT: _E.EXPIRE, _S.UNKNOWN: _E.LOSE}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Item:
-    """What one batch item asks for; its requests differ in their destinations only.
+    """One item of a job: the command that its requests have in common."""
 
-    Its ``id`` is that of its first request. With a ``code`` it is an event and not a request: the remote
-    bundle confirms that it was delivered, and no device answers.
-    """
-
+    #: Id of its first request.
     id: int
     job: int
     method: str
     resource: str
     data: Any
+    #: The code of a Sanji event: the remote bundle confirms its delivery, and no device answers. None: the
+    #: command is a request.
     code: int | None = None
 
     def command(self) -> dict[str, Any]:
-        """What is sent to the remote bundle."""
+        """The command as it is sent to the remote bundle: method, resource, data, and code if it has one."""
         body = {"method": self.method, "resource": self.resource, "data": self.data}
         return body if self.code is None else {"code": self.code, **body}
 
@@ -116,31 +115,34 @@ class Item:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """One command for one destination. A value: a change is a new one.
-
-    ``message`` is the Sanji message id of its last sending, or of the next one; None: its own id.
-    ``route`` is the way that its last sending took, ``"direct"`` or ``"remote"``; None: it was not sent.
-    ``attempts`` counts the sendings that may have reached the gateway; ``history`` keeps those that were
-    followed by another: ``{"message", "sentAt", "finishedAt", "status", "result"}``, with ``"route"``
-    where it went directly.
-    """
+    """One command for one destination. An immutable value: each change makes a new one."""
 
     id: int
     job: int
+    #: Id of its item.
     item: int
     destination: str
     status: RequestStatus = RequestStatus.PENDING
+    #: Number of sendings that may have reached the gateway.
     attempts: int = 0
+    #: The message id of its last sending, or of the next one; None: the request's own id.
     message: int | None = None
+    #: The route of its last sending, ``"remote"`` or ``"direct"``; None: it was not sent.
     route: str | None = None
+    #: When its last sending left; None: it was never sent, or waits for another attempt.
     sent_at: str | None = None
+    #: When it ended; None: not yet.
     finished_at: str | None = None
+    #: ``{"code", "data", "source", "message"}`` and ``"late"``, ``"route"``, as far as there is something to
+    #: say; None: it has not ended.
     result: Mapping[str, Any] | None = None
+    #: Its earlier attempts, each ``{"message", "sentAt", "finishedAt", "status", "result"}``, and ``"route"``
+    #: if the attempt went directly.
     history: tuple[Mapping[str, Any], ...] = ()
 
     @property
     def sending(self) -> int:
-        """The message id of its last sending, or of the next one."""
+        """The message id of its last sending, or of the next one if it waits."""
         return self.id if self.message is None else self.message
 
     @property
@@ -158,11 +160,15 @@ class Request:
         outcome: RequestStatus | None = None,
         route: str = REMOTE_WAY,
     ) -> "Request":
-        """The request after ``event`` at ``at``. Raises IllegalTransition.
+        """The request after ``event``. Raises IllegalTransition: it cannot take this event.
 
-        SEND takes the ``route``. The events that end it take a ``result``. RETRY takes that and the
-        ``outcome`` of the attempt it ends, and as REFUSE the ``message`` id for the next sending, where that
-        is another one.
+        Args:
+            event: what has happened.
+            at: when, as ISO 8601.
+            result: for events that end the request, and for RETRY: the result of the attempt.
+            message: for RETRY and REFUSE: the message id of the next sending; None: the same again.
+            outcome: for RETRY: how the attempt ended.
+            route: for SEND: the route that it takes.
         """
         status = TRANSITIONS.get((self.status, event))
         if status is None:
@@ -203,7 +209,7 @@ class Request:
         return replace(waiting, history=(*self.history, attempt))
 
     def route_of(self, message: int) -> str | None:
-        """The way that the sending under this message id took."""
+        """The route of the sending under this message id; None: it was not sent."""
         for attempt in self.history:
             if attempt["message"] == message:
                 route: str = attempt.get("route", REMOTE_WAY)
@@ -211,12 +217,12 @@ class Request:
         return self.route
 
     def last_outcome(self) -> tuple[RequestEvent, Mapping[str, Any]]:
-        """How the last attempt of one that has a history ended: the event for that, and its result."""
+        """How the last attempt in the history ended: the event that ends the request so, and the result."""
         last = self.history[-1]
         return _LAST_OUTCOMES[RequestStatus(last["status"])], last["result"]
 
     def with_late_failure(self, message: int, result: Mapping[str, Any]) -> "Request":
-        """An earlier attempt of one that is open, of which nothing was known, has failed after all."""
+        """The open request after a late answer: its attempt under this message id failed after all."""
         late = {"status": RequestStatus.ERROR.value, "result": {**result, "late": True}}
         history = tuple(
             {**one, **late} if one["message"] == message and one["status"] in UNANSWERED else one
@@ -225,7 +231,7 @@ class Request:
         return replace(self, history=history)
 
     def without_retry(self) -> "Request":
-        """One that waits for another attempt as it was before that was decided."""
+        """The request as it was before its last RETRY: its last attempt is taken out of the history."""
         *before, last = self.history
         route = last.get("route", REMOTE_WAY)
         return replace(
@@ -233,7 +239,7 @@ class Request:
         )
 
     def document(self) -> dict[str, Any]:
-        """The request as it is stored, under its id. What is not there yet is left out."""
+        """The request as it is stored, under its id. Fields without a value are left out."""
         document: dict[str, Any] = {
             "job": self.job,
             "item": self.item,
@@ -275,7 +281,7 @@ class Request:
         )
 
     def view(self, item: Item, *, created_at: str, timeout_s: float, why: str | None) -> dict[str, Any]:
-        """The request object of the API (a Sanji message with ``__request``)."""
+        """The request object of the API: a Sanji message with ``__request``. ``why`` is what it waits for."""
         history = {"history": list(self.history)} if self.history else {}
         return {
             "id": self.id,

@@ -1,4 +1,4 @@
-"""A job as somebody asked for it, checked: what bodies become, and what jobs are made of."""
+"""The specification of a job: what a checked body becomes, and what a job is made of."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -9,52 +9,64 @@ from puppetmaster.model.job import Job, JobStatus, fresh_counts
 from puppetmaster.model.policy import completed
 from puppetmaster.model.request import Item, Request
 
-#: A longer command is cut in the summary of a job.
+#: Most characters of a command in the summary of a job; a longer one is cut.
 SUMMARY_LENGTH = 100
 
 
 @dataclass(frozen=True, slots=True)
 class ItemSpec:
-    """One item: a command and the destinations it goes to, in order. With a ``code`` it is an event."""
+    """One item: a command and its destinations."""
 
     method: str
     resource: str
     data: Any
+    #: In the order of the body.
     destinations: tuple[str, ...]
+    #: The code of a Sanji event; None: the command is a request.
     code: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Rerun:
-    """Instead of items: the requests of another job that are in one of these states."""
+    """What a job has in place of items: the requests of another job that have one of these statuses."""
 
+    #: Id of the other job.
     job: int
     statuses: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobSpec:
-    """A job as somebody asked for it. ``given`` holds the optional properties as they were given."""
+    """A job as a caller asks for it."""
 
     items: tuple[ItemSpec, ...]
+    #: None: the job has no name.
     name: str | None = None
+    #: The idempotency key; None: the job has none.
     key: str | None = None
+    #: Digest of the body, by which a second POST with the same key is compared.
     digest: str = ""
+    #: How long the job may take; None: no limit.
     timeout_s: float | None = None
+    #: How long a request may take; None: as the settings say.
     request_timeout_s: float | None = None
+    #: When the job starts (ISO 8601); None: at once.
     start_at: str | None = None
+    #: None: the job has items of its own.
     rerun: Rerun | None = None
+    #: Whether the job is only to be checked and shown.
     dry_run: bool = False
+    #: The optional properties of the API, as they were given.
     given: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def total(self) -> int:
-        """How many requests it makes."""
+        """How many requests the job has."""
         return sum(len(item.destinations) for item in self.items)
 
     @property
     def summary(self) -> str:
-        """What it does, in short: ``post /system/reboot``, and how many items do other things."""
+        """The job in short: ``post /system/reboot``, and how many other commands it has. Empty: no items."""
         if not self.items:
             return ""
         commands = list(dict.fromkeys(f"{one.method} {one.resource}" for one in self.items))
@@ -62,11 +74,15 @@ class JobSpec:
         return first if len(commands) == 1 else f"{first} and {len(commands) - 1} more"
 
     def starts_later(self, wall_s: float) -> bool:
-        """Whether it asks for a time to start that has not come."""
+        """Whether the job starts after ``wall_s`` (seconds since 1970)."""
         return self.start_at is not None and seconds(self.start_at) > wall_s
 
     def job(self, id_: int, first: int, at: str, wall_s: float, request_timeout_s: float) -> Job:
-        """The job that this makes, at this moment; ``request_timeout_s`` where it names none."""
+        """The job with the id ``id_``, whose first request has the id ``first``.
+
+        ``at`` and ``wall_s`` are the present time, as ISO 8601 and in seconds since 1970.
+        ``request_timeout_s`` counts when the specification has none.
+        """
         return Job(
             id=id_,
             first=first,
@@ -86,7 +102,7 @@ class JobSpec:
         )
 
     def requests_of(self, job: Job) -> Iterator[tuple[Item, Request]]:
-        """The requests of ``job``, in batch order, then in the order of destinations, each with its item.
+        """The requests of ``job`` with their items, in the order of the items, then of the destinations.
 
         An item has the id of its first request.
         """
@@ -108,7 +124,10 @@ def starts_at_once(start_at: str | None, wall_s: float) -> str:
 
 
 def specs_of(commands: Iterable[tuple[int, str]], items: Mapping[int, Item]) -> tuple[ItemSpec, ...]:
-    """What some requests asked for, to ask for it again: the item and destination of each, in their order."""
+    """The items with which some requests can be run again.
+
+    ``commands`` are the item id and the destination of each request; ``items`` are the items by id.
+    """
     again: list[ItemSpec] = []
     wanted: dict[int, list[str]] = {}
     for item_id, destination in commands:

@@ -1,10 +1,13 @@
-"""Write locks of the controller: which destinations share one, who of us holds it, until when others do.
+"""Write locks of the controller: which destinations share a lock, and who holds it.
 
-A write locks the model that owns its destination, with all other resources of that model, until it is
-answered; while it is held nothing else passes, reads neither. So destinations of one model are one
-*domain*. The controller says who owns what; its word is believed for a while. Each question costs it a walk
-through all models, so when its answers are all alike, a lock for each, the rest is believed to be so too,
-until a lock that somebody holds, or an answer, says otherwise. Knows no clock.
+A write locks the model that owns its destination, with all other resources of that model, until the write is
+answered. Meanwhile the controller passes on nothing else to that model, reads neither. So the destinations of
+one model are one *domain*.
+
+The controller says who owns a destination; its answer is used for ``cache_s``. Each question costs the
+controller a walk through all models. So after ``ALIKE`` answers in a row that name a lock for one destination
+alone, all other destinations are taken to have a lock of their own too, until an answer, or a lock that
+somebody else holds, shows otherwise. This module knows no clock: times are passed in, in monotonic seconds.
 """
 
 import re
@@ -12,11 +15,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
-#: So many destinations are remembered with their domain; then all are asked for anew.
+#: Most destinations whose domain is remembered. Beyond it all are forgotten, and asked for again.
 KNOWN_LIMIT = 200_000
 REMOTE = "/remote/"
 WILDCARDS = re.compile("[+#]")
-#: After so many answers in a row of "this one has a lock of its own", that is believed of all others.
+#: Number of answers in a row, each "a lock for this destination alone", after which all others count as such.
 ALIKE = 20
 
 
@@ -24,34 +27,39 @@ ALIKE = 20
 class Lock:
     """The lock of one domain, while somebody holds it."""
 
+    #: Id of our request that holds it; None: none of ours does.
     writer: int | None = None
+    #: Until this time somebody else is taken to hold it.
     until_s: float = 0.0
 
 
 class Pattern(NamedTuple):
-    """One lock for all destinations that begin in some way."""
+    """An owner with a wildcard: one lock for all destinations with the same beginning."""
 
     domain: str
+    #: When the controller is to be asked again.
     until_s: float
-    #: The destination that the controller was asked for.
+    #: The destination that the controller was asked about.
     asked: str
 
 
 class Learned(NamedTuple):
     """What an answer of the controller changed."""
 
-    #: The destinations that it spoke for.
-    told: list[str]
-    #: Domains that some of these do not belong to any more; None: some destinations of any domain.
+    #: The destinations whose domain the answer names.
+    named: list[str]
+    #: Domains that have lost a destination with this answer; None: every domain may have.
     outdated: set[str] | None
-    #: The domains of destinations that were not asked for may be known with this answer.
+    #: Whether the answer may also show the domains of other destinations than ``named``.
     everybody: bool
 
 
 class _Changed(NamedTuple):
-    """Whether other patterns are known; whether with them, or by likeness, more destinations are."""
+    """How an answer changed what is known of patterns."""
 
+    #: Whether there are other patterns than before.
     patterns: bool
+    #: As in ``Learned``.
     everybody: bool
 
 
@@ -60,14 +68,14 @@ class Locks:
 
     def __init__(self, cache_s: float) -> None:
         self._cache_s = cache_s
-        self._held: dict[str, Lock] = {}
-        self._known: dict[str, tuple[str, float]] = {}
-        #: Owners of many destinations, by how these begin: the empty beginning is every destination.
+        self._held: dict[str, Lock] = {}  # by domain
+        self._known: dict[str, tuple[str, float]] = {}  # destination -> domain, until when that is used
+        #: Owners with a wildcard, by the beginning of their destinations; empty: every destination.
         self._patterns: dict[str, Pattern] = {}
-        self._alike = 0
-        self._doubted: set[str] = set()  # not believed to be like the others
-        self._wanted: dict[str, None] = {}
-        self._asked: set[str] = set()
+        self._alike = 0  # answers in a row that named a lock for one destination alone
+        self._doubted: set[str] = set()  # destinations that are not taken to have a lock of their own
+        self._wanted: dict[str, None] = {}  # destinations to ask about, in order
+        self._asked: set[str] = set()  # destinations whose answer is awaited
 
     # -- which domain -----------------------------------------------------------------------------
 
@@ -77,11 +85,11 @@ class Locks:
 
     @property
     def alike(self) -> bool:
-        """Whether those that nothing is known of are believed to have a lock of their own."""
+        """Whether destinations that nothing is known of are taken to have a lock of their own."""
         return self._alike >= ALIKE
 
     def domain(self, destination: str, now_s: float) -> str | None:
-        """The domain of a destination; None: it is not known."""
+        """The domain of a destination; None: not known, the controller has to be asked."""
         for begins, pattern in self._patterns.items():
             if destination.startswith(begins) and destination != begins:
                 return pattern.domain
@@ -89,23 +97,23 @@ class Locks:
         if known is not None and now_s < known[1]:
             return known[0]
         own = f"/remote/{destination}"
-        shared = known is not None and known[0] != own  # it was, and is not believed to be another now
+        shared = known is not None and known[0] != own  # it shared a lock when it was last asked about
         return None if shared or not self.alike or destination in self._doubted else own
 
     def want(self, destination: str) -> None:
-        """Somebody needs to know the domain of this destination."""
+        """Have the controller asked about this destination."""
         if destination not in self._asked:
             self._wanted[destination] = None
 
     def unwant(self, destination: str) -> None:
-        """Nobody needs to know any more."""
+        """Do not ask about this destination any more."""
         self._wanted.pop(destination, None)
 
     def questions(self, most: int, now_s: float) -> Iterator[str]:
-        """Destinations that the controller is to be asked for, at most ``most`` under way at once."""
+        """Destinations to ask the controller about now. At most ``most`` questions are open at once."""
         for begins, pattern in self._patterns.items():
             if pattern.until_s <= now_s:
-                # Believed until the answer is there: everything that waits would have to ask otherwise.
+                # Used until the answer is there: otherwise each waiting request would have to ask.
                 self._patterns[begins] = pattern._replace(until_s=now_s + self._cache_s)
                 self._wanted.pop(pattern.asked, None)
                 self._asked.add(pattern.asked)
@@ -117,10 +125,11 @@ class Locks:
             yield destination
 
     def learn(self, destination: str, resources: Iterable[str] | None, now_s: float) -> Learned:
-        """The controller's answer: all resources of the owner of ``destination``; None when there is none.
+        """Take in the controller's answer: the owner of ``destination`` has ``resources`` (None: no owner).
 
-        A pattern among them is one lock for every destination that it matches: ``+`` and ``#`` are wildcards
-        inside a segment too, and stand for one character at least. Without an owner it has its own.
+        A pattern among the resources is one lock for every destination that it matches. ``+`` and ``#`` are
+        wildcards inside a segment too, and stand for at least one character. A destination without an owner
+        counts as having a lock of its own.
         """
         self._asked.discard(destination)
         owned = sorted(one for one in resources or () if one.startswith(REMOTE))
@@ -129,9 +138,9 @@ class Locks:
             for match in map(WILDCARDS.search, owned)
             if match is not None and match.end() == len(match.string)
         }
-        told = [destination, *(resource.removeprefix(REMOTE) for resource in owned)]
-        before = {self.domain(name, now_s) for name in told}
-        # A group has a name that nobody's own lock has, so that one can tell them apart.
+        named = [destination, *(resource.removeprefix(REMOTE) for resource in owned)]
+        before = {self.domain(name, now_s) for name in named}
+        # The name of a group of destinations differs from that of each destination's own lock.
         first = next(iter(begins.values()), owned[0] if owned else "")
         group = first if begins or len(owned) == 1 else f"{first} and {len(owned) - 1} more"
         patterns = dict.fromkeys(begins, Pattern(group, now_s + self._cache_s, destination))
@@ -139,19 +148,19 @@ class Locks:
         if len(self._known) > KNOWN_LIMIT:
             self._known.clear()
         self._known[destination] = (f"{REMOTE}{destination}", now_s + self._cache_s)
-        for name in told[1:]:
+        for name in named[1:]:
             self._known[name] = (group, now_s + self._cache_s)
-        for name in told:
+        for name in named:
             self.unwant(name)
             self._doubted.discard(name)
         if changed.everybody:
             self._wanted = {name: None for name in self._wanted if self.domain(name, now_s) is None}
-        outdated = before - {self.domain(name, now_s) for name in told}
+        outdated = before - {self.domain(name, now_s) for name in named}
         known = {domain for domain in outdated if domain is not None}
-        return Learned(told, None if changed.patterns else known, changed.everybody)
+        return Learned(named, None if changed.patterns else known, changed.everybody)
 
     def _compare(self, destination: str, owned: list[str], patterns: dict[str, Pattern]) -> "_Changed":
-        """Take in who owns patterns, and whether the answers are all alike."""
+        """Update the patterns with those of an answer, and count answers that are alike."""
         was_alike = self.alike
         old = {begins: pattern.domain for begins, pattern in self._patterns.items()}
         kept = {begins: pattern for begins, pattern in self._patterns.items() if pattern.asked != destination}
@@ -163,7 +172,7 @@ class Locks:
         return _Changed(new != old, bool(new.items() - old.items()) or (self.alike and not was_alike))
 
     def forget(self, destination: str) -> None:
-        """What is known about this destination was wrong."""
+        """Forget the domain of this destination, which was wrong, with all patterns of that domain."""
         domain = self.domain(destination, 0.0)
         self._known.pop(destination, None)
         self._patterns = {
@@ -171,53 +180,53 @@ class Locks:
         }
 
     def doubt(self, destination: str) -> None:
-        """Somebody holds its lock: it may be shared with others than was said."""
+        """Ask about this destination again: somebody else holds its lock, so it may be shared."""
         self._known.pop(destination, None)
         if self.alike:
             self._doubted.add(destination)
 
     def ask_again(self, destination: str) -> None:
-        """No answer came."""
+        """Ask about this destination again: no answer came."""
         self._asked.discard(destination)
         self.want(destination)
 
     def forget_all(self) -> None:
-        """The controller is another one now, or was away: what it said may not hold."""
+        """Forget all domains, because the controller was restarted or away; ask open questions again."""
         self._known.clear()
         self._doubted.clear()
         self._patterns.clear()
         self._alike = 0
-        # What was under way is lost with it, or was answered by the other one.
+        # Answers to open questions are lost, or came from the controller as it was before.
         self._wanted = dict.fromkeys([*self._asked, *self._wanted])
         self._asked.clear()
 
     # -- who holds it -----------------------------------------------------------------------------
 
     def held(self, domain: str, now_s: float) -> bool:
-        """Whether nothing may pass now."""
+        """Whether somebody holds the lock of this domain, so that nothing may be sent to it."""
         lock = self._held.get(domain)
         return lock is not None and (lock.writer is not None or lock.until_s > now_s)
 
     def writer(self, domain: str) -> int | None:
-        """The write of ours that holds it."""
+        """Id of our request that holds the lock of this domain; None: none of ours does."""
         lock = self._held.get(domain)
         return None if lock is None else lock.writer
 
     def take(self, domain: str, writer: int) -> None:
-        """A write of ours has it from here."""
+        """Note that the request ``writer`` holds the lock of this domain from now on."""
         self._held.setdefault(domain, Lock()).writer = writer
 
     def give_back(self, domain: str, writer: int) -> None:
-        """That write is answered."""
+        """Note that the request ``writer`` does not hold the lock any more."""
         lock = self._held.get(domain)
         if lock is not None and lock.writer == writer:
             lock.writer = None
 
     def others_hold(self, domain: str, until_s: float) -> None:
-        """Somebody else has it; it is tried again at ``until_s``."""
+        """Note that somebody else holds the lock; it is tried again at ``until_s``."""
         lock = self._held.setdefault(domain, Lock())
         lock.until_s = max(lock.until_s, until_s)
 
     def free(self, domain: str) -> None:
-        """Nobody holds it any more."""
+        """Note that nobody holds the lock of this domain any more."""
         self._held.pop(domain, None)

@@ -1,14 +1,14 @@
-"""Whose turn it is: scheduler, locks, limits, rates. Knows no thread, socket or clock.
+"""The scheduler: which request is sent next. It knows no thread, socket or clock.
 
 - A *lane* per destination: its requests in the order of their creation, one in flight at a time.
 - A write holds the lock of its destination's domain (locks.py): writes of a domain go one at a time,
-  domains side by side. Reads take no lock, but do not pass a held one; those that wait for it go before
-  the next write, so neither keeps the other out.
-- An owner of many gateways is given little at once, and nothing while it answers nothing (owners.py).
-- Jobs take turns (scheduling/fairness.py), each within its own concurrency and rate, all within the window.
+  domains side by side. A read takes no lock, but waits while the lock is held. Reads that wait for a lock go
+  before the next write (at most ``READS_BEFORE_WRITE``), so neither keeps the other out.
+- An owner of many gateways is given few requests at once, and none while it answers nothing (owners.py).
+- Jobs take turns (fairness.py), each within its own concurrency and rate, all within the window.
 
-Every step costs the same however many requests wait: what cannot go now is parked with what it waits
-for, and comes back when that is free.
+Every step costs the same however many requests wait: a queue that cannot send now is parked under the lock
+that it waits for, and comes back when that lock is free.
 """
 
 from collections import deque
@@ -23,14 +23,14 @@ from puppetmaster.scheduling.owners import Owner, Owners
 from puppetmaster.scheduling.window import Window
 from puppetmaster.timers import Timers
 
-#: So many reads that wait for a lock go before the next write takes it.
+#: Most reads that go before the next write takes the lock that they wait for.
 READS_BEFORE_WRITE = 100
 LOCKED = Why.LOCKED.said()
 
 
 @dataclass(slots=True, eq=False)
 class Parked:
-    """Who waits for the lock of a domain."""
+    """The queues that wait for the lock of a domain."""
 
     reads: list[Queue] = field(default_factory=list)
     writes: deque[Queue] = field(default_factory=deque)
@@ -46,24 +46,32 @@ class Scheduler:
         owner_most: int | None = None,
         direct: Callable[[str], bool] = lambda _: False,
     ) -> None:
-        """``direct`` says whether requests to a destination go to its own bus, where it has its own lock."""
+        """Make an empty scheduler.
+
+        Args:
+            most: most requests in flight, over all jobs.
+            cache_s: how long the controller's answer about an owner is used, in seconds.
+            owner_most: most requests in flight at an owner of many gateways; None: ``most``.
+            direct: whether requests to a destination go to its own controller, where it has its own lock.
+        """
         self.locks = Locks(cache_s)
         self.owners = Owners(most if owner_most is None else owner_most)
         self._direct = direct
         self._turns = FairQueue(most)
         self._now_s = 0.0
         self._requests: dict[int, Waiting] = {}
-        self._scheduler: dict[str, list[Waiting]] = {}  # a heap each
-        self._stale: dict[str, int] = {}  # how many were removed from a lane
-        self._leaders: dict[str, Waiting] = {}  # what is in flight, or goes next, by destination
+        self._scheduler: dict[str, list[Waiting]] = {}  # the lanes: destination -> heap of its requests by id
+        self._stale: dict[str, int] = {}  # destination -> number of removed requests in its lane
+        self._leaders: dict[str, Waiting] = {}  # destination -> the request that is in flight, or goes next
         self._parked: dict[str, Parked] = {}  # by the domain whose lock they wait for
-        self._offered: dict[str, None] = {}  # free domains that more writes wait for than the one let try
-        self._locked: Timers[str] = Timers()  # when the lock of a domain that others hold is tried again
-        self._readers: dict[str, deque[Queue]] = {}  # reads by domain
-        self._passes: dict[str, int] = {}  # how many of them may still go before the next write
-        self._unknown: dict[str, list[Waiting]] = {}
-        #: By domain: the last write that was not answered in its time, with its message. By that: the domain.
+        self._offered: dict[str, None] = {}  # free domains with parked writes beside the one that may go now
+        self._locked: Timers[str] = Timers()  # by domain: when the lock that others hold is tried again
+        self._readers: dict[str, deque[Queue]] = {}  # queues of reads by domain
+        self._passes: dict[str, int] = {}  # by domain: how many reads may still go before the next write
+        self._unknown: dict[str, list[Waiting]] = {}  # by destination: requests whose domain is not known
+        #: Domain -> the latest write that was not answered in time: its request id and its message id.
         self._late_writers: dict[str, tuple[int, int]] = {}
+        #: The message id of such a write -> its domain.
         self._late_messages: dict[int, str] = {}
 
     @property
@@ -78,25 +86,28 @@ class Scheduler:
 
     @property
     def automatic(self) -> int:
-        """How many of them are of jobs that the window limits."""
+        """How many requests in flight count in the window."""
         return self._turns.automatic
 
-    # -- what comes and goes ----------------------------------------------------------------------
+    # -- jobs and requests ------------------------------------------------------------------------
 
     def open_job(self, job: int, limit: int | None, rate: float | None = None, next_s: float = 0.0) -> None:
-        """Make room for a job: at most ``limit`` in flight, and ``rate`` a second, the next at ``next_s``."""
+        """Add a job: at most ``limit`` in flight and ``rate`` per second, nothing before ``next_s``.
+
+        None: the window limits what is in flight; nothing limits the rate.
+        """
         self._turns.open(job, limit, rate, next_s)
 
     def suspend_job(self, job: int) -> None:
-        """Let nothing more of a job go, though its requests may still be here."""
+        """Send nothing more of a job until ``resume_job``. Its requests may stay here."""
         self._turns.suspend(job)
 
     def resume_job(self, job: int) -> None:
-        """Let it go on."""
+        """Let a job send again."""
         self._turns.resume(job)
 
     def close_job(self, job: int) -> None:
-        """Forget a job; all of its requests have been removed."""
+        """Remove a job. All of its requests must have been removed before."""
         share = self._turns.close(job)
         for queue in list(share.queues.values()) if share is not None else ():
             self._drop(queue)
@@ -112,9 +123,10 @@ class Scheduler:
         in_flight: bool = False,
         remote_only: bool = False,
     ) -> None:
-        """A request waits, behind those to its destination that were created before.
+        """Add a request, in its lane behind the requests that were created before it.
 
-        One that was in flight when the program ended before takes its slot again.
+        ``in_flight``: it was in flight when the program ended, and takes its slot again. ``remote_only``: it
+        must go through the remote bundle.
         """
         waiting = Waiting(id_, job, destination, write, remote_only)
         self._requests[id_] = waiting
@@ -126,7 +138,10 @@ class Scheduler:
             self._lead(destination)
 
     def _lead(self, destination: str, *, again: bool = False) -> None:
-        """The oldest leads a lane of which nothing is in flight; ``again`` also when it led before."""
+        """Make the oldest request of a lane its leader, unless one is in flight; drop a lane that is empty.
+
+        With ``again`` the leader is made ready once more though it led before.
+        """
         lane, leader = self._scheduler[destination], self._leaders.get(destination)
         if leader is not None and leader.in_flight:
             return
@@ -142,7 +157,7 @@ class Scheduler:
             self._make_ready(lane[0], first=again)
 
     def remove(self, id_: int) -> None:
-        """The request is done, or shall not be sent now: whatever it held or waited for is free."""
+        """Remove a request that has ended, or is not to be sent now. Frees its slot, lock and place."""
         waiting = self._requests.pop(id_)
         waiting.gone = True
         if waiting.queue is not None:
@@ -152,7 +167,7 @@ class Scheduler:
         self._lead(waiting.destination)
 
     def _tidy(self, destination: str) -> None:
-        """One of a lane is gone. Behind others it would stay until they are: many such leave together."""
+        """Count a removed request of a lane. When many of the lane are removed, clean it at once."""
         stale = self._stale[destination] = self._stale.get(destination, 0) + 1
         lane = self._scheduler[destination]
         if stale > FEW and 2 * stale > len(lane):
@@ -165,15 +180,16 @@ class Scheduler:
         return id_ in self._requests
 
     def put_back(self, id_: int) -> None:
-        """A request in flight waits again."""
+        """Have a request that is in flight wait again, at the head of its lane."""
         waiting = self._requests[id_]
         self._land(waiting)
         self._lead(waiting.destination, again=True)
 
     def delay(self, id_: int, until_s: float, why: str, *, locked: bool = False) -> None:
-        """A request in flight, or one that was just added, waits until ``until_s``; ``wake`` brings it back.
+        """Have a request wait until ``until_s``, when ``wake`` is to be called. ``why`` is for a sentence.
 
-        With ``locked`` somebody else holds the lock, and all of its domain waits.
+        The request is in flight, or was just added. With ``locked`` somebody else holds the lock, and all of
+        its domain waits.
         """
         waiting = self._requests[id_]
         waiting.delayed, waiting.until_s = why, until_s
@@ -188,14 +204,14 @@ class Scheduler:
         self._lead(waiting.destination)
 
     def forget(self, destination: str) -> None:
-        """The controller said that what was known of its lock is wrong; who waits for that has to ask."""
+        """Forget the domain of this destination, which was wrong, and look at all that wait for its lock."""
         before = self.locks.domain(destination, self._now_s)
         self.locks.forget(destination)
         if before is not None:
             self._relist(before)
 
     def forget_all(self) -> None:
-        """The controller is another one now, or was away."""
+        """Forget what the controller said of domains and owners, because it was restarted or away."""
         self.locks.forget_all()
         self.owners.forget_all()
         self._late_writers.clear()
@@ -204,7 +220,7 @@ class Scheduler:
             self._relist(domain)
 
     def rerouted(self, destination: str) -> None:
-        """There may be another way to this destination now: what waits for its turn there is put anew."""
+        """Queue the leader of this destination's lane anew, because the route to it may have changed."""
         leader = self._leaders.get(destination)
         if leader is None or leader.in_flight or leader.delayed or leader.remote_only:
             return
@@ -215,7 +231,7 @@ class Scheduler:
             self.add(leader.id, leader.job, destination, write=leader.write)
 
     def _relist(self, domain: str) -> None:
-        """All that waited for this lock may belong to another domain now."""
+        """Look at all queues parked under this domain: their requests may have another domain now."""
         parked = self._parked.pop(domain, Parked())
         for queue in (*parked.reads, *parked.writes):
             self._list_parked(queue)
@@ -231,23 +247,23 @@ class Scheduler:
     # -- locks ------------------------------------------------------------------------------------
 
     def questions(self, most: int) -> Iterator[str]:
-        """Destinations that the controller is to be asked for, at most ``most`` under way at once."""
+        """Destinations to ask the controller about now. At most ``most`` questions are open at once."""
         yield from self.locks.questions(most, self._now_s)
 
     def learn(self, destination: str, resources: Iterable[str] | None, now_s: float) -> None:
-        """The controller's answer to a question; see ``Locks.learn``."""
+        """Take in the controller's answer to a question; see ``Locks.learn``."""
         self._now_s = now_s
-        told, outdated, everybody = self.locks.learn(destination, resources, now_s)
+        named, outdated, everybody = self.locks.learn(destination, resources, now_s)
         for domain in list(self._parked) if outdated is None else outdated:
             self._relist(domain)
-        for known in list(self._unknown) if everybody else told:
+        for known in list(self._unknown) if everybody else named:
             for waiting in self._unknown.pop(known, ()):
                 self._make_ready(waiting)
 
     # -- whose turn -------------------------------------------------------------------------------
 
     def pick(self, now_s: float) -> int | None:
-        """The id of the next request that may go now; it counts as in flight from here. None: nobody."""
+        """Id of the next request to be sent; it counts as in flight from now on. None: there is none."""
         self._now_s = now_s
         for domain in self._locked.due(now_s):
             self._unpark(str(domain))
@@ -267,15 +283,15 @@ class Scheduler:
         return None
 
     def paced(self) -> Iterator[tuple[int, float]]:
-        """The jobs whose rate lets nothing go before some time, each once, with that time."""
+        """The jobs that wait for their rate, each with the time at which it may send. Removes them."""
         return self._turns.paced()
 
     def room_s(self, now_s: float) -> float | None:
-        """When the window has room by itself, if somebody waits for that and for nothing else."""
+        """When a request in flight stops counting in the window; None: no job waits for room in it."""
         return self._turns.room_s(now_s)
 
     def pace_over(self, job: int) -> None:
-        """That time has come."""
+        """Give a job a turn, because the time that ``paced`` named has come."""
         self._turns.pace_over(job)
 
     def _next_of(self, share: Share) -> Waiting | None:
@@ -310,22 +326,22 @@ class Scheduler:
         return None
 
     def _domain(self, waiting: Waiting) -> str | None:
-        """Which lock a request needs; None: it is not known."""
+        """The domain whose lock a request needs; None: not known."""
         if self._direct(waiting.destination) and not waiting.remote_only:
             return f"/{waiting.destination}/controller"
         return self.locks.domain(waiting.destination, self._now_s)
 
     def _owner(self, domain: str | None) -> Owner | None:
-        """The owner of many gateways that this domain belongs to; None: it is one gateway's, or a group's."""
+        """The owner of many gateways that has this domain; None: the domain has no such owner."""
         return self.owners.of(domain) if domain is not None and self.locks.many(domain) else None
 
     def _closed(self, domain: str) -> bool:
-        """Whether nothing of this domain may go now: its lock is held, or its owner has enough to do."""
+        """Whether nothing of this domain may be sent: its lock is held, or its owner has enough to do."""
         owner = self._owner(domain)
         return self.locks.held(domain, self._now_s) or not (owner is None or owner.may_send(self._now_s))
 
     def _given(self, waiting: Waiting, domain: str) -> Waiting:
-        """It goes: an owner of many gateways has it to do from here."""
+        """Count a request that is sent at its owner of many gateways, if it has one. Returns the request."""
         if (owner := self._owner(domain)) is not None:
             waiting.domain, waiting.sent_s = domain, self._now_s
             waiting.epoch = owner.send(self._now_s)
@@ -333,7 +349,7 @@ class Scheduler:
         return waiting
 
     def _first_of(self, queue: Queue) -> Waiting | None:
-        """The next of a queue; those that are gone, or do not lead their lane any more, leave it."""
+        """The first request of a queue that may be sent; those before it are removed. None: there is none."""
         while queue.waiting:
             waiting = queue.waiting[0]
             if not (waiting.gone or waiting.in_flight or waiting.delayed) and self._leads(waiting):
@@ -345,7 +361,7 @@ class Scheduler:
         return self._leaders[waiting.destination] is waiting
 
     def _read_before(self, domain: str) -> Waiting | None:
-        """A read that waits for the lock that a write is about to take: some of them go first."""
+        """Take a read that goes before the write that is about to take this lock; None: there is none."""
         passes = self._passes.get(domain, READS_BEFORE_WRITE)
         queues = self._readers.get(domain) or deque()
         for _ in range(len(queues) if passes > 0 else 0):
@@ -361,7 +377,7 @@ class Scheduler:
         return None
 
     def _make_ready(self, waiting: Waiting, *, first: bool = False) -> None:
-        """It leads its lane: put it where it is taken from, or ask for its domain."""
+        """Put a request that leads its lane into a queue, or have the controller asked for its domain."""
         if waiting.delayed or not self._leads(waiting):
             return
         domain = self._domain(waiting)
@@ -382,7 +398,7 @@ class Scheduler:
         return queue
 
     def _drop(self, queue: Queue) -> None:
-        """Nobody waits in it any more."""
+        """Remove an empty queue."""
         if queue.share.queues.get((queue.domain, queue.write)) is queue:
             del queue.share.queues[(queue.domain, queue.write)]
         if not queue.write:
@@ -393,14 +409,14 @@ class Scheduler:
                 self._passes.pop(queue.domain, None)
 
     def _list_queue(self, queue: Queue) -> None:
-        """Let it be looked at when its job has a turn; also when it is empty, to be dropped then."""
+        """Have a queue looked at when its job has a turn. An empty one is dropped then."""
         if not queue.listed:
             queue.listed = True
             queue.share.ready.append(queue)
         self._turns.list(queue.share)
 
     def _land(self, waiting: Waiting) -> None:
-        """It is no longer in flight: its slot, its share and its lock are free."""
+        """Free the slot and the lock of a request that is no longer in flight."""
         if not waiting.in_flight:
             return
         self._turns.land(waiting)
@@ -413,7 +429,7 @@ class Scheduler:
             waiting.domain = None
 
     def _unpark(self, domain: str) -> None:
-        """Who waited for this lock may go, if nobody holds it any more."""
+        """Let queues that wait for this lock go on, if nobody holds it any more."""
         if not self.locks.held(domain, self._now_s):
             self.locks.free(domain)
             self._offer(domain)
@@ -421,7 +437,7 @@ class Scheduler:
     # -- owners of many gateways --------------------------------------------------------------------
 
     def answered(self, id_: int, now_s: float) -> None:
-        """A gateway answered this request, which is in flight."""
+        """Note that a gateway answered this request, which is in flight."""
         self._now_s = now_s
         waiting = self._requests[id_]
         if waiting.domain is not None:
@@ -430,16 +446,16 @@ class Scheduler:
                 self.owners.of(waiting.domain).answered(waiting.epoch, now_s - waiting.sent_s, now_s)
 
     def heard(self, id_: int, now_s: float) -> None:
-        """The owner of many gateways said that it could not bring an answer for this request in flight."""
+        """Note that the owner of many gateways answered for a request in flight, but its gateway did not."""
         waiting = self._requests[id_]
         if waiting.owned and waiting.domain is not None:
             self.owners.of(waiting.domain).heard(now_s)
 
     def overdue(self, id_: int, message: int, now_s: float) -> float | None:
-        """Nothing answered this message, which is in flight, in its time.
+        """Note that a message in flight was not answered in time.
 
-        An owner of many gateways may be busy with it, until its answer comes (``came``) or the time that is
-        given back is over (``forget_overdue``). None: nobody else has to wait for that.
+        Returns until when an owner of many gateways counts as busy with it, when ``forget_overdue`` is to be
+        called, unless its answer comes first (``came``). None: it was not sent to such an owner.
         """
         waiting = self._requests[id_]
         if waiting.domain is None:
@@ -451,7 +467,7 @@ class Scheduler:
         return self.owners.overdue(waiting.domain, message, now_s) if waiting.owned else None
 
     def came(self, message: int, now_s: float) -> None:
-        """An answer came for a message; perhaps nothing waits for it any more."""
+        """Note an answer to a message, which may be overdue."""
         self._now_s = now_s
         if (late := self._late_messages.get(message)) is not None:
             self._forget_late(late)
@@ -463,17 +479,17 @@ class Scheduler:
             self._late_messages.pop(late[1], None)
 
     def forget_overdue(self, now_s: float) -> None:
-        """Some time that ``overdue`` gave is over."""
+        """Let owners be given more, because a time that ``overdue`` returned is over."""
         self._now_s = now_s
         for domain in self.owners.forget_overdue(now_s):
             self._unpark(domain)
 
     def _offer(self, domain: str) -> None:
-        """A lock is free: all reads that wait for it may go, and one write.
+        """Let all reads that wait for a free lock go, and one write.
 
-        One: the others would only find it held again. They come later, when that one does not take it.
+        Other writes would only find the lock held again. They come later if that one does not take it.
         """
-        # First of all: pick() goes on until nothing is offered.
+        # Before anything else: pick() goes on until nothing is offered.
         self._offered.pop(domain, None)
         parked = self._parked.get(domain)
         if parked is None or self._closed(domain):
@@ -489,7 +505,7 @@ class Scheduler:
             del self._parked[domain]
 
     def _list_parked(self, queue: Queue) -> bool:
-        """Whether its job may send something now; when not, the queue waits for that."""
+        """Put a parked queue back into its job's list. Returns whether the job may send now."""
         queue.listed = False
         if not self._turns.knows(queue.share):
             return False
@@ -528,7 +544,7 @@ class Scheduler:
         return Why.OWNER_BUSY.said(domain=domain, busy=owner.busy)
 
     def _whose(self, why: str, domain: str | None) -> str:
-        """Why a request waits, where it is our own command that holds the lock for longer than we waited."""
+        """The sentence for a wait for a lock. It names our own late write when that holds the lock."""
         late = self._late_writers.get(domain) if domain is not None else None
         if why != LOCKED or late is None:
             return why

@@ -1,11 +1,16 @@
-"""Memory is given back: large pieces to the system, and all that was made of what cannot be read."""
+"""Memory is given back: large pieces to the system, and all that was made of what cannot be read.
+
+And the service manager hears how we are.
+"""
 
 import gc
 import json
+import socket
 import subprocess
 import sys
 import tracemalloc
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
@@ -17,6 +22,7 @@ from puppetmaster.bus.connection import Received
 from puppetmaster.clock import Clock
 from puppetmaster.errors import PuppetmasterError
 from puppetmaster.settings import Settings
+from tests.web_client import running
 
 SCRIPT = """
 import sys
@@ -90,3 +96,24 @@ def test_of_what_cannot_be_read_nothing_is_kept(monkeypatch: pytest.MonkeyPatch)
         tracemalloc.stop()
     # 210 of them: an object and its place for each would be more.
     assert sizes[2] - sizes[1] < 8_000
+
+
+def test_the_service_manager_hears_when_the_dispatcher_runs_how_it_is_and_when_it_stops(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.settimeout(30)
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+        monkeypatch.setenv("WATCHDOG_USEC", "300000")
+        said = "STATUS=0 jobs and 0 requests are open, 0 in flight."
+        with running(tmp_path / "data"):
+            ready, watchdog, status = manager.recv(4096).decode().split("\n")
+            assert (ready, watchdog) == ("READY=1", "WATCHDOG=1")
+            while "nothing listens there" not in status:
+                assert status == said
+                watchdog, status = manager.recv(4096).decode().split("\n")
+                assert watchdog == "WATCHDOG=1"
+        while (last := manager.recv(4096)).startswith(b"WATCHDOG=1"):
+            pass
+        assert last.startswith(b"STOPPING=1")

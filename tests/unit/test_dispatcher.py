@@ -650,3 +650,22 @@ def test_who_waits_when_it_stops_is_told() -> None:
     assert told == ["Puppetmaster is stopping: nothing was changed."]
     assert not desk.dispatcher.running
     desk.store.close()
+
+
+# -- who looks after us ----------------------------------------------------------------------------
+
+
+def test_a_turn_is_told_and_a_dispatcher_that_stands_still_tells_nothing(desk: MemoryDesk) -> None:
+    turns, gate = threading.Semaphore(0), Gate()
+    desk.dispatcher.turned = turns.release
+    try:
+        assert turns.acquire(timeout=WAIT_S)
+        desk.dispatcher.do(gate)
+        assert gate.reached.wait(WAIT_S)
+        while turns.acquire(blocking=False):
+            pass  # of turns before it
+        desk.dispatcher.do(lambda _: None)
+        assert not turns.acquire(blocking=False)
+    finally:
+        gate.opened.set()
+        assert turns.acquire(timeout=WAIT_S)

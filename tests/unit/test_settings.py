@@ -266,6 +266,17 @@ def test_it_is_looked_for_where_the_data_is(tmp_path: Path) -> None:
     assert found.window == 7
 
 
+def test_a_file_may_be_named_and_is_read_in_place_of_both(tmp_path: Path) -> None:
+    write(tmp_path, '{"window": 7}')
+    named = tmp_path / "etc.json"
+    environ = {"PUPPETMASTER_SETTINGS": str(named)}
+    with pytest.raises(SettingsError, match=r"etc\.json: expected JSON, and it cannot be read"):
+        Settings.from_environment(environ, data_dir=tmp_path)
+    write(tmp_path, '{"grace": 1}', named.name)
+    found = Settings.from_environment(environ, data_dir=tmp_path)
+    assert (found.window, found.grace_s) == (500, 1)
+
+
 def test_the_factory_settings_count_until_there_is_a_file(tmp_path: Path) -> None:
     write(tmp_path, '{"window": 7}', "puppetmaster.json.factory")
     assert Settings.from_environment({}, data_dir=tmp_path).window == 7

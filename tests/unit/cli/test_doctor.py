@@ -43,7 +43,7 @@ def test_the_pinned_packages_are_those_of_this_environment() -> None:
     assert doctor.packages(doctor.ROOT / "requirements.txt").mark == "ok"
 
 
-def test_packages_that_are_not_as_pinned(tmp_path: Path) -> None:
+def test_packages_that_are_not_as_pinned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def version_of(name: str) -> str:
         if name == "c":
             raise metadata.PackageNotFoundError
@@ -56,6 +56,8 @@ def test_packages_that_are_not_as_pinned(tmp_path: Path) -> None:
     assert "expected b 2 (there is 1), c 3 (there is none):" in check.says
     assert check.says.endswith(f"-m pip install -r {pins}")
     assert doctor.packages(tmp_path / "none", version_of).mark == "warn"
+    monkeypatch.setattr(doctor, "find_spec", lambda _: None)
+    assert doctor.packages(pins, version_of).says.endswith(": install puppetmaster again")
 
 
 def test_a_data_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -293,6 +295,19 @@ def test_a_bundle_that_does_not_answer(tmp_path: Path, reply: Reply) -> None:
         "settings", "fail", "PUPPETMASTER_WINDOW: expected a whole number, got 'many'."
     )
     assert doctor.exit_code(list(checks.values())) == 7
+
+
+def test_settings_that_only_the_bundle_may_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(_: Path) -> bytes:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "read_bytes", refused)
+    asked = {"PUPPETMASTER_SETTINGS": "/etc/p.json", "BROKER_PORT_1883_TCP_PORT": "1"}
+    with FakeServer(told(Reply({"ready": True}), GOOD)) as server:
+        check = examine(server, tmp_path, **asked)["settings"]
+    assert (check.mark, doctor.AS_ITS_USER in check.says) == ("warn", True)
+    with FakeServer() as server:
+        assert examine(server, tmp_path, **asked)["settings"].mark == "fail"
 
 
 def test_http_that_is_off(tmp_path: Path) -> None:
