@@ -213,6 +213,12 @@ SCHEMAS: Mapping[str, Shape] = {
             },
             "dryRun": {"description": "Nothing was created: ids are null", "const": True},
             "waveSizes": {"type": "array", "items": _whole(1)},
+            "plan": {
+                "description": "Of a dry run, a sentence each: how many requests, in which order, what stops "
+                "the job, what is sent twice, and what else is to be known",
+                "type": "array",
+                "items": {"type": "string"},
+            },
             "requests": {"type": "array", "items": {"anyOf": [_ID, ref("Request")]}},
             "collection": {"type": "array", "items": ref("Request")},
         },

@@ -1,7 +1,10 @@
 """For schemathesis: what the API's schema says in words only, because JSON Schema compares no two items.
 
-Each wave ends behind the one before it. What is generated is put in that order where it is otherwise a
-list of waves; that another order is refused is tested where the properties are.
+No wave ends before the one before it, in a job of that size. What is generated is put in that order where it
+is otherwise a list of waves; that another order is refused is tested where the properties are.
+
+Any float can be carried, but whole numbers of 64 bits only. To JSON Schema -9e231 is a whole number: no such
+float is generated.
 """
 
 from typing import Any
@@ -10,6 +13,9 @@ import jsonschema_rs
 import schemathesis
 
 from puppetmaster.api import fields
+from puppetmaster.api.bodies import parse_job
+from puppetmaster.errors import PuppetmasterError
+from puppetmaster.model.policy import wave_ends
 
 _WAVES = jsonschema_rs.validator_for(fields.at("waves").kind.schema)
 
@@ -18,11 +24,32 @@ _WAVES = jsonschema_rs.validator_for(fields.at("waves").kind.schema)
 def map_body(context: schemathesis.HookContext, body: Any) -> Any:
     """The body with its waves in order."""
     waves: Any = body.get("waves") if isinstance(body, dict) else None
-    return {**body, "waves": ordered(waves)} if _WAVES.is_valid(waves) else body
+    return {**body, "waves": ordered(waves, _total(body))} if _WAVES.is_valid(waves) else body
 
 
-def ordered(waves: list[Any]) -> list[Any]:
-    """Numbers first, then percentages, each once and rising."""
-    numbers = {float(one): one for one in waves if not isinstance(one, str)}
-    shares = {float(one[:-1]): one for one in waves if isinstance(one, str)}
-    return [some[key] for some in (numbers, shares) for key in sorted(some)]
+@schemathesis.hook
+def filter_body(context: schemathesis.HookContext, body: Any) -> bool:
+    """Whether no float in it is one that the schema takes for a whole number beyond 64 bits."""
+    return not _holds_large_float(body)
+
+
+def _holds_large_float(value: Any) -> bool:
+    if isinstance(value, (dict, list)):
+        return any(map(_holds_large_float, value.values() if isinstance(value, dict) else value))
+    return isinstance(value, float) and abs(value) >= 2**63
+
+
+def ordered(waves: list[Any], total: int) -> list[Any]:
+    """As they end in a job of ``total``: numbers and percentages, each once and rising."""
+    found = {(float(str(one).rstrip("%")), isinstance(one, str)): one for one in waves}
+    order = sorted(found)
+    ends = dict(zip(order, wave_ends([found[key] for key in order], total), strict=True))
+    return [found[key] for key in sorted(order, key=ends.__getitem__)]
+
+
+def _total(body: dict[str, Any]) -> int:
+    """How many requests a body makes, if it is one that is taken; of what runs again it is not known."""
+    try:
+        return parse_job({**body, "waves": None, "gate": None, "rerun": None}, 50_000).total
+    except PuppetmasterError:
+        return 1

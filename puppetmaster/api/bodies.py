@@ -17,6 +17,7 @@ from puppetmaster.api import fields
 from puppetmaster.api.fields import GIVEN, kind, quoted
 from puppetmaster.errors import Fault, Faults, Invalid, TooLarge
 from puppetmaster.model.message import DEFAULT_CAPACITY, Capacity, EncodedCommand
+from puppetmaster.model.policy import out_of_order
 from puppetmaster.model.spec import ItemSpec, JobSpec, Rerun
 
 _DESTINATION = re.compile(r"[^/?#+\s\x00-\x1f\x7f-\x9f\ud800-\udfff]+")
@@ -102,9 +103,18 @@ def _spec(
 
 
 def check_size(spec: JobSpec, max_requests: int) -> None:
-    """Raise TooLarge when a job makes more requests than one may have."""
+    """Raise TooLarge when a job makes more requests than one may have, Invalid when its waves shrink.
+
+    A job that runs another one again has no size until its requests are known.
+    """
     if spec.total > max_requests:
         raise _too_large(spec.total, max_requests)
+    waves, faults = spec.given.get("waves", ()) if spec.total else (), Faults()
+    for place, before, end in out_of_order(waves, spec.total):
+        first, then = (json.dumps(wave) for wave in waves[place - 1 : place + 1])
+        said = f"expected a wave that ends behind the one before it: of {spec.total} requests, {first} ends"
+        faults.add(f"waves[{place}]", f"{said} at {before}, and {then} at {end}")
+    faults.check()
 
 
 def _too_large(total: int, most: int) -> TooLarge:

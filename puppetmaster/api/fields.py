@@ -434,15 +434,22 @@ NEW_JOB = (
         parts=(
             Field(
                 name="attempts",
-                about="How often it is sent at most, the first time included",
+                about="How often it is sent at most, the first time included; again after a timeout only "
+                "where it may run twice",
                 kind=_whole(1, MOST_ATTEMPTS),
                 default=_RETRY.attempts,
             ),
             Field(
-                name="on", about="After these outcomes only", kind=_some_of(RETRIED), default=list(RETRIED)
+                name="on",
+                about="After these outcomes only; after a timeout only what may run twice",
+                kind=_some_of(RETRIED),
+                default=list(RETRIED),
             ),
             Field(
-                name="delay", about="Seconds to the second attempt", kind=_PAUSE, default=int(_RETRY.delay_s)
+                name="delay",
+                about="Most seconds to the second attempt, and half of them at least",
+                kind=_PAUSE,
+                default=int(_RETRY.delay_s),
             ),
             Field(
                 name="factor",
@@ -462,7 +469,7 @@ NEW_JOB = (
     ),
     Field(
         name="idempotent",
-        about="It does no harm to send it twice, when it is unknown whether it ran",
+        about="It may run twice: it is sent again when it may have run",
         kind=_FLAG,
         nullable=True,
         otherwise="true for get, else false",
@@ -483,7 +490,7 @@ NEW_JOB = (
                 name="after",
                 about="Requests that are done before that holds",
                 kind=_whole(1),
-                default=_ABORT.after,
+                otherwise=f"{_ABORT.after}; of a percentage {policy.LEAST_DONE} or more",
             ),
         ),
         nullable=True,
@@ -493,7 +500,7 @@ NEW_JOB = (
     Field(
         name="waves",
         about="Where each wave ends, counted from the first request, such as 1, 10%, 100%: each number is "
-        "larger than the one before, and so is each percentage",
+        "larger than the one before, and so is each percentage; none ends before the one before it",
         kind=_WAVES,
         nullable=True,
         otherwise="one wave",
@@ -525,7 +532,7 @@ NEW_JOB = (
     ),
     Field(
         name="startAt",
-        about="Send nothing before this time; until then the job is pending",
+        about="Send nothing before this time, or at once when it is past; until then the job is pending",
         kind=_TIME,
         nullable=True,
         otherwise="now",
@@ -549,7 +556,7 @@ NEW_JOB = (
     ),
     Field(
         name="dryRun",
-        about="Answer the job as it would be, with its waves, and create nothing",
+        about="Answer the job as it would be, with its waves and a plan in sentences, and create nothing",
         kind=_FLAG,
         nullable=True,
         default=False,

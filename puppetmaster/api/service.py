@@ -12,7 +12,7 @@ from dataclasses import replace
 from itertools import islice, pairwise
 from typing import Any
 
-from puppetmaster.api import bodies, fields, results
+from puppetmaster.api import bodies, fields, outlook, results
 from puppetmaster.api.pages import PART, PART_BYTES, Chunks, Full, Part, whole
 from puppetmaster.api.pages import ids as listed
 from puppetmaster.api.query import Query
@@ -333,7 +333,10 @@ def _control(body: Any) -> tuple[JobStatus, bool]:
 
 
 def plan(spec: JobSpec, job: Job) -> dict[str, Any]:
-    """What this job would be: ids are null, nothing is created, and ``waveSizes`` says what goes when."""
+    """What this job would be: ids are null, nothing is created.
+
+    ``waveSizes`` says what goes when, and ``plan`` all of it in sentences.
+    """
     waves = Policy.of(job.given, job.total).waves
     planned = spec.requests_of(job)
 
@@ -341,8 +344,8 @@ def plan(spec: JobSpec, job: Job) -> dict[str, Any]:
         return Part([_planned(job, waves, *one) for one in islice(planned, len(places))], len(places))
 
     sizes = [end - before for before, end in pairwise((0, *waves))]
-    requests = Chunks(job.total, range(job.total), read)
-    return {**job.view(), "id": None, "dryRun": True, "waveSizes": sizes, "requests": requests}
+    told = {"dryRun": True, "waveSizes": sizes, "plan": outlook.sentences(spec, job)}
+    return {**job.view(), "id": None, **told, "requests": Chunks(job.total, range(job.total), read)}
 
 
 def _planned(job: Job, waves: Sequence[int], item: Item, request: Request) -> dict[str, Any]:

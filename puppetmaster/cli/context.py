@@ -71,8 +71,9 @@ class Context:
 
 
 def created_line(job: Mapping[str, Any]) -> str:
-    """That a job exists now, and how to follow it."""
-    return f"job {job['id']}: {wording.requests(job['totalCount'])}; puppetmaster watch {job['id']}"
+    """That a job exists now, whether its time to start was past, and how to follow it."""
+    about = [wording.requests(job["totalCount"]), wording.past_start(job)]
+    return f"job {job['id']}: {', '.join(filter(None, about))}; puppetmaster watch {job['id']}"
 
 
 def somebody_types() -> bool:

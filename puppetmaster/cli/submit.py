@@ -24,9 +24,14 @@ from puppetmaster.cli.context import (
 
 #: So many names are told that came more than once.
 TWICE_TOLD = 5
+#: The backspace in front keeps its lines as they are.
+EXAMPLES = """\b
+puppetmaster submit --to cg-[001-200] --wait post /system/reboot
+puppetmaster submit --to @fleet.txt --waves 1,10%,100% --dry-run put /system/time '{"zone": "UTC"}'
+"""
 
 
-@click.command(cls=Command, short_help="Create a job.")
+@click.command(cls=Command, short_help="Create a job.", epilog=EXAMPLES)
 @click.argument("method", required=False, type=click.Choice(METHODS, case_sensitive=False), metavar="METHOD")
 @click.argument("resource", required=False)
 @click.argument("data", required=False)
@@ -44,13 +49,9 @@ def submit(
     file: str | None,
     **options: Any,
 ) -> None:
-    r"""Create a job: METHOD RESOURCE [DATA] for every --to, or a whole one from --file or standard input.
+    """Create a job: METHOD RESOURCE [DATA] for every --to, or a whole one from --file or standard input.
 
     METHOD is get, post, put or delete. DATA is JSON, @file, or - for standard input.
-
-    \b
-    puppetmaster submit --to cg-[001-200] --wait post /system/reboot
-    puppetmaster submit --to @fleet.txt --waves 1,10%,100% --dry-run put /system/time '{"zone": "UTC"}'
     """
     files = jobfile.Files()
     with usage():

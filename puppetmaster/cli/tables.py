@@ -92,8 +92,11 @@ def _moment(screen: Screen) -> Callable[[str], str]:
 
 
 def planned(screen: Screen, would: Row) -> None:
-    """Show a dry run: its policies, and its steps in the order of sending."""
-    screen.line(f"This job would have {wording.requests(would['totalCount'])}; nothing was created.")
+    """Show a dry run: the gateway's sentences, its policies, and its steps in the order of sending."""
+    screen.line("This is a dry run: nothing was created.")
+    for sentence in would.get("plan", ()):  # an older bundle has none
+        screen.line(sentence)
+    screen.line("")
     screen.facts({"name": would["name"], **dict(wording.policies(would, screen.now(), _moment(screen)))})
     screen.line("")
     if not screen.terminal:

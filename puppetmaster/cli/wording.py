@@ -13,10 +13,13 @@ from typing import Any, NamedTuple
 
 from puppetmaster import ranges
 from puppetmaster.clock import seconds
-from puppetmaster.model.policy import Gate, Policy, Retry, Threshold
+from puppetmaster.model.policy import Gate, Policy, Threshold
+from puppetmaster.model.spec import starts_at_once
 
 Job = Mapping[str, Any]
 
+#: What ``idempotent`` says.
+_TWICE = {True: "what may have run is sent again", False: "what may have run is not sent again"}
 #: Statuses of requests that ran and failed, or may have run.
 FAILED = ("error", "timeout", "unknown")
 #: Codes of reasons whose sentences say the status too: ``paused by a request``.
@@ -126,6 +129,11 @@ def took(job: Job) -> float | None:
     if not job.get("startedAt") or not job["finishedAt"]:
         return None
     return max(seconds(job["finishedAt"]) - seconds(job["startedAt"]), 0.0)
+
+
+def past_start(job: Job) -> str:
+    """That it began at once, because its time to start was past; else nothing."""
+    return starts_at_once(job.get("startAt"), seconds(job["createdAt"]))
 
 
 def requests(count: int) -> str:
@@ -247,20 +255,18 @@ def policies(job: Job, now_s: float, moment: Callable[[str], str]) -> Iterator[t
     if policy.rate:
         yield "rate", f"at most {policy.rate:g} requests sent per second"
     if job.get("retry"):
-        yield "attempts", _retry(policy.retry)
+        yield "attempts", _retry(policy)
     if policy.abort is not None:
         after = f", once {policy.abort.after} are done" if policy.abort.after > 1 else ""
         yield "abort", f"when {_more_than(policy.abort.errors)} failed{after}"
     if policy.idempotent is not None:
-        yield "idempotent", "it may be sent twice" if policy.idempotent else "nothing is sent twice"
+        yield "idempotent", _TWICE[policy.idempotent]
     if job.get("requestTimeout"):
         yield "answers", f"within {duration(job['requestTimeout'])} each"
     if job.get("timeout"):
         yield "timeout", f"{duration(job['timeout'])} for the whole job"
     if job.get("startAt"):
-        left_s = ceil(seconds(job["startAt"]) - now_s)
-        when = f", in {duration(left_s)}" if left_s > 0 else ""
-        yield "start", f"not before {moment(job['startAt'])}{when}"
+        yield "start", _start(job, now_s, moment)
 
 
 def _window(policy: Policy, job: Job) -> str:
@@ -277,10 +283,19 @@ def _gate(gate: Gate) -> str:
     return f"{rest}{fails} when {_more_than(gate.errors)} of a wave failed"
 
 
-def _retry(retry: Retry) -> str:
-    outcomes = " or ".join(sorted(retry.on))
-    first = duration(retry.delay_s)
-    return f"up to {retry.attempts} in all, after {outcomes}; the second {first} later at most"
+def _retry(policy: Policy) -> str:
+    after = policy.again_after(policy.idempotent)
+    if not after:
+        return "one: what may have run is not sent again"
+    return f"up to {policy.retry.attempts} in all, after {after}; the second {policy.retry.pauses}"
+
+
+def _start(job: Job, now_s: float, moment: Callable[[str], str]) -> str:
+    at = moment(job["startAt"])
+    if past_start(job):
+        return f"at once: {at} was past"
+    left_s = ceil(seconds(job["startAt"]) - now_s)
+    return f"not before {at}" + (f", in {duration(left_s)}" if left_s > 0 else "")
 
 
 def _more_than(threshold: Threshold) -> str:

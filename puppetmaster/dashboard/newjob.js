@@ -84,13 +84,14 @@ export class NewJobView {
     this.plan.hidden = false;
     this.plan.replaceChildren(...[
       el("h2", {}, "Dry run"),
-      el("p", {}, "Nothing was sent. ", el("b", {}, plural(total, "request")), " would be:"),
+      el("p", {}, "Nothing was sent. It would be:"),
+      el("ul", {}, job.plan.map((sentence) => el("li", {}, sentence))),
       el("p", { class: "command" }, el("b", {}, method.toUpperCase()), ` ${resource}`),
       // As the gateway read it, so that one sees what arrives.
       el("pre", { tabindex: "0", "aria-label": "Data that would be sent" }, JSON.stringify(first.data, null, 2)),
       el("p", {}, "To ", el("span", { class: "names" }, shown.map((name) => el("code", {}, name)))),
       facts([
-        ["Starts", job.startAt ? time(job.startAt) : "at once"],
+        ["Starts", Date.parse(job.startAt) > Date.parse(job.createdAt) ? time(job.startAt) : "at once"],
         ["Answer within", seconds(first.__request.timeout)],
         ["Whole job within", job.timeout === null ? "no limit" : seconds(job.timeout)],
         ...described(job, ["startAt", "requestTimeout", "timeout"]),

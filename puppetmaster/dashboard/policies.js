@@ -97,9 +97,16 @@ const SAID = {
   rate: number,
   requestTimeout: seconds,
   timeout: seconds,
-  retry: ({ attempts = 1, on = ["timeout", "error"], delay = 5, factor = 2, maxDelay = 300 }) => {
-    const longer = factor > 1 ? `, then ${number(factor)} times as long each time, at most ${seconds(maxDelay)}` : "";
-    return `${number(attempts)}; another after ${on.join(" or ")}, ${seconds(delay)} later${longer}`;
+  retry: ({ attempts = 1, on = ["timeout", "error"], delay = 5, factor = 2, maxDelay = 300 }, { idempotent = null }) => {
+    // What may have run is sent again only where it may run twice.
+    const timeout = idempotent === null ? "a timeout of a GET" : idempotent && "a timeout";
+    const after = [on.includes("error") && "an error", on.includes("timeout") && timeout].filter(Boolean);
+    if (attempts < 2 || !after.length) return "1";
+    const first = Math.min(delay, maxDelay);
+    const later = first ? `${seconds(first / 2)} to ${seconds(first)} later` : "at once";
+    const grows = attempts > 2 && factor > 1 && first && first < maxDelay;
+    const longer = grows ? `, then ${number(factor)} times as long each time, at most ${seconds(maxDelay)}` : "";
+    return `${number(attempts)}; another after ${after.join(" or ")}, ${later}${longer}`;
   },
   abort: ({ errors, after = 1 }) => {
     const limit = typeof errors === "string" ? `${errors} of those done` : number(errors);
@@ -107,7 +114,7 @@ const SAID = {
   },
   waves: (_, job) => waveSizes(job).map(number).join(" → "),
   gate: (value, job) => gateRule(value, waveSizes(job).slice(0, -1)),
-  idempotent: (value) => (value ? "yes" : "no"),
+  idempotent: (value) => (value ? "yes" : "not what may have run"),
   startAt: (value) => moment(value),
 };
 const LABELS = {

@@ -6,9 +6,9 @@ A policy is pure: its answers depend on the arguments only. A job keeps the prop
 
 import math
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from typing import Any
 
 from puppetmaster.model.request import RequestStatus
@@ -26,6 +26,8 @@ RERUN = (
 )
 #: The smallest random factor of a retry's delay (the largest is 1), so that retries spread out.
 JITTER = 0.5
+#: A percentage of failures says nothing of fewer requests.
+LEAST_DONE = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +74,17 @@ class Retry:
         # The exponent has a bound so that the power is never too large for a float.
         longest_s = min(self.delay_s * self.factor ** min(attempts - 1, 64), self.max_delay_s)
         return longest_s * random.uniform(JITTER, 1.0)
+
+    @property
+    def pauses(self) -> str:
+        """How long it waits before each further attempt: ``2.5 to 5 s later``."""
+        first_s = min(self.delay_s, self.max_delay_s)
+        if not first_s:
+            return "at once"
+        said = f"{first_s * JITTER:.15g} to {first_s:.15g} s later"
+        if self.attempts < 3 or self.factor == 1 or first_s == self.max_delay_s:
+            return said
+        return f"{said}, then {self.factor:g} times as long each time, at most {self.max_delay_s:.15g} s"
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +154,16 @@ class Policy:
             return False
         return not may_have_run or self.repeats(method)
 
+    def again_after(self, twice: bool | None) -> str:
+        """After what there is another attempt: ``an error or a timeout``; nothing: after nothing.
+
+        ``twice``: whether the requests may run twice; None: those with the method ``get`` may.
+        """
+        error = "an error" if RequestStatus.ERROR in self.retry.on else ""
+        timeout = {True: "a timeout", False: "", None: "a timeout of a get"}[twice]
+        timed = timeout if RequestStatus.TIMEOUT in self.retry.on else ""
+        return " or ".join(filter(None, (error, timed))) if self.retry.attempts > 1 else ""
+
     def aborts(self, failed: int, done: int) -> Said | None:
         """Why the job is aborted when ``failed`` of ``done`` requests have failed; None: it goes on."""
         abort = self.abort
@@ -161,10 +184,52 @@ def wave_of(waves: Sequence[int], index: int) -> int:
     return next(number for number, end in enumerate(waves, 1) if index < end)
 
 
+def wave_ends(given: Sequence[int | str], total: int) -> list[int]:
+    """The number of requests at which each of the waves ends, as they were given, in a job of ``total``."""
+    return [min(_share(one, total), total) for one in given]
+
+
+def out_of_order(given: Sequence[int | str], total: int) -> Iterator[tuple[int, int, int]]:
+    """Each wave that would end before the one before it: its place, where that one ends, where it would."""
+    for place, (before, end) in enumerate(pairwise(wave_ends(given, total)), 1):
+        if end < before:
+            yield place, before, end
+
+
+def adding_nobody(given: Sequence[int | str], total: int) -> list[int]:
+    """The places of the waves that end where the one before them does: they are left out."""
+    return [
+        place for place, (before, end) in enumerate(pairwise(wave_ends(given, total)), 1) if end == before
+    ]
+
+
+def completed(given: Mapping[str, Any], total: int) -> Mapping[str, Any]:
+    """The properties of a new job of ``total`` requests, with what its ``abort`` does not say itself.
+
+    A job keeps it, so that another version reads the same. Jobs of earlier versions have none: there it is 1.
+    """
+    abort = given.get("abort")
+    if abort is None or "after" in abort or not isinstance(abort["errors"], str):
+        return given
+    return {**given, "abort": {**abort, "after": abort_after(Threshold.of(abort["errors"]), total)}}
+
+
+def abort_after(errors: Threshold, total: int) -> int:
+    """How many are done before a job of ``total`` aborts for a percentage of failures, unless it says.
+
+    Then one failure is within the percentage. Where none is ever borne, the first one aborts.
+    """
+    if not errors.percent:
+        return 1
+    done = math.floor(100 / errors.percent)
+    while errors.passed(1, done):
+        done += 1
+    return min(max(LEAST_DONE, done), total)
+
+
 def _waves(given: Sequence[int | str], total: int) -> tuple[int, ...]:
-    # The given ends are cumulative: a wave that does not end later than the one before it is left out.
-    ends = accumulate((min(_share(one, total), total) for one in given), max)
-    return tuple(sorted({*ends, total}))
+    # Jobs of earlier versions may have waves out of order: there, one that ends before another is none.
+    return tuple(sorted({*accumulate(wave_ends(given, total), max), total}))
 
 
 def _share(given: int | str, total: int) -> int:

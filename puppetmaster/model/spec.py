@@ -6,6 +6,7 @@ from typing import Any
 
 from puppetmaster.clock import seconds
 from puppetmaster.model.job import Job, JobStatus, fresh_counts
+from puppetmaster.model.policy import completed
 from puppetmaster.model.request import Item, Request
 
 #: Most characters of a command in the summary of a job; a longer one is cut.
@@ -95,7 +96,7 @@ class JobSpec:
             timeout_s=self.timeout_s,
             request_timeout_s=self.request_timeout_s or request_timeout_s,
             start_at=self.start_at,
-            given=self.given,
+            given=completed(self.given, self.total),
             status=JobStatus.PENDING if self.starts_later(wall_s) else JobStatus.DISPATCHING,
             counts=fresh_counts(self.total),
         )
@@ -113,6 +114,13 @@ class JobSpec:
             for id_, destination in enumerate(one.destinations, first):
                 yield item, Request(id=id_, job=job.id, item=first, destination=destination)
             first += len(one.destinations)
+
+
+def starts_at_once(start_at: str | None, wall_s: float) -> str:
+    """That a job does not wait for ``start_at``, when that has come at ``wall_s``; else nothing."""
+    if start_at is None or seconds(start_at) > wall_s:
+        return ""
+    return f"starts at once: {start_at} is past"
 
 
 def specs_of(commands: Iterable[tuple[int, str]], items: Mapping[int, Item]) -> tuple[ItemSpec, ...]:

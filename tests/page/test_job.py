@@ -101,7 +101,7 @@ def test_the_head_says_what_was_given(page: Page, site: Site) -> None:
             "In flight at most6, which is 20%",
             "Answer within30 s",
             "Whole job within10 h",
-            "Attempts at most3; another after timeout or error, 1 s later, "
+            "Attempts at most3; another after an error or a timeout of a GET, 500 ms to 1 s later, "
             "then 2 times as long each time, at most 5 min",
             "Aborts whenmore than 10% of those done failed, once 20 are done",
         ]

@@ -28,10 +28,20 @@ def test_a_job_is_made_after_a_dry_run(page: Page, site: Site) -> None:
     page.get_by_text("Policies").click()
     page.get_by_label("Waves").fill("1, 25%")
     page.get_by_label("In flight at most").fill("10")
+    page.get_by_label("Starts at").fill("2020-01-02T03:04:05")
     before = len(site.ask("GET", "/jobs"))
     button(page, "Dry run").click()
     plan = page.get_by_role("region", name="Dry run")
-    expect(plan).to_contain_text("20 requests would be")
+    expect(plan).to_contain_text("Startsat once")
+    expect(plan.get_by_role("listitem")).to_have_text(
+        [
+            "20 requests to 20 gateways: post /system/reboot.",
+            re.compile("^They are sent in 3 waves of 1, 4 and 15, .* at most 10 at once.$"),
+            "It pauses when any of a wave but the last failed.",
+            "Nothing is sent twice: what may have run, as after a timeout, is not sent again.",
+            re.compile("^It starts at once: 2020-01-0.* is past.$"),
+        ]
+    )
     expect(plan).to_contain_text("1 → 4 → 15")
     expect(plan).to_contain_text("Gate opens whennone of the wave failed; else the job pauses")
     expect(plan).to_contain_text("In flight at most10")
@@ -184,6 +194,7 @@ def test_each_fault_of_the_api_has_its_field(page: Page) -> None:
         "batch[0].__request.destination[3]": "to",
         "name": "name",
         "waves": "waves",
+        "waves[1]": "waves",
         "gate.onFail": "gate.onFail",
         "gate": "gate.errors",
         "retry.delay": "retry.delay",

@@ -143,7 +143,13 @@ def test_a_dry_run(gateway: Gateway) -> None:
     ran = run(gateway, *words)
     assert ran.code == 0
     assert ran.out.splitlines() == [
-        "This job would have 20 requests; nothing was created.",
+        "This is a dry run: nothing was created.",
+        "20 requests to 20 gateways: get /x.",
+        "They are sent in 3 waves of 1, 1 and 18, each when the one before it is done; within a wave "
+        "in the order of the batch, past gateways that are busy, at most 2 at once.",
+        "It pauses when any of a wave but the last failed.",
+        "Only what was in flight when the bundle or the bus went away is sent twice.",
+        "",
         "waves\t1, 1, 18",
         "gate\tthe job pauses when any of a wave failed",
         "window\tat most 2 requests in flight (10%)",
@@ -175,6 +181,11 @@ def test_mistakes(gateway: Gateway) -> None:
     ran = run(gateway, "submit", "--to", "cg-01", "--window", "0", "get", "/x")
     assert (ran.code, ran.out) == (2, "")
     assert ran.err.startswith("puppetmaster: --window: expected a whole number from 1")
+    ran = run(gateway, "submit", "--to", "cg-[01-20]", "--waves", "100%,1", "get", "/x")
+    assert ran.err == (
+        "puppetmaster: --waves[1]: expected a wave that ends behind the one before it: "
+        'of 20 requests, "100%" ends at 20, and 1 at 1\n'
+    )
     ran = run(gateway, "submit", "--to", "cg-01", "--max-errors-after", "3", "--soak", "1", "get", "/x")
     assert ran.err.splitlines() == [
         "puppetmaster: 2 things are wrong, and nothing was changed:",

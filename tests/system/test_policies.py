@@ -164,7 +164,7 @@ def test_too_many_failures_abort_the_job_and_the_rest_is_not_sent(flow: Flow) ->
 
 def test_an_aborted_job_lets_end_what_is_in_flight(flow: Flow) -> None:
     gateways = flow.played(4)
-    job = flow.create(batch("post", names(gateways), concurrency=2, abort={"errors": "10%"}))
+    job = flow.create(batch("post", names(gateways), concurrency=2, abort={"errors": "10%", "after": 1}))
     first, second = gateways[0].next(), gateways[1].next()
     gateways[0].answer(first, 500)
     waiting = flow.until(job, lambda shown: shown["counts"]["skipped"] == 2)

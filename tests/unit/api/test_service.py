@@ -109,6 +109,15 @@ def test_what_is_run_again_is_no_larger_than_other_jobs(store: MemoryStore, most
             service.create_job(body)
 
 
+def test_waves_of_what_is_run_again_are_in_order(store: MemoryStore) -> None:
+    """How many requests there are is known only when they have been looked for."""
+    failed = [ended(number, None, code=500) for number in (0, 1)]
+    store.commit(Changes(requests={request.id: request for request in failed}))
+    body = {"rerun": {"job": 1, "status": ["error"]}, "waves": ["100%", 1]}
+    with pytest.raises(Invalid, match='of 3 requests, "100%" ends at 3, and 1 at 1'):
+        Service(Settings(), store, cast(Dispatcher, None)).create_job(body)
+
+
 def test_there_is_nothing_to_run_again(service: Service) -> None:
     with pytest.raises(Conflict, match="no request of job 1 is timeout"):
         service.create_job({"rerun": {"job": 1, "status": ["timeout"]}})

@@ -125,6 +125,18 @@ def test_what_cannot_be_submitted(server: FakeServer, run: Run, words: list[str]
     assert server.asked == []
 
 
+def test_the_examples_of_submit_keep_their_lines(run: Run) -> None:
+    told = run("submit", "--help").stdout
+    assert "\\b" not in told
+    assert "  puppetmaster submit --to cg-[001-200] --wait post /system/reboot\n" in told
+
+
+def test_the_help_says_what_is_tried_again(run: Run) -> None:
+    told = " ".join(run("submit", "--help").stdout.split())
+    assert "After these outcomes only; after a timeout only what may run twice" in told
+    assert "default: 1; of a percentage 10 or more" in told
+
+
 def test_names_that_come_twice_are_told(server: FakeServer, run: Run) -> None:
     server.answer = created
     result = run("submit", "--to", "cg-[1-9],cg-[3-8]", "--to", "cg-1,x", "get", "/x")
@@ -139,14 +151,25 @@ def test_names_that_come_twice_are_told(server: FakeServer, run: Run) -> None:
     assert result.stderr == "puppetmaster: 1 name comes more than once in --to, and gets one request: x\n"
 
 
+def test_a_start_that_is_past_is_told(server: FakeServer, run: Run) -> None:
+    server.answer = always(Reply({**job("dispatching", pending=3), "startAt": "2026-01-01T00:00:00Z"}))
+    result = run("submit", "--to", "a", "--start-at", "2026-01-01T00:00:00Z", "get", "/x")
+    told = "starts at once: 2026-01-01T00:00:00Z is past"
+    assert result.stdout == f"job 7: 3 requests, {told}; puppetmaster watch 7\n"
+
+
 def test_a_dry_run(server: FakeServer, run: Run) -> None:
     requests = [request(f"cg-{number}", "pending", 0) for number in range(1, 21)]
     would = {**job("pending", pending=20), "id": None, "requests": requests, "waves": [1, "10%"]}
+    would["plan"] = ["The gateway's words.", "Its second sentence."]
     server.answer = always(Reply({**would, "waveSizes": [1, 1, 18], "concurrency": "10%"}))
     result = run("submit", "--to", "a", "--dry-run", "--wait", "post", "/system/reboot")
     assert (result.exit_code, result.stderr) == (0, "")
     assert result.stdout.splitlines() == [
-        "This job would have 20 requests; nothing was created.",
+        "This is a dry run: nothing was created.",
+        "The gateway's words.",
+        "Its second sentence.",
+        "",
         "waves\t1, 1, 18",
         "gate\tthe job pauses when any of a wave failed",
         "window\tat most 2 requests in flight (10%)",

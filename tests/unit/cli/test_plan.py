@@ -45,10 +45,28 @@ AUTOMATIC = {"window": "automatic: it grows while answers come"}
         ),
         (
             {"retry": {"attempts": 3, "on": ["timeout"], "delay": 2}},
-            {**AUTOMATIC, "attempts": "up to 3 in all, after timeout; the second 2 s later at most"},
+            {
+                **AUTOMATIC,
+                "attempts": "up to 3 in all, after a timeout of a get; the second 1 to 2 s later, "
+                "then 2 times as long each time, at most 300 s",
+            },
         ),
-        ({"idempotent": True}, {**AUTOMATIC, "idempotent": "it may be sent twice"}),
-        ({"idempotent": False}, {**AUTOMATIC, "idempotent": "nothing is sent twice"}),
+        (
+            {"retry": {"attempts": 2}, "idempotent": True},
+            {
+                **AUTOMATIC,
+                "attempts": "up to 2 in all, after an error or a timeout; the second 2.5 to 5 s later",
+                "idempotent": "what may have run is sent again",
+            },
+        ),
+        (
+            {"retry": {"attempts": 2, "on": ["timeout"]}, "idempotent": False},
+            {
+                **AUTOMATIC,
+                "attempts": "one: what may have run is not sent again",
+                "idempotent": "what may have run is not sent again",
+            },
+        ),
         (
             {"requestTimeout": 8, "timeout": 36000},
             {**AUTOMATIC, "answers": "within 8 s each", "timeout": "10 h 00 min for the whole job"},
@@ -57,7 +75,10 @@ AUTOMATIC = {"window": "automatic: it grows while answers come"}
             {"startAt": "2026-01-02T05:04:05Z"},
             {**AUTOMATIC, "start": "not before <2026-01-02T05:04:05Z>, in 2 h 00 min"},
         ),
-        ({"startAt": "2026-01-01T00:00:00Z"}, {**AUTOMATIC, "start": "not before <2026-01-01T00:00:00Z>"}),
+        (
+            {"startAt": "2026-01-01T00:00:00Z"},
+            {**AUTOMATIC, "start": "at once: <2026-01-01T00:00:00Z> was past"},
+        ),
     ],
 )
 def test_each_policy_has_its_sentence(given: dict[str, Any], sentences: dict[str, str]) -> None:

@@ -135,7 +135,8 @@ def test_a_plan(screen: Screen, capsys: pytest.CaptureFixture[str]) -> None:
     would: dict[str, Any] = {**job("pending", pending=3), "id": None, "requests": requests, "waveSizes": [3]}
     tables.planned(screen, would)
     assert lines(capsys) == [
-        "This job would have 3 requests; nothing was created.",
+        "This is a dry run: nothing was created.",
+        "",
         "window  automatic: it grows while answers come",
         "",
         "requests  command              to",

@@ -20,7 +20,7 @@ from puppetmaster.engine.engine import Engine
 from puppetmaster.errors import Conflict, NotFound, Unavailable
 from puppetmaster.model.job import Job, JobStatus
 from puppetmaster.model.message import Tried
-from puppetmaster.model.policy import RERUN, Policy
+from puppetmaster.model.policy import LEAST_DONE, RERUN, Policy
 from puppetmaster.model.reply import garbled
 from puppetmaster.model.request import UNANSWERED, Request, RequestStatus
 from puppetmaster.model.spec import JobSpec, specs_of
@@ -138,6 +138,9 @@ class EngineMachine(RuleBasedStateMachine, Promises):
         made: list[Job] = []
         self.happen(lambda engine: made.append(engine.create(spec)))
         for job in made:
+            if (asked := spec.given.get("abort")) and isinstance(asked["errors"], str):
+                unless_said = 1 if asked["errors"] == "0%" else min(job.total, LEAST_DONE)
+                assert job.given["abort"] == {"after": unless_said, **asked}
             if job.id in self.world.revoked:
                 continue
             if job.id not in self.jobs and not self.world.engine.drafting(job):

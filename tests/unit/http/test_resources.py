@@ -220,6 +220,7 @@ def test_a_dry_run_creates_nothing(door: Door) -> None:
     answer = door.ask("POST", "/jobs", batch("a", "b", "c", dryRun=True, waves=[1]))
     assert "location" not in answer.headers
     assert (answer.json["id"], answer.json["dryRun"], answer.json["waveSizes"]) == (None, True, [1, 2])
+    assert answer.json["plan"][0] == f"3 requests to 3 gateways: {answer.json['summary']}."
     assert [one["id"] for one in answer.json["requests"]] == [None, None, None]
     assert door.ask("GET", "/jobs").json == []
 

@@ -2,13 +2,27 @@
 
 import math
 import random
+import re
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from puppetmaster.model.policy import JITTER, Abort, Gate, Policy, Retry, Threshold, wave_of
+from puppetmaster.model.policy import (
+    JITTER,
+    Abort,
+    Gate,
+    Policy,
+    Retry,
+    Threshold,
+    abort_after,
+    adding_nobody,
+    completed,
+    out_of_order,
+    wave_ends,
+    wave_of,
+)
 from puppetmaster.model.request import RequestStatus
 
 ERROR, TIMEOUT, UNKNOWN = RequestStatus.ERROR, RequestStatus.TIMEOUT, RequestStatus.UNKNOWN
@@ -158,6 +172,92 @@ def test_abort_says_why() -> None:
     assert policy.aborts(1, 10) is None
     assert policy.aborts(2, 10) == "2 of 10 requests failed, more than the 10% that it bears"
     assert Policy.of({}, 100).aborts(100, 100) is None
+
+
+@pytest.mark.parametrize(
+    ("errors", "total", "after"),
+    [
+        ("5%", 100, 20),
+        ("5%", 15, 15),
+        ("10%", 100, 10),
+        ("33%", 100, 10),
+        ("100%", 100, 10),
+        ("100%", 3, 3),
+        ("7%", 100, 15),
+        ("0.3%", 50_000, 334),
+        ("0.000001%", 50_000, 50_000),
+        ("0%", 100, 1),
+    ],
+)
+def test_a_percentage_aborts_once_so_many_are_done(errors: str, total: int, after: int) -> None:
+    assert completed({"abort": {"errors": errors}, "rate": 2}, total) == {
+        "abort": {"errors": errors, "after": after},
+        "rate": 2,
+    }
+
+
+@given(st.integers(1, 100 * 10**6), st.integers(1, 500))
+def test_one_failure_is_within_the_percentage_by_then(millionths: int, total: int) -> None:
+    errors = f"{millionths / 10**6:.6f}%"
+    bears_one = (done for done in range(10, total) if not Threshold.of(errors).passed(1, done))
+    assert abort_after(Threshold.of(errors), total) == next(bears_one, total)
+
+
+@pytest.mark.parametrize(
+    "given_",
+    [{}, {"abort": {"errors": 5}}, {"abort": {"errors": 0}}, {"abort": {"errors": "5%", "after": 1}}],
+)
+def test_what_an_abort_says_itself_counts(given_: dict[str, Any]) -> None:
+    assert completed(given_, 100) == given_
+
+
+def test_a_job_of_an_earlier_version_is_aborted_by_its_first_failure() -> None:
+    assert Policy.of({"abort": {"errors": "5%"}}, 100).aborts(1, 1) is not None
+
+
+def test_waves_out_of_order_and_waves_that_add_nobody() -> None:
+    assert list(out_of_order([5, "10%", 30, "50%"], 20)) == [(1, 5, 2), (3, 20, 10)]
+    assert list(out_of_order([1, "10%", "100%", 30], 20)) == []
+    assert adding_nobody([1, "1%", "100%", 30], 20) == [1, 3]
+    assert adding_nobody([1, "10%", "100%"], 20) == []
+
+
+@given(st.lists(SHARES, min_size=1, max_size=20), st.integers(1, 50_000))
+def test_each_wave_in_order_adds_somebody_or_is_told(given_: list[int | str], total: int) -> None:
+    if not list(out_of_order(given_, total)):
+        waves = Policy.of({"waves": given_}, total).waves
+        rest = waves[-1] > wave_ends(given_, total)[-1]
+        assert len(waves) == len(given_) - len(adding_nobody(given_, total)) + rest
+
+
+@pytest.mark.parametrize(
+    ("retry", "pauses"),
+    [
+        (Retry(2), "2.5 to 5 s later"),
+        (Retry(3), "2.5 to 5 s later, then 2 times as long each time, at most 300 s"),
+        (Retry(3, factor=1), "2.5 to 5 s later"),
+        (Retry(3, delay_s=1, max_delay_s=1), "0.5 to 1 s later"),
+        (Retry(3, delay_s=9, max_delay_s=1), "0.5 to 1 s later"),
+        (Retry(3, delay_s=0), "at once"),
+    ],
+)
+def test_pauses_are_said_as_they_are(retry: Retry, pauses: str) -> None:
+    assert retry.pauses == pauses
+    first = [float(one) for one in re.findall(r"([0-9.]+)(?: to| s later)", pauses)] or [0, 0]
+    assert all(first[0] <= retry.wait_s(1) <= first[1] for _ in range(100))
+
+
+@pytest.mark.parametrize("twice", [True, False, None])
+@pytest.mark.parametrize("on", [["error"], ["timeout"], ["error", "timeout"]])
+def test_after_what_there_is_another_attempt(on: list[str], twice: bool | None) -> None:
+    """What is said is what is done: each outcome that is named, for those of whom it is said."""
+    policy = Policy.of({"retry": {"attempts": 2, "on": on}, "idempotent": twice}, 1)
+    said = policy.again_after(twice)
+    assert ("an error" in said) is policy.tries_again(ERROR, 1, "post", may_have_run=False)
+    assert ("a timeout" in said) is policy.tries_again(TIMEOUT, 1, "get", may_have_run=True)
+    everybody = policy.tries_again(TIMEOUT, 1, "post", may_have_run=True)
+    assert ("a timeout" in said and "of a get" not in said) is everybody
+    assert Policy.of({"retry": {"on": on}}, 1).again_after(twice) == ""
 
 
 def test_a_gate_says_why() -> None:

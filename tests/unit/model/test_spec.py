@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from puppetmaster.api import bodies, fields
 from puppetmaster.clock import iso, seconds
 from puppetmaster.errors import Fault, Invalid
-from puppetmaster.model.job import JobStatus
+from puppetmaster.model.job import Job, JobStatus
 from puppetmaster.model.request import RequestStatus
-from puppetmaster.model.spec import ItemSpec, JobSpec, Rerun, specs_of
+from puppetmaster.model.spec import ItemSpec, JobSpec, Rerun, specs_of, starts_at_once
 
 ITEM = {"method": "post", "resource": "/x", "__request": {"destination": ["a", "b"]}}
 SECONDS_OR_NONE = "0, or seconds, from 0.001 to 1000000000"
@@ -46,9 +46,9 @@ def said(name: str, value: Any) -> list[tuple[str, str]]:
         *[("retry", value) for value in ({}, {"attempts": 1}, {"attempts": 100, "delay": 0, "maxDelay": 0})],
         *[("retry", {"on": value}) for value in (["error"], ["timeout"], ["timeout", "error"])],
         *[("retry", {"factor": value}) for value in (1, 1.5, 100)],
-        *[("abort", {"errors": value}) for value in (0, 5, "0%", "10%", "100%")],
-        ("abort", {"errors": 1, "after": 20}),
-        *[("waves", value) for value in ([1], ["1%"], [1, "10%", "100%"], ["10%", 3, "20%", 4], [1, 10])],
+        *[("abort", {"errors": value}) for value in (0, 5)],
+        *[("abort", {"errors": value, "after": 20}) for value in (1, "0%", "10%", "100%")],
+        *[("waves", value) for value in ([1], ["1%"], [1, "10%", "100%"], ["10%", 3, "100%", 4], [1, 10])],
         *[("gate", value) for value in ({}, {"errors": 0}, {"errors": "5%", "soak": 0.5, "onFail": "abort"})],
         ("gate", {"onFail": "pause"}),
         *[("startAt", value) for value in ("2026-01-02T03:04:05Z", "2026-01-02T03:04:05.678+02:00")],
@@ -161,6 +161,61 @@ def test_null_is_not_given(name: str) -> None:
     assert parse(name, None) == bodies.parse_job({"batch": [ITEM], **BESIDE.get(name, {})}, 1000), (
         "as if it were not there"
     )
+
+
+@pytest.mark.parametrize(
+    ("waves", "faults"),
+    [
+        (
+            ["100%", 1],
+            {
+                "waves[1]": "expected a wave that ends behind the one before it: "
+                'of 20 requests, "100%" ends at 20, and 1 at 1'
+            },
+        ),
+        (
+            [5, "10%", 30, "50%"],
+            {
+                "waves[1]": "expected a wave that ends behind the one before it: "
+                'of 20 requests, 5 ends at 5, and "10%" at 2',
+                "waves[3]": "expected a wave that ends behind the one before it: "
+                'of 20 requests, 30 ends at 20, and "50%" at 10',
+            },
+        ),
+    ],
+)
+def test_waves_are_in_order_in_a_job_of_this_size(waves: list[int | str], faults: dict[str, str]) -> None:
+    item = {**ITEM, "__request": {"destination": [f"cg-{number}" for number in range(20)]}}
+    with pytest.raises(Invalid) as caught:
+        bodies.parse_job({"batch": [item], "waves": waves}, 1000)
+    assert {fault.path: fault.message for fault in caught.value.faults} == faults
+    assert bodies.parse_job({"rerun": {"job": 1}, "waves": waves}, 1000).total == 0, "its size is not known"
+
+
+@pytest.mark.parametrize("waves", [["1%", "2%"], [1, "10%", "100%"], [30, "100%"], ["100%", 30]])
+def test_waves_that_add_nobody_are_taken(waves: list[int | str]) -> None:
+    assert parse("waves", waves).given["waves"] == waves
+
+
+def test_a_job_keeps_when_a_percentage_aborts_it() -> None:
+    spec = parse("abort", {"errors": "10%"})
+    assert spec.given["abort"] == {"errors": "10%"}, "what was asked for has the fingerprint that it had"
+    job = spec.job(1, 5, iso(0), 0.0, 60.0)
+    assert job.view()["abort"] == {"errors": "10%", "after": 2}
+    assert Job.from_document(1, job.document()).given == job.given
+
+
+@pytest.mark.parametrize(
+    ("start_at", "said"),
+    [
+        (None, ""),
+        (iso(1001), ""),
+        (iso(1000), f"starts at once: {iso(1000)} is past"),
+        ("1970-01-01T01:00:00+01:00", "starts at once: 1970-01-01T01:00:00+01:00 is past"),
+    ],
+)
+def test_a_time_to_start_that_is_past(start_at: str | None, said: str) -> None:
+    assert starts_at_once(start_at, 1000) == said
 
 
 def test_a_gate_stands_between_waves() -> None:

@@ -1,0 +1,122 @@
+"""What a job would do, in sentences: made here once, for the page and the command line to show."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
+from json import dumps
+from typing import Any
+
+from puppetmaster.clock import seconds
+from puppetmaster.model.job import Job
+from puppetmaster.model.policy import Abort, Gate, Policy, Threshold, adding_nobody
+from puppetmaster.model.spec import JobSpec, starts_at_once
+
+#: The sizes of so many waves are told, and so many waves that add nobody.
+TOLD = 10
+
+
+def sentences(spec: JobSpec, job: Job) -> list[str]:
+    """How many requests ``job`` makes, in which order, what stops it, what is sent twice; what is odd."""
+    policy = Policy.of(job.given, job.total)
+    gateways = len({destination for item in spec.items for destination in item.destinations})
+    found = [
+        f"{_count(job.total, 'request')} to {_count(gateways, 'gateway')}: {job.summary}.",
+        _order(policy, job.total),
+        _stops(policy, job),
+        _twice(policy, _may_run_twice(policy, spec)),
+    ]
+    return [*found, *_odd(job.given, job)]
+
+
+def _order(policy: Policy, total: int) -> str:
+    if total == 1:
+        return "It is sent as soon as its gateway is free."
+    pace = "as many at once as answers come for"
+    if policy.concurrency is not None:
+        pace = f"at most {policy.concurrency} at once"
+    rate = f" and {policy.rate:g} a second" if policy.rate else ""
+    order = f"in the order of the batch, past gateways that are busy, {pace}{rate}"
+    if len(policy.waves) == 1:
+        return f"They are sent {order}."
+    sizes = [str(end - before) for before, end in pairwise((0, *policy.waves))]
+    rest = f" and has rested for {policy.gate.soak_s:.15g} s" if policy.gate.soak_s else ""
+    waves = f"in {len(sizes)} waves of {_listed(sizes)}, each when the one before it is done{rest}"
+    return f"They are sent {waves}; within a wave {order}."
+
+
+def _stops(policy: Policy, job: Job) -> str:
+    """What ends the job, or makes it pause, before all is tried."""
+    found = list(_stopping(policy, job))
+    if not found:
+        return "Nothing stops it by itself: each request is tried, however many fail."
+    return f"It {'; it '.join(found)}."
+
+
+def _stopping(policy: Policy, job: Job) -> Iterator[str]:
+    if policy.abort is not None:
+        yield _aborts(policy.abort, job.total)
+    if len(policy.waves) > 1:
+        yield _pauses(policy.gate)
+    if job.timeout_s is not None:
+        yield f"ends {job.timeout_s:.15g} s after its start, done or not"
+
+
+def _aborts(abort: Abort, total: int) -> str:
+    if abort.after >= total:
+        return f"is not aborted, however many fail: that is looked at once {abort.after} are done, of {total}"
+    once = f", looked at once {abort.after} are done" if abort.after > 1 else ""
+    return f"is aborted when {_more_than(abort.errors)} of those that are done failed{once}"
+
+
+def _pauses(gate: Gate) -> str:
+    fails = "is aborted" if gate.aborts else "pauses"
+    return f"{fails} when {_more_than(gate.errors)} of a wave but the last failed"
+
+
+def _more_than(errors: Threshold) -> str:
+    return f"more than {errors}" if errors.count or errors.percent else "any"
+
+
+def _may_run_twice(policy: Policy, spec: JobSpec) -> bool | None:
+    """Whether all of the requests may run twice; None: those with the method ``get`` alone."""
+    some = {policy.repeats(item.method) for item in spec.items}
+    return some.pop() if len(some) == 1 else None
+
+
+def _twice(policy: Policy, twice: bool | None) -> str:
+    lost = {
+        True: "what was in flight when the bundle or the bus went away is sent again too",
+        False: "what may have run, as after a timeout, is not sent again",
+        None: "of what may have run, as after a timeout, only a get is sent again",
+    }[twice]
+    after = policy.again_after(twice)
+    if after:
+        most = f"Each request is sent up to {policy.retry.attempts} times, again after {after}"
+        return f"{most}, {policy.retry.pauses}; {lost}."
+    return {
+        True: "Only what was in flight when the bundle or the bus went away is sent twice.",
+        False: f"Nothing is sent twice: {lost}.",
+        None: "Only a get that was in flight when the bundle or the bus went away is sent twice.",
+    }[twice]
+
+
+def _odd(given: Mapping[str, Any], job: Job) -> Iterator[str]:
+    """What somebody who asked for this may not have meant."""
+    if at_once := starts_at_once(job.start_at, seconds(job.created_at)):
+        yield f"It {at_once}."
+    waves = given.get("waves", ())
+    if nobody := [f"waves[{place}] ({dumps(waves[place])})" for place in adding_nobody(waves, job.total)]:
+        add = "adds nobody: it ends" if len(nobody) == 1 else "add nobody: they end"
+        where = f"where the one before {'it' if len(nobody) == 1 else 'them'} does"
+        yield f"Of {_count(job.total, 'request')}, {_listed(nobody)} {add} {where}."
+
+
+def _listed(some: Sequence[str]) -> str:
+    """``1, 1 and 18``; of many the first."""
+    shown, left = list(some[:TOLD]), len(some) - TOLD
+    if left > 0:
+        shown.append(f"{left} more")
+    return " and ".join(filter(None, (", ".join(shown[:-1]), shown[-1])))
+
+
+def _count(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
