@@ -3,7 +3,9 @@
 from typing import Any
 
 from puppetmaster.api import bodies
+from puppetmaster.clock import iso
 from puppetmaster.model.job import Job, JobStatus
+from puppetmaster.model.request import RequestStatus
 from puppetmaster.model.spec import JobSpec
 from puppetmaster.settings import Settings
 from tests.virtual import World
@@ -69,3 +71,34 @@ def check_counts(world: World, job: Job) -> None:
     assert {status.value: count for status, count in stored.counts.items() if count} == {
         status: statuses.count(status) for status in statuses
     }
+
+
+def names(number: int) -> list[str]:
+    return [f"cg-{index:03}" for index in range(number)]
+
+
+def answer(world: World, id_: int, code: int = 200) -> None:
+    """The device answers the last message of this request."""
+    world.run(world.answered(world.last(id_).message, code))
+
+
+def sent(world: World, job: Job) -> list[int]:
+    """The requests of a job that are in flight, counted from 0."""
+    return [id_ - job.first for id_ in job.request_ids if world.request(id_).status is RequestStatus.SENT]
+
+
+def at(world: World, after_s: float) -> str:
+    return iso(world.clock.wall_s() + after_s)
+
+
+def status(world: World, job: Job) -> tuple[str, str | None]:
+    now = world.job(job.id)
+    return now.status.value, now.reason
+
+
+def wave(world: World, job: Job, code: int = 200) -> list[int]:
+    """Answer all that is in flight; which those were."""
+    those = sent(world, job)
+    for index in those:
+        answer(world, job.first + index, code)
+    return those
