@@ -70,7 +70,7 @@ run: $(VENV)/.ready ## Run the bundle on the broker of BROKER_PORT_1883_TCP_ADDR
 	@$(BIN)/python index.py
 
 test: $(READY) ## Run all tests
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 torture: $(READY) ## Kill the bundle 400 times, a quarter of it on bridged gateways, 100,000 malformed inputs, let disk and clock fail
 	$(BIN)/python -m tests.torture --kills 300 --bridged 100 --seed 1 --inputs 100000

@@ -15,7 +15,7 @@ from starlette.responses import Response
 from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
-from puppetmaster import jsoncodec
+from puppetmaster import jsoncodec, places
 from puppetmaster.api.operations import OPERATIONS, WEBSOCKET, Backend, Operation
 from puppetmaster.errors import (
     MethodNotAllowed,
@@ -35,8 +35,7 @@ from puppetmaster.settings import Settings
 from puppetmaster.threads import Vital
 
 DASHBOARD = Path(__file__).parents[1] / "dashboard"
-#: Beside the package, in a clone and where it is installed.
-DESCRIPTION = Path(__file__).parents[2] / "schema" / "openapi.json"
+DESCRIPTION = places.home() / "schema" / "openapi.json"
 #: Answers of this size or more are compressed when the client accepts gzip.
 GZIP_BYTES = 4096
 #: Field of ``bus`` in the health -> the reason when it is false, causes before their effects.
