@@ -205,7 +205,7 @@ def test_a_disk_that_is_full_from_the_start(disk: Path) -> None:
 def _started_on_what_is_there(bundle: Process) -> None:
     """SQLite empties the index of the log and fills it again, which needs no more room than there was.
 
-    A tmpfs counts its pages for each core by itself, so that now and then it says "full" to that all the same.
+    A tmpfs counts its pages for each core by itself, so that now and then it says "full" all the same.
     """
     for last in (False, False, True):
         try:
