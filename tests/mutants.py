@@ -61,7 +61,8 @@ GROUPS: Mapping[str, Group] = {
     "store": Group(
         "store/base store/memory store/datadir store/transfer store/sqlite/store store/sqlite/reader "
         "store/sqlite/migrations store/sqlite/rows store/sqlite/documents",
-        "unit/store contract/test_store.py contract/test_retention.py unit/engine/test_drafts.py unit/api",
+        "unit/store contract/test_store.py contract/test_retention.py unit/engine/test_drafts.py unit/api "
+        "system/test_disk.py",
     ),
     "bus": Group(
         "bus/client bus/connection bus/packets bus/credentials bus/publisher bundle/envelope bundle/requests "
