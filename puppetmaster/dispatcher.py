@@ -116,6 +116,8 @@ class Dispatcher:
         self._look: Look | None = None
         #: How long transactions took; how long from the decision to send until the bus had it.
         self.commits, self.dispatches = Tally(), Tally()
+        #: How long turns took, from what had arrived until all of it was done.
+        self.turns = Tally()
         self._decided_s = 0.0
         self._replies: list[tuple[_Call, Any]] = []
         #: Of answers that were taken in, and are to be acknowledged once they are on disk.
@@ -217,6 +219,7 @@ class Dispatcher:
     def _round(self) -> bool:
         """A turn, and what is done after it; whether another one follows."""
         arrived = self._arrived()
+        begun_s = self._clock.now_s()
         late = self._engine.begin() > STOOD_STILL_S
         if late and self._held_until_s is None:  # when every turn takes long, timers fire in every other
             self._hold_timers()
@@ -232,6 +235,7 @@ class Dispatcher:
             self._catch_up()
         self._guarded(self._keep_house)
         self._guarded(self.turned)
+        self.turns.add(self._clock.now_s() - begun_s)
         return None not in arrived
 
     def _guarded(self, step: Callable[..., None], *args: Any) -> None:

@@ -460,7 +460,7 @@ def description() -> Shape:
             f"{', '.join(one.path for one in OPERATIONS if one.method == WEBSOCKET)}.",
             "license": {"name": "MIT", "identifier": "MIT"},
         },
-        "servers": [{"url": "/"}],
+        "servers": [{"url": "."}],  # where this description is, also behind a reverse proxy
         "security": [{}, {"token": []}],
         "paths": _paths(),
         "components": {

@@ -1,6 +1,7 @@
 """What the tests share: how Hypothesis works, a broker, a controller on it, what to do without mosquitto."""
 
 import os
+import shutil
 from collections.abc import Iterator
 
 import pytest
@@ -33,7 +34,17 @@ def _known_ids() -> Iterator[None]:
 
 
 #: What tests may find missing: Debian's packages of these names bring it.
-PACKAGES = ("chromium", "debhelper", "mmdebstrap", "mosquitto", "openssl", "python3-venv", "systemd")
+PACKAGES = (
+    "chromium",
+    "debhelper",
+    "mmdebstrap",
+    "mosquitto",
+    "nginx",
+    "openssl",
+    "prometheus",
+    "python3-venv",
+    "systemd",
+)
 
 
 def require(kind: Kind) -> None:
@@ -43,6 +54,16 @@ def require(kind: Kind) -> None:
     if os.environ.get("CI") == "true":
         pytest.fail(f"{kind} is not installed, and CI must not skip what needs it")
     pytest.skip(f"{kind} is not installed")
+
+
+def program(name: str, package: str) -> str:
+    """The path of a program; without it the test is skipped, and fails in CI (environment CI=true)."""
+    found = shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin")
+    if found is not None:
+        return found
+    if os.environ.get("CI") == "true":
+        pytest.fail(f"{package} is not installed, and CI must not skip what needs it")
+    pytest.skip(f"{package} is not installed")
 
 
 def any_broker() -> None:

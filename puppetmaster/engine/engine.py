@@ -5,12 +5,12 @@ a ``Turn``: changes to make durable, and messages that may leave once they are. 
 lifecycle's, requests the delivery's. None of them knows a thread or a socket; ``begin`` reads the clock.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from puppetmaster.clock import Clock, Moment
+from puppetmaster.clock import Clock, Moment, seconds
 from puppetmaster.engine.background import Background
 from puppetmaster.engine.context import Context, Timer, TimerKind, Turn
 from puppetmaster.engine.delivery import Delivery
@@ -19,16 +19,17 @@ from puppetmaster.engine.presence import Presence
 from puppetmaster.engine.state import State
 from puppetmaster.errors import StoreError, Unavailable
 from puppetmaster.jsoncodec import FEW_BYTES
-from puppetmaster.model.job import GateStatus, Job, JobStatus
+from puppetmaster.model.job import FINAL, GateStatus, Job, JobStatus
 from puppetmaster.model.message import DEFAULT_CAPACITY, Capacity, Tried
 from puppetmaster.model.policy import wave_of
-from puppetmaster.model.request import RequestStatus
+from puppetmaster.model.request import OPEN, RequestStatus
 from puppetmaster.model.spec import JobSpec
 from puppetmaster.model.why import Said, Why, code_of
 from puppetmaster.scheduling.scheduler import Scheduler
 from puppetmaster.settings import Settings
 from puppetmaster.store.base import Changes, Ids, Reader
 
+ENDED_REQUESTS = [status for status in RequestStatus if status not in OPEN]
 BROKER_IS_SLOW = Why.BROKER_SLOW.said()
 
 
@@ -49,6 +50,11 @@ class Snapshot:
     #: Since the start: how often the controller refused a request, by code; sendings after a request's first.
     refusals: dict[int, int]
     resent: int
+    #: Requests and jobs that have ended since the start, by their status then.
+    ended_requests: dict[str, int]
+    ended_jobs: dict[str, int]
+    #: How long the oldest request waits, of the jobs that are being sent; 0: no request waits.
+    oldest_waiting_s: float
     #: Gateways whose bridges say that they are there, or not; how often that changed since the start.
     connected: int
     away: int
@@ -197,6 +203,7 @@ class Engine:
     def snapshot(self) -> Snapshot:
         """How things stand now."""
         state, scheduler, presence = self.state, self.scheduler, self.presence
+        since = state.waiting_since()
         return Snapshot(
             stalled=self.stalled,
             controller_up=self.controller_up,
@@ -207,6 +214,9 @@ class Engine:
             window=scheduler.window.size,
             refusals=dict(self.delivery.refusals.counts),
             resent=self.delivery.resent,
+            ended_requests=_by_status(ENDED_REQUESTS, state.ended_requests),
+            ended_jobs=_by_status(sorted(FINAL), state.ended_jobs),
+            oldest_waiting_s=0.0 if since is None else max(self.clock.wall_s() - seconds(since), 0.0),
             connected=presence.connected_count,
             away=presence.away_count,
             changes=presence.changes,
@@ -316,3 +326,7 @@ class Engine:
             self.scheduler.learn(destination, None, self._moment.now_s)
         else:
             self.scheduler.locks.ask_again(destination)
+
+
+def _by_status(statuses: Iterable[str], counted: Mapping[Any, int]) -> dict[str, int]:
+    return {str(status): counted.get(status, 0) for status in statuses}

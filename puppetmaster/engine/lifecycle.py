@@ -149,6 +149,7 @@ class Lifecycle:
                 self._delivery.let_go(request)
         self._background.clear_away(job_id, requests, self.close)
         ended = job.after(job.ending or JobEvent.CANCEL, self._moment.at)
+        self._state.count_dropped(left, ended)
         log.info("job %s removed: %s", job_id, _summary(ended), extra={"action": "job_removed"})
         return ended
 

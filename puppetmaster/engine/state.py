@@ -10,10 +10,10 @@ from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from puppetmaster.errors import NotFound, Unavailable
-from puppetmaster.model.job import Job, JobEvent
+from puppetmaster.model.job import Job, JobEvent, JobStatus
 from puppetmaster.model.message import EncodedCommand
 from puppetmaster.model.policy import Policy
-from puppetmaster.model.request import Item, Request, RequestStatus
+from puppetmaster.model.request import OPEN, Item, Request, RequestStatus
 from puppetmaster.store.base import LAST_REQUEST_ID, Changes, Ids, Reader
 
 #: Message ids for further sendings are taken from the counter in blocks, to write it rarely.
@@ -68,6 +68,10 @@ class State:
         self._open: dict[int, OpenJob] = {}
         self._job_of: dict[int, int] = {}
         self._touched: set[int] = set()
+        #: How many requests and jobs have ended since the start, by their status then. A late answer that
+        #: corrects one does not count again.
+        self.ended_requests: Counter[RequestStatus] = Counter()
+        self.ended_jobs: Counter[JobStatus] = Counter()
 
     # -- ids --------------------------------------------------------------------------------------
 
@@ -186,6 +190,7 @@ class State:
             opened.requests[new.id] = new
         elif new.id in opened.requests:
             del opened.requests[new.id], self._job_of[new.id]
+            self.ended_requests[new.status] += 1
 
     def write_job(self, job: Job) -> None:
         """An open job has changed."""
@@ -216,6 +221,7 @@ class State:
             job = job.after(job.ending or JobEvent.FINISH, at)
             job = replace(job, ended_boot=boot, ended_s=now_s if boot else None)
             del self._open[job_id]
+            self.ended_jobs[job.status] += 1
         opened.job = self.changes.jobs[job_id] = job
         return job
 
@@ -236,6 +242,20 @@ class State:
             del self._job_of[id_]
         self.changes.dropped.add(job_id)
         return opened.job.tallied(opened.deltas), list(opened.requests.values())
+
+    def count_dropped(self, left: Job, ended: Job) -> None:
+        """A job ended by its removal: ``left`` is the job as it was before that."""
+        self.ended_jobs[ended.status] += 1
+        for status, count in ended.counts.items():
+            if status not in OPEN:
+                self.ended_requests[status] += count - left.counts[status]
+
+    def waiting_since(self) -> str | None:
+        """Since when the oldest request waits of the jobs that are being sent; None: no request waits."""
+        jobs = (opened.job for opened in self._open.values())
+        waiting = (job for job in jobs if job.status is JobStatus.DISPATCHING)
+        since = (job.timed_at or job.created_at for job in waiting if job.counts[RequestStatus.PENDING])
+        return min(since, default=None)
 
     def remove(self, job: Job) -> None:
         """Forget a job that has ended, with all that was to be written of it."""

@@ -1,13 +1,20 @@
 """The metrics for Prometheus, read at each scrape and kept in a registry of their own."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    InfoMetricFamily,
+    Metric,
+)
 from prometheus_client.registry import Collector
 
+from puppetmaster import __version__
 from puppetmaster.api.service import LOOK_TIMEOUT_S, Service
 from puppetmaster.dispatcher import BOUNDS_S, Dispatcher, Tally
 from puppetmaster.engine.engine import Engine
@@ -42,6 +49,7 @@ class Metrics(Collector):
         self._watchers = watchers
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(self)
+        ProcessCollector(registry=self._registry)
 
     def text(self) -> bytes:
         """The text that Prometheus reads. Raises Unavailable, StoreError: the numbers cannot be read now."""
@@ -54,13 +62,9 @@ class Metrics(Collector):
     def collect(self) -> Iterator[Metric]:
         """All metrics as they are now."""
         health = self._health()
+        yield InfoMetricFamily("puppetmaster_build", "What runs here", value={"version": __version__})
         for what, counts in self._service.counts().items():
-            by_status = GaugeMetricFamily(
-                f"puppetmaster_{what}", f"{what.capitalize()} in the store by status", labels=["status"]
-            )
-            for status, count in counts.items():
-                by_status.add_metric([status], count)
-            yield by_status
+            yield _by(GaugeMetricFamily, what, f"{what.capitalize()} in the store", "status", counts)
         yield from self._from_engine()
         yield from _of_gateways(health["gateways"])
         yield _histogram("commit_seconds", "Time a transaction took to be durable", self._dispatcher.commits)
@@ -69,6 +73,7 @@ class Metrics(Collector):
             "From the decision to send a request until the bus had it, its transaction included",
             self._dispatcher.dispatches,
         )
+        yield _histogram("turn_seconds", "Time a turn of the dispatcher took", self._dispatcher.turns)
         for name, about in _BUS.items():
             yield _gauge(f"bus_{name}", about, int(health["bus"][name]))
         yield _gauge("store_writable", "1 when the store can be written", int(health["store"]["writable"]))
@@ -79,15 +84,17 @@ class Metrics(Collector):
         now = self._dispatcher.look(Engine.snapshot, LOOK_TIMEOUT_S)
         yield _gauge("in_flight", "Requests sent and not answered", now.in_flight)
         yield _gauge("window", "Most requests in flight at present", now.window)
-        refusals = CounterMetricFamily(
-            "puppetmaster_refusals", "Requests that the controller did not pass on, by code", labels=["code"]
-        )
-        for code, count in {423: 0, **now.refusals}.items():
-            refusals.add_metric([str(code)], count)
-        yield refusals
+        refusals = {str(code): count for code, count in {423: 0, **now.refusals}.items()}
+        about = "Requests that the controller did not pass on"
+        yield _by(CounterMetricFamily, "refusals", about, "code", refusals)
         yield CounterMetricFamily(
             "puppetmaster_retries", "Sendings of a request after its first", value=now.resent
         )
+        for what, ended in (("requests", now.ended_requests), ("jobs", now.ended_jobs)):
+            about = f"{what.capitalize()} that have ended since the start"
+            yield _by(CounterMetricFamily, f"{what}_ended", about, "status", ended)
+        about = "How long the oldest request has waited, of the jobs that are being sent"
+        yield _gauge("oldest_waiting_seconds", about, now.oldest_waiting_s)
 
     def _store_bytes(self) -> int:
         path = self._store_path
@@ -96,20 +103,29 @@ class Metrics(Collector):
 
 
 def _of_gateways(gateways: dict[str, Any]) -> Iterator[Metric]:
-    bridges = GaugeMetricFamily(
-        "puppetmaster_gateways", "Gateways whose bridges say whether they are connected", labels=["status"]
-    )
-    for status in ("connected", "away"):
-        bridges.add_metric([status], gateways[status])
-    yield bridges
+    bridges = {status: gateways[status] for status in ("connected", "away")}
+    about = "Gateways whose bridges say whether they are connected"
+    yield _by(GaugeMetricFamily, "gateways", about, "status", bridges)
     yield CounterMetricFamily(
         "puppetmaster_gateway_changes", "How often a bridge came or went", value=gateways["changes"]
     )
     for name, about in _OWNERS.items():
-        by_owner = GaugeMetricFamily(f"puppetmaster_owner_{name}", about, labels=["owner"])
-        for owner, numbers in gateways["owners"].items():
-            by_owner.add_metric([owner], numbers[name])
-        yield by_owner
+        by_owner = {owner: numbers[name] for owner, numbers in gateways["owners"].items()}
+        yield _by(GaugeMetricFamily, f"owner_{name}", about, "owner", by_owner)
+
+
+def _by(
+    kind: type[GaugeMetricFamily | CounterMetricFamily],
+    name: str,
+    about: str,
+    label: str,
+    values: Mapping[str, float],
+) -> Metric:
+    """One number for each value of ``label``."""
+    family = kind(f"puppetmaster_{name}", f"{about}, by {label}", labels=[label])
+    for value, number in values.items():
+        family.add_metric([value], number)
+    return family
 
 
 def _gauge(name: str, about: str, value: float) -> Metric:

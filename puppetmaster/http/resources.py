@@ -26,7 +26,7 @@ from puppetmaster.errors import (
     TooLarge,
     Unavailable,
 )
-from puppetmaster.http.security import READING, SMALL_BYTES
+from puppetmaster.http.security import READING, SMALL_BYTES, prefix
 
 log = logging.getLogger("sanji.puppetmaster.http.resources")
 
@@ -115,7 +115,8 @@ class Resource:
         if operation.created is not None and data["id"] is not None:
             location, job_id = operation.created(data)
             begin = BackgroundTask(self._backend.service.begin, job_id)
-            return Response(jsoncodec.encode(data), 200, {"Location": location}, JSON, begin)
+            where = {"Location": f"{prefix(request.headers)}{location}"}
+            return Response(jsoncodec.encode(data), 200, where, JSON, begin)
         return answer(data, request, self._turns)
 
 

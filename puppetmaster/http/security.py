@@ -7,6 +7,7 @@ browsers from being used against us.
 import asyncio
 import hmac
 import ipaddress
+import re
 from collections import deque
 from collections.abc import Mapping
 
@@ -30,6 +31,8 @@ from puppetmaster.settings import Settings
 SUBPROTOCOL = "puppetmaster"
 #: A client that cannot set headers, such as a browser's WebSocket, offers this and the token as subprotocol.
 TOKEN_PREFIX = "token."  # noqa: S105 - not a token
+#: A path of one or more segments. Not ``//host``, which would lead elsewhere.
+_PREFIX = re.compile(r"(?:/[A-Za-z0-9._~-]+)+")
 #: Methods that change nothing.
 READING = frozenset({"GET", "HEAD", "OPTIONS"})
 
@@ -170,7 +173,7 @@ class Security:
         except ValueError:
             raise Forbidden(
                 f"Expected an address or a known name as Host, got '{name[:80]}': "
-                "name it in PUPPETMASTER_HTTP_NAMES if it is ours."
+                "name it in PUPPETMASTER_HTTP_NAMES if it is ours, or a reverse proxy's before us."
             ) from None
 
     def _is_open(self, scope: Scope) -> bool:
@@ -277,7 +280,19 @@ def _check_origin(headers: Headers, host: str) -> None:
             return
         raise Forbidden("This may not be asked for by a page of another origin.")
     if origin.lower() not in (f"http://{host}".lower(), f"https://{host}".lower()):
-        raise Forbidden(f"Expected a page of this origin, '{host}', got one of '{origin[:80]}'.")
+        raise Forbidden(
+            f"Expected a page of this origin, '{host}', got one of '{origin[:80]}': a reverse proxy "
+            "has to pass on the header Host as it came (nginx: proxy_set_header Host $http_host)."
+        )
+
+
+def prefix(headers: Headers) -> str:
+    """The path under which a reverse proxy shows us, from ``X-Forwarded-Prefix``; empty: under none.
+
+    Nothing is allowed or refused by it, so it may come from anybody. It is no other host's address.
+    """
+    given = headers.get("x-forwarded-prefix", "").rstrip("/")
+    return given if _PREFIX.fullmatch(given) else ""
 
 
 def _listed(text: str) -> list[str]:

@@ -1,6 +1,7 @@
 """What Prometheus is told, before and after something happened."""
 
 import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 from prometheus_client import REGISTRY
 from prometheus_client.parser import text_string_to_metric_families
 
+from puppetmaster import __version__
 from puppetmaster.bus.client import BridgeChanged
 from puppetmaster.dispatcher import BOUNDS_S, Tally
 from sandbox.gateway import Gateway
@@ -50,6 +52,39 @@ def test_jobs_and_requests_are_counted_by_status(door: Door) -> None:
     assert (after["puppetmaster_refusals_total,423"], after["puppetmaster_retries_total"]) == (0, 0)
 
 
+def test_what_has_ended_is_counted_for_ever(door: Door) -> None:
+    before = numbers(door.ask("GET", "/metrics"))
+    assert before["puppetmaster_requests_ended_total,resolved"] == 0
+    assert "puppetmaster_requests_ended_total,pending" not in before
+    door.ask("POST", "/jobs", batch("a", "b", "c"))
+    door.ask("PUT", "/jobs/1", {"status": "canceled"})
+    door.ask("POST", "/jobs", batch("a", "b"))
+    door.ask("DELETE", "/jobs/2")  # it had not ended
+    door.ask("DELETE", "/jobs/1")
+    after = numbers(door.ask("GET", "/metrics"))
+    assert after["puppetmaster_requests_ended_total,canceled"] == 5
+    assert after["puppetmaster_jobs_ended_total,canceled"] == 2
+    assert after["puppetmaster_jobs,canceled"] == 0
+
+
+def test_the_age_of_the_oldest_that_waits_is_told(door: Door) -> None:
+    assert numbers(door.ask("GET", "/metrics"))["puppetmaster_oldest_waiting_seconds"] == 0
+    door.ask("POST", "/jobs", batch("a"))
+    first = numbers(door.ask("GET", "/metrics"))["puppetmaster_oldest_waiting_seconds"]
+    door.ask("POST", "/jobs", batch("b"))
+    assert 0 < first <= numbers(door.ask("GET", "/metrics"))["puppetmaster_oldest_waiting_seconds"]
+    door.ask("PUT", "/jobs/1", {"status": "paused"})
+    door.ask("PUT", "/jobs/2", {"status": "paused"})  # an operator wants it to wait
+    assert numbers(door.ask("GET", "/metrics"))["puppetmaster_oldest_waiting_seconds"] == 0
+
+
+def test_who_runs_since_when_and_how_long_turns_take(door: Door) -> None:
+    told = numbers(door.ask("GET", "/metrics"))
+    assert told[f"puppetmaster_build_info,{__version__}"] == 1
+    assert 0 < told["process_start_time_seconds"] <= time.time()
+    assert told["puppetmaster_turn_seconds_count"] > 0
+
+
 def test_watchers_are_counted(door: Door) -> None:
     door.ask("POST", "/jobs", batch("a"))
     with door.watch("/jobs/1/ws") as watching:
@@ -76,7 +111,7 @@ def test_each_number_says_what_it_is(door: Door) -> None:
     answer = door.ask("GET", "/metrics")
     assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
     for family in text_string_to_metric_families(answer.body.decode()):
-        assert family.name.startswith("puppetmaster_")
+        assert family.name.startswith(("puppetmaster_", "process_"))
         assert re.match(r"[A-Z0-9]", family.documentation)
 
 

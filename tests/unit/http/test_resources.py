@@ -73,6 +73,23 @@ def test_a_job_from_its_creation_to_its_removal(door: Door) -> None:
     assert door.ask("GET", "/jobs/1").status == 404
 
 
+@pytest.mark.parametrize(
+    ("given", "before"),
+    [
+        ("/pm", "/pm"),
+        ("/a/b-c/", "/a/b-c"),
+        ("//elsewhere", ""),
+        ("pm", ""),
+        ("/", ""),
+        ("/a b", ""),
+        ("/é", ""),
+    ],
+)
+def test_the_location_stands_under_the_path_of_a_proxy(door: Door, given: str, before: str) -> None:
+    answer = door.ask("POST", "/jobs", batch("a"), X_Forwarded_Prefix=given)
+    assert (answer.status, answer.headers["location"]) == (200, f"{before}/jobs/{answer.json['id']}")
+
+
 def test_one_request_is_created_with_its_location(door: Door) -> None:
     answer = door.ask("POST", "/requests", {"destination": "a", **TIME})
     assert answer.status == 200

@@ -1,0 +1,77 @@
+"""The alert rules and the dashboard: they name numbers that there are, and fire when they should."""
+
+import json
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from docs import dashboard
+from tests.conftest import program
+from tests.web_client import Door, running
+
+ALERTS = dashboard.FILE.with_name("alerts.yml")
+CASES = Path(__file__).with_name("alerts_test.yml")
+NUMBER = re.compile(r"\b(?:puppetmaster|process)_[a-z_]+")
+
+
+def promtool(*words: str, given: bytes = b"") -> str:
+    command = [program("promtool", "prometheus"), *words]
+    done = subprocess.run(command, input=given, capture_output=True, check=False)
+    assert done.returncode == 0, done.stdout.decode() + done.stderr.decode()
+    return done.stdout.decode()
+
+
+@pytest.fixture(scope="module")
+def told(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """What /metrics says."""
+    with running(tmp_path_factory.mktemp("data")) as started:
+        door: Door = started
+        return door.ask("GET", "/metrics").body
+
+
+def test_the_dashboard_is_as_its_table_has_it() -> None:
+    assert dashboard.FILE.read_text() == dashboard.dashboard(), "run python -m docs.dashboard"
+
+
+@pytest.mark.parametrize("file", [ALERTS, dashboard.FILE], ids=lambda file: file.name)
+def test_each_number_that_is_named_is_told(file: Path, told: bytes) -> None:
+    text = told.decode()
+    known = {one.name for family in text_string_to_metric_families(text) for one in family.samples}
+    known |= {f"{family.name}_bucket" for family in text_string_to_metric_families(text)}
+    named = set(NUMBER.findall(file.read_text()))
+    assert len(named) > 5
+    assert named <= known
+
+
+def test_each_number_that_is_told_is_in_the_docs(told: bytes) -> None:
+    page = (dashboard.FILE.parents[1] / "http.md").read_text()
+    listed = page[page.index("## Numbers") :]
+    for family in text_string_to_metric_families(told.decode()):
+        name = family.name.removeprefix("puppetmaster_bus")
+        assert name.startswith("process_") or name in listed, f"{family.name} is not in docs/http.md"
+
+
+def test_prometheus_takes_what_is_told(told: bytes) -> None:
+    promtool("check", "metrics", given=told)
+
+
+def test_prometheus_takes_the_alerts() -> None:
+    assert "SUCCESS" in promtool("check", "rules", str(ALERTS))
+
+
+def test_each_alert_fires_when_it_should(tmp_path: Path) -> None:
+    cases = CASES.read_text()
+    names = re.findall(r"alert: (\w+)", ALERTS.read_text())
+    assert all(f"alertname: {name}" in cases for name in names)
+    file = tmp_path / CASES.name
+    file.write_text(cases.replace("ALERTS", str(ALERTS)))
+    promtool("test", "rules", str(file))
+
+
+def test_the_dashboard_shows_every_panel_once() -> None:
+    panels = json.loads(dashboard.FILE.read_text())["panels"]
+    places = [(one["gridPos"]["x"], one["gridPos"]["y"]) for one in panels]
+    assert len(set(places)) == len(panels) == len({one["title"] for one in panels})
