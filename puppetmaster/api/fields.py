@@ -65,6 +65,13 @@ class Form(StrEnum):
     TIME = "time"
 
 
+class Many(StrEnum):
+    """How a property holds several objects that are alike."""
+
+    LIST = "list"
+    MAP = "map"  #: an object that has each under its name
+
+
 class Kind(NamedTuple):
     """What a value may be."""
 
@@ -82,7 +89,7 @@ class Kind(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Field:
-    """A property of a body: its one description."""
+    """A property of a body or of an answer: its one description."""
 
     name: str
     #: What it means, with its unit; "": it is taken, and no description lists it.
@@ -90,8 +97,11 @@ class Field:
     kind: Kind
     #: The properties of an object; (): it is none, or they are looked at elsewhere.
     parts: tuple["Field", ...] = ()
+    #: Whether there are several objects with these parts; None: there is one.
+    many: Many | None = None
+    #: Whether it must be given; of an answer, whether it is always there.
     required: bool = False
-    #: Whether null stands for not given.
+    #: Whether null stands for not given; of an answer, whether it may be null.
     nullable: bool = False
     #: What holds where it is not given, as JSON; None: ``otherwise`` says it.
     default: Any = None
@@ -349,8 +359,8 @@ _ITEMS = _kind(
 )
 
 
-def _described(schema: Shape) -> Kind:
-    """What is looked at elsewhere (api/bodies.py): only described here."""
+def described(schema: Shape) -> Kind:
+    """A kind without a check: its values are answers, or ``api.bodies`` looks at them."""
     return ANY._replace(schema=schema)
 
 
@@ -364,7 +374,7 @@ _MESSAGE = (
     Field(
         name="data",
         about="Passed on unchanged, an object or any other JSON",
-        kind=_described({"$ref": f"{REF}Value"}),
+        kind=described({"$ref": f"{REF}Value"}),
         otherwise="`{}`",
     ),
     Field(
@@ -384,7 +394,7 @@ ITEM_FIELDS = (
             Field(
                 name="destination",
                 about="A gateway, or a list of them: one request each",
-                kind=_described({"$ref": f"{REF}Destinations"}),
+                kind=described({"$ref": f"{REF}Destinations"}),
             ),
             Field(name="__destination", kind=ANY),
         ),
@@ -588,7 +598,7 @@ _COMPAT = (
     _IGNORED,
 )
 NEW_REQUEST = (
-    Field(name="destination", about="The gateway", kind=_described(_DESTINATION), required=True),
+    Field(name="destination", about="The gateway", kind=described(_DESTINATION), required=True),
     *(replace(one, parts=_COMPAT_MESSAGE) if one.name == "message" else one for one in _COMPAT),
 )
 
