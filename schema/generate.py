@@ -1,7 +1,7 @@
-"""The OpenAPI 3.1 document: ``python -m schema.generate`` writes ``openapi.json``, a test compares.
+"""The OpenAPI 3.1 document, and the API's words for the page: ``python -m schema.generate`` writes both.
 
 Bodies, answers and operations are described in ``puppetmaster.api``; ``examples.json`` holds an example each.
-None of this is installed but the JSON: the HTTP door shows the document as it is.
+A test compares both. Of this folder the document alone is installed: the HTTP door shows it as it is.
 """
 
 import json
@@ -11,12 +11,14 @@ from typing import Any
 
 from puppetmaster import __version__
 from puppetmaster.api import fields, query
-from puppetmaster.api.answers import ANSWERS
+from puppetmaster.api.answers import ANSWERS, SOURCES, WAYS
 from puppetmaster.api.fields import Field, Many
 from puppetmaster.api.operations import OPERATIONS, WEBSOCKET, Operation
 from puppetmaster.model.job import JobStatus
+from puppetmaster.model.request import OPEN, RequestStatus
 
 FILE = Path(__file__).with_name("openapi.json")
+PAGE_FILE = Path(fields.__file__).parents[1] / "dashboard" / "contract.js"
 EXAMPLES: Mapping[str, Any] = json.loads(FILE.with_name("examples.json").read_bytes())
 
 Shape = dict[str, Any]
@@ -272,5 +274,22 @@ def text() -> bytes:
     return json.dumps(description(), indent=2).encode("ascii") + b"\n"
 
 
+def page_words() -> bytes:
+    """All of ``contract.js``: the lists and words of the API that the page shows."""
+    words = {
+        "METHODS": fields.METHODS,
+        "DONE": [status for status in RequestStatus if status not in OPEN],
+        "OPEN": [status for status in RequestStatus if status in OPEN],
+        "JOB_STATUSES": list(JobStatus),
+        "SOURCES": SOURCES,
+        "WAYS": WAYS,
+    }
+    lines = [f"export const {name} = {json.dumps(value)};\n" for name, value in words.items()]
+    return "".join(["// Made by schema/generate.py from the description of the API.\n\n", *lines]).encode(
+        "ascii"
+    )
+
+
 if __name__ == "__main__":
     FILE.write_bytes(text())
+    PAGE_FILE.write_bytes(page_words())
