@@ -2,7 +2,7 @@
 
 The diagrams of docs/states.md come from the transition tables, the settings in README.md and in
 data/puppetmaster.json.factory from their declaration, the resources in docs/api.md from the operations, the
-properties there and the options in docs/cli.md from the fields.
+properties there from the fields and the answers, and the options in docs/cli.md from the fields.
 """
 
 import json
@@ -15,7 +15,8 @@ from typing import Any
 
 from click import Context, Option, Parameter
 
-from puppetmaster.api.fields import NEW_JOB, Field, at
+from puppetmaster.api.answers import ANSWERS
+from puppetmaster.api.fields import NEW_JOB, Field, Many, at
 from puppetmaster.api.operations import OPERATIONS, Operation
 from puppetmaster.api.query import PARAMETERS
 from puppetmaster.cli.jobfile import PLACES
@@ -27,6 +28,9 @@ from puppetmaster.settings import Settings, variable
 ROOT = Path(__file__).resolve().parent.parent
 BEGIN, END = "| variable | default | meaning |\n|---|---|---|\n", "\n\n"
 PROPERTIES = "| property | meaning | what it may be | default |\n|---|---|---|---|\n"
+#: The table of an answer, and its name in ``ANSWERS``.
+ANSWER = "| of a {} | meaning |\n|---|---|\n"
+ANSWERS_SHOWN = {"job": "Job", "request": "Request", "group of results": "Result", "gateway": "Gateway"}
 CODES = "| `{}` | sentence |\n|---|---|\n"
 BRACES = re.compile(r"\{.*?\}")
 OPTIONS = "| option | in the job | meaning |\n|---|---|---|\n"
@@ -105,6 +109,8 @@ def with_tables(page: str) -> str:
     """docs/api.md with its tables of resources, optional properties and codes as the code has them."""
     page = _with_rows(page, RESOURCES, "\n".join(map(_resource, OPERATIONS)))
     page = _with_rows(page, PROPERTIES, "\n".join(_properties()))
+    for shown, name in ANSWERS_SHOWN.items():
+        page = _with_rows(page, ANSWER.format(shown), "\n".join(_answer(ANSWERS[name], set())))
     for name, codes in (("whyCode", Why), ("reasonCode", Reason)):
         rows = [f"| `{one.value}` | {BRACES.sub('..', one.sentence)} |" for one in codes]
         page = _with_rows(page, CODES.format(name), "\n".join(rows))
@@ -116,6 +122,18 @@ def _properties() -> Iterator[str]:
         if one.name not in SEED_PROPERTIES:
             yield _property(one.name, one)
             yield from (_property(f"{one.name}.{part.name}", part) for part in one.parts)
+
+
+def _answer(some: Iterable[Field], told: set[int], path: str = "") -> Iterator[str]:
+    """The rows of an answer's properties: each once, and those that a job was given not at all."""
+    for one in some:
+        if one.given or id(one) in told:
+            continue
+        told.add(id(one))
+        here = path + one.name + {Many.LIST: "[]", Many.MAP: ".*", None: ""}[one.many]
+        yield f"| `{here}` | {one.sentence} |"
+        if one.name != "counts":  # a status each
+            yield from _answer(one.parts, told, f"{here}.")
 
 
 def _property(path: str, one: Field) -> str:

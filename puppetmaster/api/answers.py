@@ -142,7 +142,7 @@ JOB = (
 _RESULT = (
     _field("code", "The code of the answer", _NUMBER, null="what came had none", always=False),
     _field("data", "The data of the answer", _ANY, always=False),
-    _field("message", "What is wrong, in a sentence", _TEXT, always=False),
+    _field("message", "Of a failure: what is wrong, in a sentence", _TEXT, always=False),
     _field("source", "Who says so", {"enum": list(SOURCES)}, always=False),
     _field("late", "The answer came after the time of its attempt", {"const": True}, always=False),
 )
