@@ -87,7 +87,7 @@ class Echo:
 def running(store: SqliteStore, keep: Keep) -> Iterator[Dispatcher]:
     """A dispatcher on the store, over an echo."""
     clock, hub, echo = Clock(), Hub(), Echo()
-    engine = Engine(Settings(window=200), clock, store.now, store.ids, "tunnel")
+    engine = Engine(Settings(max_in_flight=200), clock, store.now, store.ids, "tunnel")
     dispatcher = Dispatcher(engine, store, cast(BusClient, echo), hub, keep)
     echo.listener = dispatcher.post
     dispatcher.start()

@@ -150,7 +150,8 @@ def with_options(page: str) -> str:
                 option.make_metavar(Context(submit)) if option.expose_value and not _is_flag(option) else ""
             )
             words = " ".join([option.opts[0], *([value.replace("|", " or ")] if value else [])])
-            rows.append(f"| `{words}` | `{place}` | {at(place).sentence} |")
+            older = "".join(f"; before: `{name}`" for name in option.opts[1:])
+            rows.append(f"| `{words}` | `{place}` | {at(place).sentence}{older} |")
     return _with_rows(page, OPTIONS, "\n".join(rows))
 
 

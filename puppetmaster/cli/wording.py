@@ -251,7 +251,7 @@ def policies(job: Job, now_s: float, moment: Callable[[str], str]) -> Iterator[t
         sizes = [end - before for before, end in pairwise((0, *policy.waves))]
         yield "waves", ", ".join(map(str, sizes))
         yield "gate", _gate(policy.gate)
-    yield "window", _window(policy, job)
+    yield "concurrency", _concurrency(policy, job)
     if policy.rate:
         yield "rate", f"at most {policy.rate:g} requests sent per second"
     if job.get("retry"):
@@ -269,7 +269,7 @@ def policies(job: Job, now_s: float, moment: Callable[[str], str]) -> Iterator[t
         yield "start", _start(job, now_s, moment)
 
 
-def _window(policy: Policy, job: Job) -> str:
+def _concurrency(policy: Policy, job: Job) -> str:
     if policy.concurrency is None:
         return "automatic: it grows while answers come"
     given = job["concurrency"]

@@ -83,7 +83,7 @@ class Engine:
         self.waiting_bytes = 0
         self.presence = Presence(settings.route)
         self.scheduler = Scheduler(
-            settings.window,
+            settings.max_in_flight,
             settings.lock_cache_s,
             settings.max_in_flight_per_owner,
             direct=self.presence.direct,

@@ -113,7 +113,7 @@ def test_all_resolved(gateway: Gateway) -> None:
 
 def test_control(gateway: Gateway) -> None:
     created = run(
-        gateway, "submit", "--to", "cg-20", "--to", "cg-01", "--window", "1", "post", "/x", "--json"
+        gateway, "submit", "--to", "cg-20", "--to", "cg-01", "--concurrency", "1", "post", "/x", "--json"
     )
     number = str(created.json["id"])
     assert run(gateway, "pause", number).out.startswith(f"job {number} paused by a request: ")
@@ -135,7 +135,7 @@ def test_a_dry_run(gateway: Gateway) -> None:
         "--dry-run",
         "--waves",
         "1,10%,100%",
-        "--window",
+        "--concurrency",
         "10%",
         "get",
         "/x",
@@ -152,7 +152,7 @@ def test_a_dry_run(gateway: Gateway) -> None:
         "",
         "waves\t1, 1, 18",
         "gate\tthe job pauses when any of a wave failed",
-        "window\tat most 2 requests in flight (10%)",
+        "concurrency\tat most 2 requests in flight (10%)",
         "",
         "1\t1\tget /x\tcg-01",
         "2\t1\tget /x\tcg-02",
@@ -178,9 +178,9 @@ def test_a_closed_gate(gateway: Gateway) -> None:
 
 
 def test_mistakes(gateway: Gateway) -> None:
-    ran = run(gateway, "submit", "--to", "cg-01", "--window", "0", "get", "/x")
+    ran = run(gateway, "submit", "--to", "cg-01", "--concurrency", "0", "get", "/x")
     assert (ran.code, ran.out) == (2, "")
-    assert ran.err.startswith("puppetmaster: --window: expected a whole number from 1")
+    assert ran.err.startswith("puppetmaster: --concurrency: expected a whole number from 1")
     ran = run(gateway, "submit", "--to", "cg-[01-20]", "--waves", "100%,1", "get", "/x")
     assert ran.err == (
         "puppetmaster: --waves[1]: expected a wave that ends behind the one before it: "

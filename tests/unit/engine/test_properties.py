@@ -30,7 +30,7 @@ from tests.arbitrary import BATCHES, DESTINATIONS, OPTIONS
 from tests.promises import Promises
 from tests.virtual import Event, World, own_model
 
-SETTINGS = Settings(request_timeout_s=20.0, lock_wait_s=15.0, grace_s=5.0, window=4, lock_cache_s=30.0)
+SETTINGS = Settings(request_timeout_s=20.0, lock_wait_s=15.0, grace_s=5.0, max_in_flight=4, lock_cache_s=30.0)
 #: A job of so many requests has no more waves than that, and each may need a push.
 WAVES_MOST = 2 * len(DESTINATIONS)
 #: Everything that needs nobody is over by then.
