@@ -24,7 +24,14 @@ from benchmarks.gateways import body, percentile
 from benchmarks.store import filled
 from puppetmaster import ranges
 from puppetmaster.api import bodies
-from puppetmaster.bus.client import Answered, BusClient, BusEvent, ControllerChanged, LinkChanged, Owners
+from puppetmaster.bus.client import (
+    Answered,
+    BusClient,
+    BusEvent,
+    ConnectionChanged,
+    ControllerChanged,
+    Owners,
+)
 from puppetmaster.bus.connection import Receipt
 from puppetmaster.clock import Clock
 from puppetmaster.dispatcher import KEEP_ALL, Dispatcher
@@ -92,7 +99,7 @@ def running(store: SqliteStore, keep: Keep) -> Iterator[Dispatcher]:
     echo.listener = dispatcher.post
     dispatcher.start()
     try:
-        dispatcher.post([LinkChanged(up=True), ControllerChanged(up=True)])
+        dispatcher.post([ConnectionChanged(up=True), ControllerChanged(up=True)])
         yield dispatcher
     finally:
         dispatcher.stop(WAIT_S)

@@ -177,10 +177,10 @@ class Puppetmaster(Routes):
         self.unwritten: str | None = None
         data_dir = Path(self.bundle.bundle_dir) / "data"
         settings = settings or Settings.from_environment(data_dir=data_dir)
-        login = Credentials.of(settings)
-        login.apply(self._conn.client)
+        credentials = Credentials.of(settings)
+        credentials.apply(self._conn.client)
         if isinstance(self._conn, Connection):
-            self._conn.attempts.login = login
+            self._conn.attempts.credentials = credentials
         self.app = App(settings, self)
         self.installation = self.app.store.installation
         self.limit = self.app.site.limit

@@ -20,11 +20,11 @@ from puppetmaster.bus.client import (
     BridgeChanged,
     BusClient,
     BusEvent,
+    ConnectionChanged,
     ControllerChanged,
     ControllerForgot,
     ControllerKnows,
     Held,
-    LinkChanged,
     Owners,
     Registering,
     SubscriptionsRefused,
@@ -309,8 +309,8 @@ class Dispatcher:
                 engine.bridge(gateway, connected=connected, retained=retained)
             case SubscriptionsRefused(presence, direct):
                 engine.refused(presence=presence, direct=direct)
-            case LinkChanged(up, unsent, tried, capacity):
-                engine.link(up=up, unsent=unsent, tried=tried, capacity=capacity)
+            case ConnectionChanged(up, unsent, tried, capacity):
+                engine.connection(up=up, unsent=unsent, tried=tried, capacity=capacity)
             case ControllerChanged(up):
                 engine.controller(up=up)
             case ControllerForgot(known_s, _):

@@ -131,7 +131,7 @@ class Simulation:
         self._events: list[tuple[float, int, Callable[[Engine], Any]]] = []
         self._stalled: list[Callable[[], None]] = []
         self._acknowledged_s = 0.0
-        self._at(0.0, lambda engine: engine.link(up=True))
+        self._at(0.0, lambda engine: engine.connection(up=True))
         self._at(0.0, lambda engine: engine.controller(up=True))
         self._turn()
 

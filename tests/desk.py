@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar, cast
 
 from puppetmaster.api import bodies
-from puppetmaster.bus.client import Answered, BusClient, BusEvent, ControllerChanged, LinkChanged
+from puppetmaster.bus.client import Answered, BusClient, BusEvent, ConnectionChanged, ControllerChanged
 from puppetmaster.bus.connection import Receipt
 from puppetmaster.clock import Clock
 from puppetmaster.dispatcher import KEEP_ALL, Dispatcher
@@ -143,7 +143,7 @@ class Desk(Generic[S]):
         )
         self.dispatcher = Dispatcher(self.engine, self.store, cast(BusClient, self.bus), hub, keep)
         self.dispatcher.start()
-        self.post(LinkChanged(up=True), ControllerChanged(up=True))
+        self.post(ConnectionChanged(up=True), ControllerChanged(up=True))
 
     def post(self, *events: BusEvent) -> None:
         self.dispatcher.post(events)

@@ -209,7 +209,7 @@ class Promises:
             ):
                 job = jobs[one.job]
                 assert (job.status, job.ending) == (JobStatus.DISPATCHING, None)
-                assert self.world.engine.link_up
+                assert self.world.engine.connected
                 assert self.world.engine.controller_up
 
     def check_deadlines(self, jobs: dict[int, Job], requests: dict[int, Request]) -> None:

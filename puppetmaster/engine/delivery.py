@@ -285,7 +285,7 @@ class Delivery:
             request = self._state.request(id_)
             self._wait_again(request, request.after(RequestEvent.REFUSE, self._moment.at))
 
-    def link_lost(self, unsent: Iterable[int], tried: Tried | None) -> None:
+    def connection_lost(self, unsent: Iterable[int], tried: Tried | None) -> None:
         """The connection to the broker ended; these have not left. ``tried``: it ended at this one.
 
         What was before that has been read: only the one that was tried is in doubt then, if it had left.

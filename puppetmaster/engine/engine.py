@@ -71,7 +71,7 @@ class Engine:
 
     def __init__(self, settings: Settings, clock: Clock, reader: Reader, ids: Ids, tunnel: str) -> None:
         self.clock = clock
-        self.link_up = False
+        self.connected = False
         self.controller_up = False
         #: Why nothing can be made durable; None when it can.
         self.stalled: str | None = None
@@ -173,7 +173,7 @@ class Engine:
             return why
         if self.stalled:
             return Why.STORE.said(reason=self.stalled)
-        if not self.link_up:
+        if not self.connected:
             return Why.BUS.said()
         if not self.controller_up:
             return Why.CONTROLLER.said()
@@ -237,7 +237,7 @@ class Engine:
         self.presence.unseen |= presence
         self.presence.unheard |= direct
 
-    def link(
+    def connection(
         self,
         *,
         up: bool,
@@ -250,20 +250,20 @@ class Engine:
         The messages of these ids have not left: their requests wait again. ``tried`` is what it ended at.
         Once it is up messages may be as long as ``capacity`` says.
         """
-        self.link_up = up
+        self.connected = up
         if up:  # whoever refused us may have other rules now
             self.presence.unseen = self.presence.unheard = False
             self.delivery.capacity = capacity
         else:
             self.controller_up = False
-            self.delivery.link_lost(unsent, tried)
+            self.delivery.connection_lost(unsent, tried)
             self.presence.forget_all()
             self.scheduler.forget_all()
             self.delivery.disbelieve()
 
     def controller(self, *, up: bool) -> None:
         """The controller answers, or it does not any more."""
-        self.controller_up = up and self.link_up
+        self.controller_up = up and self.connected
         if self.controller_up:
             self.delivery.controller_up()
 
@@ -282,7 +282,7 @@ class Engine:
         self._background.work()
         self.lifecycle.settle_all()
         self.delivery.held_back = False
-        if self.link_up and self.controller_up and not self.stalled:
+        if self.connected and self.controller_up and not self.stalled:
             self.delivery.send(self.waiting_bytes)
             self.lifecycle.settle_all()
         return self._context.turn

@@ -249,7 +249,7 @@ class EngineMachine(RuleBasedStateMachine, Promises):
     def lose_link(self, told: bool) -> None:
         self.world.connected = False
         self.world.asked = []
-        self.happen(*([lambda engine: engine.link(up=False)] if told else []))
+        self.happen(*([lambda engine: engine.connection(up=False)] if told else []))
 
     @precondition(lambda self: self.world.sent and self.world.connected)
     @rule(whole=st.booleans())
@@ -270,13 +270,15 @@ class EngineMachine(RuleBasedStateMachine, Promises):
         unsent = () if whole else (sent.message,)
         self.world.connected = False
         self.world.asked = []
-        self.happen(lambda engine: engine.link(up=False, unsent=unsent, tried=Tried(sent.message, whole)))
+        self.happen(
+            lambda engine: engine.connection(up=False, unsent=unsent, tried=Tried(sent.message, whole))
+        )
         self.regain_link(answers=True)
 
     @rule(answers=st.booleans())
     def regain_link(self, answers: bool) -> None:
         self.world.connected = True
-        self.happen(lambda engine: engine.link(up=True), lambda engine: engine.controller(up=answers))
+        self.happen(lambda engine: engine.connection(up=True), lambda engine: engine.controller(up=answers))
 
     @rule()
     def lose_controller(self) -> None:
