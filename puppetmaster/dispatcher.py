@@ -95,8 +95,8 @@ class _Call:
     verb: Callable[[Engine], Any]
     #: Takes the value, or the error.
     reply: "Future[Any]"
-    #: Whether it changes nothing but the new job that it may return. Any other value is given at once, without
-    #: waiting for the disk.
+    #: Whether it changes nothing but the new job that it may return. Any other value is given at once,
+    #: without waiting for the disk.
     looks: bool = False
 
 
