@@ -1,7 +1,7 @@
-"""Equal results of a job folded into groups, and how the groups differ.
+"""Groups of equal results of a job, and how the groups differ.
 
-A thousand gateways that say the same are one line; the three that say something else stand out. Of each
-request only its destination is kept, so that a job of any size can be folded part by part.
+A thousand gateways that answer the same are one line; three that answer something else are seen at once. Of
+each request only the destination is kept, so that a job of any size can be grouped part by part.
 """
 
 import hashlib
@@ -13,17 +13,19 @@ from typing import Any
 from puppetmaster import ranges
 from puppetmaster.model.request import Request, RequestStatus
 
-#: So many differences are listed; more say nothing more.
+#: Most differences that are listed for a group.
 DIFFERENCES = 100
 _ABSENT = object()
 
 
 @dataclass(slots=True)
 class Group:
-    """Requests that came to the same: status, code, source and data. ``first`` is the id of one of them."""
+    """Requests that have the same status, code, source and data."""
 
+    #: The id of the first of them.
     first: int
     status: RequestStatus
+    #: The digest that they have in common: ``likeness_of``.
     likeness: bytes
     destinations: list[str] = field(default_factory=list)
 
@@ -35,7 +37,7 @@ class Groups:
         self._groups: dict[bytes, Group] = {}
 
     def add(self, requests: Iterable[Request]) -> None:
-        """Sort in some more requests that are done, in the order of their ids."""
+        """Add more requests that are done, in the order of their ids."""
         for request in requests:
             likeness = likeness_of(request)
             group = self._groups.get(likeness)
@@ -44,28 +46,31 @@ class Groups:
             group.destinations.append(request.destination)
 
     def ordered(self) -> list[Group]:
-        """All of them, the largest first."""
+        """All groups, the largest first."""
         return sorted(self._groups.values(), key=lambda group: (-len(group.destinations), group.first))
 
 
 def good(ordered: Iterable[Group]) -> Group | None:
-    """The largest group that is resolved: what the others are held beside."""
+    """The largest group that is resolved, to compare others with; None: there is none."""
     return next((group for group in ordered if group.status is RequestStatus.RESOLVED), None)
 
 
 def likeness_of(request: Request) -> bytes:
-    """What is the same for requests whose results are the same."""
+    """A digest that is the same for requests whose results are the same."""
     result = request.result or {}
-    # A message of our own tells of one request; two that differ in nothing else came to the same.
+    # Without ``message``: our own messages may name the request, and differ where nothing else does.
     alike = [request.status, result.get("code"), result.get("source"), result.get("data")]
     return hashlib.blake2b(json.dumps(alike, sort_keys=True).encode("ascii"), digest_size=16).digest()
 
 
 def view(group: Group, first: Request, *, full: bool, beside: Request | None) -> dict[str, Any]:
-    """``{"count", "status", "code", "destinations", "sample"}`` of a group, with its ``first`` request.
+    """A group as the API shows it: ``{"count", "status", "code", "destinations", "sample"}``, ``"diff"``.
 
-    Destinations are in compact form (``cg-[001-038]``), or one by one when ``full``. With ``beside``, a
-    request of the good group, there is ``diff``: how its data differ from that one's.
+    Args:
+        group: the group.
+        first: its first request.
+        full: whether destinations are listed one by one, instead of folded (``cg-[001-038]``).
+        beside: a request of the good group, with which ``diff`` compares the data; None: without ``diff``.
     """
     result = first.result or {}
     shown = {
@@ -89,7 +94,7 @@ def _limited(here: Any, good: Any) -> Iterator[dict[str, Any]]:
 
 
 def differences(here: Any, good: Any, path: str = "") -> Iterator[dict[str, Any]]:
-    """Where ``here`` differs from ``good``: ``{"path", "good", "here"}``, without what is absent."""
+    """Where ``here`` differs from ``good``: ``{"path", "good", "here"}`` each, without absent sides."""
     if isinstance(here, Mapping) and isinstance(good, Mapping):
         for key in sorted({*here, *good}):
             below = f"{path}.{key}" if path else str(key)
