@@ -97,14 +97,17 @@ JOB = (
         {"type": "integer", "minimum": 0, "maximum": 100},
     ),
     _field("totalCount", "Number of its requests", _COUNT),
-    _field("doneCount", "Number of those that are done: `finishCount` + `errorCount`", _COUNT),
-    _field("finishCount", "Number of those that ended `resolved`", _COUNT),
-    _field("errorCount", "Number of those that ended in any other way", _COUNT),
+    _field("doneCount", "Number of its requests that are done: `finishCount` + `errorCount`", _COUNT),
+    _field("finishCount", "Number of its requests that ended `resolved`", _COUNT),
+    _field("errorCount", "Number of its requests that ended in any other way", _COUNT),
     _field(
         "counts",
         "Number of its requests by status",
         _OBJECT,
-        *(_field(status.value, f"Number of those that are {status}", _COUNT) for status in RequestStatus),
+        *(
+            _field(status.value, f"Number of its requests that are {status}", _COUNT)
+            for status in RequestStatus
+        ),
     ),
     *(one for one in NEW_JOB if one.given),
     _field("waveEnds", "With `waves`: number of requests up to the end of each wave", _SIZES, always=False),

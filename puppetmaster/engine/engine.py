@@ -111,7 +111,7 @@ class Engine:
             TimerKind.PACE: self.scheduler.pace_over,
             TimerKind.QUESTION: self._unanswered_question,
             TimerKind.OVERDUE: lambda _: self.scheduler.forget_overdue(self._moment.now_s),
-            TimerKind.ROOM: lambda _: None,  # whoever waits for room is sent at the end of this turn
+            TimerKind.ROOM: lambda _: None,  # requests that wait for room are sent at the end of this turn
             **{kind: partial(self.lifecycle.fire, kind) for kind in self.lifecycle.timers},
         }
         self.begin()
@@ -284,7 +284,7 @@ class Engine:
             capacity: how long messages may be on the new connection.
         """
         self.connected = up
-        if up:  # whoever refused us may have other rules now
+        if up:  # the broker may have other rules now
             self.presence.unseen = self.presence.unheard = False
             self.delivery.capacity = capacity
         else:
