@@ -12,9 +12,10 @@ from dataclasses import replace
 from typing import Any
 
 from puppetmaster.clock import Moment, seconds
-from puppetmaster.engine.context import Context, Timer, TimerKind
+from puppetmaster.engine.context import Context
 from puppetmaster.engine.in_flight import InFlight, Trials
 from puppetmaster.engine.state import OpenJob, State
+from puppetmaster.engine.timer import Timer, TimerKind
 from puppetmaster.jsoncodec import WAITING_BYTES
 from puppetmaster.model.job import Job, JobEvent, JobStatus
 from puppetmaster.model.message import DEFAULT_CAPACITY, EncodedCommand, Outgoing, Tried, direct_tunnel

@@ -13,11 +13,12 @@ from typing import Any
 
 from puppetmaster.clock import Clock, Moment, seconds
 from puppetmaster.engine.background import Background
-from puppetmaster.engine.context import Context, Timer, TimerKind, Turn
+from puppetmaster.engine.context import Context, Turn
 from puppetmaster.engine.delivery import Delivery
 from puppetmaster.engine.lifecycle import Lifecycle
 from puppetmaster.engine.presence import Presence
 from puppetmaster.engine.state import State
+from puppetmaster.engine.timer import Timer, TimerKind
 from puppetmaster.errors import StoreError, Unavailable
 from puppetmaster.jsoncodec import FEW_BYTES
 from puppetmaster.model.job import FINAL, GateStatus, Job, JobStatus

@@ -1,6 +1,6 @@
 """Requests in flight: their message ids, when they were sent, and until when answers are waited for."""
 
-from puppetmaster.engine.context import Timer, TimerKind
+from puppetmaster.engine.timer import Timer, TimerKind
 from puppetmaster.timers import Timers
 
 #: When the connection ends at long messages twice within this time, the broker does not carry them.

@@ -12,9 +12,10 @@ from functools import partial
 from puppetmaster.clock import is_known, iso, seconds
 from puppetmaster.engine import background
 from puppetmaster.engine.background import Background
-from puppetmaster.engine.context import Context, Timer, TimerKind
+from puppetmaster.engine.context import Context
 from puppetmaster.engine.delivery import Delivery, said
 from puppetmaster.engine.state import Commands, OpenJob
+from puppetmaster.engine.timer import Timer, TimerKind
 from puppetmaster.errors import Conflict, Unavailable
 from puppetmaster.model.job import GateStatus, Job, JobEvent, JobStatus
 from puppetmaster.model.policy import Policy

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from puppetmaster.engine.context import Timer, TimerKind
 from puppetmaster.engine.in_flight import IN_A_ROW_S, REFUSED_S, InFlight, Trials
+from puppetmaster.engine.timer import Timer, TimerKind
 from puppetmaster.timers import Timers
 
 GRACE_S = 5.0

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from puppetmaster.engine.context import Timer, TimerKind
+from puppetmaster.engine.timer import Timer, TimerKind
 from puppetmaster.model.policy import JITTER
 from puppetmaster.model.request import RequestStatus
 from tests.unit.engine.verbs import (
