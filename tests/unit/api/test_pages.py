@@ -76,14 +76,14 @@ def test_a_list_of_a_million_ids_is_read_no_further_than_it_fits() -> None:
 def test_what_the_bus_does_not_carry_is_refused_with_what_fits(within: Any, capacity: Capacity) -> None:
     source = Source(200_000, 500)
     with pytest.raises(TooLarge, match=r"limit=\d+ fits") as refused:
-        routes._fitting(within(source.rows()), capacity)
+        routes.fitting(within(source.rows()), capacity)
     assert source.read < 3000
     fits = int(refused.value.message.partition("limit=")[2].partition(" ")[0])
     assert fits > capacity.answer_bytes // 600
-    answered = routes._fitting(within(Source(fits, 500).rows()), capacity)
+    answered = routes.fitting(within(Source(fits, 500).rows()), capacity)
     assert capacity.size(jsoncodec.encode(answered), depth=1) <= capacity.answer_bytes
     with pytest.raises(TooLarge, match="collection=false"):
-        routes._fitting(within(Source(3, capacity.answer_bytes).rows()), capacity)
+        routes.fitting(within(Source(3, capacity.answer_bytes).rows()), capacity)
 
 
 @pytest.mark.parametrize("capacity", [DEFAULT_CAPACITY, Capacity(100_000)])
