@@ -200,7 +200,7 @@ def _check_names(environ: Mapping[str, str]) -> None:
         if not name.startswith(PREFIX) or name in (*known, *ELSEWHERE) or _LINKED.fullmatch(name):
             continue
         close = difflib.get_close_matches(name[len(PREFIX) :], [one[len(PREFIX) :] for one in known], 1)
-        hint = f"; did you mean {PREFIX}{close[0]}?" if close else "; the README lists those that are known"
+        hint = f"; did you mean {PREFIX}{close[0]}?" if close else "; docs/settings.md lists all settings"
         raise SettingsError(f"{name}: unknown setting{hint}")
 
 

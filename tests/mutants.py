@@ -29,7 +29,7 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).parent.parent
 #: What the tests of a copy need.
-TREE = ["puppetmaster", "tests", "sandbox", "schema", "docs", "data", "benchmarks", "index.py"]
+TREE = ["puppetmaster", "tests", "sandbox", "schema", "docs", "data", "benchmarks", "index.py", "mkdocs.yml"]
 TREE += ["bundle.json", "pyproject.toml", "Makefile", "README.md", "CHANGELOG.md", "requirements.txt"]
 #: One mutant's tests take no longer than this: a mutant that never ends is killed by that.
 TIMEOUT_S = 150

@@ -429,7 +429,7 @@ def test_a_refusal_of_the_bus_door_is_told_once(
 
 # ---- what a user sees of it ---------------------------------------------------------------------------
 
-#: What the README names: enough for everything but gateways that are followed on the broker.
+#: What docs/howto/broker.md names: enough for everything but gateways that are followed on the broker.
 ACL = "topic write /controller\ntopic read puppetmaster/#\ntopic read +\n"
 ACLS = {
     "enough": (ACL, None),
