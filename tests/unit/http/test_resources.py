@@ -66,6 +66,9 @@ def test_a_job_from_its_creation_to_its_removal(door: Door) -> None:
         shown["requests"],
     )
     assert door.ask("GET", "/jobs/1?collection=false").json["requests"] == job["requests"]
+    for path in ("/jobs/1?limit=0", "/jobs/1?limit=0&collection=false"):
+        without = door.ask("GET", path).json
+        assert (without["requests"], without["totalCount"], without.keys()) == ([], 2, job.keys())
     assert [one["id"] for one in door.ask("GET", "/jobs?name=times").json] == [1]
     assert door.ask("GET", f"/request/{job['requests'][1]}").json == shown["requests"][1]
     assert door.ask("PUT", "/jobs/1", {"status": "paused"}).json["status"] == "paused"
