@@ -24,6 +24,7 @@ from puppetmaster.api.query import PARAMETERS
 from puppetmaster.cli.jobfile import PLACES
 from puppetmaster.cli.submit import submit
 from puppetmaster.dispatcher import Tally
+from puppetmaster.engine.engine import Snapshot
 from puppetmaster.errors import PuppetmasterError
 from puppetmaster.http.metrics import Metrics
 from puppetmaster.model import job, request
@@ -89,18 +90,21 @@ def _described(members: type[StrEnum]) -> str:
 
 
 def with_metrics(page: str) -> str:
-    """docs/metrics.md with its table as a scrape has them: of a bundle that has one job and one owner."""
-    snapshot = SimpleNamespace(in_flight=0, window=0, refusals={}, resent=0)
+    """docs/metrics.md with its table as a scrape has it, all numbers 0, with a value for each label."""
+    some: dict[str, Any] = {
+        one.name: {"resolved": 0} if "dict" in str(one.type) else 0 for one in fields(Snapshot)
+    }
     gateways = {"connected": 0, "away": 0, "changes": 0, "owners": {"/remote/+": {"window": 0, "busy": 0}}}
     bus = dict.fromkeys(("connected", "controller", "registered"), False)
     health = {"bus": bus, "store": {"writable": True}, "gateways": gateways}
     service = SimpleNamespace(counts=lambda: {what: {"pending": 0} for what in ("jobs", "requests")})
-    dispatcher = SimpleNamespace(look=lambda *_: snapshot, commits=Tally(), dispatches=Tally())
+    times = dict.fromkeys(("commits", "dispatches", "turns"), Tally())
+    dispatcher = SimpleNamespace(look=lambda *_: Snapshot(**some), **times)
     metrics = Metrics(cast(Any, service), cast(Any, dispatcher), lambda: health, ROOT / "none", lambda: 0)
     rows = []
     for one in metrics.collect():
         labels = dict.fromkeys(name for sample in one.samples for name in sample.labels if name != "le")
-        name = f"{one.name}_total" if one.type == "counter" else one.name
+        name = one.name + {"counter": "_total", "info": "_info"}.get(one.type, "")
         shown = ", ".join(f"`{label}`" for label in labels)
         rows.append(f"| `{name}` | {one.type} | {shown} | {one.documentation} |")
     return _with_rows(page, METRICS, "\n".join(rows))
