@@ -32,7 +32,8 @@ SETTINGS = """
 .I /etc/puppetmaster/puppetmaster.json
 .SH DESCRIPTION
 One JSON object. A setting that it does not name has its default. With an unknown name, or a value out of
-bounds, puppetmaster does not start, and says which it is. Times are in seconds. Settings are read at the start:
+bounds, puppetmaster does not start, and says which it is. Times are in seconds. Settings are read at the
+start:
 .B systemctl restart puppetmaster
 reads them again. An environment variable overrides the file.
 .B PUPPETMASTER_SETTINGS
