@@ -15,6 +15,7 @@ import pytest
 from websockets.sync.client import connect
 
 from docs import generate, offline
+from puppetmaster.cli import main
 from puppetmaster.model import request
 from puppetmaster.store.sqlite.store import SqliteStore
 from sandbox.ask import ask
@@ -26,6 +27,7 @@ from tests import ROOT
 from tests.bus_client import BusClient
 from tests.conftest import require
 from tests.desk import until
+from tests.unit.bus.test_credentials import ACL
 from tests.web_client import batch, fetch
 
 README = (ROOT / "README.md").read_text()
@@ -242,6 +244,35 @@ def test_the_acl_of_the_fleet_page_is_enough(tmp_path: Path, route: str) -> None
         bus.send(b"", status_topic("cg-1"), retain=True)
         until(lambda: known() == (0, 0), "nothing is known")
         assert asked()["status"] == "resolved"
+
+
+def how_to_commands() -> list[str]:
+    """The commands in the code blocks of the how-tos; one may go on in the next line."""
+    text = "".join(page.read_text() for page in sorted((DOCS / "howto").glob("*.md")))
+    return re.findall(r"^ *(puppetmaster [a-z]+ .*|puppetmaster [a-z]+)$", re.sub(r"\\\n *", "", text), re.M)
+
+
+@pytest.mark.parametrize("line", how_to_commands())
+def test_the_commands_of_the_how_tos_are_commands(line: str) -> None:
+    _, name, *words = shlex.split(line)
+    with main.cli.commands[name].make_context(name, words) as context:
+        assert context.params is not None
+
+
+def test_the_commands_in_the_text_are_commands() -> None:
+    named = {
+        name
+        for page in [*ROOT.glob("*.md"), *DOCS.rglob("*.md")]
+        for name in re.findall(r"`puppetmaster ([a-z]+)", page.read_text())
+    }
+    assert len(named) > 5
+    assert named <= set(main.cli.commands)
+
+
+def test_the_acl_of_the_how_to_is_the_one_that_is_tried() -> None:
+    found = re.search(r"```conf\nuser .*\n((?:topic .*\n)+)```", (DOCS / "howto" / "broker.md").read_text())
+    assert found
+    assert found[1] == ACL
 
 
 def test_links_lead_somewhere() -> None:
