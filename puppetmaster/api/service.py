@@ -21,7 +21,7 @@ from puppetmaster.clock import iso
 from puppetmaster.dispatcher import Dispatcher
 from puppetmaster.errors import Conflict, Fault, Invalid, NotFound, TooLarge, Unavailable
 from puppetmaster.model.job import Job, JobStatus
-from puppetmaster.model.policy import Policy, wave_of
+from puppetmaster.model.policy import wave_of
 from puppetmaster.model.request import OPEN, Item, Request, RequestStatus
 from puppetmaster.model.spec import JobSpec, Rerun, specs_of
 from puppetmaster.model.why import Why
@@ -337,7 +337,7 @@ def plan(spec: JobSpec, job: Job) -> dict[str, Any]:
 
     ``waveSizes`` says what goes when, and ``plan`` all of it in sentences.
     """
-    waves = Policy.of(job.given, job.total).waves
+    waves = job.policy.waves
     planned = spec.requests_of(job)
 
     def read(places: Sequence[int]) -> Part:

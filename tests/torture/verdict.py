@@ -10,7 +10,7 @@ from typing import Any
 
 from puppetmaster.clock import seconds
 from puppetmaster.model.job import Job
-from puppetmaster.model.policy import Policy, wave_of
+from puppetmaster.model.policy import wave_of
 from puppetmaster.model.request import DIRECT_WAY, Request, RequestStatus
 from puppetmaster.store.base import FIRST_REQUEST_ID
 from puppetmaster.store.sqlite.store import FILE_NAME, SqliteStore
@@ -196,7 +196,7 @@ class Verdict:
 
     def _waves(self, job: Job, requests: list[Request]) -> Iterator[str]:
         """Nothing of a wave reaches a gateway before all of the wave before it has."""
-        waves = Policy.of(job.given, job.total).waves
+        waves = job.policy.waves
         times: dict[int, list[float]] = defaultdict(list)
         for request in requests:
             wave = wave_of(waves, request.id - job.first)
