@@ -282,11 +282,15 @@ SCHEMAS: Mapping[str, Shape] = {
             "sample": _object({"request": _ID, "result": _RESULT}),
         },
         {
+            "step": {
+                "description": "Method and resource, in a job that takes gateways through steps (`onFail`)",
+                "type": "string",
+            },
             "diff": {
                 "description": "Where its data differ from those of the largest group that is resolved",
                 "type": "array",
                 "items": {"type": "object", "required": ["path"]},
-            }
+            },
         },
     ),
     "Error": _object(

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from puppetmaster import ranges
-from puppetmaster.model.request import Request, RequestStatus
+from puppetmaster.model.request import Item, Request, RequestStatus
 
 #: So many differences are listed; more say nothing more.
 DIFFERENCES = 100
@@ -20,37 +20,49 @@ _ABSENT = object()
 
 @dataclass(slots=True)
 class Group:
-    """Requests that came to the same: status, code, source and data. ``first`` is the id of one of them."""
+    """Requests that came to the same: status, code, source and data. ``first`` is the id of one of them.
+
+    ``item`` is the item that all of them are of; 0: of any.
+    """
 
     first: int
+    item: int
     status: RequestStatus
     likeness: bytes
     destinations: list[str] = field(default_factory=list)
 
 
 class Groups:
-    """The groups of one job."""
+    """The groups of one job. ``by_item``: requests of two items are never in one group."""
 
-    def __init__(self) -> None:
-        self._groups: dict[bytes, Group] = {}
+    def __init__(self, *, by_item: bool = False) -> None:
+        self._by_item = by_item
+        self._groups: dict[tuple[int, bytes], Group] = {}
 
     def add(self, requests: Iterable[Request]) -> None:
         """Sort in some more requests that are done, in the order of their ids."""
         for request in requests:
             likeness = likeness_of(request)
-            group = self._groups.get(likeness)
+            item = request.item if self._by_item else 0
+            group = self._groups.get((item, likeness))
             if group is None:
-                group = self._groups[likeness] = Group(request.id, request.status, likeness)
+                group = self._groups[item, likeness] = Group(request.id, item, request.status, likeness)
             group.destinations.append(request.destination)
 
     def ordered(self) -> list[Group]:
-        """All of them, the largest first."""
-        return sorted(self._groups.values(), key=lambda group: (-len(group.destinations), group.first))
+        """All of them: those of an item together, the largest first."""
+        return sorted(
+            self._groups.values(), key=lambda group: (group.item, -len(group.destinations), group.first)
+        )
 
 
-def good(ordered: Iterable[Group]) -> Group | None:
-    """The largest group that is resolved: what the others are held beside."""
-    return next((group for group in ordered if group.status is RequestStatus.RESOLVED), None)
+def good(ordered: Iterable[Group]) -> dict[int, Group]:
+    """By item the largest group that is resolved: what the others are held beside."""
+    found: dict[int, Group] = {}
+    for group in ordered:
+        if group.status is RequestStatus.RESOLVED:
+            found.setdefault(group.item, group)
+    return found
 
 
 def likeness_of(request: Request) -> bytes:
@@ -61,11 +73,14 @@ def likeness_of(request: Request) -> bytes:
     return hashlib.blake2b(json.dumps(alike, sort_keys=True).encode("ascii"), digest_size=16).digest()
 
 
-def view(group: Group, first: Request, *, full: bool, beside: Request | None) -> dict[str, Any]:
+def view(
+    group: Group, first: Request, *, full: bool, beside: Request | None, item: Item | None
+) -> dict[str, Any]:
     """``{"count", "status", "code", "destinations", "sample"}`` of a group, with its ``first`` request.
 
     Destinations are in compact form (``cg-[001-038]``), or one by one when ``full``. With ``beside``, a
-    request of the good group, there is ``diff``: how its data differ from that one's.
+    request of the good group, there is ``diff``: how its data differ from that one's. With ``item``, which
+    all of them are of, there is ``step``: its method and resource.
     """
     result = first.result or {}
     shown = {
@@ -75,6 +90,8 @@ def view(group: Group, first: Request, *, full: bool, beside: Request | None) ->
         "destinations": group.destinations if full else ranges.fold(sorted(group.destinations)),
         "sample": {"request": first.id, "result": dict(result)},
     }
+    if item is not None:
+        shown["step"] = f"{item.method} {item.resource}"
     if beside is not None and first.id != beside.id:
         return {**shown, "diff": list(_limited(result.get("data"), (beside.result or {}).get("data")))}
     return shown

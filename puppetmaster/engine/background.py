@@ -80,12 +80,12 @@ class Background:
         self._entering.work()
         self._chores.work()
 
-    def enter(self, opened: OpenJob, sends: Callable[[OpenJob], bool]) -> None:
+    def enter(self, opened: OpenJob) -> None:
         """Let those of the waves that are open wait for their turn, as long as their job ``sends``."""
-        end = opened.job.first + opened.policy.waves[opened.job.wave - 1]
+        end = opened.open_end
         self._scheduler.resume_job(opened.job.id)
         ids = [id_ for id_ in opened.requests if id_ < end]
-        self._entering.add(self._each(opened, ids, self._enter, lambda: sends(opened)))
+        self._entering.add(self._each(opened, ids, self._enter, lambda: opened.sends))
 
     def stand_aside(self, opened: OpenJob) -> None:
         """Their job is paused: they leave the scheduler, so that they hold up nobody."""

@@ -67,8 +67,9 @@ class Corrections:
             return None
         if request.open:
             result = {**answer.result, "late": True}
-            self._state.write(request, request.after(answer.event, self._moment.at, result=result))
-            return request
+            ended = request.after(answer.event, self._moment.at, result=result)
+            self._state.write(request, ended)
+            return ended
         corrected = request.after(answer.event, self._moment.at, result=answer.result)
         self._state.correct(request, corrected)
         self._forgive(corrected)
@@ -192,6 +193,8 @@ class Delivery:
     def enter(self, opened: OpenJob, request: Request) -> None:
         """Let a request wait for its turn; one that an earlier process sent is in flight."""
         in_flight = request.status is RequestStatus.SENT
+        if not in_flight and opened.steps is not None and opened.steps.before(request) is not None:
+            return  # ``_step_on`` lets it in
         if not in_flight and self._ends_away(request):
             return
         item = opened.items[request.item]
@@ -361,6 +364,7 @@ class Delivery:
         if id_ is None:
             if (ended := self._corrections.answered(message, answer)) is not None:
                 self.let_go(ended)
+                self._step_on(ended)
             return
         request = self._state.request(id_)
         nobody = answer.result.get("source") == "controller" and answer.result.get("code") in (403, 404)
@@ -515,6 +519,7 @@ class Delivery:
             ended = request.without_retry().after(event, self._moment.at, result={**result, "message": text})
             self._state.write(request, ended)
             self.let_go(request)
+            self._step_on(ended)
             return
         event = RequestEvent.CANCEL if job.ending is JobEvent.CANCEL else RequestEvent.SKIP
         self.end(request, event, said(f"not sent: {job.reason}"))
@@ -542,8 +547,28 @@ class Delivery:
                 wait_s = opened.policy.retry.wait_s(request.attempts)
                 self._try_again(request, outcome, result, wait_s=wait_s)
                 return
-        self._state.write(request, request.after(event, self._moment.at, result=result))
+        ended = request.after(event, self._moment.at, result=result)
+        self._state.write(request, ended)
         self.let_go(request)
+        self._step_on(ended)
+
+    def _step_on(self, ended: Request) -> None:
+        """Where a gateway gets its requests one after the other: the next one has its turn, or never will."""
+        opened = self._state.opened(ended.job)
+        if opened is None or opened.steps is None:
+            return
+        following = opened.steps.ended(ended)
+        if following is None or opened.job.ending is not None:  # then all that wait end by themselves
+            return
+        if ended.status is RequestStatus.RESOLVED:
+            if opened.sends and following < opened.open_end:
+                self.enter(opened, opened.requests[following])
+            return
+        result = said(f"not sent: request {ended.id}, an earlier step, ended as {ended.status}")
+        for id_ in opened.steps.drop(ended):
+            left = opened.requests[id_]
+            self._state.write(left, left.after(RequestEvent.SKIP, self._moment.at, result=result))
+            self.let_go(left)
 
     def let_go(self, request: Request) -> None:
         """Nothing of a request that is done stays here."""

@@ -192,7 +192,7 @@ class Lifecycle:
             self._state.write_job(replace(job, timed_at=iso(max(self._moment.wall_s - gone_s, 0.0))))
 
     def _take_up(self, job: Job, items: dict[int, Item], *, paced: bool = False) -> OpenJob:
-        policy = Policy.of(job.given, job.total)
+        policy = job.policy
         next_s = self._moment.now_s + 1 / policy.rate if paced and policy.rate else 0.0
         self._scheduler.open_job(job.id, policy.concurrency, policy.rate, next_s)
         if job.expires_s is not None:
@@ -247,13 +247,8 @@ class Lifecycle:
 
     def release(self, opened: OpenJob) -> None:
         """Let those requests wait for their turn that may be sent now: of the waves that are open."""
-        if self._sends(opened):
-            self._background.enter(opened, self._sends)
-
-    def _sends(self, opened: OpenJob) -> bool:
-        """Whether requests of this job may be sent."""
-        job = opened.job
-        return not opened.held and job.status is JobStatus.DISPATCHING and not job.ending
+        if opened.sends:
+            self._background.enter(opened)
 
     # -- waves, and the end -----------------------------------------------------------------------
 
@@ -281,7 +276,7 @@ class Lifecycle:
         opened = self._state.opened(job_id)
         job = self._state.settle(job_id, self._moment.at, boot=self._moment.boot, now_s=self._moment.now_s)
         if opened is not None and not job.final and job.ending is None:
-            why = opened.policy.aborts(job.failed_count, job.done_count)
+            why = opened.policy.aborts(*_failed_and_done(opened, job))
             if why is not None:
                 self._stop(opened, JobEvent.ABORT, why, force=False)
             elif job.status is JobStatus.DISPATCHING and job.gate is None:
@@ -298,7 +293,7 @@ class Lifecycle:
         job, policy = opened.job, opened.policy
         if job.wave == len(policy.waves) or job.done_count < policy.waves[job.wave - 1]:
             return
-        why = policy.gate_fails(job.wave, job.failed_count - job.wave_errors)
+        why = policy.gate_fails(job.wave, _failed(job, policy) - job.wave_errors)
         if why is not None and policy.gate.aborts:
             self._stop(opened, JobEvent.ABORT, why, force=False)
         elif why is not None:
@@ -314,7 +309,9 @@ class Lifecycle:
     def _open_wave(self, opened: OpenJob) -> None:
         job = opened.job
         self._timers.cancel(Timer(TimerKind.SOAK, job.id))
-        self._state.write_job(replace(job, wave=job.wave + 1, wave_errors=job.failed_count, gate=None))
+        self._state.write_job(
+            replace(job, wave=job.wave + 1, wave_errors=_failed(job, opened.policy), gate=None)
+        )
         self.release(opened)
 
     def _stop(self, opened: OpenJob, event: JobEvent, reason: Said, *, force: bool) -> None:
@@ -341,6 +338,18 @@ class Lifecycle:
         self._scheduler.close_job(job_id)
         for kind in (*self.timers, TimerKind.PACE):
             self._timers.cancel(Timer(kind, job_id))
+
+
+def _failed(job: Job, policy: Policy) -> int:
+    """How many failed of what ``abort`` and ``gate`` count."""
+    return job.failed_gateways if policy.stops else job.failed_count
+
+
+def _failed_and_done(opened: OpenJob, job: Job) -> tuple[int, int]:
+    """How many failed, and how many are done, of what ``abort`` counts."""
+    if opened.steps is None or job.gateways is None:
+        return job.failed_count, job.done_count
+    return job.failed_gateways, job.gateways - len(opened.steps)
 
 
 def _summary(job: Job) -> str:

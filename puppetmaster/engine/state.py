@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
+from puppetmaster.engine.steps import Steps
 from puppetmaster.errors import NotFound, Unavailable
 from puppetmaster.model.job import Job, JobEvent, JobStatus
 from puppetmaster.model.message import EncodedCommand
@@ -46,7 +47,20 @@ class OpenJob:
     #: Whoever created it has not the answer yet, which comes before its first request.
     held: bool = False
     requests: dict[int, Request] = field(default_factory=dict)
+    #: The order of its requests to each gateway; None: it sends them as it can.
+    steps: Steps | None = None
     deltas: Counter[RequestStatus] = field(default_factory=Counter)
+
+    @property
+    def sends(self) -> bool:
+        """Whether requests of this job may be sent."""
+        job = self.job
+        return not self.held and job.status is JobStatus.DISPATCHING and not job.ending
+
+    @property
+    def open_end(self) -> int:
+        """The id behind the last request of the waves that are open."""
+        return self.job.first + self.policy.waves[self.job.wave - 1]
 
 
 class NewIds(NamedTuple):
@@ -140,6 +154,8 @@ class State:
         for request in requests:
             opened.requests[request.id] = request
             self._job_of[request.id] = opened.job.id
+        if opened.policy.stops:
+            opened.steps = Steps(opened.requests.values())
         self._touched.add(opened.job.id)
 
     def create(self, opened: OpenJob, requests: Iterable[Request]) -> None:

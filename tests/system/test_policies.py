@@ -316,3 +316,30 @@ def test_a_gate_that_fails_can_abort(flow: Flow) -> None:
     assert requests[3]["result"]["message"] == f"not sent: {failed}"
     flow.sent_by_now()
     assert {command.destination for command in flow.commands(*to)} == {"cg-15", "bad-6"}
+
+
+# -- steps -----------------------------------------------------------------------------------------
+
+
+def test_a_step_follows_when_the_one_before_it_ended_well_and_none_after_a_failure(flow: Flow) -> None:
+    well, ill = flow.played(2)
+    items = [
+        {"method": "post", "resource": place, "data": {}, "__request": {"destination": [well.name, ill.name]}}
+        for place in ("/backup", "/install")
+    ]
+    job = flow.create({"batch": items, "onFail": "stop"})
+    first = well.next()
+    ill.answer(ill.next(), 500)
+    shown = flow.until(job, lambda now: now["counts"]["skipped"] == 1)
+    assert (shown["counts"]["sent"], shown["counts"]["pending"]) == (1, 1)
+    assert [command["data"]["resource"] for command in well.reached] == ["/backup"]
+    flow.restart()  # what was decided is on disk
+    well.answer(first)
+    second = well.next()
+    assert second["data"]["resource"] == "/install"
+    well.answer(second)
+    end = flow.restored(job)
+    assert end["counts"] == {**dict.fromkeys(end["counts"], 0), "resolved": 2, "error": 1, "skipped": 1}
+    assert len(ill.reached) == 1
+    skipped = next(one for one in flow.requests(job) if one["status"] == "skipped")
+    assert skipped["result"]["message"].endswith("an earlier step, ended as error")

@@ -10,7 +10,7 @@ from typing import Any
 
 from puppetmaster.clock import seconds
 from puppetmaster.model.job import Job
-from puppetmaster.model.policy import Policy, wave_of
+from puppetmaster.model.policy import wave_of
 from puppetmaster.model.request import DIRECT_WAY, Request, RequestStatus
 from puppetmaster.store.base import FIRST_REQUEST_ID
 from puppetmaster.store.sqlite.store import FILE_NAME, SqliteStore
@@ -183,6 +183,7 @@ class Verdict:
         if job.status == "aborted" and not {"abort", "gate"} & order.body.keys():
             yield f"job {job.id} is aborted, and nothing of it says when"
         yield from self._waves(job, requests)
+        yield from self._steps(job, requests)
         for request in requests:
             for said in self._request(job, request, order):
                 yield f"request {request.id} of job {job.id}, {request.destination}, {request.status}: {said}"
@@ -196,7 +197,7 @@ class Verdict:
 
     def _waves(self, job: Job, requests: list[Request]) -> Iterator[str]:
         """Nothing of a wave reaches a gateway before all of the wave before it has."""
-        waves = Policy.of(job.given, job.total).waves
+        waves = job.policy.waves
         times: dict[int, list[float]] = defaultdict(list)
         for request in requests:
             wave = wave_of(waves, request.id - job.first)
@@ -204,6 +205,22 @@ class Verdict:
         for before, after in pairwise(sorted(times)):
             if times[before] and times[after] and max(times[before]) > min(times[after]):
                 yield f"job {job.id}: wave {after} began to run before wave {before} had ended"
+
+    def _steps(self, job: Job, requests: list[Request]) -> Iterator[str]:
+        """With ``onFail: "stop"`` each step of a gateway runs after the one before it, which ended well."""
+        if not job.policy.stops:
+            return
+        by_gateway: dict[str, list[Request]] = defaultdict(list)
+        for request in requests:
+            by_gateway[request.destination].append(request)
+        for gateway, steps in by_gateway.items():
+            for before, after in pairwise(steps):
+                ran, ran_before = self._ran[after.id], self._ran[before.id]
+                if ran and before.status is not _S.RESOLVED:
+                    yield f"job {job.id}, {gateway}: {after.id} ran, and {before.id} is {before.status}"
+                began_s, before_s = (min((one.t_s for one in some), default=0) for some in (ran, ran_before))
+                if ran and ran_before and began_s < before_s:
+                    yield f"job {job.id}, {gateway}: {after.id} ran before {before.id}"
 
     # -- requests ---------------------------------------------------------------------------------
 
