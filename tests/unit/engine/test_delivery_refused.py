@@ -40,6 +40,7 @@ def test_a_refusal_is_no_attempt(world: World, code: int, text: str) -> None:
     assert world.request(job.first).attempts == 1
     succeed(world, job.first)
     assert world.statuses(job) == ["resolved"]
+    assert world.request(job.first).history == ()
 
 
 LOCKED_THERE = [(423, "resource is locked"), (503, "service unavailable")]
@@ -172,13 +173,4 @@ def test_a_refusal_after_the_cancel_means_that_it_never_ran(world: World) -> Non
     assert world.statuses(job) == ["canceled"]
     assert world.job(job.id).status is JobStatus.CANCELED
     world.advance(100)
-    assert len(world.sent) == 1
-
-
-def test_a_refused_request_that_was_canceled_is_not_sent_again(world: World) -> None:
-    job = world.create(body("post", "a"))
-    refuse(world, job.first)
-    control(world, job, CANCELED)
-    world.advance(100)
-    assert world.statuses(job) == ["canceled"]
     assert len(world.sent) == 1

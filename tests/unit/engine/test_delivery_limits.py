@@ -1,7 +1,6 @@
 """Messages that the broker may not carry: what becomes of them, and of those beside them, in virtual time."""
 
 import re
-from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
@@ -11,19 +10,10 @@ from puppetmaster.engine.engine import Engine
 from puppetmaster.engine.in_flight import REFUSED_S
 from puppetmaster.model.job import JobStatus
 from puppetmaster.model.message import Tried
-from puppetmaster.settings import Settings
 from tests.virtual import World, body
 
-SETTINGS = Settings(request_timeout_s=60.0, grace_s=5.0)
 LARGE = {"text": "x" * 9000}
 DID_NOT_RUN, MAY_HAVE_RUN = "it did not run", "it may have run"
-
-
-@pytest.fixture
-def world() -> Iterator[World]:
-    made = World(SETTINGS)
-    yield made
-    made.stop()
 
 
 def large(method: str, *destinations: str, text: dict[str, str] = LARGE, **more: Any) -> dict[str, Any]:
