@@ -40,13 +40,6 @@ def test_a_read_goes_only_after_the_controller_was_asked() -> None:
     assert picks(scheduler) == [1]
 
 
-def test_who_is_known_to_be_like_all_others_is_not_asked_for() -> None:
-    scheduler = lanes_of(1, known=True)
-    reads(scheduler, 1, "ab", 1)
-    assert picks(scheduler) == [1, 2]
-    assert list(scheduler.questions(10)) == []
-
-
 def test_nobody_is_asked_for_what_was_removed() -> None:
     scheduler = lanes_of(1)
     writes(scheduler, 1, "ab", 1)
@@ -82,15 +75,6 @@ def test_several_literals_are_one_lock_for_those() -> None:
     assert picks(scheduler) == [3, 4]
     scheduler.remove(1)
     assert picks(scheduler) == [2]
-
-
-def test_destinations_that_an_answer_named_are_not_asked_for_again() -> None:
-    scheduler = lanes_of(1)
-    writes(scheduler, 1, "abc", 1)
-    assert list(scheduler.questions(1)) == ["a"]
-    teach(scheduler, "a", ["/remote/a", "/remote/b", "/remote/c"])
-    assert list(scheduler.questions(10)) == []
-    assert drained(scheduler) == [1, 2, 3]
 
 
 def test_a_read_does_not_pass_a_write_of_ours() -> None:
@@ -337,16 +321,6 @@ def test_what_was_forgotten_is_asked_for_again(
     forget(scheduler)
     assert picks(scheduler) == []
     assert list(scheduler.questions(10)) == ["a"]
-
-
-def test_a_question_that_was_forgotten_with_the_controller_is_asked_again() -> None:
-    scheduler = lanes_of(1)
-    writes(scheduler, 1, "a", 1)
-    assert list(scheduler.questions(10)) == ["a"]
-    scheduler.forget_all()
-    assert list(scheduler.questions(10)) == ["a"]
-    teach(scheduler, "a")
-    assert picks(scheduler) == [1]
 
 
 def test_a_write_in_flight_may_end_after_its_lock_was_forgotten() -> None:
