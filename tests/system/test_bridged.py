@@ -51,7 +51,6 @@ class BridgedFlow(Flow):
         super().__init__(fleet.server, client, stage)
         self.fleet = fleet
         self.route = route
-        self.stage = stage
         self._ghosts = 0
 
     def ghost(self, status: bytes = b"1") -> Ghost:
