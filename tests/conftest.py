@@ -1,7 +1,7 @@
 """What the tests share: how Hypothesis works, a broker, a controller on it, what to do without mosquitto."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -33,16 +33,21 @@ def _known_ids() -> Iterator[None]:
 
 
 #: What tests may find missing: Debian's packages of these names bring it.
-PACKAGES = ("chromium", "debhelper", "mmdebstrap", "mosquitto", "openssl", "python3-venv", "systemd")
+PACKAGES = ("chromium", "debhelper", "gcc", "mmdebstrap", "mosquitto", "openssl", "python3-venv", "systemd")
+
+
+def needed(there: bool, package: str) -> None:
+    """Skip the test when what it needs is not ``there``; in CI (environment CI=true) fail instead."""
+    if there:
+        return
+    if os.environ.get("CI") == "true":
+        pytest.fail(f"{package} is not installed, and CI must not skip what needs it")
+    pytest.skip(f"{package} is not installed")
 
 
 def require(kind: Kind) -> None:
-    """Skip the test when this kind of broker is not installed; in CI (environment CI=true) fail instead."""
-    if Broker.available(kind):
-        return
-    if os.environ.get("CI") == "true":
-        pytest.fail(f"{kind} is not installed, and CI must not skip what needs it")
-    pytest.skip(f"{kind} is not installed")
+    """Skip the test when this kind of broker is not installed, as ``needed`` does."""
+    needed(Broker.available(kind), kind)
 
 
 def any_broker() -> None:
@@ -54,15 +59,21 @@ def any_broker() -> None:
         require("mosquitto")
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say at the end what was skipped because something is not installed, and what brings it."""
-    skipped = terminalreporter.stats.get("skipped", [])
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_sessionfinish(session: pytest.Session) -> Generator[None, object, object]:
+    """Say in the last line what was skipped because something is not installed, and what brings it."""
+    result = yield
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is None:
+        return result
+    skipped = reporter.stats.get("skipped", [])
     reasons = [str(report.longrepr[2]) for report in skipped if isinstance(report.longrepr, tuple)]
     missing = [name for name in PACKAGES if any(f"{name} is not installed" in reason for reason in reasons)]
     if missing:
         count = sum("is not installed" in reason for reason in reasons)
         cure = f"apt-get install {' '.join(missing)}"
-        terminalreporter.write_line(f"{count} tests need what is not installed here. To run them too: {cure}")
+        reporter.write_line(f"{count} tests need what is not installed here. To run them too: {cure}")
+    return result
 
 
 def stand_in_only(reason: str) -> pytest.MarkDecorator:

@@ -17,6 +17,7 @@ from puppetmaster import __version__
 from sandbox.broker import Broker
 from sandbox.process import Process, free_port
 from tests import ROOT
+from tests.conftest import needed
 
 #: The settings of the Debian package, and its store.
 SETTINGS, STATE = "etc/puppetmaster/puppetmaster.json", "var/lib/puppetmaster"
@@ -100,13 +101,6 @@ def test_a_python_that_makes_no_environments_is_named_with_the_cure(
 
 
 # -- dpkg ------------------------------------------------------------------------------------------
-
-
-def needed(tool: bool, package: str) -> None:
-    """Skip where it is missing; in CI fail."""
-    if not tool:
-        said = f"{package} is not installed"
-        pytest.fail(said) if os.environ.get("CI") == "true" else pytest.skip(said)
 
 
 def suite() -> str:

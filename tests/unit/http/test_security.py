@@ -3,6 +3,7 @@
 import asyncio
 import http.client
 import json
+import shutil
 import socket
 import ssl
 import subprocess
@@ -23,6 +24,7 @@ from puppetmaster.http.protocols import HEADER_LIMIT_BYTES
 from puppetmaster.http.security import SMALL_BYTES, Room, Security, _Body
 from puppetmaster.http.server import SURPLUS, Address, address
 from puppetmaster.settings import Settings
+from tests.conftest import needed
 from tests.web_client import Bundle, Door, batch, many, received, running
 
 TOKEN = "correct-horse-battery-staple"
@@ -596,6 +598,7 @@ def test_a_port_that_is_taken_is_said_at_the_start(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="session")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    needed(shutil.which("openssl") is not None, "openssl")
     directory = tmp_path_factory.mktemp("tls")
     cert, key = directory / "cert.pem", directory / "key.pem"
     made = [
