@@ -78,8 +78,7 @@ def test_a_lock_at_the_gateway_is_not_waited_for_for_ever(world: World) -> None:
         assert world.clock.monotonic_s - begun_s < 2 * SETTINGS.lock_wait_s + 60
         world.run(world.gateway_said(world.last(job.first).message, 423, "resource is locked"))
         world.advance(2)
-    result = world.request(job.first).result
-    assert result is not None
+    result = world.result(job.first)
     assert (result["code"], result["source"]) == (423, "device")
     assert result["message"].endswith("it did not run")
 
@@ -89,8 +88,7 @@ def test_a_resource_that_a_gateway_has_not_is_an_error_also_while_gateways_regis
     job = world.create(body("post", "a"))
     world.run(lambda engine: engine.delivery.controller_restarted(world.clock.now_s()))
     world.run(world.gateway_said(job.first, 404, ""))
-    result = world.request(job.first).result
-    assert result is not None
+    result = world.result(job.first)
     assert (result["code"], result["message"]) == (404, "the gateway has no such resource")
 
 
@@ -146,8 +144,7 @@ def test_a_request_is_not_refused_for_ever(world: World) -> None:
         world.advance(0.01)
     took_s = world.clock.now_s() - began_s
     assert SETTINGS.lock_wait_s <= took_s <= SETTINGS.lock_wait_s + 2 * LAST_DELAY_S
-    result = world.request(job.first).result
-    assert result is not None
+    result = world.result(job.first)
     assert (result["code"], result["source"]) == (423, "controller")
     assert "did not run" in result["message"]
     assert world.request(job.first).attempts == 0

@@ -50,8 +50,7 @@ def test_an_event_is_delivered_whatever_is_inside(world: World, inside: int) -> 
     world.run(world.answered(job.first, inside))
     request = world.request(job.first)
     assert request.status is RequestStatus.RESOLVED
-    assert request.result is not None
-    assert (request.result["code"], request.result["source"]) == (200, "remote")
+    assert (world.result(job.first)["code"], world.result(job.first)["source"]) == (200, "remote")
 
 
 def test_an_event_that_its_gateway_does_not_pass_on_is_not_delivered(world: World) -> None:

@@ -97,8 +97,7 @@ def test_the_attempts_come_to_an_end(world: World) -> None:
         world.advance(10)
     request = world.request(job.first)
     assert request.status is RequestStatus.ERROR
-    assert request.result is not None
-    assert request.result["code"] == 502
+    assert world.result(job.first)["code"] == 502
     assert request.attempts == 3
     assert [one["result"]["code"] for one in request.history] == [500, 501]
     assert [one["status"] for one in request.history] == ["error", "error"]
@@ -164,8 +163,7 @@ def test_a_late_success_of_an_earlier_attempt_settles_what_waits(world: World) -
     world.run(world.answered(job.first))
     request = world.request(job.first)
     assert request.status is RequestStatus.RESOLVED
-    assert request.result is not None
-    assert request.result["late"] is True
+    assert world.result(job.first)["late"] is True
     assert status(world, job) == ("resolved", None)
     world.advance(100)
     assert len(world.sent) == 1
@@ -178,8 +176,7 @@ def test_a_late_success_of_an_earlier_attempt_settles_what_is_in_flight(world: W
     world.run(world.answered(first))
     request = world.request(job.first)
     assert request.status is RequestStatus.RESOLVED
-    assert request.result is not None
-    assert request.result["late"] is True
+    assert world.result(job.first)["late"] is True
     assert world.engine.scheduler.in_flight == 0
     world.run(world.answered(second, 500))
     assert world.request(job.first) == request, "who succeeded has"
@@ -208,8 +205,7 @@ def test_a_late_failure_of_an_attempt_is_how_it_ended_when_no_other_is_made(worl
     control(world, job, CANCELED)
     request = world.request(job.first)
     assert request.status is RequestStatus.ERROR
-    assert request.result is not None
-    assert (request.result["code"], request.result["late"]) == (500, True)
+    assert (world.result(job.first)["code"], world.result(job.first)["late"]) == (500, True)
 
 
 def test_a_late_failure_is_seen_in_the_history(world: World) -> None:
@@ -300,8 +296,7 @@ def test_what_was_tried_and_is_not_tried_again_keeps_its_last_outcome(
     request = world.request(job.first)
     assert (request.status.value, request.attempts, request.history) == (ends, 1, ())
     assert (request.sending, request.sent_at) == (job.first, job.created_at)
-    assert request.result is not None
-    assert request.result["message"].endswith(f"; not sent again: {world.job(job.id).reason}")
+    assert world.result(job.first)["message"].endswith(f"; not sent again: {world.job(job.id).reason}")
     assert status(world, job)[0] == ("canceled" if wanted == "cancel" else "timeout")
 
 

@@ -8,7 +8,7 @@ import queue
 import threading
 import tracemalloc
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -37,12 +37,6 @@ from tests.desk import until
 from tests.web_client import Door, batch, many, received, running
 
 TIME = {"message": {"method": "get", "resource": "/system/time"}}
-
-
-@pytest.fixture
-def door(tmp_path: Path) -> Iterator[Door]:
-    with running(tmp_path) as started:
-        yield started
 
 
 def created(door: Door, *destinations: str, **more: Any) -> dict[str, Any]:

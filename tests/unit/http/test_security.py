@@ -32,12 +32,6 @@ JOB = json.dumps(batch("a")).encode()
 
 
 @pytest.fixture
-def door(tmp_path: Path) -> Iterator[Door]:
-    with running(tmp_path) as started:
-        yield started
-
-
-@pytest.fixture
 def locked(tmp_path: Path) -> Iterator[Door]:
     with running(tmp_path, token=TOKEN) as started:
         yield started

@@ -9,6 +9,7 @@ from tests.unit.scheduling.lanes import (
     CACHE_S,
     drained,
     lanes_of,
+    one_lock,
     pause,
     picks,
     reads,
@@ -192,10 +193,7 @@ def test_a_write_that_was_put_back_frees_its_lock() -> None:
 
 
 def test_a_refused_request_waits_and_its_lock_with_it() -> None:
-    scheduler = lanes_of(1)
-    teach(scheduler, "a", ["/remote/+"])
-    writes(scheduler, 1, "ab", 1)
-    assert picks(scheduler) == [1]
+    scheduler = one_lock()
     scheduler.delay(1, 5.0, LOCKED, locked=True)
     assert scheduler.in_flight == 0
     assert picks(scheduler, 4.9) == []
@@ -233,10 +231,7 @@ def test_a_refusal_at_a_lock_of_its_own_delays_that_request_alone() -> None:
 
 
 def test_a_delay_that_is_nobodys_lock_stops_only_that_request() -> None:
-    scheduler = lanes_of(1)
-    teach(scheduler, "a", ["/remote/+"])
-    writes(scheduler, 1, "ab", 1)
-    assert picks(scheduler) == [1]
+    scheduler = one_lock()
     scheduler.delay(1, 5.0, "it failed")
     assert scheduler.why(1, 0.0) == "it failed; it is tried again in 5.0 s"
     assert picks(scheduler) == [2]
@@ -259,10 +254,7 @@ def test_removing_a_delayed_request_lets_the_next_of_its_destination_go() -> Non
 
 
 def test_a_lock_is_free_again_also_when_the_delayed_request_was_removed() -> None:
-    scheduler = lanes_of(1)
-    teach(scheduler, "a", ["/remote/+"])
-    writes(scheduler, 1, "ab", 1)
-    assert picks(scheduler) == [1]
+    scheduler = one_lock()
     scheduler.delay(1, 5.0, LOCKED, locked=True)
     assert picks(scheduler) == []
     scheduler.remove(1)
@@ -324,10 +316,7 @@ def test_what_was_forgotten_is_asked_for_again(
 
 
 def test_a_write_in_flight_may_end_after_its_lock_was_forgotten() -> None:
-    scheduler = lanes_of(1)
-    teach(scheduler, "a", ["/remote/+"])
-    writes(scheduler, 1, "ab", 1)
-    assert picks(scheduler) == [1]
+    scheduler = one_lock()
     scheduler.forget_all()
     scheduler.remove(1)
     teach(scheduler, "b")
@@ -470,10 +459,7 @@ def test_a_refusal_where_no_lock_is_known_delays_that_request_alone() -> None:
 
 
 def test_who_waits_for_a_lock_asks_when_the_controller_is_another_one() -> None:
-    scheduler = lanes_of(1)
-    teach(scheduler, "a", ["/remote/+"])
-    writes(scheduler, 1, "ab", 1)
-    assert picks(scheduler) == [1]
+    scheduler = one_lock()
     scheduler.forget_all()
     assert picks(scheduler) == []
     assert list(scheduler.questions(10)) == ["b"]
