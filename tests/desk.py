@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar, cast
 
 from puppetmaster.api import bodies
-from puppetmaster.bus.client import Answered, BusClient, BusEvent, ControllerChanged, LinkChanged
+from puppetmaster.bus.client import Answered, BusClient, BusEvent, ControllerChanged, LinkChanged, Owners
 from puppetmaster.bus.connection import Receipt
 from puppetmaster.clock import Clock
 from puppetmaster.dispatcher import KEEP_ALL, Dispatcher
@@ -81,6 +81,8 @@ class RecordingBus:
         self.released_bytes = 0
         #: Called with each receipt, at the moment when it is acknowledged.
         self.watch: Callable[[Receipt], None] = lambda _: None
+        #: Takes the controller's word on who owns a destination.
+        self.told: Callable[[Owners], None] = lambda _: None
         self._store = store
 
     def send(self, commands: Sequence[Outgoing]) -> bool:
@@ -117,7 +119,9 @@ class RecordingBus:
         self.syncs += 1
 
     def ask(self, destinations: Iterable[str]) -> None:
-        """Nobody answers: every gateway counts as one with a lock of its own in the end."""
+        """Every gateway has a lock of its own."""
+        for destination in destinations:
+            self.told(Owners(destination, (f"/remote/{destination}",)))
 
 
 class JumpingClock(Clock):
@@ -142,6 +146,7 @@ class Desk(Generic[S]):
             Settings(booting_s=0, **settings), self.clock, self.store.now, self.store.ids, "tunnel"
         )
         self.dispatcher = Dispatcher(self.engine, self.store, cast(BusClient, self.bus), hub, keep)
+        self.bus.told = self.post
         self.dispatcher.start()
         self.post(LinkChanged(up=True), ControllerChanged(up=True))
 

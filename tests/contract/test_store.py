@@ -548,12 +548,6 @@ def test_a_reader_sees_one_state_throughout_and_the_next_one_sees_the_commit(sto
         assert [job.id for job in reader.jobs({})] == [2, 1]
 
 
-def test_the_writer_reads_its_own_commits(store: Store) -> None:
-    fill(store, 1)
-    assert [job.id for job in store.now.jobs({})] == [1]
-    assert store.now.count_requests({"job": 1, "status": ["pending"]}) == 3
-
-
 def test_an_error_of_the_caller_passes_and_the_reader_is_used_again(store: Store) -> None:
     for _ in range(3):
         with pytest.raises(KeyError), store.reading():

@@ -41,9 +41,9 @@ def test_what_one_lock_held_goes_on_soon(flow: Flow) -> None:
     def take(message: Message) -> None:
         reached.append((time.monotonic(), message["resource"]))
         if len(reached) > 1:
-            flow._stage.answer(message, 200, {"code": 200, "data": {}})
+            flow.stage.answer(message, 200, {"code": 200, "data": {}})
 
-    stage, controller = flow._stage, flow._gateway.controller
+    stage, controller = flow.stage, flow.gateway.controller
     stage.register_model("whole-fleet", ["/remote/+"], take, ttl=60)
     job = flow.create(batch("post", ["cg-1", "cg-2"], requestTimeout=60))
     flow.until(job, lambda shown: shown["counts"]["sent"] == 1 and bool(reached))
@@ -61,11 +61,11 @@ def test_reads_that_were_lost_are_repeated_soon(flow: Flow) -> None:
     (gateway,) = flow.played(1)
     job = flow.create(batch("get", [gateway.name], requestTimeout=60))
     gateway.next()
-    controller = flow._gateway.controller
+    controller = flow.gateway.controller
     controller.kill()
     controller.start()
     returned_s = time.monotonic()
-    flow._stage.register_model(gateway.name, [f"/remote/{gateway.name}"], gateway._take, ttl=60)
+    flow.stage.register_model(gateway.name, [f"/remote/{gateway.name}"], gateway._take, ttl=60)
     gateway.answer(gateway.next())
     assert time.monotonic() - returned_s < GOES_ON_S
     assert flow.restored(job)["finishCount"] == 1

@@ -140,24 +140,6 @@ def test_the_sdks_own_connection_fails_on_a_port_from_the_environment(broker: Br
     plain.client._sockpairW.close()
 
 
-def test_it_waits_for_a_broker_that_comes_later(broker: Broker) -> None:
-    broker.stop()
-    connected = threading.Event()
-    with link(broker, lambda _: connected.set()):
-        assert not connected.wait(0.2)
-        broker.start()
-        assert connected.wait(20)
-
-
-def test_it_comes_back_after_the_broker_was_killed(broker: Broker) -> None:
-    connected = threading.Semaphore(0)
-    with link(broker, lambda _: connected.release()):
-        assert connected.acquire(timeout=20)
-        broker.kill()
-        broker.start()
-        assert connected.acquire(timeout=20)
-
-
 def test_a_message_that_the_broker_closes_for_is_replaced_after_the_second_time(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
