@@ -392,6 +392,16 @@ def test_each_commit_waits_for_the_disk(store: SqliteTinyDB) -> None:
     assert pragma("PRAGMA synchronous").fetchall() == [(2,)]  # FULL
 
 
+def test_to_open_a_file_that_is_there_writes_nothing(store: SqliteTinyDB, path: Path) -> None:
+    """Who wants to look at it may have a full disk."""
+    store.insert({"n": 1})
+    log = path.with_name(f"{path.name}-wal")
+    before = log.read_bytes()
+    with SqliteTinyDB(path) as again:
+        assert again.all() == [{"n": 1}]
+        assert log.read_bytes() == before
+
+
 def test_what_was_acknowledged_survives_a_kill(path: Path) -> None:
     program = (
         "import sys; from puppetmaster.store.sqlite.documents import SqliteTinyDB\n"
