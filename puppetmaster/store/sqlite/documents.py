@@ -256,15 +256,17 @@ class SqliteTable(Table):
 
     def remove(self, cond: QueryLike | None = None, doc_ids: Iterable[int] | None = None) -> list[int]:
         """As in TinyDB, but an id may be named twice; `Fields` and `doc_ids` are looked up."""
-        if doc_ids is None and not isinstance(cond, Fields):
+        if doc_ids is not None:
+            wanted = dict.fromkeys(doc_ids)
+            with self._sqlite.transaction():
+                self._rows.schema.create()
+                there = set(self._rows.delete(wanted))
+            return [doc_id for doc_id in wanted if doc_id in there]
+        if not isinstance(cond, Fields):
             return super().remove(cond)
         with self._sqlite.transaction():
             self._rows.schema.create()
-            if isinstance(cond, Fields) and doc_ids is None:
-                return self._rows.delete_where(cond)
-            wanted = dict.fromkeys(doc_ids or ())
-            there = set(self._rows.delete(wanted))
-            return [doc_id for doc_id in wanted if doc_id in there]
+            return self._rows.delete_where(cond)
 
     # -- verbs that TinyDB has not --------------------------------------------------------------------
 

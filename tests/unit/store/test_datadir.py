@@ -99,10 +99,16 @@ def test_nothing_is_written_to_a_store_that_was_replaced(tmp_path: Path) -> None
 
 # Copies
 
+#: A job whose requests are not all written: it does not exist.
+HALF = a_job(id=6, first=FIRST_REQUEST_ID + 15)
+
 
 @pytest.fixture
 def data_dir(tmp_path: Path) -> Path:
-    """A store with jobs that wait, send, are paused, are being stopped and have ended; nobody uses it."""
+    """A store with jobs that wait, send, are paused, are being stopped and have ended, and half of another.
+
+    Nobody uses it.
+    """
     path = tmp_path / "data"
     with closing(SqliteStore(path)) as store:
         jobs = {
@@ -116,8 +122,12 @@ def data_dir(tmp_path: Path) -> Path:
             Changes(
                 jobs=jobs,
                 items={FIRST_REQUEST_ID: an_item()},
-                requests={FIRST_REQUEST_ID: a_request()},
-                ids=Ids(6, FIRST_REQUEST_ID + 15),
+                requests={
+                    FIRST_REQUEST_ID: a_request(),
+                    HALF.first: a_request(id=HALF.first, job=HALF.id, item=HALF.first),
+                },
+                drafts={HALF.id: HALF},
+                ids=Ids(7, HALF.first + HALF.total),
             )
         )
     return path
@@ -157,6 +167,10 @@ def test_a_copied_directory_sends_nothing_by_itself(data_dir: Path, tmp_path: Pa
     _, ids = _jobs(data_dir)
     shutil.copytree(data_dir, tmp_path / "copy")
     _assert_paused(tmp_path / "copy", ids)
+    with closing(SqliteStore(tmp_path / "copy")) as store:
+        while store.sweep():
+            pass
+        assert store._db.table("requests").ids().tolist() == [FIRST_REQUEST_ID], "half a job is swept"
 
 
 @pytest.mark.parametrize("marked", [True, False], ids=["of this version", "of an earlier version"])
