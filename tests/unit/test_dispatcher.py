@@ -225,6 +225,37 @@ def test_while_nothing_can_be_written_answers_are_kept_here(desk: MemoryDesk) ->
     until(lambda: desk.status(job.first) == "resolved", "it is written when that can be")
 
 
+def test_what_is_kept_here_counts_as_in_memory_until_it_is_written(
+    desk: MemoryDesk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The bus reads no more than so much. What is not read may be the answer that a timer asks for."""
+    monkeypatch.setattr(dispatcher_module, "CATCH_UP_S", 0.0)
+    monkeypatch.setattr(dispatcher_module, "HELD_BYTES", 2000)
+    job = desk.create("a", "b", "c", requestTimeout=30)
+    until(lambda: len(desk.bus.sent) == 3, "they leave")
+    one, two, three = job.request_ids
+    desk.store.full = True
+    desk.answer(one, size_bytes=1999)
+    tries = commits_of(desk.store, monkeypatch)
+    until(lambda: tries, "it is kept")
+    assert desk.bus.released_bytes == 0
+    desk.answer(two, size_bytes=1)
+    desk.in_flight()
+    desk.clock.ahead_s += 60
+    tries.clear()
+    until(lambda: len(tries) > 2, "it is tried to write them")
+    assert desk.in_flight() == 1, "nobody says that the third was not answered"
+    assert desk.bus.released_bytes == desk.bus.syncs == 0
+    monkeypatch.setattr(dispatcher_module, "CATCH_UP_S", WAIT_S)
+    desk.store.full = False
+    until(lambda: desk.bus.released_bytes == 2000, "more may be read")
+    until(lambda: desk.bus.syncs == 1, "all that is on its way is asked for")
+    desk.answer(three)
+    desk.post(Synced())
+    until(lambda: desk.status(three) == "resolved", "it is answered")
+    assert [desk.status(id_) for id_ in (one, two)] == ["resolved", "resolved"]
+
+
 # -- a process that stood still --------------------------------------------------------------------
 
 
