@@ -174,6 +174,8 @@ class Dispatcher:
             if call.reply.cancel():
                 late = f"Not begun within {timeout_s:g} s: nothing was changed. Try again."
             raise Unavailable(late) from None
+        finally:
+            del call  # an error knows this frame, and the call knows the error: the body of a POST would stay
 
     def start(self) -> None:
         """Take up what an earlier process left, and run. Raises StoreError."""
@@ -379,7 +381,7 @@ class Dispatcher:
         try:
             value = call.verb(self._engine)
         except PuppetmasterError as error:
-            call.reply.set_exception(error)
+            call.reply.set_exception(error.with_traceback(None))  # which knows this frame: as in ``_wait``
         except Exception as error:
             log.exception("a call failed", extra={"action": "call_fault"})
             call.reply.set_exception(error)
@@ -451,7 +453,9 @@ class Dispatcher:
 
     def _stall(self, error: StoreError) -> None:
         if not self._engine.stalled:
-            log.error("%s Nothing is sent until it can be written.", error, extra={"action": "store_down"})
+            log.error(
+                "%s Nothing is sent until it can be written.", error.message, extra={"action": "store_down"}
+            )
         revoked = set(self._engine.stall(error))
         self._engine.retry_s = self._clock.now_s() + STORE_RETRY_S
         # What came is kept in memory, up to ``HELD_BYTES``. Unacknowledged, a few answers would hold up what
