@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import sqlite3
 import stat
 from contextlib import closing
 from pathlib import Path
@@ -13,6 +14,7 @@ from puppetmaster.model.job import Job, JobEvent, JobStatus
 from puppetmaster.store import base
 from puppetmaster.store.base import FIRST_REQUEST_ID, JOBS_AHEAD, REQUESTS_AHEAD, Changes, Ids, ahead
 from puppetmaster.store.datadir import FILE_NAME, GENERATION_NAME, LOCK_NAME, DataDir
+from puppetmaster.store.sqlite import store as store_module
 from puppetmaster.store.sqlite.store import COPIED, SqliteStore
 from tests.examples import LATER, a_job, a_request, an_item, counts
 
@@ -173,20 +175,40 @@ def test_a_copied_directory_sends_nothing_by_itself(data_dir: Path, tmp_path: Pa
         assert store._db.table("requests").ids().tolist() == [FIRST_REQUEST_ID], "half a job is swept"
 
 
+def _unmark(data_dir: Path) -> None:
+    """Make of it a store of an earlier version."""
+    with closing(SqliteStore(data_dir)) as store:
+        meta = {name: store._meta[name] for name in ("format", "installation", "nextJob", "nextRequest")}
+        store._db.table("meta").put([(1, meta)])
+
+
 @pytest.mark.parametrize("marked", [True, False], ids=["of this version", "of an earlier version"])
 def test_an_old_copy_in_its_place_sends_nothing_by_itself(
     data_dir: Path, marked: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, ids = _jobs(data_dir)
     if not marked:
-        with closing(SqliteStore(data_dir)) as store:
-            meta = {name: store._meta[name] for name in ("format", "installation", "nextJob", "nextRequest")}
-            store._db.table("meta").put([(1, meta)])
+        _unmark(data_dir)
     before = (data_dir / FILE_NAME).read_bytes()
     if marked:
         _jobs(data_dir)
     (data_dir / FILE_NAME).write_bytes(before)
     _assert_paused(data_dir, ids)
+
+
+def test_a_start_on_a_full_disk_makes_no_copy_of_a_store_of_an_earlier_version(
+    data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: object) -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    before = _jobs(data_dir)
+    _unmark(data_dir)
+    (data_dir / GENERATION_NAME).unlink()
+    with monkeypatch.context() as patch:
+        patch.setattr(store_module, "_abandon_drafts", full)
+        assert _jobs(data_dir) == before
+    assert _jobs(data_dir) == before
 
 
 def test_a_kill_between_the_two_marks_makes_no_copy(data_dir: Path) -> None:
