@@ -157,10 +157,10 @@ class Desk(Generic[S]):
         spec = bodies.parse_job(body("get", *names, **more), 10_000)
         return self.dispatcher.call(lambda engine: engine.create(spec), timeout_s)
 
-    def answer(self, message: int) -> None:
+    def answer(self, message: int, size_bytes: int = 0) -> None:
         inner = {"code": 200, "method": "get", "resource": "/any", "data": {"n": message}}
         read = reply.read({"id": message, "code": 200, "data": inner, "sign": ["remote"]})
-        self.post(Answered(message, read, Receipt(1, message % 1000)))
+        self.post(Answered(message, read, Receipt(1, message % 1000), size_bytes=size_bytes))
 
     def status(self, request_id: int) -> str:
         """In the store."""

@@ -14,8 +14,9 @@ from puppetmaster.engine import background
 from puppetmaster.engine.background import Background
 from puppetmaster.engine.context import Context, Timer, TimerKind
 from puppetmaster.engine.delivery import Delivery, said
-from puppetmaster.engine.state import Commands, OpenJob
+from puppetmaster.engine.state import SMALL_BYTES, Commands, OpenJob
 from puppetmaster.errors import Conflict, Unavailable
+from puppetmaster.jsoncodec import memory
 from puppetmaster.model.job import GateStatus, Job, JobEvent, JobStatus
 from puppetmaster.model.policy import Policy
 from puppetmaster.model.request import Item, Request, RequestEvent, RequestStatus
@@ -26,6 +27,8 @@ log = logging.getLogger("sanji.puppetmaster.engine.lifecycle")
 
 #: A new job's requests are sent when its creator has the answer, at the latest after this.
 BEGIN_S = 0.25
+#: From so much large data of open jobs on no more of it is taken.
+LARGE_BYTES = 32 * 1024 * 1024
 #: A time to start is compared with the wall clock at least this often: somebody may set it.
 START_CHECK_S = 30.0
 
@@ -68,6 +71,7 @@ class Lifecycle:
     def create(self, spec: JobSpec) -> Job:
         """A new job. Raises Unavailable."""
         self._check_room(spec.total)
+        self._check_data(spec)
         ids = self._state.new_ids(spec.total)
         made = spec.job(
             ids.job, ids.first, self._moment.at, self._moment.wall_s, self._settings.request_timeout_s
@@ -102,6 +106,15 @@ class Lifecycle:
         else:
             return
         raise Unavailable(f"No job can be created: {full}. Wait for one to end, delete one, or raise {most}.")
+
+    def _check_data(self, spec: JobSpec) -> None:
+        """Data of open jobs is in memory. Raises Unavailable when there is much of it, and more comes."""
+        open_bytes = self._state.large_bytes
+        if open_bytes >= LARGE_BYTES and any(memory(one.data) > SMALL_BYTES for one in spec.items):
+            raise Unavailable(
+                f"No job with much data can be created: that of jobs that have not ended takes "
+                f"{open_bytes / 1e6:.0f} MB. Wait for one of them to end, or delete one."
+            )
 
     def begin_job(self, job_id: int) -> None:
         """Whoever created the job has its answer, or had time enough: its requests may be sent."""
@@ -164,6 +177,8 @@ class Lifecycle:
         opened = self._take_up(job, items, paced=job.started_at is not None)
         opened.taken_up = True
         self._state.open_job(opened, requests)
+        for item in items.values():
+            self._state.weigh(item)
         for request in requests:
             self._delivery.taken_up(opened, request)
         if job.gate is GateStatus.SOAK:

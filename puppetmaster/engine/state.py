@@ -11,12 +11,15 @@ from typing import NamedTuple
 
 from puppetmaster.engine.steps import Steps
 from puppetmaster.errors import NotFound, Unavailable
+from puppetmaster.jsoncodec import memory
 from puppetmaster.model.job import Job, JobEvent, JobStatus
 from puppetmaster.model.message import EncodedCommand
 from puppetmaster.model.policy import Policy
 from puppetmaster.model.request import OPEN, Item, Request, RequestStatus
 from puppetmaster.store.base import LAST_REQUEST_ID, Changes, Ids, Reader
 
+#: Data of no more than this counts with its request.
+SMALL_BYTES = 4096
 #: Message ids for further sendings are taken from the counter in blocks, to write it rarely.
 ID_BLOCK = 1000
 
@@ -86,6 +89,7 @@ class State:
         #: corrects one does not count again.
         self.ended_requests: Counter[RequestStatus] = Counter()
         self.ended_jobs: Counter[JobStatus] = Counter()
+        self._large: Counter[int] = Counter()  # by job that has not ended: bytes of its large data
 
     # -- ids --------------------------------------------------------------------------------------
 
@@ -134,6 +138,7 @@ class State:
         self.changes.requests[request.id] = request
         if item.id == request.id:
             self.changes.items[item.id] = item
+            self.weigh(item)
 
     def complete_draft(self, job: Job) -> None:
         """It exists now."""
@@ -143,6 +148,7 @@ class State:
     def abandon_draft(self, job: Job) -> None:
         """It never will."""
         self._forget_changes(job)
+        self._large.pop(job.id, None)
         if self.changes.drafts.pop(job.id, None) is None:
             self.changes.abandoned[job.id] = job
 
@@ -182,6 +188,16 @@ class State:
     def knows(self, request_id: int) -> bool:
         """Whether a request of this id is open."""
         return request_id in self._job_of
+
+    def weigh(self, item: Item) -> None:
+        """Count the data of an item whose job is open from now on."""
+        if (size_bytes := memory(item.data)) > SMALL_BYTES:
+            self._large[item.job] += size_bytes
+
+    @property
+    def large_bytes(self) -> int:
+        """How much memory the large data of jobs takes that have not ended."""
+        return self._large.total()
 
     @property
     def open_jobs(self) -> int:
@@ -238,6 +254,7 @@ class State:
             job = replace(job, ended_boot=boot, ended_s=now_s if boot else None)
             del self._open[job_id]
             self.ended_jobs[job.status] += 1
+            self._large.pop(job_id, None)
         opened.job = self.changes.jobs[job_id] = job
         return job
 
@@ -253,6 +270,7 @@ class State:
     def drop(self, job_id: int) -> tuple[Job, list[Request]]:
         """Let go of an open job that is to be removed: it as it is, and its requests that are not done."""
         self._touched.discard(job_id)
+        self._large.pop(job_id, None)
         opened = self._open.pop(job_id)
         for id_ in opened.requests:
             del self._job_of[id_]
@@ -285,6 +303,7 @@ class State:
         """
         job = self.find_job(job_id)
         opened = self._open.pop(job_id, None)
+        self._large.pop(job_id, None)
         requests = list(opened.requests.values()) if opened is not None else []
         for request in requests:
             del self._job_of[request.id]

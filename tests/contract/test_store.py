@@ -336,6 +336,7 @@ def test_a_draft_is_hidden_until_it_is_complete(store: Store, open_store: Open) 
 @pytest.mark.parametrize("crashed", [False, True])
 def test_of_a_draft_that_is_abandoned_nothing_is_left(store: Store, open_store: Open, crashed: bool) -> None:
     small = _drafted(store)
+    before = store.size_bytes
     if crashed:
         store = open_store()
     else:
@@ -343,6 +344,7 @@ def test_of_a_draft_that_is_abandoned_nothing_is_left(store: Store, open_store: 
     _only(store, small)
     while store.sweep():
         _only(store, small)
+    assert store.size_bytes < before, "nor of the place that it took"
     assert [job.id for job, _ in store.unfinished()] == [9]
 
 

@@ -638,3 +638,8 @@ def test_a_place_that_is_not_shown_whole_ends_with_dots(beyond: int) -> None:
     assert [fault.path for fault in jsoncodec.faults({name: "\0"}, "")] == [
         f".{name}" if not beyond else f".{name[: jsoncodec.PATH_LENGTH - 1]}.."
     ]
+
+
+def test_memory_is_counted_in_texts_names_and_values() -> None:
+    value = {"image": "x" * 1000, "list": [1, None, {"y" * 500: True}]}
+    assert jsoncodec.memory(value) == 1000 + 500 + len("image") + len("list") + 7 * jsoncodec.VALUE_BYTES

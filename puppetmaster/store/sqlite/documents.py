@@ -70,6 +70,8 @@ BUSY_TIMEOUT_S = 5.0  # another process may hold the file for the moment of a ba
 
 #: A page is written as a whole, twice, for each small document that changed in it: a small one spares flash.
 PAGE_BYTES = 1024
+#: Free pages are given back when we say so.
+INCREMENTAL = 2
 #: The log goes into the file after so many bytes; what a large transaction made of it beyond so many is given
 #: back then.
 CHECKPOINT_BYTES, LOG_BYTES = 4 * 1024 * 1024, 8 * 1024 * 1024
@@ -108,7 +110,9 @@ class SqliteStorage(Storage):
             self.names()  # the first access: says so when this is no database
             return
         self.connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")  # counts for a file that is made now
-        self.connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # this too
+        if self.connection.execute("PRAGMA auto_vacuum").fetchone()[0] != INCREMENTAL:
+            # This too; in a file that has it SQLite would write it again, for which a full disk has no room.
+            self.connection.execute(f"PRAGMA auto_vacuum = {INCREMENTAL}")
         self.connection.execute("PRAGMA journal_mode = WAL")
         self.connection.execute("PRAGMA synchronous = FULL")  # each commit waits for the disk
         (page_bytes,) = self.connection.execute("PRAGMA page_size").fetchone()
@@ -252,15 +256,17 @@ class SqliteTable(Table):
 
     def remove(self, cond: QueryLike | None = None, doc_ids: Iterable[int] | None = None) -> list[int]:
         """As in TinyDB, but an id may be named twice; `Fields` and `doc_ids` are looked up."""
-        if doc_ids is None and not isinstance(cond, Fields):
+        if doc_ids is not None:
+            wanted = dict.fromkeys(doc_ids)
+            with self._sqlite.transaction():
+                self._rows.schema.create()
+                there = set(self._rows.delete(wanted))
+            return [doc_id for doc_id in wanted if doc_id in there]
+        if not isinstance(cond, Fields):
             return super().remove(cond)
         with self._sqlite.transaction():
             self._rows.schema.create()
-            if isinstance(cond, Fields) and doc_ids is None:
-                return self._rows.delete_where(cond)
-            wanted = dict.fromkeys(doc_ids or ())
-            there = set(self._rows.delete(wanted))
-            return [doc_id for doc_id in wanted if doc_id in there]
+            return self._rows.delete_where(cond)
 
     # -- verbs that TinyDB has not --------------------------------------------------------------------
 
