@@ -125,8 +125,9 @@ QUESTION_TIMEOUT_S = 5.0
 MOST_LOST = 10
 #: While gateways register, one after the other, more of them are waited for: at least for this long.
 MORE_S = 15.0
-#: Whoever has asked to be registered is sent to after this: the controller answers it first.
-REGISTERED_S = 0.2
+#: Whoever has asked to be registered is sent to after this: the controller answers it first, in 44 to 90 ms,
+#: and only then can it subscribe to the topic that the answer names. What comes before is lost.
+REGISTERED_S = 0.5
 #: While we see who registers, the others are tried only so often.
 UNREGISTERED_S = 10.0
 ROOM = Timer(TimerKind.ROOM, 0)
