@@ -4,6 +4,7 @@ One part of what the engine decides with; engine/lifecycle.py is the other. Know
 """
 
 import logging
+import math
 import random
 from collections import Counter
 from collections.abc import Iterable
@@ -125,8 +126,9 @@ QUESTION_TIMEOUT_S = 5.0
 MOST_LOST = 10
 #: While gateways register, one after the other, more of them are waited for: at least for this long.
 MORE_S = 15.0
-#: Whoever has asked to be registered is sent to after this: the controller answers it first.
-REGISTERED_S = 0.2
+#: Whoever has asked to be registered is sent to after this: the controller answers it first, in 44 to 90 ms,
+#: and only then can it subscribe to the topic that the answer names. What comes before is lost.
+REGISTERED_S = 0.5
 #: While we see who registers, the others are tried only so often.
 UNREGISTERED_S = 10.0
 ROOM = Timer(TimerKind.ROOM, 0)
@@ -168,7 +170,8 @@ class Delivery:
         self._corrections = Corrections(context.state, context.moment)
         self._again_s: dict[int, float] = {}  # not before this is another attempt made
         #: Until when gateways may register again: of all jobs, and of those that an earlier process began.
-        self._registering_until_s = self._all_anew_until_s = 0.0
+        #: The latter counts from the controller's first answer to this process.
+        self._registering_until_s, self._all_anew_until_s = 0.0, math.inf
         #: By message: answers that nobody has this name, and since when it is doubted that this is true.
         self._unbelieved: dict[int, tuple[Reply, float]] = {}
         #: Requests that wait for their gateways to register, by destination; whether we see who registers.
@@ -428,8 +431,9 @@ class Delivery:
     def _may_register(self, request: Request) -> bool:
         """Whether the gateway of a request may not have registered again yet.
 
-        After our own start the controller does not know us, as it does not know anybody after its own start.
-        What an earlier process began may have had a gateway; what is new is told at once that there is none.
+        After our own start nothing shows whether the controller is new too: it may know us, and nobody else.
+        What an earlier process began may have had a gateway; what is new is told at once that there is none,
+        unless gateways are seen to register.
         """
         now_s = self._moment.now_s
         anew = now_s < self._all_anew_until_s and self._state.opened_of(request.id).taken_up
@@ -460,11 +464,9 @@ class Delivery:
         """A model asks to be registered with these resources: who waits for that is sent to soon."""
         self._watching = True
         now_s = self._moment.now_s
-        until_s = now_s + min(MORE_S, self._settings.registering_s)
-        if now_s < self._registering_until_s:
+        if now_s < max(self._registering_until_s, self._all_anew_until_s):  # where all has just started
+            until_s = now_s + min(MORE_S, self._settings.registering_s)
             self._registering_until_s = max(self._registering_until_s, until_s)
-        if now_s < self._all_anew_until_s:
-            self._all_anew_until_s = max(self._all_anew_until_s, until_s)
         names = [resource.removeprefix("/remote/") for resource in resources]
         anybody = any(WILDCARDS.search(name) for name in names)
         for name in list(self._unregistered) if anybody else names:
@@ -475,6 +477,8 @@ class Delivery:
     def controller_up(self) -> None:
         """It answers, and what was kept for us comes. Where all has just started, gateways may be missing."""
         self.flight.hurry(self._moment.now_s)
+        until_s = self._moment.now_s + self._settings.registering_s
+        self._all_anew_until_s = min(self._all_anew_until_s, until_s)  # the first time
         # The monotonic clock counts from the start of the machine.
         self._registering_until_s = max(self._registering_until_s, self._settings.booting_s)
 

@@ -319,14 +319,16 @@ def test_another_bundle_may_use_the_plain_sdk(broker: Broker, controller: Proces
         def init(self, *_args: Any, **_kwargs: Any) -> None:
             self.reg_delay = 0
             self.outcome: queue.Queue[Any] = queue.Queue()
+            self.answered = threading.Event()
 
         def run(self) -> None:
             answer = self.publish.direct.post("/jobs", data={"batch": ["é"]})
             self.outcome.put((answer.code, answer.data))
 
         @sdk.Route(methods="get", resource="/another/:id")
-        def get(self, message: Any, response: Any) -> Any:
-            return response(data=message.param)
+        def get(self, message: Any, response: Any) -> None:
+            response(data=message.param)
+            self.answered.set()
 
     bundle = sdk.Bundle(load=False)
     bundle.profile = {
@@ -347,6 +349,8 @@ def test_another_bundle_may_use_the_plain_sdk(broker: Broker, controller: Proces
             assert another.outcome.get(timeout=30) == (200, {"batch": ["é"]})
             answer = client.request("get", "/another/00:0c:29:1c:e8:01")
             assert (answer["code"], answer["data"]) == (200, {"id": "00:0c:29:1c:e8:01"})
+            # The answer is here before its handler knows that it left; without a connection it never does.
+            assert another.answered.wait(30)
         finally:
             another.stop_event.set()
             thread.join(20)
