@@ -9,6 +9,7 @@ INSTALL_PYTHON ?= /usr/bin/python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 READY = $(VENV)/.ready-tests
+DOCS_VENV = $(VENV)/docs
 PIP_INSTALL = pip install --quiet --disable-pip-version-check --no-warn-script-location --use-pep517
 need_venv = $(1) -c 'import ensurepip' 2>/dev/null || \
 	{ echo "$(1) cannot make an environment: apt install python3-venv" >&2; exit 1; }
@@ -18,7 +19,7 @@ TARGET_FILES = bundle.json index.py requirements.txt LICENSE README.md CHANGELOG
 	schema/openapi.json $(wildcard data/*.factory) \
 	$(shell find puppetmaster -name '*.py' -o -path 'puppetmaster/dashboard/*' -type f)
 DIST_DIRS = schema tests sandbox benchmarks docs build-deb .ci
-DIST_FILES = $(TARGET_FILES) Makefile pyproject.toml \
+DIST_FILES = $(TARGET_FILES) Makefile pyproject.toml mkdocs.yml CONTRIBUTING.md \
 	$(shell git ls-files $(DIST_DIRS) 2>/dev/null || find $(DIST_DIRS) -type f -not -name '*.pyc')
 
 # Where the rest of what is installed goes, and how that which was installed is run.
@@ -32,7 +33,7 @@ INSTALLED = PYTHONPATH=. PYTHONDONTWRITEBYTECODE=1 $(INSTALL_DIR)/venv/bin/pytho
 ARCHIVE = sanji-bundle-$(NAME)-$(VERSION)
 
 .DEFAULT_GOAL := help
-.PHONY: all help demo demo-bridged sandbox run test torture soak mutants lint format bench install uninstall deb dist clean distclean
+.PHONY: all help demo demo-bridged sandbox run test torture soak mutants lint format bench docs install uninstall deb dist clean distclean
 
 help: ## Say what there is to make
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -69,8 +70,9 @@ sandbox: $(VENV)/.ready-sandbox ## The demo's broker, controller and gateways, a
 run: $(VENV)/.ready ## Run the bundle on the broker of BROKER_PORT_1883_TCP_ADDR and _PORT
 	@$(BIN)/python index.py
 
+# Most of their time is waiting, for processes and for time to pass: three files at once keep two cores busy.
 test: $(READY) ## Run all tests
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 torture: $(READY) ## Kill the bundle 400 times, a quarter of it on bridged gateways, 100,000 malformed inputs, let disk and clock fail
 	$(BIN)/python -m tests.torture --kills 300 --bridged 100 --seed 1 --inputs 100000
@@ -97,6 +99,16 @@ format: $(READY) ## Put the code in form
 
 bench: $(READY) ## Measure, each figure against another of the same run
 	$(BIN)/python -m benchmarks
+
+$(DOCS_VENV)/.ready: docs/requirements.txt
+	@$(call need_venv,$(PYTHON))
+	$(PYTHON) -m venv $(DOCS_VENV)
+	$(DOCS_VENV)/bin/python -m $(PIP_INSTALL) -r docs/requirements.txt
+	$(DOCS_VENV)/bin/python -m pip check
+	@touch $@
+
+docs: $(DOCS_VENV)/.ready ## Build the documents as a site in build/site, which works offline
+	@NO_MKDOCS_2_WARNING=true $(DOCS_VENV)/bin/mkdocs build --strict
 
 # What names the place where it was made is made to name RUN_DIR; nothing is compiled for one processor.
 install: ## Install the bundle as a service below $(DESTDIR), with an environment of its own

@@ -1,34 +1,42 @@
 """What the documents say that the code knows better: ``python -m docs.generate`` writes it, a test compares.
 
-The diagrams of docs/states.md come from the transition tables, the settings in README.md and in
-data/puppetmaster.json.factory from their declaration, the resources in docs/api.md from the operations, the
-properties there from the fields and the answers, and the options in docs/cli.md from the fields.
+The drawings come from the transition tables, the waves of a policy and the contract of the wings, the rest
+from the declarations of settings, operations, fields, codes, errors and metrics: ``PAGES``.
 """
 
+import inspect
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+import tomllib
+from collections.abc import Iterable, Iterator
 from dataclasses import fields
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 from click import Context, Option, Parameter
 
+from docs import drawings
 from puppetmaster.api.answers import ANSWERS
 from puppetmaster.api.fields import NEW_JOB, Field, Many, at
 from puppetmaster.api.operations import OPERATIONS, Operation
 from puppetmaster.api.query import PARAMETERS
 from puppetmaster.cli.jobfile import PLACES
 from puppetmaster.cli.submit import submit
+from puppetmaster.dispatcher import Tally
+from puppetmaster.engine.engine import Snapshot
+from puppetmaster.errors import PuppetmasterError
+from puppetmaster.http.metrics import Metrics
 from puppetmaster.model import job, request
+from puppetmaster.model.policy import wave_ends
 from puppetmaster.model.why import Reason, Why
-from puppetmaster.settings import Settings, variable
+from puppetmaster.settings import Settings, name_in_file, variable
 
 ROOT = Path(__file__).resolve().parent.parent
-BEGIN, END = "| variable | default | meaning |\n|---|---|---|\n", "\n\n"
+SETTINGS = "| variable | default | meaning |\n|---|---|---|\n"
 PROPERTIES = "| property | meaning | what it may be | default |\n|---|---|---|---|\n"
-#: The table of an answer, and its name in ``ANSWERS``.
+#: The table of an answer, and what is called so in ``ANSWERS``.
 ANSWER = "| of a {} | meaning |\n|---|---|\n"
 ANSWERS_SHOWN = {"job": "Job", "request": "Request", "group of results": "Result", "gateway": "Gateway"}
 CODES = "| `{}` | sentence |\n|---|---|\n"
@@ -38,47 +46,84 @@ OPTIONS = "| option | in the job | meaning |\n|---|---|---|\n"
 SEED_PROPERTIES = ("batch", "timeout")
 RESOURCES = "| method, resource | what | parameters | door | origin |\n|---|---|---|---|---|\n"
 
-STATES = """# The states of jobs and requests
-
-A status changes only by an event that stands in one of these tables (`puppetmaster/job.py`,
-`puppetmaster/request.py`); any other raises and changes nothing. The source says of each status what it
-means, who moves it on, and what a crash leaves behind. `python -m docs.generate` draws this page.
-
-## A request
-
-{request}
-
-`timeout` and `unknown` are final for the job's end; only an answer that comes late moves them.
-
-## A job
-
-{job}
-"""
+METRICS = "| name | kind | labels | meaning |\n|---|---|---|---|\n"
+ERRORS = "| code | sentence |\n|---|---|\n"
+STATUSES = "| status of a {} | meaning |\n|---|---|\n"
+EVENTS = "| event of a {} | when |\n|---|---|\n"
+#: A comment that describes a member of an enumeration, above it or behind it.
+DESCRIBED = re.compile(r"((?:^    #: .*\n)*)^    \w+ = \"(\w+)\"(?:  #: (.*))?$", re.MULTILINE)
+#: The waves that are drawn, and of how many requests.
+CANARY, SITE = (1, "10%", "100%"), 50
 
 
-def diagram(table: Mapping[tuple[Any, Any], StrEnum], first: Iterable[StrEnum]) -> str:
-    """A Mermaid state diagram of a transition table."""
-    lines = ["```mermaid", "stateDiagram-v2", *(f"    [*] --> {status}" for status in first)]
-    lines += [f"    {before} --> {after}: {event}" for (before, event), after in table.items()]
-    lines += [f"    {status} --> [*]" for status in _without_way_out(table)]
-    return "\n".join([*lines, "```"])
+def images() -> dict[str, str]:
+    """The drawings, by their names in docs/images."""
+    layers = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"][0]
+    return {
+        "request-states.svg": drawings.transitions(
+            request.TRANSITIONS, [request.RequestStatus.PENDING], "The statuses of a request"
+        ),
+        "job-states.svg": drawings.transitions(
+            job.TRANSITIONS, [job.JobStatus.PENDING, job.JobStatus.DISPATCHING], "The statuses of a job"
+        ),
+        "waves.svg": drawings.waves(wave_ends(CANARY, SITE), f"{SITE} gateways in three waves with gates"),
+        "wings.svg": drawings.layers(layers["layers"], "The wings: each imports only from those below it"),
+    }
 
 
-def _without_way_out(table: Mapping[tuple[Any, Any], StrEnum]) -> list[StrEnum]:
-    left = {before for before, _ in table}
-    return sorted(set(table.values()) - left)
+def with_states(page: str) -> str:
+    """docs/states.md with its tables as the comments in the code have them."""
+    for name, statuses, events in (
+        ("request", request.RequestStatus, request.RequestEvent),
+        ("job", job.JobStatus, job.JobEvent),
+    ):
+        page = _with_rows(page, STATUSES.format(name), _described(statuses))
+        page = _with_rows(page, EVENTS.format(name), _described(events))
+    return page
 
 
-def states() -> str:
-    """All of docs/states.md."""
-    return STATES.format(
-        request=diagram(request.TRANSITIONS, [request.RequestStatus.PENDING]),
-        job=diagram(job.TRANSITIONS, [job.JobStatus.PENDING, job.JobStatus.DISPATCHING]),
-    )
+def _described(members: type[StrEnum]) -> str:
+    rows = []
+    for above, value, behind in DESCRIBED.findall(inspect.getsource(members)):
+        said = " ".join(above.replace("#: ", "").split()) or behind
+        if said:
+            for one in members:
+                said = re.sub(rf"\b{one.name}\b", f"`{one}`", said)
+            rows.append(f"| `{value}` | {said} |")
+    return "\n".join(rows)
+
+
+def with_metrics(page: str) -> str:
+    """docs/metrics.md with its table as a scrape has it, all numbers 0, with a value for each label."""
+    some: dict[str, Any] = {
+        one.name: {"resolved": 0} if "dict" in str(one.type) else 0 for one in fields(Snapshot)
+    }
+    gateways = {"connected": 0, "away": 0, "changes": 0, "owners": {"/remote/+": {"window": 0, "busy": 0}}}
+    bus = dict.fromkeys(("connected", "controller", "registered"), False)
+    health = {"bus": bus, "store": {"writable": True}, "gateways": gateways}
+    service = SimpleNamespace(counts=lambda: {what: {"pending": 0} for what in ("jobs", "requests")})
+    times = dict.fromkeys(("commits", "dispatches", "turns"), Tally())
+    dispatcher = SimpleNamespace(look=lambda *_: Snapshot(**some), **times)
+    metrics = Metrics(cast(Any, service), cast(Any, dispatcher), lambda: health, ROOT / "none", lambda: 0)
+    rows = []
+    for one in metrics.collect():
+        labels = dict.fromkeys(name for sample in one.samples for name in sample.labels if name != "le")
+        name = one.name + {"counter": "_total", "info": "_info"}.get(one.type, "")
+        shown = ", ".join(f"`{label}`" for label in labels)
+        rows.append(f"| `{name}` | {one.type} | {shown} | {one.documentation} |")
+    return _with_rows(page, METRICS, "\n".join(rows))
+
+
+def with_codes(page: str) -> str:
+    """docs/failures.md with its table of codes as the errors have them."""
+    found: list[type[PuppetmasterError]] = [PuppetmasterError, *PuppetmasterError.__subclasses__()]
+    known = {one.status: one for one in reversed(found)}  # the first of those with one status
+    rows = [f"| {status} | {' '.join((known[status].__doc__ or '').split())} |" for status in sorted(known)]
+    return _with_rows(page, ERRORS, "\n".join(rows))
 
 
 def settings() -> str:
-    """The rows of the README's table of settings."""
+    """The rows of the table of settings."""
     rows = []
     for knob in fields(Settings):
         default = "`data/` of the bundle" if knob.name == "data_dir" else f"`{plain(knob.default)}`"
@@ -95,18 +140,19 @@ def plain(value: object) -> str:
     )
 
 
-def with_settings(readme: str) -> str:
-    """README.md with its table of settings as the code has them."""
-    return _with_rows(readme, BEGIN, settings())
+def with_settings(page: str) -> str:
+    """docs/settings.md with its table as the code has it."""
+    return _with_rows(page, SETTINGS, settings())
 
 
 def _with_rows(page: str, head: str, rows: str) -> str:
     before, rest = page.split(head, 1)
-    return before + head + rows + END + rest.split(END, 1)[1]
+    after = re.sub(r"\A(?:\|.*\n)*", "", rest)
+    return f"{before}{head}{rows}\n{after}"
 
 
 def with_tables(page: str) -> str:
-    """docs/api.md with its tables of resources, optional properties and codes as the code has them."""
+    """docs/api.md with its tables of resources, properties and codes as the code has them."""
     page = _with_rows(page, RESOURCES, "\n".join(map(_resource, OPERATIONS)))
     page = _with_rows(page, PROPERTIES, "\n".join(_properties()))
     for shown, name in ANSWERS_SHOWN.items():
@@ -168,22 +214,32 @@ def _resource(one: Operation) -> str:
 
 def factory() -> str:
     """All of data/puppetmaster.json.factory: the settings at first, without what is empty, or the SDK's."""
-    left_out = ("dataDir", "brokerHost", "brokerPort")
+    older = [name_in_file(knob.metadata["old"]) for knob in fields(Settings)]
+    left_out = ("dataDir", "brokerHost", "brokerPort", *older)
     known = Settings().public()
     shown = {name: value for name, value in known.items() if value != "" and name not in left_out}
     return json.dumps(shown, indent=2) + "\n"
 
 
+#: The pages with something generated in them, and what puts it there.
+PAGES = {
+    "states.md": with_states,
+    "settings.md": with_settings,
+    "metrics.md": with_metrics,
+    "failures.md": with_codes,
+    "api.md": with_tables,
+    "cli.md": with_options,
+}
+
+
 def main() -> None:
     """Write them."""
     (ROOT / "data" / "puppetmaster.json.factory").write_text(factory())
-    (ROOT / "docs" / "states.md").write_text(states())
-    readme = ROOT / "README.md"
-    readme.write_text(with_settings(readme.read_text()))
-    api = ROOT / "docs" / "api.md"
-    api.write_text(with_tables(api.read_text()))
-    cli = ROOT / "docs" / "cli.md"
-    cli.write_text(with_options(cli.read_text()))
+    for name, image in images().items():
+        (ROOT / "docs" / "images" / name).write_text(image)
+    for name, made in PAGES.items():
+        page = ROOT / "docs" / name
+        page.write_text(made(page.read_text()))
 
 
 if __name__ == "__main__":

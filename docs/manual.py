@@ -31,10 +31,11 @@ SETTINGS = """
 .SH SYNOPSIS
 .I /etc/puppetmaster/puppetmaster.json
 .SH DESCRIPTION
-One JSON object. What it does not name has its default; a name that is not known, or a value out of bounds, is
-named, and nothing starts. Times are in seconds. Settings are read at the start:
+One JSON object. A setting that it does not name has its default. With an unknown name, or a value out of
+bounds, puppetmaster does not start, and says which it is. Times are in seconds. Settings are read at the
+start:
 .B systemctl restart puppetmaster
-reads them again. An environment variable stands before the file.
+reads them again. An environment variable overrides the file.
 .B PUPPETMASTER_SETTINGS
 names another file.
 .SH EXAMPLE

@@ -5,6 +5,7 @@ to disk serves many changes. Nothing leaves before the change that caused it is 
 """
 
 import logging
+import math
 import threading
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
@@ -30,7 +31,7 @@ from puppetmaster.bus.client import (
     SubscriptionsRefused,
     Synced,
 )
-from puppetmaster.bus.connection import Receipt
+from puppetmaster.bus.connection import HELD_BYTES, Receipt
 from puppetmaster.clock import Steadiness
 from puppetmaster.engine.context import Turn
 from puppetmaster.engine.engine import Engine
@@ -126,6 +127,8 @@ class Dispatcher:
         self._replies: list[tuple[_Call, Any]] = []
         #: Receipts of answers that were taken in. They are acknowledged once the answers are on disk.
         self._receipts: list[Receipt] = []
+        #: Bytes of the answers that were taken in and are still in memory, as the bus counts them.
+        self._taken_bytes = 0
         #: Number of our own -> (an answer that could not be taken in, its next wait in seconds).
         self._untaken: dict[int, tuple[Answered, float]] = {}
         self._untaken_bytes = 0
@@ -179,6 +182,8 @@ class Dispatcher:
             if call.reply.cancel():
                 late = f"Not begun within {timeout_s:g} s: nothing was changed. Try again."
             raise Unavailable(late) from None
+        finally:
+            del call  # an error knows this frame, and the call knows the error: the body of a POST would stay
 
     def start(self) -> None:
         """Take up the open jobs of an earlier process, and start the thread. Raises StoreError."""
@@ -228,6 +233,8 @@ class Dispatcher:
         begun_s = self._clock.now_s()
         late = self._engine.begin() > STOOD_STILL_S
         if late and self._held_until_s is None:  # when every turn takes long, timers fire in every other
+            said = "nothing was done for more than %g s: what came meanwhile is read before timers fire"
+            log.info(said, STOOD_STILL_S, extra={"action": "stood_still"})
             self._hold_timers()
         self._guarded(self._take_again)
         for one in arrived:
@@ -268,21 +275,25 @@ class Dispatcher:
         return arrived
 
     def _release(self, arrived: Sequence[Sequence[BusEvent] | _Call | None]) -> None:
-        """Tell the bus that these events need no memory any more, so that it may bring others."""
-        size_bytes = sum(
+        """Tell the bus that these events need no memory any more, unless they stay in memory."""
+        self._taken_bytes += sum(
             event.size_bytes
             for one in arrived
             if isinstance(one, Sequence)
             for event in one
             if isinstance(event, Answered)
         )
-        if size_bytes:
-            self._bus.release(size_bytes)
+        if self._engine.stalled:
+            if self._taken_bytes >= HELD_BYTES:  # no more is read: what timers ask for may lie at the broker
+                self._held_until_s = math.inf
+        elif self._taken_bytes:
+            self._bus.release(self._taken_bytes)
+            self._taken_bytes = 0
+            if self._held_until_s == math.inf:
+                self._hold_timers()
 
     def _hold_timers(self) -> None:
-        """Hold the timers after the process stood still, until what came meanwhile is read."""
-        said = "nothing was done for more than %g s: what came meanwhile is read before timers fire"
-        log.info(said, STOOD_STILL_S, extra={"action": "stood_still"})
+        """Hold the timers after nothing was read for a while, until what came meanwhile is read."""
         self._held_until_s = self._clock.now_s() + CATCH_UP_S
         self._catch_up()
 
@@ -383,7 +394,7 @@ class Dispatcher:
         try:
             value = call.verb(self._engine)
         except PuppetmasterError as error:
-            call.reply.set_exception(error)
+            call.reply.set_exception(error.with_traceback(None))  # which knows this frame: as in ``_wait``
         except Exception as error:
             log.exception("a call failed", extra={"action": "call_fault"})
             call.reply.set_exception(error)
@@ -455,11 +466,13 @@ class Dispatcher:
 
     def _stall(self, error: StoreError) -> None:
         if not self._engine.stalled:
-            log.error("%s Nothing is sent until it can be written.", error, extra={"action": "store_down"})
+            log.error(
+                "%s Nothing is sent until it can be written.", error.message, extra={"action": "store_down"}
+            )
         revoked = set(self._engine.stall(error))
         self._engine.retry_s = self._clock.now_s() + STORE_RETRY_S
-        # Answers that came are kept in memory. Without acknowledgement they would hold up all that comes
-        # after them at the broker, and the controller would seem to be gone.
+        # Answers that came are kept in memory, up to ``HELD_BYTES``. Without acknowledgement a few of them
+        # would hold up all that comes after them at the broker, and the controller would seem to be gone.
         self._acknowledge()
         waiting, self._replies = self._replies, []
         for call, value in waiting:

@@ -133,6 +133,21 @@ def weight(payload: bytes) -> int:
     return len(payload) + VALUE_BYTES * values(payload)
 
 
+def memory(value: Any) -> int:
+    """About how many bytes of memory ``value``, which is decoded, takes."""
+    size, layer = 0, [value]
+    while layer:
+        size += sum(VALUE_BYTES + (len(one) if isinstance(one, str) else 0) for one in layer)
+        size += sum(len(key) for one in layer if isinstance(one, dict) for key in one)
+        layer = [
+            child
+            for one in layer
+            if isinstance(one, (dict, list))
+            for child in (one.values() if isinstance(one, dict) else one)
+        ]
+    return size
+
+
 def decode_loosely(payload: bytes | bytearray) -> Any:
     """As ``decode``, but NaN and Infinity are decoded as floats, so that the message's id can be read."""
     return _decoded(_LOOSE, payload)

@@ -209,7 +209,8 @@ def _check_names(environ: Mapping[str, str]) -> None:
         if not name.startswith(PREFIX) or name in (*known, *ELSEWHERE) or _LINKED.fullmatch(name):
             continue
         close = difflib.get_close_matches(name[len(PREFIX) :], [one[len(PREFIX) :] for one in known], 1)
-        hint = f"; did you mean {PREFIX}{close[0]}?" if close else "; the README lists those that are known"
+        listed = "docs/settings.md and 'man puppetmaster.json' list all settings"
+        hint = f"; did you mean {PREFIX}{close[0]}?" if close else f"; {listed}"
         raise SettingsError(f"{name}: unknown setting{hint}")
 
 

@@ -15,6 +15,7 @@ import heapq
 import itertools
 import json
 import logging
+import os
 import random
 import select
 import signal
@@ -29,6 +30,7 @@ from typing import BinaryIO, NoReturn
 
 import paho.mqtt.client as mqtt
 
+from sandbox import fleet_log
 from sandbox.devices import Gateways, Message, Reaction
 from sandbox.fleet_options import parse
 from sandbox.registrar import Registrar, short_name
@@ -58,12 +60,14 @@ class Fleet:
         registrar: Registrar,
         tunnel: str,
         log: BinaryIO,
+        registrations: BinaryIO,
         qos: int,
     ) -> None:
         self._gateways = gateways
         self._registrar = registrar
         self._tunnel = tunnel
         self._log = log
+        self._registrations = registrations
         self._qos = qos
         self._arrived: deque[tuple[str, bytes]] = deque()
         self._answers: list[tuple[float, int, bytes]] = []  # a heap: when, order of arrival, payload
@@ -141,6 +145,8 @@ class Fleet:
             if topic == self._tunnel:
                 if (tunnel := self._registrar.answered(message, now_s)) is not None:
                     self._subscribe([tunnel])
+                    if (model := self._registrar.model(tunnel)) is not None:
+                        self._registrations.write(fleet_log.registered(now_s, model.resources))
             elif (model := self._registrar.model(topic)) is not None:
                 self._react(self._gateways.receive(model.name, message, now_s), now_s)
         except (ValueError, RecursionError) as error:
@@ -210,8 +216,8 @@ def main() -> None:
     )
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: sys.exit(0))
-    log = options.log or Path("/dev/null")
-    with log.open("ab", buffering=0) as lines:
+    log, registrations = (path or Path(os.devnull) for path in (options.log, options.registrations))
+    with log.open("ab", buffering=0) as lines, registrations.open("ab", buffering=0) as registered:
         fleet = Fleet(
             options.host,
             options.port,
@@ -219,6 +225,7 @@ def main() -> None:
             registrar=registrar,
             tunnel=tunnel,
             log=lines,
+            registrations=registered,
             qos=options.qos,
         )
         fleet.run()

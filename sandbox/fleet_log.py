@@ -1,7 +1,8 @@
-"""What reached the simulated gateways: a file with one line of JSON for each command."""
+"""What reached the simulated gateways, and when they were registered: files with lines of JSON."""
 
 import json
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,21 @@ class Command:
         """Make a command of a line of the log."""
         entry = json.loads(line)
         return cls(entry.pop("t"), **entry)
+
+
+def registered(now_s: float, resources: Sequence[str]) -> bytes:
+    """Give the line that says that a model has just been registered with these resources."""
+    return json.dumps({"t": now_s, "resources": resources}, separators=(",", ":")).encode() + b"\n"
+
+
+def registrations(path: Path) -> dict[str, list[float]]:
+    """Read from such lines when, by time.monotonic(), each resource was registered, the first time first."""
+    times: dict[str, list[float]] = {}
+    for line in path.read_text("utf-8").split("\n")[:-1]:
+        entry = json.loads(line)
+        for resource in entry["resources"]:
+            times.setdefault(resource, []).append(entry["t"])
+    return times
 
 
 class FleetLog:

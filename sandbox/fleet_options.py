@@ -105,6 +105,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--ttl", type=int, default=30, metavar="S", help="of the models (%(default)s)")
     add("--no-watch", action="store_true", help="do not register again when the controller forgot the models")
     add("--log", type=Path, help="append each command that reached a gateway to this file, as a line of JSON")
+    add("--registrations", type=Path, help="append which resources were registered, and when, to this file")
     add("--delay", type=_seconds, default=0, metavar="S", help="from command to answer (%(default)s)")
     add("--jitter", type=_seconds, default=0, metavar="S", help="random addition to the delay (%(default)s)")
     add("--seed", type=int, help="of the random addition")

@@ -16,7 +16,7 @@ BATCHES = st.lists(
         optional={"code": st.just(200)},
     ),
     min_size=1,
-    max_size=2,
+    max_size=3,
 )
 RETRIES = st.fixed_dictionaries(
     {"attempts": st.integers(1, 3)},
@@ -49,6 +49,7 @@ OPTIONS = st.fixed_dictionaries(
         "idempotent": st.booleans(),
         "retry": RETRIES,
         "abort": ABORTS,
+        "onFail": st.sampled_from(["continue", "stop"]),
         "waves": WAVES,
         "gate": GATES,
         "key": st.sampled_from(["k", "l"]),

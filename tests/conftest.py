@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -37,6 +37,7 @@ def _known_ids() -> Iterator[None]:
 PACKAGES = (
     "chromium",
     "debhelper",
+    "gcc",
     "mmdebstrap",
     "mosquitto",
     "nginx",
@@ -47,23 +48,25 @@ PACKAGES = (
 )
 
 
-def require(kind: Kind) -> None:
-    """Skip the test when this kind of broker is not installed; in CI (environment CI=true) fail instead."""
-    if Broker.available(kind):
+def needed(there: bool, package: str) -> None:
+    """Skip the test when what it needs is not ``there``; in CI (environment CI=true) fail instead."""
+    if there:
         return
     if os.environ.get("CI") == "true":
-        pytest.fail(f"{kind} is not installed, and CI must not skip what needs it")
-    pytest.skip(f"{kind} is not installed")
+        pytest.fail(f"{package} is not installed, and CI must not skip what needs it")
+    pytest.skip(f"{package} is not installed")
+
+
+def require(kind: Kind) -> None:
+    """Skip the test when this kind of broker is not installed, as ``needed`` does."""
+    needed(Broker.available(kind), kind)
 
 
 def program(name: str, package: str) -> str:
     """The path of a program; without it the test is skipped, and fails in CI (environment CI=true)."""
     found = shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin")
-    if found is not None:
-        return found
-    if os.environ.get("CI") == "true":
-        pytest.fail(f"{package} is not installed, and CI must not skip what needs it")
-    pytest.skip(f"{package} is not installed")
+    needed(found is not None, package)
+    return str(found)
 
 
 def any_broker() -> None:
@@ -75,15 +78,21 @@ def any_broker() -> None:
         require("mosquitto")
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say at the end what was skipped because something is not installed, and what brings it."""
-    skipped = terminalreporter.stats.get("skipped", [])
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_sessionfinish(session: pytest.Session) -> Generator[None, object, object]:
+    """Say in the last line what was skipped because something is not installed, and what brings it."""
+    result = yield
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is None:
+        return result
+    skipped = reporter.stats.get("skipped", [])
     reasons = [str(report.longrepr[2]) for report in skipped if isinstance(report.longrepr, tuple)]
     missing = [name for name in PACKAGES if any(f"{name} is not installed" in reason for reason in reasons)]
     if missing:
         count = sum("is not installed" in reason for reason in reasons)
         cure = f"apt-get install {' '.join(missing)}"
-        terminalreporter.write_line(f"{count} tests need what is not installed here. To run them too: {cure}")
+        reporter.write_line(f"{count} tests need what is not installed here. To run them too: {cure}")
+    return result
 
 
 def stand_in_only(reason: str) -> pytest.MarkDecorator:

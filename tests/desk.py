@@ -8,7 +8,14 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar, cast
 
 from puppetmaster.api import bodies
-from puppetmaster.bus.client import Answered, BusClient, BusEvent, ConnectionChanged, ControllerChanged
+from puppetmaster.bus.client import (
+    Answered,
+    BusClient,
+    BusEvent,
+    ConnectionChanged,
+    ControllerChanged,
+    Owners,
+)
 from puppetmaster.bus.connection import Receipt
 from puppetmaster.clock import Clock
 from puppetmaster.dispatcher import KEEP_ALL, Dispatcher
@@ -81,6 +88,8 @@ class RecordingBus:
         self.released_bytes = 0
         #: Called with each receipt, at the moment when it is acknowledged.
         self.watch: Callable[[Receipt], None] = lambda _: None
+        #: Takes the controller's word on who owns a destination.
+        self.told: Callable[[Owners], None] = lambda _: None
         self._store = store
 
     def send(self, commands: Sequence[Outgoing]) -> bool:
@@ -117,7 +126,9 @@ class RecordingBus:
         self.syncs += 1
 
     def ask(self, destinations: Iterable[str]) -> None:
-        """Nobody answers: every gateway counts as one with a lock of its own in the end."""
+        """Every gateway has a lock of its own."""
+        for destination in destinations:
+            self.told(Owners(destination, (f"/remote/{destination}",)))
 
 
 class JumpingClock(Clock):
@@ -142,6 +153,7 @@ class Desk(Generic[S]):
             Settings(booting_s=0, **settings), self.clock, self.store.now, self.store.ids, "tunnel"
         )
         self.dispatcher = Dispatcher(self.engine, self.store, cast(BusClient, self.bus), hub, keep)
+        self.bus.told = self.post
         self.dispatcher.start()
         self.post(ConnectionChanged(up=True), ControllerChanged(up=True))
 
@@ -152,10 +164,10 @@ class Desk(Generic[S]):
         spec = bodies.parse_job(body("get", *names, **more), 10_000)
         return self.dispatcher.call(lambda engine: engine.create(spec), timeout_s)
 
-    def answer(self, message: int) -> None:
+    def answer(self, message: int, size_bytes: int = 0) -> None:
         inner = {"code": 200, "method": "get", "resource": "/any", "data": {"n": message}}
         read = reply.read({"id": message, "code": 200, "data": inner, "sign": ["remote"]})
-        self.post(Answered(message, read, Receipt(1, message % 1000)))
+        self.post(Answered(message, read, Receipt(1, message % 1000), size_bytes=size_bytes))
 
     def status(self, request_id: int) -> str:
         """In the store."""

@@ -27,7 +27,9 @@ import index
 from puppetmaster.bundle import sdk
 from puppetmaster.bus import connection
 from puppetmaster.bus.client import BusClient
-from puppetmaster.engine.engine import Engine
+from puppetmaster.engine.context import Context
+from puppetmaster.engine.delivery import Delivery
+from puppetmaster.engine.lifecycle import Lifecycle
 from puppetmaster.events import Hub
 from puppetmaster.model.message import Outgoing
 from puppetmaster.store.sqlite import store
@@ -146,11 +148,11 @@ def _checkpoint(fuse: Fuse) -> None:
 
 #: Where it can die. What a turn of the dispatcher passes comes in the order in which it passes it.
 POINTS: dict[str, Callable[[Fuse], None]] = {
-    "recovering": _before(Engine, "recover"),  # an unfinished job is about to be taken up again
-    "answered": _after(Engine, "answered"),  # an answer is decided on, not yet on disk
+    "recovering": _before(Lifecycle, "recover"),  # an unfinished job is about to be taken up again
+    "answered": _after(Delivery, "answered"),  # an answer is decided on, not yet on disk
     "decided": _before(SqliteStore, "commit"),
     "written": _written,  # everything of the turn is in the transaction, which is not committed
-    "committed": _before(Engine, "committed"),  # on disk, nothing has left
+    "committed": _before(Context, "committed"),  # on disk, nothing has left
     "sending": lambda fuse: _between(fuse, 0),  # before a command leaves, so also between two
     "sent": lambda fuse: _between(fuse, 1),  # after it has left
     "told": _after(Hub, "post"),  # callers have their replies, the mailboxes the changes

@@ -50,42 +50,42 @@ class Flow:
 
     def __init__(self, gateway: Gateway, client: BusClient, stage: BusClient) -> None:
         self.client = client
-        self._gateway = gateway
-        self._stage = stage
+        self.gateway = gateway
+        self.stage = stage
         self._played = 0
 
     @property
     def broker(self) -> Broker:
         """Where they all are."""
-        return self._gateway.broker
+        return self.gateway.broker
 
     def played(self, count: int) -> list[Played]:
         """So many gateways that nobody has had before."""
         first, self._played = self._played, self._played + count
-        return [Played(self._stage, f"played-{first + index}") for index in range(count)]
+        return [Played(self.stage, f"played-{first + index}") for index in range(count)]
 
     def restart(self) -> None:
         """Kill the bundle, as a loss of power does, and start it again."""
         self.kill()
-        self._gateway.bundle.start()
+        self.gateway.bundle.start()
 
     def kill(self) -> None:
         """Kill the bundle."""
-        self._gateway.bundle.kill()
+        self.gateway.bundle.kill()
 
     @contextmanager
     def standing_still(self) -> Iterator[None]:
         """The bundle's process is stopped meanwhile, as by a debugger or a frozen container."""
-        self._gateway.bundle.pause()
+        self.gateway.bundle.pause()
         try:
             yield
         finally:
-            self._gateway.bundle.resume()
+            self.gateway.bundle.resume()
 
     def start(self) -> None:
         """Start the bundle, unless it runs."""
-        if not self._gateway.bundle.running:
-            self._gateway.bundle.start()
+        if not self.gateway.bundle.running:
+            self.gateway.bundle.start()
 
     # -- asking -----------------------------------------------------------------------------------
 
@@ -154,11 +154,11 @@ class Flow:
     def sent_by_now(self) -> None:
         """Return when all has arrived that could be sent until now."""
         assert self.ended(self.create(batch("post", [MARKER])))["finishCount"] == 1
-        self._stage.probe()  # what the controller passed on before this answer is here
+        self.stage.probe()  # what the controller passed on before this answer is here
 
     def commands(self, *destinations: str) -> list[Command]:
         """What has reached these simulated gateways, in order of arrival."""
-        log = FleetLog(self._gateway.fleet_log).commands()
+        log = FleetLog(self.gateway.fleet_log).commands()
         return [command for command in log if command.destination in destinations]
 
 

@@ -1,7 +1,6 @@
 """What the tests of the page share: a browser, a gateway with the demo's fleet, and screenshots."""
 
 import json
-import os
 import re
 import urllib.request
 from collections.abc import Iterator, Sequence
@@ -9,13 +8,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import pytest
 from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 
 from puppetmaster import ranges
 from sandbox.demo import FLEET
 from sandbox.gateway import Gateway
 from sandbox.process import free_port
+from tests.conftest import needed
 
 CHROMIUM = Path("/usr/bin/chromium")
 SCREENSHOTS = Path(__file__).parent.parent / "test-output" / "screenshots"
@@ -33,12 +32,8 @@ expect.set_options(timeout=PATIENCE_MS)
 
 
 def require_chromium() -> None:
-    """Skip where Debian's chromium is not installed; in CI (environment CI=true) fail instead."""
-    if CHROMIUM.exists():
-        return
-    if os.environ.get("CI") == "true":
-        pytest.fail("chromium is not installed, and CI must not skip what needs it: apt-get install chromium")
-    pytest.skip("chromium is not installed: apt-get install chromium")
+    """Skip where Debian's chromium is not installed; in CI fail instead."""
+    needed(CHROMIUM.exists(), "chromium")
 
 
 @contextmanager

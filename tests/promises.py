@@ -9,7 +9,7 @@ from puppetmaster.api.results import Groups
 from puppetmaster.clock import seconds
 from puppetmaster.model.job import GateStatus, Job, JobEvent, JobStatus
 from puppetmaster.model.policy import Policy
-from puppetmaster.model.request import OPEN, UNANSWERED, Item, Request, RequestStatus
+from puppetmaster.model.request import FAILED, OPEN, UNANSWERED, Item, Request, RequestStatus
 from puppetmaster.scheduling.fairness import CATCH_UP_S
 from tests.virtual import World
 
@@ -40,6 +40,8 @@ class Promises:
         self.failed: set[int] = set()
         #: Those to which the controller said that it knows no such gateway: it may be about to register.
         self.nobody: set[int] = set()
+        #: What is on disk now, by id.
+        self.stored: dict[int, Request] = {}
         #: So many of them have been looked at, where each process began, and when the last one did.
         self.seen = 0
         self.began: list[int] = [0]
@@ -64,7 +66,8 @@ class Promises:
         jobs = {job.id: job for job in store.jobs({})}
         requests = {request.id: request for request in store.requests({})}
         self.items = store.items(jobs)
-        policies = {job.id: Policy.of(job.given, job.total) for job in jobs.values()}
+        policies = {job.id: job.policy for job in jobs.values()}
+        self.stored = requests
         for job in jobs.values():
             its = [one for one in requests.values() if one.job == job.id]
             self.check_job(job, its)
@@ -100,7 +103,12 @@ class Promises:
         assert all(one.sent_at is None and not one.attempts for one in kept_back)
         if job.final or job.ending:
             return
-        assert policy.aborts(job.failed_count, job.done_count) is None
+        failed, done = job.failed_count, job.done_count
+        if policy.stops:
+            waiting = {one.destination for one in requests if one.open}
+            failed = sum(one.status in FAILED for one in requests)
+            done = len({one.destination for one in requests} - waiting)
+        assert policy.aborts(failed, done) is None
         wave_is_done = job.wave < len(policy.waves) and all(not one.open for one in requests if one.id < end)
         if job.gate is not None:
             assert wave_is_done
@@ -118,9 +126,12 @@ class Promises:
             assert request.sent_at is not None
         if status is RequestStatus.SKIPPED:
             stops = (JobStatus.TIMEOUT, JobStatus.ABORTED)
-            assert job.status in stops or job.ending in (JobEvent.EXPIRE, JobEvent.ABORT)
+            step = policy.stops and "an earlier step" in (request.result or {})["message"]
+            assert step or job.status in stops or job.ending in (JobEvent.EXPIRE, JobEvent.ABORT)
         if status is RequestStatus.CANCELED:
             assert JobEvent.CANCEL is job.ending or job.status is JobStatus.CANCELED
+        if policy.stops and (status is RequestStatus.SENT or request.attempts):
+            assert not self.steps_before(request), "each step waits for the one before it"
         since = request.attempts - len(request.history)
         if status in (RequestStatus.PENDING, RequestStatus.CANCELED, RequestStatus.SKIPPED):
             assert since == 0
@@ -165,11 +176,14 @@ class Promises:
         assert job.wave >= before.wave
         if job.id in self.told:
             return
-        policy = Policy.of(job.given, job.total)
+        policy = job.policy
         ends = (0, *policy.waves)
         for wave in range(before.wave, job.wave):
             its = [requests[job.first + index] for index in range(ends[wave - 1], ends[wave])]
-            failed = sum(one.status is not RequestStatus.RESOLVED for one in its)
+            failed = sum(
+                one.status in FAILED if policy.stops else one.status is not RequestStatus.RESOLVED
+                for one in its
+            )
             assert policy.gate_fails(wave, failed) is None
         if before.status is JobStatus.PENDING and job.status is JobStatus.DISPATCHING:
             assert job.start_at is not None
@@ -255,8 +269,19 @@ class Promises:
             opened = self.world.engine.state.opened(job.id)
             goes_on = job.status is JobStatus.DISPATCHING and job.ending is None
             begun = opened is not None and not opened.held
-            return begun and goes_on and request.id < job.first + policy.waves[job.wave - 1]
+            its_turn = not policy.stops or not self.steps_before(request)
+            return begun and goes_on and its_turn and request.id < job.first + policy.waves[job.wave - 1]
         return request.status is RequestStatus.SENT
+
+    def steps_before(self, request: Request) -> list[Request]:
+        """The requests of its job to its gateway that come before it, and have not ended well."""
+        return [
+            one
+            for one in self.stored.values()
+            if (one.job, one.destination) == (request.job, request.destination)
+            and one.id < request.id
+            and one.status is not RequestStatus.RESOLVED
+        ]
 
     def at_most_once(self) -> None:
         """What may not run twice is sent again only after an answer that it did not run, or failed."""
@@ -269,7 +294,7 @@ class Promises:
             if request is None:
                 continue
             job = self.jobs[request.job]
-            if not Policy.of(job.given, job.total).repeats(self.items[request.item].method):
+            if not job.policy.repeats(self.items[request.item].method):
                 assert answered.issuperset(before), f"{request} may have run already"
         self.seen = len(sent)
 

@@ -4,7 +4,7 @@ No thread, no socket, no sleep. ``World.turn`` does what the dispatcher's loop d
 make durable, act. What left for the controller is in ``World.sent``; the test says what comes back.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -232,6 +232,12 @@ class World:
         request = self.store.now.request(request_id)
         assert request is not None, f"there is no request {request_id}"
         return request
+
+    def result(self, request_id: int) -> Mapping[str, Any]:
+        """How the request ended, as it is on disk."""
+        found = self.request(request_id).result
+        assert found is not None, f"request {request_id} has no result"
+        return found
 
     def statuses(self, job: Job) -> list[str]:
         """The statuses of a job's requests on disk, in their order."""

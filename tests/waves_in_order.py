@@ -48,8 +48,9 @@ def ordered(waves: list[Any], total: int) -> list[Any]:
 
 
 def _total(body: dict[str, Any]) -> int:
-    """How many requests a body makes, if it is one that is taken; of what runs again it is not known."""
+    """What the waves of a body count, if it is one that is taken; of what runs again it is not known."""
     try:
-        return parse_job({**body, "waves": None, "gate": None, "rerun": None}, 50_000).total
+        spec = parse_job({**body, "waves": None, "gate": None, "rerun": None}, 50_000)
+        return len(spec.gateways()) if len(spec.items) > 1 else spec.total
     except PuppetmasterError:
         return 1

@@ -117,9 +117,10 @@ def check_size(spec: JobSpec, max_requests: int) -> None:
     if spec.total > max_requests:
         raise _too_large(spec.total, max_requests)
     waves, faults = spec.given.get("waves", ()) if spec.total else (), Faults()
-    for place, before, end in out_of_order(waves, spec.total):
+    total, what = (len(spec.gateways()), "gateways") if spec.by_gateway else (spec.total, "requests")
+    for place, before, end in out_of_order(waves, total):
         first, then = (json.dumps(wave) for wave in waves[place - 1 : place + 1])
-        said = f"expected a wave that ends behind the one before it: of {spec.total} requests, {first} ends"
+        said = f"expected a wave that ends behind the one before it: of {total} {what}, {first} ends"
         faults.add(f"waves[{place}]", f"{said} at {before}, and {then} at {end}")
     faults.check()
 

@@ -486,6 +486,15 @@ NEW_JOB = (
         given=True,
     ),
     Field(
+        name="onFail",
+        about="What follows at a gateway when one of its requests fails: with stop each is sent when the one "
+        "before it ended well, and is skipped when that failed; abort and gate count gateways then",
+        kind=_one_of(("continue", "stop")),
+        nullable=True,
+        otherwise="continue",
+        given=True,
+    ),
+    Field(
         name="abort",
         about="When no more is sent because of failures",
         kind=_OBJECT,
@@ -510,7 +519,8 @@ NEW_JOB = (
     Field(
         name="waves",
         about="Where each wave ends, counted from the first request, such as 1, 10%, 100%: each number is "
-        "larger than the one before, and so is each percentage; none ends before the one before it",
+        "larger than the one before, and so is each percentage; none ends before the one before it. "
+        "A batch of several items is sent gateway by gateway then, and its waves are counted in gateways",
         kind=_WAVES,
         nullable=True,
         otherwise="one wave",

@@ -1,13 +1,12 @@
 """What a job would do, in sentences. The page and the command line show them as they are."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from json import dumps
-from typing import Any
 
 from puppetmaster.clock import seconds
 from puppetmaster.model.job import Job
-from puppetmaster.model.policy import Abort, Gate, Policy, Threshold, adding_nobody
+from puppetmaster.model.policy import Abort, Gate, Policy, Threshold, adding_nobody, ends_of
 from puppetmaster.model.spec import JobSpec, starts_at_once
 
 #: Most waves whose sizes are listed, and most waves that add nobody.
@@ -16,30 +15,35 @@ TOLD = 10
 
 def sentences(spec: JobSpec, job: Job) -> list[str]:
     """How many requests a job has, in which order, what stops it, what is sent twice, and what is odd."""
-    policy = Policy.of(job.given, job.total)
+    policy = job.policy
     gateways = len({destination for item in spec.items for destination in item.destinations})
     found = [
         f"{_count(job.total, 'request')} to {_count(gateways, 'gateway')}: {job.summary}.",
-        _order(policy, job.total),
+        _order(policy, job, gateways if spec.by_gateway else None),
         _stops(policy, job),
         _twice(policy, _may_run_twice(policy, spec)),
     ]
-    return [*found, *_odd(job.given, job)]
+    return [*found, *_odd(job, gateways if spec.by_gateway else None)]
 
 
-def _order(policy: Policy, total: int) -> str:
-    if total == 1:
+def _order(policy: Policy, job: Job, gateways: int | None) -> str:
+    """``gateways``: how many there are, when waves are counted in them."""
+    if job.total == 1:
         return "It is sent as soon as its gateway is free."
     pace = "as many at once as answers come for"
     if policy.concurrency is not None:
         pace = f"at most {policy.concurrency} at once"
     rate = f" and {policy.rate:g} a second" if policy.rate else ""
     order = f"in the order of the batch, past gateways that are busy, {pace}{rate}"
+    if policy.stops:
+        order += "; a gateway gets each request when its one before ended well, and no more when that failed"
     if len(policy.waves) == 1:
         return f"They are sent {order}."
-    sizes = [str(end - before) for before, end in pairwise((0, *policy.waves))]
+    ends = policy.waves if gateways is None else ends_of(job.given["waves"], gateways)
+    sizes = [str(end - before) for before, end in pairwise((0, *ends))]
     rest = f" and has rested for {policy.gate.soak_s:.15g} s" if policy.gate.soak_s else ""
-    waves = f"in {len(sizes)} waves of {_listed(sizes)}, each when the one before it is done{rest}"
+    what = "" if gateways is None else " gateways"
+    waves = f"in {len(sizes)} waves of {_listed(sizes)}{what}, each when the one before it is done{rest}"
     return f"They are sent {waves}; within a wave {order}."
 
 
@@ -53,23 +57,24 @@ def _stops(policy: Policy, job: Job) -> str:
 
 def _stopping(policy: Policy, job: Job) -> Iterator[str]:
     if policy.abort is not None:
-        yield _aborts(policy.abort, job.total)
+        total, those = (job.gateways or 0, "the gateways") if policy.stops else (job.total, "those")
+        yield _aborts(policy.abort, total, those)
     if len(policy.waves) > 1:
-        yield _pauses(policy.gate)
+        yield _pauses(policy.gate, "the gateways of a wave" if policy.stops else "a wave")
     if job.timeout_s is not None:
         yield f"ends {job.timeout_s:.15g} s after its start, done or not"
 
 
-def _aborts(abort: Abort, total: int) -> str:
+def _aborts(abort: Abort, total: int, those: str) -> str:
     if abort.after >= total:
         return f"is not aborted, however many fail: that is looked at once {abort.after} are done, of {total}"
     once = f", looked at once {abort.after} are done" if abort.after > 1 else ""
-    return f"is aborted when {_more_than(abort.errors)} of those that are done failed{once}"
+    return f"is aborted when {_more_than(abort.errors)} of {those} that are done failed{once}"
 
 
-def _pauses(gate: Gate) -> str:
+def _pauses(gate: Gate, wave: str) -> str:
     fails = "is aborted" if gate.aborts else "pauses"
-    return f"{fails} when {_more_than(gate.errors)} of a wave but the last failed"
+    return f"{fails} when {_more_than(gate.errors)} of {wave} but the last failed"
 
 
 def _more_than(errors: Threshold) -> str:
@@ -99,15 +104,16 @@ def _twice(policy: Policy, twice: bool | None) -> str:
     }[twice]
 
 
-def _odd(given: Mapping[str, Any], job: Job) -> Iterator[str]:
+def _odd(job: Job, gateways: int | None) -> Iterator[str]:
     """What the creator of the job may not have meant."""
     if at_once := starts_at_once(job.start_at, seconds(job.created_at)):
         yield f"It {at_once}."
-    waves = given.get("waves", ())
-    if nobody := [f"waves[{place}] ({dumps(waves[place])})" for place in adding_nobody(waves, job.total)]:
+    waves, among = job.given.get("waves", ()), gateways or job.total
+    if nobody := [f"waves[{place}] ({dumps(waves[place])})" for place in adding_nobody(waves, among)]:
         add = "adds nobody: it ends" if len(nobody) == 1 else "add nobody: they end"
         where = f"where the one before {'it' if len(nobody) == 1 else 'them'} does"
-        yield f"Of {_count(job.total, 'request')}, {_listed(nobody)} {add} {where}."
+        whom = _count(among, "request" if gateways is None else "gateway")
+        yield f"Of {whom}, {_listed(nobody)} {add} {where}."
 
 
 def _listed(some: Sequence[str]) -> str:

@@ -38,7 +38,7 @@ def _some_of(known: type[StrEnum]) -> Mapping[str, Any]:
 
 #: Name in ``Operation.query`` -> the parameter. Two that have the same name in the query string differ here.
 PARAMETERS: Mapping[str, Parameter] = {
-    "limit": Parameter("limit", "The most that are listed; default: all", _COUNT),
+    "limit": Parameter("limit", "The most that are listed, 0 for none; default: all", _COUNT),
     "offset": Parameter("offset", "How many are left out before them; default: 0", _COUNT),
     "jobStatus": Parameter("status", "Only those in one of these", _some_of(JobStatus)),
     "status": Parameter("status", "Only those in one of these", _some_of(RequestStatus)),

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from puppetmaster import ranges
-from puppetmaster.model.request import Request, RequestStatus
+from puppetmaster.model.request import Item, Request, RequestStatus
 
 #: Most differences that are listed for a group.
 DIFFERENCES = 100
@@ -24,6 +24,7 @@ class Group:
 
     #: The id of the first of them.
     first: int
+    item: int
     status: RequestStatus
     #: The digest that they have in common: ``likeness_of``.
     likeness: bytes
@@ -31,28 +32,36 @@ class Group:
 
 
 class Groups:
-    """The groups of one job."""
+    """The groups of one job. ``by_item``: requests of two items are never in one group."""
 
-    def __init__(self) -> None:
-        self._groups: dict[bytes, Group] = {}
+    def __init__(self, *, by_item: bool = False) -> None:
+        self._by_item = by_item
+        self._groups: dict[tuple[int, bytes], Group] = {}
 
     def add(self, requests: Iterable[Request]) -> None:
         """Add more requests that are done, in the order of their ids."""
         for request in requests:
             likeness = likeness_of(request)
-            group = self._groups.get(likeness)
+            item = request.item if self._by_item else 0
+            group = self._groups.get((item, likeness))
             if group is None:
-                group = self._groups[likeness] = Group(request.id, request.status, likeness)
+                group = self._groups[item, likeness] = Group(request.id, item, request.status, likeness)
             group.destinations.append(request.destination)
 
     def ordered(self) -> list[Group]:
-        """All groups, the largest first."""
-        return sorted(self._groups.values(), key=lambda group: (-len(group.destinations), group.first))
+        """All groups: those of an item together, the largest first."""
+        return sorted(
+            self._groups.values(), key=lambda group: (group.item, -len(group.destinations), group.first)
+        )
 
 
-def good(ordered: Iterable[Group]) -> Group | None:
-    """The largest group that is resolved, to compare others with; None: there is none."""
-    return next((group for group in ordered if group.status is RequestStatus.RESOLVED), None)
+def good(ordered: Iterable[Group]) -> dict[int, Group]:
+    """Item -> its largest group that is resolved, to compare others with."""
+    found: dict[int, Group] = {}
+    for group in ordered:
+        if group.status is RequestStatus.RESOLVED:
+            found.setdefault(group.item, group)
+    return found
 
 
 def likeness_of(request: Request) -> bytes:
@@ -63,14 +72,17 @@ def likeness_of(request: Request) -> bytes:
     return hashlib.blake2b(json.dumps(alike, sort_keys=True).encode("ascii"), digest_size=16).digest()
 
 
-def view(group: Group, first: Request, *, full: bool, beside: Request | None) -> dict[str, Any]:
-    """A group as the API shows it: ``{"count", "status", "code", "destinations", "sample"}``, ``"diff"``.
+def view(
+    group: Group, first: Request, *, full: bool, beside: Request | None, item: Item | None
+) -> dict[str, Any]:
+    """A group as the API shows it: ``{"count", "status", "code", "destinations", "sample"}``, and more.
 
     Args:
         group: the group.
         first: its first request.
         full: whether destinations are listed one by one, instead of folded (``cg-[001-038]``).
         beside: a request of the good group, with which ``diff`` compares the data; None: without ``diff``.
+        item: the item of all its requests, whose command is the ``step``; None: without ``step``.
     """
     result = first.result or {}
     shown = {
@@ -80,6 +92,8 @@ def view(group: Group, first: Request, *, full: bool, beside: Request | None) ->
         "destinations": group.destinations if full else ranges.fold(sorted(group.destinations)),
         "sample": {"request": first.id, "result": dict(result)},
     }
+    if item is not None:
+        shown["step"] = f"{item.method} {item.resource}"
     if beside is not None and first.id != beside.id:
         return {**shown, "diff": list(_limited(result.get("data"), (beside.result or {}).get("data")))}
     return shown

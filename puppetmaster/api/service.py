@@ -20,7 +20,7 @@ from puppetmaster.clock import iso
 from puppetmaster.dispatcher import Dispatcher
 from puppetmaster.errors import Conflict, Fault, Invalid, NotFound, TooLarge, Unavailable
 from puppetmaster.model.job import Job, JobStatus
-from puppetmaster.model.policy import Policy, wave_of
+from puppetmaster.model.policy import wave_of
 from puppetmaster.model.request import OPEN, Item, Request, RequestStatus
 from puppetmaster.model.spec import JobSpec, Rerun, specs_of
 from puppetmaster.model.why import Why
@@ -151,23 +151,27 @@ class Service:
     def results(self, job_id: str, asked: Query) -> Chunks:
         """GET /jobs/:id/results: groups of equal results, the largest first. Raises NotFound."""
         done = [status.value for status in RequestStatus if status not in OPEN]
-        groups = results.Groups()
         with self._store.reading() as reader:
-            ids = reader.request_ids({"job": _found_job(reader, job_id).id, "status": done})
+            job = _found_job(reader, job_id)
+            groups = results.Groups(by_item=job.policy.stops)
+            ids = reader.request_ids({"job": job.id, "status": done})
             for some in _parts(reader, ids):
                 groups.add(some)
         ordered = groups.ordered()
-        best = results.good(ordered) if asked.diff else None
+        good = results.good(ordered) if asked.diff else {}
 
         def read(places: Sequence[int]) -> Part:
             group = ordered[places[0]]  # one group at a time, because its sample may be large
+            best = good.get(group.item)
             with self._store.reading() as reader:
                 first = reader.request(group.first)
                 beside = reader.request(best.first) if best is not None else None
+                item = reader.items_by_id([group.item]).get(group.item) if group.item else None
             # After a late answer a sample may belong to another group: this one is skipped then.
             if first is None or results.likeness_of(first) != group.likeness:
                 return Part([], 1)
-            return Part([results.view(group, first, full=bool(asked.collection), beside=beside)], 1)
+            shown = results.view(group, first, full=bool(asked.collection), beside=beside, item=item)
+            return Part([shown], 1)
 
         return Chunks(len(ordered), _page(range(len(ordered)), asked), read)
 
@@ -344,7 +348,7 @@ def plan(spec: JobSpec, job: Job) -> dict[str, Any]:
 
     ``waveSizes`` says what goes when, and ``plan`` all of it in sentences.
     """
-    waves = Policy.of(job.given, job.total).waves
+    waves = job.policy.waves
     planned = spec.requests_of(job)
 
     def read(places: Sequence[int]) -> Part:

@@ -41,7 +41,7 @@ class Routes(SteadySanji):
 
         Raises TooLarge: the bus does not carry ``data``; ``cure`` (None: ask for pages) is the advice in it.
         """
-        response(code=200, data=fitting(data, self.limit.capacity, cure))
+        response(code=200, data=_fitting(data, self.limit.capacity, cure))
 
     def _answer_change(self, response: Any, job: dict[str, Any]) -> None:
         """Answer 200 with a job that was changed; without its requests when the bus does not carry those.
@@ -69,8 +69,7 @@ for _number, _operation in enumerate(OPERATIONS):
         setattr(Routes, f"route_{_number}", _route(_operation))
 
 
-def fitting(data: Any, capacity: Capacity, cure: str | None = None) -> Any:
-    """``data`` with all its rows read. Raises TooLarge, with ``cure``: it does not fit the bus."""
+def _fitting(data: Any, capacity: Capacity, cure: str | None = None) -> Any:
     try:
         return whole(data, capacity.answer_bytes, capacity)
     except Full as full:

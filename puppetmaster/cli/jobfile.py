@@ -119,6 +119,7 @@ PLACES = {
     "attempts": "retry.attempts",
     "retry_on": "retry.on",
     "retry_delay": "retry.delay",
+    "on_fail": "onFail",
     "max_errors": "abort.errors",
     "max_errors_after": "abort.after",
     "waves": "waves",

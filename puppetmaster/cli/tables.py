@@ -141,12 +141,15 @@ def requests(screen: Screen, found: Sequence[Row]) -> None:
 
 def results(screen: Screen, groups: Sequence[Row]) -> None:
     """Show groups of equal results, one in a row, and below them their differences."""
+    steps = any("step" in group for group in groups)
     rows = []
     for group in groups:
         text = _said(group["sample"]["result"], LONGEST)
-        rows.append((group["count"], group["status"], group["code"], " ".join(group["destinations"]), text))
+        row = (group["count"], group["status"], group["code"], " ".join(group["destinations"]), text)
+        rows.append((group["step"], *row) if steps else row)
     if screen.terminal:
         columns = (
+            *((Column("step"),) if steps else ()),
             Column("count", right=True),
             Column("status"),
             Column("code", right=True),

@@ -246,11 +246,13 @@ def _folded(destinations: Sequence[str]) -> str:
 
 def policies(job: Job, now_s: float, moment: Callable[[str], str]) -> Iterator[tuple[str, str]]:
     """Name and sentence of each policy of a job. ``now_s``: seconds since 1970; ``moment`` formats a time."""
-    policy = Policy.of(job, job["totalCount"])
+    policy = Policy.of(job, job["totalCount"], ends=job.get("waveEnds"))
     if job.get("waves"):
         sizes = [end - before for before, end in pairwise((0, *policy.waves))]
         yield "waves", ", ".join(map(str, sizes))
         yield "gate", _gate(policy.gate)
+    if policy.stops:
+        yield "steps", "one after the other at each gateway, and no more there once one failed"
     yield "concurrency", _concurrency(policy, job)
     if policy.rate:
         yield "rate", f"at most {policy.rate:g} requests sent per second"
@@ -258,7 +260,8 @@ def policies(job: Job, now_s: float, moment: Callable[[str], str]) -> Iterator[t
         yield "attempts", _retry(policy)
     if policy.abort is not None:
         after = f", once {policy.abort.after} are done" if policy.abort.after > 1 else ""
-        yield "abort", f"when {_more_than(policy.abort.errors)} failed{after}"
+        what = f" {policy.what}" if policy.stops else ""
+        yield "abort", f"when {_more_than(policy.abort.errors)}{what} failed{after}"
     if policy.idempotent is not None:
         yield "idempotent", _TWICE[policy.idempotent]
     if job.get("requestTimeout"):

@@ -80,12 +80,12 @@ class Background:
         self._entering.work()
         self._chores.work()
 
-    def enter(self, opened: OpenJob, sends: Callable[[OpenJob], bool]) -> None:
-        """Put the requests of a job's open waves into the scheduler, as long as ``sends`` is true."""
-        end = opened.job.first + opened.policy.waves[opened.job.wave - 1]
+    def enter(self, opened: OpenJob) -> None:
+        """Put the requests of a job's open waves into the scheduler, as long as it ``sends``."""
+        end = opened.open_end
         self._scheduler.resume_job(opened.job.id)
         ids = [id_ for id_ in opened.requests if id_ < end]
-        self._entering.add(self._each(opened, ids, self._enter, lambda: sends(opened)))
+        self._entering.add(self._each(opened, ids, self._enter, lambda: opened.sends))
 
     def stand_aside(self, opened: OpenJob) -> None:
         """Take the requests of a paused job out of the scheduler, so that they hold up no other job."""

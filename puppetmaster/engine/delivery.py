@@ -5,6 +5,7 @@ no sockets.
 """
 
 import logging
+import math
 import random
 from collections import Counter
 from collections.abc import Iterable
@@ -69,8 +70,9 @@ class Corrections:
             return None
         if request.open:
             result = {**answer.result, "late": True}
-            self._state.write(request, request.after(answer.event, self._moment.at, result=result))
-            return request
+            ended = request.after(answer.event, self._moment.at, result=result)
+            self._state.write(request, ended)
+            return ended
         corrected = request.after(answer.event, self._moment.at, result=answer.result)
         self._state.correct(request, corrected)
         self._forgive(corrected)
@@ -126,8 +128,9 @@ QUESTION_TIMEOUT_S = 5.0
 MOST_LOST = 10
 #: After each registration other gateways are waited for at least this long.
 MORE_S = 15.0
-#: A gateway that asks to be registered is sent to after this time: the controller answers it first.
-REGISTERED_S = 0.2
+#: A gateway that asks to be registered is sent to after this time. The controller answers it in 44 to 90 ms,
+#: and only then can it subscribe to the topic that the answer names. What comes before is lost.
+REGISTERED_S = 0.5
 #: While we see registrations, a request to an unregistered gateway is tried about this often.
 UNREGISTERED_S = 10.0
 ROOM = Timer(TimerKind.ROOM, 0)
@@ -169,7 +172,8 @@ class Delivery:
         self._corrections = Corrections(context.state, context.moment)
         self._again_s: dict[int, float] = {}  # request -> when its next attempt may be made
         #: Until when gateways may register again: of all jobs, and of those that an earlier process began.
-        self._registering_until_s = self._all_anew_until_s = 0.0
+        #: The latter counts from the controller's first answer to this process.
+        self._registering_until_s, self._all_anew_until_s = 0.0, math.inf
         #: Message -> (an answer that there is no such gateway, since when we doubt it).
         self._unbelieved: dict[int, tuple[Reply, float]] = {}
         #: Destination -> the request that waits for it to be registered.
@@ -194,6 +198,8 @@ class Delivery:
     def enter(self, opened: OpenJob, request: Request) -> None:
         """Put a request into the scheduler; a request that an earlier process sent is in flight there."""
         in_flight = request.status is RequestStatus.SENT
+        if not in_flight and opened.steps is not None and opened.steps.before(request) is not None:
+            return  # ``_step_on`` lets it in
         if not in_flight and self._ends_away(request):
             return
         item = opened.items[request.item]
@@ -366,6 +372,7 @@ class Delivery:
         if id_ is None:
             if (ended := self._corrections.answered(message, answer)) is not None:
                 self.let_go(ended)
+                self._step_on(ended)
             return
         request = self._state.request(id_)
         nobody = answer.result.get("source") == "controller" and answer.result.get("code") in (403, 404)
@@ -429,8 +436,9 @@ class Delivery:
     def _may_register(self, request: Request) -> bool:
         """Whether the gateway of a request may not have registered again yet.
 
-        After our own start the controller does not know us, as it does not know anybody after its own start.
-        What an earlier process began may have had a gateway; what is new is told at once that there is none.
+        After our own start nothing shows whether the controller is new too: it may know us, and nobody else.
+        What an earlier process began may have had a gateway; what is new is told at once that there is none,
+        unless gateways are seen to register.
         """
         now_s = self._moment.now_s
         anew = now_s < self._all_anew_until_s and self._state.opened_of(request.id).taken_up
@@ -461,11 +469,9 @@ class Delivery:
         """A model asks to be registered with these resources: who waits for that is sent to soon."""
         self._watching = True
         now_s = self._moment.now_s
-        until_s = now_s + min(MORE_S, self._settings.registering_s)
-        if now_s < self._registering_until_s:
+        if now_s < max(self._registering_until_s, self._all_anew_until_s):  # where all has just started
+            until_s = now_s + min(MORE_S, self._settings.registering_s)
             self._registering_until_s = max(self._registering_until_s, until_s)
-        if now_s < self._all_anew_until_s:
-            self._all_anew_until_s = max(self._all_anew_until_s, until_s)
         names = [resource.removeprefix("/remote/") for resource in resources]
         anybody = any(WILDCARDS.search(name) for name in names)
         for name in list(self._unregistered) if anybody else names:
@@ -476,6 +482,8 @@ class Delivery:
     def controller_up(self) -> None:
         """It answers, and what was kept for us comes. Where all has just started, gateways may be missing."""
         self.flight.hurry(self._moment.now_s)
+        until_s = self._moment.now_s + self._settings.registering_s
+        self._all_anew_until_s = min(self._all_anew_until_s, until_s)  # the first time
         # The monotonic clock counts from the start of the machine.
         self._registering_until_s = max(self._registering_until_s, self._settings.booting_s)
 
@@ -520,6 +528,7 @@ class Delivery:
             ended = request.without_retry().after(event, self._moment.at, result={**result, "message": text})
             self._state.write(request, ended)
             self.let_go(request)
+            self._step_on(ended)
             return
         event = RequestEvent.CANCEL if job.ending is JobEvent.CANCEL else RequestEvent.SKIP
         self.end(request, event, said(f"not sent: {job.reason}"))
@@ -547,8 +556,28 @@ class Delivery:
                 wait_s = opened.policy.retry.wait_s(request.attempts)
                 self._try_again(request, outcome, result, wait_s=wait_s)
                 return
-        self._state.write(request, request.after(event, self._moment.at, result=result))
+        ended = request.after(event, self._moment.at, result=result)
+        self._state.write(request, ended)
         self.let_go(request)
+        self._step_on(ended)
+
+    def _step_on(self, ended: Request) -> None:
+        """Where a gateway gets its requests one after the other: the next one has its turn, or never will."""
+        opened = self._state.opened(ended.job)
+        if opened is None or opened.steps is None:
+            return
+        following = opened.steps.ended(ended)
+        if following is None or opened.job.ending is not None:  # then all that wait end by themselves
+            return
+        if ended.status is RequestStatus.RESOLVED:
+            if opened.sends and following < opened.open_end:
+                self.enter(opened, opened.requests[following])
+            return
+        result = said(f"not sent: request {ended.id}, an earlier step, ended as {ended.status}")
+        for id_ in opened.steps.drop(ended):
+            left = opened.requests[id_]
+            self._state.write(left, left.after(RequestEvent.SKIP, self._moment.at, result=result))
+            self.let_go(left)
 
     def let_go(self, request: Request) -> None:
         """Forget a request that is done."""

@@ -203,7 +203,8 @@ class Engine:
         if not self.controller_up:
             return Why.CONTROLLER.said()
         if not self.scheduler.holds(id_):
-            return Why.BEGINNING.said()
+            before = None if opened.steps is None else opened.steps.before(request)
+            return Why.BEGINNING.said() if before is None else Why.STEP.said(request=before)
         why = self.scheduler.why(id_, self._moment.now_s)
         return BROKER_IS_SLOW if code_of(why) == Why.NEXT and self.delivery.held_back else why
 

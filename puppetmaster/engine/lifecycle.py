@@ -14,9 +14,10 @@ from puppetmaster.engine import background
 from puppetmaster.engine.background import Background
 from puppetmaster.engine.context import Context
 from puppetmaster.engine.delivery import Delivery, said
-from puppetmaster.engine.state import Commands, OpenJob
+from puppetmaster.engine.state import SMALL_BYTES, Commands, OpenJob
 from puppetmaster.engine.timer import Timer, TimerKind
 from puppetmaster.errors import Conflict, Unavailable
+from puppetmaster.jsoncodec import memory
 from puppetmaster.model.job import GateStatus, Job, JobEvent, JobStatus
 from puppetmaster.model.policy import Policy
 from puppetmaster.model.request import Item, Request, RequestEvent, RequestStatus
@@ -27,6 +28,8 @@ log = logging.getLogger("sanji.puppetmaster.engine.lifecycle")
 
 #: A new job is held until its creator has the answer, but no longer than this.
 BEGIN_S = 0.25
+#: Most bytes of large data of open jobs in memory. With more, no other job with large data is created.
+LARGE_BYTES = 32 * 1024 * 1024
 #: The time to start is compared with the wall clock at least this often, because the clock may be set.
 START_CHECK_S = 30.0
 
@@ -69,6 +72,7 @@ class Lifecycle:
     def create(self, spec: JobSpec) -> Job:
         """Create a job. Raises Unavailable: there is no room for it, or no ids are left."""
         self._check_room(spec.total)
+        self._check_data(spec)
         ids = self._state.new_ids(spec.total)
         made = spec.job(
             ids.job, ids.first, self._moment.at, self._moment.wall_s, self._settings.request_timeout_s
@@ -103,6 +107,15 @@ class Lifecycle:
         else:
             return
         raise Unavailable(f"No job can be created: {full}. Wait for one to end, delete one, or raise {most}.")
+
+    def _check_data(self, spec: JobSpec) -> None:
+        """Data of open jobs is in memory. Raises Unavailable when there is much of it, and more comes."""
+        open_bytes = self._state.large_bytes
+        if open_bytes >= LARGE_BYTES and any(memory(one.data) > SMALL_BYTES for one in spec.items):
+            raise Unavailable(
+                f"No job with much data can be created: that of jobs that have not ended takes "
+                f"{open_bytes / 1e6:.0f} MB. Wait for one of them to end, or delete one."
+            )
 
     def begin_job(self, job_id: int) -> None:
         """Let the requests of a new job be sent, because its creator has the answer."""
@@ -165,6 +178,8 @@ class Lifecycle:
         opened = self._take_up(job, items, paced=job.started_at is not None)
         opened.taken_up = True
         self._state.open_job(opened, requests)
+        for item in items.values():
+            self._state.weigh(item)
         for request in requests:
             self._delivery.taken_up(opened, request)
         if job.gate is GateStatus.SOAK:
@@ -197,7 +212,7 @@ class Lifecycle:
             self._state.write_job(replace(job, timed_at=iso(max(self._moment.wall_s - gone_s, 0.0))))
 
     def _take_up(self, job: Job, items: dict[int, Item], *, paced: bool = False) -> OpenJob:
-        policy = Policy.of(job.given, job.total)
+        policy = job.policy
         next_s = self._moment.now_s + 1 / policy.rate if paced and policy.rate else 0.0
         self._scheduler.open_job(job.id, policy.concurrency, policy.rate, next_s)
         if job.expires_s is not None:
@@ -252,13 +267,8 @@ class Lifecycle:
 
     def release(self, opened: OpenJob) -> None:
         """Put the requests of the open waves into the scheduler, if the job sends at all."""
-        if self._sends(opened):
-            self._background.enter(opened, self._sends)
-
-    def _sends(self, opened: OpenJob) -> bool:
-        """Whether requests of this job may be sent."""
-        job = opened.job
-        return not opened.held and job.status is JobStatus.DISPATCHING and not job.ending
+        if opened.sends:
+            self._background.enter(opened)
 
     # -- waves, and the end -----------------------------------------------------------------------
 
@@ -286,7 +296,7 @@ class Lifecycle:
         opened = self._state.opened(job_id)
         job = self._state.settle(job_id, self._moment.at, boot=self._moment.boot, now_s=self._moment.now_s)
         if opened is not None and not job.final and job.ending is None:
-            why = opened.policy.aborts(job.failed_count, job.done_count)
+            why = opened.policy.aborts(*_failed_and_done(opened, job))
             if why is not None:
                 self._stop(opened, JobEvent.ABORT, why, force=False)
             elif job.status is JobStatus.DISPATCHING and job.gate is None:
@@ -303,7 +313,7 @@ class Lifecycle:
         job, policy = opened.job, opened.policy
         if job.wave == len(policy.waves) or job.done_count < policy.waves[job.wave - 1]:
             return
-        why = policy.gate_fails(job.wave, job.failed_count - job.wave_errors)
+        why = policy.gate_fails(job.wave, _failed(job, policy) - job.wave_errors)
         if why is not None and policy.gate.aborts:
             self._stop(opened, JobEvent.ABORT, why, force=False)
         elif why is not None:
@@ -319,7 +329,9 @@ class Lifecycle:
     def _open_wave(self, opened: OpenJob) -> None:
         job = opened.job
         self._timers.cancel(Timer(TimerKind.SOAK, job.id))
-        self._state.write_job(replace(job, wave=job.wave + 1, wave_errors=job.failed_count, gate=None))
+        self._state.write_job(
+            replace(job, wave=job.wave + 1, wave_errors=_failed(job, opened.policy), gate=None)
+        )
         self.release(opened)
 
     def _stop(self, opened: OpenJob, event: JobEvent, reason: Said, *, force: bool) -> None:
@@ -346,6 +358,18 @@ class Lifecycle:
         self._scheduler.close_job(job_id)
         for kind in (*self.timers, TimerKind.PACE):
             self._timers.cancel(Timer(kind, job_id))
+
+
+def _failed(job: Job, policy: Policy) -> int:
+    """How many failed of what ``abort`` and ``gate`` count."""
+    return job.failed_gateways if policy.stops else job.failed_count
+
+
+def _failed_and_done(opened: OpenJob, job: Job) -> tuple[int, int]:
+    """How many failed, and how many are done, of what ``abort`` counts."""
+    if opened.steps is None or job.gateways is None:
+        return job.failed_count, job.done_count
+    return job.failed_gateways, job.gateways - len(opened.steps)
 
 
 def _summary(job: Job) -> str:

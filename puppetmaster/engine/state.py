@@ -9,13 +9,17 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
+from puppetmaster.engine.steps import Steps
 from puppetmaster.errors import NotFound, Unavailable
+from puppetmaster.jsoncodec import memory
 from puppetmaster.model.job import Job, JobEvent, JobStatus
 from puppetmaster.model.message import EncodedCommand
 from puppetmaster.model.policy import Policy
 from puppetmaster.model.request import OPEN, Item, Request, RequestStatus
 from puppetmaster.store.base import LAST_REQUEST_ID, Changes, Ids, Reader
 
+#: Data of an item up to this size are counted with its requests.
+SMALL_BYTES = 4096
 #: Message ids for repeated sendings are taken in blocks, so that the counter is written rarely.
 ID_BLOCK = 1000
 
@@ -49,8 +53,21 @@ class OpenJob:
     held: bool = False
     #: Its requests that are not done, by id.
     requests: dict[int, Request] = field(default_factory=dict)
+    #: The order of its requests to each gateway; None: it sends them as it can.
+    steps: Steps | None = None
     #: How the number of its requests in each status has changed since ``job``.
     deltas: Counter[RequestStatus] = field(default_factory=Counter)
+
+    @property
+    def sends(self) -> bool:
+        """Whether requests of this job may be sent."""
+        job = self.job
+        return not self.held and job.status is JobStatus.DISPATCHING and not job.ending
+
+    @property
+    def open_end(self) -> int:
+        """The id behind the last request of the waves that are open."""
+        return self.job.first + self.policy.waves[self.job.wave - 1]
 
 
 class NewIds(NamedTuple):
@@ -76,6 +93,7 @@ class State:
         #: corrects one does not count again.
         self.ended_requests: Counter[RequestStatus] = Counter()
         self.ended_jobs: Counter[JobStatus] = Counter()
+        self._large: Counter[int] = Counter()  # by job that has not ended: bytes of its large data
 
     # -- ids --------------------------------------------------------------------------------------
 
@@ -124,6 +142,7 @@ class State:
         self.changes.requests[request.id] = request
         if item.id == request.id:
             self.changes.items[item.id] = item
+            self.weigh(item)
 
     def complete_draft(self, job: Job) -> None:
         """Let a job exist whose requests are all written."""
@@ -133,6 +152,7 @@ class State:
     def abandon_draft(self, job: Job) -> None:
         """Remove what was written of a job that will never exist."""
         self._forget_changes(job)
+        self._large.pop(job.id, None)
         if self.changes.drafts.pop(job.id, None) is None:
             self.changes.abandoned[job.id] = job
 
@@ -144,6 +164,8 @@ class State:
         for request in requests:
             opened.requests[request.id] = request
             self._job_of[request.id] = opened.job.id
+        if opened.policy.stops:
+            opened.steps = Steps(opened.requests.values())
         self._touched.add(opened.job.id)
 
     def create(self, opened: OpenJob, requests: Iterable[Request]) -> None:
@@ -170,6 +192,16 @@ class State:
     def knows(self, request_id: int) -> bool:
         """Whether a request of this id is open."""
         return request_id in self._job_of
+
+    def weigh(self, item: Item) -> None:
+        """Count the data of an item whose job is open from now on."""
+        if (size_bytes := memory(item.data)) > SMALL_BYTES:
+            self._large[item.job] += size_bytes
+
+    @property
+    def large_bytes(self) -> int:
+        """How much memory the large data of jobs takes that have not ended."""
+        return self._large.total()
 
     @property
     def open_jobs(self) -> int:
@@ -230,6 +262,7 @@ class State:
             job = replace(job, ended_boot=boot, ended_s=now_s if boot else None)
             del self._open[job_id]
             self.ended_jobs[job.status] += 1
+            self._large.pop(job_id, None)
         opened.job = self.changes.jobs[job_id] = job
         return job
 
@@ -245,6 +278,7 @@ class State:
     def drop(self, job_id: int) -> tuple[Job, list[Request]]:
         """Let go of an open job that is to be removed. Returns it with its requests that are not done."""
         self._touched.discard(job_id)
+        self._large.pop(job_id, None)
         opened = self._open.pop(job_id)
         for id_ in opened.requests:
             del self._job_of[id_]
@@ -277,6 +311,7 @@ class State:
         """
         job = self.find_job(job_id)
         opened = self._open.pop(job_id, None)
+        self._large.pop(job_id, None)
         requests = list(opened.requests.values()) if opened is not None else []
         for request in requests:
             del self._job_of[request.id]

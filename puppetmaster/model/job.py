@@ -12,7 +12,7 @@ from typing import Any
 
 from puppetmaster.errors import IllegalTransition
 from puppetmaster.model.policy import Policy
-from puppetmaster.model.request import OPEN, RequestStatus
+from puppetmaster.model.request import FAILED, OPEN, RequestStatus
 from puppetmaster.model.why import Reason, Said, code_of
 
 
@@ -126,6 +126,10 @@ class Job:
     wave_errors: int = 0
     #: The gate behind the open wave; None: that wave is not done.
     gate: GateStatus | None = None
+    #: How many gateways it has; None: nothing of it counts them.
+    gateways: int | None = None
+    #: The number of requests at which each wave ends; None: its waves are not counted in gateways.
+    wave_ends: tuple[int, ...] | None = None
     #: The optional properties of the API, as they were given; ``model.policy`` reads them.
     given: Mapping[str, Any] = field(default_factory=dict)
     status: JobStatus = JobStatus.DISPATCHING
@@ -155,6 +159,16 @@ class Job:
     def failed_count(self) -> int:
         """How many of its requests ended in any other way than resolved."""
         return self.done_count - self.counts[RequestStatus.RESOLVED]
+
+    @property
+    def failed_gateways(self) -> int:
+        """How many of its gateways had a request that failed, when each has one at most (``onFail``)."""
+        return sum(self.counts[status] for status in FAILED)
+
+    @property
+    def policy(self) -> Policy:
+        """How it is rolled out."""
+        return Policy.of(self.given, self.total, self.gateways, self.wave_ends)
 
     @property
     def request_ids(self) -> range:
@@ -211,6 +225,8 @@ class Job:
             "wave": self.wave,
             "waveErrors": self.wave_errors,
             "gate": self.gate and self.gate.value,
+            **({} if self.gateways is None else {"gateways": self.gateways}),
+            **({} if self.wave_ends is None else {"waveEnds": list(self.wave_ends)}),
             "given": dict(self.given),
             "status": self.status.value,
             "ending": self.ending and self.ending.value,
@@ -245,6 +261,8 @@ class Job:
             wave=document["wave"],
             wave_errors=document["waveErrors"],
             gate=GateStatus(document["gate"]) if document["gate"] else None,
+            gateways=document.get("gateways"),
+            wave_ends=tuple(document["waveEnds"]) if "waveEnds" in document else None,
             given=document["given"],
             status=JobStatus(document["status"]),
             ending=JobEvent(document["ending"]) if document["ending"] else None,
@@ -280,8 +298,7 @@ class Job:
 
     def _waves(self) -> dict[str, Any]:
         """Where its waves end, which one is open, and what stands before the next."""
-        ends = Policy.of(self.given, self.total).waves
-        return {"waveEnds": list(ends), "wave": self.wave, "gateStatus": self.gate}
+        return {"waveEnds": list(self.policy.waves), "wave": self.wave, "gateStatus": self.gate}
 
 
 def _timed_at(document: Mapping[str, Any]) -> str | None:

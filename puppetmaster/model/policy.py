@@ -127,12 +127,31 @@ class Policy:
     abort: Abort | None = None
     #: The gate between any two waves.
     gate: Gate = Gate()
+    #: Whether a gateway gets its requests one after the other, and no more once one of them has failed.
+    #: Then a gateway fails once at most, and ``abort`` and ``gate`` count gateways.
+    stops: bool = False
+    #: For each wave the number of gateways at which it ends; None: the gate counts requests.
+    in_gateways: tuple[int, ...] | None = None
 
     @classmethod
-    def of(cls, given: Mapping[str, Any], total: int) -> "Policy":
-        """The policy of a job of ``total`` requests, from its properties as they were given to the API."""
+    def of(
+        cls,
+        given: Mapping[str, Any],
+        total: int,
+        gateways: int | None = None,
+        ends: Sequence[int] | None = None,
+    ) -> "Policy":
+        """The policy of a job of ``total`` requests, from its properties as they were given to the API.
+
+        ``gateways``: how many gateways it has; None: nothing of it counts them. ``ends``: the number of
+        requests at which each wave ends; None: the waves are counted in requests.
+        """
+        stops = given.get("onFail") == "stop"
+        waves = ends_of(given.get("waves") or (), total) if ends is None else tuple(ends)
         return cls(
-            waves=_waves(given.get("waves") or (), total),
+            waves=waves,
+            stops=stops,
+            in_gateways=ends_of(given.get("waves") or (), gateways) if stops and gateways else None,
             concurrency=_share(given["concurrency"], total) if given.get("concurrency") else None,
             rate=given.get("rate"),
             idempotent=given.get("idempotent"),
@@ -169,14 +188,21 @@ class Policy:
         abort = self.abort
         if abort is None or done < abort.after or not abort.errors.passed(failed, done):
             return None
-        return Reason.ERRORS.said(failed=failed, done=done, errors=abort.errors)
+        return Reason.ERRORS.said(failed=failed, done=done, errors=abort.errors, what=self.what)
+
+    @property
+    def what(self) -> str:
+        """What ``abort`` and ``gate`` count."""
+        return "gateways" if self.stops else "requests"
 
     def gate_fails(self, wave: int, failed: int) -> Said | None:
         """Why the gate after ``wave`` (from 1) does not open after ``failed`` failures; None: it opens."""
-        size = self.waves[wave - 1] - (self.waves[wave - 2] if wave > 1 else 0)
+        ends = (0, *(self.in_gateways or self.waves))
+        size = ends[wave] - ends[wave - 1]
         if not self.gate.errors.passed(failed, size):
             return None
-        return Reason.GATE.said(wave=wave, failed=failed, size=size, errors=self.gate.errors)
+        said = {"failed": failed, "size": size, "errors": self.gate.errors, "what": self.what}
+        return Reason.GATE.said(wave=wave, **said)
 
 
 def wave_of(waves: Sequence[int], index: int) -> int:
@@ -187,6 +213,15 @@ def wave_of(waves: Sequence[int], index: int) -> int:
 def wave_ends(given: Sequence[int | str], total: int) -> list[int]:
     """The number of requests at which each of the waves ends, as they were given, in a job of ``total``."""
     return [min(_share(one, total), total) for one in given]
+
+
+def ends_by_gateway(given: Sequence[int | str], requests: Sequence[int]) -> tuple[int, ...]:
+    """The number of requests at which each wave ends, when waves are counted in gateways.
+
+    ``requests`` is how many requests each gateway has, in their order.
+    """
+    upto = list(accumulate(requests))
+    return tuple(upto[end - 1] for end in ends_of(given, len(upto)))
 
 
 def out_of_order(given: Sequence[int | str], total: int) -> Iterator[tuple[int, int, int]]:
@@ -206,6 +241,7 @@ def adding_nobody(given: Sequence[int | str], total: int) -> list[int]:
 def completed(given: Mapping[str, Any], total: int) -> Mapping[str, Any]:
     """The properties of a new job of ``total`` requests, with what its ``abort`` does not say itself.
 
+    ``total`` is the number of its gateways when ``abort`` counts those.
     A job keeps it, so that another version reads the same. Jobs of earlier versions have none: there it is 1.
     """
     abort = given.get("abort")
@@ -227,7 +263,8 @@ def abort_after(errors: Threshold, total: int) -> int:
     return min(max(LEAST_DONE, done), total)
 
 
-def _waves(given: Sequence[int | str], total: int) -> tuple[int, ...]:
+def ends_of(given: Sequence[int | str], total: int) -> tuple[int, ...]:
+    """As ``wave_ends``, without waves that add nobody, and with one for the rest."""
     # Jobs of earlier versions may have waves out of order: there, one that ends before another is none.
     return tuple(sorted({*accumulate(wave_ends(given, total), max), total}))
 

@@ -2,11 +2,13 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from graphlib import TopologicalSorter
+from heapq import heappop, heappush
 from typing import Any
 
 from puppetmaster.clock import seconds
 from puppetmaster.model.job import Job, JobStatus, fresh_counts
-from puppetmaster.model.policy import completed
+from puppetmaster.model.policy import completed, ends_by_gateway
 from puppetmaster.model.request import Item, Request
 
 #: Most characters of a command in the summary of a job; a longer one is cut.
@@ -65,6 +67,24 @@ class JobSpec:
         return sum(len(item.destinations) for item in self.items)
 
     @property
+    def by_gateway(self) -> bool:
+        """Whether requests are ordered by gateway, and waves are counted in gateways."""
+        return len(self.items) > 1 and "waves" in self.given
+
+    @property
+    def stops(self) -> bool:
+        """Whether a gateway gets no more once one of its requests has failed."""
+        return self.given.get("onFail") == "stop"
+
+    def gateways(self) -> dict[str, list[int]]:
+        """By destination, in the order in which they come first: the places of the items that name it."""
+        found: dict[str, list[int]] = {}
+        for place, item in enumerate(self.items):
+            for destination in item.destinations:
+                found.setdefault(destination, []).append(place)
+        return found
+
+    @property
     def summary(self) -> str:
         """The job in short: ``post /system/reboot``, and how many other commands it has. Empty: no items."""
         if not self.items:
@@ -83,6 +103,11 @@ class JobSpec:
         ``at`` and ``wall_s`` are the present time, as ISO 8601 and in seconds since 1970.
         ``request_timeout_s`` counts when the specification has none.
         """
+        gateways = self.gateways() if self.by_gateway or self.stops else None
+        ends = None
+        if gateways is not None and self.by_gateway:
+            ends = ends_by_gateway(self.given["waves"], [len(places) for places in gateways.values()])
+        counted = len(gateways) if gateways is not None and self.stops else self.total
         return Job(
             id=id_,
             first=first,
@@ -96,7 +121,9 @@ class JobSpec:
             timeout_s=self.timeout_s,
             request_timeout_s=self.request_timeout_s or request_timeout_s,
             start_at=self.start_at,
-            given=completed(self.given, self.total),
+            gateways=None if gateways is None else len(gateways),
+            wave_ends=ends,
+            given=completed(self.given, counted),
             status=JobStatus.PENDING if self.starts_later(wall_s) else JobStatus.DISPATCHING,
             counts=fresh_counts(self.total),
         )
@@ -104,16 +131,27 @@ class JobSpec:
     def requests_of(self, job: Job) -> Iterator[tuple[Item, Request]]:
         """The requests of ``job`` with their items, in the order of the items, then of the destinations.
 
-        An item has the id of its first request.
+        ``by_gateway`` in the order of the gateways, then of the items. An item has the id of its first
+        request.
         """
-        first = job.first
-        for one in self.items:
-            item = Item(
-                id=first, job=job.id, method=one.method, resource=one.resource, data=one.data, code=one.code
-            )
-            for id_, destination in enumerate(one.destinations, first):
-                yield item, Request(id=id_, job=job.id, item=first, destination=destination)
-            first += len(one.destinations)
+        items: dict[int, Item] = {}
+        for id_, (place, destination) in enumerate(self._ordered(), job.first):
+            if place not in items:
+                one = self.items[place]
+                items[place] = Item(
+                    id=id_, job=job.id, method=one.method, resource=one.resource, data=one.data, code=one.code
+                )
+            item = items[place]
+            yield item, Request(id=id_, job=job.id, item=item.id, destination=destination)
+
+    def _ordered(self) -> Iterator[tuple[int, str]]:
+        """The place of its item and the destination of each request."""
+        if self.by_gateway:
+            for destination, places in self.gateways().items():
+                yield from ((place, destination) for place in places)
+        else:
+            for place, item in enumerate(self.items):
+                yield from ((place, destination) for destination in item.destinations)
 
 
 def starts_at_once(start_at: str | None, wall_s: float) -> str:
@@ -126,13 +164,31 @@ def starts_at_once(start_at: str | None, wall_s: float) -> str:
 def specs_of(commands: Iterable[tuple[int, str]], items: Mapping[int, Item]) -> tuple[ItemSpec, ...]:
     """The items with which some requests can be run again.
 
-    ``commands`` are the item id and the destination of each request; ``items`` are the items by id.
+    ``commands`` are the item id and the destination of each request, in the order of the requests; ``items``
+    are the items by id. At each destination the order stays.
     """
-    again: list[ItemSpec] = []
     wanted: dict[int, list[str]] = {}
+    last: dict[str, int] = {}
+    order: TopologicalSorter[int] = TopologicalSorter()
     for item_id, destination in commands:
         wanted.setdefault(item_id, []).append(destination)
-    for item_id, destinations in wanted.items():
-        item = items[item_id]
-        again.append(ItemSpec(item.method, item.resource, item.data, tuple(destinations), item.code))
-    return tuple(again)
+        before = last.get(destination, item_id)
+        order.add(item_id, *(() if before == item_id else (before,)))
+        last[destination] = item_id
+    return tuple(_again(items[item_id], wanted[item_id]) for item_id in _lowest_first(order))
+
+
+def _again(item: Item, destinations: Iterable[str]) -> ItemSpec:
+    return ItemSpec(item.method, item.resource, item.data, tuple(destinations), item.code)
+
+
+def _lowest_first(order: TopologicalSorter[int]) -> Iterator[int]:
+    """In an order that it allows; where it allows several, the lowest first."""
+    ready: list[int] = []
+    order.prepare()
+    while order.is_active():
+        for one in order.get_ready():
+            heappush(ready, one)
+        first = heappop(ready)
+        yield first
+        order.done(first)

@@ -69,6 +69,7 @@ class Why(_Code):
     WINDOW = "window", "no free slot: {in_flight} requests are in flight, which is the window now"
     # -- its gateway, and who owns that
     DESTINATION = "destination", "request {request} of job {job} to the same destination is {state}"
+    STEP = "step", "request {request} of this job to the same gateway has not ended"
     RETRY = "retry", "the last attempt failed"
     ASKING = "asking", "the controller is asked who owns its lock"
     OUR_LOCK = "ourLock", "request {request} holds the lock of {domain}"
@@ -115,9 +116,9 @@ class Reason(_Code):
     CANCELED = "canceled", "canceled by a request"
     REMOVED = "removed", "removed by a request"
     TIMEOUT = "timeout", "its timeout of {timeout_s:g} s is over"
-    ERRORS = "errors", "{failed} of {done} requests failed, more than the {errors} that it bears"
+    ERRORS = "errors", "{failed} of {done} {what} failed, more than the {errors} that it bears"
     GATE = (
         "gate",
-        "wave {wave} failed its gate: {failed} of {size} requests failed, "
+        "wave {wave} failed its gate: {failed} of {size} {what} failed, "
         "more than the {errors} that its gate allows",
     )

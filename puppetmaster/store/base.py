@@ -216,15 +216,17 @@ class Look:
         gone: dict[int, str] = {}
         requests = 0
         for rank, job in list(islice(self._left, PART)):
-            why = self._outlives(rank, many=too_many > 0, large=too_large > 0)
-            requests += job.total if why is not None else 0
-            if len(gone) == PRUNED_AT_ONCE or (gone and requests > PRUNED_REQUESTS):
+            if len(gone) == PRUNED_AT_ONCE:
                 break
-            self._left.popleft()
+            why = self._outlives(rank, many=too_many > 0, large=too_large > 0)
             if why is not None:
+                requests += job.total
+                if gone and requests > PRUNED_REQUESTS:
+                    break
                 gone[job.id] = why
                 too_many -= 1
                 too_large -= job.total * REQUEST_BYTES
+            self._left.popleft()
         self.gone.update(gone.values())
         return gone
 
@@ -248,10 +250,8 @@ def _rank(ranked: _Ranked) -> Rank:
 
 
 def _first(known: list[_Ranked], more: list[_Ranked]) -> list[_Ranked]:
-    """The ``MOST`` that ended first of both lists, in order; ``known`` is in order."""
-    if len(known) == MOST:
-        more = [one for one in more if one[0] < known[-1][0]]
-    return sorted([*known, *more], key=_rank)[:MOST] if more else known
+    """The ``MOST`` that ended first of both lists, in order."""
+    return sorted([*known, *more], key=_rank)[:MOST]
 
 
 #: Field -> its value, or a list of the values that it may have. All fields must fit.

@@ -8,7 +8,7 @@ import pytest
 
 from puppetmaster.api import answers
 from puppetmaster.api.fields import Field, Many
-from puppetmaster.model.job import JobEvent, JobStatus
+from puppetmaster.model.job import JobEvent
 from puppetmaster.model.request import DIRECT_WAY, Request, RequestEvent, RequestStatus
 from puppetmaster.store.base import Changes
 from puppetmaster.store.sqlite.store import SqliteStore
@@ -88,7 +88,7 @@ def requests() -> dict[int, Request]:
 @pytest.fixture
 def door(tmp_path: Path) -> Iterator[Door]:
     store = SqliteStore(tmp_path)
-    job = a_job(id=1, first=first_of(1), status=JobStatus.DISPATCHING, counts=counts(resolved=1, error=2))
+    job = a_job(id=1, first=first_of(1), counts=counts(resolved=1, error=2), given={"onFail": "stop"})
     item = an_item(id=job.first, code=200)
     jobs = {1: job.after(JobEvent.FINISH, LATER)}
     store.commit(Changes(jobs=jobs, items={item.id: item}, requests=requests()))

@@ -9,11 +9,14 @@ import sys
 import threading
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 from websockets.sync.client import connect
 
-from docs import generate
+from docs import generate, offline
+from puppetmaster.cli import main
+from puppetmaster.model import request
 from puppetmaster.store.sqlite.store import SqliteStore
 from sandbox.ask import ask
 from sandbox.bridged import BRIDGE, NOTIFICATIONS, BridgedFleet, status_topic
@@ -24,17 +27,21 @@ from tests import ROOT
 from tests.bus_client import BusClient
 from tests.conftest import require
 from tests.desk import until
+from tests.unit.bus.test_credentials import ACL
 from tests.web_client import batch, fetch
 
 README = (ROOT / "README.md").read_text()
-FLEET_PAGE = (ROOT / "docs" / "fleet.md").read_text()
+DOCS = ROOT / "docs"
+#: The pages whose consoles show JSON, and how many commands each has.
+EXAMPLES = {"README.md": 3, "docs/examples.md": 11}
+FLEET_PAGE = (DOCS / "fleet.md").read_text()
 CONSOLE = re.compile(r"```console\n(.*?)```", re.DOTALL)
 
 
-def examples() -> list[tuple[str, Any]]:
-    """The commands of the README's consoles, in order, each with the JSON that is shown below it."""
+def examples(page: str) -> list[tuple[str, Any]]:
+    """The commands of the page's consoles, in order, each with the JSON that is shown below it."""
     found = []
-    for block in CONSOLE.findall(README):
+    for block in CONSOLE.findall((ROOT / page).read_text()):
         for part in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
             command, shown = part.split("\n", 1)
             found.append((command, json.loads(shown)))
@@ -55,7 +62,7 @@ def missing(shown: Any, came: Any, path: str = "") -> list[str]:
             for index, pair in enumerate(zip(shown, came, strict=True))
             for one in missing(*pair, f"{path}[{index}]")
         ]
-    return [] if shown == came else [f"{path}: the README shows {shown!r}, and {came!r} came"]
+    return [] if shown == came else [f"{path}: the page shows {shown!r}, and {came!r} came"]
 
 
 def test_what_missing_finds() -> None:
@@ -65,15 +72,16 @@ def test_what_missing_finds() -> None:
     assert missing([1], [1, 2])
 
 
-def test_the_readmes_examples_run(tmp_path: Path) -> None:
+@pytest.mark.parametrize("page", EXAMPLES)
+def test_the_examples_run(page: str, tmp_path: Path) -> None:
     require("mosquitto")
-    shown = re.findall(r"^\$ (curl|\.venv/bin/python|websocat)", README, re.MULTILINE)
-    assert len(examples()) == len(shown) >= 10
+    shown = re.findall(r"^\$ (curl|\.venv/bin/python|websocat)", (ROOT / page).read_text(), re.MULTILINE)
+    assert len(examples(page)) == len(shown) == EXAMPLES[page]
     port = free_port()
     settings = {"PUPPETMASTER_HTTP": f"127.0.0.1:{port}"}
     SqliteStore(tmp_path / "data").close()  # whose ids begin where those that are shown do
     with Gateway(tmp_path, fleet=FLEET, settings=settings) as gateway:
-        for command, answer in examples():
+        for command, answer in examples(page):
             known = command.replace("$PORT", str(gateway.broker.port)).replace("8700", str(port))
             words = shlex.split(known.replace("$URL", f"http://127.0.0.1:{port}"))
             assert not missing(answer, json.loads(_run(words))), command
@@ -81,7 +89,7 @@ def test_the_readmes_examples_run(tmp_path: Path) -> None:
 
 
 def _run(words: list[str]) -> str | bytes:
-    """What a command of the README prints; of websocat, which Debian does not have, the first frame."""
+    """What a command of the page prints; of websocat, which Debian does not have, the first frame."""
     if words[0] == "websocat":
         with connect(words[1]) as socket:
             return socket.recv(timeout=10)
@@ -93,35 +101,61 @@ def _run(words: list[str]) -> str | bytes:
 
 
 def _settle(gateway: Gateway) -> None:
-    """Until no job runs: the README shows what one finds then."""
+    """Until no job runs: the page shows what one finds then."""
     pause = threading.Event()
     for _ in range(500):
         health = ask(gateway.broker.port, "get", "/system/puppetmaster", {})["data"]
         if health["counters"]["openJobs"] == 0:
             return
         pause.wait(0.02)
-    pytest.fail("the jobs of the README's examples do not end")
+    pytest.fail("the jobs of the examples do not end")
 
 
-def test_states_are_drawn_from_the_tables() -> None:
-    assert (ROOT / "docs" / "states.md").read_text() == generate.states(), "run python -m docs.generate"
+@pytest.mark.parametrize("page", generate.PAGES)
+def test_what_is_generated_is_up_to_date(page: str) -> None:
+    written = (DOCS / page).read_text()
+    assert written == generate.PAGES[page](written), "run python -m docs.generate"
 
 
-def test_the_readme_lists_the_settings() -> None:
+def test_the_drawings_and_the_factory_settings_are_up_to_date() -> None:
+    drawn = {name: (DOCS / "images" / name).read_text() for name in generate.images()}
+    assert drawn == generate.images(), "run python -m docs.generate"
     factory = (ROOT / "data" / "puppetmaster.json.factory").read_text()
     assert factory == generate.factory(), "run python -m docs.generate"
-    assert generate.with_settings(README) == README, "run python -m docs.generate"
 
 
-def test_the_first_commands_are_targets_of_the_makefile() -> None:
-    targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
-    named = re.findall(r"^make ([a-z]+)", README, re.MULTILINE)
-    assert {"demo", "test"} <= set(named)
-    assert set(named) <= set(targets)
+def test_a_drawing_has_an_arrow_for_each_transition() -> None:
+    drawn = generate.images()["request-states.svg"]
+    assert drawn.count("<circle") == len(request.TRANSITIONS)
+    root = ElementTree.fromstring(drawn)
+    texts = {one.text for one in root.iter("{http://www.w3.org/2000/svg}text")}
+    assert texts == {*request.RequestStatus, *request.RequestEvent}
+
+
+def test_nothing_of_the_site_comes_from_the_internet() -> None:
+    here = '<script src="a.js"><link rel="stylesheet" href="b.css"><a href="https://github.com">'
+    assert offline.loaded(here) == []
+    for there in (
+        '<script src="https://x/a.js">',
+        '<link href="//x/b.css" rel="stylesheet">',
+        "url(https://x/font)",
+        "<img alt='' src='http://x/c.png'>",
+    ):
+        assert offline.loaded(here + there) != [], there
+
+
+def test_every_page_is_in_the_navigation_of_the_site() -> None:
+    named = re.findall(r"^ *- (?:Home: )?([a-z/]+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE)
+    pages = [str(page.relative_to(DOCS)) for page in DOCS.rglob("*.md")]
+    assert sorted(named) == sorted(page for page in pages if not page.startswith("decisions/"))
+
+
+def test_the_readme_is_short() -> None:
+    assert len(README.splitlines()) < 150
 
 
 def test_the_architecture_names_every_module_in_its_wing() -> None:
-    page = (ROOT / "docs" / "architecture.md").read_text()
+    page = (DOCS / "architecture.md").read_text()
     rows = re.findall(r"^\| ([^|]*) \| [^|]* \|([^|]*)\|$", page, re.MULTILINE)
     named = {wing: set(re.findall(r"`([a-z_.]+)`", f"{wing} {modules}")) for wing, modules in rows}
     package = ROOT / "puppetmaster"
@@ -150,8 +184,8 @@ def sentences() -> str:
 
 def quoted() -> list[str]:
     """What these pages say that one reads, in pieces: without numbers, and what is left out."""
-    failures = README.split("## When things fail", 1)[1].split("\n## ", 1)[0]
-    api = (ROOT / "docs" / "api.md").read_text().split("The 503s", 1)[1].split("\n## ", 1)[0]
+    failures = (DOCS / "failures.md").read_text().split("\n## Codes", 1)[0]
+    api = (DOCS / "api.md").read_text().split("The 503s", 1)[1].split("\n## ", 1)[0]
     fleet = re.sub(r"```.*?```", "", FLEET_PAGE, flags=re.DOTALL)
     said = re.findall(r'"([^"]+)"', re.sub(r"`[^`]*`", "", failures + fleet))
     said += re.findall(r"^\| `([^|]+)` \|", api, re.MULTILINE) + re.findall(r"`, `([^|`]+)` \|", api)
@@ -212,8 +246,37 @@ def test_the_acl_of_the_fleet_page_is_enough(tmp_path: Path, route: str) -> None
         assert asked()["status"] == "resolved"
 
 
+def how_to_commands() -> list[str]:
+    """The commands in the code blocks of the how-tos; one may go on in the next line."""
+    text = "".join(page.read_text() for page in sorted((DOCS / "howto").glob("*.md")))
+    return re.findall(r"^ *(puppetmaster [a-z]+ .*|puppetmaster [a-z]+)$", re.sub(r"\\\n *", "", text), re.M)
+
+
+@pytest.mark.parametrize("line", how_to_commands())
+def test_the_commands_of_the_how_tos_are_commands(line: str) -> None:
+    _, name, *words = shlex.split(line)
+    with main.cli.commands[name].make_context(name, words) as context:
+        assert context.params is not None
+
+
+def test_the_commands_in_the_text_are_commands() -> None:
+    named = {
+        name
+        for page in [*ROOT.glob("*.md"), *DOCS.rglob("*.md")]
+        for name in re.findall(r"`puppetmaster ([a-z]+)", page.read_text())
+    }
+    assert len(named) > 5
+    assert named <= set(main.cli.commands)
+
+
+def test_the_acl_of_the_how_to_is_the_one_that_is_tried() -> None:
+    found = re.search(r"```conf\nuser .*\n((?:topic .*\n)+)```", (DOCS / "howto" / "broker.md").read_text())
+    assert found
+    assert found[1] == ACL
+
+
 def test_links_lead_somewhere() -> None:
-    for page in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]:
+    for page in [*ROOT.glob("*.md"), *DOCS.rglob("*.md")]:
         for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text()):
             if not target.startswith("https://"):
                 assert (page.parent / target).exists(), f"{page.name} links to {target}"

@@ -135,7 +135,7 @@ def test_large_jobs_are_pruned_few_at_a_time(store: Store) -> None:
         job = as_ended(a_job(id=number, total=PRUNED_REQUESTS // 2 + number))
         store.commit(Changes(jobs={number: job}))
     assert list(_outlived(store, replace(ALL, jobs=0), _at(6))) == [1]
-    store.commit(Changes(jobs={1: as_ended(a_job(id=1, total=PRUNED_REQUESTS // 2 - 3))}))
+    store.commit(Changes(jobs={1: as_ended(a_job(id=1, total=PRUNED_REQUESTS // 2 - 2))}))
     assert list(_outlived(store, replace(ALL, jobs=0), _at(6))) == [1, 2]
 
 

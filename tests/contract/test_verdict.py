@@ -180,8 +180,7 @@ def test_a_retry_that_waits_when_its_job_is_aborted_is_not_made(world: World) ->
         "aborted",
         "1 of 1 requests failed, more than the 0 that it bears",
     )
-    result = world.request(job.first).result
-    assert result is not None
+    result = world.result(job.first)
     assert result["code"] == 500
     assert result["message"].endswith(f"not sent again: {ended.reason}")
 

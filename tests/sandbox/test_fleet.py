@@ -1,5 +1,6 @@
 import json
 import queue
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -11,7 +12,7 @@ from sandbox.broker import HOST, Broker, Kind
 from sandbox.controller import controller_process
 from sandbox.devices import GARBAGE, version
 from sandbox.fleet import READY
-from sandbox.fleet_log import FleetLog
+from sandbox.fleet_log import FleetLog, registrations
 from sandbox.fleet_options import argv
 from sandbox.process import Process, free_port
 from tests.bus_client import BusClient
@@ -233,6 +234,20 @@ def test_the_log_is_there_from_the_start(log: FleetLog) -> None:
     arguments = argv(HOST, free_port(), "cg-1", log=log.path)
     with Process.module("fleet", "sandbox.fleet", *arguments, ready="the broker is not there"):
         assert log.commands() == []
+
+
+def test_it_writes_down_when_it_registers(start: StartFleet, controller: Process, tmp_path: Path) -> None:
+    path = tmp_path / "registrations"
+    begun_s = time.monotonic()
+    fleet = start("cg-[1-2]", shape="per-gateway", registrations=path)
+    controller.kill()
+    restarted_s = time.monotonic()
+    controller.start()
+    fleet.wait_for(f"{READY} again: 2", 20)
+    times = registrations(path)
+    assert times.keys() == {"/remote/cg-1", "/remote/cg-2"}
+    for first_s, second_s in times.values():
+        assert begun_s < first_s < restarted_s < second_s
 
 
 def test_sigterm_ends_it_in_good_order(start: StartFleet) -> None:

@@ -1,7 +1,7 @@
 import json
 from pathlib import Path
 
-from sandbox.fleet_log import Command, FleetLog
+from sandbox.fleet_log import Command, FleetLog, registered, registrations
 
 
 def test_the_log_gives_back_what_was_written(tmp_path: Path) -> None:
@@ -29,3 +29,9 @@ def test_a_line_of_the_log() -> None:
         "resource": "/",
         "data": {"a": 1},
     }
+
+
+def test_when_each_resource_was_registered(tmp_path: Path) -> None:
+    path = tmp_path / "registrations"
+    path.write_bytes(registered(1.5, ["/a", "/b"]) + registered(2.5, ["/a"]) + b'{"t": 3')
+    assert registrations(path) == {"/a": [1.5, 2.5], "/b": [1.5]}

@@ -105,12 +105,6 @@ def test_a_job_from_its_creation_to_its_results(gateway: Gateway) -> None:
     assert run(gateway, "rerun", number).err == gone.err
 
 
-def test_all_resolved(gateway: Gateway) -> None:
-    ran = run(gateway, "submit", "--to", "cg-[01-06]", *WAIT, "get", "/system/time")
-    assert ran.code == 0
-    assert ran.out.splitlines()[-1].endswith("6 of 6 resolved.")
-
-
 def test_control(gateway: Gateway) -> None:
     created = run(
         gateway, "submit", "--to", "cg-20", "--to", "cg-01", "--concurrency", "1", "post", "/x", "--json"
@@ -127,41 +121,6 @@ def test_control(gateway: Gateway) -> None:
     assert run(gateway, "resume", number).code == 2
 
 
-def test_a_dry_run(gateway: Gateway) -> None:
-    words = [
-        "submit",
-        "--to",
-        "cg-[01-20]",
-        "--dry-run",
-        "--waves",
-        "1,10%,100%",
-        "--concurrency",
-        "10%",
-        "get",
-        "/x",
-    ]
-    ran = run(gateway, *words)
-    assert ran.code == 0
-    assert ran.out.splitlines() == [
-        "This is a dry run: nothing was created.",
-        "20 requests to 20 gateways: get /x.",
-        "They are sent in 3 waves of 1, 1 and 18, each when the one before it is done; within a wave "
-        "in the order of the batch, past gateways that are busy, at most 2 at once.",
-        "It pauses when any of a wave but the last failed.",
-        "Only what was in flight when the bundle or the bus went away is sent twice.",
-        "",
-        "waves\t1, 1, 18",
-        "gate\tthe job pauses when any of a wave failed",
-        "concurrency\tat most 2 requests in flight (10%)",
-        "",
-        "1\t1\tget /x\tcg-01",
-        "2\t1\tget /x\tcg-02",
-        "3\t18\tget /x\tcg-[03-20]",
-    ]
-    ran = run(gateway, *words, "--json")
-    assert (ran.code, ran.json["id"], ran.json["totalCount"]) == (0, None, 20)
-
-
 def test_a_closed_gate(gateway: Gateway) -> None:
     words = ["--to", "cg-[07-08],cg-[01-02]", "--waves", "2,100%", "--gate-errors", "50%"]
     with terminal(gateway, "submit", *words, *WAIT, "post", "/system/time") as shown:
@@ -175,27 +134,6 @@ def test_a_closed_gate(gateway: Gateway) -> None:
         ended = shown.end()
     assert ended.code == 1
     assert "2 of 4 resolved, 2 error." in ended.text
-
-
-def test_mistakes(gateway: Gateway) -> None:
-    ran = run(gateway, "submit", "--to", "cg-01", "--concurrency", "0", "get", "/x")
-    assert (ran.code, ran.out) == (2, "")
-    assert ran.err.startswith("puppetmaster: --concurrency: expected a whole number from 1")
-    ran = run(gateway, "submit", "--to", "cg-[01-20]", "--waves", "100%,1", "get", "/x")
-    assert ran.err == (
-        "puppetmaster: --waves[1]: expected a wave that ends behind the one before it: "
-        'of 20 requests, "100%" ends at 20, and 1 at 1\n'
-    )
-    ran = run(gateway, "submit", "--to", "cg-01", "--max-errors-after", "3", "--soak", "1", "get", "/x")
-    assert ran.err.splitlines() == [
-        "puppetmaster: 2 things are wrong, and nothing was changed:",
-        "  --max-errors: expected this property, got none",
-        "  --soak: expected waves beside it, between which it stands",
-    ]
-    ran = run(gateway, "submit", "--file", "-", "--rate", "1", text='{"batch": [{}], "concurrency": 0}')
-    assert "\n  concurrency: expected a whole number from 1" in ran.err
-    ran = run(gateway, "list", PUPPETMASTER_TOKEN="another-wrong-token")
-    assert (ran.code, "this is another one: set PUPPETMASTER_TOKEN" in ran.err) == (7, True)
 
 
 def test_doctor(gateway: Gateway) -> None:

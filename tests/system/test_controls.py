@@ -1,21 +1,22 @@
-"""Jobs that are controlled, or killed with the bundle, while they run on the real bus; and what they show."""
+"""Jobs on the real bus, controlled and over kills of the bundle: when commands arrive, what is shown."""
 
+import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from pathlib import Path
 
 import pytest
 
-from tests.bus_client import Message
+from tests.bus_client import BusClient, Message
 from tests.conftest import any_broker
 from tests.flow import Flow, Played, batch, names, running
-
-killed = pytest.mark.parametrize("killed", [False, True], ids=["runs on", "killed"])
 
 
 @pytest.fixture(scope="module")
 def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flow]:
     any_broker()
-    fleet = ["--to", "cg-[01-20]", "--to", "bad-[1-9]", "--fail", "bad-[1-9]:500"]
+    fleet = ["--to", "cg-[01-24]", "--to", "bad-[1-9]", "--fail", "bad-[1-9]:500"]
     with running(tmp_path_factory.mktemp("flow"), *fleet) as started:
         yield started
 
@@ -41,13 +42,11 @@ def reached(gateways: list[Played]) -> list[int]:
 # -- pause, resume, cancel, delete -------------------------------------------------------------------
 
 
-@killed
-def test_a_paused_job_sends_nothing_until_it_is_resumed(flow: Flow, killed: bool) -> None:
+def test_a_paused_job_sends_nothing_until_it_is_resumed(flow: Flow) -> None:
     job, gateways, command = begun(flow)
     paused = flow.control(job, "paused")
     assert (paused["status"], paused["reason"]) == ("paused", "paused by a request")
-    if killed:
-        flow.kill()
+    flow.kill()
     gateways[0].answer(command)  # what was in flight ends, even if nobody is there to hear it
     flow.start()
     flow.until(job, lambda shown: shown["finishCount"] == 1)
@@ -64,33 +63,28 @@ def test_a_paused_job_sends_nothing_until_it_is_resumed(flow: Flow, killed: bool
     assert reached(gateways) == [1, 1, 1]
 
 
-@killed
-def test_a_canceled_job_lets_end_what_is_in_flight(flow: Flow, killed: bool) -> None:
+def test_a_canceled_job_lets_end_what_is_in_flight(flow: Flow) -> None:
     job, gateways, command = begun(flow)
     stopping = flow.control(job, "canceled")
     assert (stopping["reason"], stopping["finishedAt"]) == ("canceled by a request", None)
     assert flow.statuses(job) == ["sent", "canceled", "canceled"]
-    if killed:
-        flow.restart()
+    flow.restart()
     gateways[0].answer(command)
     end = flow.until(job, lambda shown: shown["finishCount"] == 1)
     assert (end["status"], end["reason"]) == ("canceled", "canceled by a request")
     assert (end["finishCount"], end["errorCount"], end["counts"]["canceled"]) == (1, 2, 2)
-    if killed:
-        flow.restart()
-        assert flow.show(job) == end
+    flow.restart()
+    assert flow.show(job) == end
     assert flow.client.request("put", f"/jobs/{job['id']}", {"status": "dispatching"})["code"] == 409
     flow.sent_by_now()
     assert reached(gateways) == [1, 0, 0]
 
 
-@killed
-def test_a_forced_cancel_waits_for_nothing(flow: Flow, killed: bool) -> None:
+def test_a_forced_cancel_waits_for_nothing(flow: Flow) -> None:
     job, gateways, command = begun(flow)
     end = flow.control(job, "canceled", force=True)
     assert (end["status"], end["doneCount"]) == ("canceled", 3)
-    if killed:
-        flow.restart()
+    flow.restart()
     assert flow.show(job) == end
     assert flow.statuses(job) == ["unknown", "canceled", "canceled"]
     assert "it may have run" in flow.requests(job)[0]["result"]["message"]
@@ -103,13 +97,11 @@ def test_a_forced_cancel_waits_for_nothing(flow: Flow, killed: bool) -> None:
     assert reached(gateways) == [1, 0, 0]
 
 
-@killed
-def test_a_job_can_be_removed_in_the_middle(flow: Flow, killed: bool) -> None:
+def test_a_job_can_be_removed_in_the_middle(flow: Flow) -> None:
     job, gateways, command = begun(flow)
     removed = flow.client.request("delete", f"/jobs/{job['id']}")
     assert (removed["code"], removed["data"]["status"], removed["data"]["doneCount"]) == (200, "canceled", 3)
-    if killed:
-        flow.restart()
+    flow.restart()
     gateways[0].answer(command)  # dropped: nobody asks any more
     flow.sent_by_now()
     assert flow.client.request("get", f"/jobs/{job['id']}")["code"] == 404
@@ -127,16 +119,14 @@ def test_a_job_can_be_removed_in_the_middle(flow: Flow, killed: bool) -> None:
     assert reached(gateways) == [2, 1, 1]
 
 
-@killed
-def test_a_closed_gate_opens_for_who_resumes_the_job(flow: Flow, killed: bool) -> None:
+def test_a_closed_gate_opens_for_who_resumes_the_job(flow: Flow) -> None:
     gateways = flow.played(3)
     job = flow.create(batch("post", names(gateways), waves=[1, 2, "100%"], gate={"errors": 0}))
     gateways[0].answer(gateways[0].next(), 500)
     closed = flow.until(job, lambda shown: shown["gateStatus"] == "closed")
     failed = "wave 1 failed its gate: 1 of 1 requests failed, more than the 0 that its gate allows"
     assert (closed["status"], closed["reason"], closed["wave"]) == ("paused", failed, 1)
-    if killed:
-        flow.restart()
+    flow.restart()
     flow.sent_by_now()
     assert flow.show(job) == closed
     assert flow.whys(job) == [None, *[f"the gate is closed: {failed}"] * 2]
@@ -197,28 +187,91 @@ def test_a_key_makes_one_job_over_a_kill(flow: Flow) -> None:
     assert [command.destination for command in flow.commands("cg-04", "cg-05")] == ["cg-04"]
 
 
-# -- what requests wait for --------------------------------------------------------------------------
+# -- when commands reach the gateways ----------------------------------------------------------------
 
 
-def test_a_request_says_which_job_is_at_its_gateway(flow: Flow) -> None:
+def test_what_always_fails_is_tried_as_often_as_asked_and_waits_longer_each_time(flow: Flow) -> None:
+    retry = {"attempts": 3, "on": ["error"], "delay": 0.4, "factor": 2}
+    job = flow.create(batch("post", ["bad-4"], retry=retry))
+    assert flow.ended(job)["counts"]["error"] == 1
+
+    [request] = flow.requests(job)
+    assert (request["status"], request["attempts"], request["result"]["code"]) == ("error", 3, 500)
+    assert [attempt["status"] for attempt in request["history"]] == ["error", "error"]
+    assert {attempt["result"]["code"] for attempt in request["history"]} == {500}
+    commands = flow.commands("bad-4")
+    ids = [command.id for command in commands]
+    assert len(set(ids)) == len(ids) == 3
+    assert [attempt["message"] for attempt in request["history"]] == ids[:2]
+    assert ids[0] == job["requests"][0]
+    # A wait is shortened at random, at most to half of itself.
+    sent = [datetime.fromisoformat(attempt["sentAt"]) for attempt in [*request["history"], request]]
+    assert (sent[1] - sent[0]).total_seconds() >= 0.19
+    assert (sent[2] - sent[1]).total_seconds() >= 0.39
+
+
+def test_a_write_that_may_run_twice_is_tried_again_once_its_lock_is_free(flow: Flow) -> None:
     [gateway] = flow.played(1)
-    first, second = (flow.create(batch("post", [gateway.name])) for _ in range(2))
-    command = gateway.next()
-    ahead = f"request {first['requests'][0]} of job {first['id']} to the same destination is in flight"
-    assert flow.whys(second) == [ahead]
-    assert flow.whys(first) == [None]
-    gateway.answer(command)
+    retry = {"attempts": 2, "on": ["timeout"], "delay": 0}
+    body = batch("post", [gateway.name], requestTimeout=0.4, retry=retry, idempotent=True)
+    job = flow.create(body)
+    first = gateway.next()
+    ours = f"locked by request {job['requests'][0]}, which was not answered in its time"
+    flow.until(job, lambda _: ours in str(flow.whys(job)[0]))
+    gateway.answer(first, 500)
     gateway.answer(gateway.next())
-    assert flow.ended(first)["finishCount"] == flow.ended(second)["finishCount"] == 1
-    assert [message["id"] for message in gateway.reached] == [*first["requests"], *second["requests"]]
-
-
-def test_a_request_says_that_its_job_has_a_rate(flow: Flow) -> None:
-    job = flow.create(batch("get", ["cg-06", "cg-07"], rate=0.01))
     flow.until(job, lambda shown: shown["finishCount"] == 1)
-    assert flow.whys(job) == [None, "the job's rate is 0.01 per second"]
-    assert flow.control(job, "canceled")["counts"]["canceled"] == 1
-    assert len(flow.commands("cg-06", "cg-07")) == 1
+    [request] = flow.requests(job)
+    assert (request["attempts"], len(gateway.reached)) == (2, 2)
+    [attempt] = request["history"]
+    assert (attempt["status"], attempt["result"]["code"], attempt["result"]["late"]) == ("error", 500, True)
+
+
+def test_commands_are_no_faster_than_the_rate(flow: Flow) -> None:
+    to = [f"cg-{number:02}" for number in range(19, 25)]
+    job = flow.create(batch("get", to, rate=5))
+    assert flow.ended(job)["finishCount"] == 6
+    sent = [datetime.fromisoformat(request["sentAt"]).timestamp() for request in flow.requests(job)]
+    # One that was late by some milliseconds lets the next one catch up.
+    assert min(later - earlier for earlier, later in pairwise(sent)) > 0.15
+    arrived = [command.t_s for command in flow.commands(*to)]
+    assert len(arrived) == 6
+    assert arrived[-1] - arrived[0] > 0.5  # 1 s, less what held up the first
+
+
+def test_one_write_per_lock_and_locks_side_by_side(tmp_path: Path) -> None:
+    any_broker()
+    delay_s = 0.3
+    groups = [[f"cg-{group}{number}" for number in range(4)] for group in range(3)]
+    to = [name for numbered in zip(*groups, strict=True) for name in numbered]
+    fleet = [word for group in groups for name in group for word in ("--to", name)]
+    with running(tmp_path, *fleet, "--delay", str(delay_s), shape="grouped:4") as flow:
+        sendings = spy(flow.client)
+        job = flow.create(batch("post", to))
+        assert flow.ended(job)["finishCount"] == 12
+        commands = flow.commands(*to)
+    arrived = [
+        sorted(command.t_s for command in commands if command.destination in group) for group in groups
+    ]
+    assert [len(times) for times in arrived] == [4, 4, 4]
+    for times in arrived:
+        assert min(later - earlier for earlier, later in pairwise(times)) > delay_s * 0.9
+    at_once = max(sum(one.t_s <= command.t_s < one.t_s + delay_s for one in commands) for command in commands)
+    assert 1 < at_once <= 3
+    assert len(sendings) == 12, "no lock was ever found held"
+
+
+def spy(client: BusClient) -> list[Message]:
+    """What is sent to gateways from now on, also what the controller does not pass on."""
+    seen: list[Message] = []
+
+    def look(payload: bytes) -> None:
+        message = json.loads(payload)
+        if "code" not in message and str(message["resource"]).startswith("/remote/cg-"):
+            seen.append(message)
+
+    client.subscribe("/controller", look)
+    return seen
 
 
 # -- what is in a job ----------------------------------------------------------------------------------
@@ -316,3 +369,30 @@ def test_equal_results_are_one_group_and_show_how_they_differ(flow: Flow) -> Non
     assert {"path": "message", "here": "fails on purpose"} in failed_group["diff"]
     paged = flow.get(f"/jobs/{job['id']}/results?collection=true&limit=1&offset=1")
     assert [one["destinations"] for one in paged] == [["cg-17", "cg-18"]]
+
+
+# -- steps -----------------------------------------------------------------------------------------
+
+
+def test_a_step_follows_when_the_one_before_it_ended_well_and_none_after_a_failure(flow: Flow) -> None:
+    well, ill = flow.played(2)
+    items = [
+        {"method": "post", "resource": place, "data": {}, "__request": {"destination": [well.name, ill.name]}}
+        for place in ("/backup", "/install")
+    ]
+    job = flow.create({"batch": items, "onFail": "stop"})
+    first = well.next()
+    ill.answer(ill.next(), 500)
+    shown = flow.until(job, lambda now: now["counts"]["skipped"] == 1)
+    assert (shown["counts"]["sent"], shown["counts"]["pending"]) == (1, 1)
+    assert [command["data"]["resource"] for command in well.reached] == ["/backup"]
+    flow.restart()  # what was decided is on disk
+    well.answer(first)
+    second = well.next()
+    assert second["data"]["resource"] == "/install"
+    well.answer(second)
+    end = flow.restored(job)
+    assert end["counts"] == {**dict.fromkeys(end["counts"], 0), "resolved": 2, "error": 1, "skipped": 1}
+    assert len(ill.reached) == 1
+    skipped = next(one for one in flow.requests(job) if one["status"] == "skipped")
+    assert skipped["result"]["message"].endswith("an earlier step, ended as error")

@@ -56,14 +56,19 @@ def disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "--lazy", data_dir], check=True)
 
 
-@contextmanager
-def _full(data_dir: Path) -> Iterator[None]:
-    """Leave not one page free."""
+def _fill(data_dir: Path) -> Path:
+    """Leave not one page free. Returns the file that takes the room."""
     ballast = data_dir / "ballast"
-    with ballast.open("wb", buffering=0) as file, suppress(OSError):
+    with ballast.open("ab", buffering=0) as file, suppress(OSError):
         while True:
             file.write(bytes(4096))
     assert shutil.disk_usage(data_dir).free == 0
+    return ballast
+
+
+@contextmanager
+def _full(data_dir: Path) -> Iterator[None]:
+    ballast = _fill(data_dir)
     try:
         yield
     finally:
@@ -215,8 +220,7 @@ def test_a_disk_that_is_full_after_a_kill(disk: Path) -> None:
             assert said["code"] == 200, said
             bundle.kill()
             (disk / f"{FILE_NAME}-shm").unlink()
-            with (disk / "ballast").open("ab", buffering=0) as ballast:
-                ballast.write(bytes(32768))
+            _fill(disk)
             bundle.ready = "puppetmaster cannot start"
             bundle.start()
             assert bundle.wait(WAIT_S) == 1

@@ -12,7 +12,7 @@ from tests.conftest import require
 from tests.torture import kills
 from tests.torture.faults import BEHIND_S, Shim, failing
 
-pytestmark = pytest.mark.skipif(not Shim.available(), reason="needs gcc, on Linux")
+pytestmark = pytest.mark.skipif(not Shim.available(), reason="gcc is not installed, or this is no Linux")
 
 SCRIPT = """
 import sys, threading, time

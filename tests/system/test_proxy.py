@@ -1,4 +1,4 @@
-"""Behind nginx, as docs/reverse-proxy.md has it: under a path, with another name, with a WebSocket."""
+"""Behind nginx, as docs/howto/proxy.md has it: under a path, with another name, with a WebSocket."""
 
 import json
 import os
@@ -16,7 +16,7 @@ from tests.conftest import program
 from tests.desk import until
 from tests.web_client import Answer, Door, batch, fetch, running
 
-DOCS = Path(__file__).parents[2] / "docs" / "reverse-proxy.md"
+DOCS = Path(__file__).parents[2] / "docs" / "howto" / "proxy.md"
 NGINX = """
 daemon off;
 pid {folder}/pid;

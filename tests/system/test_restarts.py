@@ -41,9 +41,9 @@ def test_what_one_lock_held_goes_on_soon(flow: Flow) -> None:
     def take(message: Message) -> None:
         reached.append((time.monotonic(), message["resource"]))
         if len(reached) > 1:
-            flow._stage.answer(message, 200, {"code": 200, "data": {}})
+            flow.stage.answer(message, 200, {"code": 200, "data": {}})
 
-    stage, controller = flow._stage, flow._gateway.controller
+    stage, controller = flow.stage, flow.gateway.controller
     stage.register_model("whole-fleet", ["/remote/+"], take, ttl=60)
     job = flow.create(batch("post", ["cg-1", "cg-2"], requestTimeout=60))
     flow.until(job, lambda shown: shown["counts"]["sent"] == 1 and bool(reached))
@@ -61,11 +61,11 @@ def test_reads_that_were_lost_are_repeated_soon(flow: Flow) -> None:
     (gateway,) = flow.played(1)
     job = flow.create(batch("get", [gateway.name], requestTimeout=60))
     gateway.next()
-    controller = flow._gateway.controller
+    controller = flow.gateway.controller
     controller.kill()
     controller.start()
     returned_s = time.monotonic()
-    flow._stage.register_model(gateway.name, [f"/remote/{gateway.name}"], gateway._take, ttl=60)
+    flow.stage.register_model(gateway.name, [f"/remote/{gateway.name}"], gateway._take, ttl=60)
     gateway.answer(gateway.next())
     assert time.monotonic() - returned_s < GOES_ON_S
     assert flow.restored(job)["finishCount"] == 1
@@ -73,16 +73,20 @@ def test_reads_that_were_lost_are_repeated_soon(flow: Flow) -> None:
 
 @pytest.mark.parametrize("what", ["controller", "everything"])
 def test_nobody_is_said_to_be_missing_who_registers_again(directory: Path, what: str) -> None:
-    """Commands flow while the controller, or all of it, is started anew; gateways take a while to be back."""
+    """Commands flow while the controller, or all of it, is started anew; gateways take a while to be back.
+
+    What is sent to one that has not subscribed to its topic yet is lost with 408: it is tried again.
+    """
     names = [f"cg-{number:03}" for number in range(1, 101)]
-    fleet = ["--shape", "per-gateway", "--to", "cg-[001-100]"]
+    fleet = ["--shape", "per-gateway", "--to", "cg-[001-100]", "--ttl", "3"]
+    retry = {"attempts": 3, "on": ["timeout"], "delay": 0.1}
     with (
         Gateway(directory, fleet=fleet, controller={"registration_s": 0.02}) as gateway,
         BusClient(gateway.broker) as client,
         BusClient(gateway.broker, first_id=2**20) as stage,
     ):
         flow = Flow(gateway, client, stage)
-        jobs = [flow.create(batch("get", names, rate=100)) for _ in range(3)]
+        jobs = [flow.create(batch("get", names, rate=100, retry=retry)) for _ in range(3)]
         flow.until(jobs[0], lambda shown: shown["doneCount"] > 20)
         if what == "everything":
             gateway.bundle.terminate()

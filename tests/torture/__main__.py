@@ -31,8 +31,6 @@ def main() -> None:
         "controller itself, which indents what it passes on and sends it again after each connection"
     )
     parser.add_argument("--packet-limit", type=int, metavar="BYTES", help=limit)
-    wrong = "count 'no such gateway' of those that there are as broken promises right after restarts too"
-    parser.add_argument("--judge-404", action="store_true", help=wrong)
     parser.add_argument("--keep", type=Path, help="keep the data of each seed below this directory")
     options = parser.parse_args()
     killed = kill(options, options.kills) + kill(options, options.bridged, bridged=True)
@@ -54,9 +52,7 @@ def kill(options: argparse.Namespace, count: int, *, bridged: bool = False) -> i
     words = f"--bridged {each} --kills 0" if bridged else f"--bridged 0 --kills {each}"
 
     def run(seed: int) -> kills.Outcome:
-        conditions = Conditions.of(
-            seed, bridged=bridged, packet_limit=options.packet_limit, judges_404=options.judge_404
-        )
+        conditions = Conditions.of(seed, bridged=bridged, packet_limit=options.packet_limit)
         folder = _folder(options.keep, f"bridged-{seed}" if bridged else str(seed))
         return kills.run(seed, kills.killing(each), folder, conditions=conditions, bridged=bridged)
 
@@ -67,7 +63,7 @@ def kill(options: argparse.Namespace, count: int, *, bridged: bool = False) -> i
             print(
                 f"{name} {outcome.seed}: {outcome.kills} kills, {outcome.jobs} jobs, "
                 f"{outcome.commands} commands, {_listed(outcome.statuses)}, {outcome.seconds:.0f} s, "
-                f"{outcome.unknown_gateways} told of no such gateway in vain, "
+                f"told of no such gateway: {_listed(outcome.absences)}, "
                 f"{len(outcome.faults)} broken promises",
                 flush=True,
             )
@@ -81,7 +77,7 @@ def kill(options: argparse.Namespace, count: int, *, bridged: bool = False) -> i
         f"{total.kills} kills ({_listed(total.points)}), {total.jobs} jobs, "
         f"{total.statuses.total()} requests ({_listed(total.statuses)}), "
         f"{total.commands} commands at gateways, "
-        f"{total.unknown_gateways} told of no such gateway in vain, {len(total.faults)} broken promises, "
+        f"told of no such gateway: {_listed(total.absences)}, {len(total.faults)} broken promises, "
         f"{time.monotonic() - begun_s:.0f} s",
         flush=True,
     )
@@ -107,7 +103,7 @@ def _folder(keep: Path | None, name: str) -> Path | None:
 
 
 def _listed(counts: "Counter[str]") -> str:
-    return ", ".join(f"{n} {name}" for name, n in counts.most_common())
+    return ", ".join(f"{n} {name}" for name, n in counts.most_common()) or "none"
 
 
 if __name__ == "__main__":

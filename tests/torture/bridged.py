@@ -10,7 +10,7 @@ from sandbox.bridged import BridgedFleet, BridgedGateway
 from sandbox.gateway import Gateway
 from sandbox.process import Process, ProcessError
 from tests.proxy import Proxy
-from tests.torture.world import NOBODY, PAUSE_S, Loss, World
+from tests.torture.world import EVERYTHING, NOBODY, PAUSE_S, Loss, World
 
 #: One says nothing about its bridge, one fails; the other two are good.
 GATEWAYS = QUIET, FAILED, *_ = ("cg-quiet", "cg-bad", "cg-1", "cg-2")
@@ -154,7 +154,7 @@ class BridgedWorld(World):
         self._all.remote.kill()
         super().restart_everything()
         self._after_a_loss()
-        self.losses.append(Loss("everything restarted", begun_s, time.monotonic()))
+        self.losses.append(Loss(EVERYTHING, begun_s, time.monotonic()))
 
     def settle(self) -> None:
         """End the bundle whatever its fault, and start it without one: from here on nothing breaks."""

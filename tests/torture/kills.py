@@ -27,7 +27,8 @@ class Outcome:
     jobs: int = 0
     commands: int = 0
     seconds: float = 0
-    unknown_gateways: int = 0  #: requests that were told so of a gateway that there is
+    #: Why requests were rightly told that there is no such gateway, and it came back later.
+    absences: Counter[str] = field(default_factory=Counter)
     points: Counter[str] = field(default_factory=Counter)
     statuses: Counter[str] = field(default_factory=Counter)
     faults: list[str] = field(default_factory=list)
@@ -37,7 +38,7 @@ class Outcome:
         self.kills += other.kills
         self.jobs += other.jobs
         self.commands += other.commands
-        self.unknown_gateways += other.unknown_gateways
+        self.absences += other.absences
         self.points += other.points
         self.statuses += other.statuses
         self.faults += other.faults
@@ -132,7 +133,7 @@ def _run(world: World, seed: int, breakage: Breakage) -> Outcome:
         len(workload.orders),
         verdict.commands,
         time.monotonic() - begun_s,
-        len(verdict.unknown_gateways()),
+        verdict.absences,
         Counter(world.points),
         verdict.counts,
         [*workload.broken, *verdict.faults(), *(f"the log has a {line}" for line in noise)],

@@ -85,12 +85,13 @@ class Orders:
     def _job(self, key: str) -> Order:
         rng = self._rng
         items = []
-        for number in range(rng.choice([1, 1, 1, 2])):
+        steps = self._some(rng.randint(2, 25)) if rng.random() < 0.5 else None  # all items to the same ones
+        for number in range(rng.choice([1, 1, 1, 2, 3])):
             item: dict[str, Any] = {
                 "method": rng.choice(["post", "post", "put", "delete", "get"]),
                 "resource": "/system/setting",
                 "data": _data(key, number),
-                "__request": {"destination": self._some(rng.randint(2, 25))},
+                "__request": {"destination": steps or self._some(rng.randint(2, 25))},
             }
             if rng.random() < 0.1:
                 item["code"] = 200  # an event
@@ -126,6 +127,8 @@ class Orders:
                     "onFail": rng.choice(["abort", "pause"]),
                 }
         self._time(order)
+        if len(body["batch"]) > 1 and rng.random() < 0.7:
+            body["onFail"] = "stop"
 
     def _time(self, order: Order) -> None:
         rng, body = self._rng, order.body

@@ -16,9 +16,10 @@ from puppetmaster.settings import Settings
 from puppetmaster.store.base import Changes
 from puppetmaster.store.sqlite.store import SqliteStore
 from sandbox.fleet_log import Command
+from tests.torture.absences import LONG, NEW, RESTARTS, Absences
 from tests.torture.orders import Order
 from tests.torture.verdict import BridgedVerdict
-from tests.torture.world import BUNDLE, NOBODY, Conditions, Loss
+from tests.torture.world import BUNDLE, CONTROLLER, NOBODY, Conditions, Loss
 from tests.virtual import Sending, World
 
 GATEWAY = "cg-1"
@@ -247,23 +248,46 @@ def test_what_has_not_ended(remote: Case) -> None:
 
 
 @pytest.mark.parametrize(
-    ("what", "judges", "texts"),
+    ("what", "texts"),
     [
-        (None, False, ["and that one is there"]),
-        (BUNDLE, False, ["and that one is there"]),
-        ("controller killed", False, []),
-        ("controller killed", True, ["and that one is there"]),
+        (None, ["and nobody was restarted"]),
+        (BUNDLE, ["and nobody was restarted"]),
+        (CONTROLLER, ["and that one had been registered for"]),
     ],
 )
-def test_a_gateway_that_is_said_to_be_none(
-    remote: Case, what: str | None, judges: bool, texts: list[str]
-) -> None:
+def test_a_gateway_that_is_said_to_be_none(remote: Case, what: str | None, texts: list[str]) -> None:
     remote.world.clock.monotonic_s = remote.world.settings.booting_s + 1
     remote.world.clock.wall_ahead_s = time.time() - remote.world.clock.monotonic_s
     job = remote.create()
     remote.world.run(remote.world.refused(job.first, 404, "", None))
     if what is not None:
         now_s = time.monotonic()
-        remote.losses.append(Loss(what, now_s - 5, now_s))
-    remote.conditions = Conditions(judges_404=judges)
+        remote.losses.append(Loss(what, now_s - 10, now_s - 5))
     expect(remote.judge(), *texts)
+
+
+#: The controller was restarted at 100, and the gateway registered at 107; it is waited for 5 s.
+RESTART = Loss(CONTROLLER, 100, 101)
+
+
+@pytest.mark.parametrize(
+    ("losses", "created_s", "at_s", "expected"),
+    [
+        ([], 90, 102, "and nobody was restarted"),
+        ([RESTART], 90, 99, "and nobody was restarted"),
+        ([RESTART], 90, 104, "and would have been waited for 1.000 s longer"),
+        ([RESTART], 102, 104, "and would have been waited for 1.000 s longer"),
+        ([RESTART], 90, 106, LONG),
+        ([RESTART], 90, 107.2, LONG),
+        ([RESTART], 90, 108, "and that one had been registered for 1.000 s"),
+        ([RESTART, Loss(BUNDLE, 103, 104)], 90, 106, "and would have been waited for 2.000 s longer"),
+        ([RESTART, Loss(BUNDLE, 103, 104)], 105, 106, NEW),
+        ([Loss(BUNDLE, 98, 99), RESTART], 98.5, 106, LONG),
+        ([Loss(BUNDLE, 98, 101), RESTART], 101, 102, NEW),
+    ],
+)
+def test_when_it_is_right_to_say_that_there_is_no_such_gateway(
+    losses: list[Loss], created_s: float, at_s: float, expected: str
+) -> None:
+    absences = Absences(losses, RESTARTS, 5.0, lambda _, restart: restart.from_s + 7)
+    assert absences.judge(GATEWAY, created_s, at_s) == (expected in (LONG, NEW), expected)

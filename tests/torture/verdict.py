@@ -10,21 +10,20 @@ from typing import Any
 
 from puppetmaster.clock import seconds
 from puppetmaster.model.job import Job
-from puppetmaster.model.policy import Policy, wave_of
+from puppetmaster.model.policy import wave_of
 from puppetmaster.model.request import DIRECT_WAY, Request, RequestStatus
 from puppetmaster.store.base import FIRST_REQUEST_ID
 from puppetmaster.store.sqlite.store import FILE_NAME, SqliteStore
-from sandbox.fleet_log import Command, FleetLog
+from sandbox.fleet_log import Command, FleetLog, registrations
 from tests.faulty_bundle import DIED
+from tests.torture.absences import BRIDGED_RESTARTS, RESTARTS, Absences
 from tests.torture.orders import Order
-from tests.torture.world import BUNDLE, SLOW, STILL, World
+from tests.torture.world import BUNDLE, REGISTRATIONS, SLOW, STILL, Loss, World
 
 #: A kill may keep what was written down as sent within this time from leaving, on a busy machine.
 TURN_S = 0.5
 #: The log of the fleet and the clock of who gave an order differ by less.
 CLOCKS_S = 0.05
-#: So long after a restart of the controller it may not know gateways that are there.
-REGISTERING_S = 10.0
 _S = RequestStatus
 
 
@@ -36,7 +35,8 @@ class Verdict:
         self._orders = orders
         self._losses = world.losses
         self._silent = world.hardly
-        self._fleet, self._judges_404 = world.fleet, world.conditions.judges_404
+        self._fleet = world.fleet
+        self._absences = self._judge_absences(world)
         self._wall_s = time.time() - time.monotonic()
         self._log = FleetLog(world.gateway.fleet_log)
         self._sent, self._died = _read_journal(world.journal)
@@ -143,29 +143,38 @@ class Verdict:
                     early_s = order.not_before_s - command.t_s
                     yield f"{order.key} ran {early_s:.3f} s before its time to start"
 
-    def unknown_gateways(self) -> list[Request]:
-        """The requests that were told that there is no such gateway, and there is."""
-        return [
-            request
-            for many in self._requests.values()
-            for request in many
-            if request.destination in self._fleet
-            and request.status == _S.ERROR
-            and (request.result or {}).get("source") == "controller"
-            and (request.result or {}).get("code") in (403, 404)
-        ]
+    @property
+    def absences(self) -> Counter[str]:
+        """How many requests were rightly told that there is no such gateway, and it came back; by why."""
+        return Counter(why for _, right, why in self._absent() if right)
+
+    def _absent(self) -> Iterator[tuple[Request, bool, str]]:
+        """The requests that were told of no such gateway, and there is one; whether rightly, and why."""
+        for id_, requests in self._requests.items():
+            for request in requests:
+                result = request.result or {}
+                nobody = result.get("source") == "controller" and result.get("code") in (403, 404)
+                if nobody and request.status == _S.ERROR and request.destination in self._fleet:
+                    created_s, at_s = self._at_s(self._jobs[id_].created_at), self._at_s(request.finished_at)
+                    yield request, *self._absences.judge(request.destination, created_s, at_s)
+
+    def _at_s(self, at: str | None) -> float:
+        return seconds(str(at)) - self._wall_s
 
     def _unknown_to_nobody(self) -> Iterator[str]:
-        """A gateway is unknown only where the controller has been away, until it has had time to register."""
-        for request in self.unknown_gateways():
-            at_s = seconds(str(request.finished_at)) - self._wall_s
-            restarted = any(
-                loss.from_s <= at_s <= loss.to_s + REGISTERING_S
-                for loss in self._losses
-                if loss.what not in (BUNDLE, STILL)
-            )
-            if self._judges_404 or not restarted:
-                yield f"request {request.id}, {request.destination}: {request.result}, and that one is there"
+        """A gateway is unknown only as long as it has not registered, and not before it was waited for."""
+        for request, right, why in self._absent():
+            if not right:
+                yield f"request {request.id}, {request.destination}: {request.result}, {why}"
+
+    def _judge_absences(self, world: World) -> Absences:
+        registered = registrations(world.gateway.directory / REGISTRATIONS)
+
+        def back_s(gateway: str, restart: Loss) -> float | None:
+            times = registered.get(f"/remote/{gateway}", ())
+            return next((at_s for at_s in times if at_s > restart.from_s), None)
+
+        return Absences(world.losses, RESTARTS, world.conditions.registering_s, back_s)
 
     # -- jobs -------------------------------------------------------------------------------------
 
@@ -183,6 +192,7 @@ class Verdict:
         if job.status == "aborted" and not {"abort", "gate"} & order.body.keys():
             yield f"job {job.id} is aborted, and nothing of it says when"
         yield from self._waves(job, requests)
+        yield from self._steps(job, requests)
         for request in requests:
             for said in self._request(job, request, order):
                 yield f"request {request.id} of job {job.id}, {request.destination}, {request.status}: {said}"
@@ -196,7 +206,7 @@ class Verdict:
 
     def _waves(self, job: Job, requests: list[Request]) -> Iterator[str]:
         """Nothing of a wave reaches a gateway before all of the wave before it has."""
-        waves = Policy.of(job.given, job.total).waves
+        waves = job.policy.waves
         times: dict[int, list[float]] = defaultdict(list)
         for request in requests:
             wave = wave_of(waves, request.id - job.first)
@@ -204,6 +214,22 @@ class Verdict:
         for before, after in pairwise(sorted(times)):
             if times[before] and times[after] and max(times[before]) > min(times[after]):
                 yield f"job {job.id}: wave {after} began to run before wave {before} had ended"
+
+    def _steps(self, job: Job, requests: list[Request]) -> Iterator[str]:
+        """With ``onFail: "stop"`` each step of a gateway runs after the one before it, which ended well."""
+        if not job.policy.stops:
+            return
+        by_gateway: dict[str, list[Request]] = defaultdict(list)
+        for request in requests:
+            by_gateway[request.destination].append(request)
+        for gateway, steps in by_gateway.items():
+            for before, after in pairwise(steps):
+                ran, ran_before = self._ran[after.id], self._ran[before.id]
+                if ran and before.status is not _S.RESOLVED:
+                    yield f"job {job.id}, {gateway}: {after.id} ran, and {before.id} is {before.status}"
+                began_s, before_s = (min((one.t_s for one in some), default=0) for some in (ran, ran_before))
+                if ran and ran_before and began_s < before_s:
+                    yield f"job {job.id}, {gateway}: {after.id} ran before {before.id}"
 
     # -- requests ---------------------------------------------------------------------------------
 
@@ -242,7 +268,7 @@ class Verdict:
         message, status = attempt["message"], attempt["status"]
         if status not in (_S.TIMEOUT, _S.UNKNOWN) or request.destination in self._silent:
             return
-        ended_s = seconds(attempt["finishedAt"]) - self._wall_s
+        ended_s = self._at_s(attempt["finishedAt"])
         if any(self._lost_between(one, ended_s, request) for one in _messages(request)):
             return
         if status == _S.TIMEOUT:
@@ -306,6 +332,12 @@ class BridgedVerdict(Verdict):
                 self._ran[requests[0].id].append(command)
             elif not requests:
                 self._others.append(command)
+
+    def _judge_absences(self, world: World) -> Absences:
+        """The owner of all of them is registered again when a loss is said to be over."""
+        return Absences(
+            world.losses, BRIDGED_RESTARTS, world.conditions.registering_s, lambda _, restart: restart.to_s
+        )
 
     @property
     def commands(self) -> int:

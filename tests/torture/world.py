@@ -1,6 +1,7 @@
 """A gateway on a real broker whose parts are killed at seeded moments, and a record of when."""
 
 import random
+import signal
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -27,6 +28,8 @@ REQUEST_TIMEOUT_S = 3.0
 GRACE_S = 1.0
 #: How long the bundle stands still: longer than its requests have, and than the broker waits for it.
 PAUSE_S = REQUEST_TIMEOUT_S + 1
+#: The file that says when the fleet was registered.
+REGISTRATIONS = "registrations"
 #: The real controller sleeps 5 s before it connects again, and then everybody registers.
 ANSWERS_AGAIN_S = 60
 #: Who shares a lock, and how much is in flight at most: of each seed one.
@@ -37,6 +40,7 @@ OFTEN = {"recovering": 4, "sending": 40, "sent": 40, "answered": 40, "pruning": 
 
 #: Losses that excuse no lost answer: the broker keeps what comes meanwhile.
 BUNDLE, STILL = "bundle", "bundle paused"
+CONTROLLER, BROKER, EVERYTHING = "controller killed", "broker killed", "everything restarted"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +63,6 @@ class Conditions:
     plain: bool = False  #: the bundle probes and waits as an installation does where nothing is set
     tuned: bool = True  #: False: the broker is as an untouched installation has it
     packet_limit: int | None = None  #: bytes: the broker hangs up on who sends more in one packet
-    judges_404: bool = False  #: "no such gateway" is wrong also where all has just been restarted
     route: str = "remote"  #: which way requests take; another one only to bridged gateways
 
     @classmethod
@@ -69,13 +72,21 @@ class Conditions:
         return cls(plain=seed % 3 == 0, tuned=seed % 4 != 0, route=route, **more)
 
     @property
+    def registering_s(self) -> float:
+        """For how long a gateway is waited for that is not registered.
+
+        Some orders are for gateways that do not exist: those are waited for after each restart.
+        """
+        return 10.0 if self.plain else 2.0
+
+    @property
     def settings(self) -> dict[str, str]:
         """Variables for the bundle."""
-        # Some orders are for gateways that do not exist: those are waited for after each restart.
+        registering = {"PUPPETMASTER_REGISTERING_S": str(self.registering_s)}
         if self.plain:
-            return {"PUPPETMASTER_REGISTERING_S": "10"}
+            return registering
         return {
-            "PUPPETMASTER_REGISTERING_S": "2",
+            **registering,
             "PUPPETMASTER_REQUEST_TIMEOUT_S": str(REQUEST_TIMEOUT_S),
             "PUPPETMASTER_GRACE_S": str(GRACE_S),
             "PUPPETMASTER_PROBE_INTERVAL_S": "0.3",
@@ -159,6 +170,7 @@ class World:
                 *("--delay", str(DELAY_S), "--jitter", str(JITTER_S), "--seed", str(seed)),
                 *("--silent", SILENT, "--dead", DEAD, "--fail", f"{FAILING}:500"),
                 *("--twice", TWICE, "--garbage", GARBAGE, "--slow", f"{SLOW}:{SLOW_S}"),
+                *("--registrations", str(directory / REGISTRATIONS)),
             ],
             controller={"refresh_ms": 100},
             tuned=self.conditions.tuned,
@@ -183,9 +195,9 @@ class World:
         try:
             bundle.wait_for("registered with the controller", ANSWERS_AGAIN_S)
         except ProcessError:
-            if not fault:
+            # Who printed nothing more and lives is no victim of its fault, nor is who ended by itself.
+            if not fault or bundle.wait(1) != -signal.SIGKILL:
                 raise
-            bundle.wait(1)  # who printed nothing more and lives is no victim of its fault
             return False
         self.alive.set()
         return True
@@ -209,11 +221,13 @@ class World:
         """Wait so long for the bundle to die of its fault, then kill it; start it again with another."""
         bundle = self.gateway.bundle
         try:
-            bundle.wait(wait_s)
+            code = bundle.wait(wait_s)
         except ProcessError:
             bundle.kill()
             self._count("a random moment")
         else:
+            if code != -signal.SIGKILL:
+                raise ProcessError(f"the bundle ended by itself with code {code}: {bundle.output()[-5:]}")
             self._count(bundle.env["FAULT"].partition(":")[0])
         died_s = time.monotonic()
         self.alive.clear()
@@ -238,7 +252,7 @@ class World:
 
     def restart_controller(self) -> None:
         """Kill the controller and start it again: it knows nobody. Sometimes the bundle dies too."""
-        with self.losing("controller killed"):
+        with self.losing(CONTROLLER):
             self.gateway.controller.kill()
             self._kill_bundle_sometimes()
             self.gateway.controller.start()
@@ -246,7 +260,7 @@ class World:
 
     def restart_broker(self) -> None:
         """Kill the broker and start it again: all sessions are gone. Sometimes the bundle dies too."""
-        with self.losing("broker killed"):
+        with self.losing(BROKER):
             self.gateway.broker.kill()
             self._kill_bundle_sometimes()
             self.gateway.broker.start()
@@ -264,7 +278,7 @@ class World:
 
         Without it nobody could connect.
         """
-        with self.losing("everything restarted"):
+        with self.losing(EVERYTHING):
             parts = self._everything()
             self.gateway.broker.kill()
             for part in (*parts, self.gateway.bundle):

@@ -1,14 +1,18 @@
 """The loop: what arrives is decided on, made durable, and only then acted on, whatever goes wrong."""
 
+import gc
 import itertools
 import threading
 import time
+import weakref
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
 
 from puppetmaster import dispatcher as dispatcher_module
+from puppetmaster.api import bodies
 from puppetmaster.api.service import Service
 from puppetmaster.bus.client import (
     Answered,
@@ -32,6 +36,7 @@ from puppetmaster.store.memory import MemoryStore
 from tests.desk import WAIT_S, Desk, until
 from tests.examples import LATER, a_job, counts
 from tests.unit.engine.test_clock_steps import SteppedClock
+from tests.virtual import body
 
 MemoryDesk = Desk[MemoryStore]
 
@@ -230,6 +235,61 @@ def test_while_nothing_can_be_written_answers_are_kept_here(desk: MemoryDesk) ->
     assert desk.status(job.first) == "sent"
     desk.store.full = False
     until(lambda: desk.status(job.first) == "resolved", "it is written when that can be")
+
+
+def test_what_is_kept_here_counts_as_in_memory_until_it_is_written(
+    desk: MemoryDesk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The bus reads no more than so much. What is not read may be the answer that a timer asks for."""
+    monkeypatch.setattr(dispatcher_module, "CATCH_UP_S", 0.0)
+    monkeypatch.setattr(dispatcher_module, "HELD_BYTES", 2000)
+    job = desk.create("a", "b", "c", requestTimeout=30)
+    until(lambda: len(desk.bus.sent) == 3, "they leave")
+    one, two, three = job.request_ids
+    desk.store.full = True
+    desk.answer(one, size_bytes=1999)
+    tries = commits_of(desk.store, monkeypatch)
+    until(lambda: tries, "it is kept")
+    assert desk.bus.released_bytes == 0
+    desk.answer(two, size_bytes=1)
+    desk.in_flight()
+    desk.clock.ahead_s += 60
+    tries.clear()
+    until(lambda: len(tries) > 2, "it is tried to write them")
+    assert desk.in_flight() == 1, "nobody says that the third was not answered"
+    assert desk.bus.released_bytes == desk.bus.syncs == 0
+    monkeypatch.setattr(dispatcher_module, "CATCH_UP_S", WAIT_S)
+    desk.store.full = False
+    until(lambda: desk.bus.released_bytes == 2000, "more may be read")
+    until(lambda: desk.bus.syncs == 1, "all that is on its way is asked for")
+    desk.answer(three)
+    desk.post(Synced())
+    until(lambda: desk.status(three) == "resolved", "it is answered")
+    assert [desk.status(id_) for id_ in (one, two)] == ["resolved", "resolved"]
+
+
+@pytest.mark.parametrize("fails", ["at once", "when it is written"])
+def test_nothing_is_kept_of_a_call_that_failed(desk: MemoryDesk, fails: str) -> None:
+    """Python's search for cycles counts objects, not bytes, and the body of a POST has up to 16 MB."""
+
+    class Verb:
+        def __call__(self, engine: Engine) -> Any:
+            if fails == "at once":
+                raise Unavailable
+            return engine.create(bodies.parse_job(body("get", "a"), 10))
+
+    verb = Verb()
+    kept = weakref.ref(verb)
+    desk.store.full = True
+    gc.collect()
+    gc.disable()
+    try:
+        with suppress(Unavailable, StoreError):
+            desk.dispatcher.create(verb, WAIT_S)
+        del verb
+        until(lambda: kept() is None, "it is gone")
+    finally:
+        gc.enable()
 
 
 # -- a process that stood still --------------------------------------------------------------------

@@ -340,11 +340,12 @@ def steps(act: Callable[[], Any]) -> int:
     return called
 
 
-MANY = 2 * jsoncodec.MANY_VALUES
+MANY = 2_000
 
 
 @pytest.mark.parametrize("value", [["a"] * MANY, {f"k{n}": n for n in range(MANY)}, {"a": [[1]] * MANY}])
-def test_many_values_are_not_one_step(value: Any) -> None:
+def test_many_values_are_not_one_step(value: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jsoncodec, "MANY_VALUES", MANY // 2)
     payload = jsoncodec.encode(value)
     for decode in (jsoncodec.decode, jsoncodec.decode_body, jsoncodec.decode_loosely):
         assert steps(lambda decode=decode: decode(payload)) > MANY  # type: ignore[misc]
@@ -637,3 +638,8 @@ def test_a_place_that_is_not_shown_whole_ends_with_dots(beyond: int) -> None:
     assert [fault.path for fault in jsoncodec.faults({name: "\0"}, "")] == [
         f".{name}" if not beyond else f".{name[: jsoncodec.PATH_LENGTH - 1]}.."
     ]
+
+
+def test_memory_is_counted_in_texts_names_and_values() -> None:
+    value = {"image": "x" * 1000, "list": [1, None, {"y" * 500: True}]}
+    assert jsoncodec.memory(value) == 1000 + 500 + len("image") + len("list") + 7 * jsoncodec.VALUE_BYTES

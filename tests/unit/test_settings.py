@@ -177,8 +177,8 @@ def test_a_log_level_in_any_letter_case(level: str, tmp_path: Path) -> None:
         ("PUPPETMASTER_MAX_IN_FLIGHTS", r"did you mean PUPPETMASTER_MAX_IN_FLIGHT\?"),
         ("PUPPETMASTER_GRACE", r"did you mean PUPPETMASTER_GRACE_S\?"),
         ("PUPPETMASTER_HTTP_PORT", "did you mean PUPPETMASTER_HTTP"),
-        ("PUPPETMASTER_ZZZ", "the README lists those"),
-        ("PUPPETMASTER_", "the README lists those"),
+        ("PUPPETMASTER_ZZZ", "docs/settings.md and"),
+        ("PUPPETMASTER_", "docs/settings.md and"),
     ],
 )
 def test_a_misspelt_variable_is_named(name: str, hint: str) -> None:
@@ -316,6 +316,8 @@ def test_the_factory_settings_count_until_there_is_a_file(tmp_path: Path) -> Non
 def test_the_factory_settings_are_the_defaults() -> None:
     shipped = ROOT / "data"
     assert Settings.from_environment({}, data_dir=shipped) == Settings(data_dir=shipped)
+    named = json.loads((shipped / "puppetmaster.json.factory").read_text())
+    assert not {in_file for _, in_file in RENAMED} & set(named)
 
 
 @pytest.mark.parametrize(

@@ -70,6 +70,8 @@ BUSY_TIMEOUT_S = 5.0  # another process may hold the file for the time of a back
 
 #: A page is written as a whole, twice, for each small change in it. Small pages spare flash.
 PAGE_BYTES = 1024
+#: The value of SQLite's auto_vacuum with which free pages are given back when we say so.
+INCREMENTAL = 2
 #: The log is moved into the file when it has the first number of bytes. If it has grown beyond the second, it
 #: is cut then.
 CHECKPOINT_BYTES, LOG_BYTES = 4 * 1024 * 1024, 8 * 1024 * 1024
@@ -108,7 +110,10 @@ class SqliteStorage(Storage):
             self.names()  # the first access raises an error if this is no database
             return
         self.connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")  # for a file that is made now
-        self.connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # this too
+        if self.connection.execute("PRAGMA auto_vacuum").fetchone()[0] != INCREMENTAL:
+            # For a file that is made now. A file that has it would be written again, and a full disk has no
+            # room for that.
+            self.connection.execute(f"PRAGMA auto_vacuum = {INCREMENTAL}")
         self.connection.execute("PRAGMA journal_mode = WAL")
         self.connection.execute("PRAGMA synchronous = FULL")  # each commit waits for the disk
         (page_bytes,) = self.connection.execute("PRAGMA page_size").fetchone()
@@ -252,15 +257,17 @@ class SqliteTable(Table):
 
     def remove(self, cond: QueryLike | None = None, doc_ids: Iterable[int] | None = None) -> list[int]:
         """As in TinyDB, but an id may be named twice; `Fields` and `doc_ids` are looked up."""
-        if doc_ids is None and not isinstance(cond, Fields):
+        if doc_ids is not None:
+            wanted = dict.fromkeys(doc_ids)
+            with self._sqlite.transaction():
+                self._rows.schema.create()
+                there = set(self._rows.delete(wanted))
+            return [doc_id for doc_id in wanted if doc_id in there]
+        if not isinstance(cond, Fields):
             return super().remove(cond)
         with self._sqlite.transaction():
             self._rows.schema.create()
-            if isinstance(cond, Fields) and doc_ids is None:
-                return self._rows.delete_where(cond)
-            wanted = dict.fromkeys(doc_ids or ())
-            there = set(self._rows.delete(wanted))
-            return [doc_id for doc_id in wanted if doc_id in there]
+            return self._rows.delete_where(cond)
 
     # -- verbs that TinyDB does not have --------------------------------------------------------------
 

@@ -135,7 +135,7 @@ class SqliteReader(Reader):
     def requests_within(self, ids: Sequence[int], most_bytes: int) -> tuple[list[Request], int]:
         """The requests of the first of these ascending ids, and how many ids were looked up."""
         documents, taken = self._requests.within(ids, most_bytes)
-        thrown = self._trash.ids() if documents else []
+        thrown = self._trash.ids()
         return [one for one in self._as_requests(documents) if one.job not in thrown], taken
 
     @_reads
@@ -192,7 +192,7 @@ class SqliteReader(Reader):
         return {one.doc_id: _made(Item.from_document, "item", one.doc_id, one) for one in documents}
 
     def _still_there(self, documents: Sequence[Any]) -> dict[int, Item]:
-        thrown = self._trash.ids() if documents else []
+        thrown = self._trash.ids()
         return {id_: item for id_, item in self._as_items(documents).items() if item.job not in thrown}
 
     def _as_requests(self, documents: Iterable[Any]) -> list[Request]:

@@ -421,10 +421,9 @@ class Changes(MutableMapping[int, dict[str, Any]]):
         deleted = [doc_id for doc_id, document in documents if document is None]
         if self._cleared:
             self._rows.delete_all()
-        elif deleted:
+        else:
             self._rows.delete(deleted)
-        if changed:
-            self._rows.put(changed)
+        self._rows.put(changed)
 
 
 def _fits(value: Any, wanted: Scalar | Sequence[Scalar]) -> bool:

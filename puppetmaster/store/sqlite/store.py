@@ -362,8 +362,7 @@ class SqliteStore(Store):
 
 def _abandon_drafts(db: SqliteTinyDB) -> None:
     """Turn drafts of an earlier process into removed jobs: they will never exist."""
-    if db.table("trash").count(Fields(draft=True)):
-        db.table("trash").update(operations.delete("draft"), Fields(draft=True))
+    db.table("trash").update(operations.delete("draft"), Fields(draft=True))
 
 
 def pause_open_jobs(db: SqliteTinyDB, path: Path, reason: Said) -> None:

@@ -459,13 +459,6 @@ def test_all_faults_of_a_batch_at_once() -> None:
     }
 
 
-@pytest.mark.parametrize("batch", [None, {}, [], "a", 5])
-def test_a_batch_that_is_none(batch: Any) -> None:
-    found = _faults({"batch": batch, "nme": "x"})
-    assert set(found) == {"batch", "nme"}
-    assert found["batch"].startswith("expected a list of at least one item, got ")
-
-
 def test_very_many_faults_are_counted() -> None:
     with pytest.raises(Invalid) as refused:
         parse_job(_job(_item([""] * (FAULTS_SHOWN + 500))), LIMIT)

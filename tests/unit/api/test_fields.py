@@ -61,20 +61,6 @@ def test_timeout_refuses(value: Any, got: str) -> None:
     assert _said(fields.JOB, "timeout", value) == [("timeout", expected)]
 
 
-@pytest.mark.parametrize("value", [0.1, 60, 10**9])
-def test_request_timeout_takes(value: Any) -> None:
-    assert _accepts(fields.JOB, "requestTimeout", value)
-
-
-@pytest.mark.parametrize(
-    ("value", "got"),
-    [(0, "0"), (True, "true"), ("infinity", "'infinity'"), (math.nan, "nan")],
-)
-def test_request_timeout_refuses(value: Any, got: str) -> None:
-    said = f"expected {SECONDS}, got {got}"
-    assert _said(fields.JOB, "requestTimeout", value) == [("requestTimeout", said)]
-
-
 @pytest.mark.parametrize(("name", "limit"), [("name", 128), ("key", 255)])
 def test_labels(name: str, limit: int) -> None:
     for value in (None, "a", "a" * limit, "Nächtlicher Neustart \U0001f600"):
@@ -92,25 +78,6 @@ def test_labels(name: str, limit: int) -> None:
         assert _said(fields.JOB, name, value) == [(name, said)]
 
 
-@pytest.mark.parametrize("value", [None, 1, 1.0, 500, 1_000_000, "10%", "0.5%", "100%"])
-def test_concurrency_takes(value: Any) -> None:
-    assert _accepts(fields.JOB, "concurrency", value)
-
-
-@pytest.mark.parametrize("value", [0, -1, 1.5, True, "5", "ten", 1_000_001, *ODD])
-def test_concurrency_refuses(value: Any) -> None:
-    said = f'expected a whole number from 1 or a percentage such as "10%", got {fields._shown(value)}'
-    assert _said(fields.JOB, "concurrency", value) == [("concurrency", said)]
-
-
-def test_idempotent() -> None:
-    for value in (None, True, False):
-        assert _accepts(fields.JOB, "idempotent", value)
-    for value in (0, 1, "true", *ODD):
-        said = f"expected true or false, got {fields._shown(value)}"
-        assert _said(fields.JOB, "idempotent", value) == [("idempotent", said)]
-
-
 @pytest.mark.parametrize(
     ("value", "got"), [([], "an empty list"), ({}, "an object"), (None, "null"), ("a", "'a'"), (1, "1")]
 )
@@ -120,11 +87,6 @@ def test_batch_refuses(value: Any, got: str) -> None:
 
 
 # The properties of an item
-
-
-@pytest.mark.parametrize("method", ["get", "post", "put", "delete", "GET", "Post", "pUT", "DELETE"])
-def test_method_takes(method: str) -> None:
-    assert _accepts(fields.ITEM, "method", method)
 
 
 @pytest.mark.parametrize("method", ["", "patch", "get ", "gét", "\0", "\ud800", None, 1, True, *ODD])
@@ -162,25 +124,6 @@ def test_code_refuses(schema: vol.Schema, code: Any) -> None:
 def test_the_request_of_an_item_is_an_object(value: Any) -> None:
     said = f"expected an object, got {fields._shown(value)}"
     assert _said(fields.ITEM, "__request", value) == [("__request", said)]
-
-
-@pytest.mark.parametrize("value", [1, "60", []])
-@pytest.mark.parametrize("schema", [fields.JOB_COMPAT, fields.REQUEST])
-def test_options_are_an_object(schema: vol.Schema, value: Any) -> None:
-    said = f"expected an object, got {fields._shown(value)}"
-    assert _said(schema, "options", value) == [("options", said)]
-
-
-@pytest.mark.parametrize("schema", [fields.JOB_COMPAT, fields.REQUEST])
-def test_the_only_option_is_a_timeout(schema: vol.Schema) -> None:
-    for options in ({}, None, {"timeout": 5}, {"timeout": 0}, {"timeout": None}):
-        assert _accepts(schema, "options", options)
-    for value, got in ((-1, "-1"), ("5", "'5'")):
-        said = f"expected milliseconds, from 1 to 1000000000000, got {got}"
-        assert _said(schema, "options", {"timeout": value}) == [("options.timeout", said)]
-    ((path, message),) = _said(schema, "options", {"timeouts": 5})
-    assert path == "options.timeouts"
-    assert message.startswith("unknown property")
 
 
 # All of it
@@ -224,12 +167,6 @@ def test_an_unknown_property_can_be_named_in_an_answer(name: str) -> None:
     assert fault.path.isprintable()
 
 
-def test_all_faults_of_one_object_at_once() -> None:
-    wrong = {"timeout": 0, "name": 5, "concurency": 1, "waves": [2, 1], "key": "", "batch": []}
-    found = fields.faults(fields.JOB, wrong)
-    assert sorted(path for path, _ in found) == sorted(wrong)
-
-
 @given(st.text(st.characters(exclude_categories=())))
 def test_quoted_is_short_printable_ascii_in_quotes(text: str) -> None:
     shown = fields.quoted(text)
@@ -244,22 +181,6 @@ def test_quoted_is_short_printable_ascii_in_quotes(text: str) -> None:
 def test_quoted_cuts_what_is_long() -> None:
     assert fields.quoted("a" * 80) == "'" + "a" * 80 + "'"
     assert fields.quoted("a" * 81) == "'" + "a" * 77 + "...'"
-
-
-@pytest.mark.parametrize(
-    ("value", "kind"),
-    [
-        (None, "null"),
-        (True, "a boolean"),
-        (1, "a number"),
-        (1.5, "a number"),
-        ("", "a string"),
-        ([], "a list"),
-        ({}, "an object"),
-    ],
-)
-def test_kind(value: Any, kind: str) -> None:
-    assert fields.kind(value) == kind
 
 
 @pytest.mark.parametrize("where", ["top", "retry"])

@@ -66,6 +66,26 @@ def test_in_which_order(number: int, given: dict[str, Any], sentence: str) -> No
     assert told(number=number, **given)[1] == sentence
 
 
+def test_steps_and_waves_of_gateways() -> None:
+    given: dict[str, Any] = {
+        "onFail": "stop",
+        "waves": [1, "50%"],
+        "gate": {"errors": "5%"},
+        "abort": {"errors": "10%"},
+    }
+    assert told("post put", **given)[:3] == [
+        "40 requests to 20 gateways: post /x and 1 more.",
+        "They are sent in 3 waves of 1, 9 and 10 gateways, each when the one before it is done; "
+        f"within a wave {BUSY}, as many at once as answers come for; "
+        "a gateway gets each request when its one before ended well, and no more when that failed.",
+        "It is aborted when more than 10% of the gateways that are done failed, looked at once 10 are done; "
+        "it pauses when more than 5% of the gateways of a wave but the last failed.",
+    ]
+    assert told("post put", waves=[1, "5%", "100%"])[-1] == (
+        'Of 20 gateways, waves[1] ("5%") adds nobody: it ends where the one before it does.'
+    )
+
+
 WAVES = {"waves": [1, "100%"]}
 
 

@@ -7,8 +7,6 @@ import pytest
 
 from puppetmaster import jsoncodec
 from puppetmaster.api.pages import PART, Chunks, Full, Part, encoded, ids, whole
-from puppetmaster.bundle import routes
-from puppetmaster.errors import TooLarge
 from puppetmaster.model.message import DEFAULT_CAPACITY, Capacity
 
 
@@ -69,21 +67,6 @@ def test_a_list_of_a_million_ids_is_read_no_further_than_it_fits() -> None:
     with pytest.raises(Full):
         whole({"id": 1, "requests": ids(Ids())}, 10_000)
     assert max(asked) <= 10 * PART
-
-
-@pytest.mark.parametrize("capacity", [DEFAULT_CAPACITY, Capacity(100_000)])
-@pytest.mark.parametrize("within", [lambda rows: rows, lambda rows: {"id": 1, "requests": rows}])
-def test_what_the_bus_does_not_carry_is_refused_with_what_fits(within: Any, capacity: Capacity) -> None:
-    source = Source(200_000, 500)
-    with pytest.raises(TooLarge, match=r"limit=\d+ fits") as refused:
-        routes.fitting(within(source.rows()), capacity)
-    assert source.read < 3000
-    fits = int(refused.value.message.partition("limit=")[2].partition(" ")[0])
-    assert fits > capacity.answer_bytes // 600
-    answered = routes.fitting(within(Source(fits, 500).rows()), capacity)
-    assert capacity.size(jsoncodec.encode(answered), depth=1) <= capacity.answer_bytes
-    with pytest.raises(TooLarge, match="collection=false"):
-        routes.fitting(within(Source(3, capacity.answer_bytes).rows()), capacity)
 
 
 @pytest.mark.parametrize("capacity", [DEFAULT_CAPACITY, Capacity(100_000)])

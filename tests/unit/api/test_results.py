@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from puppetmaster import ranges
 from puppetmaster.api.results import DIFFERENCES, Groups, differences, good, view
-from puppetmaster.model.request import Request, RequestStatus
+from puppetmaster.model.request import Item, Request, RequestStatus
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-3, 3) | st.floats(allow_nan=False) | st.text(max_size=3),
@@ -40,9 +41,26 @@ def fold(requests: list[Request], *, full: bool, diff: bool) -> list[dict[str, A
     groups, by_id = Groups(), {request.id: request for request in requests}
     for start in range(0, len(requests), 2):
         groups.add(requests[start : start + 2])
-    best = good(groups.ordered()) if diff else None
+    best = good(groups.ordered()).get(0) if diff else None
     beside = by_id[best.first] if best is not None else None
-    return [view(group, by_id[group.first], full=full, beside=beside) for group in groups.ordered()]
+    return [
+        view(group, by_id[group.first], full=full, beside=beside, item=None) for group in groups.ordered()
+    ]
+
+
+def test_steps_are_never_in_one_group_and_keep_their_order() -> None:
+    first = [request(number, f"cg-{number}", {}) for number in (1, 2)]
+    second = [replace(request(number + 2, f"cg-{number}", {}), item=3) for number in (1, 2, 3)]
+    groups = Groups(by_item=True)
+    groups.add([*first, *second])
+    assert [(group.item, group.destinations) for group in groups.ordered()] == [
+        (1, ["cg-1", "cg-2"]),
+        (3, ["cg-1", "cg-2", "cg-3"]),
+    ]
+    assert {item: group.first for item, group in good(groups.ordered()).items()} == {1: 1, 3: 3}
+    item = Item(id=3, job=1, method="post", resource="/install", data={})
+    shown = view(groups.ordered()[1], second[0], full=False, beside=None, item=item)
+    assert shown["step"] == "post /install"
 
 
 def test_equal_results_are_one_group() -> None:

@@ -100,20 +100,8 @@ def test_whatever_arrives_is_read_or_refused(payload: bytes) -> None:
 
 def test_only_the_keys_of_the_contract_pass() -> None:
     """F5: with the SDK each of these keys hides the method of its name."""
-    shadows = dict.fromkeys(
-        [
-            "type",
-            "_type",
-            "match",
-            "to_response",
-            "to_json",
-            "to_dict",
-            "to_event",
-            "generate_id",
-            "__class__",
-        ],
-        1,
-    )
+    of_methods = ("type", "_type", "match", "to_response", "to_json", "to_dict", "to_event", "generate_id")
+    shadows = {key: {"a": 1} for key in [*of_methods, "param", "query", "__init__", "__class__", "__dict__"]}
     message = {"id": 1, "method": "GeT", "resource": "/a", "tunnel": "t", "sign": ["b", 5], **shadows}
     assert envelope.request(message) == {
         "id": 1,

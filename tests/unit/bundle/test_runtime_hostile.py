@@ -12,31 +12,6 @@ from puppetmaster.bundle.runtime import WAITING_LIMIT
 from tests.desk import until
 from tests.unit.bundle.benches import Bench, Message, lets_threads_die
 
-SHADOWS = [
-    "type",
-    "_type",
-    "match",
-    "to_response",
-    "to_json",
-    "to_dict",
-    "to_event",
-    "generate_id",
-    "param",
-    "query",
-    "__init__",
-]
-
-
-@pytest.mark.parametrize("key", SHADOWS)
-def test_a_key_hides_no_method(steady: Bench, key: str) -> None:
-    """F5: the SDK makes each key an attribute."""
-    assert steady.ask("get", "/things/1", **{key: 5})["data"] == {"id": "1", "query": {}}
-
-
-@pytest.mark.parametrize("key", ["__class__", "__dict__"])
-def test_a_key_does_not_exchange_the_message(steady: Bench, key: str) -> None:
-    assert steady.ask("get", "/things/1", **{key: {"a": 1}})["code"] == 200
-
 
 def test_with_the_sdk_a_key_raises_on_the_network_thread(plain: Bench) -> None:
     """F5, the fault itself: paho ends its thread for it, and the bundle is deaf."""

@@ -102,7 +102,7 @@ def plain(broker: Broker, controller: Process) -> Iterator[Process]:
         yield started
 
 
-def ends_well(target: Process, number: signal.Signals) -> None:
+def ends_well(target: Process, number: signal.Signals = signal.SIGTERM) -> None:
     """Send the signal; the process ends with code 0, in time, and after ``before_stop``."""
     send(target, number)
     code = target.wait(LIMIT_S)
@@ -121,47 +121,36 @@ def test_idle_it_ends_deregistered(broker: Broker, steady: Process, number: sign
         assert client.request("get", "/things/1")["code"] == 404
 
 
-@pytest.mark.parametrize("number", SIGNALS)
-def test_a_busy_handler_does_not_hold_it(broker: Broker, steady: Process, number: signal.Signals) -> None:
+def test_a_busy_handler_does_not_hold_it(broker: Broker, steady: Process) -> None:
     """F13: the SDK waits for it without limit."""
     with BusClient(broker) as client:
         for handler in range(2):  # the second is refused with 423, as the first holds the lock
             client.ask("put", f"/things/{handler}")
         steady.wait_for("busy", 20)
-        ends_well(steady, number)
+        ends_well(steady)
 
 
-@pytest.mark.parametrize("number", SIGNALS)
-def test_a_broker_that_is_gone_does_not_hold_it(
-    broker: Broker, steady: Process, number: signal.Signals
-) -> None:
+def test_a_broker_that_is_gone_does_not_hold_it(broker: Broker, steady: Process) -> None:
     broker.kill()
-    ends_well(steady, number)
+    ends_well(steady)
 
 
-@pytest.mark.parametrize("number", SIGNALS)
-def test_a_broker_that_hangs_does_not_hold_it(
-    broker: Broker, steady: Process, number: signal.Signals
-) -> None:
+def test_a_broker_that_hangs_does_not_hold_it(broker: Broker, steady: Process) -> None:
     broker.pause()
     try:
-        ends_well(steady, number)
+        ends_well(steady)
     finally:
         broker.resume()
 
 
-@pytest.mark.parametrize("number", SIGNALS)
-def test_a_controller_that_is_gone_does_not_hold_it(
-    controller: Process, steady: Process, number: signal.Signals
-) -> None:
+def test_a_controller_that_is_gone_does_not_hold_it(controller: Process, steady: Process) -> None:
     controller.kill()
-    ends_well(steady, number)
+    ends_well(steady)
 
 
-@pytest.mark.parametrize("number", SIGNALS)
-def test_it_ends_before_it_ever_found_a_broker(number: signal.Signals) -> None:
+def test_it_ends_before_it_ever_found_a_broker() -> None:
     with process("127.0.0.1", free_port(), "steady", ready="started") as waiting:
-        ends_well(waiting, number)
+        ends_well(waiting)
 
 
 def test_a_busy_handler_and_a_broker_that_hangs_and_impatience(broker: Broker, steady: Process) -> None:
@@ -173,7 +162,7 @@ def test_a_busy_handler_and_a_broker_that_hangs_and_impatience(broker: Broker, s
             for _ in range(5):  # so close together that they do not all reach the main thread
                 send(steady, signal.SIGTERM)
                 send(steady, signal.SIGINT)
-            ends_well(steady, signal.SIGTERM)
+            ends_well(steady)
         finally:
             broker.resume()
 

@@ -3,6 +3,7 @@
 import gc
 import json
 import logging
+import shutil
 import socket
 import ssl
 import subprocess
@@ -26,7 +27,7 @@ from puppetmaster.cli import doctor
 from puppetmaster.errors import SettingsError
 from puppetmaster.settings import Settings
 from sandbox.process import Process, free_port
-from tests.conftest import require
+from tests.conftest import needed, require
 from tests.fake_http import FakeServer, Reply
 from tests.web_client import fetch
 
@@ -36,6 +37,7 @@ TLS = ssl.create_default_context()
 @pytest.fixture(scope="module")
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory with ca.pem, what it signed, and other.pem, another authority; and all their keys."""
+    needed(shutil.which("openssl") is not None, "openssl")
     folder = tmp_path_factory.mktemp("certificates")
 
     def openssl(*words: str) -> None:
@@ -429,7 +431,7 @@ def test_a_refusal_of_the_bus_door_is_told_once(
 
 # ---- what a user sees of it ---------------------------------------------------------------------------
 
-#: What the README names: enough for everything but gateways that are followed on the broker.
+#: What docs/howto/broker.md names: enough for everything but gateways that are followed on the broker.
 ACL = "topic write /controller\ntopic read puppetmaster/#\ntopic read +\n"
 ACLS = {
     "enough": (ACL, None),

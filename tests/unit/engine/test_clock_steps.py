@@ -54,23 +54,15 @@ def start(tmp_path: Path) -> Iterator[Callable[[], Target]]:
 
 
 @pytest.mark.parametrize("step_s", [DAY_S, -DAY_S])
-def test_a_requests_timeout(start: Callable[[], Target], clock: type[SteppedClock], step_s: float) -> None:
+@pytest.mark.parametrize("whose", ["requestTimeout", "timeout"])
+def test_a_timeout(start: Callable[[], Target], clock: type[SteppedClock], step_s: float, whose: str) -> None:
     target = start()
-    created_s = _create(target, requestTimeout=0.6)
+    created_s = _create(target, **{whose: 0.6})
     clock.step_s = step_s
     job = _ended(target)
     assert 0.55 <= time.monotonic() - created_s <= 0.6 + SLACK_S
+    assert job.status == ("timeout" if whose == "timeout" else "resolved")
     assert job.counts[RequestStatus.TIMEOUT] == 1
-
-
-@pytest.mark.parametrize("step_s", [DAY_S, -DAY_S])
-def test_a_jobs_timeout(start: Callable[[], Target], clock: type[SteppedClock], step_s: float) -> None:
-    target = start()
-    created_s = _create(target, timeout=0.6)
-    clock.step_s = step_s
-    job = _ended(target)
-    assert 0.55 <= time.monotonic() - created_s <= 0.6 + SLACK_S
-    assert job.status == "timeout"
 
 
 @pytest.mark.parametrize("step_s", [DAY_S, -DAY_S])

@@ -65,8 +65,7 @@ def test_what_the_broker_does_not_carry_any_more_is_not_sent() -> None:
     world.run(lambda engine: engine.connection(up=True, capacity=Capacity(50_000)))
     world.run(lambda engine: engine.controller(up=True))
     assert world.statuses(long) == ["error", "error"]
-    result = world.request(long.first).result
-    assert result is not None
+    result = world.result(long.first)
     assert (result["code"], result["source"]) == (413, "puppetmaster")
     assert re.fullmatch(
         r"the broker carries 50000 bytes, and indented, as the controller passes it on, this has \d{5}: "

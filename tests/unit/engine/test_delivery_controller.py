@@ -118,16 +118,58 @@ def test_who_is_not_known_to_exist_did_not_run(world: World, lost: str) -> None:
     assert world.request(job.first).attempts == len(world.sendings(job.first)) - 1
 
 
-def test_what_an_earlier_process_began_waits_for_gateways_when_the_controller_is_new_too(
-    world: World,
+@pytest.mark.parametrize("forgotten", [True, False])
+def test_what_an_earlier_process_began_waits_for_gateways_after_our_start(
+    world: World, *, forgotten: bool
 ) -> None:
+    """The controller may be new too, also where it knows us: we were quicker to register than to ask."""
     old = world.create(body("get", "a"))
     world.restart()
-    restarted(world, None)
+    if forgotten:
+        restarted(world, None)
     new = world.create(body("post", "b"))
     world.advance(SETTINGS.grace_s)  # what was sent before is lost, and sent again
     world.run(world.refused(world.last(old.first).message, 404), world.refused(new.first, 404))
     assert (world.statuses(old), world.statuses(new)) == (["pending"], ["error"])
+    world.advance(SETTINGS.registering_s)
+    world.run(world.refused(world.last(old.first).message, 404))
+    assert world.statuses(old) == ["error"]
+
+
+def test_that_wait_counts_from_the_first_answer_of_the_controller(world: World) -> None:
+    world.lose_link()
+    job = world.create(body("post", "a", requestTimeout=600))
+    world.restart()
+    world.advance(2 * SETTINGS.registering_s)
+    world.regain_link()
+    world.advance(SETTINGS.registering_s - 1)
+    world.run(world.refused(job.first, 404))
+    assert world.statuses(job) == ["pending"]
+    world.lose_link()
+    world.regain_link()
+    world.advance(2)
+    world.run(world.refused(world.last(job.first).message, 404))
+    assert world.statuses(job) == ["error"], "the second time does not begin it anew"
+
+
+def test_what_is_new_waits_too_when_gateways_are_seen_to_register_after_our_start(world: World) -> None:
+    world.restart()
+    world.run(lambda engine: engine.delivery.registering(["/remote/z"]))
+    job = world.create(body("post", "a"))
+    world.run(world.refused(job.first, 404))
+    assert world.statuses(job) == ["pending"]
+    world.advance(MORE_S)
+    world.run(world.refused(world.last(job.first).message, 404))
+    assert world.statuses(job) == ["error"], "until no more of them come"
+
+
+def test_who_registers_later_says_nothing_of_the_others(world: World) -> None:
+    world.restart()
+    world.advance(SETTINGS.registering_s)
+    world.run(lambda engine: engine.delivery.registering(["/remote/z"]))
+    job = world.create(body("post", "a"))
+    world.run(world.refused(job.first, 404))
+    assert world.statuses(job) == ["error"]
 
 
 def test_who_registers_again_is_sent_to_at_once_and_the_others_are_left_alone(world: World) -> None:

@@ -11,7 +11,6 @@ from tests.unit.engine.verbs import (
     ID_WAS_USED,
     SETTINGS,
     check_counts,
-    delete,
     expired,
     lost,
     refuse,
@@ -34,8 +33,7 @@ def test_a_late_answer_counts_also_when_the_job_has_ended(
     world.run(world.answered(job.first, code))
     request = world.request(job.first)
     assert request.status.value == status
-    assert request.result is not None
-    assert request.result["late"] is True
+    assert world.result(job.first)["late"] is True
     after = world.job(job.id)
     assert (after.status, after.finished_at) == (ended.status, ended.finished_at)
     check_counts(world, job)
@@ -56,6 +54,7 @@ def test_a_late_answer_counts_while_the_job_goes_on(world: World) -> None:
     items = [*body("post", "a")["batch"], *body("post", "a")["batch"]]
     job = world.create({"batch": items})
     world.advance(60)
+    assert world.statuses(job) == ["timeout", "sent"], "its destination is free"
     world.run(world.answered(job.first))
     assert world.statuses(job) == ["resolved", "sent"]
     check_counts(world, job)
@@ -88,6 +87,7 @@ def test_of_the_late_answers_to_earlier_attempts_those_count_that_succeed(
         world.restart()
     world.run(world.answered(second, code))
     assert world.statuses(job) == ["resolved" if code == 200 else "timeout"]
+    assert (world.request(job.first).result or {}).get("late", False) is (code == 200)
     world.run(world.answered(first, 500), world.answered(third, 418))
     assert world.statuses(job) == ["resolved" if code == 200 else "error"]
     check_counts(world, job)
@@ -129,23 +129,12 @@ def test_a_late_answer_to_a_job_that_timed_out_does_not_change_its_verdict(world
     check_counts(world, job)
 
 
-def test_a_late_answer_to_a_removed_request_is_dropped(world: World) -> None:
+@pytest.mark.parametrize("order", ["removed before", "removed first", "answered first"])
+def test_a_late_answer_to_a_removed_request_is_dropped(world: World, order: str) -> None:
     job = expired(world, body("post", "a"))
-    delete(world, job)
-    world.run(world.answered(job.first))
-    assert world.store.now.request(job.first) is None
-    assert world.store.now.job(job.id) is None
-
-
-def test_a_late_answer_in_the_turn_of_the_removal_is_dropped(world: World) -> None:
-    job = expired(world, body("post", "a"))
-    world.run(lambda engine: engine.delete(job.id), world.answered(job.first))
-    assert world.store.now.request(job.first) is None
-    assert world.store.now.job(job.id) is None
-
-
-def test_a_removal_in_the_turn_of_a_late_answer_leaves_nothing(world: World) -> None:
-    job = expired(world, body("post", "a"))
-    world.run(world.answered(job.first), lambda engine: engine.delete(job.id))
+    events = [lambda engine: engine.delete(job.id), world.answered(job.first)]
+    if order == "removed before":
+        world.run(events.pop(0))
+    world.run(*(reversed(events) if order == "answered first" else events))
     assert world.store.now.request(job.first) is None
     assert world.store.now.job(job.id) is None

@@ -16,24 +16,6 @@ def test_destinations_go_side_by_side_and_each_in_order_of_creation(world: World
     assert world.sent[-1].request == second.first
 
 
-def test_writes_under_one_lock_go_one_at_a_time() -> None:
-    world = World(SETTINGS, owners=one_model)
-    job = world.create(body("post", "a", "b", "c"))
-    for id_ in job.request_ids:
-        assert world.sent[-1].request == id_
-        succeed(world, id_)
-    assert len(world.sent) == 3
-    world.stop()
-
-
-def test_a_job_keeps_its_concurrency(world: World) -> None:
-    job = world.create(body("post", *"abcde", concurrency=2))
-    assert len(world.sent) == 2
-    succeed(world, job.first)
-    assert len(world.sent) == 3
-    assert why(world, job.first + 4) == "no free slot: the job has 2 in flight, which is its concurrency"
-
-
 def test_a_question_without_an_answer_holds_a_write_up_for_a_while_only() -> None:
     world = World(SETTINGS, owners=None)
     job = world.create(body("post", "a"))

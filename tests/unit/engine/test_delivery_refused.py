@@ -40,6 +40,7 @@ def test_a_refusal_is_no_attempt(world: World, code: int, text: str) -> None:
     assert world.request(job.first).attempts == 1
     succeed(world, job.first)
     assert world.statuses(job) == ["resolved"]
+    assert world.request(job.first).history == ()
 
 
 LOCKED_THERE = [(423, "resource is locked"), (503, "service unavailable")]
@@ -77,8 +78,7 @@ def test_a_lock_at_the_gateway_is_not_waited_for_for_ever(world: World) -> None:
         assert world.clock.monotonic_s - begun_s < 2 * SETTINGS.lock_wait_s + 60
         world.run(world.gateway_said(world.last(job.first).message, 423, "resource is locked"))
         world.advance(2)
-    result = world.request(job.first).result
-    assert result is not None
+    result = world.result(job.first)
     assert (result["code"], result["source"]) == (423, "device")
     assert result["message"].endswith("it did not run")
 
@@ -88,8 +88,7 @@ def test_a_resource_that_a_gateway_has_not_is_an_error_also_while_gateways_regis
     job = world.create(body("post", "a"))
     world.run(lambda engine: engine.delivery.controller_restarted(world.clock.now_s()))
     world.run(world.gateway_said(job.first, 404, ""))
-    result = world.request(job.first).result
-    assert result is not None
+    result = world.result(job.first)
     assert (result["code"], result["message"]) == (404, "the gateway has no such resource")
 
 
@@ -145,8 +144,7 @@ def test_a_request_is_not_refused_for_ever(world: World) -> None:
         world.advance(0.01)
     took_s = world.clock.now_s() - began_s
     assert SETTINGS.lock_wait_s <= took_s <= SETTINGS.lock_wait_s + 2 * LAST_DELAY_S
-    result = world.request(job.first).result
-    assert result is not None
+    result = world.result(job.first)
     assert (result["code"], result["source"]) == (423, "controller")
     assert "did not run" in result["message"]
     assert world.request(job.first).attempts == 0
@@ -172,13 +170,4 @@ def test_a_refusal_after_the_cancel_means_that_it_never_ran(world: World) -> Non
     assert world.statuses(job) == ["canceled"]
     assert world.job(job.id).status is JobStatus.CANCELED
     world.advance(100)
-    assert len(world.sent) == 1
-
-
-def test_a_refused_request_that_was_canceled_is_not_sent_again(world: World) -> None:
-    job = world.create(body("post", "a"))
-    refuse(world, job.first)
-    control(world, job, CANCELED)
-    world.advance(100)
-    assert world.statuses(job) == ["canceled"]
     assert len(world.sent) == 1

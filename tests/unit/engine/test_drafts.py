@@ -7,7 +7,7 @@ import pytest
 
 from puppetmaster.api import bodies
 from puppetmaster.clock import iso
-from puppetmaster.engine import background
+from puppetmaster.engine import background, lifecycle
 from puppetmaster.errors import Conflict, NotFound, Unavailable
 from puppetmaster.model.job import Job, JobStatus
 from puppetmaster.model.request import RequestStatus
@@ -119,6 +119,47 @@ def test_its_requests_count_as_open_from_the_beginning(world: World) -> None:
     with pytest.raises(Unavailable, match="10 requests have not ended, and 19 may be open"):
         world.engine.create(spec())
     assert world.engine.create(spec(*NAMES[:9])).total == 9
+
+
+@pytest.mark.parametrize("names", [NAMES[:2], NAMES], ids=["written at once", "in parts"])
+@pytest.mark.parametrize("end", ["ended", "deleted", "unwritten"])
+def test_its_large_data_counts_from_the_beginning_until_its_end(
+    world: World, monkeypatch: pytest.MonkeyPatch, names: list[str], end: str
+) -> None:
+    """It is in memory, but for what is small, which counts with its request."""
+    monkeypatch.setattr(lifecycle, "LARGE_BYTES", 10_000)
+
+    def large(*to: str, size: int = 5000) -> JobSpec:
+        asked = body("post", *to)
+        asked["batch"][0]["data"] = {"image": ["x" * size]}
+        return bodies.parse_job(asked, 100)
+
+    def create(wanted: JobSpec) -> Job:
+        return world.do(lambda engine: engine.create(wanted))
+
+    world.settings = Settings()
+    world.restart()
+    for _ in range(3):
+        create(large("a", size=3800))
+    create(large("b"))
+    world.store.full = end == "unwritten"
+    job = create(large(*names))
+    world.store.full = False
+    world.run()
+    if end != "unwritten":
+        for restarted in (False, True):
+            finish(world)
+            if restarted:
+                world.restart()
+            with pytest.raises(Unavailable, match=r"much data can be created: .* not ended takes 0 MB"):
+                create(large("c"))
+            create(spec("c"))
+    if end == "ended":
+        world.do(lambda engine: engine.control(job.id, JobStatus.CANCELED, force=True))
+        finish(world)
+    elif end == "deleted":
+        world.do(lambda engine: engine.delete(job.id))
+    create(large("c"))
 
 
 def test_two_are_written_one_after_the_other(world: World) -> None:

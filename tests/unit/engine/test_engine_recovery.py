@@ -9,9 +9,7 @@ from puppetmaster.model.job import JobStatus
 from puppetmaster.store.base import Changes
 from tests.unit.engine.verbs import (
     CANCELED,
-    DISPATCHING,
     ID_WAS_USED,
-    PAUSED,
     SETTINGS,
     check_counts,
     control,
@@ -81,26 +79,9 @@ def test_an_id_is_not_used_again_after_a_crash(world: World) -> None:
     world.create(body("get", "y"))
     messages = [one.message for one in world.sent]
     assert len(set(messages)) == len(messages)
+    assert len(world.sendings(job.first)) == 4
     requests = [request.id for request in world.store.now.requests({})]
     assert {one.message for one in world.sent if one.request != one.message}.isdisjoint(requests)
-
-
-def test_a_refused_request_gets_a_fresh_message_id_also_after_a_crash(world: World) -> None:
-    job = world.create(body("post", "a"))
-    refuse(world, job.first, *ID_WAS_USED)
-    world.restart()
-    assert len(set(world.sendings(job.first))) == 2
-
-
-def test_a_paused_job_stays_paused_over_a_restart(world: World) -> None:
-    job = world.create(body("post", "a", "b", concurrency=1))
-    control(world, job, PAUSED)
-    world.restart()
-    world.advance(100)
-    assert world.statuses(job) == ["unknown", "pending"]
-    assert world.job(job.id).status is JobStatus.PAUSED
-    control(world, job, DISPATCHING)
-    assert world.statuses(job) == ["unknown", "sent"]
 
 
 @pytest.mark.parametrize("method", ["get", "post"])

@@ -26,15 +26,9 @@ from tests.virtual import World, body
 # -- creation --------------------------------------------------------------------------------------
 
 
-def test_a_job_is_on_disk_before_anything_of_it_is_sent(world: World) -> None:
-    job = world.create(body("post", "a", "b"), begin=False)
-    assert world.job(job.id) == job
-    assert world.statuses(job) == ["pending", "pending"]
-    assert world.sent == []
-
-
 def test_requests_are_sent_when_the_creator_has_the_answer(world: World) -> None:
     job = world.create(body("post", "a"), begin=False)
+    assert (world.job(job.id), world.statuses(job), world.sent) == (job, ["pending"], []), "it is on disk"
     assert why(world, job.first) == "the job is about to begin"
     world.run(lambda engine: engine.lifecycle.begin_job(job.id))
     assert [one.destination for one in world.sent] == ["a"]

@@ -10,6 +10,14 @@ from tests.unit.engine.verbs import check_counts, paused, succeed
 from tests.virtual import World, body
 
 
+def ends_within(world: World, job: Job, not_before_s: float) -> None:
+    """Its time is not over so long, and a second later it is."""
+    world.advance(not_before_s)
+    assert not world.job(job.id).final
+    world.advance(1)
+    assert world.job(job.id).status is JobStatus.TIMEOUT
+
+
 def test_the_time_of_a_job_ends_what_was_not_sent_and_what_was(world: World) -> None:
     job = world.create(body("post", "a", "b", "c", timeout=20, concurrency=2))
     succeed(world, job.first)
@@ -72,10 +80,7 @@ def test_the_time_of_a_job_goes_on_over_a_restart_whatever_the_wall_says(world: 
     world.clock.monotonic_s += 500
     world.clock.wall_ahead_s += step_s
     world.start()
-    world.advance(1499)
-    assert not world.job(job.id).final
-    world.advance(1)
-    assert world.job(job.id).status is JobStatus.TIMEOUT
+    ends_within(world, job, 1499)
 
 
 def test_the_time_of_a_job_may_end_while_nobody_looks(world: World) -> None:
@@ -120,10 +125,7 @@ def test_a_clock_that_was_not_set_says_nothing_about_the_time_of_a_job(world: Wo
     world.clock.reboot(off_s=30)
     world.clock.wall_ahead_s = right_s if unset == "at its creation" else unset_s
     world.start()
-    world.advance(2999)
-    assert not world.job(job.id).final
-    world.advance(1)
-    assert world.job(job.id).status is JobStatus.TIMEOUT
+    ends_within(world, job, 2999)
 
 
 def test_what_is_left_of_a_jobs_time_is_right_after_the_clock_was_set_and_a_restart(world: World) -> None:
@@ -136,10 +138,7 @@ def test_what_is_left_of_a_jobs_time_is_right_after_the_clock_was_set_and_a_rest
     world.stop()
     world.clock.reboot(off_s=30)
     world.start()
-    world.advance(3000 - 1000 - 30 - 1)
-    assert not world.job(job.id).final
-    world.advance(1)
-    assert world.job(job.id).status is JobStatus.TIMEOUT
+    ends_within(world, job, 3000 - 1000 - 30 - 1)
     assert not world.job(endless.id).final
 
 
@@ -153,10 +152,7 @@ def test_the_time_of_a_job_goes_on_where_the_machine_does_not_say_that_it_was_re
     world.clock.monotonic_s = 5.0
     world.clock.wall_ahead_s = wall_s + 30 - 5.0
     world.start()
-    world.advance(3000 - 1000 - 30 - 1)
-    assert not world.job(job.id).final
-    world.advance(1)
-    assert world.job(job.id).status is JobStatus.TIMEOUT
+    ends_within(world, job, 3000 - 1000 - 30 - 1)
 
 
 @pytest.mark.parametrize(("boot", "known"), [("boot 1", True), ("", False)])
@@ -176,7 +172,4 @@ def test_after_two_restarts_of_the_machine_the_time_is_still_right(world: World)
         world.stop()
         world.clock.reboot(off_s=100)
         world.start()
-    world.advance(999)
-    assert not world.job(job.id).final
-    world.advance(1)
-    assert world.job(job.id).status is JobStatus.TIMEOUT
+    ends_within(world, job, 999)

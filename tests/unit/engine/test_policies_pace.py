@@ -118,14 +118,6 @@ def test_a_rate_holds_over_a_restart(world: World) -> None:
     assert len(world.sent) == 2
 
 
-def test_each_job_has_its_own_rate(world: World) -> None:
-    slow = world.create(body("post", *names(5), rate=1))
-    fast = world.create(body("post", *[f"other-{one}" for one in names(5)], rate=100))
-    world.advance(1)
-    assert len(sent(world, slow)) <= 2
-    assert len(sent(world, fast)) == 5
-
-
 def test_a_retry_counts_for_the_rate(world: World) -> None:
     job = world.create(body("post", "a", "b", rate=1, retry={"attempts": 2, "delay": 0}))
     answer(world, job.first, 500)

@@ -203,6 +203,8 @@ def test_a_job_can_be_stopped_at_each_moment(world: World, moment: str, restarte
     wanted = "aborted" if moment == "being aborted" else "canceled"
     assert status(world, job)[0] == wanted
     assert not {"pending", "sent"} & set(world.statuses(job))
+    never = {one.status.value for one in world.store.now.requests({"job": job.id}) if not one.attempts}
+    assert never <= {"skipped" if moment == "being aborted" else "canceled"}
     assert len(world.engine.timers) <= 1, "the lock of a refused one at most"
     with pytest.raises(Conflict):
         control(world, job, DISPATCHING)

@@ -1,8 +1,11 @@
 """Failures that stop a job, waves and the gates between them, in virtual time."""
 
+from dataclasses import replace
+
 import pytest
 
-from puppetmaster.model.job import GateStatus
+from puppetmaster.model.job import GateStatus, Job, JobEvent
+from puppetmaster.store.base import Changes
 from tests.unit.engine.verbs import (
     CANCELED,
     DISPATCHING,
@@ -101,6 +104,36 @@ def test_an_abort_goes_on_over_a_restart(world: World) -> None:
     world.advance(SETTINGS.grace_s)
     assert world.statuses(job)[1] == "unknown"
     assert status(world, job)[0] == "aborted"
+
+
+ABORT = {"errors": "5%"}
+
+
+@pytest.fixture
+def hundred(world: World) -> Job:
+    """A hundred requests, one after the other; the job does not say after how many a percentage counts."""
+    return world.create(body("post", *names(100), concurrency=1, abort=ABORT))
+
+
+def test_one_failure_of_a_hundred_does_not_abort(world: World, hundred: Job) -> None:
+    answer(world, hundred.first, 500)
+    for index in range(1, 20):
+        answer(world, hundred.first + index)
+    assert world.job(hundred.id).ending is None, "one of twenty is within the percentage"
+    answer(world, hundred.first + 20, 500)
+    assert status(world, hundred) == (
+        "aborted",
+        "2 of 21 requests failed, more than the 5% that it bears",
+    )
+
+
+def test_a_job_of_an_earlier_version_aborts_as_it_did(world: World, hundred: Job) -> None:
+    older = replace(world.job(hundred.id), given={"abort": ABORT})
+    world.store.commit(Changes(jobs={hundred.id: older}))
+    world.restart()
+    world.advance(SETTINGS.grace_s)
+    assert world.job(hundred.id).ending is JobEvent.ABORT
+    assert world.job(hundred.id).reason == "1 of 1 requests failed, more than the 5% that it bears"
 
 
 # -- waves and gates -------------------------------------------------------------------------------
@@ -293,6 +326,7 @@ def test_a_rest_that_is_over_while_the_job_is_paused_sends_nothing(world: World)
     job = world.create(body("post", *names(4), waves=[2], gate={"soak": 10}, concurrency=4))
     wave(world, job)
     control(world, job, PAUSED)
+    assert why(world, job.first + 2) == "the job is paused", "though it rests, too"
     world.advance(20)
     assert sent(world, job) == []
     assert why(world, job.first + 2) == "the job is paused"
@@ -309,18 +343,6 @@ def test_a_gate_that_is_to_be_judged_after_a_pause_may_close(world: World) -> No
     assert world.job(job.id).gate is GateStatus.CLOSED
     control(world, job, DISPATCHING)
     assert sent(world, job) == [2, 3]
-
-
-def test_a_job_can_be_canceled_at_a_closed_gate_and_at_rest(world: World) -> None:
-    closed = world.create(body("post", *names(4), waves=[2], concurrency=4))
-    wave(world, closed, 500)
-    assert control(world, closed, CANCELED).status is CANCELED
-    resting = world.create(body("post", *names(4), waves=[2], gate={"soak": 10}, concurrency=4))
-    wave(world, resting)
-    assert control(world, resting, CANCELED).status is CANCELED
-    assert world.statuses(resting) == ["resolved", "resolved", "canceled", "canceled"]
-    world.advance(100)
-    assert len(world.sent) == 4
 
 
 def test_waves_with_a_percentage_of_few_are_not_empty(world: World) -> None:

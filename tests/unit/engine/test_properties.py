@@ -7,6 +7,7 @@ refuse.
 
 from contextlib import suppress
 from dataclasses import replace
+from itertools import groupby
 from typing import Any
 
 from hypothesis import settings
@@ -20,7 +21,7 @@ from puppetmaster.engine.engine import Engine
 from puppetmaster.errors import Conflict, NotFound, Unavailable
 from puppetmaster.model.job import Job, JobStatus
 from puppetmaster.model.message import Tried
-from puppetmaster.model.policy import LEAST_DONE, RERUN, Policy
+from puppetmaster.model.policy import LEAST_DONE, RERUN
 from puppetmaster.model.reply import garbled
 from puppetmaster.model.request import UNANSWERED, Request, RequestStatus
 from puppetmaster.model.spec import JobSpec, specs_of
@@ -128,10 +129,12 @@ class EngineMachine(RuleBasedStateMachine, Promises):
         for job in self.make(again, begins=True):
             if job.id in self.jobs:
                 made = [self.requests[id_] for id_ in job.request_ids]
-                assert [one.destination for one in made] == [one.destination for one in found]
-                assert [self.items[one.item].method for one in made] == [
-                    items[one.item].method for one in found
-                ]
+                for gateway in DESTINATIONS:
+                    assert [self.items[one.item].method for one in made if one.destination == gateway] == [
+                        items[one.item].method for one in found if one.destination == gateway
+                    ]
+                together = [one.destination if again.by_gateway else one.item for one in made]
+                assert len(list(groupby(together))) == len(set(together))
 
     def make(self, spec: JobSpec, *, begins: bool) -> list[Job]:
         """The job that was made, or that was there under its key; none when it could not be."""
@@ -139,7 +142,8 @@ class EngineMachine(RuleBasedStateMachine, Promises):
         self.happen(lambda engine: made.append(engine.create(spec)))
         for job in made:
             if (asked := spec.given.get("abort")) and isinstance(asked["errors"], str):
-                unless_said = 1 if asked["errors"] == "0%" else min(job.total, LEAST_DONE)
+                counted = len(spec.gateways()) if spec.stops else job.total
+                unless_said = 1 if asked["errors"] == "0%" else min(counted, LEAST_DONE)
                 assert job.given["abort"] == {"after": unless_said, **asked}
             if job.id in self.world.revoked:
                 continue
@@ -232,7 +236,7 @@ class EngineMachine(RuleBasedStateMachine, Promises):
                 return
             ends = RequestStatus.TIMEOUT if code == 408 else RequestStatus.ERROR
             assert again or after.status is ends
-            assert not again or Policy.of(job.given, job.total).retry.attempts > before.attempts
+            assert not again or job.policy.retry.attempts > before.attempts
             result = after.history[-1]["result"] if again else after.result
             assert result is not None
             assert result["code"] == code

@@ -40,9 +40,3 @@ def test_it_shows_the_bus_and_the_bridges(world: World) -> None:
     assert (now.unseen, now.route, now.controller_up, now.stalled) == (True, "remote", True, None)
     world.lose_link()
     assert not world.engine.snapshot().controller_up
-
-
-def test_it_says_why_nothing_can_be_written(world: World) -> None:
-    world.store.full = True
-    world.create(body("post", "a"), begin=False)
-    assert world.engine.snapshot().stalled == "The disk is full."

@@ -116,17 +116,6 @@ def test_a_job_between_two_messages_does_not_cost_a_block_of_ids(book: Book) -> 
     assert book.state.new_ids(1).first < FIRST_REQUEST_ID + 2 * ID_BLOCK + 200
 
 
-def test_ids_are_not_given_out_again_after_a_restart(book: Book) -> None:
-    first = book.create(3)
-    given = [*first.request_ids, book.message(first.first), book.message(first.first)]
-    book.commit()
-    book.store.close()
-    book.open()
-    job = book.create(2)
-    assert job.id == 2
-    assert not {*job.request_ids, book.message(job.first)} & set(given)
-
-
 def test_message_ids_are_durable_before_they_are_used(book: Book) -> None:
     job = book.create()
     book.commit()
@@ -152,16 +141,6 @@ def test_the_end_of_the_id_space_is_not_passed(book: Book) -> None:
 
 
 # -- changes ---------------------------------------------------------------------------------------
-
-
-def test_counts_follow_the_requests(book: Book) -> None:
-    job = book.create(2)
-    book.after(job.first, RequestEvent.SEND)
-    settled = book.state.settle(job.id, LATER)
-    assert settled.counts[RequestStatus.SENT] == settled.counts[RequestStatus.PENDING] == 1
-    assert settled.started_at == LATER
-    assert not settled.final
-    assert book.state.touched() == []
 
 
 def test_a_job_ends_with_its_last_request_and_leaves_memory(book: Book) -> None:
@@ -267,13 +246,6 @@ def test_a_key_finds_its_job_wherever_it_is(book: Book, ended: bool, durable: bo
     assert found == book.state.find_job(job.id)
 
 
-def test_the_key_of_a_removed_job_is_free(book: Book) -> None:
-    job = book.finish(book.create(key="k"))
-    book.commit()
-    book.state.remove(job)
-    assert book.state.find_by_key("k") is None
-
-
 @pytest.mark.parametrize("ended", [False, True])
 @pytest.mark.parametrize("durable", [False, True])
 def test_a_request_is_found_by_every_message_that_it_went_out_under(
@@ -316,30 +288,3 @@ def test_what_is_not_on_disk_yet_comes_before_what_is(book: Book) -> None:
     found = book.state.find_request(job.first)
     assert found is not None
     assert found.status is RequestStatus.TIMEOUT
-
-
-@pytest.mark.parametrize("durable", [False, True])
-def test_a_late_answer_corrects_a_job_that_has_ended(book: Book, durable: bool) -> None:
-    job = book.create(2)
-    for id_ in job.request_ids:
-        book.after(id_, RequestEvent.SEND)
-        book.after(id_, RequestEvent.EXPIRE, result={})
-    book.state.settle(job.id, LATER)
-    for id_ in job.request_ids:
-        if durable:
-            book.commit()
-        old = book.state.find_request(id_)
-        assert old is not None
-        book.state.correct(old, old.after(RequestEvent.SUCCEED, LATER, result={}))
-    counts = book.state.find_job(job.id).counts
-    assert (counts[RequestStatus.RESOLVED], counts[RequestStatus.TIMEOUT]) == (2, 0)
-
-
-def test_a_late_answer_corrects_a_job_that_goes_on(book: Book) -> None:
-    job = book.create(2)
-    book.after(job.first, RequestEvent.SEND)
-    late = book.after(job.first, RequestEvent.EXPIRE, result={})
-    book.commit()
-    book.state.correct(late, late.after(RequestEvent.FAIL, LATER, result={}))
-    counts = book.state.settle(job.id, LATER).counts
-    assert (counts[RequestStatus.ERROR], counts[RequestStatus.PENDING]) == (1, 1)

@@ -10,6 +10,7 @@ from puppetmaster.model import reply
 from puppetmaster.model.job import Job
 from puppetmaster.model.message import CONTROLLER_TOPIC, direct_topic, direct_tunnel
 from puppetmaster.settings import Settings
+from tests.unit.engine.verbs import why
 from tests.virtual import TUNNEL, Event, World, body, one_model
 
 SETTINGS = Settings(request_timeout_s=60.0, grace_s=5.0, route="auto", booting_s=0)
@@ -34,10 +35,6 @@ def said(message: int, tunnel: str, **more: Any) -> Event:
 
 def from_gateway(gateway: str, message: int, **more: Any) -> Event:
     return said(message, direct_tunnel(TUNNEL, gateway), **more)
-
-
-def why(world: World, id_: int) -> str | None:
-    return world.do(lambda engine: engine.why([id_]))[id_]
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 import re
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,12 +16,6 @@ from sandbox.process import free_port
 from tests.bus_client import BusClient
 from tests.conftest import require
 from tests.web_client import Answer, Door, batch, fetch, running
-
-
-@pytest.fixture
-def door(tmp_path: Path) -> Iterator[Door]:
-    with running(tmp_path) as started:
-        yield started
 
 
 def numbers(answer: Answer) -> dict[str, float]:

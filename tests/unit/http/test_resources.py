@@ -8,7 +8,7 @@ import queue
 import threading
 import tracemalloc
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -32,17 +32,11 @@ from puppetmaster.http import resources
 from puppetmaster.http.resources import Queues, Resource
 from puppetmaster.model.message import Outgoing
 from puppetmaster.model.reply import from_gateway
-from puppetmaster.store.base import FIRST_REQUEST_ID, LAST_REQUEST_ID
+from puppetmaster.store.base import FIRST_REQUEST_ID
 from tests.desk import until
 from tests.web_client import Door, batch, many, received, running
 
 TIME = {"message": {"method": "get", "resource": "/system/time"}}
-
-
-@pytest.fixture
-def door(tmp_path: Path) -> Iterator[Door]:
-    with running(tmp_path) as started:
-        yield started
 
 
 def created(door: Door, *destinations: str, **more: Any) -> dict[str, Any]:
@@ -66,6 +60,9 @@ def test_a_job_from_its_creation_to_its_removal(door: Door) -> None:
         shown["requests"],
     )
     assert door.ask("GET", "/jobs/1?collection=false").json["requests"] == job["requests"]
+    for path in ("/jobs/1?limit=0", "/jobs/1?limit=0&collection=false"):
+        without = door.ask("GET", path).json
+        assert (without["requests"], without["totalCount"], without.keys()) == ([], 2, job.keys())
     assert [one["id"] for one in door.ask("GET", "/jobs?name=times").json] == [1]
     assert door.ask("GET", f"/request/{job['requests'][1]}").json == shown["requests"][1]
     assert door.ask("PUT", "/jobs/1", {"status": "paused"}).json["status"] == "paused"
@@ -288,7 +285,7 @@ def test_a_long_answer_is_compressed_for_those_who_can_read_that(door: Door) -> 
 
 
 def test_a_long_answer_is_never_in_memory_as_a_whole(door: Door) -> None:
-    created(door, *many(40_000))
+    created(door, *many(20_000))
     # Once it is paused its requests wait in their scheduler, and making these is no part of the answer.
     door.ask("PUT", "/jobs/1", {"status": "paused"})
     connection = door.raw(b"GET /jobs/1 HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
@@ -301,7 +298,7 @@ def test_a_long_answer_is_never_in_memory_as_a_whole(door: Door) -> None:
     finally:
         tracemalloc.stop()
         connection.close()
-    assert size > 10_000_000
+    assert size > 5_000_000
     assert peak < size / 2
 
 
@@ -340,7 +337,7 @@ def test_requests_that_share_large_data_are_shown_one_by_one(door: Door, method:
 def test_so_many_long_answers_are_sent_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resources, "MOST_LONG", 1)
     with running(tmp_path) as door:
-        created(door, *many(40_000))
+        created(door, *many(20_000))
         with door.raw(b"GET /jobs/1 HTTP/1.1\r\nHost: localhost\r\n\r\n") as slow:
             assert slow.recv(100)
             refused = door.ask("GET", "/jobs/1")
@@ -477,17 +474,6 @@ def test_a_request_says_which_way_it_went_and_that_its_gateway_went_away(
         assert (unsent["status"], unsent["attempts"], unsent["route"]) == ("error", 0, None)
         assert (unsent["result"]["code"], unsent["result"]["source"]) == (503, "puppetmaster")
         assert unsent["result"]["message"].endswith(": it did not run")
-
-
-def test_health_says_that_all_ids_are_given_out(door: Door) -> None:
-    assert door.ask("GET", "/system/puppetmaster").json["counters"]["idsLeft"] >= 2**30
-    door.app.site.engine.state._ids.next_request = LAST_REQUEST_ID
-    assert door.ask("GET", "/health").json["reasons"][-1] == (
-        "this installation has given out all request ids: export its jobs, and start with an empty store"
-    )
-    system = door.ask("GET", "/system/puppetmaster").json
-    assert (system["healthy"], system["counters"]["idsLeft"]) == (False, 0)
-    assert door.ask("POST", "/jobs", batch("a")).status == 503
 
 
 @pytest.mark.parametrize(

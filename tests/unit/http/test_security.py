@@ -3,6 +3,7 @@
 import asyncio
 import http.client
 import json
+import shutil
 import socket
 import ssl
 import subprocess
@@ -23,16 +24,11 @@ from puppetmaster.http.protocols import HEADER_LIMIT_BYTES
 from puppetmaster.http.security import SMALL_BYTES, Room, Security, _Body
 from puppetmaster.http.server import SURPLUS, Address, address
 from puppetmaster.settings import Settings
+from tests.conftest import needed
 from tests.web_client import Bundle, Door, batch, many, received, running
 
 TOKEN = "correct-horse-battery-staple"
 JOB = json.dumps(batch("a")).encode()
-
-
-@pytest.fixture
-def door(tmp_path: Path) -> Iterator[Door]:
-    with running(tmp_path) as started:
-        yield started
 
 
 @pytest.fixture
@@ -78,29 +74,6 @@ def test_nothing_but_the_page_is_shown_without_the_token(locked: Door) -> None:
         assert answer.headers["www-authenticate"].startswith("Bearer")
     assert locked.ask("GET", "/").status == 200
     assert locked.ask("GET", "/static/index.html").status == 200
-
-
-@pytest.mark.parametrize(
-    "given",
-    [
-        "",
-        "Bearer",
-        "Bearer ",
-        f"Bearer {TOKEN}x",
-        f"Bearer {TOKEN[:-1]}",
-        f"Basic {TOKEN}",
-        TOKEN,
-        f"Bearer {TOKEN.upper()}",
-        "Bearer \xe9",
-    ],
-)
-def test_a_wrong_token_is_no_token(locked: Door, given: str) -> None:
-    assert locked.ask("GET", "/jobs", Authorization=given).status == 401
-
-
-def test_the_token_opens(locked: Door) -> None:
-    assert locked.ask("POST", "/jobs", JOB, Authorization=f"Bearer {TOKEN}").status == 200
-    assert locked.ask("GET", "/metrics", Authorization=f"bearer {TOKEN}").status == 200
 
 
 @pytest.mark.parametrize("name", ["token", "access_token", "authorization"])
@@ -157,28 +130,6 @@ def test_what_a_browser_says_of_the_asker_counts(door: Door, site: str, status: 
     assert door.ask("POST", "/jobs", JOB, Sec_Fetch_Site=site).status == status
 
 
-@pytest.mark.parametrize(
-    ("host", "status"),
-    [
-        ("localhost", 200),
-        ("LOCALHOST:8700", 200),
-        ("127.0.0.1:8700", 200),
-        ("[::1]", 200),
-        ("[::1]:8700", 200),
-        ("192.168.1.5", 200),
-        ("evil.example", 403),
-        ("evil.example:8700", 403),
-        ("localhost.evil.example", 403),
-        ("127.0.0.1.evil.example", 403),
-        ("", 403),
-    ],
-)
-def test_a_name_that_is_not_ours_is_refused(door: Door, host: str, status: int) -> None:
-    answer = door.ask("GET", "/jobs", Host=host)
-    assert answer.status == status
-    assert status == 200 or "Host" in answer.json["message"]
-
-
 def test_a_name_can_be_made_ours(tmp_path: Path) -> None:
     with running(tmp_path, http_names="gateway.example, other.example") as door:
         assert door.ask("GET", "/jobs", Host="gateway.example:80").status == 200
@@ -209,6 +160,22 @@ def passed(scope: Mapping[str, Any], **settings: Any) -> list[Message]:
 
 def headers_of(told: Sequence[Message]) -> dict[str, str]:
     return {name.decode().lower(): value.decode() for name, value in told[0]["headers"]}
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        *[(ours, 200) for ours in ("localhost", "LOCALHOST:8700", "127.0.0.1:8700", "[::1]", "[::1]:8700")],
+        ("192.168.1.5", 200),
+        *[(f"{evil}evil.example", 403) for evil in ("", "localhost.", "127.0.0.1.")],
+        ("evil.example:8700", 403),
+        ("", 403),
+    ],
+)
+def test_a_name_that_is_not_ours_is_refused(host: str, status: int) -> None:
+    told = passed({"headers": [(b"host", host.encode())]})
+    assert told[0]["status"] == status
+    assert status == 200 or b"Host" in told[1]["body"]
 
 
 @pytest.mark.parametrize(
@@ -271,6 +238,9 @@ def test_the_size_of_all_headers_is_limited(more: int, status: int) -> None:
         ([(b"authorization", b"Basic " + TOKEN.encode())], 401),
         ([(b"authorization", TOKEN.encode())], 401),
         ([(b"authorization", b"Bearer " + TOKEN.encode() + b"x")], 401),
+        ([(b"authorization", b"Bearer " + TOKEN[:-1].encode())], 401),
+        ([(b"authorization", b"Bearer " + TOKEN.upper().encode())], 401),
+        *[([(b"authorization", odd)], 401) for odd in (b"", b"Bearer", b"Bearer ", b"Bearer \xe9")],
     ],
 )
 def test_who_shows_the_token_is_let_in(lines: list[Any], status: int) -> None:
@@ -558,21 +528,19 @@ def whole(connection: socket.socket) -> None:
 # -- headers, addresses, TLS ----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("path", "status"), [("/", 200), ("/jobs", 200), ("/jobs/9", 404), ("/nothing", 404)]
-)
-def test_every_answer_keeps_a_browser_from_harm(door: Door, path: str, status: int) -> None:
-    answer = door.ask("GET", path)
-    assert answer.status == status
-    assert answer.headers["content-security-policy"].startswith("default-src 'self';")
-    assert answer.headers["x-content-type-options"] == "nosniff"
-    assert answer.headers["x-frame-options"] == "DENY"
-    assert answer.headers["referrer-policy"] == "no-referrer"
-    assert "server" not in answer.headers
-    assert "access-control-allow-origin" not in answer.headers
+def test_every_answer_keeps_a_browser_from_harm(door: Door) -> None:
+    for path, status in (("/", 200), ("/jobs", 200), ("/jobs/9", 404), ("/nothing", 404)):
+        answer = door.ask("GET", path)
+        assert answer.status == status
+        assert answer.headers["content-security-policy"].startswith("default-src 'self';")
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        assert answer.headers["x-frame-options"] == "DENY"
+        assert answer.headers["referrer-policy"] == "no-referrer"
+        assert "server" not in answer.headers
+        assert "access-control-allow-origin" not in answer.headers
 
 
-def test_off_is_nowhere(tmp_path: Path) -> None:
+def test_off_is_nowhere() -> None:
     assert address(Settings(http="off")) is None
 
 
@@ -624,6 +592,7 @@ def test_a_port_that_is_taken_is_said_at_the_start(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="session")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    needed(shutil.which("openssl") is not None, "openssl")
     directory = tmp_path_factory.mktemp("tls")
     cert, key = directory / "cert.pem", directory / "key.pem"
     made = [

@@ -36,12 +36,6 @@ from tests.examples import a_job
 from tests.web_client import Door, batch, many, running
 
 
-@pytest.fixture
-def door(tmp_path: Path) -> Iterator[Door]:
-    with running(tmp_path) as started:
-        yield started
-
-
 def frame(watching: Connection, timeout_s: float = 20) -> dict[str, Any]:
     text = watching.recv(timeout=timeout_s)
     assert isinstance(text, str)

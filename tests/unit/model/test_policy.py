@@ -3,6 +3,7 @@
 import math
 import random
 import re
+from itertools import product
 from typing import Any
 
 import pytest
@@ -146,24 +147,17 @@ def test_a_wait_is_within_its_bounds(
 
 @pytest.mark.parametrize("outcome", list(RequestStatus))
 @pytest.mark.parametrize("on", [["error"], ["timeout"], ["error", "timeout"], None])
-@pytest.mark.parametrize("idempotent", [True, False, None])
-@pytest.mark.parametrize("method", ["get", "post"])
-@pytest.mark.parametrize("attempts", [1, 2, 3])
-@pytest.mark.parametrize("in_doubt", [False, True])
-def test_who_is_tried_again(
-    outcome: RequestStatus,
-    on: list[str] | None,
-    idempotent: bool | None,
-    method: str,
-    attempts: int,
-    in_doubt: bool,
-) -> None:
+def test_who_is_tried_again(outcome: RequestStatus, on: list[str] | None) -> None:
     retry = {"attempts": 3} if on is None else {"attempts": 3, "on": on}
-    policy = Policy.of({"retry": retry, "idempotent": idempotent}, 1)
     named = outcome.value in (on or ["error", "timeout"])
-    twice = idempotent if idempotent is not None else method == "get"
-    expected = attempts < 3 and named and (not in_doubt or twice)
-    assert policy.tries_again(outcome, attempts, method, may_have_run=in_doubt) is expected
+    methods, answers = ("get", "post", "put", "delete"), (True, False)
+    for idempotent, method, attempts, in_doubt in product((*answers, None), methods, (1, 2, 3), answers):
+        policy = Policy.of({"retry": retry, "idempotent": idempotent}, 1)
+        twice = idempotent if idempotent is not None else method == "get"
+        assert policy.repeats(method) is twice
+        expected = attempts < 3 and named and (not in_doubt or twice)
+        found = policy.tries_again(outcome, attempts, method, may_have_run=in_doubt)
+        assert found is expected, (idempotent, method, attempts, in_doubt)
 
 
 def test_abort_says_why() -> None:

@@ -234,11 +234,6 @@ def test_any_other_end_of_what_waits_is_not_marked_late(event: str) -> None:
     assert ended.result == RESULT
 
 
-@pytest.mark.parametrize("event", ["succeed", "fail"])
-def test_an_answer_in_time_is_not_marked_late(event: str) -> None:
-    assert _sent().after(RequestEvent(event), LATER, result=RESULT).result == RESULT
-
-
 @pytest.mark.parametrize("event", ["cancel", "skip", "fail"])
 def test_an_end_before_the_sending_leaves_no_sending(event: str) -> None:
     ended = a_request().after(RequestEvent(event), LATER)
@@ -296,15 +291,6 @@ def test_the_stored_form_of_most_requests_is_small() -> None:
     assert set(_sent().document()) == {"job", "item", "destination", "status", "attempts", "sentAt"}
     refused = _sent().after(RequestEvent.REFUSE, LATER)
     assert refused.document() == a_request().document()
-
-
-def test_a_message_id_survives_a_restart_while_it_waits_again() -> None:
-    for waiting in (
-        _retried(RequestStatus.TIMEOUT),
-        _sent().after(RequestEvent.REFUSE, LATER, message=ID + 9),
-    ):
-        assert waiting.document()["message"] == ID + 9
-        assert Request.from_document(ID, waiting.document()).sending == ID + 9
 
 
 @pytest.mark.parametrize("data", [{}, None, [1, "a"], "text", 0, {"a": {"b": 1.5}}])

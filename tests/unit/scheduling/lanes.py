@@ -72,6 +72,15 @@ def teach(
         scheduler.learn(one, resources or [f"/remote/{one}"], now_s)
 
 
+def one_lock(*jobs: int) -> Scheduler:
+    """Scheduler of job 1 with writes 1 and 2, to a and b; both are under one lock, and 1 is in flight."""
+    scheduler = lanes_of(1, *jobs)
+    teach(scheduler, "a", ["/remote/+"])
+    writes(scheduler, 1, "ab", 1)
+    assert picks(scheduler) == [1]
+    return scheduler
+
+
 def drained(scheduler: Scheduler, now_s: float = 0.0) -> list[int]:
     """The order in which all go when each ends before the next is picked."""
     order = []

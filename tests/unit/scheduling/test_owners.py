@@ -76,12 +76,6 @@ def test_it_finds_what_the_owner_works_on_at_once(threads: int) -> None:
     assert fleet.most_given <= max(4 * threads, 2 * FIRST), "also on the way there"
 
 
-def test_one_that_works_on_everything_at_once_gets_all() -> None:
-    fleet = Fleet(10_000)
-    fleet.run(3.0)
-    assert fleet.owner.size == MOST
-
-
 def test_it_does_so_within_seven_round_trips() -> None:
     """With 2, 4, 8, 16, 32 and 128 in flight, and then with all."""
     fleet = Fleet(10_000, takes_s=1.0)

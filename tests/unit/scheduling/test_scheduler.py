@@ -128,17 +128,6 @@ def test_why_is_silent_about_what_does_not_wait() -> None:
     assert scheduler.why(99, 0.0) is None
 
 
-def test_why_tells_limits() -> None:
-    scheduler = lanes_of(1, limit=1, most=2, known=True)
-    scheduler.open_job(2, None)
-    reads(scheduler, 1, "ab", 1)
-    reads(scheduler, 2, "cd", 3)
-    assert scheduler.why(1, 0.0) == "next to be sent"
-    assert picks(scheduler) == [1, 3]
-    assert scheduler.why(2, 0.0) == "no free slot: the job has 1 in flight, which is its concurrency"
-    assert scheduler.why(4, 0.0) == "no free slot: 2 requests are in flight, which is the most"
-
-
 def test_why_names_a_command_of_ours_that_was_not_answered_in_its_time() -> None:
     """The controller keeps the lock until the ttl of its owner is over."""
     scheduler = lanes_of(1, 2, 3)

@@ -4,7 +4,6 @@ import pytest
 
 from puppetmaster.scheduling.fairness import PATIENT_S
 from puppetmaster.scheduling.scheduler import Scheduler
-from puppetmaster.scheduling.window import FIRST
 from tests.unit.scheduling.lanes import (
     CACHE_S,
     all_alike,
@@ -141,14 +140,6 @@ def test_without_a_free_slot_room_in_the_window_helps_nobody() -> None:
     reads(scheduler, 2, "c", 3)
     assert picks(scheduler) == [1, 3]
     assert scheduler.room_s(1.0) is None
-
-
-def test_lanes_begin_with_the_first_size_of_the_window() -> None:
-    scheduler = Scheduler(100, CACHE_S)
-    all_alike(scheduler)
-    scheduler.open_job(1, None)
-    reads(scheduler, 1, "abcdefghijklmnop", 1)
-    assert len(picks(scheduler)) == FIRST
 
 
 def test_a_paused_job_sends_nothing_and_others_go_on() -> None:

@@ -9,6 +9,7 @@ from tests.unit.scheduling.lanes import (
     CACHE_S,
     drained,
     lanes_of,
+    one_lock,
     pause,
     picks,
     reads,
@@ -38,13 +39,6 @@ def test_a_read_goes_only_after_the_controller_was_asked() -> None:
     assert set(scheduler.questions(10)) == {"a", "b"}
     teach(scheduler, "a")
     assert picks(scheduler) == [1]
-
-
-def test_who_is_known_to_be_like_all_others_is_not_asked_for() -> None:
-    scheduler = lanes_of(1, known=True)
-    reads(scheduler, 1, "ab", 1)
-    assert picks(scheduler) == [1, 2]
-    assert list(scheduler.questions(10)) == []
 
 
 def test_nobody_is_asked_for_what_was_removed() -> None:
@@ -82,15 +76,6 @@ def test_several_literals_are_one_lock_for_those() -> None:
     assert picks(scheduler) == [3, 4]
     scheduler.remove(1)
     assert picks(scheduler) == [2]
-
-
-def test_destinations_that_an_answer_named_are_not_asked_for_again() -> None:
-    scheduler = lanes_of(1)
-    writes(scheduler, 1, "abc", 1)
-    assert list(scheduler.questions(1)) == ["a"]
-    teach(scheduler, "a", ["/remote/a", "/remote/b", "/remote/c"])
-    assert list(scheduler.questions(10)) == []
-    assert drained(scheduler) == [1, 2, 3]
 
 
 def test_a_read_does_not_pass_a_write_of_ours() -> None:
@@ -208,10 +193,7 @@ def test_a_write_that_was_put_back_frees_its_lock() -> None:
 
 
 def test_a_refused_request_waits_and_its_lock_with_it() -> None:
-    scheduler = lanes_of(1)
-    teach(scheduler, "a", ["/remote/+"])
-    writes(scheduler, 1, "ab", 1)
-    assert picks(scheduler) == [1]
+    scheduler = one_lock()
     scheduler.delay(1, 5.0, LOCKED, locked=True)
     assert scheduler.in_flight == 0
     assert picks(scheduler, 4.9) == []
@@ -249,10 +231,7 @@ def test_a_refusal_at_a_lock_of_its_own_delays_that_request_alone() -> None:
 
 
 def test_a_delay_that_is_nobodys_lock_stops_only_that_request() -> None:
-    scheduler = lanes_of(1)
-    teach(scheduler, "a", ["/remote/+"])
-    writes(scheduler, 1, "ab", 1)
-    assert picks(scheduler) == [1]
+    scheduler = one_lock()
     scheduler.delay(1, 5.0, "it failed")
     assert scheduler.why(1, 0.0) == "it failed; it is tried again in 5.0 s"
     assert picks(scheduler) == [2]
@@ -275,10 +254,7 @@ def test_removing_a_delayed_request_lets_the_next_of_its_destination_go() -> Non
 
 
 def test_a_lock_is_free_again_also_when_the_delayed_request_was_removed() -> None:
-    scheduler = lanes_of(1)
-    teach(scheduler, "a", ["/remote/+"])
-    writes(scheduler, 1, "ab", 1)
-    assert picks(scheduler) == [1]
+    scheduler = one_lock()
     scheduler.delay(1, 5.0, LOCKED, locked=True)
     assert picks(scheduler) == []
     scheduler.remove(1)
@@ -339,21 +315,8 @@ def test_what_was_forgotten_is_asked_for_again(
     assert list(scheduler.questions(10)) == ["a"]
 
 
-def test_a_question_that_was_forgotten_with_the_controller_is_asked_again() -> None:
-    scheduler = lanes_of(1)
-    writes(scheduler, 1, "a", 1)
-    assert list(scheduler.questions(10)) == ["a"]
-    scheduler.forget_all()
-    assert list(scheduler.questions(10)) == ["a"]
-    teach(scheduler, "a")
-    assert picks(scheduler) == [1]
-
-
 def test_a_write_in_flight_may_end_after_its_lock_was_forgotten() -> None:
-    scheduler = lanes_of(1)
-    teach(scheduler, "a", ["/remote/+"])
-    writes(scheduler, 1, "ab", 1)
-    assert picks(scheduler) == [1]
+    scheduler = one_lock()
     scheduler.forget_all()
     scheduler.remove(1)
     teach(scheduler, "b")
@@ -496,10 +459,7 @@ def test_a_refusal_where_no_lock_is_known_delays_that_request_alone() -> None:
 
 
 def test_who_waits_for_a_lock_asks_when_the_controller_is_another_one() -> None:
-    scheduler = lanes_of(1)
-    teach(scheduler, "a", ["/remote/+"])
-    writes(scheduler, 1, "ab", 1)
-    assert picks(scheduler) == [1]
+    scheduler = one_lock()
     scheduler.forget_all()
     assert picks(scheduler) == []
     assert list(scheduler.questions(10)) == ["b"]

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import sqlite3
 import stat
 from contextlib import closing
 from pathlib import Path
@@ -13,6 +14,7 @@ from puppetmaster.model.job import Job, JobEvent, JobStatus
 from puppetmaster.store import base
 from puppetmaster.store.base import FIRST_REQUEST_ID, JOBS_AHEAD, REQUESTS_AHEAD, Changes, Ids, ahead
 from puppetmaster.store.datadir import FILE_NAME, GENERATION_NAME, LOCK_NAME, DataDir
+from puppetmaster.store.sqlite import store as store_module
 from puppetmaster.store.sqlite.store import COPIED, SqliteStore
 from tests.examples import LATER, a_job, a_request, an_item, counts
 
@@ -99,10 +101,16 @@ def test_nothing_is_written_to_a_store_that_was_replaced(tmp_path: Path) -> None
 
 # Copies
 
+#: A job whose requests are not all written: it does not exist.
+HALF = a_job(id=6, first=FIRST_REQUEST_ID + 15)
+
 
 @pytest.fixture
 def data_dir(tmp_path: Path) -> Path:
-    """A store with jobs that wait, send, are paused, are being stopped and have ended; nobody uses it."""
+    """A store with jobs that wait, send, are paused, are being stopped and have ended, and half of another.
+
+    Nobody uses it.
+    """
     path = tmp_path / "data"
     with closing(SqliteStore(path)) as store:
         jobs = {
@@ -116,8 +124,12 @@ def data_dir(tmp_path: Path) -> Path:
             Changes(
                 jobs=jobs,
                 items={FIRST_REQUEST_ID: an_item()},
-                requests={FIRST_REQUEST_ID: a_request()},
-                ids=Ids(6, FIRST_REQUEST_ID + 15),
+                requests={
+                    FIRST_REQUEST_ID: a_request(),
+                    HALF.first: a_request(id=HALF.first, job=HALF.id, item=HALF.first),
+                },
+                drafts={HALF.id: HALF},
+                ids=Ids(7, HALF.first + HALF.total),
             )
         )
     return path
@@ -157,6 +169,17 @@ def test_a_copied_directory_sends_nothing_by_itself(data_dir: Path, tmp_path: Pa
     _, ids = _jobs(data_dir)
     shutil.copytree(data_dir, tmp_path / "copy")
     _assert_paused(tmp_path / "copy", ids)
+    with closing(SqliteStore(tmp_path / "copy")) as store:
+        while store.sweep():
+            pass
+        assert store._db.table("requests").ids().tolist() == [FIRST_REQUEST_ID], "half a job is swept"
+
+
+def _unmark(data_dir: Path) -> None:
+    """Make of it a store of an earlier version."""
+    with closing(SqliteStore(data_dir)) as store:
+        meta = {name: store._meta[name] for name in ("format", "installation", "nextJob", "nextRequest")}
+        store._db.table("meta").put([(1, meta)])
 
 
 @pytest.mark.parametrize("marked", [True, False], ids=["of this version", "of an earlier version"])
@@ -165,14 +188,27 @@ def test_an_old_copy_in_its_place_sends_nothing_by_itself(
 ) -> None:
     _, ids = _jobs(data_dir)
     if not marked:
-        with closing(SqliteStore(data_dir)) as store:
-            meta = {name: store._meta[name] for name in ("format", "installation", "nextJob", "nextRequest")}
-            store._db.table("meta").put([(1, meta)])
+        _unmark(data_dir)
     before = (data_dir / FILE_NAME).read_bytes()
     if marked:
         _jobs(data_dir)
     (data_dir / FILE_NAME).write_bytes(before)
     _assert_paused(data_dir, ids)
+
+
+def test_a_start_on_a_full_disk_makes_no_copy_of_a_store_of_an_earlier_version(
+    data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: object) -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    before = _jobs(data_dir)
+    _unmark(data_dir)
+    (data_dir / GENERATION_NAME).unlink()
+    with monkeypatch.context() as patch:
+        patch.setattr(store_module, "_abandon_drafts", full)
+        assert _jobs(data_dir) == before
+    assert _jobs(data_dir) == before
 
 
 def test_a_kill_between_the_two_marks_makes_no_copy(data_dir: Path) -> None:

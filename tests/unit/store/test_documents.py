@@ -313,6 +313,14 @@ def test_a_reader_may_hold_one_state(store: SqliteTinyDB, path: Path) -> None:
         assert len(reader) == 2
 
 
+def test_a_walk_sees_the_table_as_it_was_when_it_began(store: SqliteTinyDB) -> None:
+    store.insert_multiple({"n": number} for number in range(3))
+    walk = iter(store)
+    assert next(walk) == {"n": 0}
+    store.truncate()
+    assert list(walk) == [{"n": 1}, {"n": 2}]
+
+
 def test_an_exception_undoes_everything(store: SqliteTinyDB) -> None:
     store.insert({"n": 1})
     store.table("dropped").insert_multiple([{}, {}])
@@ -392,6 +400,16 @@ def test_each_commit_waits_for_the_disk(store: SqliteTinyDB) -> None:
     assert pragma("PRAGMA synchronous").fetchall() == [(2,)]  # FULL
 
 
+def test_to_open_a_file_that_is_there_writes_nothing(store: SqliteTinyDB, path: Path) -> None:
+    """Who wants to look at it may have a full disk."""
+    store.insert({"n": 1})
+    log = path.with_name(f"{path.name}-wal")
+    before = log.read_bytes()
+    with SqliteTinyDB(path) as again:
+        assert again.all() == [{"n": 1}]
+        assert log.read_bytes() == before
+
+
 def test_what_was_acknowledged_survives_a_kill(path: Path) -> None:
     program = (
         "import sys; from puppetmaster.store.sqlite.documents import SqliteTinyDB\n"
@@ -442,8 +460,11 @@ def test_a_reader_that_was_there_first_sees_what_is_written_then(path: Path) -> 
 @pytest.mark.parametrize("read_only", [False, True])
 def test_what_is_no_database_is_refused(path: Path, read_only: bool) -> None:
     path.write_text("no database " * 100)
-    with pytest.raises(sqlite3.DatabaseError, match="not a database"):
+    with pytest.raises(sqlite3.DatabaseError, match="not a database") as refused:
         SqliteTinyDB(path, read_only=read_only)
+    opened = [one.resolve() for one in Path("/proc/self/fd").iterdir()]
+    assert path.resolve() not in opened, "though somebody has the error, and with it the connection"
+    assert refused.tb
 
 
 def test_a_path_may_hold_anything(tmp_path: Path) -> None:

@@ -93,11 +93,6 @@ def test_another_process_holds_the_directory_until_it_is_gone(tmp_path: Path) ->
     SqliteStore(tmp_path).close()
 
 
-def test_closing_lets_the_next_one_in(open_store: Open) -> None:
-    for _ in range(3):
-        open_store()
-
-
 def test_the_directory_is_made(tmp_path: Path) -> None:
     store = SqliteStore(tmp_path / "a" / "b")
     assert store.path == tmp_path / "a" / "b" / FILE_NAME
@@ -211,11 +206,6 @@ def test_an_empty_file_becomes_a_store(tmp_path: Path) -> None:
     store = SqliteStore(tmp_path)
     assert store.ids == Ids()
     store.close()
-
-
-def test_a_file_that_names_no_format_is_refused(closed: Path) -> None:
-    _meta(closed, lambda meta: meta.pop("format"))
-    assert f"has format None, expected a number from 1 to {FORMAT}" in _refused(closed.parent).message
 
 
 def test_what_was_refused_can_be_opened_when_it_is_repaired(closed: Path) -> None:

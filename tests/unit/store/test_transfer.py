@@ -1,5 +1,6 @@
 """Export to one plain TinyDB file and import from it, both judged by TinyDB itself."""
 
+import errno
 import json
 import os
 import stat
@@ -208,13 +209,21 @@ def test_no_store_no_export(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_export_that_fails_leaves_no_file(store: SqliteStore, tmp_path: Path) -> None:
+def test_an_export_that_fails_leaves_no_file(
+    store: SqliteStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
     with pytest.raises(StoreError, match=r"none/all\.json cannot be written"):
         export(tmp_path / "data", tmp_path / "none" / "all.json")
     with closing(SqliteStore(tmp_path / "newer")) as newer:
         newer._db.table("meta").update({"format": FORMAT + 1})
         with pytest.raises(StoreError, match=f"has format {FORMAT + 1}"):
             export(tmp_path / "newer", tmp_path / "all.json")
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(StoreError, match=r"all\.json cannot be written: .*No space left"):
+        export(tmp_path / "data", tmp_path / "all.json")
     assert [path.name for path in tmp_path.glob("*.json*")] == []
 
 

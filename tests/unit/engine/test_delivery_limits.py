@@ -1,7 +1,6 @@
 """Messages that the broker may not carry: what becomes of them, and of those beside them, in virtual time."""
 
 import re
-from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
@@ -11,19 +10,10 @@ from puppetmaster.engine.engine import Engine
 from puppetmaster.engine.in_flight import REFUSED_S
 from puppetmaster.model.job import JobStatus
 from puppetmaster.model.message import Tried
-from puppetmaster.settings import Settings
 from tests.virtual import World, body
 
-SETTINGS = Settings(request_timeout_s=60.0, grace_s=5.0)
 LARGE = {"text": "x" * 9000}
 DID_NOT_RUN, MAY_HAVE_RUN = "it did not run", "it may have run"
-
-
-@pytest.fixture
-def world() -> Iterator[World]:
-    made = World(SETTINGS)
-    yield made
-    made.stop()
 
 
 def large(method: str, *destinations: str, text: dict[str, str] = LARGE, **more: Any) -> dict[str, Any]:
@@ -41,12 +31,6 @@ def close(world: World, request: int, *behind: int, whole: bool = False) -> None
     world.regain_link()
 
 
-def result(world: World, request: int) -> dict[str, Any]:
-    found = world.request(request).result
-    assert found is not None
-    return dict(found)
-
-
 @pytest.mark.parametrize("method", ["get", "post"])
 def test_it_ends_when_the_connection_has_ended_at_it_twice(world: World, method: str) -> None:
     job = world.create(large(method, "a"))
@@ -55,7 +39,7 @@ def test_it_ends_when_the_connection_has_ended_at_it_twice(world: World, method:
     assert world.request(job.first).attempts == 1
     close(world, job.first)
     assert world.statuses(job) == ["error"]
-    said = result(world, job.first)
+    said = world.result(job.first)
     assert (said["code"], said["source"]) == (413, "puppetmaster")
     assert re.fullmatch(
         r"the broker closes the connection when it is sent \(9\d\d\d bytes\): it did not run", said["message"]
@@ -95,13 +79,13 @@ def test_once_the_broker_has_shown_it_others_of_that_length_are_not_sent(world: 
     close(world, *job.request_ids)
     assert world.statuses(job) == ["error"] * 3
     for request in job.request_ids:
-        assert result(world, request)["message"].endswith(DID_NOT_RUN)
+        assert world.result(request)["message"].endswith(DID_NOT_RUN)
         assert len(world.sendings(request)) == 2
     sent = len(world.sent)
     later = world.create(large("post", "d"))
     shorter = world.create(large("post", "e", text={"text": "x" * 5000}))
     assert (world.statuses(later), world.statuses(shorter)) == (["error"], ["sent"])
-    assert result(world, later.first)["code"] == 413
+    assert world.result(later.first)["code"] == 413
     assert len(world.sent) == sent + 1
 
 
@@ -140,7 +124,7 @@ def test_when_all_of_it_had_left_it_may_have_run_and_is_not_repeated_for_ever(wo
     assert world.statuses(job) == ["sent"], "its answer may be kept for us"
     world.advance(5.0)
     assert world.statuses(job) == ["unknown"]
-    said = result(world, job.first)["message"]
+    said = world.result(job.first)["message"]
     assert said.startswith("the broker closes the connection when it is sent (")
     assert said.endswith(MAY_HAVE_RUN)
     assert world.statuses(others) == ["sent"]
@@ -151,7 +135,7 @@ def test_what_must_not_run_twice_is_unknown_after_the_first_time(world: World) -
     close(world, job.first, whole=True)
     world.advance(5.0)
     assert (world.statuses(job), len(world.sendings(job.first))) == (["unknown"], 1)
-    assert result(world, job.first)["message"].endswith(MAY_HAVE_RUN)
+    assert world.result(job.first)["message"].endswith(MAY_HAVE_RUN)
 
 
 def test_an_earlier_attempt_that_may_have_run_is_not_denied(world: World) -> None:
@@ -161,7 +145,7 @@ def test_an_earlier_attempt_that_may_have_run_is_not_denied(world: World) -> Non
     world.advance(5.0)
     close(world, job.first)
     close(world, job.first)
-    assert result(world, job.first)["message"].endswith("no attempt after the first ones ran")
+    assert world.result(job.first)["message"].endswith("no attempt after the first ones ran")
 
 
 def test_of_a_job_that_was_canceled_it_was_not_sent(world: World) -> None:
