@@ -159,7 +159,7 @@ class Delivery:
         self.resent = 0
         #: Whether requests are held back until the broker has taken what was sent before.
         self.held_back = False
-        self.flight = InFlight(context.timers, context.settings.grace_s)
+        self.in_flight = InFlight(context.timers, context.settings.grace_s)
         self._trials = Trials()
         self._context = context
         self._settings = context.settings
@@ -229,7 +229,7 @@ class Delivery:
         if request.status is RequestStatus.SENT:
             self.enter(opened, request)
             timeout_s = opened.job.request_timeout_s
-            self.flight.taken_up(
+            self.in_flight.taken_up(
                 request.id,
                 request.sending,
                 self._moment.now_s,
@@ -265,7 +265,7 @@ class Delivery:
             state.write(request, sent)
             message = sent.sending
             self.resent += message != id_
-            self.flight.sent(id_, message, now_s, opened.job.request_timeout_s, direct=direct)
+            self.in_flight.sent(id_, message, now_s, opened.job.request_timeout_s, direct=direct)
             self._context.turn.sends.append(outgoing)
             waiting_bytes += len(outgoing.payload)
             self.held_back = waiting_bytes >= WAITING_BYTES
@@ -288,7 +288,7 @@ class Delivery:
 
     def not_sent(self, message: int) -> None:
         """Let the request of a message that never left wait again. The attempt does not count."""
-        id_ = self.flight.request_of(message)
+        id_ = self.in_flight.request_of(message)
         if id_ is not None:
             request = self._state.request(id_)
             self._wait_again(request, request.after(RequestEvent.REFUSE, self._moment.at))
@@ -301,7 +301,7 @@ class Delivery:
             tried: the long message at which the broker closed the connection; None: at none. The broker has
                 read all messages before it, so that only ``tried`` is in doubt, if all of it had left.
         """
-        id_ = None if tried is None else self.flight.request_of(tried.id)
+        id_ = None if tried is None else self.in_flight.request_of(tried.id)
         refused = id_ is not None and self._ended_at(self._state.request(id_))
         for message in unsent:
             if tried is not None and message == tried.id and refused:
@@ -310,9 +310,9 @@ class Delivery:
                 self.not_sent(message)
         if tried is None:
             self._trials.lost()
-            self.flight.doubt()
+            self.in_flight.doubt()
         elif id_ is not None and tried.whole:
-            self.flight.doubt_one(id_)
+            self.in_flight.doubt_one(id_)
 
     def _ended_at(self, request: Request) -> bool:
         """Note that the connection ended at a request's message. Returns whether it is not sent again."""
@@ -329,7 +329,7 @@ class Delivery:
         return True
 
     def _give_up_too_long(self, message: int) -> None:
-        id_ = self.flight.request_of(message)
+        id_ = self.in_flight.request_of(message)
         if id_ is None:
             return
         request = self._state.request(id_)
@@ -357,7 +357,7 @@ class Delivery:
         ``tunnel`` is the tunnel of the gateway that answered directly; empty: it came through our controller.
         """
         self._free_owner(message)
-        id_ = self.flight.request_of(message)
+        id_ = self.in_flight.request_of(message)
         asked = self._state.find_request(message) if id_ is None else self._state.request(id_)
         if asked is not None and tunnel != self._tunnel_of(asked, message):
             log.log(
@@ -386,7 +386,7 @@ class Delivery:
             return
         self._unbelieved.pop(message, None)
         answer = answer if self._item(request).code is None else answer.as_delivery()
-        latency_s = self._moment.now_s - self.flight.sent_s(id_)
+        latency_s = self._moment.now_s - self.in_flight.sent_s(id_)
         if answer.event is RequestEvent.EXPIRE:
             self._scheduler.heard(id_, self._moment.now_s)
         else:
@@ -404,7 +404,7 @@ class Delivery:
 
     def unanswered(self, request: Request) -> None:
         """Stop waiting for a request in flight. Its gateway's owner may still be busy with it."""
-        if not self._scheduler.holds(request.id) or self.flight.doubtful(request.id):
+        if not self._scheduler.holds(request.id) or self.in_flight.doubtful(request.id):
             return
         until_s = self._scheduler.overdue(request.id, request.sending, self._moment.now_s)
         if until_s is not None:
@@ -423,15 +423,15 @@ class Delivery:
         """
         self._scheduler.forget_all()
         if known_s is not None:
-            self.flight.doubt(sent_before_s=known_s, controller=True)
-            self.flight.hurry(self._moment.now_s)
+            self.in_flight.doubt(sent_before_s=known_s, controller=True)
+            self.in_flight.hurry(self._moment.now_s)
         until_s = self._moment.now_s + self._settings.registering_s
         if known_s is None:
             self._all_anew_until_s = max(self._all_anew_until_s, until_s)
         else:
             self._registering_until_s = max(self._registering_until_s, until_s)
         self.disbelieve()
-        self._context.turn.checks += self.flight.undecided()
+        self._context.turn.checks += self.in_flight.undecided()
 
     def _may_register(self, request: Request) -> bool:
         """Whether the gateway of a request may not have registered again yet.
@@ -447,7 +447,7 @@ class Delivery:
     def disbelieve(self) -> None:
         """Let requests wait again that ended at "no such gateway": the controller may have forgotten all."""
         for message, (answer, _) in list(self._unbelieved.items()):
-            id_ = self.flight.request_of(message)
+            id_ = self.in_flight.request_of(message)
             del self._unbelieved[message]
             if id_ is not None:
                 self._refuse(self._state.request(id_), answer)
@@ -460,10 +460,10 @@ class Delivery:
 
     def held(self, message: int, *, held: bool) -> None:
         """Note whether the restarted controller waits for the answer to this message (``held``)."""
-        id_ = self.flight.request_of(message)
+        id_ = self.in_flight.request_of(message)
         if id_ is not None and not held:
-            self.flight.doubt_one(id_)
-            self.flight.hurry(self._moment.now_s)
+            self.in_flight.doubt_one(id_)
+            self.in_flight.hurry(self._moment.now_s)
 
     def registering(self, resources: Iterable[str]) -> None:
         """A model asks to be registered with these resources: who waits for that is sent to soon."""
@@ -481,7 +481,7 @@ class Delivery:
 
     def controller_up(self) -> None:
         """It answers, and what was kept for us comes. Where all has just started, gateways may be missing."""
-        self.flight.hurry(self._moment.now_s)
+        self.in_flight.hurry(self._moment.now_s)
         until_s = self._moment.now_s + self._settings.registering_s
         self._all_anew_until_s = min(self._all_anew_until_s, until_s)  # the first time
         # The monotonic clock counts from the start of the machine.
@@ -494,7 +494,7 @@ class Delivery:
         if (unbelieved := self._unbelieved.pop(request.sending, None)) is not None:
             self._refuse(request, unbelieved[0])
             return
-        if not self.flight.doubtful(request.id):
+        if not self.in_flight.doubtful(request.id):
             asked = ", asked directly" if request.route == DIRECT_WAY else ""
             away = self._presence.why_away(request.destination)
             gone = f"; its gateway is {away}" if away is not None else ""
@@ -581,7 +581,7 @@ class Delivery:
 
     def let_go(self, request: Request) -> None:
         """Forget a request that is done."""
-        self.flight.landed(request.id, request.sending)
+        self.in_flight.landed(request.id, request.sending)
         self.refusals.forget(request.id)
         self._unbelieved.pop(request.sending, None)
         if self._unregistered.get(request.destination) == request.id:
@@ -619,7 +619,7 @@ class Delivery:
     ) -> None:
         """Let a request wait that was in flight: for its turn, until ``until_s``, or for its job."""
         self._state.write(request, back)
-        self.flight.landed(request.id, request.sending)
+        self.in_flight.landed(request.id, request.sending)
         job = self._state.opened_of(back.id).job
         if job.ending:
             self.end_unsent(back)
@@ -662,7 +662,7 @@ class Delivery:
     def _give_up(self, request: Request, back: Request, result: Any) -> None:
         """End a request that was in flight, and must not be sent again."""
         self._state.write(request, back)
-        self.flight.landed(request.id, request.sending)
+        self.in_flight.landed(request.id, request.sending)
         self.end(back, RequestEvent.FAIL, result)
 
 

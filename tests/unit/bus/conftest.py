@@ -4,9 +4,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from puppetmaster.bus import connection as link_module
+from puppetmaster.bus import connection as connection_module
 from puppetmaster.bus import packets
-from tests.unit.bus.links import Script
+from tests.unit.bus.connections import Script
 
 
 @pytest.fixture
@@ -20,9 +20,9 @@ def script() -> Iterator[Script]:
 @pytest.fixture
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     """Everything that takes seconds takes parts of one."""
-    monkeypatch.setattr(link_module, "KEEPALIVE_S", 0.2)
-    monkeypatch.setattr(link_module, "LOOK_UP_S", 0.05)
-    monkeypatch.setattr(link_module, "CONNECT_S", 0.3)
-    monkeypatch.setattr(link_module, "AGAIN_S", 0.01)
+    monkeypatch.setattr(connection_module, "KEEPALIVE_S", 0.2)
+    monkeypatch.setattr(connection_module, "LOOK_UP_S", 0.05)
+    monkeypatch.setattr(connection_module, "CONNECT_S", 0.3)
+    monkeypatch.setattr(connection_module, "AGAIN_S", 0.01)
     connect = packets.connect
     monkeypatch.setattr(packets, "connect", lambda *a, **k: connect(*a, **{**k, "keepalive_s": 1}))

@@ -172,21 +172,21 @@ def test_all_else_is_dropped_and_acknowledged(wire: Wire, payload: bytes) -> Non
 
 
 def test_answers_count_as_held_until_they_are_taken_in(wire: Wire) -> None:
-    link = wire.bus._connection
+    connection = wire.bus._connection
     few = [{"id": ID, "code": 200, "data": "x" * 10_000}, {"id": ID + 1, "code": 200, "data": [[]] * 10_000}]
     text, lists = (json.dumps(one, separators=(",", ":")).encode() for one in few)
     (told,) = wire.comes(text)
     assert isinstance(told, Answered)
     assert len(text) < told.size_bytes < len(text) + 1000
-    assert link._held_bytes == told.size_bytes
+    assert connection._held_bytes == told.size_bytes
     (more,) = wire.comes(lists)
     assert isinstance(more, Answered)
     assert more.size_bytes > 10_000 * sys.getsizeof([]), "its values take more than its text"
     wire.bus.release(told.size_bytes)
     wire.bus.release(more.size_bytes)
-    assert link._held_bytes == 0
+    assert connection._held_bytes == 0
     wire.comes(b"x" * 10_000)
-    assert link._held_bytes == 0, "what is dropped is not there"
+    assert connection._held_bytes == 0, "what is dropped is not there"
 
 
 def test_more_values_than_a_message_can_have_are_not_taken_in(wire: Wire) -> None:
@@ -626,11 +626,11 @@ def test_what_was_started_has_ended_after_stop(wire: Wire) -> None:
 
 
 def test_why_no_connection_lasts_is_told_while_one_stands(wire: Wire) -> None:
-    link = wire.bus._connection
+    connection = wire.bus._connection
     for _ in range(2):
-        link._endings.ended(1, known=True)
+        connection._endings.ended(1, known=True)
     assert str(wire.bus.reason).startswith("there is no connection to the broker at 127.0.0.1:")
-    link._up = True
+    connection._up = True
     assert str(wire.bus.reason).startswith("the broker ends our connection again and again")
 
 

@@ -12,7 +12,7 @@ from unittest.mock import Mock, call
 
 import pytest
 
-from puppetmaster.bus import connection as link_module
+from puppetmaster.bus import connection as connection_module
 from puppetmaster.bus import packets, visit
 from puppetmaster.bus.credentials import Refused
 from sandbox.broker import Broker
@@ -20,7 +20,7 @@ from sandbox.process import free_port
 from tests.bus_client import BusClient
 from tests.conftest import require
 from tests.desk import until
-from tests.unit.bus.links import ELSEWHERE, WAIT_S, Ear, Ignoring, Script, Trial, connected, listening
+from tests.unit.bus.connections import ELSEWHERE, WAIT_S, Ear, Ignoring, Script, Trial, connected, listening
 
 # Silence, at times that the test says
 
@@ -38,33 +38,33 @@ from tests.unit.bus.links import ELSEWHERE, WAIT_S, Ear, Ignoring, Script, Trial
 def test_a_ping_is_sent_when_one_side_was_silent_for_half_of_the_time(
     monkeypatch: pytest.MonkeyPatch, heard_ago_s: float, spoke_ago_s: float, pings: bool
 ) -> None:
-    link, sent = Ear(free_port()).link, queue.Queue[bytes]()
+    connection, sent = Ear(free_port()).connection, queue.Queue[bytes]()
     monkeypatch.setattr("puppetmaster.bus.connection.time.monotonic", lambda: 1000.0)
-    monkeypatch.setattr(link, "_write", sent.put)
-    link._spoke_s = 1000.0 - spoke_ago_s
-    link._keep_alive(1000.0 - heard_ago_s)
+    monkeypatch.setattr(connection, "_write", sent.put)
+    connection._spoke_s = 1000.0 - spoke_ago_s
+    connection._keep_alive(1000.0 - heard_ago_s)
     assert [sent.get_nowait() for _ in range(sent.qsize())] == ([packets.PINGREQ] if pings else [])
 
 
 def test_a_broker_that_was_silent_for_half_as_long_again_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
-    link = Ear(free_port()).link
+    connection = Ear(free_port()).connection
     monkeypatch.setattr("puppetmaster.bus.connection.time.monotonic", lambda: 1000.0)
-    link._spoke_s = 1000.0
+    connection._spoke_s = 1000.0
     with pytest.raises(ConnectionError, match="the broker has said nothing for 25 s"):
-        link._keep_alive(975.0)
+        connection._keep_alive(975.0)
 
 
 def test_numbers_of_subscriptions_are_those_that_mqtt_has(monkeypatch: pytest.MonkeyPatch) -> None:
-    link, asked = Ear(free_port()).link, list[tuple[int, int]]()
+    connection, asked = Ear(free_port()).connection, list[tuple[int, int]]()
 
     def subscribe(packet: int, topics: Sequence[tuple[str, int]]) -> bytes:
         asked.append((packet, len(topics)))
         return b""
 
     monkeypatch.setattr(packets, "subscribe", subscribe)
-    monkeypatch.setattr(link, "_packets", itertools.count(0xFFFF - 1))
-    monkeypatch.setattr(link, "_write", Mock(side_effect=[True, False, True]))
-    assert not link.subscribe([(str(number), 0) for number in range(201)]), "not all of them"
+    monkeypatch.setattr(connection, "_packets", itertools.count(0xFFFF - 1))
+    monkeypatch.setattr(connection, "_write", Mock(side_effect=[True, False, True]))
+    assert not connection.subscribe([(str(number), 0) for number in range(201)]), "not all of them"
     assert asked == [(0xFFFF, 100), (1, 100), (2, 1)]
 
 
@@ -72,13 +72,13 @@ def test_the_end_waits_for_what_is_still_to_be_written(monkeypatch: pytest.Monke
     trial, goodbye = Trial(monkeypatch, 3), Mock()
     assert trial.ear.send(b"first")
     assert trial.ear.send(b"second")
-    trial.link._leave(goodbye)
+    trial.connection._leave(goodbye)
     rest = b"".join(packets.Topic(ELSEWHERE).publish(one) for one in (b"first", b"second"))[3:]
     assert goodbye.mock_calls == [
-        call.settimeout(link_module.LEAVE_S),
+        call.settimeout(connection_module.LEAVE_S),
         call.sendall(rest + packets.DISCONNECT),
     ]
-    trial.link._lost()
+    trial.connection._lost()
     assert trial.ear.downs.get_nowait() == ()
 
 
@@ -89,16 +89,16 @@ def test_between_two_tries_to_connect_it_waits(monkeypatch: pytest.MonkeyPatch) 
         tries.put(None)
         raise ConnectionRefusedError
 
-    monkeypatch.setattr(link_module, "AGAIN_S", 600.0)
+    monkeypatch.setattr(connection_module, "AGAIN_S", 600.0)
     ear = Ear(free_port())
     monkeypatch.setattr(visit, "reach", refused)
-    ear.link.start()
+    ear.connection.start()
     tries.get(timeout=WAIT_S)
     with pytest.raises(queue.Empty):
         tries.get(timeout=0.1)
-    assert str(ear.link.reason).startswith("nothing listens there")
-    ear.link.stop(5)
-    assert not ear.link.thread.is_alive()
+    assert str(ear.connection.reason).startswith("nothing listens there")
+    ear.connection.stop(5)
+    assert not ear.connection.thread.is_alive()
 
 
 class Dripping:
@@ -122,10 +122,10 @@ def test_all_that_a_broker_says_before_it_lets_us_in_has_one_deadline(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     clock = itertools.count(100.0, 4.0)
-    monkeypatch.setattr(link_module, "time", SimpleNamespace(monotonic=clock.__next__))
+    monkeypatch.setattr(connection_module, "time", SimpleNamespace(monotonic=clock.__next__))
     broker = Dripping()
     with pytest.raises(TimeoutError):
-        Ear(free_port()).link._introduce(cast(Any, broker), cast(Any, Ignoring()))
+        Ear(free_port()).connection._introduce(cast(Any, broker), cast(Any, Ignoring()))
     assert broker.waits_s == [6.0, 2.0, 0.01]
 
 
@@ -140,7 +140,7 @@ def test_topics_that_are_asked_for_later_are_heard_from_then_on(broker: Broker) 
         client.send(b"kept", "later/1", retain=True)
         there.get(timeout=WAIT_S)
         names = [f"later/{number}" for number in range(250)]
-        assert ear.link.subscribe([(name, 1) for name in names])
+        assert ear.connection.subscribe([(name, 1) for name in names])
         assert ear.send(b"itself", topic="later/249"), "what is sent after it finds the subscription"
         first, second = ear.next_received(), ear.next_received()
         assert {(one.topic, one.payload, one.retained) for one in (first, second)} == {
@@ -151,25 +151,25 @@ def test_topics_that_are_asked_for_later_are_heard_from_then_on(broker: Broker) 
 
 def test_without_a_connection_no_topic_is_asked_for() -> None:
     with listening(free_port()) as ear:
-        assert not ear.link.subscribe([("a", 0)])
+        assert not ear.connection.subscribe([("a", 0)])
 
 
 def test_a_first_subscription_that_is_refused_late_ends_the_connection() -> None:
     """It stands behind all that the broker had kept."""
-    link = Ear(free_port()).link
-    link._subscribed(packets.Suback(link_module.FIRST_PACKET, (1,)))
+    connection = Ear(free_port()).connection
+    connection._subscribed(packets.Suback(connection_module.FIRST_PACKET, (1,)))
     with pytest.raises(Refused):
-        link._subscribed(packets.Suback(link_module.FIRST_PACKET, (packets.REFUSED,)))
+        connection._subscribed(packets.Suback(connection_module.FIRST_PACKET, (packets.REFUSED,)))
 
 
 def test_it_waits_for_a_broker_that_comes_later(broker: Broker) -> None:
     broker.stop()
     with listening(broker.port) as ear:
-        assert not ear.link.up
+        assert not ear.connection.up
         assert not ear.send(b"one")
         broker.start()
         ear.ups.get(timeout=WAIT_S)
-        assert ear.link.up
+        assert ear.connection.up
 
 
 def test_it_comes_back_after_the_broker_was_killed(broker: Broker) -> None:
@@ -184,52 +184,56 @@ def test_it_comes_back_after_the_broker_was_killed(broker: Broker) -> None:
 
 def test_two_with_one_client_id_say_so_and_leave_each_other_time(broker: Broker) -> None:
     with listening(broker.port) as first, listening(broker.port) as second:
-        until(lambda: first.link.reason and second.link.reason, "both say so")
+        until(lambda: first.connection.reason and second.connection.reason, "both say so")
         for ear in (first, second):
-            assert "another bundle logs in as 'link-test', from a copy of our " in str(ear.link.reason)
-            assert ear.link._endings.wait_s(link_module.AGAIN_S) >= 2 * link_module.AGAIN_S
-        second.link.stop(5)
-        until(lambda: first.link.up, "it comes back")
-        assert first.link.reason is not None, "it may be ended again"
+            assert "another bundle logs in as 'connection-test', from a copy of our " in str(
+                ear.connection.reason
+            )
+            assert ear.connection._endings.wait_s(connection_module.AGAIN_S) >= 2 * connection_module.AGAIN_S
+        second.connection.stop(5)
+        until(lambda: first.connection.up, "it comes back")
+        assert first.connection.reason is not None, "it may be ended again"
 
 
 def test_a_connection_that_lasts_is_well_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    link = Ear(free_port()).link
+    connection = Ear(free_port()).connection
     for _ in range(2):
-        link._endings.ended(1, known=True)
+        connection._endings.ended(1, known=True)
     for since_s, well in ((950.0, False), (930.0, True)):
         monkeypatch.setattr("puppetmaster.bus.connection.time.monotonic", lambda: 1000.0)
-        link._since_s = since_s
-        link._keep_alive(1000.0)
-        assert (link.reason is None) is well
+        connection._since_s = since_s
+        connection._keep_alive(1000.0)
+        assert (connection.reason is None) is well
 
 
 @pytest.mark.parametrize(
     ("error", "taken_over"),
     [
-        (link_module.Closed(), True),
+        (connection_module.Closed(), True),
         (ConnectionResetError(), True),
         (ConnectionError("the broker has said nothing for 25 s"), False),
         (packets.Malformed("no MQTT"), False),
     ],
 )
 def test_only_an_end_without_a_word_tells_of_somebody_else(error: Exception, taken_over: bool) -> None:
-    link = Ear(free_port()).link
-    link._known = True
+    connection = Ear(free_port()).connection
+    connection._known = True
     for _ in range(2):
-        link._since_s = time.monotonic()
-        link._ended(error)
-    assert (link.reason is not None) is taken_over
+        connection._since_s = time.monotonic()
+        connection._ended(error)
+    assert (connection.reason is not None) is taken_over
 
 
 def test_a_message_that_is_tried_is_why_it_ends() -> None:
-    link = Ear(free_port()).link
-    link._known = True
+    connection = Ear(free_port()).connection
+    connection._known = True
     for _ in range(2):
-        link._since_s = time.monotonic()
-        link._backlog.append(link_module._Unsent(memoryview(b"long"), [(1, 4)], tried=True, written=3))
-        link._ended(link_module.Closed())
-    assert link.reason is None
+        connection._since_s = time.monotonic()
+        connection._backlog.append(
+            connection_module._Unsent(memoryview(b"long"), [(1, 4)], tried=True, written=3)
+        )
+        connection._ended(connection_module.Closed())
+    assert connection.reason is None
 
 
 # On a broker that does what the test says
@@ -262,7 +266,7 @@ def test_a_broker_that_does_not_let_us_in(script: Script, fault: str) -> None:
         assert ear.ups.empty()
         script.welcome()
         ear.ups.get(timeout=WAIT_S)
-        assert ear.link.reason is None
+        assert ear.connection.reason is None
         assert ear.downs.empty(), "what never was up does not go down"
 
 
@@ -285,22 +289,22 @@ def test_the_thread_sleeps_on_when_what_woke_it_is_done(
     script: Script, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rounds: queue.Queue[float] = queue.Queue()
-    monkeypatch.setattr(link_module, "LOOK_UP_S", 600.0)
+    monkeypatch.setattr(connection_module, "LOOK_UP_S", 600.0)
     with listening(script.port) as ear:
-        monkeypatch.setattr(ear.link, "_keep_alive", rounds.put)
+        monkeypatch.setattr(ear.connection, "_keep_alive", rounds.put)
         script.welcome()
         ear.ups.get(timeout=WAIT_S)
         script.say(b"\xd0\x00")
         rounds.get(timeout=WAIT_S)
-        ear.link._wake()
+        ear.connection._wake()
         rounds.get(timeout=WAIT_S)
         with pytest.raises(queue.Empty):
             rounds.get(timeout=0.1)
         ear.send(b"x" * 5000)
         script.hear_bytes(len(packets.Topic(ELSEWHERE).publish(b"x" * 5000)))
         assert rounds.qsize() < 20, "it sleeps while a message is tried, too"
-        assert ear.link._socket is not None
-        assert ear.link._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+        assert ear.connection._socket is not None
+        assert ear.connection._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 @pytest.mark.usefixtures("hasty")
@@ -341,7 +345,7 @@ def test_a_listener_that_fails_does_not_end_the_thread(
 ) -> None:
     with listening(script.port) as ear:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(ear.link, "_listener", ear.link._listener._replace(messages=_fail))
+            patch.setattr(ear.connection, "_listener", ear.connection._listener._replace(messages=_fail))
             script.welcome()
             script.say(b"\x32\x06\x00\x01t\x00\x07x")
             ear.downs.get(timeout=WAIT_S)
@@ -356,7 +360,7 @@ def test_the_end_says_goodbye(script: Script) -> None:
         script.welcome()
         ear.ups.get(timeout=WAIT_S)
         ear.send(b"last", topic="t")
-        ear.link.stop(5)
+        ear.connection.stop(5)
         assert script.hear() == packets.Topic("t").publish(b"last")
         assert script.hear() == packets.DISCONNECT
 
@@ -365,8 +369,8 @@ def test_topics_that_the_broker_refuses_are_named(script: Script) -> None:
     with listening(script.port) as ear:
         script.welcome()
         ear.ups.get(timeout=WAIT_S)
-        assert ear.link.subscribe([("open", 0), ("closed/1", 0), ("closed/2", 1)])
-        assert ear.link.subscribe([("open/2", 0)])
+        assert ear.connection.subscribe([("open", 0), ("closed/1", 0), ("closed/2", 1)])
+        assert ear.connection.subscribe([("open/2", 0)])
         first, second = script.hear()[2:4], script.hear()[2:4]
         assert first != second
         script.say(b"\x90\x03" + second + b"\x00" + b"\x90\x05" + first + b"\x00\x80\x80")
@@ -375,5 +379,5 @@ def test_topics_that_the_broker_refuses_are_named(script: Script) -> None:
 
 def test_it_ends_though_it_never_began() -> None:
     ear = Ear(free_port())
-    ear.link.stop(1)
+    ear.connection.stop(1)
     assert not ear.send(b"one")

@@ -10,14 +10,24 @@ from unittest.mock import Mock
 
 import pytest
 
-from puppetmaster.bus import connection as link_module
+from puppetmaster.bus import connection as connection_module
 from puppetmaster.bus import packets
 from puppetmaster.bus.connection import Receipt, Received
 from sandbox.broker import Broker
 from sandbox.process import free_port
 from tests.bus_client import BusClient
 from tests.conftest import require
-from tests.unit.bus.links import ELSEWHERE, INBOX, WAIT_S, Ear, Ignoring, Script, Trial, connected, listening
+from tests.unit.bus.connections import (
+    ELSEWHERE,
+    INBOX,
+    WAIT_S,
+    Ear,
+    Ignoring,
+    Script,
+    Trial,
+    connected,
+    listening,
+)
 
 
 class Said:
@@ -41,22 +51,22 @@ class Said:
     ("size", "more", "left"),
     [
         (10, False, 0),
-        (link_module.ROUND_BYTES - 1, False, 0),
-        (link_module.ROUND_BYTES, True, 0),
-        (link_module.ROUND_BYTES + 10, True, 10),
+        (connection_module.ROUND_BYTES - 1, False, 0),
+        (connection_module.ROUND_BYTES, True, 0),
+        (connection_module.ROUND_BYTES + 10, True, 10),
     ],
 )
 def test_what_is_read_is_handed_on_before_all_of_it_is_read(size: int, more: bool, left: int) -> None:
     """What TLS has taken in already shows nowhere else: whether there may be more has to be said."""
     said = Said(size)
-    assert Ear(free_port()).link._read(cast(Any, said), cast(Any, Ignoring())) is more
+    assert Ear(free_port()).connection._read(cast(Any, said), cast(Any, Ignoring())) is more
     assert said.size == left
 
 
 def test_of_no_messages_nobody_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    link, listener = Ear(free_port()).link, Mock()
-    monkeypatch.setattr(link, "_listener", listener)
-    link._deliver([])
+    connection, listener = Ear(free_port()).connection, Mock()
+    monkeypatch.setattr(connection, "_listener", listener)
+    connection._deliver([])
     assert listener.mock_calls == []
 
 
@@ -68,13 +78,13 @@ def test_how_long_a_message_may_be_open(
     monkeypatch: pytest.MonkeyPatch, open_s: float, looked_ago_s: float, since_s: float | None
 ) -> None:
     trial = Trial(monkeypatch, 0)
-    trial.link._open = {Receipt(1, 7): 1000.0 - open_s, Receipt(1, 8): 1000.0}
+    trial.connection._open = {Receipt(1, 7): 1000.0 - open_s, Receipt(1, 8): 1000.0}
     if since_s is None:
         with pytest.raises(ConnectionError, match="a message was not taken in for 60 s"):
-            trial.link._look_at_receipts(1000.0 - looked_ago_s)
+            trial.connection._look_at_receipts(1000.0 - looked_ago_s)
     else:
-        assert trial.link._look_at_receipts(1000.0 - looked_ago_s) == 1000.0
-        assert trial.link._open == {Receipt(1, 7): since_s, Receipt(1, 8): 1000.0}
+        assert trial.connection._look_at_receipts(1000.0 - looked_ago_s) == 1000.0
+        assert trial.connection._open == {Receipt(1, 7): since_s, Receipt(1, 8): 1000.0}
 
 
 # On a real broker
@@ -89,7 +99,7 @@ def test_what_is_not_acknowledged_comes_again_and_what_is_does_not(broker: Broke
             (first, receipt), (second, _) = ear.next(), ear.next()
             assert (first, second) == (b"one", b"two")
             assert receipt is not None
-            ear.link.acknowledge([receipt])
+            ear.connection.acknowledge([receipt])
         client.send(b"three", INBOX)
         with connected(broker.port) as ear:
             assert [ear.next()[0] for _ in range(2)] == [b"two", b"three"]
@@ -107,19 +117,19 @@ def test_nothing_is_read_while_much_of_what_was_received_is_in_memory(broker: Br
     came: queue.Queue[bytes] = queue.Queue()
     with BusClient(broker, qos=1) as client, connected(broker.port) as ear:
         client.subscribe(ELSEWHERE, came.put)
-        ear.link.hold(link_module.HELD_BYTES - 1)
+        ear.connection.hold(connection_module.HELD_BYTES - 1)
         client.send(b"one", INBOX)
         first, receipt = ear.next()
-        ear.link.hold(1)
-        ear.link._wake()  # it looks again, as it does every few seconds
+        ear.connection.hold(1)
+        ear.connection._wake()  # it looks again, as it does every few seconds
         client.send(b"two", INBOX)
         assert first == b"one"
         assert receipt is not None
-        ear.link.acknowledge([receipt])
+        ear.connection.acknowledge([receipt])
         assert ear.send(b"out", b"x" * 500_000, b"last")
         assert [came.get(timeout=WAIT_S)[:4] for _ in range(3)] == [b"out", b"xxxx", b"last"]
         assert ear.messages.empty()
-        ear.link.release(1)
+        ear.connection.release(1)
         assert ear.next()[0] == b"two"
 
 
@@ -134,28 +144,28 @@ def test_what_a_broker_has_kept_is_not_read_at_once(broker: Broker, monkeypatch:
             client.send(payload, INBOX)
         assert [there.get(timeout=WAIT_S) for _ in kept] == kept
     ear, sizes = Ear(broker.port), []
-    ear.link.hold(link_module.HELD_BYTES)
-    introduce = ear.link._introduce
+    ear.connection.hold(connection_module.HELD_BYTES)
+    introduce = ear.connection._introduce
 
     def watched(*args: Any) -> Any:
         early = introduce(*args)
         sizes.append(sum(len(one.payload) for one in early))
         return early
 
-    monkeypatch.setattr(ear.link, "_introduce", watched)
-    ear.link.start()
+    monkeypatch.setattr(ear.connection, "_introduce", watched)
+    ear.connection.start()
     try:
         ear.ups.get(timeout=WAIT_S)
-        ear.link.release(link_module.HELD_BYTES)
+        ear.connection.release(connection_module.HELD_BYTES)
         for payload in kept:
             message, receipt = ear.next()
             assert message == payload
             assert receipt is not None
-            ear.link.acknowledge([receipt])
-        assert sizes[0] < link_module.HELD_BYTES + 2_000_000
+            ear.connection.acknowledge([receipt])
+        assert sizes[0] < connection_module.HELD_BYTES + 2_000_000
         assert ear.send(b"one"), "the connection is well"
     finally:
-        ear.link.stop(5)
+        ear.connection.stop(5)
 
 
 def test_silence_while_nothing_is_read_is_no_sign_of_a_broken_connection(
@@ -163,17 +173,17 @@ def test_silence_while_nothing_is_read_is_no_sign_of_a_broken_connection(
 ) -> None:
     looked: queue.Queue[None] = queue.Queue()
     with connected(broker.port) as ear:
-        keep_alive = ear.link._keep_alive
+        keep_alive = ear.connection._keep_alive
 
         def watched(heard_s: float) -> None:
             looked.put(None)
             keep_alive(heard_s)
 
-        ear.link.hold(link_module.HELD_BYTES)
-        monkeypatch.setattr(ear.link, "_keep_alive", watched)
-        monkeypatch.setattr(link_module, "KEEPALIVE_S", 0.1)
-        monkeypatch.setattr(link_module, "LOOK_UP_S", 0.025)
-        ear.link._wake()
+        ear.connection.hold(connection_module.HELD_BYTES)
+        monkeypatch.setattr(ear.connection, "_keep_alive", watched)
+        monkeypatch.setattr(connection_module, "KEEPALIVE_S", 0.1)
+        monkeypatch.setattr(connection_module, "LOOK_UP_S", 0.025)
+        ear.connection._wake()
         for _ in range(20):  # each after a quarter of that time, and it is patient for one and a half of it
             looked.get(timeout=WAIT_S)
         assert ear.downs.empty()
@@ -187,7 +197,7 @@ def test_long_messages(broker: Broker) -> None:
         client.send(long * 4, INBOX)
         client.send(b"short", INBOX)
         received = [ear.next() for _ in range(3)]
-        cut = (long * 4).replace(b"\n", b"")[: link_module.MESSAGE_LIMIT_BYTES + 1]
+        cut = (long * 4).replace(b"\n", b"")[: connection_module.MESSAGE_LIMIT_BYTES + 1]
         assert [payload for payload, _ in received] == [long, cut, b"short"]
         assert all(receipt is not None for _, receipt in received)
 
@@ -200,7 +210,7 @@ def test_what_is_not_acknowledged_for_long_shall_come_again(
     script: Script, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Behind a few of them a broker holds back all others, and nothing would come any more."""
-    monkeypatch.setattr(link_module, "UNACKNOWLEDGED_S", 0.5)
+    monkeypatch.setattr(connection_module, "UNACKNOWLEDGED_S", 0.5)
     with listening(script.port) as ear:
         script.welcome()
         ear.ups.get(timeout=WAIT_S)
@@ -208,7 +218,7 @@ def test_what_is_not_acknowledged_for_long_shall_come_again(
         begun_s = time.monotonic()
         (_, first), (_, second) = ear.next(), ear.next()
         assert first is not None
-        ear.link.acknowledge([first])
+        ear.connection.acknowledge([first])
         assert script.hear() == packets.puback(7)
         for _ in range(100):  # the broker is there, and answers
             try:
@@ -226,9 +236,9 @@ def test_what_is_not_acknowledged_for_long_shall_come_again(
         _, again = ear.next()
         assert again is not None
         assert again != second
-        ear.link.acknowledge([again])
+        ear.connection.acknowledge([again])
         assert script.hear() == packets.puback(8)
-        assert ear.link._open == {}
+        assert ear.connection._open == {}
 
 
 @pytest.mark.usefixtures("hasty")
@@ -238,12 +248,12 @@ def test_what_was_open_on_a_connection_is_not_waited_for_on_the_next(script: Scr
         script.welcome()
         script.say(b"\x32\x06\x00\x01t\x00\x07x")
         ear.next()
-        assert [*ear.link._open] == [Receipt(1, 7)]
-        assert ear.link.subscribe([("later", 0)])
+        assert [*ear.connection._open] == [Receipt(1, 7)]
+        assert ear.connection.subscribe([("later", 0)])
         script.welcome()
         ear.downs.get(timeout=WAIT_S)
         assert [ear.ups.get(timeout=WAIT_S) for _ in range(2)] == [None, None]
-        assert (ear.link._open, ear.link._subscribing) == ({}, {})
+        assert (ear.connection._open, ear.connection._subscribing) == ({}, {})
 
 
 @pytest.mark.usefixtures("hasty")
@@ -259,13 +269,13 @@ def test_what_came_on_one_connection_is_not_acknowledged_on_the_next(script: Scr
         script.say(b"\x32\x06\x00\x01t\x00\x08y")
         _, new = ear.next()
         assert new is not None
-        ear.link.acknowledge([old, new])
+        ear.connection.acknowledge([old, new])
         heard = iter(script.hear, None)
         assert next(packet for packet in heard if packet != packets.PINGREQ) == packets.puback(8)
 
 
 @pytest.mark.usefixtures("hasty")
-@pytest.mark.skipif(link_module.QUICK_ACK is None, reason="the system has no such option")
+@pytest.mark.skipif(connection_module.QUICK_ACK is None, reason="the system has no such option")
 def test_what_came_is_confirmed_to_the_system_of_the_broker_before_anybody_acts_on_it(script: Script) -> None:
     """Else a broker without TCP_NODELAY waits with what comes next, for our next message or for 40 ms."""
     unconfirmed: queue.Queue[int] = queue.Queue()
@@ -276,8 +286,8 @@ def test_what_came_is_confirmed_to_the_system_of_the_broker_before_anybody_acts_
         unconfirmed.put(size)
 
     ear = Ear(script.port)
-    ear.link._listener = ear.link._listener._replace(messages=look)
-    ear.link.start()
+    ear.connection._listener = ear.connection._listener._replace(messages=look)
+    ear.connection.start()
     try:
         script.welcome()
         for _ in range(20):  # the system confirms the first ones at once, until it sees question and answer
@@ -286,7 +296,7 @@ def test_what_came_is_confirmed_to_the_system_of_the_broker_before_anybody_acts_
             assert ear.send(b"y")
             script.hear()
     finally:
-        ear.link.stop(5)
+        ear.connection.stop(5)
 
 
 def test_what_was_kept_may_come_before_the_subscription_is_confirmed(script: Script) -> None:
@@ -299,5 +309,5 @@ def test_what_was_kept_may_come_before_the_subscription_is_confirmed(script: Scr
         ear.ups.get(timeout=WAIT_S)
         payload, receipt = ear.next()
         assert (payload, receipt) == (b"x", Receipt(1, 7))
-        ear.link.acknowledge([Receipt(1, 7)])
+        ear.connection.acknowledge([Receipt(1, 7)])
         assert script.hear() == packets.puback(7)

@@ -9,7 +9,7 @@ from typing import cast
 
 import pytest
 
-from puppetmaster.bus import connection as link_module
+from puppetmaster.bus import connection as connection_module
 from puppetmaster.bus import packets
 from puppetmaster.jsoncodec import FEW_BYTES
 from puppetmaster.model.message import Outgoing, Tried
@@ -18,21 +18,21 @@ from sandbox.process import free_port
 from tests.bus_client import BusClient
 from tests.conftest import require
 from tests.proxy import Proxy
-from tests.unit.bus.links import ELSEWHERE, WAIT_S, Ear, Full, Script, Trial, connected, listening
+from tests.unit.bus.connections import ELSEWHERE, WAIT_S, Ear, Full, Script, Trial, connected, listening
 
 
 @pytest.mark.parametrize(("room", "wakes"), [(0, True), (3, True), (1000, False)])
 def test_the_thread_is_woken_to_write_on_what_did_not_fit(room: int, wakes: bool) -> None:
     """It would sleep for seconds else."""
     ear, taking, waking = Ear(free_port()), Full(room), Full(10)
-    ear.link._up, ear.link._socket = True, cast(socket.socket, taking)
-    ear.link._wakes = cast(socket.socket, waking)
+    ear.connection._up, ear.connection._socket = True, cast(socket.socket, taking)
+    ear.connection._wakes = cast(socket.socket, waking)
     assert ear.send(b"one")
     assert (waking.taken != b"") == wakes
     waking.taken, taking.room = b"", 1000
-    assert ear.link.subscribe([("two", 0)])
+    assert ear.connection.subscribe([("two", 0)])
     assert (waking.taken != b"") == wakes, "what came later does not overtake it"
-    ear.link._write_on()
+    ear.connection._write_on()
     assert taking.taken == packets.Topic(ELSEWHERE).publish(b"one") + packets.subscribe(2, [("two", 0)])
 
 
@@ -40,7 +40,7 @@ def unsent(*sizes: int, untried: int) -> list[tuple[list[int], bool]]:
     """How messages of these sizes are written: which of them together, and whether they are tried."""
     head = len(packets.Topic(ELSEWHERE).publish(b""))
     messages = [Outgoing(id_, b"x" * (size - head), ELSEWHERE) for id_, size in enumerate(sizes, 1)]
-    parts = list(link_module._parts(messages, untried))
+    parts = list(connection_module._parts(messages, untried))
     for part in parts:
         assert [end for _, end in part.ends] == list(itertools.accumulate(sizes[i - 1] for i, _ in part.ends))
         assert len(part.data) == part.ends[-1][1]
@@ -76,20 +76,20 @@ def test_what_is_lost_with_a_connection(
 ) -> None:
     """Of what has no id nobody is told."""
     trial = Trial(monkeypatch, room)
-    assert trial.link.send([Outgoing(1, b"x" * 5000), Outgoing(0, b"event"), Outgoing(3, b"behind")])
-    trial.link._write_on()
+    assert trial.connection.send([Outgoing(1, b"x" * 5000), Outgoing(0, b"event"), Outgoing(3, b"behind")])
+    trial.connection._write_on()
     assert len(trial.socket.taken) == room
-    trial.link._lost()
+    trial.connection._lost()
     assert trial.ear.downs.get_nowait() == unsent
     assert trial.ear.tried == [tried]
-    trial.link._lost()
+    trial.connection._lost()
     assert trial.ear.downs.empty(), "what is not up does not go down"
 
 
 def test_what_is_cut_off_within_was_not_tried_for_that(monkeypatch: pytest.MonkeyPatch) -> None:
     trial = Trial(monkeypatch, 3)
     assert trial.ear.send(b"short", b"behind")
-    trial.link._lost()
+    trial.connection._lost()
     assert (trial.ear.downs.get_nowait(), trial.ear.tried) == ((1, 2), [None])
 
 
@@ -97,59 +97,63 @@ def test_each_step_of_a_message_that_is_tried_has_its_time(monkeypatch: pytest.M
     trial = Trial(monkeypatch, 0)
     long = len(packets.Topic("/controller").publish(b"x" * 5000))
     assert trial.ear.send(b"x" * 5000, topic="/controller")
-    assert trial.link.subscribe([("a", 0)])
+    assert trial.connection.subscribe([("a", 0)])
     steps = []
     for _ in range(3):
         steps.append(trial.writes())
-        trial.now_s += link_module.TRIAL_S - 0.01
+        trial.now_s += connection_module.TRIAL_S - 0.01
         assert trial.writes() == 0, "it waits"
         trial.now_s += 0.01
     assert steps == [long - 1, 1, len(packets.subscribe(1, [("a", 0)]))]
-    assert trial.link._untried_bytes == link_module.UNTRIED_FACTOR * long
+    assert trial.connection._untried_bytes == connection_module.UNTRIED_FACTOR * long
 
 
 @pytest.mark.parametrize(
     ("lost_ago_s", "factor"),
-    [(1.0, 1), (link_module.CAREFUL_S - 0.01, 1), (link_module.CAREFUL_S, link_module.UNTRIED_FACTOR)],
+    [
+        (1.0, 1),
+        (connection_module.CAREFUL_S - 0.01, 1),
+        (connection_module.CAREFUL_S, connection_module.UNTRIED_FACTOR),
+    ],
 )
 def test_soon_after_a_loss_what_is_longer_is_tried(
     monkeypatch: pytest.MonkeyPatch, lost_ago_s: float, factor: int
 ) -> None:
     trial = Trial(monkeypatch, 0)
-    trial.link._lost()
-    trial.link._up, trial.link._socket = True, cast(socket.socket, trial.socket)
-    trial.now_s += lost_ago_s - 2 * link_module.TRIAL_S
+    trial.connection._lost()
+    trial.connection._up, trial.connection._socket = True, cast(socket.socket, trial.socket)
+    trial.now_s += lost_ago_s - 2 * connection_module.TRIAL_S
     trial.ear.send(b"x" * 5000, topic="/controller")
     for _ in range(3):
         trial.writes()
-        trial.now_s += link_module.TRIAL_S
-    assert trial.link._untried_bytes == factor * len(packets.Topic("/controller").publish(b"x" * 5000))
+        trial.now_s += connection_module.TRIAL_S
+    assert trial.connection._untried_bytes == factor * len(packets.Topic("/controller").publish(b"x" * 5000))
 
 
 def test_what_the_system_does_not_take_is_counted_and_its_end_is_told() -> None:
     ear, taking = Ear(free_port()), Full(0)
-    ear.link._up, ear.link._socket = True, cast(socket.socket, taking)
+    ear.connection._up, ear.connection._socket = True, cast(socket.socket, taking)
     payloads = [b"x" * 1000] * 4000
     packet = len(packets.Topic(ELSEWHERE).publish(payloads[0]))
     assert ear.send(*payloads)
     whole = 4000 * packet
-    assert ear.link.waiting_bytes == whole
+    assert ear.connection.waiting_bytes == whole
     steps = [whole - FEW_BYTES - 1, 1, FEW_BYTES]  # much is still there, it has become little, all is out
     for step, told, left in zip(steps, (0, 1, 1), (FEW_BYTES + 1, FEW_BYTES, 0), strict=True):
         taking.room = step
-        ear.link._write_on()
-        assert ear.link.waiting_bytes == left
+        ear.connection._write_on()
+        assert ear.connection.waiting_bytes == left
         assert ear.room.qsize() == told, "once, when it has become little"
     assert len(taking.taken) == whole
 
 
 def test_what_waits_for_a_connection_that_is_gone_is_not_counted() -> None:
     ear = Ear(free_port())
-    ear.link._up, ear.link._socket = True, cast(socket.socket, Full(0))
+    ear.connection._up, ear.connection._socket = True, cast(socket.socket, Full(0))
     assert ear.send(b"x" * 3000, b"y" * 3000)
-    ear.link._lost()
+    ear.connection._lost()
     assert ear.downs.get_nowait() == (1, 2)
-    assert ear.link.waiting_bytes == 0
+    assert ear.connection.waiting_bytes == 0
 
 
 # On a real broker
@@ -210,10 +214,10 @@ def test_nothing_is_written_beside_a_message_that_is_tried_and_all_of_it_arrives
         client.subscribe(ELSEWHERE, came.put)
         payloads = [b"%d" % number + b"x" * size for number, size in enumerate((10, 9000, 10, 8000, 9001, 5))]
         assert ear.send(*payloads[:4])
-        assert ear.link.subscribe([("later", 0)])
+        assert ear.connection.subscribe([("later", 0)])
         assert ear.send(*payloads[4:])
         assert [came.get(timeout=WAIT_S) for _ in payloads] == payloads
-        assert ear.link._untried_bytes == 2 * len(packets.Topic(ELSEWHERE).publish(payloads[1]))
+        assert ear.connection._untried_bytes == 2 * len(packets.Topic(ELSEWHERE).publish(payloads[1]))
 
 
 def test_a_broker_with_a_limit_has_none_of_what_is_too_long() -> None:
@@ -242,9 +246,9 @@ def test_a_broker_that_hangs_holds_nobody_up(broker: Broker) -> None:
             begun_s = time.monotonic()
             for _ in range(50):  # more than the system takes
                 assert ear.send(b"x" * 1_000_000)
-            ear.link.stop(5)
+            ear.connection.stop(5)
             assert time.monotonic() - begun_s < 5
-            assert not ear.link.thread.is_alive()
+            assert not ear.connection.thread.is_alive()
         finally:
             broker.resume()
 
@@ -253,13 +257,13 @@ def test_a_broker_that_hangs_holds_nobody_up(broker: Broker) -> None:
 
 
 def test_it_writes_on_as_soon_as_there_is_room(script: Script, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(link_module, "LOOK_UP_S", 600.0)
+    monkeypatch.setattr(connection_module, "LOOK_UP_S", 600.0)
     with listening(script.port) as ear:
         script.welcome()
         ear.ups.get(timeout=WAIT_S)
         payloads = [b"x" * 4000] * 2000
         assert ear.send(*payloads)
-        assert ear.link._backlog, "that is more than the system takes"
+        assert ear.connection._backlog, "that is more than the system takes"
         script.hear_bytes(len(payloads) * len(packets.Topic(ELSEWHERE).publish(payloads[0])))
 
 
@@ -268,7 +272,7 @@ def test_the_connection_ends_at_a_message_that_is_tried(
     script: Script, monkeypatch: pytest.MonkeyPatch, whole: bool
 ) -> None:
     """Its last byte waits, and what is behind it waits for the broker to have seen that."""
-    monkeypatch.setattr(link_module, "AGAIN_S", 0.01)
+    monkeypatch.setattr(connection_module, "AGAIN_S", 0.01)
     with listening(script.port) as ear:
         script.welcome()
         ear.ups.get(timeout=WAIT_S)
@@ -276,10 +280,10 @@ def test_the_connection_ends_at_a_message_that_is_tried(
         assert ear.send(b"before", b"x" * 5000, b"behind")
         assert script.hear() == packets.Topic(ELSEWHERE).publish(b"before")
         assert script.hear_bytes(len(long) - 1) == long[:-1]
-        assert script.hears_nothing(link_module.TRIAL_S / 2)
+        assert script.hears_nothing(connection_module.TRIAL_S / 2)
         if whole:
             assert script.hear_bytes(1) == long[-1:]
-            assert script.hears_nothing(link_module.TRIAL_S / 2)
+            assert script.hears_nothing(connection_module.TRIAL_S / 2)
         script.close_client()
         assert ear.downs.get(timeout=WAIT_S) == ((3,) if whole else (2, 3))
         assert ear.tried == [Tried(2, whole=whole)]
@@ -289,7 +293,7 @@ def test_what_is_not_much_longer_than_what_was_carried_is_not_tried(
     script: Script, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Soon after a loss, perhaps for that, whatever is longer is."""
-    monkeypatch.setattr(link_module, "AGAIN_S", 0.01)
+    monkeypatch.setattr(connection_module, "AGAIN_S", 0.01)
     payloads = [b"x" * size for size in (5000, 5000, 4500, 9000)]
     long = [packets.Topic(ELSEWHERE).publish(payload) for payload in payloads]
     with listening(script.port) as ear:
@@ -300,7 +304,7 @@ def test_what_is_not_much_longer_than_what_was_carried_is_not_tried(
             script.hear_bytes(len(long[0]) - 1)
             assert script.hear_bytes(1 + sum(map(len, long[1:3]))).endswith(long[2])
             script.hear_bytes(len(long[3]) - 1)
-            assert script.hears_nothing(link_module.TRIAL_S / 2) == careful
+            assert script.hears_nothing(connection_module.TRIAL_S / 2) == careful
             script.hear_bytes(1)
             script.close_client()
             assert ear.downs.get(timeout=WAIT_S) == ()

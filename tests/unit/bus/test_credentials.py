@@ -282,18 +282,18 @@ def test_why_there_is_no_connection_is_named_with_the_cure(
     with broker_with(tmp_path, broker(tmp_path, certificates)) as port:
         wanted = Credentials.of(wanted_settings(certificates, given))
         never = Listener(lambda: None, lambda *_: None, lambda _: None, lambda _: None, lambda: None)
-        link = Connection(("127.0.0.1", port), wanted, "link", [("a", 1)], never)
+        ours = Connection(("127.0.0.1", port), wanted, "ours", [("a", 1)], never)
         connection = sdk.connection("127.0.0.1", port)
         connection.attempts.credentials = wanted
         wanted.apply(connection.client)
         connection.set_on_connect(lambda _client, _userdata, _flags, code: connection.accepted(code))
         running = threading.Thread(target=connection.connect, name="test-sdk", daemon=True)
-        link.start()
+        ours.start()
         running.start()
         try:
-            reasons = [said(lambda: link.reason), said(lambda: connection.attempts.reason)]
+            reasons = [said(lambda: ours.reason), said(lambda: connection.attempts.reason)]
         finally:
-            link.stop(5)
+            ours.stop(5)
             connection.disconnect()
             running.join(10)
         here = {"broker_host": "127.0.0.1", "broker_port": port}

@@ -183,7 +183,7 @@ def test_nothing_stays_in_memory_of_what_has_ended(world: World) -> None:
     assert (engine.state.open_jobs, engine.state.open_requests, engine.scheduler.in_flight) == (0, 0, 0)
     assert len(engine.timers) == 0
     delivery, scheduler = engine.delivery, engine.scheduler
-    for part in (engine, delivery, delivery.flight, delivery.refusals, scheduler, scheduler.locks):
+    for part in (engine, delivery, delivery.in_flight, delivery.refusals, scheduler, scheduler.locks):
         for name, value in vars(part).items():
             if isinstance(value, Sized) and not isinstance(value, str) and name not in KEPT:
                 assert not (any(value) if isinstance(value, tuple) else value), name

@@ -11,7 +11,7 @@ from typing import Any, cast
 
 import pytest
 
-from puppetmaster.bus import connection as link_module
+from puppetmaster.bus import connection as connection_module
 from puppetmaster.bus import packets
 from puppetmaster.bus.connection import Connection, Listener, Receipt, Received
 from puppetmaster.bus.credentials import Credentials
@@ -19,17 +19,17 @@ from puppetmaster.model.message import Outgoing, Tried
 from sandbox.process import free_port
 
 WAIT_S = 30.0
-INBOX = "link/inbox"
+INBOX = "connection/inbox"
 ELSEWHERE = "elsewhere"
 
 
 class Ear(logging.Handler):
-    """A link and what it tells."""
+    """A connection and what it tells."""
 
     def __init__(
         self,
         port: int,
-        client_id: str = "link-test",
+        client_id: str = "connection-test",
         login: Credentials | None = None,
     ) -> None:
         super().__init__()
@@ -39,7 +39,7 @@ class Ear(logging.Handler):
         self.messages: queue.Queue[Received] = queue.Queue()
         self.refused: queue.Queue[tuple[str, ...]] = queue.Queue()
         self.room: queue.Queue[None] = queue.Queue()
-        self.link = Connection(
+        self.connection = Connection(
             ("127.0.0.1", port),
             login or Credentials(),
             client_id,
@@ -59,7 +59,7 @@ class Ear(logging.Handler):
         self.room.put(None)
 
     def send(self, *payloads: bytes, topic: str = ELSEWHERE) -> bool:
-        return self.link.send([Outgoing(id_, one, topic) for id_, one in enumerate(payloads, 1)])
+        return self.connection.send([Outgoing(id_, one, topic) for id_, one in enumerate(payloads, 1)])
 
     def next_received(self) -> Received:
         return self.messages.get(timeout=WAIT_S)
@@ -72,12 +72,12 @@ class Ear(logging.Handler):
 @contextmanager
 def listening(port: int, **more: Any) -> Iterator[Ear]:
     ear = Ear(port, **more)
-    ear.link.start()
+    ear.connection.start()
     try:
         yield ear
     finally:
-        ear.link.stop(5)
-        assert not ear.link.thread.is_alive()
+        ear.connection.stop(5)
+        assert not ear.connection.thread.is_alive()
 
 
 @contextmanager
@@ -104,20 +104,20 @@ class Full:
 
 
 class Trial:
-    """A link that is up, on a socket with little room, and the time that the test says."""
+    """A connection that is up, on a socket with little room, and the time that the test says."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, room: int) -> None:
         self.ear, self.now_s = Ear(free_port()), 1000.0
         self.socket = Full(room)
-        self.link = self.ear.link
-        self.link._up, self.link._socket = True, cast(socket.socket, self.socket)
-        monkeypatch.setattr(link_module, "time", SimpleNamespace(monotonic=lambda: self.now_s))
+        self.connection = self.ear.connection
+        self.connection._up, self.connection._socket = True, cast(socket.socket, self.socket)
+        monkeypatch.setattr(connection_module, "time", SimpleNamespace(monotonic=lambda: self.now_s))
 
     def writes(self) -> int:
         """How much is written when there is room for all."""
         before = len(self.socket.taken)
         self.socket.room = 100_000
-        self.link._write_on()
+        self.connection._write_on()
         return len(self.socket.taken) - before
 
 
