@@ -27,7 +27,7 @@ def sentences(spec: JobSpec, job: Job) -> list[str]:
 
 
 def _order(policy: Policy, job: Job, gateways: int | None) -> str:
-    """``gateways``: how many there are, when waves are counted in them."""
+    """In which order requests are sent. ``gateways``: number of gateways, if waves count them; else None."""
     if job.total == 1:
         return "It is sent as soon as its gateway is free."
     pace = "as many at once as answers come for"

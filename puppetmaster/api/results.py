@@ -24,6 +24,7 @@ class Group:
 
     #: The id of the first of them.
     first: int
+    #: The item of all of them; 0: any item.
     item: int
     status: RequestStatus
     #: The digest that they have in common: ``likeness_of``.
@@ -32,7 +33,7 @@ class Group:
 
 
 class Groups:
-    """The groups of one job. ``by_item``: requests of two items are never in one group."""
+    """The groups of one job. ``by_item``: a group has requests of one item only."""
 
     def __init__(self, *, by_item: bool = False) -> None:
         self._by_item = by_item

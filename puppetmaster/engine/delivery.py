@@ -562,7 +562,7 @@ class Delivery:
         self._step_on(ended)
 
     def _step_on(self, ended: Request) -> None:
-        """Where a gateway gets its requests one after the other: the next one has its turn, or never will."""
+        """Give the next request to a gateway its turn, or skip all later ones, in a job with ``steps``."""
         opened = self._state.opened(ended.job)
         if opened is None or opened.steps is None:
             return

@@ -57,10 +57,10 @@ class Snapshot:
     refusals: dict[int, int]
     #: Number of sendings since the start that were not the first of their request.
     resent: int
-    #: Requests and jobs that have ended since the start, by their status then.
+    #: Number of requests, and of jobs, that have ended since the start, by the status that they ended with.
     ended_requests: dict[str, int]
     ended_jobs: dict[str, int]
-    #: How long the oldest request waits, of the jobs that are being sent; 0: no request waits.
+    #: Seconds that the oldest waiting request of a dispatching job has waited; 0: none waits.
     oldest_waiting_s: float
     #: Number of gateways whose bridges say that they are connected.
     connected: int

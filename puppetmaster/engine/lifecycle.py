@@ -109,7 +109,7 @@ class Lifecycle:
         raise Unavailable(f"No job can be created: {full}. Wait for one to end, delete one, or raise {most}.")
 
     def _check_data(self, spec: JobSpec) -> None:
-        """Data of open jobs is in memory. Raises Unavailable when there is much of it, and more comes."""
+        """Raises Unavailable: open jobs have ``LARGE_BYTES`` of large data in memory, and more would come."""
         open_bytes = self._state.large_bytes
         if open_bytes >= LARGE_BYTES and any(memory(one.data) > SMALL_BYTES for one in spec.items):
             raise Unavailable(
@@ -361,12 +361,12 @@ class Lifecycle:
 
 
 def _failed(job: Job, policy: Policy) -> int:
-    """How many failed of what ``abort`` and ``gate`` count."""
+    """Number of failures that ``abort`` and ``gate`` count: of requests, or of gateways."""
     return job.failed_gateways if policy.stops else job.failed_count
 
 
 def _failed_and_done(opened: OpenJob, job: Job) -> tuple[int, int]:
-    """How many failed, and how many are done, of what ``abort`` counts."""
+    """Number of failed and of done requests, or gateways, as ``abort`` counts them."""
     if opened.steps is None or job.gateways is None:
         return job.failed_count, job.done_count
     return job.failed_gateways, job.gateways - len(opened.steps)

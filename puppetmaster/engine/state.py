@@ -66,7 +66,7 @@ class OpenJob:
 
     @property
     def open_end(self) -> int:
-        """The id behind the last request of the waves that are open."""
+        """The id after that of the last request in the open waves."""
         return self.job.first + self.policy.waves[self.job.wave - 1]
 
 
@@ -89,11 +89,11 @@ class State:
         self._open: dict[int, OpenJob] = {}
         self._job_of: dict[int, int] = {}
         self._touched: set[int] = set()
-        #: How many requests and jobs have ended since the start, by their status then. A late answer that
-        #: corrects one does not count again.
+        #: Number of requests, and of jobs, that have ended since the start, by the status that they ended
+        #: with. A late answer that corrects a request is not counted.
         self.ended_requests: Counter[RequestStatus] = Counter()
         self.ended_jobs: Counter[JobStatus] = Counter()
-        self._large: Counter[int] = Counter()  # by job that has not ended: bytes of its large data
+        self._large: Counter[int] = Counter()  # open job -> bytes of its large data
 
     # -- ids --------------------------------------------------------------------------------------
 
@@ -194,13 +194,13 @@ class State:
         return request_id in self._job_of
 
     def weigh(self, item: Item) -> None:
-        """Count the data of an item whose job is open from now on."""
+        """Count the data of an item of a job that is open from now on, if they are large."""
         if (size_bytes := memory(item.data)) > SMALL_BYTES:
             self._large[item.job] += size_bytes
 
     @property
     def large_bytes(self) -> int:
-        """How much memory the large data of jobs takes that have not ended."""
+        """Number of bytes of large data of open jobs in memory."""
         return self._large.total()
 
     @property
@@ -286,14 +286,14 @@ class State:
         return opened.job.tallied(opened.deltas), list(opened.requests.values())
 
     def count_dropped(self, left: Job, ended: Job) -> None:
-        """A job ended by its removal: ``left`` is the job as it was before that."""
+        """Count the end of a job that was removed. ``left`` is the job as it was before that."""
         self.ended_jobs[ended.status] += 1
         for status, count in ended.counts.items():
             if status not in OPEN:
                 self.ended_requests[status] += count - left.counts[status]
 
     def waiting_since(self) -> str | None:
-        """Since when the oldest request waits of the jobs that are being sent; None: no request waits."""
+        """Since when the oldest request of a dispatching job waits, as ISO 8601; None: none waits."""
         jobs = (opened.job for opened in self._open.values())
         waiting = (job for job in jobs if job.status is JobStatus.DISPATCHING)
         since = (job.timed_at or job.created_at for job in waiting if job.counts[RequestStatus.PENDING])

@@ -1,4 +1,4 @@
-"""The order of a job's requests to each gateway, where one that fails ends those after it."""
+"""The order of a job's requests to each gateway, in jobs where a failure ends the later requests."""
 
 from collections.abc import Iterable
 
@@ -6,7 +6,7 @@ from puppetmaster.model.request import Request
 
 
 class Steps:
-    """The open requests of each gateway, in the order of their ids. Used by one thread, the dispatcher's."""
+    """The open requests of each gateway, in the order of their ids. For one thread."""
 
     def __init__(self, requests: Iterable[Request]) -> None:
         self._left: dict[str, list[int]] = {}
@@ -14,16 +14,16 @@ class Steps:
             self._left.setdefault(request.destination, []).append(request.id)
 
     def __len__(self) -> int:
-        """How many gateways have open requests."""
+        """Number of gateways that have open requests."""
         return len(self._left)
 
     def before(self, request: Request) -> int | None:
-        """The request that has to end before this one is sent; None: it is this one's turn."""
+        """The id of the request that has to end before ``request`` is sent; None: it may be sent."""
         first = self._left[request.destination][-1]
         return None if first == request.id else first
 
     def ended(self, request: Request) -> int | None:
-        """A request has ended. The one whose turn it is now; None: it was not the first, or the last."""
+        """Note that a request has ended. Returns the id of the request that may be sent now; None: none."""
         left = self._left.get(request.destination, [])
         was_first = bool(left) and left[-1] == request.id
         if request.id in left:
@@ -34,5 +34,5 @@ class Steps:
         return left[-1] if was_first else None
 
     def drop(self, request: Request) -> list[int]:
-        """The requests after this one will not be sent: they are forgotten here, and returned in order."""
+        """Forget all requests to the gateway of a request that failed. Returns their ids, in order."""
         return self._left.pop(request.destination, [])[::-1]
