@@ -42,8 +42,8 @@ def main() -> None:
         handler.setFormatter(systemd.JournalFormat() if systemd.journal() else Format())
         logging.basicConfig(level=settings.log_level.upper(), handlers=[handler])
         # Said here too: by itself the SDK reads variables only, and no file.
-        link = sdk.connection(settings.broker_host, settings.broker_port)
-        bundle = Index(connection=link, settings=settings)
+        connection = sdk.connection(settings.broker_host, settings.broker_port)
+        bundle = Index(connection=connection, settings=settings)
         # A large job is many small objects that live for long. To look through all of them in search of
         # garbage, of which next to none is made here, takes longer than a turn of the dispatcher.
         gc.freeze()

@@ -26,7 +26,7 @@ SHORT: dict[str, list[str]] = {
     "restart": ["--count", "2000", "--rounds", "1"],
     "fairness": ["--count", "5000", "--rounds", "5"],
     "load": ["--count", "5000", "--jobs", "20", "--seconds", "3"],
-    "sockets": ["--count", "2000", "--watchers", "50", "--rounds", "1", "--changes", "20"],
+    "sockets": ["--count", "2000", "--subscribers", "50", "--rounds", "1", "--changes", "20"],
     "store": ["--rounds", "3"],
     "retention": ["--count", "5000", "--jobs", "5000", "--rounds", "1"],
     "page": ["--count", "2000"],

@@ -47,9 +47,9 @@ def plain_bundle(port: int) -> Iterator[sdk.Sanji]:
     """A bundle of the SDK as it is, connected."""
     with tempfile.TemporaryDirectory(prefix="puppetmaster-bench-") as directory:
         Path(directory, "bundle.json").write_text(json.dumps(PROFILE))
-        link = sdk.connection("127.0.0.1", port)
+        connection = sdk.connection("127.0.0.1", port)
         bundle = sdk.Sanji(
-            connection=link, bundle=sdk.Bundle(bundle_dir=directory), stop_event=threading.Event()
+            connection=connection, bundle=sdk.Bundle(bundle_dir=directory), stop_event=threading.Event()
         )
         bundle.reg_delay = 0
         runner = threading.Thread(target=bundle.start, name="plain-bundle", daemon=True)

@@ -25,7 +25,7 @@ def main() -> None:
     pattern = f"cg-[00001-{options.count:05d}]"
     fleet = ["--shape", "one-model", "--to", pattern]
     for window in options.windows:
-        with gateway(fleet, window=window) as (made, client):
+        with gateway(fleet, max_in_flight=window) as (made, client):
             before = written(made.bundle.pid)
             job = created(client, body("get", ranges.expand(pattern)))
             ended(client, job["id"], poll_s=0.2)

@@ -68,7 +68,7 @@ def compare(method: str, shape: str, options: argparse.Namespace) -> None:
     rates: dict[str, list[tuple[float, float]]] = {"cold": [], "warm": []}
     with ExitStack() as stack:
         made, client = stack.enter_context(
-            gateway(fleet, broker=options.broker, tuned=not options.untouched, window=options.window)
+            gateway(fleet, broker=options.broker, tuned=not options.untouched, max_in_flight=options.window)
         )
         if options.subscriber:
             subscriber = Subscriber(made.broker.port, "/jobs/+")

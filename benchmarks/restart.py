@@ -39,7 +39,7 @@ def main() -> None:
     options = parser.parse_args()
     pattern = f"cg-[00001-{options.count:05d}]"
     fleet = ["--shape", "one-model", "--to", pattern, "--delay", "0.5"]
-    with gateway(fleet, window=50, grace_s=1, log_level="info") as (made, client):
+    with gateway(fleet, max_in_flight=50, grace_s=1, log_level="info") as (made, client):
         everybody = ranges.expand(pattern)
         empty = min(restart(made, client, everybody[0]) for _ in range(options.rounds))
         created(client, body("get", everybody))

@@ -24,7 +24,14 @@ from benchmarks.gateways import body, percentile
 from benchmarks.store import filled
 from puppetmaster import ranges
 from puppetmaster.api import bodies
-from puppetmaster.bus.client import Answered, BusClient, BusEvent, ControllerChanged, LinkChanged, Owners
+from puppetmaster.bus.client import (
+    Answered,
+    BusClient,
+    BusEvent,
+    ConnectionChanged,
+    ControllerChanged,
+    Owners,
+)
 from puppetmaster.bus.connection import Receipt
 from puppetmaster.clock import Clock
 from puppetmaster.dispatcher import KEEP_ALL, Dispatcher
@@ -87,12 +94,12 @@ class Echo:
 def running(store: SqliteStore, keep: Keep) -> Iterator[Dispatcher]:
     """A dispatcher on the store, over an echo."""
     clock, hub, echo = Clock(), Hub(), Echo()
-    engine = Engine(Settings(window=200), clock, store.now, store.ids, "tunnel")
+    engine = Engine(Settings(max_in_flight=200), clock, store.now, store.ids, "tunnel")
     dispatcher = Dispatcher(engine, store, cast(BusClient, echo), hub, keep)
     echo.listener = dispatcher.post
     dispatcher.start()
     try:
-        dispatcher.post([LinkChanged(up=True), ControllerChanged(up=True)])
+        dispatcher.post([ConnectionChanged(up=True), ControllerChanged(up=True)])
         yield dispatcher
     finally:
         dispatcher.stop(WAIT_S)

@@ -1,7 +1,7 @@
-"""What watchers cost: a running job with and without 200 WebSockets on it, and how soon frames arrive.
+"""What subscribers cost: a running job with and without 200 WebSockets on it, and how soon frames arrive.
 
-Both runs of a round follow each other, in changing order; medians and their ratio are printed. The watchers
-are one process of their own that reads and throws away, so that their work is not counted as ours, though on
+Both runs of a round follow each other, in changing order; medians and their ratio are printed. The
+subscribers are one process of their own that reads and throws away, so that their work is not ours, though on
 a small machine it takes processor time from all the rest.
 """
 
@@ -48,7 +48,7 @@ def opened(port: int, path: str) -> socket.socket:
 
 
 def read_all(port: int, count: int, path: str, told: Connection) -> None:
-    """The watchers' process: read from all of them until told to end; answers how many bytes came."""
+    """The subscribers' process: read from all of them until told to end; answers how many bytes came."""
     selector = selectors.DefaultSelector()
     for _ in range(count):
         connection = opened(port, path)
@@ -65,12 +65,12 @@ def read_all(port: int, count: int, path: str, told: Connection) -> None:
             assert isinstance(key.fileobj, socket.socket)
             came = key.fileobj.recv_into(buffer)
             if not came:
-                raise RuntimeError("a watcher was disconnected")
+                raise RuntimeError("a subscriber was disconnected")
             size += came
 
 
 @contextmanager
-def watchers(port: int, count: int, path: str, received: list[int]) -> Iterator[None]:
+def subscribers(port: int, count: int, path: str, received: list[int]) -> Iterator[None]:
     """``count`` open WebSockets on ``path``; the bytes that came are appended to ``received``."""
     ours, theirs = multiprocessing.Pipe()
     process = multiprocessing.get_context("spawn").Process(
@@ -154,7 +154,7 @@ def main() -> None:
     """Compare; options choose how much."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.sockets", description=__doc__)
     parser.add_argument("--count", type=int, default=10_000, help="requests of the job (%(default)s)")
-    parser.add_argument("--watchers", type=int, default=200, help="(%(default)s)")
+    parser.add_argument("--subscribers", type=int, default=200, help="(%(default)s)")
     parser.add_argument("--rounds", type=int, default=3, help="(%(default)s)")
     parser.add_argument("--changes", type=int, default=60, help="small jobs whose frames are timed")
     parser.add_argument("--large", type=int, default=3, help="jobs of --count, likewise")
@@ -177,17 +177,17 @@ def main() -> None:
             watched: list[float] = []
             received: list[int] = []
             for number in range(options.rounds):
-                for with_watchers in (False, True) if number % 2 == 0 else (True, False):
-                    if with_watchers:
-                        with watchers(port, options.watchers, "/jobs/ws", received):
+                for with_subscribers in (False, True) if number % 2 == 0 else (True, False):
+                    if with_subscribers:
+                        with subscribers(port, options.subscribers, "/jobs/ws", received):
                             watched.append(options.count / through_puppetmaster(client, "get", destinations))
                     else:
                         without.append(options.count / through_puppetmaster(client, "get", destinations))
             report(options, without, watched, received)
             for count, jobs in ((1, options.changes), (options.count, options.large)):
                 timed("alone", port, count, jobs)
-                with watchers(port, options.watchers, "/jobs/ws", received):
-                    timed(f"among {options.watchers}", port, count, jobs)
+                with subscribers(port, options.subscribers, "/jobs/ws", received):
+                    timed(f"among {options.subscribers}", port, count, jobs)
             client.close()
 
 
@@ -212,8 +212,8 @@ def report(
     """Print the comparison."""
     alone, among = statistics.median(without), statistics.median(watched)
     print(
-        f"{options.count} requests: alone {alone:.0f}/s, with {options.watchers} watchers {among:.0f}/s, "
-        f"ratio {among / alone:.2f}; frames of {statistics.median(received) / 1e6:.0f} MB a job",
+        f"{options.count} requests: alone {alone:.0f}/s, with {options.subscribers} subscribers {among:.0f}/s"
+        f", ratio {among / alone:.2f}; frames of {statistics.median(received) / 1e6:.0f} MB a job",
         flush=True,
     )
 

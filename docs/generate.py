@@ -1,14 +1,14 @@
 """What the documents say that the code knows better: ``python -m docs.generate`` writes it, a test compares.
 
 The drawings come from the transition tables, the waves of a policy and the contract of the wings, the rest
-from the declarations of settings, operations, fields, codes, errors and metrics: ``PAGES``.
+from the declarations of settings, operations, fields, answers, codes, errors and metrics: ``PAGES``.
 """
 
 import inspect
 import json
 import re
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import fields
 from enum import StrEnum
 from pathlib import Path
@@ -18,7 +18,8 @@ from typing import Any, cast
 from click import Context, Option, Parameter
 
 from docs import drawings
-from puppetmaster.api.fields import NEW_JOB, Field, at
+from puppetmaster.api.answers import ANSWERS
+from puppetmaster.api.fields import NEW_JOB, Field, Many, at
 from puppetmaster.api.operations import OPERATIONS, Operation
 from puppetmaster.api.query import PARAMETERS
 from puppetmaster.cli.jobfile import PLACES
@@ -35,6 +36,9 @@ from puppetmaster.settings import Settings, variable
 ROOT = Path(__file__).resolve().parent.parent
 SETTINGS = "| variable | default | meaning |\n|---|---|---|\n"
 PROPERTIES = "| property | meaning | what it may be | default |\n|---|---|---|---|\n"
+#: The table of an answer, and its name in ``ANSWERS``.
+ANSWER = "| of a {} | meaning |\n|---|---|\n"
+ANSWERS_SHOWN = {"job": "Job", "request": "Request", "group of results": "Result", "gateway": "Gateway"}
 CODES = "| `{}` | sentence |\n|---|---|\n"
 BRACES = re.compile(r"\{.*?\}")
 OPTIONS = "| option | in the job | meaning |\n|---|---|---|\n"
@@ -151,6 +155,8 @@ def with_tables(page: str) -> str:
     """docs/api.md with its tables of resources, optional properties and codes as the code has them."""
     page = _with_rows(page, RESOURCES, "\n".join(map(_resource, OPERATIONS)))
     page = _with_rows(page, PROPERTIES, "\n".join(_properties()))
+    for shown, name in ANSWERS_SHOWN.items():
+        page = _with_rows(page, ANSWER.format(shown), "\n".join(_answer(ANSWERS[name], set())))
     for name, codes in (("whyCode", Why), ("reasonCode", Reason)):
         rows = [f"| `{one.value}` | {BRACES.sub('..', one.sentence)} |" for one in codes]
         page = _with_rows(page, CODES.format(name), "\n".join(rows))
@@ -162,6 +168,18 @@ def _properties() -> Iterator[str]:
         if one.name not in SEED_PROPERTIES:
             yield _property(one.name, one)
             yield from (_property(f"{one.name}.{part.name}", part) for part in one.parts)
+
+
+def _answer(some: Iterable[Field], told: set[int], path: str = "") -> Iterator[str]:
+    """The rows of an answer's properties: each once, and those that a job was given not at all."""
+    for one in some:
+        if one.given or id(one) in told:
+            continue
+        told.add(id(one))
+        here = path + one.name + {Many.LIST: "[]", Many.MAP: ".*", None: ""}[one.many]
+        yield f"| `{here}` | {one.sentence} |"
+        if one.name != "counts":  # a status each
+            yield from _answer(one.parts, told, f"{here}.")
 
 
 def _property(path: str, one: Field) -> str:
@@ -178,7 +196,8 @@ def with_options(page: str) -> str:
                 option.make_metavar(Context(submit)) if option.expose_value and not _is_flag(option) else ""
             )
             words = " ".join([option.opts[0], *([value.replace("|", " or ")] if value else [])])
-            rows.append(f"| `{words}` | `{place}` | {at(place).sentence} |")
+            older = "".join(f"; before: `{name}`" for name in option.opts[1:])
+            rows.append(f"| `{words}` | `{place}` | {at(place).sentence}{older} |")
     return _with_rows(page, OPTIONS, "\n".join(rows))
 
 

@@ -1,4 +1,4 @@
-"""Builds the parts from the settings, starts them and stops them in order."""
+"""Builds all parts from the settings, starts them, and stops them in order."""
 
 import ctypes
 import logging
@@ -30,14 +30,15 @@ from puppetmaster.store.sqlite.store import SqliteStore
 from puppetmaster.threads import Vital
 
 _M_MMAP_THRESHOLD = -3
-#: From this size on a piece is the system's own, as glibc begins with; said aloud, it stays so.
+#: glibc maps pieces of memory from this size on, and gives them back when they are freed. It raises the limit
+#: by itself unless it is told one.
 LARGE_BYTES = 256 * 1024
 
 
 def give_back_large() -> None:
-    """From now on, where the C library is one that can be told so."""
+    """Let the C library give large pieces of memory back to the system, if it is glibc."""
     if sys.platform == "linux":
-        with suppress(OSError, AttributeError):  # musl has no such thing, and no need of it
+        with suppress(OSError, AttributeError):  # musl has no mallopt, and needs none
             ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, LARGE_BYTES)
 
 
@@ -45,7 +46,7 @@ log = logging.getLogger("sanji.puppetmaster.app")
 
 
 class App:
-    """Everything but the SDK's side. Raises SettingsError, StoreError."""
+    """All parts but the SDK's. Raises SettingsError, StoreError."""
 
     def __init__(self, settings: Settings, bundle: Registered) -> None:
         where = address(settings)
@@ -80,9 +81,11 @@ class App:
             yield from self.door.threads
 
     def start(self) -> None:
-        """Take up what an earlier process left, then listen to the bus, and to HTTP.
+        """Take up the open jobs of an earlier process, then listen to the bus and to HTTP.
 
-        Raises StoreError; PuppetmasterError, when a thread cannot be started.
+        Raises:
+            StoreError: the store cannot be read or written.
+            PuppetmasterError: a thread cannot be started.
         """
         log.info("puppetmaster %s keeps its jobs in %s", __version__, self.store.path)
         try:
@@ -94,9 +97,9 @@ class App:
             raise
 
     def stop(self) -> None:
-        """Stop deciding first, then talking, then close the store.
+        """Stop the dispatcher, then the doors, and close the store.
 
-        Raises StoreError, when all is stopped: not everything could be written.
+        Raises StoreError, after all has stopped: not all could be written.
         """
         self._manager.stopping()
         if self.door is not None:
@@ -113,7 +116,7 @@ class App:
         self._manager.turned(self._status)
 
     def _status(self) -> str:
-        """One sentence, for ``systemctl status``. In the dispatcher's thread."""
+        """How things stand, in a sentence for ``systemctl status``. Called in the dispatcher's thread."""
         engine, bus = self.site.engine, self.site.bus
         wrong = engine.stalled or (None if bus.connected else bus.reason)
         if wrong is not None:
@@ -122,7 +125,10 @@ class App:
         return f"{state.open_jobs} jobs and {state.open_requests} requests are open, {in_flight} in flight."
 
     def health(self) -> dict[str, Any]:
-        """GET /system/puppetmaster. Raises Unavailable: only a restart helps, or the dispatcher is busy."""
+        """The answer to GET /system/puppetmaster.
+
+        Raises Unavailable: only a restart helps, or the dispatcher is busy.
+        """
         if self._bundle.fault is not None:
             raise Unavailable(f"Puppetmaster cannot go on: {self._bundle.fault}.")
         now = self.site.dispatcher.look(Engine.snapshot, LOOK_TIMEOUT_S)
@@ -157,7 +163,7 @@ class App:
         }
 
     def _in_force(self) -> dict[str, Any]:
-        """The limits that may be smaller than their settings, and what each is from."""
+        """The limits that may be smaller than their settings: ``{name: {"value", "from"}}``."""
         wanted = self.settings.http_connections
         most = wanted if self.door is None else self.door.server.most
         http = {"value": most, "from": "openFiles" if most < wanted else "setting"}
@@ -165,22 +171,22 @@ class App:
 
 
 class Puppetmaster(Routes):
-    """The bundle. Sanji calls ``init`` when it is made and ``before_stop`` when it is to end."""
+    """The bundle. Sanji calls ``init`` when it is made, and ``before_stop`` before it ends."""
 
     def init(self, *args: Any, settings: Settings | None = None, **kwargs: Any) -> None:
-        """Build the application and let it run; the bus need not be there yet.
+        """Build the application and start it. The broker need not be there yet.
 
         Raises SettingsError, StoreError.
         """
         del args, kwargs
-        #: Why not everything could be written when it stopped; None: it could.
+        #: Why not all could be written when it stopped, as a sentence; None: all was written.
         self.unwritten: str | None = None
         data_dir = Path(self.bundle.bundle_dir) / "data"
         settings = settings or Settings.from_environment(data_dir=data_dir)
-        login = Credentials.of(settings)
-        login.apply(self._conn.client)
+        credentials = Credentials.of(settings)
+        credentials.apply(self._conn.client)
         if isinstance(self._conn, Connection):
-            self._conn.attempts.login = login
+            self._conn.attempts.credentials = credentials
         self.app = App(settings, self)
         self.installation = self.app.store.installation
         self.limit = self.app.site.limit
@@ -188,7 +194,7 @@ class Puppetmaster(Routes):
         self.app.start()
 
     def controller_forgot(self, known_s: float) -> None:
-        """The controller was restarted: the dispatcher is told before we are registered again."""
+        """Tell the dispatcher that the controller was restarted, before we register again."""
         self.app.site.controller_forgot(known_s)
 
     def threads(self) -> Iterator[Thread]:
@@ -197,7 +203,7 @@ class Puppetmaster(Routes):
         yield from self.app.threads()
 
     def before_stop(self) -> None:
-        """Finish the turn at hand, and close the store."""
+        """Finish the turn at hand, stop all parts, and close the store."""
         try:
             self.app.stop()
         except StoreError as error:

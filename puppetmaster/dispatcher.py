@@ -1,7 +1,7 @@
-"""The one thread that owns all state: take what has arrived, decide, make it durable, act.
+"""The one thread that owns all state. In each turn it takes what has arrived, decides, commits, and acts.
 
-Everybody else posts to its inbox. A turn takes all that arrived while the last one ran, so one
-write to disk serves many changes; nothing leaves before what caused it is durable.
+All other threads post to its inbox. A turn takes all that arrived while the last turn ran, so that one write
+to disk serves many changes. Nothing leaves before the change that caused it is on disk.
 """
 
 import logging
@@ -21,11 +21,11 @@ from puppetmaster.bus.client import (
     BridgeChanged,
     BusClient,
     BusEvent,
+    ConnectionChanged,
     ControllerChanged,
     ControllerForgot,
     ControllerKnows,
     Held,
-    LinkChanged,
     Owners,
     Registering,
     SubscriptionsRefused,
@@ -43,12 +43,12 @@ from puppetmaster.store.base import Changes, Keep, Look, Now, Store
 from puppetmaster.threads import Vital
 from puppetmaster.timers import Timers
 
-#: Upper bounds of the buckets, seconds; one more bucket has no bound.
+#: Upper bounds of the buckets in seconds. One more bucket has no bound.
 BOUNDS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 
 
 class Tally:
-    """A histogram in plain numbers: adding costs next to nothing, a reader may be one addition behind."""
+    """A histogram of durations in plain numbers. Any thread may read it; it may miss the latest addition."""
 
     __slots__ = ("counts", "sum_s")
 
@@ -57,7 +57,7 @@ class Tally:
         self.sum_s = 0.0
 
     def add(self, took_s: float, times: int = 1) -> None:
-        """Something took this long, so many times."""
+        """Count a duration of ``took_s`` seconds, ``times`` times."""
         self.counts[bisect_left(BOUNDS_S, took_s)] += times
         self.sum_s += took_s * times
 
@@ -66,22 +66,23 @@ log = logging.getLogger("sanji.puppetmaster.dispatcher")
 
 T = TypeVar("T")
 
-#: A turn takes at most so many messages, to stay short.
+#: Most messages that a turn takes, so that it stays short.
 TURN_MESSAGES = 1000
 #: After a failed write the store is tried again this often.
 STORE_RETRY_S = 0.5
-#: Timers fire at most this late when nothing else happens: the longest sleep.
+#: The longest sleep of the loop. When nothing arrives, timers fire at most this late.
 LONGEST_SLEEP_S = 1.0
-#: When a turn begins so long after the one before, this process stood still (SIGSTOP, a debugger, a frozen
-#: container): answers that came in time may lie in the connection. They are read before a timer fires, and
-#: timers are held for that so long at most.
+#: When a turn begins this long after the last one, the process stood still (SIGSTOP, a debugger, a frozen
+#: container). Answers that came in time may be unread in the connection. They are read before a timer fires;
+#: timers are held for ``CATCH_UP_S`` at most.
 STOOD_STILL_S = LONGEST_SLEEP_S + 1.0
 CATCH_UP_S = 5.0
-#: An answer that could not be taken in is tried again after the first, then twice as long, up to the last.
+#: An answer that could not be taken in is tried again after the first time, then after twice as long each
+#: time, up to the last.
 AGAIN_FIRST_S, AGAIN_LAST_S = 0.1, 10.0
-#: So many of them, or bytes, are kept for that, and acknowledged. The broker brings others again.
+#: Most of these answers, and of their bytes, that are kept and acknowledged. The broker brings others again.
 AGAIN_MOST, AGAIN_BYTES = 10_000, 16 * 1024 * 1024
-#: How often one looks for jobs that need not be kept.
+#: How often the dispatcher looks for jobs that need not be kept.
 PRUNE_S = 60.0
 LOOK_AGAIN = "look again later whether it was done, before you repeat it"
 KEEP_ALL = Keep(jobs=2**62, age_s=float("inf"), bytes=2**62)
@@ -89,16 +90,19 @@ KEEP_ALL = Keep(jobs=2**62, age_s=float("inf"), bytes=2**62)
 
 @dataclass(slots=True)
 class _Call:
-    """Something that a caller wants to be done, or to know, in the dispatcher's thread."""
+    """What a caller wants to be done in the dispatcher's thread."""
 
+    #: Does it, and returns the value for the caller.
     verb: Callable[[Engine], Any]
+    #: Takes the value, or the error.
     reply: "Future[Any]"
-    #: It changes nothing but the new job that it may return: a reply that is no new job needs no disk.
+    #: Whether it changes nothing but the new job that it may return. Any other value is given at once,
+    #: without waiting for the disk.
     looks: bool = False
 
 
 class Dispatcher:
-    """The loop. ``post`` and ``call`` are for any thread; the rest runs in ``pm-dispatcher``."""
+    """The loop, in the thread ``pm-dispatcher``. Any thread may call its public methods."""
 
     def __init__(self, engine: Engine, store: Store, bus: BusClient, hub: Hub, keep: Keep = KEEP_ALL) -> None:
         self._engine = engine
@@ -108,56 +112,58 @@ class Dispatcher:
         self._clock = engine.clock
         self._inbox: SimpleQueue[Sequence[BusEvent] | _Call | None] = SimpleQueue()
         self._keep = keep
-        #: Called after each turn, at the latest ``LONGEST_SLEEP_S`` after the one before.
+        #: Is called after each turn, every ``LONGEST_SLEEP_S`` at least.
         self.turned: Callable[[], None] = lambda: None
         self._steadiness = Steadiness(engine.clock)
         self._prune_s = 0.0
         self._sweeping = True
-        #: The search for jobs that need not be kept, while it is under way: a part of it after each turn.
+        #: The search for jobs that need not be kept, a part of it after each turn; None: none is under way.
         self._look: Look | None = None
-        #: How long transactions took; how long from the decision to send until the bus had it.
+        #: How long commits took; how long from the decision to send until the bus had the message.
         self.commits, self.dispatches = Tally(), Tally()
-        #: How long turns took, from what had arrived until all of it was done.
+        #: How long turns took, with all that was done after them.
         self.turns = Tally()
         self._decided_s = 0.0
         self._replies: list[tuple[_Call, Any]] = []
-        #: Of answers that were taken in, and are to be acknowledged once they are on disk.
+        #: Receipts of answers that were taken in. They are acknowledged once the answers are on disk.
         self._receipts: list[Receipt] = []
         #: How large the answers are that were taken in and are still in memory, as the bus counts them.
         self._taken_bytes = 0
-        #: Answers that could not be taken in, by a number of their own, each with its next wait in seconds.
+        #: Number of our own -> (an answer that could not be taken in, its next wait in seconds).
         self._untaken: dict[int, tuple[Answered, float]] = {}
         self._untaken_bytes = 0
         self._untaken_timers: Timers[int] = Timers()
         self._numbers = count()
-        #: Until then timers are held; None: they are not.
+        #: Until when timers are held; None: they are not held.
         self._held_until_s: float | None = None
-        #: Answers have come since the bus was asked for a ``Synced``; so it is to be asked for another.
+        #: Whether answers have come since the bus was asked for a ``Synced``; whether to ask for another one.
         self._answers_came = self._asks_again = False
         self._stopped = threading.Event()
         self.thread = Vital(target=self._run, name="pm-dispatcher")
 
     def post(self, events: Sequence[BusEvent]) -> None:
-        """This happened on the bus, in this order. Never blocks."""
+        """Take events of the bus, in the order in which they happened. Never blocks."""
         self._inbox.put(events)
 
     def call(self, verb: Callable[[Engine], T], timeout_s: float) -> T:
-        """Do ``verb`` in the dispatcher's thread; its value, once what it changed is durable.
+        """Do ``verb`` in the dispatcher's thread. Returns its value, once its changes are on disk.
 
-        Raises what the verb raises; Unavailable when the time is over or the bundle is stopping.
+        Raises what the verb raises, and:
+            Unavailable: ``timeout_s`` is over, or the bundle is stopping.
+            StoreError: the changes could not be written.
         """
         late = f"Not confirmed within {timeout_s:g} s: {LOOK_AGAIN}."
         value: T = self._wait(_Call(verb, Future()), timeout_s, late)
         return value
 
     def create(self, verb: Callable[[Engine], Job], timeout_s: float) -> Job:
-        """As ``call``, for a verb that finds a job or makes one: what is on disk is given at once."""
+        """As ``call``, for a verb that finds or creates a job. A job that is on disk is returned at once."""
         late = f"Not confirmed within {timeout_s:g} s: {LOOK_AGAIN}."
         job: Job = self._wait(_Call(verb, Future(), looks=True), timeout_s, late)
         return job
 
     def look(self, verb: Callable[[Engine], T], timeout_s: float) -> T:
-        """As ``call``, for a verb that changes nothing: it waits for the disk only with a new job."""
+        """As ``call``, for a verb that changes nothing. Only a new job is waited for until it is on disk."""
         call = _Call(verb, Future(), looks=True)
         value: T = self._wait(call, timeout_s, f"No answer within {timeout_s:g} s.")
         return value
@@ -180,7 +186,7 @@ class Dispatcher:
             del call  # an error knows this frame, and the call knows the error: the body of a POST would stay
 
     def start(self) -> None:
-        """Take up what an earlier process left, and run. Raises StoreError."""
+        """Take up the open jobs of an earlier process, and start the thread. Raises StoreError."""
         for job, requests in self._store.unfinished():
             self._engine.lifecycle.recover(job, self._store.now.items([job.id]), requests)
             direct = (one for one in requests if one.status is RequestStatus.SENT)
@@ -194,7 +200,7 @@ class Dispatcher:
         self.thread.start()
 
     def stop(self, timeout_s: float = 2.0) -> None:
-        """Finish the turn at hand and end; callers that still wait are told."""
+        """Finish the turn at hand, and end. Callers that still wait get Unavailable."""
         self._stopped.set()
         self._inbox.put(None)
         self.thread.join(timeout_s)
@@ -209,7 +215,7 @@ class Dispatcher:
     def _run(self) -> None:
         try:
             self._loop()
-        finally:  # whatever ended it: nobody is to wait for a reply that never comes
+        finally:  # whatever has ended the loop, no caller may wait for a reply that never comes
             self._stopped.set()
             for call, _ in self._replies:
                 said = "Puppetmaster stopped before the store could be written."
@@ -219,10 +225,10 @@ class Dispatcher:
     def _loop(self) -> None:
         self._engine.begin()
         while self._round():
-            pass  # nothing of it is kept here: what arrived may be large
+            pass  # nothing that has arrived is kept here, because it may be large
 
     def _round(self) -> bool:
-        """A turn, and what is done after it; whether another one follows."""
+        """Run one turn, and what is done after it. Returns whether another turn follows."""
         arrived = self._arrived()
         begun_s = self._clock.now_s()
         late = self._engine.begin() > STOOD_STILL_S
@@ -246,7 +252,7 @@ class Dispatcher:
         return None not in arrived
 
     def _guarded(self, step: Callable[..., None], *args: Any) -> None:
-        """One thing that goes wrong must not stop the loop: it is logged, and the rest goes on."""
+        """Do a step. An error in it is logged and does not stop the loop."""
         try:
             step(*args)
         except StoreError as error:
@@ -255,7 +261,7 @@ class Dispatcher:
             log.exception("a step of the dispatcher failed", extra={"action": "dispatcher_fault"})
 
     def _arrived(self) -> list[Sequence[BusEvent] | _Call | None]:
-        """All that is in the inbox, after waiting for something or for the next timer."""
+        """All that is in the inbox. Waits until something is there, or a timer is due."""
         arrived: list[Sequence[BusEvent] | _Call | None] = []
         size = 0
         with suppress(Empty):
@@ -269,7 +275,7 @@ class Dispatcher:
         return arrived
 
     def _release(self, arrived: Sequence[Sequence[BusEvent] | _Call | None]) -> None:
-        """These have been taken in: the bus may bring others, unless they stay in memory."""
+        """Tell the bus that these events need no memory any more, unless they stay in memory."""
         self._taken_bytes += sum(
             event.size_bytes
             for one in arrived
@@ -287,7 +293,7 @@ class Dispatcher:
                 self._hold_timers()
 
     def _hold_timers(self) -> None:
-        """Nothing was read for a while: first read what came meanwhile, then look at the time."""
+        """Hold the timers after nothing was read for a while, until what came meanwhile is read."""
         self._held_until_s = self._clock.now_s() + CATCH_UP_S
         self._catch_up()
 
@@ -320,8 +326,8 @@ class Dispatcher:
                 engine.bridge(gateway, connected=connected, retained=retained)
             case SubscriptionsRefused(presence, direct):
                 engine.refused(presence=presence, direct=direct)
-            case LinkChanged(up, unsent, tried, capacity):
-                engine.link(up=up, unsent=unsent, tried=tried, capacity=capacity)
+            case ConnectionChanged(up, unsent, tried, capacity):
+                engine.connection(up=up, unsent=unsent, tried=tried, capacity=capacity)
             case ControllerChanged(up):
                 engine.controller(up=up)
             case ControllerForgot(known_s, _):
@@ -332,7 +338,7 @@ class Dispatcher:
                 self._take_word(event)
 
     def _take_word(self, event: BusEvent) -> None:
-        """What the controller says when it is asked, and what others ask it."""
+        """Take what the controller says when it is asked, and what others ask it."""
         match event:
             case ControllerKnows(asked_s):
                 self._engine.delivery.controller_knows(asked_s)
@@ -342,7 +348,7 @@ class Dispatcher:
                 self._engine.delivery.registering(resources)
 
     def _synced(self) -> None:
-        # What came is acknowledged in this turn: then comes what the broker held back behind that.
+        # What came is acknowledged in this turn, and the broker then sends what it held back behind that.
         self._asks_again = self._answers_came
         if not self._answers_came:
             self._held_until_s = None
@@ -354,11 +360,14 @@ class Dispatcher:
             if len(self._untaken) >= AGAIN_MOST or self._untaken_bytes >= AGAIN_BYTES:
                 raise
             self._set_aside(event, wait_s, error)
-        if event.receipt is not None:  # not before: what was neither taken in nor kept is to be brought again
+        if event.receipt is not None:  # only now: what was neither taken in nor kept must be brought again
             self._receipts.append(event.receipt)
 
     def _set_aside(self, event: Answered, wait_s: float, error: Exception) -> None:
-        """Unacknowledged, a few such answers would hold up all that come after them at the broker."""
+        """Keep an answer that could not be taken in, so that it can be acknowledged.
+
+        A few answers without acknowledgement hold up all that come after them at the broker.
+        """
         first = wait_s == AGAIN_FIRST_S
         log.log(
             logging.ERROR if first else logging.DEBUG,
@@ -381,7 +390,7 @@ class Dispatcher:
 
     def _do(self, call: _Call) -> None:
         if not call.reply.set_running_or_notify_cancel():
-            return  # its caller has given up, and was told that nothing was changed
+            return  # its caller has given up, and knows that nothing was changed
         try:
             value = call.verb(self._engine)
         except PuppetmasterError as error:
@@ -396,7 +405,7 @@ class Dispatcher:
                 self._replies.append((call, value))
 
     def _keep_house(self) -> None:
-        """Between turns: remove jobs that need not be kept, in parts that hold up nobody."""
+        """Remove jobs that need not be kept, a small part after each turn."""
         if self._engine.stalled:
             return
         now_s = self._clock.now_s()
@@ -409,21 +418,21 @@ class Dispatcher:
                 self._engine.lifecycle.clock_was_set()
             self._look = Look(self._keep, Now(self._clock.wall_s(), steady, self._clock.boot(), now_s))
         if self._sweeping:
-            self._sweeping = False  # also when it fails: it is tried again later
+            self._sweeping = False  # also if it fails: then it is tried again later
             self._sweeping = self._store.sweep()
         elif self._look is not None:
-            look, self._look = self._look, None  # as above
+            look, self._look = self._look, None  # also if it fails
             self._prune(look)
             self._look = None if look.over else look
 
     def _prune(self, look: Look) -> None:
-        """Read a part of the jobs, or remove some."""
+        """Read a part of the jobs, or remove some of them."""
         if not look.complete:
             self._store.look_on(look)
             return
         gone = self._store.outlived(look)
         for job_id in gone:
-            with suppress(NotFound):  # somebody has removed it meanwhile
+            with suppress(NotFound):  # it was removed meanwhile
                 self._engine.delete(job_id)
         if gone:
             self._turn()
@@ -462,15 +471,15 @@ class Dispatcher:
             )
         revoked = set(self._engine.stall(error))
         self._engine.retry_s = self._clock.now_s() + STORE_RETRY_S
-        # What came is kept in memory, up to ``HELD_BYTES``. Unacknowledged, a few answers would hold up what
-        # comes after them at the broker, and the controller would seem to be gone.
+        # Answers that came are kept in memory, up to ``HELD_BYTES``. Without acknowledgement a few of them
+        # would hold up all that comes after them at the broker, and the controller would seem to be gone.
         self._acknowledge()
         waiting, self._replies = self._replies, []
         for call, value in waiting:
             if getattr(value, "id", None) in revoked:
                 said = f"{_fate(error)}: {error.message}"
             else:
-                # To let them wait for it would keep our resources on the bus locked.
+                # A caller that waits for the disk would keep our resources on the bus locked.
                 said = f"It is in force, and will be written down as soon as that can be: {error.message}"
             call.reply.set_exception(StoreError(said))
 
@@ -503,13 +512,13 @@ class Dispatcher:
                 message = self._inbox.get_nowait()
             except Empty:
                 return
-            # A caller that has given up was told so; to answer it again would raise, and silence the others.
+            # Only callers that have not given up: a second reply would raise, and the others would get none.
             if isinstance(message, _Call) and message.reply.set_running_or_notify_cancel():
                 message.reply.set_exception(Unavailable("Puppetmaster is stopping: nothing was changed."))
 
 
 def _fate(error: StoreError) -> str:
-    """What has become of a job whose creation could not be written."""
+    """What has become of a job whose creation could not be written, as the beginning of a sentence."""
     if isinstance(error, NotKnown):
         return (
             "It is not known whether the job was created; "

@@ -42,13 +42,15 @@ def _knob(
     low: float | None = None,
     high: float | None = None,
     env: str = "",
+    old: str = "",
     secret: bool = False,
 ) -> Any:
     """A setting. ``about`` describes it; ``low`` and ``high`` are its bounds (None: unbounded).
 
-    ``env`` is its environment variable (empty: PUPPETMASTER_ and its name). A ``secret`` is never shown.
+    ``env`` is its environment variable (empty: PUPPETMASTER_ and its name). ``old`` is the name that it had
+    in earlier versions, which is still taken (empty: it had no other). A ``secret`` is never shown.
     """
-    about_it = {"about": about, "low": low, "high": high, "env": env, "secret": secret}
+    about_it = {"about": about, "low": low, "high": high, "env": env, "old": old, "secret": secret}
     return field(default=default, repr=not secret, metadata=about_it)
 
 
@@ -105,7 +107,7 @@ class Settings:
         "/cgs/+/connection_status",
         "topics where bridges say whether they are connected, comma separated, + for the gateway; off: none",
     )
-    window: int = _knob(500, "most requests in flight over all jobs", low=1, high=10000)
+    max_in_flight: int = _knob(500, "most requests in flight over all jobs", low=1, high=10000, old="window")
     max_in_flight_per_owner: int = _knob(
         500, "most requests in flight at one owner of many gateways, such as /remote/+", low=1, high=10000
     )
@@ -153,9 +155,10 @@ class Settings:
         """
         _check_names(environ)
         given = {
-            knob.name: _read(knob, text)
+            knob.name: _read(knob, text, name)
             for knob in fields(cls)
-            if (text := environ.get(variable(knob), "").strip())
+            for name in _variables(knob)
+            if (text := environ.get(name, "").strip())
         }
         data_dir = given.get("data_dir", defaults.get("data_dir", _DATA))
         named = environ.get(FILE_VARIABLE, "").strip()
@@ -185,17 +188,23 @@ class Settings:
         return topics
 
     def public(self) -> dict[str, Any]:
-        """The settings as GET /system/puppetmaster shows them (``requestTimeout``), without secrets."""
-        shown = {knob.name: getattr(self, knob.name) for knob in fields(self) if not knob.metadata["secret"]}
-        return {
-            name_in_file(name): str(value) if isinstance(value, Path) else value
-            for name, value in shown.items()
+        """The settings as GET /system/puppetmaster shows them (``requestTimeout``), without secrets.
+
+        A setting that was renamed is there under both names.
+        """
+        shown = {
+            name: getattr(self, knob.name)
+            for knob in fields(self)
+            if not knob.metadata["secret"]
+            for name in _names_in_file(knob)
         }
+        return {name: str(value) if isinstance(value, Path) else value for name, value in shown.items()}
 
 
 def _check_names(environ: Mapping[str, str]) -> None:
     """Raises SettingsError: a variable has our prefix and is no setting, so it may be misspelt."""
-    known = [name for knob in fields(Settings) if (name := variable(knob)).startswith(PREFIX)]
+    names = [name for knob in fields(Settings) for name in _variables(knob)]
+    known = [name for name in names if name.startswith(PREFIX)]
     for name in sorted(environ):
         if not name.startswith(PREFIX) or name in (*known, *ELSEWHERE) or _LINKED.fullmatch(name):
             continue
@@ -220,12 +229,13 @@ def _from_file(path: Path | None) -> dict[str, Any]:
     if not isinstance(given, dict):
         raise SettingsError(f'{path}: expected an object such as {{"keepDays": 30}}.')
     # The data directory cannot be set in the file: it says where that is.
-    knobs = {name_in_file(knob.name): knob for knob in fields(Settings) if knob.name != "data_dir"}
+    settable = [knob for knob in fields(Settings) if knob.name != "data_dir"]
+    knobs = {name: knob for knob in settable for name in _names_in_file(knob)}
     for name in given.keys() - knobs.keys():
         close = difflib.get_close_matches(name, knobs, 1)
         hint = f"; did you mean '{close[0]}'?" if close else f"; known are {', '.join(knobs)}"
         raise SettingsError(f"{path}: unknown setting '{name}'{hint}")
-    found = ((knobs[name], name, value) for name, value in given.items())
+    found = ((knob, name, given[name]) for name, knob in knobs.items() if name in given)
     return {knob.name: _checked(knob, value, f"{path}: {name}") for knob, name, value in found}
 
 
@@ -248,19 +258,30 @@ def name_in_file(name: str) -> str:
     return first + "".join(word.capitalize() for word in rest)
 
 
+def _names_in_file(knob: "Field[Any]") -> list[str]:
+    """The names of this setting in the file, the older one first: what has both takes the newer one."""
+    return [name_in_file(name) for name in (knob.metadata["old"], knob.name) if name]
+
+
 def variable(knob: "Field[Any]") -> str:
     """The environment variable of this setting."""
-    return knob.metadata["env"] or f"PUPPETMASTER_{knob.name.upper()}"
+    return knob.metadata["env"] or f"{PREFIX}{knob.name.upper()}"
 
 
-def _read(knob: "Field[Any]", text: str) -> Any:
+def _variables(knob: "Field[Any]") -> list[str]:
+    """As ``variable``, with the older name before it."""
+    old = knob.metadata["old"]
+    return [f"{PREFIX}{old.upper()}", variable(knob)] if old else [variable(knob)]
+
+
+def _read(knob: "Field[Any]", text: str, where: str) -> Any:
     kind: Any = type(knob.default)
     try:
         value = kind(text)
     except ValueError:
         expected = "a whole number" if kind is int else "a number"
-        raise SettingsError(f"{variable(knob)}: expected {expected}, got '{text}'.") from None
-    return _bounded(knob, value, text, variable(knob))
+        raise SettingsError(f"{where}: expected {expected}, got '{text}'.") from None
+    return _bounded(knob, value, text, where)
 
 
 def _bounded(knob: "Field[Any]", value: Any, shown: str, where: str) -> Any:

@@ -1,4 +1,4 @@
-"""Everything that belongs to one controller: its bus, the engine, the dispatcher, the publisher."""
+"""All that belongs to one controller: its bus, the engine, the dispatcher, the publisher."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
@@ -15,38 +15,39 @@ from puppetmaster.settings import Settings
 from puppetmaster.store.base import Keep, Store
 from puppetmaster.threads import Vital
 
-#: Our own resource that the controller is asked for: does it still know us?
+#: The controller is asked for this resource of ours, to see whether it still knows us.
 PROBED = "/jobs"
 
 
 class Registered(Protocol):
     """What a site needs of the bundle that is registered with its controller."""
 
+    #: An event that is set while the bundle is registered.
     registered: Any
-    #: Why it cannot go on; None: it can.
+    #: Why the bundle cannot go on, as a sentence; None: it can.
     fault: str | None
 
     def register_again(self, asked_s: float) -> None:
-        """Asked at that time, the controller had forgotten us. Must not block."""
+        """Register again, because the controller did not know us at ``asked_s``. Must not block."""
 
     def why_not_registered(self) -> str | None:
-        """Why requests do not reach us; None when they do, or that is not known."""
+        """Why requests do not reach us, as a sentence; None: they do, or the reason is not known."""
 
     def twin(self) -> str | None:
-        """That another process of our own installation runs, with the cure; None: none asked lately."""
+        """That another process of this installation runs, and what to do; None: none was seen lately."""
 
 
 class Site:
-    """One controller, and all that decides and talks there. ``hub`` is told of each change of a job.
+    """All that decides and talks for one controller. Each change of a job is posted to ``hub``.
 
-    Several may share one store and one hub; today there is one. Raises SettingsError.
+    Several sites could share one store and one hub; today there is one. Raises SettingsError.
     """
 
     def __init__(self, settings: Settings, store: Store, hub: Hub, clock: Clock, bundle: Registered) -> None:
         self._bundle = bundle
         self._clock = clock
         self.bus = BusClient(settings, store.installation, PROBED, self._heard, clock)
-        #: How long messages may be there.
+        #: How long messages on this bus may be.
         self.limit = self.bus.limit
         self.engine = Engine(settings, clock, store.now, store.ids, self.bus.tunnel)
         keep = Keep(settings.keep_jobs, settings.keep_days * 86400, int(settings.keep_mb * 1_000_000))
@@ -59,18 +60,20 @@ class Site:
         yield from (self.dispatcher.thread, self.publisher.thread, *self.bus.threads)
 
     def start(self) -> None:
-        """Take up what an earlier process left, then listen to the bus.
+        """Take up the open jobs of an earlier process, then listen to the bus.
 
-        Raises StoreError; PuppetmasterError, when a thread cannot be started.
+        Raises:
+            StoreError: the store cannot be read or written.
+            PuppetmasterError: a thread cannot be started.
         """
         self.dispatcher.start()
         self.publisher.start()
         self.bus.start()
 
     def stop(self) -> None:
-        """Stop deciding first, then talking.
+        """Stop the dispatcher, then the bus.
 
-        Raises StoreError, when all is stopped: not everything could be written.
+        Raises StoreError, after all has stopped: not all could be written.
         """
         self.dispatcher.stop()
         self.publisher.stop()
@@ -85,14 +88,14 @@ class Site:
         self.dispatcher.post(events)
 
     def controller_forgot(self, known_s: float) -> None:
-        """The controller was restarted since that time, and whoever found that out registers us again."""
+        """Note that the controller was restarted after ``known_s``. The caller registers us again."""
         known_s = max(known_s, self.bus.known_s or known_s)
         self.dispatcher.post([ControllerForgot(known_s, self._clock.now_s())])
 
     def health(self, now: Snapshot) -> dict[str, Any]:
-        """Whether the bus carries what we say: ``connected``, ``controller``, ``registered``, ``reason``.
+        """The state of the bus: ``{"connected", "controller", "registered", "reason"}``.
 
-        ``reason`` says what is wrong, with the cure, the first cause only; None: nothing is.
+        ``reason`` is what is wrong and what to do, the first cause only; None: nothing is wrong.
         """
         bus: dict[str, Any] = {
             "connected": self.bus.connected,

@@ -73,7 +73,7 @@ class Scenario:
     capacity: float = 2000.0
     untouched: bool = False
     holds: tuple[Hold, ...] = ()
-    window: int = 500
+    max_in_flight: int = 500
     seed: int = 1
 
 
@@ -121,7 +121,7 @@ class Simulation:
         self.latencies_s: dict[int, list[float]] = {}
         self.clock = VirtualClock()
         self.store = MemoryStore()
-        settings = Settings(window=scenario.window)
+        settings = Settings(max_in_flight=scenario.max_in_flight)
         self.engine = Engine(settings, self.clock, self.store.now, Ids(), "simulated")
         self._sample_s = sample_s
         self._random = random.Random(scenario.seed)
@@ -131,7 +131,7 @@ class Simulation:
         self._events: list[tuple[float, int, Callable[[Engine], Any]]] = []
         self._stalled: list[Callable[[], None]] = []
         self._acknowledged_s = 0.0
-        self._at(0.0, lambda engine: engine.link(up=True))
+        self._at(0.0, lambda engine: engine.connection(up=True))
         self._at(0.0, lambda engine: engine.controller(up=True))
         self._turn()
 
@@ -410,7 +410,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     add("--capacity", type=float, default=known.capacity, help="messages a second through the controller")
     add("--untouched", action="store_true", help="a broker as it is installed: messages wait for 44 ms")
     add("--hold", type=_hold, action="append", default=[], help="others hold locks: share:from:until")
-    add("--window", type=int, default=known.window, help="most in flight over all jobs")
+    add("--max-in-flight", type=int, default=known.max_in_flight, help="most in flight over all jobs")
     add("--seed", type=int, default=known.seed, help="the same seed gives the same run")
     add("--method", default="post", help="of the command")
     add("--jobs", type=int, default=1, help="how many jobs go to all gateways at once")
@@ -436,7 +436,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         capacity=given.capacity,
         untouched=given.untouched,
         holds=tuple(given.hold),
-        window=given.window,
+        max_in_flight=given.max_in_flight,
         seed=given.seed,
     )
     random.seed(scenario.seed)

@@ -1,7 +1,7 @@
-"""The OpenAPI 3.1 document: ``python -m schema.generate`` writes ``openapi.json``, a test compares.
+"""The OpenAPI 3.1 document, and the API's words for the page: ``python -m schema.generate`` writes both.
 
-What is answered is described here; what is asked comes from ``puppetmaster.api``. ``examples.json`` holds an
-example of each. None of this is installed but the JSON: the HTTP door shows the document as it is.
+Bodies, answers and operations are described in ``puppetmaster.api``; ``examples.json`` holds an example each.
+A test compares both. Of this folder the document alone is installed: the HTTP door shows it as it is.
 """
 
 import json
@@ -11,25 +11,17 @@ from typing import Any
 
 from puppetmaster import __version__
 from puppetmaster.api import fields, query
-from puppetmaster.api.fields import Field
+from puppetmaster.api.answers import ANSWERS, SOURCES, WAYS
+from puppetmaster.api.fields import Field, Many
 from puppetmaster.api.operations import OPERATIONS, WEBSOCKET, Operation
-from puppetmaster.model.job import FINAL, GateStatus, JobStatus
-from puppetmaster.model.request import DIRECT_WAY, REMOTE_WAY, RequestStatus
-from puppetmaster.model.why import Reason, Why
-from puppetmaster.settings import ROUTES
+from puppetmaster.model.job import JobStatus
+from puppetmaster.model.request import OPEN, RequestStatus
 
 FILE = Path(__file__).with_name("openapi.json")
+PAGE_FILE = Path(fields.__file__).parents[1] / "dashboard" / "contract.js"
 EXAMPLES: Mapping[str, Any] = json.loads(FILE.with_name("examples.json").read_bytes())
 
 Shape = dict[str, Any]
-
-JOB_STATUS = [status.value for status in JobStatus]
-#: What a job may end as before its time.
-ENDINGS = [status.value for status in sorted(FINAL) if status is not JobStatus.RESOLVED]
-REQUEST_STATUS = [status.value for status in RequestStatus]
-#: Settings that may be larger than what is in force, and what else that may be from.
-IN_FORCE = {"brokerLimitBytes": ("broker", "controller"), "httpConnections": ("openFiles",)}
-COUNTERS = ("openJobs", "openRequests", "inFlight", "window", "idsLeft", "messagesDropped")
 
 
 def ref(name: str) -> Shape:
@@ -51,20 +43,16 @@ def _or_null(schema: Shape) -> Shape:
     return {"anyOf": [schema, {"type": "null"}]}
 
 
-def _whole(low: int, high: int = fields.MOST) -> Shape:
-    return {"type": "integer", "minimum": low, "maximum": high}
-
-
-TEXT: Shape = {"type": "string", "minLength": 1}
-_TIME: Shape = {"type": "string", "format": "date-time"}
-_YES: Shape = {"type": "boolean"}
-_COUNT: Shape = {"type": "integer", "minimum": 0}
 _ID: Shape = {"type": "integer", "minimum": 1}
 
 
 def _field(one: Field) -> Shape:
     """The JSON Schema of a field, with its sentence and its default."""
     schema = _body(one.parts) if one.parts else one.kind.schema
+    if one.many is Many.LIST:
+        schema = {"type": "array", "items": schema}
+    elif one.many is Many.MAP:
+        schema = {"type": "object", "additionalProperties": schema}
     schema = _or_null(schema) if one.nullable else schema
     return {
         "description": one.sentence,
@@ -105,39 +93,6 @@ def _new_job() -> Shape:
     }
 
 
-_RESULT: Shape = {
-    "description": "Empty until there is one",
-    "type": "object",
-    "properties": {
-        "code": {"type": ["number", "null"]},
-        "data": {},
-        "message": {"type": "string"},
-        "source": {"enum": ["device", "remote", "controller", "puppetmaster"]},
-        "late": {"const": True},
-        "route": {"description": "Where the gateway was asked directly", "const": DIRECT_WAY},
-    },
-}
-#: Of the bridges, and of the owners of many gateways.
-_GATEWAYS = _object(
-    {
-        "connected": _COUNT,
-        "away": _COUNT,
-        "changes": {"description": "How often a bridge came or went since the start", **_COUNT},
-        "watched": {"description": "Whether the broker lets us see what bridges say", **_YES},
-        "route": {"description": "Which way requests go", "enum": list(ROUTES)},
-        "owners": {
-            "description": "By the resource that an owner of many gateways has",
-            "type": "object",
-            "additionalProperties": _object(
-                {
-                    "window": {"description": "The most that are in flight there", **_COUNT},
-                    "busy": {"description": "How many it may be busy with", **_COUNT},
-                }
-            ),
-        },
-    }
-)
-
 SCHEMAS: Mapping[str, Shape] = {
     "Value": {
         "description": "Any JSON value that the bus can carry",
@@ -164,177 +119,7 @@ SCHEMAS: Mapping[str, Shape] = {
             {"properties": {"force": {"const": False}}},
         ],
     },
-    "Job": {
-        "type": "object",
-        "required": [
-            "id",
-            "createdAt",
-            "status",
-            "progress",
-            "totalCount",
-            "doneCount",
-            "finishCount",
-            "errorCount",
-            "counts",
-        ],
-        "properties": {
-            "id": _or_null(_ID),
-            "name": _or_null({"type": "string"}),
-            "summary": {"description": "Its first command, and how many others", "type": "string"},
-            "key": _or_null({"type": "string"}),
-            "parent": _or_null(_ID),
-            "createdAt": _TIME,
-            "startedAt": _or_null(_TIME),
-            "finishedAt": _or_null(_TIME),
-            "timeout": _or_null({"type": "number"}),
-            "status": {"enum": JOB_STATUS},
-            "reason": _or_null({"type": "string"}),
-            "reasonCode": {
-                "description": "What kind of reason that is; null too where an earlier version has kept it",
-                "enum": [None, *Reason],
-            },
-            "ending": {"description": "What it will end as, while it is stopping", "enum": [None, *ENDINGS]},
-            "progress": {"type": "integer", "minimum": 0, "maximum": 100},
-            "totalCount": _COUNT,
-            "doneCount": _COUNT,
-            "finishCount": _COUNT,
-            "errorCount": _COUNT,
-            "counts": _object(dict.fromkeys(REQUEST_STATUS, _COUNT)),
-            **{one.name: _field(one) for one in fields.NEW_JOB if one.given},
-            "waveEnds": {
-                "description": "How many requests there are up to the end of each wave; with waves only",
-                "type": "array",
-                "items": _whole(1),
-            },
-            "wave": {"description": "The open one, from 1; where waves were given", **_whole(1)},
-            "gateStatus": {
-                "description": "What stands before the next wave: it rests, or it failed",
-                "enum": [None, *(status.value for status in GateStatus)],
-            },
-            "dryRun": {"description": "Nothing was created: ids are null", "const": True},
-            "waveSizes": {"type": "array", "items": _whole(1)},
-            "plan": {
-                "description": "Of a dry run, a sentence each: how many requests, in which order, what stops "
-                "the job, what is sent twice, and what else is to be known",
-                "type": "array",
-                "items": {"type": "string"},
-            },
-            "requests": {"type": "array", "items": {"anyOf": [_ID, ref("Request")]}},
-            "collection": {"type": "array", "items": ref("Request")},
-        },
-    },
-    "Request": _object(
-        {
-            "id": _or_null(_ID),
-            "job": _or_null(_ID),
-            "method": {"enum": list(fields.METHODS)},
-            "resource": {"type": "string"},
-            "tunnel": {"type": "string"},
-            "data": {},
-            "__request": {
-                "type": "object",
-                "required": ["destination", "status", "progress", "attempts", "result"],
-                "properties": {
-                    "destination": {"type": "string"},
-                    "createdAt": _TIME,
-                    "sentAt": _or_null(_TIME),
-                    "finishedAt": _or_null(_TIME),
-                    "timeout": {"type": "number"},
-                    "status": {"enum": REQUEST_STATUS},
-                    "why": _or_null({"type": "string"}),
-                    "whyCode": {"description": "What kind of reason that is", "enum": [None, *Why]},
-                    "progress": {"enum": [0, 100]},
-                    "attempts": _COUNT,
-                    "route": {
-                        "description": "The way that it went: through the remote bundle, or to the gateway",
-                        "enum": [None, REMOTE_WAY, DIRECT_WAY],
-                    },
-                    "result": _RESULT,
-                    "history": {
-                        "description": "The attempts that were followed by another",
-                        "type": "array",
-                        "items": _object(
-                            {
-                                "message": _ID,
-                                "sentAt": _or_null(_TIME),
-                                "finishedAt": _TIME,
-                                "status": {"enum": REQUEST_STATUS},
-                                "result": _RESULT,
-                            },
-                            {"route": {"const": DIRECT_WAY}},
-                        ),
-                    },
-                },
-            },
-        },
-        {"code": _whole(100, 999)},
-    ),
-    "Result": _object(
-        {
-            "count": _whole(1),
-            "status": {"enum": REQUEST_STATUS},
-            "code": {"type": ["number", "null"]},
-            "destinations": {
-                "description": "Folded, `cg-[001-038]`; with `collection=true` one by one",
-                "type": "array",
-                "items": {"type": "string"},
-            },
-            "sample": _object({"request": _ID, "result": _RESULT}),
-        },
-        {
-            "step": {
-                "description": "Method and resource, in a job that takes gateways through steps (`onFail`)",
-                "type": "string",
-            },
-            "diff": {
-                "description": "Where its data differ from those of the largest group that is resolved",
-                "type": "array",
-                "items": {"type": "object", "required": ["path"]},
-            },
-        },
-    ),
-    "Error": _object(
-        {"message": {"type": "string"}},
-        {
-            "errors": {
-                "type": "array",
-                "items": _object({"path": {"type": "string"}, "message": {"type": "string"}}),
-            }
-        },
-    ),
-    "Gateway": _object(
-        {
-            "version": {"type": "string"},
-            "startedAt": _TIME,
-            "healthy": {"description": "Whether a batch would be carried out now", "type": "boolean"},
-            "bus": _object(
-                {
-                    **dict.fromkeys(("connected", "controller", "registered"), _YES),
-                    "reason": _or_null({"type": "string"}),
-                }
-            ),
-            "store": _object(
-                {"writable": {"type": "boolean"}, "reason": _or_null({"type": "string"}), "path": TEXT}
-            ),
-            "limits": {
-                "description": "The settings by name, without secrets",
-                "type": "object",
-                "additionalProperties": {"type": ["number", "string", "boolean", "null"]},
-            },
-            "inForce": _object(
-                {
-                    name: _object({"value": _COUNT, "from": {"enum": ["setting", *sources]}})
-                    for name, sources in IN_FORCE.items()
-                }
-            ),
-            "counters": _object(dict.fromkeys(COUNTERS, _COUNT)),
-            "gateways": _GATEWAYS,
-        }
-    ),
-    "Readiness": _object(
-        {"ready": {"type": "boolean"}, "reasons": {"type": "array", "items": {"type": "string"}}},
-        {"message": {"type": "string"}},
-    ),
+    **{name: _body(some) for name, some in ANSWERS.items()},
 }
 
 #: What each code means; the examples have messages that come with it.
@@ -489,5 +274,22 @@ def text() -> bytes:
     return json.dumps(description(), indent=2).encode("ascii") + b"\n"
 
 
+def page_words() -> bytes:
+    """All of ``contract.js``: the lists and words of the API that the page shows."""
+    words = {
+        "METHODS": fields.METHODS,
+        "DONE": [status for status in RequestStatus if status not in OPEN],
+        "OPEN": [status for status in RequestStatus if status in OPEN],
+        "JOB_STATUSES": list(JobStatus),
+        "SOURCES": SOURCES,
+        "WAYS": WAYS,
+    }
+    lines = [f"export const {name} = {json.dumps(value)};\n" for name, value in words.items()]
+    return "".join(["// Made by schema/generate.py from the description of the API.\n\n", *lines]).encode(
+        "ascii"
+    )
+
+
 if __name__ == "__main__":
     FILE.write_bytes(text())
+    PAGE_FILE.write_bytes(page_words())

@@ -8,7 +8,14 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar, cast
 
 from puppetmaster.api import bodies
-from puppetmaster.bus.client import Answered, BusClient, BusEvent, ControllerChanged, LinkChanged, Owners
+from puppetmaster.bus.client import (
+    Answered,
+    BusClient,
+    BusEvent,
+    ConnectionChanged,
+    ControllerChanged,
+    Owners,
+)
 from puppetmaster.bus.connection import Receipt
 from puppetmaster.clock import Clock
 from puppetmaster.dispatcher import KEEP_ALL, Dispatcher
@@ -148,7 +155,7 @@ class Desk(Generic[S]):
         self.dispatcher = Dispatcher(self.engine, self.store, cast(BusClient, self.bus), hub, keep)
         self.bus.told = self.post
         self.dispatcher.start()
-        self.post(LinkChanged(up=True), ControllerChanged(up=True))
+        self.post(ConnectionChanged(up=True), ControllerChanged(up=True))
 
     def post(self, *events: BusEvent) -> None:
         self.dispatcher.post(events)

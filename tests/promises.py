@@ -191,7 +191,7 @@ class Promises:
 
     def check_flight(self, requests: dict[int, Request], policies: dict[int, Policy]) -> None:
         flying = [one for one in requests.values() if one.status is RequestStatus.SENT]
-        assert len({one.destination for one in flying}) == len(flying) <= self.world.settings.window
+        assert len({one.destination for one in flying}) == len(flying) <= self.world.settings.max_in_flight
         assert len({one.sending for one in flying}) == len(flying)
         scheduler = self.world.engine.scheduler
         for one in flying:
@@ -223,7 +223,7 @@ class Promises:
             ):
                 job = jobs[one.job]
                 assert (job.status, job.ending) == (JobStatus.DISPATCHING, None)
-                assert self.world.engine.link_up
+                assert self.world.engine.connected
                 assert self.world.engine.controller_up
 
     def check_deadlines(self, jobs: dict[int, Job], requests: dict[int, Request]) -> None:

@@ -114,7 +114,7 @@ class World:
             self.engine.lifecycle.recover(job, self.store.now.items([job.id]), requests)
         self.asked, self.revoked = [], []
         if self.connected:
-            self.run(lambda engine: engine.link(up=True), lambda engine: engine.controller(up=True))
+            self.run(lambda engine: engine.connection(up=True), lambda engine: engine.controller(up=True))
 
     def stop(self) -> None:
         """End the process: nothing is left of it but what its store kept."""
@@ -288,12 +288,12 @@ class World:
         self.connected = False
         self.asked = []
         if told:
-            self.run(lambda engine: engine.link(up=False))
+            self.run(lambda engine: engine.connection(up=False))
 
     def regain_link(self) -> None:
         """The broker is back, and the controller answers."""
         self.connected = True
-        self.run(lambda engine: engine.link(up=True), lambda engine: engine.controller(up=True))
+        self.run(lambda engine: engine.connection(up=True), lambda engine: engine.controller(up=True))
 
 
 def body(method: str, *destinations: str, resource: str = "/system/any", **more: Any) -> dict[str, Any]:

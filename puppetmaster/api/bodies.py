@@ -1,8 +1,8 @@
 """The body of POST /jobs and POST /requests, checked as a whole and turned into a ``JobSpec``.
 
-Three forms become the same thing: the batch of the API, the older ``destinations`` + ``message``,
-and the one ``destination`` of POST /requests. Every fault is found before anything is refused, each
-with its place; an unknown property is a fault, because a misspelt limit must not start a fleet.
+It has one of three forms: the batch of the API, the older ``destinations`` with ``message``, and the single
+``destination`` of POST /requests. All faults are found before the body is refused, each with its place. An
+unknown property is a fault, because a job must not go to a whole fleet on account of a misspelt limit.
 """
 
 import hashlib
@@ -21,13 +21,18 @@ from puppetmaster.model.policy import out_of_order
 from puppetmaster.model.spec import ItemSpec, JobSpec, Rerun
 
 _DESTINATION = re.compile(r"[^/?#+\s\x00-\x1f\x7f-\x9f\ud800-\udfff]+")
-#: The longest that the envelope of a message may be beside its data and destination.
+#: The longest tunnel and the longest id that a message may have.
 _TUNNEL = "t" * 63
 _ID = 2**32 - 1
 
 
 def parse_job(body: Any, max_requests: int, capacity: Capacity = DEFAULT_CAPACITY) -> JobSpec:
-    """The job that the body of POST /jobs asks for. Raises Invalid, TooLarge."""
+    """The job that a body of POST /jobs asks for. ``max_requests``: the most that it may have.
+
+    Raises:
+        Invalid: the body has faults.
+        TooLarge: the job has too many requests.
+    """
     if isinstance(body, dict) and "batch" not in body and ("destinations" in body or "message" in body):
         return _parse_compat(body, "destinations", max_requests, capacity)
     _check_object(body)
@@ -48,7 +53,7 @@ def parse_job(body: Any, max_requests: int, capacity: Capacity = DEFAULT_CAPACIT
 
 
 def parse_request(body: Any, max_requests: int, capacity: Capacity = DEFAULT_CAPACITY) -> JobSpec:
-    """The job of one request that the body of POST /requests asks for. Raises Invalid."""
+    """The job of one request that a body of POST /requests asks for. Raises Invalid."""
     return _parse_compat(body, "destination", max_requests, capacity)
 
 
@@ -103,9 +108,11 @@ def _spec(
 
 
 def check_size(spec: JobSpec, max_requests: int) -> None:
-    """Raise TooLarge when a job makes more requests than one may have, Invalid when its waves shrink.
+    """Check a job of known size. A rerun has no size until its requests are known.
 
-    A job that runs another one again has no size until its requests are known.
+    Raises:
+        TooLarge: the job has more than ``max_requests`` requests.
+        Invalid: for this size a wave would end before the wave before it.
     """
     if spec.total > max_requests:
         raise _too_large(spec.total, max_requests)
@@ -126,10 +133,10 @@ def _too_large(total: int, most: int) -> TooLarge:
 
 
 def digest(spec: JobSpec) -> str:
-    """A fingerprint of what is asked for: the same for the same job, however its body was written."""
+    """A SHA-256 of what a body asks for. It is the same for the same job, however the body is written."""
     asked = asdict(replace(spec, digest="", dry_run=False))
     found = hashlib.sha256()
-    for piece in json.JSONEncoder(sort_keys=True).iterencode(asked):  # not in one step: it may be large
+    for piece in json.JSONEncoder(sort_keys=True).iterencode(asked):  # in pieces, because it may be large
         found.update(piece.encode("ascii"))
     return found.hexdigest()
 

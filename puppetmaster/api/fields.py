@@ -1,7 +1,7 @@
-"""The fields of the API's bodies, each described once: what it may be, what it means, and what holds without.
+"""The fields of the API's bodies, each described once: its values, what it means, and its default.
 
-Validation (voluptuous; faults in our words), the OpenAPI document, the command line's options and the hints
-of the page's form come from here.
+Validation (by voluptuous, with our own words for faults), the OpenAPI document, the options of the command
+line and the hints of the page's form are made from these.
 """
 
 import difflib
@@ -24,25 +24,25 @@ METHODS = ("get", "post", "put", "delete")
 RESOURCE_LIMIT_BYTES = 1023
 NAME_LIMIT = 128
 KEY_LIMIT = 255
-#: No time in a body is shorter, but none at all, or longer.
+#: The shortest and the longest time in a body. Some fields take 0 too.
 SHORTEST_S, LONGEST_S = 0.001, 1_000_000_000
 LONGEST_MS = LONGEST_S * 1000
 
 MOST_WAVES = 100
 MOST_ATTEMPTS = 100
-#: Of a list that may name a few words, again and again.
+#: Most entries of a list of words; words may be repeated.
 MOST_NAMES = 100
-#: A request in nearly three hours; with less a job would hardly end.
+#: With the smallest rate a request is sent every 2.8 hours.
 LEAST_RATE, MOST_RATE = 0.0001, 100_000
 #: What ``retry.on`` may name, and what ``rerun.status`` may.
 RETRIED = tuple(status.value for status in policy.RETRIED)
 RERUN = tuple(status.value for status in policy.RERUN)
-#: What a control may make of a job.
+#: The statuses that a control may ask for.
 CONTROLS = (JobStatus.CANCELED.value, JobStatus.PAUSED.value, JobStatus.DISPATCHING.value)
 #: A percentage above 0, as a pattern that JSON Schema reads as Python does.
 PERCENT = r"(100(\.0{1,6})?|[1-9][0-9]?(\.[0-9]{1,6})?|0\.[0-9]{0,5}[1-9]0{0,5})%"
 MOST = 1_000_000
-#: A schema of the OpenAPI document, by its name behind this.
+#: A reference to a schema of the OpenAPI document is this and its name.
 REF = "#/components/schemas/"
 
 Shape = dict[str, Any]
@@ -50,7 +50,7 @@ Validator = Callable[[Any], Any]
 
 
 class Form(StrEnum):
-    """What sort of value a field has: a face that asks a person for it has a way for each."""
+    """The sort of a field's value. The command line and the page read each sort in its own way."""
 
     ANY = "any"
     TEXT = "text"
@@ -65,50 +65,60 @@ class Form(StrEnum):
     TIME = "time"
 
 
-class Kind(NamedTuple):
-    """What a value may be."""
+class Many(StrEnum):
+    """How a property holds several objects that are alike."""
 
-    #: As JSON Schema; it may be narrower than the check, where JSON Schema has no words.
+    LIST = "list"
+    MAP = "map"  #: an object that has each under its name
+
+
+class Kind(NamedTuple):
+    """The values that a field may have."""
+
+    #: The values as JSON Schema. It may be narrower than the check, where JSON Schema cannot say it.
     schema: Shape
-    #: In words, as they follow "expected" in a fault.
+    #: The values in words, as they follow "expected" in a fault.
     expected: str
-    #: Gives the value back, or raises ``vol.Invalid``.
+    #: Returns the value, or raises ``vol.Invalid``.
     check: Validator
-    #: What sort it is, for a face that asks a person.
+    #: The sort of the values.
     form: Form = Form.ANY
-    #: Of a number, the letter that stands for it in the help: S for seconds, N for a number.
+    #: The letter that stands for a number in the help of the command line: S for seconds, N for others.
     unit: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Field:
-    """A property of a body: its one description."""
+    """A property of a body or of an answer: its one description."""
 
     name: str
-    #: What it means, with its unit; "": it is taken, and no description lists it.
+    #: What it means, with its unit; empty: it is accepted, and not described.
     about: str = ""
     kind: Kind
-    #: The properties of an object; (): it is none, or they are looked at elsewhere.
+    #: The properties of its value; (): it is no object, or its properties are checked elsewhere.
     parts: tuple["Field", ...] = ()
+    #: Whether there are several objects with these parts; None: there is one.
+    many: Many | None = None
+    #: Whether it must be given; of an answer, whether it is always there.
     required: bool = False
-    #: Whether null stands for not given.
+    #: Whether null stands for not given; of an answer, whether it may be null.
     nullable: bool = False
-    #: What holds where it is not given, as JSON; None: ``otherwise`` says it.
+    #: The default as JSON; None: ``otherwise`` says it.
     default: Any = None
-    #: The same in words, where it is no value; "": nothing holds.
+    #: The default in words, if it is no value; empty: there is none.
     otherwise: str = ""
     #: Whether a job shows it as it was given.
     given: bool = False
 
     @property
     def validator(self) -> Any:
-        """What voluptuous holds its value against."""
+        """The validator of its value, for voluptuous."""
         checked: Any = vol.All(self.kind.check, _checks(self.parts)) if self.parts else self.kind.check
         return _optional(checked) if self.nullable else checked
 
     @property
     def without(self) -> str:
-        """What holds where it is not given, in words; "": nothing does."""
+        """The default in words; empty: there is none."""
         if self.otherwise or self.default is None:
             return self.otherwise
         default = self.default
@@ -118,12 +128,12 @@ class Field:
 
     @property
     def sentence(self) -> str:
-        """What it means, and what holds where it is not given."""
+        """What it means, and its default."""
         return f"{self.about}; default: {self.without}" if self.without else self.about
 
 
 def schema(some: Iterable[Field]) -> vol.Schema:
-    """What voluptuous holds an object against that has these properties."""
+    """The voluptuous schema of an object that has these properties."""
     return vol.Schema(_checks(some))
 
 
@@ -142,7 +152,7 @@ def at(path: str) -> Field:
 
 
 def _expect(test: Callable[[Any], bool], expected: str) -> Validator:
-    """A validator: what passes ``test`` passes; the fault says what was expected and what came."""
+    """A validator for values that pass ``test``. Its fault says what was expected and what came."""
 
     def validate(value: Any) -> Any:
         if not test(value):
@@ -305,7 +315,7 @@ _WAVES = Kind(
     _check_waves,
     Form.SHARES,
 )
-#: In the JSON Schema a time that no calendar disputes; ISO 8601 has other forms, which are taken too.
+#: The JSON Schema describes times in the usual form. Other forms of ISO 8601 are accepted too.
 _TIME = _kind(
     {
         "type": "string",
@@ -330,7 +340,7 @@ _RESOURCE = _kind(
     f"a string that begins with / of at most {RESOURCE_LIMIT_BYTES} bytes that the bus can carry",
     _is_resource,
 )
-#: What is allowed is counted in bytes: beyond ASCII it is less than this.
+#: The limit counts bytes. A destination that is not ASCII may have fewer characters.
 _DESTINATION: Shape = {
     "type": "string",
     "pattern": r"^[^/?#+\s\x00-\x1f\x7f-\x9f]+$",
@@ -349,8 +359,8 @@ _ITEMS = _kind(
 )
 
 
-def _described(schema: Shape) -> Kind:
-    """What is looked at elsewhere (api/bodies.py): only described here."""
+def described(schema: Shape) -> Kind:
+    """A kind without a check: its values are answers, or ``api.bodies`` looks at them."""
     return ANY._replace(schema=schema)
 
 
@@ -364,7 +374,7 @@ _MESSAGE = (
     Field(
         name="data",
         about="Passed on unchanged, an object or any other JSON",
-        kind=_described({"$ref": f"{REF}Value"}),
+        kind=described({"$ref": f"{REF}Value"}),
         otherwise="`{}`",
     ),
     Field(
@@ -384,7 +394,7 @@ ITEM_FIELDS = (
             Field(
                 name="destination",
                 about="A gateway, or a list of them: one request each",
-                kind=_described({"$ref": f"{REF}Destinations"}),
+                kind=described({"$ref": f"{REF}Destinations"}),
             ),
             Field(name="__destination", kind=ANY),
         ),
@@ -572,10 +582,10 @@ NEW_JOB = (
         default=False,
     ),
 )
-#: Optional properties that a job shows as they were given.
+#: Names of the optional properties that a job shows as they were given.
 GIVEN = tuple(one.name for one in NEW_JOB if one.given)
 
-#: What clients of the earlier puppetmaster sent along, and it made nothing of.
+#: Clients of the earlier puppetmaster sent this, and it was not used.
 _IGNORED = Field(name="formData", about="Ignored", kind=ANY)
 _COMPAT_MESSAGE = (*_MESSAGE, Field(name="id", about="Ignored", kind=ANY), _IGNORED)
 _COMPAT = (
@@ -598,7 +608,7 @@ _COMPAT = (
     _IGNORED,
 )
 NEW_REQUEST = (
-    Field(name="destination", about="The gateway", kind=_described(_DESTINATION), required=True),
+    Field(name="destination", about="The gateway", kind=described(_DESTINATION), required=True),
     *(replace(one, parts=_COMPAT_MESSAGE) if one.name == "message" else one for one in _COMPAT),
 )
 
@@ -624,7 +634,7 @@ JOB_COMPAT = vol.Schema({vol.Required("destinations"): ANY.check, **_checks(_COM
 REQUEST = vol.Schema({vol.Required("destination"): ANY.check, **_checks(_COMPAT)})
 
 
-#: Every name that some property has.
+#: The names of all properties.
 KNOWN = frozenset(
     one.name
     for some in (NEW_JOB, ITEM_FIELDS, _COMPAT_MESSAGE, NEW_REQUEST, CONTROL_FIELDS)
@@ -634,7 +644,7 @@ KNOWN = frozenset(
 
 
 def plain(value: Any) -> Any:
-    """``value`` with each whole float as the integer that it is in JSON Schema: 5.0 is shown as 5."""
+    """``value`` with whole floats as integers, as JSON Schema takes them: 5.0 becomes 5."""
     if isinstance(value, dict):
         return {key: plain(child) for key, child in value.items()}
     if isinstance(value, list):
@@ -645,7 +655,7 @@ def plain(value: Any) -> Any:
 def faults(
     schema: vol.Schema, value: Mapping[str, Any], path: str = "", found: Faults | None = None
 ) -> Faults:
-    """All that ``schema`` finds wrong with ``value``, each with its place below ``path``: in ``found``."""
+    """Add all faults of ``value`` to ``found``, each with its place below ``path``. Returns ``found``."""
     found = Faults() if found is None else found
     few, left_out = _few(value)
     try:
@@ -653,17 +663,17 @@ def faults(
     except vol.MultipleInvalid as error:
         for one in error.errors:
             found.take((_fault(one, schema, path, hinting=found.hinting),))
-            # voluptuous keeps the error in a list of a frame that the error's traceback has: a cycle, which
-            # would keep the whole body in memory until somebody looks for cycles.
+            # voluptuous keeps the error in a list of a frame, and the error's traceback has that frame. This
+            # cycle would keep the whole body in memory until the garbage collector runs.
             one.__traceback__ = one.__context__ = one.__cause__ = None
     found.more += left_out
     return found
 
 
 def _few(value: Mapping[str, Any]) -> tuple[Mapping[str, Any], int]:
-    """``value`` with so many properties that each can be looked at, and how many unknown ones are left out.
+    """``value`` without most of its unknown properties if they are many, and how many are left out.
 
-    Data, and the message of the older form, which is looked at by itself, may hold as many as they like.
+    ``data`` may have any number of properties. The older form's ``message`` is checked by itself.
     """
     left_out = 0
     kept = value
@@ -699,13 +709,13 @@ def _plain(part: Any) -> str:
 
 
 def quoted(text: str) -> str:
-    """``text`` in quotes, fit for one line of ASCII, and not endless."""
+    """``text`` in quotes, in one line of ASCII, cut if it is long."""
     short = text if len(text) <= 80 else text[:77] + "..."
     return json.dumps(short).replace("\\u0000", "\\\\0").replace('"', "'")
 
 
 def kind(value: Any) -> str:
-    """What ``value`` is, for a sentence about what came."""
+    """The JSON type of ``value`` in words, such as ``a list``."""
     if value is None:
         return "null"
     names = {

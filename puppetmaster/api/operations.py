@@ -1,7 +1,7 @@
-"""The one table of what the API can do.
+"""The table of the operations of the API.
 
 The HTTP door's resources, the bus door's routes, the OpenAPI document and the table in docs/api.md are made
-from it; tests hold bundle.json against it.
+from it. A test compares bundle.json with it.
 """
 
 from collections.abc import Callable, Mapping
@@ -11,32 +11,35 @@ from puppetmaster.api import query
 from puppetmaster.api.query import Query
 from puppetmaster.api.service import Service
 
-#: The methods of the SDK and of HTTP, and the WebSocket's, which HTTP has alone.
+#: The method of WebSockets, which only the HTTP door has.
 WEBSOCKET = "WS"
-#: Where an operation is from: the mission document, puppetmaster 0.0.9, or ourselves.
+#: Where an operation comes from: the mission document, puppetmaster 0.0.9, or this project.
 SEED, COMPAT, NEW = "Seed", "Compat", "new"
 
 _PAGE = ("limit", "offset")
 
 
 class Backend(NamedTuple):
-    """What the doors translate for."""
+    """What the doors call."""
 
     service: Service
     health: Callable[[], dict[str, Any]]
 
 
 class Asked(NamedTuple):
-    """One request: the ``id`` in its path, its query, what its body says, and whether the bus brought it."""
+    """A request to the API."""
 
+    #: The id in its path; empty: the path has none.
     id: str
     query: Query
+    #: Its decoded body.
     body: Any
+    #: Whether the bus brought it.
     over_bus: bool = False
 
 
 class Operation(NamedTuple):
-    """A method on a path, and what it does."""
+    """A method on a path."""
 
     #: Upper case, as HTTP has it; or ``WEBSOCKET``.
     method: str
@@ -44,32 +47,32 @@ class Operation(NamedTuple):
     path: str
     #: What it does, in a sentence.
     about: str
-    #: Does it: what is to be answered. None: the HTTP door has it by itself, and the bus has not.
+    #: Does it, and returns the answer; None: only the HTTP door has it, and does it by itself.
     call: Callable[[Backend, Asked], Any] | None = None
-    #: The parameters that it takes, by their names in ``query.PARAMETERS``; any other is an error.
+    #: The parameters that it takes, by their names in ``query.PARAMETERS``. Any other is an error.
     query: tuple[str, ...] = ()
-    #: The schema of its body, by its name in the OpenAPI document; None: it has no body.
+    #: The name of its body's schema in the OpenAPI document; None: it has no body.
     takes: str | None = None
-    #: The schema of its answer; None: the answer is no JSON of ours.
+    #: The name of its answer's schema; None: the answer has none.
     gives: str | None = None
     #: Whether the answer is a list of these.
     lists: bool = False
-    #: The path and the job id of what it has made, from its answer; None: it makes nothing.
+    #: Takes the path and the job id of what it created from its answer; None: it creates nothing.
     created: Callable[[Mapping[str, Any]], tuple[str, int]] | None = None
-    #: Whether it makes, changes or removes a job, which is answered whatever its size.
+    #: Whether it creates, changes or removes a job. Such an operation is answered whatever its size.
     changes: bool = False
     #: ``SEED``, ``COMPAT`` or ``NEW``.
     origin: str = NEW
 
     @property
     def over_bus(self) -> bool:
-        """Whether the bus has it too."""
+        """Whether the bus door has it too."""
         return self.call is not None
 
     def run(
         self, backend: Backend, id_: str, given: Mapping[str, Any], body: Any, *, over_bus: bool = False
     ) -> Any:
-        """Do it: what is to be answered. Raises PuppetmasterError."""
+        """Do it. Returns the answer. Raises PuppetmasterError."""
         assert self.call is not None
         return self.call(backend, Asked(id_, query.parse(given, self.query), body, over_bus))
 

@@ -1,4 +1,4 @@
-"""What a job would do, in sentences: made here once, for the page and the command line to show."""
+"""What a job would do, in sentences. The page and the command line show them as they are."""
 
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
@@ -9,12 +9,12 @@ from puppetmaster.model.job import Job
 from puppetmaster.model.policy import Abort, Gate, Policy, Threshold, adding_nobody, ends_of
 from puppetmaster.model.spec import JobSpec, starts_at_once
 
-#: The sizes of so many waves are told, and so many waves that add nobody.
+#: Most waves whose sizes are listed, and most waves that add nobody.
 TOLD = 10
 
 
 def sentences(spec: JobSpec, job: Job) -> list[str]:
-    """How many requests ``job`` makes, in which order, what stops it, what is sent twice; what is odd."""
+    """How many requests a job has, in which order, what stops it, what is sent twice, and what is odd."""
     policy = job.policy
     gateways = len({destination for item in spec.items for destination in item.destinations})
     found = [
@@ -48,7 +48,7 @@ def _order(policy: Policy, job: Job, gateways: int | None) -> str:
 
 
 def _stops(policy: Policy, job: Job) -> str:
-    """What ends the job, or makes it pause, before all is tried."""
+    """What ends the job, or pauses it, before all requests are tried."""
     found = list(_stopping(policy, job))
     if not found:
         return "Nothing stops it by itself: each request is tried, however many fail."
@@ -82,7 +82,7 @@ def _more_than(errors: Threshold) -> str:
 
 
 def _may_run_twice(policy: Policy, spec: JobSpec) -> bool | None:
-    """Whether all of the requests may run twice; None: those with the method ``get`` alone."""
+    """Whether all requests may run twice; None: only those with the method ``get``."""
     some = {policy.repeats(item.method) for item in spec.items}
     return some.pop() if len(some) == 1 else None
 
@@ -105,7 +105,7 @@ def _twice(policy: Policy, twice: bool | None) -> str:
 
 
 def _odd(job: Job, gateways: int | None) -> Iterator[str]:
-    """What somebody who asked for this may not have meant."""
+    """What the creator of the job may not have meant."""
     if at_once := starts_at_once(job.start_at, seconds(job.created_at)):
         yield f"It {at_once}."
     waves, among = job.given.get("waves", ()), gateways or job.total
@@ -117,7 +117,7 @@ def _odd(job: Job, gateways: int | None) -> Iterator[str]:
 
 
 def _listed(some: Sequence[str]) -> str:
-    """``1, 1 and 18``; of many the first."""
+    """``1, 1 and 18``; of many only the first ``TOLD``."""
     shown, left = list(some[:TOLD]), len(some) - TOLD
     if left > 0:
         shown.append(f"{left} more")

@@ -1,8 +1,7 @@
-"""Long answers in parts: rows that are read while they are written out.
+"""Long answers in parts: their rows are read while they are sent.
 
-A job of 50,000 requests is never in memory as a whole, nor are 500 requests that share 1 MB of data; no
-state of the file is kept open for a slow reader, and what another caller asks meanwhile is answered
-between two parts.
+So a job of 50,000 requests is never in memory as a whole, nor are 500 requests that share 1 MB of data. No
+state of the file is kept open for a slow client, and other callers are answered between two parts.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -12,31 +11,31 @@ from typing import Any, NamedTuple
 from puppetmaster import jsoncodec
 from puppetmaster.model.message import DEFAULT_CAPACITY, Capacity
 
-#: So many rows are read at a time, fewer when their documents have so many bytes.
+#: Most rows that are read at once, and about the most bytes of their documents.
 PART = 500
 PART_BYTES = 256 * 1024
-#: What counts for a list beside its rows: where it is indented its brackets are on lines of their own.
+#: A list is counted as this beside its rows: if it is indented, its brackets are on lines of their own.
 _BRACKETS = [0]
 
 
 class Part(NamedTuple):
-    """Rows that were read, and how many of the keys asked for they stand for, from the first on."""
+    """Some rows of a list."""
 
     rows: list[Any]
+    #: How many keys were looked up for them. Keys without a row are skipped.
     taken: int
 
 
 @dataclass(frozen=True, slots=True)
 class Chunks:
-    """The rows of a list, read part by part.
+    """The rows of a list, which are read part by part. Each part is one state of the store."""
 
-    ``total`` is how many there are before paging. ``keys`` are those to show; ``read`` makes rows of the
-    first of some, as many as it likes but one at least, and leaves out those that are gone or do not fit
-    any more. Each part is one state.
-    """
-
+    #: Number of rows before paging.
     total: int
+    #: The keys of the rows on this page, such as ids.
     keys: Sequence[int]
+    #: Reads the rows of the first of some keys: of one key at least. It skips rows that are gone, or that do
+    #: not fit the filter any more.
     read: Callable[[Sequence[int]], Part]
 
     def parts(self) -> Iterator[list[Any]]:
@@ -49,12 +48,12 @@ class Chunks:
 
 
 def ids(some: Sequence[int]) -> Chunks:
-    """A list of ids, which are written out part by part too: there may be a million."""
+    """A list of ids, in parts too: there may be a million."""
     return Chunks(len(some), some, lambda part: Part(list(part), len(part)))
 
 
 class Full(Exception):
-    """What was read has more bytes than there is room for: ``rows`` of its longest list fit."""
+    """An answer has more bytes than it may have. ``rows`` of its longest list would fit."""
 
     def __init__(self, rows: int) -> None:
         super().__init__(rows)
@@ -62,14 +61,14 @@ class Full(Exception):
 
 
 class _Room:
-    """How many bytes may still be read, as the bus counts them."""
+    """The bytes that an answer may still have, as the bus counts them."""
 
     def __init__(self, limit: float, capacity: Capacity) -> None:
         self.limit = self.left = limit
         self._capacity = capacity
 
     def take(self, value: Any, depth: int) -> None:
-        """``value`` stands so deep in its message. Raises Full."""
+        """Count a value that is nested ``depth`` levels deep in its message. Raises Full."""
         if self.limit != float("inf"):
             self.left -= self._capacity.size(jsoncodec.encode(value), depth) + 1
         if self.left < 0:
@@ -79,9 +78,10 @@ class _Room:
 def whole(
     value: Any, limit: float = float("inf"), capacity: Capacity = DEFAULT_CAPACITY, depth: int = 1
 ) -> Any:
-    """``value`` with all rows in it read. Raises Full as soon as its JSON has more than ``limit`` bytes.
+    """``value`` with all its rows read. Raises Full as soon as its JSON has more than ``limit`` bytes.
 
-    They count as ``capacity`` counts them, so deep in the message: the data of an answer is in its envelope.
+    Bytes are counted as ``capacity`` says. ``depth`` is how deep the value is nested in its message: the data
+    of an answer is one level deep.
     """
     return _whole(value, _Room(limit, capacity), depth)
 
@@ -110,16 +110,16 @@ def _whole_rows(rows: Chunks, room: _Room, depth: int) -> list[Any]:
             try:
                 found.append(_whole(row, room, depth))
             except Full:
-                # The next pages may have larger rows: the largest that was seen counts.
+                # Later pages may have larger rows, so the largest row that was seen counts.
                 raise Full(min(len(found), int(begun // max(largest, before - room.left)))) from None
             largest = max(largest, before - room.left)
     return found
 
 
 def encoded(value: Any) -> Iterator[bytes]:
-    """``value`` as JSON, in pieces of moderate size. Raises what reading the rows raises.
+    """``value`` as JSON, in pieces of moderate size. Raises what the reading of its rows raises.
 
-    A row is in memory as JSON only while it is written out.
+    The JSON of a row is in memory only while it is sent.
     """
     if isinstance(value, Chunks):
         yield b"["

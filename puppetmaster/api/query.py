@@ -1,4 +1,4 @@
-"""The query string of a GET: paging, filters, flags. All faults at once, as with a body."""
+"""The query string of a GET: paging, filters, flags. All its faults are reported at once."""
 
 import difflib
 from collections.abc import Mapping, Sequence
@@ -11,15 +11,18 @@ from puppetmaster.errors import Fault, Faults
 from puppetmaster.model.job import JobStatus
 from puppetmaster.model.request import RequestStatus
 
-#: Larger numbers than SQLite takes are faults, not errors of the store.
+#: The largest number in a query. SQLite takes no larger ones.
 LARGEST = 2**62
 
 
 class Parameter(NamedTuple):
-    """A parameter of a query: its name there, what it means, and its JSON Schema."""
+    """A parameter of a query."""
 
+    #: Its name in the query string.
     name: str
+    #: What it means.
     about: str
+    #: What its value is, as JSON Schema.
     schema: Mapping[str, Any]
 
 
@@ -33,7 +36,7 @@ def _some_of(known: type[StrEnum]) -> Mapping[str, Any]:
     return {"type": "array", "items": listed, "minItems": 1}
 
 
-#: All there are, by the names that ``parse`` takes: of two that are alike on the wire, each has its own.
+#: Name in ``Operation.query`` -> the parameter. Two that have the same name in the query string differ here.
 PARAMETERS: Mapping[str, Parameter] = {
     "limit": Parameter("limit", "The most that are listed, 0 for none; default: all", _COUNT),
     "offset": Parameter("offset", "How many are left out before them; default: 0", _COUNT),
@@ -61,15 +64,19 @@ class Query:
 
 
 def parameters(querystring: str | None) -> dict[str, Any]:
-    """The parameters of ``a=1&b=2&b=3&c``, as the SDK has them: text, True, a list for several."""
+    """The parameters of a query string, as the SDK gives them: ``parse`` says what their values are."""
     found = parse_qs(querystring or "", keep_blank_values=True)
     return {name: values if len(values) > 1 else values[0] or True for name, values in found.items() if name}
 
 
 def parse(given: Mapping[str, Any], allowed: Sequence[str]) -> Query:
-    """The query in ``given``, as the SDK parses it: text, True for no value, a list for several.
+    """Check the parameters of a query.
 
-    ``allowed`` names those of ``PARAMETERS`` that this resource takes. Raises Invalid.
+    Args:
+        given: name -> value: a text, True (no value), or a list (several values).
+        allowed: the names in ``PARAMETERS`` of those that the resource takes.
+
+    Raises Invalid: unknown names, or wrong values.
     """
     faults = Faults()
     values: dict[str, Any] = {}

@@ -1,7 +1,7 @@
-"""Equal results of a job folded into groups, and how the groups differ.
+"""Groups of equal results of a job, and how the groups differ.
 
-A thousand gateways that say the same are one line; the three that say something else stand out. Of each
-request only its destination is kept, so that a job of any size can be folded part by part.
+A thousand gateways that answer the same are one line; three that answer something else are seen at once. Of
+each request only the destination is kept, so that a job of any size can be grouped part by part.
 """
 
 import hashlib
@@ -13,21 +13,20 @@ from typing import Any
 from puppetmaster import ranges
 from puppetmaster.model.request import Item, Request, RequestStatus
 
-#: So many differences are listed; more say nothing more.
+#: Most differences that are listed for a group.
 DIFFERENCES = 100
 _ABSENT = object()
 
 
 @dataclass(slots=True)
 class Group:
-    """Requests that came to the same: status, code, source and data. ``first`` is the id of one of them.
+    """Requests that have the same status, code, source and data."""
 
-    ``item`` is the item that all of them are of; 0: of any.
-    """
-
+    #: The id of the first of them.
     first: int
     item: int
     status: RequestStatus
+    #: The digest that they have in common: ``likeness_of``.
     likeness: bytes
     destinations: list[str] = field(default_factory=list)
 
@@ -40,7 +39,7 @@ class Groups:
         self._groups: dict[tuple[int, bytes], Group] = {}
 
     def add(self, requests: Iterable[Request]) -> None:
-        """Sort in some more requests that are done, in the order of their ids."""
+        """Add more requests that are done, in the order of their ids."""
         for request in requests:
             likeness = likeness_of(request)
             item = request.item if self._by_item else 0
@@ -66,9 +65,9 @@ def good(ordered: Iterable[Group]) -> dict[int, Group]:
 
 
 def likeness_of(request: Request) -> bytes:
-    """What is the same for requests whose results are the same."""
+    """A digest that is the same for requests whose results are the same."""
     result = request.result or {}
-    # A message of our own tells of one request; two that differ in nothing else came to the same.
+    # Without ``message``: our own messages may name the request, and differ where nothing else does.
     alike = [request.status, result.get("code"), result.get("source"), result.get("data")]
     return hashlib.blake2b(json.dumps(alike, sort_keys=True).encode("ascii"), digest_size=16).digest()
 
@@ -76,11 +75,14 @@ def likeness_of(request: Request) -> bytes:
 def view(
     group: Group, first: Request, *, full: bool, beside: Request | None, item: Item | None
 ) -> dict[str, Any]:
-    """``{"count", "status", "code", "destinations", "sample"}`` of a group, with its ``first`` request.
+    """A group as the API shows it: ``{"count", "status", "code", "destinations", "sample"}``, ``"diff"``.
 
-    Destinations are in compact form (``cg-[001-038]``), or one by one when ``full``. With ``beside``, a
-    request of the good group, there is ``diff``: how its data differ from that one's. With ``item``, which
-    all of them are of, there is ``step``: its method and resource.
+    Args:
+        group: the group.
+        first: its first request.
+        full: whether destinations are listed one by one, instead of folded (``cg-[001-038]``).
+        beside: a request of the good group, with which ``diff`` compares the data; None: without ``diff``.
+        item: the item of all of its requests, which ``step`` names; None: without ``step``.
     """
     result = first.result or {}
     shown = {
@@ -106,7 +108,7 @@ def _limited(here: Any, good: Any) -> Iterator[dict[str, Any]]:
 
 
 def differences(here: Any, good: Any, path: str = "") -> Iterator[dict[str, Any]]:
-    """Where ``here`` differs from ``good``: ``{"path", "good", "here"}``, without what is absent."""
+    """Where ``here`` differs from ``good``: ``{"path", "good", "here"}`` each, without absent sides."""
     if isinstance(here, Mapping) and isinstance(good, Mapping):
         for key in sorted({*here, *good}):
             below = f"{path}.{key}" if path else str(key)

@@ -1,8 +1,7 @@
-"""The use cases of the API: what every door calls, and the one place where doors meet the rest.
+"""The use cases of the API, which the doors call.
 
-Doors translate: bodies, queries and paths in, plain JSON values out, errors as ``PuppetmasterError``.
-Any thread may call; what changes something goes through the dispatcher, what only looks reads the
-store.
+They take bodies, queries and ids, return plain JSON values, and raise ``PuppetmasterError``. Any thread may
+call them. What changes something goes through the dispatcher; what only looks reads the store.
 """
 
 import time
@@ -28,21 +27,21 @@ from puppetmaster.model.why import Why
 from puppetmaster.settings import Settings
 from puppetmaster.store.base import Reader, Store
 
-#: How long a caller waits for a change to be durable; the bus gives us ``ttl`` seconds.
+#: How long a caller waits until a change is on disk. The bus gives us ``ttl`` seconds (bundle.json).
 CHANGE_TIMEOUT_S = 15.0
-#: How long a look waits for the dispatcher to say what requests wait for.
+#: How long a look waits for the dispatcher.
 LOOK_TIMEOUT_S = 5.0
-#: Why a request waits, when the dispatcher does not say.
+#: Why a request waits, if the dispatcher does not answer.
 NOT_KNOWN = Why.NOT_KNOWN.said()
 
-#: The most values in a body, and where jobs may be larger than usual those of a request.
+#: The most values in a body: this number, or this many for each request that a job may have.
 MOST_VALUES, VALUES_EACH = 1_000_000, 20
-#: More than the ids in the answer to POST /requests can have.
+#: The ids in the answer to POST /requests have fewer bytes than this.
 ID_BYTES = 100
 
 
 class Service:
-    """The API, without a door."""
+    """The API behind all doors. Ids come as text; the methods raise NotFound for those that are none."""
 
     def __init__(
         self, settings: Settings, store: Store, dispatcher: Dispatcher, limit: Limit | None = None
@@ -54,20 +53,25 @@ class Service:
 
     @property
     def most_values(self) -> int:
-        """A body may hold so many values: as objects in memory they are many times their JSON."""
+        """Most values in a body. As objects in memory they are many times as large as their JSON."""
         return max(MOST_VALUES, VALUES_EACH * self._settings.max_requests)
 
     # -- jobs -------------------------------------------------------------------------------------
 
     def create_job(self, body: Any) -> dict[str, Any]:
-        """POST /jobs. Durable when it returns; its requests wait until the door has answered: ``begin``.
+        """POST /jobs. The job is on disk when this returns; its requests wait until ``begin``.
 
-        Raises Invalid, TooLarge, NotFound, Conflict, Unavailable.
+        Raises:
+            Invalid: the body has faults.
+            TooLarge: the job has too many requests.
+            NotFound: the job that is to be run again does not exist.
+            Conflict: the key belongs to another body, or nothing is to be run again.
+            Unavailable, StoreError: it was not created, or that is not known: the message says which.
         """
         spec = bodies.parse_job(body, self._settings.max_requests, self._limit.capacity)
         if spec.key is not None and (spec.rerun is not None or spec.dry_run):
-            # The job that is to be run again may be another one now, or gone, since the key was given.
-            # It may be one that is still being written: what is answered is on disk.
+            # The key is looked for first: the job that is to be run again may have changed since, or be gone.
+            # The job with this key may still be written: what is answered is on disk.
             existing = self._dispatcher.look(lambda engine: engine.lifecycle.existing(spec), CHANGE_TIMEOUT_S)
             if existing is not None and not spec.dry_run:
                 return _with_ids(existing)
@@ -79,14 +83,17 @@ class Service:
         return _with_ids(job)
 
     def begin(self, job_id: int | None) -> None:
-        """The answer that created this job is out: its requests may be sent. None: it was a dry run."""
+        """Let the requests of a new job be sent, because its creator has the answer. None: a dry run."""
         if job_id is not None:
             self._dispatcher.do(lambda engine: engine.lifecycle.begin_job(job_id))
 
     def _again(self, spec: JobSpec, rerun: Rerun) -> JobSpec:
-        """The same commands for those requests of another job that are in the states asked for.
+        """The job with the commands of those requests of another job that have the wanted statuses.
 
-        Raises NotFound: no such job; Conflict: it has none in these states now; TooLarge.
+        Raises:
+            NotFound: there is no such job.
+            Conflict: it has no request with these statuses.
+            TooLarge: it has too many.
         """
         commands: list[tuple[int, str]] = []
         with self._store.reading() as reader:
@@ -126,7 +133,7 @@ class Service:
             job = _found_job(reader, job_id)
             ids = _page(job.request_ids, asked)
             rows = self._requests_of(job, ids)
-            if len(ids) <= PART and asked.collection is not False:  # as many as can be read with their job
+            if len(ids) <= PART and asked.collection is not False:  # few enough to be read with their job
                 views, taken = self._some_views(reader, ids)
                 if taken == len(ids):
                     rows = Chunks(job.total, ids, lambda _: Part(views, taken))
@@ -137,12 +144,12 @@ class Service:
         return {**job.view(), "requests": rows}
 
     def watched_job(self, job_id: str) -> Job:
-        """The job that somebody wants to follow. Raises NotFound."""
+        """The job that a WebSocket is to follow. Raises NotFound."""
         with self._store.reading() as reader:
             return _found_job(reader, job_id)
 
     def results(self, job_id: str, asked: Query) -> Chunks:
-        """GET /jobs/:id/results: equal results as groups, the largest first. Raises NotFound."""
+        """GET /jobs/:id/results: groups of equal results, the largest first. Raises NotFound."""
         done = [status.value for status in RequestStatus if status not in OPEN]
         with self._store.reading() as reader:
             job = _found_job(reader, job_id)
@@ -154,13 +161,13 @@ class Service:
         good = results.good(ordered) if asked.diff else {}
 
         def read(places: Sequence[int]) -> Part:
-            group = ordered[places[0]]  # one at a time: a group has a sample, which may be large
+            group = ordered[places[0]]  # one group at a time, because its sample may be large
             best = good.get(group.item)
             with self._store.reading() as reader:
                 first = reader.request(group.first)
                 beside = reader.request(best.first) if best is not None else None
                 item = reader.items_by_id([group.item]).get(group.item) if group.item else None
-            # A late answer may have changed a sample meanwhile: it tells of another group then.
+            # After a late answer a sample may belong to another group: this one is skipped then.
             if first is None or results.likeness_of(first) != group.likeness:
                 return Part([], 1)
             shown = results.view(group, first, full=bool(asked.collection), beside=beside, item=item)
@@ -185,9 +192,9 @@ class Service:
     # -- requests ---------------------------------------------------------------------------------
 
     def create_request(self, body: Any, *, over_bus: bool = False) -> dict[str, Any]:
-        """POST /requests: a job of one, answered as its request. As ``create_job``.
+        """POST /requests: create a job of one request, as ``create_job``. Returns the request.
 
-        Raises TooLarge, before anything is created, when the bus does not carry that answer, ``over_bus``.
+        Raises also TooLarge: ``over_bus``, and the bus does not carry the answer. Nothing was created then.
         """
         capacity = self._limit.capacity
         spec = bodies.parse_request(body, self._settings.max_requests, capacity)
@@ -217,7 +224,7 @@ class Service:
         """GET /requests/:id. Raises NotFound."""
         with self._store.reading() as reader:
             request = reader.request(_number(request_id, "request"))
-            # A request without its job is one that is being removed.
+            # A request without its job is being removed.
             views = []
             if request is not None:
                 views = self._views(reader, [request], reader.items_by_id([request.item]))
@@ -226,9 +233,9 @@ class Service:
         return views[0]
 
     def request_views(self, ids: Sequence[int], statuses: Sequence[str] | None = None) -> Part:
-        """The requests of the first of these ascending ids as they are now, as many as are no load.
+        """The requests with the first of these ascending ids, as they are now: ``PART_BYTES`` or about.
 
-        Those that are gone, or have not one of the ``statuses`` any more, are left out.
+        Requests that are gone, or have none of the ``statuses`` any more (None: any), are left out.
         """
         with self._store.reading() as reader:
             return self._some_views(reader, ids, statuses)
@@ -247,7 +254,7 @@ class Service:
         return Chunks(job.total, job.request_ids if ids is None else ids, self.request_views)
 
     def counts(self) -> dict[str, dict[str, int]]:
-        """How many ``jobs`` and ``requests`` there are, by status."""
+        """Number of jobs and requests by status: ``{"jobs": {..}, "requests": {..}}``."""
         with self._store.reading() as reader:
             return {
                 "jobs": {one.value: reader.count_jobs({"status": one.value}) for one in JobStatus},
@@ -276,26 +283,26 @@ class Service:
         return views
 
     def _why(self, requests: Iterable[Request]) -> dict[int, str | None]:
-        """What those that wait wait for, and what is known of the gateways of those in flight."""
+        """Why open requests wait, by id, or that the gateway of a request in flight went away."""
         pending = {one.id: one.status is RequestStatus.PENDING for one in requests}
         if not pending:
             return {}
         try:
             known = self._dispatcher.look(lambda engine: engine.why(pending), LOOK_TIMEOUT_S)
-        except Unavailable:  # what is on disk is shown all the same
+        except Unavailable:  # the requests are shown all the same
             return {id_: NOT_KNOWN if waits else None for id_, waits in pending.items()}
-        # On disk they may be what they are not any more.
+        # A request may have been sent or have ended since it was read.
         return {id_: known[id_] or (Why.NEXT.said() if waits else None) for id_, waits in pending.items()}
 
 
 def _request_ids(reader: Reader, where: Mapping[str, Any], asked: Query) -> tuple[int, Sequence[int]]:
-    """How many requests fit, and the ids of those on the page."""
+    """Number of requests that fit, and the ids of those on the page."""
     ids = reader.request_ids(where, limit=asked.limit, offset=asked.offset)
     return reader.count_requests(where), ids
 
 
 def _parts(reader: Reader, ids: Sequence[int]) -> Iterator[list[Request]]:
-    """The requests of these ascending ids, few at a time."""
+    """The requests with these ascending ids, few at a time."""
     at = 0
     while at < len(ids):
         found, taken = reader.requests_within(ids[at : at + PART], PART_BYTES)

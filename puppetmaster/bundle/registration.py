@@ -63,7 +63,7 @@ class Taken(RegistrationError):
     """Another process is registered under our name, and is alive as far as we know."""
 
 
-class Link(Protocol):
+class Connection(Protocol):
     """The two methods of the SDK's connection that ``Channel`` needs."""
 
     def publish(self, topic: str, qos: int, payload: Any) -> Any:
@@ -79,16 +79,16 @@ class Channel:
     ``tunnel`` is the topic that the answers come to. It need not be registered.
     """
 
-    def __init__(self, link: Link) -> None:
+    def __init__(self, connection: Connection) -> None:
         self.tunnel = f"puppetmaster/door/{uuid.uuid4().hex}"
-        self._link = link
+        self._connection = connection
         self._ids = itertools.count(random.randrange(_IDS))
         self._lock = Lock()  # guards _ids and _waiting; never held while something is sent
         self._waiting: dict[int, Future[Message]] = {}
 
     def open(self) -> None:
         """Subscribe to the tunnel. To be called after every connect; safe on the network thread."""
-        self._link.set_tunnel("channel", self.tunnel, self._on_answer)
+        self._connection.set_tunnel("channel", self.tunnel, self._on_answer)
 
     def call(self, method: str, resource: str, data: Any, timeout_s: float) -> Message:
         """Send a request and wait for its answer, which is returned whole.
@@ -110,7 +110,7 @@ class Channel:
         }
         try:
             # QoS 0: never sent late, never twice
-            self._link.publish(topic="/controller", qos=0, payload=message)
+            self._connection.publish(topic="/controller", qos=0, payload=message)
             return answer.result(timeout_s)
         except TimeoutError:
             raise Unanswered(f"no answer to {method} {resource} within {timeout_s:g} s") from None
@@ -186,7 +186,7 @@ class Registration:
         self._complaints = Complaints()
         self._changed = Condition()  # guards the four attributes below and the setting of registered
         self._generation = 0  # number of changes of the connection
-        self._linked = self._due = self._stopping = False
+        self._connected = self._due = self._stopping = False
         self.thread = Vital(target=self._run, name="sdk-registration")
 
     def start(self) -> None:
@@ -195,11 +195,11 @@ class Registration:
 
     def connected(self) -> None:
         """Register over a new connection; a try that runs is given up. Never blocks."""
-        self._relink(linked=True)
+        self._set_connected(connected=True)
 
     def disconnected(self) -> None:
         """Stop trying until the next connection. Never blocks."""
-        self._relink(linked=False)
+        self._set_connected(connected=False)
 
     def again(self, asked_s: float | None = None) -> None:
         """Register, because the controller does not know us any more. Any thread may call.
@@ -221,12 +221,12 @@ class Registration:
             if self._stopping:
                 return
             self._stopping = True
-            linked = self._linked
+            connected = self._connected
             self.registered.clear()
             self._changed.notify_all()
         self._channel.cancel("the bundle stops")
         self.thread.join(timeout_s)
-        if linked and self._ours:
+        if connected and self._ours:
             self._leave(deadline)
 
     def _leave(self, deadline: float) -> None:
@@ -236,10 +236,10 @@ class Registration:
             except RegistrationError as error:
                 _logger.warning("%s stays registered: %s", profile["name"], error)
 
-    def _relink(self, *, linked: bool) -> None:
+    def _set_connected(self, *, connected: bool) -> None:
         with self._changed:
             self._generation += 1
-            self._linked = linked
+            self._connected = connected
             self._due = True
             self.registered.clear()
             self._changed.notify_all()
@@ -263,8 +263,10 @@ class Registration:
         Returns the generation, and whether it is a registration that is due; None: the bundle stops.
         """
         with self._changed:
-            while not self._changed.wait_for(lambda: self._stopping or (self._linked and self._due), CHECK_S):
-                if self._linked:
+            while not self._changed.wait_for(
+                lambda: self._stopping or (self._connected and self._due), CHECK_S
+            ):
+                if self._connected:
                     break
             return None if self._stopping else (self._generation, self._due)
 

@@ -143,7 +143,7 @@ class Connection(Mqtt):  # type: ignore[misc] # the SDK has no types
                 except OSError as error:
                     self._failed(error, greeted=False)
                 except Exception:  # a callback raised, which paho 1.5.0 lets through; this thread must go on
-                    _logger.exception("the link to the broker broke, connecting again")
+                    _logger.exception("the connection to the broker broke, connecting again")
                 self._up = False
                 self._closing.wait(self.attempts.wait_s(self.connect_delay))
             self._flush()

@@ -69,7 +69,7 @@ _QUESTION_IDS = LAST_QUESTION_ID - FIRST_QUESTION_ID
 
 
 @dataclass(frozen=True, slots=True)
-class LinkChanged:
+class ConnectionChanged:
     """The connection to the broker came up or went down."""
 
     up: bool
@@ -177,7 +177,7 @@ class Synced:
 
 
 BusEvent = (
-    LinkChanged
+    ConnectionChanged
     | Room
     | ControllerChanged
     | ControllerForgot
@@ -234,11 +234,13 @@ class BusClient:
         self._sync_s: float | None = None  # when the Synced that is still due was asked for
         self._answers_at_all = False
         self._stopping = threading.Event()
-        address, login = (settings.broker_host, settings.broker_port), Credentials.of(settings)
-        self._ask_limit = partial(visit.limit_bytes, address, login, f"puppetmaster-{installation}-limit")
-        self._link = Connection(
+        address, credentials = (settings.broker_host, settings.broker_port), Credentials.of(settings)
+        self._ask_limit = partial(
+            visit.limit_bytes, address, credentials, f"puppetmaster-{installation}-limit"
+        )
+        self._connection = Connection(
             address,
-            login,
+            credentials,
             f"puppetmaster-{installation}",
             [(self.tunnel, 1), (self._asking, 0)],
             Listener(
@@ -250,18 +252,18 @@ class BusClient:
     @property
     def connected(self) -> bool:
         """Whether there is a connection to the broker."""
-        return self._link.up
+        return self._connection.up
 
     @property
     def waiting_bytes(self) -> int:
         """Bytes that were sent and wait in memory until the broker takes them; ``Room`` follows."""
-        return self._link.waiting_bytes
+        return self._connection.waiting_bytes
 
     @property
     def reason(self) -> str | None:
         """Why there is no connection to the broker, or none that lasts, and what to do; None: it is up."""
-        reason = self._link.reason
-        if reason is None or self._link.up:
+        reason = self._connection.reason
+        if reason is None or self._connection.up:
             return reason
         return f"there is no connection to the broker at {self._address}: {reason}"
 
@@ -276,23 +278,23 @@ class BusClient:
     @property
     def threads(self) -> tuple[Vital, ...]:
         """The network thread and the watching thread; both run from ``start`` to ``stop``."""
-        return self._link.thread, self._watcher
+        return self._connection.thread, self._watcher
 
     def start(self) -> None:
         """Start the threads: they connect, and connect again whenever the connection breaks."""
-        self._link.start()
+        self._connection.start()
         self._watcher.start()
 
     def stop(self) -> None:
         """Disconnect, and end the threads. The broker keeps the answers that come meanwhile."""
         self._stopping.set()
-        self._link.stop(STOP_S)
+        self._connection.stop(STOP_S)
         self._watcher.join(STOP_S)
 
     def send(self, commands: Sequence[Outgoing]) -> bool:
         """Send commands in their order. Returns False when there is no connection: then none has left."""
         self._expect([command.tunnel for command in commands if command.tunnel])
-        return self._link.send(commands)
+        return self._connection.send(commands)
 
     def expect(self, destinations: Iterable[str]) -> None:
         """Subscribe to the tunnels of gateways that an earlier process sent commands to directly."""
@@ -305,19 +307,21 @@ class BusClient:
                 self._tunnels.clear()
             self._tunnels.update(dict.fromkeys(new))
         if new:
-            self._link.subscribe([(tunnel, 1) for tunnel in new])  # without a connection: when there is one
+            self._connection.subscribe(
+                [(tunnel, 1) for tunnel in new]
+            )  # without a connection: when there is one
 
     def tell(self, payload: bytes) -> bool:
         """Send the controller an event. Returns False when there is no connection."""
-        return self._link.send([Outgoing(0, payload)])
+        return self._connection.send([Outgoing(0, payload)])
 
     def acknowledge(self, receipts: Iterable[Receipt]) -> None:
         """Acknowledge answers that are on disk, so that the broker need not keep them any more."""
-        self._link.acknowledge(receipts)
+        self._connection.acknowledge(receipts)
 
     def release(self, size_bytes: int) -> None:
         """Say that received answers of this size are no longer in memory, so that more may be read."""
-        self._link.release(size_bytes)
+        self._connection.release(size_bytes)
 
     def ask(self, destinations: Iterable[str]) -> None:
         """Ask the controller who owns ``/remote/<destination>``; an ``Owners`` event answers each."""
@@ -325,7 +329,7 @@ class BusClient:
         with self._lock:
             self._questions.update(questions)
         asked = [self._question(id_, f"/remote/{destination}") for id_, destination in questions.items()]
-        if asked and not self._link.send(asked):
+        if asked and not self._connection.send(asked):
             with self._lock:
                 for id_ in questions:
                     self._questions.pop(id_, None)
@@ -347,7 +351,7 @@ class BusClient:
         message itself is not disturbed.
         """
         asked = [self._question(message, self._resource) for message in messages]
-        self._link.send(asked)
+        self._connection.send(asked)
 
     def prove(self) -> None:
         """Ask the controller whether it knows us: ``ControllerKnows`` or ``ControllerForgot`` answers."""
@@ -370,8 +374,8 @@ class BusClient:
             tunnels = [(tunnel, 1) for tunnel in self._tunnels]
         # Before anything is sent: so it is known which gateways are away, and no answer comes too early.
         watched = [(pattern, 0) for pattern in (*self._presence, REGISTRATION)]
-        self._link.subscribe([*watched, *tunnels])
-        self._tell([LinkChanged(up=True, capacity=self.limit.capacity)])
+        self._connection.subscribe([*watched, *tunnels])
+        self._tell([ConnectionChanged(up=True, capacity=self.limit.capacity)])
         self._probe()
 
     def _went_down(self, unsent: tuple[int, ...], tried: Tried | None) -> None:
@@ -382,7 +386,7 @@ class BusClient:
             self._wanted.clear()
         if not self._stopping.is_set():
             log.warning("lost the broker at %s", self._address, extra={"action": "bus_down"})
-        self._tell([LinkChanged(up=False, unsent=unsent, tried=tried)])
+        self._tell([ConnectionChanged(up=False, unsent=unsent, tried=tried)])
 
     def _refused(self, topics: tuple[str, ...]) -> None:
         refused = SubscriptionsRefused(
@@ -410,10 +414,10 @@ class BusClient:
             if message.receipt is not None and not any(isinstance(event, Answered) for event in found):
                 done.append(message.receipt)
         if done:
-            self._link.acknowledge(done)
+            self._connection.acknowledge(done)
         if events:
             # Held before the events are passed on: the dispatcher may release them at once.
-            self._link.hold(sum(event.size_bytes for event in events if isinstance(event, Answered)))
+            self._connection.hold(sum(event.size_bytes for event in events if isinstance(event, Answered)))
             self._tell(events)
 
     def _take(self, received: Received) -> list[BusEvent]:
@@ -484,7 +488,7 @@ class BusClient:
 
     def _watch(self) -> None:
         while not self._stopping.wait(self._probe_interval_s):
-            if self._link.up:
+            if self._connection.up:
                 self._probe()
 
     def _probe(self, *, wanted: bool = False) -> None:
@@ -500,7 +504,7 @@ class BusClient:
             self._answers_at_all = False
             log.warning("the controller does not answer", extra={"action": "controller_down"})
             self._tell([ControllerChanged(up=False)])
-        self._link.send([self._question(id_, self._resource)])
+        self._connection.send([self._question(id_, self._resource)])
 
     def _probed(self, asked_s: float, resources: tuple[str, ...] | None, *, wanted: bool) -> list[BusEvent]:
         with self._lock:

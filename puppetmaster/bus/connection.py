@@ -170,7 +170,7 @@ class Connection:
         self._address = address
         self._credentials = credentials
         self._attempts = Attempts()
-        self._attempts.login = credentials
+        self._attempts.credentials = credentials
         self._client_id = client_id
         self._endings = Endings(client_id)
         self._complaints = Complaints()

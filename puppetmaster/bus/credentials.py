@@ -220,14 +220,14 @@ class Attempts:
     """The failed tries to connect since the last success: why they failed, and when to try again."""
 
     def __init__(self) -> None:
-        self.login = Credentials()
+        self.credentials = Credentials()
         self.reason: str | None = None
         self.refusals = 0
         self._complaints = Complaints()
 
     def failed(self, error: Exception, *, greeted: bool) -> bool:
         """Note a failed try (``greeted`` as in ``explain``). Returns whether it is to be logged."""
-        self.reason = explain(error, self.login, greeted=greeted)
+        self.reason = explain(error, self.credentials, greeted=greeted)
         lasting = isinstance(error, (Refused, ssl.SSLError))
         self.refusals = self.refusals + 1 if lasting else 0
         return self._complaints.due(self.reason)

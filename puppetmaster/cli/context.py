@@ -276,7 +276,8 @@ def _option(name: str, field: Field) -> Callable[[Function], Function]:
         more["metavar"] = "TIME"
     else:
         more |= {"type": _TYPES.get(kind.form), "metavar": kind.unit or None}
-    return click.option(jobfile.flag(name), **more)
+    names = filter(None, (jobfile.flag(name), jobfile.OLD_FLAGS.get(name)))
+    return click.option(*names, **more)
 
 
 def policies(function: Function) -> Function:

@@ -114,7 +114,7 @@ PLACES = {
     "key": "key",
     "timeout": "timeout",
     "request_timeout": "requestTimeout",
-    "window": "concurrency",
+    "concurrency": "concurrency",
     "rate": "rate",
     "attempts": "retry.attempts",
     "retry_on": "retry.on",
@@ -129,6 +129,8 @@ PLACES = {
     "start_at": "startAt",
     "idempotent": "idempotent",
 }
+#: Options that had another name in earlier versions, which is still taken.
+OLD_FLAGS = {"concurrency": "--window"}
 #: Place in the body -> the argument of the command line that goes there.
 WORDS = {
     "batch[0].method": "METHOD",

@@ -253,7 +253,7 @@ def policies(job: Job, now_s: float, moment: Callable[[str], str]) -> Iterator[t
         yield "gate", _gate(policy.gate)
     if policy.stops:
         yield "steps", "one after the other at each gateway, and no more there once one failed"
-    yield "window", _window(policy, job)
+    yield "concurrency", _concurrency(policy, job)
     if policy.rate:
         yield "rate", f"at most {policy.rate:g} requests sent per second"
     if job.get("retry"):
@@ -272,7 +272,7 @@ def policies(job: Job, now_s: float, moment: Callable[[str], str]) -> Iterator[t
         yield "start", _start(job, now_s, moment)
 
 
-def _window(policy: Policy, job: Job) -> str:
+def _concurrency(policy: Policy, job: Job) -> str:
     if policy.concurrency is None:
         return "automatic: it grows while answers come"
     given = job["concurrency"]

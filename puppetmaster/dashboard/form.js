@@ -1,5 +1,6 @@
 // The form of a new job: its fields, what is said of them while one types, and what is wrong with them.
 
+import { METHODS } from "./contract.js";
 import { el, soon, text } from "./dom.js";
 import { JsonFault, read as readJson } from "./json.js";
 import { POLICIES, policies } from "./policies.js";
@@ -7,7 +8,6 @@ import { read } from "./ranges.js";
 import { plural } from "./words.js";
 
 const FEW = 6;
-const METHODS = ["get", "post", "put", "delete"];
 const LABELS = {
   method: "Method", resource: "Resource", data: "Data", to: "Destinations", name: "Name",
   ...Object.fromEntries(POLICIES.map(({ name, label }) => [name, label])),

@@ -1,9 +1,12 @@
 // How statuses, numbers, times and results are said.
 
+import { DONE, OPEN } from "./contract.js";
+
+export { JOB_STATUSES, SOURCES, WAYS } from "./contract.js";
+
 /** The statuses of requests in the order in which bars and filters show them. */
-export const STATUSES = ["resolved", "error", "timeout", "unknown", "canceled", "skipped", "sent", "pending"];
-export const FAILED = ["error", "timeout", "unknown", "canceled", "skipped"];
-export const JOB_STATUSES = ["pending", "dispatching", "paused", "resolved", "canceled", "aborted", "timeout"];
+export const STATUSES = [...DONE, ...[...OPEN].reverse()];
+export const FAILED = DONE.filter((status) => status !== "resolved");
 
 const NUMBER = new Intl.NumberFormat("en", { maximumFractionDigits: 1 });
 export const number = (value) => NUMBER.format(value);
@@ -80,17 +83,3 @@ export function outcome(result) {
   const line = [result.code, said].filter((part) => part !== undefined && part !== null && part !== "").join(" ");
   return (result.late ? "late: " : "") + (line.length > 200 ? `${line.slice(0, 200)}…` : line);
 }
-
-/** Which way a request went. */
-export const WAYS = {
-  remote: "through the remote bundle",
-  direct: "directly to the gateway",
-};
-
-/** Where a result comes from. */
-export const SOURCES = {
-  device: "the device",
-  remote: "the remote bundle",
-  controller: "the controller",
-  puppetmaster: "puppetmaster itself",
-};

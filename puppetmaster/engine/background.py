@@ -1,7 +1,7 @@
 """Long work in parts: a little in each turn, so that nothing else has to wait for all of it.
 
-What a job of 50,000 requests needs done at once (to be written, to join the scheduler, to leave them, to end)
-would take the dispatcher up to a second, and no timer would fire meanwhile.
+To write 50,000 requests, to put them into the scheduler, to take them out or to end them takes up to a
+second. Done in one turn, no timer would fire meanwhile.
 """
 
 from collections import deque
@@ -15,15 +15,15 @@ from puppetmaster.model.job import Job, JobStatus
 from puppetmaster.model.request import Item, Request, RequestStatus
 from puppetmaster.model.spec import JobSpec
 
-#: Steps in one turn: some 10 ms of work and as much of writing, measured on one core of a Xeon.
+#: Steps in one turn: about 10 ms of work and 10 ms of writing, on one core of a Xeon.
 STEPS = 500
 
 Chore = Iterator[None]
-"""Does a step and yields, until it is done. Between two steps anything may happen to what it works on."""
+"""Yields after each step, until it is done. Between two steps its job may change in any way."""
 
 
 class Chores:
-    """What is still to be done, in the order in which it came. Used by one thread, the dispatcher's."""
+    """A queue of chores. One thread uses it: the dispatcher's."""
 
     def __init__(self) -> None:
         self._queue: deque[Chore] = deque()
@@ -33,11 +33,11 @@ class Chores:
         return bool(self._queue)
 
     def begin(self) -> None:
-        """A turn begins."""
+        """Begin a turn."""
         self._left = STEPS
 
     def add(self, chore: Chore) -> None:
-        """Do this after what came before; at once, as far as this turn has steps left."""
+        """Add a chore. If it is the only one, it begins at once with the steps that this turn has left."""
         self._queue.append(chore)
         if len(self._queue) == 1:
             self.work()
@@ -53,14 +53,14 @@ class Chores:
 
 
 class Background:
-    """Moves all that wait of a job, part by part. Used by one thread, the dispatcher's.
+    """Moves the waiting requests of jobs, part by part. One thread uses it: the dispatcher's.
 
-    Jobs enter one after the other, in the order in which they may, so that their requests to one destination
-    keep the order of creation.
+    Jobs enter the scheduler one after the other, so that requests to one destination keep the order of their
+    creation.
     """
 
     def __init__(self, context: Context, delivery: Delivery) -> None:
-        # Two queues, so that a small job that may go does not wait until a large one is written, or ends.
+        # Two queues, so that a small job is not kept from being sent while a large one is written or ended.
         self._entering, self._chores = Chores(), Chores()
         self.drafts = Drafts(context.state, self._chores)
         self._state = context.state
@@ -71,7 +71,7 @@ class Background:
         return bool(self._entering) or bool(self._chores)
 
     def begin(self) -> None:
-        """A turn begins."""
+        """Begin a turn."""
         self._entering.begin()
         self._chores.begin()
 
@@ -81,14 +81,14 @@ class Background:
         self._chores.work()
 
     def enter(self, opened: OpenJob) -> None:
-        """Let those of the waves that are open wait for their turn, as long as their job ``sends``."""
+        """Put the requests of a job's open waves into the scheduler, as long as the job ``sends``."""
         end = opened.open_end
         self._scheduler.resume_job(opened.job.id)
         ids = [id_ for id_ in opened.requests if id_ < end]
         self._entering.add(self._each(opened, ids, self._enter, lambda: opened.sends))
 
     def stand_aside(self, opened: OpenJob) -> None:
-        """Their job is paused: they leave the scheduler, so that they hold up nobody."""
+        """Take the requests of a paused job out of the scheduler, so that they hold up no other job."""
         self._scheduler.suspend_job(opened.job.id)
         self._chores.add(
             self._each(
@@ -97,12 +97,12 @@ class Background:
         )
 
     def end(self, opened: OpenJob) -> None:
-        """Their job sends no more: they end."""
+        """End the waiting requests of a job that sends no more."""
         self._scheduler.suspend_job(opened.job.id)
         self._chores.add(self._each(opened, list(opened.requests), self._end, lambda: True))
 
     def clear_away(self, job_id: int, requests: Sequence[Request], close: Callable[[int], None]) -> None:
-        """Their job is gone: nothing of them stays, and then it is closed."""
+        """Forget the requests of a job that is gone, and then ``close`` it."""
         self._scheduler.suspend_job(job_id)
         self._chores.add(self._clear_away(job_id, requests, close))
 
@@ -113,7 +113,7 @@ class Background:
         step: Callable[[OpenJob, Request], None],
         still: Callable[[], bool],
     ) -> Chore:
-        """Do a step with each that waits, while the job is there and it is ``still`` wanted."""
+        """Do ``step`` with each of these requests that waits, while the job is open and ``still`` is true."""
         for id_ in ids:
             if self._state.opened(opened.job.id) is not opened or not still():
                 return
@@ -144,7 +144,7 @@ Done = Callable[[Job, dict[int, Item], list[Request]], None]
 
 
 class Drafts:
-    """Jobs that do not exist yet, by id. Used by one thread, the dispatcher's."""
+    """Jobs that are being written and do not exist yet. One thread uses it: the dispatcher's."""
 
     def __init__(self, state: State, chores: Chores) -> None:
         self._state = state
@@ -159,15 +159,15 @@ class Drafts:
 
     @property
     def requests(self) -> int:
-        """How many requests they will have."""
+        """Number of requests that they will have."""
         return sum(job.total for job in self._jobs.values())
 
     def find_by_key(self, key: str) -> Job | None:
-        """The job that is being created under this idempotency key."""
+        """The draft with this idempotency key; None: there is none."""
         return next((job for job in self._jobs.values() if job.key == key), None)
 
     def begin(self, job: Job, spec: JobSpec, done: Done) -> None:
-        """Write a job's items and requests, part by part; then it is ``done``."""
+        """Write a job's items and requests, part by part, and then call ``done`` with all of them."""
         self._jobs[job.id] = job
         self._state.begin_draft(job)
         self._chores.add(self._write(job, spec, done))
@@ -187,7 +187,7 @@ class Drafts:
             done(job, items, requests)
 
     def revoke(self) -> list[int]:
-        """None of them can be written: they never will be. Their ids."""
+        """Give up all drafts, because they cannot be written. Returns their ids."""
         revoked, self._jobs = list(self._jobs.values()), {}
         for job in revoked:
             self._state.abandon_draft(job)

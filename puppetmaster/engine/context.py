@@ -1,4 +1,4 @@
-"""What the parts of the engine share: what is known, the time of the turn, and what wants to leave."""
+"""What the parts of the engine share: settings, state, timers, and the turn at hand."""
 
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -15,18 +15,18 @@ from puppetmaster.timers import Timers
 
 
 class TimerKind(StrEnum):
-    """What has come when a timer fires; in brackets: whose id it has."""
+    """What it means that a timer fires. The word in brackets says what its id is an id of."""
 
-    ANSWER = "answer"  # the end of waiting for an answer (request)
-    WAKE = "wake"  # the end of the delay of a request that waits for its turn again then (request)
-    PACE = "pace"  # the time at which the rate of a job allows another request (job)
-    QUESTION = "question"  # the end of waiting for who owns a destination (destination)
-    OVERDUE = "overdue"  # the end of the time that an owner is busy with what it did not answer (message)
-    ROOM = "room"  # the time at which the window has room by itself (0: there is one window)
-    EXPIRE = "expire"  # the timeout of a job (job)
-    BEGIN = "begin"  # the time by which whoever created a job has the answer (job)
-    START = "start"  # the time to look whether a job starts (job)
-    SOAK = "soak"  # the end of the rest after a wave (job)
+    ANSWER = "answer"  # an answer is not waited for any longer (request)
+    WAKE = "wake"  # a delay is over, and the request waits for its turn again (request)
+    PACE = "pace"  # the rate of a job allows another request (job)
+    QUESTION = "question"  # the controller has not said who owns a destination (destination)
+    OVERDUE = "overdue"  # an owner is not busy any longer with a command that it did not answer (message)
+    ROOM = "room"  # the window has room again without an answer (0: there is one window)
+    EXPIRE = "expire"  # the timeout of a job is over (job)
+    BEGIN = "begin"  # a new job is not held any longer for the answer to its creator (job)
+    START = "start"  # look whether a job starts (job)
+    SOAK = "soak"  # the rest after a wave is over (job)
 
 
 class Timer(NamedTuple):
@@ -38,37 +38,41 @@ class Timer(NamedTuple):
 
 @dataclass(slots=True)
 class Turn:
-    """What one turn of the dispatcher decided: durable as a whole first, acted on after."""
+    """What one turn of the dispatcher decided. It is committed as a whole, and acted on after that."""
 
+    #: What is to be made durable.
     changes: Changes
+    #: Ids of the jobs that were created.
     created: set[int]
+    #: The messages to send.
     sends: list[Outgoing] = field(default_factory=list)
+    #: Destinations whose owner the controller is to be asked for.
     questions: list[str] = field(default_factory=list)
-    #: Of the answers to these messages the controller is asked whether it waits for them.
+    #: Message ids: the controller is to be asked whether it waits for their answers.
     checks: list[int] = field(default_factory=list)
-    #: The controller is asked whether it knows us.
+    #: Whether the controller is to be asked if it knows us.
     proves: bool = False
 
 
 @dataclass(slots=True, eq=False)
 class Context:
-    """All that a decision is made with. Used by one thread, the dispatcher's."""
+    """What the engine decides with. One thread uses it: the dispatcher's."""
 
     settings: Settings
     moment: Moment
     state: State
     scheduler: Scheduler
     presence: Presence
-    #: The topic that answers through our controller come to.
+    #: The topic to which our controller sends answers.
     tunnel: str
     timers: Timers[Timer] = field(default_factory=Timers)
-    #: The turn at hand.
+    #: What this turn has decided so far.
     turn: Turn = field(init=False)
 
     def __post_init__(self) -> None:
         self.turn = Turn(self.state.changes, self.state.created)
 
     def committed(self) -> None:
-        """The turn is durable: the next one begins empty."""
+        """Begin an empty turn, because the last one is on disk."""
         self.state.committed()
         self.turn = Turn(self.state.changes, self.state.created)

@@ -1,6 +1,7 @@
-"""Requests on their way: sent, answered, refused, lost, tried again, at an end.
+"""What becomes of a request: it is sent, answered, refused or lost, is tried again, and ends.
 
-One part of what the engine decides with; engine/lifecycle.py is the other. Knows no thread and no socket.
+This is one half of the engine's decisions; engine/lifecycle.py has those about jobs. It knows no threads and
+no sockets.
 """
 
 import logging
@@ -34,19 +35,19 @@ from puppetmaster.model.why import Why
 from puppetmaster.scheduling.locks import WILDCARDS
 from puppetmaster.scheduling.scheduler import LOCKED
 
-#: The events of answers that say how it ended.
+#: The events of answers that say how the request ended.
 SETTLING = (RequestEvent.SUCCEED, RequestEvent.FAIL)
 
 
 class Corrections:
-    """Used by one thread, the dispatcher's."""
+    """Late answers: what they change in requests that nobody waits for any longer. For one thread."""
 
     def __init__(self, state: State, moment: Moment) -> None:
         self._state = state
         self._moment = moment
 
     def answered(self, message: int, answer: Reply) -> Request | None:
-        """An answer for a message that nothing waits for; the request that it ends, if it ends one."""
+        """Take an answer that nothing waits for. Returns the open request that it ends; None: none."""
         if answer.event not in SETTLING and not answer.delivered:
             return None
         request = self._state.find_request(message)
@@ -58,10 +59,10 @@ class Corrections:
             return None
         last = message == request.sending
         if answer.event is RequestEvent.FAIL and not last:
-            if request.open:  # the next attempt is made all the same; without it this is how it ends
+            if request.open:  # the next attempt is made all the same; without one the request ends so
                 self._state.write(request, request.with_late_failure(message, answer.result))
             return None
-        # The last sending of one that is open is in flight, or still to come: nobody has answered it.
+        # The last sending of an open request is in flight, or is not sent yet: this is no answer to it.
         earlier = request.open and bool(request.history) and not last
         if request.status not in UNANSWERED and not earlier:
             log.debug("an answer for message %s came twice, or for nobody", message)
@@ -77,7 +78,7 @@ class Corrections:
         return None
 
     def _forgive(self, request: Request) -> None:
-        """A failure of an earlier wave that was none is not counted there any more."""
+        """Take a request that has succeeded after all out of the failures of its earlier wave."""
         opened = self._state.opened(request.job)
         if opened is None or request.status is not RequestStatus.RESOLVED:
             return
@@ -86,22 +87,22 @@ class Corrections:
             self._state.write_job(replace(job, wave_errors=job.wave_errors - 1))
 
 
-#: The wait after a refusal: it doubles from the first to the last.
+#: The wait after a refusal doubles from the first of these to the last.
 FIRST_DELAY_S, LAST_DELAY_S = 0.02, 2.0
 
 
 class Backoff:
-    """Used by one thread, the dispatcher's."""
+    """How long a request waits after a controller has refused it. For one thread."""
 
     def __init__(self) -> None:
-        #: By code, 423 above all, since the start.
+        #: Number of refusals since the start, by code. Most are 423.
         self.counts: Counter[int] = Counter()
-        self._in_a_row: dict[int, tuple[int, float]] = {}  # how many, and how long they took together
+        self._in_a_row: dict[int, tuple[int, float]] = {}  # request -> (number, seconds of waits)
 
     def add(self, id_: int, code: int) -> tuple[float, float]:
-        """This request was refused: how long it has waited for that so far, and how long it waits now.
+        """Note a refusal of a request. Returns seconds: how long it has waited so far, and how long now.
 
-        Only these waits count, not how long its job was paused or the bus away meanwhile.
+        Only waits after refusals count, and no time in which its job was paused or the bus was down.
         """
         self.counts[code] += 1
         times, waited_s = self._in_a_row.get(id_, (0, 0.0))
@@ -110,29 +111,29 @@ class Backoff:
         return waited_s, delay_s
 
     def forget(self, id_: int) -> None:
-        """It is done, or was tried: the next refusal is the first."""
+        """Forget the refusals of a request that is done, or was passed on: its next refusal is the first."""
         self._in_a_row.pop(id_, None)
 
 
 log = logging.getLogger("sanji.puppetmaster.engine.delivery")
 
-#: The codes of a request that was not sent, for its gateway is away; that the broker does not carry.
+#: The codes of our own results: the gateway is away; the broker does not carry the message.
 AWAY, TOO_LONG = 503, 413
-#: Questions about locks under way at once.
+#: Most questions about owners that are under way at once.
 QUESTIONS = 64
-#: A question that nobody answers is given up after this; then a lock of its own is assumed.
+#: After this time a question is given up, and the destination is taken to have a lock of its own.
 QUESTION_TIMEOUT_S = 5.0
-#: What may be repeated is sent again after each loss of the bus, so many times, and then it is unknown too.
+#: Most repetitions of a request after losses of the bus. After the last one it ends as unknown.
 MOST_LOST = 10
-#: While gateways register, one after the other, more of them are waited for: at least for this long.
+#: After each registration other gateways are waited for at least this long.
 MORE_S = 15.0
-#: Whoever has asked to be registered is sent to after this: the controller answers it first, in 44 to 90 ms,
-#: and only then can it subscribe to the topic that the answer names. What comes before is lost.
+#: A gateway that asks to be registered is sent to after this time: the controller answers it first, in 44 to
+#: 90 ms, and only then can it subscribe to the topic that the answer names. What comes before is lost.
 REGISTERED_S = 0.5
-#: While we see who registers, the others are tried only so often.
+#: While we see registrations, a request to an unregistered gateway is tried about this often.
 UNREGISTERED_S = 10.0
 ROOM = Timer(TimerKind.ROOM, 0)
-#: What one waits for that is delayed; a refusal that is none: the controller does not know its gateway yet.
+#: Why a delayed request waits, by the refusal; None: the controller does not know its gateway yet.
 RETRIED_WHY = Why.RETRY.said()
 WHY = {
     Refusal.LOCKED: LOCKED,
@@ -147,15 +148,15 @@ NO_IDS = "not sent again: this installation has given out all message ids"
 
 
 class Delivery:
-    """Takes each request to its end. Used by one thread, the dispatcher's."""
+    """Takes each request to its end. One thread uses it: the dispatcher's."""
 
     def __init__(self, context: Context) -> None:
         self.refusals = Backoff()
-        #: How long messages may be.
+        #: How long messages to the broker may be.
         self.capacity = DEFAULT_CAPACITY
-        #: Sendings after the first, since the start.
+        #: Number of sendings since the start that were not the first of their request.
         self.resent = 0
-        #: Not all that might go has left: what was sent before has to be taken by the broker first.
+        #: Whether requests are held back until the broker has taken what was sent before.
         self.held_back = False
         self.flight = InFlight(context.timers, context.settings.grace_s)
         self._trials = Trials()
@@ -168,25 +169,25 @@ class Delivery:
         self._presence = context.presence
         self._tunnel = context.tunnel
         self._corrections = Corrections(context.state, context.moment)
-        self._again_s: dict[int, float] = {}  # not before this is another attempt made
+        self._again_s: dict[int, float] = {}  # request -> when its next attempt may be made
         #: Until when gateways may register again: of all jobs, and of those that an earlier process began.
         #: The latter counts from the controller's first answer to this process.
         self._registering_until_s, self._all_anew_until_s = 0.0, math.inf
-        #: By message: answers that nobody has this name, and since when it is doubted that this is true.
+        #: Message -> (an answer that there is no such gateway, since when we doubt it).
         self._unbelieved: dict[int, tuple[Reply, float]] = {}
-        #: Requests that wait for their gateways to register, by destination; whether we see who registers.
+        #: Destination -> the request that waits for it to be registered.
         self._unregistered: dict[str, int] = {}
         self._watching = False
         self._full = False
         self._foreign = 0
 
     def begin(self) -> None:
-        """A turn begins."""
-        # The answers of one turn all tell of a full window, though each of them makes room.
+        """Begin a turn."""
+        # All answers of a turn count as answers in a full window, though each of them makes room.
         self._full = self._scheduler.automatic >= self._scheduler.window.size - 1
 
     def stall(self) -> None:
-        """What wanted to leave may not: it waits again."""
+        """Let all requests wait again that this turn was to send."""
         for outgoing in self._context.turn.sends:
             self.not_sent(outgoing.id)
         self._context.turn.sends.clear()
@@ -194,7 +195,7 @@ class Delivery:
     # -- out --------------------------------------------------------------------------------------
 
     def enter(self, opened: OpenJob, request: Request) -> None:
-        """Let a request wait for its turn; one that an earlier process sent is in flight."""
+        """Put a request into the scheduler; a request that an earlier process sent is in flight there."""
         in_flight = request.status is RequestStatus.SENT
         if not in_flight and opened.steps is not None and opened.steps.before(request) is not None:
             return  # ``_step_on`` lets it in
@@ -214,7 +215,7 @@ class Delivery:
             self._delay(request.id, again_s, RETRIED_WHY)
 
     def _ends_away(self, request: Request) -> bool:
-        """Whether a request ends unsent, for its gateway is known to be away."""
+        """End a request unsent if its gateway is known to be away. Returns whether it did."""
         away = self._presence.why_away(request.destination)
         if away is None:
             return False
@@ -223,7 +224,7 @@ class Delivery:
         return True
 
     def taken_up(self, opened: OpenJob, request: Request) -> None:
-        """An earlier process left this one open: it is in flight, or waits, perhaps for another attempt."""
+        """Take up an open request of an earlier process: it is in flight, or waits."""
         if request.status is RequestStatus.SENT:
             self.enter(opened, request)
             timeout_s = opened.job.request_timeout_s
@@ -237,14 +238,14 @@ class Delivery:
         elif request.history and request.history[-1]["status"] in RETRIED:
             wait_s = opened.policy.retry.wait_s(request.attempts)
             waited_s = self._moment.wall_s - seconds(request.history[-1]["finishedAt"])
-            # The wall's clock may have been set meanwhile: it waits between nothing and the whole time.
+            # The wall clock may have been set meanwhile: the request waits between 0 and the whole time.
             self._again_s[request.id] = self._moment.now_s + min(max(wait_s - waited_s, 0.0), wait_s)
 
     def send(self, waiting_bytes: int) -> None:
-        """Send what may go now, and ask for the locks that are not known.
+        """Send the requests that may go now, and ask for the owners that are not known.
 
-        So much of what was sent before waits in memory. When that is too much with what is sent now, the rest
-        goes later: the last message may be too much, for it is known only when it is made.
+        ``waiting_bytes`` of earlier messages wait in memory. Once these and the new ones are WAITING_BYTES or
+        more, the rest is held back. The last message may exceed that: its length is known when it is made.
         """
         now_s, scheduler, state = self._moment.now_s, self._scheduler, self._state
         self.held_back = waiting_bytes >= WAITING_BYTES
@@ -276,7 +277,7 @@ class Delivery:
             self._timers.set(Timer(TimerKind.QUESTION, destination), now_s + QUESTION_TIMEOUT_S)
 
     def _why_too_long(self, command: EncodedCommand, outgoing: Outgoing) -> str | None:
-        """Why the broker does not carry a message; None: it does, as far as we know."""
+        """Why the broker does not carry a message; None: as far as we know it does."""
         most_bytes = self.capacity.broker_bytes
         if self.capacity.limited and (size := command.packet_bytes(outgoing)) > most_bytes:
             return (TOO_LARGE_DIRECT if outgoing.tunnel else TOO_LARGE).format(most_bytes, size)
@@ -285,16 +286,19 @@ class Delivery:
         return None
 
     def not_sent(self, message: int) -> None:
-        """This message never left: its request waits again, and the attempt does not count."""
+        """Let the request of a message that never left wait again. The attempt does not count."""
         id_ = self.flight.request_of(message)
         if id_ is not None:
             request = self._state.request(id_)
             self._wait_again(request, request.after(RequestEvent.REFUSE, self._moment.at))
 
-    def link_lost(self, unsent: Iterable[int], tried: Tried | None) -> None:
-        """The connection to the broker ended; these have not left. ``tried``: it ended at this one.
+    def connection_lost(self, unsent: Iterable[int], tried: Tried | None) -> None:
+        """Note that the connection to the broker was lost.
 
-        What was before that has been read: only the one that was tried is in doubt then, if it had left.
+        Args:
+            unsent: the ids of messages that had not left.
+            tried: the long message at which the broker closed the connection; None: at none. The broker has
+                read all messages before it, so that only ``tried`` is in doubt, if all of it had left.
         """
         id_ = None if tried is None else self.flight.request_of(tried.id)
         refused = id_ is not None and self._ended_at(self._state.request(id_))
@@ -310,7 +314,7 @@ class Delivery:
             self.flight.doubt_one(id_)
 
     def _ended_at(self, request: Request) -> bool:
-        """The connection ended at the message of a request; whether it shall not be sent again for that."""
+        """Note that the connection ended at a request's message. Returns whether it is not sent again."""
         size = self._size_of(request)
         if not self._trials.ended(size, self._moment.now_s):
             return False
@@ -335,11 +339,11 @@ class Delivery:
             self._give_up(request, back, _too_long(request, CLOSES.format(self._size_of(request))))
 
     def _size_of(self, request: Request) -> int:
-        """The bytes of the message of a request in flight."""
+        """The length of the message of a request in flight, in bytes."""
         return _size(self._message(request, direct=request.route == DIRECT_WAY))
 
     def _message(self, request: Request, *, direct: bool) -> Outgoing:
-        """What is sent for a request, to its gateway's own controller or to ours."""
+        """The message of a request, for its gateway's own controller (``direct``) or for ours."""
         command = self._state.opened_of(request.id).commands[request.item]
         encode = command.direct if direct else command.message
         return encode(request.sending, request.destination)
@@ -347,16 +351,16 @@ class Delivery:
     # -- in ---------------------------------------------------------------------------------------
 
     def answered(self, message: int, answer: Reply, tunnel: str = "") -> None:
-        """An answer came for the message of this id; perhaps late, twice, or for nobody.
+        """Take an answer to a message. It may be late, a duplicate, or for no request of ours.
 
-        ``tunnel`` is that of the gateway which sent it directly; empty: it came through our controller.
+        ``tunnel`` is the tunnel of the gateway that answered directly; empty: it came through our controller.
         """
         self._free_owner(message)
         id_ = self.flight.request_of(message)
         asked = self._state.find_request(message) if id_ is None else self._state.request(id_)
         if asked is not None and tunnel != self._tunnel_of(asked, message):
             log.log(
-                logging.DEBUG if self._foreign else logging.WARNING,  # once: a gateway could send many
+                logging.DEBUG if self._foreign else logging.WARNING,  # a gateway could send many
                 "an answer for request %s came from another gateway than %s: it is dropped",
                 asked.id,
                 asked.destination,
@@ -375,7 +379,7 @@ class Delivery:
             self._refuse(request, answer)
             return
         if nobody and message not in self._unbelieved:
-            # A controller that has just restarted says so of everybody: does it know us?
+            # A controller that has just restarted knows no gateways: ask it whether it knows us.
             self._unbelieved[message] = (answer, self._moment.now_s)
             self._context.turn.proves = True
             return
@@ -392,13 +396,13 @@ class Delivery:
         self.end(request, answer.event, answer.result)
 
     def _tunnel_of(self, request: Request, message: int) -> str:
-        """Where the answer to this sending of a request comes; empty: through our controller."""
+        """The tunnel of the answer to this sending of a request; empty: it comes through our controller."""
         if request.route_of(message) != DIRECT_WAY:
             return ""
         return direct_tunnel(self._tunnel, request.destination)
 
     def unanswered(self, request: Request) -> None:
-        """A request in flight is not waited for any more; its gateway's owner may still be busy with it."""
+        """Stop waiting for a request in flight. Its gateway's owner may still be busy with it."""
         if not self._scheduler.holds(request.id) or self.flight.doubtful(request.id):
             return
         until_s = self._scheduler.overdue(request.id, request.sending, self._moment.now_s)
@@ -406,15 +410,15 @@ class Delivery:
             self._timers.set(Timer(TimerKind.OVERDUE, request.sending), until_s)
 
     def _free_owner(self, message: int) -> None:
-        """An answer came. If nothing waited for it any more, a lock is free, or an owner has room again."""
+        """Free what an overdue command held: its lock, or its place at an owner."""
         self._timers.cancel(Timer(TimerKind.OVERDUE, message))
         self._scheduler.came(message, self._moment.now_s)
 
     def controller_restarted(self, known_s: float | None) -> None:
-        """It has forgotten everybody, and the answers to what it was given up to ``known_s``.
+        """Note that the controller was restarted: it has forgotten all models, and what it had passed on.
 
-        None: it has never known us, for it has just started, or we have. Of what was sent after that it is
-        asked what it has.
+        ``known_s`` is when it last knew us (monotonic clock); None: it never did, because it or we have just
+        started. Requests that were sent before that are in doubt. The controller is asked about the others.
         """
         self._scheduler.forget_all()
         if known_s is not None:
@@ -440,7 +444,7 @@ class Delivery:
         return anew or now_s < self._registering_until_s
 
     def disbelieve(self) -> None:
-        """Whoever said that nobody has some names may have forgotten them: those requests wait again."""
+        """Let requests wait again that ended at "no such gateway": the controller may have forgotten all."""
         for message, (answer, _) in list(self._unbelieved.items()):
             id_ = self.flight.request_of(message)
             del self._unbelieved[message]
@@ -448,13 +452,13 @@ class Delivery:
                 self._refuse(self._state.request(id_), answer)
 
     def controller_knows(self, asked_s: float) -> None:
-        """Asked at that time the controller knew us: what it said of others before that is true."""
+        """Believe what the controller said of gateways before ``asked_s``: it knew us at that time."""
         for message, (answer, since_s) in list(self._unbelieved.items()):
             if since_s <= asked_s:
                 self.answered(message, answer)
 
     def held(self, message: int, *, held: bool) -> None:
-        """Whether the controller, which was restarted, waits for the answer to this message."""
+        """Note whether the restarted controller waits for the answer to this message (``held``)."""
         id_ = self.flight.request_of(message)
         if id_ is not None and not held:
             self.flight.doubt_one(id_)
@@ -483,7 +487,7 @@ class Delivery:
         self._registering_until_s = max(self._registering_until_s, self._settings.booting_s)
 
     def time_is_over(self, id_: int) -> None:
-        """No answer came for a request in flight."""
+        """End a request in flight whose time is over, or try it again."""
         request = self._state.request(id_)
         opened = self._state.opened_of(id_)
         if (unbelieved := self._unbelieved.pop(request.sending, None)) is not None:
@@ -515,7 +519,7 @@ class Delivery:
         return self._state.opened_of(request.id).items[request.item]
 
     def end_unsent(self, request: Request) -> None:
-        """It is not sent any more. One that waits for another attempt ends as the last one left it."""
+        """End a request that is not to be sent any more. After earlier attempts it ends like the last one."""
         job = self._state.opened_of(request.id).job
         if request.history:
             event, result = request.last_outcome()
@@ -529,7 +533,7 @@ class Delivery:
         self.end(request, event, said(f"not sent: {job.reason}"))
 
     def counted_out(self, job: Job, requests: Iterable[Request]) -> Counter[RequestStatus]:
-        """How the counts of a stopped job would change if these requests ended now, unsent or unanswered."""
+        """How the counts of a stopped job change when these requests end now, unsent or unanswered."""
         unsent = RequestStatus.CANCELED if job.ending is JobEvent.CANCEL else RequestStatus.SKIPPED
         deltas: Counter[RequestStatus] = Counter()
         for request in requests:
@@ -541,7 +545,7 @@ class Delivery:
         return deltas
 
     def end(self, request: Request, event: RequestEvent, result: Any) -> None:
-        """It is done, unless its job lets it have another attempt. Nothing of it stays in memory then."""
+        """End a request, unless its job allows another attempt. Forget it when it has ended."""
         opened = self._state.opened_of(request.id)
         if request.status is RequestStatus.SENT and opened.job.ending is None:
             outcome = TRANSITIONS[(request.status, event)]
@@ -575,7 +579,7 @@ class Delivery:
             self.let_go(left)
 
     def let_go(self, request: Request) -> None:
-        """Nothing of a request that is done stays here."""
+        """Forget a request that is done."""
         self.flight.landed(request.id, request.sending)
         self.refusals.forget(request.id)
         self._unbelieved.pop(request.sending, None)
@@ -589,7 +593,7 @@ class Delivery:
     def _try_again(
         self, request: Request, outcome: RequestStatus, result: Any, *, wait_s: float | None
     ) -> None:
-        """Another attempt, under a fresh message id, at once or after a while."""
+        """Try a request again under a fresh message id, after ``wait_s``; None: when its turn comes."""
         message = self._state.message_id(request)
         back = request.after(
             RequestEvent.RETRY, self._moment.at, result=result, outcome=outcome, message=message
@@ -612,7 +616,7 @@ class Delivery:
         *,
         locked: bool = False,
     ) -> None:
-        """It is not in flight any more, but waits: for its turn, for some time, or for its job to go on."""
+        """Let a request wait that was in flight: for its turn, until ``until_s``, or for its job."""
         self._state.write(request, back)
         self.flight.landed(request.id, request.sending)
         job = self._state.opened_of(back.id).job
@@ -630,7 +634,7 @@ class Delivery:
         self._timers.set(Timer(TimerKind.WAKE, id_), until_s)
 
     def _refuse(self, request: Request, answer: Reply) -> None:
-        """A controller did not pass it on: it waits a little and is sent again, not for ever."""
+        """Let a request wait that a controller did not pass on. After ``lock_wait_s`` in all it ends."""
         waited_s, delay_s = self.refusals.add(request.id, answer.result.get("code") or 0)
         if answer.refusal is None:  # its gateway is not registered
             self._unregistered[request.destination] = request.id
@@ -638,8 +642,8 @@ class Delivery:
                 delay_s = UNREGISTERED_S * random.uniform(0.5, 1.0)
         if answer.locked:
             self._scheduler.window.refused(self._moment.now_s, full=self._full)
-        # A fresh id, also when the old one is free again: this refusal may come twice, and must not count
-        # for the next sending.
+        # The next sending has a fresh id, even if the old one is free again: this refusal may come twice,
+        # and must not count for the next sending.
         self._state.never_ran(request)
         message = self._state.message_id(request)
         back = request.after(RequestEvent.REFUSE, self._moment.at, message=message)
@@ -655,14 +659,14 @@ class Delivery:
             )
 
     def _give_up(self, request: Request, back: Request, result: Any) -> None:
-        """It is not in flight any more, and shall not be sent again."""
+        """End a request that was in flight, and must not be sent again."""
         self._state.write(request, back)
         self.flight.landed(request.id, request.sending)
         self.end(back, RequestEvent.FAIL, result)
 
 
 def said(message: str, code: int | None = None) -> dict[str, Any]:
-    """A result of our own making."""
+    """A result that puppetmaster gives itself: ``{"code", "data", "source", "message"}``."""
     return {"code": code, "data": None, "source": "puppetmaster", "message": message}
 
 

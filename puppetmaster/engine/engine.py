@@ -1,8 +1,9 @@
-"""What happens next: every decision about jobs and requests, and none of the doing.
+"""Every decision about jobs and requests.
 
-The dispatcher calls a method for each thing that happened and then ``turn``; what was decided is
-a ``Turn``: changes to make durable, and messages that may leave once they are. Jobs are the
-lifecycle's, requests the delivery's. None of them knows a thread or a socket; ``begin`` reads the clock.
+The dispatcher calls a method for each thing that has happened, and then ``turn``. A ``Turn`` holds what the
+engine decided: changes to make durable, and messages that may leave once the changes are on disk.
+``lifecycle`` decides about jobs, ``delivery`` about requests. The engine knows no threads and no sockets;
+``begin`` reads the clock.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -35,55 +36,63 @@ BROKER_IS_SLOW = Why.BROKER_SLOW.said()
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """How things stand, in figures."""
+    """Numbers for health and metrics, as they are in one turn."""
 
-    #: Why nothing can be made durable; None when it can.
+    #: Why the store cannot be written, as a sentence; None: it can be written.
     stalled: str | None
+    #: Whether the controller answers.
     controller_up: bool
+    #: Number of jobs that have not ended.
     open_jobs: int
+    #: Number of requests that are not done.
     open_requests: int
-    #: Request ids that are left for new jobs.
+    #: Number of request ids that are left for new jobs.
     ids_left: int
-    #: Requests in flight, and the most that may be at present.
+    #: Number of requests in flight.
     in_flight: int
+    #: The size of the adaptive window at present.
     window: int
-    #: Since the start: how often the controller refused a request, by code; sendings after a request's first.
+    #: How often the controller refused a request since the start, by code.
     refusals: dict[int, int]
+    #: Number of sendings since the start that were not the first of their request.
     resent: int
     #: Requests and jobs that have ended since the start, by their status then.
     ended_requests: dict[str, int]
     ended_jobs: dict[str, int]
     #: How long the oldest request waits, of the jobs that are being sent; 0: no request waits.
     oldest_waiting_s: float
-    #: Gateways whose bridges say that they are there, or not; how often that changed since the start.
+    #: Number of gateways whose bridges say that they are connected.
     connected: int
+    #: Number of gateways whose bridges say that they are not connected.
     away: int
+    #: How often a bridge came or went since the start.
     changes: int
-    #: The broker does not let us see what bridges say; the ``route`` that is in force.
+    #: Whether the broker refuses us the topics on which bridges say whether they are connected.
     unseen: bool
+    #: The route in force: ``"remote"``, ``"direct"`` or ``"auto"``.
     route: str
-    #: By domain of an owner of many gateways: most requests that it is given, and how many it is busy with.
+    #: Domain of an owner of many gateways -> (most requests that it is given, how many it is busy with).
     owners: dict[str, tuple[int, int]]
 
 
 class Engine:
-    """Decides. Called by one thread, the dispatcher's."""
+    """The engine. One thread uses it: the dispatcher's."""
 
     def __init__(self, settings: Settings, clock: Clock, reader: Reader, ids: Ids, tunnel: str) -> None:
         self.clock = clock
-        self.link_up = False
+        self.connected = False
         self.controller_up = False
-        #: Why nothing can be made durable; None when it can.
+        #: Why the store cannot be written, as a sentence; None: it can be written.
         self.stalled: str | None = None
-        #: Before this the store, which could not be written, is not tried again.
+        #: When a store that could not be written is tried again (monotonic clock).
         self.retry_s = 0.0
-        #: No timer fires: of what happened before its time not all is known yet.
+        #: Whether no timer fires, because the engine does not know yet all that has happened.
         self.timers_held = False
-        #: How many bytes of what was sent wait in memory for the broker to take them.
+        #: Number of sent bytes that wait in memory until the broker takes them.
         self.waiting_bytes = 0
         self.presence = Presence(settings.route)
         self.scheduler = Scheduler(
-            settings.window,
+            settings.max_in_flight,
             settings.lock_cache_s,
             settings.max_in_flight_per_owner,
             direct=self.presence.direct,
@@ -92,24 +101,23 @@ class Engine:
         self._moment = Moment(clock)
         self._context = Context(settings, self._moment, self.state, self.scheduler, self.presence, tunnel)
         self.timers = self._context.timers
-        #: What is decided about requests, and about jobs.
         self.delivery = Delivery(self._context)
         self._background = Background(self._context, self.delivery)
         self.lifecycle = Lifecycle(self._context, self.delivery, self._background)
-        #: What happens when a timer fires.
+        #: Kind of a timer -> what to do when it fires, with the id of the timer.
         self._fires: dict[TimerKind, Callable[[Any], None]] = {
             TimerKind.ANSWER: self.delivery.time_is_over,
             TimerKind.WAKE: lambda id_: self.scheduler.wake(id_, self._moment.now_s),
             TimerKind.PACE: self.scheduler.pace_over,
             TimerKind.QUESTION: self._unanswered_question,
             TimerKind.OVERDUE: lambda _: self.scheduler.forget_overdue(self._moment.now_s),
-            TimerKind.ROOM: lambda _: None,  # whoever waits for room is sent at the end of this turn
+            TimerKind.ROOM: lambda _: None,  # requests that wait for room are sent at the end of this turn
             **{kind: partial(self.lifecycle.fire, kind) for kind in self.lifecycle.timers},
         }
         self.begin()
 
     def begin(self) -> float:
-        """A turn begins: the time is now. Seconds since the one before began."""
+        """Begin a turn. Returns how long ago the last turn began, in seconds."""
         before_s = self._moment.now_s
         self._moment.begin()
         self._background.begin()
@@ -118,9 +126,9 @@ class Engine:
 
     @property
     def busy(self) -> bool:
-        """Whether there is work left that needs another turn, though nothing happens.
+        """Whether there is work for another turn, even when nothing arrives.
 
-        While more than a few bytes wait to be taken by the broker, it happens that they have become few.
+        While many bytes wait for the broker there is none: an event tells when they have become few.
         """
         held_back = self.delivery.held_back and self.waiting_bytes <= FEW_BYTES
         return held_back or bool(self._background)
@@ -128,7 +136,12 @@ class Engine:
     # -- what callers ask for ---------------------------------------------------------------------
 
     def create(self, spec: JobSpec) -> Job:
-        """A new job, or the one that exists under the same key. Raises Conflict, Unavailable."""
+        """Create a job, or find the job that has the same key.
+
+        Raises:
+            Conflict: the job with this key was created from another body.
+            Unavailable: the store cannot be written, or there is no room for another job.
+        """
         existing = self.lifecycle.existing(spec)
         if existing is not None:
             return existing
@@ -137,20 +150,31 @@ class Engine:
         return self.lifecycle.create(spec)
 
     def unwritten(self, job: Any) -> bool:
-        """Whether this is a new job that is not on disk yet."""
+        """Whether ``job`` is a new job that is not on disk yet; False for anything that is no job."""
         return isinstance(job, Job) and (self.drafting(job) or job.id in self.state.created)
 
     def drafting(self, job: Any) -> bool:
-        """Whether this is a job that does not exist yet: it is still being written."""
+        """Whether ``job`` is a draft: it is still being written, and does not exist yet."""
         return isinstance(job, Job) and job.id in self._background.drafts
 
     def control(self, job_id: int, wanted: JobStatus, *, force: bool) -> Job:
-        """Pause, resume or cancel. Raises NotFound, Conflict, Unavailable."""
+        """Pause, resume or cancel a job. Returns the job after that.
+
+        Raises:
+            NotFound: there is no such job.
+            Conflict: its status does not allow it.
+            Unavailable: the store cannot be written.
+        """
         self._check_writable()
         return self.lifecycle.control(job_id, wanted, force=force)
 
     def delete(self, job_id: int) -> Job:
-        """Stop the job if it runs, and remove it: the job as it last was. Raises NotFound, Unavailable."""
+        """Stop a job if it runs, and remove it. Returns the job as it last was.
+
+        Raises:
+            NotFound: there is no such job.
+            Unavailable: the store cannot be written.
+        """
         self._check_writable()
         return self.lifecycle.delete(job_id)
 
@@ -159,7 +183,7 @@ class Engine:
             raise Unavailable(f"Nothing was changed: {self.stalled}")
 
     def why(self, ids: Iterable[int]) -> dict[int, Said | None]:
-        """What each of these requests waits for; None for those that do not wait, or for an answer alone."""
+        """What each of these requests waits for; None: it waits for its answer only, or is done."""
         return {id_: self._why(id_) if self.state.knows(id_) else None for id_ in ids}
 
     def _why(self, id_: int) -> Said | None:
@@ -173,7 +197,7 @@ class Engine:
             return why
         if self.stalled:
             return Why.STORE.said(reason=self.stalled)
-        if not self.link_up:
+        if not self.connected:
             return Why.BUS.said()
         if not self.controller_up:
             return Why.CONTROLLER.said()
@@ -184,7 +208,7 @@ class Engine:
         return BROKER_IS_SLOW if code_of(why) == Why.NEXT and self.delivery.held_back else why
 
     def _why_job(self, job: Job, wave: int) -> Said | None:
-        """What keeps a request of this wave from its turn, if its job does."""
+        """What in its job holds up a request of this wave; None: nothing in its job does."""
         if job.ending is not None:
             return Why.STOPPING.said(reason=job.reason)
         if job.status is JobStatus.PENDING:
@@ -202,7 +226,7 @@ class Engine:
         return Why.SOAK.said(wave=job.wave, left_s=max(until_s - self._moment.now_s, 0))
 
     def snapshot(self) -> Snapshot:
-        """How things stand now."""
+        """The numbers of this turn."""
         state, scheduler, presence = self.state, self.scheduler, self.presence
         since = state.waiting_since()
         return Snapshot(
@@ -229,16 +253,22 @@ class Engine:
     # -- what happens on the bus ------------------------------------------------------------------
 
     def bridge(self, gateway: str, *, connected: bool | None, retained: bool = False) -> None:
-        """A gateway's bridge is connected, or not; None: nothing says so any more."""
+        """Note the status of a gateway's bridge.
+
+        Args:
+            gateway: the name of the gateway.
+            connected: whether the bridge is connected to our broker; None: its status was removed.
+            retained: whether the broker had kept this status from before our subscription.
+        """
         self.presence.heard(gateway, connected, self._moment.at, retained=retained)
         self.scheduler.rerouted(gateway)
 
     def refused(self, *, presence: bool, direct: bool) -> None:
-        """The broker does not let us see what bridges say, or hear what gateways answer directly."""
+        """Note that the broker refused our subscription to bridges' status, or to direct answers."""
         self.presence.unseen |= presence
         self.presence.unheard |= direct
 
-    def link(
+    def connection(
         self,
         *,
         up: bool,
@@ -246,44 +276,50 @@ class Engine:
         tried: Tried | None = None,
         capacity: Capacity = DEFAULT_CAPACITY,
     ) -> None:
-        """The connection to the broker came or went; what is in flight may have gone with it.
+        """Note that the connection to the broker was made, or was lost with what was in flight.
 
-        The messages of these ids have not left: their requests wait again. ``tried`` is what it ended at.
-        Once it is up messages may be as long as ``capacity`` says.
+        Args:
+            up: whether there is a connection.
+            unsent: the ids of messages that had not left when it was lost. Their requests wait again.
+            tried: the long message at which the broker closed the connection; None: at none.
+            capacity: how long messages may be on the new connection.
         """
-        self.link_up = up
-        if up:  # whoever refused us may have other rules now
+        self.connected = up
+        if up:  # the broker may have other rules now
             self.presence.unseen = self.presence.unheard = False
             self.delivery.capacity = capacity
         else:
             self.controller_up = False
-            self.delivery.link_lost(unsent, tried)
+            self.delivery.connection_lost(unsent, tried)
             self.presence.forget_all()
             self.scheduler.forget_all()
             self.delivery.disbelieve()
 
     def controller(self, *, up: bool) -> None:
-        """The controller answers, or it does not any more."""
-        self.controller_up = up and self.link_up
+        """Note whether the controller answers."""
+        self.controller_up = up and self.connected
         if self.controller_up:
             self.delivery.controller_up()
 
     def owners(self, destination: str, resources: Iterable[str] | None) -> None:
-        """The controller's answer to a question of a turn; None: it knows no owner."""
+        """Take the controller's answer about the owner of a destination.
+
+        ``resources`` are all resources of that owner; None: the controller knows no owner.
+        """
         self.timers.cancel(Timer(TimerKind.QUESTION, destination))
         self.scheduler.learn(destination, resources, self._moment.now_s)
 
     # -- the end of a turn ------------------------------------------------------------------------
 
     def decide(self) -> Turn:
-        """Fire what is due, send what may go, bring the jobs up to date: all of it in the turn."""
+        """Fire the timers that are due, send the requests that may go, bring the jobs up to date."""
         if not self.timers_held:
             for kind, id_ in self.timers.due(self._moment.now_s):
                 self._fires[kind](id_)
         self._background.work()
         self.lifecycle.settle_all()
         self.delivery.held_back = False
-        if self.link_up and self.controller_up and not self.stalled:
+        if self.connected and self.controller_up and not self.stalled:
             self.delivery.send(self.waiting_bytes)
             self.lifecycle.settle_all()
         return self._context.turn
@@ -294,9 +330,12 @@ class Engine:
         act: Callable[[Turn], None],
         stall: Callable[[StoreError], object],
     ) -> None:
-        """Decide, make it durable, and only then act on it: nothing leaves before what caused it is on disk.
+        """Decide, commit, and only then act: nothing leaves before the change that caused it is on disk.
 
-        ``stall`` is called with what ``commit`` raised; it is to call the method of that name.
+        Args:
+            commit: makes the changes durable, or raises StoreError.
+            act: sends what the turn holds.
+            stall: is called with the error of ``commit``, and must call ``Engine.stall``.
         """
         turn = self.decide()
         if turn.changes:
@@ -312,9 +351,10 @@ class Engine:
         act(turn)
 
     def stall(self, error: StoreError) -> list[int]:
-        """Keep the turn, which could not be made durable, for the next try; nothing of it leaves.
+        """Keep the changes of a turn that could not be committed for the next try. Nothing of it leaves.
 
-        What was to be sent waits again. Jobs that were created in it do not exist: their ids are returned.
+        The requests that it was to send wait again. Jobs that were created in it do not exist: their ids are
+        returned.
         """
         self.stalled = error.message
         self.delivery.stall()

@@ -1,28 +1,29 @@
-"""What is in flight: under which message id, since when, until when it is waited for."""
+"""Requests in flight: their message ids, when they were sent, and until when answers are waited for."""
 
 from puppetmaster.engine.context import Timer, TimerKind
 from puppetmaster.timers import Timers
 
-#: So soon after each other the connection ends at long messages, when the broker does not carry them.
+#: When the connection ends at long messages twice within this time, the broker does not carry them.
 IN_A_ROW_S = 60.0
-#: How long the broker's word on the length of messages counts.
+#: For this long messages of such a length are taken to be refused.
 REFUSED_S = 600.0
 
 
 class InFlight:
-    """Requests that were sent and are not answered. Used by one thread, the dispatcher's.
+    """Requests that were sent and are not answered, with a timer for each. For one thread.
 
-    Their deadlines are timers.
+    Times are seconds of the monotonic clock. A request is in doubt when something went away that would have
+    brought its answer.
     """
 
     def __init__(self, timers: Timers[Timer], grace_s: float) -> None:
         self._timers = timers
         self._grace_s = grace_s
-        self._request_of: dict[int, int] = {}  # by message id
+        self._request_of: dict[int, int] = {}  # message id -> request
         self._sent_s: dict[int, float] = {}
-        self._own_s: dict[int, float] = {}  # until when it would be waited for if nobody had gone away
+        self._own_s: dict[int, float] = {}  # request -> the end of its own time
         self._doubtful: set[int] = set()
-        self._direct: set[int] = set()  # not given to our own controller
+        self._direct: set[int] = set()  # those that did not go through our controller
 
     def __len__(self) -> int:
         return len(self._request_of)
@@ -30,7 +31,10 @@ class InFlight:
     def sent(
         self, request: int, message: int, now_s: float, timeout_s: float, *, direct: bool = False
     ) -> None:
-        """A request goes out; its answer is waited for so long. ``direct``: our controller never sees it."""
+        """Note that a request is sent, and wait ``timeout_s`` for its answer.
+
+        ``direct``: it does not go through our controller.
+        """
         if direct:
             self._direct.add(request)
         self._request_of[message] = request
@@ -41,12 +45,12 @@ class InFlight:
     def taken_up(
         self, request: int, message: int, now_s: float, timeout_s: float, *, direct: bool = False
     ) -> None:
-        """A request that an earlier process had sent: only an answer that was kept for us can come."""
+        """Note a request that an earlier process sent. It is in doubt: its answer was kept, or is lost."""
         self.sent(request, message, now_s, timeout_s, direct=direct)
         self._doubtful.add(request)
 
     def landed(self, request: int, message: int) -> None:
-        """It is answered, or not waited for any more."""
+        """Forget a request that is answered, or is not waited for any longer."""
         self._request_of.pop(message, None)
         self._sent_s.pop(request, None)
         self._own_s.pop(request, None)
@@ -55,7 +59,7 @@ class InFlight:
         self._timers.cancel(_timer(request))
 
     def request_of(self, message: int) -> int | None:
-        """The request that went out under this message id, while it is in flight."""
+        """The request in flight under this message id; None: there is none."""
         return self._request_of.get(message)
 
     def sent_s(self, request: int) -> float:
@@ -63,12 +67,13 @@ class InFlight:
         return self._sent_s[request]
 
     def doubt(self, sent_before_s: float | None = None, *, controller: bool = False) -> None:
-        """Whoever would bring the answers went away. All that are in flight, or were sent before some time.
+        """Put requests in doubt, because broker or controller went away. Their answers may be kept for us.
 
-        With ``controller`` that was our controller alone: what went directly to gateways is not in doubt.
+        Each is waited for until the end of its own time, or until ``hurry`` says that answers come again.
 
-        The answers may be kept for us. Until somebody is there to bring them, which ``hurry`` says, each has
-        its own time.
+        Args:
+            sent_before_s: only those that were sent before this time; None: all.
+            controller: only our controller went away, so that what went directly is not in doubt.
         """
         for request, sent_s in self._sent_s.items():
             if controller and request in self._direct:
@@ -78,7 +83,7 @@ class InFlight:
                 self._timers.set(_timer(request), self._own_s[request])
 
     def undecided(self) -> list[int]:
-        """The message ids of what our controller was given, and is not in doubt."""
+        """The message ids of those that went through our controller, and are not in doubt."""
         return [
             message
             for message, request in self._request_of.items()
@@ -86,18 +91,18 @@ class InFlight:
         ]
 
     def doubt_one(self, request: int) -> None:
-        """It is in doubt whether this one arrived; its answer may be kept for us."""
+        """Put one request in doubt: it may not have arrived. Its answer may be kept for us."""
         self._doubtful.add(request)
         self._timers.set(_timer(request), self._own_s[request])
 
     def hurry(self, now_s: float) -> None:
-        """What was kept for us comes now: who is in doubt is not waited for much longer."""
+        """Wait for those in doubt for ``grace_s`` at most, because answers that were kept for us come now."""
         for request in self._doubtful:
             deadline_s = self._timers.deadline_s(_timer(request)) or self._own_s[request]
             self._timers.set(_timer(request), min(now_s + self._grace_s, deadline_s))
 
     def doubtful(self, request: int) -> bool:
-        """Whether it is in doubt that its answer can come."""
+        """Whether a request is in doubt."""
         return request in self._doubtful
 
 
@@ -106,18 +111,18 @@ def _timer(request: int) -> Timer:
 
 
 class Trials:
-    """What the broker may not carry: the connection ended when a long message was alone on it.
+    """What the broker does not carry, as seen from connections that ended at a long message. For one thread.
 
-    Once is an accident. Twice in a row, soon after each other, is the broker's word on all messages of that
-    length or more, for some time. Used by one thread, the dispatcher's.
+    Once may be an accident. Twice within IN_A_ROW_S means that the broker refuses messages of that length or
+    more; this is believed for REFUSED_S. Sizes are bytes of topic and payload.
     """
 
     def __init__(self) -> None:
-        self._ended: tuple[int, float] | None = None  # at a message of what size the last one ended, and when
-        self._refused: tuple[int, float] | None = None  # from what size on messages are refused, until when
+        self._ended: tuple[int, float] | None = None  # size of the message, and when
+        self._refused: tuple[int, float] | None = None  # from which size on, until when
 
     def ended(self, size: int, now_s: float) -> bool:
-        """The connection ended at a message of this size; whether the broker refuses such."""
+        """Note that the connection ended at a message of this size. Returns whether the broker refuses it."""
         before, self._ended = self._ended, (size, now_s)
         if self.refuses(size, now_s):
             return True
@@ -128,7 +133,7 @@ class Trials:
         return size >= refused_bytes
 
     def lost(self) -> None:
-        """It ended for another reason: the next one may be to another broker."""
+        """Forget all, because the connection ended for another reason: the next may be to another broker."""
         self._ended = self._refused = None
 
     def refuses(self, size: int, now_s: float) -> bool:

@@ -1,7 +1,7 @@
 """Jobs from their creation to their end: start, pause, waves and gates, verdict.
 
-One part of what the engine decides with; engine/delivery.py is the other, which knows the requests. Knows no
-thread and no socket.
+This is one half of the engine's decisions; engine/delivery.py has those about requests. It knows no threads
+and no sockets.
 """
 
 import logging
@@ -25,16 +25,16 @@ from puppetmaster.model.why import Reason, Said
 
 log = logging.getLogger("sanji.puppetmaster.engine.lifecycle")
 
-#: A new job's requests are sent when its creator has the answer, at the latest after this.
+#: A new job is held until its creator has the answer, but no longer than this.
 BEGIN_S = 0.25
 #: From so much large data of open jobs on no more of it is taken.
 LARGE_BYTES = 32 * 1024 * 1024
-#: A time to start is compared with the wall clock at least this often: somebody may set it.
+#: The time to start is compared with the wall clock at least this often, because the clock may be set.
 START_CHECK_S = 30.0
 
 
 class Lifecycle:
-    """Takes each job to its end. Used by one thread, the dispatcher's."""
+    """Takes each job to its end. One thread uses it: the dispatcher's."""
 
     def __init__(self, context: Context, delivery: Delivery, background: Background) -> None:
         self._settings = context.settings
@@ -46,7 +46,7 @@ class Lifecycle:
         self._delivery = delivery
         self._background = background
         self._drafts = background.drafts
-        #: What happens when a timer of a job fires.
+        #: Kind of a timer -> what to do with the open job when it fires.
         self.timers: dict[TimerKind, Callable[[OpenJob], None]] = {
             TimerKind.EXPIRE: self._expire,
             TimerKind.BEGIN: self._begin,
@@ -57,7 +57,7 @@ class Lifecycle:
     # -- what callers ask for ---------------------------------------------------------------------
 
     def existing(self, spec: JobSpec) -> Job | None:
-        """The job that was created under the same key. Raises Conflict when its body was another one."""
+        """The job that has the same key; None: there is none. Raises Conflict: it has another body."""
         if spec.key is None:
             return None
         existing = self._drafts.find_by_key(spec.key) or self._state.find_by_key(spec.key)
@@ -69,7 +69,7 @@ class Lifecycle:
         )
 
     def create(self, spec: JobSpec) -> Job:
-        """A new job. Raises Unavailable."""
+        """Create a job. Raises Unavailable: there is no room for it, or no ids are left."""
         self._check_room(spec.total)
         self._check_data(spec)
         ids = self._state.new_ids(spec.total)
@@ -94,7 +94,7 @@ class Lifecycle:
         return job
 
     def _check_room(self, total: int) -> None:
-        """Open jobs and requests are in memory. Raises Unavailable when there is no room for another job."""
+        """Raises Unavailable: too many jobs or requests are open. These are all in memory."""
         open_jobs = self._state.open_jobs + len(self._drafts)
         open_requests = self._state.open_requests + self._drafts.requests
         most_jobs, most_requests = self._settings.max_open_jobs, self._settings.max_open_requests
@@ -117,7 +117,7 @@ class Lifecycle:
             )
 
     def begin_job(self, job_id: int) -> None:
-        """Whoever created the job has its answer, or had time enough: its requests may be sent."""
+        """Let the requests of a new job be sent, because its creator has the answer."""
         opened = self._state.opened(job_id)
         if opened is not None and opened.held:
             self._timers.cancel(Timer(TimerKind.BEGIN, job_id))
@@ -128,7 +128,7 @@ class Lifecycle:
         self.release(opened)
 
     def control(self, job_id: int, wanted: JobStatus, *, force: bool) -> Job:
-        """Pause, resume or cancel. Raises NotFound, Conflict."""
+        """Pause, resume or cancel a job. Returns the job after that. Raises NotFound, Conflict."""
         opened = self._state.opened(job_id)
         if opened is None:
             ended = self._state.find_job(job_id)
@@ -145,14 +145,14 @@ class Lifecycle:
         return self.settle(job_id)
 
     def delete(self, job_id: int) -> Job:
-        """Stop the job if it runs, and remove it: the job as it last was. Raises NotFound."""
+        """Stop a job if it runs, and remove it. Returns the job as it last was. Raises NotFound."""
         opened = self._state.opened(job_id)
         job = self._state.find_job(job_id) if opened is None else self._drop(job_id)
         self._state.remove(job)
         return job
 
     def _drop(self, job_id: int) -> Job:
-        """Let go of an open job: it as its end would be, if all that is open of it ended now."""
+        """Let go of an open job. Returns it as it is when all its open requests end now."""
         left, requests = self._state.drop(job_id)
         stopped = left.stopping(JobEvent.CANCEL, Reason.REMOVED.said())
         job = stopped.tallied(self._delivery.counted_out(stopped, requests))
@@ -169,11 +169,11 @@ class Lifecycle:
     # -- beginnings -------------------------------------------------------------------------------
 
     def recover(self, job: Job, items: dict[int, Item], requests: list[Request]) -> None:
-        """Take up a job that an earlier process left, with its requests that are not done."""
-        # A machine that does not say which start it is in may have been started anew.
+        """Take up an open job of an earlier process, with its requests that are not done."""
+        # Without a boot id the machine may have been restarted.
         if job.expires_s is not None and not (job.boot and job.boot == self._moment.boot):
             job = replace(job, boot=self._moment.boot, expires_s=self._moment.now_s + self._time_left_s(job))
-        # What was sent last before the restart may have been sent just now.
+        # Its last request may have been sent just before the restart: its rate counts from now.
         opened = self._take_up(job, items, paced=job.started_at is not None)
         opened.taken_up = True
         self._state.open_job(opened, requests)
@@ -188,9 +188,10 @@ class Lifecycle:
         self.release(opened)
 
     def _time_left_s(self, job: Job) -> float:
-        """After a restart of the machine only the wall clock can say; it may be wrong by years.
+        """Seconds that are left of a job's timeout after a restart of the machine, by the wall clock.
 
-        Where it cannot have been right, then or now, all of the time is left.
+        The wall clock may be wrong by years. If it was wrong when the job began, or is now, all of the
+        timeout is left.
         """
         assert job.timeout_s is not None
         now_s, began_s = self._moment.wall_s, seconds(job.timed_at or job.created_at)
@@ -198,7 +199,10 @@ class Lifecycle:
         return min(max(job.timeout_s - gone_s, 0.0), job.timeout_s)
 
     def clock_was_set(self) -> None:
-        """Note anew when the open jobs began: after a restart of the machine only that says what is left."""
+        """Note anew when open jobs began, because somebody has set the wall clock.
+
+        After a restart of the machine only this tells how much of a timeout is left.
+        """
         for opened in self._state.all_opened():
             job = opened.job
             if job.timeout_s is None or job.expires_s is None:
@@ -217,7 +221,7 @@ class Lifecycle:
         return OpenJob(job, items, Commands(items, self._tunnel), policy)
 
     def _timed(self, job: Job) -> Job:
-        """The job with its time running from now."""
+        """The job with its timeout running from now."""
         timed = replace(job, timed_at=self._moment.at)
         if job.timeout_s is None:
             return timed
@@ -250,7 +254,7 @@ class Lifecycle:
         self._background.stand_aside(opened)
 
     def _resume(self, opened: OpenJob) -> None:
-        """Go on; a gate that is closed opens. A job that is not paused starts now, before its time."""
+        """Let a paused job go on, and open its closed gate; start a pending job before its time."""
         job = opened.job
         if job.status is JobStatus.PAUSED and job.timed_at is None and self._until_start_s(job) > 0:
             self._state.write_job(job.after(JobEvent.WAIT, self._moment.at))
@@ -261,14 +265,14 @@ class Lifecycle:
             self._open_wave(opened)
 
     def release(self, opened: OpenJob) -> None:
-        """Let those requests wait for their turn that may be sent now: of the waves that are open."""
+        """Put the requests of the open waves into the scheduler, if the job sends at all."""
         if opened.sends:
             self._background.enter(opened)
 
     # -- waves, and the end -----------------------------------------------------------------------
 
     def fire(self, kind: TimerKind, job_id: int) -> None:
-        """A timer of a job is over."""
+        """Do what is due when a timer of a job fires."""
         if (opened := self._state.opened(job_id)) is None:
             return
         self._state.tally(opened)
@@ -282,12 +286,12 @@ class Lifecycle:
         self._stop(opened, JobEvent.EXPIRE, reason, force=True)
 
     def settle_all(self) -> None:
-        """Bring all jobs up to date in which something happened."""
+        """Bring all jobs up to date whose requests have changed."""
         for job_id in self._state.touched():
             self.settle(job_id)
 
     def settle(self, job_id: int) -> Job:
-        """Bring a job up to date, and see whether it stops, goes on to the next wave, or has ended."""
+        """Bring a job up to date: it stops, goes on to its next wave, ends, or goes on. Returns the job."""
         opened = self._state.opened(job_id)
         job = self._state.settle(job_id, self._moment.at, boot=self._moment.boot, now_s=self._moment.now_s)
         if opened is not None and not job.final and job.ending is None:
@@ -304,7 +308,7 @@ class Lifecycle:
         return job
 
     def _judge_wave(self, opened: OpenJob, *, rested: bool) -> None:
-        """The open wave is done: its gate fails, or opens at once, or after a rest."""
+        """Look at the gate behind the open wave, if that is done: it fails, rests, or opens."""
         job, policy = opened.job, opened.policy
         if job.wave == len(policy.waves) or job.done_count < policy.waves[job.wave - 1]:
             return
@@ -330,7 +334,7 @@ class Lifecycle:
         self.release(opened)
 
     def _stop(self, opened: OpenJob, event: JobEvent, reason: Said, *, force: bool) -> None:
-        """Send no more of this job; with ``force`` wait for nothing either."""
+        """Stop a job: no more of it is sent. With ``force`` what is in flight ends at once."""
         self._state.write_job(opened.job.stopping(event, reason))
         if force:
             text = f"no answer before the job ended ({reason}): it may have run"
@@ -342,7 +346,7 @@ class Lifecycle:
         self._background.end(opened)
 
     def revoke_created(self) -> list[int]:
-        """Jobs that were created but not made durable never were: their ids are returned."""
+        """Forget the jobs that were created in a turn that could not be committed. Returns their ids."""
         created = sorted(self._state.created)
         for job_id in created:
             self._background.clear_away(job_id, self._state.revoke(job_id), self.close)

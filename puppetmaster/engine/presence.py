@@ -1,48 +1,61 @@
-"""Which gateways are there, as their bridges say, and which way a request takes to each of them.
+"""Which gateways are connected, as their bridges say, and which route a request takes to each.
 
-The bridge of a gateway's broker publishes on a status topic whether it is connected, and the broker does so
-for it when it is gone. Nothing is sent to a gateway that is known to be away. Of most gateways nothing
-may be known: then they are simply asked. Knows no socket, and no clock.
+The bridge of a gateway's broker publishes on a status topic whether it is connected. When the bridge is gone,
+our broker publishes that for it. Nothing is sent to a gateway that is known to be away. A gateway of which
+nothing is known is sent to. This module knows no sockets and no clock.
 """
 
 from dataclasses import dataclass
 
-#: More gateways than this are not kept in mind.
+#: The status of at most this many gateways is kept.
 KNOWN_LIMIT = 200_000
 
 
 @dataclass(frozen=True, slots=True)
 class Bridge:
-    """Whether a gateway's bridge is connected, and since when; ``at_least``: it was so before that too."""
+    """What is known of a gateway's bridge."""
 
+    #: Whether it is connected to our broker.
     connected: bool
+    #: Since when, as ISO 8601.
     since: str
+    #: Whether it was so before ``since`` already.
     at_least: bool
 
 
 class Presence:
-    """What is known of all bridges, for a ``route`` of the settings. Used by the dispatcher's thread."""
+    """What is known of all bridges. One thread uses it: the dispatcher's.
+
+    ``route`` is the setting: ``"remote"``, ``"direct"`` or ``"auto"``.
+    """
 
     def __init__(self, route: str) -> None:
         self._route = route
         self._bridges: dict[str, Bridge] = {}
-        #: How many are away; how often something changed since the start, without what was so before.
+        #: Number of gateways that are away; how often a bridge came or went since the start.
         self.away_count = self.changes = 0
-        #: The broker does not let us see what bridges say; it does not let us hear the gateways themselves.
+        #: Whether the broker refuses us what bridges say, and what gateways answer directly.
         self.unseen = self.unheard = False
 
     @property
     def connected_count(self) -> int:
-        """How many are known to be connected."""
+        """Number of gateways that are known to be connected."""
         return len(self._bridges) - self.away_count
 
     @property
     def route(self) -> str:
-        """The ``route`` that is in force: it takes hearing the gateways to ask them directly."""
+        """The route in force: ``"remote"`` where we cannot hear what gateways answer directly."""
         return "remote" if self.unheard else self._route
 
     def heard(self, gateway: str, connected: bool | None, at: str, *, retained: bool) -> None:
-        """A bridge's status; None: there is none any more. ``retained``: it was so before we looked."""
+        """Note the status of a bridge.
+
+        Args:
+            gateway: the name of its gateway.
+            connected: whether it is connected; None: its status was removed from the broker.
+            at: when we heard it, as ISO 8601.
+            retained: whether the broker had kept the status from before our subscription.
+        """
         old = self._bridges.pop(gateway, None)
         self.away_count -= old is not None and not old.connected
         self.changes += not retained and (None if old is None else old.connected) is not connected
@@ -53,19 +66,19 @@ class Presence:
         self.away_count += not connected
 
     def forget_all(self) -> None:
-        """The broker is gone: what the bridges said may not hold."""
+        """Forget all bridges, because the connection to the broker is lost."""
         self._bridges.clear()
         self.away_count = 0
 
     def why_away(self, gateway: str) -> str | None:
-        """Since when a gateway is known to be away, in words; None: it is there, or nothing is known."""
+        """Since when a gateway is away, as a sentence; None: it is connected, or nothing is known."""
         bridge = self._bridges.get(gateway)
         if bridge is None or bridge.connected:
             return None
         return f"not connected since {'before ' if bridge.at_least else ''}{bridge.since}"
 
     def direct(self, gateway: str) -> bool:
-        """Whether requests go to the gateway's own controller, and not through the remote bundle."""
+        """Whether requests go to the gateway's own controller, instead of through the remote bundle."""
         route = self.route
         if route != "auto":
             return route == "direct"

@@ -1,7 +1,7 @@
-"""What is known of every open job, and what of it is not on disk yet.
+"""All open jobs in memory, and the changes that are not on disk yet.
 
-The engine reads and writes here while it decides; the dispatcher commits ``changes``. Requests that
-are done leave memory at once; what has ended is read back from the store when somebody asks.
+The engine reads and writes here while it decides; the dispatcher commits ``changes``. A request leaves memory
+as soon as it is done. What has ended is read from the store when it is asked for.
 """
 
 from collections import Counter
@@ -20,12 +20,12 @@ from puppetmaster.store.base import LAST_REQUEST_ID, Changes, Ids, Reader
 
 #: Data of no more than this counts with its request.
 SMALL_BYTES = 4096
-#: Message ids for further sendings are taken from the counter in blocks, to write it rarely.
+#: Message ids for repeated sendings are taken in blocks, so that the counter is written rarely.
 ID_BLOCK = 1000
 
 
 class Commands(dict[int, EncodedCommand]):
-    """What is sent for the items of a job, each encoded when it is first asked for."""
+    """Item id -> its encoded command. A command is encoded when it is first asked for."""
 
     def __init__(self, items: Mapping[int, Item], tunnel: str) -> None:
         super().__init__()
@@ -39,19 +39,23 @@ class Commands(dict[int, EncodedCommand]):
 
 @dataclass(slots=True, eq=False)
 class OpenJob:
-    """A job that has not ended, with what is needed to go on with it."""
+    """A job that has not ended, with all that is needed to go on with it."""
 
+    #: The job, without the ``deltas``.
     job: Job
+    #: Its items by id.
     items: dict[int, Item]
     commands: Commands
     policy: Policy
-    #: An earlier process began it.
+    #: Whether an earlier process began it.
     taken_up: bool = False
-    #: Whoever created it has not the answer yet, which comes before its first request.
+    #: Whether its creator has no answer yet; until then no request of it is sent.
     held: bool = False
+    #: Its requests that are not done, by id.
     requests: dict[int, Request] = field(default_factory=dict)
     #: The order of its requests to each gateway; None: it sends them as it can.
     steps: Steps | None = None
+    #: How the number of its requests in each status has changed since ``job``.
     deltas: Counter[RequestStatus] = field(default_factory=Counter)
 
     @property
@@ -67,14 +71,14 @@ class OpenJob:
 
 
 class NewIds(NamedTuple):
-    """The ids of a new job and of its first request; the others follow."""
+    """The ids of a new job and of its first request. Those of the other requests follow."""
 
     job: int
     first: int
 
 
 class State:
-    """Open jobs and requests by id. Used by one thread, the dispatcher's."""
+    """Open jobs and requests by id. One thread uses it: the dispatcher's."""
 
     def __init__(self, reader: Reader, ids: Ids) -> None:
         self.changes = Changes()
@@ -94,7 +98,7 @@ class State:
     # -- ids --------------------------------------------------------------------------------------
 
     def new_ids(self, total: int) -> NewIds:
-        """Ids for a new job of ``total`` requests. Raises Unavailable when all have been given out."""
+        """Take ids for a new job of ``total`` requests. Raises Unavailable: too few are left."""
         first = self._ids.next_request
         if first + total > LAST_REQUEST_ID:
             raise Unavailable("No job can be created: this installation has given out all request ids.")
@@ -106,11 +110,11 @@ class State:
 
     @property
     def ids_left(self) -> int:
-        """How many request ids are left for new jobs."""
+        """Number of request ids that are left for new jobs."""
         return max(LAST_REQUEST_ID - self._ids.next_request, 0)
 
     def message_id(self, request: Request) -> int | None:
-        """A fresh id for another sending of a request, by which answers find it; None: all are given out."""
+        """Take a fresh message id for another sending of a request; None: no id is left."""
         id_ = next(self._spare, None)
         if id_ is None and self._ids.next_request <= LAST_REQUEST_ID:
             block = range(self._ids.next_request, min(self._ids.next_request + ID_BLOCK, LAST_REQUEST_ID + 1))
@@ -123,30 +127,30 @@ class State:
         return id_
 
     def never_ran(self, request: Request) -> None:
-        """The last sending of a request was refused: no answer will come to its message id."""
+        """Forget the message id of a request's last sending: it was refused, so no answer will come."""
         if request.message is not None and self.changes.sendings.pop(request.message, None) is None:
             self.changes.refused.append(request.message)
 
     # -- drafts: jobs whose requests are written before they exist ---------------------------------
 
     def begin_draft(self, job: Job) -> None:
-        """Requests of a job that does not exist yet will be written."""
+        """Begin to write a job that does not exist until ``complete_draft``."""
         self.changes.drafts[job.id] = job
 
     def draft(self, item: Item, request: Request) -> None:
-        """Write a request of a job that does not exist yet, or with it; its item comes with the first."""
+        """Write a request of a new job, and its item if it is the first request of that."""
         self.changes.requests[request.id] = request
         if item.id == request.id:
             self.changes.items[item.id] = item
             self.weigh(item)
 
     def complete_draft(self, job: Job) -> None:
-        """It exists now."""
+        """Let a job exist whose requests are all written."""
         if self.changes.drafts.pop(job.id, None) is None:
             self.changes.completed.append(job.id)
 
     def abandon_draft(self, job: Job) -> None:
-        """It never will."""
+        """Remove what was written of a job that will never exist."""
         self._forget_changes(job)
         self._large.pop(job.id, None)
         if self.changes.drafts.pop(job.id, None) is None:
@@ -155,7 +159,7 @@ class State:
     # -- open jobs --------------------------------------------------------------------------------
 
     def open_job(self, opened: OpenJob, requests: Iterable[Request]) -> None:
-        """Take up a job with its open requests."""
+        """Add a job with its open requests."""
         self._open[opened.job.id] = opened
         for request in requests:
             opened.requests[request.id] = request
@@ -165,12 +169,12 @@ class State:
         self._touched.add(opened.job.id)
 
     def create(self, opened: OpenJob, requests: Iterable[Request]) -> None:
-        """Take up a job that is not on disk yet; its requests and items are by ``draft``."""
+        """Add a job that is not on disk yet. ``draft`` writes its requests and items."""
         self.open_job(opened, requests)
         self.created.add(opened.job.id)
 
     def opened(self, job_id: int) -> OpenJob | None:
-        """The job of this id when it has not ended."""
+        """The open job of this id; None: it has ended, or there is none."""
         return self._open.get(job_id)
 
     def all_opened(self) -> list[OpenJob]:
@@ -201,18 +205,18 @@ class State:
 
     @property
     def open_jobs(self) -> int:
-        """How many jobs have not ended."""
+        """Number of jobs that have not ended."""
         return len(self._open)
 
     @property
     def open_requests(self) -> int:
-        """How many requests are not done."""
+        """Number of requests that are not done."""
         return len(self._job_of)
 
     # -- changes ----------------------------------------------------------------------------------
 
     def write(self, old: Request, new: Request) -> None:
-        """A request has changed. One that is done leaves memory; ``settle`` brings its job up to date."""
+        """Note the change of a request. It leaves memory when it is done; ``settle`` changes its job."""
         opened = self._open[new.job]
         self.changes.requests[new.id] = new
         opened.deltas[old.status] -= 1
@@ -225,23 +229,27 @@ class State:
             self.ended_requests[new.status] += 1
 
     def write_job(self, job: Job) -> None:
-        """An open job has changed."""
+        """Note the change of an open job."""
         self._open[job.id].job = job
         self._touched.add(job.id)
 
     def touched(self) -> list[int]:
-        """The open jobs that ``settle`` is to bring up to date."""
+        """Ids of the open jobs that ``settle`` must bring up to date."""
         return list(self._touched)
 
     def tally(self, opened: OpenJob) -> None:
-        """Count what has happened to the requests of an open job."""
+        """Bring the counts of an open job up to date."""
         opened.job = opened.job.tallied(opened.deltas)
         opened.deltas.clear()
 
     def settle(self, job_id: int, at: str, *, boot: str = "", now_s: float = 0.0) -> Job:
-        """Count what happened to the requests of an open job, and end it when none of them is open.
+        """Bring an open job up to date, and end it when none of its requests is open. Returns the job.
 
-        ``boot`` and ``now_s`` are the monotonic time, and the start of the machine that it belongs to.
+        Args:
+            job_id: an open job.
+            at: the time, as ISO 8601.
+            boot: the boot id of the machine; empty: it has none.
+            now_s: seconds of the monotonic clock of that boot.
         """
         self._touched.discard(job_id)
         opened = self._open[job_id]
@@ -259,7 +267,7 @@ class State:
         return job
 
     def correct(self, old: Request, new: Request) -> None:
-        """A late answer has changed a request that was done; its job, ended or not, follows."""
+        """Note that a late answer has changed a request that was done, and count it in its job."""
         if old.job in self._open:
             self.write(old, new)
             return
@@ -268,7 +276,7 @@ class State:
         self.changes.jobs[job.id] = job.tallied({old.status: -1, new.status: 1})
 
     def drop(self, job_id: int) -> tuple[Job, list[Request]]:
-        """Let go of an open job that is to be removed: it as it is, and its requests that are not done."""
+        """Let go of an open job that is to be removed. Returns it with its requests that are not done."""
         self._touched.discard(job_id)
         self._large.pop(job_id, None)
         opened = self._open.pop(job_id)
@@ -292,14 +300,14 @@ class State:
         return min(since, default=None)
 
     def remove(self, job: Job) -> None:
-        """Forget a job that has ended, with all that was to be written of it."""
+        """Remove a job that has ended, with all changes of it that are not on disk yet."""
         self._forget_changes(job)
         self.changes.deleted[job.id] = job
 
     def revoke(self, job_id: int) -> list[Request]:
-        """Forget a job whose creation did not become durable: it never was. Its ids stay used.
+        """Forget a job whose creation could not be committed. Returns its requests that were open.
 
-        Those of its requests that were open.
+        Its ids are not used again.
         """
         job = self.find_job(job_id)
         opened = self._open.pop(job_id, None)
@@ -324,14 +332,14 @@ class State:
             del self.changes.sendings[message]
 
     def committed(self) -> None:
-        """All changes are on disk."""
+        """Begin anew, because all changes are on disk."""
         self.changes = Changes()
         self.created = set()
 
     # -- look-ups: what is not on disk yet comes before what is ------------------------------------
 
     def find_request(self, message: int) -> Request | None:
-        """The request that some sending under this message id was of, whatever became of it."""
+        """The request of a sending under this message id, open or done; None: there is none."""
         sending = self.changes.sendings.get(message)
         id_ = sending.id if sending is not None else self._reader.sending(message) or message
         if id_ in self._job_of:
@@ -360,7 +368,7 @@ class State:
         return job
 
     def find_by_key(self, key: str) -> Job | None:
-        """The job that was created under this idempotency key."""
+        """The job with this idempotency key; None: there is none."""
         for job_id in self.created:
             if (new := self.find_job(job_id)).key == key:
                 return new

@@ -27,7 +27,7 @@ from puppetmaster.errors import (
 )
 from puppetmaster.http import metrics
 from puppetmaster.http.metrics import Metrics
-from puppetmaster.http.resources import JSON, Resource, Turns, document, failure
+from puppetmaster.http.resources import JSON, Queues, Resource, document, failure
 from puppetmaster.http.security import Security, refuse
 from puppetmaster.http.server import Address, Server
 from puppetmaster.http.websockets import Broadcaster
@@ -66,7 +66,7 @@ class HttpApp:
         self.server = Server(self._app(settings), where, settings)
 
     @property
-    def watchers(self) -> int:
+    def subscribers(self) -> int:
         """How many WebSockets are open."""
         return self._broadcaster.count
 
@@ -94,7 +94,7 @@ class HttpApp:
         for one in OPERATIONS:
             if one.call is not None:
                 by_path.setdefault(one.path, {})[one.method] = one
-        turns = Turns.new()
+        queues = Queues.new()
         watching = [one.path for one in OPERATIONS if one.method == WEBSOCKET]
         shown = {"/health": self._health, "/metrics": self._numbers, "/openapi.json": self._describe}
         app = Starlette(
@@ -102,7 +102,7 @@ class HttpApp:
                 *(WebSocketRoute(path, self._broadcaster.watch) for path in watching),
                 WebSocketRoute("/{path:path}", _nowhere),
                 *(Route(path, _shown(_not_upgraded)) for path in watching),
-                *(Route(path, Resource(self._backend, some, turns)) for path, some in by_path.items()),
+                *(Route(path, Resource(self._backend, some, queues)) for path, some in by_path.items()),
                 *(Route(path, _shown(show)) for path, show in shown.items()),
                 Route("/", _shown(self._page)),
                 Route("/static/{name}", _shown(self._page)),

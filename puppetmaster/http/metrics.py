@@ -40,13 +40,13 @@ class Metrics(Collector):
         dispatcher: Dispatcher,
         health: Callable[[], dict[str, Any]],
         store_path: Path,
-        watchers: Callable[[], int],
+        subscribers: Callable[[], int],
     ) -> None:
         self._service = service
         self._dispatcher = dispatcher
         self._health = health
         self._store_path = store_path
-        self._watchers = watchers
+        self._subscribers = subscribers
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(self)
         ProcessCollector(registry=self._registry)
@@ -78,7 +78,7 @@ class Metrics(Collector):
             yield _gauge(f"bus_{name}", about, int(health["bus"][name]))
         yield _gauge("store_writable", "1 when the store can be written", int(health["store"]["writable"]))
         yield _gauge("store_bytes", "Size of the store's files", self._store_bytes())
-        yield _gauge("websockets", "WebSockets that are open", self._watchers())
+        yield _gauge("websockets", "WebSockets that are open", self._subscribers())
 
     def _from_engine(self) -> Iterator[Metric]:
         now = self._dispatcher.look(Engine.snapshot, LOOK_TIMEOUT_S)

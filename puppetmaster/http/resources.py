@@ -39,7 +39,7 @@ PIECE_BYTES = 64 * 1024
 MOST_LONG = 30
 
 
-class Turns(NamedTuple):
+class Queues(NamedTuple):
     """Semaphores for long work, so that short requests need not wait for many busy threads."""
 
     #: One request with a large body is carried out at a time.
@@ -50,7 +50,7 @@ class Turns(NamedTuple):
     long: asyncio.Semaphore
 
     @classmethod
-    def new(cls) -> "Turns":
+    def new(cls) -> "Queues":
         """Semaphores that are all free."""
         return cls(asyncio.Semaphore(), asyncio.Semaphore(), asyncio.Semaphore(MOST_LONG))
 
@@ -58,9 +58,9 @@ class Turns(NamedTuple):
 class Resource:
     """One path: an ASGI application that runs its operations in Starlette's threads."""
 
-    def __init__(self, backend: Backend, operations: Mapping[str, Operation], turns: Turns) -> None:
+    def __init__(self, backend: Backend, operations: Mapping[str, Operation], queues: Queues) -> None:
         self._backend = backend
-        self._turns = turns
+        self._queues = queues
         self._operations = operations
         methods = {*operations, *(("HEAD",) if "GET" in operations else ())}
         self._allow = ", ".join(sorted(methods))
@@ -84,11 +84,11 @@ class Resource:
     async def _send(self, response: Response, scope: Scope, receive: Receive, send: Send) -> None:
         if not isinstance(response, StreamingResponse):
             await response(scope, receive, send)
-        elif self._turns.long.locked():
+        elif self._queues.long.locked():
             text = f"{MOST_LONG} long answers are being sent, which are the most: try again later."
             await failure(Unavailable(text))(scope, receive, send)
         else:
-            async with self._turns.long:
+            async with self._queues.long:
                 await response(scope, receive, send)
 
     async def _respond(self, request: Request) -> Response:
@@ -98,7 +98,7 @@ class Resource:
         raw = await _raw(request) if operation.method in ("POST", "PUT") else None
         if raw is None or len(raw) <= SMALL_BYTES:
             return await run_in_threadpool(self._try, operation, raw, request)
-        async with self._turns.bodies:
+        async with self._queues.bodies:
             return await run_in_threadpool(self._try, operation, raw, request)
 
     def _try(self, operation: Operation, raw: bytearray | None, request: Request) -> Response:
@@ -117,7 +117,7 @@ class Resource:
             begin = BackgroundTask(self._backend.service.begin, job_id)
             where = {"Location": f"{prefix(request.headers)}{location}"}
             return Response(jsoncodec.encode(data), 200, where, JSON, begin)
-        return answer(data, request, self._turns)
+        return answer(data, request, self._queues)
 
 
 def failure(error: PuppetmasterError, headers: Mapping[str, str] | None = None) -> Response:
@@ -125,7 +125,7 @@ def failure(error: PuppetmasterError, headers: Mapping[str, str] | None = None) 
     return Response(jsoncodec.encode(error.body()), error.status, headers, JSON)
 
 
-def answer(data: Any, request: Request, turns: Turns) -> Response:
+def answer(data: Any, request: Request, queues: Queues) -> Response:
     """The answer with ``data`` as JSON: whole, with an ETag, or in pieces; 304 if the client has it."""
     headers = {"X-Total-Count": str(data.total)} if isinstance(data, Chunks) else {}
     etag = _etag_of_ended(data, request)
@@ -141,7 +141,7 @@ def answer(data: Any, request: Request, turns: Turns) -> Response:
     if etag is not None:
         headers["ETag"] = etag
     rest = iter(()) if request.method == "HEAD" else itertools.chain(head, pieces)
-    return StreamingResponse(_in_turn(rest, turns.parts), 200, headers, JSON)
+    return StreamingResponse(_in_turn(rest, queues.parts), 200, headers, JSON)
 
 
 async def _in_turn(pieces: Iterator[bytes], turn: asyncio.Semaphore) -> AsyncIterator[bytes]:

@@ -243,7 +243,7 @@ class Broadcaster:
             try:
                 wait_s = self._round(changes, self._clock.now_s())
             except Exception:
-                log.exception("watchers were not told", extra={"action": "sockets_fault"})
+                log.exception("subscribers were not told", extra={"action": "sockets_fault"})
                 wait_s = INTERVAL_S
             # Without this pause each change would cost a look through all subscribers.
             time.sleep(min(LOOK_S * len(self._subscribers), LONGEST_LOOK_S))
@@ -364,7 +364,7 @@ class Broadcaster:
         try:
             text, taken = self._views.get(ids) or self._views.setdefault(ids, self._texts(ids))
         except PuppetmasterError as error:
-            log.warning("requests cannot be shown to a watcher now: %s", error)
+            log.warning("requests cannot be shown to a subscriber now: %s", error)
             text, taken = b"[]", 0
         if taken < len(ids):
             backlog.add(frozenset(ids[taken:]))
@@ -426,7 +426,7 @@ async def _send(socket: WebSocket, subscriber: Subscriber) -> None:
                 await socket.send({"type": "websocket.send", "parts": parts})
             subscriber.busy = False
     except (WebSocketDisconnect, OSError, RuntimeError) as error:
-        log.debug("a watcher went away: %s", error)
+        log.debug("a subscriber went away: %s", error)
 
 
 async def _receive(socket: WebSocket) -> None:

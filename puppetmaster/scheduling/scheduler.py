@@ -57,10 +57,10 @@ class Scheduler:
         self.locks = Locks(cache_s)
         self.owners = Owners(most if owner_most is None else owner_most)
         self._direct = direct
-        self._turns = FairQueue(most)
+        self._fair = FairQueue(most)
         self._now_s = 0.0
         self._requests: dict[int, Waiting] = {}
-        self._scheduler: dict[str, list[Waiting]] = {}  # the lanes: destination -> heap of its requests by id
+        self._lanes: dict[str, list[Waiting]] = {}  # destination -> heap of its requests by id
         self._stale: dict[str, int] = {}  # destination -> number of removed requests in its lane
         self._leaders: dict[str, Waiting] = {}  # destination -> the request that is in flight, or goes next
         self._parked: dict[str, Parked] = {}  # by the domain whose lock they wait for
@@ -77,17 +77,17 @@ class Scheduler:
     @property
     def window(self) -> Window:
         """The adaptive window."""
-        return self._turns.window
+        return self._fair.window
 
     @property
     def in_flight(self) -> int:
         """How many requests are in flight."""
-        return self._turns.in_flight
+        return self._fair.in_flight
 
     @property
     def automatic(self) -> int:
         """How many requests in flight count in the window."""
-        return self._turns.automatic
+        return self._fair.automatic
 
     # -- jobs and requests ------------------------------------------------------------------------
 
@@ -96,19 +96,19 @@ class Scheduler:
 
         None: the window limits what is in flight; nothing limits the rate.
         """
-        self._turns.open(job, limit, rate, next_s)
+        self._fair.open(job, limit, rate, next_s)
 
     def suspend_job(self, job: int) -> None:
         """Send nothing more of a job until ``resume_job``. Its requests may stay here."""
-        self._turns.suspend(job)
+        self._fair.suspend(job)
 
     def resume_job(self, job: int) -> None:
         """Let a job send again."""
-        self._turns.resume(job)
+        self._fair.resume(job)
 
     def close_job(self, job: int) -> None:
         """Remove a job. All of its requests must have been removed before."""
-        share = self._turns.close(job)
+        share = self._fair.close(job)
         for queue in list(share.queues.values()) if share is not None else ():
             self._drop(queue)
             self._offer(queue.domain)
@@ -130,10 +130,10 @@ class Scheduler:
         """
         waiting = Waiting(id_, job, destination, write, remote_only)
         self._requests[id_] = waiting
-        heappush(self._scheduler.setdefault(destination, []), waiting)
+        heappush(self._lanes.setdefault(destination, []), waiting)
         if in_flight:
             self._leaders[destination] = waiting
-            self._turns.take_up(waiting, self._now_s)
+            self._fair.take_up(waiting, self._now_s)
         else:
             self._lead(destination)
 
@@ -142,13 +142,13 @@ class Scheduler:
 
         With ``again`` the leader is made ready once more though it led before.
         """
-        lane, leader = self._scheduler[destination], self._leaders.get(destination)
+        lane, leader = self._lanes[destination], self._leaders.get(destination)
         if leader is not None and leader.in_flight:
             return
         while lane and lane[0].gone:
             heappop(lane)
         if not lane:
-            del self._scheduler[destination], self._leaders[destination]
+            del self._lanes[destination], self._leaders[destination]
             self._stale.pop(destination, None)
             self._unknown.pop(destination, None)
             self.locks.unwant(destination)
@@ -169,7 +169,7 @@ class Scheduler:
     def _tidy(self, destination: str) -> None:
         """Count a removed request of a lane. When many of the lane are removed, clean it at once."""
         stale = self._stale[destination] = self._stale.get(destination, 0) + 1
-        lane = self._scheduler[destination]
+        lane = self._lanes[destination]
         if stale > FEW and 2 * stale > len(lane):
             lane[:] = [waiting for waiting in lane if not waiting.gone]
             heapify(lane)
@@ -267,8 +267,8 @@ class Scheduler:
         self._now_s = now_s
         for domain in self._locked.due(now_s):
             self._unpark(str(domain))
-        while self._turns.in_flight < self._turns.most:
-            share = self._turns.next(now_s)
+        while self._fair.in_flight < self._fair.most:
+            share = self._fair.next(now_s)
             if share is None:
                 if not self._offered:
                     break
@@ -277,22 +277,22 @@ class Scheduler:
             waiting = self._next_of(share)
             if waiting is None:
                 continue
-            self._turns.list(share)
-            self._turns.start(waiting, now_s)
+            self._fair.list(share)
+            self._fair.start(waiting, now_s)
             return waiting.id
         return None
 
     def paced(self) -> Iterator[tuple[int, float]]:
         """The jobs that wait for their rate, each with the time at which it may send. Removes them."""
-        return self._turns.paced()
+        return self._fair.paced()
 
     def room_s(self, now_s: float) -> float | None:
         """When a request in flight stops counting in the window; None: no job waits for room in it."""
-        return self._turns.room_s(now_s)
+        return self._fair.room_s(now_s)
 
     def pace_over(self, job: int) -> None:
         """Give a job a turn, because the time that ``paced`` named has come."""
-        self._turns.pace_over(job)
+        self._fair.pace_over(job)
 
     def _next_of(self, share: Share) -> Waiting | None:
         while share.ready:
@@ -367,7 +367,7 @@ class Scheduler:
         for _ in range(len(queues) if passes > 0 else 0):
             queue = queues[0]
             queues.rotate(-1)
-            if not self._turns.may_send(queue.share, self._now_s):
+            if not self._fair.may_send(queue.share, self._now_s):
                 continue
             waiting = self._first_of(queue)
             if waiting is not None and self._domain(waiting) == domain:
@@ -385,7 +385,7 @@ class Scheduler:
             self._unknown.setdefault(waiting.destination, []).append(waiting)
             self.locks.want(waiting.destination)
             return
-        queue = self._queue(self._turns.share(waiting.job), domain, write=waiting.write)
+        queue = self._queue(self._fair.share(waiting.job), domain, write=waiting.write)
         queue.put(waiting, first=first)
         self._list_queue(queue)
 
@@ -413,13 +413,13 @@ class Scheduler:
         if not queue.listed:
             queue.listed = True
             queue.share.ready.append(queue)
-        self._turns.list(queue.share)
+        self._fair.list(queue.share)
 
     def _land(self, waiting: Waiting) -> None:
         """Free the slot and the lock of a request that is no longer in flight."""
         if not waiting.in_flight:
             return
-        self._turns.land(waiting)
+        self._fair.land(waiting)
         if waiting.domain is not None:
             self.locks.give_back(waiting.domain, waiting.id)
             if waiting.owned:
@@ -507,7 +507,7 @@ class Scheduler:
     def _list_parked(self, queue: Queue) -> bool:
         """Put a parked queue back into its job's list. Returns whether the job may send now."""
         queue.listed = False
-        if not self._turns.knows(queue.share):
+        if not self._fair.knows(queue.share):
             return False
         self._list_queue(queue)
         return not queue.share.full and queue.share.next_s <= self._now_s
@@ -526,7 +526,7 @@ class Scheduler:
             return Why.DESTINATION.said(request=ahead.id, job=ahead.job, state=state)
         if waiting.delayed:
             return self._until(waiting.delayed, waiting.until_s)
-        return self._why_locked(waiting) or self._turns.why(waiting.job, self._now_s) or Why.NEXT.said()
+        return self._why_locked(waiting) or self._fair.why(waiting.job, self._now_s) or Why.NEXT.said()
 
     def _why_locked(self, waiting: Waiting) -> Said | None:
         domain = self._domain(waiting)

@@ -1,7 +1,7 @@
-"""The port of the store: what everybody may ask of it, whatever it is kept in, and the values that pass.
+"""The port of the store: the protocols ``Store`` and ``Reader``, and the values that they take and give.
 
-``Store`` and ``Reader`` are protocols. Implementations are ``store.sqlite``, which a bundle runs on, and
-``store.memory``, for the simulator and for tests; ``tests/contract/test_store.py`` holds each to them.
+A bundle runs on ``store.sqlite``; the simulator and tests use ``store.memory``. Tests in
+``tests/contract/test_store.py`` hold both to the protocols.
 """
 
 import secrets
@@ -16,31 +16,32 @@ from puppetmaster.clock import is_known, seconds
 from puppetmaster.model.job import OPEN_JOB, Job
 from puppetmaster.model.request import OPEN, Item, Request
 
-#: The lowest request id: clear of the SDK's random message ids and of counters that start at 1.
+#: The lowest request id. The SDK's random message ids and counters that begin at 1 stay below it.
 FIRST_REQUEST_ID = 2**31
-#: The bus has ids of 32 bits.
+#: The highest request id: message ids of the bus have 32 bits.
 LAST_REQUEST_ID = 2**32 - 1
-#: A new store begins anywhere in so many ids: what it sends is none of what an earlier one here sent.
+#: A new store begins at a random one of this many ids, so that it does not use those of an earlier store.
 STARTS = 2**30
-#: A copy leaves out so many ids: the store that it was made of may have given them out since.
+#: A copy leaves out this many ids, because the store that it was made of may have given them out since.
 JOBS_AHEAD, REQUESTS_AHEAD = 10_000, 2**24
 
 
 @dataclass(slots=True)
 class Ids:
-    """The next ids to give out. None is given out twice in the life of an installation."""
+    """The next ids to give out. No id is given out twice in the life of an installation."""
 
     next_job: int = 1
+    #: Message ids of repeated sendings are taken from here too.
     next_request: int = FIRST_REQUEST_ID
 
 
 def first_request_id() -> int:
-    """Where the request ids of a new store begin."""
+    """A random id at which the request ids of a new store begin."""
     return FIRST_REQUEST_ID + secrets.randbelow(STARTS)
 
 
 def ahead(ids: Ids) -> Ids:
-    """The next ids of a copy."""
+    """The next ids of a copy of a store that has these."""
     return Ids(
         ids.next_job + JOBS_AHEAD,
         max(ids.next_request, min(ids.next_request + REQUESTS_AHEAD, LAST_REQUEST_ID)),
@@ -49,21 +50,29 @@ def ahead(ids: Ids) -> Ids:
 
 @dataclass(slots=True)
 class Changes:
-    """What one transaction makes durable."""
+    """What one transaction makes durable. The dicts have ids as keys."""
 
+    #: New jobs, and those that have changed.
     jobs: dict[int, Job] = field(default_factory=dict)
+    #: New items.
     items: dict[int, Item] = field(default_factory=dict)
+    #: New requests, and those that have changed.
     requests: dict[int, Request] = field(default_factory=dict)
+    #: Message id -> the request that is sent again under it.
     sendings: dict[int, Request] = field(default_factory=dict)
-    #: Message ids under which nothing ran: they need not lead to their requests any more.
+    #: Message ids of sendings that were refused. They need not lead to their requests any more.
     refused: list[int] = field(default_factory=list)
+    #: Jobs that are removed with their requests.
     deleted: dict[int, Job] = field(default_factory=dict)
-    #: Those of them that ended by being removed.
+    #: Ids of jobs in ``deleted`` that had not ended before.
     dropped: set[int] = field(default_factory=set)
-    #: Jobs whose requests are written before they exist; those that do exist now; those that never will.
+    #: Jobs that do not exist yet, while their requests are written.
     drafts: dict[int, Job] = field(default_factory=dict)
+    #: Ids of drafts that exist from now on.
     completed: list[int] = field(default_factory=list)
+    #: Drafts that will never exist.
     abandoned: dict[int, Job] = field(default_factory=dict)
+    #: The next ids; None: they have not changed.
     ids: Ids | None = None
 
     def __bool__(self) -> bool:
@@ -79,49 +88,60 @@ class Changes:
         )
 
 
-#: So many jobs, of so many requests together, are pruned at once, but one always.
+#: Most jobs, and most requests of them, that are pruned at once; one job is always pruned.
 PRUNED_AT_ONCE, PRUNED_REQUESTS = 20, 20000
-#: A look reads so many jobs at once, and remembers so many of them.
+#: A look reads ``PART`` jobs at once, and remembers ``MOST`` of them.
 PART, MOST = 500, 5000
-#: What ended less than this ago is not pruned because the store is too large.
+#: A job that ended less than this ago is not pruned for the size of the store.
 FRESH_S = 3600.0
-#: How much of the file a request is thought to take.
+#: About how many bytes of the file a request takes.
 REQUEST_BYTES = 300
 
 
 @dataclass(frozen=True, slots=True)
 class Keep:
-    """What is kept of jobs that have ended: so many, for so long, in a file of this size."""
+    """Which jobs that have ended are kept."""
 
+    #: Most of them.
     jobs: int
+    #: How long each is kept, in seconds after its end.
     age_s: float
+    #: How large the store may be.
     bytes: int
 
 
 @dataclass(frozen=True, slots=True)
 class Now:
-    """The time by both clocks; ``steady``: that of the wall may be believed."""
+    """The time by both clocks."""
 
+    #: The wall clock, seconds since 1970.
     wall_s: float
+    #: Whether the wall clock can be believed.
     steady: bool = True
+    #: The boot id of the machine; empty: it has none.
     boot: str = ""
+    #: The monotonic clock of that boot.
     now_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """A job that has ended, as the store keeps it."""
+    """What retention has to know of a job that has ended."""
 
     id: int
+    #: When it ended, as ISO 8601.
     finished_at: str
+    #: Number of its requests.
     total: int
+    #: The boot id of the machine when it ended; None or empty: not known.
     boot: str | None
+    #: When it ended, on the monotonic clock of that boot; None: not known.
     ended_s: float | None
 
     def rank(self, now: Now) -> "Rank":
-        """Which ended first: those of which nobody knows when, others, those of this start of the machine."""
+        """A key that sorts by the end: first unknown ends, then those before this boot, then the others."""
         if self.ended_s is not None and self.boot and self.boot == now.boot:
-            return 2, self.ended_s, self.id  # by the clock that nobody sets
+            return 2, self.ended_s, self.id  # the monotonic clock is never set
         finished_s = seconds(self.finished_at)
         return (1, finished_s, self.id) if is_known(finished_s) else (0, 0.0, self.id)
 
@@ -131,7 +151,7 @@ _Ranked = tuple[Rank, Ended]
 
 
 def _age_s(rank: Rank, now: Now) -> float | None:
-    """How long ago a job ended; None: nobody knows, for a gateway without a battery wakes up in 1970."""
+    """Seconds since a job ended; None: not known (a gateway without a battery starts in 1970)."""
     kind, ended_s, _ = rank
     if kind == 2:
         return now.now_s - ended_s
@@ -143,40 +163,40 @@ FIELDS = ("finishedAt", "total", "endedBoot", "ended")
 
 
 class Look:
-    """A look for jobs that need not be kept any longer, in parts: each call does a bounded amount of work.
+    """A search for jobs that need not be kept any longer. Each call does a bounded amount of work.
 
-    First every job that has ended is taken in, and ``MOST`` are remembered: the first to end of all, and as
-    many again of those that are too old. Then ``part`` gives away what of these need not be kept.
+    First ``take`` is given all jobs that have ended. The look remembers the ``MOST`` that ended first, and
+    the ``MOST`` that ended first of those that are too old. Then ``part`` names those that need not be kept.
     """
 
     def __init__(self, keep: Keep, now: Now) -> None:
         self.keep = keep
-        #: When it began.
+        #: When the look began.
         self.now = now
-        #: It takes in this many jobs at once.
+        #: How many jobs the store gives it at once.
         self.at_once = PART
-        #: The last job that was read.
+        #: The id of the last job that was read.
         self.last_id = 0
-        #: Every job was read.
+        #: Whether all jobs were read.
         self.complete = False
         self._first: list[_Ranked] = []
         self._old: list[_Ranked] = []
         self._left: deque[_Ranked] = deque()
-        #: How many jobs were given away by which limit.
+        #: Number of jobs that ``part`` has named, by the limit.
         self.gone: Counter[str] = Counter()
 
     @property
     def over(self) -> bool:
-        """Nothing is left to be read, nor to be given away."""
+        """Whether all jobs were read, and ``part`` has named all that need not be kept."""
         return self.complete and not self._left
 
     @property
     def has_more(self) -> bool:
-        """Whether another look would find more: this one was full, and made room."""
+        """Whether another look would find more, because this look was full."""
         return bool(self.gone) and max(len(self._first), len(self._old)) >= MOST
 
     def take(self, ended: Iterable[Ended], last_id: int, *, complete: bool) -> None:
-        """Take in the next jobs, up to the one with ``last_id``; ``complete``: these are the last."""
+        """Take the next jobs that have ended, up to the id ``last_id``; ``complete``: these are the last."""
         ranked = [(job.rank(self.now), job) for job in ended]
         self._first = _first(self._first, ranked)
         self._old = _first(self._old, [one for one in ranked if self._is_old(one[0])])
@@ -186,9 +206,11 @@ class Look:
             self._left.extend(sorted(both.values(), key=_rank))
 
     def part(self, count: int, too_large: int) -> dict[int, str]:
-        """Some jobs that need not be kept, the first to end first, and by which limit; once each.
+        """The next jobs that need not be kept, by id, each with the limit that says so.
 
-        ``count`` jobs have ended, or more, and the store is too large by ``too_large`` bytes.
+        Args:
+            count: how many jobs have ended, or a smaller number above ``keep.jobs``.
+            too_large: how many bytes too large the store is.
         """
         too_many = count - self.keep.jobs
         gone: dict[int, str] = {}
@@ -213,13 +235,13 @@ class Look:
         return age_s is not None and age_s > self.keep.age_s
 
     def _outlives(self, rank: Rank, *, many: bool, large: bool) -> str | None:
-        """By which limit a job need not be kept; None: it is kept."""
+        """The limit by which a job need not be kept; None: it is kept."""
         if many:
             return "there are more"
         if self._is_old(rank):
             return "they are older"
         age_s = _age_s(rank, self.now)
-        # What has just ended is kept whatever its size: somebody is about to look at it.
+        # A job that has just ended is kept whatever its size: its creator is about to look at it.
         return "the store is larger" if large and (age_s is None or age_s > FRESH_S) else None
 
 
@@ -232,122 +254,125 @@ def _first(known: list[_Ranked], more: list[_Ranked]) -> list[_Ranked]:
     return sorted([*known, *more], key=_rank)[:MOST]
 
 
-#: Field -> the value that it has, or those that it may have; all must fit.
+#: Field -> its value, or a list of the values that it may have. All fields must fit.
 Filter = Mapping[str, str | int | Sequence[str]]
 
 
 class Reader(Protocol):
-    """Look-ups, for one thread at a time. Each of them raises StoreError when the store cannot be read.
+    """Look-ups of what is committed, for one thread at a time. All raise StoreError: it cannot be read.
 
-    What was committed is there; a job that was removed, or whose requests are still being written, is not,
-    and nothing of it is.
+    Jobs that were removed, and drafts, are not seen, nor are their items and requests.
     """
 
     def job(self, id_: int) -> Job | None:
-        """Look up a job; None: there is none of this id."""
+        """Look up a job; None: there is none with this id."""
 
     def job_by_key(self, key: str) -> Job | None:
         """Look up the job that was created with this idempotency key; None: there is none."""
 
     def jobs(self, where: Filter, *, limit: int | None = None, offset: int = 0) -> list[Job]:
-        """List jobs, newest first, after the first ``offset``, at most ``limit`` (None: all).
+        """List jobs, newest first, without the first ``offset``, at most ``limit`` (None: all).
 
-        ``where``: ``status``, ``name``, ``destination``: one of its requests goes there, ``text``: its id,
-        its name, its key or the resource of one of its items has this in it, letters a to z in either case.
+        ``where`` may have ``status``, ``name``, ``destination`` (of one of the job's requests) and ``text``:
+        a part of the job's id, name, key or of an item's resource, letters a to z in either case.
         """
 
     def job_ids(self, where: Filter) -> Sequence[int]:
         """List the ids of jobs, newest first; ``where`` as for ``jobs``."""
 
     def count_jobs(self, where: Filter) -> int:
-        """Count jobs; ``where``: ``status``, ``name``."""
+        """Count jobs. ``where`` may have ``status`` and ``name``."""
 
     def request(self, id_: int) -> Request | None:
-        """Look up a request; None: there is none of this id."""
+        """Look up a request; None: there is none with this id."""
 
     def sending(self, message: int) -> int | None:
-        """Look up whose message this was: the id of the request that went out under this id, not its own."""
+        """Look up the request that was sent again under this message id; None: there is none."""
 
     def requests(self, where: Filter, *, limit: int | None = None, offset: int = 0) -> list[Request]:
-        """List requests, ascending, in pages as ``jobs``; ``where``: ``job``, ``status``, ``destination``."""
+        """List requests by ascending id, in pages as ``jobs``.
+
+        ``where`` may have ``job``, ``status`` and ``destination``.
+        """
 
     def request_ids(self, where: Filter, *, limit: int | None = None, offset: int = 0) -> Sequence[int]:
-        """List the ids of requests, as ``requests``; in few bytes each, for there may be a million."""
+        """List the ids of requests, as ``requests``. An id takes few bytes: there may be a million."""
 
     def count_requests(self, where: Filter) -> int:
         """Count requests; ``where`` as for ``requests``."""
 
     def requests_within(self, ids: Sequence[int], most_bytes: int) -> tuple[list[Request], int]:
-        """List the requests of the first of these ascending ids, until they take about this many bytes.
+        """List the requests with the first of these ascending ids, until they have about ``most_bytes``.
 
-        With them comes how many of the ids they are the answer for: all, or one at least. Ids that nothing
-        has are skipped.
+        Returns the requests, and how many of the ids were looked up: at least one. Unknown ids are skipped.
         """
 
     def items(self, jobs: Iterable[int]) -> dict[int, Item]:
-        """List the batch items of these jobs, by their id."""
+        """Look up the items of these jobs, by item id."""
 
     def items_by_id(self, ids: Iterable[int]) -> dict[int, Item]:
-        """List the batch items of these ids; ids that nothing has are skipped."""
+        """Look up items by id. Unknown ids are skipped."""
 
     def items_within(self, ids: Sequence[int], most_bytes: int) -> tuple[dict[int, Item], int]:
-        """As ``items_by_id``; the rest as ``requests_within``."""
+        """As ``items_by_id``, bounded as ``requests_within``."""
 
 
 class Store(Protocol):
-    """What is durable. One thread writes, any other reads, each a state of its own; neither waits long.
+    """What is durable. One thread writes. Any thread reads, each a committed state of its own.
 
-    Each verb raises StoreError when what keeps the store fails; after ``close`` those of the writer do.
+    All methods raise StoreError when the store fails. After ``close`` the writer's methods do.
     """
 
-    #: What was committed last, for the thread that writes.
+    #: The latest committed state, for the thread that writes.
     now: Reader
 
     @property
     def installation(self) -> str:
-        """16 hexadecimal digits, made once in the life of a store."""
+        """The id of the installation: 16 hexadecimal digits, made once in the life of a store."""
 
     @property
     def ids(self) -> Ids:
-        """The ids as they were last committed, as a copy."""
+        """A copy of the next ids, as last committed."""
 
     @property
     def size_bytes(self) -> int:
-        """How much of its place is in use, about: what ``Keep.bytes`` is compared with."""
+        """About how many bytes are in use. ``Keep.bytes`` is compared with this."""
 
     def commit(self, changes: Changes) -> None:
-        """Make all of ``changes`` durable, or none of it. When it returns, no crash can undo it.
+        """Make all of ``changes`` durable, or nothing. When it returns, no crash can undo it.
 
-        Removed jobs are nowhere to be seen from then on, and requests of drafts not before their job is
-        committed with ``completed``. Raises StoreError: nothing of it is there; NotKnown: nothing of it is
-        there now, but after a crash it might be.
+        From then on removed jobs are not seen. Drafts are seen once they are in ``completed``.
+
+        Raises:
+            StoreError: nothing was committed.
+            NotKnown: nothing was committed, but after a crash the changes may be there.
         """
 
     def reading(self) -> AbstractContextManager[Reader]:
-        """Give a reader that sees one committed state throughout, for any thread."""
+        """Give a reader of one committed state, for any thread."""
 
     def unfinished(self) -> Iterator[tuple[Job, list[Request]]]:
-        """Give every job that has not ended, oldest first, with its requests that are not done.
+        """List the jobs that have not ended, oldest first, each with its requests that are not done.
 
-        Drafts that an earlier process did not complete are not among them, and never will be.
+        Drafts that an earlier process did not complete are not among them.
         """
         for job in reversed(self.now.jobs({"status": sorted(OPEN_JOB)})):
             yield job, self.now.requests({"job": job.id, "status": sorted(OPEN)})
 
     def sweep(self) -> bool:
-        """Give back a part of the place that removed jobs take; whether there was any. For the writer."""
+        """Free a part of what removed jobs take. Returns whether there was any. For the writer."""
 
     def look_on(self, look: Look) -> None:
-        """Have a look take in the next ``look.at_once`` jobs."""
+        """Give a look the next ``look.at_once`` jobs."""
 
     def outlived(self, look: Look) -> dict[int, str]:
-        """Name some jobs that need not be kept, of a look that is complete, and by which limit.
+        """The next jobs of a complete look that need not be kept, by id, each with the limit that says so.
 
-        Bytes count once everything that was removed before is swept: it still takes its place.
+        The limit of bytes counts only when all that was removed is swept, because until then it takes space.
         """
 
     def close(self) -> None:
-        """Let go of everything; another process may open it then. What was committed stays.
+        """Close the store, so that another process may open it. What was committed stays.
 
-        Raises StoreError, when all is closed: what keeps the store failed.
+        Raises StoreError, after all is closed: the store failed.
         """

@@ -1,7 +1,7 @@
-"""The data directory and its files, held by one process, for nobody else to read.
+"""The data directory, which one process holds, and which no other user can read.
 
-Two locks: that of ``puppetmaster.lock``, which earlier versions know, and that of ``puppetmaster.db`` itself,
-which stays when somebody removes the other by hand.
+It has two locks: on ``puppetmaster.lock``, which earlier versions know, and on ``puppetmaster.db`` itself,
+which stays when the other file is removed by hand.
 """
 
 import fcntl
@@ -12,13 +12,14 @@ from pathlib import Path
 from puppetmaster.errors import StoreError
 
 FILE_NAME, LOCK_NAME = "puppetmaster.db", "puppetmaster.lock"
-#: Beside the store: how often a store was opened in this directory. A copy of an earlier day says less.
+#: A file beside the store with how often a store was opened here. The store has the number too; a copy of an
+#: earlier day has a smaller one.
 GENERATION_NAME = "puppetmaster.generation"
 PRIVATE, PRIVATE_DIR = 0o600, 0o700
 
 
 class DataDir:
-    """The directory, which is made when it is missing, and its locks. Raises OSError, StoreError."""
+    """The directory and its locks. It is created if it is missing. Raises OSError, StoreError."""
 
     def __init__(self, path: Path) -> None:
         self.file = path / FILE_NAME
@@ -36,7 +37,7 @@ class DataDir:
                 (path / name).chmod(PRIVATE)
 
     def _hold(self, file: Path) -> None:
-        """Open and lock a file until ``close``, or until the process is gone; what is in it stays."""
+        """Create a missing file and lock it, until ``close`` or the end of the process. Raises StoreError."""
         opened = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, PRIVATE)
         self._held.append(opened)
         try:
@@ -45,16 +46,16 @@ class DataDir:
             raise StoreError(
                 f"Another puppetmaster uses {self._path}: stop it, or set PUPPETMASTER_DATA_DIR to another."
             ) from None
-        with suppress(PermissionError):  # somebody else's
+        with suppress(PermissionError):  # the file belongs to another user
             os.fchmod(opened, PRIVATE)
 
     @property
     def inode(self) -> int:
-        """Which file the store is: a copy is another one."""
+        """The inode of the store's file. A copy has another one."""
         return os.fstat(self._held[1]).st_ino
 
     def check(self) -> None:
-        """Raise StoreError when the file is not there any more, or another is in its place."""
+        """Raises StoreError: the store's file was removed, or another one is in its place."""
         if not self._held:
             return
         try:
@@ -68,7 +69,7 @@ class DataDir:
 
     @property
     def generation(self) -> int:
-        """How often a store was opened in this directory, as far as is known."""
+        """How often a store was opened in this directory; 0: not known."""
         try:
             return int((self._path / GENERATION_NAME).read_text(encoding="ascii"))
         except (OSError, ValueError):
@@ -84,6 +85,6 @@ class DataDir:
         part.replace(self._path / GENERATION_NAME)
 
     def close(self) -> None:
-        """Let another process have it. SQLite's connections must be closed before: its locks go too."""
+        """Release the locks. SQLite's connections must be closed before, because their locks are lost too."""
         while self._held:
             os.close(self._held.pop())

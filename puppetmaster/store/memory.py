@@ -37,7 +37,7 @@ Documents = dict[int, Document]
 
 @dataclass(frozen=True, slots=True)
 class Tables:
-    """Documents by id, as at one moment; ``drafts``: the requests of jobs that do not exist yet."""
+    """Documents by id. ``drafts`` has the requests of jobs that do not exist yet."""
 
     ids: Ids
     jobs: Documents = field(default_factory=dict)
@@ -47,28 +47,28 @@ class Tables:
     drafts: dict[int, range] = field(default_factory=dict)
 
     def copy(self) -> "Tables":
-        """The same documents in tables of its own."""
+        """A copy of the tables, with the same documents."""
         return Tables(**{one.name: _copied(getattr(self, one.name)) for one in fields(self)})
 
 
 class Memory:
-    """What outlives a store that is closed, as a file does."""
+    """What remains of a store that is closed, as a file does."""
 
     def __init__(self) -> None:
         self.installation = uuid.uuid4().hex[:16]
         self.tables = Tables(Ids(next_request=first_request_id()))
         self._lock = threading.Lock()
-        #: Some reader has these tables: who changes them takes a copy.
+        #: Whether a reader has these tables. Then a change makes a copy first.
         self._seen = False
 
     def seen(self) -> Tables:
-        """The tables as they are now, and stay."""
+        """The tables as they are now. They do not change any more."""
         with self._lock:
             self._seen = True
             return self.tables
 
     def change(self, change: Callable[[Tables], None]) -> None:
-        """Change the tables; readers that have them see nothing of it."""
+        """Change the tables. Readers that have them do not see the change."""
         with self._lock:
             if self._seen:
                 self.tables, self._seen = self.tables.copy(), False
@@ -76,17 +76,17 @@ class Memory:
 
 
 class MemoryReader(Reader):
-    """Looks documents up in tables; with a filter, at each of them."""
+    """Look-ups in tables. With a filter each document is looked at."""
 
     def __init__(self, tables: Callable[[], Tables]) -> None:
         self._tables = tables
 
     def job(self, id_: int) -> Job | None:
-        """The job of this id, or None."""
+        """The job with this id; None: there is none."""
         return _made(Job.from_document, id_, self._tables().jobs)
 
     def job_by_key(self, key: str) -> Job | None:
-        """The job that was created with this idempotency key, or None."""
+        """The job with this idempotency key; None: there is none."""
         jobs = self._tables().jobs
         return next((self.job(id_) for id_ in sorted(jobs) if jobs[id_].get("key") == key), None)
 
@@ -114,16 +114,16 @@ class MemoryReader(Reader):
         return ids
 
     def count_jobs(self, where: Filter) -> int:
-        """How many jobs fit."""
+        """Number of jobs that fit."""
         return len(_fitting(self._tables().jobs, where))
 
     def request(self, id_: int) -> Request | None:
-        """The request of this id, or None."""
+        """The request with this id; None: there is none."""
         found = _made(Request.from_document, id_, self._tables().requests)
         return found if found is not None and self._exists(found) else None
 
     def sending(self, message: int) -> int | None:
-        """The request that went out under this message id, which is not its own, or None."""
+        """The request that was sent again under this message id; None: there is none."""
         found = self._tables().sendings.get(message)
         return None if found is None else found[0]
 
@@ -142,11 +142,11 @@ class MemoryReader(Reader):
         return array("q", _page(found, limit, offset))
 
     def count_requests(self, where: Filter) -> int:
-        """How many requests fit."""
+        """Number of requests that fit."""
         return len(self.request_ids(where))
 
     def requests_within(self, ids: Sequence[int], most_bytes: int) -> tuple[list[Request], int]:
-        """The requests of the first of these ascending ids, and of how many."""
+        """The requests of the first of these ascending ids, and how many ids were looked up."""
         requests = self._tables().requests
         taken = _within(requests, ids, most_bytes)
         found = [Request.from_document(id_, requests[id_]) for id_ in ids[:taken] if id_ in requests]
@@ -164,7 +164,7 @@ class MemoryReader(Reader):
         return {item.id: item for item in found if self._exists(item)}
 
     def items_within(self, ids: Sequence[int], most_bytes: int) -> tuple[dict[int, Item], int]:
-        """As ``items_by_id``; the rest as ``requests_within``."""
+        """As ``items_by_id``, bounded as ``requests_within``."""
         taken = _within(self._tables().items, ids, most_bytes)
         return self.items_by_id(ids[:taken]), taken
 
@@ -173,11 +173,11 @@ class MemoryReader(Reader):
 
 
 class MemoryStore(Store):
-    """A store over what an earlier one left in ``memory``, or over nothing."""
+    """A store over the ``memory`` of an earlier store; None: a new one."""
 
     def __init__(self, memory: Memory | None = None) -> None:
         self.memory = Memory() if memory is None else memory
-        #: Each commit fails: so tests play a disk that is full.
+        #: Whether all commits fail. With this tests play a full disk.
         self.full = False
         self._closed = False
         self.now = MemoryReader(self._latest)
@@ -190,22 +190,22 @@ class MemoryStore(Store):
 
     @property
     def installation(self) -> str:
-        """16 hexadecimal digits, made once with the memory."""
+        """The id of the installation: 16 hexadecimal digits, made once with the memory."""
         return self.memory.installation
 
     @property
     def ids(self) -> Ids:
-        """The ids as they were last committed."""
+        """The next ids, as last committed."""
         return replace(self.memory.tables.ids)
 
     @property
     def size_bytes(self) -> int:
-        """As much as a file would have, about."""
+        """About how many bytes a file would have."""
         tables = self._latest()
         return REQUEST_BYTES * (len(tables.jobs) + len(tables.requests))
 
     def commit(self, changes: Changes) -> None:
-        """Keep all of ``changes``, or none of it. Raises StoreError: it is closed, or ``full``."""
+        """Keep all of ``changes``, or nothing. Raises StoreError: the store is closed, or ``full``."""
         self._latest()
         if self.full:
             raise StoreError(FULL)
@@ -220,18 +220,18 @@ class MemoryStore(Store):
 
     @contextmanager
     def reading(self) -> Iterator[MemoryReader]:
-        """A reader that sees one state, for any thread. Raises StoreError."""
+        """A reader of one state, for any thread. Raises StoreError."""
         self._latest()
         tables = self.memory.seen()
         yield MemoryReader(lambda: tables)
 
     def sweep(self) -> bool:
-        """Nothing is left of a job that was removed. Raises StoreError."""
+        """False: removed jobs take no space. Raises StoreError."""
         self._latest()
         return False
 
     def look_on(self, look: Look) -> None:
-        """Have a look take in the next jobs. Raises StoreError."""
+        """Give a look the next jobs. Raises StoreError."""
         jobs = self._latest().jobs
         ids = sorted(id_ for id_ in jobs if id_ > look.last_id)
         some = ids[: look.at_once]
@@ -239,12 +239,12 @@ class MemoryStore(Store):
         look.take(ended, some[-1] if some else look.last_id, complete=len(some) < look.at_once)
 
     def outlived(self, look: Look) -> dict[int, str]:
-        """Some jobs that need not be kept, of a look that is complete, and by which limit."""
+        """The next jobs of a complete look that need not be kept, by id, each with the limit that says so."""
         count = self.now.count_jobs({"status": sorted(FINAL)})
         return look.part(count, self.size_bytes - look.keep.bytes)
 
     def close(self) -> None:
-        """Let go of the memory. May be called twice."""
+        """Release the memory. May be called twice."""
         self._closed = True
 
 
@@ -253,12 +253,12 @@ def _copied(table: Any) -> Any:
 
 
 def _documents(changed: Mapping[int, Job | Item | Request]) -> Documents:
-    """The documents of these as they come out of a file; what is no JSON is a ValueError or TypeError."""
+    """The documents of these as a file gives them back. Raises ValueError, TypeError: no JSON."""
     return {id_: json.loads(json.dumps(one.document(), allow_nan=False)) for id_, one in changed.items()}
 
 
 def _change_jobs(tables: Tables, changes: Changes) -> None:
-    """All of a commit but its documents."""
+    """Do all of a commit but put its documents."""
     for job in changes.drafts.values():
         tables.drafts[job.id] = job.request_ids
     for id_ in changes.completed:
@@ -283,7 +283,7 @@ def _remove(tables: Tables, job_id: int, ids: range) -> None:
 
 
 def _abandon_drafts(tables: Tables) -> None:
-    """What an earlier process did not finish to write will never exist."""
+    """Remove the drafts of an earlier process: they will never exist."""
     for job_id, ids in list(tables.drafts.items()):
         _remove(tables, job_id, ids)
 
@@ -313,20 +313,20 @@ def _page(ids: Sequence[int], limit: int | None, offset: int) -> Sequence[int]:
 
 
 def _says(text: str, id_: int, job: Document, resources: Iterable[str]) -> bool:
-    """Whether a job's id, name, key, or the resource of an item contains a text in small letters."""
-    if "\0" in text:  # no store can look for it
+    """Whether a job's id, name, key, or an item's resource contains ``text``, in small letters."""
+    if "\0" in text:  # SQLite cannot look for it
         return False
     said = (str(id_), job.get("name"), job.get("key"), *resources)
     return any(text in _lower(one) for one in said if one is not None)
 
 
 def _lower(text: str) -> str:
-    """The text with small letters a to z; others stay, as in SQL."""
+    """The text with a to z in small letters. Other letters stay, as in SQL."""
     return "".join(letter.lower() if "A" <= letter <= "Z" else letter for letter in text)
 
 
 def _within(table: Documents, ids: Sequence[int], most_bytes: int) -> int:
-    """How many of these ids go before their documents have this many bytes; one at least."""
+    """How many of these ids it takes until their documents have this many bytes; at least one."""
     for taken, id_ in enumerate(ids, 1):
         if id_ in table:
             most_bytes -= len(json.dumps(table[id_], separators=(",", ":")))

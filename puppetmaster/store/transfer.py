@@ -1,6 +1,6 @@
-"""The store as one plain TinyDB JSON file, and back: ``tinydb.TinyDB(file)`` reads what ``export`` writes.
+"""Export of the store to one plain TinyDB JSON file, which ``tinydb.TinyDB(file)`` reads, and import.
 
-Both are for any process: ``export`` also while the bundle runs, ``import_`` only while it does not.
+Any process may call both: ``export`` also while the bundle runs, ``import_`` only while it does not.
 """
 
 import json
@@ -20,20 +20,21 @@ from puppetmaster.store.sqlite.documents import Except, SqliteTinyDB
 from puppetmaster.store.sqlite.reader import SqliteReader, as_store_error
 from puppetmaster.store.sqlite.store import INDEXES, SqliteStore, pause_open_jobs
 
-#: Why a job is paused that had not ended when it was exported.
+#: The reason of jobs that had not ended when they were exported. They are paused.
 IMPORTED = Reason.IMPORTED.said()
 #: The tables in the order in which they are written.
 TABLES = ("meta", "jobs", "items", "sendings", "requests")
-#: So many documents are in memory at once.
+#: Number of documents that are in memory at once.
 PART = 1000
 
 Tables = dict[str, dict[int, dict[str, Any]]]
 
 
 def export(data_dir: Path, file: Path) -> int:
-    """Write all jobs with their requests to ``file``, as they are at one moment; how many jobs there are.
+    """Write all jobs with their requests to a new ``file``, as they are at one moment. Returns how many jobs.
 
-    The file appears when it is whole and on disk; one that exists is left alone. Raises StoreError.
+    The file appears when it is whole and on disk. Raises StoreError: it exists, it cannot be written, or the
+    store cannot be read.
     """
     source = data_dir / FILE_NAME
     if os.path.lexists(file):  # a link that leads nowhere is one too
@@ -56,11 +57,13 @@ def export(data_dir: Path, file: Path) -> int:
 
 
 def import_(file: Path, data_dir: Path) -> int:
-    """Fill an empty store with what ``export`` wrote, whole or not at all; how many jobs there are.
+    """Fill an empty store with what ``export`` wrote, as a whole or not at all. Returns how many jobs.
 
-    Takes the name of the installation too: what was sent before is still known. Of the ids so many are left
-    out that none is given out again. What has not ended is paused: it may have run since. An older format is
-    brought up to date. Raises StoreError.
+    The store takes the id of the installation too, so that late answers still find their requests. It leaves
+    out ids that the exported store may have given out since. Jobs that have not ended are paused, because
+    they may have run since. An older format is brought up to date.
+
+    Raises StoreError: the file is no export, the store is not empty, or one of them cannot be used.
     """
     tables = _read(file)
     with closing(SqliteStore(data_dir)) as store:
@@ -87,7 +90,7 @@ def import_(file: Path, data_dir: Path) -> int:
 
 
 def _documents(db: SqliteTinyDB, name: str) -> Iterator[str]:
-    """A table's documents as members of a JSON object, without what was thrown away."""
+    """The documents of a table as members of a JSON object, without those of removed jobs and drafts."""
     table = db.table(name)
     thrown = db.table("trash").ids() if name in ("items", "requests") else []
     ids = table.ids({"job": Except(thrown)} if thrown else {})
@@ -99,7 +102,7 @@ def _documents(db: SqliteTinyDB, name: str) -> Iterator[str]:
 
 @contextmanager
 def _appearing(file: Path) -> Iterator[Any]:
-    """A file to write, that gets its name when it is whole and on disk."""
+    """A file to write to. It gets its name when it is whole and on disk; after an error it is removed."""
     part = file.with_name(f"{file.name}.part")
     try:
         part.unlink(missing_ok=True)  # of an export that was killed
@@ -120,7 +123,7 @@ def _appearing(file: Path) -> Iterator[Any]:
 
 
 def _read(file: Path) -> Tables:
-    """The tables in a TinyDB JSON file, with numbers as ids. Raises StoreError."""
+    """The tables in a TinyDB JSON file, with ids as numbers. Raises StoreError."""
     with as_store_error(f"{file} cannot be read"), _as_fault_of(file):
         found: Any = json.loads(file.read_text(encoding="utf-8"))
         tables: Tables = {
@@ -137,7 +140,7 @@ def _read(file: Path) -> Tables:
 
 
 def _verified(reader: Reader, meta: dict[str, Any], file: Path) -> int:
-    """How many jobs there are, each with its requests and their items, and none with an id to come."""
+    """The number of imported jobs. Raises StoreError: requests or items are missing, or ids are too high."""
     jobs = reader.jobs({})
     for job in jobs:
         _verify(reader, job, file)
@@ -165,7 +168,7 @@ def _verify(reader: Reader, job: Job, file: Path) -> None:
 
 @contextmanager
 def _as_fault_of(file: Path) -> Iterator[None]:
-    """What is wrong with a document is told as an error of the file that it came from."""
+    """Turn what is wrong with a document into a StoreError that names the file."""
     try:
         yield
     except StoreError as error:

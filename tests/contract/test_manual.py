@@ -33,7 +33,7 @@ def test_every_setting_that_a_file_may_hold_is_described() -> None:
     for knob in fields(Settings):
         named = f"\n.B {name_in_file(knob.name)}\n{manual.escaped(knob.metadata['about'])}"
         assert (named in page) == (knob.name != "data_dir")
-    assert "Default: 500, 1 to 10000. Variable: PUPPETMASTER_WINDOW." in page
+    assert "Default: 500, 1 to 10000. Variable: PUPPETMASTER_MAX_IN_FLIGHT." in page
 
 
 def test_nothing_in_a_text_is_taken_for_a_command_of_roff() -> None:

@@ -47,8 +47,9 @@ def test_every_operation_is_described() -> None:
     assert len(names) == len(set(names))
 
 
-def test_the_file_is_up_to_date() -> None:
+def test_the_files_are_up_to_date() -> None:
     assert FILE.read_bytes() == generate.text(), "make it anew: python -m schema.generate"
+    assert generate.PAGE_FILE.read_bytes() == generate.page_words(), "make it anew: python -m schema.generate"
 
 
 def test_the_file_is_what_the_door_shows(door: Door) -> None:

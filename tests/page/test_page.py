@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from puppetmaster.bus.client import BridgeChanged, ControllerChanged, LinkChanged
+from puppetmaster.bus.client import BridgeChanged, ConnectionChanged, ControllerChanged
 from tests import ROOT
 from tests.page_site import (
     FAILING,
@@ -180,7 +180,7 @@ def test_who_is_away_and_the_way_a_request_went(
     with running(tmp_path, route="direct") as door, a_page(browser) as page:
         monkeypatch.setattr(door.app.site.bus, "send", lambda commands: True)
         tell = door.app.site.dispatcher.post
-        tell([LinkChanged(up=True), ControllerChanged(up=True)])
+        tell([ConnectionChanged(up=True), ControllerChanged(up=True)])
         page.goto(f"http://127.0.0.1:{door.port}/")
         expect(page.locator("#link")).to_contain_text("connected;")
         gateways = page.locator("#gateways")

@@ -107,7 +107,7 @@ def test_a_job_from_its_creation_to_its_results(gateway: Gateway) -> None:
 
 def test_control(gateway: Gateway) -> None:
     created = run(
-        gateway, "submit", "--to", "cg-20", "--to", "cg-01", "--window", "1", "post", "/x", "--json"
+        gateway, "submit", "--to", "cg-20", "--to", "cg-01", "--concurrency", "1", "post", "/x", "--json"
     )
     number = str(created.json["id"])
     assert run(gateway, "pause", number).out.startswith(f"job {number} paused by a request: ")

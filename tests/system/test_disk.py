@@ -107,7 +107,7 @@ def test_a_disk_that_is_full_for_a_while(disk: Path) -> None:
     gateway = Gateway(
         disk.parent,
         fleet=["--shape", "per-gateway", "--to", f"cg-[001-{count}]", "--delay", "0.3"],
-        settings={"PUPPETMASTER_WINDOW": "20"},
+        settings={"PUPPETMASTER_MAX_IN_FLIGHT": "20"},
     )
     fleet_log = FleetLog(gateway.fleet_log)
 

@@ -26,7 +26,7 @@ from unittest.mock import patch
 from puppetmaster.app import Puppetmaster
 from puppetmaster.bundle import envelope, sdk
 from puppetmaster.bundle.requests import BusRequest, Response, handle
-from puppetmaster.bus.client import ControllerChanged, LinkChanged, Owners
+from puppetmaster.bus.client import ConnectionChanged, ControllerChanged, Owners
 from puppetmaster.bus.connection import Received
 from puppetmaster.errors import PuppetmasterError
 from puppetmaster.model.message import Outgoing
@@ -192,7 +192,7 @@ class Target:
         self.bus.send = self._send  # type: ignore[method-assign]
         self.bus.ask = self._ask  # type: ignore[method-assign]
         self._post = self.bundle.app.site.dispatcher.post
-        self._post([LinkChanged(up=True), ControllerChanged(up=True)])
+        self._post([ConnectionChanged(up=True), ControllerChanged(up=True)])
 
     def _send(self, commands: Sequence[Outgoing]) -> bool:
         self.commands += len(commands)

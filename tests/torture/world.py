@@ -151,7 +151,7 @@ class World:
                 "BROKER_PORT_1883_TCP_ADDR": self.gateway.broker.host,
                 "BROKER_PORT_1883_TCP_PORT": str(port),
                 "PUPPETMASTER_DATA_DIR": str(directory / "data"),
-                "PUPPETMASTER_WINDOW": str(self.rng.choice(WINDOWS)),
+                "PUPPETMASTER_MAX_IN_FLIGHT": str(self.rng.choice(WINDOWS)),
                 "PUPPETMASTER_ROUTE": conditions.route,
                 "PUPPETMASTER_HTTP": "off",
                 "BUNDLE_TTL": "2",

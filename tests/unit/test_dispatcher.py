@@ -14,7 +14,14 @@ import pytest
 from puppetmaster import dispatcher as dispatcher_module
 from puppetmaster.api import bodies
 from puppetmaster.api.service import Service
-from puppetmaster.bus.client import Answered, ControllerChanged, ControllerForgot, LinkChanged, Room, Synced
+from puppetmaster.bus.client import (
+    Answered,
+    ConnectionChanged,
+    ControllerChanged,
+    ControllerForgot,
+    Room,
+    Synced,
+)
 from puppetmaster.bus.connection import Receipt
 from puppetmaster.clock import seconds
 from puppetmaster.dispatcher import STORE_RETRY_S
@@ -64,11 +71,11 @@ def test_what_has_not_left_waits_again(desk: MemoryDesk) -> None:
     job = desk.create("a", "b")
     desk.dispatcher.do(lambda engine: engine.lifecycle.begin_job(job.id))
     until(lambda: desk.bus.refused, "they cannot leave")
-    desk.post(LinkChanged(up=False))
+    desk.post(ConnectionChanged(up=False))
     until(lambda: desk.status(job.first) == "pending" and desk.in_flight() == 0, "they wait again")
     assert desk.bus.sent == []
     desk.bus.refusing = False
-    desk.post(LinkChanged(up=True), ControllerChanged(up=True))
+    desk.post(ConnectionChanged(up=True), ControllerChanged(up=True))
     until(lambda: len(desk.bus.sent) == 2, "they leave")
     with desk.store.reading() as reader:
         assert [one.attempts for one in reader.requests({"job": job.id})] == [1, 1]
@@ -78,10 +85,10 @@ def test_messages_that_a_broken_connection_names_wait_again(desk: MemoryDesk) ->
     job = desk.create("a", "b")
     until(lambda: len(desk.bus.sent) == 2, "both leave, as far as one knows")
     first, second = desk.bus.sent
-    desk.post(LinkChanged(up=False, unsent=(second,)))
+    desk.post(ConnectionChanged(up=False, unsent=(second,)))
     until(lambda: desk.status(second) == "pending", "the one that has not left waits")
     assert desk.status(first) == "sent", "of the other nobody knows"
-    desk.post(LinkChanged(up=True), ControllerChanged(up=True))
+    desk.post(ConnectionChanged(up=True), ControllerChanged(up=True))
     until(lambda: desk.bus.sent.count(second) == 2, "it leaves, under the same id: nobody has seen that")
     assert job.total == 2
 
@@ -321,8 +328,8 @@ def test_a_connection_that_was_lost_meanwhile_is_waited_for(
     until(lambda: len(desk.bus.sent) == 2, "they leave")
     desk.clock.ahead_s += 60
     until(lambda: desk.bus.syncs == 1, "all that is on its way is asked for")
-    desk.post(LinkChanged(up=False))
-    desk.post(LinkChanged(up=True), ControllerChanged(up=True))
+    desk.post(ConnectionChanged(up=False))
+    desk.post(ConnectionChanged(up=True), ControllerChanged(up=True))
     desk.in_flight()
     assert len(desk.bus.sent) == 2, "none of them is repeated yet"
     desk.answer(job.first)
@@ -598,8 +605,8 @@ def test_an_event_that_goes_wrong_does_not_stop_the_loop(
 
     until(lambda: desk.dispatcher.look(lambda engine: engine.controller_up, WAIT_S), "it is up")
     with monkeypatch.context() as patch:
-        patch.setattr(desk.engine, "link", broken)
-        desk.post(LinkChanged(up=True))
+        patch.setattr(desk.engine, "connection", broken)
+        desk.post(ConnectionChanged(up=True))
         desk.in_flight()
     assert "a step of the dispatcher failed" in caplog.text
     desk.create("a")

@@ -9,7 +9,7 @@ import pytest
 
 from puppetmaster import jsoncodec
 from puppetmaster.errors import SettingsError
-from puppetmaster.settings import LOG_LEVELS, Settings, variable
+from puppetmaster.settings import LOG_LEVELS, Settings, name_in_file, variable
 from tests import ROOT
 
 #: The variables an operator may set: their knob, a value as text, the value it becomes.
@@ -31,7 +31,7 @@ VARIABLES = {
     "PUPPETMASTER_REGISTERING_S": ("registering_s", "0", 0),
     "PUPPETMASTER_ROUTE": ("route", "auto", "auto"),
     "PUPPETMASTER_PRESENCE": ("presence", "/status/+", "/status/+"),
-    "PUPPETMASTER_WINDOW": ("window", "7", 7),
+    "PUPPETMASTER_MAX_IN_FLIGHT": ("max_in_flight", "7", 7),
     "PUPPETMASTER_MAX_IN_FLIGHT_PER_OWNER": ("max_in_flight_per_owner", "7", 7),
     "PUPPETMASTER_MAX_OPEN_JOBS": ("max_open_jobs", "3", 3),
     "PUPPETMASTER_MAX_OPEN_REQUESTS": ("max_open_requests", "7", 7),
@@ -59,7 +59,7 @@ BOUNDS = {
     "PUPPETMASTER_GRACE_S": (0, 3600),
     "PUPPETMASTER_BOOTING_S": (0, 3600),
     "PUPPETMASTER_REGISTERING_S": (0, 3600),
-    "PUPPETMASTER_WINDOW": (1, 10000),
+    "PUPPETMASTER_MAX_IN_FLIGHT": (1, 10000),
     "PUPPETMASTER_MAX_IN_FLIGHT_PER_OWNER": (1, 10000),
     "PUPPETMASTER_MAX_OPEN_JOBS": (1, 1000000),
     "PUPPETMASTER_MAX_OPEN_REQUESTS": (1, 10000000),
@@ -76,7 +76,7 @@ BOUNDS = {
 WHOLE = (
     "BROKER_PORT_1883_TCP_PORT",
     "PUPPETMASTER_BROKER_LIMIT_BYTES",
-    "PUPPETMASTER_WINDOW",
+    "PUPPETMASTER_MAX_IN_FLIGHT",
     "PUPPETMASTER_MAX_IN_FLIGHT_PER_OWNER",
     "PUPPETMASTER_MAX_OPEN_JOBS",
     "PUPPETMASTER_MAX_OPEN_REQUESTS",
@@ -85,6 +85,9 @@ WHOLE = (
     "PUPPETMASTER_BODY_LIMIT_BYTES",
     "PUPPETMASTER_HTTP_CONNECTIONS",
 )
+
+#: Variable of an earlier version, its name in the file -> the variable of today.
+RENAMED = {("PUPPETMASTER_WINDOW", "window"): "PUPPETMASTER_MAX_IN_FLIGHT"}
 
 
 def _read(name: str, text: str) -> Any:
@@ -105,7 +108,7 @@ def test_the_bounds_are_of_every_number() -> None:
 def test_what_a_job_may_rely_on_when_nothing_is_set() -> None:
     settings = Settings.from_environment({})
     assert (settings.broker_host, settings.broker_port) == ("localhost", 1883)
-    assert (settings.request_timeout_s, settings.window, settings.max_requests) == (60, 500, 50_000)
+    assert (settings.request_timeout_s, settings.max_in_flight, settings.max_requests) == (60, 500, 50_000)
     assert settings.data_dir == Path("data")
 
 
@@ -171,7 +174,7 @@ def test_a_log_level_in_any_letter_case(level: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "hint"),
     [
-        ("PUPPETMASTER_WINDOWS", r"did you mean PUPPETMASTER_WINDOW\?"),
+        ("PUPPETMASTER_MAX_IN_FLIGHTS", r"did you mean PUPPETMASTER_MAX_IN_FLIGHT\?"),
         ("PUPPETMASTER_GRACE", r"did you mean PUPPETMASTER_GRACE_S\?"),
         ("PUPPETMASTER_HTTP_PORT", "did you mean PUPPETMASTER_HTTP"),
         ("PUPPETMASTER_ZZZ", "docs/settings.md and"),
@@ -193,7 +196,7 @@ def test_a_misspelt_variable_is_named(name: str, hint: str) -> None:
         "PUPPETMASTER_SERVICE_PORT_HTTP",
         "PUPPETMASTER_NAME",
         "PUPPETMASTER_ENV_PATH",
-        "MY_PUPPETMASTER_WINDOWS",
+        "MY_PUPPETMASTER_MAX_IN_FLIGHTS",
     ],
 )
 def test_what_others_set_is_no_misspelt_variable(name: str) -> None:
@@ -214,15 +217,15 @@ def test_the_environment_stands_before_the_defaults_of_a_caller() -> None:
 
 
 def test_the_process_environment_is_read_when_no_other_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PUPPETMASTER_WINDOW", "3")
-    assert Settings.from_environment().window == 3
+    monkeypatch.setenv("PUPPETMASTER_MAX_IN_FLIGHT", "3")
+    assert Settings.from_environment().max_in_flight == 3
 
 
 def test_public_shows_every_knob_but_secrets_as_json() -> None:
     public = Settings().public()
-    assert len(public) == len(fields(Settings)) - 2
+    assert len(public) == len(fields(Settings)) - 2 + len(RENAMED)
     assert {"token", "brokerPassword"}.isdisjoint(public)
-    assert (public["dataDir"], public["window"], public["bodyLimitBytes"]) == ("data", 500, 2**24)
+    assert (public["dataDir"], public["maxInFlight"], public["bodyLimitBytes"]) == ("data", 500, 2**24)
     assert repr(public["requestTimeout"]) == "60"
     assert jsoncodec.decode(jsoncodec.encode(public)) == public
 
@@ -242,7 +245,7 @@ def test_a_secret_is_neither_shown_nor_printed() -> None:
 
 def test_settings_do_not_change() -> None:
     with pytest.raises(FrozenInstanceError):
-        Settings().window = 1  # type: ignore[misc]
+        Settings().max_in_flight = 1  # type: ignore[misc]
 
 
 # The file
@@ -254,34 +257,60 @@ def write(directory: Path, text: str, name: str = "puppetmaster.json") -> Path:
 
 
 def test_a_file_says_what_the_environment_does_not(tmp_path: Path) -> None:
-    write(tmp_path, '{"window": 7, "keepDays": 0.5, "token": "t0ps3cret", "http": "off"}')
-    found = Settings.from_environment({"PUPPETMASTER_WINDOW": "8"}, data_dir=tmp_path)
-    assert (found.window, found.keep_days, found.token, found.http) == (8, 0.5, "t0ps3cret", "off")
+    write(tmp_path, '{"maxInFlight": 7, "keepDays": 0.5, "token": "t0ps3cret", "http": "off"}')
+    found = Settings.from_environment({"PUPPETMASTER_MAX_IN_FLIGHT": "8"}, data_dir=tmp_path)
+    assert (found.max_in_flight, found.keep_days, found.token, found.http) == (8, 0.5, "t0ps3cret", "off")
     assert found.data_dir == tmp_path
 
 
 def test_it_is_looked_for_where_the_data_is(tmp_path: Path) -> None:
-    write(tmp_path, '{"window": 7}')
+    write(tmp_path, '{"maxInFlight": 7}')
     found = Settings.from_environment({"PUPPETMASTER_DATA_DIR": str(tmp_path)}, data_dir=Path("/nowhere"))
-    assert found.window == 7
+    assert found.max_in_flight == 7
 
 
 def test_a_file_may_be_named_and_is_read_in_place_of_both(tmp_path: Path) -> None:
-    write(tmp_path, '{"window": 7}')
+    write(tmp_path, '{"maxInFlight": 7}')
     named = tmp_path / "etc.json"
     environ = {"PUPPETMASTER_SETTINGS": str(named)}
     with pytest.raises(SettingsError, match=r"etc\.json: expected JSON, and it cannot be read"):
         Settings.from_environment(environ, data_dir=tmp_path)
     write(tmp_path, '{"grace": 1}', named.name)
     found = Settings.from_environment(environ, data_dir=tmp_path)
-    assert (found.window, found.grace_s) == (500, 1)
+    assert (found.max_in_flight, found.grace_s) == (500, 1)
+
+
+@pytest.mark.parametrize(("old", "in_file", "variable"), [(*old, new) for old, new in RENAMED.items()])
+def test_a_setting_is_taken_under_the_name_that_it_had(
+    tmp_path: Path, old: str, in_file: str, variable: str
+) -> None:
+    name = VARIABLES[variable][0]
+
+    def read(environ: dict[str, str], **in_file: int) -> Any:
+        write(tmp_path, json.dumps(in_file))
+        return getattr(Settings.from_environment(environ, data_dir=tmp_path), name)
+
+    now = name_in_file(name)
+    assert read({old: "7"}) == 7
+    assert read({}, **{in_file: 7}) == 7
+    assert read({old: "7"}, **{now: 8}) == 7, "the environment stands before the file"
+    assert read({old: "7", variable: "9"}) == 9, "who has set both means the new one"
+    assert [read({}, **dict(given)) for given in ([(now, 9), (in_file, 7)], [(in_file, 7), (now, 9)])] == [
+        9,
+        9,
+    ]
+    with pytest.raises(SettingsError, match=f"^{old}: expected at least 1, got 0"):
+        read({old: "0"})
+    with pytest.raises(SettingsError, match=f": {in_file}: expected at least 1, got 0"):
+        read({}, **{in_file: 0})
+    assert Settings().public()[in_file] == Settings().public()[now]
 
 
 def test_the_factory_settings_count_until_there_is_a_file(tmp_path: Path) -> None:
-    write(tmp_path, '{"window": 7}', "puppetmaster.json.factory")
-    assert Settings.from_environment({}, data_dir=tmp_path).window == 7
+    write(tmp_path, '{"maxInFlight": 7}', "puppetmaster.json.factory")
+    assert Settings.from_environment({}, data_dir=tmp_path).max_in_flight == 7
     write(tmp_path, "{}")
-    assert Settings.from_environment({}, data_dir=tmp_path).window == 500
+    assert Settings.from_environment({}, data_dir=tmp_path).max_in_flight == 500
 
 
 def test_the_factory_settings_are_the_defaults() -> None:
@@ -295,14 +324,14 @@ def test_the_factory_settings_are_the_defaults() -> None:
         ("", "expected JSON"),
         ("{", "expected JSON"),
         ("[]", "expected an object"),
-        ('{"windows": 1}', r"unknown setting 'windows'; did you mean 'window'\?"),
+        ('{"maxInFlights": 1}', r"unknown setting 'maxInFlights'; did you mean 'maxInFlight'\?"),
         ('{"zzz": 1}', "unknown setting 'zzz'; known are brokerHost, "),
         ('{"dataDir": "/x"}', "unknown setting 'dataDir'"),
-        ('{"window": "7"}', 'window: expected a whole number, got "7"'),
-        ('{"window": 7.5}', "window: expected a whole number, got 7.5"),
-        ('{"window": true}', "window: expected a whole number, got true"),
-        ('{"window": 1e999}', "window: expected a whole number, got Infinity"),
-        ('{"window": 0}', "window: expected at least 1, got 0"),
+        ('{"maxInFlight": "7"}', 'maxInFlight: expected a whole number, got "7"'),
+        ('{"maxInFlight": 7.5}', "maxInFlight: expected a whole number, got 7.5"),
+        ('{"maxInFlight": true}', "maxInFlight: expected a whole number, got true"),
+        ('{"maxInFlight": 1e999}', "maxInFlight: expected a whole number, got Infinity"),
+        ('{"maxInFlight": 0}', "maxInFlight: expected at least 1, got 0"),
         ('{"keepDays": null}', "keepDays: expected a number, got null"),
         ('{"keepDays": NaN}', "keepDays: expected at least 0, got NaN"),
         ('{"http": 8700}', "http: expected a text, got 8700"),

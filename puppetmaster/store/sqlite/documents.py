@@ -66,21 +66,21 @@ __all__ = [
 Indexes = Mapping[str, Sequence[tuple[str, ...]]]
 """Table -> its indexes, each a tuple of top-level fields, or a `Partial` or `Fixed` one."""
 
-BUSY_TIMEOUT_S = 5.0  # another process may hold the file for the moment of a backup or a checkpoint
+BUSY_TIMEOUT_S = 5.0  # another process may hold the file for the time of a backup or a checkpoint
 
-#: A page is written as a whole, twice, for each small document that changed in it: a small one spares flash.
+#: A page is written as a whole, twice, for each small change in it. Small pages spare flash.
 PAGE_BYTES = 1024
 #: Free pages are given back when we say so.
 INCREMENTAL = 2
-#: The log goes into the file after so many bytes; what a large transaction made of it beyond so many is given
-#: back then.
+#: The log is moved into the file when it has the first number of bytes. If it has grown beyond the second, it
+#: is cut then.
 CHECKPOINT_BYTES, LOG_BYTES = 4 * 1024 * 1024, 8 * 1024 * 1024
-#: What a reading connection keeps of the file in memory: there may be 40 of them.
+#: How much of the file a reading connection keeps in memory. There may be 40 connections.
 READER_CACHE_KIB = 256
 
 
 class SqliteStorage(Storage):
-    """The file: tables of documents, and transactions over them.
+    """The file: tables of documents, and transactions.
 
     A reader (`read_only`) needs the file to exist; it fails to write, also within a transaction.
     `indexes` of tables that exist are made at once, of others with their table. Of the tables that they name
@@ -107,7 +107,7 @@ class SqliteStorage(Storage):
         self.connection.execute("PRAGMA foreign_keys = OFF")
         if self._read_only:
             self.connection.execute(f"PRAGMA cache_size = -{READER_CACHE_KIB}")
-            self.names()  # the first access: says so when this is no database
+            self.names()  # the first access raises an error if this is no database
             return
         self.connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")  # counts for a file that is made now
         if self.connection.execute("PRAGMA auto_vacuum").fetchone()[0] != INCREMENTAL:
@@ -123,12 +123,12 @@ class SqliteStorage(Storage):
                 self.rows(name).schema.bring_up()
 
     def damage(self) -> str | None:
-        """What SQLite's quick check finds wrong with the file, as a sentence; None: nothing."""
+        """What SQLite's quick check finds wrong with the file, as a sentence; None: nothing is wrong."""
         found = self.connection.execute("PRAGMA quick_check(1)").fetchone()[0]
         return None if found == "ok" else str(found)
 
     def size_bytes(self) -> int:
-        """How much of the file is in use; it may be larger."""
+        """How many bytes of the file are in use. The file may be larger."""
         pages, free, page_bytes = (
             self.connection.execute(f"PRAGMA {name}").fetchone()[0]
             for name in ("page_count", "freelist_count", "page_size")
@@ -136,10 +136,10 @@ class SqliteStorage(Storage):
         return int((pages - free) * page_bytes)
 
     def give_back(self, pages: int) -> bool:
-        """Make the file smaller by so many free pages at most. Whether there were any."""
+        """Make the file smaller by ``pages`` free pages at most. Returns whether there were any."""
         if not self.connection.execute("PRAGMA freelist_count").fetchone()[0]:
             return False
-        # Not execute(): on Python 3.11 it takes the first step of a statement that has no columns, one page.
+        # Not execute(), which on Python 3.11 takes only the first step of this statement: one page.
         self.connection.executescript(f"PRAGMA incremental_vacuum({int(pages)})")
         return True
 
@@ -156,10 +156,10 @@ class SqliteStorage(Storage):
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """Make what happens inside one durable step. A reader sees one state of the file throughout.
+        """Make all changes inside the block durable together. A reader sees one state of the file inside it.
 
-        Nested, it joins the outer one: nothing is durable before the outermost ends. An exception undoes what
-        happened inside the block that it leaves.
+        A nested transaction joins the outer one: nothing is durable before the outermost one ends. An
+        exception undoes the changes inside each block that it leaves.
         """
         connection = self.connection
         if self._depth and self._owner != get_ident():
@@ -181,7 +181,7 @@ class SqliteStorage(Storage):
             yield
             connection.execute(commit)
         except BaseException:
-            if connection.in_transaction:  # SQLite ends it by itself when the disk is full
+            if connection.in_transaction:  # SQLite ends it by itself if the disk is full
                 connection.execute(rollback)
                 if self._depth > 1:
                     connection.execute(commit)
@@ -190,12 +190,12 @@ class SqliteStorage(Storage):
             self._depth -= 1
 
     def read(self) -> dict[str, dict[str, Any]] | None:
-        """Everything, as TinyDB's JSON file has it: table -> id as text -> document. None: no table."""
+        """All documents, as in TinyDB's JSON file: table -> id as text -> document. None: no tables."""
         with self.transaction():
             return {name: dict(Snapshot(self.rows(name))) for name in self.names()} or None
 
     def write(self, data: Mapping[str, Mapping[Any, Mapping[str, Any]]]) -> None:
-        """Make everything equal to `data` in one transaction, touching the documents that differ."""
+        """Make all tables equal to `data` in one transaction. Only documents that differ are written."""
         with self.transaction():
             for name in self.names() - data.keys():
                 self.rows(name).schema.drop()
@@ -229,7 +229,7 @@ class SqliteTable(Table):
     def __init__(
         self, storage: SqliteStorage, name: str, cache_size: int = 0, persist_empty: bool = False
     ) -> None:
-        del cache_size  # a cached answer would outlive a rollback and another connection's commit
+        del cache_size  # a cached answer would stay after a rollback, or another connection's commit
         self._sqlite = storage
         self._rows = storage.rows(name)
         super().__init__(storage, name, cache_size=0, persist_empty=persist_empty)
@@ -251,7 +251,7 @@ class SqliteTable(Table):
         return self.page(cond) if isinstance(cond, Fields) else super().search(cond)
 
     def count(self, cond: QueryLike, most: int | None = None) -> int:
-        """As in TinyDB; `Fields` are looked up, and `most` is the answer where there are more."""
+        """As in TinyDB; `Fields` are looked up. If there are more than `most`, it is `most`."""
         return self._rows.count(cond, most) if isinstance(cond, Fields) else super().count(cond)
 
     def remove(self, cond: QueryLike | None = None, doc_ids: Iterable[int] | None = None) -> list[int]:
@@ -268,7 +268,7 @@ class SqliteTable(Table):
             self._rows.schema.create()
             return self._rows.delete_where(cond)
 
-    # -- verbs that TinyDB has not --------------------------------------------------------------------
+    # -- verbs that TinyDB does not have --------------------------------------------------------------
 
     def put(self, documents: Iterable[tuple[int, Mapping[str, Any]]]) -> None:
         """Insert or replace whole documents by id, in one transaction, without reading any."""
@@ -285,13 +285,13 @@ class SqliteTable(Table):
         limit: int | None = None,
         offset: int = 0,
     ) -> list[Document]:
-        """The documents that fit, by id, after the first `offset`, at most `limit` (None: all)."""
+        """The documents that fit, by id, without the first `offset`, at most `limit` (None: all)."""
         return self._rows.select(where, order, limit, offset)
 
     def within(self, doc_ids: Sequence[int], most_bytes: int) -> tuple[list[Document], int]:
-        """The documents of the first of these ascending ids, until they have this many bytes.
+        """The documents with the first of these ascending ids, until they have `most_bytes`.
 
-        With them comes how many of the ids they are the answer for.
+        Returns the documents, and how many of the ids were looked up.
         """
         return self._rows.within(doc_ids, most_bytes)
 
@@ -300,11 +300,11 @@ class SqliteTable(Table):
         return self._rows.ids(where or {}, limit, offset)
 
     def values(self, fields: Sequence[str], where: Where) -> list[tuple[Any, ...]]:
-        """The id and some top-level fields, texts and numbers, of the documents that fit, by id."""
+        """(id, fields ..) of the documents that fit, by id. The fields are top-level texts and numbers."""
         return self._rows.values(fields, where)
 
     def next_values(self, fields: Sequence[str], after: int, limit: int) -> list[tuple[Any, ...]]:
-        """As ``values``, of the next ``limit`` documents after an id; no other row is read."""
+        """As `values`, for the next `limit` documents after the id `after`. No other row is read."""
         return self._rows.next_values(fields, after, limit)
 
     def _get_next_id(self) -> int:
@@ -341,11 +341,11 @@ class SqliteTinyDB(TinyDB):
 
     @property
     def storage(self) -> SqliteStorage:
-        """The file below."""
+        """The file."""
         return self._storage
 
     def table(self, name: str, **kwargs: Any) -> SqliteTable:
-        """The table of this name; it comes to exist with its first write."""
+        """The table of this name. The first write creates it."""
         return cast(SqliteTable, super().table(name, **kwargs))
 
     def tables(self) -> set[str]:
@@ -354,9 +354,9 @@ class SqliteTinyDB(TinyDB):
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """Make any number of operations one durable step; see `SqliteStorage.transaction`.
+        """Make all changes inside the block durable together; see `SqliteStorage.transaction`.
 
-        What an exception undoes includes the tables' next ids.
+        An exception undoes the tables' next ids too.
         """
         tables = dict(self._tables)
         next_ids = {name: table._next_id for name, table in tables.items()}
@@ -371,10 +371,10 @@ class SqliteTinyDB(TinyDB):
 
 
 def read_only_uri(path: Path) -> str:
-    """How SQLite is to open a file of which nothing may be written, not even by its close.
+    """The URI with which SQLite opens a file and writes nothing, not even when it closes it.
 
-    It reads the log that a killed writer left. On a disk that is read-only, or in a directory that is
-    somebody else's, it could not make the index that goes with a log; without a log nobody writes there.
+    SQLite reads the log of a killed writer. On a read-only disk, or in another user's directory, it cannot
+    make the index of a log. If there is no log either, no process writes there, and none is needed.
     """
     log = path.with_name(f"{path.name}-wal")
     alone = not log.exists() and not os.access(path.absolute().parent, os.W_OK, effective_ids=True)

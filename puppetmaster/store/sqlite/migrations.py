@@ -1,4 +1,4 @@
-"""The format of the store's documents, and what brings a file of an older one up to it."""
+"""The format of the store's documents, and the steps that bring a file of an older format up to it."""
 
 import logging
 from collections.abc import Callable, Mapping
@@ -13,7 +13,7 @@ FORMAT = 3
 
 
 def check(meta: Mapping[str, Any], where: object) -> None:
-    """Refuse a meta document that this version does not know. ``where`` it was found. Raises StoreError."""
+    """Raises StoreError: this version cannot read a store with this meta document, found in ``where``."""
     format_ = meta.get("format")
     if type(format_) is int and format_ > FORMAT:
         raise StoreError(
@@ -34,9 +34,9 @@ def check(meta: Mapping[str, Any], where: object) -> None:
 
 
 def bring_up(db: SqliteTinyDB, meta: Mapping[str, Any], where: object) -> dict[str, Any]:
-    """Bring documents of a format that ``check`` let pass to FORMAT, each step whole or not at all.
+    """Bring the documents to FORMAT; ``check`` has let their meta document pass. Each step is a transaction.
 
-    Returns the meta document as it is then.
+    Returns the new meta document.
     """
     brought = dict(meta)
     for older in range(brought["format"], FORMAT):
@@ -49,7 +49,7 @@ def bring_up(db: SqliteTinyDB, meta: Mapping[str, Any], where: object) -> dict[s
 
 
 def _from_1_to_2(db: SqliteTinyDB) -> None:
-    """Jobs got waves and times to start; sendings a table of their own."""
+    """Give jobs waves and a time to start, and sendings a table of their own."""
     jobs = db.table("jobs")
     for document in jobs.all():
         known = {key: value for key, value in document.items() if key not in ("concurrency", "idempotent")}
@@ -60,8 +60,8 @@ def _from_1_to_2(db: SqliteTinyDB) -> None:
 
 
 def _from_2_to_3(_db: SqliteTinyDB) -> None:
-    """Destinations are kept beside their requests. The storage sees to that; an older one cannot."""
+    """Nothing: the storage itself keeps destinations in a column of their own, which older versions lack."""
 
 
-#: What brings a file from a format to the next.
+#: Format -> the step to the next format.
 MIGRATIONS: Mapping[int, Callable[[SqliteTinyDB], None]] = {1: _from_1_to_2, 2: _from_2_to_3}

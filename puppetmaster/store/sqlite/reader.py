@@ -1,6 +1,6 @@
 """Look-ups in the file: jobs, requests and items, by id, by filter, in pages.
 
-What was thrown away and is still being removed (table ``trash``) is nowhere to be seen.
+Jobs in the table ``trash``, whose requests are still being removed or written, are not seen.
 """
 
 import json
@@ -23,13 +23,13 @@ P = ParamSpec("P")
 STATUSES = [status.value for status in RequestStatus]
 
 
-#: What SQLite, the disk and a damaged text raise.
+#: What SQLite, the disk and damaged JSON raise.
 FOREIGN = (sqlite3.Error, OSError, json.JSONDecodeError)
 
 
 @contextmanager
 def as_store_error(what: str) -> Iterator[None]:
-    """Turn errors of SQLite and of the disk into ours, at this border: "<what>: <why>."."""
+    """Turn errors of SQLite and of the disk into StoreError: "<what>: <why>."."""
     try:
         yield
     except FOREIGN as error:
@@ -43,7 +43,7 @@ def _said(what: str, error: Exception) -> StoreError:
 def _reads(
     verb: Callable[Concatenate["SqliteReader", P], T],
 ) -> Callable[Concatenate["SqliteReader", P], T]:
-    """A verb that raises StoreError when the file cannot be read."""
+    """Let a verb raise StoreError when the file cannot be read."""
 
     @wraps(verb)
     def reading(self: "SqliteReader", /, *args: P.args, **kwargs: P.kwargs) -> T:
@@ -56,7 +56,7 @@ def _reads(
 
 
 class SqliteReader(Reader):
-    """One connection to the file, used by one thread at a time."""
+    """A connection to the file. One thread uses it at a time. See ``store.base.Reader`` for the verbs."""
 
     def __init__(self, db: SqliteTinyDB, path: Path) -> None:
         self.path = path
@@ -67,13 +67,13 @@ class SqliteReader(Reader):
 
     @_reads
     def job(self, id_: int) -> Job | None:
-        """The job of this id, or None."""
+        """The job with this id; None: there is none."""
         document = self._jobs.get(doc_id=id_)
         return _made(Job.from_document, "job", id_, document) if document is not None else None
 
     @_reads
     def job_by_key(self, key: str) -> Job | None:
-        """The job that was created with this idempotency key, or None."""
+        """The job with this idempotency key; None: there is none."""
         document = self._jobs.get(Fields(key=key))
         return None if document is None else _made(Job.from_document, "job", document.doc_id, document)
 
@@ -101,7 +101,7 @@ class SqliteReader(Reader):
 
     def _with_text(self, ids: list[int], text: str) -> list[int]:
         """Those of these jobs whose id, name, key, or the resource of an item contains a text."""
-        if "\0" in text:  # for SQLite it would end there
+        if "\0" in text:  # SQLite would end the text there
             return []
         part = Contains(text)
         found = {*self._jobs.ids({"name": part}), *self._jobs.ids({"key": part})}
@@ -110,14 +110,14 @@ class SqliteReader(Reader):
 
     @_reads
     def request(self, id_: int) -> Request | None:
-        """The request of this id, or None."""
+        """The request with this id; None: there is none."""
         document = self._requests.get(doc_id=id_)
         found = None if document is None else _made(Request.from_document, "request", id_, document)
         return None if found is None or found.job in self._trash.ids() else found
 
     @_reads
     def sending(self, message: int) -> int | None:
-        """The request that went out under this message id, which is not its own; None: there is none."""
+        """The request that was sent again under this message id; None: there is none."""
         document = self._sendings.get(doc_id=message)
         return None if document is None else int(document["request"])
 
@@ -133,19 +133,19 @@ class SqliteReader(Reader):
 
     @_reads
     def requests_within(self, ids: Sequence[int], most_bytes: int) -> tuple[list[Request], int]:
-        """The requests of the first of these ascending ids, and of how many."""
+        """The requests of the first of these ascending ids, and how many ids were looked up."""
         documents, taken = self._requests.within(ids, most_bytes)
         thrown = self._trash.ids()
         return [one for one in self._as_requests(documents) if one.job not in thrown], taken
 
     @_reads
     def count_requests(self, where: Filter) -> int:
-        """How many requests fit."""
+        """Number of requests that fit."""
         return self._requests.count(Fields(self._still(where)))
 
     @_reads
     def count_jobs(self, where: Filter) -> int:
-        """How many jobs fit ``status`` and ``name``."""
+        """Number of jobs that fit ``status`` and ``name``."""
         return self._jobs.count(Fields(where))
 
     @_reads
@@ -162,13 +162,13 @@ class SqliteReader(Reader):
 
     @_reads
     def items_within(self, ids: Sequence[int], most_bytes: int) -> tuple[dict[int, Item], int]:
-        """As ``items_by_id``; the rest as ``requests_within``."""
+        """As ``items_by_id``, bounded as ``requests_within``."""
         documents, taken = self._items.within(ids, most_bytes)
         return self._still_there(documents), taken
 
     @contextmanager
     def snapshot(self) -> Iterator["SqliteReader"]:
-        """Read one state of the file throughout."""
+        """Let all look-ups inside see one state of the file."""
         with self._db.transaction():
             yield self
 
@@ -177,7 +177,7 @@ class SqliteReader(Reader):
         self._db.close()
 
     def _still(self, where: Filter) -> Where:
-        """The condition without what was thrown away; one of a job names a status too, as the index does."""
+        """The condition without jobs in ``trash``. A job gets a status too, as the index has both."""
         thrown = self._trash.ids()
         if "job" not in where:
             return {**where, "job": Except(thrown)} if thrown else where
@@ -200,7 +200,7 @@ class SqliteReader(Reader):
 
 
 def _made(make: Callable[[int, Any], T], what: str, id_: int, document: Any) -> T:
-    """The thing that a document is of. Raises StoreError when it is none: somebody has changed it."""
+    """The value that a document holds. Raises StoreError: the document was changed."""
     try:
         return make(id_, document)
     except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:

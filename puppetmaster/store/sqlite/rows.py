@@ -2,7 +2,7 @@
 """The rows of one table: documents as JSON in SQLite, and the two mappings through which TinyDB sees them.
 
 Documents are written by the standard library's JSON encoder, as ASCII: a lone surrogate and an integer beyond
-64 bits come back as they were; NaN and infinities are refused. What conditions mean is said at ``Schema``.
+64 bits come back as they were; NaN and infinities are refused. ``Where`` says what conditions mean.
 """
 
 import json
@@ -25,17 +25,17 @@ class Partial(tuple[str, ...]):
 
 
 class Fixed(tuple[str, ...]):
-    """The fields of an index that stay as they were when their document came: a change is refused.
+    """The fields of an index that never change in a document: a change is refused.
 
-    They are kept beside the document, so that its other changes do not touch the index. An index of any
-    other kind is written to with each of them.
+    They are kept in columns of their own, so that other changes of the document do not touch the index. An
+    index of any other kind is written at every change of a document.
     """
 
     __slots__ = ()
 
 
 class Schema:
-    """A table with its indexes: how it is named, made, brought up to date and dropped."""
+    """The SQL of a table and its indexes: its name, and how it is created, changed and dropped."""
 
     def __init__(
         self, connection: sqlite3.Connection, name: str, indexes: Iterable[tuple[str, ...]] = ()
@@ -44,7 +44,7 @@ class Schema:
         self.name = f"doc_{identifier(name)}"
         self.table = f'"{self.name}"'
         self._connection = connection
-        #: How the fields that are kept beside the document come out of it, by their columns.
+        #: Column of a ``Fixed`` field -> the expression that takes the field out of the document.
         self._kept = {
             f"fixed_{field}": expression(field)
             for fields in indexes
@@ -65,7 +65,7 @@ class Schema:
             only = f" WHERE {self.expression(fields[0])} IS NOT NULL" if kind == "partial" else ""
             self._indexes[key] = f'CREATE INDEX IF NOT EXISTS "{key}" ON {self.table} ({columns}){only}'
         columns, values = ", ".join(["id", "doc", *self._kept]), ", ".join(["?", "?", *self._taken("?")])
-        #: Inserts or replaces a document, which comes as its id and, so many times, its text.
+        #: Inserts or replaces a document. Its parameters are the id, and the text ``texts`` times.
         self.put = (
             f"INSERT INTO {self.table} ({columns}) VALUES ({values}) "
             "ON CONFLICT (id) DO UPDATE SET doc = excluded.doc"
@@ -73,7 +73,7 @@ class Schema:
         self.texts = 1 + len(self._kept)
 
     def expression(self, field: str) -> str:
-        """How SQL names a top-level field of this table."""
+        """The SQL for a top-level field of this table. Raises ValueError: the name is none of a field."""
         taken = expression(field)
         return f"fixed_{field}" if f"fixed_{field}" in self._kept else taken
 
@@ -81,7 +81,7 @@ class Schema:
         return [taken.replace("doc", document, 1) for taken in self._kept.values()]
 
     def exists(self) -> bool:
-        """Whether the table has been written, also when it is empty now."""
+        """Whether the table was ever written. It may be empty now."""
         sql = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?"
         return bool(self._connection.execute(sql, (self.name,)).fetchall())
 
@@ -92,7 +92,7 @@ class Schema:
             self._create_indexes()
 
     def bring_up(self) -> None:
-        """Give a table from an earlier time the columns and indexes that it is to have, and no others."""
+        """Give a table of an earlier version the columns and indexes of this one, and no others."""
         if not self.exists():
             return
         if self._columns() != ["id", "doc", *self._kept]:
@@ -125,7 +125,7 @@ class Schema:
 
 
 def identifier(name: str) -> str:
-    """The name in a-z, 0-9 and _ only, all else as %xx: SQL names know no case, and a quote would end one."""
+    """The name in a-z, 0-9 and _, all else as %xx: SQL names have no case, and a quote ends them."""
     encoded = name.encode("utf-8", "surrogatepass")
     return re.sub(rb"[^a-z0-9_]", lambda match: b"%%%02x" % match[0][0], encoded).decode("ascii")
 
@@ -136,7 +136,10 @@ def name_of(encoded: str) -> str:
 
 
 def expression(field: str) -> str:
-    """How SQL takes a top-level field out of a document; letter by letter the same wherever it is used."""
+    """The SQL that takes a top-level field out of a document. An index needs the very same text.
+
+    Raises ValueError: the name is none of a field.
+    """
     if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", field):
         raise ValueError(f"expected a field of letters, digits and _, not digit first, got {field!r}")
     return f"json_extract(doc, '$.{field}')"
@@ -144,10 +147,8 @@ def expression(field: str) -> str:
 
 Scalar = str | int | float | bool | None
 Where = Mapping[str, Scalar | Sequence[Scalar]]
-"""Field -> the value it has, the values it may have, those it must not (`Except`), or a part of its text
-(`Contains`); all must fit.
-
-None fits null and absent alike."""
+"""Field -> its value, the values that it may have, those that it must not have (`Except`), or a part of its
+text (`Contains`). All fields must fit. None fits a field that is null or absent."""
 
 encode = json.JSONEncoder(allow_nan=False, separators=(",", ":")).encode
 decode = json.JSONDecoder().decode
@@ -180,9 +181,9 @@ class Fields(dict[str, Scalar | Sequence[Scalar]]):
 
 
 class TableRows:
-    """One SQL table of documents, by id. A table that was never written is an empty one.
+    """One SQL table of documents, by id. A table that was never written is empty.
 
-    `indexes` are tuples of top-level fields; what all fields of one select comes ordered by id.
+    `indexes` are tuples of top-level fields. A condition on all fields of an index gives rows ordered by id.
     """
 
     def __init__(
@@ -202,7 +203,7 @@ class TableRows:
         return found[0][0] if found else None
 
     def max_id(self) -> int:
-        """The highest id; 0 when there is none."""
+        """The highest id; 0: the table is empty."""
         found = self._fetch(f"SELECT max(id) FROM {self._table}")
         return found[0][0] or 0 if found else 0
 
@@ -212,9 +213,9 @@ class TableRows:
         return self._documents(sql, (_ids(doc_ids),))
 
     def within(self, doc_ids: Sequence[int], most_bytes: int) -> tuple[list[Document], int]:
-        """As ``get``, of the first of these ascending ids: no more once the documents have so many bytes.
+        """As ``get``, for the first of these ascending ids, until the documents have ``most_bytes``.
 
-        With them comes how many of the ids they are the answer for.
+        Returns the documents, and how many of the ids were looked up.
         """
         sql = f"SELECT id, doc FROM {self._table} WHERE id IN (SELECT value FROM json_each(?)) ORDER BY id"
         found: list[Document] = []
@@ -226,12 +227,12 @@ class TableRows:
         return found, len(doc_ids)
 
     def put(self, texts: Iterable[tuple[int, str]]) -> None:
-        """Insert or replace documents that are JSON text already. Reads nothing."""
+        """Insert or replace documents, which are given as JSON text. Reads nothing."""
         times = self.schema.texts
         self._connection.executemany(self.schema.put, ((doc_id, *[text] * times) for doc_id, text in texts))
 
     def delete(self, doc_ids: Iterable[int]) -> list[int]:
-        """Remove by id; which ids there were, ascending."""
+        """Remove documents by id. Returns the ids that there were, ascending."""
         return self._delete(" WHERE id IN (SELECT value FROM json_each(?))", (_ids(doc_ids),))
 
     def delete_all(self) -> None:
@@ -250,7 +251,7 @@ class TableRows:
         return self._documents(sql, (*values, -1 if limit is None else limit, offset))
 
     def ids(self, where: Where, limit: int | None, offset: int) -> "array[int]":
-        """See `SqliteTable.ids`: for those who may ask for a million."""
+        """See `SqliteTable.ids`. There may be a million of them."""
         condition, values = self._conditions(where)
         sql = f"SELECT id FROM {self._table}{condition} ORDER BY id LIMIT ? OFFSET ?"
         page = (*values, -1 if limit is None else limit, offset)
@@ -269,7 +270,7 @@ class TableRows:
         return self._fetch(sql, (after, limit))
 
     def count(self, where: Where, most: int | None = None) -> int:
-        """How many documents fit; ``most`` where there are more."""
+        """Number of documents that fit; ``most`` if there are more."""
         condition, values = self._conditions(where)
         if most is None:
             found = self._fetch(f"SELECT count(*) FROM {self._table}{condition}", values)
@@ -279,17 +280,17 @@ class TableRows:
         return int(found[0][0]) if found else 0
 
     def delete_where(self, where: Where) -> list[int]:
-        """Remove the documents that fit; their ids, ascending."""
+        """Remove the documents that fit. Returns their ids, ascending."""
         return self._delete(*self._conditions(where))
 
     def _delete(self, condition: str, values: Sequence[object]) -> list[int]:
-        # Two statements: a gateway's SQLite may be older than RETURNING.
+        # Two statements, because the SQLite of a gateway may not know RETURNING.
         found = self._fetch(f"SELECT id FROM {self._table}{condition} ORDER BY id", values)
         self._execute(f"DELETE FROM {self._table}{condition}", values)
         return [doc_id for (doc_id,) in found]
 
     def _conditions(self, where: Where) -> tuple[str, list[str]]:
-        """A WHERE clause, empty for no condition, and its parameters."""
+        """The WHERE clause of a condition (empty: there is no condition), and its parameters."""
         terms, values = [], []
         for field, wanted in where.items():
             left = self.schema.expression(field)
@@ -315,12 +316,12 @@ class TableRows:
         return [Document(decode(text), doc_id) for doc_id, text in self._fetch(sql, values)]
 
     def _fetch(self, sql: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:
-        # All rows at once: a cursor left open would hold its snapshot, and the log could not be cut.
+        # All rows at once: an open cursor would hold its snapshot, and the log could not be cut.
         cursor = self._execute(sql, values)
         return cursor.fetchall() if cursor else []
 
     def _walk(self, sql: str, values: Sequence[object]) -> Iterator[tuple[Any, ...]]:
-        """As ``_fetch``, row by row: whoever asks takes them at once, or holds a snapshot anyway."""
+        """As ``_fetch``, row by row, for callers that take all rows at once or hold a snapshot anyway."""
         cursor = self._execute(sql, values)
         if cursor is not None:
             try:
@@ -329,7 +330,7 @@ class TableRows:
                 cursor.close()
 
     def _execute(self, sql: str, values: Sequence[object]) -> sqlite3.Cursor | None:
-        """None: the table is not there. Asking first would leave room for another connection to drop it."""
+        """Execute; None: the table does not exist. Between a question and this it might be dropped."""
         try:
             return self._connection.execute(sql, values)
         except sqlite3.OperationalError as error:
@@ -370,9 +371,9 @@ class Changes(MutableMapping[int, dict[str, Any]]):
 
     def __init__(self, rows: TableRows) -> None:
         self._rows = rows
-        self._texts: dict[int, str] = {}  # as stored, of every document that was read
-        self._complete = False  # nothing is stored beyond _texts
-        self._cleared = False  # what is stored is to go
+        self._texts: dict[int, str] = {}  # stored text of each document that was read
+        self._complete = False  # whether _texts has all stored documents
+        self._cleared = False  # whether all stored documents are to be removed
         self._documents: dict[int, dict[str, Any] | None] = {}  # handed out or set; None: deleted
 
     def __getitem__(self, doc_id: int) -> dict[str, Any]:
@@ -413,7 +414,7 @@ class Changes(MutableMapping[int, dict[str, Any]]):
         self._complete = self._cleared = True
 
     def write(self) -> None:
-        """Store what differs. Everything is encoded before anything is written."""
+        """Store the documents that differ. All are encoded before the first is written."""
         documents = self._documents.items()
         texts = [(doc_id, encode(document)) for doc_id, document in documents if document is not None]
         changed = [(doc_id, text) for doc_id, text in texts if self._texts.get(doc_id) != text]
@@ -434,7 +435,7 @@ def _fits(value: Any, wanted: Scalar | Sequence[Scalar]) -> bool:
 
 
 def _lower(text: str) -> str:
-    """As SQL's: letters a to z only."""
+    """The text with a to z in small letters, as SQL's lower()."""
     return "".join(letter.lower() if "A" <= letter <= "Z" else letter for letter in text)
 
 

@@ -8,8 +8,8 @@
     sendings  message id -> {"request", "job"}, for messages that went out under another id than the request's
     meta      1 -> {"format", "installation", "nextJob", "nextRequest", "generation", "inode", "undone"}
 
-One thread writes (the dispatcher's), through ``commit``: one durable transaction for any number of
-changes. Everybody else reads through ``reading()``, one consistent state of the file at a time.
+The dispatcher's thread writes, through ``commit``: one durable transaction for any number of changes. All
+other threads read through ``reading()``, which shows one committed state of the file.
 """
 
 import json
@@ -42,7 +42,7 @@ from puppetmaster.store.base import (
     ahead,
     first_request_id,
 )
-from puppetmaster.store.datadir import FILE_NAME as FILE_NAME  # for whoever knows the store only
+from puppetmaster.store.datadir import FILE_NAME as FILE_NAME  # for modules that know the store only
 from puppetmaster.store.datadir import DataDir
 from puppetmaster.store.sqlite import migrations
 from puppetmaster.store.sqlite.documents import Fields, Fixed, Indexes, Partial, SqliteTinyDB
@@ -50,9 +50,9 @@ from puppetmaster.store.sqlite.reader import SqliteReader, as_store_error
 
 log = logging.getLogger("sanji.puppetmaster.store.sqlite.store")
 
-#: Why a job is paused whose requests may have been sent by the store that this one is a copy of.
+#: The reason of open jobs in a copy. They are paused, because the original may have sent their requests.
 COPIED = Reason.COPIED.said()
-#: With less than this left on a disk an error of it is told as one of a full disk.
+#: With less than this left on the disk, an error is reported as a full disk.
 LITTLE_BYTES = 128 * 1024
 ROOM = (
     "The disk is full: make room on it and start again. Nothing is lost; "
@@ -67,16 +67,16 @@ INDEXES: Indexes = {
     "trash": [],
 }
 
-#: With these SQLite has not written the mark that makes a commit one.
+#: After these errors SQLite has not written the mark that completes a commit.
 NEVER_WRITTEN = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE)
-#: Of a removed job so many requests are deleted at once, and so many pages given back.
+#: Number of requests of removed jobs that are deleted at once, and of pages that are given back.
 SWEEP, SWEEP_PAGES = 500, 400
 
 
 class SqliteStore(Store):
     """The file, its lock against a second process, and its one writer.
 
-    Made by the thread that will ``commit``, or before any other thread uses it. Raises StoreError.
+    The thread that will ``commit`` makes it, or no other thread uses it yet. Raises StoreError.
     """
 
     def __init__(self, data_dir: Path) -> None:
@@ -106,9 +106,9 @@ class SqliteStore(Store):
         return db
 
     def _look(self) -> Mapping[str, Any] | None:
-        """Refuse a damaged file, and one that is not ours or newer, before anything could write to it.
+        """Look at the file before anything is written to it. Returns its meta document; None: it is empty.
 
-        Returns its meta document; None: it is an empty file.
+        Raises StoreError: it is damaged, no store of ours, or of a newer version.
         """
         try:
             with closing(SqliteTinyDB(self.path, read_only=True)) as db:
@@ -129,13 +129,13 @@ class SqliteStore(Store):
         return meta
 
     def _bring_up(self, meta: Mapping[str, Any]) -> None:
-        """Bring documents of an older format up to date; until that is done the tables stay as they are."""
+        """Bring documents of an older format up to date, before any table is touched."""
         if meta["format"] < migrations.FORMAT:
             with closing(SqliteTinyDB(self.path)) as db:
                 migrations.bring_up(db, meta, self.path)
 
     def _opened_meta(self, db: SqliteTinyDB) -> dict[str, Any]:
-        """The meta document, after what is to be done once for each process."""
+        """Begin this process's use of the file. Returns its meta document."""
         found = db.table("meta").get(doc_id=1)
         generation = 1 + max(self._dir.generation, 0 if found is None else found.get("generation", 0))
         marks = {"generation": generation, "inode": self._dir.inode}
@@ -145,7 +145,7 @@ class SqliteStore(Store):
             meta = self._taken_over(db, {**found, **marks})
         else:
             meta = self._gone_on(db, found, marks)
-        with suppress(OSError):  # a full disk: this one only counts less
+        with suppress(OSError):  # on a full disk the number stays behind, which does no harm
             self._dir.generation = meta.get("generation", 0)
         return meta
 
@@ -159,7 +159,7 @@ class SqliteStore(Store):
         return meta
 
     def _taken_over(self, db: SqliteTinyDB, meta: dict[str, Any]) -> dict[str, Any]:
-        """Go on with a copy."""
+        """Go on with a copy: leave out ids, and pause the jobs that have not ended."""
         log.warning("%s: jobs that have not ended are paused: %s", self.path, COPIED)
         meta |= _stored(ahead(_ids(meta)))
         with db.transaction():
@@ -171,10 +171,10 @@ class SqliteStore(Store):
     def _gone_on(
         self, db: SqliteTinyDB, found: Mapping[str, Any], marks: Mapping[str, int]
     ) -> dict[str, Any]:
-        """Go on where an earlier process ended; also on a full disk, on which one can look at least."""
+        """Go on where an earlier process ended. On a full disk the store can be read at least."""
         try:
             with db.transaction():
-                _abandon_drafts(db)  # what is not abandoned now is hidden all the same
+                _abandon_drafts(db)  # if that fails, they are hidden all the same
                 db.table("meta").upsert(Document(marks, doc_id=1))
         except sqlite3.OperationalError as error:
             log.warning("%s cannot be written: %s", self.path, error, extra={"action": "store_fault"})
@@ -182,30 +182,31 @@ class SqliteStore(Store):
         return {**found, **marks}
 
     def _is_copy(self, meta: Mapping[str, Any]) -> bool:
-        """Whether this is not the store that was last used here: commands may have been sent since."""
+        """Whether this is not the store that was last used here, which may have sent commands since."""
         moved = "inode" in meta and meta["inode"] != self._dir.inode
         return moved or self._dir.generation > int(meta.get("generation", 0))
 
     @property
     def marks(self) -> dict[str, Any]:
-        """What of the meta document belongs to this file, and not to what is in it."""
+        """The part of the meta document that belongs to this file, and not to its content."""
         return {name: self._meta[name] for name in ("generation", "inode") if name in self._meta}
 
     @property
     def installation(self) -> str:
-        """16 hexadecimal digits, made once with the file."""
+        """The id of the installation: 16 hexadecimal digits, made once with the file."""
         return str(self._meta["installation"])
 
     @property
     def ids(self) -> Ids:
-        """The ids as they were last committed."""
+        """The next ids, as last committed."""
         return _ids(self._meta)
 
     def commit(self, changes: Changes) -> None:
-        """Make all of ``changes`` durable, or none of it. Blocks until the disk has it.
+        """Make all of ``changes`` durable, or nothing. Blocks until the disk has it. For the writing thread.
 
-        Raises StoreError: disk full, read-only, I/O error; NotKnown, when a crash may bring it back.
-        Only the writing thread calls it.
+        Raises:
+            StoreError: the disk is full, read-only, or fails; nothing was committed.
+            NotKnown: the same, but a crash may bring the changes back.
         """
         meta = {**self._meta, **_stored(changes.ids)} if changes.ids else self._meta
         try:
@@ -218,14 +219,14 @@ class SqliteStore(Store):
         self._meta = meta
 
     def _undone(self, error: StoreError) -> bool:
-        """Whether nothing is left of a commit that failed.
+        """Undo a commit that failed. Returns whether nothing is left of it.
 
-        When only the wait for the disk failed, all of it stands in the log, and whoever opens the file
-        after a crash would take it in. So another commit, which changes no job, is written over it.
+        When only the wait for the disk failed, all of the commit is in the log, and the next process to open
+        the file after a crash would take it in. So another commit, which changes no job, is written over it.
         """
         if getattr(error.__cause__, "sqlite_errorcode", None) in NEVER_WRITTEN:
             return True
-        # With a number that changes: SQLite writes no page that stays as it was.
+        # The number must change: SQLite does not write a page that stays the same.
         meta = {**self._meta, "undone": self._meta.get("undone", 0) + 1}
         try:
             with as_store_error(f"{self.path} cannot be written"), self._db.transaction():
@@ -266,7 +267,7 @@ class SqliteStore(Store):
             self._db.table(table).put((id_, one.document()) for id_, one in changed.items())
 
     def _throw_away(self, job: Job, room: int) -> int:
-        """Remove a job; how many requests went with it. More than ``room`` go later, to hold up nobody."""
+        """Remove a job, with its requests if they are ``room`` at most. Returns how many were removed."""
         self._db.table("jobs").remove(doc_ids=[job.id])
         self._db.table("sendings").remove(Fields(job=job.id))
         if job.total <= room:
@@ -275,12 +276,15 @@ class SqliteStore(Store):
         return 0
 
     def _delete(self, ids: range) -> int:
-        """Remove requests and, with the first of each, its item; how many requests there were."""
+        """Remove requests and the items that have the same ids. Returns how many requests there were."""
         self._db.table("items").remove(doc_ids=ids)
         return len(self._db.table("requests").remove(doc_ids=ids))
 
     def sweep(self) -> bool:
-        """Remove the next part of what was thrown away. Whether there was anything. Raises StoreError."""
+        """Remove the next part of removed jobs, or free pages. Returns whether there was any.
+
+        Raises StoreError.
+        """
         with as_store_error(f"{self.path} cannot be written"):
             trash = self._db.table("trash").get(Fields(draft=None))
             if trash is None:
@@ -297,16 +301,17 @@ class SqliteStore(Store):
             return True
 
     def look_on(self, look: Look) -> None:
-        """Have a look take in the next jobs. Raises StoreError."""
+        """Give a look the next jobs. Raises StoreError."""
         with as_store_error(f"{self.path} cannot be read"):
             rows = self._db.table("jobs").next_values(("status", *FIELDS), look.last_id, look.at_once)
         ended = (Ended(id_, *fields) for id_, status, *fields in rows if status in FINAL)
         look.take(ended, rows[-1][0] if rows else look.last_id, complete=len(rows) < look.at_once)
 
     def outlived(self, look: Look) -> dict[int, str]:
-        """Some jobs that need not be kept, of a look that is complete, and by which limit. Raises StoreError.
+        """The next jobs of a complete look that need not be kept, by id, each with the limit that says so.
 
-        Bytes count once everything that was thrown away before is swept: it still takes its place.
+        The limit of bytes counts only when all that was removed is swept, because until then it takes space.
+        Raises StoreError.
         """
         with as_store_error(f"{self.path} cannot be read"):
             most = look.keep.jobs + PRUNED_AT_ONCE
@@ -317,12 +322,12 @@ class SqliteStore(Store):
 
     @property
     def size_bytes(self) -> int:
-        """How much of the file is in use."""
+        """How many bytes of the file are in use."""
         return self._db.storage.size_bytes()
 
     @contextmanager
     def reading(self) -> Iterator[Reader]:
-        """A reader that sees one committed state of the file; for any thread. Raises StoreError."""
+        """A reader of one committed state of the file, for any thread. Raises StoreError."""
         try:
             reader = self._spare.get_nowait()
         except Empty:
@@ -333,7 +338,7 @@ class SqliteStore(Store):
                 yield reader
         finally:
             self._spare.put(reader)
-            if self._closed:  # meanwhile
+            if self._closed:  # by another thread, meanwhile
                 self._close_spare()
 
     def _close_spare(self) -> None:
@@ -342,9 +347,9 @@ class SqliteStore(Store):
                 self._spare.get_nowait().close()
 
     def close(self) -> None:
-        """Close every connection and let another process have the directory.
+        """Close all connections, and release the directory.
 
-        Raises StoreError, when all is closed: the disk fails, and what was committed is still in the log.
+        Raises StoreError, after all is closed: the disk fails. What was committed is in the log then.
         """
         self._closed = True
         self._close_spare()
@@ -356,12 +361,12 @@ class SqliteStore(Store):
 
 
 def _abandon_drafts(db: SqliteTinyDB) -> None:
-    """What an earlier process did not finish to write will never exist."""
+    """Turn drafts of an earlier process into removed jobs: they will never exist."""
     db.table("trash").update(operations.delete("draft"), Fields(draft=True))
 
 
 def pause_open_jobs(db: SqliteTinyDB, path: Path, reason: Said) -> None:
-    """Pause every job in a file that would send by itself: somebody is to decide that."""
+    """Pause all jobs in a file that would send by themselves, so that a person decides."""
     going = SqliteReader(db, path).jobs({"status": [JobStatus.PENDING.value, JobStatus.DISPATCHING.value]})
     paused = (job.after(JobEvent.PAUSE, "", reason=reason) for job in going if job.ending is None)
     db.table("jobs").put((job.id, job.document()) for job in paused)
@@ -369,7 +374,7 @@ def pause_open_jobs(db: SqliteTinyDB, path: Path, reason: Said) -> None:
 
 @contextmanager
 def _way_out(data_dir: Path) -> Iterator[None]:
-    """What a full disk makes of the start of a store is told as that, with what to do."""
+    """Add what to do to an error of a store's start, if the disk is full."""
     try:
         yield
     except StoreError as error:
@@ -380,7 +385,7 @@ def _way_out(data_dir: Path) -> Iterator[None]:
 
 
 def _rest(job: Job) -> dict[str, Any]:
-    """What is still to be removed of a job."""
+    """The document in ``trash`` of a job whose requests are still to be removed."""
     return {"first": job.first, "total": job.total}
 
 

@@ -17,11 +17,11 @@ from puppetmaster.bus.client import (
     BridgeChanged,
     BusClient,
     BusEvent,
+    ConnectionChanged,
     ControllerChanged,
     ControllerForgot,
     ControllerKnows,
     Held,
-    LinkChanged,
     Owners,
     Registering,
     SubscriptionsRefused,
@@ -63,8 +63,8 @@ class Wire:
             presence="/cgs/+/connection_status, /site/+",
         )
         self.bus = BusClient(settings, "0123456789abcdef", "/jobs", self.told.extend, clock)
-        monkeypatch.setattr(self.bus._link, "acknowledge", self.acknowledged.extend)
-        monkeypatch.setattr(self.bus._link, "send", self._send)
+        monkeypatch.setattr(self.bus._connection, "acknowledge", self.acknowledged.extend)
+        monkeypatch.setattr(self.bus._connection, "send", self._send)
         monkeypatch.setattr(self.bus, "_ask_limit", lambda: None)
 
     def _send(self, messages: Iterable[Outgoing]) -> bool:
@@ -172,7 +172,7 @@ def test_all_else_is_dropped_and_acknowledged(wire: Wire, payload: bytes) -> Non
 
 
 def test_answers_count_as_held_until_they_are_taken_in(wire: Wire) -> None:
-    link = wire.bus._link
+    link = wire.bus._connection
     few = [{"id": ID, "code": 200, "data": "x" * 10_000}, {"id": ID + 1, "code": 200, "data": [[]] * 10_000}]
     text, lists = (json.dumps(one, separators=(",", ":")).encode() for one in few)
     (told,) = wire.comes(text)
@@ -220,7 +220,7 @@ def test_a_sync_outlives_its_connection(wire: Wire) -> None:
     wire.bus.sync()
     wire.bus._went_down((), None)
     wire.bus._came_up()
-    assert LinkChanged(up=True) in wire.told
+    assert ConnectionChanged(up=True) in wire.told
     assert wire.owned(wire.sent[0]) == [], "that question is not open any more"
     assert Synced() in wire.owned(wire.sent[-1])
 
@@ -262,7 +262,7 @@ def test_what_is_on_disk_is_acknowledged(wire: Wire) -> None:
 def test_of_nothing_nobody_is_told(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[Any] = []
     monkeypatch.setattr(wire.bus, "_listener", calls.append)
-    monkeypatch.setattr(wire.bus._link, "acknowledge", calls.append)
+    monkeypatch.setattr(wire.bus._connection, "acknowledge", calls.append)
     wire.bus._take_all([Received(wire.bus.tunnel, b"", None, retained=False)])
     assert (calls, wire.bus.dropped) == ([], 1)
 
@@ -290,8 +290,12 @@ def test_tunnels_of_gateways_are_subscribed_to_before_anything_is_sent_and_once(
     wire: Wire, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     done: list[object] = []
-    monkeypatch.setattr(wire.bus._link, "subscribe", lambda topics: done.append([one for one, _ in topics]))
-    monkeypatch.setattr(wire.bus._link, "send", lambda messages: done.append([one.id for one in messages]))
+    monkeypatch.setattr(
+        wire.bus._connection, "subscribe", lambda topics: done.append([one for one, _ in topics])
+    )
+    monkeypatch.setattr(
+        wire.bus._connection, "send", lambda messages: done.append([one.id for one in messages])
+    )
     wire.bus.expect(["cg-0"])
     wire.bus.send([Outgoing(1, b"", "/a/controller", "T1"), Outgoing(2, b""), Outgoing(3, b"", "", "T1")])
     wire.bus.send([Outgoing(4, b"", "/b/controller", "T2"), Outgoing(5, b"", "/a/controller", "T1")])
@@ -309,7 +313,9 @@ def test_with_too_many_gateways_each_is_subscribed_to_when_it_is_used(
 ) -> None:
     monkeypatch.setattr(module, "TUNNELS", 3)
     asked: list[str] = []
-    monkeypatch.setattr(wire.bus._link, "subscribe", lambda topics: asked.extend(one for one, _ in topics))
+    monkeypatch.setattr(
+        wire.bus._connection, "subscribe", lambda topics: asked.extend(one for one, _ in topics)
+    )
     for tunnel in ("a", "b", "c", "d", "a", "d"):
         wire.bus.send([Outgoing(1, b"{}", "", tunnel)])
     assert asked == ["a", "b", "c", "d", "a"]
@@ -328,7 +334,7 @@ def test_the_broker_keeps_answers_for_us_and_nothing_else(
 ) -> None:
     """QoS 1 for what must not be lost; who is there is said again at each connection."""
     subscribed: list[tuple[str, int]] = []
-    monkeypatch.setattr(wire.bus._link, "subscribe", subscribed.extend)
+    monkeypatch.setattr(wire.bus._connection, "subscribe", subscribed.extend)
     wire.bus.expect(["cg-0"])
     wire.bus._came_up()
     mine = (direct_tunnel(wire.bus.tunnel, "cg-0"), 1)
@@ -354,7 +360,7 @@ def test_a_connection_that_came_is_told_when_the_topics_are_asked_for(
 ) -> None:
     caplog.set_level(logging.INFO)
     wire.bus._came_up()
-    assert wire.told == [LinkChanged(up=True)]
+    assert wire.told == [ConnectionChanged(up=True)]
     assert [one["resource"] for one in wire.sent] == [DEPENDENCY + "/jobs"], "is the controller there?"
     assert "connected to the broker at 127.0.0.1:" in caplog.text
 
@@ -365,21 +371,21 @@ def test_with_the_connection_comes_how_long_messages_may_be(
     for told in (100_000, None):  # it could not be asked again
         monkeypatch.setattr(wire.bus, "_ask_limit", lambda told=told: told)
         wire.bus._came_up()
-        assert wire.told[-1] == LinkChanged(up=True, capacity=Capacity(100_000))
+        assert wire.told[-1] == ConnectionChanged(up=True, capacity=Capacity(100_000))
 
 
 def test_a_connection_that_is_lost_is_told_with_what_has_not_left(
     wire: Wire, caplog: pytest.LogCaptureFixture
 ) -> None:
     wire.bus._went_down((ID, ID + 1), None)
-    assert wire.told == [LinkChanged(up=False, unsent=(ID, ID + 1))]
+    assert wire.told == [ConnectionChanged(up=False, unsent=(ID, ID + 1))]
     assert "lost the broker" in caplog.text
 
 
 def test_our_own_end_is_no_loss(wire: Wire, caplog: pytest.LogCaptureFixture) -> None:
     wire.bus.stop()
     wire.bus._went_down((), None)
-    assert wire.told == [LinkChanged(up=False)]
+    assert wire.told == [ConnectionChanged(up=False)]
     assert not caplog.records
 
 
@@ -516,7 +522,7 @@ def test_who_owns_a_destination(wire: Wire, answer: dict[str, Any], resources: A
 
 
 def test_without_a_connection_no_question_is_open(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(wire.bus._link, "send", lambda _: False)
+    monkeypatch.setattr(wire.bus._connection, "send", lambda _: False)
     wire.bus.ask(["cg-1"])
     assert wire.bus._questions == {}
     assert not wire.bus.send([Outgoing(1, b"{}")])
@@ -525,7 +531,7 @@ def test_without_a_connection_no_question_is_open(wire: Wire, monkeypatch: pytes
 
 def test_a_question_for_nobody_is_not_sent(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
     handed: list[Any] = []
-    monkeypatch.setattr(wire.bus._link, "send", handed.append)
+    monkeypatch.setattr(wire.bus._connection, "send", handed.append)
     wire.bus.ask([])
     assert handed == []
 
@@ -580,7 +586,7 @@ def test_who_asks_to_be_registered_is_told(
 
 def test_answers_are_kept_for_us_and_what_we_ask_is_not(wire: Wire) -> None:
     """QoS 1 for what must not be lost; 2 is none that the connection speaks."""
-    assert wire.bus._link._topics == [(wire.bus.tunnel, 1), (f"{wire.bus.tunnel}/ask", 0)]
+    assert wire.bus._connection._topics == [(wire.bus.tunnel, 1), (f"{wire.bus.tunnel}/ask", 0)]
 
 
 def test_ids_of_questions_stay_in_their_range(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -603,12 +609,12 @@ def test_a_refusal_is_told_in_words(wire: Wire, caplog: pytest.LogCaptureFixture
 
 def test_why_there_is_no_connection_is_told_with_the_address(wire: Wire) -> None:
     reasons = [wire.bus.reason]
-    wire.bus._link._attempts.failed(ConnectionRefusedError(111, "Connection refused"), greeted=False)
+    wire.bus._connection._attempts.failed(ConnectionRefusedError(111, "Connection refused"), greeted=False)
     reasons.append(wire.bus.reason)
     assert reasons[0] is None
     assert str(reasons[1]).startswith("there is no connection to the broker at 127.0.0.1:")
     assert wire.bus.connected is False
-    wire.bus._link._up = True
+    wire.bus._connection._up = True
     assert wire.bus.connected
 
 
@@ -620,7 +626,7 @@ def test_what_was_started_has_ended_after_stop(wire: Wire) -> None:
 
 
 def test_why_no_connection_lasts_is_told_while_one_stands(wire: Wire) -> None:
-    link = wire.bus._link
+    link = wire.bus._connection
     for _ in range(2):
         link._endings.ended(1, known=True)
     assert str(wire.bus.reason).startswith("there is no connection to the broker at 127.0.0.1:")
@@ -634,6 +640,6 @@ def test_while_the_connection_is_lost_the_controller_is_not_asked(
     rounds = iter([False, False, True])
     monkeypatch.setattr(wire.bus._stopping, "wait", lambda _: next(rounds))
     ups = iter([False, True])
-    monkeypatch.setattr(type(wire.bus._link), "up", property(lambda _: next(ups)))
+    monkeypatch.setattr(type(wire.bus._connection), "up", property(lambda _: next(ups)))
     wire.bus._watch()
     assert len(wire.sent) == 1

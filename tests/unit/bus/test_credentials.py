@@ -284,7 +284,7 @@ def test_why_there_is_no_connection_is_named_with_the_cure(
         never = Listener(lambda: None, lambda *_: None, lambda _: None, lambda _: None, lambda: None)
         link = Connection(("127.0.0.1", port), wanted, "link", [("a", 1)], never)
         connection = sdk.connection("127.0.0.1", port)
-        connection.attempts.login = wanted
+        connection.attempts.credentials = wanted
         wanted.apply(connection.client)
         connection.set_on_connect(lambda _client, _userdata, _flags, code: connection.accepted(code))
         running = threading.Thread(target=connection.connect, name="test-sdk", daemon=True)

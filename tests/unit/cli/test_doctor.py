@@ -289,10 +289,10 @@ def test_a_bundle_that_is_not_ready(tmp_path: Path) -> None:
 @pytest.mark.parametrize("reply", [Reply({"message": "no"}, 401), Reply({"ok": True}), Reply(b"<html>")])
 def test_a_bundle_that_does_not_answer(tmp_path: Path, reply: Reply) -> None:
     with FakeServer(lambda asked: reply) as server:
-        checks = examine(server, tmp_path, BROKER_PORT_1883_TCP_PORT="1", PUPPETMASTER_WINDOW="many")
+        checks = examine(server, tmp_path, BROKER_PORT_1883_TCP_PORT="1", PUPPETMASTER_MAX_IN_FLIGHT="many")
     assert "set PUPPETMASTER_" in checks["answer"].says
     assert checks["settings"] == Check(
-        "settings", "fail", "PUPPETMASTER_WINDOW: expected a whole number, got 'many'."
+        "settings", "fail", "PUPPETMASTER_MAX_IN_FLIGHT: expected a whole number, got 'many'."
     )
     assert doctor.exit_code(list(checks.values())) == 7
 

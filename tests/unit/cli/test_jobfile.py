@@ -102,7 +102,7 @@ def test_every_option_has_its_place() -> None:
         "key": "k",
         "timeout": 1.5,
         "request_timeout": 2.0,
-        "window": "10%",
+        "concurrency": "10%",
         "rate": 3.0,
         "attempts": 4,
         "retry_on": ["error"],
@@ -163,7 +163,7 @@ def test_a_flag_that_is_not_set_says_nothing() -> None:
 @pytest.mark.parametrize(
     ("path", "words", "name"),
     [
-        ("concurrency", True, "--window"),
+        ("concurrency", True, "--concurrency"),
         ("abort.errors", True, "--max-errors"),
         ("abort.after", True, "--max-errors-after"),
         ("abort", False, "--max-errors-after"),
@@ -178,7 +178,7 @@ def test_a_flag_that_is_not_set_says_nothing() -> None:
     ],
 )
 def test_places_have_the_names_that_were_typed(path: str, words: bool, name: str) -> None:
-    assert jobfile.spoken(path, {"window": 0, "max_errors_after": 1, "rate": None}, words=words) == name
+    assert jobfile.spoken(path, {"concurrency": 0, "max_errors_after": 1, "rate": None}, words=words) == name
 
 
 def test_a_property_that_is_there_twice_is_named() -> None:

@@ -56,7 +56,7 @@ def created(asked: Asked) -> Reply:
 def test_submit_from_words(server: FakeServer, run: Run, tmp_path: Path) -> None:
     server.answer = created
     (tmp_path / "data.json").write_text('{"a": 1}')
-    options = ["--window", "10%", "--max-errors", "5", "--waves", "1,10%,100%", "--key", "k"]
+    options = ["--concurrency", "10%", "--max-errors", "5", "--waves", "1,10%,100%", "--key", "k"]
     options += ["--max-errors-after", "20", "--gate-errors", "5%", "--gate-on-fail", "abort"]
     options += ["--attempts", "2", "--retry-on", "error,timeout", "--retry-delay", "0"]
     words = ["submit", "--to", "cg-[1-2],y", "--to", "x", *options, "POST", "/system/reboot"]
@@ -107,7 +107,10 @@ def test_submit_data_from_standard_input(server: FakeServer, run: Run) -> None:
         (["--to", "cg-[9-1]", "get", "/x"], "expected the smaller bound first"),
         (["--to", "@/none", "get", "/x"], "cannot read /none"),
         (["--to", "a", "get", "/x", "{"], "DATA: expected JSON"),
-        (["--to", "a", "--window", "x", "get", "/x"], "expected a whole number or a percentage such as 10%"),
+        (
+            ["--to", "a", "--concurrency", "x", "get", "/x"],
+            "expected a whole number or a percentage such as 10%",
+        ),
         (
             ["--to", "a", "--waves", "1,,2", "get", "/x"],
             "expected a whole number or a percentage such as 10%",
@@ -172,7 +175,7 @@ def test_a_dry_run(server: FakeServer, run: Run) -> None:
         "",
         "waves\t1, 1, 18",
         "gate\tthe job pauses when any of a wave failed",
-        "window\tat most 2 requests in flight (10%)",
+        "concurrency\tat most 2 requests in flight (10%)",
         "",
         "1\t1\tpost /system/reboot\tcg-1",
         "2\t1\tpost /system/reboot\tcg-2",
@@ -197,7 +200,7 @@ def test_every_fault_is_told(server: FakeServer, run: Run) -> None:
 @pytest.mark.parametrize(
     ("words", "place", "name"),
     [
-        (["--window", "0"], "concurrency", "--window"),
+        (["--concurrency", "0"], "concurrency", "--concurrency"),
         (["--gate-errors", "1"], "gate", "--gate-errors"),
         (["--max-errors-after", "1"], "abort.errors", "--max-errors"),
         (["--waves", "1"], "waves[0]", "--waves[0]"),
@@ -489,7 +492,7 @@ def test_nobody_reads(server: FakeServer, run: Run, monkeypatch: pytest.MonkeyPa
 @pytest.mark.parametrize("words", [[], ["--failed"]])
 def test_rerun_all_that_failed(server: FakeServer, run: Run, words: list[str]) -> None:
     server.answer = created
-    assert run("rerun", "3", *words, "--key", "k", "--window", "2").exit_code == 0
+    assert run("rerun", "3", *words, "--key", "k", "--window", "2").exit_code == 0  # its older name
     wanted = {"job": 3, "status": ["error", "timeout", "unknown", "skipped", "canceled"]}
     assert server.asked[0].body == {"rerun": wanted, "key": "k", "concurrency": 2}
 

@@ -15,15 +15,15 @@ def said(**given: Any) -> dict[str, str]:
     return dict(wording.policies({**job("pending", pending=20), **given}, NOW_S, lambda at: f"<{at}>"))
 
 
-AUTOMATIC = {"window": "automatic: it grows while answers come"}
+AUTOMATIC = {"concurrency": "automatic: it grows while answers come"}
 
 
 @pytest.mark.parametrize(
     ("given", "sentences"),
     [
         ({}, AUTOMATIC),
-        ({"concurrency": 1}, {"window": "at most 1 request in flight"}),
-        ({"concurrency": "10%"}, {"window": "at most 2 requests in flight (10%)"}),
+        ({"concurrency": 1}, {"concurrency": "at most 1 request in flight"}),
+        ({"concurrency": "10%"}, {"concurrency": "at most 2 requests in flight (10%)"}),
         ({"rate": 0.5}, {**AUTOMATIC, "rate": "at most 0.5 requests sent per second"}),
         (
             {"waves": [1, "10%"]},

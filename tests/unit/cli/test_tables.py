@@ -56,12 +56,12 @@ def test_a_job(screen: Screen, capsys: pytest.CaptureFixture[str]) -> None:
     assert lines(capsys) == [
         "job 7: night",
         "aborted, 2 failed: 2 of 3 failed",
-        "command     post /system/reboot",
-        "requests    3: 1 resolved, 2 error",
-        "created     local 03:04:05, 2 min ago",
-        "ended       local 03:05:05, after 1 min 00 s",
-        "window      at most 40 requests in flight",
-        "runs again  requests of job 3",
+        "command      post /system/reboot",
+        "requests     3: 1 resolved, 2 error",
+        "created      local 03:04:05, 2 min ago",
+        "ended        local 03:05:05, after 1 min 00 s",
+        "concurrency  at most 40 requests in flight",
+        "runs again   requests of job 3",
     ]
 
 
@@ -137,7 +137,7 @@ def test_a_plan(screen: Screen, capsys: pytest.CaptureFixture[str]) -> None:
     assert lines(capsys) == [
         "This is a dry run: nothing was created.",
         "",
-        "window  automatic: it grows while answers come",
+        "concurrency  automatic: it grows while answers come",
         "",
         "requests  command              to",
         "       3  post /system/reboot  cg-[1-3]",

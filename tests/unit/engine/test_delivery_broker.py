@@ -41,11 +41,11 @@ def test_no_more_leaves_while_much_of_what_was_sent_is_in_memory(world: World) -
 def test_who_waits_for_the_broker_waits_for_the_bus_too(world: World) -> None:
     world.engine.waiting_bytes = WAITING_BYTES
     job = world.create(long_body("a"))
-    world.run(lambda engine: engine.link(up=False))
+    world.run(lambda engine: engine.connection(up=False))
     assert not world.engine.busy
     assert world.engine.why([job.first]) == {job.first: "the bus is down"}
     world.engine.waiting_bytes = 0
-    world.run(lambda engine: engine.link(up=True), lambda engine: engine.controller(up=True))
+    world.run(lambda engine: engine.connection(up=True), lambda engine: engine.controller(up=True))
     assert [one.request for one in world.sent] == [job.first]
 
 
@@ -62,7 +62,7 @@ def test_what_the_broker_does_not_carry_any_more_is_not_sent() -> None:
     long = world.create(with_data(list(range(4000)), "cg-1", "cg-2"))
     short = world.create(with_data({}, "cg-3"))
     world.connected = True
-    world.run(lambda engine: engine.link(up=True, capacity=Capacity(50_000)))
+    world.run(lambda engine: engine.connection(up=True, capacity=Capacity(50_000)))
     world.run(lambda engine: engine.controller(up=True))
     assert world.statuses(long) == ["error", "error"]
     result = world.result(long.first)
@@ -78,7 +78,7 @@ def test_what_the_broker_does_not_carry_any_more_is_not_sent() -> None:
 
 def test_what_goes_past_our_controller_is_not_indented_on_our_broker() -> None:
     world = World(Settings(route="direct"))
-    world.run(lambda engine: engine.link(up=True, capacity=Capacity(50_000)))
+    world.run(lambda engine: engine.connection(up=True, capacity=Capacity(50_000)))
     job = world.create(with_data(list(range(4000)), "cg-1"))
     world.create(with_data(list(range(11_000)), "cg-2"))
     assert [one.request for one in world.sent] == [job.first]

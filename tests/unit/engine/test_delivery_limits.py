@@ -27,7 +27,7 @@ def close(world: World, request: int, *behind: int, whole: bool = False) -> None
     message = world.last(request).message
     unsent = [*([] if whole else [message]), *(world.last(one).message for one in behind)]
     world.connected = False
-    world.run(lambda engine: engine.link(up=False, unsent=unsent, tried=Tried(message, whole)))
+    world.run(lambda engine: engine.connection(up=False, unsent=unsent, tried=Tried(message, whole)))
     world.regain_link()
 
 
@@ -65,7 +65,9 @@ def test_what_waited_behind_it_is_sent_again(world: World) -> None:
     job = world.create({"batch": [*large("post", "a")["batch"], *body("post", "b")["batch"]]})
     messages = [world.last(request).message for request in job.request_ids]
     world.connected = False
-    world.run(lambda engine: engine.link(up=False, unsent=messages, tried=Tried(messages[0], whole=False)))
+    world.run(
+        lambda engine: engine.connection(up=False, unsent=messages, tried=Tried(messages[0], whole=False))
+    )
     world.regain_link()
     assert [len(world.sendings(request)) for request in job.request_ids] == [2, 2]
 
@@ -151,7 +153,7 @@ def test_of_a_job_that_was_canceled_it_was_not_sent(world: World) -> None:
     close(world, job.first)
     message = world.last(job.first).message
     world.do(lambda engine: engine.control(job.id, JobStatus.CANCELED, force=False))
-    world.run(lambda engine: engine.link(up=False, unsent=[message], tried=Tried(message, whole=False)))
+    world.run(lambda engine: engine.connection(up=False, unsent=[message], tried=Tried(message, whole=False)))
     assert world.statuses(job) == ["canceled"]
 
 
@@ -162,7 +164,7 @@ def test_an_answer_that_came_before_the_end_counts(world: World) -> None:
     world.run(world.answered(message))
     others = world.create(body("post", "b"))
     for tried in (Tried(message, whole=True), Tried(0, whole=True)):
-        world.run(partial(Engine.link, up=False, tried=tried))
+        world.run(partial(Engine.connection, up=False, tried=tried))
         world.regain_link()
     world.advance(20.0)
     assert (world.statuses(job), world.statuses(others)) == (["resolved"], ["sent"])

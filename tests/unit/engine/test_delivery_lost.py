@@ -14,11 +14,11 @@ def test_nothing_is_sent_without_link_or_controller(world: World) -> None:
     world.run(lambda engine: engine.controller(up=False))
     job = world.create(body("post", "a"))
     assert why(world, job.first) == "the controller does not answer"
-    world.run(lambda engine: engine.link(up=False))
+    world.run(lambda engine: engine.connection(up=False))
     assert why(world, job.first) == "the bus is down"
     world.run(lambda engine: engine.controller(up=True))
-    world.run(lambda engine: engine.link(up=True))
-    assert (world.sent, world.engine.controller_up) == ([], False), "it has not answered over this link"
+    world.run(lambda engine: engine.connection(up=True))
+    assert (world.sent, world.engine.controller_up) == ([], False), "it has not answered over this connection"
     world.run(lambda engine: engine.controller(up=True))
     assert len(world.sent) == 1
 
@@ -27,7 +27,7 @@ def test_nothing_is_sent_before_the_controller_has_answered() -> None:
     world = World(SETTINGS, connected=False)
     world.connected = True
     job = world.create(body("post", "a"))
-    world.run(lambda engine: engine.link(up=True))
+    world.run(lambda engine: engine.connection(up=True))
     world.advance(30)
     assert (world.sent, world.engine.controller_up) == ([], False)
     assert why(world, job.first) == "the controller does not answer"

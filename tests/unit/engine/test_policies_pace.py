@@ -29,7 +29,7 @@ def test_a_concurrency_is_not_held_to_the_window(world: World) -> None:
 
 
 def test_the_most_of_all_jobs_holds_for_a_concurrency_too() -> None:
-    world = World(Settings(window=7))
+    world = World(Settings(max_in_flight=7))
     job = world.create(body("post", *names(20), concurrency=20))
     assert len(sent(world, job)) == 7
     assert why(world, job.first + 19) == "no free slot: 7 requests are in flight, which is the most"
@@ -59,7 +59,7 @@ def test_silent_gateways_do_not_keep_others_from_their_turn(world: World) -> Non
 
 def test_no_concurrency_takes_the_last_slots(world: World) -> None:
     large = world.create(body("get", *[f"dead-{index}" for index in range(600)], concurrency=600))
-    assert len(sent(world, large)) == SETTINGS.window - RESERVED
+    assert len(sent(world, large)) == SETTINGS.max_in_flight - RESERVED
     kept = f"and the last {RESERVED} slots are for jobs that have none"
     assert why(world, large.first + 599) == f"no free slot: 480 requests are in flight, {kept}"
     jobs = [world.create(body("get", "x", f"y{index}")) for index in range(2)]

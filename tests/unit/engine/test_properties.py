@@ -31,7 +31,7 @@ from tests.arbitrary import BATCHES, DESTINATIONS, OPTIONS
 from tests.promises import Promises
 from tests.virtual import Event, World, own_model
 
-SETTINGS = Settings(request_timeout_s=20.0, lock_wait_s=15.0, grace_s=5.0, window=4, lock_cache_s=30.0)
+SETTINGS = Settings(request_timeout_s=20.0, lock_wait_s=15.0, grace_s=5.0, max_in_flight=4, lock_cache_s=30.0)
 #: A job of so many requests has no more waves than that, and each may need a push.
 WAVES_MOST = 2 * len(DESTINATIONS)
 #: Everything that needs nobody is over by then.
@@ -253,7 +253,7 @@ class EngineMachine(RuleBasedStateMachine, Promises):
     def lose_link(self, told: bool) -> None:
         self.world.connected = False
         self.world.asked = []
-        self.happen(*([lambda engine: engine.link(up=False)] if told else []))
+        self.happen(*([lambda engine: engine.connection(up=False)] if told else []))
 
     @precondition(lambda self: self.world.sent and self.world.connected)
     @rule(whole=st.booleans())
@@ -274,13 +274,15 @@ class EngineMachine(RuleBasedStateMachine, Promises):
         unsent = () if whole else (sent.message,)
         self.world.connected = False
         self.world.asked = []
-        self.happen(lambda engine: engine.link(up=False, unsent=unsent, tried=Tried(sent.message, whole)))
+        self.happen(
+            lambda engine: engine.connection(up=False, unsent=unsent, tried=Tried(sent.message, whole))
+        )
         self.regain_link(answers=True)
 
     @rule(answers=st.booleans())
     def regain_link(self, answers: bool) -> None:
         self.world.connected = True
-        self.happen(lambda engine: engine.link(up=True), lambda engine: engine.controller(up=answers))
+        self.happen(lambda engine: engine.connection(up=True), lambda engine: engine.controller(up=answers))
 
     @rule()
     def lose_controller(self) -> None:

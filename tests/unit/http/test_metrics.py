@@ -78,7 +78,7 @@ def test_who_runs_since_when_and_how_long_turns_take(door: Door) -> None:
     assert told["puppetmaster_turn_seconds_count"] > 0
 
 
-def test_watchers_are_counted(door: Door) -> None:
+def test_subscribers_are_counted(door: Door) -> None:
     door.ask("POST", "/jobs", batch("a"))
     with door.watch("/jobs/1/ws") as watching:
         watching.recv(timeout=10)

@@ -23,13 +23,13 @@ from puppetmaster.api.service import NOT_KNOWN, Service
 from puppetmaster.bus.client import (
     Answered,
     BridgeChanged,
+    ConnectionChanged,
     ControllerChanged,
-    LinkChanged,
     SubscriptionsRefused,
 )
 from puppetmaster.errors import StoreError
 from puppetmaster.http import resources
-from puppetmaster.http.resources import Resource, Turns
+from puppetmaster.http.resources import Queues, Resource
 from puppetmaster.model.message import Outgoing
 from puppetmaster.model.reply import from_gateway
 from puppetmaster.store.base import FIRST_REQUEST_ID
@@ -450,7 +450,7 @@ def test_a_request_says_which_way_it_went_and_that_its_gateway_went_away(
 
     with running(tmp_path, route="direct") as door:
         monkeypatch.setattr(door.app.site.bus, "send", send)
-        door.app.site.dispatcher.post([LinkChanged(up=True), ControllerChanged(up=True)])
+        door.app.site.dispatcher.post([ConnectionChanged(up=True), ControllerChanged(up=True)])
         created(door, "cg-1", "cg-2")
         messages = [sent.get(timeout=10) for _ in range(2)]
 
@@ -556,7 +556,7 @@ class Alone:
     def __init__(self, *operations: Operation) -> None:
         self.begun: list[Any] = []
         backend = Backend(cast(Service, self), dict)
-        self._resource = Resource(backend, {one.method: one for one in operations}, Turns.new())
+        self._resource = Resource(backend, {one.method: one for one in operations}, Queues.new())
         self.status = 0
         self.headers: dict[str, str] = {}
         self.pieces: list[bytes] = []

@@ -209,14 +209,14 @@ def test_one_that_does_not_read_is_disconnected_and_others_are_told(tmp_path: Pa
             frame(watching)
             assert door.app.door is not None
             pausing = True
-            while door.app.door.watchers != 1:
+            while door.app.door.subscribers != 1:
                 status = "paused" if pausing else "dispatching"
                 door.ask("PUT", "/jobs/1", {"status": status})
                 assert frame(watching)["status"] == status
                 pausing = not pausing
 
 
-def test_two_hundred_watchers_are_told(door: Door) -> None:
+def test_two_hundred_subscribers_are_told(door: Door) -> None:
     door.ask("POST", "/jobs", batch("a"))
     watching = [door.watch(f"/jobs/1/ws{'?collection=true' if n % 2 else ''}") for n in range(200)]
     try:
@@ -229,7 +229,7 @@ def test_two_hundred_watchers_are_told(door: Door) -> None:
     assert door.ask("GET", "/jobs").status == 200
 
 
-def test_no_thread_is_made_for_a_watcher(door: Door) -> None:
+def test_no_thread_is_made_for_a_subscriber(door: Door) -> None:
     door.ask("POST", "/jobs", batch("a"))
     with door.watch("/jobs/1/ws") as first:
         frame(first)
@@ -241,7 +241,7 @@ def test_no_thread_is_made_for_a_watcher(door: Door) -> None:
         assert after == before
 
 
-def test_the_end_of_the_bundle_closes_watchers(tmp_path: Path) -> None:
+def test_the_end_of_the_bundle_closes_subscribers(tmp_path: Path) -> None:
     with running(tmp_path) as door:
         watching = door.watch("/jobs/ws")
         watching.ping().wait(10)
@@ -254,45 +254,45 @@ def test_the_end_of_the_bundle_closes_watchers(tmp_path: Path) -> None:
     assert took_s < 3
 
 
-# -- when a watcher may be told ----------------------------------------------------------------
+# -- when a subscriber may be told ----------------------------------------------------------------
 
 
 @pytest.fixture
-def watcher() -> Iterator[Subscriber]:
+def subscriber() -> Iterator[Subscriber]:
     made = Subscriber(None, collection=False, loop=asyncio.new_event_loop())
     yield made
     made.loop.close()
 
 
-def test_the_first_frame_and_what_is_urgent_go_at_once(watcher: Subscriber) -> None:
-    assert watcher.due_s(1) < 0
-    watcher.sent(1, 100.0)
-    assert watcher.due_s(1) == 100.0 + INTERVAL_S
-    assert watcher.due_s(2) < 0
-    watcher.note(Change.of(Kind.ENDED, a_job(id=1)))
-    assert watcher.due_s(1) < 100.0
-    watcher.sent(1, 100.01)
-    assert watcher.due_s(1) == 100.01 + INTERVAL_S
+def test_the_first_frame_and_what_is_urgent_go_at_once(subscriber: Subscriber) -> None:
+    assert subscriber.due_s(1) < 0
+    subscriber.sent(1, 100.0)
+    assert subscriber.due_s(1) == 100.0 + INTERVAL_S
+    assert subscriber.due_s(2) < 0
+    subscriber.note(Change.of(Kind.ENDED, a_job(id=1)))
+    assert subscriber.due_s(1) < 100.0
+    subscriber.sent(1, 100.01)
+    assert subscriber.due_s(1) == 100.01 + INTERVAL_S
 
 
-def test_never_more_than_ten_frames_in_a_second(watcher: Subscriber) -> None:
+def test_never_more_than_ten_frames_in_a_second(subscriber: Subscriber) -> None:
     sent_s: list[float] = []
     now_s = 100.0
     for number in range(200):
         if number % 3 == 0:
-            watcher.note(Change.of(Kind.ENDED, a_job(id=1)))
-        now_s = max(now_s, watcher.due_s(1))
-        watcher.sent(1, now_s)
+            subscriber.note(Change.of(Kind.ENDED, a_job(id=1)))
+        now_s = max(now_s, subscriber.due_s(1))
+        subscriber.sent(1, now_s)
         sent_s.append(now_s)
     assert all(late - early >= 0.999 for early, late in zip(sent_s, sent_s[MOST_FRAMES:], strict=False))
 
 
-def test_frames_that_no_longer_count_are_forgotten(watcher: Subscriber) -> None:
+def test_frames_that_no_longer_count_are_forgotten(subscriber: Subscriber) -> None:
     for job in range(200):
-        watcher.sent(job, 100.0)
-    watcher.sent(200, 101.5)
-    watcher.forget(101.5)
-    assert [job for job in range(201) if watcher.due_s(job) > 0] == [200]
+        subscriber.sent(job, 100.0)
+    subscriber.sent(200, 101.5)
+    subscriber.forget(101.5)
+    assert [job for job in range(201) if subscriber.due_s(job) > 0] == [200]
 
 
 # -- frames in parts -------------------------------------------------------------------------------
@@ -308,7 +308,7 @@ def test_a_text_in_parts_is_one_frame(size: int) -> None:
     assert [one.message_finished for one in received][-1:] == [True]
 
 
-# -- what a watcher has yet to be told of ---------------------------------------------------------
+# -- what a subscriber has yet to be told of ---------------------------------------------------------
 
 
 def taken(backlog: Backlog) -> list[int]:
@@ -394,30 +394,30 @@ class Rounds:
         self.now_s = 100.0
 
     def enters(self, job: Job | None = None, *, collection: bool = False) -> Subscriber:
-        watcher = Subscriber(job, collection=collection, loop=cast(asyncio.AbstractEventLoop, Loop()))
-        self.sockets._enter(watcher, self.sockets._joining)
-        return watcher
+        subscriber = Subscriber(job, collection=collection, loop=cast(asyncio.AbstractEventLoop, Loop()))
+        self.sockets._enter(subscriber, self.sockets._joining)
+        return subscriber
 
-    def leaves(self, watcher: Subscriber) -> None:
-        self.sockets._enter(watcher, self.sockets._leaving)
+    def leaves(self, subscriber: Subscriber) -> None:
+        self.sockets._enter(subscriber, self.sockets._leaving)
 
     def round(self, *changes: Change) -> float | None:
         return self.sockets._round(list(changes), self.now_s)
 
 
-def frames(watcher: Subscriber) -> list[dict[str, Any]]:
+def frames(subscriber: Subscriber) -> list[dict[str, Any]]:
     """What it was sent since it was last looked at; all of it is out."""
     told: list[dict[str, Any]] = []
-    while not watcher.outbox.empty():
-        news = watcher.outbox.get_nowait()
+    while not subscriber.outbox.empty():
+        news = subscriber.outbox.get_nowait()
         assert not isinstance(news, int), f"closed with {news}"
         told += [json.loads(b"".join(parts)) for parts in news]
-    watcher.busy = False
+    subscriber.busy = False
     return told
 
 
-def closed_with(watcher: Subscriber) -> int | None:
-    news = None if watcher.outbox.empty() else watcher.outbox.get_nowait()
+def closed_with(subscriber: Subscriber) -> int | None:
+    news = None if subscriber.outbox.empty() else subscriber.outbox.get_nowait()
     return news if isinstance(news, int) else None
 
 
@@ -459,7 +459,7 @@ def test_one_whose_job_is_gone_is_closed_and_others_are_told(rounds: Rounds) -> 
     assert rounds.sockets.count == 1
 
 
-def test_a_watcher_is_told_of_its_own_job_alone(rounds: Rounds) -> None:
+def test_a_subscriber_is_told_of_its_own_job_alone(rounds: Rounds) -> None:
     mine, every = rounds.enters(a_job(id=2)), rounds.enters()
     rounds.round()
     assert [one["id"] for one in frames(mine)] == [2]
@@ -471,22 +471,22 @@ def test_a_watcher_is_told_of_its_own_job_alone(rounds: Rounds) -> None:
 
 
 def test_who_left_is_told_nothing(rounds: Rounds) -> None:
-    watcher = rounds.enters()
+    subscriber = rounds.enters()
     rounds.round()
-    rounds.leaves(watcher)
+    rounds.leaves(subscriber)
     rounds.round(changed())
-    assert (frames(watcher), rounds.sockets.count, rounds.sockets._topics) == ([], 0, {})
+    assert (frames(subscriber), rounds.sockets.count, rounds.sockets._topics) == ([], 0, {})
 
 
 def test_one_that_is_being_sent_a_frame_gets_no_other(rounds: Rounds) -> None:
-    watcher = rounds.enters()
+    subscriber = rounds.enters()
     rounds.round(changed(reason="one"))
     rounds.now_s += 1
     assert rounds.round(changed(reason="two")) == pytest.approx(BUSY_S)
     assert rounds.round(changed(reason="three")) == pytest.approx(BUSY_S)
-    assert [one["reason"] for one in frames(watcher)] == ["one"]
+    assert [one["reason"] for one in frames(subscriber)] == ["one"]
     assert rounds.round() is None
-    assert [one["reason"] for one in frames(watcher)] == ["three"], "it is told the latest"
+    assert [one["reason"] for one in frames(subscriber)] == ["three"], "it is told the latest"
 
 
 @pytest.mark.parametrize(("jobs", "closed"), [(3, None), (4, 1008)])
@@ -494,26 +494,26 @@ def test_one_that_falls_behind_by_too_many_jobs_is_closed(
     rounds: Rounds, monkeypatch: pytest.MonkeyPatch, jobs: int, closed: int | None
 ) -> None:
     monkeypatch.setattr(sockets_module, "MOST_BEHIND", 3)
-    watcher = rounds.enters()
+    subscriber = rounds.enters()
     rounds.round(changed())
-    watcher.outbox.get_nowait()
+    subscriber.outbox.get_nowait()
     rounds.round(*[changed(id_) for id_ in range(2, 2 + jobs)])
-    assert closed_with(watcher) == closed
+    assert closed_with(subscriber) == closed
     assert rounds.sockets.count == (closed is None)
 
 
 def test_ordinary_changes_wait_for_their_time_and_urgent_ones_do_not(rounds: Rounds) -> None:
-    watcher = rounds.enters()
+    subscriber = rounds.enters()
     rounds.round(changed())
-    frames(watcher)
+    frames(subscriber)
     rounds.now_s += INTERVAL_S / 4
     assert rounds.round(changed()) == pytest.approx(INTERVAL_S * 3 / 4)
-    assert frames(watcher) == []
+    assert frames(subscriber) == []
     assert rounds.round(changed(kind=Kind.ENDED)) is None
-    assert len(frames(watcher)) == 1
+    assert len(frames(subscriber)) == 1
 
 
-def test_many_watchers_slow_only_ordinary_changes(rounds: Rounds, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_subscribers_slow_only_ordinary_changes(rounds: Rounds, monkeypatch: pytest.MonkeyPatch) -> None:
     """A frame costs ten seconds here, a hundredth of which is our share: the next one has to wait."""
     monkeypatch.setattr(sockets_module, "FRAME_S", 0.1)
     monkeypatch.setattr(sockets_module, "BYTE_S", 0.0)
@@ -527,24 +527,24 @@ def test_many_watchers_slow_only_ordinary_changes(rounds: Rounds, monkeypatch: p
 
 
 def test_requests_that_several_want_to_see_are_read_once(rounds: Rounds) -> None:
-    watchers = [rounds.enters(a_job(), collection=True) for _ in range(3)]
+    subscribers = [rounds.enters(a_job(), collection=True) for _ in range(3)]
     rounds.round()
     assert len(rounds.shelf.asked) == 1
-    assert [frames(one) for one in watchers[1:]] == [frames(watchers[0])] * 2
+    assert [frames(one) for one in subscribers[1:]] == [frames(subscribers[0])] * 2
     rounds.now_s += 1
     rounds.round(changed(requests=frozenset(a_job().request_ids)))
     assert len(rounds.shelf.asked) == 2, "in the next round they may be others"
 
 
 def test_a_removed_job_shows_no_requests(rounds: Rounds) -> None:
-    watcher = rounds.enters(collection=True)
+    subscriber = rounds.enters(collection=True)
     rounds.round(changed(requests=frozenset([2**31])))
-    assert [one["collection"] for one in frames(watcher)] == [[{"id": 2**31}]]
+    assert [one["collection"] for one in frames(subscriber)] == [[{"id": 2**31}]]
     rounds.now_s += 1
     rounds.round(changed(kind=Kind.DELETED, requests=frozenset([2**31])))
-    (last,) = frames(watcher)
+    (last,) = frames(subscriber)
     assert (last["status"], last["collection"]) == ("deleted", [])
-    assert watcher.backlogs == {}
+    assert subscriber.backlogs == {}
 
 
 def test_which_requests_changed_is_noted_while_somebody_wants_to_see_them(rounds: Rounds) -> None:
@@ -567,12 +567,12 @@ def test_which_requests_changed_is_noted_while_somebody_wants_to_see_them(rounds
 
 
 def test_nothing_is_kept_of_jobs_of_which_everybody_knows_the_latest(rounds: Rounds) -> None:
-    watcher = rounds.enters()
+    subscriber = rounds.enters()
     rounds.round(changed(1))
     assert rounds.sockets._topics == {}
     rounds.round(changed(2))
     assert {id_: topic.text for id_, topic in rounds.sockets._topics.items()} == {2: None}
-    frames(watcher)
+    frames(subscriber)
     rounds.now_s += 1
     rounds.round()
     assert rounds.sockets._topics == {}
@@ -581,8 +581,8 @@ def test_nothing_is_kept_of_jobs_of_which_everybody_knows_the_latest(rounds: Rou
 def test_a_round_that_fails_is_not_the_last(
     rounds: Rounds, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Whatever goes wrong with one watcher, the thread goes on."""
-    watcher = rounds.enters()
+    """Whatever goes wrong with one subscriber, the thread goes on."""
+    subscriber = rounds.enters()
     faults = [ZeroDivisionError()]
     tell = rounds.sockets._tell
 
@@ -595,9 +595,9 @@ def test_a_round_that_fails_is_not_the_last(
     rounds.sockets.start()
     rounds.hub.post([changed(kind=Kind.CREATED)])
     deadline_s = time.monotonic() + 20
-    while watcher.outbox.empty():
+    while subscriber.outbox.empty():
         assert time.monotonic() < deadline_s, "it is tried again"
         threading.Event().wait(0.01)
     rounds.sockets.stop()
-    assert "watchers were not told" in caplog.text
-    assert [one["id"] for one in frames(watcher)] == [1]
+    assert "subscribers were not told" in caplog.text
+    assert [one["id"] for one in frames(subscriber)] == [1]

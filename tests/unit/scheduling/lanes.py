@@ -33,7 +33,7 @@ def all_alike(scheduler: Scheduler) -> None:
 
 def set_window(scheduler: Scheduler, size: int) -> None:
     """Give the adaptive window this size."""
-    scheduler._turns.window = Window(size)
+    scheduler._fair.window = Window(size)
     scheduler.window._size = size
 
 

@@ -21,7 +21,7 @@ def test_what_is_gone_does_not_stay() -> None:
     for _ in range(200):
         pause(scheduler, *ids)
         reads(scheduler, 1, [f"g{id_}" for id_ in ids], 2)
-    kept = sum(len(queue.waiting) for queue in scheduler._turns.share(1).queues.values())
+    kept = sum(len(queue.waiting) for queue in scheduler._fair.share(1).queues.values())
     assert kept <= len(ids) * (FEW + 2)
     scheduler.remove(1)
     assert sorted(drained(scheduler)) == list(ids)
@@ -34,12 +34,12 @@ def test_what_is_gone_does_not_stay_behind_another_job() -> None:
     for _ in range(200):
         reads(scheduler, 2, "a", 2)
         pause(scheduler, 2)
-    assert len(scheduler._scheduler["a"]) <= FEW + 2
+    assert len(scheduler._lanes["a"]) <= FEW + 2
     reads(scheduler, 2, "a", 2)
     scheduler.remove(1)
     assert picks(scheduler) == [2]
     scheduler.remove(2)
-    assert not scheduler._scheduler
+    assert not scheduler._lanes
     assert not scheduler._stale
 
 
@@ -55,7 +55,7 @@ def lane_of_a_hundred() -> tuple[Scheduler, Callable[[], int]]:
     assert picks(scheduler) == [1]
     for id_ in shuffled(99):
         scheduler.add(id_, 1, "a", write=False)
-    return scheduler, lambda: len(scheduler._scheduler["a"])
+    return scheduler, lambda: len(scheduler._lanes["a"])
 
 
 def queue_of_a_hundred() -> tuple[Scheduler, Callable[[], int]]:
@@ -66,7 +66,7 @@ def queue_of_a_hundred() -> tuple[Scheduler, Callable[[], int]]:
     assert picks(scheduler) == [1]
     for id_ in range(2, 102):
         scheduler.add(id_, 1, f"g{id_}", write=False)
-    (queue,) = scheduler._turns.share(1).queues.values()
+    (queue,) = scheduler._fair.share(1).queues.values()
     return scheduler, lambda: len(queue.waiting)
 
 
