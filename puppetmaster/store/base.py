@@ -253,7 +253,8 @@ class Reader(Protocol):
         """List jobs, newest first, after the first ``offset``, at most ``limit`` (None: all).
 
         ``where``: ``status``, ``name``, ``destination``: one of its requests goes there, ``text``: its id,
-        its name, its key or the resource of one of its items has this in it, letters a to z in either case.
+        its name, its key or the resource of one of its items has this in it, letters a to z in either case,
+        ``failed``: whether a request of it ran and failed, or may have run.
         """
 
     def job_ids(self, where: Filter) -> Sequence[int]:
