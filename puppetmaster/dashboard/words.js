@@ -3,6 +3,8 @@
 /** The statuses of requests in the order in which bars and filters show them. */
 export const STATUSES = ["resolved", "error", "timeout", "unknown", "canceled", "skipped", "sent", "pending"];
 export const FAILED = ["error", "timeout", "unknown", "canceled", "skipped"];
+/** Those that ran and failed, or may have run. */
+export const FAILURES = ["error", "timeout", "unknown"];
 export const JOB_STATUSES = ["pending", "dispatching", "paused", "resolved", "canceled", "aborted", "timeout"];
 
 const NUMBER = new Intl.NumberFormat("en", { maximumFractionDigits: 1 });
@@ -12,6 +14,11 @@ export const plural = (count, one, many = `${one}s`) => `${number(count)} ${coun
 /** "8 error, 2 timeout": those of `statuses` that there are. */
 export function tally(counts, statuses = STATUSES) {
   return statuses.filter((status) => counts[status]).map((status) => `${number(counts[status])} ${status}`).join(", ");
+}
+
+/** How many requests failed. */
+export function failures(counts) {
+  return FAILURES.reduce((sum, status) => sum + counts[status], 0);
 }
 
 /** How many gateways are there, as their bridges say; "" when none says anything. */

@@ -271,6 +271,17 @@ def test_results_in_groups(page: Page, site: Site) -> None:
     shoot(page, "results")
 
 
+def test_results_line_up_whatever_their_counts(page: Page, site: Site) -> None:
+    to = [*FAILING, *ranges.expand("nobody-[0001-1200]")]
+    open_job(page, site, site.job("/system/info", to))
+    ended(page, "resolved, with failures")
+    page.get_by_role("tab", name="Results").click()
+    lines = page.locator(".results > details > summary")
+    expect(lines.nth(1)).to_be_visible()
+    expect(lines.locator(".count")).to_have_text(["1,200", "8"])
+    assert len({box["x"] for one in lines.locator(".status").all() if (box := one.bounding_box())}) == 1
+
+
 def test_results_of_one_gateway_alone_are_one_line(page: Page, site: Site) -> None:
     """Each good gateway says its own name: 185 results, and the failures in groups before them."""
     open_job(page, site, site.job("/system/info", ranges.expand("cg-[001-200]"), requestTimeout=5))
