@@ -170,6 +170,7 @@ export class JobView {
     this.head.update(job, { whys: this.whys, ...this.counters });
     this.table.several = this.rows.commands.size > 1;
     if (this.tab === "requests") this.table.draw();
+    this.grid.waveEnds = job.waveEnds;
     if (this.tab === "gateways") this.grid.draw();
     if (this.tab === "results" && this.resultsOf !== job.doneCount) this.results.draw();
     this.resultsOf = job.doneCount;
