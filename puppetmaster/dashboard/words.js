@@ -42,8 +42,9 @@ export function duration(ms) {
   if (!Number.isFinite(ms)) return "–";
   if (ms < 0) ms = 0;
   if (ms < 1000) return `${Math.round(ms)} ms`;
-  if (ms < 9950) return `${(ms / 1000).toFixed(1)} s`;
-  const s = Math.round(ms / 1000);
+  // As `age` has it: 12 s have not passed before 12 s have passed.
+  if (ms < 10_000) return `${(Math.floor(ms / 100) / 10).toFixed(1)} s`;
+  const s = Math.floor(ms / 1000);
   const two = (value) => String(value).padStart(2, "0");
   if (s < 60) return `${s} s`;
   if (s < 3600) return `${Math.floor(s / 60)} min ${two(s % 60)} s`;

@@ -77,6 +77,43 @@ def test_the_sizes_of_waves_come_from_where_they_end(page: Page) -> None:
     assert found == [1, 20, 180]
 
 
+@pytest.mark.parametrize(
+    ("codes", "said"), [(["paused"], "600: as told"), (["paused", "next"], "of the first 500 of 600: ")]
+)
+def test_a_reason_of_the_whole_job_holds_for_all_that_wait(page: Page, codes: list[str], said: str) -> None:
+    """Though only the first of them were asked for."""
+    rows = [
+        {"id": one, "__request": {"status": "pending", "why": "as told" if one else code, "whyCode": code}}
+        for one, code in enumerate((codes * 500)[:500])
+    ]
+    found = page.evaluate(
+        """async (fresh) => {
+          const whys = new (await import('/static/whys.js')).Whys(1, {first: 0});
+          return whys.summary.call({...whys, fresh}, {totalCount: 600, counts: {pending: 600}}, 600);
+        }""",
+        rows[1:] if len(codes) == 1 else rows,
+    )
+    assert found.startswith(said), found
+
+
+def test_ages_and_durations_agree(page: Page) -> None:
+    found = page.evaluate(
+        """async (all) => {
+          const {age, duration} = await import('/static/words.js');
+          return all.map((ms) => [age(ms), duration(ms)]);
+        }""",
+        [26_600, 59_999, 60_000, 3_599_999, 3_600_000, 86_399_999],
+    )
+    assert found == [
+        ["26 s", "26 s"],
+        ["59 s", "59 s"],
+        ["1 min", "1 min 00 s"],
+        ["59 min", "59 min 59 s"],
+        ["1 h", "1 h 00 min"],
+        ["23 h", "23 h 59 min"],
+    ]
+
+
 @pytest.mark.parametrize("code", ["destination", "ourLock", "locked"])
 def test_reasons_of_one_kind_are_put_together_by_their_code(page: Page, code: str) -> None:
     """Whatever their sentences say."""
