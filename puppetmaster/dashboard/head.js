@@ -29,7 +29,8 @@ export class Head {
     this.facts = el("div");
     this.about = el("div", { class: "about" });
     this.element = el("div", {},
-      el("p", { class: "crumbs" }, el("a", { href: list.hash }, "Jobs"), " / ", copyable(String(id), "the id of this job")),
+      el("p", { class: "crumbs" }, el("a", { href: list.hash }, "Jobs"), " / ", copyable(String(id), "the id of this job"),
+        el("a", { class: "again", href: `#/new?job=${id}` }, "Run again with changes")),
       el("section", { class: "panel job-head", "aria-label": "Job" },
         el("div", { class: "headline" },
           el("div", { class: "title" }, this.name, this.badge),

@@ -89,6 +89,11 @@ export function outcome(result) {
   return (result.late ? "late: " : "") + (line.length > 200 ? `${line.slice(0, 200)}…` : line);
 }
 
+/** Words of the API as a sentence of their own: "Expected a number, got x." A name that it begins with stays as it is. */
+export function sentence(said) {
+  return said.replace(/^[a-z](?=[a-z]* )/, (first) => first.toUpperCase()) + (/[.!?]$/.test(said) ? "" : ".");
+}
+
 /** Which way a request went. */
 export const WAYS = {
   remote: "through the remote bundle",

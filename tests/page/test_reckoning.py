@@ -38,6 +38,22 @@ def test_ranges_are_the_product_s(page: Page) -> None:
     assert refused == len(FAULTY)
 
 
+def test_names_are_folded_in_their_order(page: Page) -> None:
+    names = [
+        *ranges.expand("cg-[098-102]"),
+        "cg-7",
+        "cg-8",
+        "cg-10",
+        "a",
+        "b",
+        *ranges.expand("x[1-3]y"),
+        "cg-001",
+    ]
+    found = page.evaluate("async (all) => (await import('/static/ranges.js')).foldInOrder(all)", names)
+    assert found == ["cg-[098-102]", "cg-[7-8]", "cg-10", "a", "b", "x1y", "x2y", "x3y", "cg-001"]
+    assert [name for one in found for name in ranges.expand(one)] == names
+
+
 def test_numbers_of_answers_keep_their_text(page: Page) -> None:
     text = json.dumps(
         {
@@ -52,6 +68,11 @@ def test_numbers_of_answers_keep_their_text(page: Page) -> None:
     )
     again = "async (text) => JSON.stringify((await import('/static/json.js')).parse(text))"
     assert page.evaluate(again, text) == text
+    typed = again.replace("JSON.stringify((await", "(await import('/static/json.js')).write((await")
+    found = page.evaluate(typed, text)
+    assert json.loads(found, parse_int=str, parse_float=str) == json.loads(
+        text, parse_int=str, parse_float=str
+    )
     plain = '{"a":[1,2.5,"x"],"b":null}'
     assert page.evaluate(again, plain) == plain
 
