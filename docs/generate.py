@@ -1,7 +1,7 @@
 """What the documents say that the code knows better: ``python -m docs.generate`` writes it, a test compares.
 
 The drawings come from the transition tables, the waves of a policy and the contract of the wings, the rest
-from the declarations of settings, operations, fields, codes, errors and metrics: ``PAGES``.
+from the declarations of settings, operations, fields, answers, codes, errors and metrics: ``PAGES``.
 """
 
 import inspect

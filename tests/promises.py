@@ -9,7 +9,7 @@ from puppetmaster.api.results import Groups
 from puppetmaster.clock import seconds
 from puppetmaster.model.job import GateStatus, Job, JobEvent, JobStatus
 from puppetmaster.model.policy import Policy
-from puppetmaster.model.request import FAILED, OPEN, UNANSWERED, Item, Request, RequestStatus
+from puppetmaster.model.request import FAILURES, OPEN, UNANSWERED, Item, Request, RequestStatus
 from puppetmaster.scheduling.fairness import CATCH_UP_S
 from tests.virtual import World
 
@@ -106,7 +106,7 @@ class Promises:
         failed, done = job.failed_count, job.done_count
         if policy.stops:
             waiting = {one.destination for one in requests if one.open}
-            failed = sum(one.status in FAILED for one in requests)
+            failed = sum(one.status in FAILURES for one in requests)
             done = len({one.destination for one in requests} - waiting)
         assert policy.aborts(failed, done) is None
         wave_is_done = job.wave < len(policy.waves) and all(not one.open for one in requests if one.id < end)
@@ -181,7 +181,7 @@ class Promises:
         for wave in range(before.wave, job.wave):
             its = [requests[job.first + index] for index in range(ends[wave - 1], ends[wave])]
             failed = sum(
-                one.status in FAILED if policy.stops else one.status is not RequestStatus.RESOLVED
+                one.status in FAILURES if policy.stops else one.status is not RequestStatus.RESOLVED
                 for one in its
             )
             assert policy.gate_fails(wave, failed) is None

@@ -210,12 +210,7 @@ RESULT = (
         _field("request", "Its id", _ID),
         _field("result", "What came back", _OBJECT, *_RESULT, _DIRECTLY),
     ),
-    _field(
-        "step",
-        "In a job that takes gateways through steps (`onFail`): method and resource of the step",
-        _TEXT,
-        always=False,
-    ),
+    _field("step", "With `onFail` stop: method and resource of their item", _TEXT, always=False),
     _field(
         "diff",
         "With `diff=true`: where its data differ from those of the largest group that is resolved",

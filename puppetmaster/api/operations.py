@@ -83,7 +83,7 @@ OPERATIONS = (
         "/jobs",
         "The jobs' meta information, newest first",
         lambda to, asked: to.service.jobs(asked.query),
-        query=(*_PAGE, "jobStatus", "name", "text", "destination", "collection"),
+        query=(*_PAGE, "jobStatus", "name", "text", "destination", "failed", "collection"),
         gives="Job",
         lists=True,
         origin=SEED,

@@ -45,6 +45,9 @@ PARAMETERS: Mapping[str, Parameter] = {
     "name": Parameter("name", "Only those of this name", _TEXT),
     "text": Parameter("text", "Only those whose id, name, key or resource contains this", _TEXT),
     "destination": Parameter("destination", "Only those for this destination", _TEXT),
+    "failed": Parameter(
+        "failed", "Only those with a request that is error, timeout or unknown; false: those without", _FLAG
+    ),
     "collection": Parameter("collection", "Adds `collection`, the request objects", _FLAG),
     "changed": Parameter("collection", "Adds `collection`, the requests that changed", _FLAG),
     "everyDestination": Parameter("collection", "Lists destinations one by one, not as ranges", _FLAG),
@@ -60,7 +63,7 @@ class Query:
     offset: int = 0
     collection: bool | None = None
     diff: bool = False
-    where: Mapping[str, str | Sequence[str]] = field(default_factory=dict)
+    where: Mapping[str, str | bool | Sequence[str]] = field(default_factory=dict)
 
 
 def parameters(querystring: str | None) -> dict[str, Any]:
@@ -80,7 +83,7 @@ def parse(given: Mapping[str, Any], allowed: Sequence[str]) -> Query:
     """
     faults = Faults()
     values: dict[str, Any] = {}
-    where: dict[str, str | Sequence[str]] = {}
+    where: dict[str, str | bool | Sequence[str]] = {}
     statuses: type[JobStatus] | type[RequestStatus] = RequestStatus
     if "jobStatus" in allowed:
         statuses = JobStatus
@@ -96,6 +99,8 @@ def parse(given: Mapping[str, Any], allowed: Sequence[str]) -> Query:
             values[name] = _number(name, value, faults)
         elif name in ("collection", "diff"):
             values[name] = _flag(name, value, faults)
+        elif name == "failed":
+            where[name] = _flag(name, value, faults)
         elif name == "status":
             where[name] = _statuses(name, value, statuses, faults)
         else:

@@ -68,6 +68,7 @@ def watch_job(session: Context, job: int) -> None:
 @click.option("--name", help="Only jobs of this name.")
 @click.option("--text", help="Only jobs whose number, name, key or resource contains this.")
 @click.option("--to", "destination", help="Only jobs with a request for this destination.")
+@click.option("--failed", flag_value="true", help="Only jobs with requests that failed.")
 @limit_option("jobs")
 @click.pass_obj
 def list_jobs(session: Context, /, **filters: Any) -> None:

@@ -5,9 +5,10 @@ import { el, soon, text } from "./dom.js";
 import { JsonFault, read as readJson } from "./json.js";
 import { POLICIES, policies } from "./policies.js";
 import { read } from "./ranges.js";
-import { plural } from "./words.js";
+import { plural, sentence } from "./words.js";
 
 const FEW = 6;
+const MOST_BYTES = 5_000_000;
 const LABELS = {
   method: "Method", resource: "Resource", data: "Data", to: "Destinations", name: "Name",
   ...Object.fromEntries(POLICIES.map(({ name, label }) => [name, label])),
@@ -24,7 +25,7 @@ export function fieldOf(path) {
 }
 
 export class JobForm {
-  constructor({ changed, submitted }) {
+  constructor({ changed, submitted, cleared }) {
     this.places = new Map();
     const method = (name) => el("label", { class: "choice" },
       el("input", { type: "radio", name: "method", value: name, required: true, "aria-describedby": "method-fault" }),
@@ -37,6 +38,9 @@ export class JobForm {
     this.toSaid = el("div", { class: "said", id: "to-said", role: "status" });
     this.data.addEventListener("input", () => this.readData());
     this.to.addEventListener("input", () => soon(this.reread ??= () => this.readDestinations()));
+    this.file = el("input", { type: "file", hidden: true, multiple: true });
+    this.fileSaid = el("span", { role: "status" });
+    this.file.addEventListener("change", () => this.take(this.file.files));
     this.element = el("form", { class: "panel new", novalidate: true, "aria-label": "New job" },
       el("fieldset", {}, el("legend", {}, LABELS.method), el("div", { class: "choices" }, METHODS.map(method)), this.place("method")),
       this.field("resource", { placeholder: "/system/time", class: "code" }),
@@ -44,11 +48,14 @@ export class JobForm {
         el("label", { for: "data" }, LABELS.data, " ", el("span", { class: "muted" }, "JSON, may stay empty")), this.data, this.dataSaid, this.place("data")),
       el("div", { class: "field" }, el("label", { for: "to" }, LABELS.to), this.to,
         el("span", { class: "muted", id: "to-help" }, "Names or ranges such as cg-[001-200], one per line or separated by commas"),
+        el("span", { class: "muted of-file" }, el("button", { type: "button", onclick: () => this.file.click() }, "Add a file"), this.file,
+          el("span", {}, "or drop one here."), this.fileSaid),
         this.toSaid, this.place("to")),
       this.field("name", { placeholder: "optional, to find it again" }),
       this.policies = el("details", { class: "policies" }, el("summary", {}, "Policies"),
         el("div", { class: "grid-of-fields" }, POLICIES.map(({ name, ...more }) => this.field(name, more)))),
-      el("div", { class: "actions" }, el("button", { class: "primary" }, "Dry run")));
+      el("div", { class: "actions" }, el("button", { class: "primary" }, "Dry run"),
+        el("button", { type: "button", class: "quiet", onclick: () => cleared() }, "Clear the form")));
     this.element.addEventListener("submit", (event) => {
       event.preventDefault();
       submitted();
@@ -57,8 +64,54 @@ export class JobForm {
       this.mark(event.target.name, "");
       changed();
     });
+    this.changed = changed;
+    this.dropped();
     this.readData();
     this.readDestinations();
+  }
+
+  /** A file may be dropped anywhere in the form: beside it, a browser would leave the page. */
+  dropped() {
+    const over = (event) => {
+      if (!event.dataTransfer?.types.includes("Files")) return;
+      event.preventDefault();
+      this.element.classList.toggle("over", event.type === "dragover");
+    };
+    for (const name of ["dragover", "dragleave", "drop"]) this.element.addEventListener(name, over);
+    this.element.addEventListener("drop", (event) => this.take(event.dataTransfer?.files ?? []));
+  }
+
+  /** Add the destinations in these files to those that are there. */
+  async take(files) {
+    for (const file of [...files]) {
+      const said = file.size > MOST_BYTES ? null : await file.text().catch(() => null);
+      if (said === null || said.includes("\0")) {
+        text(this.fileSaid, `${file.name} was not read: expected a text with the names of gateways, at most 5 MB.`);
+        continue;
+      }
+      const before = this.to.value.trimEnd();
+      this.to.value = before + (before && "\n") + said.trim();
+      this.readDestinations();
+      text(this.fileSaid, `${plural(read(said).names.length, "destination")} from ${file.name}.`);
+      this.changed();
+    }
+    this.file.value = "";
+  }
+
+  /** What stands in the fields, by their names. */
+  values() {
+    return Object.fromEntries(new FormData(this.element));
+  }
+
+  fill(values) {
+    this.element.reset();
+    const { elements } = this.element;
+    for (const name of Object.keys(LABELS)) if (values[name]) elements[name].value = values[name];
+    this.policies.open = POLICIES.some(({ name }) => values[name]);
+    text(this.fileSaid, "");
+    this.readData();
+    this.readDestinations();
+    this.fail([]);
   }
 
   field(name, { options, label = LABELS[name], ...more }) {
@@ -104,11 +157,11 @@ export class JobForm {
   /** Say all faults at their fields, and go to the first of these; they are returned with the fields' labels. */
   fail(faults) {
     for (const name of this.places.keys())
-      this.mark(name, faults.filter((fault) => fault.field === name).map((fault) => fault.message).join("; "));
+      this.mark(name, faults.filter((fault) => fault.field === name).map((fault) => sentence(fault.message)).join(" "));
     const first = [...this.places.keys()].find((name) => faults.some((fault) => fault.field === name));
     if (POLICIES.some(({ name }) => faults.some((fault) => fault.field === name))) this.policies.open = true;
     if (first) this.go(first);
-    return faults.map(({ field, path, message }) => ({ field, label: LABELS[field] ?? path, message }));
+    return faults.map(({ field, path, message }) => ({ field, label: LABELS[field] ?? path, message: sentence(message) }));
   }
 
   go(name) {
@@ -150,18 +203,18 @@ export class JobForm {
     const fault = (field, message) => faults.push({ field, message });
     const resource = form.get("resource").trim();
     const { names, faults: unread } = this.destinations;
-    if (!form.get("method")) fault("method", "choose one");
-    if (!resource.startsWith("/")) fault("resource", "it begins with /");
+    if (!form.get("method")) fault("method", "Choose GET, POST, PUT or DELETE.");
+    if (!resource.startsWith("/")) fault("resource", resource ? "It begins with /, such as /system/time." : "Say which, such as /system/time.");
     if (this.dataFault) fault("data", this.dataFault);
-    if (unread.length) fault("to", unread[0]);
-    else if (!names.length) fault("to", "name at least one");
+    for (const one of unread.slice(0, FEW)) fault("to", one);
+    if (!names.length && !unread.length) fault("to", "Name at least one gateway.");
     const given = policies(form, fault);
     const name = form.get("name").trim();
     return {
       faults,
       job: { ...(name ? { name } : {}), ...given },
       item: { method: form.get("method"), resource, __request: { destination: names } },
-      data: this.data.value.trim(),
+      data: this.dataFault ? "" : this.data.value.trim(),
     };
   }
 }

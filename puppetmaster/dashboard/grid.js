@@ -1,97 +1,178 @@
-// A cell per gateway, drawn on a canvas: fifty thousand elements would be too many.
+// A cell per gateway, all of them at one look, drawn on a canvas: fifty thousand elements would be too many.
 
-import { el, text } from "./dom.js";
+import { el, icon, text } from "./dom.js";
+import { arranged, groupsOf } from "./groups.js";
 import { WORST, said } from "./rows.js";
+import { FAILURES, STATUSES, number, plural } from "./words.js";
 
 const MARKED = new Set(["error", "timeout", "unknown", "canceled", "skipped", "sent"]);
+/** Cells from this size on have marks; below it what failed is larger than its cell, and what is well is pale. */
+const CLEAR = 9;
+const FAILED_SIZE = 7;
+/** How far from a failure a finger may be to mean it, and how far a mouse. */
+const FINGER = 22;
+const MOUSE = 3;
+const PALE = 0.5;
+const LEAST_ROOM = 240;
+const BELOW = 18;
+/** Where the keys lead from the cursor. */
+const STEPS = {
+  ArrowRight: ({ cursor }) => cursor + 1,
+  ArrowLeft: ({ cursor }) => cursor - 1,
+  ArrowDown: (grid) => grid.beyond(1),
+  ArrowUp: (grid) => grid.beyond(-1),
+  PageDown: ({ cursor, groups }) => groups.find(({ start }) => start > cursor)?.start ?? Infinity,
+  PageUp: ({ cursor, groups }) => groups.findLast(({ start }) => start < cursor)?.start ?? 0,
+  Home: () => 0,
+  End: () => Infinity,
+};
 
 export class Grid {
   constructor(rows, open) {
     this.rows = rows;
     this.open = open;
+    /** Where the waves of the job end; null where it has none. */
+    this.waveEnds = null;
     this.cursor = -1;
     this.cells = [];
     this.canvas = el("canvas", { "aria-hidden": "true" });
     this.marker = el("i", { class: "marker", hidden: true });
+    this.headings = el("div");
+    this.legend = el("ul", { class: "legend", "aria-label": "What the cells mean" });
     this.caption = el("p", { class: "caption", id: "grid-caption", "aria-live": "polite" });
     this.box = el("div", {
       class: "cells", tabindex: "0", role: "application", "aria-roledescription": "map of gateways",
-      "aria-label": "A cell per gateway: arrow keys move, Enter opens", "aria-describedby": "grid-caption",
-    }, this.canvas, this.marker);
-    this.element = el("div", { class: "grid" }, this.caption, this.box);
-    this.canvas.addEventListener("mousemove", (event) => this.point(this.at(event)));
+      "aria-label": "A cell per gateway: arrow keys move, Page Up and Page Down go from group to group, Enter opens",
+      "aria-describedby": "grid-caption",
+    }, this.canvas, this.headings, this.marker);
+    this.element = el("div", { class: "grid" }, this.legend, this.caption, this.box);
+    this.canvas.addEventListener("mousemove", (event) => this.point(this.at(event, this.small ? MOUSE : 0)));
     this.canvas.addEventListener("mouseleave", () => this.point(-1));
-    this.canvas.addEventListener("click", (event) => this.choose(this.at(event)));
+    this.canvas.addEventListener("click", (event) => {
+      if (event.pointerType !== "mouse" && this.pitch < FINGER) this.point(this.at(event, FINGER));
+      this.choose();
+    });
     this.box.addEventListener("keydown", (event) => this.key(event));
-    this.observer = new ResizeObserver(() => this.draw());
+    this.resized = () => this.draw();
+    this.observer = new ResizeObserver(this.resized);
     this.observer.observe(this.box);
+    addEventListener("resize", this.resized);
     this.dark = matchMedia("(prefers-color-scheme: dark)");
     this.redraw = () => { this.colours = null; this.draw(); };
     this.dark.addEventListener("change", this.redraw);
   }
 
-  /** By id, however the table is sorted: a gateway keeps its place. */
+  /** However the table is sorted, a gateway keeps its place. Who is shown changes by loading and by filters only. */
   gather() {
-    if (this.version === this.rows.version) return;
-    this.version = this.rows.version;
-    const byName = new Map();
-    for (const request of this.rows.fitting()) {
-      const { destination } = request.__request;
-      const cell = byName.get(destination);
-      if (cell) cell.push(request);
-      else byName.set(destination, [request]);
-    }
-    this.cells = [...byName.values()];
-    if (this.cursor >= this.cells.length) this.cursor = -1;
-  }
-
-  status(cell) {
-    if (cell.length === 1) return cell[0].__request.status;
-    return WORST.find((status) => cell.some((request) => request.__request.status === status));
+    const { rows } = this;
+    const { status, text: wanted } = rows.filter;
+    const who = [rows.first, rows.loaded, wanted, ...status, status.size || wanted ? rows.version : ""].join();
+    if (who === this.who) return;
+    Object.assign(this, { who, shape: null, all: groupsOf(rows.fitting(), rows.first, this.waveEnds) });
   }
 
   draw() {
     const width = this.box.clientWidth;
-    if (!this.element.isConnected || !width) return;
-    this.gather();
-    const count = this.cells.length;
-    const pitch = count <= 400 ? 22 : count <= 3000 ? 16 : count <= 12_000 ? 10 : 7;
-    const columns = Math.max(1, Math.floor(width / pitch));
-    const shape = [pitch, columns, count, devicePixelRatio].join();
-    if (shape !== this.shape || !this.colours) {
-      Object.assign(this, { shape, pitch, columns, drawn: [] });
-      const style = getComputedStyle(this.element);
-      this.colours = Object.fromEntries([...WORST, "mark"].map((name) => [name, style.getPropertyValue(`--${name}`)]));
-      const height = Math.ceil(count / columns) * pitch;
-      this.canvas.width = columns * pitch * devicePixelRatio;
-      this.canvas.height = height * devicePixelRatio;
-      this.canvas.style.width = `${columns * pitch}px`;
-      this.canvas.style.height = `${height}px`;
+    if (!this.element.isConnected || !width) {
+      this.shown = false;
+      return;
     }
-    const pen = this.canvas.getContext("2d");
-    pen.setTransform(devicePixelRatio, 0, 0, devicePixelRatio, 0, 0);
-    this.cells.forEach((cell, index) => {
-      const status = this.status(cell);
-      if (this.drawn[index] === status) return;
-      this.drawn[index] = status;
-      this.cell(pen, status, index);
-    });
+    this.gather();
+    this.arrange(width);
+    this.paint();
+    this.explain();
     this.say();
+    if (!this.shown && this.rows.loaded === this.rows.items.length) {
+      this.shown = true;
+      this.panel().scrollIntoView({ block: "nearest" });
+    }
   }
 
-  cell(pen, status, index) {
+  panel() {
+    return this.element.closest(".views") ?? this.element;
+  }
+
+  /** Give each cell its place: all are in sight when the panel is. */
+  arrange(width) {
+    const above = this.box.getBoundingClientRect().top - this.panel().getBoundingClientRect().top;
+    const room = Math.max(LEAST_ROOM, innerHeight - above - BELOW);
+    const shape = [width, room, devicePixelRatio].join();
+    if (shape === this.shape && this.colours) return;
+    Object.assign(this, { shape, ...arranged(this.all, width, room), drawn: [] });
+    this.small = this.pitch < CLEAR;
+    this.cells = this.groups.flatMap(({ cells }) => cells);
+    this.places = this.groups.flatMap(({ cells, top }) => cells.map((_, at) =>
+      [(at % this.columns) * this.pitch, top + Math.floor(at / this.columns) * this.pitch]));
+    if (this.cursor >= this.cells.length) this.cursor = -1;
+    const style = getComputedStyle(this.element);
+    this.colours = Object.fromEntries([...WORST, "mark"].map((name) => [name, style.getPropertyValue(`--${name}`)]));
+    this.canvas.width = width * devicePixelRatio;
+    this.canvas.height = this.height * devicePixelRatio;
+    this.canvas.style.width = `${width}px`;
+    this.canvas.style.height = `${this.height}px`;
+    const each = this.cells.reduce((most, cell) => Math.max(most, cell.gateways), 1);
+    this.rule = each > 1 ? `A cell is up to ${each} gateways, and shows the worst of them. Press it to open that one.`
+      : "Point at a cell to see whose it is, or press it to open it.";
+    this.head();
+  }
+
+  head() {
+    const several = this.groups.length > 1;
+    for (const group of several ? this.groups : []) group.failed = el("span", { class: "fault" });
+    this.headings.replaceChildren(...(several ? this.groups : []).map(({ title, cells, failed, top }) => {
+      const heading = el("p", { class: "group" }, el("b", {}, title),
+        gateways(cells.reduce((sum, cell) => sum + cell.gateways, 0)), failed);
+      heading.style.top = `${top}px`;
+      return heading;
+    }));
+  }
+
+  status({ ids }) {
+    if (ids.length === 1) return this.rows.get(ids[0]).__request.status;
+    const found = new Set(ids.map((id) => this.rows.get(id).__request.status));
+    return WORST.find((status) => found.has(status));
+  }
+
+  paint() {
+    const pen = this.canvas.getContext("2d");
+    pen.setTransform(devicePixelRatio, 0, 0, devicePixelRatio, 0, 0);
+    const statuses = this.cells.map((cell) => this.status(cell));
+    // A failure that is one no longer reached beyond its cell.
+    if (this.small && this.drawn.some((status, index) => FAILURES.includes(status) && status !== statuses[index])) {
+      pen.clearRect(0, 0, this.canvas.width, this.canvas.height);
+      this.drawn = [];
+    }
+    const changed = statuses.map((_, index) => index).filter((index) => statuses[index] !== this.drawn[index]);
+    for (const index of changed) this.cell(pen, statuses[index], ...this.places[index]);
+    this.drawn = statuses;
+    if (!this.small || !changed.length) return;
+    statuses.forEach((status, index) => {
+      if (!FAILURES.includes(status)) return;
+      pen.fillStyle = this.colours[status];
+      pen.fillRect(...this.around(index, FAILED_SIZE), FAILED_SIZE, FAILED_SIZE);
+    });
+  }
+
+  /** Where something of this size is that has a cell in its middle, or nearly so at the edges of the map. */
+  around(index, size) {
+    const far = Math.floor(Math.max(0, size - this.pitch + 1) / 2);
+    const [x, y] = this.places[index];
+    return [[x, this.columns * this.pitch], [y, this.height]].map(([at, end]) => Math.max(0, Math.min(at - far, end - size)));
+  }
+
+  cell(pen, status, x, y) {
     const { pitch } = this;
-    const x = (index % this.columns) * pitch;
-    const y = Math.floor(index / this.columns) * pitch;
-    const size = pitch - (pitch > 8 ? 2 : 1);
+    const size = pitch - (this.small ? 1 : 2);
     pen.clearRect(x, y, pitch, pitch);
     pen.fillStyle = this.colours[status];
+    pen.globalAlpha = this.small && status === "resolved" ? PALE : 1;
     if (pitch > 12) {
       pen.beginPath();
       pen.roundRect(x, y, size, size, 3);
       pen.fill();
     } else pen.fillRect(x, y, size, size); // thousands of paths would cost a frame
-    if (pitch > 8 && MARKED.has(status)) this.mark(pen, status, x, y, size);
+    pen.globalAlpha = 1;
+    if (!this.small && MARKED.has(status)) this.mark(pen, status, x, y, size);
   }
 
   /** A mark per status beside its colour: not all see the colours. */
@@ -114,10 +195,44 @@ export class Grid {
     pen.stroke();
   }
 
-  at(event) {
-    const column = Math.floor(event.offsetX / this.pitch);
-    const index = Math.floor(event.offsetY / this.pitch) * this.columns + column;
-    return column < this.columns && index < this.cells.length ? index : -1;
+  /** The legend of what there is, and how many failed below each heading. */
+  explain() {
+    const there = new Set(this.drawn);
+    const shown = STATUSES.filter((status) => there.has(status)).join();
+    if (shown !== this.legend.dataset.shown || this.small !== this.pale) {
+      this.legend.dataset.shown = shown;
+      this.pale = this.small;
+      this.legend.classList.toggle("small", this.small);
+      this.legend.replaceChildren(...shown.split(",").filter(Boolean).map((status) =>
+        el("li", {}, el("i", { class: `swatch s-${status}` }, MARKED.has(status) ? icon(status) : null), status)));
+    }
+    for (const { cells, failed } of this.groups) {
+      if (!failed) continue;
+      let count = 0;
+      for (const { ids } of cells)
+        for (const id of ids) if (FAILURES.includes(this.rows.get(id).__request.status)) count += 1;
+      text(failed, count ? `${number(count)} failed` : "");
+    }
+  }
+
+  /** The cell at a point; one that failed goes before, so far away from it. */
+  at({ offsetX: x, offsetY: y }, reach) {
+    const { pitch, columns } = this;
+    const group = this.groups.findLast(({ top }) => top <= y);
+    const column = Math.floor(x / pitch);
+    const within = group ? Math.floor((y - group.top) / pitch) * columns + column : -1;
+    let found = group && column < columns && within < group.cells.length ? group.start + within : -1;
+    if (FAILURES.includes(this.drawn[found])) return found;
+    let least = reach;
+    this.drawn.forEach((status, index) => {
+      if (!FAILURES.includes(status)) return;
+      const [left, top] = this.places[index];
+      const far = Math.hypot(left + pitch / 2 - x, top + pitch / 2 - y);
+      if (far > least) return;
+      least = far;
+      found = index;
+    });
+    return found;
   }
 
   point(index) {
@@ -129,44 +244,61 @@ export class Grid {
   say() {
     const cell = this.cells[this.cursor];
     this.marker.hidden = !cell;
-    if (!cell) return text(this.caption, "A cell per gateway: point at one to see whose it is.");
-    const { pitch, columns, cursor } = this;
-    this.marker.style.width = this.marker.style.height = `${pitch - (pitch > 8 ? 2 : 1)}px`;
-    this.marker.style.left = `${(cursor % columns) * pitch}px`;
-    this.marker.style.top = `${Math.floor(cursor / columns) * pitch}px`;
+    if (!cell) return text(this.caption, this.rule);
+    const size = Math.max(this.pitch - (this.small ? 1 : 2), FAILED_SIZE);
+    const [x, y] = this.around(this.cursor, size);
+    this.marker.style.width = this.marker.style.height = `${size}px`;
+    this.marker.style.left = `${x}px`;
+    this.marker.style.top = `${y}px`;
     const request = this.worst(cell);
     const inner = request.__request;
-    const more = cell.length > 1 ? `, ${cell.length} requests` : "";
-    return text(this.caption, `${inner.destination}: ${inner.status}${more}  ${said(request)}`);
+    const beside = cell.gateways > 1 ? `, the worst of ${plural(cell.gateways, "gateway")} from ${cell.name} on`
+      : cell.ids.length > 1 ? `, ${cell.ids.length} requests` : "";
+    return text(this.caption, `${inner.destination}: ${inner.status}${beside}  ${said(request)}`);
   }
 
   worst(cell) {
     const status = this.status(cell);
-    return cell.find((one) => one.__request.status === status);
+    return cell.ids.map((id) => this.rows.get(id)).find((one) => one.__request.status === status);
   }
 
-  choose(index) {
-    const cell = this.cells[index];
+  choose() {
+    const cell = this.cells[this.cursor];
     if (cell) this.open(this.worst(cell).id);
   }
 
   key(event) {
-    const page = Math.max(1, Math.floor(this.box.clientHeight / this.pitch) - 1) * this.columns;
-    const steps = {
-      ArrowRight: 1, ArrowLeft: -1, ArrowDown: this.columns, ArrowUp: -this.columns,
-      PageDown: page, PageUp: -page, Home: -Infinity, End: Infinity,
-    };
-    if (event.key === "Enter") this.choose(this.cursor);
-    else if (event.key in steps) {
-      this.cursor = Math.max(0, Math.min(this.cells.length - 1, this.cursor + steps[event.key]));
-      this.say();
+    if (event.key === "Enter") this.choose();
+    else if (this.cells.length && event.key in STEPS) {
+      this.point(Math.max(0, Math.min(this.cells.length - 1, STEPS[event.key](this))));
       this.marker.scrollIntoView({ block: "nearest", inline: "nearest" });
     } else return;
     event.preventDefault();
   }
 
+  /** The cell above or below the cursor; at the edge of its group the one in the group beyond. */
+  beyond(by) {
+    const { cursor, columns, groups } = this;
+    if (cursor < 0) return 0;
+    const at = groups.findLastIndex(({ start }) => start <= cursor);
+    const { start, cells } = groups[at];
+    const within = cursor - start + by * columns;
+    if (within >= 0 && within < cells.length) return start + within;
+    const next = groups[at + by];
+    if (!next) return cursor;
+    const column = (cursor - start) % columns;
+    const lastRow = Math.floor((next.cells.length - 1) / columns) * columns;
+    return next.start + Math.min(next.cells.length - 1, by > 0 ? column : lastRow + column);
+  }
+
   end() {
     this.observer.disconnect();
+    removeEventListener("resize", this.resized);
     this.dark.removeEventListener("change", this.redraw);
   }
+}
+
+/** How many there are; where there is little room it goes without saying of what. */
+function gateways(count) {
+  return el("span", {}, number(count), el("span", { class: "unit" }, count === 1 ? " gateway" : " gateways"));
 }

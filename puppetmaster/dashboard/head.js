@@ -29,7 +29,8 @@ export class Head {
     this.facts = el("div");
     this.about = el("div", { class: "about" });
     this.element = el("div", {},
-      el("p", { class: "crumbs" }, el("a", { href: list.hash }, "Jobs"), " / ", copyable(String(id), "the id of this job")),
+      el("p", { class: "crumbs" }, el("a", { href: list.hash }, "Jobs"), " / ", copyable(String(id), "the id of this job"),
+        el("a", { class: "again", href: `#/new?job=${id}` }, "Run again with changes")),
       el("section", { class: "panel job-head", "aria-label": "Job" },
         el("div", { class: "headline" },
           el("div", { class: "title" }, this.name, this.badge),
@@ -81,19 +82,21 @@ export class Head {
 
   showFacts(job, around) {
     const { counts } = job;
-    const left = counts.pending + counts.sent;
     const perS = this.rate(job);
-    const pairs = [
-      ["Done", `${number(job.doneCount)} of ${number(job.totalCount)} · ${job.progress}%`],
-      ["Rate", perS ? `${number(perS)}/s` : "–"],
-      job.finishedAt ? ["Ended", moment(job.finishedAt), job.finishedAt]
-        : ["Time left", left && perS ? `about ${duration((left / perS) * 1000)}` : "–"],
-      job.finishedAt || job.status !== "paused" ? [job.finishedAt ? "Took" : "Running for", ran(job)] : ["Started", `${ran(job)} ago`],
-      ["Created", moment(job.createdAt), job.createdAt],
-    ];
+    const rate = ["Rate", perS ? `${number(perS >= 100 ? Math.round(perS) : perS)}/s` : "–"];
+    const pairs = [["Done", `${number(job.doneCount)} of ${number(job.totalCount)} · ${job.progress}%`]];
+    if (job.finishedAt) {
+      if (perS) pairs.push(rate);
+      pairs.push(["Ended", moment(job.finishedAt), job.finishedAt]);
+    } else if (moves(job)) {
+      const left = counts.pending + counts.sent;
+      pairs.push(rate, ["Time left", left && perS ? `about ${duration((left / perS) * 1000)}` : "–"]);
+    }
+    if (job.startedAt) pairs.push(job.finishedAt ? ["Took", ran(job)] : job.status === "paused" ? ["Started", `${ran(job)} ago`] : ["Running for", ran(job)]);
+    pairs.push(["Created", moment(job.createdAt), job.createdAt]);
     if (!job.finishedAt) {
       pairs.push(["In flight", number(counts.sent)]);
-      if (around.window) pairs.push(["In flight, all jobs", `${number(around.inFlight)}, window ${number(around.window)}`]);
+      if (around.window) pairs.push(["In flight, all jobs", allInFlight(counts.sent + around.elsewhere, around.window)]);
       const why = counts.sent || stopping(job) ? "" : around.whys.summary(job, job.waveEnds?.[job.wave - 1] ?? job.totalCount);
       if (why) pairs.push(["Waiting", why]);
     }
@@ -124,6 +127,9 @@ export class Head {
 
   sample(job) {
     const at = performance.now();
+    // What was before a pause says nothing of how fast it is after it.
+    if (this.moved !== moves(job)) this.samples = [];
+    this.moved = moves(job);
     this.samples.push([at, tried(job)]);
     while (this.samples.length > 2 && this.samples[0][0] < at - RATE_MS) this.samples.shift();
   }
@@ -137,6 +143,16 @@ export class Head {
     const [[from, before], [to, after]] = [this.samples[0], this.samples.at(-1)];
     return to - from > 500 ? ((after - before) * 1000) / (to - from) : 0;
   }
+}
+
+/** Whether requests of a job are sent: one that is paused, or between two waves, has no speed and no end. */
+function moves(job) {
+  return job.status === "dispatching" && !job.gateStatus;
+}
+
+function allInFlight(count, window) {
+  const beyond = count > window ? "; those without an answer for 2 s do not count in it" : "";
+  return `${number(count)}, window ${number(window)}${beyond}`;
 }
 
 /** Those that ended by being tried: skipping and canceling takes no time, and tells nothing of the rest. */

@@ -170,6 +170,7 @@ export class JobView {
     this.head.update(job, { whys: this.whys, ...this.counters });
     this.table.several = this.rows.commands.size > 1;
     if (this.tab === "requests") this.table.draw();
+    this.grid.waveEnds = job.waveEnds;
     if (this.tab === "gateways") this.grid.draw();
     if (this.tab === "results" && this.resultsOf !== job.doneCount) this.results.draw();
     this.resultsOf = job.doneCount;
@@ -187,7 +188,10 @@ export class JobView {
 
   /** What the gateway says of itself, now and then. */
   health({ counters }) {
-    this.counters = { window: counters.window, inFlight: counters.inFlight };
+    // This job tells of its own at any time, the gateway of all now and then: what others have is all that is taken.
+    const others = counters.openJobs - (this.job && !this.job.finishedAt ? 1 : 0);
+    const elsewhere = others > 0 ? Math.max(0, counters.inFlight - (this.job?.counts.sent ?? 0)) : 0;
+    this.counters = { window: counters.window, elsewhere };
     soon(this.draw);
   }
 

@@ -6,7 +6,7 @@ import { jobCard } from "./card.js";
 import { attempt, say } from "./dialogs.js";
 import { el, jobBadge, search, soon, text } from "./dom.js";
 import { Live } from "./live.js";
-import { JOB_STATUSES, number, plural, title } from "./words.js";
+import { JOB_STATUSES, failures, number, plural, title } from "./words.js";
 
 const PAGE = 25;
 const RELOAD_MS = 300;
@@ -23,6 +23,7 @@ export class JobsView {
       text: given.get("text") ?? "",
       destination: given.get("destination") ?? "",
       status: new Set(known(given.get("status"), JOB_STATUSES)),
+      failed: given.get("failed") === "true",
     };
     this.draw = () => this.show();
     this.address();
@@ -45,18 +46,21 @@ export class JobsView {
         this.first();
         this.later();
       } }, key));
-    const chip = (status) => el("button", { type: "button", class: "chip", "aria-pressed": String(this.wanted.status.has(status)),
+    // `turn` changes what is wanted, and says whether the chip is pressed now.
+    const chip = (pressed, turn, ...inside) => el("button", { type: "button", class: "chip", "aria-pressed": String(pressed),
       onclick: (event) => {
-        const { status: set } = this.wanted;
-        if (!set.delete(status)) set.add(status);
-        event.currentTarget.setAttribute("aria-pressed", String(set.has(status)));
+        event.currentTarget.setAttribute("aria-pressed", String(turn()));
         this.first();
         this.load();
-      } }, jobBadge({ status }));
+      } }, ...inside);
+    const { status: set } = this.wanted;
+    const turned = (status) => !set.delete(status) && Boolean(set.add(status));
     return el("section", { class: "filters", "aria-label": "Filters" },
       typed("text", "Name, number or resource", "/", { placeholder: "any", "data-filter": true }),
       typed("destination", "Destination", "", { placeholder: "any gateway" }),
-      el("div", { class: "chips", role: "group", "aria-label": "Status of the job" }, JOB_STATUSES.map(chip)));
+      el("div", { class: "chips", role: "group", "aria-label": "Status of the job" },
+        JOB_STATUSES.map((status) => chip(set.has(status), () => turned(status), jobBadge({ status }))),
+        chip(this.wanted.failed, () => (this.wanted.failed = !this.wanted.failed), "with failures")));
   }
 
   list() {
@@ -69,9 +73,14 @@ export class JobsView {
     return el("section", { "aria-label": "List of jobs" }, this.rows, this.empty, this.pager);
   }
 
+  /** What is wanted, as the address and the API say it. */
+  filter() {
+    const { text: words, destination, status, failed } = this.wanted;
+    return { text: words, destination, status: [...status].join(","), failed: failed ? "true" : "" };
+  }
+
   address(more) {
-    const { text: words, destination, status } = this.wanted;
-    list.hash = write("", { text: words, destination, status: [...status].join(","), page: this.page > 1 ? this.page : "" }, more);
+    list.hash = write("", { ...this.filter(), page: this.page > 1 ? this.page : "" }, more);
   }
 
   first() {
@@ -94,8 +103,7 @@ export class JobsView {
   }
 
   ask() {
-    const query = { ...this.wanted, status: [...this.wanted.status].join(","), limit: PAGE, offset: (this.page - 1) * PAGE };
-    return call("GET", `/jobs${queryOf(query)}`);
+    return call("GET", `/jobs${queryOf({ ...this.filter(), limit: PAGE, offset: (this.page - 1) * PAGE })}`);
   }
 
   /** Read the page anew. */
@@ -125,17 +133,15 @@ export class JobsView {
     const at = this.jobs.findIndex((one) => one.id === job.id);
     if (job.status === "deleted" || at < 0) {
       // New, gone or of another page: which jobs are on this one is the gateway's to say.
-      if (at >= 0 || this.elsewhere.get(job.id) !== job.status) this.later();
-      this.elsewhere.set(job.id, job.status);
+      if (at >= 0 || this.elsewhere.get(job.id) !== kind(job)) this.later();
+      this.elsewhere.set(job.id, kind(job));
       return;
     }
     delete job.requests;
     const before = this.jobs[at];
     this.jobs[at] = job;
-    if (before.status !== job.status) {
-      say(`${title(job)} is ${job.status}`);
-      if (this.wanted.status.size) this.later();
-    }
+    if (before.status !== job.status) say(`${title(job)} is ${job.status}`);
+    if (kind(before) !== kind(job) && (this.wanted.status.size || this.wanted.failed)) this.later();
     soon(this.draw);
   }
 
@@ -151,7 +157,7 @@ export class JobsView {
     for (const id of this.cards.keys()) if (!ids.has(id)) this.cards.delete(id);
     if (shown.length !== this.rows.children.length || shown.some((card, index) => this.rows.children[index] !== card))
       this.rows.replaceChildren(...shown);
-    const filtered = this.wanted.text || this.wanted.destination || this.wanted.status.size;
+    const filtered = Object.values(this.filter()).some(Boolean);
     this.empty.hidden = shown.length > 0;
     if (filtered) text(this.empty, "No job fits these filters.");
     else this.empty.replaceChildren("There are no jobs yet. ", el("a", { href: "#/new" }, "Make the first one"), ".");
@@ -170,4 +176,9 @@ export class JobsView {
     this.live.end();
     clearTimeout(this.timer);
   }
+}
+
+/** What the filters by status look at. */
+function kind(job) {
+  return `${job.status} ${failures(job.counts) > 0}`;
 }

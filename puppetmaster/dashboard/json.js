@@ -25,6 +25,15 @@ export class Exact {
   }
 }
 
+/** JSON as one would type it, whose numbers keep their text in every browser. */
+export function write(value) {
+  // No text that came over the bus has \0 in it.
+  const exact = function exact(key, one) {
+    return this[key] instanceof Exact ? `\0${this[key].text}\0` : one;
+  };
+  return JSON.stringify(value, exact, 2).replace(/"\\u0000(.*?)\\u0000"/g, "$1");
+}
+
 /** What is wrong with a text, and where in it. */
 export class JsonFault extends Error {
   constructor(message, at) {

@@ -1,8 +1,11 @@
 // A new job: what, to whom, under which policies; a dry run before anything is sent.
 
-import { ApiError, Unanswered, call } from "./api.js";
+import { read, write } from "./address.js";
+import { again } from "./again.js";
+import { Unanswered, call } from "./api.js";
 import { notify, say } from "./dialogs.js";
 import { el, facts, time } from "./dom.js";
+import { Draft } from "./draft.js";
 import { JobForm, fieldOf, written } from "./form.js";
 import { Live } from "./live.js";
 import { described } from "./policies.js";
@@ -17,15 +20,60 @@ export class NewJobView {
     this.faults = el("div", { class: "panel faults", role: "alert", tabindex: "-1", hidden: true });
     this.hint = el("p", { class: "panel muted hint" },
       "The dry run appears here: what would be sent, to whom, in which waves. Nothing is sent before you have seen it.");
-    this.form = new JobForm({ changed: () => this.forget(), submitted: () => this.dryRun() });
+    this.origin = el("div", { class: "origin", role: "status" });
+    this.form = new JobForm({ changed: () => this.changed(), submitted: () => this.dryRun(), cleared: () => this.clear() });
+    this.draft = new Draft(() => this.form.values());
     place.append(
-      el("div", { class: "title" }, el("h1", {}, "New job")),
+      el("div", { class: "title" }, el("h1", {}, "New job")), this.origin,
       el("div", { class: "two" }, this.form.element, el("div", { class: "side" }, this.faults, this.plan, this.hint)));
     call("GET", "/openapi.json").then(({ data }) => this.form.hint(data.components.schemas.NewJob)).catch(() => {
       // Without hints it works too.
     });
     // It shows no jobs; whether it is connected is shown here too.
     this.live = new Live("/jobs/ws", { state });
+    const job = read().parameters.get("job");
+    if (/^\d+$/.test(job ?? "")) this.again(job);
+    else this.restore(Draft.found());
+  }
+
+  /** Run a job again with changes: what it was stands in the form. */
+  async again(id) {
+    this.tell(["Loading ", linkTo(id), " …"]);
+    try {
+      const { values, notes } = await again(id);
+      if (this.ended) return;
+      this.form.fill(values);
+      this.tell(["This is ", linkTo(id), " again. Change what you like: a new job is made of it."], notes);
+      // From now on what is typed counts, also after a reload.
+      write("new", {});
+      this.changed();
+    } catch (error) {
+      this.tell([`Job ${id} could not be loaded. ${error.message}`]);
+    }
+  }
+
+  restore(draft) {
+    if (!draft) return;
+    this.form.fill(draft.values);
+    if (draft.started) this.tell([linkTo(draft.started), " was started with this. Starting it again makes another job."]);
+  }
+
+  /** Where what stands in the form comes from. */
+  tell(line, notes = []) {
+    this.origin.replaceChildren(el("p", {}, line), ...notes.map((note) => el("p", { class: "warning" }, note)));
+  }
+
+  changed() {
+    this.forget();
+    this.draft.changed();
+  }
+
+  clear() {
+    this.form.fill({});
+    this.forget();
+    this.draft.forget();
+    this.origin.replaceChildren();
+    this.form.go("method");
   }
 
   /** What was planned is not what stands there any more. */
@@ -39,34 +87,35 @@ export class NewJobView {
   async dryRun() {
     this.forget();
     const asked = this.asked = this.form.read();
-    if (asked.faults.length) {
-      this.showFaults("The job cannot be planned yet.", asked.faults);
-      return;
-    }
-    this.form.fail([]);
     try {
+      // Also where something is missing: what the gateway finds wrong with the rest is told at once.
       const { data } = await call("POST", "/jobs", written(asked, { dryRun: true }));
-      if (this.asked === asked) this.showPlan(asked, data);
+      if (this.asked !== asked) return;
+      if (asked.faults.length) this.showFaults(asked.faults);
+      else this.showPlan(asked, data);
     } catch (error) {
-      if (this.asked === asked) this.refused(error);
+      if (this.asked === asked) this.refused(error, asked.faults);
     }
   }
 
-  /** The gateway names the places by the names of its API; here they are fields. */
-  refused(error) {
-    const faults = (error.errors ?? []).map(({ path, message }) => ({ field: fieldOf(path), path, message }));
-    const known = error instanceof ApiError && faults.length > 0;
-    this.showFaults(known ? "The gateway does not take it yet." : `${error.message} Nothing was started.`, faults);
+  /** The gateway names the places by the names of its API; here they are fields. Of one field what is seen here goes before. */
+  refused(error, known = []) {
+    const there = new Set(known.map(({ field }) => field));
+    const more = (error.errors ?? []).map(({ path, message }) => ({ field: fieldOf(path), path, message }))
+      .filter(({ field }) => !there.has(field));
+    if (known.length || more.length) this.showFaults([...known, ...more]);
+    else this.showFaults([], `${error.message} Nothing was started.`);
   }
 
-  showFaults(sentence, faults) {
+  showFaults(faults, sentence = `${faults.length === 1 ? "One thing is" : `${faults.length} things are`} missing or wrong. Nothing was sent.`) {
     const told = this.form.fail(faults);
     this.hint.hidden = true;
     this.faults.hidden = false;
     this.faults.replaceChildren(el("h2", {}, sentence), el("ul", {}, told.map(({ field, label, message }) => el("li", {},
       field ? el("button", { type: "button", class: "link-like", onclick: () => this.form.go(field) }, label) : el("b", {}, label),
-      ` ${message}`))));
+      `: ${message}`))));
     if (!told.some(({ field }) => field)) this.faults.focus();
+    this.faults.scrollIntoView({ block: "nearest" });
   }
 
   showPlan(asked, job) {
@@ -80,6 +129,7 @@ export class NewJobView {
     const start = el("button", {
       type: "button", class: method === "get" ? "primary" : "danger", onclick: () => this.start(asked, key, start),
     }, `Start: ${command} on ${plural(total, "gateway")}`);
+    this.form.fail([]);
     this.hint.hidden = true;
     this.plan.hidden = false;
     this.plan.replaceChildren(...[
@@ -107,6 +157,7 @@ export class NewJobView {
     button.disabled = true;
     try {
       const { data } = await call("POST", "/jobs", written(asked, { key }));
+      this.draft.started(data.id);
       location.hash = `#/jobs/${data.id}`;
     } catch (error) {
       button.disabled = false;
@@ -122,6 +173,12 @@ export class NewJobView {
   }
 
   end() {
+    this.ended = true;
+    this.draft.end();
     this.live.end();
   }
+}
+
+function linkTo(id) {
+  return el("a", { href: `#/jobs/${id}` }, `Job ${id}`);
 }

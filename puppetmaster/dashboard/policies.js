@@ -15,7 +15,10 @@ export const POLICIES = [
   { name: "requestTimeout", label: "Answer within, s", ...digits },
   { name: "timeout", label: "Whole job within, s", ...digits },
   { name: "retry.attempts", label: "Attempts at most", ...digits },
+  { name: "retry.on", label: "Retry after" },
   { name: "retry.delay", label: "Before a retry, s", ...digits },
+  { name: "retry.factor", label: "Each further delay, times", ...digits },
+  { name: "retry.maxDelay", label: "Delays at most, s", ...digits },
   { name: "abort.errors", label: "Abort: failures allowed" },
   { name: "abort.after", label: "Abort: not before", ...digits },
   { name: "idempotent", label: "May be sent twice", options: [["true", "yes"], ["false", "no"]] },
@@ -31,12 +34,17 @@ function count(said) {
   return value;
 }
 
+function words(said) {
+  return said.split(/[\s,;]+/).filter(Boolean);
+}
+
 const READ = {
-  waves: (said) => said.split(/[\s,;]+/).filter(Boolean).map(share),
+  waves: (said) => words(said).map(share),
   concurrency: share,
   "gate.errors": share,
   "abort.errors": share,
   "gate.onFail": String,
+  "retry.on": words,
   idempotent: (said) => said === "true",
   startAt: (said) => new Date(said).toISOString(),
 };
@@ -57,6 +65,24 @@ export function policies(form, fault) {
     }
   }
   return found;
+}
+
+/** What stands in the fields of a job that has these properties. */
+export function typed(job) {
+  const found = {};
+  for (const { name } of POLICIES) {
+    const [group, property] = name.split(".");
+    const value = property ? job[group]?.[property] : job[group];
+    if (value === undefined || value === null) continue;
+    found[name] = Array.isArray(value) ? value.join(", ") : name === "startAt" ? local(value) : String(value);
+  }
+  return found;
+}
+
+/** A time as a field for it takes it: in the zone of whoever looks, to the second. */
+function local(iso) {
+  const at = new Date(iso);
+  return new Date(at.getTime() - at.getTimezoneOffset() * 60_000).toISOString().slice(0, 19);
 }
 
 /** How many requests each wave of a job has. */

@@ -41,6 +41,20 @@ function numbers([whole, hexFirst, first, hexLast, last]) {
   });
 }
 
+/** Names as patterns, in their order: each run of numbers that follow one another is one. */
+export function foldInOrder(names) {
+  const runs = [];
+  for (const name of names) {
+    const [, head, digits] = /^(.*?)(\d*)$/s.exec(name);
+    const last = runs.at(-1);
+    const follows = digits !== "" && last?.head === head && last.to.length === digits.length && digits.length < 16
+      && Number(digits) === Number(last.to) + 1;
+    if (follows) last.to = digits;
+    else runs.push({ name, head, from: digits, to: digits });
+  }
+  return runs.map(({ name, head, from, to }) => (from === to ? name : `${head}[${from}-${to}]`));
+}
+
 /** What was pasted: `{names, twice, faults}`; white space, commas and semicolons separate. */
 export function read(pasted) {
   const seen = new Set();

@@ -58,6 +58,9 @@ export class Results {
     const folded = singles > SINGLES;
     const straight = folded ? groups.slice(0, first) : groups;
     const more = total - groups.length;
+    // The largest comes first: as wide as its count are all of them, so that what follows lines up.
+    const widest = number(Math.max(singles, groups[0]?.count ?? 0)).length;
+    this.element.style.setProperty("--count", `${Math.max(3, widest)}ch`);
     // The largest come first: behind one that is alone, all are.
     this.element.replaceChildren(...[
       el("p", { class: "muted" }, total ? `${plural(total, "different result")}, the most frequent first.` : "There is no result yet."),

@@ -1,11 +1,25 @@
 // The requests of one job: in an array by their ids, which follow each other, and what of them is shown.
 
 import { call } from "./api.js";
-import { outcome } from "./words.js";
+import { FAILURES, outcome } from "./words.js";
 
 const PAGE = 2000;
 /** What a gateway with several requests shows: the first of these that one of them has. */
 export const WORST = ["error", "timeout", "unknown", "sent", "pending", "canceled", "skipped", "resolved"];
+/** What the table is sorted by. Where nothing else is asked for failures come first, all else as it was created. */
+const FAILED = 0;
+const KEYS = {
+  failures: (one) => (FAILURES.includes(one.__request.status) ? FAILED : 1),
+  created: (one) => one.id,
+  destination: (one) => one.__request.destination,
+  status: (one) => WORST.indexOf(one.__request.status),
+  attempts: (one) => one.__request.attempts,
+  duration: (one) => took(one) ?? -1,
+  result: said,
+};
+const UNSEEN = 0;
+const FITS = 1;
+const OTHER = 2;
 
 export class Rows {
   constructor() {
@@ -19,13 +33,27 @@ export class Rows {
     this.items = new Array(ids.length);
     this.told = new Uint8Array(ids.length); // by the WebSocket: newer than any page
     this.loaded = 0;
+    this.order = []; // places in `items` of all that are loaded, as they were sorted last
     this.commands = new Map();
     this.changed();
   }
 
+  /** The filter or the order is another one: all are looked at anew. */
   changed() {
+    this.fit = new Uint8Array(this.items.length);
+    this.keys = new Array(this.items.length);
+    this.touched();
+  }
+
+  touched() {
     this.stale = true;
     this.version = (this.version ?? 0) + 1;
+  }
+
+  set(index, request) {
+    this.items[index] = request;
+    this.fit[index] = UNSEEN;
+    this.keys[index] = undefined;
   }
 
   put(requests, live) {
@@ -35,12 +63,13 @@ export class Rows {
       if (live) this.told[index] = 1;
       if (this.items[index] === undefined) {
         this.loaded += 1;
+        this.order.push(index);
         const command = `${request.method.toUpperCase()} ${request.resource}`;
         this.commands.set(command, (this.commands.get(command) ?? 0) + 1);
       }
-      this.items[index] = request;
+      this.set(index, request);
     }
-    this.changed();
+    this.touched();
   }
 
   get(id) {
@@ -63,10 +92,10 @@ export class Rows {
     for (const { id, __request: fresh } of requests) {
       const known = this.get(id);
       if (known?.__request.status !== fresh.status || known.__request.why === fresh.why) continue;
-      this.items[id - this.first] = { ...known, __request: { ...known.__request, why: fresh.why } };
+      this.set(id - this.first, { ...known, __request: { ...known.__request, why: fresh.why } });
       changed = true;
     }
-    if (changed) this.changed();
+    if (changed) this.touched();
   }
 
   /** The requests that fit the filter, by id. */
@@ -83,37 +112,36 @@ export class Rows {
 
   look() {
     if (!this.stale) return;
-    const { status } = this.filter;
+    const { items, fit } = this;
     const wanted = this.filter.text.toLowerCase();
     this.found = [];
-    for (const request of this.items) {
-      if (request === undefined) continue;
-      if (status.size && !status.has(request.__request.status)) continue;
-      if (wanted && !this.fits(request, wanted)) continue;
-      this.found.push(request);
+    for (let index = 0; index < items.length; index += 1) {
+      if (items[index] === undefined) continue;
+      if (fit[index] === UNSEEN) fit[index] = this.fits(items[index], wanted) ? FITS : OTHER;
+      if (fit[index] === FITS) this.found.push(items[index]);
     }
-    this.list = this.sort.by ? this.ordered() : this.found;
+    this.list = this.ordered();
     this.stale = false;
   }
 
   fits(request, wanted) {
+    const { status } = this.filter;
     const inner = request.__request;
-    if (inner.destination.toLowerCase().includes(wanted)) return true;
-    return said(request).toLowerCase().includes(wanted);
+    if (status.size && !status.has(inner.status)) return false;
+    return !wanted || inner.destination.toLowerCase().includes(wanted) || said(request).toLowerCase().includes(wanted);
   }
 
+  /** Few change at a time: the others are in their order already, and sorting them again is quick. */
   ordered() {
-    const key = {
-      destination: (one) => one.__request.destination,
-      status: (one) => WORST.indexOf(one.__request.status),
-      attempts: (one) => one.__request.attempts,
-      duration: (one) => took(one) ?? -1,
-      result: said,
-    }[this.sort.by];
-    const sign = this.sort.down ? -1 : 1;
-    const keys = new Map(this.found.map((one) => [one, key(one)]));
-    const compare = (a, b) => (a < b ? -1 : a > b ? 1 : 0);
-    return [...this.found].sort((a, b) => sign * compare(keys.get(a), keys.get(b)) || a.id - b.id);
+    const { items, fit, keys, order } = this;
+    const key = KEYS[this.sort.by ?? "failures"];
+    const sign = this.sort.by && this.sort.down ? -1 : 1;
+    for (const index of order) keys[index] ??= key(items[index]);
+    order.sort((a, b) => (keys[a] < keys[b] ? -sign : keys[a] > keys[b] ? sign : a - b));
+    const shown = order.filter((index) => fit[index] === FITS);
+    // How many failures stand before all else.
+    this.ahead = this.sort.by ? 0 : shown.findLastIndex((index) => keys[index] === FAILED) + 1;
+    return shown.map((index) => items[index]);
   }
 }
 

@@ -12,7 +12,7 @@ const COLUMNS = [
   ["duration", "Duration"],
   ["result", "Result, or why it waits"],
 ];
-export const ORDERS = COLUMNS.map(([name]) => name);
+export const ORDERS = ["created", ...COLUMNS.map(([name]) => name)];
 const SPARE = 4;
 
 export class Table {
@@ -43,7 +43,7 @@ export class Table {
   /** On a narrow screen there are no columns whose heads could be pressed. */
   sorter() {
     this.choice = el("select", { "aria-label": "Sort by", onchange: () => this.order(this.choice.value || null, false) },
-      el("option", { value: "" }, "In order of creation"), COLUMNS.map(([name, label]) => el("option", { value: name }, `By ${label.toLowerCase()}`)));
+      el("option", { value: "" }, "Failures first"), el("option", { value: "created" }, "In order of creation"), COLUMNS.map(([name, label]) => el("option", { value: name }, `By ${label.toLowerCase()}`)));
     this.turned = el("button", { type: "button", onclick: () => this.order(this.rows.sort.by, !this.rows.sort.down) });
     return el("div", { class: "sorter" }, this.choice, this.turned);
   }
@@ -120,6 +120,7 @@ export class Table {
     this.space.style.height = `${list.length * this.height}px`;
     this.empty.hidden = list.length > 0 || this.rows.loaded < this.rows.items.length;
     this.scroller.setAttribute("aria-rowcount", String(list.length + 1));
+    this.stay(list);
     this.cursor = Math.max(0, Math.min(this.cursor, list.length - 1));
     const size = Math.ceil(this.scroller.clientHeight / this.height) + 2 * SPARE;
     while (this.pool.length < size) this.pool.push(this.makeRow());
@@ -129,6 +130,21 @@ export class Table {
     const current = this.pool[this.cursor % count];
     if (current?.index === this.cursor && list.length) this.scroller.setAttribute("aria-activedescendant", current.element.id);
     else this.scroller.removeAttribute("aria-activedescendant");
+  }
+
+  /** Failures that are new come above what one reads: it stays where it is. At the top one sees them come. */
+  stay(list) {
+    const { ahead } = this.rows;
+    if (this.uppermost && ahead !== this.ahead && this.scroller.scrollTop > 0) {
+      const more = list.findIndex(({ id }) => id === this.uppermost.id) - this.uppermost.index;
+      if (this.uppermost.index >= this.ahead && this.uppermost.index + more >= 0) {
+        this.scroller.scrollTop += more * this.height;
+        this.cursor += more;
+      }
+    }
+    const index = Math.floor(this.scroller.scrollTop / this.height);
+    this.uppermost = list[index] && { id: list[index].id, index };
+    this.ahead = ahead;
   }
 
   makeRow() {

@@ -7,6 +7,8 @@ import { number, plural } from "./words.js";
 const AGAIN_MS = 3000;
 const MOST = 500;
 const REASONS = 3;
+/** Reasons that all requests of a job have that wait. */
+const OF_ALL = ["paused", "start", "stopping", "bus", "controller", "store"];
 /** Reasons that differ from one request to the next in what they name, put for many. */
 const COMMON = {
   destination: "another request to the same gateway comes first",
@@ -54,13 +56,17 @@ export class Whys {
     const ahead = job.totalCount - end;
     const here = job.counts.pending - ahead;
     const reasons = new Map();
+    let ofAll = true;
     for (const { id, __request: inner } of this.fresh) {
       if (id - this.rows.first >= end || inner.status !== "pending" || !inner.why) continue;
       const reason = COMMON[inner.whyCode] ?? inner.why;
       reasons.set(reason, (reasons.get(reason) ?? 0) + 1);
+      ofAll &&= OF_ALL.includes(inner.whyCode);
     }
+    ofAll &&= reasons.size === 1;
+    if (ofAll) reasons.set([...reasons.keys()][0], here);
     const sorted = [...reasons].sort((a, b) => b[1] - a[1]);
-    const some = here > MOST ? `the first ${MOST} of ${number(here)}: ` : "";
+    const some = here > MOST && !ofAll ? `of the first ${MOST} of ${number(here)}: ` : "";
     const parts = here > 0 ? sorted.slice(0, REASONS).map(([reason, count]) => `${number(count)}: ${reason}`) : [];
     if (sorted.length > REASONS) parts.push(`${plural(sorted.length - REASONS, "more reason")}`);
     if (ahead) parts.push(`${number(ahead)}: ${job.gateStatus === "closed" ? "the gate before them is closed" : "their wave has not begun"}`);

@@ -7,6 +7,8 @@ export { JOB_STATUSES, SOURCES, WAYS } from "./contract.js";
 /** The statuses of requests in the order in which bars and filters show them. */
 export const STATUSES = [...DONE, ...[...OPEN].reverse()];
 export const FAILED = DONE.filter((status) => status !== "resolved");
+/** Those that ran and failed, or may have run. */
+export const FAILURES = ["error", "timeout", "unknown"];
 
 const NUMBER = new Intl.NumberFormat("en", { maximumFractionDigits: 1 });
 export const number = (value) => NUMBER.format(value);
@@ -15,6 +17,11 @@ export const plural = (count, one, many = `${one}s`) => `${number(count)} ${coun
 /** "8 error, 2 timeout": those of `statuses` that there are. */
 export function tally(counts, statuses = STATUSES) {
   return statuses.filter((status) => counts[status]).map((status) => `${number(counts[status])} ${status}`).join(", ");
+}
+
+/** How many requests failed. */
+export function failures(counts) {
+  return FAILURES.reduce((sum, status) => sum + counts[status], 0);
 }
 
 /** How many gateways are there, as their bridges say; "" when none says anything. */
@@ -38,8 +45,9 @@ export function duration(ms) {
   if (!Number.isFinite(ms)) return "–";
   if (ms < 0) ms = 0;
   if (ms < 1000) return `${Math.round(ms)} ms`;
-  if (ms < 9950) return `${(ms / 1000).toFixed(1)} s`;
-  const s = Math.round(ms / 1000);
+  // As `age` has it: 12 s have not passed before 12 s have passed.
+  if (ms < 10_000) return `${(Math.floor(ms / 100) / 10).toFixed(1)} s`;
+  const s = Math.floor(ms / 1000);
   const two = (value) => String(value).padStart(2, "0");
   if (s < 60) return `${s} s`;
   if (s < 3600) return `${Math.floor(s / 60)} min ${two(s % 60)} s`;
@@ -82,4 +90,9 @@ export function outcome(result) {
   const said = result.message ?? (result.data === undefined ? "" : JSON.stringify(result.data));
   const line = [result.code, said].filter((part) => part !== undefined && part !== null && part !== "").join(" ");
   return (result.late ? "late: " : "") + (line.length > 200 ? `${line.slice(0, 200)}…` : line);
+}
+
+/** Words of the API as a sentence of their own: "Expected a number, got x." A name that it begins with stays as it is. */
+export function sentence(said) {
+  return said.replace(/^[a-z](?=[a-z]* )/, (first) => first.toUpperCase()) + (/[.!?]$/.test(said) ? "" : ".");
 }

@@ -12,7 +12,7 @@ from typing import Any
 
 from puppetmaster.errors import IllegalTransition
 from puppetmaster.model.policy import Policy
-from puppetmaster.model.request import FAILED, OPEN, RequestStatus
+from puppetmaster.model.request import FAILURES, OPEN, RequestStatus
 from puppetmaster.model.why import Reason, Said, code_of
 
 
@@ -163,7 +163,7 @@ class Job:
     @property
     def failed_gateways(self) -> int:
         """How many of its gateways had a request that failed, when each has one at most (``onFail``)."""
-        return sum(self.counts[status] for status in FAILED)
+        return sum(self.counts[status] for status in FAILURES)
 
     @property
     def policy(self) -> Policy:

@@ -78,8 +78,8 @@ TRANSITIONS: Mapping[tuple[RequestStatus, RequestEvent], RequestStatus] = {
 
 #: Statuses of a request that is not done.
 OPEN = frozenset({_S.PENDING, _S.SENT})
-#: Statuses of a request that may have run, and of which nobody knows that it ran as it should.
-FAILED = frozenset({_S.ERROR, _S.TIMEOUT, _S.UNKNOWN})
+#: Statuses of a request that ran and failed, or may have run.
+FAILURES = (_S.ERROR, _S.TIMEOUT, _S.UNKNOWN)
 #: Statuses that a late answer can still correct.
 UNANSWERED = frozenset({_S.TIMEOUT, _S.UNKNOWN})
 #: The outcome of the last attempt -> the event that ends a request whose next attempt will not be made.

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from puppetmaster.errors import StoreError
 from puppetmaster.model.job import FINAL, Job
-from puppetmaster.model.request import Item, Request
+from puppetmaster.model.request import FAILURES, Item, Request
 from puppetmaster.store.base import (
     FIELDS,
     REQUEST_BYTES,
@@ -101,6 +101,9 @@ class MemoryReader(Reader):
         tables = self._tables()
         plain = {name: value for name, value in where.items() if name in ("status", "name")}
         ids = _fitting(tables.jobs, plain)[::-1]
+        if "failed" in where:
+            counts = {id_: tables.jobs[id_]["counts"] for id_ in ids}
+            ids = [id_ for id_ in ids if any(map(counts[id_].get, FAILURES)) is where["failed"]]
         if "destination" in where:
             there = self.request_ids({"destination": where["destination"]})
             jobs = {tables.requests[id_]["job"] for id_ in there}

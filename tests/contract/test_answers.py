@@ -30,6 +30,7 @@ POLICIES = {
     "rate": 20,
     "retry": {"attempts": 3, "on": ["timeout"], "delay": 5, "factor": 2, "maxDelay": 300},
     "idempotent": True,
+    "onFail": "stop",
     "abort": {"errors": "10%", "after": 2},
     "waves": [1, "100%"],
     "gate": {"errors": 0, "soak": 60, "onFail": "pause"},

@@ -23,7 +23,7 @@ from puppetmaster.store.base import (
     Store,
 )
 from tests.contract.conftest import Open
-from tests.examples import AT, LATER, a_job, an_item
+from tests.examples import AT, LATER, a_job, an_item, counts
 from tests.stored import as_ended, creation, everything, fill, first_of
 
 WAIT_S = 30.0
@@ -414,7 +414,10 @@ def test_requests_come_in_the_order_of_their_ids_in_pages(store: Store) -> None:
 
 @pytest.fixture
 def mixed(store: Store) -> Store:
-    """Ten jobs; odd ones ended, every third is "night"; 4 has a key, 5 alone the destination "cg-5000"."""
+    """Ten jobs; odd ones ended, every third is "night".
+
+    4 has a key, 5 alone the destination "cg-5000", 8 a failure.
+    """
     for number in range(1, 11):
         key = "the Key 4" if number == 4 else None
         changes = creation(number, name="night" if number % 3 == 0 else None, key=key)
@@ -426,6 +429,8 @@ def mixed(store: Store) -> Store:
             }
         if number == 5:
             changes.requests[first_of(5)] = replace(changes.requests[first_of(5)], destination="cg-5000")
+        if number == 8:
+            changes.jobs[number] = replace(changes.jobs[number], counts=counts(pending=2, timeout=1))
         store.commit(changes)
     return store
 
@@ -447,6 +452,9 @@ def mixed(store: Store) -> Store:
         ({"destination": "cg-1", "name": "night"}, [9, 6, 3]),
         ({"destination": "cg-1", "name": "night", "status": ["resolved"]}, [9, 3]),
         ({"destination": "nobody"}, []),
+        ({"failed": True}, [8]),
+        ({"failed": False, "name": "night"}, [9, 6, 3]),
+        ({"failed": True, "status": "resolved"}, []),
         ({"text": "IGH"}, [9, 6, 3]),
         ({"text": "1"}, [10, 1]),
         ({"text": "key 4"}, [4]),
@@ -464,7 +472,7 @@ def test_filters_of_jobs(mixed: Store, where: dict[str, Any], ids: list[int]) ->
         assert [job.id for job in reader.jobs(where, limit=2, offset=1)] == ids[1:3]
         assert [job.id for job in reader.jobs(where, offset=2)] == ids[2:]
         assert reader.jobs(where, limit=0) == []
-        if not {"destination", "text"} & where.keys():
+        if not {"destination", "text", "failed"} & where.keys():
             assert reader.count_jobs(where) == len(ids)
 
 

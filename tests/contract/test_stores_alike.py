@@ -14,7 +14,7 @@ from puppetmaster.model.job import JobStatus
 from puppetmaster.model.request import Request, RequestStatus
 from puppetmaster.store.base import Changes, Ids, Keep, Look, Now, Reader, Store
 from tests.contract.conftest import IMPLEMENTATIONS
-from tests.examples import LATER
+from tests.examples import LATER, counts
 from tests.stored import as_ended, creation, first_of
 
 #: Hundreds of transactions that need not outlive the test: a disk is too slow for them.
@@ -32,6 +32,8 @@ JOB_WHERES: list[dict[str, Any]] = [
     *WHERES,
     {"name": "night"},
     {"destination": "cg-1"},
+    {"failed": True},
+    {"failed": False},
     {"text": "IGH"},
     {"text": "1"},
     {"text": "", "status": "resolved"},
@@ -106,7 +108,9 @@ class Script:
         if number not in self.existing:
             return Changes()
         job = as_ended(self.existing[number].jobs[number], JobStatus.RESOLVED)
-        return Changes(jobs={number: replace(job, finished_at=at)})
+        failed = 1 if at == LATER else 0
+        ended = counts(resolved=job.total - failed, unknown=failed)
+        return Changes(jobs={number: replace(job, finished_at=at, counts=ended)})
 
     def remove(self, numbers: set[int]) -> Changes:
         gone = [self.existing.pop(number) for number in numbers if number in self.existing]

@@ -6,10 +6,23 @@ import json
 import re
 from typing import Any
 
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Browser, Page, Route, expect
 
 from puppetmaster import ranges
-from tests.page_site import ATTACK, FAILING, GOOD, SILENT, Site, button, ended, nameless, open_job, row, shoot
+from tests.page_site import (
+    ATTACK,
+    FAILING,
+    GOOD,
+    SILENT,
+    Site,
+    a_page,
+    button,
+    ended,
+    nameless,
+    open_job,
+    row,
+    shoot,
+)
 
 
 def test_requests_in_a_table(page: Page, site: Site) -> None:
@@ -117,6 +130,67 @@ def test_the_head_says_what_was_given(page: Page, site: Site) -> None:
     ended(page, "canceled")
 
 
+def test_what_stands_still_has_no_speed(page: Page, site: Site) -> None:
+    to = ranges.expand("cg-[001-040]") * 15
+    batch = [
+        {"method": "get", "resource": "/system/time", "__request": {"destination": to[at : at + 40]}}
+        for at in range(0, len(to), 40)
+    ]
+    id_ = site.ask("POST", "/jobs", {"batch": batch, "rate": 2})["id"]
+    open_job(page, site, id_)
+    facts = page.locator(".job-head .facts").first
+    expect(facts).to_contain_text(re.compile(r"Rate[\d.]+/sTime leftabout "))
+    expect(facts).to_contain_text("Running for")
+    button(page, "Pause").click()
+    ended(page, "paused")
+    expect(facts).not_to_contain_text("Rate")
+    expect(facts).not_to_contain_text("Time left")
+    expect(facts).to_contain_text(re.compile(r"Started[\d.]+ s ago"))
+    expect(facts).to_contain_text(re.compile("Waiting5[89][0-9]: the job is paused$"))
+    site.ask("PUT", f"/jobs/{id_}", {"status": "canceled"})
+    ended(page, "canceled")
+
+
+def test_what_all_jobs_have_in_flight_is_what_this_one_has_and_more(browser: Browser, site: Site) -> None:
+    """Though the gateway says the one at any time and the other now and then."""
+    said = {"openJobs": 1, "inFlight": 99, "window": 40}
+
+    def answer(route: Route) -> None:
+        health = route.fetch().json()
+        route.fulfill(json={**health, "counters": {**health["counters"], **said}})
+
+    id_ = site.job("/system/time", SILENT[:2], requestTimeout=60)
+    with a_page(browser) as page:
+        page.route("**/system/puppetmaster", answer)
+        open_job(page, site, id_)
+        facts = page.locator(".job-head .facts").first
+        expect(facts).to_contain_text("In flight2In flight, all jobs2, window 40")
+        said["openJobs"] = 2
+        expect(facts).to_contain_text(
+            "In flight2In flight, all jobs99, window 40; those without an answer for"
+        )
+        said["inFlight"] = 1
+        expect(facts).to_contain_text("In flight2In flight, all jobs2, window 40")
+    site.ask("PUT", f"/jobs/{id_}", {"status": "canceled", "force": True})
+
+
+def test_what_there_is_none_of_is_quiet(page: Page, site: Site) -> None:
+    open_job(page, site, site.job("/system/time", GOOD[:2]))
+    ended(page, "resolved")
+    looks = (
+        "(chip) => [getComputedStyle(chip).borderColor, getComputedStyle(chip.querySelector('svg')).color]"
+    )
+    there = button(page, "2 resolved").evaluate(looks)
+    quiet = [
+        button(page, f"0 {status}").evaluate(looks) for status in ("error", "timeout", "unknown", "pending")
+    ]
+    assert quiet == [["rgba(0, 0, 0, 0)", "rgb(85, 99, 111)"]] * 4
+    assert there[0] != quiet[0][0]
+    assert there[1] != quiet[0][1]
+    button(page, "0 error").click()
+    expect(button(page, "0 error")).to_have_attribute("aria-pressed", "true")
+
+
 def test_the_rate_is_of_those_that_were_tried(page: Page) -> None:
     """Of a job that sent 10 in 10 s and skipped 90."""
     counts = {"resolved": 7, "error": 1, "timeout": 1, "unknown": 1, "skipped": 60, "canceled": 30}
@@ -133,9 +207,8 @@ def test_the_rate_is_of_those_that_were_tried(page: Page) -> None:
 
 
 def test_a_request_in_the_drawer(page: Page, site: Site) -> None:
-    open_job(
-        page, site, site.job("/system/note", ["cg-001", "cg-002", "<img>"], "put", data={"note": ATTACK})
-    )
+    to = ["cg-001", "cg-002", "<img>"]
+    page.goto(f"{site.url}#/jobs/{site.job('/system/note', to, 'put', data={'note': ATTACK})}?sort=created")
     ended(page, "resolved, with failures")
     page.get_by_role("grid").focus()
     page.keyboard.press("ArrowDown")
@@ -269,6 +342,17 @@ def test_results_in_groups(page: Page, site: Site) -> None:
     expect(other.locator("code")).to_have_text(["cg-[002-003]"])
     expect(other.get_by_role("row", name='note absent "x"')).to_be_visible()
     shoot(page, "results")
+
+
+def test_results_line_up_whatever_their_counts(page: Page, site: Site) -> None:
+    to = [*FAILING, *ranges.expand("nobody-[0001-1200]")]
+    open_job(page, site, site.job("/system/info", to))
+    ended(page, "resolved, with failures")
+    page.get_by_role("tab", name="Results").click()
+    lines = page.locator(".results > details > summary")
+    expect(lines.nth(1)).to_be_visible()
+    expect(lines.locator(".count")).to_have_text(["1,200", "8"])
+    assert len({box["x"] for one in lines.locator(".status").all() if (box := one.bounding_box())}) == 1
 
 
 def test_results_of_one_gateway_alone_are_one_line(page: Page, site: Site) -> None:

@@ -6,7 +6,7 @@ import time
 from playwright.sync_api import Page, expect
 
 from sandbox.demo import MACS
-from tests.page_site import ATTACK, FAILING, GOOD, Site, button, ended, shoot
+from tests.page_site import ATTACK, FAILING, GOOD, SILENT, Site, button, ended, shoot
 
 
 def test_the_list_follows_the_jobs(page: Page, site: Site) -> None:
@@ -71,6 +71,33 @@ def test_the_list_is_filtered(page: Page, site: Site) -> None:
     button(page, "paused").click()
     expect(page.get_by_text("No job fits these filters.")).to_be_visible()
     expect(button(page, "paused")).to_have_attribute("aria-pressed", "true")
+
+
+def test_a_job_is_among_those_with_failures_from_its_first_one_on(page: Page, site: Site) -> None:
+    site.job("/system/time", GOOD[:2], name="all of it went well")
+    button(page, "with failures").click()
+    expect(page).to_have_url(re.compile("failed=true$"))
+    expect(page.get_by_role("link", name="all of it went well")).to_have_count(0)
+    to = [*FAILING[:1], *SILENT[:1]]
+    id_ = site.job("/system/time", to, name="one fails, one is waited for", requestTimeout=60)
+    card = page.get_by_role("listitem").filter(has_text="one fails, one is waited for")
+    expect(card).to_contain_text("1 of 2 done: 1 error, 1 in flight")
+    page.reload()
+    expect(button(page, "with failures")).to_have_attribute("aria-pressed", "true")
+    expect(card).to_be_visible()
+    site.ask("PUT", f"/jobs/{id_}", {"status": "canceled", "force": True})
+
+
+def test_columns_line_up_over_all_rows(page: Page, site: Site) -> None:
+    """Whatever their times and statuses say."""
+    site.job("/system/time", ["cg-001"], startAt="2100-12-31T23:59:59Z", name="lined up, later")
+    site.job("/system/info", FAILING[:2], name="lined up, failed")
+    page.get_by_label("Name, number or resource").fill("lined up")
+    rows = page.locator(".job")
+    expect(rows).to_have_count(2)
+    expect(rows.first).to_contain_text("resolved, with failures")
+    for column in (".state", ".bar", ".counts"):
+        assert len({box["x"] for row in rows.locator(column).all() if (box := row.bounding_box())}) == 1
 
 
 def test_the_address_keeps_filters_tabs_and_pages(page: Page, site: Site) -> None:

@@ -5,11 +5,12 @@ import io
 import json
 import re
 import urllib.request
+from typing import Any
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Browser, FilePayload, Page, expect
 
-from tests.page_site import Site, button, ended, row, shoot
+from tests.page_site import GOOD, NARROW, Site, a_page, button, ended, open_job, row, shoot
 
 
 def test_a_job_is_made_after_a_dry_run(page: Page, site: Site) -> None:
@@ -155,12 +156,18 @@ def test_what_is_wrong_with_a_new_job_is_told_at_its_field(page: Page, site: Sit
     page.goto(f"{site.url}#/new")
     expect(page.locator("#link")).to_have_text("connected")
     button(page, "Dry run").click()
-    told = page.get_by_role("alert").filter(has_text="cannot be planned")
-    for part in ("Method choose one", "Resource it begins with /", "Destinations name at least one"):
-        expect(told).to_contain_text(part)
+    told = page.get_by_role("alert").filter(has_text="missing or wrong")
+    expect(told.get_by_role("heading")).to_have_text("3 things are missing or wrong. Nothing was sent.")
+    expect(told.get_by_role("listitem")).to_have_text(
+        [
+            "Method: Choose GET, POST, PUT or DELETE.",
+            "Resource: Say which, such as /system/time.",
+            "Destinations: Name at least one gateway.",
+        ]
+    )
     expect(page.get_by_label("GET")).to_be_focused()
     expect(page.get_by_label("Resource")).to_have_attribute("aria-invalid", "true")
-    expect(page.get_by_label("Resource")).to_have_accessible_description("it begins with /")
+    expect(page.get_by_label("Resource")).to_have_accessible_description("Say which, such as /system/time.")
     told.get_by_role("button", name="Destinations").click()
     expect(page.get_by_label("Destinations")).to_be_focused()
     page.get_by_label("GET").check()
@@ -173,16 +180,189 @@ def test_what_is_wrong_with_a_new_job_is_told_at_its_field(page: Page, site: Sit
     page.get_by_text("Policies").click()
     button(page, "Dry run").click()
     # What the gateway finds wrong stands at the fields as well, under their names.
-    told = page.get_by_role("alert").filter(has_text="does not take it")
     expect(told.get_by_role("listitem")).to_have_text(
         [
-            re.compile("^Sent per second expected a number from 0.0001 to 100000"),
-            re.compile("^Gate: failures allowed expected waves"),
+            "Sent per second: Expected a number from 0.0001 to 100000, got -3.",
+            re.compile("^Gate: failures allowed: Expected waves"),
         ]
     )
     expect(page.get_by_label("Gate: failures allowed")).to_be_focused()
-    expect(page.get_by_label("Sent per second")).to_have_accessible_description(re.compile("got -3$"))
+    expect(page.get_by_label("Sent per second")).to_have_accessible_description(re.compile(r"got -3\.$"))
     shoot(page, "new-faults")
+
+
+def test_all_that_is_wrong_is_told_at_once(browser: Browser, site: Site) -> None:
+    """What the page sees and what the gateway sees; on a telephone above the fields."""
+    with a_page(browser, viewport=NARROW) as page:
+        page.goto(f"{site.url}#/new")
+        page.get_by_label("Resource").fill("system")
+        page.get_by_label(re.compile("^Data")).fill('{"a": }')
+        page.get_by_label("Destinations").fill("cg-[9-1] a/b cg-001")
+        page.get_by_text("Policies").click()
+        page.get_by_label("Sent per second").fill("-3")
+        page.get_by_label("Whole job within, s").fill("soon")
+        button(page, "Dry run").click()
+        told = page.get_by_role("alert").filter(has_text="missing or wrong")
+        expect(told.get_by_role("listitem")).to_have_text(
+            [
+                "Method: Choose GET, POST, PUT or DELETE.",
+                "Resource: It begins with /, such as /system/time.",
+                "Data: Line 1, column 7: This is not JSON: expected a value, found }.",
+                "Destinations: [9-1]: expected the smaller bound first.",
+                re.compile("^Destinations: a/b: expected a name or a range .*[.]$"),
+                "Whole job within, s: Expected a number, got soon.",
+                "Sent per second: Expected a number from 0.0001 to 100000, got -3.",
+            ]
+        )
+        expect(told).to_be_in_viewport()
+        expect(page.get_by_label("GET")).to_be_focused()
+        panel, form = told.bounding_box(), page.locator("form").bounding_box()
+        assert panel
+        assert form
+        assert panel["y"] + panel["height"] <= form["y"]
+        shoot(page, "new-all-faults")
+
+
+def test_what_stands_in_the_form_survives_back_and_reload(page: Page, site: Site) -> None:
+    page.get_by_role("navigation").get_by_role("link", name="New job").click()
+    page.get_by_label("POST").check()
+    page.get_by_label("Resource").fill("/system/reboot")
+    page.get_by_label(re.compile("^Data")).fill('{"in": 9007199254740993}')
+    page.get_by_label("Destinations").fill("cg-[001-004]")
+    page.get_by_text("Policies").click()
+    page.get_by_label("Waves").fill("1, 50%")
+    page.get_by_label("May be sent twice").select_option("no")
+
+    def kept() -> None:
+        expect(page.get_by_label("POST")).to_be_checked()
+        expect(page.get_by_label("Resource")).to_have_value("/system/reboot")
+        expect(page.get_by_label(re.compile("^Data"))).to_have_value('{"in": 9007199254740993}')
+        expect(page.locator("#to-said")).to_contain_text("4 destinations")
+        expect(page.get_by_label("Waves")).to_have_value("1, 50%")
+        expect(page.get_by_label("May be sent twice")).to_have_value("false")
+
+    page.reload()
+    kept()
+    page.get_by_role("navigation").get_by_role("link", name="Jobs").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Jobs")
+    page.go_back()
+    kept()
+    button(page, "Dry run").click()
+    page.get_by_role("button", name=re.compile("^Start: POST")).click()
+    ended(page, "resolved")
+    id_ = page.url.rpartition("/")[2]
+    page.go_back()
+    kept()
+    expect(page.locator(".origin")).to_have_text(
+        f"Job {id_} was started with this. Starting it again makes another job."
+    )
+    page.get_by_role("link", name=f"Job {id_}").click()
+    page.get_by_role("navigation").get_by_role("link", name="New job").click()
+    expect(page.get_by_label("Resource")).to_have_value("")
+    page.go_back()
+    page.go_back()
+    kept()
+    button(page, "Clear the form").click()
+    expect(page.get_by_label("Resource")).to_have_value("")
+    expect(page.get_by_label("POST")).not_to_be_checked()
+    page.reload()
+    expect(page.get_by_label("Destinations")).to_have_value("")
+
+
+POLICIES: dict[str, Any] = {
+    "name": "to be run again",
+    "timeout": 3600,
+    "requestTimeout": 30,
+    "concurrency": "50%",
+    "rate": 40,
+    "retry": {"attempts": 3, "on": ["error"], "delay": 1, "factor": 3, "maxDelay": 60},
+    "idempotent": False,
+    "abort": {"errors": "90%", "after": 12},
+    "waves": [1, "50%", "100%"],
+    "gate": {"errors": "100%", "soak": 0.5, "onFail": "abort"},
+}
+
+
+def test_a_job_is_run_again_with_changes(page: Page, site: Site) -> None:
+    data = {"serial": 9007199254740993, "f": 1.0, "list": [1, 2]}
+    to = [*GOOD[4:9], "cg-001", "00:0c:29:1c:e8:02"]
+    id_ = site.job("/system/note", to, "put", data=data, startAt="2020-01-02T03:04:05Z", **POLICIES)
+    open_job(page, site, id_)
+    page.get_by_role("link", name="Run again with changes").click()
+    expect(page.locator(".origin")).to_contain_text(f"This is Job {id_} again.")
+    expect(page.locator(".origin")).to_contain_text(
+        re.compile("Its time to start, 2 Jan 2020.* is past, and is")
+    )
+    expect(page).to_have_url(f"{site.url}#/new")
+    expect(page.get_by_label("Destinations")).to_have_value("cg-[005-009]\ncg-001\n00:0c:29:1c:e8:02")
+    page.get_by_label("Name").fill("changed")
+    page.reload()
+    expect(page.get_by_label("Name")).to_have_value("changed")
+    button(page, "Dry run").click()
+    page.get_by_role("button", name=re.compile("^Start: PUT")).click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("changed")
+    again = site.ask("GET", f"/jobs/{page.url.rpartition('/')[2]}")
+    assert {name: again.get(name) for name in POLICIES} == {**POLICIES, "name": "changed"}
+    assert [one["__request"]["destination"] for one in again["requests"]] == to
+    assert json.dumps(again["requests"][0]["data"]) == json.dumps(data)
+    assert again["parent"] is None
+    site.ask("DELETE", f"/jobs/{again['id']}")
+    site.ask("DELETE", f"/jobs/{id_}")
+
+
+def test_what_a_form_cannot_say_of_a_job_is_told(page: Page, site: Site) -> None:
+    items: list[dict[str, Any]] = [
+        {"method": "get", "resource": f"/system/{part}", "__request": {"destination": GOOD[:number]}}
+        for part, number in (("time", 3), ("info", 2))
+    ]
+    items[0]["code"] = 200
+    id_ = site.ask("POST", "/jobs", {"batch": items, "startAt": "2100-01-02T03:04:05Z"})["id"]
+    page.goto(f"{site.url}#/new?job={id_}")
+    expect(page.locator(".origin .warning")).to_have_text(
+        [
+            "It has 2 different commands, and this form has one: here is the first, GET /system/time, "
+            "with its 3 gateways.",
+            "It sends events, which have a code. This form cannot: it would send commands.",
+        ]
+    )
+    expect(page.get_by_label("Starts at")).not_to_have_value("")
+    site.ask("DELETE", f"/jobs/{id_}")
+    page.goto(site.url)
+    page.goto(f"{site.url}#/new?job={id_}")
+    expect(page.locator(".origin")).to_contain_text(f"Job {id_} could not be loaded. There is no job {id_}")
+
+
+DROP = """(files) => {
+  const data = new DataTransfer();
+  for (const [name, said] of files) data.items.add(new File([said], name, {type: 'text/plain'}));
+  const form = document.querySelector('form');
+  const event = (name) => new DragEvent(name, {dataTransfer: data, bubbles: true, cancelable: true});
+  const over = !form.dispatchEvent(event('dragover')) && form.classList.contains('over');
+  return [over, !form.dispatchEvent(event('drop')), form.classList.contains('over')];
+}"""
+
+
+def test_destinations_come_from_a_file(page: Page, site: Site) -> None:
+    page.goto(f"{site.url}#/new")
+    page.get_by_label("Destinations").fill("cg-001")
+    assert page.evaluate(DROP, [["fleet.txt", "cg-[002-011]\n\ncg-001,cg-020\n"]]) == [True, True, False]
+    expect(page.get_by_label("Destinations")).to_have_value("cg-001\ncg-[002-011]\n\ncg-001,cg-020")
+    expect(page.locator(".of-file")).to_contain_text("12 destinations from fleet.txt.")
+    expect(page.locator("#to-said")).to_contain_text("12 destinations")
+    expect(page.locator("#to-said")).to_contain_text("1 duplicate, each taken once: cg-001")
+    with page.expect_file_chooser() as chosen:
+        button(page, "Add a file").click()
+    files: list[FilePayload] = [
+        {"name": "more.csv", "mimeType": "text/csv", "buffer": b"cg-030;cg-031"},
+        {"name": "image.png", "mimeType": "image/png", "buffer": b"\x89PNG\x00"},
+    ]
+    chosen.value.set_files(files)
+    expect(page.locator("#to-said")).to_contain_text("14 destinations")
+    expect(page.locator(".of-file")).to_contain_text(
+        "image.png was not read: expected a text with the names of"
+    )
+    page.reload()
+    expect(page.locator("#to-said")).to_contain_text("14 destinations")
 
 
 def test_each_fault_of_the_api_has_its_field(page: Page) -> None:

@@ -38,6 +38,22 @@ def test_ranges_are_the_product_s(page: Page) -> None:
     assert refused == len(FAULTY)
 
 
+def test_names_are_folded_in_their_order(page: Page) -> None:
+    names = [
+        *ranges.expand("cg-[098-102]"),
+        "cg-7",
+        "cg-8",
+        "cg-10",
+        "a",
+        "b",
+        *ranges.expand("x[1-3]y"),
+        "cg-001",
+    ]
+    found = page.evaluate("async (all) => (await import('/static/ranges.js')).foldInOrder(all)", names)
+    assert found == ["cg-[098-102]", "cg-[7-8]", "cg-10", "a", "b", "x1y", "x2y", "x3y", "cg-001"]
+    assert [name for one in found for name in ranges.expand(one)] == names
+
+
 def test_numbers_of_answers_keep_their_text(page: Page) -> None:
     text = json.dumps(
         {
@@ -52,6 +68,11 @@ def test_numbers_of_answers_keep_their_text(page: Page) -> None:
     )
     again = "async (text) => JSON.stringify((await import('/static/json.js')).parse(text))"
     assert page.evaluate(again, text) == text
+    typed = again.replace("JSON.stringify((await", "(await import('/static/json.js')).write((await")
+    found = page.evaluate(typed, text)
+    assert json.loads(found, parse_int=str, parse_float=str) == json.loads(
+        text, parse_int=str, parse_float=str
+    )
     plain = '{"a":[1,2.5,"x"],"b":null}'
     assert page.evaluate(again, plain) == plain
 
@@ -75,6 +96,43 @@ def test_the_sizes_of_waves_come_from_where_they_end(page: Page) -> None:
         "async (job) => (await import('/static/policies.js')).waveSizes(job)", {"waveEnds": [1, 21, 201]}
     )
     assert found == [1, 20, 180]
+
+
+@pytest.mark.parametrize(
+    ("codes", "said"), [(["paused"], "600: as told"), (["paused", "next"], "of the first 500 of 600: ")]
+)
+def test_a_reason_of_the_whole_job_holds_for_all_that_wait(page: Page, codes: list[str], said: str) -> None:
+    """Though only the first of them were asked for."""
+    rows = [
+        {"id": one, "__request": {"status": "pending", "why": "as told" if one else code, "whyCode": code}}
+        for one, code in enumerate((codes * 500)[:500])
+    ]
+    found = page.evaluate(
+        """async (fresh) => {
+          const whys = new (await import('/static/whys.js')).Whys(1, {first: 0});
+          return whys.summary.call({...whys, fresh}, {totalCount: 600, counts: {pending: 600}}, 600);
+        }""",
+        rows[1:] if len(codes) == 1 else rows,
+    )
+    assert found.startswith(said), found
+
+
+def test_ages_and_durations_agree(page: Page) -> None:
+    found = page.evaluate(
+        """async (all) => {
+          const {age, duration} = await import('/static/words.js');
+          return all.map((ms) => [age(ms), duration(ms)]);
+        }""",
+        [26_600, 59_999, 60_000, 3_599_999, 3_600_000, 86_399_999],
+    )
+    assert found == [
+        ["26 s", "26 s"],
+        ["59 s", "59 s"],
+        ["1 min", "1 min 00 s"],
+        ["59 min", "59 min 59 s"],
+        ["1 h", "1 h 00 min"],
+        ["23 h", "23 h 59 min"],
+    ]
 
 
 @pytest.mark.parametrize("code", ["destination", "ourLock", "locked"])

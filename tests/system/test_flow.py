@@ -122,6 +122,7 @@ def test_every_resource_answers_on_the_bus(client: BusClient) -> None:
     assert get(f"/jobs?destination={MACS[1]}")[0]["id"] == job["id"]
     assert [one["id"] for one in get("/jobs?status=resolved&limit=1&offset=1")] == [job["id"]]
     assert get("/jobs?status=paused") == []
+    assert get("/jobs?failed=true&name=times") == []
     assert len(get("/jobs?collection=true&name=times")[0]["collection"]) == 3
     with_collection = get(f"/jobs/{job['id']}?collection=true")
     assert with_collection["requests"] == job["requests"]

@@ -13,7 +13,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from puppetmaster.errors import StoreError
 from puppetmaster.model.job import Job
-from puppetmaster.model.request import Item, Request, RequestStatus
+from puppetmaster.model.request import FAILURES, Item, Request, RequestStatus
 from puppetmaster.store.base import Filter, Reader
 from puppetmaster.store.sqlite.documents import Contains, Except, Fields, SqliteTinyDB, Where
 
@@ -79,7 +79,7 @@ class SqliteReader(Reader):
 
     @_reads
     def jobs(self, where: Filter, *, limit: int | None = None, offset: int = 0) -> list[Job]:
-        """Jobs, newest first. ``where``: ``status``, ``name``, ``destination``, ``text``."""
+        """Jobs, newest first. ``where``: ``status``, ``name``, ``destination``, ``text``, ``failed``."""
         plain = {field: value for field, value in where.items() if field in ("status", "name")}
         if len(plain) == len(where):
             return self._as_jobs(self._jobs.page(where, order="desc", limit=limit, offset=offset))
@@ -91,6 +91,9 @@ class SqliteReader(Reader):
         """The ids of jobs, newest first. ``where`` as for ``jobs``."""
         plain = {field: value for field, value in where.items() if field in ("status", "name")}
         ids = self._jobs.ids(plain).tolist()[::-1]
+        if "failed" in where:
+            failed = self._with_failures()
+            ids = [id_ for id_ in ids if (id_ in failed) is where["failed"]]
         if "destination" in where:
             there = self._still({"destination": where["destination"]})
             jobs = {job for _, job in self._requests.values(("job",), there)}
@@ -98,6 +101,11 @@ class SqliteReader(Reader):
         if "text" in where:
             ids = self._with_text(ids, str(where["text"]))
         return ids
+
+    def _with_failures(self) -> set[int]:
+        """The jobs that have a request which failed, as their counts say."""
+        found = self._jobs.values(("counts",), {})
+        return {id_ for id_, counts in found if any(map(json.loads(counts).get, FAILURES))}
 
     def _with_text(self, ids: list[int], text: str) -> list[int]:
         """Those of these jobs whose id, name, key, or the resource of an item contains a text."""

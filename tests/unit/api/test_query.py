@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from puppetmaster.api.query import LARGEST, Query, parse
 from puppetmaster.errors import Fault, Invalid
 
-OF_JOBS = ("limit", "offset", "jobStatus", "name", "text", "destination", "collection")
+OF_JOBS = ("limit", "offset", "jobStatus", "name", "text", "destination", "failed", "collection")
 OF_REQUESTS = ("limit", "offset", "status", "destination")
 
 
@@ -35,13 +35,15 @@ def test_everything_asked() -> None:
         "name": "night",
         "text": "/system/",
         "destination": "00:0c:29:1c:e8:01",
+        "failed": "true",
         "collection": "true",
     }
-    where = {
+    where: dict[str, Any] = {
         "status": ["resolved", "canceled"],
         "name": "night",
         "text": "/system/",
         "destination": "00:0c:29:1c:e8:01",
+        "failed": True,
     }
     assert parse(given, OF_JOBS) == Query(limit=10, offset=20, collection=True, where=where)
 

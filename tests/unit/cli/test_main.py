@@ -307,6 +307,8 @@ def test_list(server: FakeServer, run: Run) -> None:
     assert result.stderr == "1 of 30 are shown: --limit 30 shows all\n"
     assert server.asked[0].path == "/jobs?status=resolved%2Caborted&text=x%2Fy&destination=a&limit=1"
     assert run("list", "--limit", "1", "--json").stderr == result.stderr
+    run("list", "--failed", "--limit", "1")
+    assert server.asked[-1].path == "/jobs?failed=true&limit=1"
 
 
 def test_list_of_wrong_statuses(server: FakeServer, run: Run) -> None:

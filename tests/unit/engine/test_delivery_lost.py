@@ -18,7 +18,7 @@ def test_nothing_is_sent_without_link_or_controller(world: World) -> None:
     assert why(world, job.first) == "the bus is down"
     world.run(lambda engine: engine.controller(up=True))
     world.run(lambda engine: engine.connection(up=True))
-    assert (world.sent, world.engine.controller_up) == ([], False), "it has not answered over this link"
+    assert (world.sent, world.engine.controller_up) == ([], False), "it has not answered over this connection"
     world.run(lambda engine: engine.controller(up=True))
     assert len(world.sent) == 1
 

@@ -64,6 +64,8 @@ def test_a_job_from_its_creation_to_its_removal(door: Door) -> None:
         without = door.ask("GET", path).json
         assert (without["requests"], without["totalCount"], without.keys()) == ([], 2, job.keys())
     assert [one["id"] for one in door.ask("GET", "/jobs?name=times").json] == [1]
+    assert [one["id"] for one in door.ask("GET", "/jobs?failed=false").json] == [1]
+    assert door.ask("GET", "/jobs?failed=true").json == []
     assert door.ask("GET", f"/request/{job['requests'][1]}").json == shown["requests"][1]
     assert door.ask("PUT", "/jobs/1", {"status": "paused"}).json["status"] == "paused"
     assert door.ask("DELETE", "/jobs/1").json["status"] == "canceled"

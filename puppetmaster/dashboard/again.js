@@ -1,0 +1,51 @@
+// A job once more, in the form of a new one: what to type there, and what of it a form cannot say.
+
+import { call, now } from "./api.js";
+import { write } from "./json.js";
+import { typed } from "./policies.js";
+import { foldInOrder } from "./ranges.js";
+import { moment, number, plural } from "./words.js";
+
+const PAGE = 2000;
+
+/** `{values, notes}`: the values of the fields, and sentences. Throws what `call` throws. */
+export async function again(id) {
+  const { data: job } = await call("GET", `/jobs/${id}?limit=0`);
+  const { first, names, others } = await commands(id, job.totalCount);
+  const late = job.startAt && Date.parse(job.startAt) <= now();
+  const data = write(first.data);
+  const notes = [];
+  if (others) {
+    notes.push(`It has ${number(others + 1)} different commands, and this form has one: here is the first, `
+      + `${first.method.toUpperCase()} ${first.resource}, with its ${plural(names.length, "gateway")}.`);
+  }
+  if (first.code !== undefined) notes.push("It sends events, which have a code. This form cannot: it would send commands.");
+  if (late) notes.push(`Its time to start, ${moment(job.startAt)}, is past, and is left out.`);
+  return {
+    values: {
+      ...typed(late ? { ...job, startAt: null } : job),
+      name: job.name ?? "", method: first.method, resource: first.resource, data: data === "{}" ? "" : data,
+      to: foldInOrder(names).join("\n"),
+    },
+    notes,
+  };
+}
+
+/** The first command of a job, the gateways that it goes to, and how many other commands there are. */
+async function commands(id, total) {
+  let first = null;
+  let said = "";
+  const names = [];
+  const others = new Set();
+  for (let offset = 0; offset < total; offset += PAGE) {
+    const { data } = await call("GET", `/jobs/${id}/requests?limit=${PAGE}&offset=${offset}`);
+    for (const request of data) {
+      const command = write([request.method, request.resource, request.data, request.code ?? null]);
+      first ??= request;
+      said ||= command;
+      if (command === said) names.push(request.__request.destination);
+      else others.add(command);
+    }
+  }
+  return { first, names, others: others.size };
+}
