@@ -15,7 +15,7 @@ from puppetmaster.api.answers import ANSWERS, SOURCES, WAYS
 from puppetmaster.api.fields import Field, Many
 from puppetmaster.api.operations import OPERATIONS, WEBSOCKET, Operation
 from puppetmaster.model.job import JobStatus
-from puppetmaster.model.request import OPEN, RequestStatus
+from puppetmaster.model.request import FAILURES, OPEN, RequestStatus
 
 FILE = Path(__file__).with_name("openapi.json")
 PAGE_FILE = Path(fields.__file__).parents[1] / "dashboard" / "contract.js"
@@ -280,6 +280,7 @@ def page_words() -> bytes:
         "METHODS": fields.METHODS,
         "DONE": [status for status in RequestStatus if status not in OPEN],
         "OPEN": [status for status in RequestStatus if status in OPEN],
+        "FAILURES": FAILURES,
         "JOB_STATUSES": list(JobStatus),
         "SOURCES": SOURCES,
         "WAYS": WAYS,

@@ -1,14 +1,13 @@
 // How statuses, numbers, times and results are said.
 
-import { DONE, OPEN } from "./contract.js";
+import { DONE, FAILURES, OPEN } from "./contract.js";
 
+export { FAILURES };
 export { JOB_STATUSES, SOURCES, WAYS } from "./contract.js";
 
 /** The statuses of requests in the order in which bars and filters show them. */
 export const STATUSES = [...DONE, ...[...OPEN].reverse()];
 export const FAILED = DONE.filter((status) => status !== "resolved");
-/** Those that ran and failed, or may have run. */
-export const FAILURES = ["error", "timeout", "unknown"];
 
 const NUMBER = new Intl.NumberFormat("en", { maximumFractionDigits: 1 });
 export const number = (value) => NUMBER.format(value);
