@@ -211,6 +211,11 @@ SCHEMAS: Mapping[str, Shape] = {
                 "description": "What stands before the next wave: it rests, or it failed",
                 "enum": [None, *(status.value for status in GateStatus)],
             },
+            "openedGates": {
+                "description": "The gates that failed, and that callers opened; where waves were given",
+                "type": "array",
+                "items": _object({"wave": _whole(1), "failed": _COUNT, "at": _TIME}),
+            },
             "dryRun": {"description": "Nothing was created: ids are null", "const": True},
             "waveSizes": {"type": "array", "items": _whole(1)},
             "plan": {

@@ -242,7 +242,7 @@ class Lifecycle:
             return
         self._start(opened, JobEvent.RESUME if job.status is JobStatus.PAUSED else JobEvent.START)
         if job.gate is GateStatus.CLOSED:
-            self._open_wave(opened)
+            self._open_wave(opened, opened.job.opened_by_hand(self._moment.at))
 
     def release(self, opened: OpenJob) -> None:
         """Let those requests wait for their turn that may be sent now: of the waves that are open."""
@@ -308,12 +308,11 @@ class Lifecycle:
             self._state.write_job(replace(job, gate=GateStatus.SOAK))
             self._timers.set(Timer(TimerKind.SOAK, job.id), self._moment.now_s + policy.gate.soak_s)
         else:
-            self._open_wave(opened)
+            self._open_wave(opened, job.in_next_wave())
 
-    def _open_wave(self, opened: OpenJob) -> None:
-        job = opened.job
+    def _open_wave(self, opened: OpenJob, job: Job) -> None:
         self._timers.cancel(Timer(TimerKind.SOAK, job.id))
-        self._state.write_job(replace(job, wave=job.wave + 1, wave_errors=job.failed_count, gate=None))
+        self._state.write_job(job)
         self.release(opened)
 
     def _stop(self, opened: OpenJob, event: JobEvent, reason: Said, *, force: bool) -> None:

@@ -56,6 +56,22 @@ class GateStatus(StrEnum):
     CLOSED = "closed"  #: the wave failed; the job is paused until a caller resumes it
 
 
+@dataclass(frozen=True, slots=True)
+class OpenedGate:
+    """A gate that failed, and that a caller opened."""
+
+    #: Number of the wave in front of it, from 1.
+    wave: int
+    #: How many requests of that wave had failed.
+    failed: int
+    #: When it was opened.
+    at: str
+
+    def document(self) -> dict[str, Any]:
+        """The gate as it is stored, and as the API shows it."""
+        return {"wave": self.wave, "failed": self.failed, "at": self.at}
+
+
 _S, _E = JobStatus, JobEvent
 
 TRANSITIONS: Mapping[tuple[JobStatus, JobEvent], JobStatus] = {
@@ -126,6 +142,8 @@ class Job:
     wave_errors: int = 0
     #: The gate behind the open wave; None: that wave is not done.
     gate: GateStatus | None = None
+    #: The gates that failed and that callers opened, in the order of the waves.
+    opened_gates: tuple[OpenedGate, ...] = ()
     #: The optional properties of the API, as they were given; ``model.policy`` reads them.
     given: Mapping[str, Any] = field(default_factory=dict)
     status: JobStatus = JobStatus.DISPATCHING
@@ -180,6 +198,15 @@ class Job:
         """The job with ``event`` as its ``ending``. A job that is being stopped already stays as it is."""
         return self if self.ending else replace(self, ending=event, reason=reason)
 
+    def opened_by_hand(self, at: str) -> "Job":
+        """The job with the next wave open, though the gate in front of it failed."""
+        gate = OpenedGate(self.wave, self.failed_count - self.wave_errors, at)
+        return replace(self, opened_gates=(*self.opened_gates, gate)).in_next_wave()
+
+    def in_next_wave(self) -> "Job":
+        """The job with the next wave open."""
+        return replace(self, wave=self.wave + 1, wave_errors=self.failed_count, gate=None)
+
     def tallied(self, deltas: Mapping[RequestStatus, int]) -> "Job":
         """The job with ``deltas`` added to its counts. Raises IllegalTransition: they would not add up."""
         counts = {status: count + deltas.get(status, 0) for status, count in self.counts.items()}
@@ -211,6 +238,7 @@ class Job:
             "wave": self.wave,
             "waveErrors": self.wave_errors,
             "gate": self.gate and self.gate.value,
+            "openedGates": [gate.document() for gate in self.opened_gates],
             "given": dict(self.given),
             "status": self.status.value,
             "ending": self.ending and self.ending.value,
@@ -245,6 +273,8 @@ class Job:
             wave=document["wave"],
             wave_errors=document["waveErrors"],
             gate=GateStatus(document["gate"]) if document["gate"] else None,
+            # Jobs of earlier versions have none.
+            opened_gates=tuple(OpenedGate(**gate) for gate in document.get("openedGates", ())),
             given=document["given"],
             status=JobStatus(document["status"]),
             ending=JobEvent(document["ending"]) if document["ending"] else None,
@@ -279,9 +309,13 @@ class Job:
         }
 
     def _waves(self) -> dict[str, Any]:
-        """Where its waves end, which one is open, and what stands before the next."""
-        ends = Policy.of(self.given, self.total).waves
-        return {"waveEnds": list(ends), "wave": self.wave, "gateStatus": self.gate}
+        """Where its waves end, which one is open, what stands before the next, what was opened by hand."""
+        return {
+            "waveEnds": list(Policy.of(self.given, self.total).waves),
+            "wave": self.wave,
+            "gateStatus": self.gate,
+            "openedGates": [gate.document() for gate in self.opened_gates],
+        }
 
 
 def _timed_at(document: Mapping[str, Any]) -> str | None:
