@@ -112,6 +112,12 @@ def open_job(page: Page, site: Site, id_: int) -> None:
     expect(page.get_by_role("heading", level=1)).to_be_visible()
 
 
+def cancel(page: Page) -> None:
+    """Cancel the job that is shown, and say that it is meant."""
+    button(page, "Cancel").click()
+    button(page, "Cancel the job").click()
+
+
 def ended(page: Page, status: str) -> None:
     expect(page.locator(".job-head .badge")).to_contain_text(status)
 

@@ -7,9 +7,11 @@ import { took } from "./rows.js";
 import { SOURCES, WAYS, duration, moment, number, seconds } from "./words.js";
 
 export class Drawer {
-  constructor(rows, id) {
+  /** `stepped()` is called when it shows another request. */
+  constructor(rows, id, stepped) {
     this.rows = rows;
     this.id = id;
+    this.stepped = stepped;
     this.body = el("div", { class: "body" });
     this.title = el("h2", { id: "drawer-title" });
     this.why = el("span", { class: "muted" });
@@ -21,7 +23,14 @@ export class Drawer {
         el("button", { type: "button", class: "quiet", "aria-label": "Close", onclick: () => this.element.close() }, "✕")),
       this.body,
       el("footer", {}, this.copied, el("span", { class: "gap" }), this.back, this.next));
-    this.element.addEventListener("click", (event) => event.target === this.element && this.element.close());
+    this.element.addEventListener("click", (event) => {
+      // The second click of a double click on a row is not meant for what opened under it.
+      if (event.target === this.element && event.detail < 2) this.element.close();
+    });
+    this.element.addEventListener("keydown", (event) => {
+      const by = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
+      if (by && !event.ctrlKey && !event.metaKey && !event.altKey && !event.shiftKey) this.step(by);
+    });
   }
 
   open(closed) {
@@ -31,10 +40,13 @@ export class Drawer {
 
   step(by) {
     const list = this.rows.shown();
-    const found = list[list.findIndex((request) => request.id === this.id) + by];
-    if (found) this.id = found.id;
+    const place = list.findIndex((request) => request.id === this.id);
+    const found = place < 0 ? null : list[place + by];
+    if (!found) return;
+    this.id = found.id;
     this.draw();
     this.body.scrollTop = 0;
+    this.stepped();
   }
 
   async copy() {
