@@ -66,7 +66,8 @@ def a_page(browser: Browser, **options: Any) -> Iterator[Page]:
 
 def _note(kind: str, text: str, complaints: list[str]) -> None:
     # What the network refuses is written there too; tests that provoke it look at the page instead.
-    if kind in ("error", "warning") and "net::ERR" not in text and "Failed to load resource" not in text:
+    network = ("net::ERR", "Failed to load resource", "WebSocket connection to")
+    if kind in ("error", "warning") and not any(one in text for one in network):
         complaints.append(text)
 
 

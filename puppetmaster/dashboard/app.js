@@ -99,7 +99,7 @@ function viewOf({ parts, parameters }) {
 
 function route() {
   const address = read();
-  // Back from a request, or from one tab to another: the job stays.
+  // Back from a request, or to another tab: the job stays.
   if (view?.moved?.(address)) return;
   view?.end();
   main.replaceChildren();

@@ -19,8 +19,8 @@ export class Data {
       copied.focus();
     } }, "Copy as JSON");
     this.element = el("div", { class: "data" },
-      el("h3", {}, "What is sent"), this.commands,
-      el("h3", {}, "The job"),
+      el("h2", {}, "What is sent"), this.commands,
+      el("h2", {}, "The job"),
       el("p", { class: "muted" }, "As the API has it, without its requests."), this.json, el("div", { class: "actions" }, copied));
   }
 

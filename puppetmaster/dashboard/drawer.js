@@ -12,7 +12,8 @@ export class Drawer {
     this.rows = rows;
     this.id = id;
     this.stepped = stepped;
-    this.body = el("div", { class: "body" });
+    // Scrolled by keys, and where the focus is when what had it was drawn anew.
+    this.body = el("div", { class: "body", tabindex: "0", autofocus: true, role: "group", "aria-label": "The request" });
     this.title = el("h2", { id: "drawer-title" });
     this.why = el("span", { class: "muted" });
     this.copied = el("button", { type: "button", onclick: () => this.copy() }, "Copy as JSON");
@@ -69,6 +70,7 @@ export class Drawer {
     const rest = JSON.stringify({ ...request, __request: { ...inner, why: null } });
     if (rest === this.rest) return;
     this.rest = rest;
+    const focused = this.element.contains(document.activeElement);
     this.title.replaceChildren(copyable(inner.destination, "the name"));
     this.body.replaceChildren(
       el("p", { class: "state-of-it" }, status(inner.status), this.why),
@@ -87,6 +89,7 @@ export class Drawer {
       el("p", { class: "command" }, el("b", {}, request.method.toUpperCase()), ` ${request.resource}`),
       data(request.data, "Data that was sent"),
     );
+    if (focused && !this.element.contains(document.activeElement)) this.body.focus();
   }
 }
 

@@ -36,7 +36,7 @@ export class JobView {
     this.data = new Data(this.rows);
     this.draw = () => this.show();
     this.empty = el("p", { class: "empty" }, "Loading …");
-    place.append(this.empty);
+    place.append(el("h1", {}, `Job ${id}`), this.empty);
     this.live = new Live(`/jobs/${id}/ws?collection=true`, {
       opened: () => { this.fresh = true; },
       polled: () => this.polled(),
@@ -62,7 +62,7 @@ export class JobView {
     const { filter, sort } = this.rows;
     write(`jobs/${this.id}${this.tab === TABS[0] ? "" : `/${this.tab}`}`, {
       status: [...filter.status].join(","), text: filter.text, sort: sort.by ? `${sort.down ? "-" : ""}${sort.by}` : "",
-      request: this.drawer?.id ?? this.requested,
+      request: this.requested,
     }, more);
   }
 
@@ -70,12 +70,15 @@ export class JobView {
   moved({ parts: [, id, tab = TABS[0]], parameters }) {
     if (!this.head || this.live.ended || Number(id) !== this.id || !TABS.includes(tab)) return false;
     this.restore(tab, parameters);
-    const { id: shown } = this.drawer ?? {};
-    if (this.drawer && this.requested !== shown) this.drawer.element.close();
-    this.search.value = this.rows.filter.text;
+    const { drawer } = this;
+    if (drawer && this.requested !== drawer.id) {
+      this.drawer = null;
+      drawer.element.close();
+    }
+    this.tools.querySelector("input").value = this.rows.filter.text;
     this.head.pressed();
     this.rows.changed();
-    this.turn(this.tab);
+    this.choose(this.tab);
     return true;
   }
 
@@ -156,7 +159,7 @@ export class JobView {
     });
     this.head.sample(this.job);
     this.place.replaceChildren(this.head.element, this.tabs());
-    this.turn(this.tab);
+    this.choose(this.tab);
   }
 
   tabs() {
@@ -190,14 +193,8 @@ export class JobView {
       el("div", { class: "bar-of-tabs" }, list, this.tools), ...this.panels.values());
   }
 
-  /** Show another tab; Back leads to this one. */
   choose(name) {
     this.tab = name;
-    this.address({ push: true });
-    this.turn(name);
-  }
-
-  turn(name) {
     for (const [key, panel] of this.panels) panel.hidden = key !== name;
     for (const [key, button] of this.buttons) {
       button.setAttribute("aria-selected", String(key === name));
@@ -243,18 +240,18 @@ export class JobView {
   }
 
   openDrawer(requestId) {
-    this.drawer = new Drawer(this.rows, requestId, () => {
-      this.requested = this.drawer.id;
+    const drawer = this.drawer = new Drawer(this.rows, requestId, () => {
+      this.requested = drawer.id;
       this.address();
     });
     if (this.requested !== requestId) {
       this.requested = requestId;
       this.address({ push: true });
     }
-    this.drawer.open(() => this.closed());
+    drawer.open(() => this.drawer === drawer && this.closed());
   }
 
-  /** The drawer was closed: by Back, or else Back is what closes it in the address. */
+  /** The drawer was closed, and not by Back: so Back takes it out of the address. */
   closed() {
     this.drawer = null;
     if (this.live.ended || !read().parameters.has("request")) return;

@@ -213,6 +213,18 @@ def test_a_question_about_what_has_changed_is_not_answered(page: Page, site: Sit
     ended(page, "canceled")
 
 
+def test_a_question_that_has_just_opened_takes_no_press(page: Page) -> None:
+    """It was meant for what was there before it."""
+    at_once = page.evaluate(
+        "async () => { const {confirm} = await import('/static/dialogs.js');"
+        " window.said = confirm({title: 'Sure?', sentence: 'It is for ever.', action: 'Yes'});"
+        " const yes = document.querySelector('dialog [value=yes]'); yes.click(); return yes.disabled; }"
+    )
+    assert at_once
+    button(page, "Yes").click()
+    assert page.evaluate("window.said")
+
+
 def test_what_ends_a_job_names_whom_it_reaches(page: Page, site: Site) -> None:
     to = [*FAILING[:2], *SILENT[:1], *GOOD[:4]]
     id_ = site.job("/system/info", to, concurrency=1, requestTimeout=60, name="night")
