@@ -1,6 +1,6 @@
 // A button that acts on the gateway. It keeps its place in every status: what cannot be done is disabled and says why.
 
-import { notify, say } from "./dialogs.js";
+import { say } from "./dialogs.js";
 import { el } from "./dom.js";
 import { link } from "./link.js";
 
@@ -9,11 +9,12 @@ const HOLD_MS = 700;
 
 /**
  * The button. `ask()` asks whether it is meant, before `work()`; while that runs the button shows it, and takes no
- * press. `name` says more than its label. `allow(why)` says why it cannot be done now, "" when it can. Disabled it keeps the focus, so that a key that
- * is pressed once more does nothing else.
+ * press. `name` says more than its label. `allow(why)` says why it cannot be done now, "" when it can. Disabled it
+ * keeps the focus, so that a key that is pressed once more does nothing else.
  */
 export function control(label, { name = null, ask = async () => true, work, look = "" }) {
   let impossible = "";
+  let pressed = false;
   let busy = false;
   const button = el("button", { type: "button", "data-link": "", "aria-label": name, class: `control ${look}` }, el("span", {}, label));
   button.refresh = () => {
@@ -27,27 +28,28 @@ export function control(label, { name = null, ask = async () => true, work, look
     impossible = why;
     button.refresh();
   };
-  button.addEventListener("click", async (event) => {
-    if (event.detail > 1 || busy) return;
-    if (button.getAttribute("aria-disabled") === "true") {
+  const show = (working) => {
+    busy = working;
+    button.refresh();
+  };
+  const act = async () => {
+    if (!(await ask())) return;
+    const held = new Promise((done) => { setTimeout(done, HOLD_MS); });
+    show(true);
+    await work();
+    await held;
+  };
+  button.addEventListener("click", () => {
+    if (pressed) return;
+    if (link.why || impossible) {
       say(button.title);
       return;
     }
-    if (!(await ask())) return;
-    if (link.why) {
-      notify(`${link.why} Nothing was sent.`, "error");
-      return;
-    }
-    const begun = performance.now();
-    busy = true;
-    button.refresh();
-    try {
-      await work();
-    } finally {
-      await new Promise((done) => { setTimeout(done, HOLD_MS - (performance.now() - begun)); });
-      busy = false;
-      button.refresh();
-    }
+    pressed = true;
+    act().finally(() => {
+      pressed = false;
+      show(false);
+    });
   });
   button.refresh();
   return button;

@@ -190,6 +190,10 @@ def test_a_job_is_handled_with_keys_alone(page: Page, site: Site) -> None:
     page.keyboard.press("ArrowLeft")
     page.keyboard.press("ArrowLeft")
     expect(drawer.get_by_role("heading", level=2)).to_have_text(SILENT[0])
+    drawer.get_by_title("Copy the name").focus()
+    page.keyboard.press("ArrowRight")  # what has the focus is drawn anew
+    page.keyboard.press("ArrowRight")
+    expect(drawer.get_by_role("heading", level=2)).to_have_text("cg-002")
     page.keyboard.press("Escape")
     site.ask("PUT", f"/jobs/{id_}", {"status": "canceled", "force": True})
     ended(page, "canceled")

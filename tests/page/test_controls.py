@@ -159,6 +159,29 @@ def test_a_double_click_does_one_thing_at_most(page: Page, site: Site, told: lis
     ended(page, "canceled")
 
 
+def test_a_press_is_one_press_for_a_while(page: Page) -> None:
+    """However fast the answer is. What cannot be done, or was asked for and not meant, is not done at all."""
+    expect(page.locator("#link")).to_have_text("connected")
+    pressed = page.evaluate("""async () => {
+        const { control } = await import('/static/control.js');
+        let times = 0, asked = 0;
+        const work = async () => { times += 1; };
+        const press = async (one) => {
+            one.click();
+            await new Promise((done) => { setTimeout(done, 50); });
+            one.click();
+        };
+        await press(control('Do', { work }));
+        await press(control('Do', { work, ask: async () => (asked += 1) < 0 }));
+        await press(control('Do', { work, ask: () => new Promise(() => { asked += 1; }) }));
+        const not = control('Do', { work });
+        not.allow('It is done.');
+        await press(not);
+        return [times, asked];
+    }""")
+    assert pressed == [1, 3]
+
+
 def test_a_double_click_on_a_row_opens_its_request(page: Page, site: Site) -> None:
     open_job(page, site, site.job("/system/time", GOOD[:3]))
     ended(page, "resolved")
