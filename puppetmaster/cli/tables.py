@@ -80,6 +80,7 @@ def job(screen: Screen, found: Row) -> None:
         "created": moment(found["createdAt"]) + ago,
         "ended": moment(found["finishedAt"]) + after if found["finishedAt"] else None,
         **dict(wording.policies(found, screen.now(), moment)),
+        "opened by hand": wording.opened_gates(found, moment),
         "key": None if key.startswith(OWN_KEY) else key,
         "runs again": f"requests of job {found['parent']}" if found.get("parent") else None,
     }

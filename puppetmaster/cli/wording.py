@@ -107,6 +107,15 @@ def removal(job: Job) -> str:
     return f"job {job['id']} is removed; it was {status(job)}."
 
 
+def opened_gates(job: Job, moment: Callable[[str], str]) -> str | None:
+    """The gates that failed and that somebody opened; None: there are none. ``moment`` formats a time."""
+    said = [
+        f"behind wave {gate['wave']} over {_count(gate['failed'], 'failure')}, {moment(gate['at'])}"
+        for gate in job.get("openedGates", ())  # an older bundle has none
+    ]
+    return "; ".join(said) or None
+
+
 def _ends(job: Job) -> str:
     ends = {status: count for status, count in job["counts"].items() if count and status != "resolved"}
     others = "".join(f", {count} {status}" for status, count in ends.items())

@@ -73,6 +73,16 @@ def test_a_job_that_waits_for_somebody(screen: Screen, capsys: pytest.CaptureFix
     assert shown[-1].split() == ["key", "mine"]
 
 
+def test_a_job_says_which_gates_were_opened_by_hand(
+    screen: Screen, capsys: pytest.CaptureFixture[str]
+) -> None:
+    at = "2026-01-02T03:04:30Z"
+    gates = [{"wave": 1, "failed": 8, "at": at}, {"wave": 3, "failed": 1, "at": at}]
+    tables.job(screen, {**job(resolved=1), "openedGates": gates})
+    said = "behind wave 1 over 8 failures, local 03:04:30; behind wave 3 over 1 failure, local 03:04:30"
+    assert " ".join(" ".join(lines(capsys)).split()).endswith(f"opened by hand {said}")
+
+
 def test_a_job_of_an_earlier_version(screen: Screen, capsys: pytest.CaptureFixture[str]) -> None:
     old = {name: value for name, value in job(resolved=1).items() if name not in ("summary", "parent")}
     tables.job(screen, old)
