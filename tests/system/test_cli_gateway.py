@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from puppetmaster.cli.called import NAME, VARIABLE
 from sandbox.gateway import Gateway
 from sandbox.process import PROJECT, free_port
 from tests.conftest import any_broker
@@ -43,7 +44,7 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
 
 def environment(gateway: Gateway, **more: str) -> Mapping[str, str]:
     url = f"http://{gateway.bundle.env['PUPPETMASTER_HTTP']}"
-    return {**os.environ, "PUPPETMASTER_URL": url, "PUPPETMASTER_TOKEN": TOKEN, **more}
+    return {**os.environ, "PUPPETMASTER_URL": url, "PUPPETMASTER_TOKEN": TOKEN, VARIABLE: NAME, **more}
 
 
 def run(gateway: Gateway, *words: str, text: str = "", **more: str) -> Ran:
