@@ -1,6 +1,7 @@
 """One use of the command line: whom it asks, where it shows what came, and how it ends."""
 
 import os
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -26,6 +27,8 @@ VARIABLE = "PUPPETMASTER_URL"
 INTERRUPTED = 130
 #: As shells have it for a program whose reader has gone.
 NOBODY_READS = 141
+#: On a terminal of fewer columns the help is laid out in another way.
+NARROW = 60
 #: "no" to a question.
 DECLINED = 2
 
@@ -114,6 +117,20 @@ def confirm(question: str, *, yes: bool) -> None:
         sys.exit(code)
 
 
+class Help(click.HelpFormatter):
+    """The help, in which on a narrow terminal long options stand above what they mean."""
+
+    def write_dl(self, rows: Iterable[tuple[str, str]], col_max: int = 30, col_spacing: int = 2) -> None:
+        """Write a list of words with what they mean."""
+        super().write_dl(rows, col_max if self.width >= NARROW else self.width // 4, col_spacing)
+
+
+class Words(click.Context):
+    """What was typed."""
+
+    formatter_class = Help
+
+
 def _keep(context: click.Context, parameter: click.Parameter, value: Any) -> None:
     """An option that may stand before the command and after it."""
     session = context.ensure_object(Context)
@@ -142,6 +159,8 @@ def _shared(ignored: Iterable[str] = (), **url: Any) -> list[click.Parameter]:
 class Command(click.Command):
     """A command that takes ``--json`` and ``--url``; those in ``ignored`` mean nothing to it."""
 
+    context_class = Words
+
     def __init__(self, *args: Any, ignored: Iterable[str] = (), **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.params += _shared(ignored)
@@ -151,6 +170,7 @@ class Commands(click.Group):
     """Commands that end with a sentence and the error's exit code."""
 
     command_class = Command
+    context_class = Words
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -158,6 +178,9 @@ class Commands(click.Group):
 
     def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
         """Read the words before the command."""
+        columns = shutil.get_terminal_size().columns
+        if columns < NARROW:  # than which click knows nothing narrower
+            kwargs["terminal_width"] = columns - 2
         try:
             return super().make_context(*args, **kwargs)
         except click.exceptions.NoArgsIsHelpError:

@@ -313,10 +313,15 @@ def examine(session: Context) -> None:
     sys.exit(code)
 
 
-@cli.command(cls=Command, ignored=("json", "url"), short_help="Print what makes a shell complete the words.")
+@cli.command(
+    cls=Command,
+    ignored=("json", "url"),
+    short_help="Print what makes a shell complete the words.",
+    help=f'Print what makes a shell complete: eval "$({called.command("completion", "bash")})".',
+)
 @click.argument("shell", type=OneOf(["bash", "zsh", "fish"]), metavar="bash|zsh|fish")
 def completion(shell: str) -> None:
-    """Print what makes a shell complete: eval "$(puppetmaster completion bash)"."""
+    """What makes a shell complete."""
     kind = get_completion_class(shell)
     assert kind is not None
     click.echo(kind(cli, {}, NAME, COMPLETE).source())

@@ -618,6 +618,14 @@ def test_helps_are_fit_to_read_and_to_paste(run: Run, command: str) -> None:
     )
 
 
+@pytest.mark.parametrize("command", ["", "submit", "list"])
+def test_helps_on_a_narrow_terminal(run: Run, command: str) -> None:
+    told = run(*filter(None, [command]), "--help", COLUMNS="40").stdout
+    assert [
+        line for line in told.splitlines() if len(line) > 40 and "  puppetmaster submit" not in line
+    ] == []
+
+
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_completion_is_printed(run: Run, shell: str) -> None:
     result = run("completion", shell)
