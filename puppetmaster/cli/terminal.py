@@ -34,7 +34,7 @@ GAP = 2
 #: Blanks in front of what stands below a row.
 INDENT = 4
 #: With less room for each column that wraps or is cut, these stand below the others.
-NARROWEST = 16
+NARROWEST = 18
 
 
 class Column(NamedTuple):
