@@ -707,11 +707,14 @@ def _examples() -> list[str]:
     return [line for line in PAGE.splitlines() if line.startswith("puppetmaster ")]
 
 
-@pytest.mark.parametrize("line", _examples())
-def test_the_examples_can_be_pasted(line: str) -> None:
+def test_the_examples_of_all_documents_can_be_pasted() -> None:
     """Into zsh too, to which brackets and stars outside quotes are patterns of files."""
-    bare = re.sub(r"'[^']*'|\"[^\"]*\"", "", line)
-    assert not set("[]*?{}()").intersection(bare)
+    pages = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
+    command = re.compile(rf"^ *(?:\$ )?puppetmaster (?:{'|'.join(main.cli.commands)}) .*", re.MULTILINE)
+    lines = [line for page in pages for line in command.findall(page.read_text())]
+    assert len(lines) > len(_examples())
+    bare = [re.sub(r"'[^']*'|\"[^\"]*\"", "", line) for line in lines]
+    assert [line for line in bare if set("[]*?{}()").intersection(line)] == []
 
 
 @pytest.mark.parametrize("line", _examples())
