@@ -78,7 +78,7 @@ def test_a_job_says_which_gates_were_opened_by_hand(
 ) -> None:
     at = "2026-01-02T03:04:30Z"
     gates = [{"wave": 1, "failed": 8, "at": at}, {"wave": 3, "failed": 1, "at": at}]
-    tables.job(screen, {**job(resolved=1), "openedGates": gates})
+    tables.job(screen, {**job(resolved=1), "openedGates": gates}, [])
     said = "behind wave 1 over 8 failures, local 03:04:30; behind wave 3 over 1 failure, local 03:04:30"
     assert " ".join(" ".join(lines(capsys)).split()).endswith(f"opened by hand {said}")
 
