@@ -58,11 +58,12 @@ $(READY): $(VENV)/.ready-sandbox tests/requirements.txt
 	$(BIN)/python -m pip check
 	@touch $@
 
-demo: $(VENV)/.ready-sandbox ## Watch a batch reach simulated gateways over a real broker
-	@$(BIN)/python -m sandbox.demo
+KEEP ?=
+demo: $(VENV)/.ready-sandbox ## Watch a batch reach simulated gateways over a real broker; KEEP=1 leaves them running
+	@$(BIN)/python -m sandbox.demo $(if $(KEEP),--keep)
 
 demo-bridged: $(VENV)/.ready-sandbox ## The same with gateways that have brokers of their own; one is switched off
-	@$(BIN)/python -m sandbox.demo --bridged
+	@$(BIN)/python -m sandbox.demo --bridged $(if $(KEEP),--keep)
 
 sandbox: $(VENV)/.ready-sandbox ## The demo's broker, controller and gateways, and no jobs: to try things
 	@$(BIN)/python -m sandbox.demo --idle

@@ -9,7 +9,12 @@ MOST_NAMES = 100_000  # most names of one pattern: more is a typing error, not a
 
 _RANGE = re.compile(r"\[(0x)?([0-9a-fA-F]+)-(0x)?([0-9a-fA-F]+)\]")
 _FORBIDDEN = re.compile(r"[\[\]/?#+\s\x00-\x1f\x7f]")
-_NUMBERED = re.compile(r"(.*?)([0-9]{1,18})", re.DOTALL)
+#: How the end of a name may count: decimal, or, for a byte or a MAC address, in hexadecimal of one case.
+_COUNTED = {
+    "d": re.compile(r"(.*?)([0-9]{1,18})", re.DOTALL),
+    "x": re.compile(r"((?:.*[^0-9A-Za-z])?)([0-9a-f]{2}|[0-9a-f]{12})", re.DOTALL),
+    "X": re.compile(r"((?:.*[^0-9A-Za-z])?)([0-9A-F]{2}|[0-9A-F]{12})", re.DOTALL),
+}
 
 
 def expand(pattern: str) -> list[str]:
@@ -49,19 +54,50 @@ def expand_all(patterns: Iterable[str]) -> list[str]:
 
 
 def fold(names: Iterable[str]) -> list[str]:
-    """Patterns for `names`: neighbours whose last decimal digits count up by one share a range.
+    """Patterns for `names`: neighbours whose ends count up by one share a range.
 
-    The inverse of expand_all for names without repetition. Hexadecimal ranges are never made.
+    An end counts as a decimal number, or in hexadecimal where it is a byte or a MAC address by itself
+    (`00:0c:29:1c:e8:0a`, `cg-000c291ce80a`). The inverse of expand_all for names without repetition.
     """
-    runs: list[tuple[str, str, str]] = []  # text before the number, first number, last number
+    runs: list[_Run] = []
     for name in names:
-        match = _NUMBERED.fullmatch(name)
-        head, number = match.groups() if match else (name, "")
-        if runs and number and runs[-1][0] == head and _follows(*runs[-1][1:], number):
-            runs[-1] = (head, runs[-1][1], number)
-        else:
-            runs.append((head, number, number))
-    return [head + first if first == last else f"{head}[{first}-{last}]" for head, first, last in runs]
+        if not runs or not runs[-1].take(name):
+            runs.append(_Run(name))
+    return [pattern for run in runs for pattern in run.patterns()]
+
+
+class _Run:
+    """Names that count up, in each of the ``forms`` that still fit: as ``{form: (head, first, last)}``."""
+
+    def __init__(self, name: str) -> None:
+        self._first = self._last = name
+        self._forms = {
+            form: (match[1], match[2], match[2])
+            for form, end in _COUNTED.items()
+            if (match := end.fullmatch(name))
+        }
+
+    def take(self, name: str) -> bool:
+        """Whether ``name`` comes next; then it belongs to the run."""
+        fits = {}
+        for form, (head, first, last) in self._forms.items():
+            match = _COUNTED[form].fullmatch(name)
+            if match and match[1] == head and _follows(first, last, match[2], form):
+                fits[form] = (head, first, match[2])
+        if fits:
+            self._forms, self._last = fits, name
+        return bool(fits)
+
+    def patterns(self) -> list[str]:
+        """One pattern, or two where hexadecimal bounds without a letter would be read as decimal."""
+        if self._first == self._last:
+            return [self._first]
+        form, (head, first, last) = next(iter(self._forms.items()))
+        if form == "d" or not (first + last).isdigit():
+            return [f"{head}[{first}-{last}]"]
+        end = int(last, 16) // 16 * 16  # before it stands a number that ends with f
+        before, there = (format(number, f"0{len(last)}{form}") for number in (end - 1, end))
+        return [f"{head}[{first}-{before}]", head + (last if there == last else f"[{there}-{last}]")]
 
 
 def _counter(match: re.Match[str]) -> tuple[range, str]:
@@ -91,11 +127,12 @@ def _joined(literals: list[str], words: tuple[str, ...]) -> str:
     return literals[0] + "".join(word + literal for word, literal in zip(words, literals[1:], strict=True))
 
 
-def _follows(first: str, last: str, number: str) -> bool:
+def _follows(first: str, last: str, number: str, form: str) -> bool:
     """Whether `number` may extend the range from `first` to `last`, so that expand writes it the same way."""
-    if not last or int(number) != int(last) + 1:
+    base = 10 if form == "d" else 16
+    if int(number, base) != int(last, base) + 1:
         return False
-    return len(number) == len(first) or not any(_padded(each) for each in (first, number))
+    return len(number) == len(first) or (base == 10 and not any(_padded(each) for each in (first, number)))
 
 
 def _padded(number: str) -> bool:

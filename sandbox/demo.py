@@ -9,6 +9,7 @@ controller of its own, and switches one off and on again. ``PUPPETMASTER_*`` var
 import argparse
 import logging
 import os
+import shlex
 import signal
 import socket
 import subprocess
@@ -25,7 +26,7 @@ from sandbox.bridged import BridgedFleet, BridgedGateway
 from sandbox.broker import Kind
 from sandbox.fleet_log import FleetLog
 from sandbox.gateway import Gateway
-from sandbox.process import PROJECT, ProcessError, free_port
+from sandbox.process import ProcessError, free_port
 
 MACS = ["00:0c:29:1c:e8:01", "00:0c:29:1c:e8:02", "00:0c:29:1c:e8:03"]
 FLEET = [
@@ -87,6 +88,8 @@ OUTAGE: Mapping[str, Any] = {
     ],
 }
 PAGE_PORT = 8700
+#: What leaves a demo running, by whether it is the one with bridges.
+AGAIN = {False: "make demo KEEP=1", True: "make demo-bridged KEEP=1"}
 
 
 class Caller(sdk.Sanji):  # type: ignore[misc] # the SDK has no types
@@ -138,15 +141,21 @@ def caller_on(gateway: Gateway) -> Caller:
     raise RuntimeError("the bundle that creates the jobs was not registered within 20 s")
 
 
+def command() -> list[str]:
+    """The product's command line as it is called here: what make has installed, else the module."""
+    python = os.path.relpath(sys.executable)
+    installed = Path(python).with_name("puppetmaster")
+    return [str(installed)] if installed.is_file() else [python, "-m", "puppetmaster"]
+
+
 def show(gateway_url: str, *words: str) -> None:
     """Run the product's command line, on this terminal."""
-    print(f"\n$ puppetmaster {' '.join(words)}", flush=True)
+    print(f"\n$ {shlex.join([*command(), *words])}", flush=True)
     environment = {**os.environ, "PUPPETMASTER_URL": gateway_url}
     # Its exit code is the job's verdict: some requests of the demo are meant to fail. Ctrl-C is for the demo.
     subprocess.run(
-        [sys.executable, "-m", "puppetmaster", *words],
+        [*command(), *words],
         env=environment,
-        cwd=PROJECT,
         check=False,
         start_new_session=True,
     )
@@ -190,10 +199,12 @@ def lose(gateway: BridgedGateway, log: FleetLog) -> None:
 
 def look_further(gateway: Gateway, url: str) -> None:
     """Say where to look on while it runs."""
-    python = os.path.relpath(sys.executable)
-    print(f"\nLook further, while it runs: the page is {url}/. In another terminal, in this directory:")
+    python, port = os.path.relpath(sys.executable), url.rpartition(":")[2]
+    print(f"\nLook further, while it runs. The page: open {url}/ in a browser here; from another machine")
+    print(f"first: ssh -L {port}:127.0.0.1:{port} {socket.gethostname()}")
+    print("In another terminal, in this directory:")
     print(f"\n  export URL={url} PUPPETMASTER_URL={url} PORT={gateway.broker.port}")
-    print(f"  {python} -m puppetmaster list              # the command line")
+    print(f"  {shlex.join(command())} list    # the command line")
     print(f"  {python} -m sandbox.ask $PORT get /jobs    # as another bundle asks, on the bus")
     print("\nCtrl-C ends it.", flush=True)
 
@@ -254,7 +265,9 @@ def main() -> None:
                 if options.idle or options.keep or (sys.stdout.isatty() and not options.end):
                     look_further(gateway, url)
                     Event().wait()
-        print("\nAll jobs ended. --keep leaves it running, to look further.")
+        print(
+            f"\nAll jobs ended. {AGAIN[options.bridged]} leaves it running, to look further, at the page too."
+        )
     except KeyboardInterrupt:
         print("\nStopped; nothing is left running.")
         sys.exit(130)

@@ -93,6 +93,11 @@ class FakeServer:
         self._thread.join()
 
 
+def always(reply: Reply) -> Answers:
+    """The same answer to whatever is asked."""
+    return lambda asked: reply
+
+
 COUNTS = ("pending", "sent", "resolved", "error", "timeout", "unknown", "canceled", "skipped")
 
 

@@ -67,7 +67,8 @@ GROUPS: Mapping[str, Group] = {
     "bus": Group(
         "bus/client bus/connection bus/packets bus/credentials bus/publisher bundle/envelope bundle/requests "
         "bundle/registration bundle/runtime jsoncodec model/message",
-        "unit/bus unit/bundle unit/model/test_reply.py unit/test_jsoncodec.py unit/test_events.py",
+        "unit/bus unit/bundle unit/model/test_reply.py unit/test_jsoncodec.py unit/test_events.py "
+        "system/test_logins.py",
     ),
     "http": Group(
         "api/operations api/service api/bodies api/fields api/query api/results api/pages model/spec events "

@@ -61,7 +61,8 @@ def a_page(browser: Browser, **options: Any) -> Iterator[Page]:
 
 def _note(kind: str, text: str, complaints: list[str]) -> None:
     # What the network refuses is written there too; tests that provoke it look at the page instead.
-    if kind in ("error", "warning") and "net::ERR" not in text and "Failed to load resource" not in text:
+    network = ("net::ERR", "Failed to load resource", "WebSocket connection to")
+    if kind in ("error", "warning") and not any(one in text for one in network):
         complaints.append(text)
 
 
@@ -105,6 +106,12 @@ def row(page: Page, text: str) -> Locator:
 def open_job(page: Page, site: Site, id_: int) -> None:
     page.goto(f"{site.url}#/jobs/{id_}")
     expect(page.get_by_role("heading", level=1)).to_be_visible()
+
+
+def cancel(page: Page) -> None:
+    """Cancel the job that is shown, and say that it is meant."""
+    button(page, "Cancel").click()
+    button(page, "Cancel the job").click()
 
 
 def ended(page: Page, status: str) -> None:

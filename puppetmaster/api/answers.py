@@ -119,6 +119,16 @@ JOB = (
         null="neither",
         always=False,
     ),
+    _field(
+        "openedGates",
+        "With `waves`: the gates that failed, and that callers opened",
+        _OBJECT,
+        _field("wave", "Number of the wave in front of it, from 1", _SIZE),
+        _field("failed", "How many of that wave had failed", _COUNT),
+        _field("at", "When it was opened", _TIME),
+        many=Many.LIST,
+        always=False,
+    ),
     _field("dryRun", "Of a dry run: nothing was created, and ids are null", {"const": True}, always=False),
     _field("waveSizes", "Of a dry run: number of requests of each wave", _SIZES, always=False),
     _field(

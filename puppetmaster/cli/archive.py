@@ -34,7 +34,7 @@ def _told(session: Context, jobs: int, sentence: str) -> None:
     click.echo(json.dumps({"jobs": jobs}) if session.json else sentence)
 
 
-@click.command("export", cls=Command, short_help="Write all jobs to a JSON file.")
+@click.command("export", cls=Command, ignored=("url",), short_help="Write all jobs to a JSON file.")
 @click.argument("file", type=click.Path(path_type=Path))
 @data_dir_option
 @click.pass_obj
@@ -47,7 +47,9 @@ def export_store(session: Context, file: Path, data_dir: Path | None) -> None:
     _told(session, jobs, f"{jobs} jobs are in {file}.")
 
 
-@click.command("import", cls=Command, short_help="Fill an empty store with what export wrote.")
+@click.command(
+    "import", cls=Command, ignored=("url",), short_help="Fill an empty store with what export wrote."
+)
 @click.argument("file", type=click.Path(path_type=Path))
 @data_dir_option
 @click.pass_obj

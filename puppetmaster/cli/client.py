@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from urllib.parse import quote, urlencode, urlsplit
 
 from puppetmaster import __version__
+from puppetmaster.cli.called import command
 
 DEFAULT_URL = "http://127.0.0.1:8700"
 #: Timeout of a connection. The service itself gives up on a change after 15 s.
@@ -17,8 +18,10 @@ TIMEOUT_S = 30.0
 #: How often a new job is posted when its answer is lost; its key makes it the same job each time.
 CREATE_ATTEMPTS = 3
 
-#: Words of the API's sentences -> the words of the command line.
-_SAID_HERE = {"GET /jobs lists": "'puppetmaster list' shows"}
+#: A property that each job, each request, and each group of results has.
+_JOB, _REQUEST, _GROUP = "counts", "__request", "sample"
+#: Words of the API's sentences -> the command that shows the same.
+_SAID_HERE = {"GET /jobs lists": "list", "GET /requests lists": "requests JOB"}
 
 
 class ClientError(Exception):
@@ -52,7 +55,7 @@ class Refused(ClientError):
 
     def named(self, name: Callable[[str], str]) -> "Refused":
         """The same error with each fault's path replaced by ``name(path)``."""
-        faults = [{**fault, "path": name(fault.get("path", ""))} for fault in self.faults]
+        faults = [{**fault, "path": name(str(fault.get("path", "")))} for fault in self.faults]
         if len(faults) != 1 or not faults[0]["path"]:
             return Refused(str(self), self.status, faults)
         return Refused(f"{faults[0]['path']}: {faults[0].get('message')}", self.status, faults)
@@ -73,8 +76,10 @@ class Answer(NamedTuple):
 class Client:
     """Asks one puppetmaster, over a connection that is kept open. For one thread."""
 
-    def __init__(self, url: str, token: str = "", *, timeout_s: float = TIMEOUT_S) -> None:
-        """Make a client that is not connected yet.
+    def __init__(
+        self, url: str, token: str = "", *, timeout_s: float = TIMEOUT_S, named: str = "PUPPETMASTER_URL"
+    ) -> None:
+        """Make a client that is not connected yet. ``named``: the option or variable that ``url`` is from.
 
         Raises ValueError: ``url`` is not http or https, or no header can carry ``token``.
         """
@@ -84,10 +89,11 @@ class Client:
         except ValueError:  # UnicodeError is one
             parts, port, name = urlsplit(""), None, b""
         if parts.scheme not in ("http", "https") or not name or parts.hostname is None:
-            raise ValueError(f"PUPPETMASTER_URL: expected a URL such as {DEFAULT_URL}, got '{url}'")
+            raise ValueError(f"{named}: expected a URL such as {DEFAULT_URL}, got '{url}'")
         if not token.isascii() or not token.isprintable():
             raise ValueError("PUPPETMASTER_TOKEN: expected printable ASCII, got other characters")
         self.url = url.rstrip("/")
+        self._named = named
         self.host = parts.hostname
         self._secure = parts.scheme == "https"
         self._port = port or (443 if self._secure else 80)
@@ -106,7 +112,7 @@ class Client:
         attempts = CREATE_ATTEMPTS if body.get("key") else 1
         for left in reversed(range(attempts)):
             try:
-                return self._object(self.ask("POST", "/jobs", body))
+                return self._object(self.ask("POST", "/jobs", body), _JOB)
             except Unreachable as error:
                 if not left or not error.lost:
                     raise
@@ -114,42 +120,55 @@ class Client:
 
     def jobs(self, **filters: Any) -> tuple[list[dict[str, Any]], int]:
         """GET /jobs. Returns the jobs of this page, and the number of all that fit."""
-        return self._rows("/jobs", filters)
+        return self._rows("/jobs", filters, _JOB)
 
     def job(self, job_id: int) -> dict[str, Any]:
         """GET /jobs/:id. Returns the job without its requests."""
-        answer = self.ask("GET", f"/jobs/{job_id}", query={"collection": "false", "limit": 0})
-        return self._object(answer)
+        job, _ = self.look(job_id)
+        assert job is not None
+        return job
+
+    def look(self, job_id: int, etag: str = "") -> tuple[dict[str, Any] | None, str]:
+        """As ``job``, with the tag of what came; None: nothing has changed since ``etag`` came."""
+        query = {"collection": "false", "limit": 0}
+        answer = self.ask("GET", f"/jobs/{job_id}", query=query, etag=etag)
+        return None if answer.data is None and etag else self._object(answer, _JOB), answer.etag
 
     def requests(self, job_id: int, **filters: Any) -> tuple[list[dict[str, Any]], int]:
         """GET /jobs/:id/requests. Returns the requests of this page, and the number of all that fit."""
-        return self._rows(f"/jobs/{job_id}/requests", filters)
+        return self._rows(f"/jobs/{job_id}/requests", filters, _REQUEST)
+
+    def request(self, request_id: int) -> dict[str, Any]:
+        """GET /requests/:id. Returns the request."""
+        return self._object(self.ask("GET", f"/requests/{request_id}"), _REQUEST)
 
     def results(
-        self, job_id: int, *, diff: bool, full: bool, limit: int | None = None
+        self, job_id: int, *, diff: bool, full: bool, **page: int
     ) -> tuple[list[dict[str, Any]], int]:
         """GET /jobs/:id/results. Returns groups of equal results, and the number of all groups."""
-        query = {"diff": "true" if diff else None, "collection": "true" if full else None, "limit": limit}
-        return self._rows(f"/jobs/{job_id}/results", query)
+        query = {"diff": "true" if diff else None, "collection": "true" if full else None, **page}
+        return self._rows(f"/jobs/{job_id}/results", query, _GROUP)
 
     def control(self, job_id: int, status: str, *, force: bool = False) -> dict[str, Any]:
         """PUT /jobs/:id. Returns the job."""
         body = {"status": status, **({"force": True} if force else {})}
-        return self._object(self.ask("PUT", f"/jobs/{job_id}", body))
+        return self._object(self.ask("PUT", f"/jobs/{job_id}", body), _JOB)
 
     def delete(self, job_id: int) -> dict[str, Any]:
         """DELETE /jobs/:id. Returns the job as it was before."""
-        return self._object(self.ask("DELETE", f"/jobs/{job_id}"))
+        return self._object(self.ask("DELETE", f"/jobs/{job_id}"), _JOB)
 
-    def _object(self, answer: Answer) -> dict[str, Any]:
-        if not isinstance(answer.data, dict):
-            raise self._stranger(f"{answer.status} without an object")
+    def _object(self, answer: Answer, mark: str) -> dict[str, Any]:
+        if not isinstance(answer.data, dict) or mark not in answer.data:
+            raise self._stranger(f"{answer.status} without what was asked for")
         return answer.data
 
-    def _rows(self, path: str, filters: Mapping[str, Any]) -> tuple[list[dict[str, Any]], int]:
+    def _rows(self, path: str, filters: Mapping[str, Any], mark: str) -> tuple[list[dict[str, Any]], int]:
         answer = self.ask("GET", path, query=filters)
-        if not isinstance(answer.data, list):
-            raise self._stranger(f"{answer.status} without a list")
+        if not isinstance(answer.data, list) or not all(
+            isinstance(one, dict) and mark in one for one in answer.data
+        ):
+            raise self._stranger(f"{answer.status} without a list of what was asked for")
         return answer.data, len(answer.data) if answer.total is None else answer.total
 
     # -- HTTP -------------------------------------------------------------------------------------
@@ -239,7 +258,7 @@ class Client:
             return Answer(status, None, etag, None)
         if 300 <= status < 400:
             where = response.getheader("Location") or "another place"
-            raise Unreachable(f"{self.url} leads to {where}: set PUPPETMASTER_URL to where it is.")
+            raise Unreachable(f"{self.url} leads to {where}: set {self._named} to where it is.")
         try:
             data = json.loads(raw)
         except (ValueError, RecursionError):
@@ -270,14 +289,15 @@ class Client:
             return Unreachable(
                 f"{self.url} cannot answer now ({status}): {text}", passing=passing, lost=not passing
             )
-        faults = data.get("errors")
+        told = data.get("errors")
+        faults = [one for one in told if isinstance(one, dict)] if isinstance(told, list) else []
         for api, here in _SAID_HERE.items():
-            message = message.replace(api, here)
-        return Refused(message, status, faults if isinstance(faults, list) else ())
+            message = message.replace(api, f"'{command(here)}' shows")
+        return Refused(message, status, faults)
 
     def _stranger(self, came: str) -> Unreachable:
         return Unreachable(
-            f"{self.url} answers, but not as puppetmaster does ({came}): set PUPPETMASTER_URL to where it is."
+            f"{self.url} answers, but not as puppetmaster does ({came}): set {self._named} to where it is."
         )
 
     def _unreachable(self, error: Exception, *, lost: bool) -> Unreachable:
@@ -291,22 +311,22 @@ class Client:
                 passing = False
             case ConnectionRefusedError():
                 why = "nothing listens there"
-                cure = "Start it with 'puppetmaster run', or set PUPPETMASTER_URL to where it is"
+                cure = f"Start it with '{command('run')}', or set {self._named} to where it is"
             case socket.gaierror():
-                why, cure = f"the name {self.host} is not known", "Correct PUPPETMASTER_URL"
+                why, cure = f"the name {self.host} is not known", f"Correct {self._named}"
             case TimeoutError():
                 why, cure = (
                     f"no answer within {self._timeout_s:g} s",
-                    "Try again, or ask 'puppetmaster doctor'",
+                    f"Try again, or ask '{command('doctor')}'",
                 )
             case http.client.RemoteDisconnected() | http.client.IncompleteRead() | ConnectionError():
                 why = "it ended the connection without a whole answer"
                 cure = "Try again; if it stays so, is it https:// instead?"
             case http.client.HTTPException():
-                why, cure = "it does not speak HTTP", "Set PUPPETMASTER_URL to where it is"
+                why, cure = "it does not speak HTTP", f"Set {self._named} to where it is"
                 passing = False
             case _:
-                why, cure = str(getattr(error, "strerror", None) or error), "Ask 'puppetmaster doctor'"
+                why, cure = str(getattr(error, "strerror", None) or error), f"Ask '{command('doctor')}'"
         end = "" if cure.endswith("?") else "."
         return Unreachable(
             f"Cannot reach puppetmaster at {self.url}: {why}. {cure}{end}", passing=passing, lost=lost

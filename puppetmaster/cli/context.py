@@ -1,26 +1,34 @@
 """One use of the command line: whom it asks, where it shows what came, and how it ends."""
 
 import os
+import shutil
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Any, NoReturn, TypeVar
 
 import click
+from click.core import ParameterSource
 from click.shell_completion import CompletionItem
 
 from puppetmaster.api import fields
 from puppetmaster.api.fields import Field, Form
 from puppetmaster.cli import follow, jobfile, wording
+from puppetmaster.cli.called import command
 from puppetmaster.cli.client import DEFAULT_URL, Client, ClientError, Refused
+from puppetmaster.cli.kinds import OneOf, Read, SomeOf, whole
 from puppetmaster.cli.terminal import Screen
 from puppetmaster.model.request import RequestStatus
 
+VARIABLE = "PUPPETMASTER_URL"
 #: As shells have it for a program that Ctrl-C ended.
 INTERRUPTED = 130
 #: As shells have it for a program whose reader has gone.
 NOBODY_READS = 141
+#: On a terminal of fewer columns the help is laid out in another way.
+NARROW = 60
 #: "no" to a question.
 DECLINED = 2
 
@@ -31,13 +39,16 @@ class Context:
 
     url: str = DEFAULT_URL
     json: bool = False
+    #: The option or the variable that the URL is from.
+    named: str = VARIABLE
 
     def client(self, **options: Any) -> Client:
         """The way to puppetmaster; closed when the command ends."""
+        token = os.environ.get("PUPPETMASTER_TOKEN", "").strip()
         try:
-            client = Client(self.url, os.environ.get("PUPPETMASTER_TOKEN", "").strip(), **options)
+            client = Client(self.url, token, named=self.named, **options)
         except ValueError as error:
-            raise click.UsageError(str(error)) from None
+            raise Mistake(str(error)) from None
         if (context := click.get_current_context(silent=True)) is not None:
             context.call_on_close(client.close)
         return client
@@ -46,10 +57,19 @@ class Context:
         """The way to whoever asked."""
         return Screen(as_json=self.json)
 
-    def follow(self, client: Client, job_id: int, *, created: Mapping[str, Any] | None = None) -> NoReturn:
+    def follow(
+        self,
+        client: Client,
+        job_id: int,
+        *,
+        created: Mapping[str, Any] | None = None,
+        exit_at_gate: bool = False,
+    ) -> NoReturn:
         """Show a job until it ends, and end with its verdict. With ``created``, JSON is the end alone."""
         screen = self.screen()
         news = follow.follow(client, job_id)
+        if exit_at_gate:
+            news = follow.until_gate(news)
         try:
             if created is not None and not screen.json:
                 screen.line(created_line(created))
@@ -61,24 +81,26 @@ class Context:
                 job = [one.job for one in news][-1]
                 screen.value({**job, "requests": created["requests"]})
         except KeyboardInterrupt:
-            again = f"puppetmaster watch {job_id}"
+            again = command("watch", job_id)
             click.echo(f"Detached: job {job_id} goes on. Watch it again: {again}", err=True)
             sys.exit(INTERRUPTED)
         if not screen.json and job["errorCount"]:
-            screen.line(f"What came back: puppetmaster results {job_id} --diff")
-            screen.line(f"Run the rest again: puppetmaster rerun {job_id} --failed{wording.warning(job)}")
+            screen.line(f"What came back: {command('results', job_id, '--diff')}")
+            if job["finishedAt"]:
+                again = command("rerun", job_id, "--failed")
+                screen.line(f"Run the rest again: {again}{wording.warning(job)}")
         sys.exit(follow.verdict(job))
 
 
 def created_line(job: Mapping[str, Any]) -> str:
     """That a job exists now, whether its time to start was past, and how to follow it."""
     about = [wording.requests(job["totalCount"]), wording.past_start(job)]
-    return f"job {job['id']}: {', '.join(filter(None, about))}; puppetmaster watch {job['id']}"
+    return f"job {job['id']}: {', '.join(filter(None, about))}; {command('watch', job['id'])}"
 
 
 def somebody_types() -> bool:
     """Whether there is somebody to ask."""
-    return sys.stdin.isatty()
+    return sys.stdin is not None and sys.stdin.isatty()
 
 
 def confirm(question: str, *, yes: bool) -> None:
@@ -95,55 +117,127 @@ def confirm(question: str, *, yes: bool) -> None:
         sys.exit(code)
 
 
+class Help(click.HelpFormatter):
+    """The help, in which on a narrow terminal long options stand above what they mean."""
+
+    def write_dl(self, rows: Iterable[tuple[str, str]], col_max: int = 30, col_spacing: int = 2) -> None:
+        """Write a list of words with what they mean."""
+        super().write_dl(rows, col_max if self.width >= NARROW else self.width // 4, col_spacing)
+
+
+class Words(click.Context):
+    """What was typed."""
+
+    formatter_class = Help
+
+
 def _keep(context: click.Context, parameter: click.Parameter, value: Any) -> None:
     """An option that may stand before the command and after it."""
+    session = context.ensure_object(Context)
     if value:
         assert parameter.name
-        setattr(context.ensure_object(Context), parameter.name, value)
-    context.ensure_object(Context)
+        setattr(session, parameter.name, value)
+        if parameter.name == "url":
+            typed = context.get_parameter_source("url") is ParameterSource.COMMANDLINE
+            session.named = "--url" if typed else VARIABLE
 
 
-def _shared(**url: Any) -> list[click.Parameter]:
-    about = f"Where puppetmaster is; else PUPPETMASTER_URL, else {DEFAULT_URL}."
+def _shared(ignored: Iterable[str] = (), **url: Any) -> list[click.Parameter]:
+    """The options that all commands take. Those that a command ignores are not listed."""
+    about = f"Where puppetmaster is; else {VARIABLE}, else {DEFAULT_URL}."
+    json, where = "json" in ignored, "url" in ignored
     return [
-        click.Option(["--json"], is_flag=True, expose_value=False, callback=_keep, help="Print JSON only."),
-        click.Option(["--url"], expose_value=False, callback=_keep, help=about, **url),
+        click.Option(
+            ["--json"], is_flag=True, expose_value=False, callback=_keep, help="Print JSON only.", hidden=json
+        ),
+        click.Option(
+            ["--url"], metavar="URL", expose_value=False, callback=_keep, help=about, hidden=where, **url
+        ),
     ]
 
 
 class Command(click.Command):
-    """A command that takes ``--json`` and ``--url``."""
+    """A command that takes ``--json`` and ``--url``; those in ``ignored`` mean nothing to it."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    context_class = Words
+
+    def __init__(self, *args: Any, ignored: Iterable[str] = (), **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.params += _shared()
+        self.params += _shared(ignored)
 
 
 class Commands(click.Group):
     """Commands that end with a sentence and the error's exit code."""
 
     command_class = Command
+    context_class = Words
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.params += _shared(envvar="PUPPETMASTER_URL")
+        self.params += _shared(envvar=VARIABLE)
+
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+        """Read the words before the command."""
+        columns = shutil.get_terminal_size().columns
+        if columns < NARROW:  # than which click knows nothing narrower
+            kwargs["terminal_width"] = columns - 2
+        try:
+            return super().make_context(*args, **kwargs)
+        except click.exceptions.NoArgsIsHelpError:
+            raise
+        except click.UsageError as error:
+            _tell_mistake(error)
+            sys.exit(error.exit_code)
+        except OSError as error:  # the help is shown here
+            sys.exit(_unread(error))
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command."""
         try:
             return super().invoke(ctx)
         except ClientError as error:
-            _tell(error)
+            tell(error)
+            ctx.exit(error.exit_code)
+        except click.UsageError as error:
+            _tell_mistake(error)
             ctx.exit(error.exit_code)
         except (KeyboardInterrupt, click.Abort):
             click.echo("puppetmaster: interrupted", err=True)
             ctx.exit(INTERRUPTED)
-        except BrokenPipeError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is flushed at the end
-            ctx.exit(NOBODY_READS)
+        except OSError as error:  # all others are told where they come from
+            ctx.exit(_unread(error))
 
 
-def _tell(error: ClientError) -> None:
+def _unread(error: OSError) -> int:
+    """The exit code when the output cannot be written, which is told unless its reader has gone."""
+    if not isinstance(error, BrokenPipeError):
+        click.echo(f"puppetmaster: cannot write what there is to say: {error.strerror}", err=True)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is flushed at the end
+    return NOBODY_READS
+
+
+def _tell_mistake(error: click.UsageError) -> None:
+    """What is wrong with the words: with a value, as the API tells it; else with where to read on."""
+    if isinstance(error, click.MissingParameter) and error.param is not None:
+        said = f"{_shown(error.param)}: expected a value, got none"
+    elif isinstance(error, click.BadParameter) and error.param is not None:
+        said, error = f"{_shown(error.param)}: {error.message}", Mistake(error.message)
+    else:
+        said = error.format_message()
+    click.echo(f"puppetmaster: {said}", err=True)
+    if error.ctx is not None and not isinstance(error, Mistake):
+        click.echo(f"Try '{error.ctx.command_path} --help' for help.", err=True)
+
+
+def _shown(parameter: click.Parameter) -> str:
+    """A parameter as it is typed."""
+    if isinstance(parameter, click.Option):
+        return parameter.opts[0]
+    shown = parameter.metavar if parameter.metavar and "|" not in parameter.metavar else parameter.name
+    return str(shown).rstrip(".").upper()
+
+
+def tell(error: ClientError) -> None:
     """One sentence; several mistakes at once are a list."""
     faults = error.faults if isinstance(error, Refused) else ()
     if len(faults) < 2:
@@ -155,6 +249,28 @@ def _tell(error: ClientError) -> None:
         click.echo(f"  {place}{fault.get('message')}", err=True)
 
 
+def each(
+    session: Context,
+    jobs: Sequence[int],
+    ask: Callable[[int], dict[str, Any]],
+    said: Callable[[Mapping[str, Any]], str],
+) -> None:
+    """Ask for each job and show what was answered. One that is refused keeps none of the others."""
+    screen, answers, code = session.screen(), [], 0
+    for job in dict.fromkeys(jobs):
+        try:
+            answers.append(ask(job))
+        except Refused as error:
+            tell(error)
+            code = error.exit_code
+        else:
+            if not screen.json:
+                screen.line(said(answers[-1]))
+    if screen.json and (answers or len(jobs) > 1):
+        screen.value(answers if len(jobs) > 1 else answers[0])
+    sys.exit(code)
+
+
 #: So many rows of a list, unless told otherwise.
 SHOWN = 20
 #: How long the shell waits for the ids of jobs while somebody types.
@@ -163,52 +279,17 @@ COMPLETION_S = 1.0
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
+class Mistake(click.UsageError):
+    """A mistake in the use whose sentence says all: the help would say no more."""
+
+
 @contextmanager
 def usage() -> Iterator[None]:
     """What is wrong with the words is a mistake in the use."""
     try:
         yield
     except ValueError as error:
-        raise click.UsageError(str(error)) from None
-
-
-class _Read(click.ParamType[Any]):
-    """A type that one of the functions of ``submission`` reads."""
-
-    def __init__(self, name: str, read: Callable[[str], Any]) -> None:
-        self.name = name
-        self._read = read
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """The value, or a mistake in the use."""
-        try:
-            return self._read(value)
-        except ValueError as error:
-            self.fail(str(error), param, ctx)
-
-
-class Statuses(click.ParamType[str]):
-    """Some of these words, with commas between them."""
-
-    name = "status,.."
-
-    def __init__(self, known: Sequence[str]) -> None:
-        self._known = list(known)
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """The same text, or a mistake in the use."""
-        for one in value.split(","):
-            if one not in self._known:
-                self.fail(f"expected some of {', '.join(self._known)}, got '{one}'", param, ctx)
-        return str(value)
-
-    def shell_complete(
-        self, ctx: click.Context, param: click.Parameter, incomplete: str
-    ) -> list[CompletionItem]:
-        """What the last word can become."""
-        del ctx, param
-        done, comma, last = incomplete.rpartition(",")
-        return [CompletionItem(done + comma + one) for one in self._known if one.startswith(last)]
+        raise Mistake(str(error)) from None
 
 
 def _listed(context: click.Context, parameter: click.Parameter, value: str | None) -> list[str] | None:
@@ -232,10 +313,19 @@ def _jobs_there(context: click.Context, parameter: click.Parameter, incomplete: 
     ]
 
 
-job_argument = click.argument("job", type=click.IntRange(1), shell_complete=_jobs_there)
-status_option = click.option(
-    "--status", type=Statuses([one.value for one in RequestStatus]), help="Only requests that are so."
+_JOB = whole(1, "the number of a job")
+job_argument = click.argument("job", type=_JOB, shell_complete=_jobs_there)
+jobs_argument = click.argument(
+    "jobs", type=_JOB, nargs=-1, required=True, metavar="JOB...", shell_complete=_jobs_there
 )
+to_option = click.option("--to", "destination", metavar="NAME", help="Only requests for this destination.")
+exit_at_gate_option = click.option(
+    "--exit-at-gate", is_flag=True, help="End with code 8 when a gate closes: the job stays paused."
+)
+status_option = click.option(
+    "--status", type=SomeOf([one.value for one in RequestStatus]), help="Only requests that are so."
+)
+csv_option = click.option("--csv", "as_csv", is_flag=True, help="Print all of them as CSV with a heading.")
 yes_option = click.option("--yes", is_flag=True, help="Do not ask.")
 
 
@@ -243,7 +333,7 @@ def limit_option(what: str) -> Callable[[Function], Function]:
     """How many of a list are shown."""
     return click.option(
         "--limit",
-        type=click.IntRange(0),
+        type=whole(0, "a whole number from 0"),
         default=SHOWN,
         show_default=True,
         metavar="N",
@@ -251,15 +341,29 @@ def limit_option(what: str) -> Callable[[Function], Function]:
     )
 
 
-#: How each sort of value is read from a word; the gateway knows the limits.
-_TYPES: Mapping[Form, click.ParamType[Any]] = {
-    Form.SHARE: _Read("N|N%", jobfile.share),
-    Form.SHARES: _Read("N,N%,..", jobfile.shares),
-    Form.NUMBER: click.FloatRange(0, min_open=True),
-    Form.PAUSE: click.FloatRange(0),
-    Form.COUNT: click.IntRange(1),
-}
-_BESIDE = (click.option("--wait", is_flag=True, help="Watch it to its end; the exit code is its verdict."),)
+def _kind(field: Field) -> click.ParamType[Any] | None:
+    """How the value of a field is read from a word; the gateway knows the limits."""
+    kind = field.kind
+    lasts = Read("S|10m", jobfile.lasting) if kind.unit == "S" else None
+    of_form: Mapping[Form, click.ParamType[Any] | None] = {
+        Form.SHARE: Read("N|N%", jobfile.share),
+        Form.SHARES: Read("N,N%,..", jobfile.shares),
+        Form.NUMBER: lasts or Read("N", jobfile.number, kind.expected),
+        Form.PAUSE: lasts,
+        Form.COUNT: Read("N", int, kind.expected),
+        Form.TIME: Read("TIME|+2h", lambda text: jobfile.moment(text, time.time())),
+    }
+    return of_form.get(kind.form)
+
+
+_BESIDE = (
+    click.option("--wait", is_flag=True, help="Watch it to its end; the exit code is its verdict."),
+    click.option(
+        "--exit-at-gate",
+        is_flag=True,
+        help="As --wait, but end with code 8 when a gate closes: it stays paused.",
+    ),
+)
 
 
 def _option(name: str, field: Field) -> Callable[[Function], Function]:
@@ -269,13 +373,11 @@ def _option(name: str, field: Field) -> Callable[[Function], Function]:
     if kind.form is Form.FLAG:
         more["is_flag"] = True
     elif kind.form is Form.CHOICE:
-        more["type"] = click.Choice(kind.schema["enum"])
+        more["type"] = OneOf(kind.schema["enum"])
     elif kind.form is Form.CHOICES:
-        more |= {"type": Statuses(kind.schema["items"]["enum"]), "callback": _listed}
-    elif kind.form is Form.TIME:
-        more["metavar"] = "TIME"
-    else:
-        more |= {"type": _TYPES.get(kind.form), "metavar": kind.unit or None}
+        more |= {"type": SomeOf(kind.schema["items"]["enum"]), "callback": _listed}
+    elif (read := _kind(field)) is not None:
+        more |= {"type": read, "metavar": read.name}
     names = filter(None, (jobfile.flag(name), jobfile.OLD_FLAGS.get(name)))
     return click.option(*names, **more)
 

@@ -3,13 +3,14 @@
 import json
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from rich.live import Live
 from rich.text import Text
 
 from puppetmaster.cli import wording
+from puppetmaster.cli.called import command
 from puppetmaster.cli.client import Client, Refused, Unreachable
 from puppetmaster.cli.terminal import STYLES, Screen, printable
 
@@ -20,15 +21,18 @@ POLL_S = 0.3
 FAILURES_S = 1.0
 #: After this time without a request that got done, the client asks what the job waits for.
 IDLE_S = 2.0
-#: Most failures that are shown one by one.
+#: Most failures that are shown one by one; further ones are shown at the end, equal ones in a line.
+ONE_BY_ONE = 20
+#: Most failures that are shown at all.
 FAILURES_TOLD = 500
 #: How long puppetmaster may be away while a job is followed: it may be restarting.
 PATIENCE_S = 60.0
 #: The time over which the speed of a job is measured, for the time left.
 PACE_S = 30.0
 
-FAILED = "error,timeout,unknown"
+FAILED = ",".join(wording.FAILED)
 _VERDICTS = {"aborted": 3, "canceled": 4, "timeout": 5}
+GATE_CLOSED = 8
 
 Clock = Callable[[], float]
 Job = Mapping[str, Any]
@@ -73,11 +77,9 @@ def follow(
     away_since: float | None = None
     while True:
         try:
-            query = {"collection": "false", "limit": 0}
-            answer = client.ask("GET", f"/jobs/{job_id}", query=query, etag=etag)
-            changed = answer.data is not None
-            if changed:
-                job, etag = dict(answer.data), answer.etag
+            found, tag = client.look(job_id, etag)
+            if found is not None:
+                job, etag = found, tag
                 job.pop("requests", None)  # empty because of the limit: it would say that there are none
             failed = failures.new(job)
             why = waits.why(job)
@@ -92,12 +94,20 @@ def follow(
                 raise
             raise Removed(f"Job {job_id} was removed while it was watched.", error.status) from error
         else:
-            fresh = changed or bool(failed) or away_since is not None or waits.changed
+            fresh = found is not None or bool(failed) or away_since is not None or waits.changed
             yield News(job, failed, waits=why, fresh=fresh)
             away_since = None
             if job["finishedAt"] is not None:
                 return
         pause(POLL_S)
+
+
+def until_gate(news: Iterator[News]) -> Iterator[News]:
+    """The same, until a gate of the job is closed."""
+    for one in news:
+        yield one
+        if one.trouble is None and one.job.get("gateStatus") == "closed":
+            return
 
 
 class _Failures:
@@ -182,7 +192,9 @@ class Pace:
 
 
 def verdict(job: Job) -> int:
-    """The exit code for a job that has ended."""
+    """The exit code for a job that has ended, or that is left at a closed gate."""
+    if job["finishedAt"] is None:
+        return GATE_CLOSED
     if job["status"] in _VERDICTS:
         return _VERDICTS[job["status"]]
     if job["counts"]["unknown"]:
@@ -206,14 +218,34 @@ NARROWEST = 10
 def show(screen: Screen, news: Iterator[News], now: Callable[[], float] = time.monotonic) -> Job:
     """Show a job until it has ended, and how it ended, as text. Returns the job as it ended."""
     job: Job = {}
-    shown = 0
+    failures: list[dict[str, Any]] = []
     for one in _bar(screen, news, now) if screen.terminal else _lines(screen, news, now):
         job = one.job
-        shown += len(one.failures)
-    if shown >= FAILURES_TOLD:
-        screen.line(f"No more than {shown} failures are told: puppetmaster results {job['id']}")
-    screen.line(wording.summary(job), style(job))
+        failures += one.failures
+    for line in wording.failures(failures[ONE_BY_ONE:]):
+        screen.line(line, "red")
+    if len(failures) >= FAILURES_TOLD:
+        screen.line(f"No more than {len(failures)} failures are told: {command('results', job['id'])}")
+    if job["finishedAt"]:
+        screen.line(wording.summary(job), style(job))
+    elif screen.terminal:
+        screen.line(_state(screen, job, None), style(job))
     return job
+
+
+class _OneByOne:
+    """The lines for failures while a job runs: one each for the first, then that there are more."""
+
+    def __init__(self) -> None:
+        self._shown = 0
+
+    def lines(self, failures: Sequence[Mapping[str, Any]], job: Job) -> Iterator[str]:
+        """The lines for these."""
+        left = ONE_BY_ONE - self._shown
+        self._shown += len(failures)
+        yield from map(wording.failure, failures[: max(left, 0)])
+        if 0 <= left < len(failures):
+            yield f"Further failures are told at the end; until then: {command('results', job['id'])}"
 
 
 def frames(news: Iterator[News]) -> Job:
@@ -235,14 +267,14 @@ def style(job: Job) -> str:
 
 
 def _lines(screen: Screen, news: Iterator[News], now: Callable[[], float]) -> Iterator[News]:
-    pace = Pace(now)
+    pace, told = Pace(now), _OneByOne()
     before, due_s = None, 0.0
     waiting = False
     for one in news:
         yield one
         left_s = pace.left_s(one.job)
-        for request in one.failures:
-            screen.line(wording.failure(request))
+        for line in told.lines(one.failures, one.job):
+            screen.line(line)
         why = _held(one)
         if why and not waiting:
             screen.line(why)
@@ -261,13 +293,13 @@ def _state(screen: Screen, job: Job, left_s: float | None) -> str:
 
 
 def _bar(screen: Screen, news: Iterator[News], now: Callable[[], float]) -> Iterator[News]:
-    pace = Pace(now)
+    pace, told = Pace(now), _OneByOne()
     with Live(console=screen.console, auto_refresh=False, transient=True) as live:
         for one in news:
             yield one
             left_s = pace.left_s(one.job)
-            for request in one.failures:
-                live.console.print(Text(printable(wording.failure(request)), "red"), soft_wrap=True)
+            for line in told.lines(one.failures, one.job):
+                live.console.print(Text(printable(line), "red"), soft_wrap=True)
             if one.job["finishedAt"] is None:
                 live.update(_drawn(screen, one, left_s), refresh=True)
 

@@ -3,33 +3,44 @@
 Every function raises ValueError, with the sentence to show, for a wrong argument.
 """
 
+import json
+import math
 import re
 import sys
 import uuid
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from puppetmaster import jsoncodec, ranges
+from puppetmaster.clock import iso
 
 #: The beginning of the keys that the command line makes for jobs without a key.
 OWN_KEY = "cli-"
 _BETWEEN = re.compile(r"[\s,;]+")
 _PERCENT = re.compile(r"\d{1,3}(\.\d{1,6})?%")
+#: The API takes names with these signs; who types one most likely means something that names are not.
+_NOT_MEANT = re.compile(r"""[*{}()<>|"'`$\\]""")
+_OR_A_FILE = ", or @file or - for where it is"
+_NOT_MEANT_HINT = "a range is written cg-[001-200]; only a job in a file has such names"
+#: Units of times, in seconds.
+_UNITS = {"ms": 0.001, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
+_LASTING = re.compile(r"(?:[0-9]+(?:\.[0-9]+)? ?(?:ms|s|min|m|h|d) ?)+", re.ASCII)
+_PART = re.compile(r"([0-9.]+) ?([a-z]+)")
 
 
 class Files:
     """Reads the files that ``@file`` and ``-`` name. Standard input (``-``) can be read once."""
 
-    def __init__(self, stdin: Callable[[], str] = lambda: sys.stdin.read()) -> None:
+    def __init__(self, stdin: Callable[[], str] = lambda: _standard_input()) -> None:
         self._stdin: Callable[[], str] | None = stdin
 
     def read(self, name: str) -> str:
         """The text of the file, or of standard input for ``-``."""
         try:
             if name != "-":
-                return Path(name).read_text(encoding="utf-8")
+                return Path(name).read_text(encoding="utf-8-sig")  # Windows writes a mark in front
             if self._stdin is None:
                 raise ValueError("expected one use of standard input (-), got two; put one into a file")
             stdin, self._stdin = self._stdin, None
@@ -40,34 +51,57 @@ class Files:
             raise ValueError(f"expected UTF-8 in {name}, but {error.reason} at byte {error.start}") from None
 
 
+def _standard_input() -> str:
+    if sys.stdin is None:
+        raise ValueError("expected something on standard input, and it is closed")
+    return sys.stdin.read()
+
+
 def destinations(words: Sequence[str], files: Files) -> tuple[list[str], list[str]]:
     """The names that the values of ``--to`` stand for, and those among them that came more than once.
 
     A value has names and ranges, with commas or white space between them, or is ``@file`` with such lines.
+    What follows a ``#`` in a file is a comment.
     """
-    patterns: list[str] = []
+    every: list[str] = []
     for word in words:
-        if not word.startswith("@"):
-            patterns += _split(word) or [word]
-            continue
-        lines = [line.strip() for line in files.read(word[1:]).splitlines()]
-        found = [name for line in lines if not line.startswith("#") for name in _split(line)]
-        if not found:
-            raise ValueError(f"expected a name on each line of {word[1:]}, got none")
-        patterns += found
-    every = [name for pattern in patterns for name in ranges.expand(pattern)]
+        every += _listed(word[1:], files) if word.startswith("@") else _expanded(word, "--to")
     counts = Counter(every)
     return list(counts), [name for name, count in counts.items() if count > 1]
 
 
-def _split(text: str) -> list[str]:
-    return [one for one in _BETWEEN.split(text) if one]
+def _listed(file: str, files: Files) -> list[str]:
+    """The names in a file."""
+    found: list[str] = []
+    place = "standard input" if file == "-" else file
+    for number, line in enumerate(files.read(file).splitlines(), 1):
+        if text := line.partition("#")[0].strip():
+            found += _expanded(text, f"{place}:{number}")
+    if not found:
+        raise ValueError(f"expected a name on each line of {place}, got none")
+    return found
+
+
+def _expanded(text: str, where: str) -> Iterator[str]:
+    """The names in a text, which has one at least; an error says where it stands."""
+    patterns = [one for one in _BETWEEN.split(text) if one]
+    if not patterns:
+        raise ValueError(f"{where}: expected a name or a pattern such as cg-[001-200], got '{text}'")
+    for pattern in patterns:
+        if sign := _NOT_MEANT.search(pattern):
+            got = f"'{pattern}' with {sign[0]} in it"
+            raise ValueError(f"{where}: expected names such as cg-001, got {got}: {_NOT_MEANT_HINT}")
+        try:
+            yield from ranges.expand(pattern)
+        except ValueError as error:
+            raise ValueError(f"{where}: {error}") from None
 
 
 def data(word: str, files: Files) -> Any:
     """The JSON of ``@file``, of standard input (``-``), or of the word itself."""
     if word == "-" or word.startswith("@"):
-        return decoded(files.read(word.removeprefix("@")), word)
+        name = word.removeprefix("@")
+        return decoded(files.read(name), "standard input" if name == "-" else name)
     return decoded(word, "DATA")
 
 
@@ -75,8 +109,45 @@ def decoded(text: str, what: str) -> Any:
     """The JSON in ``text``. ``what`` names the text in an error."""
     try:
         return jsoncodec.decode_body(text.encode("utf-8", "surrogatepass"))
+    except json.JSONDecodeError as error:
+        fault = f"{error.msg.lower()} in line {error.lineno}, column {error.colno}"
+        file = _OR_A_FILE if what == "DATA" else ""
+        raise ValueError(f"{what}: expected JSON{file}, but {fault}") from None
     except ValueError as error:
-        raise ValueError(f"{what}: expected JSON, or @file or - for where it is, but {error}") from None
+        raise ValueError(f"{what}: expected JSON, but {error}") from None
+
+
+def number(text: str) -> float:
+    """A number, whole or not. Its limits are the gateway's."""
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError
+    return int(value) if value.is_integer() else value
+
+
+def lasting(text: str) -> float | str:
+    """Seconds, or a time with units: ``90``, ``10m``, ``1h30m``, ``500ms``; ``infinity`` as it is."""
+    if text == "infinity":
+        return text
+    try:
+        if _LASTING.fullmatch(text.strip()):
+            return number(
+                str(round(sum(float(many) * _UNITS[unit] for many, unit in _PART.findall(text)), 6))
+            )
+        return number(text)
+    except ValueError:
+        raise ValueError(f"expected seconds, or a time such as 90s, 10m, 1h30m or 2d, got '{text}'") from None
+
+
+def moment(text: str, now_s: float) -> str:
+    """A time as the API has it: ``+2h`` is that much after ``now_s``; another text is left to the API."""
+    if not text.startswith("+"):
+        return text
+    after_s = float(lasting(text[1:]))
+    try:
+        return iso(now_s + after_s)
+    except (OverflowError, ValueError):
+        raise ValueError(f"expected a time before the year 10000, got '{text}'") from None
 
 
 def share(text: str) -> int | str:

@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from io import TextIOWrapper
 from typing import Any
 
@@ -10,28 +10,41 @@ import click
 from click.shell_completion import get_completion_class
 
 from puppetmaster import __version__, places
-from puppetmaster.cli import doctor, tables, wording
+from puppetmaster.cli import called, doctor, sheets, tables, watched, wording
 from puppetmaster.cli.archive import export_store, import_store
-from puppetmaster.cli.client import Client
+from puppetmaster.cli.client import Client, Refused
 from puppetmaster.cli.context import (
+    INTERRUPTED,
+    Command,
     Commands,
     Context,
-    Statuses,
     confirm,
+    csv_option,
+    each,
+    exit_at_gate_option,
     job_argument,
+    jobs_argument,
     limit_option,
     status_option,
+    to_option,
     yes_option,
 )
+from puppetmaster.cli.kinds import OneOf, SomeOf, whole
 from puppetmaster.cli.submit import rerun, submit
 from puppetmaster.cli.terminal import Screen
 from puppetmaster.model.job import JobStatus
 
-NAME = "puppetmaster"
+NAME = called.NAME
 INDEX = places.home() / "index.py"
 #: Statuses of requests in three groups, as filters of the API. The open group is asked for first: then a
 #: request that ends between two questions may come twice, but is never missed.
 OPEN, FAILED, DONE = "pending,sent", "error,timeout,unknown", "resolved,canceled,skipped"
+#: So many requests of each group are read for rows that have several.
+FOLDED = 200
+#: The variable in which a shell says what it wants to know.
+COMPLETE = "_PUPPETMASTER_COMPLETE"
+#: Rows of one question when all are wanted.
+PAGE = 500
 
 
 @click.group(NAME, cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -42,11 +55,11 @@ def cli() -> None:
     PUPPETMASTER_URL says where puppetmaster is, PUPPETMASTER_TOKEN is its token when it has one.
 
     Exit codes: 0 all resolved, 1 some failed, 2 usage, 3 aborted, 4 canceled, 5 timeout, 6 some unknown,
-    7 cannot reach it, 130 Ctrl-C.
+    7 cannot reach it, 8 a gate closed (with --exit-at-gate), 130 Ctrl-C.
     """
 
 
-@cli.command()
+@cli.command(cls=Command, ignored=("json", "url"))
 def run() -> None:
     """Run the bundle, as 'python index.py' does."""
     os.execv(sys.executable, [sys.executable, str(INDEX)])  # noqa: S606 - ourselves, no shell
@@ -57,23 +70,30 @@ def run() -> None:
 
 @cli.command("watch")
 @job_argument
+@exit_at_gate_option
 @click.pass_obj
-def watch_job(session: Context, job: int) -> None:
+def watch_job(session: Context, job: int, exit_at_gate: bool) -> None:
     """Watch a job to its end; the exit code is its verdict. Ctrl-C leaves the job alone."""
-    session.follow(session.client(), job)
+    session.follow(session.client(), job, exit_at_gate=exit_at_gate)
 
 
 @cli.command("list")
-@click.option("--status", type=Statuses([one.value for one in JobStatus]), help="Only jobs that are so.")
+@click.option("--status", type=SomeOf([one.value for one in JobStatus]), help="Only jobs that are so.")
 @click.option("--name", help="Only jobs of this name.")
 @click.option("--text", help="Only jobs whose number, name, key or resource contains this.")
-@click.option("--to", "destination", help="Only jobs with a request for this destination.")
+@click.option("--to", "destination", metavar="NAME", help="Only jobs with a request for this destination.")
 @click.option("--failed", flag_value="true", help="Only jobs with requests that failed.")
+@click.option("--watch", "goes_on", is_flag=True, help="Show them as they change, until Ctrl-C.")
 @limit_option("jobs")
 @click.pass_obj
-def list_jobs(session: Context, /, **filters: Any) -> None:
+def list_jobs(session: Context, /, goes_on: bool, **filters: Any) -> None:
     """List jobs, newest first."""
     screen = session.screen()
+    if goes_on:
+        try:
+            watched.jobs(screen, session.client(), filters)
+        except KeyboardInterrupt:  # that is how it ends
+            sys.exit(INTERRUPTED)
     jobs, total = session.client().jobs(**filters)
     if screen.json:
         screen.value(jobs)
@@ -88,25 +108,67 @@ def _narrowed(filters: Mapping[str, Any]) -> bool:
     return any(value for name, value in filters.items() if name != "limit")
 
 
-@cli.command()
+@cli.command(short_help="Show a job and its requests, or those for one gateway in full.")
 @job_argument
+@click.argument("gateway", required=False)
 @status_option
-@click.option("--to", "destination", help="Only requests for this destination.")
-@limit_option("requests")
+@to_option
+@limit_option("rows")
 @click.pass_obj
-def show(session: Context, /, job: int, **filters: Any) -> None:
-    """Show a job and its requests, those that failed first."""
+def show(session: Context, /, job: int, gateway: str | None, **filters: Any) -> None:
+    """Show a job and its requests, those that failed first.
+
+    With GATEWAY its requests in full: what was sent, each attempt, and what came back.
+    """
+    if gateway is not None:
+        _show_gateway(session, job, gateway, filters["status"])
+        return
     client, screen = session.client(), session.screen()
-    found = client.job(job)
-    requests, total = client.requests(job, **filters) if filters["status"] else _all(client, job, **filters)
+    found, most = client.job(job), filters["limit"]
+    read = {**filters, "limit": max(most, FOLDED) if screen.terminal else most}
+    requests, total = client.requests(job, **read) if filters["status"] else _all(client, job, **read)
     if screen.json:
         screen.value({**found, "requests": requests})
+        shown = len(requests)
     else:
-        tables.job(screen, found)
+        tables.job(screen, found, requests)
         if requests:
             screen.line("")
-            tables.requests(screen, requests)
-    _say_rest(screen, len(requests), total)
+        shown = tables.requests(screen, requests, most, fold=True)
+    _say_rest(screen, shown, total)
+
+
+def _show_gateway(session: Context, job: int, gateway: str, status: str | None) -> None:
+    client, screen = session.client(), session.screen()
+    found, _ = client.requests(job, destination=gateway, status=status)
+    if not found:
+        so = f" that is {status.replace(',', ' or ')}" if status else ""
+        client.job(job)  # perhaps there is no such job
+        raise Refused(f"Job {job} has no request to {gateway}{so}.", 404)
+    _show_requests(screen, found)
+
+
+def _show_requests(screen: Screen, found: Sequence[Mapping[str, Any]]) -> None:
+    if screen.json:
+        screen.value(found)
+        return
+    for number, one in enumerate(found):
+        if number:
+            screen.line("")
+        tables.request(screen, one)
+
+
+@cli.command("request")
+@click.argument("id_", metavar="ID", type=whole(1, "the number of a request"))
+@click.pass_obj
+def show_request(session: Context, id_: int) -> None:
+    """Show one request in full: what was sent, each attempt, and what came back."""
+    screen = session.screen()
+    found = session.client().request(id_)
+    if screen.json:
+        screen.value(found)
+    else:
+        tables.request(screen, found)
 
 
 def _all(client: Client, job: int, **filters: Any) -> tuple[list[dict[str, Any]], int]:
@@ -123,16 +185,58 @@ def _say_rest(screen: Screen, shown: int, total: int) -> None:
         click.echo(f"{shown} of {total} are shown: --limit {total} shows all", err=not screen.terminal)
 
 
+@cli.command("requests")
+@job_argument
+@status_option
+@to_option
+@limit_option("requests")
+@csv_option
+@click.pass_obj
+def list_requests(session: Context, /, job: int, limit: int, as_csv: bool, **filters: Any) -> None:
+    """List the requests of a job in the order of sending."""
+    client, screen = session.client(), session.screen()
+    if as_csv:
+        every = _pages(lambda **page: client.requests(job, **filters, **page))
+        _as_csv(screen, sheets.REQUESTS, sheets.requests(every))
+        return
+    found, total = client.requests(job, **filters, limit=limit)
+    if screen.json:
+        screen.value(found)
+    else:
+        tables.requests(screen, found, limit)
+    _say_rest(screen, len(found), total)
+
+
+def _as_csv(screen: Screen, head: Sequence[str], rows: Iterator[Sequence[Any]]) -> None:
+    if screen.json:
+        raise click.UsageError("expected --csv or --json, got both")
+    sheets.write(head, rows)
+
+
+def _pages(ask: Callable[..., tuple[list[dict[str, Any]], int]]) -> Iterator[dict[str, Any]]:
+    """All rows, a page after the other."""
+    offset, total = 0, 1
+    while offset < total:
+        rows, total = ask(limit=PAGE, offset=offset)
+        yield from rows
+        offset += PAGE
+
+
 @cli.command()
 @job_argument
 @click.option("--diff", is_flag=True, help="How the others differ from the largest group that resolved.")
 @click.option("--full", is_flag=True, help="Every destination by its name.")
 @limit_option("groups")
+@csv_option
 @click.pass_obj
-def results(session: Context, job: int, diff: bool, full: bool, limit: int) -> None:
+def results(session: Context, job: int, diff: bool, full: bool, limit: int, as_csv: bool) -> None:
     """Show what came back, equal results folded into groups."""
-    screen = session.screen()
-    groups, total = session.client().results(job, diff=diff, full=full, limit=limit)
+    client, screen = session.client(), session.screen()
+    if as_csv:
+        every = _pages(lambda **page: client.results(job, diff=False, full=full, **page))
+        _as_csv(screen, sheets.RESULTS, sheets.results(every))
+        return
+    groups, total = client.results(job, diff=diff, full=full, limit=limit)
     if screen.json:
         screen.value(groups)
     else:
@@ -144,54 +248,51 @@ def results(session: Context, job: int, diff: bool, full: bool, limit: int) -> N
 
 
 @cli.command()
-@job_argument
+@jobs_argument
 @click.pass_obj
-def pause(session: Context, job: int) -> None:
+def pause(session: Context, jobs: Sequence[int]) -> None:
     """Send no more of a job for now; what is in flight ends."""
-    _show_state(session, session.client().control(job, "paused"))
+    client = session.client()
+    each(session, jobs, lambda job: client.control(job, "paused"), _state)
 
 
 @cli.command()
-@job_argument
+@jobs_argument
 @click.pass_obj
-def resume(session: Context, job: int) -> None:
+def resume(session: Context, jobs: Sequence[int]) -> None:
     """Send on, and open a closed gate between waves."""
-    _show_state(session, session.client().control(job, "dispatching"))
+    client = session.client()
+    each(session, jobs, lambda job: client.control(job, "dispatching"), _state)
 
 
 @cli.command(short_help="End a job; what is in flight may end.")
-@job_argument
+@jobs_argument
 @click.option("--force", is_flag=True, help="Do not wait for what is in flight: it ends as unknown.")
 @yes_option
 @click.pass_obj
-def cancel(session: Context, job: int, force: bool, yes: bool) -> None:
+def cancel(session: Context, jobs: Sequence[int], force: bool, yes: bool) -> None:
     """End a job: what was not sent is canceled, what is in flight may end."""
     if force:
-        confirm(f"Cancel job {job} and give up what is in flight, which may run all the same?", yes=yes)
-    _show_state(session, session.client().control(job, "canceled", force=force))
+        confirm(
+            f"Cancel {wording.jobs(jobs)} and give up what is in flight, which may run all the same?", yes=yes
+        )
+    client = session.client()
+    each(session, jobs, lambda job: client.control(job, "canceled", force=force), _state)
 
 
 @cli.command(short_help="Stop a job, and remove it for good.")
-@job_argument
+@jobs_argument
 @yes_option
 @click.pass_obj
-def delete(session: Context, job: int, yes: bool) -> None:
+def delete(session: Context, jobs: Sequence[int], yes: bool) -> None:
     """Stop a job if it still runs, and remove it with all its requests."""
-    confirm(f"Remove job {job} and all its requests for good?", yes=yes)
-    last = session.client().delete(job)
-    screen = session.screen()
-    if screen.json:
-        screen.value(last)
-    else:
-        screen.line(wording.removal(last))
+    confirm(f"Remove {wording.jobs(jobs)} with all requests for good?", yes=yes)
+    client = session.client()
+    each(session, jobs, client.delete, wording.removal)
 
 
-def _show_state(session: Context, job: Mapping[str, Any]) -> None:
-    screen = session.screen()
-    if screen.json:
-        screen.value(job)
-    else:
-        screen.line(wording.summary(job) if job["finishedAt"] else wording.state(job))
+def _state(job: Mapping[str, Any]) -> str:
+    return wording.summary(job) if job["finishedAt"] else wording.state(job)
 
 
 # -- around ---------------------------------------------------------------------------------------
@@ -213,13 +314,18 @@ def examine(session: Context) -> None:
     sys.exit(code)
 
 
-@cli.command(short_help="Print what makes a shell complete the words.")
-@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+@cli.command(
+    cls=Command,
+    ignored=("json", "url"),
+    short_help="Print what makes a shell complete the words.",
+    help=f'Print what makes a shell complete: eval "$({called.command("completion", "bash")})".',
+)
+@click.argument("shell", type=OneOf(["bash", "zsh", "fish"]), metavar="bash|zsh|fish")
 def completion(shell: str) -> None:
-    """Print what makes a shell complete: eval "$(puppetmaster completion bash)"."""
+    """What makes a shell complete."""
     kind = get_completion_class(shell)
     assert kind is not None
-    click.echo(kind(cli, {}, NAME, "_PUPPETMASTER_COMPLETE").source())
+    click.echo(kind(cli, {}, NAME, COMPLETE).source())
 
 
 for command in (submit, rerun):
@@ -233,4 +339,4 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):  # a device's text may not fit the terminal's encoding
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
-    cli(prog_name=NAME)
+    cli(prog_name=called.name(), complete_var=COMPLETE)

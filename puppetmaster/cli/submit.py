@@ -9,33 +9,35 @@ import click
 
 from puppetmaster.api.fields import METHODS, RERUN
 from puppetmaster.cli import jobfile, tables
-from puppetmaster.cli.client import Refused, Unreachable
+from puppetmaster.cli.called import command
+from puppetmaster.cli.client import Client, Refused, Unreachable
 from puppetmaster.cli.context import (
     INTERRUPTED,
     Command,
     Context,
-    Statuses,
     created_line,
-    job_argument,
+    each,
+    jobs_argument,
     policies,
     somebody_types,
     usage,
 )
+from puppetmaster.cli.kinds import OneOf, SomeOf
 
 #: So many names are told that came more than once.
 TWICE_TOLD = 5
 #: The backspace in front keeps its lines as they are.
-EXAMPLES = """\b
-puppetmaster submit --to cg-[001-200] --wait post /system/reboot
-puppetmaster submit --to @fleet.txt --waves 1,10%,100% --dry-run put /system/time '{"zone": "UTC"}'
+EXAMPLES = f"""\b
+{command("submit")} --to 'cg-[001-200]' --wait post /system/reboot
+{command("submit")} --to @fleet.txt --waves 1,10%,100% --dry-run put /system/time '{{"zone": "UTC"}}'
 """
 
 
 @click.command(cls=Command, short_help="Create a job.", epilog=EXAMPLES)
-@click.argument("method", required=False, type=click.Choice(METHODS, case_sensitive=False), metavar="METHOD")
+@click.argument("method", required=False, type=OneOf(METHODS), metavar="METHOD")
 @click.argument("resource", required=False)
 @click.argument("data", required=False)
-@click.option("--to", multiple=True, metavar="NAMES", help="Names, cg-[001-200], commas between, or @file.")
+@click.option("--to", multiple=True, metavar="NAMES", help="Names, 'cg-[001-200]', commas between, or @file.")
 @click.option("--file", metavar="FILE", help="A whole job as JSON; - is standard input.")
 @policies
 @click.pass_obj
@@ -57,19 +59,24 @@ def submit(
     with usage():
         if method is not None:
             if resource is None or not to or file is not None:
-                raise ValueError("expected --to NAMES METHOD RESOURCE [DATA], without --file")
+                raise click.UsageError("expected --to NAMES METHOD RESOURCE [DATA], without --file")
             content = {} if data is None else jobfile.data(data, files)
             names, twice = jobfile.destinations(to, files)
             _say_twice(twice)
             body = jobfile.batch(method, resource, content, names)
         elif to:
-            raise ValueError("expected METHOD RESOURCE after --to; a whole job names its own destinations")
+            raise click.UsageError(
+                "expected METHOD RESOURCE after --to; a whole job names its own destinations"
+            )
         elif file is None and somebody_types():
-            raise ValueError("expected --to NAMES METHOD RESOURCE, --file FILE, or a job on standard input")
+            raise click.UsageError(
+                "expected --to NAMES METHOD RESOURCE, --file FILE, or a job on standard input"
+            )
         else:
             name = file or "-"
             body = jobfile.whole(files.read(name), "standard input" if name == "-" else name)
-    _create(session, body, options, words=method is not None)
+    client = session.client()
+    _show(session, client, _create(client, body, options, words=method is not None), options)
 
 
 def _say_twice(twice: list[str]) -> None:
@@ -83,27 +90,52 @@ def _say_twice(twice: list[str]) -> None:
 
 
 @click.command(cls=Command, short_help="Create a job of what another did not resolve.")
-@job_argument
+@jobs_argument
 @click.option("--failed", is_flag=True, help="All that did not end resolved; so it is without --status.")
-@click.option("--status", type=Statuses(RERUN), help="Only those that ended so.")
+@click.option("--status", type=SomeOf(RERUN), help="Only those that ended so.")
 @policies
 @click.pass_obj
-def rerun(session: Context, /, job: int, failed: bool, status: str | None, **options: Any) -> None:
-    """Create a job with the requests of JOB that did not end resolved."""
+def rerun(
+    session: Context, /, jobs: tuple[int, ...], failed: bool, status: str | None, **options: Any
+) -> None:
+    """Create a job with the requests of JOB that did not end resolved, and with its name.
+
+    Several JOBs become a job each.
+    """
     if failed and status:
         raise click.UsageError("expected --failed or --status, got both")
+    for one in ("wait", "exit_at_gate", "dry_run", "key"):
+        if options[one] and len(jobs) > 1:
+            raise click.UsageError(f"{jobfile.flag(one)}: expected one JOB, got {len(jobs)}")
     wanted = status.split(",") if status else list(RERUN)
-    _create(session, {"rerun": {"job": job, "status": wanted}}, options, words=False)
+    client = session.client()
+
+    def create(job: int) -> dict[str, Any]:
+        name = options["name"] or client.job(job)["name"]
+        return _create(
+            client, {"rerun": {"job": job, "status": wanted}}, {**options, "name": name}, words=False
+        )
+
+    if len(jobs) == 1:
+        _show(session, client, create(jobs[0]), options)
+    else:
+        each(session, jobs, create, created_line)
 
 
-def _create(session: Context, body: Mapping[str, Any], options: Mapping[str, Any], *, words: bool) -> None:
+def _create(
+    client: Client, body: Mapping[str, Any], options: Mapping[str, Any], *, words: bool
+) -> dict[str, Any]:
     with usage():
         sent = jobfile.with_options(body, options)
-    client, screen = session.client(), session.screen()
     named = partial(jobfile.spoken, options=options, words=words)
-    job = _asked(lambda: client.create(sent), sent.get("key"), named)
-    if options["wait"] and job["id"] is not None:
-        session.follow(client, job["id"], created=job)
+    return _asked(lambda: client.create(sent), sent.get("key"), named)
+
+
+def _show(session: Context, client: Client, job: dict[str, Any], options: Mapping[str, Any]) -> None:
+    """Show the job that was created, to its end if that is wanted."""
+    screen, at_gate = session.screen(), options["exit_at_gate"]
+    if (options["wait"] or at_gate) and job["id"] is not None:
+        session.follow(client, job["id"], created=job, exit_at_gate=at_gate)
     if screen.json:
         screen.value(job)
     elif job["id"] is None:
@@ -119,7 +151,7 @@ def _asked(
     try:
         return create()
     except KeyboardInterrupt:
-        click.echo("puppetmaster: interrupted; 'puppetmaster list' shows whether the job exists", err=True)
+        click.echo(f"puppetmaster: interrupted; '{command('list')}' shows whether the job exists", err=True)
         sys.exit(INTERRUPTED)
     except Refused as error:
         raise error.named(named) from error

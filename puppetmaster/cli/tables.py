@@ -22,20 +22,21 @@ Row = Mapping[str, Any]
 
 def jobs(screen: Screen, found: Sequence[Row]) -> None:
     """Show jobs, one in a row."""
-    if not screen.terminal:
-        screen.rows(
-            (
-                job["id"],
-                job["status"],
-                f"{job['doneCount']}/{job['totalCount']}",
-                job["errorCount"],
-                job["createdAt"],
-                job["name"],
-                job.get("summary"),
-            )
-            for job in found
-        )
-        return
+    if screen.terminal:
+        screen.table(*job_table(screen, found))
+    else:
+        screen.rows(map(job_row, found))
+
+
+def job_row(job: Row) -> Sequence[Any]:
+    """A job as a pipe gets it."""
+    done = f"{job['doneCount']}/{job['totalCount']}"
+    about = (job["errorCount"], job["createdAt"], job["name"], job.get("summary"))
+    return job["id"], job["status"], done, *about
+
+
+def job_table(screen: Screen, found: Sequence[Row]) -> tuple[Sequence[Column], Sequence[Sequence[Any]]]:
+    """Jobs as a terminal gets them: columns and rows."""
     columns = (
         Column("job", right=True),
         Column("status"),
@@ -57,11 +58,11 @@ def jobs(screen: Screen, found: Sequence[Row]) -> None:
                 ": ".join(filter(None, (job["name"], job.get("summary")))),
             )
         )
-    screen.table(columns, rows)
+    return columns, rows
 
 
-def job(screen: Screen, found: Row) -> None:
-    """Show one job with its policies, without its requests."""
+def job(screen: Screen, found: Row, requests: Sequence[Row]) -> None:
+    """Show one job with its policies, and the data that ``requests`` of it have in common."""
     moment = _moment(screen)
     name = f": {found['name']}" if found["name"] else ""
     screen.line(f"job {found['id']}{name}", "bold" if screen.terminal else "")
@@ -76,14 +77,22 @@ def job(screen: Screen, found: Row) -> None:
     key = found["key"] or ""
     facts = {
         "command": found.get("summary"),
+        "data": _common_data(requests),
         "requests": f"{found['totalCount']}: {counts}",
         "created": moment(found["createdAt"]) + ago,
         "ended": moment(found["finishedAt"]) + after if found["finishedAt"] else None,
         **dict(wording.policies(found, screen.now(), moment)),
+        "opened by hand": wording.opened_gates(found, moment),
         "key": None if key.startswith(OWN_KEY) else key,
         "runs again": f"requests of job {found['parent']}" if found.get("parent") else None,
     }
     screen.facts(facts)
+
+
+def _common_data(requests: Sequence[Row]) -> str:
+    """The data that all of these send; empty: there are none, or each sends others."""
+    first = requests[0]["data"] if requests else {}
+    return wording.shortly(first) if all(one["data"] == first for one in requests) else ""
 
 
 def _moment(screen: Screen) -> Callable[[str], str]:
@@ -111,32 +120,100 @@ def planned(screen: Screen, would: Row) -> None:
     screen.table(columns, wording.steps(would))
 
 
-def requests(screen: Screen, found: Sequence[Row]) -> None:
-    """Show requests, one in a row, with what they wait for or their result."""
-    longest = max(screen.console.width // 2, LEAST) if screen.terminal else LONGEST
-    rows = []
-    for one in found:
-        about = one["__request"]
-        command = f"{one['method']} {one['resource']}"
-        text = about.get("why") or _said(about["result"], longest)
-        code = about["result"].get("code")
-        direct = "direct" if about.get("route") == "direct" else ""
-        rows.append((one["id"], about["destination"], about["status"], code, command, text, direct))
+def requests(screen: Screen, found: Sequence[Row], most: int | None = None, *, fold: bool = False) -> int:
+    """Show requests with what they wait for or their result, in up to ``most`` rows.
+
+    With ``fold`` those of which the same is to be said share a row on a terminal. Returns how many are shown.
+    """
     if not screen.terminal:
+        rows = [_request_row(one, LONGEST) for one in found[:most]]
         screen.rows(row if row[-1] else row[:-1] for row in rows)
-        return
-    same = len({command for *_, command, _, _ in rows}) == 1
-    directly = any(direct for *_, direct in rows)
+        return len(rows)
+    longest = max(screen.console.width // 2, LEAST)
+    alike: dict[Any, list[Sequence[Any]]] = {}
+    for number, one in enumerate(found):
+        alike.setdefault(_likeness(one) if fold else number, []).append(_request_row(one, longest, data=True))
+    groups = list(alike.values())[:most]
+    commands = {group[0][4] for group in groups}
     columns = (
+        Column("count", right=True, below=0 if len(alike) < len(found) else EVER),
         Column("request", right=True, below=100),
         Column("destination", wraps=True),
         Column("status"),
         Column("code", right=True),
-        Column("command", wraps=True, below=EVER if same else 0),
+        Column("command", wraps=True, below=EVER if len(commands) == 1 else 0),
         Column("result", wraps=True),
-        Column("route", below=0 if directly else EVER),
+        Column("route", below=0 if any(group[0][-1] for group in groups) else EVER),
     )
-    screen.table(columns, rows)
+    screen.table(columns, map(_group_row, groups))
+    return sum(map(len, groups))
+
+
+def _request_row(request: Row, longest: int, *, data: bool = False) -> Sequence[Any]:
+    about = request["__request"]
+    sent = wording.shortly(request["data"]) if data else ""
+    command = f"{request['method']} {request['resource']} {sent}".rstrip()
+    text = about.get("why") or _said(about["result"], longest)
+    code = about["result"].get("code")
+    direct = "direct" if about.get("route") == "direct" else ""
+    return request["id"], about["destination"], about["status"], code, command, text, direct
+
+
+def _likeness(request: Row) -> str:
+    """What is the same for requests of which the same is to be said."""
+    about = request["__request"]
+    said = [about.get(name) for name in ("status", "why", "route")]
+    came = {**about["result"], "late": None}
+    return json.dumps([*said, came, request["method"], request["resource"], request["data"]], sort_keys=True)
+
+
+def _group_row(group: Sequence[Sequence[Any]]) -> Sequence[Any]:
+    id_, _, *same = group[0]
+    return len(group), id_ if len(group) == 1 else "", wording.folded([row[1] for row in group]), *same
+
+
+#: The times of a request, and of an attempt, in words.
+_TIMES = {"createdAt": "created", "sentAt": "sent", "finishedAt": "ended"}
+
+
+def request(screen: Screen, found: Row) -> None:
+    """Show one request in full: what was sent, each attempt, and what came back."""
+    about = found["__request"]
+    screen.line(f"request {found['id']} of job {found['job']}, to {about['destination']}")
+    screen.line(wording.outcome(about), STYLES[about["status"]])
+    screen.facts(
+        {
+            "command": f"{found['method']} {found['resource']}",
+            "event": found.get("code"),
+            **_times(screen, about),
+            "answer within": wording.duration(about["timeout"]) if about.get("timeout") else None,
+            "attempts": about["attempts"],
+            "route": about.get("route"),
+        }
+    )
+    _in_full(screen, "data", found["data"])
+    for number, one in enumerate(about.get("history", ()), 1):
+        times = ", ".join(f"{name} {at}" for name, at in _times(screen, one).items())
+        screen.facts({f"attempt {number}": f"{wording.outcome(one)}; {times}"})
+        _in_full(screen, f"answer {number}", one["result"].get("data"))
+    _in_full(screen, "answer", about["result"].get("data"))
+
+
+def _times(screen: Screen, attempt: Row) -> dict[str, str]:
+    moment = _moment(screen)
+    return {name: moment(attempt[key]) for key, name in _TIMES.items() if attempt.get(key)}
+
+
+def _in_full(screen: Screen, name: str, data: Any) -> None:
+    """Some JSON: for somebody who looks below its name, else in its line."""
+    if data is None:
+        return
+    if not screen.terminal:
+        screen.rows([(name, json.dumps(data))])
+        return
+    screen.line(name, "bold")
+    for line in json.dumps(data, indent=2, ensure_ascii=False).splitlines():
+        screen.line(f"  {line}")
 
 
 def results(screen: Screen, groups: Sequence[Row]) -> None:

@@ -7,7 +7,8 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from rich.console import Console
+from rich.console import Console, Group, RenderableType
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -30,8 +31,10 @@ STYLES = {
 
 #: Blanks between two columns.
 GAP = 2
-#: Smallest width of a column that is cut.
-NARROWEST = 8
+#: Blanks in front of what stands below a row.
+INDENT = 4
+#: With less room for each column that wraps or is cut, these stand below the others.
+NARROWEST = 18
 
 
 class Column(NamedTuple):
@@ -46,6 +49,11 @@ class Column(NamedTuple):
     cut: bool = False
     #: It is left out on a terminal that is narrower than this.
     below: int = 0
+
+    @property
+    def gives_way(self) -> bool:
+        """Whether it becomes narrower."""
+        return self.wraps or self.cut
 
 
 class Cell(NamedTuple):
@@ -73,13 +81,13 @@ class Screen:
         self.json = as_json
         self.now = now
         if terminal is None:
-            terminal = sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
+            terminal = _seen() and os.environ.get("TERM") != "dumb"
         self.terminal = terminal and not as_json
         self.console = Console(markup=False, highlight=False, emoji=False, force_terminal=self.terminal)
 
     def value(self, data: Any) -> None:
         """Print a JSON value, indented on a terminal, else in one line."""
-        print(json.dumps(data, indent=2 if sys.stdout.isatty() else None), flush=True)  # noqa: T201 - output
+        print(json.dumps(data, indent=2 if _seen() else None), flush=True)  # noqa: T201 - output
 
     def line(self, text: str, style: str = "") -> None:
         """Print one line."""
@@ -95,17 +103,26 @@ class Screen:
 
     def table(self, columns: Sequence[Column], rows: Iterable[Sequence[Any]]) -> None:
         """Print a table that is no wider than the terminal."""
+        self.console.print(self.grid(columns, rows))
+
+    def grid(self, columns: Sequence[Column], rows: Iterable[Sequence[Any]]) -> RenderableType:
+        """A table that is no wider than the terminal."""
         shown = [index for index, column in enumerate(columns) if column.below <= self.console.width]
         cells = [[_text(row[index]) for index in shown] for row in rows]
-        titled = any(one.title for one in columns)
-        table = Table(box=None, header_style="bold", pad_edge=False, show_header=titled)
         chosen = [columns[index] for index in shown]
         widths = [
             max(len(column.title), *(row[place].cell_len for row in cells), 1)
             for place, column in enumerate(chosen)
         ]
-        fixed = sum(width for column, width in zip(chosen, widths, strict=True) if not column.cut)
-        left = self.console.width - fixed - GAP * (len(chosen) - 1)
+        sized = list(zip(chosen, widths, strict=True))
+        left = self.console.width - GAP * (len(chosen) - 1)
+        left -= sum(width for column, width in sized if not column.gives_way)
+        giving_way = [width for column, width in sized if column.gives_way]
+        if sum(giving_way) > left < NARROWEST * len(giving_way):
+            return _stacked(sized, cells)
+        left -= sum(width for column, width in sized if column.wraps)
+        titled = any(one.title for one in columns)
+        table = Table(box=None, header_style="bold", pad_edge=False, show_header=titled)
         for column, width in zip(chosen, widths, strict=True):
             table.add_column(
                 column.title,
@@ -117,7 +134,7 @@ class Screen:
             )
         for row in cells:
             table.add_row(*row)
-        self.console.print(table)
+        return table
 
     def facts(self, facts: Mapping[str, Any]) -> None:
         """Print names with their values, a line each. Values that are None or empty are left out."""
@@ -126,6 +143,27 @@ class Screen:
             self.table((Column(""), Column("", wraps=True)), known)
         else:
             self.rows(known)
+
+
+def _stacked(sized: Sequence[tuple[Column, int]], rows: Iterable[Sequence[Text]]) -> RenderableType:
+    """Rows whose columns that give way stand below the others, a line each."""
+    heading = [Text("" if column.gives_way else column.title, "bold") for column, _ in sized]
+    parts: list[RenderableType] = []
+    for row in (heading, *rows) if any(map(str, heading)) else rows:
+        line, below = Text(), []
+        for (column, width), cell in zip(sized, row, strict=True):
+            if column.gives_way:
+                below += [Padding(cell, (0, 0, 0, INDENT))] if cell else []
+                continue
+            cell.align("right" if column.right else "left", width)
+            line.append(" " * GAP if line else "").append(cell)
+        parts += [line, *below]
+    return Group(*parts)
+
+
+def _seen() -> bool:
+    """Whether standard output is a terminal; closed it is none."""
+    return sys.stdout is not None and sys.stdout.isatty()
 
 
 def _text(cell: Any) -> Text:

@@ -3,7 +3,7 @@
 A ``Job`` is the job object of the API.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from itertools import groupby, pairwise
 from json import dumps
@@ -12,8 +12,10 @@ from operator import itemgetter
 from typing import Any, NamedTuple
 
 from puppetmaster import ranges
+from puppetmaster.cli import called
 from puppetmaster.clock import seconds
 from puppetmaster.model.policy import Gate, Policy, Threshold
+from puppetmaster.model.request import FAILURES
 from puppetmaster.model.spec import starts_at_once
 
 Job = Mapping[str, Any]
@@ -21,7 +23,7 @@ Job = Mapping[str, Any]
 #: What ``idempotent`` says.
 _TWICE = {True: "what may have run is sent again", False: "what may have run is not sent again"}
 #: Statuses of requests that ran and failed, or may have run.
-FAILED = ("error", "timeout", "unknown")
+FAILED = tuple(status.value for status in FAILURES)
 #: Codes of reasons whose sentences say the status too: ``paused by a request``.
 SELF_SAID = ("paused", "canceled")
 
@@ -91,7 +93,7 @@ def advice(job: Job) -> str:
     """What the user can do about a paused job; empty: the job is not paused."""
     if job["status"] != "paused" or stopping(job):
         return ""
-    return f"puppetmaster resume {job['id']} sends on, puppetmaster cancel {job['id']} ends it"
+    return f"{called.command('resume', job['id'])} sends on, {called.command('cancel', job['id'])} ends it"
 
 
 def summary(job: Job) -> str:
@@ -105,6 +107,15 @@ def removal(job: Job) -> str:
     if job.get("reasonCode") == "removed":
         return f"job {job['id']} is stopped and removed: {_ends(job)}."
     return f"job {job['id']} is removed; it was {status(job)}."
+
+
+def opened_gates(job: Job, moment: Callable[[str], str]) -> str | None:
+    """The gates that failed and that somebody opened; None: there are none. ``moment`` formats a time."""
+    said = [
+        f"behind wave {gate['wave']} over {_count(gate['failed'], 'failure')}, {moment(gate['at'])}"
+        for gate in job.get("openedGates", ())  # an older bundle has none
+    ]
+    return "; ".join(said) or None
 
 
 def _ends(job: Job) -> str:
@@ -136,6 +147,13 @@ def past_start(job: Job) -> str:
     return starts_at_once(job.get("startAt"), seconds(job["createdAt"]))
 
 
+def jobs(numbers: Sequence[int]) -> str:
+    """``job 7``, ``jobs 7, 8 and 9``."""
+    if len(numbers) == 1:
+        return f"job {numbers[0]}"
+    return f"jobs {', '.join(map(str, numbers[:-1]))} and {numbers[-1]}"
+
+
 def requests(count: int) -> str:
     """``1 request``, ``20 requests``."""
     return _count(count, "request")
@@ -150,12 +168,26 @@ def _count(count: int, what: str) -> str:
 
 def failure(request: Mapping[str, Any]) -> str:
     """A failed request in a line: destination, status, code, source and message."""
-    about = request["__request"]
-    result = about["result"]
+    return f"{request['__request']['destination']} {outcome(request['__request'])}"
+
+
+def failures(requests: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Failed requests, a line for those that failed in the same way; most come first."""
+    alike: dict[str, list[str]] = {}
+    for one in sorted(requests, key=itemgetter("id")):
+        alike.setdefault(outcome(one["__request"]), []).append(one["__request"]["destination"])
+    ordered = sorted(alike.items(), key=lambda group: -len(group[1]))
+    return [f"{len(to)} more: {folded(to)} {how}" for how, to in ordered]
+
+
+def outcome(attempt: Mapping[str, Any]) -> str:
+    """How a request is, or how an attempt of it ended: status, code, source, and message or reason."""
+    result = attempt["result"]
     code = f" {result['code']}" if result.get("code") is not None else ""
     source = f" from {result['source']}" if result.get("source") else ""
-    message = result.get("message") or said(result.get("data"))
-    return f"{about['destination']} {about['status']}{code}{source}" + (f": {message}" if message else "")
+    message = attempt.get("why") or result.get("message") or said(result.get("data"))
+    late = ", late" if result.get("late") else ""
+    return f"{attempt['status']}{code}{source}{late}" + (f": {message}" if message else "")
 
 
 def said(data: Any) -> str:
@@ -226,18 +258,21 @@ def steps(job: Job) -> list[Step]:
     found = []
     for (wave, command), group in groupby(zip(waves, commands, destinations, strict=True), itemgetter(0, 1)):
         to = [destination for _, _, destination in group]
-        found.append(Step(wave, len(to), command, _folded(to)))
+        found.append(Step(wave, len(to), command, folded(to)))
     return found
 
 
 def _command(request: Mapping[str, Any]) -> str:
-    data = request["data"]
-    return f"{request['method']} {request['resource']}" + (
-        "" if data == {} else f" {cut(dumps(data), LONGEST)}"
-    )
+    return f"{request['method']} {request['resource']} {shortly(request['data'])}".rstrip()
 
 
-def _folded(destinations: Sequence[str]) -> str:
+def shortly(data: Any) -> str:
+    """The data of a command, cut; empty: there are none."""
+    return "" if data == {} else cut(dumps(data), LONGEST)
+
+
+def folded(destinations: Sequence[str]) -> str:
+    """Destinations in ranges, the first ``PATTERNS`` of them."""
     patterns = ranges.fold(destinations)
     if len(patterns) <= PATTERNS:
         return " ".join(patterns)

@@ -20,6 +20,13 @@ export function known(said, words) {
 /** Say what is shown; with `push`, Back leads to what was shown before. */
 export function write(path, parameters, { push = false } = {}) {
   const hash = `#/${path}${queryOf(parameters)}`;
-  if (hash !== location.hash) history[push ? "pushState" : "replaceState"](null, "", hash);
+  if (hash === location.hash) return hash;
+  if (push) history.pushState({ pushed: true }, "", hash);
+  else history.replaceState(history.state, "", hash);
   return hash;
+}
+
+/** Whether Back leads to what was shown before `write` said this. */
+export function pushed() {
+  return Boolean(history.state?.pushed);
 }

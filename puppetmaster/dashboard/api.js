@@ -1,9 +1,19 @@
 // The door: requests with the token.
 
 import { parse } from "./json.js";
+import { link } from "./link.js";
 
 const TOKEN = "puppetmaster-token";
 const PATIENCE_MS = 30_000;
+/** Who has not answered by now is asked for nothing that changes something. */
+export const SLOW_MS = 2000;
+/** Where it answers is told by where this module came from: a proxy may have put all of it below some path. */
+const ROOT = new URL("..", import.meta.url);
+
+/** The address of a path of the API. */
+export function at(path) {
+  return new URL(path.slice(1), ROOT);
+}
 
 /** An answer that is an error of the API. */
 export class ApiError extends Error {
@@ -16,8 +26,16 @@ export class ApiError extends Error {
 
 /** Nobody answered, or not in time. */
 export class Unanswered extends Error {
-  constructor() {
-    super("puppetmaster did not answer.");
+  constructor(changing) {
+    super(`puppetmaster did not answer.${changing ? " Whether it was done is not known yet." : ""}`);
+    this.errors = [];
+  }
+}
+
+/** Nothing was sent, since nobody would have answered. */
+export class Unsent extends Error {
+  constructor(why) {
+    super(`${why} Nothing was sent.`);
     this.errors = [];
   }
 }
@@ -42,16 +60,24 @@ export function now() {
 }
 
 /**
- * One request: `{data, total}`. Text as `body` goes as it is; with `raw` the data are the answer's bytes.
- * Throws ApiError, Unanswered.
+ * One request: `{data, total}`. Text as `body` goes as it is; with `raw` the data are the answer's bytes. `slow()` is
+ * called when there is no answer in `SLOW_MS`.
+ * Throws ApiError, Unanswered, Unsent.
  */
-export async function call(method, path, body, { patienceMs = PATIENCE_MS, raw = false } = {}) {
+export async function call(method, path, body, { patienceMs = PATIENCE_MS, raw = false, slow = () => {} } = {}) {
+  const changing = method !== "GET";
+  const nobody = () => {
+    throw new Unanswered(changing);
+  };
+  if (changing) await reach();
   for (;;) {
     const known = token();
     const headers = known ? { Authorization: `Bearer ${known}` } : {};
     if (body !== undefined) headers["Content-Type"] = "application/json";
     const said = body === undefined || typeof body === "string" ? body : JSON.stringify(body);
-    const answer = await fetch(path, { method, headers, body: said, signal: AbortSignal.timeout(patienceMs) }).catch(nobody);
+    const late = setTimeout(slow, SLOW_MS);
+    const answer = await fetch(at(path), { method, headers, body: said, signal: AbortSignal.timeout(patienceMs) })
+      .catch(nobody).finally(() => clearTimeout(late));
     const skew = Date.parse(answer.headers.get("Date")) - Date.now();
     skewMs = Math.abs(skew) > 2000 ? skew : 0;
     if (answer.status === 401) {
@@ -65,8 +91,14 @@ export async function call(method, path, body, { patienceMs = PATIENCE_MS, raw =
   }
 }
 
-function nobody() {
-  throw new Unanswered();
+/** What nobody takes in now would wait on the way, and be done later, when nobody wants it any more. */
+async function reach() {
+  if (link.why) throw new Unsent(link.why);
+  try {
+    await call("GET", "/system/puppetmaster", undefined, { patienceMs: SLOW_MS });
+  } catch (error) {
+    if (error instanceof Unanswered) throw new Unsent(error.message);
+  }
 }
 
 function newToken(refused) {

@@ -4,14 +4,17 @@ import { read } from "./address.js";
 import { onUnauthorized } from "./api.js";
 import { askForToken } from "./dialogs.js";
 import { el, text } from "./dom.js";
-import { JobView } from "./job.js";
+import { JobView, TABS } from "./job.js";
 import { JobsView } from "./jobs.js";
+import { keys } from "./keys.js";
+import { link, setLink } from "./link.js";
+import { Live } from "./live.js";
 import { NewJobView } from "./newjob.js";
 import { bridges, utc } from "./words.js";
 
 const main = document.getElementById("main");
 const gateways = document.getElementById("gateways");
-const link = document.getElementById("link");
+const shownLink = document.getElementById("link");
 // What is missing, the first cause first: without a broker there is no controller either.
 const TROUBLES = [
   [({ bus }) => bus.connected, "the broker cannot be reached"],
@@ -21,13 +24,14 @@ const TROUBLES = [
 ];
 let view = null;
 let begun = false;
-const connection = { connected: null, since: 0, trouble: "", reason: "" };
+const connection = { connected: null, slow: false, polling: false, since: 0, trouble: "", reason: "" };
 
 gateways.title = "As their bridges say. Nothing is sent to a gateway that is away: its request ends, and did not run.";
 onUnauthorized(askForToken);
 
 /** Take in what is known of the connection, and show it. */
-function state({ connected, since, health, trouble }) {
+function state({ connected, since, health, trouble, ...more }) {
+  Object.assign(connection, more);
   if (health) {
     connection.trouble = TROUBLES.find(([fine]) => !fine(health))?.[1] ?? "";
     connection.reason = health.bus.reason ? `${health.bus.reason}. ` : "";
@@ -41,36 +45,71 @@ function state({ connected, since, health, trouble }) {
     connection.connected = connected;
     if (!connected) connection.since = since;
   }
-  const lost = connection.connected === false;
-  const look = lost ? "lost" : !connection.connected ? "waiting" : connection.trouble ? "troubled" : "good";
-  const sentences = {
-    lost: `not connected since ${new Date(connection.since).toLocaleTimeString("en-GB")}`,
-    waiting: "connecting …",
-    troubled: `connected; ${connection.trouble}`,
-    good: "connected",
-  };
-  const hints = {
-    lost: `${utc(new Date(connection.since).toISOString())}. It is tried again by itself; what is shown may be old.`,
-    troubled: `${connection.reason}Requests wait until this is over.`,
-  };
-  link.className = `link ${look}`;
-  link.title = hints[look] ?? "";
-  text(link, sentences[look]);
-  document.body.classList.toggle("stale", lost);
+  showLink();
+}
+
+/** How it stands with the connection: the class of its sign, what it says, what it says on hover, what stops controls. */
+function look() {
+  const { connected, slow, polling, since, trouble, reason } = connection;
+  if (connected === false) {
+    return ["lost", `not connected since ${new Date(since).toLocaleTimeString("en-GB")}`,
+      `${utc(new Date(since).toISOString())}. It is tried again by itself; what is shown may be old.`, "This page is not connected."];
+  }
+  if (slow) return ["lost", "puppetmaster does not answer", "It is asked again by itself; what is shown may be old.", "puppetmaster does not answer."];
+  if (!connected) return ["waiting", "connecting …", "", "This page is not connected yet."];
+  if (trouble) return ["troubled", `connected; ${trouble}`, `${reason}Requests wait until this is over.`, ""];
+  if (polling) {
+    return ["troubled", "connected without a WebSocket: asks every 3 s",
+      "A proxy between this page and puppetmaster does not pass WebSockets on. So the page asks for what is new, and shows it later.", ""];
+  }
+  return ["good", "connected", "", ""];
+}
+
+function showLink() {
+  const [name, sentence, hint, why] = look();
+  shownLink.className = `link ${name}`;
+  shownLink.title = hint;
+  text(shownLink, sentence);
+  document.body.classList.toggle("stale", name === "lost");
+  setLink(why);
+  view?.linked?.(why);
+}
+
+/** An address that leads nowhere. */
+class UnknownView {
+  constructor(place) {
+    document.title = "No such page · puppetmaster";
+    place.append(el("h1", {}, "There is no such page."),
+      el("p", { class: "nowhere" }, "Nothing is at ", el("code", {}, location.hash), ". ", el("a", { href: "#/" }, "To the list of jobs"), "."));
+    this.live = new Live("/jobs/ws", { state });
+  }
+
+  end() {
+    this.live.end();
+  }
+}
+
+function viewOf({ parts, parameters }) {
+  const [name = "jobs", id, tab = TABS[0]] = parts;
+  if (name === "jobs" && id === undefined) return new JobsView(main, parameters, state);
+  if (name === "new" && id === undefined) return new NewJobView(main, state);
+  const known = name === "jobs" && /^[1-9]\d{0,15}$/.test(id) && TABS.includes(tab) && parts.length < 4;
+  return known ? new JobView(main, Number(id), { tab, parameters }, state) : new UnknownView(main);
 }
 
 function route() {
+  const address = read();
+  // Back from a request, or to another tab: the job stays.
+  if (view?.moved?.(address)) return;
   view?.end();
-  const { parts: [name = "", id = "", tab = ""], parameters } = read();
   main.replaceChildren();
-  if (name === "jobs" && /^\d+$/.test(id)) view = new JobView(main, Number(id), { tab, parameters }, state);
-  else if (name === "new") view = new NewJobView(main, state);
-  else view = new JobsView(main, parameters, state);
+  view = viewOf(address);
   for (const anchor of document.querySelectorAll("[data-nav]")) {
-    const mine = anchor.dataset.nav === (name === "new" ? "new" : "jobs");
-    if (mine) anchor.setAttribute("aria-current", "page");
+    const mine = anchor.dataset.nav === (view instanceof NewJobView ? "new" : "jobs");
+    if (mine && !(view instanceof UnknownView)) anchor.setAttribute("aria-current", "page");
     else anchor.removeAttribute("aria-current");
   }
+  view.linked?.(link.why);
   if (begun) main.focus({ preventScroll: true });
   begun = true;
   scrollTo(0, 0);
@@ -83,14 +122,16 @@ document.querySelector(".skip").addEventListener("click", (event) => {
 });
 addEventListener("hashchange", route);
 addEventListener("keydown", (event) => {
-  if (event.key !== "/" || event.ctrlKey || event.metaKey || event.altKey) return;
-  if (event.target.closest("input, textarea, select, dialog")) return;
+  if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input, textarea, select, dialog")) return;
   const filter = main.querySelector("[data-filter]");
-  if (!filter) return;
-  event.preventDefault();
-  filter.focus();
-  filter.select();
+  if (event.key === "/" && filter?.checkVisibility()) {
+    event.preventDefault();
+    filter.focus();
+    filter.select();
+  }
+  if (event.key === "?") keys();
 });
+document.getElementById("keys").addEventListener("click", keys);
 setInterval(() => view?.tick?.(), 1000);
 addEventListener("error", () => document.getElementById("notes").append(
   el("div", { class: "note error", role: "alert" }, "Something went wrong in this page: reload it.")));

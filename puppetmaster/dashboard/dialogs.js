@@ -1,18 +1,38 @@
 // What opens above the page, and what is told beside it. <dialog> keeps the focus and closes on Esc.
 
-import { Unanswered } from "./api.js";
-import { el, text } from "./dom.js";
+import { el, facts, text } from "./dom.js";
+import { link } from "./link.js";
 
-/** Ask before something that cannot be undone: true when it was confirmed. */
-export function confirm({ title, sentence, action, danger = true }) {
+/** A press within this after a question has opened was meant for what was there before it. */
+const UNREAD_MS = 400;
+
+/**
+ * Ask before something that cannot be undone: true when it was confirmed. `about` names what it is done to, `pairs`
+ * are facts, `[name, value]`. It cannot be confirmed while the gateway cannot be told anything.
+ */
+export function confirm({ title, about, sentence, pairs = [], action, danger = true }) {
   return new Promise((resolve) => {
+    const stopped = el("p", { class: "fault", role: "status" });
+    const yes = el("button", { value: "yes", "data-link": "", class: danger ? "danger" : "primary" }, action);
+    let read = false;
+    yes.refresh = () => {
+      yes.disabled = Boolean(link.why) || !read;
+      text(stopped, link.why);
+    };
+    yes.refresh();
+    setTimeout(() => {
+      read = true;
+      yes.refresh();
+    }, UNREAD_MS);
     const dialog = el("dialog", { class: "ask", "aria-labelledby": "ask-title", "aria-describedby": "ask-sentence" },
       el("form", { method: "dialog" },
         el("h2", { id: "ask-title" }, title),
+        about ? el("p", { class: "asked-of" }, about) : null,
         el("p", { id: "ask-sentence" }, sentence),
+        pairs.length ? facts(pairs) : null,
+        stopped,
         el("div", { class: "actions" },
-          el("button", { value: "no", autofocus: true }, "Go back"),
-          el("button", { value: "yes", class: danger ? "danger" : "primary" }, action))));
+          el("button", { value: "no", autofocus: true }, "Go back"), yes)));
     show(dialog, () => resolve(dialog.returnValue === "yes"));
   });
 }
@@ -67,8 +87,7 @@ export async function attempt(work) {
     return true;
   } catch (error) {
     const where = (error.errors ?? []).map((one) => `${one.path}: ${one.message}`);
-    const unsure = error instanceof Unanswered ? ["Nothing is known to have changed."] : [];
-    notify([error.message, ...where, ...unsure].join(" "), "error");
+    notify([error.message, ...where].join(" "), "error");
     return false;
   }
 }

@@ -7,10 +7,13 @@ import { took } from "./rows.js";
 import { SOURCES, WAYS, duration, moment, number, seconds } from "./words.js";
 
 export class Drawer {
-  constructor(rows, id) {
+  /** `stepped()` is called when it shows another request. */
+  constructor(rows, id, stepped) {
     this.rows = rows;
     this.id = id;
-    this.body = el("div", { class: "body" });
+    this.stepped = stepped;
+    // Scrolled by keys, and where the focus is when what had it was drawn anew.
+    this.body = el("div", { class: "body", tabindex: "0", autofocus: true, role: "group", "aria-label": "The request" });
     this.title = el("h2", { id: "drawer-title" });
     this.why = el("span", { class: "muted" });
     this.copied = el("button", { type: "button", onclick: () => this.copy() }, "Copy as JSON");
@@ -21,7 +24,14 @@ export class Drawer {
         el("button", { type: "button", class: "quiet", "aria-label": "Close", onclick: () => this.element.close() }, "✕")),
       this.body,
       el("footer", {}, this.copied, el("span", { class: "gap" }), this.back, this.next));
-    this.element.addEventListener("click", (event) => event.target === this.element && this.element.close());
+    this.element.addEventListener("click", (event) => {
+      // The second click of a double click on a row is not meant for what opened under it.
+      if (event.target === this.element && event.detail < 2) this.element.close();
+    });
+    this.element.addEventListener("keydown", (event) => {
+      const by = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
+      if (by && !event.ctrlKey && !event.metaKey && !event.altKey && !event.shiftKey) this.step(by);
+    });
   }
 
   open(closed) {
@@ -31,10 +41,13 @@ export class Drawer {
 
   step(by) {
     const list = this.rows.shown();
-    const found = list[list.findIndex((request) => request.id === this.id) + by];
-    if (found) this.id = found.id;
+    const place = list.findIndex((request) => request.id === this.id);
+    const found = place < 0 ? null : list[place + by];
+    if (!found) return;
+    this.id = found.id;
     this.draw();
     this.body.scrollTop = 0;
+    this.stepped();
   }
 
   async copy() {
@@ -57,6 +70,7 @@ export class Drawer {
     const rest = JSON.stringify({ ...request, __request: { ...inner, why: null } });
     if (rest === this.rest) return;
     this.rest = rest;
+    const focused = this.element.contains(document.activeElement);
     this.title.replaceChildren(copyable(inner.destination, "the name"));
     this.body.replaceChildren(
       el("p", { class: "state-of-it" }, status(inner.status), this.why),
@@ -75,6 +89,7 @@ export class Drawer {
       el("p", { class: "command" }, el("b", {}, request.method.toUpperCase()), ` ${request.resource}`),
       data(request.data, "Data that was sent"),
     );
+    if (focused && !this.element.contains(document.activeElement)) this.body.focus();
   }
 }
 

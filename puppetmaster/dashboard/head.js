@@ -18,7 +18,7 @@ export class Head {
     this.id = id;
     this.rows = rows;
     this.samples = [];
-    this.actions = new Actions(id);
+    this.actions = new Actions(id, rows);
     this.waves = new Waves(rows);
     this.name = el("h1");
     this.badge = badgePlace();
@@ -34,8 +34,8 @@ export class Head {
       el("section", { class: "panel job-head", "aria-label": "Job" },
         el("div", { class: "headline" },
           el("div", { class: "title" }, this.name, this.badge),
-          this.verdict,
-          this.actions.element),
+          this.verdict),
+        this.actions.element,
         this.bar,
         el("div", { class: "chips counts-by-status", role: "group", "aria-label": "Show requests by status" }, ...this.counts.values()),
         this.facts, this.waves.element, this.about));
@@ -49,6 +49,11 @@ export class Head {
     }, icon(status), count, el("span", {}, status));
     chip.count = count;
     return chip;
+  }
+
+  /** The filter is another one. */
+  pressed() {
+    for (const [status, chip] of this.counts) chip.setAttribute("aria-pressed", String(this.rows.filter.status.has(status)));
   }
 
   /** `around` is what is known beside the job: all in flight, the window, why nothing moves. */
@@ -107,6 +112,8 @@ export class Head {
     const pairs = [["Command", command(job) || this.command()]];
     if (job.parent) pairs.push(["Re-run of", `job ${job.parent}`]);
     if (job.key) pairs.push(["Key", job.key]);
+    for (const gate of job.openedGates ?? [])
+      pairs.push([`Gate behind wave ${gate.wave}`, `opened by hand over ${plural(gate.failed, "failure")}, ${moment(gate.at)}`, gate.at]);
     pairs.push(...described(job, ["waves"]));
     const said = JSON.stringify(pairs);
     if (this.about.said === said) return;

@@ -1,8 +1,9 @@
 // One job: its head, its requests as a table and as a map, its results.
 
-import { known, write } from "./address.js";
+import { known, pushed, read, write } from "./address.js";
 import { call } from "./api.js";
-import { say } from "./dialogs.js";
+import { Data } from "./data.js";
+import { notify, say } from "./dialogs.js";
 import { el, search, soon, text } from "./dom.js";
 import { Drawer } from "./drawer.js";
 import { Grid } from "./grid.js";
@@ -14,7 +15,10 @@ import { ORDERS, Table } from "./table.js";
 import { Whys } from "./whys.js";
 import { STATUSES, number, plural, title } from "./words.js";
 
-const TABS = ["requests", "gateways", "results"];
+export const TABS = ["requests", "gateways", "results", "data"];
+
+/** What differs when something happened to a job. */
+const likeness = (job) => JSON.stringify([job?.status, job?.reason, job?.wave, job?.gateStatus, job?.counts]);
 
 export class JobView {
   constructor(place, id, { tab, parameters }, state) {
@@ -29,10 +33,13 @@ export class JobView {
     this.table = new Table(this.rows, open, () => this.arranged());
     this.grid = new Grid(this.rows, open);
     this.results = new Results(id);
+    this.data = new Data(this.rows);
     this.draw = () => this.show();
-    place.append(el("p", { class: "empty" }, "Loading …"));
+    this.empty = el("p", { class: "empty" }, "Loading …");
+    place.append(el("h1", {}, `Job ${id}`), this.empty);
     this.live = new Live(`/jobs/${id}/ws?collection=true`, {
       opened: () => { this.fresh = true; },
+      polled: () => this.polled(),
       frame: (job) => this.frame(job),
       gone: () => this.gone(`There is no job ${id}.`),
       same: () => this.same(),
@@ -48,13 +55,31 @@ export class JobView {
     const order = parameters.get("sort") ?? "";
     sort.down = order.startsWith("-");
     sort.by = ORDERS.find((name) => name === order.replace("-", "")) ?? null;
+    this.requested = parameters.has("request") ? Number(parameters.get("request")) : null;
   }
 
-  address() {
+  address(more) {
     const { filter, sort } = this.rows;
     write(`jobs/${this.id}${this.tab === TABS[0] ? "" : `/${this.tab}`}`, {
       status: [...filter.status].join(","), text: filter.text, sort: sort.by ? `${sort.down ? "-" : ""}${sort.by}` : "",
-    });
+      request: this.requested,
+    }, more);
+  }
+
+  /** The address is another one: true when it is of this job, and is shown. */
+  moved({ parts: [, id, tab = TABS[0]], parameters }) {
+    if (!this.head || this.live.ended || Number(id) !== this.id || !TABS.includes(tab)) return false;
+    this.restore(tab, parameters);
+    const { drawer } = this;
+    if (drawer && this.requested !== drawer.id) {
+      this.drawer = null;
+      drawer.element.close();
+    }
+    this.tools.querySelector("input").value = this.rows.filter.text;
+    this.head.pressed();
+    this.rows.changed();
+    this.choose(this.tab);
+    return true;
   }
 
   /** Filter, order or tab are others than before. */
@@ -82,21 +107,38 @@ export class JobView {
     return undefined;
   }
 
+  /** There is no WebSocket: what changed is asked for. */
+  async polled() {
+    try {
+      const { data } = await call("GET", `/jobs/${this.id}?collection=false`);
+      if (this.live.ended) return;
+      this.fresh ||= likeness(data) !== likeness(this.job);
+      this.frame({ ...data, collection: [] });
+    } catch (error) {
+      if (error.status === 404) this.gone(`There is no job ${this.id}.`);
+    }
+  }
+
   /** The WebSocket tells all requests too, but in small parts: pages are faster. */
   load() {
+    // Without a WebSocket it is asked for often: what is being loaded is loaded first.
+    if (this.live.polling && this.loading) return;
     this.fresh = false;
+    this.loading = true;
     const { rows } = this;
     const asked = this.asked = (this.asked ?? 0) + 1;
     rows.told.fill(0);
     rows.load(this.id, () => soon(this.draw), () => !this.live.ended && asked === this.asked).catch(() => {
-      // What is missing comes over the WebSocket.
+      // What is missing comes over the WebSocket, or is asked for again.
+      this.fresh = this.live.polling;
+    }).finally(() => {
+      if (asked === this.asked) this.loading = false;
     });
   }
 
   /** Whether the gateway still says what is shown. */
   async same() {
     const { data } = await call("GET", `/jobs/${this.id}?limit=0`);
-    const likeness = (job) => JSON.stringify([job?.status, job?.reason, job?.wave, job?.gateStatus, job?.counts]);
     return likeness(data) === likeness(this.job);
   }
 
@@ -121,7 +163,10 @@ export class JobView {
   }
 
   tabs() {
-    const parts = { requests: ["Requests", this.table], gateways: ["Gateways", this.grid], results: ["Results", this.results] };
+    const parts = {
+      requests: ["Requests", this.table], gateways: ["Gateways", this.grid], results: ["Results", this.results],
+      data: ["Data", this.data],
+    };
     this.panels = new Map(TABS.map((name) => [name, el("div", {
       role: "tabpanel", id: `panel-${name}`, "aria-labelledby": `tab-${name}`, class: "tabpanel",
     }, parts[name][1].element)]));
@@ -155,7 +200,7 @@ export class JobView {
       button.setAttribute("aria-selected", String(key === name));
       button.tabIndex = key === name ? 0 : -1;
     }
-    this.tools.hidden = name === "results";
+    this.tools.hidden = name === "results" || name === "data";
     this.arranged();
     if (name === "results") this.results.draw(true);
   }
@@ -174,16 +219,51 @@ export class JobView {
     if (this.tab === "gateways") this.grid.draw();
     if (this.tab === "results" && this.resultsOf !== job.doneCount) this.results.draw();
     this.resultsOf = job.doneCount;
+    if (this.tab === "data") this.data.draw(job);
     const { loaded, items } = this.rows;
     const found = this.rows.fitting().length;
     text(this.found, loaded < items.length ? `loading ${number(loaded)} of ${number(items.length)}`
       : found < loaded ? `${number(found)} of ${plural(loaded, "request")}` : plural(loaded, "request"));
     this.drawer?.draw();
+    this.request();
+  }
+
+  /** Open the request that the address names, as soon as it is here. */
+  request() {
+    const { requested, rows } = this;
+    if (requested === null || this.drawer) return;
+    if (rows.get(requested)) this.openDrawer(requested);
+    else if (!(requested >= rows.first && requested < rows.first + rows.items.length)) {
+      this.requested = null;
+      this.address();
+      notify(`There is no request ${requested} in this job.`, "error");
+    }
   }
 
   openDrawer(requestId) {
-    this.drawer = new Drawer(this.rows, requestId);
-    this.drawer.open(() => { this.drawer = null; });
+    const drawer = this.drawer = new Drawer(this.rows, requestId, () => {
+      this.requested = drawer.id;
+      this.address();
+    });
+    if (this.requested !== requestId) {
+      this.requested = requestId;
+      this.address({ push: true });
+    }
+    drawer.open(() => this.drawer === drawer && this.closed());
+  }
+
+  /** The drawer was closed, and not by Back: so Back takes it out of the address. */
+  closed() {
+    this.drawer = null;
+    if (this.live.ended || !read().parameters.has("request")) return;
+    this.requested = null;
+    if (pushed()) history.back();
+    else this.address();
+  }
+
+  /** Why the gateway cannot be told anything now; "" when it can. */
+  linked(why) {
+    text(this.empty, why ? `Nothing can be loaded now. ${why}` : "Loading …");
   }
 
   /** What the gateway says of itself, now and then. */

@@ -1,10 +1,14 @@
-// A WebSocket that comes back by itself, and notices when nobody is at its other end.
+// A WebSocket that comes back by itself, and notices when nobody is at its other end. Where none is passed on, the
+// gateway is asked instead.
 
-import { ApiError, call, token } from "./api.js";
+import { ApiError, at, call, token } from "./api.js";
 import { parse } from "./json.js";
 
 const FIRST_WAIT_MS = 400;
 const LONGEST_WAIT_MS = 8000;
+/** While it is asked instead, a WebSocket is tried this often. */
+const POLLING_WAIT_MS = 30_000;
+const OPENING_MS = 5000;
 const CHECK_MS = 3000;
 const PATIENCE_MS = 4000;
 const QUIET_MS = 10_000;
@@ -13,12 +17,15 @@ const MEANWHILE_MS = 1500;
 /**
  * Follows a WebSocket. `opened()` is called each time it begins anew, after a loss or a gap too: whatever
  * is shown is to be loaded then. `frame(job)` gets what follows, `gone()` says that there is no such job,
- * `same()` whether the gateway still says what is shown. `state` hears of the connection and of its health.
+ * `same()` whether the gateway still says what is shown. `polled()` is called now and then while no WebSocket
+ * is passed on: whatever is shown is to be looked at. `state` hears of the connection and of its health.
  */
 export class Live {
-  constructor(path, { opened = () => {}, frame = () => {}, gone = () => {}, same = async () => true, state }) {
-    Object.assign(this, { path, opened, frame, gone, same, state });
+  constructor(path, { opened = () => {}, polled = opened, frame = () => {}, gone = () => {}, same = async () => true, state }) {
+    Object.assign(this, { path, opened, polled, frame, gone, same, state });
     this.waitMs = FIRST_WAIT_MS;
+    this.unopened = 0;
+    this.polling = false;
     this.ended = false;
     this.socket = null;
     this.heard();
@@ -41,16 +48,21 @@ export class Live {
       return;
     }
     const known = token();
-    const url = new URL(this.path, location.href);
-    url.protocol = location.protocol === "https:" ? "wss:" : "ws:";
+    const url = at(this.path);
+    url.protocol = url.protocol === "https:" ? "wss:" : "ws:";
     const socket = new WebSocket(url, known ? ["puppetmaster", `token.${known}`] : ["puppetmaster"]);
     this.socket = socket;
     this.frameAt = performance.now();
     let seq = 0;
+    const opening = setTimeout(() => socket === this.socket && this.refused(), OPENING_MS);
     socket.onopen = () => {
+      clearTimeout(opening);
       this.waitMs = FIRST_WAIT_MS;
+      this.unopened = 0;
+      this.polling = false;
+      this.opens = socket;
       this.heard();
-      this.state({ connected: true });
+      this.state({ connected: true, polling: false });
       this.opened();
     };
     socket.onmessage = (event) => {
@@ -62,33 +74,54 @@ export class Live {
       else this.again(); // something is missing
     };
     socket.onclose = (event) => {
+      clearTimeout(opening);
       if (event.code === 4404) this.gone();
+      else if (this.opens !== socket) this.refused();
       else this.lost();
     };
   }
 
-  /** Ask how the gateway is: whether it answers. */
+  /** The gateway answers, and yet no WebSocket opens: the first time by chance, the second time nobody passes it on. */
+  refused() {
+    this.drop();
+    this.unopened += 1;
+    if (this.unopened < 2) {
+      this.later();
+      return;
+    }
+    this.polling = true;
+    this.waitMs = POLLING_WAIT_MS;
+    this.state({ connected: true, polling: true });
+    this.polled();
+    this.later();
+  }
+
+  /** Ask how the gateway is: whether it answers, and in time. */
   async ask() {
+    const slow = () => this.ended || this.state({ slow: true });
     try {
-      const { data } = await call("GET", "/system/puppetmaster", undefined, { patienceMs: PATIENCE_MS });
+      const { data } = await call("GET", "/system/puppetmaster", undefined, { patienceMs: PATIENCE_MS, slow });
       this.heard();
-      if (!this.ended) this.state({ health: data });
+      if (!this.ended) this.state({ health: data, slow: false });
     } catch (error) {
       if (!(error instanceof ApiError)) return false;
-      if (!this.ended) this.state({ trouble: error.message });
+      if (!this.ended) this.state({ trouble: error.message, slow: false });
     }
     return true;
   }
 
   /** A process that hangs, or a network that is gone, closes no WebSocket: so it is asked now and then. */
   async check() {
-    const { socket } = this;
-    if (!socket || this.checking || document.hidden) return;
+    const { socket, polling } = this;
+    if (!(socket || polling) || this.checking || document.hidden) return;
     this.checking = true;
     const answered = await this.ask();
     const quiet = performance.now() - this.frameAt > QUIET_MS;
-    if (socket === this.socket && !answered) this.lost();
-    else if (socket === this.socket && quiet) await this.compare(socket);
+    if (this.ended || socket !== this.socket || polling !== this.polling) {
+      // It was let go of meanwhile.
+    } else if (!answered) this.lost();
+    else if (polling) this.polled();
+    else if (quiet) await this.compare(socket);
     this.checking = false;
   }
 
@@ -102,7 +135,9 @@ export class Live {
 
   lost() {
     this.drop();
-    this.state({ connected: false, since: this.heardAt });
+    this.polling = false;
+    this.waitMs = Math.min(this.waitMs, LONGEST_WAIT_MS);
+    this.state({ connected: false, since: this.heardAt, slow: false });
     this.later();
   }
 
@@ -112,8 +147,9 @@ export class Live {
   }
 
   later() {
+    clearTimeout(this.timer);
     this.timer = setTimeout(() => this.connect(), this.waitMs * (0.75 + Math.random() / 2));
-    this.waitMs = Math.min(this.waitMs * 2, LONGEST_WAIT_MS);
+    if (!this.polling) this.waitMs = Math.min(this.waitMs * 2, LONGEST_WAIT_MS);
   }
 
   /** Let go of the WebSocket; it need not answer to that. */

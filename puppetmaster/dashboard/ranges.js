@@ -70,3 +70,17 @@ export function read(pasted) {
   }
   return { names: [...seen], twice: [...twice], faults };
 }
+
+/** Names as patterns, the other way round: each run of numbers that follow one another is one. */
+export function fold(names) {
+  const runs = [];
+  for (const name of [...names].sort()) {
+    const [, head, digits, tail] = /^(.*?)(\d*)(\D*)$/s.exec(name);
+    const last = runs.at(-1);
+    const follows = digits !== "" && last && last.head === head && last.tail === tail && last.to.length === digits.length
+      && Number(digits) === Number(last.to) + 1 && Number.isSafeInteger(Number(digits));
+    if (follows) last.to = digits;
+    else runs.push({ name, head, tail, from: digits, to: digits });
+  }
+  return runs.map(({ name, head, tail, from, to }) => (from === to ? name : `${head}[${from}-${to}]${tail}`));
+}

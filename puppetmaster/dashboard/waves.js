@@ -2,7 +2,7 @@
 
 import { el, icon } from "./dom.js";
 import { gateLimit, gateRule, waveSizes } from "./policies.js";
-import { number, plural, seconds } from "./words.js";
+import { moment, number, plural, seconds, utc } from "./words.js";
 
 export class Waves {
   constructor(rows) {
@@ -15,7 +15,7 @@ export class Waves {
   update(job) {
     this.element.hidden = !job.waves;
     if (!job.waves) return;
-    const said = JSON.stringify([this.rows.version, job.wave, job.gateStatus, job.status]);
+    const said = JSON.stringify([this.rows.version, job.wave, job.gateStatus, job.status, job.openedGates]);
     if (said === this.said) return;
     this.said = said;
     const sizes = waveSizes(job);
@@ -64,9 +64,14 @@ export class Waves {
 function gate(job, index, size) {
   const open = job.wave ?? 1;
   const here = index === open ? job.gateStatus : null;
-  const state = index < open ? "passed" : here ?? "ahead";
-  const words = { passed: "passed", soak: "resting", closed: "closed", ahead: "gate" };
-  return el("li", { class: `gate ${state}`, title: `It opens when ${gateRule(job.gate, [size])}.` },
+  const byHand = job.openedGates?.find((gate) => gate.wave === index);
+  const state = byHand ? "opened" : index < open ? "passed" : here ?? "ahead";
+  const words = {
+    passed: "passed", soak: "resting", closed: "closed", ahead: "gate",
+    opened: byHand && `opened by hand over ${plural(byHand.failed, "failure")}`,
+  };
+  const when = byHand ? ` It did not, and was opened by hand at ${moment(byHand.at)} (${utc(byHand.at)}).` : "";
+  return el("li", { class: `gate ${state}`, title: `It opens when ${gateRule(job.gate, [size])}.${when}` },
     icon("gate"), el("b", {}, words[state]), el("span", {}, gateLimit(job.gate, size)),
     job.gate?.soak ? el("span", {}, `rest ${seconds(job.gate.soak)}`) : null);
 }

@@ -13,6 +13,9 @@ const NUMBER = new Intl.NumberFormat("en", { maximumFractionDigits: 1 });
 export const number = (value) => NUMBER.format(value);
 export const plural = (count, one, many = `${one}s`) => `${number(count)} ${count === 1 ? one : many}`;
 
+/** A sentence that began in the middle of another. */
+export const capital = (said) => said.charAt(0).toUpperCase() + said.slice(1);
+
 /** "8 error, 2 timeout": those of `statuses` that there are. */
 export function tally(counts, statuses = STATUSES) {
   return statuses.filter((status) => counts[status]).map((status) => `${number(counts[status])} ${status}`).join(", ");

@@ -19,7 +19,6 @@ from puppetmaster.engine.timer import Timer, TimerKind
 from puppetmaster.errors import Conflict, Unavailable
 from puppetmaster.jsoncodec import memory
 from puppetmaster.model.job import GateStatus, Job, JobEvent, JobStatus
-from puppetmaster.model.policy import Policy
 from puppetmaster.model.request import Item, Request, RequestEvent, RequestStatus
 from puppetmaster.model.spec import JobSpec
 from puppetmaster.model.why import Reason, Said
@@ -263,7 +262,7 @@ class Lifecycle:
             return
         self._start(opened, JobEvent.RESUME if job.status is JobStatus.PAUSED else JobEvent.START)
         if job.gate is GateStatus.CLOSED:
-            self._open_wave(opened)
+            self._open_wave(opened, opened.job.opened_by_hand(self._moment.at))
 
     def release(self, opened: OpenJob) -> None:
         """Put the requests of the open waves into the scheduler, if the job sends at all."""
@@ -313,7 +312,7 @@ class Lifecycle:
         job, policy = opened.job, opened.policy
         if job.wave == len(policy.waves) or job.done_count < policy.waves[job.wave - 1]:
             return
-        why = policy.gate_fails(job.wave, _failed(job, policy) - job.wave_errors)
+        why = policy.gate_fails(job.wave, job.failures - job.wave_errors)
         if why is not None and policy.gate.aborts:
             self._stop(opened, JobEvent.ABORT, why, force=False)
         elif why is not None:
@@ -324,14 +323,11 @@ class Lifecycle:
             self._state.write_job(replace(job, gate=GateStatus.SOAK))
             self._timers.set(Timer(TimerKind.SOAK, job.id), self._moment.now_s + policy.gate.soak_s)
         else:
-            self._open_wave(opened)
+            self._open_wave(opened, job.in_next_wave())
 
-    def _open_wave(self, opened: OpenJob) -> None:
-        job = opened.job
+    def _open_wave(self, opened: OpenJob, job: Job) -> None:
         self._timers.cancel(Timer(TimerKind.SOAK, job.id))
-        self._state.write_job(
-            replace(job, wave=job.wave + 1, wave_errors=_failed(job, opened.policy), gate=None)
-        )
+        self._state.write_job(job)
         self.release(opened)
 
     def _stop(self, opened: OpenJob, event: JobEvent, reason: Said, *, force: bool) -> None:
@@ -358,11 +354,6 @@ class Lifecycle:
         self._scheduler.close_job(job_id)
         for kind in (*self.timers, TimerKind.PACE):
             self._timers.cancel(Timer(kind, job_id))
-
-
-def _failed(job: Job, policy: Policy) -> int:
-    """Number of failures that ``abort`` and ``gate`` count: of requests, or of gateways."""
-    return job.failed_gateways if policy.stops else job.failed_count
 
 
 def _failed_and_done(opened: OpenJob, job: Job) -> tuple[int, int]:

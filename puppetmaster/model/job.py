@@ -56,6 +56,22 @@ class GateStatus(StrEnum):
     CLOSED = "closed"  #: the wave failed; the job is paused until a caller resumes it
 
 
+@dataclass(frozen=True, slots=True)
+class OpenedGate:
+    """A gate that failed, and that a caller opened."""
+
+    #: Number of the wave in front of it, from 1.
+    wave: int
+    #: How many requests of that wave had failed; with ``onFail`` stop, how many gateways.
+    failed: int
+    #: When it was opened.
+    at: str
+
+    def document(self) -> dict[str, Any]:
+        """The gate as it is stored, and as the API shows it."""
+        return {"wave": self.wave, "failed": self.failed, "at": self.at}
+
+
 _S, _E = JobStatus, JobEvent
 
 TRANSITIONS: Mapping[tuple[JobStatus, JobEvent], JobStatus] = {
@@ -130,6 +146,8 @@ class Job:
     gateways: int | None = None
     #: The number of requests at which each wave ends; None: its waves are not counted in gateways.
     wave_ends: tuple[int, ...] | None = None
+    #: The gates that failed and that callers opened, in the order of the waves.
+    opened_gates: tuple[OpenedGate, ...] = ()
     #: The optional properties of the API, as they were given; ``model.policy`` reads them.
     given: Mapping[str, Any] = field(default_factory=dict)
     status: JobStatus = JobStatus.DISPATCHING
@@ -166,6 +184,11 @@ class Job:
         return sum(self.counts[status] for status in FAILURES)
 
     @property
+    def failures(self) -> int:
+        """How many failed of what a gate counts."""
+        return self.failed_gateways if self.policy.stops else self.failed_count
+
+    @property
     def policy(self) -> Policy:
         """How it is rolled out."""
         return Policy.of(self.given, self.total, self.gateways, self.wave_ends)
@@ -193,6 +216,15 @@ class Job:
     def stopping(self, event: JobEvent, reason: str) -> "Job":
         """The job with ``event`` as its ``ending``. A job that is being stopped already stays as it is."""
         return self if self.ending else replace(self, ending=event, reason=reason)
+
+    def opened_by_hand(self, at: str) -> "Job":
+        """The job with the next wave open, though the gate in front of it failed."""
+        gate = OpenedGate(self.wave, self.failures - self.wave_errors, at)
+        return replace(self, opened_gates=(*self.opened_gates, gate)).in_next_wave()
+
+    def in_next_wave(self) -> "Job":
+        """The job with the next wave open."""
+        return replace(self, wave=self.wave + 1, wave_errors=self.failures, gate=None)
 
     def tallied(self, deltas: Mapping[RequestStatus, int]) -> "Job":
         """The job with ``deltas`` added to its counts. Raises IllegalTransition: they would not add up."""
@@ -227,6 +259,7 @@ class Job:
             "gate": self.gate and self.gate.value,
             **({} if self.gateways is None else {"gateways": self.gateways}),
             **({} if self.wave_ends is None else {"waveEnds": list(self.wave_ends)}),
+            "openedGates": [gate.document() for gate in self.opened_gates],
             "given": dict(self.given),
             "status": self.status.value,
             "ending": self.ending and self.ending.value,
@@ -263,6 +296,8 @@ class Job:
             gate=GateStatus(document["gate"]) if document["gate"] else None,
             gateways=document.get("gateways"),
             wave_ends=tuple(document["waveEnds"]) if "waveEnds" in document else None,
+            # Jobs of earlier versions have none.
+            opened_gates=tuple(OpenedGate(**gate) for gate in document.get("openedGates", ())),
             given=document["given"],
             status=JobStatus(document["status"]),
             ending=JobEvent(document["ending"]) if document["ending"] else None,
@@ -297,8 +332,13 @@ class Job:
         }
 
     def _waves(self) -> dict[str, Any]:
-        """Where its waves end, which one is open, and what stands before the next."""
-        return {"waveEnds": list(self.policy.waves), "wave": self.wave, "gateStatus": self.gate}
+        """Where its waves end, which one is open, what stands before the next, what was opened by hand."""
+        return {
+            "waveEnds": list(self.policy.waves),
+            "wave": self.wave,
+            "gateStatus": self.gate,
+            "openedGates": [gate.document() for gate in self.opened_gates],
+        }
 
 
 def _timed_at(document: Mapping[str, Any]) -> str | None:

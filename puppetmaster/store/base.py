@@ -273,8 +273,8 @@ class Reader(Protocol):
     def jobs(self, where: Filter, *, limit: int | None = None, offset: int = 0) -> list[Job]:
         """List jobs, newest first, without the first ``offset``, at most ``limit`` (None: all).
 
-        ``where`` may have ``status``, ``name``, ``destination`` (of one of the job's requests), ``text``: a
-        part of the job's id, name, key or of an item's resource, letters a to z in either case, and
+        ``where`` may have ``status``, ``name``, ``destination`` (of one of the job's requests), ``text``
+        (a part of the job's id, name, key or of an item's resource, letters a to z in either case) and
         ``failed``: whether a request of it ran and failed, or may have run.
         """
 

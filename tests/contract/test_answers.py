@@ -1,6 +1,7 @@
 """Each property of the answers over HTTP is described, and each that is described is answered."""
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import pytest
 
 from puppetmaster.api import answers
 from puppetmaster.api.fields import Field, Many
-from puppetmaster.model.job import JobEvent
+from puppetmaster.model.job import JobEvent, JobStatus, OpenedGate
 from puppetmaster.model.request import DIRECT_WAY, Request, RequestEvent, RequestStatus
 from puppetmaster.store.base import Changes
 from puppetmaster.store.sqlite.store import SqliteStore
@@ -89,7 +90,10 @@ def requests() -> dict[int, Request]:
 @pytest.fixture
 def door(tmp_path: Path) -> Iterator[Door]:
     store = SqliteStore(tmp_path)
-    job = a_job(id=1, first=first_of(1), counts=counts(resolved=1, error=2), given={"onFail": "stop"})
+    ended = counts(resolved=1, error=2)
+    given = {"onFail": "stop", "waves": [1]}
+    job = a_job(id=1, first=first_of(1), status=JobStatus.DISPATCHING, counts=ended, given=given)
+    job = replace(job, opened_gates=(OpenedGate(1, 1, AT),))
     item = an_item(id=job.first, code=200)
     jobs = {1: job.after(JobEvent.FINISH, LATER)}
     store.commit(Changes(jobs=jobs, items={item.id: item}, requests=requests()))

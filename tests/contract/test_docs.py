@@ -27,7 +27,7 @@ from tests import ROOT
 from tests.bus_client import BusClient
 from tests.conftest import require
 from tests.desk import until
-from tests.unit.bus.test_credentials import ACL
+from tests.strict_broker import ACL
 from tests.web_client import batch, fetch
 
 README = (ROOT / "README.md").read_text()

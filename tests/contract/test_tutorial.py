@@ -5,6 +5,7 @@ import re
 import shlex
 from pathlib import Path
 
+from puppetmaster.cli.called import NAME, VARIABLE
 from puppetmaster.store.sqlite.store import SqliteStore
 from sandbox.demo import FLEET
 from sandbox.gateway import Gateway
@@ -48,6 +49,7 @@ def test_the_tutorial_runs(tmp_path: Path) -> None:
     port = free_port()
     SqliteStore(tmp_path / "data").close()
     env = {**os.environ, "PUPPETMASTER_URL": f"http://127.0.0.1:{port}", "PUPPETMASTER_TOKEN": ""}
+    env[VARIABLE] = NAME  # what is proposed begins as what the page has typed
     assert len(commands()) >= 8
 
     def nothing_moves() -> bool:

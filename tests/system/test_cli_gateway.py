@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from puppetmaster.cli.called import NAME, VARIABLE
 from sandbox.gateway import Gateway
 from sandbox.process import PROJECT, free_port
 from tests.conftest import any_broker
@@ -43,7 +44,7 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
 
 def environment(gateway: Gateway, **more: str) -> Mapping[str, str]:
     url = f"http://{gateway.bundle.env['PUPPETMASTER_HTTP']}"
-    return {**os.environ, "PUPPETMASTER_URL": url, "PUPPETMASTER_TOKEN": TOKEN, **more}
+    return {**os.environ, "PUPPETMASTER_URL": url, "PUPPETMASTER_TOKEN": TOKEN, VARIABLE: NAME, **more}
 
 
 def run(gateway: Gateway, *words: str, text: str = "", **more: str) -> Ran:
@@ -105,6 +106,24 @@ def test_a_job_from_its_creation_to_its_results(gateway: Gateway) -> None:
     assert run(gateway, "rerun", number).err == gone.err
 
 
+def test_requests_in_full(gateway: Gateway) -> None:
+    words = ["--to", "cg-[07-08]", "--attempts", "2", "--retry-delay", "100ms", "--idempotent"]
+    made = run(gateway, "submit", *words, *WAIT, "--name", "twice", "put", "/x", '{"a": 1}', "--json").json
+    number, first = str(made["id"]), str(made["requests"][0])
+    shown = run(gateway, "show", number, "cg-07")
+    assert shown.out == run(gateway, "request", first).out
+    lines = dict(line.split("\t", 1) for line in shown.out.splitlines()[2:])
+    assert (lines["command"], lines["data"], lines["attempts"]) == ("put /x", '{"a": 1}', "2")
+    assert lines["attempt 1"].startswith("error 500 from device: fails on purpose; sent ")
+    assert lines["answer"] == lines["answer 1"] == '{"message": "fails on purpose"}'
+    assert run(gateway, "requests", number, "--csv").out.count("\n") == 3
+    assert "\n2,error,500,cg-[07-08],device," in run(gateway, "results", number, "--csv").out
+    again = run(gateway, "rerun", number, number, "--json").json  # named twice it is one job
+    assert [one["name"] for one in again] == ["twice"]
+    nobody = run(gateway, "show", number, "cg-01")
+    assert (nobody.code, nobody.err) == (2, f"puppetmaster: Job {number} has no request to cg-01.\n")
+
+
 def test_control(gateway: Gateway) -> None:
     created = run(
         gateway, "submit", "--to", "cg-20", "--to", "cg-01", "--concurrency", "1", "post", "/x", "--json"
@@ -134,6 +153,14 @@ def test_a_closed_gate(gateway: Gateway) -> None:
         ended = shown.end()
     assert ended.code == 1
     assert "2 of 4 resolved, 2 error." in ended.text
+
+    left = run(gateway, "submit", *words, "--exit-at-gate", "--request-timeout", "1", "post", "/system/time")
+    assert left.code == 8
+    number = left.out.splitlines()[0].split()[1].rstrip(":")
+    assert f"puppetmaster cancel {number} ends it" in left.out
+    assert run(gateway, "watch", number, "--exit-at-gate").code == 8
+    assert run(gateway, "cancel", found[1], number).code == 2  # the first has ended
+    assert run(gateway, "watch", number).code == 4
 
 
 def test_doctor(gateway: Gateway) -> None:

@@ -19,7 +19,7 @@ from sandbox.fleet_log import Command
 from tests.torture.absences import LONG, NEW, RESTARTS, Absences
 from tests.torture.orders import Order
 from tests.torture.verdict import BridgedVerdict
-from tests.torture.world import BUNDLE, CONTROLLER, NOBODY, Conditions, Loss
+from tests.torture.world import BUNDLE, CONTROLLER, EVERYTHING, NOBODY, Conditions, Loss
 from tests.virtual import Sending, World
 
 GATEWAY = "cg-1"
@@ -264,6 +264,16 @@ def test_a_gateway_that_is_said_to_be_none(remote: Case, what: str | None, texts
         now_s = time.monotonic()
         remote.losses.append(Loss(what, now_s - 10, now_s - 5))
     expect(remote.judge(), *texts)
+
+
+def test_the_owner_of_bridged_gateways_is_back_when_all_of_a_loss_is_over(remote: Case) -> None:
+    remote.world.clock.monotonic_s = remote.world.settings.booting_s + 1
+    remote.world.clock.wall_ahead_s = time.time() - remote.world.clock.monotonic_s
+    job = remote.create()
+    remote.world.run(remote.world.refused(job.first, 404, "", None))
+    now_s = time.monotonic()
+    remote.losses += [Loss(EVERYTHING, now_s - 10, now_s - 5), Loss(EVERYTHING, now_s - 11, now_s + 1)]
+    expect(remote.judge())
 
 
 #: The controller was restarted at 100, and the gateway registered at 107; it is waited for 5 s.

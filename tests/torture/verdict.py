@@ -334,10 +334,12 @@ class BridgedVerdict(Verdict):
                 self._others.append(command)
 
     def _judge_absences(self, world: World) -> Absences:
-        """The owner of all of them is registered again when a loss is said to be over."""
-        return Absences(
-            world.losses, BRIDGED_RESTARTS, world.conditions.registering_s, lambda _, restart: restart.to_s
-        )
+        """The owner of all of them is registered again when a loss, and each that it is part of, is over."""
+
+        def back_s(_: str, restart: Loss) -> float:
+            return max(loss.to_s for loss in world.losses if loss.from_s <= restart.from_s <= loss.to_s)
+
+        return Absences(world.losses, BRIDGED_RESTARTS, world.conditions.registering_s, back_s)
 
     @property
     def commands(self) -> int:

@@ -266,6 +266,7 @@ def test_encode_refuses_what_is_no_json(value: Any) -> None:
         jsoncodec.encode(value)
 
 
+@pytest.mark.usefixtures("_whole_and_in_steps")
 @pytest.mark.parametrize("name", ["a", "b", "k" * 100])
 def test_a_property_that_is_there_twice_is_refused_in_a_body(name: str) -> None:
     payload = json.dumps({"first": 1, "twice": 2, "last": {"twice": 3}}).replace("last", "other")
@@ -307,21 +308,34 @@ def test_in_steps_the_same_faults_are_found(value: Any) -> None:
     assert (jsoncodec.faults(value, "data") == []) == _is_carried(value)
 
 
-@pytest.mark.usefixtures("_all_is_large")
-@pytest.mark.parametrize("payload", [b"[1,NaN]", b'{"a":Infinity}', b"[-1e400]"])
-def test_in_steps_numbers_that_are_none_are_refused(payload: bytes) -> None:
+@pytest.fixture(params=[None, "_all_is_large"])
+def _whole_and_in_steps(request: pytest.FixtureRequest) -> None:
+    if request.param:
+        request.getfixturevalue(request.param)
+
+
+@pytest.mark.usefixtures("_whole_and_in_steps")
+@pytest.mark.parametrize(
+    "payload", [b"NaN", b"[1,NaN]", b'{"a":Infinity}', b"[-Infinity]", b"1e999", b'{"a":[-1e400]}']
+)
+def test_decode_tells_numbers_that_are_none_from_what_is_no_json(payload: bytes) -> None:
     for decode in (jsoncodec.decode, jsoncodec.decode_body):
         with pytest.raises(jsoncodec.Uncarriable):
             decode(payload)
     jsoncodec.decode_loosely(payload)
 
 
-@pytest.mark.usefixtures("_all_is_large")
-@pytest.mark.parametrize("payload", [b"[1,", b'{"a":[1]} x', b"[1,'a']", b'{"a":1,"a":[1]}', b"[" * 100_000])
-def test_in_steps_what_is_no_json_is_refused(payload: bytes) -> None:
-    with pytest.raises(ValueError) as refused:
-        jsoncodec.decode_body(payload)
-    assert not isinstance(refused.value, jsoncodec.Uncarriable)
+@pytest.mark.usefixtures("_whole_and_in_steps")
+@pytest.mark.parametrize(
+    "payload", [b"", b"{", b"[1,", b'{"a":[1]} x', b"\xff", b"[1,'a']", b"{1:2}", b"[" * 100_000]
+)
+def test_decode_refuses_what_is_no_json(payload: bytes) -> None:
+    for decode in (jsoncodec.decode, jsoncodec.decode_body):
+        with pytest.raises(ValueError) as refused:
+            decode(payload)
+        assert not isinstance(refused.value, jsoncodec.Uncarriable)
+    with pytest.raises(ValueError):
+        jsoncodec.decode_loosely(payload)
 
 
 def steps(act: Callable[[], Any]) -> int:
@@ -368,24 +382,6 @@ def test_few_values_are_not_taken_in_steps() -> None:
 @pytest.mark.parametrize("bad", ["\0", "\ud800"])
 def test_in_a_long_text_nothing_is_overlooked(place: int, bad: str) -> None:
     assert len(jsoncodec.faults("x" * place + bad + "x" * jsoncodec.PART_LENGTH, "data")) == 1
-
-
-@pytest.mark.parametrize("payload", [b"NaN", b'{"a":Infinity}', b"[-Infinity]", b"1e999", b'{"a":[-1e400]}'])
-def test_decode_tells_numbers_that_are_none_from_what_is_no_json(payload: bytes) -> None:
-    for decode in (jsoncodec.decode, jsoncodec.decode_body):
-        with pytest.raises(jsoncodec.Uncarriable):
-            decode(payload)
-    jsoncodec.decode_loosely(payload)
-
-
-@pytest.mark.parametrize("payload", [b"", b"{", b'{"a":1} x', b"\xff", b"'a'", b"{1:2}", b"[" * 100_000])
-def test_decode_refuses_what_is_no_json(payload: bytes) -> None:
-    for decode in (jsoncodec.decode, jsoncodec.decode_body):
-        with pytest.raises(ValueError) as refused:
-            decode(payload)
-        assert not isinstance(refused.value, jsoncodec.Uncarriable)
-    with pytest.raises(ValueError):
-        jsoncodec.decode_loosely(payload)
 
 
 # Whose message it is

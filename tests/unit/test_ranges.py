@@ -77,6 +77,14 @@ def test_expand_all_keeps_each_name_once() -> None:
         (["cg-99", "cg-100"], ["cg-[99-100]"]),
         (["cg-1", "x", "cg-2"], ["cg-1", "x", "cg-2"]),
         (["a", "b"], ["a", "b"]),
+        (["e8:09", "e8:0a", "e8:0b"], ["e8:[09-0b]"]),
+        (["e8:09", "e8:0A", "e8:0B", "e8:0c"], ["e8:[09-0B]", "e8:0c"]),
+        (["e8:09", "e8:10", "e8:11"], ["e8:[09-11]"]),
+        (expand("e8:[0x09-0x10]"), ["e8:[09-0f]", "e8:10"]),
+        (expand("e8:[0x09-0x22]"), ["e8:[09-1f]", "e8:[20-22]"]),
+        (expand("cg-000c291ce8[01-ff]"), ["cg-[000c291ce801-000c291ce8ff]"]),
+        (["cafe", "caff"], ["cafe", "caff"]),
+        (["rack-ba", "rack-bb"], ["rack-[ba-bb]"]),
     ],
 )
 def test_fold(names: list[str], patterns: list[str]) -> None:
@@ -87,6 +95,20 @@ def test_fold(names: list[str], patterns: list[str]) -> None:
 def test_what_was_folded_expands_to_the_same(names: list[str]) -> None:
     names = [name for name in names if name]
     assert expand_all(fold(names)) == names
+
+
+@pytest.mark.parametrize("mac", ["00:0c:29:1c:e8:{:02x}", "00:0C:29:1C:E8:{:02X}", "cg-000c291ce8{:02x}"])
+@given(st.integers(0, 255), st.integers(1, 256))
+def test_a_run_of_mac_addresses_is_one_range_or_two(mac: str, first: int, count: int) -> None:
+    names = [mac.format(number) for number in range(first, min(first + count, 256))]
+    assert expand_all(fold(names)) == names
+    assert len(fold(names)) <= 2
+
+
+@given(st.lists(st.from_regex(r"(e8:|cg-)([0-9a-bA]{2}|0{10}[0-9a]{2})", fullmatch=True), unique=True))
+def test_hexadecimal_ends_expand_to_the_same(names: list[str]) -> None:
+    assert expand_all(fold(names)) == names
+    assert expand_all(fold(sorted(names))) == sorted(names)
 
 
 @given(st.integers(0, 120), st.integers(1, 40), st.integers(1, 4))

@@ -1,15 +1,11 @@
 """A broker that asks who one is: user and password, TLS with certificates on both sides, and an ACL."""
 
 import gc
-import json
 import logging
-import shutil
 import socket
 import ssl
-import subprocess
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock, call
@@ -18,82 +14,26 @@ import paho.mqtt.client as mqtt
 import pytest
 
 from puppetmaster.bundle import sdk
-from puppetmaster.bundle.registration import NOT_REACHED
-from puppetmaster.bus import credentials, visit
+from puppetmaster.bus import credentials
 from puppetmaster.bus.connection import Connection, Listener
 from puppetmaster.bus.credentials import Attempts, Complaints, Credentials, Refused
-from puppetmaster.bus.visit import SILENT_CONTROLLER
 from puppetmaster.cli import doctor
 from puppetmaster.errors import SettingsError
 from puppetmaster.settings import Settings
-from sandbox.process import Process, free_port
-from tests.conftest import needed, require
-from tests.fake_http import FakeServer, Reply
-from tests.web_client import fetch
+from tests.strict_broker import asking, broker_with, make_certificates, strict_broker, tls
 
 TLS = ssl.create_default_context()
 
 
 @pytest.fixture(scope="module")
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory with ca.pem, what it signed, and other.pem, another authority; and all their keys."""
-    needed(shutil.which("openssl") is not None, "openssl")
-    folder = tmp_path_factory.mktemp("certificates")
-
-    def openssl(*words: str) -> None:
-        subprocess.run(["openssl", *words], cwd=folder, check=True, capture_output=True)
-
-    key = ("-newkey", "rsa:2048", "-nodes", "-subj")
-    # From Python 3.13 on an authority has to say what its key is for (RFC 5280, 4.2.1.3).
-    usage = ("-addext", "keyUsage=critical,keyCertSign,cRLSign")
-    for name in ("ca", "other"):
-        made = ("-keyout", f"{name}.key", "-out", f"{name}.pem", "-days", "2")
-        openssl("req", "-x509", *key, f"/CN=test {name}", *usage, *made)
-    for file, names in (("here", "IP:127.0.0.1"), ("elsewhere", "DNS:elsewhere")):
-        (folder / file).write_text(f"subjectAltName={names}\nauthorityKeyIdentifier=keyid\n")
-    for name, file, days in (
-        ("server", "here", "2"),
-        ("client", "here", "2"),
-        ("expired", "here", "-1"),
-        ("misnamed", "elsewhere", "2"),
-    ):
-        openssl("req", *key, f"/CN={name}", "-keyout", f"{name}.key", "-out", f"{name}.csr")
-        signed = ("-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-extfile", file, "-days", days)
-        openssl("x509", "-req", "-in", f"{name}.csr", *signed, "-out", f"{name}.pem")
-    return folder
-
-
-@contextmanager
-def broker_with(directory: Path, config: Mapping[str, Any]) -> Iterator[int]:
-    """The port of a mosquitto so configured; ``passwords`` and ``acl`` are files that it may name."""
-    require("mosquitto")
-    port = free_port()
-    (directory / "passwords").write_text("keeper:open sesame\n")
-    subprocess.run(["mosquitto_passwd", "-U", directory / "passwords"], check=True, capture_output=True)
-    (directory / "passwords").chmod(0o644)
-    lines = {"listener": f"{port} 127.0.0.1", "user": "root", "allow_anonymous": "true", **config}
-    (directory / "broker.conf").write_text("".join(f"{key} {value}\n" for key, value in lines.items()))
-    argv = ["/usr/sbin/mosquitto", "-c", str(directory / "broker.conf")]
-    with Process("strict broker", argv, ready="running"):
-        yield port
-
-
-def tls(certificates: Path, name: str = "server") -> dict[str, Any]:
-    """The lines of a broker that speaks TLS, as ``name``."""
-    files = {"certfile": certificates / f"{name}.pem", "keyfile": certificates / f"{name}.key"}
-    return {"cafile": certificates / "ca.pem", **files}
-
-
-def asking(directory: Path) -> dict[str, Any]:
-    """The lines of a broker that wants a password."""
-    return {"allow_anonymous": "false", "password_file": directory / "passwords"}
+    return make_certificates(tmp_path_factory.mktemp("certificates"))
 
 
 @pytest.fixture
-def strict_broker(tmp_path: Path, certificates: Path) -> Iterator[int]:
-    """The port of a mosquitto that asks for TLS, a certificate of ours, a user and a password."""
-    config = {**tls(certificates), "require_certificate": "true", **asking(tmp_path)}
-    with broker_with(tmp_path, config) as port:
+def strict(tmp_path: Path, certificates: Path) -> Iterator[int]:
+    """The port of a broker that asks for all of it."""
+    with strict_broker(tmp_path, certificates) as port:
         yield port
 
 
@@ -123,44 +63,21 @@ def connect(port: int, wanted: Settings) -> int:
     return codes[0]
 
 
-def test_it_is_let_in(strict_broker: int, certificates: Path) -> None:
-    assert connect(strict_broker, settings(certificates)) == 0
+def test_it_is_let_in(strict: int, certificates: Path) -> None:
+    assert connect(strict, settings(certificates)) == 0
 
 
-def test_a_wrong_password_is_not(strict_broker: int, certificates: Path) -> None:
-    assert connect(strict_broker, settings(certificates, broker_password="wrong")) == 5
+def test_a_wrong_password_is_not(strict: int, certificates: Path) -> None:
+    assert connect(strict, settings(certificates, broker_password="wrong")) == 5
 
 
 # paho 1.5.0 leaves the socket of a handshake that failed to the garbage collector.
 @pytest.mark.filterwarnings("ignore:Exception ignored in.*SSLSocket:pytest.PytestUnraisableExceptionWarning")
-def test_a_broker_that_is_another_one_is_not_trusted(strict_broker: int, certificates: Path) -> None:
+def test_a_broker_that_is_another_one_is_not_trusted(strict: int, certificates: Path) -> None:
     other = settings(certificates, broker_ca=str(certificates / "client.pem"))
     with pytest.raises(OSError, match="certificate"):
-        connect(strict_broker, other)
+        connect(strict, other)
     gc.collect()
-
-
-def test_the_bundle_logs_in_with_both_connections(
-    strict_broker: int, certificates: Path, tmp_path: Path
-) -> None:
-    wanted = settings(certificates)
-    environment = {
-        "BROKER_PORT_1883_TCP_ADDR": "127.0.0.1",
-        "BROKER_PORT_1883_TCP_PORT": str(strict_broker),
-        "PUPPETMASTER_DATA_DIR": str(tmp_path / "data"),
-        "PUPPETMASTER_HTTP": "off",
-        "PUPPETMASTER_LOG_LEVEL": "debug",
-        "PUPPETMASTER_BROKER_USER": wanted.broker_user,
-        "PUPPETMASTER_BROKER_PASSWORD": wanted.broker_password,
-        "PUPPETMASTER_BROKER_CA": wanted.broker_ca,
-        "PUPPETMASTER_BROKER_CERT": wanted.broker_cert,
-        "PUPPETMASTER_BROKER_KEY": wanted.broker_key,
-    }
-    with Process.module("puppetmaster", "index", env=environment, ready="keeps its jobs in") as bundle:
-        bundle.wait_for("pm-bus connected to the broker", 10)
-        bundle.wait_for(": connected", 10)
-        assert bundle.terminate() == 0
-        assert not any("open sesame" in line for line in bundle.output())
 
 
 @pytest.mark.parametrize(
@@ -427,138 +344,6 @@ def test_a_refusal_of_the_bus_door_is_told_once(
     told = [record.getMessage() for record in caplog.records if record.name.startswith("sanji.puppetmaster")]
     assert len(told) == 1
     assert "we are not authorized: it asks who we are" in told[0]
-
-
-# ---- what a user sees of it ---------------------------------------------------------------------------
-
-#: What docs/howto/broker.md names: enough for everything but gateways that are followed on the broker.
-ACL = "topic write /controller\ntopic read puppetmaster/#\ntopic read +\n"
-ACLS = {
-    "enough": (ACL, None),
-    "nothing may be written": (ACL.replace("topic write /controller\n", ""), SILENT_CONTROLLER),
-    "answers may not be read": (ACL.replace("topic read puppetmaster/#\n", ""), SILENT_CONTROLLER),
-    "requests may not be read": (ACL.replace("topic read +\n", ""), NOT_REACHED),
-}
-
-
-@contextmanager
-def bundle_at(port: int, directory: Path, **more: str) -> Iterator[int]:
-    """The HTTP port of a bundle that logs in as keeper."""
-    http = free_port()
-    environment = {
-        "BROKER_PORT_1883_TCP_ADDR": "127.0.0.1",
-        "BROKER_PORT_1883_TCP_PORT": str(port),
-        "PUPPETMASTER_DATA_DIR": str(directory / "data"),
-        "PUPPETMASTER_HTTP": f"127.0.0.1:{http}",
-        "PUPPETMASTER_BROKER_USER": "keeper",
-        "PUPPETMASTER_BROKER_PASSWORD": "open sesame",
-        **more,
-    }
-    with Process.module("puppetmaster", "index", env=environment, ready="keeps its jobs in"):
-        yield http
-
-
-def system_when(http: int, condition: Callable[[dict[str, Any]], Any]) -> dict[str, Any]:
-    """GET /system/puppetmaster as soon as its ``bus`` is so."""
-    bus: dict[str, Any] = {}
-    for _ in range(1500):
-        try:
-            system: dict[str, Any] = fetch(http, "GET", "/system/puppetmaster").json
-        except (OSError, json.JSONDecodeError):
-            system = {}
-        bus = system.get("bus", {})
-        if condition(bus):
-            return system
-        threading.Event().wait(0.02)
-    raise AssertionError(f"not within 30 s: {bus}")
-
-
-@pytest.mark.parametrize("acl", ACLS)
-def test_an_acl_that_is_enough_and_those_that_are_not(tmp_path: Path, acl: str) -> None:
-    lines, reason = ACLS[acl]
-    (tmp_path / "acl").write_text(f"topic readwrite #\n\nuser keeper\n{lines}")
-    (tmp_path / "acl").chmod(0o644)
-    config = {"password_file": tmp_path / "passwords", "acl_file": tmp_path / "acl"}
-    with broker_with(tmp_path, config) as port:
-        options = ("--host", "127.0.0.1", "--port", port, "--refresh-ms", 100)
-        controller = Process.module("controller", "sandbox.controller", *options, ready="controller ready")
-        with controller, bundle_at(port, tmp_path) as http:
-            if reason is None:
-                system = system_when(http, lambda bus: bus.get("registered"))
-                assert system["bus"]["reason"] is None
-                assert fetch(http, "GET", "/health").status == 200
-                return
-            system = system_when(http, lambda bus: reason in str(bus.get("reason")))
-            assert "ACL" in reason
-            health = fetch(http, "GET", "/health")
-            assert (health.status, system["bus"]["reason"] in health.json["reasons"]) == (503, True)
-
-
-@pytest.mark.parametrize(
-    ("acl", "running", "controller"),
-    [
-        ("enough", True, ("ok", "the controller answers")),
-        ("enough", False, ("fail", SILENT_CONTROLLER)),
-        ("nothing may be written", True, ("fail", SILENT_CONTROLLER)),
-        ("answers may not be read", True, ("fail", SILENT_CONTROLLER)),
-    ],
-)
-def test_while_the_bundle_is_down_the_doctor_logs_in_as_it_would(
-    tmp_path: Path, acl: str, running: bool, controller: tuple[str, str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(visit, "VISIT_S", 3.0 if controller[0] == "ok" else 0.5)
-    (tmp_path / "acl").write_text(f"topic readwrite #\n\nuser keeper\n{ACLS[acl][0]}")
-    (tmp_path / "acl").chmod(0o644)
-    config = {**asking(tmp_path), "acl_file": tmp_path / "acl"}
-    (tmp_path / "data").mkdir()
-    (tmp_path / "data" / "puppetmaster.json").write_text('{"brokerPassword": "open sesame"}')
-    config["allow_anonymous"] = "true"  # the controller
-    with broker_with(tmp_path, config) as port, ExitStack() as parts:
-        if running:
-            options = ("--host", "127.0.0.1", "--port", port)
-            parts.enter_context(
-                Process.module("controller", "sandbox.controller", *options, ready="controller ready")
-            )
-        environ = {
-            "BROKER_PORT_1883_TCP_ADDR": "127.0.0.1",
-            "BROKER_PORT_1883_TCP_PORT": str(port),
-            "PUPPETMASTER_BROKER_USER": "keeper",
-        }
-        with FakeServer(lambda _: Reply({"message": "down"}, 503)) as server:
-            checks = {one.name: one for one in doctor.examine(server.client(), environ, tmp_path)}
-    assert checks["broker"] == ("broker", "ok", f"127.0.0.1:{port} lets us in")
-    assert checks["controller"][1:] == controller
-
-
-def test_settings_that_cannot_be_used_to_log_in_are_named() -> None:
-    (check,) = doctor.entrance(Settings(broker_password="x"))
-    assert (check.mark, "PUPPETMASTER_BROKER_USER" in check.says) == ("fail", True)
-
-
-def test_the_doctor_and_health_name_the_cause(tmp_path: Path) -> None:
-    with (
-        broker_with(tmp_path, asking(tmp_path)) as port,
-        bundle_at(port, tmp_path, PUPPETMASTER_BROKER_PASSWORD="wrong") as http,
-    ):
-        system = system_when(http, lambda bus: bus.get("reason"))
-        where = f"there is no connection to the broker at 127.0.0.1:{port}: "
-        assert system["bus"]["reason"].startswith(where)
-        assert system["bus"]["reason"].endswith(CHECK_LOGIN)
-        assert fetch(http, "GET", "/health").json["reasons"][0] == system["bus"]["reason"]
-        failed = [check.says for check in doctor.bundle(system) if check.mark == "fail"]
-        assert failed[0] == system["bus"]["reason"]
-
-
-def test_a_broker_that_takes_only_one_of_our_two_connections(tmp_path: Path) -> None:
-    config = {"max_connections": "2", "password_file": tmp_path / "passwords"}
-    with broker_with(tmp_path, config) as port:
-        options = ("--host", "127.0.0.1", "--port", port)
-        controller = Process.module("controller", "sandbox.controller", *options, ready="controller ready")
-        with controller, bundle_at(port, tmp_path) as http:
-            said = "it takes no more connections (mosquitto: max_connections)"
-            system = system_when(http, lambda bus: said in str(bus.get("reason")))
-            assert system["healthy"] is False
-            assert fetch(http, "GET", "/health").status == 503
 
 
 # ---- connections that do not last ---------------------------------------------------------------------

@@ -128,6 +128,8 @@ def test_a_certificate_that_is_not_trusted(monkeypatch: pytest.MonkeyPatch) -> N
         Reply(b"<html>", 502, {"Content-Type": "text/html"}),
         Reply({"detail": "no"}, 404),
         Reply(["a list"]),
+        Reply({}),
+        Reply(None),
         Reply("text", 500),
     ],
 )
@@ -136,9 +138,23 @@ def test_somebody_else_answers(reply: Reply) -> None:
         assert "answers, but not as puppetmaster does" in str(ask(server))
 
 
-def test_a_list_is_expected_of_a_list() -> None:
-    with FakeServer(lambda asked: Reply({})) as server, pytest.raises(Unreachable, match="without a list"):
-        server.client().jobs()
+@pytest.mark.parametrize("body", [{}, [1], [{}], "text"])
+def test_a_list_is_expected_of_a_list(body: Any) -> None:
+    with FakeServer(lambda asked: Reply(body)) as server:
+        client = server.client()
+        with pytest.raises(Unreachable, match="without a list"):
+            client.jobs()
+        with pytest.raises(Unreachable, match="without a list"):
+            client.requests(7)
+        with pytest.raises(Unreachable, match="without a list"):
+            client.results(7, diff=False, full=False)
+
+
+def test_faults_that_are_none() -> None:
+    with FakeServer(lambda asked: Reply({"message": "no", "errors": [1, {"path": 3}]}, 400)) as server:
+        with pytest.raises(Refused, match="no") as caught:
+            server.client().job(7)
+        assert caught.value.named(lambda path: path).faults == ({"path": "3"},)
 
 
 def test_somewhere_else() -> None:

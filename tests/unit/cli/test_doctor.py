@@ -17,6 +17,7 @@ import pytest
 from puppetmaster import __version__
 from puppetmaster.cli import doctor
 from puppetmaster.cli.doctor import Check
+from puppetmaster.settings import Settings
 from puppetmaster.store.base import Changes
 from puppetmaster.store.sqlite.store import SqliteStore
 from puppetmaster.store.transfer import export
@@ -142,6 +143,11 @@ def test_a_broker() -> None:
     check = doctor.broker("127.0.0.1", port)
     assert check.mark == "fail"
     assert "start the MQTT broker, or set BROKER_PORT_1883_TCP_ADDR" in check.says
+
+
+def test_settings_that_cannot_be_used_to_log_in_are_named() -> None:
+    (check,) = doctor.entrance(Settings(broker_password="x"))
+    assert (check.mark, "PUPPETMASTER_BROKER_USER" in check.says) == ("fail", True)
 
 
 @pytest.mark.parametrize(

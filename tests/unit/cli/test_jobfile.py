@@ -26,10 +26,31 @@ def test_commas_and_blanks_stand_between_names(word: str) -> None:
     assert jobfile.destinations([word], files()) == (["cg-1", "cg-2"], [])
 
 
-@pytest.mark.parametrize("word", ["", " , ", "cg-1,/x"])
+@pytest.mark.parametrize("word", ["", " , ", ",", "cg-1,/x", "cg-[1,3]"])
 def test_what_is_no_name(word: str) -> None:
-    with pytest.raises(ValueError, match="expected a name or a pattern"):
+    with pytest.raises(ValueError, match="--to: expected a name or a pattern"):
         jobfile.destinations([word], files())
+
+
+@pytest.mark.parametrize("sign", "*{}()<>|'\"`$\\")
+def test_what_is_not_meant_as_a_name(sign: str) -> None:
+    with pytest.raises(ValueError, match=r"--to: expected names such as cg-001, got 'x.*: a range"):
+        jobfile.destinations([f"cg-1,x{sign}"], files())
+
+
+def test_a_fault_in_a_file_has_its_line(tmp_path: Path) -> None:
+    fleet = tmp_path / "fleet.txt"
+    fleet.write_text("# the north\n\ncg-1 # in rack 3, for now\ncg-2,cg-[9-1]\n")
+    with pytest.raises(ValueError, match=f"{fleet}:4: .*expected the smaller bound first"):
+        jobfile.destinations([f"@{fleet}"], files())
+    with pytest.raises(ValueError, match="standard input:2: expected names such as cg-001, got 'cg-\\*'"):
+        jobfile.destinations(["@-"], files("cg-1\ncg-*"))
+
+
+def test_a_file_of_windows(tmp_path: Path) -> None:
+    fleet = tmp_path / "fleet.txt"
+    fleet.write_bytes("\ufeffcg-1 # a comment\r\n\r\ncg-2\r\n".encode())
+    assert jobfile.destinations([f"@{fleet}"], files()) == (["cg-1", "cg-2"], [])
 
 
 def test_names_from_standard_input() -> None:
@@ -37,13 +58,25 @@ def test_names_from_standard_input() -> None:
 
 
 def test_a_file_without_names() -> None:
-    with pytest.raises(ValueError, match="expected a name on each line of -, got none"):
+    with pytest.raises(ValueError, match="expected a name on each line of standard input, got none"):
         jobfile.destinations(["@-"], files("# none\n"))
 
 
 @pytest.mark.parametrize("word", ['{"a": [1]}', "@-", "-"])
 def test_data(word: str) -> None:
     assert jobfile.data(word, files('{"a": [1]}')) == {"a": [1]}
+
+
+def test_a_fault_in_json_has_its_place(tmp_path: Path) -> None:
+    (tmp_path / "data.json").write_text('{\n  "a": 1,\n}')
+    with pytest.raises(ValueError, match=r"data\.json: expected JSON, but .* in line 3, column 1"):
+        jobfile.data(f"@{tmp_path}/data.json", files())
+
+
+def test_standard_input_that_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", None)
+    with pytest.raises(ValueError, match="and it is closed"):
+        jobfile.data("-", Files())
 
 
 def test_data_of_a_file(tmp_path: Path) -> None:
@@ -84,6 +117,53 @@ def test_shares(text: str, share: Any) -> None:
 def test_what_is_no_share(text: str) -> None:
     with pytest.raises(ValueError, match="expected a whole number or a percentage"):
         jobfile.share(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("90", 90),
+        ("1.5", 1.5),
+        ("0", 0),
+        ("-3", -3),
+        ("90s", 90),
+        ("500ms", 0.5),
+        ("10m", 600),
+        ("10 min", 600),
+        ("1h30m", 5400),
+        ("1.5h", 5400),
+        ("2d", 172800),
+        ("1d 2h", 93600),
+        ("infinity", "infinity"),
+    ],
+)
+def test_times(text: str, seconds: Any) -> None:
+    assert jobfile.lasting(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "m", "10x", "10m5", "1h-3m", "nan", "inf", "1..5h", "ten", "9" * 400])
+def test_what_is_no_time(text: str) -> None:
+    with pytest.raises(ValueError, match="expected seconds, or a time such as 90s, 10m, 1h30m or 2d, got"):
+        jobfile.lasting(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "at"),
+    [
+        ("+2h", "1970-01-01T02:00:00.000Z"),
+        ("+90", "1970-01-01T00:01:30.000Z"),
+        ("2026-01-02T03:04:05Z", "2026-01-02T03:04:05Z"),
+        ("tomorrow", "tomorrow"),  # that this is no time is for the API to say
+    ],
+)
+def test_moments(text: str, at: str) -> None:
+    assert jobfile.moment(text, 0.0) == at
+
+
+@pytest.mark.parametrize("text", ["+", "+2x", "+infinity", "+9999999d"])
+def test_what_is_no_moment(text: str) -> None:
+    with pytest.raises(ValueError, match="expected"):
+        jobfile.moment(text, 0.0)
 
 
 def test_waves() -> None:

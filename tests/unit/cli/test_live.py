@@ -154,6 +154,36 @@ def test_a_job_for_a_program(capsys: pytest.CaptureFixture[str]) -> None:
     assert ended["status"] == "resolved"
 
 
+def test_many_failures_are_told_together_at_the_end(capsys: pytest.CaptureFixture[str]) -> None:
+    """The first one by one; of the rest equal ones are a line, however they came."""
+    failed = [request(f"cg-{number:03}", "error", number, code=500) for number in range(1, 41)]
+    failed[30:32] = [request(f"x-{number}", "timeout", number, message="silent") for number in (31, 32)]
+    running = job("dispatching", error=38, timeout=2, pending=1)
+    looks = [News(running, failed[:15]), News(running, failed[15:30]), News(running, failed[30:])]
+    follow.show(Screen(terminal=False), iter([*looks, News(job(error=38, timeout=2), [])]))
+    lines = capsys.readouterr().out.splitlines()
+    told = [line for line in lines if not line.startswith("job 7 ")]
+    assert told[:20] == [f"cg-{number:03} error 500" for number in range(1, 21)]
+    assert told[20:] == [
+        "Further failures are told at the end; until then: puppetmaster results 7",
+        "18 more: cg-[021-030] cg-[033-040] error 500",
+        "2 more: x-[31-32] timeout: silent",
+    ]
+    shown = frames(iter([*looks, News(job(error=38, timeout=2), [])]), capsys)[-1]
+    assert shown.splitlines()[:23] == [*told[:20], told[20][:60], told[20][60:], told[21]]
+
+
+def test_a_job_that_is_left_at_a_gate(capsys: pytest.CaptureFixture[str]) -> None:
+    open_, away = News(job("dispatching", sent=1, pending=3), []), News(closed(), [], trouble="gone for tea")
+    looks = list(follow.until_gate(iter([open_, away, News(closed(), []), News(job(resolved=4), [])])))
+    assert len(looks) == 3  # while nobody answers it may have been opened
+    state = f"job 7 paused: 1 of 4 done, 1 failed, 0 in flight; {GATE}; {ADVICE}"
+    for terminal in (False, True):
+        left = follow.show(Screen(terminal=terminal), iter(looks))
+        assert follow.verdict(left) == 8
+        assert capsys.readouterr().out.count(state) == 1
+
+
 def test_failures_beyond_what_is_told(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

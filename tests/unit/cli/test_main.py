@@ -6,43 +6,19 @@ import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
 
 from puppetmaster.cli import context as session
 from puppetmaster.cli import follow, main
 from puppetmaster.cli.client import Client
 from puppetmaster.store.sqlite.store import SqliteStore
 from tests import ROOT
-from tests.fake_http import Asked, FakeServer, Reply, job, request
-
-Run = Callable[..., Result]
-
-
-@pytest.fixture
-def server() -> Iterator[FakeServer]:
-    with FakeServer() as started:
-        yield started
-
-
-@pytest.fixture
-def run(server: FakeServer, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Run a command against the fake server: in this process, its output no terminal."""
-    monkeypatch.setattr(follow, "POLL_S", 0.0)
-
-    def run(*words: str, text: str | None = None, **environ: str) -> Result:
-        env = {"PUPPETMASTER_URL": server.url, "PUPPETMASTER_TOKEN": "", **environ}
-        return CliRunner().invoke(main.cli, words, input=text, env=env, prog_name="puppetmaster")
-
-    return run
-
-
-def always(reply: Reply) -> Callable[[Asked], Reply]:
-    return lambda asked: reply
+from tests.fake_http import Asked, FakeServer, Reply, always, job, request
+from tests.unit.cli.conftest import Run
 
 
 def created(asked: Asked) -> Reply:
@@ -58,7 +34,7 @@ def test_submit_from_words(server: FakeServer, run: Run, tmp_path: Path) -> None
     (tmp_path / "data.json").write_text('{"a": 1}')
     options = ["--concurrency", "10%", "--max-errors", "5", "--waves", "1,10%,100%", "--key", "k"]
     options += ["--max-errors-after", "20", "--gate-errors", "5%", "--gate-on-fail", "abort"]
-    options += ["--attempts", "2", "--retry-on", "error,timeout", "--retry-delay", "0"]
+    options += ["--attempts", "2", "--retry-on", "error,timeout", "--retry-delay", "0", "--timeout", "1h30m"]
     words = ["submit", "--to", "cg-[1-2],y", "--to", "x", *options, "POST", "/system/reboot"]
     result = run(*words, f"@{tmp_path}/data.json")
     assert (result.exit_code, result.stderr) == (0, "")
@@ -76,6 +52,7 @@ def test_submit_from_words(server: FakeServer, run: Run, tmp_path: Path) -> None
                 "abort": {"errors": 5, "after": 20},
                 "gate": {"errors": "5%", "onFail": "abort"},
                 "retry": {"attempts": 2, "on": ["error", "timeout"], "delay": 0},
+                "timeout": 5400,
             },
         )
     ]
@@ -100,16 +77,16 @@ def test_submit_data_from_standard_input(server: FakeServer, run: Run) -> None:
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["--to", "a", "reboot", "/x"], "'reboot' is not one of"),
+        (["--to", "a", "reboot", "/x"], "METHOD: expected get, post, put or delete, got 'reboot'"),
         (["--to", "a", "get"], "expected --to NAMES METHOD RESOURCE"),
         (["get", "/x"], "expected --to NAMES METHOD RESOURCE"),
         (["--to", "a"], "expected METHOD RESOURCE after --to"),
-        (["--to", "cg-[9-1]", "get", "/x"], "expected the smaller bound first"),
+        (["--to", "cg-[9-1]", "get", "/x"], "--to: [9-1]: expected the smaller bound first"),
         (["--to", "@/none", "get", "/x"], "cannot read /none"),
         (["--to", "a", "get", "/x", "{"], "DATA: expected JSON"),
         (
             ["--to", "a", "--concurrency", "x", "get", "/x"],
-            "expected a whole number or a percentage such as 10%",
+            "--concurrency: expected a whole number or a percentage such as 10%",
         ),
         (
             ["--to", "a", "--waves", "1,,2", "get", "/x"],
@@ -117,7 +94,26 @@ def test_submit_data_from_standard_input(server: FakeServer, run: Run) -> None:
         ),
         (["--file", "-"], "standard input: expected JSON"),
         ([], "standard input: expected JSON"),
-        (["--url", "nowhere", "--to", "a", "get", "/x"], "expected a URL such as"),
+        (["--url", "nowhere", "--to", "a", "get", "/x"], "--url: expected a URL such as"),
+        (
+            ["--to", "a", "--attempts", "1.5", "get", "/x"],
+            "--attempts: expected a whole number from 1 to 100",
+        ),
+        (
+            ["--to", "a", "--rate", "fast", "get", "/x"],
+            "--rate: expected a number from 0.0001 to 100000, got",
+        ),
+        (["--to", "a", "--timeout", "10x", "get", "/x"], "--timeout: expected seconds, or a time such as"),
+        (["--to", "a", "--start-at", "+x", "get", "/x"], "--start-at: expected seconds, or a time such as"),
+        (
+            ["--to", "a", "--gate-on-fail", "x", "get", "/x"],
+            "--gate-on-fail: expected abort or pause, got 'x'",
+        ),
+        (
+            ["--to", "a", "--retry-on", "x", "get", "/x"],
+            "--retry-on: expected some of timeout, error, got 'x'",
+        ),
+        (["--to", "@/", "get", "/x"], "cannot read /: Is a directory"),
     ],
 )
 def test_what_cannot_be_submitted(server: FakeServer, run: Run, words: list[str], sentence: str) -> None:
@@ -131,7 +127,7 @@ def test_what_cannot_be_submitted(server: FakeServer, run: Run, words: list[str]
 def test_the_examples_of_submit_keep_their_lines(run: Run) -> None:
     told = run("submit", "--help").stdout
     assert "\\b" not in told
-    assert "  puppetmaster submit --to cg-[001-200] --wait post /system/reboot\n" in told
+    assert "  puppetmaster submit --to 'cg-[001-200]' --wait post /system/reboot\n" in told
 
 
 def test_the_help_says_what_is_tried_again(run: Run) -> None:
@@ -261,6 +257,28 @@ def test_the_exit_code_is_the_verdict(
         assert (again in result.stdout) == (ended["errorCount"] > 0)
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["watch", "7", "--exit-at-gate"],
+        ["submit", "--to", "a", "--exit-at-gate", "get", "/x"],
+        ["rerun", "3", "--wait", "--exit-at-gate"],
+    ],
+)
+def test_a_closed_gate_may_be_the_end(server: FakeServer, run: Run, words: list[str]) -> None:
+    closed = {**job("paused", error=1, pending=3), "gateStatus": "closed", "reason": "wave 1 failed its gate"}
+    server.answer = lambda asked: Reply([] if "/requests" in asked.path else closed)
+    result = run(*words)
+    assert (result.exit_code, result.stderr) == (8, "")
+    told, again = result.stdout.splitlines()[-2:]
+    assert told.endswith(
+        "wave 1 failed its gate; puppetmaster resume 7 sends on, puppetmaster cancel 7 ends it"
+    )
+    assert again == "What came back: puppetmaster results 7 --diff"
+    last = json.loads(run(*words, "--json").stdout.splitlines()[-1])
+    assert last["gateStatus"] == "closed"
+
+
 def test_watch_for_a_program(server: FakeServer, run: Run) -> None:
     jobs = iter([job("dispatching", sent=1, error=1), job(resolved=1, error=1)])
     server.answer = lambda asked: Reply([request("a")] if "/requests" in asked.path else next(jobs))
@@ -297,111 +315,6 @@ def test_a_job_that_is_removed_while_watched(server: FakeServer, run: Run) -> No
     assert result.stderr == "puppetmaster: Job 7 was removed while it was watched.\n"
 
 
-# -- looking --------------------------------------------------------------------------------------
-
-
-def test_list(server: FakeServer, run: Run) -> None:
-    server.answer = always(Reply([job(resolved=1, error=1)], headers={"X-Total-Count": "30"}))
-    result = run("list", "--status", "resolved,aborted", "--text", "x/y", "--to", "a", "--limit", "1")
-    assert result.stdout == "7\tresolved\t2/2\t1\t2026-01-02T03:04:05.678Z\t\tpost /system/reboot\n"
-    assert result.stderr == "1 of 30 are shown: --limit 30 shows all\n"
-    assert server.asked[0].path == "/jobs?status=resolved%2Caborted&text=x%2Fy&destination=a&limit=1"
-    assert run("list", "--limit", "1", "--json").stderr == result.stderr
-    run("list", "--failed", "--limit", "1")
-    assert server.asked[-1].path == "/jobs?failed=true&limit=1"
-
-
-def test_list_of_wrong_statuses(server: FakeServer, run: Run) -> None:
-    result = run("list", "--status", "done")
-    assert result.exit_code == 2
-    assert "expected some of pending, dispatching" in result.stderr
-
-
-def test_show(server: FakeServer, run: Run) -> None:
-    shown = [request("cg-1", code=500, data={"message": "no\x1b"}), request("cg-2", code=500, data=[1] * 500)]
-    server.answer = lambda asked: Reply(shown if "/requests" in asked.path else job(resolved=1, error=2))
-    result = run("show", "7", "--status", "error")
-    lines = result.stdout.splitlines()
-    assert lines[:6] == [
-        "job 7",
-        "resolved, 2 failed",
-        "command\tpost /system/reboot",
-        "requests\t3: 1 resolved, 2 error",
-        "created\t2026-01-02T03:04:05.678Z",
-        "ended\t2026-01-02T03:05:05.678Z",
-    ]
-    assert f"{2**31}\tcg-1\terror\t500\tpost /system/reboot\tno\\x1b" in lines
-    assert lines[-1].endswith(f"{json.dumps([1] * 500)[:198]}..")
-    assert server.asked[1].path == "/jobs/7/requests?status=error&limit=20"
-
-    result = run("show", "7", "--status", "error", "--json")
-    assert json.loads(result.stdout) == {**job(resolved=1, error=2), "requests": shown}
-
-
-def test_what_failed_is_shown_first(server: FakeServer, run: Run) -> None:
-    """Also while requests end between the questions: one that was open is shown as what it became."""
-    rows = {
-        "pending": [request("open", "sent", 4), request("ending", "sent", 1)],
-        "error": [request("bad", "error", 3)],
-        "resolved": [request("ending", "resolved", 1), request("good", "resolved", 2)],
-    }
-
-    def answer(asked: Asked) -> Reply:
-        if "/requests" not in asked.path:
-            return Reply(job("dispatching", sent=2, error=1, resolved=1))
-        found = next(found for status, found in rows.items() if f"status={status}" in asked.path)
-        return Reply(found, headers={"X-Total-Count": "10"})
-
-    server.answer = answer
-    result = run("show", "7", "--limit", "3", "--json")
-    told = [
-        (one["__request"]["destination"], one["__request"]["status"])
-        for one in json.loads(result.stdout)["requests"]
-    ]
-    assert told == [("bad", "error"), ("open", "sent"), ("ending", "resolved")]
-    assert result.stderr == "3 of 30 are shown: --limit 30 shows all\n"
-
-
-GROUPS = [
-    {
-        "count": 2,
-        "status": "resolved",
-        "code": 200,
-        "destinations": ["cg-[1-2]"],
-        "sample": {"request": 1, "result": {"code": 200, "data": {"version": "2"}}},
-    },
-    {
-        "count": 1,
-        "status": "resolved",
-        "code": 200,
-        "destinations": ["cg-3"],
-        "sample": {"request": 3, "result": {"code": 200, "data": {"version": "1", "more": None}}},
-        "diff": [
-            {"path": "more", "here": None},
-            {"path": "version", "good": "2", "here": "1"},
-            {"path": "", "message": "more than 100 differences: the rest is not listed"},
-        ],
-    },
-]
-
-
-def test_results(server: FakeServer, run: Run) -> None:
-    server.answer = always(Reply(GROUPS, headers={"X-Total-Count": "5"}))
-    result = run("results", "7", "--diff", "--full", "--limit", "2")
-    assert result.stderr == "2 of 5 are shown: --limit 5 shows all\n"
-    assert result.stdout.splitlines() == [
-        '2\tresolved\t200\tcg-[1-2]\t{"version": "2"}',
-        '1\tresolved\t200\tcg-3\t{"version": "1", "more": null}',
-        "cg-3:",
-        "  more: null, in the largest group nothing",
-        '  version: "1", in the largest group "2"',
-        "  more than 100 differences: the rest is not listed",
-    ]
-    assert server.asked[0].path == "/jobs/7/results?diff=true&collection=true&limit=2"
-    assert json.loads(run("results", "7", "--json").stdout) == GROUPS
-    assert server.asked[1].path == "/jobs/7/results?limit=20"
-
-
 # -- control --------------------------------------------------------------------------------------
 
 
@@ -422,6 +335,29 @@ def test_control(server: FakeServer, run: Run, words: list[str], body: dict[str,
     assert json.loads(run(*words, "--json").stdout)["id"] == 7
 
 
+@pytest.mark.parametrize(
+    ("words", "method"),
+    [(["pause"], "PUT"), (["resume"], "PUT"), (["cancel"], "PUT"), (["delete"], "DELETE")],
+)
+def test_several_jobs(server: FakeServer, run: Run, words: list[str], method: str) -> None:
+    """One that is refused keeps none of the others."""
+
+    def answer(asked: Asked) -> Reply:
+        if asked.path == "/jobs/8":
+            return Reply({"message": "There is no job 8."}, 404)
+        return Reply(job("paused", job_id=int(asked.path.rpartition("/")[2]), pending=1))
+
+    server.answer = answer
+    result = run(*words, "7", "8", "9", "7")
+    assert (result.exit_code, result.stderr) == (2, "puppetmaster: There is no job 8.\n")
+    assert [line.split()[:2] for line in result.stdout.splitlines()] == [["job", "7"], ["job", "9"]]
+    assert [(asked.method, asked.path) for asked in server.asked] == [
+        (method, f"/jobs/{number}") for number in (7, 8, 9)
+    ]
+    assert [one["id"] for one in json.loads(run(*words, "7", "9", "--json").stdout)] == [7, 9]
+    assert json.loads(run(*words, "8", "8", "--json").stdout) == []
+
+
 def test_control_that_does_not_fit(server: FakeServer, run: Run) -> None:
     server.answer = always(Reply({"message": "Job 7 is resolved."}, 409))
     result = run("pause", "7")
@@ -440,6 +376,15 @@ def test_delete(server: FakeServer, run: Run) -> None:
     assert run("delete", "7").stdout == "job 7 is removed; it was resolved.\n"
     assert json.loads(run("delete", "7", "--json").stdout)["id"] == 7
     assert [(asked.method, asked.path) for asked in server.asked] == [("DELETE", "/jobs/7")] * 2
+
+
+def test_several_jobs_are_named_in_the_question(
+    server: FakeServer, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session, "somebody_types", lambda: True)
+    result = run("delete", "7", "8", "9", text="n\n")
+    assert "Remove jobs 7, 8 and 9 with all requests for good? [y/N]" in result.stderr
+    assert server.asked == []
 
 
 @pytest.mark.parametrize("words", [["delete", "7"], ["cancel", "7", "--force"]])
@@ -488,6 +433,46 @@ def test_nobody_reads(server: FakeServer, run: Run, monkeypatch: pytest.MonkeyPa
     assert (ran.returncode, ran.stderr) == (141, "")
 
 
+@pytest.mark.parametrize(
+    ("words", "code", "told"),
+    [
+        (
+            "list >/dev/full",
+            141,
+            "puppetmaster: cannot write what there is to say: No space left on device\n",
+        ),
+        (
+            "--help >/dev/full",
+            141,
+            "puppetmaster: cannot write what there is to say: No space left on device\n",
+        ),
+        ("list >&-", 0, ""),
+        ("requests 7 --csv >&-", 0, ""),
+        ("delete 7 <&-", 0, ""),
+        (
+            "submit --to a put /x - <&-",
+            2,
+            "puppetmaster: expected something on standard input, and it is closed\n",
+        ),
+    ],
+)
+def test_streams_that_are_not_there(server: FakeServer, words: str, code: int, told: str) -> None:
+    server.answer = lambda asked: Reply(
+        [job(resolved=1)] if asked.path == "/jobs?limit=20" else job(resolved=1)
+    )
+    ran = subprocess.run(
+        ["bash", "-c", f"{shlex.quote(sys.executable)} -m puppetmaster {words}"],
+        env={**os.environ, "PUPPETMASTER_URL": server.url},
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert (ran.returncode, ran.stderr) == (code, told)
+
+
 # -- rerun ----------------------------------------------------------------------------------------
 
 
@@ -496,13 +481,31 @@ def test_rerun_all_that_failed(server: FakeServer, run: Run, words: list[str]) -
     server.answer = created
     assert run("rerun", "3", *words, "--key", "k", "--window", "2").exit_code == 0  # its older name
     wanted = {"job": 3, "status": ["error", "timeout", "unknown", "skipped", "canceled"]}
-    assert server.asked[0].body == {"rerun": wanted, "key": "k", "concurrency": 2}
+    assert server.asked[-1].body == {"rerun": wanted, "key": "k", "concurrency": 2}
+
+
+@pytest.mark.parametrize(("words", "name"), [([], "night"), (["--name", "day"], "day")])
+def test_a_rerun_keeps_the_name(server: FakeServer, run: Run, words: list[str], name: str) -> None:
+    server.answer = always(Reply({**job(resolved=2), "name": "night"}))
+    assert run("rerun", "3", *words).exit_code == 0
+    assert server.asked[-1].body["name"] == name
+
+
+def test_rerun_several(server: FakeServer, run: Run) -> None:
+    server.answer = created
+    result = run("rerun", "3", "5", "--status", "error")
+    assert (result.exit_code, len(result.stdout.splitlines())) == (0, 2)
+    assert [asked.body["rerun"]["job"] for asked in server.asked if asked.method == "POST"] == [3, 5]
+    for words in (["--wait"], ["--key", "k"], ["--dry-run"], ["--exit-at-gate"]):
+        result = run("rerun", "3", "5", *words)
+        assert (result.exit_code, f"{words[0]}: expected one JOB, got 2" in result.stderr) == (2, True)
 
 
 def test_rerun_some(server: FakeServer, run: Run) -> None:
     server.answer = created
     assert run("rerun", "3", "--status", "error,skipped", "--wait").exit_code == 0
-    assert server.asked[0].body["rerun"] == {"job": 3, "status": ["error", "skipped"]}
+    posted = next(asked for asked in server.asked if asked.method == "POST")
+    assert posted.body["rerun"] == {"job": 3, "status": ["error", "skipped"]}
     assert run("rerun", "3", "--status", "error", "--failed").exit_code == 2
     assert run("rerun", "3", "--status", "resolved").exit_code == 2
 
@@ -542,13 +545,42 @@ def test_the_url_may_stand_anywhere(server: FakeServer, run: Run) -> None:
     assert server.asked[-1].headers["Authorization"] == "Bearer a-token"
 
 
-@pytest.mark.parametrize(
-    "words", [["frob"], ["show"], ["show", "x"], ["show", "0"], ["list", "--frob"], ["--frob"]]
-)
+@pytest.mark.parametrize("words", [["frob"], ["show"], ["list", "--frob"], ["--frob"], ["submit", "get"]])
 def test_usage(run: Run, words: list[str]) -> None:
     result = run(*words)
     assert result.exit_code == 2
-    assert "Try 'puppetmaster" in result.stderr
+    first, last = result.stderr.splitlines()
+    assert first.startswith("puppetmaster: ")
+    assert last.startswith("Try 'puppetmaster")
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["show", "x"], "JOB: expected the number of a job, got 'x'"),
+        (["pause", "7", "0"], "JOB: expected the number of a job, got '0'"),
+        (["request", "x"], "ID: expected the number of a request, got 'x'"),
+        (["list", "--limit", "-1"], "--limit: expected a whole number from 0, got '-1'"),
+        (["list", "--status", "done"], "--status: expected some of pending, dispatching"),
+        (["completion", "csh"], "SHELL: expected bash, zsh or fish, got 'csh'"),
+        (["list", "--url", "x"], "--url: expected a URL such as http://127.0.0.1:8700, got 'x'"),
+        (["--url", "x", "list"], "--url: expected a URL such as"),
+    ],
+)
+def test_a_wrong_value_is_named_as_it_is_typed(run: Run, words: list[str], sentence: str) -> None:
+    result = run(*words)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.startswith(f"puppetmaster: {sentence}")
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_a_wrong_url_is_named_where_it_is_from(run: Run) -> None:
+    elsewhere = {"PUPPETMASTER_URL": "http://127.0.0.1:1"}
+    assert "or set PUPPETMASTER_URL to where it is" in run("list", **elsewhere).stderr
+    assert "or set --url to where it is" in run("list", "--url", "http://127.0.0.1:1").stderr
+    assert run("list", PUPPETMASTER_URL="x").stderr.startswith(
+        "puppetmaster: PUPPETMASTER_URL: expected a URL"
+    )
 
 
 def test_doctor_says_what_to_do(server: FakeServer, run: Run) -> None:
@@ -564,6 +596,36 @@ def test_doctor_says_what_to_do(server: FakeServer, run: Run) -> None:
     assert {"python", "broker", "answer"} <= {check["name"] for check in told["checks"]}
 
 
+@pytest.mark.parametrize("command", ["export", "import", "run", "completion"])
+def test_what_a_command_ignores_is_not_listed(run: Run, command: str) -> None:
+    told = run(command, "--help").stdout
+    assert "--url" not in told
+    assert ("--json" in told) == (command in ("export", "import"))
+    assert not run(command, "--url", "http://127.0.0.1:1", "--frob").stderr.count(
+        "--url"
+    )  # it is still taken
+
+
+@pytest.mark.parametrize("command", sorted(main.cli.commands))
+def test_helps_are_fit_to_read_and_to_paste(run: Run, command: str) -> None:
+    told = run(command, "--help").stdout
+    assert "\b" not in told
+    assert "\\b" not in told
+    assert "RANGE" not in told.upper()
+    assert (
+        re.findall(r"(?<!')\bcg-\[", "".join(line for line in told.splitlines() if "puppetmaster" in line))
+        == []
+    )
+
+
+@pytest.mark.parametrize("command", ["", "submit", "list"])
+def test_helps_on_a_narrow_terminal(run: Run, command: str) -> None:
+    told = run(*filter(None, [command]), "--help", COLUMNS="40").stdout
+    assert [
+        line for line in told.splitlines() if len(line) > 40 and "  puppetmaster submit" not in line
+    ] == []
+
+
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_completion_is_printed(run: Run, shell: str) -> None:
     result = run("completion", shell)
@@ -574,7 +636,8 @@ def test_completion_is_printed(run: Run, shell: str) -> None:
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        ("puppetmaster re", {"rerun", "results", "resume"}),
+        ("puppetmaster res", {"results", "resume"}),
+        ("puppetmaster submit --to a PO", {"post"}),
         ("puppetmaster show 1", {"12", "1"}),
         ("puppetmaster list --status pending,a", {"pending,aborted"}),
     ],
@@ -642,6 +705,16 @@ def test_the_page_has_every_option_of_a_new_job() -> None:
 
 def _examples() -> list[str]:
     return [line for line in PAGE.splitlines() if line.startswith("puppetmaster ")]
+
+
+def test_the_examples_of_all_documents_can_be_pasted() -> None:
+    """Into zsh too, to which brackets and stars outside quotes are patterns of files."""
+    pages = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
+    command = re.compile(rf"^ *(?:\$ )?puppetmaster (?:{'|'.join(main.cli.commands)}) .*", re.MULTILINE)
+    lines = [line for page in pages for line in command.findall(page.read_text())]
+    assert len(lines) > len(_examples())
+    bare = [re.sub(r"'[^']*'|\"[^\"]*\"", "", line) for line in lines]
+    assert [line for line in bare if set("[]*?{}()").intersection(line)] == []
 
 
 @pytest.mark.parametrize("line", _examples())

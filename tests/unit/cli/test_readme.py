@@ -10,12 +10,13 @@ import shlex
 from typing import Any
 
 from puppetmaster import ranges
+from puppetmaster.cli.called import NAME, VARIABLE
 from tests import ROOT
 from tests.fake_http import Asked, FakeServer, Reply, job, request
 from tests.terminal import Terminal
 
 README = ROOT / "README.md"
-SUBMIT = "puppetmaster submit --to cg-[150-185],cg-lost --request-timeout 8 --wait post /system/reboot"
+SUBMIT = "puppetmaster submit --to 'cg-[150-185],cg-lost' --request-timeout 8 --wait post /system/reboot"
 RESULTS = "puppetmaster results 3"
 BLOCKS = re.compile(r"```\n(\$ puppetmaster submit .*?)```\n\n[^`]*\n\n```\n(.*?)```", re.DOTALL)
 
@@ -85,7 +86,7 @@ def session(submit: str = SUBMIT, results: str = RESULTS) -> tuple[str, str]:
     """What stands on the terminal while the job runs, and what comes below that afterwards."""
     demo = Demo()
     with FakeServer(demo.answer) as server:
-        env = {**os.environ, "PUPPETMASTER_URL": server.url, "PUPPETMASTER_TOKEN": ""}
+        env = {**os.environ, "PUPPETMASTER_URL": server.url, "PUPPETMASTER_TOKEN": "", VARIABLE: NAME}
         with Terminal(*shlex.split(submit)[1:], env=env, columns=100) as terminal:
             terminal.read_until("waiting for 4 answers")
             running = terminal.text

@@ -52,7 +52,7 @@ def test_jobs(screen: Screen, capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_a_job(screen: Screen, capsys: pytest.CaptureFixture[str]) -> None:
     found = {**job("aborted", resolved=1, error=2), "name": "night", "reason": "2 of 3 failed", "parent": 3}
-    tables.job(screen, {**found, "key": "cli-1234", "concurrency": 40})
+    tables.job(screen, {**found, "key": "cli-1234", "concurrency": 40}, [])
     assert lines(capsys) == [
         "job 7: night",
         "aborted, 2 failed: 2 of 3 failed",
@@ -67,15 +67,25 @@ def test_a_job(screen: Screen, capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_a_job_that_waits_for_somebody(screen: Screen, capsys: pytest.CaptureFixture[str]) -> None:
     found = {**job("paused", pending=1), "reason": "paused by a request", "reasonCode": "paused"}
-    tables.job(screen, {**found, "key": "mine"})
+    tables.job(screen, {**found, "key": "mine"}, [])
     shown = lines(capsys)
     assert shown[:3] == ["job 7", "paused", "puppetmaster resume 7 sends on, puppetmaster cancel 7 ends it"]
     assert shown[-1].split() == ["key", "mine"]
 
 
+def test_a_job_says_which_gates_were_opened_by_hand(
+    screen: Screen, capsys: pytest.CaptureFixture[str]
+) -> None:
+    at = "2026-01-02T03:04:30Z"
+    gates = [{"wave": 1, "failed": 8, "at": at}, {"wave": 3, "failed": 1, "at": at}]
+    tables.job(screen, {**job(resolved=1), "openedGates": gates}, [])
+    said = "behind wave 1 over 8 failures, local 03:04:30; behind wave 3 over 1 failure, local 03:04:30"
+    assert " ".join(" ".join(lines(capsys)).split()).endswith(f"opened by hand {said}")
+
+
 def test_a_job_of_an_earlier_version(screen: Screen, capsys: pytest.CaptureFixture[str]) -> None:
     old = {name: value for name, value in job(resolved=1).items() if name not in ("summary", "parent")}
-    tables.job(screen, old)
+    tables.job(screen, old, [])
     assert lines(capsys)[2].split() == ["requests", "1:", "1", "resolved"]
 
 
@@ -106,6 +116,36 @@ def test_requests_that_went_directly(screen: Screen, capsys: pytest.CaptureFixtu
     assert [line.split("\t")[3:] for line in capsys.readouterr().out.splitlines()] == [
         ["500", "post /system/reboot", "no"],
         ["", "post /system/reboot", "its gateway is not connected since 3", "direct"],
+    ]
+
+
+def test_requests_of_which_the_same_is_to_be_said(screen: Screen, capsys: pytest.CaptureFixture[str]) -> None:
+    """Also when one was late, or said so in other words; not when what is cut off is different."""
+    same = [
+        request(f"cg-{number}", request_id=number, code=500, data={"a": "x" * 300}) for number in (1, 2, 3)
+    ]
+    same[1]["__request"]["result"]["late"] = True
+    other = request("cg-4", code=500, data={"a": "x" * 299 + "y"})
+    waits = {**WAITS, "data": {"version": "2"}}
+    assert tables.requests(screen, [*same, other, waits], 20, fold=True) == 5
+    shown = [line.split() for line in lines(capsys)]
+    assert shown[0] == ["count", "destination", "status", "code", "command", "result"]
+    assert [line[:2] for line in shown if line[0].isdigit()] == [
+        ["3", "cg-[1-3]"],
+        ["1", "cg-4"],
+        ["1", "cg-2"],
+    ]
+    assert "version" in str(shown[-3:])  # commands are told apart by their data
+    assert tables.requests(screen, [*same, other], 1, fold=True) == 3
+    assert len(same) == tables.requests(screen, same)
+
+
+def test_a_request_in_full(screen: Screen, capsys: pytest.CaptureFixture[str]) -> None:
+    found = request("cg-1", code=200, data={"name": "Zürich\x1b"})
+    tables.request(screen, {**found, "data": {"version": "2"}})
+    assert lines(capsys)[-8:] == [
+        *("data", "  {", '    "version": "2"', "  }"),
+        *("answer", "  {", '    "name": "Zürich\\u001b"', "  }"),
     ]
 
 

@@ -74,17 +74,26 @@ ROW = ("123456789", "cg-001 cg-002 cg-003", "3 min 05 s", "firmware of the whole
         (
             50,
             [
-                "job        destinations       took        what",
-                "123456789  cg-001 cg-002      3 min 05 s  firmwar…",
-                "           cg-003",
+                "job        took",
+                "123456789  3 min 05 s",
+                "    cg-001 cg-002 cg-003",
+                "    firmware of the whole site",
             ],
         ),
         (
             40,
             [
-                "job        destinations         what",
-                "123456789  cg-001 cg-002        firmwar…",
-                "           cg-003",
+                "job",
+                "123456789",
+                "    cg-001 cg-002 cg-003",
+                "    firmware of the whole site",
+            ],
+        ),
+        (
+            65,
+            [
+                "job        destinations          took        what",
+                "123456789  cg-001 cg-002 cg-003  3 min 05 s  firmware of the who…",
             ],
         ),
     ],

@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from puppetmaster.model.job import GateStatus, Job, JobEvent
+from puppetmaster.clock import iso
+from puppetmaster.model.job import GateStatus, Job, JobEvent, JobStatus
 from puppetmaster.store.base import Changes
 from tests.unit.engine.verbs import (
     CANCELED,
@@ -181,6 +182,32 @@ def test_to_resume_opens_a_closed_gate(world: World) -> None:
     assert wave(world, job) == [2, 3], "failures of the first wave are not those of the second"
     assert wave(world, job) == [4, 5]
     assert status(world, job) == ("resolved", None)
+
+
+def test_a_gate_that_was_opened_by_hand_is_kept_with_its_failures(world: World) -> None:
+    job = world.create(body("post", *names(8), waves=[2, 4, 6], concurrency=4))
+    wave(world, job, 500)
+    opened_at = iso(world.clock.wall_s())
+    control(world, job, DISPATCHING)
+    wave(world, job)
+    wave(world, job, 500)
+    world.restart()
+    control(world, job, DISPATCHING)
+    wave(world, job)
+    ended = world.job(job.id)
+    assert ended.status is JobStatus.RESOLVED
+    assert [(gate.wave, gate.failed) for gate in ended.opened_gates] == [(1, 2), (3, 2)]
+    assert ended.opened_gates[0].at == opened_at
+    assert ended.view()["openedGates"][0] == {"wave": 1, "failed": 2, "at": opened_at}
+
+
+def test_to_resume_a_paused_job_opens_no_gate_by_hand(world: World) -> None:
+    job = world.create(body("post", *names(4), waves=[2], concurrency=4))
+    control(world, job, PAUSED)
+    control(world, job, DISPATCHING)
+    wave(world, job)
+    wave(world, job)
+    assert world.job(job.id).opened_gates == ()
 
 
 def test_each_gate_looks_at_its_own_wave(world: World) -> None:

@@ -19,6 +19,7 @@ from puppetmaster.model.job import (
     Job,
     JobEvent,
     JobStatus,
+    OpenedGate,
     fresh_counts,
 )
 from puppetmaster.model.request import RequestStatus
@@ -214,6 +215,7 @@ def jobs(draw: st.DrawFn) -> Job:
         wave=draw(st.integers(1, 100)),
         wave_errors=draw(st.integers(0, 50)),
         gate=draw(st.none() | st.sampled_from(GateStatus)),
+        opened_gates=draw(st.sampled_from([(), (OpenedGate(1, 8, AT), OpenedGate(3, 0, LATER))])),
         given=draw(st.sampled_from(GIVEN)),
         status=draw(st.sampled_from(JobStatus)),
         ending=draw(st.none() | st.sampled_from(ENDINGS)),
@@ -230,6 +232,12 @@ def test_the_stored_form_keeps_everything(job: Job) -> None:
     assert type(found.ending) in (JobEvent, type(None))
     assert type(found.gate) in (GateStatus, type(None))
     assert all(type(status) is RequestStatus for status in found.counts)
+
+
+def test_a_stored_job_of_an_earlier_version_had_no_gate_that_was_opened() -> None:
+    stored = a_job(opened_gates=(OpenedGate(1, 8, AT),)).document()
+    del stored["openedGates"]
+    assert Job.from_document(1, stored).opened_gates == ()
 
 
 # What the API shows
@@ -296,9 +304,10 @@ def test_the_view_of_a_job_that_has_ended() -> None:
 @pytest.mark.parametrize("gate", [None, *GateStatus])
 def test_a_job_in_waves_shows_the_open_one_and_what_stands_behind_it(gate: GateStatus | None) -> None:
     view = a_job(given={"waves": [1, "50%"]}, wave=2, wave_errors=1, gate=gate).view()
-    assert list(view) == [*KEYS, "waves", "waveEnds", "wave", "gateStatus"]
+    assert list(view) == [*KEYS, "waves", "waveEnds", "wave", "gateStatus", "openedGates"]
     assert (view["waves"], view["wave"], view["gateStatus"]) == ([1, "50%"], 2, gate)
     assert view["waveEnds"] == [1, 2, 3]
+    assert view["openedGates"] == []
 
 
 @pytest.mark.parametrize("status", ["pending", "dispatching", "paused"])
@@ -352,7 +361,7 @@ def test_the_view_adds_up_and_is_json(job: Job) -> None:
     assert list(view) == [
         *KEYS,
         *job.given,
-        *(("waveEnds", "wave", "gateStatus") if "waves" in job.given else ()),
+        *(("waveEnds", "wave", "gateStatus", "openedGates") if "waves" in job.given else ()),
     ]
     assert view["totalCount"] == sum(view["counts"].values())
     assert view["doneCount"] == view["finishCount"] + view["errorCount"]
