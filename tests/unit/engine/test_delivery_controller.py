@@ -182,7 +182,7 @@ def test_who_registers_again_is_sent_to_at_once_and_the_others_are_left_alone(wo
     world.run(lambda engine: engine.delivery.registering(["/remote/a"]))
     world.advance(REGISTERED_S)
     assert [one.destination for one in world.sent[2:]] == ["a"]
-    world.run(lambda engine: engine.delivery.registering(["/remote/+"]))
+    world.run(lambda engine: engine.delivery.registering(["/remote/z", "/remote/+"]))
     world.advance(REGISTERED_S)
     assert [one.destination for one in world.sent[2:]] == ["a", "b"]
 

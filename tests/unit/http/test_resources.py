@@ -30,6 +30,7 @@ from puppetmaster.bus.client import (
 from puppetmaster.errors import StoreError
 from puppetmaster.http import resources
 from puppetmaster.http.resources import Queues, Resource
+from puppetmaster.http.security import SMALL_BYTES
 from puppetmaster.model.message import Outgoing
 from puppetmaster.model.reply import from_gateway
 from puppetmaster.store.base import FIRST_REQUEST_ID
@@ -558,7 +559,8 @@ class Alone:
     def __init__(self, *operations: Operation) -> None:
         self.begun: list[Any] = []
         backend = Backend(cast(Service, self), dict)
-        self._resource = Resource(backend, {one.method: one for one in operations}, Queues.new())
+        self.queues = Queues.new()
+        self._resource = Resource(backend, {one.method: one for one in operations}, self.queues)
         self.status = 0
         self.headers: dict[str, str] = {}
         self.pieces: list[bytes] = []
@@ -639,6 +641,12 @@ def test_a_method_that_is_none_here_is_told_those_that_are() -> None:
     alone = Alone(echo("PUT"))
     alone.ask("HEAD")
     assert (alone.status, alone.headers["allow"]) == (405, "PUT")
+
+
+@pytest.mark.parametrize(("size", "waits"), [(SMALL_BYTES, False), (SMALL_BYTES + 1, True)])
+def test_only_a_large_body_waits_for_its_turn(size: int, waits: bool) -> None:
+    alone = Alone(Operation("POST", "/x", "", lambda *_: alone.queues.bodies.locked()))
+    assert alone.ask("POST", body=b'"' + b"x" * (size - 2) + b'"') is waits
 
 
 @pytest.mark.parametrize(("method", "read"), [("POST", True), ("PUT", True), ("DELETE", False)])

@@ -91,8 +91,10 @@ def test_the_adaptive_window_limits_jobs_that_name_no_concurrency() -> None:
     assert sorted(first) == [10, 11, 20, 30, 31]
     assert scheduler.automatic == 3
     assert scheduler.why(12, 0.0) == "no free slot: 3 requests are in flight, which is the window now"
+    scheduler.remove(30)
+    assert scheduler.why(32, 0.0) == "next to be sent", "its job has a concurrency"
     set_window(scheduler, 4)
-    assert len(picks(scheduler)) == 1
+    assert len(picks(scheduler)) == 2
     set_window(scheduler, 2)
     scheduler.remove(10)
     assert picks(scheduler) == []

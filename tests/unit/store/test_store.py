@@ -22,6 +22,7 @@ from puppetmaster.store.sqlite import migrations
 from puppetmaster.store.sqlite.documents import SqliteStorage, SqliteTinyDB
 from puppetmaster.store.sqlite.migrations import FORMAT
 from puppetmaster.store.sqlite.store import FILE_NAME, SqliteStore
+from puppetmaster.store.transfer import export
 from tests import ROOT
 from tests.desk import FailingDisk
 from tests.examples import AT, a_job, an_item
@@ -282,11 +283,12 @@ def read_only_dir() -> Iterator[Path]:
     shutil.rmtree(data_dir)
 
 
-def test_a_directory_that_cannot_be_written(read_only_dir: Path) -> None:
+def test_a_directory_that_cannot_be_written_can_be_exported(read_only_dir: Path) -> None:
     before = (read_only_dir / FILE_NAME).read_bytes()
-    with _unprivileged():
+    with _unprivileged(), tempfile.TemporaryDirectory() as elsewhere:
         message = _refused(read_only_dir).message
         _refused(read_only_dir / "below")
+        assert export(read_only_dir, Path(elsewhere) / "all.json") == 1
     assert message.startswith(f"{read_only_dir} cannot be used: ")
     assert "Permission denied" in message
     assert (read_only_dir / FILE_NAME).read_bytes() == before
