@@ -113,6 +113,9 @@ def test_each_control_keeps_its_place_in_every_status(page: Page, site: Site) ->
         "Delete": ["pending", "paused", "closed", "running", "ending", "ended"],
     }
     expect(button(page, "Pause")).to_have_accessible_description("The job has ended.")
+    for _ in range(2):  # who points with a finger is told by pressing
+        button(page, "Pause").click(force=True)
+    expect(page.locator(".note")).to_have_text(["The job has ended.✕"])
 
 
 def test_a_job_has_no_control_for_what_it_can_never_do(page: Page, site: Site) -> None:
