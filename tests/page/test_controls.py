@@ -380,6 +380,17 @@ def test_an_answer_after_more_than_two_seconds_stops_controls(browser: Browser, 
         ended(page, "canceled")
 
 
+def test_who_answers_is_asked_though_the_page_is_not_connected_yet(page: Page) -> None:
+    """As just after a reload, when somebody is quick."""
+    batch = [{"method": "get", "resource": "/a", "__request": {"destination": "cg-001"}}]
+    planned = page.evaluate(
+        "async (body) => { (await import('/static/link.js')).setLink('This page is not connected yet.');"
+        " return (await (await import('/static/api.js')).call('POST', '/jobs', body)).data.totalCount; }",
+        {"dryRun": True, "batch": batch},
+    )
+    assert planned == 1
+
+
 def test_a_new_job_is_not_sent_into_the_void(page: Page, site: Site, told: list[str]) -> None:
     page.goto(f"{site.url}#/new")
     expect(page.locator("#link")).to_have_text("connected")
