@@ -52,15 +52,19 @@ function state({ connected, since, health, trouble, ...more }) {
 function look() {
   const { connected, slow, polling, since, trouble, reason } = connection;
   if (connected === false) {
-    return ["lost", `not connected since ${new Date(since).toLocaleTimeString("en-GB")}`,
-      `${utc(new Date(since).toISOString())}. It is tried again by itself; what is shown may be old.`, "This page is not connected."];
+    const at = new Date(since);
+    return ["lost", `not connected since ${at.toLocaleTimeString("en-GB")}`,
+      `${utc(at.toISOString())}. It is tried again by itself; what is shown may be old.`, "This page is not connected."];
   }
-  if (slow) return ["lost", "puppetmaster does not answer", "It is asked again by itself; what is shown may be old.", "puppetmaster does not answer."];
+  if (slow) {
+    return ["lost", "puppetmaster does not answer", "It is asked again by itself; what is shown may be old.",
+      "puppetmaster does not answer."];
+  }
   if (!connected) return ["waiting", "connecting …", "", "This page is not connected yet."];
   if (trouble) return ["troubled", `connected; ${trouble}`, `${reason}Requests wait until this is over.`, ""];
   if (polling) {
-    return ["troubled", "connected without a WebSocket: asks every 3 s",
-      "A proxy between this page and puppetmaster does not pass WebSockets on. So the page asks for what is new, and shows it later.", ""];
+    return ["troubled", "connected; no WebSocket gets through: asks every 3 s",
+      "Some proxies do not pass WebSockets on. So this page asks for what is new, and shows it a little later.", ""];
   }
   return ["good", "connected", "", ""];
 }

@@ -1,6 +1,6 @@
 // A button that acts on the gateway. It keeps its place in every status: what cannot be done is disabled and says why.
 
-import { say } from "./dialogs.js";
+import { notify } from "./dialogs.js";
 import { el } from "./dom.js";
 import { link } from "./link.js";
 
@@ -42,7 +42,7 @@ export function control(label, { name = null, ask = async () => true, work, look
   button.addEventListener("click", () => {
     if (pressed) return;
     if (link.why || impossible) {
-      say(button.title);
+      notify(button.title);
       return;
     }
     pressed = true;

@@ -66,8 +66,10 @@ export function show(dialog, closed = () => {}) {
   dialog.showModal();
 }
 
-/** Show a sentence for a while; an error stays until it is closed. */
+/** Show a sentence for a while, once at a time; an error stays until it is closed. */
 export function notify(sentence, kind = "info") {
+  const shown = [...document.querySelectorAll(".note.info > span")].map((one) => one.textContent);
+  if (kind === "info" && shown.includes(sentence)) return;
   const remove = () => note.remove();
   const close = el("button", { type: "button", class: "quiet", "aria-label": "Close this notice", onclick: remove }, "✕");
   const note = el("div", { class: `note ${kind}`, role: kind === "error" ? "alert" : "status" }, el("span", {}, sentence), close);

@@ -25,12 +25,11 @@ const KEYS = [
 
 /** Show which keys there are. */
 export function keys() {
-  const close = el("button", { autofocus: true }, "Close");
   show(el("dialog", { class: "ask keys", "aria-labelledby": "keys-title" },
     el("form", { method: "dialog" },
-      el("h2", { id: "keys-title" }, "Keys"),
+      el("h2", { id: "keys-title", tabindex: "-1", autofocus: true }, "Keys"),
       KEYS.map(([where, rows]) => el("section", {}, el("h3", {}, where), el("dl", {}, rows.map(([names, does]) =>
         el("div", {}, el("dt", {}, names.map((name) => el("kbd", {}, name))), el("dd", {}, does)))))),
       el("p", { class: "muted" }, "Back in the browser closes a request and goes back to what was shown before."),
-      el("div", { class: "actions" }, close))));
+      el("div", { class: "actions" }, el("button", {}, "Close")))));
 }

@@ -113,6 +113,9 @@ def test_each_control_keeps_its_place_in_every_status(page: Page, site: Site) ->
         "Delete": ["pending", "paused", "closed", "running", "ending", "ended"],
     }
     expect(button(page, "Pause")).to_have_accessible_description("The job has ended.")
+    for _ in range(2):  # who points with a finger is told by pressing
+        button(page, "Pause").click(force=True)
+    expect(page.locator(".note")).to_have_text(["The job has ended.✕"])
 
 
 def test_a_job_has_no_control_for_what_it_can_never_do(page: Page, site: Site) -> None:
@@ -375,6 +378,17 @@ def test_an_answer_after_more_than_two_seconds_stops_controls(browser: Browser, 
         assert not [one for one in proxy.passed if not one.startswith("GET")]
         site.ask("PUT", f"/jobs/{id_}", {"status": "canceled", "force": True})
         ended(page, "canceled")
+
+
+def test_who_answers_is_asked_though_the_page_is_not_connected_yet(page: Page) -> None:
+    """As just after a reload, when somebody is quick."""
+    batch = [{"method": "get", "resource": "/a", "__request": {"destination": "cg-001"}}]
+    planned = page.evaluate(
+        "async (body) => { (await import('/static/link.js')).setLink('This page is not connected yet.');"
+        " return (await (await import('/static/api.js')).call('POST', '/jobs', body)).data.totalCount; }",
+        {"dryRun": True, "batch": batch},
+    )
+    assert planned == 1
 
 
 def test_a_new_job_is_not_sent_into_the_void(page: Page, site: Site, told: list[str]) -> None:

@@ -15,9 +15,14 @@ def test_a_loss_is_shown_and_made_good(browser: Browser, page: Page, site: Site)
     ended(page, "resolved")
     site.gateway.bundle.terminate()
     expect(page.locator("#link")).to_contain_text("not connected since")
+    expect(button(page, "Delete")).to_be_disabled()
+    expect(page.locator(".stopped")).to_have_text(
+        "This page is not connected. These buttons work again by themselves."
+    )
     shoot(page, "lost")
     site.gateway.bundle.start()
     expect(page.locator("#link")).to_have_text("connected")
+    expect(button(page, "Delete")).to_be_enabled()
     ended(page, "resolved")
 
 
