@@ -14,6 +14,8 @@ const FINGER = 22;
 const MOUSE = 3;
 const PALE = 0.5;
 const LEAST_ROOM = 240;
+/** How often those that are being loaded are put into groups. */
+const LOADING_MS = 500;
 const BELOW = 18;
 /** Where the keys lead from the cursor. */
 const STEPS = {
@@ -34,6 +36,7 @@ export class Grid {
     /** Where the waves of the job end; null where it has none. */
     this.waveEnds = null;
     this.cursor = -1;
+    this.gatheredAt = -Infinity;
     this.cells = [];
     this.canvas = el("canvas", { "aria-hidden": "true" });
     this.marker = el("i", { class: "marker", hidden: true });
@@ -67,7 +70,9 @@ export class Grid {
     const { rows } = this;
     const { status, text: wanted } = rows.filter;
     const who = [rows.first, rows.loaded, wanted, ...status, status.size || wanted ? rows.version : ""].join();
-    if (who === this.who) return;
+    const loading = rows.first === this.first && rows.loaded < rows.items.length && performance.now() - this.gatheredAt < LOADING_MS;
+    if (who === this.who || loading) return;
+    Object.assign(this, { first: rows.first, gatheredAt: performance.now() });
     Object.assign(this, { who, shape: null, all: groupsOf(rows.fitting(), rows.first, this.waveEnds) });
   }
 
@@ -136,17 +141,21 @@ export class Grid {
   paint() {
     const pen = this.canvas.getContext("2d");
     pen.setTransform(devicePixelRatio, 0, 0, devicePixelRatio, 0, 0);
-    const statuses = this.cells.map((cell) => this.status(cell));
+    let changed = [];
+    const was = this.drawn;
+    this.drawn = this.cells.map((cell, index) => {
+      const status = this.status(cell);
+      if (status !== was[index]) changed.push(index);
+      return status;
+    });
     // A failure that is one no longer reached beyond its cell.
-    if (this.small && this.drawn.some((status, index) => FAILURES.includes(status) && status !== statuses[index])) {
+    if (this.small && changed.some((index) => FAILURES.includes(was[index]))) {
       pen.clearRect(0, 0, this.canvas.width, this.canvas.height);
-      this.drawn = [];
-    }
-    const changed = statuses.map((_, index) => index).filter((index) => statuses[index] !== this.drawn[index]);
-    for (const index of changed) this.cell(pen, statuses[index], ...this.places[index]);
-    this.drawn = statuses;
-    if (!this.small || !changed.length) return;
-    statuses.forEach((status, index) => {
+      changed = this.cells.keys();
+    } else if (!changed.length) return;
+    for (const index of changed) this.cell(pen, this.drawn[index], ...this.places[index]);
+    if (!this.small) return;
+    this.drawn.forEach((status, index) => {
       if (!FAILURES.includes(status)) return;
       pen.fillStyle = this.colours[status];
       pen.fillRect(...this.around(index, FAILED_SIZE), FAILED_SIZE, FAILED_SIZE);
@@ -206,11 +215,13 @@ export class Grid {
       this.legend.replaceChildren(...shown.split(",").filter(Boolean).map((status) =>
         el("li", {}, el("i", { class: `swatch s-${status}` }, MARKED.has(status) ? icon(status) : null), status)));
     }
-    for (const { cells, failed } of this.groups) {
+    for (const { cells, start, failed } of this.groups) {
       if (!failed) continue;
       let count = 0;
-      for (const { ids } of cells)
-        for (const id of ids) if (FAILURES.includes(this.rows.get(id).__request.status)) count += 1;
+      cells.forEach(({ ids }, index) => {
+        if (!FAILURES.includes(this.drawn[start + index])) return;
+        count += ids.filter((id) => FAILURES.includes(this.rows.get(id).__request.status)).length;
+      });
       text(failed, count ? `${number(count)} failed` : "");
     }
   }
