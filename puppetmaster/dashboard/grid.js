@@ -51,8 +51,9 @@ export class Grid {
     this.element = el("div", { class: "grid" }, this.legend, this.caption, this.box);
     this.canvas.addEventListener("mousemove", (event) => this.point(this.at(event, this.small ? MOUSE : 0)));
     this.canvas.addEventListener("mouseleave", () => this.point(-1));
+    this.canvas.addEventListener("pointerdown", ({ pointerType }) => { this.finger = pointerType !== "mouse"; });
     this.canvas.addEventListener("click", (event) => {
-      if (event.pointerType !== "mouse" && this.pitch < FINGER) this.point(this.at(event, FINGER));
+      if (this.finger && this.pitch < FINGER) this.point(this.at(event, FINGER));
       this.choose();
     });
     this.box.addEventListener("keydown", (event) => this.key(event));
@@ -85,7 +86,12 @@ export class Grid {
     this.gather();
     this.arrange(width);
     this.paint();
-    this.explain();
+    if (this.explain()) {
+      // A legend of other height leaves other room.
+      this.arrange(width);
+      this.paint();
+    }
+    this.count();
     this.say();
     if (!this.shown && this.rows.loaded === this.rows.items.length) {
       this.shown = true;
@@ -100,7 +106,8 @@ export class Grid {
   /** Give each cell its place: all are in sight when the panel is. */
   arrange(width) {
     const above = this.box.getBoundingClientRect().top - this.panel().getBoundingClientRect().top;
-    const room = Math.max(LEAST_ROOM, innerHeight - above - BELOW);
+    // Not innerHeight, which changes on a telephone while one scrolls.
+    const room = Math.max(LEAST_ROOM, document.documentElement.clientHeight - above - BELOW);
     const shape = [width, room, devicePixelRatio].join();
     if (shape === this.shape && this.colours) return;
     Object.assign(this, { shape, ...arranged(this.all, width, room), drawn: [] });
@@ -116,7 +123,7 @@ export class Grid {
     this.canvas.style.width = `${width}px`;
     this.canvas.style.height = `${this.height}px`;
     const each = this.cells.reduce((most, cell) => Math.max(most, cell.gateways), 1);
-    this.rule = each > 1 ? `A cell is up to ${each} gateways, and shows the worst of them. Press it to open that one.`
+    this.rule = !this.cells.length ? "No request fits the filter." : each > 1 ? `A cell is up to ${each} gateways, and shows the worst of them. Press it to open that one.`
       : "Point at a cell to see whose it is, or press it to open it.";
     this.head();
   }
@@ -204,17 +211,20 @@ export class Grid {
     pen.stroke();
   }
 
-  /** The legend of what there is, and how many failed below each heading. */
+  /** The legend of what there is: true when it is another one. */
   explain() {
     const there = new Set(this.drawn);
-    const shown = STATUSES.filter((status) => there.has(status)).join();
-    if (shown !== this.legend.dataset.shown || this.small !== this.pale) {
-      this.legend.dataset.shown = shown;
-      this.pale = this.small;
-      this.legend.classList.toggle("small", this.small);
-      this.legend.replaceChildren(...shown.split(",").filter(Boolean).map((status) =>
-        el("li", {}, el("i", { class: `swatch s-${status}` }, MARKED.has(status) ? icon(status) : null), status)));
-    }
+    const shown = STATUSES.filter((status) => there.has(status));
+    this.legend.classList.toggle("small", this.small);
+    if (shown.join() === this.legend.dataset.shown) return false;
+    this.legend.dataset.shown = shown.join();
+    this.legend.replaceChildren(...shown.map((status) =>
+      el("li", {}, el("i", { class: `swatch s-${status}` }, MARKED.has(status) ? icon(status) : null), status)));
+    return true;
+  }
+
+  /** How many failed below each heading. */
+  count() {
     for (const { cells, start, failed } of this.groups) {
       if (!failed) continue;
       let count = 0;
