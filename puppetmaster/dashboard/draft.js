@@ -23,6 +23,7 @@ export class Draft {
   }
 
   changed() {
+    if (!history.state?.draft) history.replaceState({ ...history.state, draft: true }, "");
     this.timer ??= setTimeout(() => this.flush(), WAIT_MS);
   }
 
@@ -42,7 +43,6 @@ export class Draft {
   keep(draft) {
     try {
       sessionStorage.setItem(KEY, JSON.stringify(draft));
-      history.replaceState({ ...history.state, draft: true }, "");
     } catch {
       // More than a browser keeps: then it is not kept.
     }

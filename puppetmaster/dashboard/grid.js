@@ -14,6 +14,8 @@ const FINGER = 22;
 const MOUSE = 3;
 const PALE = 0.5;
 const LEAST_ROOM = 240;
+/** How often those that are being loaded are put into groups. */
+const LOADING_MS = 500;
 const BELOW = 18;
 /** Where the keys lead from the cursor. */
 const STEPS = {
@@ -34,6 +36,7 @@ export class Grid {
     /** Where the waves of the job end; null where it has none. */
     this.waveEnds = null;
     this.cursor = -1;
+    this.gatheredAt = -Infinity;
     this.cells = [];
     this.canvas = el("canvas", { "aria-hidden": "true" });
     this.marker = el("i", { class: "marker", hidden: true });
@@ -48,8 +51,9 @@ export class Grid {
     this.element = el("div", { class: "grid" }, this.legend, this.caption, this.box);
     this.canvas.addEventListener("mousemove", (event) => this.point(this.at(event, this.small ? MOUSE : 0)));
     this.canvas.addEventListener("mouseleave", () => this.point(-1));
+    this.canvas.addEventListener("pointerdown", ({ pointerType }) => { this.finger = pointerType !== "mouse"; });
     this.canvas.addEventListener("click", (event) => {
-      if (event.pointerType !== "mouse" && this.pitch < FINGER) this.point(this.at(event, FINGER));
+      if (this.finger && this.pitch < FINGER) this.point(this.at(event, FINGER));
       this.choose();
     });
     this.box.addEventListener("keydown", (event) => this.key(event));
@@ -67,7 +71,9 @@ export class Grid {
     const { rows } = this;
     const { status, text: wanted } = rows.filter;
     const who = [rows.first, rows.loaded, wanted, ...status, status.size || wanted ? rows.version : ""].join();
-    if (who === this.who) return;
+    const loading = rows.first === this.first && rows.loaded < rows.items.length && performance.now() - this.gatheredAt < LOADING_MS;
+    if (who === this.who || loading) return;
+    Object.assign(this, { first: rows.first, gatheredAt: performance.now() });
     Object.assign(this, { who, shape: null, all: groupsOf(rows.fitting(), rows.first, this.waveEnds) });
   }
 
@@ -80,7 +86,12 @@ export class Grid {
     this.gather();
     this.arrange(width);
     this.paint();
-    this.explain();
+    if (this.explain()) {
+      // A legend of other height leaves other room.
+      this.arrange(width);
+      this.paint();
+    }
+    this.count();
     this.say();
     if (!this.shown && this.rows.loaded === this.rows.items.length) {
       this.shown = true;
@@ -95,7 +106,8 @@ export class Grid {
   /** Give each cell its place: all are in sight when the panel is. */
   arrange(width) {
     const above = this.box.getBoundingClientRect().top - this.panel().getBoundingClientRect().top;
-    const room = Math.max(LEAST_ROOM, innerHeight - above - BELOW);
+    // Not innerHeight, which changes on a telephone while one scrolls.
+    const room = Math.max(LEAST_ROOM, document.documentElement.clientHeight - above - BELOW);
     const shape = [width, room, devicePixelRatio].join();
     if (shape === this.shape && this.colours) return;
     Object.assign(this, { shape, ...arranged(this.all, width, room), drawn: [] });
@@ -111,7 +123,7 @@ export class Grid {
     this.canvas.style.width = `${width}px`;
     this.canvas.style.height = `${this.height}px`;
     const each = this.cells.reduce((most, cell) => Math.max(most, cell.gateways), 1);
-    this.rule = each > 1 ? `A cell is up to ${each} gateways, and shows the worst of them. Press it to open that one.`
+    this.rule = !this.cells.length ? "No request fits the filter." : each > 1 ? `A cell is up to ${each} gateways, and shows the worst of them. Press it to open that one.`
       : "Point at a cell to see whose it is, or press it to open it.";
     this.head();
   }
@@ -136,17 +148,21 @@ export class Grid {
   paint() {
     const pen = this.canvas.getContext("2d");
     pen.setTransform(devicePixelRatio, 0, 0, devicePixelRatio, 0, 0);
-    const statuses = this.cells.map((cell) => this.status(cell));
+    let changed = [];
+    const was = this.drawn;
+    this.drawn = this.cells.map((cell, index) => {
+      const status = this.status(cell);
+      if (status !== was[index]) changed.push(index);
+      return status;
+    });
     // A failure that is one no longer reached beyond its cell.
-    if (this.small && this.drawn.some((status, index) => FAILURES.includes(status) && status !== statuses[index])) {
+    if (this.small && changed.some((index) => FAILURES.includes(was[index]))) {
       pen.clearRect(0, 0, this.canvas.width, this.canvas.height);
-      this.drawn = [];
-    }
-    const changed = statuses.map((_, index) => index).filter((index) => statuses[index] !== this.drawn[index]);
-    for (const index of changed) this.cell(pen, statuses[index], ...this.places[index]);
-    this.drawn = statuses;
-    if (!this.small || !changed.length) return;
-    statuses.forEach((status, index) => {
+      changed = this.cells.keys();
+    } else if (!changed.length) return;
+    for (const index of changed) this.cell(pen, this.drawn[index], ...this.places[index]);
+    if (!this.small) return;
+    this.drawn.forEach((status, index) => {
       if (!FAILURES.includes(status)) return;
       pen.fillStyle = this.colours[status];
       pen.fillRect(...this.around(index, FAILED_SIZE), FAILED_SIZE, FAILED_SIZE);
@@ -195,22 +211,27 @@ export class Grid {
     pen.stroke();
   }
 
-  /** The legend of what there is, and how many failed below each heading. */
+  /** The legend of what there is: true when it is another one. */
   explain() {
     const there = new Set(this.drawn);
-    const shown = STATUSES.filter((status) => there.has(status)).join();
-    if (shown !== this.legend.dataset.shown || this.small !== this.pale) {
-      this.legend.dataset.shown = shown;
-      this.pale = this.small;
-      this.legend.classList.toggle("small", this.small);
-      this.legend.replaceChildren(...shown.split(",").filter(Boolean).map((status) =>
-        el("li", {}, el("i", { class: `swatch s-${status}` }, MARKED.has(status) ? icon(status) : null), status)));
-    }
-    for (const { cells, failed } of this.groups) {
+    const shown = STATUSES.filter((status) => there.has(status));
+    this.legend.classList.toggle("small", this.small);
+    if (shown.join() === this.legend.dataset.shown) return false;
+    this.legend.dataset.shown = shown.join();
+    this.legend.replaceChildren(...shown.map((status) =>
+      el("li", {}, el("i", { class: `swatch s-${status}` }, MARKED.has(status) ? icon(status) : null), status)));
+    return true;
+  }
+
+  /** How many failed below each heading. */
+  count() {
+    for (const { cells, start, failed } of this.groups) {
       if (!failed) continue;
       let count = 0;
-      for (const { ids } of cells)
-        for (const id of ids) if (FAILURES.includes(this.rows.get(id).__request.status)) count += 1;
+      cells.forEach(({ ids }, index) => {
+        if (!FAILURES.includes(this.drawn[start + index])) return;
+        count += ids.filter((id) => FAILURES.includes(this.rows.get(id).__request.status)).length;
+      });
       text(failed, count ? `${number(count)} failed` : "");
     }
   }

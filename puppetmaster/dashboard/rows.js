@@ -107,6 +107,7 @@ export class Rows {
   /** The same, in the order that was asked for. */
   shown() {
     this.look();
+    this.list ??= this.ordered();
     return this.list;
   }
 
@@ -120,7 +121,7 @@ export class Rows {
       if (fit[index] === UNSEEN) fit[index] = this.fits(items[index], wanted) ? FITS : OTHER;
       if (fit[index] === FITS) this.found.push(items[index]);
     }
-    this.list = this.ordered();
+    this.list = null; // sorted only where somebody wants to see it
     this.stale = false;
   }
 

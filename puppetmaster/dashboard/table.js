@@ -40,7 +40,7 @@ export class Table {
     this.observer.observe(this.scroller);
   }
 
-  /** On a narrow screen there are no columns whose heads could be pressed. */
+  /** For the orders that no column has; on a narrow screen, where there are no columns, for all of them. */
   sorter() {
     this.choice = el("select", { "aria-label": "Sort by", onchange: () => this.order(this.choice.value || null, false) },
       el("option", { value: "" }, "Failures first"), el("option", { value: "created" }, "In order of creation"), COLUMNS.map(([name, label]) => el("option", { value: name }, `By ${label.toLowerCase()}`)));

@@ -130,6 +130,20 @@ def test_fewer_cells_than_gateways_where_they_are_too_many(browser: Browser, sit
         assert page.evaluate("opened_") == 40_002
 
 
+def test_a_legend_of_two_lines_leaves_less_room(browser: Browser, site: Site) -> None:
+    with a_page(browser, viewport={"width": 360, "height": 626}) as page:
+        _show(page, site, NAMES, {1: "error", 2: "timeout"})
+        before = page.locator(".legend").bounding_box()
+        expect(page.locator(".legend li")).to_have_count(3)
+        page.evaluate("fails_(4000, 'unknown')")
+        expect(page.locator(".legend li")).to_have_count(4)
+        after = page.locator(".legend").bounding_box()
+        assert before
+        assert after
+        assert after["height"] > before["height"]
+        assert page.evaluate("grid_.panel().getBoundingClientRect().height") <= 626
+
+
 def test_what_is_no_failure_any_more_leaves_no_trace(browser: Browser, site: Site) -> None:
     """Such as a timeout whose answer came late."""
     with a_page(browser, viewport={"width": 360, "height": 740}) as page:

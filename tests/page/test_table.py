@@ -59,6 +59,11 @@ def test_failures_come_first(page: Page, site: Site) -> None:
     page.get_by_role("columnheader", name="Destination").get_by_role("button").click()
     expect(names).to_have_text([*GOOD[:6], *FAILING[:2]])
     expect(page).to_have_url(re.compile("sort=destination$"))
+    page.get_by_label("Sort by").select_option("In order of creation")
+    expect(page).to_have_url(re.compile("sort=created$"))
+    expect(names).to_have_text([*GOOD[:3], *FAILING[:2], *GOOD[3:6]])
+    page.get_by_label("Sort by").select_option("Failures first")
+    expect(names).to_have_text([*FAILING[:2], *GOOD[:6]])
     page.goto(f"{site.url}#/jobs/{id_}?sort=created")
     expect(names).to_have_text([*GOOD[:3], *FAILING[:2], *GOOD[3:6]])
 
