@@ -5,7 +5,7 @@ A ``Job`` is the job object of the API.
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
-from itertools import groupby, pairwise
+from itertools import pairwise
 from json import dumps
 from math import ceil
 from operator import itemgetter
@@ -251,15 +251,12 @@ class Step(NamedTuple):
 
 
 def steps(job: Job) -> list[Step]:
-    """The steps of a dry run, in the order of sending."""
+    """The steps of a dry run: of each wave the commands, in the order in which each is first sent."""
     waves = (wave for wave, size in enumerate(job["waveSizes"], 1) for _ in range(size))
-    commands = map(_command, job["requests"])
-    destinations = (request["__request"]["destination"] for request in job["requests"])
-    found = []
-    for (wave, command), group in groupby(zip(waves, commands, destinations, strict=True), itemgetter(0, 1)):
-        to = [destination for _, _, destination in group]
-        found.append(Step(wave, len(to), command, folded(to)))
-    return found
+    found: dict[tuple[int, str], list[str]] = {}
+    for wave, request in zip(waves, job["requests"], strict=True):
+        found.setdefault((wave, _command(request)), []).append(request["__request"]["destination"])
+    return [Step(wave, len(to), command, folded(to)) for (wave, command), to in found.items()]
 
 
 def _command(request: Mapping[str, Any]) -> str:

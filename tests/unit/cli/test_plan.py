@@ -100,12 +100,12 @@ def test_a_step_for_each_wave() -> None:
 
 
 def test_a_step_for_each_command() -> None:
+    """Also where gateway after gateway gets all commands."""
     first, second = request("a", "pending"), {**request("b", "pending"), "data": {"zone": "UTC"}}
     found = wording.steps({"waveSizes": [4], "requests": [first, second, second, first]})
     assert [(one.requests, one.command, one.to) for one in found] == [
-        (1, "post /system/reboot", "a"),
+        (2, "post /system/reboot", "a a"),
         (2, 'post /system/reboot {"zone": "UTC"}', "b b"),
-        (1, "post /system/reboot", "a"),
     ]
 
 
