@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from puppetmaster.api.query import LARGEST, Query, parse
-from puppetmaster.errors import Fault, Invalid
+from puppetmaster.errors import HINTS, Fault, Invalid
 
 OF_JOBS = ("limit", "offset", "jobStatus", "name", "text", "destination", "failed", "collection")
 OF_REQUESTS = ("limit", "offset", "status", "destination")
@@ -118,6 +118,12 @@ def test_each_wrong_status_is_named() -> None:
 )
 def test_an_unknown_parameter_is_named(name: str, said: str) -> None:
     assert _faults({name: "1"}, OF_REQUESTS) == {name: said}
+
+
+def test_what_was_meant_is_sought_for_the_first_of_many_only() -> None:
+    """It takes time."""
+    said = _faults({f"ofset{number}": "1" for number in range(HINTS + 1)}, OF_REQUESTS)
+    assert ["did you mean" in one for one in said.values()] == [True] * HINTS + [False]
 
 
 def test_where_nothing_is_known() -> None:
