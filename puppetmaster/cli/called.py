@@ -38,8 +38,9 @@ def named(argv: Sequence[str], typed: Sequence[str], environ: Mapping[str, str])
 
 
 def _short(file: str) -> str:
-    """The file as seen from here when it lies below."""
+    """The file as it can be typed here, shorter when it lies below."""
     try:
-        return str(Path(file).relative_to(Path.cwd()))
+        below = Path(file).relative_to(Path.cwd())
     except (ValueError, OSError):
         return file
+    return str(below) if len(below.parts) > 1 else f"./{below}"

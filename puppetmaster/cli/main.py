@@ -128,14 +128,14 @@ def show(session: Context, /, job: int, gateway: str | None, **filters: Any) -> 
     read = {**filters, "limit": max(most, FOLDED) if screen.terminal else most}
     requests, total = client.requests(job, **read) if filters["status"] else _all(client, job, **read)
     if screen.json:
-        screen.value({**found, "requests": requests})
-        shown = len(requests)
+        shown = len(requests[:most])
+        screen.value({**found, "requests": requests[:most]})
     else:
         tables.job(screen, found, requests)
         if requests:
             screen.line("")
         shown = tables.requests(screen, requests, most, fold=True)
-    _say_rest(screen, shown, total)
+    _say_rest(screen, shown, min(total, found["totalCount"]))  # those that end meanwhile count twice
 
 
 def _show_gateway(session: Context, job: int, gateway: str, status: str | None) -> None:
@@ -172,12 +172,11 @@ def show_request(session: Context, id_: int) -> None:
 
 
 def _all(client: Client, job: int, **filters: Any) -> tuple[list[dict[str, Any]], int]:
-    """Requests of any status: failed ones first, then open ones, then others; and the number of all."""
+    """Requests of each status: failed ones first, then open ones, then others; and the number of all."""
     asked = {status: client.requests(job, **{**filters, "status": status}) for status in (OPEN, FAILED, DONE)}
     latest = {row["id"]: row for rows, _ in asked.values() for row in rows}
     order = dict.fromkeys(row["id"] for status in (FAILED, OPEN, DONE) for row in asked[status][0])
-    rows = [latest[id_] for id_ in order]
-    return rows[: filters["limit"]], sum(total for _, total in asked.values())
+    return [latest[id_] for id_ in order], sum(total for _, total in asked.values())
 
 
 def _say_rest(screen: Screen, shown: int, total: int) -> None:

@@ -33,6 +33,7 @@ def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ([MODULE], ["DIR/my venv/python", "-m", "puppetmaster"], "'my venv/python' -m puppetmaster"),
         ([".venv/bin/puppetmaster", "list"], [], ".venv/bin/puppetmaster"),
         (["DIR/.venv/bin/puppetmaster", "list"], [], ".venv/bin/puppetmaster"),
+        (["DIR/puppetmaster", "list"], [], "./puppetmaster"),
         (["/else/where/puppetmaster", "list"], [], "/else/where/puppetmaster"),
         (["DIR/bin/puppetmaster", "list"], [], "puppetmaster"),
         (["/usr/lib/python/pytest/__main__.py"], ["python", "-m", "pytest"], "puppetmaster"),

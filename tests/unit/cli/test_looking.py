@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 import re
 from itertools import islice
 from typing import Any
@@ -14,7 +15,7 @@ from puppetmaster.cli.client import Client, Unreachable
 from puppetmaster.cli.terminal import Screen
 from tests import ROOT
 from tests.fake_http import Asked, FakeServer, Reply, always, job, request
-from tests.terminal import Display
+from tests.terminal import Display, Terminal
 from tests.unit.cli.conftest import Run
 
 
@@ -77,7 +78,31 @@ def test_what_failed_is_shown_first(server: FakeServer, run: Run) -> None:
         for one in json.loads(result.stdout)["requests"]
     ]
     assert told == [("bad", "error"), ("open", "sent"), ("ending", "resolved")]
-    assert result.stderr == "3 of 30 are shown: --limit 30 shows all\n"
+    assert result.stderr == "3 of 4 are shown: --limit 4 shows all\n"
+
+
+def test_what_waits_is_shown_beside_many_failures(server: FakeServer) -> None:
+    rows = {
+        "status=error": [request(f"cg-{number:03}", "error", number, code=500) for number in range(1, 201)],
+        "status=pending": [request(f"x-{number}", "pending", number) for number in range(301, 306)],
+    }
+
+    def answer(asked: Asked) -> Reply:
+        if "/requests" not in asked.path:
+            return Reply(job("dispatching", error=300, pending=5))
+        assert "limit=200" in asked.path
+        found = next((found for status, found in rows.items() if status in asked.path), [])
+        return Reply(found, headers={"X-Total-Count": "300" if len(found) == 200 else str(len(found))})
+
+    server.answer = answer
+    env = {**os.environ, "PUPPETMASTER_URL": server.url}
+    with Terminal("show", "7", env=env, columns=80) as terminal:
+        shown = [line.split() for line in terminal.end().text.splitlines()]
+    assert shown[-3:] == [
+        ["200", "cg-[001-200]", "error", "500"],
+        ["5", "x-[301-305]", "pending"],
+        ["205", "of", "305", "are", "shown:", "--limit", "305", "shows", "all"],
+    ]
 
 
 TRIED = {
