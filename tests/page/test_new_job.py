@@ -298,6 +298,7 @@ def test_a_job_is_run_again_with_changes(page: Page, site: Site) -> None:
     page.get_by_label("Name").fill("changed")
     page.reload()
     expect(page.get_by_label("Name")).to_have_value("changed")
+    expect(page.locator("#link")).to_have_text("connected")
     button(page, "Dry run").click()
     page.get_by_role("button", name=re.compile("^Start: PUT")).click()
     expect(page.get_by_role("heading", level=1)).to_have_text("changed")
