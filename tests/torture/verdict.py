@@ -154,6 +154,7 @@ class Verdict:
             for request in requests:
                 result = request.result or {}
                 nobody = result.get("source") == "controller" and result.get("code") in (403, 404)
+                nobody = nobody and not result.get("late")  # when a late answer was given is not known
                 if nobody and request.status == _S.ERROR and request.destination in self._fleet:
                     created_s, at_s = self._at_s(self._jobs[id_].created_at), self._at_s(request.finished_at)
                     yield request, *self._absences.judge(request.destination, created_s, at_s)
