@@ -15,6 +15,7 @@ _COUNTED = {
     "x": re.compile(r"((?:.*[^0-9A-Za-z])?)([0-9a-f]{2}|[0-9a-f]{12})", re.DOTALL),
     "X": re.compile(r"((?:.*[^0-9A-Za-z])?)([0-9A-F]{2}|[0-9A-F]{12})", re.DOTALL),
 }
+_DECIMAL, _HEXADECIMAL = "0123456789", "0123456789abcdefABCDEF"
 
 
 def expand(pattern: str) -> list[str]:
@@ -64,6 +65,21 @@ def fold(names: Iterable[str]) -> list[str]:
         if not runs or not runs[-1].take(name):
             runs.append(_Run(name))
     return [pattern for run in runs for pattern in run.patterns()]
+
+
+def ordered(names: Iterable[str]) -> list[str]:
+    """The names in the order in which `fold` makes few patterns of them: cg-9 comes before cg-10."""
+    return sorted(names, key=_place)
+
+
+def _place(name: str) -> tuple[str, int, str]:
+    """What the name is before its end that counts, then how long it is."""
+    head = name.rstrip(_DECIMAL)
+    for digits in (2, 12):  # a byte or a MAC address, as in _COUNTED
+        before = name[:-digits]
+        if not before[-1:].isalnum() and not name[-digits:].strip(_HEXADECIMAL):
+            head = before
+    return head, len(name), name
 
 
 class _Run:

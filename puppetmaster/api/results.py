@@ -90,7 +90,7 @@ def view(
         "count": len(group.destinations),
         "status": first.status.value,
         "code": result.get("code"),
-        "destinations": group.destinations if full else ranges.fold(sorted(group.destinations)),
+        "destinations": group.destinations if full else ranges.fold(ranges.ordered(group.destinations)),
         "sample": {"request": first.id, "result": dict(result)},
     }
     if item is not None:

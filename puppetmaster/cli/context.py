@@ -29,6 +29,8 @@ INTERRUPTED = 130
 NOBODY_READS = 141
 #: On a terminal of fewer columns the help is laid out in another way.
 NARROW = 60
+#: Where a context keeps what was typed.
+_TYPED = "puppetmaster.typed"
 #: "no" to a question.
 DECLINED = 2
 
@@ -165,6 +167,11 @@ class Command(click.Command):
         super().__init__(*args, **kwargs)
         self.params += _shared(ignored)
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read the words behind the command, and keep them as they were typed."""
+        ctx.meta[_TYPED] = [word.partition("=")[0] for word in args]
+        return super().parse_args(ctx, args)
+
 
 class Commands(click.Group):
     """Commands that end with a sentence and the error's exit code."""
@@ -216,6 +223,17 @@ def _unread(error: OSError) -> int:
     return NOBODY_READS
 
 
+def as_typed(text: str) -> str:
+    """The text, with an option in front by the older name, if that was typed."""
+    context = click.get_current_context(silent=True)
+    typed = context.meta.get(_TYPED, ()) if context else ()
+    for option, old in jobfile.OLD_FLAGS.items():
+        flag = jobfile.flag(option)
+        if old in typed and text.startswith(flag):
+            return old + text.removeprefix(flag)
+    return text
+
+
 def _tell_mistake(error: click.UsageError) -> None:
     """What is wrong with the words: with a value, as the API tells it; else with where to read on."""
     if isinstance(error, click.MissingParameter) and error.param is not None:
@@ -232,7 +250,7 @@ def _tell_mistake(error: click.UsageError) -> None:
 def _shown(parameter: click.Parameter) -> str:
     """A parameter as it is typed."""
     if isinstance(parameter, click.Option):
-        return parameter.opts[0]
+        return as_typed(parameter.opts[0])
     shown = parameter.metavar if parameter.metavar and "|" not in parameter.metavar else parameter.name
     return str(shown).rstrip(".").upper()
 

@@ -239,7 +239,7 @@ def results(session: Context, job: int, diff: bool, full: bool, limit: int, as_c
     if screen.json:
         screen.value(groups)
     else:
-        tables.results(screen, groups)
+        tables.results(screen, groups, full=full)
     _say_rest(screen, len(groups), total)
 
 

@@ -14,7 +14,7 @@ REQUESTS = (
     *("id", "destination", "method", "resource", "status", "why", "attempts"),
     *(*_TIMES, "code", "source", "message", "data"),
 )
-RESULTS = ("count", "status", "code", "destinations", "source", "message", "data")
+RESULTS = ("count", "status", "code", "destinations", "source", "message", "data", "step")
 #: What a spreadsheet would take for a formula.
 _FORMULA = re.compile(r"[=+\-@\t\r]")
 

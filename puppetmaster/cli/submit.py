@@ -15,6 +15,7 @@ from puppetmaster.cli.context import (
     INTERRUPTED,
     Command,
     Context,
+    as_typed,
     created_line,
     each,
     jobs_argument,
@@ -128,7 +129,7 @@ def _create(
     with usage():
         sent = jobfile.with_options(body, options)
     named = partial(jobfile.spoken, options=options, words=words)
-    return _asked(lambda: client.create(sent), sent.get("key"), named)
+    return _asked(lambda: client.create(sent), sent.get("key"), lambda path: as_typed(named(path)))
 
 
 def _show(session: Context, client: Client, job: dict[str, Any], options: Mapping[str, Any]) -> None:

@@ -216,13 +216,20 @@ def _in_full(screen: Screen, name: str, data: Any) -> None:
         screen.line(f"  {line}")
 
 
-def results(screen: Screen, groups: Sequence[Row]) -> None:
-    """Show groups of equal results, one in a row, and below them their differences."""
+def results(screen: Screen, groups: Sequence[Row], *, full: bool = False) -> None:
+    """Show groups of equal results, one in a row, and below them their differences.
+
+    A terminal gets the first destinations of each, unless they are wanted in ``full``.
+    """
+    to = [
+        wording.few(one["destinations"]) if screen.terminal and not full else " ".join(one["destinations"])
+        for one in groups
+    ]
     steps = any("step" in group for group in groups)
     rows = []
-    for group in groups:
+    for group, names in zip(groups, to, strict=True):
         text = _said(group["sample"]["result"], LONGEST)
-        row = (group["count"], group["status"], group["code"], " ".join(group["destinations"]), text)
+        row = (group["count"], group["status"], group["code"], names, text)
         rows.append((group["step"], *row) if steps else row)
     if screen.terminal:
         columns = (
@@ -236,9 +243,9 @@ def results(screen: Screen, groups: Sequence[Row]) -> None:
         screen.table(columns, rows)
     else:
         screen.rows(rows)
-    for group in groups:
+    for group, names in zip(groups, to, strict=True):
         if group.get("diff"):
-            screen.line(f"{' '.join(group['destinations'])}:", "bold")
+            screen.line(f"{names}:", "bold")
             for one in group["diff"]:
                 screen.line(f"  {_difference(one)}")
 

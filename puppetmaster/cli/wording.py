@@ -270,7 +270,11 @@ def shortly(data: Any) -> str:
 
 def folded(destinations: Sequence[str]) -> str:
     """Destinations in ranges, the first ``PATTERNS`` of them."""
-    patterns = ranges.fold(destinations)
+    return few(ranges.fold(destinations))
+
+
+def few(patterns: Sequence[str]) -> str:
+    """The first ``PATTERNS`` of these, and how many more there are."""
     if len(patterns) <= PATTERNS:
         return " ".join(patterns)
     return f"{' '.join(patterns[:PATTERNS])} and {len(patterns) - PATTERNS} more"

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from puppetmaster.ranges import MOST_NAMES, expand, expand_all, fold
+from puppetmaster.ranges import MOST_NAMES, expand, expand_all, fold, ordered
 
 
 @pytest.mark.parametrize(
@@ -109,6 +109,20 @@ def test_a_run_of_mac_addresses_is_one_range_or_two(mac: str, first: int, count:
 def test_hexadecimal_ends_expand_to_the_same(names: list[str]) -> None:
     assert expand_all(fold(names)) == names
     assert expand_all(fold(sorted(names))) == sorted(names)
+
+
+@pytest.mark.parametrize(
+    "patterns",
+    [
+        ["a-[1-120]", "b-[1-12]", "cg-[001-120]"],
+        ["00:0c:29:1c:e8:[00-ff]", "00:0c:29:1c:e9:[00-1f]", "cg-lost"],
+        ["cg-[000c291ce801-000c291ce8ff]", "cg-[1-3]"],
+    ],
+)
+def test_names_in_any_order_fold_when_they_are_ordered(patterns: list[str]) -> None:
+    names = expand_all(patterns)
+    assert sorted(fold(ordered(sorted(names)))) == sorted(patterns)
+    assert sorted(ordered(names)) == sorted(names)
 
 
 @given(st.integers(0, 120), st.integers(1, 40), st.integers(1, 4))

@@ -310,8 +310,8 @@ def test_results(server: FakeServer, run: Run) -> None:
     ]
     assert server.asked[0].path == "/jobs/7/results?diff=true&collection=true&limit=2"
     head, first, _ = csv.reader(io.StringIO(run("results", "7", "--csv").stdout))
-    assert head == ["count", "status", "code", "destinations", "source", "message", "data"]
-    assert first == ["2", "resolved", "200", "cg-[1-2]", "", "", '{"version": "2"}']
+    assert head == ["count", "status", "code", "destinations", "source", "message", "data", "step"]
+    assert first == ["2", "resolved", "200", "cg-[1-2]", "", "", '{"version": "2"}', ""]
     del server.asked[1]
     assert json.loads(run("results", "7", "--json").stdout) == GROUPS
     assert server.asked[1].path == "/jobs/7/results?limit=20"

@@ -89,6 +89,10 @@ def test_submit_data_from_standard_input(server: FakeServer, run: Run) -> None:
             "--concurrency: expected a whole number or a percentage such as 10%",
         ),
         (
+            ["--to", "a", "--window", "x", "get", "/x"],
+            "--window: expected a whole number or a percentage such as 10%",
+        ),
+        (
             ["--to", "a", "--waves", "1,,2", "get", "/x"],
             "expected a whole number or a percentage such as 10%",
         ),
@@ -197,6 +201,8 @@ def test_every_fault_is_told(server: FakeServer, run: Run) -> None:
     ("words", "place", "name"),
     [
         (["--concurrency", "0"], "concurrency", "--concurrency"),
+        (["--window", "0"], "concurrency", "--window"),
+        (["--window=0"], "concurrency", "--window"),
         (["--gate-errors", "1"], "gate", "--gate-errors"),
         (["--max-errors-after", "1"], "abort.errors", "--max-errors"),
         (["--waves", "1"], "waves[0]", "--waves[0]"),

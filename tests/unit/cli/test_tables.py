@@ -140,6 +140,18 @@ def test_requests_of_which_the_same_is_to_be_said(screen: Screen, capsys: pytest
     assert len(same) == tables.requests(screen, same)
 
 
+def test_results_with_many_patterns(screen: Screen, capsys: pytest.CaptureFixture[str]) -> None:
+    """A terminal gets the first, unless all are wanted; a pipe gets all."""
+    names = [f"cg-{number}" for number in range(1, 40, 2)]
+    group = {"count": 20, "status": "resolved", "code": 200, "destinations": names, "sample": {"result": {}}}
+    shown = []
+    for to, full in ((screen, False), (screen, True), (Screen(terminal=False), False)):
+        tables.results(to, [group], full=full)
+        shown.append(" ".join(capsys.readouterr().out.split()))
+    assert "cg-23 and 8 more" in shown[0]
+    assert ["cg-39" in one for one in shown] == [False, True, True]
+
+
 def test_a_request_in_full(screen: Screen, capsys: pytest.CaptureFixture[str]) -> None:
     found = request("cg-1", code=200, data={"name": "Zürich\x1b"})
     tables.request(screen, {**found, "data": {"version": "2"}})
