@@ -6,10 +6,8 @@ import { FAILURES, outcome } from "./words.js";
 const PAGE = 2000;
 /** What a gateway with several requests shows: the first of these that one of them has. */
 export const WORST = ["error", "timeout", "unknown", "sent", "pending", "canceled", "skipped", "resolved"];
-/** What the table is sorted by. Where nothing else is asked for failures come first, all else as it was created. */
-const FAILED = 0;
+/** What the table is sorted by, where somebody asks for another order than failures first. */
 const KEYS = {
-  failures: (one) => (FAILURES.includes(one.__request.status) ? FAILED : 1),
   created: (one) => one.id,
   destination: (one) => one.__request.destination,
   status: (one) => WORST.indexOf(one.__request.status),
@@ -17,9 +15,11 @@ const KEYS = {
   duration: (one) => took(one) ?? -1,
   result: said,
 };
+/** What is known of a request: nothing, that it is filtered out, or that it fits, as a failure or as another one. */
 const UNSEEN = 0;
-const FITS = 1;
-const OTHER = 2;
+const OUT = 1;
+const FITS = 2;
+const FAILED = 3;
 
 export class Rows {
   constructor() {
@@ -107,7 +107,7 @@ export class Rows {
   /** The same, in the order that was asked for. */
   shown() {
     this.look();
-    this.list ??= this.ordered();
+    this.list ??= this.sort.by ? this.ordered() : this.failuresFirst();
     return this.list;
   }
 
@@ -118,8 +118,8 @@ export class Rows {
     this.found = [];
     for (let index = 0; index < items.length; index += 1) {
       if (items[index] === undefined) continue;
-      if (fit[index] === UNSEEN) fit[index] = this.fits(items[index], wanted) ? FITS : OTHER;
-      if (fit[index] === FITS) this.found.push(items[index]);
+      if (fit[index] === UNSEEN) fit[index] = this.fits(items[index], wanted);
+      if (fit[index] >= FITS) this.found.push(items[index]);
     }
     this.list = null; // sorted only where somebody wants to see it
     this.stale = false;
@@ -128,21 +128,29 @@ export class Rows {
   fits(request, wanted) {
     const { status } = this.filter;
     const inner = request.__request;
-    if (status.size && !status.has(inner.status)) return false;
-    return !wanted || inner.destination.toLowerCase().includes(wanted) || said(request).toLowerCase().includes(wanted);
+    if (status.size && !status.has(inner.status)) return OUT;
+    if (wanted && !inner.destination.toLowerCase().includes(wanted) && !said(request).toLowerCase().includes(wanted)) return OUT;
+    return FAILURES.includes(inner.status) ? FAILED : FITS;
+  }
+
+  /** All else as it was created; `ahead` is how many failures there are. */
+  failuresFirst() {
+    const failed = [];
+    const rest = [];
+    for (const request of this.found) (this.fit[request.id - this.first] === FAILED ? failed : rest).push(request);
+    this.ahead = failed.length;
+    return failed.concat(rest);
   }
 
   /** Few change at a time: the others are in their order already, and sorting them again is quick. */
   ordered() {
     const { items, fit, keys, order } = this;
-    const key = KEYS[this.sort.by ?? "failures"];
-    const sign = this.sort.by && this.sort.down ? -1 : 1;
+    const key = KEYS[this.sort.by];
+    const sign = this.sort.down ? -1 : 1;
+    this.ahead = 0;
     for (const index of order) keys[index] ??= key(items[index]);
     order.sort((a, b) => (keys[a] < keys[b] ? -sign : keys[a] > keys[b] ? sign : a - b));
-    const shown = order.filter((index) => fit[index] === FITS);
-    // How many failures stand before all else.
-    this.ahead = this.sort.by ? 0 : shown.findLastIndex((index) => keys[index] === FAILED) + 1;
-    return shown.map((index) => items[index]);
+    return order.filter((index) => fit[index] >= FITS).map((index) => items[index]);
   }
 }
 
