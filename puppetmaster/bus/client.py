@@ -52,6 +52,10 @@ log = logging.getLogger("sanji.puppetmaster.bus.client")
 REGISTRATION = "/controller/registration"
 #: The controller counts as gone after this number of probes in a row without an answer.
 MISSED_PROBES = 3
+#: When the controller has not answered over a connection for this time, the connection is made anew; then
+#: after twice the time, up to the last. A broker may let nothing through to one client (seen with mosquitto
+#: 2.0.11: it answered our PINGREQ and wrote nothing else), and only a new connection ends that.
+SILENT_FIRST_S, SILENT_LAST_S = 60.0, 960.0
 #: How long ``stop`` waits for each thread.
 STOP_S = 1.0
 #: Number of gateways' tunnels that the client remembers as subscribed. Beyond it the client forgets all of
@@ -233,6 +237,8 @@ class BusClient:
         self._known_s: float | None = None
         self._sync_s: float | None = None  # when the Synced that is still due was asked for
         self._answers_at_all = False
+        self._silent_since_s: float | None = None  # since when the controller does not answer; None: it does
+        self._patience_s = SILENT_FIRST_S
         self._stopping = threading.Event()
         address, credentials = (settings.broker_host, settings.broker_port), Credentials.of(settings)
         self._ask_limit = partial(
@@ -367,6 +373,7 @@ class BusClient:
     # -- the network thread -----------------------------------------------------------------------
 
     def _came_up(self) -> None:
+        self._silent_since_s = self._clock.now_s()
         if (limit_bytes := self._ask_limit()) is not None:  # before anything is sent
             self.limit.learn(limit_bytes)
         log.info("connected to the broker at %s", self._address, extra={"action": "bus_up"})
@@ -490,6 +497,16 @@ class BusClient:
         while not self._stopping.wait(self._probe_interval_s):
             if self._connection.up:
                 self._probe()
+                self._renew_if_silent()
+
+    def _renew_if_silent(self) -> None:
+        """Make the connection anew when the controller has not answered over it for long."""
+        since_s = self._silent_since_s
+        if since_s is None or self._clock.now_s() - since_s < self._patience_s:
+            return
+        self._silent_since_s = None  # ``_came_up`` begins anew
+        self._connection.renew(f"the controller has not answered over it for {self._patience_s:g} s")
+        self._patience_s = min(2 * self._patience_s, SILENT_LAST_S)
 
     def _probe(self, *, wanted: bool = False) -> None:
         id_, now_s = self._next_id(), self._clock.now_s()
@@ -502,6 +519,7 @@ class BusClient:
             self._probes[id_] = now_s
         if missed >= MISSED_PROBES and self._answers_at_all:
             self._answers_at_all = False
+            self._silent_since_s = now_s
             log.warning("the controller does not answer", extra={"action": "controller_down"})
             self._tell([ControllerChanged(up=False)])
         self._connection.send([self._question(id_, self._resource)])
@@ -514,6 +532,7 @@ class BusClient:
         if self._sync_s is not None and asked_s >= self._sync_s:
             self._sync_s = None
             events.append(Synced())
+        self._silent_since_s, self._patience_s = None, SILENT_FIRST_S
         if not self._answers_at_all:
             self._answers_at_all = True
             events.append(ControllerChanged(up=True))

@@ -192,6 +192,7 @@ class Connection:
         self._socket: socket.socket | None = None
         self._stopping = threading.Event()
         self._wakes: socket.socket | None = None  # a byte written here wakes the thread
+        self._outworn: str | None = None  # why a new connection is to be made; None: this one stays
         self.thread = Vital(target=self._run, name="pm-bus")
 
     @property
@@ -255,6 +256,11 @@ class Connection:
                 open_receipts.setdefault(receipt.connection, []).append(packets.puback(receipt.packet))
         for connection, acknowledged in open_receipts.items():
             self._write(b"".join(acknowledged), connection)
+
+    def renew(self, why: str) -> None:
+        """End the connection and make a new one. Does not wait."""
+        self._outworn = why
+        self._wake()
 
     def hold(self, size_bytes: int) -> None:
         """Count received messages of this size as in memory, until ``release``."""
@@ -404,6 +410,7 @@ class Connection:
     def _converse(self, connection: socket.socket, decoder: packets.Decoder) -> None:
         """Read and write until ``stop`` is called. Raises OSError, Malformed: the connection broke."""
         heard_s = looked_s = time.monotonic()
+        self._outworn = None
         more = False
         woken, wakes = socket.socketpair()
         with selectors.DefaultSelector() as selector, woken, wakes:
@@ -426,6 +433,8 @@ class Connection:
                 if (reads_on or events & selectors.EVENT_READ) and not self._full:  # it may be full by now
                     more = self._read(connection, decoder)
                     heard_s = time.monotonic()
+                if self._outworn is not None:
+                    raise ConnectionError(self._outworn)
                 self._keep_alive(heard_s)
                 looked_s = self._look_at_receipts(looked_s)
 

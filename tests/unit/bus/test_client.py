@@ -643,3 +643,33 @@ def test_while_the_connection_is_lost_the_controller_is_not_asked(
     monkeypatch.setattr(type(wire.bus._connection), "up", property(lambda _: next(ups)))
     wire.bus._watch()
     assert len(wire.sent) == 1
+
+
+def test_a_connection_over_which_the_controller_never_answers_is_made_anew(
+    wire: Wire, clock: StandingClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    renewed: list[str] = []
+    monkeypatch.setattr(wire.bus._connection, "renew", renewed.append)
+    monkeypatch.setattr(wire.bus._connection, "subscribe", lambda _: True)
+    rest_s = module.SILENT_FIRST_S
+    for times in (1, 2):
+        wire.bus._came_up()
+        clock.at_s += rest_s - 1
+        wire.bus._renew_if_silent()
+        assert len(renewed) == times - 1
+        clock.at_s += 1
+        wire.bus._renew_if_silent()
+        assert renewed[-1] == f"the controller has not answered over it for {rest_s:g} s"
+        wire.bus._renew_if_silent()
+        assert len(renewed) == times, "once for each connection"
+        rest_s *= 2
+    wire.bus._came_up()
+    wire.owned(wire.sent[-1])
+    clock.at_s += 10 * module.SILENT_LAST_S
+    wire.bus._renew_if_silent()
+    assert len(renewed) == 2, "it answers"
+    for _ in range(module.MISSED_PROBES + 1):
+        wire.bus._probe()
+    clock.at_s += module.SILENT_FIRST_S
+    wire.bus._renew_if_silent()
+    assert len(renewed) == 3, "it answered once, and does not any more"

@@ -20,7 +20,17 @@ from sandbox.process import free_port
 from tests.bus_client import BusClient
 from tests.conftest import require
 from tests.desk import until
-from tests.unit.bus.connections import ELSEWHERE, WAIT_S, Ear, Ignoring, Script, Trial, connected, listening
+from tests.unit.bus.connections import (
+    ELSEWHERE,
+    INBOX,
+    WAIT_S,
+    Ear,
+    Ignoring,
+    Script,
+    Trial,
+    connected,
+    listening,
+)
 
 # Silence, at times that the test says
 
@@ -180,6 +190,17 @@ def test_it_comes_back_after_the_broker_was_killed(broker: Broker) -> None:
         broker.start()
         ear.ups.get(timeout=WAIT_S)
         assert ear.send(b"one")
+
+
+def test_it_is_made_anew_when_that_is_asked_for(broker: Broker, caplog: pytest.LogCaptureFixture) -> None:
+    with connected(broker.port) as ear:
+        ear.connection.renew("nothing is heard")
+        assert ear.downs.get(timeout=WAIT_S) == ()
+        ear.ups.get(timeout=WAIT_S)
+        assert ear.send(b"again", topic=INBOX)
+        assert ear.next_received().payload == b"again"
+        assert ear.downs.empty(), "once"
+    assert "ended: nothing is heard" in caplog.text
 
 
 def test_two_with_one_client_id_say_so_and_leave_each_other_time(broker: Broker) -> None:
