@@ -139,12 +139,12 @@ class Driver:
         return id_
 
     def left(self) -> list[str]:
-        """What the scheduler still keep of somebody."""
+        """What the scheduler still keeps of somebody."""
         for job in JOBS:
             self.scheduler.close_job(job)
         kept = (
             "requests",
-            "scheduler",
+            "lanes",
             "stale",
             "leaders",
             "parked",
