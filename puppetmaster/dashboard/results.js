@@ -61,7 +61,7 @@ export class Results {
     this.element.replaceChildren(
       el("p", { class: "muted" }, total ? `${plural(total, "different result")}${steps.length > 1 ? " by step" : ""}, the most frequent first.` : "There is no result yet."),
       ...steps.flatMap(([step, some], at) => [
-        step && el("h3", {}, `Step ${at + 1}: `, el("code", {}, step)),
+        step && el("h3", {}, step),
         ...this.listed(some, step ?? "", at === steps.length - 1 ? more : 0),
       ].filter(Boolean)));
   }

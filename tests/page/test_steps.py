@@ -65,7 +65,7 @@ def step(method: str, resource: str, to: Sequence[str]) -> dict[str, Any]:
 
 
 def update(site: Site, to: Sequence[str], mute: Sequence[str] = (), **more: Any) -> int:
-    """The id of a job that looks, installs and restarts; the second never arrives from those that are ``mute``."""
+    """The id of a job that looks, installs and restarts; those that are ``mute`` do not answer the second."""
     batch = [
         step("get", "/system/time", to),
         step("put", "/system/firmware", [one for one in to if one not in mute]),
@@ -96,7 +96,9 @@ def test_a_gateway_is_a_row_with_its_steps(page: Page, site: Site) -> None:
     late = row(page, GOOD[4])
     expect(late.locator(".mark")).to_have_text(["1", "2", "3"])
     expect(late.locator(".mark.decides")).to_have_attribute("title", f"Step 2 of 3, GET {LONG}: timeout")
-    expect(late.locator(".c-result")).to_have_text(re.compile(f"^GET {re.escape(LONG)}: 408 no answer within"))
+    expect(late.locator(".c-result")).to_have_text(
+        re.compile(f"^GET {re.escape(LONG)}: 408 no answer within")
+    )
     expect(row(page, GOOD[0]).locator(".mark.decides")).to_have_text("3")
     expect(row(page, GOOD[0]).locator(".c-duration")).to_have_text(re.compile("s$"))
     assert nameless(page) == []
@@ -144,7 +146,9 @@ def test_the_map_has_a_cell_for_each_gateway(page: Page, site: Site) -> None:
     page.goto(f"{site.url}#/jobs/{id_}/gateways")
     ended(page, "resolved, with failures")
     cells = page.locator(".cells")
-    expect(page.locator(".legend li")).to_have_text(["resolved", "error", "timeout"])  # nothing that was only skipped
+    expect(page.locator(".legend li")).to_have_text(
+        ["resolved", "error", "timeout"]
+    )  # nothing that was only skipped
     cells.press("End")
     expect(page.locator(".caption")).to_contain_text(
         f"{FAILING[0]}: error, step 1 of 3, GET /system/time  500"
@@ -162,7 +166,7 @@ def test_results_have_a_heading_for_each_step(page: Page, site: Site) -> None:
     ended(page, "resolved, with failures")
     results = page.locator(".results")
     expect(results.locator("h3")).to_have_text(
-        ["Step 1: GET /system/time", "Step 2: PUT /system/firmware", "Step 3: POST /system/reboot"]
+        ["GET /system/time", "PUT /system/firmware", "POST /system/reboot"]
     )
     order = results.locator("h3, details").evaluate_all("(all) => all.map((one) => one.tagName)")
     assert order.count("H3") == 3
@@ -257,7 +261,9 @@ def test_a_job_in_steps_says_what_a_form_cannot_hold(page: Page, site: Site) -> 
     page.get_by_role("link", name="Run again with changes").click()
     note = page.locator("main")
     expect(note).to_contain_text("It has 3 different commands, and this form has one")
-    expect(note).to_contain_text("stops there at a failure (onFail): with one command there is nothing to stop")
+    expect(note).to_contain_text(
+        "stops there at a failure (onFail): with one command there is nothing to stop"
+    )
     open_job(page, site, id_)
     cancel(page)
     ended(page, "canceled")
