@@ -35,7 +35,8 @@ MANY = """async (count) => {
   rows.of({ onFail: 'stop' });
   const table = new Table(rows, (id) => { window.opened_ = id; }, () => {});
   window.rows_ = rows;
-  window.go = (status, ...some) => { rows.put(some.map((id) => made(id, status)), true); table.draw(); };
+  window.put = (status, ...some) => rows.put(some.map((id) => made(id, status)), true);
+  window.go = (status, ...some) => { put(status, ...some); table.draw(); };
   rows.clear(ids);
   for (let at = 0; at < ids.length; at += 2000) {
     rows.put(ids.slice(at, at + 2000).map((id) => made(id, 'pending')), false);
@@ -160,19 +161,24 @@ def test_the_map_has_a_cell_for_each_gateway(page: Page, site: Site) -> None:
     expect(page.locator(".caption")).to_contain_text(f"{GOOD[0]}: resolved")
 
 
-def test_results_have_a_heading_for_each_step(page: Page, site: Site) -> None:
-    id_ = update(site, [*GOOD[:14], *FAILING[:2]])
+def test_results_stand_below_their_command(page: Page, site: Site) -> None:
+    """Also when each gateway says its own name: that is a line of this command alone."""
+    to = [*GOOD[:14], *FAILING[:2]]
+    batch = [step("get", "/system/info", to), step("put", "/system/firmware", to)]
+    id_ = int(site.ask("POST", "/jobs", {"batch": batch, "onFail": "stop"})["id"])
     page.goto(f"{site.url}#/jobs/{id_}/results")
     ended(page, "resolved, with failures")
-    results = page.locator(".results")
-    expect(results.locator("h3")).to_have_text(
-        ["GET /system/time", "PUT /system/firmware", "POST /system/reboot"]
+    below = page.locator(".results > :is(h3, details)")
+    expect(below).to_have_text(
+        [
+            "GET /system/info",
+            re.compile("^2error500fails on purpose"),
+            re.compile("^14results that one gateway alone had"),
+            "PUT /system/firmware",
+            re.compile("^14resolved200{}"),
+            re.compile("^2skippednot sent: request"),
+        ]
     )
-    order = results.locator("h3, details").evaluate_all("(all) => all.map((one) => one.tagName)")
-    assert order.count("H3") == 3
-    assert order[0] == "H3"
-    assert "DETAILS" in order[1:3]
-    expect(results.locator("details", has_text="skipped")).to_have_count(2)
 
 
 def test_waves_and_gates_count_gateways(page: Page, site: Site) -> None:
@@ -250,8 +256,7 @@ def test_what_is_read_stays_where_it_is_when_its_steps_go_on(page: Page) -> None
     uppermost = page.locator(".scroller").evaluate(
         "(box) => Math.floor(box.scrollTop / parseFloat(getComputedStyle(box).getPropertyValue('--row'))) + 1"
     )
-    page.evaluate(f"go('resolved', {uppermost})")
-    page.evaluate(f"rows_.put([], true); go('error', 7, 9); go('resolved', {uppermost} + 300)")
+    page.evaluate(f"put('error', 298, 299); go('resolved', {uppermost})")
     assert there.bounding_box() == before
 
 
