@@ -125,8 +125,13 @@ def show(session: Context, /, job: int, gateway: str | None, **filters: Any) -> 
         return
     client, screen = session.client(), session.screen()
     found, most = client.job(job), filters["limit"]
+    in_steps = screen.terminal and not filters["status"] and wording.in_steps(found)
     read = {**filters, "limit": max(most, FOLDED) if screen.terminal else most}
-    requests, total = client.requests(job, **read) if filters["status"] else _all(client, job, **read)
+    if in_steps:  # a gateway is shown with all of them
+        requests = list(_pages(lambda **page: client.requests(job, **{**filters, **page})))
+        total = len(requests)
+    else:
+        requests, total = client.requests(job, **read) if filters["status"] else _all(client, job, **read)
     if screen.json:
         shown = len(requests[:most])
         screen.value({**found, "requests": requests[:most]})
@@ -134,7 +139,11 @@ def show(session: Context, /, job: int, gateway: str | None, **filters: Any) -> 
         tables.job(screen, found, requests)
         if requests:
             screen.line("")
-        shown = tables.requests(screen, requests, most, fold=True)
+        shown = (
+            tables.gateways(screen, requests, most)
+            if in_steps
+            else tables.requests(screen, requests, most, fold=True)
+        )
     _say_rest(screen, shown, min(total, found["totalCount"]))  # those that end meanwhile count twice
 
 

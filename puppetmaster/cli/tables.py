@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from operator import itemgetter
 from typing import Any
 
 from puppetmaster.cli import wording
@@ -9,6 +10,7 @@ from puppetmaster.cli.doctor import Check
 from puppetmaster.cli.follow import style
 from puppetmaster.cli.jobfile import OWN_KEY
 from puppetmaster.cli.terminal import STYLES, Cell, Column, Screen
+from puppetmaster.model.request import OPEN
 
 #: Most characters that are shown of a device's answer; JSON has all of it.
 LONGEST = 200
@@ -147,6 +149,44 @@ def requests(screen: Screen, found: Sequence[Row], most: int | None = None, *, f
     )
     screen.table(columns, map(_group_row, groups))
     return sum(map(len, groups))
+
+
+def gateways(screen: Screen, found: Sequence[Row], most: int) -> int:
+    """Show gateways with their steps on a terminal, in up to ``most`` rows, those that failed first.
+
+    Those of which the same is to be said share a row. Returns how many requests are shown.
+    """
+    steps: dict[str, list[Row]] = {}
+    for one in sorted(found, key=itemgetter("id")):
+        steps.setdefault(one["__request"]["destination"], []).append(one)
+    alike: dict[Any, list[list[Row]]] = {}
+    for each in sorted(steps.values(), key=_rank):
+        how = [(one["method"], one["resource"], one["__request"]["status"]) for one in each]
+        alike.setdefault((*how, _likeness(wording.deciding(each))), []).append(each)
+    groups = list(alike.values())[:most]
+    longest = max(screen.console.width // 2, LEAST)
+    columns = (
+        Column("count", right=True, below=0 if len(alike) < len(steps) else EVER),
+        Column("destination", wraps=True),
+        Column("steps"),
+        Column("code", right=True),
+        Column("command", wraps=True),
+        Column("result", wraps=True),
+    )
+    screen.table(columns, [_gateway_row(group, longest) for group in groups])
+    return sum(len(each) for group in groups for each in group)
+
+
+def _rank(steps: Sequence[Row]) -> int:
+    """What comes first: failures, then what is open."""
+    status = wording.deciding(steps)["__request"]["status"]
+    return 0 if status in wording.FAILED else 1 if status in OPEN else 2
+
+
+def _gateway_row(group: Sequence[Sequence[Row]], longest: int) -> Sequence[Any]:
+    _, _, status, code, command, text, _ = _request_row(wording.deciding(group[0]), longest, data=True)
+    to = wording.folded([each[0]["__request"]["destination"] for each in group])
+    return len(group), to, Cell(wording.progress(group[0]), STYLES[status]), code, command, text
 
 
 def _request_row(request: Row, longest: int, *, data: bool = False) -> Sequence[Any]:

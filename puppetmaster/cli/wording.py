@@ -3,9 +3,10 @@
 A ``Job`` is the job object of the API.
 """
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
-from itertools import pairwise
+from itertools import chain, groupby, pairwise
 from json import dumps
 from math import ceil
 from operator import itemgetter
@@ -14,7 +15,7 @@ from typing import Any, NamedTuple
 from puppetmaster import ranges
 from puppetmaster.cli import called
 from puppetmaster.clock import seconds
-from puppetmaster.model.policy import Gate, Policy, Threshold
+from puppetmaster.model.policy import Policy, Threshold
 from puppetmaster.model.request import FAILURES
 from puppetmaster.model.spec import starts_at_once
 
@@ -112,10 +113,15 @@ def removal(job: Job) -> str:
 def opened_gates(job: Job, moment: Callable[[str], str]) -> str | None:
     """The gates that failed and that somebody opened; None: there are none. ``moment`` formats a time."""
     said = [
-        f"behind wave {gate['wave']} over {_count(gate['failed'], 'failure')}, {moment(gate['at'])}"
+        f"behind wave {gate['wave']} over {_over(gate['failed'], job)}, {moment(gate['at'])}"
         for gate in job.get("openedGates", ())  # an older bundle has none
     ]
     return "; ".join(said) or None
+
+
+def _over(failed: int, job: Job) -> str:
+    stops = job.get("onFail") == "stop"
+    return f"{_count(failed, 'gateway')} that failed" if stops else _count(failed, "failure")
 
 
 def _ends(job: Job) -> str:
@@ -154,6 +160,12 @@ def jobs(numbers: Sequence[int]) -> str:
     return f"jobs {', '.join(map(str, numbers[:-1]))} and {numbers[-1]}"
 
 
+def in_steps(job: Job) -> bool:
+    """Whether the job has several commands, and an order of them at each gateway."""
+    ordered = job.get("onFail") == "stop" or bool(job.get("waves"))
+    return ordered and bool(re.search(r" and \d+ more$", job.get("summary") or ""))
+
+
 def requests(count: int) -> str:
     """``1 request``, ``20 requests``."""
     return _count(count, "request")
@@ -178,6 +190,26 @@ def failures(requests: Iterable[Mapping[str, Any]]) -> list[str]:
         alike.setdefault(outcome(one["__request"]), []).append(one["__request"]["destination"])
     ordered = sorted(alike.items(), key=lambda group: -len(group[1]))
     return [f"{len(to)} more: {folded(to)} {how}" for how, to in ordered]
+
+
+def deciding(steps: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+    """Which of a gateway's requests says how it stands.
+
+    The first that failed, else the first that is not resolved, else the last.
+    """
+    failed = (one for one in steps if _status(one) in FAILED)
+    unresolved = (one for one in steps if _status(one) != "resolved")
+    return next(chain(failed, unresolved), steps[-1])
+
+
+def _status(request: Mapping[str, Any]) -> str:
+    return str(request["__request"]["status"])
+
+
+def progress(steps: Sequence[Mapping[str, Any]]) -> str:
+    """The statuses of a gateway's requests in their order: ``2 resolved, error, 3 skipped``."""
+    statuses = [(status, len(list(same))) for status, same in groupby(map(_status, steps))]
+    return ", ".join(status if count == 1 else f"{count} {status}" for status, count in statuses)
 
 
 def outcome(attempt: Mapping[str, Any]) -> str:
@@ -285,8 +317,8 @@ def policies(job: Job, now_s: float, moment: Callable[[str], str]) -> Iterator[t
     policy = Policy.of(job, job["totalCount"], ends=job.get("waveEnds"))
     if job.get("waves"):
         sizes = [end - before for before, end in pairwise((0, *policy.waves))]
-        yield "waves", ", ".join(map(str, sizes))
-        yield "gate", _gate(policy.gate)
+        yield "waves", ", ".join(map(str, sizes)) + (" requests" if in_steps(job) else "")
+        yield "gate", _gate(policy)
     if policy.stops:
         yield "steps", "one after the other at each gateway, and no more there once one failed"
     yield "concurrency", _concurrency(policy, job)
@@ -316,10 +348,12 @@ def _concurrency(policy: Policy, job: Job) -> str:
     return f"at most {requests(policy.concurrency)} in flight{share}"
 
 
-def _gate(gate: Gate) -> str:
+def _gate(policy: Policy) -> str:
+    gate = policy.gate
+    whose = "the gateways of a wave" if policy.stops else "a wave"
     fails = "the job is aborted" if gate.aborts else "the job pauses"
     rest = f"a rest of {duration(gate.soak_s)} after each wave; " if gate.soak_s else ""
-    return f"{rest}{fails} when {_more_than(gate.errors)} of a wave failed"
+    return f"{rest}{fails} when {_more_than(gate.errors)} of {whose} failed"
 
 
 def _retry(policy: Policy) -> str:

@@ -76,7 +76,8 @@ export class Actions {
       sentence: `${capital(this.job.reason ?? `wave ${wave} did not pass its gate`)}. Wave ${wave + 1} begins at once, and the job says for ever that its gate was opened by hand.`,
       pairs: [
         failures(`Failed in wave ${wave}`, this.rows, ends[wave - 1], ends[wave]),
-        told(`Wave ${wave + 1} reaches`, next, plural(waveSizes(this.job)[wave], "request")),
+        told(`Wave ${wave + 1} reaches`, next, this.rows.inGateways
+          ? plural(this.rows.between(ends[wave], ends[wave + 1]).length, "gateway") : plural(waveSizes(this.job)[wave], "request")),
       ],
       action: "Open the gate",
     }, (job) => job.wave === wave && job.gateStatus === "closed" && !job.finishedAt);

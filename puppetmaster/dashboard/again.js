@@ -19,6 +19,9 @@ export async function again(id) {
     notes.push(`It has ${number(others + 1)} different commands, and this form has one: here is the first, `
       + `${first.method.toUpperCase()} ${first.resource}, with its ${plural(names.length, "gateway")}.`);
   }
+  if (job.onFail === "stop") {
+    notes.push("It gets a gateway's requests there one after the other, and stops there at a failure (onFail): with one command there is nothing to stop.");
+  }
   if (first.code !== undefined) notes.push("It sends events, which have a code. This form cannot: it would send commands.");
   if (late) notes.push(`Its time to start, ${moment(job.startAt)}, is past, and is left out.`);
   return {

@@ -40,7 +40,7 @@ export class Drawer {
   }
 
   step(by) {
-    const list = this.rows.shown();
+    const list = this.rows.each();
     const place = list.findIndex((request) => request.id === this.id);
     const found = place < 0 ? null : list[place + by];
     if (!found) return;
@@ -61,7 +61,7 @@ export class Drawer {
     if (!request || this.drawn === request) return;
     this.drawn = request;
     const inner = request.__request;
-    const list = this.rows.shown();
+    const list = this.rows.each();
     const place = list.indexOf(request);
     this.back.disabled = place <= 0;
     this.next.disabled = place < 0 || place === list.length - 1;

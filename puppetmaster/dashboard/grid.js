@@ -274,8 +274,14 @@ export class Grid {
     const request = this.worst(cell);
     const inner = request.__request;
     const beside = cell.gateways > 1 ? `, the worst of ${plural(cell.gateways, "gateway")} from ${cell.name} on`
-      : cell.ids.length > 1 ? `, ${cell.ids.length} requests` : "";
+      : cell.ids.length > 1 ? this.step(request, cell) : "";
     return text(this.caption, `${inner.destination}: ${inner.status}${beside}  ${said(request)}`);
+  }
+
+  /** Which of a gateway's requests that is. */
+  step({ id, method, resource }, { ids }) {
+    const command = `${method.toUpperCase()} ${resource}`;
+    return this.rows.stepwise ? `, step ${ids.indexOf(id) + 1} of ${ids.length}, ${command}` : `, ${ids.length} requests`;
   }
 
   worst(cell) {

@@ -6,7 +6,7 @@ import { ran } from "./card.js";
 import { copyable } from "./dialogs.js";
 import { badgePlace, el, facts, icon, stackedBar, text } from "./dom.js";
 import { described } from "./policies.js";
-import { Waves } from "./waves.js";
+import { Waves, overFailures } from "./waves.js";
 import { STATUSES, command, duration, moment, number, plural, seconds, title, utc } from "./words.js";
 
 const RATE_MS = 8000;
@@ -61,7 +61,7 @@ export class Head {
     text(this.name, this.title(job));
     document.title = `${job.finishedAt ? "" : `${job.progress}% `}${this.title(job)} · puppetmaster`;
     this.badge.update(job);
-    text(this.verdict, verdict(job));
+    text(this.verdict, verdict(job, this.rows));
     this.verdict.title = job.status === "pending" ? utc(job.startAt) : "";
     this.bar.update(job.counts);
     for (const [status, chip] of this.counts) {
@@ -113,8 +113,8 @@ export class Head {
     if (job.parent) pairs.push(["Re-run of", `job ${job.parent}`]);
     if (job.key) pairs.push(["Key", job.key]);
     for (const gate of job.openedGates ?? [])
-      pairs.push([`Gate behind wave ${gate.wave}`, `opened by hand over ${plural(gate.failed, "failure")}, ${moment(gate.at)}`, gate.at]);
-    pairs.push(...described(job, ["waves"]));
+      pairs.push([`Gate behind wave ${gate.wave}`, `opened by hand over ${overFailures(gate, this.rows)}, ${moment(gate.at)}`, gate.at]);
+    pairs.push(...described(job, ["waves"], job.waves && this.waves.sizes(job)));
     const said = JSON.stringify(pairs);
     if (this.about.said === said) return;
     this.about.said = said;
@@ -168,11 +168,12 @@ function tried({ counts }) {
 }
 
 /** What came of a job, or what it is doing, in a sentence. */
-export function verdict(job) {
+export function verdict(job, rows) {
   const { totalCount: total, finishCount: good, counts, status, reason } = job;
   const failed = counts.error + counts.timeout + counts.unknown;
   const never = counts.canceled + counts.skipped;
-  const so = `${number(good)} of ${plural(total, "request")} resolved${failed ? `, ${number(failed)} failed` : ""}`;
+  const those = rows.stops && rows.inGateways ? ` of ${plural(rows.steps.gateways.size, "gateway")}` : "";
+  const so = `${number(good)} of ${plural(total, "request")} resolved${failed ? `, ${number(failed)}${those} failed` : ""}`;
   if (status === "resolved" && failed) return `${so}.`;
   if (status === "resolved") return total === 1 ? "Its one request resolved." : `All ${number(total)} requests resolved.`;
   if (job.finishedAt) return `${so}${never ? `, ${number(never)} never ran` : ""}: ${reason}.`;

@@ -98,9 +98,10 @@ export class JobView {
     if (job.status === "deleted") return this.gone(`Job ${this.id} was deleted.`);
     const { rows } = this;
     if (rows.first !== job.requests[0] || rows.items.length !== job.requests.length) rows.clear(job.requests);
+    rows.of(job);
     if (this.fresh) this.load();
     rows.put(job.collection, true);
-    if (this.job && this.job.status !== job.status) say(`${title(job)} is ${job.status}. ${verdict(job)}`);
+    if (this.job && this.job.status !== job.status) say(`${title(job)} is ${job.status}. ${verdict(job, rows)}`);
     this.job = job;
     this.head?.sample(job);
     soon(this.draw);
@@ -221,9 +222,10 @@ export class JobView {
     this.resultsOf = job.doneCount;
     if (this.tab === "data") this.data.draw(job);
     const { loaded, items } = this.rows;
-    const found = this.rows.fitting().length;
+    const [found, all] = this.rows.counted();
+    const every = plural(all, this.rows.stepwise ? "gateway" : "request");
     text(this.found, loaded < items.length ? `loading ${number(loaded)} of ${number(items.length)}`
-      : found < loaded ? `${number(found)} of ${plural(loaded, "request")}` : plural(loaded, "request"));
+      : found < all ? `${number(found)} of ${every}` : every);
     this.drawer?.draw();
     this.request();
   }

@@ -1,6 +1,6 @@
 // The optional properties of a job: as fields of a form, read from them, and said in words.
 
-import { moment, number, seconds } from "./words.js";
+import { moment, number, plural, seconds } from "./words.js";
 
 const digits = { inputmode: "decimal" };
 
@@ -97,19 +97,21 @@ function allowed(percent, size) {
   return most;
 }
 
-/** What may fail before a gate behind a wave of `size`: "0 may fail", "2 may fail (5%)". */
-export function gateLimit(gate, size) {
+/** What may fail before a gate behind a wave of `size`: "0 may fail", "2 may fail (5%)"; with `what`: "2 requests may fail". */
+export function gateLimit(gate, size, what = "") {
   const errors = gate?.errors ?? 0;
-  if (typeof errors !== "string") return `${number(errors)} may fail`;
-  return `${number(allowed(parseFloat(errors), size))} may fail (${errors})`;
+  const said = (most) => `${what ? plural(most, what) : number(most)} may fail`;
+  if (typeof errors !== "string") return said(errors);
+  return `${said(allowed(parseFloat(errors), size))} (${errors})`;
 }
 
-/** The gates behind waves of these sizes in a sentence. */
-export function gateRule(gate, sizes) {
+/** The gates behind waves of these sizes in a sentence; those of a job that `stops` count gateways. */
+export function gateRule(gate, sizes, stops = false) {
   const { errors = 0, soak = 0, onFail = "pause" } = gate ?? {};
   const percent = typeof errors === "string" && errors !== "0%";
   const numbers = percent ? ` (${sizes.map((size) => number(allowed(parseFloat(errors), size))).join(", ")})` : "";
-  const limit = percent || Number(errors) > 0 ? `at most ${errors} of the wave failed${numbers}` : "none of the wave failed";
+  const whom = stops ? "the wave's gateways" : "the wave";
+  const limit = percent || Number(errors) > 0 ? `at most ${errors} of ${whom} failed${numbers}` : `none of ${whom} failed`;
   return `${limit}; else the job ${onFail === "abort" ? "is aborted" : "pauses"}${soak ? `. Then ${seconds(soak)} of rest` : ""}`;
 }
 
@@ -134,25 +136,27 @@ const SAID = {
     const longer = grows ? `, then ${number(factor)} times as long each time, at most ${seconds(maxDelay)}` : "";
     return `${number(attempts)}; another after ${after.join(" or ")}, ${later}${longer}`;
   },
-  abort: ({ errors, after = 1 }) => {
-    const limit = typeof errors === "string" ? `${errors} of those done` : number(errors);
+  onFail: (value) => (value === "stop" ? "one after the other, and no more there once one failed" : "all, also when one failed"),
+  abort: ({ errors, after = 1 }, { onFail }) => {
+    const stops = onFail === "stop";
+    const limit = typeof errors === "string" ? `${errors} of ${stops ? "the gateways" : "those"} done` : stops ? plural(errors, "gateway") : number(errors);
     return `more than ${limit} failed${after > 1 ? `, once ${number(after)} are done` : ""}`;
   },
   waves: (_, job) => waveSizes(job).map(number).join(" → "),
-  gate: (value, job) => gateRule(value, waveSizes(job).slice(0, -1)),
+  gate: (value, job, sizes) => gateRule(value, sizes.slice(0, -1), job.onFail === "stop"),
   idempotent: (value) => (value ? "yes" : "not what may have run"),
   startAt: (value) => moment(value),
 };
 const LABELS = {
-  waves: "Waves", gate: "Gate opens when", concurrency: "In flight at most", rate: "Sent per second",
+  waves: "Waves", gate: "Gate opens when", onFail: "Requests of a gateway", concurrency: "In flight at most", rate: "Sent per second",
   requestTimeout: "Answer within", timeout: "Whole job within", retry: "Attempts at most", abort: "Aborts when",
   idempotent: "May be sent twice", startAt: "Starts at",
 };
 
-/** What a job was given, as facts; a job with waves has a gate between them, also unsaid. */
-export function described(job, without = []) {
+/** What a job was given, as facts; a job with waves has a gate between them, also unsaid: `sizes` is what these count. */
+export function described(job, without = [], sizes = job.waves && waveSizes(job)) {
   const given = job.waves ? { gate: null, ...job } : job;
   return Object.keys(LABELS)
     .filter((name) => !without.includes(name) && given[name] !== undefined && (given[name] !== null || name === "gate"))
-    .map((name) => [LABELS[name], SAID[name](given[name], job), name === "startAt" ? given[name] : null]);
+    .map((name) => [LABELS[name], SAID[name](given[name], job, sizes), name === "startAt" ? given[name] : null]);
 }

@@ -2,7 +2,7 @@
 
 import { el } from "./dom.js";
 import { fold } from "./ranges.js";
-import { FAILED, number, plural, tally } from "./words.js";
+import { FAILED, FAILURES, number, plural, tally } from "./words.js";
 
 const PATTERNS = 8;
 
@@ -24,10 +24,12 @@ export function told(name, requests, said = plural(requests.length, "request")) 
   return requests.length ? [name, el("span", {}, el("span", {}, said), folded(requests))] : [name, "none"];
 }
 
-/** What has failed, of those from one place to another. */
-export function failures(name, rows, from, to) {
-  const failed = having(rows, FAILED, from, to);
+/** What has failed, of those from one place to another: of what stops at a failure, how many gateways. */
+export function failures(name, rows, from = 0, to = rows.items.length) {
+  const stops = rows.stops && rows.inGateways;
+  const failed = having(rows, stops ? FAILURES : FAILED, from, to);
   const counts = {};
   for (const { __request: { status } } of failed) counts[status] = (counts[status] ?? 0) + 1;
-  return told(name, failed, tally(counts, FAILED));
+  const among = stops ? `${number(failed.length)} of ${plural(rows.between(from, to).length, "gateway")}: ` : "";
+  return told(name, failed, among + tally(counts, FAILED));
 }

@@ -53,20 +53,31 @@ export class Results {
   }
 
   show(groups, total) {
-    const first = groups.findIndex((group) => group.count === 1);
-    const singles = first < 0 ? 0 : total - first;
-    const folded = singles > SINGLES;
-    const straight = folded ? groups.slice(0, first) : groups;
     const more = total - groups.length;
-    // The largest comes first: as wide as its count are all of them, so that what follows lines up.
-    const widest = number(Math.max(singles, groups[0]?.count ?? 0)).length;
-    this.element.style.setProperty("--count", `${Math.max(3, widest)}ch`);
-    // The largest come first: behind one that is alone, all are.
-    this.element.replaceChildren(...[
-      el("p", { class: "muted" }, total ? `${plural(total, "different result")}, the most frequent first.` : "There is no result yet."),
-      ...straight.map((group) => this.group(group)),
-      folded ? this.singles(groups.slice(first), singles, more) : more > 0 ? this.more(more) : null,
-    ].filter(Boolean));
+    const widest = groups.reduce((most, { count }) => Math.max(most, count), total);
+    // As wide as the widest count are all of them, so that what follows lines up.
+    this.element.style.setProperty("--count", `${Math.max(3, number(widest).length)}ch`);
+    const steps = stepsOf(groups);
+    this.element.replaceChildren(
+      el("p", { class: "muted" }, total ? `${plural(total, "different result")}${steps.length > 1 ? " by step" : ""}, the most frequent first.` : "There is no result yet."),
+      ...steps.flatMap(([step, some], at) => [
+        step && el("h3", {}, step),
+        ...this.listed(some, step ?? "", at === steps.length - 1 ? more : 0),
+      ].filter(Boolean)));
+  }
+
+  /** Groups that belong together, and a button for `more` of which there are not all. */
+  listed(groups, step, more) {
+    const first = groups.findIndex((group) => group.count === 1);
+    // The largest come first: behind one that is alone, all are. But not those of the steps that follow.
+    const singles = first < 0 ? 0 : groups.length - first + (step ? 0 : more);
+    const folded = singles > SINGLES;
+    const below = folded && !step ? more : 0;
+    return [
+      ...(folded ? groups.slice(0, first) : groups).map((group) => this.group(group)),
+      folded && this.singles(groups.slice(first), step, singles, below),
+      more > below && this.more(more),
+    ];
   }
 
   more(count) {
@@ -76,15 +87,15 @@ export class Results {
     } }, `Show ${number(Math.min(PAGE, count))} more of ${number(count)}`);
   }
 
-  singles(groups, count, more) {
-    return this.details("singles", "singles",
+  singles(groups, step, count, more) {
+    return this.details(`singles ${step}`, "singles",
       [el("b", { class: "count" }, number(count)), el("span", { class: "said" }, "results that one gateway alone had")],
       () => [...groups.map((group) => this.group(group)), more > 0 ? this.more(more) : null]);
   }
 
   group(group) {
     const { result } = group.sample;
-    const key = JSON.stringify([group.status, group.code, result.source, result.data]);
+    const key = JSON.stringify([group.step, group.status, group.code, result.source, result.data]);
     const alone = group.count === 1 ? `${group.destinations[0]}: ` : "";
     const said = result.message ?? (result.data === undefined ? "no answer" : JSON.stringify(result.data));
     return this.details(key, "", [
@@ -111,6 +122,17 @@ export class Results {
   end() {
     clearTimeout(this.timer);
   }
+}
+
+/** The groups of each step, which stand together, with its command: "POST /system/reboot"; of other jobs all, and none. */
+function stepsOf(groups) {
+  const found = [];
+  for (const group of groups) {
+    const step = group.step?.replace(/^[a-z]+/, (method) => method.toUpperCase());
+    if (found.length && found.at(-1)[0] === step) found.at(-1)[1].push(group);
+    else found.push([step, [group]]);
+  }
+  return found;
 }
 
 function body(group) {

@@ -1,14 +1,15 @@
 // The requests of one job: in an array by their ids, which follow each other, and what of them is shown.
 
 import { call } from "./api.js";
+import { Steps, deciding } from "./steps.js";
 import { FAILURES, outcome } from "./words.js";
 
 const PAGE = 2000;
 /** What a gateway with several requests shows: the first of these that one of them has. */
 export const WORST = ["error", "timeout", "unknown", "sent", "pending", "canceled", "skipped", "resolved"];
-/** What the table is sorted by, where somebody asks for another order than failures first. */
+/** What the table is sorted by, where another order than failures first is asked for: a row's request, and the place of its first. */
 const KEYS = {
-  created: (one) => one.id,
+  created: (_, place) => place,
   destination: (one) => one.__request.destination,
   status: (one) => WORST.indexOf(one.__request.status),
   attempts: (one) => one.__request.attempts,
@@ -25,6 +26,9 @@ export class Rows {
   constructor() {
     this.filter = { status: new Set(), text: "" };
     this.sort = { by: null, down: false };
+    /** Whether a gateway gets its requests in an order, and no more of them once one has failed. */
+    this.inOrder = false;
+    this.stops = false;
     this.clear([]);
   }
 
@@ -35,7 +39,24 @@ export class Rows {
     this.loaded = 0;
     this.order = []; // places in `items` of all that are loaded, as they were sorted last
     this.commands = new Map();
+    this.steps = new Steps(ids.length);
     this.changed();
+  }
+
+  /** What a job says of the order of its requests. */
+  of(job) {
+    this.stops = job.onFail === "stop";
+    this.inOrder = this.stops || Boolean(job.waves);
+  }
+
+  /** Whether a row is a gateway with its steps; else it is a request. */
+  get stepwise() {
+    return this.inOrder && this.steps.several;
+  }
+
+  /** Whether all gateways are known, so that they can be counted. */
+  get inGateways() {
+    return this.stepwise && this.loaded === this.items.length;
   }
 
   /** The filter or the order is another one: all are looked at anew. */
@@ -52,11 +73,43 @@ export class Rows {
 
   set(index, request) {
     this.items[index] = request;
-    this.fit[index] = UNSEEN;
-    this.keys[index] = undefined;
+    for (const place of this.row(index)) {
+      this.fit[place] = UNSEEN;
+      this.keys[place] = undefined;
+    }
+  }
+
+  /** The places of all requests in the row of this one. */
+  row(index) {
+    return this.stepwise ? this.steps.of[index] : [index];
+  }
+
+  /** Whether this is the first request in its row. */
+  leads(index) {
+    return !this.stepwise || this.steps.of[index][0] === index;
+  }
+
+  /** The requests in the row of this one, in their order. */
+  stepsOf({ id }) {
+    return this.row(id - this.first).map((place) => this.items[place]);
+  }
+
+  /** The id of the first request in the row of this one: what stays the same while its steps go on. */
+  firstOf({ id }) {
+    return this.first + this.row(id - this.first)[0];
+  }
+
+  /** The rows that begin from one place to another: the requests of each. */
+  between(from, to) {
+    const found = [];
+    for (let index = from; index < to; index += 1) {
+      if (this.leads(index)) found.push(this.row(index).map((place) => this.items[place]));
+    }
+    return found;
   }
 
   put(requests, live) {
+    const { stepwise } = this;
     for (const request of requests) {
       const index = request.id - this.first;
       if (index < 0 || index >= this.items.length || (!live && this.told[index])) continue;
@@ -66,10 +119,12 @@ export class Rows {
         this.order.push(index);
         const command = `${request.method.toUpperCase()} ${request.resource}`;
         this.commands.set(command, (this.commands.get(command) ?? 0) + 1);
+        this.steps.add(index, request.__request.destination);
       }
       this.set(index, request);
     }
-    this.touched();
+    if (this.stepwise === stepwise) this.touched();
+    else this.changed();
   }
 
   get(id) {
@@ -98,17 +153,31 @@ export class Rows {
     if (changed) this.touched();
   }
 
-  /** The requests that fit the filter, by id. */
+  /** The requests in rows that fit the filter, by id. */
   fitting() {
     this.look();
     return this.found;
   }
 
-  /** The same, in the order that was asked for. */
+  /** How many rows fit the filter, and how many there are. */
+  counted() {
+    const found = this.fitting();
+    if (!this.stepwise) return [found.length, this.loaded];
+    return [found.filter(({ id }) => this.leads(id - this.first)).length, this.steps.gateways.size];
+  }
+
+  /** A request for each row that fits, in the order that was asked for: of a gateway's steps the one that decides. */
   shown() {
     this.look();
     this.list ??= this.sort.by ? this.ordered() : this.failuresFirst();
     return this.list;
+  }
+
+  /** All requests of these rows, in the order of the rows. */
+  each() {
+    const shown = this.shown();
+    this.all ??= this.stepwise ? shown.flatMap((request) => this.stepsOf(request)) : shown;
+    return this.all;
   }
 
   look() {
@@ -118,39 +187,55 @@ export class Rows {
     this.found = [];
     for (let index = 0; index < items.length; index += 1) {
       if (items[index] === undefined) continue;
-      if (fit[index] === UNSEEN) fit[index] = this.fits(items[index], wanted);
+      if (fit[index] === UNSEEN) this.judge(this.row(index), wanted);
       if (fit[index] >= FITS) this.found.push(items[index]);
     }
-    this.list = null; // sorted only where somebody wants to see it
+    this.list = this.all = null; // sorted only where somebody wants to see it
     this.stale = false;
+  }
+
+  /** A row fits when one of its requests does. */
+  judge(row, wanted) {
+    const fits = row.some((place) => this.fits(this.items[place], wanted));
+    const judged = !fits ? OUT : FAILURES.includes(this.decides(row[0]).__request.status) ? FAILED : FITS;
+    for (const place of row) this.fit[place] = judged;
   }
 
   fits(request, wanted) {
     const { status } = this.filter;
     const inner = request.__request;
-    if (status.size && !status.has(inner.status)) return OUT;
-    if (wanted && !inner.destination.toLowerCase().includes(wanted) && !said(request).toLowerCase().includes(wanted)) return OUT;
-    return FAILURES.includes(inner.status) ? FAILED : FITS;
+    if (status.size && !status.has(inner.status)) return false;
+    return !wanted || inner.destination.toLowerCase().includes(wanted) || said(request).toLowerCase().includes(wanted);
   }
 
   /** All else as it was created; `ahead` is how many failures there are. */
   failuresFirst() {
     const failed = [];
     const rest = [];
-    for (const request of this.found) (this.fit[request.id - this.first] === FAILED ? failed : rest).push(request);
+    for (const { id } of this.found) {
+      const index = id - this.first;
+      if (this.leads(index)) (this.fit[index] === FAILED ? failed : rest).push(this.decides(index));
+    }
     this.ahead = failed.length;
     return failed.concat(rest);
   }
 
   /** Few change at a time: the others are in their order already, and sorting them again is quick. */
   ordered() {
-    const { items, fit, keys, order } = this;
+    const { fit, keys, order } = this;
     const key = KEYS[this.sort.by];
     const sign = this.sort.down ? -1 : 1;
     this.ahead = 0;
-    for (const index of order) keys[index] ??= key(items[index]);
+    for (const index of order) keys[index] ??= key(this.decides(index), this.row(index)[0]);
     order.sort((a, b) => (keys[a] < keys[b] ? -sign : keys[a] > keys[b] ? sign : a - b));
-    return order.filter((index) => fit[index] >= FITS).map((index) => items[index]);
+    return order.filter((index) => fit[index] >= FITS && this.leads(index)).map((index) => this.decides(index));
+  }
+
+  /** The request that says how the row of this one stands. */
+  decides(index) {
+    if (!this.stepwise) return this.items[index];
+    const steps = this.row(index).map((place) => this.items[place]);
+    return steps[deciding(steps)];
   }
 }
 

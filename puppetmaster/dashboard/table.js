@@ -1,8 +1,9 @@
 // A table of any number of requests of which only the visible rows are in the document.
 
 import { now } from "./api.js";
-import { el, status, text } from "./dom.js";
+import { el, icon, status, text } from "./dom.js";
 import { said, took } from "./rows.js";
+import { deciding } from "./steps.js";
 import { duration } from "./words.js";
 
 const COLUMNS = [
@@ -14,6 +15,8 @@ const COLUMNS = [
 ];
 export const ORDERS = ["created", ...COLUMNS.map(([name]) => name)];
 const SPARE = 4;
+/** Most steps of a gateway that are seen at once. */
+const MARKS = 5;
 
 export class Table {
   constructor(rows, open, sorted) {
@@ -73,6 +76,16 @@ export class Table {
     this.turned.setAttribute("aria-label", down ? "Descending, turn round" : "Ascending, turn round");
   }
 
+  /** Whether a row is a gateway with its steps. */
+  showSteps() {
+    const { stepwise } = this.rows;
+    if (this.stepwise === stepwise) return;
+    this.stepwise = stepwise;
+    this.element.classList.toggle("stepwise", stepwise);
+    text(this.heads[1].firstChild, stepwise ? "Steps" : "Status");
+    text(this.empty, `No ${stepwise ? "gateway" : "request"} fits the filter.`);
+  }
+
   /** To the first row: of another order or another filter one wants to see the beginning. */
   first() {
     this.cursor = 0;
@@ -116,6 +129,7 @@ export class Table {
     if (!this.element.isConnected) return;
     const list = this.rows.shown();
     this.showOrder();
+    this.showSteps();
     this.height = parseFloat(getComputedStyle(this.scroller).getPropertyValue("--row"));
     this.space.style.height = `${list.length * this.height}px`;
     this.empty.hidden = list.length > 0 || this.rows.loaded < this.rows.items.length;
@@ -136,29 +150,29 @@ export class Table {
   stay(list) {
     const { ahead } = this.rows;
     if (this.uppermost && ahead !== this.ahead && this.scroller.scrollTop > 0) {
-      const more = list.findIndex(({ id }) => id === this.uppermost.id) - this.uppermost.index;
+      const more = list.findIndex((request) => this.rows.firstOf(request) === this.uppermost.id) - this.uppermost.index;
       if (this.uppermost.index >= this.ahead && this.uppermost.index + more >= 0) {
         this.scroller.scrollTop += more * this.height;
         this.cursor += more;
       }
     }
     const index = Math.floor(this.scroller.scrollTop / this.height);
-    this.uppermost = list[index] && { id: list[index].id, index };
+    this.uppermost = list[index] && { id: this.rows.firstOf(list[index]), index };
     this.ahead = ahead;
   }
 
   makeRow() {
     const cells = COLUMNS.map(([name]) => el("div", { role: "gridcell", class: `c-${name}` }));
-    const row = { cells, index: -1, id: null, shown: null };
+    const row = { cells, index: -1, id: null, shown: null, marks: [] };
     row.element = el("div", { role: "row", class: "row", id: `row-${this.pool.length}`, onclick: () => this.click(row) }, ...cells);
     this.space.append(row.element);
     return row;
   }
 
-  click(row) {
+  click(row, id = row.id) {
     this.cursor = row.index;
     this.scroller.focus();
-    this.open(row.id);
+    this.open(id);
   }
 
   fill(row, list, index) {
@@ -175,14 +189,17 @@ export class Table {
     element.classList.toggle("cursor", index === this.cursor);
     const inner = request.__request;
     const ticking = inner.status === "sent";
-    if (row.shown === request && row.several === this.several && !ticking) return;
     const several = this.several;
-    if (row.shown !== request || row.several !== several) this.fillText(row, request, several);
+    const steps = this.stepwise ? this.rows.stepsOf(request) : null;
+    const statuses = steps?.map((step) => step.__request.status).join();
+    const same = row.shown === request && row.several === several && row.statuses === statuses;
+    if (same && !ticking) return;
+    if (!same) this.fillText(row, request, several && !steps, steps);
     text(cells[3], ticking ? duration(now() - Date.parse(inner.sentAt)) : duration(took(request) ?? NaN));
-    Object.assign(row, { shown: request, several, id: request.id });
+    Object.assign(row, { shown: request, several, statuses, id: request.id });
   }
 
-  fillText(row, request, several) {
+  fillText(row, request, several, steps) {
     const inner = request.__request;
     const { cells } = row;
     const command = several ? `  ${request.method.toUpperCase()} ${request.resource}` : "";
@@ -191,18 +208,60 @@ export class Table {
       cells[0].replaceChildren(inner.destination, command && el("small", {}, command));
       cells[0].title = inner.destination + command;
     }
-    if (row.state !== inner.status) {
+    if (steps) this.fillMarks(row, steps);
+    if (row.state !== inner.status || Boolean(steps) !== row.marked) {
       row.state = inner.status;
-      cells[1].replaceChildren(status(inner.status));
+      row.marked = Boolean(steps);
+      if (!steps) cells[1].replaceChildren(status(inner.status));
       row.element.classList.toggle("waits", inner.status === "pending");
     }
     text(cells[2], inner.attempts ? String(inner.attempts) : "–");
-    const line = said(request);
+    const line = steps ? `${commandOf(request)}: ${said(request) || inner.status}` : said(request);
     text(cells[4], line);
     cells[4].title = line;
+  }
+
+  /** A mark for each step; of many those around the one that decides. */
+  fillMarks(row, steps) {
+    const decides = deciding(steps);
+    const from = Math.max(0, Math.min(decides - Math.floor(MARKS / 2), steps.length - MARKS));
+    const seen = steps.slice(from, from + MARKS);
+    // They stay what they are while their steps go on: a press must not lose what it began on.
+    while (row.marks.length < seen.length) row.marks.push(this.makeMark(row));
+    seen.forEach((step, at) => {
+      const mark = row.marks[at];
+      const { status: state } = step.__request;
+      const name = `Step ${from + at + 1} of ${steps.length}, ${commandOf(step)}: ${state}`;
+      mark.id = step.id;
+      if (mark.name === name && mark.decides === (from + at === decides)) return;
+      Object.assign(mark, { name, decides: from + at === decides });
+      mark.element.className = `mark s-${state}${mark.decides ? " decides" : ""}`;
+      mark.element.title = name;
+      mark.element.setAttribute("aria-label", name);
+      mark.element.replaceChildren(icon(state), String(from + at + 1));
+    });
+    const before = from > 0 ? ["…"] : [];
+    const after = from + MARKS < steps.length ? ["…"] : [];
+    const shape = [before.length, seen.length, after.length].join();
+    if (row.marked && row.shape === shape) return;
+    row.shape = shape;
+    row.cells[1].replaceChildren(...before, ...row.marks.slice(0, seen.length).map(({ element }) => element), ...after);
+  }
+
+  makeMark(row) {
+    const mark = { id: null, name: "" };
+    mark.element = el("button", { type: "button", class: "mark", tabindex: "-1", onclick: (event) => {
+      event.stopPropagation();
+      this.click(row, mark.id);
+    } });
+    return mark;
   }
 
   end() {
     this.observer.disconnect();
   }
+}
+
+function commandOf({ method, resource }) {
+  return `${method.toUpperCase()} ${resource}`;
 }

@@ -2,7 +2,12 @@
 
 import { el, icon } from "./dom.js";
 import { gateLimit, gateRule, waveSizes } from "./policies.js";
-import { moment, number, plural, seconds, utc } from "./words.js";
+import { FAILED, FAILURES, moment, number, plural, seconds, utc } from "./words.js";
+
+/** "8 failures", or gateways that failed where a gate counts those. */
+export function overFailures({ failed }, { stops }) {
+  return stops ? `${plural(failed, "gateway")} that failed` : plural(failed, "failure");
+}
 
 export class Waves {
   constructor(rows) {
@@ -15,6 +20,7 @@ export class Waves {
   update(job) {
     this.element.hidden = !job.waves;
     if (!job.waves) return;
+    const counted = this.sizes(job);
     const said = JSON.stringify([this.rows.version, job.wave, job.gateStatus, job.status, job.openedGates]);
     if (said === this.said) return;
     this.said = said;
@@ -22,13 +28,23 @@ export class Waves {
     let from = 0;
     const parts = sizes.flatMap((size, index) => {
       const wave = this.wave(job, index, from, from += size);
-      return index === 0 ? [wave] : [gate(job, index, sizes[index - 1]), wave];
+      return index === 0 ? [wave] : [gate(job, index, counted[index - 1], this.rows), wave];
     });
     const { scrollLeft } = this.strip;
     this.strip.replaceChildren(...parts);
     this.strip.scrollLeft = scrollLeft;
     if (this.seen !== job.wave) this.reveal();
     this.seen = job.wave;
+  }
+
+  /** How much each wave has of what gates count: gateways where a failure ends the steps of one, else requests. */
+  sizes(job) {
+    const { rows } = this;
+    const sizes = waveSizes(job);
+    if (!rows.stops || !rows.inGateways) return sizes;
+    // This does not change any more.
+    this.counted ??= sizes.map((size, index) => rows.between(job.waveEnds[index] - size, job.waveEnds[index]).length);
+    return this.counted;
   }
 
   /** Show the open wave and the gate before it. */
@@ -39,39 +55,48 @@ export class Waves {
   }
 
   wave(job, index, from, to) {
-    let done = 0;
-    let failed = 0;
-    for (let at = from; at < to; at += 1) {
-      const inner = this.rows.items[at]?.__request;
-      if (inner?.finishedAt) done += 1;
-      if (inner?.finishedAt && inner.status !== "resolved") failed += 1;
-    }
+    const { size, done, failed, bad, fails } = this.tally(from, to);
     const open = job.wave ?? 1;
-    const finished = done === to - from;
-    const state = finished ? (failed ? "failed" : "done") : index + 1 === open ? "open" : "ahead";
+    const state = done === size ? (bad ? "failed" : "done") : index + 1 === open ? "open" : "ahead";
     const words = {
-      done: "all resolved", failed: `${number(failed)} failed`,
-      open: failed ? `${number(done)} done, ${number(failed)} failed` : `${number(done)} done`, ahead: "waits",
+      done: "all resolved", failed: failed ? `${fails} failed` : `${number(bad)} not resolved`,
+      open: failed ? `${number(done)} done, ${fails} failed` : `${number(done)} done`, ahead: "waits",
     };
     const meter = el("i", { class: "meter" });
-    meter.style.width = `${(done / (to - from)) * 100}%`;
+    meter.style.width = `${(done / size) * 100}%`;
     return el("li", { class: `wave ${state}`, "aria-current": index + 1 === open && !job.finishedAt ? "step" : null },
-      el("b", {}, `Wave ${index + 1}`), el("span", {}, plural(to - from, "request")), el("span", { class: "muted" }, words[state]), meter);
+      el("b", {}, `Wave ${index + 1}`), el("span", {}, plural(size, this.rows.inGateways ? "gateway" : "request")), el("span", { class: "muted" }, words[state]), meter);
+  }
+
+  /** How many of a wave there are, are done, have failed as its gate counts that, and are not all resolved. */
+  tally(from, to) {
+    const { rows } = this;
+    if (!rows.inGateways) {
+      const ended = rows.items.slice(from, to).filter((one) => one?.__request.finishedAt);
+      const failed = ended.filter((one) => one.__request.status !== "resolved").length;
+      return { size: to - from, done: ended.length, failed, bad: failed, fails: number(failed) };
+    }
+    const all = rows.between(from, to);
+    const ended = all.filter((steps) => steps.every((one) => one.__request.finishedAt));
+    const bad = ended.filter((steps) => steps.some((one) => one.__request.status !== "resolved")).length;
+    const counted = rows.stops ? FAILURES : FAILED;
+    const failed = all.flat().filter((one) => counted.includes(one.__request.status)).length;
+    return { size: all.length, done: ended.length, failed, bad, fails: rows.stops ? number(failed) : plural(failed, "request") };
   }
 }
 
-/** The gate in front of the wave at `index`; behind it lies one of `size` requests. */
-function gate(job, index, size) {
+/** The gate in front of the wave at `index`; behind it lies one of `size`, as gates count. */
+function gate(job, index, size, rows) {
   const open = job.wave ?? 1;
   const here = index === open ? job.gateStatus : null;
   const byHand = job.openedGates?.find((gate) => gate.wave === index);
   const state = byHand ? "opened" : index < open ? "passed" : here ?? "ahead";
   const words = {
     passed: "passed", soak: "resting", closed: "closed", ahead: "gate",
-    opened: byHand && `opened by hand over ${plural(byHand.failed, "failure")}`,
+    opened: byHand && `opened by hand over ${overFailures(byHand, rows)}`,
   };
   const when = byHand ? ` It did not, and was opened by hand at ${moment(byHand.at)} (${utc(byHand.at)}).` : "";
-  return el("li", { class: `gate ${state}`, title: `It opens when ${gateRule(job.gate, [size])}.${when}` },
-    icon("gate"), el("b", {}, words[state]), el("span", {}, gateLimit(job.gate, size)),
+  return el("li", { class: `gate ${state}`, title: `It opens when ${gateRule(job.gate, [size], rows.stops)}.${when}` },
+    icon("gate"), el("b", {}, words[state]), el("span", {}, gateLimit(job.gate, size, !rows.stops && rows.stepwise ? "request" : "")),
     job.gate?.soak ? el("span", {}, `rest ${seconds(job.gate.soak)}`) : null);
 }

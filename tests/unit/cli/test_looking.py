@@ -5,12 +5,13 @@ import io
 import json
 import os
 import re
+from functools import partial
 from itertools import islice
 from typing import Any
 
 import pytest
 
-from puppetmaster.cli import main, watched
+from puppetmaster.cli import context, main, watched
 from puppetmaster.cli.client import Client, Unreachable
 from puppetmaster.cli.terminal import Screen
 from tests import ROOT
@@ -103,6 +104,32 @@ def test_what_waits_is_shown_beside_many_failures(server: FakeServer) -> None:
         ["5", "x-[301-305]", "pending"],
         ["205", "of", "305", "are", "shown:", "--limit", "305", "shows", "all"],
     ]
+
+
+@pytest.mark.parametrize("given", [{"onFail": "stop"}, {"waves": [1, "100%"], "waveEnds": [2, 4], "wave": 1}])
+def test_all_steps_of_a_gateway_are_read_for_its_row(
+    server: FakeServer, run: Run, monkeypatch: pytest.MonkeyPatch, given: dict[str, Any]
+) -> None:
+    monkeypatch.setattr(main, "PAGE", 3)
+    found = [request(f"cg-{number % 2}", "resolved", 10 + number) for number in range(4)]
+    several = {**job(resolved=4), **given, "summary": "post /a and 1 more"}
+
+    def answer(asked: Asked) -> Reply:
+        if "/requests" not in asked.path:
+            return Reply(several)
+        offset = int(re.findall(r"offset=(\d+)", asked.path + "&offset=0")[0])
+        return Reply(found[offset : offset + 3], headers={"X-Total-Count": "4"})
+
+    server.answer = answer
+    assert run("show", "7").stdout.count("\tresolved\t") == 3  # in a pipe a line is a request
+    monkeypatch.setattr(context, "Screen", partial(Screen, terminal=True))
+    shown = re.sub(r"\x1b\[[0-9;]*m", "", run("show", "7", "--limit", "1").stdout)
+    assert re.search(r"2 +cg-\[0-1\] +2 resolved", shown), shown
+    assert [one.path for one in server.asked[-2:]] == [
+        "/jobs/7/requests?limit=3&offset=0",
+        "/jobs/7/requests?limit=3&offset=3",
+    ]
+    assert "are shown" not in shown
 
 
 TRIED = {
@@ -312,6 +339,9 @@ def test_results(server: FakeServer, run: Run) -> None:
     head, first, _ = csv.reader(io.StringIO(run("results", "7", "--csv").stdout))
     assert head == ["count", "status", "code", "destinations", "source", "message", "data", "step"]
     assert first == ["2", "resolved", "200", "cg-[1-2]", "", "", '{"version": "2"}', ""]
-    del server.asked[1]
+    server.answer = always(Reply([{**GROUPS[0], "step": "put /a"}], headers={"X-Total-Count": "1"}))
+    assert run("results", "7", "--csv").stdout.endswith(",put /a\n")
+    server.answer = always(Reply(GROUPS, headers={"X-Total-Count": "5"}))
+    del server.asked[1:]
     assert json.loads(run("results", "7", "--json").stdout) == GROUPS
     assert server.asked[1].path == "/jobs/7/results?limit=20"

@@ -152,6 +152,49 @@ def test_results_with_many_patterns(screen: Screen, capsys: pytest.CaptureFixtur
     assert ["cg-39" in one for one in shown] == [False, True, True]
 
 
+def _steps(gateway: str, *statuses: str, first: int) -> list[dict[str, Any]]:
+    """What the backup, the installation and the restart of a gateway became; each said what it is."""
+    return [
+        {
+            **request(gateway, status, first + number, data={"message": f"{status} {number}"}),
+            "resource": f"/step{number}",
+        }
+        for number, status in enumerate(statuses)
+    ]
+
+
+def test_the_steps_of_a_gateway_share_a_row(screen: Screen, capsys: pytest.CaptureFixture[str]) -> None:
+    found = [
+        *_steps("cg-1", "resolved", "resolved", "resolved", first=10),
+        *_steps("cg-2", "resolved", "sent", "pending", first=20),
+        *_steps("cg-3", "resolved", "timeout", "skipped", first=30),
+        *_steps("cg-4", "error", "skipped", "skipped", first=40),
+        *_steps("cg-5", "resolved", "resolved", "resolved", first=50),
+    ]
+    assert tables.gateways(screen, found[::-1], 20) == 15
+    assert lines(capsys) == [
+        "count  destination  steps                       code  command      result",
+        "    1  cg-3         resolved, timeout, skipped        post /step1  timeout 1",
+        "    1  cg-4         error, 2 skipped                  post /step0  error 0",
+        "    1  cg-2         resolved, sent, pending           post /step1  sent 1",
+        "    2  cg-1 cg-5    3 resolved                        post /step2  resolved 2",
+    ]
+    assert tables.gateways(screen, found, 2) == 6
+    capsys.readouterr()
+    tables.gateways(screen, found[:6], 20)
+    assert lines(capsys)[0].split()[0] == "destination"  # nothing is said of several
+
+
+def test_a_job_in_steps_counts_gateways(screen: Screen, capsys: pytest.CaptureFixture[str]) -> None:
+    gate = {"wave": 1, "failed": 2, "at": "2026-01-02T03:04:30Z"}
+    given = {"onFail": "stop", "waves": [1, "100%"], "waveEnds": [3, 9], "wave": 2, "openedGates": [gate]}
+    tables.job(screen, {**job(resolved=9), **given, "summary": "post /step0 and 2 more"}, [])
+    shown = " ".join(" ".join(lines(capsys)).split())
+    assert "waves 3, 6 requests" in shown
+    assert "the job pauses when any of the gateways of a wave failed" in shown
+    assert "opened by hand behind wave 1 over 2 gateways that failed, local 03:04:30" in shown
+
+
 def test_a_request_in_full(screen: Screen, capsys: pytest.CaptureFixture[str]) -> None:
     found = request("cg-1", code=200, data={"name": "Zürich\x1b"})
     tables.request(screen, {**found, "data": {"version": "2"}})
