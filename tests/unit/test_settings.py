@@ -31,6 +31,7 @@ VARIABLES = {
     "PUPPETMASTER_REGISTERING_S": ("registering_s", "0", 0),
     "PUPPETMASTER_ROUTE": ("route", "auto", "auto"),
     "PUPPETMASTER_PRESENCE": ("presence", "/status/+", "/status/+"),
+    "PUPPETMASTER_OFFLINE_CODES": ("offline_codes", "504, 599", "504, 599"),
     "PUPPETMASTER_MAX_IN_FLIGHT": ("max_in_flight", "7", 7),
     "PUPPETMASTER_MAX_IN_FLIGHT_PER_OWNER": ("max_in_flight_per_owner", "7", 7),
     "PUPPETMASTER_MAX_OPEN_JOBS": ("max_open_jobs", "3", 3),
