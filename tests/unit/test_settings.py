@@ -160,6 +160,17 @@ def test_a_whole_number_has_no_fraction(name: str) -> None:
         _read(name, "7.5")
 
 
+@pytest.mark.parametrize(("text", "codes"), [("", set()), ("504", {504}), (" 599, 503 ,", {599, 503})])
+def test_codes_of_gateways_that_are_offline(text: str, codes: set[int]) -> None:
+    assert Settings.from_environment({"PUPPETMASTER_OFFLINE_CODES": text}).offline == codes
+
+
+@pytest.mark.parametrize("text", ["200", "408", "offline", "504;503", "-504", "5040"])
+def test_other_codes_do_not_say_so(text: str) -> None:
+    with pytest.raises(SettingsError, match=r"^PUPPETMASTER_OFFLINE_CODES: expected codes from 300 to 999"):
+        Settings.from_environment({"PUPPETMASTER_OFFLINE_CODES": text})
+
+
 @pytest.mark.parametrize("level", LOG_LEVELS)
 def test_every_log_level(level: str) -> None:
     assert _read("PUPPETMASTER_LOG_LEVEL", level) == level
