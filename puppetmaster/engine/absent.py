@@ -12,7 +12,7 @@ import re
 from collections import Counter
 from dataclasses import dataclass, field, replace
 
-from puppetmaster.clock import Moment, iso
+from puppetmaster.clock import Moment, iso, left_s
 from puppetmaster.engine.context import Timer, TimerKind
 from puppetmaster.engine.presence import Presence
 from puppetmaster.model.request import CONNECTED, Absence, Request
@@ -84,6 +84,22 @@ class Absent:
         old, now = request.absence, self._moment
         since, until_s = (now.at, now.now_s + delivery_s) if old is None else (old.since, old.until_s)
         return replace(request, absence=Absence(what, since, now.boot, until_s))
+
+    def in_this_boot(self, request: Request, delivery_s: float) -> Request:
+        """The request with the end of its time on the clock of this boot of the machine."""
+        absence, now = request.absence, self._moment
+        if absence is None or (absence.boot and absence.boot == now.boot):
+            return request
+        until_s = now.now_s + left_s(delivery_s, absence.since, now.wall_s)
+        return replace(request, absence=replace(absence, boot=now.boot, until_s=until_s))
+
+    def since_by_the_wall(self, request: Request, delivery_s: float) -> Request:
+        """The request with the beginning of its time by the wall clock as it is now."""
+        if (absence := request.absence) is None:
+            return request
+        gone_s = self._moment.now_s - (absence.until_s - delivery_s)
+        since = iso(max(self._moment.wall_s - gone_s, 0.0))
+        return replace(request, absence=replace(absence, since=since))
 
     def wait(self, request: Request, *, soon: bool = False) -> None:
         """Let a request wait for its gateway, until the time of its absence is over.

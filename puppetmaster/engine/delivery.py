@@ -9,10 +9,9 @@ import math
 import random
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import replace
 from typing import Any
 
-from puppetmaster.clock import iso, left_s, seconds
+from puppetmaster.clock import seconds
 from puppetmaster.engine.absent import REGISTERED_S, Absent
 from puppetmaster.engine.backoff import Backoff
 from puppetmaster.engine.context import Context, Timer, TimerKind
@@ -41,8 +40,13 @@ from puppetmaster.scheduling.scheduler import LOCKED
 
 log = logging.getLogger("sanji.puppetmaster.engine.delivery")
 
-#: The codes of our own results: the gateway is away, or not registered; the message is too long.
-AWAY, NOBODY, TOO_LONG = 503, 404, 413
+#: The codes of our own results: the gateway is away; the broker does not carry the message.
+AWAY, TOO_LONG = 503, 413
+#: What is said of a request that waited in vain for its gateway, which is not .., and the code.
+UNDELIVERED = {
+    REGISTERED: ("its gateway was not registered within {:g} s", 404),
+    CONNECTED: ("its gateway was not connected within {:g} s", AWAY),
+}
 #: Most questions about owners that are under way at once.
 QUESTIONS = 64
 #: After this time a question is given up, and the destination is taken to have a lock of its own.
@@ -191,9 +195,9 @@ class Delivery:
 
     def _end_undelivered(self, request: Request) -> None:
         assert request.absence is not None
-        what, within_s = request.absence.what, self._state.opened_of(request.id).policy.delivery_s
-        text = f"its gateway was not {what} within {within_s:g} s: {_did_not_run(request)}"
-        self.end(request, RequestEvent.FAIL, said(text, NOBODY if what == REGISTERED else AWAY))
+        text, code = UNDELIVERED[request.absence.what]
+        within = text.format(self._state.opened_of(request.id).policy.delivery_s)
+        self.end(request, RequestEvent.FAIL, said(f"{within}: {_did_not_run(request)}", code))
 
     def _is_away(self, request: Request, answer: Reply, *, nobody: bool) -> bool:
         """Let a request wait if this answer says that its gateway is away. Returns whether it waits.
@@ -213,14 +217,15 @@ class Delivery:
 
     def clock_was_set(self, request: Request) -> None:
         """Note anew since when a request waits for its gateway, because somebody has set the wall clock."""
-        if (absence := request.absence) is not None:
-            began_s = absence.until_s - self._state.opened_of(request.id).policy.delivery_s
-            since = iso(max(self._moment.wall_s - (self._moment.now_s - began_s), 0.0))
-            self._state.write(request, replace(request, absence=replace(absence, since=since)))
+        delivery_s = self._state.opened_of(request.id).policy.delivery_s
+        if (anew := self.absent.since_by_the_wall(request, delivery_s)) is not request:
+            self._state.write(request, anew)
 
     def taken_up(self, opened: OpenJob, request: Request) -> None:
         """Take up an open request of an earlier process: it is in flight, or waits."""
-        request = self._in_this_boot(opened, request)
+        before, request = request, self.absent.in_this_boot(request, opened.policy.delivery_s)
+        if request is not before:
+            self._state.write(before, request)
         if request.status is RequestStatus.SENT:
             self.enter(opened, request)
             timeout_s = opened.job.request_timeout_s
@@ -236,16 +241,6 @@ class Delivery:
             waited_s = self._moment.wall_s - seconds(request.history[-1]["finishedAt"])
             # The wall clock may have been set meanwhile: the request waits between 0 and the whole time.
             self._again_s[request.id] = self._moment.now_s + min(max(wait_s - waited_s, 0.0), wait_s)
-
-    def _in_this_boot(self, opened: OpenJob, request: Request) -> Request:
-        """The request with the time of its absence on the clock of this boot of the machine."""
-        absence, moment = request.absence, self._moment
-        if absence is None or (absence.boot and absence.boot == moment.boot):
-            return request
-        until_s = moment.now_s + left_s(opened.policy.delivery_s, absence.since, moment.wall_s)
-        here = replace(request, absence=replace(absence, boot=moment.boot, until_s=until_s))
-        self._state.write(request, here)
-        return here
 
     def send(self, waiting_bytes: int) -> None:
         """Send the requests that may go now, and ask for the owners that are not known.
