@@ -22,6 +22,7 @@ SHORT: dict[str, list[str]] = {
     "disk": ["--count", "1000"],
     "memory": ["--jobs", "3"],
     "bounds": ["--gateways", "100", "--stored", "20000", "--bodies", "4"],
+    "absent": ["--count", "2000", "--rest", "10", "--rounds", "2"],
     "timeouts": ["--count", "5000", "--rounds", "1", "--jobs", "2"],
     "restart": ["--count", "2000", "--rounds", "1"],
     "fairness": ["--count", "5000", "--rounds", "5"],

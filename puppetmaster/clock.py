@@ -77,6 +77,16 @@ def _boot() -> str:
         return ""
 
 
+def left_s(lasting_s: float, since: str, wall_s: float) -> float:
+    """Seconds that are left at ``wall_s`` of a time that began at ``since`` (ISO 8601), by the wall clock.
+
+    The wall clock may be wrong by years. If it was wrong then, or is now, all of the time is left.
+    """
+    began_s = seconds(since)
+    gone_s = wall_s - began_s if is_known(wall_s) and is_known(began_s) else 0.0
+    return min(max(lasting_s - gone_s, 0.0), lasting_s)
+
+
 def iso(wall_s: float) -> str:
     """ISO 8601 in UTC with milliseconds, as the API writes times."""
     return datetime.fromtimestamp(wall_s, UTC).isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"

@@ -107,6 +107,10 @@ class Settings:
         "/cgs/+/connection_status",
         "topics where bridges say whether they are connected, comma separated, + for the gateway; off: none",
     )
+    offline_codes: str = _knob(
+        "",
+        "codes, comma separated, with which the remote bundle says that a gateway is offline and nothing ran",
+    )
     max_in_flight: int = _knob(500, "most requests in flight over all jobs", low=1, high=10000, old="window")
     max_in_flight_per_owner: int = _knob(
         500, "most requests in flight at one owner of many gateways, such as /remote/+", low=1, high=10000
@@ -170,7 +174,7 @@ class Settings:
                 raise SettingsError(
                     f"PUPPETMASTER_{name.upper()}: expected one of {', '.join(known)}, got '{value}'."
                 )
-        _ = settings.presence_topics  # raises
+        _ = settings.presence_topics, settings.offline  # raise
         return settings
 
     @property
@@ -186,6 +190,18 @@ class Settings:
                     f"/cgs/+/connection_status, or 'off', got '{topic}'."
                 )
         return topics
+
+    @property
+    def offline(self) -> frozenset[int]:
+        """The codes of ``offline_codes``. Raises SettingsError."""
+        found = [one.strip() for one in self.offline_codes.split(",") if one.strip()]
+        for one in found:
+            if not (one.isascii() and one.isdigit() and 300 <= int(one) <= 999) or one == "408":
+                raise SettingsError(
+                    "PUPPETMASTER_OFFLINE_CODES: expected codes from 300 to 999 with commas between, and not "
+                    f"408, after which it may have run, got '{one}'."
+                )
+        return frozenset(map(int, found))
 
     def public(self) -> dict[str, Any]:
         """The settings as GET /system/puppetmaster shows them (``requestTimeout``), without secrets.

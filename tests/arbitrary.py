@@ -44,6 +44,7 @@ OPTIONS = st.fixed_dictionaries(
     optional={
         "timeout": st.sampled_from([2, 30, 300]),
         "requestTimeout": st.sampled_from([1, 10]),
+        "deliveryTimeout": st.sampled_from([0, 3, 40, 600]),
         "concurrency": st.sampled_from([1, 2, "50%"]),
         "rate": st.sampled_from([0.2, 3, 200]),
         "idempotent": st.booleans(),

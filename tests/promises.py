@@ -7,6 +7,7 @@ from collections import Counter
 
 from puppetmaster.api.results import Groups
 from puppetmaster.clock import seconds
+from puppetmaster.engine.absent import REGISTERED_S
 from puppetmaster.model.job import GateStatus, Job, JobEvent, JobStatus
 from puppetmaster.model.policy import Policy
 from puppetmaster.model.request import FAILURES, OPEN, UNANSWERED, Item, Request, RequestStatus
@@ -225,15 +226,21 @@ class Promises:
                 assert (job.status, job.ending) == (JobStatus.DISPATCHING, None)
                 assert self.world.engine.connected
                 assert self.world.engine.controller_up
+                assert self.world.engine.presence.why_away(one.destination) is None
 
     def check_deadlines(self, jobs: dict[int, Job], requests: dict[int, Request]) -> None:
-        """Nothing is in flight for longer than its time, and no job goes on when its own is over."""
+        """Nothing is in flight, or waits for its gateway, for longer than its time, and no job goes on so."""
         now_s = self.world.clock.now_s()
         left_s = {one.message: one.at_s for one in self.world.sent[self.began[-1] :]}
         for one in requests.values():
             if one.status is RequestStatus.SENT:
                 sent_s = self.began_s if one.sending in self.taken_up else left_s.get(one.sending, now_s)
                 assert now_s <= sent_s + jobs[one.job].request_timeout_s + NEARLY
+            if self.world.engine.delivery.absent.holds(one.id):
+                assert one.absence is not None
+                assert one.status is RequestStatus.PENDING
+                assert now_s <= one.absence.until_s + REGISTERED_S + NEARLY
+                assert one.absence.until_s - now_s <= jobs[one.job].policy.delivery_s + NEARLY
         for job in jobs.values():
             if job.final or job.expires_s is None or job.boot != self.world.clock.boot():
                 continue
@@ -269,7 +276,8 @@ class Promises:
             opened = self.world.engine.state.opened(job.id)
             goes_on = job.status is JobStatus.DISPATCHING and job.ending is None
             begun = opened is not None and not opened.held
-            its_turn = not policy.stops or not self.steps_before(request)
+            absent = self.world.engine.delivery.absent.holds(request.id)
+            its_turn = not absent and (not policy.stops or not self.steps_before(request))
             return begun and goes_on and its_turn and request.id < job.first + policy.waves[job.wave - 1]
         return request.status is RequestStatus.SENT
 

@@ -422,6 +422,14 @@ NEW_JOB = (
         given=True,
     ),
     Field(
+        name="deliveryTimeout",
+        about="Seconds that a request waits for a gateway that is away, and is sent as soon as that is back",
+        kind=_PAUSE,
+        nullable=True,
+        default=0,
+        given=True,
+    ),
+    Field(
         name="concurrency",
         about="Most requests in flight at once, a number or a percentage of the job",
         kind=_SHARE,

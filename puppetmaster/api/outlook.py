@@ -20,6 +20,7 @@ def sentences(spec: JobSpec, job: Job) -> list[str]:
     found = [
         f"{_count(job.total, 'request')} to {_count(gateways, 'gateway')}: {job.summary}.",
         _order(policy, job, gateways if spec.by_gateway else None),
+        *_absent(policy),
         _stops(policy, job),
         _twice(policy, _may_run_twice(policy, spec)),
     ]
@@ -45,6 +46,15 @@ def _order(policy: Policy, job: Job, gateways: int | None) -> str:
     what = "" if gateways is None else " gateways"
     waves = f"in {len(sizes)} waves of {_listed(sizes)}{what}, each when the one before it is done{rest}"
     return f"They are sent {waves}; within a wave {order}."
+
+
+def _absent(policy: Policy) -> Iterator[str]:
+    """What becomes of requests whose gateways are away, unless they end at once."""
+    if policy.delivery_s:
+        yield (
+            f"A request to a gateway that is away waits for it for up to {policy.delivery_s:.15g} s, keeps "
+            "nobody else from being sent, and is sent when the gateway is back."
+        )
 
 
 def _stops(policy: Policy, job: Job) -> str:

@@ -185,6 +185,7 @@ PLACES = {
     "key": "key",
     "timeout": "timeout",
     "request_timeout": "requestTimeout",
+    "delivery_timeout": "deliveryTimeout",
     "concurrency": "concurrency",
     "rate": "rate",
     "attempts": "retry.attempts",

@@ -332,12 +332,18 @@ def policies(job: Job, now_s: float, moment: Callable[[str], str]) -> Iterator[t
         yield "abort", f"when {_more_than(policy.abort.errors)}{what} failed{after}"
     if policy.idempotent is not None:
         yield "idempotent", _TWICE[policy.idempotent]
-    if job.get("requestTimeout"):
-        yield "answers", f"within {duration(job['requestTimeout'])} each"
-    if job.get("timeout"):
-        yield "timeout", f"{duration(job['timeout'])} for the whole job"
+    for place, name, said in _TIMES:
+        if job.get(place):
+            yield name, said.format(duration(job[place]))
     if job.get("startAt"):
         yield "start", _start(job, now_s, moment)
+
+
+_TIMES = (
+    ("deliveryTimeout", "delivery", "waits up to {} for a gateway that is away"),
+    ("requestTimeout", "answers", "within {} each"),
+    ("timeout", "timeout", "{} for the whole job"),
+)
 
 
 def _concurrency(policy: Policy, job: Job) -> str:

@@ -13,6 +13,7 @@ export const POLICIES = [
   { name: "concurrency", label: "In flight at most" },
   { name: "rate", label: "Sent per second", ...digits },
   { name: "requestTimeout", label: "Answer within, s", ...digits },
+  { name: "deliveryTimeout", label: "Wait for gateways, s", ...digits },
   { name: "timeout", label: "Whole job within, s", ...digits },
   { name: "retry.attempts", label: "Attempts at most", ...digits },
   { name: "retry.on", label: "Retry after" },
@@ -124,6 +125,7 @@ const SAID = {
   concurrency: (value, { totalCount }) => shareOf(value, totalCount),
   rate: number,
   requestTimeout: seconds,
+  deliveryTimeout: seconds,
   timeout: seconds,
   retry: ({ attempts = 1, on = ["timeout", "error"], delay = 5, factor = 2, maxDelay = 300 }, { idempotent = null }) => {
     // What may have run is sent again only where it may run twice.
@@ -149,7 +151,7 @@ const SAID = {
 };
 const LABELS = {
   waves: "Waves", gate: "Gate opens when", onFail: "Requests of a gateway", concurrency: "In flight at most", rate: "Sent per second",
-  requestTimeout: "Answer within", timeout: "Whole job within", retry: "Attempts at most", abort: "Aborts when",
+  requestTimeout: "Answer within", deliveryTimeout: "Waits for gateways", timeout: "Whole job within", retry: "Attempts at most", abort: "Aborts when",
   idempotent: "May be sent twice", startAt: "Starts at",
 };
 

@@ -6,6 +6,7 @@ second. Done in one turn, no timer would fire meanwhile.
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import islice
 
 from puppetmaster.engine.context import Context
@@ -61,23 +62,26 @@ class Background:
 
     def __init__(self, context: Context, delivery: Delivery) -> None:
         # Two queues, so that a small job is not kept from being sent while a large one is written or ended.
-        self._entering, self._chores = Chores(), Chores()
+        # A third for requests whose gateways are back: they are sent to at once.
+        self._entering, self._returning, self._chores = Chores(), Chores(), Chores()
         self.drafts = Drafts(context.state, self._chores)
         self._state = context.state
         self._scheduler = context.scheduler
         self._delivery = delivery
 
     def __bool__(self) -> bool:
-        return bool(self._entering) or bool(self._chores)
+        return bool(self._entering) or bool(self._returning) or bool(self._chores)
 
     def begin(self) -> None:
         """Begin a turn."""
         self._entering.begin()
+        self._returning.begin()
         self._chores.begin()
 
     def work(self) -> None:
         """Do the steps of this turn."""
         self._entering.work()
+        self._returning.work()
         self._chores.work()
 
     def enter(self, opened: OpenJob) -> None:
@@ -86,6 +90,21 @@ class Background:
         self._scheduler.resume_job(opened.job.id)
         ids = [id_ for id_ in opened.requests if id_ < end]
         self._entering.add(self._each(opened, ids, self._enter, lambda: opened.sends))
+
+    def back(self, gateway: str) -> None:
+        """Put the requests that waited for this gateway into the scheduler, because it may be back."""
+        ids: dict[int, list[int]] = {}
+        for id_ in self._delivery.absent.back(gateway):
+            ids.setdefault(self._state.request(id_).job, []).append(id_)
+        for job_id, some in ids.items():
+            opened = self._state.opened(job_id)
+            assert opened is not None
+            self._returning.add(self._each(opened, some, self._enter, partial(_sends, opened)))
+
+    def clock_was_set(self, opened: OpenJob) -> None:
+        """Note anew since when the requests of a job wait for their gateways."""
+        if opened.policy.delivery_s:
+            self._chores.add(self._each(opened, list(opened.requests), self._note_anew, lambda: True))
 
     def stand_aside(self, opened: OpenJob) -> None:
         """Take the requests of a paused job out of the scheduler, so that they hold up no other job."""
@@ -123,12 +142,16 @@ class Background:
             yield
 
     def _enter(self, opened: OpenJob, request: Request) -> None:
-        if not self._scheduler.holds(request.id):
+        if not (self._scheduler.holds(request.id) or self._delivery.absent.holds(request.id)):
             self._delivery.enter(opened, request)
 
     def _leave(self, _opened: OpenJob, request: Request) -> None:
+        self._delivery.absent.forget(request)
         if self._scheduler.holds(request.id):
             self._scheduler.remove(request.id)
+
+    def _note_anew(self, _opened: OpenJob, request: Request) -> None:
+        self._delivery.clock_was_set(request)
 
     def _end(self, _opened: OpenJob, request: Request) -> None:
         self._delivery.end_unsent(request)
@@ -138,6 +161,10 @@ class Background:
             self._delivery.let_go(request)
             yield
         close(job_id)
+
+
+def _sends(opened: OpenJob) -> bool:
+    return opened.sends
 
 
 Done = Callable[[Job, dict[int, Item], list[Request]], None]

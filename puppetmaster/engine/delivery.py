@@ -9,24 +9,27 @@ import math
 import random
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import replace
 from typing import Any
 
-from puppetmaster.clock import Moment, seconds
+from puppetmaster.clock import seconds
+from puppetmaster.engine.absent import REGISTERED_S, Absent
+from puppetmaster.engine.backoff import Backoff
 from puppetmaster.engine.context import Context
+from puppetmaster.engine.corrections import Corrections
 from puppetmaster.engine.in_flight import InFlight, Trials
-from puppetmaster.engine.state import OpenJob, State
+from puppetmaster.engine.state import OpenJob
 from puppetmaster.engine.timer import Timer, TimerKind
 from puppetmaster.jsoncodec import WAITING_BYTES
 from puppetmaster.model.job import Job, JobEvent, JobStatus
 from puppetmaster.model.message import DEFAULT_CAPACITY, EncodedCommand, Outgoing, Tried, direct_tunnel
-from puppetmaster.model.policy import RETRIED, wave_of
+from puppetmaster.model.policy import RETRIED
 from puppetmaster.model.reply import Refusal, Reply, may_have_run
 from puppetmaster.model.request import (
+    CONNECTED,
     DIRECT_WAY,
+    REGISTERED,
     REMOTE_WAY,
     TRANSITIONS,
-    UNANSWERED,
     Item,
     Request,
     RequestEvent,
@@ -36,90 +39,15 @@ from puppetmaster.model.why import Why
 from puppetmaster.scheduling.locks import WILDCARDS
 from puppetmaster.scheduling.scheduler import LOCKED
 
-#: The events of answers that say how the request ended.
-SETTLING = (RequestEvent.SUCCEED, RequestEvent.FAIL)
-
-
-class Corrections:
-    """Late answers: what they change in requests that nobody waits for any longer. For one thread."""
-
-    def __init__(self, state: State, moment: Moment) -> None:
-        self._state = state
-        self._moment = moment
-
-    def answered(self, message: int, answer: Reply) -> Request | None:
-        """Take an answer that nothing waits for. Returns the open request that it ends; None: none."""
-        if answer.event not in SETTLING and not answer.delivered:
-            return None
-        request = self._state.find_request(message)
-        if request is None:
-            return None
-        if self._state.find_item(request).code is not None:
-            answer = answer.as_delivery()
-        if answer.event not in SETTLING:
-            return None
-        last = message == request.sending
-        if answer.event is RequestEvent.FAIL and not last:
-            if request.open:  # the next attempt is made all the same; without one the request ends so
-                self._state.write(request, request.with_late_failure(message, answer.result))
-            return None
-        # The last sending of an open request is in flight, or is not sent yet: this is no answer to it.
-        earlier = request.open and bool(request.history) and not last
-        if request.status not in UNANSWERED and not earlier:
-            log.debug("an answer for message %s came twice, or for nobody", message)
-            return None
-        if request.open:
-            result = {**answer.result, "late": True}
-            ended = request.after(answer.event, self._moment.at, result=result)
-            self._state.write(request, ended)
-            return ended
-        corrected = request.after(answer.event, self._moment.at, result=answer.result)
-        self._state.correct(request, corrected)
-        self._forgive(corrected)
-        return None
-
-    def _forgive(self, request: Request) -> None:
-        """Take a request that has succeeded after all out of the failures of its earlier wave."""
-        opened = self._state.opened(request.job)
-        if opened is None or request.status is not RequestStatus.RESOLVED:
-            return
-        job = opened.job
-        if wave_of(opened.policy.waves, request.id - job.first) < job.wave:
-            self._state.write_job(replace(job, wave_errors=job.wave_errors - 1))
-
-
-#: The wait after a refusal doubles from the first of these to the last.
-FIRST_DELAY_S, LAST_DELAY_S = 0.02, 2.0
-
-
-class Backoff:
-    """How long a request waits after a controller has refused it. For one thread."""
-
-    def __init__(self) -> None:
-        #: Number of refusals since the start, by code. Most are 423.
-        self.counts: Counter[int] = Counter()
-        self._in_a_row: dict[int, tuple[int, float]] = {}  # request -> (number, seconds of waits)
-
-    def add(self, id_: int, code: int) -> tuple[float, float]:
-        """Note a refusal of a request. Returns seconds: how long it has waited so far, and how long now.
-
-        Only waits after refusals count, and no time in which its job was paused or the bus was down.
-        """
-        self.counts[code] += 1
-        times, waited_s = self._in_a_row.get(id_, (0, 0.0))
-        delay_s = min(FIRST_DELAY_S * 2 ** min(times, 16), LAST_DELAY_S) * random.uniform(0.5, 1.0)
-        self._in_a_row[id_] = (times + 1, waited_s + delay_s)
-        return waited_s, delay_s
-
-    def forget(self, id_: int) -> None:
-        """Forget the refusals of a request that is done, or was passed on: its next refusal is the first."""
-        self._in_a_row.pop(id_, None)
-
-
 log = logging.getLogger("sanji.puppetmaster.engine.delivery")
 
 #: The codes of our own results: the gateway is away; the broker does not carry the message.
 AWAY, TOO_LONG = 503, 413
+#: What is said of a request that waited in vain for its gateway, which is not .., and the code.
+UNDELIVERED = {
+    REGISTERED: ("its gateway was not registered within {:g} s", 404),
+    CONNECTED: ("its gateway was not connected within {:g} s", AWAY),
+}
 #: Most questions about owners that are under way at once.
 QUESTIONS = 64
 #: After this time a question is given up, and the destination is taken to have a lock of its own.
@@ -128,9 +56,6 @@ QUESTION_TIMEOUT_S = 5.0
 MOST_LOST = 10
 #: After each registration other gateways are waited for at least this long.
 MORE_S = 15.0
-#: A gateway that asks to be registered is sent to after this time. The controller answers it in 44 to 90 ms,
-#: and only then can it subscribe to the topic that the answer names. What comes before is lost.
-REGISTERED_S = 0.5
 #: While we see registrations, a request to an unregistered gateway is tried about this often.
 UNREGISTERED_S = 10.0
 ROOM = Timer(TimerKind.ROOM, 0)
@@ -168,6 +93,8 @@ class Delivery:
         self._timers = context.timers
         self._moment = context.moment
         self._presence = context.presence
+        self._offline = context.settings.offline
+        self.absent = Absent(context.timers, context.moment, context.presence)
         self._tunnel = context.tunnel
         self._corrections = Corrections(context.state, context.moment)
         self._again_s: dict[int, float] = {}  # request -> when its next attempt may be made
@@ -200,7 +127,7 @@ class Delivery:
         in_flight = request.status is RequestStatus.SENT
         if not in_flight and opened.steps is not None and opened.steps.before(request) is not None:
             return  # ``_step_on`` lets it in
-        if not in_flight and self._ends_away(request):
+        if not in_flight and (self._kept_back(request) or self._still_waits(request)):
             return
         item = opened.items[request.item]
         self._scheduler.add(
@@ -215,17 +142,91 @@ class Delivery:
         if again_s is not None and again_s > self._moment.now_s:
             self._delay(request.id, again_s, RETRIED_WHY)
 
-    def _ends_away(self, request: Request) -> bool:
-        """End a request unsent if its gateway is known to be away. Returns whether it did."""
-        away = self._presence.why_away(request.destination)
-        if away is None:
+    # -- gateways that are away -------------------------------------------------------------------
+
+    def _kept_back(self, request: Request) -> bool:
+        """Do not send a request whose gateway is known to be away: it waits, or ends. Returns whether so."""
+        lacks = self.absent.lacks(request.destination)
+        if lacks is None:
             return False
-        ran = "no attempt after the first ones ran" if request.history else "it did not run"
-        self.end(request, RequestEvent.FAIL, said(f"{away}: {ran}", AWAY))
+        if self._waits(request, lacks):
+            return True
+        away = self._presence.why_away(request.destination)
+        if away is not None:
+            self.end(request, RequestEvent.FAIL, said(f"{away}: {_did_not_run(request)}", AWAY))
+        return away is not None
+
+    def _still_waits(self, request: Request) -> bool:
+        """Let a request wait on that did so before the job was paused, or in an earlier process.
+
+        When its time is over meanwhile it is tried: nobody has looked for its gateway.
+        """
+        absence = request.absence
+        if absence is None or absence.until_s <= self._moment.now_s or self.absent.tried(request.destination):
+            return False
+        self.absent.wait(request, soon=True)
         return True
+
+    def _waits(self, request: Request, what: str) -> bool:
+        """Let a request, which did not run, wait for its gateway; False: its job does not wait for them."""
+        opened = self._state.opened_of(request.id)
+        if not opened.policy.delivery_s:
+            return False
+        back = request if request.status is RequestStatus.PENDING else self._not_passed_on(request)
+        if back is None:
+            return True
+        back = self.absent.noted(back, what, opened.policy.delivery_s)
+        self._state.write(request, back)
+        self.in_flight.landed(request.id, request.sending)
+        if self._scheduler.holds(request.id):
+            self._scheduler.remove(request.id)
+        if opened.job.ending:
+            self.end_unsent(back)
+        elif back.absence is not None and back.absence.until_s <= self._moment.now_s:
+            self._end_undelivered(back)
+        elif opened.sends:
+            self.absent.wait(back)
+        return True
+
+    def delivery_is_over(self, id_: int) -> None:
+        """End a request that waits for its gateway, unless that was just seen to come: then it is tried."""
+        request = self._state.request(id_)
+        if not self.absent.coming(request.destination):
+            self._end_undelivered(request)
+
+    def _end_undelivered(self, request: Request) -> None:
+        assert request.absence is not None
+        text, code = UNDELIVERED[request.absence.what]
+        within = text.format(self._state.opened_of(request.id).policy.delivery_s)
+        self.end(request, RequestEvent.FAIL, said(f"{within}: {_did_not_run(request)}", code))
+
+    def _is_away(self, request: Request, answer: Reply, *, nobody: bool) -> bool:
+        """Let a request wait if this answer says that its gateway is away. Returns whether it waits.
+
+        ``nobody``: the controller knows no such gateway.
+        """
+        source, code = answer.result.get("source"), answer.result.get("code")
+        if nobody:
+            self._scheduler.forget(request.destination)
+            self._presence.owned(request.destination, None)
+            return self._waits(request, REGISTERED)
+        if answer.event is RequestEvent.FAIL and source == "remote" and code in self._offline:
+            return self._waits(request, CONNECTED)
+        if answer.event is RequestEvent.SUCCEED or source == "device":
+            self.absent.seen(request.destination)
+        return False
+
+    def clock_was_set(self, request: Request) -> None:
+        """Note anew since when a request waits for its gateway, because somebody has set the wall clock."""
+        delivery_s = self._state.opened_of(request.id).policy.delivery_s
+        if (anew := self.absent.since_by_the_wall(request, delivery_s)) is not request:
+            self._state.write(request, anew)
 
     def taken_up(self, opened: OpenJob, request: Request) -> None:
         """Take up an open request of an earlier process: it is in flight, or waits."""
+        before, request = request, self.absent.in_this_boot(request, opened.policy.delivery_s)
+        if request is not before:
+            self._state.write(before, request)
         if request.status is RequestStatus.SENT:
             self.enter(opened, request)
             timeout_s = opened.job.request_timeout_s
@@ -253,7 +254,7 @@ class Delivery:
         while not self.held_back and (id_ := scheduler.pick(now_s)) is not None:
             opened = state.opened_of(id_)
             request = opened.requests[id_]
-            if self._ends_away(request):
+            if self._kept_back(request):
                 continue
             direct = self._presence.direct(request.destination) and opened.items[request.item].code is None
             route = DIRECT_WAY if direct else REMOTE_WAY
@@ -273,6 +274,7 @@ class Delivery:
             self._timers.set(Timer(TimerKind.PACE, job_id), at_s)
         if (room_s := scheduler.room_s(now_s)) is not None:
             self._timers.set(ROOM, room_s)
+        self._context.turn.questions += self.absent.questions()
         for destination in scheduler.questions(QUESTIONS):
             self._context.turn.questions.append(destination)
             self._timers.set(Timer(TimerKind.QUESTION, destination), now_s + QUESTION_TIMEOUT_S)
@@ -392,9 +394,8 @@ class Delivery:
         else:
             self._scheduler.answered(id_, self._moment.now_s)
         self._scheduler.window.answered(latency_s, self._moment.now_s, full=self._full)
-        if nobody:
-            self._scheduler.forget(request.destination)
-        self.end(request, answer.event, answer.result)
+        if not self._is_away(request, answer, nobody=nobody):
+            self.end(request, answer.event, answer.result)
 
     def _tunnel_of(self, request: Request, message: int) -> str:
         """The tunnel of the answer to this sending of a request; empty: it comes through our controller."""
@@ -422,6 +423,7 @@ class Delivery:
         started. Requests that were sent before that are in doubt. The controller is asked about the others.
         """
         self._scheduler.forget_all()
+        self._presence.forget_registered()
         if known_s is not None:
             self.in_flight.doubt(sent_before_s=known_s, controller=True)
             self.in_flight.hurry(self._moment.now_s)
@@ -473,6 +475,7 @@ class Delivery:
             until_s = now_s + min(MORE_S, self._settings.registering_s)
             self._registering_until_s = max(self._registering_until_s, until_s)
         names = [resource.removeprefix("/remote/") for resource in resources]
+        self.absent.registering(names)
         anybody = any(WILDCARDS.search(name) for name in names)
         for name in list(self._unregistered) if anybody else names:
             id_ = self._unregistered.pop(name, None)
@@ -583,6 +586,7 @@ class Delivery:
         """Forget a request that is done."""
         self.in_flight.landed(request.id, request.sending)
         self.refusals.forget(request.id)
+        self.absent.forget(request)
         self._unbelieved.pop(request.sending, None)
         if self._unregistered.get(request.destination) == request.id:
             del self._unregistered[request.destination]
@@ -643,21 +647,28 @@ class Delivery:
                 delay_s = UNREGISTERED_S * random.uniform(0.5, 1.0)
         if answer.locked:
             self._scheduler.window.refused(self._moment.now_s, full=self._full)
-        # The next sending has a fresh id, even if the old one is free again: this refusal may come twice,
-        # and must not count for the next sending.
-        self._state.never_ran(request)
-        message = self._state.message_id(request)
-        back = request.after(RequestEvent.REFUSE, self._moment.at, message=message)
-        if message is None:
-            self._give_up(request, back, said(NO_IDS))
-        elif waited_s >= self._settings.lock_wait_s and not self._state.opened_of(request.id).job.ending:
-            ran = "no attempt after the first ones ran" if request.history else "it did not run"
-            text = f"{answer.result.get('message')}; refused for {waited_s:.0f} s, {ran}"
+        back = self._not_passed_on(request)
+        if back is None:
+            return
+        if waited_s >= self._settings.lock_wait_s and not self._state.opened_of(request.id).job.ending:
+            text = f"{answer.result.get('message')}; refused for {waited_s:.0f} s, {_did_not_run(request)}"
             self._give_up(request, back, {**answer.result, "message": text})
         else:
             self._wait_again(
                 request, back, self._moment.now_s + delay_s, WHY[answer.refusal], locked=answer.locked
             )
+
+    def _not_passed_on(self, request: Request) -> Request | None:
+        """A request in flight as it waits after a refusal; None: it has ended, because no id is left."""
+        # The next sending has a fresh id, even if the old one is free again: this refusal may come twice,
+        # and must not count for the next sending.
+        self._state.never_ran(request)
+        message = self._state.message_id(request)
+        back = request.after(RequestEvent.REFUSE, self._moment.at, message=message)
+        if message is not None:
+            return back
+        self._give_up(request, back, said(NO_IDS))
+        return None
 
     def _give_up(self, request: Request, back: Request, result: Any) -> None:
         """End a request that was in flight, and must not be sent again."""
@@ -676,5 +687,8 @@ def _size(outgoing: Outgoing) -> int:
 
 
 def _too_long(request: Request, why: str) -> dict[str, Any]:
-    ran = "no attempt after the first ones ran" if request.history else "it did not run"
-    return said(f"{why}: {ran}", TOO_LONG)
+    return said(f"{why}: {_did_not_run(request)}", TOO_LONG)
+
+
+def _did_not_run(request: Request) -> str:
+    return "no attempt after the first ones ran" if request.history else "it did not run"

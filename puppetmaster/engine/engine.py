@@ -66,6 +66,8 @@ class Snapshot:
     connected: int
     #: Number of gateways whose bridges say that they are not connected.
     away: int
+    #: Number of requests that wait for gateways that are away.
+    waiting_for_gateways: int
     #: How often a bridge came or went since the start.
     changes: int
     #: Whether the broker refuses us the topics on which bridges say whether they are connected.
@@ -112,6 +114,9 @@ class Engine:
             TimerKind.PACE: self.scheduler.pace_over,
             TimerKind.QUESTION: self._unanswered_question,
             TimerKind.OVERDUE: lambda _: self.scheduler.forget_overdue(self._moment.now_s),
+            TimerKind.ABSENT: self.delivery.delivery_is_over,
+            TimerKind.BACK: self._background.back,
+            TimerKind.ASK: lambda _: None,  # gateways are asked for at the end of this turn
             TimerKind.ROOM: lambda _: None,  # requests that wait for room are sent at the end of this turn
             **{kind: partial(self.lifecycle.fire, kind) for kind in self.lifecycle.timers},
         }
@@ -203,6 +208,8 @@ class Engine:
         if not self.controller_up:
             return Why.CONTROLLER.said()
         if not self.scheduler.holds(id_):
+            if (absent := self.delivery.absent.why(request)) is not None:
+                return absent
             before = None if opened.steps is None else opened.steps.before(request)
             return Why.BEGINNING.said() if before is None else Why.STEP.said(request=before)
         why = self.scheduler.why(id_, self._moment.now_s)
@@ -229,7 +236,8 @@ class Engine:
     def snapshot(self) -> Snapshot:
         """The numbers of this turn."""
         state, scheduler, presence = self.state, self.scheduler, self.presence
-        since = state.waiting_since()
+        absent = self.delivery.absent
+        since = state.waiting_since(absent.of_jobs)
         return Snapshot(
             stalled=self.stalled,
             controller_up=self.controller_up,
@@ -245,6 +253,7 @@ class Engine:
             oldest_waiting_s=0.0 if since is None else max(self.clock.wall_s() - seconds(since), 0.0),
             connected=presence.connected_count,
             away=presence.away_count,
+            waiting_for_gateways=len(absent),
             changes=presence.changes,
             unseen=presence.unseen,
             route=presence.route,
@@ -263,6 +272,8 @@ class Engine:
         """
         self.presence.heard(gateway, connected, self._moment.at, retained=retained)
         self.scheduler.rerouted(gateway)
+        if connected is not False:
+            self.delivery.absent.seen(gateway)
 
     def refused(self, *, presence: bool, direct: bool) -> None:
         """Note that the broker refused our subscription to bridges' status, or to direct answers."""
@@ -308,7 +319,11 @@ class Engine:
         ``resources`` are all resources of that owner; None: the controller knows no owner.
         """
         self.timers.cancel(Timer(TimerKind.QUESTION, destination))
-        self.scheduler.learn(destination, resources, self._moment.now_s)
+        found = None if resources is None else tuple(resources)
+        self.presence.owned(destination, found)
+        if found:
+            self.delivery.absent.seen(destination)
+        self.scheduler.learn(destination, found, self._moment.now_s)
 
     # -- the end of a turn ------------------------------------------------------------------------
 

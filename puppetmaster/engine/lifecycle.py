@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
-from puppetmaster.clock import is_known, iso, seconds
+from puppetmaster.clock import iso, left_s, seconds
 from puppetmaster.engine import background
 from puppetmaster.engine.background import Background
 from puppetmaster.engine.context import Context
@@ -172,7 +172,9 @@ class Lifecycle:
         """Take up an open job of an earlier process, with its requests that are not done."""
         # Without a boot id the machine may have been restarted.
         if job.expires_s is not None and not (job.boot and job.boot == self._moment.boot):
-            job = replace(job, boot=self._moment.boot, expires_s=self._moment.now_s + self._time_left_s(job))
+            assert job.timeout_s is not None
+            left = left_s(job.timeout_s, job.timed_at or job.created_at, self._moment.wall_s)
+            job = replace(job, boot=self._moment.boot, expires_s=self._moment.now_s + left)
         # Its last request may have been sent just before the restart: its rate counts from now.
         opened = self._take_up(job, items, paced=job.started_at is not None)
         opened.taken_up = True
@@ -187,23 +189,13 @@ class Lifecycle:
             self._background.end(opened)
         self.release(opened)
 
-    def _time_left_s(self, job: Job) -> float:
-        """Seconds that are left of a job's timeout after a restart of the machine, by the wall clock.
-
-        The wall clock may be wrong by years. If it was wrong when the job began, or is now, all of the
-        timeout is left.
-        """
-        assert job.timeout_s is not None
-        now_s, began_s = self._moment.wall_s, seconds(job.timed_at or job.created_at)
-        gone_s = now_s - began_s if is_known(now_s) and is_known(began_s) else 0.0
-        return min(max(job.timeout_s - gone_s, 0.0), job.timeout_s)
-
     def clock_was_set(self) -> None:
         """Note anew when open jobs began, because somebody has set the wall clock.
 
         After a restart of the machine only this tells how much of a timeout is left.
         """
         for opened in self._state.all_opened():
+            self._background.clock_was_set(opened)
             job = opened.job
             if job.timeout_s is None or job.expires_s is None:
                 continue

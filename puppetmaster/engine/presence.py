@@ -5,7 +5,9 @@ our broker publishes that for it. Nothing is sent to a gateway that is known to 
 nothing is known is sent to. This module knows no sockets and no clock.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 #: The status of at most this many gateways is kept.
 KNOWN_LIMIT = 200_000
@@ -23,6 +25,15 @@ class Bridge:
     at_least: bool
 
 
+class Known(NamedTuple):
+    """What is known of a gateway; None: nothing is."""
+
+    #: Whether its bridge is connected to our broker.
+    connected: bool | None
+    #: Whether it is registered at our controller. An owner of many gateways says nothing of one of them.
+    registered: bool | None
+
+
 class Presence:
     """What is known of all bridges. One thread uses it: the dispatcher's.
 
@@ -32,6 +43,7 @@ class Presence:
     def __init__(self, route: str) -> None:
         self._route = route
         self._bridges: dict[str, Bridge] = {}
+        self._registered: dict[str, bool] = {}
         #: Number of gateways that are away; how often a bridge came or went since the start.
         self.away_count = self.changes = 0
         #: Whether the broker refuses us what bridges say, and what gateways answer directly.
@@ -66,9 +78,26 @@ class Presence:
         self.away_count += not connected
 
     def forget_all(self) -> None:
-        """Forget all bridges, because the connection to the broker is lost."""
+        """Forget everything, because the connection to the broker is lost."""
         self._bridges.clear()
         self.away_count = 0
+        self.forget_registered()
+
+    def forget_registered(self) -> None:
+        """Forget which gateways are registered, because the controller has forgotten it too."""
+        self._registered.clear()
+
+    def owned(self, gateway: str, resources: Sequence[str] | None) -> None:
+        """Take in the controller's answer about a gateway: its owner has these resources; None: no owner."""
+        self._registered.pop(gateway, None)
+        own = resources is not None and f"/remote/{gateway}" in resources
+        if (own or resources is None) and len(self._registered) < KNOWN_LIMIT:
+            self._registered[gateway] = own
+
+    def of(self, gateway: str) -> Known:
+        """Whether a gateway is connected and registered, as far as it is known."""
+        bridge = self._bridges.get(gateway)
+        return Known(None if bridge is None else bridge.connected, self._registered.get(gateway))
 
     def why_away(self, gateway: str) -> str | None:
         """Since when a gateway is away, as a sentence; None: it is connected, or nothing is known."""

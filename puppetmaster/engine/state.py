@@ -292,12 +292,15 @@ class State:
             if status not in OPEN:
                 self.ended_requests[status] += count - left.counts[status]
 
-    def waiting_since(self) -> str | None:
-        """Since when the oldest request of a dispatching job waits, as ISO 8601; None: none waits."""
+    def waiting_since(self, elsewhere: Mapping[int, int]) -> str | None:
+        """Since when the oldest request of a dispatching job waits, as ISO 8601; None: none waits.
+
+        ``elsewhere``: of each job, how many requests wait for something else than their turns.
+        """
         jobs = (opened.job for opened in self._open.values())
         waiting = (job for job in jobs if job.status is JobStatus.DISPATCHING)
-        since = (job.timed_at or job.created_at for job in waiting if job.counts[RequestStatus.PENDING])
-        return min(since, default=None)
+        pending = ((job, job.counts[RequestStatus.PENDING] - elsewhere.get(job.id, 0)) for job in waiting)
+        return min((job.timed_at or job.created_at for job, count in pending if count > 0), default=None)
 
     def remove(self, job: Job) -> None:
         """Remove a job that has ended, with all changes of it that are not on disk yet."""

@@ -15,6 +15,9 @@ class TimerKind(StrEnum):
     ROOM = "room"  # the window has room again without an answer (0: there is one window)
     EXPIRE = "expire"  # the timeout of a job is over (job)
     BEGIN = "begin"  # a new job is not held any longer for the answer to its creator (job)
+    ABSENT = "absent"  # a gateway that is away is not waited for any longer (request)
+    BACK = "back"  # a gateway that was away is tried (destination)
+    ASK = "ask"  # gateways that are away are to be asked for (0: those whose time has come)
     START = "start"  # look whether a job starts (job)
     SOAK = "soak"  # the rest after a wave is over (job)
 

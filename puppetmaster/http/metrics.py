@@ -93,8 +93,10 @@ class Metrics(Collector):
         for what, ended in (("requests", now.ended_requests), ("jobs", now.ended_jobs)):
             about = f"{what.capitalize()} that have ended since the start"
             yield _by(CounterMetricFamily, f"{what}_ended", about, "status", ended)
-        about = "How long the oldest request has waited, of the jobs that are being sent"
+        about = "How long the oldest request has waited for its turn, of the jobs that are being sent"
         yield _gauge("oldest_waiting_seconds", about, now.oldest_waiting_s)
+        about = "Requests that wait for gateways that are away"
+        yield _gauge("waiting_for_gateways", about, now.waiting_for_gateways)
 
     def _store_bytes(self) -> int:
         path = self._store_path

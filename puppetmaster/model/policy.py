@@ -127,6 +127,8 @@ class Policy:
     abort: Abort | None = None
     #: The gate between any two waves.
     gate: Gate = Gate()
+    #: How long a request waits for a gateway that is away; 0: not at all.
+    delivery_s: float = 0.0
     #: Whether a gateway gets its requests one after the other, and no more once one of them has failed.
     #: Then a gateway fails once at most, and ``abort`` and ``gate`` count gateways.
     stops: bool = False
@@ -150,6 +152,7 @@ class Policy:
         waves = ends_of(given.get("waves") or (), total) if ends is None else tuple(ends)
         return cls(
             waves=waves,
+            delivery_s=given.get("deliveryTimeout") or 0.0,
             stops=stops,
             in_gateways=ends_of(given.get("waves") or (), gateways) if stops and gateways else None,
             concurrency=_share(given["concurrency"], total) if given.get("concurrency") else None,

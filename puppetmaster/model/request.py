@@ -115,6 +115,33 @@ class Item:
         return cls(id=id_, **document)
 
 
+#: What a gateway that is away is not: connected, as its bridge or the remote bundle says; registered, as the
+#: controller says.
+CONNECTED, REGISTERED = "connected", "registered"
+
+
+@dataclass(frozen=True, slots=True)
+class Absence:
+    """Since when a request waits for its gateway, and until when. Its time runs on while it is tried."""
+
+    #: ``CONNECTED`` or ``REGISTERED``: what its gateway is not.
+    what: str
+    #: Since when, as ISO 8601.
+    since: str
+    #: The boot id of the machine, and until when, in seconds of the monotonic clock of that boot.
+    boot: str
+    until_s: float
+
+    def document(self) -> dict[str, Any]:
+        """The absence as it is stored with its request."""
+        return {"what": self.what, "since": self.since, "boot": self.boot, "until": self.until_s}
+
+    @classmethod
+    def from_document(cls, document: Mapping[str, Any]) -> "Absence":
+        """The absence that ``document()`` was made of."""
+        return cls(document["what"], document["since"], document["boot"], document["until"])
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
     """One command for one destination. An immutable value: each change makes a new one."""
@@ -141,6 +168,8 @@ class Request:
     #: Its earlier attempts, each ``{"message", "sentAt", "finishedAt", "status", "result"}``, and ``"route"``
     #: if the attempt went directly.
     history: tuple[Mapping[str, Any], ...] = ()
+    #: Since this attempt first found its gateway away (``deliveryTimeout``); None: it did not.
+    absence: Absence | None = None
 
     @property
     def sending(self) -> int:
@@ -185,7 +214,7 @@ class Request:
             result = {**(result or {}), "late": True}
         if self.route == DIRECT_WAY:
             result = {**(result or {}), "route": DIRECT_WAY}
-        return replace(self, status=status, finished_at=at, result=result)
+        return replace(self, status=status, finished_at=at, result=result, absence=None)
 
     def _waiting(
         self,
@@ -208,7 +237,7 @@ class Request:
             "result": result or {},
             **({"route": DIRECT_WAY} if self.route == DIRECT_WAY else {}),
         }
-        return replace(waiting, history=(*self.history, attempt))
+        return replace(waiting, history=(*self.history, attempt), absence=None)
 
     def route_of(self, message: int) -> str | None:
         """The route of the sending under this message id; None: it was not sent."""
@@ -262,6 +291,8 @@ class Request:
             document["result"] = self.result
         if self.history:
             document["history"] = list(self.history)
+        if self.absence is not None:
+            document["absence"] = self.absence.document()
         return document
 
     @classmethod
@@ -280,6 +311,7 @@ class Request:
             finished_at=document.get("finishedAt"),
             result=document.get("result"),
             history=tuple(document.get("history", ())),
+            absence=Absence.from_document(document["absence"]) if "absence" in document else None,
         )
 
     def view(self, item: Item, *, created_at: str, timeout_s: float, why: str | None) -> dict[str, Any]:

@@ -70,6 +70,7 @@ class Why(_Code):
     # -- its gateway, and who owns that
     DESTINATION = "destination", "request {request} of job {job} to the same destination is {state}"
     STEP = "step", "request {request} of this job to the same gateway has not ended"
+    ABSENT = "absent", "{away}: waited for until {until}"
     RETRY = "retry", "the last attempt failed"
     ASKING = "asking", "the controller is asked who owns its lock"
     OUR_LOCK = "ourLock", "request {request} holds the lock of {domain}"

@@ -27,6 +27,7 @@ POLICIES = {
     "key": "ntp-1",
     "timeout": 3600,
     "requestTimeout": 30,
+    "deliveryTimeout": 86400,
     "concurrency": "50%",
     "rate": 20,
     "retry": {"attempts": 3, "on": ["timeout"], "delay": 5, "factor": 2, "maxDelay": 300},

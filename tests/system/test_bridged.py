@@ -287,6 +287,15 @@ def test_a_status_that_is_left_over_is_believed_until_it_is_cleared(direct: Brid
     assert direct.ended(job)["finishCount"] == 1
 
 
+def test_a_gateway_that_is_away_gets_its_command_when_its_bridge_is_back(direct: BridgedFlow) -> None:
+    ghost = direct.ghost(b"0")
+    job = direct.create(batch("post", [ghost.name], deliveryTimeout=60))
+    direct.until(job, lambda _: [one["whyCode"] for one in direct.requests(job)] == ["absent"])
+    ghost.status(b"1")
+    ghost.answer(ghost.next())
+    assert direct.ended(job)["finishCount"] == 1
+
+
 def test_a_gateway_that_flaps_ends_all_its_requests_and_runs_none_twice(direct: BridgedFlow) -> None:
     ghost = direct.ghost()
     arrived: list[Message] = []

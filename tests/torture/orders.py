@@ -134,6 +134,8 @@ class Orders:
         rng, body = self._rng, order.body
         if rng.random() < 0.3:
             body["requestTimeout"] = rng.choice([2, 3, 10])
+        if rng.random() < 0.3:
+            body["deliveryTimeout"] = rng.choice([0.3, 1, 5])
         if rng.random() < 0.1:
             body["timeout"] = rng.uniform(0.5, 4)
         if rng.random() < 0.1:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from puppetmaster.engine.absent import Absent
 from puppetmaster.model import reply
 from puppetmaster.model.job import Job
 from puppetmaster.model.policy import Policy
@@ -240,6 +241,20 @@ def test_a_gateway_that_does_not_exist_need_not_answer(direct: Case) -> None:
     direct.create(NOBODY, requestTimeout=2)
     direct.world.advance(2)
     expect(direct.judge())
+
+
+@pytest.mark.parametrize("times", [1.0, 0.1])
+def test_a_gateway_that_was_not_waited_for_long_enough(
+    remote: Case, monkeypatch: pytest.MonkeyPatch, times: float
+) -> None:
+    noted = Absent.noted
+    monkeypatch.setattr(Absent, "noted", lambda self, one, what, s: noted(self, one, what, s * times))
+    remote.world.clock.monotonic_s = remote.world.settings.booting_s + 1
+    remote.world.owners = lambda _: None
+    job = remote.create(NOBODY, deliveryTimeout=60)
+    remote.world.run(remote.world.refused(job.first, 404, "", None))
+    remote.world.advance(60)
+    expect(remote.judge(), *(["and the job was 6.000 s old"] if times < 1 else []))
 
 
 def test_what_has_not_ended(remote: Case) -> None:

@@ -252,6 +252,19 @@ class Verdict:
                 yield "which says that it never ran, and it did"
         for attempt in _attempts(request):
             yield from self._unanswered(job, request, attempt)
+        yield from self._waited(job, request)
+
+    def _waited(self, job: Job, request: Request) -> Iterator[str]:
+        """With ``deliveryTimeout`` nobody is said to be away before that time is over."""
+        waits_s, result = job.policy.delivery_s, request.result or {}
+        if not waits_s or request.status is not _S.ERROR:
+            return
+        text = str(result.get("message"))
+        took_s = self._at_s(request.finished_at) - self._at_s(job.created_at)
+        if text.startswith(("no gateway of this name", "not connected since")):
+            yield f"its gateway was not waited for: {text}"
+        if text.startswith("its gateway was not ") and took_s < waits_s - CLOCKS_S:
+            yield f"{text}, and the job was {took_s:.3f} s old"
 
     def _tried_again(self, request: Request, order: Order) -> Iterator[str]:
         """Nothing is tried again that may have run, unless it may run twice."""
@@ -388,6 +401,7 @@ class BridgedVerdict(Verdict):
             if message not in arrived and _has_run(attempt) and not attempt["result"].get("late"):
                 yield f"message {message} never ran, and is told as {attempt['status']} {attempt['result']}"
             yield from self._unanswered(job, request, attempt)
+        yield from self._waited(job, request)
 
     def _waves(self, job: Job, requests: list[Request]) -> Iterator[str]:
         """What was not answered may still be on its way when the next wave begins."""

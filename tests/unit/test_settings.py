@@ -31,6 +31,7 @@ VARIABLES = {
     "PUPPETMASTER_REGISTERING_S": ("registering_s", "0", 0),
     "PUPPETMASTER_ROUTE": ("route", "auto", "auto"),
     "PUPPETMASTER_PRESENCE": ("presence", "/status/+", "/status/+"),
+    "PUPPETMASTER_OFFLINE_CODES": ("offline_codes", "504, 599", "504, 599"),
     "PUPPETMASTER_MAX_IN_FLIGHT": ("max_in_flight", "7", 7),
     "PUPPETMASTER_MAX_IN_FLIGHT_PER_OWNER": ("max_in_flight_per_owner", "7", 7),
     "PUPPETMASTER_MAX_OPEN_JOBS": ("max_open_jobs", "3", 3),
@@ -157,6 +158,17 @@ def test_what_is_no_finite_number_is_refused_by_name(name: str, text: str) -> No
 def test_a_whole_number_has_no_fraction(name: str) -> None:
     with pytest.raises(SettingsError, match=f"^{name}: expected a whole number, got '7.5'"):
         _read(name, "7.5")
+
+
+@pytest.mark.parametrize(("text", "codes"), [("", set()), ("504", {504}), (" 599, 503 ,", {599, 503})])
+def test_codes_of_gateways_that_are_offline(text: str, codes: set[int]) -> None:
+    assert Settings.from_environment({"PUPPETMASTER_OFFLINE_CODES": text}).offline == codes
+
+
+@pytest.mark.parametrize("text", ["200", "408", "offline", "504;503", "-504", "5040"])
+def test_other_codes_do_not_say_so(text: str) -> None:
+    with pytest.raises(SettingsError, match=r"^PUPPETMASTER_OFFLINE_CODES: expected codes from 300 to 999"):
+        Settings.from_environment({"PUPPETMASTER_OFFLINE_CODES": text})
 
 
 @pytest.mark.parametrize("level", LOG_LEVELS)

@@ -86,6 +86,14 @@ def test_steps_and_waves_of_gateways() -> None:
     )
 
 
+def test_that_gateways_are_waited_for() -> None:
+    assert told(deliveryTimeout=3600)[2] == (
+        "A request to a gateway that is away waits for it for up to 3600 s, keeps nobody else from being "
+        "sent, and is sent when the gateway is back."
+    )
+    assert len(told(deliveryTimeout=0)) == len(told())
+
+
 WAVES = {"waves": [1, "100%"]}
 
 

@@ -68,6 +68,10 @@ AUTOMATIC = {"concurrency": "automatic: it grows while answers come"}
             },
         ),
         (
+            {"deliveryTimeout": 86400},
+            {**AUTOMATIC, "delivery": "waits up to 24 h 00 min for a gateway that is away"},
+        ),
+        (
             {"requestTimeout": 8, "timeout": 36000},
             {**AUTOMATIC, "answers": "within 8 s each", "timeout": "10 h 00 min for the whole job"},
         ),

@@ -2,7 +2,7 @@
 
 import pytest
 
-from puppetmaster.engine.delivery import FIRST_DELAY_S, LAST_DELAY_S, Backoff
+from puppetmaster.engine.backoff import FIRST_DELAY_S, LAST_DELAY_S, Backoff
 
 
 @pytest.fixture

@@ -2,7 +2,8 @@
 
 import pytest
 
-from puppetmaster.engine.delivery import MORE_S, REGISTERED_S, UNREGISTERED_S
+from puppetmaster.engine.absent import REGISTERED_S
+from puppetmaster.engine.delivery import MORE_S, UNREGISTERED_S
 from puppetmaster.model.request import RequestStatus
 from tests.unit.engine.verbs import SETTINGS, succeed, why
 from tests.virtual import World, body, one_model

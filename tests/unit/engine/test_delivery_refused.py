@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from puppetmaster.engine.delivery import LAST_DELAY_S
+from puppetmaster.engine.backoff import LAST_DELAY_S
 from puppetmaster.model.job import JobStatus
 from puppetmaster.model.request import RequestStatus
 from tests.unit.engine.verbs import (

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sized
 
 import pytest
 
-from puppetmaster.engine.delivery import LAST_DELAY_S
+from puppetmaster.engine.backoff import LAST_DELAY_S
 from puppetmaster.errors import Unavailable
 from puppetmaster.model.job import Job, JobStatus
 from puppetmaster.model.request import RequestStatus

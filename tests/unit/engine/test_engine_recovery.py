@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from puppetmaster.engine.delivery import LAST_DELAY_S
+from puppetmaster.engine.backoff import LAST_DELAY_S
 from puppetmaster.model.job import JobStatus
 from puppetmaster.store.base import Changes
 from tests.unit.engine.verbs import (

@@ -74,6 +74,24 @@ def test_gateways_are_counted() -> None:
     assert presence.why_away("a") is None
 
 
+def test_of_each_it_is_known_whether_it_is_connected_and_registered() -> None:
+    presence = Presence("auto")
+    assert presence.of("cg-1") == (None, None)
+    said(presence, True)
+    presence.owned("cg-1", ["/remote/cg-1", "/system/x"])
+    assert presence.of("cg-1") == (True, True)
+    said(presence, False)
+    presence.owned("cg-1", None)
+    assert presence.of("cg-1") == (False, False)
+    presence.owned("cg-1", ["/remote/+"])
+    assert presence.of("cg-1") == (False, None), "an owner of many says nothing of one"
+    presence.owned("cg-1", None)
+    presence.forget_registered()
+    assert presence.of("cg-1") == (False, None)
+    presence.forget_all()
+    assert presence.of("cg-1") == (None, None)
+
+
 def test_changes_are_counted_and_what_was_so_before_is_none() -> None:
     presence = Presence("auto")
     said(presence, True, retained=True)
@@ -88,6 +106,8 @@ def test_no_more_gateways_are_kept_than_fit(monkeypatch: pytest.MonkeyPatch) -> 
     presence = Presence("auto")
     for number in range(10):
         presence.heard(f"cg-{number}", False, AT, retained=False)
+        presence.owned(f"cg-{number}", None)
     assert presence.away_count == 3
+    assert [presence.of(f"cg-{number}").registered for number in range(2, 4)] == [False, None]
     presence.heard("cg-0", True, AT, retained=False)
     assert (presence.connected_count, presence.away_count) == (1, 2)

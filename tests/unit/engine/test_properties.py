@@ -31,7 +31,14 @@ from tests.arbitrary import BATCHES, DESTINATIONS, OPTIONS
 from tests.promises import Promises
 from tests.virtual import Event, World, own_model
 
-SETTINGS = Settings(request_timeout_s=20.0, lock_wait_s=15.0, grace_s=5.0, max_in_flight=4, lock_cache_s=30.0)
+SETTINGS = Settings(
+    request_timeout_s=20.0,
+    lock_wait_s=15.0,
+    grace_s=5.0,
+    max_in_flight=4,
+    lock_cache_s=30.0,
+    offline_codes="504",
+)
 #: A job of so many requests has no more waves than that, and each may need a push.
 WAVES_MOST = 2 * len(DESTINATIONS)
 #: Everything that needs nobody is over by then.
@@ -51,6 +58,7 @@ PASSED_ON = [
     ("device", 408, ""),
     ("remote", 502, ""),
     ("remote", 408, ""),
+    ("remote", 504, ""),
     ("garbled", 408, ""),
     ("gateway", 404, ""),
     ("gateway", 408, "session failed due to ttl expired ."),
@@ -115,6 +123,31 @@ class EngineMachine(RuleBasedStateMachine, Promises):
             given["startAt"] = iso(max(self.world.clock.wall_s() + starts_in_s, 0.0))
         self.make(parsed({"batch": items}, given), begins=begins)
 
+    @rule(
+        gateway=st.sampled_from(DESTINATIONS),
+        given=OPTIONS,
+        waits_s=st.sampled_from([3, 40, 600]),
+        bridged=st.booleans(),
+    )
+    def create_for_absent(self, gateway: str, given: dict[str, Any], waits_s: int, bridged: bool) -> None:
+        """A job for a gateway that is away, which is to wait for it."""
+        if bridged:
+            self.bridge(gateway, status=False)
+        item = {"method": "post", "resource": "/x", "__request": {"destination": sorted({gateway, "d"})}}
+        self.make(parsed({"batch": [item]}, {**given, "deliveryTimeout": waits_s}), begins=True)
+        if not bridged and self.world.sent and self.world.sent[-1].destination == gateway:
+            self.nobody_there(len(self.world.sent) - 1, remote=waits_s == 40)
+
+    def nobody_there(self, place: int, *, remote: bool) -> None:
+        """This message reaches nobody, as the controller says, or the remote bundle."""
+        if place in self.passed_on | self.locked | self.id_used:
+            return
+        message = self.world.sent[place].message
+        for places in (self.passed_on, self.failed, self.nobody):
+            places.add(place)
+        said = {"id": message, "code": 504, "data": None}
+        self.happen(self.world.said(said) if remote else self.world.refused(message, 404))
+
     @precondition(lambda self: self.jobs)
     @rule(data=st.data(), given=OPTIONS, statuses=st.lists(st.sampled_from(RERUN), min_size=1, unique=True))
     def rerun(self, data: st.DataObject, given: dict[str, Any], statuses: list[RequestStatus]) -> None:
@@ -174,7 +207,8 @@ class EngineMachine(RuleBasedStateMachine, Promises):
         engine = self.world.engine
         for id_, said in engine.why(list(self.requests)).items():
             if engine.state.knows(id_):
-                assert (said is not None) == (engine.state.request(id_).status is RequestStatus.PENDING)
+                waits = engine.state.request(id_).status is RequestStatus.PENDING
+                assert waits == (said is not None and code_of(said) != Why.AWAY)
                 assert said is None or code_of(said) in list(Why)
             else:
                 assert said is None
@@ -196,7 +230,7 @@ class EngineMachine(RuleBasedStateMachine, Promises):
             self.passed_on.add(place)
             if code >= 300 and code != 408:
                 self.failed.add(place)
-            if (who, code) == ("controller", 404):
+            if (who, code) in (("controller", 404), ("remote", 504)):
                 self.nobody.add(place)
         if who == "device":
             event = self.world.answered(message, code)
@@ -248,6 +282,14 @@ class EngineMachine(RuleBasedStateMachine, Promises):
         """Somebody on the bus answers what we did not send, or not under this id."""
         if id_ not in {one.message for one in self.world.sent}:
             self.happen(self.world.answered(id_))
+
+    @rule(gateway=st.sampled_from(DESTINATIONS), status=st.sampled_from([True, False, None]))
+    def bridge(self, gateway: str, status: bool | None) -> None:
+        self.happen(lambda engine: engine.bridge(gateway, connected=status))
+
+    @rule(resource=st.sampled_from(["/remote/a", "/remote/b", "/remote/+", "/other"]))
+    def register(self, resource: str) -> None:
+        self.happen(lambda engine: engine.delivery.registering([resource]))
 
     @rule(told=st.booleans())
     def lose_link(self, told: bool) -> None:

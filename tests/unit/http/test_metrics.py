@@ -15,6 +15,7 @@ from sandbox.gateway import Gateway
 from sandbox.process import free_port
 from tests.bus_client import BusClient
 from tests.conftest import require
+from tests.desk import until
 from tests.web_client import Answer, Door, batch, fetch, running
 
 
@@ -98,6 +99,15 @@ def test_bridges_and_owners_of_many_gateways_are_counted(door: Door) -> None:
     assert after["puppetmaster_gateway_changes_total"] == 3
     assert after["puppetmaster_owner_window,/remote/+"] == 2
     assert after["puppetmaster_owner_busy,/remote/+"] == 1
+
+
+def test_requests_that_wait_for_gateways_are_counted(door: Door) -> None:
+    door.app.site.dispatcher.post([BridgeChanged("a", connected=False)])
+    door.ask("POST", "/jobs", batch("a", "b", deliveryTimeout=60))
+    until(
+        lambda: numbers(door.ask("GET", "/metrics"))["puppetmaster_waiting_for_gateways"] == 1,
+        "one waits for its gateway",
+    )
 
 
 def test_each_number_says_what_it_is(door: Door) -> None:

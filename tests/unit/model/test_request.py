@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 from puppetmaster.errors import IllegalTransition
 from puppetmaster.model.request import (
     OPEN,
+    REGISTERED,
     TRANSITIONS,
     UNANSWERED,
+    Absence,
     Item,
     Request,
     RequestEvent,
@@ -53,6 +55,23 @@ OUTCOMES = {
     RequestStatus.TIMEOUT: "expire",
     RequestStatus.UNKNOWN: "lose",
 }
+
+
+def test_one_that_waits_for_its_gateway_is_stored_with_until_when() -> None:
+    absence = Absence(REGISTERED, AT, "a boot", 1234.5)
+    waiting = replace(a_request(), absence=absence)
+    stored = json.loads(json.dumps(waiting.document()))
+    assert stored["absence"] == {"what": "registered", "since": AT, "boot": "a boot", "until": 1234.5}
+    assert Request.from_document(ID, stored) == waiting
+    assert "absence" not in a_request().document()
+
+
+def test_the_time_for_a_gateway_is_of_one_attempt() -> None:
+    waiting = replace(a_request(), absence=Absence(REGISTERED, AT, "a boot", 1234.5))
+    sent = waiting.after(RequestEvent.SEND, AT)
+    assert sent.after(RequestEvent.REFUSE, AT).absence == waiting.absence
+    assert sent.after(RequestEvent.RETRY, AT, result=RESULT, outcome=RequestStatus.ERROR).absence is None
+    assert sent.after(RequestEvent.FAIL, AT, result=RESULT).absence is None
 
 
 def _sent() -> Request:
