@@ -182,7 +182,9 @@ def test_only_a_missing_table_is_an_empty_one(db: SqliteTinyDB) -> None:
         db.table("t").all()
 
 
-@pytest.mark.parametrize("field", ["", "a b", "a'", "1a", "a.b", "a\n", "é", "$", "a')--"])
+@pytest.mark.parametrize(
+    "field", ["", "a b", "a'", "1a", "a.", ".b", "a.b c", 'a."', "a\n", "é", "$", "a')--"]
+)
 def test_a_field_is_a_plain_name(db: SqliteTinyDB, tmp_path: Path, field: str) -> None:
     with pytest.raises(ValueError, match="expected a field"):
         db.search(Fields({field: 1}))
