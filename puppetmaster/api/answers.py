@@ -347,6 +347,29 @@ GATEWAY = (
     ),
 )
 
+KNOWN_GATEWAY = (
+    _field("name", "Its name, as a destination has it", _FILLED),
+    _field("labels", "Its labels", {"type": "object", "additionalProperties": _TEXT}),
+    _field("note", "A sentence of its keeper", _TEXT, null="it has none"),
+    _field(
+        "connected", "Whether its bridge says that it is connected", _FLAG, null="no bridge says anything"
+    ),
+    _field("registered", "Whether the controller says that it is registered", _FLAG, null="not known"),
+    _field(
+        "lastResult",
+        "How its newest request ended, of those that are done and kept",
+        _OBJECT,
+        _field("request", "Its id", _ID),
+        _field("status", "How it ended", _STATUS),
+        _field("code", "The code of its answer", _NUMBER, null="it has none"),
+        null="there is none",
+    ),
+)
+PUT_GATEWAYS = (
+    _field("put", "Number of gateways that were put", _COUNT),
+    _field("created", "Number of those that were not known before", _COUNT),
+)
+
 READINESS = (
     _field("ready", "Whether a batch would be carried out now", _FLAG),
     _field(
@@ -365,4 +388,6 @@ ANSWERS = {
     "Error": ERROR,
     "Gateway": GATEWAY,
     "Readiness": READINESS,
+    "KnownGateway": KNOWN_GATEWAY,
+    "PutGateways": PUT_GATEWAYS,
 }

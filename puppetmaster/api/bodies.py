@@ -7,7 +7,6 @@ unknown property is a fault, because a job must not go to a whole fleet on accou
 
 import hashlib
 import json
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from typing import Any
@@ -15,12 +14,12 @@ from typing import Any
 from puppetmaster import jsoncodec
 from puppetmaster.api import fields
 from puppetmaster.api.fields import GIVEN, kind, quoted
+from puppetmaster.api.fleet import name_fault
 from puppetmaster.errors import Fault, Faults, Invalid, TooLarge
 from puppetmaster.model.message import DEFAULT_CAPACITY, Capacity, EncodedCommand
 from puppetmaster.model.policy import out_of_order
 from puppetmaster.model.spec import ItemSpec, JobSpec, Rerun
 
-_DESTINATION = re.compile(r"[^/?#+\s\x00-\x1f\x7f-\x9f\ud800-\udfff]+")
 #: The longest tunnel and the longest id that a message may have.
 _TUNNEL = "t" * 63
 _ID = 2**32 - 1
@@ -208,13 +207,8 @@ def _destinations(found: Any, where: str, faults: Faults) -> tuple[str, ...]:
 def _checked(names: list[Any], place: Callable[[int], str], faults: Faults) -> tuple[str, ...]:
     first: dict[str, int] = {}
     for index, name in enumerate(names):
-        if not isinstance(name, str) or not _DESTINATION.fullmatch(name):
-            got = quoted(name) if isinstance(name, str) else kind(name)
-            said = f"expected a name without / ? # + and white space, got {got}"
-            faults.add(place(index), said)
-        elif len(f"/remote/{name}".encode()) > fields.RESOURCE_LIMIT_BYTES:
-            said = f"expected /remote/<name> within {fields.RESOURCE_LIMIT_BYTES} bytes, got a longer one"
-            faults.add(place(index), said)
+        if (wrong := name_fault(name)) is not None:
+            faults.add(place(index), wrong)
         elif name in first:
             said = f"expected each destination once in an item, got {quoted(name)} as at {first[name]}"
             faults.add(place(index), said)

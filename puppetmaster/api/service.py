@@ -12,6 +12,8 @@ from itertools import islice, pairwise
 from typing import Any
 
 from puppetmaster.api import bodies, fields, outlook, results
+from puppetmaster.api.gateways import CHANGE_TIMEOUT_S, Gateways
+from puppetmaster.api.gateways import LOOK_TIMEOUT_S as LOOK_TIMEOUT_S  # for those who know the service only
 from puppetmaster.api.pages import PART, PART_BYTES, Chunks, Full, Part, whole
 from puppetmaster.api.pages import ids as listed
 from puppetmaster.api.query import Query
@@ -27,10 +29,6 @@ from puppetmaster.model.why import Why
 from puppetmaster.settings import Settings
 from puppetmaster.store.base import Reader, Store
 
-#: How long a caller waits until a change is on disk. The bus gives us ``ttl`` seconds (bundle.json).
-CHANGE_TIMEOUT_S = 15.0
-#: How long a look waits for the dispatcher.
-LOOK_TIMEOUT_S = 5.0
 #: Why a request waits, if the dispatcher does not answer.
 NOT_KNOWN = Why.NOT_KNOWN.said()
 
@@ -49,6 +47,7 @@ class Service:
         self._settings = settings
         self._store = store
         self._dispatcher = dispatcher
+        self.gateways = Gateways(store, dispatcher)
         self._limit = limit or Limit(settings.broker_limit_bytes)
 
     @property

@@ -23,6 +23,19 @@ class Bridge:
     at_least: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What is known of a gateway's presence. None: nothing is."""
+
+    #: Whether its bridge says that it is connected to our broker.
+    connected: bool | None = None
+    #: Whether our controller says that it is registered.
+    registered: bool | None = None
+
+
+UNKNOWN = Seen()
+
+
 class Presence:
     """What is known of all bridges. One thread uses it: the dispatcher's.
 
@@ -69,6 +82,11 @@ class Presence:
         """Forget all bridges, because the connection to the broker is lost."""
         self._bridges.clear()
         self.away_count = 0
+
+    def seen(self, gateway: str) -> Seen:
+        """What is known of a gateway's presence."""
+        bridge = self._bridges.get(gateway)
+        return UNKNOWN if bridge is None else Seen(bridge.connected)
 
     def why_away(self, gateway: str) -> str | None:
         """Since when a gateway is away, as a sentence; None: it is connected, or nothing is known."""

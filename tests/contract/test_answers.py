@@ -96,7 +96,7 @@ def door(tmp_path: Path) -> Iterator[Door]:
     job = replace(job, opened_gates=(OpenedGate(1, 1, AT),))
     item = an_item(id=job.first, code=200)
     jobs = {1: job.after(JobEvent.FINISH, LATER)}
-    store.commit(Changes(jobs=jobs, items={item.id: item}, requests=requests()))
+    store.commit(Changes(jobs=jobs, items={item.id: item}, requests=requests(), destinations={"cg-0"}))
     store.close()
     with running(tmp_path, keep_days=36500) as started:
         yield started
@@ -137,6 +137,15 @@ def test_the_gateway(door: Door) -> None:
     door.app.site.dispatcher.look(lambda engine: engine.scheduler.owners.of("/remote/+"), WAIT_S)
     found = set(answered(door.ask("GET", "/system/puppetmaster").json, answers.GATEWAY))
     assert found == set(described(answers.GATEWAY))
+
+
+def test_gateways(door: Door) -> None:
+    found = {
+        path for one in door.ask("GET", "/gateways").json for path in answered(one, answers.KNOWN_GATEWAY)
+    }
+    assert found == set(described(answers.KNOWN_GATEWAY))
+    put = door.ask("POST", "/gateways", [{"name": "a"}]).json
+    assert set(answered(put, answers.PUT_GATEWAYS)) == set(described(answers.PUT_GATEWAYS))
 
 
 def test_readiness(door: Door) -> None:
