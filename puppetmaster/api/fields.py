@@ -30,6 +30,9 @@ LONGEST_MS = LONGEST_S * 1000
 
 NOTE_LIMIT = 1000
 MOST_LABELS = 64
+MOST_BESIDES = 1000
+#: Most items of a job that look for their gateways.
+MOST_TARGETS = 100
 #: Most gateways that are put at once.
 MOST_GATEWAYS = 50_000
 MOST_WAVES = 100
@@ -344,25 +347,6 @@ _RESOURCE = _kind(
     f"a string that begins with / of at most {RESOURCE_LIMIT_BYTES} bytes that the bus can carry",
     _is_resource,
 )
-#: The limit counts bytes. A destination that is not ASCII may have fewer characters.
-GATEWAY_NAME: Shape = {
-    "type": "string",
-    "pattern": r"^[^/?#+\s\x00-\x1f\x7f-\x9f]+$",
-    "maxLength": RESOURCE_LIMIT_BYTES - len("/remote/"),
-}
-DESTINATIONS: Shape = {
-    "anyOf": [
-        GATEWAY_NAME,
-        {"type": "array", "items": GATEWAY_NAME, "minItems": 1, "uniqueItems": True},
-    ]
-}
-_ITEMS = _kind(
-    {"type": "array", "minItems": 1, "items": {"$ref": f"{REF}Item"}},
-    "a list of at least one item",
-    lambda value: isinstance(value, list) and bool(value),
-)
-
-
 #: Keys and selectors as JSON Schema says them: some that the check takes are left out, such as long prefixes.
 _LABEL_KEY = (
     rf"([a-z0-9]([-a-z0-9]{{0,20}}[a-z0-9])?(\.[a-z0-9]([-a-z0-9]{{0,20}}[a-z0-9])?){{0,8}}/)?{selector.NAME}"
@@ -374,6 +358,42 @@ _REQUIREMENT = (
 )
 SELECTOR: Shape = {"type": "string", "pattern": rf"^{_REQUIREMENT}(,{_REQUIREMENT}){{0,20}}$"}
 PATTERN: Shape = {"type": "string", "minLength": 1, "maxLength": NAME_LIMIT}
+#: The limit counts bytes. A destination that is not ASCII may have fewer characters.
+GATEWAY_NAME: Shape = {
+    "type": "string",
+    "pattern": r"^[^/?#+\s\x00-\x1f\x7f-\x9f]+$",
+    "maxLength": RESOURCE_LIMIT_BYTES - len("/remote/"),
+}
+#: Which of the known gateways are meant.
+_TARGET: Shape = {
+    "type": "object",
+    "properties": {
+        "selector": SELECTOR,
+        "match": PATTERN,
+        "all": {"const": True},
+        "except": {"type": "array", "items": PATTERN, "minItems": 1, "maxItems": MOST_BESIDES},
+    },
+    "additionalProperties": False,
+    "anyOf": [
+        {"required": ["all"], "properties": {"selector": False, "match": False}},
+        {"required": ["selector"], "properties": {"all": False}},
+        {"required": ["match"], "properties": {"all": False}},
+    ],
+}
+DESTINATIONS: Shape = {
+    "anyOf": [
+        _TARGET,
+        GATEWAY_NAME,
+        {"type": "array", "items": GATEWAY_NAME, "minItems": 1, "uniqueItems": True},
+    ]
+}
+_ITEMS = _kind(
+    {"type": "array", "minItems": 1, "items": {"$ref": f"{REF}Item"}},
+    "a list of at least one item",
+    lambda value: isinstance(value, list) and bool(value),
+)
+
+
 _NOTE = _kind(
     {"type": "string", "maxLength": NOTE_LIMIT, "pattern": r"^[^\u0000]*$"},
     f"at most {NOTE_LIMIT} characters",
@@ -425,7 +445,7 @@ ITEM_FIELDS = (
         parts=(
             Field(
                 name="destination",
-                about="A gateway, or a list of them: one request each",
+                about="A gateway, a list of them, or which of the known ones: one request each",
                 kind=described({"$ref": f"{REF}Destinations"}),
             ),
             Field(name="__destination", kind=ANY),

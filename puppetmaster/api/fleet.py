@@ -1,13 +1,13 @@
 """Names, labels and selectors of gateways in bodies and queries, checked as a whole."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from puppetmaster.api import fields
 from puppetmaster.api.fields import kind, quoted
 from puppetmaster.errors import Fault, Faults, Invalid, TooLarge
-from puppetmaster.model.gateway import Put, Sought
+from puppetmaster.model.gateway import Put, Sought, Target
 from puppetmaster.model.selector import key_fault, parse, value_fault
 
 _NAME = re.compile(r"[^/?#+\s\x00-\x1f\x7f-\x9f\ud800-\udfff]+")
@@ -105,6 +105,44 @@ def pattern_fault(text: Any) -> str | None:
         return None
     got = quoted(text) if isinstance(text, str) else kind(text)
     return f"expected a pattern such as cg-1* of 1 to {fields.NAME_LIMIT} characters, got {got}"
+
+
+def parse_target(asked: Mapping[str, Any], where: str, faults: Faults) -> Target | None:
+    """The gateways that an item asks for without naming them; None: there are faults."""
+    before = faults.total
+    given = {name: value for name, value in asked.items() if value is not None}
+    for name in given.keys() - _TARGET.keys():
+        known = ", ".join(_TARGET)
+        faults.add(f"{where}.{quoted(name)[1:-1]}", f"unknown property; known here: {known}")
+    for name in _TARGET.keys() & given.keys():
+        if (wrong := _TARGET[name](given[name])) is not None:
+            faults.add(f"{where}.{name}", wrong)
+    if ("all" in given) == ("selector" in given or "match" in given):
+        faults.add(where, "expected either all, or selector, match or both")
+    if faults.total > before:
+        return None
+    return Target(
+        selector=given.get("selector"), match=given.get("match"), besides=tuple(given.get("except", ()))
+    )
+
+
+def _all_fault(value: Any) -> str | None:
+    return None if value is True else "expected true"
+
+
+def _besides_fault(value: Any) -> str | None:
+    if isinstance(value, list) and 0 < len(value) <= fields.MOST_BESIDES:
+        return next(filter(None, map(pattern_fault, value)), None)
+    return f"expected a list of 1 to {fields.MOST_BESIDES} patterns"
+
+
+#: Property of a target -> says what is wrong with its value, as a sentence.
+_TARGET: Mapping[str, Callable[[Any], str | None]] = {
+    "selector": selector_fault,
+    "match": pattern_fault,
+    "all": _all_fault,
+    "except": _besides_fault,
+}
 
 
 def sought(where: Mapping[str, Any]) -> Sought:

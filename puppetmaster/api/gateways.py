@@ -1,6 +1,7 @@
 """The use cases of ``/gateways``: which gateways are known, with labels, and what is known of each."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any
 
 from puppetmaster.api import fleet
@@ -9,7 +10,7 @@ from puppetmaster.api.query import Query
 from puppetmaster.dispatcher import Dispatcher
 from puppetmaster.engine.presence import UNKNOWN, Seen
 from puppetmaster.errors import NotFound, StoreError, Unavailable
-from puppetmaster.model.gateway import Gateway, Put
+from puppetmaster.model.gateway import Gateway, Put, Target
 from puppetmaster.store.base import LastResult, Reader, Store
 
 #: How long a caller waits until a change is on disk. The bus gives us ``ttl`` seconds (bundle.json).
@@ -44,6 +45,16 @@ class Gateways:
         if not views:
             raise NotFound(f"There is no gateway '{name[:80]}': GET /gateways lists those there are.")
         return views[0]
+
+    def finder(self) -> Callable[[Target], tuple[str, ...]]:
+        """Finds the names of the gateways that a job is for, in order; equal targets once."""
+
+        @cache
+        def find(target: Target) -> tuple[str, ...]:
+            with self._store.reading() as reader:
+                return target.without(reader.gateway_names(target.sought))
+
+        return find
 
     def put(self, name: str, body: Any) -> dict[str, Any]:
         """PUT /gateways/:name: the gateway after that, which is on disk. Raises Invalid, Unavailable."""

@@ -68,14 +68,18 @@ class Service:
             Unavailable, StoreError: it was not created, or that is not known: the message says which.
         """
         spec = bodies.parse_job(body, self._settings.max_requests, self._limit.capacity)
-        if spec.key is not None and (spec.rerun is not None or spec.dry_run):
-            # The key is looked for first: the job that is to be run again may have changed since, or be gone.
+        if spec.key is not None and (spec.rerun is not None or spec.dry_run or spec.seeks):
+            # The key is looked for first: the job that is to be run again may have changed since, or be gone,
+            # and so may the gateways.
             # The job with this key may still be written: what is answered is on disk.
             existing = self._dispatcher.look(lambda engine: engine.lifecycle.existing(spec), CHANGE_TIMEOUT_S)
             if existing is not None and not spec.dry_run:
                 return _with_ids(existing)
         if spec.rerun is not None:
             spec = self._again(spec, spec.rerun)
+        if spec.seeks:
+            most, capacity = self._settings.max_requests, self._limit.capacity
+            spec = bodies.aimed(spec, self.gateways.finder(), most, capacity)
         if spec.dry_run:
             return self._plan(spec)
         job = self._dispatcher.create(lambda engine: engine.create(spec), CHANGE_TIMEOUT_S)

@@ -109,6 +109,11 @@ def jobs(door: Door) -> Iterator[Any]:
     yield door.ask("POST", "/jobs", batch("a", "b", **POLICIES)).json
     yield door.ask("POST", "/jobs", batch("a", "b", waves=[1, 2], dryRun=True)).json
     yield door.ask("POST", "/jobs", {"rerun": {"job": 1, "status": ["error"]}}).json
+    door.ask("PUT", "/gateways/cg-1", {"labels": {"site": "north"}})
+    for destination in ({"selector": "site=north", "match": "cg-*", "except": ["cg-0"]}, {"all": True}):
+        body = batch()
+        body["batch"][0]["__request"]["destination"] = destination
+        yield door.ask("POST", "/jobs", body).json
 
 
 def test_jobs(door: Door) -> None:
