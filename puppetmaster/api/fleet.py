@@ -107,10 +107,9 @@ def pattern_fault(text: Any) -> str | None:
     return f"expected a pattern such as cg-1* of 1 to {fields.NAME_LIMIT} characters, got {got}"
 
 
-def parse_target(asked: Mapping[str, Any], where: str, faults: Faults) -> Target | None:
+def parse_target(given: Mapping[str, Any], where: str, faults: Faults) -> Target | None:
     """The gateways that an item asks for without naming them; None: there are faults."""
     before = faults.total
-    given = {name: value for name, value in asked.items() if value is not None}
     for name in given.keys() - _TARGET.keys():
         known = ", ".join(_TARGET)
         faults.add(f"{where}.{quoted(name)[1:-1]}", f"unknown property; known here: {known}")
