@@ -87,7 +87,6 @@ def measure(directory: Path, count: int, rounds: int) -> None:
             taken_ms = spent_ms(lambda: service.gateways.put_all(body), 1)
             waited_s = time.perf_counter() - waited_s
             print(f"{count} gateways, {what}: put in {taken_ms:.0f} ms, {waited_s:.1f} s with the disk")
-        del body
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         for asked in ASKED:
             taken_ms = spent_ms(lambda asked=asked: answered(service, asked), rounds)  # type: ignore[misc]

@@ -13,6 +13,10 @@ from puppetmaster.model.selector import key_fault, parse, value_fault
 _NAME = re.compile(r"[^/?#+\s\x00-\x1f\x7f-\x9f\ud800-\udfff]+")
 
 
+#: Of names, as ``ranges`` has it. Who writes it into a pattern would get far fewer gateways than meant.
+_RANGE = re.compile(r"\[([0-9A-Za-z]{2,}-[0-9A-Za-z]+|[0-9A-Za-z]+-[0-9A-Za-z]{2,})\]")
+
+
 def name_fault(name: Any) -> str | None:
     """What is wrong with the name of a gateway, as a sentence; None: nothing is."""
     if not isinstance(name, str) or not _NAME.fullmatch(name):
@@ -101,6 +105,8 @@ def selector_fault(text: Any) -> str | None:
 
 def pattern_fault(text: Any) -> str | None:
     """What is wrong with a pattern for names, as a sentence; None: nothing is."""
+    if isinstance(text, str) and (found := _RANGE.search(text)) is not None:
+        return f"expected no range, for [..] is one character in a pattern, got {quoted(found[0])}"
     if isinstance(text, str) and 0 < len(text) <= fields.NAME_LIMIT:
         return None
     got = quoted(text) if isinstance(text, str) else kind(text)

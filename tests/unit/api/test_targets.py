@@ -131,6 +131,9 @@ def test_a_job_that_names_its_gateways_has_the_digest_of_earlier_versions() -> N
         ({"match": "x", "except": None}, [".except"]),
         ({"selector": 5, "except": "x"}, [".except", ".selector"]),
         ({"all": True, "except": []}, [".except"]),
+        ({"all": True, "except": ["cg-[001-010]"]}, [".except"]),
+        ({"match": "cg-[01-ff]"}, [".match"]),
+        ({"match": "cg-[1-200]"}, [".match"]),
         ({"all": True, "except": ["x", 5]}, [".except"]),
     ],
 )
