@@ -77,7 +77,8 @@ class Changes:
     gateways: dict[str, Gateway] = field(default_factory=dict)
     #: Names of gateways that are forgotten. ``gateways`` and ``destinations`` count after that.
     forgotten: set[str] = field(default_factory=set)
-    #: Destinations of new jobs. Those that are not known yet become gateways without labels.
+    #: Destinations of new jobs. Those that are not known yet become gateways without labels, while fewer than
+    #: ``MOST_LEARNED`` are known.
     destinations: set[str] = field(default_factory=set)
     #: The next ids; None: they have not changed.
     ids: Ids | None = None
@@ -261,6 +262,10 @@ def _rank(ranked: _Ranked) -> Rank:
 def _first(known: list[_Ranked], more: list[_Ranked]) -> list[_Ranked]:
     """The ``MOST`` that ended first, in order."""
     return sorted([*known, *more], key=_rank)[:MOST]
+
+
+#: From so many gateways on destinations become none by themselves: jobs are pruned, and these are not.
+MOST_LEARNED = 200_000
 
 
 class LastResult(NamedTuple):

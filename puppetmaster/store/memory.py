@@ -18,6 +18,7 @@ from puppetmaster.model.job import FINAL, Job
 from puppetmaster.model.request import FAILURES, OPEN, Item, Request
 from puppetmaster.store.base import (
     FIELDS,
+    MOST_LEARNED,
     REQUEST_BYTES,
     Changes,
     Ended,
@@ -308,8 +309,9 @@ def _change_gateways(tables: Tables, changes: Changes, put: Mapping[str, Documen
     for name in changes.forgotten:
         tables.gateways.pop(name, None)
     tables.gateways.update(put)
-    for name in changes.destinations:
-        tables.gateways.setdefault(name, Gateway(name=name).document())
+    for name in sorted(changes.destinations - tables.gateways.keys()):
+        if len(tables.gateways) < MOST_LEARNED:
+            tables.gateways[name] = Gateway(name=name).document()
 
 
 def _remove(tables: Tables, job_id: int, ids: range) -> None:

@@ -53,6 +53,16 @@ def test_a_destination_becomes_known_and_one_that_is_known_keeps_its_labels(stor
     assert store.now.gateways(["cg-0", "cg-1"]) == [Gateway(name="cg-0"), NORTH]
 
 
+def test_beyond_a_limit_destinations_are_not_learned(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("sqlite.store", "memory"):
+        monkeypatch.setattr(f"puppetmaster.store.{module}.MOST_LEARNED", 3)
+    store.commit(put(NORTH))
+    store.commit(replace(put(BARE), destinations={"a", "b", "cg-1"}))
+    assert names(store) == ["Cg:3", "a", "cg-1"]
+    store.commit(replace(put(SOUTH), destinations={"b", "c"}))
+    assert names(store) == ["Cg:3", "a", "cg-1", "cg-2"]
+
+
 def test_a_removed_job_leaves_its_gateways(store: Store) -> None:
     changes = creation(1)
     store.commit(changes)

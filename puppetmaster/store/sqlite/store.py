@@ -34,6 +34,7 @@ from puppetmaster.model.request import Item, Request
 from puppetmaster.model.why import Reason, Said
 from puppetmaster.store.base import (
     FIELDS,
+    MOST_LEARNED,
     PRUNED_AT_ONCE,
     Changes,
     Ended,
@@ -271,9 +272,13 @@ class SqliteStore(Store):
         known = {name: id_ for id_, name in table.values(("name",), {"name": list(names)})}
         put = changes.gateways
         table.put((known[name], one.document()) for name, one in put.items() if name in known)
-        fresh = sorted(names - known.keys())
+        fresh = [one for name, one in put.items() if name not in known]
+        learned = sorted(names - known.keys() - put.keys())
+        if learned:
+            room = max(MOST_LEARNED - len(fresh) - table.count(Fields()), 0)
+            fresh += [Gateway(name=name) for name in learned[:room]]
         if fresh:
-            table.insert_multiple(put.get(name, Gateway(name=name)).document() for name in fresh)
+            table.insert_multiple(one.document() for one in fresh)
 
     def _write_drafts(self, changes: Changes) -> None:
         trash = self._db.table("trash")
