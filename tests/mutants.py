@@ -75,8 +75,7 @@ GROUPS: Mapping[str, Group] = {
     "http": Group(
         "api/operations api/service api/gateways api/fleet api/bodies api/fields api/query api/results "
         "api/pages model/spec events http/resources http/security http/server http/protocols http/websockets "
-        "http/metrics "
-        "http/app",
+        "http/metrics http/app",
         "unit/api unit/model/test_spec.py unit/test_events.py unit/http contract/test_openapi.py "
         "system/test_controls.py",
     ),
