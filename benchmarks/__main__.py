@@ -30,6 +30,7 @@ SHORT: dict[str, list[str]] = {
     "sockets": ["--count", "2000", "--subscribers", "50", "--rounds", "1", "--changes", "20"],
     "store": ["--rounds", "3"],
     "retention": ["--count", "5000", "--jobs", "5000", "--rounds", "1"],
+    "registry": ["--counts", "5000"],
     "page": ["--count", "2000"],
     "simulated": [],
     "bridged": ["--count", "3", "--rounds", "1"],

@@ -38,7 +38,13 @@ SETTINGS = "| variable | default | meaning |\n|---|---|---|\n"
 PROPERTIES = "| property | meaning | what it may be | default |\n|---|---|---|---|\n"
 #: The table of an answer, and what is called so in ``ANSWERS``.
 ANSWER = "| of a {} | meaning |\n|---|---|\n"
-ANSWERS_SHOWN = {"job": "Job", "request": "Request", "group of results": "Result", "gateway": "Gateway"}
+ANSWERS_SHOWN = {
+    "job": "Job",
+    "request": "Request",
+    "group of results": "Result",
+    "gateway": "Gateway",
+    "gateway that is known": "KnownGateway",
+}
 CODES = "| `{}` | sentence |\n|---|---|\n"
 BRACES = re.compile(r"\{.*?\}")
 OPTIONS = "| option | in the job | meaning |\n|---|---|---|\n"

@@ -111,6 +111,13 @@ SCHEMAS: Mapping[str, Shape] = {
     "Destinations": fields.DESTINATIONS,
     "Item": _item(),
     "NewJob": _new_job(),
+    "NewGateway": _body(fields.GATEWAY_FIELDS),
+    "NewGateways": {
+        "type": "array",
+        "minItems": 1,
+        "maxItems": fields.MOST_GATEWAYS,
+        "items": _body(fields.NAMED_GATEWAY_FIELDS),
+    },
     "NewRequest": _body(fields.NEW_REQUEST),
     "Control": {
         **_body(fields.CONTROL_FIELDS),
@@ -127,7 +134,7 @@ _CODES = {
     400: "Not JSON, not an object, or a wrong or unknown property or parameter",
     401: "No token, or a wrong one",
     403: "Asked for by a page of another origin, or under a name that is not ours",
-    404: "No such job or request",
+    404: "No such job, request or gateway",
     405: "No such method here",
     408: "The body did not arrive in time",
     409: "The key belongs to another body, the change does not fit the status, or nothing is to run again",
@@ -145,6 +152,7 @@ def _parameter(name: str, schema: Mapping[str, Any], about: str, where: str = "q
 
 
 _NUMBER = _parameter("id", {**_ID, "maximum": 2**53}, "As answered at creation", "path")
+_NAME = _parameter("id", fields.GATEWAY_NAME, "Its name, as a destination has it", "path")
 _KNOWN = _parameter("If-None-Match", {"type": "string"}, "An ETag that is known", "header")
 _NEW_KEY = _parameter(
     "Idempotency-Key",
@@ -156,7 +164,7 @@ _NEW_KEY = _parameter(
 
 def _parameters(one: Operation) -> list[Shape]:
     """What is taken beside the body."""
-    found = [_NUMBER] if "{id}" in one.path else []
+    found = [_NAME if one.path.startswith("/gateways/") else _NUMBER] if "{id}" in one.path else []
     found += [
         _parameter(named.name, named.schema, named.about)
         for named in map(query.PARAMETERS.get, one.query)

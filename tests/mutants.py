@@ -51,8 +51,10 @@ class Group(NamedTuple):
 GROUPS: Mapping[str, Group] = {
     "engine": Group(
         "engine/engine engine/lifecycle engine/delivery engine/state engine/background engine/in_flight "
-        "engine/presence engine/context model/job model/request model/policy model/reply timers",
-        "unit/model unit/engine unit/bus/test_client.py contract/test_store.py",
+        "engine/presence engine/registry engine/context model/gateway model/selector model/job model/request "
+        "model/policy model/reply timers",
+        "unit/model unit/engine unit/bus/test_client.py contract/test_store.py "
+        "contract/test_gateways_stored.py",
     ),
     "scheduling": Group(
         "scheduling/scheduler scheduling/locks scheduling/fairness scheduling/window scheduling/owners",
@@ -61,8 +63,8 @@ GROUPS: Mapping[str, Group] = {
     "store": Group(
         "store/base store/memory store/datadir store/transfer store/sqlite/store store/sqlite/reader "
         "store/sqlite/migrations store/sqlite/rows store/sqlite/documents",
-        "unit/store contract/test_store.py contract/test_retention.py unit/engine/test_drafts.py unit/api "
-        "system/test_disk.py",
+        "unit/store contract/test_store.py contract/test_gateways_stored.py contract/test_retention.py "
+        "unit/engine/test_drafts.py unit/api system/test_disk.py",
     ),
     "bus": Group(
         "bus/client bus/connection bus/packets bus/credentials bus/publisher bundle/envelope bundle/requests "
@@ -71,8 +73,9 @@ GROUPS: Mapping[str, Group] = {
         "system/test_logins.py",
     ),
     "http": Group(
-        "api/operations api/service api/bodies api/fields api/query api/results api/pages model/spec events "
-        "http/resources http/security http/server http/protocols http/websockets http/metrics http/app",
+        "api/operations api/service api/gateways api/fleet api/bodies api/fields api/query api/results "
+        "api/pages model/spec events http/resources http/security http/server http/protocols http/websockets "
+        "http/metrics http/app",
         "unit/api unit/model/test_spec.py unit/test_events.py unit/http contract/test_openapi.py "
         "system/test_controls.py",
     ),

@@ -26,6 +26,7 @@ def creation(number: int, total: int = 3, **given: Any) -> Changes:
         jobs={number: job},
         items={item.id: item},
         requests={request.id: request for request in requests},
+        destinations={request.destination for request in requests},
         ids=Ids(next_job=number + 1, next_request=first_of(number) + total),
     )
 

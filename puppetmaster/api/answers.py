@@ -110,6 +110,19 @@ JOB = (
         ),
     ),
     *(one for one in NEW_JOB if one.given),
+    _field(
+        "targets",
+        "The items of the batch that did not name their gateways: as they were asked for",
+        _OBJECT,
+        _field("item", "Its place in the batch, from 0", _COUNT),
+        _field("selector", "The selector of labels", _TEXT, always=False),
+        _field("match", "The pattern for names", _TEXT, always=False),
+        _field("all", "All that were known", {"const": True}, always=False),
+        _field("except", "Patterns of the names that were left out", _TEXTS, always=False),
+        _field("found", "How many were found when the job was created", _COUNT),
+        many=Many.LIST,
+        always=False,
+    ),
     _field("waveEnds", "With `waves`: number of requests up to the end of each wave", _SIZES, always=False),
     _field("wave", "With `waves`: number of the open wave, from 1", _SIZE, always=False),
     _field(
@@ -347,6 +360,29 @@ GATEWAY = (
     ),
 )
 
+KNOWN_GATEWAY = (
+    _field("name", "Its name, as a destination has it", _FILLED),
+    _field("labels", "Its labels", {"type": "object", "additionalProperties": _TEXT}),
+    _field("note", "A sentence of its keeper", _TEXT, null="it has none"),
+    _field(
+        "connected", "Whether its bridge says that it is connected", _FLAG, null="no bridge says anything"
+    ),
+    _field("registered", "Whether the controller says that it is registered", _FLAG, null="not known"),
+    _field(
+        "lastResult",
+        "How its newest request ended, of those that are done and kept",
+        _OBJECT,
+        _field("request", "Its id", _ID),
+        _field("status", "How it ended", _STATUS),
+        _field("code", "The code of its answer", _NUMBER, null="it has none"),
+        null="there is none",
+    ),
+)
+PUT_GATEWAYS = (
+    _field("put", "Number of gateways that were put", _COUNT),
+    _field("created", "Number of those that were not known before", _COUNT),
+)
+
 READINESS = (
     _field("ready", "Whether a batch would be carried out now", _FLAG),
     _field(
@@ -365,4 +401,6 @@ ANSWERS = {
     "Error": ERROR,
     "Gateway": GATEWAY,
     "Readiness": READINESS,
+    "KnownGateway": KNOWN_GATEWAY,
+    "PutGateways": PUT_GATEWAYS,
 }

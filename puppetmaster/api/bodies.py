@@ -7,20 +7,19 @@ unknown property is a fault, because a job must not go to a whole fleet on accou
 
 import hashlib
 import json
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from typing import Any
 
 from puppetmaster import jsoncodec
-from puppetmaster.api import fields
+from puppetmaster.api import fields, fleet
 from puppetmaster.api.fields import GIVEN, kind, quoted
 from puppetmaster.errors import Fault, Faults, Invalid, TooLarge
+from puppetmaster.model.gateway import Target
 from puppetmaster.model.message import DEFAULT_CAPACITY, Capacity, EncodedCommand
 from puppetmaster.model.policy import out_of_order
 from puppetmaster.model.spec import ItemSpec, JobSpec, Rerun
 
-_DESTINATION = re.compile(r"[^/?#+\s\x00-\x1f\x7f-\x9f\ud800-\udfff]+")
 #: The longest tunnel and the longest id that a message may have.
 _TUNNEL = "t" * 63
 _ID = 2**32 - 1
@@ -48,6 +47,8 @@ def parse_job(body: Any, max_requests: int, capacity: Capacity = DEFAULT_CAPACIT
             raise _too_large(len(body["batch"]), max_requests)
         for index, item in enumerate(body["batch"]):
             items += _item(item, f"batch[{index}]", faults, capacity)
+        if sum(one.target is not None for one in items) > fields.MOST_TARGETS:
+            faults.add("batch", f"expected at most {fields.MOST_TARGETS} items that look for their gateways")
     properties = {name: value for name, value in body.items() if name != "batch"}
     return _spec(properties, items, faults, max_requests)
 
@@ -103,12 +104,45 @@ def _spec(
         dry_run=bool(properties.get("dryRun")),
         given={name: properties[name] for name in GIVEN if properties.get(name) is not None},
     )
-    check_size(spec, max_requests)
+    if not spec.seeks:
+        check_size(spec, max_requests)
     return replace(spec, digest=digest(spec)) if spec.key is not None else spec
 
 
+def aimed(
+    spec: JobSpec,
+    find: Callable[[Target], tuple[str, ...]],
+    max_requests: int,
+    capacity: Capacity = DEFAULT_CAPACITY,
+) -> JobSpec:
+    """The job with the gateways that its items look for, which ``find`` finds, and with its ``targets``.
+
+    Raises:
+        Invalid: nothing was found for an item, or its message to one of them is too long.
+        TooLarge: the job has more than ``max_requests`` requests.
+    """
+    faults = Faults()
+    items, targets = [], []
+    for place, item in enumerate(spec.items):
+        if item.target is None:
+            items.append(item)
+            continue
+        names = find(item.target)
+        if not names:
+            said = "expected gateways that are known: GET /gateways lists them; none of them fits"
+            faults.add(f"batch[{place}].__request.destination", said)
+        elif (wrong := _too_long(item, names, capacity)) is not None:
+            faults.add(f"batch[{place}].data", wrong)
+        items.append(replace(item, destinations=names))
+        targets.append({"item": place, **item.target.asked, "found": len(names)})
+    faults.check()
+    found = replace(spec, items=tuple(items), given={**spec.given, "targets": targets})
+    check_size(found, max_requests)
+    return found
+
+
 def check_size(spec: JobSpec, max_requests: int) -> None:
-    """Check a job of known size. A rerun has no size until its requests are known.
+    """Check a job of known size. Of a rerun, and of one that ``seeks``, the size is found later.
 
     Raises:
         TooLarge: the job has more than ``max_requests`` requests.
@@ -135,6 +169,9 @@ def _too_large(total: int, most: int) -> TooLarge:
 def digest(spec: JobSpec) -> str:
     """A SHA-256 of what a body asks for. It is the same for the same job, however the body is written."""
     asked = asdict(replace(spec, digest="", dry_run=False))
+    for item in asked["items"]:
+        if item["target"] is None:  # digests of earlier versions stay as they are
+            del item["target"]
     found = hashlib.sha256()
     for piece in json.JSONEncoder(sort_keys=True).iterencode(asked):  # in pieces, because it may be large
         found.update(piece.encode("ascii"))
@@ -151,14 +188,18 @@ def _item(item: Any, path: str, faults: Faults, capacity: Capacity) -> list[Item
         places = [("destination", inner), ("__destination", inner), *places]
     found = [(name, holder) for name, holder in places if name in holder]
     destinations: tuple[str, ...] = ()
+    target = None
     if len(found) == 1:
         name, holder = found[0]
         where = f"{path}.{name}" if holder is item else f"{path}.__request.{name}"
-        destinations = _destinations(holder[name], where, faults)
+        if isinstance(asked := holder[name], dict):
+            target = fleet.parse_target(asked, where, faults)
+        else:
+            destinations = _destinations(asked, where, faults)
     else:
         many = "exactly one list of destinations, got several" if found else "the destinations, got none"
         faults.add(f"{path}.__request.destination", f"expected {many}")
-    return _item_of(item, destinations, path, faults, capacity)
+    return _item_of(item, destinations, path, faults, capacity, target)
 
 
 def _item_of(
@@ -167,25 +208,34 @@ def _item_of(
     path: str,
     faults: Faults,
     capacity: Capacity,
+    target: Target | None = None,
 ) -> list[ItemSpec]:
     data, method, resource = message.get("data", {}), message.get("method"), message.get("resource")
     before = faults.total
     faults.take(jsoncodec.each_fault(data, f"{path}.data"))
-    if faults.total > before or not destinations:
+    if faults.total > before or not (destinations or target):
         return []
     if not isinstance(method, str) or not isinstance(resource, str):
         return []
-    item = ItemSpec(method.lower(), resource, data, destinations, fields.plain(message.get("code")))
+    item = ItemSpec(method.lower(), resource, data, destinations, fields.plain(message.get("code")), target)
     if item.method not in fields.METHODS:
         return []
+    if destinations and (wrong := _too_long(item, destinations, capacity)) is not None:
+        faults.add(f"{path}.data", wrong)
+    return [item]
+
+
+def _too_long(item: ItemSpec, destinations: tuple[str, ...], capacity: Capacity) -> str | None:
+    """That the item's message to one of these is too long, as a sentence; None: it is not."""
     longest = max(destinations, key=lambda destination: len(json.dumps(destination)))
     size = capacity.size(_command(item).message(_ID, longest).payload)
-    if size > (most := capacity.message_bytes):
-        who = "what the controller passes"
-        if capacity.limited:
-            who = "indented as the controller passes it on, what the broker carries"
-        faults.add(f"{path}.data", f"expected a message below {most + 1} bytes, which is {who}, got {size}")
-    return [item]
+    most = capacity.message_bytes
+    if size <= most:
+        return None
+    who = "what the controller passes"
+    if capacity.limited:
+        who = "indented as the controller passes it on, what the broker carries"
+    return f"expected a message below {most + 1} bytes, which is {who}, got {size}"
 
 
 def _command(item: ItemSpec) -> EncodedCommand:
@@ -208,13 +258,8 @@ def _destinations(found: Any, where: str, faults: Faults) -> tuple[str, ...]:
 def _checked(names: list[Any], place: Callable[[int], str], faults: Faults) -> tuple[str, ...]:
     first: dict[str, int] = {}
     for index, name in enumerate(names):
-        if not isinstance(name, str) or not _DESTINATION.fullmatch(name):
-            got = quoted(name) if isinstance(name, str) else kind(name)
-            said = f"expected a name without / ? # + and white space, got {got}"
-            faults.add(place(index), said)
-        elif len(f"/remote/{name}".encode()) > fields.RESOURCE_LIMIT_BYTES:
-            said = f"expected /remote/<name> within {fields.RESOURCE_LIMIT_BYTES} bytes, got a longer one"
-            faults.add(place(index), said)
+        if (wrong := fleet.name_fault(name)) is not None:
+            faults.add(place(index), wrong)
         elif name in first:
             said = f"expected each destination once in an item, got {quoted(name)} as at {first[name]}"
             faults.add(place(index), said)

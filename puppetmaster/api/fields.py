@@ -17,7 +17,7 @@ import voluptuous as vol
 from puppetmaster import jsoncodec
 from puppetmaster.clock import seconds
 from puppetmaster.errors import FAULTS_SHOWN, Fault, Faults
-from puppetmaster.model import policy
+from puppetmaster.model import policy, selector
 from puppetmaster.model.job import JobStatus
 
 METHODS = ("get", "post", "put", "delete")
@@ -28,6 +28,13 @@ KEY_LIMIT = 255
 SHORTEST_S, LONGEST_S = 0.001, 1_000_000_000
 LONGEST_MS = LONGEST_S * 1000
 
+NOTE_LIMIT = 1000
+MOST_LABELS = 64
+MOST_BESIDES = 1000
+#: Most items of a job that look for their gateways.
+MOST_TARGETS = 100
+#: Most gateways that are put at once.
+MOST_GATEWAYS = 50_000
 MOST_WAVES = 100
 MOST_ATTEMPTS = 100
 #: Most entries of a list of words; words may be repeated.
@@ -340,22 +347,67 @@ _RESOURCE = _kind(
     f"a string that begins with / of at most {RESOURCE_LIMIT_BYTES} bytes that the bus can carry",
     _is_resource,
 )
+#: Keys and selectors as JSON Schema says them: some that the check takes are left out, such as long prefixes.
+_LABEL_KEY = (
+    rf"([a-z0-9]([-a-z0-9]{{0,20}}[a-z0-9])?(\.[a-z0-9]([-a-z0-9]{{0,20}}[a-z0-9])?){{0,8}}/)?{selector.NAME}"
+)
+_LABEL_VALUE = rf"({selector.NAME})?"
+_REQUIREMENT = (
+    rf"(!?{_LABEL_KEY}|{_LABEL_KEY}(==?|!=){_LABEL_VALUE}"
+    rf"|{_LABEL_KEY} (in|notin) \({_LABEL_VALUE}(,{_LABEL_VALUE}){{0,20}}\))"
+)
+SELECTOR: Shape = {"type": "string", "pattern": rf"^{_REQUIREMENT}(,{_REQUIREMENT}){{0,20}}$"}
+PATTERN: Shape = {"type": "string", "minLength": 1, "maxLength": NAME_LIMIT}
 #: The limit counts bytes. A destination that is not ASCII may have fewer characters.
-_DESTINATION: Shape = {
+GATEWAY_NAME: Shape = {
     "type": "string",
     "pattern": r"^[^/?#+\s\x00-\x1f\x7f-\x9f]+$",
     "maxLength": RESOURCE_LIMIT_BYTES - len("/remote/"),
 }
+#: Which of the known gateways are meant.
+_TARGET: Shape = {
+    "type": "object",
+    "properties": {
+        "selector": SELECTOR,
+        "match": PATTERN,
+        "all": {"const": True},
+        "except": {"type": "array", "items": PATTERN, "minItems": 1, "maxItems": MOST_BESIDES},
+    },
+    "additionalProperties": False,
+    "anyOf": [
+        {"required": ["all"], "properties": {"selector": False, "match": False}},
+        {"required": ["selector"], "properties": {"all": False}},
+        {"required": ["match"], "properties": {"all": False}},
+    ],
+}
 DESTINATIONS: Shape = {
     "anyOf": [
-        _DESTINATION,
-        {"type": "array", "items": _DESTINATION, "minItems": 1, "uniqueItems": True},
+        _TARGET,
+        GATEWAY_NAME,
+        {"type": "array", "items": GATEWAY_NAME, "minItems": 1, "uniqueItems": True},
     ]
 }
 _ITEMS = _kind(
     {"type": "array", "minItems": 1, "items": {"$ref": f"{REF}Item"}},
     "a list of at least one item",
     lambda value: isinstance(value, list) and bool(value),
+)
+
+
+_NOTE = _kind(
+    {"type": "string", "maxLength": NOTE_LIMIT, "pattern": r"^[^\u0000]*$"},
+    f"at most {NOTE_LIMIT} characters",
+    lambda value: isinstance(value, str) and len(value) <= NOTE_LIMIT and not jsoncodec.faults(value, ""),
+    Form.TEXT,
+)
+#: ``api.fleet`` checks each label.
+_LABELS = _OBJECT._replace(
+    schema={
+        "type": "object",
+        "maxProperties": MOST_LABELS,
+        "propertyNames": {"pattern": f"^{_LABEL_KEY}$"},
+        "additionalProperties": {"type": "string", "pattern": f"^{_LABEL_VALUE}$"},
+    }
 )
 
 
@@ -393,7 +445,7 @@ ITEM_FIELDS = (
         parts=(
             Field(
                 name="destination",
-                about="A gateway, or a list of them: one request each",
+                about="A gateway, a list of them, or which of the known ones: one request each",
                 kind=described({"$ref": f"{REF}Destinations"}),
             ),
             Field(name="__destination", kind=ANY),
@@ -616,7 +668,7 @@ _COMPAT = (
     _IGNORED,
 )
 NEW_REQUEST = (
-    Field(name="destination", about="The gateway", kind=described(_DESTINATION), required=True),
+    Field(name="destination", about="The gateway", kind=described(GATEWAY_NAME), required=True),
     *(replace(one, parts=_COMPAT_MESSAGE) if one.name == "message" else one for one in _COMPAT),
 )
 
@@ -635,17 +687,33 @@ CONTROL_FIELDS = (
     ),
 )
 
+GATEWAY_FIELDS = (
+    Field(
+        name="labels",
+        about="Keys and values by the rules of Kubernetes, all of them",
+        kind=_LABELS,
+        nullable=True,
+        otherwise="they stay",
+    ),
+    Field(name="note", about="A sentence; empty for none", kind=_NOTE, nullable=True, otherwise="it stays"),
+)
+NAMED_GATEWAY_FIELDS = (
+    Field(name="name", about="The gateway", kind=described(GATEWAY_NAME), required=True),
+    *GATEWAY_FIELDS,
+)
+
 JOB, ITEM, MESSAGE, COMPAT_MESSAGE, CONTROL = (
     vol.Schema(_checks(some)) for some in (NEW_JOB, ITEM_FIELDS, _MESSAGE, _COMPAT_MESSAGE, CONTROL_FIELDS)
 )
 JOB_COMPAT = vol.Schema({vol.Required("destinations"): ANY.check, **_checks(_COMPAT)})
+GATEWAY, NAMED_GATEWAY = vol.Schema(_checks(GATEWAY_FIELDS)), vol.Schema(_checks(NAMED_GATEWAY_FIELDS))
 REQUEST = vol.Schema({vol.Required("destination"): ANY.check, **_checks(_COMPAT)})
 
 
 #: The names of all properties.
 KNOWN = frozenset(
     one.name
-    for some in (NEW_JOB, ITEM_FIELDS, _COMPAT_MESSAGE, NEW_REQUEST, CONTROL_FIELDS)
+    for some in (NEW_JOB, ITEM_FIELDS, _COMPAT_MESSAGE, NEW_REQUEST, CONTROL_FIELDS, NAMED_GATEWAY_FIELDS)
     for field in some
     for one in (field, *field.parts)
 ) | {"destinations"}

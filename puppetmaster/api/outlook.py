@@ -1,8 +1,9 @@
 """What a job would do, in sentences. The page and the command line show them as they are."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from json import dumps
+from typing import Any
 
 from puppetmaster.clock import seconds
 from puppetmaster.model.job import Job
@@ -18,6 +19,7 @@ def sentences(spec: JobSpec, job: Job) -> list[str]:
     policy = job.policy
     gateways = len({destination for item in spec.items for destination in item.destinations})
     found = [
+        *(_found(target) for target in job.given.get("targets", ())),
         f"{_count(job.total, 'request')} to {_count(gateways, 'gateway')}: {job.summary}.",
         _order(policy, job, gateways if spec.by_gateway else None),
         *_absent(policy),
@@ -25,6 +27,14 @@ def sentences(spec: JobSpec, job: Job) -> list[str]:
         _twice(policy, _may_run_twice(policy, spec)),
     ]
     return [*found, *_odd(job, gateways if spec.by_gateway else None)]
+
+
+def _found(target: Mapping[str, Any]) -> str:
+    """How many gateways an item is for that does not name them."""
+    asked = [target[name] for name in ("selector", "match") if name in target]
+    out = f", without {_listed(target['except'])}" if "except" in target else ""
+    which = " and ".join(asked) or "all that are known"
+    return f"batch[{target['item']}] is for {_count(target['found'], 'gateway')}: {which}{out}."
 
 
 def _order(policy: Policy, job: Job, gateways: int | None) -> str:

@@ -32,11 +32,11 @@ class Chunks:
 
     #: Number of rows before paging.
     total: int
-    #: The keys of the rows on this page, such as ids.
-    keys: Sequence[int]
+    #: The keys of the rows on this page, such as ids or names.
+    keys: Sequence[Any]
     #: Reads the rows of the first of some keys: of one key at least. It skips rows that are gone, or that do
     #: not fit the filter any more.
-    read: Callable[[Sequence[int]], Part]
+    read: Callable[[Sequence[Any]], Part]
 
     def parts(self) -> Iterator[list[Any]]:
         """The rows, part by part. Raises what ``read`` raises."""

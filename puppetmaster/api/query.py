@@ -1,12 +1,13 @@
 """The query string of a GET: paging, filters, flags. All its faults are reported at once."""
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, NamedTuple
 from urllib.parse import parse_qs
 
+from puppetmaster.api import fields, fleet
 from puppetmaster.errors import Fault, Faults
 from puppetmaster.model.job import JobStatus
 from puppetmaster.model.request import RequestStatus
@@ -51,7 +52,20 @@ PARAMETERS: Mapping[str, Parameter] = {
     "collection": Parameter("collection", "Adds `collection`, the request objects", _FLAG),
     "changed": Parameter("collection", "Adds `collection`, the requests that changed", _FLAG),
     "everyDestination": Parameter("collection", "Lists destinations one by one, not as ranges", _FLAG),
+    "selector": Parameter(
+        "selector", "Only those whose labels this selects, as in Kubernetes", fields.SELECTOR
+    ),
+    "match": Parameter(
+        "match", "Only those whose name fits this pattern of `*`, `?`, `[..]`", fields.PATTERN
+    ),
     "diff": Parameter("diff", "Adds how a group differs from the largest good one", _FLAG),
+}
+
+
+#: Says what is wrong with the value of a filter, as a sentence.
+_CHECKED: Mapping[str, Callable[[Any], str | None]] = {
+    "selector": fleet.selector_fault,
+    "match": fleet.pattern_fault,
 }
 
 
@@ -101,6 +115,9 @@ def parse(given: Mapping[str, Any], allowed: Sequence[str]) -> Query:
             values[name] = _flag(name, value, faults)
         elif name == "failed":
             where[name] = _flag(name, value, faults)
+        elif name in _CHECKED:
+            where[name] = value
+            faults.take(Fault(name, wrong) for wrong in [_CHECKED[name](value)] if wrong is not None)
         elif name == "status":
             where[name] = _statuses(name, value, statuses, faults)
         else:

@@ -12,6 +12,8 @@ from itertools import islice, pairwise
 from typing import Any
 
 from puppetmaster.api import bodies, fields, outlook, results
+from puppetmaster.api.gateways import CHANGE_TIMEOUT_S, Gateways
+from puppetmaster.api.gateways import LOOK_TIMEOUT_S as LOOK_TIMEOUT_S  # for those who know the service only
 from puppetmaster.api.pages import PART, PART_BYTES, Chunks, Full, Part, whole
 from puppetmaster.api.pages import ids as listed
 from puppetmaster.api.query import Query
@@ -27,10 +29,6 @@ from puppetmaster.model.why import Why
 from puppetmaster.settings import Settings
 from puppetmaster.store.base import Reader, Store
 
-#: How long a caller waits until a change is on disk. The bus gives us ``ttl`` seconds (bundle.json).
-CHANGE_TIMEOUT_S = 15.0
-#: How long a look waits for the dispatcher.
-LOOK_TIMEOUT_S = 5.0
 #: Why a request waits, if the dispatcher does not answer.
 NOT_KNOWN = Why.NOT_KNOWN.said()
 
@@ -49,6 +47,7 @@ class Service:
         self._settings = settings
         self._store = store
         self._dispatcher = dispatcher
+        self.gateways = Gateways(store, dispatcher)
         self._limit = limit or Limit(settings.broker_limit_bytes)
 
     @property
@@ -69,14 +68,18 @@ class Service:
             Unavailable, StoreError: it was not created, or that is not known: the message says which.
         """
         spec = bodies.parse_job(body, self._settings.max_requests, self._limit.capacity)
-        if spec.key is not None and (spec.rerun is not None or spec.dry_run):
-            # The key is looked for first: the job that is to be run again may have changed since, or be gone.
+        if spec.key is not None and (spec.rerun is not None or spec.dry_run or spec.seeks):
+            # The key is looked for first: the job that is to be run again may have changed since, or be gone,
+            # and so may the gateways.
             # The job with this key may still be written: what is answered is on disk.
             existing = self._dispatcher.look(lambda engine: engine.lifecycle.existing(spec), CHANGE_TIMEOUT_S)
             if existing is not None and not spec.dry_run:
                 return _with_ids(existing)
         if spec.rerun is not None:
             spec = self._again(spec, spec.rerun)
+        if spec.seeks:
+            most, capacity = self._settings.max_requests, self._limit.capacity
+            spec = bodies.aimed(spec, self.gateways.finder(), most, capacity)
         if spec.dry_run:
             return self._plan(spec)
         job = self._dispatcher.create(lambda engine: engine.create(spec), CHANGE_TIMEOUT_S)

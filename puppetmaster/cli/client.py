@@ -19,9 +19,13 @@ TIMEOUT_S = 30.0
 CREATE_ATTEMPTS = 3
 
 #: A property that each job, each request, and each group of results has.
-_JOB, _REQUEST, _GROUP = "counts", "__request", "sample"
+_JOB, _REQUEST, _GROUP, _GATEWAY, _PUT = "counts", "__request", "sample", "lastResult", "put"
 #: Words of the API's sentences -> the command that shows the same.
-_SAID_HERE = {"GET /jobs lists": "list", "GET /requests lists": "requests JOB"}
+_SAID_HERE = {
+    "GET /jobs lists": "list",
+    "GET /requests lists": "requests JOB",
+    "GET /gateways lists": "gateways list",
+}
 
 
 class ClientError(Exception):
@@ -157,6 +161,34 @@ class Client:
     def delete(self, job_id: int) -> dict[str, Any]:
         """DELETE /jobs/:id. Returns the job as it was before."""
         return self._object(self.ask("DELETE", f"/jobs/{job_id}"), _JOB)
+
+    def gateways(self, **filters: Any) -> tuple[list[dict[str, Any]], int]:
+        """GET /gateways. Returns the gateways of this page, and the number of all that fit."""
+        return self._rows("/gateways", filters, _GATEWAY)
+
+    def gateway(self, name: str) -> dict[str, Any]:
+        """GET /gateways/:name. Returns the gateway."""
+        return self._object(self.ask("GET", f"/gateways/{name}"), _GATEWAY)
+
+    def put_gateway(self, name: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        """PUT /gateways/:name. Returns the gateway."""
+        return self._object(self.ask("PUT", f"/gateways/{name}", body), _GATEWAY)
+
+    def put_gateways(
+        self, puts: Sequence[Mapping[str, Any]], named: Callable[[str], str] = str
+    ) -> dict[str, Any]:
+        """POST /gateways. Returns how many were put, and how many of them are new.
+
+        ``named`` names a place in the list for whoever reads what is wrong.
+        """
+        try:
+            return self._object(self.ask("POST", "/gateways", puts), _PUT)
+        except Refused as error:
+            raise error.named(named) from error
+
+    def forget_gateway(self, name: str) -> dict[str, Any]:
+        """DELETE /gateways/:name. Returns the gateway as it was before."""
+        return self._object(self.ask("DELETE", f"/gateways/{name}"), _GATEWAY)
 
     def _object(self, answer: Answer, mark: str) -> dict[str, Any]:
         if not isinstance(answer.data, dict) or mark not in answer.data:

@@ -215,6 +215,17 @@ class Commands(click.Group):
             ctx.exit(_unread(error))
 
 
+class Group(click.Group):
+    """Commands below a command. Their errors are told where the command itself is run."""
+
+    command_class = Command
+    context_class = Words
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.params += _shared()
+
+
 def _unread(error: OSError) -> int:
     """The exit code when the output cannot be written, which is told unless its reader has gone."""
     if not isinstance(error, BrokenPipeError):

@@ -24,6 +24,8 @@ _PERCENT = re.compile(r"\d{1,3}(\.\d{1,6})?%")
 _NOT_MEANT = re.compile(r"""[*{}()<>|"'`$\\]""")
 _OR_A_FILE = ", or @file or - for where it is"
 _NOT_MEANT_HINT = "a range is written cg-[001-200]; only a job in a file has such names"
+#: A range of names, which is no ``[..]`` of a pattern.
+_RANGE = re.compile(r"\[([0-9A-Za-z]{2,}-[0-9A-Za-z]+|[0-9A-Za-z]+-[0-9A-Za-z]{2,})\]")
 #: Units of times, in seconds.
 _UNITS = {"ms": 0.001, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
 _LASTING = re.compile(r"(?:[0-9]+(?:\.[0-9]+)? ?(?:ms|s|min|m|h|d) ?)+", re.ASCII)
@@ -172,10 +174,23 @@ def whole(text: str, what: str) -> dict[str, Any]:
     raise ValueError(f"{what}: expected a job, an object with a batch, got other JSON")
 
 
-def batch(method: str, resource: str, content: Any, to: Sequence[str]) -> dict[str, Any]:
-    """The body of a job that sends one command to every destination."""
+def batch(method: str, resource: str, content: Any, to: Sequence[str] | Mapping[str, Any]) -> dict[str, Any]:
+    """The body of a job that sends one command to every destination; ``to`` names them, or says which."""
     item = {"method": method, "resource": resource, "data": content}
-    return {"batch": [{**item, "__request": {"destination": list(to)}}]}
+    destination = dict(to) if isinstance(to, Mapping) else list(to)
+    return {"batch": [{**item, "__request": {"destination": destination}}]}
+
+
+def target(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Which of the known gateways a job is for, as the options say it; empty: they say nothing."""
+    given = {name: options[name] for name in ("selector", "match") if options[name] is not None}
+    if options["everybody"]:
+        given["all"] = True
+    words = [one for word in options["besides"] for one in _BETWEEN.split(word) if one]
+    besides = [name for word in words for name in (ranges.expand(word) if _RANGE.search(word) else [word])]
+    if besides and not given:
+        raise ValueError("--except: expected --selector, --match or --all beside it")
+    return {**given, "except": besides} if besides else given
 
 
 #: Option of a new job -> its place in the body.
@@ -203,12 +218,17 @@ PLACES = {
 }
 #: Options that had another name in earlier versions, which is still taken.
 OLD_FLAGS = {"concurrency": "--window"}
+#: The place in the body of where a job goes that was given as arguments.
+WHERE = "batch[0].__request.destination"
 #: Place in the body -> the argument of the command line that goes there.
 WORDS = {
+    "batch[0].__request.destination.selector": "--selector",
+    "batch[0].__request.destination.match": "--match",
+    "batch[0].__request.destination.except": "--except",
     "batch[0].method": "METHOD",
     "batch[0].resource": "RESOURCE",
     "batch[0].data": "DATA",
-    "batch[0].__request.destination": "--to",
+    WHERE: "--to",
 }
 
 
@@ -236,21 +256,25 @@ def _given(options: Mapping[str, Any]) -> list[str]:
     return [one for one in PLACES if options.get(one) is not None and options[one] is not False]
 
 
-def spoken(path: str, options: Mapping[str, Any], *, words: bool) -> str:
+def spoken(path: str, options: Mapping[str, Any], *, words: bool, to: str = "--to") -> str:
     """The name of a place in the body for the user: the option or argument that goes there, else the path.
 
-    ``words``: the job was given as arguments, without a file.
+    ``words``: the job was given as arguments, without a file; ``to``: what said where it goes.
     """
     known = {PLACES[option]: flag(option) for option in _given(options)}
     groups = {place.partition(".")[0] for place in known if "." in place}
     if words:  # without a file a missing part of a group (``retry``, ``gate``) can only be an option
         beside = {place: flag(option) for option, place in PLACES.items()}
-        known |= WORDS | {place: name for place, name in beside.items() if place.partition(".")[0] in groups}
+        known |= (
+            WORDS
+            | {WHERE: to}
+            | {place: name for place, name in beside.items() if place.partition(".")[0] in groups}
+        )
     if path in groups:
         return next(name for place, name in known.items() if place.startswith(f"{path}."))
     for place, name in known.items():
         if path == place or path.startswith((f"{place}.", f"{place}[")):
-            return name + ("" if name == "--to" else path.removeprefix(place))
+            return name + ("" if place == WHERE else path.removeprefix(place))
     return path
 
 

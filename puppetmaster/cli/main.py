@@ -29,6 +29,7 @@ from puppetmaster.cli.context import (
     to_option,
     yes_option,
 )
+from puppetmaster.cli.fleet import gateways
 from puppetmaster.cli.kinds import OneOf, SomeOf, whole
 from puppetmaster.cli.submit import rerun, submit
 from puppetmaster.cli.terminal import Screen
@@ -336,7 +337,7 @@ def completion(shell: str) -> None:
     click.echo(kind(cli, {}, NAME, COMPLETE).source())
 
 
-for command in (submit, rerun):
+for command in (submit, rerun, gateways):
     cli.add_command(command)
 cli.add_command(export_store)
 cli.add_command(import_store)

@@ -39,6 +39,10 @@ EXAMPLES = f"""\b
 @click.argument("resource", required=False)
 @click.argument("data", required=False)
 @click.option("--to", multiple=True, metavar="NAMES", help="Names, 'cg-[001-200]', commas between, or @file.")
+@click.option("--selector", help="Known gateways with these labels: 'site=north,!retired'.")
+@click.option("--match", help="Known gateways whose name fits: 'cg-1*'.")
+@click.option("--all", "everybody", is_flag=True, help="All known gateways.")
+@click.option("--except", "besides", multiple=True, metavar="NAMES", help="But not these: names or 'cg-13*'.")
 @click.option("--file", metavar="FILE", help="A whole job as JSON; - is standard input.")
 @policies
 @click.pass_obj
@@ -54,20 +58,24 @@ def submit(
 ) -> None:
     """Create a job: METHOD RESOURCE [DATA] for every --to, or a whole one from --file or standard input.
 
+    --selector, --match and --all stand for gateways that are known, instead of --to.
     METHOD is get, post, put or delete. DATA is JSON, @file, or - for standard input.
     """
     files = jobfile.Files()
     with usage():
+        target = jobfile.target(options)
+        if to and target:
+            raise click.UsageError("expected --to, or --selector, --match or --all, got both")
         if method is not None:
-            if resource is None or not to or file is not None:
+            if resource is None or not (to or target) or file is not None:
                 raise click.UsageError("expected --to NAMES METHOD RESOURCE [DATA], without --file")
             content = {} if data is None else jobfile.data(data, files)
             names, twice = jobfile.destinations(to, files)
             _say_twice(twice)
-            body = jobfile.batch(method, resource, content, names)
-        elif to:
+            body = jobfile.batch(method, resource, content, target or names)
+        elif to or target:
             raise click.UsageError(
-                "expected METHOD RESOURCE after --to; a whole job names its own destinations"
+                f"expected METHOD RESOURCE after {_way(target)}; a whole job names its own destinations"
             )
         elif file is None and somebody_types():
             raise click.UsageError(
@@ -77,7 +85,13 @@ def submit(
             name = file or "-"
             body = jobfile.whole(files.read(name), "standard input" if name == "-" else name)
     client = session.client()
-    _show(session, client, _create(client, body, options, words=method is not None), options)
+    created = _create(client, body, options, words=method is not None, to=_way(target))
+    _show(session, client, created, options)
+
+
+def _way(target: Mapping[str, Any]) -> str:
+    """The option that said where a job goes."""
+    return f"--{next(iter(target))}" if target else "--to"
 
 
 def _say_twice(twice: list[str]) -> None:
@@ -124,11 +138,11 @@ def rerun(
 
 
 def _create(
-    client: Client, body: Mapping[str, Any], options: Mapping[str, Any], *, words: bool
+    client: Client, body: Mapping[str, Any], options: Mapping[str, Any], *, words: bool, to: str = "--to"
 ) -> dict[str, Any]:
     with usage():
         sent = jobfile.with_options(body, options)
-    named = partial(jobfile.spoken, options=options, words=words)
+    named = partial(jobfile.spoken, options=options, words=words, to=to)
     return _asked(lambda: client.create(sent), sent.get("key"), lambda path: as_typed(named(path)))
 
 

@@ -81,6 +81,7 @@ def job(screen: Screen, found: Row, requests: Sequence[Row]) -> None:
         "command": found.get("summary"),
         "data": _common_data(requests),
         "requests": f"{found['totalCount']}: {counts}",
+        "sought": wording.targets(found),
         "created": moment(found["createdAt"]) + ago,
         "ended": moment(found["finishedAt"]) + after if found["finishedAt"] else None,
         **dict(wording.policies(found, screen.now(), moment)),

@@ -110,6 +110,16 @@ def removal(job: Job) -> str:
     return f"job {job['id']} is removed; it was {status(job)}."
 
 
+def targets(job: Mapping[str, Any]) -> str:
+    """Which gateways were looked for when the job was created, and how many there were; empty: none were."""
+    said = []
+    for one in job.get("targets", ()):
+        asked = " and ".join(one[name] for name in ("selector", "match") if name in one) or "all"
+        out = f" without {', '.join(one['except'])}" if "except" in one else ""
+        said.append(f"{asked}{out} ({one['found']})")
+    return "; ".join(said)
+
+
 def opened_gates(job: Job, moment: Callable[[str], str]) -> str | None:
     """The gates that failed and that somebody opened; None: there are none. ``moment`` formats a time."""
     said = [

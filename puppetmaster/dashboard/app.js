@@ -4,6 +4,7 @@ import { read } from "./address.js";
 import { onUnauthorized } from "./api.js";
 import { askForToken } from "./dialogs.js";
 import { el, text } from "./dom.js";
+import { GatewaysView } from "./gateways.js";
 import { JobView, TABS } from "./job.js";
 import { JobsView } from "./jobs.js";
 import { keys } from "./keys.js";
@@ -96,6 +97,7 @@ class UnknownView {
 function viewOf({ parts, parameters }) {
   const [name = "jobs", id, tab = TABS[0]] = parts;
   if (name === "jobs" && id === undefined) return new JobsView(main, parameters, state);
+  if (name === "gateways" && id === undefined) return new GatewaysView(main, parameters, state);
   if (name === "new" && id === undefined) return new NewJobView(main, state);
   const known = name === "jobs" && /^[1-9]\d{0,15}$/.test(id) && TABS.includes(tab) && parts.length < 4;
   return known ? new JobView(main, Number(id), { tab, parameters }, state) : new UnknownView(main);
@@ -109,7 +111,7 @@ function route() {
   main.replaceChildren();
   view = viewOf(address);
   for (const anchor of document.querySelectorAll("[data-nav]")) {
-    const mine = anchor.dataset.nav === (view instanceof NewJobView ? "new" : "jobs");
+    const mine = anchor.dataset.nav === (view instanceof NewJobView ? "new" : view instanceof GatewaysView ? "gateways" : "jobs");
     if (mine && !(view instanceof UnknownView)) anchor.setAttribute("aria-current", "page");
     else anchor.removeAttribute("aria-current");
   }

@@ -6,9 +6,11 @@ import { Unanswered, call } from "./api.js";
 import { notify, say } from "./dialogs.js";
 import { el, facts, time } from "./dom.js";
 import { Draft } from "./draft.js";
+import { namesOf } from "./gateways.js";
 import { JobForm, fieldOf, written } from "./form.js";
 import { Live } from "./live.js";
 import { described } from "./policies.js";
+import { foldInOrder } from "./ranges.js";
 import { plural, seconds } from "./words.js";
 
 const FEW = 6;
@@ -31,8 +33,10 @@ export class NewJobView {
     });
     // It shows no jobs; whether it is connected is shown here too.
     this.live = new Live("/jobs/ws", { state });
-    const job = read().parameters.get("job");
-    if (/^\d+$/.test(job ?? "")) this.again(job);
+    const { parameters } = read();
+    const job = parameters.get("job");
+    if (parameters.has("gateways")) this.known(Object.fromEntries(parameters));
+    else if (/^\d+$/.test(job ?? "")) this.again(job);
     else this.restore(Draft.found());
   }
 
@@ -49,6 +53,21 @@ export class NewJobView {
       this.changed();
     } catch (error) {
       this.tell([`Job ${id} could not be loaded. ${error.message}`]);
+    }
+  }
+
+  /** For gateways that are known: their names stand in the form, and can be changed there. */
+  async known({ match, selector }) {
+    this.tell(["Loading the gateways …"]);
+    try {
+      const names = await namesOf({ match, selector });
+      if (this.ended) return;
+      this.form.fill({ to: foldInOrder(names).join("\n") });
+      this.tell([`These are the ${plural(names.length, "gateway")} that you looked for, as they are known now.`]);
+      write("new", {});
+      this.changed();
+    } catch (error) {
+      this.tell([`The gateways could not be loaded. ${error.message}`]);
     }
   }
 

@@ -6,7 +6,7 @@ engine decided: changes to make durable, and messages that may leave once the ch
 ``begin`` reads the clock.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -17,10 +17,12 @@ from puppetmaster.engine.context import Context, Turn
 from puppetmaster.engine.delivery import Delivery
 from puppetmaster.engine.lifecycle import Lifecycle
 from puppetmaster.engine.presence import Presence
+from puppetmaster.engine.registry import Registry
 from puppetmaster.engine.state import State
 from puppetmaster.engine.timer import Timer, TimerKind
 from puppetmaster.errors import StoreError, Unavailable
 from puppetmaster.jsoncodec import FEW_BYTES
+from puppetmaster.model.gateway import Gateway, Put
 from puppetmaster.model.job import FINAL, GateStatus, Job, JobStatus
 from puppetmaster.model.message import DEFAULT_CAPACITY, Capacity, Tried
 from puppetmaster.model.policy import wave_of
@@ -101,6 +103,7 @@ class Engine:
             direct=self.presence.direct,
         )
         self.state = State(reader, ids)
+        self._registry = Registry(self.state, reader)
         self._moment = Moment(clock)
         self._context = Context(settings, self._moment, self.state, self.scheduler, self.presence, tunnel)
         self.timers = self._context.timers
@@ -183,6 +186,24 @@ class Engine:
         """
         self._check_writable()
         return self.lifecycle.delete(job_id)
+
+    def put_gateways(self, puts: Sequence[Put]) -> int:
+        """Put gateways, each named once. Returns how many were not known before.
+
+        Raises Unavailable: the store cannot be written.
+        """
+        self._check_writable()
+        return self._registry.put(puts)
+
+    def forget_gateway(self, name: str) -> Gateway:
+        """Forget a gateway. Returns it as it last was.
+
+        Raises:
+            NotFound: it is not known.
+            Unavailable: the store cannot be written.
+        """
+        self._check_writable()
+        return self._registry.forget(name)
 
     def _check_writable(self) -> None:
         if self.stalled:

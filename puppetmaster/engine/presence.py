@@ -29,9 +29,12 @@ class Known(NamedTuple):
     """What is known of a gateway; None: nothing is."""
 
     #: Whether its bridge is connected to our broker.
-    connected: bool | None
+    connected: bool | None = None
     #: Whether it is registered at our controller. An owner of many gateways says nothing of one of them.
-    registered: bool | None
+    registered: bool | None = None
+
+
+UNKNOWN = Known()
 
 
 class Presence:
@@ -96,8 +99,10 @@ class Presence:
 
     def of(self, gateway: str) -> Known:
         """Whether a gateway is connected and registered, as far as it is known."""
-        bridge = self._bridges.get(gateway)
-        return Known(None if bridge is None else bridge.connected, self._registered.get(gateway))
+        bridge, registered = self._bridges.get(gateway), self._registered.get(gateway)
+        if bridge is None and registered is None:
+            return UNKNOWN
+        return Known(None if bridge is None else bridge.connected, registered)
 
     def why_away(self, gateway: str) -> str | None:
         """Since when a gateway is away, as a sentence; None: it is connected, or nothing is known."""

@@ -140,6 +140,7 @@ class State:
     def draft(self, item: Item, request: Request) -> None:
         """Write a request of a new job, and its item if it is the first request of that."""
         self.changes.requests[request.id] = request
+        self.changes.destinations.add(request.destination)
         if item.id == request.id:
             self.changes.items[item.id] = item
             self.weigh(item)

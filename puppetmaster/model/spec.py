@@ -7,6 +7,7 @@ from heapq import heappop, heappush
 from typing import Any
 
 from puppetmaster.clock import seconds
+from puppetmaster.model.gateway import Target
 from puppetmaster.model.job import Job, JobStatus, fresh_counts
 from puppetmaster.model.policy import completed, ends_by_gateway
 from puppetmaster.model.request import Item, Request
@@ -26,6 +27,8 @@ class ItemSpec:
     destinations: tuple[str, ...]
     #: The code of a Sanji event; None: the command is a request.
     code: int | None = None
+    #: Which gateways ``destinations`` are, as the body says it; None: it names them.
+    target: Target | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +68,11 @@ class JobSpec:
     def total(self) -> int:
         """How many requests the job has."""
         return sum(len(item.destinations) for item in self.items)
+
+    @property
+    def seeks(self) -> bool:
+        """Whether an item says which gateways it is for without naming them."""
+        return any(item.target is not None for item in self.items)
 
     @property
     def by_gateway(self) -> bool:

@@ -10,9 +10,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from puppetmaster.clock import is_known, seconds
+from puppetmaster.model.gateway import Gateway, Sought
 from puppetmaster.model.job import OPEN_JOB, Job
 from puppetmaster.model.request import OPEN, Item, Request
 
@@ -72,6 +73,13 @@ class Changes:
     completed: list[int] = field(default_factory=list)
     #: Drafts that will never exist.
     abandoned: dict[int, Job] = field(default_factory=dict)
+    #: Gateways by name: new ones, and those that have changed.
+    gateways: dict[str, Gateway] = field(default_factory=dict)
+    #: Names of gateways that are forgotten. ``gateways`` and ``destinations`` count after that.
+    forgotten: set[str] = field(default_factory=set)
+    #: Destinations of new jobs. Those that are not known yet become gateways without labels, while fewer than
+    #: ``MOST_LEARNED`` are known.
+    destinations: set[str] = field(default_factory=set)
     #: The next ids; None: they have not changed.
     ids: Ids | None = None
 
@@ -84,6 +92,8 @@ class Changes:
             or self.deleted
             or self.drafts
             or self.abandoned
+            or self.gateways
+            or self.forgotten
             or self.ids
         )
 
@@ -254,6 +264,20 @@ def _first(known: list[_Ranked], more: list[_Ranked]) -> list[_Ranked]:
     return sorted([*known, *more], key=_rank)[:MOST]
 
 
+#: From so many gateways on destinations become none by themselves: jobs are pruned, and these are not.
+MOST_LEARNED = 200_000
+
+
+class LastResult(NamedTuple):
+    """How a request ended."""
+
+    #: Its id.
+    request: int
+    status: str
+    #: The code of its answer; None: it has none.
+    code: int | None
+
+
 #: Field -> its value, or a list of the values that it may have. All fields must fit.
 Filter = Mapping[str, str | int | Sequence[str]]
 
@@ -316,6 +340,18 @@ class Reader(Protocol):
 
     def items_within(self, ids: Sequence[int], most_bytes: int) -> tuple[dict[int, Item], int]:
         """As ``items_by_id``, bounded as ``requests_within``."""
+
+    def gateway_names(self, sought: Sought) -> list[str]:
+        """List the names of the gateways that fit, in the order of their letters' code points."""
+
+    def gateways(self, names: Sequence[str]) -> list[Gateway]:
+        """Look up gateways by name, in the order of their names. Unknown names are skipped."""
+
+    def last_results(self, names: Sequence[str]) -> dict[str, LastResult]:
+        """How the newest request of each destination ended, of those that are done.
+
+        A destination without such a request is left out.
+        """
 
 
 class Store(Protocol):

@@ -13,15 +13,18 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any, TypeVar
 
 from puppetmaster.errors import StoreError
+from puppetmaster.model.gateway import Gateway, Sought, glob
 from puppetmaster.model.job import FINAL, Job
-from puppetmaster.model.request import FAILURES, Item, Request
+from puppetmaster.model.request import FAILURES, OPEN, Item, Request
 from puppetmaster.store.base import (
     FIELDS,
+    MOST_LEARNED,
     REQUEST_BYTES,
     Changes,
     Ended,
     Filter,
     Ids,
+    LastResult,
     Look,
     Reader,
     Store,
@@ -45,6 +48,7 @@ class Tables:
     requests: Documents = field(default_factory=dict)
     sendings: dict[int, tuple[int, int]] = field(default_factory=dict)
     drafts: dict[int, range] = field(default_factory=dict)
+    gateways: dict[str, Document] = field(default_factory=dict)
 
     def copy(self) -> "Tables":
         """A copy of the tables, with the same documents."""
@@ -171,6 +175,30 @@ class MemoryReader(Reader):
         taken = _within(self._tables().items, ids, most_bytes)
         return self.items_by_id(ids[:taken]), taken
 
+    def gateway_names(self, sought: Sought) -> list[str]:
+        """The names of the gateways that fit, in order."""
+        gateways, selector = self._tables().gateways, sought.selector
+        names = sorted(gateways)
+        if sought.match is not None:
+            names = list(filter(glob(sought.match), names))
+        return [name for name in names if selector is None or selector.fits(gateways[name]["labels"])]
+
+    def gateways(self, names: Sequence[str]) -> list[Gateway]:
+        """The gateways of these names, in order."""
+        gateways = self._tables().gateways
+        return [Gateway.from_document(gateways[name]) for name in sorted({*names}) if name in gateways]
+
+    def last_results(self, names: Sequence[str]) -> dict[str, LastResult]:
+        """How the newest request of each destination ended, of those that are done."""
+        wanted, requests = set(names), self._tables().requests
+        found = {}
+        for id_ in self.request_ids({}):
+            one = requests[id_]
+            if one["destination"] in wanted and one["status"] not in OPEN:
+                code = (one.get("result") or {}).get("code")
+                found[one["destination"]] = LastResult(id_, one["status"], code)
+        return found
+
     def _exists(self, one: Request | Item) -> bool:
         return one.job not in self._tables().drafts
 
@@ -213,11 +241,13 @@ class MemoryStore(Store):
         if self.full:
             raise StoreError(FULL)
         documents = [_documents(some) for some in (changes.jobs, changes.items, changes.requests)]
+        gateways = {name: one.document() for name, one in changes.gateways.items()}
 
         def change(tables: Tables) -> None:
             for table, some in zip((tables.jobs, tables.items, tables.requests), documents, strict=True):
                 table.update(some)
             _change_jobs(tables, changes)
+            _change_gateways(tables, changes, gateways)
 
         self.memory.change(change)
 
@@ -273,6 +303,15 @@ def _change_jobs(tables: Tables, changes: Changes) -> None:
         _remove(tables, job.id, job.request_ids)
     if changes.ids is not None:
         tables.ids.next_job, tables.ids.next_request = changes.ids.next_job, changes.ids.next_request
+
+
+def _change_gateways(tables: Tables, changes: Changes, put: Mapping[str, Document]) -> None:
+    for name in changes.forgotten:
+        tables.gateways.pop(name, None)
+    tables.gateways.update(put)
+    for name in sorted(changes.destinations - tables.gateways.keys()):
+        if len(tables.gateways) < MOST_LEARNED:
+            tables.gateways[name] = Gateway(name=name).document()
 
 
 def _remove(tables: Tables, job_id: int, ids: range) -> None:

@@ -97,7 +97,7 @@ def door(tmp_path: Path) -> Iterator[Door]:
     job = replace(job, opened_gates=(OpenedGate(1, 1, AT),))
     item = an_item(id=job.first, code=200)
     jobs = {1: job.after(JobEvent.FINISH, LATER)}
-    store.commit(Changes(jobs=jobs, items={item.id: item}, requests=requests()))
+    store.commit(Changes(jobs=jobs, items={item.id: item}, requests=requests(), destinations={"cg-0"}))
     store.close()
     with running(tmp_path, keep_days=36500) as started:
         yield started
@@ -110,6 +110,11 @@ def jobs(door: Door) -> Iterator[Any]:
     yield door.ask("POST", "/jobs", batch("a", "b", **POLICIES)).json
     yield door.ask("POST", "/jobs", batch("a", "b", waves=[1, 2], dryRun=True)).json
     yield door.ask("POST", "/jobs", {"rerun": {"job": 1, "status": ["error"]}}).json
+    door.ask("PUT", "/gateways/cg-1", {"labels": {"site": "north"}})
+    for destination in ({"selector": "site=north", "match": "cg-*", "except": ["cg-0"]}, {"all": True}):
+        body = batch()
+        body["batch"][0]["__request"]["destination"] = destination
+        yield door.ask("POST", "/jobs", body).json
 
 
 def test_jobs(door: Door) -> None:
@@ -138,6 +143,15 @@ def test_the_gateway(door: Door) -> None:
     door.app.site.dispatcher.look(lambda engine: engine.scheduler.owners.of("/remote/+"), WAIT_S)
     found = set(answered(door.ask("GET", "/system/puppetmaster").json, answers.GATEWAY))
     assert found == set(described(answers.GATEWAY))
+
+
+def test_gateways(door: Door) -> None:
+    found = {
+        path for one in door.ask("GET", "/gateways").json for path in answered(one, answers.KNOWN_GATEWAY)
+    }
+    assert found == set(described(answers.KNOWN_GATEWAY))
+    put = door.ask("POST", "/gateways", [{"name": "a"}]).json
+    assert set(answered(put, answers.PUT_GATEWAYS)) == set(described(answers.PUT_GATEWAYS))
 
 
 def test_readiness(door: Door) -> None:

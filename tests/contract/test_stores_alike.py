@@ -10,8 +10,10 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from puppetmaster.model.gateway import Gateway, Sought
 from puppetmaster.model.job import JobStatus
 from puppetmaster.model.request import Request, RequestStatus
+from puppetmaster.model.selector import parse
 from puppetmaster.store.base import Changes, Ids, Keep, Look, Now, Reader, Store
 from tests.contract.conftest import IMPLEMENTATIONS
 from tests.examples import LATER, counts
@@ -47,6 +49,14 @@ REQUEST_WHERES: list[dict[str, Any]] = [
     {"destination": "cg-0", "job": 1},
 ]
 
+GATEWAYS = [f"cg-{place}" for place in range(TOTAL)]
+LABELS: list[dict[str, str]] = [{}, {"site": "north"}, {"site": "south", "a.b/c-d": ""}, {"a.b/c-d": "x"}]
+SOUGHT = [
+    Sought(selector=None if text is None else parse(text), match=match)
+    for text in (None, "site=north", "site!=north", "site,a.b/c-d in (,x)", "!site", "site in (north,south)")
+    for match in (None, "cg-[12]", "CG-*")
+]
+
 Verb = tuple[Any, ...]
 jobs = st.sampled_from(JOBS)
 requests = st.tuples(jobs, st.integers(0, TOTAL - 1)).map(lambda at: first_of(at[0]) + at[1])
@@ -60,6 +70,10 @@ verbs = st.one_of(
     st.tuples(st.just("change"), st.sets(requests, min_size=1), st.sampled_from(RequestStatus)),
     st.tuples(st.just("send"), st.sampled_from(MESSAGES), requests),
     st.tuples(st.just("refuse"), st.sampled_from(MESSAGES)),
+    st.tuples(
+        st.just("put"), st.dictionaries(st.sampled_from(GATEWAYS), st.sampled_from(LABELS), min_size=1)
+    ),
+    st.tuples(st.just("forget"), st.sets(st.sampled_from(GATEWAYS), min_size=1)),
     st.tuples(st.just("sweep")),
     st.tuples(st.just("reopen")),
 )
@@ -128,6 +142,12 @@ class Script:
     def refuse(self, message: int) -> Changes:
         return Changes(refused=[message], ids=self._next_ids())
 
+    def put(self, labels: dict[str, dict[str, str]]) -> Changes:
+        return Changes(gateways={name: Gateway(name=name, labels=some) for name, some in labels.items()})
+
+    def forget(self, names: set[str]) -> Changes:
+        return Changes(forgotten=names)
+
     def _request(self, id_: int) -> Request | None:
         return next((one.requests[id_] for one in self.existing.values() if id_ in one.requests), None)
 
@@ -153,6 +173,9 @@ def seen(reader: Reader) -> list[Any]:
         [reader.items(JOBS), reader.items([2]), reader.items_by_id(ids)],
         list(_walk(reader, ids)),
         reader.items_within(ids, 2**40),
+        [reader.gateway_names(sought) for sought in SOUGHT],
+        reader.gateways([*GATEWAYS, "unknown"]),
+        reader.last_results(GATEWAYS),
     ]
 
 

@@ -42,6 +42,7 @@ from puppetmaster.store.sqlite.rows import (
     Fields,
     Fixed,
     Partial,
+    Present,
     Snapshot,
     TableRows,
     Where,
@@ -56,6 +57,7 @@ __all__ = [
     "Fixed",
     "Indexes",
     "Partial",
+    "Present",
     "SqliteStorage",
     "SqliteTable",
     "SqliteTinyDB",
@@ -303,6 +305,14 @@ class SqliteTable(Table):
     def values(self, fields: Sequence[str], where: Where) -> list[tuple[Any, ...]]:
         """(id, fields ..) of the documents that fit, by id. The fields are top-level texts and numbers."""
         return self._rows.values(fields, where)
+
+    def last_values(self, fields: Sequence[str], where: Where) -> tuple[Any, ...] | None:
+        """As `values`, of the document that fits and has the highest id; None: none fits."""
+        return self._rows.last_values(fields, where)
+
+    def distinct(self, field: str, wheres: Iterable[Where] = ()) -> list[Any]:
+        """The values of a field in the documents that fit all of `wheres`, each once, in order."""
+        return self._rows.distinct(field, wheres)
 
     def next_values(self, fields: Sequence[str], after: int, limit: int) -> list[tuple[Any, ...]]:
         """As `values`, for the next `limit` documents after the id `after`. No other row is read."""

@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from puppetmaster.errors import StoreError
+from puppetmaster.model.gateway import Gateway, Sought, glob
 from puppetmaster.model.job import Job
-from puppetmaster.model.request import FAILURES, Item, Request, RequestStatus
-from puppetmaster.store.base import Filter, Reader
-from puppetmaster.store.sqlite.documents import Contains, Except, Fields, SqliteTinyDB, Where
+from puppetmaster.model.request import FAILURES, OPEN, Item, Request, RequestStatus
+from puppetmaster.model.selector import Operator, Requirement
+from puppetmaster.store.base import Filter, LastResult, Reader
+from puppetmaster.store.sqlite.documents import Contains, Except, Fields, Present, SqliteTinyDB, Where
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -63,7 +65,7 @@ class SqliteReader(Reader):
         self._db = db
         self._jobs, self._items = db.table("jobs"), db.table("items")
         self._requests, self._sendings = db.table("requests"), db.table("sendings")
-        self._trash = db.table("trash")
+        self._trash, self._gateways = db.table("trash"), db.table("gateways")
 
     @_reads
     def job(self, id_: int) -> Job | None:
@@ -174,6 +176,33 @@ class SqliteReader(Reader):
         documents, taken = self._items.within(ids, most_bytes)
         return self._still_there(documents), taken
 
+    @_reads
+    def gateway_names(self, sought: Sought) -> list[str]:
+        """The names of the gateways that fit, in order."""
+        required = () if sought.selector is None else sought.selector.requirements
+        names = self._gateways.distinct("name", map(_condition, required))
+        return names if sought.match is None else list(filter(glob(sought.match), names))
+
+    @_reads
+    def gateways(self, names: Sequence[str]) -> list[Gateway]:
+        """The gateways of these names, in order."""
+        found = self._gateways.search(Fields(name=list(names)))
+        made = [_made(_gateway, "gateway", one.doc_id, one) for one in found]
+        return sorted(made, key=lambda one: one.name)
+
+    @_reads
+    def last_results(self, names: Sequence[str]) -> dict[str, LastResult]:
+        """How the newest request of each destination ended, of those that are done."""
+        done: Where = {"status": Except(sorted(OPEN))}
+        if thrown := self._trash.ids():
+            done = {**done, "job": Except(thrown)}
+        found = {}
+        for name in names:
+            last = self._requests.last_values(("status", "result.code"), {"destination": name, **done})
+            if last is not None:
+                found[name] = LastResult(*last)
+        return found
+
     @contextmanager
     def snapshot(self) -> Iterator["SqliteReader"]:
         """Let all look-ups inside see one state of the file."""
@@ -205,6 +234,21 @@ class SqliteReader(Reader):
 
     def _as_requests(self, documents: Iterable[Any]) -> list[Request]:
         return [_made(Request.from_document, "request", document.doc_id, document) for document in documents]
+
+
+def _condition(required: Requirement) -> Where:
+    """What a selector requires of a label, as a condition on the documents of gateways."""
+    wanted = {
+        Operator.IN: list(required.values),
+        Operator.NOT_IN: Except(required.values),
+        Operator.PRESENT: Present(),
+        Operator.ABSENT: None,
+    }
+    return {f"labels.{required.key}": wanted[required.operator]}
+
+
+def _gateway(_: int, document: Any) -> Gateway:
+    return Gateway.from_document(document)
 
 
 def _made(make: Callable[[int, Any], T], what: str, id_: int, document: Any) -> T:

@@ -136,19 +136,22 @@ def name_of(encoded: str) -> str:
 
 
 def expression(field: str) -> str:
-    """The SQL that takes a top-level field out of a document. An index needs the very same text.
+    """The SQL that takes a field out of a document. An index needs the very same text.
 
-    Raises ValueError: the name is none of a field.
+    The field is a top-level one, or one of the object in it: ``labels.example.com/site`` is the field
+    ``example.com/site`` of ``labels``. Raises ValueError: the name is none of a field.
     """
-    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", field):
+    found = re.fullmatch(r"([A-Za-z_][A-Za-z0-9_]*)(?:\.([A-Za-z0-9_./-]+))?", field)
+    if found is None:
         raise ValueError(f"expected a field of letters, digits and _, not digit first, got {field!r}")
-    return f"json_extract(doc, '$.{field}')"
+    below = "" if found[2] is None else f'."{found[2]}"'
+    return f"json_extract(doc, '$.{found[1]}{below}')"
 
 
 Scalar = str | int | float | bool | None
 Where = Mapping[str, Scalar | Sequence[Scalar]]
-"""Field -> its value, the values that it may have, those that it must not have (`Except`), or a part of its
-text (`Contains`). All fields must fit. None fits a field that is null or absent."""
+"""Field -> its value, the values that it may have, those that it must not have (`Except`), a part of its text
+(`Contains`), or any (`Present`). All fields must fit. None fits a field that is null or absent."""
 
 encode = json.JSONEncoder(allow_nan=False, separators=(",", ":")).encode
 decode = json.JSONDecoder().decode
@@ -162,6 +165,12 @@ class Contains(str):
 
 class Except(tuple[Scalar, ...]):
     """The values that a field of a condition must not have; a field that is null or absent fits."""
+
+    __slots__ = ()
+
+
+class Present(tuple[Scalar, ...]):
+    """A field of a condition must have a value, whichever it is."""
 
     __slots__ = ()
 
@@ -258,10 +267,28 @@ class TableRows:
         return array("q", (doc_id for (doc_id,) in self._walk(sql, page)))
 
     def values(self, fields: Sequence[str], where: Where) -> list[tuple[Any, ...]]:
-        """The id and some top-level fields of the documents that fit, by id; no document is decoded."""
+        """The id and some fields of the documents that fit, by id; no document is decoded."""
         condition, values = self._conditions(where)
         columns = ", ".join(("id", *(self.schema.expression(field) for field in fields)))
         return self._fetch(f"SELECT {columns} FROM {self._table}{condition} ORDER BY id", values)
+
+    def last_values(self, fields: Sequence[str], where: Where) -> tuple[Any, ...] | None:
+        """As ``values``, of the document with the highest id only; None: none fits."""
+        condition, values = self._conditions(where)
+        columns = ", ".join(("id", *(self.schema.expression(field) for field in fields)))
+        sql = f"SELECT {columns} FROM {self._table}{condition} ORDER BY id DESC LIMIT 1"
+        return next(iter(self._fetch(sql, values)), None)
+
+    def distinct(self, field: str, wheres: Iterable[Where] = ()) -> list[Any]:
+        """The values of a field in the documents that fit all conditions, each once, in order."""
+        taken = self.schema.expression(field)
+        terms, values = [f"{taken} IS NOT NULL"], []
+        for where in wheres:
+            some, their_values = self._terms(where)
+            terms += some
+            values += their_values
+        sql = f"SELECT DISTINCT {taken} FROM {self._table} WHERE {' AND '.join(terms)} ORDER BY {taken}"
+        return [value for (value,) in self._walk(sql, values)]
 
     def next_values(self, fields: Sequence[str], after: int, limit: int) -> list[tuple[Any, ...]]:
         """The id and some top-level fields of the next documents after an id, by id; no other row is read."""
@@ -291,6 +318,11 @@ class TableRows:
 
     def _conditions(self, where: Where) -> tuple[str, list[str]]:
         """The WHERE clause of a condition (empty: there is no condition), and its parameters."""
+        terms, values = self._terms(where)
+        return (f" WHERE {' AND '.join(terms)}" if terms else ""), values
+
+    def _terms(self, where: Where) -> tuple[list[str], list[str]]:
+        """The terms of a condition, and their parameters."""
         terms, values = [], []
         for field, wanted in where.items():
             left = self.schema.expression(field)
@@ -303,6 +335,8 @@ class TableRows:
             elif isinstance(wanted, Scalar):
                 terms.append(f"{left} = json_extract(?, '$')")
                 values.append(encode(wanted))
+            elif isinstance(wanted, Present):
+                terms.append(f"{left} IS NOT NULL")
             elif isinstance(wanted, Except):
                 terms.append(f"({left} NOT IN (SELECT value FROM json_each(?)) OR {left} IS NULL)")
                 values.append(encode(list(wanted)))
@@ -310,7 +344,7 @@ class TableRows:
                 null = f" OR {left} IS NULL" if None in wanted else ""
                 terms.append(f"({left} IN (SELECT value FROM json_each(?)){null})")
                 values.append(encode(list(wanted)))
-        return (f" WHERE {' AND '.join(terms)}" if terms else ""), values
+        return terms, values
 
     def _documents(self, sql: str, values: Sequence[object]) -> list[Document]:
         return [Document(decode(text), doc_id) for doc_id, text in self._fetch(sql, values)]
@@ -431,6 +465,8 @@ def _fits(value: Any, wanted: Scalar | Sequence[Scalar]) -> bool:
         return isinstance(value, str) and _lower(wanted) in _lower(value)
     if isinstance(wanted, Scalar):
         return bool(value == wanted)
+    if isinstance(wanted, Present):
+        return value is not None
     return (value in wanted) != isinstance(wanted, Except)
 
 

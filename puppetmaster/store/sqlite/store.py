@@ -6,6 +6,7 @@
     trash     job id -> {"first", "total"}, for removed jobs whose requests are still being removed;
               with "draft" for jobs whose requests are still being written: until then they do not exist
     sendings  message id -> {"request", "job"}, for messages that went out under another id than the request's
+    gateways  a number -> Gateway.document(): those that were put, and those that were a destination
     meta      1 -> {"format", "installation", "nextJob", "nextRequest", "generation", "inode", "undone"}
 
 The dispatcher's thread writes, through ``commit``: one durable transaction for any number of changes. All
@@ -27,11 +28,13 @@ from tinydb import operations
 from tinydb.table import Document
 
 from puppetmaster.errors import NotKnown, StoreError
+from puppetmaster.model.gateway import Gateway
 from puppetmaster.model.job import FINAL, Job, JobEvent, JobStatus
 from puppetmaster.model.request import Item, Request
 from puppetmaster.model.why import Reason, Said
 from puppetmaster.store.base import (
     FIELDS,
+    MOST_LEARNED,
     PRUNED_AT_ONCE,
     Changes,
     Ended,
@@ -65,6 +68,7 @@ INDEXES: Indexes = {
     "requests": [("status", "job"), Fixed(("destination",))],
     "sendings": [("job",)],
     "trash": [],
+    "gateways": [Fixed(("name",))],
 }
 
 #: After these errors SQLite has not written the mark that completes a commit.
@@ -164,6 +168,8 @@ class SqliteStore(Store):
         meta |= _stored(ahead(_ids(meta)))
         with db.transaction():
             _abandon_drafts(db)
+            if "gateways" not in db.tables():
+                learn_gateways(db)
             pause_open_jobs(db, self.path, COPIED)
             db.table("meta").upsert(Document(meta, doc_id=1))
         return meta
@@ -175,6 +181,8 @@ class SqliteStore(Store):
         try:
             with db.transaction():
                 _abandon_drafts(db)  # if that fails, they are hidden all the same
+                if "gateways" not in db.tables():
+                    learn_gateways(db)
                 db.table("meta").upsert(Document(marks, doc_id=1))
         except sqlite3.OperationalError as error:
             log.warning("%s cannot be written: %s", self.path, error, extra={"action": "store_fault"})
@@ -250,8 +258,27 @@ class SqliteStore(Store):
             room = SWEEP
             for job in changes.deleted.values():
                 room -= self._throw_away(job, room)
+            self._write_gateways(changes)
             if changes.ids:
                 self._db.table("meta").put([(1, meta)])
+
+    def _write_gateways(self, changes: Changes) -> None:
+        table = self._db.table("gateways")
+        if changes.forgotten:
+            table.remove(Fields(name=list(changes.forgotten)))
+        if not changes.gateways and not changes.destinations:
+            return
+        names = {*changes.gateways, *changes.destinations}
+        known = {name: id_ for id_, name in table.values(("name",), {"name": list(names)})}
+        put = changes.gateways
+        table.put((known[name], one.document()) for name, one in put.items() if name in known)
+        fresh = [one for name, one in put.items() if name not in known]
+        learned = sorted(names - known.keys() - put.keys())
+        if learned:
+            room = max(MOST_LEARNED - len(fresh) - table.count(Fields()), 0)
+            fresh += [Gateway(name=name) for name in learned[:room]]
+        if fresh:
+            table.insert_multiple(one.document() for one in fresh)
 
     def _write_drafts(self, changes: Changes) -> None:
         trash = self._db.table("trash")
@@ -363,6 +390,12 @@ class SqliteStore(Store):
 def _abandon_drafts(db: SqliteTinyDB) -> None:
     """Turn drafts of an earlier process into removed jobs: they will never exist."""
     db.table("trash").update(operations.delete("draft"), Fields(draft=True))
+
+
+def learn_gateways(db: SqliteTinyDB) -> None:
+    """Make gateways of all destinations, because an earlier version has kept none."""
+    names = db.table("requests").distinct("destination")
+    db.table("gateways").put((id_, Gateway(name=name).document()) for id_, name in enumerate(names, 1))
 
 
 def pause_open_jobs(db: SqliteTinyDB, path: Path, reason: Said) -> None:

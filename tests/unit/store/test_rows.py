@@ -21,6 +21,7 @@ from puppetmaster.store.sqlite.documents import (
     Fixed,
     Indexes,
     Partial,
+    Present,
     SqliteTable,
     SqliteTinyDB,
     Where,
@@ -54,6 +55,26 @@ def request(number: int) -> dict[str, Any]:
 
 
 # Its own verbs
+
+
+def test_the_last_that_fits_is_found(requests: SqliteTable) -> None:
+    assert requests.last_values(("job", "status"), {"status": "pending", "job": 1}) == (58, 1, "pending")
+    assert requests.last_values(("job",), {"job": 7}) is None
+
+
+def test_values_are_listed_once_in_order(requests: SqliteTable) -> None:
+    assert requests.distinct("job") == [0, 1, 2]
+    assert requests.distinct("message") == [10, 20, 30, 40, 50, 60]
+    names = requests.distinct("destination", [{"job": 1}, {"status": "sent"}, {"job": Except([2])}])
+    assert names == sorted(f"cg-{number}" for number in range(1, 61, 6))
+
+
+def test_a_field_of_an_object_is_a_field(db: SqliteTinyDB) -> None:
+    table = db.table("t")
+    table.put([(1, {"labels": {"a.b/c-d": "x"}}), (2, {"labels": {"a": {"b/c-d": "x"}}}), (3, {"labels": 5})])
+    assert table.ids({"labels.a.b/c-d": "x"}).tolist() == [1]
+    assert table.distinct("labels.a.b/c-d") == ["x"]
+    assert table.ids({"labels.a": None}).tolist() == [1, 3]
 
 
 def test_put_inserts_and_replaces(db: SqliteTinyDB) -> None:
@@ -123,6 +144,9 @@ def test_values_that_a_field_must_not_have(requests: SqliteTable) -> None:
 
 
 def test_a_part_of_a_text(requests: SqliteTable) -> None:
+    assert requests.ids({"message": Present()}).tolist() == [10, 20, 30, 40, 50, 60]
+    fields = Fields(message=Present())
+    assert [number for number in range(1, 61) if fields(request(number))] == [10, 20, 30, 40, 50, 60]
     assert requests.ids({"destination": Contains("G-7")}).tolist() == [7]
     assert requests.count(Fields(status=Contains("en"))) == 60
     assert requests.ids({"destination": Contains("%")}).tolist() == []
@@ -186,7 +210,9 @@ def test_only_a_missing_table_is_an_empty_one(db: SqliteTinyDB) -> None:
         db.table("t").all()
 
 
-@pytest.mark.parametrize("field", ["", "a b", "a'", "1a", "a.b", "a\n", "é", "$", "a')--"])
+@pytest.mark.parametrize(
+    "field", ["", "a b", "a'", "1a", "a.", ".b", "a.b c", 'a."', "a\n", "é", "$", "a')--"]
+)
 def test_a_field_is_a_plain_name(db: SqliteTinyDB, tmp_path: Path, field: str) -> None:
     with pytest.raises(ValueError, match="expected a field"):
         db.search(Fields({field: 1}))

@@ -51,6 +51,7 @@ def test_several_small_jobs_go_at_once_up_to_a_part(store: SqliteStore) -> None:
 
 def test_the_file_shrinks_when_a_job_is_swept(store: SqliteStore) -> None:
     changes = creation(1, total=5000)
+    changes.destinations.clear()
     store.commit(changes)
     store._db.storage.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     before = store.path.stat().st_size

@@ -17,7 +17,8 @@ import pytest
 from tinydb import TinyDB, where
 
 from puppetmaster.errors import StoreError
-from puppetmaster.store.base import Ids
+from puppetmaster.model.gateway import Sought
+from puppetmaster.store.base import Changes, Ids
 from puppetmaster.store.sqlite import migrations
 from puppetmaster.store.sqlite.documents import SqliteStorage, SqliteTinyDB
 from puppetmaster.store.sqlite.migrations import FORMAT
@@ -392,7 +393,7 @@ def test_any_tinydb_opens_the_file(store: SqliteStore) -> None:
     changes = creation(1, key="k")
     store.commit(changes)
     with TinyDB(store.path, storage=SqliteStorage, read_only=True) as db:
-        assert db.tables() == {"jobs", "items", "requests", "sendings", "trash", "meta"}
+        assert db.tables() == {"jobs", "items", "requests", "sendings", "trash", "meta", "gateways"}
         (job,) = db.table("jobs").search(where("key") == "k")
         assert (job.doc_id, job) == (1, changes.jobs[1].document())
         assert db.table("requests").count(where("status") == "pending") == 3
@@ -409,7 +410,32 @@ def test_what_tinydb_writes_is_what_the_store_reads(store: SqliteStore) -> None:
     assert found.name == "by hand"
 
 
-# A file of an older format
+# A file of an older version
+
+
+def test_a_store_that_had_no_gateways_learns_them_from_its_requests_once(store: SqliteStore) -> None:
+    fill(store, 1, 2)
+    store._db.drop_table("gateways")
+    store.close()
+    for left in (3, 2):
+        with closing(SqliteStore(store.path.parent)) as again:
+            assert again.now.gateway_names(Sought()) == ["cg-0", "cg-1", "cg-2"][:left]
+            again.commit(Changes(forgotten={"cg-2"}))
+
+
+def test_names_of_gateways_are_looked_up_and_last_results_too(store: SqliteStore) -> None:
+    fill(store, 1)
+    run = store._db.storage.connection.execute
+    plans: list[str] = []
+    store._db.storage.connection.set_trace_callback(plans.append)
+    store.now.gateways(["cg-1"])
+    store.now.last_results(["cg-1"])
+    store.now.gateway_names(Sought())
+    store._db.storage.connection.set_trace_callback(None)
+    told = [" ".join(row[3] for row in run(f"EXPLAIN QUERY PLAN {sql}")) for sql in plans if "FROM" in sql]
+    indexed = [plan for plan in told if "fixed_gateways.name" in plan or "fixed_requests.destination" in plan]
+    assert len(indexed) == 3, told
+    assert not any("TEMP B-TREE" in plan for plan in indexed[1:])
 
 
 def _format_1(data_dir: Path) -> Path:

@@ -14,6 +14,7 @@ import pytest
 from tinydb import TinyDB, where
 
 from puppetmaster.errors import StoreError
+from puppetmaster.model.gateway import Gateway, Sought
 from puppetmaster.model.job import Job, JobStatus
 from puppetmaster.model.request import Item, Request, RequestStatus
 from puppetmaster.store.base import FIRST_REQUEST_ID, Changes, Ids, ahead
@@ -73,7 +74,7 @@ def _everything(
 def test_tinydb_reads_an_export(store: SqliteStore, tmp_path: Path) -> None:
     assert export(tmp_path / "data", tmp_path / "all.json") == 2
     with TinyDB(tmp_path / "all.json") as plain:
-        assert plain.tables() == {"meta", "jobs", "items", "requests", "sendings"}
+        assert plain.tables() == {"meta", "jobs", "items", "requests", "sendings", "gateways"}
         assert dict(plain.table("meta").all()[0]) == {
             "format": FORMAT,
             "installation": store.installation,
@@ -185,6 +186,27 @@ def test_an_export_of_format_1_is_imported(tmp_path: Path) -> None:
         assert new.now.jobs({}) == [a_job(status=JobStatus.PAUSED, reason=IMPORTED)]
         assert new.now.request(FIRST) == sent
         assert new.now.sending(FIRST + 900_000) == FIRST
+
+
+def test_gateways_are_exported_and_imported(store: SqliteStore, tmp_path: Path) -> None:
+    gateway = Gateway(name="cg-x", labels={"site": "north"}, note="x")
+    store.commit(Changes(gateways={"cg-x": gateway}))
+    export(tmp_path / "data", tmp_path / "all.json")
+    import_(tmp_path / "all.json", tmp_path / "new")
+    with closing(SqliteStore(tmp_path / "new")) as new:
+        assert new.now.gateway_names(Sought()) == store.now.gateway_names(Sought())
+        assert new.now.gateways(["cg-x"]) == [gateway]
+
+
+def test_an_export_that_has_no_gateways_yet_is_imported(store: SqliteStore, tmp_path: Path) -> None:
+    export(tmp_path / "data", tmp_path / "all.json")
+    whole = json.loads((tmp_path / "all.json").read_text())
+    del whole["gateways"]
+    (tmp_path / "old.json").write_text(json.dumps(whole))
+    import_(tmp_path / "old.json", tmp_path / "new")
+    with closing(SqliteStore(tmp_path / "new")) as new:
+        expected = {request.destination for request in store.now.requests({})}
+        assert set(new.now.gateway_names(Sought())) == expected
 
 
 def test_a_store_that_is_not_empty_takes_no_import(store: SqliteStore, tmp_path: Path) -> None:

@@ -1,0 +1,236 @@
+"""The commands about gateways: which are known, with labels, as tables and as CSV."""
+
+import csv
+import io
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import click
+
+from puppetmaster.cli import jobfile, sheets
+from puppetmaster.cli.client import Client
+from puppetmaster.cli.context import Command, Context, Function, Group, limit_option, usage
+from puppetmaster.cli.terminal import Column, Screen
+
+#: Rows of one question when all are wanted.
+PAGE = 500
+#: A mark that spreadsheets want in front of what is no formula.
+_MARKED = re.compile(r"'(?=[=+\-@\t\r])")
+_PLACE = re.compile(r"\[(\d+)\]\.?")
+
+Row = Mapping[str, Any]
+
+
+@click.group(cls=Group, short_help="Know gateways, by labels.")
+def gateways() -> None:
+    """Know gateways: those that were put here, and those that ever were a destination."""
+
+
+def _filters(function: Function) -> Function:
+    """The options that say which gateways are meant."""
+    selector = click.option("--selector", help="Only those whose labels it selects: 'site=north,!retired'.")
+    return selector(click.option("--match", help="Only those whose name fits it: 'cg-1*'.")(function))
+
+
+@gateways.command("list")
+@_filters
+@limit_option("gateways")
+@click.pass_obj
+def list_gateways(session: Context, /, **filters: Any) -> None:
+    """List gateways by name, with labels and what is known of each."""
+    screen = session.screen()
+    found, total = session.client().gateways(**filters)
+    if screen.json:
+        screen.value(found)
+    elif screen.terminal:
+        columns = (Column("gateway"), Column("is"), Column("last"), Column("labels", wraps=True))
+        screen.table(columns, map(_row, found))
+    else:
+        screen.rows(map(_row, found))
+    if total > len(found):
+        said = f"{len(found)} of {total} are shown: --limit {total} shows all"
+        click.echo(said, err=not screen.terminal)
+
+
+def _row(gateway: Row) -> Sequence[str]:
+    labels = ",".join(f"{key}={value}" for key, value in sorted(gateway["labels"].items()))
+    return gateway["name"], _presence(gateway), _last(gateway), labels
+
+
+def _presence(gateway: Row) -> str:
+    words = {
+        "connected": {True: "connected", False: "away"},
+        "registered": {True: "registered", False: "not registered"},
+    }
+    return ", ".join(filter(None, (words[one].get(gateway[one]) for one in words)))
+
+
+def _last(gateway: Row) -> str:
+    last = gateway["lastResult"]
+    return (
+        ""
+        if last is None
+        else " ".join(str(one) for one in (last["status"], last["code"]) if one is not None)
+    )
+
+
+@gateways.command()
+@click.argument("name")
+@click.pass_obj
+def show(session: Context, name: str) -> None:
+    """Show one gateway."""
+    _show(session.screen(), session.client().gateway(name))
+
+
+def _show(screen: Screen, gateway: Row) -> None:
+    if screen.json:
+        screen.value(gateway)
+        return
+    screen.line(gateway["name"], "bold" if screen.terminal else "")
+    last = gateway["lastResult"]
+    request = "" if last is None else f", request {last['request']}"
+    facts = {"note": gateway["note"], "is": _presence(gateway), "last result": f"{_last(gateway)}{request}"}
+    screen.facts({**facts, **{f"label {key}": value for key, value in sorted(gateway["labels"].items())}})
+
+
+@gateways.command("set")
+@click.argument("name")
+@click.argument("labels", nargs=-1, metavar="[KEY=VALUE]...")
+@click.option("--note", help="A sentence; '' for none.")
+@click.pass_obj
+def set_gateway(session: Context, name: str, labels: Sequence[str], note: str | None) -> None:
+    """Put a gateway: it has these labels from then on, and no others.
+
+    Without a label its labels stay; without --note its note does.
+    """
+    body: dict[str, Any] = {} if note is None else {"note": note}
+    if labels:
+        with usage():
+            changes = dict(map(_label, labels))
+        body["labels"] = {key: value for key, value in changes.items() if value is not None}
+    _show(session.screen(), session.client().put_gateway(name, body))
+
+
+@gateways.command("label")
+@click.argument("names")
+@click.argument("labels", nargs=-1, required=True, metavar="KEY=VALUE|KEY-...")
+@click.pass_obj
+def label_gateways(session: Context, names: str, labels: Sequence[str]) -> None:
+    """Label gateways: KEY=VALUE adds or changes a label, KEY- removes it.
+
+    NAMES are names, 'cg-[001-200]', with commas between, or @file.
+    """
+    with usage():
+        wanted, _ = jobfile.destinations([names], jobfile.Files())
+        changes = dict(map(_label, labels))
+    client = session.client()
+    known = {one["name"]: one["labels"] for one in _all(client, match=_alone(wanted))}
+    puts = []
+    for name in wanted:
+        merged = {**known.get(name, {}), **changes}
+        puts.append({"name": name, "labels": {key: to for key, to in merged.items() if to is not None}})
+    _say_put(session.screen(), client.put_gateways(puts))
+
+
+def _label(word: str) -> tuple[str, str | None]:
+    """The label in a word; None: it is to be removed. Raises ValueError."""
+    key, equals, value = word.partition("=")
+    if equals:
+        return key, value
+    if word.endswith("-") and len(word) > 1:
+        return word[:-1], None
+    raise ValueError(f"expected KEY=VALUE, or KEY- to remove a label, got '{word}'")
+
+
+def _alone(names: Sequence[str]) -> str | None:
+    """A pattern that fits the one name; None: there are several."""
+    return re.sub(r"([*?[])", r"[\1]", names[0]) if len(names) == 1 else None
+
+
+@gateways.command("import")
+@click.argument("file")
+@click.pass_obj
+def import_gateways(session: Context, file: str) -> None:
+    """Put the gateways of a CSV file; - is standard input.
+
+    Its heading is name, perhaps note, and the keys of labels. A gateway has the labels of its line from then
+    on, and no others.
+    """
+    with usage():
+        lines, puts = _read(jobfile.Files().read(file), "standard input" if file == "-" else file)
+
+    def named(path: str) -> str:
+        return _PLACE.sub(lambda found: f"line {lines[int(found[1])]}: ", path, count=1).rstrip(": ")
+
+    _say_put(session.screen(), session.client().put_gateways(puts, named))
+
+
+def _read(text: str, place: str) -> tuple[list[int], list[dict[str, Any]]]:
+    """The gateways of a CSV file, and the line of each. Raises ValueError."""
+    reader = csv.reader(io.StringIO(text))
+    heading = [cell.strip() for cell in next(reader, [])]
+    if "name" not in heading or len({*heading}) < len(heading):
+        raise ValueError(f"{place}: expected a heading with name in it, and each column once")
+    lines, puts = [], []
+    for cells in reader:
+        if not any(cells):
+            continue
+        if len(cells) > len(heading):
+            raise ValueError(
+                f"{place}, line {reader.line_num}: expected {len(heading)} cells, got {len(cells)}"
+            )
+        row = {key: _MARKED.sub("", cell.strip(), count=1) for key, cell in zip(heading, cells, strict=False)}
+        put: dict[str, Any] = {"name": row.pop("name", "")}
+        if "note" in heading:
+            put["note"] = row.pop("note", "")
+        put["labels"] = {key: value for key, value in row.items() if value}
+        lines.append(reader.line_num)
+        puts.append(put)
+    if not puts:
+        raise ValueError(f"{place}: expected a gateway on each line below the heading, got none")
+    return lines, puts
+
+
+def _say_put(screen: Screen, answer: Row) -> None:
+    if screen.json:
+        screen.value(answer)
+    else:
+        screen.line(f"{answer['put']} put, {answer['created']} of them new")
+
+
+@gateways.command("export", cls=Command, ignored=("json",))
+@_filters
+@click.pass_obj
+def export_gateways(session: Context, /, **filters: Any) -> None:
+    """Print gateways as CSV that import takes: name, note, and a column for each label."""
+    found = list(_all(session.client(), **filters))
+    keys = sorted({key for one in found for key in one["labels"]})
+    sheets.write(["name", "note", *keys], _cells(found, keys))
+
+
+def _cells(found: Iterable[Row], keys: Sequence[str]) -> Iterator[Sequence[Any]]:
+    for one in found:
+        yield [one["name"], one["note"], *(one["labels"].get(key) for key in keys)]
+
+
+@gateways.command()
+@click.argument("name")
+@click.pass_obj
+def forget(session: Context, name: str) -> None:
+    """Forget a gateway with its labels, until it is put or a destination again."""
+    screen = session.screen()
+    gone = session.client().forget_gateway(name)
+    if screen.json:
+        screen.value(gone)
+    else:
+        screen.line(f"{gone['name']} is forgotten")
+
+
+def _all(client: Client, **filters: Any) -> Iterator[dict[str, Any]]:
+    """All gateways that fit, a page after the other."""
+    offset, total = 0, 1
+    while offset < total:
+        rows, total = client.gateways(**filters, limit=PAGE, offset=offset)
+        yield from rows
+        offset += PAGE

@@ -1,0 +1,42 @@
+"""The gateways that are known: put by callers, or destinations of a job."""
+
+from collections.abc import Sequence
+
+from puppetmaster.engine.state import State
+from puppetmaster.errors import NotFound
+from puppetmaster.model.gateway import Gateway, Put
+from puppetmaster.store.base import Reader
+
+
+class Registry:
+    """Changes gateways. One thread uses it: the dispatcher's. ``reader`` reads what is on disk."""
+
+    def __init__(self, state: State, reader: Reader) -> None:
+        self._state = state
+        self._reader = reader
+
+    def put(self, puts: Sequence[Put]) -> int:
+        """Put gateways, each named once. Returns how many were not known before."""
+        known = self._known([one.name for one in puts])
+        changes = self._state.changes
+        changes.gateways |= {one.name: one.onto(known.get(one.name)) for one in puts}
+        return len(puts) - len(known)
+
+    def forget(self, name: str) -> Gateway:
+        """Forget a gateway until it is put, or a destination, again. Returns it. Raises NotFound."""
+        gateway = self._known([name]).get(name)
+        if gateway is None:
+            raise NotFound(f"There is no gateway '{name[:80]}': GET /gateways lists those there are.")
+        changes = self._state.changes
+        changes.gateways.pop(name, None)
+        changes.destinations.discard(name)
+        changes.forgotten.add(name)
+        return gateway
+
+    def _known(self, names: Sequence[str]) -> dict[str, Gateway]:
+        """Those of these that are known; what is not on disk yet comes before what is."""
+        changes = self._state.changes
+        stored = {one.name: one for one in self._reader.gateways(names) if one.name not in changes.forgotten}
+        new = {name: Gateway(name=name) for name in names if name in changes.destinations}
+        put = {name: changes.gateways[name] for name in names if name in changes.gateways}
+        return {**new, **stored, **put}

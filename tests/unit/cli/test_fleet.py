@@ -1,0 +1,152 @@
+"""The commands about gateways, and jobs for those that are known, against a bundle without a bus."""
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from puppetmaster.cli import main
+from tests.web_client import Door, running
+
+Run = Callable[..., Result]
+FLEET = "name,note,site,example.com/rack\ncg-1,attic,north,7\ncg-2,,north,\n\ncg-10,,south,\n"
+
+
+@pytest.fixture
+def door(tmp_path: Path) -> Iterator[Door]:
+    with running(tmp_path / "data") as started:
+        yield started
+
+
+@pytest.fixture
+def run(door: Door) -> Run:
+    """Run a command; it must end well unless a test says otherwise."""
+
+    def run(*words: str, text: str | None = None, code: int = 0) -> Result:
+        env = {"PUPPETMASTER_URL": f"http://127.0.0.1:{door.port}", "PUPPETMASTER_TOKEN": ""}
+        result = CliRunner().invoke(main.cli, words, input=text, env=env, prog_name="puppetmaster")
+        assert result.exit_code == code, result.output
+        return result
+
+    return run
+
+
+def labels(door: Door) -> dict[str, Any]:
+    return {one["name"]: one["labels"] for one in door.ask("GET", "/gateways").json}
+
+
+def test_a_file_is_imported_and_exported_again(run: Run, door: Door, tmp_path: Path) -> None:
+    (tmp_path / "fleet.csv").write_text(f"\ufeff{FLEET}")
+    assert run("gateways", "import", f"{tmp_path}/fleet.csv").stdout == "3 put, 3 of them new\n"
+    assert labels(door) == {
+        "cg-1": {"site": "north", "example.com/rack": "7"},
+        "cg-10": {"site": "south"},
+        "cg-2": {"site": "north"},
+    }
+    exported = run("gateways", "export").stdout
+    assert exported.splitlines() == [
+        "name,note,example.com/rack,site",
+        "cg-1,attic,7,north",
+        "cg-10,,,south",
+        "cg-2,,,north",
+    ]
+    door.ask("PUT", "/gateways/cg-1", {"labels": {"other": "x"}})
+    answer = json.loads(run("gateways", "import", "-", "--json", text=exported).stdout)
+    assert answer == {"put": 3, "created": 0}
+    assert labels(door)["cg-1"] == {"site": "north", "example.com/rack": "7"}
+
+
+def test_what_looks_like_a_formula_comes_back_as_it_was(run: Run, door: Door) -> None:
+    door.ask("PUT", "/gateways/-a", {"note": "=1", "labels": {"k": "v"}})
+    door.ask("PUT", "/gateways/b", {"note": "it's"})
+    before = door.ask("GET", "/gateways").json
+    exported = run("gateways", "export").stdout
+    assert "'-a,'=1,v" in exported
+    run("gateways", "import", "-", text=exported)
+    assert door.ask("GET", "/gateways").json == before
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "expected a heading with name in it"),
+        ("site\nnorth\n", "expected a heading with name in it"),
+        ("name,a,a\n", "each column once"),
+        ("name\n\n", "expected a gateway on each line"),
+        ("name\na,b\n", "standard input, line 2: expected 1 cells, got 2"),
+        ("name,site\na,no rth\n", "line 2: labels.site: expected as a value"),
+        ("name,-x,k\na,1,\n\na b,,é\n", "2 things are wrong, and nothing was changed:"),
+    ],
+)
+def test_what_is_wrong_with_a_file_is_told_with_its_line(run: Run, door: Door, text: str, said: str) -> None:
+    stderr = run("gateways", "import", "-", text=text, code=2).stderr
+    if "things" in said:
+        assert "  line 2: labels.-x: " in stderr
+        assert "  line 4: name: " in stderr
+        said = "things are wrong, and nothing was changed:"
+    assert said in stderr
+    assert labels(door) == {}
+
+
+def test_labels_are_set_added_and_removed(run: Run, door: Door) -> None:
+    run("gateways", "set", "cg-1", "site=north", "model=", "--note", "attic")
+    run("gateways", "set", "cg-2", "site=south")
+    assert run("gateways", "label", "cg-[1-3],cg-2", "site=west", "model-").stdout == "3 put, 1 of them new\n"
+    assert labels(door) == {f"cg-{number}": {"site": "west"} for number in (1, 2, 3)}
+    run("gateways", "label", "cg-1", "rack=7")
+    assert labels(door)["cg-1"] == {"site": "west", "rack": "7"}
+    shown = run("gateways", "set", "cg-1", "--note", "")
+    assert shown.stdout == "cg-1\nlabel rack\t7\nlabel site\twest\n"
+    assert "expected KEY=VALUE" in run("gateways", "label", "cg-1", "x", code=2).stderr
+
+
+def test_gateways_are_listed_and_shown(run: Run, door: Door) -> None:
+    run("gateways", "import", "-", text=FLEET)
+    assert run("gateways", "list", "--selector", "site=north").stdout == (
+        "cg-1\t\t\texample.com/rack=7,site=north\ncg-2\t\t\tsite=north\n"
+    )
+    assert run("gateways", "list", "--match", "cg-1?", "--json").stdout.startswith('[{"name": "cg-10"')
+    result = run("gateways", "list", "--limit", "1")
+    assert result.stderr == "1 of 3 are shown: --limit 3 shows all\n"
+    assert run("gateways", "show", "cg-1").stdout.startswith("cg-1\nnote\tattic\n")
+    assert "'puppetmaster gateways list' shows" in run("gateways", "show", "x", code=2).stderr
+    assert run("gateways", "forget", "cg-1").stdout == "cg-1 is forgotten\n"
+    assert "cg-1" not in labels(door)
+    assert "expected a" not in run("gateways", "--help").output
+    assert "selector: expected" in run("gateways", "list", "--selector", "a b", code=2).stderr
+
+
+def test_a_job_goes_to_known_gateways(run: Run, door: Door) -> None:
+    run("gateways", "import", "-", text=FLEET)
+    job = json.loads(
+        run("submit", "--selector", "site=north", "--except", "cg-2,x", "get", "/a", "--json").stdout
+    )
+    assert job["targets"] == [{"item": 0, "selector": "site=north", "except": ["cg-2", "x"], "found": 1}]
+    assert "sought\tsite=north without cg-2, x (1)\n" in run("show", str(job["id"])).stdout
+    wrong = run("submit", "--all", "--match", "cg-1*", "--dry-run", "get", "/a", code=2)
+    assert "--match: expected either all, or selector, match or both" in wrong.stderr
+    job = json.loads(run("submit", "--all", "--except", "cg-[01-10]", "get", "/a", "--json").stdout)
+    assert job["targets"] == [
+        {"item": 0, "all": True, "except": [f"cg-{n:02}" for n in range(1, 11)], "found": 2}
+    ]
+    planned = run("submit", "--match", "cg-1*", "--dry-run", "get", "/a")
+    assert "batch[0] is for 2 gateways: cg-1*.\n" in planned.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--to", "a", "--all", "get", "/a"], "expected --to, or --selector, --match or --all, got both"),
+        (["--to", "a", "--except", "b", "get", "/a"], "--except: expected --selector, --match or --all"),
+        (["--all"], "expected METHOD RESOURCE after --all"),
+        (["--selector", "site=north", "get", "/a"], "--selector: expected gateways that are known"),
+        (["--selector", "a b", "get", "/a"], "--selector: expected key, !key"),
+        (["--match", "cg-[001-200]", "get", "/a"], "--match: expected no range"),
+        (["--match", "x" * 200, "get", "/a"], "--match: expected a pattern"),
+    ],
+)
+def test_mistakes_are_told_by_the_option(run: Run, words: list[str], said: str) -> None:
+    assert said in run("submit", *words, code=2).stderr

@@ -1,0 +1,153 @@
+"""/gateways over HTTP: what is put is shown, and faults are named all at once."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from puppetmaster.api import fields
+from puppetmaster.engine.engine import Engine
+from puppetmaster.errors import StoreError
+from tests.desk import until
+from tests.web_client import Door, batch, running
+
+WAIT_S = 10.0
+NORTH = {"name": "cg-1", "labels": {"site": "north", "example.com/rack": "7"}, "note": "attic"}
+
+
+@pytest.fixture
+def door(tmp_path: Path) -> Iterator[Door]:
+    with running(tmp_path) as started:
+        yield started
+
+
+def names(door: Door, query: str = "") -> list[str]:
+    answer = door.ask("GET", f"/gateways{query}")
+    assert answer.status == 200, answer
+    return [one["name"] for one in answer.json]
+
+
+def test_a_gateway_is_put_shown_and_forgotten(door: Door) -> None:
+    put = door.ask("PUT", "/gateways/00:0c:29%3a1c", {"labels": {"site": "north"}, "note": "é"})
+    assert put.status == 200
+    assert put.json == {
+        "name": "00:0c:29:1c",
+        "labels": {"site": "north"},
+        "note": "é",
+        "connected": None,
+        "registered": None,
+        "lastResult": None,
+    }
+    assert door.ask("GET", "/gateways/00:0c:29:1c").json == put.json
+    changed = door.ask("PUT", "/gateways/00:0c:29:1c", {"note": ""}).json
+    assert (changed["labels"], changed["note"]) == ({"site": "north"}, None)
+    assert door.ask("DELETE", "/gateways/00:0c:29:1c").json == changed
+    for method in ("GET", "DELETE"):
+        gone = door.ask(method, "/gateways/00:0c:29:1c")
+        assert (gone.status, gone.json["message"]) == (
+            404,
+            "There is no gateway '00:0c:29:1c': GET /gateways lists those there are.",
+        )
+
+
+def test_a_list_is_put_and_destinations_are_known_too(door: Door) -> None:
+    door.ask("POST", "/jobs", batch("cg-1", "cg-9"))
+    assert door.ask("POST", "/gateways", [NORTH, {"name": "cg-2"}]).json == {"put": 2, "created": 1}
+    answer = door.ask("GET", "/gateways?limit=2&offset=1")
+    assert [one["name"] for one in answer.json] == ["cg-2", "cg-9"]
+    assert answer.headers["x-total-count"] == "3"
+    assert {**door.ask("GET", "/gateways/cg-1").json, **NORTH} == door.ask("GET", "/gateways/cg-1").json
+
+
+def test_more_than_a_part_is_put(door: Door) -> None:
+    many = [{"name": f"cg-{number:04}", "labels": {"half": str(number % 2)}} for number in range(1201)]
+    assert door.ask("POST", "/gateways", many).json == {"put": 1201, "created": 1201}
+    assert len(names(door)) == 1201
+    assert len(names(door, "?selector=half=1")) == 600
+
+
+def test_selector_and_match_say_which(door: Door) -> None:
+    door.ask("POST", "/gateways", [NORTH, {"name": "cg-2", "labels": {"site": "south"}}, {"name": "x"}])
+    assert names(door, "?selector=site=north") == ["cg-1"]
+    assert names(door, "?selector=site%20notin%20(north)") == ["cg-2", "x"]
+    assert names(door, "?selector=!site&match=cg-*") == []
+    assert names(door, "?match=cg-*") == ["cg-1", "cg-2"]
+    wrong = door.ask("GET", "/gateways?selector=a+b&match=&registered=true")
+    assert wrong.status == 400
+    assert {one["path"] for one in wrong.json["errors"]} == {"selector", "match", "registered"}
+
+
+def test_presence_is_shown(door: Door) -> None:
+    door.ask("POST", "/gateways", [{"name": "a"}, {"name": "b"}, {"name": "c"}])
+
+    def heard(engine: Engine) -> None:
+        engine.bridge("a", connected=True)
+        engine.bridge("b", connected=False)
+
+    door.app.site.dispatcher.look(heard, WAIT_S)
+    assert [one["connected"] for one in door.ask("GET", "/gateways").json] == [True, False, None]
+
+
+@pytest.mark.parametrize(
+    ("body", "paths"),
+    [
+        (None, [""]),
+        ({}, [""]),
+        ([], [""]),
+        ([1, {}], ["[0]", "[1].name"]),
+        ([{"name": "a/b"}, {"name": 5}, {"name": "a", "label": {}}], ["[0].name", "[1].name", "[2].label"]),
+        ([{"name": "a"}, {"name": "b"}, {"name": "a"}], ["[2].name"]),
+        (
+            [{"name": "a", "labels": {"-": "x", "k": "a b", "é": 5, "n": None}, "note": 5}],
+            [
+                "[0].labels.-",
+                "[0].labels.\\u00e9",
+                "[0].labels.\\u00e9",
+                "[0].labels.k",
+                "[0].labels.n",
+                "[0].note",
+            ],
+        ),
+        ([{"name": "a", "labels": "x"}, {"name": "b", "note": "x" * 1001}], ["[0].labels", "[1].note"]),
+        ([{"name": "a", "labels": {f"k{n}": "" for n in range(65)}}], ["[0].labels"]),
+    ],
+)
+def test_all_faults_of_a_list_are_named_and_nothing_is_put(door: Door, body: Any, paths: list[str]) -> None:
+    answer = door.ask("POST", "/gateways", body)
+    assert answer.status == 400
+    assert sorted(one["path"] for one in answer.json["errors"]) == paths
+    assert names(door) == []
+
+
+def test_faults_of_one_gateway(door: Door) -> None:
+    answer = door.ask("PUT", "/gateways/a%20b", {"labels": {"k": "é"}, "connected": True})
+    assert sorted(one["path"] for one in answer.json["errors"]) == ["connected", "labels.k", "name"]
+    assert door.ask("PUT", "/gateways/a", []).status == 400
+
+
+def test_more_than_the_most_are_refused(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fields, "MOST_GATEWAYS", 1)
+    answer = door.ask("POST", "/gateways", [{"name": "a"}, {"name": "b"}])
+    assert (answer.status, answer.json["message"]) == (
+        413,
+        "There are 2 gateways, and 1 are the most that are put at once.",
+    )
+
+
+def test_a_part_that_cannot_be_written_is_told(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = door.app.store
+    commit, parts = store.commit, []
+
+    def second_fails(changes: Any) -> None:
+        if changes.gateways:
+            parts.append(len(changes.gateways))
+            if len(parts) == 2:
+                raise StoreError("The disk is full.")
+        commit(changes)
+
+    monkeypatch.setattr(store, "commit", second_fails)
+    answer = door.ask("POST", "/gateways", [{"name": f"cg-{number}"} for number in range(600)])
+    assert answer.status == 503
+    assert answer.json["message"].endswith("500 of 600 gateways are put for certain: put them all again.")
+    until(lambda: len(names(door)) == 600, "the store is tried again")
