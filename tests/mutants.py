@@ -51,6 +51,7 @@ class Group(NamedTuple):
 GROUPS: Mapping[str, Group] = {
     "engine": Group(
         "engine/engine engine/lifecycle engine/delivery engine/state engine/background engine/in_flight "
+        "engine/absent engine/backoff engine/corrections engine/steps "
         "engine/presence engine/registry engine/context model/gateway model/selector model/job model/request "
         "model/policy model/reply timers",
         "unit/model unit/engine unit/bus/test_client.py contract/test_store.py "

@@ -112,7 +112,7 @@ class Absent:
         found = self._gateways.setdefault(name, _Gateway(absence.what))
         if soon:
             self._asks.set(name, self._moment.now_s + random.uniform(0, SOON_S))
-        elif found.tried or self._asks.deadline_s(name) is None:
+        elif self._asks.deadline_s(name) is None:
             self._ask_later(name, found)
         found.what, found.tried = absence.what, False
         found.requests[request.id] = None

@@ -142,7 +142,7 @@ class Background:
             yield
 
     def _enter(self, opened: OpenJob, request: Request) -> None:
-        if not (self._scheduler.holds(request.id) or self._delivery.absent.holds(request.id)):
+        if not self._scheduler.holds(request.id):
             self._delivery.enter(opened, request)
 
     def _leave(self, _opened: OpenJob, request: Request) -> None:

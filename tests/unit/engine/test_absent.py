@@ -225,8 +225,48 @@ def test_one_that_registers_and_is_gone_again_is_waited_for_with_the_time_that_i
     world.advance(REGISTERED_S)
     nobody(world, job)
     assert world.statuses(job) == ["pending"]
+    registers(world, "/remote/a")
+    world.advance(REGISTERED_S)
+    assert world.statuses(job) == ["sent"]
+    nobody(world, job)
     world.advance(10)
     assert world.statuses(job) == ["error"]
+
+
+def test_who_asks_to_be_registered_again_and_again_is_not_waited_for_longer(world: World) -> None:
+    Fleet(world)
+    job = world.create(waits("a"))
+    nobody(world, job)
+    registers(world, "/remote/a")
+    world.advance(REGISTERED_S - 0.1)
+    registers(world, "/remote/a")
+    world.advance(0.1)
+    assert world.statuses(job) == ["sent"]
+
+
+def test_as_long_as_it_is_tried_nobody_asks_for_it(world: World) -> None:
+    fleet = Fleet(world)
+    job = world.create(waits("a", requestTimeout=1000))
+    nobody(world, job)
+    registers(world, "/remote/a")
+    world.advance(REGISTERED_S)
+    fleet.asked.clear()
+    world.advance(900)
+    assert (world.statuses(job), fleet.asked) == (["sent"], [])
+
+
+def test_after_an_answer_it_is_asked_for_as_at_first(world: World) -> None:
+    fleet = Fleet(world)
+    job = world.create(waits("a", retry={"attempts": 2, "delay": 0}))
+    nobody(world, job)
+    world.advance(600)
+    registers(world, "/remote/a")
+    world.advance(REGISTERED_S)
+    answer(world, job.first, 500)
+    nobody(world, job)
+    fleet.asked.clear()
+    world.advance(FIRST_S)
+    assert len(fleet.asked) == 1
 
 
 def test_one_that_registers_at_the_very_end_is_tried(world: World) -> None:
@@ -291,6 +331,23 @@ def test_a_cancel_does_not_wait_for_it(world: World) -> None:
     control(world, job, CANCELED)
     assert (world.statuses(job), status(world, job)[0]) == (["canceled"], "canceled")
     assert (waiting(world), len(world.engine.timers)) == (0, 0)
+
+
+def test_one_that_was_in_flight_at_the_cancel_is_not_waited_for(world: World) -> None:
+    Fleet(world)
+    job = world.create(waits("a"))
+    control(world, job, CANCELED)
+    nobody(world, job)
+    assert (world.statuses(job), status(world, job)[0]) == (["canceled"], "canceled")
+
+
+def test_one_that_is_about_to_come_back_is_forgotten_with_its_job(world: World) -> None:
+    Fleet(world)
+    job = world.create(waits("a"))
+    nobody(world, job)
+    registers(world, "/remote/a")
+    control(world, job, CANCELED)
+    assert len(world.engine.timers) == 0
 
 
 def test_a_job_that_is_removed_takes_it_along(world: World) -> None:
@@ -437,6 +494,22 @@ def test_of_those_whose_bridges_are_gone_nobody_is_asked(world: World) -> None:
     world.create(waits(*names(100)))
     world.advance(600)
     assert fleet.asked == []
+
+
+# -- what is known of each ---------------------------------------------------------------------------
+
+
+def test_what_the_controller_says_of_a_gateway_is_known_until_it_is_restarted(world: World) -> None:
+    Fleet(world, "b")
+    world.create(body("post", "b"))
+    presence = world.engine.presence
+    assert presence.of("b") == (None, True)
+    job = world.create(body("post", "a"))
+    world.run(lambda engine: engine.presence.owned("a", ["/remote/a"]))
+    nobody(world, job)
+    assert presence.of("a") == (None, False)
+    world.run(lambda engine: engine.delivery.controller_restarted(world.clock.now_s() - 1))
+    assert presence.of("b") == (None, None)
 
 
 # -- a remote bundle that says so ------------------------------------------------------------------
