@@ -14,7 +14,7 @@ from puppetmaster.model import reply
 from puppetmaster.model.job import Job
 from puppetmaster.model.policy import Policy
 from puppetmaster.settings import Settings
-from puppetmaster.store.base import Changes
+from puppetmaster.store.base import FIRST_REQUEST_ID, Changes
 from puppetmaster.store.sqlite.store import SqliteStore
 from sandbox.fleet_log import Command
 from tests.torture.absences import LONG, NEW, RESTARTS, Absences
@@ -219,6 +219,23 @@ def test_a_direct_message_that_ran_under_another_id(direct: Case) -> None:
     direct.answer()
     direct.ran(PASSED_ON)
     expect(direct.judge(), "never ran, and is told as resolved")
+
+
+def test_a_direct_message_of_a_removed_job_is_of_no_other_with_its_mark(direct: Case) -> None:
+    """That job ran the steps of this one again, and was removed."""
+    marks = [MARK, "order-0/1"]
+    batch = [
+        {"method": "post", "resource": "/x", "data": {"mark": one}, "__request": {"destination": GATEWAY}}
+        for one in marks
+    ]
+    direct.create(batch=batch, onFail="stop")
+    direct.ran(direct.answer(500).message)
+    again = Order("order-1", "/jobs", {"batch": batch}, "order-0", frozenset([GATEWAY]))
+    again.removal_asked = True
+    direct.orders["order-1"] = again
+    for id_, mark in enumerate(marks, FIRST_REQUEST_ID + 1000):
+        direct.ran(id_, mark=mark)
+    expect(direct.judge())
 
 
 def test_a_direct_message_that_was_answered_in_vain(direct: Case) -> None:

@@ -342,7 +342,7 @@ class BridgedVerdict(Verdict):
             self._of_mark[mark, command.destination].append(command)
             if command.id in of:
                 self._ran[of[command.id].id].append(command)
-            elif len(requests) == 1:
+            elif len(requests) == 1 and command.id < FIRST_REQUEST_ID:  # else it is of a job that was removed
                 self._ran[requests[0].id].append(command)
             elif not requests:
                 self._others.append(command)
