@@ -107,7 +107,7 @@ def _until_told(world: World, text: str) -> None:
     _until(lambda: times() > before)
 
 
-def _until(condition: Any, timeout_s: float = 20) -> None:
+def _until(condition: Any, timeout_s: float = 60) -> None:
     deadline_s = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline_s, f"not within {timeout_s:g} s"
