@@ -626,7 +626,7 @@ NEW_JOB = (
             Field(name="job", about="Its id", kind=_whole(1, 2**53, "the id of a job"), required=True),
             Field(
                 name="status",
-                about="Those of its requests that are so",
+                about="Only those of its requests with one of these statuses",
                 kind=_some_of(RERUN),
                 default=list(RERUN),
             ),

@@ -352,7 +352,9 @@ exit_at_gate_option = click.option(
     "--exit-at-gate", is_flag=True, help="End with code 8 when a gate closes: the job stays paused."
 )
 status_option = click.option(
-    "--status", type=SomeOf([one.value for one in RequestStatus]), help="Only requests that are so."
+    "--status",
+    type=SomeOf([one.value for one in RequestStatus]),
+    help="Only requests with such a status.",
 )
 csv_option = click.option("--csv", "as_csv", is_flag=True, help="Print all of them as CSV with a heading.")
 yes_option = click.option("--yes", is_flag=True, help="Do not ask.")

@@ -79,7 +79,7 @@ def watch_job(session: Context, job: int, exit_at_gate: bool) -> None:
 
 
 @cli.command("list")
-@click.option("--status", type=SomeOf([one.value for one in JobStatus]), help="Only jobs that are so.")
+@click.option("--status", type=SomeOf([one.value for one in JobStatus]), help="Only jobs with such a status.")
 @click.option("--name", help="Only jobs of this name.")
 @click.option("--text", help="Only jobs whose number, name, key or resource contains this.")
 @click.option("--to", "destination", metavar="NAME", help="Only jobs with a request for this destination.")

@@ -117,9 +117,8 @@ class Reason(_Code):
     CANCELED = "canceled", "canceled by a request"
     REMOVED = "removed", "removed by a request"
     TIMEOUT = "timeout", "its timeout of {timeout_s:g} s is over"
-    ERRORS = "errors", "{failed} of {done} {what} failed, more than the {errors} that it bears"
+    ERRORS = "errors", "{failed} of {done} {what} failed, and at most {errors} may"
     GATE = (
         "gate",
-        "wave {wave} failed its gate: {failed} of {size} {what} failed, "
-        "more than the {errors} that its gate allows",
+        "wave {wave} failed its gate: {failed} of {size} {what} failed, and at most {errors} may",
     )

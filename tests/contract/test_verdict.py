@@ -43,10 +43,10 @@ def rule_of(one: Combination) -> Rule:
 def reason(rule: Rule, play: Play) -> str | None:
     if rule.reason == "failed":
         failed, done = play.first_failures()
-        return f"{failed} of {done} requests failed, more than the 0 that it bears"
+        return f"{failed} of {done} requests failed, and at most 0 may"
     if rule.reason == "gate":
         failed = sum(one.status != "resolved" for one in play.requests()[:2])
-        return f"wave 1 failed its gate: {failed} of 2 requests failed, more than the 0 that its gate allows"
+        return f"wave 1 failed its gate: {failed} of 2 requests failed, and at most 0 may"
     return {
         "canceled": "canceled by a request",
         "timeout": f"its timeout of {TIMEOUT_S:g} s is over",
@@ -178,7 +178,7 @@ def test_a_retry_that_waits_when_its_job_is_aborted_is_not_made(world: World) ->
     ended = world.job(job.id)
     assert (ended.status, ended.reason) == (
         "aborted",
-        "1 of 1 requests failed, more than the 0 that it bears",
+        "1 of 1 requests failed, and at most 0 may",
     )
     result = world.result(job.first)
     assert result["code"] == 500

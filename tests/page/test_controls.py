@@ -202,7 +202,7 @@ def test_a_gate_that_failed_asks_and_says_so_for_ever(page: Page, site: Site) ->
     expect(dialog(page)).to_have_accessible_name("Open the gate though wave 1 failed?")
     for part in (
         f"firmware 7.2 (job {id_})",
-        "Wave 1 failed its gate: 8 of 10 requests failed, more than the 0 that its gate allows.",
+        "Wave 1 failed its gate: 8 of 10 requests failed, and at most 0 may.",
         "Failed in wave 18 errorcg-[101-108]",
         "Wave 2 reaches12 requestscg-[003-014]",
     ):

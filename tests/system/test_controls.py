@@ -124,7 +124,7 @@ def test_a_closed_gate_opens_for_who_resumes_the_job(flow: Flow) -> None:
     job = flow.create(batch("post", names(gateways), waves=[1, 2, "100%"], gate={"errors": 0}))
     gateways[0].answer(gateways[0].next(), 500)
     closed = flow.until(job, lambda shown: shown["gateStatus"] == "closed")
-    failed = "wave 1 failed its gate: 1 of 1 requests failed, more than the 0 that its gate allows"
+    failed = "wave 1 failed its gate: 1 of 1 requests failed, and at most 0 may"
     assert (closed["status"], closed["reason"], closed["wave"]) == ("paused", failed, 1)
     flow.restart()
     flow.sent_by_now()

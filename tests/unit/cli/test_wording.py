@@ -10,7 +10,7 @@ from puppetmaster.cli import wording
 from tests.fake_http import job, request
 
 NOW_S = 1767323105.0  # 2026-01-02T03:05:05Z
-GATE = "wave 1 failed its gate: 6 of 8 requests failed, more than the 0 that its gate allows"
+GATE = "wave 1 failed its gate: 6 of 8 requests failed, and at most 0 may"
 CANCELED = "canceled by a request"
 PAUSED, REMOVED = "paused, as somebody wished", "away with it"
 TIMEOUT = "its timeout of 5 s is over"

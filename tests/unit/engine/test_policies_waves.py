@@ -34,7 +34,7 @@ def test_more_failures_than_are_borne_abort(world: World) -> None:
     assert world.statuses(job) == ["error", "error", "sent", "sent", *["skipped"] * 6]
     answer(world, job.first + 2)
     answer(world, job.first + 3, 500)
-    reason = "2 of 2 requests failed, more than the 1 that it bears"
+    reason = "2 of 2 requests failed, and at most 1 may"
     assert status(world, job) == ("aborted", reason)
     assert world.statuses(job)[:4] == ["error", "error", "resolved", "error"]
     skipped = world.request(job.first + 9)
@@ -52,7 +52,7 @@ def test_a_percentage_is_of_those_that_are_done(world: World) -> None:
     assert world.job(job.id).ending is None, "half of them is borne"
     answer(world, job.first + 4, 500)
     assert world.job(job.id).ending is not None
-    assert world.job(job.id).reason == "3 of 5 requests failed, more than the 50% that it bears"
+    assert world.job(job.id).reason == "3 of 5 requests failed, and at most 50% may"
 
 
 def test_to_abort_waits_for_after(world: World) -> None:
@@ -124,7 +124,7 @@ def test_one_failure_of_a_hundred_does_not_abort(world: World, hundred: Job) -> 
     answer(world, hundred.first + 20, 500)
     assert status(world, hundred) == (
         "aborted",
-        "2 of 21 requests failed, more than the 5% that it bears",
+        "2 of 21 requests failed, and at most 5% may",
     )
 
 
@@ -134,7 +134,7 @@ def test_a_job_of_an_earlier_version_aborts_as_it_did(world: World, hundred: Job
     world.restart()
     world.advance(SETTINGS.grace_s)
     assert world.job(hundred.id).ending is JobEvent.ABORT
-    assert world.job(hundred.id).reason == "1 of 1 requests failed, more than the 5% that it bears"
+    assert world.job(hundred.id).reason == "1 of 1 requests failed, and at most 5% may"
 
 
 # -- waves and gates -------------------------------------------------------------------------------
@@ -166,7 +166,7 @@ def test_the_gate_closes_on_the_first_failure_by_default(world: World) -> None:
     job = world.create(body("post", *names(4), waves=[2], concurrency=4))
     answer(world, job.first)
     answer(world, job.first + 1, 500)
-    reason = "wave 1 failed its gate: 1 of 2 requests failed, more than the 0 that its gate allows"
+    reason = "wave 1 failed its gate: 1 of 2 requests failed, and at most 0 may"
     assert status(world, job) == ("paused", reason)
     assert world.job(job.id).gate is GateStatus.CLOSED
     assert why(world, job.first + 2) == f"the gate is closed: {reason}"
@@ -216,7 +216,7 @@ def test_each_gate_looks_at_its_own_wave(world: World) -> None:
         answer(world, job.first + index, 500 if index == 0 else 200)
     for index in range(10, 20):
         answer(world, job.first + index, 500 if index < 12 else 200)
-    reason = "wave 2 failed its gate: 2 of 10 requests failed, more than the 10% that its gate allows"
+    reason = "wave 2 failed its gate: 2 of 10 requests failed, and at most 10% may"
     assert status(world, job) == ("paused", reason)
 
 
@@ -274,7 +274,7 @@ def test_a_gate_may_abort(world: World) -> None:
     answer(world, job.first + 1)
     assert status(world, job) == (
         "aborted",
-        "wave 1 failed its gate: 1 of 2 requests failed, more than the 0 that its gate allows",
+        "wave 1 failed its gate: 1 of 2 requests failed, and at most 0 may",
     )
     assert world.statuses(job) == ["error", "resolved", "skipped", "skipped"]
 

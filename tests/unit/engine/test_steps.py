@@ -154,7 +154,7 @@ def test_a_closed_gate_says_how_many_gateways_failed(world: World) -> None:
     answer(world, job.first, 500)
     answer(world, job.first + 2)
     answer(world, job.first + 3)
-    said = "wave 1 failed its gate: 1 of 2 gateways failed, more than the 0 that its gate allows"
+    said = "wave 1 failed its gate: 1 of 2 gateways failed, and at most 0 may"
     assert status(world, job) == ("paused", said)
 
 
@@ -165,7 +165,7 @@ def test_abort_counts_gateways_that_are_done(world: World) -> None:
     for id_ in (job.first + 2, job.first + 3, job.first + 6, job.first + 7):
         if world.request(id_).status == "sent":
             answer(world, id_)
-    assert status(world, job) == ("aborted", "2 of 2 gateways failed, more than the 50% that it bears")
+    assert status(world, job) == ("aborted", "2 of 2 gateways failed, and at most 50% may")
 
 
 def test_a_percentage_of_an_abort_waits_for_gateways_not_for_requests(world: World) -> None:
