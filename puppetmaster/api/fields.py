@@ -211,7 +211,7 @@ def _is_percent(value: Any) -> bool:
 
 
 def _is_share(low: int) -> Callable[[Any], bool]:
-    """A number from ``low``, or a percentage; of failures none may be borne, so there 0% is one too."""
+    """A number from ``low``, or a percentage. Where ``low`` is 0, as for failures, 0% is valid too."""
     return lambda value: _is_count(low)(value) or _is_percent(value) or (low == 0 and value == "0%")
 
 

@@ -165,7 +165,7 @@ export class NewJobView {
         ["Whole job within", job.timeout === null ? "no limit" : seconds(job.timeout)],
         ...described(job, ["startAt", "requestTimeout", "timeout"]),
       ]),
-      method === "get" ? null : el("p", { class: "warning" }, "It changes something on these gateways."),
+      method === "get" ? null : el("p", { class: "warning" }, `${method.toUpperCase()} is not a read: it changes these gateways.`),
       el("div", { class: "actions" }, start),
     ].filter(Boolean));
     this.plan.focus();

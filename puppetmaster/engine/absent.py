@@ -24,7 +24,7 @@ from puppetmaster.timers import Timers
 FIRST_S, LAST_S = 10.0, 60.0
 #: When nobody has looked for a while, it is asked for within this time.
 SOON_S = 1.0
-#: At most so many are asked for at once, and then no others for this long: 50 in a second.
+#: Most gateways that are asked for in one round, and the pause until the next round: 50 gateways a second.
 AT_ONCE, APART_S = 10, 0.2
 #: A gateway that asks to be registered is sent to after this time: the controller answers it first, in 44 to
 #: 90 ms, and only then can it subscribe to the topic that the answer names. What comes before is lost.

@@ -264,7 +264,7 @@ def _first(known: list[_Ranked], more: list[_Ranked]) -> list[_Ranked]:
     return sorted([*known, *more], key=_rank)[:MOST]
 
 
-#: From so many gateways on destinations become none by themselves: jobs are pruned, and these are not.
+#: When this number of gateways is known, destinations of jobs are no longer added: nothing prunes gateways.
 MOST_LEARNED = 200_000
 
 
