@@ -61,6 +61,7 @@ class App:
         self.site = Site(settings, self.store, self.hub, self._clock, bundle)
         self.site.dispatcher.turned = self._turned
         self.service = Service(settings, self.store, self.site.dispatcher, self.site.limit)
+        self.site.engine.templates.specify = self.service.templates.specified
         self.door = self._door(where) if where is not None else None
 
     def _door(self, where: Address) -> HttpApp:

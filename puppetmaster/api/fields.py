@@ -17,8 +17,9 @@ import voluptuous as vol
 from puppetmaster import jsoncodec
 from puppetmaster.clock import seconds
 from puppetmaster.errors import FAULTS_SHOWN, Fault, Faults
-from puppetmaster.model import policy, selector
+from puppetmaster.model import cron, policy, selector
 from puppetmaster.model.job import JobStatus
+from puppetmaster.model.template import Missed, Overlap
 
 METHODS = ("get", "post", "put", "delete")
 RESOURCE_LIMIT_BYTES = 1023
@@ -27,6 +28,9 @@ KEY_LIMIT = 255
 #: The shortest and the longest time in a body. Some fields take 0 too.
 SHORTEST_S, LONGEST_S = 0.001, 1_000_000_000
 LONGEST_MS = LONGEST_S * 1000
+
+#: A window longer than a year is none.
+LONGEST_WINDOW_S = 366 * 86400
 
 NOTE_LIMIT = 1000
 MOST_LABELS = 64
@@ -411,6 +415,56 @@ _LABELS = _OBJECT._replace(
 )
 
 
+def _check_cron(value: Any) -> Any:
+    wrong = cron.faults(value) if isinstance(value, str) else ["a cron expression such as 0 3 * * 1-5"]
+    if wrong:
+        raise vol.Invalid(f"expected {'; '.join(wrong)}, got {_shown(value)}")
+    return value
+
+
+def _place(numbers: str, ranges: str) -> str:
+    """A place of a cron expression, as the pattern of its JSON Schema says it."""
+    one = rf"({numbers}|{ranges})"
+    return rf"(\*(/[1-9])?|{one}(,{one}){{0,9}})"
+
+
+_SIXTY = r"([0-9]|[1-5][0-9])"
+#: Names of days and months, L, # and some lists and ranges are left out.
+_CRON = Kind(
+    {
+        "type": "string",
+        "maxLength": cron.LONGEST,
+        "pattern": "^"
+        + " ".join(
+            (
+                _place(_SIXTY, "[0-9]-[1-5][0-9]"),
+                _place("([0-9]|1[0-9]|2[0-3])", "[0-9]-(1[0-9]|2[0-3])"),
+                _place("([1-9]|1[0-9]|2[0-8])", "[1-9]-(1[0-9]|2[0-8])"),
+                _place("([1-9]|1[0-2])", "[1-9]-1[0-2]"),
+                _place("[0-6]", "[0-4]-[5-6]"),
+            )
+        )
+        + "$",
+    },
+    "a cron expression",
+    _check_cron,
+    Form.TEXT,
+)
+_ZONE = _kind(
+    {"$ref": f"{REF}TimeZone"},
+    "the name of a time zone such as UTC or Europe/Berlin",
+    lambda value: isinstance(value, str) and value in cron.zones(),
+    Form.TEXT,
+)
+_CRON_FIELD = Field(
+    name="cron",
+    about="Minute, hour, day of the month, month and day of the week, as cron has them",
+    kind=_CRON,
+    required=True,
+)
+_ZONE_FIELD = Field(name="timezone", about="The time zone that it is meant in", kind=_ZONE, default="UTC")
+
+
 def described(schema: Shape) -> Kind:
     """A kind without a check: its values are answers, or ``api.bodies`` looks at them."""
     return ANY._replace(schema=schema)
@@ -611,6 +665,24 @@ NEW_JOB = (
         given=True,
     ),
     Field(
+        name="maintenance",
+        about="When requests may be sent; outside of these windows they wait, and what is in flight goes on",
+        kind=_OBJECT,
+        parts=(
+            replace(_CRON_FIELD, about="When a window opens, as cron has it"),
+            Field(
+                name="duration",
+                about="Seconds that it is open",
+                kind=_number(1, LONGEST_WINDOW_S, f"seconds, from 1 to {LONGEST_WINDOW_S}", "S"),
+                required=True,
+            ),
+            _ZONE_FIELD,
+        ),
+        nullable=True,
+        otherwise="at any time",
+        given=True,
+    ),
+    Field(
         name="startAt",
         about="Send nothing before this time, or at once when it is past; until then the job is pending",
         kind=_TIME,
@@ -702,10 +774,69 @@ NAMED_GATEWAY_FIELDS = (
     *GATEWAY_FIELDS,
 )
 
+#: What the job of a template cannot have: it would be the same job each time, or its time is the schedule's.
+NOT_KEPT = ("key", "rerun", "dryRun", "startAt")
+TEMPLATE_JOB = tuple(
+    replace(one, required=one.name == "batch") for one in NEW_JOB if one.name not in NOT_KEPT
+)
+#: What a start by hand may say of its own.
+START_FIELDS = tuple(one for one in NEW_JOB if one.name != "rerun")
+_SCHEDULE = Field(
+    name="schedule",
+    about="When it starts by itself",
+    kind=_OBJECT,
+    parts=(
+        _CRON_FIELD,
+        _ZONE_FIELD,
+        Field(name="enabled", about="Whether it is on", kind=_FLAG, default=True),
+        Field(
+            name="missed",
+            about="What becomes of a start that was missed by a minute or more, as the program was down: "
+            "with run one job makes up for all of them",
+            kind=_one_of(tuple(Missed)),
+            default=Missed.SKIP.value,
+        ),
+        Field(
+            name="overlap",
+            about="What becomes of a start while a job of the template has not ended: with queue one start "
+            "waits for that",
+            kind=_one_of(tuple(Overlap)),
+            default=Overlap.SKIP.value,
+        ),
+    ),
+    nullable=True,
+)
+_TEMPLATE_JOB_FIELD = Field(
+    name="job",
+    about="The body of POST /jobs that it starts, without key, rerun, dryRun and startAt",
+    kind=_OBJECT._replace(schema={"$ref": f"{REF}TemplateJob"}),
+    required=True,
+)
+_TEMPLATE_NAME = Field(
+    name="name", about="Its name, which no other template has", kind=_text(NAME_LIMIT), required=True
+)
+_TEMPLATE_DRY_RUN = Field(
+    name="dryRun",
+    about="Answer the template as it would be, with its next starts and a plan in sentences; keep nothing",
+    kind=_FLAG,
+    default=False,
+)
+TEMPLATE_FIELDS = (_TEMPLATE_NAME, _TEMPLATE_JOB_FIELD, replace(_SCHEDULE, otherwise="it is started by hand"))
+#: What a change may say; the other properties stay.
+CHANGED_FIELDS = tuple(
+    replace(one, required=False, otherwise="it stays")
+    for one in (_TEMPLATE_NAME, _TEMPLATE_JOB_FIELD, _SCHEDULE)
+)
+NEW_TEMPLATE = (*TEMPLATE_FIELDS, _TEMPLATE_DRY_RUN)
+CHANGED_TEMPLATE = (*CHANGED_FIELDS, _TEMPLATE_DRY_RUN)
+
 JOB, ITEM, MESSAGE, COMPAT_MESSAGE, CONTROL = (
     vol.Schema(_checks(some)) for some in (NEW_JOB, ITEM_FIELDS, _MESSAGE, _COMPAT_MESSAGE, CONTROL_FIELDS)
 )
 JOB_COMPAT = vol.Schema({vol.Required("destinations"): ANY.check, **_checks(_COMPAT)})
+TEMPLATE, TEMPLATE_CHANGE, START = (
+    vol.Schema(_checks(some)) for some in (NEW_TEMPLATE, CHANGED_TEMPLATE, START_FIELDS)
+)
 GATEWAY, NAMED_GATEWAY = vol.Schema(_checks(GATEWAY_FIELDS)), vol.Schema(_checks(NAMED_GATEWAY_FIELDS))
 REQUEST = vol.Schema({vol.Required("destination"): ANY.check, **_checks(_COMPAT)})
 
@@ -713,7 +844,15 @@ REQUEST = vol.Schema({vol.Required("destination"): ANY.check, **_checks(_COMPAT)
 #: The names of all properties.
 KNOWN = frozenset(
     one.name
-    for some in (NEW_JOB, ITEM_FIELDS, _COMPAT_MESSAGE, NEW_REQUEST, CONTROL_FIELDS, NAMED_GATEWAY_FIELDS)
+    for some in (
+        NEW_JOB,
+        ITEM_FIELDS,
+        _COMPAT_MESSAGE,
+        NEW_REQUEST,
+        CONTROL_FIELDS,
+        NAMED_GATEWAY_FIELDS,
+        NEW_TEMPLATE,
+    )
     for field in some
     for one in (field, *field.parts)
 ) | {"destinations"}

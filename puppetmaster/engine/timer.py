@@ -20,6 +20,8 @@ class TimerKind(StrEnum):
     ASK = "ask"  # gateways that are away are to be asked for (0: those whose time has come)
     START = "start"  # look whether a job starts (job)
     SOAK = "soak"  # the rest after a wave is over (job)
+    WINDOW = "window"  # a maintenance window opens or closes (job)
+    SCHEDULE = "schedule"  # a start may be due (template)
 
 
 class Timer(NamedTuple):

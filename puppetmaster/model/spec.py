@@ -59,6 +59,8 @@ class JobSpec:
     start_at: str | None = None
     #: None: the job has items of its own.
     rerun: Rerun | None = None
+    #: Id of the template that it is started from; None: from none.
+    template: int | None = None
     #: Whether the job is only to be checked and shown.
     dry_run: bool = False
     #: The optional properties of the API, as they were given.
@@ -126,6 +128,7 @@ class JobSpec:
             key=self.key,
             digest=self.digest,
             parent=self.rerun.job if self.rerun else None,
+            template=self.template,
             timeout_s=self.timeout_s,
             request_timeout_s=self.request_timeout_s or request_timeout_s,
             start_at=self.start_at,
