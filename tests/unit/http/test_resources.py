@@ -394,7 +394,8 @@ def test_what_bridges_said_is_counted_and_owners_of_many_are_listed(tmp_path: Pa
         def gateways() -> Any:
             return door.ask("GET", "/system/puppetmaster").json["gateways"]
 
-        nobody = {"connected": 0, "away": 0, "changes": 0, "watched": True, "route": "auto", "owners": {}}
+        counts = ("connected", "away", "changes", "registered", "notRegistered", "unknown")
+        nobody = {**dict.fromkeys(counts, 0), "watched": True, "route": "auto", "owners": {}}
         assert gateways() == nobody
         bridges = [("cg-1", True), ("cg-2", True), ("cg-3", False)]
         dispatcher.post([BridgeChanged(name, connected, retained=True) for name, connected in bridges])
