@@ -131,8 +131,8 @@ def parse_target(given: Mapping[str, Any], where: str, faults: Faults) -> Target
     for name in given.keys() - _TARGET.keys():
         known = ", ".join(_TARGET)
         faults.add(f"{where}.{quoted(name)[1:-1]}", f"unknown property; known here: {known}")
-    for name in _TARGET.keys() & given.keys():
-        if (wrong := _TARGET[name](given[name])) is not None:
+    for name, fault in _TARGET.items():
+        if name in given and (wrong := fault(given[name])) is not None:
             faults.add(f"{where}.{name}", wrong)
     if ("all" in given) == ("selector" in given or "match" in given):
         faults.add(where, "expected either all, or selector, match or both")
