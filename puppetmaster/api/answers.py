@@ -4,7 +4,8 @@ The answers of the OpenAPI document, the tables in docs/api.md and the words of 
 ``api.fields`` has the properties of bodies. A test compares both with what a running gateway answers.
 """
 
-from puppetmaster.api.fields import METHODS, MOST, NEW_JOB, REF, Field, Many, Shape, described
+from puppetmaster.api.fields import NEW_JOB, Field, Many
+from puppetmaster.api.kinds import METHODS, MOST, REF, Shape, described
 from puppetmaster.model.job import FINAL, GateStatus, JobStatus
 from puppetmaster.model.request import DIRECT_WAY, REMOTE_WAY, RequestStatus
 from puppetmaster.model.why import Reason, Why
