@@ -29,6 +29,7 @@ from puppetmaster.model.template import (
     Told,
     decide,
 )
+from puppetmaster.model.timeline import ITSELF
 from puppetmaster.store.base import Reader
 
 log = logging.getLogger("sanji.puppetmaster.engine.templates")
@@ -266,7 +267,8 @@ class Templates:
 
         try:
             spec = self.specify(template.job, self._found)
-            self._begin(template.id, replace(spec, key=key, template=template.id), record, noted)
+            asked = replace(spec, key=key, template=template.id, created_by=ITSELF)
+            self._begin(template.id, asked, record, noted)
         except StoreError:
             raise
         except PuppetmasterError as error:

@@ -81,7 +81,7 @@ class Changes:
     #: Names of gateways that are forgotten. ``gateways`` and ``destinations`` count after that.
     forgotten: set[str] = field(default_factory=set)
     #: Destinations of new jobs. Those that are not known yet become gateways without labels, while fewer than
-    #: ``MOST_LEARNED`` are known.
+    #: ``MOST_LEARNED`` are known. Those that were discovered are so no longer.
     destinations: set[str] = field(default_factory=set)
     #: Templates by id: new ones, and those that have changed.
     templates: dict[int, Template] = field(default_factory=dict)
@@ -285,6 +285,10 @@ class LastResult(NamedTuple):
     status: str
     #: The code of its answer; None: it has none.
     code: int | None
+    #: When it ended, as ISO 8601; None: not known.
+    at: str | None = None
+    #: Who says so, as in a result; None: not known.
+    source: str | None = None
 
 
 #: The fields of a job by which it is found without looking at anything else.

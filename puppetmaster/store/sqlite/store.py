@@ -19,6 +19,7 @@ import json
 import logging
 import shutil
 import sqlite3
+import time
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
@@ -29,12 +30,13 @@ from typing import Any
 from tinydb import operations
 from tinydb.table import Document
 
-from puppetmaster.clock import Clock, iso
+from puppetmaster.clock import iso
 from puppetmaster.errors import NotKnown, StoreError
 from puppetmaster.model.gateway import Gateway
 from puppetmaster.model.job import FINAL, Job, JobEvent, JobStatus
 from puppetmaster.model.request import Item, Request
 from puppetmaster.model.template import Template
+from puppetmaster.model.timeline import What
 from puppetmaster.model.why import Reason, Said
 from puppetmaster.store.base import (
     FIELDS,
@@ -277,8 +279,12 @@ class SqliteStore(Store):
         if not changes.gateways and not changes.destinations:
             return
         names = {*changes.gateways, *changes.destinations}
-        known = {name: id_ for id_, name in table.values(("name",), {"name": list(names)})}
+        found = table.values(("name", "discovered"), {"name": list(names)})
+        known = {name: id_ for id_, name, _ in found}
         put = changes.gateways
+        named = [id_ for id_, name, discovered in found if discovered and name not in put]
+        if named:
+            table.put((one.doc_id, without_discovered(one)) for one in table.get(doc_ids=named))
         table.put((known[name], one.document()) for name, one in put.items() if name in known)
         fresh = [one for name, one in put.items() if name not in known]
         learned = sorted(names - known.keys() - put.keys())
@@ -400,6 +406,11 @@ def _abandon_drafts(db: SqliteTinyDB) -> None:
     db.table("trash").update(operations.delete("draft"), Fields(draft=True))
 
 
+def without_discovered(document: Mapping[str, Any]) -> dict[str, Any]:
+    """The document of a gateway that somebody has named."""
+    return {name: value for name, value in document.items() if name != "discovered"}
+
+
 def learn_gateways(db: SqliteTinyDB) -> None:
     """Make gateways of all destinations, because an earlier version has kept none."""
     names = db.table("requests").distinct("destination")
@@ -409,10 +420,14 @@ def learn_gateways(db: SqliteTinyDB) -> None:
 def send_nothing(db: SqliteTinyDB, path: Path, reason: Said) -> None:
     """Pause all jobs in a file, and switch all schedules off, so that a person decides."""
     going = SqliteReader(db, path).jobs({"status": [JobStatus.PENDING.value, JobStatus.DISPATCHING.value]})
-    paused = (job.after(JobEvent.PAUSE, "", reason=reason) for job in going if job.ending is None)
+    at = iso(time.time())
+    paused = (
+        job.after(JobEvent.PAUSE, at, reason=reason).noted(What.PAUSED, at, why=reason)
+        for job in going
+        if job.ending is None
+    )
     db.table("jobs").put((job.id, job.document()) for job in paused)
     templates = (Template.from_document(one.doc_id, one) for one in db.table("templates").all())
-    at = iso(Clock().wall_s())
     db.table("templates").put((one.id, one.held(reason, at).document()) for one in templates)
 
 
