@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import Any, NamedTuple
 from urllib.parse import parse_qs
 
-from puppetmaster.api import fields, fleet
+from puppetmaster.api import fleet, kinds
 from puppetmaster.errors import Fault, Faults
 from puppetmaster.model.job import JobStatus
 from puppetmaster.model.request import RequestStatus
@@ -54,11 +54,9 @@ PARAMETERS: Mapping[str, Parameter] = {
     "changed": Parameter("collection", "Adds `collection`, the requests that changed", _FLAG),
     "everyDestination": Parameter("collection", "Lists destinations one by one, not as ranges", _FLAG),
     "selector": Parameter(
-        "selector", "Only those whose labels this selects, as in Kubernetes", fields.SELECTOR
+        "selector", "Only those whose labels this selects, as in Kubernetes", kinds.SELECTOR
     ),
-    "match": Parameter(
-        "match", "Only those whose name fits this pattern of `*`, `?`, `[..]`", fields.PATTERN
-    ),
+    "match": Parameter("match", "Only those whose name fits this pattern of `*`, `?`, `[..]`", kinds.PATTERN),
     "names": Parameter("name", "Only those of these names, with commas between", _TEXT),
     "registered": Parameter(
         "registered",
