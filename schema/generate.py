@@ -291,7 +291,7 @@ def _policies() -> Iterator[tuple[str, Shape]]:
             kind = part.kind
             seconds = True if kind.unit == "S" else None
             told = {"default": part.default, "seconds": seconds, "words": kind.schema.get("enum")}
-            if kind.form is not fields.Form.ANY:
+            if kind.form is not kinds.Form.ANY:
                 path = f"{one.name}.{part.name}" if one.parts else part.name
                 yield path, {"form": kind.form, **{name: it for name, it in told.items() if it is not None}}
 

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, FilePayload, Page, expect
 
-from puppetmaster.api.fields import NEW_JOB, Form, at
+from puppetmaster.api.fields import NEW_JOB, at
+from puppetmaster.api.kinds import Form
 from tests.page_site import GOOD, NARROW, Site, a_page, button, ended, open_job, row, shoot
 
 
