@@ -40,6 +40,7 @@ from puppetmaster.errors import NotFound, NotKnown, PuppetmasterError, StoreErro
 from puppetmaster.events import Change, Hub, Kind
 from puppetmaster.model.job import Job
 from puppetmaster.model.request import DIRECT_WAY, RequestStatus
+from puppetmaster.model.timeline import Event
 from puppetmaster.store.base import Changes, Keep, Look, Now, Store
 from puppetmaster.threads import Vital
 from puppetmaster.timers import Timers
@@ -115,6 +116,8 @@ class Dispatcher:
         self._keep = keep
         #: Is called after each turn, every ``LONGEST_SLEEP_S`` at least.
         self.turned: Callable[[], None] = lambda: None
+        #: Is called with what happened to jobs once it is on disk, each event with the job after it.
+        self.happened: Callable[[Sequence[tuple[Job, Event]]], None] = lambda _: None
         self._steadiness = Steadiness(engine.clock)
         self._prune_s = 0.0
         self._sweeping = True
@@ -507,6 +510,7 @@ class Dispatcher:
                 call.reply.set_result(value)
         if turn.changes.jobs or turn.changes.deleted:
             self._hub.post(_changes(turn, detailed=self._hub.detailed))
+        self.happened(turn.happened)
         self._acknowledge()
 
     def _turn_away(self) -> None:

@@ -32,6 +32,7 @@ FILE_VARIABLE = "PUPPETMASTER_SETTINGS"
 ELSEWHERE = (FILE_VARIABLE, "PUPPETMASTER_URL")
 #: Variables that Docker and Kubernetes set for a container or service named puppetmaster.
 _LINKED = re.compile(r"PUPPETMASTER_(NAME|ENV_.*|SERVICE_(HOST|PORT.*)|PORT(_\d+_.*)?)")
+SWITCH = ("on", "off")
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
 
@@ -140,7 +141,13 @@ class Settings:
     http_names: str = _knob(
         "", "names, comma separated, under which clients may reach HTTP, beside localhost and addresses"
     )
-    token: str = _knob("", "what HTTP clients must know; required unless http is loopback", secret=True)
+    token: str = _knob(
+        "", "what HTTP clients must know; required unless http is loopback, or there are tokens", secret=True
+    )
+    tokens: str = _knob("", "a file with named tokens for HTTP clients: a line each, NAME ROLE SHA256")
+    log_events: str = _knob(
+        "off", "whether what happens to jobs is in the log too, as a line of JSON for each event: on, off"
+    )
     tls_cert: str = _knob("", "a file with the certificate, and its chain, for HTTPS")
     tls_key: str = _knob("", "a file with the certificate's private key")
     body_limit_bytes: int = _knob(
@@ -175,8 +182,10 @@ class Settings:
         named = environ.get(FILE_VARIABLE, "").strip()
         file = Path(named) if named else _file_in(data_dir)
         settings = cls(**{**defaults, **_from_file(file), **given})
-        settings = replace(settings, log_level=settings.log_level.lower())
-        for name, known in (("log_level", LOG_LEVELS), ("route", ROUTES)):
+        settings = replace(
+            settings, log_level=settings.log_level.lower(), log_events=settings.log_events.lower()
+        )
+        for name, known in (("log_level", LOG_LEVELS), ("route", ROUTES), ("log_events", SWITCH)):
             if (value := getattr(settings, name)) not in known:
                 raise SettingsError(
                     f"PUPPETMASTER_{name.upper()}: expected one of {', '.join(known)}, got '{value}'."

@@ -13,7 +13,7 @@ from puppetmaster.api import bodies
 from puppetmaster.clock import Clock
 from puppetmaster.engine.context import Turn
 from puppetmaster.engine.engine import Engine
-from puppetmaster.model import reply
+from puppetmaster.model import reply, timeline
 from puppetmaster.model.job import Job
 from puppetmaster.model.message import Outgoing
 from puppetmaster.model.request import Request, RequestStatus
@@ -98,6 +98,8 @@ class World:
     proving: bool = False
     #: Jobs that this process had to take back, because they could not be made durable.
     revoked: list[int] = field(default_factory=list)
+    #: What happened to jobs, once it was on disk.
+    happened: list[tuple[Job, timeline.Event]] = field(default_factory=list)
     #: Long work is done part by part, and what happens next arrives between two parts.
     hasty: bool = False
     #: Gateways are asked for in turn, as ``settings`` say.
@@ -185,6 +187,7 @@ class World:
             self.run()
 
     def _act(self, turn: Turn) -> None:
+        self.happened += turn.happened
         if self.watch is not None:
             self.watch(self)
         sending = {

@@ -7,8 +7,10 @@ The answers of the OpenAPI document, the tables in docs/api.md and the words of 
 from puppetmaster.api import fleet
 from puppetmaster.api.fields import NEW_JOB, Field, Many
 from puppetmaster.api.kinds import METHODS, MOST, REF, Shape, described
+from puppetmaster.model.caller import Role
 from puppetmaster.model.job import FINAL, GateStatus, JobStatus
 from puppetmaster.model.request import DIRECT_WAY, REMOTE_WAY, RequestStatus
+from puppetmaster.model.timeline import ITSELF, What
 from puppetmaster.model.why import Reason, Why
 from puppetmaster.settings import ROUTES
 
@@ -18,6 +20,20 @@ SOURCES = {
     "remote": "the remote bundle",
     "controller": "the controller",
     "puppetmaster": "puppetmaster itself",
+}
+#: What happened to a job, as people say it; ``{wave}`` and ``{status}`` are the event's.
+HAPPENED = {
+    What.CREATED: "created",
+    What.DUE: "its time to start has come",
+    What.STARTED: "started: its first request was sent",
+    What.PAUSED: "paused",
+    What.RESUMED: "resumed",
+    What.GATE_CLOSED: "the gate behind wave {wave} closed",
+    What.WAVE_OPENED: "wave {wave} opened",
+    What.CANCELED: "canceled",
+    What.ABORTED: "stopped: aborted",
+    What.TIMEOUT: "stopped: its time is over",
+    What.ENDED: "ended: {status}",
 }
 #: The ways to a gateway, as people say them.
 WAYS = {REMOTE_WAY: "through the remote bundle", DIRECT_WAY: "directly to the gateway"}
@@ -76,6 +92,12 @@ JOB = (
     _field("key", "Its idempotency key", _TEXT, null="it has none"),
     _field("parent", "The job that it runs again", _ID, null="it is no rerun"),
     _field("createdAt", "When it was created", _TIME),
+    _field(
+        "createdBy",
+        "Who created it: the name of a token, `token` with the one token, `http` without any, `bus`",
+        _TEXT,
+        null="an earlier version did",
+    ),
     _field("startedAt", "When its first request was sent", _TIME, null="not yet"),
     _field("finishedAt", "When it ended", _TIME, null="not yet"),
     _field("timeout", "Seconds for the whole job", _NUMBER, null="no limit"),
@@ -177,6 +199,17 @@ JOB = (
         {"type": "array", "items": _REQUEST},
         always=False,
     ),
+)
+
+EVENT = (
+    _field("number", "Its number in the job, from 1; where one is missing, events were left out", _ID),
+    _field("at", "When it happened", _TIME),
+    _field("event", "What happened", {"enum": [*What]}),
+    _field("by", f"Who did it, as in `createdBy`; `{ITSELF}`: nobody asked for it then", _FILLED),
+    _field("status", "The status of the job after it", {"enum": [status.value for status in JobStatus]}),
+    _field("wave", "The wave that was opened, or whose gate is closed", _SIZE, null="it is about no wave"),
+    _field("why", "Why, in a sentence", _TEXT, null="there is no more to say"),
+    _field("whyCode", "What kind of reason that is, for programs", {"enum": [*Reason]}, null="no `why`"),
 )
 
 _RESULT = (
@@ -290,6 +323,13 @@ GATEWAY = (
     _field("version", "The version of puppetmaster", _TEXT),
     _field("startedAt", "When the bundle started", _TIME),
     _field("healthy", "Whether a batch would be carried out now", _FLAG),
+    _field(
+        "caller",
+        "Who asks",
+        _OBJECT,
+        _field("name", "The name, as a job's `createdBy` has it", _FILLED),
+        _field("role", "What that caller may do", {"enum": [*Role]}),
+    ),
     _field(
         "bus",
         "The way to the controller",
@@ -428,6 +468,7 @@ ANSWERS = {
     "Job": JOB,
     "Request": REQUEST,
     "Result": RESULT,
+    "Event": EVENT,
     "Error": ERROR,
     "Gateway": GATEWAY,
     "Readiness": READINESS,

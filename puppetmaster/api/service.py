@@ -25,6 +25,7 @@ from puppetmaster.model.job import Job, JobStatus
 from puppetmaster.model.policy import wave_of
 from puppetmaster.model.request import OPEN, Item, Request, RequestStatus
 from puppetmaster.model.spec import JobSpec, Rerun, specs_of
+from puppetmaster.model.timeline import ITSELF
 from puppetmaster.model.why import Why
 from puppetmaster.settings import Settings
 from puppetmaster.store.base import Reader, Store
@@ -57,8 +58,8 @@ class Service:
 
     # -- jobs -------------------------------------------------------------------------------------
 
-    def create_job(self, body: Any) -> dict[str, Any]:
-        """POST /jobs. The job is on disk when this returns; its requests wait until ``begin``.
+    def create_job(self, body: Any, by: str | None = None) -> dict[str, Any]:
+        """POST /jobs, as ``by`` asks. The job is on disk then; its requests wait until ``begin``.
 
         Raises:
             Invalid: the body has faults.
@@ -82,8 +83,10 @@ class Service:
             spec = bodies.aimed(spec, self.gateways.finder(), most, capacity)
         if spec.dry_run:
             return self._plan(spec)
-        job = self._dispatcher.create(lambda engine: engine.create(spec), CHANGE_TIMEOUT_S)
-        return _with_ids(job)
+        return _with_ids(self._create(replace(spec, created_by=by)))
+
+    def _create(self, spec: JobSpec) -> Job:
+        return self._dispatcher.create(lambda engine: engine.create(spec), CHANGE_TIMEOUT_S)
 
     def begin(self, job_id: int | None) -> None:
         """Let the requests of a new job be sent, because its creator has the answer. None: a dry run."""
@@ -152,6 +155,16 @@ class Service:
         with self._store.reading() as reader:
             return _found_job(reader, job_id)
 
+    def events(self, job_id: str, asked: Query) -> Chunks:
+        """GET /jobs/:id/events: what has happened to the job, the oldest first. Raises NotFound."""
+        with self._store.reading() as reader:
+            events = _found_job(reader, job_id).events
+
+        def read(places: Sequence[int]) -> Part:
+            return Part([events[place].view() for place in places], len(places))
+
+        return Chunks(len(events), _page(range(len(events)), asked), read)
+
     def results(self, job_id: str, asked: Query) -> Chunks:
         """GET /jobs/:id/results: groups of equal results, the largest first. Raises NotFound."""
         done = [status.value for status in RequestStatus if status not in OPEN]
@@ -179,23 +192,23 @@ class Service:
 
         return Chunks(len(ordered), _page(range(len(ordered)), asked), read)
 
-    def control_job(self, job_id: str, body: Any) -> dict[str, Any]:
-        """PUT /jobs/:id. Raises Invalid, NotFound, Conflict, Unavailable."""
+    def control_job(self, job_id: str, body: Any, by: str = ITSELF) -> dict[str, Any]:
+        """PUT /jobs/:id, as ``by`` asks. Raises Invalid, NotFound, Conflict, Unavailable."""
         wanted, force = _control(body)
         number = _number(job_id, "job")
         job = self._dispatcher.call(
-            lambda engine: engine.control(number, wanted, force=force), CHANGE_TIMEOUT_S
+            lambda engine: engine.control(number, wanted, force=force, by=by), CHANGE_TIMEOUT_S
         )
         return _with_ids(job)
 
-    def delete_job(self, job_id: str) -> dict[str, Any]:
-        """DELETE /jobs/:id: the job as it last was. Raises NotFound, Unavailable."""
+    def delete_job(self, job_id: str, by: str = ITSELF) -> dict[str, Any]:
+        """DELETE /jobs/:id, as ``by`` asks: the job as it last was. Raises NotFound, Unavailable."""
         number = _number(job_id, "job")
-        return _with_ids(self._dispatcher.call(lambda engine: engine.delete(number), CHANGE_TIMEOUT_S))
+        return _with_ids(self._dispatcher.call(lambda engine: engine.delete(number, by), CHANGE_TIMEOUT_S))
 
     # -- requests ---------------------------------------------------------------------------------
 
-    def create_request(self, body: Any, *, over_bus: bool = False) -> dict[str, Any]:
+    def create_request(self, body: Any, by: str | None = None, *, over_bus: bool = False) -> dict[str, Any]:
         """POST /requests: create a job of one request, as ``create_job``. Returns the request.
 
         Raises also TooLarge: ``over_bus``, and the bus does not carry the answer. Nothing was created then.
@@ -211,7 +224,7 @@ class Service:
                 f"The answer, with the data in it, would have more than {most} bytes, which are the most "
                 "that the bus carries: POST /jobs, which answers with ids, or use HTTP."
             ) from None
-        job = self._dispatcher.create(lambda engine: engine.create(spec), CHANGE_TIMEOUT_S)
+        job = self._create(replace(spec, created_by=by))
         return self.request(str(job.first))
 
     def requests(self, asked: Query, job_id: str | None = None) -> Chunks:

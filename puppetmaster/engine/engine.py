@@ -29,6 +29,7 @@ from puppetmaster.model.message import DEFAULT_CAPACITY, Capacity, Tried
 from puppetmaster.model.policy import wave_of
 from puppetmaster.model.request import OPEN, RequestStatus
 from puppetmaster.model.spec import JobSpec
+from puppetmaster.model.timeline import ITSELF
 from puppetmaster.model.why import Said, Why, code_of
 from puppetmaster.scheduling.scheduler import Scheduler
 from puppetmaster.settings import Settings
@@ -215,8 +216,8 @@ class Engine:
         """Whether ``job`` is a draft: it is still being written, and does not exist yet."""
         return isinstance(job, Job) and job.id in self._background.drafts
 
-    def control(self, job_id: int, wanted: JobStatus, *, force: bool) -> Job:
-        """Pause, resume or cancel a job. Returns the job after that.
+    def control(self, job_id: int, wanted: JobStatus, *, force: bool, by: str = ITSELF) -> Job:
+        """Pause, resume or cancel a job, as ``by`` asks. Returns the job after that.
 
         Raises:
             NotFound: there is no such job.
@@ -224,9 +225,9 @@ class Engine:
             Unavailable: the store cannot be written.
         """
         self._check_writable()
-        return self.lifecycle.control(job_id, wanted, force=force)
+        return self.lifecycle.control(job_id, wanted, force=force, by=by)
 
-    def delete(self, job_id: int) -> Job:
+    def delete(self, job_id: int, by: str = ITSELF) -> Job:
         """Stop a job if it runs, and remove it. Returns the job as it last was.
 
         Raises:
@@ -234,7 +235,7 @@ class Engine:
             Unavailable: the store cannot be written.
         """
         self._check_writable()
-        return self.lifecycle.delete(job_id)
+        return self.lifecycle.delete(job_id, by)
 
     def put_gateways(self, puts: Sequence[Put]) -> int:
         """Put gateways, each named once. Returns how many were not known before.

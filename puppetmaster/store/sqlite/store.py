@@ -17,6 +17,7 @@ import json
 import logging
 import shutil
 import sqlite3
+import time
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
@@ -27,10 +28,12 @@ from typing import Any
 from tinydb import operations
 from tinydb.table import Document
 
+from puppetmaster.clock import iso
 from puppetmaster.errors import NotKnown, StoreError
 from puppetmaster.model.gateway import Gateway
 from puppetmaster.model.job import FINAL, Job, JobEvent, JobStatus
 from puppetmaster.model.request import Item, Request
+from puppetmaster.model.timeline import What
 from puppetmaster.model.why import Reason, Said
 from puppetmaster.store.base import (
     FIELDS,
@@ -410,7 +413,12 @@ def learn_gateways(db: SqliteTinyDB) -> None:
 def pause_open_jobs(db: SqliteTinyDB, path: Path, reason: Said) -> None:
     """Pause all jobs in a file that would send by themselves, so that a person decides."""
     going = SqliteReader(db, path).jobs({"status": [JobStatus.PENDING.value, JobStatus.DISPATCHING.value]})
-    paused = (job.after(JobEvent.PAUSE, "", reason=reason) for job in going if job.ending is None)
+    at = iso(time.time())
+    paused = (
+        job.after(JobEvent.PAUSE, at, reason=reason).noted(What.PAUSED, at, why=reason)
+        for job in going
+        if job.ending is None
+    )
     db.table("jobs").put((job.id, job.document()) for job in paused)
 
 

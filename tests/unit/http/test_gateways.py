@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from puppetmaster.api import fields, fleet
+from puppetmaster.api import fleet, kinds
 from puppetmaster.bus.client import ConnectionChanged, ControllerChanged, Owners
 from puppetmaster.engine.engine import Engine
 from puppetmaster.errors import StoreError
@@ -231,7 +231,7 @@ def test_faults_of_one_gateway(door: Door) -> None:
 
 
 def test_more_than_the_most_are_refused(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fields, "MOST_GATEWAYS", 1)
+    monkeypatch.setattr(kinds, "MOST_GATEWAYS", 1)
     answer = door.ask("POST", "/gateways", [{"name": "a"}, {"name": "b"}])
     assert (answer.status, answer.json["message"]) == (
         413,
