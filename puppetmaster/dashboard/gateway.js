@@ -46,7 +46,7 @@ export class GatewayView {
     this.page = Math.max(1, Math.floor(Number(given.get("page"))) || 1);
     this.failed = given.get("failed") === "true";
     this.facts = el("div");
-    this.check = control("Check now", { name: "Ask the controller now", work: () => this.load({ check: "true" }), look: "quiet" });
+    this.check = control("Check now", { name: "Ask the controller now", needs: "viewer", work: () => this.load({ check: "true" }), look: "quiet" });
     this.unknown = el("p", { class: "warning", hidden: true });
     place.append(
       el("p", { class: "crumbs" }, el("a", { href: "#/gateways" }, "Gateways"), " / ", copyable(name, "the name"),
@@ -64,7 +64,7 @@ export class GatewayView {
         oninput: () => this.typed() }));
     this.fault = el("p", { class: "fault", id: "keep-fault", role: "alert", hidden: true });
     this.save = control("Save", { name: "Save labels and note", work: () => this.keep() });
-    this.undo = control("Undo", { name: "Undo what was typed", work: async () => this.fill(), look: "quiet" });
+    this.undo = control("Undo", { name: "Undo what was typed", needs: "viewer", work: async () => this.fill(), look: "quiet" });
     return this.form = el("form", { class: "keeping", "aria-label": "Labels and note", hidden: true, onsubmit: (event) => {
       event.preventDefault();
       this.save.click();
