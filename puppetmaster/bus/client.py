@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import count
-from typing import Any
+from typing import Any, Final
 
 from puppetmaster import jsoncodec
 from puppetmaster.bus import visit
@@ -130,19 +130,19 @@ class Registering:
     resources: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Answered:
     """An answer has arrived on one of our tunnels."""
 
     #: The id of the message that it answers.
-    message: int
-    answer: Reply
+    message: Final[int]
+    answer: Final[Reply]
     #: What ``acknowledge`` is given once the answer is on disk. None: it came at QoS 0.
-    receipt: Receipt | None = None
+    receipt: Final[Receipt | None] = None
     #: The tunnel of the gateway that answered directly; empty: the answer came through our own controller.
-    tunnel: str = ""
+    tunnel: Final[str] = ""
     #: About how much memory the answer takes. ``release`` is given it when the answer is no longer in memory.
-    size_bytes: int = field(default=0, compare=False)
+    size_bytes: Final[int] = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
