@@ -279,6 +279,11 @@ class SqliteTable(Table):
             self._rows.put((index(doc_id), encode(dict(document))) for doc_id, document in documents)
         self._next_id = None
 
+    def append(self, documents: Iterable[Mapping[str, Any]]) -> None:
+        """Insert documents under the next ids, in one transaction, without reading any."""
+        with self._sqlite.transaction():
+            self.put(enumerate(documents, self._rows.max_id() + 1))
+
     def page(
         self,
         where: Where,
