@@ -299,7 +299,8 @@ class BusClient:
 
     def send(self, commands: Sequence[Outgoing]) -> bool:
         """Send commands in their order. Returns False when there is no connection: then none has left."""
-        self._expect([command.tunnel for command in commands if command.tunnel])
+        if tunnels := [command.tunnel for command in commands if command.tunnel]:
+            self._expect(tunnels)
         return self._connection.send(commands)
 
     def expect(self, destinations: Iterable[str]) -> None:
@@ -409,6 +410,7 @@ class BusClient:
     def _take_all(self, messages: list[Received]) -> None:
         events: list[BusEvent] = []
         done: list[Receipt] = []
+        size_bytes = 0
         for message in messages:
             try:
                 found = self._take(message)
@@ -418,13 +420,16 @@ class BusClient:
                 log.exception("a message on %s cannot be read", message.topic)
                 found = self._take_garbled(message, "it cannot be read")
             events += found
-            if message.receipt is not None and not any(isinstance(event, Answered) for event in found):
+            answered = found[0] if found else None  # an answer is the only event of its message
+            if isinstance(answered, Answered):
+                size_bytes += answered.size_bytes
+            elif message.receipt is not None:
                 done.append(message.receipt)
         if done:
             self._connection.acknowledge(done)
         if events:
             # Held before the events are passed on: the dispatcher may release them at once.
-            self._connection.hold(sum(event.size_bytes for event in events if isinstance(event, Answered)))
+            self._connection.hold(size_bytes)
             self._tell(events)
 
     def _take(self, received: Received) -> list[BusEvent]:
