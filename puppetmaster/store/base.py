@@ -362,6 +362,8 @@ class Store(Protocol):
 
     #: The latest committed state, for the thread that writes.
     now: Reader
+    #: Where it is, for people.
+    place: str
 
     @property
     def installation(self) -> str:
@@ -374,6 +376,9 @@ class Store(Protocol):
     @property
     def size_bytes(self) -> int:
         """About how many bytes are in use. ``Keep.bytes`` is compared with this."""
+
+    def disk_bytes(self) -> int:
+        """How many bytes it takes on a disk, what is free in it included. For any thread."""
 
     def commit(self, changes: Changes) -> None:
         """Make all of ``changes`` durable, or nothing. When it returns, no crash can undo it.

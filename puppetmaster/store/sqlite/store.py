@@ -85,6 +85,7 @@ class SqliteStore(Store):
 
     def __init__(self, data_dir: Path) -> None:
         self.path = data_dir / FILE_NAME
+        self.place = str(self.path)
         self._spare: LifoQueue[SqliteReader] = LifoQueue()
         self._closed = False
         with _way_out(data_dir):
@@ -351,6 +352,11 @@ class SqliteStore(Store):
     def size_bytes(self) -> int:
         """How many bytes of the file are in use."""
         return self._db.storage.size_bytes()
+
+    def disk_bytes(self) -> int:
+        """The sizes of the file, its log, and the index of that."""
+        files = (self.path, *(self.path.with_name(f"{self.path.name}-{what}") for what in ("wal", "shm")))
+        return sum(file.stat().st_size for file in files if file.exists())
 
     @contextmanager
     def reading(self) -> Iterator[Reader]:
