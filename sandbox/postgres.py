@@ -1,6 +1,5 @@
-"""A PostgreSQL cluster of its own, on a unix socket in a temporary directory: Debian's programs, nobody's service."""
+"""A PostgreSQL cluster of its own, on a unix socket in a temporary directory."""
 
-import glob
 import os
 import shutil
 import subprocess
@@ -14,6 +13,7 @@ from sandbox.process import Process, ProcessError
 
 USER = "puppetmaster"
 CURE = "apt install postgresql"
+DEBIAN = Path("/usr/lib/postgresql")
 #: Of the names of this port's files only the directory differs: nothing listens on TCP.
 PORT = 5432
 #: What makes a cluster fast and loses it with the machine: for tests.
@@ -21,14 +21,9 @@ CARELESS = {"fsync": "off", "full_page_writes": "off", "synchronous_commit": "on
 
 
 def program(name: str) -> str | None:
-    """The path of one of PostgreSQL's programs, which Debian keeps off the PATH; None: it is not installed."""
-    found = sorted(glob.glob(f"/usr/lib/postgresql/*/bin/{name}"), key=_version)
-    return found[-1] if found else shutil.which(name)
-
-
-def _version(path: str) -> int:
-    digits = "".join(filter(str.isdigit, Path(path).parts[4]))
-    return int(digits or 0)
+    """The path of one of PostgreSQL's programs, which Debian keeps off the PATH; None: there is none."""
+    found = sorted(DEBIAN.glob(f"*/bin/{name}"), key=lambda path: float(path.parts[-3]))
+    return str(found[-1]) if found else shutil.which(name)
 
 
 class Cluster:

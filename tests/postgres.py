@@ -4,6 +4,8 @@ import hashlib
 from functools import cache
 from pathlib import Path
 
+import psycopg
+
 from sandbox.postgres import Cluster
 from tests.conftest import needed
 
@@ -18,8 +20,13 @@ def cluster() -> Cluster:
     return Cluster(directory=MEMORY if MEMORY.is_dir() else None).start()
 
 
+@cache
+def _connection() -> "psycopg.Connection[tuple[object, ...]]":
+    return psycopg.connect(cluster().url(), autocommit=True)
+
+
 def address(place: Path) -> str:
     """The address of a store of its own, the same for the same ``place``."""
     schema = f"s{hashlib.sha256(str(place).encode()).hexdigest()[:16]}"
-    cluster().run(f"SET client_min_messages TO error; CREATE SCHEMA IF NOT EXISTS {schema}")
+    _connection().execute(f"CREATE SCHEMA IF NOT EXISTS {schema}")
     return cluster().url(schema=schema)

@@ -3,6 +3,8 @@
 psycopg is imported where PostgreSQL is meant, and nowhere else.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from puppetmaster.errors import SettingsError
@@ -19,9 +21,8 @@ def open_store(settings: Settings) -> Store:
         store = SqliteStore(directory)
         datadir.goes_on_in_file(directory)
         return store
-    _check_extra()
-    from puppetmaster.store.postgres.store import PostgresStore  # noqa: PLC0415 - an extra
-
+    with _extra():
+        from puppetmaster.store.postgres.store import PostgresStore  # noqa: PLC0415 - an extra
     database = PostgresStore(settings.store, datadir.known(directory))
     datadir.goes_on_in_database(directory, database.known)
     return database
@@ -31,9 +32,8 @@ def export(settings: Settings, file: Path) -> int:
     """Write all jobs to a file, as ``transfer.export``."""
     if not settings.store:
         return transfer.export(settings.data_dir, file)
-    _check_extra()
-    from puppetmaster.store.postgres import transfer as postgres  # noqa: PLC0415 - an extra
-
+    with _extra():
+        from puppetmaster.store.postgres import transfer as postgres  # noqa: PLC0415 - an extra
     return postgres.export(settings.store, file)
 
 
@@ -41,20 +41,20 @@ def import_(file: Path, settings: Settings) -> int:
     """Fill an empty store with what was exported, as ``transfer.import_``."""
     if not settings.store:
         return transfer.import_(file, settings.data_dir)
-    _check_extra()
-    from puppetmaster.store.postgres import transfer as postgres  # noqa: PLC0415 - an extra
-
+    with _extra():
+        from puppetmaster.store.postgres import transfer as postgres  # noqa: PLC0415 - an extra
     jobs, known = postgres.import_(file, settings.store)
     datadir.goes_on_in_database(settings.data_dir, known)
     return jobs
 
 
-def _check_extra() -> None:
-    """Raises SettingsError: psycopg is not installed."""
+@contextmanager
+def _extra() -> Iterator[None]:
+    """Raises SettingsError: psycopg is not installed, or cannot be used."""
     try:
-        import psycopg  # noqa: F401, PLC0415 - an extra
+        yield
     except ImportError as error:
         raise SettingsError(
-            f"PUPPETMASTER_STORE names PostgreSQL, and psycopg is missing ({error}): "
+            f"PUPPETMASTER_STORE names PostgreSQL, and psycopg cannot be used ({error}): "
             "pip install 'puppetmaster[postgresql]'."
         ) from error

@@ -11,8 +11,8 @@ from urllib.parse import unquote
 import psycopg
 from psycopg import conninfo
 from psycopg.errors import error_from_result
-from psycopg.pq import ConnStatus, ExecStatus, PGconn
-from psycopg.pq.abc import PGresult
+from psycopg.pq import ConnStatus, ExecStatus
+from psycopg.pq.abc import PGconn, PGresult
 
 from puppetmaster.errors import SettingsError, StoreError
 
@@ -56,7 +56,7 @@ class Door:
 
     def __init__(self, address: str) -> None:
         try:
-            given = {name: value for name, value in conninfo.conninfo_to_dict(address).items() if value}
+            given = {name: str(value) for name, value in conninfo.conninfo_to_dict(address).items() if value}
         except psycopg.Error as error:
             raise SettingsError(
                 f"PUPPETMASTER_STORE: expected an address such as postgresql://host/database, got "
@@ -123,12 +123,11 @@ def as_store_error(what: str) -> Iterator[None]:
         raise StoreError(f"{what}: {sentence(error)}.") from error
 
 
-def prepare(connection: Connection, statements: Sequence[Statement]) -> None:
-    """Prepare the statements that ``pipeline`` will be given."""
-    for statement in statements:
-        result = connection.pgconn.prepare(statement.name.encode(), statement.sql.encode())
-        if result.status != ExecStatus.COMMAND_OK:
-            raise error_from_result(result)
+def prepare(connection: Connection, statement: Statement) -> None:
+    """Prepare a statement that ``pipeline`` will be given. Raises psycopg.Error."""
+    result = connection.pgconn.prepare(statement.name.encode(), statement.sql.encode())
+    if result.status != ExecStatus.COMMAND_OK:
+        raise error_from_result(result)
 
 
 def pipeline(connection: Connection, calls: Sequence[Call]) -> None:

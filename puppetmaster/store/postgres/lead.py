@@ -1,8 +1,8 @@
 """Who leads a bus: one process at a time, by a row with an epoch and a lease, on the database's clock.
 
-A leader's every transaction names its epoch, so that whoever was replaced can write nothing more. It renews its
-lease with each turn, and from a thread of its own when there are none. Another process may take the lead when
-the lease is over, or when all sessions of the leader are gone, as they are a moment after it was killed.
+A leader's every transaction names its epoch, so that whoever was replaced can write nothing more. It renews
+its lease with each turn, and from a thread of its own when there are none. Another process may take the lead
+when the lease is over, or when all sessions of the leader are gone, as they are soon after it was killed.
 """
 
 import logging
@@ -15,7 +15,7 @@ from typing import NoReturn
 import psycopg
 
 from puppetmaster.errors import NotLeading, StoreError
-from puppetmaster.store.postgres.connection import Connection, Door, as_store_error, close
+from puppetmaster.store.postgres.connection import Connection, Door, close
 from puppetmaster.store.postgres.schema import BUS
 from puppetmaster.threads import Vital
 
@@ -50,48 +50,53 @@ def end_process(why: str) -> NoReturn:
 
 
 class Lead:
-    """The lead of the bus. ``take`` it first.
+    """The lead of the bus: ``take`` it, and then ``keep`` it.
 
     Args:
         door: where the database is.
+        connection: one to it, for this alone from ``keep`` on.
         ended: is called from any thread when another process has taken the lead, and must not return.
     """
 
-    def __init__(self, door: Door, ended: Callable[[str], NoReturn] = end_process) -> None:
+    def __init__(
+        self, door: Door, connection: Connection, ended: Callable[[str], NoReturn] = end_process
+    ) -> None:
         self._door = door
         self._ended = ended
         #: Which leader this is, counted from the first one.
         self.epoch = 0
         self._lock = Lock()  # guards _connection
-        self._connection: Connection | None = None
+        self._connection: Connection | None = connection
         self._over = Event()
         self._thread = Vital(target=self._renew_on, name="pm-lead")
 
     def take(self) -> int:
-        """Take the lead, and keep it until ``close``. Returns the epoch.
+        """Take the lead. Returns the epoch.
 
         Raises:
             NotLeading: another process leads.
-            StoreError: the database cannot be used.
+            psycopg.Error: the database cannot be used.
         """
-        with as_store_error(f"{self._door.place} cannot be used"):
-            self._connection = self._door.connect()
-            epoch, owner, valid, alive = self._connection.execute(_SEEN, [BUS]).fetchone() or (0, None, 0, 0)
-            if owner is not None and valid and alive:
-                raise NotLeading(
-                    f"Another puppetmaster leads with {self._door.place} (session '{owner}'): stop it, or give "
-                    "this one a database of its own."
-                )
-            if owner is not None:  # a transaction that it left open would hold us up
-                self._connection.execute(_END_SESSIONS, [owner])
-            taken = self._connection.execute(_TAKE, [self._door.name, LEASE_S, BUS, epoch]).fetchone()
-            if taken is None:
-                raise NotLeading(f"Another puppetmaster has just taken the lead with {self._door.place}.")
+        assert self._connection is not None
+        epoch, owner, valid, alive = self._connection.execute(_SEEN, [BUS]).fetchone() or (0, None, 0, 0)
+        if owner is not None and valid and alive:
+            raise NotLeading(
+                f"Another puppetmaster leads with {self._door.place} (its sessions are named '{owner}'): "
+                "stop it, or give this one a database of its own."
+            )
+        if owner is not None:  # a transaction that it left open would hold us up
+            self._connection.execute(_END_SESSIONS, [owner])
+        taken = self._connection.execute(_TAKE, [self._door.name, LEASE_S, BUS, epoch]).fetchone()
+        if taken is None:
+            raise NotLeading(f"Another puppetmaster has just taken the lead with {self._door.place}.")
         self.epoch = int(taken[0])
         if owner is not None:
             log.info("%s: the lead is taken over from '%s'", self._door.place, owner)
-        self._thread.start()
         return self.epoch
+
+    def keep(self) -> None:
+        """Renew the lease from now on, until ``close``."""
+        self._thread.start()
 
     def lost(self) -> NoReturn:
         """End: another process has taken the lead."""

@@ -1,3 +1,4 @@
+# ruff: noqa: S608 - the names in the SQL are this package's own; values are parameters
 """Look-ups in PostgreSQL: jobs, requests, items and gateways, by id, by filter, in pages.
 
 Jobs in the table ``trash``, whose requests are still being removed or written, are not seen.
@@ -240,8 +241,8 @@ def _saying(_: str, wanted: Any) -> Terms:
         return "false", []
     text = column(text) if text else ""
     parts = ["strpos(id::text, %s) > 0"]
-    parts += [f"strpos(lower({field}), lower(%s COLLATE \"C\")) > 0" for field in ("name", "key")]
-    parts.append("id IN (SELECT job FROM items WHERE strpos(lower(resource), lower(%s COLLATE \"C\")) > 0)")
+    parts += [f'strpos(lower({field}), lower(%s COLLATE "C")) > 0' for field in ("name", "key")]
+    parts.append('id IN (SELECT job FROM items WHERE strpos(lower(resource), lower(%s COLLATE "C")) > 0)')
     return f"({' OR '.join(parts)})", [text] * 4
 
 
@@ -259,8 +260,8 @@ def _of_requests(where: Filter) -> Terms:
     terms: list[Terms] = [(f"job NOT IN ({_HIDDEN})", [])]
     job = where.get("job")
     if isinstance(job, int):
-        within = "id >= (SELECT first FROM jobs WHERE id = %s) AND id < (SELECT first + total FROM jobs WHERE id = %s)"
-        terms.append((within, [job, job]))
+        first, beyond = (f"(SELECT {what} FROM jobs WHERE id = %s)" for what in ("first", "first + total"))
+        terms.append((f"id >= {first} AND id < {beyond}", [job, job]))
     return _all_of([*terms, *(_one_of(field, wanted) for field, wanted in where.items())])
 
 

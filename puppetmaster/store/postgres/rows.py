@@ -1,3 +1,4 @@
+# ruff: noqa: S608 - the names in the SQL are this package's own; values are parameters
 """What a turn writes: the changes of a commit as calls of prepared statements.
 
 The values of a column travel as one text, a value a line: PostgreSQL takes that apart faster than psycopg
@@ -61,7 +62,7 @@ def _upsert(table: str, columns: Mapping[str, str], changed: Sequence[str], besi
     sets = ", ".join(f"{name} = excluded.{name}" for name in changed)
     return Statement(
         f"put_{table}",
-        f"INSERT INTO {table} ({', '.join(columns)}) SELECT * FROM {_columns(*columns.values())} "  # noqa: S608
+        f"INSERT INTO {table} ({', '.join(columns)}) SELECT * FROM {_columns(*columns.values())} "
         f"ON CONFLICT ({next(iter(columns))}) DO UPDATE SET {sets}{besides}",
     )
 
@@ -77,7 +78,14 @@ FENCE = Statement(
 )
 REQUESTS = _upsert(
     "requests",
-    {"id": "bigint", "job": "bigint", "destination": "text", "status": "text", "code": "bigint", "doc": "text"},
+    {
+        "id": "bigint",
+        "job": "bigint",
+        "destination": "text",
+        "status": "text",
+        "code": "bigint",
+        "doc": "text",
+    },
     ("status", "code", "doc"),
 )
 ITEMS = _upsert(
@@ -118,25 +126,25 @@ LEARNED = Statement(
         WHERE NOT EXISTS (SELECT FROM gateways WHERE gateways.name = given.name)
     ) INSERT INTO gateways SELECT name, '{{}}', doc FROM fresh ORDER BY name COLLATE "C"
     LIMIT CASE WHEN EXISTS (SELECT FROM fresh)
-        THEN greatest($3::bigint - (SELECT count(*) FROM gateways), 0) ELSE 0 END""",  # noqa: S608
+        THEN greatest($3::bigint - (SELECT count(*) FROM gateways), 0) ELSE 0 END""",
 )
 FORGOTTEN = Statement(
     "forget",
-    f"DELETE FROM gateways USING {_columns('text')} AS gone (name) WHERE gateways.name = gone.name",  # noqa: S608
+    f"DELETE FROM gateways USING {_columns('text')} AS gone (name) WHERE gateways.name = gone.name",
 )
 
 
 def _delete(table: str, by: str = "id") -> Statement:
     return Statement(
         f"delete_{table}_by_{by}",
-        f"DELETE FROM {table} USING {_columns('bigint')} AS gone (value) WHERE {table}.{by} = gone.value",  # noqa: S608
+        f"DELETE FROM {table} USING {_columns('bigint')} AS gone (value) WHERE {table}.{by} = gone.value",
     )
 
 
 def _delete_ranges(table: str) -> Statement:
     return Statement(
         f"delete_{table}",
-        f"DELETE FROM {table} USING {_columns('bigint', 'bigint')} AS gone (first, beyond) "  # noqa: S608
+        f"DELETE FROM {table} USING {_columns('bigint', 'bigint')} AS gone (first, beyond) "
         f"WHERE {table}.id >= gone.first AND {table}.id < gone.beyond",
     )
 
@@ -146,36 +154,15 @@ NO_SENDINGS_OF = _delete("sendings", "job")
 NO_REQUESTS, NO_ITEMS = _delete_ranges("requests"), _delete_ranges("items")
 #: Takes back what was made in a turn that is not to be: whatever has an id that was not given out.
 UNDONE = tuple(
-    Statement(f"undo_{table}", f"DELETE FROM {table} WHERE id >= $1::bigint")  # noqa: S608
+    Statement(f"undo_{table}", f"DELETE FROM {table} WHERE id >= $1::bigint")
     for table in ("jobs", "trash", "items", "requests", "sendings")
 )
 #: Drafts of an earlier process will never exist.
 ABANDONED = Statement("abandon", "UPDATE trash SET draft = false WHERE draft")
 #: The tables are no copy from now on.
-OWNED = Statement("own", f"UPDATE meta SET cluster = ({CLUSTER})")  # noqa: S608
+OWNED = Statement("own", f"UPDATE meta SET cluster = ({CLUSTER})")
 #: An installation goes on with these tables.
 INSTALLATION = Statement("install", "UPDATE meta SET installation = $1::text")
-STATEMENTS = (
-    ABANDONED,
-    OWNED,
-    INSTALLATION,
-    FENCE,
-    REQUESTS,
-    ITEMS,
-    JOBS,
-    SENDINGS,
-    TRASH,
-    GATEWAYS,
-    LEARNED,
-    FORGOTTEN,
-    NO_JOBS,
-    NO_TRASH,
-    NO_SENDINGS,
-    NO_SENDINGS_OF,
-    NO_REQUESTS,
-    NO_ITEMS,
-    *UNDONE,
-)
 
 
 def calls_of(changes: Changes, most_learned: int) -> list[Call]:
@@ -267,7 +254,7 @@ def undone(ids: Ids) -> list[Call]:
     """Remove all that has an id from these on."""
     jobs, trash, *others = UNDONE
     first = [str(ids.next_request)]
-    return [(one, [str(ids.next_job)]) for one in (jobs, trash)] + [(one, first) for one in others]
+    return [*((one, [str(ids.next_job)]) for one in (jobs, trash)), *((one, first) for one in others)]
 
 
 def _column(text: str | None) -> str | None:

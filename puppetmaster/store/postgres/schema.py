@@ -1,3 +1,4 @@
+# ruff: noqa: S608 - the names in the SQL are this package's own; values are parameters
 """The tables, and the steps from one format of them to the next.
 
 Documents are text, as they are in the file: ``jsonb`` refuses some texts that JSON allows. What SQL asks for

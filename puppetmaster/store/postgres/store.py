@@ -1,7 +1,7 @@
 """Jobs and requests in PostgreSQL. See ``schema`` for the tables, ``turns`` for how they are written.
 
-The dispatcher's thread writes, through ``commit``: one transaction in one round trip for any number of changes.
-All other threads read through ``reading()``, each over a connection of its own, in one state of the database.
+The dispatcher's thread writes, through ``commit``: one transaction in one round trip for any number of
+changes. All other threads read through ``reading()``, each over a connection of its own, one state each.
 """
 
 import logging
@@ -61,17 +61,16 @@ class PostgresStore(Store):
         self.place = self._door.place
         self._spare: LifoQueue[Connection] = LifoQueue(SPARE)
         self._closed = False
-        self._lead = Lead(self._door, ended)
-        self._installation = self._made_ready()
-        if known is not None and known.installation != self._installation:
-            raise StoreError(
-                f"{self.place} is of the installation {self._installation}, and what ran here last was of "
-                f"{known.installation}: set PUPPETMASTER_STORE to its database; if another one is meant, remove "
-                f"{known.file}."
-            )
+        connection = self._door.connect()
+        self._lead = Lead(self._door, connection, ended)
         try:
-            self.known = Known(self._installation, self._lead.take())
-            copied = self._brought_up(known)
+            with as_store_error(f"{self.place} cannot be used"):
+                installation = self._made_ready(connection, known)
+                self.known = Known(installation, self._lead.take())
+                for format_ in schema.bring_up(connection):
+                    log.info("%s is brought to format %s", self.place, format_)
+                copied = schema.moved(connection) or (known is not None and known.epoch >= self.known.epoch)
+            self._lead.keep()
             self._turns = Turns(self._door, self._lead)
             self.now = PostgresReader(self._writing, self.place)
             self._begin(copied=copied)
@@ -79,27 +78,17 @@ class PostgresStore(Store):
             self._lead.close()
             raise
 
-    def _made_ready(self) -> str:
-        """Make the tables if there are none. Returns the name of the installation."""
-        connection = self._door.connect()
-        try:
-            with as_store_error(f"{self.place} cannot be used"):
-                schema.make(connection, uuid.uuid4().hex[:16], first_request_id(), self.place)
-                return schema.check(connection, self.place)
-        finally:
-            connection.close()
-
-    def _brought_up(self, known: Known | None) -> bool:
-        """Bring the tables up to date. Returns whether this is a copy, which may be old."""
-        connection = self._door.connect()
-        try:
-            with as_store_error(f"{self.place} cannot be used"):
-                for format_ in schema.bring_up(connection):
-                    log.info("%s is brought to format %s", self.place, format_)
-                moved = schema.moved(connection)
-        finally:
-            connection.close()
-        return moved or (known is not None and known.epoch >= self.known.epoch)
+    def _made_ready(self, connection: Connection, known: Known | None) -> str:
+        """Make the tables if there are none. Returns the name of the installation. Raises StoreError."""
+        schema.make(connection, uuid.uuid4().hex[:16], first_request_id(), self.place)
+        installation = schema.check(connection, self.place)
+        if known is not None and known.installation != installation:
+            raise StoreError(
+                f"{self.place} is of the installation {installation}, and what ran here last was of "
+                f"{known.installation}: set PUPPETMASTER_STORE to its database; if another one is meant, "
+                f"remove {known.file}."
+            )
+        return installation
 
     def _begin(self, *, copied: bool) -> None:
         """Abandon the drafts of an earlier process. In a copy: leave out ids, and pause the open jobs."""
@@ -122,7 +111,7 @@ class PostgresStore(Store):
     @property
     def installation(self) -> str:
         """The id of the installation: 16 hexadecimal digits, made once with the tables."""
-        return self._installation
+        return self.known.installation
 
     @property
     def ids(self) -> Ids:
@@ -158,16 +147,15 @@ class PostgresStore(Store):
         self._turns.write(rows.calls_of(changes, MOST_LEARNED), changes.ids)
 
     def fill(self, parts: Iterable[Sequence[Call]], ids: Ids, installation: str) -> None:
-        """Take in the content of another store, as a whole or not at all. Raises StoreError: this has jobs."""
+        """Take in the content of another store, as a whole or not at all. Raises StoreError: we have jobs."""
         if self.ids.next_job > 1:
             raise StoreError(
-                f"{self.place} is not empty: import into another database (PUPPETMASTER_STORE), or drop that one "
-                "and make it anew."
+                f"{self.place} is not empty: import into another database (PUPPETMASTER_STORE), or drop that "
+                "one and make it anew."
             )
         self._turns.fill([[(rows.INSTALLATION, [installation])], *parts], ids)
         with suppress(psycopg.Error):  # soon PostgreSQL does this by itself
             self._writing().execute("ANALYZE")
-        self._installation = installation
         self.known = Known(installation, self.known.epoch)
 
     def sweep(self) -> bool:
@@ -196,7 +184,7 @@ class PostgresStore(Store):
         The limit of bytes counts only when all that was removed is swept. Raises StoreError.
         """
         sql = """
-            SELECT (SELECT count(*) FROM (SELECT FROM jobs WHERE status = ANY(%s) LIMIT %s) AS some),
+            SELECT (SELECT count(*) FROM (SELECT FROM jobs WHERE status = ANY(%s) LIMIT %s) AS first),
                 NOT EXISTS (SELECT FROM trash)"""
         most = look.keep.jobs + PRUNED_AT_ONCE
         with as_store_error(f"{self.place} cannot be read"):
@@ -241,12 +229,11 @@ class PostgresStore(Store):
         return made
 
     def _give_back(self, connection: Connection) -> None:
-        try:
-            if self._closed or connection.closed:
-                raise Full
-            self._spare.put_nowait(connection)
-        except Full:
-            connections.close(connection)
+        if not self._closed and not connection.closed:
+            with suppress(Full):
+                self._spare.put_nowait(connection)
+                return
+        connections.close(connection)
 
     def close(self) -> None:
         """Close all connections, and give the lead away. May be called twice."""

@@ -1,3 +1,4 @@
+# ruff: noqa: S608 - the names in the SQL are this package's own; values are parameters
 """Export of the database to the JSON file that ``store.transfer`` writes, and import from one."""
 
 import json
@@ -6,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from puppetmaster.model.gateway import Gateway
 from puppetmaster.model.job import Job
@@ -26,9 +28,11 @@ _NOT_THROWN = "AND job NOT IN (SELECT id FROM trash)"
 _PARTS = {
     "jobs": "SELECT id, doc FROM jobs WHERE id > %s",
     "items": f"SELECT id, doc FROM items WHERE id > %s {_NOT_THROWN}",
-    "sendings": "SELECT id, json_build_object('request', request, 'job', job)::text FROM sendings WHERE id > %s",
+    "sendings": "SELECT id, json_build_object('request', request, 'job', job)::text AS doc FROM sendings "
+    "WHERE id > %s",
     "requests": f"SELECT id, doc FROM requests WHERE id > %s {_NOT_THROWN}",
-    "gateways": "SELECT * FROM (SELECT row_number() OVER (ORDER BY name) AS id, doc FROM gateways) AS g WHERE id > %s",
+    "gateways": "SELECT * FROM (SELECT row_number() OVER (ORDER BY name) AS id, doc FROM gateways) AS numbered "
+    "WHERE id > %s",
 }
 
 
@@ -39,7 +43,8 @@ def export(address: str, file: Path) -> int:
         connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
         installation = schema.check(connection, door.place)
         found = connection.execute(
-            "SELECT next_job, next_request, (SELECT count(*) FROM jobs) FROM buses WHERE id = %s", [schema.BUS]
+            "SELECT next_job, next_request, (SELECT count(*) FROM jobs) FROM buses WHERE id = %s",
+            [schema.BUS],
         ).fetchone()
         assert found is not None
         next_job, next_request, jobs = found
@@ -58,7 +63,7 @@ def export(address: str, file: Path) -> int:
 def _documents(connection: Connection, sql: str) -> Iterator[str]:
     """The documents of a table as members of a JSON object."""
     last, begun = 0, False
-    while found := connection.execute(f"{sql} ORDER BY id LIMIT {PART}", [last]).fetchall():  # noqa: S608
+    while found := connection.execute(f"{sql} ORDER BY id LIMIT {PART}", [last]).fetchall():
         last = found[-1][0]
         yield ("," if begun else "") + "\n" + ",\n".join(f'"{id_}": {doc}' for id_, doc in found)
         begun = True
@@ -93,7 +98,7 @@ def _calls(db: SqliteTinyDB) -> Iterator[Sequence[Call]]:
         yield [rows.gateways(Gateway.from_document(one) for _, one in some)]
 
 
-def _in_parts(db: SqliteTinyDB, name: str) -> Iterator[list[tuple[int, dict[str, object]]]]:
+def _in_parts(db: SqliteTinyDB, name: str) -> Iterator[list[tuple[int, dict[str, Any]]]]:
     table = db.table(name)
     ids = table.ids()
     for start in range(0, len(ids), PART):

@@ -1,8 +1,8 @@
 """The writer's connection: a turn is one pipeline, and what became of it is always found out.
 
-When the connection is lost while a turn is under way, PostgreSQL may have committed it. The turn's number tells:
-it stands in the row of the bus, and a turn writes it first. It is read by claiming the next number, so that a
-turn that is still on its way can no longer be committed.
+When the connection is lost while a turn is under way, PostgreSQL may have committed it. The turn's number
+tells: it stands in the row of the bus, and a turn writes it first. It is read by claiming the next number, so
+that a turn that is still on its way can no longer be committed.
 """
 
 import logging
@@ -17,7 +17,7 @@ from puppetmaster.store.base import Ids
 from puppetmaster.store.postgres import connection as connections
 from puppetmaster.store.postgres.connection import Call, Connection, Door, Lost, as_store_error
 from puppetmaster.store.postgres.lead import LEASE_S, Lead
-from puppetmaster.store.postgres.rows import FENCE, STATEMENTS, undone
+from puppetmaster.store.postgres.rows import FENCE, undone
 from puppetmaster.store.postgres.schema import BUS
 
 log = logging.getLogger("sanji.puppetmaster.store.postgres.turns")
@@ -26,8 +26,8 @@ log = logging.getLogger("sanji.puppetmaster.store.postgres.turns")
 SETTLE_S = 3.0
 PAUSE_S = 0.1
 
-#: The number of a turn of unknown outcome -> one more than it if it was not committed, two more if it was. To ask
-#: twice gives the same.
+#: The number of a turn of unknown outcome -> one more than it if it was not committed, two more if it was. To
+#: ask twice gives the same.
 _CLAIM = """
 UPDATE buses SET turn = CASE WHEN turn IN (%(turn)s, %(turn)s + 2) THEN %(turn)s + 2 ELSE %(turn)s + 1 END,
     lease_until = now() + make_interval(secs => %(lease)s)
@@ -43,6 +43,8 @@ class Turns:
         self._door = door
         self._lead = lead
         self._connection: Connection | None = None
+        #: The names of the statements that the connection knows.
+        self._prepared: set[str] = set()
         #: Whether the last turn was committed, is not known.
         self._in_doubt = False
         #: Whether a turn was committed that its caller was told of as failed.
@@ -80,11 +82,18 @@ class Turns:
         with as_store_error(f"{self._place} cannot be written"):
             connection = self._connected()
             with connection.transaction():
-                connections.pipeline(connection, [self._fence(self._turn + 1, ids)])
+                self._run(connection, [self._fence(self._turn + 1, ids)])
                 for calls in parts:
-                    connections.pipeline(connection, calls)
+                    self._run(connection, calls)
             self._turn += 1
         self.ids = replace(ids)
+
+    def _run(self, connection: Connection, calls: Sequence[Call]) -> None:
+        for statement, _ in calls:
+            if statement.name not in self._prepared:
+                connections.prepare(connection, statement)
+                self._prepared.add(statement.name)
+        connections.pipeline(connection, calls)
 
     def _fence(self, turn: int, ids: Ids) -> Call:
         values = (BUS, self._lead.epoch, turn, ids.next_job, ids.next_request, LEASE_S)
@@ -98,7 +107,7 @@ class Turns:
         turn = self._turn + 1
         before = undone(self.ids) if self._to_undo else []
         try:
-            connections.pipeline(connection, [self._fence(turn, ids), *before, *calls])
+            self._run(connection, [self._fence(turn, ids), *before, *calls])
         except Lost:
             self._turn, self._in_doubt = turn, True
             raise
@@ -128,7 +137,7 @@ class Turns:
             time.sleep(PAUSE_S)
 
     def _committed(self, connection: Connection) -> bool:
-        """Settle the doubt. Returns whether the turn was committed. Raises StoreError: that cannot be asked."""
+        """Settle the doubt. Returns whether the turn was committed. Raises StoreError: it cannot be asked."""
         values = {"turn": self._turn, "lease": LEASE_S, "bus": BUS, "epoch": self._lead.epoch}
         with as_store_error(f"{self._place} cannot be read"):
             found = connection.execute(_CLAIM, values).fetchone()
@@ -146,14 +155,7 @@ class Turns:
 
     def _connected(self) -> Connection:
         if self._connection is None or self._connection.closed:
-            made = self._door.connect()
-            try:
-                with as_store_error(f"{self._place} cannot be used"):
-                    connections.prepare(made, STATEMENTS)
-            except BaseException:
-                made.close()
-                raise
-            self._connection = made
+            self._connection, self._prepared = self._door.connect(), set()
         return self._connection
 
     def close(self) -> None:
