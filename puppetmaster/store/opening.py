@@ -48,6 +48,16 @@ def import_(file: Path, settings: Settings) -> int:
     return jobs
 
 
+def doubts(address: str) -> list[str]:
+    """What a database may lose of what it was given, a sentence each, and what to do.
+
+    Nothing is written there. Raises as ``open_store``.
+    """
+    with _extra():
+        from puppetmaster.store.postgres import durability  # noqa: PLC0415 - an extra
+    return durability.doubts(address)
+
+
 @contextmanager
 def _extra() -> Iterator[None]:
     """Raises SettingsError: psycopg is not installed, or cannot be used."""

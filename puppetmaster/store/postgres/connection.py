@@ -124,10 +124,15 @@ def as_store_error(what: str) -> Iterator[None]:
 
 
 def prepare(connection: Connection, statement: Statement) -> None:
-    """Prepare a statement that ``pipeline`` will be given. Raises psycopg.Error."""
-    result = connection.pgconn.prepare(statement.name.encode(), statement.sql.encode())
+    """Prepare a statement that ``pipeline`` will be given. Raises psycopg.Error, Lost."""
+    lines = connection.pgconn
+    result = lines.prepare(statement.name.encode(), statement.sql.encode())
     if result.status != ExecStatus.COMMAND_OK:
-        raise error_from_result(result)
+        error = error_from_result(result)
+        if lines.status == ConnStatus.BAD:
+            connection.close()
+            raise Lost(sentence(error)) from error
+        raise error
 
 
 def pipeline(connection: Connection, calls: Sequence[Call]) -> None:

@@ -8,6 +8,7 @@ import logging
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from itertools import chain
 from queue import Empty, Full, LifoQueue
 from typing import NoReturn
 
@@ -153,7 +154,7 @@ class PostgresStore(Store):
                 f"{self.place} is not empty: import into another database (PUPPETMASTER_STORE), or drop that "
                 "one and make it anew."
             )
-        self._turns.fill([[(rows.INSTALLATION, [installation])], *parts], ids)
+        self._turns.fill(chain([[(rows.INSTALLATION, [installation])]], parts), ids)
         with suppress(psycopg.Error):  # soon PostgreSQL does this by itself
             self._writing().execute("ANALYZE")
         self.known = Known(installation, self.known.epoch)

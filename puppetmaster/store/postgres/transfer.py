@@ -31,8 +31,8 @@ _PARTS = {
     "sendings": "SELECT id, json_build_object('request', request, 'job', job)::text AS doc FROM sendings "
     "WHERE id > %s",
     "requests": f"SELECT id, doc FROM requests WHERE id > %s {_NOT_THROWN}",
-    "gateways": "SELECT * FROM (SELECT row_number() OVER (ORDER BY name) AS id, doc FROM gateways) AS numbered "
-    "WHERE id > %s",
+    "gateways": "SELECT * FROM (SELECT row_number() OVER (ORDER BY name) AS id, doc FROM gateways) "
+    "AS numbered WHERE id > %s",
 }
 
 
