@@ -1,9 +1,10 @@
 """Builds all parts from the settings, starts them, and stops them in order."""
 
 import ctypes
+import json
 import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from threading import Thread
@@ -24,6 +25,8 @@ from puppetmaster.http.app import HttpApp
 from puppetmaster.http.metrics import Metrics
 from puppetmaster.http.server import Address, address
 from puppetmaster.http.websockets import Broadcaster
+from puppetmaster.model.job import Job
+from puppetmaster.model.timeline import Event
 from puppetmaster.settings import Settings
 from puppetmaster.site import Registered, Site
 from puppetmaster.store.opening import open_store
@@ -43,6 +46,15 @@ def give_back_large() -> None:
 
 
 log = logging.getLogger("sanji.puppetmaster.app")
+event_log = logging.getLogger("sanji.puppetmaster.events")
+
+
+def log_events(happened: Iterable[tuple[Job, Event]]) -> None:
+    """Write what happened to jobs to the log: a line of JSON each, with nothing before it."""
+    event_log.setLevel(logging.INFO)  # who asks for these lines gets them at any level of the log
+    for job, event in happened:
+        line = {"job": job.id, "name": job.name, **event.view()}
+        event_log.info("%s", json.dumps(line), extra={"action": "job_event", "bare": True})
 
 
 class App:
@@ -60,6 +72,8 @@ class App:
         self.hub = Hub()
         self.site = Site(settings, self.store, self.hub, self._clock, bundle)
         self.site.dispatcher.turned = self._turned
+        if settings.log_events == "on":
+            self.site.dispatcher.happened = log_events
         self.service = Service(settings, self.store, self.site.dispatcher, self.site.limit)
         self.door = self._door(where) if where is not None else None
 
@@ -153,6 +167,9 @@ class App:
             "gateways": {
                 "connected": now.connected,
                 "away": now.away,
+                "registered": now.registered,
+                "notRegistered": now.not_registered,
+                "unknown": now.not_known,
                 "changes": now.changes,
                 "route": now.route,
                 "owners": {

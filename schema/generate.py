@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from puppetmaster import __version__
-from puppetmaster.api import fields, query
-from puppetmaster.api.answers import ANSWERS, SOURCES, WAYS
+from puppetmaster.api import fields, kinds, query
+from puppetmaster.api.answers import ANSWERS, HAPPENED, SOURCES, WAYS
 from puppetmaster.api.fields import Field, Many
 from puppetmaster.api.operations import OPERATIONS, WEBSOCKET, Operation
+from puppetmaster.model.caller import Role
 from puppetmaster.model.job import JobStatus
 from puppetmaster.model.request import FAILURES, OPEN, RequestStatus
 
@@ -26,7 +27,7 @@ Shape = dict[str, Any]
 
 def ref(name: str) -> Shape:
     """A reference to one of ``SCHEMAS``."""
-    return {"$ref": f"{fields.REF}{name}"}
+    return {"$ref": f"{kinds.REF}{name}"}
 
 
 def _object(required: Mapping[str, Shape], optional: Mapping[str, Shape] | None = None) -> Shape:
@@ -108,14 +109,14 @@ SCHEMAS: Mapping[str, Shape] = {
             },
         ],
     },
-    "Destinations": fields.DESTINATIONS,
+    "Destinations": kinds.DESTINATIONS,
     "Item": _item(),
     "NewJob": _new_job(),
     "NewGateway": _body(fields.GATEWAY_FIELDS),
     "NewGateways": {
         "type": "array",
         "minItems": 1,
-        "maxItems": fields.MOST_GATEWAYS,
+        "maxItems": kinds.MOST_GATEWAYS,
         "items": _body(fields.NAMED_GATEWAY_FIELDS),
     },
     "NewRequest": _body(fields.NEW_REQUEST),
@@ -133,7 +134,7 @@ SCHEMAS: Mapping[str, Shape] = {
 _CODES = {
     400: "Not JSON, not an object, or a wrong or unknown property or parameter",
     401: "No token, or a wrong one",
-    403: "Asked for by a page of another origin, or under a name that is not ours",
+    403: "The role is not enough, or asked for by a page of another origin or under a name not ours",
     404: "No such job, request or gateway",
     405: "No such method here",
     408: "The body did not arrive in time",
@@ -152,11 +153,11 @@ def _parameter(name: str, schema: Mapping[str, Any], about: str, where: str = "q
 
 
 _NUMBER = _parameter("id", {**_ID, "maximum": 2**53}, "As answered at creation", "path")
-_NAME = _parameter("id", fields.GATEWAY_NAME, "Its name, as a destination has it", "path")
+_NAME = _parameter("id", kinds.GATEWAY_NAME, "Its name, as a destination has it", "path")
 _KNOWN = _parameter("If-None-Match", {"type": "string"}, "An ETag that is known", "header")
 _NEW_KEY = _parameter(
     "Idempotency-Key",
-    {"type": "string", "pattern": "^[!-~]([ -~]*[!-~])?$", "maxLength": fields.KEY_LIMIT},
+    {"type": "string", "pattern": "^[!-~]([ -~]*[!-~])?$", "maxLength": kinds.KEY_LIMIT},
     "As `key` in the body: the same key with the same body answers the job that exists",
     "header",
 )
@@ -199,6 +200,8 @@ def _operation(one: Operation) -> Shape:
     operation: Shape = {
         "operationId": _name(one),
         "summary": one.about,
+        "description": f"Needs the role {one.needs}.",
+        "x-role": one.needs,
         "parameters": _parameters(one),
         "responses": responses,
     }
@@ -224,7 +227,13 @@ def _watched(one: Operation) -> Shape:
     else:
         answers["200"] = _json("It would", ref(one.gives), examples["answer"])
         answers["503"] = _json("It would not", ref(one.gives), examples["503"])
-    return {"operationId": _name(one), "summary": one.about, "responses": dict(sorted(answers.items()))}
+    return {
+        "operationId": _name(one),
+        "summary": one.about,
+        "description": f"Needs the role {one.needs}.",
+        "x-role": one.needs,
+        "responses": dict(sorted(answers.items())),
+    }
 
 
 def _json(about: str, schema: Shape, example: Any) -> Shape:
@@ -270,7 +279,8 @@ def description() -> Shape:
                 "token": {
                     "type": "http",
                     "scheme": "bearer",
-                    "description": "Where PUPPETMASTER_TOKEN is set",
+                    "description": "Where PUPPETMASTER_TOKEN or PUPPETMASTER_TOKENS is set; "
+                    "each operation says which role it needs: " + ", ".join(Role),
                 }
             },
         },
@@ -285,13 +295,15 @@ def text() -> bytes:
 def page_words() -> bytes:
     """All of ``contract.js``: the lists and words of the API that the page shows."""
     words = {
-        "METHODS": fields.METHODS,
+        "METHODS": kinds.METHODS,
         "DONE": [status for status in RequestStatus if status not in OPEN],
         "OPEN": [status for status in RequestStatus if status in OPEN],
         "FAILURES": FAILURES,
         "JOB_STATUSES": list(JobStatus),
         "SOURCES": SOURCES,
         "WAYS": WAYS,
+        "ROLES": list(Role),
+        "HAPPENED": HAPPENED,
     }
     lines = [f"export const {name} = {json.dumps(value)};\n" for name, value in words.items()]
     return "".join(["// Made by schema/generate.py from the description of the API.\n\n", *lines]).encode(

@@ -8,6 +8,7 @@ import os
 import shutil
 import socket
 import sqlite3
+import stat
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from importlib import metadata
@@ -20,6 +21,7 @@ from puppetmaster.bus import visit
 from puppetmaster.bus.credentials import Credentials
 from puppetmaster.cli.client import Client, ClientError, Unreachable
 from puppetmaster.errors import SettingsError, StoreError
+from puppetmaster.model.caller import Tokens
 from puppetmaster.settings import LEAST_BROKER_BYTES, Settings
 from puppetmaster.store import opening
 from puppetmaster.store.sqlite.documents import read_only_uri
@@ -133,6 +135,8 @@ def _machine(environ: Mapping[str, str], root: Path, system: Mapping[str, Any]) 
     limits = system.get("limits", {})
     path = Path(str(system.get("store", {}).get("path", "")))
     directory = path.parent if path.is_absolute() else settings.data_dir
+    if tokens_file := str(limits.get("tokens", settings.tokens)):
+        yield tokens(Path(tokens_file), not_ours="warn" if system else "fail")
     # A running bundle shows itself whether its user may use the directory and the store.
     yield data_dir(directory, not_ours="warn" if system else "fail")
     if address := str(limits.get("store", settings.store)):
@@ -163,6 +167,26 @@ def data_dir(directory: Path, not_ours: Mark = "fail") -> Check:
     if free < LEAST_FREE_BYTES:
         return Check("data", "warn", f"{directory} has {free // 1024 // 1024} MiB left: make room")
     return Check("data", "ok", f"{directory} can be written, {free // 1024 // 1024} MiB free")
+
+
+def tokens(file: Path, not_ours: Mark = "fail") -> Check:
+    """Check the file of tokens. ``not_ours`` is the mark when this user may not read it."""
+    try:
+        mode = file.stat().st_mode
+        known = Tokens(file.read_text(encoding="utf-8"), str(file))
+    except SettingsError as error:
+        return Check("tokens", "fail", f"{error} What it said before holds until it is put right")
+    except PermissionError as error:
+        return Check("tokens", not_ours, f"{file} cannot be read ({error.strerror}): {AS_ITS_USER}")
+    except (OSError, UnicodeDecodeError) as error:
+        return Check("tokens", "fail", f"{file} cannot be read ({error}): see PUPPETMASTER_TOKENS")
+    if mode & (stat.S_IWGRP | stat.S_IWOTH):
+        return Check(
+            "tokens", "fail", f"{file} can be written by others, who could let anybody in: chmod 600"
+        )
+    if mode & stat.S_IROTH:
+        return Check("tokens", "warn", f"{file} can be read by all users of this machine: chmod 600 {file}")
+    return Check("tokens", "ok", f"{file} names {len(known)}")
 
 
 def store(file: Path, not_ours: Mark = "fail") -> Check:

@@ -35,9 +35,9 @@ export class Actions {
       force: control("Force to end", {
         ask: () => this.askForce(), work: put({ status: "canceled", force: true }), look: "quiet danger",
       }),
-      remove: control("Delete", { ask: () => this.askRemove(), work: () => this.remove(), look: "quiet danger" }),
+      remove: control("Delete", { ask: () => this.askRemove(), work: () => this.remove(), needs: "admin", look: "quiet danger" }),
     };
-    const file = (label, name, work) => control(label, { name, work, look: "quiet" });
+    const file = (label, name, work) => control(label, { name, work, needs: "viewer", look: "quiet" });
     const { force, remove, ...often } = this.buttons;
     this.stopped = el("p", { class: "stopped", role: "status", "data-link": "" });
     this.stopped.refresh = () => text(this.stopped, link.why ? `${link.why} These buttons work again by themselves.` : "");

@@ -191,13 +191,16 @@ class PostgresReader(Reader):
     def last_results(self, names: Sequence[str]) -> dict[str, LastResult]:
         """How the newest request of each destination ended, of those that are done."""
         sql = f"""
-            SELECT asked.name, last.id, last.status, last.code
+            SELECT asked.name, last.id, last.status, last.code, last.finished_at, last.source
             FROM unnest(%s::text[]) AS asked (name), LATERAL (
-                SELECT id, status, code FROM requests
+                SELECT id, status, code, finished_at, source FROM requests
                 WHERE destination = asked.name AND status <> ALL(%s) AND job NOT IN ({_HIDDEN})
                 ORDER BY id DESC LIMIT 1) AS last"""
         rows = self._rows(sql, [[*map(column, names)], sorted(OPEN)])
-        return {plain(name): LastResult(id_, status, code) for name, id_, status, code in rows}
+        return {
+            plain(name): LastResult(id_, status, code, at, source and plain(source))
+            for name, id_, status, code, at, source in rows
+        }
 
     def _as_jobs(self, rows: Iterable[Row]) -> list[Job]:
         return [_made(Job.from_document, "job", id_, decode(doc)) for id_, doc in rows]

@@ -83,10 +83,12 @@ REQUESTS = _upsert(
         "job": "bigint",
         "destination": "text",
         "status": "text",
+        "finished_at": "text",
         "code": "bigint",
+        "source": "text",
         "doc": "text",
     },
-    ("status", "code", "doc"),
+    ("status", "finished_at", "code", "source", "doc"),
 )
 ITEMS = _upsert(
     "items", {"id": "bigint", "job": "bigint", "resource": "text", "doc": "text"}, ("job", "resource", "doc")
@@ -118,6 +120,13 @@ TRASH = _upsert(
     ("first", "total", "draft"),
 )
 GATEWAYS = _upsert("gateways", {"name": "text", "labels": "jsonb", "doc": "text"}, ("labels", "doc"))
+#: Gateways that were discovered, and are named now, are as others. It is the last field of a document.
+NAMED = Statement(
+    "name",
+    f"""UPDATE gateways SET doc = left(doc, -length(field)) || '}}'
+    FROM {_columns("text")} AS given (name), (VALUES (',"discovered":true}}')) AS discovered (field)
+    WHERE gateways.name = given.name AND right(doc, length(field)) = field""",
+)
 #: Names -> gateways, as long as there are fewer than $3; those that are known stay.
 LEARNED = Statement(
     "learn",
@@ -188,19 +197,33 @@ def calls_of(changes: Changes, most_learned: int) -> list[Call]:
 
 def requests(some: Iterable[Request], large: Counter[int]) -> Call:
     """Put requests. ``large`` counts the bytes of the large ones among those that are done, by job."""
-    ids, of, destinations, statuses, codes, docs = [], [], [], [], [], []
+    ids, of, destinations, statuses, ends, codes, sources, docs = [], [], [], [], [], [], [], []
     for one in some:
         doc = encode(one.document())
         ids.append(str(one.id))
         of.append(str(one.job))
         destinations.append(column(one.destination))
         statuses.append(one.status.value)
-        code = one.result.get("code") if one.result else None
-        codes.append(str(code) if type(code) is int and abs(code) < 2**63 else _NULL)
+        ends.append(one.finished_at or _NULL)
+        code, source = _said(one.result)
+        codes.append(code)
+        sources.append(source)
         docs.append(doc)
         if len(doc) > REQUEST_BYTES and one.status not in OPEN:
             large[one.job] += len(doc) - REQUEST_BYTES
-    return REQUESTS, ["\n".join(values) for values in (ids, of, destinations, statuses, codes, docs)]
+    columns = (ids, of, destinations, statuses, ends, codes, sources, docs)
+    return REQUESTS, ["\n".join(values) for values in columns]
+
+
+def _said(result: Mapping[str, Any] | None) -> tuple[str, str]:
+    """The code and the source of a result."""
+    if not result:
+        return _NULL, _NULL
+    code, source = result.get("code"), result.get("source")
+    return (
+        str(code) if type(code) is int and abs(code) < 2**63 else _NULL,
+        column(source) if isinstance(source, str) else _NULL,
+    )
 
 
 def items(some: Iterable[Item], large: Counter[int]) -> Call:
@@ -302,5 +325,6 @@ def _gateways(changes: Changes, most: int) -> list[Call]:
         calls.append(gateways(changes.gateways.values()))
     if learned := sorted(changes.destinations - changes.gateways.keys()):
         rows = [(column(name), encode(Gateway(name=name).document())) for name in learned]
-        calls.append((LEARNED, [*_turned(rows), str(most)]))
+        names, documents = _turned(rows)
+        calls += [(NAMED, [names]), (LEARNED, [names, documents, str(most)])]
     return calls

@@ -15,7 +15,7 @@ from typing import NoReturn
 import psycopg
 
 from puppetmaster.errors import StoreError
-from puppetmaster.model.job import FINAL, JobEvent, JobStatus
+from puppetmaster.model.job import FINAL, JobStatus
 from puppetmaster.model.why import Reason
 from puppetmaster.store.base import (
     MOST_LEARNED,
@@ -29,6 +29,7 @@ from puppetmaster.store.base import (
     Store,
     ahead,
     first_request_id,
+    waiting_for_a_person,
 )
 from puppetmaster.store.datadir import Known
 from puppetmaster.store.postgres import connection as connections
@@ -100,7 +101,7 @@ class PostgresStore(Store):
             log.warning("%s: jobs that have not ended are paused: %s", self.place, reason)
             ids = ahead(ids)
             going = self.now.jobs({"status": [JobStatus.PENDING.value, JobStatus.DISPATCHING.value]})
-            paused = [job.after(JobEvent.PAUSE, "", reason=reason) for job in going if job.ending is None]
+            paused = [waiting_for_a_person(job, reason) for job in going if job.ending is None]
             calls += [(rows.OWNED, []), *([rows.jobs(paused, {})] if paused else [])]
         self._turns.write(calls, ids)
 

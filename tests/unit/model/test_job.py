@@ -51,7 +51,18 @@ ENDINGS = sorted({JobEvent(event) for _, event in ENDS})
 MOVES = {pair: status for pair, status in LEGAL.items() if status not in FINAL}
 #: Every key of the job object, in the order of the API's example, without ``requests``.
 KEYS = [
-    *("id", "name", "summary", "key", "parent", "createdAt", "startedAt", "finishedAt", "timeout"),
+    *(
+        "id",
+        "name",
+        "summary",
+        "key",
+        "parent",
+        "createdAt",
+        "createdBy",
+        "startedAt",
+        "finishedAt",
+        "timeout",
+    ),
     *("status", "reason", "reasonCode", "ending", "progress"),
     *("totalCount", "doneCount", "finishCount", "errorCount", "counts"),
 ]
@@ -252,6 +263,7 @@ def test_the_view_of_a_new_job() -> None:
         "key": None,
         "parent": None,
         "createdAt": AT,
+        "createdBy": None,
         "startedAt": None,
         "finishedAt": None,
         "timeout": 36000,
