@@ -1,7 +1,7 @@
 """The port of the store: the protocols ``Store`` and ``Reader``, and the values that they take and give.
 
-A bundle runs on ``store.sqlite`` or ``store.postgres``; the simulator and tests use ``store.memory``. Tests in
-``tests/contract/test_store.py`` hold all of them to the protocols.
+A bundle runs on ``store.sqlite`` or ``store.postgres``; the simulator and tests use ``store.memory``. Tests
+in ``tests/contract/test_store.py`` hold all of them to the protocols.
 """
 
 import secrets
