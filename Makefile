@@ -15,7 +15,7 @@ need_venv = $(1) -c 'import ensurepip' 2>/dev/null || \
 	{ echo "$(1) cannot make an environment: apt install python3-venv" >&2; exit 1; }
 
 # What an installed bundle consists of, and what its archive holds beside that.
-TARGET_FILES = bundle.json index.py requirements.txt LICENSE README.md CHANGELOG.md \
+TARGET_FILES = bundle.json index.py requirements.txt requirements-postgresql.txt LICENSE README.md CHANGELOG.md \
 	schema/openapi.json $(wildcard data/*.factory) \
 	$(shell find puppetmaster -name '*.py' -o -path 'puppetmaster/dashboard/*' -type f)
 DIST_DIRS = schema tests sandbox benchmarks docs build-deb .ci
@@ -53,7 +53,7 @@ $(VENV)/.ready-sandbox: $(VENV)/.ready sandbox/requirements.txt
 	$(BIN)/python -m pip check
 	@touch $@
 
-$(READY): $(VENV)/.ready-sandbox tests/requirements.txt
+$(READY): $(VENV)/.ready-sandbox tests/requirements.txt requirements-postgresql.txt
 	$(BIN)/python -m $(PIP_INSTALL) -r requirements.txt -r tests/requirements.txt
 	$(BIN)/python -m pip check
 	@touch $@

@@ -28,7 +28,7 @@ settings.load_profile("puppetmaster")
 def _known_ids() -> Iterator[None]:
     """Request ids of the stores that tests make begin at 2^31; else they begin anywhere."""
     with pytest.MonkeyPatch.context() as patch:
-        for module in ("sqlite.store", "memory"):
+        for module in ("sqlite.store", "memory", "postgres.store"):
             patch.setattr(f"puppetmaster.store.{module}.first_request_id", lambda: FIRST_REQUEST_ID)
         yield
 
@@ -42,6 +42,7 @@ PACKAGES = (
     "mosquitto",
     "nginx",
     "openssl",
+    "postgresql",
     "prometheus",
     "python3-venv",
     "systemd",
