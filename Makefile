@@ -138,6 +138,8 @@ install: ## Install the bundle as a service below $(DESTDIR), with an environmen
 	install -d $(DESTDIR)$(dir $(SETTINGS))
 	@test -e $(DESTDIR)$(SETTINGS) || echo '{}' > $(DESTDIR)$(SETTINGS)
 	@echo "installed: the command $(NAME), and the service $(NAME)"
+	@if [ -e $(INSTALL_DIR)/data/$(NAME).db ]; then echo "$(RUN_DIR)/data has the jobs of an earlier" \
+		"installation: the service does not read them; docs/install.md says how it is given them"; fi
 
 uninstall: ## Remove the installed bundle; its settings and what it has stored stay
 	@for file in $(TARGET_FILES); do rm -f $(INSTALL_DIR)/$$file; done
