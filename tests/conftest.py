@@ -34,7 +34,7 @@ def _known_ids() -> Iterator[None]:
 
 
 #: The files that take longest: they are among the first.
-LONGEST = ("test_kills.py", "test_package.py", "test_outages.py", "test_limits_of_brokers.py")
+LONGEST = ("test_package.py", "test_kills.py", "test_outages.py", "test_flow.py", "test_fuzz.py")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
