@@ -100,17 +100,18 @@ def _of_remote(code: Any, data: Any = None, sign: Any = ("remote",)) -> dict[str
 
 WELL, LOCKED = {"message": "well"}, {"message": "resource is locked"}
 EXPIRED = {"message": "session failed due to ttl expired ."}
-DEVICE = [
+Cases = list[tuple[dict[str, Any], str]]
+NO_SENTENCE: list[Any] = [None, [], "broken", 0, {}, {"message": ""}, {"message": 5}, {"message": None}]
+ANY_DATA: list[Any] = [{}, [1], "text", 5, None, True]
+NO_OBJECT: list[Any] = [None, [], "locked"]
+DEVICE: Cases = [
     *((_from_device(code, {"a": 1}), f"succeed {code} device") for code in (200, 201, 204, 250, 299)),
     *(
         (_from_device(code, WELL), f"fail {code} device: well")
         for code in (0, -1, 100, 199, 300, 400, 404, 423, 500, 503, 99999999999)
     ),
-    *(
-        (_from_device(500, data), "fail 500 device: the device answered 500")
-        for data in (None, [], "broken", 0, {}, {"message": ""}, {"message": 5}, {"message": None})
-    ),
-    *((_from_device(200, data), "succeed 200 device") for data in ({}, [1], "text", 5, None, True)),
+    *((_from_device(500, data), "fail 500 device: the device answered 500") for data in NO_SENTENCE),
+    *((_from_device(200, data), "succeed 200 device") for data in ANY_DATA),
     ({"id": 7, "code": 200, "data": {"code": 204}}, "succeed 204 device"),
     # The inner code counts, whatever the outer one.
     *(
@@ -132,7 +133,7 @@ DEVICE = [
         "fail 409 device: well",
     ),
 ]
-REMOTE = [
+REMOTE: Cases = [
     *(
         (_of_remote(200, {"code": inner}), "succeed 200 remote")
         for inner in (None, True, False, "500", "200", 200.0, 500.5, [500], {"code": 500})
@@ -160,7 +161,7 @@ REMOTE = [
     (_of_remote(408), "expire 408 remote: the remote answered 408: it may have run"),
     (_of_remote(99999999999), "fail 99999999999 remote: the remote answered 99999999999"),
 ]
-OURS = [
+OURS: Cases = [
     *(
         (_from_controller(code, LOCKED), f"refuse {code} controller LOCKED: resource is locked")
         for code in (423, 503)
@@ -168,7 +169,7 @@ OURS = [
     *(
         (_from_controller(code, data), f"refuse {code} controller LOCKED: refused")
         for code in (423, 503)
-        for data in (None, [], "locked")
+        for data in NO_OBJECT
     ),
     (
         _from_controller(503, {"message": "service unavailable", "log": "failed to lock resource"}),
@@ -183,7 +184,7 @@ OURS = [
 def test_what_it_means(message: dict[str, Any], meaning: str) -> None:
     answer = read(message)
     assert said(answer) == meaning
-    data = message.get("data")
+    data: Any = message.get("data")
     assert answer.result["data"] == (data.get("data") if answer.result["source"] == "device" else data)
 
 
