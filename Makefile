@@ -71,9 +71,9 @@ sandbox: $(VENV)/.ready-sandbox ## The demo's broker, controller and gateways, a
 run: $(VENV)/.ready ## Run the bundle on the broker of BROKER_PORT_1883_TCP_ADDR and _PORT
 	@$(BIN)/python index.py
 
-# Most of their time is waiting, for processes and for time to pass: three files at once keep two cores busy.
+# Those that wait, for processes and for time to pass, run beside those that work: four files keep two cores busy.
 test: $(READY) ## Run all tests
-	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder
 
 torture: $(READY) ## Kill the bundle 400 times, a quarter of it on bridged gateways, 100,000 malformed inputs, let disk and clock fail
 	$(BIN)/python -m tests.torture --kills 300 --bridged 100 --seed 1 --inputs 100000
