@@ -26,7 +26,7 @@ from puppetmaster.model.message import (
     is_direct_tunnel,
 )
 from puppetmaster.settings import Settings
-from tests.calls import calls
+from tests.costs import calls
 
 LOW, HIGH = -(2**63), 2**63 - 1
 

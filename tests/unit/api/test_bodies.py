@@ -16,7 +16,7 @@ from puppetmaster.api.bodies import digest, parse_job, parse_request
 from puppetmaster.errors import FAULTS_SHOWN, Fault, Invalid, PuppetmasterError, TooLarge
 from puppetmaster.model.message import ANSWER_LIMIT_BYTES, MESSAGE_LIMIT_BYTES, Capacity, EncodedCommand
 from puppetmaster.model.spec import ItemSpec, JobSpec
-from tests.calls import calls
+from tests.costs import calls
 
 LIMIT = 50_000
 MACS = ["00:0c:29:1c:e8:01", "00:0c:29:1c:e8:02", "00:0c:29:1c:e8:03"]

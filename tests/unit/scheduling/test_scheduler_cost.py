@@ -6,7 +6,7 @@ import pytest
 
 from puppetmaster.scheduling.fairness import FEW
 from puppetmaster.scheduling.scheduler import LOCKED, Scheduler
-from tests.calls import calls
+from tests.costs import calls
 from tests.unit.scheduling.lanes import drained, lanes_of, pause, picks, reads, teach
 
 

@@ -1,7 +1,11 @@
 """What something costs, counted instead of timed."""
 
 import sys
+import tracemalloc
 from collections.abc import Callable
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
 def calls(action: Callable[[], object], *, of_c: bool = True) -> int:
@@ -20,3 +24,12 @@ def calls(action: Callable[[], object], *, of_c: bool = True) -> int:
     finally:
         sys.setprofile(before)
     return counted
+
+
+def memory_of(action: Callable[[], T]) -> tuple[T, int]:
+    """What it returns, and the most bytes that were taken meanwhile."""
+    tracemalloc.start()
+    try:
+        return action(), tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
