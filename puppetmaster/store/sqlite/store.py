@@ -19,7 +19,6 @@ import json
 import logging
 import shutil
 import sqlite3
-import time
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
@@ -30,13 +29,11 @@ from typing import Any
 from tinydb import operations
 from tinydb.table import Document
 
-from puppetmaster.clock import iso
 from puppetmaster.errors import NotKnown, StoreError
 from puppetmaster.model.gateway import Gateway
-from puppetmaster.model.job import FINAL, Job, JobEvent, JobStatus
+from puppetmaster.model.job import FINAL, Job, JobStatus
 from puppetmaster.model.request import Item, Request
 from puppetmaster.model.template import Template
-from puppetmaster.model.timeline import What
 from puppetmaster.model.why import Reason, Said
 from puppetmaster.store.base import (
     FIELDS,
@@ -50,6 +47,8 @@ from puppetmaster.store.base import (
     Store,
     ahead,
     first_request_id,
+    switched_off,
+    waiting_for_a_person,
 )
 from puppetmaster.store.datadir import FILE_NAME as FILE_NAME  # for modules that know the store only
 from puppetmaster.store.datadir import DataDir
@@ -92,6 +91,7 @@ class SqliteStore(Store):
 
     def __init__(self, data_dir: Path) -> None:
         self.path = data_dir / FILE_NAME
+        self.place = str(self.path)
         self._spare: LifoQueue[SqliteReader] = LifoQueue()
         self._closed = False
         with _way_out(data_dir):
@@ -292,7 +292,7 @@ class SqliteStore(Store):
             room = max(MOST_LEARNED - len(fresh) - table.count(Fields()), 0)
             fresh += [Gateway(name=name) for name in learned[:room]]
         if fresh:
-            table.insert_multiple(one.document() for one in fresh)
+            table.append(one.document() for one in fresh)
 
     def _write_drafts(self, changes: Changes) -> None:
         trash = self._db.table("trash")
@@ -366,6 +366,11 @@ class SqliteStore(Store):
         """How many bytes of the file are in use."""
         return self._db.storage.size_bytes()
 
+    def disk_bytes(self) -> int:
+        """The sizes of the file, its log, and the index of that."""
+        files = (self.path, *(self.path.with_name(f"{self.path.name}-{what}") for what in ("wal", "shm")))
+        return sum(file.stat().st_size for file in files if file.exists())
+
     @contextmanager
     def reading(self) -> Iterator[Reader]:
         """A reader of one committed state of the file, for any thread. Raises StoreError."""
@@ -420,15 +425,10 @@ def learn_gateways(db: SqliteTinyDB) -> None:
 def send_nothing(db: SqliteTinyDB, path: Path, reason: Said) -> None:
     """Pause all jobs in a file, and switch all schedules off, so that a person decides."""
     going = SqliteReader(db, path).jobs({"status": [JobStatus.PENDING.value, JobStatus.DISPATCHING.value]})
-    at = iso(time.time())
-    paused = (
-        job.after(JobEvent.PAUSE, at, reason=reason).noted(What.PAUSED, at, why=reason)
-        for job in going
-        if job.ending is None
-    )
+    paused = (waiting_for_a_person(job, reason) for job in going if job.ending is None)
     db.table("jobs").put((job.id, job.document()) for job in paused)
     templates = (Template.from_document(one.doc_id, one) for one in db.table("templates").all())
-    db.table("templates").put((one.id, one.held(reason, at).document()) for one in templates)
+    db.table("templates").put((one.id, switched_off(one, reason).document()) for one in templates)
 
 
 @contextmanager
