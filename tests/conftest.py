@@ -44,6 +44,7 @@ PACKAGES = (
     "openssl",
     "prometheus",
     "python3-venv",
+    "spin",
     "systemd",
 )
 

@@ -383,6 +383,8 @@ class BusClient:
         watched = [(pattern, 0) for pattern in (*self._presence, REGISTRATION)]
         self._connection.subscribe([*watched, *tunnels])
         self._tell([ConnectionChanged(up=True, capacity=self.limit.capacity)])
+        # Before what the dispatcher is about to send: EARLY_PROBE of docs/model/takeover.pml. That is too
+        # early for a takeover. One process by itself waits for its grace after the answer.
         self._probe()
 
     def _went_down(self, unsent: tuple[int, ...], tried: Tried | None) -> None:
