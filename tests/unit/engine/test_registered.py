@@ -22,7 +22,8 @@ class Fleet:
     def __init__(self, *known: str, here: Iterable[str] = (), check_s: float = CHECK_S) -> None:
         self.here = set(here)
         self.asked: list[tuple[float, str]] = []
-        self.answers = True
+        #: Whether one owner answers for all.
+        self.many = False
         self.world = World(replace(SETTINGS, gateway_check_s=check_s), owners=self.owned, checks=True)
         self.start_s = self.world.clock.now_s()
         if known:
@@ -30,7 +31,8 @@ class Fleet:
 
     def owned(self, name: str) -> Iterable[str] | None:
         self.asked.append((self.world.clock.now_s() - self.start_s, name))
-        return [f"/remote/{name}"] if name in self.here else None
+        own = [f"/remote/{name}"] if name in self.here else None
+        return ["/remote/+"] if self.many else own
 
     def put(self, *known: str) -> None:
         self.world.do(lambda engine: engine.put_gateways([Put(name=name) for name in known]))
@@ -133,7 +135,7 @@ def test_a_question_without_an_answer_is_given_up_and_asked_again_in_its_turn() 
 
 def test_an_owner_of_many_says_nothing_of_one() -> None:
     fleet = Fleet("a")
-    fleet.world.owners = lambda _: ["/remote/+"]
+    fleet.many = True
     fleet.world.advance(1)
     known = fleet.world.do(lambda engine: engine.known(["a"]))["a"]
     assert known == Known(None, None, known.checked_at, None)
@@ -143,6 +145,16 @@ def test_an_owner_of_many_says_nothing_of_one() -> None:
     fleet.world.owners = lambda name: ["/remote/+", f"/remote/{name}"]
     fleet.world.advance(CHECK_S)
     assert fleet.said("a") == [True]
+
+
+def test_where_one_owner_answers_for_all_few_are_asked_for() -> None:
+    fleet = Fleet(*names(500))
+    fleet.many = True
+    fleet.world.advance(10)
+    assert len(fleet.asked) == pytest.approx(20 + 2 * 9, abs=5)
+    fleet.many = False
+    fleet.world.advance(10)
+    assert len(fleet.asked) > 100, "one of its own is enough"
 
 
 def test_after_a_restart_of_the_controller_all_are_asked_for_anew() -> None:
