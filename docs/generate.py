@@ -117,7 +117,7 @@ def with_metrics(page: str) -> str:
     service = SimpleNamespace(counts=lambda: {what: {"pending": 0} for what in ("jobs", "requests")})
     times = dict.fromkeys(("commits", "dispatches", "turns"), Tally())
     dispatcher = SimpleNamespace(look=lambda *_: Snapshot(**some), **times)
-    metrics = Metrics(cast(Any, service), cast(Any, dispatcher), lambda: health, ROOT / "none", lambda: 0)
+    metrics = Metrics(cast(Any, service), cast(Any, dispatcher), lambda: health, lambda: 0, lambda: 0)
     rows = []
     for one in metrics.collect():
         labels = dict.fromkeys(name for sample in one.samples for name in sample.labels if name != "le")

@@ -1,7 +1,6 @@
 """The metrics for Prometheus, read at each scrape and kept in a registry of their own."""
 
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
@@ -41,13 +40,13 @@ class Metrics(Collector):
         service: Service,
         dispatcher: Dispatcher,
         health: Callable[[], dict[str, Any]],
-        store_path: Path,
+        stored_bytes: Callable[[], int],
         subscribers: Callable[[], int],
     ) -> None:
         self._service = service
         self._dispatcher = dispatcher
         self._health = health
-        self._store_path = store_path
+        self._stored_bytes = stored_bytes
         self._subscribers = subscribers
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(self)
@@ -79,7 +78,7 @@ class Metrics(Collector):
         for name, about in _BUS.items():
             yield _gauge(f"bus_{name}", about, int(health["bus"][name]))
         yield _gauge("store_writable", "1 when the store can be written", int(health["store"]["writable"]))
-        yield _gauge("store_bytes", "Size of the store's files", self._store_bytes())
+        yield _gauge("store_bytes", "Size of the store on its disk", self._stored_bytes())
         yield _gauge("websockets", "WebSockets that are open", self._subscribers())
 
     def _from_engine(self) -> Iterator[Metric]:
@@ -99,11 +98,6 @@ class Metrics(Collector):
         yield _gauge("oldest_waiting_seconds", about, now.oldest_waiting_s)
         about = "Requests that wait for gateways that are away"
         yield _gauge("waiting_for_gateways", about, now.waiting_for_gateways)
-
-    def _store_bytes(self) -> int:
-        path = self._store_path
-        files = (path, path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-shm"))
-        return sum(file.stat().st_size for file in files if file.exists())
 
 
 def _of_gateways(gateways: dict[str, Any]) -> Iterator[Metric]:
