@@ -269,6 +269,8 @@ class SqliteStore(Store):
         if not changes.gateways and not changes.destinations:
             return
         names = {*changes.gateways, *changes.destinations}
+        if not changes.gateways and table.count(Fields(name=list(names))) == len(names):
+            return  # all are known
         known = {name: id_ for id_, name in table.values(("name",), {"name": list(names)})}
         put = changes.gateways
         table.put((known[name], one.document()) for name, one in put.items() if name in known)
