@@ -25,6 +25,7 @@ from puppetmaster.bus.client import (
     ControllerChanged,
     ControllerForgot,
     ControllerKnows,
+    Deregistering,
     Held,
     Owners,
     Registering,
@@ -39,6 +40,7 @@ from puppetmaster.errors import NotFound, NotKnown, PuppetmasterError, StoreErro
 from puppetmaster.events import Change, Hub, Kind
 from puppetmaster.model.job import Job
 from puppetmaster.model.request import DIRECT_WAY, RequestStatus
+from puppetmaster.model.timeline import Event
 from puppetmaster.store.base import Changes, Keep, Look, Now, Store
 from puppetmaster.threads import Vital
 from puppetmaster.timers import Timers
@@ -114,6 +116,8 @@ class Dispatcher:
         self._keep = keep
         #: Is called after each turn, every ``LONGEST_SLEEP_S`` at least.
         self.turned: Callable[[], None] = lambda: None
+        #: Is called with what happened to jobs once it is on disk, each event with the job after it.
+        self.happened: Callable[[Sequence[tuple[Job, Event]]], None] = lambda _: None
         self._steadiness = Steadiness(engine.clock)
         self._prune_s = 0.0
         self._sweeping = True
@@ -338,8 +342,10 @@ class Dispatcher:
                 self._engine.delivery.controller_knows(asked_s)
             case Held(message, held):
                 self._engine.delivery.held(message, held=held)
-            case Registering(resources):
-                self._engine.delivery.registering(resources)
+            case Registering(model, resources):
+                self._engine.registering(model, resources)
+            case Deregistering(model):
+                self._engine.registered.deregistering(model)
 
     def _synced(self) -> None:
         # What came is acknowledged in this turn, and the broker then sends what it held back behind that.
@@ -484,8 +490,8 @@ class Dispatcher:
                 for outgoing in turn.sends:
                     self._engine.delivery.not_sent(outgoing.id)
             self.dispatches.add(self._clock.now_s() - self._decided_s, len(turn.sends))
-        if turn.questions:
-            self._bus.ask(turn.questions)
+        if turn.questions or turn.inquiries:
+            self._bus.ask([*turn.questions, *turn.inquiries])
         if turn.checks:
             self._bus.check(turn.checks)
         if turn.proves:
@@ -498,6 +504,7 @@ class Dispatcher:
                 call.reply.set_result(value)
         if turn.changes.jobs or turn.changes.deleted:
             self._hub.post(_changes(turn, detailed=self._hub.detailed))
+        self.happened(turn.happened)
         self._acknowledge()
 
     def _turn_away(self) -> None:

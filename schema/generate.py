@@ -5,17 +5,18 @@ A test compares both. Of this folder the document alone is installed: the HTTP d
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from puppetmaster import __version__
 from puppetmaster.api import fields, kinds, query
-from puppetmaster.api.answers import ANSWERS, SOURCES, WAYS
+from puppetmaster.api.answers import ANSWERS, HAPPENED, SOURCES, WAYS
 from puppetmaster.api.fields import Field, Many
 from puppetmaster.api.operations import OPERATIONS, WEBSOCKET, Operation
+from puppetmaster.model.caller import Role
 from puppetmaster.model.job import JobStatus
-from puppetmaster.model.request import FAILURES, OPEN, RequestStatus
+from puppetmaster.model.request import FAILURES, OPEN, UNANSWERED, RequestStatus
 
 FILE = Path(__file__).with_name("openapi.json")
 PAGE_FILE = Path(fields.__file__).parents[1] / "dashboard" / "contract.js"
@@ -133,7 +134,7 @@ SCHEMAS: Mapping[str, Shape] = {
 _CODES = {
     400: "Not JSON, not an object, or a wrong or unknown property or parameter",
     401: "No token, or a wrong one",
-    403: "Asked for by a page of another origin, or under a name that is not ours",
+    403: "The role is not enough, or asked for by a page of another origin or under a name not ours",
     404: "No such job, request or gateway",
     405: "No such method here",
     408: "The body did not arrive in time",
@@ -199,6 +200,8 @@ def _operation(one: Operation) -> Shape:
     operation: Shape = {
         "operationId": _name(one),
         "summary": one.about,
+        "description": f"Needs the role {one.needs}.",
+        "x-role": one.needs,
         "parameters": _parameters(one),
         "responses": responses,
     }
@@ -224,7 +227,13 @@ def _watched(one: Operation) -> Shape:
     else:
         answers["200"] = _json("It would", ref(one.gives), examples["answer"])
         answers["503"] = _json("It would not", ref(one.gives), examples["503"])
-    return {"operationId": _name(one), "summary": one.about, "responses": dict(sorted(answers.items()))}
+    return {
+        "operationId": _name(one),
+        "summary": one.about,
+        "description": f"Needs the role {one.needs}.",
+        "x-role": one.needs,
+        "responses": dict(sorted(answers.items())),
+    }
 
 
 def _json(about: str, schema: Shape, example: Any) -> Shape:
@@ -270,7 +279,8 @@ def description() -> Shape:
                 "token": {
                     "type": "http",
                     "scheme": "bearer",
-                    "description": "Where PUPPETMASTER_TOKEN is set",
+                    "description": "Where PUPPETMASTER_TOKEN or PUPPETMASTER_TOKENS is set; "
+                    "each operation says which role it needs: " + ", ".join(Role),
                 }
             },
         },
@@ -282,6 +292,20 @@ def text() -> bytes:
     return json.dumps(description(), indent=2).encode("ascii") + b"\n"
 
 
+def _policies() -> Iterator[tuple[str, Shape]]:
+    """The optional properties of a job that a form can hold, by their paths: what is typed for each."""
+    for one in fields.NEW_JOB:
+        if not one.given and one.name != "timeout":
+            continue
+        for part in one.parts or (one,):
+            kind = part.kind
+            seconds = True if kind.unit == "S" else None
+            told = {"default": part.default, "seconds": seconds, "words": kind.schema.get("enum")}
+            if kind.form is not kinds.Form.ANY:
+                path = f"{one.name}.{part.name}" if one.parts else part.name
+                yield path, {"form": kind.form, **{name: it for name, it in told.items() if it is not None}}
+
+
 def page_words() -> bytes:
     """All of ``contract.js``: the lists and words of the API that the page shows."""
     words = {
@@ -289,9 +313,13 @@ def page_words() -> bytes:
         "DONE": [status for status in RequestStatus if status not in OPEN],
         "OPEN": [status for status in RequestStatus if status in OPEN],
         "FAILURES": FAILURES,
+        "UNANSWERED": [status for status in RequestStatus if status in UNANSWERED],
         "JOB_STATUSES": list(JobStatus),
         "SOURCES": SOURCES,
         "WAYS": WAYS,
+        "POLICIES": dict(_policies()),
+        "ROLES": list(Role),
+        "HAPPENED": HAPPENED,
     }
     lines = [f"export const {name} = {json.dumps(value)};\n" for name, value in words.items()]
     return "".join(["// Made by schema/generate.py from the description of the API.\n\n", *lines]).encode(

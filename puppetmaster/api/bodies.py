@@ -170,6 +170,7 @@ def _too_large(total: int, most: int) -> TooLarge:
 def digest(spec: JobSpec) -> str:
     """A SHA-256 of what a body asks for. It is the same for the same job, however the body is written."""
     asked = asdict(replace(spec, digest="", dry_run=False))
+    del asked["created_by"]  # whoever asks for the same job again is given the first one
     for item in asked["items"]:
         if item["target"] is None:  # digests of earlier versions stay as they are
             del item["target"]

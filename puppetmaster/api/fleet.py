@@ -7,19 +7,24 @@ from typing import Any
 from puppetmaster.api import fields, kinds
 from puppetmaster.api.kinds import kind, quoted
 from puppetmaster.errors import Fault, Faults, Invalid, TooLarge
-from puppetmaster.model.gateway import Put, Sought, Target
+from puppetmaster.model.gateway import Put, Sought, Target, is_name
 from puppetmaster.model.selector import key_fault, parse, value_fault
 
-_NAME = re.compile(r"[^/?#+\s\x00-\x1f\x7f-\x9f\ud800-\udfff]+")
-
-
+#: The value of ``registered`` that stands for null.
+UNKNOWN = "unknown"
+#: Value of ``registered`` in a query -> its value in a gateway.
+REGISTERED: Mapping[str, bool | None] = {"true": True, "false": False, UNKNOWN: None}
+#: The controller is asked for at most this many gateways for a caller, and is waited for at most this long.
+MOST_CHECKED, CHECK_TIMEOUT_S = 1000, 2.0
+#: Most names of gateways that are not registered in a plan.
+MOST_NAMED = 100
 #: Of names, as ``ranges`` has it. Who writes it into a pattern would get far fewer gateways than meant.
 _RANGE = re.compile(r"\[([0-9A-Za-z]{2,}-[0-9A-Za-z]+|[0-9A-Za-z]+-[0-9A-Za-z]{2,})\]")
 
 
 def name_fault(name: Any) -> str | None:
     """What is wrong with the name of a gateway, as a sentence; None: nothing is."""
-    if not isinstance(name, str) or not _NAME.fullmatch(name):
+    if not isinstance(name, str) or not is_name(name):
         got = quoted(name) if isinstance(name, str) else kind(name)
         return f"expected a name without / ? # + and white space, got {got}"
     if len(f"/remote/{name}".encode()) > kinds.RESOURCE_LIMIT_BYTES:
@@ -113,14 +118,21 @@ def pattern_fault(text: Any) -> str | None:
     return f"expected a pattern such as cg-1* of 1 to {kinds.NAME_LIMIT} characters, got {got}"
 
 
+def registered_fault(text: Any) -> str | None:
+    """What is wrong with a value of ``registered`` in a query, as a sentence; None: nothing is."""
+    if text in REGISTERED:
+        return None
+    return f"expected {', '.join(list(REGISTERED)[:-1])} or {UNKNOWN}, got {quoted(text)}"
+
+
 def parse_target(given: Mapping[str, Any], where: str, faults: Faults) -> Target | None:
     """The gateways that an item asks for without naming them; None: there are faults."""
     before = faults.total
     for name in given.keys() - _TARGET.keys():
         known = ", ".join(_TARGET)
         faults.add(f"{where}.{quoted(name)[1:-1]}", f"unknown property; known here: {known}")
-    for name in _TARGET.keys() & given.keys():
-        if (wrong := _TARGET[name](given[name])) is not None:
+    for name, fault in _TARGET.items():
+        if name in given and (wrong := fault(given[name])) is not None:
             faults.add(f"{where}.{name}", wrong)
     if ("all" in given) == ("selector" in given or "match" in given):
         faults.add(where, "expected either all, or selector, match or both")

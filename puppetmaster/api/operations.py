@@ -10,11 +10,22 @@ from typing import Any, NamedTuple
 from puppetmaster.api import query
 from puppetmaster.api.query import Query
 from puppetmaster.api.service import Service
+from puppetmaster.errors import Forbidden
+from puppetmaster.model.caller import Caller, Role
 
 #: The method of WebSockets, which only the HTTP door has.
 WEBSOCKET = "WS"
 #: Where an operation comes from: the mission document, puppetmaster 0.0.9, or this project.
 SEED, COMPAT, NEW = "Seed", "Compat", "new"
+
+#: The least role that may ask with each method. It holds for every operation, at every door.
+NEEDS: Mapping[str, Role] = {
+    "GET": Role.VIEWER,
+    WEBSOCKET: Role.VIEWER,
+    "POST": Role.OPERATOR,
+    "PUT": Role.OPERATOR,
+    "DELETE": Role.ADMIN,
+}
 
 _PAGE = ("limit", "offset")
 
@@ -34,6 +45,8 @@ class Asked(NamedTuple):
     query: Query
     #: Its decoded body.
     body: Any
+    #: Who asks.
+    caller: Caller
     #: Whether the bus brought it.
     over_bus: bool = False
 
@@ -69,12 +82,33 @@ class Operation(NamedTuple):
         """Whether the bus door has it too."""
         return self.call is not None
 
+    @property
+    def needs(self) -> Role:
+        """The least role that may ask for it."""
+        return NEEDS[self.method]
+
+    def admit(self, caller: Caller) -> None:
+        """Raises Forbidden: the role of the caller is not enough."""
+        if not caller.may(self.needs):
+            raise Forbidden(
+                f"Expected the role {self.needs} for {self.method} {self.path}, and '{caller.name}' has the "
+                f"role {caller.role}: ask with another token; nothing was changed."
+            )
+
     def run(
-        self, backend: Backend, id_: str, given: Mapping[str, Any], body: Any, *, over_bus: bool = False
+        self,
+        backend: Backend,
+        id_: str,
+        given: Mapping[str, Any],
+        body: Any,
+        caller: Caller,
+        *,
+        over_bus: bool = False,
     ) -> Any:
-        """Do it. Returns the answer. Raises PuppetmasterError."""
+        """Do it for a caller. Returns the answer. Raises PuppetmasterError."""
         assert self.call is not None
-        return self.call(backend, Asked(id_, query.parse(given, self.query), body, over_bus))
+        self.admit(caller)
+        return self.call(backend, Asked(id_, query.parse(given, self.query), body, caller, over_bus))
 
 
 OPERATIONS = (
@@ -92,7 +126,7 @@ OPERATIONS = (
         "POST",
         "/jobs",
         "Create a job; it is on disk when this answers, and nothing was sent yet",
-        lambda to, asked: to.service.create_job(asked.body),
+        lambda to, asked: to.service.create_job(asked.body, asked.caller.name),
         takes="NewJob",
         gives="Job",
         created=lambda job: (f"/jobs/{job['id']}", job["id"]),
@@ -112,7 +146,7 @@ OPERATIONS = (
         "PUT",
         "/jobs/{id}",
         "Pause, resume or cancel a job",
-        lambda to, asked: to.service.control_job(asked.id, asked.body),
+        lambda to, asked: to.service.control_job(asked.id, asked.body, asked.caller.name),
         takes="Control",
         gives="Job",
         changes=True,
@@ -121,7 +155,7 @@ OPERATIONS = (
         "DELETE",
         "/jobs/{id}",
         "Stop a job if it still runs, and remove it with its requests: the job as it last was",
-        lambda to, asked: to.service.delete_job(asked.id),
+        lambda to, asked: to.service.delete_job(asked.id, asked.caller.name),
         gives="Job",
         changes=True,
         origin=SEED,
@@ -146,6 +180,15 @@ OPERATIONS = (
     ),
     Operation(
         "GET",
+        "/jobs/{id}/events",
+        "What has happened to a job, and who did it, the oldest first",
+        lambda to, asked: to.service.events(asked.id, asked.query),
+        query=_PAGE,
+        gives="Event",
+        lists=True,
+    ),
+    Operation(
+        "GET",
         "/requests",
         "Requests over all jobs",
         lambda to, asked: to.service.requests(asked.query),
@@ -158,7 +201,7 @@ OPERATIONS = (
         "POST",
         "/requests",
         "Create one request for one destination: a job of one",
-        lambda to, asked: to.service.create_request(asked.body, over_bus=asked.over_bus),
+        lambda to, asked: to.service.create_request(asked.body, asked.caller.name, over_bus=asked.over_bus),
         takes="NewRequest",
         gives="Request",
         created=lambda request: (f"/requests/{request['id']}", request["job"]),
@@ -185,7 +228,7 @@ OPERATIONS = (
         "/gateways",
         "The gateways that are known, by name",
         lambda to, asked: to.service.gateways.known(asked.query),
-        query=(*_PAGE, "selector", "match"),
+        query=(*_PAGE, "selector", "match", "names", "registered", "check"),
         gives="KnownGateway",
         lists=True,
     ),
@@ -201,7 +244,8 @@ OPERATIONS = (
         "GET",
         "/gateways/{id}",
         "One gateway, by its name",
-        lambda to, asked: to.service.gateways.gateway(asked.id),
+        lambda to, asked: to.service.gateways.gateway(asked.id, asked.query),
+        query=("check",),
         gives="KnownGateway",
     ),
     Operation(
@@ -223,7 +267,7 @@ OPERATIONS = (
         "GET",
         "/system/puppetmaster",
         "Health, version, limits, counters",
-        lambda to, _: to.health(),
+        lambda to, asked: {**to.health(), "caller": asked.caller._asdict()},
         gives="Gateway",
     ),
     Operation(WEBSOCKET, "/jobs/ws", "Changes of all jobs as they happen", query=("changed",), origin=SEED),

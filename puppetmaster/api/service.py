@@ -6,13 +6,13 @@ call them. What changes something goes through the dispatcher; what only looks r
 
 import time
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice, pairwise
 from typing import Any
 
 from puppetmaster.api import bodies, fields, outlook, results
-from puppetmaster.api.gateways import CHANGE_TIMEOUT_S, Gateways
+from puppetmaster.api.gateways import CHANGE_TIMEOUT_S, Gateways, Registration
 from puppetmaster.api.gateways import LOOK_TIMEOUT_S as LOOK_TIMEOUT_S  # for those who know the service only
 from puppetmaster.api.pages import PART, PART_BYTES, Chunks, Full, Part, whole
 from puppetmaster.api.pages import ids as listed
@@ -25,6 +25,7 @@ from puppetmaster.model.job import Job, JobStatus
 from puppetmaster.model.policy import wave_of
 from puppetmaster.model.request import OPEN, Item, Request, RequestStatus
 from puppetmaster.model.spec import JobSpec, Rerun, specs_of
+from puppetmaster.model.timeline import ITSELF
 from puppetmaster.model.why import Why
 from puppetmaster.settings import Settings
 from puppetmaster.store.base import Reader, Store
@@ -57,8 +58,8 @@ class Service:
 
     # -- jobs -------------------------------------------------------------------------------------
 
-    def create_job(self, body: Any) -> dict[str, Any]:
-        """POST /jobs. The job is on disk when this returns; its requests wait until ``begin``.
+    def create_job(self, body: Any, by: str | None = None) -> dict[str, Any]:
+        """POST /jobs, as ``by`` asks. The job is on disk then; its requests wait until ``begin``.
 
         Raises:
             Invalid: the body has faults.
@@ -82,8 +83,10 @@ class Service:
             spec = bodies.aimed(spec, self.gateways.finder(), most, capacity)
         if spec.dry_run:
             return self._plan(spec)
-        job = self._dispatcher.create(lambda engine: engine.create(spec), CHANGE_TIMEOUT_S)
-        return _with_ids(job)
+        return _with_ids(self._create(replace(spec, created_by=by)))
+
+    def _create(self, spec: JobSpec) -> Job:
+        return self._dispatcher.create(lambda engine: engine.create(spec), CHANGE_TIMEOUT_S)
 
     def begin(self, job_id: int | None) -> None:
         """Let the requests of a new job be sent, because its creator has the answer. None: a dry run."""
@@ -114,7 +117,8 @@ class Service:
 
     def _plan(self, spec: JobSpec) -> dict[str, Any]:
         wall_s = time.time()
-        return plan(spec, spec.job(0, 1, iso(wall_s), wall_s, self._settings.request_timeout_s))
+        job = spec.job(0, 1, iso(wall_s), wall_s, self._settings.request_timeout_s)
+        return plan(spec, job, self.gateways.registration if spec.dry_run else None)
 
     def jobs(self, asked: Query) -> Chunks:
         """GET /jobs, newest first."""
@@ -151,6 +155,16 @@ class Service:
         with self._store.reading() as reader:
             return _found_job(reader, job_id)
 
+    def events(self, job_id: str, asked: Query) -> Chunks:
+        """GET /jobs/:id/events: what has happened to the job, the oldest first. Raises NotFound."""
+        with self._store.reading() as reader:
+            events = _found_job(reader, job_id).events
+
+        def read(places: Sequence[int]) -> Part:
+            return Part([events[place].view() for place in places], len(places))
+
+        return Chunks(len(events), _page(range(len(events)), asked), read)
+
     def results(self, job_id: str, asked: Query) -> Chunks:
         """GET /jobs/:id/results: groups of equal results, the largest first. Raises NotFound."""
         done = [status.value for status in RequestStatus if status not in OPEN]
@@ -178,23 +192,23 @@ class Service:
 
         return Chunks(len(ordered), _page(range(len(ordered)), asked), read)
 
-    def control_job(self, job_id: str, body: Any) -> dict[str, Any]:
-        """PUT /jobs/:id. Raises Invalid, NotFound, Conflict, Unavailable."""
+    def control_job(self, job_id: str, body: Any, by: str = ITSELF) -> dict[str, Any]:
+        """PUT /jobs/:id, as ``by`` asks. Raises Invalid, NotFound, Conflict, Unavailable."""
         wanted, force = _control(body)
         number = _number(job_id, "job")
         job = self._dispatcher.call(
-            lambda engine: engine.control(number, wanted, force=force), CHANGE_TIMEOUT_S
+            lambda engine: engine.control(number, wanted, force=force, by=by), CHANGE_TIMEOUT_S
         )
         return _with_ids(job)
 
-    def delete_job(self, job_id: str) -> dict[str, Any]:
-        """DELETE /jobs/:id: the job as it last was. Raises NotFound, Unavailable."""
+    def delete_job(self, job_id: str, by: str = ITSELF) -> dict[str, Any]:
+        """DELETE /jobs/:id, as ``by`` asks: the job as it last was. Raises NotFound, Unavailable."""
         number = _number(job_id, "job")
-        return _with_ids(self._dispatcher.call(lambda engine: engine.delete(number), CHANGE_TIMEOUT_S))
+        return _with_ids(self._dispatcher.call(lambda engine: engine.delete(number, by), CHANGE_TIMEOUT_S))
 
     # -- requests ---------------------------------------------------------------------------------
 
-    def create_request(self, body: Any, *, over_bus: bool = False) -> dict[str, Any]:
+    def create_request(self, body: Any, by: str | None = None, *, over_bus: bool = False) -> dict[str, Any]:
         """POST /requests: create a job of one request, as ``create_job``. Returns the request.
 
         Raises also TooLarge: ``over_bus``, and the bus does not carry the answer. Nothing was created then.
@@ -210,7 +224,7 @@ class Service:
                 f"The answer, with the data in it, would have more than {most} bytes, which are the most "
                 "that the bus carries: POST /jobs, which answers with ids, or use HTTP."
             ) from None
-        job = self._dispatcher.create(lambda engine: engine.create(spec), CHANGE_TIMEOUT_S)
+        job = self._create(replace(spec, created_by=by))
         return self.request(str(job.first))
 
     def requests(self, asked: Query, job_id: str | None = None) -> Chunks:
@@ -346,19 +360,29 @@ def _control(body: Any) -> tuple[JobStatus, bool]:
     return JobStatus(str(status)), force
 
 
-def plan(spec: JobSpec, job: Job) -> dict[str, Any]:
+def plan(
+    spec: JobSpec, job: Job, find_out: Callable[[Sequence[str]], Registration] | None = None
+) -> dict[str, Any]:
     """What this job would be: ids are null, nothing is created.
 
-    ``waveSizes`` says what goes when, and ``plan`` all of it in sentences.
+    ``waveSizes`` says what goes when, and ``plan`` all of it in sentences. ``find_out`` finds out which of
+    its gateways the controller knows.
     """
     waves = job.policy.waves
+    found = None
+    if find_out is not None:
+        found = find_out(list(dict.fromkeys(name for item in spec.items for name in item.destinations)))
     planned = spec.requests_of(job)
 
     def read(places: Sequence[int]) -> Part:
         return Part([_planned(job, waves, *one) for one in islice(planned, len(places))], len(places))
 
     sizes = [end - before for before, end in pairwise((0, *waves))]
-    told = {"dryRun": True, "waveSizes": sizes, "plan": outlook.sentences(spec, job)}
+    sentences = outlook.sentences(spec, job)
+    told: dict[str, Any] = {"dryRun": True, "waveSizes": sizes, "plan": sentences}
+    if found is not None:
+        sentences += outlook.registration(found)
+        told["registration"] = found.view()
     return {**job.view(), "id": None, **told, "requests": Chunks(job.total, range(job.total), read)}
 
 

@@ -10,6 +10,7 @@ from puppetmaster.bundle.runtime import SteadySanji
 from puppetmaster.bundle.sdk import Route
 from puppetmaster.bus.limit import Limit
 from puppetmaster.errors import TooLarge
+from puppetmaster.model.caller import BUS
 from puppetmaster.model.message import Capacity
 
 log = logging.getLogger("sanji.puppetmaster.bundle.routes")
@@ -26,7 +27,7 @@ class Routes(SteadySanji):
     def respond(self, operation: Operation, message: Any, response: Any) -> None:
         """Answer a request of the bus for this operation. Raises PuppetmasterError."""
         id_ = message.param.get("id", "")
-        data = operation.run(self.backend, id_, message.query, message.data, over_bus=True)
+        data = operation.run(self.backend, id_, message.query, message.data, BUS, over_bus=True)
         job_id = operation.created(data)[1] if operation.created is not None else None
         try:
             if operation.changes and data["id"] is not None:

@@ -18,8 +18,9 @@ TIMEOUT_S = 30.0
 #: How often a new job is posted when its answer is lost; its key makes it the same job each time.
 CREATE_ATTEMPTS = 3
 
-#: A property that each job, each request, and each group of results has.
+#: A property that each job, request, group of results, gateway, answer to a put, and event has.
 _JOB, _REQUEST, _GROUP, _GATEWAY, _PUT = "counts", "__request", "sample", "lastResult", "put"
+_EVENT = "event"
 #: Words of the API's sentences -> the command that shows the same.
 _SAID_HERE = {
     "GET /jobs lists": "list",
@@ -152,6 +153,10 @@ class Client:
         """GET /jobs/:id/results. Returns groups of equal results, and the number of all groups."""
         query = {"diff": "true" if diff else None, "collection": "true" if full else None, **page}
         return self._rows(f"/jobs/{job_id}/results", query, _GROUP)
+
+    def events(self, job_id: int) -> tuple[list[dict[str, Any]], int]:
+        """GET /jobs/:id/events. Returns the events, and their number."""
+        return self._rows(f"/jobs/{job_id}/events", {}, _EVENT)
 
     def control(self, job_id: int, status: str, *, force: bool = False) -> dict[str, Any]:
         """PUT /jobs/:id. Returns the job."""

@@ -33,6 +33,7 @@ from puppetmaster.cli.fleet import gateways
 from puppetmaster.cli.kinds import OneOf, SomeOf, whole
 from puppetmaster.cli.submit import rerun, submit
 from puppetmaster.cli.terminal import Screen
+from puppetmaster.cli.who import events, token
 from puppetmaster.model.job import JobStatus
 
 NAME = called.NAME
@@ -337,7 +338,7 @@ def completion(shell: str) -> None:
     click.echo(kind(cli, {}, NAME, COMPLETE).source())
 
 
-for command in (submit, rerun, gateways):
+for command in (submit, rerun, gateways, events, token):
     cli.add_command(command)
 cli.add_command(export_store)
 cli.add_command(import_store)

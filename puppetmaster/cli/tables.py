@@ -76,13 +76,14 @@ def job(screen: Screen, found: Row, requests: Sequence[Row]) -> None:
     took_s = wording.took(found)
     after = f", after {wording.duration(took_s)}" if took_s is not None and screen.terminal else ""
     ago = f", {wording.age(found['createdAt'], screen.now())} ago" if screen.terminal else ""
+    by = f", by {found['createdBy']}" if found.get("createdBy") else ""
     key = found["key"] or ""
     facts = {
         "command": found.get("summary"),
         "data": _common_data(requests),
         "requests": f"{found['totalCount']}: {counts}",
         "sought": wording.targets(found),
-        "created": moment(found["createdAt"]) + ago,
+        "created": moment(found["createdAt"]) + ago + by,
         "ended": moment(found["finishedAt"]) + after if found["finishedAt"] else None,
         **dict(wording.policies(found, screen.now(), moment)),
         "opened by hand": wording.opened_gates(found, moment),

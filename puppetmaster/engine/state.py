@@ -16,6 +16,7 @@ from puppetmaster.model.job import Job, JobEvent, JobStatus
 from puppetmaster.model.message import EncodedCommand
 from puppetmaster.model.policy import Policy
 from puppetmaster.model.request import OPEN, Item, Request, RequestStatus
+from puppetmaster.model.timeline import Event, What
 from puppetmaster.store.base import LAST_REQUEST_ID, Changes, Ids, Reader
 
 #: Data of an item up to this size are counted with its requests.
@@ -47,6 +48,8 @@ class OpenJob:
     items: dict[int, Item]
     commands: Commands
     policy: Policy
+    #: The number of its last event that was in ``State.happened``, or that an earlier process noted.
+    told: int = 0
     #: Whether an earlier process began it.
     taken_up: bool = False
     #: Whether its creator has no answer yet; until then no request of it is sent.
@@ -83,6 +86,8 @@ class State:
     def __init__(self, reader: Reader, ids: Ids) -> None:
         self.changes = Changes()
         self.created: set[int] = set()
+        #: What happened to jobs since the last commit, each with the job after it.
+        self.happened: list[tuple[Job, Event]] = []
         self._reader = reader
         self._ids = ids
         self._spare: Iterator[int] = iter(())
@@ -262,15 +267,23 @@ class State:
         self.tally(opened)
         job = opened.job
         if job.started_at is None and job.counts[RequestStatus.SENT]:
-            job = replace(job, started_at=at)
+            job = replace(job, started_at=at).noted(What.STARTED, at)
         if not job.open_count:
             job = job.after(job.ending or JobEvent.FINISH, at)
+            job = job.noted(What.ENDED, at, why=job.reason)
             job = replace(job, ended_boot=boot, ended_s=now_s if boot else None)
             del self._open[job_id]
             self.ended_jobs[job.status] += 1
             self._large.pop(job_id, None)
         opened.job = self.changes.jobs[job_id] = job
+        self._tell(opened)
         return job
+
+    def _tell(self, opened: OpenJob) -> None:
+        events = opened.job.events
+        if events and events[-1].number > opened.told:
+            self.happened += [(opened.job, event) for event in events if event.number > opened.told]
+            opened.told = events[-1].number
 
     def correct(self, old: Request, new: Request) -> None:
         """Note that a late answer has changed a request that was done, and count it in its job."""
@@ -333,6 +346,7 @@ class State:
 
     def _forget_changes(self, job: Job) -> None:
         self.created.discard(job.id)
+        self.happened[:] = [one for one in self.happened if one[0].id != job.id]
         self.changes.jobs.pop(job.id, None)
         for id_ in job.request_ids:
             self.changes.requests.pop(id_, None)
@@ -344,6 +358,7 @@ class State:
         """Begin anew, because all changes are on disk."""
         self.changes = Changes()
         self.created = set()
+        self.happened = []
 
     # -- look-ups: what is not on disk yet comes before what is ------------------------------------
 

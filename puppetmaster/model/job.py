@@ -13,6 +13,7 @@ from typing import Any
 from puppetmaster.errors import IllegalTransition
 from puppetmaster.model.policy import Policy
 from puppetmaster.model.request import FAILURES, OPEN, RequestStatus
+from puppetmaster.model.timeline import ITSELF, Event, Events, What, with_event
 from puppetmaster.model.why import Reason, Said, code_of
 
 
@@ -106,6 +107,10 @@ class Job:
     #: Number of its requests.
     total: int
     created_at: str
+    #: Who created it; None: an earlier version did not keep that.
+    created_by: str | None = None
+    #: What has happened to it.
+    events: Events = ()
     #: None: it has no name.
     name: str | None = None
     #: Method and resource of its first item, for lists.
@@ -217,6 +222,14 @@ class Job:
         """The job with ``event`` as its ``ending``. A job that is being stopped already stays as it is."""
         return self if self.ending else replace(self, ending=event, reason=reason)
 
+    def noted(
+        self, what: What, at: str, *, by: str = ITSELF, wave: int | None = None, why: str | None = None
+    ) -> "Job":
+        """The job with another event."""
+        number = self.events[-1].number + 1 if self.events else 1
+        event = Event(number, at, what, by, self.status.value, wave, why)
+        return replace(self, events=with_event(self.events, event))
+
     def opened_by_hand(self, at: str) -> "Job":
         """The job with the next wave open, though the gate in front of it failed."""
         gate = OpenedGate(self.wave, self.failures - self.wave_errors, at)
@@ -239,6 +252,7 @@ class Job:
             "first": self.first,
             "total": self.total,
             "createdAt": self.created_at,
+            "createdBy": self.created_by,
             "name": self.name,
             "summary": self.summary,
             "key": self.key,
@@ -266,6 +280,7 @@ class Job:
             "reason": self.reason,
             "reasonCode": code_of(self.reason),
             "counts": {status.value: count for status, count in self.counts.items()},
+            "events": [event.document() for event in self.events],
         }
 
     @classmethod
@@ -276,6 +291,8 @@ class Job:
             first=document["first"],
             total=document["total"],
             created_at=document["createdAt"],
+            created_by=document.get("createdBy"),  # jobs of earlier versions have neither
+            events=tuple(map(Event.from_document, document.get("events", ()))),
             name=document["name"],
             summary=document.get("summary", ""),  # jobs of earlier versions have none
             key=document["key"],
@@ -314,6 +331,7 @@ class Job:
             "key": self.key,
             "parent": self.parent,
             "createdAt": self.created_at,
+            "createdBy": self.created_by,
             "startedAt": self.started_at,
             "finishedAt": self.finished_at,
             "timeout": self.timeout_s,

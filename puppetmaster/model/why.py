@@ -115,6 +115,7 @@ class Reason(_Code):
         "the store is a copy, and what waits may have run since it was made: resume it, or cancel it",
     )
     CANCELED = "canceled", "canceled by a request"
+    FORCED = "forced", "canceled by a request, and what was in flight was not waited for"
     REMOVED = "removed", "removed by a request"
     TIMEOUT = "timeout", "its timeout of {timeout_s:g} s is over"
     ERRORS = "errors", "{failed} of {done} {what} failed, and at most {errors} may"

@@ -195,8 +195,10 @@ class MemoryReader(Reader):
         for id_ in self.request_ids({}):
             one = requests[id_]
             if one["destination"] in wanted and one["status"] not in OPEN:
-                code = (one.get("result") or {}).get("code")
-                found[one["destination"]] = LastResult(id_, one["status"], code)
+                result = one.get("result") or {}
+                found[one["destination"]] = LastResult(
+                    id_, one["status"], result.get("code"), one.get("finishedAt"), result.get("source")
+                )
         return found
 
     def _exists(self, one: Request | Item) -> bool:
@@ -207,6 +209,7 @@ class MemoryStore(Store):
     """A store over the ``memory`` of an earlier store; None: a new one."""
 
     def __init__(self, memory: Memory | None = None) -> None:
+        self.place = "memory"
         self.memory = Memory() if memory is None else memory
         #: Whether all commits fail. With this tests play a full disk.
         self.full = False
@@ -234,6 +237,10 @@ class MemoryStore(Store):
         """About how many bytes a file would have."""
         tables = self._latest()
         return REQUEST_BYTES * (len(tables.jobs) + len(tables.requests))
+
+    def disk_bytes(self) -> int:
+        """None."""
+        return 0
 
     def commit(self, changes: Changes) -> None:
         """Keep all of ``changes``, or nothing. Raises StoreError: the store is closed, or ``full``."""
@@ -309,6 +316,8 @@ def _change_gateways(tables: Tables, changes: Changes, put: Mapping[str, Documen
     for name in changes.forgotten:
         tables.gateways.pop(name, None)
     tables.gateways.update(put)
+    for name in changes.destinations & tables.gateways.keys():
+        tables.gateways[name] = {key: to for key, to in tables.gateways[name].items() if key != "discovered"}
     for name in sorted(changes.destinations - tables.gateways.keys()):
         if len(tables.gateways) < MOST_LEARNED:
             tables.gateways[name] = Gateway(name=name).document()

@@ -29,7 +29,7 @@ from tinydb.table import Document
 
 from puppetmaster.errors import NotKnown, StoreError
 from puppetmaster.model.gateway import Gateway
-from puppetmaster.model.job import FINAL, Job, JobEvent, JobStatus
+from puppetmaster.model.job import FINAL, Job, JobStatus
 from puppetmaster.model.request import Item, Request
 from puppetmaster.model.why import Reason, Said
 from puppetmaster.store.base import (
@@ -44,6 +44,7 @@ from puppetmaster.store.base import (
     Store,
     ahead,
     first_request_id,
+    waiting_for_a_person,
 )
 from puppetmaster.store.datadir import FILE_NAME as FILE_NAME  # for modules that know the store only
 from puppetmaster.store.datadir import DataDir
@@ -85,6 +86,7 @@ class SqliteStore(Store):
 
     def __init__(self, data_dir: Path) -> None:
         self.path = data_dir / FILE_NAME
+        self.place = str(self.path)
         self._spare: LifoQueue[SqliteReader] = LifoQueue()
         self._closed = False
         with _way_out(data_dir):
@@ -269,10 +271,12 @@ class SqliteStore(Store):
         if not changes.gateways and not changes.destinations:
             return
         names = {*changes.gateways, *changes.destinations}
-        if not changes.gateways and table.count(Fields(name=list(names))) == len(names):
-            return  # all are known
-        known = {name: id_ for id_, name in table.values(("name",), {"name": list(names)})}
+        found = table.values(("name", "discovered"), {"name": list(names)})
+        known = {name: id_ for id_, name, _ in found}
         put = changes.gateways
+        named = [id_ for id_, name, discovered in found if discovered and name not in put]
+        if named:
+            table.put((one.doc_id, without_discovered(one)) for one in table.get(doc_ids=named))
         table.put((known[name], one.document()) for name, one in put.items() if name in known)
         fresh = [one for name, one in put.items() if name not in known]
         learned = sorted(names - known.keys() - put.keys())
@@ -354,6 +358,11 @@ class SqliteStore(Store):
         """How many bytes of the file are in use."""
         return self._db.storage.size_bytes()
 
+    def disk_bytes(self) -> int:
+        """The sizes of the file, its log, and the index of that."""
+        files = (self.path, *(self.path.with_name(f"{self.path.name}-{what}") for what in ("wal", "shm")))
+        return sum(file.stat().st_size for file in files if file.exists())
+
     @contextmanager
     def reading(self) -> Iterator[Reader]:
         """A reader of one committed state of the file, for any thread. Raises StoreError."""
@@ -394,6 +403,11 @@ def _abandon_drafts(db: SqliteTinyDB) -> None:
     db.table("trash").update(operations.delete("draft"), Fields(draft=True))
 
 
+def without_discovered(document: Mapping[str, Any]) -> dict[str, Any]:
+    """The document of a gateway that somebody has named."""
+    return {name: value for name, value in document.items() if name != "discovered"}
+
+
 def learn_gateways(db: SqliteTinyDB) -> None:
     """Make gateways of all destinations, because an earlier version has kept none."""
     names = db.table("requests").distinct("destination")
@@ -403,7 +417,7 @@ def learn_gateways(db: SqliteTinyDB) -> None:
 def pause_open_jobs(db: SqliteTinyDB, path: Path, reason: Said) -> None:
     """Pause all jobs in a file that would send by themselves, so that a person decides."""
     going = SqliteReader(db, path).jobs({"status": [JobStatus.PENDING.value, JobStatus.DISPATCHING.value]})
-    paused = (job.after(JobEvent.PAUSE, "", reason=reason) for job in going if job.ending is None)
+    paused = (waiting_for_a_person(job, reason) for job in going if job.ending is None)
     db.table("jobs").put((job.id, job.document()) for job in paused)
 
 

@@ -477,14 +477,14 @@ def test_of_those_whose_bridges_are_gone_nobody_is_asked(world: World) -> None:
 def test_what_the_controller_says_of_a_gateway_is_known_until_it_is_restarted(world: World) -> None:
     Fleet(world, "b")
     world.create(body("post", "b"))
-    presence = world.engine.presence
-    assert presence.of("b") == (None, True)
+    registered = world.engine.registered
+    assert registered.of("b").registered is True
     job = world.create(body("post", "a"))
-    world.run(lambda engine: engine.presence.owned("a", ["/remote/a"]))
+    world.run(lambda engine: engine.owners("a", ["/remote/a"]))
     nobody(world, job)
-    assert presence.of("a") == (None, False)
+    assert registered.of("a").registered is False
     world.run(lambda engine: engine.delivery.controller_restarted(world.clock.now_s() - 1))
-    assert presence.of("b") == (None, None)
+    assert registered.of("b").registered is None
 
 
 # -- a remote bundle that says so ------------------------------------------------------------------

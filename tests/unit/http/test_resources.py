@@ -5,7 +5,6 @@ import gc
 import gzip
 import json
 import queue
-import tracemalloc
 import weakref
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,11 +27,14 @@ from puppetmaster.bus.client import (
 )
 from puppetmaster.errors import StoreError
 from puppetmaster.http import resources
+from puppetmaster.http.keys import CALLER
 from puppetmaster.http.resources import Queues, Resource
 from puppetmaster.http.security import SMALL_BYTES
+from puppetmaster.model.caller import ANYBODY
 from puppetmaster.model.message import Outgoing
 from puppetmaster.model.reply import from_gateway
 from puppetmaster.store.base import FIRST_REQUEST_ID
+from tests.costs import memory_of
 from tests.desk import until
 from tests.web_client import Door, batch, many, received, running
 
@@ -267,20 +269,18 @@ def test_a_long_answer_is_compressed_for_those_who_can_read_that(door: Door) -> 
     assert "content-encoding" not in door.ask("GET", "/jobs/1?limit=1", Accept_Encoding="gzip").headers
 
 
+def read_away(door: Door, *asked: bytes) -> int:
+    """How many bytes are answered; none is kept."""
+    with door.raw(*asked) as connection:
+        return sum(map(len, iter(lambda: connection.recv(1 << 16), b"")))
+
+
 def test_a_long_answer_is_never_in_memory_as_a_whole(door: Door) -> None:
     created(door, *many(20_000))
     # Once it is paused its requests wait in their scheduler, and making these is no part of the answer.
     door.ask("PUT", "/jobs/1", {"status": "paused"})
-    connection = door.raw(b"GET /jobs/1 HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
-    tracemalloc.start()
-    try:
-        size = 0
-        while part := connection.recv(1 << 16):
-            size += len(part)
-        _, peak = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
-        connection.close()
+    asked = b"GET /jobs/1 HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+    size, peak = memory_of(lambda: read_away(door, asked))
     assert size > 5_000_000
     assert peak < size / 2
 
@@ -303,16 +303,7 @@ def test_requests_that_share_large_data_are_shown_one_by_one(door: Door, method:
     assert door.ask("POST", "/jobs", body).status == 200
     sent = json.dumps({**body, "dryRun": True}).encode() if method == "POST" else b""
     head = f"{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(sent)}\r\n"
-    tracemalloc.start()
-    try:
-        connection = door.raw(head.encode() + b"Connection: close\r\n\r\n", sent)
-        size = 0
-        while part := connection.recv(1 << 16):
-            size += len(part)
-        _, peak = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
-        connection.close()
+    size, peak = memory_of(lambda: read_away(door, head.encode() + b"Connection: close\r\n\r\n", sent))
     assert size > 40_000_000
     assert peak < 8_000_000
 
@@ -394,7 +385,8 @@ def test_what_bridges_said_is_counted_and_owners_of_many_are_listed(tmp_path: Pa
         def gateways() -> Any:
             return door.ask("GET", "/system/puppetmaster").json["gateways"]
 
-        nobody = {"connected": 0, "away": 0, "changes": 0, "watched": True, "route": "auto", "owners": {}}
+        counts = ("connected", "away", "changes", "registered", "notRegistered", "unknown")
+        nobody = {**dict.fromkeys(counts, 0), "watched": True, "route": "auto", "owners": {}}
         assert gateways() == nobody
         bridges = [("cg-1", True), ("cg-2", True), ("cg-3", False)]
         dispatcher.post([BridgeChanged(name, connected, retained=True) for name, connected in bridges])
@@ -566,6 +558,7 @@ class Alone:
             "query_string": query.encode(),
             "path_params": {"id": "7"},
             "headers": [(name.lower().encode(), value.encode()) for name, value in named.items()],
+            CALLER: ANYBODY,
         }
         asyncio.run(self._resource(scope, receive, send))
         whole_body = b"".join(self.pieces)
