@@ -450,9 +450,10 @@ class BusClient:
         for pattern in self._statuses:
             if (found := pattern.fullmatch(topic)) is not None:
                 return self._take_status(found[1], received)
-        if jsoncodec.values(received.payload) > MESSAGE_LIMIT_BYTES:  # as objects twenty times as much memory
-            raise ValueError("it has more values than a controller passes on")
-        message = jsoncodec.decode(received.payload)
+        payload = received.payload
+        if len(payload) > MESSAGE_LIMIT_BYTES and jsoncodec.values(payload) > MESSAGE_LIMIT_BYTES:
+            raise ValueError("it has more values than a controller passes on")  # as objects much more memory
+        message = jsoncodec.decode(payload)
         if not reply.is_answer(message):
             return self._drop(topic, "it is no answer")
         id_ = int(message["id"])
