@@ -197,7 +197,7 @@ def test_gateways_are_found_by_who_is_registered(page: Page, site: Site) -> None
     facts = page.get_by_role("region", name="Gateway", exact=True)
     expect(facts).to_contain_text(re.compile(r"Isregistered.*Checked\d\d:.*Last resultnone"))
     site.job("/system/time", ["cg-050"])
-    button(page, "Ask the controller now").click()
+    button(page, "Check now").click()
     expect(facts).to_contain_text(re.compile(r"Last seen(just now|\d+ s ago).*Last resultresolved 200"))
 
 
