@@ -75,6 +75,7 @@ class App:
         if settings.log_events == "on":
             self.site.dispatcher.happened = log_events
         self.service = Service(settings, self.store, self.site.dispatcher, self.site.limit)
+        self.site.engine.templates.specify = self.service.templates.specified
         self.door = self._door(where) if where is not None else None
 
     def _door(self, where: Address) -> HttpApp:

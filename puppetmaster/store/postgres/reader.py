@@ -19,6 +19,7 @@ from puppetmaster.model.gateway import Gateway, Sought, glob
 from puppetmaster.model.job import Job
 from puppetmaster.model.request import OPEN, Item, Request
 from puppetmaster.model.selector import Operator, Requirement
+from puppetmaster.model.template import Template
 from puppetmaster.store.base import Filter, LastResult, Reader
 from puppetmaster.store.postgres.connection import Connection, sentence
 from puppetmaster.store.postgres.rows import column, decode, plain
@@ -75,7 +76,7 @@ class PostgresReader(Reader):
 
     @_reads
     def jobs(self, where: Filter, *, limit: int | None = None, offset: int = 0) -> list[Job]:
-        """Jobs, newest first. ``where``: ``status``, ``name``, ``destination``, ``text``, ``failed``."""
+        """Jobs, newest first. ``where`` as in the port."""
         terms, values = _of_jobs(where)
         sql = f"SELECT id, doc FROM jobs WHERE {terms} ORDER BY id DESC LIMIT %s OFFSET %s"
         return self._as_jobs(self._rows(sql, [*values, limit, offset]))
@@ -202,6 +203,26 @@ class PostgresReader(Reader):
             for name, id_, status, code, at, source in rows
         }
 
+    @_reads
+    def template(self, id_: int) -> Template | None:
+        """The template with this id; None: there is none."""
+        return self._as_template(self._rows("SELECT id, doc FROM templates WHERE id = %s", [id_]))
+
+    @_reads
+    def template_named(self, name: str) -> Template | None:
+        """The template of this name; None: there is none."""
+        sql = "SELECT id, doc FROM templates WHERE name = %s ORDER BY id LIMIT 1"
+        return self._as_template(self._rows(sql, [column(name)]))
+
+    @_reads
+    def template_ids(self) -> Sequence[int]:
+        """The ids of all templates, ascending."""
+        return [id_ for (id_,) in self._rows("SELECT id FROM templates ORDER BY id")]
+
+    def _as_template(self, rows: Sequence[Row]) -> Template | None:
+        made = (_made(Template.from_document, "template", id_, decode(doc)) for id_, doc in rows)
+        return next(made, None)
+
     def _as_jobs(self, rows: Iterable[Row]) -> list[Job]:
         return [_made(Job.from_document, "job", id_, decode(doc)) for id_, doc in rows]
 
@@ -252,6 +273,7 @@ def _saying(_: str, wanted: Any) -> Terms:
 _JOBS: dict[str, Callable[[str, Any], Terms]] = {
     "status": _one_of,
     "name": _one_of,
+    "template": _one_of,
     "failed": _failed,
     "destination": _destined,
     "text": _saying,

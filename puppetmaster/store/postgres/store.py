@@ -8,6 +8,7 @@ import logging
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from itertools import chain
 from queue import Empty, Full, LifoQueue
 from typing import NoReturn
@@ -16,6 +17,7 @@ import psycopg
 
 from puppetmaster.errors import StoreError
 from puppetmaster.model.job import FINAL, JobStatus
+from puppetmaster.model.template import Template
 from puppetmaster.model.why import Reason
 from puppetmaster.store.base import (
     MOST_LEARNED,
@@ -29,6 +31,7 @@ from puppetmaster.store.base import (
     Store,
     ahead,
     first_request_id,
+    switched_off,
     waiting_for_a_person,
 )
 from puppetmaster.store.datadir import Known
@@ -93,7 +96,7 @@ class PostgresStore(Store):
         return installation
 
     def _begin(self, *, copied: bool) -> None:
-        """Abandon the drafts of an earlier process. In a copy: leave out ids, and pause the open jobs."""
+        """Abandon the drafts of an earlier process. In a copy: leave out ids, and send nothing by itself."""
         calls: list[Call] = [(rows.ABANDONED, [])]
         ids = self.ids
         if copied:
@@ -103,7 +106,14 @@ class PostgresStore(Store):
             going = self.now.jobs({"status": [JobStatus.PENDING.value, JobStatus.DISPATCHING.value]})
             paused = [waiting_for_a_person(job, reason) for job in going if job.ending is None]
             calls += [(rows.OWNED, []), *([rows.jobs(paused, {})] if paused else [])]
+            held = [switched_off(one, reason) for one in self._templates() if one.scheduled]
+            calls += [rows.templates(held)] if held else []
         self._turns.write(calls, ids)
+
+    def _templates(self) -> Iterator[Template]:
+        for id_ in self.now.template_ids():
+            if (found := self.now.template(id_)) is not None:
+                yield found
 
     def _writing(self) -> Connection:
         if self._closed:
@@ -118,7 +128,7 @@ class PostgresStore(Store):
     @property
     def ids(self) -> Ids:
         """The next ids, as last committed."""
-        return Ids(self._turns.ids.next_job, self._turns.ids.next_request)
+        return replace(self._turns.ids)
 
     @property
     def size_bytes(self) -> int:
@@ -135,7 +145,7 @@ class PostgresStore(Store):
         """How many bytes the tables take on the server's disk. For any thread. Raises StoreError."""
         sql = "SELECT sum(pg_total_relation_size(name::regclass)) FROM unnest(%s::text[]) AS name"
         with self._snapshot() as connection, as_store_error(f"{self.place} cannot be read"):
-            found = connection.execute(sql, [list(schema.NAMES)]).fetchone()
+            found = connection.execute(sql, [[*schema.NAMES, *schema.ADDED]]).fetchone()
         return int(found[0]) if found else 0
 
     def commit(self, changes: Changes) -> None:

@@ -50,12 +50,12 @@ class Turns:
         #: Whether a turn was committed that its caller was told of as failed.
         self._to_undo = False
         with as_store_error(f"{door.place} cannot be read"):
-            sql = "SELECT turn, next_job, next_request FROM buses WHERE id = %s"
+            sql = "SELECT turn, next_job, next_request, next_template FROM buses WHERE id = %s"
             found = self._connected().execute(sql, [BUS]).fetchone()
         assert found is not None
         self._turn = int(found[0])
         #: The next ids, as last committed.
-        self.ids = Ids(int(found[1]), int(found[2]))
+        self.ids = Ids(*map(int, found[1:]))
 
     @property
     def connection(self) -> Connection:
@@ -96,7 +96,7 @@ class Turns:
         connections.pipeline(connection, calls)
 
     def _fence(self, turn: int, ids: Ids) -> Call:
-        values = (BUS, self._lead.epoch, turn, ids.next_job, ids.next_request, LEASE_S)
+        values = (BUS, self._lead.epoch, turn, ids.next_job, ids.next_request, LEASE_S, ids.next_template)
         return FENCE, [str(one) for one in values]
 
     def _write(self, calls: Sequence[Call], ids: Ids) -> None:
