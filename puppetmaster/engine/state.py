@@ -243,6 +243,11 @@ class State:
         """Ids of the open jobs that ``settle`` must bring up to date."""
         return list(self._touched)
 
+    def goes_on(self, job_id: int) -> bool:
+        """Whether an open job goes on as it is, whatever its counts are: it has no gates, and is not done."""
+        opened = self._open[job_id]
+        return bool(opened.requests) and opened.policy.abort is None and len(opened.policy.waves) == 1
+
     def tally(self, opened: OpenJob) -> None:
         """Bring the counts of an open job up to date."""
         opened.job = opened.job.tallied(opened.deltas)

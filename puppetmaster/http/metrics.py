@@ -23,6 +23,8 @@ _BUS = {
     "controller": "1 when the controller answers",
     "registered": "1 when we are registered with the controller",
 }
+#: Value of ``status`` -> the number of those gateways in the health.
+_REGISTERED = {"registered": "registered", "not_registered": "notRegistered", "unknown": "unknown"}
 _OWNERS = {
     "window": "Most requests in flight at an owner of many gateways at present",
     "busy": "Requests that an owner of many gateways may be busy with",
@@ -102,6 +104,9 @@ def _of_gateways(gateways: dict[str, Any]) -> Iterator[Metric]:
     bridges = {status: gateways[status] for status in ("connected", "away")}
     about = "Gateways whose bridges say whether they are connected"
     yield _by(GaugeMetricFamily, "gateways", about, "status", bridges)
+    registered = {status: gateways[name] for status, name in _REGISTERED.items()}
+    about = "Gateways that are known, as the controller says"
+    yield _by(GaugeMetricFamily, "gateways_known", about, "status", registered)
     yield CounterMetricFamily(
         "puppetmaster_gateway_changes", "How often a bridge came or went", value=gateways["changes"]
     )

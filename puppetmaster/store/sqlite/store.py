@@ -284,7 +284,7 @@ class SqliteStore(Store):
             room = max(MOST_LEARNED - len(fresh) - table.count(Fields()), 0)
             fresh += [Gateway(name=name) for name in learned[:room]]
         if fresh:
-            table.insert_multiple(one.document() for one in fresh)
+            table.append(one.document() for one in fresh)
 
     def _write_drafts(self, changes: Changes) -> None:
         trash = self._db.table("trash")
