@@ -197,7 +197,7 @@ class PostgresStore(Store):
     def reading(self) -> Iterator[Reader]:
         """A reader of one committed state, for any thread. Raises StoreError."""
         with self._snapshot() as connection:
-            yield PostgresReader(lambda: connection, self.place)
+            yield PostgresReader(lambda: connection, self.place, fixed=True)
 
     @contextmanager
     def _snapshot(self) -> Iterator[Connection]:
