@@ -71,9 +71,9 @@ sandbox: $(VENV)/.ready-sandbox ## The demo's broker, controller and gateways, a
 run: $(VENV)/.ready ## Run the bundle on the broker of BROKER_PORT_1883_TCP_ADDR and _PORT
 	@$(BIN)/python index.py
 
-# Most of their time is waiting, for processes and for time to pass: three files at once keep two cores busy.
+# Those that wait, for processes and for time to pass, run beside those that work: four files keep two cores busy.
 test: $(READY) ## Run all tests
-	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder
 
 torture: $(READY) ## Kill the bundle 400 times, a quarter of it on bridged gateways, 100,000 malformed inputs, let disk and clock fail
 	$(BIN)/python -m tests.torture --kills 300 --bridged 100 --seed 1 --inputs 100000
@@ -138,6 +138,8 @@ install: ## Install the bundle as a service below $(DESTDIR), with an environmen
 	install -d $(DESTDIR)$(dir $(SETTINGS))
 	@test -e $(DESTDIR)$(SETTINGS) || echo '{}' > $(DESTDIR)$(SETTINGS)
 	@echo "installed: the command $(NAME), and the service $(NAME)"
+	@if [ -e $(INSTALL_DIR)/data/$(NAME).db ]; then echo "$(RUN_DIR)/data has the jobs of an earlier" \
+		"installation: the service does not read them; docs/install.md says how it is given them"; fi
 
 uninstall: ## Remove the installed bundle; its settings and what it has stored stay
 	@for file in $(TARGET_FILES); do rm -f $(INSTALL_DIR)/$$file; done

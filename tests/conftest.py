@@ -33,6 +33,27 @@ def _known_ids() -> Iterator[None]:
         yield
 
 
+#: The files that take longest: they are among the first.
+LONGEST = ("test_package.py", "test_kills.py", "test_outages.py", "test_flow.py", "test_fuzz.py")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Where several workers run, let files that wait for processes (tests/system) run beside those that work.
+
+    All of them are begun in the first half, so that at the end no worker is left with a long one.
+    """
+    if not hasattr(config, "workerinput"):
+        return
+    files = dict.fromkeys(item.path for item in items)
+    works = [path for path in files if "system" not in path.parts]
+    waits = sorted(
+        (path for path in files if "system" in path.parts), key=lambda one: one.name not in LONGEST
+    )
+    place = {path: at / len(waits) / 2 for at, path in enumerate(waits)}
+    place |= {path: at / len(works) for at, path in enumerate(works)}
+    items.sort(key=lambda item: place[item.path])
+
+
 #: What tests may find missing: Debian's packages of these names bring it.
 PACKAGES = (
     "chromium",
