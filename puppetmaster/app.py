@@ -68,7 +68,7 @@ class App:
         self._clock = Clock()
         self._manager = Manager(now_s=self._clock.now_s)
         self._started_at = iso(self._clock.wall_s())
-        self.store = open_store(settings)
+        self.store = open_store(settings, self._waiting)
         self.hub = Hub()
         self.site = Site(settings, self.store, self.hub, self._clock, bundle)
         self.site.dispatcher.turned = self._turned
@@ -126,6 +126,9 @@ class App:
                 self.door.stop()
             if not self.site.dispatcher.running:
                 self.store.close()
+
+    def _waiting(self, said: str) -> None:
+        self._manager.turned(lambda: said)
 
     def _turned(self) -> None:
         self._manager.turned(self._status)

@@ -227,6 +227,8 @@ class BusClient:
     ) -> None:
         """Raises SettingsError."""
         self.tunnel = f"puppetmaster/{installation}"
+        #: Whether we may have a connection to the broker. May block.
+        self.permit: Callable[[], bool] = lambda: True
         self.dropped = 0
         self._address = f"{settings.broker_host}:{settings.broker_port}"
         self._asking = f"{self.tunnel}/ask"
@@ -260,7 +262,12 @@ class BusClient:
             f"puppetmaster-{installation}",
             [(self.tunnel, 1), (self._asking, 0)],
             Listener(
-                self._came_up, self._went_down, self._take_all, self._refused, lambda: self._tell([Room()])
+                self._came_up,
+                self._went_down,
+                self._take_all,
+                self._refused,
+                lambda: self._tell([Room()]),
+                lambda: self.permit(),
             ),
         )
         self._watcher = Vital(target=self._watch, name="pm-watch")
