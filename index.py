@@ -21,6 +21,10 @@ class Format(logging.Formatter):
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(levelname)s %(threadName)s %(message)s")
 
+    def format(self, record: logging.LogRecord) -> str:
+        """The line. A record that is ``bare`` is a line by itself."""
+        return record.getMessage() if getattr(record, "bare", False) else super().format(record)
+
     def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: N802 - its name
         """The time in UTC, with ``Z``."""
         del datefmt
@@ -34,7 +38,8 @@ class Index(app.Puppetmaster):
 def main() -> None:
     """Run until SIGINT or SIGTERM.
 
-    Ends with a sentence and code 1 when it cannot start, go on, or stop well.
+    Ends with a sentence and code 1 when it cannot start, go on, or stop well. Code 75 instead: another
+    process leads its bus, and a later try may do.
     """
     try:
         settings = Settings.from_environment(data_dir=places.data_dir())
@@ -50,7 +55,8 @@ def main() -> None:
         gc.set_threshold(10_000, 20, 50)
         sys.setswitchinterval(SWITCH_S)
     except PuppetmasterError as error:
-        sys.exit(f"puppetmaster cannot start: {error}")
+        print(f"puppetmaster cannot start: {error}", file=sys.stderr)  # noqa: T201 - for who started it
+        sys.exit(error.exit_code)
     bundle.alone = True
     try:
         bundle.start()

@@ -20,7 +20,7 @@ from click import Context, Option, Parameter
 
 from docs import drawings
 from puppetmaster.api.answers import ANSWERS
-from puppetmaster.api.fields import NEW_JOB, Field, Many, at
+from puppetmaster.api.fields import NEW_JOB, NEW_TEMPLATE, Field, Many, at
 from puppetmaster.api.operations import OPERATIONS, Operation
 from puppetmaster.api.query import PARAMETERS
 from puppetmaster.cli.jobfile import PLACES
@@ -29,13 +29,14 @@ from puppetmaster.dispatcher import Tally
 from puppetmaster.engine.engine import Snapshot
 from puppetmaster.errors import PuppetmasterError
 from puppetmaster.http.metrics import Metrics
-from puppetmaster.model import job, request
+from puppetmaster.model import job, request, timeline
 from puppetmaster.model.policy import wave_ends
 from puppetmaster.model.why import Reason, Why
 from puppetmaster.settings import Settings, name_in_file, variable
 
 ROOT = Path(__file__).resolve().parent.parent
 SETTINGS = "| variable | default | meaning |\n|---|---|---|\n"
+SCHEDULES = "| of a schedule | meaning | what it may be | default |\n|---|---|---|---|\n"
 PROPERTIES = "| property | meaning | what it may be | default |\n|---|---|---|---|\n"
 #: The table of an answer, and what is called so in ``ANSWERS``.
 ANSWER = "| of a {} | meaning |\n|---|---|\n"
@@ -43,20 +44,23 @@ ANSWERS_SHOWN = {
     "job": "Job",
     "request": "Request",
     "group of results": "Result",
+    "time line's event": "Event",
     "gateway": "Gateway",
     "gateway that is known": "KnownGateway",
+    "template": "Template",
 }
 CODES = "| `{}` | sentence |\n|---|---|\n"
 BRACES = re.compile(r"\{.*?\}")
 OPTIONS = "| option | in the job | meaning |\n|---|---|---|\n"
 #: Their table is the mission document's.
 SEED_PROPERTIES = ("batch", "timeout")
-RESOURCES = "| method, resource | what | parameters | door | origin |\n|---|---|---|---|---|\n"
+RESOURCES = "| method, resource | what | parameters | role | door | origin |\n|---|---|---|---|---|---|\n"
 
 METRICS = "| name | kind | labels | meaning |\n|---|---|---|---|\n"
 ERRORS = "| code | sentence |\n|---|---|\n"
 STATUSES = "| status of a {} | meaning |\n|---|---|\n"
 EVENTS = "| event of a {} | when |\n|---|---|\n"
+HAPPENED = "| `event` | what happened |\n|---|---|\n"
 #: A comment that describes a member of an enumeration, above it or behind it.
 DESCRIBED = re.compile(r"((?:^    #: .*\n)*)^    \w+ = \"(\w+)\"(?:  #: (.*))?$", re.MULTILINE)
 #: The waves that are drawn, and of how many requests.
@@ -94,6 +98,10 @@ def with_states(page: str) -> str:
     return page
 
 
+def _with_happened(page: str) -> str:
+    return _with_rows(page, HAPPENED, _described(timeline.What))
+
+
 def _described(members: type[StrEnum]) -> str:
     rows = []
     for above, value, behind in DESCRIBED.findall(inspect.getsource(members)):
@@ -110,13 +118,14 @@ def with_metrics(page: str) -> str:
     some: dict[str, Any] = {
         one.name: {"resolved": 0} if "dict" in str(one.type) else 0 for one in fields(Snapshot)
     }
-    gateways = {"connected": 0, "away": 0, "changes": 0, "owners": {"/remote/+": {"window": 0, "busy": 0}}}
+    counts = ("connected", "away", "changes", "registered", "notRegistered", "unknown")
+    gateways = {**dict.fromkeys(counts, 0), "owners": {"/remote/+": {"window": 0, "busy": 0}}}
     bus = dict.fromkeys(("connected", "controller", "registered"), False)
     health = {"bus": bus, "store": {"writable": True}, "gateways": gateways}
     service = SimpleNamespace(counts=lambda: {what: {"pending": 0} for what in ("jobs", "requests")})
     times = dict.fromkeys(("commits", "dispatches", "turns"), Tally())
     dispatcher = SimpleNamespace(look=lambda *_: Snapshot(**some), **times)
-    metrics = Metrics(cast(Any, service), cast(Any, dispatcher), lambda: health, ROOT / "none", lambda: 0)
+    metrics = Metrics(cast(Any, service), cast(Any, dispatcher), lambda: health, lambda: 0, lambda: 0)
     rows = []
     for one in metrics.collect():
         labels = dict.fromkeys(name for sample in one.samples for name in sample.labels if name != "le")
@@ -167,8 +176,11 @@ def with_tables(page: str) -> str:
     """docs/api.md with its tables of resources, properties and codes as the code has them."""
     page = _with_rows(page, RESOURCES, "\n".join(map(_resource, OPERATIONS)))
     page = _with_rows(page, PROPERTIES, "\n".join(_properties()))
+    (schedule,) = (one for one in NEW_TEMPLATE if one.name == "schedule")
+    page = _with_rows(page, SCHEDULES, "\n".join(_property(one.name, one) for one in schedule.parts))
     for shown, name in ANSWERS_SHOWN.items():
         page = _with_rows(page, ANSWER.format(shown), "\n".join(_answer(ANSWERS[name], set())))
+    page = _with_happened(page)
     for name, codes in (("whyCode", Why), ("reasonCode", Reason)):
         rows = [f"| `{one.value}` | {BRACES.sub('..', one.sentence)} |" for one in codes]
         page = _with_rows(page, CODES.format(name), "\n".join(rows))
@@ -221,7 +233,7 @@ def _resource(one: Operation) -> str:
     known = ", ".join(f"`{PARAMETERS[name].name}`" for name in one.query)
     door = "bus, HTTP" if one.over_bus else "HTTP"
     path = one.path.replace("{id}", ":id")
-    return f"| {one.method} {path} | {one.about} | {known} | {door} | {one.origin} |"
+    return f"| {one.method} {path} | {one.about} | {known} | {one.needs} | {door} | {one.origin} |"
 
 
 def factory() -> str:

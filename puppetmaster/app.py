@@ -1,9 +1,10 @@
 """Builds all parts from the settings, starts them, and stops them in order."""
 
 import ctypes
+import json
 import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from threading import Thread
@@ -24,9 +25,11 @@ from puppetmaster.http.app import HttpApp
 from puppetmaster.http.metrics import Metrics
 from puppetmaster.http.server import Address, address
 from puppetmaster.http.websockets import Broadcaster
+from puppetmaster.model.job import Job
+from puppetmaster.model.timeline import Event
 from puppetmaster.settings import Settings
 from puppetmaster.site import Registered, Site
-from puppetmaster.store.sqlite.store import SqliteStore
+from puppetmaster.store.opening import open_store
 from puppetmaster.threads import Vital
 
 _M_MMAP_THRESHOLD = -3
@@ -43,6 +46,15 @@ def give_back_large() -> None:
 
 
 log = logging.getLogger("sanji.puppetmaster.app")
+event_log = logging.getLogger("sanji.puppetmaster.events")
+
+
+def log_events(happened: Iterable[tuple[Job, Event]]) -> None:
+    """Write what happened to jobs to the log: a line of JSON each, with nothing before it."""
+    event_log.setLevel(logging.INFO)  # who asks for these lines gets them at any level of the log
+    for job, event in happened:
+        line = {"job": job.id, "name": job.name, **event.view()}
+        event_log.info("%s", json.dumps(line), extra={"action": "job_event", "bare": True})
 
 
 class App:
@@ -56,17 +68,20 @@ class App:
         self._clock = Clock()
         self._manager = Manager(now_s=self._clock.now_s)
         self._started_at = iso(self._clock.wall_s())
-        self.store = SqliteStore(settings.data_dir)
+        self.store = open_store(settings, self._waiting)
         self.hub = Hub()
         self.site = Site(settings, self.store, self.hub, self._clock, bundle)
         self.site.dispatcher.turned = self._turned
+        if settings.log_events == "on":
+            self.site.dispatcher.happened = log_events
         self.service = Service(settings, self.store, self.site.dispatcher, self.site.limit)
+        self.site.engine.templates.specify = self.service.templates.specified
         self.door = self._door(where) if where is not None else None
 
     def _door(self, where: Address) -> HttpApp:
         sockets = Broadcaster(self.service, self.hub, self._clock)
         numbers = Metrics(
-            self.service, self.site.dispatcher, self.health, self.store.path, lambda: sockets.count
+            self.service, self.site.dispatcher, self.health, self.store.disk_bytes, lambda: sockets.count
         )
         try:
             return HttpApp(self.settings, where, Backend(self.service, self.health), sockets, numbers)
@@ -87,7 +102,7 @@ class App:
             StoreError: the store cannot be read or written.
             PuppetmasterError: a thread cannot be started.
         """
-        log.info("puppetmaster %s keeps its jobs in %s", __version__, self.store.path)
+        log.info("puppetmaster %s keeps its jobs in %s", __version__, self.store.place)
         try:
             self.site.start()
             if self.door is not None:
@@ -111,6 +126,9 @@ class App:
                 self.door.stop()
             if not self.site.dispatcher.running:
                 self.store.close()
+
+    def _waiting(self, said: str) -> None:
+        self._manager.turned(lambda: said)
 
     def _turned(self) -> None:
         self._manager.turned(self._status)
@@ -139,7 +157,7 @@ class App:
             "startedAt": self._started_at,
             "healthy": fine and now.stalled is None and now.ids_left > 0,
             "bus": bus,
-            "store": {"writable": now.stalled is None, "reason": now.stalled, "path": str(self.store.path)},
+            "store": {"writable": now.stalled is None, "reason": now.stalled, "path": self.store.place},
             "limits": self.settings.public(),
             "inForce": self._in_force(),
             "counters": {
@@ -153,6 +171,9 @@ class App:
             "gateways": {
                 "connected": now.connected,
                 "away": now.away,
+                "registered": now.registered,
+                "notRegistered": now.not_registered,
+                "unknown": now.not_known,
                 "changes": now.changes,
                 "route": now.route,
                 "owners": {

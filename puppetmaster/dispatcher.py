@@ -25,6 +25,7 @@ from puppetmaster.bus.client import (
     ControllerChanged,
     ControllerForgot,
     ControllerKnows,
+    Deregistering,
     Held,
     Owners,
     Registering,
@@ -39,6 +40,7 @@ from puppetmaster.errors import NotFound, NotKnown, PuppetmasterError, StoreErro
 from puppetmaster.events import Change, Hub, Kind
 from puppetmaster.model.job import Job
 from puppetmaster.model.request import DIRECT_WAY, RequestStatus
+from puppetmaster.model.timeline import Event
 from puppetmaster.store.base import Changes, Keep, Look, Now, Store
 from puppetmaster.threads import Vital
 from puppetmaster.timers import Timers
@@ -114,6 +116,8 @@ class Dispatcher:
         self._keep = keep
         #: Is called after each turn, every ``LONGEST_SLEEP_S`` at least.
         self.turned: Callable[[], None] = lambda: None
+        #: Is called with what happened to jobs once it is on disk, each event with the job after it.
+        self.happened: Callable[[Sequence[tuple[Job, Event]]], None] = lambda _: None
         self._steadiness = Steadiness(engine.clock)
         self._prune_s = 0.0
         self._sweeping = True
@@ -243,7 +247,7 @@ class Dispatcher:
             for event in one if isinstance(one, Sequence) else ():
                 self._guarded(self._take, event)
         self._guarded(self._turn)
-        self._release(arrived)
+        self._release()
         if self._asks_again:
             self._catch_up()
         self._guarded(self._keep_house)
@@ -274,15 +278,8 @@ class Dispatcher:
                 one = self._inbox.get_nowait()
         return arrived
 
-    def _release(self, arrived: Sequence[Sequence[BusEvent] | _Call | None]) -> None:
-        """Tell the bus that these events need no memory any more, unless they stay in memory."""
-        self._taken_bytes += sum(
-            event.size_bytes
-            for one in arrived
-            if isinstance(one, Sequence)
-            for event in one
-            if isinstance(event, Answered)
-        )
+    def _release(self) -> None:
+        """Tell the bus that the answers that were taken need no memory any more, unless they stay there."""
         if self._engine.stalled:
             if self._taken_bytes >= HELD_BYTES:  # no more is read: what timers ask for may lie at the broker
                 self._held_until_s = math.inf
@@ -319,6 +316,7 @@ class Dispatcher:
         match event:
             case Answered():
                 self._answers_came = True
+                self._taken_bytes += event.size_bytes
                 self._take_answer(event, AGAIN_FIRST_S)
             case Owners(destination, resources):
                 engine.owners(destination, resources)
@@ -344,8 +342,10 @@ class Dispatcher:
                 self._engine.delivery.controller_knows(asked_s)
             case Held(message, held):
                 self._engine.delivery.held(message, held=held)
-            case Registering(resources):
-                self._engine.delivery.registering(resources)
+            case Registering(model, resources):
+                self._engine.registering(model, resources)
+            case Deregistering(model):
+                self._engine.registered.deregistering(model)
 
     def _synced(self) -> None:
         # What came is acknowledged in this turn, and the broker then sends what it held back behind that.
@@ -461,8 +461,8 @@ class Dispatcher:
             log.info("the store can be written again", extra={"action": "store_up"})
 
     def _acknowledge(self) -> None:
-        receipts, self._receipts = self._receipts, []
-        if receipts:
+        if self._receipts and self._store.may_act():  # who may have been replaced leaves them to the next one
+            receipts, self._receipts = self._receipts, []
             self._bus.acknowledge(receipts)
 
     def _stall(self, error: StoreError) -> None:
@@ -487,12 +487,12 @@ class Dispatcher:
     def _act(self, turn: Turn) -> None:
         self._sweeping = self._sweeping or bool(turn.changes.deleted)
         if turn.sends:
-            if not self._bus.send(turn.sends):
+            if not (self._store.may_act() and self._bus.send(turn.sends)):
                 for outgoing in turn.sends:
                     self._engine.delivery.not_sent(outgoing.id)
             self.dispatches.add(self._clock.now_s() - self._decided_s, len(turn.sends))
-        if turn.questions:
-            self._bus.ask(turn.questions)
+        if turn.questions or turn.inquiries:
+            self._bus.ask([*turn.questions, *turn.inquiries])
         if turn.checks:
             self._bus.check(turn.checks)
         if turn.proves:
@@ -505,6 +505,7 @@ class Dispatcher:
                 call.reply.set_result(value)
         if turn.changes.jobs or turn.changes.deleted:
             self._hub.post(_changes(turn, detailed=self._hub.detailed))
+        self.happened(turn.happened)
         self._acknowledge()
 
     def _turn_away(self) -> None:

@@ -32,6 +32,7 @@ FILE_VARIABLE = "PUPPETMASTER_SETTINGS"
 ELSEWHERE = (FILE_VARIABLE, "PUPPETMASTER_URL")
 #: Variables that Docker and Kubernetes set for a container or service named puppetmaster.
 _LINKED = re.compile(r"PUPPETMASTER_(NAME|ENV_.*|SERVICE_(HOST|PORT.*)|PORT(_\d+_.*)?)")
+SWITCH = ("on", "off")
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
 
@@ -73,6 +74,15 @@ class Settings:
         high=1_048_576,
     )
     data_dir: Path = _knob(_DATA, "where puppetmaster.db is kept")  # noqa: RUF009 - a Path is immutable
+    store: str = _knob(
+        "",
+        "where jobs are kept, if not in puppetmaster.db: a PostgreSQL database, postgresql://host/database",
+    )
+    standby: str = _knob(
+        "off",
+        "whether to wait while another puppetmaster leads with the same database, and to take over when that "
+        "is gone: on, off",
+    )
     log_level: str = _knob("info", f"how much is logged: {', '.join(LOG_LEVELS)}, in any letter case")
     request_timeout_s: float = _knob(
         60.0, "from sent to answer, for requests that name no other", low=0.1, high=86400 * 30
@@ -111,6 +121,13 @@ class Settings:
         "",
         "codes, comma separated, with which the remote bundle says that a gateway is offline and nothing ran",
     )
+    gateway_check_s: float = _knob(
+        60.0,
+        "how often the controller is asked anew whether a gateway is registered, at most 20 a second; "
+        "0: only when somebody wants to know",
+        low=0,
+        high=86400,
+    )
     max_in_flight: int = _knob(500, "most requests in flight over all jobs", low=1, high=10000, old="window")
     max_in_flight_per_owner: int = _knob(
         500, "most requests in flight at one owner of many gateways, such as /remote/+", low=1, high=10000
@@ -133,7 +150,13 @@ class Settings:
     http_names: str = _knob(
         "", "names, comma separated, under which clients may reach HTTP, beside localhost and addresses"
     )
-    token: str = _knob("", "what HTTP clients must know; required unless http is loopback", secret=True)
+    token: str = _knob(
+        "", "what HTTP clients must know; required unless http is loopback, or there are tokens", secret=True
+    )
+    tokens: str = _knob("", "a file with named tokens for HTTP clients: a line each, NAME ROLE SHA256")
+    log_events: str = _knob(
+        "off", "whether what happens to jobs is in the log too, as a line of JSON for each event: on, off"
+    )
     tls_cert: str = _knob("", "a file with the certificate, and its chain, for HTTPS")
     tls_key: str = _knob("", "a file with the certificate's private key")
     body_limit_bytes: int = _knob(
@@ -168,8 +191,10 @@ class Settings:
         named = environ.get(FILE_VARIABLE, "").strip()
         file = Path(named) if named else _file_in(data_dir)
         settings = cls(**{**defaults, **_from_file(file), **given})
-        settings = replace(settings, log_level=settings.log_level.lower())
-        for name, known in (("log_level", LOG_LEVELS), ("route", ROUTES)):
+        words = {"log_level": LOG_LEVELS, "log_events": SWITCH, "standby": SWITCH, "route": ROUTES}
+        lower = {name: getattr(settings, name).lower() for name in words if name != "route"}
+        settings = replace(settings, **lower)
+        for name, known in words.items():
             if (value := getattr(settings, name)) not in known:
                 raise SettingsError(
                     f"PUPPETMASTER_{name.upper()}: expected one of {', '.join(known)}, got '{value}'."

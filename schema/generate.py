@@ -5,17 +5,20 @@ A test compares both. Of this folder the document alone is installed: the HTTP d
 """
 
 import json
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from puppetmaster import __version__
-from puppetmaster.api import fields, query
-from puppetmaster.api.answers import ANSWERS, SOURCES, WAYS
+from puppetmaster.api import fields, kinds, query
+from puppetmaster.api.answers import ANSWERS, HAPPENED, SOURCES, WAYS
 from puppetmaster.api.fields import Field, Many
 from puppetmaster.api.operations import OPERATIONS, WEBSOCKET, Operation
+from puppetmaster.model import cron
+from puppetmaster.model.caller import Role
 from puppetmaster.model.job import JobStatus
-from puppetmaster.model.request import FAILURES, OPEN, RequestStatus
+from puppetmaster.model.request import FAILURES, OPEN, UNANSWERED, RequestStatus
 
 FILE = Path(__file__).with_name("openapi.json")
 PAGE_FILE = Path(fields.__file__).parents[1] / "dashboard" / "contract.js"
@@ -26,7 +29,7 @@ Shape = dict[str, Any]
 
 def ref(name: str) -> Shape:
     """A reference to one of ``SCHEMAS``."""
-    return {"$ref": f"{fields.REF}{name}"}
+    return {"$ref": f"{kinds.REF}{name}"}
 
 
 def _object(required: Mapping[str, Shape], optional: Mapping[str, Shape] | None = None) -> Shape:
@@ -78,18 +81,24 @@ def _item() -> Shape:
     return item
 
 
+#: A gate stands only between waves.
+_GATED: Shape = {
+    "anyOf": [
+        {"required": ["waves"], "properties": {"waves": {"type": "array"}}},
+        {"properties": {"gate": {"type": "null"}}},
+    ],
+}
+
+
 def _new_job() -> Shape:
-    """Either a batch or a rerun; a gate only between waves."""
+    """Either a batch or a rerun."""
     return {
         **_body(fields.NEW_JOB),
         "oneOf": [
             {"required": ["batch"], "properties": {"rerun": {"type": "null"}}},
             {"required": ["rerun"], "properties": {"batch": False, "rerun": {"type": "object"}}},
         ],
-        "anyOf": [
-            {"required": ["waves"], "properties": {"waves": {"type": "array"}}},
-            {"properties": {"gate": {"type": "null"}}},
-        ],
+        **_GATED,
     }
 
 
@@ -108,14 +117,24 @@ SCHEMAS: Mapping[str, Shape] = {
             },
         ],
     },
-    "Destinations": fields.DESTINATIONS,
+    "Destinations": kinds.DESTINATIONS,
     "Item": _item(),
     "NewJob": _new_job(),
+    # A pattern, because tests try each value of an enumeration.
+    "TimeZone": {
+        "description": "A name of the IANA time zone database",
+        "type": "string",
+        "pattern": f"^({'|'.join(map(re.escape, sorted(cron.zones())))})$".replace(r"\-", "-"),
+    },
+    "TemplateJob": {**_body(fields.TEMPLATE_JOB), **_GATED},
+    "NewTemplate": _body(fields.NEW_TEMPLATE),
+    "ChangedTemplate": _body(fields.CHANGED_TEMPLATE),
+    "NewStart": {**_body(fields.START_FIELDS), **_GATED},
     "NewGateway": _body(fields.GATEWAY_FIELDS),
     "NewGateways": {
         "type": "array",
         "minItems": 1,
-        "maxItems": fields.MOST_GATEWAYS,
+        "maxItems": kinds.MOST_GATEWAYS,
         "items": _body(fields.NAMED_GATEWAY_FIELDS),
     },
     "NewRequest": _body(fields.NEW_REQUEST),
@@ -133,8 +152,8 @@ SCHEMAS: Mapping[str, Shape] = {
 _CODES = {
     400: "Not JSON, not an object, or a wrong or unknown property or parameter",
     401: "No token, or a wrong one",
-    403: "Asked for by a page of another origin, or under a name that is not ours",
-    404: "No such job, request or gateway",
+    403: "The role is not enough, or asked for by a page of another origin or under a name not ours",
+    404: "No such job, request, gateway or template",
     405: "No such method here",
     408: "The body did not arrive in time",
     409: "The key belongs to another body, the change does not fit the status, or nothing is to run again",
@@ -152,11 +171,11 @@ def _parameter(name: str, schema: Mapping[str, Any], about: str, where: str = "q
 
 
 _NUMBER = _parameter("id", {**_ID, "maximum": 2**53}, "As answered at creation", "path")
-_NAME = _parameter("id", fields.GATEWAY_NAME, "Its name, as a destination has it", "path")
+_NAME = _parameter("id", kinds.GATEWAY_NAME, "Its name, as a destination has it", "path")
 _KNOWN = _parameter("If-None-Match", {"type": "string"}, "An ETag that is known", "header")
 _NEW_KEY = _parameter(
     "Idempotency-Key",
-    {"type": "string", "pattern": "^[!-~]([ -~]*[!-~])?$", "maxLength": fields.KEY_LIMIT},
+    {"type": "string", "pattern": "^[!-~]([ -~]*[!-~])?$", "maxLength": kinds.KEY_LIMIT},
     "As `key` in the body: the same key with the same body answers the job that exists",
     "header",
 )
@@ -199,6 +218,8 @@ def _operation(one: Operation) -> Shape:
     operation: Shape = {
         "operationId": _name(one),
         "summary": one.about,
+        "description": f"Needs the role {one.needs}.",
+        "x-role": one.needs,
         "parameters": _parameters(one),
         "responses": responses,
     }
@@ -224,7 +245,13 @@ def _watched(one: Operation) -> Shape:
     else:
         answers["200"] = _json("It would", ref(one.gives), examples["answer"])
         answers["503"] = _json("It would not", ref(one.gives), examples["503"])
-    return {"operationId": _name(one), "summary": one.about, "responses": dict(sorted(answers.items()))}
+    return {
+        "operationId": _name(one),
+        "summary": one.about,
+        "description": f"Needs the role {one.needs}.",
+        "x-role": one.needs,
+        "responses": dict(sorted(answers.items())),
+    }
 
 
 def _json(about: str, schema: Shape, example: Any) -> Shape:
@@ -270,7 +297,8 @@ def description() -> Shape:
                 "token": {
                     "type": "http",
                     "scheme": "bearer",
-                    "description": "Where PUPPETMASTER_TOKEN is set",
+                    "description": "Where PUPPETMASTER_TOKEN or PUPPETMASTER_TOKENS is set; "
+                    "each operation says which role it needs: " + ", ".join(Role),
                 }
             },
         },
@@ -282,16 +310,34 @@ def text() -> bytes:
     return json.dumps(description(), indent=2).encode("ascii") + b"\n"
 
 
+def _policies() -> Iterator[tuple[str, Shape]]:
+    """The optional properties of a job that a form can hold, by their paths: what is typed for each."""
+    for one in fields.NEW_JOB:
+        if not one.given and one.name != "timeout":
+            continue
+        for part in one.parts or (one,):
+            kind = part.kind
+            seconds = True if kind.unit == "S" else None
+            told = {"default": part.default, "seconds": seconds, "words": kind.schema.get("enum")}
+            if kind.form is not kinds.Form.ANY:
+                path = f"{one.name}.{part.name}" if one.parts else part.name
+                yield path, {"form": kind.form, **{name: it for name, it in told.items() if it is not None}}
+
+
 def page_words() -> bytes:
     """All of ``contract.js``: the lists and words of the API that the page shows."""
     words = {
-        "METHODS": fields.METHODS,
+        "METHODS": kinds.METHODS,
         "DONE": [status for status in RequestStatus if status not in OPEN],
         "OPEN": [status for status in RequestStatus if status in OPEN],
         "FAILURES": FAILURES,
+        "UNANSWERED": [status for status in RequestStatus if status in UNANSWERED],
         "JOB_STATUSES": list(JobStatus),
         "SOURCES": SOURCES,
         "WAYS": WAYS,
+        "POLICIES": dict(_policies()),
+        "ROLES": list(Role),
+        "HAPPENED": HAPPENED,
     }
     lines = [f"export const {name} = {json.dumps(value)};\n" for name, value in words.items()]
     return "".join(["// Made by schema/generate.py from the description of the API.\n\n", *lines]).encode(

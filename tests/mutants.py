@@ -63,7 +63,9 @@ GROUPS: Mapping[str, Group] = {
     ),
     "store": Group(
         "store/base store/memory store/datadir store/transfer store/sqlite/store store/sqlite/reader "
-        "store/sqlite/migrations store/sqlite/rows store/sqlite/documents",
+        "store/sqlite/migrations store/sqlite/rows store/sqlite/documents store/opening "
+        "store/postgres/connection store/postgres/rows store/postgres/reader store/postgres/store "
+        "store/postgres/turns store/postgres/lead store/postgres/schema store/postgres/transfer",
         "unit/store contract/test_store.py contract/test_gateways_stored.py contract/test_retention.py "
         "unit/engine/test_drafts.py unit/api system/test_disk.py",
     ),
@@ -74,9 +76,9 @@ GROUPS: Mapping[str, Group] = {
         "system/test_logins.py",
     ),
     "http": Group(
-        "api/operations api/service api/gateways api/fleet api/bodies api/fields api/query api/results "
-        "api/pages model/spec events http/resources http/security http/server http/protocols http/websockets "
-        "http/metrics http/app",
+        "api/operations api/service api/gateways api/fleet api/bodies api/fields api/kinds api/query "
+        "api/results api/pages model/spec events http/resources http/security http/server http/protocols "
+        "http/websockets http/metrics http/app",
         "unit/api unit/model/test_spec.py unit/test_events.py unit/http contract/test_openapi.py "
         "system/test_controls.py",
     ),

@@ -5,7 +5,8 @@ make durable, act. What left for the controller is in ``World.sent``; the test s
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, TypeVar
 
 from puppetmaster import jsoncodec
@@ -13,7 +14,7 @@ from puppetmaster.api import bodies
 from puppetmaster.clock import Clock
 from puppetmaster.engine.context import Turn
 from puppetmaster.engine.engine import Engine
-from puppetmaster.model import reply
+from puppetmaster.model import reply, timeline
 from puppetmaster.model.job import Job
 from puppetmaster.model.message import Outgoing
 from puppetmaster.model.request import Request, RequestStatus
@@ -98,18 +99,25 @@ class World:
     proving: bool = False
     #: Jobs that this process had to take back, because they could not be made durable.
     revoked: list[int] = field(default_factory=list)
+    #: What happened to jobs, once it was on disk.
+    happened: list[tuple[Job, timeline.Event]] = field(default_factory=list)
     #: Long work is done part by part, and what happens next arrives between two parts.
     hasty: bool = False
+    #: Gateways are asked for in turn, as ``settings`` say.
+    checks: bool = False
     #: Called when a turn has become durable, before anything of it is done.
     watch: Callable[["World"], None] | None = None
 
     def __post_init__(self) -> None:
+        if not self.checks:
+            self.settings = replace(self.settings, gateway_check_s=0)
         self.start()
 
     def start(self) -> None:
         """Begin a process on the memory, as the dispatcher does."""
         self.store = MemoryStore(self.memory)
         self.engine = Engine(self.settings, self.clock, self.store.now, self.store.ids, TUNNEL)
+        self.engine.templates.specify = partial(bodies.specified, max_requests=self.settings.max_requests)
         for job, requests in self.store.unfinished():
             self.engine.lifecycle.recover(job, self.store.now.items([job.id]), requests)
         self.asked, self.revoked = [], []
@@ -181,6 +189,7 @@ class World:
             self.run()
 
     def _act(self, turn: Turn) -> None:
+        self.happened += turn.happened
         if self.watch is not None:
             self.watch(self)
         sending = {
@@ -191,7 +200,7 @@ class World:
         for outgoing in turn.sends:
             self._leave(outgoing, sending[outgoing.id])
         if self.connected:
-            self.asked += turn.questions
+            self.asked += [*turn.questions, *turn.inquiries]
             self.checked += turn.checks
             self.proving |= turn.proves
 

@@ -1,5 +1,5 @@
 /* Takeover: two puppetmasters on one bus, of which one leads. ../takeover.md explains it, and what it leaves out.
- * The code of takeover is not written yet: this is its design. tests/contract/test_takeover_model.py runs spin.
+ * tests/contract/test_takeover_model.py runs spin.
  *
  * Between any two steps of a process the others may do anything, so each process is as slow as it likes. An `atomic` is
  * one moment: what a process decides by itself, with the one thing that others see of it.

@@ -4,9 +4,16 @@ The answers of the OpenAPI document, the tables in docs/api.md and the words of 
 ``api.fields`` has the properties of bodies. A test compares both with what a running gateway answers.
 """
 
-from puppetmaster.api.fields import METHODS, MOST, NEW_JOB, REF, Field, Many, Shape, described
+from dataclasses import replace
+
+from puppetmaster.api import fleet
+from puppetmaster.api.fields import NEW_JOB, TEMPLATE_FIELDS, Field, Many
+from puppetmaster.api.kinds import METHODS, MOST, REF, Shape, described
+from puppetmaster.model.caller import Role
 from puppetmaster.model.job import FINAL, GateStatus, JobStatus
 from puppetmaster.model.request import DIRECT_WAY, REMOTE_WAY, RequestStatus
+from puppetmaster.model.template import Outcome
+from puppetmaster.model.timeline import ITSELF, What
 from puppetmaster.model.why import Reason, Why
 from puppetmaster.settings import ROUTES
 
@@ -16,6 +23,20 @@ SOURCES = {
     "remote": "the remote bundle",
     "controller": "the controller",
     "puppetmaster": "puppetmaster itself",
+}
+#: What happened to a job, as people say it; ``{wave}`` and ``{status}`` are the event's.
+HAPPENED = {
+    What.CREATED: "created",
+    What.DUE: "its time to start has come",
+    What.STARTED: "started: its first request was sent",
+    What.PAUSED: "paused",
+    What.RESUMED: "resumed",
+    What.GATE_CLOSED: "the gate behind wave {wave} closed",
+    What.WAVE_OPENED: "wave {wave} opened",
+    What.CANCELED: "canceled",
+    What.ABORTED: "stopped: aborted",
+    What.TIMEOUT: "stopped: its time is over",
+    What.ENDED: "ended: {status}",
 }
 #: The ways to a gateway, as people say them.
 WAYS = {REMOTE_WAY: "through the remote bundle", DIRECT_WAY: "directly to the gateway"}
@@ -73,7 +94,14 @@ JOB = (
     _field("summary", "Method and resource of its first command, and how many others there are", _TEXT),
     _field("key", "Its idempotency key", _TEXT, null="it has none"),
     _field("parent", "The job that it runs again", _ID, null="it is no rerun"),
+    _field("template", "The template that it was started from", _ID, null="it was started from none"),
     _field("createdAt", "When it was created", _TIME),
+    _field(
+        "createdBy",
+        "Who created it: the name of a token, `token` with the one token, `http` without any, `bus`",
+        _TEXT,
+        null="an earlier version did",
+    ),
     _field("startedAt", "When its first request was sent", _TIME, null="not yet"),
     _field("finishedAt", "When it ended", _TIME, null="not yet"),
     _field("timeout", "Seconds for the whole job", _NUMBER, null="no limit"),
@@ -152,6 +180,18 @@ JOB = (
         always=False,
     ),
     _field(
+        "registration",
+        "Of a dry run: how many of its gateways the controller knows",
+        _OBJECT,
+        _field("gateways", "Number of its gateways", _COUNT),
+        _field("registered", "Number of those that are registered", _COUNT),
+        _field("notRegistered", "Number of those that are not", _COUNT),
+        _field("unknown", "Number of those of which that is not known", _COUNT),
+        _field("unanswered", "Number of these of which the controller has said nothing in time", _COUNT),
+        _field("names", f"The first {fleet.MOST_NAMED} of those that are not registered", _TEXTS),
+        always=False,
+    ),
+    _field(
         "requests",
         "Its requests: ids, or all of each where one job is asked for",
         {"type": "array", "items": {"anyOf": [_ID, _REQUEST]}},
@@ -163,6 +203,17 @@ JOB = (
         {"type": "array", "items": _REQUEST},
         always=False,
     ),
+)
+
+EVENT = (
+    _field("number", "Its number in the job, from 1; where one is missing, events were left out", _ID),
+    _field("at", "When it happened", _TIME),
+    _field("event", "What happened", {"enum": [*What]}),
+    _field("by", f"Who did it, as in `createdBy`; `{ITSELF}`: nobody asked for it then", _FILLED),
+    _field("status", "The status of the job after it", {"enum": [status.value for status in JobStatus]}),
+    _field("wave", "The wave that was opened, or whose gate is closed", _SIZE, null="it is about no wave"),
+    _field("why", "Why, in a sentence", _TEXT, null="there is no more to say"),
+    _field("whyCode", "What kind of reason that is, for programs", {"enum": [*Reason]}, null="no `why`"),
 )
 
 _RESULT = (
@@ -236,7 +287,8 @@ RESULT = (
     _field("step", "With `onFail` stop: method and resource of their item", _TEXT, always=False),
     _field(
         "diff",
-        "With `diff=true`: where its data differ from those of the largest group that is resolved",
+        "With `diff=true`: where its data differ from those of the largest group that is resolved; not where "
+        "nothing was sent",
         _OBJECT,
         _field("path", "Where", _TEXT),
         _field("good", "What the largest group has there", _ANY, always=False),
@@ -276,6 +328,13 @@ GATEWAY = (
     _field("version", "The version of puppetmaster", _TEXT),
     _field("startedAt", "When the bundle started", _TIME),
     _field("healthy", "Whether a batch would be carried out now", _FLAG),
+    _field(
+        "caller",
+        "Who asks",
+        _OBJECT,
+        _field("name", "The name, as a job's `createdBy` has it", _FILLED),
+        _field("role", "What that caller may do", {"enum": [*Role]}),
+    ),
     _field(
         "bus",
         "The way to the controller",
@@ -334,10 +393,13 @@ GATEWAY = (
     ),
     _field(
         "gateways",
-        "What bridges say of their gateways; all numbers are 0 where no bridge says anything",
+        "What is known of gateways. Where no bridge says anything, `connected`, `away` and `changes` are 0",
         _OBJECT,
         _field("connected", "Gateways that are connected", _COUNT),
         _field("away", "Gateways that are not connected", _COUNT),
+        _field("registered", "Known gateways that are registered", _COUNT),
+        _field("notRegistered", "Known gateways that are not registered", _COUNT),
+        _field("unknown", "Known gateways of which that is not known", _COUNT),
         _field("changes", "How often a bridge came or went since the start", _COUNT),
         _field(
             "watched",
@@ -364,10 +426,23 @@ KNOWN_GATEWAY = (
     _field("name", "Its name, as a destination has it", _FILLED),
     _field("labels", "Its labels", {"type": "object", "additionalProperties": _TEXT}),
     _field("note", "A sentence of its keeper", _TEXT, null="it has none"),
+    _field("discovered", "Whether it was seen to register, and nobody has named it since", _FLAG),
     _field(
         "connected", "Whether its bridge says that it is connected", _FLAG, null="no bridge says anything"
     ),
-    _field("registered", "Whether the controller says that it is registered", _FLAG, null="not known"),
+    _field(
+        "registered",
+        "Whether the controller says that it is registered",
+        _FLAG,
+        null="not known, or its owner answers for many gateways",
+    ),
+    _field("checkedAt", "When the controller last said something of it", _TIME, null="not yet"),
+    _field(
+        "lastSeenAt",
+        "When it last answered, registered, or had a bridge that was connected",
+        _TIME,
+        null="not known",
+    ),
     _field(
         "lastResult",
         "How its newest request ended, of those that are done and kept",
@@ -381,6 +456,37 @@ KNOWN_GATEWAY = (
 PUT_GATEWAYS = (
     _field("put", "Number of gateways that were put", _COUNT),
     _field("created", "Number of those that were not known before", _COUNT),
+)
+
+TEMPLATE = (
+    _field("id", "Its number, never used again", _ID, null="it is a dry run"),
+    *(replace(one, required=True, nullable=one.nullable or one.name == "job") for one in TEMPLATE_FIELDS),
+    _field("nextAt", "When it starts next", _TIME, null="not by itself"),
+    _field(
+        "nextStarts",
+        "The next five times of its schedule, also when that is off; none while the clock is not set",
+        {"type": "array", "items": _TIME, "maxItems": 5},
+    ),
+    _field("queuedAt", "When the start was due that waits for a job to end", _TIME, null="none waits"),
+    _field("lastJob", "The id of its latest job, which may be removed by now", _ID, null="it had none"),
+    _field(
+        "lastStart",
+        "What has become of the latest start that was due",
+        _OBJECT,
+        _field("at", "When that was", _TIME),
+        _field("dueAt", "When it was due", _TIME),
+        _field("outcome", "What has become of it", {"enum": [*Outcome]}),
+        _field("message", "In a sentence", _TEXT),
+        null="none was due",
+    ),
+    _field(
+        "starts",
+        "How many starts by its schedule there were",
+        _OBJECT,
+        *(_field(one.value, f"Number of those that were {one}", _COUNT) for one in Outcome),
+    ),
+    _field("dryRun", "Of a dry run: nothing was kept", {"const": True}, always=False),
+    _field("plan", "Of a dry run: what it would do, a sentence each", _TEXTS, always=False),
 )
 
 READINESS = (
@@ -398,9 +504,11 @@ ANSWERS = {
     "Job": JOB,
     "Request": REQUEST,
     "Result": RESULT,
+    "Event": EVENT,
     "Error": ERROR,
     "Gateway": GATEWAY,
     "Readiness": READINESS,
     "KnownGateway": KNOWN_GATEWAY,
     "PutGateways": PUT_GATEWAYS,
+    "Template": TEMPLATE,
 }

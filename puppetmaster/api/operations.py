@@ -10,11 +10,22 @@ from typing import Any, NamedTuple
 from puppetmaster.api import query
 from puppetmaster.api.query import Query
 from puppetmaster.api.service import Service
+from puppetmaster.errors import Forbidden
+from puppetmaster.model.caller import Caller, Role
 
 #: The method of WebSockets, which only the HTTP door has.
 WEBSOCKET = "WS"
 #: Where an operation comes from: the mission document, puppetmaster 0.0.9, or this project.
 SEED, COMPAT, NEW = "Seed", "Compat", "new"
+
+#: The least role that may ask with each method. It holds for every operation, at every door.
+NEEDS: Mapping[str, Role] = {
+    "GET": Role.VIEWER,
+    WEBSOCKET: Role.VIEWER,
+    "POST": Role.OPERATOR,
+    "PUT": Role.OPERATOR,
+    "DELETE": Role.ADMIN,
+}
 
 _PAGE = ("limit", "offset")
 
@@ -34,6 +45,8 @@ class Asked(NamedTuple):
     query: Query
     #: Its decoded body.
     body: Any
+    #: Who asks.
+    caller: Caller
     #: Whether the bus brought it.
     over_bus: bool = False
 
@@ -59,7 +72,8 @@ class Operation(NamedTuple):
     lists: bool = False
     #: Takes the path and the job id of what it created from its answer; None: it creates nothing.
     created: Callable[[Mapping[str, Any]], tuple[str, int]] | None = None
-    #: Whether it creates, changes or removes a job. Such an operation is answered whatever its size.
+    #: Whether it creates, changes or removes a job or a template. Such an operation is answered whatever its
+    #: size.
     changes: bool = False
     #: ``SEED``, ``COMPAT`` or ``NEW``.
     origin: str = NEW
@@ -69,12 +83,33 @@ class Operation(NamedTuple):
         """Whether the bus door has it too."""
         return self.call is not None
 
+    @property
+    def needs(self) -> Role:
+        """The least role that may ask for it."""
+        return NEEDS[self.method]
+
+    def admit(self, caller: Caller) -> None:
+        """Raises Forbidden: the role of the caller is not enough."""
+        if not caller.may(self.needs):
+            raise Forbidden(
+                f"Expected the role {self.needs} for {self.method} {self.path}, and '{caller.name}' has the "
+                f"role {caller.role}: ask with another token; nothing was changed."
+            )
+
     def run(
-        self, backend: Backend, id_: str, given: Mapping[str, Any], body: Any, *, over_bus: bool = False
+        self,
+        backend: Backend,
+        id_: str,
+        given: Mapping[str, Any],
+        body: Any,
+        caller: Caller,
+        *,
+        over_bus: bool = False,
     ) -> Any:
-        """Do it. Returns the answer. Raises PuppetmasterError."""
+        """Do it for a caller. Returns the answer. Raises PuppetmasterError."""
         assert self.call is not None
-        return self.call(backend, Asked(id_, query.parse(given, self.query), body, over_bus))
+        self.admit(caller)
+        return self.call(backend, Asked(id_, query.parse(given, self.query), body, caller, over_bus))
 
 
 OPERATIONS = (
@@ -83,7 +118,7 @@ OPERATIONS = (
         "/jobs",
         "The jobs' meta information, newest first",
         lambda to, asked: to.service.jobs(asked.query),
-        query=(*_PAGE, "jobStatus", "name", "text", "destination", "failed", "collection"),
+        query=(*_PAGE, "jobStatus", "name", "template", "text", "destination", "failed", "collection"),
         gives="Job",
         lists=True,
         origin=SEED,
@@ -92,7 +127,7 @@ OPERATIONS = (
         "POST",
         "/jobs",
         "Create a job; it is on disk when this answers, and nothing was sent yet",
-        lambda to, asked: to.service.create_job(asked.body),
+        lambda to, asked: to.service.create_job(asked.body, asked.caller.name),
         takes="NewJob",
         gives="Job",
         created=lambda job: (f"/jobs/{job['id']}", job["id"]),
@@ -112,7 +147,7 @@ OPERATIONS = (
         "PUT",
         "/jobs/{id}",
         "Pause, resume or cancel a job",
-        lambda to, asked: to.service.control_job(asked.id, asked.body),
+        lambda to, asked: to.service.control_job(asked.id, asked.body, asked.caller.name),
         takes="Control",
         gives="Job",
         changes=True,
@@ -121,7 +156,7 @@ OPERATIONS = (
         "DELETE",
         "/jobs/{id}",
         "Stop a job if it still runs, and remove it with its requests: the job as it last was",
-        lambda to, asked: to.service.delete_job(asked.id),
+        lambda to, asked: to.service.delete_job(asked.id, asked.caller.name),
         gives="Job",
         changes=True,
         origin=SEED,
@@ -146,6 +181,15 @@ OPERATIONS = (
     ),
     Operation(
         "GET",
+        "/jobs/{id}/events",
+        "What has happened to a job, and who did it, the oldest first",
+        lambda to, asked: to.service.events(asked.id, asked.query),
+        query=_PAGE,
+        gives="Event",
+        lists=True,
+    ),
+    Operation(
+        "GET",
         "/requests",
         "Requests over all jobs",
         lambda to, asked: to.service.requests(asked.query),
@@ -158,7 +202,7 @@ OPERATIONS = (
         "POST",
         "/requests",
         "Create one request for one destination: a job of one",
-        lambda to, asked: to.service.create_request(asked.body, over_bus=asked.over_bus),
+        lambda to, asked: to.service.create_request(asked.body, asked.caller.name, over_bus=asked.over_bus),
         takes="NewRequest",
         gives="Request",
         created=lambda request: (f"/requests/{request['id']}", request["job"]),
@@ -185,7 +229,7 @@ OPERATIONS = (
         "/gateways",
         "The gateways that are known, by name",
         lambda to, asked: to.service.gateways.known(asked.query),
-        query=(*_PAGE, "selector", "match"),
+        query=(*_PAGE, "selector", "match", "names", "registered", "check"),
         gives="KnownGateway",
         lists=True,
     ),
@@ -201,7 +245,8 @@ OPERATIONS = (
         "GET",
         "/gateways/{id}",
         "One gateway, by its name",
-        lambda to, asked: to.service.gateways.gateway(asked.id),
+        lambda to, asked: to.service.gateways.gateway(asked.id, asked.query),
+        query=("check",),
         gives="KnownGateway",
     ),
     Operation(
@@ -221,9 +266,61 @@ OPERATIONS = (
     ),
     Operation(
         "GET",
+        "/templates",
+        "The templates, the oldest first",
+        lambda to, asked: to.service.templates.kept(asked.query),
+        query=(*_PAGE, "templateName"),
+        gives="Template",
+        lists=True,
+    ),
+    Operation(
+        "POST",
+        "/templates",
+        "Keep a job as a template, with a schedule or without; it is on disk when this answers",
+        lambda to, asked: to.service.templates.create(asked.body),
+        takes="NewTemplate",
+        gives="Template",
+        changes=True,
+    ),
+    Operation(
+        "GET",
+        "/templates/{id}",
+        "One template, with its next starts and what has become of the last",
+        lambda to, asked: to.service.templates.template(asked.id),
+        gives="Template",
+    ),
+    Operation(
+        "PUT",
+        "/templates/{id}",
+        "Change the name, the job or the schedule of a template: the template after that",
+        lambda to, asked: to.service.templates.change(asked.id, asked.body),
+        takes="ChangedTemplate",
+        gives="Template",
+        changes=True,
+    ),
+    Operation(
+        "DELETE",
+        "/templates/{id}",
+        "Remove a template; its jobs stay: the template as it last was",
+        lambda to, asked: to.service.templates.remove(asked.id),
+        gives="Template",
+        changes=True,
+    ),
+    Operation(
+        "POST",
+        "/templates/{id}/jobs",
+        "Start a job of a template now, with properties that stand over its own",
+        lambda to, asked: to.service.start_template(asked.id, asked.body, asked.caller.name),
+        takes="NewStart",
+        gives="Job",
+        created=lambda job: (f"/jobs/{job['id']}", job["id"]),
+        changes=True,
+    ),
+    Operation(
+        "GET",
         "/system/puppetmaster",
         "Health, version, limits, counters",
-        lambda to, _: to.health(),
+        lambda to, asked: {**to.health(), "caller": asked.caller._asdict()},
         gives="Gateway",
     ),
     Operation(WEBSOCKET, "/jobs/ws", "Changes of all jobs as they happen", query=("changed",), origin=SEED),

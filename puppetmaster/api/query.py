@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import Any, NamedTuple
 from urllib.parse import parse_qs
 
-from puppetmaster.api import fields, fleet
+from puppetmaster.api import fleet, kinds
 from puppetmaster.errors import Fault, Faults
 from puppetmaster.model.job import JobStatus
 from puppetmaster.model.request import RequestStatus
@@ -29,6 +29,7 @@ class Parameter(NamedTuple):
 
 _COUNT: Mapping[str, Any] = {"type": "integer", "minimum": 0, "maximum": LARGEST}
 _FLAG: Mapping[str, Any] = {"type": "boolean"}
+_REGISTERED: Mapping[str, Any] = {"enum": ["true", "false", fleet.UNKNOWN]}
 _TEXT: Mapping[str, Any] = {"type": "string", "minLength": 1}
 
 
@@ -53,11 +54,23 @@ PARAMETERS: Mapping[str, Parameter] = {
     "changed": Parameter("collection", "Adds `collection`, the requests that changed", _FLAG),
     "everyDestination": Parameter("collection", "Lists destinations one by one, not as ranges", _FLAG),
     "selector": Parameter(
-        "selector", "Only those whose labels this selects, as in Kubernetes", fields.SELECTOR
+        "selector", "Only those whose labels this selects, as in Kubernetes", kinds.SELECTOR
     ),
-    "match": Parameter(
-        "match", "Only those whose name fits this pattern of `*`, `?`, `[..]`", fields.PATTERN
+    "match": Parameter("match", "Only those whose name fits this pattern of `*`, `?`, `[..]`", kinds.PATTERN),
+    "names": Parameter("name", "Only those of these names, with commas between", _TEXT),
+    "registered": Parameter(
+        "registered",
+        "Only those that are registered, that are not, or of which that is not known",
+        _REGISTERED,
     ),
+    "check": Parameter(
+        "check",
+        f"Asks the controller anew for those of the page first, {fleet.MOST_CHECKED} at most and for "
+        f"{fleet.CHECK_TIMEOUT_S:g} s",
+        _FLAG,
+    ),
+    "template": Parameter("template", "Only those that were started from the template of this id", _COUNT),
+    "templateName": Parameter("name", "Only the one of this name", _TEXT),
     "diff": Parameter("diff", "Adds how a group differs from the largest good one", _FLAG),
 }
 
@@ -66,6 +79,7 @@ PARAMETERS: Mapping[str, Parameter] = {
 _CHECKED: Mapping[str, Callable[[Any], str | None]] = {
     "selector": fleet.selector_fault,
     "match": fleet.pattern_fault,
+    "registered": fleet.registered_fault,
 }
 
 
@@ -77,7 +91,8 @@ class Query:
     offset: int = 0
     collection: bool | None = None
     diff: bool = False
-    where: Mapping[str, str | bool | Sequence[str]] = field(default_factory=dict)
+    check: bool = False
+    where: Mapping[str, str | bool | int | Sequence[str]] = field(default_factory=dict)
 
 
 def parameters(querystring: str | None) -> dict[str, Any]:
@@ -97,7 +112,7 @@ def parse(given: Mapping[str, Any], allowed: Sequence[str]) -> Query:
     """
     faults = Faults()
     values: dict[str, Any] = {}
-    where: dict[str, str | bool | Sequence[str]] = {}
+    where: dict[str, str | bool | int | Sequence[str]] = {}
     statuses: type[JobStatus] | type[RequestStatus] = RequestStatus
     if "jobStatus" in allowed:
         statuses = JobStatus
@@ -111,10 +126,10 @@ def parse(given: Mapping[str, Any], allowed: Sequence[str]) -> Query:
             faults.add(name, f"expected one value, got {'none' if value is True else 'several'}")
         elif name in ("limit", "offset"):
             values[name] = _number(name, value, faults)
-        elif name in ("collection", "diff"):
+        elif name in ("collection", "diff", "check"):
             values[name] = _flag(name, value, faults)
-        elif name == "failed":
-            where[name] = _flag(name, value, faults)
+        elif name in _READ:
+            where[name] = _READ[name](name, value, faults)
         elif name in _CHECKED:
             where[name] = value
             faults.take(Fault(name, wrong) for wrong in [_CHECKED[name](value)] if wrong is not None)
@@ -137,6 +152,10 @@ def _flag(name: str, value: str, faults: Faults) -> bool:
     if value not in ("true", "false"):
         faults.add(name, f"expected true or false, got '{value[:80]}'")
     return value == "true"
+
+
+#: Reads the value of a filter that is no text.
+_READ: Mapping[str, Callable[[str, str, Faults], int]] = {"failed": _flag, "template": _number}
 
 
 def _statuses(

@@ -6,25 +6,28 @@ call them. What changes something goes through the dispatcher; what only looks r
 
 import time
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice, pairwise
 from typing import Any
 
 from puppetmaster.api import bodies, fields, outlook, results
-from puppetmaster.api.gateways import CHANGE_TIMEOUT_S, Gateways
+from puppetmaster.api.gateways import CHANGE_TIMEOUT_S, Gateways, Registration
 from puppetmaster.api.gateways import LOOK_TIMEOUT_S as LOOK_TIMEOUT_S  # for those who know the service only
 from puppetmaster.api.pages import PART, PART_BYTES, Chunks, Full, Part, whole
 from puppetmaster.api.pages import ids as listed
 from puppetmaster.api.query import Query
+from puppetmaster.api.templates import Templates
 from puppetmaster.bus.limit import Limit
 from puppetmaster.clock import iso
 from puppetmaster.dispatcher import Dispatcher
+from puppetmaster.engine.engine import Engine
 from puppetmaster.errors import Conflict, Fault, Invalid, NotFound, TooLarge, Unavailable
 from puppetmaster.model.job import Job, JobStatus
 from puppetmaster.model.policy import wave_of
 from puppetmaster.model.request import OPEN, Item, Request, RequestStatus
 from puppetmaster.model.spec import JobSpec, Rerun, specs_of
+from puppetmaster.model.timeline import ITSELF
 from puppetmaster.model.why import Why
 from puppetmaster.settings import Settings
 from puppetmaster.store.base import Reader, Store
@@ -49,6 +52,7 @@ class Service:
         self._dispatcher = dispatcher
         self.gateways = Gateways(store, dispatcher)
         self._limit = limit or Limit(settings.broker_limit_bytes)
+        self.templates = Templates(settings, store, dispatcher, self._limit)
 
     @property
     def most_values(self) -> int:
@@ -57,8 +61,8 @@ class Service:
 
     # -- jobs -------------------------------------------------------------------------------------
 
-    def create_job(self, body: Any) -> dict[str, Any]:
-        """POST /jobs. The job is on disk when this returns; its requests wait until ``begin``.
+    def create_job(self, body: Any, by: str | None = None) -> dict[str, Any]:
+        """POST /jobs, as ``by`` asks. The job is on disk then; its requests wait until ``begin``.
 
         Raises:
             Invalid: the body has faults.
@@ -68,6 +72,18 @@ class Service:
             Unavailable, StoreError: it was not created, or that is not known: the message says which.
         """
         spec = bodies.parse_job(body, self._settings.max_requests, self._limit.capacity)
+        return self._found_or_created(replace(spec, created_by=by), Engine.create)
+
+    def start_template(self, template_id: str, body: Any, by: str | None = None) -> dict[str, Any]:
+        """POST /templates/:id/jobs: as ``create_job``, for the job of a template with what ``body`` says."""
+        template = self.templates.find(template_id)
+        spec = bodies.parse_start(template.job, body, self._settings.max_requests, self._limit.capacity)
+        return self._found_or_created(
+            replace(spec, template=template.id, created_by=by),
+            lambda engine, spec: engine.start_template(template.id, spec),
+        )
+
+    def _found_or_created(self, spec: JobSpec, create: Callable[[Engine, JobSpec], Job]) -> dict[str, Any]:
         if spec.key is not None and (spec.rerun is not None or spec.dry_run or spec.seeks):
             # The key is looked for first: the job that is to be run again may have changed since, or be gone,
             # and so may the gateways.
@@ -82,8 +98,7 @@ class Service:
             spec = bodies.aimed(spec, self.gateways.finder(), most, capacity)
         if spec.dry_run:
             return self._plan(spec)
-        job = self._dispatcher.create(lambda engine: engine.create(spec), CHANGE_TIMEOUT_S)
-        return _with_ids(job)
+        return _with_ids(self._dispatcher.create(lambda engine: create(engine, spec), CHANGE_TIMEOUT_S))
 
     def begin(self, job_id: int | None) -> None:
         """Let the requests of a new job be sent, because its creator has the answer. None: a dry run."""
@@ -114,7 +129,8 @@ class Service:
 
     def _plan(self, spec: JobSpec) -> dict[str, Any]:
         wall_s = time.time()
-        return plan(spec, spec.job(0, 1, iso(wall_s), wall_s, self._settings.request_timeout_s))
+        job = spec.job(0, 1, iso(wall_s), wall_s, self._settings.request_timeout_s)
+        return plan(spec, job, self.gateways.registration if spec.dry_run else None)
 
     def jobs(self, asked: Query) -> Chunks:
         """GET /jobs, newest first."""
@@ -151,6 +167,16 @@ class Service:
         with self._store.reading() as reader:
             return _found_job(reader, job_id)
 
+    def events(self, job_id: str, asked: Query) -> Chunks:
+        """GET /jobs/:id/events: what has happened to the job, the oldest first. Raises NotFound."""
+        with self._store.reading() as reader:
+            events = _found_job(reader, job_id).events
+
+        def read(places: Sequence[int]) -> Part:
+            return Part([events[place].view() for place in places], len(places))
+
+        return Chunks(len(events), _page(range(len(events)), asked), read)
+
     def results(self, job_id: str, asked: Query) -> Chunks:
         """GET /jobs/:id/results: groups of equal results, the largest first. Raises NotFound."""
         done = [status.value for status in RequestStatus if status not in OPEN]
@@ -178,23 +204,23 @@ class Service:
 
         return Chunks(len(ordered), _page(range(len(ordered)), asked), read)
 
-    def control_job(self, job_id: str, body: Any) -> dict[str, Any]:
-        """PUT /jobs/:id. Raises Invalid, NotFound, Conflict, Unavailable."""
+    def control_job(self, job_id: str, body: Any, by: str = ITSELF) -> dict[str, Any]:
+        """PUT /jobs/:id, as ``by`` asks. Raises Invalid, NotFound, Conflict, Unavailable."""
         wanted, force = _control(body)
         number = _number(job_id, "job")
         job = self._dispatcher.call(
-            lambda engine: engine.control(number, wanted, force=force), CHANGE_TIMEOUT_S
+            lambda engine: engine.control(number, wanted, force=force, by=by), CHANGE_TIMEOUT_S
         )
         return _with_ids(job)
 
-    def delete_job(self, job_id: str) -> dict[str, Any]:
-        """DELETE /jobs/:id: the job as it last was. Raises NotFound, Unavailable."""
+    def delete_job(self, job_id: str, by: str = ITSELF) -> dict[str, Any]:
+        """DELETE /jobs/:id, as ``by`` asks: the job as it last was. Raises NotFound, Unavailable."""
         number = _number(job_id, "job")
-        return _with_ids(self._dispatcher.call(lambda engine: engine.delete(number), CHANGE_TIMEOUT_S))
+        return _with_ids(self._dispatcher.call(lambda engine: engine.delete(number, by), CHANGE_TIMEOUT_S))
 
     # -- requests ---------------------------------------------------------------------------------
 
-    def create_request(self, body: Any, *, over_bus: bool = False) -> dict[str, Any]:
+    def create_request(self, body: Any, by: str | None = None, *, over_bus: bool = False) -> dict[str, Any]:
         """POST /requests: create a job of one request, as ``create_job``. Returns the request.
 
         Raises also TooLarge: ``over_bus``, and the bus does not carry the answer. Nothing was created then.
@@ -210,6 +236,7 @@ class Service:
                 f"The answer, with the data in it, would have more than {most} bytes, which are the most "
                 "that the bus carries: POST /jobs, which answers with ids, or use HTTP."
             ) from None
+        spec = replace(spec, created_by=by)
         job = self._dispatcher.create(lambda engine: engine.create(spec), CHANGE_TIMEOUT_S)
         return self.request(str(job.first))
 
@@ -346,19 +373,29 @@ def _control(body: Any) -> tuple[JobStatus, bool]:
     return JobStatus(str(status)), force
 
 
-def plan(spec: JobSpec, job: Job) -> dict[str, Any]:
+def plan(
+    spec: JobSpec, job: Job, find_out: Callable[[Sequence[str]], Registration] | None = None
+) -> dict[str, Any]:
     """What this job would be: ids are null, nothing is created.
 
-    ``waveSizes`` says what goes when, and ``plan`` all of it in sentences.
+    ``waveSizes`` says what goes when, and ``plan`` all of it in sentences. ``find_out`` finds out which of
+    its gateways the controller knows.
     """
     waves = job.policy.waves
+    found = None
+    if find_out is not None:
+        found = find_out(list(dict.fromkeys(name for item in spec.items for name in item.destinations)))
     planned = spec.requests_of(job)
 
     def read(places: Sequence[int]) -> Part:
         return Part([_planned(job, waves, *one) for one in islice(planned, len(places))], len(places))
 
     sizes = [end - before for before, end in pairwise((0, *waves))]
-    told = {"dryRun": True, "waveSizes": sizes, "plan": outlook.sentences(spec, job)}
+    sentences = outlook.sentences(spec, job)
+    told: dict[str, Any] = {"dryRun": True, "waveSizes": sizes, "plan": sentences}
+    if found is not None:
+        sentences += outlook.registration(found)
+        told["registration"] = found.view()
     return {**job.view(), "id": None, **told, "requests": Chunks(job.total, range(job.total), read)}
 
 

@@ -10,6 +10,7 @@ from puppetmaster.bundle.runtime import SteadySanji
 from puppetmaster.bundle.sdk import Route
 from puppetmaster.bus.limit import Limit
 from puppetmaster.errors import TooLarge
+from puppetmaster.model.caller import BUS
 from puppetmaster.model.message import Capacity
 
 log = logging.getLogger("sanji.puppetmaster.bundle.routes")
@@ -26,7 +27,7 @@ class Routes(SteadySanji):
     def respond(self, operation: Operation, message: Any, response: Any) -> None:
         """Answer a request of the bus for this operation. Raises PuppetmasterError."""
         id_ = message.param.get("id", "")
-        data = operation.run(self.backend, id_, message.query, message.data, over_bus=True)
+        data = operation.run(self.backend, id_, message.query, message.data, BUS, over_bus=True)
         job_id = operation.created(data)[1] if operation.created is not None else None
         try:
             if operation.changes and data["id"] is not None:
@@ -44,13 +45,14 @@ class Routes(SteadySanji):
         response(code=200, data=_fitting(data, self.limit.capacity, cure))
 
     def _answer_change(self, response: Any, job: dict[str, Any]) -> None:
-        """Answer 200 with a job that was changed; without its requests when the bus does not carry those.
+        """Answer 200 with what was changed. If it is too long, a job lacks its requests, a template its job.
 
         An error would be wrong here: the change has happened.
         """
         capacity = self.limit.capacity
         fits = capacity.size(jsoncodec.encode(job), depth=1) <= capacity.answer_bytes
-        response(code=200, data=job if fits else {**job, "requests": []})
+        short: dict[str, Any] = {"requests": []} if "requests" in job else {"job": None}
+        response(code=200, data=job if fits else {**job, **short})
 
 
 def _route(operation: Operation) -> Any:

@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import count
-from typing import Any
+from typing import Any, Final
 
 from puppetmaster import jsoncodec
 from puppetmaster.bus import visit
@@ -125,24 +125,33 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class Registering:
-    """A model asks the controller to register these resources. The controller may still refuse it."""
+    """A model asks the controller to register it with its resources. The controller may still refuse it."""
 
+    model: str
+    #: Those below /remote.
     resources: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
+class Deregistering:
+    """A model asks the controller to deregister it. The controller may still refuse it."""
+
+    model: str
+
+
+@dataclass(slots=True)
 class Answered:
     """An answer has arrived on one of our tunnels."""
 
     #: The id of the message that it answers.
-    message: int
-    answer: Reply
+    message: Final[int]
+    answer: Final[Reply]
     #: What ``acknowledge`` is given once the answer is on disk. None: it came at QoS 0.
-    receipt: Receipt | None = None
+    receipt: Final[Receipt | None] = None
     #: The tunnel of the gateway that answered directly; empty: the answer came through our own controller.
-    tunnel: str = ""
+    tunnel: Final[str] = ""
     #: About how much memory the answer takes. ``release`` is given it when the answer is no longer in memory.
-    size_bytes: int = field(default=0, compare=False)
+    size_bytes: Final[int] = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +197,7 @@ BusEvent = (
     | ControllerKnows
     | Held
     | Registering
+    | Deregistering
     | Answered
     | Owners
     | BridgeChanged
@@ -217,6 +227,8 @@ class BusClient:
     ) -> None:
         """Raises SettingsError."""
         self.tunnel = f"puppetmaster/{installation}"
+        #: Whether we may have a connection to the broker. May block.
+        self.permit: Callable[[], bool] = lambda: True
         self.dropped = 0
         self._address = f"{settings.broker_host}:{settings.broker_port}"
         self._asking = f"{self.tunnel}/ask"
@@ -250,7 +262,12 @@ class BusClient:
             f"puppetmaster-{installation}",
             [(self.tunnel, 1), (self._asking, 0)],
             Listener(
-                self._came_up, self._went_down, self._take_all, self._refused, lambda: self._tell([Room()])
+                self._came_up,
+                self._went_down,
+                self._take_all,
+                self._refused,
+                lambda: self._tell([Room()]),
+                lambda: self.permit(),
             ),
         )
         self._watcher = Vital(target=self._watch, name="pm-watch")
@@ -299,7 +316,8 @@ class BusClient:
 
     def send(self, commands: Sequence[Outgoing]) -> bool:
         """Send commands in their order. Returns False when there is no connection: then none has left."""
-        self._expect([command.tunnel for command in commands if command.tunnel])
+        if tunnels := [command.tunnel for command in commands if command.tunnel]:
+            self._expect(tunnels)
         return self._connection.send(commands)
 
     def expect(self, destinations: Iterable[str]) -> None:
@@ -383,8 +401,8 @@ class BusClient:
         watched = [(pattern, 0) for pattern in (*self._presence, REGISTRATION)]
         self._connection.subscribe([*watched, *tunnels])
         self._tell([ConnectionChanged(up=True, capacity=self.limit.capacity)])
-        # Before what the dispatcher is about to send: EARLY_PROBE of docs/model/takeover.pml. That is too
-        # early for a takeover. One process by itself waits for its grace after the answer.
+        # What the dispatcher is about to send comes behind it: EARLY_PROBE of docs/model/takeover.pml.
+        # The grace after the answer covers that.
         self._probe()
 
     def _went_down(self, unsent: tuple[int, ...], tried: Tried | None) -> None:
@@ -411,6 +429,7 @@ class BusClient:
     def _take_all(self, messages: list[Received]) -> None:
         events: list[BusEvent] = []
         done: list[Receipt] = []
+        size_bytes = 0
         for message in messages:
             try:
                 found = self._take(message)
@@ -420,13 +439,16 @@ class BusClient:
                 log.exception("a message on %s cannot be read", message.topic)
                 found = self._take_garbled(message, "it cannot be read")
             events += found
-            if message.receipt is not None and not any(isinstance(event, Answered) for event in found):
+            answered = found[0] if found else None  # an answer is the only event of its message
+            if isinstance(answered, Answered):
+                size_bytes += answered.size_bytes
+            elif message.receipt is not None:
                 done.append(message.receipt)
         if done:
             self._connection.acknowledge(done)
         if events:
             # Held before the events are passed on: the dispatcher may release them at once.
-            self._connection.hold(sum(event.size_bytes for event in events if isinstance(event, Answered)))
+            self._connection.hold(size_bytes)
             self._tell(events)
 
     def _take(self, received: Received) -> list[BusEvent]:
@@ -437,9 +459,10 @@ class BusClient:
         for pattern in self._statuses:
             if (found := pattern.fullmatch(topic)) is not None:
                 return self._take_status(found[1], received)
-        if jsoncodec.values(received.payload) > MESSAGE_LIMIT_BYTES:  # as objects twenty times as much memory
-            raise ValueError("it has more values than a controller passes on")
-        message = jsoncodec.decode(received.payload)
+        payload = received.payload
+        if len(payload) > MESSAGE_LIMIT_BYTES and jsoncodec.values(payload) > MESSAGE_LIMIT_BYTES:
+            raise ValueError("it has more values than a controller passes on")  # as objects much more memory
+        message = jsoncodec.decode(payload)
         if not reply.is_answer(message):
             return self._drop(topic, "it is no answer")
         id_ = int(message["id"])
@@ -554,14 +577,20 @@ def _resources(message: dict[str, Any]) -> tuple[str, ...] | None:
 
 
 def _registering(payload: bytes) -> list[BusEvent]:
-    """The event for a registration that names resources below /remote; none for any other message."""
+    """The event for a registration with resources below /remote, or for its end; none for other messages."""
     message = jsoncodec.decode(payload)
-    method = message.get("method") if isinstance(message, dict) else None
-    data = message.get("data") if method in ("post", "POST") else None
-    resources = data.get("resources") if isinstance(data, dict) else None
+    if not isinstance(message, dict):
+        return []
+    method, data = str(message.get("method")).lower(), message.get("data")
+    data = data if isinstance(data, dict) else {}
+    _, _, at_end = str(message.get("resource")).partition(f"{REGISTRATION}/")
+    model = str(data.get("name") or at_end)
+    if method == "delete":
+        return [Deregistering(model)] if model else []
+    resources = data.get("resources") if method == "post" else None
     some = resources if isinstance(resources, list) else [resources]
     remote = tuple(one for one in some if isinstance(one, str) and one.startswith("/remote/"))
-    return [Registering(remote)] if remote else []
+    return [Registering(model, remote)] if remote else []
 
 
 def _status_topic(pattern: str) -> re.Pattern[str]:

@@ -130,6 +130,8 @@ class Listener(NamedTuple):
     refused: Callable[[tuple[str, ...]], None]
     #: More than ``FEW_BYTES`` were waiting to be written, and now no more than those are.
     room: Callable[[], None]
+    #: Whether we may have a connection: is asked before CONNECT, and after CONNACK. It may block.
+    permit: Callable[[], bool] = lambda: True
 
 
 @dataclass(slots=True)
@@ -323,6 +325,7 @@ class Connection:
         while not self._stopping.is_set():
             greeted = False
             try:
+                self._ask_permit()
                 with visit.reach(self._address, self._credentials, CONNECT_S) as connection:
                     greeted = True
                     decoder = packets.Decoder(MESSAGE_LIMIT_BYTES)
@@ -339,6 +342,15 @@ class Connection:
             finally:
                 self._lost()
             self._stopping.wait(max(self._attempts.wait_s(AGAIN_S), self._endings.wait_s(AGAIN_S)))
+
+    def _ask_permit(self) -> None:
+        """Raises ConnectionError: we may not have a connection now.
+
+        A broker gives the session to whoever connects last with its client id. So a process that was replaced
+        must not connect, and one that was replaced while it did must not go on.
+        """
+        if not self._listener.permit():
+            raise ConnectionError("the database cannot be asked whether this process leads")
 
     def _failed(self, error: Exception, greeted: bool) -> None:
         if self._up:
@@ -387,6 +399,7 @@ class Connection:
                 if isinstance(packet, packets.Connack):
                     if packet.code:
                         raise Refused(packet.code)
+                    self._ask_permit()  # before what was kept for us is read
                     self._known = packet.known
                     connection.sendall(packets.subscribe(FIRST_PACKET, self._topics))
                 elif isinstance(packet, packets.Suback):
@@ -411,7 +424,7 @@ class Connection:
         """Read and write until ``stop`` is called. Raises OSError, Malformed: the connection broke."""
         heard_s = looked_s = time.monotonic()
         self._outworn = None
-        more = False
+        more, watched = False, 0
         woken, wakes = socket.socketpair()
         with selectors.DefaultSelector() as selector, woken, wakes:
             wakes.setblocking(False)
@@ -422,7 +435,10 @@ class Connection:
                 if full:  # we do not read, so the broker's silence means nothing
                     heard_s = time.monotonic()
                 reading = 0 if full else selectors.EVENT_READ
-                _watch(selector, connection, reading | (selectors.EVENT_WRITE if pause_s <= 0 else 0))
+                wanted = reading | (selectors.EVENT_WRITE if pause_s <= 0 else 0)
+                if wanted != watched:
+                    _watch(selector, connection, wanted)
+                    watched = wanted
                 wait_s = pause_s if 0 < pause_s < LOOK_UP_S else LOOK_UP_S
                 reads_on = more and not full
                 ready = {key.fileobj: events for key, events in selector.select(0 if reads_on else wait_s)}
@@ -505,15 +521,17 @@ class Connection:
 
         Raises OSError: the connection ended; Malformed: the broker sent something that is not MQTT.
         """
-        size, closed = 0, False
+        size, closed, drained = 0, False, False
         published: list[packets.Published] = []
-        while size < ROUND_BYTES and not closed:
+        while size < ROUND_BYTES and not closed and not drained:
             try:
                 with self._lock:  # TLS does not read while it writes
                     data = connection.recv(READ_BYTES)
             except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
                 break
             closed = not data
+            # TLS gives one record at a time, however many have arrived.
+            drained = len(data) < READ_BYTES and not isinstance(connection, ssl.SSLSocket)
             size += len(data)
             for packet in decoder.feed(data):
                 if isinstance(packet, packets.Published):
@@ -548,15 +566,17 @@ class Connection:
             return
         came_s = time.monotonic()
         messages = [
-            Received(one.topic.decode("utf-8", "replace"), one.payload, self._receipt(one), one.retained)
+            Received(
+                one.topic.decode("utf-8", "replace"),
+                one.payload,
+                Receipt(self._connection, one.packet) if one.packet else None,
+                one.retained,
+            )
             for one in published
         ]
         with self._lock:
             self._open |= {one.receipt: came_s for one in messages if one.receipt is not None}
         self._listener.messages(messages)
-
-    def _receipt(self, one: packets.Published) -> Receipt | None:
-        return Receipt(self._connection, one.packet) if one.packet else None
 
     def _leave(self, connection: socket.socket) -> None:
         """Write the backlog and a DISCONNECT. Raises TimeoutError after ``LEAVE_S``."""

@@ -8,6 +8,7 @@ import os
 import shutil
 import socket
 import sqlite3
+import stat
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from importlib import metadata
@@ -19,8 +20,10 @@ from puppetmaster import __version__, places
 from puppetmaster.bus import visit
 from puppetmaster.bus.credentials import Credentials
 from puppetmaster.cli.client import Client, ClientError, Unreachable
-from puppetmaster.errors import SettingsError
+from puppetmaster.errors import SettingsError, StoreError
+from puppetmaster.model.caller import Tokens
 from puppetmaster.settings import LEAST_BROKER_BYTES, Settings
+from puppetmaster.store import opening
 from puppetmaster.store.sqlite.documents import read_only_uri
 
 ROOT = places.home()
@@ -132,9 +135,14 @@ def _machine(environ: Mapping[str, str], root: Path, system: Mapping[str, Any]) 
     limits = system.get("limits", {})
     path = Path(str(system.get("store", {}).get("path", "")))
     directory = path.parent if path.is_absolute() else settings.data_dir
+    if tokens_file := str(limits.get("tokens", settings.tokens)):
+        yield tokens(Path(tokens_file), not_ours="warn" if system else "fail")
     # A running bundle shows itself whether its user may use the directory and the store.
     yield data_dir(directory, not_ours="warn" if system else "fail")
-    yield store(directory / "puppetmaster.db", not_ours="warn" if system else "fail")
+    if address := str(limits.get("store", settings.store)):
+        yield database(address)
+    else:
+        yield store(directory / "puppetmaster.db", not_ours="warn" if system else "fail")
     if system:  # the bundle shows itself whether the broker lets it in, perhaps with other settings
         yield broker(
             str(limits.get("brokerHost", settings.broker_host)),
@@ -161,6 +169,26 @@ def data_dir(directory: Path, not_ours: Mark = "fail") -> Check:
     return Check("data", "ok", f"{directory} can be written, {free // 1024 // 1024} MiB free")
 
 
+def tokens(file: Path, not_ours: Mark = "fail") -> Check:
+    """Check the file of tokens. ``not_ours`` is the mark when this user may not read it."""
+    try:
+        mode = file.stat().st_mode
+        known = Tokens(file.read_text(encoding="utf-8"), str(file))
+    except SettingsError as error:
+        return Check("tokens", "fail", f"{error} What it said before holds until it is put right")
+    except PermissionError as error:
+        return Check("tokens", not_ours, f"{file} cannot be read ({error.strerror}): {AS_ITS_USER}")
+    except (OSError, UnicodeDecodeError) as error:
+        return Check("tokens", "fail", f"{file} cannot be read ({error}): see PUPPETMASTER_TOKENS")
+    if mode & (stat.S_IWGRP | stat.S_IWOTH):
+        return Check(
+            "tokens", "fail", f"{file} can be written by others, who could let anybody in: chmod 600"
+        )
+    if mode & stat.S_IROTH:
+        return Check("tokens", "warn", f"{file} can be read by all users of this machine: chmod 600 {file}")
+    return Check("tokens", "ok", f"{file} names {len(known)}")
+
+
 def store(file: Path, not_ours: Mark = "fail") -> Check:
     """Check the store's file, without writing. ``not_ours`` is the mark when this user may not read it."""
     cure = f"stop the bundle, move {file}* away and put a copy in its place, or start without"
@@ -179,6 +207,17 @@ def store(file: Path, not_ours: Mark = "fail") -> Check:
     if found != ["ok"]:
         return Check("store file", "fail", f"{file} is damaged ({' '.join(found)}): {cure}")
     return Check("store file", "ok", f"{file} is whole")
+
+
+def database(address: str) -> Check:
+    """Check the store in PostgreSQL: whether it can be used, and whether it keeps what it was given."""
+    try:
+        doubts = opening.doubts(address)
+    except (SettingsError, StoreError) as error:
+        return Check("database", "fail", error.message)
+    if doubts:
+        return Check("database", "warn", "; ".join(doubts))
+    return Check("database", "ok", f"{address} can be used")
 
 
 def broker(host: str, port: int) -> Check:

@@ -1,6 +1,7 @@
 """The tables of the command line: jobs, requests, results, dry runs and checks."""
 
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from operator import itemgetter
 from typing import Any
@@ -76,13 +77,14 @@ def job(screen: Screen, found: Row, requests: Sequence[Row]) -> None:
     took_s = wording.took(found)
     after = f", after {wording.duration(took_s)}" if took_s is not None and screen.terminal else ""
     ago = f", {wording.age(found['createdAt'], screen.now())} ago" if screen.terminal else ""
+    by = f", by {found['createdBy']}" if found.get("createdBy") else ""
     key = found["key"] or ""
     facts = {
         "command": found.get("summary"),
         "data": _common_data(requests),
         "requests": f"{found['totalCount']}: {counts}",
         "sought": wording.targets(found),
-        "created": moment(found["createdAt"]) + ago,
+        "created": moment(found["createdAt"]) + ago + by,
         "ended": moment(found["finishedAt"]) + after if found["finishedAt"] else None,
         **dict(wording.policies(found, screen.now(), moment)),
         "opened by hand": wording.opened_gates(found, moment),
@@ -257,6 +259,10 @@ def _in_full(screen: Screen, name: str, data: Any) -> None:
         screen.line(f"  {line}")
 
 
+#: Of a group that was skipped: the id is that of one gateway's earlier step.
+_STEP_ID = re.compile(r"request \d+, (an earlier step), ")
+
+
 def results(screen: Screen, groups: Sequence[Row], *, full: bool = False) -> None:
     """Show groups of equal results, one in a row, and below them their differences.
 
@@ -269,7 +275,7 @@ def results(screen: Screen, groups: Sequence[Row], *, full: bool = False) -> Non
     steps = any("step" in group for group in groups)
     rows = []
     for group, names in zip(groups, to, strict=True):
-        text = _said(group["sample"]["result"], LONGEST)
+        text = _STEP_ID.sub(r"\1 ", _said(group["sample"]["result"], LONGEST))
         row = (group["count"], group["status"], group["code"], names, text)
         rows.append((group["step"], *row) if steps else row)
     if screen.terminal:

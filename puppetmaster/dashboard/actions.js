@@ -1,6 +1,7 @@
 // What can be done with a job. Each button has its place in every status; what cannot be done is disabled and says why.
 
 import { call } from "./api.js";
+import { UNANSWERED } from "./contract.js";
 import { control } from "./control.js";
 import { attempt, confirm, notify } from "./dialogs.js";
 import { el, text } from "./dom.js";
@@ -10,7 +11,6 @@ import { waveSizes } from "./policies.js";
 import { failures, having, told } from "./reach.js";
 import { FAILED, capital, number, plural, tally, title } from "./words.js";
 
-const UNSURE = ["timeout", "unknown"];
 /** What leads on stands out, where it can be done. */
 const ONWARD = ["resume", "next", "start", "rerun"];
 
@@ -35,9 +35,9 @@ export class Actions {
       force: control("Force to end", {
         ask: () => this.askForce(), work: put({ status: "canceled", force: true }), look: "quiet danger",
       }),
-      remove: control("Delete", { ask: () => this.askRemove(), work: () => this.remove(), look: "quiet danger" }),
+      remove: control("Delete", { ask: () => this.askRemove(), work: () => this.remove(), needs: "admin", look: "quiet danger" }),
     };
-    const file = (label, name, work) => control(label, { name, work, look: "quiet" });
+    const file = (label, name, work) => control(label, { name, work, needs: "viewer", look: "quiet" });
     const { force, remove, ...often } = this.buttons;
     this.stopped = el("p", { class: "stopped", role: "status", "data-link": "" });
     this.stopped.refresh = () => text(this.stopped, link.why ? `${link.why} These buttons work again by themselves.` : "");
@@ -118,7 +118,7 @@ export class Actions {
   askRerun() {
     const again = failed(this.job);
     this.again = again.status;
-    const unsure = UNSURE.some((one) => this.job.counts[one]) ? " Those that ended as timeout or unknown may have run already." : "";
+    const unsure = UNANSWERED.some((one) => this.job.counts[one]) ? " Those that ended as timeout or unknown may have run already." : "";
     return this.ask({
       title: "Run them again?",
       sentence: `A new job sends ${plural(again.count, "request")} again: ${tally(this.job.counts, again.status)}.${unsure}`,

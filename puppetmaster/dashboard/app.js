@@ -4,11 +4,12 @@ import { read } from "./address.js";
 import { onUnauthorized } from "./api.js";
 import { askForToken } from "./dialogs.js";
 import { el, text } from "./dom.js";
+import { GatewayView } from "./gateway.js";
 import { GatewaysView } from "./gateways.js";
 import { JobView, TABS } from "./job.js";
 import { JobsView } from "./jobs.js";
 import { keys } from "./keys.js";
-import { link, setLink } from "./link.js";
+import { denied, link, setCaller, setLink } from "./link.js";
 import { Live } from "./live.js";
 import { NewJobView } from "./newjob.js";
 import { bridges, utc } from "./words.js";
@@ -40,6 +41,8 @@ function state({ connected, since, health, trouble, ...more }) {
     gateways.hidden = !said;
     text(gateways, said);
     view?.health?.(health);
+    setCaller(health.caller);
+    if (view instanceof NewJobView && denied("operator")) route();
   }
   if (trouble) connection.trouble = trouble;
   if (connected !== undefined && connected !== connection.connected) {
@@ -94,10 +97,35 @@ class UnknownView {
   }
 }
 
+/** A name in an address as it is; "" where it is none. */
+function plain(said) {
+  try {
+    return decodeURIComponent(said);
+  } catch {
+    return "";
+  }
+}
+
+/** A view that the caller may not use. */
+class DeniedView {
+  constructor(place, why) {
+    document.title = "New job · puppetmaster";
+    place.append(el("h1", {}, "New job"),
+      el("p", { class: "nowhere" }, `${why} Ask for another token, or look at `, el("a", { href: "#/" }, "the list of jobs"), "."));
+    this.live = new Live("/jobs/ws", { state });
+  }
+
+  end() {
+    this.live.end();
+  }
+}
+
 function viewOf({ parts, parameters }) {
   const [name = "jobs", id, tab = TABS[0]] = parts;
   if (name === "jobs" && id === undefined) return new JobsView(main, parameters, state);
   if (name === "gateways" && id === undefined) return new GatewaysView(main, parameters, state);
+  if (name === "gateways" && parts.length === 2 && plain(id)) return new GatewayView(main, plain(id), parameters, state);
+  if (name === "new" && id === undefined && denied("operator")) return new DeniedView(main, denied("operator"));
   if (name === "new" && id === undefined) return new NewJobView(main, state);
   const known = name === "jobs" && /^[1-9]\d{0,15}$/.test(id) && TABS.includes(tab) && parts.length < 4;
   return known ? new JobView(main, Number(id), { tab, parameters }, state) : new UnknownView(main);
@@ -111,7 +139,9 @@ function route() {
   main.replaceChildren();
   view = viewOf(address);
   for (const anchor of document.querySelectorAll("[data-nav]")) {
-    const mine = anchor.dataset.nav === (view instanceof NewJobView ? "new" : view instanceof GatewaysView ? "gateways" : "jobs");
+    const ofGateways = view instanceof GatewaysView || view instanceof GatewayView;
+    const ofNew = view instanceof NewJobView || view instanceof DeniedView;
+    const mine = anchor.dataset.nav === (ofNew ? "new" : ofGateways ? "gateways" : "jobs");
     if (mine && !(view instanceof UnknownView)) anchor.setAttribute("aria-current", "page");
     else anchor.removeAttribute("aria-current");
   }

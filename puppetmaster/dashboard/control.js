@@ -2,23 +2,23 @@
 
 import { notify } from "./dialogs.js";
 import { el } from "./dom.js";
-import { link } from "./link.js";
+import { denied, link } from "./link.js";
 
 /** A second press within this is the same press: of a double click, of a key that is held. */
 const HOLD_MS = 700;
 
 /**
  * The button. `ask()` asks whether it is meant, before `work()`; while that runs the button shows it, and takes no
- * press. `name` says more than its label. `allow(why)` says why it cannot be done now, "" when it can. Disabled it
+ * press. `name` says more than its label, `needs` is the role that may press it. `allow(why)` says why it cannot be done now, "" when it can. Disabled it
  * keeps the focus, so that a key that is pressed once more does nothing else.
  */
-export function control(label, { name = null, ask = async () => true, work, look = "" }) {
+export function control(label, { name = null, needs = "operator", ask = async () => true, work, look = "" }) {
   let impossible = "";
   let pressed = false;
   let busy = false;
   const button = el("button", { type: "button", "data-link": "", "aria-label": name, class: `control ${look}` }, el("span", {}, label));
   button.refresh = () => {
-    const why = busy ? "" : link.why || impossible;
+    const why = busy ? "" : link.why || denied(needs) || impossible;
     button.setAttribute("aria-disabled", String(busy || Boolean(why)));
     button.setAttribute("aria-busy", String(busy));
     if (why) button.title = why;
@@ -41,7 +41,7 @@ export function control(label, { name = null, ask = async () => true, work, look
   };
   button.addEventListener("click", () => {
     if (pressed) return;
-    if (link.why || impossible) {
+    if (link.why || denied(needs) || impossible) {
       notify(button.title);
       return;
     }

@@ -47,7 +47,7 @@ export function askForToken(refused) {
       el("form", { method: "dialog" },
         el("h2", { id: "ask-title" }, "Token"),
         refused ? el("p", { class: "fault", role: "alert" }, "This token was not accepted.") : null,
-        el("p", {}, "This gateway asks for the token that is set as PUPPETMASTER_TOKEN. It is kept until this tab is closed."),
+        el("p", {}, "This gateway asks for a token: your own, or the one that is set as PUPPETMASTER_TOKEN. It is kept until this tab is closed."),
         el("label", { for: "token" }, "Token"),
         input,
         el("div", { class: "actions" }, el("button", { class: "primary" }, "Go on"))));

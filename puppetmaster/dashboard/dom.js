@@ -84,6 +84,25 @@ export function stackedBar() {
   return bar;
 }
 
+/** What fills `place` with rows, `[key, data]` each. A row stays, and so do its cells that look as before: no click and no focus is lost. */
+export function keptRows(place) {
+  let kept = new Map();
+  return (items, make) => {
+    const before = kept;
+    kept = new Map(items.map(([key, data]) => [key, patched(before.get(key), make(data))]));
+    const rows = [...kept.values()];
+    if (rows.length !== place.children.length || rows.some((row, index) => place.children[index] !== row)) place.replaceChildren(...rows);
+  };
+}
+
+function patched(row, fresh) {
+  if (!row) return fresh;
+  [...fresh.children].forEach((cell, index) => {
+    if (!row.children[index].isEqualNode(cell)) row.children[index].replaceChildren(...cell.childNodes);
+  });
+  return row;
+}
+
 /** Names and values, `[name, value, iso]`: with a time, UTC is said on hover. */
 export function facts(pairs) {
   return el("dl", { class: "facts" }, pairs.map(([name, value, iso]) =>

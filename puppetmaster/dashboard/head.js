@@ -98,7 +98,7 @@ export class Head {
       pairs.push(rate, ["Time left", left && perS ? `about ${duration((left / perS) * 1000)}` : "–"]);
     }
     if (job.startedAt) pairs.push(job.finishedAt ? ["Took", ran(job)] : job.status === "paused" ? ["Started", `${ran(job)} ago`] : ["Running for", ran(job)]);
-    pairs.push(["Created", moment(job.createdAt), job.createdAt]);
+    pairs.push(["Created", `${moment(job.createdAt)}${job.createdBy ? `, by ${job.createdBy}` : ""}`, job.createdAt]);
     if (!job.finishedAt) {
       pairs.push(["In flight", number(counts.sent)]);
       if (around.window) pairs.push(["In flight, all jobs", allInFlight(counts.sent + around.elsewhere, around.window)]);

@@ -13,9 +13,10 @@ import { Results } from "./results.js";
 import { Rows } from "./rows.js";
 import { ORDERS, Table } from "./table.js";
 import { Whys } from "./whys.js";
+import { Timeline } from "./timeline.js";
 import { STATUSES, number, plural, title } from "./words.js";
 
-export const TABS = ["requests", "gateways", "results", "data"];
+export const TABS = ["requests", "gateways", "results", "timeline", "data"];
 
 /** What differs when something happened to a job. */
 const likeness = (job) => JSON.stringify([job?.status, job?.reason, job?.wave, job?.gateStatus, job?.counts]);
@@ -33,6 +34,7 @@ export class JobView {
     this.table = new Table(this.rows, open, () => this.arranged());
     this.grid = new Grid(this.rows, open);
     this.results = new Results(id);
+    this.timeline = new Timeline(id);
     this.data = new Data(this.rows);
     this.draw = () => this.show();
     this.empty = el("p", { class: "empty" }, "Loading …");
@@ -166,7 +168,7 @@ export class JobView {
   tabs() {
     const parts = {
       requests: ["Requests", this.table], gateways: ["Gateways", this.grid], results: ["Results", this.results],
-      data: ["Data", this.data],
+      timeline: ["Time line", this.timeline], data: ["Data", this.data],
     };
     this.panels = new Map(TABS.map((name) => [name, el("div", {
       role: "tabpanel", id: `panel-${name}`, "aria-labelledby": `tab-${name}`, class: "tabpanel",
@@ -201,9 +203,10 @@ export class JobView {
       button.setAttribute("aria-selected", String(key === name));
       button.tabIndex = key === name ? 0 : -1;
     }
-    this.tools.hidden = name === "results" || name === "data";
+    this.tools.hidden = ["results", "timeline", "data"].includes(name);
     this.arranged();
     if (name === "results") this.results.draw(true);
+    if (name === "timeline") this.timeline.draw(this.job, true);
   }
 
   show() {
@@ -220,6 +223,7 @@ export class JobView {
     if (this.tab === "gateways") this.grid.draw();
     if (this.tab === "results" && this.resultsOf !== job.doneCount) this.results.draw();
     this.resultsOf = job.doneCount;
+    if (this.tab === "timeline") this.timeline.draw(job);
     if (this.tab === "data") this.data.draw(job);
     const { loaded, items } = this.rows;
     const [found, all] = this.rows.counted();

@@ -4,9 +4,12 @@ from dataclasses import dataclass, field
 
 from puppetmaster.clock import Moment
 from puppetmaster.engine.presence import Presence
+from puppetmaster.engine.registered import Registered
 from puppetmaster.engine.state import State
 from puppetmaster.engine.timer import Timer
+from puppetmaster.model.job import Job
 from puppetmaster.model.message import Outgoing
+from puppetmaster.model.timeline import Event
 from puppetmaster.scheduling.scheduler import Scheduler
 from puppetmaster.settings import Settings
 from puppetmaster.store.base import Changes
@@ -21,10 +24,14 @@ class Turn:
     changes: Changes
     #: Ids of the jobs that were created.
     created: set[int]
+    #: What happened to jobs, each with the job after it.
+    happened: list[tuple[Job, Event]]
     #: The messages to send.
     sends: list[Outgoing] = field(default_factory=list)
     #: Destinations whose owner the controller is to be asked for.
     questions: list[str] = field(default_factory=list)
+    #: Gateways of which the controller is to be asked whether they are registered.
+    inquiries: list[str] = field(default_factory=list)
     #: Message ids: the controller is to be asked whether it waits for their answers.
     checks: list[int] = field(default_factory=list)
     #: Whether the controller is to be asked if it knows us.
@@ -40,6 +47,7 @@ class Context:
     state: State
     scheduler: Scheduler
     presence: Presence
+    registered: Registered
     #: The topic to which our controller sends answers.
     tunnel: str
     timers: Timers[Timer] = field(default_factory=Timers)
@@ -47,9 +55,9 @@ class Context:
     turn: Turn = field(init=False)
 
     def __post_init__(self) -> None:
-        self.turn = Turn(self.state.changes, self.state.created)
+        self.turn = Turn(self.state.changes, self.state.created, self.state.happened)
 
     def committed(self) -> None:
         """Begin an empty turn, because the last one is on disk."""
         self.state.committed()
-        self.turn = Turn(self.state.changes, self.state.created)
+        self.turn = Turn(self.state.changes, self.state.created, self.state.happened)

@@ -20,7 +20,7 @@ from puppetmaster.engine.in_flight import InFlight, Trials
 from puppetmaster.engine.state import OpenJob
 from puppetmaster.engine.timer import Timer, TimerKind
 from puppetmaster.jsoncodec import WAITING_BYTES
-from puppetmaster.model.job import Job, JobEvent, JobStatus
+from puppetmaster.model.job import Job, JobEvent
 from puppetmaster.model.message import DEFAULT_CAPACITY, EncodedCommand, Outgoing, Tried, direct_tunnel
 from puppetmaster.model.policy import RETRIED
 from puppetmaster.model.reply import Refusal, Reply, may_have_run
@@ -93,6 +93,7 @@ class Delivery:
         self._timers = context.timers
         self._moment = context.moment
         self._presence = context.presence
+        self._registered = context.registered
         self._offline = context.settings.offline
         self.absent = Absent(context.timers, context.moment, context.presence)
         self._tunnel = context.tunnel
@@ -208,12 +209,13 @@ class Delivery:
         source, code = answer.result.get("source"), answer.result.get("code")
         if nobody:
             self._scheduler.forget(request.destination)
-            self._presence.owned(request.destination, None)
+            self._registered.owned(request.destination, None)
             return self._waits(request, REGISTERED)
         if answer.event is RequestEvent.FAIL and source == "remote" and code in self._offline:
             return self._waits(request, CONNECTED)
         if answer.event is RequestEvent.SUCCEED or source == "device":
             self.absent.seen(request.destination)
+            self._presence.seen(request.destination, self._moment.at)
         return False
 
     def clock_was_set(self, request: Request) -> None:
@@ -284,7 +286,7 @@ class Delivery:
         most_bytes = self.capacity.broker_bytes
         if self.capacity.limited and (size := command.packet_bytes(outgoing)) > most_bytes:
             return (TOO_LARGE_DIRECT if outgoing.tunnel else TOO_LARGE).format(most_bytes, size)
-        if self._trials.refuses(size := _size(outgoing), self._moment.now_s):
+        if self._trials.some and self._trials.refuses(size := _size(outgoing), self._moment.now_s):
             return CLOSES.format(size)
         return None
 
@@ -360,23 +362,22 @@ class Delivery:
         """
         self._free_owner(message)
         id_ = self.in_flight.request_of(message)
-        asked = self._state.find_request(message) if id_ is None else self._state.request(id_)
-        if asked is not None and tunnel != self._tunnel_of(asked, message):
+        request = self._state.find_request(message) if id_ is None else self._state.request(id_)
+        if request is not None and tunnel != self._tunnel_of(request, message):
             log.log(
                 logging.DEBUG if self._foreign else logging.WARNING,  # a gateway could send many
                 "an answer for request %s came from another gateway than %s: it is dropped",
-                asked.id,
-                asked.destination,
+                request.id,
+                request.destination,
                 extra={"action": "foreign_answer"},
             )
             self._foreign += 1
             return
-        if id_ is None:
+        if id_ is None or request is None:
             if (ended := self._corrections.answered(message, answer)) is not None:
                 self.let_go(ended)
                 self._step_on(ended)
             return
-        request = self._state.request(id_)
         nobody = answer.result.get("source") == "controller" and answer.result.get("code") in (403, 404)
         if answer.refusal or (nobody and self._may_register(request)):
             self._refuse(request, answer)
@@ -413,8 +414,8 @@ class Delivery:
 
     def _free_owner(self, message: int) -> None:
         """Free what an overdue command held: its lock, or its place at an owner."""
-        self._timers.cancel(Timer(TimerKind.OVERDUE, message))
-        self._scheduler.came(message, self._moment.now_s)
+        if self._scheduler.came(message, self._moment.now_s):
+            self._timers.cancel(Timer(TimerKind.OVERDUE, message))
 
     def controller_restarted(self, known_s: float | None) -> None:
         """Note that the controller was restarted: it has forgotten all models, and what it had passed on.
@@ -423,7 +424,7 @@ class Delivery:
         started. Requests that were sent before that are in doubt. The controller is asked about the others.
         """
         self._scheduler.forget_all()
-        self._presence.forget_registered()
+        self._registered.forget_all()
         if known_s is not None:
             self.in_flight.doubt(sent_before_s=known_s, controller=True)
             self.in_flight.hurry(self._moment.now_s)
@@ -624,10 +625,10 @@ class Delivery:
         """Let a request wait that was in flight: for its turn, until ``until_s``, or for its job."""
         self._state.write(request, back)
         self.in_flight.landed(request.id, request.sending)
-        job = self._state.opened_of(back.id).job
-        if job.ending:
+        opened = self._state.opened_of(back.id)
+        if opened.job.ending:
             self.end_unsent(back)
-        elif job.status is not JobStatus.DISPATCHING:
+        elif not opened.sends:
             self._scheduler.remove(back.id)
         elif until_s is None:
             self._scheduler.put_back(back.id)

@@ -6,32 +6,37 @@ engine decided: changes to make durable, and messages that may leave once the ch
 ``begin`` reads the clock.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
-from puppetmaster.clock import Clock, Moment, seconds
+from puppetmaster.clock import Clock, Moment, iso, seconds
 from puppetmaster.engine.background import Background
 from puppetmaster.engine.context import Context, Turn
 from puppetmaster.engine.delivery import Delivery
 from puppetmaster.engine.lifecycle import Lifecycle
 from puppetmaster.engine.presence import Presence
+from puppetmaster.engine.registered import Registered
 from puppetmaster.engine.registry import Registry
-from puppetmaster.engine.state import State
+from puppetmaster.engine.state import OpenJob, State
+from puppetmaster.engine.templates import Templates
 from puppetmaster.engine.timer import Timer, TimerKind
 from puppetmaster.errors import StoreError, Unavailable
 from puppetmaster.jsoncodec import FEW_BYTES
-from puppetmaster.model.gateway import Gateway, Put
+from puppetmaster.model.gateway import Gateway, Put, Sought
 from puppetmaster.model.job import FINAL, GateStatus, Job, JobStatus
 from puppetmaster.model.message import DEFAULT_CAPACITY, Capacity, Tried
 from puppetmaster.model.policy import wave_of
 from puppetmaster.model.request import OPEN, RequestStatus
 from puppetmaster.model.spec import JobSpec
+from puppetmaster.model.template import NewTemplate, Outcome, Template
+from puppetmaster.model.timeline import ITSELF
 from puppetmaster.model.why import Said, Why, code_of
 from puppetmaster.scheduling.scheduler import Scheduler
 from puppetmaster.settings import Settings
 from puppetmaster.store.base import Changes, Ids, Reader
+from puppetmaster.timers import Timers
 
 ENDED_REQUESTS = [status for status in RequestStatus if status not in OPEN]
 BROKER_IS_SLOW = Why.BROKER_SLOW.said()
@@ -70,14 +75,34 @@ class Snapshot:
     away: int
     #: Number of requests that wait for gateways that are away.
     waiting_for_gateways: int
+    #: Number of known gateways that are registered at the controller, that are not, and of which that is not
+    #: known.
+    registered: int
+    not_registered: int
+    not_known: int
     #: How often a bridge came or went since the start.
     changes: int
     #: Whether the broker refuses us the topics on which bridges say whether they are connected.
     unseen: bool
     #: The route in force: ``"remote"``, ``"direct"`` or ``"auto"``.
     route: str
+    #: Number of starts by schedules since the start, by what became of them.
+    starts: dict[str, int]
     #: Domain of an owner of many gateways -> (most requests that it is given, how many it is busy with).
     owners: dict[str, tuple[int, int]]
+
+
+class Known(NamedTuple):
+    """What is known of a gateway; None: nothing is."""
+
+    #: Whether its bridge is connected to our broker.
+    connected: bool | None = None
+    #: Whether it is registered at our controller. An owner of many gateways says nothing of one of them.
+    registered: bool | None = None
+    #: When the controller last said something of it, as ISO 8601.
+    checked_at: str | None = None
+    #: When it last gave a sign of itself since the start, as ISO 8601.
+    seen_at: str | None = None
 
 
 class Engine:
@@ -105,11 +130,24 @@ class Engine:
         self.state = State(reader, ids)
         self._registry = Registry(self.state, reader)
         self._moment = Moment(clock)
-        self._context = Context(settings, self._moment, self.state, self.scheduler, self.presence, tunnel)
-        self.timers = self._context.timers
+        self.timers: Timers[Timer] = Timers()
+        self.registered = Registered(
+            self.timers, self._moment, reader.gateway_names(Sought()), settings.gateway_check_s
+        )
+        self._context = Context(
+            settings,
+            self._moment,
+            self.state,
+            self.scheduler,
+            self.presence,
+            self.registered,
+            tunnel,
+            self.timers,
+        )
         self.delivery = Delivery(self._context)
         self._background = Background(self._context, self.delivery)
         self.lifecycle = Lifecycle(self._context, self.delivery, self._background)
+        self.templates = Templates(self._context, self.lifecycle, reader)
         #: Kind of a timer -> what to do when it fires, with the id of the timer.
         self._fires: dict[TimerKind, Callable[[Any], None]] = {
             TimerKind.ANSWER: self.delivery.time_is_over,
@@ -120,6 +158,8 @@ class Engine:
             TimerKind.ABSENT: self.delivery.delivery_is_over,
             TimerKind.BACK: self._background.back,
             TimerKind.ASK: lambda _: None,  # gateways are asked for at the end of this turn
+            TimerKind.SCHEDULE: self.templates.fire,
+            TimerKind.CHECK: lambda _: None,  # gateways are asked for at the end of this turn
             TimerKind.ROOM: lambda _: None,  # requests that wait for room are sent at the end of this turn
             **{kind: partial(self.lifecycle.fire, kind) for kind in self.lifecycle.timers},
         }
@@ -140,7 +180,7 @@ class Engine:
         While many bytes wait for the broker there is none: an event tells when they have become few.
         """
         held_back = self.delivery.held_back and self.waiting_bytes <= FEW_BYTES
-        return held_back or bool(self._background)
+        return held_back or bool(self._background) or (bool(self.templates) and not self.stalled)
 
     # -- what callers ask for ---------------------------------------------------------------------
 
@@ -158,6 +198,22 @@ class Engine:
             raise Unavailable(f"No job can be created: {self.stalled}")
         return self.lifecycle.create(spec)
 
+    def ask_now(self, names: Collection[str], done: Callable[[], object]) -> None:
+        """Have the controller asked for these gateways; ``done`` is called when it has answered or cannot."""
+        if self.connected and self.controller_up and not self.stalled:
+            self.registered.ask_now(names, done)
+        else:
+            done()
+
+    def known(self, names: Iterable[str]) -> dict[str, Known]:
+        """What is known of the presence of each of these gateways."""
+        return {name: self._known(name) for name in names}
+
+    def _known(self, name: str) -> Known:
+        said, presence, moment = self.registered.of(name), self.presence, self._moment
+        checked_at = None if said.at_s is None else iso(moment.wall_s + said.at_s - moment.now_s)
+        return Known(presence.connected(name), said.registered, checked_at, presence.seen_at(name))
+
     def unwritten(self, job: Any) -> bool:
         """Whether ``job`` is a new job that is not on disk yet; False for anything that is no job."""
         return isinstance(job, Job) and (self.drafting(job) or job.id in self.state.created)
@@ -166,8 +222,8 @@ class Engine:
         """Whether ``job`` is a draft: it is still being written, and does not exist yet."""
         return isinstance(job, Job) and job.id in self._background.drafts
 
-    def control(self, job_id: int, wanted: JobStatus, *, force: bool) -> Job:
-        """Pause, resume or cancel a job. Returns the job after that.
+    def control(self, job_id: int, wanted: JobStatus, *, force: bool, by: str = ITSELF) -> Job:
+        """Pause, resume or cancel a job, as ``by`` asks. Returns the job after that.
 
         Raises:
             NotFound: there is no such job.
@@ -175,9 +231,9 @@ class Engine:
             Unavailable: the store cannot be written.
         """
         self._check_writable()
-        return self.lifecycle.control(job_id, wanted, force=force)
+        return self.lifecycle.control(job_id, wanted, force=force, by=by)
 
-    def delete(self, job_id: int) -> Job:
+    def delete(self, job_id: int, by: str = ITSELF) -> Job:
         """Stop a job if it runs, and remove it. Returns the job as it last was.
 
         Raises:
@@ -185,7 +241,7 @@ class Engine:
             Unavailable: the store cannot be written.
         """
         self._check_writable()
-        return self.lifecycle.delete(job_id)
+        return self.lifecycle.delete(job_id, by)
 
     def put_gateways(self, puts: Sequence[Put]) -> int:
         """Put gateways, each named once. Returns how many were not known before.
@@ -205,6 +261,27 @@ class Engine:
         self._check_writable()
         return self._registry.forget(name)
 
+    def put_template(self, id_: int | None, new: NewTemplate) -> Template:
+        """Keep a new template (None), or change one. Returns it after that.
+
+        Raises:
+            NotFound: there is no such template.
+            Conflict: its name is taken, or there are too many.
+            Unavailable: the store cannot be written.
+        """
+        self._check_writable()
+        return self.templates.create(new) if id_ is None else self.templates.change(id_, new)
+
+    def remove_template(self, id_: int) -> Template:
+        """Remove a template. Returns it as it last was. Raises NotFound, Unavailable."""
+        self._check_writable()
+        return self.templates.remove(id_)
+
+    def start_template(self, id_: int, spec: JobSpec) -> Job:
+        """Start a job of a template by hand. Raises NotFound, and what ``create`` raises."""
+        self._check_writable()
+        return self.templates.start(id_, spec)
+
     def _check_writable(self) -> None:
         if self.stalled:
             raise Unavailable(f"Nothing was changed: {self.stalled}")
@@ -219,7 +296,7 @@ class Engine:
             away = self.presence.why_away(request.destination)
             return None if away is None else Why.AWAY.said(away=away)
         opened = self.state.opened_of(id_)
-        why = self._why_job(opened.job, wave_of(opened.policy.waves, id_ - opened.job.first))
+        why = self._why_job(opened, wave_of(opened.policy.waves, id_ - opened.job.first))
         if why is not None:
             return why
         if self.stalled:
@@ -236,8 +313,9 @@ class Engine:
         why = self.scheduler.why(id_, self._moment.now_s)
         return BROKER_IS_SLOW if code_of(why) == Why.NEXT and self.delivery.held_back else why
 
-    def _why_job(self, job: Job, wave: int) -> Said | None:
+    def _why_job(self, opened: OpenJob, wave: int) -> Said | None:
         """What in its job holds up a request of this wave; None: nothing in its job does."""
+        job = opened.job
         if job.ending is not None:
             return Why.STOPPING.said(reason=job.reason)
         if job.status is JobStatus.PENDING:
@@ -246,7 +324,10 @@ class Engine:
             return Why.PAUSED.said()
         if wave > job.wave:
             return Why.WAVE.said(wave=wave, before=wave - 1) if job.gate is None else self._why_gate(job)
-        return Why.PAUSED.said() if job.status is JobStatus.PAUSED else None
+        if job.status is JobStatus.PAUSED:
+            return Why.PAUSED.said()
+        at = opened.opens_at or "a time that is known when the clock is set"
+        return Why.MAINTENANCE.said(at=at) if opened.shut else None
 
     def _why_gate(self, job: Job) -> Said:
         if job.gate is GateStatus.CLOSED:
@@ -275,9 +356,13 @@ class Engine:
             connected=presence.connected_count,
             away=presence.away_count,
             waiting_for_gateways=len(absent),
+            registered=self.registered.count(True),
+            not_registered=self.registered.count(False),
+            not_known=self.registered.count(None),
             changes=presence.changes,
             unseen=presence.unseen,
             route=presence.route,
+            starts=_by_status(Outcome, self.templates.counts),
             owners=scheduler.owners.sizes(),
         )
 
@@ -325,6 +410,7 @@ class Engine:
             self.controller_up = False
             self.delivery.connection_lost(unsent, tried)
             self.presence.forget_all()
+            self.registered.forget_all()
             self.scheduler.forget_all()
             self.delivery.disbelieve()
 
@@ -339,12 +425,22 @@ class Engine:
 
         ``resources`` are all resources of that owner; None: the controller knows no owner.
         """
-        self.timers.cancel(Timer(TimerKind.QUESTION, destination))
+        timer = Timer(TimerKind.QUESTION, destination)
+        asked = self.timers.deadline_s(timer) is not None or not self.registered.is_open(destination)
+        self.timers.cancel(timer)
         found = None if resources is None else tuple(resources)
-        self.presence.owned(destination, found)
+        if self.registered.owned(destination, found):
+            self._registry.discover(destination)
+            self.presence.seen(destination, self._moment.at)
         if found:
             self.delivery.absent.seen(destination)
-        self.scheduler.learn(destination, found, self._moment.now_s)
+        if asked:
+            self.scheduler.learn(destination, found, self._moment.now_s)
+
+    def registering(self, model: str, resources: Sequence[str]) -> None:
+        """Note that a model asks to be registered with these resources below /remote."""
+        self.registered.registering(model, resources)
+        self.delivery.registering(resources)
 
     # -- the end of a turn ------------------------------------------------------------------------
 
@@ -353,12 +449,17 @@ class Engine:
         if not self.timers_held:
             for kind, id_ in self.timers.due(self._moment.now_s):
                 self._fires[kind](id_)
+        if not self.stalled:
+            self.templates.work()
         self._background.work()
-        self.lifecycle.settle_all()
         self.delivery.held_back = False
         if self.connected and self.controller_up and not self.stalled:
+            self.lifecycle.settle_all(sends=True)
             self.delivery.send(self.waiting_bytes)
-            self.lifecycle.settle_all()
+            if not self.delivery.held_back:
+                turn = self._context.turn
+                turn.inquiries += self.registered.questions(sending=bool(turn.sends))
+        self.lifecycle.settle_all()
         return self._context.turn
 
     def turn(
@@ -384,7 +485,10 @@ class Engine:
                 stall(error)
                 return
             self.stalled = None
+        changes = turn.changes
+        self.registered.learn(changes.gateways, changes.destinations, changes.forgotten)
         self._context.committed()
+        self.templates.committed()
         act(turn)
 
     def stall(self, error: StoreError) -> list[int]:
@@ -396,6 +500,7 @@ class Engine:
         self.stalled = error.message
         self.delivery.stall()
         revoked = self.lifecycle.revoke_created()
+        self.templates.revoke(revoked)
         self.lifecycle.settle_all()
         return revoked
 

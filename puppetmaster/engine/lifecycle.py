@@ -21,15 +21,19 @@ from puppetmaster.jsoncodec import memory
 from puppetmaster.model.job import GateStatus, Job, JobEvent, JobStatus
 from puppetmaster.model.request import Item, Request, RequestEvent, RequestStatus
 from puppetmaster.model.spec import JobSpec
+from puppetmaster.model.timeline import ITSELF, What
 from puppetmaster.model.why import Reason, Said
 
 log = logging.getLogger("sanji.puppetmaster.engine.lifecycle")
 
+#: What is noted of a job that is being stopped.
+STOPPED = {JobEvent.CANCEL: What.CANCELED, JobEvent.ABORT: What.ABORTED, JobEvent.EXPIRE: What.TIMEOUT}
+FORCED = Reason.FORCED.said()
 #: A new job is held until its creator has the answer, but no longer than this.
 BEGIN_S = 0.25
 #: Most bytes of large data of open jobs in memory. With more, no other job with large data is created.
 LARGE_BYTES = 32 * 1024 * 1024
-#: The time to start is compared with the wall clock at least this often, because the clock may be set.
+#: A time is compared with the wall clock at least this often, because the clock may be set.
 START_CHECK_S = 30.0
 
 
@@ -52,6 +56,7 @@ class Lifecycle:
             TimerKind.BEGIN: self._begin,
             TimerKind.START: self._start_if_due,
             TimerKind.SOAK: partial(self._judge_wave, rested=True),
+            TimerKind.WINDOW: self._look_at_window,
         }
 
     # -- what callers ask for ---------------------------------------------------------------------
@@ -68,8 +73,27 @@ class Lifecycle:
             "send that body again, or use a new key."
         )
 
-    def create(self, spec: JobSpec) -> Job:
-        """Create a job. Raises Unavailable: there is no room for it, or no ids are left."""
+    def has_key(self, key: str) -> bool:
+        """Whether a job has this key, or will have it once it is written."""
+        return (self._drafts.find_by_key(key) or self._state.find_by_key(key)) is not None
+
+    def is_draft(self, job_id: int) -> bool:
+        """Whether this job is still being written."""
+        return job_id in self._drafts
+
+    def is_open(self, job_id: int) -> bool:
+        """Whether this job has not ended."""
+        return self._state.opened(job_id) is not None
+
+    def open_of(self, template: int) -> list[int]:
+        """The ids of the jobs of a template that have not ended."""
+        return [one.job.id for one in self._state.all_opened() if one.job.template == template]
+
+    def create(self, spec: JobSpec, exists: Callable[[Job], None] = lambda _: None) -> Job:
+        """Create a job. ``exists`` is called in the turn in which it begins to exist.
+
+        Raises Unavailable: there is no room for it, or no ids are left.
+        """
         self._check_room(spec.total)
         self._check_data(spec)
         ids = self._state.new_ids(spec.total)
@@ -83,6 +107,7 @@ class Lifecycle:
             opened.held = True
             self._state.create(opened, requests)
             self._timers.set(Timer(TimerKind.BEGIN, job.id), self._moment.now_s + BEGIN_S)
+            exists(job)
 
         if job.total > background.STEPS:
             self._drafts.begin(job, spec, exist)
@@ -127,31 +152,34 @@ class Lifecycle:
         opened.held = False
         self.release(opened)
 
-    def control(self, job_id: int, wanted: JobStatus, *, force: bool) -> Job:
-        """Pause, resume or cancel a job. Returns the job after that. Raises NotFound, Conflict."""
+    def control(self, job_id: int, wanted: JobStatus, *, force: bool, by: str = ITSELF) -> Job:
+        """Pause, resume or cancel a job, as ``by`` asks: the job after that. Raises NotFound, Conflict."""
         opened = self._state.opened(job_id)
         if opened is None:
             ended = self._state.find_job(job_id)
             raise Conflict(f"Job {job_id} is {ended.status}: it has ended and cannot become {wanted}.")
         self._state.tally(opened)
         if wanted is JobStatus.CANCELED:
-            self._stop(opened, JobEvent.CANCEL, Reason.CANCELED.said(), force=force)
+            self._stop(opened, JobEvent.CANCEL, Reason.CANCELED.said(), force=force, by=by)
         elif opened.job.ending:
             raise Conflict(f"Job {job_id} is being stopped ({opened.job.reason}): it cannot become {wanted}.")
         elif wanted is JobStatus.PAUSED and opened.job.status is not JobStatus.PAUSED:
             self._pause(opened, Reason.PAUSED.said())
+            self._note(opened, What.PAUSED, by=by)
         elif wanted is JobStatus.DISPATCHING and opened.job.status is not JobStatus.DISPATCHING:
-            self._resume(opened)
+            self._resume(opened, by)
         return self.settle(job_id)
 
-    def delete(self, job_id: int) -> Job:
+    def delete(self, job_id: int, by: str = ITSELF) -> Job:
         """Stop a job if it runs, and remove it. Returns the job as it last was. Raises NotFound."""
         opened = self._state.opened(job_id)
-        job = self._state.find_job(job_id) if opened is None else self._drop(job_id)
+        job = self._state.find_job(job_id) if opened is None else self._drop(job_id, by)
         self._state.remove(job)
+        if opened is None and by != ITSELF:
+            log.info("job %s removed by %s", job_id, by, extra={"action": "job_removed"})
         return job
 
-    def _drop(self, job_id: int) -> Job:
+    def _drop(self, job_id: int, by: str) -> Job:
         """Let go of an open job. Returns it as it is when all its open requests end now."""
         left, requests = self._state.drop(job_id)
         stopped = left.stopping(JobEvent.CANCEL, Reason.REMOVED.said())
@@ -163,7 +191,7 @@ class Lifecycle:
         self._background.clear_away(job_id, requests, self.close)
         ended = job.after(job.ending or JobEvent.CANCEL, self._moment.at)
         self._state.count_dropped(left, ended)
-        log.info("job %s removed: %s", job_id, _summary(ended), extra={"action": "job_removed"})
+        log.info("job %s removed by %s: %s", job_id, by, _summary(ended), extra={"action": "job_removed"})
         return ended
 
     # -- beginnings -------------------------------------------------------------------------------
@@ -178,6 +206,7 @@ class Lifecycle:
         # Its last request may have been sent just before the restart: its rate counts from now.
         opened = self._take_up(job, items, paced=job.started_at is not None)
         opened.taken_up = True
+        opened.told = job.events[-1].number if job.events else 0
         self._state.open_job(opened, requests)
         for item in items.values():
             self._state.weigh(item)
@@ -210,7 +239,28 @@ class Lifecycle:
             self._timers.set(Timer(TimerKind.EXPIRE, job.id), job.expires_s)
         if job.status is JobStatus.PENDING:
             self._timers.set(Timer(TimerKind.START, job.id), self._moment.now_s + self._until_start_s(job))
-        return OpenJob(job, items, Commands(items, self._tunnel), policy)
+        opened = OpenJob(job, items, Commands(items, self._tunnel), policy)
+        self._watch_window(opened)
+        return opened
+
+    def _watch_window(self, opened: OpenJob) -> None:
+        """Note whether a maintenance window of a job is open, and look again when that changes."""
+        windows, wall_s = opened.policy.maintenance, self._moment.wall_s
+        if windows is None:
+            return
+        is_open, until_s = windows.at(wall_s)
+        opened.shut = not is_open
+        opened.opens_at = None if until_s is None else iso(until_s)
+        left_s = START_CHECK_S if until_s is None else min(max(until_s - wall_s, 0.0), START_CHECK_S)
+        self._timers.set(Timer(TimerKind.WINDOW, opened.job.id), self._moment.now_s + left_s)
+
+    def _look_at_window(self, opened: OpenJob) -> None:
+        was_shut = opened.shut
+        self._watch_window(opened)
+        if opened.shut and not was_shut:
+            self._background.stand_aside(opened)
+        elif was_shut:
+            self.release(opened)
 
     def _timed(self, job: Job) -> Job:
         """The job with its timeout running from now."""
@@ -231,6 +281,7 @@ class Lifecycle:
             self._timers.set(Timer(TimerKind.START, opened.job.id), self._moment.now_s + left_s)
         else:
             self._start(opened, JobEvent.START)
+            self._note(opened, What.DUE)
 
     def _start(self, opened: OpenJob, event: JobEvent) -> None:
         job = opened.job.after(event, self._moment.at)
@@ -245,16 +296,30 @@ class Lifecycle:
         self._state.write_job(opened.job.after(JobEvent.PAUSE, self._moment.at, reason=reason))
         self._background.stand_aside(opened)
 
-    def _resume(self, opened: OpenJob) -> None:
+    def _note(
+        self,
+        opened: OpenJob,
+        what: What,
+        *,
+        by: str = ITSELF,
+        wave: int | None = None,
+        why: str | None = None,
+    ) -> None:
+        """Note what has just happened to a job."""
+        self._state.write_job(opened.job.noted(what, self._moment.at, by=by, wave=wave, why=why))
+
+    def _resume(self, opened: OpenJob, by: str) -> None:
         """Let a paused job go on, and open its closed gate; start a pending job before its time."""
         job = opened.job
         if job.status is JobStatus.PAUSED and job.timed_at is None and self._until_start_s(job) > 0:
             self._state.write_job(job.after(JobEvent.WAIT, self._moment.at))
+            self._note(opened, What.RESUMED, by=by)
             self._timers.set(Timer(TimerKind.START, job.id), self._moment.now_s + self._until_start_s(job))
             return
         self._start(opened, JobEvent.RESUME if job.status is JobStatus.PAUSED else JobEvent.START)
+        self._note(opened, What.RESUMED, by=by)
         if job.gate is GateStatus.CLOSED:
-            self._open_wave(opened, opened.job.opened_by_hand(self._moment.at))
+            self._open_wave(opened, opened.job.opened_by_hand(self._moment.at), by=by, why=job.reason)
 
     def release(self, opened: OpenJob) -> None:
         """Put the requests of the open waves into the scheduler, if the job sends at all."""
@@ -277,10 +342,14 @@ class Lifecycle:
         reason = Reason.TIMEOUT.said(timeout_s=opened.job.timeout_s)
         self._stop(opened, JobEvent.EXPIRE, reason, force=True)
 
-    def settle_all(self) -> None:
-        """Bring all jobs up to date whose requests have changed."""
+    def settle_all(self, *, sends: bool = False) -> None:
+        """Bring all jobs up to date whose requests have changed.
+
+        ``sends``: more of them will change in this turn. Jobs that go on whatever they count come later.
+        """
         for job_id in self._state.touched():
-            self.settle(job_id)
+            if not (sends and self._state.goes_on(job_id)):
+                self.settle(job_id)
 
     def settle(self, job_id: int) -> Job:
         """Bring a job up to date: it stops, goes on to its next wave, ends, or goes on. Returns the job."""
@@ -311,20 +380,26 @@ class Lifecycle:
             if job.status is JobStatus.DISPATCHING:
                 self._pause(opened, why)
             self._state.write_job(replace(opened.job, gate=GateStatus.CLOSED, reason=why))
+            self._note(opened, What.GATE_CLOSED, wave=job.wave, why=why)
         elif policy.gate.soak_s and not rested:
             self._state.write_job(replace(job, gate=GateStatus.SOAK))
             self._timers.set(Timer(TimerKind.SOAK, job.id), self._moment.now_s + policy.gate.soak_s)
         else:
             self._open_wave(opened, job.in_next_wave())
 
-    def _open_wave(self, opened: OpenJob, job: Job) -> None:
+    def _open_wave(self, opened: OpenJob, job: Job, *, by: str = ITSELF, why: str | None = None) -> None:
         self._timers.cancel(Timer(TimerKind.SOAK, job.id))
         self._state.write_job(job)
+        self._note(opened, What.WAVE_OPENED, by=by, wave=job.wave, why=why)
         self.release(opened)
 
-    def _stop(self, opened: OpenJob, event: JobEvent, reason: Said, *, force: bool) -> None:
+    def _stop(self, opened: OpenJob, event: JobEvent, reason: Said, *, force: bool, by: str = ITSELF) -> None:
         """Stop a job: no more of it is sent. With ``force`` what is in flight ends at once."""
+        again = opened.job.ending is not None
         self._state.write_job(opened.job.stopping(event, reason))
+        if force or not again:
+            why = reason if event is not JobEvent.CANCEL else FORCED if force else None
+            self._note(opened, STOPPED[event], by=by, why=why)
         if force:
             text = f"no answer before the job ended ({reason}): it may have run"
             expired = event is JobEvent.EXPIRE

@@ -16,6 +16,7 @@ from puppetmaster.model.job import Job, JobEvent, JobStatus
 from puppetmaster.model.message import EncodedCommand
 from puppetmaster.model.policy import Policy
 from puppetmaster.model.request import OPEN, Item, Request, RequestStatus
+from puppetmaster.model.timeline import Event, What
 from puppetmaster.store.base import LAST_REQUEST_ID, Changes, Ids, Reader
 
 #: Data of an item up to this size are counted with its requests.
@@ -47,10 +48,16 @@ class OpenJob:
     items: dict[int, Item]
     commands: Commands
     policy: Policy
+    #: The number of its last event that was in ``State.happened``, or that an earlier process noted.
+    told: int = 0
     #: Whether an earlier process began it.
     taken_up: bool = False
     #: Whether its creator has no answer yet; until then no request of it is sent.
     held: bool = False
+    #: Whether no maintenance window of it is open; until one is, no request of it is sent.
+    shut: bool = False
+    #: When its window opens, as ISO 8601; None: not known.
+    opens_at: str | None = None
     #: Its requests that are not done, by id.
     requests: dict[int, Request] = field(default_factory=dict)
     #: The order of its requests to each gateway; None: it sends them as it can.
@@ -62,7 +69,7 @@ class OpenJob:
     def sends(self) -> bool:
         """Whether requests of this job may be sent."""
         job = self.job
-        return not self.held and job.status is JobStatus.DISPATCHING and not job.ending
+        return not self.held and not self.shut and job.status is JobStatus.DISPATCHING and not job.ending
 
     @property
     def open_end(self) -> int:
@@ -83,6 +90,8 @@ class State:
     def __init__(self, reader: Reader, ids: Ids) -> None:
         self.changes = Changes()
         self.created: set[int] = set()
+        #: What happened to jobs since the last commit, each with the job after it.
+        self.happened: list[tuple[Job, Event]] = []
         self._reader = reader
         self._ids = ids
         self._spare: Iterator[int] = iter(())
@@ -107,6 +116,13 @@ class State:
         self._ids.next_job += 1
         self.changes.ids = replace(self._ids)
         return new
+
+    def new_template(self) -> int:
+        """Take an id for a new template."""
+        id_ = self._ids.next_template
+        self._ids.next_template += 1
+        self.changes.ids = replace(self._ids)
+        return id_
 
     @property
     def ids_left(self) -> int:
@@ -238,6 +254,11 @@ class State:
         """Ids of the open jobs that ``settle`` must bring up to date."""
         return list(self._touched)
 
+    def goes_on(self, job_id: int) -> bool:
+        """Whether an open job goes on as it is, whatever its counts are: it has no gates, and is not done."""
+        opened = self._open[job_id]
+        return bool(opened.requests) and opened.policy.abort is None and len(opened.policy.waves) == 1
+
     def tally(self, opened: OpenJob) -> None:
         """Bring the counts of an open job up to date."""
         opened.job = opened.job.tallied(opened.deltas)
@@ -257,15 +278,23 @@ class State:
         self.tally(opened)
         job = opened.job
         if job.started_at is None and job.counts[RequestStatus.SENT]:
-            job = replace(job, started_at=at)
+            job = replace(job, started_at=at).noted(What.STARTED, at)
         if not job.open_count:
             job = job.after(job.ending or JobEvent.FINISH, at)
+            job = job.noted(What.ENDED, at, why=job.reason)
             job = replace(job, ended_boot=boot, ended_s=now_s if boot else None)
             del self._open[job_id]
             self.ended_jobs[job.status] += 1
             self._large.pop(job_id, None)
         opened.job = self.changes.jobs[job_id] = job
+        self._tell(opened)
         return job
+
+    def _tell(self, opened: OpenJob) -> None:
+        events = opened.job.events
+        if events and events[-1].number > opened.told:
+            self.happened += [(opened.job, event) for event in events if event.number > opened.told]
+            opened.told = events[-1].number
 
     def correct(self, old: Request, new: Request) -> None:
         """Note that a late answer has changed a request that was done, and count it in its job."""
@@ -298,7 +327,7 @@ class State:
 
         ``elsewhere``: of each job, how many requests wait for something else than their turns.
         """
-        jobs = (opened.job for opened in self._open.values())
+        jobs = (opened.job for opened in self._open.values() if not opened.shut)
         waiting = (job for job in jobs if job.status is JobStatus.DISPATCHING)
         pending = ((job, job.counts[RequestStatus.PENDING] - elsewhere.get(job.id, 0)) for job in waiting)
         return min((job.timed_at or job.created_at for job, count in pending if count > 0), default=None)
@@ -328,6 +357,7 @@ class State:
 
     def _forget_changes(self, job: Job) -> None:
         self.created.discard(job.id)
+        self.happened[:] = [one for one in self.happened if one[0].id != job.id]
         self.changes.jobs.pop(job.id, None)
         for id_ in job.request_ids:
             self.changes.requests.pop(id_, None)
@@ -339,6 +369,7 @@ class State:
         """Begin anew, because all changes are on disk."""
         self.changes = Changes()
         self.created = set()
+        self.happened = []
 
     # -- look-ups: what is not on disk yet comes before what is ------------------------------------
 

@@ -26,6 +26,7 @@ from puppetmaster.errors import (
     UpgradeRequired,
 )
 from puppetmaster.http import metrics
+from puppetmaster.http.keys import Keys
 from puppetmaster.http.metrics import Metrics
 from puppetmaster.http.resources import JSON, Queues, Resource, document, failure
 from puppetmaster.http.security import Security, refuse
@@ -52,7 +53,7 @@ Show = Callable[[Request], Response]
 class HttpApp:
     """HTTP and WebSockets. The port is taken when this is made.
 
-    Raises SettingsError: the port is not free, or a file of ours is missing.
+    Raises SettingsError: the port is not free, a file of ours is missing, or that of tokens has faults.
     """
 
     def __init__(
@@ -108,7 +109,7 @@ class HttpApp:
                 Route("/static/{name}", _shown(self._page)),
             ],
             middleware=[
-                Middleware(Security, settings=settings),
+                Middleware(Security, settings=settings, keys=Keys(settings)),
                 Middleware(GZipMiddleware, minimum_size=GZIP_BYTES, compresslevel=4),
             ],
             exception_handlers={HTTPException: _refused, Exception: _failed},

@@ -26,6 +26,7 @@ from puppetmaster.errors import (
     TooLarge,
     Unavailable,
 )
+from puppetmaster.http.keys import caller
 from puppetmaster.http.security import READING, SMALL_BYTES, prefix
 
 log = logging.getLogger("sanji.puppetmaster.http.resources")
@@ -95,6 +96,7 @@ class Resource:
         operation = self._operations.get("GET" if request.method == "HEAD" else request.method)
         if operation is None:
             raise MethodNotAllowed(f"Expected {self._allow} on this resource, got {request.method}.")
+        operation.admit(caller(request.scope))
         raw = await _raw(request) if operation.method in ("POST", "PUT") else None
         if raw is None or len(raw) <= SMALL_BYTES:
             return await run_in_threadpool(self._try, operation, raw, request)
@@ -111,7 +113,8 @@ class Resource:
     def _run(self, operation: Operation, raw: bytearray | None, request: Request) -> Response:
         given = query.parameters(request.scope["query_string"].decode("latin-1"))
         body = None if raw is None else _body(raw, request, self._backend.service.most_values)
-        data = operation.run(self._backend, request.path_params.get("id", ""), given, body)
+        id_ = request.path_params.get("id", "")
+        data = operation.run(self._backend, id_, given, body, caller(request.scope))
         if operation.created is not None and data["id"] is not None:
             location, job_id = operation.created(data)
             begin = BackgroundTask(self._backend.service.begin, job_id)

@@ -5,7 +5,6 @@ browsers from being used against us.
 """
 
 import asyncio
-import hmac
 import ipaddress
 import re
 from collections import deque
@@ -24,13 +23,14 @@ from puppetmaster.errors import (
     Unauthorized,
     Unavailable,
 )
+from puppetmaster.http.keys import CALLER, Keys
 from puppetmaster.http.protocols import HEADER_LIMIT_BYTES, HEADERS_TOO_LARGE
 from puppetmaster.settings import Settings
 
 #: The WebSocket subprotocol that is accepted when the client offers it.
 SUBPROTOCOL = "puppetmaster"
-#: A client that cannot set headers, such as a browser's WebSocket, offers this and the token as subprotocol.
-TOKEN_PREFIX = "token."  # noqa: S105 - not a token
+#: The code with which a WebSocket is closed whose token is not known any more.
+NOT_KNOWN = 4401
 #: A path of one or more segments. Not ``//host``, which would lead elsewhere.
 _PREFIX = re.compile(r"(?:/[A-Za-z0-9._~-]+)+")
 #: Methods that change nothing.
@@ -96,9 +96,9 @@ class Room:
 class Security:
     """Middleware around the application. The page (``/`` and ``/static/``) needs no token; its data does."""
 
-    def __init__(self, app: ASGIApp, settings: Settings) -> None:
+    def __init__(self, app: ASGIApp, settings: Settings, keys: Keys) -> None:
         self._app = app
-        self._token = settings.token.encode()
+        self._keys = keys
         self._names = {"localhost", settings.http.rpartition(":")[0].lower(), *_listed(settings.http_names)}
         self._body_limit_bytes = settings.body_limit_bytes
         self._timeout_s = settings.http_timeout_s
@@ -137,8 +137,14 @@ class Security:
         except PuppetmasterError as error:
             await receive()
             await refuse(error, send, "websocket.http.response")
-        else:
-            await self._app(scope, receive, send)
+            return
+
+        async def while_known(message: Message) -> None:
+            if message["type"] == "websocket.send" and self._keys.caller(scope) is None:
+                message = {"type": "websocket.close", "code": NOT_KNOWN, "reason": "The token is not known."}
+            await send(message)
+
+        await self._app(scope, receive, while_known)
 
     # -- the checks -------------------------------------------------------------------------------
 
@@ -156,8 +162,10 @@ class Security:
         self._check_host(host)
         if scope["type"] == "websocket" or scope["method"] not in READING:
             _check_origin(headers, host)
-        if self._token and not self._is_open(scope):
-            self._check_token(scope, headers)
+        caller = self._keys.caller(scope)
+        if caller is None and not self._is_open(scope):
+            raise Unauthorized
+        scope[CALLER] = caller
 
     def _check_host(self, host: str) -> None:
         """Raises Forbidden: the Host is neither an address nor a name of ours.
@@ -183,18 +191,6 @@ class Security:
             and scope["method"] in READING
             and (path == "/" or path.startswith("/static/"))
         )
-
-    def _check_token(self, scope: Scope, headers: Headers) -> None:
-        scheme, _, given = headers.get("authorization", "").partition(" ")
-        offered = [given.strip()] if scheme.lower() == "bearer" else []
-        offered += [
-            one.removeprefix(TOKEN_PREFIX)
-            for one in scope.get("subprotocols", ())
-            if one.startswith(TOKEN_PREFIX)
-        ]
-        known = [hmac.compare_digest(one.encode("utf-8", "replace"), self._token) for one in offered]
-        if not any(known):
-            raise Unauthorized
 
 
 class _Body:

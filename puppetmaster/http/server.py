@@ -79,10 +79,10 @@ def address(settings: Settings) -> Address | None:
             "PUPPETMASTER_TOKEN: expected at least 16 characters, only letters, digits and . _ ~ -, "
             f"got {len(settings.token)} that are too few, or others among them."
         )
-    if not found.loopback and not settings.token:
+    if not found.loopback and not settings.token and not settings.tokens:
         raise SettingsError(
             f"PUPPETMASTER_HTTP: {settings.http} can be reached from other machines: "
-            "set PUPPETMASTER_TOKEN too, or listen on 127.0.0.1."
+            "set PUPPETMASTER_TOKEN or PUPPETMASTER_TOKENS too, or listen on 127.0.0.1."
         )
     if bool(settings.tls_cert) != bool(settings.tls_key):
         raise SettingsError("PUPPETMASTER_TLS_CERT and PUPPETMASTER_TLS_KEY: expected both or none, got one.")

@@ -13,6 +13,7 @@ from typing import Any
 from puppetmaster.errors import IllegalTransition
 from puppetmaster.model.policy import Policy
 from puppetmaster.model.request import FAILURES, OPEN, RequestStatus
+from puppetmaster.model.timeline import ITSELF, Event, Events, What, with_event
 from puppetmaster.model.why import Reason, Said, code_of
 
 
@@ -106,6 +107,10 @@ class Job:
     #: Number of its requests.
     total: int
     created_at: str
+    #: Who created it; None: an earlier version did not keep that.
+    created_by: str | None = None
+    #: What has happened to it.
+    events: Events = ()
     #: None: it has no name.
     name: str | None = None
     #: Method and resource of its first item, for lists.
@@ -116,6 +121,8 @@ class Job:
     digest: str = ""
     #: Id of the job that it runs again; None: it is no rerun.
     parent: int | None = None
+    #: Id of the template that it was started from; None: it was started from none.
+    template: int | None = None
     #: When its first request was sent; None: not yet.
     started_at: str | None = None
     #: When it ended; None: not yet.
@@ -217,6 +224,14 @@ class Job:
         """The job with ``event`` as its ``ending``. A job that is being stopped already stays as it is."""
         return self if self.ending else replace(self, ending=event, reason=reason)
 
+    def noted(
+        self, what: What, at: str, *, by: str = ITSELF, wave: int | None = None, why: str | None = None
+    ) -> "Job":
+        """The job with another event."""
+        number = self.events[-1].number + 1 if self.events else 1
+        event = Event(number, at, what, by, self.status.value, wave, why)
+        return replace(self, events=with_event(self.events, event))
+
     def opened_by_hand(self, at: str) -> "Job":
         """The job with the next wave open, though the gate in front of it failed."""
         gate = OpenedGate(self.wave, self.failures - self.wave_errors, at)
@@ -239,11 +254,13 @@ class Job:
             "first": self.first,
             "total": self.total,
             "createdAt": self.created_at,
+            "createdBy": self.created_by,
             "name": self.name,
             "summary": self.summary,
             "key": self.key,
             "digest": self.digest,
             "parent": self.parent,
+            **({} if self.template is None else {"template": self.template}),
             "startedAt": self.started_at,
             "finishedAt": self.finished_at,
             "endedBoot": self.ended_boot,
@@ -266,6 +283,7 @@ class Job:
             "reason": self.reason,
             "reasonCode": code_of(self.reason),
             "counts": {status.value: count for status, count in self.counts.items()},
+            "events": [event.document() for event in self.events],
         }
 
     @classmethod
@@ -276,11 +294,14 @@ class Job:
             first=document["first"],
             total=document["total"],
             created_at=document["createdAt"],
+            created_by=document.get("createdBy"),  # jobs of earlier versions have neither
+            events=tuple(map(Event.from_document, document.get("events", ()))),
             name=document["name"],
             summary=document.get("summary", ""),  # jobs of earlier versions have none
             key=document["key"],
             digest=document["digest"],
             parent=document["parent"],
+            template=document.get("template"),
             started_at=document["startedAt"],
             finished_at=document["finishedAt"],
             ended_boot=document.get("endedBoot", ""),  # jobs of earlier versions have none
@@ -313,7 +334,9 @@ class Job:
             "summary": self.summary,
             "key": self.key,
             "parent": self.parent,
+            "template": self.template,
             "createdAt": self.created_at,
+            "createdBy": self.created_by,
             "startedAt": self.started_at,
             "finishedAt": self.finished_at,
             "timeout": self.timeout_s,

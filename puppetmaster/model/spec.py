@@ -11,6 +11,7 @@ from puppetmaster.model.gateway import Target
 from puppetmaster.model.job import Job, JobStatus, fresh_counts
 from puppetmaster.model.policy import completed, ends_by_gateway
 from puppetmaster.model.request import Item, Request
+from puppetmaster.model.timeline import ITSELF, What
 
 #: Most characters of a command in the summary of a job; a longer one is cut.
 SUMMARY_LENGTH = 100
@@ -59,6 +60,10 @@ class JobSpec:
     start_at: str | None = None
     #: None: the job has items of its own.
     rerun: Rerun | None = None
+    #: Id of the template that it is started from; None: from none.
+    template: int | None = None
+    #: Who creates it; None: nobody in particular.
+    created_by: str | None = None
     #: Whether the job is only to be checked and shown.
     dry_run: bool = False
     #: The optional properties of the API, as they were given.
@@ -116,16 +121,18 @@ class JobSpec:
         if gateways is not None and self.by_gateway:
             ends = ends_by_gateway(self.given["waves"], [len(places) for places in gateways.values()])
         counted = len(gateways) if gateways is not None and self.stops else self.total
-        return Job(
+        made = Job(
             id=id_,
             first=first,
             total=self.total,
             created_at=at,
+            created_by=self.created_by,
             name=self.name,
             summary=self.summary,
             key=self.key,
             digest=self.digest,
             parent=self.rerun.job if self.rerun else None,
+            template=self.template,
             timeout_s=self.timeout_s,
             request_timeout_s=self.request_timeout_s or request_timeout_s,
             start_at=self.start_at,
@@ -135,6 +142,7 @@ class JobSpec:
             status=JobStatus.PENDING if self.starts_later(wall_s) else JobStatus.DISPATCHING,
             counts=fresh_counts(self.total),
         )
+        return made.noted(What.CREATED, at, by=self.created_by or ITSELF)
 
     def requests_of(self, job: Job) -> Iterator[tuple[Item, Request]]:
         """The requests of ``job`` with their items, in the order of the items, then of the destinations.

@@ -48,6 +48,7 @@ class Why(_Code):
     BEGINNING = "beginning", "the job is about to begin"
     START = "start", "the job starts at {at}"
     PAUSED = "paused", "the job is paused"
+    MAINTENANCE = "maintenance", "it waits for the maintenance window at {at}"
     STOPPING = "stopping", "the job is being stopped: {reason}"
     WAVE = "wave", "wave {wave} waits for wave {before}"
     SOAK = "soak", "wave {wave} is done and rests for another {left_s:.0f} s"
@@ -115,6 +116,7 @@ class Reason(_Code):
         "the store is a copy, and what waits may have run since it was made: resume it, or cancel it",
     )
     CANCELED = "canceled", "canceled by a request"
+    FORCED = "forced", "canceled by a request, and what was in flight was not waited for"
     REMOVED = "removed", "removed by a request"
     TIMEOUT = "timeout", "its timeout of {timeout_s:g} s is over"
     ERRORS = "errors", "{failed} of {done} {what} failed, and at most {errors} may"

@@ -1,10 +1,11 @@
 """The port of the store: the protocols ``Store`` and ``Reader``, and the values that they take and give.
 
-A bundle runs on ``store.sqlite``; the simulator and tests use ``store.memory``. Tests in
-``tests/contract/test_store.py`` hold both to the protocols.
+A bundle runs on ``store.sqlite`` or ``store.postgres``; the simulator and tests use ``store.memory``. Tests
+in ``tests/contract/test_store.py`` hold all of them to the protocols.
 """
 
 import secrets
+import time
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -12,10 +13,13 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import NamedTuple, Protocol
 
-from puppetmaster.clock import is_known, seconds
+from puppetmaster.clock import is_known, iso, seconds
 from puppetmaster.model.gateway import Gateway, Sought
-from puppetmaster.model.job import OPEN_JOB, Job
+from puppetmaster.model.job import OPEN_JOB, Job, JobEvent
 from puppetmaster.model.request import OPEN, Item, Request
+from puppetmaster.model.template import Template
+from puppetmaster.model.timeline import What
+from puppetmaster.model.why import Said
 
 #: The lowest request id. The SDK's random message ids and counters that begin at 1 stay below it.
 FIRST_REQUEST_ID = 2**31
@@ -34,6 +38,7 @@ class Ids:
     next_job: int = 1
     #: Message ids of repeated sendings are taken from here too.
     next_request: int = FIRST_REQUEST_ID
+    next_template: int = 1
 
 
 def first_request_id() -> int:
@@ -46,7 +51,19 @@ def ahead(ids: Ids) -> Ids:
     return Ids(
         ids.next_job + JOBS_AHEAD,
         max(ids.next_request, min(ids.next_request + REQUESTS_AHEAD, LAST_REQUEST_ID)),
+        ids.next_template,
     )
+
+
+def waiting_for_a_person(job: Job, reason: Said) -> Job:
+    """The job of a copy, or of an import, paused: what waits in it may have run since."""
+    at = iso(time.time())
+    return job.after(JobEvent.PAUSE, at, reason=reason).noted(What.PAUSED, at, why=reason)
+
+
+def switched_off(template: Template, reason: Said) -> Template:
+    """The template of a copy, or of an import: its schedule waits for a person too."""
+    return template.held(reason, iso(time.time()))
 
 
 @dataclass(slots=True)
@@ -78,8 +95,12 @@ class Changes:
     #: Names of gateways that are forgotten. ``gateways`` and ``destinations`` count after that.
     forgotten: set[str] = field(default_factory=set)
     #: Destinations of new jobs. Those that are not known yet become gateways without labels, while fewer than
-    #: ``MOST_LEARNED`` are known.
+    #: ``MOST_LEARNED`` are known. Those that were discovered are so no longer.
     destinations: set[str] = field(default_factory=set)
+    #: Templates by id: new ones, and those that have changed.
+    templates: dict[int, Template] = field(default_factory=dict)
+    #: Ids of templates that are removed.
+    removed_templates: set[int] = field(default_factory=set)
     #: The next ids; None: they have not changed.
     ids: Ids | None = None
 
@@ -94,6 +115,8 @@ class Changes:
             or self.abandoned
             or self.gateways
             or self.forgotten
+            or self.templates
+            or self.removed_templates
             or self.ids
         )
 
@@ -276,8 +299,14 @@ class LastResult(NamedTuple):
     status: str
     #: The code of its answer; None: it has none.
     code: int | None
+    #: When it ended, as ISO 8601; None: not known.
+    at: str | None = None
+    #: Who says so, as in a result; None: not known.
+    source: str | None = None
 
 
+#: The fields of a job by which it is found without looking at anything else.
+PLAIN = ("status", "name", "template")
 #: Field -> its value, or a list of the values that it may have. All fields must fit.
 Filter = Mapping[str, str | int | Sequence[str]]
 
@@ -297,9 +326,9 @@ class Reader(Protocol):
     def jobs(self, where: Filter, *, limit: int | None = None, offset: int = 0) -> list[Job]:
         """List jobs, newest first, without the first ``offset``, at most ``limit`` (None: all).
 
-        ``where`` may have ``status``, ``name``, ``destination`` (of one of the job's requests), ``text``
-        (a part of the job's id, name, key or of an item's resource, letters a to z in either case) and
-        ``failed``: whether a request of it ran and failed, or may have run.
+        ``where`` may have ``status``, ``name``, ``template``, ``destination`` (of one of the job's requests),
+        ``text`` (a part of the job's id, name, key or of an item's resource, letters a to z in either case)
+        and ``failed``: whether a request of it ran and failed, or may have run.
         """
 
     def job_ids(self, where: Filter) -> Sequence[int]:
@@ -353,6 +382,15 @@ class Reader(Protocol):
         A destination without such a request is left out.
         """
 
+    def template(self, id_: int) -> Template | None:
+        """Look up a template; None: there is none with this id."""
+
+    def template_named(self, name: str) -> Template | None:
+        """Look up the template of this name; None: there is none."""
+
+    def template_ids(self) -> Sequence[int]:
+        """List the ids of all templates, ascending."""
+
 
 class Store(Protocol):
     """What is durable. One thread writes. Any thread reads, each a committed state of its own.
@@ -362,6 +400,8 @@ class Store(Protocol):
 
     #: The latest committed state, for the thread that writes.
     now: Reader
+    #: Where it is, for people.
+    place: str
 
     @property
     def installation(self) -> str:
@@ -374,6 +414,9 @@ class Store(Protocol):
     @property
     def size_bytes(self) -> int:
         """About how many bytes are in use. ``Keep.bytes`` is compared with this."""
+
+    def disk_bytes(self) -> int:
+        """How many bytes it takes on a disk, what is free in it included. For any thread."""
 
     def commit(self, changes: Changes) -> None:
         """Make all of ``changes`` durable, or nothing. When it returns, no crash can undo it.
@@ -395,6 +438,17 @@ class Store(Protocol):
         """
         for job in reversed(self.now.jobs({"status": sorted(OPEN_JOB)})):
             yield job, self.now.requests({"job": job.id, "status": sorted(OPEN)})
+
+    def may_act(self) -> bool:
+        """Whether this process may send and acknowledge now, as far as is known here. For any thread.
+
+        Where another process may use the store too, only one of them may.
+        """
+        return True
+
+    def confirm(self) -> bool:
+        """Whether this process may act for the bus, asked for where it is written down. For any thread."""
+        return True
 
     def sweep(self) -> bool:
         """Free a part of what removed jobs take. Returns whether there was any. For the writer."""

@@ -4,7 +4,9 @@ And the service manager hears how we are.
 """
 
 import gc
+import io
 import json
+import logging
 import socket
 import subprocess
 import sys
@@ -14,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+import index
 from puppetmaster import jsoncodec
 from puppetmaster.api import bodies
 from puppetmaster.bundle import envelope
@@ -22,7 +25,7 @@ from puppetmaster.bus.connection import Received
 from puppetmaster.clock import Clock
 from puppetmaster.errors import PuppetmasterError
 from puppetmaster.settings import Settings
-from tests.web_client import running
+from tests.web_client import batch, running
 
 SCRIPT = """
 import sys
@@ -117,3 +120,21 @@ def test_the_service_manager_hears_when_the_dispatcher_runs_how_it_is_and_when_i
         while (last := manager.recv(4096)).startswith(b"WATCHDOG=1"):
             pass
         assert last.startswith(b"STOPPING=1")
+
+
+def test_what_happens_to_jobs_is_in_the_log_as_lines_of_json_where_that_is_wished(tmp_path: Path) -> None:
+    written = io.StringIO()
+    handler = logging.StreamHandler(written)
+    handler.setFormatter(index.Format())
+    logging.getLogger().addHandler(handler)
+    try:
+        for switch in ("off", "on"):
+            with running(tmp_path / switch, log_events=switch) as door:
+                door.ask("POST", "/jobs", batch("a", name="ntp"))
+                door.ask("DELETE", "/jobs/1")
+    finally:
+        logging.getLogger().removeHandler(handler)
+    lines = [json.loads(line) for line in written.getvalue().splitlines() if line.startswith("{")]
+    assert [(one["job"], one["name"], one["event"], one["by"]) for one in lines] == [
+        (1, "ntp", "created", "http"),
+    ]

@@ -24,7 +24,6 @@ from puppetmaster.bus.client import (
 )
 from puppetmaster.bus.connection import Receipt
 from puppetmaster.clock import seconds
-from puppetmaster.dispatcher import STORE_RETRY_S
 from puppetmaster.engine.engine import Engine
 from puppetmaster.errors import NotFound, StoreError, Unavailable
 from puppetmaster.jsoncodec import WAITING_BYTES
@@ -33,12 +32,19 @@ from puppetmaster.model.job import JobStatus
 from puppetmaster.settings import Settings
 from puppetmaster.store.base import Changes, Ids, Keep, Look, Now
 from puppetmaster.store.memory import MemoryStore
-from tests.desk import WAIT_S, Desk, until
+from tests.desk import WAIT_S, Desk, JumpingClock, until
 from tests.examples import LATER, a_job, counts
-from tests.unit.engine.test_clock_steps import SteppedClock
 from tests.virtual import body
 
 MemoryDesk = Desk[MemoryStore]
+#: In place of the dispatcher's own half second, and its second between two looks at the clock.
+RETRY_S, SLEEP_S = 0.2, 0.3
+
+
+@pytest.fixture(autouse=True)
+def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dispatcher_module, "STORE_RETRY_S", RETRY_S)
+    monkeypatch.setattr(dispatcher_module, "LONGEST_SLEEP_S", SLEEP_S)
 
 
 @pytest.fixture
@@ -136,6 +142,22 @@ def test_an_answer_is_acknowledged_when_it_is_on_disk(desk: MemoryDesk) -> None:
 def test_an_answer_for_nobody_is_acknowledged_too(desk: MemoryDesk) -> None:
     desk.answer(12345)
     until(lambda: desk.bus.acknowledged == [345], "it is acknowledged")
+
+
+def test_who_may_have_been_replaced_sends_and_acknowledges_nothing(
+    desk: MemoryDesk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = desk.create("a")
+    until(lambda: desk.bus.sent == [job.first], "it leaves")
+    with monkeypatch.context() as patch:
+        patch.setattr(desk.store, "may_act", lambda: False)
+        desk.answer(job.first)
+        until(lambda: desk.status(job.first) == "resolved", "it is on disk")
+        desk.create("b")
+        desk.dispatcher.look(lambda engine: None, WAIT_S)
+        assert (desk.bus.sent, desk.bus.acknowledged) == ([job.first], [])
+    until(lambda: desk.bus.acknowledged == [job.first % 1000], "the answer is acknowledged")
+    until(lambda: len(desk.bus.sent) == 2, "the other command leaves")
 
 
 def _broken(*_: Any) -> None:
@@ -400,7 +422,7 @@ def test_a_disk_that_fails_is_tried_again_now_and_then(
     desk.answer(job.first)
     until(lambda: len(tries) >= 4, "it is tried again")
     took_s = turns[-1] - turns[0]
-    assert took_s >= 3 * STORE_RETRY_S * 0.9
+    assert took_s >= 3 * RETRY_S * 0.9
     assert len(turns) < 10 + 10 * took_s, "in between it sleeps"
 
 
@@ -484,7 +506,7 @@ def test_what_has_just_ended_is_kept_when_the_clock_is_set(monkeypatch: pytest.M
     monkeypatch.setattr("puppetmaster.dispatcher.PRUNE_S", 0.0)
     monkeypatch.setattr("puppetmaster.clock.SETTLE_S", 0.0)
     wall_s = time.time()
-    clock = SteppedClock()
+    clock = JumpingClock()
     clock.step_s = -60 * 86400.0
     desk = Desk(MemoryStore(), clock=clock, keep=Keep(2**62, 30 * 86400.0, 2**62))
     try:
@@ -537,7 +559,7 @@ def test_many_jobs_that_need_not_be_kept_go_one_after_the_other_while_others_are
 
 def test_when_a_job_began_is_noted_anew_when_the_clock_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("puppetmaster.dispatcher.PRUNE_S", 0.0)
-    clock = SteppedClock()
+    clock = JumpingClock()
     clock.step_s = -60 * 86400.0
     desk = Desk(MemoryStore(), clock=clock)
     try:

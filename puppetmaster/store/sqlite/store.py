@@ -6,8 +6,10 @@
     trash     job id -> {"first", "total"}, for removed jobs whose requests are still being removed;
               with "draft" for jobs whose requests are still being written: until then they do not exist
     sendings  message id -> {"request", "job"}, for messages that went out under another id than the request's
+    templates id -> Template.document()
     gateways  a number -> Gateway.document(): those that were put, and those that were a destination
-    meta      1 -> {"format", "installation", "nextJob", "nextRequest", "generation", "inode", "undone"}
+    meta      1 -> {"format", "installation", "nextJob", "nextRequest", "nextTemplate", "generation", "inode",
+              "undone"}
 
 The dispatcher's thread writes, through ``commit``: one durable transaction for any number of changes. All
 other threads read through ``reading()``, which shows one committed state of the file.
@@ -29,8 +31,9 @@ from tinydb.table import Document
 
 from puppetmaster.errors import NotKnown, StoreError
 from puppetmaster.model.gateway import Gateway
-from puppetmaster.model.job import FINAL, Job, JobEvent, JobStatus
+from puppetmaster.model.job import FINAL, Job, JobStatus
 from puppetmaster.model.request import Item, Request
+from puppetmaster.model.template import Template
 from puppetmaster.model.why import Reason, Said
 from puppetmaster.store.base import (
     FIELDS,
@@ -44,6 +47,8 @@ from puppetmaster.store.base import (
     Store,
     ahead,
     first_request_id,
+    switched_off,
+    waiting_for_a_person,
 )
 from puppetmaster.store.datadir import FILE_NAME as FILE_NAME  # for modules that know the store only
 from puppetmaster.store.datadir import DataDir
@@ -63,12 +68,13 @@ ROOM = (
 )
 
 INDEXES: Indexes = {
-    "jobs": [("status",), ("name",), Partial(("key",))],
+    "jobs": [("status",), ("name",), Partial(("key",)), Partial(("template",))],
     "items": [("job",)],
     "requests": [("status", "job"), Fixed(("destination",))],
     "sendings": [("job",)],
     "trash": [],
     "gateways": [Fixed(("name",))],
+    "templates": [],
 }
 
 #: After these errors SQLite has not written the mark that completes a commit.
@@ -85,6 +91,7 @@ class SqliteStore(Store):
 
     def __init__(self, data_dir: Path) -> None:
         self.path = data_dir / FILE_NAME
+        self.place = str(self.path)
         self._spare: LifoQueue[SqliteReader] = LifoQueue()
         self._closed = False
         with _way_out(data_dir):
@@ -170,7 +177,7 @@ class SqliteStore(Store):
             _abandon_drafts(db)
             if "gateways" not in db.tables():
                 learn_gateways(db)
-            pause_open_jobs(db, self.path, COPIED)
+            send_nothing(db, self.path, COPIED)
             db.table("meta").upsert(Document(meta, doc_id=1))
         return meta
 
@@ -259,6 +266,9 @@ class SqliteStore(Store):
             for job in changes.deleted.values():
                 room -= self._throw_away(job, room)
             self._write_gateways(changes)
+            self._put("templates", changes.templates)
+            if changes.removed_templates:
+                self._db.table("templates").remove(doc_ids=changes.removed_templates)
             if changes.ids:
                 self._db.table("meta").put([(1, meta)])
 
@@ -269,8 +279,12 @@ class SqliteStore(Store):
         if not changes.gateways and not changes.destinations:
             return
         names = {*changes.gateways, *changes.destinations}
-        known = {name: id_ for id_, name in table.values(("name",), {"name": list(names)})}
+        found = table.values(("name", "discovered"), {"name": list(names)})
+        known = {name: id_ for id_, name, _ in found}
         put = changes.gateways
+        named = [id_ for id_, name, discovered in found if discovered and name not in put]
+        if named:
+            table.put((one.doc_id, without_discovered(one)) for one in table.get(doc_ids=named))
         table.put((known[name], one.document()) for name, one in put.items() if name in known)
         fresh = [one for name, one in put.items() if name not in known]
         learned = sorted(names - known.keys() - put.keys())
@@ -278,7 +292,7 @@ class SqliteStore(Store):
             room = max(MOST_LEARNED - len(fresh) - table.count(Fields()), 0)
             fresh += [Gateway(name=name) for name in learned[:room]]
         if fresh:
-            table.insert_multiple(one.document() for one in fresh)
+            table.append(one.document() for one in fresh)
 
     def _write_drafts(self, changes: Changes) -> None:
         trash = self._db.table("trash")
@@ -289,7 +303,7 @@ class SqliteStore(Store):
         if changes.completed:
             trash.remove(doc_ids=changes.completed)
 
-    def _put(self, table: str, changed: Mapping[int, Item | Request | Job]) -> None:
+    def _put(self, table: str, changed: Mapping[int, Item | Request | Job | Template]) -> None:
         if changed:
             self._db.table(table).put((id_, one.document()) for id_, one in changed.items())
 
@@ -352,6 +366,11 @@ class SqliteStore(Store):
         """How many bytes of the file are in use."""
         return self._db.storage.size_bytes()
 
+    def disk_bytes(self) -> int:
+        """The sizes of the file, its log, and the index of that."""
+        files = (self.path, *(self.path.with_name(f"{self.path.name}-{what}") for what in ("wal", "shm")))
+        return sum(file.stat().st_size for file in files if file.exists())
+
     @contextmanager
     def reading(self) -> Iterator[Reader]:
         """A reader of one committed state of the file, for any thread. Raises StoreError."""
@@ -392,17 +411,24 @@ def _abandon_drafts(db: SqliteTinyDB) -> None:
     db.table("trash").update(operations.delete("draft"), Fields(draft=True))
 
 
+def without_discovered(document: Mapping[str, Any]) -> dict[str, Any]:
+    """The document of a gateway that somebody has named."""
+    return {name: value for name, value in document.items() if name != "discovered"}
+
+
 def learn_gateways(db: SqliteTinyDB) -> None:
     """Make gateways of all destinations, because an earlier version has kept none."""
     names = db.table("requests").distinct("destination")
     db.table("gateways").put((id_, Gateway(name=name).document()) for id_, name in enumerate(names, 1))
 
 
-def pause_open_jobs(db: SqliteTinyDB, path: Path, reason: Said) -> None:
-    """Pause all jobs in a file that would send by themselves, so that a person decides."""
+def send_nothing(db: SqliteTinyDB, path: Path, reason: Said) -> None:
+    """Pause all jobs in a file, and switch all schedules off, so that a person decides."""
     going = SqliteReader(db, path).jobs({"status": [JobStatus.PENDING.value, JobStatus.DISPATCHING.value]})
-    paused = (job.after(JobEvent.PAUSE, "", reason=reason) for job in going if job.ending is None)
+    paused = (waiting_for_a_person(job, reason) for job in going if job.ending is None)
     db.table("jobs").put((job.id, job.document()) for job in paused)
+    templates = (Template.from_document(one.doc_id, one) for one in db.table("templates").all())
+    db.table("templates").put((one.id, switched_off(one, reason).document()) for one in templates)
 
 
 @contextmanager
@@ -423,8 +449,10 @@ def _rest(job: Job) -> dict[str, Any]:
 
 
 def _ids(meta: Mapping[str, Any]) -> Ids:
-    return Ids(next_job=meta["nextJob"], next_request=meta["nextRequest"])
+    return Ids(
+        meta["nextJob"], meta["nextRequest"], meta.get("nextTemplate", 1)
+    )  # earlier versions have none
 
 
 def _stored(ids: Ids) -> dict[str, int]:
-    return {"nextJob": ids.next_job, "nextRequest": ids.next_request}
+    return {"nextJob": ids.next_job, "nextRequest": ids.next_request, "nextTemplate": ids.next_template}

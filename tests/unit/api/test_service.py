@@ -1,6 +1,5 @@
 """What the doors ask for that is put together here: results, pages, reruns, controls, why requests wait."""
 
-import tracemalloc
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any, cast
@@ -20,6 +19,7 @@ from puppetmaster.model.why import Why, code_of
 from puppetmaster.settings import Settings
 from puppetmaster.store.base import Changes
 from puppetmaster.store.memory import MemoryStore
+from tests.costs import memory_of
 from tests.examples import LATER, a_job, a_request, an_item, counts
 
 FIRST = 2**31
@@ -92,6 +92,13 @@ def test_a_group_whose_sample_has_just_changed_is_left_out(service: Service, sto
     assert [group["count"] for group in whole(rows)] == [6, 3]
 
 
+class Silent:
+    """A dispatcher that does not answer."""
+
+    def look(self, *_: Any) -> Any:
+        raise Unavailable("It does not answer.")
+
+
 # -- what is run again ---------------------------------------------------------------------------------
 
 
@@ -100,7 +107,7 @@ def test_what_is_run_again_is_no_larger_than_other_jobs(store: MemoryStore, most
     """The setting may have been larger when the first job was made."""
     failed = [ended(number, None, code=500) for number in (0, 1)]
     store.commit(Changes(requests={request.id: request for request in failed}))
-    service = Service(Settings(max_requests=most), store, cast(Dispatcher, None))
+    service = Service(Settings(max_requests=most), store, cast(Dispatcher, Silent()))
     body = {"rerun": {"job": 1, "status": ["error"]}, "dryRun": True}
     if fits:
         assert service.create_job(body)["totalCount"] == 3
@@ -189,8 +196,8 @@ class Controlled:
     def call(self, verb: Callable[[Any], Job], _timeout_s: float) -> Job:
         return verb(self)
 
-    def control(self, number: int, wanted: JobStatus, *, force: bool) -> Job:
-        self.asked.append((number, wanted, force))
+    def control(self, number: int, wanted: JobStatus, *, force: bool, by: str) -> Job:
+        self.asked.append((number, wanted, force, by))
         return a_job(first=FIRST, total=2)
 
 
@@ -206,8 +213,8 @@ class Controlled:
 def test_a_control_is_handed_on(store: MemoryStore, body: Any, asked: Any) -> None:
     controlled = Controlled()
     service = Service(Settings(), store, cast(Dispatcher, controlled))
-    assert service.control_job("1", body)["requests"] == [FIRST, FIRST + 1]
-    assert controlled.asked == [(1, *asked)]
+    assert service.control_job("1", body, "ann")["requests"] == [FIRST, FIRST + 1]
+    assert controlled.asked == [(1, *asked, "ann")]
 
 
 @pytest.mark.parametrize("text", ["x", "", "-1", "1.0", "\u0661", "1" * 19, " 1"])
@@ -289,16 +296,16 @@ def test_large_results_are_shown_few_at_a_time(shown: str) -> None:
         one = ended(number, {"log": str(number) * 100_000})
         store.commit(Changes(jobs={1: job}, items={FIRST: an_item(id=FIRST, job=1)}, requests={one.id: one}))
     service = Service(Settings(), store, cast(Dispatcher, None))
-    tracemalloc.start()
-    try:
-        rows: Any = service.results("1", Query())
-        if shown != "results":
+
+    def size_shown() -> int:
+        if shown == "results":
+            rows: Any = service.results("1", Query())
+        else:
             rows = service.job("1", Query()) if shown == "job" else service.requests(Query(limit=60))
-        size = sum(map(len, encoded(rows)))
-        _, peak = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
-        store.close()
+        return sum(map(len, encoded(rows)))
+
+    size, peak = memory_of(size_shown)
+    store.close()
     assert size > 10_000_000
     assert peak < 3_000_000
 

@@ -5,8 +5,6 @@ import gc
 import gzip
 import json
 import queue
-import threading
-import tracemalloc
 import weakref
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,11 +27,14 @@ from puppetmaster.bus.client import (
 )
 from puppetmaster.errors import StoreError
 from puppetmaster.http import resources
+from puppetmaster.http.keys import CALLER
 from puppetmaster.http.resources import Queues, Resource
 from puppetmaster.http.security import SMALL_BYTES
+from puppetmaster.model.caller import ANYBODY
 from puppetmaster.model.message import Outgoing
 from puppetmaster.model.reply import from_gateway
 from puppetmaster.store.base import FIRST_REQUEST_ID
+from tests.costs import memory_of
 from tests.desk import until
 from tests.web_client import Door, batch, many, received, running
 
@@ -94,25 +95,6 @@ def test_one_request_is_created_with_its_location(door: Door) -> None:
     answer = door.ask("POST", "/requests", {"destination": "a", **TIME})
     assert answer.status == 200
     assert door.ask("GET", answer.headers["location"]).json["__request"]["destination"] == "a"
-
-
-def test_a_jobs_requests_are_let_go_when_its_creator_has_the_answer(
-    door: Door, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    begun: list[int] = []
-    told = threading.Event()
-    service = door.app.service
-    begin = service.begin
-
-    def noted(job_id: int) -> None:
-        begun.append(job_id)
-        begin(job_id)
-        told.set()
-
-    monkeypatch.setattr(service, "begin", noted)
-    job = created(door)
-    assert told.wait(10)
-    assert begun == [job["id"]]
 
 
 def test_lists_say_how_many_there_are_before_paging(door: Door) -> None:
@@ -287,20 +269,18 @@ def test_a_long_answer_is_compressed_for_those_who_can_read_that(door: Door) -> 
     assert "content-encoding" not in door.ask("GET", "/jobs/1?limit=1", Accept_Encoding="gzip").headers
 
 
+def read_away(door: Door, *asked: bytes) -> int:
+    """How many bytes are answered; none is kept."""
+    with door.raw(*asked) as connection:
+        return sum(map(len, iter(lambda: connection.recv(1 << 16), b"")))
+
+
 def test_a_long_answer_is_never_in_memory_as_a_whole(door: Door) -> None:
     created(door, *many(20_000))
     # Once it is paused its requests wait in their scheduler, and making these is no part of the answer.
     door.ask("PUT", "/jobs/1", {"status": "paused"})
-    connection = door.raw(b"GET /jobs/1 HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
-    tracemalloc.start()
-    try:
-        size = 0
-        while part := connection.recv(1 << 16):
-            size += len(part)
-        _, peak = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
-        connection.close()
+    asked = b"GET /jobs/1 HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+    size, peak = memory_of(lambda: read_away(door, asked))
     assert size > 5_000_000
     assert peak < size / 2
 
@@ -323,16 +303,7 @@ def test_requests_that_share_large_data_are_shown_one_by_one(door: Door, method:
     assert door.ask("POST", "/jobs", body).status == 200
     sent = json.dumps({**body, "dryRun": True}).encode() if method == "POST" else b""
     head = f"{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(sent)}\r\n"
-    tracemalloc.start()
-    try:
-        connection = door.raw(head.encode() + b"Connection: close\r\n\r\n", sent)
-        size = 0
-        while part := connection.recv(1 << 16):
-            size += len(part)
-        _, peak = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
-        connection.close()
+    size, peak = memory_of(lambda: read_away(door, head.encode() + b"Connection: close\r\n\r\n", sent))
     assert size > 40_000_000
     assert peak < 8_000_000
 
@@ -347,15 +318,8 @@ def test_so_many_long_answers_are_sent_at_once(tmp_path: Path, monkeypatch: pyte
             assert refused.status == 503
             assert refused.json["message"].startswith("1 long answers are being sent")
             assert door.ask("GET", "/jobs/1?limit=1").status == 200
+            assert door.ask("PUT", "/jobs/1", {"status": "paused"}).status == 200, "others are served"
         until(lambda: door.ask("HEAD", "/jobs/1").status == 200, "there is room again")
-
-
-def test_others_are_answered_while_a_long_answer_is_not_read(door: Door) -> None:
-    created(door, *many(20_000))
-    with door.raw(b"GET /jobs/1 HTTP/1.1\r\nHost: localhost\r\n\r\n") as slow:
-        assert slow.recv(100)
-        assert door.ask("GET", "/jobs").status == 200
-        assert door.ask("PUT", "/jobs/1", {"status": "paused"}).status == 200
 
 
 def test_what_is_on_disk_is_shown_also_when_nobody_can_say_what_it_waits_for(door: Door) -> None:
@@ -421,7 +385,8 @@ def test_what_bridges_said_is_counted_and_owners_of_many_are_listed(tmp_path: Pa
         def gateways() -> Any:
             return door.ask("GET", "/system/puppetmaster").json["gateways"]
 
-        nobody = {"connected": 0, "away": 0, "changes": 0, "watched": True, "route": "auto", "owners": {}}
+        counts = ("connected", "away", "changes", "registered", "notRegistered", "unknown")
+        nobody = {**dict.fromkeys(counts, 0), "watched": True, "route": "auto", "owners": {}}
         assert gateways() == nobody
         bridges = [("cg-1", True), ("cg-2", True), ("cg-3", False)]
         dispatcher.post([BridgeChanged(name, connected, retained=True) for name, connected in bridges])
@@ -593,6 +558,7 @@ class Alone:
             "query_string": query.encode(),
             "path_params": {"id": "7"},
             "headers": [(name.lower().encode(), value.encode()) for name, value in named.items()],
+            CALLER: ANYBODY,
         }
         asyncio.run(self._resource(scope, receive, send))
         whole_body = b"".join(self.pieces)

@@ -20,6 +20,7 @@ from websockets.exceptions import InvalidStatus
 from websockets.typing import Subprotocol
 
 from puppetmaster.errors import SettingsError, Unavailable
+from puppetmaster.http.keys import Keys
 from puppetmaster.http.protocols import HEADER_LIMIT_BYTES
 from puppetmaster.http.security import SMALL_BYTES, Room, Security, _Body
 from puppetmaster.http.server import SURPLUS, Address, address
@@ -154,7 +155,8 @@ def passed(scope: Mapping[str, Any], **settings: Any) -> list[Message]:
         told.append(message)
 
     whole = {"type": "http", "method": "GET", "path": "/jobs", "query_string": b"", "headers": [], **scope}
-    asyncio.run(Security(behind, Settings(**settings))(whole, receive, send))
+    wanted = Settings(**settings)
+    asyncio.run(Security(behind, wanted, Keys(wanted))(whole, receive, send))
     return told
 
 

@@ -1,9 +1,9 @@
 """The table of a request's statuses, the stored form, and the object that the API shows."""
 
 import json
-from dataclasses import FrozenInstanceError, replace
+from dataclasses import replace
 from itertools import product
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
@@ -14,7 +14,6 @@ from puppetmaster.model.request import (
     OPEN,
     REGISTERED,
     TRANSITIONS,
-    UNANSWERED,
     Absence,
     Item,
     Request,
@@ -104,14 +103,6 @@ def test_the_table_is_the_one_that_is_documented() -> None:
     assert {(a.value, b.value): c.value for (a, b), c in TRANSITIONS.items()} == LEGAL
 
 
-def test_the_sets_of_statuses() -> None:
-    assert {status.value for status in OPEN} == {"pending", "sent"}
-    assert {status.value for status in UNANSWERED} == {"timeout", "unknown"}
-    assert [status.value for status in RequestStatus] == [
-        *("pending", "sent", "resolved", "error", "timeout", "unknown", "canceled", "skipped")
-    ]
-
-
 @pytest.mark.parametrize(("status", "event"), LEGAL)
 def test_a_legal_event_moves_the_request(status: str, event: str) -> None:
     before = _in(RequestStatus(status))
@@ -136,9 +127,9 @@ def test_an_illegal_event_raises_and_nothing_happens(status: RequestStatus, even
     assert before == _in(status)
 
 
-def test_a_request_does_not_change() -> None:
-    with pytest.raises(FrozenInstanceError):
-        a_request().status = RequestStatus.SENT  # type: ignore[misc]
+if TYPE_CHECKING:  # mypy reports an ignore that it does not need: no field may be assigned to
+    a_request().status = RequestStatus.SENT  # type: ignore[misc]
+    a_request().attempts = 1  # type: ignore[misc]
 
 
 # What an event leaves

@@ -1,0 +1,102 @@
+"""The commands about who did what, against a bundle without a bus; and the doctor's look at the tokens."""
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from puppetmaster.api.answers import HAPPENED
+from puppetmaster.cli import doctor, main
+from puppetmaster.model.caller import Caller, Role, Tokens, digest
+from puppetmaster.model.timeline import What
+from tests.web_client import Door, batch, running
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def door(tmp_path: Path) -> Iterator[Door]:
+    with running(tmp_path / "data") as started:
+        yield started
+
+
+@pytest.fixture
+def run(door: Door) -> Run:
+    def run(*words: str, code: int = 0, token: str = "") -> Result:
+        env = {"PUPPETMASTER_URL": f"http://127.0.0.1:{door.port}", "PUPPETMASTER_TOKEN": token}
+        result = CliRunner().invoke(main.cli, words, env=env, prog_name="puppetmaster")
+        assert result.exit_code == code, result.output
+        return result
+
+    return run
+
+
+def test_what_happened_is_listed(run: Run, door: Door) -> None:
+    door.ask("POST", "/jobs", batch("a"))
+    run("cancel", "1")
+    lines = [line.split("\t") for line in run("events", "1").stdout.splitlines()]
+    assert [line[1:4] for line in lines] == [
+        ["http", "created", "dispatching"],
+        ["http", "canceled", "dispatching"],
+        ["puppetmaster", "ended", "canceled"],
+    ]
+    assert json.loads(run("events", "1", "--json").stdout) == door.ask("GET", "/jobs/1/events").json
+    assert "created\t" in run("show", "1").stdout
+    assert ", by http" in run("show", "1").stdout
+    assert "There is no job 9" in run("events", "9", code=2).stderr
+
+
+def test_everything_that_can_happen_has_words() -> None:
+    assert set(HAPPENED) == set(What)
+
+
+def test_a_token_is_made_with_its_line(run: Run) -> None:
+    made = run("token", "ann", "--role", "operator")
+    token, line = made.stdout.splitlines()
+    assert Tokens(line, "here").find(token) == Caller("ann", Role.OPERATOR)
+    assert token not in made.stderr
+    other = json.loads(run("token", "ann", "--role", "viewer", "--json").stdout)
+    assert other["line"] == f"ann viewer {digest(other['token'])}"
+    assert other["token"] != token
+    assert "NAME: expected up to 64 letters" in run("token", "bus", "--role", "viewer", code=2).stderr
+    assert "--role" in run("token", "ann", "--role", "root", code=2).stderr
+
+
+def test_a_viewer_is_told_what_he_lacks(tmp_path: Path) -> None:
+    file = tmp_path / "tokens"
+    file.write_text(f"ann viewer {digest('pm_0123456789abcdef')}")
+    with running(tmp_path / "data", tokens=str(file)) as door:
+        env = {
+            "PUPPETMASTER_URL": f"http://127.0.0.1:{door.port}",
+            "PUPPETMASTER_TOKEN": "pm_0123456789abcdef",
+        }
+        asked = ["submit", "--to", "a", "get", "/system/time"]
+        result = CliRunner().invoke(main.cli, asked, env=env, prog_name="puppetmaster")
+        assert result.exit_code == 7
+        assert "Expected the role operator for POST /jobs, and 'ann' has the role viewer" in result.stderr
+        assert door.ask("GET", "/jobs", Authorization="Bearer pm_0123456789abcdef").json == []
+
+
+@pytest.mark.parametrize(
+    ("mode", "text", "mark", "says"),
+    [
+        (0o600, f"ann viewer {digest('x')}", "ok", "names 1"),
+        (0o640, f"ann viewer {digest('x')}", "ok", "names 1"),
+        (0o644, f"ann viewer {digest('x')}", "warn", "can be read by all"),
+        (0o666, f"ann viewer {digest('x')}", "fail", "can be written by others"),
+        (0o600, "ann root\nbob", "fail", "line 2"),
+    ],
+)
+def test_the_doctor_looks_at_the_file_of_tokens(
+    tmp_path: Path, mode: int, text: str, mark: str, says: str
+) -> None:
+    file = tmp_path / "tokens"
+    file.write_text(text)
+    file.chmod(mode)
+    check = doctor.tokens(file)
+    assert check.mark == mark
+    assert says in check.says
+    file.unlink()
+    assert doctor.tokens(file).mark == "fail"

@@ -1,0 +1,328 @@
+"""Who leads a bus, and what becomes of those that do not."""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from threading import Event
+from types import SimpleNamespace
+from typing import Any, NoReturn
+
+import psycopg
+import pytest
+
+from puppetmaster.errors import NotLeading, StoreError
+from puppetmaster.store.base import Changes
+from puppetmaster.store.postgres import lead, turns
+from puppetmaster.store.postgres.lead import LEASE_S, MARGIN_S
+from puppetmaster.store.postgres.store import PostgresStore
+from sandbox.process import Process
+from tests.postgres import address
+from tests.stored import as_ended, creation, everything, fill
+
+WAIT_S = 30.0
+#: A process that leads until it is ended.
+LEADS = """
+import sys, time
+from puppetmaster.store.postgres.store import PostgresStore
+store = PostgresStore(sys.argv[1])
+print("leads", flush=True)
+time.sleep(600)
+"""
+
+
+class Ended(BaseException):
+    """Instead of the end of the process."""
+
+
+class Leader(PostgresStore):
+    """A store that notes that its process would have ended."""
+
+    def __init__(self, where: str, waiting: Callable[[str], None] | None = None) -> None:
+        self.over = Event()
+        super().__init__(where, waiting=waiting, ended=self._ended)
+
+    def _ended(self, why: str) -> NoReturn:
+        assert "Another puppetmaster has taken the lead" in why
+        self.over.set()
+        raise Ended
+
+
+@pytest.fixture
+def where(tmp_path: Path) -> str:
+    return address(tmp_path)
+
+
+@pytest.fixture
+def first(where: str) -> Iterator[Leader]:
+    with closing(Leader(where)) as leader:
+        yield leader
+
+
+@pytest.fixture
+def row(where: str) -> Iterator[Any]:
+    """The row of the bus, as somebody else sees and changes it."""
+    with psycopg.connect(where, autocommit=True) as connection:
+        yield lambda sql: connection.execute(sql)
+
+
+def test_while_one_leads_another_is_refused(first: Leader, where: str) -> None:
+    fill(first, 1)
+    with pytest.raises(NotLeading, match=r"Another puppetmaster leads with .*: stop it, or give") as caught:
+        PostgresStore(where)
+    assert caught.value.exit_code == 75
+    fill(first, 2)
+    assert not first.over.is_set()
+
+
+def test_who_stops_gives_the_lead_away(first: Leader, where: str, row: Any) -> None:
+    assert row("SELECT epoch, lease_until > now() FROM buses").fetchone() == (1, True)
+    first.close()
+    assert row("SELECT owner, lease_until > now() FROM buses").fetchone() == (None, False)
+    with closing(PostgresStore(where)) as second:
+        assert second.known.epoch == 2
+
+
+def test_who_was_killed_is_followed_at_once(where: str, tmp_path: Path) -> None:
+    with Process("leader", [sys.executable, "-c", LEADS, where], ready="leads") as process:
+        process.kill()
+    ends = Event()
+    for _ in range(100):  # its sessions are gone a moment after it
+        try:
+            PostgresStore(where).close()
+        except NotLeading:
+            ends.wait(0.01)
+        else:
+            return
+    pytest.fail("its lease was waited for")
+
+
+def test_who_stands_still_is_followed_when_its_lease_is_over_and_writes_nothing_more(
+    first: Leader, where: str, row: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(first, 1)
+    row("UPDATE buses SET lease_until = now()")
+    with closing(PostgresStore(where)) as second:
+        fill(second, 2)
+        with pytest.raises(Ended):
+            first.commit(Changes(jobs={1: as_ended(creation(1).jobs[1])}))
+        assert first.over.is_set()
+        assert [job.finished_at for job in everything(second)[0]] == [None, None]
+        fill(second, 3)
+
+
+def test_who_has_nothing_to_write_notices_too(where: str, row: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lead, "RENEW_S", 0.01)
+    with closing(Leader(where)) as leader:
+        row("UPDATE buses SET epoch = epoch + 1")
+        assert leader.over.wait(WAIT_S)
+
+
+def test_a_lease_is_renewed_while_nothing_is_written(
+    where: str, row: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lead, "RENEW_S", 0.01)
+    with closing(Leader(where)) as leader:
+        row("UPDATE buses SET lease_until = '-infinity'")
+        ends = Event()
+        for _ in range(1000):
+            if row("SELECT lease_until > now() FROM buses").fetchone() == (True,):
+                break
+            ends.wait(0.01)
+        else:
+            pytest.fail("it was not renewed")
+        assert not leader.over.is_set()
+
+
+def test_a_database_that_is_away_for_longer_than_the_lease_ends_nobody(
+    first: Leader, row: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody else leads: it goes on when the database is there again."""
+
+    def away() -> NoReturn:
+        raise StoreError("away")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(first._door, "connect", away)
+        row("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = '"
+            + first._door.name + "'")  # fmt: skip
+        assert not first.confirm()
+        assert not first.confirm()
+        row("UPDATE buses SET lease_until = now()")
+    assert first.confirm()
+    assert not first.over.is_set()
+    assert row("SELECT lease_until > now() FROM buses").fetchone() == (True,)
+    fill(first, 1)
+
+
+def test_the_sessions_of_who_is_followed_are_ended(
+    first: Leader, where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One may have a transaction open, which would hold up the next leader."""
+    first._turns.connection.execute("BEGIN")
+    first._turns.connection.execute("UPDATE buses SET turn = turn")
+    # Its lease is over, which nobody can write into the row that it holds.
+    monkeypatch.setattr(lead, "_SEEN", lead._SEEN.replace("lease_until > now()", "false"))
+    with closing(PostgresStore(where)) as second:
+        fill(second, 1)
+        with pytest.raises(StoreError, match="terminating connection"):
+            first.now.jobs({})
+
+
+def test_the_end_of_a_process_that_lost_the_lead() -> None:
+    code = "from puppetmaster.store.postgres.lead import end_process; end_process('It is lost.')"
+    with Process("lost", [sys.executable, "-c", code]) as process:
+        assert process.wait(WAIT_S) == 75
+        assert "It is lost. This process ends." in process.output()
+
+
+# One that waits
+
+
+class Waits:
+    """What a standby is told; ``then`` is done at the third look."""
+
+    def __init__(self, then: Callable[[], object], monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(lead, "LOOK_S", 0.01)
+        self.said: list[str] = []
+        self._then = then
+
+    def __call__(self, said: str) -> None:
+        self.said.append(said)
+        if len(self.said) == 3:
+            self._then()
+
+
+def test_a_standby_takes_over_from_who_stops(
+    first: Leader, where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(first, 1)
+    waits = Waits(first.close, monkeypatch)
+    with closing(Leader(where, waits)) as second:
+        assert "Another puppetmaster leads with" in waits.said[0]
+        assert "this one waits to take over" in waits.said[0]
+        assert second.known.epoch == 2
+        fill(second, 2)
+        assert len(everything(second)[0]) == 2
+
+
+def test_a_standby_takes_over_from_who_was_killed_before_its_lease_is_over(
+    where: str, row: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Process("leader", [sys.executable, "-c", LEADS, where], ready="leads") as process:
+        waits = Waits(process.kill, monkeypatch)
+        with closing(Leader(where, waits)) as second:
+            assert second.known.epoch == 2
+
+
+def test_a_standby_takes_over_from_who_stands_still(
+    first: Leader, where: str, row: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits = Waits(lambda: row("UPDATE buses SET lease_until = now()"), monkeypatch)
+    with closing(Leader(where, waits)):
+        with pytest.raises(Ended):
+            fill(first, 1)
+        assert first.over.is_set()
+
+
+def test_of_two_that_wait_one_takes_over(first: Leader, where: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    third = list[Leader]()
+
+    def faster() -> None:
+        first.close()
+        third.append(Leader(where))
+
+    waits = Waits(faster, monkeypatch)
+    real = lead.Lead._look
+
+    def look(self: lead.Lead) -> Any:
+        """At the fourth look of the second the first is seen to be gone, and the third has been faster."""
+        seen = real(self)
+        if len(waits.said) == 3 and third and not third[0].over.is_set():
+            waits.said.append("late")
+            return seen._replace(epoch=seen.epoch - 1, owner=None)
+        if len(waits.said) == 6:
+            third[0].close()
+        return seen
+
+    monkeypatch.setattr(lead.Lead, "_look", look)
+    with closing(Leader(where, waits)) as second:
+        assert second.known.epoch == 3
+        assert not third[0].over.is_set()
+
+
+def test_a_server_that_is_started_again_makes_nobody_a_leader(
+    first: Leader, where: str, row: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All sessions are gone then, the leader's and the standby's."""
+    real = lead.Lead._look
+
+    def look(self: lead.Lead) -> Any:
+        if len(waits.said) == 5:
+            raise StoreError("the server is away")
+        seen = real(self)
+        return seen._replace(alive=False) if len(waits.said) in (6, 7, 8) else seen
+
+    monkeypatch.setattr(lead.Lead, "_look", look)
+    waits = Waits(lambda: None, monkeypatch)
+
+    def waiting(said: str) -> None:
+        waits(said)
+        if len(waits.said) == 12:
+            first.close()
+
+    with closing(Leader(where, waiting)) as second:
+        assert waits.said[5] == "the server is away"
+        assert len(waits.said) >= 12, "its sessions said nothing for a while"
+        assert second.known.epoch == 2
+    assert not first.over.is_set()
+
+
+# The window of trust
+
+
+def test_who_renews_may_act_until_shortly_before_the_lease_is_over(
+    first: Leader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now_s = [1000.0]
+    monkeypatch.setattr(lead, "time", SimpleNamespace(monotonic=lambda: now_s[0], sleep=None))
+    first._lead.doubt()
+    assert not first.may_act()
+    assert first.confirm()
+    now_s[0] += LEASE_S - MARGIN_S - 0.01
+    assert first.may_act()
+    now_s[0] += 0.02
+    assert not first.may_act()
+
+
+def test_a_turn_renews_too(first: Leader) -> None:
+    first._lead.doubt()
+    fill(first, 1)
+    assert first.may_act()
+
+
+def test_who_has_lost_a_connection_may_not_act_until_it_was_renewed(
+    first: Leader, row: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away() -> NoReturn:
+        raise StoreError("away")
+
+    assert first.may_act()
+    with monkeypatch.context() as patch:
+        patch.setattr(first._door, "connect", away)
+        patch.setattr(turns, "SETTLE_S", 0.0)
+        ends = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = '{}'"
+        row(ends.format(first._door.name))
+        with pytest.raises(StoreError):
+            fill(first, 1)
+        assert not first.may_act()
+        assert not first.confirm(), "nobody can be asked"
+    assert first.confirm()
+    assert first.may_act()
+
+
+def test_who_does_not_lead_gets_no_permit(first: Leader, row: Any) -> None:
+    row("UPDATE buses SET epoch = epoch + 1")
+    with pytest.raises(Ended):
+        first.confirm()
+    assert first.over.is_set()
