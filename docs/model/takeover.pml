@@ -38,7 +38,8 @@ byte epoch, owner = NOBODY, turn;
 mtype row[2] = { START_ONCE, START_AGAIN };
 byte sending[2], answered[2];		/* the last sending on record, and the sending whose answer ended it */
 bool session[2];			/* the session of a process with the database stands */
-chan orphan = [1] of { byte, byte, byte, mtype, byte };	/* a COMMIT whose session broke: epoch, turn, request, status, sending */
+/* A COMMIT whose session broke: epoch, turn, request, status, sending. */
+chan orphan = [1] of { byte, byte, byte, mtype, byte };
 
 /* ---- the bus ---- */
 bool connected[2];			/* the broker holds a connection of this process open */
@@ -83,6 +84,7 @@ bool settled[2];			/* it leads and its barrier is passed */
 #endif
 #define can(condition) (!frozen[me] && (condition))	/* the guard of each step of a process: it does not stand still */
 #define calm (!doubt[ONCE] && !doubt[AGAIN])
+/* The one exception: an answer to an earlier sending has ended the request, and a later one was on its way. */
 #ifdef STRICT
 #define late(r, n) false
 #else
@@ -119,15 +121,15 @@ active [2] proctype Puppetmaster() {
 
 standby:
 	{
-	/* Step 2: one transaction. No older epoch can commit from here. */
+	/* The lead is taken in one transaction. No older epoch can commit from here. */
 	atomic { can(free(me)) -> epoch++; owner = me; mine[me] = epoch; session[me] = true;
 		printf("%c -> database: I lead, epoch %d\n", 65 + me, epoch) }
-	/* Step 3: the engine, from the rows. */
+	/* The engine is filled from the rows, as after any restart. */
 	atomic {
 		can(true) -> t = turn; now[ONCE] = row[ONCE]; now[AGAIN] = row[AGAIN];
 		last[ONCE] = sending[ONCE]; last[AGAIN] = sending[AGAIN]
 	}
-connect:/* Step 4: permit, CONNECT with the client id of the bus, permit. The broker throws out who had it before. */
+connect:/* Permit, CONNECT with the client id of the bus, permit. The broker throws out who had it before. */
 	permit();
 	atomic {
 		can(true) -> settled[me] = false;
@@ -138,7 +140,7 @@ connect:/* Step 4: permit, CONNECT with the client id of the bus, permit. The br
 		printf("%c -> broker: CONNECT\n", 65 + me)
 	}
 	permit();
-	/* Step 6: what is on record as sent is in doubt until a probe is answered, which is behind all of it. */
+	/* What is on record as sent is in doubt until a probe is answered, which is behind all of it. */
 #ifndef EARLY_PROBE
 	if :: then == SEND -> goto act :: else fi;	/* what was on its way out goes before the probe */
 #endif
@@ -170,7 +172,7 @@ decide:	/* A turn: a change is decided, then made durable, and only then acted o
 			r = AGAIN; n = last[r]; status = (n < SENDINGS -> PENDING : UNKNOWN)
 		:: can(settled[me] && calm && now[ONCE] == PENDING) -> r = ONCE; then = SEND
 		:: can(settled[me] && calm && now[AGAIN] == PENDING) -> r = AGAIN; then = SEND
-		:: can(now[AGAIN] == PENDING && last[AGAIN] == 0) -> r = AGAIN; status = CANCELED
+		:: can(now[AGAIN] == PENDING && last[AGAIN] == 0) -> r = AGAIN; status = CANCELED	/* a caller cancels */
 		:: can(settled[me] && calm && ((now[ONCE] == SENT && silent[ONCE]) ||
 			(now[AGAIN] == SENT && silent[AGAIN]))) -> goto barrier		/* no answer in time */
 		:: can(!connected[me]) -> goto connect
@@ -197,7 +199,7 @@ committed:
 	atomic {
 		if
 		:: can(done)
-		:: can(!done) ->	/* its outcome is not known, or no row had this epoch and turn: the row of the bus says which */
+		:: can(!done) ->	/* not known, or no row had this epoch and turn before: the row of the bus says which */
 			session[me] = true;
 			if
 			:: fenced(mine[me]) -> goto gone
