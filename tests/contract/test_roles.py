@@ -52,7 +52,7 @@ def filled(door: Door) -> dict[str, str]:
     """Things to change, put there by an admin: where paths have ids, each path with one."""
     job = ask(door, Role.ADMIN, "POST", "/jobs", batch("cg-1", "cg-2")).json
     ask(door, Role.ADMIN, "PUT", "/gateways/cg-1", {"labels": {"site": "north"}})
-    kept = {"name": "nightly", "job": batch("cg-1")}
+    kept = {"name": f"after-{job['id']}", "job": batch("cg-1")}
     template = ask(door, Role.ADMIN, "POST", "/templates", kept).json
     ids = {"jobs": str(job["id"]), "gateways": "cg-1", "templates": str(template["id"])}
     ids["requests"] = ids["request"] = str(job["requests"][0])
