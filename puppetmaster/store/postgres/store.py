@@ -138,6 +138,15 @@ class PostgresStore(Store):
         return Ids(self._turns.ids.next_job, self._turns.ids.next_request)
 
     @property
+    def tunnel(self) -> str | None:
+        """The tunnel on which the leader before us was registered; None: not known."""
+        return self._lead.tunnel
+
+    @tunnel.setter
+    def tunnel(self, name: str | None) -> None:
+        self._lead.register(name)
+
+    @property
     def size_bytes(self) -> int:
         """About how many bytes jobs and requests take: so many for each, and the large ones more."""
         sql = """
