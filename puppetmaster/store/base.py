@@ -402,6 +402,9 @@ class Store(Protocol):
     now: Reader
     #: Where it is, for people.
     place: str
+    #: The tunnel on which the bundle is registered, or was in an earlier process; None: not known. For any
+    #: thread. It is kept where another process may go on with it; elsewhere it is forgotten.
+    tunnel: str | None = None
 
     @property
     def installation(self) -> str:

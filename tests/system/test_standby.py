@@ -62,6 +62,17 @@ def test_one_that_is_killed_is_followed_and_no_command_runs_twice(flow: Flow, st
     flow.sent_by_now()
 
 
+def test_callers_on_the_bus_are_answered_soon_though_a_post_was_lost(flow: Flow, standby: Process) -> None:
+    """The lost one holds our resources locked until its time at the controller is over."""
+    flow.kill()
+    flow.client.ask("post", "/jobs", batch("post", [MARKER]))
+    killed_s = time.monotonic()
+    _leads(standby)
+    while flow.client.request("post", "/jobs", batch("post", [MARKER]))["code"] != 200:
+        assert time.monotonic() - killed_s < GOES_ON_S
+        time.sleep(0.1)
+
+
 def test_one_that_stops_hands_over_at_once(flow: Flow, standby: Process) -> None:
     assert flow.gateway.bundle.terminate() == 0
     _leads(standby)

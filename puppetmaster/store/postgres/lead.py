@@ -42,11 +42,12 @@ WHERE application_name = %s AND datname = current_database() AND pid <> pg_backe
 """
 _TAKE = """
 UPDATE buses SET epoch = epoch + 1, owner = %s, lease_until = now() + make_interval(secs => %s)
-WHERE id = %s AND epoch = %s RETURNING epoch
+WHERE id = %s AND epoch = %s RETURNING epoch, tunnel
 """
 _RENEW = """
 UPDATE buses SET lease_until = now() + make_interval(secs => %s) WHERE id = %s AND epoch = %s RETURNING 1
 """
+_REGISTER = "UPDATE buses SET tunnel = %s WHERE id = %s AND epoch = %s"
 _RELEASE = "UPDATE buses SET owner = NULL, lease_until = '-infinity' WHERE id = %s AND epoch = %s"
 
 
@@ -84,6 +85,8 @@ class Lead:
         self._ended = ended
         #: Which leader this is, counted from the first one.
         self.epoch = 0
+        #: The tunnel on which the leader before us was registered; None: not known.
+        self.tunnel: str | None = None
         self._trusted_until_s = -math.inf
         self._lock = Lock()  # guards _connection
         self._connection: Connection | None = connection
@@ -144,7 +147,7 @@ class Lead:
         taken = self._connected().execute(_TAKE, [self._door.name, LEASE_S, BUS, seen.epoch]).fetchone()
         if taken is None:
             return False
-        self.epoch = int(taken[0])
+        self.epoch, self.tunnel = int(taken[0]), taken[1]
         self.renewed(begun_s)
         if seen.owner is not None:
             said = "%s: the lead is taken over from '%s'"
@@ -183,6 +186,11 @@ class Lead:
         if led is False and not self._over.is_set():
             self.lost()
         return bool(led)
+
+    def register(self, tunnel: str | None) -> None:
+        """Keep the tunnel on which we are registered, for the next leader; if that fails, there is none."""
+        with self._lock, suppress(psycopg.Error, OSError, StoreError):
+            self._connected().execute(_REGISTER, [tunnel, BUS, self.epoch])
 
     def lost(self) -> NoReturn:
         """End: another process has taken the lead."""

@@ -148,6 +148,15 @@ class PostgresStore(Store):
         return replace(self._turns.ids)
 
     @property
+    def tunnel(self) -> str | None:
+        """The tunnel on which the leader before us was registered; None: not known."""
+        return self._lead.tunnel
+
+    @tunnel.setter
+    def tunnel(self, name: str | None) -> None:
+        self._lead.register(name)
+
+    @property
     def size_bytes(self) -> int:
         """About how many bytes jobs and requests take: so many for each, and the large ones more."""
         sql = """

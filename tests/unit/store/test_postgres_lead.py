@@ -326,3 +326,11 @@ def test_who_does_not_lead_gets_no_permit(first: Leader, row: Any) -> None:
     with pytest.raises(Ended):
         first.confirm()
     assert first.over.is_set()
+
+
+def test_the_tunnel_of_who_led_is_known_to_the_next_one(first: Leader, where: str) -> None:
+    assert first.tunnel is None
+    first.tunnel = "808"
+    first.close()
+    with closing(PostgresStore(where)) as second:
+        assert second.tunnel == "808"
