@@ -68,13 +68,14 @@ class App:
         self._clock = Clock()
         self._manager = Manager(now_s=self._clock.now_s)
         self._started_at = iso(self._clock.wall_s())
-        self.store = open_store(settings)
+        self.store = open_store(settings, self._waiting)
         self.hub = Hub()
         self.site = Site(settings, self.store, self.hub, self._clock, bundle)
         self.site.dispatcher.turned = self._turned
         if settings.log_events == "on":
             self.site.dispatcher.happened = log_events
         self.service = Service(settings, self.store, self.site.dispatcher, self.site.limit)
+        self.site.engine.templates.specify = self.service.templates.specified
         self.door = self._door(where) if where is not None else None
 
     def _door(self, where: Address) -> HttpApp:
@@ -125,6 +126,9 @@ class App:
                 self.door.stop()
             if not self.site.dispatcher.running:
                 self.store.close()
+
+    def _waiting(self, said: str) -> None:
+        self._manager.turned(lambda: said)
 
     def _turned(self) -> None:
         self._manager.turned(self._status)

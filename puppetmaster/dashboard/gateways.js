@@ -35,13 +35,14 @@ export class GatewaysView {
       match: given.get("match") ?? "", selector: given.get("selector") ?? "",
       registered: Object.keys(REGISTERED).find((value) => value === given.get("registered")) ?? "",
     };
-    this.seconds = 0;
+    Object.assign(this, { seconds: 0, data: [], said: "" });
     this.forAll = el("a", { class: "button primary", role: "link" });
     this.forTicked = el("a", { class: "button", role: "link" });
     place.append(
       el("div", { class: "title" }, el("h1", {}, "Gateways"), el("span", { class: "gap" }), el("div", { class: "actions whom-for" }, this.forTicked, this.forAll)),
       this.filters(), this.list());
     this.address();
+    this.ticks();
     this.live = new Live("/jobs/ws", { opened: () => this.load(), state });
   }
 
