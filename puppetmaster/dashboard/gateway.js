@@ -133,7 +133,7 @@ export class GatewayView {
 
   show(known) {
     this.unknown.hidden = Boolean(known);
-    text(this.unknown, known ? "" : "No gateway of this name is known: none was put here, and no job went to it.");
+    text(this.unknown, known ? "" : "No gateway of this name is known: none was put here, none registers, and no job went to it.");
     this.form.hidden = !known;
     this.facts.hidden = !known;
     this.check.hidden = !known;

@@ -83,11 +83,16 @@ export class GatewaysView {
 
   address(more) {
     write("gateways", { ...this.wanted, page: this.page > 1 ? this.page : "" }, more);
-    const filtered = Object.values(this.wanted).some(Boolean);
-    text(this.forAll, filtered ? "New job for all that fit" : "New job for all");
+    this.offerAll("");
+  }
+
+  /** A job for all that fit; `empty`: why there is none that does, "" where there is. */
+  offerAll(empty) {
     const { registered, ...wanted } = this.wanted;
-    offer(this.forAll, registered ? "" : `#/new${queryOf(filtered ? { by: "fit", ...wanted } : { by: "all" })}`,
-      "A job looks for labels and names, not for what is registered: tick those that are meant.");
+    const filtered = Object.values(this.wanted).some(Boolean);
+    const why = empty || (registered && "A job looks for labels and names, not for what is registered: tick those that are meant.");
+    text(this.forAll, filtered ? "New job for all that fit" : "New job for all");
+    offer(this.forAll, why ? "" : `#/new${queryOf(filtered ? { by: "fit", ...wanted } : { by: "all" })}`, why);
   }
 
   turn(by) {
@@ -121,7 +126,7 @@ export class GatewaysView {
     this.empty.hidden = data.length > 0 || Boolean(fault);
     const filtered = Object.values(this.wanted).some(Boolean);
     text(this.empty, filtered ? "No gateway fits." : "No gateway is known yet: each is that was put here, that a job went to, or that registers.");
-    this.forAll.hidden = !data.length;
+    this.offerAll(data.length ? "" : fault || this.empty.textContent);
     const offset = (this.page - 1) * PAGE;
     this.said = total ? `${number(Math.min(offset + 1, total))}–${number(offset + data.length)} of ${plural(total, "gateway")}` : "";
     this.back.disabled = this.page === 1;

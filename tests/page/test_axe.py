@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
@@ -13,7 +14,7 @@ from tests.page_site import FAILING, GOOD, Site, a_page, button, ended
 #: ``.ci/run`` fetches it: it is large, and no part of what is installed.
 AXE = Path(__file__).parents[2] / ".tools" / "axe-core" / "axe.min.js"
 WIDTHS = (1400, 700, 360)
-SCHEMES = ("light", "dark")
+SCHEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
 #: The rules that are broken, and by what.
 RUN = """async () => (await axe.run()).violations.flatMap(({id, help, nodes}) =>
     nodes.map(({target, failureSummary}) => [id, help, String(target), failureSummary]))"""

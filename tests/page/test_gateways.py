@@ -195,7 +195,11 @@ def test_gateways_are_found_by_who_is_registered(page: Page, site: Site) -> None
     expect(page.get_by_text("registered", exact=True).last).to_have_attribute(
         "title", re.compile("^The controller said so at ")
     )
-    names.click()
+    page.get_by_label("Registered").select_option("any")
+    page.get_by_label("Labels").fill("nobody=has-this")
+    expect(for_all).to_have_attribute("title", "No gateway fits.")
+    page.get_by_label("Labels").fill("")
+    names.first.click()
     facts = page.get_by_role("region", name="Gateway", exact=True)
     expect(facts).to_contain_text(re.compile(r"Isregistered.*Checked\d\d:.*Last seen.*Last result"))
     site.job("/system/time", ["cg-191"])
