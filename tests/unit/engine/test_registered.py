@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -19,12 +20,13 @@ CHECK_S = 60.0
 class Fleet:
     """A world in which gateways are asked for in turn, and the controller that answers."""
 
-    def __init__(self, *known: str, here: Iterable[str] = (), check_s: float = CHECK_S) -> None:
+    def __init__(self, *known: str, here: Iterable[str] = (), **settings: Any) -> None:
         self.here = set(here)
         self.asked: list[tuple[float, str]] = []
         #: Whether one owner answers for all.
         self.many = False
-        self.world = World(replace(SETTINGS, gateway_check_s=check_s), owners=self.owned, checks=True)
+        given = replace(SETTINGS, **{"gateway_check_s": CHECK_S, **settings})
+        self.world = World(given, owners=self.owned, checks=True)
         self.start_s = self.world.clock.now_s()
         if known:
             self.put(*known)
@@ -114,7 +116,7 @@ def test_destinations_of_a_new_job_come_first() -> None:
 
 
 def test_nobody_is_asked_for_in_turn_where_that_is_off() -> None:
-    fleet = Fleet("a", here=["a"], check_s=0)
+    fleet = Fleet("a", here=["a"], gateway_check_s=0)
     fleet.world.create(body("get", "b", startAt=iso(fleet.world.clock.wall_s() + 3600)))
     fleet.world.advance(600)
     assert fleet.asked == []
@@ -192,11 +194,22 @@ def test_what_is_forgotten_is_not_asked_for() -> None:
     assert [name for _, name in fleet.asked] == ["b"]
 
 
+def test_where_requests_go_directly_nobody_is_asked_for() -> None:
+    fleet = Fleet("a", route="direct")
+    fleet.world.advance(CHECK_S)
+    done: list[int] = []
+    fleet.world.run(lambda engine: engine.ask_now(["a"], lambda: done.append(1)))
+    assert (fleet.asked, done) == ([], [1])
+    fleet.world.run(lambda engine: engine.refused(presence=False, direct=True))
+    fleet.world.advance(CHECK_S)
+    assert fleet.asked != [], "they go through the controller now"
+
+
 # -- seen ----------------------------------------------------------------------------------------------
 
 
 def test_who_registers_is_asked_for_soon_and_known_from_then_on() -> None:
-    fleet = Fleet("a", check_s=3600)
+    fleet = Fleet("a", gateway_check_s=3600)
     fleet.world.advance(1)
     assert fleet.said("a") == [False]
     fleet.here |= {"a", "x"}
@@ -231,7 +244,7 @@ def test_a_registration_that_was_refused_discovers_nobody() -> None:
 
 
 def test_who_deregisters_is_asked_for_soon() -> None:
-    fleet = Fleet("a", "b", "c", here=["a", "b", "c"], check_s=3600)
+    fleet = Fleet("a", "b", "c", here=["a", "b", "c"], gateway_check_s=3600)
     fleet.registers("both", "/remote/b", "/remote/c")
     fleet.world.advance(2)
     fleet.here = set()
