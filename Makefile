@@ -33,7 +33,7 @@ INSTALLED = PYTHONPATH=. PYTHONDONTWRITEBYTECODE=1 $(INSTALL_DIR)/venv/bin/pytho
 ARCHIVE = sanji-bundle-$(NAME)-$(VERSION)
 
 .DEFAULT_GOAL := help
-.PHONY: all help demo demo-bridged sandbox run test torture axe soak mutants lint format bench docs install uninstall deb dist clean distclean
+.PHONY: all help demo demo-bridged sandbox run test model torture axe soak mutants lint format bench docs install uninstall deb dist clean distclean
 
 help: ## Say what there is to make
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -74,6 +74,9 @@ run: $(VENV)/.ready ## Run the bundle on the broker of BROKER_PORT_1883_TCP_ADDR
 # Those that wait, for processes and for time to pass, run beside those that work: four files keep two cores busy.
 test: $(READY) ## Run all tests
 	$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder
+
+model: $(READY) ## Check the design of takeover with spin, over every interleaving
+	$(BIN)/python -m pytest -v --durations=0 tests/contract/test_takeover_model.py
 
 torture: $(READY) ## Kill the bundle 400 times, a quarter of it on bridged gateways, 100,000 malformed inputs, let disk and clock fail
 	$(BIN)/python -m tests.torture --kills 300 --bridged 100 --seed 1 --inputs 100000

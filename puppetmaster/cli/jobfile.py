@@ -213,6 +213,9 @@ PLACES = {
     "gate_errors": "gate.errors",
     "gate_on_fail": "gate.onFail",
     "soak": "gate.soak",
+    "maintenance": "maintenance.cron",
+    "maintenance_for": "maintenance.duration",
+    "maintenance_zone": "maintenance.timezone",
     "start_at": "startAt",
     "idempotent": "idempotent",
 }

@@ -94,6 +94,8 @@ class Metrics(Collector):
         for what, ended in (("requests", now.ended_requests), ("jobs", now.ended_jobs)):
             about = f"{what.capitalize()} that have ended since the start"
             yield _by(CounterMetricFamily, f"{what}_ended", about, "status", ended)
+        about = "Starts by schedules since the start of the bundle"
+        yield _by(CounterMetricFamily, "schedule_starts", about, "outcome", now.starts)
         about = "How long the oldest request has waited for its turn, of the jobs that are being sent"
         yield _gauge("oldest_waiting_seconds", about, now.oldest_waiting_s)
         about = "Requests that wait for gateways that are away"

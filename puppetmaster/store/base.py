@@ -17,6 +17,7 @@ from puppetmaster.clock import is_known, iso, seconds
 from puppetmaster.model.gateway import Gateway, Sought
 from puppetmaster.model.job import OPEN_JOB, Job, JobEvent
 from puppetmaster.model.request import OPEN, Item, Request
+from puppetmaster.model.template import Template
 from puppetmaster.model.timeline import What
 from puppetmaster.model.why import Said
 
@@ -37,6 +38,7 @@ class Ids:
     next_job: int = 1
     #: Message ids of repeated sendings are taken from here too.
     next_request: int = FIRST_REQUEST_ID
+    next_template: int = 1
 
 
 def first_request_id() -> int:
@@ -49,6 +51,7 @@ def ahead(ids: Ids) -> Ids:
     return Ids(
         ids.next_job + JOBS_AHEAD,
         max(ids.next_request, min(ids.next_request + REQUESTS_AHEAD, LAST_REQUEST_ID)),
+        ids.next_template,
     )
 
 
@@ -56,6 +59,11 @@ def waiting_for_a_person(job: Job, reason: Said) -> Job:
     """The job of a copy, or of an import, paused: what waits in it may have run since."""
     at = iso(time.time())
     return job.after(JobEvent.PAUSE, at, reason=reason).noted(What.PAUSED, at, why=reason)
+
+
+def switched_off(template: Template, reason: Said) -> Template:
+    """The template of a copy, or of an import: its schedule waits for a person too."""
+    return template.held(reason, iso(time.time()))
 
 
 @dataclass(slots=True)
@@ -89,6 +97,10 @@ class Changes:
     #: Destinations of new jobs. Those that are not known yet become gateways without labels, while fewer than
     #: ``MOST_LEARNED`` are known. Those that were discovered are so no longer.
     destinations: set[str] = field(default_factory=set)
+    #: Templates by id: new ones, and those that have changed.
+    templates: dict[int, Template] = field(default_factory=dict)
+    #: Ids of templates that are removed.
+    removed_templates: set[int] = field(default_factory=set)
     #: The next ids; None: they have not changed.
     ids: Ids | None = None
 
@@ -103,6 +115,8 @@ class Changes:
             or self.abandoned
             or self.gateways
             or self.forgotten
+            or self.templates
+            or self.removed_templates
             or self.ids
         )
 
@@ -291,6 +305,8 @@ class LastResult(NamedTuple):
     source: str | None = None
 
 
+#: The fields of a job by which it is found without looking at anything else.
+PLAIN = ("status", "name", "template")
 #: Field -> its value, or a list of the values that it may have. All fields must fit.
 Filter = Mapping[str, str | int | Sequence[str]]
 
@@ -310,9 +326,9 @@ class Reader(Protocol):
     def jobs(self, where: Filter, *, limit: int | None = None, offset: int = 0) -> list[Job]:
         """List jobs, newest first, without the first ``offset``, at most ``limit`` (None: all).
 
-        ``where`` may have ``status``, ``name``, ``destination`` (of one of the job's requests), ``text``
-        (a part of the job's id, name, key or of an item's resource, letters a to z in either case) and
-        ``failed``: whether a request of it ran and failed, or may have run.
+        ``where`` may have ``status``, ``name``, ``template``, ``destination`` (of one of the job's requests),
+        ``text`` (a part of the job's id, name, key or of an item's resource, letters a to z in either case)
+        and ``failed``: whether a request of it ran and failed, or may have run.
         """
 
     def job_ids(self, where: Filter) -> Sequence[int]:
@@ -366,6 +382,15 @@ class Reader(Protocol):
         A destination without such a request is left out.
         """
 
+    def template(self, id_: int) -> Template | None:
+        """Look up a template; None: there is none with this id."""
+
+    def template_named(self, name: str) -> Template | None:
+        """Look up the template of this name; None: there is none."""
+
+    def template_ids(self) -> Sequence[int]:
+        """List the ids of all templates, ascending."""
+
 
 class Store(Protocol):
     """What is durable. One thread writes. Any thread reads, each a committed state of its own.
@@ -377,6 +402,9 @@ class Store(Protocol):
     now: Reader
     #: Where it is, for people.
     place: str
+    #: The tunnel on which the bundle is registered, or was in an earlier process; None: not known. For any
+    #: thread. It is kept where another process may go on with it; elsewhere it is forgotten.
+    tunnel: str | None = None
 
     @property
     def installation(self) -> str:
@@ -413,6 +441,17 @@ class Store(Protocol):
         """
         for job in reversed(self.now.jobs({"status": sorted(OPEN_JOB)})):
             yield job, self.now.requests({"job": job.id, "status": sorted(OPEN)})
+
+    def may_act(self) -> bool:
+        """Whether this process may send and acknowledge now, as far as is known here. For any thread.
+
+        Where another process may use the store too, only one of them may.
+        """
+        return True
+
+    def confirm(self) -> bool:
+        """Whether this process may act for the bus, asked for where it is written down. For any thread."""
+        return True
 
     def sweep(self) -> bool:
         """Free a part of what removed jobs take. Returns whether there was any. For the writer."""

@@ -16,9 +16,11 @@ from puppetmaster.errors import StoreError
 from puppetmaster.model.gateway import Gateway, Sought, glob
 from puppetmaster.model.job import FINAL, Job
 from puppetmaster.model.request import FAILURES, OPEN, Item, Request
+from puppetmaster.model.template import Template
 from puppetmaster.store.base import (
     FIELDS,
     MOST_LEARNED,
+    PLAIN,
     REQUEST_BYTES,
     Changes,
     Ended,
@@ -49,6 +51,7 @@ class Tables:
     sendings: dict[int, tuple[int, int]] = field(default_factory=dict)
     drafts: dict[int, range] = field(default_factory=dict)
     gateways: dict[str, Document] = field(default_factory=dict)
+    templates: Documents = field(default_factory=dict)
 
     def copy(self) -> "Tables":
         """A copy of the tables, with the same documents."""
@@ -103,7 +106,7 @@ class MemoryReader(Reader):
     def job_ids(self, where: Filter) -> Sequence[int]:
         """The ids of jobs, newest first."""
         tables = self._tables()
-        plain = {name: value for name, value in where.items() if name in ("status", "name")}
+        plain = {name: value for name, value in where.items() if name in PLAIN}
         ids = _fitting(tables.jobs, plain)[::-1]
         if "failed" in where:
             counts = {id_: tables.jobs[id_]["counts"] for id_ in ids}
@@ -201,6 +204,19 @@ class MemoryReader(Reader):
                 )
         return found
 
+    def template(self, id_: int) -> Template | None:
+        """The template with this id; None: there is none."""
+        return _made(Template.from_document, id_, self._tables().templates)
+
+    def template_named(self, name: str) -> Template | None:
+        """The template of this name; None: there is none."""
+        found = _fitting(self._tables().templates, {"name": name})
+        return self.template(found[0]) if found else None
+
+    def template_ids(self) -> Sequence[int]:
+        """The ids of all templates, ascending."""
+        return sorted(self._tables().templates)
+
     def _exists(self, one: Request | Item) -> bool:
         return one.job not in self._tables().drafts
 
@@ -249,12 +265,16 @@ class MemoryStore(Store):
             raise StoreError(FULL)
         documents = [_documents(some) for some in (changes.jobs, changes.items, changes.requests)]
         gateways = {name: one.document() for name, one in changes.gateways.items()}
+        templates = _documents(changes.templates)
 
         def change(tables: Tables) -> None:
             for table, some in zip((tables.jobs, tables.items, tables.requests), documents, strict=True):
                 table.update(some)
             _change_jobs(tables, changes)
             _change_gateways(tables, changes, gateways)
+            for id_ in changes.removed_templates:
+                tables.templates.pop(id_, None)
+            tables.templates.update(templates)
 
         self.memory.change(change)
 
@@ -292,7 +312,7 @@ def _copied(table: Any) -> Any:
     return replace(table) if isinstance(table, Ids) else dict(table)
 
 
-def _documents(changed: Mapping[int, Job | Item | Request]) -> Documents:
+def _documents(changed: Mapping[int, Job | Item | Request | Template]) -> Documents:
     """The documents of these as a file gives them back. Raises ValueError, TypeError: no JSON."""
     return {id_: json.loads(json.dumps(one.document(), allow_nan=False)) for id_, one in changed.items()}
 
@@ -310,6 +330,7 @@ def _change_jobs(tables: Tables, changes: Changes) -> None:
         _remove(tables, job.id, job.request_ids)
     if changes.ids is not None:
         tables.ids.next_job, tables.ids.next_request = changes.ids.next_job, changes.ids.next_request
+        tables.ids.next_template = changes.ids.next_template
 
 
 def _change_gateways(tables: Tables, changes: Changes, put: Mapping[str, Document]) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 from puppetmaster.model.gateway import Gateway
 from puppetmaster.model.job import Job
 from puppetmaster.model.request import FAILURES, OPEN, Item, Request
+from puppetmaster.model.template import Template
 from puppetmaster.store.base import REQUEST_BYTES, Changes, Ids
 from puppetmaster.store.postgres.connection import Call, Statement
 from puppetmaster.store.postgres.schema import CLUSTER
@@ -72,7 +73,7 @@ FENCE = Statement(
     "fence",
     """WITH fence AS (
         UPDATE buses SET turn = $3::bigint, next_job = $4::bigint, next_request = $5::bigint,
-            lease_until = now() + make_interval(secs => $6::float8)
+            next_template = $7::bigint, lease_until = now() + make_interval(secs => $6::float8)
         WHERE id = $1::int AND epoch = $2::bigint AND turn < $3::bigint RETURNING 1
     ) SELECT 1 / count(*) FROM fence""",
 )
@@ -105,6 +106,7 @@ _JOB = {
     "ended_s": "float8",
     "failed": "boolean",
     "large": "bigint",
+    "template": "bigint",
     "doc": "text",
 }
 JOBS = _upsert(
@@ -120,6 +122,7 @@ TRASH = _upsert(
     ("first", "total", "draft"),
 )
 GATEWAYS = _upsert("gateways", {"name": "text", "labels": "jsonb", "doc": "text"}, ("labels", "doc"))
+TEMPLATES = _upsert("templates", {"id": "bigint", "name": "text", "doc": "text"}, ("name", "doc"))
 #: Gateways that were discovered, and are named now, are as others. It is the last field of a document.
 NAMED = Statement(
     "name",
@@ -159,6 +162,7 @@ def _delete_ranges(table: str) -> Statement:
 
 
 NO_JOBS, NO_TRASH, NO_SENDINGS = _delete("jobs"), _delete("trash"), _delete("sendings")
+NO_TEMPLATES = _delete("templates")
 NO_SENDINGS_OF = _delete("sendings", "job")
 NO_REQUESTS, NO_ITEMS = _delete_ranges("requests"), _delete_ranges("items")
 #: Takes back what was made in a turn that is not to be: whatever has an id that was not given out.
@@ -192,6 +196,10 @@ def calls_of(changes: Changes, most_learned: int) -> list[Call]:
         calls.append(sendings((id_, one.id, one.job) for id_, one in changes.sendings.items()))
     calls += _removed(changes.deleted.values())
     calls += _gateways(changes, most_learned)
+    if changes.removed_templates:
+        calls.append((NO_TEMPLATES, [_lines(changes.removed_templates)]))
+    if changes.templates:
+        calls.append(templates(changes.templates.values()))
     return [call for call in calls if call is not None]
 
 
@@ -245,7 +253,8 @@ def jobs(some: Iterable[Job], large: Mapping[int, int]) -> Call:
         ended = (document["finishedAt"], document["endedBoot"], document["ended"])
         names = (_column(document["name"]), _column(document["key"]))
         marks = (one.id, one.first, one.total, document["status"])
-        rows.append((*marks, *names, *ended, failed, large.get(one.id, 0), encode(document)))
+        more = (failed, large.get(one.id, 0), one.template, encode(document))
+        rows.append((*marks, *names, *ended, *more))
     return JOBS, _turned(rows)
 
 
@@ -262,6 +271,11 @@ def gateways(some: Iterable[Gateway]) -> Call:
         labels = {column(key): column(value) for key, value in one.labels.items()}
         rows.append((column(one.name), json.dumps(labels), encode(document)))
     return GATEWAYS, _turned(rows)
+
+
+def templates(some: Iterable[Template]) -> Call:
+    """Put templates."""
+    return TEMPLATES, _turned((one.id, column(one.name), encode(one.document())) for one in some)
 
 
 def swept(job: int, first: int, total: int) -> list[Call]:
