@@ -1,7 +1,8 @@
 """What the documents say that the code knows better: ``python -m docs.generate`` writes it, a test compares.
 
-The drawings come from the transition tables, the waves of a policy and the contract of the wings, the rest
-from the declarations of settings, operations, fields, answers, codes, errors and metrics: ``PAGES``.
+The drawings come from the transition tables, the waves of a policy, the contract of the wings and what spin
+tells, the rest from the declarations of settings, operations, fields, answers, codes, errors and metrics:
+``PAGES``.
 """
 
 import inspect
@@ -78,6 +79,11 @@ def images() -> dict[str, str]:
         ),
         "waves.svg": drawings.waves(wave_ends(CANARY, SITE), f"{SITE} gateways in three waves with gates"),
         "wings.svg": drawings.layers(layers["layers"], "The wings: each imports only from those below it"),
+        "takeover.svg": drawings.sequence(
+            ("database", "A", "B", "broker", "gateway"),
+            (ROOT / "docs" / "model" / "no_client_id.txt").read_text().splitlines(),
+            "What goes wrong without one client id for each bus",
+        ),
     }
 
 

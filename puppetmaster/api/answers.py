@@ -287,7 +287,8 @@ RESULT = (
     _field("step", "With `onFail` stop: method and resource of their item", _TEXT, always=False),
     _field(
         "diff",
-        "With `diff=true`: where its data differ from those of the largest group that is resolved",
+        "With `diff=true`: where its data differ from those of the largest group that is resolved; not where "
+        "nothing was sent",
         _OBJECT,
         _field("path", "Where", _TEXT),
         _field("good", "What the largest group has there", _ANY, always=False),

@@ -160,9 +160,9 @@ export class NewJobView {
     const command = `${method.toUpperCase()} ${resource}`;
     const [first] = job.requests;
     // The same key for each press of the button: it starts one job however often it is pressed.
-    const key = `page-${[...crypto.getRandomValues(new Uint32Array(4))].map((word) => word.toString(36)).join("")}`;
+    const seen = { names, key: `page-${[...crypto.getRandomValues(new Uint32Array(4))].map((word) => word.toString(36)).join("")}` };
     const start = el("button", {
-      type: "button", class: method === "get" ? "primary" : "danger", onclick: () => this.start(asked, { key, names }, start),
+      type: "button", class: method === "get" ? "primary" : "danger", onclick: () => this.start(asked, seen, start),
     }, `Start: ${command} on ${plural(total, "gateway")}`);
     this.form.fail([]);
     this.hint.hidden = true;

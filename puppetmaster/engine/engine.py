@@ -200,10 +200,15 @@ class Engine:
 
     def ask_now(self, names: Collection[str], done: Callable[[], object]) -> None:
         """Have the controller asked for these gateways; ``done`` is called when it has answered or cannot."""
-        if self.connected and self.controller_up and not self.stalled:
+        if self.connected and self.controller_up and not self.stalled and self._through:
             self.registered.ask_now(names, done)
         else:
             done()
+
+    @property
+    def _through(self) -> bool:
+        """Whether requests go through our controller, so that it matters whom it knows."""
+        return self.presence.route != "direct"
 
     def known(self, names: Iterable[str]) -> dict[str, Known]:
         """What is known of the presence of each of these gateways."""
@@ -456,7 +461,7 @@ class Engine:
         if self.connected and self.controller_up and not self.stalled:
             self.lifecycle.settle_all(sends=True)
             self.delivery.send(self.waiting_bytes)
-            if not self.delivery.held_back:
+            if not self.delivery.held_back and self._through:
                 turn = self._context.turn
                 turn.inquiries += self.registered.questions(sending=bool(turn.sends))
         self.lifecycle.settle_all()

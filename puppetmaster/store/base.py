@@ -402,6 +402,9 @@ class Store(Protocol):
     now: Reader
     #: Where it is, for people.
     place: str
+    #: The tunnel on which the bundle is registered, or was in an earlier process; None: not known. For any
+    #: thread. It is kept where another process may go on with it; elsewhere it is forgotten.
+    tunnel: str | None = None
 
     @property
     def installation(self) -> str:
@@ -438,6 +441,17 @@ class Store(Protocol):
         """
         for job in reversed(self.now.jobs({"status": sorted(OPEN_JOB)})):
             yield job, self.now.requests({"job": job.id, "status": sorted(OPEN)})
+
+    def may_act(self) -> bool:
+        """Whether this process may send and acknowledge now, as far as is known here. For any thread.
+
+        Where another process may use the store too, only one of them may.
+        """
+        return True
+
+    def confirm(self) -> bool:
+        """Whether this process may act for the bus, asked for where it is written down. For any thread."""
+        return True
 
     def sweep(self) -> bool:
         """Free a part of what removed jobs take. Returns whether there was any. For the writer."""

@@ -38,6 +38,7 @@ CREATE TABLE buses (
     turn bigint NOT NULL DEFAULT 0,    -- counts what they committed
     owner text,                        -- the name of the leader's sessions; null: nobody leads
     lease_until timestamptz NOT NULL DEFAULT '-infinity',
+    tunnel text,                       -- on which the leader is registered with the controller
     next_job bigint NOT NULL,
     next_request bigint NOT NULL
 ) WITH (fillfactor = 10);

@@ -54,13 +54,19 @@ class PostgresStore(Store):
     Args:
         address: such as ``postgresql://host/database``.
         known: what this machine remembers of the database that it used last; None: nothing.
+        waiting: is told again and again what is waited for, while another process leads; None: then we do
+            not wait.
         ended: see ``Lead``.
 
     Raises SettingsError, StoreError, NotLeading.
     """
 
     def __init__(
-        self, address: str, known: Known | None = None, ended: Callable[[str], NoReturn] = end_process
+        self,
+        address: str,
+        known: Known | None = None,
+        waiting: Callable[[str], None] | None = None,
+        ended: Callable[[str], NoReturn] = end_process,
     ) -> None:
         self._door = Door(address)
         self.place = self._door.place
@@ -71,11 +77,10 @@ class PostgresStore(Store):
         try:
             with as_store_error(f"{self.place} cannot be used"):
                 installation = self._made_ready(connection, known)
-                self.known = Known(installation, self._lead.take())
-                for format_ in schema.bring_up(connection):
-                    log.info("%s is brought to format %s", self.place, format_)
-                copied = schema.moved(connection) or (known is not None and known.epoch >= self.known.epoch)
+                epoch = self._lead.take() if waiting is None else self._lead.wait(waiting)
+                self.known = Known(installation, epoch)
             self._lead.keep()
+            copied = self._brought_up() or (known is not None and known.epoch >= epoch)
             self._turns = Turns(self._door, self._lead)
             self.now = PostgresReader(self._writing, self.place)
             self._begin(copied=copied)
@@ -94,6 +99,18 @@ class PostgresStore(Store):
                 f"remove {known.file}."
             )
         return installation
+
+    def _brought_up(self) -> bool:
+        """Bring the tables up to date. Returns whether they are a copy, in another cluster or database."""
+        connection = self._door.connect()
+        try:
+            with as_store_error(f"{self.place} cannot be used"):
+                schema.check(connection, self.place)  # another leader may have changed it meanwhile
+                for format_ in schema.bring_up(connection):
+                    log.info("%s is brought to format %s", self.place, format_)
+                return schema.moved(connection)
+        finally:
+            connection.close()
 
     def _begin(self, *, copied: bool) -> None:
         """Abandon the drafts of an earlier process. In a copy: leave out ids, and send nothing by itself."""
@@ -129,6 +146,15 @@ class PostgresStore(Store):
     def ids(self) -> Ids:
         """The next ids, as last committed."""
         return replace(self._turns.ids)
+
+    @property
+    def tunnel(self) -> str | None:
+        """The tunnel on which the leader before us was registered; None: not known."""
+        return self._lead.tunnel
+
+    @tunnel.setter
+    def tunnel(self, name: str | None) -> None:
+        self._lead.register(name)
 
     @property
     def size_bytes(self) -> int:
@@ -170,6 +196,14 @@ class PostgresStore(Store):
             self._writing().execute("ANALYZE")
         self.known = Known(installation, self.known.epoch)
 
+    def may_act(self) -> bool:
+        """Whether no other process can have taken the lead yet."""
+        return self._lead.trusted
+
+    def confirm(self) -> bool:
+        """Ask the database whether this process leads. When another one does, this one ends."""
+        return self._lead.confirm()
+
     def sweep(self) -> bool:
         """Remove the next part of removed jobs. Returns whether there was any. Raises StoreError."""
         with as_store_error(f"{self.place} cannot be read"):
@@ -207,7 +241,7 @@ class PostgresStore(Store):
     def reading(self) -> Iterator[Reader]:
         """A reader of one committed state, for any thread. Raises StoreError."""
         with self._snapshot() as connection:
-            yield PostgresReader(lambda: connection, self.place)
+            yield PostgresReader(lambda: connection, self.place, fixed=True)
 
     @contextmanager
     def _snapshot(self) -> Iterator[Connection]:
