@@ -460,7 +460,7 @@ class Engine:
         self.delivery.held_back = False
         if self.connected and self.controller_up and not self.stalled:
             self.lifecycle.settle_all(sends=True)
-            self.delivery.send(self.waiting_bytes)
+            self.delivery.send(self.waiting_bytes, self.lifecycle.settle_early)
             if not self.delivery.held_back and self._through:
                 turn = self._context.turn
                 turn.inquiries += self.registered.questions(sending=bool(turn.sends))
