@@ -373,6 +373,14 @@ GATEWAY = (
         ),
     ),
     _field(
+        "webhooks",
+        "The webhooks of the settings, by name",
+        _OBJECT,
+        _field("waiting", "How many notices it is still to be told", _COUNT),
+        _field("reason", "Why the last attempt failed", _TEXT, null="it did not"),
+        many=Many.MAP,
+    ),
+    _field(
         "gateways",
         "What bridges say of their gateways; all numbers are 0 where no bridge says anything",
         _OBJECT,

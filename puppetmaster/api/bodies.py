@@ -7,7 +7,7 @@ unknown property is a fault, because a job must not go to a whole fleet on accou
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -25,8 +25,15 @@ _TUNNEL = "t" * 63
 _ID = 2**32 - 1
 
 
-def parse_job(body: Any, max_requests: int, capacity: Capacity = DEFAULT_CAPACITY) -> JobSpec:
+def parse_job(
+    body: Any,
+    max_requests: int,
+    capacity: Capacity = DEFAULT_CAPACITY,
+    hooks: Collection[str] | None = None,
+) -> JobSpec:
     """The job that a body of POST /jobs asks for. ``max_requests``: the most that it may have.
+
+    ``hooks`` are the names of webhooks that it may name; None: any.
 
     Raises:
         Invalid: the body has faults.
@@ -40,6 +47,7 @@ def parse_job(body: Any, max_requests: int, capacity: Capacity = DEFAULT_CAPACIT
         faults.add("batch", "expected either a batch or rerun")
     if body.get("gate") is not None and body.get("waves") is None:
         faults.add("gate", "expected waves beside it, between which it stands")
+    _check_hooks(body.get("notify"), hooks, faults)
     items = []
     if isinstance(body.get("batch"), list):
         if len(body["batch"]) > max_requests:
@@ -51,6 +59,15 @@ def parse_job(body: Any, max_requests: int, capacity: Capacity = DEFAULT_CAPACIT
             faults.add("batch", f"expected at most {fields.MOST_TARGETS} items that look for their gateways")
     properties = {name: value for name, value in body.items() if name != "batch"}
     return _spec(properties, items, faults, max_requests)
+
+
+def _check_hooks(names: Any, hooks: Collection[str] | None, faults: Faults) -> None:
+    if hooks is None or not isinstance(names, list):
+        return
+    known = f"one of {', '.join(hooks)}" if hooks else "none, because the settings name no webhook"
+    for index, name in enumerate(names):
+        if isinstance(name, str) and name not in hooks:
+            faults.add(f"notify[{index}]", f"expected {known}, got {quoted(name)}")
 
 
 def parse_request(body: Any, max_requests: int, capacity: Capacity = DEFAULT_CAPACITY) -> JobSpec:
@@ -169,6 +186,7 @@ def _too_large(total: int, most: int) -> TooLarge:
 def digest(spec: JobSpec) -> str:
     """A SHA-256 of what a body asks for. It is the same for the same job, however the body is written."""
     asked = asdict(replace(spec, digest="", dry_run=False))
+    del asked["created_by"]  # whoever asks, it is the same job
     for item in asked["items"]:
         if item["target"] is None:  # digests of earlier versions stay as they are
             del item["target"]

@@ -18,6 +18,7 @@ from puppetmaster import jsoncodec
 from puppetmaster.clock import seconds
 from puppetmaster.errors import FAULTS_SHOWN, Fault, Faults
 from puppetmaster.model import policy, selector
+from puppetmaster.model.caller import NAME
 from puppetmaster.model.job import JobStatus
 
 METHODS = ("get", "post", "put", "delete")
@@ -48,6 +49,8 @@ RERUN = tuple(status.value for status in policy.RERUN)
 CONTROLS = (JobStatus.CANCELED.value, JobStatus.PAUSED.value, JobStatus.DISPATCHING.value)
 #: A percentage above 0, as a pattern that JSON Schema reads as Python does.
 PERCENT = r"(100(\.0{1,6})?|[1-9][0-9]?(\.[0-9]{1,6})?|0\.[0-9]{0,5}[1-9]0{0,5})%"
+#: A name of a webhook, as JSON Schema reads it too.
+HOOK = f"^{NAME.pattern}$"
 MOST = 1_000_000
 #: A reference to a schema of the OpenAPI document is this and its name.
 REF = "#/components/schemas/"
@@ -68,6 +71,7 @@ class Form(StrEnum):
     SHARES = "shares"
     CHOICE = "choice"  #: one of some words
     CHOICES = "choices"
+    NAMES = "names"  #: some words of one's own
     FLAG = "flag"
     TIME = "time"
 
@@ -333,6 +337,16 @@ _TIME = _kind(
     "an ISO 8601 time with its zone, such as 2026-01-02T03:04:05Z",
     _is_time,
     Form.TIME,
+)
+_HOOKS = _kind(
+    {"type": "array", "minItems": 1, "maxItems": MOST_NAMES, "items": {"type": "string", "pattern": HOOK}},
+    f"a list of 1 to {MOST_NAMES} names of webhooks",
+    lambda value: (
+        isinstance(value, list)
+        and 0 < len(value) <= MOST_NAMES
+        and all(isinstance(one, str) and re.fullmatch(HOOK, one) for one in value)
+    ),
+    Form.NAMES,
 )
 _METHOD = _kind(
     {
@@ -616,6 +630,14 @@ NEW_JOB = (
         kind=_TIME,
         nullable=True,
         otherwise="now",
+        given=True,
+    ),
+    Field(
+        name="notify",
+        about="Webhooks that are told when it ends or a gate closes, by their names in the settings",
+        kind=_HOOKS,
+        nullable=True,
+        otherwise="those that are told of all jobs",
         given=True,
     ),
     Field(

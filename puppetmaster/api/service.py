@@ -6,7 +6,7 @@ call them. What changes something goes through the dispatcher; what only looks r
 
 import time
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice, pairwise
 from typing import Any
@@ -50,6 +50,8 @@ class Service:
         self._dispatcher = dispatcher
         self.gateways = Gateways(store, dispatcher)
         self._limit = limit or Limit(settings.broker_limit_bytes)
+        #: The names of the webhooks of the settings.
+        self.hooks: Collection[str] = ()
 
     @property
     def most_values(self) -> int:
@@ -68,7 +70,7 @@ class Service:
             Conflict: the key belongs to another body, or nothing is to be run again.
             Unavailable, StoreError: it was not created, or that is not known: the message says which.
         """
-        spec = bodies.parse_job(body, self._settings.max_requests, self._limit.capacity)
+        spec = bodies.parse_job(body, self._settings.max_requests, self._limit.capacity, self.hooks)
         if spec.key is not None and (spec.rerun is not None or spec.dry_run or spec.seeks):
             # The key is looked for first: the job that is to be run again may have changed since, or be gone,
             # and so may the gateways.

@@ -24,6 +24,7 @@ export const POLICIES = [
   { name: "abort.after", label: "Abort: not before", ...digits },
   { name: "idempotent", label: "May be sent twice", options: [["true", "yes"], ["false", "no"]] },
   { name: "startAt", label: "Starts at", type: "datetime-local", step: "1" },
+  { name: "notify", label: "Tell webhooks" },
 ];
 
 const PERCENT = /^\d+(\.\d+)?\s*%$/;
@@ -46,6 +47,7 @@ const READ = {
   "abort.errors": share,
   "gate.onFail": String,
   "retry.on": words,
+  notify: words,
   idempotent: (said) => said === "true",
   startAt: (said) => new Date(said).toISOString(),
 };
@@ -148,11 +150,12 @@ const SAID = {
   gate: (value, job, sizes) => gateRule(value, sizes.slice(0, -1), job.onFail === "stop"),
   idempotent: (value) => (value ? "yes" : "not what may have run"),
   startAt: (value) => moment(value),
+  notify: (value) => value.join(", "),
 };
 const LABELS = {
   waves: "Waves", gate: "Gate opens when", onFail: "Requests of a gateway", concurrency: "In flight at most", rate: "Sent per second",
   requestTimeout: "Answer within", deliveryTimeout: "Waits for gateways", timeout: "Whole job within", retry: "Attempts at most", abort: "Aborts when",
-  idempotent: "May be sent twice", startAt: "Starts at",
+  idempotent: "May be sent twice", startAt: "Starts at", notify: "Tells",
 };
 
 /** What a job was given, as facts; a job with waves has a gate between them, also unsaid: `sizes` is what these count. */

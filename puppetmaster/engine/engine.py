@@ -16,6 +16,7 @@ from puppetmaster.engine.background import Background
 from puppetmaster.engine.context import Context, Turn
 from puppetmaster.engine.delivery import Delivery
 from puppetmaster.engine.lifecycle import Lifecycle
+from puppetmaster.engine.outbox import Outbox
 from puppetmaster.engine.presence import Presence
 from puppetmaster.engine.registry import Registry
 from puppetmaster.engine.state import State
@@ -71,6 +72,11 @@ class Snapshot:
     away: int
     #: Number of requests that wait for gateways that are away.
     waiting_for_gateways: int
+    #: Number of attempts to tell webhooks something since the start that were ``sent`` or ``failed``, and of
+    #: notices that were ``givenUp``.
+    webhooks: dict[str, int]
+    #: Number of notices that webhooks are owed.
+    webhooks_waiting: int
     #: How often a bridge came or went since the start.
     changes: int
     #: Whether the broker refuses us the topics on which bridges say whether they are connected.
@@ -105,6 +111,7 @@ class Engine:
         )
         self.state = State(reader, ids)
         self._registry = Registry(self.state, reader)
+        self.outbox = Outbox(self.state, reader)
         self._moment = Moment(clock)
         self._context = Context(settings, self._moment, self.state, self.scheduler, self.presence, tunnel)
         self.timers = self._context.timers
@@ -276,6 +283,8 @@ class Engine:
             connected=presence.connected_count,
             away=presence.away_count,
             waiting_for_gateways=len(absent),
+            webhooks={name: self.outbox.counts[name] for name in ("sent", "failed", "givenUp")},
+            webhooks_waiting=len(self.outbox),
             changes=presence.changes,
             unseen=presence.unseen,
             route=presence.route,

@@ -15,6 +15,7 @@ from typing import NamedTuple, Protocol
 from puppetmaster.clock import is_known, seconds
 from puppetmaster.model.gateway import Gateway, Sought
 from puppetmaster.model.job import OPEN_JOB, Job
+from puppetmaster.model.notice import Owed
 from puppetmaster.model.request import OPEN, Item, Request
 
 #: The lowest request id. The SDK's random message ids and counters that begin at 1 stay below it.
@@ -80,6 +81,10 @@ class Changes:
     #: Destinations of new jobs. Those that are not known yet become gateways without labels, while fewer than
     #: ``MOST_LEARNED`` are known.
     destinations: set[str] = field(default_factory=set)
+    #: What webhooks are owed: new, and what was tried in vain.
+    owed: dict[int, Owed] = field(default_factory=dict)
+    #: Numbers of what was owed, and is not any more.
+    told: set[int] = field(default_factory=set)
     #: The next ids; None: they have not changed.
     ids: Ids | None = None
 
@@ -94,6 +99,8 @@ class Changes:
             or self.abandoned
             or self.gateways
             or self.forgotten
+            or self.owed
+            or self.told
             or self.ids
         )
 
@@ -352,6 +359,9 @@ class Reader(Protocol):
 
         A destination without such a request is left out.
         """
+
+    def owed(self) -> list[Owed]:
+        """All that webhooks are owed, by ascending number."""
 
 
 class Store(Protocol):

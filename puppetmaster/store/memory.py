@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from puppetmaster.errors import StoreError
 from puppetmaster.model.gateway import Gateway, Sought, glob
 from puppetmaster.model.job import FINAL, Job
+from puppetmaster.model.notice import Owed
 from puppetmaster.model.request import FAILURES, OPEN, Item, Request
 from puppetmaster.store.base import (
     FIELDS,
@@ -49,6 +50,7 @@ class Tables:
     sendings: dict[int, tuple[int, int]] = field(default_factory=dict)
     drafts: dict[int, range] = field(default_factory=dict)
     gateways: dict[str, Document] = field(default_factory=dict)
+    outbox: Documents = field(default_factory=dict)
 
     def copy(self) -> "Tables":
         """A copy of the tables, with the same documents."""
@@ -199,6 +201,11 @@ class MemoryReader(Reader):
                 found[one["destination"]] = LastResult(id_, one["status"], code)
         return found
 
+    def owed(self) -> list[Owed]:
+        """All that webhooks are owed, by ascending number."""
+        outbox = self._tables().outbox
+        return [Owed.from_document(id_, outbox[id_]) for id_ in sorted(outbox)]
+
     def _exists(self, one: Request | Item) -> bool:
         return one.job not in self._tables().drafts
 
@@ -240,12 +247,16 @@ class MemoryStore(Store):
         self._latest()
         if self.full:
             raise StoreError(FULL)
-        documents = [_documents(some) for some in (changes.jobs, changes.items, changes.requests)]
+        changed = (changes.jobs, changes.items, changes.requests, changes.owed)
+        documents = [_documents(some) for some in changed]
         gateways = {name: one.document() for name, one in changes.gateways.items()}
 
         def change(tables: Tables) -> None:
-            for table, some in zip((tables.jobs, tables.items, tables.requests), documents, strict=True):
+            changing = (tables.jobs, tables.items, tables.requests, tables.outbox)
+            for table, some in zip(changing, documents, strict=True):
                 table.update(some)
+            for id_ in changes.told:
+                tables.outbox.pop(id_, None)
             _change_jobs(tables, changes)
             _change_gateways(tables, changes, gateways)
 
@@ -285,7 +296,7 @@ def _copied(table: Any) -> Any:
     return replace(table) if isinstance(table, Ids) else dict(table)
 
 
-def _documents(changed: Mapping[int, Job | Item | Request]) -> Documents:
+def _documents(changed: Mapping[int, Job | Item | Request | Owed]) -> Documents:
     """The documents of these as a file gives them back. Raises ValueError, TypeError: no JSON."""
     return {id_: json.loads(json.dumps(one.document(), allow_nan=False)) for id_, one in changed.items()}
 

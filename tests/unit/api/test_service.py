@@ -189,8 +189,8 @@ class Controlled:
     def call(self, verb: Callable[[Any], Job], _timeout_s: float) -> Job:
         return verb(self)
 
-    def control(self, number: int, wanted: JobStatus, *, force: bool) -> Job:
-        self.asked.append((number, wanted, force))
+    def control(self, number: int, wanted: JobStatus, *, force: bool, by: str) -> Job:
+        self.asked.append((number, wanted, force, by))
         return a_job(first=FIRST, total=2)
 
 
@@ -206,8 +206,8 @@ class Controlled:
 def test_a_control_is_handed_on(store: MemoryStore, body: Any, asked: Any) -> None:
     controlled = Controlled()
     service = Service(Settings(), store, cast(Dispatcher, controlled))
-    assert service.control_job("1", body)["requests"] == [FIRST, FIRST + 1]
-    assert controlled.asked == [(1, *asked)]
+    assert service.control_job("1", body, "ann")["requests"] == [FIRST, FIRST + 1]
+    assert controlled.asked == [(1, *asked, "ann")]
 
 
 @pytest.mark.parametrize("text", ["x", "", "-1", "1.0", "\u0661", "1" * 19, " 1"])

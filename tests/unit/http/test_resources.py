@@ -29,8 +29,10 @@ from puppetmaster.bus.client import (
 )
 from puppetmaster.errors import StoreError
 from puppetmaster.http import resources
+from puppetmaster.http.keys import CALLER
 from puppetmaster.http.resources import Queues, Resource
 from puppetmaster.http.security import SMALL_BYTES
+from puppetmaster.model.caller import ANYBODY
 from puppetmaster.model.message import Outgoing
 from puppetmaster.model.reply import from_gateway
 from puppetmaster.store.base import FIRST_REQUEST_ID
@@ -592,6 +594,7 @@ class Alone:
             "path": "/x",
             "query_string": query.encode(),
             "path_params": {"id": "7"},
+            CALLER: ANYBODY,
             "headers": [(name.lower().encode(), value.encode()) for name, value in named.items()],
         }
         asyncio.run(self._resource(scope, receive, send))
