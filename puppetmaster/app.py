@@ -200,6 +200,9 @@ class App:
             "gateways": {
                 "connected": now.connected,
                 "away": now.away,
+                "registered": now.registered,
+                "notRegistered": now.not_registered,
+                "unknown": now.not_known,
                 "changes": now.changes,
                 "route": now.route,
                 "owners": {

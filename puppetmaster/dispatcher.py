@@ -25,6 +25,7 @@ from puppetmaster.bus.client import (
     ControllerChanged,
     ControllerForgot,
     ControllerKnows,
+    Deregistering,
     Held,
     Owners,
     Registering,
@@ -350,8 +351,10 @@ class Dispatcher:
                 self._engine.delivery.controller_knows(asked_s)
             case Held(message, held):
                 self._engine.delivery.held(message, held=held)
-            case Registering(resources):
-                self._engine.delivery.registering(resources)
+            case Registering(model, resources):
+                self._engine.registering(model, resources)
+            case Deregistering(model):
+                self._engine.registered.deregistering(model)
 
     def _synced(self) -> None:
         # What came is acknowledged in this turn, and the broker then sends what it held back behind that.
@@ -496,8 +499,8 @@ class Dispatcher:
                 for outgoing in turn.sends:
                     self._engine.delivery.not_sent(outgoing.id)
             self.dispatches.add(self._clock.now_s() - self._decided_s, len(turn.sends))
-        if turn.questions:
-            self._bus.ask(turn.questions)
+        if turn.questions or turn.inquiries:
+            self._bus.ask([*turn.questions, *turn.inquiries])
         if turn.checks:
             self._bus.check(turn.checks)
         if turn.proves:

@@ -112,6 +112,13 @@ class Settings:
         "",
         "codes, comma separated, with which the remote bundle says that a gateway is offline and nothing ran",
     )
+    gateway_check_s: float = _knob(
+        60.0,
+        "how often the controller is asked anew whether a gateway is registered, at most 20 a second; "
+        "0: only when somebody wants to know",
+        low=0,
+        high=86400,
+    )
     max_in_flight: int = _knob(500, "most requests in flight over all jobs", low=1, high=10000, old="window")
     max_in_flight_per_owner: int = _knob(
         500, "most requests in flight at one owner of many gateways, such as /remote/+", low=1, high=10000

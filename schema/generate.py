@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from puppetmaster import __version__
-from puppetmaster.api import fields, query
+from puppetmaster.api import fields, kinds, query
 from puppetmaster.api.answers import ANSWERS, HAPPENED, SOURCES, WAYS
 from puppetmaster.api.fields import Field, Many
 from puppetmaster.api.operations import OPERATIONS, WEBSOCKET, Operation
@@ -27,7 +27,7 @@ Shape = dict[str, Any]
 
 def ref(name: str) -> Shape:
     """A reference to one of ``SCHEMAS``."""
-    return {"$ref": f"{fields.REF}{name}"}
+    return {"$ref": f"{kinds.REF}{name}"}
 
 
 def _object(required: Mapping[str, Shape], optional: Mapping[str, Shape] | None = None) -> Shape:
@@ -109,14 +109,14 @@ SCHEMAS: Mapping[str, Shape] = {
             },
         ],
     },
-    "Destinations": fields.DESTINATIONS,
+    "Destinations": kinds.DESTINATIONS,
     "Item": _item(),
     "NewJob": _new_job(),
     "NewGateway": _body(fields.GATEWAY_FIELDS),
     "NewGateways": {
         "type": "array",
         "minItems": 1,
-        "maxItems": fields.MOST_GATEWAYS,
+        "maxItems": kinds.MOST_GATEWAYS,
         "items": _body(fields.NAMED_GATEWAY_FIELDS),
     },
     "NewRequest": _body(fields.NEW_REQUEST),
@@ -153,11 +153,11 @@ def _parameter(name: str, schema: Mapping[str, Any], about: str, where: str = "q
 
 
 _NUMBER = _parameter("id", {**_ID, "maximum": 2**53}, "As answered at creation", "path")
-_NAME = _parameter("id", fields.GATEWAY_NAME, "Its name, as a destination has it", "path")
+_NAME = _parameter("id", kinds.GATEWAY_NAME, "Its name, as a destination has it", "path")
 _KNOWN = _parameter("If-None-Match", {"type": "string"}, "An ETag that is known", "header")
 _NEW_KEY = _parameter(
     "Idempotency-Key",
-    {"type": "string", "pattern": "^[!-~]([ -~]*[!-~])?$", "maxLength": fields.KEY_LIMIT},
+    {"type": "string", "pattern": "^[!-~]([ -~]*[!-~])?$", "maxLength": kinds.KEY_LIMIT},
     "As `key` in the body: the same key with the same body answers the job that exists",
     "header",
 )
@@ -295,7 +295,7 @@ def text() -> bytes:
 def page_words() -> bytes:
     """All of ``contract.js``: the lists and words of the API that the page shows."""
     words = {
-        "METHODS": fields.METHODS,
+        "METHODS": kinds.METHODS,
         "DONE": [status for status in RequestStatus if status not in OPEN],
         "OPEN": [status for status in RequestStatus if status in OPEN],
         "FAILURES": FAILURES,

@@ -132,12 +132,19 @@ class RecordingBus:
 
 
 class JumpingClock(Clock):
-    """The machine's clock, which a test can set ahead: that is how it seems to a process that stood still."""
+    """The machine's clock, which a test can set ahead: that is how it seems to a process that stood still.
+
+    The wall's can be set by itself.
+    """
 
     ahead_s = 0.0
+    step_s = 0.0
 
     def now_s(self) -> float:
         return super().now_s() + self.ahead_s
+
+    def wall_s(self) -> float:
+        return super().wall_s() + self.step_s
 
 
 class Desk(Generic[S]):

@@ -5,7 +5,7 @@ make durable, act. What left for the controller is in ``World.sent``; the test s
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from puppetmaster import jsoncodec
@@ -102,10 +102,14 @@ class World:
     happened: list[tuple[Job, timeline.Event]] = field(default_factory=list)
     #: Long work is done part by part, and what happens next arrives between two parts.
     hasty: bool = False
+    #: Gateways are asked for in turn, as ``settings`` say.
+    checks: bool = False
     #: Called when a turn has become durable, before anything of it is done.
     watch: Callable[["World"], None] | None = None
 
     def __post_init__(self) -> None:
+        if not self.checks:
+            self.settings = replace(self.settings, gateway_check_s=0)
         self.start()
 
     def start(self) -> None:
@@ -194,7 +198,7 @@ class World:
         for outgoing in turn.sends:
             self._leave(outgoing, sending[outgoing.id])
         if self.connected:
-            self.asked += turn.questions
+            self.asked += [*turn.questions, *turn.inquiries]
             self.checked += turn.checks
             self.proving |= turn.proves
 

@@ -4,7 +4,9 @@ The answers of the OpenAPI document, the tables in docs/api.md and the words of 
 ``api.fields`` has the properties of bodies. A test compares both with what a running gateway answers.
 """
 
-from puppetmaster.api.fields import METHODS, MOST, NEW_JOB, REF, Field, Many, Shape, described
+from puppetmaster.api import fleet
+from puppetmaster.api.fields import NEW_JOB, Field, Many
+from puppetmaster.api.kinds import METHODS, MOST, REF, Shape, described
 from puppetmaster.model.caller import Role
 from puppetmaster.model.job import FINAL, GateStatus, JobStatus
 from puppetmaster.model.request import DIRECT_WAY, REMOTE_WAY, RequestStatus
@@ -171,6 +173,18 @@ JOB = (
         "Of a dry run, a sentence each: how many requests, in which order, what stops the job, what is sent "
         "twice, and what else is to be known",
         _TEXTS,
+        always=False,
+    ),
+    _field(
+        "registration",
+        "Of a dry run: how many of its gateways the controller knows",
+        _OBJECT,
+        _field("gateways", "Number of its gateways", _COUNT),
+        _field("registered", "Number of those that are registered", _COUNT),
+        _field("notRegistered", "Number of those that are not", _COUNT),
+        _field("unknown", "Number of those of which that is not known", _COUNT),
+        _field("unanswered", "Number of these of which the controller has said nothing in time", _COUNT),
+        _field("names", f"The first {fleet.MOST_NAMED} of those that are not registered", _TEXTS),
         always=False,
     ),
     _field(
@@ -382,10 +396,13 @@ GATEWAY = (
     ),
     _field(
         "gateways",
-        "What bridges say of their gateways; all numbers are 0 where no bridge says anything",
+        "What is known of gateways. Where no bridge says anything, `connected`, `away` and `changes` are 0",
         _OBJECT,
         _field("connected", "Gateways that are connected", _COUNT),
         _field("away", "Gateways that are not connected", _COUNT),
+        _field("registered", "Known gateways that are registered", _COUNT),
+        _field("notRegistered", "Known gateways that are not registered", _COUNT),
+        _field("unknown", "Known gateways of which that is not known", _COUNT),
         _field("changes", "How often a bridge came or went since the start", _COUNT),
         _field(
             "watched",
@@ -412,10 +429,23 @@ KNOWN_GATEWAY = (
     _field("name", "Its name, as a destination has it", _FILLED),
     _field("labels", "Its labels", {"type": "object", "additionalProperties": _TEXT}),
     _field("note", "A sentence of its keeper", _TEXT, null="it has none"),
+    _field("discovered", "Whether it was seen to register, and nobody has named it since", _FLAG),
     _field(
         "connected", "Whether its bridge says that it is connected", _FLAG, null="no bridge says anything"
     ),
-    _field("registered", "Whether the controller says that it is registered", _FLAG, null="not known"),
+    _field(
+        "registered",
+        "Whether the controller says that it is registered",
+        _FLAG,
+        null="not known, or its owner answers for many gateways",
+    ),
+    _field("checkedAt", "When the controller last said something of it", _TIME, null="not yet"),
+    _field(
+        "lastSeenAt",
+        "When it last answered, registered, or had a bridge that was connected",
+        _TIME,
+        null="not known",
+    ),
     _field(
         "lastResult",
         "How its newest request ended, of those that are done and kept",

@@ -12,8 +12,9 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from puppetmaster import jsoncodec
-from puppetmaster.api import fields, fleet
-from puppetmaster.api.fields import GIVEN, kind, quoted
+from puppetmaster.api import fields, fleet, kinds
+from puppetmaster.api.fields import GIVEN
+from puppetmaster.api.kinds import kind, quoted
 from puppetmaster.errors import Fault, Faults, Invalid, TooLarge
 from puppetmaster.model.gateway import Target
 from puppetmaster.model.message import DEFAULT_CAPACITY, Capacity, EncodedCommand
@@ -55,8 +56,8 @@ def parse_job(
             raise _too_large(len(body["batch"]), max_requests)
         for index, item in enumerate(body["batch"]):
             items += _item(item, f"batch[{index}]", faults, capacity)
-        if sum(one.target is not None for one in items) > fields.MOST_TARGETS:
-            faults.add("batch", f"expected at most {fields.MOST_TARGETS} items that look for their gateways")
+        if sum(one.target is not None for one in items) > kinds.MOST_TARGETS:
+            faults.add("batch", f"expected at most {kinds.MOST_TARGETS} items that look for their gateways")
     properties = {name: value for name, value in body.items() if name != "batch"}
     return _spec(properties, items, faults, max_requests)
 
@@ -117,7 +118,7 @@ def _spec(
         timeout_s=None if timeout == "infinity" else timeout,
         request_timeout_s=properties.get("requestTimeout"),
         start_at=properties.get("startAt"),
-        rerun=None if rerun is None else Rerun(rerun["job"], tuple(rerun.get("status", fields.RERUN))),
+        rerun=None if rerun is None else Rerun(rerun["job"], tuple(rerun.get("status", kinds.RERUN))),
         dry_run=bool(properties.get("dryRun")),
         given={name: properties[name] for name in GIVEN if properties.get(name) is not None},
     )
@@ -186,7 +187,7 @@ def _too_large(total: int, most: int) -> TooLarge:
 def digest(spec: JobSpec) -> str:
     """A SHA-256 of what a body asks for. It is the same for the same job, however the body is written."""
     asked = asdict(replace(spec, digest="", dry_run=False))
-    del asked["created_by"]  # whoever asks, it is the same job
+    del asked["created_by"]  # whoever asks for the same job again is given the first one
     for item in asked["items"]:
         if item["target"] is None:  # digests of earlier versions stay as they are
             del item["target"]
@@ -236,7 +237,7 @@ def _item_of(
     if not isinstance(method, str) or not isinstance(resource, str):
         return []
     item = ItemSpec(method.lower(), resource, data, destinations, fields.plain(message.get("code")), target)
-    if item.method not in fields.METHODS:
+    if item.method not in kinds.METHODS:
         return []
     if destinations and (wrong := _too_long(item, destinations, capacity)) is not None:
         faults.add(f"{path}.data", wrong)

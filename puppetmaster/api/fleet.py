@@ -4,26 +4,31 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from puppetmaster.api import fields
-from puppetmaster.api.fields import kind, quoted
+from puppetmaster.api import fields, kinds
+from puppetmaster.api.kinds import kind, quoted
 from puppetmaster.errors import Fault, Faults, Invalid, TooLarge
-from puppetmaster.model.gateway import Put, Sought, Target
+from puppetmaster.model.gateway import Put, Sought, Target, is_name
 from puppetmaster.model.selector import key_fault, parse, value_fault
 
-_NAME = re.compile(r"[^/?#+\s\x00-\x1f\x7f-\x9f\ud800-\udfff]+")
-
-
+#: The value of ``registered`` that stands for null.
+UNKNOWN = "unknown"
+#: Value of ``registered`` in a query -> its value in a gateway.
+REGISTERED: Mapping[str, bool | None] = {"true": True, "false": False, UNKNOWN: None}
+#: The controller is asked for at most this many gateways for a caller, and is waited for at most this long.
+MOST_CHECKED, CHECK_TIMEOUT_S = 1000, 2.0
+#: Most names of gateways that are not registered in a plan.
+MOST_NAMED = 100
 #: Of names, as ``ranges`` has it. Who writes it into a pattern would get far fewer gateways than meant.
 _RANGE = re.compile(r"\[([0-9A-Za-z]{2,}-[0-9A-Za-z]+|[0-9A-Za-z]+-[0-9A-Za-z]{2,})\]")
 
 
 def name_fault(name: Any) -> str | None:
     """What is wrong with the name of a gateway, as a sentence; None: nothing is."""
-    if not isinstance(name, str) or not _NAME.fullmatch(name):
+    if not isinstance(name, str) or not is_name(name):
         got = quoted(name) if isinstance(name, str) else kind(name)
         return f"expected a name without / ? # + and white space, got {got}"
-    if len(f"/remote/{name}".encode()) > fields.RESOURCE_LIMIT_BYTES:
-        return f"expected /remote/<name> within {fields.RESOURCE_LIMIT_BYTES} bytes, got a longer one"
+    if len(f"/remote/{name}".encode()) > kinds.RESOURCE_LIMIT_BYTES:
+        return f"expected /remote/<name> within {kinds.RESOURCE_LIMIT_BYTES} bytes, got a longer one"
     return None
 
 
@@ -49,8 +54,8 @@ def parse_puts(body: Any) -> list[Put]:
     if not isinstance(body, list) or not body:
         got = "an empty list" if body == [] else kind(body)
         raise Invalid([Fault("", f"expected a list of at least one gateway as the body, got {got}")])
-    if len(body) > fields.MOST_GATEWAYS:
-        most = fields.MOST_GATEWAYS
+    if len(body) > kinds.MOST_GATEWAYS:
+        most = kinds.MOST_GATEWAYS
         raise TooLarge(f"There are {len(body)} gateways, and {most} are the most that are put at once.")
     faults = Faults()
     places: dict[str, int] = {}
@@ -80,8 +85,8 @@ def _put(name: str, body: Mapping[str, Any], where: str, faults: Faults) -> Put:
 
 
 def _check_labels(labels: Mapping[str, Any], where: str, faults: Faults) -> None:
-    if len(labels) > fields.MOST_LABELS:
-        faults.add(where, f"expected at most {fields.MOST_LABELS} labels, got {len(labels)}")
+    if len(labels) > kinds.MOST_LABELS:
+        faults.add(where, f"expected at most {kinds.MOST_LABELS} labels, got {len(labels)}")
     for key, value in labels.items():
         place = f"{where}.{quoted(key)[1:-1]}"
         if (wrong := key_fault(key)) is not None:
@@ -107,10 +112,17 @@ def pattern_fault(text: Any) -> str | None:
     """What is wrong with a pattern for names, as a sentence; None: nothing is."""
     if isinstance(text, str) and (found := _RANGE.search(text)) is not None:
         return f"expected no range, for [..] is one character in a pattern, got {quoted(found[0])}"
-    if isinstance(text, str) and 0 < len(text) <= fields.NAME_LIMIT:
+    if isinstance(text, str) and 0 < len(text) <= kinds.NAME_LIMIT:
         return None
     got = quoted(text) if isinstance(text, str) else kind(text)
-    return f"expected a pattern such as cg-1* of 1 to {fields.NAME_LIMIT} characters, got {got}"
+    return f"expected a pattern such as cg-1* of 1 to {kinds.NAME_LIMIT} characters, got {got}"
+
+
+def registered_fault(text: Any) -> str | None:
+    """What is wrong with a value of ``registered`` in a query, as a sentence; None: nothing is."""
+    if text in REGISTERED:
+        return None
+    return f"expected {', '.join(list(REGISTERED)[:-1])} or {UNKNOWN}, got {quoted(text)}"
 
 
 def parse_target(given: Mapping[str, Any], where: str, faults: Faults) -> Target | None:
@@ -119,8 +131,8 @@ def parse_target(given: Mapping[str, Any], where: str, faults: Faults) -> Target
     for name in given.keys() - _TARGET.keys():
         known = ", ".join(_TARGET)
         faults.add(f"{where}.{quoted(name)[1:-1]}", f"unknown property; known here: {known}")
-    for name in _TARGET.keys() & given.keys():
-        if (wrong := _TARGET[name](given[name])) is not None:
+    for name, fault in _TARGET.items():
+        if name in given and (wrong := fault(given[name])) is not None:
             faults.add(f"{where}.{name}", wrong)
     if ("all" in given) == ("selector" in given or "match" in given):
         faults.add(where, "expected either all, or selector, match or both")
@@ -136,9 +148,9 @@ def _all_fault(value: Any) -> str | None:
 
 
 def _besides_fault(value: Any) -> str | None:
-    if isinstance(value, list) and 0 < len(value) <= fields.MOST_BESIDES:
+    if isinstance(value, list) and 0 < len(value) <= kinds.MOST_BESIDES:
         return next(filter(None, map(pattern_fault, value)), None)
-    return f"expected a list of 1 to {fields.MOST_BESIDES} patterns"
+    return f"expected a list of 1 to {kinds.MOST_BESIDES} patterns"
 
 
 #: Property of a target -> says what is wrong with its value, as a sentence.

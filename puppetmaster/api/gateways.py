@@ -1,14 +1,20 @@
 """The use cases of ``/gateways``: which gateways are known, with labels, and what is known of each."""
 
+from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from functools import cache
+from heapq import nsmallest
+from threading import Event
 from typing import Any
 
 from puppetmaster.api import fleet
 from puppetmaster.api.pages import PART, Chunks, Part
 from puppetmaster.api.query import Query
 from puppetmaster.dispatcher import Dispatcher
-from puppetmaster.engine.presence import UNKNOWN, Known
+from puppetmaster.engine.engine import Known
+from puppetmaster.engine.registered import Copy
 from puppetmaster.errors import NotFound, StoreError, Unavailable
 from puppetmaster.model.gateway import Gateway, Put, Target
 from puppetmaster.store.base import LastResult, Reader, Store
@@ -17,6 +23,39 @@ from puppetmaster.store.base import LastResult, Reader, Store
 CHANGE_TIMEOUT_S = 15.0
 #: How long a look waits for the dispatcher.
 LOOK_TIMEOUT_S = 5.0
+#: A plan asks the controller anew for gateways of which it last said something longer ago than this.
+STALE_S = 300.0
+ALL = Query()
+#: The sources of results that are a sign of the gateway.
+ANSWERED = ("device",)
+
+
+@dataclass(frozen=True, slots=True)
+class Registration:
+    """How many of some gateways the controller knows."""
+
+    gateways: int
+    registered: int
+    #: Those that it does not know, in the order in which they were asked for.
+    missing: list[str]
+    #: Number of those that it has said nothing of: it was not asked, or has not answered yet.
+    unanswered: int
+
+    @property
+    def unknown(self) -> int:
+        """Number of those of which it is not known: the controller, or an owner of many, says nothing."""
+        return self.gateways - self.registered - len(self.missing)
+
+    def view(self) -> dict[str, Any]:
+        """As a dry run shows it."""
+        return {
+            "gateways": self.gateways,
+            "registered": self.registered,
+            "notRegistered": len(self.missing),
+            "unknown": self.unknown,
+            "unanswered": self.unanswered,
+            "names": self.missing[: fleet.MOST_NAMED],
+        }
 
 
 class Gateways:
@@ -28,23 +67,66 @@ class Gateways:
 
     def known(self, asked: Query) -> Chunks:
         """GET /gateways, by name."""
+        where = asked.where
+        fits = _fits(where.get("registered"))
 
         def read(names: Sequence[str]) -> Part:
             with self._store.reading() as reader:
-                return Part(self._views(reader, reader.gateways(names)), len(names))
+                rows = self._views(reader, reader.gateways(names))
+            return Part([row for row in rows if fits(row["registered"])], len(names))
 
         with self._store.reading() as reader:
-            names = reader.gateway_names(fleet.sought(asked.where))
-        end = None if asked.limit is None else asked.offset + asked.limit
-        return Chunks(len(names), names[asked.offset : end], read)
+            names = reader.gateway_names(fleet.sought(where))
+        if "name" in where:
+            wanted = {*str(where["name"]).split(",")}
+            names = [name for name in names if name in wanted]
+        if "registered" in where:
+            said = self._said()
+            names = [name for name in names if fits(said.of(name).registered)]
+        page = names[asked.offset : None if asked.limit is None else asked.offset + asked.limit]
+        if asked.check:
+            self._ask(page[: fleet.MOST_CHECKED])
+        return Chunks(len(names), page, read)
 
-    def gateway(self, name: str) -> dict[str, Any]:
+    def gateway(self, name: str, asked: Query = ALL) -> dict[str, Any]:
         """GET /gateways/:name. Raises NotFound."""
+        if asked.check:
+            self._ask([name])
         with self._store.reading() as reader:
             views = self._views(reader, reader.gateways([name]))
         if not views:
             raise NotFound(f"There is no gateway '{name[:80]}': GET /gateways lists those there are.")
         return views[0]
+
+    def registration(self, names: Sequence[str]) -> Registration:
+        """How many of these gateways the controller knows.
+
+        It is asked for those of which that is not known, or was said more than ``STALE_S`` ago.
+        """
+        before = self._said()
+        heard_s = {name: before.of(name).at_s or 0.0 for name in names}
+        stale = [name for name in names if heard_s[name] <= max(before.now_s - STALE_S, 0.0)]
+        asked = nsmallest(fleet.MOST_CHECKED, stale, key=heard_s.__getitem__)
+        self._ask(asked)
+        said = self._said() if asked else before
+        found = Counter(said.of(name).registered for name in names)
+        missing = [name for name in names if said.of(name).registered is False]
+        unanswered = sum(said.of(name).at_s is None for name in names)
+        return Registration(len(names), found[True], missing, unanswered)
+
+    def _ask(self, names: Sequence[str]) -> None:
+        """Have the controller asked for these gateways now, and wait for its answers, but not for long."""
+        answered = Event()
+        with suppress(Unavailable):  # what is known is shown all the same
+            self._dispatcher.look(lambda engine: engine.ask_now(names, answered.set), LOOK_TIMEOUT_S)
+            answered.wait(fleet.CHECK_TIMEOUT_S)
+
+    def _said(self) -> Copy:
+        """What the controller has said. Nothing, if the dispatcher does not answer."""
+        try:
+            return self._dispatcher.look(lambda engine: engine.registered.copy(), LOOK_TIMEOUT_S)
+        except Unavailable:
+            return Copy({}, {})
 
     def finder(self) -> Callable[[Target], tuple[str, ...]]:
         """Finds the names of the gateways that a job is for, in order; equal targets once."""
@@ -100,17 +182,30 @@ class Gateways:
     def _seen(self, names: Sequence[str]) -> dict[str, Known]:
         """What is known of their presence. Nothing is, if the dispatcher does not answer."""
         try:
-            return self._dispatcher.look(
-                lambda engine: {name: engine.presence.of(name) for name in names}, LOOK_TIMEOUT_S
-            )
+            return self._dispatcher.look(lambda engine: engine.known(names), LOOK_TIMEOUT_S)
         except Unavailable:  # the gateways are shown all the same
-            return dict.fromkeys(names, UNKNOWN)
+            return dict.fromkeys(names, Known())
+
+
+def _fits(wanted: Any) -> Callable[[bool | None], bool]:
+    """Whether a gateway's ``registered`` is as a query wants it; any is, where it does not say."""
+    if wanted is None:
+        return lambda _: True
+    return lambda registered: registered is fleet.REGISTERED[wanted]
 
 
 def _view(gateway: Gateway, seen: Known, last: LastResult | None) -> dict[str, Any]:
+    answered_at = last.at if last is not None and last.source in ANSWERED else None
     return {
-        **gateway.document(),
+        "name": gateway.name,
+        "labels": dict(gateway.labels),
+        "note": gateway.note,
+        "discovered": gateway.discovered,
         "connected": seen.connected,
         "registered": seen.registered,
-        "lastResult": None if last is None else last._asdict(),
+        "checkedAt": seen.checked_at,
+        "lastSeenAt": max(filter(None, (seen.seen_at, answered_at)), default=None),
+        "lastResult": None
+        if last is None
+        else {"request": last.request, "status": last.status, "code": last.code},
     }

@@ -228,7 +228,7 @@ OPERATIONS = (
         "/gateways",
         "The gateways that are known, by name",
         lambda to, asked: to.service.gateways.known(asked.query),
-        query=(*_PAGE, "selector", "match"),
+        query=(*_PAGE, "selector", "match", "names", "registered", "check"),
         gives="KnownGateway",
         lists=True,
     ),
@@ -244,7 +244,8 @@ OPERATIONS = (
         "GET",
         "/gateways/{id}",
         "One gateway, by its name",
-        lambda to, asked: to.service.gateways.gateway(asked.id),
+        lambda to, asked: to.service.gateways.gateway(asked.id, asked.query),
+        query=("check",),
         gives="KnownGateway",
     ),
     Operation(

@@ -5,6 +5,7 @@ from itertools import pairwise
 from json import dumps
 from typing import Any
 
+from puppetmaster.api.gateways import Registration
 from puppetmaster.clock import seconds
 from puppetmaster.model.job import Job
 from puppetmaster.model.policy import Abort, Gate, Policy, Threshold, adding_nobody, ends_of
@@ -27,6 +28,17 @@ def sentences(spec: JobSpec, job: Job) -> list[str]:
         _twice(policy, _may_run_twice(policy, spec)),
     ]
     return [*found, *_odd(job, gateways if spec.by_gateway else None)]
+
+
+def registration(found: Registration) -> Iterator[str]:
+    """Which gateways the controller does not know, and of how many that could not be found out."""
+    total, missing = _count(found.gateways, "gateway"), len(found.missing)
+    if missing:
+        are = "is" if missing == 1 else "are"
+        yield f"{missing} of {total} {are} not registered: {_listed(found.missing)}."
+    if found.unanswered:
+        are = "is" if found.unanswered == 1 else "are"
+        yield f"Whether {found.unanswered} of {total} {are} registered was not found out in time."
 
 
 def _found(target: Mapping[str, Any]) -> str:

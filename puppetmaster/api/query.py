@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import Any, NamedTuple
 from urllib.parse import parse_qs
 
-from puppetmaster.api import fields, fleet
+from puppetmaster.api import fleet, kinds
 from puppetmaster.errors import Fault, Faults
 from puppetmaster.model.job import JobStatus
 from puppetmaster.model.request import RequestStatus
@@ -29,6 +29,7 @@ class Parameter(NamedTuple):
 
 _COUNT: Mapping[str, Any] = {"type": "integer", "minimum": 0, "maximum": LARGEST}
 _FLAG: Mapping[str, Any] = {"type": "boolean"}
+_REGISTERED: Mapping[str, Any] = {"enum": ["true", "false", fleet.UNKNOWN]}
 _TEXT: Mapping[str, Any] = {"type": "string", "minLength": 1}
 
 
@@ -53,10 +54,20 @@ PARAMETERS: Mapping[str, Parameter] = {
     "changed": Parameter("collection", "Adds `collection`, the requests that changed", _FLAG),
     "everyDestination": Parameter("collection", "Lists destinations one by one, not as ranges", _FLAG),
     "selector": Parameter(
-        "selector", "Only those whose labels this selects, as in Kubernetes", fields.SELECTOR
+        "selector", "Only those whose labels this selects, as in Kubernetes", kinds.SELECTOR
     ),
-    "match": Parameter(
-        "match", "Only those whose name fits this pattern of `*`, `?`, `[..]`", fields.PATTERN
+    "match": Parameter("match", "Only those whose name fits this pattern of `*`, `?`, `[..]`", kinds.PATTERN),
+    "names": Parameter("name", "Only those of these names, with commas between", _TEXT),
+    "registered": Parameter(
+        "registered",
+        "Only those that are registered, that are not, or of which that is not known",
+        _REGISTERED,
+    ),
+    "check": Parameter(
+        "check",
+        f"Asks the controller anew for those of the page first, {fleet.MOST_CHECKED} at most and for "
+        f"{fleet.CHECK_TIMEOUT_S:g} s",
+        _FLAG,
     ),
     "diff": Parameter("diff", "Adds how a group differs from the largest good one", _FLAG),
 }
@@ -66,6 +77,7 @@ PARAMETERS: Mapping[str, Parameter] = {
 _CHECKED: Mapping[str, Callable[[Any], str | None]] = {
     "selector": fleet.selector_fault,
     "match": fleet.pattern_fault,
+    "registered": fleet.registered_fault,
 }
 
 
@@ -77,6 +89,7 @@ class Query:
     offset: int = 0
     collection: bool | None = None
     diff: bool = False
+    check: bool = False
     where: Mapping[str, str | bool | Sequence[str]] = field(default_factory=dict)
 
 
@@ -111,7 +124,7 @@ def parse(given: Mapping[str, Any], allowed: Sequence[str]) -> Query:
             faults.add(name, f"expected one value, got {'none' if value is True else 'several'}")
         elif name in ("limit", "offset"):
             values[name] = _number(name, value, faults)
-        elif name in ("collection", "diff"):
+        elif name in ("collection", "diff", "check"):
             values[name] = _flag(name, value, faults)
         elif name == "failed":
             where[name] = _flag(name, value, faults)

@@ -6,13 +6,13 @@ call them. What changes something goes through the dispatcher; what only looks r
 
 import time
 from bisect import bisect_left
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice, pairwise
 from typing import Any
 
 from puppetmaster.api import bodies, fields, outlook, results
-from puppetmaster.api.gateways import CHANGE_TIMEOUT_S, Gateways
+from puppetmaster.api.gateways import CHANGE_TIMEOUT_S, Gateways, Registration
 from puppetmaster.api.gateways import LOOK_TIMEOUT_S as LOOK_TIMEOUT_S  # for those who know the service only
 from puppetmaster.api.pages import PART, PART_BYTES, Chunks, Full, Part, whole
 from puppetmaster.api.pages import ids as listed
@@ -119,7 +119,8 @@ class Service:
 
     def _plan(self, spec: JobSpec) -> dict[str, Any]:
         wall_s = time.time()
-        return plan(spec, spec.job(0, 1, iso(wall_s), wall_s, self._settings.request_timeout_s))
+        job = spec.job(0, 1, iso(wall_s), wall_s, self._settings.request_timeout_s)
+        return plan(spec, job, self.gateways.registration if spec.dry_run else None)
 
     def jobs(self, asked: Query) -> Chunks:
         """GET /jobs, newest first."""
@@ -361,19 +362,29 @@ def _control(body: Any) -> tuple[JobStatus, bool]:
     return JobStatus(str(status)), force
 
 
-def plan(spec: JobSpec, job: Job) -> dict[str, Any]:
+def plan(
+    spec: JobSpec, job: Job, find_out: Callable[[Sequence[str]], Registration] | None = None
+) -> dict[str, Any]:
     """What this job would be: ids are null, nothing is created.
 
-    ``waveSizes`` says what goes when, and ``plan`` all of it in sentences.
+    ``waveSizes`` says what goes when, and ``plan`` all of it in sentences. ``find_out`` finds out which of
+    its gateways the controller knows.
     """
     waves = job.policy.waves
+    found = None
+    if find_out is not None:
+        found = find_out(list(dict.fromkeys(name for item in spec.items for name in item.destinations)))
     planned = spec.requests_of(job)
 
     def read(places: Sequence[int]) -> Part:
         return Part([_planned(job, waves, *one) for one in islice(planned, len(places))], len(places))
 
     sizes = [end - before for before, end in pairwise((0, *waves))]
-    told = {"dryRun": True, "waveSizes": sizes, "plan": outlook.sentences(spec, job)}
+    sentences = outlook.sentences(spec, job)
+    told: dict[str, Any] = {"dryRun": True, "waveSizes": sizes, "plan": sentences}
+    if found is not None:
+        sentences += outlook.registration(found)
+        told["registration"] = found.view()
     return {**job.view(), "id": None, **told, "requests": Chunks(job.total, range(job.total), read)}
 
 

@@ -125,9 +125,18 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class Registering:
-    """A model asks the controller to register these resources. The controller may still refuse it."""
+    """A model asks the controller to register it with its resources. The controller may still refuse it."""
 
+    model: str
+    #: Those below /remote.
     resources: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Deregistering:
+    """A model asks the controller to deregister it. The controller may still refuse it."""
+
+    model: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +197,7 @@ BusEvent = (
     | ControllerKnows
     | Held
     | Registering
+    | Deregistering
     | Answered
     | Owners
     | BridgeChanged
@@ -552,14 +562,20 @@ def _resources(message: dict[str, Any]) -> tuple[str, ...] | None:
 
 
 def _registering(payload: bytes) -> list[BusEvent]:
-    """The event for a registration that names resources below /remote; none for any other message."""
+    """The event for a registration with resources below /remote, or for its end; none for other messages."""
     message = jsoncodec.decode(payload)
-    method = message.get("method") if isinstance(message, dict) else None
-    data = message.get("data") if method in ("post", "POST") else None
-    resources = data.get("resources") if isinstance(data, dict) else None
+    if not isinstance(message, dict):
+        return []
+    method, data = str(message.get("method")).lower(), message.get("data")
+    data = data if isinstance(data, dict) else {}
+    _, _, at_end = str(message.get("resource")).partition(f"{REGISTRATION}/")
+    model = str(data.get("name") or at_end)
+    if method == "delete":
+        return [Deregistering(model)] if model else []
+    resources = data.get("resources") if method == "post" else None
     some = resources if isinstance(resources, list) else [resources]
     remote = tuple(one for one in some if isinstance(one, str) and one.startswith("/remote/"))
-    return [Registering(remote)] if remote else []
+    return [Registering(model, remote)] if remote else []
 
 
 def _status_topic(pattern: str) -> re.Pattern[str]:

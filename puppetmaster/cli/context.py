@@ -14,7 +14,8 @@ from click.core import ParameterSource
 from click.shell_completion import CompletionItem
 
 from puppetmaster.api import fields
-from puppetmaster.api.fields import Field, Form
+from puppetmaster.api.fields import Field
+from puppetmaster.api.kinds import Form
 from puppetmaster.cli import follow, jobfile, wording
 from puppetmaster.cli.called import command
 from puppetmaster.cli.client import DEFAULT_URL, Client, ClientError, Refused

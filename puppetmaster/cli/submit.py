@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from puppetmaster.api.fields import METHODS, RERUN
+from puppetmaster.api.kinds import METHODS, RERUN
 from puppetmaster.cli import jobfile, tables
 from puppetmaster.cli.called import command
 from puppetmaster.cli.client import Client, Refused, Unreachable

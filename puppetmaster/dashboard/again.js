@@ -4,6 +4,7 @@ import { call, now } from "./api.js";
 import { write } from "./json.js";
 import { typed } from "./policies.js";
 import { foldInOrder } from "./ranges.js";
+import { LABELS, typedTo } from "./to.js";
 import { moment, number, plural } from "./words.js";
 
 const PAGE = 2000;
@@ -23,15 +24,31 @@ export async function again(id) {
     notes.push("It gets a gateway's requests there one after the other, and stops there at a failure (onFail): with one command there is nothing to stop.");
   }
   if (first.code !== undefined) notes.push("It sends events, which have a code. This form cannot: it would send commands.");
+  const target = asked(job, names.length);
+  if (target) {
+    notes.push(`It was for ${said(target)}: ${plural(names.length, "gateway")} then. Those that fit now are looked for again, unless `
+      + `you choose under ${LABELS.by} those that are named: these are the gateways that it went to.`);
+  }
+  if (!target && job.targets) notes.push("It looked for its gateways in several ways, and this form has one: here are their names.");
   if (late) notes.push(`Its time to start, ${moment(job.startAt)}, is past, and is left out.`);
   return {
     values: {
       ...typed(late ? { ...job, startAt: null } : job),
       name: job.name ?? "", method: first.method, resource: first.resource, data: data === "{}" ? "" : data,
-      to: foldInOrder(names).join("\n"),
+      to: foldInOrder(names).join("\n"), ...target ? typedTo(target) : {},
     },
     notes,
   };
+}
+
+/** What its first item asked for instead of naming its gateways, if these are all there are of it; else undefined. */
+function asked({ targets = [] }, count) {
+  return targets.find(({ item, found }) => item === 0 && found === count);
+}
+
+function said({ selector, match, except, all }) {
+  const which = all ? "all known gateways" : [selector, match].filter(Boolean).join(" and ");
+  return which + (except ? `, without ${except.join(", ")}` : "");
 }
 
 /** The first command of a job, the gateways that it goes to, and how many other commands there are. */

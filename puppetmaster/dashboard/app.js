@@ -4,6 +4,7 @@ import { read } from "./address.js";
 import { onUnauthorized } from "./api.js";
 import { askForToken } from "./dialogs.js";
 import { el, text } from "./dom.js";
+import { GatewayView } from "./gateway.js";
 import { GatewaysView } from "./gateways.js";
 import { JobView, TABS } from "./job.js";
 import { JobsView } from "./jobs.js";
@@ -96,6 +97,15 @@ class UnknownView {
   }
 }
 
+/** A name in an address as it is; "" where it is none. */
+function plain(said) {
+  try {
+    return decodeURIComponent(said);
+  } catch {
+    return "";
+  }
+}
+
 /** A view that the caller may not use. */
 class DeniedView {
   constructor(place, why) {
@@ -114,6 +124,7 @@ function viewOf({ parts, parameters }) {
   const [name = "jobs", id, tab = TABS[0]] = parts;
   if (name === "jobs" && id === undefined) return new JobsView(main, parameters, state);
   if (name === "gateways" && id === undefined) return new GatewaysView(main, parameters, state);
+  if (name === "gateways" && parts.length === 2 && plain(id)) return new GatewayView(main, plain(id), parameters, state);
   if (name === "new" && id === undefined && denied("operator")) return new DeniedView(main, denied("operator"));
   if (name === "new" && id === undefined) return new NewJobView(main, state);
   const known = name === "jobs" && /^[1-9]\d{0,15}$/.test(id) && TABS.includes(tab) && parts.length < 4;
@@ -128,7 +139,9 @@ function route() {
   main.replaceChildren();
   view = viewOf(address);
   for (const anchor of document.querySelectorAll("[data-nav]")) {
-    const mine = anchor.dataset.nav === (view instanceof NewJobView || view instanceof DeniedView ? "new" : view instanceof GatewaysView ? "gateways" : "jobs");
+    const ofGateways = view instanceof GatewaysView || view instanceof GatewayView;
+    const ofNew = view instanceof NewJobView || view instanceof DeniedView;
+    const mine = anchor.dataset.nav === (ofNew ? "new" : ofGateways ? "gateways" : "jobs");
     if (mine && !(view instanceof UnknownView)) anchor.setAttribute("aria-current", "page");
     else anchor.removeAttribute("aria-current");
   }

@@ -84,6 +84,21 @@ export function stackedBar() {
   return bar;
 }
 
+/** What fills `place` with rows, `[key, data]` each: only rows whose data differ are made anew, so that the focus stays. */
+export function keptRows(place) {
+  let kept = new Map();
+  return (items, make) => {
+    const before = kept;
+    kept = new Map(items.map(([key, data]) => {
+      const said = JSON.stringify(data);
+      const old = before.get(key);
+      return [key, old?.said === said ? old : { said, row: make(data) }];
+    }));
+    const rows = [...kept.values()].map(({ row }) => row);
+    if (rows.length !== place.children.length || rows.some((row, index) => place.children[index] !== row)) place.replaceChildren(...rows);
+  };
+}
+
 /** Names and values, `[name, value, iso]`: with a time, UTC is said on hover. */
 export function facts(pairs) {
   return el("dl", { class: "facts" }, pairs.map(([name, value, iso]) =>

@@ -1,16 +1,14 @@
 // The form of a new job: its fields, what is said of them while one types, and what is wrong with them.
 
 import { METHODS } from "./contract.js";
-import { el, soon, text } from "./dom.js";
+import { el, text } from "./dom.js";
 import { JsonFault, read as readJson } from "./json.js";
 import { POLICIES, policies } from "./policies.js";
-import { read } from "./ranges.js";
-import { plural, sentence } from "./words.js";
+import { LABELS as OF_TO, To } from "./to.js";
+import { sentence } from "./words.js";
 
-const FEW = 6;
-const MOST_BYTES = 5_000_000;
 const LABELS = {
-  method: "Method", resource: "Resource", data: "Data", to: "Destinations", name: "Name",
+  method: "Method", resource: "Resource", data: "Data", ...OF_TO, name: "Name",
   ...Object.fromEntries(POLICIES.map(({ name, label }) => [name, label])),
 };
 
@@ -18,7 +16,8 @@ const LABELS = {
 export function fieldOf(path) {
   const inner = path.replace(/^batch\[0\]\.?/, "");
   if (/^data\b/.test(inner)) return "data";
-  if (/^(__request|__destination)\b/.test(inner)) return "to";
+  const [, property] = /^__(?:request\.)?destination(?:\.(\w+))?/.exec(inner) ?? [];
+  if (inner.startsWith("__")) return property in OF_TO ? property : "to";
   if (inner in LABELS) return inner;
   const group = path.split(/[.[]/)[0];
   return Object.keys(LABELS).find((name) => name === group || name.startsWith(`${group}.`));
@@ -31,26 +30,14 @@ export class JobForm {
       el("input", { type: "radio", name: "method", value: name, required: true, "aria-describedby": "method-fault" }),
       el("span", {}, name.toUpperCase()));
     this.data = el("textarea", { ...common("data", "data-said"), rows: "5", class: "code", placeholder: "{}" });
-    this.to = el("textarea", {
-      ...common("to", "to-help", "to-said"), rows: "5", class: "code", placeholder: "cg-[001-200]\n00:0c:29:1c:e8:01",
-    });
     this.dataSaid = el("span", { class: "said", id: "data-said", role: "status" });
-    this.toSaid = el("div", { class: "said", id: "to-said", role: "status" });
     this.data.addEventListener("input", () => this.readData());
-    this.to.addEventListener("input", () => soon(this.reread ??= () => this.readDestinations()));
-    this.file = el("input", { type: "file", hidden: true, multiple: true });
-    this.fileSaid = el("span", { role: "status" });
-    this.file.addEventListener("change", () => this.take(this.file.files));
     this.element = el("form", { class: "panel new", novalidate: true, "aria-label": "New job" },
       el("fieldset", {}, el("legend", {}, LABELS.method), el("div", { class: "choices" }, METHODS.map(method)), this.place("method")),
       this.field("resource", { placeholder: "/system/time", class: "code" }),
       el("div", { class: "field" },
         el("label", { for: "data" }, LABELS.data, " ", el("span", { class: "muted" }, "JSON, may stay empty")), this.data, this.dataSaid, this.place("data")),
-      el("div", { class: "field" }, el("label", { for: "to" }, LABELS.to), this.to,
-        el("span", { class: "muted", id: "to-help" }, "Names or ranges such as cg-[001-200], one per line or separated by commas"),
-        el("span", { class: "muted of-file" }, el("button", { type: "button", onclick: () => this.file.click() }, "Add a file"), this.file,
-          el("span", {}, "or drop one here."), this.fileSaid),
-        this.toSaid, this.place("to")),
+      (this.to = new To({ common, place: (name) => this.place(name), changed, shown: () => this.mark("to", "") })).element,
       this.field("name", { placeholder: "optional, to find it again" }),
       this.policies = el("details", { class: "policies" }, el("summary", {}, "Policies"),
         el("div", { class: "grid-of-fields" }, POLICIES.map(({ name, ...more }) => this.field(name, more)))),
@@ -64,38 +51,9 @@ export class JobForm {
       this.mark(event.target.name, "");
       changed();
     });
-    this.changed = changed;
-    this.dropped();
+    this.to.dropped(this.element);
     this.readData();
-    this.readDestinations();
-  }
-
-  /** A file may be dropped anywhere in the form: beside it, a browser would leave the page. */
-  dropped() {
-    const over = (event) => {
-      if (!event.dataTransfer?.types.includes("Files")) return;
-      event.preventDefault();
-      this.element.classList.toggle("over", event.type === "dragover");
-    };
-    for (const name of ["dragover", "dragleave", "drop"]) this.element.addEventListener(name, over);
-    this.element.addEventListener("drop", (event) => this.take(event.dataTransfer?.files ?? []));
-  }
-
-  /** Add the destinations in these files to those that are there. */
-  async take(files) {
-    for (const file of [...files]) {
-      const said = file.size > MOST_BYTES ? null : await file.text().catch(() => null);
-      if (said === null || said.includes("\0")) {
-        text(this.fileSaid, `${file.name} was not read: expected a text with the names of gateways, at most 5 MB.`);
-        continue;
-      }
-      const before = this.to.value.trimEnd();
-      this.to.value = before + (before && "\n") + said.trim();
-      this.readDestinations();
-      text(this.fileSaid, `${plural(read(said).names.length, "destination")} from ${file.name}.`);
-      this.changed();
-    }
-    this.file.value = "";
+    this.to.show();
   }
 
   /** What stands in the fields, by their names. */
@@ -108,10 +66,15 @@ export class JobForm {
     const { elements } = this.element;
     for (const name of Object.keys(LABELS)) if (values[name]) elements[name].value = values[name];
     this.policies.open = POLICIES.some(({ name }) => values[name]);
-    text(this.fileSaid, "");
     this.readData();
-    this.readDestinations();
+    this.to.filled();
     this.fail([]);
+  }
+
+  /** The field that stands here for a path of the API. */
+  fieldOf(path) {
+    const field = fieldOf(path);
+    return field === "to" ? this.to.whole : field;
   }
 
   field(name, { options, label = LABELS[name], ...more }) {
@@ -148,7 +111,7 @@ export class JobForm {
     const place = this.places.get(name);
     if (!place) return;
     // What is said of data and destinations while one types stands there already.
-    const live = name === "data" ? this.dataFault : name === "to" ? this.destinations?.faults.length : "";
+    const live = name === "data" ? this.dataFault : name === "to" ? this.to.faults.length : "";
     text(place, said);
     place.hidden = !said || Boolean(live);
     for (const input of this.element.querySelectorAll(`[name="${name}"]`)) input.setAttribute("aria-invalid", String(Boolean(said || live)));
@@ -184,36 +147,22 @@ export class JobForm {
     text(this.dataSaid, this.dataFault || (said ? "Valid JSON" : "Empty: {} is sent"));
   }
 
-  readDestinations() {
-    this.destinations = read(this.to.value);
-    const { names, twice, faults } = this.destinations;
-    this.mark("to", "");
-    const lines = [el("b", {}, plural(names.length, "destination"))];
-    if (names.length > 1) lines.push(el("span", { class: "muted" }, ` ${names[0]} … ${names.at(-1)}`));
-    if (twice.length) lines.push(el("p", { class: "warning" }, `${plural(twice.length, "duplicate")}, each taken once: ${some(twice)}`));
-    for (const fault of faults.slice(0, FEW)) lines.push(el("p", { class: "fault" }, fault));
-    this.toSaid.replaceChildren(...lines);
-  }
-
   /** What the form describes, `{faults, job, item, data}`; `data` is the text as it was typed. */
   read() {
-    this.readDestinations();
     const form = new FormData(this.element);
     const faults = [];
     const fault = (field, message) => faults.push({ field, message });
     const resource = form.get("resource").trim();
-    const { names, faults: unread } = this.destinations;
     if (!form.get("method")) fault("method", "Choose GET, POST, PUT or DELETE.");
     if (!resource.startsWith("/")) fault("resource", resource ? "It begins with /, such as /system/time." : "Say which, such as /system/time.");
     if (this.dataFault) fault("data", this.dataFault);
-    for (const one of unread.slice(0, FEW)) fault("to", one);
-    if (!names.length && !unread.length) fault("to", "Name at least one gateway.");
+    const destination = this.to.read(fault);
     const given = policies(form, fault);
     const name = form.get("name").trim();
     return {
       faults,
       job: { ...(name ? { name } : {}), ...given },
-      item: { method: form.get("method"), resource, __request: { destination: names } },
+      item: { method: form.get("method"), resource, __request: { destination } },
       data: this.dataFault ? "" : this.data.value.trim(),
     };
   }
@@ -235,10 +184,6 @@ function common(name, ...more) {
 function where(said, at) {
   const lines = said.slice(0, at).split("\n");
   return `Line ${lines.length}, column ${lines.at(-1).length + 1}: `;
-}
-
-function some(names) {
-  return names.slice(0, FEW).join(", ") + (names.length > FEW ? ` and ${names.length - FEW} more` : "");
 }
 
 /** The body of POST /jobs as text: the data go as they were typed, which JSON.stringify could not promise. */

@@ -1,17 +1,21 @@
-// The gateways that are known: which there are, whether they are there, and how each did lately.
+// The gateways that are known: which there are, whether they are there, how each did lately; which of them a job is for.
 
 import { write } from "./address.js";
 import { ApiError, call, queryOf } from "./api.js";
 import { attempt } from "./dialogs.js";
-import { el, search, status, text } from "./dom.js";
+import { el, keptRows, search, status, text } from "./dom.js";
+import { hashOf, labelled, presence } from "./gateway.js";
 import { Live } from "./live.js";
+import { fold } from "./ranges.js";
 import { number, plural } from "./words.js";
 
 const PAGE = 50;
 const RELOAD_MS = 300;
 /** Presence and results change by themselves: so often they are read anew. */
 const AGAIN_S = 10;
-const COLUMNS = ["Gateway", "Is", "Last result", "Labels", "Note"];
+const COLUMNS = { gateway: "Gateway", is: "Is", last: "Last result", labels: "Labels", note: "Note" };
+/** The names of those that are ticked, on all pages; they stay so until this page is loaded anew. */
+const ticked = new Set();
 
 export class GatewaysView {
   constructor(place, given, state) {
@@ -19,9 +23,11 @@ export class GatewaysView {
     this.page = Math.max(1, Math.floor(Number(given.get("page"))) || 1);
     this.wanted = { match: given.get("match") ?? "", selector: given.get("selector") ?? "" };
     this.seconds = 0;
-    this.make = el("a", { class: "button primary" }, "New job for these");
+    this.forAll = el("a", { class: "button primary" });
+    this.forTicked = el("a", { class: "button", role: "link" });
     place.append(
-      el("div", { class: "title" }, el("h1", {}, "Gateways"), el("span", { class: "gap" }), this.make), this.filters(), this.list());
+      el("div", { class: "title" }, el("h1", {}, "Gateways"), el("span", { class: "gap" }), el("div", { class: "actions whom-for" }, this.forTicked, this.forAll)),
+      this.filters(), this.list());
     this.address();
     this.live = new Live("/jobs/ws", { opened: () => this.load(), state });
   }
@@ -42,20 +48,27 @@ export class GatewaysView {
   }
 
   list() {
-    this.rows = el("tbody");
-    this.table = el("table", { class: "gateways-known" },
-      el("thead", {}, el("tr", {}, COLUMNS.map((name) => el("th", { scope: "col" }, name)))), this.rows);
+    const rows = el("tbody", { role: "rowgroup" });
+    this.put = keptRows(rows);
+    this.every = el("input", { type: "checkbox", "aria-label": "All on this page", onchange: () => this.tickAll() });
+    const heading = (name) => el("th", { scope: "col", role: "columnheader" }, name);
+    this.table = el("table", { class: "gateways-known", role: "table" }, el("thead", { role: "rowgroup" }, el("tr", { role: "row" },
+      el("th", { class: "tick", scope: "col", role: "columnheader" }, this.every), Object.values(COLUMNS).map(heading))), rows);
     this.empty = el("p", { class: "empty" }, "Loading …");
     this.range = el("span", { role: "status" });
+    this.untick = el("button", { type: "button", class: "quiet", onclick: () => this.choose(false, [...ticked]) }, "Untick all");
     this.back = el("button", { type: "button", onclick: () => this.turn(-1) }, "Before");
     this.on = el("button", { type: "button", onclick: () => this.turn(1) }, "Next");
-    this.pager = el("nav", { class: "pager", "aria-label": "Pages" }, this.range, el("span", { class: "gap" }), this.back, this.on);
+    this.pager = el("nav", { class: "pager", "aria-label": "Pages" },
+      this.range, this.untick, el("span", { class: "gap" }), this.back, this.on);
     return el("section", { "aria-label": "List of gateways" }, el("div", { class: "panel wide" }, this.table, this.empty), this.pager);
   }
 
   address(more) {
     write("gateways", { ...this.wanted, page: this.page > 1 ? this.page : "" }, more);
-    this.make.href = `#/new${queryOf({ gateways: "known", ...this.wanted })}`;
+    const filtered = Object.values(this.wanted).some(Boolean);
+    text(this.forAll, filtered ? "New job for all that fit" : "New job for all");
+    this.forAll.href = `#/new${queryOf(filtered ? { by: "fit", ...this.wanted } : { by: "all" })}`;
   }
 
   turn(by) {
@@ -81,18 +94,56 @@ export class GatewaysView {
   }
 
   show({ data, total }, fault) {
+    this.data = data;
     this.fault.hidden = !fault;
     text(this.fault, fault);
-    this.rows.replaceChildren(...data.map(row));
+    this.put(data.map((one) => [one.name, one]), (one) => this.row(one));
     this.table.hidden = !data.length;
     this.empty.hidden = data.length > 0 || Boolean(fault);
     const filtered = Object.values(this.wanted).some(Boolean);
     text(this.empty, filtered ? "No gateway fits." : "No gateway is known yet: each is that was put here, or that a job went to.");
-    this.make.hidden = !data.length;
+    this.forAll.hidden = !data.length;
     const offset = (this.page - 1) * PAGE;
-    text(this.range, total ? `${number(Math.min(offset + 1, total))}–${number(offset + data.length)} of ${plural(total, "gateway")}` : "");
+    this.said = total ? `${number(Math.min(offset + 1, total))}–${number(offset + data.length)} of ${plural(total, "gateway")}` : "";
     this.back.disabled = this.page === 1;
     this.on.disabled = offset + PAGE >= total;
+    this.ticks();
+  }
+
+  row({ name, labels, note, lastResult, ...known }) {
+    const box = el("input", {
+      type: "checkbox", "aria-label": `Tick ${name}`, "data-name": name, onchange: () => this.choose(box.checked, [name]),
+    });
+    const last = lastResult && [status(lastResult.status), lastResult.code === null ? "" : ` ${lastResult.code}`];
+    const cells = {
+      gateway: el("a", { href: hashOf(name) }, name), is: presence(known), last,
+      labels: Object.entries(labels).sort().map((label) => el("code", { class: "label" }, labelled(label))), note,
+    };
+    return el("tr", { role: "row" }, el("td", { class: "tick", role: "cell" }, box),
+      Object.keys(COLUMNS).map((key) => el("td", { class: `g-${key}`, role: "cell" }, cells[key] || null)));
+  }
+
+  tickAll() {
+    this.choose(this.every.checked, this.data.map(({ name }) => name));
+  }
+
+  choose(on, names) {
+    for (const name of names) ticked[on ? "add" : "delete"](name);
+    this.ticks();
+  }
+
+  /** Show what is ticked. */
+  ticks() {
+    for (const box of this.table.querySelectorAll("[data-name]")) box.checked = ticked.has(box.dataset.name);
+    const here = this.data.filter(({ name }) => ticked.has(name)).length;
+    this.every.checked = here > 0 && here === this.data.length;
+    this.every.indeterminate = here > 0 && here < this.data.length;
+    this.untick.hidden = !ticked.size;
+    text(this.forTicked, ticked.size ? `New job for ${number(ticked.size)} ticked` : "New job for the ticked");
+    if (ticked.size) this.forTicked.href = `#/new${queryOf({ to: fold(ticked).join(",") })}`;
+    else this.forTicked.removeAttribute("href");
+    this.forTicked.setAttribute("aria-disabled", String(!ticked.size));
+    text(this.range, this.said);
   }
 
   tick() {
@@ -105,28 +156,4 @@ export class GatewaysView {
     this.live.end();
     clearTimeout(this.timer);
   }
-}
-
-function row({ name, labels, note, connected, registered, lastResult }) {
-  const words = [{ true: "connected", false: "away" }[connected], { true: "registered", false: "not registered" }[registered]];
-  const last = lastResult && [status(lastResult.status), lastResult.code === null ? "" : ` ${lastResult.code}`];
-  const cells = [
-    el("a", { href: `#/${queryOf({ destination: name })}`, title: "To its jobs" }, name),
-    words.filter(Boolean).join(", "),
-    last ?? "",
-    Object.entries(labels).sort().map(([key, value]) => el("code", { class: "label" }, value ? `${key}=${value}` : key)),
-    note ?? "",
-  ];
-  return el("tr", {}, cells.map((cell) => el("td", {}, ...[cell].flat())));
-}
-
-/** The names of the gateways that fit. */
-export async function namesOf({ match, selector }) {
-  const names = [];
-  for (let offset = 0, total = 1; offset < total; offset += 5000) {
-    const found = await call("GET", `/gateways${queryOf({ match, selector, limit: 5000, offset })}`);
-    total = found.total;
-    names.push(...found.data.map(({ name }) => name));
-  }
-  return names;
 }

@@ -6,14 +6,15 @@ import { Unanswered, call } from "./api.js";
 import { notify, say } from "./dialogs.js";
 import { el, facts, time } from "./dom.js";
 import { Draft } from "./draft.js";
-import { namesOf } from "./gateways.js";
-import { JobForm, fieldOf, written } from "./form.js";
+import { JobForm, written } from "./form.js";
 import { Live } from "./live.js";
 import { described } from "./policies.js";
-import { foldInOrder } from "./ranges.js";
+import { LABELS as WHOM } from "./to.js";
 import { plural, seconds } from "./words.js";
 
 const FEW = 6;
+/** A press within this after a plan was replaced was meant for the one before it. */
+const UNREAD_MS = 700;
 
 export class NewJobView {
   constructor(place, state) {
@@ -35,7 +36,8 @@ export class NewJobView {
     this.live = new Live("/jobs/ws", { state });
     const { parameters } = read();
     const job = parameters.get("job");
-    if (parameters.has("gateways")) this.known(Object.fromEntries(parameters));
+    const whom = Object.keys(WHOM).filter((name) => parameters.has(name));
+    if (whom.length) this.whom(Object.fromEntries(whom.map((name) => [name, parameters.get(name)])));
     else if (/^\d+$/.test(job ?? "")) this.again(job);
     else this.restore(Draft.found());
   }
@@ -48,7 +50,6 @@ export class NewJobView {
       if (this.ended) return;
       this.form.fill(values);
       this.tell(["This is ", linkTo(id), " again. Change what you like: a new job is made of it."], notes);
-      // From now on what is typed counts, also after a reload.
       write("new", {});
       this.changed();
     } catch (error) {
@@ -56,19 +57,15 @@ export class NewJobView {
     }
   }
 
-  /** For gateways that are known: their names stand in the form, and can be changed there. */
-  async known({ match, selector }) {
-    this.tell(["Loading the gateways …"]);
-    try {
-      const names = await namesOf({ match, selector });
-      if (this.ended) return;
-      this.form.fill({ to: foldInOrder(names).join("\n") });
-      this.tell([`These are the ${plural(names.length, "gateway")} that you looked for, as they are known now.`]);
-      write("new", {});
-      this.changed();
-    } catch (error) {
-      this.tell([`The gateways could not be loaded. ${error.message}`]);
-    }
+  /** Whom it is for was chosen elsewhere; what else was typed stays. */
+  whom(values) {
+    const draft = Draft.found();
+    const { by, to, selector, match, except, ...typed } = draft?.values ?? {};
+    this.form.fill({ ...typed, ...values });
+    if (Object.values(typed).some(Boolean)) this.tell(["What you had typed stands here too, for other gateways."]);
+    // From now on what is typed counts, also after a reload.
+    write("new", {});
+    this.changed();
   }
 
   restore(draft) {
@@ -120,7 +117,7 @@ export class NewJobView {
   /** The gateway names the places by the names of its API; here they are fields. Of one field what is seen here goes before. */
   refused(error, known = []) {
     const there = new Set(known.map(({ field }) => field));
-    const more = (error.errors ?? []).map(({ path, message }) => ({ field: fieldOf(path), path, message }))
+    const more = (error.errors ?? []).map(({ path, message }) => ({ field: this.form.fieldOf(path), path, message }))
       .filter(({ field }) => !there.has(field));
     if (known.length || more.length) this.showFaults([...known, ...more]);
     else this.showFaults([], `${error.message} Nothing was started.`);
@@ -138,7 +135,8 @@ export class NewJobView {
   }
 
   showPlan(asked, job) {
-    const { method, resource, __request: { destination: names } } = asked.item;
+    const { method, resource } = asked.item;
+    const names = namesIn(job);
     const total = job.totalCount;
     const shown = names.length > 2 * FEW ? [...names.slice(0, FEW), "…", ...names.slice(-2)] : names;
     const command = `${method.toUpperCase()} ${resource}`;
@@ -146,7 +144,7 @@ export class NewJobView {
     // The same key for each press of the button: it starts one job however often it is pressed.
     const key = `page-${[...crypto.getRandomValues(new Uint32Array(4))].map((word) => word.toString(36)).join("")}`;
     const start = el("button", {
-      type: "button", class: method === "get" ? "primary" : "danger", onclick: () => this.start(asked, key, start),
+      type: "button", class: method === "get" ? "primary" : "danger", onclick: () => this.start(asked, { key, names }, start),
     }, `Start: ${command} on ${plural(total, "gateway")}`);
     this.form.fail([]);
     this.hint.hidden = true;
@@ -170,19 +168,39 @@ export class NewJobView {
     ].filter(Boolean));
     this.plan.focus();
     say(`Dry run: ${plural(total, "request")}`);
+    return start;
   }
 
-  async start(asked, key, button) {
+  /** Start what was seen: gateways that were looked for are looked for again, and others are not started. */
+  async start(asked, seen, button) {
     button.disabled = true;
     try {
-      const { data } = await call("POST", "/jobs", written(asked, { key }));
+      if (!Array.isArray(asked.item.__request.destination) && !(await this.still(asked, seen))) return;
+      const { data } = await call("POST", "/jobs", written(asked, { key: seen.key }));
       this.draft.started(data.id);
       location.hash = `#/jobs/${data.id}`;
     } catch (error) {
       button.disabled = false;
-      if (error instanceof Unanswered) notify(`${error.message} Press the button again: the job is not started twice.`, "error");
-      else this.refused(error);
+      if (error instanceof Unanswered) {
+        // Perhaps it exists: with its key it is found, whoever fits now.
+        seen.perhaps = true;
+        notify(`${error.message} Press the button again: the job is not started twice.`, "error");
+      } else this.refused(error);
     }
+  }
+
+  /** Whether the gateways that fit are those of the dry run; else the plan is another one, and is shown. */
+  async still(asked, { names, perhaps }) {
+    if (perhaps) return true;
+    const { data } = await call("POST", "/jobs", written(asked, { dryRun: true }));
+    if (namesIn(data).join("\n") === names.join("\n")) return true;
+    if (this.asked !== asked) return false;
+    const start = this.showPlan(asked, data);
+    // A second click is not meant for this button.
+    start.disabled = true;
+    setTimeout(() => { start.disabled = false; }, UNREAD_MS);
+    notify("Other gateways fit now than in the dry run. Nothing was started: look again.", "error");
+    return false;
   }
 
   /** What holds where nothing is typed. */
@@ -196,6 +214,11 @@ export class NewJobView {
     this.draft.end();
     this.live.end();
   }
+}
+
+/** The gateways of a dry run, in the order of its requests. */
+function namesIn({ requests }) {
+  return requests.map((request) => request.__request.destination);
 }
 
 function linkTo(id) {

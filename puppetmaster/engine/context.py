@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 from puppetmaster.clock import Moment
 from puppetmaster.engine.presence import Presence
+from puppetmaster.engine.registered import Registered
 from puppetmaster.engine.state import State
 from puppetmaster.engine.timer import Timer
 from puppetmaster.model.job import Job
@@ -29,6 +30,8 @@ class Turn:
     sends: list[Outgoing] = field(default_factory=list)
     #: Destinations whose owner the controller is to be asked for.
     questions: list[str] = field(default_factory=list)
+    #: Gateways of which the controller is to be asked whether they are registered.
+    inquiries: list[str] = field(default_factory=list)
     #: Message ids: the controller is to be asked whether it waits for their answers.
     checks: list[int] = field(default_factory=list)
     #: Whether the controller is to be asked if it knows us.
@@ -44,6 +47,7 @@ class Context:
     state: State
     scheduler: Scheduler
     presence: Presence
+    registered: Registered
     #: The topic to which our controller sends answers.
     tunnel: str
     timers: Timers[Timer] = field(default_factory=Timers)

@@ -93,6 +93,7 @@ class Delivery:
         self._timers = context.timers
         self._moment = context.moment
         self._presence = context.presence
+        self._registered = context.registered
         self._offline = context.settings.offline
         self.absent = Absent(context.timers, context.moment, context.presence)
         self._tunnel = context.tunnel
@@ -208,12 +209,13 @@ class Delivery:
         source, code = answer.result.get("source"), answer.result.get("code")
         if nobody:
             self._scheduler.forget(request.destination)
-            self._presence.owned(request.destination, None)
+            self._registered.owned(request.destination, None)
             return self._waits(request, REGISTERED)
         if answer.event is RequestEvent.FAIL and source == "remote" and code in self._offline:
             return self._waits(request, CONNECTED)
         if answer.event is RequestEvent.SUCCEED or source == "device":
             self.absent.seen(request.destination)
+            self._presence.seen(request.destination, self._moment.at)
         return False
 
     def clock_was_set(self, request: Request) -> None:
@@ -423,7 +425,7 @@ class Delivery:
         started. Requests that were sent before that are in doubt. The controller is asked about the others.
         """
         self._scheduler.forget_all()
-        self._presence.forget_registered()
+        self._registered.forget_all()
         if known_s is not None:
             self.in_flight.doubt(sent_before_s=known_s, controller=True)
             self.in_flight.hurry(self._moment.now_s)

@@ -6,24 +6,25 @@ engine decided: changes to make durable, and messages that may leave once the ch
 ``begin`` reads the clock.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
-from puppetmaster.clock import Clock, Moment, seconds
+from puppetmaster.clock import Clock, Moment, iso, seconds
 from puppetmaster.engine.background import Background
 from puppetmaster.engine.context import Context, Turn
 from puppetmaster.engine.delivery import Delivery
 from puppetmaster.engine.lifecycle import Lifecycle
 from puppetmaster.engine.outbox import Outbox
 from puppetmaster.engine.presence import Presence
+from puppetmaster.engine.registered import Registered
 from puppetmaster.engine.registry import Registry
 from puppetmaster.engine.state import State
 from puppetmaster.engine.timer import Timer, TimerKind
 from puppetmaster.errors import StoreError, Unavailable
 from puppetmaster.jsoncodec import FEW_BYTES
-from puppetmaster.model.gateway import Gateway, Put
+from puppetmaster.model.gateway import Gateway, Put, Sought
 from puppetmaster.model.job import FINAL, GateStatus, Job, JobStatus
 from puppetmaster.model.message import DEFAULT_CAPACITY, Capacity, Tried
 from puppetmaster.model.policy import wave_of
@@ -34,6 +35,7 @@ from puppetmaster.model.why import Said, Why, code_of
 from puppetmaster.scheduling.scheduler import Scheduler
 from puppetmaster.settings import Settings
 from puppetmaster.store.base import Changes, Ids, Reader
+from puppetmaster.timers import Timers
 
 ENDED_REQUESTS = [status for status in RequestStatus if status not in OPEN]
 BROKER_IS_SLOW = Why.BROKER_SLOW.said()
@@ -77,6 +79,11 @@ class Snapshot:
     webhooks: dict[str, int]
     #: Number of notices that webhooks are owed.
     webhooks_waiting: int
+    #: Number of known gateways that are registered at the controller, that are not, and of which that is not
+    #: known.
+    registered: int
+    not_registered: int
+    not_known: int
     #: How often a bridge came or went since the start.
     changes: int
     #: Whether the broker refuses us the topics on which bridges say whether they are connected.
@@ -85,6 +92,19 @@ class Snapshot:
     route: str
     #: Domain of an owner of many gateways -> (most requests that it is given, how many it is busy with).
     owners: dict[str, tuple[int, int]]
+
+
+class Known(NamedTuple):
+    """What is known of a gateway; None: nothing is."""
+
+    #: Whether its bridge is connected to our broker.
+    connected: bool | None = None
+    #: Whether it is registered at our controller. An owner of many gateways says nothing of one of them.
+    registered: bool | None = None
+    #: When the controller last said something of it, as ISO 8601.
+    checked_at: str | None = None
+    #: When it last gave a sign of itself since the start, as ISO 8601.
+    seen_at: str | None = None
 
 
 class Engine:
@@ -113,8 +133,20 @@ class Engine:
         self._registry = Registry(self.state, reader)
         self.outbox = Outbox(self.state, reader)
         self._moment = Moment(clock)
-        self._context = Context(settings, self._moment, self.state, self.scheduler, self.presence, tunnel)
-        self.timers = self._context.timers
+        self.timers: Timers[Timer] = Timers()
+        self.registered = Registered(
+            self.timers, self._moment, reader.gateway_names(Sought()), settings.gateway_check_s
+        )
+        self._context = Context(
+            settings,
+            self._moment,
+            self.state,
+            self.scheduler,
+            self.presence,
+            self.registered,
+            tunnel,
+            self.timers,
+        )
         self.delivery = Delivery(self._context)
         self._background = Background(self._context, self.delivery)
         self.lifecycle = Lifecycle(self._context, self.delivery, self._background)
@@ -128,6 +160,7 @@ class Engine:
             TimerKind.ABSENT: self.delivery.delivery_is_over,
             TimerKind.BACK: self._background.back,
             TimerKind.ASK: lambda _: None,  # gateways are asked for at the end of this turn
+            TimerKind.CHECK: lambda _: None,  # gateways are asked for at the end of this turn
             TimerKind.ROOM: lambda _: None,  # requests that wait for room are sent at the end of this turn
             **{kind: partial(self.lifecycle.fire, kind) for kind in self.lifecycle.timers},
         }
@@ -165,6 +198,22 @@ class Engine:
         if self.stalled:
             raise Unavailable(f"No job can be created: {self.stalled}")
         return self.lifecycle.create(spec)
+
+    def ask_now(self, names: Collection[str], done: Callable[[], object]) -> None:
+        """Have the controller asked for these gateways; ``done`` is called when it has answered or cannot."""
+        if self.connected and self.controller_up and not self.stalled:
+            self.registered.ask_now(names, done)
+        else:
+            done()
+
+    def known(self, names: Iterable[str]) -> dict[str, Known]:
+        """What is known of the presence of each of these gateways."""
+        return {name: self._known(name) for name in names}
+
+    def _known(self, name: str) -> Known:
+        said, presence, moment = self.registered.of(name), self.presence, self._moment
+        checked_at = None if said.at_s is None else iso(moment.wall_s + said.at_s - moment.now_s)
+        return Known(presence.connected(name), said.registered, checked_at, presence.seen_at(name))
 
     def unwritten(self, job: Any) -> bool:
         """Whether ``job`` is a new job that is not on disk yet; False for anything that is no job."""
@@ -285,6 +334,9 @@ class Engine:
             waiting_for_gateways=len(absent),
             webhooks={name: self.outbox.counts[name] for name in ("sent", "failed", "givenUp")},
             webhooks_waiting=len(self.outbox),
+            registered=self.registered.count(True),
+            not_registered=self.registered.count(False),
+            not_known=self.registered.count(None),
             changes=presence.changes,
             unseen=presence.unseen,
             route=presence.route,
@@ -335,6 +387,7 @@ class Engine:
             self.controller_up = False
             self.delivery.connection_lost(unsent, tried)
             self.presence.forget_all()
+            self.registered.forget_all()
             self.scheduler.forget_all()
             self.delivery.disbelieve()
 
@@ -349,12 +402,22 @@ class Engine:
 
         ``resources`` are all resources of that owner; None: the controller knows no owner.
         """
-        self.timers.cancel(Timer(TimerKind.QUESTION, destination))
+        timer = Timer(TimerKind.QUESTION, destination)
+        asked = self.timers.deadline_s(timer) is not None or not self.registered.is_open(destination)
+        self.timers.cancel(timer)
         found = None if resources is None else tuple(resources)
-        self.presence.owned(destination, found)
+        if self.registered.owned(destination, found):
+            self._registry.discover(destination)
+            self.presence.seen(destination, self._moment.at)
         if found:
             self.delivery.absent.seen(destination)
-        self.scheduler.learn(destination, found, self._moment.now_s)
+        if asked:
+            self.scheduler.learn(destination, found, self._moment.now_s)
+
+    def registering(self, model: str, resources: Sequence[str]) -> None:
+        """Note that a model asks to be registered with these resources below /remote."""
+        self.registered.registering(model, resources)
+        self.delivery.registering(resources)
 
     # -- the end of a turn ------------------------------------------------------------------------
 
@@ -369,6 +432,9 @@ class Engine:
         if self.connected and self.controller_up and not self.stalled:
             self.delivery.send(self.waiting_bytes)
             self.lifecycle.settle_all()
+            if not self.delivery.held_back:
+                turn = self._context.turn
+                turn.inquiries += self.registered.questions(sending=bool(turn.sends))
         return self._context.turn
 
     def turn(
@@ -394,6 +460,8 @@ class Engine:
                 stall(error)
                 return
             self.stalled = None
+        changes = turn.changes
+        self.registered.learn(changes.gateways, changes.destinations, changes.forgotten)
         self._context.committed()
         act(turn)
 

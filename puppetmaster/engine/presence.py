@@ -5,9 +5,7 @@ our broker publishes that for it. Nothing is sent to a gateway that is known to 
 nothing is known is sent to. This module knows no sockets and no clock.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 #: The status of at most this many gateways is kept.
 KNOWN_LIMIT = 200_000
@@ -25,18 +23,6 @@ class Bridge:
     at_least: bool
 
 
-class Known(NamedTuple):
-    """What is known of a gateway; None: nothing is."""
-
-    #: Whether its bridge is connected to our broker.
-    connected: bool | None = None
-    #: Whether it is registered at our controller. An owner of many gateways says nothing of one of them.
-    registered: bool | None = None
-
-
-UNKNOWN = Known()
-
-
 class Presence:
     """What is known of all bridges. One thread uses it: the dispatcher's.
 
@@ -46,7 +32,7 @@ class Presence:
     def __init__(self, route: str) -> None:
         self._route = route
         self._bridges: dict[str, Bridge] = {}
-        self._registered: dict[str, bool] = {}
+        self._seen: dict[str, str] = {}
         #: Number of gateways that are away; how often a bridge came or went since the start.
         self.away_count = self.changes = 0
         #: Whether the broker refuses us what bridges say, and what gateways answer directly.
@@ -79,30 +65,27 @@ class Presence:
         same = old is not None and old.connected is connected
         self._bridges[gateway] = old if same and old is not None else Bridge(connected, at, retained)
         self.away_count += not connected
+        if connected or not retained:  # who is gone was there until now
+            self.seen(gateway, at)
 
     def forget_all(self) -> None:
-        """Forget everything, because the connection to the broker is lost."""
+        """Forget what bridges said, because the connection to the broker is lost."""
         self._bridges.clear()
         self.away_count = 0
-        self.forget_registered()
 
-    def forget_registered(self) -> None:
-        """Forget which gateways are registered, because the controller has forgotten it too."""
-        self._registered.clear()
+    def seen(self, gateway: str, at: str) -> None:
+        """Note that a gateway gave a sign of itself ``at`` this time, as ISO 8601."""
+        if gateway in self._seen or len(self._seen) < KNOWN_LIMIT:
+            self._seen[gateway] = at
 
-    def owned(self, gateway: str, resources: Sequence[str] | None) -> None:
-        """Take in the controller's answer about a gateway: its owner has these resources; None: no owner."""
-        self._registered.pop(gateway, None)
-        own = resources is not None and f"/remote/{gateway}" in resources
-        if (own or resources is None) and len(self._registered) < KNOWN_LIMIT:
-            self._registered[gateway] = own
+    def seen_at(self, gateway: str) -> str | None:
+        """When a gateway last gave a sign of itself, as ISO 8601; None: it gave none since the start."""
+        return self._seen.get(gateway)
 
-    def of(self, gateway: str) -> Known:
-        """Whether a gateway is connected and registered, as far as it is known."""
-        bridge, registered = self._bridges.get(gateway), self._registered.get(gateway)
-        if bridge is None and registered is None:
-            return UNKNOWN
-        return Known(None if bridge is None else bridge.connected, registered)
+    def connected(self, gateway: str) -> bool | None:
+        """Whether the bridge of a gateway is connected to our broker; None: not known."""
+        bridge = self._bridges.get(gateway)
+        return None if bridge is None else bridge.connected
 
     def why_away(self, gateway: str) -> str | None:
         """Since when a gateway is away, as a sentence; None: it is connected, or nothing is known."""

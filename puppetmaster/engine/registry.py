@@ -22,6 +22,11 @@ class Registry:
         changes.gateways |= {one.name: one.onto(known.get(one.name)) for one in puts}
         return len(puts) - len(known)
 
+    def discover(self, name: str) -> None:
+        """Know a gateway that was seen to register and that nobody has named, unless there are too many."""
+        if not self._known([name]):
+            self._state.changes.gateways[name] = Gateway(name=name, discovered=True)
+
     def forget(self, name: str) -> Gateway:
         """Forget a gateway until it is put, or a destination, again. Returns it. Raises NotFound."""
         gateway = self._known([name]).get(name)

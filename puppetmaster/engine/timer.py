@@ -18,6 +18,7 @@ class TimerKind(StrEnum):
     ABSENT = "absent"  # a gateway that is away is not waited for any longer (request)
     BACK = "back"  # a gateway that was away is tried (destination)
     ASK = "ask"  # gateways that are away are to be asked for (0: those whose time has come)
+    CHECK = "check"  # gateways are to be asked for, whether they are registered (0: those whose turn it is)
     START = "start"  # look whether a job starts (job)
     SOAK = "soak"  # the rest after a wave is over (job)
 

@@ -8,24 +8,39 @@ from typing import Any
 
 from puppetmaster.model.selector import Selector, parse
 
+_NAME = re.compile(r"[^/?#+\s\x00-\x1f\x7f-\x9f\ud800-\udfff]+")
+
+
+def is_name(text: str) -> bool:
+    """Whether a gateway can have this name, apart from its length."""
+    return _NAME.fullmatch(text) is not None
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gateway:
-    """A gateway that somebody put here, or that was a destination. An immutable value."""
+    """A gateway that somebody put here, that was a destination, or that registered. An immutable value."""
 
     name: str
     labels: Mapping[str, str] = field(default_factory=dict)
     #: A sentence of its keeper; None: it has none.
     note: str | None = None
+    #: Whether it was seen to register, and nobody has named it since.
+    discovered: bool = False
 
     def document(self) -> dict[str, Any]:
         """The gateway as it is stored."""
-        return {"name": self.name, "labels": dict(self.labels), "note": self.note}
+        found = {"name": self.name, "labels": dict(self.labels), "note": self.note}
+        return {**found, "discovered": True} if self.discovered else found
 
     @classmethod
     def from_document(cls, document: Mapping[str, Any]) -> "Gateway":
         """The gateway that ``document()`` was made of."""
-        return cls(name=document["name"], labels=document["labels"], note=document["note"])
+        return cls(
+            name=document["name"],
+            labels=document["labels"],
+            note=document["note"],
+            discovered=document.get("discovered", False),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,7 +8,7 @@ are passed in, as ISO 8601 text.
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 
 from puppetmaster.errors import IllegalTransition
 from puppetmaster.model.why import code_of
@@ -142,34 +142,38 @@ class Absence:
         return cls(document["what"], document["since"], document["boot"], document["until"])
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Request:
-    """One command for one destination. An immutable value: each change makes a new one."""
+    """One command for one destination. An immutable value: each change makes a new one.
 
-    id: int
-    job: int
+    Its fields are ``Final``, and it is not ``frozen``: thousands are made in a second, and a frozen one takes
+    three times as long.
+    """
+
+    id: Final[int]
+    job: Final[int]
     #: Id of its item.
-    item: int
-    destination: str
-    status: RequestStatus = RequestStatus.PENDING
+    item: Final[int]
+    destination: Final[str]
+    status: Final[RequestStatus] = RequestStatus.PENDING
     #: Number of sendings that may have reached the gateway.
-    attempts: int = 0
+    attempts: Final[int] = 0
     #: The message id of its last sending, or of the next one; None: the request's own id.
-    message: int | None = None
+    message: Final[int | None] = None
     #: The route of its last sending, ``"remote"`` or ``"direct"``; None: it was not sent.
-    route: str | None = None
+    route: Final[str | None] = None
     #: When its last sending left; None: it was never sent, or waits for another attempt.
-    sent_at: str | None = None
+    sent_at: Final[str | None] = None
     #: When it ended; None: not yet.
-    finished_at: str | None = None
+    finished_at: Final[str | None] = None
     #: ``{"code", "data", "source", "message"}`` and ``"late"``, ``"route"``, as far as there is something to
     #: say; None: it has not ended.
-    result: Mapping[str, Any] | None = None
+    result: Final[Mapping[str, Any] | None] = None
     #: Its earlier attempts, each ``{"message", "sentAt", "finishedAt", "status", "result"}``, and ``"route"``
     #: if the attempt went directly.
-    history: tuple[Mapping[str, Any], ...] = ()
+    history: Final[tuple[Mapping[str, Any], ...]] = ()
     #: Since this attempt first found its gateway away (``deliveryTimeout``); None: it did not.
-    absence: Absence | None = None
+    absence: Final[Absence | None] = None
 
     @property
     def sending(self) -> int:
@@ -207,14 +211,42 @@ class Request:
                 f"request {self.id} is {self.status}: it cannot take the event '{event}'."
             )
         if status is RequestStatus.SENT:
-            return replace(self, status=status, attempts=self.attempts + 1, sent_at=at, route=route)
+            attempts = self.attempts + 1
+            return self._moved(status, attempts, route, at, self.finished_at, self.result, self.absence)
         if status is RequestStatus.PENDING:
             return self._waiting(event, at, outcome, result, self.message if message is None else message)
         if self.status in UNANSWERED or (self.status, event) == (_S.PENDING, _E.SUCCEED):
             result = {**(result or {}), "late": True}
         if self.route == DIRECT_WAY:
             result = {**(result or {}), "route": DIRECT_WAY}
-        return replace(self, status=status, finished_at=at, result=result, absence=None)
+        return self._moved(status, self.attempts, self.route, self.sent_at, at, result, None)
+
+    def _moved(
+        self,
+        status: RequestStatus,
+        attempts: int,
+        route: str | None,
+        sent_at: str | None,
+        finished_at: str | None,
+        result: Mapping[str, Any] | None,
+        absence: Absence | None,
+    ) -> "Request":
+        """The request with these fields. ``replace`` would take three times as long."""
+        return Request(
+            id=self.id,
+            job=self.job,
+            item=self.item,
+            destination=self.destination,
+            status=status,
+            attempts=attempts,
+            message=self.message,
+            route=route,
+            sent_at=sent_at,
+            finished_at=finished_at,
+            result=result,
+            history=self.history,
+            absence=absence,
+        )
 
     def _waiting(
         self,

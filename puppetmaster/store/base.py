@@ -79,7 +79,7 @@ class Changes:
     #: Names of gateways that are forgotten. ``gateways`` and ``destinations`` count after that.
     forgotten: set[str] = field(default_factory=set)
     #: Destinations of new jobs. Those that are not known yet become gateways without labels, while fewer than
-    #: ``MOST_LEARNED`` are known.
+    #: ``MOST_LEARNED`` are known. Those that were discovered are so no longer.
     destinations: set[str] = field(default_factory=set)
     #: What webhooks are owed: new, and what was tried in vain.
     owed: dict[int, Owed] = field(default_factory=dict)
@@ -283,6 +283,10 @@ class LastResult(NamedTuple):
     status: str
     #: The code of its answer; None: it has none.
     code: int | None
+    #: When it ended, as ISO 8601; None: not known.
+    at: str | None = None
+    #: Who says so, as in a result; None: not known.
+    source: str | None = None
 
 
 #: Field -> its value, or a list of the values that it may have. All fields must fit.

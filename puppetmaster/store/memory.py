@@ -197,8 +197,10 @@ class MemoryReader(Reader):
         for id_ in self.request_ids({}):
             one = requests[id_]
             if one["destination"] in wanted and one["status"] not in OPEN:
-                code = (one.get("result") or {}).get("code")
-                found[one["destination"]] = LastResult(id_, one["status"], code)
+                result = one.get("result") or {}
+                found[one["destination"]] = LastResult(
+                    id_, one["status"], result.get("code"), one.get("finishedAt"), result.get("source")
+                )
         return found
 
     def owed(self) -> list[Owed]:
@@ -320,6 +322,8 @@ def _change_gateways(tables: Tables, changes: Changes, put: Mapping[str, Documen
     for name in changes.forgotten:
         tables.gateways.pop(name, None)
     tables.gateways.update(put)
+    for name in changes.destinations & tables.gateways.keys():
+        tables.gateways[name] = {key: to for key, to in tables.gateways[name].items() if key != "discovered"}
     for name in sorted(changes.destinations - tables.gateways.keys()):
         if len(tables.gateways) < MOST_LEARNED:
             tables.gateways[name] = Gateway(name=name).document()

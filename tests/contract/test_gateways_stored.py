@@ -114,14 +114,15 @@ def test_the_last_result_is_that_of_the_newest_request_that_is_done(store: Store
         changes = creation(number, total=2)
         for place, status in enumerate((RequestStatus.RESOLVED, RequestStatus.TIMEOUT)):
             one = changes.requests[first_of(number) + place]
-            result = {"code": 200, "data": {"big": "x" * 1000}} if status == "resolved" else {}
+            good = {"code": 200, "data": {"big": "x" * 1000}, "source": "device"}
+            result = good if status == "resolved" else {}
             done = replace(one, status=status, finished_at=AT, result=result)
             changes.requests[one.id] = one if number == 3 else done
         store.commit(changes)
     with store.reading() as reader:
         expected = {
-            "cg-0": LastResult(first_of(2), "resolved", 200),
-            "cg-1": LastResult(first_of(2) + 1, "timeout", None),
+            "cg-0": LastResult(first_of(2), "resolved", 200, AT, "device"),
+            "cg-1": LastResult(first_of(2) + 1, "timeout", None, AT),
         }
         assert reader.last_results(["cg-0", "cg-1", "cg-9"]) == expected
         assert reader.last_results([]) == {}
@@ -132,7 +133,7 @@ def test_a_removed_job_is_no_last_result(store: Store) -> None:
     first = large.requests[first_of(1)]
     large.requests[first.id] = replace(first, status=RequestStatus.RESOLVED, finished_at=AT)
     store.commit(large)
-    assert store.now.last_results(["cg-0"]) == {"cg-0": LastResult(first.id, "resolved", None)}
+    assert store.now.last_results(["cg-0"]) == {"cg-0": LastResult(first.id, "resolved", None, AT)}
     store.commit(Changes(deleted=large.jobs))
     assert store.now.last_results(["cg-0"]) == {}
 
@@ -154,6 +155,16 @@ def test_a_commit_that_fails_leaves_no_gateway(store: Store) -> None:
     assert names(store) == ["cg-1"]
     store.commit(put(SOUTH))
     assert names(store) == ["cg-1", "cg-2"]
+
+
+def test_who_was_discovered_is_so_until_a_job_names_it(store: Store, open_store: Open) -> None:
+    found = [Gateway(name=name, discovered=True) for name in ("a", "b")]
+    store.commit(put(*found, NORTH))
+    assert store.now.gateways(["a", "b", "cg-1"]) == [*found, NORTH]
+    store.commit(Changes(destinations={"b", "cg-1", "new"}))
+    store = open_store()
+    expected = [found[0], Gateway(name="b"), NORTH, Gateway(name="new")]
+    assert store.now.gateways(["a", "b", "cg-1", "new"]) == expected
 
 
 def test_changes_of_gateways_alone_are_changes() -> None:

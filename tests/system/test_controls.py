@@ -80,23 +80,6 @@ def test_a_canceled_job_lets_end_what_is_in_flight(flow: Flow) -> None:
     assert reached(gateways) == [1, 0, 0]
 
 
-def test_a_forced_cancel_waits_for_nothing(flow: Flow) -> None:
-    job, gateways, command = begun(flow)
-    end = flow.control(job, "canceled", force=True)
-    assert (end["status"], end["doneCount"]) == ("canceled", 3)
-    flow.restart()
-    assert flow.show(job) == end
-    assert flow.statuses(job) == ["unknown", "canceled", "canceled"]
-    assert "it may have run" in flow.requests(job)[0]["result"]["message"]
-
-    gateways[0].answer(command)
-    late = flow.until(job, lambda shown: shown["counts"]["resolved"] == 1)
-    assert (late["status"], late["finishCount"], late["errorCount"]) == ("canceled", 1, 2)
-    assert flow.requests(job)[0]["result"]["late"] is True
-    flow.sent_by_now()
-    assert reached(gateways) == [1, 0, 0]
-
-
 def test_a_job_can_be_removed_in_the_middle(flow: Flow) -> None:
     job, gateways, command = begun(flow)
     removed = flow.client.request("delete", f"/jobs/{job['id']}")
@@ -119,31 +102,6 @@ def test_a_job_can_be_removed_in_the_middle(flow: Flow) -> None:
     assert reached(gateways) == [2, 1, 1]
 
 
-def test_a_closed_gate_opens_for_who_resumes_the_job(flow: Flow) -> None:
-    gateways = flow.played(3)
-    job = flow.create(batch("post", names(gateways), waves=[1, 2, "100%"], gate={"errors": 0}))
-    gateways[0].answer(gateways[0].next(), 500)
-    closed = flow.until(job, lambda shown: shown["gateStatus"] == "closed")
-    failed = "wave 1 failed its gate: 1 of 1 requests failed, and at most 0 may"
-    assert (closed["status"], closed["reason"], closed["wave"]) == ("paused", failed, 1)
-    flow.restart()
-    flow.sent_by_now()
-    assert flow.show(job) == closed
-    assert flow.whys(job) == [None, *[f"the gate is closed: {failed}"] * 2]
-    assert reached(gateways) == [1, 0, 0]
-
-    opened = flow.control(job, "dispatching")
-    assert (opened["status"], opened["wave"], opened["gateStatus"]) == ("dispatching", 2, None)
-    command = gateways[1].next()
-    flow.sent_by_now()
-    assert flow.whys(job)[2] == "wave 3 waits for wave 2"
-    assert reached(gateways) == [1, 1, 0]
-    gateways[1].answer(command)
-    gateways[2].answer(gateways[2].next())
-    end = flow.ended(job)
-    assert (end["status"], end["finishCount"], end["errorCount"], end["wave"]) == ("resolved", 2, 1, 3)
-
-
 # -- what else a kill does not change ----------------------------------------------------------------
 
 
@@ -158,19 +116,6 @@ def test_a_time_to_start_holds_over_a_kill(flow: Flow) -> None:
         assert datetime.fromisoformat(request["sentAt"]) >= datetime.fromisoformat(start_at)
     assert (flow.show(later)["status"], flow.commands("cg-03")) == ("pending", [])
     assert flow.control(later, "canceled")["status"] == "canceled"
-
-
-def test_a_wait_before_the_next_attempt_holds_over_a_kill(flow: Flow) -> None:
-    job = flow.create(batch("post", ["bad-1"], retry={"attempts": 2, "delay": 3}))
-    flow.until(job, lambda _: "history" in flow.requests(job)[0])
-    flow.restart()
-    assert flow.ended(job)["counts"]["error"] == 1
-    [request] = flow.requests(job)
-    assert (request["attempts"], len(request["history"])) == (2, 1)
-    first, second = (datetime.fromisoformat(one["sentAt"]) for one in (request["history"][0], request))
-    assert (second - first).total_seconds() >= 1.5  # at random half of the delay, or more
-    ids = [command.id for command in flow.commands("bad-1")]
-    assert len(set(ids)) == len(ids) == 2
 
 
 def test_a_key_makes_one_job_over_a_kill(flow: Flow) -> None:
@@ -190,26 +135,6 @@ def test_a_key_makes_one_job_over_a_kill(flow: Flow) -> None:
 # -- when commands reach the gateways ----------------------------------------------------------------
 
 
-def test_what_always_fails_is_tried_as_often_as_asked_and_waits_longer_each_time(flow: Flow) -> None:
-    retry = {"attempts": 3, "on": ["error"], "delay": 0.4, "factor": 2}
-    job = flow.create(batch("post", ["bad-4"], retry=retry))
-    assert flow.ended(job)["counts"]["error"] == 1
-
-    [request] = flow.requests(job)
-    assert (request["status"], request["attempts"], request["result"]["code"]) == ("error", 3, 500)
-    assert [attempt["status"] for attempt in request["history"]] == ["error", "error"]
-    assert {attempt["result"]["code"] for attempt in request["history"]} == {500}
-    commands = flow.commands("bad-4")
-    ids = [command.id for command in commands]
-    assert len(set(ids)) == len(ids) == 3
-    assert [attempt["message"] for attempt in request["history"]] == ids[:2]
-    assert ids[0] == job["requests"][0]
-    # A wait is shortened at random, at most to half of itself.
-    sent = [datetime.fromisoformat(attempt["sentAt"]) for attempt in [*request["history"], request]]
-    assert (sent[1] - sent[0]).total_seconds() >= 0.19
-    assert (sent[2] - sent[1]).total_seconds() >= 0.39
-
-
 def test_a_write_that_may_run_twice_is_tried_again_once_its_lock_is_free(flow: Flow) -> None:
     [gateway] = flow.played(1)
     retry = {"attempts": 2, "on": ["timeout"], "delay": 0}
@@ -225,18 +150,6 @@ def test_a_write_that_may_run_twice_is_tried_again_once_its_lock_is_free(flow: F
     assert (request["attempts"], len(gateway.reached)) == (2, 2)
     [attempt] = request["history"]
     assert (attempt["status"], attempt["result"]["code"], attempt["result"]["late"]) == ("error", 500, True)
-
-
-def test_commands_are_no_faster_than_the_rate(flow: Flow) -> None:
-    to = [f"cg-{number:02}" for number in range(19, 25)]
-    job = flow.create(batch("get", to, rate=5))
-    assert flow.ended(job)["finishCount"] == 6
-    sent = [datetime.fromisoformat(request["sentAt"]).timestamp() for request in flow.requests(job)]
-    # One that was late by some milliseconds lets the next one catch up.
-    assert min(later - earlier for earlier, later in pairwise(sent)) > 0.15
-    arrived = [command.t_s for command in flow.commands(*to)]
-    assert len(arrived) == 6
-    assert arrived[-1] - arrived[0] > 0.5  # 1 s, less what held up the first
 
 
 def test_one_write_per_lock_and_locks_side_by_side(tmp_path: Path) -> None:
@@ -322,77 +235,4 @@ def test_what_failed_runs_again_as_a_job_of_its_own(flow: Flow) -> None:
     assert reached(gateways) == [1, 2, 2, 0]
 
 
-def test_a_dry_run_shows_the_job_and_sends_nothing(flow: Flow) -> None:
-    before = flow.get("/jobs")
-    to = ["cg-08", "cg-09", "cg-10", "cg-11"]
-    plan = flow.create(batch("post", to, waves=[1, "100%"], key="dry", dryRun=True))
-    assert (plan["id"], plan["totalCount"], plan["waveSizes"]) == (None, 4, [1, 3])
-    assert [request["__request"]["destination"] for request in plan["requests"]] == to
-    assert {request["resource"] for request in plan["requests"]} == {"/system/time"}
-    assert flow.get("/jobs") == before
-    assert flow.client.request("post", "/jobs", {"batch": [], "dryRun": True})["code"] == 400
-    flow.sent_by_now()
-    assert flow.commands(*to) == []
-    job = flow.create(batch("post", to, key="dry"))  # the key is free
-    assert flow.ended(job)["finishCount"] == len(flow.commands(*to)) == 4
-
-
-def test_equal_results_are_one_group_and_show_how_they_differ(flow: Flow) -> None:
-    def put(data: Message, *to: str) -> Message:
-        return {"method": "put", "resource": "/ntp", "data": data, "__request": {"destination": list(to)}}
-
-    most = [f"cg-{number}" for number in range(12, 17)]
-    usual, odd = {"server": "a", "pool": [1, 2], "on": True}, {"server": "b", "pool": [1]}
-    flow.ended(flow.create({"batch": [put(usual, *most), put(odd, "cg-17", "cg-18")]}))
-    item = {"method": "get", "resource": "/ntp", "__request": {"destination": ["bad-3", "cg-17", "cg-18"]}}
-    job = flow.create({"batch": [item, {**item, "__request": {"destination": most}}]})
-    assert flow.ended(job)["finishCount"] == 7
-
-    groups = flow.get(f"/jobs/{job['id']}/results")
-    shown = [(one["count"], one["status"], one["code"], one["destinations"]) for one in groups]
-    assert shown == [
-        (5, "resolved", 200, ["cg-[12-16]"]),
-        (2, "resolved", 200, ["cg-[17-18]"]),
-        (1, "error", 500, ["bad-3"]),
-    ]
-    assert [one["sample"]["result"]["data"] for one in groups[:2]] == [usual, odd]
-    assert groups[2]["sample"]["request"] == job["requests"][0]
-    assert all("diff" not in one for one in groups)
-
-    usual_group, odd_group, failed_group = flow.get(f"/jobs/{job['id']}/results?diff=true")
-    assert "diff" not in usual_group
-    assert odd_group["diff"] == [
-        {"path": "on", "good": True},
-        {"path": "pool[1]", "good": 2},
-        {"path": "server", "good": "a", "here": "b"},
-    ]
-    assert {"path": "message", "here": "fails on purpose"} in failed_group["diff"]
-    paged = flow.get(f"/jobs/{job['id']}/results?collection=true&limit=1&offset=1")
-    assert [one["destinations"] for one in paged] == [["cg-17", "cg-18"]]
-
-
 # -- steps -----------------------------------------------------------------------------------------
-
-
-def test_a_step_follows_when_the_one_before_it_ended_well_and_none_after_a_failure(flow: Flow) -> None:
-    well, ill = flow.played(2)
-    items = [
-        {"method": "post", "resource": place, "data": {}, "__request": {"destination": [well.name, ill.name]}}
-        for place in ("/backup", "/install")
-    ]
-    job = flow.create({"batch": items, "onFail": "stop"})
-    first = well.next()
-    ill.answer(ill.next(), 500)
-    shown = flow.until(job, lambda now: now["counts"]["skipped"] == 1)
-    assert (shown["counts"]["sent"], shown["counts"]["pending"]) == (1, 1)
-    assert [command["data"]["resource"] for command in well.reached] == ["/backup"]
-    flow.restart()  # what was decided is on disk
-    well.answer(first)
-    second = well.next()
-    assert second["data"]["resource"] == "/install"
-    well.answer(second)
-    end = flow.restored(job)
-    assert end["counts"] == {**dict.fromkeys(end["counts"], 0), "resolved": 2, "error": 1, "skipped": 1}
-    assert len(ill.reached) == 1
-    skipped = next(one for one in flow.requests(job) if one["status"] == "skipped")
-    assert skipped["result"]["message"].endswith("an earlier step, ended as error")

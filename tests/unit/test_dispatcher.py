@@ -33,9 +33,8 @@ from puppetmaster.model.job import JobStatus
 from puppetmaster.settings import Settings
 from puppetmaster.store.base import Changes, Ids, Keep, Look, Now
 from puppetmaster.store.memory import MemoryStore
-from tests.desk import WAIT_S, Desk, until
+from tests.desk import WAIT_S, Desk, JumpingClock, until
 from tests.examples import LATER, a_job, counts
-from tests.unit.engine.test_clock_steps import SteppedClock
 from tests.virtual import body
 
 MemoryDesk = Desk[MemoryStore]
@@ -484,7 +483,7 @@ def test_what_has_just_ended_is_kept_when_the_clock_is_set(monkeypatch: pytest.M
     monkeypatch.setattr("puppetmaster.dispatcher.PRUNE_S", 0.0)
     monkeypatch.setattr("puppetmaster.clock.SETTLE_S", 0.0)
     wall_s = time.time()
-    clock = SteppedClock()
+    clock = JumpingClock()
     clock.step_s = -60 * 86400.0
     desk = Desk(MemoryStore(), clock=clock, keep=Keep(2**62, 30 * 86400.0, 2**62))
     try:
@@ -537,7 +536,7 @@ def test_many_jobs_that_need_not_be_kept_go_one_after_the_other_while_others_are
 
 def test_when_a_job_began_is_noted_anew_when_the_clock_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("puppetmaster.dispatcher.PRUNE_S", 0.0)
-    clock = SteppedClock()
+    clock = JumpingClock()
     clock.step_s = -60 * 86400.0
     desk = Desk(MemoryStore(), clock=clock)
     try:

@@ -289,6 +289,7 @@ def _all_is_large(monkeypatch: pytest.MonkeyPatch) -> None:
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(JSON)
 def test_in_steps_it_is_the_same(value: Any) -> None:
+    value = json.loads(json.dumps(value))  # two surrogates may be one letter, and two names one
     payload = json.dumps(value).encode()
     assert jsoncodec.decode(payload) == jsoncodec.decode_loosely(payload) == json.loads(payload)
     assert jsoncodec.decode_body(payload) == json.loads(payload)

@@ -276,7 +276,6 @@ class SqliteTable(Table):
     def put(self, documents: Iterable[tuple[int, Mapping[str, Any]]]) -> None:
         """Insert or replace whole documents by id, in one transaction, without reading any."""
         with self._sqlite.transaction():
-            self._rows.schema.create()
             self._rows.put((index(doc_id), encode(dict(document))) for doc_id, document in documents)
         self._next_id = None
 

@@ -23,6 +23,8 @@ from puppetmaster.store.sqlite.documents import Contains, Except, Fields, Presen
 T = TypeVar("T")
 P = ParamSpec("P")
 
+#: What a ``LastResult`` has after its id.
+LAST = ("status", "result.code", "finishedAt", "result.source")
 STATUSES = [status.value for status in RequestStatus]
 
 
@@ -200,7 +202,7 @@ class SqliteReader(Reader):
             done = {**done, "job": Except(thrown)}
         found = {}
         for name in names:
-            last = self._requests.last_values(("status", "result.code"), {"destination": name, **done})
+            last = self._requests.last_values(LAST, {"destination": name, **done})
             if last is not None:
                 found[name] = LastResult(*last)
         return found

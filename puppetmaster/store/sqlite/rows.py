@@ -64,13 +64,12 @@ class Schema:
             columns = ", ".join(map(self.expression, fields))
             only = f" WHERE {self.expression(fields[0])} IS NOT NULL" if kind == "partial" else ""
             self._indexes[key] = f'CREATE INDEX IF NOT EXISTS "{key}" ON {self.table} ({columns}){only}'
-        columns, values = ", ".join(["id", "doc", *self._kept]), ", ".join(["?", "?", *self._taken("?")])
-        #: Inserts or replaces a document. Its parameters are the id, and the text ``texts`` times.
+        columns, values = ", ".join(["id", "doc", *self._kept]), ", ".join(["?1", "?2", *self._taken("?2")])
+        #: Inserts or replaces a document. Its parameters are the id and the text.
         self.put = (
             f"INSERT INTO {self.table} ({columns}) VALUES ({values}) "
             "ON CONFLICT (id) DO UPDATE SET doc = excluded.doc"
         )
-        self.texts = 1 + len(self._kept)
 
     def expression(self, field: str) -> str:
         """The SQL for a top-level field of this table. Raises ValueError: the name is none of a field."""
@@ -84,6 +83,10 @@ class Schema:
         """Whether the table was ever written. It may be empty now."""
         sql = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?"
         return bool(self._connection.execute(sql, (self.name,)).fetchall())
+
+    def is_missing(self, error: sqlite3.OperationalError) -> bool:
+        """Whether this error says that the table does not exist."""
+        return str(error) == f"no such table: {self.name}"
 
     def create(self) -> None:
         """Make the table and its indexes, unless the table is there."""
@@ -236,9 +239,14 @@ class TableRows:
         return found, len(doc_ids)
 
     def put(self, texts: Iterable[tuple[int, str]]) -> None:
-        """Insert or replace documents, which are given as JSON text. Reads nothing."""
-        times = self.schema.texts
-        self._connection.executemany(self.schema.put, ((doc_id, *[text] * times) for doc_id, text in texts))
+        """Insert or replace documents, which are given as JSON text; make the table, unless it is there."""
+        try:
+            self._connection.executemany(self.schema.put, texts)
+        except sqlite3.OperationalError as error:
+            if not self.schema.is_missing(error):
+                raise
+            self.schema.create()  # SQLite has not taken any of ``texts`` yet
+            self._connection.executemany(self.schema.put, texts)
 
     def delete(self, doc_ids: Iterable[int]) -> list[int]:
         """Remove documents by id. Returns the ids that there were, ascending."""
@@ -368,7 +376,7 @@ class TableRows:
         try:
             return self._connection.execute(sql, values)
         except sqlite3.OperationalError as error:
-            if str(error) == f"no such table: {self.schema.name}":
+            if self.schema.is_missing(error):
                 return None
             raise
 

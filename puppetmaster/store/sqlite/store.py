@@ -279,8 +279,12 @@ class SqliteStore(Store):
         if not changes.gateways and not changes.destinations:
             return
         names = {*changes.gateways, *changes.destinations}
-        known = {name: id_ for id_, name in table.values(("name",), {"name": list(names)})}
+        found = table.values(("name", "discovered"), {"name": list(names)})
+        known = {name: id_ for id_, name, _ in found}
         put = changes.gateways
+        named = [id_ for id_, name, discovered in found if discovered and name not in put]
+        if named:
+            table.put((one.doc_id, without_discovered(one)) for one in table.get(doc_ids=named))
         table.put((known[name], one.document()) for name, one in put.items() if name in known)
         fresh = [one for name, one in put.items() if name not in known]
         learned = sorted(names - known.keys() - put.keys())
@@ -400,6 +404,11 @@ class SqliteStore(Store):
 def _abandon_drafts(db: SqliteTinyDB) -> None:
     """Turn drafts of an earlier process into removed jobs: they will never exist."""
     db.table("trash").update(operations.delete("draft"), Fields(draft=True))
+
+
+def without_discovered(document: Mapping[str, Any]) -> dict[str, Any]:
+    """The document of a gateway that somebody has named."""
+    return {name: value for name, value in document.items() if name != "discovered"}
 
 
 def learn_gateways(db: SqliteTinyDB) -> None:

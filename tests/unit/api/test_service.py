@@ -92,6 +92,13 @@ def test_a_group_whose_sample_has_just_changed_is_left_out(service: Service, sto
     assert [group["count"] for group in whole(rows)] == [6, 3]
 
 
+class Silent:
+    """A dispatcher that does not answer."""
+
+    def look(self, *_: Any) -> Any:
+        raise Unavailable("It does not answer.")
+
+
 # -- what is run again ---------------------------------------------------------------------------------
 
 
@@ -100,7 +107,7 @@ def test_what_is_run_again_is_no_larger_than_other_jobs(store: MemoryStore, most
     """The setting may have been larger when the first job was made."""
     failed = [ended(number, None, code=500) for number in (0, 1)]
     store.commit(Changes(requests={request.id: request for request in failed}))
-    service = Service(Settings(max_requests=most), store, cast(Dispatcher, None))
+    service = Service(Settings(max_requests=most), store, cast(Dispatcher, Silent()))
     body = {"rerun": {"job": 1, "status": ["error"]}, "dryRun": True}
     if fits:
         assert service.create_job(body)["totalCount"] == 3

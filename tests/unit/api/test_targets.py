@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from puppetmaster.api import fields
+from puppetmaster.api import kinds
 from puppetmaster.api.bodies import aimed, digest, parse_job
 from puppetmaster.errors import Invalid
 from puppetmaster.model.message import Capacity
@@ -157,6 +157,6 @@ def test_a_message_that_is_too_long_for_what_was_found_is_refused() -> None:
 
 
 def test_only_some_items_may_look_for_their_gateways() -> None:
-    body = asked(*[{"all": True}] * (fields.MOST_TARGETS + 1))
+    body = asked(*[{"all": True}] * (kinds.MOST_TARGETS + 1))
     with pytest.raises(Invalid, match="at most 100 items"):
         parse_job(body, 1000)

@@ -21,6 +21,7 @@ from puppetmaster.bus.client import (
     ControllerChanged,
     ControllerForgot,
     ControllerKnows,
+    Deregistering,
     Held,
     Owners,
     Registering,
@@ -560,13 +561,24 @@ def test_what_a_gateway_answers_to_that_question_is_its_answer(wire: Wire) -> No
 
 
 @pytest.mark.parametrize(
-    ("payload", "resources"),
+    ("payload", "told"),
     [
         (
-            {"method": "post", "data": {"resources": ["/remote/a", "/b", 5, "/remote/+"]}},
-            ("/remote/a", "/remote/+"),
+            {"method": "post", "data": {"name": "m", "resources": ["/remote/a", "/b", 5, "/remote/+"]}},
+            Registering("m", ("/remote/a", "/remote/+")),
         ),
-        ({"method": "POST", "data": {"resources": "/remote/a"}}, ("/remote/a",)),
+        ({"method": "POST", "data": {"resources": "/remote/a"}}, Registering("", ("/remote/a",))),
+        (
+            {
+                "method": "post",
+                "resource": f"{REGISTRATION}/m",
+                "data": {"name": None, "resources": "/remote/a"},
+            },
+            Registering("m", ("/remote/a",)),
+        ),
+        ({"method": "delete", "resource": REGISTRATION, "data": {"name": "m"}}, Deregistering("m")),
+        ({"method": "DELETE", "resource": f"{REGISTRATION}/m"}, Deregistering("m")),
+        ({"method": "delete", "resource": REGISTRATION, "data": {}}, None),
         ({"method": "get", "data": {"resources": ["/remote/a"]}}, None),
         ({"method": "post", "data": {"resources": ["/other"]}}, None),
         ({"method": "post", "data": {}}, None),
@@ -575,10 +587,9 @@ def test_what_a_gateway_answers_to_that_question_is_its_answer(wire: Wire) -> No
     ],
 )
 def test_who_asks_to_be_registered_is_told(
-    wire: Wire, payload: Any, resources: tuple[str, ...] | None, caplog: pytest.LogCaptureFixture
+    wire: Wire, payload: Any, told: BusEvent | None, caplog: pytest.LogCaptureFixture
 ) -> None:
-    told = wire.comes(json.dumps(payload).encode(), REGISTRATION)
-    assert told == ([Registering(resources)] if resources else [])
+    assert wire.comes(json.dumps(payload).encode(), REGISTRATION) == ([told] if told else [])
     assert (caplog.records, wire.bus.dropped) == ([], 0), (
         "what others say there is no fault of theirs or ours"
     )

@@ -54,8 +54,22 @@ def nobody(world: World, job: Job, *numbers: int) -> None:
     world.run(*(world.refused(world.last(job.first + one).message, 404) for one in numbers or (0,)))
 
 
+def away(world: World, *to: str, **more: Any) -> Job:
+    """A job that waits for gateways; the controller has said of the first that it knows none."""
+    Fleet(world)
+    job = world.create(waits(*to, **more))
+    nobody(world, job)
+    return job
+
+
 def bridge(world: World, name: str, connected: bool | None) -> None:
     world.run(lambda engine: engine.bridge(name, connected=connected))
+
+
+def gone(world: World, **more: Any) -> Job:
+    """A job that waits for a gateway whose bridge is gone."""
+    bridge(world, "a", connected=False)
+    return world.create(waits("a", **more))
 
 
 def registers(world: World, *resources: str) -> None:
@@ -144,8 +158,7 @@ def test_as_long_as_the_controller_has_just_restarted_it_is_not_believed(world: 
 
 
 def test_it_is_sent_at_once_when_the_bridge_is_back(world: World) -> None:
-    bridge(world, "a", connected=False)
-    job = world.create(waits("a"))
+    job = gone(world)
     world.advance(WAITS_S / 2)
     bridge(world, "a", connected=True)
     assert world.statuses(job) == ["sent"]
@@ -154,17 +167,14 @@ def test_it_is_sent_at_once_when_the_bridge_is_back(world: World) -> None:
 
 
 def test_a_status_that_is_taken_away_says_nothing_more(world: World) -> None:
-    bridge(world, "a", connected=False)
-    job = world.create(waits("a"))
+    job = gone(world)
     bridge(world, "a", connected=None)
     assert world.statuses(job) == ["sent"]
 
 
 @pytest.mark.parametrize("resource", ["/remote/a", "/remote/+", "/remote/#"])
 def test_it_is_sent_within_a_second_after_it_registers(world: World, resource: str) -> None:
-    Fleet(world)
-    job = world.create(waits("a"))
-    nobody(world, job)
+    job = away(world, "a")
     registers(world, resource)
     world.advance(REGISTERED_S)
     assert world.statuses(job) == ["sent"]
@@ -173,9 +183,7 @@ def test_it_is_sent_within_a_second_after_it_registers(world: World, resource: s
 
 @pytest.mark.parametrize("resource", ["/remote/b", "/remote/cg-+"])
 def test_that_another_one_registers_is_no_reason(world: World, resource: str) -> None:
-    Fleet(world)
-    job = world.create(waits("a"))
-    nobody(world, job)
+    job = away(world, "a")
     registers(world, resource)
     world.advance(REGISTERED_S)
     assert world.statuses(job) == ["pending"]
@@ -199,9 +207,7 @@ def test_it_is_asked_for_when_nobody_saw_it_register(world: World) -> None:
 
 
 def test_what_answers_somebody_else_is_there(world: World) -> None:
-    Fleet(world)
-    job = world.create(waits("a"))
-    nobody(world, job)
+    job = away(world, "a")
     other = world.create(body("post", "a"))
     succeed(world, other.first)
     assert world.statuses(job) == ["sent"]
@@ -217,9 +223,7 @@ def test_of_one_gateway_the_order_stays(world: World) -> None:
 
 
 def test_one_that_registers_and_is_gone_again_is_waited_for_with_the_time_that_is_left(world: World) -> None:
-    Fleet(world)
-    job = world.create(waits("a"))
-    nobody(world, job)
+    job = away(world, "a")
     world.advance(WAITS_S - 10)
     registers(world, "/remote/a")
     world.advance(REGISTERED_S)
@@ -234,9 +238,7 @@ def test_one_that_registers_and_is_gone_again_is_waited_for_with_the_time_that_i
 
 
 def test_who_asks_to_be_registered_again_and_again_is_not_waited_for_longer(world: World) -> None:
-    Fleet(world)
-    job = world.create(waits("a"))
-    nobody(world, job)
+    job = away(world, "a")
     registers(world, "/remote/a")
     world.advance(REGISTERED_S - 0.1)
     registers(world, "/remote/a")
@@ -286,9 +288,7 @@ def test_one_that_registers_at_the_very_end_is_tried(world: World) -> None:
 
 
 def test_who_is_never_registered_did_not_run(world: World) -> None:
-    Fleet(world)
-    job = world.create(waits("a"))
-    nobody(world, job)
+    job = away(world, "a")
     world.advance(WAITS_S - 0.01)
     assert world.statuses(job) == ["pending"]
     world.advance(0.01)
@@ -299,8 +299,7 @@ def test_who_is_never_registered_did_not_run(world: World) -> None:
 
 
 def test_whose_bridge_does_not_come_back_did_not_run(world: World) -> None:
-    bridge(world, "a", connected=False)
-    job = world.create(waits("a"))
+    job = gone(world)
     world.advance(WAITS_S)
     result = world.result(job.first)
     assert result["code"] == 503
@@ -308,9 +307,7 @@ def test_whose_bridge_does_not_come_back_did_not_run(world: World) -> None:
 
 
 def test_a_retry_has_the_whole_time_again(world: World) -> None:
-    Fleet(world)
-    job = world.create(waits("a", retry={"attempts": 2, "delay": 0}))
-    nobody(world, job)
+    job = away(world, "a", retry={"attempts": 2, "delay": 0})
     world.advance(WAITS_S - 10)
     registers(world, "/remote/a")
     world.advance(REGISTERED_S)
@@ -326,8 +323,7 @@ def test_a_retry_has_the_whole_time_again(world: World) -> None:
 
 
 def test_a_cancel_does_not_wait_for_it(world: World) -> None:
-    bridge(world, "a", connected=False)
-    job = world.create(waits("a"))
+    job = gone(world)
     control(world, job, CANCELED)
     assert (world.statuses(job), status(world, job)[0]) == (["canceled"], "canceled")
     assert (waiting(world), len(world.engine.timers)) == (0, 0)
@@ -342,31 +338,26 @@ def test_one_that_was_in_flight_at_the_cancel_is_not_waited_for(world: World) ->
 
 
 def test_one_that_is_about_to_come_back_is_forgotten_with_its_job(world: World) -> None:
-    Fleet(world)
-    job = world.create(waits("a"))
-    nobody(world, job)
+    job = away(world, "a")
     registers(world, "/remote/a")
     control(world, job, CANCELED)
     assert len(world.engine.timers) == 0
 
 
 def test_a_job_that_is_removed_takes_it_along(world: World) -> None:
-    bridge(world, "a", connected=False)
-    delete(world, world.create(waits("a")))
+    delete(world, gone(world))
     assert (waiting(world), len(world.engine.timers)) == (0, 0)
 
 
 def test_the_time_of_the_job_is_over_first(world: World) -> None:
-    bridge(world, "a", connected=False)
-    job = world.create(waits("a", timeout=60))
+    job = gone(world, timeout=60)
     world.advance(60)
     assert (world.statuses(job), status(world, job)[0]) == (["skipped"], "timeout")
 
 
 @pytest.mark.parametrize("connected", [True, False])
 def test_a_paused_job_waits_on_when_it_goes_on(world: World, *, connected: bool) -> None:
-    bridge(world, "a", connected=False)
-    job = world.create(waits("a"))
+    job = gone(world)
     control(world, job, PAUSED)
     assert waiting(world) == 0
     bridge(world, "a", connected=connected)
@@ -378,9 +369,7 @@ def test_a_paused_job_waits_on_when_it_goes_on(world: World, *, connected: bool)
 
 
 def test_one_whose_time_is_over_when_the_job_goes_on_is_tried_once_more(world: World) -> None:
-    Fleet(world)
-    job = world.create(waits("a"))
-    nobody(world, job)
+    job = away(world, "a")
     control(world, job, PAUSED)
     world.advance(2 * WAITS_S)
     assert world.statuses(job) == ["pending"]
@@ -440,25 +429,11 @@ def test_after_a_restart_it_waits_until_the_same_time(world: World) -> None:
     assert world.result(job.first + 1)["code"] == 404
 
 
-def test_after_a_restart_of_the_machine_too(world: World) -> None:
-    Fleet(world)
-    job = world.create(waits("a"))
-    nobody(world, job)
+@pytest.mark.parametrize("step_s", [0, 1e7])
+def test_after_a_restart_of_the_machine_too_whatever_its_clock_said(world: World, step_s: float) -> None:
+    job = away(world, "a")
     world.advance(100)
-    world.clock.reboot(off_s=1000)
-    world.restart()
-    world.advance(WAITS_S - 1101)
-    assert world.statuses(job) == ["pending"]
-    world.advance(1)
-    assert world.statuses(job) == ["error"]
-
-
-def test_a_clock_that_is_set_changes_nothing(world: World) -> None:
-    Fleet(world)
-    job = world.create(waits("a"))
-    nobody(world, job)
-    world.advance(100)
-    world.clock.wall_ahead_s += 1e7
+    world.clock.wall_ahead_s += step_s
     world.do(lambda engine: engine.lifecycle.clock_was_set())
     world.clock.reboot(off_s=1000)
     world.restart()
@@ -502,14 +477,14 @@ def test_of_those_whose_bridges_are_gone_nobody_is_asked(world: World) -> None:
 def test_what_the_controller_says_of_a_gateway_is_known_until_it_is_restarted(world: World) -> None:
     Fleet(world, "b")
     world.create(body("post", "b"))
-    presence = world.engine.presence
-    assert presence.of("b") == (None, True)
+    registered = world.engine.registered
+    assert registered.of("b").registered is True
     job = world.create(body("post", "a"))
-    world.run(lambda engine: engine.presence.owned("a", ["/remote/a"]))
+    world.run(lambda engine: engine.owners("a", ["/remote/a"]))
     nobody(world, job)
-    assert presence.of("a") == (None, False)
+    assert registered.of("a").registered is False
     world.run(lambda engine: engine.delivery.controller_restarted(world.clock.now_s() - 1))
-    assert presence.of("b") == (None, None)
+    assert registered.of("b").registered is None
 
 
 # -- a remote bundle that says so ------------------------------------------------------------------

@@ -37,14 +37,6 @@ def test_the_device_decides_how_its_request_ends(world: World, code: int, status
     check_counts(world, job)
 
 
-def test_the_remote_bundle_may_fail_for_the_device(world: World) -> None:
-    job = world.create(body("post", "a"))
-    world.run(world.said({"id": job.first, "code": 502, "data": {"message": "tunnel down"}}))
-    result = world.result(job.first)
-    assert world.statuses(job) == ["error"]
-    assert (result["source"], result["message"]) == ("remote", "tunnel down")
-
-
 @pytest.mark.parametrize(
     ("code", "log", "status"),
     [(404, None, "error"), (403, "resource has no subscribed model", "error"), (408, None, "timeout")],
@@ -103,13 +95,6 @@ def test_no_answer_in_its_time_is_a_timeout(world: World) -> None:
     assert (result["code"], result["source"]) == (408, "puppetmaster")
     assert result["message"] == "no answer within 7 s: it may have run"
     assert world.job(job.id).status is JobStatus.RESOLVED
-
-
-def test_a_timeout_is_not_repeated_even_where_it_may_be(world: World) -> None:
-    job = world.create(body("get", "a"))
-    world.advance(1000)
-    assert world.statuses(job) == ["timeout"]
-    assert len(world.sent) == 1
 
 
 def test_the_time_runs_from_the_last_sending(world: World) -> None:

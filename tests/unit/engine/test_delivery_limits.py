@@ -104,16 +104,6 @@ def test_its_word_counts_for_some_time_and_until_the_connection_ends_for_another
     assert world.statuses(world.create(large("post", "d"))) == ["sent"]
 
 
-def test_another_loss_between_makes_it_an_accident(world: World) -> None:
-    job = world.create(large("get", "a"))
-    close(world, job.first)
-    world.lose_link()
-    world.regain_link()
-    world.advance(5.0)
-    close(world, job.first)
-    assert world.statuses(job) == ["sent"]
-
-
 def test_when_all_of_it_had_left_it_may_have_run_and_is_not_repeated_for_ever(world: World) -> None:
     others = world.create(body("post", "b"))
     job = world.create(large("get", "a"))

@@ -6,7 +6,7 @@ import pytest
 
 from puppetmaster.engine.delivery import MOST_LOST
 from puppetmaster.model.job import JobStatus
-from tests.unit.engine.verbs import SETTINGS, lost, why
+from tests.unit.engine.verbs import SETTINGS, why
 from tests.virtual import World, body
 
 
@@ -48,14 +48,6 @@ def test_an_answer_in_the_grace_time_counts_in_time(world: World) -> None:
     result = world.result(job.first)
     assert world.statuses(job) == ["resolved"]
     assert "late" not in result
-
-
-def test_after_the_grace_time_it_is_unknown_and_not_sent_again(world: World) -> None:
-    job = lost(world, body("post", "a"))
-    world.advance(1000)
-    result = world.result(job.first)
-    assert "may have run" in result["message"]
-    assert len(world.sent) == 1
 
 
 @pytest.mark.parametrize(
@@ -102,14 +94,6 @@ def test_each_loss_begins_the_grace_time_anew_but_not_beyond_its_own_time(world:
     assert world.statuses(job) == ["sent"]
     world.advance(SETTINGS.request_timeout_s)
     assert world.statuses(job) == ["unknown"]
-
-
-def test_what_is_sent_after_the_link_is_back_is_not_in_doubt(world: World) -> None:
-    world.lose_link()
-    job = world.create(body("post", "a"))
-    world.regain_link()
-    world.advance(SETTINGS.grace_s + 1)
-    assert world.statuses(job) == ["sent"]
 
 
 def test_what_is_lost_again_and_again_is_unknown_in_the_end(world: World) -> None:

@@ -21,8 +21,12 @@ from tests.unit.engine.verbs import (
 from tests.virtual import World, body
 
 
-def test_after_a_crash_late_answers_are_waited_for_and_then_it_is_unknown(world: World) -> None:
+@pytest.mark.parametrize("step_s", [-86_400.0, 0.0, 86_400.0])
+def test_after_a_crash_late_answers_are_waited_for_and_then_it_is_unknown(
+    world: World, step_s: float
+) -> None:
     job = world.create(body("post", "a", "b"))
+    world.clock.wall_ahead_s += step_s
     world.restart()
     assert world.statuses(job) == ["sent", "sent"]
     world.run(world.answered(job.first))

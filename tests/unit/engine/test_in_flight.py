@@ -33,22 +33,6 @@ def test_it_is_found_by_its_message_id_until_it_lands(flight: InFlight, timers: 
     assert (flight.request_of(100), len(flight), len(timers)) == (None, 0, 0)
 
 
-def test_to_land_twice_or_without_having_been_sent_does_nothing(flight: InFlight) -> None:
-    flight.sent(1, 1, 0.0, 60.0)
-    flight.landed(2, 2)
-    assert len(flight) == 1
-    flight.landed(1, 1)
-    flight.landed(1, 1)
-    assert len(flight) == 0
-
-
-def test_the_answer_to_an_earlier_message_is_for_nobody(flight: InFlight) -> None:
-    flight.sent(1, 1, 0.0, 60.0)
-    flight.landed(1, 1)
-    flight.sent(1, 200, 5.0, 60.0)
-    assert (flight.request_of(1), flight.request_of(200)) == (None, 1)
-
-
 def test_what_an_earlier_process_sent_has_its_time_and_then_the_grace_time(
     flight: InFlight, timers: Timers[Timer]
 ) -> None:

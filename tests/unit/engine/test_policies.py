@@ -53,29 +53,6 @@ def test_an_event_is_delivered_whatever_is_inside(world: World, inside: int) -> 
     assert (world.result(job.first)["code"], world.result(job.first)["source"]) == (200, "remote")
 
 
-def test_an_event_that_its_gateway_does_not_pass_on_is_not_delivered(world: World) -> None:
-    job = world.create(event("a"))
-    world.run(world.gateway_said(job.first, 423, "resource is locked"))
-    assert world.statuses(job) == ["pending"]
-    world.advance(1)
-    world.run(world.gateway_said(world.last(job.first).message, 404, ""))
-    assert world.statuses(job) == ["error"]
-
-
-def test_an_event_that_the_remote_bundle_refuses_has_failed(world: World) -> None:
-    job = world.create(event("a"))
-    world.run(world.said({"id": job.first, "code": 500, "data": {"message": "no"}, "sign": ["remote"]}))
-    assert world.statuses(job) == ["error"]
-
-
-@pytest.mark.parametrize("inside", [408, 500])
-def test_a_late_event_is_delivered_too(world: World, inside: int) -> None:
-    job = world.create(event("a"))
-    world.advance(SETTINGS.request_timeout_s)
-    world.run(world.answered(job.first, inside))
-    assert world.statuses(job) == ["resolved"]
-
-
 # -- why -------------------------------------------------------------------------------------------
 
 
@@ -100,13 +77,6 @@ def test_what_a_request_waits_for_is_true_at_that_moment(world: World) -> None:
     answer(world, job.first)
     assert why(world, second) is None
     assert why(world, job.first) is None, "it is done"
-
-
-def test_why_names_the_rate(world: World) -> None:
-    job = world.create(body("post", "a", "b", rate=0.5))
-    assert why(world, job.first + 1) == "the job's rate is 0.5 per second"
-    world.advance(2)
-    assert why(world, job.first + 1) is None
 
 
 def test_why_names_the_lock() -> None:

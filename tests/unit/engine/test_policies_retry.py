@@ -25,13 +25,6 @@ from tests.virtual import World, body
 # -- retry -----------------------------------------------------------------------------------------
 
 
-def test_without_retry_there_is_one_attempt(world: World) -> None:
-    job = world.create(body("post", "a"))
-    answer(world, job.first, 500)
-    assert world.statuses(job) == ["error"]
-    assert world.request(job.first).history == ()
-
-
 @pytest.mark.parametrize(
     ("method", "more", "tried_again"),
     [
@@ -67,17 +60,6 @@ def test_where_it_may_have_run_only_what_may_run_twice_is_tried_again(
     assert world.statuses(job) == ["pending" if tried_again else ended]
     world.advance(1)
     assert len(world.sent) == 1 + tried_again
-
-
-@pytest.mark.parametrize("method", ["get", "post"])
-def test_after_an_error_each_is_tried_again(world: World, method: str) -> None:
-    job = world.create(body(method, "a", retry={"attempts": 2, "delay": 1}))
-    answer(world, job.first, 500)
-    assert world.statuses(job) == ["pending"]
-    world.advance(1)
-    answer(world, job.first)
-    assert world.statuses(job) == ["resolved"]
-    assert world.request(job.first).attempts == 2
 
 
 @pytest.mark.parametrize(("on", "ends"), [(["timeout"], "error"), (["error"], "timeout")])
@@ -157,18 +139,6 @@ def test_the_next_request_to_a_destination_waits_for_all_attempts(world: World) 
     assert sent(world, second) == [0]
 
 
-def test_a_late_success_of_an_earlier_attempt_settles_what_waits(world: World) -> None:
-    job = world.create(body("get", "a", retry={"attempts": 2, "delay": 10}))
-    world.advance(SETTINGS.request_timeout_s)
-    world.run(world.answered(job.first))
-    request = world.request(job.first)
-    assert request.status is RequestStatus.RESOLVED
-    assert world.result(job.first)["late"] is True
-    assert status(world, job) == ("resolved", None)
-    world.advance(100)
-    assert len(world.sent) == 1
-
-
 def test_a_late_success_of_an_earlier_attempt_settles_what_is_in_flight(world: World) -> None:
     job = world.create(body("get", "a", retry={"attempts": 2, "delay": 1}))
     world.advance(SETTINGS.request_timeout_s + 1)
@@ -182,22 +152,6 @@ def test_a_late_success_of_an_earlier_attempt_settles_what_is_in_flight(world: W
     assert world.request(job.first) == request, "who succeeded has"
 
 
-def test_a_late_failure_of_an_earlier_attempt_changes_nothing(world: World) -> None:
-    job = world.create(body("get", "a", retry={"attempts": 2, "delay": 1}))
-    world.advance(SETTINGS.request_timeout_s)
-    world.run(world.answered(job.first, 500))
-    assert world.statuses(job) == ["pending"]
-    world.advance(1)
-    world.run(world.answered(job.first, 500))
-    assert world.statuses(job) == ["sent"]
-    world.advance(SETTINGS.request_timeout_s)
-    assert world.statuses(job) == ["timeout"]
-    world.run(world.answered(job.first, 500))
-    assert world.statuses(job) == ["timeout"]
-    world.run(world.answered(world.last(job.first).message, 500))
-    assert world.statuses(job) == ["error"]
-
-
 def test_a_late_failure_of_an_attempt_is_how_it_ended_when_no_other_is_made(world: World) -> None:
     job = world.create(body("get", "a", retry={"attempts": 2, "delay": 100}))
     world.advance(SETTINGS.request_timeout_s)
@@ -206,16 +160,6 @@ def test_a_late_failure_of_an_attempt_is_how_it_ended_when_no_other_is_made(worl
     request = world.request(job.first)
     assert request.status is RequestStatus.ERROR
     assert (world.result(job.first)["code"], world.result(job.first)["late"]) == (500, True)
-
-
-def test_a_late_failure_is_seen_in_the_history(world: World) -> None:
-    job = world.create(body("get", "a", retry={"attempts": 2, "delay": 100}))
-    world.advance(SETTINGS.request_timeout_s)
-    for code in (500, 502):
-        world.run(world.answered(job.first, code))
-    (attempt,) = world.request(job.first).history
-    assert (attempt["status"], attempt["result"]["code"]) == ("error", 500), "the first answer stands"
-    assert world.statuses(job) == ["pending"], "the other attempt is made all the same"
 
 
 def test_attempts_are_counted_over_a_restart(world: World) -> None:

@@ -74,22 +74,17 @@ def test_gateways_are_counted() -> None:
     assert presence.why_away("a") is None
 
 
-def test_of_each_it_is_known_whether_it_is_connected_and_registered() -> None:
+def test_of_each_it_is_known_whether_it_is_connected_and_when_it_was_seen() -> None:
     presence = Presence("auto")
-    assert presence.of("cg-1") == (None, None)
-    said(presence, True)
-    presence.owned("cg-1", ["/remote/cg-1", "/system/x"])
-    assert presence.of("cg-1") == (True, True)
-    said(presence, False)
-    presence.owned("cg-1", None)
-    assert presence.of("cg-1") == (False, False)
-    presence.owned("cg-1", ["/remote/+"])
-    assert presence.of("cg-1") == (False, None), "an owner of many says nothing of one"
-    presence.owned("cg-1", None)
-    presence.forget_registered()
-    assert presence.of("cg-1") == (False, None)
+    assert (presence.connected("cg-1"), presence.seen_at("cg-1")) == (None, None)
+    said(presence, False, retained=True)
+    assert (presence.connected("cg-1"), presence.seen_at("cg-1")) == (False, None), "gone before we looked"
+    said(presence, True, at=AT)
+    assert (presence.connected("cg-1"), presence.seen_at("cg-1")) == (True, AT)
+    said(presence, False, at=LATER)
+    assert (presence.connected("cg-1"), presence.seen_at("cg-1")) == (False, LATER), "it was there until then"
     presence.forget_all()
-    assert presence.of("cg-1") == (None, None)
+    assert (presence.connected("cg-1"), presence.seen_at("cg-1")) == (None, LATER)
 
 
 def test_changes_are_counted_and_what_was_so_before_is_none() -> None:
@@ -106,8 +101,9 @@ def test_no_more_gateways_are_kept_than_fit(monkeypatch: pytest.MonkeyPatch) -> 
     presence = Presence("auto")
     for number in range(10):
         presence.heard(f"cg-{number}", False, AT, retained=False)
-        presence.owned(f"cg-{number}", None)
     assert presence.away_count == 3
-    assert [presence.of(f"cg-{number}").registered for number in range(2, 4)] == [False, None]
+    for number in range(10):
+        presence.seen(f"cg-{number}", LATER)
+    assert [presence.seen_at(f"cg-{number}") for number in range(2, 4)] == [LATER, None]
     presence.heard("cg-0", True, AT, retained=False)
     assert (presence.connected_count, presence.away_count) == (1, 2)

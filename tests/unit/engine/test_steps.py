@@ -4,8 +4,10 @@ from typing import Any
 
 import pytest
 
+from puppetmaster.engine.steps import Steps
 from puppetmaster.errors import Invalid
 from puppetmaster.model.job import Job
+from puppetmaster.model.request import Request
 from puppetmaster.model.spec import specs_of
 from tests.unit.engine.verbs import (
     DISPATCHING,
@@ -35,6 +37,18 @@ def shown(world: World, job: Job) -> list[tuple[str, str]]:
     requests = [world.request(id_) for id_ in job.request_ids]
     items = world.store.now.items([job.id])
     return [(one.destination, items[one.item].resource) for one in requests]
+
+
+def test_steps_come_one_after_another_at_each_gateway() -> None:
+    first, other, second, third = (
+        Request(id=id_, job=1, item=1, destination=to) for id_, to in zip(range(1, 5), "abaa", strict=True)
+    )
+    steps = Steps([third, other, second, first])
+    assert [steps.before(one) for one in (first, other, second, third)] == [None, None, 1, 1]
+    assert steps.ended(second) is None, "it ended out of turn: the first is still there"
+    assert steps.ended(first) == third.id
+    assert (steps.drop(third), steps.ended(third)) == ([third.id], None)
+    assert (len(steps), steps.ended(other), len(steps)) == (1, None, 0)
 
 
 def test_a_step_is_sent_when_the_one_before_it_ended_well(world: World) -> None:

@@ -1,15 +1,20 @@
 """/gateways over HTTP: what is put is shown, and faults are named all at once."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from puppetmaster.api import fields
+from puppetmaster.api import fleet, kinds
+from puppetmaster.bus.client import ConnectionChanged, ControllerChanged, Owners
 from puppetmaster.engine.engine import Engine
 from puppetmaster.errors import StoreError
+from puppetmaster.model.request import RequestStatus
+from puppetmaster.store.base import Changes
 from tests.desk import until
+from tests.examples import AT, a_request
 from tests.web_client import Door, batch, running
 
 WAIT_S = 10.0
@@ -35,8 +40,11 @@ def test_a_gateway_is_put_shown_and_forgotten(door: Door) -> None:
         "name": "00:0c:29:1c",
         "labels": {"site": "north"},
         "note": "é",
+        "discovered": False,
         "connected": None,
         "registered": None,
+        "checkedAt": None,
+        "lastSeenAt": None,
         "lastResult": None,
     }
     assert door.ask("GET", "/gateways/00:0c:29:1c").json == put.json
@@ -73,7 +81,7 @@ def test_selector_and_match_say_which(door: Door) -> None:
     assert names(door, "?selector=site%20notin%20(north)") == ["cg-2", "x"]
     assert names(door, "?selector=!site&match=cg-*") == []
     assert names(door, "?match=cg-*") == ["cg-1", "cg-2"]
-    wrong = door.ask("GET", "/gateways?selector=a+b&match=&registered=true")
+    wrong = door.ask("GET", "/gateways?selector=a+b&match=&registered=null")
     assert wrong.status == 400
     assert {one["path"] for one in wrong.json["errors"]} == {"selector", "match", "registered"}
 
@@ -87,6 +95,102 @@ def test_presence_is_shown(door: Door) -> None:
 
     door.app.site.dispatcher.look(heard, WAIT_S)
     assert [one["connected"] for one in door.ask("GET", "/gateways").json] == [True, False, None]
+
+
+class Controller:
+    """What the controller says of gateways when it is asked: ``here`` are registered."""
+
+    def __init__(self, door: Door, monkeypatch: pytest.MonkeyPatch, *here: str, silent: bool = False) -> None:
+        self.here = set(here)
+        self.asked: list[str] = []
+        self._silent = silent
+        self._dispatcher = door.app.site.dispatcher
+        monkeypatch.setattr(door.app.site.bus, "ask", self.ask)
+        self._dispatcher.post([ConnectionChanged(up=True), ControllerChanged(up=True)])
+
+    def ask(self, names: list[str]) -> None:
+        self.asked += names
+        if not self._silent:
+            found = {name: (f"/remote/{name}",) if name in self.here else None for name in names}
+            self._dispatcher.post([Owners(name, resources) for name, resources in found.items()])
+
+
+def test_those_are_listed_that_are_registered_that_are_not_or_are_not_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with running(tmp_path, gateway_check_s=0) as door:
+        door.ask("POST", "/gateways", [{"name": name} for name in ("a", "b", "c", "d")])
+        assert names(door, "?registered=unknown") == ["a", "b", "c", "d"]
+        Controller(door, monkeypatch, "a", "d")
+        shown = door.ask("GET", "/gateways?check=true&name=a,b,x,d").json
+        assert [(one["name"], one["registered"]) for one in shown] == [("a", True), ("b", False), ("d", True)]
+        assert shown[0]["checkedAt"] is not None
+        assert names(door, "?registered=true") == ["a", "d"]
+        assert names(door, "?registered=true&limit=1&offset=1") == ["d"]
+        assert names(door, "?registered=false") == ["b"]
+        assert names(door, "?registered=unknown") == ["c"]
+        assert door.ask("GET", "/gateways/c?check=true").json["registered"] is False
+        counts = door.ask("GET", "/system/puppetmaster").json["gateways"]
+        assert [counts[one] for one in ("registered", "notRegistered", "unknown")] == [2, 2, 0]
+
+
+def test_a_plan_says_who_is_not_registered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with running(tmp_path, gateway_check_s=0) as door:
+        many = [f"cg-{number:03}" for number in range(121)]
+        controller = Controller(door, monkeypatch, *many[:118])
+        plan = door.ask("POST", "/jobs", {**batch(*many), "dryRun": True}).json
+        said = "3 of 121 gateways are not registered: cg-118, cg-119 and cg-120."
+        assert said in plan["plan"]
+        assert plan["registration"] == {
+            "gateways": 121,
+            "registered": 118,
+            "notRegistered": 3,
+            "unknown": 0,
+            "unanswered": 0,
+            "names": ["cg-118", "cg-119", "cg-120"],
+        }
+        assert sorted(controller.asked) == many
+        door.ask("POST", "/jobs", {**batch(*many), "dryRun": True})
+        assert len(controller.asked) == 121, "what was said lately is not asked again"
+        assert names(door) == [], "a plan makes no gateway known"
+
+
+def test_a_plan_does_not_wait_for_a_silent_controller_for_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fleet, "CHECK_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(fleet, "MOST_CHECKED", 2)
+    with running(tmp_path, gateway_check_s=0) as door:
+        controller = Controller(door, monkeypatch, silent=True)
+        plan = door.ask("POST", "/jobs", {**batch("a", "b", "c"), "dryRun": True}).json
+        assert "Whether 3 of 3 gateways are registered was not found out in time." in plan["plan"]
+        assert (plan["registration"]["unknown"], plan["registration"]["unanswered"]) == (3, 3)
+        assert controller.asked == ["a", "b"]
+
+
+def test_a_plan_says_nothing_of_gateways_whose_owner_answers_for_many(
+    door: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dispatcher = door.app.site.dispatcher
+    dispatcher.post([Owners("a", ("/remote/+",))])
+    plan = door.ask("POST", "/jobs", {**batch("a"), "dryRun": True}).json
+    assert (plan["registration"]["unknown"], plan["registration"]["unanswered"]) == (1, 0)
+    assert not any("registered" in one for one in plan["plan"])
+
+
+def test_when_it_last_gave_a_sign_of_itself(door: Door) -> None:
+    door.ask("POST", "/gateways", [{"name": "a"}, {"name": "b"}, {"name": "c"}])
+    done = replace(
+        a_request(destination="c"),
+        status=RequestStatus.RESOLVED,
+        finished_at=AT,
+        result={"code": 200, "data": {}, "source": "device"},
+    )
+    late = replace(done, id=done.id + 1, destination="b", result={"code": 200, "source": "controller"})
+    door.app.store.commit(Changes(requests={one.id: one for one in (done, late)}))
+    door.app.site.dispatcher.look(lambda engine: engine.bridge("a", connected=True), WAIT_S)
+    a, b, c = (one["lastSeenAt"] for one in door.ask("GET", "/gateways").json)
+    assert (a is not None, b, c) == (True, None, AT)
 
 
 @pytest.mark.parametrize(
@@ -127,7 +231,7 @@ def test_faults_of_one_gateway(door: Door) -> None:
 
 
 def test_more_than_the_most_are_refused(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fields, "MOST_GATEWAYS", 1)
+    monkeypatch.setattr(kinds, "MOST_GATEWAYS", 1)
     answer = door.ask("POST", "/gateways", [{"name": "a"}, {"name": "b"}])
     assert (answer.status, answer.json["message"]) == (
         413,

@@ -232,18 +232,6 @@ def test_what_was_asked_for_one_by_one_is_not_doubted(locks: Locks) -> None:
     assert locks.domain("x", 0.0) == "/remote/x"
 
 
-def test_a_write_of_ours_holds_its_lock_until_it_is_answered(locks: Locks) -> None:
-    assert not locks.held("d", 0.0)
-    locks.take("d", 7)
-    assert locks.held("d", 1e9)
-    assert locks.writer("d") == 7
-    locks.give_back("d", 8)
-    assert locks.writer("d") == 7, "another's answer does not free it"
-    locks.give_back("d", 7)
-    assert not locks.held("d", 0.0)
-    assert locks.writer("d") is None
-
-
 def test_others_hold_it_until_it_is_tried_again(locks: Locks) -> None:
     locks.others_hold("d", 5.0)
     locks.others_hold("d", 3.0)

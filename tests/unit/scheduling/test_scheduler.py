@@ -1,27 +1,7 @@
 """One in flight for each destination, in the order of creation, and why a request waits."""
 
-import pytest
-
 from puppetmaster.scheduling.scheduler import LOCKED
 from tests.unit.scheduling.lanes import drained, lanes_of, pause, picks, reads, teach, writes
-
-
-def test_one_destination_has_one_in_flight_and_the_order_of_creation() -> None:
-    scheduler = lanes_of(1, known=True)
-    reads(scheduler, 1, "aab", 10)
-    assert picks(scheduler) == [10, 12]
-    scheduler.remove(12)
-    assert picks(scheduler) == []
-    scheduler.remove(10)
-    assert picks(scheduler) == [11]
-
-
-def test_the_order_of_creation_holds_over_jobs() -> None:
-    scheduler = lanes_of(1, 2, known=True)
-    reads(scheduler, 2, "a", 1)
-    reads(scheduler, 1, "a", 2)
-    reads(scheduler, 2, "a", 3)
-    assert drained(scheduler) == [1, 2, 3]
 
 
 def test_an_older_request_that_comes_back_goes_before_younger_ones() -> None:
@@ -36,59 +16,6 @@ def test_an_older_request_that_comes_back_goes_before_younger_ones() -> None:
     reads(scheduler, 1, "aa", 1)
     assert scheduler.why(5, 0.0) == "request 1 of job 1 to the same destination is before it"
     assert drained(scheduler) == [1, 2, 5, 6]
-
-
-def test_one_that_comes_back_does_not_overtake_what_is_in_flight() -> None:
-    scheduler = lanes_of(1, 2, known=True)
-    reads(scheduler, 2, "a", 5)
-    assert picks(scheduler) == [5]
-    reads(scheduler, 1, "a", 1)
-    assert picks(scheduler) == []
-    scheduler.put_back(5)
-    assert len(picks(scheduler)) == 1
-    assert scheduler.in_flight == 1
-
-
-@pytest.mark.parametrize("again", ["put back", "delayed"])
-def test_a_younger_one_that_waits_again_lets_an_older_one_go(again: str) -> None:
-    scheduler = lanes_of(1, 2, known=True)
-    reads(scheduler, 2, "a", 5)
-    assert picks(scheduler) == [5]
-    reads(scheduler, 1, "a", 1)
-    if again == "delayed":
-        scheduler.delay(5, 9.0, "it failed")
-    else:
-        scheduler.put_back(5)
-    assert picks(scheduler) == [1]
-    scheduler.remove(1)
-    scheduler.wake(5, 9.0)
-    assert picks(scheduler, 9.0) == [5]
-
-
-def test_removing_one_that_is_not_first_frees_nobody() -> None:
-    scheduler = lanes_of(1, known=True)
-    reads(scheduler, 1, "aaa", 1)
-    assert picks(scheduler) == [1]
-    scheduler.remove(2)
-    assert picks(scheduler) == []
-    scheduler.remove(1)
-    assert picks(scheduler) == [3]
-
-
-def test_removing_the_first_before_it_goes_lets_the_next_go() -> None:
-    scheduler = lanes_of(1, known=True)
-    reads(scheduler, 1, "aa", 1)
-    scheduler.remove(1)
-    assert picks(scheduler) == [2]
-
-
-def test_what_was_put_back_goes_before_what_came_later() -> None:
-    scheduler = lanes_of(1, known=True)
-    reads(scheduler, 1, "aa", 1)
-    assert picks(scheduler) == [1]
-    scheduler.put_back(1)
-    assert scheduler.in_flight == 0
-    assert drained(scheduler) == [1, 2]
 
 
 def test_one_that_was_in_flight_before_takes_its_slot_again() -> None:
@@ -118,14 +45,6 @@ def test_one_that_was_in_flight_before_can_be_put_back() -> None:
 
 
 # -- why -------------------------------------------------------------------------------------------
-
-
-def test_why_is_silent_about_what_does_not_wait() -> None:
-    scheduler = lanes_of(1, known=True)
-    reads(scheduler, 1, "a", 1)
-    assert picks(scheduler) == [1]
-    assert scheduler.why(1, 0.0) is None
-    assert scheduler.why(99, 0.0) is None
 
 
 def test_why_names_a_command_of_ours_that_was_not_answered_in_its_time() -> None:

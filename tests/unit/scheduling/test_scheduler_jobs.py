@@ -6,10 +6,8 @@ from puppetmaster.scheduling.fairness import PATIENT_S
 from puppetmaster.scheduling.scheduler import Scheduler
 from tests.unit.scheduling.lanes import (
     CACHE_S,
-    all_alike,
     drained,
     lanes_of,
-    pause,
     picks,
     reads,
     set_window,
@@ -42,20 +40,6 @@ def test_jobs_take_turns_at_one_lock() -> None:
     writes(scheduler, 2, "def", 20)
     teach(scheduler, "a", ["/remote/+"])
     assert drained(scheduler) == [10, 20, 11, 21, 12, 22]
-
-
-def test_a_job_keeps_its_limit() -> None:
-    scheduler = Scheduler(100, CACHE_S)
-    all_alike(scheduler)
-    scheduler.open_job(1, 2)
-    scheduler.open_job(2, None)
-    reads(scheduler, 1, "abcd", 10)
-    reads(scheduler, 2, "efg", 20)
-    assert picks(scheduler) == [10, 20, 11, 21, 22]
-    scheduler.remove(11)
-    assert picks(scheduler) == [12]
-    scheduler.put_back(10)
-    assert len(picks(scheduler)) == 1
 
 
 @pytest.mark.parametrize(("most", "goes"), [(9, 9), (10, 9), (109, 99), (200, 180), (500, 480)])
@@ -144,34 +128,6 @@ def test_without_a_free_slot_room_in_the_window_helps_nobody() -> None:
     assert scheduler.room_s(1.0) is None
 
 
-def test_a_paused_job_sends_nothing_and_others_go_on() -> None:
-    scheduler = lanes_of(1, 2, known=True)
-    reads(scheduler, 1, "ab", 10)
-    reads(scheduler, 2, "bc", 20)
-    pause(scheduler, 10, 11)
-    assert [scheduler.holds(id_) for id_ in (10, 20)] == [False, True]
-    assert sorted(picks(scheduler)) == [20, 21]
-    reads(scheduler, 1, "ab", 10)
-    assert picks(scheduler) == [10]
-    scheduler.remove(20)
-    assert picks(scheduler) == [11]
-
-
-def test_a_suspended_job_sends_nothing_until_it_is_resumed() -> None:
-    scheduler = lanes_of(1, 2, known=True)
-    reads(scheduler, 1, "abc", 1)
-    assert scheduler.pick(0.0) == 1
-    scheduler.suspend_job(1)
-    scheduler.suspend_job(99)
-    reads(scheduler, 1, "d", 4)
-    reads(scheduler, 2, "e", 9)
-    assert picks(scheduler) == [9]
-    scheduler.remove(1)
-    assert picks(scheduler) == []
-    scheduler.resume_job(1)
-    assert picks(scheduler) == [2, 3, 4]
-
-
 def test_a_job_keeps_its_rate() -> None:
     scheduler = lanes_of(1, rate=2, known=True)
     reads(scheduler, 1, "abcd", 1)
@@ -187,21 +143,3 @@ def test_a_job_keeps_its_rate() -> None:
     assert picks(scheduler, 20.0) == [3], "what was missed for long is not caught up"
     scheduler.close_job(99)
     scheduler.pace_over(99)
-
-
-def test_a_paced_job_holds_up_no_other() -> None:
-    scheduler = lanes_of(1, rate=1, known=True)
-    scheduler.open_job(2, None)
-    reads(scheduler, 1, "ab", 1)
-    reads(scheduler, 2, "cd", 11)
-    assert sorted(picks(scheduler)) == [1, 11, 12]
-
-
-def test_a_closed_job_is_forgotten_with_all_that_waited() -> None:
-    scheduler = lanes_of(1, 2, known=True)
-    writes(scheduler, 1, "ab", 10)
-    writes(scheduler, 2, "ab", 20)
-    scheduler.remove(10)
-    scheduler.remove(11)
-    scheduler.close_job(1)
-    assert picks(scheduler) == [20, 21]

@@ -21,6 +21,7 @@ class Wanted:
     job: int
     destination: str
     write: bool
+    remote_only: bool = False
     in_flight: bool = False
     went_s: float = 0.0
     counted: bool = False
@@ -36,6 +37,8 @@ LIMITS = (None, 1, 2, None)
 RATE = 2.0
 EVERYTHING = "/remote/+"
 MOST, WINDOW = 4, 3
+#: What the scheduler keeps of requests and jobs that are here.
+KEPT = ("requests", "lanes", "stale", "leaders", "parked", "offered", "readers", "passes", "unknown")
 #: What the controller says, by turns: one lock for all; two pairs and two alone; all alone.
 FLEETS: list[dict[str, list[str]]] = [
     {one: [EVERYTHING] for one in DESTINATIONS},
@@ -54,7 +57,10 @@ class LanesMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.scheduler = Scheduler(MOST, CACHE_S)
+        #: Destinations that can be asked directly, and jobs that send nothing for now.
+        self.direct: set[str] = set()
+        self.suspended: set[int] = set()
+        self.scheduler = Scheduler(MOST, CACHE_S, direct=self.direct.__contains__)
         self.set_window(WINDOW)
         self.now_s = 0.0
         self.ids = iter(range(1, 10_000))
@@ -79,10 +85,12 @@ class LanesMachine(RuleBasedStateMachine):
 
     # -- the model ----------------------------------------------------------------------------------
 
-    def lock_of(self, destination: str) -> str | None:
+    def lock_of(self, one: Wanted) -> str | None:
+        if one.destination in self.direct and not one.remote_only:
+            return f"/{one.destination}/controller"
         if self.everywhere is not None:
             return self.everywhere[0]
-        lock, until_s = self.known.get(destination, ("", 0.0))
+        lock, until_s = self.known.get(one.destination, ("", 0.0))
         return lock if self.now_s < until_s else None
 
     def leads(self, one: Wanted) -> bool:
@@ -114,11 +122,11 @@ class LanesMachine(RuleBasedStateMachine):
 
     def may_go(self, one: Wanted) -> bool:
         """The whole rule. An unknown lock is checked at the end: the controller is asked first."""
-        if one.in_flight or one.delayed or not self.leads(one):
+        if one.in_flight or one.delayed or one.job in self.suspended or not self.leads(one):
             return False
         if len(self.flying()) >= MOST or self.job_is_full(one.job):
             return False
-        lock = self.lock_of(one.destination)
+        lock = self.lock_of(one)
         if lock is None or (lock == EVERYTHING and not self.owner_has_room()):
             return False
         if self.locked_until_s.get(lock, 0.0) > self.now_s:
@@ -137,14 +145,18 @@ class LanesMachine(RuleBasedStateMachine):
 
     # -- what happens -------------------------------------------------------------------------------
 
-    @rule(job=st.sampled_from(JOBS), destination=st.sampled_from(DESTINATIONS), write=st.booleans())
-    def add(self, job: int, destination: str, write: bool) -> None:
-        one = Wanted(next(self.ids), job, destination, write)
-        self.enter(one)
+    @rule(
+        job=st.sampled_from(JOBS),
+        destination=st.sampled_from(DESTINATIONS),
+        write=st.booleans(),
+        remote_only=st.sampled_from([False, False, False, True]),
+    )
+    def add(self, job: int, destination: str, write: bool, remote_only: bool) -> None:
+        self.enter(Wanted(next(self.ids), job, destination, write, remote_only))
 
     def enter(self, one: Wanted) -> None:
         self.wanted.append(one)
-        self.scheduler.add(one.id, one.job, one.destination, write=one.write)
+        self.scheduler.add(one.id, one.job, one.destination, write=one.write, remote_only=one.remote_only)
 
     def leave(self, one: Wanted) -> None:
         one.in_flight, one.lock, one.delayed = False, None, False
@@ -164,7 +176,7 @@ class LanesMachine(RuleBasedStateMachine):
             return
         one = next(one for one in self.wanted if one.id == id_)
         assert id_ in may, f"{one} may not go"
-        lock = self.lock_of(one.destination)
+        lock = self.lock_of(one)
         if lock == EVERYTHING and not self.busy():
             self.heard_s = self.now_s
         one.in_flight, one.lock = True, lock
@@ -226,7 +238,7 @@ class LanesMachine(RuleBasedStateMachine):
     def delay(self, data: st.DataObject, delay_s: float, locked: bool) -> None:
         one = data.draw(st.sampled_from(self.flying()))
         until_s = self.now_s + delay_s
-        lock = self.lock_of(one.destination)
+        lock = self.lock_of(one)
         if locked:
             self.known.pop(one.destination, None)
             if lock is not None:
@@ -269,6 +281,21 @@ class LanesMachine(RuleBasedStateMachine):
         for one in back:
             self.enter(one)
 
+    @rule(job=st.sampled_from(JOBS))
+    def suspend(self, job: int) -> None:
+        self.suspended.add(job)
+        self.scheduler.suspend_job(job)
+
+    @rule(job=st.sampled_from(JOBS))
+    def go_on(self, job: int) -> None:
+        self.suspended.discard(job)
+        self.scheduler.resume_job(job)
+
+    @rule(destination=st.sampled_from(DESTINATIONS))
+    def reroute(self, destination: str) -> None:
+        self.direct ^= {destination}
+        self.scheduler.rerouted(destination)
+
     @rule(window=st.integers(1, MOST))
     def set_window(self, window: int) -> None:
         self.window = window
@@ -280,6 +307,7 @@ class LanesMachine(RuleBasedStateMachine):
         self.aside = [one for one in self.aside if one.job != job]
         for one in [one for one in self.wanted if one.job == job]:
             self.leave(one)
+        self.suspended.discard(job)
         self.scheduler.close_job(job)
         self.scheduler.open_job(job, self.limits[job], self.rate_of(job))
         if self.rate_of(job) is not None:
@@ -374,9 +402,10 @@ class LanesMachine(RuleBasedStateMachine):
             assert self.automatic() >= self.window
 
     def teardown(self) -> None:
-        """Nobody starves: once nothing is paused, all go."""
+        """Nobody starves: once nothing is paused, all go. Nothing is kept of them."""
         for job in JOBS:
             self.resume(job)
+            self.go_on(job)
         self.set_window(2)
         for _ in range(200):
             if not self.wanted:
@@ -395,6 +424,9 @@ class LanesMachine(RuleBasedStateMachine):
             self.advance(1.0)
         assert not self.wanted, f"{[one.id for one in self.wanted]} never went"
         assert (self.scheduler.in_flight, self.scheduler.automatic) == (0, 0)
+        for job in JOBS:
+            self.scheduler.close_job(job)
+        assert [name for name in KEPT if getattr(self.scheduler, f"_{name}")] == []
 
 
 LanesMachine.TestCase.settings = settings(max_examples=400, stateful_step_count=50)

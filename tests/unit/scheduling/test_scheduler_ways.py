@@ -1,7 +1,7 @@
 """Gateways that can be asked directly, and their way back to the remote bundle."""
 
 from puppetmaster.scheduling.scheduler import LOCKED, Scheduler
-from tests.unit.scheduling.lanes import CACHE_S, drained, picks, reads, set_window, teach, writes
+from tests.unit.scheduling.lanes import CACHE_S, picks, reads, set_window, teach, writes
 
 
 class Ways:
@@ -54,30 +54,6 @@ def test_what_waits_for_the_controllers_word_goes_when_there_is_a_direct_way() -
     assert list(ways.scheduler.questions(9)) == ["b", "c"], "nobody asks for a any more"
     teach(ways.scheduler, "bc")
     assert picks(ways.scheduler) == [2, 3]
-
-
-def test_what_waits_for_a_lock_goes_when_there_is_a_direct_way() -> None:
-    ways = Ways()
-    teach(ways.scheduler, "a", ["/remote/+"])
-    writes(ways.scheduler, 1, "abbcd", 1)
-    ways.scheduler.add(9, 1, "e", write=True, remote_only=True)
-    assert picks(ways.scheduler) == [1]
-    ways.reroute("bde")
-    assert picks(ways.scheduler) == [2, 5]
-    ways.scheduler.remove(2)
-    assert picks(ways.scheduler) == [3]
-    ways.scheduler.remove(1)
-    assert drained(ways.scheduler) == [4, 9]
-
-
-def test_what_waits_for_a_direct_way_goes_by_the_other_when_that_is_gone() -> None:
-    ways = Ways("ab")
-    teach(ways.scheduler, "z", ["/remote/+"])
-    writes(ways.scheduler, 1, "ab", 1)
-    ways.reroute("")
-    assert picks(ways.scheduler) == [1], "both need one lock"
-    ways.scheduler.remove(1)
-    assert picks(ways.scheduler) == [2]
 
 
 def test_what_is_delayed_waits_on_whatever_the_way() -> None:
