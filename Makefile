@@ -15,7 +15,7 @@ need_venv = $(1) -c 'import ensurepip' 2>/dev/null || \
 	{ echo "$(1) cannot make an environment: apt install python3-venv" >&2; exit 1; }
 
 # What an installed bundle consists of, and what its archive holds beside that.
-TARGET_FILES = bundle.json index.py requirements.txt LICENSE README.md CHANGELOG.md \
+TARGET_FILES = bundle.json index.py requirements.txt requirements-postgresql.txt LICENSE README.md CHANGELOG.md \
 	schema/openapi.json $(wildcard data/*.factory) \
 	$(shell find puppetmaster -name '*.py' -o -path 'puppetmaster/dashboard/*' -type f)
 DIST_DIRS = schema tests sandbox benchmarks docs build-deb .ci
@@ -53,7 +53,7 @@ $(VENV)/.ready-sandbox: $(VENV)/.ready sandbox/requirements.txt
 	$(BIN)/python -m pip check
 	@touch $@
 
-$(READY): $(VENV)/.ready-sandbox tests/requirements.txt
+$(READY): $(VENV)/.ready-sandbox tests/requirements.txt requirements-postgresql.txt
 	$(BIN)/python -m $(PIP_INSTALL) -r requirements.txt -r tests/requirements.txt
 	$(BIN)/python -m pip check
 	@touch $@
@@ -71,9 +71,9 @@ sandbox: $(VENV)/.ready-sandbox ## The demo's broker, controller and gateways, a
 run: $(VENV)/.ready ## Run the bundle on the broker of BROKER_PORT_1883_TCP_ADDR and _PORT
 	@$(BIN)/python index.py
 
-# Most of their time is waiting, for processes and for time to pass: three files at once keep two cores busy.
+# Those that wait, for processes and for time to pass, run beside those that work: four files keep two cores busy.
 test: $(READY) ## Run all tests
-	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder
 
 torture: $(READY) ## Kill the bundle 400 times, a quarter of it on bridged gateways, 100,000 malformed inputs, let disk and clock fail
 	$(BIN)/python -m tests.torture --kills 300 --bridged 100 --seed 1 --inputs 100000
@@ -138,6 +138,8 @@ install: ## Install the bundle as a service below $(DESTDIR), with an environmen
 	install -d $(DESTDIR)$(dir $(SETTINGS))
 	@test -e $(DESTDIR)$(SETTINGS) || echo '{}' > $(DESTDIR)$(SETTINGS)
 	@echo "installed: the command $(NAME), and the service $(NAME)"
+	@if [ -e $(INSTALL_DIR)/data/$(NAME).db ]; then echo "$(RUN_DIR)/data has the jobs of an earlier" \
+		"installation: the service does not read them; docs/install.md says how it is given them"; fi
 
 uninstall: ## Remove the installed bundle; its settings and what it has stored stay
 	@for file in $(TARGET_FILES); do rm -f $(INSTALL_DIR)/$$file; done

@@ -38,7 +38,8 @@ class Index(app.Puppetmaster):
 def main() -> None:
     """Run until SIGINT or SIGTERM.
 
-    Ends with a sentence and code 1 when it cannot start, go on, or stop well.
+    Ends with a sentence and code 1 when it cannot start, go on, or stop well. Code 75 instead: another
+    process leads its bus, and a later try may do.
     """
     try:
         settings = Settings.from_environment(data_dir=places.data_dir())
@@ -54,7 +55,8 @@ def main() -> None:
         gc.set_threshold(10_000, 20, 50)
         sys.setswitchinterval(SWITCH_S)
     except PuppetmasterError as error:
-        sys.exit(f"puppetmaster cannot start: {error}")
+        print(f"puppetmaster cannot start: {error}", file=sys.stderr)  # noqa: T201 - for who started it
+        sys.exit(error.exit_code)
     bundle.alone = True
     try:
         bundle.start()

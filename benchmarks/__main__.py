@@ -29,6 +29,7 @@ SHORT: dict[str, list[str]] = {
     "load": ["--count", "5000", "--jobs", "20", "--seconds", "3"],
     "sockets": ["--count", "2000", "--subscribers", "50", "--rounds", "1", "--changes", "20"],
     "store": ["--rounds", "3"],
+    "stores": ["--rounds", "3", "--count", "2000"],
     "retention": ["--count", "5000", "--jobs", "5000", "--rounds", "1"],
     "registry": ["--counts", "5000"],
     "page": ["--count", "2000"],

@@ -9,7 +9,7 @@ import resource
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -19,6 +19,7 @@ from puppetmaster.api.pages import encoded
 from puppetmaster.api.service import Service
 from puppetmaster.bundle.runtime import SteadySanji
 from puppetmaster.clock import Clock
+from puppetmaster.engine.engine import Engine
 from puppetmaster.events import Hub
 from puppetmaster.settings import Settings
 from puppetmaster.site import Site
@@ -31,6 +32,9 @@ ASKED = (
     "limit=100&selector=site!=site-3,model in (uc-1,uc-2),!retired",
     "limit=100&match=cg-*7",
     "limit=0&selector=serial=s77",
+    "limit=100&registered=false",
+    "limit=100&registered=true&offset=20000",
+    "limit=100&registered=unknown&selector=site=site-3",
     "",
 )
 
@@ -88,6 +92,13 @@ def measure(directory: Path, count: int, rounds: int) -> None:
             waited_s = time.perf_counter() - waited_s
             print(f"{count} gateways, {what}: put in {taken_ms:.0f} ms, {waited_s:.1f} s with the disk")
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        names = [one["name"] for one in body]
+        taken_ms = spent_ms(lambda: said(site, names), 1)
+        grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+        print(f"{count} gateways, what the controller says of each: {taken_ms:.0f} ms, {grown:.1f} MB")
+        taken_ms = spent_ms(lambda: service.gateways.registration(names), rounds)
+        print(f"{count} gateways, which of a plan's are registered: {taken_ms:.1f} ms")
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         for asked in ASKED:
             taken_ms = spent_ms(lambda asked=asked: answered(service, asked), rounds)  # type: ignore[misc]
             print(f"{count} gateways, GET /gateways?{asked}: {taken_ms:.1f} ms")
@@ -98,9 +109,19 @@ def measure(directory: Path, count: int, rounds: int) -> None:
         store.close()
 
 
+def said(site: Site, names: Sequence[str]) -> None:
+    """The controller has answered for each gateway; each tenth is not registered, and some are not known."""
+
+    def take(engine: Engine) -> None:
+        for number, name in enumerate(names[: len(names) * 9 // 10]):
+            engine.owners(name, None if number % 10 == 0 else [f"/remote/{name}"])
+
+    site.dispatcher.look(take, 60)
+
+
 def answered(service: Service, asked: str) -> int:
     """Bytes of the answer, part by part as a door sends it."""
-    wanted = query.parse(query.parameters(asked), ("limit", "offset", "selector", "match"))
+    wanted = query.parse(query.parameters(asked), ("limit", "offset", "selector", "match", "registered"))
     return sum(map(len, encoded(service.gateways.known(wanted))))
 
 

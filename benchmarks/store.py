@@ -22,7 +22,7 @@ from tinydb import TinyDB
 
 from puppetmaster.model.job import Job, JobStatus, fresh_counts
 from puppetmaster.model.request import Request, RequestStatus
-from puppetmaster.store.base import FIRST_REQUEST_ID, Changes, Ids
+from puppetmaster.store.base import FIRST_REQUEST_ID, Changes, Ids, Store
 from puppetmaster.store.sqlite.store import SqliteStore
 
 AT = "2026-01-02T03:04:05.678Z"
@@ -66,6 +66,12 @@ def request(number: int, *, done: bool, job: int = JOB) -> Request:
 def filled(directory: Path, stored: int, job: int = JOB) -> SqliteStore:
     """A store of so many requests, in jobs of ``job`` requests that have ended."""
     store = SqliteStore(directory)
+    fill(store, stored, job)
+    return store
+
+
+def fill(store: Store, stored: int, job: int = JOB) -> None:
+    """Put so many requests into a store, in jobs of ``job`` requests that have ended."""
     changes = Changes()
     for first in range(0, stored, job):
         total = min(job, stored - first)
@@ -87,7 +93,6 @@ def filled(directory: Path, stored: int, job: int = JOB) -> SqliteStore:
         if len(changes.requests) >= JOB or first + total == stored:
             store.commit(replace(changes, ids=Ids(ended.id + 1, ended.first + total)))
             changes = Changes()
-    return store
 
 
 def transaction(numbers: range, *, done: bool) -> tuple[list[Request], list[str]]:

@@ -110,13 +110,14 @@ def with_metrics(page: str) -> str:
     some: dict[str, Any] = {
         one.name: {"resolved": 0} if "dict" in str(one.type) else 0 for one in fields(Snapshot)
     }
-    gateways = {"connected": 0, "away": 0, "changes": 0, "owners": {"/remote/+": {"window": 0, "busy": 0}}}
+    counts = ("connected", "away", "changes", "registered", "notRegistered", "unknown")
+    gateways = {**dict.fromkeys(counts, 0), "owners": {"/remote/+": {"window": 0, "busy": 0}}}
     bus = dict.fromkeys(("connected", "controller", "registered"), False)
     health = {"bus": bus, "store": {"writable": True}, "gateways": gateways}
     service = SimpleNamespace(counts=lambda: {what: {"pending": 0} for what in ("jobs", "requests")})
     times = dict.fromkeys(("commits", "dispatches", "turns"), Tally())
     dispatcher = SimpleNamespace(look=lambda *_: Snapshot(**some), **times)
-    metrics = Metrics(cast(Any, service), cast(Any, dispatcher), lambda: health, ROOT / "none", lambda: 0)
+    metrics = Metrics(cast(Any, service), cast(Any, dispatcher), lambda: health, lambda: 0, lambda: 0)
     rows = []
     for one in metrics.collect():
         labels = dict.fromkeys(name for sample in one.samples for name in sample.labels if name != "le")

@@ -32,7 +32,7 @@ from puppetmaster.model.notice import Hook, hooks_of
 from puppetmaster.model.timeline import Event
 from puppetmaster.settings import Settings
 from puppetmaster.site import Registered, Site
-from puppetmaster.store.sqlite.store import SqliteStore
+from puppetmaster.store.opening import open_store
 from puppetmaster.threads import Vital
 
 _M_MMAP_THRESHOLD = -3
@@ -83,7 +83,7 @@ class App:
         self._clock = Clock()
         self._manager = Manager(now_s=self._clock.now_s)
         self._started_at = iso(self._clock.wall_s())
-        self.store = SqliteStore(settings.data_dir)
+        self.store = open_store(settings)
         self.hub = Hub()
         self.site = Site(settings, self.store, self.hub, self._clock, bundle)
         self.site.dispatcher.turned = self._turned
@@ -109,7 +109,7 @@ class App:
     def _door(self, where: Address) -> HttpApp:
         sockets = Broadcaster(self.service, self.hub, self._clock)
         numbers = Metrics(
-            self.service, self.site.dispatcher, self.health, self.store.path, lambda: sockets.count
+            self.service, self.site.dispatcher, self.health, self.store.disk_bytes, lambda: sockets.count
         )
         try:
             return HttpApp(self.settings, where, Backend(self.service, self.health), sockets, numbers)
@@ -131,7 +131,7 @@ class App:
             StoreError: the store cannot be read or written.
             PuppetmasterError: a thread cannot be started.
         """
-        log.info("puppetmaster %s keeps its jobs in %s", __version__, self.store.path)
+        log.info("puppetmaster %s keeps its jobs in %s", __version__, self.store.place)
         try:
             self.site.start()
             self.webhooks.start()
@@ -185,7 +185,7 @@ class App:
             "startedAt": self._started_at,
             "healthy": fine and now.stalled is None and now.ids_left > 0,
             "bus": bus,
-            "store": {"writable": now.stalled is None, "reason": now.stalled, "path": str(self.store.path)},
+            "store": {"writable": now.stalled is None, "reason": now.stalled, "path": self.store.place},
             "limits": self.settings.public(),
             "inForce": self._in_force(),
             "webhooks": self.webhooks.view(),

@@ -250,7 +250,7 @@ class Dispatcher:
             for event in one if isinstance(one, Sequence) else ():
                 self._guarded(self._take, event)
         self._guarded(self._turn)
-        self._release(arrived)
+        self._release()
         if self._asks_again:
             self._catch_up()
         self._guarded(self._keep_house)
@@ -281,15 +281,8 @@ class Dispatcher:
                 one = self._inbox.get_nowait()
         return arrived
 
-    def _release(self, arrived: Sequence[Sequence[BusEvent] | _Call | None]) -> None:
-        """Tell the bus that these events need no memory any more, unless they stay in memory."""
-        self._taken_bytes += sum(
-            event.size_bytes
-            for one in arrived
-            if isinstance(one, Sequence)
-            for event in one
-            if isinstance(event, Answered)
-        )
+    def _release(self) -> None:
+        """Tell the bus that the answers that were taken need no memory any more, unless they stay there."""
         if self._engine.stalled:
             if self._taken_bytes >= HELD_BYTES:  # no more is read: what timers ask for may lie at the broker
                 self._held_until_s = math.inf
@@ -326,6 +319,7 @@ class Dispatcher:
         match event:
             case Answered():
                 self._answers_came = True
+                self._taken_bytes += event.size_bytes
                 self._take_answer(event, AGAIN_FIRST_S)
             case Owners(destination, resources):
                 engine.owners(destination, resources)

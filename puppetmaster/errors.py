@@ -78,6 +78,8 @@ class PuppetmasterError(Exception):
 
     status: ClassVar[int] = 500
     code: ClassVar[str] = "internal"
+    #: The exit code of a process that ends for this.
+    exit_code: ClassVar[int] = 1
 
     def __init__(self, message: str | None = None) -> None:
         super().__init__(message or " ".join((type(self).__doc__ or "").split()))
@@ -191,6 +193,12 @@ class StoreError(Unavailable):
 
 class NotKnown(StoreError):
     """The store could not be written, and after a crash this may be in it all the same."""
+
+
+class NotLeading(StoreError):
+    """Another process leads this bus."""
+
+    exit_code = 75  # EX_TEMPFAIL: its supervisor may try again
 
 
 class SettingsError(PuppetmasterError):

@@ -6,7 +6,7 @@ gets fewer states, never an endless queue, and always the last state.
 
 import threading
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 
 from puppetmaster.model.job import Job
@@ -48,12 +48,8 @@ class Change:
         requests = None if self.requests is None or later.requests is None else self.requests | later.requests
         if requests is not None and len(requests) > MOST_REQUESTS:
             requests = None
-        return replace(
-            later,
-            created=self.created or later.created,
-            ended=self.ended or later.ended,
-            requests=requests,
-        )
+        created, ended = self.created or later.created, self.ended or later.ended
+        return Change(later.job, created, ended, later.deleted, requests)
 
 
 class Mailbox:

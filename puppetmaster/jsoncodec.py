@@ -125,7 +125,8 @@ def decode_body(payload: bytes | bytearray) -> Any:
 
 def values(payload: bytes | bytearray) -> int:
     """Most values that the JSON can have: the number of its commas and opening brackets."""
-    return sum(payload.count(mark) for mark in b"[{,")  # three steps, between which other threads run
+    # Three steps, between which other threads run.
+    return payload.count(b"[") + payload.count(b"{") + payload.count(b",")
 
 
 def weight(payload: bytes) -> int:

@@ -74,6 +74,10 @@ class Settings:
         high=1_048_576,
     )
     data_dir: Path = _knob(_DATA, "where puppetmaster.db is kept")  # noqa: RUF009 - a Path is immutable
+    store: str = _knob(
+        "",
+        "where jobs are kept, if not in puppetmaster.db: a PostgreSQL database, postgresql://host/database",
+    )
     log_level: str = _knob("info", f"how much is logged: {', '.join(LOG_LEVELS)}, in any letter case")
     request_timeout_s: float = _knob(
         60.0, "from sent to answer, for requests that name no other", low=0.1, high=86400 * 30

@@ -12,7 +12,6 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from sandbox import bundles
@@ -20,7 +19,7 @@ from sandbox.ask import ask
 from sandbox.broker import Broker
 from sandbox.controller import DEPENDENCY, Options, controller_process
 from sandbox.gateway import Gateway
-from sandbox.process import Process, ProcessError
+from sandbox.process import Parts, Process, ProcessError
 
 RECONNECT_S = 1  # mosquitto counts in whole seconds
 
@@ -126,7 +125,7 @@ class BridgedGateway:
         raise ProcessError(f"expected {self.name} to be reached from the server within {timeout_s:g} s")
 
 
-class BridgedFleet:
+class BridgedFleet(Parts):
     """A server and its gateways: starts each part as a process of its own, and ends them all.
 
     Args:
@@ -187,7 +186,7 @@ class BridgedFleet:
             for each in gateways
         }
         self._with_bundle = bundle
-        self._parts = ExitStack()
+        super().__init__()
 
     def start(self) -> Self:
         """Start the server, then all gateways at the same time, then puppetmaster."""
@@ -205,21 +204,6 @@ class BridgedFleet:
             self._parts.close()
             raise
         return self
-
-    def stop(self) -> None:
-        """End every part that still runs."""
-        self._parts.close()
-
-    def __enter__(self) -> Self:
-        return self.start()
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.stop()
 
 
 def bundle_process(kind: str, name: str, broker: Broker, *options: object) -> Process:

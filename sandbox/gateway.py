@@ -1,19 +1,17 @@
 """A whole gateway of the sandbox: broker, controller, a fleet of remote gateways, and the bundle."""
 
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from sandbox.broker import Broker, Kind
 from sandbox.controller import Options, controller_process
-from sandbox.process import PROJECT, Process
+from sandbox.process import PROJECT, Parts, Process
 
 FLEET_READY_S = 1000.0  # 10,000 models, each of which takes the real controller 44 to 90 ms
 
 
-class Gateway:
+class Gateway(Parts):
     """Starts each part as a process of its own, and ends them all, the last one first.
 
     Args:
@@ -65,7 +63,7 @@ class Gateway:
             },
             ready="registered with the controller",
         )
-        self._parts = ExitStack()
+        super().__init__()
 
     def start(self, *, bundle: bool = True) -> Self:
         """Start every part and wait until it is ready; without the bundle when that is started later."""
@@ -82,21 +80,6 @@ class Gateway:
             self._parts.close()
             raise
         return self
-
-    def stop(self) -> None:
-        """End every part that still runs."""
-        self._parts.close()
-
-    def __enter__(self) -> Self:
-        return self.start()
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.stop()
 
 
 assert PROJECT.joinpath("index.py").exists(), "the sandbox runs from a checkout of the project"

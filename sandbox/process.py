@@ -11,6 +11,7 @@ import time
 from collections import deque
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -262,3 +263,26 @@ class Process:
     def _message(self, sentence: str) -> str:
         last = "\n  ".join(self.output()[-15:]) or "(nothing)"
         return f"{sentence}; its last lines were:\n  {last}"
+
+
+class Parts:
+    """What is made of several parts: ``with`` starts them, and ends every one that still runs."""
+
+    def __init__(self) -> None:
+        self._parts = ExitStack()
+
+    def start(self) -> Self:
+        """Start every part and wait until it is ready."""
+        raise NotImplementedError
+
+    def stop(self) -> None:
+        """End every part that still runs."""
+        self._parts.close()
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()

@@ -5,7 +5,7 @@ A test compares both. Of this folder the document alone is installed: the HTTP d
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from puppetmaster.api.fields import Field, Many
 from puppetmaster.api.operations import OPERATIONS, WEBSOCKET, Operation
 from puppetmaster.model.caller import Role
 from puppetmaster.model.job import JobStatus
-from puppetmaster.model.request import FAILURES, OPEN, RequestStatus
+from puppetmaster.model.request import FAILURES, OPEN, UNANSWERED, RequestStatus
 
 FILE = Path(__file__).with_name("openapi.json")
 PAGE_FILE = Path(fields.__file__).parents[1] / "dashboard" / "contract.js"
@@ -292,6 +292,20 @@ def text() -> bytes:
     return json.dumps(description(), indent=2).encode("ascii") + b"\n"
 
 
+def _policies() -> Iterator[tuple[str, Shape]]:
+    """The optional properties of a job that a form can hold, by their paths: what is typed for each."""
+    for one in fields.NEW_JOB:
+        if not one.given and one.name != "timeout":
+            continue
+        for part in one.parts or (one,):
+            kind = part.kind
+            seconds = True if kind.unit == "S" else None
+            told = {"default": part.default, "seconds": seconds, "words": kind.schema.get("enum")}
+            if kind.form is not kinds.Form.ANY:
+                path = f"{one.name}.{part.name}" if one.parts else part.name
+                yield path, {"form": kind.form, **{name: it for name, it in told.items() if it is not None}}
+
+
 def page_words() -> bytes:
     """All of ``contract.js``: the lists and words of the API that the page shows."""
     words = {
@@ -299,9 +313,11 @@ def page_words() -> bytes:
         "DONE": [status for status in RequestStatus if status not in OPEN],
         "OPEN": [status for status in RequestStatus if status in OPEN],
         "FAILURES": FAILURES,
+        "UNANSWERED": [status for status in RequestStatus if status in UNANSWERED],
         "JOB_STATUSES": list(JobStatus),
         "SOURCES": SOURCES,
         "WAYS": WAYS,
+        "POLICIES": dict(_policies()),
         "ROLES": list(Role),
         "HAPPENED": HAPPENED,
     }

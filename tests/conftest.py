@@ -28,9 +28,30 @@ settings.load_profile("puppetmaster")
 def _known_ids() -> Iterator[None]:
     """Request ids of the stores that tests make begin at 2^31; else they begin anywhere."""
     with pytest.MonkeyPatch.context() as patch:
-        for module in ("sqlite.store", "memory"):
+        for module in ("sqlite.store", "memory", "postgres.store"):
             patch.setattr(f"puppetmaster.store.{module}.first_request_id", lambda: FIRST_REQUEST_ID)
         yield
+
+
+#: The files that take longest: they are among the first.
+LONGEST = ("test_package.py", "test_kills.py", "test_outages.py", "test_flow.py", "test_fuzz.py")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Where several workers run, let files that wait for processes (tests/system) run beside those that work.
+
+    All of them are begun in the first half, so that at the end no worker is left with a long one.
+    """
+    if not hasattr(config, "workerinput"):
+        return
+    files = dict.fromkeys(item.path for item in items)
+    works = [path for path in files if "system" not in path.parts]
+    waits = sorted(
+        (path for path in files if "system" in path.parts), key=lambda one: one.name not in LONGEST
+    )
+    place = {path: at / len(waits) / 2 for at, path in enumerate(waits)}
+    place |= {path: at / len(works) for at, path in enumerate(works)}
+    items.sort(key=lambda item: place[item.path])
 
 
 #: What tests may find missing: Debian's packages of these names bring it.
@@ -42,6 +63,7 @@ PACKAGES = (
     "mosquitto",
     "nginx",
     "openssl",
+    "postgresql",
     "prometheus",
     "python3-venv",
     "systemd",

@@ -3,7 +3,7 @@
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -163,10 +163,17 @@ class Flow:
 
 
 @contextmanager
-def running(directory: Path, *fleet: str, shape: str = "per-gateway", tuned: bool = True) -> Iterator[Flow]:
+def running(
+    directory: Path,
+    *fleet: str,
+    shape: str = "per-gateway",
+    tuned: bool = True,
+    settings: Mapping[str, str] = SETTINGS,
+    broker_config: str = "",
+) -> Iterator[Flow]:
     """Start it with a fleet of these options; the broker is set as in the sandbox, or not ``tuned``."""
     options = ["--shape", shape, *fleet, "--to", MARKER]
-    system = Gateway(directory, fleet=options, settings=SETTINGS)
+    system = Gateway(directory, fleet=options, settings=settings, broker_config=broker_config)
     system.broker.tuned = tuned
     with (
         system as gateway,

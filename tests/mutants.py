@@ -63,7 +63,9 @@ GROUPS: Mapping[str, Group] = {
     ),
     "store": Group(
         "store/base store/memory store/datadir store/transfer store/sqlite/store store/sqlite/reader "
-        "store/sqlite/migrations store/sqlite/rows store/sqlite/documents",
+        "store/sqlite/migrations store/sqlite/rows store/sqlite/documents store/opening "
+        "store/postgres/connection store/postgres/rows store/postgres/reader store/postgres/store "
+        "store/postgres/turns store/postgres/lead store/postgres/schema store/postgres/transfer",
         "unit/store contract/test_store.py contract/test_gateways_stored.py contract/test_retention.py "
         "unit/engine/test_drafts.py unit/api system/test_disk.py",
     ),

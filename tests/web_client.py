@@ -10,9 +10,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import pytest
 from websockets.sync.client import ClientConnection, connect
 
 from puppetmaster.app import App
+from puppetmaster.bus.client import ConnectionChanged, ControllerChanged, Owners
 from puppetmaster.settings import Settings
 
 #: Nothing listens there: the bus stays down, and requests stay pending.
@@ -120,3 +122,27 @@ def received(connection: socket.socket) -> bytes:
     while part := connection.recv(1 << 16):
         parts.append(part)
     return b"".join(parts)
+
+
+class Controller:
+    """What the controller says of gateways when it is asked: those in ``here`` are registered."""
+
+    def __init__(self, door: Door, monkeypatch: pytest.MonkeyPatch, *here: str) -> None:
+        self.here = set(here)
+        self.asked: list[str] = []
+        #: Whether it answers nothing; whether it has one owner for all gateways.
+        self.silent = self.wildcard = False
+        self._dispatcher = door.app.site.dispatcher
+        monkeypatch.setattr(door.app.site.bus, "ask", self.ask)
+        self._dispatcher.post([ConnectionChanged(up=True), ControllerChanged(up=True)])
+
+    def ask(self, names: list[str]) -> None:
+        """Take the questions of the bus client."""
+        self.asked += names
+        if not self.silent:
+            self._dispatcher.post([Owners(name, self._resources(name)) for name in names])
+
+    def _resources(self, name: str) -> tuple[str, ...] | None:
+        if self.wildcard:
+            return ("/remote/+",)
+        return (f"/remote/{name}",) if name in self.here else None

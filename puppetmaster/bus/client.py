@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import count
-from typing import Any
+from typing import Any, Final
 
 from puppetmaster import jsoncodec
 from puppetmaster.bus import visit
@@ -139,19 +139,19 @@ class Deregistering:
     model: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Answered:
     """An answer has arrived on one of our tunnels."""
 
     #: The id of the message that it answers.
-    message: int
-    answer: Reply
+    message: Final[int]
+    answer: Final[Reply]
     #: What ``acknowledge`` is given once the answer is on disk. None: it came at QoS 0.
-    receipt: Receipt | None = None
+    receipt: Final[Receipt | None] = None
     #: The tunnel of the gateway that answered directly; empty: the answer came through our own controller.
-    tunnel: str = ""
+    tunnel: Final[str] = ""
     #: About how much memory the answer takes. ``release`` is given it when the answer is no longer in memory.
-    size_bytes: int = field(default=0, compare=False)
+    size_bytes: Final[int] = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -309,7 +309,8 @@ class BusClient:
 
     def send(self, commands: Sequence[Outgoing]) -> bool:
         """Send commands in their order. Returns False when there is no connection: then none has left."""
-        self._expect([command.tunnel for command in commands if command.tunnel])
+        if tunnels := [command.tunnel for command in commands if command.tunnel]:
+            self._expect(tunnels)
         return self._connection.send(commands)
 
     def expect(self, destinations: Iterable[str]) -> None:
@@ -419,6 +420,7 @@ class BusClient:
     def _take_all(self, messages: list[Received]) -> None:
         events: list[BusEvent] = []
         done: list[Receipt] = []
+        size_bytes = 0
         for message in messages:
             try:
                 found = self._take(message)
@@ -428,13 +430,16 @@ class BusClient:
                 log.exception("a message on %s cannot be read", message.topic)
                 found = self._take_garbled(message, "it cannot be read")
             events += found
-            if message.receipt is not None and not any(isinstance(event, Answered) for event in found):
+            answered = found[0] if found else None  # an answer is the only event of its message
+            if isinstance(answered, Answered):
+                size_bytes += answered.size_bytes
+            elif message.receipt is not None:
                 done.append(message.receipt)
         if done:
             self._connection.acknowledge(done)
         if events:
             # Held before the events are passed on: the dispatcher may release them at once.
-            self._connection.hold(sum(event.size_bytes for event in events if isinstance(event, Answered)))
+            self._connection.hold(size_bytes)
             self._tell(events)
 
     def _take(self, received: Received) -> list[BusEvent]:

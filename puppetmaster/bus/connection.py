@@ -411,7 +411,7 @@ class Connection:
         """Read and write until ``stop`` is called. Raises OSError, Malformed: the connection broke."""
         heard_s = looked_s = time.monotonic()
         self._outworn = None
-        more = False
+        more, watched = False, 0
         woken, wakes = socket.socketpair()
         with selectors.DefaultSelector() as selector, woken, wakes:
             wakes.setblocking(False)
@@ -422,7 +422,10 @@ class Connection:
                 if full:  # we do not read, so the broker's silence means nothing
                     heard_s = time.monotonic()
                 reading = 0 if full else selectors.EVENT_READ
-                _watch(selector, connection, reading | (selectors.EVENT_WRITE if pause_s <= 0 else 0))
+                wanted = reading | (selectors.EVENT_WRITE if pause_s <= 0 else 0)
+                if wanted != watched:
+                    _watch(selector, connection, wanted)
+                    watched = wanted
                 wait_s = pause_s if 0 < pause_s < LOOK_UP_S else LOOK_UP_S
                 reads_on = more and not full
                 ready = {key.fileobj: events for key, events in selector.select(0 if reads_on else wait_s)}
@@ -505,15 +508,17 @@ class Connection:
 
         Raises OSError: the connection ended; Malformed: the broker sent something that is not MQTT.
         """
-        size, closed = 0, False
+        size, closed, drained = 0, False, False
         published: list[packets.Published] = []
-        while size < ROUND_BYTES and not closed:
+        while size < ROUND_BYTES and not closed and not drained:
             try:
                 with self._lock:  # TLS does not read while it writes
                     data = connection.recv(READ_BYTES)
             except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
                 break
             closed = not data
+            # TLS gives one record at a time, however many have arrived.
+            drained = len(data) < READ_BYTES and not isinstance(connection, ssl.SSLSocket)
             size += len(data)
             for packet in decoder.feed(data):
                 if isinstance(packet, packets.Published):
@@ -548,15 +553,17 @@ class Connection:
             return
         came_s = time.monotonic()
         messages = [
-            Received(one.topic.decode("utf-8", "replace"), one.payload, self._receipt(one), one.retained)
+            Received(
+                one.topic.decode("utf-8", "replace"),
+                one.payload,
+                Receipt(self._connection, one.packet) if one.packet else None,
+                one.retained,
+            )
             for one in published
         ]
         with self._lock:
             self._open |= {one.receipt: came_s for one in messages if one.receipt is not None}
         self._listener.messages(messages)
-
-    def _receipt(self, one: packets.Published) -> Receipt | None:
-        return Receipt(self._connection, one.packet) if one.packet else None
 
     def _leave(self, connection: socket.socket) -> None:
         """Write the backlog and a DISCONNECT. Raises TimeoutError after ``LEAVE_S``."""

@@ -9,6 +9,7 @@ CONNACK of MQTT 3.1.1 does not.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from puppetmaster.jsoncodec import Unindented
 
@@ -58,8 +59,7 @@ class Suback:
     granted: tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Published:
+class Published(NamedTuple):
     """A message for us."""
 
     topic: bytes

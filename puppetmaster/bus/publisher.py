@@ -5,6 +5,7 @@ A job has at most one event a second, but for its creation, its end and its remo
 
 import logging
 import math
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -18,6 +19,9 @@ log = logging.getLogger("sanji.puppetmaster.bus.publisher")
 
 #: Shortest time between two events of a job.
 INTERVAL_S = 1.0
+#: Pause of the thread after each look at the changes. A running job changes in every turn of the dispatcher,
+#: and each look would take the interpreter from it.
+PAUSE_S = 0.05
 #: How long ``stop`` waits for the thread.
 STOP_S = 1.0
 #: Most jobs whose changes are kept while the bus is down. Beyond it the oldest change is never sent.
@@ -39,6 +43,7 @@ class Publisher:
         self._held: dict[int, Change] = {}
         #: Job id -> when its latest event was sent, and whether the job had ended by then.
         self._last: dict[int, tuple[float, bool]] = {}
+        self._stopping = threading.Event()
         self.thread = Vital(target=self._run, name="pm-publisher")
 
     def start(self) -> None:
@@ -49,11 +54,13 @@ class Publisher:
         """Send the changes that are still unread, and wait up to ``STOP_S`` for the thread."""
         self._hub.unsubscribe(self._mailbox)
         self._mailbox.close()
+        self._stopping.set()
         self.thread.join(STOP_S)
 
     def _run(self) -> None:
         while (changes := self._mailbox.take(INTERVAL_S / 4 if self._held else None)) is not None:
             self._guarded(changes, self._clock.now_s())
+            self._stopping.wait(PAUSE_S)
         self._guarded([], math.inf)
 
     def _guarded(self, changes: list[Change], now_s: float) -> None:

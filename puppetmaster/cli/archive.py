@@ -10,7 +10,7 @@ from puppetmaster.cli.client import ClientError
 from puppetmaster.cli.context import Command, Context
 from puppetmaster.errors import PuppetmasterError
 from puppetmaster.settings import Settings
-from puppetmaster.store import transfer
+from puppetmaster.store import opening
 
 
 class Failed(ClientError):
@@ -26,8 +26,11 @@ data_dir_option = click.option(
 )
 
 
-def _data_dir(given: Path | None) -> Path:
-    return given or Settings.from_environment(data_dir=places.data_dir()).data_dir
+def _settings(data_dir: Path | None) -> Settings:
+    """The settings that say where the store is: a directory that is named means the file in it."""
+    if data_dir is not None:
+        return Settings(data_dir=data_dir)
+    return Settings.from_environment(data_dir=places.data_dir())
 
 
 def _told(session: Context, jobs: int, sentence: str) -> None:
@@ -41,7 +44,7 @@ def _told(session: Context, jobs: int, sentence: str) -> None:
 def export_store(session: Context, file: Path, data_dir: Path | None) -> None:
     """Write all jobs to a plain TinyDB JSON file; the bundle may run."""
     try:
-        jobs = transfer.export(_data_dir(data_dir), file)
+        jobs = opening.export(_settings(data_dir), file)
     except PuppetmasterError as error:
         raise Failed(error.message) from error
     _told(session, jobs, f"{jobs} jobs are in {file}.")
@@ -56,7 +59,8 @@ def export_store(session: Context, file: Path, data_dir: Path | None) -> None:
 def import_store(session: Context, file: Path, data_dir: Path | None) -> None:
     """Fill an empty store with what export wrote; the bundle must not run."""
     try:
-        jobs = transfer.import_(file, _data_dir(data_dir))
+        settings = _settings(data_dir)
+        jobs = opening.import_(file, settings)
     except PuppetmasterError as error:
         raise Failed(error.message) from error
-    _told(session, jobs, f"{jobs} jobs are in {_data_dir(data_dir)}.")
+    _told(session, jobs, f"{jobs} jobs are in {settings.store or settings.data_dir}.")

@@ -21,10 +21,11 @@ from puppetmaster import __version__, places
 from puppetmaster.bus import visit
 from puppetmaster.bus.credentials import Credentials
 from puppetmaster.cli.client import Client, ClientError, Unreachable
-from puppetmaster.errors import SettingsError
+from puppetmaster.errors import SettingsError, StoreError
 from puppetmaster.model.caller import Tokens
 from puppetmaster.model.notice import Hook, hooks_of
 from puppetmaster.settings import LEAST_BROKER_BYTES, Settings
+from puppetmaster.store import opening
 from puppetmaster.store.sqlite.documents import read_only_uri
 
 ROOT = places.home()
@@ -142,7 +143,10 @@ def _machine(environ: Mapping[str, str], root: Path, system: Mapping[str, Any]) 
         yield from webhooks(Path(hooks_file), not_ours="warn" if system else "fail")
     # A running bundle shows itself whether its user may use the directory and the store.
     yield data_dir(directory, not_ours="warn" if system else "fail")
-    yield store(directory / "puppetmaster.db", not_ours="warn" if system else "fail")
+    if address := str(limits.get("store", settings.store)):
+        yield database(address)
+    else:
+        yield store(directory / "puppetmaster.db", not_ours="warn" if system else "fail")
     if system:  # the bundle shows itself whether the broker lets it in, perhaps with other settings
         yield broker(
             str(limits.get("brokerHost", settings.broker_host)),
@@ -243,6 +247,17 @@ def store(file: Path, not_ours: Mark = "fail") -> Check:
     if found != ["ok"]:
         return Check("store file", "fail", f"{file} is damaged ({' '.join(found)}): {cure}")
     return Check("store file", "ok", f"{file} is whole")
+
+
+def database(address: str) -> Check:
+    """Check the store in PostgreSQL: whether it can be used, and whether it keeps what it was given."""
+    try:
+        doubts = opening.doubts(address)
+    except (SettingsError, StoreError) as error:
+        return Check("database", "fail", error.message)
+    if doubts:
+        return Check("database", "warn", "; ".join(doubts))
+    return Check("database", "ok", f"{address} can be used")
 
 
 def broker(host: str, port: int) -> Check:

@@ -3,18 +3,33 @@
 import csv
 import io
 import re
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import click
 
-from puppetmaster.cli import jobfile, sheets
+from puppetmaster.cli import jobfile, sheets, wording
 from puppetmaster.cli.client import Client
 from puppetmaster.cli.context import Command, Context, Function, Group, limit_option, usage
+from puppetmaster.cli.kinds import OneOf
 from puppetmaster.cli.terminal import Column, Screen
 
 #: Rows of one question when all are wanted.
 PAGE = 500
+#: Names in one question.
+NAMES_AT_ONCE = 100
+#: Most names that are told.
+TOLD = 10
+#: The exit code where some are not as they should be.
+SOME = 1
+COLUMNS = (
+    Column("gateway"),
+    Column("is"),
+    Column("seen"),
+    Column("last"),
+    Column("labels", wraps=True),
+)
 #: A mark that spreadsheets want in front of what is no formula.
 _MARKED = re.compile(r"'(?=[=+\-@\t\r])")
 _PLACE = re.compile(r"\[(\d+)\]\.?")
@@ -35,6 +50,9 @@ def _filters(function: Function) -> Function:
 
 @gateways.command("list")
 @_filters
+@click.option(
+    "--registered", type=OneOf(("true", "false", "unknown")), help="Only those that are, or are not."
+)
 @limit_option("gateways")
 @click.pass_obj
 def list_gateways(session: Context, /, **filters: Any) -> None:
@@ -44,18 +62,22 @@ def list_gateways(session: Context, /, **filters: Any) -> None:
     if screen.json:
         screen.value(found)
     elif screen.terminal:
-        columns = (Column("gateway"), Column("is"), Column("last"), Column("labels", wraps=True))
-        screen.table(columns, map(_row, found))
+        screen.table(COLUMNS, [_row(screen, one) for one in found])
     else:
-        screen.rows(map(_row, found))
+        screen.rows(_row(screen, one) for one in found)
     if total > len(found):
         said = f"{len(found)} of {total} are shown: --limit {total} shows all"
         click.echo(said, err=not screen.terminal)
 
 
-def _row(gateway: Row) -> Sequence[str]:
+def _row(screen: Screen, gateway: Row) -> Sequence[str]:
     labels = ",".join(f"{key}={value}" for key, value in sorted(gateway["labels"].items()))
-    return gateway["name"], _presence(gateway), _last(gateway), labels
+    return gateway["name"], _presence(gateway), _moment(screen, gateway["lastSeenAt"]), _last(gateway), labels
+
+
+def _moment(screen: Screen, at: str | None) -> str:
+    """A time: in the local time zone on a terminal, else as the API has it."""
+    return "" if at is None else wording.local(at) if screen.terminal else at
 
 
 def _presence(gateway: Row) -> str:
@@ -76,6 +98,59 @@ def _last(gateway: Row) -> str:
 
 
 @gateways.command()
+@click.argument("names", nargs=-1)
+@_filters
+@click.pass_obj
+def check(session: Context, /, names: tuple[str, ...], **filters: Any) -> None:
+    """Ask the controller now which gateways are registered, and show those that are not.
+
+    NAMES are names, 'cg-[001-200]', with commas between, or @file; without any all are asked for that are
+    known. The exit code is 1 when one is not registered, is not known here, or could not be asked for.
+    """
+    with usage():
+        wanted, _ = jobfile.destinations(names, jobfile.Files()) if names else ([], [])
+    screen, client = session.screen(), session.client()
+    found = list(_checked(client, wanted, filters))
+    missing = [one for one in found if one["registered"] is False]
+    if screen.json:
+        screen.value(found)
+    elif screen.terminal and missing:
+        screen.table(COLUMNS, [_row(screen, one) for one in missing])
+    else:
+        screen.rows(_row(screen, one) for one in missing)
+    silent = [one for one in found if one["checkedAt"] is None]
+    unknown = sorted({*wanted} - {one["name"] for one in found}) if not any(filters.values()) else []
+    for said in _outcome(found, missing, silent, unknown):
+        click.echo(said, err=screen.json or not screen.terminal)
+    if missing or silent or unknown:
+        sys.exit(SOME)
+
+
+def _checked(client: Client, wanted: Sequence[str], filters: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """The gateways that are meant, once the controller was asked for them."""
+    if not wanted:
+        yield from _all(client, **filters, check="true")
+    for at in range(0, len(wanted), NAMES_AT_ONCE):
+        some = ",".join(wanted[at : at + NAMES_AT_ONCE])
+        yield from client.gateways(**filters, name=some, check="true")[0]
+
+
+def _outcome(
+    found: Sequence[Row], missing: Sequence[Row], silent: Sequence[Row], unknown: Sequence[str]
+) -> Iterator[str]:
+    """What came of a check, a sentence each."""
+    many = len([one for one in found if one["registered"] is None]) - len(silent)
+    yield f"{len(missing)} of {len(found)} {'is' if len(missing) == 1 else 'are'} not registered"
+    if many:
+        yield f"of {many} that is not known: their owner answers for many gateways"
+    if silent:
+        yield f"of {len(silent)} the controller has said nothing"
+    if unknown:
+        shown = ", ".join(unknown[:TOLD]) + (", .." if len(unknown) > TOLD else "")
+        yield f"{len(unknown)} {'is' if len(unknown) == 1 else 'are'} not known here: {shown}"
+
+
+@gateways.command()
 @click.argument("name")
 @click.pass_obj
 def show(session: Context, name: str) -> None:
@@ -90,7 +165,14 @@ def _show(screen: Screen, gateway: Row) -> None:
     screen.line(gateway["name"], "bold" if screen.terminal else "")
     last = gateway["lastResult"]
     request = "" if last is None else f", request {last['request']}"
-    facts = {"note": gateway["note"], "is": _presence(gateway), "last result": f"{_last(gateway)}{request}"}
+    checked = _moment(screen, gateway["checkedAt"])
+    facts = {
+        "note": gateway["note"],
+        "is": _presence(gateway) + (f" (asked {checked})" if checked else ""),
+        "last seen": _moment(screen, gateway["lastSeenAt"]),
+        "last result": f"{_last(gateway)}{request}",
+        "known by": "its registration" if gateway["discovered"] else "",
+    }
     screen.facts({**facts, **{f"label {key}": value for key, value in sorted(gateway["labels"].items())}})
 
 

@@ -1,6 +1,7 @@
 // What can be done with a job. Each button has its place in every status; what cannot be done is disabled and says why.
 
 import { call } from "./api.js";
+import { UNANSWERED } from "./contract.js";
 import { control } from "./control.js";
 import { attempt, confirm, notify } from "./dialogs.js";
 import { el, text } from "./dom.js";
@@ -10,7 +11,6 @@ import { waveSizes } from "./policies.js";
 import { failures, having, told } from "./reach.js";
 import { FAILED, capital, number, plural, tally, title } from "./words.js";
 
-const UNSURE = ["timeout", "unknown"];
 /** What leads on stands out, where it can be done. */
 const ONWARD = ["resume", "next", "start", "rerun"];
 
@@ -118,7 +118,7 @@ export class Actions {
   askRerun() {
     const again = failed(this.job);
     this.again = again.status;
-    const unsure = UNSURE.some((one) => this.job.counts[one]) ? " Those that ended as timeout or unknown may have run already." : "";
+    const unsure = UNANSWERED.some((one) => this.job.counts[one]) ? " Those that ended as timeout or unknown may have run already." : "";
     return this.ask({
       title: "Run them again?",
       sentence: `A new job sends ${plural(again.count, "request")} again: ${tally(this.job.counts, again.status)}.${unsure}`,

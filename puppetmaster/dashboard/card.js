@@ -1,10 +1,10 @@
 // A job in the list.
 
 import { now } from "./api.js";
+import { DONE } from "./contract.js";
 import { badgePlace, el, stackedBar, text } from "./dom.js";
 import { age, command, duration, moment, number, tally, title, utc } from "./words.js";
 
-const ENDED = ["resolved", "error", "timeout", "unknown", "canceled", "skipped"];
 const SOON_MS = 12 * 3_600_000;
 
 /** A row of the list; `update(job)` fills it, `times(job)` goes on with the clock. */
@@ -42,7 +42,7 @@ export function jobCard() {
 /** How far it is, by status. */
 function counted(job) {
   const { counts, doneCount: done, totalCount: total } = job;
-  const ended = tally(counts, ENDED);
+  const ended = tally(counts, DONE);
   if (done === total) return counts.resolved === total && total > 1 ? `all ${number(total)} resolved` : ended;
   const flight = counts.sent ? `, ${number(counts.sent)} in flight` : "";
   return `${number(done)} of ${number(total)} done${ended ? `: ${ended}` : ""}${flight}`;

@@ -84,19 +84,23 @@ export function stackedBar() {
   return bar;
 }
 
-/** What fills `place` with rows, `[key, data]` each: only rows whose data differ are made anew, so that the focus stays. */
+/** What fills `place` with rows, `[key, data]` each. A row stays, and so do its cells that look as before: no click and no focus is lost. */
 export function keptRows(place) {
   let kept = new Map();
   return (items, make) => {
     const before = kept;
-    kept = new Map(items.map(([key, data]) => {
-      const said = JSON.stringify(data);
-      const old = before.get(key);
-      return [key, old?.said === said ? old : { said, row: make(data) }];
-    }));
-    const rows = [...kept.values()].map(({ row }) => row);
+    kept = new Map(items.map(([key, data]) => [key, patched(before.get(key), make(data))]));
+    const rows = [...kept.values()];
     if (rows.length !== place.children.length || rows.some((row, index) => place.children[index] !== row)) place.replaceChildren(...rows);
   };
+}
+
+function patched(row, fresh) {
+  if (!row) return fresh;
+  [...fresh.children].forEach((cell, index) => {
+    if (!row.children[index].isEqualNode(cell)) row.children[index].replaceChildren(...cell.childNodes);
+  });
+  return row;
 }
 
 /** Names and values, `[name, value, iso]`: with a time, UTC is said on hover. */

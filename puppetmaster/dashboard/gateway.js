@@ -1,13 +1,13 @@
 // One gateway: whether it is there, its labels and note, which can be changed, and all its requests, newest first.
 
 import { write } from "./address.js";
-import { ApiError, call, queryOf } from "./api.js";
+import { ApiError, call, now, queryOf } from "./api.js";
 import { control } from "./control.js";
 import { attempt, copyable, notify } from "./dialogs.js";
 import { el, facts, keptRows, status, text, time } from "./dom.js";
 import { Live } from "./live.js";
 import { said, took } from "./rows.js";
-import { FAILURES, duration, moment, number, plural, sentence } from "./words.js";
+import { FAILURES, age, duration, moment, number, plural, sentence, utc } from "./words.js";
 
 const PAGE = 25;
 /** So often it is read anew; sooner while a request that is shown is not done. */
@@ -27,6 +27,18 @@ export function presence({ connected, registered }) {
   return words.filter(Boolean).join(", ");
 }
 
+/** What its presence is known from. */
+export function checked({ checkedAt }) {
+  return checkedAt ? `The controller said so at ${moment(checkedAt)} (${utc(checkedAt)}).` : "";
+}
+
+/** How long ago there was a sign of it; null where none is known. */
+export function seen({ lastSeenAt }) {
+  if (!lastSeenAt) return null;
+  const since = age(now() - Date.parse(lastSeenAt));
+  return time(lastSeenAt, since === "now" ? "just now" : `${since} ago`);
+}
+
 export class GatewayView {
   constructor(place, name, given, state) {
     document.title = `${name} · puppetmaster`;
@@ -34,12 +46,13 @@ export class GatewayView {
     this.page = Math.max(1, Math.floor(Number(given.get("page"))) || 1);
     this.failed = given.get("failed") === "true";
     this.facts = el("div");
+    this.check = control("Check now", { name: "Ask the controller now", needs: "viewer", work: () => this.load({ check: "true" }), look: "quiet" });
     this.unknown = el("p", { class: "warning", hidden: true });
     place.append(
       el("p", { class: "crumbs" }, el("a", { href: "#/gateways" }, "Gateways"), " / ", copyable(name, "the name"),
         el("a", { class: "again", href: `#/new${queryOf({ to: name })}` }, "New job for it")),
       el("section", { class: "panel of-gateway", "aria-label": "Gateway" },
-        el("div", { class: "title" }, el("h1", {}, name)), this.unknown, this.facts, this.keeping()),
+        el("div", { class: "title" }, el("h1", {}, name), el("span", { class: "gap" }), this.check), this.unknown, this.facts, this.keeping()),
       this.history());
     this.live = new Live("/jobs/ws", { opened: () => this.load(), state });
   }
@@ -51,7 +64,7 @@ export class GatewayView {
         oninput: () => this.typed() }));
     this.fault = el("p", { class: "fault", id: "keep-fault", role: "alert", hidden: true });
     this.save = control("Save", { name: "Save labels and note", work: () => this.keep() });
-    this.undo = control("Undo", { name: "Undo what was typed", work: async () => this.fill(), look: "quiet" });
+    this.undo = control("Undo", { name: "Undo what was typed", needs: "viewer", work: async () => this.fill(), look: "quiet" });
     return this.form = el("form", { class: "keeping", "aria-label": "Labels and note", hidden: true, onsubmit: (event) => {
       event.preventDefault();
       this.save.click();
@@ -86,11 +99,11 @@ export class GatewayView {
     this.load();
   }
 
-  async load() {
+  async load(how = {}) {
     const asked = this.asked = (this.asked ?? 0) + 1;
     this.seconds = 0;
     await attempt(async () => {
-      const [known, requests] = await Promise.all([this.look(), this.requests()]);
+      const [known, requests] = await Promise.all([this.look(how), this.requests()]);
       if (asked !== this.asked || this.ended) return;
       this.show(known);
       this.list(requests);
@@ -98,9 +111,9 @@ export class GatewayView {
   }
 
   /** The gateway as it is known, null where it is not. */
-  async look() {
+  async look(how = {}) {
     try {
-      return (await call("GET", `/gateways/${encodeURIComponent(this.name)}`)).data;
+      return (await call("GET", `/gateways/${encodeURIComponent(this.name)}${queryOf(how)}`)).data;
     } catch (error) {
       if (error.status === 404) return null;
       throw error;
@@ -123,15 +136,16 @@ export class GatewayView {
     text(this.unknown, known ? "" : "No gateway of this name is known: none was put here, and no job went to it.");
     this.form.hidden = !known;
     this.facts.hidden = !known;
+    this.check.hidden = !known;
     if (!known) return;
     const { lastResult: last } = known;
-    const pairs = [
+    const shown = facts([
       ["Is", presence(known) || "not known"],
+      ["Checked", known.checkedAt ? time(known.checkedAt) : "not yet"],
+      ["Last seen", seen(known) ?? "not known"],
       ["Last result", last ? [status(last.status), last.code === null ? "" : ` ${last.code}`] : "none"],
-    ];
-    const is = JSON.stringify([known.connected, known.registered, last]);
-    if (this.facts.said !== is) this.facts.replaceChildren(facts(pairs));
-    this.facts.said = is;
+    ]);
+    if (!this.facts.firstChild?.isEqualNode(shown)) this.facts.replaceChildren(shown);
     // What is being typed is not taken away.
     const untouched = !this.known || !this.changes();
     this.known = known;
@@ -178,9 +192,9 @@ export class GatewayView {
     const twice = keys.find((key, index) => keys.indexOf(key) !== index);
     if (changes.labels && twice) return this.wrong(`Labels: ${twice} stands there twice.`);
     try {
-      const now = await this.look();
-      if (JSON.stringify([now?.labels, now?.note]) !== JSON.stringify([this.base.labels, this.base.note])) {
-        this.known = this.base = now ?? this.base;
+      const there = await this.look();
+      if (JSON.stringify([there?.labels, there?.note]) !== JSON.stringify([this.base.labels, this.base.note])) {
+        this.known = this.base = there ?? this.base;
         this.typed();
         return this.wrong(`They were changed meanwhile: ${listed(this.base) || "no labels"}; ${this.base.note ?? "no note"}. Nothing was saved: look again.`);
       }

@@ -4,7 +4,7 @@ import { write } from "./address.js";
 import { ApiError, call, queryOf } from "./api.js";
 import { attempt } from "./dialogs.js";
 import { el, keptRows, search, status, text } from "./dom.js";
-import { hashOf, labelled, presence } from "./gateway.js";
+import { checked, hashOf, labelled, presence, seen } from "./gateway.js";
 import { Live } from "./live.js";
 import { fold } from "./ranges.js";
 import { number, plural } from "./words.js";
@@ -13,17 +13,30 @@ const PAGE = 50;
 const RELOAD_MS = 300;
 /** Presence and results change by themselves: so often they are read anew. */
 const AGAIN_S = 10;
-const COLUMNS = { gateway: "Gateway", is: "Is", last: "Last result", labels: "Labels", note: "Note" };
+const COLUMNS = { gateway: "Gateway", is: "Is", seen: "Last seen", last: "Last result", labels: "Labels", note: "Note" };
+/** Values of the filter by registration. */
+const REGISTERED = { "": "any", true: "registered", false: "not registered", unknown: "not known" };
 /** The names of those that are ticked, on all pages; they stay so until this page is loaded anew. */
 const ticked = new Set();
+
+/** A link that looks like a button leads to `href`; where there is none it is disabled, and says why. */
+function offer(link, href, why) {
+  if (href) link.setAttribute("href", href);
+  else link.removeAttribute("href");
+  link.title = href ? "" : why;
+  link.setAttribute("aria-disabled", String(!href));
+}
 
 export class GatewaysView {
   constructor(place, given, state) {
     document.title = "Gateways · puppetmaster";
     this.page = Math.max(1, Math.floor(Number(given.get("page"))) || 1);
-    this.wanted = { match: given.get("match") ?? "", selector: given.get("selector") ?? "" };
+    this.wanted = {
+      match: given.get("match") ?? "", selector: given.get("selector") ?? "",
+      registered: Object.keys(REGISTERED).find((value) => value === given.get("registered")) ?? "",
+    };
     this.seconds = 0;
-    this.forAll = el("a", { class: "button primary" });
+    this.forAll = el("a", { class: "button primary", role: "link" });
     this.forTicked = el("a", { class: "button", role: "link" });
     place.append(
       el("div", { class: "title" }, el("h1", {}, "Gateways"), el("span", { class: "gap" }), el("div", { class: "actions whom-for" }, this.forTicked, this.forAll)),
@@ -33,18 +46,21 @@ export class GatewaysView {
   }
 
   filters() {
+    const taken = (name) => (event) => {
+      this.wanted[name] = event.target.value.trim();
+      this.page = 1;
+      this.address();
+      clearTimeout(this.timer);
+      this.timer = setTimeout(() => this.load(), RELOAD_MS);
+    };
     const typed = (name, label, key, more) => el("label", { class: "field" }, el("span", {}, label),
-      search({ value: this.wanted[name], ...more, oninput: (event) => {
-        this.wanted[name] = event.target.value.trim();
-        this.page = 1;
-        this.address();
-        clearTimeout(this.timer);
-        this.timer = setTimeout(() => this.load(), RELOAD_MS);
-      } }, key));
+      search({ value: this.wanted[name], ...more, oninput: taken(name) }, key));
     this.fault = el("p", { class: "warning", role: "alert", hidden: true });
     return el("section", { class: "filters of-gateways", "aria-label": "Filters" },
       typed("match", "Name", "/", { placeholder: "cg-1*", "data-filter": true }),
-      typed("selector", "Labels", "", { placeholder: "site=north,!retired" }), this.fault);
+      typed("selector", "Labels", "", { placeholder: "site=north,!retired" }),
+      el("label", { class: "field" }, el("span", {}, "Registered"), el("select", { onchange: taken("registered") },
+        Object.entries(REGISTERED).map(([value, said]) => el("option", { value, selected: value === this.wanted.registered }, said)))), this.fault);
   }
 
   list() {
@@ -68,7 +84,9 @@ export class GatewaysView {
     write("gateways", { ...this.wanted, page: this.page > 1 ? this.page : "" }, more);
     const filtered = Object.values(this.wanted).some(Boolean);
     text(this.forAll, filtered ? "New job for all that fit" : "New job for all");
-    this.forAll.href = `#/new${queryOf(filtered ? { by: "fit", ...this.wanted } : { by: "all" })}`;
+    const { registered, ...wanted } = this.wanted;
+    offer(this.forAll, registered ? "" : `#/new${queryOf(filtered ? { by: "fit", ...wanted } : { by: "all" })}`,
+      "A job looks for labels and names, not for what is registered: tick those that are meant.");
   }
 
   turn(by) {
@@ -101,7 +119,7 @@ export class GatewaysView {
     this.table.hidden = !data.length;
     this.empty.hidden = data.length > 0 || Boolean(fault);
     const filtered = Object.values(this.wanted).some(Boolean);
-    text(this.empty, filtered ? "No gateway fits." : "No gateway is known yet: each is that was put here, or that a job went to.");
+    text(this.empty, filtered ? "No gateway fits." : "No gateway is known yet: each is that was put here, that a job went to, or that registers.");
     this.forAll.hidden = !data.length;
     const offset = (this.page - 1) * PAGE;
     this.said = total ? `${number(Math.min(offset + 1, total))}–${number(offset + data.length)} of ${plural(total, "gateway")}` : "";
@@ -116,7 +134,8 @@ export class GatewaysView {
     });
     const last = lastResult && [status(lastResult.status), lastResult.code === null ? "" : ` ${lastResult.code}`];
     const cells = {
-      gateway: el("a", { href: hashOf(name) }, name), is: presence(known), last,
+      gateway: el("a", { href: hashOf(name) }, name), is: known.checkedAt ? el("span", { title: checked(known) }, presence(known)) : presence(known),
+      seen: seen(known), last,
       labels: Object.entries(labels).sort().map((label) => el("code", { class: "label" }, labelled(label))), note,
     };
     return el("tr", { role: "row" }, el("td", { class: "tick", role: "cell" }, box),
@@ -140,9 +159,7 @@ export class GatewaysView {
     this.every.indeterminate = here > 0 && here < this.data.length;
     this.untick.hidden = !ticked.size;
     text(this.forTicked, ticked.size ? `New job for ${number(ticked.size)} ticked` : "New job for the ticked");
-    if (ticked.size) this.forTicked.href = `#/new${queryOf({ to: fold(ticked).join(",") })}`;
-    else this.forTicked.removeAttribute("href");
-    this.forTicked.setAttribute("aria-disabled", String(!ticked.size));
+    offer(this.forTicked, ticked.size && `#/new${queryOf({ to: fold(ticked).join(",") })}`, "None is ticked.");
     text(this.range, this.said);
   }
 

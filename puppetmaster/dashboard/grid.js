@@ -5,7 +5,15 @@ import { arranged, groupsOf } from "./groups.js";
 import { WORST, said } from "./rows.js";
 import { FAILURES, STATUSES, number, plural } from "./words.js";
 
-const MARKED = new Set(["error", "timeout", "unknown", "canceled", "skipped", "sent"]);
+/** The lines of a mark beside the colour, in a square of one: not all see the colours. */
+const MARKS = {
+  error: [[[0.3, 0.3], [0.7, 0.7]], [[0.7, 0.3], [0.3, 0.7]]],
+  timeout: [[[0.5, 0.22], [0.5, 0.52], [0.72, 0.66]]],
+  unknown: [[[0.34, 0.36], [0.42, 0.26], [0.6, 0.26], [0.66, 0.38], [0.5, 0.54], [0.5, 0.6]], [[0.5, 0.7], [0.5, 0.78]]],
+  canceled: [[[0.28, 0.72], [0.72, 0.28]]],
+  skipped: [[[0.28, 0.3], [0.48, 0.5], [0.28, 0.7]], [[0.52, 0.3], [0.72, 0.5], [0.52, 0.7]]],
+  sent: [[[0.3, 0.28], [0.62, 0.5], [0.3, 0.72]]],
+};
 /** Cells from this size on have marks; below it what failed is larger than its cell, and what is well is pale. */
 const CLEAR = 9;
 const FAILED_SIZE = 7;
@@ -188,26 +196,14 @@ export class Grid {
       pen.fill();
     } else pen.fillRect(x, y, size, size); // thousands of paths would cost a frame
     pen.globalAlpha = 1;
-    if (!this.small && MARKED.has(status)) this.mark(pen, status, x, y, size);
+    if (!this.small && status in MARKS) this.mark(pen, MARKS[status], x, y, size);
   }
 
-  /** A mark per status beside its colour: not all see the colours. */
-  mark(pen, status, x, y, size) {
-    const line = (...points) => {
-      points.forEach(([px, py], n) => pen[n ? "lineTo" : "moveTo"](x + px * size, y + py * size));
-    };
+  mark(pen, lines, x, y, size) {
     pen.strokeStyle = this.colours.mark;
     pen.lineWidth = size > 12 ? 1.8 : 1.2;
     pen.beginPath();
-    if (status === "error") { line([0.3, 0.3], [0.7, 0.7]); line([0.7, 0.3], [0.3, 0.7]); }
-    if (status === "timeout") line([0.5, 0.22], [0.5, 0.52], [0.72, 0.66]);
-    if (status === "unknown") {
-      line([0.34, 0.36], [0.42, 0.26], [0.6, 0.26], [0.66, 0.38], [0.5, 0.54], [0.5, 0.6]);
-      line([0.5, 0.7], [0.5, 0.78]);
-    }
-    if (status === "canceled") line([0.28, 0.72], [0.72, 0.28]);
-    if (status === "skipped") { line([0.28, 0.3], [0.48, 0.5], [0.28, 0.7]); line([0.52, 0.3], [0.72, 0.5], [0.52, 0.7]); }
-    if (status === "sent") line([0.3, 0.28], [0.62, 0.5], [0.3, 0.72]);
+    for (const points of lines) points.forEach(([px, py], n) => pen[n ? "lineTo" : "moveTo"](x + px * size, y + py * size));
     pen.stroke();
   }
 
@@ -219,7 +215,7 @@ export class Grid {
     if (shown.join() === this.legend.dataset.shown) return false;
     this.legend.dataset.shown = shown.join();
     this.legend.replaceChildren(...shown.map((status) =>
-      el("li", {}, el("i", { class: `swatch s-${status}` }, MARKED.has(status) ? icon(status) : null), status)));
+      el("li", {}, el("i", { class: `swatch s-${status}` }, status in MARKS ? icon(status) : null), status)));
     return true;
   }
 

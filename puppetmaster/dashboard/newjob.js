@@ -13,7 +13,7 @@ import { LABELS as WHOM } from "./to.js";
 import { plural, seconds } from "./words.js";
 
 const FEW = 6;
-/** A press within this after a plan was replaced was meant for the one before it. */
+/** A press within this after a plan is shown was meant for what was there before it. */
 const UNREAD_MS = 700;
 
 export class NewJobView {
@@ -163,12 +163,30 @@ export class NewJobView {
         ["Whole job within", job.timeout === null ? "no limit" : seconds(job.timeout)],
         ...described(job, ["startAt", "requestTimeout", "timeout"]),
       ]),
+      ...this.absent(asked, job.registration),
       method === "get" ? null : el("p", { class: "warning" }, `${method.toUpperCase()} is not a read: it changes these gateways.`),
       el("div", { class: "actions" }, start),
     ].filter(Boolean));
     this.plan.focus();
+    start.disabled = true;
+    setTimeout(() => { start.disabled = false; }, UNREAD_MS);
     say(`Dry run: ${plural(total, "request")}`);
-    return start;
+  }
+
+  /** What becomes of requests to gateways that are not registered, and how to leave these out. */
+  absent(asked, { notRegistered: count, names } = { notRegistered: 0 }) {
+    if (!count) return [];
+    const they = plural(count, "gateway is", "gateways are");
+    const then = asked.job.deliveryTimeout ? "what is sent to them waits until they are back" : "what is sent to them ends as error, and does not run";
+    // Of very many the API names the first.
+    const out = names.length < count ? null : el("button", { type: "button", onclick: () => this.without(names) }, "Leave them out");
+    return [el("div", { class: "absent" }, el("p", { class: "warning" }, `${they} not registered: ${then}.`), out)];
+  }
+
+  async without(names) {
+    this.form.to.leaveOut(names);
+    this.changed();
+    await this.dryRun();
   }
 
   /** Start what was seen: gateways that were looked for are looked for again, and others are not started. */
@@ -195,10 +213,7 @@ export class NewJobView {
     const { data } = await call("POST", "/jobs", written(asked, { dryRun: true }));
     if (namesIn(data).join("\n") === names.join("\n")) return true;
     if (this.asked !== asked) return false;
-    const start = this.showPlan(asked, data);
-    // A second click is not meant for this button.
-    start.disabled = true;
-    setTimeout(() => { start.disabled = false; }, UNREAD_MS);
+    this.showPlan(asked, data);
     notify("Other gateways fit now than in the dry run. Nothing was started: look again.", "error");
     return false;
   }

@@ -1,31 +1,40 @@
 // The optional properties of a job: as fields of a form, read from them, and said in words.
 
+import { POLICIES as KNOWN } from "./contract.js";
 import { moment, number, plural, seconds } from "./words.js";
 
-const digits = { inputmode: "decimal" };
+/** What they are called here, in the order of the form. What they mean, and what holds without, the API says: `JobForm.hint`. */
+const LABELS = {
+  waves: "Waves", "gate.errors": "Gate: failures allowed", "gate.soak": "Gate: rest", "gate.onFail": "Gate: when it fails",
+  concurrency: "In flight at most", rate: "Sent per second", requestTimeout: "Answer within", deliveryTimeout: "Waits for gateways",
+  timeout: "Whole job within", "retry.attempts": "Attempts at most", "retry.on": "Retry after", "retry.delay": "Before a retry",
+  "retry.factor": "Each further delay, times", "retry.maxDelay": "Delays at most", "abort.errors": "Abort: failures allowed",
+  "abort.after": "Abort: not before", idempotent: "May be sent twice", startAt: "Starts at", notify: "Tells webhooks",
+};
+/** The form has one command, of which there is no other to stop, and runs nothing again. */
+const ELSEWHERE = ["onFail", "rerun.job", "rerun.status"];
+const WORDS = { pause: "the job pauses", abort: "the job is aborted" };
+const digits = () => ({ inputmode: "decimal" });
+/** By the sort of value: the attributes of its field. */
+const FIELDS = {
+  number: digits, pause: digits, count: digits,
+  choice: ({ words }) => ({ options: words.map((word) => [word, WORDS[word] ?? word]) }),
+  flag: () => ({ options: [["true", "yes"], ["false", "no"]] }),
+  time: () => ({ type: "datetime-local", step: "1" }),
+};
 
-/** The fields of the form, in their order. What they mean, and what holds without, the API says: `JobForm.hint`. */
-export const POLICIES = [
-  { name: "waves", label: "Waves" },
-  { name: "gate.errors", label: "Gate: failures allowed" },
-  { name: "gate.soak", label: "Gate: rest, s", ...digits },
-  { name: "gate.onFail", label: "Gate: when it fails", options: [["pause", "the job pauses"], ["abort", "the job is aborted"]] },
-  { name: "concurrency", label: "In flight at most" },
-  { name: "rate", label: "Sent per second", ...digits },
-  { name: "requestTimeout", label: "Answer within, s", ...digits },
-  { name: "deliveryTimeout", label: "Wait for gateways, s", ...digits },
-  { name: "timeout", label: "Whole job within, s", ...digits },
-  { name: "retry.attempts", label: "Attempts at most", ...digits },
-  { name: "retry.on", label: "Retry after" },
-  { name: "retry.delay", label: "Before a retry, s", ...digits },
-  { name: "retry.factor", label: "Each further delay, times", ...digits },
-  { name: "retry.maxDelay", label: "Delays at most, s", ...digits },
-  { name: "abort.errors", label: "Abort: failures allowed" },
-  { name: "abort.after", label: "Abort: not before", ...digits },
-  { name: "idempotent", label: "May be sent twice", options: [["true", "yes"], ["false", "no"]] },
-  { name: "startAt", label: "Starts at", type: "datetime-local", step: "1" },
-  { name: "notify", label: "Tell webhooks" },
-];
+/** The fields of the form, in their order; what the API has beyond those that have a label here comes last, under its own name. */
+export const POLICIES = [...new Set([...Object.keys(LABELS), ...Object.keys(KNOWN)])]
+  .filter((name) => name in KNOWN && !ELSEWHERE.includes(name))
+  .map((name) => ({
+    name, label: `${LABELS[name] ?? name}${KNOWN[name].seconds ? ", s" : ""}`, ...FIELDS[KNOWN[name].form]?.(KNOWN[name]),
+  }));
+
+/** The properties of a group such as `gate`, with what holds where they are not given. */
+function whole(group, given) {
+  const own = Object.keys(KNOWN).filter((path) => path.startsWith(`${group}.`));
+  return { ...Object.fromEntries(own.map((path) => [path.slice(group.length + 1), KNOWN[path].default])), ...given };
+}
 
 const PERCENT = /^\d+(\.\d+)?\s*%$/;
 const share = (said) => (PERCENT.test(said) ? said.replace(/\s/g, "") : count(said));
@@ -40,16 +49,14 @@ function words(said) {
   return said.split(/[\s,;]+/).filter(Boolean);
 }
 
+/** By the sort of value: how what is typed is read. */
 const READ = {
-  waves: (said) => words(said).map(share),
-  concurrency: share,
-  "gate.errors": share,
-  "abort.errors": share,
-  "gate.onFail": String,
-  "retry.on": words,
-  notify: words,
-  idempotent: (said) => said === "true",
-  startAt: (said) => new Date(said).toISOString(),
+  text: String, choice: String, number: count, pause: count, count, share,
+  shares: (said) => words(said).map(share),
+  choices: words,
+  names: words,
+  flag: (said) => said === "true",
+  time: (said) => new Date(said).toISOString(),
 };
 
 /** The properties that were filled in; `fault(field, message)` is told what cannot be read. */
@@ -60,7 +67,7 @@ export function policies(form, fault) {
     if (said === "") continue;
     try {
       const [group, property] = name.split(".");
-      const value = (READ[name] ?? count)(said);
+      const value = READ[KNOWN[name].form](said);
       if (property) (found[group] ??= {})[property] = value;
       else found[group] = value;
     } catch (error) {
@@ -77,7 +84,7 @@ export function typed(job) {
     const [group, property] = name.split(".");
     const value = property ? job[group]?.[property] : job[group];
     if (value === undefined || value === null) continue;
-    found[name] = Array.isArray(value) ? value.join(", ") : name === "startAt" ? local(value) : String(value);
+    found[name] = Array.isArray(value) ? value.join(", ") : KNOWN[name].form === "time" ? local(value) : String(value);
   }
   return found;
 }
@@ -102,7 +109,7 @@ function allowed(percent, size) {
 
 /** What may fail before a gate behind a wave of `size`: "0 may fail", "2 may fail (5%)"; with `what`: "2 requests may fail". */
 export function gateLimit(gate, size, what = "") {
-  const errors = gate?.errors ?? 0;
+  const { errors } = whole("gate", gate);
   const said = (most) => `${what ? plural(most, what) : number(most)} may fail`;
   if (typeof errors !== "string") return said(errors);
   return `${said(allowed(parseFloat(errors), size))} (${errors})`;
@@ -110,7 +117,7 @@ export function gateLimit(gate, size, what = "") {
 
 /** The gates behind waves of these sizes in a sentence; those of a job that `stops` count gateways. */
 export function gateRule(gate, sizes, stops = false) {
-  const { errors = 0, soak = 0, onFail = "pause" } = gate ?? {};
+  const { errors, soak, onFail } = whole("gate", gate);
   const percent = typeof errors === "string" && errors !== "0%";
   const numbers = percent ? ` (${sizes.map((size) => number(allowed(parseFloat(errors), size))).join(", ")})` : "";
   const whom = stops ? "the wave's gateways" : "the wave";
@@ -123,45 +130,50 @@ function shareOf(value, total) {
   return `${number(Math.max(1, Math.ceil(Number(((total * parseFloat(value)) / 100).toFixed(9)))))}, which is ${value}`;
 }
 
+/** What a job was given: its name as a fact, where that is another than in the form, and its value in words. */
 const SAID = {
-  concurrency: (value, { totalCount }) => shareOf(value, totalCount),
-  rate: number,
-  requestTimeout: seconds,
-  deliveryTimeout: seconds,
-  timeout: seconds,
-  retry: ({ attempts = 1, on = ["timeout", "error"], delay = 5, factor = 2, maxDelay = 300 }, { idempotent = null }) => {
-    // What may have run is sent again only where it may run twice.
-    const timeout = idempotent === null ? "a timeout of a GET" : idempotent && "a timeout";
-    const after = [on.includes("error") && "an error", on.includes("timeout") && timeout].filter(Boolean);
-    if (attempts < 2 || !after.length) return "1";
-    const first = Math.min(delay, maxDelay);
-    const later = first ? `${seconds(first / 2)} to ${seconds(first)} later` : "at once";
-    const grows = attempts > 2 && factor > 1 && first && first < maxDelay;
-    const longer = grows ? `, then ${number(factor)} times as long each time, at most ${seconds(maxDelay)}` : "";
-    return `${number(attempts)}; another after ${after.join(" or ")}, ${later}${longer}`;
+  waves: { say: (_, job) => waveSizes(job).map(number).join(" → ") },
+  gate: { label: "Gate opens when", say: (value, job, sizes) => gateRule(value, sizes.slice(0, -1), job.onFail === "stop") },
+  onFail: {
+    label: "Requests of a gateway",
+    say: (value) => (value === "stop" ? "one after the other, and no more there once one failed" : "all, also when one failed"),
   },
-  onFail: (value) => (value === "stop" ? "one after the other, and no more there once one failed" : "all, also when one failed"),
-  abort: ({ errors, after = 1 }, { onFail }) => {
-    const stops = onFail === "stop";
-    const limit = typeof errors === "string" ? `${errors} of ${stops ? "the gateways" : "those"} done` : stops ? plural(errors, "gateway") : number(errors);
-    return `more than ${limit} failed${after > 1 ? `, once ${number(after)} are done` : ""}`;
+  concurrency: { say: (value, { totalCount }) => shareOf(value, totalCount) },
+  rate: { say: number },
+  requestTimeout: { say: seconds },
+  deliveryTimeout: { say: seconds },
+  timeout: { say: seconds },
+  retry: { label: LABELS["retry.attempts"], say: retried },
+  abort: {
+    label: "Aborts when",
+    say: ({ errors, after }, { onFail }) => {
+      const stops = onFail === "stop";
+      const limit = typeof errors === "string" ? `${errors} of ${stops ? "the gateways" : "those"} done` : stops ? plural(errors, "gateway") : number(errors);
+      return `more than ${limit} failed${after > 1 ? `, once ${number(after)} are done` : ""}`;
+    },
   },
-  waves: (_, job) => waveSizes(job).map(number).join(" → "),
-  gate: (value, job, sizes) => gateRule(value, sizes.slice(0, -1), job.onFail === "stop"),
-  idempotent: (value) => (value ? "yes" : "not what may have run"),
-  startAt: (value) => moment(value),
-  notify: (value) => value.join(", "),
+  idempotent: { say: (value) => (value ? "yes" : "not what may have run") },
+  startAt: { say: (value) => moment(value) },
+  notify: { say: (value) => value.join(", ") },
 };
-const LABELS = {
-  waves: "Waves", gate: "Gate opens when", onFail: "Requests of a gateway", concurrency: "In flight at most", rate: "Sent per second",
-  requestTimeout: "Answer within", deliveryTimeout: "Waits for gateways", timeout: "Whole job within", retry: "Attempts at most", abort: "Aborts when",
-  idempotent: "May be sent twice", startAt: "Starts at", notify: "Tells",
-};
+
+function retried(retry, { idempotent = null }) {
+  const { attempts, on, delay, factor, maxDelay } = whole("retry", retry);
+  // What may have run is sent again only where it may run twice.
+  const timeout = idempotent === null ? "a timeout of a GET" : idempotent && "a timeout";
+  const after = [on.includes("error") && "an error", on.includes("timeout") && timeout].filter(Boolean);
+  if (attempts < 2 || !after.length) return "1";
+  const first = Math.min(delay, maxDelay);
+  const later = first ? `${seconds(first / 2)} to ${seconds(first)} later` : "at once";
+  const grows = attempts > 2 && factor > 1 && first && first < maxDelay;
+  const longer = grows ? `, then ${number(factor)} times as long each time, at most ${seconds(maxDelay)}` : "";
+  return `${number(attempts)}; another after ${after.join(" or ")}, ${later}${longer}`;
+}
 
 /** What a job was given, as facts; a job with waves has a gate between them, also unsaid: `sizes` is what these count. */
 export function described(job, without = [], sizes = job.waves && waveSizes(job)) {
   const given = job.waves ? { gate: null, ...job } : job;
-  return Object.keys(LABELS)
-    .filter((name) => !without.includes(name) && given[name] !== undefined && (given[name] !== null || name === "gate"))
-    .map((name) => [LABELS[name], SAID[name](given[name], job, sizes), name === "startAt" ? given[name] : null]);
+  return Object.entries(SAID)
+    .filter(([name]) => !without.includes(name) && given[name] !== undefined && (given[name] !== null || name === "gate"))
+    .map(([name, { label = LABELS[name], say }]) => [label, say(given[name], job, sizes), name === "startAt" ? given[name] : null]);
 }

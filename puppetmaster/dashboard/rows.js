@@ -1,12 +1,13 @@
 // The requests of one job: in an array by their ids, which follow each other, and what of them is shown.
 
 import { call } from "./api.js";
+import { OPEN } from "./contract.js";
 import { Steps, deciding } from "./steps.js";
-import { FAILURES, outcome } from "./words.js";
+import { FAILED, FAILURES, outcome } from "./words.js";
 
 const PAGE = 2000;
 /** What a gateway with several requests shows: the first of these that one of them has. */
-export const WORST = ["error", "timeout", "unknown", "sent", "pending", "canceled", "skipped", "resolved"];
+export const WORST = [...FAILURES, ...[...OPEN].reverse(), ...FAILED.filter((status) => !FAILURES.includes(status)), "resolved"];
 /** What the table is sorted by, where another order than failures first is asked for: a row's request, and the place of its first. */
 const KEYS = {
   created: (_, place) => place,
@@ -20,7 +21,7 @@ const KEYS = {
 const UNSEEN = 0;
 const OUT = 1;
 const FITS = 2;
-const FAILED = 3;
+const FAILS = 3;
 
 export class Rows {
   constructor() {
@@ -197,7 +198,7 @@ export class Rows {
   /** A row fits when one of its requests does. */
   judge(row, wanted) {
     const fits = row.some((place) => this.fits(this.items[place], wanted));
-    const judged = !fits ? OUT : FAILURES.includes(this.decides(row[0]).__request.status) ? FAILED : FITS;
+    const judged = !fits ? OUT : FAILURES.includes(this.decides(row[0]).__request.status) ? FAILS : FITS;
     for (const place of row) this.fit[place] = judged;
   }
 
@@ -214,7 +215,7 @@ export class Rows {
     const rest = [];
     for (const { id } of this.found) {
       const index = id - this.first;
-      if (this.leads(index)) (this.fit[index] === FAILED ? failed : rest).push(this.decides(index));
+      if (this.leads(index)) (this.fit[index] === FAILS ? failed : rest).push(this.decides(index));
     }
     this.ahead = failed.length;
     return failed.concat(rest);

@@ -2,7 +2,7 @@
 
 import { ApiError, call, queryOf } from "./api.js";
 import { el, soon, text } from "./dom.js";
-import { read } from "./ranges.js";
+import { foldInOrder, read } from "./ranges.js";
 import { number, plural, sentence } from "./words.js";
 
 const FEW = 6;
@@ -79,6 +79,14 @@ export class To {
       this.changed();
     }
     this.file.value = "";
+  }
+
+  /** Without these. */
+  leaveOut(names) {
+    if (this.by.value === "names") this.to.value = foldInOrder(this.typed.names.filter((name) => !names.includes(name))).join("\n");
+    // A name as a pattern: what would stand for other letters stands for itself.
+    else this.except.value = [...words(this.except.value), ...names.map((name) => name.replace(/[*?[]/g, "[$&]"))].join("\n");
+    this.show();
   }
 
   /** Other values stand in the fields. */

@@ -286,7 +286,7 @@ class Delivery:
         most_bytes = self.capacity.broker_bytes
         if self.capacity.limited and (size := command.packet_bytes(outgoing)) > most_bytes:
             return (TOO_LARGE_DIRECT if outgoing.tunnel else TOO_LARGE).format(most_bytes, size)
-        if self._trials.refuses(size := _size(outgoing), self._moment.now_s):
+        if self._trials.some and self._trials.refuses(size := _size(outgoing), self._moment.now_s):
             return CLOSES.format(size)
         return None
 
@@ -362,23 +362,22 @@ class Delivery:
         """
         self._free_owner(message)
         id_ = self.in_flight.request_of(message)
-        asked = self._state.find_request(message) if id_ is None else self._state.request(id_)
-        if asked is not None and tunnel != self._tunnel_of(asked, message):
+        request = self._state.find_request(message) if id_ is None else self._state.request(id_)
+        if request is not None and tunnel != self._tunnel_of(request, message):
             log.log(
                 logging.DEBUG if self._foreign else logging.WARNING,  # a gateway could send many
                 "an answer for request %s came from another gateway than %s: it is dropped",
-                asked.id,
-                asked.destination,
+                request.id,
+                request.destination,
                 extra={"action": "foreign_answer"},
             )
             self._foreign += 1
             return
-        if id_ is None:
+        if id_ is None or request is None:
             if (ended := self._corrections.answered(message, answer)) is not None:
                 self.let_go(ended)
                 self._step_on(ended)
             return
-        request = self._state.request(id_)
         nobody = answer.result.get("source") == "controller" and answer.result.get("code") in (403, 404)
         if answer.refusal or (nobody and self._may_register(request)):
             self._refuse(request, answer)
@@ -415,8 +414,8 @@ class Delivery:
 
     def _free_owner(self, message: int) -> None:
         """Free what an overdue command held: its lock, or its place at an owner."""
-        self._timers.cancel(Timer(TimerKind.OVERDUE, message))
-        self._scheduler.came(message, self._moment.now_s)
+        if self._scheduler.came(message, self._moment.now_s):
+            self._timers.cancel(Timer(TimerKind.OVERDUE, message))
 
     def controller_restarted(self, known_s: float | None) -> None:
         """Note that the controller was restarted: it has forgotten all models, and what it had passed on.

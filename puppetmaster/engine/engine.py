@@ -427,14 +427,14 @@ class Engine:
             for kind, id_ in self.timers.due(self._moment.now_s):
                 self._fires[kind](id_)
         self._background.work()
-        self.lifecycle.settle_all()
         self.delivery.held_back = False
         if self.connected and self.controller_up and not self.stalled:
+            self.lifecycle.settle_all(sends=True)
             self.delivery.send(self.waiting_bytes)
-            self.lifecycle.settle_all()
             if not self.delivery.held_back:
                 turn = self._context.turn
                 turn.inquiries += self.registered.questions(sending=bool(turn.sends))
+        self.lifecycle.settle_all()
         return self._context.turn
 
     def turn(

@@ -136,6 +136,11 @@ class Trials:
         """Forget all, because the connection ended for another reason: the next may be to another broker."""
         self._ended = self._refused = None
 
+    @property
+    def some(self) -> bool:
+        """Whether the broker has refused anything."""
+        return self._refused is not None
+
     def refuses(self, size: int, now_s: float) -> bool:
         """Whether the broker refuses messages of this size."""
         if self._refused is not None and now_s >= self._refused[1]:

@@ -302,10 +302,14 @@ class Lifecycle:
         reason = Reason.TIMEOUT.said(timeout_s=opened.job.timeout_s)
         self._stop(opened, JobEvent.EXPIRE, reason, force=True)
 
-    def settle_all(self) -> None:
-        """Bring all jobs up to date whose requests have changed."""
+    def settle_all(self, *, sends: bool = False) -> None:
+        """Bring all jobs up to date whose requests have changed.
+
+        ``sends``: more of them will change in this turn. Jobs that go on whatever they count come later.
+        """
         for job_id in self._state.touched():
-            self.settle(job_id)
+            if not (sends and self._state.goes_on(job_id)):
+                self.settle(job_id)
 
     def settle(self, job_id: int) -> Job:
         """Bring a job up to date: it stops, goes on to its next wave, ends, or goes on. Returns the job."""

@@ -248,6 +248,11 @@ class State:
         """Ids of the open jobs that ``settle`` must bring up to date."""
         return list(self._touched)
 
+    def goes_on(self, job_id: int) -> bool:
+        """Whether an open job goes on as it is, whatever its counts are: it has no gates, and is not done."""
+        opened = self._open[job_id]
+        return bool(opened.requests) and opened.policy.abort is None and len(opened.policy.waves) == 1
+
     def tally(self, opened: OpenJob) -> None:
         """Bring the counts of an open job up to date."""
         opened.job = opened.job.tallied(opened.deltas)
@@ -358,6 +363,7 @@ class State:
         for id_, one in list(self.changes.owed.items()):
             if one.notice.data.get("job", {}).get("id") == job.id:
                 del self.changes.owed[id_], self.owed[id_]
+                self.changes.told.add(id_)  # whether it was written is not always known
 
     def _forget_changes(self, job: Job) -> None:
         self.created.discard(job.id)

@@ -1,7 +1,6 @@
 """The metrics for Prometheus, read at each scrape and kept in a registry of their own."""
 
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
@@ -24,6 +23,8 @@ _BUS = {
     "controller": "1 when the controller answers",
     "registered": "1 when we are registered with the controller",
 }
+#: Value of ``status`` -> the number of those gateways in the health.
+_REGISTERED = {"registered": "registered", "not_registered": "notRegistered", "unknown": "unknown"}
 _OWNERS = {
     "window": "Most requests in flight at an owner of many gateways at present",
     "busy": "Requests that an owner of many gateways may be busy with",
@@ -39,13 +40,13 @@ class Metrics(Collector):
         service: Service,
         dispatcher: Dispatcher,
         health: Callable[[], dict[str, Any]],
-        store_path: Path,
+        stored_bytes: Callable[[], int],
         subscribers: Callable[[], int],
     ) -> None:
         self._service = service
         self._dispatcher = dispatcher
         self._health = health
-        self._store_path = store_path
+        self._stored_bytes = stored_bytes
         self._subscribers = subscribers
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(self)
@@ -77,7 +78,7 @@ class Metrics(Collector):
         for name, about in _BUS.items():
             yield _gauge(f"bus_{name}", about, int(health["bus"][name]))
         yield _gauge("store_writable", "1 when the store can be written", int(health["store"]["writable"]))
-        yield _gauge("store_bytes", "Size of the store's files", self._store_bytes())
+        yield _gauge("store_bytes", "Size of the store on its disk", self._stored_bytes())
         yield _gauge("websockets", "WebSockets that are open", self._subscribers())
 
     def _from_engine(self) -> Iterator[Metric]:
@@ -101,16 +102,14 @@ class Metrics(Collector):
         about = "Requests that wait for gateways that are away"
         yield _gauge("waiting_for_gateways", about, now.waiting_for_gateways)
 
-    def _store_bytes(self) -> int:
-        path = self._store_path
-        files = (path, path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-shm"))
-        return sum(file.stat().st_size for file in files if file.exists())
-
 
 def _of_gateways(gateways: dict[str, Any]) -> Iterator[Metric]:
     bridges = {status: gateways[status] for status in ("connected", "away")}
     about = "Gateways whose bridges say whether they are connected"
     yield _by(GaugeMetricFamily, "gateways", about, "status", bridges)
+    registered = {status: gateways[name] for status, name in _REGISTERED.items()}
+    about = "Gateways that are known, as the controller says"
+    yield _by(GaugeMetricFamily, "gateways_known", about, "status", registered)
     yield CounterMetricFamily(
         "puppetmaster_gateway_changes", "How often a bridge came or went", value=gateways["changes"]
     )

@@ -10,7 +10,7 @@ sanji-controller 1.6.2 and of the published remote bundle, sanji-bundle-remote 0
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 
 from puppetmaster import jsoncodec
 from puppetmaster.model.request import RequestEvent
@@ -29,18 +29,18 @@ class Refusal(StrEnum):
     ID_USED = "id used"  #: 403: another message with this id is in flight on our bus or on the gateway's
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Reply:
     """What an answer means for its request."""
 
     #: What happens to the request.
-    event: RequestEvent
+    event: Final[RequestEvent]
     #: The request's result: ``{"code", "data", "source"}``, and ``"message"`` if it is no success.
-    result: Mapping[str, Any]
+    result: Final[Mapping[str, Any]]
     #: Why a controller refused the request; None: it was not refused.
-    refusal: Refusal | None = None
+    refusal: Final[Refusal | None] = None
     #: Whether the gateway's controller had passed the request on.
-    delivered: bool = False
+    delivered: Final[bool] = False
 
     @property
     def locked(self) -> bool:

@@ -81,7 +81,7 @@ class Locks:
 
     def many(self, domain: str | None) -> bool:
         """Whether the owner of this domain answers for all destinations of a pattern."""
-        return any(pattern.domain == domain for pattern in self._patterns.values())
+        return bool(self._patterns) and any(pattern.domain == domain for pattern in self._patterns.values())
 
     @property
     def alike(self) -> bool:

@@ -362,8 +362,10 @@ class Scheduler:
 
     def _read_before(self, domain: str) -> Waiting | None:
         """Take a read that goes before the write that is about to take this lock; None: there is none."""
+        queues = self._readers.get(domain)
+        if queues is None:
+            return None
         passes = self._passes.get(domain, READS_BEFORE_WRITE)
-        queues = self._readers.get(domain) or deque()
         for _ in range(len(queues) if passes > 0 else 0):
             queue = queues[0]
             queues.rotate(-1)
@@ -466,13 +468,15 @@ class Scheduler:
             self._late_messages[message] = waiting.domain
         return self.owners.overdue(waiting.domain, message, now_s) if waiting.owned else None
 
-    def came(self, message: int, now_s: float) -> None:
-        """Note an answer to a message, which may be overdue."""
+    def came(self, message: int, now_s: float) -> bool:
+        """Note an answer to a message. Returns whether an owner of many gateways counted as busy with it."""
         self._now_s = now_s
         if (late := self._late_messages.get(message)) is not None:
             self._forget_late(late)
-        if (domain := self.owners.came(message, now_s)) is not None:
-            self._unpark(domain)
+        if (domain := self.owners.came(message, now_s)) is None:
+            return False
+        self._unpark(domain)
+        return True
 
     def _forget_late(self, domain: str) -> None:
         if (late := self._late_writers.pop(domain, None)) is not None:

@@ -1,10 +1,11 @@
 """The port of the store: the protocols ``Store`` and ``Reader``, and the values that they take and give.
 
-A bundle runs on ``store.sqlite``; the simulator and tests use ``store.memory``. Tests in
-``tests/contract/test_store.py`` hold both to the protocols.
+A bundle runs on ``store.sqlite`` or ``store.postgres``; the simulator and tests use ``store.memory``. Tests
+in ``tests/contract/test_store.py`` hold all of them to the protocols.
 """
 
 import secrets
+import time
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -12,11 +13,13 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import NamedTuple, Protocol
 
-from puppetmaster.clock import is_known, seconds
+from puppetmaster.clock import is_known, iso, seconds
 from puppetmaster.model.gateway import Gateway, Sought
-from puppetmaster.model.job import OPEN_JOB, Job
+from puppetmaster.model.job import OPEN_JOB, Job, JobEvent
 from puppetmaster.model.notice import Owed
 from puppetmaster.model.request import OPEN, Item, Request
+from puppetmaster.model.timeline import What
+from puppetmaster.model.why import Said
 
 #: The lowest request id. The SDK's random message ids and counters that begin at 1 stay below it.
 FIRST_REQUEST_ID = 2**31
@@ -48,6 +51,12 @@ def ahead(ids: Ids) -> Ids:
         ids.next_job + JOBS_AHEAD,
         max(ids.next_request, min(ids.next_request + REQUESTS_AHEAD, LAST_REQUEST_ID)),
     )
+
+
+def waiting_for_a_person(job: Job, reason: Said) -> Job:
+    """The job of a copy, or of an import, paused: what waits in it may have run since."""
+    at = iso(time.time())
+    return job.after(JobEvent.PAUSE, at, reason=reason).noted(What.PAUSED, at, why=reason)
 
 
 @dataclass(slots=True)
@@ -376,6 +385,8 @@ class Store(Protocol):
 
     #: The latest committed state, for the thread that writes.
     now: Reader
+    #: Where it is, for people.
+    place: str
 
     @property
     def installation(self) -> str:
@@ -388,6 +399,9 @@ class Store(Protocol):
     @property
     def size_bytes(self) -> int:
         """About how many bytes are in use. ``Keep.bytes`` is compared with this."""
+
+    def disk_bytes(self) -> int:
+        """How many bytes it takes on a disk, what is free in it included. For any thread."""
 
     def commit(self, changes: Changes) -> None:
         """Make all of ``changes`` durable, or nothing. When it returns, no crash can undo it.

@@ -5,9 +5,11 @@ which stays when the other file is removed by hand.
 """
 
 import fcntl
+import json
 import os
 from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 
 from puppetmaster.errors import StoreError
 
@@ -15,6 +17,8 @@ FILE_NAME, LOCK_NAME = "puppetmaster.db", "puppetmaster.lock"
 #: A file beside the store with how often a store was opened here. The store has the number too; a copy of an
 #: earlier day has a smaller one.
 GENERATION_NAME = "puppetmaster.generation"
+#: What is known here of the database that was used last, where the store is in PostgreSQL.
+KNOWN_NAME = "puppetmaster.postgresql"
 PRIVATE, PRIVATE_DIR = 0o600, 0o700
 
 
@@ -70,21 +74,71 @@ class DataDir:
     @property
     def generation(self) -> int:
         """How often a store was opened in this directory; 0: not known."""
-        try:
-            return int((self._path / GENERATION_NAME).read_text(encoding="ascii"))
-        except (OSError, ValueError):
-            return 0
+        return _generation(self._path)
 
     @generation.setter
     def generation(self, number: int) -> None:
-        part = self._path / f"{GENERATION_NAME}.part"
-        part.unlink(missing_ok=True)
-        opened = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, PRIVATE)
-        with os.fdopen(opened, "w", encoding="ascii") as file:
-            file.write(f"{number}\n")
-        part.replace(self._path / GENERATION_NAME)
+        _write(self._path / GENERATION_NAME, f"{number}\n")
 
     def close(self) -> None:
         """Release the locks. SQLite's connections must be closed before, because their locks are lost too."""
         while self._held:
             os.close(self._held.pop())
+
+
+class Known(NamedTuple):
+    """What a machine remembers of a database: whose it is, and how often a leader was counted in it."""
+
+    installation: str
+    epoch: int
+    #: Where it is remembered.
+    file: str = ""
+
+
+def known(data_dir: Path) -> Known | None:
+    """What this directory remembers of the database that was used last; None: nothing."""
+    file = data_dir / KNOWN_NAME
+    try:
+        found = json.loads(file.read_text(encoding="ascii"))
+        return Known(str(found["installation"]), int(found["epoch"]), str(file))
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
+
+
+def goes_on_in_database(data_dir: Path, now: Known) -> None:
+    """Remember the database. A file that lies here is older from now on: it sends nothing by itself.
+
+    Where the directory cannot be written nothing is remembered.
+    """
+    with suppress(OSError):
+        if (data_dir / FILE_NAME).exists():
+            _write(data_dir / GENERATION_NAME, f"{_generation(data_dir) + 1}\n")
+        data_dir.mkdir(mode=PRIVATE_DIR, parents=True, exist_ok=True)
+        text = json.dumps({"installation": now.installation, "epoch": now.epoch})
+        _write(data_dir / KNOWN_NAME, f"{text}\n")
+
+
+def goes_on_in_file(data_dir: Path) -> None:
+    """Note that the database that was used here is older from now on: it sends nothing by itself."""
+    before = known(data_dir)
+    if before is not None:
+        with suppress(OSError):
+            # One leader more than there were: the next one of the database has no higher number.
+            text = json.dumps({"installation": before.installation, "epoch": before.epoch + 1})
+            _write(data_dir / KNOWN_NAME, f"{text}\n")
+
+
+def _generation(path: Path) -> int:
+    try:
+        return int((path / GENERATION_NAME).read_text(encoding="ascii"))
+    except (OSError, ValueError):
+        return 0
+
+
+def _write(file: Path, text: str) -> None:
+    part = file.with_name(f"{file.name}.part")
+    part.unlink(missing_ok=True)
+    opened = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, PRIVATE)
+    with os.fdopen(opened, "w", encoding="ascii") as writing:
+        writing.write(text)
+    part.replace(file)

@@ -216,6 +216,7 @@ class MemoryStore(Store):
     """A store over the ``memory`` of an earlier store; None: a new one."""
 
     def __init__(self, memory: Memory | None = None) -> None:
+        self.place = "memory"
         self.memory = Memory() if memory is None else memory
         #: Whether all commits fail. With this tests play a full disk.
         self.full = False
@@ -243,6 +244,10 @@ class MemoryStore(Store):
         """About how many bytes a file would have."""
         tables = self._latest()
         return REQUEST_BYTES * (len(tables.jobs) + len(tables.requests))
+
+    def disk_bytes(self) -> int:
+        """None."""
+        return 0
 
     def commit(self, changes: Changes) -> None:
         """Keep all of ``changes``, or nothing. Raises StoreError: the store is closed, or ``full``."""

@@ -5,7 +5,7 @@ Any process may call both: ``export`` also while the bundle runs, ``import_`` on
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -37,8 +37,6 @@ def export(data_dir: Path, file: Path) -> int:
     store cannot be read.
     """
     source = data_dir / FILE_NAME
-    if os.path.lexists(file):  # a link that leads nowhere is one too
-        raise StoreError(f"{file} exists: name another file, or move that one away.")
     with (
         as_store_error(f"{source} cannot be exported"),
         closing(SqliteTinyDB(source, read_only=True)) as db,
@@ -46,14 +44,24 @@ def export(data_dir: Path, file: Path) -> int:
     ):
         meta = db.table("meta").get(doc_id=1)
         migrations.check(meta or {}, source)
-        with as_store_error(f"{file} cannot be written"), _appearing(file) as part:
-            for index, name in enumerate(TABLES):
-                part.write(f'{"," if index else "{"}\n"{name}": {{'.encode())
-                for piece in _documents(db, name):
-                    part.write(piece.encode())
-                part.write(b"}")
-            part.write(b"}\n")
+        write(file, {name: _documents(db, name) for name in TABLES})
         return len(db.table("jobs"))
+
+
+def write(file: Path, tables: Mapping[str, Iterator[str]]) -> None:
+    """Write a new file, which appears when it is whole and on disk: tables with the members of their objects.
+
+    Raises StoreError: it exists, or it cannot be written.
+    """
+    if os.path.lexists(file):  # a link that leads nowhere is one too
+        raise StoreError(f"{file} exists: name another file, or move that one away.")
+    with as_store_error(f"{file} cannot be written"), _appearing(file) as part:
+        for index, (name, pieces) in enumerate(tables.items()):
+            part.write(f'{"," if index else "{"}\n"{name}": {{'.encode())
+            for piece in pieces:
+                part.write(piece.encode())
+            part.write(b"}")
+        part.write(b"}\n")
 
 
 def import_(file: Path, data_dir: Path) -> int:

@@ -9,7 +9,9 @@ from puppetmaster.store.base import (
     Store,
 )
 from puppetmaster.store.memory import Memory, MemoryStore
+from puppetmaster.store.postgres.store import PostgresStore
 from puppetmaster.store.sqlite.store import SqliteStore
+from tests.postgres import address
 
 #: Opens a store, again and again on the same data.
 Open = Callable[[], Store]
@@ -24,8 +26,13 @@ def _memory(_: Path) -> Open:
     return lambda: MemoryStore(memory)
 
 
+def _postgres(place: Path) -> Open:
+    where = address(place)
+    return lambda: PostgresStore(where)
+
+
 #: Every implementation there is: each gives its own place, and opens it.
-IMPLEMENTATIONS = {"sqlite": _sqlite, "memory": _memory}
+IMPLEMENTATIONS = {"sqlite": _sqlite, "memory": _memory, "postgres": _postgres}
 
 
 @pytest.fixture(params=IMPLEMENTATIONS)

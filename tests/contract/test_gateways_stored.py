@@ -54,7 +54,7 @@ def test_a_destination_becomes_known_and_one_that_is_known_keeps_its_labels(stor
 
 
 def test_beyond_a_limit_destinations_are_not_learned(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in ("sqlite.store", "memory"):
+    for module in ("sqlite.store", "memory", "postgres.store"):
         monkeypatch.setattr(f"puppetmaster.store.{module}.MOST_LEARNED", 3)
     store.commit(put(NORTH))
     store.commit(replace(put(BARE), destinations={"a", "b", "cg-1"}))

@@ -7,6 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -206,6 +207,7 @@ def places() -> Iterator[list[Any]]:
         yield [make(Path(directory)) for make in IMPLEMENTATIONS.values()]
 
 
+@pytest.mark.timeout(400)  # a hundred thousand questions to a server
 @settings(max_examples=60)
 @given(st.lists(verbs, max_size=12))
 def test_readers_of_all_stores_see_the_same(some: list[Verb]) -> None:

@@ -172,3 +172,51 @@ def test_a_gateway_that_is_not_known_is_told(page: Page, site: Site) -> None:
     expect(page.get_by_role("form")).to_be_hidden()
     page.goto(f"{site.url}#/gateways/%E0")
     expect(page.get_by_role("heading", level=1)).to_have_text("There is no such page.")
+
+
+def test_gateways_are_found_by_who_is_registered(page: Page, site: Site) -> None:
+    site.ask("POST", "/gateways", [{"name": "cg-050"}, {"name": "cg-05-away"}])
+    page.goto(f"{site.url}#/gateways?match=cg-05*")
+    names = page.get_by_role("row").get_by_role("link")
+    site.ask("GET", "/gateways?match=cg-05*&check=true")
+    page.get_by_label("Registered").select_option("not registered")
+    expect(names).to_have_text(["cg-05-away"])
+    for_all = page.get_by_role("link", name="New job for all that fit")
+    expect(for_all).to_have_attribute("aria-disabled", "true")
+    expect(for_all).to_have_attribute(
+        "title", re.compile("^A job looks for labels and names, not for what is")
+    )
+    page.reload()
+    expect(page.get_by_label("Registered")).to_have_value("false")
+    page.get_by_label("Registered").select_option("registered")
+    expect(names).to_have_text(["cg-050"])
+    expect(page.get_by_text("registered", exact=True).last).to_have_attribute(
+        "title", re.compile("^The controller said so at ")
+    )
+    names.click()
+    facts = page.get_by_role("region", name="Gateway", exact=True)
+    expect(facts).to_contain_text(re.compile(r"Isregistered.*Checked\d\d:.*Last resultnone"))
+    site.job("/system/time", ["cg-050"])
+    button(page, "Ask the controller now").click()
+    expect(facts).to_contain_text(re.compile(r"Last seen(just now|\d+ s ago).*Last resultresolved 200"))
+
+
+ROWS = """async () => {
+  const {el, keptRows} = await import('/static/dom.js');
+  const place = el('tbody');
+  document.querySelector('main').append(el('table', {}, place));
+  const put = keptRows(place);
+  const make = ([name, note]) => el('tr', {}, el('td', {}, el('button', {}, name)), el('td', {}, note));
+  const items = (...some) => some.map((one) => [one[0], one]);
+  put(items(['a', '1'], ['b', '1']), make);
+  const [first, second] = place.children;
+  first.querySelector('button').focus();
+  put(items(['a', '2'], ['b', '1']), make);
+  const kept = place.children[0] === first && document.activeElement.textContent;
+  put(items(['c', '3'], ['b', '1']), make);
+  return [kept, first.textContent, place.textContent, place.children[1] === second];
+}"""
+
+
+def test_rows_that_are_read_anew_keep_the_focus(page: Page) -> None:
+    assert page.evaluate(ROWS) == ["a", "a2", "c3b1", True]

@@ -8,6 +8,23 @@ from playwright.sync_api import Browser, Page, expect
 
 from tests.page_site import GOOD, SILENT, Site, a_page, button, ended, open_job, shoot
 
+#: What the first WebSocket says is lost on its way when this is so, though it stays open.
+LOSING = """
+    window.opened_ = 0;
+    const Real = WebSocket;
+    window.WebSocket = class extends Real {
+      constructor(...given) {
+        super(...given);
+        const first = (window.opened_ += 1) === 1;
+        let seen = 0;
+        this.addEventListener("message", (event) => {
+          seen += 1;
+          if (first && (%s)) event.stopImmediatePropagation();
+        });
+      }
+    };
+"""
+
 
 def test_a_loss_is_shown_and_made_good(browser: Browser, page: Page, site: Site) -> None:
     id_ = site.job("/system/time", ["cg-001"])
@@ -43,21 +60,8 @@ def test_a_gateway_that_hangs_is_noticed(page: Page, site: Site) -> None:
 
 def test_a_websocket_that_has_gone_silent_is_left(browser: Browser, site: Site) -> None:
     """What the first one says is lost on its way from some moment on, though it stays open."""
-    mute = """
-        window.opened_ = 0;
-        const Real = WebSocket;
-        window.WebSocket = class extends Real {
-          constructor(...given) {
-            super(...given);
-            const first = (window.opened_ += 1) === 1;
-            this.addEventListener("message", (event) => {
-              if (first && window.mute_) event.stopImmediatePropagation();
-            });
-          }
-        };
-    """
     with a_page(browser) as page:
-        page.add_init_script(mute)
+        page.add_init_script(LOSING % "window.mute_")
         job = site.job("/system/info", SILENT[3:], requestTimeout=60)
         open_job(page, site, job)
         expect(button(page, "1 sent")).to_be_visible()
@@ -82,22 +86,8 @@ def test_the_list_notices_too(browser: Browser, site: Site) -> None:
 
 def test_a_gap_begins_anew(browser: Browser, site: Site) -> None:
     """The second message of the first WebSocket never reaches the page."""
-    drop = """
-        window.opened_ = 0;
-        const Real = WebSocket;
-        window.WebSocket = class extends Real {
-          constructor(...given) {
-            super(...given);
-            const first = (window.opened_ += 1) === 1;
-            let seen = 0;
-            this.addEventListener("message", (event) => {
-              if (first && (seen += 1) === 2) event.stopImmediatePropagation();
-            });
-          }
-        };
-    """
     with a_page(browser) as page:
-        page.add_init_script(drop)
+        page.add_init_script(LOSING % "seen === 2")
         open_job(page, site, site.job("/system/time", GOOD[:12], concurrency=3))
         ended(page, "resolved")
         assert page.evaluate("opened_") == 2

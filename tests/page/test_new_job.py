@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, FilePayload, Page, expect
 
+from puppetmaster.api.fields import NEW_JOB, at
+from puppetmaster.api.kinds import Form
 from tests.page_site import GOOD, NARROW, Site, a_page, button, ended, open_job, row, shoot
 
 
@@ -71,6 +73,20 @@ def test_the_form_says_what_the_api_says_of_its_fields(page: Page, site: Site) -
     expect(page.get_by_label("Name")).to_have_attribute(
         "maxlength", str(known["name"]["anyOf"][0]["maxLength"])
     )
+
+
+def test_the_form_has_a_field_for_each_policy_of_the_api(page: Page, site: Site) -> None:
+    page.goto(f"{site.url}#/new")
+    groups = [one for one in NEW_JOB if (one.given or one.name == "timeout") and one.name != "rerun"]
+    paths = {f"{one.name}.{part.name}" for one in groups for part in one.parts}
+    paths |= {one.name for one in groups if not one.parts}
+    # There is one command here: of a gateway's requests none comes behind another.
+    paths = {path for path in paths if at(path).kind.form is not Form.ANY} - {"onFail"}
+    names = "all => all.map((one) => one.name)"
+    found = page.locator(".grid-of-fields").locator("input, select").evaluate_all(names)
+    assert sorted(found) == sorted(paths)
+    on_fail = page.locator("[name='gate.onFail'] option").evaluate_all("all => all.map((one) => one.value)")
+    assert on_fail == ["", *at("gate.onFail").kind.schema["enum"]]
 
 
 def test_data_arrive_as_they_were_typed(page: Page, site: Site) -> None:

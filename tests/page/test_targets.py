@@ -143,3 +143,32 @@ def test_a_job_that_looked_in_several_ways_is_run_again_by_names(page: Page, sit
         "It looked for its gateways in several ways, and this form has one: here are their names."
     )
     expect(page.get_by_label("Destinations")).to_have_value("cg-[011-012]")
+
+
+def test_the_plan_says_who_is_not_registered_and_leaves_them_out(page: Page, site: Site) -> None:
+    page.goto(f"{site.url}#/new")
+    page.get_by_label("GET").check()
+    page.get_by_label("Resource").fill("/system/time")
+    page.get_by_label("Destinations").fill("cg-[001-003] away-[1-2]")
+    button(page, "Dry run").click()
+    plan = page.get_by_role("region", name="Dry run")
+    expect(plan.get_by_role("listitem").filter(has_text="registered")).to_have_text(
+        "2 of 5 gateways are not registered: away-1 and away-2."
+    )
+    absent = "2 gateways are not registered: what is sent to them"
+    expect(plan).to_contain_text(f"{absent} ends as error, and does not run.")
+    page.get_by_text("Policies").click()
+    page.get_by_label("Waits for gateways, s").fill("60")
+    button(page, "Dry run").click()
+    expect(plan).to_contain_text(f"{absent} waits until they are back.")
+    shoot(page, "new-absent")
+    button(page, "Leave them out").click()
+    expect(page.get_by_label("Destinations")).to_have_value("cg-[001-003]")
+    expect(plan.get_by_role("button")).to_have_text("Start: GET /system/time on 3 gateways")
+    labelled(site, "absent", ["cg-001", "away-3"])
+    filled(page, site, "absent")
+    page.get_by_label("Without").fill("x")
+    button(page, "Dry run").click()
+    button(page, "Leave them out").click()
+    expect(page.get_by_label("Without")).to_have_value("x\naway-3")
+    expect(plan.locator(".names code")).to_have_text(["cg-001"])

@@ -22,7 +22,7 @@ JSON = st.recursive(
     ),
     max_leaves=12,
 )
-QUICK = settings(max_examples=300)
+QUICK = settings(max_examples=200)
 
 
 @pytest.fixture(scope="module")

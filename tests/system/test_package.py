@@ -145,15 +145,16 @@ class Root:
         """Its output; it succeeds."""
         return run(*self.argv(*words, user=user, **environ))
 
-    def dpkg(self, *words: str) -> None:
-        """Without a network: nothing is fetched."""
-        run("unshare", "--net", *self.argv("dpkg", *words, DEBIAN_FRONTEND="noninteractive"))
+    def dpkg(self, *words: str) -> str:
+        """Without a network: nothing is fetched. Returns what it said."""
+        return run("unshare", "--net", *self.argv("dpkg", *words, DEBIAN_FRONTEND="noninteractive"))
 
-    def unpack(self, package: Path) -> None:
-        """Install it, or a newer version of it."""
+    def unpack(self, package: Path) -> str:
+        """Install it, or a newer version of it. Returns what was said."""
         shutil.copy(package, self / "package.deb")
-        self.dpkg("--install", "/package.deb")
+        said = self.dpkg("--install", "/package.deb")
         (self / "package.deb").unlink()
+        return said
 
     def files(self) -> set[str]:
         """All but what others keep."""
@@ -216,7 +217,7 @@ def test_it_is_installed_runs_is_upgraded_and_removed(
     before, users = clean.files(), (clean / "etc/passwd").read_text()
     built_in = os.fsencode(package.parents[1])
 
-    clean.unpack(package)
+    assert "earlier installation" not in clean.unpack(package)
     installed = clean.files()
     assert oct((clean / STATE).stat().st_mode) == "0o40700"
     assert oct((clean / SETTINGS).stat().st_mode) == "0o100640"
@@ -243,7 +244,10 @@ def test_it_is_installed_runs_is_upgraded_and_removed(
         assert service.terminate(20) == 0
     hear(ear, b"STOPPING=1")
 
-    clean.unpack(newer(package, tmp_path))
+    earlier = clean / HOME / "data/puppetmaster.db"  # as `make install` of an earlier version kept it
+    earlier.touch()
+    assert "has the jobs of an earlier installation" in clean.unpack(newer(package, tmp_path))
+    earlier.unlink()
     assert "brokerPort" in (clean / SETTINGS).read_text()
     assert "99.0.0" in clean.run("puppetmaster", "--version")
     with service.start():

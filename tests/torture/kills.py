@@ -136,5 +136,10 @@ def _run(world: World, seed: int, breakage: Breakage) -> Outcome:
         verdict.absences,
         Counter(world.points),
         verdict.counts,
-        [*workload.broken, *verdict.faults(), *(f"the log has a {line}" for line in noise)],
+        [
+            *workload.broken,
+            *verdict.faults(),
+            *workload.keeper.faults(world.gateway.directory / "data"),
+            *(f"the log has a {line}" for line in noise),
+        ],
     )

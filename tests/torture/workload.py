@@ -6,6 +6,7 @@ import time
 from typing import Any
 
 from tests.bus_client import BusClient
+from tests.torture.labels import Keeper
 from tests.torture.orders import Order, Orders
 from tests.torture.world import World
 
@@ -22,6 +23,7 @@ class Workload:
         self.broken: list[str] = []  #: promises that were seen broken on the way
         self._rng = random.Random(seed)
         self._drawn = Orders(seed, world.fleet, world.hardly)
+        self.keeper = Keeper(random.Random(seed), world.fleet)
         self._stop = threading.Event()
         self._done: dict[int, int] = {}
         self._connect()
@@ -70,8 +72,10 @@ class Workload:
             if action < 0.5:
                 if self._has_room():
                     self._order()
-            elif action < 0.85:
+            elif action < 0.8:
                 self.look()
+            elif action < 0.87:
+                self._label()
             else:
                 self._control()
             self._hear()
@@ -107,6 +111,11 @@ class Workload:
         if order.job is not None and order.job != job:
             self.broken.append(f"{order.key} is job {order.job}, and then job {job}")
         order.job = job
+
+    def _label(self) -> None:
+        change = self.keeper.draw()
+        answer = self._ask(change.method, change.resource, change.body)
+        change.acknowledged = answer is not None and answer["code"] == 200
 
     def _control(self) -> None:
         order = self._some()

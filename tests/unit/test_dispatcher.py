@@ -24,7 +24,6 @@ from puppetmaster.bus.client import (
 )
 from puppetmaster.bus.connection import Receipt
 from puppetmaster.clock import seconds
-from puppetmaster.dispatcher import STORE_RETRY_S
 from puppetmaster.engine.engine import Engine
 from puppetmaster.errors import NotFound, StoreError, Unavailable
 from puppetmaster.jsoncodec import WAITING_BYTES
@@ -38,6 +37,14 @@ from tests.examples import LATER, a_job, counts
 from tests.virtual import body
 
 MemoryDesk = Desk[MemoryStore]
+#: In place of the dispatcher's own half second, and its second between two looks at the clock.
+RETRY_S, SLEEP_S = 0.2, 0.3
+
+
+@pytest.fixture(autouse=True)
+def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dispatcher_module, "STORE_RETRY_S", RETRY_S)
+    monkeypatch.setattr(dispatcher_module, "LONGEST_SLEEP_S", SLEEP_S)
 
 
 @pytest.fixture
@@ -399,7 +406,7 @@ def test_a_disk_that_fails_is_tried_again_now_and_then(
     desk.answer(job.first)
     until(lambda: len(tries) >= 4, "it is tried again")
     took_s = turns[-1] - turns[0]
-    assert took_s >= 3 * STORE_RETRY_S * 0.9
+    assert took_s >= 3 * RETRY_S * 0.9
     assert len(turns) < 10 + 10 * took_s, "in between it sleeps"
 
 

@@ -2,9 +2,7 @@
 
 import json
 import math
-import sys
 from collections.abc import Callable
-from types import FrameType
 from typing import Any
 from unittest.mock import Mock
 
@@ -28,6 +26,7 @@ from puppetmaster.model.message import (
     is_direct_tunnel,
 )
 from puppetmaster.settings import Settings
+from tests.costs import calls
 
 LOW, HIGH = -(2**63), 2**63 - 1
 
@@ -339,20 +338,8 @@ def test_decode_refuses_what_is_no_json(payload: bytes) -> None:
         jsoncodec.decode_loosely(payload)
 
 
-def steps(act: Callable[[], Any]) -> int:
-    """How many functions of Python are called: before each of them another thread may run."""
-    called = 0
-
-    def count(_frame: FrameType, event: str, _argument: Any) -> None:
-        nonlocal called
-        called += event == "call"
-
-    sys.setprofile(count)
-    try:
-        act()
-    finally:
-        sys.setprofile(None)
-    return called
+def steps(action: Callable[[], Any]) -> int:
+    return calls(action, of_c=False)
 
 
 MANY = 2_000
@@ -482,24 +469,12 @@ def test_a_command_is_the_message_of_the_sanji_contract(destination: str, data: 
     }
 
 
-def test_the_code_of_an_event_is_for_the_remote_bundle_and_not_for_the_controller() -> None:
-    body = {"code": 200, "method": "put", "resource": "/a", "data": {}}
-    sent = json.loads(EncodedCommand(body, "t").message(1, "cg-1").payload)
-    assert sent == {"id": 1, "method": "put", "resource": "/remote/cg-1", "tunnel": "t", "data": body}
-
-
 @given(JSON.filter(_is_carried))
 def test_a_command_carries_its_data_unchanged(data: Any) -> None:
     body = {"method": "post", "resource": "/a", "data": data}
     sent = jsoncodec.decode(EncodedCommand(body, "t").message(1, "cg-1").payload)
     assert sent["data"]["data"] == data
     assert jsoncodec.faults(sent, "message") == []
-
-
-def test_one_command_makes_many_messages() -> None:
-    command = EncodedCommand({"method": "get", "resource": "/a", "data": {}}, "t")
-    messages = [json.loads(command.message(id_, name).payload) for id_, name in ((1, "cg-1"), (2, "cg-2"))]
-    assert [(one["id"], one["resource"]) for one in messages] == [(1, "/remote/cg-1"), (2, "/remote/cg-2")]
 
 
 def test_a_command_is_encoded_once_for_each_way(monkeypatch: pytest.MonkeyPatch) -> None:

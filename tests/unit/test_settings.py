@@ -23,6 +23,7 @@ VARIABLES = {
     "PUPPETMASTER_BROKER_KEY": ("broker_key", "/etc/pm/mine.key", "/etc/pm/mine.key"),
     "PUPPETMASTER_BROKER_LIMIT_BYTES": ("broker_limit_bytes", "100000", 100000),
     "PUPPETMASTER_DATA_DIR": ("data_dir", "/var/lib/pm", Path("/var/lib/pm")),
+    "PUPPETMASTER_STORE": ("store", "postgresql://h/db", "postgresql://h/db"),
     "PUPPETMASTER_LOG_LEVEL": ("log_level", "debug", "debug"),
     "PUPPETMASTER_REQUEST_TIMEOUT_S": ("request_timeout_s", "2.5", 2.5),
     "PUPPETMASTER_LOCK_WAIT_S": ("lock_wait_s", "30", 30),

@@ -276,8 +276,13 @@ class SqliteTable(Table):
     def put(self, documents: Iterable[tuple[int, Mapping[str, Any]]]) -> None:
         """Insert or replace whole documents by id, in one transaction, without reading any."""
         with self._sqlite.transaction():
-            self._rows.put((index(doc_id), encode(dict(document))) for doc_id, document in documents)
+            self._rows.put((index(doc_id), encode(_dict(document))) for doc_id, document in documents)
         self._next_id = None
+
+    def append(self, documents: Iterable[Mapping[str, Any]]) -> None:
+        """Insert documents under the next ids, in one transaction, without reading any."""
+        with self._sqlite.transaction():
+            self.put(enumerate(documents, self._rows.max_id() + 1))
 
     def page(
         self,
@@ -378,6 +383,10 @@ class SqliteTinyDB(TinyDB):
             for name, table in self._tables.items():
                 table._next_id = next_ids.get(name)
             raise
+
+
+def _dict(document: Mapping[str, Any]) -> dict[str, Any]:
+    return document if isinstance(document, dict) else dict(document)
 
 
 def read_only_uri(path: Path) -> str:

@@ -18,7 +18,6 @@ import json
 import logging
 import shutil
 import sqlite3
-import time
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
@@ -29,13 +28,11 @@ from typing import Any
 from tinydb import operations
 from tinydb.table import Document
 
-from puppetmaster.clock import iso
 from puppetmaster.errors import NotKnown, StoreError
 from puppetmaster.model.gateway import Gateway
-from puppetmaster.model.job import FINAL, Job, JobEvent, JobStatus
+from puppetmaster.model.job import FINAL, Job, JobStatus
 from puppetmaster.model.notice import Owed
 from puppetmaster.model.request import Item, Request
-from puppetmaster.model.timeline import What
 from puppetmaster.model.why import Reason, Said
 from puppetmaster.store.base import (
     FIELDS,
@@ -49,6 +46,7 @@ from puppetmaster.store.base import (
     Store,
     ahead,
     first_request_id,
+    waiting_for_a_person,
 )
 from puppetmaster.store.datadir import FILE_NAME as FILE_NAME  # for modules that know the store only
 from puppetmaster.store.datadir import DataDir
@@ -91,6 +89,7 @@ class SqliteStore(Store):
 
     def __init__(self, data_dir: Path) -> None:
         self.path = data_dir / FILE_NAME
+        self.place = str(self.path)
         self._spare: LifoQueue[SqliteReader] = LifoQueue()
         self._closed = False
         with _way_out(data_dir):
@@ -292,7 +291,7 @@ class SqliteStore(Store):
             room = max(MOST_LEARNED - len(fresh) - table.count(Fields()), 0)
             fresh += [Gateway(name=name) for name in learned[:room]]
         if fresh:
-            table.insert_multiple(one.document() for one in fresh)
+            table.append(one.document() for one in fresh)
 
     def _write_drafts(self, changes: Changes) -> None:
         trash = self._db.table("trash")
@@ -366,6 +365,11 @@ class SqliteStore(Store):
         """How many bytes of the file are in use."""
         return self._db.storage.size_bytes()
 
+    def disk_bytes(self) -> int:
+        """The sizes of the file, its log, and the index of that."""
+        files = (self.path, *(self.path.with_name(f"{self.path.name}-{what}") for what in ("wal", "shm")))
+        return sum(file.stat().st_size for file in files if file.exists())
+
     @contextmanager
     def reading(self) -> Iterator[Reader]:
         """A reader of one committed state of the file, for any thread. Raises StoreError."""
@@ -420,12 +424,7 @@ def learn_gateways(db: SqliteTinyDB) -> None:
 def pause_open_jobs(db: SqliteTinyDB, path: Path, reason: Said) -> None:
     """Pause all jobs in a file that would send by themselves, so that a person decides."""
     going = SqliteReader(db, path).jobs({"status": [JobStatus.PENDING.value, JobStatus.DISPATCHING.value]})
-    at = iso(time.time())
-    paused = (
-        job.after(JobEvent.PAUSE, at, reason=reason).noted(What.PAUSED, at, why=reason)
-        for job in going
-        if job.ending is None
-    )
+    paused = (waiting_for_a_person(job, reason) for job in going if job.ending is None)
     db.table("jobs").put((job.id, job.document()) for job in paused)
 
 

@@ -3,7 +3,6 @@
 import gc
 import json
 import math
-import sys
 import weakref
 from collections.abc import Callable
 from dataclasses import replace
@@ -18,6 +17,7 @@ from puppetmaster.api.bodies import digest, parse_job, parse_request
 from puppetmaster.errors import FAULTS_SHOWN, Fault, Invalid, PuppetmasterError, TooLarge
 from puppetmaster.model.message import ANSWER_LIMIT_BYTES, MESSAGE_LIMIT_BYTES, Capacity, EncodedCommand
 from puppetmaster.model.spec import ItemSpec, JobSpec
+from tests.costs import calls
 
 LIMIT = 50_000
 MACS = ["00:0c:29:1c:e8:01", "00:0c:29:1c:e8:02", "00:0c:29:1c:e8:03"]
@@ -498,7 +498,7 @@ def test_items_beyond_the_limit_are_not_looked_at() -> None:
         with pytest.raises(TooLarge, match=f"makes {LIMIT + 1} requests"):
             parse_job(body, LIMIT)
 
-    assert _calls(refused) < 2000
+    assert calls(refused) < 2000
     with pytest.raises(Invalid):
         parse_job({**body, "nme": "x"}, LIMIT)
 
@@ -533,35 +533,18 @@ class _Counted(str):
         return str.__hash__(self)
 
 
-def _calls(action: Callable[[], object]) -> int:
-    """How many calls, of Python and of C functions, an action makes."""
-    calls = 0
-
-    def count(frame: object, event: str, arg: object) -> None:
-        nonlocal calls
-        calls += event in ("call", "c_call")
-
-    before = sys.getprofile()
-    sys.setprofile(count)
-    try:
-        action()
-    finally:
-        sys.setprofile(before)
-    return calls
-
-
 @pytest.mark.parametrize(
     "form", [lambda names: _job(_item(names)), lambda names: {"destinations": names, "message": MESSAGE}]
 )
 def test_50_000_destinations_cost_a_few_calls_each(form: Any) -> None:
     names = [_Counted(f"00:0c:29:{n >> 16:02x}:{n >> 8 & 255:02x}:{n & 255:02x}") for n in range(LIMIT)]
     body = form(names)
-    assert _calls(lambda: parse_job(body, LIMIT)) < 25 * LIMIT
+    assert calls(lambda: parse_job(body, LIMIT)) < 25 * LIMIT
 
 
 def test_50_000_items_cost_a_few_calls_each() -> None:
     few, many = _job(*[_item()] * 100), _job(*[_item()] * 1000)
-    assert _calls(lambda: parse_job(many, LIMIT)) < 11 * _calls(lambda: parse_job(few, LIMIT))
+    assert calls(lambda: parse_job(many, LIMIT)) < 11 * calls(lambda: parse_job(few, LIMIT))
 
 
 # The fingerprint

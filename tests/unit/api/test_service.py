@@ -1,6 +1,5 @@
 """What the doors ask for that is put together here: results, pages, reruns, controls, why requests wait."""
 
-import tracemalloc
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any, cast
@@ -20,6 +19,7 @@ from puppetmaster.model.why import Why, code_of
 from puppetmaster.settings import Settings
 from puppetmaster.store.base import Changes
 from puppetmaster.store.memory import MemoryStore
+from tests.costs import memory_of
 from tests.examples import LATER, a_job, a_request, an_item, counts
 
 FIRST = 2**31
@@ -296,16 +296,16 @@ def test_large_results_are_shown_few_at_a_time(shown: str) -> None:
         one = ended(number, {"log": str(number) * 100_000})
         store.commit(Changes(jobs={1: job}, items={FIRST: an_item(id=FIRST, job=1)}, requests={one.id: one}))
     service = Service(Settings(), store, cast(Dispatcher, None))
-    tracemalloc.start()
-    try:
-        rows: Any = service.results("1", Query())
-        if shown != "results":
+
+    def size_shown() -> int:
+        if shown == "results":
+            rows: Any = service.results("1", Query())
+        else:
             rows = service.job("1", Query()) if shown == "job" else service.requests(Query(limit=60))
-        size = sum(map(len, encoded(rows)))
-        _, peak = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
-        store.close()
+        return sum(map(len, encoded(rows)))
+
+    size, peak = memory_of(size_shown)
+    store.close()
     assert size > 10_000_000
     assert peak < 3_000_000
 

@@ -1,7 +1,6 @@
 """Messages that arrive, in every shape, and answers that have to get through the controller."""
 
 import json
-import tracemalloc
 from typing import Any
 
 import pytest
@@ -14,6 +13,7 @@ from puppetmaster.bundle.envelope import Kind
 from puppetmaster.bundle.requests import Response
 from puppetmaster.errors import Fault, Invalid, TooLarge
 from puppetmaster.model.message import MESSAGE_LIMIT_BYTES, Capacity
+from tests.costs import memory_of
 
 text = st.text(st.characters(exclude_categories=()))  # lone surrogates are in it
 anything = st.recursive(
@@ -211,12 +211,7 @@ def test_an_error_that_the_broker_does_not_carry_is_told_without_its_list() -> N
 
 def test_a_broken_message_of_very_many_values_takes_little_memory() -> None:
     payload = b'{"id":7,"method":"get","resource":"/a","data":["\xff",' + b"10," * 100_000 + b"1]}"
-    tracemalloc.start()
-    try:
-        message, fault = envelope.read(payload)
-        _, most = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
+    (message, fault), most = memory_of(lambda: envelope.read(payload))
     assert (message["id"], message["data"]) == (7, None)
     assert fault is not None
     assert most < 8 * len(payload)

@@ -15,7 +15,6 @@ from puppetmaster.bundle import registration, sdk
 from puppetmaster.bundle.runtime import SteadySanji
 from puppetmaster.bus.connection import AGAIN_S, KEEPALIVE_S
 from sandbox.broker import Broker
-from sandbox.controller import controller_process
 from sandbox.process import Process
 from tests.bus_client import BusClient, Message
 from tests.conftest import require
@@ -123,15 +122,6 @@ def test_it_answers_as_soon_as_it_is_registered(
             assert bundle.is_ready.is_set()
 
 
-def test_it_waits_for_a_controller_that_comes_later(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("puppetmaster.bundle.registration.ANSWER_S", 0.2)
-    with running(broker) as bundle:
-        assert eventually(lambda: bundle._conn.client.is_connected())
-        assert not bundle.registered.wait(0.5)
-        with controller_process(broker, refresh_ms=100):
-            assert bundle.registered.wait(30)
-
-
 def test_after_a_restart_of_the_controller_it_registers_when_told(
     bundle: Sample, controller: Process, client: BusClient
 ) -> None:
@@ -147,15 +137,6 @@ def test_after_a_restart_of_the_controller_it_registers_when_told(
     assert bundle.registration.count == 2
     assert bundle._conn.tunnels["model"][0] != before
     assert before not in bundle.bundle.profile["currentTunnels"]
-
-
-def test_after_a_restart_of_the_broker_it_registers_by_itself(broker: Broker, bundle: Sample) -> None:
-    broker.kill()
-    assert eventually(lambda: not bundle.registered.is_set())
-    broker.start()
-    assert bundle.registered.wait(30)
-    with BusClient(broker) as client:
-        assert answers(client)
 
 
 def test_a_link_that_flaps_during_registration_ends_registered(
@@ -178,28 +159,6 @@ def test_a_link_that_flaps_during_registration_ends_registered(
         assert bundle.registered.wait(30)
         assert answers(client)
         assert bundle.died() == []
-
-
-def test_it_takes_its_name_back_from_a_crashed_predecessor(
-    broker: Broker, controller: Process, client: BusClient
-) -> None:
-    """A crashed bundle stays registered for ever, and 423 while a write to it is open."""
-    client.register_model("sample", ["/things/+"], lambda message: None, ttl=2)
-    lost = client.ask("post", "/things/1", {})
-    client.probe()
-    with running(broker) as bundle:
-        assert bundle.registered.wait(30)
-        assert lost.result(1)["code"] == 408
-        assert answers(client)
-
-
-def test_stopping_takes_the_registration_back(broker: Broker, controller: Process, client: BusClient) -> None:
-    """F13: the SDK leaves it, and every request waits for the ttl."""
-    with running(broker) as bundle:
-        assert bundle.registered.wait(30)
-    assert client.request("get", "/things/1")["code"] == 404
-    assert bundle._conn.client.socket() is None
-    assert not bundle.conn_thread.is_alive()
 
 
 # ---- a connection that carries nothing, and somebody else under our name ------------------------------
@@ -313,18 +272,6 @@ def test_the_second_takes_over_from_who_is_dead_and_keeps_the_name_when_that_com
             assert eventually(lambda: str(first.why_not_registered()).startswith(said))
             assert second.registration.count == 1
             assert answers(client)
-
-
-@pytest.mark.usefixtures("hasty")
-def test_who_was_deregistered_by_somebody_else_notices(bundle: Sample, client: BusClient) -> None:
-    """An earlier version takes the name away without asking; the watch over the controller sees no loss."""
-    client.request("delete", "/controller/registration", {"name": "sample"})
-    client.register_model("sample", ["/things/+", "/system/sample"], lambda message: (200, {}))
-    assert eventually(lambda: "an earlier version" in str(bundle.why_not_registered()))
-    assert not bundle.registered.is_set()
-    client.request("delete", "/controller/registration", {"name": "sample"})
-    assert bundle.registered.wait(30)
-    assert client.request("get", "/things/5")["data"] == {"id": "5"}
 
 
 def test_it_says_who_it_is(bundle: Sample, client: BusClient) -> None:

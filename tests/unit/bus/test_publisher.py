@@ -298,10 +298,36 @@ def test_only_while_something_is_held_it_looks_again_by_itself(monkeypatch: pyte
         return next(unread)
 
     monkeypatch.setattr(clock, "now_s", lambda: 1000.0)
+    publisher._stopping.set()
     monkeypatch.setattr(publisher._mailbox, "take", take)
     publisher._run()
     assert waits_s == [None, None, INTERVAL_S / 4, INTERVAL_S / 4]
     assert bus.methods == ["put", "put"], "the end does not wait for the interval to be over"
+
+
+def test_changes_that_follow_each_other_quickly_are_looked_at_together(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(publisher, "PAUSE_S", WAIT_S)
+    hub, bus = Hub(), _Bus()
+    told = Publisher(hub, bus.send, Clock())
+    looks: list[int] = []
+    announce = told.announce
+
+    def look(changes: list[Change], now_s: float) -> None:
+        looks.append(len(changes))
+        announce(changes, now_s)
+
+    monkeypatch.setattr(told, "announce", look)
+    told.start()
+    hub.post([_change("created")])
+    assert bus.got.acquire(timeout=WAIT_S)
+    for number in range(100):
+        hub.post([_change("changed", name=str(number))])
+    hub.post([_change("ended")])
+    told.stop()
+    assert looks == [1, 1, 0]
+    assert bus.methods == ["post", "put"]
 
 
 def test_what_goes_wrong_does_not_end_it(

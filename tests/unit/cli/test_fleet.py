@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
+from puppetmaster.bus.client import Owners
 from puppetmaster.cli import main
-from tests.web_client import Door, running
+from tests.web_client import Controller, Door, running
 
 Run = Callable[..., Result]
 FLEET = "name,note,site,example.com/rack\ncg-1,attic,north,7\ncg-2,,north,\n\ncg-10,,south,\n"
@@ -17,8 +18,13 @@ FLEET = "name,note,site,example.com/rack\ncg-1,attic,north,7\ncg-2,,north,\n\ncg
 
 @pytest.fixture
 def door(tmp_path: Path) -> Iterator[Door]:
-    with running(tmp_path / "data") as started:
+    with running(tmp_path / "data", gateway_check_s=0) as started:
         yield started
+
+
+@pytest.fixture
+def controller(door: Door, monkeypatch: pytest.MonkeyPatch) -> Controller:
+    return Controller(door, monkeypatch)
 
 
 @pytest.fixture
@@ -106,7 +112,7 @@ def test_labels_are_set_added_and_removed(run: Run, door: Door) -> None:
 def test_gateways_are_listed_and_shown(run: Run, door: Door) -> None:
     run("gateways", "import", "-", text=FLEET)
     assert run("gateways", "list", "--selector", "site=north").stdout == (
-        "cg-1\t\t\texample.com/rack=7,site=north\ncg-2\t\t\tsite=north\n"
+        "cg-1\t\t\t\texample.com/rack=7,site=north\ncg-2\t\t\t\tsite=north\n"
     )
     assert run("gateways", "list", "--match", "cg-1?", "--json").stdout.startswith('[{"name": "cg-10"')
     result = run("gateways", "list", "--limit", "1")
@@ -117,6 +123,46 @@ def test_gateways_are_listed_and_shown(run: Run, door: Door) -> None:
     assert "cg-1" not in labels(door)
     assert "expected a" not in run("gateways", "--help").output
     assert "selector: expected" in run("gateways", "list", "--selector", "a b", code=2).stderr
+
+
+def test_those_that_are_not_registered_are_shown(run: Run, door: Door, controller: Controller) -> None:
+    run("gateways", "import", "-", text=FLEET)
+    controller.here = {"cg-1", "cg-10"}
+    checked = run("gateways", "check", code=1)
+    assert (checked.stdout, checked.stderr) == (
+        "cg-2\tnot registered\t\t\tsite=north\n",
+        "1 of 3 is not registered\n",
+    )
+    assert run("gateways", "check", "cg-1,cg-10").stderr == "0 of 2 are not registered\n"
+    assert run("gateways", "check", "--selector", "site=south").stderr == "0 of 1 are not registered\n"
+    assert "1 is not known here: cg-9\n" in run("gateways", "check", "cg-[9-10]", code=1).stderr
+    found = json.loads(run("gateways", "check", "--match", "cg-2", "--json", code=1).stdout)
+    assert [(one["name"], one["registered"]) for one in found] == [("cg-2", False)]
+    assert run("gateways", "list", "--registered", "false").stdout.startswith("cg-2\tnot registered\t")
+    assert run("gateways", "list", "--registered", "unknown").stdout == ""
+    wrong = run("gateways", "list", "--registered", "no", code=2)
+    assert "expected true, false or unknown, got 'no'" in wrong.stderr
+    assert "is\tregistered (asked 20" in run("gateways", "show", "cg-1").stdout
+
+
+def test_more_names_than_one_question_takes_are_checked(run: Run, door: Door, controller: Controller) -> None:
+    door.ask("POST", "/gateways", [{"name": f"cg-{number:03}"} for number in range(250)])
+    run("gateways", "check", "cg-[000-249]", code=1)
+    assert len(controller.asked) == 250
+
+
+def test_a_check_says_of_whom_nothing_could_be_found_out(
+    run: Run, door: Door, controller: Controller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("puppetmaster.api.fleet.CHECK_TIMEOUT_S", 0.05)
+    door.ask("POST", "/gateways", [{"name": "a"}, {"name": "b"}])
+    controller.silent = True
+    assert "of 2 the controller has said nothing\n" in run("gateways", "check", code=1).stderr
+    controller.silent = False
+    door.app.site.dispatcher.post([Owners(name, ("/remote/+",)) for name in ("a", "b")])
+    controller.wildcard = True
+    said = "0 of 2 are not registered\nof 2 that is not known: their owner answers for many gateways\n"
+    assert run("gateways", "check").stderr == said
 
 
 def test_a_job_goes_to_known_gateways(run: Run, door: Door) -> None:

@@ -7,15 +7,6 @@ from tests.unit.engine.verbs import DISPATCHING, PAUSED, SETTINGS, control, succ
 from tests.virtual import World, body, one_model
 
 
-def test_destinations_go_side_by_side_and_each_in_order_of_creation(world: World) -> None:
-    first = world.create(body("post", "a", "b"))
-    second = world.create(body("get", "a", "c"))
-    assert [one.request for one in world.sent] == [*first.request_ids, second.first + 1]
-    assert why(world, second.first) == f"request {first.first} of job 1 to the same destination is in flight"
-    succeed(world, first.first)
-    assert world.sent[-1].request == second.first
-
-
 def test_a_question_without_an_answer_holds_a_write_up_for_a_while_only() -> None:
     world = World(SETTINGS, owners=None)
     job = world.create(body("post", "a"))

@@ -133,16 +133,6 @@ def near_the_end(world: World, left: int) -> None:
     world.restart()
 
 
-def test_a_job_that_needs_more_ids_than_there_are_is_refused(world: World) -> None:
-    near_the_end(world, 10)
-    with pytest.raises(Unavailable, match="given out all request ids"):
-        world.create(body("post", *"abcdefghijk"))
-    job = world.create(body("post", *"abcde"))
-    assert max(job.request_ids) <= LAST_REQUEST_ID
-    with pytest.raises(Unavailable):
-        world.create(body("post", *"abcdef"))
-
-
 def test_no_message_leaves_with_an_id_that_the_bus_does_not_know(world: World) -> None:
     near_the_end(world, 4)
     job = world.create(body("post", "a", "b"))

@@ -61,16 +61,6 @@ def test_to_resume_a_job_sends_nothing_before_its_creator_has_the_answer(world: 
     assert len(world.sent) == 1
 
 
-def test_requests_come_in_batch_order_then_in_list_order(world: World) -> None:
-    items = [*body("get", "b", "a")["batch"], *body("put", "a", "c")["batch"]]
-    job = world.create({"batch": items}, begin=False)
-    requests = world.store.now.requests({"job": job.id})
-    assert [request.destination for request in requests] == ["b", "a", "a", "c"]
-    assert [request.id for request in requests] == list(job.request_ids)
-    found = world.store.now.items([job.id])
-    assert [found[request.item].method for request in requests] == ["get", "get", "put", "put"]
-
-
 def test_the_same_key_and_body_answers_the_job_that_exists(world: World) -> None:
     given = body("post", "a", key="k")
     job = world.create(given)

@@ -1,12 +1,14 @@
 """What is known of open jobs, and which ids are given out."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 from puppetmaster.engine.state import ID_BLOCK, State
 from puppetmaster.errors import NotFound, Unavailable
 from puppetmaster.model.job import JobEvent, JobStatus
+from puppetmaster.model.policy import Policy
 from puppetmaster.model.request import RequestEvent, RequestStatus
 from puppetmaster.store.base import FIRST_REQUEST_ID, LAST_REQUEST_ID, Ids
 from tests.unit.engine.book import LATER, Book
@@ -219,3 +221,24 @@ def test_what_is_not_on_disk_yet_comes_before_what_is(book: Book) -> None:
     found = book.state.find_request(job.first)
     assert found is not None
     assert found.status is RequestStatus.TIMEOUT
+
+
+# -- what depends on the counts of a job -----------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("given", "goes_on"),
+    [({}, True), ({"waves": [1, 1], "gate": {}}, False), ({"abort": {"errors": 1}}, False)],
+)
+def test_a_job_without_gates_goes_on_until_it_is_done(
+    book: Book, given: dict[str, Any], *, goes_on: bool
+) -> None:
+    job = book.create(2)
+    opened = book.state.opened(job.id)
+    assert opened is not None
+    opened.policy = Policy.of(given, 2)
+    for id_ in job.request_ids:
+        assert book.state.goes_on(job.id) is goes_on
+        book.after(id_, RequestEvent.SEND)
+        book.after(id_, RequestEvent.SUCCEED, result={"code": 200})
+    assert not book.state.goes_on(job.id)

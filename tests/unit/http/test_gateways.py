@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 
 from puppetmaster.api import fleet, kinds
-from puppetmaster.bus.client import ConnectionChanged, ControllerChanged, Owners
+from puppetmaster.bus.client import Owners
 from puppetmaster.engine.engine import Engine
 from puppetmaster.errors import StoreError
 from puppetmaster.model.request import RequestStatus
 from puppetmaster.store.base import Changes
 from tests.desk import until
 from tests.examples import AT, a_request
-from tests.web_client import Door, batch, running
+from tests.web_client import Controller, Door, batch, running
 
 WAIT_S = 10.0
 NORTH = {"name": "cg-1", "labels": {"site": "north", "example.com/rack": "7"}, "note": "attic"}
@@ -97,24 +97,6 @@ def test_presence_is_shown(door: Door) -> None:
     assert [one["connected"] for one in door.ask("GET", "/gateways").json] == [True, False, None]
 
 
-class Controller:
-    """What the controller says of gateways when it is asked: ``here`` are registered."""
-
-    def __init__(self, door: Door, monkeypatch: pytest.MonkeyPatch, *here: str, silent: bool = False) -> None:
-        self.here = set(here)
-        self.asked: list[str] = []
-        self._silent = silent
-        self._dispatcher = door.app.site.dispatcher
-        monkeypatch.setattr(door.app.site.bus, "ask", self.ask)
-        self._dispatcher.post([ConnectionChanged(up=True), ControllerChanged(up=True)])
-
-    def ask(self, names: list[str]) -> None:
-        self.asked += names
-        if not self._silent:
-            found = {name: (f"/remote/{name}",) if name in self.here else None for name in names}
-            self._dispatcher.post([Owners(name, resources) for name, resources in found.items()])
-
-
 def test_those_are_listed_that_are_registered_that_are_not_or_are_not_known(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -161,7 +143,8 @@ def test_a_plan_does_not_wait_for_a_silent_controller_for_long(
     monkeypatch.setattr(fleet, "CHECK_TIMEOUT_S", 0.05)
     monkeypatch.setattr(fleet, "MOST_CHECKED", 2)
     with running(tmp_path, gateway_check_s=0) as door:
-        controller = Controller(door, monkeypatch, silent=True)
+        controller = Controller(door, monkeypatch)
+        controller.silent = True
         plan = door.ask("POST", "/jobs", {**batch("a", "b", "c"), "dryRun": True}).json
         assert "Whether 3 of 3 gateways are registered was not found out in time." in plan["plan"]
         assert (plan["registration"]["unknown"], plan["registration"]["unanswered"]) == (3, 3)

@@ -5,7 +5,6 @@ import gc
 import gzip
 import json
 import queue
-import tracemalloc
 import weakref
 from collections.abc import Sequence
 from pathlib import Path
@@ -35,6 +34,7 @@ from puppetmaster.model.caller import ANYBODY
 from puppetmaster.model.message import Outgoing
 from puppetmaster.model.reply import from_gateway
 from puppetmaster.store.base import FIRST_REQUEST_ID
+from tests.costs import memory_of
 from tests.desk import until
 from tests.web_client import Door, batch, many, received, running
 
@@ -269,20 +269,18 @@ def test_a_long_answer_is_compressed_for_those_who_can_read_that(door: Door) -> 
     assert "content-encoding" not in door.ask("GET", "/jobs/1?limit=1", Accept_Encoding="gzip").headers
 
 
+def read_away(door: Door, *asked: bytes) -> int:
+    """How many bytes are answered; none is kept."""
+    with door.raw(*asked) as connection:
+        return sum(map(len, iter(lambda: connection.recv(1 << 16), b"")))
+
+
 def test_a_long_answer_is_never_in_memory_as_a_whole(door: Door) -> None:
     created(door, *many(20_000))
     # Once it is paused its requests wait in their scheduler, and making these is no part of the answer.
     door.ask("PUT", "/jobs/1", {"status": "paused"})
-    connection = door.raw(b"GET /jobs/1 HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
-    tracemalloc.start()
-    try:
-        size = 0
-        while part := connection.recv(1 << 16):
-            size += len(part)
-        _, peak = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
-        connection.close()
+    asked = b"GET /jobs/1 HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+    size, peak = memory_of(lambda: read_away(door, asked))
     assert size > 5_000_000
     assert peak < size / 2
 
@@ -305,16 +303,7 @@ def test_requests_that_share_large_data_are_shown_one_by_one(door: Door, method:
     assert door.ask("POST", "/jobs", body).status == 200
     sent = json.dumps({**body, "dryRun": True}).encode() if method == "POST" else b""
     head = f"{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(sent)}\r\n"
-    tracemalloc.start()
-    try:
-        connection = door.raw(head.encode() + b"Connection: close\r\n\r\n", sent)
-        size = 0
-        while part := connection.recv(1 << 16):
-            size += len(part)
-        _, peak = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
-        connection.close()
+    size, peak = memory_of(lambda: read_away(door, head.encode() + b"Connection: close\r\n\r\n", sent))
     assert size > 40_000_000
     assert peak < 8_000_000
 

@@ -72,15 +72,8 @@ def test_all_jobs_are_told_from_their_creation_to_their_removal(door: Door) -> N
         door.ask("DELETE", "/jobs/2")
         assert until(watching, "deleted")["id"] == 2
         door.ask("PUT", "/jobs/1", {"status": "paused"})
-        assert frame(watching)["id"] == 1
-
-
-def test_seq_grows_by_one(door: Door) -> None:
-    with door.watch("/jobs/ws") as watching:
-        watching.ping().wait(10)
-        for _ in range(5):
-            door.ask("POST", "/jobs", batch("a"))
-        assert [frame(watching)["seq"] for _ in range(5)] == [1, 2, 3, 4, 5]
+        last = frame(watching)
+        assert (last["id"], last["seq"]) == (1, 3)
 
 
 @pytest.mark.parametrize("path", ["/jobs/9/ws", "/jobs/ws/9", "/jobs/x/ws"])
@@ -168,23 +161,6 @@ def test_frames_on_their_way_have_so_many_bytes_in_all(door: Door, monkeypatch: 
     assert handed[-5:] == [1] * 5
 
 
-def test_changes_are_merged_to_ten_frames_a_second_and_the_last_arrives(door: Door) -> None:
-    door.ask("POST", "/jobs", batch("a"))
-    with door.watch("/jobs/1/ws") as watching:
-        frame(watching)
-        begun_s = time.monotonic()
-        for _ in range(20):
-            door.ask("PUT", "/jobs/1", {"status": "paused"})
-            door.ask("PUT", "/jobs/1", {"status": "dispatching"})
-        door.ask("PUT", "/jobs/1", {"status": "canceled"})
-        frames = 1
-        while frame(watching)["status"] != "canceled":
-            frames += 1
-        assert frames <= (time.monotonic() - begun_s) / INTERVAL_S + 1
-        with pytest.raises(TimeoutError):
-            watching.recv(timeout=0.3)
-
-
 def test_a_ping_is_answered_and_what_is_said_is_thrown_away(door: Door) -> None:
     with door.watch("/jobs/ws") as watching:
         assert watching.ping().wait(10)
@@ -216,29 +192,20 @@ def test_one_that_does_not_read_is_disconnected_and_others_are_told(tmp_path: Pa
                 pausing = not pausing
 
 
-def test_two_hundred_subscribers_are_told(door: Door) -> None:
+def test_two_hundred_subscribers_are_told_without_a_thread_for_each(door: Door) -> None:
     door.ask("POST", "/jobs", batch("a"))
+    threads = {thread.name for thread in threading.enumerate() if thread.name.startswith("pm-")}
+    assert {"pm-http", "pm-sockets"} <= threads
     watching = [door.watch(f"/jobs/1/ws{'?collection=true' if n % 2 else ''}") for n in range(200)]
     try:
         assert {frame(one)["status"] for one in watching} == {"dispatching"}
+        assert {one.name for one in threading.enumerate() if one.name.startswith("pm-")} == threads
         door.ask("PUT", "/jobs/1", {"status": "canceled"})
         assert all(until(one, "canceled")["seq"] >= 2 for one in watching)
     finally:
         for one in watching:
             one.close()
     assert door.ask("GET", "/jobs").status == 200
-
-
-def test_no_thread_is_made_for_a_subscriber(door: Door) -> None:
-    door.ask("POST", "/jobs", batch("a"))
-    with door.watch("/jobs/1/ws") as first:
-        frame(first)
-        before = {thread.name for thread in threading.enumerate() if thread.name.startswith("pm-")}
-        assert {"pm-http", "pm-sockets"} <= before
-        with door.watch("/jobs/1/ws") as second:
-            frame(second)
-            after = {thread.name for thread in threading.enumerate() if thread.name.startswith("pm-")}
-        assert after == before
 
 
 def test_the_end_of_the_bundle_closes_subscribers(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """What an answer means: by its outer and inner code, by who signed it, and whatever odd thing it holds."""
 
 import math
+import re
 from typing import Any
 
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from puppetmaster import jsoncodec
-from puppetmaster.model.reply import Refusal, Reply, from_gateway, garbled, is_answer, may_have_run, read
+from puppetmaster.model.reply import Reply, from_gateway, garbled, is_answer, may_have_run, read
 from puppetmaster.model.request import RequestEvent
 
 CONTROLLER = ["controller"]
@@ -77,143 +78,154 @@ def test_an_id_that_the_store_cannot_have_makes_none(code: float) -> None:
         assert is_answer({"id": id_, "code": code})
 
 
-# The device's
+# What it means
 
 
-@pytest.mark.parametrize("code", [200, 201, 204, 250, 299])
-def test_the_device_says_yes(code: int) -> None:
-    answer = read(_from_device(code, {"a": 1}))
-    assert (answer.event, answer.refusal) == (RequestEvent.SUCCEED, None)
-    assert answer.result == {"code": code, "data": {"a": 1}, "source": "device"}
-
-
-@pytest.mark.parametrize("code", [0, -1, 100, 199, 300, 400, 404, 423, 500, 503, 99999999999])
-def test_the_device_says_no(code: int) -> None:
-    answer = read(_from_device(code, {"message": "not now"}))
-    assert (answer.event, answer.refusal) == (RequestEvent.FAIL, None)
-    assert answer.result == {
-        "code": code,
-        "data": {"message": "not now"},
-        "source": "device",
-        "message": "not now",
-    }
-
-
-@pytest.mark.parametrize(
-    "data", [None, [], "broken", 0, {}, {"message": ""}, {"message": 5}, {"message": None}]
-)
-def test_a_failure_without_a_sentence_gets_one(data: Any) -> None:
-    result = read(_from_device(500, data)).result
-    assert result["message"] == "the device answered 500"
-    assert result["data"] == data
-
-
-@pytest.mark.parametrize("data", [{}, [1], "text", 5, None, True])
-def test_the_data_of_the_device_are_kept_as_they_are(data: Any) -> None:
-    assert read(_from_device(200, data)).result["data"] == data
-
-
-def test_a_device_that_answers_no_data() -> None:
-    answer = read({"id": 7, "code": 200, "data": {"code": 204}})
-    assert answer.result == {"code": 204, "data": None, "source": "device"}
-
-
-@pytest.mark.parametrize("outer", [0, 200, 201, 204, 404, 408, 423, 500, 502, 503])
-@pytest.mark.parametrize(
-    ("inner", "event"), [(200, "succeed"), (404, "fail"), (408, "expire"), (423, "fail"), (500, "fail")]
-)
-def test_the_inner_code_counts_whatever_the_outer_one(outer: int, inner: int, event: str) -> None:
-    answer = read({**_from_device(inner, {"message": "well"}), "code": outer})
-    assert (answer.event, answer.refusal) == (event, None)
-    assert (answer.result["code"], answer.result["source"]) == (inner, "device")
-    assert answer.result["data"] == {"message": "well"}
-
-
-def test_the_published_remote_bundle_repeats_the_device() -> None:
-    inner = {
-        "code": 409,
-        "method": "put",
-        "resource": "/system/firmware",
-        "sign": ["sys"],
-        "id": 4711,
-        "data": {"message": "battery low"},
-    }
-    assert read({"id": 7, "code": 409, "data": inner, "sign": ["remote"]}).result == {
-        "code": 409,
-        "data": {"message": "battery low"},
-        "source": "device",
-        "message": "battery low",
-    }
-
-
-def test_the_408_of_a_device_may_have_run() -> None:
-    answer = read(_from_device(408, {"message": "the modem is silent"}))
-    assert (answer.event, answer.refusal) == (RequestEvent.EXPIRE, None)
-    assert (answer.result["code"], answer.result["source"]) == (408, "device")
-    assert answer.result["message"] == "the modem is silent: it may have run"
-
-
-# Of the gateway's own bus
+def said(answer: Reply) -> str:
+    """The event, the code, who has given the result, why it was refused, and the sentence."""
+    result = answer.result
+    refusal = [answer.refusal.name] if answer.refusal else []
+    words = " ".join([answer.event, str(result["code"]), result["source"], *refusal])
+    return f"{words}: {result['message']}" if "message" in result else words
 
 
 def _of_its_controller(code: int, data: Any = None) -> dict[str, Any]:
     """What the gateway's own controller says."""
-    return {
-        "id": 4711,
-        "code": code,
-        "method": "POST",
-        "resource": "/a",
-        "data": data,
-        "sign": CONTROLLER,
-    }
+    return {"id": 4711, "code": code, "method": "POST", "resource": "/a", "data": data, "sign": CONTROLLER}
 
 
-def _both_ways(message: dict[str, Any]) -> list[Reply]:
-    """As it comes by itself, and through the remote bundle: the published one, and one that says 200."""
-    outer = (200, 0, message["code"])
-    return [from_gateway(message), *(read({"id": 7, "code": code, "data": message}) for code in outer)]
+def _of_remote(code: Any, data: Any = None, sign: Any = ("remote",)) -> dict[str, Any]:
+    return {"id": 7, "code": code, "data": data, "sign": sign}
 
 
-@pytest.mark.parametrize(("code", "data"), [(404, None), (403, NO_MODEL)])
-def test_a_gateway_that_has_no_such_resource(code: int, data: Any) -> None:
-    for answer in _both_ways(_of_its_controller(code, data)):
-        assert (answer.event, answer.refusal) == (RequestEvent.FAIL, None)
-        assert answer.result == {
-            "code": code,
-            "data": data,
-            "source": "device",
-            "message": "the gateway has no such resource",
-        }
+WELL, LOCKED = {"message": "well"}, {"message": "resource is locked"}
+EXPIRED = {"message": "session failed due to ttl expired ."}
+Cases = list[tuple[dict[str, Any], str]]
+NO_SENTENCE: list[Any] = [None, [], "broken", 0, {}, {"message": ""}, {"message": 5}, {"message": None}]
+ANY_DATA: list[Any] = [{}, [1], "text", 5, None, True]
+NO_OBJECT: list[Any] = [None, [], "locked"]
+DEVICE: Cases = [
+    *((_from_device(code, {"a": 1}), f"succeed {code} device") for code in (200, 201, 204, 250, 299)),
+    *(
+        (_from_device(code, WELL), f"fail {code} device: well")
+        for code in (0, -1, 100, 199, 300, 400, 404, 423, 500, 503, 99999999999)
+    ),
+    *((_from_device(500, data), "fail 500 device: the device answered 500") for data in NO_SENTENCE),
+    *((_from_device(200, data), "succeed 200 device") for data in ANY_DATA),
+    ({"id": 7, "code": 200, "data": {"code": 204}}, "succeed 204 device"),
+    # The inner code counts, whatever the outer one.
+    *(
+        ({**_from_device(inner, WELL), "code": outer}, meaning)
+        for outer in (0, 200, 201, 204, 404, 408, 423, 500, 502, 503)
+        for inner, meaning in (
+            (200, "succeed 200 device"),
+            (404, "fail 404 device: well"),
+            (408, "expire 408 device: well: it may have run"),
+            (423, "fail 423 device: well"),
+            (500, "fail 500 device: well"),
+        )
+    ),
+    # The published remote bundle repeats the code of the device.
+    (
+        _of_remote(
+            409, {"code": 409, "method": "put", "resource": "/x", "sign": ["sys"], "id": 4711, "data": WELL}
+        ),
+        "fail 409 device: well",
+    ),
+]
+REMOTE: Cases = [
+    *(
+        (_of_remote(200, {"code": inner}), "succeed 200 remote")
+        for inner in (None, True, False, "500", "200", 200.0, 500.5, [500], {"code": 500})
+    ),
+    *(
+        (_of_remote(200, data), "succeed 200 remote")
+        for data in (None, {}, {"a": 1}, [], [{"code": 500}], "text", 5, True)
+    ),
+    ({"id": 7, "code": 200}, "succeed 200 remote"),
+    *(
+        (_of_remote(code, WELL, sign), f"fail {code} remote: well")
+        for code in (0, -2, 199, 300, 404, 423, 500, 503)
+        for sign in (None, [], ["remote"], ["controller", "remote"], ["remote", "controller"], "controller")
+    ),
+    # A code in it makes it no message of a gateway.
+    (_of_remote(502, {"code": 200}), "fail 502 remote: the remote answered 502"),
+    (_of_remote(502, {"code": 17, "message": "x"}), "fail 502 remote: x"),
+    (_of_remote(502, {"code": 200, "method": "get"}), "fail 502 remote: the remote answered 502"),
+    # It has waited in vain.
+    (
+        _of_remote(500, {"message": "Remote requests timeout"}),
+        "expire 500 remote: Remote requests timeout: it may have run",
+    ),
+    (_of_remote(408, WELL), "expire 408 remote: well: it may have run"),
+    (_of_remote(408), "expire 408 remote: the remote answered 408: it may have run"),
+    (_of_remote(99999999999), "fail 99999999999 remote: the remote answered 99999999999"),
+]
+OURS: Cases = [
+    *(
+        (_from_controller(code, LOCKED), f"refuse {code} controller LOCKED: resource is locked")
+        for code in (423, 503)
+    ),
+    *(
+        (_from_controller(code, data), f"refuse {code} controller LOCKED: refused")
+        for code in (423, 503)
+        for data in NO_OBJECT
+    ),
+    (
+        _from_controller(503, {"message": "service unavailable", "log": "failed to lock resource"}),
+        "refuse 503 controller LOCKED: service unavailable, failed to lock resource",
+    ),
+    (_from_controller(403, ID_USED), f"refuse 403 controller ID_USED: {ID_USED['message']}"),
+    (_from_controller(200, {"code": 500}), "succeed 200 controller"),
+]
+
+
+@pytest.mark.parametrize(("message", "meaning"), [*DEVICE, *REMOTE, *OURS])
+def test_what_it_means(message: dict[str, Any], meaning: str) -> None:
+    answer = read(message)
+    assert said(answer) == meaning
+    data: Any = message.get("data")
+    assert answer.result["data"] == (data.get("data") if answer.result["source"] == "device" else data)
 
 
 @pytest.mark.parametrize(
-    ("code", "data", "refusal"),
+    ("message", "meaning"),
     [
-        (423, {"message": "resource is locked"}, Refusal.LOCKED_THERE),
-        (503, {"message": "service unavailable"}, Refusal.LOCKED_THERE),
-        (403, ID_USED, Refusal.ID_USED),
+        (_from_controller(404, None), "fail 404 controller: .*no gateway of this name"),
+        ({"id": 7, "code": 404, "sign": CONTROLLER}, "fail 404 controller: .*no gateway of this name"),
+        (_from_controller(404, {"message": "x"}), "fail 404 controller: .*no gateway of this name"),
+        (_from_controller(403, NO_MODEL), "fail 403 controller: .*no gateway of this name"),
+        (_from_controller(408, EXPIRED), "expire 408 controller: .*it may have run"),
+        *((_from_controller(code, {}), f"fail {code} controller: .") for code in (400, 403, 405, 500)),
+        (_from_controller(500, "x"), "fail 500 controller: ."),
     ],
 )
-def test_what_the_gateways_controller_refuses_did_not_run(code: int, data: Any, refusal: Refusal) -> None:
-    for answer in _both_ways(_of_its_controller(code, data)):
-        assert (answer.event, answer.refusal) == (RequestEvent.REFUSE, refusal)
+def test_what_our_controller_says_in_its_words(message: dict[str, Any], meaning: str) -> None:
+    assert re.match(meaning, said(read(message)))
+
+
+@pytest.mark.parametrize(
+    ("code", "data", "meaning"),
+    [
+        (404, None, "fail 404 device: the gateway has no such resource$"),
+        (403, NO_MODEL, "fail 403 device: the gateway has no such resource$"),
+        (423, LOCKED, "refuse 423 device LOCKED_THERE: resource is locked$"),
+        (503, {"message": "service unavailable"}, "refuse 503 device LOCKED_THERE: service unavailable$"),
+        (403, ID_USED, f"refuse 403 device ID_USED: {ID_USED['message']}$"),
+        (408, EXPIRED, "expire 408 device: passed on by the gateway's controller.*it may have run$"),
+        *((code, {"message": "no"}, f"fail {code} device: ") for code in (400, 403, 405, 500)),
+    ],
+)
+def test_what_the_controller_of_a_gateway_says(code: int, data: Any, meaning: str) -> None:
+    """By itself, and through the remote bundle: the published one, and one that says 200."""
+    message = _of_its_controller(code, data)
+    for answer in (
+        from_gateway(message),
+        *(read({"id": 7, "code": outer, "data": message}) for outer in (200, 0, code)),
+    ):
+        assert re.match(meaning, said(answer))
         assert not answer.locked, "no lock of the server's bus"
-        assert (answer.result["code"], answer.result["source"]) == (code, "device")
-        assert answer.result["message"] == data["message"]
-
-
-def test_the_408_of_the_gateways_controller_may_have_run() -> None:
-    for answer in _both_ways(_of_its_controller(408, {"message": "session failed due to ttl expired ."})):
-        assert (answer.event, answer.refusal) == (RequestEvent.EXPIRE, None)
-        assert (answer.result["code"], answer.result["source"]) == (408, "device")
-        assert answer.result["message"].startswith("passed on by the gateway's controller")
-        assert answer.result["message"].endswith("it may have run")
-
-
-@pytest.mark.parametrize("code", [400, 403, 405, 500])
-def test_any_other_failure_of_the_gateways_controller(code: int) -> None:
-    for answer in _both_ways(_of_its_controller(code, {"message": "no"})):
-        assert (answer.event, answer.result["source"]) == (RequestEvent.FAIL, "device")
+        assert answer.result["data"] == data
 
 
 def test_a_message_that_came_by_itself_is_the_devices() -> None:
@@ -226,74 +238,11 @@ def test_a_message_that_came_by_itself_is_the_devices() -> None:
     assert from_gateway({"id": 7, "code": 200, "data": deep}).result["code"] == 502
 
 
-# The remote bundle's
-
-
-@pytest.mark.parametrize("inner", [None, True, False, "500", "200", 200.0, 500.5, [500], {"code": 500}])
-def test_an_inner_code_that_is_no_integer_is_the_remote_bundles_data(inner: Any) -> None:
-    answer = read({"id": 7, "code": 200, "data": {"code": inner}})
-    assert answer.event is RequestEvent.SUCCEED
-    assert answer.result == {"code": 200, "data": {"code": inner}, "source": "remote"}
-
-
-@pytest.mark.parametrize("data", [None, {}, {"a": 1}, [], [{"code": 500}], "text", 5, True])
-def test_data_without_an_inner_code_are_the_remote_bundles(data: Any) -> None:
-    answer = read({"id": 7, "code": 200, "data": data})
-    assert answer.event is RequestEvent.SUCCEED
-    assert answer.result == {"code": 200, "data": data, "source": "remote"}
-
-
-def test_the_least_that_is_an_answer() -> None:
-    assert read({"id": 7, "code": 200}).result == {"code": 200, "data": None, "source": "remote"}
-
-
-@pytest.mark.parametrize("code", [0, -2, 199, 300, 404, 423, 500, 503])
-@pytest.mark.parametrize(
-    "sign", [None, [], ["remote"], ["controller", "remote"], ["remote", "controller"], "controller"]
-)
-def test_the_remote_bundle_says_no(code: int, sign: Any) -> None:
-    answer = read({"id": 7, "code": code, "data": {"message": "no tunnel"}, "sign": sign})
-    assert (answer.event, answer.refusal) == (RequestEvent.FAIL, None)
-    assert answer.result == {
-        "code": code,
-        "data": {"message": "no tunnel"},
-        "source": "remote",
-        "message": "no tunnel",
-    }
-
-
-@pytest.mark.parametrize(
-    "data", [{"code": 200}, {"code": 17, "message": "x"}, {"code": 200, "method": "get"}]
-)
-def test_an_error_of_the_remote_bundle_with_a_code_in_it_is_no_message_of_a_gateway(data: Any) -> None:
-    answer = read({"id": 7, "code": 502, "data": data})
-    assert (answer.event, answer.result["code"], answer.result["source"]) == ("fail", 502, "remote")
-
-
-@pytest.mark.parametrize(
-    ("code", "data", "said"),
-    [
-        (500, {"message": "Remote requests timeout"}, "Remote requests timeout: it may have run"),
-        (408, {"message": "too slow"}, "too slow: it may have run"),
-        (408, None, "the remote answered 408: it may have run"),
-    ],
-)
-def test_a_remote_bundle_that_has_waited_in_vain_may_have_had_it_run(code: int, data: Any, said: str) -> None:
-    answer = read({"id": 7, "code": code, "data": data, "sign": ["remote"]})
-    assert (answer.event, answer.refusal) == (RequestEvent.EXPIRE, None)
-    assert answer.result == {"code": code, "data": data, "source": "remote", "message": said}
-
-
 @pytest.mark.parametrize(
     ("code", "kept", "event"),
     [
-        (200.0, 200, "succeed"),
-        (299.5, 299.5, "fail"),
-        (300.0, 300, "fail"),
-        (200.9, 200.9, "succeed"),
-        (404.0, 404, "fail"),
-        (1e30, 1e30, "fail"),
-        (-1e300, -1e300, "fail"),
+        *((200.0, 200, "succeed"), (299.5, 299.5, "fail"), (300.0, 300, "fail"), (200.9, 200.9, "succeed")),
+        *((404.0, 404, "fail"), (1e30, 1e30, "fail"), (-1e300, -1e300, "fail")),
     ],
 )
 def test_a_code_with_a_fraction(code: float, kept: float, event: str) -> None:
@@ -301,72 +250,6 @@ def test_a_code_with_a_fraction(code: float, kept: float, event: str) -> None:
     assert (answer.event, answer.result["code"]) == (event, kept)
     assert type(answer.result["code"]) is type(kept)
     assert jsoncodec.faults(answer.result, "result") == []
-
-
-def test_a_large_code_is_said_in_full() -> None:
-    assert read({"id": 7, "code": 99999999999}).result["message"] == "the remote answered 99999999999"
-
-
-# The controller's
-
-
-@pytest.mark.parametrize("code", [423, 503])
-@pytest.mark.parametrize("data", [{"message": "resource is locked"}, None, [], "locked"])
-def test_a_lock_is_a_refusal(code: int, data: Any) -> None:
-    answer = read(_from_controller(code, data))
-    assert (answer.event, answer.refusal) == (RequestEvent.REFUSE, Refusal.LOCKED)
-    assert (answer.result["code"], answer.result["source"]) == (code, "controller")
-    assert answer.result["message"] == ("resource is locked" if isinstance(data, dict) else "refused")
-
-
-def test_both_sentences_of_the_controller_are_shown() -> None:
-    data = {"message": "service unavailable", "log": "failed to lock resource"}
-    assert (
-        read(_from_controller(503, data)).result["message"] == "service unavailable, failed to lock resource"
-    )
-
-
-def test_an_id_in_flight_is_a_refusal() -> None:
-    answer = read(_from_controller(403, ID_USED))
-    assert (answer.event, answer.refusal) == (RequestEvent.REFUSE, Refusal.ID_USED)
-
-
-@pytest.mark.parametrize(("code", "data"), [(404, None), (404, {"message": "x"}), (403, NO_MODEL)])
-def test_no_such_gateway(code: int, data: Any) -> None:
-    answer = read(_from_controller(code, data))
-    assert (answer.event, answer.refusal) == (RequestEvent.FAIL, None)
-    assert answer.result["code"] == code
-    assert "no gateway of this name" in answer.result["message"]
-
-
-def test_a_404_of_the_controller_has_no_data_at_all() -> None:
-    answer = read({"id": 7, "code": 404, "sign": CONTROLLER})
-    assert answer.event is RequestEvent.FAIL
-    assert answer.result["data"] is None
-    assert answer.result["source"] == "controller"
-
-
-def test_a_408_of_the_controller_may_have_run() -> None:
-    answer = read(_from_controller(408, {"message": "session failed due to ttl expired ."}))
-    assert (answer.event, answer.refusal) == (RequestEvent.EXPIRE, None)
-    assert answer.result["code"] == 408
-    assert "it may have run" in answer.result["message"]
-
-
-@pytest.mark.parametrize(
-    ("code", "data"), [(403, {"message": "forbidden"}), (400, None), (405, {}), (500, "x")]
-)
-def test_any_other_failure_of_the_controller(code: int, data: Any) -> None:
-    answer = read(_from_controller(code, data))
-    assert (answer.event, answer.refusal) == (RequestEvent.FAIL, None)
-    assert (answer.result["code"], answer.result["source"]) == (code, "controller")
-    assert answer.result["message"]
-
-
-def test_a_yes_of_the_controller() -> None:
-    answer = read(_from_controller(200, {"code": 500}))
-    assert answer.event is RequestEvent.SUCCEED
-    assert answer.result == {"code": 200, "data": {"code": 500}, "source": "controller"}
 
 
 # Of an event

@@ -14,7 +14,6 @@ from puppetmaster.model.request import (
     OPEN,
     REGISTERED,
     TRANSITIONS,
-    UNANSWERED,
     Absence,
     Item,
     Request,
@@ -104,14 +103,6 @@ def test_the_table_is_the_one_that_is_documented() -> None:
     assert {(a.value, b.value): c.value for (a, b), c in TRANSITIONS.items()} == LEGAL
 
 
-def test_the_sets_of_statuses() -> None:
-    assert {status.value for status in OPEN} == {"pending", "sent"}
-    assert {status.value for status in UNANSWERED} == {"timeout", "unknown"}
-    assert [status.value for status in RequestStatus] == [
-        *("pending", "sent", "resolved", "error", "timeout", "unknown", "canceled", "skipped")
-    ]
-
-
 @pytest.mark.parametrize(("status", "event"), LEGAL)
 def test_a_legal_event_moves_the_request(status: str, event: str) -> None:
     before = _in(RequestStatus(status))
@@ -134,14 +125,6 @@ def test_an_illegal_event_raises_and_nothing_happens(status: RequestStatus, even
     with pytest.raises(IllegalTransition, match=f"request {ID} is {status}: .* '{event}'"):
         before.after(event, LATER, result=RESULT, message=ID + 5, outcome=RequestStatus.ERROR)
     assert before == _in(status)
-
-
-def test_a_request_does_not_change() -> None:
-    before = a_request()
-    sent = before.after(RequestEvent.SEND, AT)
-    sent.after(RequestEvent.FAIL, LATER, result=RESULT)
-    assert before == a_request()
-    assert sent == a_request().after(RequestEvent.SEND, AT)
 
 
 if TYPE_CHECKING:  # mypy reports an ignore that it does not need: no field may be assigned to

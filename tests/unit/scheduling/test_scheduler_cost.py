@@ -1,14 +1,12 @@
 """What a step costs, and what is kept of requests that are gone, counted instead of timed."""
 
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Callable
 
 import pytest
 
 from puppetmaster.scheduling.fairness import FEW
 from puppetmaster.scheduling.scheduler import LOCKED, Scheduler
+from tests.costs import calls
 from tests.unit.scheduling.lanes import drained, lanes_of, pause, picks, reads, teach
 
 
@@ -88,22 +86,6 @@ def test_who_is_gone_is_kept_while_they_are_few_or_less_than_half(
     assert drained(scheduler) == sorted(waiting)
 
 
-@contextmanager
-def counted() -> Iterator[list[int]]:
-    """Count the calls, of Python and of C, in the block."""
-    steps = [0]
-
-    def count(frame: Any, event: str, arg: Any) -> None:
-        steps[0] += event in ("call", "c_call")
-
-    before = sys.getprofile()
-    sys.setprofile(count)
-    try:
-        yield steps
-    finally:
-        sys.setprofile(before)
-
-
 def one_job_one_lock(many: int) -> Scheduler:
     scheduler = lanes_of(1, most=10)
     scheduler.learn("0", ["/remote/+"], 0.0)
@@ -157,11 +139,13 @@ def steps_of_fifty(scheduler: Scheduler) -> int:
     """The calls for fifty requests picked and ended."""
     picks(scheduler)
     flying = [id_ for id_ in scheduler._requests if scheduler._requests[id_].in_flight]
-    with counted() as steps:
+
+    def fifty() -> None:
         for _ in range(50):
             scheduler.remove(flying.pop(0))
-            flying += picks(scheduler)
-    return steps[0]
+            flying.extend(picks(scheduler))
+
+    return calls(fifty)
 
 
 @pytest.mark.parametrize("backlog", BACKLOGS)
@@ -175,10 +159,12 @@ def steps_of_waking(many: int) -> int:
     scheduler = one_job_own_locks(many, most=many)
     for id_ in picks(scheduler):
         scheduler.delay(id_, float(id_), LOCKED, locked=True)
-    with counted() as steps:
+
+    def fifty() -> None:
         for id_ in range(1, 51):
             scheduler.wake(id_, float(id_))
-    return steps[0]
+
+    return calls(fifty)
 
 
 def test_waking_one_costs_the_same_however_many_are_delayed() -> None:

@@ -1,0 +1,70 @@
+"""Which store an installation has: a file in its data directory, or PostgreSQL. Only here both are known.
+
+psycopg is imported where PostgreSQL is meant, and nowhere else.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from puppetmaster.errors import SettingsError
+from puppetmaster.settings import Settings
+from puppetmaster.store import datadir, transfer
+from puppetmaster.store.base import Store
+from puppetmaster.store.sqlite.store import SqliteStore
+
+
+def open_store(settings: Settings) -> Store:
+    """The store of these settings, for the thread that will commit. Raises SettingsError, StoreError."""
+    directory = settings.data_dir
+    if not settings.store:
+        store = SqliteStore(directory)
+        datadir.goes_on_in_file(directory)
+        return store
+    with _extra():
+        from puppetmaster.store.postgres.store import PostgresStore  # noqa: PLC0415 - an extra
+    database = PostgresStore(settings.store, datadir.known(directory))
+    datadir.goes_on_in_database(directory, database.known)
+    return database
+
+
+def export(settings: Settings, file: Path) -> int:
+    """Write all jobs to a file, as ``transfer.export``."""
+    if not settings.store:
+        return transfer.export(settings.data_dir, file)
+    with _extra():
+        from puppetmaster.store.postgres import transfer as postgres  # noqa: PLC0415 - an extra
+    return postgres.export(settings.store, file)
+
+
+def import_(file: Path, settings: Settings) -> int:
+    """Fill an empty store with what was exported, as ``transfer.import_``."""
+    if not settings.store:
+        return transfer.import_(file, settings.data_dir)
+    with _extra():
+        from puppetmaster.store.postgres import transfer as postgres  # noqa: PLC0415 - an extra
+    jobs, known = postgres.import_(file, settings.store)
+    datadir.goes_on_in_database(settings.data_dir, known)
+    return jobs
+
+
+def doubts(address: str) -> list[str]:
+    """What a database may lose of what it was given, a sentence each, and what to do.
+
+    Nothing is written there. Raises as ``open_store``.
+    """
+    with _extra():
+        from puppetmaster.store.postgres import durability  # noqa: PLC0415 - an extra
+    return durability.doubts(address)
+
+
+@contextmanager
+def _extra() -> Iterator[None]:
+    """Raises SettingsError: psycopg is not installed, or cannot be used."""
+    try:
+        yield
+    except ImportError as error:
+        raise SettingsError(
+            f"PUPPETMASTER_STORE names PostgreSQL, and psycopg cannot be used ({error}): "
+            "pip install 'puppetmaster[postgresql]'."
+        ) from error

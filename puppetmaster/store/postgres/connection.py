@@ -1,0 +1,205 @@
+"""Connections to PostgreSQL: how they are made, what their errors become, and a turn in one round trip."""
+
+import re
+import select
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any, NamedTuple
+from urllib.parse import unquote
+
+import psycopg
+from psycopg import conninfo
+from psycopg.errors import error_from_result
+from psycopg.pq import ConnStatus, ExecStatus
+from psycopg.pq.abc import PGconn, PGresult
+
+from puppetmaster.errors import SettingsError, StoreError
+
+#: The longest wait for what a pipeline returns. A server that says nothing for longer counts as gone.
+ANSWER_S = 30.0
+#: What a connection has unless the address says otherwise. A server that is not there is noticed in seconds.
+DEFAULTS = {
+    "connect_timeout": "3",
+    "keepalives_idle": "5",
+    "keepalives_interval": "2",
+    "keepalives_count": "3",
+    "tcp_user_timeout": "10000",
+    "target_session_attrs": "read-write",
+}
+#: With these nothing that was acknowledged survives a crash, so a session does not keep them.
+FORGETFUL = ("off",)
+
+Connection = psycopg.Connection[tuple[Any, ...]]
+
+
+class Lost(psycopg.OperationalError):
+    """The connection was lost while a turn was under way: whether it was committed is not known."""
+
+
+class Statement(NamedTuple):
+    """A statement that each connection of a writer prepares once."""
+
+    name: str
+    sql: str
+
+
+#: A statement, and its parameters as text.
+Call = tuple[Statement, Sequence[str]]
+
+
+class Door:
+    """Makes connections to the database of one address. All of a process have the same name there.
+
+    Raises SettingsError: the address cannot be read, or has a password in it.
+    """
+
+    def __init__(self, address: str) -> None:
+        try:
+            given = {name: str(value) for name, value in conninfo.conninfo_to_dict(address).items() if value}
+        except psycopg.Error as error:
+            raise SettingsError(
+                f"PUPPETMASTER_STORE: expected an address such as postgresql://host/database, got "
+                f"'{_hidden(address)}': {sentence(error)}."
+            ) from error
+        if "password" in given:
+            raise SettingsError(
+                "PUPPETMASTER_STORE: a password there is seen by whoever sees the settings: write it into a "
+                "file that only the bundle's user can read, and name that in PGPASSFILE."
+            )
+        #: The address as it is shown.
+        self.place = address
+        #: How this process is called in the database.
+        self.name = f"puppetmaster {uuid.uuid4().hex[:12]}"
+        self._given = {**DEFAULTS, **given, "application_name": self.name}
+
+    @property
+    def hosts(self) -> int:
+        """How many servers the address names."""
+        return str(self._given.get("host", "")).count(",") + 1
+
+    def connect(self) -> Connection:
+        """A connection without a transaction. Raises StoreError: there is none to be had."""
+        with as_store_error(f"{self.place} cannot be reached"):
+            made = psycopg.connect(conninfo.make_conninfo(**self._given), autocommit=True)
+            try:
+                self._prepare(made)
+            except BaseException:
+                made.close()
+                raise
+            return made
+
+    def _prepare(self, made: Connection) -> None:
+        encoding = made.info.parameter_status("server_encoding")
+        if encoding != "UTF8":
+            raise StoreError(
+                f"{self.place} cannot be used: its encoding is {encoding}: make it anew with "
+                "CREATE DATABASE .. ENCODING 'UTF8' TEMPLATE template0."
+            )
+        made.execute("SELECT set_config('client_encoding', 'UTF8', false), set_config('jit', 'off', false)")
+        (commits,) = made.execute("SHOW synchronous_commit").fetchone() or ("on",)
+        if commits in FORGETFUL:
+            made.execute("SET synchronous_commit TO on")
+
+
+def _hidden(address: str) -> str:
+    """The address without what may be a password."""
+    return re.sub(r"(:)[^:@/]*(@)", r"\1..\2", unquote(address))
+
+
+def sentence(error: Exception) -> str:
+    """What PostgreSQL or libpq says, in one line without a full stop."""
+    primary = error.diag.message_primary if isinstance(error, psycopg.Error) else None
+    text = primary or "; ".join(line.strip() for line in str(error).splitlines() if line.strip())
+    return (text or type(error).__name__).rstrip(".")
+
+
+@contextmanager
+def as_store_error(what: str) -> Iterator[None]:
+    """Turn errors of PostgreSQL into StoreError: "<what>: <why>."."""
+    try:
+        yield
+    except (psycopg.Error, OSError) as error:
+        raise StoreError(f"{what}: {sentence(error)}.") from error
+
+
+def prepare(connection: Connection, statement: Statement) -> None:
+    """Prepare a statement that ``pipeline`` will be given. Raises psycopg.Error, Lost."""
+    lines = connection.pgconn
+    result = lines.prepare(statement.name.encode(), statement.sql.encode())
+    if result.status != ExecStatus.COMMAND_OK:
+        error = error_from_result(result)
+        if lines.status == ConnStatus.BAD:
+            connection.close()
+            raise Lost(sentence(error)) from error
+        raise error
+
+
+def pipeline(connection: Connection, calls: Sequence[Call]) -> None:
+    """Run prepared statements as one transaction, in one round trip.
+
+    PostgreSQL makes one transaction of all that comes before the end of a pipeline, without BEGIN and COMMIT.
+
+    Raises:
+        Lost: the connection was lost, and it is not known whether the transaction was committed.
+        psycopg.Error: a statement failed; nothing was committed.
+    """
+    lines = connection.pgconn
+    try:
+        lines.enter_pipeline_mode()
+        for statement, values in calls:
+            lines.send_query_prepared(statement.name.encode(), [value.encode() for value in values])
+        lines.pipeline_sync()
+        failed = _ended(lines)
+        lines.exit_pipeline_mode()
+    except (psycopg.OperationalError, OSError) as error:
+        connection.close()
+        raise Lost(sentence(error)) from error
+    if failed is not None:
+        raise error_from_result(failed)
+
+
+def _ended(lines: PGconn) -> PGresult | None:
+    """Wait for the end of the pipeline. Returns the first result that is an error; None: all went well.
+
+    Raises psycopg.OperationalError: the connection was lost before its end.
+    """
+    wait = _waiter(lines)
+    while lines.flush():
+        if wait(select.POLLIN | select.POLLOUT) & select.POLLIN:
+            lines.consume_input()
+    failed: PGresult | None = None
+    while True:
+        while lines.is_busy():
+            wait(select.POLLIN)
+            lines.consume_input()
+        result = lines.get_result()
+        if result is None:
+            if lines.status == ConnStatus.BAD:
+                raise psycopg.OperationalError("the connection was lost")
+        elif result.status == ExecStatus.PIPELINE_SYNC:
+            return failed
+        elif result.status == ExecStatus.FATAL_ERROR and failed is None:
+            failed = result
+
+
+def _waiter(lines: PGconn) -> Callable[[int], int]:
+    """A function that waits until one of some events has come to the connection, and says which have."""
+    poll = select.poll()
+    socket = lines.socket
+
+    def wait(events: int) -> int:
+        poll.register(socket, events)
+        ready = poll.poll(ANSWER_S * 1000)
+        if not ready:
+            raise psycopg.OperationalError(f"it did not answer within {ANSWER_S:g} s")
+        return ready[0][1]
+
+    return wait
+
+
+def close(connection: Connection | None) -> None:
+    """Close a connection, whatever its state."""
+    if connection is not None:
+        with suppress(psycopg.Error, OSError):
+            connection.close()

@@ -1,0 +1,168 @@
+# ruff: noqa: S608 - the names in the SQL are this package's own; values are parameters
+"""The tables, and the steps from one format of them to the next.
+
+Documents are text, as they are in the file: ``jsonb`` refuses some texts that JSON allows. What SQL asks for
+stands in columns beside. Requests and items of a job have the ids ``first`` to ``first + total - 1``, so that
+they need no index by job. What changes often is in no index, so that a changed row stays on its page.
+
+Steps expand first: an earlier version goes on with what is there. What it needed goes in a later step, which
+raises ``least``, the oldest format that a version must know.
+"""
+
+from collections.abc import Mapping
+
+import psycopg
+
+from puppetmaster.errors import StoreError
+from puppetmaster.store.postgres.connection import Connection
+
+FORMAT = 1
+#: The bus of an installation that has one.
+BUS = 1
+#: Held while tables are made or changed.
+LOCK = 7_074_757_265
+
+TABLES = """
+CREATE TABLE meta (
+    id int PRIMARY KEY CHECK (id = 1),
+    format int NOT NULL,       -- which steps were done
+    least int NOT NULL,        -- a version that knows only older formats must not use it
+    installation text NOT NULL,
+    cluster text NOT NULL      -- of which cluster and database it is; elsewhere it is a copy
+);
+CREATE TABLE buses (
+    id int PRIMARY KEY,
+    epoch bigint NOT NULL DEFAULT 0,   -- counts the leaders
+    turn bigint NOT NULL DEFAULT 0,    -- counts what they committed
+    owner text,                        -- the name of the leader's sessions; null: nobody leads
+    lease_until timestamptz NOT NULL DEFAULT '-infinity',
+    next_job bigint NOT NULL,
+    next_request bigint NOT NULL
+) WITH (fillfactor = 10);
+CREATE TABLE jobs (
+    id bigint PRIMARY KEY,
+    first bigint NOT NULL,
+    total bigint NOT NULL,
+    status text NOT NULL,
+    name text COLLATE "C",
+    key text COLLATE "C",
+    finished_at text,
+    ended_boot text,
+    ended_s float8,
+    failed boolean NOT NULL,
+    large bigint NOT NULL,     -- bytes of its documents, as far as they are large
+    doc text NOT NULL
+) WITH (fillfactor = 50);
+CREATE INDEX jobs_key ON jobs (key) WHERE key IS NOT NULL;
+CREATE TABLE items (
+    id bigint PRIMARY KEY,
+    job bigint NOT NULL,
+    resource text COLLATE "C",
+    doc text NOT NULL
+);
+CREATE TABLE requests (
+    id bigint PRIMARY KEY,
+    job bigint NOT NULL,
+    destination text COLLATE "C" NOT NULL,
+    status text NOT NULL,
+    finished_at text,
+    code bigint,       -- of its result, as its source
+    source text,
+    doc text NOT NULL
+) WITH (fillfactor = 80);
+CREATE INDEX requests_destination ON requests (destination, id);
+CREATE TABLE sendings (
+    id bigint PRIMARY KEY,
+    request bigint NOT NULL,
+    job bigint NOT NULL
+);
+CREATE INDEX sendings_job ON sendings (job);
+CREATE TABLE trash (
+    id bigint PRIMARY KEY,
+    first bigint NOT NULL,
+    total bigint NOT NULL,
+    draft boolean NOT NULL
+);
+CREATE TABLE gateways (
+    name text COLLATE "C" PRIMARY KEY,
+    labels jsonb NOT NULL,
+    doc text NOT NULL
+);
+CREATE TABLE outbox (
+    id bigint PRIMARY KEY,
+    doc text NOT NULL
+);
+"""
+NAMES = ("meta", "buses", "jobs", "items", "requests", "sendings", "trash", "gateways", "outbox")
+
+#: Format -> the statements that lead to it from the one before, and the new ``least``.
+STEPS: Mapping[int, tuple[str, int]] = {}
+
+#: Which cluster and database this is.
+CLUSTER = """
+SELECT (SELECT system_identifier FROM pg_control_system())::text || '/' || oid::text
+FROM pg_database WHERE datname = current_database()
+"""
+
+
+def make(connection: Connection, installation: str, first_request: int, place: str) -> None:
+    """Make the tables, unless they are there. Raises StoreError: other tables are there."""
+    with connection.transaction():
+        connection.execute("SELECT pg_advisory_xact_lock(%s)", [LOCK])
+        sql = "SELECT name FROM unnest(%s::text[]) name WHERE to_regclass(quote_ident(name)) IS NOT NULL"
+        there = {str(name) for (name,) in connection.execute(sql, [list(NAMES)])}
+        if there == set(NAMES):
+            return
+        if there:
+            raise StoreError(foreign(place))
+        connection.execute(TABLES)
+        connection.execute(
+            f"INSERT INTO meta SELECT 1, %s, %s, %s, ({CLUSTER})", [FORMAT, FORMAT, installation]
+        )
+        sql = "INSERT INTO buses (id, next_job, next_request) VALUES (%s, 1, %s)"
+        connection.execute(sql, [BUS, first_request])
+
+
+def foreign(place: str) -> str:
+    """The sentence for a database that has other tables."""
+    return (
+        f"{place} has tables of another program, or a part of ours: it is no store of puppetmaster's; "
+        "give puppetmaster a database of its own."
+    )
+
+
+def check(connection: Connection, place: str) -> str:
+    """Raises StoreError: this version cannot use these tables. Returns the name of the installation."""
+    try:
+        found = connection.execute("SELECT format, least, installation FROM meta").fetchone()
+    except (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn) as error:
+        raise StoreError(foreign(place)) from error
+    if found is None:
+        raise StoreError(foreign(place))
+    format_, least, installation = found
+    if least > FORMAT:
+        raise StoreError(
+            f"{place} has format {format_} and this version reads up to {FORMAT}: "
+            "use the version that wrote it, or a newer one; nothing was changed."
+        )
+    return str(installation)
+
+
+def moved(connection: Connection) -> bool:
+    """Whether the tables were made in another cluster or database: then they are a copy."""
+    found = connection.execute(f"SELECT cluster <> ({CLUSTER}) FROM meta").fetchone()
+    return found is not None and bool(found[0])
+
+
+def bring_up(connection: Connection) -> list[int]:
+    """Do the steps that are missing, each in one transaction. Returns the formats that were reached."""
+    done = []
+    for format_, (sql, least) in sorted(STEPS.items()):
+        with connection.transaction():
+            connection.execute("SELECT pg_advisory_xact_lock(%s)", [LOCK])
+            (now,) = connection.execute("SELECT format FROM meta").fetchone() or (FORMAT,)
+            if now < format_:
+                connection.execute(sql)
+                connection.execute("UPDATE meta SET format = %s, least = %s", [format_, least])
+                done.append(format_)
+    return done

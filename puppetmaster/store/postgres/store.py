@@ -1,0 +1,247 @@
+"""Jobs and requests in PostgreSQL. See ``schema`` for the tables, ``turns`` for how they are written.
+
+The dispatcher's thread writes, through ``commit``: one transaction in one round trip for any number of
+changes. All other threads read through ``reading()``, each over a connection of its own, one state each.
+"""
+
+import logging
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from itertools import chain
+from queue import Empty, Full, LifoQueue
+from typing import NoReturn
+
+import psycopg
+
+from puppetmaster.errors import StoreError
+from puppetmaster.model.job import FINAL, JobStatus
+from puppetmaster.model.why import Reason
+from puppetmaster.store.base import (
+    MOST_LEARNED,
+    PRUNED_AT_ONCE,
+    REQUEST_BYTES,
+    Changes,
+    Ended,
+    Ids,
+    Look,
+    Reader,
+    Store,
+    ahead,
+    first_request_id,
+    waiting_for_a_person,
+)
+from puppetmaster.store.datadir import Known
+from puppetmaster.store.postgres import connection as connections
+from puppetmaster.store.postgres import rows, schema
+from puppetmaster.store.postgres.connection import Call, Connection, Door, as_store_error
+from puppetmaster.store.postgres.lead import Lead, end_process
+from puppetmaster.store.postgres.reader import PostgresReader
+from puppetmaster.store.postgres.turns import Turns
+
+log = logging.getLogger("sanji.puppetmaster.store.postgres.store")
+
+#: Most connections for reading that are kept when nobody reads.
+SPARE = 8
+
+
+class PostgresStore(Store):
+    """The database at ``address``, and the lead of its bus. The thread that will ``commit`` makes it.
+
+    Args:
+        address: such as ``postgresql://host/database``.
+        known: what this machine remembers of the database that it used last; None: nothing.
+        ended: see ``Lead``.
+
+    Raises SettingsError, StoreError, NotLeading.
+    """
+
+    def __init__(
+        self, address: str, known: Known | None = None, ended: Callable[[str], NoReturn] = end_process
+    ) -> None:
+        self._door = Door(address)
+        self.place = self._door.place
+        self._spare: LifoQueue[Connection] = LifoQueue(SPARE)
+        self._closed = False
+        connection = self._door.connect()
+        self._lead = Lead(self._door, connection, ended)
+        try:
+            with as_store_error(f"{self.place} cannot be used"):
+                installation = self._made_ready(connection, known)
+                self.known = Known(installation, self._lead.take())
+                for format_ in schema.bring_up(connection):
+                    log.info("%s is brought to format %s", self.place, format_)
+                copied = schema.moved(connection) or (known is not None and known.epoch >= self.known.epoch)
+            self._lead.keep()
+            self._turns = Turns(self._door, self._lead)
+            self.now = PostgresReader(self._writing, self.place)
+            self._begin(copied=copied)
+        except BaseException:
+            self._lead.close()
+            raise
+
+    def _made_ready(self, connection: Connection, known: Known | None) -> str:
+        """Make the tables if there are none. Returns the name of the installation. Raises StoreError."""
+        schema.make(connection, uuid.uuid4().hex[:16], first_request_id(), self.place)
+        installation = schema.check(connection, self.place)
+        if known is not None and known.installation != installation:
+            raise StoreError(
+                f"{self.place} is of the installation {installation}, and what ran here last was of "
+                f"{known.installation}: set PUPPETMASTER_STORE to its database; if another one is meant, "
+                f"remove {known.file}."
+            )
+        return installation
+
+    def _begin(self, *, copied: bool) -> None:
+        """Abandon the drafts of an earlier process. In a copy: leave out ids, and pause the open jobs."""
+        calls: list[Call] = [(rows.ABANDONED, [])]
+        ids = self.ids
+        if copied:
+            reason = Reason.COPIED.said()
+            log.warning("%s: jobs that have not ended are paused: %s", self.place, reason)
+            ids = ahead(ids)
+            going = self.now.jobs({"status": [JobStatus.PENDING.value, JobStatus.DISPATCHING.value]})
+            paused = [waiting_for_a_person(job, reason) for job in going if job.ending is None]
+            calls += [(rows.OWNED, []), (rows.NOTHING_OWED, []), *([rows.jobs(paused, {})] if paused else [])]
+        self._turns.write(calls, ids)
+
+    def _writing(self) -> Connection:
+        if self._closed:
+            raise StoreError(f"{self.place} is closed.")
+        return self._turns.connection
+
+    @property
+    def installation(self) -> str:
+        """The id of the installation: 16 hexadecimal digits, made once with the tables."""
+        return self.known.installation
+
+    @property
+    def ids(self) -> Ids:
+        """The next ids, as last committed."""
+        return Ids(self._turns.ids.next_job, self._turns.ids.next_request)
+
+    @property
+    def size_bytes(self) -> int:
+        """About how many bytes jobs and requests take: so many for each, and the large ones more."""
+        sql = """
+            SELECT (SELECT count(*) + coalesce(sum(total), 0) FROM jobs)
+                + (SELECT coalesce(sum(total), 0) FROM trash), (SELECT coalesce(sum(large), 0) FROM jobs)"""
+        with as_store_error(f"{self.place} cannot be read"):
+            found = self._writing().execute(sql).fetchone()
+        count, large = found or (0, 0)
+        return int(count) * REQUEST_BYTES + int(large)
+
+    def disk_bytes(self) -> int:
+        """How many bytes the tables take on the server's disk. For any thread. Raises StoreError."""
+        sql = "SELECT sum(pg_total_relation_size(name::regclass)) FROM unnest(%s::text[]) AS name"
+        with self._snapshot() as connection, as_store_error(f"{self.place} cannot be read"):
+            found = connection.execute(sql, [list(schema.NAMES)]).fetchone()
+        return int(found[0]) if found else 0
+
+    def commit(self, changes: Changes) -> None:
+        """Make all of ``changes`` durable, or nothing. Blocks until the server says so. For the writer.
+
+        Raises:
+            StoreError: nothing was committed.
+            NotKnown: the same, but after a crash the changes may be there.
+        """
+        self._writing()
+        self._turns.write(rows.calls_of(changes, MOST_LEARNED), changes.ids)
+
+    def fill(self, parts: Iterable[Sequence[Call]], ids: Ids, installation: str) -> None:
+        """Take in the content of another store, as a whole or not at all. Raises StoreError: we have jobs."""
+        if self.ids.next_job > 1:
+            raise StoreError(
+                f"{self.place} is not empty: import into another database (PUPPETMASTER_STORE), or drop that "
+                "one and make it anew."
+            )
+        self._turns.fill(chain([[(rows.INSTALLATION, [installation])]], parts), ids)
+        with suppress(psycopg.Error):  # soon PostgreSQL does this by itself
+            self._writing().execute("ANALYZE")
+        self.known = Known(installation, self.known.epoch)
+
+    def sweep(self) -> bool:
+        """Remove the next part of removed jobs. Returns whether there was any. Raises StoreError."""
+        with as_store_error(f"{self.place} cannot be read"):
+            sql = "SELECT id, first, total FROM trash WHERE NOT draft ORDER BY id LIMIT 1"
+            found = self._writing().execute(sql).fetchone()
+        if found is None:
+            return False
+        self._turns.write(rows.swept(*found))
+        return True
+
+    def look_on(self, look: Look) -> None:
+        """Give a look the next jobs. Raises StoreError."""
+        sql = """
+            SELECT id, status, finished_at, total, ended_boot, ended_s FROM jobs
+            WHERE id > %s ORDER BY id LIMIT %s"""
+        with as_store_error(f"{self.place} cannot be read"):
+            found = self._writing().execute(sql, [look.last_id, look.at_once]).fetchall()
+        ended = (Ended(id_, *fields) for id_, status, *fields in found if status in FINAL)
+        look.take(ended, found[-1][0] if found else look.last_id, complete=len(found) < look.at_once)
+
+    def outlived(self, look: Look) -> dict[int, str]:
+        """The next jobs of a complete look that need not be kept, by id, each with the limit that says so.
+
+        The limit of bytes counts only when all that was removed is swept. Raises StoreError.
+        """
+        sql = """
+            SELECT (SELECT count(*) FROM (SELECT FROM jobs WHERE status = ANY(%s) LIMIT %s) AS first),
+                NOT EXISTS (SELECT FROM trash)"""
+        most = look.keep.jobs + PRUNED_AT_ONCE
+        with as_store_error(f"{self.place} cannot be read"):
+            count, swept = self._writing().execute(sql, [sorted(FINAL), most]).fetchone() or (0, False)
+        return look.part(int(count), self.size_bytes - look.keep.bytes if swept else 0)
+
+    @contextmanager
+    def reading(self) -> Iterator[Reader]:
+        """A reader of one committed state, for any thread. Raises StoreError."""
+        with self._snapshot() as connection:
+            yield PostgresReader(lambda: connection, self.place)
+
+    @contextmanager
+    def _snapshot(self) -> Iterator[Connection]:
+        connection = self._begun()
+        try:
+            yield connection
+            with as_store_error(f"{self.place} cannot be read"):
+                connection.execute("COMMIT")
+        except BaseException:
+            with suppress(psycopg.Error, OSError):
+                connection.execute("ROLLBACK")
+            raise
+        finally:
+            self._give_back(connection)
+
+    def _begun(self) -> Connection:
+        """A connection with a transaction. One that was kept may be broken: then another one is taken."""
+        begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+        with suppress(Empty):
+            while True:
+                kept = self._spare.get_nowait()
+                try:
+                    kept.execute(begin)
+                except (psycopg.Error, OSError):
+                    connections.close(kept)
+                else:
+                    return kept
+        made = self._door.connect()
+        with as_store_error(f"{self.place} cannot be read"):
+            made.execute(begin)
+        return made
+
+    def _give_back(self, connection: Connection) -> None:
+        if not self._closed and not connection.closed:
+            with suppress(Full):
+                self._spare.put_nowait(connection)
+                return
+        connections.close(connection)
+
+    def close(self) -> None:
+        """Close all connections, and give the lead away. May be called twice."""
+        self._closed = True
+        with suppress(Empty):
+            while True:
+                connections.close(self._spare.get_nowait())
+        self._turns.close()
+        self._lead.close()

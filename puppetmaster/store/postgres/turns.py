@@ -1,0 +1,163 @@
+"""The writer's connection: a turn is one pipeline, and what became of it is always found out.
+
+When the connection is lost while a turn is under way, PostgreSQL may have committed it. The turn's number
+tells: it stands in the row of the bus, and a turn writes it first. It is read by claiming the next number, so
+that a turn that is still on its way can no longer be committed.
+"""
+
+import logging
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+import psycopg
+
+from puppetmaster.errors import NotKnown, StoreError
+from puppetmaster.store.base import Ids
+from puppetmaster.store.postgres import connection as connections
+from puppetmaster.store.postgres.connection import Call, Connection, Door, Lost, as_store_error
+from puppetmaster.store.postgres.lead import LEASE_S, Lead
+from puppetmaster.store.postgres.rows import FENCE, undone
+from puppetmaster.store.postgres.schema import BUS
+
+log = logging.getLogger("sanji.puppetmaster.store.postgres.turns")
+
+#: So long a turn of unknown outcome is asked for before its callers are told that nobody knows.
+SETTLE_S = 3.0
+PAUSE_S = 0.1
+
+#: The number of a turn of unknown outcome -> one more than it if it was not committed, two more if it was. To
+#: ask twice gives the same.
+_CLAIM = """
+UPDATE buses SET turn = CASE WHEN turn IN (%(turn)s, %(turn)s + 2) THEN %(turn)s + 2 ELSE %(turn)s + 1 END,
+    lease_until = now() + make_interval(secs => %(lease)s)
+WHERE id = %(bus)s AND epoch = %(epoch)s RETURNING turn
+"""
+
+
+class Turns:
+    """Commits one turn after the other, for the one thread that writes. Raises StoreError."""
+
+    def __init__(self, door: Door, lead: Lead) -> None:
+        self._place = door.place
+        self._door = door
+        self._lead = lead
+        self._connection: Connection | None = None
+        #: The names of the statements that the connection knows.
+        self._prepared: set[str] = set()
+        #: Whether the last turn was committed, is not known.
+        self._in_doubt = False
+        #: Whether a turn was committed that its caller was told of as failed.
+        self._to_undo = False
+        with as_store_error(f"{door.place} cannot be read"):
+            sql = "SELECT turn, next_job, next_request FROM buses WHERE id = %s"
+            found = self._connected().execute(sql, [BUS]).fetchone()
+        assert found is not None
+        self._turn = int(found[0])
+        #: The next ids, as last committed.
+        self.ids = Ids(int(found[1]), int(found[2]))
+
+    @property
+    def connection(self) -> Connection:
+        """The connection, for what the writer reads. Raises StoreError: there is none."""
+        return self._connected()
+
+    def write(self, calls: Sequence[Call], ids: Ids | None = None) -> None:
+        """Commit a turn.
+
+        Raises:
+            StoreError: nothing was committed.
+            NotKnown: nothing was committed as far as we know, and what was is undone with the next turn.
+        """
+        ids = ids or self.ids
+        try:
+            self._write(calls, ids)
+        except Lost as lost:
+            self._settle(calls, ids, lost)
+        self.ids = replace(ids)
+        self._to_undo = False
+
+    def fill(self, parts: Iterable[Sequence[Call]], ids: Ids) -> None:
+        """Commit a turn of many parts, which need not be in memory together. Raises StoreError."""
+        with as_store_error(f"{self._place} cannot be written"):
+            connection = self._connected()
+            with connection.transaction():
+                self._run(connection, [self._fence(self._turn + 1, ids)])
+                for calls in parts:
+                    self._run(connection, calls)
+            self._turn += 1
+        self.ids = replace(ids)
+
+    def _run(self, connection: Connection, calls: Sequence[Call]) -> None:
+        for statement, _ in calls:
+            if statement.name not in self._prepared:
+                connections.prepare(connection, statement)
+                self._prepared.add(statement.name)
+        connections.pipeline(connection, calls)
+
+    def _fence(self, turn: int, ids: Ids) -> Call:
+        values = (BUS, self._lead.epoch, turn, ids.next_job, ids.next_request, LEASE_S)
+        return FENCE, [str(one) for one in values]
+
+    def _write(self, calls: Sequence[Call], ids: Ids) -> None:
+        """Commit a turn. Raises StoreError: it was not. Lost: that is not known."""
+        connection = self._connected()
+        if self._in_doubt:
+            self._to_undo = self._committed(connection) or self._to_undo
+        turn = self._turn + 1
+        before = undone(self.ids) if self._to_undo else []
+        try:
+            self._run(connection, [self._fence(turn, ids), *before, *calls])
+        except Lost:
+            self._turn, self._in_doubt = turn, True
+            raise
+        except psycopg.errors.DivisionByZero:
+            self._lead.lost()
+        except psycopg.Error as error:
+            raise StoreError(f"{self._place} cannot be written: {connections.sentence(error)}.") from error
+        self._turn = turn
+
+    def _settle(self, calls: Sequence[Call], ids: Ids, lost: Lost) -> None:
+        """Find out whether the turn was committed; if not, commit it again. Raises NotKnown."""
+        until_s = time.monotonic() + SETTLE_S
+        why = connections.sentence(lost)
+        while True:
+            try:
+                if self._in_doubt and self._committed(self._connected()):
+                    return
+                self._write(calls, ids)
+            except (Lost, StoreError) as error:
+                why = connections.sentence(error)
+                if not self._in_doubt:
+                    raise StoreError(f"{self._place} cannot be written: {why}.") from error
+            else:
+                return
+            if time.monotonic() >= until_s:
+                raise NotKnown(f"{self._place} cannot be written: {why}.") from lost
+            time.sleep(PAUSE_S)
+
+    def _committed(self, connection: Connection) -> bool:
+        """Settle the doubt. Returns whether the turn was committed. Raises StoreError: it cannot be asked."""
+        values = {"turn": self._turn, "lease": LEASE_S, "bus": BUS, "epoch": self._lead.epoch}
+        with as_store_error(f"{self._place} cannot be read"):
+            found = connection.execute(_CLAIM, values).fetchone()
+        if found is None:
+            self._lead.lost()
+        committed = int(found[0]) == self._turn + 2
+        self._turn, self._in_doubt = int(found[0]), False
+        log.info(
+            "%s: the turn at which the connection was lost was %scommitted",
+            self._place,
+            "" if committed else "not ",
+            extra={"action": "turn_settled"},
+        )
+        return committed
+
+    def _connected(self) -> Connection:
+        if self._connection is None or self._connection.closed:
+            self._connection, self._prepared = self._door.connect(), set()
+        return self._connection
+
+    def close(self) -> None:
+        """Close the connection. May be called twice."""
+        connections.close(self._connection)

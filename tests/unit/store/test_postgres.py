@@ -1,0 +1,362 @@
+"""The store in PostgreSQL where it is more than the contract: turns of unknown outcome, faults, copies."""
+
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NoReturn
+
+import psycopg
+import pytest
+
+from puppetmaster.errors import NotKnown, SettingsError, StoreError
+from puppetmaster.model.job import JobStatus
+from puppetmaster.model.request import RequestStatus
+from puppetmaster.store.base import REQUEST_BYTES, Changes, ahead
+from puppetmaster.store.datadir import Known
+from puppetmaster.store.postgres import connection as connections
+from puppetmaster.store.postgres import schema, turns
+from puppetmaster.store.postgres.connection import Call, Connection, Lost
+from puppetmaster.store.postgres.rows import column, plain
+from puppetmaster.store.postgres.store import PostgresStore
+from sandbox.postgres import USER, Cluster
+from tests.examples import AT
+from tests.postgres import MEMORY, address, cluster
+from tests.stored import as_ended, creation, everything, fill, first_of
+
+Pipeline = Callable[[Connection, list[Call]], None]
+
+
+class Ended(Exception):
+    """Instead of the end of the process."""
+
+
+def ended(why: str) -> NoReturn:
+    raise Ended(why)
+
+
+@pytest.fixture
+def where(tmp_path: Path) -> str:
+    return address(tmp_path)
+
+
+@pytest.fixture
+def sql(where: str) -> Iterator[Callable[[str], list[Any]]]:
+    """Somebody else at the database."""
+    with psycopg.connect(where, autocommit=True) as connection:
+
+        def run(statement: str) -> list[Any]:
+            cursor = connection.execute(statement)
+            return cursor.fetchall() if cursor.description else []
+
+        yield run
+
+
+@pytest.fixture
+def store(where: str) -> Iterator[PostgresStore]:
+    with closing(PostgresStore(where, ended=ended)) as opened:
+        yield opened
+
+
+# A turn of unknown outcome
+
+
+def _cut(monkeypatch: pytest.MonkeyPatch, times: int, *, committed: bool) -> None:
+    """Cut the connection in the next turns, before or after the server has committed them."""
+    left = [times]
+    real = connections.pipeline
+
+    def pipeline(connection: Connection, calls: list[Call]) -> None:
+        if not left[0]:
+            real(connection, calls)
+            return
+        left[0] -= 1
+        if committed:
+            real(connection, calls)
+        connection.close()
+        raise Lost("cut")
+
+    monkeypatch.setattr(connections, "pipeline", pipeline)
+
+
+@pytest.mark.parametrize("committed", [True, False])
+@pytest.mark.parametrize("times", [1, 3])
+def test_a_turn_whose_outcome_is_not_known_is_settled(
+    store: PostgresStore, monkeypatch: pytest.MonkeyPatch, committed: bool, times: int
+) -> None:
+    changes = creation(1)
+    _cut(monkeypatch, times, committed=committed)
+    store.commit(changes)
+    assert everything(store) == ([changes.jobs[1]], list(changes.requests.values()))
+    assert store.ids == changes.ids
+    fill(store, 2)
+    assert [job.id for job in store.now.jobs({})] == [2, 1]
+
+
+@pytest.mark.parametrize("committed", [True, False])
+def test_what_nobody_knows_of_is_undone_with_the_next_turn(
+    store: PostgresStore, monkeypatch: pytest.MonkeyPatch, committed: bool
+) -> None:
+    """The engine has forgotten the job that it told its caller not to know of."""
+    fill(store, 1)
+    sent = replace(store.now.requests({})[0], status=RequestStatus.SENT, sent_at=AT)
+    monkeypatch.setattr(turns, "SETTLE_S", 0.0)
+    real = store._door.connect
+    with monkeypatch.context() as patch:
+        patch.setattr(store._door, "connect", _away)
+        _cut(patch, 1, committed=committed)
+        with pytest.raises(NotKnown, match="cannot be written: it is away"):
+            store.commit(replace(creation(2), sendings={first_of(2) + 90: sent}))
+        for _ in range(2):
+            with pytest.raises(StoreError, match="it is away"):
+                store.commit(Changes(requests={sent.id: sent}))
+    assert store._door.connect == real
+    assert store.ids == creation(1).ids
+    store.commit(Changes(requests={sent.id: sent}))
+    jobs, requests = everything(store)
+    assert [job.id for job in jobs] == [1]
+    assert requests[0] == sent
+    assert len(requests) == 3
+    assert store.now.sending(first_of(2) + 90) is None
+    assert store.now.items_by_id([first_of(2)]) == {}
+    fill(store, 2)
+    assert len(everything(store)[1]) == 6
+
+
+def _away() -> NoReturn:
+    raise StoreError("it is away")
+
+
+def test_a_turn_that_comes_late_is_not_committed(
+    store: PostgresStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server had not read it yet when its outcome was asked for."""
+    late: list[list[Call]] = []
+    real = connections.pipeline
+
+    def pipeline(connection: Connection, calls: list[Call]) -> None:
+        if late:
+            real(connection, calls)
+            return
+        late.append(calls)
+        connection.close()
+        raise Lost("cut")
+
+    monkeypatch.setattr(connections, "pipeline", pipeline)
+    store.commit(Changes(jobs={1: as_ended(creation(1).jobs[1])}))
+    with closing(store._door.connect()) as connection:
+        for statement, _ in late[0]:
+            connections.prepare(connection, statement)
+        with pytest.raises(psycopg.errors.DivisionByZero):
+            real(connection, late[0])
+    fill(store, 2)
+
+
+def test_a_server_that_is_restarted_between_turns_is_not_noticed(store: PostgresStore, sql: Any) -> None:
+    fill(store, 1)
+    with store.reading() as reader:
+        assert len(reader.jobs({})) == 1
+    sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'puppetmaster %'")
+    fill(store, 2)
+    with store.reading() as reader:
+        assert len(reader.jobs({})) == 2
+
+
+def test_a_server_that_crashes_loses_nothing_that_was_committed() -> None:
+    own = Cluster(durable=True, directory=MEMORY if MEMORY.is_dir() else None)
+    with own, closing(PostgresStore(own.url(), ended=ended)) as store:
+        fill(store, 1)
+        own.process.kill()
+        with pytest.raises(StoreError, match=r"cannot be (written|reached)"):
+            fill(store, 2)
+        with pytest.raises(StoreError), store.reading():
+            pass
+        with pytest.raises(StoreError):
+            store.now.jobs({})
+        own.start()
+        fill(store, 2)
+        assert [job.id for job in everything(store)[0]] == [2, 1]
+        assert store.disk_bytes() > 0
+
+
+# What the server refuses
+
+
+def test_while_the_database_cannot_be_written_reading_goes_on(store: PostgresStore, sql: Any) -> None:
+    fill(store, 1)
+    store._turns.connection.execute("SET default_transaction_read_only TO on")
+    with pytest.raises(StoreError, match=r"cannot be written: cannot execute .* in a read-only transaction"):
+        fill(store, 2)
+    assert len(store.now.jobs({})) == 1
+    store._turns.connection.execute("SET default_transaction_read_only TO off")
+    fill(store, 2)
+    assert len(everything(store)[0]) == 2
+
+
+def test_a_full_disk_is_told_and_nothing_of_the_turn_is_there(store: PostgresStore, sql: Any) -> None:
+    sql(
+        "CREATE FUNCTION is_full() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
+        "RAISE EXCEPTION USING ERRCODE = '53100', MESSAGE = 'no space left'; "
+        "END $$"
+    )
+    sql("CREATE TRIGGER is_full BEFORE INSERT ON jobs EXECUTE FUNCTION is_full()")
+    with pytest.raises(StoreError, match="cannot be written: no space left"):
+        fill(store, 1)
+    assert everything(store) == ([], [])
+    sql("DROP TRIGGER is_full ON jobs")
+    fill(store, 1)
+    assert len(everything(store)[1]) == 3
+
+
+# What a start meets
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("mysql://host/db", "expected an address such as postgresql://host/database"),
+        ("postgresql://me:secret@host/db", "a password there is seen by whoever sees the settings"),
+        ("host=h password=secret", "name that in PGPASSFILE"),
+    ],
+)
+def test_an_address_that_is_none_or_tells_too_much(given: str, said: str) -> None:
+    with pytest.raises(SettingsError, match=said) as caught:
+        PostgresStore(given)
+    assert "secret" not in caught.value.message
+
+
+def test_a_database_that_is_not_there() -> None:
+    with pytest.raises(StoreError, match=r'cannot be reached: .*database "nowhere" does not exist\.'):
+        PostgresStore(cluster().url("nowhere"))
+
+
+def test_a_server_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match=r"cannot be reached: .*No such file or directory.*\?\.$"):
+        PostgresStore(f"postgresql:///x?host={tmp_path}")
+
+
+def test_a_database_that_is_read_only(where: str) -> None:
+    PostgresStore(where).close()
+    with pytest.raises(StoreError, match=r"cannot be reached: .*session is read-only"):
+        PostgresStore(f"{where}%20-cdefault_transaction_read_only%3Don")
+
+
+def test_a_database_of_another_encoding() -> None:
+    cluster().run("CREATE DATABASE ascii ENCODING 'SQL_ASCII' TEMPLATE template0")
+    with pytest.raises(StoreError, match="its encoding is SQL_ASCII: make it anew with CREATE DATABASE"):
+        PostgresStore(cluster().url("ascii"))
+
+
+@pytest.mark.parametrize("table", ["meta (x int)", "jobs (id int)"])
+def test_tables_of_another_program(where: str, sql: Any, table: str) -> None:
+    sql(f"CREATE TABLE {table}")
+    with pytest.raises(StoreError, match="it is no store of puppetmaster's"):
+        PostgresStore(where)
+    assert sql("SELECT count(*) FROM information_schema.tables WHERE table_schema = current_schema()") == [
+        (1,)
+    ]
+
+
+def test_a_newer_format_is_refused_unless_it_says_otherwise(where: str, sql: Any) -> None:
+    PostgresStore(where).close()
+    sql(f"UPDATE meta SET format = {schema.FORMAT + 1}")
+    PostgresStore(where).close()  # what came has only been added
+    sql(f"UPDATE meta SET least = {schema.FORMAT + 1}")
+    said = f"has format {schema.FORMAT + 1} and this version reads up to {schema.FORMAT}: use the version"
+    with pytest.raises(StoreError, match=said):
+        PostgresStore(where)
+    assert sql("SELECT owner FROM buses") == [(None,)]
+
+
+def test_the_steps_to_a_newer_format_are_done_once(
+    where: str, sql: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    PostgresStore(where).close()
+    step = "ALTER TABLE requests ADD COLUMN bus int NOT NULL DEFAULT 1"
+    monkeypatch.setattr(schema, "STEPS", {schema.FORMAT + 1: (step, schema.FORMAT)})
+    for _ in range(2):
+        with closing(PostgresStore(where)) as store:
+            assert sql("SELECT format, least FROM meta") == [(schema.FORMAT + 1, schema.FORMAT)]
+    monkeypatch.undo()
+    with closing(PostgresStore(where)) as store:  # the version before goes on
+        fill(store, 1)
+    assert sql("SELECT DISTINCT bus FROM requests") == [(1,)]
+
+
+def test_another_installations_database_is_refused(where: str) -> None:
+    with closing(PostgresStore(where)) as store:
+        known = store.known
+    other = Known("0123456789abcdef", 1, "/data/puppetmaster.postgresql")
+    with pytest.raises(StoreError, match=r"what ran here last was of 0123456789abcdef.*remove /data/pupp"):
+        PostgresStore(where, other)
+    PostgresStore(where, known).close()
+
+
+# Copies
+
+
+def _copied(where: str, known: Known | None = None) -> None:
+    with closing(PostgresStore(where, known)) as store:
+        (job,) = store.now.jobs({})
+        assert job.status is JobStatus.PAUSED
+        assert "the store is a copy" in str(job.reason)
+        before = creation(1).ids
+        assert before is not None
+        assert store.ids == ahead(before)
+
+
+def test_an_older_copy_sends_nothing_by_itself(where: str) -> None:
+    with closing(PostgresStore(where)) as store:
+        fill(store, 1)
+        known = store.known
+    _copied(where, known._replace(epoch=known.epoch + 1))
+
+
+def test_a_copy_in_another_cluster_sends_nothing_by_itself(where: str, sql: Any) -> None:
+    with closing(PostgresStore(where)) as store:
+        fill(store, 1)
+    sql("UPDATE meta SET cluster = 'elsewhere'")
+    _copied(where)
+    with closing(PostgresStore(where)) as store:
+        assert store.ids == ahead(creation(1).ids or store.ids), "it is a copy once"
+
+
+# Columns
+
+
+@pytest.mark.parametrize(
+    "text", ["", "a", "a\nb", "\0", "\x01", "\ud800x\udfff", "é\n", "'", "%s", "\U0010ffff"]
+)
+def test_a_text_in_a_column_is_found_as_it_was_written(store: PostgresStore, text: str) -> None:
+    assert plain(column(text)) == text
+    assert column(text).encode().count(b"\0") == 0
+    fill(store, 2)
+    store.commit(creation(1, name=text, key=text))
+    if text:
+        assert [job.id for job in store.now.jobs({"name": text})] == [1]
+        found = store.now.job_by_key(text)
+        assert found
+        assert found.name == text
+
+
+def test_large_documents_count_in_the_size(store: PostgresStore) -> None:
+    changes = creation(1)
+    store.commit(changes)
+    assert store.size_bytes == 4 * REQUEST_BYTES
+    job = as_ended(changes.jobs[1])
+    first = changes.requests[first_of(1)]
+    large = replace(first, status=RequestStatus.RESOLVED, finished_at=AT, result={"data": "x" * 10_000})
+    store.commit(Changes(jobs={1: job}, requests={first.id: large}))
+    assert 4 * REQUEST_BYTES + 9_000 < store.size_bytes < 4 * REQUEST_BYTES + 11_000
+    store.commit(Changes(deleted={1: job}))
+    assert store.size_bytes == 0
+
+
+def test_sessions_are_named_so_that_they_can_be_found(store: PostgresStore, sql: Any) -> None:
+    names = sql("SELECT DISTINCT application_name FROM pg_stat_activity WHERE usename = '" + USER + "'")
+    assert (store._door.name,) in names
+
+
+def test_a_server_that_does_not_wait_for_the_disk_is_told_to(where: str) -> None:
+    with closing(PostgresStore(f"{where}%20-csynchronous_commit%3Doff")) as store:
+        assert store._turns.connection.execute("SHOW synchronous_commit").fetchone() == ("on",)
