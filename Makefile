@@ -33,7 +33,7 @@ INSTALLED = PYTHONPATH=. PYTHONDONTWRITEBYTECODE=1 $(INSTALL_DIR)/venv/bin/pytho
 ARCHIVE = sanji-bundle-$(NAME)-$(VERSION)
 
 .DEFAULT_GOAL := help
-.PHONY: all help demo demo-bridged sandbox run test torture soak mutants lint format bench docs install uninstall deb dist clean distclean
+.PHONY: all help demo demo-bridged sandbox run test model torture axe soak mutants lint format bench docs install uninstall deb dist clean distclean
 
 help: ## Say what there is to make
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -75,9 +75,23 @@ run: $(VENV)/.ready ## Run the bundle on the broker of BROKER_PORT_1883_TCP_ADDR
 test: $(READY) ## Run all tests
 	$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder
 
+model: $(READY) ## Check the design of takeover with spin, over every interleaving
+	$(BIN)/python -m pytest -v --durations=0 tests/contract/test_takeover_model.py
+
 torture: $(READY) ## Kill the bundle 400 times, a quarter of it on bridged gateways, 100,000 malformed inputs, let disk and clock fail
 	$(BIN)/python -m tests.torture --kills 300 --bridged 100 --seed 1 --inputs 100000
 	$(BIN)/python -m tests.torture.faults --seeds 4 --seed 1
+
+# It is larger than the page that it looks at, so it is not kept here.
+AXE = axe-core-4.14.1.tgz
+AXE_SHA256 = e6b0ce02b84d892e2e33e403485e7f3d6c29e2be6df65daf44d89ba564139745
+axe: .tools/axe-core/axe.min.js ## Fetch axe-core, with which tests/page/test_axe.py looks at the page
+
+.tools/axe-core/axe.min.js:
+	@mkdir -p $(@D)
+	@cd .tools && npm pack --silent axe-core@$(AXE:axe-core-%.tgz=%) >/dev/null
+	@cd .tools && echo "$(AXE_SHA256)  $(AXE)" | sha256sum --check --quiet
+	@tar -xzf .tools/$(AXE) -C $(@D) --strip-components 1 --touch package/axe.min.js package/LICENSE
 
 MINUTES ?= 30
 soak: $(READY) ## Run jobs with faults for MINUTES, and see that nothing grows

@@ -113,3 +113,27 @@ def layers(names: Sequence[str], about: str) -> str:
                 yield text(4 + wide * (place + 0.5), 4 + high * at + 20, name, "mid")
 
     return drawing(width + 8, high * len(names) + 8, about, parts())
+
+
+def sequence(actors: Sequence[str], story: Sequence[str], about: str) -> str:
+    """Who of ``actors`` says what to whom. A line is ``a -> b: what``, or ``a: what`` that happens to it."""
+    steps = [(names.split(" -> "), said) for names, said in (line.split(": ", 1) for line in story)]
+    wide, high = 150, 34
+    middle = {name: wide * (at + 0.5) for at, name in enumerate(actors)}
+    height = TOP + high * len(steps) + 8
+
+    def parts() -> Iterator[str]:
+        for name, x in middle.items():
+            yield line(x, 40, x, height - 4, "life")
+            yield box(x - 52, 14, 104, 26)
+            yield text(x, 31, name, "head")
+        for row, (names, said) in enumerate(steps):
+            x, to_x, y = middle[names[0]], middle[names[-1]], TOP + high * (row + 0.7)
+            if x == to_x:
+                yield box(x - 6, y - 12, 12, 14)
+                yield text(x + 14, y, said)
+            else:
+                yield arrow(x, to_x, y)
+                yield text(min(x, to_x) + 10, y - 6, said, "small")
+
+    return drawing(wide * len(actors), height, about, parts())

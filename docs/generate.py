@@ -1,7 +1,8 @@
 """What the documents say that the code knows better: ``python -m docs.generate`` writes it, a test compares.
 
-The drawings come from the transition tables, the waves of a policy and the contract of the wings, the rest
-from the declarations of settings, operations, fields, answers, codes, errors and metrics: ``PAGES``.
+The drawings come from the transition tables, the waves of a policy, the contract of the wings and what spin
+tells, the rest from the declarations of settings, operations, fields, answers, codes, errors and metrics:
+``PAGES``.
 """
 
 import inspect
@@ -19,7 +20,7 @@ from click import Context, Option, Parameter
 
 from docs import drawings
 from puppetmaster.api.answers import ANSWERS
-from puppetmaster.api.fields import NEW_JOB, Field, Many, at
+from puppetmaster.api.fields import NEW_JOB, NEW_TEMPLATE, Field, Many, at
 from puppetmaster.api.operations import OPERATIONS, Operation
 from puppetmaster.api.query import PARAMETERS
 from puppetmaster.cli.jobfile import PLACES
@@ -35,6 +36,7 @@ from puppetmaster.settings import Settings, name_in_file, variable
 
 ROOT = Path(__file__).resolve().parent.parent
 SETTINGS = "| variable | default | meaning |\n|---|---|---|\n"
+SCHEDULES = "| of a schedule | meaning | what it may be | default |\n|---|---|---|---|\n"
 PROPERTIES = "| property | meaning | what it may be | default |\n|---|---|---|---|\n"
 #: The table of an answer, and what is called so in ``ANSWERS``.
 ANSWER = "| of a {} | meaning |\n|---|---|\n"
@@ -45,6 +47,7 @@ ANSWERS_SHOWN = {
     "time line's event": "Event",
     "gateway": "Gateway",
     "gateway that is known": "KnownGateway",
+    "template": "Template",
 }
 CODES = "| `{}` | sentence |\n|---|---|\n"
 BRACES = re.compile(r"\{.*?\}")
@@ -76,6 +79,11 @@ def images() -> dict[str, str]:
         ),
         "waves.svg": drawings.waves(wave_ends(CANARY, SITE), f"{SITE} gateways in three waves with gates"),
         "wings.svg": drawings.layers(layers["layers"], "The wings: each imports only from those below it"),
+        "takeover.svg": drawings.sequence(
+            ("database", "A", "B", "broker", "gateway"),
+            (ROOT / "docs" / "model" / "no_client_id.txt").read_text().splitlines(),
+            "What goes wrong without one client id for each bus",
+        ),
     }
 
 
@@ -168,6 +176,8 @@ def with_tables(page: str) -> str:
     """docs/api.md with its tables of resources, properties and codes as the code has them."""
     page = _with_rows(page, RESOURCES, "\n".join(map(_resource, OPERATIONS)))
     page = _with_rows(page, PROPERTIES, "\n".join(_properties()))
+    (schedule,) = (one for one in NEW_TEMPLATE if one.name == "schedule")
+    page = _with_rows(page, SCHEDULES, "\n".join(_property(one.name, one) for one in schedule.parts))
     for shown, name in ANSWERS_SHOWN.items():
         page = _with_rows(page, ANSWER.format(shown), "\n".join(_answer(ANSWERS[name], set())))
     page = _with_happened(page)

@@ -60,6 +60,10 @@ def give_back_large() -> None:
             ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, LARGE_BYTES)
 
 
+#: How long the controller waits for an answer of ours where there is a standby. A POST that was on its way to
+#: a process that has died locks our resources for so long.
+STANDBY_TTL_S = 5
+
 log = logging.getLogger("sanji.puppetmaster.app")
 event_log = logging.getLogger("sanji.puppetmaster.events")
 
@@ -83,7 +87,7 @@ class App:
         self._clock = Clock()
         self._manager = Manager(now_s=self._clock.now_s)
         self._started_at = iso(self._clock.wall_s())
-        self.store = open_store(settings)
+        self.store = open_store(settings, self._waiting)
         self.hub = Hub()
         self.site = Site(settings, self.store, self.hub, self._clock, bundle)
         self.site.dispatcher.turned = self._turned
@@ -91,6 +95,7 @@ class App:
             self.site.dispatcher.happened = log_events
         self.service = Service(settings, self.store, self.site.dispatcher, self.site.limit)
         self.webhooks = self._webhooks(hooks)
+        self.site.engine.templates.specify = self.service.templates.specified
         self.door = self._door(where) if where is not None else None
 
     def _webhooks(self, hooks: Sequence[Hook]) -> Webhooks:
@@ -103,7 +108,7 @@ class App:
         outbox.hooks = hooks
         webhooks.post(outbox.all())
         dispatcher.owed = webhooks.post
-        self.service.hooks = tuple(hook.name for hook in hooks)
+        self.service.hooks = self.service.templates.hooks = tuple(hook.name for hook in hooks)
         return webhooks
 
     def _door(self, where: Address) -> HttpApp:
@@ -157,6 +162,9 @@ class App:
                 self.door.stop()
             if not self.site.dispatcher.running:
                 self.store.close()
+
+    def _waiting(self, said: str) -> None:
+        self._manager.turned(lambda: said)
 
     def _turned(self) -> None:
         self._manager.turned(self._status)
@@ -239,9 +247,17 @@ class Puppetmaster(Routes):
             self._conn.attempts.credentials = credentials
         self.app = App(settings, self)
         self.installation = self.app.store.installation
+        if (former := self.app.store.tunnel) is not None:
+            self.former = [former]
+        if settings.standby == "on":
+            self.bundle.profile["ttl"] = STANDBY_TTL_S
         self.limit = self.app.site.limit
         self.backend = Backend(self.app.service, self.app.health)
         self.app.start()
+
+    def registered_on(self, tunnel: str) -> None:
+        """Keep it for a process that takes over."""
+        self.app.store.tunnel = tunnel
 
     def controller_forgot(self, known_s: float) -> None:
         """Tell the dispatcher that the controller was restarted, before we register again."""

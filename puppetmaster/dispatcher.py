@@ -452,6 +452,7 @@ class Dispatcher:
             self._held_until_s, self._asks_again = None, False
         self._engine.timers_held = self._held_until_s is not None
         self._engine.waiting_bytes = self._bus.waiting_bytes
+        # In docs/model/takeover.pml these are the labels decide, committed and act.
         self._engine.turn(self._commit, self._act, self._stall)
         self._acknowledge()
 
@@ -463,8 +464,8 @@ class Dispatcher:
             log.info("the store can be written again", extra={"action": "store_up"})
 
     def _acknowledge(self) -> None:
-        receipts, self._receipts = self._receipts, []
-        if receipts:
+        if self._receipts and self._store.may_act():  # who may have been replaced leaves them to the next one
+            receipts, self._receipts = self._receipts, []
             self._bus.acknowledge(receipts)
 
     def _stall(self, error: StoreError) -> None:
@@ -489,7 +490,7 @@ class Dispatcher:
     def _act(self, turn: Turn) -> None:
         self._sweeping = self._sweeping or bool(turn.changes.deleted)
         if turn.sends:
-            if not self._bus.send(turn.sends):
+            if not (self._store.may_act() and self._bus.send(turn.sends)):
                 for outgoing in turn.sends:
                     self._engine.delivery.not_sent(outgoing.id)
             self.dispatches.add(self._clock.now_s() - self._decided_s, len(turn.sends))

@@ -102,7 +102,7 @@ def _in_steps(decoder: json.JSONDecoder) -> json.JSONDecoder:
 
 def _decoded(decoder: json.JSONDecoder, payload: bytes | bytearray) -> Any:
     """Decode with this decoder, in steps when there are many values. Raises ValueError: not JSON."""
-    if values(payload) > MANY_VALUES:
+    if len(payload) > MANY_VALUES and values(payload) > MANY_VALUES:
         decoder = _in_steps(decoder)
     try:
         return decoder.decode(payload.decode(json.detect_encoding(payload), "surrogatepass"))

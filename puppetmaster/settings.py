@@ -78,6 +78,11 @@ class Settings:
         "",
         "where jobs are kept, if not in puppetmaster.db: a PostgreSQL database, postgresql://host/database",
     )
+    standby: str = _knob(
+        "off",
+        "whether to wait while another puppetmaster leads with the same database, and to take over when that "
+        "is gone: on, off",
+    )
     log_level: str = _knob("info", f"how much is logged: {', '.join(LOG_LEVELS)}, in any letter case")
     request_timeout_s: float = _knob(
         60.0, "from sent to answer, for requests that name no other", low=0.1, high=86400 * 30
@@ -189,10 +194,10 @@ class Settings:
         named = environ.get(FILE_VARIABLE, "").strip()
         file = Path(named) if named else _file_in(data_dir)
         settings = cls(**{**defaults, **_from_file(file), **given})
-        settings = replace(
-            settings, log_level=settings.log_level.lower(), log_events=settings.log_events.lower()
-        )
-        for name, known in (("log_level", LOG_LEVELS), ("route", ROUTES), ("log_events", SWITCH)):
+        words = {"log_level": LOG_LEVELS, "log_events": SWITCH, "standby": SWITCH, "route": ROUTES}
+        lower = {name: getattr(settings, name).lower() for name in words if name != "route"}
+        settings = replace(settings, **lower)
+        for name, known in words.items():
             if (value := getattr(settings, name)) not in known:
                 raise SettingsError(
                     f"PUPPETMASTER_{name.upper()}: expected one of {', '.join(known)}, got '{value}'."

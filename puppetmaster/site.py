@@ -47,6 +47,7 @@ class Site:
         self._bundle = bundle
         self._clock = clock
         self.bus = BusClient(settings, store.installation, PROBED, self._heard, clock)
+        self.bus.permit = store.confirm
         #: How long messages on this bus may be.
         self.limit = self.bus.limit
         self.engine = Engine(settings, clock, store.now, store.ids, self.bus.tunnel)

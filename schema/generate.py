@@ -5,6 +5,7 @@ A test compares both. Of this folder the document alone is installed: the HTTP d
 """
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from puppetmaster.api import fields, kinds, query
 from puppetmaster.api.answers import ANSWERS, HAPPENED, SOURCES, WAYS
 from puppetmaster.api.fields import Field, Many
 from puppetmaster.api.operations import OPERATIONS, WEBSOCKET, Operation
+from puppetmaster.model import cron
 from puppetmaster.model.caller import Role
 from puppetmaster.model.job import JobStatus
 from puppetmaster.model.request import FAILURES, OPEN, UNANSWERED, RequestStatus
@@ -79,18 +81,24 @@ def _item() -> Shape:
     return item
 
 
+#: A gate stands only between waves.
+_GATED: Shape = {
+    "anyOf": [
+        {"required": ["waves"], "properties": {"waves": {"type": "array"}}},
+        {"properties": {"gate": {"type": "null"}}},
+    ],
+}
+
+
 def _new_job() -> Shape:
-    """Either a batch or a rerun; a gate only between waves."""
+    """Either a batch or a rerun."""
     return {
         **_body(fields.NEW_JOB),
         "oneOf": [
             {"required": ["batch"], "properties": {"rerun": {"type": "null"}}},
             {"required": ["rerun"], "properties": {"batch": False, "rerun": {"type": "object"}}},
         ],
-        "anyOf": [
-            {"required": ["waves"], "properties": {"waves": {"type": "array"}}},
-            {"properties": {"gate": {"type": "null"}}},
-        ],
+        **_GATED,
     }
 
 
@@ -112,6 +120,16 @@ SCHEMAS: Mapping[str, Shape] = {
     "Destinations": kinds.DESTINATIONS,
     "Item": _item(),
     "NewJob": _new_job(),
+    # A pattern, because tests try each value of an enumeration.
+    "TimeZone": {
+        "description": "A name of the IANA time zone database",
+        "type": "string",
+        "pattern": f"^({'|'.join(map(re.escape, sorted(cron.zones())))})$".replace(r"\-", "-"),
+    },
+    "TemplateJob": {**_body(fields.TEMPLATE_JOB), **_GATED},
+    "NewTemplate": _body(fields.NEW_TEMPLATE),
+    "ChangedTemplate": _body(fields.CHANGED_TEMPLATE),
+    "NewStart": {**_body(fields.START_FIELDS), **_GATED},
     "NewGateway": _body(fields.GATEWAY_FIELDS),
     "NewGateways": {
         "type": "array",
@@ -135,7 +153,7 @@ _CODES = {
     400: "Not JSON, not an object, or a wrong or unknown property or parameter",
     401: "No token, or a wrong one",
     403: "The role is not enough, or asked for by a page of another origin or under a name not ours",
-    404: "No such job, request or gateway",
+    404: "No such job, request, gateway or template",
     405: "No such method here",
     408: "The body did not arrive in time",
     409: "The key belongs to another body, the change does not fit the status, or nothing is to run again",

@@ -66,6 +66,7 @@ PACKAGES = (
     "postgresql",
     "prometheus",
     "python3-venv",
+    "spin",
     "systemd",
 )
 

@@ -6,6 +6,7 @@ make durable, act. What left for the controller is in ``World.sent``; the test s
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, TypeVar
 
 from puppetmaster import jsoncodec
@@ -116,6 +117,7 @@ class World:
         """Begin a process on the memory, as the dispatcher does."""
         self.store = MemoryStore(self.memory)
         self.engine = Engine(self.settings, self.clock, self.store.now, self.store.ids, TUNNEL)
+        self.engine.templates.specify = partial(bodies.specified, max_requests=self.settings.max_requests)
         for job, requests in self.store.unfinished():
             self.engine.lifecycle.recover(job, self.store.now.items([job.id]), requests)
         self.asked, self.revoked = [], []

@@ -30,12 +30,31 @@ def map_body(context: schemathesis.HookContext, body: Any) -> Any:
     """The body with its waves in order, with each gateway once, and with destinations that are named."""
     if isinstance(body, list) and all(isinstance(one, dict) for one in body):
         return list({str(one.get("name")): one for one in body}.values())
-    for item in body.get("batch") or () if isinstance(body, dict) else ():
+    if isinstance(body, dict) and isinstance(job := body.get("job"), dict):  # a template
+        return {**body, "job": _in_order(job)}
+    return _in_order(body) if isinstance(body, dict) else body
+
+
+@schemathesis.hook
+def map_case(context: schemathesis.HookContext, case: schemathesis.Case[Any]) -> schemathesis.Case[Any]:
+    """The same for bodies that are made value by value."""
+    if isinstance(case.body, dict):
+        case.body = map_body(context, case.body)
+    return case
+
+
+def _in_order(body: dict[str, Any]) -> dict[str, Any]:
+    batch = body.get("batch")
+    for item in batch if isinstance(batch, list) else ():
         _name(item)
-    waves: Any = body.get("waves") if isinstance(body, dict) else None
-    if isinstance(body, dict) and _NOTIFY.is_valid(body.get("notify")):
+    if _NOTIFY.is_valid(body.get("notify")):
         body = {**body, "notify": ["ops"]}
-    return {**body, "waves": ordered(waves, _total(body))} if _WAVES.is_valid(waves) else body
+    waves: Any = body.get("waves")
+    if not _WAVES.is_valid(waves):
+        return body
+    if "batch" not in body and "rerun" not in body:  # of a template's job, whose size is not known here
+        waves = waves[:1]
+    return {**body, "waves": ordered(waves, _total(body))}
 
 
 def _name(item: Any) -> None:

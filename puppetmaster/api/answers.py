@@ -4,12 +4,15 @@ The answers of the OpenAPI document, the tables in docs/api.md and the words of 
 ``api.fields`` has the properties of bodies. A test compares both with what a running gateway answers.
 """
 
+from dataclasses import replace
+
 from puppetmaster.api import fleet
-from puppetmaster.api.fields import NEW_JOB, Field, Many
+from puppetmaster.api.fields import NEW_JOB, TEMPLATE_FIELDS, Field, Many
 from puppetmaster.api.kinds import METHODS, MOST, REF, Shape, described
 from puppetmaster.model.caller import Role
 from puppetmaster.model.job import FINAL, GateStatus, JobStatus
 from puppetmaster.model.request import DIRECT_WAY, REMOTE_WAY, RequestStatus
+from puppetmaster.model.template import Outcome
 from puppetmaster.model.timeline import ITSELF, What
 from puppetmaster.model.why import Reason, Why
 from puppetmaster.settings import ROUTES
@@ -91,6 +94,7 @@ JOB = (
     _field("summary", "Method and resource of its first command, and how many others there are", _TEXT),
     _field("key", "Its idempotency key", _TEXT, null="it has none"),
     _field("parent", "The job that it runs again", _ID, null="it is no rerun"),
+    _field("template", "The template that it was started from", _ID, null="it was started from none"),
     _field("createdAt", "When it was created", _TIME),
     _field(
         "createdBy",
@@ -283,7 +287,8 @@ RESULT = (
     _field("step", "With `onFail` stop: method and resource of their item", _TEXT, always=False),
     _field(
         "diff",
-        "With `diff=true`: where its data differ from those of the largest group that is resolved",
+        "With `diff=true`: where its data differ from those of the largest group that is resolved; not where "
+        "nothing was sent",
         _OBJECT,
         _field("path", "Where", _TEXT),
         _field("good", "What the largest group has there", _ANY, always=False),
@@ -461,6 +466,37 @@ PUT_GATEWAYS = (
     _field("created", "Number of those that were not known before", _COUNT),
 )
 
+TEMPLATE = (
+    _field("id", "Its number, never used again", _ID, null="it is a dry run"),
+    *(replace(one, required=True, nullable=one.nullable or one.name == "job") for one in TEMPLATE_FIELDS),
+    _field("nextAt", "When it starts next", _TIME, null="not by itself"),
+    _field(
+        "nextStarts",
+        "The next five times of its schedule, also when that is off; none while the clock is not set",
+        {"type": "array", "items": _TIME, "maxItems": 5},
+    ),
+    _field("queuedAt", "When the start was due that waits for a job to end", _TIME, null="none waits"),
+    _field("lastJob", "The id of its latest job, which may be removed by now", _ID, null="it had none"),
+    _field(
+        "lastStart",
+        "What has become of the latest start that was due",
+        _OBJECT,
+        _field("at", "When that was", _TIME),
+        _field("dueAt", "When it was due", _TIME),
+        _field("outcome", "What has become of it", {"enum": [*Outcome]}),
+        _field("message", "In a sentence", _TEXT),
+        null="none was due",
+    ),
+    _field(
+        "starts",
+        "How many starts by its schedule there were",
+        _OBJECT,
+        *(_field(one.value, f"Number of those that were {one}", _COUNT) for one in Outcome),
+    ),
+    _field("dryRun", "Of a dry run: nothing was kept", {"const": True}, always=False),
+    _field("plan", "Of a dry run: what it would do, a sentence each", _TEXTS, always=False),
+)
+
 READINESS = (
     _field("ready", "Whether a batch would be carried out now", _FLAG),
     _field(
@@ -482,4 +518,5 @@ ANSWERS = {
     "Readiness": READINESS,
     "KnownGateway": KNOWN_GATEWAY,
     "PutGateways": PUT_GATEWAYS,
+    "Template": TEMPLATE,
 }

@@ -20,10 +20,13 @@ from puppetmaster.model.gateway import Target
 from puppetmaster.model.message import DEFAULT_CAPACITY, Capacity, EncodedCommand
 from puppetmaster.model.policy import out_of_order
 from puppetmaster.model.spec import ItemSpec, JobSpec, Rerun
+from puppetmaster.model.template import NewTemplate, Schedule
 
 #: The longest tunnel and the longest id that a message may have.
 _TUNNEL = "t" * 63
 _ID = 2**32 - 1
+#: Most bytes of the job of a template.
+MOST_KEPT_BYTES = 1_000_000
 
 
 def parse_job(
@@ -69,6 +72,93 @@ def _check_hooks(names: Any, hooks: Collection[str] | None, faults: Faults) -> N
     for index, name in enumerate(names):
         if isinstance(name, str) and name not in hooks:
             faults.add(f"notify[{index}]", f"expected {known}, got {quoted(name)}")
+
+
+def parse_template(
+    body: Any,
+    max_requests: int,
+    capacity: Capacity = DEFAULT_CAPACITY,
+    hooks: Collection[str] | None = None,
+    *,
+    new: bool = True,
+) -> NewTemplate:
+    """The template that a body of POST /templates, or (not ``new``) of PUT /templates/:id, asks for.
+
+    ``hooks`` as for ``parse_job``.
+
+    Raises:
+        Invalid: the body has faults.
+        TooLarge: its job has too many requests, or is too large to be kept.
+    """
+    _check_object(body)
+    faults = fields.faults(fields.TEMPLATE if new else fields.TEMPLATE_CHANGE, body)
+    job, schedule = body.get("job"), body.get("schedule")
+    if isinstance(job, dict):
+        _check_kept(job, faults, lambda kept: parse_job(kept, max_requests, capacity, hooks))
+    faults.check()
+    return NewTemplate(
+        name=body.get("name"),
+        job=None if job is None else fields.plain(job),
+        schedule=None if schedule is None else Schedule.from_document(schedule),
+        schedules="schedule" in body,
+    )
+
+
+def _check_kept(job: Mapping[str, Any], faults: Faults, parse: Callable[[Any], JobSpec]) -> None:
+    """Check the job of a template. Raises TooLarge."""
+    for name in fields.NOT_KEPT:
+        if job.get(name) is not None:
+            faults.add(f"job.{name}", "expected no such property in the job of a template")
+    kept = {name: value for name, value in job.items() if name not in fields.NOT_KEPT}
+    if "batch" not in kept:
+        faults.add("job.batch", "expected this property, got none")
+        return
+    try:
+        parse(kept)
+    except Invalid as error:
+        faults.take(Fault(f"job.{path}" if path else "job", message) for path, message in error.faults)
+        return
+    if (size := len(json.dumps(job))) > MOST_KEPT_BYTES:
+        raise TooLarge(
+            f"The job has {size} bytes, and {MOST_KEPT_BYTES} are the most that a template keeps: "
+            "ask for its gateways by selector, match or all instead of naming them."
+        )
+
+
+def parse_start(
+    kept: Mapping[str, Any],
+    body: Any,
+    max_requests: int,
+    capacity: Capacity = DEFAULT_CAPACITY,
+    hooks: Collection[str] | None = None,
+) -> JobSpec:
+    """The job of a template, with what a body of POST /templates/:id/jobs says over it.
+
+    ``hooks`` as for ``parse_job``.
+
+    Raises:
+        Invalid: the body, or what comes of both, has faults.
+        TooLarge: the job has too many requests.
+    """
+    _check_object(body)
+    faults = fields.faults(fields.START, body)
+    try:
+        spec = parse_job({**kept, **body}, max_requests, capacity, hooks)
+    except Invalid as error:
+        faults.take(one for one in error.faults if one not in faults)
+    faults.check()
+    return spec
+
+
+def specified(
+    job: Mapping[str, Any],
+    find: Callable[[Target], tuple[str, ...]],
+    max_requests: int,
+    capacity: Capacity = DEFAULT_CAPACITY,
+) -> JobSpec:
+    """The job of a template as it would be now. Raises what ``parse_job`` and ``aimed`` raise."""
+    spec = parse_job(dict(job), max_requests, capacity)
+    return aimed(spec, find, max_requests, capacity) if spec.seeks else spec
 
 
 def parse_request(body: Any, max_requests: int, capacity: Capacity = DEFAULT_CAPACITY) -> JobSpec:
@@ -187,6 +277,7 @@ def _too_large(total: int, most: int) -> TooLarge:
 def digest(spec: JobSpec) -> str:
     """A SHA-256 of what a body asks for. It is the same for the same job, however the body is written."""
     asked = asdict(replace(spec, digest="", dry_run=False))
+    del asked["template"]  # it does not change what is done
     del asked["created_by"]  # whoever asks for the same job again is given the first one
     for item in asked["items"]:
         if item["target"] is None:  # digests of earlier versions stay as they are

@@ -17,6 +17,7 @@ from puppetmaster.api import kinds
 from puppetmaster.api.kinds import Kind, Validator
 from puppetmaster.errors import FAULTS_SHOWN, Fault, Faults
 from puppetmaster.model import policy
+from puppetmaster.model.template import Missed, Overlap
 
 
 class Many(StrEnum):
@@ -139,6 +140,13 @@ _KEY = Field(
     kind=kinds.text(kinds.KEY_LIMIT),
     nullable=True,
 )
+_CRON = Field(
+    name="cron",
+    about="Minute, hour, day of the month, month and day of the week, as cron has them",
+    kind=kinds.CRON,
+    required=True,
+)
+_ZONE = Field(name="timezone", about="The time zone that it is meant in", kind=kinds.ZONE, default="UTC")
 _RETRY, _ABORT, _GATE = policy.Retry(), policy.Abort(policy.Threshold()), policy.Gate()
 NEW_JOB = (
     Field(name="batch", about="What is to be done, and where", kind=kinds.ITEMS),
@@ -294,6 +302,19 @@ NEW_JOB = (
         given=True,
     ),
     Field(
+        name="maintenance",
+        about="When requests may be sent; outside of these windows they wait, and what is in flight goes on",
+        kind=kinds.OBJECT,
+        parts=(
+            replace(_CRON, about="When a window opens, as cron has it"),
+            Field(name="duration", about="Seconds that it is open", kind=kinds.WINDOW, required=True),
+            _ZONE,
+        ),
+        nullable=True,
+        otherwise="at any time",
+        given=True,
+    ),
+    Field(
         name="startAt",
         about="Send nothing before this time, or at once when it is past; until then the job is pending",
         kind=kinds.TIME,
@@ -395,10 +416,74 @@ NAMED_GATEWAY_FIELDS = (
     *GATEWAY_FIELDS,
 )
 
+#: What the job of a template cannot have: it would be the same job each time, or its time is the schedule's.
+NOT_KEPT = ("key", "rerun", "dryRun", "startAt")
+TEMPLATE_JOB = tuple(
+    replace(one, required=one.name == "batch") for one in NEW_JOB if one.name not in NOT_KEPT
+)
+#: What a start by hand may say of its own.
+START_FIELDS = tuple(one for one in NEW_JOB if one.name != "rerun")
+SCHEDULE_FIELDS = (
+    _CRON,
+    _ZONE,
+    Field(name="enabled", about="Whether it is on", kind=kinds.FLAG, default=True),
+    Field(
+        name="missed",
+        about="What becomes of a start that was missed by a minute or more, as the program was down: "
+        "with run one job makes up for all of them",
+        kind=kinds.one_of(tuple(Missed)),
+        default=Missed.SKIP.value,
+    ),
+    Field(
+        name="overlap",
+        about="What becomes of a start while a job of the template has not ended: with queue one start "
+        "waits for that",
+        kind=kinds.one_of(tuple(Overlap)),
+        default=Overlap.SKIP.value,
+    ),
+)
+TEMPLATE_FIELDS = (
+    Field(
+        name="name",
+        about="Its name, which no other template has",
+        kind=kinds.text(kinds.NAME_LIMIT),
+        required=True,
+    ),
+    Field(
+        name="job",
+        about="The body of POST /jobs that it starts, without key, rerun, dryRun and startAt",
+        kind=kinds.OBJECT._replace(schema={"$ref": f"{kinds.REF}TemplateJob"}),
+        required=True,
+    ),
+    Field(
+        name="schedule",
+        about="When it starts by itself",
+        kind=kinds.OBJECT,
+        parts=SCHEDULE_FIELDS,
+        nullable=True,
+        otherwise="it is started by hand",
+    ),
+)
+_TEMPLATE_DRY_RUN = Field(
+    name="dryRun",
+    about="Answer the template as it would be, with its next starts and a plan in sentences; keep nothing",
+    kind=kinds.FLAG,
+    default=False,
+)
+NEW_TEMPLATE = (*TEMPLATE_FIELDS, _TEMPLATE_DRY_RUN)
+#: What a change may say.
+CHANGED_TEMPLATE = (
+    *(replace(one, required=False, otherwise="it stays") for one in TEMPLATE_FIELDS),
+    _TEMPLATE_DRY_RUN,
+)
+
 JOB, ITEM, MESSAGE, COMPAT_MESSAGE, CONTROL = (
     vol.Schema(_checks(some)) for some in (NEW_JOB, ITEM_FIELDS, _MESSAGE, _COMPAT_MESSAGE, CONTROL_FIELDS)
 )
 JOB_COMPAT = vol.Schema({vol.Required("destinations"): kinds.ANY.check, **_checks(_COMPAT)})
+TEMPLATE, TEMPLATE_CHANGE, START = (
+    vol.Schema(_checks(some)) for some in (NEW_TEMPLATE, CHANGED_TEMPLATE, START_FIELDS)
+)
 GATEWAY, NAMED_GATEWAY = vol.Schema(_checks(GATEWAY_FIELDS)), vol.Schema(_checks(NAMED_GATEWAY_FIELDS))
 REQUEST = vol.Schema({vol.Required("destination"): kinds.ANY.check, **_checks(_COMPAT)})
 
@@ -406,7 +491,10 @@ REQUEST = vol.Schema({vol.Required("destination"): kinds.ANY.check, **_checks(_C
 #: The names of all properties.
 KNOWN = frozenset(
     one.name
-    for some in (NEW_JOB, ITEM_FIELDS, _COMPAT_MESSAGE, NEW_REQUEST, CONTROL_FIELDS, NAMED_GATEWAY_FIELDS)
+    for some in (
+        *(NEW_JOB, ITEM_FIELDS, _COMPAT_MESSAGE, NEW_REQUEST, CONTROL_FIELDS, NAMED_GATEWAY_FIELDS),
+        *(NEW_TEMPLATE, SCHEDULE_FIELDS),
+    )
     for field in some
     for one in (field, *field.parts)
 ) | {"destinations"}

@@ -101,8 +101,11 @@ class Gateways:
     def registration(self, names: Sequence[str]) -> Registration:
         """How many of these gateways the controller knows.
 
-        It is asked for those of which that is not known, or was said more than ``STALE_S`` ago.
+        It is asked for those of which that is not known, or was said more than ``STALE_S`` ago. Those that
+        requests reach directly need not be known to it.
         """
+        total, direct = len(names), self._ways()
+        names = [name for name in names if not direct(name)]
         before = self._said()
         heard_s = {name: before.of(name).at_s or 0.0 for name in names}
         stale = [name for name in names if heard_s[name] <= max(before.now_s - STALE_S, 0.0)]
@@ -112,7 +115,7 @@ class Gateways:
         found = Counter(said.of(name).registered for name in names)
         missing = [name for name in names if said.of(name).registered is False]
         unanswered = sum(said.of(name).at_s is None for name in names)
-        return Registration(len(names), found[True], missing, unanswered)
+        return Registration(total, found[True], missing, unanswered)
 
     def _ask(self, names: Sequence[str]) -> None:
         """Have the controller asked for these gateways now, and wait for its answers, but not for long."""
@@ -120,6 +123,13 @@ class Gateways:
         with suppress(Unavailable):  # what is known is shown all the same
             self._dispatcher.look(lambda engine: engine.ask_now(names, answered.set), LOOK_TIMEOUT_S)
             answered.wait(fleet.CHECK_TIMEOUT_S)
+
+    def _ways(self) -> Callable[[str], bool]:
+        """Which gateways are asked directly. None is, if the dispatcher does not answer."""
+        try:
+            return self._dispatcher.look(lambda engine: engine.presence.ways(), LOOK_TIMEOUT_S)
+        except Unavailable:
+            return lambda _: False
 
     def _said(self) -> Copy:
         """What the controller has said. Nothing, if the dispatcher does not answer."""

@@ -13,7 +13,7 @@ import voluptuous as vol
 
 from puppetmaster import jsoncodec
 from puppetmaster.clock import seconds
-from puppetmaster.model import policy, selector
+from puppetmaster.model import cron, policy, selector
 from puppetmaster.model.caller import NAME
 from puppetmaster.model.job import JobStatus
 
@@ -24,6 +24,8 @@ KEY_LIMIT = 255
 #: The shortest and the longest time in a body. Some fields take 0 too.
 SHORTEST_S, LONGEST_S = 0.001, 1_000_000_000
 LONGEST_MS = LONGEST_S * 1000
+
+LONGEST_WINDOW_S = 366 * 86400
 
 NOTE_LIMIT = 1000
 MOST_LABELS = 64
@@ -347,6 +349,50 @@ LABELS = OBJECT._replace(
         "additionalProperties": {"type": "string", "pattern": f"^{_LABEL_VALUE}$"},
     }
 )
+
+
+def _check_cron(value: Any) -> Any:
+    wrong = cron.faults(value) if isinstance(value, str) else ["a cron expression such as 0 3 * * 1-5"]
+    if wrong:
+        raise vol.Invalid(f"expected {'; '.join(wrong)}, got {shown(value)}")
+    return value
+
+
+def _place(numbers: str, ranges: str) -> str:
+    """A place of a cron expression, as the pattern of its JSON Schema says it."""
+    one = rf"({numbers}|{ranges})"
+    return rf"(\*(/[1-9])?|{one}(,{one}){{0,9}})"
+
+
+#: Names of days and months, L, # and some lists and ranges are left out.
+CRON = Kind(
+    {
+        "type": "string",
+        "maxLength": cron.LONGEST,
+        "pattern": "^"
+        + " ".join(
+            (
+                _place("([0-9]|[1-5][0-9])", "[0-9]-[1-5][0-9]"),
+                _place("([0-9]|1[0-9]|2[0-3])", "[0-9]-(1[0-9]|2[0-3])"),
+                _place("([1-9]|1[0-9]|2[0-8])", "[1-9]-(1[0-9]|2[0-8])"),
+                _place("([1-9]|1[0-2])", "[1-9]-1[0-2]"),
+                _place("[0-6]", "[0-4]-[5-6]"),
+            )
+        )
+        + "$",
+    },
+    "a cron expression",
+    _check_cron,
+    Form.TEXT,
+)
+ZONE = _kind(
+    {"$ref": f"{REF}TimeZone"},
+    "the name of a time zone such as UTC or Europe/Berlin",
+    lambda value: isinstance(value, str) and value in cron.zones(),
+    Form.TEXT,
+)
+#: How long a maintenance window is open: a longer one than a year is none.
+WINDOW = number(1, LONGEST_WINDOW_S, f"seconds, from 1 to {LONGEST_WINDOW_S}", "S")
 
 
 def described(schema: Shape) -> Kind:

@@ -72,7 +72,8 @@ class Operation(NamedTuple):
     lists: bool = False
     #: Takes the path and the job id of what it created from its answer; None: it creates nothing.
     created: Callable[[Mapping[str, Any]], tuple[str, int]] | None = None
-    #: Whether it creates, changes or removes a job. Such an operation is answered whatever its size.
+    #: Whether it creates, changes or removes a job or a template. Such an operation is answered whatever its
+    #: size.
     changes: bool = False
     #: ``SEED``, ``COMPAT`` or ``NEW``.
     origin: str = NEW
@@ -117,7 +118,7 @@ OPERATIONS = (
         "/jobs",
         "The jobs' meta information, newest first",
         lambda to, asked: to.service.jobs(asked.query),
-        query=(*_PAGE, "jobStatus", "name", "text", "destination", "failed", "collection"),
+        query=(*_PAGE, "jobStatus", "name", "template", "text", "destination", "failed", "collection"),
         gives="Job",
         lists=True,
         origin=SEED,
@@ -262,6 +263,58 @@ OPERATIONS = (
         "Forget one gateway with its labels: the gateway as it last was",
         lambda to, asked: to.service.gateways.forget(asked.id),
         gives="KnownGateway",
+    ),
+    Operation(
+        "GET",
+        "/templates",
+        "The templates, the oldest first",
+        lambda to, asked: to.service.templates.kept(asked.query),
+        query=(*_PAGE, "templateName"),
+        gives="Template",
+        lists=True,
+    ),
+    Operation(
+        "POST",
+        "/templates",
+        "Keep a job as a template, with a schedule or without; it is on disk when this answers",
+        lambda to, asked: to.service.templates.create(asked.body),
+        takes="NewTemplate",
+        gives="Template",
+        changes=True,
+    ),
+    Operation(
+        "GET",
+        "/templates/{id}",
+        "One template, with its next starts and what has become of the last",
+        lambda to, asked: to.service.templates.template(asked.id),
+        gives="Template",
+    ),
+    Operation(
+        "PUT",
+        "/templates/{id}",
+        "Change the name, the job or the schedule of a template: the template after that",
+        lambda to, asked: to.service.templates.change(asked.id, asked.body),
+        takes="ChangedTemplate",
+        gives="Template",
+        changes=True,
+    ),
+    Operation(
+        "DELETE",
+        "/templates/{id}",
+        "Remove a template; its jobs stay: the template as it last was",
+        lambda to, asked: to.service.templates.remove(asked.id),
+        gives="Template",
+        changes=True,
+    ),
+    Operation(
+        "POST",
+        "/templates/{id}/jobs",
+        "Start a job of a template now, with properties that stand over its own",
+        lambda to, asked: to.service.start_template(asked.id, asked.body, asked.caller.name),
+        takes="NewStart",
+        gives="Job",
+        created=lambda job: (f"/jobs/{job['id']}", job["id"]),
+        changes=True,
     ),
     Operation(
         "GET",

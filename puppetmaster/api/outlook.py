@@ -6,10 +6,11 @@ from json import dumps
 from typing import Any
 
 from puppetmaster.api.gateways import Registration
-from puppetmaster.clock import seconds
+from puppetmaster.clock import iso, seconds
 from puppetmaster.model.job import Job
 from puppetmaster.model.policy import Abort, Gate, Policy, Threshold, adding_nobody, ends_of
 from puppetmaster.model.spec import JobSpec, starts_at_once
+from puppetmaster.model.template import Missed, Overlap, Template
 
 #: Most waves whose sizes are listed, and most waves that add nobody.
 TOLD = 10
@@ -23,11 +24,29 @@ def sentences(spec: JobSpec, job: Job) -> list[str]:
         *(_found(target) for target in job.given.get("targets", ())),
         f"{_count(job.total, 'request')} to {_count(gateways, 'gateway')}: {job.summary}.",
         _order(policy, job, gateways if spec.by_gateway else None),
+        *_windows(policy, job),
         *_absent(policy),
         _stops(policy, job),
         _twice(policy, _may_run_twice(policy, spec)),
     ]
     return [*found, *_odd(job, gateways if spec.by_gateway else None)]
+
+
+def starts(template: Template, wall_s: float) -> list[str]:
+    """When a template starts by itself, and what becomes of a start that is missed or overlaps."""
+    schedule = template.schedule
+    if schedule is None:
+        return ["It is started by hand."]
+    if not schedule.enabled:
+        return ["Its schedule is off: it is started by hand."]
+    first = next(iter(template.upcoming(wall_s, 1)), None)
+    begins = "once the clock is set" if first is None else f"first at {iso(first)}"
+    missed = {Missed.SKIP: "is left out", Missed.RUN: "is made up for, once for all that were missed"}
+    overlap = {Overlap.SKIP: "is left out", Overlap.QUEUE: "waits for that to end, one at most"}
+    return [
+        f"It starts by itself at {schedule.cron} ({schedule.timezone}), {begins}; a start that was missed "
+        f"{missed[schedule.missed]}, and a start while a job of it has not ended {overlap[schedule.overlap]}."
+    ]
 
 
 def registration(found: Registration) -> Iterator[str]:
@@ -68,6 +87,29 @@ def _order(policy: Policy, job: Job, gateways: int | None) -> str:
     what = "" if gateways is None else " gateways"
     waves = f"in {len(sizes)} waves of {_listed(sizes)}{what}, each when the one before it is done{rest}"
     return f"They are sent {waves}; within a wave {order}."
+
+
+def _windows(policy: Policy, job: Job) -> Iterator[str]:
+    """When requests may be sent, unless that is at any time."""
+    windows = policy.maintenance
+    if windows is None:
+        return
+    wall_s = max(seconds(job.created_at), seconds(job.start_at or job.created_at))
+    is_open, until_s = windows.at(wall_s)
+    now = "opens once the clock is set" if until_s is None else f"opens at {iso(until_s)}"
+    if is_open and until_s is not None:
+        now = f"is open until {iso(until_s)}"
+    yield (
+        f"Requests are sent only in maintenance windows of {windows.duration_s:.15g} s, at {windows.cron} "
+        f"({windows.timezone}); the next one {now}. Outside of them requests wait."
+    )
+    if (
+        job.timeout_s is not None
+        and not is_open
+        and until_s is not None
+        and until_s - wall_s >= job.timeout_s
+    ):
+        yield "Its timeout is over before a window opens: nothing is sent."
 
 
 def _absent(policy: Policy) -> Iterator[str]:

@@ -69,6 +69,8 @@ PARAMETERS: Mapping[str, Parameter] = {
         f"{fleet.CHECK_TIMEOUT_S:g} s",
         _FLAG,
     ),
+    "template": Parameter("template", "Only those that were started from the template of this id", _COUNT),
+    "templateName": Parameter("name", "Only the one of this name", _TEXT),
     "diff": Parameter("diff", "Adds how a group differs from the largest good one", _FLAG),
 }
 
@@ -90,7 +92,7 @@ class Query:
     collection: bool | None = None
     diff: bool = False
     check: bool = False
-    where: Mapping[str, str | bool | Sequence[str]] = field(default_factory=dict)
+    where: Mapping[str, str | bool | int | Sequence[str]] = field(default_factory=dict)
 
 
 def parameters(querystring: str | None) -> dict[str, Any]:
@@ -110,7 +112,7 @@ def parse(given: Mapping[str, Any], allowed: Sequence[str]) -> Query:
     """
     faults = Faults()
     values: dict[str, Any] = {}
-    where: dict[str, str | bool | Sequence[str]] = {}
+    where: dict[str, str | bool | int | Sequence[str]] = {}
     statuses: type[JobStatus] | type[RequestStatus] = RequestStatus
     if "jobStatus" in allowed:
         statuses = JobStatus
@@ -126,8 +128,8 @@ def parse(given: Mapping[str, Any], allowed: Sequence[str]) -> Query:
             values[name] = _number(name, value, faults)
         elif name in ("collection", "diff", "check"):
             values[name] = _flag(name, value, faults)
-        elif name == "failed":
-            where[name] = _flag(name, value, faults)
+        elif name in _READ:
+            where[name] = _READ[name](name, value, faults)
         elif name in _CHECKED:
             where[name] = value
             faults.take(Fault(name, wrong) for wrong in [_CHECKED[name](value)] if wrong is not None)
@@ -150,6 +152,10 @@ def _flag(name: str, value: str, faults: Faults) -> bool:
     if value not in ("true", "false"):
         faults.add(name, f"expected true or false, got '{value[:80]}'")
     return value == "true"
+
+
+#: Reads the value of a filter that is no text.
+_READ: Mapping[str, Callable[[str, str, Faults], int]] = {"failed": _flag, "template": _number}
 
 
 def _statuses(

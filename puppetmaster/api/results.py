@@ -15,6 +15,8 @@ from puppetmaster.model.request import Item, Request, RequestStatus
 
 #: Most differences that are listed for a group.
 DIFFERENCES = 100
+#: The statuses of requests that were not sent.
+UNSENT = frozenset({RequestStatus.SKIPPED, RequestStatus.CANCELED})
 _ABSENT = object()
 
 
@@ -83,6 +85,7 @@ def view(
         first: its first request.
         full: whether destinations are listed one by one, instead of folded (``cg-[001-038]``).
         beside: a request of the good group, with which ``diff`` compares the data; None: without ``diff``.
+            Of requests that were not sent there is nothing to compare.
         item: the item of all its requests, whose command is the ``step``; None: without ``step``.
     """
     result = first.result or {}
@@ -95,7 +98,7 @@ def view(
     }
     if item is not None:
         shown["step"] = f"{item.method} {item.resource}"
-    if beside is not None and first.id != beside.id:
+    if beside is not None and first.id != beside.id and first.status not in UNSENT:
         return {**shown, "diff": list(_limited(result.get("data"), (beside.result or {}).get("data")))}
     return shown
 

@@ -17,9 +17,11 @@ from puppetmaster.api.gateways import LOOK_TIMEOUT_S as LOOK_TIMEOUT_S  # for th
 from puppetmaster.api.pages import PART, PART_BYTES, Chunks, Full, Part, whole
 from puppetmaster.api.pages import ids as listed
 from puppetmaster.api.query import Query
+from puppetmaster.api.templates import Templates
 from puppetmaster.bus.limit import Limit
 from puppetmaster.clock import iso
 from puppetmaster.dispatcher import Dispatcher
+from puppetmaster.engine.engine import Engine
 from puppetmaster.errors import Conflict, Fault, Invalid, NotFound, TooLarge, Unavailable
 from puppetmaster.model.job import Job, JobStatus
 from puppetmaster.model.policy import wave_of
@@ -52,6 +54,7 @@ class Service:
         self._limit = limit or Limit(settings.broker_limit_bytes)
         #: The names of the webhooks of the settings.
         self.hooks: Collection[str] = ()
+        self.templates = Templates(settings, store, dispatcher, self._limit)
 
     @property
     def most_values(self) -> int:
@@ -71,6 +74,20 @@ class Service:
             Unavailable, StoreError: it was not created, or that is not known: the message says which.
         """
         spec = bodies.parse_job(body, self._settings.max_requests, self._limit.capacity, self.hooks)
+        return self._found_or_created(replace(spec, created_by=by), Engine.create)
+
+    def start_template(self, template_id: str, body: Any, by: str | None = None) -> dict[str, Any]:
+        """POST /templates/:id/jobs: as ``create_job``, for the job of a template with what ``body`` says."""
+        template = self.templates.find(template_id)
+        spec = bodies.parse_start(
+            template.job, body, self._settings.max_requests, self._limit.capacity, self.hooks
+        )
+        return self._found_or_created(
+            replace(spec, template=template.id, created_by=by),
+            lambda engine, spec: engine.start_template(template.id, spec),
+        )
+
+    def _found_or_created(self, spec: JobSpec, create: Callable[[Engine, JobSpec], Job]) -> dict[str, Any]:
         if spec.key is not None and (spec.rerun is not None or spec.dry_run or spec.seeks):
             # The key is looked for first: the job that is to be run again may have changed since, or be gone,
             # and so may the gateways.
@@ -85,10 +102,7 @@ class Service:
             spec = bodies.aimed(spec, self.gateways.finder(), most, capacity)
         if spec.dry_run:
             return self._plan(spec)
-        return _with_ids(self._create(replace(spec, created_by=by)))
-
-    def _create(self, spec: JobSpec) -> Job:
-        return self._dispatcher.create(lambda engine: engine.create(spec), CHANGE_TIMEOUT_S)
+        return _with_ids(self._dispatcher.create(lambda engine: create(engine, spec), CHANGE_TIMEOUT_S))
 
     def begin(self, job_id: int | None) -> None:
         """Let the requests of a new job be sent, because its creator has the answer. None: a dry run."""
@@ -226,7 +240,8 @@ class Service:
                 f"The answer, with the data in it, would have more than {most} bytes, which are the most "
                 "that the bus carries: POST /jobs, which answers with ids, or use HTTP."
             ) from None
-        job = self._create(replace(spec, created_by=by))
+        spec = replace(spec, created_by=by)
+        job = self._dispatcher.create(lambda engine: engine.create(spec), CHANGE_TIMEOUT_S)
         return self.request(str(job.first))
 
     def requests(self, asked: Query, job_id: str | None = None) -> Chunks:

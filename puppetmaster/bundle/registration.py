@@ -176,6 +176,7 @@ class Registration:
         self.reason: str | None = None  # why they do not reach us; None: they do, or no try has failed yet
         self._registered_s = -math.inf
         self.count = 0  # how often registering has succeeded
+        self.adopts = False  # whether we listen on the tunnels of an earlier process, and may go on with them
         self._channel = channel
         self._profiles = profiles
         self._listener = listener
@@ -322,6 +323,11 @@ class Registration:
             self._listener.forgotten(
                 self._registered_s
             )  # now: once registered, nothing shows that it forgot us
+        if self.adopts and self._own() in self._owned(profile["resources"][0]) and self._reached(profile):
+            # A POST of a caller that was lost with the earlier process may have locked our resources:
+            # then we cannot be registered anew before that is over, and need not be.
+            self._ours = True
+            return
         answer = self._channel.call("post", RESOURCE, profile, ANSWER_S)
         if answer.get("code") == 403:  # the name is taken, or the id was in use, which does no harm here
             if self._reached(profile):

@@ -45,13 +45,14 @@ class Routes(SteadySanji):
         response(code=200, data=_fitting(data, self.limit.capacity, cure))
 
     def _answer_change(self, response: Any, job: dict[str, Any]) -> None:
-        """Answer 200 with a job that was changed; without its requests when the bus does not carry those.
+        """Answer 200 with what was changed. If it is too long, a job lacks its requests, a template its job.
 
         An error would be wrong here: the change has happened.
         """
         capacity = self.limit.capacity
         fits = capacity.size(jsoncodec.encode(job), depth=1) <= capacity.answer_bytes
-        response(code=200, data=job if fits else {**job, "requests": []})
+        short: dict[str, Any] = {"requests": []} if "requests" in job else {"job": None}
+        response(code=200, data=job if fits else {**job, **short})
 
 
 def _route(operation: Operation) -> Any:

@@ -88,6 +88,8 @@ class SteadySanji(sdk.Sanji):  # type: ignore[misc] # the SDK has no types
         self.installation = uuid.uuid4().hex[:16]  # ``init`` may set one that lasts
         self.process = uuid.uuid4().hex
         self.limit = Limit()  # ``init`` may set another one
+        #: Tunnels on which an earlier process was registered; ``init`` may set them. We answer there too.
+        self.former: Sequence[str] = ()
         self.registration = Registration(
             self.channel,
             self._profiles,
@@ -126,6 +128,9 @@ class SteadySanji(sdk.Sanji):  # type: ignore[misc] # the SDK has no types
         if not getattr(self._conn, "accepted", _accepted)(rc):
             return
         self._conn.set_tunnels(self._conn.tunnels)
+        for number, tunnel in enumerate(self.former):
+            self._conn.set_tunnel(f"former-{number}", tunnel, self.on_sanji_message)
+        self.registration.adopts = bool(self.former)
         self.channel.open()
         self.registration.connected()
 
@@ -165,6 +170,12 @@ class SteadySanji(sdk.Sanji):  # type: ignore[misc] # the SDK has no types
         ``known_s`` is when the controller had registered us (monotonic clock); it has forgotten that since.
         """
 
+    def registered_on(self, tunnel: str) -> None:
+        """Called on the registration's thread: the controller sends us requests there from now on.
+
+        A subclass may override it.
+        """
+
     def why_not_registered(self) -> str | None:
         """Why requests do not reach us, and what to do; None: they do, or no try has failed yet."""
         attempts = getattr(self._conn, "attempts", None)  # the SDK's own connection has none
@@ -189,6 +200,7 @@ class SteadySanji(sdk.Sanji):  # type: ignore[misc] # the SDK has no types
         self._conn.set_tunnel(role, tunnel, self.on_sanji_message)
         if before not in (None, tunnel):
             self._conn.message_callback_remove(before)
+        self.registered_on(tunnel)
 
     def _announce(self) -> None:
         """Set what the SDK sets after registering, and let ``run`` begin."""

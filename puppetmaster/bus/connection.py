@@ -130,6 +130,8 @@ class Listener(NamedTuple):
     refused: Callable[[tuple[str, ...]], None]
     #: More than ``FEW_BYTES`` were waiting to be written, and now no more than those are.
     room: Callable[[], None]
+    #: Whether we may have a connection: is asked before CONNECT, and after CONNACK. It may block.
+    permit: Callable[[], bool] = lambda: True
 
 
 @dataclass(slots=True)
@@ -323,6 +325,7 @@ class Connection:
         while not self._stopping.is_set():
             greeted = False
             try:
+                self._ask_permit()
                 with visit.reach(self._address, self._credentials, CONNECT_S) as connection:
                     greeted = True
                     decoder = packets.Decoder(MESSAGE_LIMIT_BYTES)
@@ -339,6 +342,15 @@ class Connection:
             finally:
                 self._lost()
             self._stopping.wait(max(self._attempts.wait_s(AGAIN_S), self._endings.wait_s(AGAIN_S)))
+
+    def _ask_permit(self) -> None:
+        """Raises ConnectionError: we may not have a connection now.
+
+        A broker gives the session to whoever connects last with its client id. So a process that was replaced
+        must not connect, and one that was replaced while it did must not go on.
+        """
+        if not self._listener.permit():
+            raise ConnectionError("the database cannot be asked whether this process leads")
 
     def _failed(self, error: Exception, greeted: bool) -> None:
         if self._up:
@@ -387,6 +399,7 @@ class Connection:
                 if isinstance(packet, packets.Connack):
                     if packet.code:
                         raise Refused(packet.code)
+                    self._ask_permit()  # before what was kept for us is read
                     self._known = packet.known
                     connection.sendall(packets.subscribe(FIRST_PACKET, self._topics))
                 elif isinstance(packet, packets.Suback):

@@ -20,12 +20,13 @@ CREATE_ATTEMPTS = 3
 
 #: A property that each job, request, group of results, gateway, answer to a put, and event has.
 _JOB, _REQUEST, _GROUP, _GATEWAY, _PUT = "counts", "__request", "sample", "lastResult", "put"
-_EVENT = "event"
+_EVENT, _TEMPLATE = "event", "nextStarts"
 #: Words of the API's sentences -> the command that shows the same.
 _SAID_HERE = {
     "GET /jobs lists": "list",
     "GET /requests lists": "requests JOB",
     "GET /gateways lists": "gateways list",
+    "GET /templates lists": "templates list",
 }
 
 
@@ -114,10 +115,13 @@ class Client:
 
     def create(self, body: Mapping[str, Any]) -> dict[str, Any]:
         """POST /jobs. A body with a ``key`` is posted again when the answer is lost. Returns the job."""
+        return self._once_created("/jobs", body)
+
+    def _once_created(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
         attempts = CREATE_ATTEMPTS if body.get("key") else 1
         for left in reversed(range(attempts)):
             try:
-                return self._object(self.ask("POST", "/jobs", body), _JOB)
+                return self._object(self.ask("POST", path, body), _JOB)
             except Unreachable as error:
                 if not left or not error.lost:
                     raise
@@ -194,6 +198,31 @@ class Client:
     def forget_gateway(self, name: str) -> dict[str, Any]:
         """DELETE /gateways/:name. Returns the gateway as it was before."""
         return self._object(self.ask("DELETE", f"/gateways/{name}"), _GATEWAY)
+
+    def templates(self, **filters: Any) -> tuple[list[dict[str, Any]], int]:
+        """GET /templates. Returns the templates of this page, and the number of all that fit."""
+        return self._rows("/templates", filters, _TEMPLATE)
+
+    def template(self, name: str) -> dict[str, Any]:
+        """The template of this name, or of this number. Raises Refused: there is none."""
+        found, _ = self.templates(name=name)
+        if found:
+            return found[0]
+        return self._object(self.ask("GET", f"/templates/{name}"), _TEMPLATE)
+
+    def put_template(self, id_: int | None, body: Mapping[str, Any]) -> dict[str, Any]:
+        """POST /templates (None), or PUT /templates/:id. Returns the template."""
+        if id_ is None:
+            return self._object(self.ask("POST", "/templates", body), _TEMPLATE)
+        return self._object(self.ask("PUT", f"/templates/{id_}", body), _TEMPLATE)
+
+    def start_template(self, id_: int, body: Mapping[str, Any]) -> dict[str, Any]:
+        """POST /templates/:id/jobs. Returns the job."""
+        return self._once_created(f"/templates/{id_}/jobs", body)
+
+    def delete_template(self, id_: int) -> dict[str, Any]:
+        """DELETE /templates/:id. Returns the template as it was before."""
+        return self._object(self.ask("DELETE", f"/templates/{id_}"), _TEMPLATE)
 
     def _object(self, answer: Answer, mark: str) -> dict[str, Any]:
         if not isinstance(answer.data, dict) or mark not in answer.data:

@@ -32,6 +32,7 @@ from puppetmaster.cli.context import (
 from puppetmaster.cli.fleet import gateways
 from puppetmaster.cli.kinds import OneOf, SomeOf, whole
 from puppetmaster.cli.submit import rerun, submit
+from puppetmaster.cli.templates import templates
 from puppetmaster.cli.terminal import Screen
 from puppetmaster.cli.who import events, token
 from puppetmaster.model.job import JobStatus
@@ -83,6 +84,7 @@ def watch_job(session: Context, job: int, exit_at_gate: bool) -> None:
 @click.option("--status", type=SomeOf([one.value for one in JobStatus]), help="Only jobs with such a status.")
 @click.option("--name", help="Only jobs of this name.")
 @click.option("--text", help="Only jobs whose number, name, key or resource contains this.")
+@click.option("--template", type=whole(1, "the number of a template"), help="Only jobs of this template.")
 @click.option("--to", "destination", metavar="NAME", help="Only jobs with a request for this destination.")
 @click.option("--failed", flag_value="true", help="Only jobs with requests that failed.")
 @click.option("--watch", "goes_on", is_flag=True, help="Show them as they change, until Ctrl-C.")
@@ -338,7 +340,7 @@ def completion(shell: str) -> None:
     click.echo(kind(cli, {}, NAME, COMPLETE).source())
 
 
-for command in (submit, rerun, gateways, events, token):
+for command in (submit, rerun, templates, gateways, events, token):
     cli.add_command(command)
 cli.add_command(export_store)
 cli.add_command(import_store)

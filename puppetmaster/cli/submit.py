@@ -1,9 +1,9 @@
 """The commands that make a job: from words, from a file, from another job."""
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 
@@ -15,6 +15,7 @@ from puppetmaster.cli.context import (
     INTERRUPTED,
     Command,
     Context,
+    Function,
     as_typed,
     created_line,
     each,
@@ -34,45 +35,93 @@ EXAMPLES = f"""\b
 """
 
 
+_WHERE = (
+    click.option(
+        "--to", multiple=True, metavar="NAMES", help="Names, 'cg-[001-200]', commas between, or @file."
+    ),
+    click.option("--selector", help="Known gateways with these labels: 'site=north,!retired'."),
+    click.option("--match", help="Known gateways whose name fits: 'cg-1*'."),
+    click.option("--all", "everybody", is_flag=True, help="All known gateways."),
+    click.option(
+        "--except", "besides", multiple=True, metavar="NAMES", help="But not these: names or 'cg-13*'."
+    ),
+)
+_COMMAND = (
+    click.argument("method", required=False, type=OneOf(METHODS), metavar="METHOD"),
+    click.argument("resource", required=False),
+    click.argument("data", required=False),
+    *_WHERE,
+    click.option("--file", metavar="FILE", help="A whole job as JSON; - is standard input."),
+)
+
+
+def where(function: Function) -> Function:
+    """Give a command the options that say which gateways a job is for."""
+    for option in reversed(_WHERE):
+        function = option(function)
+    return function
+
+
+def words(function: Function) -> Function:
+    """Give a command the arguments and options of which a job is made."""
+    for option in reversed(_COMMAND):
+        function = option(function)
+    return function
+
+
+class Asked(NamedTuple):
+    """A job as the words of a command say it."""
+
+    body: dict[str, Any]
+    #: Whether it was given as arguments, and not in a file.
+    words: bool
+    #: The option that said where it goes.
+    to: str
+
+
 @click.command(cls=Command, short_help="Create a job.", epilog=EXAMPLES)
-@click.argument("method", required=False, type=OneOf(METHODS), metavar="METHOD")
-@click.argument("resource", required=False)
-@click.argument("data", required=False)
-@click.option("--to", multiple=True, metavar="NAMES", help="Names, 'cg-[001-200]', commas between, or @file.")
-@click.option("--selector", help="Known gateways with these labels: 'site=north,!retired'.")
-@click.option("--match", help="Known gateways whose name fits: 'cg-1*'.")
-@click.option("--all", "everybody", is_flag=True, help="All known gateways.")
-@click.option("--except", "besides", multiple=True, metavar="NAMES", help="But not these: names or 'cg-13*'.")
-@click.option("--file", metavar="FILE", help="A whole job as JSON; - is standard input.")
+@words
 @policies
 @click.pass_obj
-def submit(
-    session: Context,
-    /,
+def submit(session: Context, /, **options: Any) -> None:
+    """Create a job: METHOD RESOURCE [DATA] for every --to, or a whole one from --file or standard input.
+
+    --selector, --match and --all stand for gateways that are known, instead of --to.
+    METHOD is get, post, put or delete. DATA is JSON, @file, or - for standard input.
+    """
+    asked = asked_for(**options)
+    client = session.client()
+    job = _create(client, asked.body, options, words=asked.words, to=asked.to)
+    show(session, client, job, options)
+
+
+def destinations(to: Sequence[str], options: Mapping[str, Any], files: jobfile.Files) -> Any:
+    """Where a job goes as the options say it; nothing: they do not. Raises ValueError, UsageError."""
+    target = jobfile.target(options)
+    if to and target:
+        raise click.UsageError("expected --to, or --selector, --match or --all, got both")
+    names, twice = jobfile.destinations(to, files)
+    _say_twice(twice)
+    return target or names
+
+
+def asked_for(
     method: str | None,
     resource: str | None,
     data: str | None,
     to: tuple[str, ...],
     file: str | None,
     **options: Any,
-) -> None:
-    """Create a job: METHOD RESOURCE [DATA] for every --to, or a whole one from --file or standard input.
-
-    --selector, --match and --all stand for gateways that are known, instead of --to.
-    METHOD is get, post, put or delete. DATA is JSON, @file, or - for standard input.
-    """
+) -> Asked:
+    """The job that the arguments and options of ``words`` ask for."""
     files = jobfile.Files()
     with usage():
         target = jobfile.target(options)
-        if to and target:
-            raise click.UsageError("expected --to, or --selector, --match or --all, got both")
         if method is not None:
             if resource is None or not (to or target) or file is not None:
                 raise click.UsageError("expected --to NAMES METHOD RESOURCE [DATA], without --file")
             content = {} if data is None else jobfile.data(data, files)
-            names, twice = jobfile.destinations(to, files)
-            _say_twice(twice)
-            body = jobfile.batch(method, resource, content, target or names)
+            body = jobfile.batch(method, resource, content, destinations(to, options, files))
         elif to or target:
             raise click.UsageError(
                 f"expected METHOD RESOURCE after {_way(target)}; a whole job names its own destinations"
@@ -84,9 +133,7 @@ def submit(
         else:
             name = file or "-"
             body = jobfile.whole(files.read(name), "standard input" if name == "-" else name)
-    client = session.client()
-    created = _create(client, body, options, words=method is not None, to=_way(target))
-    _show(session, client, created, options)
+    return Asked(body, method is not None, _way(target))
 
 
 def _way(target: Mapping[str, Any]) -> str:
@@ -132,7 +179,7 @@ def rerun(
         )
 
     if len(jobs) == 1:
-        _show(session, client, create(jobs[0]), options)
+        show(session, client, create(jobs[0]), options)
     else:
         each(session, jobs, create, created_line)
 
@@ -143,10 +190,10 @@ def _create(
     with usage():
         sent = jobfile.with_options(body, options)
     named = partial(jobfile.spoken, options=options, words=words, to=to)
-    return _asked(lambda: client.create(sent), sent.get("key"), lambda path: as_typed(named(path)))
+    return created(lambda: client.create(sent), sent.get("key"), lambda path: as_typed(named(path)))
 
 
-def _show(session: Context, client: Client, job: dict[str, Any], options: Mapping[str, Any]) -> None:
+def show(session: Context, client: Client, job: dict[str, Any], options: Mapping[str, Any]) -> None:
     """Show the job that was created, to its end if that is wanted."""
     screen, at_gate = session.screen(), options["exit_at_gate"]
     if (options["wait"] or at_gate) and job["id"] is not None:
@@ -159,7 +206,7 @@ def _show(session: Context, client: Client, job: dict[str, Any], options: Mappin
         screen.line(created_line(job))
 
 
-def _asked(
+def created(
     create: Callable[[], dict[str, Any]], key: str | None, named: Callable[[str], str]
 ) -> dict[str, Any]:
     """The job, or an error that says what whoever typed the command can do."""

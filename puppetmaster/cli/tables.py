@@ -1,6 +1,7 @@
 """The tables of the command line: jobs, requests, results, dry runs and checks."""
 
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from operator import itemgetter
 from typing import Any
@@ -258,6 +259,10 @@ def _in_full(screen: Screen, name: str, data: Any) -> None:
         screen.line(f"  {line}")
 
 
+#: Of a group that was skipped: the id is that of one gateway's earlier step.
+_STEP_ID = re.compile(r"request \d+, (an earlier step), ")
+
+
 def results(screen: Screen, groups: Sequence[Row], *, full: bool = False) -> None:
     """Show groups of equal results, one in a row, and below them their differences.
 
@@ -270,7 +275,7 @@ def results(screen: Screen, groups: Sequence[Row], *, full: bool = False) -> Non
     steps = any("step" in group for group in groups)
     rows = []
     for group, names in zip(groups, to, strict=True):
-        text = _said(group["sample"]["result"], LONGEST)
+        text = _STEP_ID.sub(r"\1 ", _said(group["sample"]["result"], LONGEST))
         row = (group["count"], group["status"], group["code"], names, text)
         rows.append((group["step"], *row) if steps else row)
     if screen.terminal:

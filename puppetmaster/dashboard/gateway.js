@@ -46,7 +46,7 @@ export class GatewayView {
     this.page = Math.max(1, Math.floor(Number(given.get("page"))) || 1);
     this.failed = given.get("failed") === "true";
     this.facts = el("div");
-    this.check = control("Check now", { name: "Ask the controller now", needs: "viewer", work: () => this.load({ check: "true" }), look: "quiet" });
+    this.check = control("Check now", { needs: "viewer", work: () => this.load({ check: "true" }), look: "quiet" });
     this.unknown = el("p", { class: "warning", hidden: true });
     place.append(
       el("p", { class: "crumbs" }, el("a", { href: "#/gateways" }, "Gateways"), " / ", copyable(name, "the name"),
@@ -133,7 +133,7 @@ export class GatewayView {
 
   show(known) {
     this.unknown.hidden = Boolean(known);
-    text(this.unknown, known ? "" : "No gateway of this name is known: none was put here, and no job went to it.");
+    text(this.unknown, known ? "" : "No gateway of this name is known: none was put here, none registers, and no job went to it.");
     this.form.hidden = !known;
     this.facts.hidden = !known;
     this.check.hidden = !known;

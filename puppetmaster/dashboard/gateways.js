@@ -35,13 +35,14 @@ export class GatewaysView {
       match: given.get("match") ?? "", selector: given.get("selector") ?? "",
       registered: Object.keys(REGISTERED).find((value) => value === given.get("registered")) ?? "",
     };
-    this.seconds = 0;
+    Object.assign(this, { seconds: 0, data: [], said: "" });
     this.forAll = el("a", { class: "button primary", role: "link" });
     this.forTicked = el("a", { class: "button", role: "link" });
     place.append(
       el("div", { class: "title" }, el("h1", {}, "Gateways"), el("span", { class: "gap" }), el("div", { class: "actions whom-for" }, this.forTicked, this.forAll)),
       this.filters(), this.list());
     this.address();
+    this.ticks();
     this.live = new Live("/jobs/ws", { opened: () => this.load(), state });
   }
 
@@ -82,11 +83,16 @@ export class GatewaysView {
 
   address(more) {
     write("gateways", { ...this.wanted, page: this.page > 1 ? this.page : "" }, more);
-    const filtered = Object.values(this.wanted).some(Boolean);
-    text(this.forAll, filtered ? "New job for all that fit" : "New job for all");
+    this.offerAll("");
+  }
+
+  /** A job for all that fit; `empty`: why there is none that does, "" where there is. */
+  offerAll(empty) {
     const { registered, ...wanted } = this.wanted;
-    offer(this.forAll, registered ? "" : `#/new${queryOf(filtered ? { by: "fit", ...wanted } : { by: "all" })}`,
-      "A job looks for labels and names, not for what is registered: tick those that are meant.");
+    const filtered = Object.values(this.wanted).some(Boolean);
+    const why = empty || (registered && "A job looks for labels and names, not for what is registered: tick those that are meant.");
+    text(this.forAll, filtered ? "New job for all that fit" : "New job for all");
+    offer(this.forAll, why ? "" : `#/new${queryOf(filtered ? { by: "fit", ...wanted } : { by: "all" })}`, why);
   }
 
   turn(by) {
@@ -120,7 +126,7 @@ export class GatewaysView {
     this.empty.hidden = data.length > 0 || Boolean(fault);
     const filtered = Object.values(this.wanted).some(Boolean);
     text(this.empty, filtered ? "No gateway fits." : "No gateway is known yet: each is that was put here, that a job went to, or that registers.");
-    this.forAll.hidden = !data.length;
+    this.offerAll(data.length ? "" : fault || this.empty.textContent);
     const offset = (this.page - 1) * PAGE;
     this.said = total ? `${number(Math.min(offset + 1, total))}–${number(offset + data.length)} of ${plural(total, "gateway")}` : "";
     this.back.disabled = this.page === 1;

@@ -59,6 +59,7 @@ export class Results {
     this.element.style.setProperty("--count", `${Math.max(3, number(widest).length)}ch`);
     const steps = stepsOf(groups);
     this.element.replaceChildren(
+      el("h2", { class: "unseen" }, "Results"),
       el("p", { class: "muted" }, total ? `${plural(total, "different result")}${steps.length > 1 ? " by step" : ""}, the most frequent first.` : "There is no result yet."),
       ...steps.flatMap(([step, some], at) => [
         step && el("h3", {}, step),
@@ -139,12 +140,13 @@ function body(group) {
   const { result } = group.sample;
   const more = group.destinations.length - SHOWN_NAMES;
   const from = result.source ? ` from ${SOURCES[result.source] ?? result.source}` : "";
+  const heading = group.step ? "h4" : "h3";
   return [
-    el("h4", {}, group.count === 1 ? "Gateway" : "Gateways"),
+    el(heading, {}, group.count === 1 ? "Gateway" : "Gateways"),
     el("p", { class: "names" }, group.destinations.slice(0, SHOWN_NAMES).map((name) => el("code", {}, name)),
       more > 0 ? el("span", { class: "muted" }, ` and ${number(more)} more`) : null),
     group.diff?.length ? difference(group.diff) : null,
-    result.data === undefined ? null : el("h4", {}, group.count === 1 ? `The answer${from}` : `The answer of one of them${from}`),
+    result.data === undefined ? null : el(heading, {}, group.count === 1 ? `The answer${from}` : `The answer of one of them${from}`),
     result.data === undefined ? null : el("pre", { tabindex: "0", "aria-label": "Sample answer" }, JSON.stringify(result.data, null, 2)),
   ];
 }

@@ -12,7 +12,7 @@ from itertools import islice
 from puppetmaster.engine.context import Context
 from puppetmaster.engine.delivery import Delivery
 from puppetmaster.engine.state import OpenJob, State
-from puppetmaster.model.job import Job, JobStatus
+from puppetmaster.model.job import Job
 from puppetmaster.model.request import Item, Request, RequestStatus
 from puppetmaster.model.spec import JobSpec
 
@@ -107,13 +107,9 @@ class Background:
             self._chores.add(self._each(opened, list(opened.requests), self._note_anew, lambda: True))
 
     def stand_aside(self, opened: OpenJob) -> None:
-        """Take the requests of a paused job out of the scheduler, so that they hold up no other job."""
+        """Take the requests of a job that does not send out of the scheduler: they hold up no other job."""
         self._scheduler.suspend_job(opened.job.id)
-        self._chores.add(
-            self._each(
-                opened, list(opened.requests), self._leave, lambda: opened.job.status is JobStatus.PAUSED
-            )
-        )
+        self._chores.add(self._each(opened, list(opened.requests), self._leave, lambda: not opened.sends))
 
     def end(self, opened: OpenJob) -> None:
         """End the waiting requests of a job that sends no more."""

@@ -40,6 +40,7 @@ class Corrections:
             return None
         # The last sending of an open request is in flight, or is not sent yet: this is no answer to it.
         earlier = request.open and bool(request.history) and not last
+        # Another sending may be on its way when this ends the request: ``late`` of docs/model/takeover.pml.
         if request.status not in UNANSWERED and not earlier:
             log.debug("an answer for message %s came twice, or for nobody", message)
             return None

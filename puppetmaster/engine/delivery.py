@@ -20,7 +20,7 @@ from puppetmaster.engine.in_flight import InFlight, Trials
 from puppetmaster.engine.state import OpenJob
 from puppetmaster.engine.timer import Timer, TimerKind
 from puppetmaster.jsoncodec import WAITING_BYTES
-from puppetmaster.model.job import Job, JobEvent, JobStatus
+from puppetmaster.model.job import Job, JobEvent
 from puppetmaster.model.message import DEFAULT_CAPACITY, EncodedCommand, Outgoing, Tried, direct_tunnel
 from puppetmaster.model.policy import RETRIED
 from puppetmaster.model.reply import Refusal, Reply, may_have_run
@@ -625,10 +625,10 @@ class Delivery:
         """Let a request wait that was in flight: for its turn, until ``until_s``, or for its job."""
         self._state.write(request, back)
         self.in_flight.landed(request.id, request.sending)
-        job = self._state.opened_of(back.id).job
-        if job.ending:
+        opened = self._state.opened_of(back.id)
+        if opened.job.ending:
             self.end_unsent(back)
-        elif job.status is not JobStatus.DISPATCHING:
+        elif not opened.sends:
             self._scheduler.remove(back.id)
         elif until_s is None:
             self._scheduler.put_back(back.id)

@@ -20,7 +20,8 @@ from puppetmaster.engine.outbox import Outbox
 from puppetmaster.engine.presence import Presence
 from puppetmaster.engine.registered import Registered
 from puppetmaster.engine.registry import Registry
-from puppetmaster.engine.state import State
+from puppetmaster.engine.state import OpenJob, State
+from puppetmaster.engine.templates import Templates
 from puppetmaster.engine.timer import Timer, TimerKind
 from puppetmaster.errors import StoreError, Unavailable
 from puppetmaster.jsoncodec import FEW_BYTES
@@ -30,6 +31,7 @@ from puppetmaster.model.message import DEFAULT_CAPACITY, Capacity, Tried
 from puppetmaster.model.policy import wave_of
 from puppetmaster.model.request import OPEN, RequestStatus
 from puppetmaster.model.spec import JobSpec
+from puppetmaster.model.template import NewTemplate, Outcome, Template
 from puppetmaster.model.timeline import ITSELF
 from puppetmaster.model.why import Said, Why, code_of
 from puppetmaster.scheduling.scheduler import Scheduler
@@ -90,6 +92,8 @@ class Snapshot:
     unseen: bool
     #: The route in force: ``"remote"``, ``"direct"`` or ``"auto"``.
     route: str
+    #: Number of starts by schedules since the start, by what became of them.
+    starts: dict[str, int]
     #: Domain of an owner of many gateways -> (most requests that it is given, how many it is busy with).
     owners: dict[str, tuple[int, int]]
 
@@ -150,6 +154,8 @@ class Engine:
         self.delivery = Delivery(self._context)
         self._background = Background(self._context, self.delivery)
         self.lifecycle = Lifecycle(self._context, self.delivery, self._background)
+        self.templates = Templates(self._context, self.lifecycle, reader)
+        self.templates.not_started = self.outbox.not_started
         #: Kind of a timer -> what to do when it fires, with the id of the timer.
         self._fires: dict[TimerKind, Callable[[Any], None]] = {
             TimerKind.ANSWER: self.delivery.time_is_over,
@@ -160,6 +166,7 @@ class Engine:
             TimerKind.ABSENT: self.delivery.delivery_is_over,
             TimerKind.BACK: self._background.back,
             TimerKind.ASK: lambda _: None,  # gateways are asked for at the end of this turn
+            TimerKind.SCHEDULE: self.templates.fire,
             TimerKind.CHECK: lambda _: None,  # gateways are asked for at the end of this turn
             TimerKind.ROOM: lambda _: None,  # requests that wait for room are sent at the end of this turn
             **{kind: partial(self.lifecycle.fire, kind) for kind in self.lifecycle.timers},
@@ -181,7 +188,7 @@ class Engine:
         While many bytes wait for the broker there is none: an event tells when they have become few.
         """
         held_back = self.delivery.held_back and self.waiting_bytes <= FEW_BYTES
-        return held_back or bool(self._background)
+        return held_back or bool(self._background) or (bool(self.templates) and not self.stalled)
 
     # -- what callers ask for ---------------------------------------------------------------------
 
@@ -201,10 +208,15 @@ class Engine:
 
     def ask_now(self, names: Collection[str], done: Callable[[], object]) -> None:
         """Have the controller asked for these gateways; ``done`` is called when it has answered or cannot."""
-        if self.connected and self.controller_up and not self.stalled:
+        if self.connected and self.controller_up and not self.stalled and self._through:
             self.registered.ask_now(names, done)
         else:
             done()
+
+    @property
+    def _through(self) -> bool:
+        """Whether requests go through our controller, so that it matters whom it knows."""
+        return self.presence.route != "direct"
 
     def known(self, names: Iterable[str]) -> dict[str, Known]:
         """What is known of the presence of each of these gateways."""
@@ -262,6 +274,27 @@ class Engine:
         self._check_writable()
         return self._registry.forget(name)
 
+    def put_template(self, id_: int | None, new: NewTemplate) -> Template:
+        """Keep a new template (None), or change one. Returns it after that.
+
+        Raises:
+            NotFound: there is no such template.
+            Conflict: its name is taken, or there are too many.
+            Unavailable: the store cannot be written.
+        """
+        self._check_writable()
+        return self.templates.create(new) if id_ is None else self.templates.change(id_, new)
+
+    def remove_template(self, id_: int) -> Template:
+        """Remove a template. Returns it as it last was. Raises NotFound, Unavailable."""
+        self._check_writable()
+        return self.templates.remove(id_)
+
+    def start_template(self, id_: int, spec: JobSpec) -> Job:
+        """Start a job of a template by hand. Raises NotFound, and what ``create`` raises."""
+        self._check_writable()
+        return self.templates.start(id_, spec)
+
     def _check_writable(self) -> None:
         if self.stalled:
             raise Unavailable(f"Nothing was changed: {self.stalled}")
@@ -276,7 +309,7 @@ class Engine:
             away = self.presence.why_away(request.destination)
             return None if away is None else Why.AWAY.said(away=away)
         opened = self.state.opened_of(id_)
-        why = self._why_job(opened.job, wave_of(opened.policy.waves, id_ - opened.job.first))
+        why = self._why_job(opened, wave_of(opened.policy.waves, id_ - opened.job.first))
         if why is not None:
             return why
         if self.stalled:
@@ -293,8 +326,9 @@ class Engine:
         why = self.scheduler.why(id_, self._moment.now_s)
         return BROKER_IS_SLOW if code_of(why) == Why.NEXT and self.delivery.held_back else why
 
-    def _why_job(self, job: Job, wave: int) -> Said | None:
+    def _why_job(self, opened: OpenJob, wave: int) -> Said | None:
         """What in its job holds up a request of this wave; None: nothing in its job does."""
+        job = opened.job
         if job.ending is not None:
             return Why.STOPPING.said(reason=job.reason)
         if job.status is JobStatus.PENDING:
@@ -303,7 +337,10 @@ class Engine:
             return Why.PAUSED.said()
         if wave > job.wave:
             return Why.WAVE.said(wave=wave, before=wave - 1) if job.gate is None else self._why_gate(job)
-        return Why.PAUSED.said() if job.status is JobStatus.PAUSED else None
+        if job.status is JobStatus.PAUSED:
+            return Why.PAUSED.said()
+        at = opened.opens_at or "a time that is known when the clock is set"
+        return Why.MAINTENANCE.said(at=at) if opened.shut else None
 
     def _why_gate(self, job: Job) -> Said:
         if job.gate is GateStatus.CLOSED:
@@ -340,6 +377,7 @@ class Engine:
             changes=presence.changes,
             unseen=presence.unseen,
             route=presence.route,
+            starts=_by_status(Outcome, self.templates.counts),
             owners=scheduler.owners.sizes(),
         )
 
@@ -426,12 +464,14 @@ class Engine:
         if not self.timers_held:
             for kind, id_ in self.timers.due(self._moment.now_s):
                 self._fires[kind](id_)
+        if not self.stalled:
+            self.templates.work()
         self._background.work()
         self.delivery.held_back = False
         if self.connected and self.controller_up and not self.stalled:
             self.lifecycle.settle_all(sends=True)
             self.delivery.send(self.waiting_bytes)
-            if not self.delivery.held_back:
+            if not self.delivery.held_back and self._through:
                 turn = self._context.turn
                 turn.inquiries += self.registered.questions(sending=bool(turn.sends))
         self.lifecycle.settle_all()
@@ -463,6 +503,7 @@ class Engine:
         changes = turn.changes
         self.registered.learn(changes.gateways, changes.destinations, changes.forgotten)
         self._context.committed()
+        self.templates.committed()
         act(turn)
 
     def stall(self, error: StoreError) -> list[int]:
@@ -474,6 +515,7 @@ class Engine:
         self.stalled = error.message
         self.delivery.stall()
         revoked = self.lifecycle.revoke_created()
+        self.templates.revoke(revoked)
         self.lifecycle.settle_all()
         return revoked
 

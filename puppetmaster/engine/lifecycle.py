@@ -33,7 +33,7 @@ FORCED = Reason.FORCED.said()
 BEGIN_S = 0.25
 #: Most bytes of large data of open jobs in memory. With more, no other job with large data is created.
 LARGE_BYTES = 32 * 1024 * 1024
-#: The time to start is compared with the wall clock at least this often, because the clock may be set.
+#: A time is compared with the wall clock at least this often, because the clock may be set.
 START_CHECK_S = 30.0
 
 
@@ -56,6 +56,7 @@ class Lifecycle:
             TimerKind.BEGIN: self._begin,
             TimerKind.START: self._start_if_due,
             TimerKind.SOAK: partial(self._judge_wave, rested=True),
+            TimerKind.WINDOW: self._look_at_window,
         }
 
     # -- what callers ask for ---------------------------------------------------------------------
@@ -72,8 +73,27 @@ class Lifecycle:
             "send that body again, or use a new key."
         )
 
-    def create(self, spec: JobSpec) -> Job:
-        """Create a job. Raises Unavailable: there is no room for it, or no ids are left."""
+    def has_key(self, key: str) -> bool:
+        """Whether a job has this key, or will have it once it is written."""
+        return (self._drafts.find_by_key(key) or self._state.find_by_key(key)) is not None
+
+    def is_draft(self, job_id: int) -> bool:
+        """Whether this job is still being written."""
+        return job_id in self._drafts
+
+    def is_open(self, job_id: int) -> bool:
+        """Whether this job has not ended."""
+        return self._state.opened(job_id) is not None
+
+    def open_of(self, template: int) -> list[int]:
+        """The ids of the jobs of a template that have not ended."""
+        return [one.job.id for one in self._state.all_opened() if one.job.template == template]
+
+    def create(self, spec: JobSpec, exists: Callable[[Job], None] = lambda _: None) -> Job:
+        """Create a job. ``exists`` is called in the turn in which it begins to exist.
+
+        Raises Unavailable: there is no room for it, or no ids are left.
+        """
         self._check_room(spec.total)
         self._check_data(spec)
         ids = self._state.new_ids(spec.total)
@@ -87,6 +107,7 @@ class Lifecycle:
             opened.held = True
             self._state.create(opened, requests)
             self._timers.set(Timer(TimerKind.BEGIN, job.id), self._moment.now_s + BEGIN_S)
+            exists(job)
 
         if job.total > background.STEPS:
             self._drafts.begin(job, spec, exist)
@@ -220,7 +241,28 @@ class Lifecycle:
             self._timers.set(Timer(TimerKind.EXPIRE, job.id), job.expires_s)
         if job.status is JobStatus.PENDING:
             self._timers.set(Timer(TimerKind.START, job.id), self._moment.now_s + self._until_start_s(job))
-        return OpenJob(job, items, Commands(items, self._tunnel), policy)
+        opened = OpenJob(job, items, Commands(items, self._tunnel), policy)
+        self._watch_window(opened)
+        return opened
+
+    def _watch_window(self, opened: OpenJob) -> None:
+        """Note whether a maintenance window of a job is open, and look again when that changes."""
+        windows, wall_s = opened.policy.maintenance, self._moment.wall_s
+        if windows is None:
+            return
+        is_open, until_s = windows.at(wall_s)
+        opened.shut = not is_open
+        opened.opens_at = None if until_s is None else iso(until_s)
+        left_s = START_CHECK_S if until_s is None else min(max(until_s - wall_s, 0.0), START_CHECK_S)
+        self._timers.set(Timer(TimerKind.WINDOW, opened.job.id), self._moment.now_s + left_s)
+
+    def _look_at_window(self, opened: OpenJob) -> None:
+        was_shut = opened.shut
+        self._watch_window(opened)
+        if opened.shut and not was_shut:
+            self._background.stand_aside(opened)
+        elif was_shut:
+            self.release(opened)
 
     def _timed(self, job: Job) -> Job:
         """The job with its timeout running from now."""

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from puppetmaster.engine.state import State
 from puppetmaster.model.job import Job
 from puppetmaster.model.notice import TOLD, Hook, Notice, Owed, named_by
+from puppetmaster.model.template import Template, Told
 from puppetmaster.model.timeline import Event
 from puppetmaster.store.base import Reader
 
@@ -44,9 +45,20 @@ class Outbox:
         if self.hooks and event.what in TOLD:
             self.owe(Notice.of(job, event), job.given.get("notify", ()))
 
+    def not_started(self, template: Template, told: Told, at: str) -> None:
+        """Owe that a schedule did not start its job."""
+        if self.hooks:
+            self.owe(Notice.of_schedule(template, told, at), template.job.get("notify") or ())
+
     def owe(self, notice: Notice, names: Sequence[str]) -> None:
-        """Owe a notice to the webhooks of these names, and to those that are told all."""
+        """Owe a notice to the webhooks of these names, and to those that are told all.
+
+        One that is owed already was decided in a turn that could not be written: it is left as it is.
+        """
+        known = {one.hook for one in self._state.owed.values() if one.notice.key == notice.key}
         for hook in named_by(self.hooks, names):
+            if hook.name in known:
+                continue
             if len(self) >= MOST_OWED:
                 self.counts["givenUp"] += 1
                 log.error(

@@ -5,6 +5,7 @@ our broker publishes that for it. Nothing is sent to a gateway that is known to 
 nothing is known is sent to. This module knows no sockets and no clock.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 #: The status of at most this many gateways is kept.
@@ -93,6 +94,13 @@ class Presence:
         if bridge is None or bridge.connected:
             return None
         return f"not connected since {'before ' if bridge.at_least else ''}{bridge.since}"
+
+    def ways(self) -> Callable[[str], bool]:
+        """``direct`` as it is now, for another thread to keep."""
+        if self.route != "auto":
+            always = self.route == "direct"
+            return lambda _: always
+        return frozenset(name for name, bridge in self._bridges.items() if bridge.connected).__contains__
 
     def direct(self, gateway: str) -> bool:
         """Whether requests go to the gateway's own controller, instead of through the remote bundle."""

@@ -22,8 +22,9 @@ from puppetmaster.timers import Timers
 KNOWN_LIMIT, STRANGERS = 200_000, 10_000
 #: Gateways that are asked for in turn: so many at once, and the pause after that. That is 20 a second.
 AT_ONCE, APART_S = 5, 0.25
-#: The same in turns of the dispatcher that send requests. That is 2 a second.
-BUSY_AT_ONCE, BUSY_APART_S = 1, 0.5
+#: The same in turns of the dispatcher that send requests, and after ``VAIN`` answers in a row without
+#: a word of the gateway, because an owner answers for many gateways. That is 2 a second.
+SLOW_AT_ONCE, SLOW_APART_S, VAIN = 1, 0.5, 20
 #: The shortest time until somebody is asked for again.
 SHORTEST_S = 0.05
 #: Most questions that are open at once where somebody waits for the answers.
@@ -88,6 +89,7 @@ class Registered:
         self._open: dict[str, float] = {}  # those that the controller was asked for -> when
         #: Who waits for answers: the gateways that are left, and what to do when none is.
         self._waiting: list[tuple[set[str], Callable[[], object]]] = []
+        self._vain = 0  # answers in a row that say nothing of a gateway
         self._pause_s = 0.0  # until when nobody is asked for in turn
         self._registering: dict[str, None] = {}  # unknown gateways that were seen to register
         self._models: dict[str, tuple[str, ...]] = {}  # model -> its gateways, if it is not named as its one
@@ -139,6 +141,7 @@ class Registered:
         own = None
         if resources is None or f"{REMOTE}{name}" in resources:
             own = resources is not None
+        self._vain = self._vain + 1 if own is None else 0
         self._said(name, Said(own, self._moment.now_s, self._moment.now_s))
         self._close(name)
         if name not in self._registering:
@@ -150,6 +153,7 @@ class Registered:
         """Forget what the controller has said: it has forgotten all gateways, or may be another one."""
         self._known = dict.fromkeys(self._known, NOTHING)
         self._strangers.clear()
+        self._vain = 0
         self._counts = Counter({None: len(self._known)})
         self._first.clear()
         self._registering.clear()
@@ -214,7 +218,8 @@ class Registered:
         for name in [name for name, asked_s in self._open.items() if asked_s + GIVEN_UP_S <= now_s]:
             self._close(name)
         asked = self._opened(list(islice(self._now, max(OPEN - len(self._open), 0))), now_s)
-        at_once, apart_s = (BUSY_AT_ONCE, BUSY_APART_S) if sending else (AT_ONCE, APART_S)
+        slow = sending or self._vain >= VAIN
+        at_once, apart_s = (SLOW_AT_ONCE, SLOW_APART_S) if slow else (AT_ONCE, APART_S)
         if now_s >= self._pause_s and len(self._open) < OPEN:
             in_turn = self._opened(list(islice(self._in_turn(now_s), at_once)), now_s)
             asked += in_turn

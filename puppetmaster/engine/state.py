@@ -55,6 +55,10 @@ class OpenJob:
     taken_up: bool = False
     #: Whether its creator has no answer yet; until then no request of it is sent.
     held: bool = False
+    #: Whether no maintenance window of it is open; until one is, no request of it is sent.
+    shut: bool = False
+    #: When its window opens, as ISO 8601; None: not known.
+    opens_at: str | None = None
     #: Its requests that are not done, by id.
     requests: dict[int, Request] = field(default_factory=dict)
     #: The order of its requests to each gateway; None: it sends them as it can.
@@ -66,7 +70,7 @@ class OpenJob:
     def sends(self) -> bool:
         """Whether requests of this job may be sent."""
         job = self.job
-        return not self.held and job.status is JobStatus.DISPATCHING and not job.ending
+        return not self.held and not self.shut and job.status is JobStatus.DISPATCHING and not job.ending
 
     @property
     def open_end(self) -> int:
@@ -117,6 +121,13 @@ class State:
         self._ids.next_job += 1
         self.changes.ids = replace(self._ids)
         return new
+
+    def new_template(self) -> int:
+        """Take an id for a new template."""
+        id_ = self._ids.next_template
+        self._ids.next_template += 1
+        self.changes.ids = replace(self._ids)
+        return id_
 
     @property
     def ids_left(self) -> int:
@@ -328,7 +339,7 @@ class State:
 
         ``elsewhere``: of each job, how many requests wait for something else than their turns.
         """
-        jobs = (opened.job for opened in self._open.values())
+        jobs = (opened.job for opened in self._open.values() if not opened.shut)
         waiting = (job for job in jobs if job.status is JobStatus.DISPATCHING)
         pending = ((job, job.counts[RequestStatus.PENDING] - elsewhere.get(job.id, 0)) for job in waiting)
         return min((job.timed_at or job.created_at for job, count in pending if count > 0), default=None)

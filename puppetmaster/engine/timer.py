@@ -21,6 +21,8 @@ class TimerKind(StrEnum):
     CHECK = "check"  # gateways are to be asked for, whether they are registered (0: those whose turn it is)
     START = "start"  # look whether a job starts (job)
     SOAK = "soak"  # the rest after a wave is over (job)
+    WINDOW = "window"  # a maintenance window opens or closes (job)
+    SCHEDULE = "schedule"  # a start may be due (template)
 
 
 class Timer(NamedTuple):

@@ -97,6 +97,8 @@ class Metrics(Collector):
         about = "Attempts to tell webhooks something, and notices that were given up"
         yield _by(CounterMetricFamily, "webhooks", about, "outcome", now.webhooks)
         yield _gauge("webhooks_waiting", "Notices that webhooks are still to be told", now.webhooks_waiting)
+        about = "Starts by schedules since the start of the bundle"
+        yield _by(CounterMetricFamily, "schedule_starts", about, "outcome", now.starts)
         about = "How long the oldest request has waited for its turn, of the jobs that are being sent"
         yield _gauge("oldest_waiting_seconds", about, now.oldest_waiting_s)
         about = "Requests that wait for gateways that are away"

@@ -121,6 +121,8 @@ class Job:
     digest: str = ""
     #: Id of the job that it runs again; None: it is no rerun.
     parent: int | None = None
+    #: Id of the template that it was started from; None: it was started from none.
+    template: int | None = None
     #: When its first request was sent; None: not yet.
     started_at: str | None = None
     #: When it ended; None: not yet.
@@ -258,6 +260,7 @@ class Job:
             "key": self.key,
             "digest": self.digest,
             "parent": self.parent,
+            **({} if self.template is None else {"template": self.template}),
             "startedAt": self.started_at,
             "finishedAt": self.finished_at,
             "endedBoot": self.ended_boot,
@@ -298,6 +301,7 @@ class Job:
             key=document["key"],
             digest=document["digest"],
             parent=document["parent"],
+            template=document.get("template"),
             started_at=document["startedAt"],
             finished_at=document["finishedAt"],
             ended_boot=document.get("endedBoot", ""),  # jobs of earlier versions have none
@@ -330,6 +334,7 @@ class Job:
             "summary": self.summary,
             "key": self.key,
             "parent": self.parent,
+            "template": self.template,
             "createdAt": self.created_at,
             "createdBy": self.created_by,
             "startedAt": self.started_at,

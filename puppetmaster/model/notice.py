@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 from puppetmaster.errors import Fault, SettingsError
 from puppetmaster.model.caller import NAME
 from puppetmaster.model.job import Job
+from puppetmaster.model.template import Template, Told
 from puppetmaster.model.timeline import Event, What
 
 #: What of a job's time line is told.
@@ -132,6 +133,17 @@ class Notice(NamedTuple):
             f"/jobs/{job.id}",
             event.at,
             {"event": event.view(), "job": job.view()},
+        )
+
+    @classmethod
+    def of_schedule(cls, template: Template, told: Told, at: str) -> "Notice":
+        """That a template's schedule did not start its job."""
+        return cls(
+            f"template-{template.id}-{told.outcome}-{told.due_at}",
+            "puppetmaster.schedule.notStarted",
+            f"/templates/{template.id}",
+            at,
+            {"template": {"id": template.id, "name": template.name}, **told.view(at), "many": told.many},
         )
 
     def cloud_event(self, installation: str) -> dict[str, Any]:

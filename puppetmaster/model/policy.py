@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from typing import Any
 
+from puppetmaster.model.maintenance import Maintenance
 from puppetmaster.model.request import RequestStatus
 from puppetmaster.model.why import Reason, Said
 
@@ -134,6 +135,8 @@ class Policy:
     stops: bool = False
     #: For each wave the number of gateways at which it ends; None: the gate counts requests.
     in_gateways: tuple[int, ...] | None = None
+    #: When requests may be sent; None: at any time.
+    maintenance: Maintenance | None = None
 
     @classmethod
     def of(
@@ -161,6 +164,7 @@ class Policy:
             retry=_retry(given.get("retry") or {}),
             abort=_abort(given.get("abort")),
             gate=_gate(given.get("gate") or {}),
+            maintenance=Maintenance.of(given.get("maintenance")),
         )
 
     def repeats(self, method: str) -> bool:

@@ -60,6 +60,8 @@ class JobSpec:
     start_at: str | None = None
     #: None: the job has items of its own.
     rerun: Rerun | None = None
+    #: Id of the template that it is started from; None: from none.
+    template: int | None = None
     #: Who creates it; None: nobody in particular.
     created_by: str | None = None
     #: Whether the job is only to be checked and shown.
@@ -130,6 +132,7 @@ class JobSpec:
             key=self.key,
             digest=self.digest,
             parent=self.rerun.job if self.rerun else None,
+            template=self.template,
             timeout_s=self.timeout_s,
             request_timeout_s=self.request_timeout_s or request_timeout_s,
             start_at=self.start_at,

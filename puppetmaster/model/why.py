@@ -48,6 +48,7 @@ class Why(_Code):
     BEGINNING = "beginning", "the job is about to begin"
     START = "start", "the job starts at {at}"
     PAUSED = "paused", "the job is paused"
+    MAINTENANCE = "maintenance", "it waits for the maintenance window at {at}"
     STOPPING = "stopping", "the job is being stopped: {reason}"
     WAVE = "wave", "wave {wave} waits for wave {before}"
     SOAK = "soak", "wave {wave} is done and rests for another {left_s:.0f} s"

@@ -18,6 +18,7 @@ from puppetmaster.model.gateway import Gateway, Sought
 from puppetmaster.model.job import OPEN_JOB, Job, JobEvent
 from puppetmaster.model.notice import Owed
 from puppetmaster.model.request import OPEN, Item, Request
+from puppetmaster.model.template import Template
 from puppetmaster.model.timeline import What
 from puppetmaster.model.why import Said
 
@@ -38,6 +39,7 @@ class Ids:
     next_job: int = 1
     #: Message ids of repeated sendings are taken from here too.
     next_request: int = FIRST_REQUEST_ID
+    next_template: int = 1
 
 
 def first_request_id() -> int:
@@ -50,6 +52,7 @@ def ahead(ids: Ids) -> Ids:
     return Ids(
         ids.next_job + JOBS_AHEAD,
         max(ids.next_request, min(ids.next_request + REQUESTS_AHEAD, LAST_REQUEST_ID)),
+        ids.next_template,
     )
 
 
@@ -57,6 +60,11 @@ def waiting_for_a_person(job: Job, reason: Said) -> Job:
     """The job of a copy, or of an import, paused: what waits in it may have run since."""
     at = iso(time.time())
     return job.after(JobEvent.PAUSE, at, reason=reason).noted(What.PAUSED, at, why=reason)
+
+
+def switched_off(template: Template, reason: Said) -> Template:
+    """The template of a copy, or of an import: its schedule waits for a person too."""
+    return template.held(reason, iso(time.time()))
 
 
 @dataclass(slots=True)
@@ -94,6 +102,10 @@ class Changes:
     owed: dict[int, Owed] = field(default_factory=dict)
     #: Numbers of what was owed, and is not any more.
     told: set[int] = field(default_factory=set)
+    #: Templates by id: new ones, and those that have changed.
+    templates: dict[int, Template] = field(default_factory=dict)
+    #: Ids of templates that are removed.
+    removed_templates: set[int] = field(default_factory=set)
     #: The next ids; None: they have not changed.
     ids: Ids | None = None
 
@@ -110,6 +122,8 @@ class Changes:
             or self.forgotten
             or self.owed
             or self.told
+            or self.templates
+            or self.removed_templates
             or self.ids
         )
 
@@ -298,6 +312,8 @@ class LastResult(NamedTuple):
     source: str | None = None
 
 
+#: The fields of a job by which it is found without looking at anything else.
+PLAIN = ("status", "name", "template")
 #: Field -> its value, or a list of the values that it may have. All fields must fit.
 Filter = Mapping[str, str | int | Sequence[str]]
 
@@ -317,9 +333,9 @@ class Reader(Protocol):
     def jobs(self, where: Filter, *, limit: int | None = None, offset: int = 0) -> list[Job]:
         """List jobs, newest first, without the first ``offset``, at most ``limit`` (None: all).
 
-        ``where`` may have ``status``, ``name``, ``destination`` (of one of the job's requests), ``text``
-        (a part of the job's id, name, key or of an item's resource, letters a to z in either case) and
-        ``failed``: whether a request of it ran and failed, or may have run.
+        ``where`` may have ``status``, ``name``, ``template``, ``destination`` (of one of the job's requests),
+        ``text`` (a part of the job's id, name, key or of an item's resource, letters a to z in either case)
+        and ``failed``: whether a request of it ran and failed, or may have run.
         """
 
     def job_ids(self, where: Filter) -> Sequence[int]:
@@ -376,6 +392,15 @@ class Reader(Protocol):
     def owed(self) -> list[Owed]:
         """All that webhooks are owed, by ascending number."""
 
+    def template(self, id_: int) -> Template | None:
+        """Look up a template; None: there is none with this id."""
+
+    def template_named(self, name: str) -> Template | None:
+        """Look up the template of this name; None: there is none."""
+
+    def template_ids(self) -> Sequence[int]:
+        """List the ids of all templates, ascending."""
+
 
 class Store(Protocol):
     """What is durable. One thread writes. Any thread reads, each a committed state of its own.
@@ -387,6 +412,9 @@ class Store(Protocol):
     now: Reader
     #: Where it is, for people.
     place: str
+    #: The tunnel on which the bundle is registered, or was in an earlier process; None: not known. For any
+    #: thread. It is kept where another process may go on with it; elsewhere it is forgotten.
+    tunnel: str | None = None
 
     @property
     def installation(self) -> str:
@@ -423,6 +451,17 @@ class Store(Protocol):
         """
         for job in reversed(self.now.jobs({"status": sorted(OPEN_JOB)})):
             yield job, self.now.requests({"job": job.id, "status": sorted(OPEN)})
+
+    def may_act(self) -> bool:
+        """Whether this process may send and acknowledge now, as far as is known here. For any thread.
+
+        Where another process may use the store too, only one of them may.
+        """
+        return True
+
+    def confirm(self) -> bool:
+        """Whether this process may act for the bus, asked for where it is written down. For any thread."""
+        return True
 
     def sweep(self) -> bool:
         """Free a part of what removed jobs take. Returns whether there was any. For the writer."""

@@ -33,6 +33,7 @@ class DataDir:
         try:
             for file in (path / LOCK_NAME, self.file):
                 self._hold(file)
+            self._opened = os.fstat(self._held[1])
         except BaseException:
             self.close()
             raise
@@ -63,7 +64,7 @@ class DataDir:
         if not self._held:
             return
         try:
-            same = os.path.samestat(os.fstat(self._held[1]), self.file.stat())
+            same = os.path.samestat(self._opened, self.file.stat())
         except FileNotFoundError:
             same = False
         if not same:

@@ -17,9 +17,11 @@ from puppetmaster.model.gateway import Gateway, Sought, glob
 from puppetmaster.model.job import FINAL, Job
 from puppetmaster.model.notice import Owed
 from puppetmaster.model.request import FAILURES, OPEN, Item, Request
+from puppetmaster.model.template import Template
 from puppetmaster.store.base import (
     FIELDS,
     MOST_LEARNED,
+    PLAIN,
     REQUEST_BYTES,
     Changes,
     Ended,
@@ -51,6 +53,7 @@ class Tables:
     drafts: dict[int, range] = field(default_factory=dict)
     gateways: dict[str, Document] = field(default_factory=dict)
     outbox: Documents = field(default_factory=dict)
+    templates: Documents = field(default_factory=dict)
 
     def copy(self) -> "Tables":
         """A copy of the tables, with the same documents."""
@@ -105,7 +108,7 @@ class MemoryReader(Reader):
     def job_ids(self, where: Filter) -> Sequence[int]:
         """The ids of jobs, newest first."""
         tables = self._tables()
-        plain = {name: value for name, value in where.items() if name in ("status", "name")}
+        plain = {name: value for name, value in where.items() if name in PLAIN}
         ids = _fitting(tables.jobs, plain)[::-1]
         if "failed" in where:
             counts = {id_: tables.jobs[id_]["counts"] for id_ in ids}
@@ -208,6 +211,19 @@ class MemoryReader(Reader):
         outbox = self._tables().outbox
         return [Owed.from_document(id_, outbox[id_]) for id_ in sorted(outbox)]
 
+    def template(self, id_: int) -> Template | None:
+        """The template with this id; None: there is none."""
+        return _made(Template.from_document, id_, self._tables().templates)
+
+    def template_named(self, name: str) -> Template | None:
+        """The template of this name; None: there is none."""
+        found = _fitting(self._tables().templates, {"name": name})
+        return self.template(found[0]) if found else None
+
+    def template_ids(self) -> Sequence[int]:
+        """The ids of all templates, ascending."""
+        return sorted(self._tables().templates)
+
     def _exists(self, one: Request | Item) -> bool:
         return one.job not in self._tables().drafts
 
@@ -257,6 +273,7 @@ class MemoryStore(Store):
         changed = (changes.jobs, changes.items, changes.requests, changes.owed)
         documents = [_documents(some) for some in changed]
         gateways = {name: one.document() for name, one in changes.gateways.items()}
+        templates = _documents(changes.templates)
 
         def change(tables: Tables) -> None:
             changing = (tables.jobs, tables.items, tables.requests, tables.outbox)
@@ -266,6 +283,9 @@ class MemoryStore(Store):
                 tables.outbox.pop(id_, None)
             _change_jobs(tables, changes)
             _change_gateways(tables, changes, gateways)
+            for id_ in changes.removed_templates:
+                tables.templates.pop(id_, None)
+            tables.templates.update(templates)
 
         self.memory.change(change)
 
@@ -303,7 +323,7 @@ def _copied(table: Any) -> Any:
     return replace(table) if isinstance(table, Ids) else dict(table)
 
 
-def _documents(changed: Mapping[int, Job | Item | Request | Owed]) -> Documents:
+def _documents(changed: Mapping[int, Job | Item | Request | Owed | Template]) -> Documents:
     """The documents of these as a file gives them back. Raises ValueError, TypeError: no JSON."""
     return {id_: json.loads(json.dumps(one.document(), allow_nan=False)) for id_, one in changed.items()}
 
@@ -321,6 +341,7 @@ def _change_jobs(tables: Tables, changes: Changes) -> None:
         _remove(tables, job.id, job.request_ids)
     if changes.ids is not None:
         tables.ids.next_job, tables.ids.next_request = changes.ids.next_job, changes.ids.next_request
+        tables.ids.next_template = changes.ids.next_template
 
 
 def _change_gateways(tables: Tables, changes: Changes, put: Mapping[str, Document]) -> None:

@@ -3,7 +3,7 @@
 psycopg is imported where PostgreSQL is meant, and nowhere else.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,8 +14,11 @@ from puppetmaster.store.base import Store
 from puppetmaster.store.sqlite.store import SqliteStore
 
 
-def open_store(settings: Settings) -> Store:
-    """The store of these settings, for the thread that will commit. Raises SettingsError, StoreError."""
+def open_store(settings: Settings, waiting: Callable[[str], None] = lambda _: None) -> Store:
+    """The store of these settings, for the thread that will commit. Raises SettingsError, StoreError.
+
+    ``waiting`` is called again and again, with a sentence, while a standby waits for the lead.
+    """
     directory = settings.data_dir
     if not settings.store:
         store = SqliteStore(directory)
@@ -23,7 +26,8 @@ def open_store(settings: Settings) -> Store:
         return store
     with _extra():
         from puppetmaster.store.postgres.store import PostgresStore  # noqa: PLC0415 - an extra
-    database = PostgresStore(settings.store, datadir.known(directory))
+    waits = waiting if settings.standby == "on" else None
+    database = PostgresStore(settings.store, datadir.known(directory), waits)
     datadir.goes_on_in_database(directory, database.known)
     return database
 

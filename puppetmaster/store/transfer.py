@@ -18,12 +18,12 @@ from puppetmaster.store.datadir import FILE_NAME, PRIVATE
 from puppetmaster.store.sqlite import migrations
 from puppetmaster.store.sqlite.documents import Except, SqliteTinyDB
 from puppetmaster.store.sqlite.reader import SqliteReader, as_store_error
-from puppetmaster.store.sqlite.store import INDEXES, SqliteStore, learn_gateways, pause_open_jobs
+from puppetmaster.store.sqlite.store import INDEXES, SqliteStore, learn_gateways, send_nothing
 
 #: The reason of jobs that had not ended when they were exported. They are paused.
 IMPORTED = Reason.IMPORTED.said()
 #: The tables in the order in which they are written.
-TABLES = ("meta", "jobs", "items", "sendings", "requests", "gateways")
+TABLES = ("meta", "jobs", "items", "sendings", "requests", "gateways", "templates")
 #: Number of documents that are in memory at once.
 PART = 1000
 
@@ -94,7 +94,7 @@ def import_(file: Path, data_dir: Path) -> int:
                 learn_gateways(db)
             jobs = _verified(SqliteReader(db, store.path), brought, file)
             ids = ahead(Ids(brought["nextJob"], brought["nextRequest"]))
-            pause_open_jobs(db, store.path, IMPORTED)
+            send_nothing(db, store.path, IMPORTED)
             db.table("meta").put([(1, {**brought, "nextJob": ids.next_job, "nextRequest": ids.next_request})])
             return jobs
 

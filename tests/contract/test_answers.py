@@ -9,8 +9,10 @@ import pytest
 
 from puppetmaster.api import answers
 from puppetmaster.api.fields import Field, Many
+from puppetmaster.engine.engine import Engine
 from puppetmaster.model.job import JobEvent, JobStatus, OpenedGate
 from puppetmaster.model.request import DIRECT_WAY, Request, RequestEvent, RequestStatus
+from puppetmaster.model.template import Outcome, Told
 from puppetmaster.store.base import Changes
 from puppetmaster.store.sqlite.store import SqliteStore
 from tests.examples import AT, LATER, a_job, a_request, an_item, counts
@@ -36,6 +38,7 @@ POLICIES = {
     "abort": {"errors": "10%", "after": 2},
     "waves": [1, "100%"],
     "gate": {"errors": 0, "soak": 60, "onFail": "pause"},
+    "maintenance": {"cron": "0 1 * * *", "duration": 14400, "timezone": "Europe/Berlin"},
     "startAt": "2126-01-02T03:04:05Z",
     "notify": ["ops"],
 }
@@ -161,6 +164,23 @@ def test_gateways(door: Door) -> None:
     assert found == set(described(answers.KNOWN_GATEWAY))
     put = door.ask("POST", "/gateways", [{"name": "a"}]).json
     assert set(answered(put, answers.PUT_GATEWAYS)) == set(described(answers.PUT_GATEWAYS))
+
+
+def test_templates(door: Door) -> None:
+    schedule = {"cron": "* * * * *", "timezone": "UTC"}
+    kept = door.ask("POST", "/templates", {"name": "t", "job": batch("a"), "schedule": schedule}).json
+    planned = door.ask("PUT", "/templates/1", {"dryRun": True}).json
+
+    def tell(engine: Engine) -> None:
+        told = Told(Outcome.MISSED, AT, "1 start was missed")
+        template = engine.templates.find(1)
+        record = template.record.telling(told, AT)
+        engine.state.changes.templates[1] = replace(template, record=record)
+
+    door.app.site.dispatcher.call(tell, WAIT_S)
+    shown = [kept, planned, door.ask("GET", "/templates/1").json]
+    found = {path for one in shown for path in answered({**one, "job": {}}, answers.TEMPLATE)}
+    assert found == set(described(answers.TEMPLATE))
 
 
 def test_readiness(door: Door) -> None:

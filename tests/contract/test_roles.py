@@ -52,7 +52,9 @@ def filled(door: Door) -> dict[str, str]:
     """Things to change, put there by an admin: where paths have ids, each path with one."""
     job = ask(door, Role.ADMIN, "POST", "/jobs", batch("cg-1", "cg-2")).json
     ask(door, Role.ADMIN, "PUT", "/gateways/cg-1", {"labels": {"site": "north"}})
-    ids = {"jobs": str(job["id"]), "gateways": "cg-1"}
+    kept = {"name": f"after-{job['id']}", "job": batch("cg-1")}
+    template = ask(door, Role.ADMIN, "POST", "/templates", kept).json
+    ids = {"jobs": str(job["id"]), "gateways": "cg-1", "templates": str(template["id"])}
     ids["requests"] = ids["request"] = str(job["requests"][0])
     return ids
 
@@ -63,7 +65,7 @@ def at(path: str, ids: dict[str, str]) -> str:
 
 def state(door: Door) -> list[Any]:
     """All that can be changed."""
-    paths = ("/jobs?collection=true", "/requests", "/gateways")
+    paths = ("/jobs?collection=true", "/requests", "/gateways", "/templates")
     return [ask(door, Role.ADMIN, "GET", path).json for path in paths]
 
 

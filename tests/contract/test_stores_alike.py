@@ -7,7 +7,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -212,18 +211,31 @@ def beside(store: Store) -> list[Any]:
 
 
 @contextmanager
-def places() -> Iterator[list[Any]]:
-    """A place for each implementation."""
+def places(*names: str) -> Iterator[list[Any]]:
+    """A place for each of these implementations."""
     with TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None) as directory:
-        yield [make(Path(directory)) for make in IMPLEMENTATIONS.values()]
+        yield [IMPLEMENTATIONS[name](Path(directory)) for name in names]
 
 
-@pytest.mark.timeout(400)  # a hundred thousand questions to a server
+SCRIPTS = st.lists(verbs, max_size=12)
+
+
 @settings(max_examples=60)
-@given(st.lists(verbs, max_size=12))
-def test_readers_of_all_stores_see_the_same(some: list[Verb]) -> None:
+@given(SCRIPTS)
+def test_readers_see_the_same_of_files_and_of_memory(some: list[Verb]) -> None:
+    compare(some, "sqlite", "memory")
+
+
+@settings(max_examples=12)  # each asks a server thousands of questions
+@given(SCRIPTS)
+def test_readers_see_the_same_of_a_server_and_of_memory(some: list[Verb]) -> None:
+    compare(some, "postgres", "memory")
+
+
+def compare(some: list[Verb], *names: str) -> None:
+    """Do this in stores of these implementations; all readers see the same before and after each verb."""
     script = Script()
-    with places() as opens:
+    with places(*names) as opens:
         stores: list[Store] = [open_() for open_ in opens]
         try:
             for verb, *given in some:

@@ -85,11 +85,13 @@ def test_a_new_job_for_those_that_are_ticked(page: Page, site: Site) -> None:
 
 
 def test_a_gateway_has_its_history_newest_first(page: Page, site: Site) -> None:
-    ids = [site.job("/system/time", ["cg-034"]) for _ in range(27)]
+    for one in site.ask("GET", "/jobs?destination=cg-190"):
+        site.ask("DELETE", f"/jobs/{one['id']}")
+    ids = [site.job("/system/time", ["cg-190"]) for _ in range(27)]
     failed = site.job("/system/time", ["cg-101"])
-    page.goto(f"{site.url}#/gateways?match=cg-034")
-    page.get_by_role("link", name="cg-034").click()
-    expect(page).to_have_url(f"{site.url}#/gateways/cg-034")
+    page.goto(f"{site.url}#/gateways?match=cg-190")
+    page.get_by_role("link", name="cg-190").click()
+    expect(page).to_have_url(f"{site.url}#/gateways/cg-190")
     its = page.get_by_role("region", name="Its requests, newest first")
     first = its.get_by_role("row").nth(1)
     expect(first.get_by_role("cell").nth(2)).to_have_text(f"Job {ids[-1]}")
@@ -107,9 +109,9 @@ def test_a_gateway_has_its_history_newest_first(page: Page, site: Site) -> None:
     page.reload()
     expect(its).to_contain_text(re.compile("26.27 of 27 requests"))
     its.get_by_role("link", name="GET /system/time").last.click()
-    expect(page.get_by_role("dialog").get_by_role("heading", level=2)).to_have_text("cg-034")
+    expect(page.get_by_role("dialog").get_by_role("heading", level=2)).to_have_text("cg-190")
     expect(page).to_have_url(re.compile(f"#/jobs/{ids[0]}\\?request="))
-    page.goto(f"{site.url}#/gateways/cg-034?failed=true")
+    page.goto(f"{site.url}#/gateways/cg-190?failed=true")
     expect(its).to_contain_text("No request of it failed, of those that are kept.")
     page.goto(f"{site.url}#/gateways/cg-101")
     button(page, "only failures").click()
@@ -175,12 +177,12 @@ def test_a_gateway_that_is_not_known_is_told(page: Page, site: Site) -> None:
 
 
 def test_gateways_are_found_by_who_is_registered(page: Page, site: Site) -> None:
-    site.ask("POST", "/gateways", [{"name": "cg-050"}, {"name": "cg-05-away"}])
-    page.goto(f"{site.url}#/gateways?match=cg-05*")
+    site.ask("POST", "/gateways", [{"name": "cg-191"}, {"name": "cg-191-away"}])
+    page.goto(f"{site.url}#/gateways?match=cg-191*")
     names = page.get_by_role("row").get_by_role("link")
-    site.ask("GET", "/gateways?match=cg-05*&check=true")
+    site.ask("GET", "/gateways?match=cg-191*&check=true")
     page.get_by_label("Registered").select_option("not registered")
-    expect(names).to_have_text(["cg-05-away"])
+    expect(names).to_have_text(["cg-191-away"])
     for_all = page.get_by_role("link", name="New job for all that fit")
     expect(for_all).to_have_attribute("aria-disabled", "true")
     expect(for_all).to_have_attribute(
@@ -189,15 +191,19 @@ def test_gateways_are_found_by_who_is_registered(page: Page, site: Site) -> None
     page.reload()
     expect(page.get_by_label("Registered")).to_have_value("false")
     page.get_by_label("Registered").select_option("registered")
-    expect(names).to_have_text(["cg-050"])
+    expect(names).to_have_text(["cg-191"])
     expect(page.get_by_text("registered", exact=True).last).to_have_attribute(
         "title", re.compile("^The controller said so at ")
     )
-    names.click()
+    page.get_by_label("Registered").select_option("any")
+    page.get_by_label("Labels").fill("nobody=has-this")
+    expect(for_all).to_have_attribute("title", "No gateway fits.")
+    page.get_by_label("Labels").fill("")
+    names.first.click()
     facts = page.get_by_role("region", name="Gateway", exact=True)
-    expect(facts).to_contain_text(re.compile(r"Isregistered.*Checked\d\d:.*Last resultnone"))
-    site.job("/system/time", ["cg-050"])
-    button(page, "Ask the controller now").click()
+    expect(facts).to_contain_text(re.compile(r"Isregistered.*Checked\d\d:.*Last seen.*Last result"))
+    site.job("/system/time", ["cg-191"])
+    button(page, "Check now").click()
     expect(facts).to_contain_text(re.compile(r"Last seen(just now|\d+ s ago).*Last resultresolved 200"))
 
 

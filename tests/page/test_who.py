@@ -88,7 +88,7 @@ def test_a_viewer_finds_all_that_changes_something_disabled_and_told_why(
         expect(page.get_by_text("by operator-1").first).to_be_visible()
         page.goto(f"http://127.0.0.1:{door.port}/#/gateways/a")
         expect(button(page, "Save labels and note")).to_have_attribute("title", why)
-        expect(button(page, "Ask the controller now")).to_be_enabled()
+        expect(button(page, "Check now")).to_be_enabled()
         page.goto(f"http://127.0.0.1:{door.port}/#/new")
         expect(page.get_by_text(why)).to_be_visible()
         expect(page.get_by_role("textbox")).to_have_count(0)

@@ -72,7 +72,7 @@ class Workload:
             if action < 0.5:
                 if self._has_room():
                     self._order()
-            elif action < 0.8:
+            elif action < 0.7:
                 self.look()
             elif action < 0.87:
                 self._label()

@@ -144,6 +144,22 @@ def test_an_answer_for_nobody_is_acknowledged_too(desk: MemoryDesk) -> None:
     until(lambda: desk.bus.acknowledged == [345], "it is acknowledged")
 
 
+def test_who_may_have_been_replaced_sends_and_acknowledges_nothing(
+    desk: MemoryDesk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = desk.create("a")
+    until(lambda: desk.bus.sent == [job.first], "it leaves")
+    with monkeypatch.context() as patch:
+        patch.setattr(desk.store, "may_act", lambda: False)
+        desk.answer(job.first)
+        until(lambda: desk.status(job.first) == "resolved", "it is on disk")
+        desk.create("b")
+        desk.dispatcher.look(lambda engine: None, WAIT_S)
+        assert (desk.bus.sent, desk.bus.acknowledged) == ([job.first], [])
+    until(lambda: desk.bus.acknowledged == [job.first % 1000], "the answer is acknowledged")
+    until(lambda: len(desk.bus.sent) == 2, "the other command leaves")
+
+
 def _broken(*_: Any) -> None:
     raise StoreError("The store cannot be read: Input/output error.")
 

@@ -1,5 +1,7 @@
 """Connections to PostgreSQL: how they are made, what their errors become, and a turn in one round trip."""
 
+import os
+import platform
 import re
 import select
 import uuid
@@ -69,8 +71,9 @@ class Door:
             )
         #: The address as it is shown.
         self.place = address
-        #: How this process is called in the database.
-        self.name = f"puppetmaster {uuid.uuid4().hex[:12]}"
+        #: How the sessions of this process are named in the database: 63 letters of ASCII at most.
+        host = platform.node().encode("ascii", "replace").decode("ascii")[:30]
+        self.name = f"puppetmaster {host}:{os.getpid()} {uuid.uuid4().hex[:8]}"
         self._given = {**DEFAULTS, **given, "application_name": self.name}
 
     @property

@@ -3,14 +3,19 @@
 A leader's every transaction names its epoch, so that whoever was replaced can write nothing more. It renews
 its lease with each turn, and from a thread of its own when there are none. Another process may take the lead
 when the lease is over, or when all sessions of the leader are gone, as they are soon after it was killed.
+
+A transaction is not all that a leader does: it sends and acknowledges. For that it has a window of trust, on
+its own monotonic clock, which is over before the lease is, and at once when a connection is lost.
 """
 
 import logging
+import math
 import os
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from threading import Event, Lock
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
 
 import psycopg
 
@@ -21,8 +26,10 @@ from puppetmaster.threads import Vital
 
 log = logging.getLogger("sanji.puppetmaster.store.postgres.lead")
 
-#: How long a lease is, and how often it is renewed.
-LEASE_S, RENEW_S = 5.0, 1.0
+#: How long a lease is, how often it is renewed, and by how much the window of trust is shorter.
+LEASE_S, RENEW_S, MARGIN_S = 5.0, 1.0, 1.0
+#: How often one that waits for the lead looks, and in how many looks in a row a leader has no session.
+LOOK_S, GONE = 0.2, 2
 
 _SEEN = """
 SELECT epoch, owner, lease_until > now(), EXISTS (
@@ -35,11 +42,12 @@ WHERE application_name = %s AND datname = current_database() AND pid <> pg_backe
 """
 _TAKE = """
 UPDATE buses SET epoch = epoch + 1, owner = %s, lease_until = now() + make_interval(secs => %s)
-WHERE id = %s AND epoch = %s RETURNING epoch
+WHERE id = %s AND epoch = %s RETURNING epoch, tunnel
 """
 _RENEW = """
 UPDATE buses SET lease_until = now() + make_interval(secs => %s) WHERE id = %s AND epoch = %s RETURNING 1
 """
+_REGISTER = "UPDATE buses SET tunnel = %s WHERE id = %s AND epoch = %s"
 _RELEASE = "UPDATE buses SET owner = NULL, lease_until = '-infinity' WHERE id = %s AND epoch = %s"
 
 
@@ -49,8 +57,20 @@ def end_process(why: str) -> NoReturn:
     os._exit(NotLeading.exit_code)
 
 
+class _Seen(NamedTuple):
+    """The row of the bus."""
+
+    epoch: int
+    #: The name of the leader's sessions; None: nobody leads.
+    owner: str | None
+    #: Whether its lease is not over.
+    valid: bool
+    #: Whether it has a session.
+    alive: bool
+
+
 class Lead:
-    """The lead of the bus: ``take`` it, and then ``keep`` it.
+    """The lead of the bus: ``take`` it, or ``wait`` for it, and then ``keep`` it.
 
     Args:
         door: where the database is.
@@ -65,6 +85,9 @@ class Lead:
         self._ended = ended
         #: Which leader this is, counted from the first one.
         self.epoch = 0
+        #: The tunnel on which the leader before us was registered; None: not known.
+        self.tunnel: str | None = None
+        self._trusted_until_s = -math.inf
         self._lock = Lock()  # guards _connection
         self._connection: Connection | None = connection
         self._over = Event()
@@ -77,26 +100,97 @@ class Lead:
             NotLeading: another process leads.
             psycopg.Error: the database cannot be used.
         """
-        assert self._connection is not None
-        epoch, owner, valid, alive = self._connection.execute(_SEEN, [BUS]).fetchone() or (0, None, 0, 0)
-        if owner is not None and valid and alive:
-            raise NotLeading(
-                f"Another puppetmaster leads with {self._door.place} (its sessions are named '{owner}'): "
-                "stop it, or give this one a database of its own."
-            )
-        if owner is not None:  # a transaction that it left open would hold us up
-            self._connection.execute(_END_SESSIONS, [owner])
-        taken = self._connection.execute(_TAKE, [self._door.name, LEASE_S, BUS, epoch]).fetchone()
-        if taken is None:
+        seen = self._look()
+        if seen.owner is not None and seen.valid and seen.alive:
+            raise NotLeading(f"{self._who_leads(seen)}: stop it, or give this one a database of its own.")
+        if not self._taken(seen):
             raise NotLeading(f"Another puppetmaster has just taken the lead with {self._door.place}.")
-        self.epoch = int(taken[0])
-        if owner is not None:
-            log.info("%s: the lead is taken over from '%s'", self._door.place, owner)
         return self.epoch
+
+    def wait(self, waiting: Callable[[str], None], pause: Callable[[float], object] = time.sleep) -> int:
+        """Take the lead as soon as it is free. Returns the epoch.
+
+        ``waiting`` is called again and again, with a sentence that says what is waited for.
+        """
+        gone, told, sessions_tell_s = 0, "", 0.0
+        while True:
+            try:
+                seen = self._look()
+                gone = 0 if seen.alive or time.monotonic() < sessions_tell_s else gone + 1
+                if (seen.owner is None or not seen.valid or gone >= GONE) and self._taken(seen):
+                    return self.epoch
+                said = f"{self._who_leads(seen)}: this one waits to take over."
+            except (psycopg.Error, OSError, StoreError) as error:
+                # A server that was started again has lost the leader's sessions too, not the leader.
+                sessions_tell_s = time.monotonic() + LEASE_S
+                said = str(error).strip()
+                close(self._connection)
+            if said != told:
+                log.info("%s", said, extra={"action": "standby"})
+                told = said
+            waiting(said)
+            pause(LOOK_S)
+
+    def _who_leads(self, seen: _Seen) -> str:
+        return f"Another puppetmaster leads with {self._door.place} (its sessions are named '{seen.owner}')"
+
+    def _look(self) -> _Seen:
+        found = self._connected().execute(_SEEN, [BUS]).fetchone()
+        assert found is not None
+        return _Seen(*found)
+
+    def _taken(self, seen: _Seen) -> bool:
+        """Take the lead, if nobody was faster."""
+        if seen.owner is not None:  # a transaction that it left open would hold us up
+            self._connected().execute(_END_SESSIONS, [seen.owner])
+        begun_s = time.monotonic()
+        taken = self._connected().execute(_TAKE, [self._door.name, LEASE_S, BUS, seen.epoch]).fetchone()
+        if taken is None:
+            return False
+        self.epoch, self.tunnel = int(taken[0]), taken[1]
+        self.renewed(begun_s)
+        if seen.owner is not None:
+            said = "%s: the lead is taken over from '%s'"
+            log.warning(said, self._door.place, seen.owner, extra={"action": "lead_taken"})
+        return True
+
+    def _connected(self) -> Connection:
+        if self._connection is None or self._connection.closed:
+            self._connection = self._door.connect()
+        return self._connection
 
     def keep(self) -> None:
         """Renew the lease from now on, until ``close``."""
         self._thread.start()
+
+    def renewed(self, begun_s: float) -> None:
+        """Note that a transaction that began at ``begun_s`` (monotonic clock) has renewed the lease."""
+        self._trusted_until_s = max(self._trusted_until_s, begun_s + LEASE_S - MARGIN_S)
+
+    def doubt(self) -> None:
+        """Note that a connection was lost: another process may take the lead now."""
+        self._trusted_until_s = -math.inf
+
+    @property
+    def trusted(self) -> bool:
+        """Whether no other process can have taken the lead yet. For any thread; asks nobody."""
+        return time.monotonic() < self._trusted_until_s
+
+    def confirm(self) -> bool:
+        """Ask the database whether we lead, and renew the lease. For any thread.
+
+        Returns False when it cannot be asked. When we do not lead, this does not return.
+        """
+        with self._lock:
+            led = self._renewed()
+        if led is False and not self._over.is_set():
+            self.lost()
+        return bool(led)
+
+    def register(self, tunnel: str | None) -> None:
+        """Keep the tunnel on which we are registered, for the next leader; if that fails, there is none."""
+        with self._lock, suppress(psycopg.Error, OSError, StoreError):
+            self._connected().execute(_REGISTER, [tunnel, BUS, self.epoch])
 
     def lost(self) -> NoReturn:
         """End: another process has taken the lead."""
@@ -104,21 +198,20 @@ class Lead:
 
     def _renew_on(self) -> None:
         while not self._over.wait(RENEW_S):
-            with self._lock:
-                renewed = self._renewed()
-            if not renewed and not self._over.is_set():
-                self.lost()
+            self.confirm()
 
-    def _renewed(self) -> bool:
-        """Renew the lease. Returns whether we lead still, as far as the database can be asked."""
+    def _renewed(self) -> bool | None:
+        """Renew the lease. Returns whether we lead; None: the database cannot be asked."""
+        begun_s = time.monotonic()
         try:
-            if self._connection is None or self._connection.closed:
-                self._connection = self._door.connect()
-            return bool(self._connection.execute(_RENEW, [LEASE_S, BUS, self.epoch]).fetchone())
+            led = bool(self._connected().execute(_RENEW, [LEASE_S, BUS, self.epoch]).fetchone())
         except (psycopg.Error, OSError, StoreError):  # the dispatcher meets the same, and says so
+            self.doubt()
             close(self._connection)
-            self._connection = None
-            return True
+            return None
+        if led:
+            self.renewed(begun_s)
+        return led
 
     def close(self) -> None:
         """Give the lead away, so that another process may take it at once."""

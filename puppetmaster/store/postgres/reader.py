@@ -8,6 +8,7 @@ import json
 import sys
 from array import array
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from functools import wraps
 from typing import Any, Concatenate, ParamSpec, TypeVar
@@ -20,6 +21,7 @@ from puppetmaster.model.job import Job
 from puppetmaster.model.notice import Owed
 from puppetmaster.model.request import OPEN, Item, Request
 from puppetmaster.model.selector import Operator, Requirement
+from puppetmaster.model.template import Template
 from puppetmaster.store.base import Filter, LastResult, Reader
 from puppetmaster.store.postgres.connection import Connection, sentence
 from puppetmaster.store.postgres.rows import column, decode, plain
@@ -52,11 +54,16 @@ def _reads(
 
 
 class PostgresReader(Reader):
-    """Look-ups over a connection, which ``connection`` gives. See ``store.base.Reader`` for the verbs."""
+    """Look-ups over a connection, which ``connection`` gives. See ``store.base.Reader`` for the verbs.
 
-    def __init__(self, connection: Callable[[], Connection], place: str) -> None:
+    ``fixed``: it sees one state throughout.
+    """
+
+    def __init__(self, connection: Callable[[], Connection], place: str, *, fixed: bool = False) -> None:
         self.place = place
         self._connection = connection
+        self._fixed = fixed
+        self._by_status: Counter[str | int] | None = None
 
     def _rows(self, sql: str, values: Sequence[Any] = ()) -> list[Row]:
         return self._connection().execute(sql, values).fetchall()
@@ -76,7 +83,7 @@ class PostgresReader(Reader):
 
     @_reads
     def jobs(self, where: Filter, *, limit: int | None = None, offset: int = 0) -> list[Job]:
-        """Jobs, newest first. ``where``: ``status``, ``name``, ``destination``, ``text``, ``failed``."""
+        """Jobs, newest first. ``where`` as in the port."""
         terms, values = _of_jobs(where)
         sql = f"SELECT id, doc FROM jobs WHERE {terms} ORDER BY id DESC LIMIT %s OFFSET %s"
         return self._as_jobs(self._rows(sql, [*values, limit, offset]))
@@ -135,8 +142,19 @@ class PostgresReader(Reader):
     @_reads
     def count_requests(self, where: Filter) -> int:
         """Number of requests that fit."""
+        if self._fixed and where.keys() == {"status"}:
+            status = where["status"]
+            counts = self._statuses()
+            return sum(counts[one] for one in {*([status] if isinstance(status, str | int) else status)})
         terms, values = _of_requests(where)
         return int(self._rows(f"SELECT count(*) FROM requests WHERE {terms}", values)[0][0])
+
+    def _statuses(self) -> Counter[str | int]:
+        """Number of requests by status. No index has it, so the table is read once for all of them."""
+        if self._by_status is None:
+            sql = f"SELECT status, count(*) FROM requests WHERE job NOT IN ({_HIDDEN}) GROUP BY status"
+            self._by_status = Counter(dict(self._rows(sql)))
+        return self._by_status
 
     @_reads
     def items(self, jobs: Iterable[int]) -> dict[int, Item]:
@@ -209,6 +227,26 @@ class PostgresReader(Reader):
             for name, id_, status, code, at, source in rows
         }
 
+    @_reads
+    def template(self, id_: int) -> Template | None:
+        """The template with this id; None: there is none."""
+        return self._as_template(self._rows("SELECT id, doc FROM templates WHERE id = %s", [id_]))
+
+    @_reads
+    def template_named(self, name: str) -> Template | None:
+        """The template of this name; None: there is none."""
+        sql = "SELECT id, doc FROM templates WHERE name = %s ORDER BY id LIMIT 1"
+        return self._as_template(self._rows(sql, [column(name)]))
+
+    @_reads
+    def template_ids(self) -> Sequence[int]:
+        """The ids of all templates, ascending."""
+        return [id_ for (id_,) in self._rows("SELECT id FROM templates ORDER BY id")]
+
+    def _as_template(self, rows: Sequence[Row]) -> Template | None:
+        made = (_made(Template.from_document, "template", id_, decode(doc)) for id_, doc in rows)
+        return next(made, None)
+
     def _as_jobs(self, rows: Iterable[Row]) -> list[Job]:
         return [_made(Job.from_document, "job", id_, decode(doc)) for id_, doc in rows]
 
@@ -259,6 +297,7 @@ def _saying(_: str, wanted: Any) -> Terms:
 _JOBS: dict[str, Callable[[str, Any], Terms]] = {
     "status": _one_of,
     "name": _one_of,
+    "template": _one_of,
     "failed": _failed,
     "destination": _destined,
     "text": _saying,

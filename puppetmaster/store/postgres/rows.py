@@ -13,6 +13,7 @@ from typing import Any
 from puppetmaster.model.gateway import Gateway
 from puppetmaster.model.job import Job
 from puppetmaster.model.request import FAILURES, OPEN, Item, Request
+from puppetmaster.model.template import Template
 from puppetmaster.store.base import REQUEST_BYTES, Changes, Ids
 from puppetmaster.store.postgres.connection import Call, Statement
 from puppetmaster.store.postgres.schema import CLUSTER
@@ -72,7 +73,7 @@ FENCE = Statement(
     "fence",
     """WITH fence AS (
         UPDATE buses SET turn = $3::bigint, next_job = $4::bigint, next_request = $5::bigint,
-            lease_until = now() + make_interval(secs => $6::float8)
+            next_template = $7::bigint, lease_until = now() + make_interval(secs => $6::float8)
         WHERE id = $1::int AND epoch = $2::bigint AND turn < $3::bigint RETURNING 1
     ) SELECT 1 / count(*) FROM fence""",
 )
@@ -105,6 +106,7 @@ _JOB = {
     "ended_s": "float8",
     "failed": "boolean",
     "large": "bigint",
+    "template": "bigint",
     "doc": "text",
 }
 JOBS = _upsert(
@@ -123,6 +125,7 @@ GATEWAYS = _upsert("gateways", {"name": "text", "labels": "jsonb", "doc": "text"
 OUTBOX = _upsert("outbox", {"id": "bigint", "doc": "text"}, ("doc",))
 #: A copy tells nothing that its original owes.
 NOTHING_OWED = Statement("clear_outbox", "DELETE FROM outbox")
+TEMPLATES = _upsert("templates", {"id": "bigint", "name": "text", "doc": "text"}, ("name", "doc"))
 #: Gateways that were discovered, and are named now, are as others. It is the last field of a document.
 NAMED = Statement(
     "name",
@@ -163,6 +166,7 @@ def _delete_ranges(table: str) -> Statement:
 
 NO_JOBS, NO_TRASH, NO_SENDINGS = _delete("jobs"), _delete("trash"), _delete("sendings")
 NO_OUTBOX = _delete("outbox")
+NO_TEMPLATES = _delete("templates")
 NO_SENDINGS_OF = _delete("sendings", "job")
 NO_REQUESTS, NO_ITEMS = _delete_ranges("requests"), _delete_ranges("items")
 #: Takes back what was made in a turn that is not to be: whatever has an id that was not given out.
@@ -196,10 +200,11 @@ def calls_of(changes: Changes, most_learned: int) -> list[Call]:
         calls.append(sendings((id_, one.id, one.job) for id_, one in changes.sendings.items()))
     calls += _removed(changes.deleted.values())
     calls += _gateways(changes, most_learned)
-    if changes.owed:
-        calls.append((OUTBOX, _turned((id_, encode(one.document())) for id_, one in changes.owed.items())))
-    if changes.told:
-        calls.append((NO_OUTBOX, [_lines(changes.told)]))
+    calls += _outbox(changes)
+    if changes.removed_templates:
+        calls.append((NO_TEMPLATES, [_lines(changes.removed_templates)]))
+    if changes.templates:
+        calls.append(templates(changes.templates.values()))
     return [call for call in calls if call is not None]
 
 
@@ -253,7 +258,8 @@ def jobs(some: Iterable[Job], large: Mapping[int, int]) -> Call:
         ended = (document["finishedAt"], document["endedBoot"], document["ended"])
         names = (_column(document["name"]), _column(document["key"]))
         marks = (one.id, one.first, one.total, document["status"])
-        rows.append((*marks, *names, *ended, failed, large.get(one.id, 0), encode(document)))
+        more = (failed, large.get(one.id, 0), one.template, encode(document))
+        rows.append((*marks, *names, *ended, *more))
     return JOBS, _turned(rows)
 
 
@@ -270,6 +276,11 @@ def gateways(some: Iterable[Gateway]) -> Call:
         labels = {column(key): column(value) for key, value in one.labels.items()}
         rows.append((column(one.name), json.dumps(labels), encode(document)))
     return GATEWAYS, _turned(rows)
+
+
+def templates(some: Iterable[Template]) -> Call:
+    """Put templates."""
+    return TEMPLATES, _turned((one.id, column(one.name), encode(one.document())) for one in some)
 
 
 def swept(job: int, first: int, total: int) -> list[Call]:
@@ -323,6 +334,15 @@ def _removed(deleted: Iterable[Job]) -> list[Call]:
 def _deleted(ranges: Sequence[range]) -> list[Call]:
     values = [_lines(one.start for one in ranges), _lines(one.stop for one in ranges)]
     return [(NO_REQUESTS, values), (NO_ITEMS, values)]
+
+
+def _outbox(changes: Changes) -> list[Call]:
+    calls: list[Call] = []
+    if changes.owed:
+        calls.append((OUTBOX, _turned((id_, encode(one.document())) for id_, one in changes.owed.items())))
+    if changes.told:
+        calls.append((NO_OUTBOX, [_lines(changes.told)]))
+    return calls
 
 
 def _gateways(changes: Changes, most: int) -> list[Call]:

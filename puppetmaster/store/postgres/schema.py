@@ -16,7 +16,9 @@ import psycopg
 from puppetmaster.errors import StoreError
 from puppetmaster.store.postgres.connection import Connection
 
-FORMAT = 1
+FORMAT = 3
+#: The format of tables that are made now, before the steps.
+FIRST_FORMAT = 1
 #: The bus of an installation that has one.
 BUS = 1
 #: Held while tables are made or changed.
@@ -36,6 +38,7 @@ CREATE TABLE buses (
     turn bigint NOT NULL DEFAULT 0,    -- counts what they committed
     owner text,                        -- the name of the leader's sessions; null: nobody leads
     lease_until timestamptz NOT NULL DEFAULT '-infinity',
+    tunnel text,                       -- on which the leader is registered with the controller
     next_job bigint NOT NULL,
     next_request bigint NOT NULL
 ) WITH (fillfactor = 10);
@@ -88,15 +91,31 @@ CREATE TABLE gateways (
     labels jsonb NOT NULL,
     doc text NOT NULL
 );
+"""
+NAMES = ("meta", "buses", "jobs", "items", "requests", "sendings", "trash", "gateways")
+
+#: What the steps add to them.
+ADDED = ("templates", "outbox")
+
+_TEMPLATES = """
+ALTER TABLE buses ADD COLUMN next_template bigint NOT NULL DEFAULT 1;
+ALTER TABLE jobs ADD COLUMN template bigint;
+CREATE INDEX jobs_template ON jobs (template) WHERE template IS NOT NULL;
+CREATE TABLE templates (
+    id bigint PRIMARY KEY,
+    name text COLLATE "C" NOT NULL,
+    doc text NOT NULL
+);
+CREATE INDEX templates_name ON templates (name);
+"""
+_OUTBOX = """
 CREATE TABLE outbox (
     id bigint PRIMARY KEY,
     doc text NOT NULL
 );
 """
-NAMES = ("meta", "buses", "jobs", "items", "requests", "sendings", "trash", "gateways", "outbox")
-
 #: Format -> the statements that lead to it from the one before, and the new ``least``.
-STEPS: Mapping[int, tuple[str, int]] = {}
+STEPS: Mapping[int, tuple[str, int]] = {2: (_TEMPLATES, 1), 3: (_OUTBOX, 1)}
 
 #: Which cluster and database this is.
 CLUSTER = """
@@ -117,7 +136,7 @@ def make(connection: Connection, installation: str, first_request: int, place: s
             raise StoreError(foreign(place))
         connection.execute(TABLES)
         connection.execute(
-            f"INSERT INTO meta SELECT 1, %s, %s, %s, ({CLUSTER})", [FORMAT, FORMAT, installation]
+            f"INSERT INTO meta SELECT 1, %s, %s, %s, ({CLUSTER})", [FIRST_FORMAT, FIRST_FORMAT, installation]
         )
         sql = "INSERT INTO buses (id, next_job, next_request) VALUES (%s, 1, %s)"
         connection.execute(sql, [BUS, first_request])

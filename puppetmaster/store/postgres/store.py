@@ -8,6 +8,7 @@ import logging
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from itertools import chain
 from queue import Empty, Full, LifoQueue
 from typing import NoReturn
@@ -16,6 +17,7 @@ import psycopg
 
 from puppetmaster.errors import StoreError
 from puppetmaster.model.job import FINAL, JobStatus
+from puppetmaster.model.template import Template
 from puppetmaster.model.why import Reason
 from puppetmaster.store.base import (
     MOST_LEARNED,
@@ -29,6 +31,7 @@ from puppetmaster.store.base import (
     Store,
     ahead,
     first_request_id,
+    switched_off,
     waiting_for_a_person,
 )
 from puppetmaster.store.datadir import Known
@@ -51,13 +54,19 @@ class PostgresStore(Store):
     Args:
         address: such as ``postgresql://host/database``.
         known: what this machine remembers of the database that it used last; None: nothing.
+        waiting: is told again and again what is waited for, while another process leads; None: then we do
+            not wait.
         ended: see ``Lead``.
 
     Raises SettingsError, StoreError, NotLeading.
     """
 
     def __init__(
-        self, address: str, known: Known | None = None, ended: Callable[[str], NoReturn] = end_process
+        self,
+        address: str,
+        known: Known | None = None,
+        waiting: Callable[[str], None] | None = None,
+        ended: Callable[[str], NoReturn] = end_process,
     ) -> None:
         self._door = Door(address)
         self.place = self._door.place
@@ -68,11 +77,10 @@ class PostgresStore(Store):
         try:
             with as_store_error(f"{self.place} cannot be used"):
                 installation = self._made_ready(connection, known)
-                self.known = Known(installation, self._lead.take())
-                for format_ in schema.bring_up(connection):
-                    log.info("%s is brought to format %s", self.place, format_)
-                copied = schema.moved(connection) or (known is not None and known.epoch >= self.known.epoch)
+                epoch = self._lead.take() if waiting is None else self._lead.wait(waiting)
+                self.known = Known(installation, epoch)
             self._lead.keep()
+            copied = self._brought_up() or (known is not None and known.epoch >= epoch)
             self._turns = Turns(self._door, self._lead)
             self.now = PostgresReader(self._writing, self.place)
             self._begin(copied=copied)
@@ -92,8 +100,20 @@ class PostgresStore(Store):
             )
         return installation
 
+    def _brought_up(self) -> bool:
+        """Bring the tables up to date. Returns whether they are a copy, in another cluster or database."""
+        connection = self._door.connect()
+        try:
+            with as_store_error(f"{self.place} cannot be used"):
+                schema.check(connection, self.place)  # another leader may have changed it meanwhile
+                for format_ in schema.bring_up(connection):
+                    log.info("%s is brought to format %s", self.place, format_)
+                return schema.moved(connection)
+        finally:
+            connection.close()
+
     def _begin(self, *, copied: bool) -> None:
-        """Abandon the drafts of an earlier process. In a copy: leave out ids, and pause the open jobs."""
+        """Abandon the drafts of an earlier process. In a copy: leave out ids, and send nothing by itself."""
         calls: list[Call] = [(rows.ABANDONED, [])]
         ids = self.ids
         if copied:
@@ -103,7 +123,14 @@ class PostgresStore(Store):
             going = self.now.jobs({"status": [JobStatus.PENDING.value, JobStatus.DISPATCHING.value]})
             paused = [waiting_for_a_person(job, reason) for job in going if job.ending is None]
             calls += [(rows.OWNED, []), (rows.NOTHING_OWED, []), *([rows.jobs(paused, {})] if paused else [])]
+            held = [switched_off(one, reason) for one in self._templates() if one.scheduled]
+            calls += [rows.templates(held)] if held else []
         self._turns.write(calls, ids)
+
+    def _templates(self) -> Iterator[Template]:
+        for id_ in self.now.template_ids():
+            if (found := self.now.template(id_)) is not None:
+                yield found
 
     def _writing(self) -> Connection:
         if self._closed:
@@ -118,7 +145,16 @@ class PostgresStore(Store):
     @property
     def ids(self) -> Ids:
         """The next ids, as last committed."""
-        return Ids(self._turns.ids.next_job, self._turns.ids.next_request)
+        return replace(self._turns.ids)
+
+    @property
+    def tunnel(self) -> str | None:
+        """The tunnel on which the leader before us was registered; None: not known."""
+        return self._lead.tunnel
+
+    @tunnel.setter
+    def tunnel(self, name: str | None) -> None:
+        self._lead.register(name)
 
     @property
     def size_bytes(self) -> int:
@@ -135,7 +171,7 @@ class PostgresStore(Store):
         """How many bytes the tables take on the server's disk. For any thread. Raises StoreError."""
         sql = "SELECT sum(pg_total_relation_size(name::regclass)) FROM unnest(%s::text[]) AS name"
         with self._snapshot() as connection, as_store_error(f"{self.place} cannot be read"):
-            found = connection.execute(sql, [list(schema.NAMES)]).fetchone()
+            found = connection.execute(sql, [[*schema.NAMES, *schema.ADDED]]).fetchone()
         return int(found[0]) if found else 0
 
     def commit(self, changes: Changes) -> None:
@@ -159,6 +195,14 @@ class PostgresStore(Store):
         with suppress(psycopg.Error):  # soon PostgreSQL does this by itself
             self._writing().execute("ANALYZE")
         self.known = Known(installation, self.known.epoch)
+
+    def may_act(self) -> bool:
+        """Whether no other process can have taken the lead yet."""
+        return self._lead.trusted
+
+    def confirm(self) -> bool:
+        """Ask the database whether this process leads. When another one does, this one ends."""
+        return self._lead.confirm()
 
     def sweep(self) -> bool:
         """Remove the next part of removed jobs. Returns whether there was any. Raises StoreError."""
@@ -197,7 +241,7 @@ class PostgresStore(Store):
     def reading(self) -> Iterator[Reader]:
         """A reader of one committed state, for any thread. Raises StoreError."""
         with self._snapshot() as connection:
-            yield PostgresReader(lambda: connection, self.place)
+            yield PostgresReader(lambda: connection, self.place, fixed=True)
 
     @contextmanager
     def _snapshot(self) -> Iterator[Connection]:

@@ -12,6 +12,7 @@ from typing import Any
 from puppetmaster.model.gateway import Gateway
 from puppetmaster.model.job import Job
 from puppetmaster.model.request import Item, Request
+from puppetmaster.model.template import Template
 from puppetmaster.store import transfer
 from puppetmaster.store.base import Ids
 from puppetmaster.store.datadir import FILE_NAME, Known
@@ -33,6 +34,7 @@ _PARTS = {
     "requests": f"SELECT id, doc FROM requests WHERE id > %s {_NOT_THROWN}",
     "gateways": "SELECT * FROM (SELECT row_number() OVER (ORDER BY name) AS id, doc FROM gateways) "
     "AS numbered WHERE id > %s",
+    "templates": "SELECT id, doc FROM templates WHERE id > %s",
 }
 
 
@@ -43,16 +45,18 @@ def export(address: str, file: Path) -> int:
         connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
         installation = schema.check(connection, door.place)
         found = connection.execute(
-            "SELECT next_job, next_request, (SELECT count(*) FROM jobs) FROM buses WHERE id = %s",
+            "SELECT next_job, next_request, next_template, (SELECT count(*) FROM jobs) FROM buses "
+            "WHERE id = %s",
             [schema.BUS],
         ).fetchone()
         assert found is not None
-        next_job, next_request, jobs = found
+        next_job, next_request, next_template, jobs = found
         meta = {
             "format": migrations.FORMAT,
             "installation": installation,
             "nextJob": next_job,
             "nextRequest": next_request,
+            "nextTemplate": next_template,
         }
         members = {"meta": iter([f'\n"1": {json.dumps(meta)}'])}
         members |= {name: _documents(connection, sql) for name, sql in _PARTS.items()}
@@ -78,7 +82,7 @@ def import_(file: Path, address: str) -> tuple[int, Known]:
         jobs = transfer.import_(file, Path(place))
         with closing(SqliteTinyDB(Path(place) / FILE_NAME, read_only=True)) as db:
             meta = db.table("meta").get(doc_id=1)
-            ids = Ids(meta["nextJob"], meta["nextRequest"])
+            ids = Ids(meta["nextJob"], meta["nextRequest"], meta["nextTemplate"])
             store.fill(_calls(db), ids, meta["installation"])
         return jobs, store.known
 
@@ -96,6 +100,8 @@ def _calls(db: SqliteTinyDB) -> Iterator[Sequence[Call]]:
         yield [rows.sendings((id_, one["request"], one["job"]) for id_, one in some)]
     for some in _in_parts(db, "gateways"):
         yield [rows.gateways(Gateway.from_document(one) for _, one in some)]
+    for some in _in_parts(db, "templates"):
+        yield [rows.templates(Template.from_document(id_, one) for id_, one in some)]
 
 
 def _in_parts(db: SqliteTinyDB, name: str) -> Iterator[list[tuple[int, dict[str, Any]]]]:

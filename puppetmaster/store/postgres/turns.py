@@ -27,7 +27,7 @@ SETTLE_S = 3.0
 PAUSE_S = 0.1
 
 #: The number of a turn of unknown outcome -> one more than it if it was not committed, two more if it was. To
-#: ask twice gives the same.
+#: ask twice gives the same. (docs/model/takeover.pml only reads the number.)
 _CLAIM = """
 UPDATE buses SET turn = CASE WHEN turn IN (%(turn)s, %(turn)s + 2) THEN %(turn)s + 2 ELSE %(turn)s + 1 END,
     lease_until = now() + make_interval(secs => %(lease)s)
@@ -50,12 +50,12 @@ class Turns:
         #: Whether a turn was committed that its caller was told of as failed.
         self._to_undo = False
         with as_store_error(f"{door.place} cannot be read"):
-            sql = "SELECT turn, next_job, next_request FROM buses WHERE id = %s"
+            sql = "SELECT turn, next_job, next_request, next_template FROM buses WHERE id = %s"
             found = self._connected().execute(sql, [BUS]).fetchone()
         assert found is not None
         self._turn = int(found[0])
         #: The next ids, as last committed.
-        self.ids = Ids(int(found[1]), int(found[2]))
+        self.ids = Ids(*map(int, found[1:]))
 
     @property
     def connection(self) -> Connection:
@@ -96,7 +96,7 @@ class Turns:
         connections.pipeline(connection, calls)
 
     def _fence(self, turn: int, ids: Ids) -> Call:
-        values = (BUS, self._lead.epoch, turn, ids.next_job, ids.next_request, LEASE_S)
+        values = (BUS, self._lead.epoch, turn, ids.next_job, ids.next_request, LEASE_S, ids.next_template)
         return FENCE, [str(one) for one in values]
 
     def _write(self, calls: Sequence[Call], ids: Ids) -> None:
@@ -104,18 +104,20 @@ class Turns:
         connection = self._connected()
         if self._in_doubt:
             self._to_undo = self._committed(connection) or self._to_undo
-        turn = self._turn + 1
+        turn, begun_s = self._turn + 1, time.monotonic()
         before = undone(self.ids) if self._to_undo else []
         try:
             self._run(connection, [self._fence(turn, ids), *before, *calls])
         except Lost:
             self._turn, self._in_doubt = turn, True
+            self._lead.doubt()
             raise
         except psycopg.errors.DivisionByZero:
             self._lead.lost()
         except psycopg.Error as error:
             raise StoreError(f"{self._place} cannot be written: {connections.sentence(error)}.") from error
         self._turn = turn
+        self._lead.renewed(begun_s)
 
     def _settle(self, calls: Sequence[Call], ids: Ids, lost: Lost) -> None:
         """Find out whether the turn was committed; if not, commit it again. Raises NotKnown."""
@@ -138,6 +140,7 @@ class Turns:
 
     def _committed(self, connection: Connection) -> bool:
         """Settle the doubt. Returns whether the turn was committed. Raises StoreError: it cannot be asked."""
+        begun_s = time.monotonic()
         values = {"turn": self._turn, "lease": LEASE_S, "bus": BUS, "epoch": self._lead.epoch}
         with as_store_error(f"{self._place} cannot be read"):
             found = connection.execute(_CLAIM, values).fetchone()
@@ -145,6 +148,7 @@ class Turns:
             self._lead.lost()
         committed = int(found[0]) == self._turn + 2
         self._turn, self._in_doubt = int(found[0]), False
+        self._lead.renewed(begun_s)
         log.info(
             "%s: the turn at which the connection was lost was %scommitted",
             self._place,

@@ -17,7 +17,8 @@ from puppetmaster.model.job import Job
 from puppetmaster.model.notice import Owed
 from puppetmaster.model.request import FAILURES, OPEN, Item, Request, RequestStatus
 from puppetmaster.model.selector import Operator, Requirement
-from puppetmaster.store.base import Filter, LastResult, Reader
+from puppetmaster.model.template import Template
+from puppetmaster.store.base import PLAIN, Filter, LastResult, Reader
 from puppetmaster.store.sqlite.documents import Contains, Except, Fields, Present, SqliteTinyDB, Where
 
 T = TypeVar("T")
@@ -70,6 +71,7 @@ class SqliteReader(Reader):
         self._requests, self._sendings = db.table("requests"), db.table("sendings")
         self._trash, self._gateways = db.table("trash"), db.table("gateways")
         self._outbox = db.table("outbox")
+        self._templates = db.table("templates")
 
     @_reads
     def job(self, id_: int) -> Job | None:
@@ -85,8 +87,8 @@ class SqliteReader(Reader):
 
     @_reads
     def jobs(self, where: Filter, *, limit: int | None = None, offset: int = 0) -> list[Job]:
-        """Jobs, newest first. ``where``: ``status``, ``name``, ``destination``, ``text``, ``failed``."""
-        plain = {field: value for field, value in where.items() if field in ("status", "name")}
+        """Jobs, newest first. ``where`` as in the port."""
+        plain = {field: value for field, value in where.items() if field in PLAIN}
         if len(plain) == len(where):
             return self._as_jobs(self._jobs.page(where, order="desc", limit=limit, offset=offset))
         page = self.job_ids(where)[offset : None if limit is None else offset + limit]
@@ -95,7 +97,7 @@ class SqliteReader(Reader):
     @_reads
     def job_ids(self, where: Filter) -> list[int]:
         """The ids of jobs, newest first. ``where`` as for ``jobs``."""
-        plain = {field: value for field, value in where.items() if field in ("status", "name")}
+        plain = {field: value for field, value in where.items() if field in PLAIN}
         ids = self._jobs.ids(plain).tolist()[::-1]
         if "failed" in where:
             failed = self._with_failures()
@@ -212,6 +214,21 @@ class SqliteReader(Reader):
         """All that webhooks are owed, by ascending number."""
         return [_made(Owed.from_document, "notice", one.doc_id, one) for one in self._outbox.all()]
 
+    @_reads
+    def template(self, id_: int) -> Template | None:
+        """The template with this id; None: there is none."""
+        return self._as_template(self._templates.get(doc_id=id_))
+
+    @_reads
+    def template_named(self, name: str) -> Template | None:
+        """The template of this name; None: there is none."""
+        return self._as_template(self._templates.get(Fields(name=name)))
+
+    @_reads
+    def template_ids(self) -> Sequence[int]:
+        """The ids of all templates, ascending."""
+        return self._templates.ids()
+
     @contextmanager
     def snapshot(self) -> Iterator["SqliteReader"]:
         """Let all look-ups inside see one state of the file."""
@@ -233,6 +250,11 @@ class SqliteReader(Reader):
 
     def _as_jobs(self, documents: Iterable[Any]) -> list[Job]:
         return [_made(Job.from_document, "job", document.doc_id, document) for document in documents]
+
+    def _as_template(self, document: Any) -> Template | None:
+        if document is None:
+            return None
+        return _made(Template.from_document, "template", document.doc_id, document)
 
     def _as_items(self, documents: Iterable[Any]) -> dict[int, Item]:
         return {one.doc_id: _made(Item.from_document, "item", one.doc_id, one) for one in documents}

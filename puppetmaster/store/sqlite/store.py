@@ -7,8 +7,10 @@
               with "draft" for jobs whose requests are still being written: until then they do not exist
     sendings  message id -> {"request", "job"}, for messages that went out under another id than the request's
     outbox    a number -> Owed.document(): what webhooks are to be told
+    templates id -> Template.document()
     gateways  a number -> Gateway.document(): those that were put, and those that were a destination
-    meta      1 -> {"format", "installation", "nextJob", "nextRequest", "generation", "inode", "undone"}
+    meta      1 -> {"format", "installation", "nextJob", "nextRequest", "nextTemplate", "generation", "inode",
+              "undone"}
 
 The dispatcher's thread writes, through ``commit``: one durable transaction for any number of changes. All
 other threads read through ``reading()``, which shows one committed state of the file.
@@ -33,6 +35,7 @@ from puppetmaster.model.gateway import Gateway
 from puppetmaster.model.job import FINAL, Job, JobStatus
 from puppetmaster.model.notice import Owed
 from puppetmaster.model.request import Item, Request
+from puppetmaster.model.template import Template
 from puppetmaster.model.why import Reason, Said
 from puppetmaster.store.base import (
     FIELDS,
@@ -46,6 +49,7 @@ from puppetmaster.store.base import (
     Store,
     ahead,
     first_request_id,
+    switched_off,
     waiting_for_a_person,
 )
 from puppetmaster.store.datadir import FILE_NAME as FILE_NAME  # for modules that know the store only
@@ -66,13 +70,14 @@ ROOM = (
 )
 
 INDEXES: Indexes = {
-    "jobs": [("status",), ("name",), Partial(("key",))],
+    "jobs": [("status",), ("name",), Partial(("key",)), Partial(("template",))],
     "items": [("job",)],
     "requests": [("status", "job"), Fixed(("destination",))],
     "sendings": [("job",)],
     "trash": [],
     "gateways": [Fixed(("name",))],
     "outbox": [],
+    "templates": [],
 }
 
 #: After these errors SQLite has not written the mark that completes a commit.
@@ -175,7 +180,7 @@ class SqliteStore(Store):
             _abandon_drafts(db)
             if "gateways" not in db.tables():
                 learn_gateways(db)
-            pause_open_jobs(db, self.path, COPIED)
+            send_nothing(db, self.path, COPIED)
             db.table("outbox").truncate()  # the original tells it
             db.table("meta").upsert(Document(meta, doc_id=1))
         return meta
@@ -268,6 +273,9 @@ class SqliteStore(Store):
             self._put("outbox", changes.owed)
             if changes.told:
                 self._db.table("outbox").remove(doc_ids=changes.told)
+            self._put("templates", changes.templates)
+            if changes.removed_templates:
+                self._db.table("templates").remove(doc_ids=changes.removed_templates)
             if changes.ids:
                 self._db.table("meta").put([(1, meta)])
 
@@ -302,7 +310,7 @@ class SqliteStore(Store):
         if changes.completed:
             trash.remove(doc_ids=changes.completed)
 
-    def _put(self, table: str, changed: Mapping[int, Item | Request | Job | Owed]) -> None:
+    def _put(self, table: str, changed: Mapping[int, Item | Request | Job | Owed | Template]) -> None:
         if changed:
             self._db.table(table).put((id_, one.document()) for id_, one in changed.items())
 
@@ -421,11 +429,13 @@ def learn_gateways(db: SqliteTinyDB) -> None:
     db.table("gateways").put((id_, Gateway(name=name).document()) for id_, name in enumerate(names, 1))
 
 
-def pause_open_jobs(db: SqliteTinyDB, path: Path, reason: Said) -> None:
-    """Pause all jobs in a file that would send by themselves, so that a person decides."""
+def send_nothing(db: SqliteTinyDB, path: Path, reason: Said) -> None:
+    """Pause all jobs in a file, and switch all schedules off, so that a person decides."""
     going = SqliteReader(db, path).jobs({"status": [JobStatus.PENDING.value, JobStatus.DISPATCHING.value]})
     paused = (waiting_for_a_person(job, reason) for job in going if job.ending is None)
     db.table("jobs").put((job.id, job.document()) for job in paused)
+    templates = (Template.from_document(one.doc_id, one) for one in db.table("templates").all())
+    db.table("templates").put((one.id, switched_off(one, reason).document()) for one in templates)
 
 
 @contextmanager
@@ -446,8 +456,10 @@ def _rest(job: Job) -> dict[str, Any]:
 
 
 def _ids(meta: Mapping[str, Any]) -> Ids:
-    return Ids(next_job=meta["nextJob"], next_request=meta["nextRequest"])
+    return Ids(
+        meta["nextJob"], meta["nextRequest"], meta.get("nextTemplate", 1)
+    )  # earlier versions have none
 
 
 def _stored(ids: Ids) -> dict[str, int]:
-    return {"nextJob": ids.next_job, "nextRequest": ids.next_request}
+    return {"nextJob": ids.next_job, "nextRequest": ids.next_request, "nextTemplate": ids.next_template}

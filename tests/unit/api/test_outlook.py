@@ -193,3 +193,29 @@ def test_what_is_sent_twice(methods: str, given: dict[str, Any], sentence: str) 
 )
 def test_what_may_not_be_meant_is_told(given: dict[str, Any], sentences: list[str]) -> None:
     assert told(**given)[4:] == sentences
+
+
+NIGHTLY = {"cron": "0 1 * * *", "duration": 3600}
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({}, ["the next one opens at 2026-01-03T01:00:00.000Z. Outside of them requests wait."]),
+        ({"maintenance": {**NIGHTLY, "cron": "0 3 * * *"}}, ["is open until 2026-01-02T04:00:00.000Z."]),
+        ({"startAt": "2026-01-04T01:30:00Z"}, ["is open until 2026-01-04T02:00:00.000Z."]),
+        (
+            {"timeout": 60},
+            ["opens at 2026-01-03T01:00:00.000Z.", "Its timeout is over before a window opens"],
+        ),
+        ({"timeout": 1e6}, ["opens at 2026-01-03T01:00:00.000Z."]),
+    ],
+)
+def test_when_requests_may_be_sent(given: dict[str, Any], expected: list[str]) -> None:
+    found = [one for one in told(**{"maintenance": NIGHTLY, **given}) if "window" in one]
+    assert len(found) == len(expected)
+    assert all(part in one for part, one in zip(expected, found, strict=True))
+    if "maintenance" not in given:
+        assert found[0].startswith(
+            "Requests are sent only in maintenance windows of 3600 s, at 0 1 * * * (UTC)"
+        )

@@ -147,6 +147,13 @@ def test_the_others_are_compared_with_the_largest_that_is_resolved() -> None:
     assert other["diff"] == [{"path": "v", "good": 1, "here": 2}, {"path": "w", "here": 0}]
 
 
+@pytest.mark.parametrize("status", [RequestStatus.SKIPPED, RequestStatus.CANCELED])
+def test_those_that_were_not_sent_are_not_compared(status: RequestStatus) -> None:
+    unsent = replace(request(2, "b", None), status=status)
+    _, group = fold([request(1, "a", {"v": 1}), unsent], full=True, diff=True)
+    assert "diff" not in group
+
+
 def test_without_a_good_one_there_is_nothing_to_compare_with() -> None:
     requests = [request(1, "a", 1, code=500), request(2, "b", 2, code=500)]
     assert all("diff" not in group for group in fold(requests, full=True, diff=True))

@@ -632,6 +632,33 @@ def test_where_we_are_known_and_reached_nothing_is_done(bench: Bench) -> None:
     assert rival.deleted.qsize() == 1, "it is ours to take back"
 
 
+def test_the_tunnel_of_an_earlier_process_is_gone_on_with_while_our_resources_are_locked(
+    bench: Bench,
+) -> None:
+    """A caller's POST was lost with that process, and nobody is registered anew before its time is over."""
+
+    def controller(message: Message) -> Message:
+        known = message["resource"].startswith(DEPENDENCY)
+        return {"code": 200, "data": {"resources": ["/a", OWN]}} if known else {"code": 423, "data": {}}
+
+    bench.link.controller = controller
+    bench.registration.adopts = True
+    bench.registration.connected()
+    assert bench.registered() == 1
+    assert bench.accepted.empty()
+
+
+def test_what_nobody_answers_on_is_not_gone_on_with(bench: Bench) -> None:
+    rival = Rival(bench.link, "/a", OWN)
+    bench.link.door = None
+    bench.registration.adopts = True
+    bench.registration.connected()
+    rival.deleted.get(timeout=20)
+    bench.link.door = ME
+    assert bench.registered() == 1
+    assert bench.accepted.get(timeout=20) == ("model", "808")
+
+
 @pytest.mark.usefixtures("_impatient")
 def test_a_copy_of_our_data_directory_is_named(bench: Bench) -> None:
     rival = Rival(bench.link, "/a", OWN)

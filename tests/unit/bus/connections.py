@@ -39,12 +39,21 @@ class Ear(logging.Handler):
         self.messages: queue.Queue[Received] = queue.Queue()
         self.refused: queue.Queue[tuple[str, ...]] = queue.Queue()
         self.room: queue.Queue[None] = queue.Queue()
+        #: What it is told when it asks whether it may connect; when there is no more: that it may.
+        self.permits: list[bool] = []
         self.connection = Connection(
             ("127.0.0.1", port),
             login or Credentials(),
             client_id,
             [(INBOX, 1)],
-            Listener(lambda: self.ups.put(None), self._down, self._take, self.refused.put, self._room),
+            Listener(
+                lambda: self.ups.put(None),
+                self._down,
+                self._take,
+                self.refused.put,
+                self._room,
+                lambda: self.permits.pop(0) if self.permits else True,
+            ),
         )
 
     def _down(self, unsent: tuple[int, ...], tried: Tried | None) -> None:

@@ -111,6 +111,29 @@ def test_between_two_tries_to_connect_it_waits(monkeypatch: pytest.MonkeyPatch) 
     assert not ear.connection.thread.is_alive()
 
 
+def test_without_a_permit_it_neither_connects_nor_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who connects last has the session: one that was replaced must not take it back."""
+    monkeypatch.setattr(connection_module, "AGAIN_S", 0.01)
+    monkeypatch.setattr("puppetmaster.bus.credentials.Attempts.wait_s", lambda *_: 0.01)
+    script = Script()
+    ear = Ear(script.port)
+    ear.permits = [False, False, True, False]
+    ear.connection.start()
+    try:
+        script.accept()
+        assert ear.permits == [False], "it did not connect before"
+        script.hear()
+        script.say(b"\x20\x02\x00\x00")
+        with pytest.raises(EOFError):  # and it did not stay
+            script.hear()
+        script.welcome()
+        ear.ups.get(timeout=WAIT_S)
+    finally:
+        ear.connection.stop(5)
+        script.close_client()
+        script.listener.close()
+
+
 class Dripping:
     """A broker that says a byte, and a byte, and never enough."""
 

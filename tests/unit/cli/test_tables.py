@@ -140,6 +140,16 @@ def test_requests_of_which_the_same_is_to_be_said(screen: Screen, capsys: pytest
     assert len(same) == tables.requests(screen, same)
 
 
+def test_a_group_that_was_skipped_names_no_request(
+    screen: Screen, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The id would be that of one gateway's earlier step."""
+    text = "not sent: request 2147483649, an earlier step, ended as error"
+    group = {"count": 3, "status": "skipped", "code": None, "destinations": ["cg-[1-3]"]}
+    tables.results(screen, [{**group, "sample": {"request": 1, "result": {"message": text}}}])
+    assert "not sent: an earlier step ended as error" in " ".join(" ".join(lines(capsys)).split())
+
+
 def test_results_with_many_patterns(screen: Screen, capsys: pytest.CaptureFixture[str]) -> None:
     """A terminal gets the first, unless all are wanted; a pipe gets all."""
     names = [f"cg-{number}" for number in range(1, 40, 2)]

@@ -41,6 +41,8 @@ def test_nothing_is_sent_while_nothing_can_be_made_durable(world: World) -> None
     world.advance(10)
     assert world.sent == []
     assert why(world, job.first) == "The disk is full."
+    with pytest.raises(Unavailable, match="Nothing was changed: The disk is full"):
+        world.do(lambda engine: engine.forget_gateway("a"))
     write_again(world)
     assert len(world.sent) == 2
     assert world.statuses(job) == ["sent", "sent"]

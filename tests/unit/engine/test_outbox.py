@@ -1,12 +1,15 @@
 """What webhooks are owed: with the change that it tells of, or not at all."""
 
+from collections.abc import Callable
+
 import pytest
 
 from puppetmaster.api import bodies
 from puppetmaster.engine import outbox
 from puppetmaster.engine.engine import Engine
 from puppetmaster.model.job import Job
-from puppetmaster.model.notice import Hook, Notice, Owed
+from puppetmaster.model.notice import Hook, Notice
+from puppetmaster.model.template import Outcome, Told
 from puppetmaster.store.base import Changes
 from tests.unit.engine.verbs import CANCELED, answer, control, delete, names
 from tests.virtual import World, body
@@ -149,4 +152,23 @@ def test_without_webhooks_nothing_is_owed(world: World) -> None:
     job: Job = world.create(body("post", "a", notify=["ops"]))
     control(world, job, CANCELED, force=True)
     assert world.store.now.owed() == []
-    assert isinstance(Owed, type)
+
+
+def test_a_schedule_that_does_not_start_its_job_is_told(told: World) -> None:
+    asked = {"name": "nightly", "schedule": {"cron": "0 3 * * *"}}
+    job = {**body("post", "a"), "notify": ["ops"]}
+    new = bodies.parse_template({**asked, "job": job}, 10)
+    template = told.do(lambda engine: engine.put_template(None, new))
+    late = Told(Outcome.FAILED, "2026-03-02T03:00:00.000Z", "not started: no gateway is found")
+    again = Told(Outcome.STARTED, "2026-03-03T03:00:00.000Z", "job 1 was started")
+
+    def tell(one: Told) -> Callable[[Engine], object]:
+        return lambda engine: engine.templates._tell(template, template.record, one)
+
+    for one in (late, late, again):
+        told.run(tell(one))
+    assert [one.hook for one in told.store.now.owed()] == ["ops", "audit"]
+    notice = told.store.now.owed()[0].notice
+    assert (notice.type, notice.subject) == ("puppetmaster.schedule.notStarted", "/templates/1")
+    assert notice.data["message"] == "not started: no gateway is found"
+    assert notice.data["template"] == {"id": 1, "name": "nightly"}

@@ -56,6 +56,15 @@ def test_the_way(route: str, statuses: tuple[bool | None, ...], direct: bool) ->
     assert presence.direct("cg-1") is direct
 
 
+@pytest.mark.parametrize(("route", "ways"), [("remote", "no no"), ("direct", "yes yes"), ("auto", "yes no")])
+def test_the_ways_of_all(route: str, ways: str) -> None:
+    presence = Presence(route)
+    said(presence, True)
+    kept = presence.ways()
+    presence.forget_all()
+    assert [kept("cg-1"), kept("cg-2")] == [one == "yes" for one in ways.split()]
+
+
 @pytest.mark.parametrize("route", ["direct", "auto"])
 def test_where_no_answer_could_be_heard_nothing_goes_directly(route: str) -> None:
     presence = Presence(route)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -19,18 +20,21 @@ CHECK_S = 60.0
 class Fleet:
     """A world in which gateways are asked for in turn, and the controller that answers."""
 
-    def __init__(self, *known: str, here: Iterable[str] = (), check_s: float = CHECK_S) -> None:
+    def __init__(self, *known: str, here: Iterable[str] = (), **settings: Any) -> None:
         self.here = set(here)
         self.asked: list[tuple[float, str]] = []
-        self.answers = True
-        self.world = World(replace(SETTINGS, gateway_check_s=check_s), owners=self.owned, checks=True)
+        #: Whether one owner answers for all.
+        self.many = False
+        given = replace(SETTINGS, **{"gateway_check_s": CHECK_S, **settings})
+        self.world = World(given, owners=self.owned, checks=True)
         self.start_s = self.world.clock.now_s()
         if known:
             self.put(*known)
 
     def owned(self, name: str) -> Iterable[str] | None:
         self.asked.append((self.world.clock.now_s() - self.start_s, name))
-        return [f"/remote/{name}"] if name in self.here else None
+        own = [f"/remote/{name}"] if name in self.here else None
+        return ["/remote/+"] if self.many else own
 
     def put(self, *known: str) -> None:
         self.world.do(lambda engine: engine.put_gateways([Put(name=name) for name in known]))
@@ -112,7 +116,7 @@ def test_destinations_of_a_new_job_come_first() -> None:
 
 
 def test_nobody_is_asked_for_in_turn_where_that_is_off() -> None:
-    fleet = Fleet("a", here=["a"], check_s=0)
+    fleet = Fleet("a", here=["a"], gateway_check_s=0)
     fleet.world.create(body("get", "b", startAt=iso(fleet.world.clock.wall_s() + 3600)))
     fleet.world.advance(600)
     assert fleet.asked == []
@@ -133,7 +137,7 @@ def test_a_question_without_an_answer_is_given_up_and_asked_again_in_its_turn() 
 
 def test_an_owner_of_many_says_nothing_of_one() -> None:
     fleet = Fleet("a")
-    fleet.world.owners = lambda _: ["/remote/+"]
+    fleet.many = True
     fleet.world.advance(1)
     known = fleet.world.do(lambda engine: engine.known(["a"]))["a"]
     assert known == Known(None, None, known.checked_at, None)
@@ -143,6 +147,16 @@ def test_an_owner_of_many_says_nothing_of_one() -> None:
     fleet.world.owners = lambda name: ["/remote/+", f"/remote/{name}"]
     fleet.world.advance(CHECK_S)
     assert fleet.said("a") == [True]
+
+
+def test_where_one_owner_answers_for_all_few_are_asked_for() -> None:
+    fleet = Fleet(*names(500))
+    fleet.many = True
+    fleet.world.advance(10)
+    assert len(fleet.asked) == pytest.approx(20 + 2 * 9, abs=5)
+    fleet.many = False
+    fleet.world.advance(10)
+    assert len(fleet.asked) > 100, "one of its own is enough"
 
 
 def test_after_a_restart_of_the_controller_all_are_asked_for_anew() -> None:
@@ -180,11 +194,22 @@ def test_what_is_forgotten_is_not_asked_for() -> None:
     assert [name for _, name in fleet.asked] == ["b"]
 
 
+def test_where_requests_go_directly_nobody_is_asked_for() -> None:
+    fleet = Fleet("a", route="direct")
+    fleet.world.advance(CHECK_S)
+    done: list[int] = []
+    fleet.world.run(lambda engine: engine.ask_now(["a"], lambda: done.append(1)))
+    assert (fleet.asked, done) == ([], [1])
+    fleet.world.run(lambda engine: engine.refused(presence=False, direct=True))
+    fleet.world.advance(CHECK_S)
+    assert fleet.asked != [], "they go through the controller now"
+
+
 # -- seen ----------------------------------------------------------------------------------------------
 
 
 def test_who_registers_is_asked_for_soon_and_known_from_then_on() -> None:
-    fleet = Fleet("a", check_s=3600)
+    fleet = Fleet("a", gateway_check_s=3600)
     fleet.world.advance(1)
     assert fleet.said("a") == [False]
     fleet.here |= {"a", "x"}
@@ -219,7 +244,7 @@ def test_a_registration_that_was_refused_discovers_nobody() -> None:
 
 
 def test_who_deregisters_is_asked_for_soon() -> None:
-    fleet = Fleet("a", "b", "c", here=["a", "b", "c"], check_s=3600)
+    fleet = Fleet("a", "b", "c", here=["a", "b", "c"], gateway_check_s=3600)
     fleet.registers("both", "/remote/b", "/remote/c")
     fleet.world.advance(2)
     fleet.here = set()

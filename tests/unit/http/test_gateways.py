@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from puppetmaster.api import fleet, kinds
-from puppetmaster.bus.client import Owners
+from puppetmaster.bus.client import BridgeChanged, Owners
 from puppetmaster.engine.engine import Engine
 from puppetmaster.errors import StoreError
 from puppetmaster.model.request import RequestStatus
@@ -159,6 +159,19 @@ def test_a_plan_says_nothing_of_gateways_whose_owner_answers_for_many(
     plan = door.ask("POST", "/jobs", {**batch("a"), "dryRun": True}).json
     assert (plan["registration"]["unknown"], plan["registration"]["unanswered"]) == (1, 0)
     assert not any("registered" in one for one in plan["plan"])
+
+
+@pytest.mark.parametrize(("route", "missing"), [("direct", []), ("auto", ["b"]), ("remote", ["a", "b"])])
+def test_those_that_are_reached_directly_need_not_be_registered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, route: str, missing: list[str]
+) -> None:
+    with running(tmp_path, gateway_check_s=0, route=route) as door:
+        Controller(door, monkeypatch)
+        door.app.site.dispatcher.post([BridgeChanged("a", connected=True)])
+        plan = door.ask("POST", "/jobs", {**batch("a", "b"), "dryRun": True}).json
+        found = plan["registration"]
+        assert (found["gateways"], found["names"], found["unanswered"]) == (2, missing, 0)
+        assert any("registered" in one for one in plan["plan"]) is bool(missing)
 
 
 def test_when_it_last_gave_a_sign_of_itself(door: Door) -> None:

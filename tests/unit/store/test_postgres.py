@@ -360,3 +360,14 @@ def test_sessions_are_named_so_that_they_can_be_found(store: PostgresStore, sql:
 def test_a_server_that_does_not_wait_for_the_disk_is_told_to(where: str) -> None:
     with closing(PostgresStore(f"{where}%20-csynchronous_commit%3Doff")) as store:
         assert store._turns.connection.execute("SHOW synchronous_commit").fetchone() == ("on",)
+
+
+def test_requests_of_all_statuses_are_counted_at_once(store: PostgresStore) -> None:
+    fill(store, 1, 2)
+    with store.reading() as reader:
+        before = [reader.count_requests({"status": "pending"})]
+        asked = reader._rows  # type: ignore[attr-defined]
+        reader._rows = None  # type: ignore[attr-defined]
+        more = [reader.count_requests({"status": one}) for one in ("sent", ["pending", "pending"], [])]
+        reader._rows = asked  # type: ignore[attr-defined]
+    assert (before, more) == ([6], [0, 6, 0])

@@ -1,10 +1,11 @@
 """Who leads a bus, and what becomes of those that do not."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from threading import Event
+from types import SimpleNamespace
 from typing import Any, NoReturn
 
 import psycopg
@@ -12,7 +13,8 @@ import pytest
 
 from puppetmaster.errors import NotLeading, StoreError
 from puppetmaster.store.base import Changes
-from puppetmaster.store.postgres import lead
+from puppetmaster.store.postgres import lead, turns
+from puppetmaster.store.postgres.lead import LEASE_S, MARGIN_S
 from puppetmaster.store.postgres.store import PostgresStore
 from sandbox.process import Process
 from tests.postgres import address
@@ -36,9 +38,9 @@ class Ended(BaseException):
 class Leader(PostgresStore):
     """A store that notes that its process would have ended."""
 
-    def __init__(self, where: str) -> None:
+    def __init__(self, where: str, waiting: Callable[[str], None] | None = None) -> None:
         self.over = Event()
-        super().__init__(where, ended=self._ended)
+        super().__init__(where, waiting=waiting, ended=self._ended)
 
     def _ended(self, why: str) -> NoReturn:
         assert "Another puppetmaster has taken the lead" in why
@@ -144,10 +146,11 @@ def test_a_database_that_is_away_for_longer_than_the_lease_ends_nobody(
         patch.setattr(first._door, "connect", away)
         row("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = '"
             + first._door.name + "'")  # fmt: skip
-        assert first._lead._renewed()
-        assert first._lead._renewed()
+        assert not first.confirm()
+        assert not first.confirm()
         row("UPDATE buses SET lease_until = now()")
-    assert first._lead._renewed()
+    assert first.confirm()
+    assert not first.over.is_set()
     assert row("SELECT lease_until > now() FROM buses").fetchone() == (True,)
     fill(first, 1)
 
@@ -171,3 +174,163 @@ def test_the_end_of_a_process_that_lost_the_lead() -> None:
     with Process("lost", [sys.executable, "-c", code]) as process:
         assert process.wait(WAIT_S) == 75
         assert "It is lost. This process ends." in process.output()
+
+
+# One that waits
+
+
+class Waits:
+    """What a standby is told; ``then`` is done at the third look."""
+
+    def __init__(self, then: Callable[[], object], monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(lead, "LOOK_S", 0.01)
+        self.said: list[str] = []
+        self._then = then
+
+    def __call__(self, said: str) -> None:
+        self.said.append(said)
+        if len(self.said) == 3:
+            self._then()
+
+
+def test_a_standby_takes_over_from_who_stops(
+    first: Leader, where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(first, 1)
+    waits = Waits(first.close, monkeypatch)
+    with closing(Leader(where, waits)) as second:
+        assert "Another puppetmaster leads with" in waits.said[0]
+        assert "this one waits to take over" in waits.said[0]
+        assert second.known.epoch == 2
+        fill(second, 2)
+        assert len(everything(second)[0]) == 2
+
+
+def test_a_standby_takes_over_from_who_was_killed_before_its_lease_is_over(
+    where: str, row: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Process("leader", [sys.executable, "-c", LEADS, where], ready="leads") as process:
+        waits = Waits(process.kill, monkeypatch)
+        with closing(Leader(where, waits)) as second:
+            assert second.known.epoch == 2
+
+
+def test_a_standby_takes_over_from_who_stands_still(
+    first: Leader, where: str, row: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits = Waits(lambda: row("UPDATE buses SET lease_until = now()"), monkeypatch)
+    with closing(Leader(where, waits)):
+        with pytest.raises(Ended):
+            fill(first, 1)
+        assert first.over.is_set()
+
+
+def test_of_two_that_wait_one_takes_over(first: Leader, where: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    third = list[Leader]()
+
+    def faster() -> None:
+        first.close()
+        third.append(Leader(where))
+
+    waits = Waits(faster, monkeypatch)
+    real = lead.Lead._look
+
+    def look(self: lead.Lead) -> Any:
+        """At the fourth look of the second the first is seen to be gone, and the third has been faster."""
+        seen = real(self)
+        if len(waits.said) == 3 and third and not third[0].over.is_set():
+            waits.said.append("late")
+            return seen._replace(epoch=seen.epoch - 1, owner=None)
+        if len(waits.said) == 6:
+            third[0].close()
+        return seen
+
+    monkeypatch.setattr(lead.Lead, "_look", look)
+    with closing(Leader(where, waits)) as second:
+        assert second.known.epoch == 3
+        assert not third[0].over.is_set()
+
+
+def test_a_server_that_is_started_again_makes_nobody_a_leader(
+    first: Leader, where: str, row: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All sessions are gone then, the leader's and the standby's."""
+    real = lead.Lead._look
+
+    def look(self: lead.Lead) -> Any:
+        if len(waits.said) == 5:
+            raise StoreError("the server is away")
+        seen = real(self)
+        return seen._replace(alive=False) if len(waits.said) in (6, 7, 8) else seen
+
+    monkeypatch.setattr(lead.Lead, "_look", look)
+    waits = Waits(lambda: None, monkeypatch)
+
+    def waiting(said: str) -> None:
+        waits(said)
+        if len(waits.said) == 12:
+            first.close()
+
+    with closing(Leader(where, waiting)) as second:
+        assert waits.said[5] == "the server is away"
+        assert len(waits.said) >= 12, "its sessions said nothing for a while"
+        assert second.known.epoch == 2
+    assert not first.over.is_set()
+
+
+# The window of trust
+
+
+def test_who_renews_may_act_until_shortly_before_the_lease_is_over(
+    first: Leader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now_s = [1000.0]
+    monkeypatch.setattr(lead, "time", SimpleNamespace(monotonic=lambda: now_s[0], sleep=None))
+    first._lead.doubt()
+    assert not first.may_act()
+    assert first.confirm()
+    now_s[0] += LEASE_S - MARGIN_S - 0.01
+    assert first.may_act()
+    now_s[0] += 0.02
+    assert not first.may_act()
+
+
+def test_a_turn_renews_too(first: Leader) -> None:
+    first._lead.doubt()
+    fill(first, 1)
+    assert first.may_act()
+
+
+def test_who_has_lost_a_connection_may_not_act_until_it_was_renewed(
+    first: Leader, row: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away() -> NoReturn:
+        raise StoreError("away")
+
+    assert first.may_act()
+    with monkeypatch.context() as patch:
+        patch.setattr(first._door, "connect", away)
+        patch.setattr(turns, "SETTLE_S", 0.0)
+        ends = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = '{}'"
+        row(ends.format(first._door.name))
+        with pytest.raises(StoreError):
+            fill(first, 1)
+        assert not first.may_act()
+        assert not first.confirm(), "nobody can be asked"
+    assert first.confirm()
+    assert first.may_act()
+
+
+def test_who_does_not_lead_gets_no_permit(first: Leader, row: Any) -> None:
+    row("UPDATE buses SET epoch = epoch + 1")
+    with pytest.raises(Ended):
+        first.confirm()
+    assert first.over.is_set()
+
+
+def test_the_tunnel_of_who_led_is_known_to_the_next_one(first: Leader, where: str) -> None:
+    assert first.tunnel is None
+    first.tunnel = "808"
+    first.close()
+    with closing(PostgresStore(where)) as second:
+        assert second.tunnel == "808"

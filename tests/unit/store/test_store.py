@@ -363,7 +363,17 @@ def test_any_tinydb_opens_the_file(store: SqliteStore) -> None:
     changes = creation(1, key="k")
     store.commit(changes)
     with TinyDB(store.path, storage=SqliteStorage, read_only=True) as db:
-        assert db.tables() == {"jobs", "items", "requests", "sendings", "trash", "meta", "gateways", "outbox"}
+        assert db.tables() == {
+            "jobs",
+            "items",
+            "requests",
+            "sendings",
+            "trash",
+            "meta",
+            "gateways",
+            "templates",
+            "outbox",
+        }
         (job,) = db.table("jobs").search(where("key") == "k")
         assert (job.doc_id, job) == (1, changes.jobs[1].document())
         assert db.table("requests").count(where("status") == "pending") == 3

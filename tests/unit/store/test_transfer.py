@@ -74,12 +74,21 @@ def _everything(
 def test_tinydb_reads_an_export(store: SqliteStore, tmp_path: Path) -> None:
     assert export(tmp_path / "data", tmp_path / "all.json") == 2
     with TinyDB(tmp_path / "all.json") as plain:
-        assert plain.tables() == {"meta", "jobs", "items", "requests", "sendings", "gateways"}
+        assert plain.tables() == {
+            "meta",
+            "jobs",
+            "items",
+            "requests",
+            "sendings",
+            "gateways",
+            "templates",
+        }
         assert dict(plain.table("meta").all()[0]) == {
             "format": FORMAT,
             "installation": store.installation,
             "nextJob": 3,
             "nextRequest": SECOND + 3,
+            "nextTemplate": 1,
             **store.marks,
         }
         jobs = plain.table("jobs")
