@@ -404,6 +404,18 @@ def gateways(known: Mapping[str, Any], limits: Mapping[str, Any]) -> Iterator[Ch
         )
         # A fleet behind the remote bundle may have no bridges at all.
         yield Check("gateways", "ok" if in_force == "remote" else "warn", says)
+    yield from _known(known, in_force)
+
+
+def _known(known: Mapping[str, Any], in_force: str) -> Iterator[Check]:
+    """Check whether the controller knows the gateways that are known here; nothing by an earlier bundle."""
+    registered, missing = known.get("registered", 0), known.get("notRegistered", 0)
+    if in_force == "direct" or not (registered or missing):
+        return
+    says = f"{registered} registered, {missing} not registered"
+    if not registered:
+        says += ": the controller knows none of those that are known here: look whether a remote bundle runs"
+    yield Check("known", "ok" if registered else "warn", says)
 
 
 def _route(in_force: str, wanted: str) -> Check:

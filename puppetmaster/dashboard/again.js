@@ -41,6 +41,27 @@ export async function again(id) {
   };
 }
 
+/** The job of a template in the form: `{values, notes, template}`. Throws what `call` throws. */
+export async function ofTemplate(id) {
+  const { data: template } = await call("GET", `/templates/${id}`);
+  const { batch: [first, ...more], name, ...given } = template.job;
+  const to = first.__request?.destination ?? first.__request?.__destination ?? first.__destination;
+  const named = typeof to === "string" ? [to] : Array.isArray(to) ? to : null;
+  const data = write(first.data ?? {});
+  const notes = [];
+  if (more.length) notes.push(`It has ${number(more.length + 1)} commands, and this form has one: here is the first.`);
+  if (given.onFail === "stop") notes.push("It stops at a gateway after a failure (onFail): with one command there is nothing to stop.");
+  if (first.code !== undefined) notes.push("It sends events, which have a code. This form cannot: it would send commands.");
+  return {
+    template,
+    values: {
+      ...typed(given), name: name ?? "", method: first.method.toLowerCase(), resource: first.resource, data: data === "{}" ? "" : data,
+      ...named ? { to: foldInOrder(named).join("\n") } : typedTo(to),
+    },
+    notes,
+  };
+}
+
 /** What its first item asked for instead of naming its gateways, if these are all there are of it; else undefined. */
 function asked({ targets = [] }, count) {
   return targets.find(({ item, found }) => item === 0 && found === count);

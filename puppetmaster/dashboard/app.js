@@ -12,6 +12,8 @@ import { keys } from "./keys.js";
 import { denied, link, setCaller, setLink } from "./link.js";
 import { Live } from "./live.js";
 import { NewJobView } from "./newjob.js";
+import { TemplateView } from "./template.js";
+import { TemplatesView } from "./templates.js";
 import { bridges, utc } from "./words.js";
 
 const main = document.getElementById("main");
@@ -125,6 +127,8 @@ function viewOf({ parts, parameters }) {
   if (name === "jobs" && id === undefined) return new JobsView(main, parameters, state);
   if (name === "gateways" && id === undefined) return new GatewaysView(main, parameters, state);
   if (name === "gateways" && parts.length === 2 && plain(id)) return new GatewayView(main, plain(id), parameters, state);
+  if (name === "templates" && id === undefined) return new TemplatesView(main, state);
+  if (name === "templates" && parts.length === 2 && /^[1-9]\d{0,15}$/.test(id)) return new TemplateView(main, Number(id), state);
   if (name === "new" && id === undefined && denied("operator")) return new DeniedView(main, denied("operator"));
   if (name === "new" && id === undefined) return new NewJobView(main, state);
   const known = name === "jobs" && /^[1-9]\d{0,15}$/.test(id) && TABS.includes(tab) && parts.length < 4;
@@ -141,7 +145,8 @@ function route() {
   for (const anchor of document.querySelectorAll("[data-nav]")) {
     const ofGateways = view instanceof GatewaysView || view instanceof GatewayView;
     const ofNew = view instanceof NewJobView || view instanceof DeniedView;
-    const mine = anchor.dataset.nav === (ofNew ? "new" : ofGateways ? "gateways" : "jobs");
+    const ofTemplates = view instanceof TemplatesView || view instanceof TemplateView;
+    const mine = anchor.dataset.nav === (ofNew ? "new" : ofGateways ? "gateways" : ofTemplates ? "templates" : "jobs");
     if (mine && !(view instanceof UnknownView)) anchor.setAttribute("aria-current", "page");
     else anchor.removeAttribute("aria-current");
   }

@@ -30,7 +30,8 @@ export class Head {
     this.about = el("div", { class: "about" });
     this.element = el("div", {},
       el("p", { class: "crumbs" }, el("a", { href: list.hash }, "Jobs"), " / ", copyable(String(id), "the id of this job"),
-        el("a", { class: "again", href: `#/new?job=${id}` }, "Run again with changes")),
+        this.origin = el("span"),
+        el("span", { class: "again" }, el("a", { href: `#/new?job=${id}&save=true` }, "Save as template"), " · ", el("a", { href: `#/new?job=${id}` }, "Run again with changes"))),
       el("section", { class: "panel job-head", "aria-label": "Job" },
         el("div", { class: "headline" },
           el("div", { class: "title" }, this.name, this.badge),
@@ -67,6 +68,9 @@ export class Head {
     for (const [status, chip] of this.counts) {
       text(chip.count, number(job.counts[status]));
       chip.classList.toggle("none", job.counts[status] === 0);
+    }
+    if (job.template && !this.origin.firstChild) {
+      this.origin.append(" · of ", el("a", { href: `#/templates/${job.template}` }, `template ${job.template}`));
     }
     this.actions.update(job);
     this.waves.update(job);

@@ -69,8 +69,8 @@ export class JobView {
   }
 
   /** The address is another one: true when it is of this job, and is shown. */
-  moved({ parts: [, id, tab = TABS[0]], parameters }) {
-    if (!this.head || this.live.ended || Number(id) !== this.id || !TABS.includes(tab)) return false;
+  moved({ parts: [name, id, tab = TABS[0]], parameters }) {
+    if (name !== "jobs" || !this.head || this.live.ended || Number(id) !== this.id || !TABS.includes(tab)) return false;
     this.restore(tab, parameters);
     const { drawer } = this;
     if (drawer && this.requested !== drawer.id) {

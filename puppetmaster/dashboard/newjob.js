@@ -1,7 +1,7 @@
 // A new job: what, to whom, under which policies; a dry run before anything is sent.
 
 import { read, write } from "./address.js";
-import { again } from "./again.js";
+import { again, ofTemplate } from "./again.js";
 import { Unanswered, call } from "./api.js";
 import { notify, say } from "./dialogs.js";
 import { el, facts, time } from "./dom.js";
@@ -36,9 +36,12 @@ export class NewJobView {
     this.live = new Live("/jobs/ws", { state });
     const { parameters } = read();
     const job = parameters.get("job");
+    const template = parameters.get("template");
+    this.saving = parameters.get("save") === "true";
     const whom = Object.keys(WHOM).filter((name) => parameters.has(name));
     if (whom.length) this.whom(Object.fromEntries(whom.map((name) => [name, parameters.get(name)])));
     else if (/^\d+$/.test(job ?? "")) this.again(job);
+    else if (/^\d+$/.test(template ?? "")) this.ofTemplate(template);
     else this.restore(Draft.found());
   }
 
@@ -49,11 +52,25 @@ export class NewJobView {
       const { values, notes } = await again(id);
       if (this.ended) return;
       this.form.fill(values);
-      this.tell(["This is ", linkTo(id), " again. Change what you like: a new job is made of it."], notes);
+      this.tell(["This is ", linkTo(id), this.saving ? ". The dry run lets you save it as a template." : " again. Change what you like: a new job is made of it."], notes);
       write("new", {});
       this.changed();
     } catch (error) {
       this.tell([`Job ${id} could not be loaded. ${error.message}`]);
+    }
+  }
+
+  /** The job of a template stands in the form: to be run now with changes, or to be changed. */
+  async ofTemplate(id) {
+    try {
+      const { values, notes, template } = await ofTemplate(id);
+      if (this.ended) return;
+      this.template = template;
+      this.form.fill(values);
+      this.tell(["This is the job of ", linkToTemplate(template), ". Change what you like: the dry run lets you start it, or keep it in the template."], notes);
+      this.changed();
+    } catch (error) {
+      this.tell([`Template ${id} could not be loaded. ${error.message}`]);
     }
   }
 
@@ -85,6 +102,7 @@ export class NewJobView {
   }
 
   clear() {
+    this.template = null;
     this.form.fill({});
     this.forget();
     this.draft.forget();
@@ -142,9 +160,9 @@ export class NewJobView {
     const command = `${method.toUpperCase()} ${resource}`;
     const [first] = job.requests;
     // The same key for each press of the button: it starts one job however often it is pressed.
-    const key = `page-${[...crypto.getRandomValues(new Uint32Array(4))].map((word) => word.toString(36)).join("")}`;
+    const seen = { names, key: `page-${[...crypto.getRandomValues(new Uint32Array(4))].map((word) => word.toString(36)).join("")}` };
     const start = el("button", {
-      type: "button", class: method === "get" ? "primary" : "danger", onclick: () => this.start(asked, { key, names }, start),
+      type: "button", class: method === "get" ? "primary" : "danger", onclick: () => this.start(asked, seen, start),
     }, `Start: ${command} on ${plural(total, "gateway")}`);
     this.form.fail([]);
     this.hint.hidden = true;
@@ -166,11 +184,35 @@ export class NewJobView {
       ...this.absent(asked, job.registration),
       method === "get" ? null : el("p", { class: "warning" }, `${method.toUpperCase()} is not a read: it changes these gateways.`),
       el("div", { class: "actions" }, start),
+      this.keeping(asked, job),
     ].filter(Boolean));
     this.plan.focus();
     start.disabled = true;
     setTimeout(() => { start.disabled = false; }, UNREAD_MS);
     say(`Dry run: ${plural(total, "request")}`);
+  }
+
+  /** What keeps the job that was seen: in the template that it is of, or in a new one. */
+  keeping(asked, job) {
+    const { template } = this;
+    const name = el("input", { type: "text", id: "template-name", name: "template-name", autocomplete: "off", maxlength: "128", value: template?.name ?? job.name ?? "" });
+    const fault = el("p", { class: "fault", role: "alert", hidden: true });
+    const save = el("button", { type: "button", class: this.saving ? "primary" : "" }, template ? "Keep it in the template" : "Save as template");
+    save.addEventListener("click", async () => {
+      save.disabled = true;
+      try {
+        // A time to start is of this one job: a template has a schedule.
+        const { startAt, ...kept } = asked.job;
+        const body = `{"name":${JSON.stringify(name.value.trim())},"job":${written({ ...asked, job: kept })}}`;
+        const { data } = template ? await call("PUT", `/templates/${template.id}`, body) : await call("POST", "/templates", body);
+        location.hash = `#/templates/${data.id}`;
+      } catch (error) {
+        save.disabled = false;
+        fault.hidden = false;
+        fault.textContent = [error.message, ...(error.errors ?? []).slice(1).map(({ path, message }) => `${path}: ${message}.`)].join(" ");
+      }
+    });
+    return el("div", { class: "keeping-it" }, el("div", { class: "field" }, el("label", { for: "template-name" }, "Name of the template"), name), el("div", { class: "actions" }, save), fault);
   }
 
   /** What becomes of requests to gateways that are not registered, and how to leave these out. */
@@ -194,7 +236,7 @@ export class NewJobView {
     button.disabled = true;
     try {
       if (!Array.isArray(asked.item.__request.destination) && !(await this.still(asked, seen))) return;
-      const { data } = await call("POST", "/jobs", written(asked, { key: seen.key }));
+      const { data } = await call("POST", this.template ? `/templates/${this.template.id}/jobs` : "/jobs", written(this.beside(asked), { key: seen.key }));
       this.draft.started(data.id);
       location.hash = `#/jobs/${data.id}`;
     } catch (error) {
@@ -205,6 +247,12 @@ export class NewJobView {
         notify(`${error.message} Press the button again: the job is not started twice.`, "error");
       } else this.refused(error);
     }
+  }
+
+  /** What the template has and the form has not is left out: what is started is what was seen. */
+  beside(asked) {
+    const without = Object.keys(this.template?.job ?? {}).filter((name) => name !== "batch" && !(name in asked.job));
+    return { ...asked, job: { ...Object.fromEntries(without.map((name) => [name, null])), ...asked.job } };
   }
 
   /** Whether the gateways that fit are those of the dry run; else the plan is another one, and is shown. */
@@ -234,6 +282,10 @@ export class NewJobView {
 /** The gateways of a dry run, in the order of its requests. */
 function namesIn({ requests }) {
   return requests.map((request) => request.__request.destination);
+}
+
+function linkToTemplate({ id, name }) {
+  return el("a", { href: `#/templates/${id}` }, name);
 }
 
 function linkTo(id) {

@@ -9,7 +9,8 @@ const LABELS = {
   concurrency: "In flight at most", rate: "Sent per second", requestTimeout: "Answer within", deliveryTimeout: "Waits for gateways",
   timeout: "Whole job within", "retry.attempts": "Attempts at most", "retry.on": "Retry after", "retry.delay": "Before a retry",
   "retry.factor": "Each further delay, times", "retry.maxDelay": "Delays at most", "abort.errors": "Abort: failures allowed",
-  "abort.after": "Abort: not before", idempotent: "May be sent twice", startAt: "Starts at", notify: "Tells webhooks",
+  "abort.after": "Abort: not before", idempotent: "May be sent twice", "maintenance.cron": "Window opens at",
+  "maintenance.duration": "Window is open for", "maintenance.timezone": "Window's time zone", startAt: "Starts at", notify: "Tells webhooks",
 };
 /** The form has one command, of which there is no other to stop, and runs nothing again. */
 const ELSEWHERE = ["onFail", "rerun.job", "rerun.status"];
@@ -153,6 +154,10 @@ const SAID = {
     },
   },
   idempotent: { say: (value) => (value ? "yes" : "not what may have run") },
+  maintenance: {
+    label: "Sent only in windows",
+    say: ({ cron, duration, timezone }) => `at ${cron} (${timezone ?? KNOWN["maintenance.timezone"].default}), for ${seconds(duration)} each`,
+  },
   startAt: { say: (value) => moment(value) },
   notify: { say: (value) => value.join(", ") },
 };

@@ -2,7 +2,7 @@
 
 import re
 
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from tests.page_site import Site, button, ended, open_job, shoot, too_wide
 
@@ -64,6 +64,30 @@ def test_gateways_that_fit_meanwhile_are_shown_and_not_started(page: Page, site:
     plan.get_by_role("button", name="Start: GET /system/time on 3 gateways").click()
     ended(page, "resolved")
     assert site.ask("GET", f"/jobs/{page.url.rpartition('/')[2]}")["totalCount"] == 3
+
+
+def test_a_start_that_nobody_answered_is_found_whoever_fits_by_then(page: Page, site: Site) -> None:
+    labelled(site, "unheard", THREE[:1])
+    filled(page, site, "unheard")
+    button(page, "Dry run").click()
+    start = page.get_by_role("button", name="Start: GET /system/time on 1 gateway")
+    lost: list[str] = []
+
+    def lose(route: Route) -> None:
+        """Let a start arrive, and lose its answer, once."""
+        if lost or "dryRun" in (route.request.post_data or "dryRun"):
+            route.continue_()
+            return
+        lost.append(str(route.fetch().json()["id"]))
+        route.abort()
+
+    page.route("**/jobs", lose)
+    start.click()
+    expect(page.get_by_role("alert")).to_contain_text("the job is not started twice")
+    labelled(site, "unheard", THREE)
+    start.click()
+    ended(page, "resolved")
+    assert lost == [page.url.rpartition("/")[2]]
 
 
 def test_what_is_wrong_with_whom_it_is_for_is_told_at_its_field(page: Page, site: Site) -> None:

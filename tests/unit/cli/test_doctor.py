@@ -233,6 +233,8 @@ def test_how_long_messages_may_be(carried: Mapping[str, Any], mark: str, says: s
         (NOBODY, {}, "gateways", "ok", "no bridge says who is away"),
         ({**NOBODY, **DIRECT}, DIRECT, "gateways", "warn", "turn their notifications on"),
         ({**NOBODY, "watched": False}, {"presence": "off"}, "gateways", "ok", "set PUPPETMASTER_PRESENCE"),
+        ({"registered": 9, "notRegistered": 1}, {}, "known", "ok", "9 registered, 1 not registered"),
+        ({"registered": 0, "notRegistered": 2}, {}, "known", "warn", "look whether a remote bundle runs"),
         (
             {**NOBODY, **DIRECT, "watched": False},
             {**DIRECT, "presence": "off"},
@@ -246,6 +248,12 @@ def test_the_gateways(gateways: Any, limits: Any, name: str, mark: str, says: st
     told = {"gateways": {**GOOD["gateways"], **gateways}, "limits": {**GOOD["limits"], **limits}}
     check = {one.name: one for one in system(**told)}[name]
     assert (check.mark, says in check.says) == (mark, True), check.says
+
+
+@pytest.mark.parametrize("gateways", [{}, {**DIRECT, "notRegistered": 1}])
+def test_nothing_is_said_of_whom_the_controller_knows(gateways: Any) -> None:
+    told = {"gateways": {**GOOD["gateways"], **gateways}, "limits": {**GOOD["limits"], **gateways}}
+    assert "known" not in {check.name for check in system(**told)}
 
 
 def test_nothing_is_said_of_gateways_without_a_bus_or_by_an_earlier_bundle() -> None:
