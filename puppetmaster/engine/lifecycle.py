@@ -190,6 +190,8 @@ class Lifecycle:
                 self._delivery.let_go(request)
         self._background.clear_away(job_id, requests, self.close)
         ended = job.after(job.ending or JobEvent.CANCEL, self._moment.at)
+        ended = ended.noted(What.ENDED, self._moment.at, by=by, why=ended.reason)
+        self._state.note_happened(ended, ended.events[-1])
         self._state.count_dropped(left, ended)
         log.info("job %s removed by %s: %s", job_id, by, _summary(ended), extra={"action": "job_removed"})
         return ended
