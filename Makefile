@@ -89,6 +89,8 @@ model: $(READY) ## Check the design of takeover with spin, over every interleavi
 torture: $(READY) ## Kill the bundle 400 times, a quarter of it on bridged gateways, 100,000 malformed inputs, let disk and clock fail
 	$(BIN)/python -m tests.torture --kills 300 --bridged 100 --seed 1 --inputs 100000
 	$(BIN)/python -m tests.torture.faults --seeds 4 --seed 1
+	$(BIN)/python -m tests.torture.leaders --faults 60 --seed 1
+	$(BIN)/python -m tests.torture.leaders --faults 5 --seed 1 --only trapped --unfenced
 
 # It is larger than the page that it looks at, so it is not kept here.
 AXE = axe-core-4.14.1.tgz

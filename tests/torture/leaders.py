@@ -12,7 +12,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import datetime
 from itertools import pairwise
@@ -30,6 +30,8 @@ GATEWAYS = 200
 NAMES = [f"cg-{number:03}" for number in range(1, GATEWAYS + 1)]
 #: A command that comes so long after the end of its request is late: clocks are read at both ends.
 TOLERANCE_S = 0.1
+#: Who holds back a command for longer than this has lost its lease. A late answer would correct the request.
+LATE_S = 5.5
 #: So long all may take to end when nothing breaks any more.
 END_S = 180.0
 SETTINGS = {
@@ -125,7 +127,7 @@ class World:
         while self.trap.exists() and time.monotonic() < deadline_s:
             time.sleep(0.01)
         self.trap.unlink(missing_ok=True)
-        self.over.wait(self.random.choice((7.0, 9.0)))
+        self.over.wait(self.random.choice((10.0, 13.0)))
         if leader is not None:
             leader.resume()
 
@@ -185,14 +187,23 @@ def verdict(world: World, client: BusClient) -> list[str]:
             continue
         for request in job["requests"]:
             one = request["__request"]
-            times = arrived.get((f"/do/{name}", one["destination"]), [])
-            if one["finishedAt"] is None:
-                broken.append(f"request {one['id']} of job {id_} has not ended")
-            elif times and max(times) > _seconds(one["finishedAt"]) + TOLERANCE_S:
-                broken.append(f"a command of request {one['id']} ({one['status']}) came after its end")
-            elif one["status"] == "resolved" and not times:
-                broken.append(f"request {one['id']} of job {id_} is resolved and never came")
+            fault = _fault(one, arrived.get((f"/do/{name}", one["destination"]), []))
+            if fault is not None:
+                broken.append(f"job {id_}, {one['destination']} ({one['status']}): {fault}")
     return broken
+
+
+def _fault(request: Mapping[str, Any], times: list[float]) -> str | None:
+    """What is wrong with a request whose commands arrived at these times; None: nothing is."""
+    if request["finishedAt"] is None:
+        return "it has not ended"
+    if not times:
+        return "it is resolved, and never came" if request["status"] == "resolved" else None
+    if max(times) > _seconds(request["finishedAt"]) + TOLERANCE_S:
+        return "it came after its end"
+    if max(times) > _seconds(request["sentAt"]) + LATE_S:
+        return f"it came {max(times) - _seconds(request['sentAt']):.1f} s after it was on record as sent"
+    return None
 
 
 def _seconds(text: str) -> float:

@@ -6,6 +6,7 @@ each process has a client id of its own at the broker, and asks nobody for a per
 
 import os
 import signal
+import time
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +16,9 @@ from puppetmaster.bus import client
 from puppetmaster.bus.connection import Connection, Listener
 from puppetmaster.bus.credentials import Credentials
 from puppetmaster.model.message import Outgoing
+
+#: So long a process needs at most to stand still after it was told to.
+HELD_S = 0.02
 
 
 class Alone(Connection):
@@ -40,7 +44,10 @@ def main() -> None:
     def trapped(self: client.BusClient, commands: Sequence[Outgoing]) -> bool:
         if trap.exists():
             trap.unlink(missing_ok=True)
+            begun_s = time.monotonic()
             os.kill(os.getpid(), signal.SIGSTOP)
+            while time.monotonic() - begun_s < HELD_S:
+                pass  # another thread may have been given the signal, and this one would go on for a moment
         return send(self, commands)
 
     client.BusClient.send = trapped  # type: ignore[method-assign]
