@@ -33,7 +33,7 @@ INSTALLED = PYTHONPATH=. PYTHONDONTWRITEBYTECODE=1 $(INSTALL_DIR)/venv/bin/pytho
 ARCHIVE = sanji-bundle-$(NAME)-$(VERSION)
 
 .DEFAULT_GOAL := help
-.PHONY: all help demo demo-bridged sandbox run test model torture axe soak mutants lint format bench docs install uninstall deb dist clean distclean
+.PHONY: all help demo demo-bridged demo-ha sandbox run test model torture axe soak mutants lint format bench docs install uninstall deb dist clean distclean
 
 help: ## Say what there is to make
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -53,6 +53,11 @@ $(VENV)/.ready-sandbox: $(VENV)/.ready sandbox/requirements.txt
 	$(BIN)/python -m pip check
 	@touch $@
 
+$(VENV)/.ready-postgresql: $(VENV)/.ready-sandbox requirements-postgresql.txt
+	$(BIN)/python -m $(PIP_INSTALL) -r requirements.txt -r sandbox/requirements.txt -r requirements-postgresql.txt
+	$(BIN)/python -m pip check
+	@touch $@
+
 $(READY): $(VENV)/.ready-sandbox tests/requirements.txt requirements-postgresql.txt
 	$(BIN)/python -m $(PIP_INSTALL) -r requirements.txt -r tests/requirements.txt
 	$(BIN)/python -m pip check
@@ -64,6 +69,9 @@ demo: $(VENV)/.ready-sandbox ## Watch a batch reach simulated gateways over a re
 
 demo-bridged: $(VENV)/.ready-sandbox ## The same with gateways that have brokers of their own; one is switched off
 	@$(BIN)/python -m sandbox.demo --bridged $(if $(KEEP),--keep)
+
+demo-ha: $(VENV)/.ready-postgresql ## The same with PostgreSQL and three puppetmasters, of which the one that leads is killed
+	@$(BIN)/python -m sandbox.demo_ha $(if $(KEEP),--keep)
 
 sandbox: $(VENV)/.ready-sandbox ## The demo's broker, controller and gateways, and no jobs: to try things
 	@$(BIN)/python -m sandbox.demo --idle

@@ -118,10 +118,11 @@ def with_metrics(page: str) -> str:
     some: dict[str, Any] = {
         one.name: {"resolved": 0} if "dict" in str(one.type) else 0 for one in fields(Snapshot)
     }
+    leader = {"name": "", "takeover": {"why": ""}, "epoch": 0, "since": "1970-01-01T00:00Z", "leaseLeft": 0}
     counts = ("connected", "away", "changes", "registered", "notRegistered", "unknown")
     gateways = {**dict.fromkeys(counts, 0), "owners": {"/remote/+": {"window": 0, "busy": 0}}}
     bus = dict.fromkeys(("connected", "controller", "registered"), False)
-    health = {"bus": bus, "store": {"writable": True}, "gateways": gateways}
+    health = {"bus": bus, "store": {"writable": True}, "gateways": gateways, "leader": leader}
     service = SimpleNamespace(counts=lambda: {what: {"pending": 0} for what in ("jobs", "requests")})
     times = dict.fromkeys(("commits", "dispatches", "turns"), Tally())
     dispatcher = SimpleNamespace(look=lambda *_: Snapshot(**some), **times)

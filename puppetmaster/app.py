@@ -188,10 +188,12 @@ class App:
         now = self.site.dispatcher.look(Engine.snapshot, LOOK_TIMEOUT_S)
         bus = self.site.health(now)
         fine = all(bus[name] for name in ("connected", "controller", "registered")) and bus["reason"] is None
+        lead = self.store.leadership()
         return {
             "version": __version__,
             "startedAt": self._started_at,
-            "healthy": fine and now.stalled is None and now.ids_left > 0,
+            "healthy": fine and now.stalled is None and now.ids_left > 0 and (lead is None or lead.sure),
+            **({} if lead is None else {"leader": lead.view()}),
             "bus": bus,
             "store": {"writable": now.stalled is None, "reason": now.stalled, "path": self.store.place},
             "limits": self.settings.public(),

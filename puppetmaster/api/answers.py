@@ -11,6 +11,7 @@ from puppetmaster.api.fields import NEW_JOB, TEMPLATE_FIELDS, Field, Many
 from puppetmaster.api.kinds import METHODS, MOST, REF, Shape, described
 from puppetmaster.model.caller import Role
 from puppetmaster.model.job import FINAL, GateStatus, JobStatus
+from puppetmaster.model.leadership import Free
 from puppetmaster.model.request import DIRECT_WAY, REMOTE_WAY, RequestStatus
 from puppetmaster.model.template import Outcome
 from puppetmaster.model.timeline import ITSELF, What
@@ -324,10 +325,35 @@ def _in_force(name: str, about: str, *sources: str) -> Field:
     )
 
 
+_LEADER = _field(
+    "leader",
+    "Which process leads. Where the store is PostgreSQL, and nowhere else",
+    _OBJECT,
+    _field("name", "How its sessions in the database are named: by machine and process", _FILLED),
+    _field("epoch", "Which leader it is, counted from the first one", _COUNT),
+    _field("since", "When it took the lead, by the database's clock", _TIME),
+    _field("leaseLeft", "Seconds until its lease is over, if it is not renewed", _NUMBER),
+    _field(
+        "sure",
+        "Whether no other process can have taken the lead; while it is not sure nothing is sent",
+        _FLAG,
+    ),
+    _field(
+        "takeover",
+        "How it came to lead",
+        _OBJECT,
+        _field("why", "Why the lead was free", {"enum": [*Free]}),
+        _field("from", "The leader before, by its name", _TEXT, null="it has stopped, or there was none"),
+        _field("message", "Why, in a sentence", _TEXT),
+    ),
+    always=False,
+)
+
 GATEWAY = (
     _field("version", "The version of puppetmaster", _TEXT),
     _field("startedAt", "When the bundle started", _TIME),
     _field("healthy", "Whether a batch would be carried out now", _FLAG),
+    _LEADER,
     _field(
         "caller",
         "Who asks",
@@ -501,9 +527,10 @@ READINESS = (
     _field("ready", "Whether a batch would be carried out now", _FLAG),
     _field(
         "reasons",
-        "A sentence for each of broker, controller, registration, store and ids that is missing",
+        "A sentence for each of broker, controller, registration, store, lead and ids that is missing",
         _TEXTS,
     ),
+    _LEADER,
     _field("message", "The reasons in one sentence; where there are any", _TEXT, always=False),
 )
 

@@ -351,6 +351,8 @@ def bundle(system: Mapping[str, Any]) -> Iterator[Check]:
         if one["reason"] is not None:
             waits = f"{one['waiting']} wait, and it is tried again by itself"
             yield Check("webhook", "warn", f"{name} could not be told: {one['reason']}; {waits}")
+    if (leads := system.get("leader")) is not None:
+        yield leader(leads)
     kept = system.get("store", {})
     if kept.get("writable"):
         yield Check("store", "ok", f"it writes to {kept.get('path')}")
@@ -364,6 +366,17 @@ def bundle(system: Mapping[str, Any]) -> Iterator[Check]:
         yield Check(
             "version", "warn", f"the bundle is {version}, this command {__version__}: restart the bundle"
         )
+
+
+def leader(leads: Mapping[str, Any]) -> Check:
+    """Show who leads with the database, and check that it is sure of that."""
+    says = (
+        f"number {leads['epoch']}, '{leads['name']}', since {leads['since']}: {leads['takeover']['message']}"
+    )
+    if leads["sure"]:
+        return Check("leader", "ok", says)
+    cure = "it cannot renew its lease, and sends nothing: look at the database, and at the way to it"
+    return Check("leader", "fail", f"{says}; {cure}")
 
 
 def limit(carried: Mapping[str, Any]) -> Check:

@@ -14,10 +14,11 @@ import { Live } from "./live.js";
 import { NewJobView } from "./newjob.js";
 import { TemplateView } from "./template.js";
 import { TemplatesView } from "./templates.js";
-import { bridges, utc } from "./words.js";
+import { bridges, leads, utc } from "./words.js";
 
 const main = document.getElementById("main");
 const gateways = document.getElementById("gateways");
+const leader = document.getElementById("leader");
 const shownLink = document.getElementById("link");
 // What is missing, the first cause first: without a broker there is no controller either.
 const TROUBLES = [
@@ -25,6 +26,7 @@ const TROUBLES = [
   [({ bus }) => bus.controller, "the controller does not answer"],
   [({ bus }) => bus.registered, "the controller does not know puppetmaster"],
   [({ store }) => store.writable, "nothing can be written to the disk"],
+  [({ leader }) => leader?.sure ?? true, "the database does not say that this one leads"],
 ];
 let view = null;
 let begun = false;
@@ -42,6 +44,11 @@ function state({ connected, since, health, trouble, ...more }) {
     const said = bridges(health.gateways);
     gateways.hidden = !said;
     text(gateways, said);
+    leader.hidden = !health.leader;
+    if (health.leader) {
+      text(leader, leads(health.leader));
+      leader.title = `${health.leader.name}, since ${utc(health.leader.since)}: ${health.leader.takeover.message}.`;
+    }
     view?.health?.(health);
     setCaller(health.caller);
     if (view instanceof NewJobView && denied("operator")) route();

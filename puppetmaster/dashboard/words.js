@@ -32,6 +32,11 @@ export function bridges({ connected, away }) {
   return `${plural(connected, "gateway")} connected, ${away ? `${number(away)} away` : "none away"}`;
 }
 
+/** Who leads, where more than one may: "leader 3 since 14:05:09". */
+export function leads({ epoch, since }) {
+  return `leader ${number(epoch)} since ${moment(since)}`;
+}
+
 /** What a job is called. */
 export function title(job) {
   return job.name ?? (command(job) || `Job ${job.id}`);

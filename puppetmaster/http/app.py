@@ -45,6 +45,8 @@ _MISSING = {
     "controller": "the controller does not answer",
     "registered": "the controller has not registered us",
 }
+#: As long as the lease cannot be renewed.
+NOT_SURE = "the database does not say that this one leads, and without that nothing is sent"
 NO_IDS = "this installation has given out all request ids: export its jobs, and start with an empty store"
 NOWHERE = "There is no such resource: /openapi.json lists those there are."
 Show = Callable[[Request], Response]
@@ -128,12 +130,16 @@ class HttpApp:
             reasons[:1] = [reason]  # even while all is well: a connection that does not last has a reason too
         if not health["store"]["writable"]:
             reasons.append(f"the store cannot be written ({health['store']['reason']})")
+        elif not health.get("leader", {}).get("sure", True):
+            reasons.append(NOT_SURE)
         if not health["counters"]["idsLeft"]:
             reasons.append(NO_IDS)
+        body = {"ready": not reasons, "reasons": reasons}
+        if "leader" in health:
+            body["leader"] = health["leader"]
         if reasons:
-            body = {"message": f"Not ready: {'; '.join(reasons)}.", "ready": False, "reasons": reasons}
-            return Response(jsoncodec.encode(body), 503, media_type=JSON)
-        return Response(jsoncodec.encode({"ready": True, "reasons": []}), media_type=JSON)
+            body["message"] = f"Not ready: {'; '.join(reasons)}."
+        return Response(jsoncodec.encode(body), 503 if reasons else 200, media_type=JSON)
 
     def _numbers(self, _request: Request) -> Response:
         return Response(self._metrics.text(), media_type=metrics.CONTENT_TYPE)

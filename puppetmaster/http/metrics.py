@@ -13,7 +13,7 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
-from puppetmaster import __version__
+from puppetmaster import __version__, clock
 from puppetmaster.api.service import LOOK_TIMEOUT_S, Service
 from puppetmaster.dispatcher import BOUNDS_S, Dispatcher, Tally
 from puppetmaster.engine.engine import Engine
@@ -68,6 +68,8 @@ class Metrics(Collector):
             yield _by(GaugeMetricFamily, what, f"{what.capitalize()} in the store", "status", counts)
         yield from self._from_engine()
         yield from _of_gateways(health["gateways"])
+        if "leader" in health:
+            yield from _of_lead(health["leader"])
         yield _histogram("commit_seconds", "Time a transaction took to be durable", self._dispatcher.commits)
         yield _histogram(
             "dispatch_seconds",
@@ -103,6 +105,18 @@ class Metrics(Collector):
         yield _gauge("oldest_waiting_seconds", about, now.oldest_waiting_s)
         about = "Requests that wait for gateways that are away"
         yield _gauge("waiting_for_gateways", about, now.waiting_for_gateways)
+
+
+def _of_lead(leader: dict[str, Any]) -> Iterator[Metric]:
+    """What there is where the store is PostgreSQL."""
+    told = {"name": leader["name"], "why": leader["takeover"]["why"]}
+    yield InfoMetricFamily(
+        "puppetmaster_leader", "Which process leads, and why the lead was free", value=told
+    )
+    yield _gauge("leader_epoch", "Which leader it is, counted from the first one", leader["epoch"])
+    about = "When it took the lead, in Unix time"
+    yield _gauge("leader_since_timestamp_seconds", about, clock.seconds(leader["since"]))
+    yield _gauge("lease_left_seconds", "Until its lease is over, if it is not renewed", leader["leaseLeft"])
 
 
 def _of_gateways(gateways: dict[str, Any]) -> Iterator[Metric]:

@@ -16,6 +16,7 @@ from typing import NamedTuple, Protocol
 from puppetmaster.clock import is_known, iso, seconds
 from puppetmaster.model.gateway import Gateway, Sought
 from puppetmaster.model.job import OPEN_JOB, Job, JobEvent
+from puppetmaster.model.leadership import Leadership
 from puppetmaster.model.notice import Owed
 from puppetmaster.model.request import OPEN, Item, Request
 from puppetmaster.model.template import Template
@@ -458,6 +459,10 @@ class Store(Protocol):
         Where another process may use the store too, only one of them may.
         """
         return True
+
+    def leadership(self) -> Leadership | None:
+        """How this process leads; None: no other one can use the store. For any thread; asks nobody."""
+        return None
 
     def confirm(self) -> bool:
         """Whether this process may act for the bus, asked for where it is written down. For any thread."""

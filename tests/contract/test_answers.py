@@ -11,6 +11,7 @@ from puppetmaster.api import answers
 from puppetmaster.api.fields import Field, Many
 from puppetmaster.engine.engine import Engine
 from puppetmaster.model.job import JobEvent, JobStatus, OpenedGate
+from puppetmaster.model.leadership import Free, Leadership
 from puppetmaster.model.request import DIRECT_WAY, Request, RequestEvent, RequestStatus
 from puppetmaster.model.template import Outcome, Told
 from puppetmaster.store.base import Changes
@@ -151,6 +152,14 @@ def test_errors(door: Door) -> None:
     assert set(answered(wrong.json, answers.ERROR)) == set(described(answers.ERROR))
 
 
+@pytest.fixture
+def leading(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where the store is PostgreSQL."""
+    lead = Leadership("puppetmaster host:2 b", 2, 0, Free.GONE, "puppetmaster host:1 a", 4.5, sure=True)
+    monkeypatch.setattr(door.app.store, "leadership", lambda: lead)
+
+
+@pytest.mark.usefixtures("leading")
 def test_the_gateway(door: Door) -> None:
     door.app.site.dispatcher.look(lambda engine: engine.scheduler.owners.of("/remote/+"), WAIT_S)
     found = set(answered(door.ask("GET", "/system/puppetmaster").json, answers.GATEWAY))
@@ -183,10 +192,17 @@ def test_templates(door: Door) -> None:
     assert found == set(described(answers.TEMPLATE))
 
 
+@pytest.mark.usefixtures("leading")
 def test_readiness(door: Door) -> None:
     answer = door.ask("GET", "/health")
     assert answer.status == 503
     assert set(answered(answer.json, answers.READINESS)) == set(described(answers.READINESS))
+
+
+def test_nothing_is_said_of_a_leader_where_nobody_else_can_lead(door: Door) -> None:
+    assert "leader" not in door.ask("GET", "/system/puppetmaster").json
+    assert "leader" not in door.ask("GET", "/health").json
+    assert b"leader" not in door.ask("GET", "/metrics").body
 
 
 def test_a_property_that_nobody_described_is_noticed() -> None:

@@ -9,6 +9,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from docs import dashboard
+from puppetmaster.model.leadership import Free, Leadership
 from tests.conftest import program
 from tests.web_client import Door, running
 
@@ -26,9 +27,11 @@ def promtool(*words: str, given: bytes = b"") -> str:
 
 @pytest.fixture(scope="module")
 def told(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    """What /metrics says."""
-    with running(tmp_path_factory.mktemp("data")) as started:
+    """What /metrics says, where the store is PostgreSQL."""
+    lead = Leadership("puppetmaster host:2 b", 2, 0, Free.GONE, "puppetmaster host:1 a", 4.5, sure=True)
+    with running(tmp_path_factory.mktemp("data")) as started, pytest.MonkeyPatch.context() as patch:
         door: Door = started
+        patch.setattr(door.app.store, "leadership", lambda: lead)
         return door.ask("GET", "/metrics").body
 
 
@@ -52,6 +55,12 @@ def test_each_number_that_is_told_is_in_the_docs(told: bytes) -> None:
         assert family.name.startswith("process_") or f"| `{family.name}" in listed, (
             f"{family.name} is not in docs/metrics.md"
         )
+
+
+def test_who_leads_is_told(told: bytes) -> None:
+    lines = told.decode().splitlines()
+    assert 'puppetmaster_leader_info{name="puppetmaster host:2 b",why="gone"} 1.0' in lines
+    assert {"puppetmaster_leader_epoch 2.0", "puppetmaster_lease_left_seconds 4.5"} <= set(lines)
 
 
 def test_prometheus_takes_what_is_told(told: bytes) -> None:

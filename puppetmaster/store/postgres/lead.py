@@ -20,6 +20,7 @@ from typing import NamedTuple, NoReturn
 import psycopg
 
 from puppetmaster.errors import NotLeading, StoreError
+from puppetmaster.model.leadership import Free, Leadership
 from puppetmaster.store.postgres.connection import Connection, Door, close
 from puppetmaster.store.postgres.schema import BUS
 from puppetmaster.threads import Vital
@@ -42,7 +43,8 @@ WHERE application_name = %s AND datname = current_database() AND pid <> pg_backe
 """
 _TAKE = """
 UPDATE buses SET epoch = epoch + 1, owner = %s, lease_until = now() + make_interval(secs => %s)
-WHERE id = %s AND epoch = %s RETURNING epoch, tunnel
+WHERE id = %s AND epoch = %s
+RETURNING epoch, tunnel, extract(epoch FROM now())::float8
 """
 _RENEW = """
 UPDATE buses SET lease_until = now() + make_interval(secs => %s) WHERE id = %s AND epoch = %s RETURNING 1
@@ -68,6 +70,13 @@ class _Seen(NamedTuple):
     #: Whether it has a session.
     alive: bool
 
+    @property
+    def free(self) -> Free:
+        """Why the lead can be taken, if it can."""
+        if self.owner is None:
+            return Free.STOPPED if self.epoch else Free.FIRST
+        return Free.EXPIRED if self.alive else Free.GONE
+
 
 class Lead:
     """The lead of the bus: ``take`` it, or ``wait`` for it, and then ``keep`` it.
@@ -87,7 +96,9 @@ class Lead:
         self.epoch = 0
         #: The tunnel on which the leader before us was registered; None: not known.
         self.tunnel: str | None = None
-        self._trusted_until_s = -math.inf
+        self._since_s = 0.0
+        self._taken_from: _Seen | None = None
+        self._lease_until_s = self._trusted_until_s = -math.inf
         self._lock = Lock()  # guards _connection
         self._connection: Connection | None = connection
         self._over = Event()
@@ -147,12 +158,30 @@ class Lead:
         taken = self._connected().execute(_TAKE, [self._door.name, LEASE_S, BUS, seen.epoch]).fetchone()
         if taken is None:
             return False
-        self.epoch, self.tunnel = int(taken[0]), taken[1]
+        self.epoch, self.tunnel, self._since_s = int(taken[0]), taken[1], float(taken[2])
+        self._taken_from = seen
         self.renewed(begun_s)
-        if seen.owner is not None:
-            said = "%s: the lead is taken over from '%s'"
-            log.warning(said, self._door.place, seen.owner, extra={"action": "lead_taken"})
+        level = logging.INFO if seen.owner is None else logging.WARNING
+        said = "%s: this one ('%s') leads, as leader number %d: %s"
+        shown = self.shown()
+        log.log(
+            level, said, self._door.place, shown.name, shown.epoch, shown.why, extra={"action": "lead_taken"}
+        )
         return True
+
+    def shown(self) -> Leadership:
+        """The lead as it is now. For any thread; asks nobody. We must have taken it."""
+        taken_from = self._taken_from
+        assert taken_from is not None
+        return Leadership(
+            name=self._door.name,
+            epoch=self.epoch,
+            since_s=self._since_s,
+            free=taken_from.free,
+            former=taken_from.owner,
+            lease_s=max(0.0, self._lease_until_s - time.monotonic()),
+            sure=self.trusted,
+        )
 
     def _connected(self) -> Connection:
         if self._connection is None or self._connection.closed:
@@ -165,6 +194,7 @@ class Lead:
 
     def renewed(self, begun_s: float) -> None:
         """Note that a transaction that began at ``begun_s`` (monotonic clock) has renewed the lease."""
+        self._lease_until_s = max(self._lease_until_s, begun_s + LEASE_S)
         self._trusted_until_s = max(self._trusted_until_s, begun_s + LEASE_S - MARGIN_S)
 
     def doubt(self) -> None:

@@ -17,6 +17,7 @@ import psycopg
 
 from puppetmaster.errors import StoreError
 from puppetmaster.model.job import FINAL, JobStatus
+from puppetmaster.model.leadership import Leadership
 from puppetmaster.model.template import Template
 from puppetmaster.model.why import Reason
 from puppetmaster.store.base import (
@@ -199,6 +200,10 @@ class PostgresStore(Store):
     def may_act(self) -> bool:
         """Whether no other process can have taken the lead yet."""
         return self._lead.trusted
+
+    def leadership(self) -> Leadership:
+        """The lead as it is now. For any thread; asks nobody."""
+        return self._lead.shown()
 
     def confirm(self) -> bool:
         """Ask the database whether this process leads. When another one does, this one ends."""

@@ -262,6 +262,21 @@ def test_nothing_is_said_of_gateways_without_a_bus_or_by_an_earlier_bundle() -> 
     assert not {"gateways", "route"} & {check.name for check in (*down, *earlier)}
 
 
+def test_who_leads() -> None:
+    leads = {
+        "epoch": 3,
+        "name": "pm b:2",
+        "since": "then",
+        "sure": True,
+        "takeover": {"message": "a is gone"},
+    }
+    (check,) = [check for check in system(leader=leads) if check.name == "leader"]
+    assert check == Check("leader", "ok", "number 3, 'pm b:2', since then: a is gone")
+    (check,) = [check for check in system(leader={**leads, "sure": False}) if check.name == "leader"]
+    assert (check.mark, "it cannot renew its lease" in check.says) == ("fail", True)
+    assert "leader" not in {check.name for check in system()}
+
+
 def test_another_version() -> None:
     failed = [check for check in system(version="9.9") if check.mark != "ok"]
     assert [(check.name, check.mark) for check in failed] == [("version", "warn")]

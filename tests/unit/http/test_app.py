@@ -14,7 +14,7 @@ from puppetmaster.clock import Clock
 from puppetmaster.errors import StoreError, Unavailable
 from puppetmaster.events import Hub
 from puppetmaster.http import app as module
-from puppetmaster.http.app import NO_IDS, NOWHERE, HttpApp
+from puppetmaster.http.app import NO_IDS, NOT_SURE, NOWHERE, HttpApp
 from puppetmaster.http.metrics import Metrics
 from puppetmaster.http.server import Address
 from puppetmaster.http.websockets import Broadcaster
@@ -93,6 +93,7 @@ def test_it_is_ready_when_a_batch_would_be_carried_out(asked: Asked) -> None:
         ),
         (ill("store", writable=False, reason="full"), ["the store cannot be written (full)"]),
         (ill("counters", idsLeft=0), [NO_IDS]),
+        ({**WELL, "leader": {"sure": False}}, [NOT_SURE]),
         (
             {**ill("bus", registered=False), "store": {"writable": False, "reason": "full"}},
             ["the controller has not registered us", "the store cannot be written (full)"],
@@ -104,6 +105,14 @@ def test_it_says_why_it_is_not_ready(asked: Asked, health: dict[str, Any], reaso
     said = asked.get("/health")
     assert (asked.status, said["ready"], said["reasons"]) == (503, False, reasons)
     assert said["message"] == f"Not ready: {'; '.join(reasons)}."
+
+
+def test_it_says_who_leads_ready_or_not(asked: Asked) -> None:
+    for sure in (True, False):
+        leads = {"name": "a", "sure": sure}
+        asked.health = lambda leads=leads: {**WELL, "leader": leads}  # type: ignore[misc]
+        said = asked.get("/health")
+        assert (said["leader"], said["ready"]) == (leads, sure)
 
 
 def test_one_that_cannot_say_is_not_ready(asked: Asked) -> None:

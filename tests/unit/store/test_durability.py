@@ -1,9 +1,12 @@
 """What the doctor says of a database."""
 
 import re
-from contextlib import closing
+import time
+from contextlib import ExitStack, closing
 from pathlib import Path
+from threading import Event
 
+import psycopg
 import pytest
 
 from puppetmaster.cli import doctor
@@ -11,7 +14,8 @@ from puppetmaster.cli.doctor import Check
 from puppetmaster.store.postgres import durability
 from puppetmaster.store.postgres.connection import Door
 from puppetmaster.store.postgres.store import PostgresStore
-from sandbox.postgres import Cluster
+from sandbox.postgres import Cluster, program
+from sandbox.process import Process
 from tests.postgres import MEMORY, address, cluster
 
 
@@ -36,6 +40,47 @@ def test_two_servers_of_which_none_waits_for_the_other_are_told(monkeypatch: pyt
     monkeypatch.undo()
     assert Door("postgresql://a,b/db").hosts == 2
     assert Door("postgresql://a/db").hosts == Door("postgresql:///db").hosts == 1
+
+
+def _until(own: Cluster, sql: str, wanted: str) -> None:
+    pause = Event()
+    for _ in range(200):
+        if own.run(sql) == wanted:
+            return
+        pause.wait(0.02)
+    pytest.fail(f"{sql} did not become {wanted}")
+
+
+def test_a_standby_that_nobody_waits_for_is_told(tmp_path: Path) -> None:
+    with Cluster(directory=MEMORY if MEMORY.is_dir() else None) as own, ExitStack() as stack:
+        own.run("SELECT pg_create_physical_replication_slot('s')")
+        receive = [program("pg_receivewal") or "", "--slot", "s", "--synchronous", "-D", str(tmp_path)]
+        stack.enter_context(Process("standby", [*receive, "-d", own.url()]))
+        _until(own, "SELECT state FROM pg_stat_replication", "streaming")
+        assert "names a server with a standby and" in durability.doubts(own.url())[-1]
+        own.run("ALTER SYSTEM SET synchronous_standby_names = 'another'")
+        own.run("SELECT pg_reload_conf()")
+        _until(own, "SHOW synchronous_standby_names", "another")
+        assert "nobody waits for the standby pg_receivewal, so that" in durability.doubts(own.url())[-1]
+        own.run("ALTER SYSTEM SET synchronous_standby_names = 'pg_receivewal'")
+        own.run("SELECT pg_reload_conf()")
+        _until(own, "SELECT sync_state FROM pg_stat_replication", "sync")
+        assert not [said for said in durability.doubts(own.url()) if "standby" in said]
+        own.run("ALTER ROLE puppetmaster SET synchronous_commit = 'local'")
+        assert "is local and waits for no standby" in durability.doubts(own.url())[-1]
+
+
+def test_a_pooler_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It invents the number of the server's process."""
+    monkeypatch.setattr(psycopg.ConnectionInfo, "backend_pid", 1)
+    assert "a pooler is between, perhaps in transaction mode" in durability.doubts(cluster().url())[-1]
+    monkeypatch.setattr(durability, "_backend", lambda _: 7)
+    assert "a pooler is between, in transaction mode" in durability.doubts(cluster().url())[-1]
+
+
+@pytest.mark.parametrize(("off_s", "said"), [(60, "60 s ahead of that"), (-60, "60 s behind that")])
+def test_clocks_that_are_apart_are_told(off_s: float, said: str) -> None:
+    assert said in durability.doubts(cluster().url(), lambda: time.time() + off_s)[-1]
 
 
 @pytest.mark.parametrize(

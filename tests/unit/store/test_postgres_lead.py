@@ -12,6 +12,7 @@ import psycopg
 import pytest
 
 from puppetmaster.errors import NotLeading, StoreError
+from puppetmaster.model.leadership import Free
 from puppetmaster.store.base import Changes
 from puppetmaster.store.postgres import lead, turns
 from puppetmaster.store.postgres.lead import LEASE_S, MARGIN_S
@@ -176,6 +177,33 @@ def test_the_end_of_a_process_that_lost_the_lead() -> None:
         assert "It is lost. This process ends." in process.output()
 
 
+# Who leads, and how it came to that
+
+
+def test_the_first_leader_is_shown(first: Leader, row: Any) -> None:
+    shown = first.leadership()
+    owner, since = row("SELECT owner, extract(epoch FROM now()) FROM buses").fetchone()
+    assert (shown.name, shown.epoch, shown.free, shown.former) == (owner, 1, Free.FIRST, None)
+    assert 0 <= float(since) - shown.since_s < WAIT_S
+    assert shown.sure
+    assert 0 < shown.lease_s <= LEASE_S
+    first._lead.doubt()
+    assert not first.leadership().sure
+
+
+def test_who_follows_says_why(first: Leader, where: str, row: Any, caplog: pytest.LogCaptureFixture) -> None:
+    former = first.leadership().name
+    row("UPDATE buses SET lease_until = now()")
+    with closing(Leader(where)) as second:
+        shown = second.leadership()
+        assert (shown.epoch, shown.free, shown.former) == (2, Free.EXPIRED, former)
+        assert f"leads, as leader number 2: {shown.why}" in caplog.text
+        assert shown.view()["takeover"] == {"why": "expired", "from": former, "message": shown.why}
+    with closing(Leader(where)) as third:
+        shown = third.leadership()
+        assert (shown.epoch, shown.free, shown.former) == (3, Free.STOPPED, None)
+
+
 # One that waits
 
 
@@ -213,6 +241,7 @@ def test_a_standby_takes_over_from_who_was_killed_before_its_lease_is_over(
         waits = Waits(process.kill, monkeypatch)
         with closing(Leader(where, waits)) as second:
             assert second.known.epoch == 2
+            assert second.leadership().free == Free.GONE
 
 
 def test_a_standby_takes_over_from_who_stands_still(
