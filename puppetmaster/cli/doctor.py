@@ -347,10 +347,7 @@ def bundle(system: Mapping[str, Any]) -> Iterator[Check]:
         yield limit(carried)
     if (known := system.get("gateways")) is not None and bus.get("connected"):
         yield from gateways(known, system.get("limits", {}))
-    for name, one in system.get("webhooks", {}).items():
-        if one["reason"] is not None:
-            waits = f"{one['waiting']} wait, and it is tried again by itself"
-            yield Check("webhook", "warn", f"{name} could not be told: {one['reason']}; {waits}")
+    yield from webhooks(system.get("webhooks", {}))
     if (leads := system.get("leader")) is not None:
         yield leader(leads)
     kept = system.get("store", {})
@@ -366,6 +363,14 @@ def bundle(system: Mapping[str, Any]) -> Iterator[Check]:
         yield Check(
             "version", "warn", f"the bundle is {version}, this command {__version__}: restart the bundle"
         )
+
+
+def webhooks(known: Mapping[str, Any]) -> Iterator[Check]:
+    """Warn of each webhook that could not be told what it is owed."""
+    for name, one in known.items():
+        if one["reason"] is not None:
+            waits = f"{one['waiting']} wait, and it is tried again by itself"
+            yield Check("webhook", "warn", f"{name} could not be told: {one['reason']}; {waits}")
 
 
 def leader(leads: Mapping[str, Any]) -> Check:
