@@ -212,7 +212,7 @@ export class NewJobView {
         fault.textContent = [error.message, ...(error.errors ?? []).slice(1).map(({ path, message }) => `${path}: ${message}.`)].join(" ");
       }
     });
-    return el("div", { class: "keeping-it" }, el("div", { class: "field" }, el("label", { for: "template-name" }, "Name of the template"), name), el("div", { class: "actions" }, save), fault);
+    return el("div", { class: "keeping-it" }, el("div", { class: "field" }, el("label", { for: "template-name" }, "Template"), name), el("div", { class: "actions" }, save), fault);
   }
 
   /** What becomes of requests to gateways that are not registered, and how to leave these out. */

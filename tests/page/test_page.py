@@ -114,14 +114,14 @@ def test_keys_are_named_where_there_are_keys(browser: Browser, page: Page, site:
 
 def test_all_of_it_is_reached_by_keyboard(page: Page) -> None:
     reached = []
-    for _ in range(15):
+    for _ in range(16):
         page.keyboard.press("Tab")
         reached.append(
             page.evaluate(
                 "(document.activeElement.getAttribute('href') ?? document.activeElement.type) || ''"
             )
         )
-    assert reached[:5] == ["#main", "#/", "#/", "#/gateways", "#/new"]
+    assert reached[:6] == ["#main", "#/", "#/", "#/gateways", "#/templates", "#/new"]
     assert reached.count("search") == 2
     assert reached.count("button") >= 7
 

@@ -19,7 +19,7 @@ def test_a_job_is_saved_as_a_template_and_gets_a_schedule(page: Page, site: Site
     page.get_by_role("link", name="Save as template").click()
     expect(page.locator(".origin")).to_contain_text("The dry run lets you save it as a template.")
     button(page, "Dry run").click()
-    page.get_by_label("Name of the template").fill(f"nightly {ATTACK}")
+    page.get_by_label("Template", exact=True).fill(f"nightly {ATTACK}")
     button(page, "Save as template").click()
     expect(page.get_by_role("heading", level=1)).to_have_text(f"nightly {ATTACK}")
     template = site.ask("GET", "/templates")[-1]
@@ -101,6 +101,7 @@ def test_it_is_run_with_changes_or_changed(page: Page, site: Site) -> None:
     (job,) = site.ask("GET", f"/jobs?template={id_}")
     assert ("rate" in job, job["totalCount"]) == (False, 1)
     page.goto(f"{site.url}#/new?template={id_}")
+    expect(page.locator(".origin")).to_contain_text("This is the job of run with changes.")
     page.get_by_label("Destinations").fill("cg-004")
     button(page, "Dry run").click()
     button(page, "Keep it in the template").click()
