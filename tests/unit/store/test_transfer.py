@@ -17,7 +17,6 @@ from puppetmaster.errors import StoreError
 from puppetmaster.model.gateway import Gateway, Sought
 from puppetmaster.model.job import Job, JobStatus
 from puppetmaster.model.request import Item, Request, RequestStatus
-from puppetmaster.model.timeline import What
 from puppetmaster.store.base import FIRST_REQUEST_ID, Changes, Ids, ahead
 from puppetmaster.store.sqlite.migrations import FORMAT
 from puppetmaster.store.sqlite.store import FILE_NAME, SWEEP, SqliteStore
@@ -107,8 +106,11 @@ def test_an_import_is_what_was_exported(store: SqliteStore, tmp_path: Path) -> N
     assert import_(tmp_path / "all.json", tmp_path / "new") == 2
     with closing(SqliteStore(tmp_path / "new")) as new:
         (ended, night), *others, ids, name = _everything(store)
-        paused = replace(night, status=JobStatus.PAUSED, reason=IMPORTED, events=new.now.jobs({})[1].events)
-        assert [event.what for event in paused.events] == [What.PAUSED]
+        noted = new.now.jobs({"status": "paused"})[0].events
+        assert [(event.what, event.by, event.why) for event in noted] == [
+            ("paused", "puppetmaster", IMPORTED)
+        ]
+        paused = replace(night, status=JobStatus.PAUSED, reason=IMPORTED, events=noted)
         assert _everything(new) == ([ended, paused], *others, ahead(ids), name)
         assert [job.id for job, _ in new.unfinished()] == [1]
     export(tmp_path / "new", tmp_path / "again.json")
