@@ -124,12 +124,8 @@ class App:
 
     def threads(self) -> Iterator[Vital]:
         """The threads that run from ``start`` to ``stop``."""
-<<<<<<< HEAD
         yield from (*self.store.threads, *self.site.threads)
-=======
-        yield from self.site.threads
         yield self.webhooks.thread
->>>>>>> origin/main
         if self.door is not None:
             yield from self.door.threads
 
