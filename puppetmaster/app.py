@@ -4,7 +4,7 @@ import ctypes
 import json
 import logging
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from threading import Thread
@@ -19,13 +19,16 @@ from puppetmaster.bundle.systemd import Manager
 from puppetmaster.bus.credentials import Credentials
 from puppetmaster.clock import Clock, iso
 from puppetmaster.engine.engine import Engine
+from puppetmaster.engine.outbox import Outbox
 from puppetmaster.errors import PuppetmasterError, SettingsError, StoreError, Unavailable
 from puppetmaster.events import Hub
 from puppetmaster.http.app import HttpApp
 from puppetmaster.http.metrics import Metrics
 from puppetmaster.http.server import Address, address
+from puppetmaster.http.webhooks import Webhooks
 from puppetmaster.http.websockets import Broadcaster
 from puppetmaster.model.job import Job
+from puppetmaster.model.notice import Hook, hooks_of
 from puppetmaster.model.timeline import Event
 from puppetmaster.settings import Settings
 from puppetmaster.site import Registered, Site
@@ -36,6 +39,18 @@ _M_MMAP_THRESHOLD = -3
 #: glibc maps pieces of memory from this size on, and gives them back when they are freed. It raises the limit
 #: by itself unless it is told one.
 LARGE_BYTES = 256 * 1024
+
+
+def read_hooks(settings: Settings) -> tuple[Hook, ...]:
+    """The webhooks in the file that the settings name. Raises SettingsError."""
+    if not settings.webhooks:
+        return ()
+    where = f"PUPPETMASTER_WEBHOOKS: {settings.webhooks}"
+    try:
+        text = Path(settings.webhooks).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{where} cannot be read: {error}.") from error
+    return hooks_of(text, where)
 
 
 def give_back_large() -> None:
@@ -65,7 +80,7 @@ class App:
     """All parts but the SDK's. Raises SettingsError, StoreError."""
 
     def __init__(self, settings: Settings, bundle: Registered) -> None:
-        where = address(settings)
+        where, hooks = address(settings), read_hooks(settings)
         give_back_large()
         self.settings = settings
         self._bundle = bundle
@@ -79,8 +94,22 @@ class App:
         if settings.log_events == "on":
             self.site.dispatcher.happened = log_events
         self.service = Service(settings, self.store, self.site.dispatcher, self.site.limit)
+        self.webhooks = self._webhooks(hooks)
         self.site.engine.templates.specify = self.service.templates.specified
         self.door = self._door(where) if where is not None else None
+
+    def _webhooks(self, hooks: Sequence[Hook]) -> Webhooks:
+        dispatcher, outbox = self.site.dispatcher, self.site.engine.outbox
+
+        def report(what: Callable[[Outbox], None]) -> None:
+            dispatcher.do(lambda engine: what(engine.outbox))
+
+        webhooks = Webhooks(hooks, self.store.installation, report, self._clock)
+        outbox.hooks = hooks
+        webhooks.post(outbox.all())
+        dispatcher.owed = webhooks.post
+        self.service.hooks = self.service.templates.hooks = tuple(hook.name for hook in hooks)
+        return webhooks
 
     def _door(self, where: Address) -> HttpApp:
         sockets = Broadcaster(self.service, self.hub, self._clock)
@@ -96,6 +125,7 @@ class App:
     def threads(self) -> Iterator[Vital]:
         """The threads that run from ``start`` to ``stop``."""
         yield from self.site.threads
+        yield self.webhooks.thread
         if self.door is not None:
             yield from self.door.threads
 
@@ -109,6 +139,7 @@ class App:
         log.info("puppetmaster %s keeps its jobs in %s", __version__, self.store.place)
         try:
             self.site.start()
+            self.webhooks.start()
             if self.door is not None:
                 self.door.start()
         except PuppetmasterError:
@@ -126,6 +157,7 @@ class App:
         try:
             self.site.stop()
         finally:
+            self.webhooks.stop()
             if self.door is not None:
                 self.door.stop()
             if not self.site.dispatcher.running:
@@ -166,6 +198,7 @@ class App:
             "store": {"writable": now.stalled is None, "reason": now.stalled, "path": self.store.place},
             "limits": self.settings.public(),
             "inForce": self._in_force(),
+            "webhooks": self.webhooks.view(),
             "counters": {
                 "openJobs": now.open_jobs,
                 "openRequests": now.open_requests,

@@ -39,6 +39,7 @@ from puppetmaster.engine.engine import Engine
 from puppetmaster.errors import NotFound, NotKnown, PuppetmasterError, StoreError, Unavailable
 from puppetmaster.events import Change, Hub, Kind
 from puppetmaster.model.job import Job
+from puppetmaster.model.notice import Owed
 from puppetmaster.model.request import DIRECT_WAY, RequestStatus
 from puppetmaster.model.timeline import Event
 from puppetmaster.store.base import Changes, Keep, Look, Now, Store
@@ -118,6 +119,8 @@ class Dispatcher:
         self.turned: Callable[[], None] = lambda: None
         #: Is called with what happened to jobs once it is on disk, each event with the job after it.
         self.happened: Callable[[Sequence[tuple[Job, Event]]], None] = lambda _: None
+        #: Is called with what webhooks are owed from now on, once it is on disk.
+        self.owed: Callable[[Sequence[Owed]], None] = lambda _: None
         self._steadiness = Steadiness(engine.clock)
         self._prune_s = 0.0
         self._sweeping = True
@@ -505,8 +508,13 @@ class Dispatcher:
                 call.reply.set_result(value)
         if turn.changes.jobs or turn.changes.deleted:
             self._hub.post(_changes(turn, detailed=self._hub.detailed))
-        self.happened(turn.happened)
+        self._tell(turn)
         self._acknowledge()
+
+    def _tell(self, turn: Turn) -> None:
+        self.happened(turn.happened)
+        if turn.changes.owed:
+            self.owed([one for one in turn.changes.owed.values() if not one.attempts])
 
     def _turn_away(self) -> None:
         while True:

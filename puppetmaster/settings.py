@@ -157,6 +157,9 @@ class Settings:
     log_events: str = _knob(
         "off", "whether what happens to jobs is in the log too, as a line of JSON for each event: on, off"
     )
+    webhooks: str = _knob(
+        "", "a file with the webhooks that are told when a job ends or a gate closes: JSON, name, url, secret"
+    )
     tls_cert: str = _knob("", "a file with the certificate, and its chain, for HTTPS")
     tls_key: str = _knob("", "a file with the certificate's private key")
     body_limit_bytes: int = _knob(

@@ -53,9 +53,9 @@ GROUPS: Mapping[str, Group] = {
         "engine/engine engine/lifecycle engine/delivery engine/state engine/background engine/in_flight "
         "engine/absent engine/backoff engine/corrections engine/steps "
         "engine/presence engine/registry engine/context model/gateway model/selector model/job model/request "
-        "model/policy model/reply timers",
+        "model/policy model/reply model/cron model/maintenance model/template engine/templates timers",
         "unit/model unit/engine unit/bus/test_client.py contract/test_store.py "
-        "contract/test_gateways_stored.py",
+        "contract/test_gateways_stored.py contract/test_templates_stored.py",
     ),
     "scheduling": Group(
         "scheduling/scheduler scheduling/locks scheduling/fairness scheduling/window scheduling/owners",

@@ -223,10 +223,16 @@ class Promises:
                 one.sending,
             ):
                 job = jobs[one.job]
-                assert (job.status, job.ending) == (JobStatus.DISPATCHING, None)
+                goes_on = (job.status, job.ending) == (JobStatus.DISPATCHING, None)
+                assert goes_on or self.failed_later(one, requests)
                 assert self.world.engine.connected
                 assert self.world.engine.controller_up
                 assert self.world.engine.presence.why_away(one.destination) is None
+
+    def failed_later(self, sent: Request, requests: dict[int, Request]) -> bool:
+        """Whether a request of the same job failed in this turn, when this one was on its way already."""
+        later = self.world.written[self.world.written.index(sent.id) + 1 :]
+        return any(requests[id_].job == sent.job and requests[id_].status in FAILURES for id_ in later)
 
     def check_deadlines(self, jobs: dict[int, Job], requests: dict[int, Request]) -> None:
         """Nothing is in flight, or waits for its gateway, for longer than its time, and no job goes on so."""

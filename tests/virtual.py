@@ -19,6 +19,7 @@ from puppetmaster.model.job import Job
 from puppetmaster.model.message import Outgoing
 from puppetmaster.model.request import Request, RequestStatus
 from puppetmaster.settings import Settings
+from puppetmaster.store.base import Changes
 from puppetmaster.store.memory import Memory, MemoryStore
 
 T = TypeVar("T")
@@ -105,6 +106,8 @@ class World:
     hasty: bool = False
     #: Gateways are asked for in turn, as ``settings`` say.
     checks: bool = False
+    #: The requests that the last turn changed, in the order of their first change.
+    written: list[int] = field(default_factory=list)
     #: Called when a turn has become durable, before anything of it is done.
     watch: Callable[["World"], None] | None = None
 
@@ -141,7 +144,11 @@ class World:
         engine.begin()
         for event in events:
             event(engine)
-        engine.turn(self.store.commit, self._act, lambda error: self.revoked.extend(engine.stall(error)))
+        engine.turn(self._commit, self._act, lambda error: self.revoked.extend(engine.stall(error)))
+
+    def _commit(self, changes: Changes) -> None:
+        self.store.commit(changes)
+        self.written = list(changes.requests)
 
     def run(self, *events: Event) -> None:
         """Turns until nothing is left to do at this moment; questions about locks are answered at once."""

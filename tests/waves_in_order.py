@@ -3,6 +3,8 @@
 No wave ends before the one before it, in a job of that size. What is generated is put in that order where it
 is otherwise a list of waves; that another order is refused is tested where the properties are.
 
+A job names webhooks of the settings, of which the tests have one.
+
 A list of gateways names each once. Which gateways a selector finds is no matter of the schema.
 
 Any float can be carried, but whole numbers of 64 bits only. To JSON Schema -9e231 is a whole number: no such
@@ -19,6 +21,7 @@ from puppetmaster.api.bodies import parse_job
 from puppetmaster.errors import PuppetmasterError
 from puppetmaster.model.policy import wave_ends
 
+_NOTIFY = jsonschema_rs.validator_for(fields.at("notify").kind.schema)
 _WAVES = jsonschema_rs.validator_for(fields.at("waves").kind.schema)
 
 
@@ -44,6 +47,8 @@ def _in_order(body: dict[str, Any]) -> dict[str, Any]:
     batch = body.get("batch")
     for item in batch if isinstance(batch, list) else ():
         _name(item)
+    if _NOTIFY.is_valid(body.get("notify")):
+        body = {**body, "notify": ["ops"]}
     waves: Any = body.get("waves")
     if not _WAVES.is_valid(waves):
         return body

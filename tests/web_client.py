@@ -1,5 +1,6 @@
 """Clients from outside for tests: plain HTTP, and the whole door over a store of the test's own."""
 
+import base64
 import http.client
 import json
 import socket
@@ -93,6 +94,14 @@ def batch(*destinations: str, **more: Any) -> dict[str, Any]:
 
 def many(count: int) -> list[str]:
     return [f"cg-{number:05d}" for number in range(count)]
+
+
+def hooks(directory: Path) -> str:
+    """A file with a webhook ``ops`` at which nothing listens."""
+    secret = f"whsec_{base64.b64encode(b'k' * 32).decode()}"
+    file = directory / "hooks.json"
+    file.write_text(json.dumps([{"name": "ops", "url": "http://127.0.0.1:1/", "secret": secret}]))
+    return str(file)
 
 
 @contextmanager

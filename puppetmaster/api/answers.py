@@ -418,6 +418,14 @@ GATEWAY = (
         ),
     ),
     _field(
+        "webhooks",
+        "The webhooks of the settings, by name",
+        _OBJECT,
+        _field("waiting", "How many notices it is still to be told", _COUNT),
+        _field("reason", "Why the last attempt failed", _TEXT, null="it did not"),
+        many=Many.MAP,
+    ),
+    _field(
         "gateways",
         "What is known of gateways. Where no bridge says anything, `connected`, `away` and `changes` are 0",
         _OBJECT,

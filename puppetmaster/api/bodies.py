@@ -7,7 +7,7 @@ unknown property is a fault, because a job must not go to a whole fleet on accou
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -29,8 +29,15 @@ _ID = 2**32 - 1
 MOST_KEPT_BYTES = 1_000_000
 
 
-def parse_job(body: Any, max_requests: int, capacity: Capacity = DEFAULT_CAPACITY) -> JobSpec:
+def parse_job(
+    body: Any,
+    max_requests: int,
+    capacity: Capacity = DEFAULT_CAPACITY,
+    hooks: Collection[str] | None = None,
+) -> JobSpec:
     """The job that a body of POST /jobs asks for. ``max_requests``: the most that it may have.
+
+    ``hooks`` are the names of webhooks that it may name; None: any.
 
     Raises:
         Invalid: the body has faults.
@@ -44,6 +51,7 @@ def parse_job(body: Any, max_requests: int, capacity: Capacity = DEFAULT_CAPACIT
         faults.add("batch", "expected either a batch or rerun")
     if body.get("gate") is not None and body.get("waves") is None:
         faults.add("gate", "expected waves beside it, between which it stands")
+    _check_hooks(body.get("notify"), hooks, faults)
     items = []
     if isinstance(body.get("batch"), list):
         if len(body["batch"]) > max_requests:
@@ -57,10 +65,26 @@ def parse_job(body: Any, max_requests: int, capacity: Capacity = DEFAULT_CAPACIT
     return _spec(properties, items, faults, max_requests)
 
 
+def _check_hooks(names: Any, hooks: Collection[str] | None, faults: Faults) -> None:
+    if hooks is None or not isinstance(names, list):
+        return
+    known = f"one of {', '.join(hooks)}" if hooks else "none, because the settings name no webhook"
+    for index, name in enumerate(names):
+        if isinstance(name, str) and name not in hooks:
+            faults.add(f"notify[{index}]", f"expected {known}, got {quoted(name)}")
+
+
 def parse_template(
-    body: Any, max_requests: int, capacity: Capacity = DEFAULT_CAPACITY, *, new: bool = True
+    body: Any,
+    max_requests: int,
+    capacity: Capacity = DEFAULT_CAPACITY,
+    hooks: Collection[str] | None = None,
+    *,
+    new: bool = True,
 ) -> NewTemplate:
     """The template that a body of POST /templates, or (not ``new``) of PUT /templates/:id, asks for.
+
+    ``hooks`` as for ``parse_job``.
 
     Raises:
         Invalid: the body has faults.
@@ -70,7 +94,7 @@ def parse_template(
     faults = fields.faults(fields.TEMPLATE if new else fields.TEMPLATE_CHANGE, body)
     job, schedule = body.get("job"), body.get("schedule")
     if isinstance(job, dict):
-        _check_kept(job, faults, max_requests, capacity)
+        _check_kept(job, faults, lambda kept: parse_job(kept, max_requests, capacity, hooks))
     faults.check()
     return NewTemplate(
         name=body.get("name"),
@@ -80,7 +104,7 @@ def parse_template(
     )
 
 
-def _check_kept(job: Mapping[str, Any], faults: Faults, max_requests: int, capacity: Capacity) -> None:
+def _check_kept(job: Mapping[str, Any], faults: Faults, parse: Callable[[Any], JobSpec]) -> None:
     """Check the job of a template. Raises TooLarge."""
     for name in fields.NOT_KEPT:
         if job.get(name) is not None:
@@ -90,7 +114,7 @@ def _check_kept(job: Mapping[str, Any], faults: Faults, max_requests: int, capac
         faults.add("job.batch", "expected this property, got none")
         return
     try:
-        parse_job(kept, max_requests, capacity)
+        parse(kept)
     except Invalid as error:
         faults.take(Fault(f"job.{path}" if path else "job", message) for path, message in error.faults)
         return
@@ -102,9 +126,15 @@ def _check_kept(job: Mapping[str, Any], faults: Faults, max_requests: int, capac
 
 
 def parse_start(
-    kept: Mapping[str, Any], body: Any, max_requests: int, capacity: Capacity = DEFAULT_CAPACITY
+    kept: Mapping[str, Any],
+    body: Any,
+    max_requests: int,
+    capacity: Capacity = DEFAULT_CAPACITY,
+    hooks: Collection[str] | None = None,
 ) -> JobSpec:
     """The job of a template, with what a body of POST /templates/:id/jobs says over it.
+
+    ``hooks`` as for ``parse_job``.
 
     Raises:
         Invalid: the body, or what comes of both, has faults.
@@ -113,7 +143,7 @@ def parse_start(
     _check_object(body)
     faults = fields.faults(fields.START, body)
     try:
-        spec = parse_job({**kept, **body}, max_requests, capacity)
+        spec = parse_job({**kept, **body}, max_requests, capacity, hooks)
     except Invalid as error:
         faults.take(one for one in error.faults if one not in faults)
     faults.check()

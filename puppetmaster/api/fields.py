@@ -323,6 +323,14 @@ NEW_JOB = (
         given=True,
     ),
     Field(
+        name="notify",
+        about="Webhooks that are told when it ends or a gate closes, by their names in the settings",
+        kind=kinds.HOOKS,
+        nullable=True,
+        otherwise="those that are told of all jobs",
+        given=True,
+    ),
+    Field(
         name="rerun",
         about="Instead of `batch`: the requests of another job once more",
         kind=kinds.OBJECT,

@@ -14,6 +14,7 @@ import voluptuous as vol
 from puppetmaster import jsoncodec
 from puppetmaster.clock import seconds
 from puppetmaster.model import cron, policy, selector
+from puppetmaster.model.caller import NAME
 from puppetmaster.model.job import JobStatus
 
 METHODS = ("get", "post", "put", "delete")
@@ -46,6 +47,8 @@ RERUN = tuple(status.value for status in policy.RERUN)
 CONTROLS = (JobStatus.CANCELED.value, JobStatus.PAUSED.value, JobStatus.DISPATCHING.value)
 #: A percentage above 0, as a pattern that JSON Schema reads as Python does.
 PERCENT = r"(100(\.0{1,6})?|[1-9][0-9]?(\.[0-9]{1,6})?|0\.[0-9]{0,5}[1-9]0{0,5})%"
+#: A name of a webhook, as JSON Schema reads it too.
+HOOK = f"^{NAME.pattern}$"
 MOST = 1_000_000
 #: A reference to a schema of the OpenAPI document is this and its name.
 REF = "#/components/schemas/"
@@ -66,6 +69,7 @@ class Form(StrEnum):
     SHARES = "shares"
     CHOICE = "choice"  #: one of some words
     CHOICES = "choices"
+    NAMES = "names"  #: some words of one's own
     FLAG = "flag"
     TIME = "time"
 
@@ -209,6 +213,16 @@ def _check_waves(value: Any) -> Any:
 
 
 ANY = Kind({}, "anything", lambda value: value)
+HOOKS = _kind(
+    {"type": "array", "minItems": 1, "maxItems": MOST_NAMES, "items": {"type": "string", "pattern": HOOK}},
+    f"a list of 1 to {MOST_NAMES} names of webhooks",
+    lambda value: (
+        isinstance(value, list)
+        and 0 < len(value) <= MOST_NAMES
+        and all(isinstance(one, str) and re.fullmatch(HOOK, one) for one in value)
+    ),
+    Form.NAMES,
+)
 FLAG = _kind({"type": "boolean"}, "true or false", lambda value: isinstance(value, bool), Form.FLAG)
 OBJECT = _kind({"type": "object"}, "an object", lambda value: isinstance(value, dict))
 _IN_SECONDS = f"seconds, from {SHORTEST_S} to {LONGEST_S}"

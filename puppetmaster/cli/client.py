@@ -344,7 +344,8 @@ class Client:
         if status == HTTPStatus.UNAUTHORIZED:
             given = "this is another one" if "Authorization" in self._headers else "none was given"
             return Unreachable(
-                f"{self.url} needs its token, and {given}: set PUPPETMASTER_TOKEN as the bundle has it."
+                f"{self.url} needs its token, and {given}: "
+                "set PUPPETMASTER_TOKEN to yours, or as the bundle has it."
             )
         if status == HTTPStatus.FORBIDDEN:
             return Unreachable(f"{self.url} does not let this in: {message}")

@@ -383,6 +383,7 @@ def _kind(field: Field) -> click.ParamType[Any] | None:
         Form.NUMBER: lasts or Read("N", jobfile.number, kind.expected),
         Form.PAUSE: lasts,
         Form.COUNT: Read("N", int, kind.expected),
+        Form.NAMES: Read("NAME,..", jobfile.names),
         Form.TIME: Read("TIME|+2h", lambda text: jobfile.moment(text, time.time())),
     }
     return of_form.get(kind.form)

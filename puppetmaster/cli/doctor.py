@@ -15,6 +15,7 @@ from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
+from urllib.parse import urlsplit
 
 from puppetmaster import __version__, places
 from puppetmaster.bus import visit
@@ -22,6 +23,7 @@ from puppetmaster.bus.credentials import Credentials
 from puppetmaster.cli.client import Client, ClientError, Unreachable
 from puppetmaster.errors import SettingsError, StoreError
 from puppetmaster.model.caller import Tokens
+from puppetmaster.model.notice import Hook, hooks_of
 from puppetmaster.settings import LEAST_BROKER_BYTES, Settings
 from puppetmaster.store import opening
 from puppetmaster.store.sqlite.documents import read_only_uri
@@ -137,6 +139,8 @@ def _machine(environ: Mapping[str, str], root: Path, system: Mapping[str, Any]) 
     directory = path.parent if path.is_absolute() else settings.data_dir
     if tokens_file := str(limits.get("tokens", settings.tokens)):
         yield tokens(Path(tokens_file), not_ours="warn" if system else "fail")
+    if hooks_file := str(limits.get("webhooks", settings.webhooks)):
+        yield from webhooks(Path(hooks_file), not_ours="warn" if system else "fail")
     # A running bundle shows itself whether its user may use the directory and the store.
     yield data_dir(directory, not_ours="warn" if system else "fail")
     if address := str(limits.get("store", settings.store)):
@@ -187,6 +191,42 @@ def tokens(file: Path, not_ours: Mark = "fail") -> Check:
     if mode & stat.S_IROTH:
         return Check("tokens", "warn", f"{file} can be read by all users of this machine: chmod 600 {file}")
     return Check("tokens", "ok", f"{file} names {len(known)}")
+
+
+def webhooks(file: Path, not_ours: Mark = "fail") -> Iterator[Check]:
+    """Check the file of webhooks, and that something listens at each. ``not_ours`` as in ``tokens``."""
+    try:
+        mode = file.stat().st_mode
+        hooks = hooks_of(file.read_text(encoding="utf-8"), str(file))
+    except SettingsError as error:
+        yield Check("webhooks", "fail", str(error))
+        return
+    except PermissionError as error:
+        yield Check("webhooks", not_ours, f"{file} cannot be read ({error.strerror}): {AS_ITS_USER}")
+        return
+    except (OSError, UnicodeDecodeError) as error:
+        yield Check("webhooks", "fail", f"{file} cannot be read ({error}): see PUPPETMASTER_WEBHOOKS")
+        return
+    if mode & (stat.S_IROTH | stat.S_IWGRP | stat.S_IWOTH):
+        yield Check("webhooks", "warn", f"{file} holds secrets, and others may use it: chmod 600 {file}")
+    for hook in hooks:
+        yield reached(hook)
+
+
+def reached(hook: Hook) -> Check:
+    """Check that something listens where a webhook is. It is told nothing."""
+    parts = urlsplit(hook.url)
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    try:
+        socket.create_connection((parts.hostname or "", port), timeout=BROKER_TIMEOUT_S).close()
+    except OSError as error:
+        why = error.strerror or error
+        said = f"{hook.name} cannot be reached at {parts.hostname}:{port} ({why}): what it is owed waits"
+        return Check("webhook", "warn", said)
+    if parts.scheme == "http" and not loopback(parts.hostname or ""):
+        said = f"{hook.name} is told without TLS, and anybody on the way can read it: use https"
+        return Check("webhook", "warn", said)
+    return Check("webhook", "ok", f"{hook.name} takes connections at {parts.hostname}:{port}")
 
 
 def store(file: Path, not_ours: Mark = "fail") -> Check:
@@ -307,6 +347,7 @@ def bundle(system: Mapping[str, Any]) -> Iterator[Check]:
         yield limit(carried)
     if (known := system.get("gateways")) is not None and bus.get("connected"):
         yield from gateways(known, system.get("limits", {}))
+    yield from webhooks(system.get("webhooks", {}))
     if (leads := system.get("leader")) is not None:
         yield leader(leads)
     kept = system.get("store", {})
@@ -322,6 +363,14 @@ def bundle(system: Mapping[str, Any]) -> Iterator[Check]:
         yield Check(
             "version", "warn", f"the bundle is {version}, this command {__version__}: restart the bundle"
         )
+
+
+def webhooks(known: Mapping[str, Any]) -> Iterator[Check]:
+    """Warn of each webhook that could not be told what it is owed."""
+    for name, one in known.items():
+        if one["reason"] is not None:
+            waits = f"{one['waiting']} wait, and it is tried again by itself"
+            yield Check("webhook", "warn", f"{name} could not be told: {one['reason']}; {waits}")
 
 
 def leader(leads: Mapping[str, Any]) -> Check:

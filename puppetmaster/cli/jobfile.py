@@ -166,6 +166,11 @@ def shares(text: str) -> list[int | str]:
     return [share(one.strip()) for one in text.split(",")]
 
 
+def names(text: str) -> list[str]:
+    """Names with commas between them, as a list."""
+    return [one.strip() for one in text.split(",")]
+
+
 def whole(text: str, what: str) -> dict[str, Any]:
     """The body of a job in the text of a file. ``what`` names the file in an error."""
     body = decoded(text, what)
@@ -218,6 +223,7 @@ PLACES = {
     "maintenance_zone": "maintenance.timezone",
     "start_at": "startAt",
     "idempotent": "idempotent",
+    "notify": "notify",
 }
 #: Options that had another name in earlier versions, which is still taken.
 OLD_FLAGS = {"concurrency": "--window"}

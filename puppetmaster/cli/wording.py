@@ -347,6 +347,7 @@ def policies(job: Job, now_s: float, moment: Callable[[str], str]) -> Iterator[t
             yield name, said.format(duration(job[place]))
     if job.get("startAt"):
         yield "start", _start(job, now_s, moment)
+    yield from (("tells", ", ".join(names)) for names in [job.get("notify")] if names)
 
 
 _TIMES = (

@@ -10,7 +10,7 @@ const LABELS = {
   timeout: "Whole job within", "retry.attempts": "Attempts at most", "retry.on": "Retry after", "retry.delay": "Before a retry",
   "retry.factor": "Each further delay, times", "retry.maxDelay": "Delays at most", "abort.errors": "Abort: failures allowed",
   "abort.after": "Abort: not before", idempotent: "May be sent twice", "maintenance.cron": "Window opens at",
-  "maintenance.duration": "Window is open for", "maintenance.timezone": "Window's time zone", startAt: "Starts at",
+  "maintenance.duration": "Window is open for", "maintenance.timezone": "Window's time zone", startAt: "Starts at", notify: "Tells webhooks",
 };
 /** The form has one command, of which there is no other to stop, and runs nothing again. */
 const ELSEWHERE = ["onFail", "rerun.job", "rerun.status"];
@@ -55,6 +55,7 @@ const READ = {
   text: String, choice: String, number: count, pause: count, count, share,
   shares: (said) => words(said).map(share),
   choices: words,
+  names: words,
   flag: (said) => said === "true",
   time: (said) => new Date(said).toISOString(),
 };
@@ -158,6 +159,7 @@ const SAID = {
     say: ({ cron, duration, timezone }) => `at ${cron} (${timezone ?? KNOWN["maintenance.timezone"].default}), for ${seconds(duration)} each`,
   },
   startAt: { say: (value) => moment(value) },
+  notify: { say: (value) => value.join(", ") },
 };
 
 function retried(retry, { idempotent = null }) {

@@ -8,7 +8,7 @@ import logging
 import math
 import random
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from puppetmaster.clock import seconds
@@ -245,11 +245,12 @@ class Delivery:
             # The wall clock may have been set meanwhile: the request waits between 0 and the whole time.
             self._again_s[request.id] = self._moment.now_s + min(max(wait_s - waited_s, 0.0), wait_s)
 
-    def send(self, waiting_bytes: int) -> None:
+    def send(self, waiting_bytes: int, settle: Callable[[int], object]) -> None:
         """Send the requests that may go now, and ask for the owners that are not known.
 
         ``waiting_bytes`` of earlier messages wait in memory. Once these and the new ones are WAITING_BYTES or
         more, the rest is held back. The last message may exceed that: its length is known when it is made.
+        ``settle`` is told of a job of which a request fails here: that may end it, and nothing more leaves.
         """
         now_s, scheduler, state = self._moment.now_s, self._scheduler, self._state
         self.held_back = waiting_bytes >= WAITING_BYTES
@@ -257,6 +258,7 @@ class Delivery:
             opened = state.opened_of(id_)
             request = opened.requests[id_]
             if self._kept_back(request):
+                settle(request.job)
                 continue
             direct = self._presence.direct(request.destination) and opened.items[request.item].code is None
             route = DIRECT_WAY if direct else REMOTE_WAY
@@ -264,6 +266,7 @@ class Delivery:
             outgoing = self._message(sent, direct=direct)
             if (why := self._why_too_long(opened.commands[request.item], outgoing)) is not None:
                 self.end(request, RequestEvent.FAIL, _too_long(request, why))
+                settle(request.job)
                 continue
             state.write(request, sent)
             message = sent.sending

@@ -16,6 +16,7 @@ from puppetmaster.engine.background import Background
 from puppetmaster.engine.context import Context, Turn
 from puppetmaster.engine.delivery import Delivery
 from puppetmaster.engine.lifecycle import Lifecycle
+from puppetmaster.engine.outbox import Outbox
 from puppetmaster.engine.presence import Presence
 from puppetmaster.engine.registered import Registered
 from puppetmaster.engine.registry import Registry
@@ -75,6 +76,11 @@ class Snapshot:
     away: int
     #: Number of requests that wait for gateways that are away.
     waiting_for_gateways: int
+    #: Number of attempts to tell webhooks something since the start that were ``sent`` or ``failed``, and of
+    #: notices that were ``givenUp``.
+    webhooks: dict[str, int]
+    #: Number of notices that webhooks are owed.
+    webhooks_waiting: int
     #: Number of known gateways that are registered at the controller, that are not, and of which that is not
     #: known.
     registered: int
@@ -129,6 +135,7 @@ class Engine:
         )
         self.state = State(reader, ids)
         self._registry = Registry(self.state, reader)
+        self.outbox = Outbox(self.state, reader)
         self._moment = Moment(clock)
         self.timers: Timers[Timer] = Timers()
         self.registered = Registered(
@@ -148,6 +155,7 @@ class Engine:
         self._background = Background(self._context, self.delivery)
         self.lifecycle = Lifecycle(self._context, self.delivery, self._background)
         self.templates = Templates(self._context, self.lifecycle, reader)
+        self.templates.not_started = self.outbox.not_started
         #: Kind of a timer -> what to do when it fires, with the id of the timer.
         self._fires: dict[TimerKind, Callable[[Any], None]] = {
             TimerKind.ANSWER: self.delivery.time_is_over,
@@ -361,6 +369,8 @@ class Engine:
             connected=presence.connected_count,
             away=presence.away_count,
             waiting_for_gateways=len(absent),
+            webhooks={name: self.outbox.counts[name] for name in ("sent", "failed", "givenUp")},
+            webhooks_waiting=len(self.outbox),
             registered=self.registered.count(True),
             not_registered=self.registered.count(False),
             not_known=self.registered.count(None),
@@ -460,7 +470,7 @@ class Engine:
         self.delivery.held_back = False
         if self.connected and self.controller_up and not self.stalled:
             self.lifecycle.settle_all(sends=True)
-            self.delivery.send(self.waiting_bytes)
+            self.delivery.send(self.waiting_bytes, self.lifecycle.settle_early)
             if not self.delivery.held_back and self._through:
                 turn = self._context.turn
                 turn.inquiries += self.registered.questions(sending=bool(turn.sends))

@@ -190,6 +190,8 @@ class Lifecycle:
                 self._delivery.let_go(request)
         self._background.clear_away(job_id, requests, self.close)
         ended = job.after(job.ending or JobEvent.CANCEL, self._moment.at)
+        ended = ended.noted(What.ENDED, self._moment.at, by=by, why=ended.reason)
+        self._state.note_happened(ended, ended.events[-1])
         self._state.count_dropped(left, ended)
         log.info("job %s removed by %s: %s", job_id, by, _summary(ended), extra={"action": "job_removed"})
         return ended
@@ -348,8 +350,12 @@ class Lifecycle:
         ``sends``: more of them will change in this turn. Jobs that go on whatever they count come later.
         """
         for job_id in self._state.touched():
-            if not (sends and self._state.goes_on(job_id)):
-                self.settle(job_id)
+            (self.settle_early if sends else self.settle)(job_id)
+
+    def settle_early(self, job_id: int) -> None:
+        """Bring a job up to date in the middle of a turn, unless it goes on whatever its counts are."""
+        if not self._state.goes_on(job_id):
+            self.settle(job_id)
 
     def settle(self, job_id: int) -> Job:
         """Bring a job up to date: it stops, goes on to its next wave, ends, or goes on. Returns the job."""

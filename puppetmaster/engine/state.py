@@ -5,7 +5,7 @@ as soon as it is done. What has ended is read from the store when it is asked fo
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -14,6 +14,7 @@ from puppetmaster.errors import NotFound, Unavailable
 from puppetmaster.jsoncodec import memory
 from puppetmaster.model.job import Job, JobEvent, JobStatus
 from puppetmaster.model.message import EncodedCommand
+from puppetmaster.model.notice import Owed
 from puppetmaster.model.policy import Policy
 from puppetmaster.model.request import OPEN, Item, Request, RequestStatus
 from puppetmaster.model.timeline import Event, What
@@ -92,6 +93,10 @@ class State:
         self.created: set[int] = set()
         #: What happened to jobs since the last commit, each with the job after it.
         self.happened: list[tuple[Job, Event]] = []
+        #: What webhooks are owed, by its number. ``Outbox`` keeps it.
+        self.owed: dict[int, Owed] = {}
+        #: Is called with what happens to jobs, each event with the job after it.
+        self.tell: Callable[[Job, Event], None] = lambda _job, _event: None
         self._reader = reader
         self._ids = ids
         self._spare: Iterator[int] = iter(())
@@ -293,8 +298,15 @@ class State:
     def _tell(self, opened: OpenJob) -> None:
         events = opened.job.events
         if events and events[-1].number > opened.told:
-            self.happened += [(opened.job, event) for event in events if event.number > opened.told]
+            for event in events:
+                if event.number > opened.told:
+                    self.note_happened(opened.job, event)
             opened.told = events[-1].number
+
+    def note_happened(self, job: Job, event: Event) -> None:
+        """Note what happened to a job, to be told once it is on disk."""
+        self.happened.append((job, event))
+        self.tell(job, event)
 
     def correct(self, old: Request, new: Request) -> None:
         """Note that a late answer has changed a request that was done, and count it in its job."""
@@ -350,14 +362,22 @@ class State:
             del self._job_of[request.id]
         self._touched.discard(job_id)
         self._forget_changes(job)
+        self._never_happened(job)
         if job_id in self.changes.completed:
             self.changes.completed.remove(job_id)
             self.changes.abandoned[job_id] = job
         return requests
 
+    def _never_happened(self, job: Job) -> None:
+        """Tell nothing of a job that was created in this turn, and could not be written."""
+        self.happened[:] = [one for one in self.happened if one[0].id != job.id]
+        for id_, one in list(self.changes.owed.items()):
+            if one.notice.data.get("job", {}).get("id") == job.id:
+                del self.changes.owed[id_], self.owed[id_]
+                self.changes.told.add(id_)  # whether it was written is not always known
+
     def _forget_changes(self, job: Job) -> None:
         self.created.discard(job.id)
-        self.happened[:] = [one for one in self.happened if one[0].id != job.id]
         self.changes.jobs.pop(job.id, None)
         for id_ in job.request_ids:
             self.changes.requests.pop(id_, None)

@@ -43,6 +43,9 @@ CHECK_S = 30.0
 #: When the wall clock has been set back by this since the last look, the schedule is read again.
 STEP_S = 60.0
 
+#: What has become of starts of which no job came.
+NOT_STARTED = frozenset({Outcome.MISSED, Outcome.SKIPPED, Outcome.FAILED})
+
 Find = Callable[[Target], tuple[str, ...]]
 Specify = Callable[[Mapping[str, Any], Find], JobSpec]
 """Makes a job's specification of a template's body, with the gateways that are found now.
@@ -85,6 +88,8 @@ class Templates:
         self.specify: Specify = _nothing
         #: How many starts had each outcome since the start of the program.
         self.counts: Counter[Outcome] = Counter()
+        #: Is called with each start that did not come about, and the time.
+        self.not_started: Callable[[Template, Told, str], None] = lambda *_: None
         self._taken_up = False
         self._looks: dict[int, Look] = {}
         #: Templates whose time may have come, in order, and those of them that wait for a job to end.
@@ -298,6 +303,8 @@ class Templates:
 
     def _tell(self, template: Template, record: Record, told: Told) -> Record:
         self._told.append((template, told))
+        if told.outcome in NOT_STARTED:
+            self.not_started(template, told, self._moment.at)
         return record.telling(told, self._moment.at)
 
     # -- the end of a turn ------------------------------------------------------------------------

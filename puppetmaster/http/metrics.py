@@ -96,6 +96,9 @@ class Metrics(Collector):
         for what, ended in (("requests", now.ended_requests), ("jobs", now.ended_jobs)):
             about = f"{what.capitalize()} that have ended since the start"
             yield _by(CounterMetricFamily, f"{what}_ended", about, "status", ended)
+        about = "Attempts to tell webhooks something, and notices that were given up"
+        yield _by(CounterMetricFamily, "webhooks", about, "outcome", now.webhooks)
+        yield _gauge("webhooks_waiting", "Notices that webhooks are still to be told", now.webhooks_waiting)
         about = "Starts by schedules since the start of the bundle"
         yield _by(CounterMetricFamily, "schedule_starts", about, "outcome", now.starts)
         about = "How long the oldest request has waited for its turn, of the jobs that are being sent"

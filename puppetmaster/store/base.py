@@ -17,6 +17,7 @@ from puppetmaster.clock import is_known, iso, seconds
 from puppetmaster.model.gateway import Gateway, Sought
 from puppetmaster.model.job import OPEN_JOB, Job, JobEvent
 from puppetmaster.model.leadership import Leadership
+from puppetmaster.model.notice import Owed
 from puppetmaster.model.request import OPEN, Item, Request
 from puppetmaster.model.template import Template
 from puppetmaster.model.timeline import What
@@ -98,6 +99,10 @@ class Changes:
     #: Destinations of new jobs. Those that are not known yet become gateways without labels, while fewer than
     #: ``MOST_LEARNED`` are known. Those that were discovered are so no longer.
     destinations: set[str] = field(default_factory=set)
+    #: What webhooks are owed: new, and what was tried in vain.
+    owed: dict[int, Owed] = field(default_factory=dict)
+    #: Numbers of what was owed, and is not any more.
+    told: set[int] = field(default_factory=set)
     #: Templates by id: new ones, and those that have changed.
     templates: dict[int, Template] = field(default_factory=dict)
     #: Ids of templates that are removed.
@@ -116,6 +121,8 @@ class Changes:
             or self.abandoned
             or self.gateways
             or self.forgotten
+            or self.owed
+            or self.told
             or self.templates
             or self.removed_templates
             or self.ids
@@ -382,6 +389,9 @@ class Reader(Protocol):
 
         A destination without such a request is left out.
         """
+
+    def owed(self) -> list[Owed]:
+        """All that webhooks are owed, by ascending number."""
 
     def template(self, id_: int) -> Template | None:
         """Look up a template; None: there is none with this id."""

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from puppetmaster.errors import StoreError
 from puppetmaster.model.gateway import Gateway, Sought, glob
 from puppetmaster.model.job import FINAL, Job
+from puppetmaster.model.notice import Owed
 from puppetmaster.model.request import FAILURES, OPEN, Item, Request
 from puppetmaster.model.template import Template
 from puppetmaster.store.base import (
@@ -51,6 +52,7 @@ class Tables:
     sendings: dict[int, tuple[int, int]] = field(default_factory=dict)
     drafts: dict[int, range] = field(default_factory=dict)
     gateways: dict[str, Document] = field(default_factory=dict)
+    outbox: Documents = field(default_factory=dict)
     templates: Documents = field(default_factory=dict)
 
     def copy(self) -> "Tables":
@@ -204,6 +206,11 @@ class MemoryReader(Reader):
                 )
         return found
 
+    def owed(self) -> list[Owed]:
+        """All that webhooks are owed, by ascending number."""
+        outbox = self._tables().outbox
+        return [Owed.from_document(id_, outbox[id_]) for id_ in sorted(outbox)]
+
     def template(self, id_: int) -> Template | None:
         """The template with this id; None: there is none."""
         return _made(Template.from_document, id_, self._tables().templates)
@@ -263,13 +270,17 @@ class MemoryStore(Store):
         self._latest()
         if self.full:
             raise StoreError(FULL)
-        documents = [_documents(some) for some in (changes.jobs, changes.items, changes.requests)]
+        changed = (changes.jobs, changes.items, changes.requests, changes.owed)
+        documents = [_documents(some) for some in changed]
         gateways = {name: one.document() for name, one in changes.gateways.items()}
         templates = _documents(changes.templates)
 
         def change(tables: Tables) -> None:
-            for table, some in zip((tables.jobs, tables.items, tables.requests), documents, strict=True):
+            changing = (tables.jobs, tables.items, tables.requests, tables.outbox)
+            for table, some in zip(changing, documents, strict=True):
                 table.update(some)
+            for id_ in changes.told:
+                tables.outbox.pop(id_, None)
             _change_jobs(tables, changes)
             _change_gateways(tables, changes, gateways)
             for id_ in changes.removed_templates:
@@ -312,7 +323,7 @@ def _copied(table: Any) -> Any:
     return replace(table) if isinstance(table, Ids) else dict(table)
 
 
-def _documents(changed: Mapping[int, Job | Item | Request | Template]) -> Documents:
+def _documents(changed: Mapping[int, Job | Item | Request | Owed | Template]) -> Documents:
     """The documents of these as a file gives them back. Raises ValueError, TypeError: no JSON."""
     return {id_: json.loads(json.dumps(one.document(), allow_nan=False)) for id_, one in changed.items()}
 

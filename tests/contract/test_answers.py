@@ -18,7 +18,7 @@ from puppetmaster.store.base import Changes
 from puppetmaster.store.sqlite.store import SqliteStore
 from tests.examples import AT, LATER, a_job, a_request, an_item, counts
 from tests.stored import first_of
-from tests.web_client import Door, batch, running
+from tests.web_client import Door, batch, hooks, running
 
 WAIT_S = 10.0
 LOST = {"code": 408, "data": None, "source": "controller", "message": "no answer"}
@@ -41,6 +41,7 @@ POLICIES = {
     "gate": {"errors": 0, "soak": 60, "onFail": "pause"},
     "maintenance": {"cron": "0 1 * * *", "duration": 14400, "timezone": "Europe/Berlin"},
     "startAt": "2126-01-02T03:04:05Z",
+    "notify": ["ops"],
 }
 
 
@@ -103,7 +104,7 @@ def door(tmp_path: Path) -> Iterator[Door]:
     jobs = {1: job.after(JobEvent.FINISH, LATER)}
     store.commit(Changes(jobs=jobs, items={item.id: item}, requests=requests(), destinations={"cg-0"}))
     store.close()
-    with running(tmp_path, keep_days=36500) as started:
+    with running(tmp_path, keep_days=36500, webhooks=hooks(tmp_path)) as started:
         yield started
 
 
@@ -135,6 +136,14 @@ def test_results(door: Door) -> None:
     groups = door.ask("GET", "/jobs/1/results?diff=true").json
     found = {path for group in groups for path in answered(group, answers.RESULT)}
     assert found == set(described(answers.RESULT)) - {"diff.message"}  # that is of more than 100 differences
+
+
+def test_events(door: Door) -> None:
+    job = door.ask("POST", "/jobs", batch("a")).json["id"]
+    door.ask("PUT", f"/jobs/{job}", {"status": "canceled"})
+    events = door.ask("GET", f"/jobs/{job}/events").json
+    assert len(events) == 3
+    assert {path for one in events for path in answered(one, answers.EVENT)} == set(described(answers.EVENT))
 
 
 def test_errors(door: Door) -> None:

@@ -17,7 +17,7 @@ from puppetmaster.http import app
 from schema import generate
 from tests import ROOT
 from tests.waves_in_order import ordered
-from tests.web_client import Door, batch, running
+from tests.web_client import Door, batch, hooks, running
 
 FILE = ROOT / "schema" / "openapi.json"
 EXAMPLES = generate.EXAMPLES["operations"]
@@ -29,7 +29,7 @@ NEW_JOBS = [body for name, body in BODIES.items() if name != "rerun"]
 
 @pytest.fixture
 def door(tmp_path: Path) -> Iterator[Door]:
-    with running(tmp_path) as started:
+    with running(tmp_path, webhooks=hooks(tmp_path)) as started:
         yield started
 
 

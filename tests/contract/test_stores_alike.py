@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from puppetmaster.model.gateway import Gateway, Sought
 from puppetmaster.model.job import JobStatus
+from puppetmaster.model.notice import Notice, Owed
 from puppetmaster.model.request import Request, RequestStatus
 from puppetmaster.model.selector import parse
 from puppetmaster.store.base import Changes, Ids, Keep, Look, Now, Reader, Store
@@ -74,6 +75,8 @@ verbs = st.one_of(
         st.just("put"), st.dictionaries(st.sampled_from(GATEWAYS), st.sampled_from(LABELS), min_size=1)
     ),
     st.tuples(st.just("forget"), st.sets(st.sampled_from(GATEWAYS), min_size=1)),
+    st.tuples(st.just("owe"), st.integers(1, 4), st.sampled_from(["ops", "é\ud800"]), st.integers(0, 3)),
+    st.tuples(st.just("tell"), st.sets(st.integers(1, 5), min_size=1)),
     st.tuples(st.just("sweep")),
     st.tuples(st.just("reopen")),
 )
@@ -148,6 +151,13 @@ class Script:
     def forget(self, names: set[str]) -> Changes:
         return Changes(forgotten=names)
 
+    def owe(self, id_: int, hook: str, attempts: int) -> Changes:
+        notice = Notice(f"job-{id_}-3", "x.ended", "/jobs/1", LATER, {"job": {"id": id_, "name": hook}})
+        return Changes(owed={id_: Owed(id_, hook, notice, attempts)})
+
+    def tell(self, ids: set[int]) -> Changes:
+        return Changes(told=ids)
+
     def _request(self, id_: int) -> Request | None:
         return next((one.requests[id_] for one in self.existing.values() if id_ in one.requests), None)
 
@@ -176,6 +186,7 @@ def seen(reader: Reader) -> list[Any]:
         [reader.gateway_names(sought) for sought in SOUGHT],
         reader.gateways([*GATEWAYS, "unknown"]),
         reader.last_results(GATEWAYS),
+        reader.owed(),
     ]
 
 

@@ -8,7 +8,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from puppetmaster.model.caller import Role, digest
 from tests.page_site import FAILING, Site, a_page, button, ended, open_job, shoot
-from tests.web_client import Door, batch, running
+from tests.web_client import Door, batch, hooks, running
 
 TOKENS = {role: f"pm_the-token-of-{role}" for role in Role}
 
@@ -20,6 +20,13 @@ def door(tmp_path: Path) -> Iterator[Door]:
     file.write_text("".join(f"{role}-1 {role} {digest(token)}\n" for role, token in TOKENS.items()))
     with running(tmp_path / "data", tokens=str(file)) as started:
         started.ask("POST", "/jobs", batch("a"), Authorization=f"Bearer {TOKENS[Role.OPERATOR]}")
+        yield started
+
+
+@pytest.fixture
+def telling(tmp_path: Path) -> Iterator[Door]:
+    """A bundle without a bus, with a webhook ``ops``."""
+    with running(tmp_path / "data", webhooks=hooks(tmp_path)) as started:
         yield started
 
 
@@ -104,3 +111,13 @@ def test_an_admin_may_all(browser: Browser, door: Door) -> None:
     with a_page(browser) as page:
         at(page, door, Role.ADMIN, "jobs/1")
         expect(button(page, "Delete")).to_be_enabled()
+
+
+def test_a_job_says_whom_it_tells(browser: Browser, telling: Door) -> None:
+    telling.ask("POST", "/jobs", batch("a", notify=["ops"]))
+    with a_page(browser) as page:
+        page.goto(f"http://127.0.0.1:{telling.port}/#/new?job=1")
+        expect(page.locator("[name=notify]")).to_have_value("ops")
+        page.goto(f"http://127.0.0.1:{telling.port}/#/jobs/1")
+        expect(page.locator(".about")).to_contain_text("Tells")
+        expect(page.locator(".about")).to_contain_text("ops")

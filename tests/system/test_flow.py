@@ -106,6 +106,9 @@ def test_every_resource_answers_on_the_bus(client: BusClient) -> None:
     before, there_before = len(get("/requests")), len(get(ended_there))
     job = client.request("post", "/jobs", {**batch("get", MACS), "name": "times"})["data"]
     ended(client, job["id"])
+    told = [(one["event"], one["by"]) for one in get(f"/jobs/{job['id']}/events")]
+    assert told == [("created", "bus"), ("started", "puppetmaster"), ("ended", "puppetmaster")]
+    assert job["createdBy"] == "bus"
     request = client.request(
         "post", "/requests", {"destination": MACS[0], "message": batch("get", MACS)["batch"][0]}
     )

@@ -48,10 +48,13 @@ GOOD_BODIES: tuple[Any, ...] = (
     {"destination": "x", "message": {"method": "put", "resource": "/a", "data": [1]}},
     {"status": "canceled", "force": True},
     {"status": "paused"},
+    {"name": "t", "schedule": {"cron": "0 3 * * 1-5", "timezone": "Europe/Berlin", "missed": "run"},
+     "job": {"batch": [{"method": "get", "resource": "/a", "__destination": "x"}]}},
 )  # fmt: skip
 RESOURCES = (
     "/jobs", "/jobs", "/jobs", "/jobs/1", "/jobs/1?collection=true&limit=2", "/jobs/2/requests?status=error",
     "/requests", "/requests?limit=3", "/requests/2147483648", "/request/2147483649", "/system/puppetmaster",
+    "/templates", "/templates/1", "/templates?name=t", "/templates/1/jobs",
     "/jobs/../../etc/passwd", "/jobs/%00", "/jobs?limit=-1", "/jobs?status=x&limit=99999999999999999999",
 )  # fmt: skip
 ODD: tuple[Any, ...] = (

@@ -137,4 +137,5 @@ def test_what_happens_to_jobs_is_in_the_log_as_lines_of_json_where_that_is_wishe
     lines = [json.loads(line) for line in written.getvalue().splitlines() if line.startswith("{")]
     assert [(one["job"], one["name"], one["event"], one["by"]) for one in lines] == [
         (1, "ntp", "created", "http"),
+        (1, "ntp", "ended", "http"),
     ]

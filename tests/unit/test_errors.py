@@ -21,6 +21,7 @@ STATUS_AND_CODE = {
     errors.Unavailable: (503, "unavailable"),
     errors.StoreError: (503, "store"),
     errors.NotKnown: (503, "store"),
+    errors.NotLeading: (503, "store"),
     errors.SettingsError: (500, "settings"),
     errors.IllegalTransition: (500, "illegal_transition"),
 }

@@ -50,6 +50,7 @@ VARIABLES = {
     "PUPPETMASTER_HTTP": ("http", "off", "off"),
     "PUPPETMASTER_HTTP_NAMES": ("http_names", "gateway.example", "gateway.example"),
     "PUPPETMASTER_TOKEN": ("token", "secret", "secret"),
+    "PUPPETMASTER_WEBHOOKS": ("webhooks", "/etc/hooks", "/etc/hooks"),
     "PUPPETMASTER_TLS_CERT": ("tls_cert", "/etc/pm/cert.pem", "/etc/pm/cert.pem"),
     "PUPPETMASTER_TLS_KEY": ("tls_key", "/etc/pm/key.pem", "/etc/pm/key.pem"),
     "PUPPETMASTER_BODY_LIMIT_BYTES": ("body_limit_bytes", "2048", 2048),

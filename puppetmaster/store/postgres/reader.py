@@ -18,6 +18,7 @@ import psycopg
 from puppetmaster.errors import StoreError
 from puppetmaster.model.gateway import Gateway, Sought, glob
 from puppetmaster.model.job import Job
+from puppetmaster.model.notice import Owed
 from puppetmaster.model.request import OPEN, Item, Request
 from puppetmaster.model.selector import Operator, Requirement
 from puppetmaster.model.template import Template
@@ -204,6 +205,12 @@ class PostgresReader(Reader):
         sql = "SELECT name, doc FROM gateways WHERE name = ANY(%s) ORDER BY name"
         rows = self._rows(sql, [[*map(column, names)]])
         return [_made(_gateway, "gateway", name, decode(doc)) for name, doc in rows]
+
+    @_reads
+    def owed(self) -> list[Owed]:
+        """All that webhooks are owed, by ascending number."""
+        rows = self._rows("SELECT id, doc FROM outbox ORDER BY id")
+        return [_made(Owed.from_document, "notice", id_, decode(doc)) for id_, doc in rows]
 
     @_reads
     def last_results(self, names: Sequence[str]) -> dict[str, LastResult]:

@@ -122,6 +122,9 @@ TRASH = _upsert(
     ("first", "total", "draft"),
 )
 GATEWAYS = _upsert("gateways", {"name": "text", "labels": "jsonb", "doc": "text"}, ("labels", "doc"))
+OUTBOX = _upsert("outbox", {"id": "bigint", "doc": "text"}, ("doc",))
+#: A copy tells nothing that its original owes.
+NOTHING_OWED = Statement("clear_outbox", "DELETE FROM outbox")
 TEMPLATES = _upsert("templates", {"id": "bigint", "name": "text", "doc": "text"}, ("name", "doc"))
 #: Gateways that were discovered, and are named now, are as others. It is the last field of a document.
 NAMED = Statement(
@@ -162,6 +165,7 @@ def _delete_ranges(table: str) -> Statement:
 
 
 NO_JOBS, NO_TRASH, NO_SENDINGS = _delete("jobs"), _delete("trash"), _delete("sendings")
+NO_OUTBOX = _delete("outbox")
 NO_TEMPLATES = _delete("templates")
 NO_SENDINGS_OF = _delete("sendings", "job")
 NO_REQUESTS, NO_ITEMS = _delete_ranges("requests"), _delete_ranges("items")
@@ -196,6 +200,7 @@ def calls_of(changes: Changes, most_learned: int) -> list[Call]:
         calls.append(sendings((id_, one.id, one.job) for id_, one in changes.sendings.items()))
     calls += _removed(changes.deleted.values())
     calls += _gateways(changes, most_learned)
+    calls += _outbox(changes)
     if changes.removed_templates:
         calls.append((NO_TEMPLATES, [_lines(changes.removed_templates)]))
     if changes.templates:
@@ -329,6 +334,15 @@ def _removed(deleted: Iterable[Job]) -> list[Call]:
 def _deleted(ranges: Sequence[range]) -> list[Call]:
     values = [_lines(one.start for one in ranges), _lines(one.stop for one in ranges)]
     return [(NO_REQUESTS, values), (NO_ITEMS, values)]
+
+
+def _outbox(changes: Changes) -> list[Call]:
+    calls: list[Call] = []
+    if changes.owed:
+        calls.append((OUTBOX, _turned((id_, encode(one.document())) for id_, one in changes.owed.items())))
+    if changes.told:
+        calls.append((NO_OUTBOX, [_lines(changes.told)]))
+    return calls
 
 
 def _gateways(changes: Changes, most: int) -> list[Call]:

@@ -16,7 +16,7 @@ import psycopg
 from puppetmaster.errors import StoreError
 from puppetmaster.store.postgres.connection import Connection
 
-FORMAT = 2
+FORMAT = 3
 #: The format of tables that are made now, before the steps.
 FIRST_FORMAT = 1
 #: The bus of an installation that has one.
@@ -95,7 +95,7 @@ CREATE TABLE gateways (
 NAMES = ("meta", "buses", "jobs", "items", "requests", "sendings", "trash", "gateways")
 
 #: What the steps add to them.
-ADDED = ("templates",)
+ADDED = ("templates", "outbox")
 
 _TEMPLATES = """
 ALTER TABLE buses ADD COLUMN next_template bigint NOT NULL DEFAULT 1;
@@ -108,8 +108,14 @@ CREATE TABLE templates (
 );
 CREATE INDEX templates_name ON templates (name);
 """
+_OUTBOX = """
+CREATE TABLE outbox (
+    id bigint PRIMARY KEY,
+    doc text NOT NULL
+);
+"""
 #: Format -> the statements that lead to it from the one before, and the new ``least``.
-STEPS: Mapping[int, tuple[str, int]] = {2: (_TEMPLATES, 1)}
+STEPS: Mapping[int, tuple[str, int]] = {2: (_TEMPLATES, 1), 3: (_OUTBOX, 1)}
 
 #: Which cluster and database this is.
 CLUSTER = """

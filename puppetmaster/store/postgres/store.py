@@ -123,7 +123,7 @@ class PostgresStore(Store):
             ids = ahead(ids)
             going = self.now.jobs({"status": [JobStatus.PENDING.value, JobStatus.DISPATCHING.value]})
             paused = [waiting_for_a_person(job, reason) for job in going if job.ending is None]
-            calls += [(rows.OWNED, []), *([rows.jobs(paused, {})] if paused else [])]
+            calls += [(rows.OWNED, []), (rows.NOTHING_OWED, []), *([rows.jobs(paused, {})] if paused else [])]
             held = [switched_off(one, reason) for one in self._templates() if one.scheduled]
             calls += [rows.templates(held)] if held else []
         self._turns.write(calls, ids)

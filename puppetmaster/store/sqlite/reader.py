@@ -14,6 +14,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 from puppetmaster.errors import StoreError
 from puppetmaster.model.gateway import Gateway, Sought, glob
 from puppetmaster.model.job import Job
+from puppetmaster.model.notice import Owed
 from puppetmaster.model.request import FAILURES, OPEN, Item, Request, RequestStatus
 from puppetmaster.model.selector import Operator, Requirement
 from puppetmaster.model.template import Template
@@ -69,6 +70,7 @@ class SqliteReader(Reader):
         self._jobs, self._items = db.table("jobs"), db.table("items")
         self._requests, self._sendings = db.table("requests"), db.table("sendings")
         self._trash, self._gateways = db.table("trash"), db.table("gateways")
+        self._outbox = db.table("outbox")
         self._templates = db.table("templates")
 
     @_reads
@@ -206,6 +208,11 @@ class SqliteReader(Reader):
             if last is not None:
                 found[name] = LastResult(*last)
         return found
+
+    @_reads
+    def owed(self) -> list[Owed]:
+        """All that webhooks are owed, by ascending number."""
+        return [_made(Owed.from_document, "notice", one.doc_id, one) for one in self._outbox.all()]
 
     @_reads
     def template(self, id_: int) -> Template | None:

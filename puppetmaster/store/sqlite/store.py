@@ -6,6 +6,7 @@
     trash     job id -> {"first", "total"}, for removed jobs whose requests are still being removed;
               with "draft" for jobs whose requests are still being written: until then they do not exist
     sendings  message id -> {"request", "job"}, for messages that went out under another id than the request's
+    outbox    a number -> Owed.document(): what webhooks are to be told
     templates id -> Template.document()
     gateways  a number -> Gateway.document(): those that were put, and those that were a destination
     meta      1 -> {"format", "installation", "nextJob", "nextRequest", "nextTemplate", "generation", "inode",
@@ -32,6 +33,7 @@ from tinydb.table import Document
 from puppetmaster.errors import NotKnown, StoreError
 from puppetmaster.model.gateway import Gateway
 from puppetmaster.model.job import FINAL, Job, JobStatus
+from puppetmaster.model.notice import Owed
 from puppetmaster.model.request import Item, Request
 from puppetmaster.model.template import Template
 from puppetmaster.model.why import Reason, Said
@@ -74,6 +76,7 @@ INDEXES: Indexes = {
     "sendings": [("job",)],
     "trash": [],
     "gateways": [Fixed(("name",))],
+    "outbox": [],
     "templates": [],
 }
 
@@ -178,6 +181,7 @@ class SqliteStore(Store):
             if "gateways" not in db.tables():
                 learn_gateways(db)
             send_nothing(db, self.path, COPIED)
+            db.table("outbox").truncate()  # the original tells it
             db.table("meta").upsert(Document(meta, doc_id=1))
         return meta
 
@@ -266,6 +270,9 @@ class SqliteStore(Store):
             for job in changes.deleted.values():
                 room -= self._throw_away(job, room)
             self._write_gateways(changes)
+            self._put("outbox", changes.owed)
+            if changes.told:
+                self._db.table("outbox").remove(doc_ids=changes.told)
             self._put("templates", changes.templates)
             if changes.removed_templates:
                 self._db.table("templates").remove(doc_ids=changes.removed_templates)
@@ -303,7 +310,7 @@ class SqliteStore(Store):
         if changes.completed:
             trash.remove(doc_ids=changes.completed)
 
-    def _put(self, table: str, changed: Mapping[int, Item | Request | Job | Template]) -> None:
+    def _put(self, table: str, changed: Mapping[int, Item | Request | Job | Owed | Template]) -> None:
         if changed:
             self._db.table(table).put((id_, one.document()) for id_, one in changed.items())
 

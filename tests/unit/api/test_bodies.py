@@ -5,6 +5,7 @@ import json
 import math
 import weakref
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -646,3 +647,16 @@ def test_whatever_comes_is_a_job_or_an_error_that_can_be_answered(body: Any, par
                 jsoncodec.faults([item.method, item.resource, item.data, list(item.destinations)], "") == []
             )
     assert json.dumps(body) == before
+
+
+def test_the_digest_does_not_say_who_asked() -> None:
+    spec = parse_job(_job(key="k"), LIMIT)
+    assert digest(replace(spec, created_by="ann")) == spec.digest
+
+
+def test_a_job_names_webhooks_that_are_known() -> None:
+    asked = _job(notify=["ops", "lab"])
+    assert parse_job(asked, LIMIT).given["notify"] == ["ops", "lab"]
+    assert parse_job(asked, LIMIT, hooks=("ops", "lab")).given["notify"] == ["ops", "lab"]
+    faults = _faults({**asked, "waves": [0]}, lambda body, most: parse_job(body, most, hooks=("ops",)))
+    assert set(faults) == {"waves", "notify[1]"}

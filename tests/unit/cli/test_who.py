@@ -11,7 +11,8 @@ from puppetmaster.api.answers import HAPPENED
 from puppetmaster.cli import doctor, main
 from puppetmaster.model.caller import Caller, Role, Tokens, digest
 from puppetmaster.model.timeline import What
-from tests.web_client import Door, batch, running
+from tests.receiver import Receiver
+from tests.web_client import Door, batch, hooks, running
 
 Run = Callable[..., Result]
 
@@ -100,3 +101,44 @@ def test_the_doctor_looks_at_the_file_of_tokens(
     assert says in check.says
     file.unlink()
     assert doctor.tokens(file).mark == "fail"
+
+
+def test_the_doctor_looks_at_the_file_of_webhooks_and_whether_each_listens(tmp_path: Path) -> None:
+    with Receiver() as receiver:
+        file = receiver.file(tmp_path)
+        (fine,) = doctor.webhooks(file)
+        assert (fine.mark, receiver.got) == ("ok", [])
+        file.chmod(0o644)
+        assert [one.mark for one in doctor.webhooks(file)] == ["warn", "ok"]
+        file.chmod(0o600)
+    (silent,) = doctor.webhooks(file)
+    assert silent.mark == "warn"
+    assert "ops cannot be reached at 127.0.0.1" in silent.says
+    file.write_text("[{}]")
+    (wrong,) = doctor.webhooks(file)
+    assert (wrong.mark, "[0].url" in wrong.says) == ("fail", True)
+    file.unlink()
+    (missing,) = doctor.webhooks(file)
+    assert missing.mark == "fail"
+
+
+def test_the_doctor_says_which_webhook_could_not_be_told() -> None:
+    states = {"ops": {"waiting": 3, "reason": "it answers 500"}, "lab": {"waiting": 0, "reason": None}}
+    found = [one for one in doctor.bundle({"webhooks": states}) if one.name == "webhook"]
+    assert [(one.mark, one.says.partition(";")[0]) for one in found] == [
+        ("warn", "ops could not be told: it answers 500")
+    ]
+
+
+def test_a_job_that_is_submitted_names_webhooks(tmp_path: Path) -> None:
+    with running(tmp_path / "data", webhooks=hooks(tmp_path)) as door:
+        env = {"PUPPETMASTER_URL": f"http://127.0.0.1:{door.port}", "PUPPETMASTER_TOKEN": ""}
+        runner = CliRunner()
+        asked = ["submit", "--to", "a", "--notify", "ops", "get", "/system/time"]
+        assert runner.invoke(main.cli, asked, env=env).exit_code == 0
+        assert door.ask("GET", "/jobs/1").json["notify"] == ["ops"]
+        assert "tells\tops" in runner.invoke(main.cli, ["show", "1"], env=env).stdout
+        asked[4] = "lab,ops"
+        refused = runner.invoke(main.cli, asked, env=env)
+        assert refused.exit_code == 2
+        assert "expected one of ops, got 'lab'" in refused.stderr

@@ -1,5 +1,6 @@
 """Requests that wait for gateways that are away, without being in anybody's way (``deliveryTimeout``)."""
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
 from itertools import pairwise
@@ -408,6 +409,16 @@ def test_a_link_that_was_lost_is_no_sign_of_anybody(world: World) -> None:
     world.regain_link()
     bridge(world, "a", connected=False)
     assert world.statuses(job) == ["pending", "sent"]
+
+
+def test_a_job_that_a_missing_gateway_ends_sends_nothing_more(world: World) -> None:
+    world.lose_link()
+    job = world.create(body("post", *names(9), abort={"errors": 0}))
+    for name in names(9)[1:]:
+        bridge(world, name, connected=False)
+    world.regain_link()
+    found = Counter(world.statuses(job))
+    assert (found["error"], found["sent"] + found["skipped"]) == (1, 8)
 
 
 # -- restarts --------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ from tinydb import TinyDB, where
 
 from puppetmaster.errors import StoreError
 from puppetmaster.model.gateway import Sought
+from puppetmaster.model.notice import Notice, Owed
 from puppetmaster.store.base import Changes, Ids
 from puppetmaster.store.sqlite import migrations
 from puppetmaster.store.sqlite.documents import SqliteStorage, SqliteTinyDB
@@ -371,6 +372,7 @@ def test_any_tinydb_opens_the_file(store: SqliteStore) -> None:
             "meta",
             "gateways",
             "templates",
+            "outbox",
         }
         (job,) = db.table("jobs").search(where("key") == "k")
         assert (job.doc_id, job) == (1, changes.jobs[1].document())
@@ -485,3 +487,20 @@ def test_a_migration_that_fails_leaves_the_old_format(
 
 def test_there_is_a_step_from_every_format() -> None:
     assert sorted(migrations.MIGRATIONS) == list(range(1, FORMAT))
+
+
+def test_a_file_of_a_version_without_time_lines_and_webhooks_opens(tmp_path: Path) -> None:
+    with closing(SqliteStore(tmp_path)) as store:
+        store.commit(creation(1))
+    with closing(SqliteTinyDB(tmp_path / FILE_NAME)) as db:
+        db.drop_table("outbox")
+        job = dict(db.table("jobs").all()[0])
+        del job["events"], job["createdBy"]
+        db.table("jobs").put([(1, job)])
+    with closing(SqliteStore(tmp_path)) as store:
+        (found,) = store.now.jobs({})
+        assert (found.events, found.created_by, store.now.owed()) == ((), None, [])
+        store.commit(Changes(told={1}))
+        owed = Owed(1, "ops", Notice("job-1-1", "x", "/jobs/1", AT, {}))
+        store.commit(Changes(owed={1: owed}))
+        assert store.now.owed() == [owed]

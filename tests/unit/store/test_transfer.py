@@ -106,7 +106,11 @@ def test_an_import_is_what_was_exported(store: SqliteStore, tmp_path: Path) -> N
     assert import_(tmp_path / "all.json", tmp_path / "new") == 2
     with closing(SqliteStore(tmp_path / "new")) as new:
         (ended, night), *others, ids, name = _everything(store)
-        paused = replace(night, status=JobStatus.PAUSED, reason=IMPORTED)
+        noted = new.now.jobs({"status": "paused"})[0].events
+        assert [(event.what, event.by, event.why) for event in noted] == [
+            ("paused", "puppetmaster", IMPORTED)
+        ]
+        paused = replace(night, status=JobStatus.PAUSED, reason=IMPORTED, events=noted)
         assert _everything(new) == ([ended, paused], *others, ahead(ids), name)
         assert [job.id for job, _ in new.unfinished()] == [1]
     export(tmp_path / "new", tmp_path / "again.json")
@@ -192,7 +196,8 @@ def test_an_export_of_format_1_is_imported(tmp_path: Path) -> None:
     (tmp_path / "old.json").write_text(json.dumps(whole))
     import_(tmp_path / "old.json", tmp_path / "new")
     with closing(SqliteStore(tmp_path / "new")) as new:
-        assert new.now.jobs({}) == [a_job(status=JobStatus.PAUSED, reason=IMPORTED)]
+        (job,) = new.now.jobs({})
+        assert replace(job, events=()) == a_job(status=JobStatus.PAUSED, reason=IMPORTED)
         assert new.now.request(FIRST) == sent
         assert new.now.sending(FIRST + 900_000) == FIRST
 

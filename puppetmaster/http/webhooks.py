@@ -1,0 +1,252 @@
+"""Tells webhooks what they are owed, over HTTP, in a thread of its own: the thread ``pm-webhooks``.
+
+What is owed to a webhook goes out in order, one notice after the other. While a webhook fails, only its
+first notice is tried, at growing intervals, so that it keeps none of the others from being told.
+"""
+
+import http.client
+import logging
+import random
+import socket
+import ssl
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+from puppetmaster import __version__, jsoncodec
+from puppetmaster.clock import Clock, is_known, seconds
+from puppetmaster.engine.outbox import Outbox
+from puppetmaster.model.notice import TYPE, Hook, Owed, signed
+from puppetmaster.threads import Vital
+
+log = logging.getLogger("sanji.puppetmaster.http.webhooks")
+
+#: How long a webhook may take to connect, and between two bytes; and how long in all.
+TIMEOUT_S, ATTEMPT_S = 10.0, 15.0
+#: Most seconds to the second attempt, how many times as long each further wait is, and the longest.
+FIRST_S, FACTOR, LONGEST_S = 1.0, 4.0, 3600.0
+#: A notice that was tried so often, or is so old, is given up.
+MOST_ATTEMPTS, GIVE_UP_S = 100, 3 * 86400.0
+#: With this status a webhook says that it will never take it.
+GONE = 410
+#: With these statuses a webhook may say when to come back.
+BUSY = (429, 503)
+STOP_S = 1.0
+
+Report = Callable[[Callable[[Outbox], None]], None]
+
+
+class Refusal(NamedTuple):
+    """Why an attempt has failed."""
+
+    reason: str
+    #: Seconds to wait at least, as the webhook says.
+    wait_s: float = 0.0
+    #: Whether no other attempt is worth it.
+    last: bool = False
+
+
+class _Lane:
+    """What one webhook is owed. ``Webhooks`` guards it."""
+
+    def __init__(self, hook: Hook) -> None:
+        self.hook = hook
+        self.waiting: deque[Owed] = deque()
+        #: How many attempts in a row have failed.
+        self.failures = 0
+        #: When it is tried again (monotonic clock).
+        self.due_s = 0.0
+        #: Why the last attempt has failed; None: it did not, or there was none.
+        self.reason: str | None = None
+
+
+class Webhooks:
+    """The webhooks of the settings, and the thread that tells them.
+
+    Args:
+        hooks: the webhooks of the settings.
+        installation: the id of the installation.
+        report: does something with the outbox, later, in the thread that owns it.
+        clock: the time.
+    """
+
+    def __init__(self, hooks: Sequence[Hook], installation: str, report: Report, clock: Clock) -> None:
+        self._installation = installation
+        self._report = report
+        self._clock = clock
+        self._condition = threading.Condition()  # guards _lanes and _stopped
+        self._lanes = {hook.name: _Lane(hook) for hook in hooks}
+        self._stopped = False
+        self._context = ssl.create_default_context()
+        self.thread = Vital(target=self._run, name="pm-webhooks")
+
+    def start(self) -> None:
+        """Start the thread."""
+        self.thread.start()
+
+    def stop(self) -> None:
+        """End the thread. An attempt that is under way is left alone: it is made again after a restart."""
+        with self._condition:
+            self._stopped = True
+            self._condition.notify()
+        self.thread.join(STOP_S)
+
+    def post(self, owed: Iterable[Owed]) -> None:
+        """Take what is owed, and on disk. Never blocks. What a webhook that is gone is owed is given up."""
+        with self._condition:
+            for one in owed:
+                if (lane := self._lanes.get(one.hook)) is not None:
+                    lane.waiting.append(one)
+                else:
+                    log.warning("webhook %s is not in the settings: not told of %s", one.hook, one.notice.key)
+                    self._give_up(one)
+            self._condition.notify()
+
+    def view(self) -> dict[str, Any]:
+        """How it stands with each webhook, by name: how many notices wait, why the last attempt failed."""
+        with self._condition:
+            return {
+                name: {"waiting": len(lane.waiting), "reason": lane.reason}
+                for name, lane in self._lanes.items()
+            }
+
+    # -- the thread -------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        while (lane := self._next()) is not None:
+            owed = lane.waiting[0]  # only this thread takes it away
+            try:
+                refusal = self._attempt(lane.hook, owed)
+            except Exception as error:
+                log.exception("webhook %s was not told", lane.hook.name, extra={"action": "webhook_fault"})
+                refusal = Refusal(f"our own fault: {type(error).__name__}")
+            with self._condition:
+                self._take(lane, owed, refusal)
+
+    def _next(self) -> _Lane | None:
+        """Wait until a webhook is to be told something. None: the thread is to end."""
+        with self._condition:
+            while not self._stopped:
+                lanes = [lane for lane in self._lanes.values() if lane.waiting]
+                first = min(lanes, key=lambda lane: lane.due_s, default=None)
+                if first is None:
+                    self._condition.wait()
+                elif (left_s := first.due_s - self._clock.now_s()) > 0:
+                    self._condition.wait(left_s)
+                else:
+                    return first
+            return None
+
+    def _take(self, lane: _Lane, owed: Owed, refusal: Refusal | None) -> None:
+        """Take in what came of an attempt."""
+        if refusal is None:
+            if lane.failures:
+                log.info("webhook %s can be told again", lane.hook.name, extra={"action": "webhook_up"})
+            lane.waiting.popleft()
+            lane.failures, lane.reason = 0, None
+            lane.due_s = self._clock.now_s()  # those that have waited longer come first
+            self._report(lambda outbox: outbox.told(owed.id))
+            return
+        if not lane.failures:
+            log.warning("webhook %s: %s", lane.hook.name, refusal.reason, extra={"action": "webhook_down"})
+        wait_s = min(FIRST_S * FACTOR**lane.failures, LONGEST_S) * random.uniform(0.5, 1.0)
+        lane.failures += 1
+        lane.reason = refusal.reason
+        lane.due_s = self._clock.now_s() + min(max(wait_s, refusal.wait_s), LONGEST_S)
+        self._report(lambda outbox: outbox.failed(owed.id))
+        tried = owed._replace(attempts=owed.attempts + 1)
+        if refusal.last or tried.attempts >= MOST_ATTEMPTS or self._is_old(tried):
+            log.error(
+                "webhook %s is not told of %s: given up after %s attempts (%s)",
+                lane.hook.name,
+                owed.notice.key,
+                tried.attempts,
+                refusal.reason,
+                extra={"action": "webhook_given_up"},
+            )
+            lane.waiting.popleft()
+            self._give_up(owed)
+        else:
+            lane.waiting[0] = tried
+
+    def _give_up(self, owed: Owed) -> None:
+        self._report(lambda outbox: outbox.give_up(owed.id))
+
+    def _is_old(self, owed: Owed) -> bool:
+        now_s, at_s = self._clock.wall_s(), seconds(owed.notice.at)
+        return is_known(now_s) and is_known(at_s) and now_s - at_s > GIVE_UP_S
+
+    # -- one attempt ------------------------------------------------------------------------------
+
+    def _attempt(self, hook: Hook, owed: Owed) -> Refusal | None:
+        """Tell a webhook something. Returns why that failed; None: it has taken it."""
+        event = owed.notice.cloud_event(self._installation)
+        body = jsoncodec.encode(event)
+        headers = {
+            "Content-Type": TYPE,
+            "User-Agent": f"puppetmaster/{__version__}",
+            **signed(hook.key, event["id"], int(self._clock.wall_s()), body),
+        }
+        connection = self._connection(hook)
+        # Without this a webhook that sends a byte now and then would hold up all others.
+        watch = threading.Timer(ATTEMPT_S, _cut, [connection])
+        watch.daemon = True
+        watch.start()
+        try:
+            parts = urlsplit(hook.url)
+            target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+            connection.request("POST", target, body, headers)
+            response = connection.getresponse()
+            return _refusal(response.status, response.getheader("Retry-After") or "")
+        except (OSError, http.client.HTTPException) as error:
+            return Refusal(_why(error))
+        finally:
+            watch.cancel()
+            connection.close()
+
+    def _connection(self, hook: Hook) -> http.client.HTTPConnection:
+        parts = urlsplit(hook.url)
+        host = parts.hostname or ""
+        if parts.scheme == "https":
+            return http.client.HTTPSConnection(host, parts.port, timeout=TIMEOUT_S, context=self._context)
+        return http.client.HTTPConnection(host, parts.port, timeout=TIMEOUT_S)
+
+
+def _cut(connection: http.client.HTTPConnection) -> None:
+    """End a connection while another thread waits on it."""
+    if connection.sock is not None:
+        with suppress(OSError):
+            connection.sock.shutdown(socket.SHUT_RDWR)
+
+
+def _refusal(status: int, retry_after: str) -> Refusal | None:
+    if 200 <= status < 300:
+        return None
+    if 300 <= status < 400:
+        return Refusal(f"it answers {status}, and redirects are not followed")
+    wait_s = float(retry_after) if status in BUSY and retry_after.isdecimal() else 0.0
+    return Refusal(f"it answers {status}", wait_s, last=status == GONE)
+
+
+def _why(error: Exception) -> str:
+    """Why a webhook could not be asked, in a few words. What a URL or an answer holds is not told."""
+    match error:
+        case ssl.SSLCertVerificationError():
+            return f"its certificate is not trusted ({error.verify_message})"
+        case ssl.SSLError():
+            return "it does not speak TLS as expected"
+        case ConnectionRefusedError():
+            return "nothing listens there"
+        case socket.gaierror():
+            return "the name of its host is not known"
+        case TimeoutError():
+            return f"no answer within {TIMEOUT_S:g} s"
+        case http.client.RemoteDisconnected() | http.client.IncompleteRead() | ConnectionError():
+            return "it ended the connection without an answer"
+        case http.client.HTTPException():
+            return "it does not speak HTTP"
+        case _:
+            return str(getattr(error, "strerror", None) or type(error).__name__)
