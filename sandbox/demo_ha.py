@@ -40,7 +40,8 @@ class Front:
 
     def __init__(self, port: int, behind: Sequence[int]) -> None:
         self._port = port
-        self._behind = behind
+        #: The ports behind it, the one that leads first.
+        self.behind = tuple(behind)
         self._loop = asyncio.new_event_loop()
 
     def start(self) -> None:
@@ -50,7 +51,7 @@ class Front:
         Thread(target=self._loop.run_forever, name="demo-front", daemon=True).start()
 
     async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        for port in self._behind:
+        for port in self.behind:
             with suppress(OSError):
                 inner, outer = await asyncio.open_connection("127.0.0.1", port)
                 await asyncio.gather(_copy(reader, outer), _copy(inner, writer))
@@ -79,8 +80,8 @@ class Three(Parts):
         }
         to = [word for name in names for word in ("--to", name)]
         self.gateway = Gateway(directory, fleet=[*fleet, *to], settings=settings)
-        ports = [free_port() for _ in range(COUNT)]
-        self.front = Front(page, ports)
+        self._ports = [free_port() for _ in range(COUNT)]
+        self.front = Front(page, self._ports)
         self.bundles = [
             Process.module(
                 f"puppetmaster {number}",
@@ -91,7 +92,7 @@ class Three(Parts):
                     "PUPPETMASTER_HTTP": f"127.0.0.1:{port}",
                 },
             )
-            for number, port in enumerate(ports, 1)
+            for number, port in enumerate(self._ports, 1)
         ]
         self.log = FleetLog(self.gateway.fleet_log)
 
@@ -118,8 +119,9 @@ class Three(Parts):
         while time.monotonic() < deadline_s:
             with suppress(subprocess.CalledProcessError):  # the table is not made yet
                 owner, _, epoch = self.cluster.run("SELECT owner, epoch FROM buses").rpartition("|")
-                for bundle in self.bundles:
+                for bundle, port in zip(self.bundles, self._ports, strict=True):
                     if bundle is not former and f":{bundle.pid} " in owner:
+                        self.front.behind = (port, *(one for one in self._ports if one != port))
                         return bundle, int(epoch)
             pause.wait(0.05)
         raise ProcessError(f"nobody has taken the lead within {TAKEOVER_S:g} s")

@@ -347,7 +347,7 @@ def bundle(system: Mapping[str, Any]) -> Iterator[Check]:
         yield limit(carried)
     if (known := system.get("gateways")) is not None and bus.get("connected"):
         yield from gateways(known, system.get("limits", {}))
-    yield from webhooks(system.get("webhooks", {}))
+    yield from _owed(system.get("webhooks", {}))
     if (leads := system.get("leader")) is not None:
         yield leader(leads)
     kept = system.get("store", {})
@@ -365,7 +365,7 @@ def bundle(system: Mapping[str, Any]) -> Iterator[Check]:
         )
 
 
-def webhooks(known: Mapping[str, Any]) -> Iterator[Check]:
+def _owed(known: Mapping[str, Any]) -> Iterator[Check]:
     """Warn of each webhook that could not be told what it is owed."""
     for name, one in known.items():
         if one["reason"] is not None:

@@ -7,6 +7,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from puppetmaster.model.caller import Role, digest
+from puppetmaster.model.leadership import Free, Leadership
 from tests.page_site import FAILING, Site, a_page, button, ended, open_job, shoot
 from tests.web_client import Door, batch, hooks, running
 
@@ -28,6 +29,21 @@ def telling(tmp_path: Path) -> Iterator[Door]:
     """A bundle without a bus, with a webhook ``ops``."""
     with running(tmp_path / "data", webhooks=hooks(tmp_path)) as started:
         yield started
+
+
+def test_who_leads_is_said_where_more_than_one_may(
+    browser: Browser, telling: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lead = Leadership("puppetmaster host:2 b", 2, 0, Free.STOPPED, None, 4.5, sure=True)
+    with a_page(browser) as page:
+        page.goto(f"http://127.0.0.1:{telling.port}/")
+        expect(page.locator("#link")).to_contain_text("the broker cannot be reached")
+        expect(page.locator("#leader")).to_be_hidden()
+        monkeypatch.setattr(telling.app.store, "leadership", lambda: lead)
+        page.reload()
+        expect(page.locator("#leader")).to_contain_text("leader 2 since 1 Jan 1970")
+        about = "puppetmaster host:2 b, since 1970-01-01 00:00:00.000 UTC: the leader before has stopped."
+        expect(page.locator("#leader")).to_have_attribute("title", about)
 
 
 def at(page: Page, door: Door, role: Role, where: str) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from puppetmaster import __version__
+from puppetmaster.errors import NotLeading
 from sandbox.broker import Broker
 from sandbox.process import Process, free_port
 from tests import ROOT
@@ -271,3 +272,8 @@ def test_the_unit_is_hardened() -> None:
     needed(shutil.which("systemd-analyze") is not None, "systemd")
     unit = ROOT / "build-deb" / "puppetmaster.service"
     run("systemd-analyze", "security", "--offline=true", "--threshold=30", unit)
+
+
+def test_who_has_lost_the_lead_is_started_again_and_has_not_failed() -> None:
+    unit = (ROOT / "build-deb" / "puppetmaster.service").read_text().splitlines()
+    assert {"Restart=always", f"SuccessExitStatus={NotLeading.exit_code}"} <= set(unit)
