@@ -8,7 +8,7 @@ from puppetmaster import app, places
 from puppetmaster.bundle import sdk, systemd
 from puppetmaster.clock import iso
 from puppetmaster.errors import PuppetmasterError
-from puppetmaster.settings import Settings
+from puppetmaster.settings import API, Settings
 
 #: A thread at work lets another one run after this, when that wants to. An answer over HTTP passes from one
 #: thread to the next a dozen times, and each time waits for all that are at work (decision 0053).
@@ -46,6 +46,8 @@ def main() -> None:
         handler = logging.StreamHandler()
         handler.setFormatter(systemd.JournalFormat() if systemd.journal() else Format())
         logging.basicConfig(level=settings.log_level.upper(), handlers=[handler])
+        if settings.role == API:
+            sys.exit(app.ApiServer(settings).run())
         # Said here too: by itself the SDK reads variables only, and no file.
         connection = sdk.connection(settings.broker_host, settings.broker_port)
         bundle = Index(connection=connection, settings=settings)

@@ -12,12 +12,15 @@ from typing import Any
 
 from puppetmaster import __version__
 from puppetmaster.api.operations import Backend
+from puppetmaster.api.orders import carry_out, onlooking
 from puppetmaster.api.service import LOOK_TIMEOUT_S, Service
 from puppetmaster.bundle.routes import Routes
 from puppetmaster.bundle.sdk import Connection
+from puppetmaster.bundle.signals import Signals
 from puppetmaster.bundle.systemd import Manager
 from puppetmaster.bus.credentials import Credentials
 from puppetmaster.clock import Clock, iso
+from puppetmaster.dispatcher import Dispatcher
 from puppetmaster.engine.engine import Engine
 from puppetmaster.engine.outbox import Outbox
 from puppetmaster.errors import PuppetmasterError, SettingsError, StoreError, Unavailable
@@ -30,10 +33,10 @@ from puppetmaster.http.websockets import Broadcaster
 from puppetmaster.model.job import Job
 from puppetmaster.model.notice import Hook, hooks_of
 from puppetmaster.model.timeline import Event
-from puppetmaster.settings import Settings
+from puppetmaster.settings import ALL, Settings
 from puppetmaster.site import Registered, Site
-from puppetmaster.store.opening import open_store
-from puppetmaster.threads import Vital
+from puppetmaster.store.opening import open_elsewhere, open_store
+from puppetmaster.threads import Vital, ended
 
 _M_MMAP_THRESHOLD = -3
 #: glibc maps pieces of memory from this size on, and gives them back when they are freed. It raises the limit
@@ -76,19 +79,88 @@ def log_events(happened: Iterable[tuple[Job, Event]]) -> None:
         event_log.info("%s", json.dumps(line), extra={"action": "job_event", "bare": True})
 
 
+def door(
+    settings: Settings,
+    where: Address,
+    backend: Backend,
+    hub: Hub,
+    clock: Clock,
+    dispatcher: Dispatcher | None = None,
+    disk_bytes: Callable[[], int] = lambda: 0,
+) -> HttpApp:
+    """The HTTP door. ``dispatcher``: None where another process leads. Raises SettingsError."""
+    sockets = Broadcaster(backend.service, hub, clock)
+    numbers = Metrics(backend.service, dispatcher, backend.health, disk_bytes, lambda: sockets.count)
+    return HttpApp(settings, where, backend, sockets, numbers)
+
+
+class Looking:
+    """The HTTP door of a process that does not lead. Raises SettingsError."""
+
+    def __init__(self, settings: Settings, where: Address, hub: Hub, clock: Clock) -> None:
+        self._hub = hub
+        self.store = open_elsewhere(settings)
+        self.door = door(settings, where, onlooking(settings, self.store), hub, clock)
+
+    def start(self) -> None:
+        """Answer requests, and tell changes. Raises PuppetmasterError: a thread cannot be started."""
+        self.store.watch(self._hub)
+        self.door.start()
+
+
+class ApiServer:
+    """A process of the role ``api``: it never leads, and needs no broker. Raises SettingsError."""
+
+    def __init__(self, settings: Settings) -> None:
+        where = address(settings)
+        if where is None or not settings.store:
+            raise SettingsError(
+                "PUPPETMASTER_ROLE: an API server needs the PostgreSQL database of those that lead "
+                "(PUPPETMASTER_STORE), and an address to answer at (PUPPETMASTER_HTTP)."
+            )
+        give_back_large()
+        self._place = settings.store
+        self._manager = Manager()
+        self._looking = Looking(settings, where, Hub(), Clock())
+
+    def run(self) -> str | None:
+        """Answer until SIGINT or SIGTERM comes. Returns why it cannot go on, as a sentence; None: it could.
+
+        Raises PuppetmasterError: a thread cannot be started.
+        """
+        fault = None
+        with Signals() as signals:
+            self._looking.start()
+            log.info("puppetmaster %s answers for those that lead with %s", __version__, self._place)
+            while not signals.seen and fault is None:
+                signals.wait(1.0)
+                self._manager.turned(lambda: f"It answers for those that lead with {self._place}.")
+                fault = ended(self._looking.door.threads)
+        self._manager.stopping()
+        self._looking.door.stop()
+        self._looking.store.close()
+        return fault
+
+
 class App:
     """All parts but the SDK's. Raises SettingsError, StoreError."""
 
     def __init__(self, settings: Settings, bundle: Registered) -> None:
-        where, hooks = address(settings), read_hooks(settings)
+        where = address(settings) if settings.role == ALL else None
+        hooks = read_hooks(settings)
         give_back_large()
         self.settings = settings
         self._bundle = bundle
         self._clock = Clock()
         self._manager = Manager(now_s=self._clock.now_s)
         self._started_at = iso(self._clock.wall_s())
-        self.store = open_store(settings, self._waiting)
         self.hub = Hub()
+        self.door: HttpApp | None = None
+        #: Where to answer while another process leads; None: nowhere.
+        self._where = where
+        #: Answers while another process leads; None: there was none, or its port was not free.
+        self._looking: Looking | None = None
+        self.store = open_store(settings, self._waiting)
         self.site = Site(settings, self.store, self.hub, self._clock, bundle)
         self.site.dispatcher.turned = self._turned
         if settings.log_events == "on":
@@ -96,7 +168,14 @@ class App:
         self.service = Service(settings, self.store, self.site.dispatcher, self.site.limit)
         self.webhooks = self._webhooks(hooks)
         self.site.engine.templates.specify = self.service.templates.specified
-        self.door = self._door(where) if where is not None else None
+        #: What the doors call.
+        self.backend = Backend(self.service, self.health)
+        if where is not None and self._looking is None:
+            try:
+                self.door = self._door(where)
+            except SettingsError:
+                self.store.close()
+                raise
 
     def _webhooks(self, hooks: Sequence[Hook]) -> Webhooks:
         dispatcher, outbox = self.site.dispatcher, self.site.engine.outbox
@@ -112,15 +191,17 @@ class App:
         return webhooks
 
     def _door(self, where: Address) -> HttpApp:
-        sockets = Broadcaster(self.service, self.hub, self._clock)
-        numbers = Metrics(
-            self.service, self.site.dispatcher, self.health, self.store.disk_bytes, lambda: sockets.count
-        )
-        try:
-            return HttpApp(self.settings, where, Backend(self.service, self.health), sockets, numbers)
-        except SettingsError:
-            self.store.close()
-            raise
+        dispatcher, disk_bytes = self.site.dispatcher, self.store.disk_bytes
+        return door(self.settings, where, self.backend, self.hub, self._clock, dispatcher, disk_bytes)
+
+    def _lead(self) -> None:
+        """Have the HTTP door ask this process, which has taken the lead."""
+        if self._looking is not None:
+            self.door = self._looking.door
+            self.door.lead(self.backend, self.site.dispatcher, self.store.disk_bytes)
+            self._looking.store.close()
+        elif self.door is not None:
+            self.door.start()
 
     def threads(self) -> Iterator[Vital]:
         """The threads that run from ``start`` to ``stop``."""
@@ -138,10 +219,12 @@ class App:
         """
         log.info("puppetmaster %s keeps its jobs in %s", __version__, self.store.place)
         try:
+            if self._looking is not None:
+                self._looking.store.end_watching()
             self.site.start()
             self.webhooks.start()
-            if self.door is not None:
-                self.door.start()
+            self._lead()
+            self.store.serve(lambda asked: carry_out(self.backend, asked), self.hub)
         except PuppetmasterError:
             self.stop()
             raise
@@ -157,6 +240,7 @@ class App:
         try:
             self.site.stop()
         finally:
+            self.store.end_serving()
             self.webhooks.stop()
             if self.door is not None:
                 self.door.stop()
@@ -165,6 +249,15 @@ class App:
 
     def _waiting(self, said: str) -> None:
         self._manager.turned(lambda: said)
+        if self._where is None or self._looking is not None:
+            return
+        try:
+            self._looking = Looking(self.settings, self._where, self.hub, self._clock)
+        except SettingsError as error:  # the leader may be on this machine, and have the port
+            log.warning("Nothing is answered over HTTP while it waits: %s", error)
+            self._where = None
+        else:
+            self._looking.start()
 
     def _turned(self) -> None:
         self._manager.turned(self._status)
@@ -254,7 +347,7 @@ class Puppetmaster(Routes):
         if settings.standby == "on":
             self.bundle.profile["ttl"] = STANDBY_TTL_S
         self.limit = self.app.site.limit
-        self.backend = Backend(self.app.service, self.app.health)
+        self.backend = self.app.backend
         self.app.start()
 
     def registered_on(self, tunnel: str) -> None:

@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import count
 from queue import Empty, SimpleQueue
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from puppetmaster.bus.client import (
     Answered,
@@ -36,7 +36,7 @@ from puppetmaster.bus.connection import HELD_BYTES, Receipt
 from puppetmaster.clock import Steadiness
 from puppetmaster.engine.context import Turn
 from puppetmaster.engine.engine import Engine
-from puppetmaster.errors import NotFound, NotKnown, PuppetmasterError, StoreError, Unavailable
+from puppetmaster.errors import LOOK_AGAIN, NotFound, NotKnown, PuppetmasterError, StoreError, Unavailable
 from puppetmaster.events import Change, Hub, Kind
 from puppetmaster.model.job import Job
 from puppetmaster.model.notice import Owed
@@ -87,7 +87,6 @@ AGAIN_FIRST_S, AGAIN_LAST_S = 0.1, 10.0
 AGAIN_MOST, AGAIN_BYTES = 10_000, 16 * 1024 * 1024
 #: How often the dispatcher looks for jobs that need not be kept.
 PRUNE_S = 60.0
-LOOK_AGAIN = "look again later whether it was done, before you repeat it"
 KEEP_ALL = Keep(jobs=2**62, age_s=float("inf"), bytes=2**62)
 
 
@@ -102,6 +101,22 @@ class _Call:
     #: Whether it changes nothing but the new job that it may return. Any other value is given at once,
     #: without waiting for the disk.
     looks: bool = False
+
+
+class Decider(Protocol):
+    """Who decides, as callers see it. Any thread may call."""
+
+    def call(self, verb: Callable[[Engine], T], timeout_s: float) -> T:
+        """Do ``verb`` where the state is. Returns its value, once its changes are on disk."""
+
+    def create(self, verb: Callable[[Engine], Job], timeout_s: float) -> Job:
+        """As ``call``, for a verb that finds or creates a job."""
+
+    def look(self, verb: Callable[[Engine], T], timeout_s: float) -> T:
+        """As ``call``, for a verb that changes nothing."""
+
+    def do(self, verb: Callable[[Engine], Any]) -> None:
+        """As ``call``, without waiting."""
 
 
 class Dispatcher:

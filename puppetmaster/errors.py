@@ -22,6 +22,9 @@ shown when no other is given. ``body()`` is the answer over HTTP and over the bu
 from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar, NamedTuple
 
+#: What to do when it is not known whether something was done.
+LOOK_AGAIN = "look again later whether it was done, before you repeat it"
+
 
 class Fault(NamedTuple):
     """One wrong place in what a caller sent."""

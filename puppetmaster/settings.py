@@ -33,6 +33,8 @@ ELSEWHERE = (FILE_VARIABLE, "PUPPETMASTER_URL")
 #: Variables that Docker and Kubernetes set for a container or service named puppetmaster.
 _LINKED = re.compile(r"PUPPETMASTER_(NAME|ENV_.*|SERVICE_(HOST|PORT.*)|PORT(_\d+_.*)?)")
 SWITCH = ("on", "off")
+#: What a process does.
+ROLES = ALL, API, DISPATCHER = ("all", "api", "dispatcher")
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
 
@@ -82,6 +84,11 @@ class Settings:
         "off",
         "whether to wait while another puppetmaster leads with the same database, and to take over when that "
         "is gone: on, off",
+    )
+    role: str = _knob(
+        "all",
+        "what this process does: all; api: it answers over HTTP for those that lead with the same database, "
+        "and needs no broker; dispatcher: all but HTTP",
     )
     log_level: str = _knob("info", f"how much is logged: {', '.join(LOG_LEVELS)}, in any letter case")
     request_timeout_s: float = _knob(
@@ -195,6 +202,7 @@ class Settings:
         file = Path(named) if named else _file_in(data_dir)
         settings = cls(**{**defaults, **_from_file(file), **given})
         words = {"log_level": LOG_LEVELS, "log_events": SWITCH, "standby": SWITCH, "route": ROUTES}
+        words["role"] = ROLES
         lower = {name: getattr(settings, name).lower() for name in words if name != "route"}
         settings = replace(settings, **lower)
         for name, known in words.items():

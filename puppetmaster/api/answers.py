@@ -532,6 +532,12 @@ READINESS = (
     ),
     _LEADER,
     _field("message", "The reasons in one sentence; where there are any", _TEXT, always=False),
+    _field(
+        "standby",
+        "True where another process leads, which this one has asked; otherwise it is not there",
+        _FLAG,
+        always=False,
+    ),
 )
 
 #: The answers by their names in the OpenAPI document.

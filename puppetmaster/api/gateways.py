@@ -12,12 +12,12 @@ from typing import Any
 from puppetmaster.api import fleet
 from puppetmaster.api.pages import PART, Chunks, Part
 from puppetmaster.api.query import Query
-from puppetmaster.dispatcher import Dispatcher
+from puppetmaster.dispatcher import Decider
 from puppetmaster.engine.engine import Known
 from puppetmaster.engine.registered import Copy
 from puppetmaster.errors import NotFound, StoreError, Unavailable
 from puppetmaster.model.gateway import Gateway, Put, Target
-from puppetmaster.store.base import LastResult, Reader, Store
+from puppetmaster.store.base import LastResult, Readable, Reader
 
 #: How long a caller waits until a change is on disk. The bus gives us ``ttl`` seconds (bundle.json).
 CHANGE_TIMEOUT_S = 15.0
@@ -61,7 +61,7 @@ class Registration:
 class Gateways:
     """The gateways behind all doors. Any thread may call it."""
 
-    def __init__(self, store: Store, dispatcher: Dispatcher) -> None:
+    def __init__(self, store: Readable, dispatcher: Decider) -> None:
         self._store = store
         self._dispatcher = dispatcher
 

@@ -30,11 +30,21 @@ NEEDS: Mapping[str, Role] = {
 _PAGE = ("limit", "offset")
 
 
-class Backend(NamedTuple):
-    """What the doors call."""
+class Backend:
+    """What the doors call. What is set here may be replaced at any time, when this process takes the lead."""
 
-    service: Service
-    health: Callable[[], dict[str, Any]]
+    def __init__(self, service: Service, health: Callable[[], dict[str, Any]]) -> None:
+        self.service = service
+        self.health = health
+        #: Does an operation, with the query as it was given, while another process leads; None: we lead.
+        self.elsewhere: Callable[[Operation, Asked, Mapping[str, Any]], Any] | None = None
+
+    def do(self, operation: "Operation", asked: "Asked", given: Mapping[str, Any]) -> Any:
+        """Do an operation for a caller who may ask for it. Returns the answer. Raises PuppetmasterError."""
+        assert operation.call is not None
+        if (elsewhere := self.elsewhere) is not None:
+            return elsewhere(operation, asked, given)
+        return operation.call(self, asked)
 
 
 class Asked(NamedTuple):
@@ -107,9 +117,9 @@ class Operation(NamedTuple):
         over_bus: bool = False,
     ) -> Any:
         """Do it for a caller. Returns the answer. Raises PuppetmasterError."""
-        assert self.call is not None
         self.admit(caller)
-        return self.call(backend, Asked(id_, query.parse(given, self.query), body, caller, over_bus))
+        asked = Asked(id_, query.parse(given, self.query), body, caller, over_bus)
+        return backend.do(self, asked, given)
 
 
 OPERATIONS = (

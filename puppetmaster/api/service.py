@@ -20,7 +20,7 @@ from puppetmaster.api.query import Query
 from puppetmaster.api.templates import Templates
 from puppetmaster.bus.limit import Limit
 from puppetmaster.clock import iso
-from puppetmaster.dispatcher import Dispatcher
+from puppetmaster.dispatcher import Decider
 from puppetmaster.engine.engine import Engine
 from puppetmaster.errors import Conflict, Fault, Invalid, NotFound, TooLarge, Unavailable
 from puppetmaster.model.job import Job, JobStatus
@@ -30,7 +30,7 @@ from puppetmaster.model.spec import JobSpec, Rerun, specs_of
 from puppetmaster.model.timeline import ITSELF
 from puppetmaster.model.why import Why
 from puppetmaster.settings import Settings
-from puppetmaster.store.base import Reader, Store
+from puppetmaster.store.base import Readable, Reader
 
 #: Why a request waits, if the dispatcher does not answer.
 NOT_KNOWN = Why.NOT_KNOWN.said()
@@ -45,7 +45,7 @@ class Service:
     """The API behind all doors. Ids come as text; the methods raise NotFound for those that are none."""
 
     def __init__(
-        self, settings: Settings, store: Store, dispatcher: Dispatcher, limit: Limit | None = None
+        self, settings: Settings, store: Readable, dispatcher: Decider, limit: Limit | None = None
     ) -> None:
         self._settings = settings
         self._store = store
@@ -316,13 +316,17 @@ class Service:
                 )
         return views
 
+    def known_why(self, pending: Mapping[int, bool]) -> Mapping[int, str | None]:
+        """What the engine says of open requests; True: it waits. Raises Unavailable: it does not answer."""
+        return self._dispatcher.look(lambda engine: engine.why(pending), LOOK_TIMEOUT_S)
+
     def _why(self, requests: Iterable[Request]) -> dict[int, str | None]:
         """Why open requests wait, by id, or that the gateway of a request in flight went away."""
         pending = {one.id: one.status is RequestStatus.PENDING for one in requests}
         if not pending:
             return {}
         try:
-            known = self._dispatcher.look(lambda engine: engine.why(pending), LOOK_TIMEOUT_S)
+            known = self.known_why(pending)
         except Unavailable:  # the requests are shown all the same
             return {id_: NOT_KNOWN if waits else None for id_, waits in pending.items()}
         # A request may have been sent or have ended since it was read.

@@ -10,13 +10,13 @@ from puppetmaster.api.pages import Chunks, Part
 from puppetmaster.api.query import Query
 from puppetmaster.bus.limit import Limit
 from puppetmaster.clock import iso
-from puppetmaster.dispatcher import Dispatcher
+from puppetmaster.dispatcher import Decider
 from puppetmaster.errors import Conflict, NotFound, PuppetmasterError
 from puppetmaster.model.gateway import Target
 from puppetmaster.model.spec import JobSpec
 from puppetmaster.model.template import NewTemplate, Outcome, Record, Template
 from puppetmaster.settings import Settings
-from puppetmaster.store.base import Reader, Store
+from puppetmaster.store.base import Readable, Reader
 
 #: How many of the next starts are shown.
 SHOWN = 5
@@ -25,7 +25,7 @@ SHOWN = 5
 class Templates:
     """The templates behind all doors. Any thread may call it. Ids come as text, as in ``Service``."""
 
-    def __init__(self, settings: Settings, store: Store, dispatcher: Dispatcher, limit: Limit) -> None:
+    def __init__(self, settings: Settings, store: Readable, dispatcher: Decider, limit: Limit) -> None:
         self._settings = settings
         self._store = store
         self._dispatcher = dispatcher

@@ -17,6 +17,7 @@ from starlette.websockets import WebSocket
 
 from puppetmaster import jsoncodec, places
 from puppetmaster.api.operations import OPERATIONS, WEBSOCKET, Backend, Operation
+from puppetmaster.dispatcher import Dispatcher
 from puppetmaster.errors import (
     MethodNotAllowed,
     NotFound,
@@ -61,9 +62,11 @@ class HttpApp:
     def __init__(
         self, settings: Settings, where: Address, backend: Backend, broadcaster: Broadcaster, numbers: Metrics
     ):
-        self._backend = backend
-        self._broadcaster = broadcaster
-        self._metrics = numbers
+        #: What is called for each request.
+        self.backend = backend
+        self.sockets = broadcaster
+        #: What ``/metrics`` shows.
+        self.metrics = numbers
         self._files = {file.name: file for file in DASHBOARD.iterdir() if file.is_file()}
         self._description = _read(DESCRIPTION)
         self.server = Server(self._app(settings), where, settings)
@@ -71,17 +74,26 @@ class HttpApp:
     @property
     def subscribers(self) -> int:
         """How many WebSockets are open."""
-        return self._broadcaster.count
+        return self.sockets.count
 
     @property
     def threads(self) -> tuple[Vital, ...]:
         """The server's and the WebSockets' thread; both run from ``start`` to ``stop``."""
-        return self.server.thread, self._broadcaster.thread
+        return self.server.thread, self.sockets.thread
 
     def start(self) -> None:
         """Start the threads, and answer requests."""
-        self._broadcaster.start()
+        self.sockets.start()
         self.server.start()
+
+    def lead(self, backend: Backend, dispatcher: Dispatcher, disk_bytes: Callable[[], int]) -> None:
+        """Have ``backend`` answer from now on: this process has taken the lead."""
+        self.metrics = Metrics(
+            backend.service, dispatcher, backend.health, disk_bytes, lambda: self.sockets.count
+        )
+        self.sockets.service = backend.service
+        self.backend.service, self.backend.health = backend.service, backend.health
+        self.backend.elsewhere = None
 
     def ask_to_stop(self) -> None:
         """Have the server begin to stop. Does not wait, so that other parts can stop meanwhile."""
@@ -89,7 +101,7 @@ class HttpApp:
 
     def stop(self) -> None:
         """Send WebSockets their last frames, and end all connections and threads."""
-        self._broadcaster.stop()
+        self.sockets.stop()
         self.server.stop()
 
     def _app(self, settings: Settings) -> Starlette:
@@ -102,10 +114,10 @@ class HttpApp:
         shown = {"/health": self._health, "/metrics": self._numbers, "/openapi.json": self._describe}
         app = Starlette(
             routes=[
-                *(WebSocketRoute(path, self._broadcaster.watch) for path in watching),
+                *(WebSocketRoute(path, self.sockets.watch) for path in watching),
                 WebSocketRoute("/{path:path}", _nowhere),
                 *(Route(path, _shown(_not_upgraded)) for path in watching),
-                *(Route(path, Resource(self._backend, some, queues)) for path, some in by_path.items()),
+                *(Route(path, Resource(self.backend, some, queues)) for path, some in by_path.items()),
                 *(Route(path, _shown(show)) for path, show in shown.items()),
                 Route("/", _shown(self._page)),
                 Route("/static/{name}", _shown(self._page)),
@@ -122,7 +134,7 @@ class HttpApp:
     def _health(self, _request: Request) -> Response:
         """Answer 200 when a batch would be carried out; else 503 with the reasons."""
         try:
-            health = self._backend.health()
+            health = self.backend.health()
         except Unavailable as error:
             return failure(error)
         reasons = [reason for name, reason in _MISSING.items() if not health["bus"][name]]
@@ -137,12 +149,14 @@ class HttpApp:
         body = {"ready": not reasons, "reasons": reasons}
         if "leader" in health:
             body["leader"] = health["leader"]
+        if self.backend.elsewhere is not None:
+            body["standby"] = True
         if reasons:
             body["message"] = f"Not ready: {'; '.join(reasons)}."
         return Response(jsoncodec.encode(body), 503 if reasons else 200, media_type=JSON)
 
     def _numbers(self, _request: Request) -> Response:
-        return Response(self._metrics.text(), media_type=metrics.CONTENT_TYPE)
+        return Response(self.metrics.text(), media_type=metrics.CONTENT_TYPE)
 
     def _describe(self, request: Request) -> Response:
         return document(self._description, JSON, request)

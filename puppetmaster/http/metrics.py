@@ -16,7 +16,7 @@ from prometheus_client.registry import Collector
 from puppetmaster import __version__, clock
 from puppetmaster.api.service import LOOK_TIMEOUT_S, Service
 from puppetmaster.dispatcher import BOUNDS_S, Dispatcher, Tally
-from puppetmaster.engine.engine import Engine
+from puppetmaster.engine.engine import Engine, Snapshot
 
 _BUS = {
     "connected": "1 when the broker is connected",
@@ -33,12 +33,15 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
 class Metrics(Collector):
-    """Collects the metrics at each scrape. Between scrapes it does nothing."""
+    """Collects the metrics at each scrape. Between scrapes it does nothing.
+
+    ``dispatcher``: None where another process leads: its numbers are not ours.
+    """
 
     def __init__(
         self,
         service: Service,
-        dispatcher: Dispatcher,
+        dispatcher: Dispatcher | None,
         health: Callable[[], dict[str, Any]],
         stored_bytes: Callable[[], int],
         subscribers: Callable[[], int],
@@ -62,49 +65,53 @@ class Metrics(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """All metrics as they are now."""
-        health = self._health()
         yield InfoMetricFamily("puppetmaster_build", "What runs here", value={"version": __version__})
+        if self._dispatcher is not None:
+            yield from self._of_leader(self._dispatcher)
+        yield _gauge("websockets", "WebSockets that are open", self._subscribers())
+
+    def _of_leader(self, dispatcher: Dispatcher) -> Iterator[Metric]:
+        health = self._health()
         for what, counts in self._service.counts().items():
             yield _by(GaugeMetricFamily, what, f"{what.capitalize()} in the store", "status", counts)
-        yield from self._from_engine()
+        yield from _from_engine(dispatcher.look(Engine.snapshot, LOOK_TIMEOUT_S))
         yield from _of_gateways(health["gateways"])
         if "leader" in health:
             yield from _of_lead(health["leader"])
-        yield _histogram("commit_seconds", "Time a transaction took to be durable", self._dispatcher.commits)
+        yield _histogram("commit_seconds", "Time a transaction took to be durable", dispatcher.commits)
         yield _histogram(
             "dispatch_seconds",
             "From the decision to send a request until the bus had it, its transaction included",
-            self._dispatcher.dispatches,
+            dispatcher.dispatches,
         )
-        yield _histogram("turn_seconds", "Time a turn of the dispatcher took", self._dispatcher.turns)
+        yield _histogram("turn_seconds", "Time a turn of the dispatcher took", dispatcher.turns)
         for name, about in _BUS.items():
             yield _gauge(f"bus_{name}", about, int(health["bus"][name]))
         yield _gauge("store_writable", "1 when the store can be written", int(health["store"]["writable"]))
         yield _gauge("store_bytes", "Size of the store on its disk", self._stored_bytes())
-        yield _gauge("websockets", "WebSockets that are open", self._subscribers())
 
-    def _from_engine(self) -> Iterator[Metric]:
-        now = self._dispatcher.look(Engine.snapshot, LOOK_TIMEOUT_S)
-        yield _gauge("in_flight", "Requests sent and not answered", now.in_flight)
-        yield _gauge("window", "Most requests in flight at present", now.window)
-        refusals = {str(code): count for code, count in {423: 0, **now.refusals}.items()}
-        about = "Requests that the controller did not pass on"
-        yield _by(CounterMetricFamily, "refusals", about, "code", refusals)
-        yield CounterMetricFamily(
-            "puppetmaster_retries", "Sendings of a request after its first", value=now.resent
-        )
-        for what, ended in (("requests", now.ended_requests), ("jobs", now.ended_jobs)):
-            about = f"{what.capitalize()} that have ended since the start"
-            yield _by(CounterMetricFamily, f"{what}_ended", about, "status", ended)
-        about = "Attempts to tell webhooks something, and notices that were given up"
-        yield _by(CounterMetricFamily, "webhooks", about, "outcome", now.webhooks)
-        yield _gauge("webhooks_waiting", "Notices that webhooks are still to be told", now.webhooks_waiting)
-        about = "Starts by schedules since the start of the bundle"
-        yield _by(CounterMetricFamily, "schedule_starts", about, "outcome", now.starts)
-        about = "How long the oldest request has waited for its turn, of the jobs that are being sent"
-        yield _gauge("oldest_waiting_seconds", about, now.oldest_waiting_s)
-        about = "Requests that wait for gateways that are away"
-        yield _gauge("waiting_for_gateways", about, now.waiting_for_gateways)
+
+def _from_engine(now: Snapshot) -> Iterator[Metric]:
+    yield _gauge("in_flight", "Requests sent and not answered", now.in_flight)
+    yield _gauge("window", "Most requests in flight at present", now.window)
+    refusals = {str(code): count for code, count in {423: 0, **now.refusals}.items()}
+    about = "Requests that the controller did not pass on"
+    yield _by(CounterMetricFamily, "refusals", about, "code", refusals)
+    yield CounterMetricFamily(
+        "puppetmaster_retries", "Sendings of a request after its first", value=now.resent
+    )
+    for what, ended in (("requests", now.ended_requests), ("jobs", now.ended_jobs)):
+        about = f"{what.capitalize()} that have ended since the start"
+        yield _by(CounterMetricFamily, f"{what}_ended", about, "status", ended)
+    about = "Attempts to tell webhooks something, and notices that were given up"
+    yield _by(CounterMetricFamily, "webhooks", about, "outcome", now.webhooks)
+    yield _gauge("webhooks_waiting", "Notices that webhooks are still to be told", now.webhooks_waiting)
+    about = "Starts by schedules since the start of the bundle"
+    yield _by(CounterMetricFamily, "schedule_starts", about, "outcome", now.starts)
+    about = "How long the oldest request has waited for its turn, of the jobs that are being sent"
+    yield _gauge("oldest_waiting_seconds", about, now.oldest_waiting_s)
+    about = "Requests that wait for gateways that are away"
+    yield _gauge("waiting_for_gateways", about, now.waiting_for_gateways)
 
 
 def _of_lead(leader: dict[str, Any]) -> Iterator[Metric]:

@@ -167,7 +167,8 @@ class Broadcaster:
     """All subscribers, and the thread that makes their frames."""
 
     def __init__(self, service: Service, hub: Hub, clock: Clock) -> None:
-        self._service = service
+        #: What is asked for jobs and requests. It may be replaced at any time.
+        self.service = service
         self._hub = hub
         self._clock = clock
         self._mailbox = hub.subscribe()
@@ -213,7 +214,7 @@ class Broadcaster:
         job = None
         try:
             if "id" in socket.path_params:
-                job = await run_in_threadpool(self._service.watched_job, socket.path_params["id"])
+                job = await run_in_threadpool(self.service.watched_job, socket.path_params["id"])
         except PuppetmasterError as error:
             code = UNKNOWN if isinstance(error, NotFound) else NOT_NOW
             await socket.close(code, error.message[:100])
@@ -274,7 +275,7 @@ class Broadcaster:
     def _welcome(self, subscriber: Subscriber, job: Job) -> None:
         """Give a new subscriber the present state of its job, read now. Later changes follow it."""
         try:
-            job = self._service.watched_job(str(job.id))
+            job = self.service.watched_job(str(job.id))
         except PuppetmasterError:
             self._close(subscriber, UNKNOWN)
             return
@@ -375,7 +376,7 @@ class Broadcaster:
         texts: list[bytes] = []
         size, taken = 0, 0
         while taken < len(ids) and size < FRAME_BYTES:
-            part = self._service.request_views(ids[taken:])
+            part = self.service.request_views(ids[taken:])
             for view in part.rows:
                 if size >= FRAME_BYTES:
                     return b"[%s]" % b",".join(texts), bisect_left(ids, view["id"])

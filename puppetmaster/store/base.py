@@ -7,13 +7,14 @@ in ``tests/contract/test_store.py`` hold all of them to the protocols.
 import secrets
 import time
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import NamedTuple, Protocol
 
 from puppetmaster.clock import is_known, iso, seconds
+from puppetmaster.events import Hub
 from puppetmaster.model.gateway import Gateway, Sought
 from puppetmaster.model.job import OPEN_JOB, Job, JobEvent
 from puppetmaster.model.leadership import Leadership
@@ -404,7 +405,40 @@ class Reader(Protocol):
         """List the ids of all templates, ascending."""
 
 
-class Store(Protocol):
+class Readable(Protocol):
+    """What can be read, by any thread, each time one committed state. Raises StoreError when that fails."""
+
+    def reading(self) -> AbstractContextManager[Reader]:
+        """Give a reader of one committed state, for any thread."""
+
+
+class Elsewhere(Readable, Protocol):
+    """A store that another process leads: it is read here, and what is to be changed is asked of that one.
+
+    For any thread.
+    """
+
+    #: Where it is, for people.
+    place: str
+
+    def ask(self, asked: str, timeout_s: float) -> str:
+        """Have the leader answer. It takes no order after ``timeout_s``, and none a second time.
+
+        Raises Unavailable: nobody leads, or nobody has taken it, and nothing was done; or that is not known.
+        The message says which.
+        """
+
+    def watch(self, hub: Hub) -> None:
+        """Post to ``hub`` from now on what the leader tells of jobs."""
+
+    def end_watching(self) -> None:
+        """Post what has changed since, and end. The caller leads now, and has changed nothing yet."""
+
+    def close(self) -> None:
+        """Close all connections. May be called twice."""
+
+
+class Store(Readable, Protocol):
     """What is durable. One thread writes. Any thread reads, each a committed state of its own.
 
     All methods raise StoreError when the store fails. After ``close`` the writer's methods do.
@@ -443,9 +477,6 @@ class Store(Protocol):
             NotKnown: nothing was committed, but after a crash the changes may be there.
         """
 
-    def reading(self) -> AbstractContextManager[Reader]:
-        """Give a reader of one committed state, for any thread."""
-
     def unfinished(self) -> Iterator[tuple[Job, list[Request]]]:
         """List the jobs that have not ended, oldest first, each with its requests that are not done.
 
@@ -465,6 +496,17 @@ class Store(Protocol):
         Where another process may use the store too, only one of them may.
         """
         return True
+
+    def serve(self, answer: Callable[[str], str], hub: Hub) -> None:
+        """Answer from now on what processes ask that do not lead, and tell them what is posted to ``hub``.
+
+        ``answer`` is called in threads of the store. Where no other process can ask, nothing is done.
+        """
+        del answer, hub
+
+    def end_serving(self) -> None:
+        """Take no order any more, and wait until those that were taken are answered. May be called twice."""
+        return
 
     def leadership(self) -> Leadership | None:
         """How this process leads; None: no other one can use the store. For any thread; asks nobody."""

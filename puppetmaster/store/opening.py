@@ -10,7 +10,7 @@ from pathlib import Path
 from puppetmaster.errors import SettingsError
 from puppetmaster.settings import Settings
 from puppetmaster.store import datadir, transfer
-from puppetmaster.store.base import Store
+from puppetmaster.store.base import Elsewhere, Store
 from puppetmaster.store.sqlite.store import SqliteStore
 
 
@@ -30,6 +30,13 @@ def open_store(settings: Settings, waiting: Callable[[str], None] = lambda _: No
     database = PostgresStore(settings.store, datadir.known(directory), waits)
     datadir.goes_on_in_database(directory, database.known)
     return database
+
+
+def open_elsewhere(settings: Settings) -> Elsewhere:
+    """The store of these settings, while another process leads there. Raises SettingsError."""
+    with _extra():
+        from puppetmaster.store.postgres.orders import Asker  # noqa: PLC0415 - an extra
+    return Asker(settings.store)
 
 
 def export(settings: Settings, file: Path) -> int:

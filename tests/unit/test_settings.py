@@ -25,6 +25,7 @@ VARIABLES = {
     "PUPPETMASTER_DATA_DIR": ("data_dir", "/var/lib/pm", Path("/var/lib/pm")),
     "PUPPETMASTER_STORE": ("store", "postgresql://h/db", "postgresql://h/db"),
     "PUPPETMASTER_STANDBY": ("standby", "ON", "on"),
+    "PUPPETMASTER_ROLE": ("role", "API", "api"),
     "PUPPETMASTER_TOKENS": ("tokens", "/etc/pm/tokens", "/etc/pm/tokens"),
     "PUPPETMASTER_LOG_EVENTS": ("log_events", "On", "on"),
     "PUPPETMASTER_LOG_LEVEL": ("log_level", "debug", "debug"),

@@ -16,7 +16,7 @@ import psycopg
 from puppetmaster.errors import StoreError
 from puppetmaster.store.postgres.connection import Connection
 
-FORMAT = 3
+FORMAT = 4
 #: The format of tables that are made now, before the steps.
 FIRST_FORMAT = 1
 #: The bus of an installation that has one.
@@ -92,7 +92,7 @@ CREATE TABLE gateways (
 NAMES = ("meta", "buses", "jobs", "items", "requests", "sendings", "trash", "gateways")
 
 #: What the steps add to them.
-ADDED = ("templates", "outbox")
+ADDED = ("templates", "outbox", "orders", "changes")
 
 _TEMPLATES = """
 ALTER TABLE buses ADD COLUMN next_template bigint NOT NULL DEFAULT 1;
@@ -111,8 +111,26 @@ CREATE TABLE outbox (
     doc text NOT NULL
 );
 """
+#: What others want of the leader, and what it tells them. It is not for keeps: a crash of the server
+#: empties it, and nobody waits for the disk.
+_ORDERS = """
+CREATE UNLOGGED TABLE orders (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    reply text NOT NULL,         -- the channel on which the asker is told that there is an answer
+    asked text NOT NULL,
+    until timestamptz NOT NULL,  -- later it is not begun any more
+    epoch bigint,                -- of the leader that has taken it; null: none has
+    answer text
+);
+CREATE UNLOGGED TABLE changes (
+    seq bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    epoch bigint NOT NULL,       -- of the leader that tells it
+    at timestamptz NOT NULL DEFAULT now(),
+    doc text NOT NULL
+);
+"""
 #: Format -> the statements that lead to it from the one before, and the new ``least``.
-STEPS: Mapping[int, tuple[str, int]] = {2: (_TEMPLATES, 1), 3: (_OUTBOX, 1)}
+STEPS: Mapping[int, tuple[str, int]] = {2: (_TEMPLATES, 1), 3: (_OUTBOX, 1), 4: (_ORDERS, 1)}
 
 #: Which cluster and database this is.
 CLUSTER = """

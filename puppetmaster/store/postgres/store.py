@@ -7,15 +7,15 @@ changes. All other threads read through ``reading()``, each over a connection of
 import logging
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import replace
 from itertools import chain
-from queue import Empty, Full, LifoQueue
 from typing import NoReturn
 
 import psycopg
 
 from puppetmaster.errors import StoreError
+from puppetmaster.events import Hub
 from puppetmaster.model.job import FINAL, JobStatus
 from puppetmaster.model.leadership import Leadership
 from puppetmaster.model.template import Template
@@ -36,18 +36,17 @@ from puppetmaster.store.base import (
     waiting_for_a_person,
 )
 from puppetmaster.store.datadir import Known
-from puppetmaster.store.postgres import connection as connections
 from puppetmaster.store.postgres import rows, schema
+from puppetmaster.store.postgres.changes import Teller
 from puppetmaster.store.postgres.connection import Call, Connection, Door, as_store_error
 from puppetmaster.store.postgres.lead import Lead, end_process
+from puppetmaster.store.postgres.orders import Taker
 from puppetmaster.store.postgres.reader import PostgresReader
+from puppetmaster.store.postgres.snapshots import Snapshots
 from puppetmaster.store.postgres.turns import Turns
 from puppetmaster.threads import Vital
 
 log = logging.getLogger("sanji.puppetmaster.store.postgres.store")
-
-#: Most connections for reading that are kept when nobody reads.
-SPARE = 8
 
 
 class PostgresStore(Store):
@@ -72,8 +71,10 @@ class PostgresStore(Store):
     ) -> None:
         self._door = Door(address)
         self.place = self._door.place
-        self._spare: LifoQueue[Connection] = LifoQueue(SPARE)
+        self._snapshots = Snapshots(self._door)
         self._closed = False
+        self._taker: Taker | None = None
+        self._teller: Teller | None = None
         connection = self._door.connect()
         self._lead = Lead(self._door, connection, ended)
         try:
@@ -172,7 +173,7 @@ class PostgresStore(Store):
     def disk_bytes(self) -> int:
         """How many bytes the tables take on the server's disk. For any thread. Raises StoreError."""
         sql = "SELECT sum(pg_total_relation_size(name::regclass)) FROM unnest(%s::text[]) AS name"
-        with self._snapshot() as connection, as_store_error(f"{self.place} cannot be read"):
+        with self._snapshots.one() as connection, as_store_error(f"{self.place} cannot be read"):
             found = connection.execute(sql, [[*schema.NAMES, *schema.ADDED]]).fetchone()
         return int(found[0]) if found else 0
 
@@ -197,6 +198,18 @@ class PostgresStore(Store):
         with suppress(psycopg.Error):  # soon PostgreSQL does this by itself
             self._writing().execute("ANALYZE")
         self.known = Known(installation, self.known.epoch)
+
+    def serve(self, answer: Callable[[str], str], hub: Hub) -> None:
+        """Answer from now on what processes ask that do not lead, and tell them what is posted to ``hub``."""
+        self._taker = Taker(self._door, self._lead.epoch, answer)
+        self._teller = Teller(self._door, self._lead.epoch, hub)
+
+    def end_serving(self) -> None:
+        """Take no order any more, and wait until those that were taken are answered. May be called twice."""
+        if self._taker is not None:
+            self._taker.close()
+        if self._teller is not None:
+            self._teller.close()
 
     @property
     def threads(self) -> Sequence[Vital]:
@@ -248,55 +261,13 @@ class PostgresStore(Store):
             count, swept = self._writing().execute(sql, [sorted(FINAL), most]).fetchone() or (0, False)
         return look.part(int(count), self.size_bytes - look.keep.bytes if swept else 0)
 
-    @contextmanager
-    def reading(self) -> Iterator[Reader]:
+    def reading(self) -> AbstractContextManager[Reader]:
         """A reader of one committed state, for any thread. Raises StoreError."""
-        with self._snapshot() as connection:
-            yield PostgresReader(lambda: connection, self.place, fixed=True)
-
-    @contextmanager
-    def _snapshot(self) -> Iterator[Connection]:
-        connection = self._begun()
-        try:
-            yield connection
-            with as_store_error(f"{self.place} cannot be read"):
-                connection.execute("COMMIT")
-        except BaseException:
-            with suppress(psycopg.Error, OSError):
-                connection.execute("ROLLBACK")
-            raise
-        finally:
-            self._give_back(connection)
-
-    def _begun(self) -> Connection:
-        """A connection with a transaction. One that was kept may be broken: then another one is taken."""
-        begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
-        with suppress(Empty):
-            while True:
-                kept = self._spare.get_nowait()
-                try:
-                    kept.execute(begin)
-                except (psycopg.Error, OSError):
-                    connections.close(kept)
-                else:
-                    return kept
-        made = self._door.connect()
-        with as_store_error(f"{self.place} cannot be read"):
-            made.execute(begin)
-        return made
-
-    def _give_back(self, connection: Connection) -> None:
-        if not self._closed and not connection.closed:
-            with suppress(Full):
-                self._spare.put_nowait(connection)
-                return
-        connections.close(connection)
+        return self._snapshots.reading()
 
     def close(self) -> None:
         """Close all connections, and give the lead away. May be called twice."""
         self._closed = True
-        with suppress(Empty):
-            while True:
-                connections.close(self._spare.get_nowait())
+        self._snapshots.close()
         self._turns.close()
         self._lead.close()

@@ -1,0 +1,205 @@
+"""Changes of jobs, told by the process that leads to those that do not: ids, a few times a second.
+
+What is told has a number, in the order in which it was committed. Who hears of it reads the jobs. Who was cut
+off, or sees another leader, reads all jobs that may have changed since.
+"""
+
+import json
+import logging
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from itertools import takewhile
+from threading import Event, Lock
+from typing import Any
+
+import psycopg
+
+from puppetmaster.errors import StoreError
+from puppetmaster.events import Change, Hub
+from puppetmaster.model.job import OPEN_JOB, Job
+from puppetmaster.store.base import Reader
+from puppetmaster.store.postgres.connection import Connection, Door, close
+from puppetmaster.store.postgres.schema import BUS
+from puppetmaster.store.postgres.snapshots import Snapshots
+from puppetmaster.threads import Vital
+
+log = logging.getLogger("sanji.puppetmaster.store.postgres.changes")
+
+#: On this channel it is told that there are changes.
+CHANNEL = "puppetmaster_changes"
+#: Shortest time between two transactions that tell changes, and the pause after one that failed.
+INTERVAL_S, AGAIN_S = 0.1, 0.5
+#: A notification can be lost with its connection: who waits looks this often.
+LOOK_S = 1.0
+#: The pause before the next try to reach the database.
+PAUSE_S = 0.2
+#: What was told so long ago is removed, and that is looked for after so many times of telling.
+KEEP_S, SWEEP_EACH = 60, 300
+
+_TELL = """
+WITH told AS (
+    INSERT INTO changes (epoch, doc) SELECT epoch, %s FROM buses WHERE id = %s AND epoch = %s RETURNING seq
+) SELECT pg_notify(%s, seq::text) FROM told
+"""
+_SWEEP = "DELETE FROM changes WHERE at < now() - make_interval(secs => %s)"
+_STAND = "SELECT (SELECT coalesce(max(seq), 0) FROM changes), epoch FROM buses WHERE id = %s"
+_NEXT = "SELECT seq, doc FROM changes WHERE seq > %s AND epoch = %s ORDER BY seq"
+_EPOCH = "SELECT epoch FROM buses WHERE id = %s"
+
+
+class Teller:
+    """The leader's side: the thread ``pm-teller`` tells what is posted to ``hub``."""
+
+    def __init__(self, door: Door, epoch: int, hub: Hub) -> None:
+        self._door = door
+        self._epoch = epoch
+        self._hub = hub
+        self._mailbox = hub.subscribe()
+        self._mailbox.detailed = True
+        self._untold: dict[int, Change] = {}
+        self._connection: Connection | None = None
+        self._times = 0
+        self._over = Event()
+        self.thread = Vital(target=self._run, name="pm-teller")
+        self.thread.start()
+
+    def _run(self) -> None:
+        while (changes := self._mailbox.take(AGAIN_S if self._untold else None)) is not None:
+            for change in changes:
+                before = self._untold.get(change.job.id)
+                self._untold[change.job.id] = before.merged(change) if before else change
+            if self._untold:
+                self._over.wait(INTERVAL_S if self._told() else AGAIN_S)
+        close(self._connection)
+
+    def _told(self) -> bool:
+        """Tell what is untold. Returns whether that went well."""
+        try:
+            if self._connection is None or self._connection.closed:
+                self._connection = self._door.connect()
+            doc = json.dumps([_document(change) for change in self._untold.values()])
+            self._connection.execute(_TELL, [doc, BUS, self._epoch, CHANNEL])
+            self._times += 1
+            if self._times % SWEEP_EACH == 1:
+                self._connection.execute(_SWEEP, [KEEP_S])
+        except (psycopg.Error, OSError, StoreError) as error:
+            log.debug("changes cannot be told: %s", error)
+            close(self._connection)
+            return False
+        self._untold.clear()
+        return True
+
+    def close(self) -> None:
+        """Tell what is unread, once, and end. May be called twice."""
+        self._hub.unsubscribe(self._mailbox)
+        self._mailbox.close()
+        self._over.set()
+        self.thread.join(LOOK_S)
+
+
+def _document(change: Change) -> list[Any]:
+    """A change as it is told. Only a job that is gone is told as a whole."""
+    requests = None if change.requests is None else sorted(change.requests)
+    gone = change.job.document() if change.deleted else None
+    return [change.job.id, change.created, change.ended, requests, gone]
+
+
+class Watcher:
+    """The other side: the thread ``pm-changes`` posts to ``hub`` what is told."""
+
+    def __init__(self, door: Door, snapshots: Snapshots, hub: Hub) -> None:
+        self._door = door
+        self._snapshots = snapshots
+        self._hub = hub
+        self._seq = self._epoch = 0
+        #: The jobs that have not ended, as they were last read, and the largest id that was seen.
+        self._open: dict[int, Job] = {}
+        self._last_id: int | None = None
+        self._over = Event()
+        self._lock = Lock()  # guards what is known of jobs, and that nothing is posted when it is over
+        self.thread = Vital(target=self._run, name="pm-changes")
+        self.thread.start()
+
+    def _run(self) -> None:
+        while not self._over.is_set():
+            connection = None
+            try:
+                connection = self._door.connect()
+                connection.execute(f"LISTEN {CHANNEL}")
+                self._hear(connection, again=True)
+                while not self._over.is_set():
+                    [*connection.notifies(timeout=LOOK_S, stop_after=1)]
+                    self._hear(connection)
+            except (psycopg.Error, OSError, StoreError) as error:
+                log.debug("changes cannot be heard: %s", error)
+                self._over.wait(PAUSE_S)
+            finally:
+                close(connection)
+
+    def _stand(self, connection: Connection) -> None:
+        """Note what was told, and read all jobs that may have changed since they were read."""
+        self._seq, self._epoch = connection.execute(_STAND, [BUS]).fetchone() or (0, 0)
+        with self._snapshots.reading() as reader:
+            self._hub.post([*self._missed(reader)])
+
+    def _missed(self, reader: Reader) -> Iterator[Change]:
+        """The changes since jobs were last read, as far as can be seen from the jobs."""
+        known, last_id = self._open, self._last_id
+        now = {job.id: job for job in reader.jobs({"status": sorted(OPEN_JOB)})}
+        newest_first = reader.job_ids({})
+        if last_id is not None:
+            new = takewhile(lambda id_: id_ > last_id, newest_first)
+            for id_ in sorted({*known, *now, *new}):
+                job, before = now.get(id_) or reader.job(id_), known.get(id_)
+                if job is not None and job != before:
+                    yield Change(job, created=id_ > last_id, ended=job.final, requests=None)
+                elif job is None and before is not None:
+                    yield Change(before, deleted=True)
+        self._open = now
+        self._last_id = max(last_id or 0, next(iter(newest_first), 0))
+
+    def _hear(self, connection: Connection, *, again: bool = False) -> None:
+        """Post what was told; ``again``, and with another leader: what may have changed unheard."""
+        with self._lock:
+            (epoch,) = connection.execute(_EPOCH, [BUS]).fetchone() or (0,)
+            if self._over.is_set():
+                return
+            if again or epoch != self._epoch:  # the one before may have had no time to tell
+                self._stand(connection)
+            else:
+                self._post(connection, epoch)
+
+    def _post(self, connection: Connection, epoch: int) -> None:
+        rows = connection.execute(_NEXT, [self._seq, epoch]).fetchall()
+        if rows:
+            with self._snapshots.reading() as reader:
+                told = (document for _, doc in rows for document in json.loads(doc))
+                self._hub.post([*self._changes(reader, told)])
+            self._seq = rows[-1][0]
+
+    def _changes(self, reader: Reader, told: Iterable[list[Any]]) -> Iterator[Change]:
+        for id_, created, ended, ids, gone in told:
+            requests = None if ids is None else frozenset(ids)
+            self._last_id = max(self._last_id or 0, id_)
+            if gone is not None:
+                self._open.pop(id_, None)
+                yield Change(Job.from_document(id_, gone), created, ended, deleted=True)
+                continue
+            job = reader.job(id_)
+            if job is None:  # its removal is told next
+                continue
+            if job.final:
+                self._open.pop(id_, None)
+            else:
+                self._open[id_] = job
+            yield Change(job, created, ended, requests=requests)
+
+    def close(self) -> None:
+        """End, and post what was committed since. The caller leads now, and has written nothing yet."""
+        self._over.set()
+        with (
+            self._lock,
+            suppress(psycopg.Error, OSError, StoreError),
+            self._snapshots.reading() as reader,
+        ):
+            self._hub.post([*self._missed(reader)])
