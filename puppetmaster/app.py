@@ -135,7 +135,7 @@ class ApiServer:
             while not signals.seen and fault is None:
                 signals.wait(1.0)
                 self._manager.turned(lambda: f"It answers for those that lead with {self._place}.")
-                fault = ended(self._looking.door.threads)
+                fault = ended((*self._looking.door.threads, *self._looking.store.threads))
         self._manager.stopping()
         self._looking.door.stop()
         self._looking.store.close()

@@ -421,6 +421,11 @@ class Elsewhere(Readable, Protocol):
     #: Where it is, for people.
     place: str
 
+    @property
+    def threads(self) -> Sequence[Vital]:
+        """The threads that run until ``end_watching``."""
+        return ()
+
     def ask(self, asked: str, timeout_s: float) -> str:
         """Have the leader answer. It takes no order after ``timeout_s``, and none a second time.
 

@@ -7,7 +7,7 @@ order is carried out once or not at all, whoever dies meanwhile.
 import logging
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, suppress
 from queue import Empty, Full, LifoQueue
@@ -177,6 +177,11 @@ class Asker(Elsewhere):
         if answer is None and replaced:
             raise Unavailable(f"Not confirmed, since another puppetmaster leads now: {LOOK_AGAIN}.")
         return None if answer is None else str(answer)
+
+    @property
+    def threads(self) -> Sequence[Vital]:
+        """The thread that hears of changes, while there is one."""
+        return () if self._watcher is None else (self._watcher.thread,)
 
     def watch(self, hub: Hub) -> None:
         """Post to ``hub`` from now on what the leader tells of jobs."""

@@ -213,8 +213,9 @@ class PostgresStore(Store):
 
     @property
     def threads(self) -> Sequence[Vital]:
-        """The thread that renews the lease."""
-        return (self._lead.thread,)
+        """The thread that renews the lease, and those that serve other processes."""
+        serving = [one.thread for one in (self._taker, self._teller) if one is not None]
+        return (self._lead.thread, *serving)
 
     def may_act(self) -> bool:
         """Whether no other process can have taken the lead yet."""

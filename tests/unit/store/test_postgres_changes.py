@@ -82,6 +82,8 @@ def test_a_change_is_told_with_its_requests(leader: PostgresStore, hub: Hub, hea
     hub.post([Change.of(Kind.CREATED, job, frozenset({2**31 + 500}))])
     assert heard.next() == Change.of(Kind.CREATED, job, frozenset({2**31 + 500}))
     assert hub.detailed
+    named = [thread.name for thread in (*leader.threads, *heard.asker.threads)]
+    assert named == ["pm-lead", "pm-orders", "pm-teller", "pm-changes"]
 
 
 def test_a_job_that_is_gone_is_told_as_it_was(leader: PostgresStore, hub: Hub, heard: Heard) -> None:
