@@ -124,7 +124,7 @@ class App:
 
     def threads(self) -> Iterator[Vital]:
         """The threads that run from ``start`` to ``stop``."""
-        yield from self.site.threads
+        yield from (*self.store.threads, *self.site.threads)
         yield self.webhooks.thread
         if self.door is not None:
             yield from self.door.threads

@@ -22,6 +22,7 @@ from puppetmaster.model.request import OPEN, Item, Request
 from puppetmaster.model.template import Template
 from puppetmaster.model.timeline import What
 from puppetmaster.model.why import Said
+from puppetmaster.threads import Vital
 
 #: The lowest request id. The SDK's random message ids and counters that begin at 1 stay below it.
 FIRST_REQUEST_ID = 2**31
@@ -452,6 +453,11 @@ class Store(Protocol):
         """
         for job in reversed(self.now.jobs({"status": sorted(OPEN_JOB)})):
             yield job, self.now.requests({"job": job.id, "status": sorted(OPEN)})
+
+    @property
+    def threads(self) -> Sequence[Vital]:
+        """The threads that run until ``close``."""
+        return ()
 
     def may_act(self) -> bool:
         """Whether this process may send and acknowledge now, as far as is known here. For any thread.

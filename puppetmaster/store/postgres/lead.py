@@ -31,6 +31,8 @@ log = logging.getLogger("sanji.puppetmaster.store.postgres.lead")
 LEASE_S, RENEW_S, MARGIN_S = 5.0, 1.0, 1.0
 #: How often one that waits for the lead looks, and in how many looks in a row a leader has no session.
 LOOK_S, GONE = 0.2, 2
+#: How long ``close`` waits for a server that does not answer.
+CLOSE_S = 2.0
 
 _SEEN = """
 SELECT epoch, owner, lease_until > now(), EXISTS (
@@ -102,7 +104,7 @@ class Lead:
         self._lock = Lock()  # guards _connection
         self._connection: Connection | None = connection
         self._over = Event()
-        self._thread = Vital(target=self._renew_on, name="pm-lead")
+        self.thread = Vital(target=self._renew_on, name="pm-lead")
 
     def take(self) -> int:
         """Take the lead. Returns the epoch.
@@ -190,7 +192,7 @@ class Lead:
 
     def keep(self) -> None:
         """Renew the lease from now on, until ``close``."""
-        self._thread.start()
+        self.thread.start()
 
     def renewed(self, begun_s: float) -> None:
         """Note that a transaction that began at ``begun_s`` (monotonic clock) has renewed the lease."""
@@ -246,10 +248,11 @@ class Lead:
     def close(self) -> None:
         """Give the lead away, so that another process may take it at once."""
         self._over.set()
-        with self._lock:
+        if self._lock.acquire(timeout=CLOSE_S):  # else the server does not answer: the lease will be over
             connection, self._connection = self._connection, None
-        if connection is not None and self.epoch:
-            with suppress(psycopg.Error, OSError):
-                connection.execute(_RELEASE, [BUS, self.epoch])
-        close(connection)
-        self._thread.join()
+            self._lock.release()
+            if connection is not None and self.epoch:
+                with suppress(psycopg.Error, OSError):
+                    connection.execute(_RELEASE, [BUS, self.epoch])
+            close(connection)
+        self.thread.join(CLOSE_S)

@@ -9,7 +9,7 @@ import sys
 from array import array
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import wraps
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
@@ -31,6 +31,8 @@ P = ParamSpec("P")
 
 #: Most ids that are looked up at once.
 AT_ONCE = 5000
+#: Of so many gateways the last results are in memory at once.
+RESULTS_AT_ONCE = 50
 #: A condition, and its parameters.
 Terms = tuple[str, list[Any]]
 Row = tuple[Any, ...]
@@ -216,16 +218,17 @@ class PostgresReader(Reader):
     def last_results(self, names: Sequence[str]) -> dict[str, LastResult]:
         """How the newest request of each destination ended, of those that are done."""
         sql = f"""
-            SELECT asked.name, last.id, last.status, last.code, last.finished_at, last.source
+            SELECT asked.name, last.id, last.doc
             FROM unnest(%s::text[]) AS asked (name), LATERAL (
-                SELECT id, status, code, finished_at, source FROM requests
+                SELECT id, doc FROM requests
                 WHERE destination = asked.name AND status <> ALL(%s) AND job NOT IN ({_HIDDEN})
                 ORDER BY id DESC LIMIT 1) AS last"""
-        rows = self._rows(sql, [[*map(column, names)], sorted(OPEN)])
-        return {
-            plain(name): LastResult(id_, status, code, at, source and plain(source))
-            for name, id_, status, code, at, source in rows
-        }
+        found: dict[str, LastResult] = {}
+        for start in range(0, len(names), RESULTS_AT_ONCE):  # a result may be large
+            some = [*map(column, names[start : start + RESULTS_AT_ONCE])]
+            rows = self._rows(sql, [some, sorted(OPEN)])
+            found |= {plain(name): _last(id_, decode(doc)) for name, id_, doc in rows}
+        return found
 
     @_reads
     def template(self, id_: int) -> Template | None:
@@ -255,6 +258,13 @@ class PostgresReader(Reader):
 
     def _as_requests(self, rows: Iterable[Row]) -> list[Request]:
         return [_made(Request.from_document, "request", id_, decode(doc)) for id_, doc in rows]
+
+
+def _last(id_: int, document: Mapping[str, Any]) -> LastResult:
+    """How a request has ended."""
+    result = document.get("result") or {}
+    ended = (document.get("finishedAt"), result.get("source"))
+    return LastResult(id_, document["status"], result.get("code"), *ended)
 
 
 def _all_of(terms: Iterable[Terms]) -> Terms:

@@ -84,12 +84,9 @@ REQUESTS = _upsert(
         "job": "bigint",
         "destination": "text",
         "status": "text",
-        "finished_at": "text",
-        "code": "bigint",
-        "source": "text",
         "doc": "text",
     },
-    ("status", "finished_at", "code", "source", "doc"),
+    ("status", "doc"),
 )
 ITEMS = _upsert(
     "items", {"id": "bigint", "job": "bigint", "resource": "text", "doc": "text"}, ("job", "resource", "doc")
@@ -210,33 +207,17 @@ def calls_of(changes: Changes, most_learned: int) -> list[Call]:
 
 def requests(some: Iterable[Request], large: Counter[int]) -> Call:
     """Put requests. ``large`` counts the bytes of the large ones among those that are done, by job."""
-    ids, of, destinations, statuses, ends, codes, sources, docs = [], [], [], [], [], [], [], []
+    ids, of, destinations, statuses, docs = [], [], [], [], []
     for one in some:
         doc = encode(one.document())
         ids.append(str(one.id))
         of.append(str(one.job))
         destinations.append(column(one.destination))
         statuses.append(one.status.value)
-        ends.append(one.finished_at or _NULL)
-        code, source = _said(one.result)
-        codes.append(code)
-        sources.append(source)
         docs.append(doc)
         if len(doc) > REQUEST_BYTES and one.status not in OPEN:
             large[one.job] += len(doc) - REQUEST_BYTES
-    columns = (ids, of, destinations, statuses, ends, codes, sources, docs)
-    return REQUESTS, ["\n".join(values) for values in columns]
-
-
-def _said(result: Mapping[str, Any] | None) -> tuple[str, str]:
-    """The code and the source of a result."""
-    if not result:
-        return _NULL, _NULL
-    code, source = result.get("code"), result.get("source")
-    return (
-        str(code) if type(code) is int and abs(code) < 2**63 else _NULL,
-        column(source) if isinstance(source, str) else _NULL,
-    )
+    return REQUESTS, ["\n".join(values) for values in (ids, of, destinations, statuses, docs)]
 
 
 def items(some: Iterable[Item], large: Counter[int]) -> Call:

@@ -68,9 +68,6 @@ CREATE TABLE requests (
     job bigint NOT NULL,
     destination text COLLATE "C" NOT NULL,
     status text NOT NULL,
-    finished_at text,
-    code bigint,       -- of its result, as its source
-    source text,
     doc text NOT NULL
 ) WITH (fillfactor = 80);
 CREATE INDEX requests_destination ON requests (destination, id);

@@ -42,6 +42,7 @@ from puppetmaster.store.postgres.connection import Call, Connection, Door, as_st
 from puppetmaster.store.postgres.lead import Lead, end_process
 from puppetmaster.store.postgres.reader import PostgresReader
 from puppetmaster.store.postgres.turns import Turns
+from puppetmaster.threads import Vital
 
 log = logging.getLogger("sanji.puppetmaster.store.postgres.store")
 
@@ -196,6 +197,11 @@ class PostgresStore(Store):
         with suppress(psycopg.Error):  # soon PostgreSQL does this by itself
             self._writing().execute("ANALYZE")
         self.known = Known(installation, self.known.epoch)
+
+    @property
+    def threads(self) -> Sequence[Vital]:
+        """The thread that renews the lease."""
+        return (self._lead.thread,)
 
     def may_act(self) -> bool:
         """Whether no other process can have taken the lead yet."""

@@ -363,3 +363,19 @@ def test_the_tunnel_of_who_led_is_known_to_the_next_one(first: Leader, where: st
     first.close()
     with closing(PostgresStore(where)) as second:
         assert second.tunnel == "808"
+
+
+def test_the_thread_that_renews_is_one_of_those_that_must_run(first: Leader) -> None:
+    assert [(thread.name, thread.is_alive()) for thread in first.threads] == [("pm-lead", True)]
+    first.close()
+    assert not first.threads[0].is_alive()
+
+
+def test_a_server_that_does_not_answer_holds_up_no_end(
+    first: Leader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lead, "CLOSE_S", 0.0)
+    with first._lead._lock:  # somebody waits for its answer
+        first.close()
+    monkeypatch.undo()
+    first.close()
