@@ -6,7 +6,7 @@ its minute or hour goes on by real time instead, as every 15 minutes is meant.
 """
 
 from collections.abc import Iterator
-from datetime import UTC, datetime, tzinfo
+from datetime import UTC, datetime, timedelta, timezone, tzinfo
 from functools import cache
 from importlib import resources
 from itertools import islice
@@ -74,12 +74,54 @@ class Cron:
 
     def after(self, wall_s: float) -> Iterator[float]:
         """All times after ``wall_s``, in order; they end where none comes within 50 years."""
+        if any(place.startswith("*") for place in self._text.split()[:2]):
+            yield from self._by_real_time(wall_s // 1)
+            return
         last_s = wall_s
         for found in CronSim(self._text, datetime.fromtimestamp(wall_s // 1, self._zone)):
             # Of an hour that comes twice it names the first, also when that is over.
             if (at_s := found.timestamp()) > last_s:
                 last_s = at_s
                 yield at_s
+
+    def _by_real_time(self, wall_s: float) -> Iterator[float]:
+        """All times after ``wall_s``, each by the difference to UTC that holds at that time.
+
+        ``CronSim`` is asked for one difference after the other: in a zone it loses the hour after a change at
+        midnight.
+        """
+        changed_s: float | None = wall_s
+        while changed_s is not None:
+            begun_s = last_s = changed_s - (
+                changed_s != wall_s
+            )  # the moment of a change may be a time itself
+            fixed, changed_s = timezone(self._difference(changed_s)), None
+            for found in CronSim(self._text, datetime.fromtimestamp(begun_s, fixed)):
+                changed_s = self._change(last_s, found.timestamp(), fixed.utcoffset(None))
+                if changed_s is not None:
+                    break
+                last_s = found.timestamp()
+                yield last_s
+
+    def _difference(self, wall_s: float) -> timedelta:
+        """The difference between the zone and UTC at a time."""
+        return datetime.fromtimestamp(wall_s, self._zone).utcoffset() or timedelta()
+
+    def _change(self, after_s: float, until_s: float, known: timedelta) -> float | None:
+        """The first second after ``after_s``, up to ``until_s``, of another difference; None: of none."""
+        day_s = after_s + 1
+        while self._difference(min(day_s, until_s)) == known:
+            if day_s >= until_s:
+                return None
+            after_s, day_s = day_s, day_s + 86400.0
+        day_s = min(day_s, until_s)
+        while day_s - after_s > 1:
+            middle_s = (after_s + day_s) // 2
+            if self._difference(middle_s) == known:
+                after_s = middle_s
+            else:
+                day_s = middle_s
+        return day_s
 
     def passed(self, after_s: float, until_s: float, most: int) -> list[float]:
         """The times after ``after_s`` and up to ``until_s``, in order; of many only the first ``most``."""

@@ -18,7 +18,7 @@ from sandbox.process import PROJECT, Process
 from tests.desk import until
 
 VITAL = {
-    *("pm-dispatcher", "pm-publisher", "pm-bus", "pm-watch", "pm-http", "pm-sockets"),
+    *("pm-dispatcher", "pm-publisher", "pm-bus", "pm-watch", "pm-http", "pm-sockets", "pm-webhooks"),
     *("sdk-aging", "sdk-connection", "sdk-registration", "sdk-resolve-0"),
     *("sdk-dispatch-0", "sdk-dispatch-1", "sdk-dispatch-2"),
 }

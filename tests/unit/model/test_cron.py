@@ -98,6 +98,13 @@ places = st.tuples(
 )
 
 
+def test_the_hour_after_a_change_at_midnight_is_not_lost() -> None:
+    change_s = datetime.fromisoformat("2026-03-28T22:00:00+00:00").timestamp()
+    times = Cron("*/30 1-3 * * 0", "Asia/Beirut")  # 00:00 is followed by 01:00
+    assert list(islice(times.after(change_s - 3600), 3)) == [change_s, change_s + 1800, change_s + 3600]
+    assert times.last(change_s + 1800) == change_s + 1800
+
+
 @given(
     text=places.map(" ".join),
     zone=st.sampled_from(ZONES),
