@@ -124,7 +124,11 @@ class Three(Parts):
                         self.front.behind = (port, *(one for one in self._ports if one != port))
                         return bundle, int(epoch)
             pause.wait(0.05)
-        raise ProcessError(f"nobody has taken the lead within {TAKEOVER_S:g} s")
+        last = "\n  ".join(self.bundles[0].output()[-15:]) or "(nothing)"
+        raise ProcessError(
+            f"nobody has taken the lead within {TAKEOVER_S:g} s; the last lines of {self.bundles[0].name} "
+            f"were:\n  {last}"
+        )
 
     def kill_leader(self, after: int, over: Event) -> None:
         """Kill the leader when so many commands are at the gateways, and say what comes of it."""
