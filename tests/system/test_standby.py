@@ -1,11 +1,16 @@
 """Two bundles on one bus with one database: one leads, the other one waits, and takes over."""
 
+import json
+import random
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from puppetmaster.clock import iso
+from puppetmaster.model.cron import Cron
 from sandbox.fleet_log import FleetLog
 from sandbox.gateway import Gateway
 from sandbox.postgres import Cluster
@@ -13,9 +18,14 @@ from sandbox.process import Process
 from tests.bus_client import BusClient
 from tests.conftest import needed, require
 from tests.flow import MARKER, SETTINGS, WAIT_S, Flow, batch
+from tests.receiver import SECRET, Receiver, hooks_file
+from tests.system.test_schedules import MINUTELY, Wall, asked
+from tests.torture.faults import Shim
 
 #: From a kill -9 to the next command, on a busy machine.
 GOES_ON_S = 15.0
+TAKEOVERS = 4
+WAITS = "this one waits to take over"
 NAMES = [f"cg-{number:03}" for number in range(1, 401)]
 
 
@@ -38,7 +48,7 @@ def flow(tmp_path: Path) -> Iterator[Flow]:
 def standby(flow: Flow, tmp_path: Path) -> Iterator[Process]:
     """A second bundle, which waits."""
     env = {**flow.gateway.bundle.env, "PUPPETMASTER_DATA_DIR": str(tmp_path / "second")}
-    with Process.module("standby", "index", env=env, ready="this one waits to take over") as process:
+    with Process.module("standby", "index", env=env, ready=WAITS) as process:
         yield process
 
 
@@ -103,3 +113,79 @@ def test_one_that_stood_still_with_a_job_under_way_sends_nothing_when_it_wakes(
     assert FleetLog(flow.gateway.fleet_log).duplicates() == {}
     counts = ended["counts"]
     assert counts["resolved"] + counts["unknown"] == len(NAMES), counts
+
+
+def _all_told(flow: Flow) -> None:
+    """Wait until all jobs have ended, and that is told."""
+    deadline_s = time.monotonic() + WAIT_S
+    while (
+        not all(job["finishedAt"] for job in asked(flow, "get", "/jobs"))
+        or asked(flow, "get", "/system/puppetmaster")["webhooks"]["ops"]["waiting"]
+    ):
+        assert time.monotonic() < deadline_s
+        time.sleep(0.05)
+
+
+@pytest.mark.timeout(300)
+def test_a_schedule_starts_once_and_is_told_once_over_takeovers(flow: Flow, tmp_path: Path) -> None:
+    """The leader is killed around a due start, while the end of the job before it is to be told again.
+
+    Each process tells at a path of its own, which shows who has told.
+    """
+    if not Shim.available():
+        pytest.skip("gcc is not installed")
+    rng, shim = random.Random(15), Shim(tmp_path)
+    wall, leader = Wall(shim), flow.gateway.bundle
+    second = Process.module("second", "index", env=dict(leader.env), ready=WAITS)
+    second.env["PUPPETMASTER_DATA_DIR"] = str(tmp_path / "second")
+    waiting, paths = second, {leader: "/first", second: "/second"}
+    with Receiver() as receiver, second:
+        for process, path in paths.items():
+            (folder := tmp_path / f"hook{path}").mkdir(parents=True)
+            url = f"http://127.0.0.1:{receiver.port}{path}"
+            file = hooks_file(folder, [{"name": "ops", "url": url, "secret": SECRET, "all": True}])
+            process.env |= {**shim.env, "PUPPETMASTER_WEBHOOKS": str(file)}
+            process.kill()
+        receiver.answer = lambda got: (500 * all(got.id != one.id for one in receiver.got) or 204, {})
+        wall.go_to_minute(before_s=50)  # nothing is due when the counting begins
+        leader.start()
+        leader.ready = WAITS
+        waiting.start()
+        begun_s = wall.now_s()
+        template = {"name": "minutely", "job": batch("post", [NAMES[0]]), "schedule": MINUTELY}
+        asked(flow, "post", "/templates", template)
+        for _ in range(TAKEOVERS):
+            told = len(receiver.got)  # from here on until the kill one leads and one waits
+            wall.go_to_minute(before_s=0.5)
+            asked(flow, "put", "/templates/1", template)  # so that it looks at the clock at once
+            receiver.wait(told + 1)
+            wall.go_to_minute(before_s=0.5)
+            due_s = wall.now_s() + 0.5
+            asked(flow, "put", "/templates/1", template)
+            time.sleep(max(due_s - wall.now_s() + rng.uniform(-0.02, 0.12), 0))  # any moment around it
+            assert {one.path for one in receiver.got[told:]} == {paths[leader]}, "only the leader tells"
+            leader.kill()
+            _leads(waiting)
+            leader, waiting = waiting, leader
+            waiting.start()
+            _all_told(flow)
+        flow.sent_by_now()
+        time.sleep(1.5)  # the longest sleep of the dispatcher: what is due has begun
+        shown, jobs = asked(flow, "get", "/templates/1"), asked(flow, "get", "/jobs?template=1")
+        minutes = [iso(at_s) for at_s in Cron("* * * * *", "UTC").passed(begun_s, wall.now_s(), 100)]
+        flow.sent_by_now()
+        _all_told(flow)
+        ended = {job["id"] for job in asked(flow, "get", "/jobs")}
+    due = Counter(job["key"].partition(": ")[2] for job in jobs)
+    starts = shown["starts"]
+    assert max(due.values()) == 1
+    assert set(due) <= set(minutes)
+    assert starts["started"] == len(jobs) >= TAKEOVERS
+    assert starts["started"] + starts["missed"] + starts["skipped"] == len(minutes)
+    assert len(flow.commands(NAMES[0])) <= len(jobs)
+    events = [(one.id, json.loads(one.body)) for one in receiver.got]
+    ids = {(id_, event["subject"]) for id_, event in events if event["type"] == "puppetmaster.job.ended"}
+    assert Counter(subject for _, subject in ids) == {f"/jobs/{id_}": 1 for id_ in ended}
+    assert len({(one.id, one.path) for one in receiver.got}) > len(ids), (
+        "some were told again by the next leader"
+    )

@@ -78,7 +78,12 @@ int clock_gettime(clockid_t clock, struct timespec *now) {
     if (!real)
         real = dlsym(RTLD_NEXT, "clock_gettime");
     int done = real(clock, now);
-    if (!done && clock == CLOCK_REALTIME && told)
-        now->tv_sec += (time_t)told[2];
+    if (!done && clock == CLOCK_REALTIME && told) {
+        double wrong = told[2];
+        time_t whole = (time_t)wrong;
+        long nanos = now->tv_nsec + (long)((wrong - whole) * 1e9) + 1000000000L;
+        now->tv_sec += whole - 1 + nanos / 1000000000L;
+        now->tv_nsec = nanos % 1000000000L;
+    }
     return done;
 }
