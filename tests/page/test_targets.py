@@ -188,7 +188,7 @@ def test_the_plan_says_who_is_not_registered_and_leaves_them_out(page: Page, sit
     shoot(page, "new-absent")
     button(page, "Leave them out").click()
     expect(page.get_by_label("Destinations")).to_have_value("cg-[001-003]")
-    expect(plan.get_by_role("button")).to_have_text("Start: GET /system/time on 3 gateways")
+    expect(plan.get_by_role("button", name="Start")).to_have_text("Start: GET /system/time on 3 gateways")
     labelled(site, "absent", ["cg-001", "away-3"])
     filled(page, site, "absent")
     page.get_by_label("Without").fill("x")
