@@ -1,6 +1,7 @@
 """The commands of the command line. Each asks puppetmaster over HTTP and shows the answer."""
 
 import os
+import secrets
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from io import TextIOWrapper
@@ -10,14 +11,15 @@ import click
 from click.shell_completion import get_completion_class
 
 from puppetmaster import __version__, places
+from puppetmaster.api.answers import HAPPENED
 from puppetmaster.cli import called, doctor, sheets, tables, watched, wording
 from puppetmaster.cli.archive import export_store, import_store
 from puppetmaster.cli.client import Client, Refused
 from puppetmaster.cli.context import (
     INTERRUPTED,
-    Command,
     Commands,
     Context,
+    Mistake,
     confirm,
     csv_option,
     each,
@@ -33,8 +35,8 @@ from puppetmaster.cli.fleet import gateways
 from puppetmaster.cli.kinds import OneOf, SomeOf, whole
 from puppetmaster.cli.submit import rerun, submit
 from puppetmaster.cli.templates import templates
-from puppetmaster.cli.terminal import Screen
-from puppetmaster.cli.who import events, token
+from puppetmaster.cli.terminal import Column, Screen
+from puppetmaster.model import caller
 from puppetmaster.model.job import JobStatus
 
 NAME = called.NAME
@@ -48,6 +50,8 @@ FOLDED = 200
 COMPLETE = "_PUPPETMASTER_COMPLETE"
 #: Rows of one question when all are wanted.
 PAGE = 500
+#: Begins each token, so that programs that look for secrets find it.
+PREFIX = "pm_"
 
 
 @click.group(NAME, cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -62,7 +66,7 @@ def cli() -> None:
     """
 
 
-@cli.command(cls=Command, ignored=("json", "url"))
+@cli.command(ignored=("json", "url"))
 def run() -> None:
     """Run the bundle, as 'python index.py' does."""
     os.execv(sys.executable, [sys.executable, str(INDEX)])  # noqa: S606 - ourselves, no shell
@@ -256,6 +260,30 @@ def results(session: Context, job: int, diff: bool, full: bool, limit: int, as_c
     _say_rest(screen, len(groups), total)
 
 
+@cli.command(short_help="Show what has happened to a job, and who did it.")
+@job_argument
+@click.pass_obj
+def events(session: Context, job: int) -> None:
+    """Show what has happened to a job, and who did it: the oldest first."""
+    screen = session.screen()
+    found, _ = session.client().events(job)
+    if screen.json:
+        screen.value(found)
+    elif screen.terminal:
+        columns = (Column("when"), Column("who"), Column("what", wraps=True))
+        screen.table(columns, [(wording.local(one["at"]), one["by"], _happened(one)) for one in found])
+    else:
+        keys = ("at", "by", "event", "status", "wave", "why")
+        screen.rows([one[key] for key in keys] for one in found)
+    if missing := found[-1]["number"] - len(found) if found else 0:
+        click.echo(f"{missing} events between are not kept", err=not screen.terminal)
+
+
+def _happened(event: Mapping[str, Any]) -> str:
+    what = HAPPENED.get(event["event"], event["event"]).format(**event)
+    return f"{what} ({event['why']})" if event["why"] else what
+
+
 # -- control --------------------------------------------------------------------------------------
 
 
@@ -326,8 +354,37 @@ def examine(session: Context) -> None:
     sys.exit(code)
 
 
+@cli.command(ignored=("url",), short_help="Make a token and its line for the file of tokens.")
+@click.argument("name")
+@click.option(
+    "--role", type=OneOf([*caller.Role]), required=True, help=f"What it may do: {', '.join(caller.Role)}."
+)
+@click.pass_obj
+def token(session: Context, name: str, role: str) -> None:
+    """Make a token and its line for the file that PUPPETMASTER_TOKENS names.
+
+    The token is shown once, and kept nowhere: give it to NAME. The line, which has only the token's SHA-256,
+    goes into the file.
+    """
+    if caller.NAME.fullmatch(name) is None or name in caller.TAKEN:
+        raise Mistake(
+            "NAME: expected up to 64 letters, digits and . _ @ -, and not "
+            f"{', '.join(sorted(caller.TAKEN))}, got '{name[:80]}'"
+        )
+    made = PREFIX + secrets.token_urlsafe(32)
+    line = f"{name} {role} {caller.digest(made)}"
+    if session.json:
+        session.screen().value({"token": made, "line": line})
+        return
+    click.echo(f"The token, shown this once: put it into PUPPETMASTER_TOKEN of whoever is {name}.", err=True)
+    click.echo(made)
+    click.echo(
+        f"Its line ({caller.FORM}) for the file that PUPPETMASTER_TOKENS of the bundle names:", err=True
+    )
+    click.echo(line)
+
+
 @cli.command(
-    cls=Command,
     ignored=("json", "url"),
     short_help="Print what makes a shell complete the words.",
     help=f'Print what makes a shell complete: eval "$({called.command("completion", "bash")})".',
@@ -340,10 +397,8 @@ def completion(shell: str) -> None:
     click.echo(kind(cli, {}, NAME, COMPLETE).source())
 
 
-for command in (submit, rerun, templates, gateways, events, token):
+for command in (submit, rerun, templates, gateways, export_store, import_store):
     cli.add_command(command)
-cli.add_command(export_store)
-cli.add_command(import_store)
 
 
 def main() -> None:
