@@ -330,7 +330,7 @@ def _listed(context: click.Context, parameter: click.Parameter, value: str | Non
 def _jobs_there(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Job ids for the shell; none rather than an error."""
     del context, parameter
-    url = os.environ.get("PUPPETMASTER_URL") or DEFAULT_URL
+    url = os.environ.get(VARIABLE) or DEFAULT_URL
     try:
         with closing(Context(url).client(timeout_s=COMPLETION_S)) as client:
             rows, _ = client.jobs(limit=50)

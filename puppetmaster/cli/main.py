@@ -3,7 +3,7 @@
 import os
 import secrets
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from io import TextIOWrapper
 from typing import Any
 
@@ -14,7 +14,7 @@ from puppetmaster import __version__, places
 from puppetmaster.api.answers import HAPPENED
 from puppetmaster.cli import called, doctor, sheets, tables, watched, wording
 from puppetmaster.cli.archive import export_store, import_store
-from puppetmaster.cli.client import Client, Refused
+from puppetmaster.cli.client import Client, Refused, all_rows
 from puppetmaster.cli.context import (
     INTERRUPTED,
     Commands,
@@ -48,8 +48,6 @@ OPEN, FAILED, DONE = "pending,sent", "error,timeout,unknown", "resolved,canceled
 FOLDED = 200
 #: The variable in which a shell says what it wants to know.
 COMPLETE = "_PUPPETMASTER_COMPLETE"
-#: Rows of one question when all are wanted.
-PAGE = 500
 #: Begins each token, so that programs that look for secrets find it.
 PREFIX = "pm_"
 
@@ -109,7 +107,7 @@ def list_jobs(session: Context, /, goes_on: bool, **filters: Any) -> None:
         tables.jobs(screen, jobs)
     else:
         screen.line("There is no such job." if _narrowed(filters) else "There are no jobs yet.")
-    _say_rest(screen, len(jobs), total)
+    screen.rest(len(jobs), total)
 
 
 def _narrowed(filters: Mapping[str, Any]) -> bool:
@@ -132,11 +130,11 @@ def show(session: Context, /, job: int, gateway: str | None, **filters: Any) -> 
         _show_gateway(session, job, gateway, filters["status"])
         return
     client, screen = session.client(), session.screen()
-    found, most = client.job(job), filters["limit"]
+    found, most = client.job(job), filters.pop("limit")
     in_steps = screen.terminal and not filters["status"] and wording.in_steps(found)
     read = {**filters, "limit": max(most, FOLDED) if screen.terminal else most}
     if in_steps:  # a gateway is shown with all of them
-        requests = list(_pages(lambda **page: client.requests(job, **{**filters, **page})))
+        requests = list(all_rows(client.requests, job, **filters))
         total = len(requests)
     else:
         requests, total = client.requests(job, **read) if filters["status"] else _all(client, job, **read)
@@ -152,7 +150,7 @@ def show(session: Context, /, job: int, gateway: str | None, **filters: Any) -> 
             if in_steps
             else tables.requests(screen, requests, most, fold=True)
         )
-    _say_rest(screen, shown, min(total, found["totalCount"]))  # those that end meanwhile count twice
+    screen.rest(shown, min(total, found["totalCount"]))  # those that end meanwhile count twice
 
 
 def _show_gateway(session: Context, job: int, gateway: str, status: str | None) -> None:
@@ -196,11 +194,6 @@ def _all(client: Client, job: int, **filters: Any) -> tuple[list[dict[str, Any]]
     return [latest[id_] for id_ in order], sum(total for _, total in asked.values())
 
 
-def _say_rest(screen: Screen, shown: int, total: int) -> None:
-    if total > shown:
-        click.echo(f"{shown} of {total} are shown: --limit {total} shows all", err=not screen.terminal)
-
-
 @cli.command("requests")
 @job_argument
 @status_option
@@ -212,7 +205,7 @@ def list_requests(session: Context, /, job: int, limit: int, as_csv: bool, **fil
     """List the requests of a job in the order of sending."""
     client, screen = session.client(), session.screen()
     if as_csv:
-        every = _pages(lambda **page: client.requests(job, **filters, **page))
+        every = all_rows(client.requests, job, **filters)
         _as_csv(screen, sheets.REQUESTS, sheets.requests(every))
         return
     found, total = client.requests(job, **filters, limit=limit)
@@ -220,22 +213,13 @@ def list_requests(session: Context, /, job: int, limit: int, as_csv: bool, **fil
         screen.value(found)
     else:
         tables.requests(screen, found, limit)
-    _say_rest(screen, len(found), total)
+    screen.rest(len(found), total)
 
 
 def _as_csv(screen: Screen, head: Sequence[str], rows: Iterator[Sequence[Any]]) -> None:
     if screen.json:
         raise click.UsageError("expected --csv or --json, got both")
     sheets.write(head, rows)
-
-
-def _pages(ask: Callable[..., tuple[list[dict[str, Any]], int]]) -> Iterator[dict[str, Any]]:
-    """All rows, a page after the other."""
-    offset, total = 0, 1
-    while offset < total:
-        rows, total = ask(limit=PAGE, offset=offset)
-        yield from rows
-        offset += PAGE
 
 
 @cli.command()
@@ -249,7 +233,7 @@ def results(session: Context, job: int, diff: bool, full: bool, limit: int, as_c
     """Show what came back, equal results folded into groups."""
     client, screen = session.client(), session.screen()
     if as_csv:
-        every = _pages(lambda **page: client.results(job, diff=False, full=full, **page))
+        every = all_rows(client.results, job, diff=False, full=full)
         _as_csv(screen, sheets.RESULTS, sheets.results(every))
         return
     groups, total = client.results(job, diff=diff, full=full, limit=limit)
@@ -257,7 +241,7 @@ def results(session: Context, job: int, diff: bool, full: bool, limit: int, as_c
         screen.value(groups)
     else:
         tables.results(screen, groups, full=full)
-    _say_rest(screen, len(groups), total)
+    screen.rest(len(groups), total)
 
 
 @cli.command(short_help="Show what has happened to a job, and who did it.")
@@ -271,12 +255,12 @@ def events(session: Context, job: int) -> None:
         screen.value(found)
     elif screen.terminal:
         columns = (Column("when"), Column("who"), Column("what", wraps=True))
-        screen.table(columns, [(wording.local(one["at"]), one["by"], _happened(one)) for one in found])
+        screen.table(columns, [(screen.moment(one["at"]), one["by"], _happened(one)) for one in found])
     else:
         keys = ("at", "by", "event", "status", "wave", "why")
         screen.rows([one[key] for key in keys] for one in found)
     if missing := found[-1]["number"] - len(found) if found else 0:
-        click.echo(f"{missing} events between are not kept", err=not screen.terminal)
+        screen.aside(f"{missing} events between are not kept")
 
 
 def _happened(event: Mapping[str, Any]) -> str:
@@ -366,11 +350,8 @@ def token(session: Context, name: str, role: str) -> None:
     The token is shown once, and kept nowhere: give it to NAME. The line, which has only the token's SHA-256,
     goes into the file.
     """
-    if caller.NAME.fullmatch(name) is None or name in caller.TAKEN:
-        raise Mistake(
-            "NAME: expected up to 64 letters, digits and . _ @ -, and not "
-            f"{', '.join(sorted(caller.TAKEN))}, got '{name[:80]}'"
-        )
+    if (wrong := caller.name_fault(name)) is not None:
+        raise Mistake(f"NAME: {wrong}")
     made = PREFIX + secrets.token_urlsafe(32)
     line = f"{name} {role} {caller.digest(made)}"
     if session.json:
