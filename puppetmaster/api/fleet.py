@@ -32,9 +32,7 @@ def name_fault(name: Any) -> str | None:
 
 def parse_put(name: str, body: Any) -> Put:
     """The gateway that a body of PUT /gateways/:name puts. Raises Invalid."""
-    if not isinstance(body, dict):
-        raise Invalid([Fault("", f"expected an object as the body, got {kind(body)}")])
-    faults = fields.faults(fields.GATEWAY, body)
+    faults = fields.body_faults(fields.GATEWAY, body)
     if (wrong := name_fault(name)) is not None:
         faults.add("name", wrong)
     put = _put(name, body, "", faults)
