@@ -32,7 +32,7 @@ from tinydb.table import Document
 
 from puppetmaster.errors import NotKnown, StoreError
 from puppetmaster.model.gateway import Gateway
-from puppetmaster.model.job import FINAL, Job, JobStatus
+from puppetmaster.model.job import FINAL, Job
 from puppetmaster.model.notice import Owed
 from puppetmaster.model.request import Item, Request
 from puppetmaster.model.template import Template
@@ -49,8 +49,8 @@ from puppetmaster.store.base import (
     Store,
     ahead,
     first_request_id,
-    switched_off,
-    waiting_for_a_person,
+    jobs_held,
+    templates_held,
 )
 from puppetmaster.store.datadir import FILE_NAME as FILE_NAME  # for modules that know the store only
 from puppetmaster.store.datadir import DataDir
@@ -431,11 +431,9 @@ def learn_gateways(db: SqliteTinyDB) -> None:
 
 def send_nothing(db: SqliteTinyDB, path: Path, reason: Said) -> None:
     """Pause all jobs in a file, and switch all schedules off, so that a person decides."""
-    going = SqliteReader(db, path).jobs({"status": [JobStatus.PENDING.value, JobStatus.DISPATCHING.value]})
-    paused = (waiting_for_a_person(job, reason) for job in going if job.ending is None)
-    db.table("jobs").put((job.id, job.document()) for job in paused)
-    templates = (Template.from_document(one.doc_id, one) for one in db.table("templates").all())
-    db.table("templates").put((one.id, switched_off(one, reason).document()) for one in templates)
+    reader = SqliteReader(db, path)
+    db.table("jobs").put((one.id, one.document()) for one in jobs_held(reader, reason))
+    db.table("templates").put((one.id, one.document()) for one in templates_held(reader, reason))
 
 
 @contextmanager
