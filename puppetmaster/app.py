@@ -70,6 +70,12 @@ def give_back_large() -> None:
             ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, LARGE_BYTES)
 
 
+def ttl_s(settings: Settings, usual_s: int) -> int:
+    """How long the controller waits for our answer, in seconds. ``usual_s``: as bundle.json has it."""
+    followed = settings.store and settings.standby == "on"
+    return settings.ttl_s or (STANDBY_TTL_S if followed else usual_s)
+
+
 def log_events(happened: Iterable[tuple[Job, Event]]) -> None:
     """Write what happened to jobs to the log: a line of JSON each, with nothing before it."""
     event_log.setLevel(logging.INFO)  # who asks for these lines gets them at any level of the log
@@ -343,8 +349,7 @@ class Puppetmaster(Routes):
         self.installation = self.app.store.installation
         if (former := self.app.store.tunnel) is not None:
             self.former = [former]
-        if settings.standby == "on":
-            self.bundle.profile["ttl"] = STANDBY_TTL_S
+        self.bundle.profile["ttl"] = ttl_s(settings, self.bundle.profile["ttl"])
         self.limit = self.app.site.limit
         self.backend = self.app.backend
         self.app.start()
