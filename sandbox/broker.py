@@ -14,10 +14,10 @@ import socket
 import tempfile
 import time
 from pathlib import Path
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import Literal, Self, cast, get_args
 
-from sandbox.process import Process, ProcessError, free_port
+from sandbox.process import Process, ProcessError, Started, free_port
 
 Kind = Literal["mosquitto", "amqtt"]
 HOST = "127.0.0.1"
@@ -33,7 +33,7 @@ max_queued_messages 0
 """
 
 
-class Broker:
+class Broker(Started):
     """A broker as a child process, on a port that stays the same over restarts.
 
     Args:
@@ -125,14 +125,6 @@ class Broker:
     def resume(self) -> None:
         """Let a paused broker run on."""
         self.process.resume()
-
-    def __enter__(self) -> Self:
-        return self.start()
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
 
     def _accepts(self) -> bool:
         try:

@@ -34,6 +34,12 @@ NARROW = 60
 _TYPED = "puppetmaster.typed"
 #: "no" to a question.
 DECLINED = 2
+#: Rows of a list that are shown, unless an option says how many.
+SHOWN = 20
+#: How long the shell waits for the ids of jobs while somebody types.
+COMPLETION_S = 1.0
+
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 @dataclass
@@ -299,14 +305,6 @@ def each(
     if screen.json and (answers or len(jobs) > 1):
         screen.value(answers if len(jobs) > 1 else answers[0])
     sys.exit(code)
-
-
-#: So many rows of a list, unless told otherwise.
-SHOWN = 20
-#: How long the shell waits for the ids of jobs while somebody types.
-COMPLETION_S = 1.0
-
-Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 class Mistake(click.UsageError):
