@@ -113,13 +113,13 @@ class Settings:
     )
     booting_s: float = _knob(
         120.0,
-        "so long after the start of the machine gateways that are not registered yet are waited for",
+        "how long after the start of the machine gateways are waited for that are not registered yet",
         low=0,
         high=3600,
     )
     registering_s: float = _knob(
         120.0,
-        "so long after a restart of the controller gateways that are not registered yet are waited for",
+        "how long after a restart of the controller gateways are waited for that are not registered yet",
         low=0,
         high=3600,
     )

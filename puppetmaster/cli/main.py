@@ -44,7 +44,7 @@ INDEX = places.home() / "index.py"
 #: Statuses of requests in three groups, as filters of the API. The open group is asked for first: then a
 #: request that ends between two questions may come twice, but is never missed.
 OPEN, FAILED, DONE = "pending,sent", "error,timeout,unknown", "resolved,canceled,skipped"
-#: So many requests of each group are read for rows that have several.
+#: Number of requests of each group that are read for rows which stand for several.
 FOLDED = 200
 #: The variable in which a shell says what it wants to know.
 COMPLETE = "_PUPPETMASTER_COMPLETE"

@@ -28,7 +28,7 @@ log = logging.getLogger("sanji.puppetmaster.http.webhooks")
 TIMEOUT_S, ATTEMPT_S = 10.0, 15.0
 #: Most seconds to the second attempt, how many times as long each further wait is, and the longest.
 FIRST_S, FACTOR, LONGEST_S = 1.0, 4.0, 3600.0
-#: A notice that was tried so often, or is so old, is given up.
+#: A notice is given up after this number of attempts, or at this age.
 MOST_ATTEMPTS, GIVE_UP_S = 100, 3 * 86400.0
 #: With this status a webhook says that it will never take it.
 GONE = 410

@@ -32,7 +32,7 @@ CHANNEL = "puppetmaster_changes"
 INTERVAL_S, AGAIN_S = 0.1, 0.5
 #: How long what is unread may take to be told at the end.
 END_S = 1.0
-#: What was told so long ago is removed, and that is looked for after so many times of telling.
+#: How long what was told is kept, in seconds, and the number of tellings between two looks for older ones.
 KEEP_S, SWEEP_EACH = 60, 300
 
 _TELL = """

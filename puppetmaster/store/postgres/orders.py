@@ -32,7 +32,7 @@ CHANNEL = "puppetmaster_orders"
 AT_ONCE = 8
 #: How long the leader's own time to answer may be over before its asker gives up.
 SLACK_S = 5.0
-#: Orders that are over for so long are removed, and how often that is looked for.
+#: How long an order is kept after its time is over, and how often older ones are looked for.
 KEEP_S, SWEEP_S = 60, 30.0
 
 _GIVE = """

@@ -31,7 +31,7 @@ P = ParamSpec("P")
 
 #: Most ids that are looked up at once.
 AT_ONCE = 5000
-#: Of so many gateways the last results are in memory at once.
+#: Number of gateways whose last results are in memory at once.
 RESULTS_AT_ONCE = 50
 #: A condition, and its parameters.
 Terms = tuple[str, list[Any]]

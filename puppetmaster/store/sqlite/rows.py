@@ -54,13 +54,7 @@ class Schema:
         }
         self._indexes = {}
         for fields in indexes:
-            kind = (
-                "partial"
-                if isinstance(fields, Partial)
-                else "fixed"
-                if isinstance(fields, Fixed)
-                else "index"
-            )
+            kind = {Partial: "partial", Fixed: "fixed"}.get(type(fields), "index")
             key = f"{kind}_{'.'.join(identifier(part) for part in (name, *fields))}"
             columns = ", ".join(map(self.expression, fields))
             only = f" WHERE {self.expression(fields[0])} IS NOT NULL" if kind == "partial" else ""
