@@ -164,8 +164,8 @@ class SqliteStore(Store):
         return meta
 
     def _new(self, db: SqliteTinyDB, marks: Mapping[str, int]) -> dict[str, Any]:
-        ids = _stored(Ids(next_request=first_request_id()))
-        meta = {"format": migrations.FORMAT, "installation": uuid.uuid4().hex[:16], **ids, **marks}
+        meta = {"format": migrations.FORMAT, "installation": uuid.uuid4().hex[:16], **marks}
+        meta = with_ids(meta, Ids(next_request=first_request_id()))
         with db.transaction():
             db.table("meta").put([(1, meta)])
             for name in INDEXES:
@@ -175,7 +175,7 @@ class SqliteStore(Store):
     def _taken_over(self, db: SqliteTinyDB, meta: dict[str, Any]) -> dict[str, Any]:
         """Go on with a copy: leave out ids, and pause the jobs that have not ended."""
         log.warning("%s: jobs that have not ended are paused: %s", self.path, COPIED)
-        meta |= _stored(ahead(_ids(meta)))
+        meta = with_ids(meta, ahead(ids_in(meta)))
         with db.transaction():
             _abandon_drafts(db)
             if "gateways" not in db.tables():
@@ -218,7 +218,7 @@ class SqliteStore(Store):
     @property
     def ids(self) -> Ids:
         """The next ids, as last committed."""
-        return _ids(self._meta)
+        return ids_in(self._meta)
 
     def commit(self, changes: Changes) -> None:
         """Make all of ``changes`` durable, or nothing. Blocks until the disk has it. For the writing thread.
@@ -227,7 +227,7 @@ class SqliteStore(Store):
             StoreError: the disk is full, read-only, or fails; nothing was committed.
             NotKnown: the same, but a crash may bring the changes back.
         """
-        meta = {**self._meta, **_stored(changes.ids)} if changes.ids else self._meta
+        meta = with_ids(self._meta, changes.ids) if changes.ids else self._meta
         try:
             self._dir.check()
             self._write(changes, meta)
@@ -453,11 +453,12 @@ def _rest(job: Job) -> dict[str, Any]:
     return {"first": job.first, "total": job.total}
 
 
-def _ids(meta: Mapping[str, Any]) -> Ids:
-    return Ids(
-        meta["nextJob"], meta["nextRequest"], meta.get("nextTemplate", 1)
-    )  # earlier versions have none
+def ids_in(meta: Mapping[str, Any]) -> Ids:
+    """The next ids in a meta document. One of a version without templates has none for them."""
+    return Ids(meta["nextJob"], meta["nextRequest"], meta.get("nextTemplate", 1))
 
 
-def _stored(ids: Ids) -> dict[str, int]:
-    return {"nextJob": ids.next_job, "nextRequest": ids.next_request, "nextTemplate": ids.next_template}
+def with_ids(meta: Mapping[str, Any], ids: Ids) -> dict[str, Any]:
+    """A meta document with these next ids."""
+    stored = {"nextJob": ids.next_job, "nextRequest": ids.next_request, "nextTemplate": ids.next_template}
+    return {**meta, **stored}
