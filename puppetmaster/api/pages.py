@@ -75,15 +75,12 @@ class _Room:
             raise Full(0)
 
 
-def whole(
-    value: Any, limit: float = float("inf"), capacity: Capacity = DEFAULT_CAPACITY, depth: int = 1
-) -> Any:
+def whole(value: Any, limit: float = float("inf"), capacity: Capacity = DEFAULT_CAPACITY) -> Any:
     """``value`` with all its rows read. Raises Full as soon as its JSON has more than ``limit`` bytes.
 
-    Bytes are counted as ``capacity`` says. ``depth`` is how deep the value is nested in its message: the data
-    of an answer is one level deep.
+    Bytes are counted as ``capacity`` says, for the data of an answer: one level deep in its message.
     """
-    return _whole(value, _Room(limit, capacity), depth)
+    return _whole(value, _Room(limit, capacity), 1)
 
 
 def _whole(value: Any, room: _Room, depth: int) -> Any:

@@ -5,7 +5,7 @@ import { parse } from "./json.js";
 const TOKEN = "puppetmaster-token";
 const PATIENCE_MS = 30_000;
 /** Who has not answered by now is asked for nothing that changes something. */
-export const SLOW_MS = 2000;
+const SLOW_MS = 2000;
 /** Where it answers is told by where this module came from: a proxy may have put all of it below some path. */
 const ROOT = new URL("..", import.meta.url);
 
@@ -32,7 +32,7 @@ export class Unanswered extends Error {
 }
 
 /** Nothing was sent, since nobody would have answered. */
-export class Unsent extends Error {
+class Unsent extends Error {
   constructor(why) {
     super(`${why} Nothing was sent.`);
     this.errors = [];

@@ -1,6 +1,6 @@
 // Making elements. Data becomes text nodes and attributes only, never markup.
 
-import { STATUSES, moment, tally, utc } from "./words.js";
+import { STATUSES, moment, number, plural, tally, utc } from "./words.js";
 
 const SVG = "http://www.w3.org/2000/svg";
 
@@ -117,6 +117,20 @@ export function tableOf(name, columns, { first = [], ...more } = {}) {
 export function rowOf(columns, sort, cells, ...first) {
   return el("tr", { role: "row" }, first, Object.entries(columns).map(([key, title]) =>
     el("td", { role: "cell", class: `${sort}-${key}`, "data-name": title }, cells[key] || null)));
+}
+
+/** The buttons to the pages of a list, `turn(by)`, and `show()`, which says which of all rows are seen. */
+export function pagerOf(turn, [before, after], ...more) {
+  const range = el("span", { role: "status" });
+  const [back, on] = [[before, -1], [after, 1]].map(([said, by]) => el("button", { type: "button", onclick: () => turn(by) }, said));
+  const pager = el("nav", { class: "pager", "aria-label": "Pages" }, range, more, el("span", { class: "gap" }), back, on);
+  pager.show = ({ page, size, shown, total, what }) => {
+    const offset = (page - 1) * size;
+    text(range, total ? `${number(Math.min(offset + 1, total))}–${number(offset + shown)} of ${plural(total, what)}` : "");
+    back.disabled = page === 1;
+    on.disabled = offset + size >= total;
+  };
+  return pager;
 }
 
 /** Names and values, `[name, value, iso]`: with a time, UTC is said on hover. */

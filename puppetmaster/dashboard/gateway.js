@@ -4,10 +4,10 @@ import { write } from "./address.js";
 import { ApiError, call, now, queryOf } from "./api.js";
 import { control } from "./control.js";
 import { attempt, copyable, notify } from "./dialogs.js";
-import { el, facts, rowOf, status, tableOf, text, time } from "./dom.js";
+import { el, facts, pagerOf, rowOf, status, tableOf, text, time } from "./dom.js";
 import { Reread } from "./live.js";
 import { said, took } from "./rows.js";
-import { FAILURES, age, duration, moment, number, plural, sentence, utc } from "./words.js";
+import { FAILURES, age, duration, moment, sentence, utc } from "./words.js";
 
 const PAGE = 25;
 /** So often it is read anew; sooner while a request that is shown is not done. */
@@ -76,9 +76,7 @@ export class GatewayView extends Reread {
   history() {
     Object.assign(this, tableOf("history", COLUMNS));
     this.empty = el("p", { class: "empty" }, "Loading …");
-    this.range = el("span", { role: "status" });
-    this.back = el("button", { type: "button", onclick: () => this.turn(-1) }, "Newer");
-    this.on = el("button", { type: "button", onclick: () => this.turn(1) }, "Older");
+    this.pager = pagerOf((by) => this.turn(by), ["Newer", "Older"]);
     const chip = el("button", { type: "button", class: "chip", "aria-pressed": String(this.failed), onclick: () => {
       this.failed = !this.failed;
       chip.setAttribute("aria-pressed", String(this.failed));
@@ -88,7 +86,7 @@ export class GatewayView extends Reread {
     return el("section", { "aria-label": "Its requests, newest first" },
       el("div", { class: "title" }, el("h2", {}, "Its requests"), chip, el("span", { class: "gap" }), el("a", { href: `#/${queryOf({ destination: this.name })}` }, "Its jobs")),
       el("div", { class: "panel wide" }, this.table, this.empty),
-      el("nav", { class: "pager", "aria-label": "Pages" }, this.range, el("span", { class: "gap" }), this.back, this.on));
+      this.pager);
   }
 
   turn(by) {
@@ -212,10 +210,7 @@ export class GatewayView extends Reread {
     this.table.hidden = !data.length;
     this.empty.hidden = data.length > 0;
     text(this.empty, this.failed ? "No request of it failed, of those that are kept." : "There is no request of it, of those that are kept.");
-    const offset = (this.page - 1) * PAGE;
-    text(this.range, total ? `${number(Math.min(offset + 1, total))}–${number(offset + data.length)} of ${plural(total, "request")}` : "");
-    this.back.disabled = this.page === 1;
-    this.on.disabled = offset + PAGE >= total;
+    this.pager.show({ page: this.page, size: PAGE, shown: data.length, total, what: "request" });
   }
 }
 

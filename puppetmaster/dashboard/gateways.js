@@ -3,11 +3,11 @@
 import { write } from "./address.js";
 import { ApiError, call, queryOf } from "./api.js";
 import { attempt } from "./dialogs.js";
-import { el, rowOf, search, status, tableOf, text } from "./dom.js";
+import { el, pagerOf, rowOf, search, status, tableOf, text } from "./dom.js";
 import { checked, hashOf, labelled, presence, seen } from "./gateway.js";
 import { Reread } from "./live.js";
 import { fold } from "./ranges.js";
-import { number, plural } from "./words.js";
+import { number } from "./words.js";
 
 const PAGE = 50;
 const RELOAD_MS = 300;
@@ -36,7 +36,7 @@ export class GatewaysView extends Reread {
       match: given.get("match") ?? "", selector: given.get("selector") ?? "",
       registered: Object.keys(REGISTERED).find((value) => value === given.get("registered")) ?? "",
     };
-    Object.assign(this, { data: [], said: "" });
+    this.data = [];
     this.forAll = el("a", { class: "button primary", role: "link" });
     this.forTicked = el("a", { class: "button", role: "link" });
     place.append(
@@ -70,12 +70,8 @@ export class GatewaysView extends Reread {
     const head = el("th", { class: "tick", scope: "col", role: "columnheader" }, this.every);
     Object.assign(this, tableOf("gateways-known", COLUMNS, { first: [head] }));
     this.empty = el("p", { class: "empty" }, "Loading …");
-    this.range = el("span", { role: "status" });
     this.untick = el("button", { type: "button", class: "quiet", onclick: () => this.choose(false, [...ticked]) }, "Untick all");
-    this.back = el("button", { type: "button", onclick: () => this.turn(-1) }, "Before");
-    this.on = el("button", { type: "button", onclick: () => this.turn(1) }, "Next");
-    this.pager = el("nav", { class: "pager", "aria-label": "Pages" },
-      this.range, this.untick, el("span", { class: "gap" }), this.back, this.on);
+    this.pager = pagerOf((by) => this.turn(by), ["Before", "Next"], this.untick);
     return el("section", { "aria-label": "List of gateways" }, el("div", { class: "panel wide" }, this.table, this.empty), this.pager);
   }
 
@@ -125,10 +121,7 @@ export class GatewaysView extends Reread {
     const filtered = Object.values(this.wanted).some(Boolean);
     text(this.empty, filtered ? "No gateway fits." : "No gateway is known yet: each is that was put here, that a job went to, or that registers.");
     this.offerAll(data.length ? "" : fault || this.empty.textContent);
-    const offset = (this.page - 1) * PAGE;
-    this.said = total ? `${number(Math.min(offset + 1, total))}–${number(offset + data.length)} of ${plural(total, "gateway")}` : "";
-    this.back.disabled = this.page === 1;
-    this.on.disabled = offset + PAGE >= total;
+    this.pager.show({ page: this.page, size: PAGE, shown: data.length, total, what: "gateway" });
     this.ticks();
   }
 
@@ -163,7 +156,6 @@ export class GatewaysView extends Reread {
     this.untick.hidden = !ticked.size;
     text(this.forTicked, ticked.size ? `New job for ${number(ticked.size)} ticked` : "New job for the ticked");
     offer(this.forTicked, ticked.size && `#/new${queryOf({ to: fold(ticked).join(",") })}`, "None is ticked.");
-    text(this.range, this.said);
   }
 
   end() {

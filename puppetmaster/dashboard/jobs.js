@@ -4,9 +4,9 @@ import { known, list, write } from "./address.js";
 import { call, queryOf } from "./api.js";
 import { jobCard } from "./card.js";
 import { attempt, say } from "./dialogs.js";
-import { el, jobBadge, search, soon, text } from "./dom.js";
+import { el, jobBadge, pagerOf, search, soon, text } from "./dom.js";
 import { Live } from "./live.js";
-import { JOB_STATUSES, failures, number, plural, title } from "./words.js";
+import { JOB_STATUSES, failures, title } from "./words.js";
 
 const PAGE = 25;
 const RELOAD_MS = 300;
@@ -66,10 +66,7 @@ export class JobsView {
   list() {
     this.rows = el("ol", { class: "jobs", "aria-label": "Jobs, newest first" });
     this.empty = el("p", { class: "empty" }, "Loading …");
-    this.range = el("span", { role: "status" });
-    this.back = el("button", { type: "button", onclick: () => this.turn(-1) }, "Newer");
-    this.on = el("button", { type: "button", onclick: () => this.turn(1) }, "Older");
-    this.pager = el("nav", { class: "pager", "aria-label": "Pages" }, this.range, el("span", { class: "gap" }), this.back, this.on);
+    this.pager = pagerOf((by) => this.turn(by), ["Newer", "Older"]);
     return el("section", { "aria-label": "List of jobs" }, this.rows, this.empty, this.pager);
   }
 
@@ -161,11 +158,8 @@ export class JobsView {
     this.empty.hidden = shown.length > 0;
     if (filtered) text(this.empty, "No job fits these filters.");
     else this.empty.replaceChildren("There are no jobs yet. ", el("a", { href: "#/new" }, "Make the first one"), ".");
-    const offset = (this.page - 1) * PAGE;
     this.pager.hidden = this.total <= PAGE && this.page === 1;
-    text(this.range, this.total ? `${number(offset + 1)}–${number(offset + shown.length)} of ${plural(this.total, "job")}` : "");
-    this.back.disabled = this.page === 1;
-    this.on.disabled = offset + PAGE >= this.total;
+    this.pager.show({ page: this.page, size: PAGE, shown: shown.length, total: this.total, what: "job" });
   }
 
   tick() {
