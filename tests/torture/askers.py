@@ -20,7 +20,7 @@ NAMES = [f"cg-{number:03}" for number in range(1, GATEWAYS + 1)]
 #: With these the API refuses what is asked for.
 REFUSALS = (400, 404, 409, 413)
 #: In the sentence of an error after which nothing is there.
-NOTHING = "othing was changed"
+NOTHING = ("othing was changed", "o job was created", "o job can be created")
 #: The event in the time line of a job after each control.
 EVENTS = {"paused": "paused", "canceled": "canceled"}
 #: So long callers on the bus wait for an answer.
@@ -210,7 +210,7 @@ class Asker:
             order.id = answer[1]["id"]
         elif answer[0] in REFUSALS:
             self.broken.append(f"{order.name} is answered {answer}")
-        elif NOTHING not in str(answer[1]):
+        elif not any(said in str(answer[1]) for said in NOTHING):
             order.refused = False
 
     def _some(self) -> Order | None:
