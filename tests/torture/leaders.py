@@ -38,7 +38,6 @@ from tests.torture.told import Listener, told_faults, until_told
 #: So long all may take to end when nothing breaks any more.
 END_S = 180.0
 SETTINGS = {
-    "PUPPETMASTER_STANDBY": "on",
     "PUPPETMASTER_GRACE_S": "1",
     "PUPPETMASTER_REQUEST_TIMEOUT_S": "10",
     "PUPPETMASTER_LOG_LEVEL": "warning",
