@@ -5,7 +5,7 @@
 reached the fleet. ``python -m tests.torture --help`` is the long form,
 ``tests/system/test_kills.py`` the short one.
 
-``leaders`` breaks one of three bundles with one database, of which one leads; ``askers`` use them at every door,
-and ``account`` compares. ``test_leaders.py`` is its short form. ``starts`` has the schedules of both, and ``told``
-what webhooks are told.
+``leaders`` breaks the leader of three bundles with one database; ``askers`` use them at every door, and
+``account`` compares. ``test_leaders.py`` is its short form. ``starts`` has the schedules of both, and
+``told`` what webhooks are told.
 """

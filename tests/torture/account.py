@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sandbox.fleet_log import FleetLog
-from tests.torture.askers import Door, Order
+from tests.torture.askers import Door, Order, command_of
 from tests.torture.starts import BY_SCHEDULE
 
 #: A command that comes so long after the end of its request is late: clocks are read at both ends.
@@ -24,7 +24,7 @@ class Account:
         self._door = door
         self._commands = FleetLog(log).commands()
         ids = [job["id"] for job in self._asked("/jobs")]
-        self.jobs = {id_: self._asked(f"/jobs/{id_}?limit=1000") for id_ in ids}
+        self.jobs = {id_: self._asked(f"/jobs/{id_}?limit=2000") for id_ in ids}
         self.lines = {id_: self._asked(f"/jobs/{id_}/events") for id_ in self.jobs}
 
     def _asked(self, path: str) -> Any:
@@ -53,16 +53,16 @@ class Account:
         offset_s = time.time() - time.monotonic()
         arrived: dict[tuple[str, str], list[float]] = defaultdict(list)
         for command in self._commands:
-            name = command.resource.removeprefix("/do/")
-            arrived[name, command.destination].append(command.t_s + offset_s)
+            arrived[command.resource, command.destination].append(command.t_s + offset_s)
         for id_, many in Counter(command.id for command in self._commands).items():
             if many > 1:
                 yield f"message {id_} reached a gateway {many} times"
-        for (name, destination), times in arrived.items():
+        for (resource, destination), times in arrived.items():
+            name = command_of(resource)
             if name in orders and len(times) > 1:
-                yield f"{name} reached {destination} {len(times)} times"
+                yield f"{resource} reached {destination} {len(times)} times"
             if name in orders and name not in stored and not orders[name].removal_asked:
-                yield f"{name} reached {destination}, and is not there"
+                yield f"{resource} reached {destination}, and is not there"
         yield from self._requests(orders, arrived)
 
     def _requests(
@@ -70,12 +70,12 @@ class Account:
     ) -> Iterator[str]:
         """What is wrong with requests. Those of one template have one command: they are counted together."""
         removed = [one for one in orders.values() if one.command and one.removal_asked]
-        runs = Counter((one.command, destination) for one in removed for destination in one.destinations)
+        runs = Counter((f"/do/{one.command}/0", to) for one in removed for to in one.destinations)
         for job in self.jobs.values():
             for request in job["requests"]:
-                name, one = request["resource"].removeprefix("/do/"), request["__request"]
-                at = name, one["destination"]
-                if name not in orders:
+                one = request["__request"]
+                at = request["resource"], one["destination"]
+                if command_of(request["resource"]) not in orders:
                     runs[at] += one["status"] not in ("canceled", "skipped")
                 elif (said := _fault(one, arrived.get(at, []))) is not None:
                     yield f"job {job['id']}, {one['destination']} ({one['status']}): {said}"

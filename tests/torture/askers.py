@@ -19,6 +19,8 @@ GATEWAYS = 200
 NAMES = [f"cg-{number:03}" for number in range(1, GATEWAYS + 1)]
 #: With these the API refuses what is asked for.
 REFUSALS = (400, 404, 409, 413)
+#: A job with so many commands for all gateways is written in parts.
+LARGE = 6
 #: In the sentence of an error after which nothing is there.
 NOTHING = ("othing was changed", "o job was created", "o job can be created")
 #: The event in the time line of a job after each control.
@@ -27,14 +29,16 @@ EVENTS = {"paused": "paused", "canceled": "canceled"}
 BUS_S = 5.0
 
 
-def batch(command: str, destinations: Collection[str], **more: Any) -> dict[str, Any]:
-    """A job of this command."""
-    item = {
-        "method": "post",
-        "resource": f"/do/{command}",
-        "__request": {"destination": sorted(destinations)},
-    }
-    return {"batch": [item], **more}
+def batch(command: str, destinations: Collection[str], items: int = 1, **more: Any) -> dict[str, Any]:
+    """A job of this command, so often for each destination."""
+    to = {"destination": sorted(destinations)}
+    resources = [f"/do/{command}/{number}" for number in range(items)]
+    return {"batch": [{"method": "post", "resource": one, "__request": to} for one in resources], **more}
+
+
+def command_of(resource: str) -> str:
+    """What the command of a resource names."""
+    return resource.split("/")[2]
 
 
 class Door(Protocol):
@@ -91,7 +95,7 @@ class Order:
     by: str
     path: str
     body: dict[str, Any]
-    destinations: frozenset[str]
+    destinations: Sequence[str]  #: each so often as the job has commands for it
     command: str = ""  #: what its commands name, where that is a template
     id: int | None = None  #: once it was answered with 200
     refused: bool = True  #: each answer until now says that nothing was changed
@@ -180,19 +184,20 @@ class Asker:
 
     def _create(self) -> None:
         name = self._name()
-        some = self._rng.sample(NAMES, self._rng.randrange(5, 60))
+        some, items = self._rng.sample(NAMES, self._rng.randrange(5, 60)), 1
         pace = self._rng.choice([{}, {"concurrency": 40}, {"rate": 20}])
-        body = batch(name, some, name=name, key=name, **pace)
-        self._order(Order(name, self._door.by, "/jobs", body, frozenset(some)))
+        if self._rng.random() < 0.03:
+            some, items, pace = NAMES, LARGE, {"concurrency": 40}
+        body = batch(name, some, items, name=name, key=name, **pace)
+        self._order(Order(name, self._door.by, "/jobs", body, [*some] * items))
 
     def _start(self) -> None:
         """Start a template by hand."""
         if self._kept:
             one, name = self._rng.choice(self._kept), self._name()
             item, body = one.quick["batch"][0], {"name": name, "key": name}
-            some = frozenset(item["__request"]["destination"])
-            path, command = f"/templates/{one.id}/jobs", item["resource"].removeprefix("/do/")
-            self._order(Order(name, self._door.by, path, body, some, command))
+            path, command = f"/templates/{one.id}/jobs", command_of(item["resource"])
+            self._order(Order(name, self._door.by, path, body, item["__request"]["destination"], command))
 
     def _order(self, order: Order) -> None:
         """Ask for it. Mostly it is asked for again when the answer is bad, which the key allows."""

@@ -175,12 +175,12 @@ class Served:
 
 def order(**more: Any) -> Order:
     asked: dict[str, Any] = {"name": "order-1", "by": "bob", "path": "/jobs", "body": {}, "id": 7, **more}
-    return Order(destinations=frozenset({"a", "b"}), **asked)
+    return Order(destinations=["a", "b"], **asked)
 
 
 def request(destination: str, **more: Any) -> dict[str, Any]:
     inner = {"destination": destination, "status": "resolved", "sentAt": iso(BEGUN_S), **more}
-    return {"resource": "/do/order-1", "__request": {"finishedAt": iso(BEGUN_S + 1), **inner}}
+    return {"resource": "/do/order-1/0", "__request": {"finishedAt": iso(BEGUN_S + 1), **inner}}
 
 
 def judged(
@@ -209,7 +209,7 @@ def judged(
     monkeypatch.setattr("tests.torture.account.time.monotonic", lambda: 0.0)
     log = tmp_path / "log"
     reached = [
-        Command(at_s, 100 + number, to, "post", "/do/order-1", None) for number, to in enumerate(commands)
+        Command(at_s, 100 + number, to, "post", "/do/order-1/0", None) for number, to in enumerate(commands)
     ]
     log.write_bytes(b"".join(command.line() for command in reached))
     door = Served(*([{**stored, **(change or {})}] if there else []), events=events or [])
@@ -232,7 +232,7 @@ def judged(
         (order(), {"change": {"createdBy": "ann"}}, ["was created by bob, and is said to be by ann"]),
         (order(), {"requests": [request("a")]}, ["has 1 requests, and was asked for 2"]),
         (order(name="order-2", id=None), {}, ["order-1) is there, and nobody asked for it"]),
-        (order(), {"commands": "aab"}, ["order-1 reached a 2 times"]),
+        (order(), {"commands": "aab"}, ["order-1/0 reached a 2 times"]),
         (order(), {"commands": "a"}, ["it is resolved, and never came"]),
         (order(), {"at_s": BEGUN_S + 2}, ["it came after its end"] * 2),
         (order(events={"paused"}), {}, ["was paused by bob, and its time line does not say so"]),
