@@ -81,6 +81,8 @@ class Snapshot:
     webhooks: dict[str, int]
     #: Number of notices that webhooks are owed.
     webhooks_waiting: int
+    #: Seconds that the oldest of them has waited; 0: none waits.
+    webhooks_oldest_s: float
     #: Number of known gateways that are registered at the controller, that are not, and of which that is not
     #: known.
     registered: int
@@ -371,6 +373,7 @@ class Engine:
             waiting_for_gateways=len(absent),
             webhooks={name: self.outbox.counts[name] for name in ("sent", "failed", "givenUp")},
             webhooks_waiting=len(self.outbox),
+            webhooks_oldest_s=self.outbox.oldest_s(self.clock.wall_s()),
             registered=self.registered.count(True),
             not_registered=self.registered.count(False),
             not_known=self.registered.count(None),
