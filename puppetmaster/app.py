@@ -4,7 +4,7 @@ import ctypes
 import json
 import logging
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from threading import Thread
@@ -27,11 +27,12 @@ from puppetmaster.errors import PuppetmasterError, SettingsError, StoreError, Un
 from puppetmaster.events import Hub
 from puppetmaster.http.app import HttpApp
 from puppetmaster.http.metrics import Metrics
+from puppetmaster.http.reread import Reread
 from puppetmaster.http.server import Address, address
 from puppetmaster.http.webhooks import Webhooks
 from puppetmaster.http.websockets import Broadcaster
 from puppetmaster.model.job import Job
-from puppetmaster.model.notice import Hook, hooks_of
+from puppetmaster.model.notice import Hooks, hooks_of
 from puppetmaster.model.timeline import Event
 from puppetmaster.settings import ALL, Settings
 from puppetmaster.site import Registered, Site
@@ -42,18 +43,6 @@ _M_MMAP_THRESHOLD = -3
 #: glibc maps pieces of memory from this size on, and gives them back when they are freed. It raises the limit
 #: by itself unless it is told one.
 LARGE_BYTES = 256 * 1024
-
-
-def read_hooks(settings: Settings) -> tuple[Hook, ...]:
-    """The webhooks in the file that the settings name. Raises SettingsError."""
-    if not settings.webhooks:
-        return ()
-    where = f"PUPPETMASTER_WEBHOOKS: {settings.webhooks}"
-    try:
-        text = Path(settings.webhooks).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{where} cannot be read: {error}.") from error
-    return hooks_of(text, where)
 
 
 def give_back_large() -> None:
@@ -147,7 +136,7 @@ class App:
 
     def __init__(self, settings: Settings, bundle: Registered) -> None:
         where = address(settings) if settings.role == ALL else None
-        hooks = read_hooks(settings)
+        self._hooks: Reread[Hooks] = Reread("webhooks", settings.webhooks, hooks_of, ())
         give_back_large()
         self.settings = settings
         self._bundle = bundle
@@ -166,7 +155,7 @@ class App:
         if settings.log_events == "on":
             self.site.dispatcher.happened = log_events
         self.service = Service(settings, self.store, self.site.dispatcher, self.site.limit)
-        self.webhooks = self._webhooks(hooks)
+        self.webhooks = self._webhooks()
         self.site.engine.templates.specify = self.service.templates.specified
         #: What the doors call.
         self.backend = Backend(self.service, self.health)
@@ -177,17 +166,17 @@ class App:
                 self.store.close()
                 raise
 
-    def _webhooks(self, hooks: Sequence[Hook]) -> Webhooks:
+    def _webhooks(self) -> Webhooks:
         dispatcher, outbox = self.site.dispatcher, self.site.engine.outbox
 
         def report(what: Callable[[Outbox], None]) -> None:
             dispatcher.do(lambda engine: what(engine.outbox))
 
-        webhooks = Webhooks(hooks, self.store.installation, report, self._clock)
-        outbox.hooks = hooks
+        webhooks = Webhooks(self._hooks.now, self.store.installation, report, self._clock)
+        outbox.hooks = webhooks.hooks
         webhooks.post(outbox.all())
         dispatcher.owed = webhooks.post
-        self.service.hooks = self.service.templates.hooks = tuple(hook.name for hook in hooks)
+        self.service.hooks = self.service.templates.hooks = webhooks.names
         return webhooks
 
     def _door(self, where: Address) -> HttpApp:
@@ -291,6 +280,7 @@ class App:
             "store": {"writable": now.stalled is None, "reason": now.stalled, "path": self.store.place},
             "limits": self.settings.public(),
             "inForce": self._in_force(),
+            "files": self._files(),
             "webhooks": self.webhooks.view(),
             "counters": {
                 "openJobs": now.open_jobs,
@@ -314,6 +304,11 @@ class App:
                 "watched": bool(self.settings.presence_topics) and not now.unseen,
             },
         }
+
+    def _files(self) -> dict[str, dict[str, Any]]:
+        """The files that are read again when they have changed, and why what each says now does not hold."""
+        files = {"tokens": None if self.door is None else self.door.keys.file, "webhooks": self._hooks}
+        return {name: {"reason": file.fault} for name, file in files.items() if file}
 
     def _in_force(self) -> dict[str, Any]:
         """The limits that may be smaller than their settings: ``{name: {"value", "from"}}``."""

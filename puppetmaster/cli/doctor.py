@@ -33,6 +33,7 @@ OLDEST_PYTHON = (3, 11)
 LEAST_FREE_BYTES = 100 * 1024 * 1024
 ANSWER_TIMEOUT_S = 10.0
 BROKER_TIMEOUT_S = 3.0
+FORMER = "What it said before holds until it is put right"
 AS_ITS_USER = "run the doctor as the user of the bundle"
 
 Mark = Literal["ok", "warn", "fail"]
@@ -196,7 +197,7 @@ def tokens(file: Path, not_ours: Mark = "fail") -> Check:
         mode = file.stat().st_mode
         known = Tokens(file.read_text(encoding="utf-8"), str(file))
     except SettingsError as error:
-        return Check("tokens", "fail", f"{error} What it said before holds until it is put right")
+        return Check("tokens", "fail", f"{error} {FORMER}")
     except PermissionError as error:
         return Check("tokens", not_ours, f"{file} cannot be read ({error.strerror}): {AS_ITS_USER}")
     except (OSError, UnicodeDecodeError) as error:
@@ -216,7 +217,7 @@ def webhooks(file: Path, not_ours: Mark = "fail") -> Iterator[Check]:
         mode = file.stat().st_mode
         hooks = hooks_of(file.read_text(encoding="utf-8"), str(file))
     except SettingsError as error:
-        yield Check("webhooks", "fail", str(error))
+        yield Check("webhooks", "fail", f"{error} {FORMER}")
         return
     except PermissionError as error:
         yield Check("webhooks", not_ours, f"{file} cannot be read ({error.strerror}): {AS_ITS_USER}")
@@ -371,6 +372,7 @@ def bundle(system: Mapping[str, Any]) -> Iterator[Check]:
         yield limit(carried)
     if (known := system.get("gateways")) is not None and bus.get("connected"):
         yield from gateways(known, system.get("limits", {}))
+    yield from _files(system.get("files", {}))
     yield from _owed(system.get("webhooks", {}))
     if (leads := system.get("leader")) is not None:
         yield leader(leads)
@@ -387,6 +389,13 @@ def bundle(system: Mapping[str, Any]) -> Iterator[Check]:
         yield Check(
             "version", "warn", f"the bundle is {version}, this command {__version__}: restart the bundle"
         )
+
+
+def _files(known: Mapping[str, Any]) -> Iterator[Check]:
+    """Fail each file of the settings whose faults keep what it says from being taken up."""
+    for name, one in known.items():
+        if one["reason"] is not None:
+            yield Check(f"{name} in use", "fail", f"{one['reason']} {FORMER}")
 
 
 def _owed(known: Mapping[str, Any]) -> Iterator[Check]:

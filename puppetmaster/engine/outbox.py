@@ -34,6 +34,10 @@ class Outbox:
         #: Number of attempts since the start: ``sent`` and ``failed``; and of notices that were ``givenUp``.
         self.counts: Counter[str] = Counter()
 
+    def use(self, hooks: Sequence[Hook]) -> None:
+        """Note that these are the webhooks of the settings from now on."""
+        self.hooks = hooks
+
     def __len__(self) -> int:
         return len(self._state.owed)
 

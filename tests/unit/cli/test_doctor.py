@@ -278,6 +278,14 @@ def test_who_leads() -> None:
     assert "leader" not in {check.name for check in system()}
 
 
+def test_a_file_with_faults_that_is_not_taken_up() -> None:
+    files = {"tokens": {"reason": None}, "webhooks": {"reason": "line 1 is wrong."}}
+    (failed,) = [check for check in system(files=files) if check.mark != "ok"]
+    assert failed == Check(
+        "webhooks in use", "fail", "line 1 is wrong. What it said before holds until it is put right"
+    )
+
+
 def test_another_version() -> None:
     failed = [check for check in system(version="9.9") if check.mark != "ok"]
     assert [(check.name, check.mark) for check in failed] == [("version", "warn")]
