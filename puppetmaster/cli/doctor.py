@@ -31,6 +31,8 @@ from puppetmaster.store.sqlite.documents import read_only_uri
 ROOT = places.home()
 OLDEST_PYTHON = (3, 11)
 LEAST_FREE_BYTES = 100 * 1024 * 1024
+#: After a takeover RabbitMQ passes messages of the former leader for half a second.
+LEAST_GRACE_S = 1
 ANSWER_TIMEOUT_S = 10.0
 BROKER_TIMEOUT_S = 3.0
 FORMER = "What it said before holds until it is put right"
@@ -375,7 +377,7 @@ def bundle(system: Mapping[str, Any]) -> Iterator[Check]:
     yield from _files(system.get("files", {}))
     yield from _owed(system.get("webhooks", {}))
     if (leads := system.get("leader")) is not None:
-        yield leader(leads)
+        yield from leader(leads, system.get("limits", {}))
     kept = system.get("store", {})
     if kept.get("writable"):
         yield Check("store", "ok", f"it writes to {kept.get('path')}")
@@ -406,15 +408,19 @@ def _owed(known: Mapping[str, Any]) -> Iterator[Check]:
             yield Check("webhook", "warn", f"{name} could not be told: {one['reason']}; {waits}")
 
 
-def leader(leads: Mapping[str, Any]) -> Check:
-    """Show who leads with the database, and check that it is sure of that."""
+def leader(leads: Mapping[str, Any], limits: Mapping[str, Any]) -> Iterator[Check]:
+    """Show who leads with the database, and check that it is sure of that, and that takeovers are safe."""
     says = (
         f"number {leads['epoch']}, '{leads['name']}', since {leads['since']}: {leads['takeover']['message']}"
     )
     if leads["sure"]:
-        return Check("leader", "ok", says)
-    cure = "it cannot renew its lease, and sends nothing: look at the database, and at the way to it"
-    return Check("leader", "fail", f"{says}; {cure}")
+        yield Check("leader", "ok", says)
+    else:
+        cure = "it cannot renew its lease, and sends nothing: look at the database, and at the way to it"
+        yield Check("leader", "fail", f"{says}; {cure}")
+    if (grace_s := limits.get("grace", LEAST_GRACE_S)) < LEAST_GRACE_S:
+        late = f"{grace_s} s is less than some brokers go on for with what a former leader had sent"
+        yield Check("grace", "warn", f"{late}: set PUPPETMASTER_GRACE_S to {LEAST_GRACE_S} or more")
 
 
 def limit(carried: Mapping[str, Any]) -> Check:

@@ -276,6 +276,8 @@ def test_who_leads() -> None:
     (check,) = [check for check in system(leader={**leads, "sure": False}) if check.name == "leader"]
     assert (check.mark, "it cannot renew its lease" in check.says) == ("fail", True)
     assert "leader" not in {check.name for check in system()}
+    (failed,) = [check for check in system(leader=leads, limits={"grace": 0.5}) if check.mark != "ok"]
+    assert (failed.name, "set PUPPETMASTER_GRACE_S to 1 or more" in failed.says) == ("grace", True)
 
 
 def test_a_file_with_faults_that_is_not_taken_up() -> None:
