@@ -31,6 +31,7 @@ from puppetmaster.http.reread import Reread
 from puppetmaster.http.server import Address, address
 from puppetmaster.http.webhooks import Webhooks
 from puppetmaster.http.websockets import Broadcaster
+from puppetmaster.model.gateway import Relabelled
 from puppetmaster.model.job import Job
 from puppetmaster.model.notice import Hooks, hooks_of
 from puppetmaster.model.timeline import Event
@@ -64,6 +65,13 @@ def ttl_s(settings: Settings, usual_s: int) -> int:
     """How long the controller waits for our answer, in seconds. ``usual_s``: as bundle.json has it."""
     followed = settings.store and settings.standby == "on"
     return settings.ttl_s or (STANDBY_TTL_S if followed else usual_s)
+
+
+def log_labels(relabelled: Iterable[Relabelled]) -> None:
+    """Write what happened to labels and notes of gateways to the log, as ``log_events`` does."""
+    event_log.setLevel(logging.INFO)
+    for one in relabelled:
+        event_log.info("%s", json.dumps(one.view()), extra={"action": "gateway_event", "bare": True})
 
 
 def log_events(happened: Iterable[tuple[Job, Event]]) -> None:
@@ -160,6 +168,7 @@ class App:
         self.site.dispatcher.turned = self._turned
         if settings.log_events == "on":
             self.site.dispatcher.happened = log_events
+            self.site.dispatcher.relabelled = log_labels
         self.service = Service(settings, self.store, self.site.dispatcher, self.site.limit)
         self.webhooks = self._webhooks()
         self.site.engine.templates.specify = self.service.templates.specified
