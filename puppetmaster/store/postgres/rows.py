@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from puppetmaster import jsoncodec
 from puppetmaster.model.gateway import Gateway
 from puppetmaster.model.job import Job
 from puppetmaster.model.request import FAILURES, OPEN, Item, Request
@@ -18,7 +19,6 @@ from puppetmaster.store.base import REQUEST_BYTES, Changes, Ids
 from puppetmaster.store.postgres.connection import Call, Statement
 from puppetmaster.store.postgres.schema import CLUSTER
 
-encode = json.JSONEncoder(allow_nan=False, separators=(",", ":")).encode
 decode = json.JSONDecoder().decode
 
 #: Number of requests of removed jobs that are deleted at once.
@@ -209,7 +209,7 @@ def requests(some: Iterable[Request], large: Counter[int]) -> Call:
     """Put requests. ``large`` counts the bytes of the large ones among those that are done, by job."""
     ids, of, destinations, statuses, docs = [], [], [], [], []
     for one in some:
-        doc = encode(one.document())
+        doc = jsoncodec.text(one.document())
         ids.append(str(one.id))
         of.append(str(one.job))
         destinations.append(column(one.destination))
@@ -224,7 +224,7 @@ def items(some: Iterable[Item], large: Counter[int]) -> Call:
     """Put items. ``large`` is as for requests."""
     rows = []
     for one in some:
-        doc = encode(one.document())
+        doc = jsoncodec.text(one.document())
         large[one.job] += max(len(doc) - REQUEST_BYTES, 0)
         rows.append((one.id, one.job, _column(one.resource), doc))
     return ITEMS, _turned(rows)
@@ -239,7 +239,7 @@ def jobs(some: Iterable[Job], large: Mapping[int, int]) -> Call:
         ended = (document["finishedAt"], document["endedBoot"], document["ended"])
         names = (_column(document["name"]), _column(document["key"]))
         marks = (one.id, one.first, one.total, document["status"])
-        more = (failed, large.get(one.id, 0), one.template, encode(document))
+        more = (failed, large.get(one.id, 0), one.template, jsoncodec.text(document))
         rows.append((*marks, *names, *ended, *more))
     return JOBS, _turned(rows)
 
@@ -255,13 +255,13 @@ def gateways(some: Iterable[Gateway]) -> Call:
     for one in some:
         document = one.document()
         labels = {column(key): column(value) for key, value in one.labels.items()}
-        rows.append((column(one.name), json.dumps(labels), encode(document)))
+        rows.append((column(one.name), jsoncodec.text(labels), jsoncodec.text(document)))
     return GATEWAYS, _turned(rows)
 
 
 def templates(some: Iterable[Template]) -> Call:
     """Put templates."""
-    return TEMPLATES, _turned((one.id, column(one.name), encode(one.document())) for one in some)
+    return TEMPLATES, _turned((one.id, column(one.name), jsoncodec.text(one.document())) for one in some)
 
 
 def swept(job: int, first: int, total: int) -> list[Call]:
@@ -320,7 +320,9 @@ def _deleted(ranges: Sequence[range]) -> list[Call]:
 def _outbox(changes: Changes) -> list[Call]:
     calls: list[Call] = []
     if changes.owed:
-        calls.append((OUTBOX, _turned((id_, encode(one.document())) for id_, one in changes.owed.items())))
+        calls.append(
+            (OUTBOX, _turned((id_, jsoncodec.text(one.document())) for id_, one in changes.owed.items()))
+        )
     if changes.told:
         calls.append((NO_OUTBOX, [_lines(changes.told)]))
     return calls
@@ -333,7 +335,7 @@ def _gateways(changes: Changes, most: int) -> list[Call]:
     if changes.gateways:
         calls.append(gateways(changes.gateways.values()))
     if learned := sorted(changes.destinations - changes.gateways.keys()):
-        rows = [(column(name), encode(Gateway(name=name).document())) for name in learned]
+        rows = [(column(name), jsoncodec.text(Gateway(name=name).document())) for name in learned]
         names, documents = _turned(rows)
         calls += [(NAMED, [names]), (LEARNED, [names, documents, str(most)])]
     return calls
