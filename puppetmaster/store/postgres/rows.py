@@ -7,7 +7,7 @@ puts an array together.
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from puppetmaster import jsoncodec
@@ -23,6 +23,8 @@ decode = json.JSONDecoder().decode
 
 #: Number of requests of removed jobs that are deleted at once.
 SWEEP = 500
+#: Number of requests that are written at once: the server writes them while the next are put into text.
+TOGETHER = 50
 
 #: In a column PostgreSQL takes no NUL and no lone surrogate, and lines have other uses here. These stand for
 #: them, and the last one for an empty text. The documents have them as they were written.
@@ -179,30 +181,35 @@ OWNED = Statement("own", f"UPDATE meta SET cluster = ({CLUSTER})")
 INSTALLATION = Statement("install", "UPDATE meta SET installation = $1::text")
 
 
-def calls_of(changes: Changes, most_learned: int) -> list[Call]:
+#: What a connection of a writer has to know.
+STATEMENTS = (*(one for one in list(globals().values()) if isinstance(one, Statement)), *UNDONE)
+
+
+def calls_of(changes: Changes, most_learned: int) -> Iterator[Call]:
     """The calls that write these changes. Raises what a document raises that cannot be made."""
     large: Counter[int] = Counter()
-    calls = [_trash(changes.drafts.values(), draft=True), _trash(changes.abandoned.values(), draft=False)]
+    yield from _trash(changes.drafts.values(), draft=True)
+    yield from _trash(changes.abandoned.values(), draft=False)
     if changes.completed:
-        calls.append((NO_TRASH, [_lines(changes.completed)]))
+        yield NO_TRASH, [_lines(changes.completed)]
     if changes.items:
-        calls.append(items(changes.items.values(), large))
-    if changes.requests:
-        calls.append(requests(changes.requests.values(), large))
+        yield items(changes.items.values(), large)
+    changed = list(changes.requests.values())
+    for begin in range(0, len(changed), TOGETHER):
+        yield requests(changed[begin : begin + TOGETHER], large)
     if changes.jobs:
-        calls.append(jobs(changes.jobs.values(), large))
+        yield jobs(changes.jobs.values(), large)
     if changes.refused:
-        calls.append((NO_SENDINGS, [_lines(changes.refused)]))
+        yield NO_SENDINGS, [_lines(changes.refused)]
     if changes.sendings:
-        calls.append(sendings((id_, one.id, one.job) for id_, one in changes.sendings.items()))
-    calls += _removed(changes.deleted.values())
-    calls += _gateways(changes, most_learned)
-    calls += _outbox(changes)
+        yield sendings((id_, one.id, one.job) for id_, one in changes.sendings.items())
+    yield from _removed(changes.deleted.values())
+    yield from _gateways(changes, most_learned)
+    yield from _outbox(changes)
     if changes.removed_templates:
-        calls.append((NO_TEMPLATES, [_lines(changes.removed_templates)]))
+        yield NO_TEMPLATES, [_lines(changes.removed_templates)]
     if changes.templates:
-        calls.append(templates(changes.templates.values()))
-    return [call for call in calls if call is not None]
+        yield templates(changes.templates.values())
 
 
 def requests(some: Iterable[Request], large: Counter[int]) -> Call:
@@ -289,18 +296,19 @@ def _turned(rows: Iterable[Sequence[Any]]) -> list[str]:
     return [_lines(values) for values in zip(*rows, strict=True)]
 
 
-def _trash(some: Iterable[Job], *, draft: bool) -> Call | None:
+def _trash(some: Iterable[Job], *, draft: bool) -> Iterator[Call]:
     rows = [(job.id, job.first, job.total, draft) for job in some]
-    return (TRASH, _turned(rows)) if rows else None
+    if rows:
+        yield TRASH, _turned(rows)
 
 
-def _removed(deleted: Iterable[Job]) -> list[Call]:
+def _removed(deleted: Collection[Job]) -> Iterator[Call]:
     """Remove jobs: with their requests if they are few; of others the sweep removes them."""
-    deleted = list(deleted)
     if not deleted:
-        return []
+        return
     ids = [_lines(job.id for job in deleted)]
-    calls: list[Call] = [(NO_JOBS, ids), (NO_SENDINGS_OF, ids)]
+    yield NO_JOBS, ids
+    yield NO_SENDINGS_OF, ids
     room, ranges, rest = SWEEP, [], []
     for job in deleted:
         if job.total <= room:
@@ -308,8 +316,9 @@ def _removed(deleted: Iterable[Job]) -> list[Call]:
             ranges.append(job.request_ids)
         else:
             rest.append(job)
-    later = _trash(rest, draft=False)
-    return [*calls, *(_deleted(ranges) if ranges else ()), *((later,) if later else ())]
+    if ranges:
+        yield from _deleted(ranges)
+    yield from _trash(rest, draft=False)
 
 
 def _deleted(ranges: Sequence[range]) -> list[Call]:
@@ -317,25 +326,20 @@ def _deleted(ranges: Sequence[range]) -> list[Call]:
     return [(NO_REQUESTS, values), (NO_ITEMS, values)]
 
 
-def _outbox(changes: Changes) -> list[Call]:
-    calls: list[Call] = []
+def _outbox(changes: Changes) -> Iterator[Call]:
     if changes.owed:
-        calls.append(
-            (OUTBOX, _turned((id_, jsoncodec.text(one.document())) for id_, one in changes.owed.items()))
-        )
+        yield OUTBOX, _turned((id_, jsoncodec.text(one.document())) for id_, one in changes.owed.items())
     if changes.told:
-        calls.append((NO_OUTBOX, [_lines(changes.told)]))
-    return calls
+        yield NO_OUTBOX, [_lines(changes.told)]
 
 
-def _gateways(changes: Changes, most: int) -> list[Call]:
-    calls: list[Call] = []
+def _gateways(changes: Changes, most: int) -> Iterator[Call]:
     if changes.forgotten:
-        calls.append((FORGOTTEN, [_lines(map(column, changes.forgotten))]))
+        yield FORGOTTEN, [_lines(map(column, changes.forgotten))]
     if changes.gateways:
-        calls.append(gateways(changes.gateways.values()))
+        yield gateways(changes.gateways.values())
     if learned := sorted(changes.destinations - changes.gateways.keys()):
         rows = [(column(name), jsoncodec.text(Gateway(name=name).document())) for name in learned]
         names, documents = _turned(rows)
-        calls += [(NAMED, [names]), (LEARNED, [names, documents, str(most)])]
-    return calls
+        yield NAMED, [names]
+        yield LEARNED, [names, documents, str(most)]
