@@ -6,14 +6,14 @@ puts an array together.
 """
 
 import json
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from puppetmaster import jsoncodec
 from puppetmaster.model.gateway import Gateway
 from puppetmaster.model.job import Job
-from puppetmaster.model.request import FAILURES, OPEN, Item, Request
+from puppetmaster.model.request import FAILURES, OPEN, Item, Request, RequestStatus
 from puppetmaster.model.template import Template
 from puppetmaster.store.base import REQUEST_BYTES, Changes, Ids
 from puppetmaster.store.postgres.connection import Call, Statement
@@ -24,7 +24,7 @@ decode = json.JSONDecoder().decode
 #: Number of requests of removed jobs that are deleted at once.
 SWEEP = 500
 #: Number of requests that are written at once: the server writes them while the next are put into text.
-TOGETHER = 50
+TOGETHER = 35
 
 #: In a column PostgreSQL takes no NUL and no lone surrogate, and lines have other uses here. These stand for
 #: them, and the last one for an empty text. The documents have them as they were written.
@@ -89,6 +89,17 @@ REQUESTS = _upsert(
         "doc": "text",
     },
     ("status", "doc"),
+)
+_IDS = r"string_to_array($1, E'\n')::bigint[]"
+#: Requests that are there -> one status and their documents; fails unless all are there. It takes a quarter
+#: less of the server's time than REQUESTS. It is no join, because the plan of a join suits one size of a table.
+CHANGED = Statement(
+    "change_requests",
+    rf"""WITH changed AS (
+        UPDATE requests SET status = $2::text,
+            doc = (SELECT string_to_array($3, E'\n'))[array_position((SELECT {_IDS}), id)]
+        WHERE id = ANY({_IDS}) RETURNING 1
+    ) SELECT sqrt(count(*) - $4::int) FROM changed""",
 )
 ITEMS = _upsert(
     "items", {"id": "bigint", "job": "bigint", "resource": "text", "doc": "text"}, ("job", "resource", "doc")
@@ -185,8 +196,11 @@ INSTALLATION = Statement("install", "UPDATE meta SET installation = $1::text")
 STATEMENTS = (*(one for one in list(globals().values()) if isinstance(one, Statement)), *UNDONE)
 
 
-def calls_of(changes: Changes, most_learned: int) -> Iterator[Call]:
-    """The calls that write these changes. Raises what a document raises that cannot be made."""
+def calls_of(changes: Changes, most_learned: int, known: int = 0) -> Iterator[Call]:
+    """The calls that write these changes. Raises what a document raises that cannot be made.
+
+    A request below the id ``known`` that does not look new is changed, which fails if it is not there.
+    """
     large: Counter[int] = Counter()
     yield from _trash(changes.drafts.values(), draft=True)
     yield from _trash(changes.abandoned.values(), draft=False)
@@ -194,9 +208,7 @@ def calls_of(changes: Changes, most_learned: int) -> Iterator[Call]:
         yield NO_TRASH, [_lines(changes.completed)]
     if changes.items:
         yield items(changes.items.values(), large)
-    changed = list(changes.requests.values())
-    for begin in range(0, len(changed), TOGETHER):
-        yield requests(changed[begin : begin + TOGETHER], large)
+    yield from _requests(changes.requests.values(), large, known)
     if changes.jobs:
         yield jobs(changes.jobs.values(), large)
     if changes.refused:
@@ -212,18 +224,42 @@ def calls_of(changes: Changes, most_learned: int) -> Iterator[Call]:
         yield templates(changes.templates.values())
 
 
+def _requests(some: Iterable[Request], large: Counter[int], known: int) -> Iterator[Call]:
+    """Put requests, as ``calls_of`` says."""
+    fresh: list[Request] = []
+    changed: dict[str, list[Request]] = defaultdict(list)
+    for one in some:
+        there = one.id < known and (one.attempts or one.status is not RequestStatus.PENDING)
+        (changed[one.status.value] if there else fresh).append(one)
+    for part in _parts(fresh):
+        yield requests(part, large)
+    for status, those in changed.items():
+        for part in _parts(those):
+            documents = _lines(_document(one, large) for one in part)
+            yield CHANGED, [_lines(one.id for one in part), status, documents, str(len(part))]
+
+
+def _parts(some: Sequence[Request]) -> Iterator[Sequence[Request]]:
+    return (some[begin : begin + TOGETHER] for begin in range(0, len(some), TOGETHER))
+
+
+def _document(one: Request, large: Counter[int]) -> str:
+    """The document of a request. ``large`` counts the bytes of the large ones that are done, by job."""
+    doc = jsoncodec.text(one.document())
+    if len(doc) > REQUEST_BYTES and one.status not in OPEN:
+        large[one.job] += len(doc) - REQUEST_BYTES
+    return doc
+
+
 def requests(some: Iterable[Request], large: Counter[int]) -> Call:
     """Put requests. ``large`` counts the bytes of the large ones among those that are done, by job."""
     ids, of, destinations, statuses, docs = [], [], [], [], []
     for one in some:
-        doc = jsoncodec.text(one.document())
         ids.append(str(one.id))
         of.append(str(one.job))
         destinations.append(column(one.destination))
         statuses.append(one.status.value)
-        docs.append(doc)
-        if len(doc) > REQUEST_BYTES and one.status not in OPEN:
-            large[one.job] += len(doc) - REQUEST_BYTES
+        docs.append(_document(one, large))
     return REQUESTS, ["\n".join(values) for values in (ids, of, destinations, statuses, docs)]
 
 

@@ -36,6 +36,10 @@ WHERE id = %(bus)s AND epoch = %(epoch)s RETURNING turn
 """
 
 
+class NotThere(Exception):
+    """A request that was to be changed is not there."""
+
+
 class Turns:
     """Commits one turn after the other, for the one thread that writes. Raises StoreError."""
 
@@ -67,6 +71,7 @@ class Turns:
         Raises:
             StoreError: nothing was committed.
             NotKnown: nothing was committed as far as we know, and what was is undone with the next turn.
+            NotThere: nothing was committed.
             Exception: what ``calls`` raised; nothing was committed.
         """
         ids = ids or self.ids
@@ -108,6 +113,8 @@ class Turns:
             raise
         except psycopg.errors.DivisionByZero:
             self._lead.lost()
+        except psycopg.errors.InvalidArgumentForPowerFunction as error:
+            raise NotThere from error
         except psycopg.Error as error:
             raise StoreError(f"{self._place} cannot be written: {connections.sentence(error)}.") from error
         self._turn = turn

@@ -12,7 +12,7 @@ import pytest
 
 from puppetmaster.errors import NotKnown, SettingsError, StoreError
 from puppetmaster.model.job import JobStatus
-from puppetmaster.model.request import RequestStatus
+from puppetmaster.model.request import REMOTE_WAY, RequestStatus
 from puppetmaster.store.base import REQUEST_BYTES, Changes, ahead
 from puppetmaster.store.datadir import Known
 from puppetmaster.store.postgres import connection as connections
@@ -176,6 +176,26 @@ def test_the_server_works_on_a_call_while_the_next_is_made(store: PostgresStore,
             assert time.monotonic() < until_s
 
     store._turns.write(calls())
+
+
+def test_a_request_that_looks_known_and_is_not_there_is_written_with_all_others(store: PostgresStore) -> None:
+    """It is sent in the turn that writes the last part of its draft."""
+    changes = creation(1, total=4)
+    *first, last = changes.requests.values()
+    given: dict[str, Any] = {"status": RequestStatus.SENT, "attempts": 1, "route": REMOTE_WAY}
+    sent = [replace(one, **given) for one in (first[1], last)]
+    store.commit(replace(changes, requests={one.id: one for one in first}))
+    assert store.ids.next_request > last.id
+    store.commit(Changes(requests={one.id: one for one in sent}))
+    assert everything(store)[1] == [first[0], sent[0], first[2], sent[1]]
+
+
+def test_requests_are_changed_by_index_even_when_the_table_was_empty(store: PostgresStore, sql: Any) -> None:
+    """The plan stays when it is full."""
+    sql("VACUUM ANALYZE requests")
+    plan = store._turns.connection.execute(f"EXPLAIN EXECUTE {rows.CHANGED.name} ('1', 'sent', '{{}}', '1')")
+    lines = [line for (line,) in plan]
+    assert any("Index Cond: (id = ANY (" in line and "$1" in line for line in lines), lines
 
 
 def test_requests_that_change_stay_where_they_are(store: PostgresStore, sql: Any) -> None:
