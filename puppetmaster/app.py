@@ -63,12 +63,18 @@ def give_back_large() -> None:
             ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, LARGE_BYTES)
 
 
-#: How long the controller waits for an answer of ours where there is a standby. A POST that was on its way to
-#: a process that has died locks our resources for so long.
+#: How long the controller waits for our answer where there may be a standby. A POST that was on its way to a
+#: process that has died locks our resources for so long.
 STANDBY_TTL_S = 5
 
 log = logging.getLogger("sanji.puppetmaster.app")
 event_log = logging.getLogger("sanji.puppetmaster.events")
+
+
+def ttl_s(settings: Settings, usual_s: int) -> int:
+    """How long the controller waits for our answer, in seconds. ``usual_s``: as bundle.json has it."""
+    followed = settings.store and settings.standby == "on"
+    return settings.ttl_s or (STANDBY_TTL_S if followed else usual_s)
 
 
 def log_events(happened: Iterable[tuple[Job, Event]]) -> None:
@@ -344,8 +350,7 @@ class Puppetmaster(Routes):
         self.installation = self.app.store.installation
         if (former := self.app.store.tunnel) is not None:
             self.former = [former]
-        if settings.standby == "on":
-            self.bundle.profile["ttl"] = STANDBY_TTL_S
+        self.bundle.profile["ttl"] = ttl_s(settings, self.bundle.profile["ttl"])
         self.limit = self.app.site.limit
         self.backend = self.app.backend
         self.app.start()

@@ -81,9 +81,16 @@ class Settings:
         "where jobs are kept, if not in puppetmaster.db: a PostgreSQL database, postgresql://host/database",
     )
     standby: str = _knob(
-        "off",
-        "whether to wait while another puppetmaster leads with the same database, and to take over when that "
-        "is gone: on, off",
+        "on",
+        "whether to wait while another puppetmaster leads with the same PostgreSQL database, and to take "
+        "over when that is gone: on, off",
+    )
+    ttl_s: int = _knob(
+        0,
+        "how long the controller waits for our answer to another bundle; 0: 20, and 5 where the store is "
+        "PostgreSQL and another puppetmaster may take over",
+        low=0,
+        high=60,
     )
     role: str = _knob(
         "all",

@@ -81,5 +81,5 @@ function row(template) {
     name: el("a", { href: `#/templates/${template.id}` }, template.name), does: does(template.job), at: when(template),
     next: template.nextAt ? time(template.nextAt) : "", last: became(template),
   };
-  return el("tr", { role: "row" }, Object.keys(COLUMNS).map((key) => el("td", { role: "cell", class: `t-${key}` }, cells[key])));
+  return el("tr", { role: "row" }, Object.keys(COLUMNS).map((key) => el("td", { role: "cell", class: `t-${key}`, "data-name": COLUMNS[key] }, cells[key])));
 }

@@ -72,7 +72,6 @@ def two(tmp_path: Path) -> Iterator[Two]:
         settings = {
             **SETTINGS,
             "PUPPETMASTER_STORE": cluster.url(),
-            "PUPPETMASTER_STANDBY": "on",
             "PUPPETMASTER_HTTP": f"127.0.0.1:{ports[0]}",
         }
         with Gateway(tmp_path, fleet=fleet, settings=settings) as gateway:

@@ -35,7 +35,7 @@ def flow(tmp_path: Path) -> Iterator[Flow]:
     require("mosquitto")
     fleet = ["--shape", "per-gateway", "--to", MARKER, "--to", f"cg-[001-{len(NAMES):03}]", "--delay", "0.02"]
     with Cluster(durable=True) as cluster:
-        settings = {**SETTINGS, "PUPPETMASTER_STORE": cluster.url(), "PUPPETMASTER_STANDBY": "on"}
+        settings = {**SETTINGS, "PUPPETMASTER_STORE": cluster.url()}
         with (
             Gateway(tmp_path, fleet=fleet, settings=settings) as gateway,
             BusClient(gateway.broker) as client,

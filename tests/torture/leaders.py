@@ -35,7 +35,6 @@ LATE_S = 5.5
 #: So long all may take to end when nothing breaks any more.
 END_S = 180.0
 SETTINGS = {
-    "PUPPETMASTER_STANDBY": "on",
     "PUPPETMASTER_GRACE_S": "1",
     "PUPPETMASTER_REQUEST_TIMEOUT_S": "10",
     "PUPPETMASTER_LOG_LEVEL": "warning",
