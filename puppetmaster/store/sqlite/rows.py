@@ -6,17 +6,18 @@ Documents are written by the standard library's JSON encoder, as ASCII: a lone s
 """
 
 import json
-import json.encoder
 import re
 import sqlite3
 from array import array
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
 from operator import index
 from typing import Any, Literal
 from urllib.parse import unquote_to_bytes
 
 from tinydb.table import Document
+
+from puppetmaster import jsoncodec
 
 
 class Partial(tuple[str, ...]):
@@ -152,21 +153,7 @@ Where = Mapping[str, Scalar | Sequence[Scalar]]
 (`Contains`), or any (`Present`). All fields must fit. None fits a field that is null or absent."""
 
 
-def _encoder() -> Callable[[Any], str]:
-    """The standard library's encoder of values as compact JSON.
-
-    ``JSONEncoder.encode`` makes a new C encoder for each value. That takes as long as the value of a request.
-    """
-    encoder = json.JSONEncoder(allow_nan=False, separators=(",", ":"))
-    make = getattr(json.encoder, "c_make_encoder", None)
-    if make is None:
-        return encoder.encode
-    text = json.encoder.encode_basestring_ascii
-    parts = make(None, encoder.default, text, None, ":", ",", False, False, False)  # no NaN, as above
-    return lambda value: "".join(parts(value, 0))
-
-
-encode = _encoder()
+encode = jsoncodec.text
 decode = json.JSONDecoder().decode
 
 
