@@ -332,7 +332,7 @@ def _gateways(changes: Changes, most: int) -> list[Call]:
         calls.append((FORGOTTEN, [_lines(map(column, changes.forgotten))]))
     if changes.gateways:
         calls.append(gateways(changes.gateways.values()))
-    if learned := sorted(changes.destinations - changes.gateways.keys()):
+    if learned := sorted(changes.to_learn - changes.gateways.keys()):
         rows = [(column(name), encode(Gateway(name=name).document())) for name in learned]
         names, documents = _turned(rows)
         calls += [(NAMED, [names]), (LEARNED, [names, documents, str(most)])]
