@@ -66,6 +66,12 @@ class Schema:
             f"INSERT INTO {self.table} ({columns}) VALUES ({values}) "
             "ON CONFLICT (id) DO UPDATE SET doc = excluded.doc"
         )
+        values = ", ".join(["CAST(key AS INTEGER)", "value", *self._taken("value")])
+        #: The same for all documents of an object, by id. Its parameter is the text of the object.
+        self.put_all = (
+            f"INSERT INTO {self.table} ({columns}) SELECT {values} FROM json_each(?1) WHERE true "
+            "ON CONFLICT (id) DO UPDATE SET doc = excluded.doc"
+        )
 
     def expression(self, field: str) -> str:
         """The SQL for a top-level field of this table. Raises ValueError: the name is none of a field."""
@@ -237,13 +243,20 @@ class TableRows:
 
     def put(self, texts: Iterable[tuple[int, str]]) -> None:
         """Insert or replace documents, which are given as JSON text; make the table, unless it is there."""
+        self._write(lambda: self._connection.executemany(self.schema.put, texts))
+
+    def put_all(self, text: str) -> None:
+        """As ``put``, for an object with all documents by id. SQLite keeps the texts as they are in it."""
+        self._write(lambda: self._connection.execute(self.schema.put_all, (text,)))
+
+    def _write(self, write: Callable[[], object]) -> None:
         try:
-            self._connection.executemany(self.schema.put, texts)
+            write()
         except sqlite3.OperationalError as error:
             if not self.schema.is_missing(error):
                 raise
-            self.schema.create()  # SQLite has not taken any of ``texts`` yet
-            self._connection.executemany(self.schema.put, texts)
+            self.schema.create()  # SQLite has not taken anything yet
+            write()
 
     def delete(self, doc_ids: Iterable[int]) -> list[int]:
         """Remove documents by id. Returns the ids that there were, ascending."""
