@@ -170,7 +170,8 @@ class Settings:
     )
     tokens: str = _knob("", "a file with named tokens for HTTP clients: a line each, NAME ROLE SHA256")
     log_events: str = _knob(
-        "off", "whether what happens to jobs is in the log too, as a line of JSON for each event: on, off"
+        "off",
+        "whether what happens to jobs, and who labels gateways, is in the log too, as lines of JSON: on, off",
     )
     webhooks: str = _knob(
         "", "a file with the webhooks that are told when a job ends or a gate closes: JSON, name, url, secret"

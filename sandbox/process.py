@@ -122,7 +122,7 @@ class Process:
             self._lines.clear()
             self._ended = False
         launcher = [sys.executable, "-I", "-S", "-c", _LAUNCHER, str(os.getpid())]
-        self._child = _spawner.submit(
+        child = _spawner.submit(
             subprocess.Popen,
             [*launcher, *self.argv],
             env={**os.environ, **self.env},
@@ -134,10 +134,9 @@ class Process:
             errors="replace",
             start_new_session=True,
         ).result()
-        self._reader = threading.Thread(
-            target=self._read, args=(self._child,), name=f"{self.name}-output", daemon=True
-        )
-        self._reader.start()
+        reader = threading.Thread(target=self._read, args=(child,), name=f"{self.name}-output", daemon=True)
+        reader.start()
+        self._child, self._reader = child, reader  # from here on another thread may end it
         if self.ready is not None:
             try:
                 self.wait_for(self.ready, timeout_s)

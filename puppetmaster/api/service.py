@@ -51,8 +51,8 @@ class Service:
         self._dispatcher = dispatcher
         self.gateways = Gateways(store, dispatcher)
         self._limit = limit or Limit(settings.broker_limit_bytes)
-        #: The names of the webhooks of the settings.
-        self.hooks: Collection[str] = ()
+        #: Gives the names of the webhooks of the settings.
+        self.hooks: Callable[[], Collection[str]] = tuple
         self.templates = Templates(settings, store, dispatcher, self._limit)
 
     @property
@@ -72,14 +72,14 @@ class Service:
             Conflict: the key belongs to another body, or nothing is to be run again.
             Unavailable, StoreError: it was not created, or that is not known: the message says which.
         """
-        spec = bodies.parse_job(body, self._settings.max_requests, self._limit.capacity, self.hooks)
+        spec = bodies.parse_job(body, self._settings.max_requests, self._limit.capacity, self.hooks())
         return self._found_or_created(replace(spec, created_by=by), Engine.create)
 
     def start_template(self, template_id: str, body: Any, by: str | None = None) -> dict[str, Any]:
         """POST /templates/:id/jobs: as ``create_job``, for the job of a template with what ``body`` says."""
         template = self.templates.find(template_id)
         spec = bodies.parse_start(
-            template.job, body, self._settings.max_requests, self._limit.capacity, self.hooks
+            template.job, body, self._settings.max_requests, self._limit.capacity, self.hooks()
         )
         return self._found_or_created(
             replace(spec, template=template.id, created_by=by),

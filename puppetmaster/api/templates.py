@@ -30,8 +30,8 @@ class Templates:
         self._store = store
         self._dispatcher = dispatcher
         self._limit = limit
-        #: The names of the webhooks of the settings.
-        self.hooks: Collection[str] = ()
+        #: Gives the names of the webhooks of the settings.
+        self.hooks: Callable[[], Collection[str]] = tuple
 
     def kept(self, asked: Query) -> Chunks:
         """GET /templates, the oldest first."""
@@ -85,7 +85,7 @@ class Templates:
 
     def _parsed(self, body: Any, *, new: bool) -> NewTemplate:
         most, capacity = self._settings.max_requests, self._limit.capacity
-        return bodies.parse_template(body, most, capacity, self.hooks, new=new)
+        return bodies.parse_template(body, most, capacity, self.hooks(), new=new)
 
     def _planned(self, new: NewTemplate, known: Template) -> dict[str, Any]:
         """What a template would be. Raises Conflict: its name is taken."""

@@ -111,6 +111,8 @@ class Changes:
     #: Destinations of new jobs. Those that are not known yet become gateways without labels, while fewer than
     #: ``MOST_LEARNED`` are known. Those that were discovered are so no longer.
     destinations: set[str] = field(default_factory=set)
+    #: Destinations of earlier commits. The store need not look for them again.
+    learned: set[str] = field(default_factory=set)
     #: What webhooks are owed: new, and what was tried in vain.
     owed: dict[int, Owed] = field(default_factory=dict)
     #: Numbers of what was owed, and is not any more.
@@ -121,6 +123,11 @@ class Changes:
     removed_templates: set[int] = field(default_factory=set)
     #: The next ids; None: they have not changed.
     ids: Ids | None = None
+
+    @property
+    def to_learn(self) -> set[str]:
+        """The destinations that the store has to look for."""
+        return self.destinations - self.learned
 
     def __bool__(self) -> bool:
         return bool(

@@ -133,9 +133,13 @@ def test_what_happens_to_jobs_is_in_the_log_as_lines_of_json_where_that_is_wishe
             with running(tmp_path / switch, log_events=switch) as door:
                 door.ask("POST", "/jobs", batch("a", name="ntp"))
                 door.ask("DELETE", "/jobs/1")
+                door.ask("PUT", "/gateways/a", {"labels": {"site": "north"}})
     finally:
         logging.getLogger().removeHandler(handler)
     lines = [json.loads(line) for line in written.getvalue().splitlines() if line.startswith("{")]
+    labels = lines.pop()
+    assert (labels["gateway"], labels["event"], labels["by"]) == ("a", "labeled", "http")
+    assert (labels["labels"], labels["before"]["labels"]) == ({"site": "north"}, {})
     assert [(one["job"], one["name"], one["event"], one["by"]) for one in lines] == [
         (1, "ntp", "created", "http"),
         (1, "ntp", "ended", "http"),

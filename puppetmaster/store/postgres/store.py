@@ -42,7 +42,7 @@ from puppetmaster.store.postgres.lead import Lead, end_process
 from puppetmaster.store.postgres.orders import Taker
 from puppetmaster.store.postgres.reader import PostgresReader
 from puppetmaster.store.postgres.snapshots import Snapshots
-from puppetmaster.store.postgres.turns import Turns
+from puppetmaster.store.postgres.turns import NotThere, Turns
 from puppetmaster.threads import Vital
 
 log = logging.getLogger("sanji.puppetmaster.store.postgres.store")
@@ -179,7 +179,11 @@ class PostgresStore(Store):
             NotKnown: the same, but after a crash the changes may be there.
         """
         self._writing()
-        self._turns.write(rows.calls_of(changes, MOST_LEARNED), changes.ids)
+        known = self._turns.ids.next_request
+        try:
+            self._turns.write(rows.calls_of(changes, MOST_LEARNED, known), changes.ids)
+        except NotThere:  # a request of a long draft was sent in the turn that wrote it
+            self._turns.write(rows.calls_of(changes, MOST_LEARNED), changes.ids)
 
     def fill(self, parts: Iterable[Sequence[Call]], ids: Ids, installation: str) -> None:
         """Take in the content of another store, as a whole or not at all. Raises StoreError: we have jobs."""

@@ -31,7 +31,7 @@ from tinydb import operations
 from tinydb.table import Document
 
 from puppetmaster.errors import NotKnown, StoreError
-from puppetmaster.model.gateway import Gateway
+from puppetmaster.model.gateway import bare
 from puppetmaster.model.job import FINAL, Job
 from puppetmaster.model.notice import Owed
 from puppetmaster.model.request import Item, Request
@@ -259,7 +259,7 @@ class SqliteStore(Store):
         with as_store_error(f"{self.path} cannot be written"), self._db.transaction():
             self._write_drafts(changes)
             self._put("items", changes.items)
-            self._put("requests", changes.requests)
+            self._put_requests(changes.requests)
             self._put("jobs", changes.jobs)
             if changes.refused:
                 self._db.table("sendings").remove(doc_ids=changes.refused)
@@ -283,9 +283,9 @@ class SqliteStore(Store):
         table = self._db.table("gateways")
         if changes.forgotten:
             table.remove(Fields(name=list(changes.forgotten)))
-        if not changes.gateways and not changes.destinations:
+        names = changes.gateways.keys() | changes.to_learn
+        if not names:
             return
-        names = {*changes.gateways, *changes.destinations}
         found = table.values(("name", "discovered"), {"name": list(names)})
         known = {name: id_ for id_, name, _ in found}
         put = changes.gateways
@@ -293,13 +293,14 @@ class SqliteStore(Store):
         if named:
             table.put((one.doc_id, without_discovered(one)) for one in table.get(doc_ids=named))
         table.put((known[name], one.document()) for name, one in put.items() if name in known)
-        fresh = [one for name, one in put.items() if name not in known]
-        learned = sorted(names - known.keys() - put.keys())
-        if learned:
-            room = max(MOST_LEARNED - len(fresh) - table.count(Fields()), 0)
-            fresh += [Gateway(name=name) for name in learned[:room]]
+        fresh = [one.document() for name, one in put.items() if name not in known]
+        if learned := sorted(names - known.keys() - put.keys()):
+            room = MOST_LEARNED - len(fresh)
+            if table.last_id() > room - len(learned):  # there are as many at most: else none is counted
+                learned = learned[: max(room - table.count(Fields()), 0)]
+            fresh += map(bare, learned)
         if fresh:
-            table.append(one.document() for one in fresh)
+            table.append(fresh)
 
     def _write_drafts(self, changes: Changes) -> None:
         trash = self._db.table("trash")
@@ -310,9 +311,21 @@ class SqliteStore(Store):
         if changes.completed:
             trash.remove(doc_ids=changes.completed)
 
-    def _put(self, table: str, changed: Mapping[int, Item | Request | Job | Owed | Template]) -> None:
+    def _put(self, table: str, changed: Mapping[int, Item | Job | Owed | Template]) -> None:
         if changed:
             self._db.table(table).put((id_, one.document()) for id_, one in changed.items())
+
+    def _put_requests(self, changed: Mapping[int, Request]) -> None:
+        """Put requests. Those that no gateway has answered are small."""
+        small: list[tuple[int, dict[str, Any]]] = []
+        others: list[tuple[int, dict[str, Any]]] = []
+        for id_, one in changed.items():
+            (small if one.result is None and not one.history else others).append((id_, one.document()))
+        table = self._db.table("requests")
+        if small:
+            table.put_small(small)
+        if others:
+            table.put(others)
 
     def _throw_away(self, job: Job, room: int) -> int:
         """Remove a job, with its requests if they are ``room`` at most. Returns how many were removed."""
@@ -426,7 +439,7 @@ def without_discovered(document: Mapping[str, Any]) -> dict[str, Any]:
 def learn_gateways(db: SqliteTinyDB) -> None:
     """Make gateways of all destinations, because an earlier version has kept none."""
     names = db.table("requests").distinct("destination")
-    db.table("gateways").put((id_, Gateway(name=name).document()) for id_, name in enumerate(names, 1))
+    db.table("gateways").put((id_, bare(name)) for id_, name in enumerate(names, 1))
 
 
 def send_nothing(db: SqliteTinyDB, path: Path, reason: Said) -> None:
