@@ -161,7 +161,7 @@ def main() -> None:
                 rounds.append(made.round(client, FAULTS[kind]))
     for kind, rounds in took.items():
         print(
-            f"{kind}: {shown([one['command'] for one in rounds])} until the next command, {len(rounds)} rounds"
+            f"{kind}: {shown([one['command'] for one in rounds])} to the next command, {len(rounds)} rounds"
         )
         steps = (f"{name} {statistics.median(one[name] for one in rounds):.2f}" for name in STEPS)
         print(f"  on the way, median: {', '.join(steps)} s")

@@ -38,11 +38,11 @@ WHERE id = %(bus)s AND epoch = %(epoch)s RETURNING turn
 class Turns:
     """Commits one turn after the other, for the one thread that writes. Raises StoreError."""
 
-    def __init__(self, door: Door, lead: Lead) -> None:
+    def __init__(self, door: Door, lead: Lead, connection: Connection) -> None:
         self._place = door.place
         self._door = door
         self._lead = lead
-        self._connection: Connection | None = None
+        self._connection = connection
         #: The names of the statements that the connection knows.
         self._prepared: set[str] = set()
         #: Whether the last turn was committed, is not known.
@@ -158,7 +158,7 @@ class Turns:
         return committed
 
     def _connected(self) -> Connection:
-        if self._connection is None or self._connection.closed:
+        if self._connection.closed:
             self._connection, self._prepared = self._door.connect(), set()
         return self._connection
 
