@@ -247,6 +247,7 @@ class App:
             self.webhooks.stop()
             if self.door is not None:
                 self.door.stop()
+            self._bundle.leave()  # while no other process leads, which may have registered anew
             if not self.site.dispatcher.running:
                 self.store.close()
 

@@ -390,10 +390,14 @@ class SteadySanji(sdk.Sanji):  # type: ignore[misc] # the SDK has no types
                 before_stop()
             except Exception:
                 _logger.exception("before_stop() failed")
-        self.registration.stop(DEREGISTER_S)
+        self.leave()
         self._stop_threads()
         self.is_ready.clear()
         self._stopped.set()
+
+    def leave(self) -> None:
+        """Delete the registration, as far as that can be done in ``DEREGISTER_S``. May be called twice."""
+        self.registration.stop(DEREGISTER_S)
 
     def _stop_threads(self) -> None:
         deadline = time.monotonic() + JOIN_S

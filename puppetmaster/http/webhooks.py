@@ -13,6 +13,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from functools import cached_property
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
@@ -92,8 +93,11 @@ class Webhooks:
         self.hooks = known()
         self._lanes = {hook.name: _Lane(hook) for hook in self.hooks}
         self._stopped = False
-        self._context = ssl.create_default_context()
         self.thread = Vital(target=self._run, name="pm-webhooks")
+
+    @cached_property
+    def _context(self) -> ssl.SSLContext:
+        return ssl.create_default_context()  # takes a while: no takeover is to wait for it
 
     def start(self) -> None:
         """Start the thread."""

@@ -30,6 +30,9 @@ class Bundle:
     def register_again(self, asked_s: float) -> None:
         raise AssertionError("nobody has forgotten us")
 
+    def leave(self) -> None:
+        raise AssertionError("nobody leaves")
+
     def why_not_registered(self) -> str | None:
         return "it answers nothing"
 

@@ -37,7 +37,7 @@ from puppetmaster.store.base import (
 from puppetmaster.store.datadir import Known
 from puppetmaster.store.postgres import rows, schema
 from puppetmaster.store.postgres.changes import Teller
-from puppetmaster.store.postgres.connection import Call, Connection, Door, as_store_error
+from puppetmaster.store.postgres.connection import Call, Connection, Door, as_store_error, close
 from puppetmaster.store.postgres.lead import Lead, end_process
 from puppetmaster.store.postgres.orders import Taker
 from puppetmaster.store.postgres.reader import PostgresReader
@@ -81,12 +81,13 @@ class PostgresStore(Store):
                 installation = self._made_ready(connection, known)
                 epoch = self._lead.take() if waiting is None else self._lead.wait(waiting)
                 self.known = Known(installation, epoch)
-            self._lead.keep()
-            copied = self._brought_up() or (known is not None and known.epoch >= epoch)
-            self._turns = Turns(self._door, self._lead)
+            connection = self._lead.keep()
+            copied = self._brought_up(connection) or (known is not None and known.epoch >= epoch)
+            self._turns = Turns(self._door, self._lead, connection)
             self.now = PostgresReader(self._writing, self.place)
             self._begin(copied=copied)
         except BaseException:
+            close(connection)
             self._lead.close()
             raise
 
@@ -102,17 +103,13 @@ class PostgresStore(Store):
             )
         return installation
 
-    def _brought_up(self) -> bool:
+    def _brought_up(self, connection: Connection) -> bool:
         """Bring the tables up to date. Returns whether they are a copy, in another cluster or database."""
-        connection = self._door.connect()
-        try:
-            with as_store_error(f"{self.place} cannot be used"):
-                schema.check(connection, self.place)  # another leader may have changed it meanwhile
-                for format_ in schema.bring_up(connection):
-                    log.info("%s is brought to format %s", self.place, format_)
-                return schema.moved(connection)
-        finally:
-            connection.close()
+        with as_store_error(f"{self.place} cannot be used"):
+            schema.check(connection, self.place)  # another leader may have changed it meanwhile
+            for format_ in schema.bring_up(connection):
+                log.info("%s is brought to format %s", self.place, format_)
+            return schema.moved(connection)
 
     def _begin(self, *, copied: bool) -> None:
         """Abandon the drafts of an earlier process. In a copy: leave out ids, and send nothing by itself."""
