@@ -12,7 +12,6 @@ import logging
 import math
 import os
 import time
-from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from threading import Event, Lock
@@ -22,6 +21,7 @@ import psycopg
 
 from puppetmaster.errors import NotLeading, StoreError
 from puppetmaster.model.leadership import Free, Leadership
+from puppetmaster.store.postgres import sessions
 from puppetmaster.store.postgres.connection import Connection, Door, close
 from puppetmaster.store.postgres.schema import BUS
 from puppetmaster.threads import Vital
@@ -138,7 +138,7 @@ class Lead:
         while True:
             try:
                 if (connection := self._connected()) is hears:
-                    deque(connection.notifies(timeout=pause_s, stop_after=1), maxlen=0)
+                    sessions.wait(connection, pause_s)
                 else:
                     connection.execute(f"LISTEN {CHANNEL}")
                     hears = connection

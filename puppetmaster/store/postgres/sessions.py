@@ -87,7 +87,7 @@ def listen(door: Door, channel: str, over: Event, hear: Callable[[Connection], o
             close(connection)
 
 
-def wait(connection: Connection) -> None:
-    """Wait for a notification, ``LOOK_S`` at most. Raises psycopg.Error: the connection is lost."""
-    for _ in connection.notifies(timeout=LOOK_S, stop_after=1):
+def wait(connection: Connection, timeout_s: float = LOOK_S) -> None:
+    """Wait for a notification, or ``timeout_s``. Raises psycopg.Error: the connection is lost."""
+    for _ in connection.notifies(timeout=timeout_s, stop_after=1):
         pass
