@@ -21,13 +21,11 @@ from puppetmaster.bundle.signals import Signals
 from puppetmaster.bundle.systemd import Manager
 from puppetmaster.bus.credentials import Credentials
 from puppetmaster.clock import Clock, iso
-from puppetmaster.dispatcher import Dispatcher
 from puppetmaster.engine.engine import Engine
 from puppetmaster.engine.outbox import Outbox
 from puppetmaster.errors import PuppetmasterError, SettingsError, StoreError, Unavailable
 from puppetmaster.events import Hub
 from puppetmaster.http.app import HttpApp
-from puppetmaster.http.metrics import Metrics
 from puppetmaster.http.reread import Reread
 from puppetmaster.http.server import Address, address
 from puppetmaster.http.webhooks import Webhooks
@@ -81,28 +79,14 @@ def log_events(happened: Iterable[tuple[Job, Event]]) -> None:
         event_log.info("%s", json.dumps(line), extra={"action": "job_event", "bare": True})
 
 
-def door(
-    settings: Settings,
-    where: Address,
-    backend: Backend,
-    hub: Hub,
-    clock: Clock,
-    dispatcher: Dispatcher | None = None,
-    disk_bytes: Callable[[], int] = lambda: 0,
-) -> HttpApp:
-    """The HTTP door. ``dispatcher``: None where another process leads. Raises SettingsError."""
-    sockets = Broadcaster(backend.service, hub, clock)
-    numbers = Metrics(backend.service, dispatcher, backend.health, disk_bytes, lambda: sockets.count)
-    return HttpApp(settings, where, backend, sockets, numbers)
-
-
 class Looking:
     """The HTTP door of a process that does not lead. Raises SettingsError."""
 
     def __init__(self, settings: Settings, where: Address, hub: Hub, clock: Clock) -> None:
         self._hub = hub
         self.store = open_elsewhere(settings)
-        self.door = door(settings, where, onlooking(settings, self.store), hub, clock)
+        backend = onlooking(settings, self.store)
+        self.door = HttpApp(settings, where, backend, Broadcaster(backend.service, hub, clock))
 
     def start(self) -> None:
         """Answer requests, and tell changes. Raises PuppetmasterError: a thread cannot be started."""
@@ -194,8 +178,9 @@ class App:
         return webhooks
 
     def _door(self, where: Address) -> HttpApp:
-        dispatcher, disk_bytes = self.site.dispatcher, self.store.disk_bytes
-        return door(self.settings, where, self.backend, self.hub, self._clock, dispatcher, disk_bytes)
+        door = HttpApp(self.settings, where, self.backend, Broadcaster(self.service, self.hub, self._clock))
+        door.lead(self.backend, self.site.dispatcher, self.store.disk_bytes)
+        return door
 
     def _lead(self) -> None:
         """Have the HTTP door ask this process, which has taken the lead."""

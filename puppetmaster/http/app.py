@@ -60,13 +60,13 @@ class HttpApp:
     """
 
     def __init__(
-        self, settings: Settings, where: Address, backend: Backend, broadcaster: Broadcaster, numbers: Metrics
-    ):
+        self, settings: Settings, where: Address, backend: Backend, broadcaster: Broadcaster
+    ) -> None:
         #: What is called for each request.
         self.backend = backend
         self.sockets = broadcaster
-        #: What ``/metrics`` shows.
-        self.metrics = numbers
+        #: What ``/metrics`` shows. Until ``lead`` is called, another process leads: its numbers are not ours.
+        self.metrics = self._metrics(None)
         #: Whose tokens are known.
         self.keys = Keys(settings)
         self._files = {file.name: file for file in DASHBOARD.iterdir() if file.is_file()}
@@ -90,12 +90,14 @@ class HttpApp:
 
     def lead(self, backend: Backend, dispatcher: Dispatcher, disk_bytes: Callable[[], int]) -> None:
         """Have ``backend`` answer from now on: this process has taken the lead."""
-        self.metrics = Metrics(
-            backend.service, dispatcher, backend.health, disk_bytes, lambda: self.sockets.count
-        )
         self.sockets.service = backend.service
         self.backend.service, self.backend.health = backend.service, backend.health
         self.backend.elsewhere = None
+        self.metrics = self._metrics(dispatcher, disk_bytes)
+
+    def _metrics(self, dispatcher: Dispatcher | None, disk_bytes: Callable[[], int] = lambda: 0) -> Metrics:
+        backend, sockets = self.backend, self.sockets
+        return Metrics(backend.service, dispatcher, backend.health, disk_bytes, lambda: sockets.count)
 
     def ask_to_stop(self) -> None:
         """Have the server begin to stop. Does not wait, so that other parts can stop meanwhile."""

@@ -37,7 +37,8 @@ class Asked:
         metrics = cast(Metrics, type("Numbers", (), {"text": lambda _: self.numbers()})())
         sockets = Broadcaster(service, Hub(), Clock())
         backend = Backend(service, lambda: self.health())
-        self.door = HttpApp(settings, Address("127.0.0.1", 0), backend, sockets, metrics)
+        self.door = HttpApp(settings, Address("127.0.0.1", 0), backend, sockets)
+        self.door.metrics = metrics
         self._app = self.door._app(settings)
         self.status = 0
         self.headers: dict[str, str] = {}
