@@ -62,10 +62,13 @@ class World:
         self.cluster = Cluster(durable=True)
         self.listener = Listener(random.Random(seed))
         self.tokens = {name: secrets.token_hex(16) for name in (BUNDLES, API)}
-        self.trap = folder / "trap"
+        self.trap, self.journal = folder / "trap", folder / "journal"
+        #: When the broker, or the controller, was started anew (time.monotonic()).
+        self.restarts: list[float] = []
         self._folder = folder
-        fleet = ["--shape", "per-gateway", "--to", f"cg-[001-{GATEWAYS:03}]", "--delay", "0.02"]
-        self.gateway = Gateway(folder, fleet=fleet, settings={**SETTINGS, "TRAP": str(self.trap)})
+        fleet = ["--shape", "per-gateway", "--to", f"cg-[001-{GATEWAYS:03}]", "--delay", "0.02", "--ttl", "5"]
+        told = {"TRAP": str(self.trap), "JOURNAL": str(self.journal)}
+        self.gateway = Gateway(folder, fleet=fleet, settings={**SETTINGS, **told})
         tokens = folder / "tokens"
         tokens.write_text("".join(f"{name} admin {digest(token)}\n" for name, token in self.tokens.items()))
         tokens.chmod(0o600)
@@ -226,11 +229,13 @@ class World:
     def broker(self) -> None:
         """The broker is started anew, and has forgotten everything."""
         self.gateway.broker.restart()
+        self.restarts.append(time.monotonic())
 
     def controller(self) -> None:
         """The controller is started anew, and knows nobody."""
         self.gateway.controller.kill()
         self.gateway.controller.start()
+        self.restarts.append(time.monotonic())
 
     def server(self) -> None:
         """The API server is killed."""
@@ -300,7 +305,9 @@ class Run:
         self.schedules.end()
         self._end()
         late = [] if until_told(self._waiting, END_S) else ["what webhooks are owed was not told"]
-        account = Account(self._door, self._world.gateway.fleet_log)
+        account = Account(
+            self._door, self._world.gateway.fleet_log, self._world.journal, self._world.restarts
+        )
         orders = [order for asker in self.askers for order in asker.orders]
         removed = {order.id for order in orders if order.id is not None and order.removal_asked}
         starts = self.schedules.starts()

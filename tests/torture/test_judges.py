@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -196,6 +196,9 @@ def judged(
     at_s: float = BEGUN_S,
     there: bool = True,
     events: list[dict[str, Any]] | None = None,
+    ids: Sequence[int] = range(100, 110),
+    sent: str = "",
+    restarts: Sequence[float] = (),
     monkeypatch: pytest.MonkeyPatch,
 ) -> list[str]:
     """What is wrong with a job of two requests whose commands came once each, but for what is given."""
@@ -212,11 +215,14 @@ def judged(
     monkeypatch.setattr("tests.torture.account.time.monotonic", lambda: 0.0)
     log = tmp_path / "log"
     reached = [
-        Command(at_s, 100 + number, to, "post", "/do/order-1/0", None) for number, to in enumerate(commands)
+        Command(at_s + number / 10, ids[number], to, "post", "/do/order-1/0", None)
+        for number, to in enumerate(commands)
     ]
     log.write_bytes(b"".join(command.line() for command in reached))
+    journal = tmp_path / "journal"
+    journal.write_text("100\n101\n" + sent)
     door = Served(*([{**stored, **(change or {})}] if there else []), events=events or [])
-    return [*Account(door, log).faults([one])]
+    return [*Account(door, log, journal, restarts).faults([one])]
 
 
 @pytest.mark.parametrize(
@@ -286,3 +292,19 @@ def test_commands_of_a_template_are_counted_together(
 ) -> None:
     by_schedule = {"key": f"template 1: {DUE[0]}", "name": None}
     expect(judged(tmp_path, one, by_schedule, commands=commands, monkeypatch=monkeypatch), *texts)
+
+
+@pytest.mark.parametrize(
+    ("restarts", "sent", "texts"),
+    [
+        ([BEGUN_S + 0.05], "", []),
+        ([BEGUN_S + 0.05], "100\n", ["message 100 reached", "reached a 2 times"]),
+        ([BEGUN_S + 1], "", ["message 100 reached", "reached a 2 times"]),
+        ([], "", ["message 100 reached", "reached a 2 times"]),
+    ],
+)
+def test_what_the_controller_repeats_when_the_broker_was_restarted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, restarts: list[float], sent: str, texts: list[str]
+) -> None:
+    given: dict[str, Any] = {"commands": "aba", "ids": [100, 101, 100], "sent": sent, "restarts": restarts}
+    expect(judged(tmp_path, order(), monkeypatch=monkeypatch, **given), *texts)
