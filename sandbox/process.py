@@ -264,19 +264,16 @@ class Process:
         return f"{sentence}; its last lines were:\n  {last}"
 
 
-class Parts:
-    """What is made of several parts: ``with`` starts them, and ends every one that still runs."""
-
-    def __init__(self) -> None:
-        self._parts = ExitStack()
+class Started:
+    """What ``with`` starts, and stops at its end."""
 
     def start(self) -> Self:
-        """Start every part and wait until it is ready."""
+        """Start it and wait until it is ready."""
         raise NotImplementedError
 
     def stop(self) -> None:
-        """End every part that still runs."""
-        self._parts.close()
+        """End it."""
+        raise NotImplementedError
 
     def __enter__(self) -> Self:
         return self.start()
@@ -285,3 +282,14 @@ class Parts:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
+
+
+class Parts(Started):
+    """What is made of several parts: ``with`` starts them, and ends every one that still runs."""
+
+    def __init__(self) -> None:
+        self._parts = ExitStack()
+
+    def stop(self) -> None:
+        """End every part that still runs."""
+        self._parts.close()

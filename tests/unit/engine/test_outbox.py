@@ -122,6 +122,16 @@ def test_what_was_told_or_given_up_is_owed_no_more(told: World) -> None:
     assert snapshot.webhooks_waiting == 1
 
 
+def test_the_age_of_the_oldest_is_told(told: World) -> None:
+    assert told.engine.snapshot().webhooks_oldest_s == 0
+    control(told, told.create(body("post", "a")), CANCELED, force=True)
+    told.run(lambda engine: engine.outbox.failed(1))
+    told.advance(100)
+    control(told, told.create(body("post", "a")), CANCELED, force=True)
+    assert told.engine.snapshot().webhooks_oldest_s == 100
+    assert told.engine.outbox.oldest_s(3.0) == 0, "a clock that is not set says nothing"
+
+
 def test_after_a_restart_all_is_owed_still_and_numbers_go_on(told: World) -> None:
     control(told, told.create(body("post", "a")), CANCELED, force=True)
     (owed,) = told.engine.outbox.all()
