@@ -1,8 +1,8 @@
 """A bundle that can be made to stand still at the worst moment: a sending is on record, and not yet written.
 
 ``TRAP`` names a file: who finds it when it is about to send removes it, and stops itself. ``JOURNAL`` names a
-file that gets a line with the id of each command that was sent. With ``UNFENCED`` each process has a client id
-of its own at the broker, and asks nobody for a permit: for the control run.
+file that gets a line with the id of each command that was sent. With ``UNFENCED`` each process has a client
+id of its own at the broker, and asks nobody for a permit: for the control run.
 """
 
 import os
