@@ -68,7 +68,10 @@ class Receiver:
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["Content-Length"]))
+                length = int(self.headers["Content-Length"])
+                body = self.rfile.read(length)
+                if len(body) < length:
+                    return  # whoever sent it was killed meanwhile
                 got = Got(self.path, {name.lower(): value for name, value in self.headers.items()}, body)
                 answer = receiver.answer(got)
                 receiver._note(got)

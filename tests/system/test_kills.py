@@ -23,6 +23,8 @@ def test_every_promise_holds_over_kills_at_every_boundary(tmp_path: Path) -> Non
     assert not outcome.faults
     assert outcome.points.keys() >= POINTS.keys(), "60 kills were enough to pass each"
     assert outcome.statuses["resolved"] > 50
+    assert outcome.starts["started"] > 5
+    assert outcome.told > 10
 
 
 @pytest.mark.timeout(400)

@@ -64,6 +64,7 @@ def kill(options: argparse.Namespace, count: int, *, bridged: bool = False) -> i
                 f"{name} {outcome.seed}: {outcome.kills} kills, {outcome.jobs} jobs, "
                 f"{outcome.commands} commands, {_listed(outcome.statuses)}, {outcome.seconds:.0f} s, "
                 f"told of no such gateway: {_listed(outcome.absences)}, "
+                f"starts: {_listed(outcome.starts)}, {outcome.told} told to a webhook, "
                 f"{len(outcome.faults)} broken promises",
                 flush=True,
             )
@@ -77,8 +78,9 @@ def kill(options: argparse.Namespace, count: int, *, bridged: bool = False) -> i
         f"{total.kills} kills ({_listed(total.points)}), {total.jobs} jobs, "
         f"{total.statuses.total()} requests ({_listed(total.statuses)}), "
         f"{total.commands} commands at gateways, "
-        f"told of no such gateway: {_listed(total.absences)}, {len(total.faults)} broken promises, "
-        f"{time.monotonic() - begun_s:.0f} s",
+        f"told of no such gateway: {_listed(total.absences)}, "
+        f"starts: {_listed(total.starts)}, {total.told} told to a webhook, "
+        f"{len(total.faults)} broken promises, {time.monotonic() - begun_s:.0f} s",
         flush=True,
     )
     return len(total.faults)

@@ -32,6 +32,8 @@ class Outcome:
     absences: Counter[str] = field(default_factory=Counter)
     points: Counter[str] = field(default_factory=Counter)
     statuses: Counter[str] = field(default_factory=Counter)
+    starts: Counter[str] = field(default_factory=Counter)
+    told: int = 0
     faults: list[str] = field(default_factory=list)
 
     def __iadd__(self, other: "Outcome") -> Self:
@@ -42,6 +44,8 @@ class Outcome:
         self.absences += other.absences
         self.points += other.points
         self.statuses += other.statuses
+        self.starts += other.starts
+        self.told += other.told
         self.faults += other.faults
         return self
 
@@ -140,6 +144,8 @@ def _run(world: World, seed: int, breakage: Breakage) -> Outcome:
         verdict.absences,
         Counter(world.points),
         verdict.counts,
+        +workload.starts,
+        workload.told,
         [
             *workload.broken,
             *(world.listener.broken if world.listener is not None else []),

@@ -47,6 +47,8 @@ SETTINGS = {
 }
 #: Who asks at the doors of the bundles, and of the API server.
 BUNDLES, API = "ann", "bob"
+#: Of the faults so many are followed by another at once.
+AT_ONCE = 0.3
 #: Jobs of templates are for few gateways: those that overlap take a second each.
 SLOWLY = 7
 
@@ -60,10 +62,13 @@ class World:
         self.cluster = Cluster(durable=True)
         self.listener = Listener(random.Random(seed))
         self.tokens = {name: secrets.token_hex(16) for name in (BUNDLES, API)}
-        self.trap = folder / "trap"
+        self.trap, self.journal = folder / "trap", folder / "journal"
+        #: When the broker, or the controller, was started anew (time.monotonic()).
+        self.restarts: list[float] = []
         self._folder = folder
-        fleet = ["--shape", "per-gateway", "--to", f"cg-[001-{GATEWAYS:03}]", "--delay", "0.02"]
-        self.gateway = Gateway(folder, fleet=fleet, settings={**SETTINGS, "TRAP": str(self.trap)})
+        fleet = ["--shape", "per-gateway", "--to", f"cg-[001-{GATEWAYS:03}]", "--delay", "0.02", "--ttl", "5"]
+        told = {"TRAP": str(self.trap), "JOURNAL": str(self.journal)}
+        self.gateway = Gateway(folder, fleet=fleet, settings={**SETTINGS, **told})
         tokens = folder / "tokens"
         tokens.write_text("".join(f"{name} admin {digest(token)}\n" for name, token in self.tokens.items()))
         tokens.chmod(0o600)
@@ -224,11 +229,13 @@ class World:
     def broker(self) -> None:
         """The broker is started anew, and has forgotten everything."""
         self.gateway.broker.restart()
+        self.restarts.append(time.monotonic())
 
     def controller(self) -> None:
         """The controller is started anew, and knows nobody."""
         self.gateway.controller.kill()
         self.gateway.controller.start()
+        self.restarts.append(time.monotonic())
 
     def server(self) -> None:
         """The API server is killed."""
@@ -267,6 +274,7 @@ class Run:
         ]
         self.happened: Counter[str] = Counter()
         self.jobs = 0
+        self.starts: Counter[str] = Counter()
         self.told = 0
 
     def work(self, breaks: Sequence[Callable[[], None]], rests_s: tuple[float, float]) -> None:
@@ -280,7 +288,8 @@ class Run:
             for broke in breaks:
                 self.happened[broke.__name__] += 1
                 broke()
-                self._world.over.wait(self._world.random.uniform(*rests_s))
+                at_once = self._world.random.random() < AT_ONCE  # in the middle of a takeover
+                self._world.over.wait(0.3 if at_once else self._world.random.uniform(*rests_s))
         finally:
             for asker in self.askers:
                 asker.stop()
@@ -296,9 +305,13 @@ class Run:
         self.schedules.end()
         self._end()
         late = [] if until_told(self._waiting, END_S) else ["what webhooks are owed was not told"]
-        account = Account(self._door, self._world.gateway.fleet_log)
+        account = Account(
+            self._door, self._world.gateway.fleet_log, self._world.journal, self._world.restarts
+        )
         orders = [order for asker in self.askers for order in asker.orders]
         removed = {order.id for order in orders if order.id is not None and order.removal_asked}
+        starts = self.schedules.starts()
+        self.starts = sum(starts.values(), Counter[str]())
         told, self.jobs = list(listener.got), len(account.jobs)
         self.told = len({one.id for one in told})
         return [
@@ -307,7 +320,7 @@ class Run:
             *self.schedules.faults(account.jobs.values()),
             *listener.broken,
             *late,
-            *told_faults(told, account.jobs, account.lines, removed, self.schedules.told()),
+            *told_faults(told, account.jobs, account.lines, removed, starts),
             *(f"the log has a {line}" for line in self._world.noise()),
         ]
 
@@ -357,6 +370,7 @@ def run(
         print(
             f"seed {seed}: {faults} faults ({_listed(ran.happened)}), {ran.jobs} jobs, "
             f"{len(commands)} commands, answers: {_listed(answers)}, {ran.told} told, "
+            f"starts: {_listed(ran.starts)}, "
             f"exits: {_listed(world.exits)}, longest silence {max(gaps, default=0):.1f} s, "
             f"{time.monotonic() - begun_s:.0f} s, {len(broken)} broken promises",
             flush=True,

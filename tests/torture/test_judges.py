@@ -1,7 +1,8 @@
 """The judges of schedules, webhooks and orders: they must see each broken promise, and no other."""
 
 import json
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +75,7 @@ def test_a_job_that_was_started_by_hand_is_none_of_the_schedules() -> None:
 
 
 class Scripted:
-    """A bundle with these templates, of which every other answer is lost."""
+    """A bundle with these templates, of which every third answer is lost."""
 
     def __init__(self) -> None:
         self.templates: list[dict[str, Any]] = []
@@ -83,7 +84,7 @@ class Scripted:
     def ask(self, method: str, path: str, body: Any) -> Answer:
         answer = self._answer(method, path, body)
         self.asked += 1
-        return answer if self.asked % 2 else None
+        return answer if self.asked % 3 else None
 
     def _answer(self, method: str, path: str, body: Any) -> Answer:
         if method == "post":
@@ -94,7 +95,8 @@ class Scripted:
             self.templates[int(path.rpartition("/")[2]) - 1] |= body
         elif "?name=" in path:
             return 200, [one for one in self.templates if one["name"] == path.partition("=")[2]]
-        return 200, self.templates[int(path.rpartition("/")[2]) - 1] if method == "get" else None
+        last = -1 if method == "post" else int(path.rpartition("/")[2]) - 1
+        return 200, self.templates[last]
 
 
 def test_templates_are_put_once_though_answers_are_lost() -> None:
@@ -150,11 +152,12 @@ def test_what_is_told_and_is_in_no_time_line() -> None:
     expect([*told_faults(TOLD, JOBS, {**LINES, 2: []})], "its time line has no")
 
 
-@pytest.mark.parametrize(("many", "texts"), [(3, []), (2, ["{1: 3} were told, and there were {1: 2, "])])
+@pytest.mark.parametrize(("many", "texts"), [(3, []), (2, ["template 1 has 2 starts that"])])
 def test_starts_that_did_not_come_about(many: int, texts: list[str]) -> None:
     data = {"template": {"id": 1}, "many": 3}
     notice = got("template-1-missed", {"type": NOT_STARTED, "subject": "/templates/1", "data": data})
-    expect([*told_faults([*TOLD, notice, notice], JOBS, LINES, not_started={1: many, 2: 0})], *texts)
+    starts = {1: Counter(missed=1, failed=many - 1, started=9), 2: Counter(started=1)}
+    expect([*told_faults([*TOLD, notice, notice], JOBS, LINES, starts=starts)], *texts)
 
 
 class Served:
@@ -193,6 +196,9 @@ def judged(
     at_s: float = BEGUN_S,
     there: bool = True,
     events: list[dict[str, Any]] | None = None,
+    ids: Sequence[int] = range(100, 110),
+    sent: str = "",
+    restarts: Sequence[float] = (),
     monkeypatch: pytest.MonkeyPatch,
 ) -> list[str]:
     """What is wrong with a job of two requests whose commands came once each, but for what is given."""
@@ -209,11 +215,14 @@ def judged(
     monkeypatch.setattr("tests.torture.account.time.monotonic", lambda: 0.0)
     log = tmp_path / "log"
     reached = [
-        Command(at_s, 100 + number, to, "post", "/do/order-1/0", None) for number, to in enumerate(commands)
+        Command(at_s + number / 10, ids[number], to, "post", "/do/order-1/0", None)
+        for number, to in enumerate(commands)
     ]
     log.write_bytes(b"".join(command.line() for command in reached))
+    journal = tmp_path / "journal"
+    journal.write_text("100\n101\n" + sent)
     door = Served(*([{**stored, **(change or {})}] if there else []), events=events or [])
-    return [*Account(door, log).faults([one])]
+    return [*Account(door, log, journal, restarts).faults([one])]
 
 
 @pytest.mark.parametrize(
@@ -283,3 +292,19 @@ def test_commands_of_a_template_are_counted_together(
 ) -> None:
     by_schedule = {"key": f"template 1: {DUE[0]}", "name": None}
     expect(judged(tmp_path, one, by_schedule, commands=commands, monkeypatch=monkeypatch), *texts)
+
+
+@pytest.mark.parametrize(
+    ("restarts", "sent", "texts"),
+    [
+        ([BEGUN_S + 0.05], "", []),
+        ([BEGUN_S + 0.05], "100\n", ["message 100 reached", "reached a 2 times"]),
+        ([BEGUN_S + 1], "", ["message 100 reached", "reached a 2 times"]),
+        ([], "", ["message 100 reached", "reached a 2 times"]),
+    ],
+)
+def test_what_the_controller_repeats_when_the_broker_was_restarted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, restarts: list[float], sent: str, texts: list[str]
+) -> None:
+    given: dict[str, Any] = {"commands": "aba", "ids": [100, 101, 100], "sent": sent, "restarts": restarts}
+    expect(judged(tmp_path, order(), monkeypatch=monkeypatch, **given), *texts)

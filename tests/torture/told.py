@@ -55,7 +55,7 @@ def told_faults(
     jobs: Mapping[int, Mapping[str, Any]],
     lines: Mapping[int, Sequence[Mapping[str, Any]]],
     removed: Collection[int] = (),
-    not_started: Mapping[int, int] | None = None,
+    starts: Mapping[int, Counter[str]] | None = None,
 ) -> Iterator[str]:
     """What is wrong with what a webhook was told that is told of all jobs.
 
@@ -64,7 +64,7 @@ def told_faults(
         jobs: all jobs there are, which have ended.
         lines: the events of each.
         removed: the jobs that were, or may have been, removed.
-        not_started: how many starts of each template did not come about; None: these are not looked at.
+        starts: what has become of the starts of each template; None: these are not looked at.
     """
     bodies: dict[str, bytes] = {}
     for got in told:
@@ -75,14 +75,16 @@ def told_faults(
     yield from (f"the end of {it} is told under {many} ids" for it, many in ended.items() if many > 1)
     for id_ in jobs.keys() - {int(subject.rpartition("/")[2]) for subject in ended}:
         yield f"the end of job {id_} was not told"
-    starts: Counter[int] = Counter()
+    missing: Counter[int] = Counter()
     for event in events:
         if event["type"] == NOT_STARTED:
-            starts[event["data"]["template"]["id"]] += event["data"]["many"]
+            missing[event["data"]["template"]["id"]] += event["data"]["many"]
         else:
             yield from _of_job(event, jobs, lines, removed)
-    if not_started is not None and +starts != +Counter(not_started):
-        yield f"of starts that did not come about {dict(starts)} were told, and there were {not_started}"
+    for id_, many in (starts or {}).items():
+        there = sum(many[name] for name in ("missed", "skipped", "failed"))
+        if missing[id_] != there:
+            yield f"template {id_} has {there} starts that did not come about, and {missing[id_]} are told"
 
 
 def _of_job(

@@ -1,7 +1,8 @@
 """A bundle that can be made to stand still at the worst moment: a sending is on record, and not yet written.
 
-``TRAP`` names a file: who finds it when it is about to send removes it, and stops itself. With ``UNFENCED``
-each process has a client id of its own at the broker, and asks nobody for a permit: for the control run.
+``TRAP`` names a file: who finds it when it is about to send removes it, and stops itself. ``JOURNAL`` names a
+file that gets a line with the id of each command that was sent. With ``UNFENCED`` each process has a client
+id of its own at the broker, and asks nobody for a permit: for the control run.
 """
 
 import os
@@ -40,6 +41,7 @@ class Alone(Connection):
 def main() -> None:
     """Run the bundle."""
     trap = Path(os.environ["TRAP"])
+    journal = os.open(os.environ["JOURNAL"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
     send = client.BusClient.send
 
     def trapped(self: client.BusClient, commands: Sequence[Outgoing]) -> bool:
@@ -49,7 +51,10 @@ def main() -> None:
             os.kill(os.getpid(), signal.SIGSTOP)
             while time.monotonic() - begun_s < HELD_S:
                 pass  # another thread may have been given the signal, and this one would go on for a moment
-        return send(self, commands)
+        sent = send(self, commands)
+        if sent:
+            os.write(journal, "".join(f"{command.id}\n" for command in commands).encode())
+        return sent
 
     client.BusClient.send = trapped  # type: ignore[method-assign]
     starts.install()

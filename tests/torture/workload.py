@@ -3,6 +3,7 @@
 import random
 import threading
 import time
+from collections import Counter
 from typing import Any
 
 from tests.bus_client import BusClient
@@ -23,6 +24,8 @@ class Workload:
         self._world = world
         self.orders: dict[str, Order] = {}
         self.broken: list[str] = []  #: promises that were seen broken on the way
+        self.starts: Counter[str] = Counter()  #: what has become of the starts of schedules
+        self.told = 0  #: what a webhook was told, under so many ids
         self._rng = random.Random(seed)
         self._drawn = Orders(seed, world.fleet, world.hardly)
         self.keeper = Keeper(random.Random(seed), world.fleet)
@@ -66,8 +69,6 @@ class Workload:
 
     def _run(self) -> None:
         try:
-            if self._world.conditions.scheduled:
-                self._schedules.begin()
             self._work()
         except BaseException as error:
             self.broken.append(f"the workload ended early: {error!r}")
@@ -75,6 +76,8 @@ class Workload:
 
     def _work(self) -> None:
         while not self._stop.wait(self._rng.uniform(0.0, self._world.pace_s)):
+            if self._world.conditions.scheduled:
+                self._schedules.put_next()
             action = self._rng.random()
             if action < 0.5:
                 if self._has_room():
@@ -227,7 +230,9 @@ class Workload:
         lines = {id_: self._data(f"/jobs/{id_}/events") for id_ in jobs}
         removed = {order.job for order in self.orders.values() if order.job and order.removal_asked}
         self.broken += self._schedules.faults(jobs.values())
-        self.broken += told_faults(listener.got, jobs, lines, removed, self._schedules.told())
+        starts = self._schedules.starts()
+        self.starts, self.told = sum(starts.values(), Counter[str]()), len({one.id for one in listener.got})
+        self.broken += told_faults(listener.got, jobs, lines, removed, starts)
         kept = {one.id: one for one in self._schedules.kept}
         for job in jobs.values():
             if str(job["key"]).startswith(BY_SCHEDULE):
