@@ -92,7 +92,7 @@ REQUESTS = _upsert(
 )
 _IDS = r"string_to_array($1, E'\n')::bigint[]"
 #: Requests that are there -> one status and their documents; fails unless all are there. It takes a quarter
-#: less of the server's time than REQUESTS. It is no join, because the plan of a join suits one size of a table.
+#: less of the server's time than REQUESTS. It is no join: the plan of a join suits one size of a table.
 CHANGED = Statement(
     "change_requests",
     rf"""WITH changed AS (
