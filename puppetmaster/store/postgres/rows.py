@@ -374,7 +374,7 @@ def _gateways(changes: Changes, most: int) -> Iterator[Call]:
         yield FORGOTTEN, [_lines(map(column, changes.forgotten))]
     if changes.gateways:
         yield gateways(changes.gateways.values())
-    if learned := sorted(changes.destinations - changes.gateways.keys()):
+    if learned := sorted(changes.to_learn - changes.gateways.keys()):
         rows = [(column(name), jsoncodec.text(Gateway(name=name).document())) for name in learned]
         names, documents = _turned(rows)
         yield NAMED, [names]

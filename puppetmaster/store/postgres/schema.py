@@ -199,7 +199,8 @@ def moved(connection: Connection) -> bool:
 def bring_up(connection: Connection) -> list[int]:
     """Do the steps that are missing, each in one transaction. Returns the formats that were reached."""
     done = []
-    for format_, (sql, least) in sorted(STEPS.items()):
+    (there,) = connection.execute("SELECT format FROM meta").fetchone() or (FORMAT,)
+    for format_, (sql, least) in sorted((one, step) for one, step in STEPS.items() if one > there):
         with connection.transaction():
             connection.execute("SELECT pg_advisory_xact_lock(%s)", [LOCK])
             (now,) = connection.execute("SELECT format FROM meta").fetchone() or (FORMAT,)

@@ -47,11 +47,13 @@ class NotThere(Exception):
 class Turns:
     """Commits one turn after the other, for the one thread that writes. Raises StoreError."""
 
-    def __init__(self, door: Door, lead: Lead) -> None:
+    def __init__(self, door: Door, lead: Lead, connection: Connection) -> None:
         self._place = door.place
         self._door = door
         self._lead = lead
-        self._connection: Connection | None = None
+        self._connection = connection
+        #: Whether the connection knows the statements.
+        self._prepared = False
         #: The server's process of the connection on which the doubt arose.
         self._lost_pid = 0
         #: Whether the last turn was committed, is not known.
@@ -166,15 +168,16 @@ class Turns:
         return committed
 
     def _connected(self) -> Connection:
-        if self._connection is None or self._connection.closed:
-            made = self._door.connect()
+        if self._connection.closed:
+            self._connection, self._prepared = self._door.connect(), False
+        if not self._prepared:
             try:
                 with as_store_error(f"{self._place} cannot be used"):
-                    connections.prepare(made, STATEMENTS)
+                    connections.prepare(self._connection, STATEMENTS)
             except BaseException:
-                made.close()
+                connections.close(self._connection)
                 raise
-            self._connection = made
+            self._prepared = True
         return self._connection
 
     def close(self) -> None:

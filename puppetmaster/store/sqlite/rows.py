@@ -10,7 +10,7 @@ import re
 import sqlite3
 from array import array
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from operator import index
 from typing import Any, Literal
 from urllib.parse import unquote_to_bytes
@@ -55,13 +55,7 @@ class Schema:
         }
         self._indexes = {}
         for fields in indexes:
-            kind = (
-                "partial"
-                if isinstance(fields, Partial)
-                else "fixed"
-                if isinstance(fields, Fixed)
-                else "index"
-            )
+            kind = {Partial: "partial", Fixed: "fixed"}.get(type(fields), "index")
             key = f"{kind}_{'.'.join(identifier(part) for part in (name, *fields))}"
             columns = ", ".join(map(self.expression, fields))
             only = f" WHERE {self.expression(fields[0])} IS NOT NULL" if kind == "partial" else ""
@@ -70,6 +64,12 @@ class Schema:
         #: Inserts or replaces a document. Its parameters are the id and the text.
         self.put = (
             f"INSERT INTO {self.table} ({columns}) VALUES ({values}) "
+            "ON CONFLICT (id) DO UPDATE SET doc = excluded.doc"
+        )
+        values = ", ".join(["CAST(key AS INTEGER)", "value", *self._taken("value")])
+        #: The same for all documents of an object, by id. Its parameter is the text of the object.
+        self.put_all = (
+            f"INSERT INTO {self.table} ({columns}) SELECT {values} FROM json_each(?1) WHERE true "
             "ON CONFLICT (id) DO UPDATE SET doc = excluded.doc"
         )
 
@@ -243,13 +243,20 @@ class TableRows:
 
     def put(self, texts: Iterable[tuple[int, str]]) -> None:
         """Insert or replace documents, which are given as JSON text; make the table, unless it is there."""
+        self._write(lambda: self._connection.executemany(self.schema.put, texts))
+
+    def put_all(self, text: str) -> None:
+        """As ``put``, for an object with all documents by id. SQLite keeps the texts as they are in it."""
+        self._write(lambda: self._connection.execute(self.schema.put_all, (text,)))
+
+    def _write(self, write: Callable[[], object]) -> None:
         try:
-            self._connection.executemany(self.schema.put, texts)
+            write()
         except sqlite3.OperationalError as error:
             if not self.schema.is_missing(error):
                 raise
-            self.schema.create()  # SQLite has not taken any of ``texts`` yet
-            self._connection.executemany(self.schema.put, texts)
+            self.schema.create()  # SQLite has not taken anything yet
+            write()
 
     def delete(self, doc_ids: Iterable[int]) -> list[int]:
         """Remove documents by id. Returns the ids that there were, ascending."""

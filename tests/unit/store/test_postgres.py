@@ -225,6 +225,8 @@ def test_a_turn_whose_end_never_comes_does_not_keep_the_row_of_the_bus(
 ) -> None:
     """The network was cut after the fence: the server waits for the rest, and knows of nothing."""
     cut: list[Connection] = []
+    gone = store._door.connect()
+    gone.close()
     real = connections.pipeline
 
     def pipeline(connection: Connection, calls: Iterable[Call]) -> None:
@@ -241,7 +243,7 @@ def test_a_turn_whose_end_never_comes_does_not_keep_the_row_of_the_bus(
         until_s = time.monotonic() + 30
         while sql(locked) == [(0,)]:
             assert time.monotonic() < until_s
-        store._turns._connection = None  # it is not closed, which the server would notice
+        store._turns._connection = gone  # the one before is not closed, which the server would notice
         monkeypatch.setattr(connection, "close", lambda: None)
         yield from ()
         raise OSError("cut")
