@@ -34,6 +34,10 @@ UPDATE buses SET turn = CASE WHEN turn IN (%(turn)s, %(turn)s + 2) THEN %(turn)s
     lease_until = now() + make_interval(secs => %(lease)s)
 WHERE id = %(bus)s AND epoch = %(epoch)s RETURNING turn
 """
+#: A server that has not noticed that a connection is gone keeps its open turn, and the row of the bus too.
+_END_LOST = """
+SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid = %s AND application_name = %s
+"""
 
 
 class NotThere(Exception):
@@ -50,6 +54,8 @@ class Turns:
         self._connection = connection
         #: Whether the connection knows the statements.
         self._prepared = False
+        #: The server's process of the connection on which the doubt arose.
+        self._lost_pid = 0
         #: Whether the last turn was committed, is not known.
         self._in_doubt = False
         #: Whether a turn was committed that its caller was told of as failed.
@@ -105,12 +111,12 @@ class Turns:
         connection = self._connected()
         if self._in_doubt:
             self._to_undo = self._committed(connection) or self._to_undo
-        turn, begun_s = self._turn + 1, time.monotonic()
+        turn, begun_s, pid = self._turn + 1, time.monotonic(), connection.info.backend_pid
         before = undone(self.ids) if self._to_undo else []
         try:
             connections.pipeline(connection, chain([self._fence(turn, ids), *before], calls))
         except Lost:
-            self._turn, self._in_doubt = turn, True
+            self._turn, self._in_doubt, self._lost_pid = turn, True, pid
             self._lead.doubt()
             raise
         except psycopg.errors.DivisionByZero:
@@ -146,6 +152,7 @@ class Turns:
         begun_s = time.monotonic()
         values = {"turn": self._turn, "lease": LEASE_S, "bus": BUS, "epoch": self._lead.epoch}
         with as_store_error(f"{self._place} cannot be read"):
+            connection.execute(_END_LOST, [self._lost_pid, self._door.name])
             found = connection.execute(_CLAIM, values).fetchone()
         if found is None:
             self._lead.lost()

@@ -4,7 +4,9 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
+from threading import Timer
 from typing import Any, NoReturn
 
 import psycopg
@@ -216,6 +218,44 @@ def test_requests_that_change_stay_where_they_are(store: PostgresStore, sql: Any
     for requests in (sent, ended):
         store.commit(Changes(requests=requests))
         assert sql(where) == before
+
+
+def test_a_turn_whose_end_never_comes_does_not_keep_the_row_of_the_bus(
+    store: PostgresStore, sql: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The network was cut after the fence: the server waits for the rest, and knows of nothing."""
+    cut: list[Connection] = []
+    gone = store._door.connect()
+    gone.close()
+    real = connections.pipeline
+
+    def pipeline(connection: Connection, calls: Iterable[Call]) -> None:
+        if cut:
+            real(connection, calls)
+            return
+        cut.append(connection)
+        real(connection, chain([next(iter(calls))], _ends(connection)))
+
+    def _ends(connection: Connection) -> Iterator[Call]:
+        locked = (
+            f"SELECT count(*) FROM pg_locks WHERE pid = {connection.info.backend_pid} AND mode ~ 'RowExcl'"
+        )
+        until_s = time.monotonic() + 30
+        while sql(locked) == [(0,)]:
+            assert time.monotonic() < until_s
+        store._turns._connection = gone  # the one before is not closed, which the server would notice
+        monkeypatch.setattr(connection, "close", lambda: None)
+        yield from ()
+        raise OSError("cut")
+
+    monkeypatch.setattr(connections, "pipeline", pipeline)
+    late = Timer(30, lambda: psycopg.Connection.close(cut[0]))  # else the turn would wait for ever
+    late.start()
+    store.commit(creation(1))
+    assert late.is_alive()
+    late.cancel()
+    psycopg.Connection.close(cut[0])
+    assert everything(store)[0] == [creation(1).jobs[1]]
 
 
 def test_a_server_that_is_restarted_between_turns_is_not_noticed(store: PostgresStore, sql: Any) -> None:
