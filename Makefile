@@ -90,6 +90,7 @@ torture: $(READY) ## Kill the bundle 400 times, a quarter of it on bridged gatew
 	$(BIN)/python -m tests.torture --kills 300 --bridged 100 --seed 1 --inputs 100000
 	$(BIN)/python -m tests.torture.faults --seeds 4 --seed 1
 	$(BIN)/python -m tests.torture.leaders --faults 60 --seed 1
+	$(BIN)/python -m tests.torture.door --takeovers 20 --seed 1
 	$(BIN)/python -m tests.torture.leaders --faults 5 --seed 1 --only trapped --unfenced
 
 # It is larger than the page that it looks at, so it is not kept here.
