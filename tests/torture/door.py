@@ -16,7 +16,8 @@ from threading import Event, Thread
 
 from sandbox.broker import Broker
 from tests.bus_client import BusClient
-from tests.torture.leaders import NAMES, World
+from tests.torture.askers import NAMES, batch
+from tests.torture.leaders import World
 
 #: So soon each caller has its answer.
 LIMIT_S = 10.0
@@ -44,11 +45,11 @@ class Caller:
                 self._over.wait(PAUSE_S)
 
     def _post(self, client: BusClient, key: str) -> None:
-        item = {"method": "post", "resource": f"/do/{key}", "__request": {"destination": NAMES[:1]}}
+        body = batch(key, NAMES[:1], key=key)
         begun_s = time.monotonic()
         while key not in self.ids and time.monotonic() - begun_s < 6 * LIMIT_S:
             with suppress(TimeoutError, RuntimeError, OSError):
-                answer = client.request("post", "/jobs", {"batch": [item], "key": key}, timeout_s=TRY_S)
+                answer = client.request("post", "/jobs", body, timeout_s=TRY_S)
                 if answer["code"] == 200:
                     self.ids[key] = answer["data"]["id"]
                     break
@@ -67,7 +68,7 @@ def run(folder: Path, seed: int, takeovers: int) -> list[Caller]:
         try:
             for _ in range(takeovers):
                 _answered(callers)
-                world.over.wait(world.random.uniform(1, 3))  # the one that ended is back, and waits
+                time.sleep(world.random.uniform(1, 3))  # the one that ended is back, and waits
                 epoch = _epoch(world)
                 if (leader := world.leader()) is not None:  # not waited for: it is started again at once
                     os.kill(leader.pid, world.random.choice([signal.SIGKILL, signal.SIGTERM]))
