@@ -247,8 +247,8 @@ class PostgresReader(Reader):
         return [id_ for (id_,) in self._rows("SELECT id FROM templates ORDER BY id")]
 
     def _as_template(self, rows: Sequence[Row]) -> Template | None:
-        made = (made(Template.from_document, "template", id_, decode(doc)) for id_, doc in rows)
-        return next(made, None)
+        found = (made(Template.from_document, "template", id_, decode(doc)) for id_, doc in rows)
+        return next(found, None)
 
     def _as_jobs(self, rows: Iterable[Row]) -> list[Job]:
         return [made(Job.from_document, "job", id_, decode(doc)) for id_, doc in rows]
