@@ -91,8 +91,9 @@ torture: $(READY) ## Kill the bundle 400 times, a quarter of it on bridged gatew
 	$(BIN)/python -m tests.torture --kills 300 --bridged 100 --seed 1 --inputs 100000
 	$(BIN)/python -m tests.torture.faults --seeds 4 --seed 1
 
-torture-ha: $(READY) ## Break one of three leaders 220 times; then without the fence at the broker, which must break promises
+torture-ha: $(READY) ## Break one of three leaders 220 times, callers over 20 takeovers; then without the fence at the broker, which must break promises
 	$(BIN)/python -m tests.torture.leaders --faults 220 --seed 1
+	$(BIN)/python -m tests.torture.door --takeovers 20 --seed 1
 	$(BIN)/python -m tests.torture.leaders --faults 5 --seed 1 --only trapped --unfenced
 
 # It is larger than the page that it looks at, so it is not kept here.

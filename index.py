@@ -7,7 +7,7 @@ import sys
 from puppetmaster import app, places
 from puppetmaster.bundle import sdk, systemd
 from puppetmaster.clock import iso
-from puppetmaster.errors import PuppetmasterError
+from puppetmaster.errors import NotLeading, PuppetmasterError
 from puppetmaster.settings import API, Settings
 
 #: A thread at work lets another one run after this, when that wants to. An answer over HTTP passes from one
@@ -68,6 +68,8 @@ def main() -> None:
         sys.exit(f"puppetmaster has stopped, and not everything is written: {bundle.unwritten}")
     if bundle.fault is not None:
         sys.exit(f"puppetmaster has stopped: {bundle.fault}")
+    if bundle.resigned:
+        sys.exit(NotLeading.exit_code)
 
 
 if __name__ == "__main__":

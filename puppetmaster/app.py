@@ -21,7 +21,7 @@ from puppetmaster.bundle.signals import Signals
 from puppetmaster.bundle.systemd import Manager
 from puppetmaster.bus.credentials import Credentials
 from puppetmaster.clock import Clock, iso
-from puppetmaster.engine.engine import Engine
+from puppetmaster.engine.engine import Engine, Snapshot
 from puppetmaster.engine.outbox import Outbox
 from puppetmaster.errors import PuppetmasterError, SettingsError, StoreError, Unavailable
 from puppetmaster.events import Hub
@@ -35,7 +35,7 @@ from puppetmaster.model.job import Job
 from puppetmaster.model.notice import Hooks, hooks_of
 from puppetmaster.model.timeline import Event
 from puppetmaster.settings import ALL, Settings
-from puppetmaster.site import Registered, Site
+from puppetmaster.site import Registered, Site, reaches_bus
 from puppetmaster.store.opening import open_elsewhere, open_store
 from puppetmaster.threads import Vital, ended
 
@@ -46,6 +46,8 @@ LARGE_BYTES = 256 * 1024
 #: How long the controller waits for an answer of ours where there is a standby. When a process dies with a
 #: POST on its way, our resources are locked until then.
 STANDBY_TTL_S = 5
+#: When the dispatcher has not answered for so long, it is looked what a write waits for.
+HELD_UP_S = 2.0
 
 log = logging.getLogger("sanji.puppetmaster.app")
 event_log = logging.getLogger("sanji.puppetmaster.events")
@@ -146,8 +148,10 @@ class App:
         self._where = where
         #: Answers while another process leads; None: there was none, or its port was not free.
         self._looking: Looking | None = None
-        self.store = open_store(settings, self._waiting)
+        self.store = open_store(settings, self._waiting, lambda: reaches_bus(settings))
         self.site = Site(settings, self.store, self.hub, self._clock, bundle)
+        if settings.standby == "on":
+            self.store.resigns(lambda: self.site.bus.connected, bundle.resign)
         self.site.dispatcher.turned = self._turned
         if settings.log_events == "on":
             self.site.dispatcher.happened = log_events
@@ -267,17 +271,18 @@ class App:
         """
         if self._bundle.fault is not None:
             raise Unavailable(f"Puppetmaster cannot go on: {self._bundle.fault}.")
-        now = self.site.dispatcher.look(Engine.snapshot, LOOK_TIMEOUT_S)
+        now = self._snapshot()
         bus = self.site.health(now)
         fine = all(bus[name] for name in ("connected", "controller", "registered")) and bus["reason"] is None
         lead = self.store.leadership()
+        stalled = now.stalled or (None if lead is None or lead.sure else self.store.held_up())
         return {
             "version": __version__,
             "startedAt": self._started_at,
-            "healthy": fine and now.stalled is None and now.ids_left > 0 and (lead is None or lead.sure),
+            "healthy": fine and stalled is None and now.ids_left > 0 and (lead is None or lead.sure),
             **({} if lead is None else {"leader": lead.view()}),
             "bus": bus,
-            "store": {"writable": now.stalled is None, "reason": now.stalled, "path": self.store.place},
+            "store": {"writable": stalled is None, "reason": stalled, "path": self.store.place},
             "limits": self.settings.public(),
             "inForce": self._in_force(),
             "files": self._files(),
@@ -305,6 +310,15 @@ class App:
             },
         }
 
+    def _snapshot(self) -> Snapshot:
+        """The state of the engine. Raises Unavailable: its thread is busy, or waits for a write."""
+        try:
+            return self.site.dispatcher.look(Engine.snapshot, HELD_UP_S)
+        except Unavailable:
+            if (why := self.store.held_up()) is not None:
+                raise Unavailable(why) from None
+        return self.site.dispatcher.look(Engine.snapshot, LOOK_TIMEOUT_S - HELD_UP_S)
+
     def _files(self) -> dict[str, dict[str, Any]]:
         """The files that are read again when they have changed, and why what each says now does not hold."""
         files = {"tokens": None if self.door is None else self.door.keys.file, "webhooks": self._hooks}
@@ -329,6 +343,8 @@ class Puppetmaster(Routes):
         del args, kwargs
         #: Why not all could be written when it stopped, as a sentence; None: all was written.
         self.unwritten: str | None = None
+        #: Whether it stops because another process should lead.
+        self.resigned = False
         data_dir = Path(self.bundle.bundle_dir) / "data"
         settings = settings or Settings.from_environment(data_dir=data_dir)
         credentials = Credentials.of(settings)
@@ -343,6 +359,11 @@ class Puppetmaster(Routes):
         self.limit = self.app.site.limit
         self.backend = self.app.backend
         self.app.start()
+
+    def resign(self) -> None:
+        """Stop, so that another process leads."""
+        self.resigned = True
+        self.stop_event.set()
 
     def registered_on(self, tunnel: str) -> None:
         """Keep it for a process that takes over."""

@@ -470,7 +470,7 @@ class Dispatcher:
             self._held_until_s, self._asks_again = None, False
         self._engine.timers_held = self._held_until_s is not None
         self._engine.waiting_bytes = self._bus.waiting_bytes
-        # In docs/model/takeover.pml these are the labels decide, committed and act.
+        # In docs/model/takeover.pml these are the labels ``decide``, ``committed`` and ``act``.
         self._engine.turn(self._commit, self._act, self._stall)
         self._acknowledge()
 

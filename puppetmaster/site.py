@@ -4,12 +4,13 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
 from puppetmaster.bus.client import BusClient, BusEvent, ControllerForgot
+from puppetmaster.bus.credentials import Credentials
 from puppetmaster.bus.publisher import Publisher
-from puppetmaster.bus.visit import SILENT_CONTROLLER
+from puppetmaster.bus.visit import SILENT_CONTROLLER, NotLetIn, controller_answers
 from puppetmaster.clock import Clock
 from puppetmaster.dispatcher import Dispatcher
 from puppetmaster.engine.engine import Engine, Snapshot
-from puppetmaster.errors import StoreError
+from puppetmaster.errors import SettingsError, StoreError
 from puppetmaster.events import Hub
 from puppetmaster.settings import Settings
 from puppetmaster.store.base import Keep, Store
@@ -30,6 +31,9 @@ class Registered(Protocol):
     def register_again(self, asked_s: float) -> None:
         """Register again, because the controller did not know us at ``asked_s``. Must not block."""
 
+    def resign(self) -> None:
+        """Stop, so that another process leads. Must not block."""
+
     def leave(self) -> None:
         """Delete the registration, for good."""
 
@@ -38,6 +42,15 @@ class Registered(Protocol):
 
     def twin(self) -> str | None:
         """That another process of this installation runs, and what to do; None: none was seen lately."""
+
+
+def reaches_bus(settings: Settings) -> bool:
+    """Whether the broker and its controller can be reached from here; takes a few seconds at most."""
+    try:
+        address = (settings.broker_host, settings.broker_port)
+        return controller_answers(address, Credentials.of(settings))
+    except (NotLetIn, SettingsError):
+        return False
 
 
 class Site:

@@ -400,7 +400,8 @@ class BusClient:
         watched = [(pattern, 0) for pattern in (*self._presence, REGISTRATION)]
         self._connection.subscribe([*watched, *tunnels])
         self._tell([ConnectionChanged(up=True, capacity=self.limit.capacity)])
-        # What the dispatcher is about to send comes behind it: EARLY_PROBE of docs/model/takeover.pml.
+        # In docs/model/takeover.pml this is the label ``barrier``. What the dispatcher is about to send comes
+        # behind it, as with ``EARLY_PROBE`` there.
         # The grace after the answer covers that.
         self._probe()
 

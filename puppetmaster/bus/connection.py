@@ -381,6 +381,7 @@ class Connection:
             OSError: the broker refused us, closed the connection, or did not answer in time.
             Malformed: it sent something that is not MQTT.
         """
+        # In docs/model/takeover.pml this is the label ``connect``, with ``permit`` on both sides of CONNECT.
         credentials = self._credentials
         connection.sendall(
             packets.connect(

@@ -553,6 +553,20 @@ class Store(Readable, Protocol):
         """Take no order any more, and wait until those that were taken are answered. May be called twice."""
         return
 
+    def held_up(self) -> str | None:
+        """Why a write takes so long, as a sentence, and what to do; None: that is not known.
+
+        For any thread; takes a moment, whatever the writer waits for.
+        """
+        return None
+
+    def resigns(self, connected: Callable[[], bool], resign: Callable[[], object]) -> None:
+        """Call ``resign`` once we have not been ``connected`` for a while, and one that waits would be.
+
+        Both are called in a thread of the store. Where nobody can wait for the lead, nothing is done.
+        """
+        del connected, resign
+
     def leadership(self) -> Leadership | None:
         """How this process leads; None: no other one can use the store. For any thread; asks nobody."""
         return None

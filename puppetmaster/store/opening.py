@@ -14,10 +14,15 @@ from puppetmaster.store.base import Elsewhere, Store
 from puppetmaster.store.sqlite.store import SqliteStore
 
 
-def open_store(settings: Settings, waiting: Callable[[str], None] = lambda _: None) -> Store:
+def open_store(
+    settings: Settings,
+    waiting: Callable[[str], None] = lambda _: None,
+    reaches: Callable[[], bool] = lambda: False,
+) -> Store:
     """The store of these settings, for the thread that will commit. Raises SettingsError, StoreError.
 
     ``waiting`` is called again and again, with a sentence, while a standby waits for the lead.
+    ``reaches`` is whether the broker can be reached, and is called when the leader wants to know.
     """
     directory = settings.data_dir
     if not settings.store:
@@ -27,7 +32,7 @@ def open_store(settings: Settings, waiting: Callable[[str], None] = lambda _: No
     with _extra():
         from puppetmaster.store.postgres.store import PostgresStore  # noqa: PLC0415 - an extra
     waits = waiting if settings.standby == "on" else None
-    database = PostgresStore(settings.store, datadir.known(directory), waits)
+    database = PostgresStore(settings.store, datadir.known(directory), waits, reaches)
     datadir.goes_on_in_database(directory, database.known)
     return database
 

@@ -103,6 +103,21 @@ def test_commands_arrive_and_another_process_leads_whatever_the_first_was_doing(
         assert "assertion violated" in verify(tmp_path, "-a", "-N", claim), claim
 
 
+def test_each_step_of_the_model_is_named_where_the_code_takes_it() -> None:
+    model = MODEL.read_text()
+    process = model[model.index("proctype Puppetmaster") : model.index("#undef me")]
+    steps = set(re.findall(r"^(\w+):", process, re.MULTILINE))
+    assert len(steps) == 9
+    guards = {"free", "fenced", "follows", "permit", "late", "settled", "EARLY_PROBE"}
+    assert all(re.search(rf"\b{one}\b", model) for one in guards)
+    comment = re.compile(r"(?:^ *#.*\n)+", re.MULTILINE)
+    comments = (
+        one for file in (ROOT / "puppetmaster").rglob("*.py") for one in comment.findall(file.read_text())
+    )
+    about = [one for one in comments if "docs/model/takeover.pml" in one]
+    assert {name for one in about for name in re.findall(r"``(\w+)``", one)} == steps | guards
+
+
 @pytest.mark.parametrize("switch", VARIANTS)
 def test_without_a_guard_it_goes_wrong(tmp_path: Path, switch: str) -> None:
     switches, broken = VARIANTS[switch]

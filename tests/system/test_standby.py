@@ -3,12 +3,14 @@
 import random
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from puppetmaster.clock import iso
 from puppetmaster.model.cron import Cron
+from puppetmaster.store.postgres.lead import RESIGN_S
 from sandbox.fleet_log import FleetLog
 from sandbox.gateway import Gateway
 from sandbox.postgres import Cluster
@@ -16,6 +18,7 @@ from sandbox.process import Process
 from tests.bus_client import BusClient
 from tests.conftest import needed, require
 from tests.flow import MARKER, SETTINGS, WAIT_S, Flow, batch
+from tests.proxy import Proxy
 from tests.receiver import SECRET, Receiver, hooks_file
 from tests.system.test_schedules import MINUTELY, Wall, asked
 from tests.torture.faults import Shim
@@ -113,6 +116,50 @@ def test_one_that_stood_still_with_a_job_under_way_sends_nothing_when_it_wakes(
     assert FleetLog(flow.gateway.fleet_log).duplicates() == {}
     counts = ended["counts"]
     assert counts["resolved"] + counts["unknown"] == len(NAMES), counts
+
+
+@pytest.fixture
+def behind(flow: Flow, tmp_path: Path) -> Iterator[tuple[Process, Proxy]]:
+    """The one that leads, whose way to the broker can be cut; the other one waits."""
+    flow.gateway.bundle.kill()
+    leader = Process.module("leader", "index", ready="registered with the controller")
+    with Proxy(flow.gateway.broker.port) as proxy:
+        leader.env |= {**flow.gateway.bundle.env, "BROKER_PORT_1883_TCP_PORT": str(proxy.port)}
+        leader.env["PUPPETMASTER_DATA_DIR"] = str(tmp_path / "behind")
+        with leader:
+            flow.gateway.bundle.ready = WAITS
+            flow.gateway.bundle.start()
+            yield leader, proxy
+
+
+def test_a_leader_that_is_cut_off_from_the_broker_resigns(flow: Flow, behind: tuple[Process, Proxy]) -> None:
+    leader, proxy = behind
+    job = flow.create(batch("post", NAMES, concurrency=40))
+    flow.until(job, lambda shown: shown["finishCount"] >= 40)
+    proxy.refuse(refusing=True)
+    proxy.cut()
+    assert leader.wait(WAIT_S) == 75
+    _leads(flow.gateway.bundle)
+    flow.restored(job)
+    assert FleetLog(flow.gateway.fleet_log).duplicates() == {}
+    assert "this one resigns" in "\n".join(leader.output())
+
+
+def test_a_leader_keeps_the_lead_while_the_broker_is_away_for_all(
+    flow: Flow, behind: tuple[Process, Proxy]
+) -> None:
+    leader, _ = behind
+    flow.gateway.broker.kill()
+    time.sleep(RESIGN_S + 3)  # so long nobody is better off
+    assert leader.running
+    flow.gateway.broker.start()
+    answered = False
+    while not answered:
+        with suppress(TimeoutError):  # the caller's own connection was lost too
+            answered = flow.client.request("get", "/system/puppetmaster", timeout_s=1)["code"] == 200
+    flow.ended(flow.create(batch("post", NAMES[:3])))
+    assert leader.running
+    assert WAITS in flow.gateway.bundle.output()[-1]
 
 
 def _all_told(flow: Flow) -> None:

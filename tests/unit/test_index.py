@@ -32,6 +32,7 @@ def test_it_ends_with_a_sentence_when_not_everything_is_written(
         def __init__(self, **_: Any) -> None:
             made.append("bundle")  # which may take over, and load many jobs
             self.fault = self.unwritten = None
+            self.resigned = False
             self.app = App()
 
         def start(self) -> None:

@@ -1,7 +1,7 @@
 """What belongs to one controller, without a bus: its first trouble is named, and it ends in order."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from threading import Event
 from typing import Any
 
@@ -13,8 +13,9 @@ from puppetmaster.clock import Clock
 from puppetmaster.errors import StoreError
 from puppetmaster.events import Hub
 from puppetmaster.settings import Settings
-from puppetmaster.site import Site
+from puppetmaster.site import Site, reaches_bus
 from puppetmaster.store.memory import MemoryStore
+from sandbox.process import free_port
 
 SETTINGS = Settings(broker_port=1, probe_interval_s=1000)
 
@@ -29,6 +30,9 @@ class Bundle:
 
     def register_again(self, asked_s: float) -> None:
         raise AssertionError("nobody has forgotten us")
+
+    def resign(self) -> None:
+        raise AssertionError("nobody resigns")
 
     def leave(self) -> None:
         raise AssertionError("nobody leaves")
@@ -111,6 +115,10 @@ def test_a_restart_of_the_controller_counts_from_when_it_last_knew_us(
     (event,) = found
     assert isinstance(event, ControllerForgot)
     assert event.known_s == since_s
+
+
+def test_a_bus_that_nobody_listens_on_is_not_reached() -> None:
+    assert not reaches_bus(replace(SETTINGS, broker_host="127.0.0.1", broker_port=free_port()))
 
 
 def test_it_names_the_threads_that_must_not_end(site: Site) -> None:

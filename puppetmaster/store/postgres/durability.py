@@ -15,6 +15,23 @@ _STANDBYS = """
 SELECT coalesce(application_name, ''), sync_state FROM pg_stat_replication
 WHERE state IS DISTINCT FROM 'backup'
 """
+#: Commits that wait for a standby, in any process.
+_HELD_UP = """
+SELECT current_setting('synchronous_standby_names') FROM pg_stat_activity
+WHERE datname = current_database() AND wait_event = 'SyncRep' LIMIT 1
+"""
+
+
+def held_up(connection: Connection, place: str) -> str | None:
+    """Why what is written is not confirmed, and what to do; None: nothing waits. Raises psycopg.Error."""
+    found = connection.execute(_HELD_UP).fetchone()
+    if found is None:
+        return None
+    return (
+        f"{place} does not confirm what is written: it waits for its standby server "
+        f"(synchronous_standby_names = '{found[0]}'): bring that back; or do without it, with "
+        "ALTER SYSTEM SET synchronous_standby_names = '' and SELECT pg_reload_conf()."
+    )
 
 
 def doubts(address: str, wall_s: Callable[[], float] = time.time) -> list[str]:

@@ -34,6 +34,12 @@ LEASE_S, RENEW_S, MARGIN_S = 5.0, 1.0, 1.0
 LOOK_S, GONE_S = 0.2, 0.1
 #: On this channel those that wait are told that the lead is free.
 CHANNEL = "puppetmaster_lead"
+#: What a leader without a broker asks there, and what those that wait and reach the broker answer.
+ASKED, REACHED = "who reaches the broker?", "the broker is reached"
+#: So long a leader has no broker before it resigns; if it has had none since it leads, the second.
+RESIGN_S, RESIGN_UNTRIED_S = 5.0, 60.0
+#: So many times it asks before, and must have been answered.
+ASKS = 2
 #: How long ``close`` waits for a server that does not answer.
 CLOSE_S = 2.0
 
@@ -112,6 +118,11 @@ class Lead:
         self._lock = Lock()  # guards _connection
         self._connection: Connection | None = connection
         self._over = Event()
+        #: Whether we have the broker, and what to do if another one should lead that has it.
+        self.connected: Callable[[], bool] = lambda: True
+        self.resign: Callable[[], object] = lambda: None
+        self._answers, self._cut_s, self._resign_s = 0, math.inf, RESIGN_UNTRIED_S
+        self._hears: Connection | None = None  # the connection on which the channel is listened to
         self.thread = Vital(target=self._renew_on, name="pm-lead")
 
     def take(self) -> int:
@@ -128,25 +139,24 @@ class Lead:
             raise NotLeading(f"Another puppetmaster has just taken the lead with {self._door.place}.")
         return self.epoch
 
-    def wait(self, waiting: Callable[[str], None]) -> int:
+    def wait(self, waiting: Callable[[str], None], reaches: Callable[[], bool] = lambda: False) -> int:
         """Take the lead as soon as it is free. Returns the epoch.
 
-        ``waiting`` is called again and again, with a sentence that says what is waited for.
+        ``waiting`` is called again and again, with a sentence that says what is waited for. ``reaches`` is
+        whether the broker can be reached, and is asked for when the leader wants to know.
         """
         told, gone_s, sessions_tell_s, pause_s = "", math.inf, 0.0, LOOK_S
-        hears: Connection | None = None
         while True:
             try:
-                if (connection := self._connected()) is hears:
-                    sessions.wait(connection, pause_s)
-                else:
-                    connection.execute(f"LISTEN {CHANNEL}")
-                    hears = connection
+                if ASKED in self._heard(pause_s) and reaches():
+                    self._say(REACHED)
                 seen, now_s = self._look(), time.monotonic()
                 gone_s = math.inf if seen.alive or now_s < sessions_tell_s else min(gone_s, now_s)
+                # In docs/model/takeover.pml this is the label ``standby``, with the guard ``free``.
                 free = seen.owner is None or seen.left_s <= 0 or now_s - gone_s >= GONE_S
                 if free and self._taken(seen):
-                    connection.execute(f"UNLISTEN {CHANNEL}")
+                    with suppress(psycopg.Error, OSError):
+                        self._connected().execute(f"UNLISTEN {CHANNEL}")
                     return self.epoch
                 said = f"{self._who_leads(seen)}: this one waits to take over."
                 pause_s = min(LOOK_S, seen.left_s, GONE_S if gone_s < math.inf else LOOK_S)
@@ -160,6 +170,18 @@ class Lead:
                 log.info("%s", said, extra={"action": "standby"})
                 told = said
             waiting(said)
+
+    def _heard(self, timeout_s: float) -> set[str]:
+        """What is said on the channel: waits for it, unless nobody has listened yet."""
+        connection = self._connected()
+        if connection is not self._hears:
+            connection.execute(f"LISTEN {CHANNEL}")
+            self._hears = connection
+            return set()
+        return sessions.wait(connection, timeout_s)
+
+    def _say(self, what: str) -> None:
+        self._connected().execute("SELECT pg_notify(%s, %s)", [CHANNEL, what])
 
     def _who_leads(self, seen: _Seen) -> str:
         return f"Another puppetmaster leads with {self._door.place} (its sessions are named '{seen.owner}')"
@@ -237,6 +259,7 @@ class Lead:
 
         Returns False when it cannot be asked. When we do not lead, this does not return.
         """
+        # In docs/model/takeover.pml this is ``permit``.
         with self._lock:
             led = self._renewed()
         if led is False and not self._over.is_set():
@@ -250,6 +273,7 @@ class Lead:
 
     def lost(self) -> NoReturn:
         """End: another process has taken the lead."""
+        # In docs/model/takeover.pml this is the label ``gone``. Who stops or resigns is not in the model.
         self._ended(f"Another puppetmaster has taken the lead with {self._door.place}.")
 
     def _renew_on(self) -> None:
@@ -257,7 +281,27 @@ class Lead:
             if not self._over.is_set():
                 self._connected()  # now: a permit is asked for in a moment
         while not self._over.wait(RENEW_S):
-            self.confirm()
+            if self.confirm():
+                self._look_for_a_better()
+
+    def _look_for_a_better(self) -> None:
+        """Resign, if we have had no broker for a while and one that waits has reached it meanwhile."""
+        now_s = time.monotonic()
+        if self.connected():
+            self._answers, self._cut_s, self._resign_s = 0, math.inf, RESIGN_S
+            return
+        self._cut_s = min(self._cut_s, now_s)
+        cut_s = now_s - self._cut_s
+        if cut_s < self._resign_s - ASKS * RENEW_S:
+            return
+        with self._lock, suppress(psycopg.Error, OSError, StoreError):
+            self._answers += REACHED in self._heard(0)
+            self._say(ASKED)
+        if self._answers >= ASKS and cut_s >= self._resign_s:
+            said = "There has been no connection to the broker for %.0f s, and one that waits reaches it: "
+            log.warning(said + "this one resigns.", cut_s, extra={"action": "lead_resigned"})
+            self._answers, self._cut_s = 0, now_s
+            self.resign()
 
     def _renewed(self) -> bool | None:
         """Renew the lease. Returns whether we lead; None: the database cannot be asked."""

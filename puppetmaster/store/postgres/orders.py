@@ -19,6 +19,7 @@ from puppetmaster.events import Hub
 from puppetmaster.store.base import Elsewhere, Reader
 from puppetmaster.store.postgres.changes import Watcher
 from puppetmaster.store.postgres.connection import Connection, Door, as_store_error, close, sentence
+from puppetmaster.store.postgres.durability import held_up
 from puppetmaster.store.postgres.schema import BUS
 from puppetmaster.store.postgres.sessions import LOOK_S, PAUSE_S, Kept, listen, wait
 from puppetmaster.store.postgres.snapshots import SPARE, Snapshots
@@ -126,9 +127,11 @@ class Asker(Elsewhere):
         except (psycopg.Error, OSError) as error:
             raise Unavailable(f"Not confirmed ({sentence(error)}): {LOOK_AGAIN}.") from error
         if given is None:
-            raise Unavailable(
-                f"No puppetmaster leads with {self.place} at present: nothing was changed. Try again."
-            )
+            said = f"No puppetmaster leads with {self.place} at present: nothing was changed. Try again."
+            with suppress(psycopg.Error, OSError):
+                why = held_up(line.connection, self.place)
+                said = f"{said} {why}" if why else said
+            raise Unavailable(said)
         return int(given[0])
 
     def _answer(self, line: _Line, id_: int, timeout_s: float) -> str:

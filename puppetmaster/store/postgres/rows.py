@@ -70,7 +70,8 @@ def _upsert(table: str, columns: Mapping[str, str], changed: Sequence[str], besi
     )
 
 
-#: The first of each turn: fails unless we lead still and the turn is the next one.
+#: The first of each turn: fails unless we lead still and the turn comes after the last one. In
+#: docs/model/takeover.pml these are ``fenced`` and ``follows``; there a claim leaves no number out.
 FENCE = Statement(
     "fence",
     """WITH fence AS (

@@ -87,7 +87,9 @@ def listen(door: Door, channel: str, over: Event, hear: Callable[[Connection], o
             close(connection)
 
 
-def wait(connection: Connection, timeout_s: float = LOOK_S) -> None:
-    """Wait for a notification, or ``timeout_s``. Raises psycopg.Error: the connection is lost."""
-    for _ in connection.notifies(timeout=timeout_s, stop_after=1):
-        pass
+def wait(connection: Connection, timeout_s: float = LOOK_S) -> set[str]:
+    """Wait for a notification, or ``timeout_s``. Returns what was said.
+
+    Raises psycopg.Error: the connection is lost.
+    """
+    return {said.payload for said in connection.notifies(timeout=timeout_s, stop_after=1)}

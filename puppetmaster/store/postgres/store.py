@@ -38,6 +38,7 @@ from puppetmaster.store.datadir import Known
 from puppetmaster.store.postgres import rows, schema
 from puppetmaster.store.postgres.changes import Teller
 from puppetmaster.store.postgres.connection import Call, Connection, Door, as_store_error, close
+from puppetmaster.store.postgres.durability import held_up
 from puppetmaster.store.postgres.lead import Lead, end_process
 from puppetmaster.store.postgres.orders import Taker
 from puppetmaster.store.postgres.reader import PostgresReader
@@ -56,6 +57,7 @@ class PostgresStore(Store):
         known: what this machine remembers of the database that it used last; None: nothing.
         waiting: is told again and again what is waited for, while another process leads; None: then we do
             not wait.
+        reaches: whether the broker can be reached, while we wait.
         ended: see ``Lead``.
 
     Raises SettingsError, StoreError, NotLeading.
@@ -66,6 +68,7 @@ class PostgresStore(Store):
         address: str,
         known: Known | None = None,
         waiting: Callable[[str], None] | None = None,
+        reaches: Callable[[], bool] = lambda: False,
         ended: Callable[[str], NoReturn] = end_process,
     ) -> None:
         self._door = Door(address)
@@ -79,7 +82,7 @@ class PostgresStore(Store):
         try:
             with as_store_error(f"{self.place} cannot be used"):
                 installation = self._made_ready(connection, known)
-                epoch = self._lead.take() if waiting is None else self._lead.wait(waiting)
+                epoch = self._lead.take() if waiting is None else self._lead.wait(waiting, reaches)
                 self.known = Known(installation, epoch)
             connection = self._lead.keep()
             copied = self._brought_up(connection) or (known is not None and known.epoch >= epoch)
@@ -215,6 +218,16 @@ class PostgresStore(Store):
     def may_act(self) -> bool:
         """Whether no other process can have taken the lead yet."""
         return self._lead.trusted
+
+    def held_up(self) -> str | None:
+        """Whether the server waits for its standby. For any thread."""
+        with suppress(StoreError, psycopg.Error), self._snapshots.one() as connection:
+            return held_up(connection, self.place)
+        return None
+
+    def resigns(self, connected: Callable[[], bool], resign: Callable[[], object]) -> None:
+        """Resign from now on when the broker is away for us only. See the port."""
+        self._lead.connected, self._lead.resign = connected, resign
 
     def leadership(self) -> Leadership:
         """The lead as it is now. For any thread; asks nobody."""

@@ -28,7 +28,8 @@ SETTLE_S = 3.0
 PAUSE_S = 0.1
 
 #: The number of a turn of unknown outcome -> one more than it if it was not committed, two more if it was. To
-#: ask twice gives the same. (docs/model/takeover.pml only reads the number.)
+#: ask twice gives the same. (In docs/model/takeover.pml this is the label ``committed``, which only reads the
+#: number.)
 _CLAIM = """
 UPDATE buses SET turn = CASE WHEN turn IN (%(turn)s, %(turn)s + 2) THEN %(turn)s + 2 ELSE %(turn)s + 1 END,
     lease_until = now() + make_interval(secs => %(lease)s)
@@ -108,6 +109,7 @@ class Turns:
 
     def _write(self, calls: Iterable[Call], ids: Ids) -> None:
         """Commit a turn. Raises StoreError: it was not. Lost: that is not known."""
+        # In docs/model/takeover.pml this is the label ``write``.
         connection = self._connected()
         if self._in_doubt:
             self._to_undo = self._committed(connection) or self._to_undo
@@ -130,6 +132,7 @@ class Turns:
 
     def _settle(self, calls: Sequence[Call], ids: Ids, lost: Lost) -> None:
         """Find out whether the turn was committed; if not, commit it again. Raises NotKnown."""
+        # In docs/model/takeover.pml this is the label ``again``.
         until_s = time.monotonic() + SETTLE_S
         why = connections.sentence(lost)
         while True:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
-from threading import Event
+from threading import Condition, Event, Thread
 from types import SimpleNamespace
 from typing import Any, NoReturn
 
@@ -384,6 +384,81 @@ def test_who_takes_over_makes_no_connection_before_it_sends(
         fill(second, 1)
         assert second.confirm()
         assert made.count("MainThread") == 1
+
+
+# A leader without a broker
+
+
+class Cut:
+    """A leader whose broker goes away, and one that waits and is asked whether it reaches the broker."""
+
+    def __init__(self, first: Leader, where: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(lead, "RENEW_S", 0.01)
+        monkeypatch.setattr(lead, "RESIGN_S", 0.05)
+        self.connected, self.reaches = True, True
+        self.resigned, self.asked_often = Event(), Event()
+        self.asked = self.looks = 0
+        self._looked = Condition()
+        self._waiter = Thread(
+            target=lambda: PostgresStore(where, waiting=lambda _: None, reaches=self._ask).close()
+        )
+        self._waiter.start()
+        first.resigns(self._look, self.resigned.set)
+
+    def _look(self) -> bool:
+        with self._looked:
+            self.looks += 1
+            self._looked.notify_all()
+        return self.connected
+
+    def looked(self, times: int) -> None:
+        """Wait until the leader has looked so often whether it is connected."""
+        with self._looked:
+            enough = self.looks + times
+            assert self._looked.wait_for(lambda: self.looks >= enough, WAIT_S)
+
+    def _ask(self) -> bool:
+        self.asked += 1
+        if self.asked > 2 * lead.ASKS:
+            self.asked_often.set()
+        return self.reaches
+
+    def end(self) -> None:
+        """Wait for the other one, which has taken the lead."""
+        self._waiter.join(WAIT_S)
+        assert not self._waiter.is_alive()
+
+
+@pytest.fixture
+def cut(first: Leader, where: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cut]:
+    made = Cut(first, where, monkeypatch)
+    yield made
+    first.close()
+    made.end()
+
+
+def test_a_leader_without_a_broker_resigns_for_one_that_reaches_it(cut: Cut) -> None:
+    cut.looked(2)
+    assert cut.asked == 0
+    cut.connected = False
+    assert cut.resigned.wait(WAIT_S)
+    assert cut.asked >= lead.ASKS, "once may be the moment at which the broker is back"
+
+
+def test_while_nobody_reaches_the_broker_nobody_resigns(cut: Cut) -> None:
+    cut.reaches = False
+    cut.looked(2)
+    cut.connected = False
+    assert cut.asked_often.wait(WAIT_S)
+    assert not cut.resigned.is_set()
+
+
+def test_who_was_never_connected_keeps_the_lead_for_longer(cut: Cut) -> None:
+    """If a broker lets nobody in, two would resign for each other again and again."""
+    cut.connected = False
+    cut.looked(100)
+    assert cut.asked == 0
+    assert not cut.resigned.is_set()
 
 
 # The window of trust

@@ -195,6 +195,16 @@ def test_an_answer_comes_over_a_new_connection_too(asker: Asker, taking: Any, sq
     assert asker.ask("two", WAIT_S) == "two"
 
 
+def test_while_the_server_waits_for_its_standby_that_is_said_too(
+    asker: Asker, sql: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The lease is not renewed then, and who takes over waits too."""
+    monkeypatch.setattr("puppetmaster.store.postgres.orders.held_up", lambda *_: "It waits for its standby.")
+    sql("UPDATE buses SET lease_until = now()")
+    with pytest.raises(Unavailable, match=r"nothing was changed\. Try again\. It waits for its standby\."):
+        asker.ask("one", WAIT_S)
+
+
 def test_while_nobody_leads_nothing_is_asked(asker: Asker, sql: Any) -> None:
     sql("UPDATE buses SET lease_until = now()")
     with pytest.raises(Unavailable, match=r"No puppetmaster leads with .* at present: nothing was changed"):
