@@ -20,7 +20,7 @@ from puppetmaster.timers import Timers
 
 #: Most gateways whose state is kept, and most of those among them that are no known gateways.
 KNOWN_LIMIT, STRANGERS = 200_000, 10_000
-#: Gateways that are asked for in turn: so many at once, and the pause after that. That is 20 a second.
+#: Number of gateways that are asked for at once, and the pause until the next ones: 20 gateways a second.
 AT_ONCE, APART_S = 5, 0.25
 #: The same in turns of the dispatcher that send requests, and after ``VAIN`` answers in a row without
 #: a word of the gateway, because an owner answers for many gateways. That is 2 a second.

@@ -12,6 +12,7 @@ from typing import NamedTuple
 from puppetmaster.engine.steps import Steps
 from puppetmaster.errors import NotFound, Unavailable
 from puppetmaster.jsoncodec import memory
+from puppetmaster.model.gateway import Relabelled
 from puppetmaster.model.job import Job, JobEvent, JobStatus
 from puppetmaster.model.message import EncodedCommand
 from puppetmaster.model.notice import Owed
@@ -93,6 +94,8 @@ class State:
         self.created: set[int] = set()
         #: What happened to jobs since the last commit, each with the job after it.
         self.happened: list[tuple[Job, Event]] = []
+        #: And to the labels and notes of gateways.
+        self.relabelled: list[Relabelled] = []
         #: What webhooks are owed, by its number. ``Outbox`` keeps it.
         self.owed: dict[int, Owed] = {}
         #: Is called with what happens to jobs, each event with the job after it.
@@ -397,6 +400,7 @@ class State:
         self.changes = Changes(learned=learned)
         self.created = set()
         self.happened = []
+        self.relabelled = []
 
     # -- look-ups: what is not on disk yet comes before what is ------------------------------------
 

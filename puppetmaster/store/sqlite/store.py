@@ -32,7 +32,7 @@ from tinydb.table import Document
 
 from puppetmaster.errors import NotKnown, StoreError
 from puppetmaster.model.gateway import bare
-from puppetmaster.model.job import FINAL, Job, JobStatus
+from puppetmaster.model.job import FINAL, Job
 from puppetmaster.model.notice import Owed
 from puppetmaster.model.request import Item, Request
 from puppetmaster.model.template import Template
@@ -49,8 +49,8 @@ from puppetmaster.store.base import (
     Store,
     ahead,
     first_request_id,
-    switched_off,
-    waiting_for_a_person,
+    jobs_held,
+    templates_held,
 )
 from puppetmaster.store.datadir import FILE_NAME as FILE_NAME  # for modules that know the store only
 from puppetmaster.store.datadir import DataDir
@@ -166,8 +166,8 @@ class SqliteStore(Store):
         return meta
 
     def _new(self, db: SqliteTinyDB, marks: Mapping[str, int]) -> dict[str, Any]:
-        ids = _stored(Ids(next_request=first_request_id()))
-        meta = {"format": migrations.FORMAT, "installation": uuid.uuid4().hex[:16], **ids, **marks}
+        meta = {"format": migrations.FORMAT, "installation": uuid.uuid4().hex[:16], **marks}
+        meta = with_ids(meta, Ids(next_request=first_request_id()))
         with db.transaction():
             db.table("meta").put([(1, meta)])
             for name in INDEXES:
@@ -177,7 +177,7 @@ class SqliteStore(Store):
     def _taken_over(self, db: SqliteTinyDB, meta: dict[str, Any]) -> dict[str, Any]:
         """Go on with a copy: leave out ids, and pause the jobs that have not ended."""
         log.warning("%s: jobs that have not ended are paused: %s", self.path, COPIED)
-        meta |= _stored(ahead(_ids(meta)))
+        meta = with_ids(meta, ahead(ids_in(meta)))
         with db.transaction():
             _abandon_drafts(db)
             if "gateways" not in db.tables():
@@ -220,7 +220,7 @@ class SqliteStore(Store):
     @property
     def ids(self) -> Ids:
         """The next ids, as last committed."""
-        return _ids(self._meta)
+        return ids_in(self._meta)
 
     def commit(self, changes: Changes) -> None:
         """Make all of ``changes`` durable, or nothing. Blocks until the disk has it. For the writing thread.
@@ -229,7 +229,7 @@ class SqliteStore(Store):
             StoreError: the disk is full, read-only, or fails; nothing was committed.
             NotKnown: the same, but a crash may bring the changes back.
         """
-        meta = {**self._meta, **_stored(changes.ids)} if changes.ids else self._meta
+        meta = with_ids(self._meta, changes.ids) if changes.ids else self._meta
         try:
             self._dir.check()
             self._write(changes, meta)
@@ -450,11 +450,9 @@ def learn_gateways(db: SqliteTinyDB) -> None:
 
 def send_nothing(db: SqliteTinyDB, path: Path, reason: Said) -> None:
     """Pause all jobs in a file, and switch all schedules off, so that a person decides."""
-    going = SqliteReader(db, path).jobs({"status": [JobStatus.PENDING.value, JobStatus.DISPATCHING.value]})
-    paused = (waiting_for_a_person(job, reason) for job in going if job.ending is None)
-    db.table("jobs").put((job.id, job.document()) for job in paused)
-    templates = (Template.from_document(one.doc_id, one) for one in db.table("templates").all())
-    db.table("templates").put((one.id, switched_off(one, reason).document()) for one in templates)
+    reader = SqliteReader(db, path)
+    db.table("jobs").put((one.id, one.document()) for one in jobs_held(reader, reason))
+    db.table("templates").put((one.id, one.document()) for one in templates_held(reader, reason))
 
 
 @contextmanager
@@ -474,11 +472,12 @@ def _rest(job: Job) -> dict[str, Any]:
     return {"first": job.first, "total": job.total}
 
 
-def _ids(meta: Mapping[str, Any]) -> Ids:
-    return Ids(
-        meta["nextJob"], meta["nextRequest"], meta.get("nextTemplate", 1)
-    )  # earlier versions have none
+def ids_in(meta: Mapping[str, Any]) -> Ids:
+    """The next ids in a meta document. One of a version without templates has none for them."""
+    return Ids(meta["nextJob"], meta["nextRequest"], meta.get("nextTemplate", 1))
 
 
-def _stored(ids: Ids) -> dict[str, int]:
-    return {"nextJob": ids.next_job, "nextRequest": ids.next_request, "nextTemplate": ids.next_template}
+def with_ids(meta: Mapping[str, Any], ids: Ids) -> dict[str, Any]:
+    """A meta document with these next ids."""
+    stored = {"nextJob": ids.next_job, "nextRequest": ids.next_request, "nextTemplate": ids.next_template}
+    return {**meta, **stored}
