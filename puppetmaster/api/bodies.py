@@ -9,6 +9,7 @@ import hashlib
 import json
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, replace
+from json.encoder import encode_basestring_ascii
 from typing import Any
 
 from puppetmaster import jsoncodec
@@ -333,7 +334,7 @@ def _item_of(
 
 def _too_long(item: ItemSpec, destinations: tuple[str, ...], capacity: Capacity) -> str | None:
     """That the item's message to one of these is too long, as a sentence; None: it is not."""
-    longest = max(destinations, key=lambda destination: len(json.dumps(destination)))
+    longest = max(destinations, key=lambda destination: len(encode_basestring_ascii(destination)))
     size = capacity.size(_command(item).message(_ID, longest).payload)
     most = capacity.message_bytes
     if size <= most:

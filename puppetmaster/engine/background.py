@@ -202,7 +202,8 @@ class Drafts:
         for item, request in spec.requests_of(job):
             if job.id not in self._jobs:
                 return
-            items[item.id] = item
+            if item.id == request.id:
+                items[item.id] = item
             requests.append(request)
             self._state.draft(item, request)
             yield

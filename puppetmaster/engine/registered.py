@@ -9,7 +9,7 @@ the controller is asked at once, ``OPEN`` of them at a time. This module knows n
 import math
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
-from itertools import islice
+from itertools import chain, islice
 from typing import NamedTuple
 
 from puppetmaster.clock import Moment
@@ -110,21 +110,23 @@ class Registered:
 
     def learn(self, put: Collection[str], destinations: Collection[str], forgotten: Collection[str]) -> None:
         """Take in which gateways are known from now on, and which are not known any more."""
+        if not (put or destinations or forgotten):
+            return
         for name in forgotten:
             if (said := self._known.pop(name, None)) is not None:
                 self._counts[said.registered] -= 1
-        self._know(put)
-        self._know(destinations)
+        self._know(dict.fromkeys(chain(put, destinations)))
         now_s = self._moment.now_s
         if self._check_s:
             known, asked_s = self._known, now_s - self._check_s
             due = [name for name in destinations if (known.get(name) or self.of(name)).asked_s <= asked_s]
             self._ask_first(due, 0.0)
-        if put or destinations or forgotten:
-            self._set_timer(now_s)
+        self._set_timer(now_s)
 
-    def _know(self, names: Collection[str]) -> None:
+    def _know(self, names: Iterable[str]) -> None:
         fresh = [name for name in names if name not in self._known][: KNOWN_LIMIT - len(self._known)]
+        if not fresh:
+            return
         met = {name: self._strangers.pop(name) for name in fresh if name in self._strangers}
         self._known |= dict.fromkeys(fresh, NOTHING) | met
         self._counts[None] += len(fresh) - len(met)

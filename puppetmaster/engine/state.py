@@ -270,8 +270,9 @@ class State:
 
     def tally(self, opened: OpenJob) -> None:
         """Bring the counts of an open job up to date."""
-        opened.job = opened.job.tallied(opened.deltas)
-        opened.deltas.clear()
+        if opened.deltas:
+            opened.job = opened.job.tallied(opened.deltas)
+            opened.deltas.clear()
 
     def settle(self, job_id: int, at: str, *, boot: str = "", now_s: float = 0.0) -> Job:
         """Bring an open job up to date, and end it when none of its requests is open. Returns the job.

@@ -11,7 +11,7 @@ from puppetmaster.model.gateway import Target
 from puppetmaster.model.job import Job, JobStatus, fresh_counts
 from puppetmaster.model.policy import completed, ends_by_gateway
 from puppetmaster.model.request import Item, Request
-from puppetmaster.model.timeline import ITSELF, What
+from puppetmaster.model.timeline import ITSELF, Event, What
 
 #: Most characters of a command in the summary of a job; a longer one is cut.
 SUMMARY_LENGTH = 100
@@ -120,13 +120,16 @@ class JobSpec:
         ends = None
         if gateways is not None and self.by_gateway:
             ends = ends_by_gateway(self.given["waves"], [len(places) for places in gateways.values()])
-        counted = len(gateways) if gateways is not None and self.stops else self.total
-        made = Job(
+        total = self.total
+        counted = len(gateways) if gateways is not None and self.stops else total
+        status = JobStatus.PENDING if self.starts_later(wall_s) else JobStatus.DISPATCHING
+        return Job(
             id=id_,
             first=first,
-            total=self.total,
+            total=total,
             created_at=at,
             created_by=self.created_by,
+            events=(Event(1, at, What.CREATED, self.created_by or ITSELF, status.value),),
             name=self.name,
             summary=self.summary,
             key=self.key,
@@ -139,10 +142,9 @@ class JobSpec:
             gateways=None if gateways is None else len(gateways),
             wave_ends=ends,
             given=completed(self.given, counted),
-            status=JobStatus.PENDING if self.starts_later(wall_s) else JobStatus.DISPATCHING,
-            counts=fresh_counts(self.total),
+            status=status,
+            counts=fresh_counts(total),
         )
-        return made.noted(What.CREATED, at, by=self.created_by or ITSELF)
 
     def requests_of(self, job: Job) -> Iterator[tuple[Item, Request]]:
         """The requests of ``job`` with their items, in the order of the items, then of the destinations.

@@ -82,6 +82,8 @@ INDEXES: Indexes = {
 
 #: After these errors SQLite has not written the mark that completes a commit.
 NEVER_WRITTEN = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE)
+#: Number of small documents that are put by one statement.
+AT_ONCE = 500
 #: Number of requests of removed jobs that are deleted at once, and of pages that are given back.
 SWEEP, SWEEP_PAGES = 500, 400
 
@@ -316,16 +318,20 @@ class SqliteStore(Store):
             self._db.table(table).put((id_, one.document()) for id_, one in changed.items())
 
     def _put_requests(self, changed: Mapping[int, Request]) -> None:
-        """Put requests. Those that no gateway has answered are small."""
-        small: list[tuple[int, dict[str, Any]]] = []
-        others: list[tuple[int, dict[str, Any]]] = []
+        """Put requests. Those that no gateway has answered are small: as many as a turn drafts go at once."""
+        table, small, others = self._db.table("requests"), {}, []
         for id_, one in changed.items():
-            (small if one.result is None and not one.history else others).append((id_, one.document()))
-        table = self._db.table("requests")
+            if one.result is not None or one.history:
+                others.append(one)
+                continue
+            small[id_] = one.document()
+            if len(small) == AT_ONCE:
+                table.put_all(small)
+                small.clear()
         if small:
-            table.put_small(small)
+            table.put_all(small)
         if others:
-            table.put(others)
+            table.put((one.id, one.document()) for one in others)
 
     def _throw_away(self, job: Job, room: int) -> int:
         """Remove a job, with its requests if they are ``room`` at most. Returns how many were removed."""
