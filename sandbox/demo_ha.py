@@ -76,7 +76,6 @@ class Three(Parts):
         fleet = ["--shape", "per-gateway", "--delay", "0.3", "--jitter", "0.2"]
         settings = {
             "PUPPETMASTER_STORE": self.cluster.url(),
-            "PUPPETMASTER_STANDBY": "on",
         }
         to = [word for name in names for word in ("--to", name)]
         self.gateway = Gateway(directory, fleet=[*fleet, *to], settings=settings)

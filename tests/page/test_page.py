@@ -61,6 +61,26 @@ def test_it_fits_a_telephone_and_has_names(browser: Browser, site: Site, scheme:
         shoot(page, f"narrow-{scheme}-results")
 
 
+def test_the_frame_is_whole_at_each_width(page: Page, site: Site) -> None:
+    page.goto(site.url)
+    for width in (1400, 860, 700, 640, 360):
+        page.set_viewport_size({"width": width, "height": 740})
+        frame = page.locator(".top").bounding_box()
+        links = [one.bounding_box() for one in page.locator(".top nav a").all()]
+        mark = page.locator(".brand img").bounding_box()
+        assert frame is not None
+        assert mark is not None
+        assert mark["y"] >= 4, f"the mark is cut at {width} px"
+        assert all(one and one["y"] + one["height"] <= frame["y"] + frame["height"] for one in links)
+        assert len({one["y"] for one in links if one}) == 1, f"the links are on one line at {width} px"
+        texts = page.locator(".top nav a").evaluate_all(
+            "all => all.map(one => { const r = document.createRange(); r.selectNodeContents(one);"
+            " return r.getClientRects().length; })"
+        )
+        assert texts == [1] * len(links), f"no link is broken into two lines at {width} px"
+        assert frame["height"] <= (56 if width > 640 else 90)
+
+
 def _order_of_the_head(page: Page) -> None:
     """The verdict stands above the buttons, and every count is seen without scrolling sideways."""
     verdict = page.locator(".verdict").bounding_box()

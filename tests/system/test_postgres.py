@@ -36,8 +36,9 @@ def flow(cluster: Cluster, tmp_path: Path) -> Iterator[Flow]:
 
 
 def _another(flow: Flow, directory: Path) -> Process:
-    """A second bundle with the same database."""
-    env = {**flow.gateway.bundle.env, "PUPPETMASTER_DATA_DIR": str(directory / "second")}
+    """A second bundle with the same database, which does not wait."""
+    own = {"PUPPETMASTER_DATA_DIR": str(directory / "second"), "PUPPETMASTER_STANDBY": "off"}
+    env = {**flow.gateway.bundle.env, **own}
     return Process.module("second", "index", env=env)
 
 

@@ -19,13 +19,15 @@ import pytest
 import index
 from puppetmaster import jsoncodec
 from puppetmaster.api import bodies
+from puppetmaster.app import ttl_s
 from puppetmaster.bundle import envelope
 from puppetmaster.bus.client import BusClient, BusEvent
 from puppetmaster.bus.connection import Received
 from puppetmaster.clock import Clock
 from puppetmaster.errors import PuppetmasterError
 from puppetmaster.settings import Settings
-from tests.web_client import batch, running
+from puppetmaster.store.sqlite.store import SqliteStore
+from tests.web_client import Bundle, batch, running
 
 SCRIPT = """
 import sys
@@ -122,6 +124,25 @@ def test_the_service_manager_hears_when_the_dispatcher_runs_how_it_is_and_when_i
         assert last.startswith(b"STOPPING=1")
 
 
+def test_it_is_deregistered_before_another_process_may_lead(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which might have registered under the same name by then."""
+    order: list[str] = []
+    monkeypatch.setattr(Bundle, "leave", lambda _: order.append("deregistered"))
+    monkeypatch.setattr(BusClient, "stop", lambda _: order.append("disconnected"))
+    real = SqliteStore.close
+
+    def close(self: SqliteStore) -> None:
+        order.append("closed")
+        real(self)
+
+    monkeypatch.setattr(SqliteStore, "close", close)
+    with running(tmp_path):
+        pass
+    assert order == ["disconnected", "deregistered", "closed"]
+
+
 def test_what_happens_to_jobs_is_in_the_log_as_lines_of_json_where_that_is_wished(tmp_path: Path) -> None:
     written = io.StringIO()
     handler = logging.StreamHandler(written)
@@ -132,10 +153,30 @@ def test_what_happens_to_jobs_is_in_the_log_as_lines_of_json_where_that_is_wishe
             with running(tmp_path / switch, log_events=switch) as door:
                 door.ask("POST", "/jobs", batch("a", name="ntp"))
                 door.ask("DELETE", "/jobs/1")
+                door.ask("PUT", "/gateways/a", {"labels": {"site": "north"}})
     finally:
         logging.getLogger().removeHandler(handler)
     lines = [json.loads(line) for line in written.getvalue().splitlines() if line.startswith("{")]
+    labels = lines.pop()
+    assert (labels["gateway"], labels["event"], labels["by"]) == ("a", "labeled", "http")
+    assert (labels["labels"], labels["before"]["labels"]) == ({"site": "north"}, {})
     assert [(one["job"], one["name"], one["event"], one["by"]) for one in lines] == [
         (1, "ntp", "created", "http"),
         (1, "ntp", "ended", "http"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("environ", "seconds"),
+    [
+        ({}, 20),
+        ({"PUPPETMASTER_STORE": "postgresql://h/db"}, 5),
+        ({"PUPPETMASTER_STORE": "postgresql://h/db", "PUPPETMASTER_STANDBY": "off"}, 20),
+        ({"PUPPETMASTER_STORE": "postgresql://h/db", "PUPPETMASTER_TTL_S": "3"}, 3),
+        ({"PUPPETMASTER_TTL_S": "30"}, 30),
+    ],
+)
+def test_the_controller_waits_less_for_us_where_another_one_may_take_over(
+    environ: dict[str, str], seconds: int, tmp_path: Path
+) -> None:
+    assert ttl_s(Settings.from_environment(environ, data_dir=tmp_path), 20) == seconds

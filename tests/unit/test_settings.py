@@ -24,7 +24,8 @@ VARIABLES = {
     "PUPPETMASTER_BROKER_LIMIT_BYTES": ("broker_limit_bytes", "100000", 100000),
     "PUPPETMASTER_DATA_DIR": ("data_dir", "/var/lib/pm", Path("/var/lib/pm")),
     "PUPPETMASTER_STORE": ("store", "postgresql://h/db", "postgresql://h/db"),
-    "PUPPETMASTER_STANDBY": ("standby", "ON", "on"),
+    "PUPPETMASTER_STANDBY": ("standby", "OFF", "off"),
+    "PUPPETMASTER_TTL_S": ("ttl_s", "3", 3),
     "PUPPETMASTER_ROLE": ("role", "API", "api"),
     "PUPPETMASTER_TOKENS": ("tokens", "/etc/pm/tokens", "/etc/pm/tokens"),
     "PUPPETMASTER_LOG_EVENTS": ("log_events", "On", "on"),
@@ -62,6 +63,7 @@ VARIABLES = {
 BOUNDS = {
     "BROKER_PORT_1883_TCP_PORT": (1, 65535),
     "PUPPETMASTER_BROKER_LIMIT_BYTES": (10_000, 1_048_576),
+    "PUPPETMASTER_TTL_S": (0, 60),
     "PUPPETMASTER_REQUEST_TIMEOUT_S": (0.1, 2592000),
     "PUPPETMASTER_LOCK_WAIT_S": (1, 2592000),
     "PUPPETMASTER_GRACE_S": (0, 3600),
@@ -85,6 +87,7 @@ BOUNDS = {
 WHOLE = (
     "BROKER_PORT_1883_TCP_PORT",
     "PUPPETMASTER_BROKER_LIMIT_BYTES",
+    "PUPPETMASTER_TTL_S",
     "PUPPETMASTER_MAX_IN_FLIGHT",
     "PUPPETMASTER_MAX_IN_FLIGHT_PER_OWNER",
     "PUPPETMASTER_MAX_OPEN_JOBS",
