@@ -3,6 +3,7 @@
 import os
 import shutil
 from collections.abc import Generator, Iterator
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -33,8 +34,17 @@ def _known_ids() -> Iterator[None]:
         yield
 
 
-#: The files that take longest: they are among the first.
-LONGEST = ("test_package.py", "test_kills.py", "test_outages.py", "test_flow.py", "test_fuzz.py")
+#: The files that take longest: they are the first, in this order.
+LONGEST = (
+    "test_package.py",
+    "test_kills.py",
+    "test_standby.py",
+    "test_onlooking.py",
+    "test_outages.py",
+    "test_flow.py",
+)
+#: So many workers begin a browser and a fleet, for a part of the files of ``tests/page`` each.
+BROWSERS = 3
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -46,12 +56,31 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         return
     files = dict.fromkeys(item.path for item in items)
     works = [path for path in files if "system" not in path.parts]
+    rank = {name: at for at, name in enumerate(LONGEST)}
     waits = sorted(
-        (path for path in files if "system" in path.parts), key=lambda one: one.name not in LONGEST
+        (path for path in files if "system" in path.parts), key=lambda one: rank.get(one.name, len(rank))
     )
     place = {path: at / len(waits) / 2 for at, path in enumerate(waits)}
     place |= {path: at / len(works) for at, path in enumerate(works)}
     items.sort(key=lambda item: place[item.path])
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """As ``--dist loadfile``, but files of the page go together: else each begins a browser of its own."""
+    from xdist.scheduler import LoadFileScheduling  # mutants run without it
+
+    scheduler = LoadFileScheduling(config, log)
+    groups: dict[str, str] = {}
+
+    def group(nodeid: str) -> str:
+        file = nodeid.split("::", 1)[0]
+        if not file.startswith("tests/page/"):
+            return file
+        return groups.setdefault(file, f"page {len(groups) % BROWSERS}")
+
+    scheduler._split_scope = group
+    return scheduler
 
 
 #: What tests may find missing: Debian's packages of these names bring it.

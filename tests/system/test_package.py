@@ -49,11 +49,11 @@ def sources(to: Path) -> Path:
 # -- pip -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.timeout(300)
 def pins(file: str) -> list[str]:
     return [line for line in (ROOT / file).read_text().split("\n") if "==" in line]
 
 
+@pytest.mark.timeout(300)
 def test_a_wheel_has_all_that_the_program_needs(tmp_path: Path) -> None:
     venv, python = tmp_path / "venv", tmp_path / "venv" / "bin" / "python"
     run(sys.executable, "-m", "venv", venv)

@@ -1,6 +1,7 @@
 """The verdict of the torture on bridged gateways: it must see each broken promise, and no other."""
 
 import time
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -115,31 +116,37 @@ def expect(faults: list[str], *texts: str) -> None:
         assert text in fault
 
 
-def test_what_ran_once_and_is_resolved_breaks_nothing(remote: Case) -> None:
+@pytest.mark.parametrize(
+    ("ran", "faults"),
+    [
+        ([PASSED_ON], []),
+        ([PASSED_ON, PASSED_ON], []),  # the remote bundle's connection repeated it
+        ([PASSED_ON, PASSED_ON_TOO], ["2 times as [4711, 4712], expected 1 to 1"]),
+        ([], ["0 times as [], expected 1 to 1"]),
+    ],
+)
+def test_what_is_resolved_ran_once(remote: Case, ran: list[int], faults: list[str]) -> None:
     remote.create()
     remote.answer()
-    remote.ran(PASSED_ON)
-    expect(remote.judge())
+    remote.ran(*ran)
+    expect(remote.judge(), *faults)
 
 
-def test_a_command_that_ran_twice(remote: Case) -> None:
-    remote.create()
-    remote.answer()
-    remote.ran(PASSED_ON, PASSED_ON_TOO)
-    expect(remote.judge(), "2 times as [4711, 4712], expected 1 to 1")
-
-
-def test_a_command_that_the_remote_bundles_connection_repeated(remote: Case) -> None:
-    remote.create()
-    remote.answer()
-    remote.ran(PASSED_ON, PASSED_ON)
-    expect(remote.judge())
-
-
-def test_resolved_and_it_never_ran(remote: Case) -> None:
-    remote.create()
-    remote.answer()
-    expect(remote.judge(), "0 times as [], expected 1 to 1")
+@pytest.mark.parametrize(
+    ("ran", "faults"),
+    [
+        (lambda message: [message], []),
+        (lambda message: [message, message], ["reached a gateway 2 times", "expected 1 to 1"]),
+        (lambda _: [PASSED_ON], ["never ran, and is told as resolved"]),
+    ],
+)
+def test_a_direct_message_is_known_by_its_id(
+    direct: Case, ran: Callable[[int], list[int]], faults: list[str]
+) -> None:
+    direct.create()
+    sent = direct.answer()
+    direct.ran(*ran(sent.message))
+    expect(direct.judge(), *faults)
 
 
 def test_a_timeout_may_have_run_once(remote: Case) -> None:
@@ -198,27 +205,6 @@ def test_what_says_that_it_did_not_run_did_not(direct: Case) -> None:
     assert result["message"].endswith("it did not run")
     direct.ran(PASSED_ON)
     expect(direct.judge(), "1 times as [4711], expected 0 to 0")
-
-
-def test_a_direct_message_is_known_by_its_id(direct: Case) -> None:
-    direct.create()
-    sent = direct.answer()
-    direct.ran(sent.message)
-    expect(direct.judge())
-
-
-def test_a_direct_message_that_arrived_twice(direct: Case) -> None:
-    direct.create()
-    sent = direct.answer()
-    direct.ran(sent.message, sent.message)
-    expect(direct.judge(), "reached a gateway 2 times", "expected 1 to 1")
-
-
-def test_a_direct_message_that_ran_under_another_id(direct: Case) -> None:
-    direct.create()
-    direct.answer()
-    direct.ran(PASSED_ON)
-    expect(direct.judge(), "never ran, and is told as resolved")
 
 
 def test_a_direct_message_of_a_removed_job_is_of_no_other_with_its_mark(direct: Case) -> None:

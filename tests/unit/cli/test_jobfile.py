@@ -1,5 +1,6 @@
 """From words to the body of a job."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,21 +22,67 @@ def test_names_ranges_and_files(tmp_path: Path) -> None:
     assert twice == ["cg-01"]
 
 
-@pytest.mark.parametrize("word", ["cg-1,cg-2", "cg-[1-2]", "cg-1, cg-2", " cg-1;cg-2,", "cg-1\tcg-2"])
+@pytest.mark.parametrize("word", ["cg-1,cg-2", "cg-[1-2]", "cg-1, cg-2", " cg-1;cg-2,", "cg-1\tcg-2", "@-"])
 def test_commas_and_blanks_stand_between_names(word: str) -> None:
-    assert jobfile.destinations([word], files()) == (["cg-1", "cg-2"], [])
-
-
-@pytest.mark.parametrize("word", ["", " , ", ",", "cg-1,/x", "cg-[1,3]"])
-def test_what_is_no_name(word: str) -> None:
-    with pytest.raises(ValueError, match="--to: expected a name or a pattern"):
-        jobfile.destinations([word], files())
+    assert jobfile.destinations([word], files("cg-1\ncg-2\n")) == (["cg-1", "cg-2"], [])
 
 
 @pytest.mark.parametrize("sign", "*{}()<>|'\"`$\\")
 def test_what_is_not_meant_as_a_name(sign: str) -> None:
     with pytest.raises(ValueError, match=r"--to: expected names such as cg-001, got 'x.*: a range"):
         jobfile.destinations([f"cg-1,x{sign}"], files())
+
+
+@pytest.mark.parametrize(
+    ("read", "words", "said"),
+    [
+        (
+            lambda word: jobfile.destinations([word], files()),
+            ["", " , ", ",", "cg-1,/x", "cg-[1,3]"],
+            "--to: expected a name or a pattern",
+        ),
+        (
+            lambda word: jobfile.destinations([word], files("# none\n")),
+            ["@-"],
+            "expected a name on each line of standard input, got none",
+        ),
+        (
+            lambda word: jobfile.data(word, files()),
+            ["{", "nope", "NaN", "[1,]", "", "[" * 100_000],
+            "DATA: expected JSON",
+        ),
+        (
+            jobfile.share,
+            ["", "-1", "x", "10 %", "1.5", "%", "1,2"],
+            "expected a whole number or a percentage",
+        ),
+        (
+            jobfile.lasting,
+            ["", "m", "10x", "10m5", "1h-3m", "nan", "inf", "1..5h", "ten", "9" * 400],
+            "expected seconds, or a time such as 90s, 10m, 1h30m or 2d, got",
+        ),
+        (lambda word: jobfile.moment(word, 0.0), ["+", "+2x", "+infinity", "+9999999d"], "expected"),
+    ],
+)
+def test_what_cannot_be_read(read: Callable[[str], Any], words: list[str], said: str) -> None:
+    for word in words:
+        with pytest.raises(ValueError, match=said):
+            read(word)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b'{\n  "a": 1,\n}', r"data: expected JSON, but .* in line 3, column 1"),
+        (b"\xff\xfe", "expected UTF-8"),
+        (None, "No such file"),
+    ],
+)
+def test_a_file_that_cannot_be_read(tmp_path: Path, content: bytes | None, said: str) -> None:
+    if content is not None:
+        (tmp_path / "data").write_bytes(content)
+    with pytest.raises(ValueError, match=said):
+        jobfile.data(f"@{tmp_path}/data", files())
 
 
 def test_a_fault_in_a_file_has_its_line(tmp_path: Path) -> None:
@@ -53,24 +100,9 @@ def test_a_file_of_windows(tmp_path: Path) -> None:
     assert jobfile.destinations([f"@{fleet}"], files()) == (["cg-1", "cg-2"], [])
 
 
-def test_names_from_standard_input() -> None:
-    assert jobfile.destinations(["@-"], files("a\nb\n")) == (["a", "b"], [])
-
-
-def test_a_file_without_names() -> None:
-    with pytest.raises(ValueError, match="expected a name on each line of standard input, got none"):
-        jobfile.destinations(["@-"], files("# none\n"))
-
-
 @pytest.mark.parametrize("word", ['{"a": [1]}', "@-", "-"])
 def test_data(word: str) -> None:
     assert jobfile.data(word, files('{"a": [1]}')) == {"a": [1]}
-
-
-def test_a_fault_in_json_has_its_place(tmp_path: Path) -> None:
-    (tmp_path / "data.json").write_text('{\n  "a": 1,\n}')
-    with pytest.raises(ValueError, match=r"data\.json: expected JSON, but .* in line 3, column 1"):
-        jobfile.data(f"@{tmp_path}/data.json", files())
 
 
 def test_standard_input_that_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -84,23 +116,6 @@ def test_data_of_a_file(tmp_path: Path) -> None:
     assert jobfile.data(f"@{tmp_path}/data.json", files()) == "é"
 
 
-@pytest.mark.parametrize("word", ["{", "nope", "NaN", "[1,]", "", "[" * 100_000])
-def test_what_is_not_json(word: str) -> None:
-    with pytest.raises(ValueError, match="DATA: expected JSON"):
-        jobfile.data(word, files())
-
-
-def test_a_file_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="No such file"):
-        jobfile.data(f"@{tmp_path}/none", files())
-
-
-def test_a_file_that_is_not_text(tmp_path: Path) -> None:
-    (tmp_path / "data").write_bytes(b"\xff\xfe")
-    with pytest.raises(ValueError, match="expected UTF-8"):
-        jobfile.data(f"@{tmp_path}/data", files())
-
-
 def test_standard_input_is_read_once() -> None:
     once = files("[]")
     assert jobfile.data("-", once) == []
@@ -111,12 +126,6 @@ def test_standard_input_is_read_once() -> None:
 @pytest.mark.parametrize(("text", "share"), [("20", 20), ("0", 0), ("10%", "10%"), ("2.5%", "2.5%")])
 def test_shares(text: str, share: Any) -> None:
     assert jobfile.share(text) == share
-
-
-@pytest.mark.parametrize("text", ["", "-1", "x", "10 %", "1.5", "%", "1,2"])
-def test_what_is_no_share(text: str) -> None:
-    with pytest.raises(ValueError, match="expected a whole number or a percentage"):
-        jobfile.share(text)
 
 
 @pytest.mark.parametrize(
@@ -141,12 +150,6 @@ def test_times(text: str, seconds: Any) -> None:
     assert jobfile.lasting(text) == seconds
 
 
-@pytest.mark.parametrize("text", ["", "m", "10x", "10m5", "1h-3m", "nan", "inf", "1..5h", "ten", "9" * 400])
-def test_what_is_no_time(text: str) -> None:
-    with pytest.raises(ValueError, match="expected seconds, or a time such as 90s, 10m, 1h30m or 2d, got"):
-        jobfile.lasting(text)
-
-
 @pytest.mark.parametrize(
     ("text", "at"),
     [
@@ -158,12 +161,6 @@ def test_what_is_no_time(text: str) -> None:
 )
 def test_moments(text: str, at: str) -> None:
     assert jobfile.moment(text, 0.0) == at
-
-
-@pytest.mark.parametrize("text", ["+", "+2x", "+infinity", "+9999999d"])
-def test_what_is_no_moment(text: str) -> None:
-    with pytest.raises(ValueError, match="expected"):
-        jobfile.moment(text, 0.0)
 
 
 def test_waves() -> None:
