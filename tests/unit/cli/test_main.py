@@ -92,7 +92,7 @@ def test_submit_asks_nothing_that_takes_long(server: FakeServer, run: Run) -> No
     server.answer = created
     run("submit", "--all", "--except", "a", "get", "/a")
     run("submit", "--to", f"cg-[1-{9999}]", "get", "/a")
-    server.answer = always({**job(resolved=2), "id": None})
+    server.answer = always(Reply({**job(resolved=2), "id": None}))
     run("submit", "--to", "a", "--dry-run", "--json", "get", "/a")
     assert {asked.path for asked in server.asked} == {"/jobs"}
 
