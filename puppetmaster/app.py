@@ -11,9 +11,10 @@ from threading import Thread
 from typing import Any
 
 from puppetmaster import __version__
+from puppetmaster.api.gateways import LOOK_TIMEOUT_S
 from puppetmaster.api.operations import Backend
 from puppetmaster.api.orders import carry_out, onlooking
-from puppetmaster.api.service import LOOK_TIMEOUT_S, Service
+from puppetmaster.api.service import Service
 from puppetmaster.bundle.routes import Routes
 from puppetmaster.bundle.sdk import Connection
 from puppetmaster.bundle.signals import Signals
@@ -44,6 +45,12 @@ _M_MMAP_THRESHOLD = -3
 #: glibc maps pieces of memory from this size on, and gives them back when they are freed. It raises the limit
 #: by itself unless it is told one.
 LARGE_BYTES = 256 * 1024
+#: How long the controller waits for an answer of ours where there is a standby. When a process dies with a
+#: POST on its way, our resources are locked until then.
+STANDBY_TTL_S = 5
+
+log = logging.getLogger("sanji.puppetmaster.app")
+event_log = logging.getLogger("sanji.puppetmaster.events")
 
 
 def give_back_large() -> None:
@@ -51,14 +58,6 @@ def give_back_large() -> None:
     if sys.platform == "linux":
         with suppress(OSError, AttributeError):  # musl has no mallopt, and needs none
             ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, LARGE_BYTES)
-
-
-#: How long the controller waits for our answer where there may be a standby. A POST that was on its way to a
-#: process that has died locks our resources for so long.
-STANDBY_TTL_S = 5
-
-log = logging.getLogger("sanji.puppetmaster.app")
-event_log = logging.getLogger("sanji.puppetmaster.events")
 
 
 def ttl_s(settings: Settings, usual_s: int) -> int:
@@ -248,6 +247,7 @@ class App:
             self.webhooks.stop()
             if self.door is not None:
                 self.door.stop()
+            self._bundle.leave()  # while no other process leads, which may have registered anew
             if not self.site.dispatcher.running:
                 self.store.close()
 

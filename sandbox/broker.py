@@ -15,11 +15,11 @@ import socket
 import tempfile
 import time
 from pathlib import Path
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import Literal, Self, cast, get_args
 
 from sandbox import rabbitmq
-from sandbox.process import Process, ProcessError, free_port
+from sandbox.process import Process, ProcessError, Started, free_port
 
 Kind = Literal["mosquitto", "amqtt", "rabbitmq"]
 HOST = "127.0.0.1"
@@ -41,7 +41,7 @@ max_queued_messages 0
 """
 
 
-class Broker:
+class Broker(Started):
     """A broker as a child process, on a port that stays the same over restarts.
 
     Args:
@@ -141,14 +141,6 @@ class Broker:
     def resume(self) -> None:
         """Let a paused broker run on."""
         self.process.resume()
-
-    def __enter__(self) -> Self:
-        return self.start()
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
 
     def _accepts(self) -> bool:
         try:

@@ -83,7 +83,7 @@ class Gateways:
         if "registered" in where:
             said = self._said()
             names = [name for name in names if fits(said.of(name).registered)]
-        page = names[asked.offset : None if asked.limit is None else asked.offset + asked.limit]
+        page = asked.page(names)
         if asked.check:
             self._ask(page[: fleet.MOST_CHECKED])
         return Chunks(len(names), page, read)

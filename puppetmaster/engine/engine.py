@@ -158,6 +158,7 @@ class Engine:
         self.lifecycle = Lifecycle(self._context, self.delivery, self._background)
         self.templates = Templates(self._context, self.lifecycle, reader)
         self.templates.not_started = self.outbox.not_started
+        self.templates.taken_back = self.outbox.taken_back
         #: Kind of a timer -> what to do when it fires, with the id of the timer.
         self._fires: dict[TimerKind, Callable[[Any], None]] = {
             TimerKind.ANSWER: self.delivery.time_is_over,

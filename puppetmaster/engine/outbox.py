@@ -62,6 +62,12 @@ class Outbox:
         if self.hooks:
             self.owe(Notice.of_schedule(template, told, at), template.job.get("notify") or ())
 
+    def taken_back(self, template: Template, told: Told) -> None:
+        """Owe it no more, because it could not be written and is decided on again."""
+        key = Notice.of_schedule(template, told, "").key
+        for id_ in [id_ for id_, one in self._state.owed.items() if one.notice.key == key]:
+            self._settle(id_)  # whether it was written is not always known
+
     def owe(self, notice: Notice, names: Sequence[str]) -> None:
         """Owe a notice to the webhooks of these names, and to those that are told all.
 

@@ -40,6 +40,7 @@ class Registry:
         changes = self._state.changes
         changes.gateways.pop(name, None)
         changes.destinations.discard(name)
+        changes.learned.clear()  # there is room for one of them that the store has not learned
         changes.forgotten.add(name)
         self._note(Relabelled(name, at, by, gateway, None))
         return gateway

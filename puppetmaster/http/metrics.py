@@ -14,7 +14,8 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector
 
 from puppetmaster import __version__, clock
-from puppetmaster.api.service import LOOK_TIMEOUT_S, Service
+from puppetmaster.api.gateways import LOOK_TIMEOUT_S
+from puppetmaster.api.service import Service
 from puppetmaster.dispatcher import BOUNDS_S, Dispatcher, Tally
 from puppetmaster.engine.engine import Engine, Snapshot
 

@@ -13,6 +13,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from functools import cached_property
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
@@ -28,7 +29,7 @@ log = logging.getLogger("sanji.puppetmaster.http.webhooks")
 TIMEOUT_S, ATTEMPT_S = 10.0, 15.0
 #: Most seconds to the second attempt, how many times as long each further wait is, and the longest.
 FIRST_S, FACTOR, LONGEST_S = 1.0, 4.0, 3600.0
-#: A notice that was tried so often, or is so old, is given up.
+#: A notice is given up after this number of attempts, or at this age.
 MOST_ATTEMPTS, GIVE_UP_S = 100, 3 * 86400.0
 #: With this status a webhook says that it will never take it.
 GONE = 410
@@ -92,8 +93,11 @@ class Webhooks:
         self.hooks = known()
         self._lanes = {hook.name: _Lane(hook) for hook in self.hooks}
         self._stopped = False
-        self._context = ssl.create_default_context()
         self.thread = Vital(target=self._run, name="pm-webhooks")
+
+    @cached_property
+    def _context(self) -> ssl.SSLContext:
+        return ssl.create_default_context()  # takes a while: no takeover is to wait for it
 
     def start(self) -> None:
         """Start the thread."""

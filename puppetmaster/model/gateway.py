@@ -16,6 +16,11 @@ def is_name(text: str) -> bool:
     return _NAME.fullmatch(text) is not None
 
 
+def bare(name: str) -> dict[str, Any]:
+    """The document of a gateway of which only its name is known. A destination of a job becomes that."""
+    return {"name": name, "labels": {}, "note": None}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gateway:
     """A gateway that somebody put here, that was a destination, or that registered. An immutable value."""
@@ -29,7 +34,7 @@ class Gateway:
 
     def document(self) -> dict[str, Any]:
         """The gateway as it is stored."""
-        found = {"name": self.name, "labels": dict(self.labels), "note": self.note}
+        found = {**bare(self.name), "labels": dict(self.labels), "note": self.note}
         return {**found, "discovered": True} if self.discovered else found
 
     @classmethod

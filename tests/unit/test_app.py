@@ -26,7 +26,8 @@ from puppetmaster.bus.connection import Received
 from puppetmaster.clock import Clock
 from puppetmaster.errors import PuppetmasterError
 from puppetmaster.settings import Settings
-from tests.web_client import batch, running
+from puppetmaster.store.sqlite.store import SqliteStore
+from tests.web_client import Bundle, batch, running
 
 SCRIPT = """
 import sys
@@ -121,6 +122,25 @@ def test_the_service_manager_hears_when_the_dispatcher_runs_how_it_is_and_when_i
         while (last := manager.recv(4096)).startswith(b"WATCHDOG=1"):
             pass
         assert last.startswith(b"STOPPING=1")
+
+
+def test_it_is_deregistered_before_another_process_may_lead(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which might have registered under the same name by then."""
+    order: list[str] = []
+    monkeypatch.setattr(Bundle, "leave", lambda _: order.append("deregistered"))
+    monkeypatch.setattr(BusClient, "stop", lambda _: order.append("disconnected"))
+    real = SqliteStore.close
+
+    def close(self: SqliteStore) -> None:
+        order.append("closed")
+        real(self)
+
+    monkeypatch.setattr(SqliteStore, "close", close)
+    with running(tmp_path):
+        pass
+    assert order == ["disconnected", "deregistered", "closed"]
 
 
 def test_what_happens_to_jobs_is_in_the_log_as_lines_of_json_where_that_is_wished(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import shutil
 import socket
+import ssl
 import subprocess
 import threading
 import time
@@ -92,6 +93,16 @@ def telling(*hooks: Hook) -> Iterator[tuple[Webhooks, Reports]]:
 
 def ops(receiver: Receiver) -> Hook:
     return Hook("ops", receiver.url, KEY)
+
+
+def test_what_https_needs_is_not_loaded_before_it_is_needed(
+    receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It takes longer than all the rest of a takeover."""
+    monkeypatch.setattr(ssl, "create_default_context", None)
+    with telling(ops(receiver)) as (webhooks, reports):
+        webhooks.post([owed(1)])
+        reports.wait(("told", 1))
 
 
 def test_what_comes_is_signed_and_a_cloud_event(receiver: Receiver) -> None:
