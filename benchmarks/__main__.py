@@ -29,6 +29,7 @@ SHORT: dict[str, list[str]] = {
     "fairness": ["--count", "5000", "--rounds", "5"],
     "load": ["--count", "5000", "--jobs", "20", "--seconds", "3"],
     "sockets": ["--count", "2000", "--subscribers", "50", "--rounds", "1", "--changes", "20"],
+    "orders": ["--posts", "200", "--rounds", "1", "--count", "1000", "--jobs", "1"],
     "store": ["--rounds", "3"],
     "stores": ["--rounds", "3", "--count", "2000"],
     "retention": ["--count", "5000", "--jobs", "5000", "--rounds", "1"],

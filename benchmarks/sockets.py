@@ -14,7 +14,7 @@ import tempfile
 import threading
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -89,8 +89,11 @@ class Delays(NamedTuple):
     last: list[float]
 
 
-def follow(port: int, count: int, jobs: int, delays: Delays) -> None:
-    """Run jobs of ``count`` requests, one after the other, and see when their frames arrive."""
+def follow(port: int, count: int, jobs: int, delays: Delays, more: Mapping[str, Any]) -> None:
+    """Run jobs of ``count`` requests, one after the other, and see when their frames arrive.
+
+    ``more``: what else each job says.
+    """
     arrived: SimpleQueue[tuple[float, str | bytes]] = SimpleQueue()
     with connect(f"ws://127.0.0.1:{port}/jobs/ws", max_size=None, compression=None) as connection:
 
@@ -101,7 +104,7 @@ def follow(port: int, count: int, jobs: int, delays: Delays) -> None:
         reader = threading.Thread(target=read, name="bench-reader", daemon=True)
         reader.start()
         for _ in range(jobs):
-            created = ask(port, "/jobs", {"batch": [item(count)]})
+            created = ask(port, "/jobs", {"batch": [item(count)], **more})
             answered_s = time.time()
             frames: list[tuple[float, dict[str, Any]]] = []
             while not frames or frames[-1][1]["finishedAt"] is None:
@@ -181,10 +184,10 @@ def main() -> None:
             client.close()
 
 
-def timed(where: str, port: int, count: int, jobs: int) -> None:
-    """Print how soon the frames of such jobs arrive."""
+def timed(where: str, port: int, count: int, jobs: int, **more: Any) -> None:
+    """Print how soon the frames of such jobs arrive. ``more``: as for ``follow``."""
     delays = Delays([], [], [], [])
-    follow(port, count, jobs, delays)
+    follow(port, count, jobs, delays, more)
     for which, took_s in delays._asdict().items():
         if took_s:
             ranked = sorted(took_s)

@@ -10,7 +10,7 @@ import click
 from puppetmaster.api.kinds import METHODS, RERUN
 from puppetmaster.cli import jobfile, tables
 from puppetmaster.cli.called import command
-from puppetmaster.cli.client import Client, Refused, Unreachable
+from puppetmaster.cli.client import Client, ClientError, Refused, Unreachable
 from puppetmaster.cli.context import (
     INTERRUPTED,
     Command,
@@ -28,6 +28,8 @@ from puppetmaster.cli.kinds import OneOf, SomeOf
 
 #: Number of names that are told of those that came more than once.
 TWICE_TOLD = 5
+#: Longest list of names in a query.
+LONGEST_ASKED = 4000
 #: The backspace in front keeps its lines as they are.
 EXAMPLES = f"""\b
 {command("submit")} --to 'cg-[001-200]' --wait post /system/reboot
@@ -92,7 +94,27 @@ def submit(session: Context, /, **options: Any) -> None:
     asked = asked_for(**options)
     client = session.client()
     job = _create(client, asked.body, options, words=asked.words, to=asked.to)
+    if asked.words and job["id"] is not None:
+        _say_not_registered(client, asked.body["batch"][0]["__request"]["destination"])
     show(session, client, job, options)
+
+
+def _say_not_registered(client: Client, destination: Any) -> None:
+    """Warn of gateways of a new job that the controller is known not to know. The controller is not asked."""
+    if isinstance(destination, list):
+        where = {"name": ",".join(dict.fromkeys(destination))}
+    else:
+        where = {name: sought for name, sought in destination.items() if name != "all"}
+    if "except" in where or len(where.get("name", "")) > LONGEST_ASKED:
+        return  # that is not to be had in one short question
+    try:
+        rows, many = client.gateways(**where, registered="false", limit=TWICE_TOLD)
+    except ClientError:  # the job is created, and that is what was asked for
+        return
+    if many:
+        names = ", ".join(row["name"] for row in rows) + (", .." if many > len(rows) else "")
+        are = "1 gateway of it is" if many == 1 else f"{many} gateways of it are"
+        click.echo(f"puppetmaster: {are} not registered, as far as is known: {names}", err=True)
 
 
 def destinations(to: Sequence[str], options: Mapping[str, Any], files: jobfile.Files) -> Any:

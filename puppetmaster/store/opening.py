@@ -82,5 +82,5 @@ def _extra() -> Iterator[None]:
     except ImportError as error:
         raise SettingsError(
             f"PUPPETMASTER_STORE names PostgreSQL, and psycopg cannot be used ({error}): "
-            "pip install 'puppetmaster[postgresql]'."
+            "pip install 'puppetmaster[postgresql]', or the package puppetmaster-postgresql beside Debian's."
         ) from error

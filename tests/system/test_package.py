@@ -118,8 +118,8 @@ def suite() -> str:
 
 
 @pytest.fixture(scope="module")
-def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The Debian package of these sources."""
+def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the Debian packages of these sources."""
     suite()
     for tool, name in TOOLS.items():
         needed(shutil.which(tool) is not None, name)
@@ -127,7 +127,13 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     needed(venv.returncode == 0, "python3-venv")
     tree = sources(tmp_path_factory.mktemp("build"))
     run("make", "deb", cwd=tree, env={**os.environ, "DPKG_DEB_COMPRESSOR_TYPE": "none"})  # that takes longest
-    return next((tree / "dist").glob("*.deb"))
+    return tree / "dist"
+
+
+@pytest.fixture(scope="module")
+def package(packages: Path) -> Path:
+    """The one that everybody installs."""
+    return next(packages.glob("puppetmaster_*_all.deb"))
 
 
 class Root:
@@ -160,6 +166,11 @@ class Root:
         said = self.dpkg("--install", "/package.deb")
         (self / "package.deb").unlink()
         return said
+
+    def said(self, *words: str, **environ: str) -> str:
+        """The output of a command that may fail."""
+        done = subprocess.run(self.argv(*words, **environ), capture_output=True, text=True, check=False)
+        return done.stdout + done.stderr
 
     def files(self) -> set[str]:
         """All but what others keep."""
@@ -260,6 +271,14 @@ def test_it_is_installed_runs_is_upgraded_and_removed(
         (job,) = json.loads(clean.run("puppetmaster", "list", "--json", **url))
         assert job["name"] == "kept"
         assert service.terminate(20) == 0
+
+    database = {**url, "PUPPETMASTER_STORE": "postgresql://127.0.0.1:1/jobs"}
+    assert "or the package puppetmaster-postgresql" in clean.said("puppetmaster", "doctor", **database)
+    main = clean.files()
+    clean.unpack(next(package.parent.glob("puppetmaster-postgresql_*.deb")))
+    assert "port 1 failed: Connection refused" in clean.said("puppetmaster", "doctor", **database)
+    clean.dpkg("--purge", "puppetmaster-postgresql")
+    assert clean.files() == main
 
     clean.dpkg("--remove", "puppetmaster")
     left = {one for one in clean.files() - before if not one.startswith((STATE, *SWITCHED_ON))}

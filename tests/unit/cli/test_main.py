@@ -53,8 +53,47 @@ def test_submit_from_words(server: FakeServer, run: Run, tmp_path: Path) -> None
                 "retry": {"attempts": 2, "on": ["error", "timeout"], "delay": 0},
                 "timeout": 5400,
             },
-        )
+        ),
+        ("GET", "/gateways?name=cg-1%2Ccg-2%2Cy%2Cx&registered=false&limit=5", None),
     ]
+
+
+@pytest.mark.parametrize(
+    ("where", "query"),
+    [
+        (["--to", "cg-[1-9]"], "name=cg-1%2C"),
+        (["--selector", "site=north"], "selector=site%3Dnorth&registered=false"),
+        (["--match", "cg-*"], "match=cg-%2A&registered=false"),
+        (["--all"], "?registered=false"),
+    ],
+)
+def test_submit_warns_of_gateways_that_are_not_registered(
+    server: FakeServer, run: Run, where: list[str], query: str
+) -> None:
+    rows = [{"name": f"cg-{number}", "lastResult": None} for number in range(1, 6)]
+
+    def answer(asked: Asked) -> Reply:
+        if not asked.path.startswith("/gateways"):
+            return created(asked)
+        assert query in asked.path
+        return Reply(rows, headers={"X-Total-Count": "7"})
+
+    server.answer = answer
+    result = run("submit", *where, "get", "/a")
+    assert (result.exit_code, result.stdout) == (0, "job 7: 2 requests; puppetmaster watch 7\n")
+    assert result.stderr == (
+        "puppetmaster: 7 gateways of it are not registered, as far as is known: cg-1, cg-2, cg-3, cg-4, "
+        "cg-5, ..\n"
+    )
+
+
+def test_submit_asks_nothing_that_takes_long(server: FakeServer, run: Run) -> None:
+    server.answer = created
+    run("submit", "--all", "--except", "a", "get", "/a")
+    run("submit", "--to", f"cg-[1-{9999}]", "get", "/a")
+    server.answer = always(Reply({**job(resolved=2), "id": None}))
+    run("submit", "--to", "a", "--dry-run", "--json", "get", "/a")
+    assert {asked.path for asked in server.asked} == {"/jobs"}
 
 
 @pytest.mark.parametrize("words", [["--file", "FILE"], ["--file", "-"], []])

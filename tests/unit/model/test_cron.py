@@ -10,6 +10,9 @@ from hypothesis import strategies as st
 from puppetmaster.clock import iso, seconds
 from puppetmaster.model.cron import Cron, faults, zones
 
+#: Its summer time is half an hour.
+HOWE = "Australia/Lord_Howe"
+
 
 def after(text: str, zone: str, at: str, count: int = 3) -> list[str]:
     found = islice(Cron(text, zone).after(seconds(at)), count)
@@ -29,6 +32,31 @@ def after(text: str, zone: str, at: str, count: int = 3) -> list[str]:
         # Every 30 minutes goes on by real time through both.
         ("*/30 * * * *", "Europe/Berlin", "2026-10-25T00:15:00Z", ["2026-10-25T00:30", "2026-10-25T01:00"]),
         ("*/30 * * * *", "Europe/Berlin", "2026-03-29T00:35:00Z", ["2026-03-29T01:00", "2026-03-29T01:30"]),
+        # At Lord Howe 02:00 to 02:30 is left out on 4 October, and 01:30 to 02:00 comes twice on 5 April.
+        (
+            "15 2 * * *",
+            HOWE,
+            "2026-10-03T12:00:00Z",
+            ["2026-10-03T15:30", "2026-10-04T15:15"],
+        ),
+        (
+            "0 3 * * *",
+            HOWE,
+            "2026-10-03T12:00:00Z",
+            ["2026-10-03T16:00", "2026-10-04T16:00"],
+        ),
+        (
+            "45 1 * * *",
+            HOWE,
+            "2026-04-04T12:00:00Z",
+            ["2026-04-04T14:45", "2026-04-05T15:15"],
+        ),
+        (
+            "45 1 * * *",
+            HOWE,
+            "2026-04-04T14:50:00Z",
+            ["2026-04-05T15:15", "2026-04-06T15:15"],
+        ),
         ("0 0 29 2 *", "UTC", "2026-01-01T00:00:00Z", ["2028-02-29T00:00", "2032-02-29T00:00"]),
     ],
 )
@@ -85,10 +113,21 @@ def test_zones_are_there_without_the_systems_files() -> None:
     assert "Europe/Nowhere" not in zones()
 
 
-#: Without Lord Howe, whose summer time is half an hour, and cron's rules are made for hours.
-ZONES = ("UTC", "Europe/Berlin", "America/New_York", "America/Havana", "Asia/Beirut", "Pacific/Apia")
+ZONES = (
+    *("UTC", "Europe/Berlin", "America/New_York", "America/Havana", "Asia/Beirut", "Pacific/Apia"),
+    HOWE,
+)
 #: Days on which clocks change somewhere of these.
-CHANGES = ("2026-03-29", "2026-10-25", "2026-03-08", "2026-11-01", "2011-12-30", "2026-07-01")
+CHANGES = (
+    "2026-03-29",
+    "2026-10-25",
+    "2026-03-08",
+    "2026-11-01",
+    "2011-12-30",
+    "2026-07-01",
+    "2026-04-04",
+    "2026-10-03",
+)
 places = st.tuples(
     st.sampled_from(("*", "0", "*/7", "30", "5-55", "0,59")),
     st.sampled_from(("*", "2", "*/3", "0", "1-3", "23")),
