@@ -4,7 +4,7 @@ A broker without ``set_tcp_nodelay`` lets one small packet be on its way to a cl
 next until the client's system has confirmed that one (Nagle's algorithm). The system of a controller that has
 nothing to say does that after 40 ms, so each command waits, and each answer. A full packet is never held, and
 takes along what waits before it. So when nothing comes for a while although something is waited for, the
-controller is sent a message that fills a packet. It has no content, and the controller drops it (decision
+controller is sent a message that fills a packet. It is no JSON, and the controller drops it (decision
 0128).
 """
 
@@ -19,12 +19,12 @@ from puppetmaster.model.message import CONTROLLER_TOPIC
 
 #: The socket option that says whether the system sends a TCP ACK at once (Linux only; else None).
 QUICK_ACK: int | None = getattr(socket, "TCP_QUICKACK", None)
-#: The largest packet of a connection within a machine has 64 KiB.
-NUDGE = packets.Topic(CONTROLLER_TOPIC).publish(b"{}" + b" " * 64 * 1024)
+#: The largest packet of a connection within a machine has 64 KiB. No JSON: its first byte says so.
+NUDGE = packets.Topic(CONTROLLER_TOPIC).publish(b"." * 64 * 1024)
 #: A system confirms a small packet after 40 ms at the latest. What comes within half of that was not held.
 CONFIRMED_S = 0.04
 #: The silence before the first nudge. Before each further one it is twice as long, up to ``CONFIRMED_S`` / 2.
-FIRST_S = 0.003
+FIRST_S = 0.002
 #: Time between two nudges on average, and over how long the average is taken.
 APART_S, OVER_S = 0.01, 0.5
 

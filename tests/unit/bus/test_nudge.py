@@ -1,6 +1,5 @@
 """A broker that holds small packets back is found out, and is made to send them on."""
 
-import json
 import math
 import socket
 import threading
@@ -102,10 +101,10 @@ def test_a_silence_is_ended_by_a_few_nudges_until_the_system_has_confirmed_by_it
     assert nudges.passed(10.0), "whoever waits for the time is to look at it again"
     assert not nudges.take(10.0)
     assert not nudges.passed(10.001)
-    assert nudged(nudges, 10.001, math.inf) == [3, 9, 21]
-    assert 0.021 < CONFIRMED_S < 0.045
+    assert nudged(nudges, 10.001, math.inf) == [2, 6, 14, 30]
+    assert 0.030 < CONFIRMED_S < 0.062
     assert nudges.passed(11.0)
-    assert nudged(nudges, 11.0, math.inf) == [3, 9, 21]
+    assert nudged(nudges, 11.0, math.inf) == [2, 6, 14, 30]
 
 
 @pytest.mark.parametrize(("on", "waits"), [(False, True), (True, False), (False, False)])
@@ -132,7 +131,7 @@ def test_there_are_no_more_nudges_than_they_are_worth() -> None:
         now_s += FIRST_S
     assert number == pytest.approx((now_s - 10.0 + OVER_S) / APART_S, abs=2)
     nudges.passed(now_s + 3600)
-    assert nudged(nudges, now_s + 3600, math.inf) == [3, 9, 21], "it is saved up, up to a bound"
+    assert nudged(nudges, now_s + 3600, math.inf) == [2, 6, 14, 30], "it is saved up, up to a bound"
 
 
 # -- by the connection -------------------------------------------------------------------------------
@@ -174,7 +173,6 @@ def test_no_nudge_queues_behind_what_the_broker_does_not_take(monkeypatch: pytes
 def test_a_nudge_means_nothing_to_the_controller() -> None:
     (packet,) = packets.Decoder(1024 * 1024).feed(NUDGE)
     assert isinstance(packet, packets.Published)
-    assert json.loads(packet.payload) == {}
     assert Controller().handle(packet.topic.decode(), packet.payload) == []
     assert len(NUDGE) > 0xFFFF, "the largest packet of IP"
 
