@@ -48,14 +48,14 @@ def main() -> None:
         logging.basicConfig(level=settings.log_level.upper(), handlers=[handler])
         if settings.role == API:
             sys.exit(app.ApiServer(settings).run())
+        # A large job is many small objects that live for long. To look through all of them in search of
+        # garbage, of which next to none is made here, takes longer than a turn of the dispatcher.
+        gc.set_threshold(10_000, 20, 50)
+        sys.setswitchinterval(SWITCH_S)
         # Said here too: by itself the SDK reads variables only, and no file.
         connection = sdk.connection(settings.broker_host, settings.broker_port)
         bundle = Index(connection=connection, settings=settings)
-        # A large job is many small objects that live for long. To look through all of them in search of
-        # garbage, of which next to none is made here, takes longer than a turn of the dispatcher.
         gc.freeze()
-        gc.set_threshold(10_000, 20, 50)
-        sys.setswitchinterval(SWITCH_S)
     except PuppetmasterError as error:
         print(f"puppetmaster cannot start: {error}", file=sys.stderr)  # noqa: T201 - for who started it
         sys.exit(error.exit_code)

@@ -25,6 +25,7 @@ SHORT: dict[str, list[str]] = {
     "absent": ["--count", "2000", "--rest", "10", "--rounds", "2"],
     "timeouts": ["--count", "5000", "--rounds", "1", "--jobs", "2"],
     "restart": ["--count", "2000", "--rounds", "1"],
+    "takeover": ["--rounds", "2"],
     "fairness": ["--count", "5000", "--rounds", "5"],
     "load": ["--count", "5000", "--jobs", "20", "--seconds", "3"],
     "sockets": ["--count", "2000", "--subscribers", "50", "--rounds", "1", "--changes", "20"],

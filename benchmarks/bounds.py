@@ -9,7 +9,6 @@ is counted, not timed.
 import argparse
 import http.client
 import json
-import multiprocessing
 import threading
 import time
 from collections import Counter
@@ -23,7 +22,7 @@ from typing import Any, NamedTuple
 from websockets.sync.client import connect
 
 from benchmarks.bare import BareClient
-from benchmarks.gateways import asked, created, ended, gateway, percentile
+from benchmarks.gateways import asked, beside, created, ended, gateway, memory_mb, percentile
 from puppetmaster import ranges
 from puppetmaster.model.job import Job, JobStatus, fresh_counts
 from puppetmaster.model.request import Item, Request, RequestStatus
@@ -103,18 +102,8 @@ def probe(http_port: int, bus_port: int, pipe: Connection) -> None:
 @contextmanager
 def others(http_port: int, bus_port: int, found: list[Told]) -> Iterator[None]:
     """Others ask meanwhile; what they saw is appended to ``found``."""
-    ours, theirs = multiprocessing.Pipe()
-    process = multiprocessing.get_context("spawn").Process(
-        target=probe, args=(http_port, bus_port, theirs), daemon=True
-    )
-    process.start()
-    ours.recv()
-    try:
+    with beside(probe, http_port, bus_port, told=found):
         yield
-    finally:
-        ours.send(None)
-        found.append(ours.recv())
-        process.join(10)
 
 
 # -- memory ---------------------------------------------------------------------------------------
@@ -127,11 +116,7 @@ def forget_most(pid: int) -> None:
 
 def most_mb(pid: int) -> float:
     """The most that it had since."""
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        name, _, value = line.partition(":")
-        if name == "VmHWM":
-            return int(value.split()[0]) / 1024
-    raise RuntimeError(f"expected a line VmHWM in /proc/{pid}/status, got none")
+    return memory_mb(pid, "VmHWM")
 
 
 # -- what is asked --------------------------------------------------------------------------------

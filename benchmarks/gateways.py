@@ -1,5 +1,6 @@
 """A started gateway with a fleet and a bare client, for one measurement."""
 
+import multiprocessing
 import tempfile
 import threading
 import time
@@ -112,3 +113,31 @@ def percentile(values: Sequence[float], percent: float) -> float:
     """The value below which so many percent of the values are."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, int(len(ordered) * percent / 100))]
+
+
+def memory_mb(pid: int, line: str = "VmRSS") -> float:
+    """What a process has in memory, shared libraries included; with ``VmHWM`` the most that it had."""
+    for found in Path(f"/proc/{pid}/status").read_text().splitlines():
+        name, _, value = found.partition(":")
+        if name == line:
+            return int(value.split()[0]) / 1024
+    raise RuntimeError(f"expected a line {line} in /proc/{pid}/status, got none")
+
+
+@contextmanager
+def beside(target: Callable[..., None], *args: object, told: list[Any]) -> Iterator[None]:
+    """A process of its own that runs ``target`` meanwhile. What it tells at its end is appended to ``told``.
+
+    ``target`` is given ``args`` and its end of a pipe. It sends something when it has begun, and what it
+    tells once something comes.
+    """
+    ours, theirs = multiprocessing.Pipe()
+    process = multiprocessing.get_context("spawn").Process(target=target, args=(*args, theirs), daemon=True)
+    process.start()
+    ours.recv()
+    try:
+        yield
+    finally:
+        ours.send(None)
+        told.append(ours.recv())
+        process.join(10)

@@ -2,32 +2,22 @@
 
 import argparse
 import time
-from pathlib import Path
 
 from benchmarks.bare import BareClient
-from benchmarks.gateways import body, created, gateway
+from benchmarks.gateways import body, created, gateway, memory_mb
 from puppetmaster import ranges
 from sandbox.process import free_port
-
-
-def resident_mb(pid: int) -> float:
-    """What this process has in memory, shared libraries included."""
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        name, _, value = line.partition(":")
-        if name == "VmRSS":
-            return int(value.split()[0]) / 1024
-    raise RuntimeError(f"expected a line VmRSS in /proc/{pid}/status, got none")
 
 
 def job_mb(client: BareClient, pid: int, destinations: list[str]) -> tuple[float, float]:
     """The most that was seen while a job ran, and what is left after it."""
     job = created(client, body("get", destinations))
-    most_mb = resident_mb(pid)
+    most_mb = memory_mb(pid)
     while True:
         answer = client.request("get", f"/jobs/{job['id']}?collection=false&limit=0")
-        most_mb = max(most_mb, resident_mb(pid))
+        most_mb = max(most_mb, memory_mb(pid))
         if answer["code"] == 200 and answer["data"]["finishedAt"] is not None:
-            return most_mb, resident_mb(pid)
+            return most_mb, memory_mb(pid)
         time.sleep(0.05)
 
 
@@ -43,7 +33,7 @@ def main() -> None:
     with gateway(fleet, http=f"127.0.0.1:{free_port()}") as (made, client):
         pid = made.bundle.pid
         time.sleep(1)
-        idle_mb = resident_mb(pid)
+        idle_mb = memory_mb(pid)
         print(f"idle: {idle_mb:.1f} MB", flush=True)
         found = []
         for number in range(options.jobs):

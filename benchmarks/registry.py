@@ -88,7 +88,7 @@ def measure(directory: Path, count: int, rounds: int) -> None:
         body = fleet(count)
         for what in ("new", "known already"):
             waited_s = time.perf_counter()
-            taken_ms = spent_ms(lambda: service.gateways.put_all(body), 1)
+            taken_ms = spent_ms(lambda: service.gateways.put_all(body, "http"), 1)
             waited_s = time.perf_counter() - waited_s
             print(f"{count} gateways, {what}: put in {taken_ms:.0f} ms, {waited_s:.1f} s with the disk")
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -7,7 +7,6 @@ a small machine it takes processor time from all the rest.
 
 import argparse
 import json
-import multiprocessing
 import selectors
 import socket
 import statistics
@@ -26,6 +25,7 @@ from websockets.sync.client import connect
 
 from benchmarks.bare import BareClient
 from benchmarks.flow import through_puppetmaster
+from benchmarks.gateways import beside
 from puppetmaster import ranges
 from puppetmaster.clock import seconds
 from sandbox.gateway import Gateway
@@ -72,18 +72,8 @@ def read_all(port: int, count: int, path: str, told: Connection) -> None:
 @contextmanager
 def subscribers(port: int, count: int, path: str, received: list[int]) -> Iterator[None]:
     """``count`` open WebSockets on ``path``; the bytes that came are appended to ``received``."""
-    ours, theirs = multiprocessing.Pipe()
-    process = multiprocessing.get_context("spawn").Process(
-        target=read_all, args=(port, count, path, theirs), daemon=True
-    )
-    process.start()
-    ours.recv()
-    try:
+    with beside(read_all, port, count, path, told=received):
         yield
-    finally:
-        ours.send(None)
-        received.append(ours.recv())
-        process.join(10)
 
 
 class Delays(NamedTuple):

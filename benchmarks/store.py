@@ -156,10 +156,10 @@ def ours(directory: Path, stored: int) -> Iterator[Write]:
 KINDS = {"bare file": bare_file, "store": ours, "bare sqlite3": bare_sqlite, "plain TinyDB": plain_tinydb}
 
 
-def per_second(write: Write, numbers: range, size: int) -> float:
-    """Changes a second: these requests become resolved, ``size`` of them in each transaction."""
+def per_second(write: Write, numbers: range, size: int, *, done: bool = True) -> float:
+    """Changes a second: these requests become resolved, or sent, ``size`` of them in each transaction."""
     transactions = [
-        transaction(numbers[start : start + size], done=True) for start in range(0, len(numbers), size)
+        transaction(numbers[start : start + size], done=done) for start in range(0, len(numbers), size)
     ]
     begun_s = time.perf_counter()
     for requests, texts in transactions:

@@ -14,6 +14,7 @@ from benchmarks.flow import through_puppetmaster
 from benchmarks.gateways import gateway
 from benchmarks.store import fill, per_second
 from puppetmaster import ranges
+from puppetmaster.model.request import Request
 from puppetmaster.store.base import Changes, Store
 from puppetmaster.store.postgres.store import PostgresStore
 from puppetmaster.store.sqlite.store import SqliteStore
@@ -21,10 +22,12 @@ from sandbox.postgres import Cluster
 
 STORED = 10_000
 SIZES = (1, 10, 32, 100)
+#: Turns in a row in one store.
+TURNS = 30
 
 
 def changes(cluster: Cluster, directory: Path, rounds: int) -> None:
-    """How many sent requests become resolved in a second, so many of them in each turn."""
+    """How many sent requests become resolved in a second, so many of them in each turn; and sent again."""
     with ExitStack() as stack:
         stores: dict[str, Store] = {
             "file": stack.enter_context(closing(SqliteStore(directory))),
@@ -36,14 +39,18 @@ def changes(cluster: Cluster, directory: Path, rounds: int) -> None:
         for size in SIZES:
             found: dict[str, list[float]] = {name: [] for name in stores}
             for turn in range(rounds):
-                start = turn * 30 * size % (STORED - 30 * size + 1)
+                passed, part = divmod(turn, STORED // (TURNS * size))  # no document is written as it is
+                numbers = range(part * TURNS * size, (part + 1) * TURNS * size)
                 for name, store in stores.items():
-                    found[name].append(_per_second(store, range(start, start + 30 * size), size))
+                    found[name].append(_per_second(store, numbers, size, done=passed % 2 == 0))
             _say(f"{size:3} changes a turn", "/s", found)
 
 
-def _per_second(store: Store, numbers: range, size: int) -> float:
-    return per_second(lambda some, _: store.commit(Changes(requests={r.id: r for r in some})), numbers, size)
+def _per_second(store: Store, numbers: range, size: int, *, done: bool) -> float:
+    def write(some: list[Request], _: list[str]) -> None:
+        store.commit(Changes(requests={request.id: request for request in some}))
+
+    return per_second(write, numbers, size, done=done)
 
 
 def end_to_end(cluster: Cluster, count: int, rounds: int) -> None:

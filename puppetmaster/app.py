@@ -4,16 +4,17 @@ import ctypes
 import json
 import logging
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from threading import Thread
 from typing import Any
 
 from puppetmaster import __version__
+from puppetmaster.api.gateways import LOOK_TIMEOUT_S
 from puppetmaster.api.operations import Backend
 from puppetmaster.api.orders import carry_out, onlooking
-from puppetmaster.api.service import LOOK_TIMEOUT_S, Service
+from puppetmaster.api.service import Service
 from puppetmaster.bundle.routes import Routes
 from puppetmaster.bundle.sdk import Connection
 from puppetmaster.bundle.signals import Signals
@@ -27,11 +28,13 @@ from puppetmaster.errors import PuppetmasterError, SettingsError, StoreError, Un
 from puppetmaster.events import Hub
 from puppetmaster.http.app import HttpApp
 from puppetmaster.http.metrics import Metrics
+from puppetmaster.http.reread import Reread
 from puppetmaster.http.server import Address, address
 from puppetmaster.http.webhooks import Webhooks
 from puppetmaster.http.websockets import Broadcaster
+from puppetmaster.model.gateway import Relabelled
 from puppetmaster.model.job import Job
-from puppetmaster.model.notice import Hook, hooks_of
+from puppetmaster.model.notice import Hooks, hooks_of
 from puppetmaster.model.timeline import Event
 from puppetmaster.settings import ALL, Settings
 from puppetmaster.site import Registered, Site
@@ -42,18 +45,12 @@ _M_MMAP_THRESHOLD = -3
 #: glibc maps pieces of memory from this size on, and gives them back when they are freed. It raises the limit
 #: by itself unless it is told one.
 LARGE_BYTES = 256 * 1024
+#: How long the controller waits for an answer of ours where there is a standby. When a process dies with a
+#: POST on its way, our resources are locked until then.
+STANDBY_TTL_S = 5
 
-
-def read_hooks(settings: Settings) -> tuple[Hook, ...]:
-    """The webhooks in the file that the settings name. Raises SettingsError."""
-    if not settings.webhooks:
-        return ()
-    where = f"PUPPETMASTER_WEBHOOKS: {settings.webhooks}"
-    try:
-        text = Path(settings.webhooks).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{where} cannot be read: {error}.") from error
-    return hooks_of(text, where)
+log = logging.getLogger("sanji.puppetmaster.app")
+event_log = logging.getLogger("sanji.puppetmaster.events")
 
 
 def give_back_large() -> None:
@@ -63,18 +60,17 @@ def give_back_large() -> None:
             ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, LARGE_BYTES)
 
 
-#: How long the controller waits for our answer where there may be a standby. A POST that was on its way to a
-#: process that has died locks our resources for so long.
-STANDBY_TTL_S = 5
-
-log = logging.getLogger("sanji.puppetmaster.app")
-event_log = logging.getLogger("sanji.puppetmaster.events")
-
-
 def ttl_s(settings: Settings, usual_s: int) -> int:
     """How long the controller waits for our answer, in seconds. ``usual_s``: as bundle.json has it."""
     followed = settings.store and settings.standby == "on"
     return settings.ttl_s or (STANDBY_TTL_S if followed else usual_s)
+
+
+def log_labels(relabelled: Iterable[Relabelled]) -> None:
+    """Write what happened to labels and notes of gateways to the log, as ``log_events`` does."""
+    event_log.setLevel(logging.INFO)
+    for one in relabelled:
+        event_log.info("%s", json.dumps(one.view()), extra={"action": "gateway_event", "bare": True})
 
 
 def log_events(happened: Iterable[tuple[Job, Event]]) -> None:
@@ -153,7 +149,7 @@ class App:
 
     def __init__(self, settings: Settings, bundle: Registered) -> None:
         where = address(settings) if settings.role == ALL else None
-        hooks = read_hooks(settings)
+        self._hooks: Reread[Hooks] = Reread("webhooks", settings.webhooks, hooks_of, ())
         give_back_large()
         self.settings = settings
         self._bundle = bundle
@@ -171,8 +167,9 @@ class App:
         self.site.dispatcher.turned = self._turned
         if settings.log_events == "on":
             self.site.dispatcher.happened = log_events
+            self.site.dispatcher.relabelled = log_labels
         self.service = Service(settings, self.store, self.site.dispatcher, self.site.limit)
-        self.webhooks = self._webhooks(hooks)
+        self.webhooks = self._webhooks()
         self.site.engine.templates.specify = self.service.templates.specified
         #: What the doors call.
         self.backend = Backend(self.service, self.health)
@@ -183,17 +180,17 @@ class App:
                 self.store.close()
                 raise
 
-    def _webhooks(self, hooks: Sequence[Hook]) -> Webhooks:
+    def _webhooks(self) -> Webhooks:
         dispatcher, outbox = self.site.dispatcher, self.site.engine.outbox
 
         def report(what: Callable[[Outbox], None]) -> None:
             dispatcher.do(lambda engine: what(engine.outbox))
 
-        webhooks = Webhooks(hooks, self.store.installation, report, self._clock)
-        outbox.hooks = hooks
+        webhooks = Webhooks(self._hooks.now, self.store.installation, report, self._clock)
+        outbox.hooks = webhooks.hooks
         webhooks.post(outbox.all())
         dispatcher.owed = webhooks.post
-        self.service.hooks = self.service.templates.hooks = tuple(hook.name for hook in hooks)
+        self.service.hooks = self.service.templates.hooks = webhooks.names
         return webhooks
 
     def _door(self, where: Address) -> HttpApp:
@@ -250,6 +247,7 @@ class App:
             self.webhooks.stop()
             if self.door is not None:
                 self.door.stop()
+            self._bundle.leave()  # while no other process leads, which may have registered anew
             if not self.site.dispatcher.running:
                 self.store.close()
 
@@ -297,6 +295,7 @@ class App:
             "store": {"writable": now.stalled is None, "reason": now.stalled, "path": self.store.place},
             "limits": self.settings.public(),
             "inForce": self._in_force(),
+            "files": self._files(),
             "webhooks": self.webhooks.view(),
             "counters": {
                 "openJobs": now.open_jobs,
@@ -320,6 +319,11 @@ class App:
                 "watched": bool(self.settings.presence_topics) and not now.unseen,
             },
         }
+
+    def _files(self) -> dict[str, dict[str, Any]]:
+        """The files that are read again when they have changed, and why what each says now does not hold."""
+        files = {"tokens": None if self.door is None else self.door.keys.file, "webhooks": self._hooks}
+        return {name: {"reason": file.fault} for name, file in files.items() if file}
 
     def _in_force(self) -> dict[str, Any]:
         """The limits that may be smaller than their settings: ``{name: {"value", "from"}}``."""

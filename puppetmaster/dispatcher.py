@@ -38,6 +38,7 @@ from puppetmaster.engine.context import Turn
 from puppetmaster.engine.engine import Engine
 from puppetmaster.errors import LOOK_AGAIN, NotFound, NotKnown, PuppetmasterError, StoreError, Unavailable
 from puppetmaster.events import Change, Hub, Kind
+from puppetmaster.model.gateway import Relabelled
 from puppetmaster.model.job import Job
 from puppetmaster.model.notice import Owed
 from puppetmaster.model.request import DIRECT_WAY, RequestStatus
@@ -134,6 +135,8 @@ class Dispatcher:
         self.turned: Callable[[], None] = lambda: None
         #: Is called with what happened to jobs once it is on disk, each event with the job after it.
         self.happened: Callable[[Sequence[tuple[Job, Event]]], None] = lambda _: None
+        #: So it is with what happened to labels and notes of gateways.
+        self.relabelled: Callable[[Sequence[Relabelled]], None] = lambda _: None
         #: Is called with what webhooks are owed from now on, once it is on disk.
         self.owed: Callable[[Sequence[Owed]], None] = lambda _: None
         self._steadiness = Steadiness(engine.clock)
@@ -529,6 +532,7 @@ class Dispatcher:
 
     def _tell(self, turn: Turn) -> None:
         self.happened(turn.happened)
+        self.relabelled(turn.relabelled)
         if turn.changes.owed:
             self.owed([one for one in turn.changes.owed.values() if not one.attempts])
 

@@ -12,10 +12,13 @@ shown when no other is given. ``body()`` is the answer over HTTP and over the bu
     |- RequestTimeout     408
     |- Conflict           409
     |- TooLarge           413
+    |- UpgradeRequired    426  the path is a WebSocket
     |- HeadersTooLarge    431
     |- Unavailable        503
+    |  `- StoreError      503  the store cannot be read or written
+    |     |- NotKnown          and after a crash what was written may be there all the same
+    |     `- NotLeading        another process leads the bus
     |- SettingsError           the bundle cannot start as it is configured
-    |- StoreError         503  the data directory cannot be read or written
     `- IllegalTransition  500  our own fault: a status was asked to change in a way no table allows
 """
 

@@ -8,6 +8,8 @@ from math import prod
 MOST_NAMES = 100_000  # most names of one pattern: more is a typing error, not a fleet
 
 _RANGE = re.compile(r"\[(0x)?([0-9a-fA-F]+)-(0x)?([0-9a-fA-F]+)\]")
+#: What looks like a range, and not like the ``[..]`` of a pattern, which stands for one character.
+LIKE_A_RANGE = re.compile(r"\[([0-9A-Za-z]{2,}-[0-9A-Za-z]+|[0-9A-Za-z]+-[0-9A-Za-z]{2,})\]")
 _FORBIDDEN = re.compile(r"[\[\]/?#+\s\x00-\x1f\x7f]")
 #: How the end of a name may count: decimal, or, for a byte or a MAC address, in hexadecimal of one case.
 _COUNTED = {

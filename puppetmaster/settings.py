@@ -4,8 +4,7 @@ The broker's address is read from the SDK's own variables (``BROKER_PORT_1883_TC
 ``BROKER_PORT_1883_TCP_PORT``), all other settings from ``PUPPETMASTER_<NAME>``. Settings that the environment
 does not have are read from ``puppetmaster.json`` in the data directory, under the names that GET
 /system/puppetmaster shows. Without that file ``puppetmaster.json.factory`` is read, which every Sanji bundle
-ships. ``PUPPETMASTER_SETTINGS`` names
-another file in place of both, as the Debian package does.
+ships. ``PUPPETMASTER_SETTINGS`` names another file in place of both, as the Debian package does.
 """
 
 import difflib
@@ -36,6 +35,8 @@ SWITCH = ("on", "off")
 #: What a process does.
 ROLES = ALL, API, DISPATCHER = ("all", "api", "dispatcher")
 LOG_LEVELS = ("debug", "info", "warning", "error")
+#: Setting -> the words that it may be; in any letter case, except those of ``route``.
+CHOICES = {"log_level": LOG_LEVELS, "log_events": SWITCH, "standby": SWITCH, "role": ROLES, "route": ROUTES}
 
 
 def _knob(
@@ -112,13 +113,13 @@ class Settings:
     )
     booting_s: float = _knob(
         120.0,
-        "so long after the start of the machine gateways that are not registered yet are waited for",
+        "how long after the start of the machine gateways are waited for that are not registered yet",
         low=0,
         high=3600,
     )
     registering_s: float = _knob(
         120.0,
-        "so long after a restart of the controller gateways that are not registered yet are waited for",
+        "how long after a restart of the controller gateways are waited for that are not registered yet",
         low=0,
         high=3600,
     )
@@ -169,7 +170,8 @@ class Settings:
     )
     tokens: str = _knob("", "a file with named tokens for HTTP clients: a line each, NAME ROLE SHA256")
     log_events: str = _knob(
-        "off", "whether what happens to jobs is in the log too, as a line of JSON for each event: on, off"
+        "off",
+        "whether what happens to jobs, and who labels gateways, is in the log too, as lines of JSON: on, off",
     )
     webhooks: str = _knob(
         "", "a file with the webhooks that are told when a job ends or a gate closes: JSON, name, url, secret"
@@ -208,16 +210,14 @@ class Settings:
         named = environ.get(FILE_VARIABLE, "").strip()
         file = Path(named) if named else _file_in(data_dir)
         settings = cls(**{**defaults, **_from_file(file), **given})
-        words = {"log_level": LOG_LEVELS, "log_events": SWITCH, "standby": SWITCH, "route": ROUTES}
-        words["role"] = ROLES
-        lower = {name: getattr(settings, name).lower() for name in words if name != "route"}
+        lower = {name: getattr(settings, name).lower() for name in CHOICES if name != "route"}
         settings = replace(settings, **lower)
-        for name, known in words.items():
+        for name, known in CHOICES.items():
             if (value := getattr(settings, name)) not in known:
                 raise SettingsError(
                     f"PUPPETMASTER_{name.upper()}: expected one of {', '.join(known)}, got '{value}'."
                 )
-        _ = settings.presence_topics, settings.offline  # raise
+        _ = settings.presence_topics, settings.offline  # raises, if they are wrong
         return settings
 
     @property

@@ -30,6 +30,9 @@ class Registered(Protocol):
     def register_again(self, asked_s: float) -> None:
         """Register again, because the controller did not know us at ``asked_s``. Must not block."""
 
+    def leave(self) -> None:
+        """Delete the registration, for good."""
+
     def why_not_registered(self) -> str | None:
         """Why requests do not reach us, as a sentence; None: they do, or the reason is not known."""
 

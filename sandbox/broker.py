@@ -1,6 +1,7 @@
 """An MQTT broker on 127.0.0.1: mosquitto when installed, else amqtt, with the configuration this work wants.
 
-``python -m sandbox.broker [--kind mosquitto|amqtt] [--port N]`` runs one in the foreground.
+``python -m sandbox.broker [--kind mosquitto|amqtt|rabbitmq] [--port N]`` runs one in the foreground.
+``SANDBOX_BROKER=rabbitmq`` takes RabbitMQ wherever no kind is named.
 """
 
 import argparse
@@ -14,14 +15,21 @@ import socket
 import tempfile
 import time
 from pathlib import Path
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import Literal, Self, cast, get_args
 
-from sandbox.process import Process, ProcessError, free_port
+from sandbox import rabbitmq
+from sandbox.process import Process, ProcessError, Started, free_port
 
-Kind = Literal["mosquitto", "amqtt"]
+Kind = Literal["mosquitto", "amqtt", "rabbitmq"]
 HOST = "127.0.0.1"
-CURES = {"mosquitto": "apt install mosquitto", "amqtt": "pip install -r sandbox/requirements.txt"}
+CURES = {
+    "mosquitto": "apt install mosquitto",
+    "amqtt": "pip install -r sandbox/requirements.txt",
+    "rabbitmq": "apt install rabbitmq-server",
+}
+
+START_S = 15.0
 
 # Why: without the first each request that is alone on the bus waits 44 ms or more for a delayed
 # acknowledgement; with the default limits mosquitto 2.0.11 drops what a receiver is more than about 1,000
@@ -33,17 +41,17 @@ max_queued_messages 0
 """
 
 
-class Broker:
+class Broker(Started):
     """A broker as a child process, on a port that stays the same over restarts.
 
     Args:
-        kind: "mosquitto" or "amqtt"; None takes mosquitto when it is installed, else amqtt.
+        kind: "mosquitto", "amqtt" or "rabbitmq"; None takes mosquitto when it is installed, else amqtt.
         port: None takes a free one.
         tuned: False gives a mosquitto with nothing set but its listener, anonymous clients and no files: it
-            behaves as an untouched installation does. amqtt knows none of these settings.
-        config: more lines for mosquitto.conf, such as a bridge; for mosquitto only.
+            behaves as an untouched installation does. So it is with rabbitmq. amqtt knows none of these.
+        config: more lines for mosquitto.conf, such as a bridge, or for rabbitmq.conf.
 
-    Both kinds keep the session of a client that connected with clean_session=False, its subscriptions and the
+    All kinds keep the session of a client that connected with clean_session=False, its subscriptions and the
     QoS 1 and 2 messages that arrive while it is away, in memory: for as long as the broker lives.
 
     Raises:
@@ -55,19 +63,22 @@ class Broker:
     def __init__(
         self, kind: Kind | None = None, port: int | None = None, *, tuned: bool = True, config: str = ""
     ) -> None:
-        self.kind: Kind = kind or ("mosquitto" if self.available("mosquitto") else "amqtt")
+        self.kind: Kind = kind or default()
         if not self.available(self.kind):
             raise ProcessError(f"expected {self.kind} to be installed, it is not; {CURES[self.kind]}")
         self.port = port or free_port()
         self.tuned = tuned
         self.config = config
         self._process: Process | None = None
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
 
     @staticmethod
     def available(kind: Kind) -> bool:
         """Return whether this kind of broker is installed."""
         if kind == "mosquitto":
             return _mosquitto() is not None
+        if kind == "rabbitmq":
+            return rabbitmq.program() is not None
         return importlib.util.find_spec("amqtt") is not None
 
     @property
@@ -77,7 +88,7 @@ class Broker:
             raise ProcessError("the broker was never started; call start() first")
         return self._process
 
-    def start(self, timeout_s: float = 15) -> Self:
+    def start(self, timeout_s: float | None = None) -> Self:
         """Start the broker and return once it accepts a TCP connection.
 
         Raises:
@@ -87,27 +98,32 @@ class Broker:
             raise ProcessError(f"the broker runs already on port {self.port}; stop() it first")
         if self._accepts():
             raise ProcessError(f"expected port {self.port} to be free, it is in use; choose another one")
-        deadline = time.monotonic() + timeout_s
-        with tempfile.TemporaryDirectory(
-            prefix="sandbox-broker-"
-        ) as folder:  # read at the start, then not again
-            self._process = self._new_process(Path(folder))
-            self._process.start(timeout_s)
-            while not self._accepts():
-                if not self._process.running or time.monotonic() > deadline:
-                    self._process.kill()
-                    last = "\n  ".join(self._process.output()[-15:])
-                    raise ProcessError(
-                        f"expected {self.kind} to listen on {self.host}:{self.port} within {timeout_s:g} s, "
-                        f"it does not; its last lines were:\n  {last}"
-                    )
-                time.sleep(0.01)
+        limit_s = timeout_s or (rabbitmq.START_S if self.kind == "rabbitmq" else START_S)
+        deadline = time.monotonic() + limit_s
+        self._forget()
+        self._folder = tempfile.TemporaryDirectory(prefix="sandbox-broker-", ignore_cleanup_errors=True)
+        self._process = self._new_process(Path(self._folder.name))
+        self._process.start(limit_s)
+        while not self._accepts():
+            if not self._process.running or time.monotonic() > deadline:
+                self._process.kill()
+                last = "\n  ".join(self._process.output()[-15:])
+                raise ProcessError(
+                    f"expected {self.kind} to listen on {self.host}:{self.port} within {limit_s:g} s, "
+                    f"it does not; its last lines were:\n  {last}"
+                )
+            time.sleep(0.01)
         return self
 
     def stop(self) -> None:
         """End the broker in good order; its sessions are forgotten. Stopping a stopped one is no error."""
         if self._process is not None:
             self._process.terminate()
+        self._forget()
+
+    def _forget(self) -> None:
+        if self._folder is not None:
+            self._folder.cleanup()
 
     def kill(self) -> None:
         """End the broker as a power cut would (SIGKILL)."""
@@ -126,14 +142,6 @@ class Broker:
         """Let a paused broker run on."""
         self.process.resume()
 
-    def __enter__(self) -> Self:
-        return self.start()
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
-
     def _accepts(self) -> bool:
         try:
             socket.create_connection((self.host, self.port), timeout=1).close()
@@ -142,10 +150,12 @@ class Broker:
         return True
 
     def _new_process(self, folder: Path) -> Process:
-        """Return the child to start; a configuration file goes into `folder`."""
+        """Return the child to start; what it has on disk goes into `folder`."""
         if self.kind == "amqtt":
             options = ("--kind", "amqtt", "--port", self.port)
             return Process.module("amqtt", "sandbox.broker", *options, ready="broker ready")
+        if self.kind == "rabbitmq":
+            return rabbitmq.process(self.port, folder, tuned=self.tuned, config=self.config)
         lines = f"listener {self.port} {self.host}\nallow_anonymous true\npersistence false\n"
         if os.geteuid() == 0:
             # Changing to another user, as mosquitto does by default, makes Linux forget that it dies with us.
@@ -153,6 +163,13 @@ class Broker:
         config = folder / "mosquitto.conf"
         config.write_text(lines + (TUNING if self.tuned else "") + self.config)
         return Process("mosquitto", [_mosquitto() or "mosquitto", "-c", str(config)])
+
+
+def default() -> Kind:
+    """The kind that is taken when none is named."""
+    if os.environ.get("SANDBOX_BROKER") == "rabbitmq":
+        return "rabbitmq"
+    return "mosquitto" if Broker.available("mosquitto") else "amqtt"
 
 
 def _mosquitto() -> str | None:
@@ -183,19 +200,19 @@ async def _serve_amqtt(port: int) -> None:
         await asyncio.wait_for(server.shutdown(), 1)
 
 
-def _serve_mosquitto(port: int, *, tuned: bool) -> None:
-    """Run mosquitto as a child until SIGINT, SIGTERM or its end."""
+def _serve_child(kind: Kind, port: int, *, tuned: bool) -> None:
+    """Run a broker that is a program as a child until SIGINT, SIGTERM or its end."""
 
     def stop(_number: int, _frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
     signal.signal(signal.SIGTERM, stop)
     try:
-        with Broker("mosquitto", port, tuned=tuned) as broker:
+        with Broker(kind, port, tuned=tuned) as broker:
             _say_ready(broker.kind, broker.port)
             broker.process.wait()
             raise SystemExit(
-                "\n".join(["mosquitto ended by itself; its last lines were:", *broker.process.output()])
+                "\n".join([f"{kind} ended by itself; its last lines were:", *broker.process.output()])
             )
     except KeyboardInterrupt:
         pass
@@ -215,16 +232,16 @@ def main() -> None:
     )
     parser.add_argument("--port", type=int, default=1883, help="default: 1883")
     parser.add_argument(
-        "--default", action="store_true", help="leave mosquitto as an untouched installation has it"
+        "--default", action="store_true", help="leave the broker as an untouched installation has it"
     )
     options = parser.parse_args()
-    kind = cast(Kind, options.kind or ("mosquitto" if Broker.available("mosquitto") else "amqtt"))
+    kind = cast(Kind, options.kind or default())
     if not Broker.available(kind):
         parser.error(f"the broker {kind} is not installed")
     if kind == "amqtt":
         asyncio.run(_serve_amqtt(options.port))
     else:
-        _serve_mosquitto(options.port, tuned=not options.default)
+        _serve_child(kind, options.port, tuned=not options.default)
 
 
 if __name__ == "__main__":

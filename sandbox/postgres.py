@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Self
 from urllib.parse import quote
 
-from sandbox.process import Process, ProcessError
+from sandbox.process import Process, ProcessError, Started
 
 USER = "puppetmaster"
 CURE = "apt install postgresql"
@@ -26,7 +26,7 @@ def program(name: str) -> str | None:
     return str(found[-1]) if found else shutil.which(name)
 
 
-class Cluster:
+class Cluster(Started):
     """A cluster as a child process. As root it runs as ``nobody``, because PostgreSQL refuses root.
 
     Args:
@@ -82,13 +82,10 @@ class Cluster:
         argv = ["psql", "-XAtq", "-v", "ON_ERROR_STOP=1", "-c", sql, self.url(database)]
         return subprocess.run(argv, check=True, capture_output=True, text=True).stdout.strip()
 
-    def __enter__(self) -> Self:
-        return self.start()
-
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.stop()
+        super().__exit__(kind, error, trace)
         self._folder.cleanup()
 
 

@@ -122,7 +122,7 @@ class Process:
             self._lines.clear()
             self._ended = False
         launcher = [sys.executable, "-I", "-S", "-c", _LAUNCHER, str(os.getpid())]
-        self._child = _spawner.submit(
+        child = _spawner.submit(
             subprocess.Popen,
             [*launcher, *self.argv],
             env={**os.environ, **self.env},
@@ -134,10 +134,9 @@ class Process:
             errors="replace",
             start_new_session=True,
         ).result()
-        self._reader = threading.Thread(
-            target=self._read, args=(self._child,), name=f"{self.name}-output", daemon=True
-        )
-        self._reader.start()
+        reader = threading.Thread(target=self._read, args=(child,), name=f"{self.name}-output", daemon=True)
+        reader.start()
+        self._child, self._reader = child, reader  # from here on another thread may end it
         if self.ready is not None:
             try:
                 self.wait_for(self.ready, timeout_s)
@@ -265,19 +264,16 @@ class Process:
         return f"{sentence}; its last lines were:\n  {last}"
 
 
-class Parts:
-    """What is made of several parts: ``with`` starts them, and ends every one that still runs."""
-
-    def __init__(self) -> None:
-        self._parts = ExitStack()
+class Started:
+    """What ``with`` starts, and stops at its end."""
 
     def start(self) -> Self:
-        """Start every part and wait until it is ready."""
+        """Start it and wait until it is ready."""
         raise NotImplementedError
 
     def stop(self) -> None:
-        """End every part that still runs."""
-        self._parts.close()
+        """End it."""
+        raise NotImplementedError
 
     def __enter__(self) -> Self:
         return self.start()
@@ -286,3 +282,14 @@ class Parts:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
+
+
+class Parts(Started):
+    """What is made of several parts: ``with`` starts them, and ends every one that still runs."""
+
+    def __init__(self) -> None:
+        self._parts = ExitStack()
+
+    def stop(self) -> None:
+        """End every part that still runs."""
+        self._parts.close()

@@ -7,6 +7,7 @@
                ``DIED`` in place of the id when the fault comes
 ``SWEEP``      how many requests of a removed job go at once, in place of the store's own number
 ``BUNDLE_TTL`` seconds in place of bundle.json's ttl, so that who dies inside a POST is soon free again
+``EVERY_S``    schedules start every so many seconds, see ``tests.torture.starts``
 ``KEEPALIVE``  seconds in place of the bus connection's keepalive, so that a hung broker is soon noticed
 
 The product itself knows nothing of this: its seams are wrapped from outside.
@@ -36,6 +37,7 @@ from puppetmaster.store.sqlite import store
 from puppetmaster.store.sqlite.documents import SqliteStorage
 from puppetmaster.store.sqlite.store import SqliteStore
 from sandbox.process import PROJECT
+from tests.torture import starts
 
 #: Longer than a checkpoint of these small files takes: the kill falls into it or just after.
 CHECKPOINT_S = 0.004
@@ -187,6 +189,7 @@ def main() -> None:
         keep_journal(path)
     if fault := os.environ.get("FAULT"):
         arm(fault)
+    starts.install()
     if seconds := os.environ.get("KEEPALIVE"):
         connection.KEEPALIVE_S = int(seconds)
     if part := os.environ.get("SWEEP"):

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from tests.torture.verdict import Verdict
 from tests.torture.workload import Workload
-from tests.torture.world import World
+from tests.torture.world import UNTOLD, World
 
 KEPT_JOBS = 60
 FAULT_EVERY_S = 15.0
@@ -147,7 +147,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1, help="(%(default)s)")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="soak-") as directory:
-        world = World(Path(directory), options.seed, proxied=True)
+        world = World(Path(directory), options.seed, proxied=True, conditions=UNTOLD)
         try:
             faults = run(world, options.minutes, options.seed)
         finally:

@@ -32,6 +32,9 @@ class Bundle:
     def register_again(self, asked_s: float) -> None:
         pass
 
+    def leave(self) -> None:
+        pass
+
     def twin(self) -> str | None:
         return None
 

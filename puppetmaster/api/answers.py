@@ -418,6 +418,18 @@ GATEWAY = (
         ),
     ),
     _field(
+        "files",
+        "Files of the settings that are read again when they have changed: `tokens`, `webhooks`",
+        _OBJECT,
+        _field(
+            "reason",
+            "Why what it says now does not hold, but what it said before",
+            _TEXT,
+            null="it holds",
+        ),
+        many=Many.MAP,
+    ),
+    _field(
         "webhooks",
         "The webhooks of the settings, by name",
         _OBJECT,

@@ -45,8 +45,7 @@ def parse_job(
     """
     if isinstance(body, dict) and "batch" not in body and ("destinations" in body or "message" in body):
         return _parse_compat(body, "destinations", max_requests, capacity)
-    _check_object(body)
-    faults = fields.faults(fields.JOB, body)
+    faults = fields.body_faults(fields.JOB, body)
     if ("batch" in body) == (body.get("rerun") is not None):
         faults.add("batch", "expected either a batch or rerun")
     if body.get("gate") is not None and body.get("waves") is None:
@@ -90,8 +89,7 @@ def parse_template(
         Invalid: the body has faults.
         TooLarge: its job has too many requests, or is too large to be kept.
     """
-    _check_object(body)
-    faults = fields.faults(fields.TEMPLATE if new else fields.TEMPLATE_CHANGE, body)
+    faults = fields.body_faults(fields.TEMPLATE if new else fields.TEMPLATE_CHANGE, body)
     job, schedule = body.get("job"), body.get("schedule")
     if isinstance(job, dict):
         _check_kept(job, faults, lambda kept: parse_job(kept, max_requests, capacity, hooks))
@@ -140,8 +138,7 @@ def parse_start(
         Invalid: the body, or what comes of both, has faults.
         TooLarge: the job has too many requests.
     """
-    _check_object(body)
-    faults = fields.faults(fields.START, body)
+    faults = fields.body_faults(fields.START, body)
     try:
         spec = parse_job({**kept, **body}, max_requests, capacity, hooks)
     except Invalid as error:
@@ -167,8 +164,7 @@ def parse_request(body: Any, max_requests: int, capacity: Capacity = DEFAULT_CAP
 
 
 def _parse_compat(body: Any, where: str, max_requests: int, capacity: Capacity) -> JobSpec:
-    _check_object(body)
-    faults = fields.faults(fields.REQUEST if where == "destination" else fields.JOB_COMPAT, body)
+    faults = fields.body_faults(fields.REQUEST if where == "destination" else fields.JOB_COMPAT, body)
     destinations = _compat_destinations(body, where, faults)
     items = []
     if isinstance(message := body.get("message"), dict):
@@ -376,8 +372,3 @@ def _checked(names: list[Any], place: Callable[[int], str], faults: Faults) -> t
         else:
             first[name] = index
     return tuple(first)
-
-
-def _check_object(body: Any) -> None:
-    if not isinstance(body, dict):
-        raise Invalid([Fault("", f"expected an object as the body, got {kind(body)}")])

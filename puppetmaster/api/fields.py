@@ -15,7 +15,7 @@ import voluptuous as vol
 
 from puppetmaster.api import kinds
 from puppetmaster.api.kinds import Kind, Validator
-from puppetmaster.errors import FAULTS_SHOWN, Fault, Faults
+from puppetmaster.errors import FAULTS_SHOWN, Fault, Faults, Invalid
 from puppetmaster.model import policy
 from puppetmaster.model.template import Missed, Overlap
 
@@ -477,15 +477,15 @@ CHANGED_TEMPLATE = (
     _TEMPLATE_DRY_RUN,
 )
 
-JOB, ITEM, MESSAGE, COMPAT_MESSAGE, CONTROL = (
-    vol.Schema(_checks(some)) for some in (NEW_JOB, ITEM_FIELDS, _MESSAGE, _COMPAT_MESSAGE, CONTROL_FIELDS)
+JOB, ITEM, CONTROL = schema(NEW_JOB), schema(ITEM_FIELDS), schema(CONTROL_FIELDS)
+TEMPLATE, TEMPLATE_CHANGE, START = schema(NEW_TEMPLATE), schema(CHANGED_TEMPLATE), schema(START_FIELDS)
+GATEWAY, NAMED_GATEWAY = schema(GATEWAY_FIELDS), schema(NAMED_GATEWAY_FIELDS)
+#: Of the earlier puppetmaster. ``api.bodies`` looks at the destinations, and at the message by itself.
+JOB_COMPAT, REQUEST = (
+    schema((Field(name=where, kind=kinds.ANY, required=True), *_COMPAT))
+    for where in ("destinations", "destination")
 )
-JOB_COMPAT = vol.Schema({vol.Required("destinations"): kinds.ANY.check, **_checks(_COMPAT)})
-TEMPLATE, TEMPLATE_CHANGE, START = (
-    vol.Schema(_checks(some)) for some in (NEW_TEMPLATE, CHANGED_TEMPLATE, START_FIELDS)
-)
-GATEWAY, NAMED_GATEWAY = vol.Schema(_checks(GATEWAY_FIELDS)), vol.Schema(_checks(NAMED_GATEWAY_FIELDS))
-REQUEST = vol.Schema({vol.Required("destination"): kinds.ANY.check, **_checks(_COMPAT)})
+COMPAT_MESSAGE = schema(_COMPAT_MESSAGE)
 
 
 #: The names of all properties.
@@ -507,6 +507,13 @@ def plain(value: Any) -> Any:
     if isinstance(value, list):
         return [plain(child) for child in value]
     return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def body_faults(schema: vol.Schema, body: Any) -> Faults:
+    """All faults of a body. Raises Invalid: it is no object."""
+    if not isinstance(body, dict):
+        raise Invalid([Fault("", f"expected an object as the body, got {kinds.kind(body)}")])
+    return faults(schema, body)
 
 
 def faults(

@@ -1,6 +1,5 @@
 """Names, labels and selectors of gateways in bodies and queries, checked as a whole."""
 
-import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -9,6 +8,7 @@ from puppetmaster.api.kinds import kind, quoted
 from puppetmaster.errors import Fault, Faults, Invalid, TooLarge
 from puppetmaster.model.gateway import Put, Sought, Target, is_name
 from puppetmaster.model.selector import key_fault, parse, value_fault
+from puppetmaster.ranges import LIKE_A_RANGE
 
 #: The value of ``registered`` that stands for null.
 UNKNOWN = "unknown"
@@ -18,8 +18,6 @@ REGISTERED: Mapping[str, bool | None] = {"true": True, "false": False, UNKNOWN: 
 MOST_CHECKED, CHECK_TIMEOUT_S = 1000, 2.0
 #: Most names of gateways that are not registered in a plan.
 MOST_NAMED = 100
-#: Of names, as ``ranges`` has it. Who writes it into a pattern would get far fewer gateways than meant.
-_RANGE = re.compile(r"\[([0-9A-Za-z]{2,}-[0-9A-Za-z]+|[0-9A-Za-z]+-[0-9A-Za-z]{2,})\]")
 
 
 def name_fault(name: Any) -> str | None:
@@ -34,9 +32,7 @@ def name_fault(name: Any) -> str | None:
 
 def parse_put(name: str, body: Any) -> Put:
     """The gateway that a body of PUT /gateways/:name puts. Raises Invalid."""
-    if not isinstance(body, dict):
-        raise Invalid([Fault("", f"expected an object as the body, got {kind(body)}")])
-    faults = fields.faults(fields.GATEWAY, body)
+    faults = fields.body_faults(fields.GATEWAY, body)
     if (wrong := name_fault(name)) is not None:
         faults.add("name", wrong)
     put = _put(name, body, "", faults)
@@ -110,7 +106,8 @@ def selector_fault(text: Any) -> str | None:
 
 def pattern_fault(text: Any) -> str | None:
     """What is wrong with a pattern for names, as a sentence; None: nothing is."""
-    if isinstance(text, str) and (found := _RANGE.search(text)) is not None:
+    # Who writes a range into a pattern would get far fewer gateways than meant.
+    if isinstance(text, str) and (found := LIKE_A_RANGE.search(text)) is not None:
         return f"expected no range, for [..] is one character in a pattern, got {quoted(found[0])}"
     if isinstance(text, str) and 0 < len(text) <= kinds.NAME_LIMIT:
         return None

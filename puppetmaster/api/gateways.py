@@ -83,7 +83,7 @@ class Gateways:
         if "registered" in where:
             said = self._said()
             names = [name for name in names if fits(said.of(name).registered)]
-        page = names[asked.offset : None if asked.limit is None else asked.offset + asked.limit]
+        page = asked.page(names)
         if asked.check:
             self._ask(page[: fleet.MOST_CHECKED])
         return Chunks(len(names), page, read)
@@ -148,13 +148,13 @@ class Gateways:
 
         return find
 
-    def put(self, name: str, body: Any) -> dict[str, Any]:
+    def put(self, name: str, body: Any, by: str) -> dict[str, Any]:
         """PUT /gateways/:name: the gateway after that, which is on disk. Raises Invalid, Unavailable."""
         put = fleet.parse_put(name, body)
-        self._dispatcher.call(lambda engine: engine.put_gateways([put]), CHANGE_TIMEOUT_S)
+        self._dispatcher.call(lambda engine: engine.put_gateways([put], by), CHANGE_TIMEOUT_S)
         return self.gateway(name)
 
-    def put_all(self, body: Any) -> dict[str, Any]:
+    def put_all(self, body: Any, by: str) -> dict[str, Any]:
         """POST /gateways: how many were put, and how many of them are new. All of it is on disk.
 
         Raises:
@@ -166,7 +166,7 @@ class Gateways:
         created = 0
         for at in range(0, len(puts), PART):
             try:
-                created += self._put_part(puts[at : at + PART])
+                created += self._put_part(puts[at : at + PART], by)
             except (Unavailable, StoreError) as error:
                 said = (
                     f"{error.message} {at} of {len(puts)} gateways are put for certain: put them all again."
@@ -174,12 +174,12 @@ class Gateways:
                 raise type(error)(said) from error
         return {"put": len(puts), "created": created}
 
-    def _put_part(self, puts: Sequence[Put]) -> int:
-        return self._dispatcher.call(lambda engine: engine.put_gateways(puts), CHANGE_TIMEOUT_S)
+    def _put_part(self, puts: Sequence[Put], by: str) -> int:
+        return self._dispatcher.call(lambda engine: engine.put_gateways(puts, by), CHANGE_TIMEOUT_S)
 
-    def forget(self, name: str) -> dict[str, Any]:
+    def forget(self, name: str, by: str) -> dict[str, Any]:
         """DELETE /gateways/:name: the gateway as it last was. Raises NotFound, Unavailable."""
-        gateway = self._dispatcher.call(lambda engine: engine.forget_gateway(name), CHANGE_TIMEOUT_S)
+        gateway = self._dispatcher.call(lambda engine: engine.forget_gateway(name, by), CHANGE_TIMEOUT_S)
         with self._store.reading() as reader:
             return self._views(reader, [gateway])[0]
 

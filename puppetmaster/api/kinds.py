@@ -423,14 +423,15 @@ def kind(value: Any) -> str:
 
 def shown(value: Any) -> str:
     """``value`` as a fault shows it."""
-    if isinstance(value, str):
-        return quoted(value)
-    if isinstance(value, (dict, list)) or value is None or isinstance(value, bool):
-        return (
-            "an empty list"
-            if value == []
-            else kind(value)
-            if not isinstance(value, bool)
-            else json.dumps(value)
-        )
-    return f"{value:g}" if isinstance(value, float) else str(value)[:40]
+    match value:
+        case str():
+            return quoted(value)
+        case bool():
+            return json.dumps(value)
+        case float():
+            return f"{value:g}"
+        case []:
+            return "an empty list"
+        case None | dict() | list():
+            return kind(value)
+    return str(value)[:40]

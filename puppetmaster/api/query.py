@@ -1,4 +1,7 @@
-"""The query string of a GET: paging, filters, flags. All its faults are reported at once."""
+"""What a URL asks for: the id in its path, and paging, filters and flags in its query string.
+
+All faults of a query are reported at once.
+"""
 
 import difflib
 from collections.abc import Callable, Mapping, Sequence
@@ -8,7 +11,7 @@ from typing import Any, NamedTuple
 from urllib.parse import parse_qs
 
 from puppetmaster.api import fleet, kinds
-from puppetmaster.errors import Fault, Faults
+from puppetmaster.errors import Fault, Faults, NotFound
 from puppetmaster.model.job import JobStatus
 from puppetmaster.model.request import RequestStatus
 
@@ -93,6 +96,17 @@ class Query:
     diff: bool = False
     check: bool = False
     where: Mapping[str, str | bool | int | Sequence[str]] = field(default_factory=dict)
+
+    def page(self, rows: Sequence[Any]) -> Sequence[Any]:
+        """Those of all rows that are on the page."""
+        return rows[self.offset : None if self.limit is None else self.offset + self.limit]
+
+
+def number_of(id_: str, what: str) -> int:
+    """The number that the id in a path is. Raises NotFound: it is none, so no ``what`` (a job) has it."""
+    if id_.isascii() and id_.isdigit() and len(id_) < 19:
+        return int(id_)
+    raise NotFound(f"There is no {what} '{id_[:80]}': ids are whole numbers.")
 
 
 def parameters(querystring: str | None) -> dict[str, Any]:

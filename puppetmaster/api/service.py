@@ -12,11 +12,10 @@ from itertools import islice, pairwise
 from typing import Any
 
 from puppetmaster.api import bodies, fields, outlook, results
-from puppetmaster.api.gateways import CHANGE_TIMEOUT_S, Gateways, Registration
-from puppetmaster.api.gateways import LOOK_TIMEOUT_S as LOOK_TIMEOUT_S  # for those who know the service only
+from puppetmaster.api.gateways import CHANGE_TIMEOUT_S, LOOK_TIMEOUT_S, Gateways, Registration
 from puppetmaster.api.pages import PART, PART_BYTES, Chunks, Full, Part, whole
 from puppetmaster.api.pages import ids as listed
-from puppetmaster.api.query import Query
+from puppetmaster.api.query import Query, number_of
 from puppetmaster.api.templates import Templates
 from puppetmaster.bus.limit import Limit
 from puppetmaster.clock import iso
@@ -52,8 +51,8 @@ class Service:
         self._dispatcher = dispatcher
         self.gateways = Gateways(store, dispatcher)
         self._limit = limit or Limit(settings.broker_limit_bytes)
-        #: The names of the webhooks of the settings.
-        self.hooks: Collection[str] = ()
+        #: Gives the names of the webhooks of the settings.
+        self.hooks: Callable[[], Collection[str]] = tuple
         self.templates = Templates(settings, store, dispatcher, self._limit)
 
     @property
@@ -73,14 +72,14 @@ class Service:
             Conflict: the key belongs to another body, or nothing is to be run again.
             Unavailable, StoreError: it was not created, or that is not known: the message says which.
         """
-        spec = bodies.parse_job(body, self._settings.max_requests, self._limit.capacity, self.hooks)
+        spec = bodies.parse_job(body, self._settings.max_requests, self._limit.capacity, self.hooks())
         return self._found_or_created(replace(spec, created_by=by), Engine.create)
 
     def start_template(self, template_id: str, body: Any, by: str | None = None) -> dict[str, Any]:
         """POST /templates/:id/jobs: as ``create_job``, for the job of a template with what ``body`` says."""
         template = self.templates.find(template_id)
         spec = bodies.parse_start(
-            template.job, body, self._settings.max_requests, self._limit.capacity, self.hooks
+            template.job, body, self._settings.max_requests, self._limit.capacity, self.hooks()
         )
         return self._found_or_created(
             replace(spec, template=template.id, created_by=by),
@@ -148,13 +147,13 @@ class Service:
 
         with self._store.reading() as reader:
             ids = reader.job_ids(asked.where)
-        return Chunks(len(ids), _page(ids, asked), read)
+        return Chunks(len(ids), asked.page(ids), read)
 
     def job(self, job_id: str, asked: Query) -> dict[str, Any]:
         """GET /jobs/:id. Raises NotFound."""
         with self._store.reading() as reader:
             job = _found_job(reader, job_id)
-            ids = _page(job.request_ids, asked)
+            ids = asked.page(job.request_ids)
             rows = self._requests_of(job, ids)
             if len(ids) <= PART and asked.collection is not False:  # few enough to be read with their job
                 views, taken = self._some_views(reader, ids)
@@ -179,7 +178,7 @@ class Service:
         def read(places: Sequence[int]) -> Part:
             return Part([events[place].view() for place in places], len(places))
 
-        return Chunks(len(events), _page(range(len(events)), asked), read)
+        return Chunks(len(events), asked.page(range(len(events))), read)
 
     def results(self, job_id: str, asked: Query) -> Chunks:
         """GET /jobs/:id/results: groups of equal results, the largest first. Raises NotFound."""
@@ -206,12 +205,12 @@ class Service:
             shown = results.view(group, first, full=bool(asked.collection), beside=beside, item=item)
             return Part([shown], 1)
 
-        return Chunks(len(ordered), _page(range(len(ordered)), asked), read)
+        return Chunks(len(ordered), asked.page(range(len(ordered))), read)
 
     def control_job(self, job_id: str, body: Any, by: str = ITSELF) -> dict[str, Any]:
         """PUT /jobs/:id, as ``by`` asks. Raises Invalid, NotFound, Conflict, Unavailable."""
         wanted, force = _control(body)
-        number = _number(job_id, "job")
+        number = number_of(job_id, "job")
         job = self._dispatcher.call(
             lambda engine: engine.control(number, wanted, force=force, by=by), CHANGE_TIMEOUT_S
         )
@@ -219,7 +218,7 @@ class Service:
 
     def delete_job(self, job_id: str, by: str = ITSELF) -> dict[str, Any]:
         """DELETE /jobs/:id, as ``by`` asks: the job as it last was. Raises NotFound, Unavailable."""
-        number = _number(job_id, "job")
+        number = number_of(job_id, "job")
         return _with_ids(self._dispatcher.call(lambda engine: engine.delete(number, by), CHANGE_TIMEOUT_S))
 
     # -- requests ---------------------------------------------------------------------------------
@@ -257,7 +256,7 @@ class Service:
     def request(self, request_id: str) -> dict[str, Any]:
         """GET /requests/:id. Raises NotFound."""
         with self._store.reading() as reader:
-            request = reader.request(_number(request_id, "request"))
+            request = reader.request(number_of(request_id, "request"))
             # A request without its job is being removed.
             views = []
             if request is not None:
@@ -348,26 +347,15 @@ def _parts(reader: Reader, ids: Sequence[int]) -> Iterator[list[Request]]:
         yield found
 
 
-def _page(ids: Sequence[int], asked: Query) -> Sequence[int]:
-    return ids[asked.offset : None if asked.limit is None else asked.offset + asked.limit]
-
-
 def _with_ids(job: Job) -> dict[str, Any]:
     return {**job.view(), "requests": list(job.request_ids)}
 
 
 def _found_job(reader: Reader, job_id: str) -> Job:
-    job = reader.job(_number(job_id, "job"))
+    job = reader.job(number_of(job_id, "job"))
     if job is None:
         raise NotFound(f"There is no job {job_id}: GET /jobs lists those there are.")
     return job
-
-
-def _number(text: str, what: str) -> int:
-    """The id in a path; one that cannot be an id is one that nothing has. Raises NotFound."""
-    if text.isascii() and text.isdigit() and len(text) < 19:
-        return int(text)
-    raise NotFound(f"There is no {what} '{text[:80]}': ids are whole numbers.")
 
 
 def _control(body: Any) -> tuple[JobStatus, bool]:

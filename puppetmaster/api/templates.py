@@ -7,7 +7,7 @@ from typing import Any
 from puppetmaster.api import bodies, outlook
 from puppetmaster.api.gateways import CHANGE_TIMEOUT_S
 from puppetmaster.api.pages import Chunks, Part
-from puppetmaster.api.query import Query
+from puppetmaster.api.query import Query, number_of
 from puppetmaster.bus.limit import Limit
 from puppetmaster.clock import iso
 from puppetmaster.dispatcher import Decider
@@ -30,8 +30,8 @@ class Templates:
         self._store = store
         self._dispatcher = dispatcher
         self._limit = limit
-        #: The names of the webhooks of the settings.
-        self.hooks: Collection[str] = ()
+        #: Gives the names of the webhooks of the settings.
+        self.hooks: Callable[[], Collection[str]] = tuple
 
     def kept(self, asked: Query) -> Chunks:
         """GET /templates, the oldest first."""
@@ -43,8 +43,7 @@ class Templates:
 
         with self._store.reading() as reader:
             ids = _ids(reader, asked.where)
-        end = None if asked.limit is None else asked.offset + asked.limit
-        return Chunks(len(ids), ids[asked.offset : end], read)
+        return Chunks(len(ids), asked.page(ids), read)
 
     def template(self, template_id: str) -> dict[str, Any]:
         """GET /templates/:id. Raises NotFound."""
@@ -52,7 +51,7 @@ class Templates:
 
     def find(self, template_id: str) -> Template:
         """The template of this id, as it is on disk. Raises NotFound."""
-        number = _number(template_id)
+        number = number_of(template_id, "template")
         with self._store.reading() as reader:
             found = reader.template(number)
         if found is None:
@@ -69,7 +68,7 @@ class Templates:
 
     def change(self, template_id: str, body: Any) -> dict[str, Any]:
         """PUT /templates/:id: the template after that. Raises as ``create``, and NotFound."""
-        number = _number(template_id)
+        number = number_of(template_id, "template")
         new = self._parsed(body, new=False)
         if body.get("dryRun"):
             return self._planned(new, self.find(template_id))
@@ -77,7 +76,7 @@ class Templates:
 
     def remove(self, template_id: str) -> dict[str, Any]:
         """DELETE /templates/:id: the template as it last was; its jobs stay. Raises NotFound, Unavailable."""
-        number = _number(template_id)
+        number = number_of(template_id, "template")
         return view(self._dispatcher.call(lambda engine: engine.remove_template(number), CHANGE_TIMEOUT_S))
 
     def specified(self, job: Mapping[str, Any], find: Callable[[Target], tuple[str, ...]]) -> JobSpec:
@@ -86,7 +85,7 @@ class Templates:
 
     def _parsed(self, body: Any, *, new: bool) -> NewTemplate:
         most, capacity = self._settings.max_requests, self._limit.capacity
-        return bodies.parse_template(body, most, capacity, self.hooks, new=new)
+        return bodies.parse_template(body, most, capacity, self.hooks(), new=new)
 
     def _planned(self, new: NewTemplate, known: Template) -> dict[str, Any]:
         """What a template would be. Raises Conflict: its name is taken."""
@@ -131,10 +130,3 @@ def _ids(reader: Reader, where: Mapping[str, Any]) -> Sequence[int]:
         return reader.template_ids()
     found = reader.template_named(where["name"])
     return [] if found is None else [found.id]
-
-
-def _number(text: str) -> int:
-    """The id in a path; one that cannot be an id is one that nothing has. Raises NotFound."""
-    if text.isascii() and text.isdigit() and len(text) < 19:
-        return int(text)
-    raise NotFound(f"There is no template '{text[:80]}': ids are whole numbers.")

@@ -25,12 +25,11 @@ from typing import Any, NamedTuple, Protocol
 
 from puppetmaster import jsoncodec
 from puppetmaster.bus.credentials import Complaints
-from puppetmaster.model.message import DEPENDENCY
+from puppetmaster.model.message import CONTROLLER_TOPIC, DEPENDENCY, REGISTRATION
 from puppetmaster.threads import Vital
 
 _logger = logging.getLogger("sanji.puppetmaster.bundle.registration")
 
-RESOURCE = "/controller/registration"
 ANSWER_S = 2.0  # how long the controller, or another process, is given to answer
 BACKOFF_S = (0.1, 0.2, 0.5, 1.0)  # pauses after failed tries; the last one is repeated
 PREDECESSOR_S = 0.5  # how long an earlier process of our own, which has probably ended, is given to answer
@@ -110,7 +109,7 @@ class Channel:
         }
         try:
             # QoS 0: never sent late, never twice
-            self._connection.publish(topic="/controller", qos=0, payload=message)
+            self._connection.publish(topic=CONTROLLER_TOPIC, qos=0, payload=message)
             return answer.result(timeout_s)
         except TimeoutError:
             raise Unanswered(f"no answer to {method} {resource} within {timeout_s:g} s") from None
@@ -320,21 +319,20 @@ class Registration:
         """
         if self._ours and not self._owned(profile["resources"][0]):
             self._ours = False
-            self._listener.forgotten(
-                self._registered_s
-            )  # now: once registered, nothing shows that it forgot us
+            # Now, because nothing shows that it forgot us once we are registered again.
+            self._listener.forgotten(self._registered_s)
         if self.adopts and self._own() in self._owned(profile["resources"][0]) and self._reached(profile):
             # A POST of a caller that was lost with the earlier process may have locked our resources:
             # then we cannot be registered anew before that is over, and need not be.
             self._ours = True
             return
-        answer = self._channel.call("post", RESOURCE, profile, ANSWER_S)
+        answer = self._channel.call("post", REGISTRATION, profile, ANSWER_S)
         if answer.get("code") == 403:  # the name is taken, or the id was in use, which does no harm here
             if self._reached(profile):
                 self._ours = True
                 return
             self._ask("delete", profile, ANSWER_S)
-            answer = self._channel.call("post", RESOURCE, profile, ANSWER_S)
+            answer = self._channel.call("post", REGISTRATION, profile, ANSWER_S)
         tunnel = _granted(answer, f"post of {profile['name']}").get("tunnel")
         if not isinstance(tunnel, str) or not tunnel:
             raise RegistrationError(f"expected a tunnel for {profile['name']}, got {tunnel!r}")
@@ -423,7 +421,7 @@ class Registration:
         Raises RegistrationError: no answer, or none with code 200. A later try may succeed after 423 (one of
         our resources is locked) and 403 (the id is in flight elsewhere; each try has an id of its own).
         """
-        answer = self._channel.call(method, RESOURCE, profile, timeout_s)
+        answer = self._channel.call(method, REGISTRATION, profile, timeout_s)
         return _granted(answer, f"{method} of {profile['name']}")
 
     def _succeed(self, generation: int) -> None:

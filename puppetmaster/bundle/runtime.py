@@ -29,6 +29,7 @@ from puppetmaster.bundle.signals import Signals, end_within
 from puppetmaster.bus.credentials import Complaints
 from puppetmaster.bus.limit import Limit
 from puppetmaster.errors import Invalid, PuppetmasterError, Unavailable
+from puppetmaster.model.message import CONTROLLER_TOPIC
 from puppetmaster.threads import Vital, ended, not_started
 
 _logger = logging.getLogger("sanji.puppetmaster.bundle.runtime")
@@ -314,7 +315,7 @@ class SteadySanji(sdk.Sanji):  # type: ignore[misc] # the SDK has no types
     def _send(self, payload: bytes, qos: int) -> None:
         """Send to the controller; neither waits nor raises."""
         with suppress(RuntimeError, OSError):  # the SDK's "No connection", and a connection that ends now
-            self._conn.publish(topic="/controller", qos=qos, payload=RawJSON(payload.decode("ascii")))
+            self._conn.publish(topic=CONTROLLER_TOPIC, qos=qos, payload=RawJSON(payload.decode("ascii")))
 
     # ---- start and stop -------------------------------------------------------------------------------
 
@@ -389,10 +390,14 @@ class SteadySanji(sdk.Sanji):  # type: ignore[misc] # the SDK has no types
                 before_stop()
             except Exception:
                 _logger.exception("before_stop() failed")
-        self.registration.stop(DEREGISTER_S)
+        self.leave()
         self._stop_threads()
         self.is_ready.clear()
         self._stopped.set()
+
+    def leave(self) -> None:
+        """Delete the registration, as far as that can be done in ``DEREGISTER_S``. May be called twice."""
+        self.registration.stop(DEREGISTER_S)
 
     def _stop_threads(self) -> None:
         deadline = time.monotonic() + JOIN_S

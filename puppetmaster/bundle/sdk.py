@@ -5,8 +5,6 @@ sanji 1.1.2 was written for Python 2.7. Importing this module makes it work on P
 modules import the SDK's names from here. ``docs/sdk.md`` lists each fault of the SDK and its cure.
 """
 
-import collections
-import collections.abc
 import inspect
 import logging
 import os
@@ -96,16 +94,14 @@ def _ready(
 
 
 def apply_shims() -> None:
-    """Restore what Python 3.10 and 3.11 removed and sanji and voluptuous 0.11.5 need; patch paho's select.
+    """Restore what Python 3.11 removed and sanji needs; patch paho's select. Calling it again does no harm.
 
-    Calling it again does no harm.
+    The package's ``__init__`` restores what voluptuous needs.
     """
     paho.select = SimpleNamespace(select=_ready)
     sanji.router.compile_resource = compile_resource  # Route.__init__ looks this global up
     if not hasattr(inspect, "getargspec"):
         inspect.getargspec = inspect.getfullargspec  # type: ignore[attr-defined]
-    if not hasattr(collections, "Mapping"):
-        collections.Mapping = collections.abc.Mapping  # type: ignore[attr-defined]
 
 
 apply_shims()

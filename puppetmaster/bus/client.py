@@ -36,6 +36,7 @@ from puppetmaster.model.message import (
     DEFAULT_CAPACITY,
     DEPENDENCY,
     MESSAGE_LIMIT_BYTES,
+    REGISTRATION,
     Capacity,
     Outgoing,
     Tried,
@@ -48,8 +49,6 @@ from puppetmaster.threads import Vital
 
 log = logging.getLogger("sanji.puppetmaster.bus.client")
 
-#: The controller's topic on which models ask to be registered. The client listens there to see who comes.
-REGISTRATION = "/controller/registration"
 #: The controller counts as gone after this number of probes in a row without an answer.
 MISSED_PROBES = 3
 #: When the controller has not answered over a connection for this time, the connection is made anew; then

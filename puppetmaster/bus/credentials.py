@@ -213,7 +213,7 @@ class Endings:
 
     def wait_s(self, first_s: float) -> float:
         """Seconds until the next connection: doubled each time, so that each client has some time in turn."""
-        return min(first_s * 2.0 ** min(max(0, self._in_a_row - 1), 20), REFUSED_S)
+        return min(first_s * 2.0 ** min(max(0, self._in_a_row - 1), _MOST_DOUBLINGS), REFUSED_S)
 
 
 class Attempts:

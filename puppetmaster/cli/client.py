@@ -4,7 +4,7 @@ import http.client
 import json
 import socket
 import ssl
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, NamedTuple
 from urllib.parse import quote, urlencode, urlsplit
@@ -17,6 +17,8 @@ DEFAULT_URL = "http://127.0.0.1:8700"
 TIMEOUT_S = 30.0
 #: How often a new job is posted when its answer is lost; its key makes it the same job each time.
 CREATE_ATTEMPTS = 3
+#: Rows of one question when all are wanted.
+PAGE = 500
 
 #: A property that each job, request, group of results, gateway, answer to a put, and event has.
 _JOB, _REQUEST, _GROUP, _GATEWAY, _PUT = "counts", "__request", "sample", "lastResult", "put"
@@ -65,6 +67,19 @@ class Refused(ClientError):
         if len(faults) != 1 or not faults[0]["path"]:
             return Refused(str(self), self.status, faults)
         return Refused(f"{faults[0]['path']}: {faults[0].get('message')}", self.status, faults)
+
+
+Rows = tuple[list[dict[str, Any]], int]
+"""The rows of a page, and the number of all that fit."""
+
+
+def all_rows(ask: Callable[..., Rows], *where: Any, **filters: Any) -> Iterator[dict[str, Any]]:
+    """All rows that fit, a page after the other. ``ask``: a method of ``Client`` that lists them."""
+    offset, total = 0, 1
+    while offset < total:
+        rows, total = ask(*where, **filters, limit=PAGE, offset=offset)
+        yield from rows
+        offset += PAGE
 
 
 class Answer(NamedTuple):
@@ -127,7 +142,7 @@ class Client:
                     raise
         raise AssertionError("the last attempt returns or raises")
 
-    def jobs(self, **filters: Any) -> tuple[list[dict[str, Any]], int]:
+    def jobs(self, **filters: Any) -> Rows:
         """GET /jobs. Returns the jobs of this page, and the number of all that fit."""
         return self._rows("/jobs", filters, _JOB)
 
@@ -143,7 +158,7 @@ class Client:
         answer = self.ask("GET", f"/jobs/{job_id}", query=query, etag=etag)
         return None if answer.data is None and etag else self._object(answer, _JOB), answer.etag
 
-    def requests(self, job_id: int, **filters: Any) -> tuple[list[dict[str, Any]], int]:
+    def requests(self, job_id: int, **filters: Any) -> Rows:
         """GET /jobs/:id/requests. Returns the requests of this page, and the number of all that fit."""
         return self._rows(f"/jobs/{job_id}/requests", filters, _REQUEST)
 
@@ -151,14 +166,12 @@ class Client:
         """GET /requests/:id. Returns the request."""
         return self._object(self.ask("GET", f"/requests/{request_id}"), _REQUEST)
 
-    def results(
-        self, job_id: int, *, diff: bool, full: bool, **page: int
-    ) -> tuple[list[dict[str, Any]], int]:
+    def results(self, job_id: int, *, diff: bool, full: bool, **page: int) -> Rows:
         """GET /jobs/:id/results. Returns groups of equal results, and the number of all groups."""
         query = {"diff": "true" if diff else None, "collection": "true" if full else None, **page}
         return self._rows(f"/jobs/{job_id}/results", query, _GROUP)
 
-    def events(self, job_id: int) -> tuple[list[dict[str, Any]], int]:
+    def events(self, job_id: int) -> Rows:
         """GET /jobs/:id/events. Returns the events, and their number."""
         return self._rows(f"/jobs/{job_id}/events", {}, _EVENT)
 
@@ -171,7 +184,7 @@ class Client:
         """DELETE /jobs/:id. Returns the job as it was before."""
         return self._object(self.ask("DELETE", f"/jobs/{job_id}"), _JOB)
 
-    def gateways(self, **filters: Any) -> tuple[list[dict[str, Any]], int]:
+    def gateways(self, **filters: Any) -> Rows:
         """GET /gateways. Returns the gateways of this page, and the number of all that fit."""
         return self._rows("/gateways", filters, _GATEWAY)
 
@@ -199,7 +212,7 @@ class Client:
         """DELETE /gateways/:name. Returns the gateway as it was before."""
         return self._object(self.ask("DELETE", f"/gateways/{name}"), _GATEWAY)
 
-    def templates(self, **filters: Any) -> tuple[list[dict[str, Any]], int]:
+    def templates(self, **filters: Any) -> Rows:
         """GET /templates. Returns the templates of this page, and the number of all that fit."""
         return self._rows("/templates", filters, _TEMPLATE)
 
@@ -229,7 +242,7 @@ class Client:
             raise self._stranger(f"{answer.status} without what was asked for")
         return answer.data
 
-    def _rows(self, path: str, filters: Mapping[str, Any], mark: str) -> tuple[list[dict[str, Any]], int]:
+    def _rows(self, path: str, filters: Mapping[str, Any], mark: str) -> Rows:
         answer = self.ask("GET", path, query=filters)
         if not isinstance(answer.data, list) or not all(
             isinstance(one, dict) and mark in one for one in answer.data

@@ -34,6 +34,12 @@ NARROW = 60
 _TYPED = "puppetmaster.typed"
 #: "no" to a question.
 DECLINED = 2
+#: Rows of a list that are shown, unless an option says how many.
+SHOWN = 20
+#: How long the shell waits for the ids of jobs while somebody types.
+COMPLETION_S = 1.0
+
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 @dataclass
@@ -301,14 +307,6 @@ def each(
     sys.exit(code)
 
 
-#: So many rows of a list, unless told otherwise.
-SHOWN = 20
-#: How long the shell waits for the ids of jobs while somebody types.
-COMPLETION_S = 1.0
-
-Function = TypeVar("Function", bound=Callable[..., Any])
-
-
 class Mistake(click.UsageError):
     """A mistake in the use whose sentence says all: the help would say no more."""
 
@@ -330,7 +328,7 @@ def _listed(context: click.Context, parameter: click.Parameter, value: str | Non
 def _jobs_there(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Job ids for the shell; none rather than an error."""
     del context, parameter
-    url = os.environ.get("PUPPETMASTER_URL") or DEFAULT_URL
+    url = os.environ.get(VARIABLE) or DEFAULT_URL
     try:
         with closing(Context(url).client(timeout_s=COMPLETION_S)) as client:
             rows, _ = client.jobs(limit=50)

@@ -24,15 +24,18 @@ from puppetmaster.cli.client import Client, ClientError, Unreachable
 from puppetmaster.errors import SettingsError, StoreError
 from puppetmaster.model.caller import Tokens
 from puppetmaster.model.notice import Hook, hooks_of
-from puppetmaster.settings import LEAST_BROKER_BYTES, Settings
+from puppetmaster.settings import API, LEAST_BROKER_BYTES, Settings
 from puppetmaster.store import opening
 from puppetmaster.store.sqlite.documents import read_only_uri
 
 ROOT = places.home()
 OLDEST_PYTHON = (3, 11)
 LEAST_FREE_BYTES = 100 * 1024 * 1024
+#: After a takeover RabbitMQ passes messages of the former leader for half a second.
+LEAST_GRACE_S = 1
 ANSWER_TIMEOUT_S = 10.0
 BROKER_TIMEOUT_S = 3.0
+FORMER = "What it said before holds until it is put right"
 AS_ITS_USER = "run the doctor as the user of the bundle"
 
 Mark = Literal["ok", "warn", "fail"]
@@ -54,9 +57,9 @@ def examine(client: Client, environ: Mapping[str, str] = os.environ, root: Path 
     """
     yield python(sys.version_info[:3])
     yield packages(root / "requirements.txt")
-    answers, system, health = _asked(client)
+    answers, system, health, standby = _asked(client)
     if loopback(client.host):
-        yield from _machine(environ, root, system)
+        yield from _machine(environ, root, system, standby=standby)
     else:
         yield Check(
             "machine",
@@ -66,6 +69,9 @@ def examine(client: Client, environ: Mapping[str, str] = os.environ, root: Path 
     yield answers
     if health is not None:
         yield health
+    if standby and system:
+        of = "another process leads: what is said below of bus, store, gateways and webhooks is of that one"
+        yield Check("lead", "ok", of)
     if system:
         yield from bundle(system)
 
@@ -120,7 +126,9 @@ def packages(
     return Check("packages", "ok", f"all {len(pins)} as pinned")
 
 
-def _machine(environ: Mapping[str, str], root: Path, system: Mapping[str, Any]) -> Iterator[Check]:
+def _machine(
+    environ: Mapping[str, str], root: Path, system: Mapping[str, Any], *, standby: bool
+) -> Iterator[Check]:
     data = places.data_dir() if root == ROOT else root / "data"
     try:
         settings = Settings.from_environment(environ, data_dir=data)
@@ -134,20 +142,32 @@ def _machine(environ: Mapping[str, str], root: Path, system: Mapping[str, Any]) 
             yield Check("settings", "warn", off)
         else:
             yield Check("settings", "ok", "the environment can be read")
-    limits = system.get("limits", {})
-    path = Path(str(system.get("store", {}).get("path", "")))
-    directory = path.parent if path.is_absolute() else settings.data_dir
+    # A process that does not lead shows the settings of the one that does.
+    yield from _parts(settings, {} if standby else system, runs=bool(system))
+
+
+def _parts(settings: Settings, shown: Mapping[str, Any], *, runs: bool) -> Iterator[Check]:
+    """Check what a process with these settings uses. What a bundle has ``shown`` goes before them."""
+    limits = shown.get("limits", {})
+    not_ours: Mark = "warn" if runs else "fail"
+    api = settings.role == API and not shown
     if tokens_file := str(limits.get("tokens", settings.tokens)):
-        yield tokens(Path(tokens_file), not_ours="warn" if system else "fail")
-    if hooks_file := str(limits.get("webhooks", settings.webhooks)):
-        yield from webhooks(Path(hooks_file), not_ours="warn" if system else "fail")
-    # A running bundle shows itself whether its user may use the directory and the store.
-    yield data_dir(directory, not_ours="warn" if system else "fail")
+        yield tokens(Path(tokens_file), not_ours=not_ours)
+    if not api and (hooks_file := str(limits.get("webhooks", settings.webhooks))):
+        yield from webhooks(Path(hooks_file), not_ours=not_ours)
+    path = Path(str(shown.get("store", {}).get("path", "")))
+    directory = path.parent if path.is_absolute() else settings.data_dir
+    if not api:  # a running bundle shows itself whether its user may use the directory and the store
+        yield data_dir(directory, not_ours=not_ours)
     if address := str(limits.get("store", settings.store)):
         yield database(address)
+    elif api:
+        yield Check("database", "fail", "an API server needs that of those that lead: set PUPPETMASTER_STORE")
     else:
-        yield store(directory / "puppetmaster.db", not_ours="warn" if system else "fail")
-    if system:  # the bundle shows itself whether the broker lets it in, perhaps with other settings
+        yield store(directory / "puppetmaster.db", not_ours=not_ours)
+    if api:
+        yield Check("broker", "ok", "an API server needs none")
+    elif runs:  # the bundle shows itself whether the broker lets it in, perhaps with other settings
         yield broker(
             str(limits.get("brokerHost", settings.broker_host)),
             int(limits.get("brokerPort", settings.broker_port)),
@@ -179,7 +199,7 @@ def tokens(file: Path, not_ours: Mark = "fail") -> Check:
         mode = file.stat().st_mode
         known = Tokens(file.read_text(encoding="utf-8"), str(file))
     except SettingsError as error:
-        return Check("tokens", "fail", f"{error} What it said before holds until it is put right")
+        return Check("tokens", "fail", f"{error} {FORMER}")
     except PermissionError as error:
         return Check("tokens", not_ours, f"{file} cannot be read ({error.strerror}): {AS_ITS_USER}")
     except (OSError, UnicodeDecodeError) as error:
@@ -199,7 +219,7 @@ def webhooks(file: Path, not_ours: Mark = "fail") -> Iterator[Check]:
         mode = file.stat().st_mode
         hooks = hooks_of(file.read_text(encoding="utf-8"), str(file))
     except SettingsError as error:
-        yield Check("webhooks", "fail", str(error))
+        yield Check("webhooks", "fail", f"{error} {FORMER}")
         return
     except PermissionError as error:
         yield Check("webhooks", not_ours, f"{file} cannot be read ({error.strerror}): {AS_ITS_USER}")
@@ -296,21 +316,28 @@ def entrance(settings: Settings) -> Iterator[Check]:
 # -- the bundle -----------------------------------------------------------------------------------
 
 
-def _asked(client: Client) -> tuple[Check, Mapping[str, Any], Check | None]:
-    """Ask puppetmaster. Returns the check of that, GET /system/puppetmaster ({}: none), and the readiness."""
+def _asked(client: Client) -> tuple[Check, Mapping[str, Any], Check | None, bool]:
+    """Ask puppetmaster. Returns the check of that, GET /system/puppetmaster ({}: none), and the readiness.
+
+    The last one: whether another process leads, and answers this in its place.
+    """
+    answers = Check("answer", "ok", f"{client.url} answers")
     try:
         health = client.ask("GET", "/health", also=(503,))
         ready = health.data if isinstance(health.data, dict) else {}
-        system = client.ask("GET", "/system/puppetmaster").data
-        if not isinstance(system, dict) or "version" not in system:
+        found = client.ask("GET", "/system/puppetmaster", also=(503,))
+        system = found.data
+        if not isinstance(system, dict) or (found.status == 200 and "version" not in system):
             raise Unreachable(f"{client.url} is not puppetmaster: set PUPPETMASTER_URL to where it is.")
     except ClientError as error:
-        return Check("answer", "fail", str(error)), {}, None
-    answers = Check("answer", "ok", f"{client.url} answers")
+        return Check("answer", "fail", str(error)), {}, None, False
+    standby = bool(ready.get("standby"))
+    if found.status != 200:  # nobody leads, or it cannot go on
+        return answers, {}, Check("ready", "fail", str(system.get("message"))), standby
     if health.status == 200:
-        return answers, system, Check("ready", "ok", "it takes and sends batches")
+        return answers, system, Check("ready", "ok", "it takes and sends batches"), standby
     text = ready.get("message", "it does not say why")
-    return answers, system, Check("ready", "fail", f"{text} The checks below say what to do")
+    return answers, system, Check("ready", "fail", f"{text} The checks below say what to do"), standby
 
 
 def bundle(system: Mapping[str, Any]) -> Iterator[Check]:
@@ -347,9 +374,10 @@ def bundle(system: Mapping[str, Any]) -> Iterator[Check]:
         yield limit(carried)
     if (known := system.get("gateways")) is not None and bus.get("connected"):
         yield from gateways(known, system.get("limits", {}))
+    yield from _files(system.get("files", {}))
     yield from _owed(system.get("webhooks", {}))
     if (leads := system.get("leader")) is not None:
-        yield leader(leads)
+        yield from leader(leads, system.get("limits", {}))
     kept = system.get("store", {})
     if kept.get("writable"):
         yield Check("store", "ok", f"it writes to {kept.get('path')}")
@@ -365,6 +393,13 @@ def bundle(system: Mapping[str, Any]) -> Iterator[Check]:
         )
 
 
+def _files(known: Mapping[str, Any]) -> Iterator[Check]:
+    """Fail each file of the settings whose faults keep what it says from being taken up."""
+    for name, one in known.items():
+        if one["reason"] is not None:
+            yield Check(f"{name} in use", "fail", f"{one['reason']} {FORMER}")
+
+
 def _owed(known: Mapping[str, Any]) -> Iterator[Check]:
     """Warn of each webhook that could not be told what it is owed."""
     for name, one in known.items():
@@ -373,15 +408,19 @@ def _owed(known: Mapping[str, Any]) -> Iterator[Check]:
             yield Check("webhook", "warn", f"{name} could not be told: {one['reason']}; {waits}")
 
 
-def leader(leads: Mapping[str, Any]) -> Check:
-    """Show who leads with the database, and check that it is sure of that."""
+def leader(leads: Mapping[str, Any], limits: Mapping[str, Any]) -> Iterator[Check]:
+    """Show who leads with the database, and check that it is sure of that, and that takeovers are safe."""
     says = (
         f"number {leads['epoch']}, '{leads['name']}', since {leads['since']}: {leads['takeover']['message']}"
     )
     if leads["sure"]:
-        return Check("leader", "ok", says)
-    cure = "it cannot renew its lease, and sends nothing: look at the database, and at the way to it"
-    return Check("leader", "fail", f"{says}; {cure}")
+        yield Check("leader", "ok", says)
+    else:
+        cure = "it cannot renew its lease, and sends nothing: look at the database, and at the way to it"
+        yield Check("leader", "fail", f"{says}; {cure}")
+    if (grace_s := limits.get("grace", LEAST_GRACE_S)) < LEAST_GRACE_S:
+        late = f"{grace_s} s is less than some brokers go on for with what a former leader had sent"
+        yield Check("grace", "warn", f"{late}: set PUPPETMASTER_GRACE_S to {LEAST_GRACE_S} or more")
 
 
 def limit(carried: Mapping[str, Any]) -> Check:

@@ -9,14 +9,12 @@ from typing import Any
 
 import click
 
-from puppetmaster.cli import jobfile, sheets, wording
-from puppetmaster.cli.client import Client
+from puppetmaster.cli import jobfile, sheets
+from puppetmaster.cli.client import Client, all_rows
 from puppetmaster.cli.context import Command, Context, Function, Group, limit_option, usage
 from puppetmaster.cli.kinds import OneOf
 from puppetmaster.cli.terminal import Column, Screen
 
-#: Rows of one question when all are wanted.
-PAGE = 500
 #: Names in one question.
 NAMES_AT_ONCE = 100
 #: Most names that are told.
@@ -65,19 +63,12 @@ def list_gateways(session: Context, /, **filters: Any) -> None:
         screen.table(COLUMNS, [_row(screen, one) for one in found])
     else:
         screen.rows(_row(screen, one) for one in found)
-    if total > len(found):
-        said = f"{len(found)} of {total} are shown: --limit {total} shows all"
-        click.echo(said, err=not screen.terminal)
+    screen.rest(len(found), total)
 
 
 def _row(screen: Screen, gateway: Row) -> Sequence[str]:
     labels = ",".join(f"{key}={value}" for key, value in sorted(gateway["labels"].items()))
-    return gateway["name"], _presence(gateway), _moment(screen, gateway["lastSeenAt"]), _last(gateway), labels
-
-
-def _moment(screen: Screen, at: str | None) -> str:
-    """A time: in the local time zone on a terminal, else as the API has it."""
-    return "" if at is None else wording.local(at) if screen.terminal else at
+    return gateway["name"], _presence(gateway), screen.moment(gateway["lastSeenAt"]), _last(gateway), labels
 
 
 def _presence(gateway: Row) -> str:
@@ -90,11 +81,9 @@ def _presence(gateway: Row) -> str:
 
 def _last(gateway: Row) -> str:
     last = gateway["lastResult"]
-    return (
-        ""
-        if last is None
-        else " ".join(str(one) for one in (last["status"], last["code"]) if one is not None)
-    )
+    if last is None:
+        return ""
+    return " ".join(str(one) for one in (last["status"], last["code"]) if one is not None)
 
 
 @gateways.command()
@@ -129,7 +118,7 @@ def check(session: Context, /, names: tuple[str, ...], **filters: Any) -> None:
 def _checked(client: Client, wanted: Sequence[str], filters: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """The gateways that are meant, once the controller was asked for them."""
     if not wanted:
-        yield from _all(client, **filters, check="true")
+        yield from all_rows(client.gateways, **filters, check="true")
     for at in range(0, len(wanted), NAMES_AT_ONCE):
         some = ",".join(wanted[at : at + NAMES_AT_ONCE])
         yield from client.gateways(**filters, name=some, check="true")[0]
@@ -165,11 +154,11 @@ def _show(screen: Screen, gateway: Row) -> None:
     screen.line(gateway["name"], "bold" if screen.terminal else "")
     last = gateway["lastResult"]
     request = "" if last is None else f", request {last['request']}"
-    checked = _moment(screen, gateway["checkedAt"])
+    checked = screen.moment(gateway["checkedAt"])
     facts = {
         "note": gateway["note"],
         "is": _presence(gateway) + (f" (asked {checked})" if checked else ""),
-        "last seen": _moment(screen, gateway["lastSeenAt"]),
+        "last seen": screen.moment(gateway["lastSeenAt"]),
         "last result": f"{_last(gateway)}{request}",
         "known by": "its registration" if gateway["discovered"] else "",
     }
@@ -207,7 +196,7 @@ def label_gateways(session: Context, names: str, labels: Sequence[str]) -> None:
         wanted, _ = jobfile.destinations([names], jobfile.Files())
         changes = dict(map(_label, labels))
     client = session.client()
-    known = {one["name"]: one["labels"] for one in _all(client, match=_alone(wanted))}
+    known = {one["name"]: one["labels"] for one in all_rows(client.gateways, match=_alone(wanted))}
     puts = []
     for name in wanted:
         merged = {**known.get(name, {}), **changes}
@@ -286,7 +275,7 @@ def _say_put(screen: Screen, answer: Row) -> None:
 @click.pass_obj
 def export_gateways(session: Context, /, **filters: Any) -> None:
     """Print gateways as CSV that import takes: name, note, and a column for each label."""
-    found = list(_all(session.client(), **filters))
+    found = list(all_rows(session.client().gateways, **filters))
     keys = sorted({key for one in found for key in one["labels"]})
     sheets.write(["name", "note", *keys], _cells(found, keys))
 
@@ -307,12 +296,3 @@ def forget(session: Context, name: str) -> None:
         screen.value(gone)
     else:
         screen.line(f"{gone['name']} is forgotten")
-
-
-def _all(client: Client, **filters: Any) -> Iterator[dict[str, Any]]:
-    """All gateways that fit, a page after the other."""
-    offset, total = 0, 1
-    while offset < total:
-        rows, total = client.gateways(**filters, limit=PAGE, offset=offset)
-        yield from rows
-        offset += PAGE

@@ -32,7 +32,20 @@ PACE_S = 30.0
 
 FAILED = ",".join(wording.FAILED)
 _VERDICTS = {"aborted": 3, "canceled": 4, "timeout": 5}
+#: The exit code of a job that is left at a closed gate.
 GATE_CLOSED = 8
+#: Without a terminal: shortest time between two lines about a job whose status has not changed.
+LINE_S = 2.0
+#: The parts of the bar: statuses of requests, colour, sign, and sign on an ASCII terminal.
+PARTS = (
+    (("resolved",), "green", "█", "#"),
+    (wording.FAILED, "red", "x", "x"),
+    (("canceled", "skipped"), "yellow", "-", "-"),
+    (("sent",), "cyan", "▒", ">"),
+    (("pending",), "dim", "░", "."),
+)
+#: The narrowest bar, in signs.
+NARROWEST = 10
 
 Clock = Callable[[], float]
 Job = Mapping[str, Any]
@@ -200,19 +213,6 @@ def verdict(job: Job) -> int:
     if job["counts"]["unknown"]:
         return 6  # goes before 1: running these again needs more thought
     return 1 if job["errorCount"] else 0
-
-
-#: Without a terminal: shortest time between two lines about a job whose status has not changed.
-LINE_S = 2.0
-#: The parts of the bar: statuses of requests, colour, sign, and sign on an ASCII terminal.
-PARTS = (
-    (("resolved",), "green", "█", "#"),
-    (wording.FAILED, "red", "x", "x"),
-    (("canceled", "skipped"), "yellow", "-", "-"),
-    (("sent",), "cyan", "▒", ">"),
-    (("pending",), "dim", "░", "."),
-)
-NARROWEST = 10
 
 
 def show(screen: Screen, news: Iterator[News], now: Callable[[], float] = time.monotonic) -> Job:

@@ -10,6 +10,7 @@ import sys
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,6 @@ _PERCENT = re.compile(r"\d{1,3}(\.\d{1,6})?%")
 _NOT_MEANT = re.compile(r"""[*{}()<>|"'`$\\]""")
 _OR_A_FILE = ", or @file or - for where it is"
 _NOT_MEANT_HINT = "a range is written cg-[001-200]; only a job in a file has such names"
-#: A range of names, which is no ``[..]`` of a pattern.
-_RANGE = re.compile(r"\[([0-9A-Za-z]{2,}-[0-9A-Za-z]+|[0-9A-Za-z]+-[0-9A-Za-z]{2,})\]")
 #: Units of times, in seconds.
 _UNITS = {"ms": 0.001, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
 _LASTING = re.compile(r"(?:[0-9]+(?:\.[0-9]+)? ?(?:ms|s|min|m|h|d) ?)+", re.ASCII)
@@ -192,7 +191,8 @@ def target(options: Mapping[str, Any]) -> dict[str, Any]:
     if options["everybody"]:
         given["all"] = True
     words = [one for word in options["besides"] for one in _BETWEEN.split(word) if one]
-    besides = [name for word in words for name in (ranges.expand(word) if _RANGE.search(word) else [word])]
+    expanded = (ranges.expand(word) if ranges.LIKE_A_RANGE.search(word) else [word] for word in words)
+    besides = list(chain.from_iterable(expanded))
     if besides and not given:
         raise ValueError("--except: expected --selector, --match or --all beside it")
     return {**given, "except": besides} if besides else given

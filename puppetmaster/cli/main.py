@@ -1,8 +1,9 @@
 """The commands of the command line. Each asks puppetmaster over HTTP and shows the answer."""
 
 import os
+import secrets
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from io import TextIOWrapper
 from typing import Any
 
@@ -10,14 +11,15 @@ import click
 from click.shell_completion import get_completion_class
 
 from puppetmaster import __version__, places
+from puppetmaster.api.answers import HAPPENED
 from puppetmaster.cli import called, doctor, sheets, tables, watched, wording
 from puppetmaster.cli.archive import export_store, import_store
-from puppetmaster.cli.client import Client, Refused
+from puppetmaster.cli.client import Client, Refused, all_rows
 from puppetmaster.cli.context import (
     INTERRUPTED,
-    Command,
     Commands,
     Context,
+    Mistake,
     confirm,
     csv_option,
     each,
@@ -33,8 +35,8 @@ from puppetmaster.cli.fleet import gateways
 from puppetmaster.cli.kinds import OneOf, SomeOf, whole
 from puppetmaster.cli.submit import rerun, submit
 from puppetmaster.cli.templates import templates
-from puppetmaster.cli.terminal import Screen
-from puppetmaster.cli.who import events, token
+from puppetmaster.cli.terminal import Column, Screen
+from puppetmaster.model import caller
 from puppetmaster.model.job import JobStatus
 
 NAME = called.NAME
@@ -42,12 +44,12 @@ INDEX = places.home() / "index.py"
 #: Statuses of requests in three groups, as filters of the API. The open group is asked for first: then a
 #: request that ends between two questions may come twice, but is never missed.
 OPEN, FAILED, DONE = "pending,sent", "error,timeout,unknown", "resolved,canceled,skipped"
-#: So many requests of each group are read for rows that have several.
+#: Number of requests of each group that are read for rows which stand for several.
 FOLDED = 200
 #: The variable in which a shell says what it wants to know.
 COMPLETE = "_PUPPETMASTER_COMPLETE"
-#: Rows of one question when all are wanted.
-PAGE = 500
+#: Begins each token, so that programs that look for secrets find it.
+PREFIX = "pm_"
 
 
 @click.group(NAME, cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -62,7 +64,7 @@ def cli() -> None:
     """
 
 
-@cli.command(cls=Command, ignored=("json", "url"))
+@cli.command(ignored=("json", "url"))
 def run() -> None:
     """Run the bundle, as 'python index.py' does."""
     os.execv(sys.executable, [sys.executable, str(INDEX)])  # noqa: S606 - ourselves, no shell
@@ -105,7 +107,7 @@ def list_jobs(session: Context, /, goes_on: bool, **filters: Any) -> None:
         tables.jobs(screen, jobs)
     else:
         screen.line("There is no such job." if _narrowed(filters) else "There are no jobs yet.")
-    _say_rest(screen, len(jobs), total)
+    screen.rest(len(jobs), total)
 
 
 def _narrowed(filters: Mapping[str, Any]) -> bool:
@@ -128,11 +130,11 @@ def show(session: Context, /, job: int, gateway: str | None, **filters: Any) -> 
         _show_gateway(session, job, gateway, filters["status"])
         return
     client, screen = session.client(), session.screen()
-    found, most = client.job(job), filters["limit"]
+    found, most = client.job(job), filters.pop("limit")
     in_steps = screen.terminal and not filters["status"] and wording.in_steps(found)
     read = {**filters, "limit": max(most, FOLDED) if screen.terminal else most}
     if in_steps:  # a gateway is shown with all of them
-        requests = list(_pages(lambda **page: client.requests(job, **{**filters, **page})))
+        requests = list(all_rows(client.requests, job, **filters))
         total = len(requests)
     else:
         requests, total = client.requests(job, **read) if filters["status"] else _all(client, job, **read)
@@ -148,7 +150,7 @@ def show(session: Context, /, job: int, gateway: str | None, **filters: Any) -> 
             if in_steps
             else tables.requests(screen, requests, most, fold=True)
         )
-    _say_rest(screen, shown, min(total, found["totalCount"]))  # those that end meanwhile count twice
+    screen.rest(shown, min(total, found["totalCount"]))  # those that end meanwhile count twice
 
 
 def _show_gateway(session: Context, job: int, gateway: str, status: str | None) -> None:
@@ -192,11 +194,6 @@ def _all(client: Client, job: int, **filters: Any) -> tuple[list[dict[str, Any]]
     return [latest[id_] for id_ in order], sum(total for _, total in asked.values())
 
 
-def _say_rest(screen: Screen, shown: int, total: int) -> None:
-    if total > shown:
-        click.echo(f"{shown} of {total} are shown: --limit {total} shows all", err=not screen.terminal)
-
-
 @cli.command("requests")
 @job_argument
 @status_option
@@ -208,7 +205,7 @@ def list_requests(session: Context, /, job: int, limit: int, as_csv: bool, **fil
     """List the requests of a job in the order of sending."""
     client, screen = session.client(), session.screen()
     if as_csv:
-        every = _pages(lambda **page: client.requests(job, **filters, **page))
+        every = all_rows(client.requests, job, **filters)
         _as_csv(screen, sheets.REQUESTS, sheets.requests(every))
         return
     found, total = client.requests(job, **filters, limit=limit)
@@ -216,22 +213,13 @@ def list_requests(session: Context, /, job: int, limit: int, as_csv: bool, **fil
         screen.value(found)
     else:
         tables.requests(screen, found, limit)
-    _say_rest(screen, len(found), total)
+    screen.rest(len(found), total)
 
 
 def _as_csv(screen: Screen, head: Sequence[str], rows: Iterator[Sequence[Any]]) -> None:
     if screen.json:
         raise click.UsageError("expected --csv or --json, got both")
     sheets.write(head, rows)
-
-
-def _pages(ask: Callable[..., tuple[list[dict[str, Any]], int]]) -> Iterator[dict[str, Any]]:
-    """All rows, a page after the other."""
-    offset, total = 0, 1
-    while offset < total:
-        rows, total = ask(limit=PAGE, offset=offset)
-        yield from rows
-        offset += PAGE
 
 
 @cli.command()
@@ -245,7 +233,7 @@ def results(session: Context, job: int, diff: bool, full: bool, limit: int, as_c
     """Show what came back, equal results folded into groups."""
     client, screen = session.client(), session.screen()
     if as_csv:
-        every = _pages(lambda **page: client.results(job, diff=False, full=full, **page))
+        every = all_rows(client.results, job, diff=False, full=full)
         _as_csv(screen, sheets.RESULTS, sheets.results(every))
         return
     groups, total = client.results(job, diff=diff, full=full, limit=limit)
@@ -253,7 +241,31 @@ def results(session: Context, job: int, diff: bool, full: bool, limit: int, as_c
         screen.value(groups)
     else:
         tables.results(screen, groups, full=full)
-    _say_rest(screen, len(groups), total)
+    screen.rest(len(groups), total)
+
+
+@cli.command(short_help="Show what has happened to a job, and who did it.")
+@job_argument
+@click.pass_obj
+def events(session: Context, job: int) -> None:
+    """Show what has happened to a job, and who did it: the oldest first."""
+    screen = session.screen()
+    found, _ = session.client().events(job)
+    if screen.json:
+        screen.value(found)
+    elif screen.terminal:
+        columns = (Column("when"), Column("who"), Column("what", wraps=True))
+        screen.table(columns, [(screen.moment(one["at"]), one["by"], _happened(one)) for one in found])
+    else:
+        keys = ("at", "by", "event", "status", "wave", "why")
+        screen.rows([one[key] for key in keys] for one in found)
+    if missing := found[-1]["number"] - len(found) if found else 0:
+        screen.aside(f"{missing} events between are not kept")
+
+
+def _happened(event: Mapping[str, Any]) -> str:
+    what = HAPPENED.get(event["event"], event["event"]).format(**event)
+    return f"{what} ({event['why']})" if event["why"] else what
 
 
 # -- control --------------------------------------------------------------------------------------
@@ -326,8 +338,34 @@ def examine(session: Context) -> None:
     sys.exit(code)
 
 
+@cli.command(ignored=("url",), short_help="Make a token and its line for the file of tokens.")
+@click.argument("name")
+@click.option(
+    "--role", type=OneOf([*caller.Role]), required=True, help=f"What it may do: {', '.join(caller.Role)}."
+)
+@click.pass_obj
+def token(session: Context, name: str, role: str) -> None:
+    """Make a token and its line for the file that PUPPETMASTER_TOKENS names.
+
+    The token is shown once, and kept nowhere: give it to NAME. The line, which has only the token's SHA-256,
+    goes into the file.
+    """
+    if (wrong := caller.name_fault(name)) is not None:
+        raise Mistake(f"NAME: {wrong}")
+    made = PREFIX + secrets.token_urlsafe(32)
+    line = f"{name} {role} {caller.digest(made)}"
+    if session.json:
+        session.screen().value({"token": made, "line": line})
+        return
+    click.echo(f"The token, shown this once: put it into PUPPETMASTER_TOKEN of whoever is {name}.", err=True)
+    click.echo(made)
+    click.echo(
+        f"Its line ({caller.FORM}) for the file that PUPPETMASTER_TOKENS of the bundle names:", err=True
+    )
+    click.echo(line)
+
+
 @cli.command(
-    cls=Command,
     ignored=("json", "url"),
     short_help="Print what makes a shell complete the words.",
     help=f'Print what makes a shell complete: eval "$({called.command("completion", "bash")})".',
@@ -340,10 +378,8 @@ def completion(shell: str) -> None:
     click.echo(kind(cli, {}, NAME, COMPLETE).source())
 
 
-for command in (submit, rerun, templates, gateways, events, token):
+for command in (submit, rerun, templates, gateways, export_store, import_store):
     cli.add_command(command)
-cli.add_command(export_store)
-cli.add_command(import_store)
 
 
 def main() -> None:

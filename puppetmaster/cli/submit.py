@@ -26,7 +26,7 @@ from puppetmaster.cli.context import (
 )
 from puppetmaster.cli.kinds import OneOf, SomeOf
 
-#: So many names are told that came more than once.
+#: Number of names that are told of those that came more than once.
 TWICE_TOLD = 5
 #: The backspace in front keeps its lines as they are.
 EXAMPLES = f"""\b

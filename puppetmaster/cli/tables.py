@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from operator import itemgetter
 from typing import Any
 
@@ -66,7 +66,6 @@ def job_table(screen: Screen, found: Sequence[Row]) -> tuple[Sequence[Column], S
 
 def job(screen: Screen, found: Row, requests: Sequence[Row]) -> None:
     """Show one job with its policies, and the data that ``requests`` of it have in common."""
-    moment = _moment(screen)
     name = f": {found['name']}" if found["name"] else ""
     screen.line(f"job {found['id']}{name}", "bold" if screen.terminal else "")
     why = f": {wording.reason(found)}" if wording.reason(found) else ""
@@ -84,10 +83,10 @@ def job(screen: Screen, found: Row, requests: Sequence[Row]) -> None:
         "data": _common_data(requests),
         "requests": f"{found['totalCount']}: {counts}",
         "sought": wording.targets(found),
-        "created": moment(found["createdAt"]) + ago + by,
-        "ended": moment(found["finishedAt"]) + after if found["finishedAt"] else None,
-        **dict(wording.policies(found, screen.now(), moment)),
-        "opened by hand": wording.opened_gates(found, moment),
+        "created": screen.moment(found["createdAt"]) + ago + by,
+        "ended": screen.moment(found["finishedAt"]) + after if found["finishedAt"] else None,
+        **dict(wording.policies(found, screen.now(), screen.moment)),
+        "opened by hand": wording.opened_gates(found, screen.moment),
         "key": None if key.startswith(OWN_KEY) else key,
         "runs again": f"requests of job {found['parent']}" if found.get("parent") else None,
     }
@@ -100,18 +99,13 @@ def _common_data(requests: Sequence[Row]) -> str:
     return wording.shortly(first) if all(one["data"] == first for one in requests) else ""
 
 
-def _moment(screen: Screen) -> Callable[[str], str]:
-    """What formats a time: in the local time zone on a terminal, else as the API has it."""
-    return wording.local if screen.terminal else str
-
-
 def planned(screen: Screen, would: Row) -> None:
     """Show a dry run: the gateway's sentences, its policies, and its steps in the order of sending."""
     screen.line("This is a dry run: nothing was created.")
     for sentence in would.get("plan", ()):  # an older bundle has none
         screen.line(sentence)
     screen.line("")
-    screen.facts({"name": would["name"], **dict(wording.policies(would, screen.now(), _moment(screen)))})
+    screen.facts({"name": would["name"], **dict(wording.policies(would, screen.now(), screen.moment))})
     screen.line("")
     if not screen.terminal:
         screen.rows(wording.steps(would))
@@ -243,8 +237,7 @@ def request(screen: Screen, found: Row) -> None:
 
 
 def _times(screen: Screen, attempt: Row) -> dict[str, str]:
-    moment = _moment(screen)
-    return {name: moment(attempt[key]) for key, name in _TIMES.items() if attempt.get(key)}
+    return {name: screen.moment(attempt[key]) for key, name in _TIMES.items() if attempt.get(key)}
 
 
 def _in_full(screen: Screen, name: str, data: Any) -> None:

@@ -9,7 +9,7 @@ import click
 
 from puppetmaster import ranges
 from puppetmaster.api.fields import SCHEDULE_FIELDS
-from puppetmaster.cli import jobfile, wording
+from puppetmaster.cli import jobfile
 from puppetmaster.cli import submit as submitting
 from puppetmaster.cli.client import Client, Refused
 from puppetmaster.cli.context import (
@@ -45,7 +45,7 @@ def list_templates(session: Context, limit: int) -> None:
     """List templates, the oldest first, with when each starts next."""
     screen = session.screen()
     found, total = session.client().templates(limit=limit)
-    rows = [(one["id"], one["name"], _when(screen, one), _next(screen, one), _last(one)) for one in found]
+    rows = [(one["id"], one["name"], _when(one), screen.moment(one["nextAt"]), _last(one)) for one in found]
     if screen.json:
         screen.value(found)
     elif screen.terminal:
@@ -53,24 +53,14 @@ def list_templates(session: Context, limit: int) -> None:
         screen.table((*titles, Column("last", wraps=True)), rows)
     else:
         screen.rows(rows)
-    if total > len(found):
-        click.echo(f"{len(found)} of {total} are shown: --limit {total} shows all", err=not screen.terminal)
+    screen.rest(len(found), total)
 
 
-def _when(_screen: Screen, template: Row) -> str:
+def _when(template: Row) -> str:
     schedule = template["schedule"]
     if schedule is None:
         return "by hand"
     return f"{schedule['cron']} {schedule['timezone']}{'' if schedule['enabled'] else ', off'}"
-
-
-def _next(screen: Screen, template: Row) -> str:
-    return "" if template["nextAt"] is None else _moment(screen, template["nextAt"])
-
-
-def _moment(screen: Screen, at: str) -> str:
-    """A time: local for a person, as the API has it for a program."""
-    return wording.local(at) if screen.terminal else at
 
 
 def _last(template: Row) -> str:
@@ -97,9 +87,9 @@ def _show(screen: Screen, template: Row) -> None:
     starts = ", ".join(f"{count} {outcome}" for outcome, count in template["starts"].items() if count)
     facts = {
         "job": _commands(template["job"]),
-        "starts": _when(screen, template),
-        "next": ", ".join(_moment(screen, at) for at in template["nextStarts"]) or None,
-        "waits": template["queuedAt"] and f"the start of {_moment(screen, template['queuedAt'])}",
+        "starts": _when(template),
+        "next": ", ".join(screen.moment(at) for at in template["nextStarts"]) or None,
+        "waits": template["queuedAt"] and f"the start of {screen.moment(template['queuedAt'])}",
         "last": _last(template) or None,
         "so far": starts or None,
     }
@@ -162,7 +152,7 @@ def set_template(
     except Refused as error:
         raise error.named(partial(_spoken, options=options)) from error
     if not session.json and kept["id"] is None:
-        click.echo("This is a dry run: nothing was kept.", err=not session.screen().terminal)
+        session.screen().aside("This is a dry run: nothing was kept.")
     _show(session.screen(), kept)
 
 
@@ -287,9 +277,9 @@ def show_next(session: Context, template: str) -> None:
         screen.value(found["nextStarts"])
         return
     for at in found["nextStarts"]:
-        screen.line(_moment(screen, at))
+        screen.line(screen.moment(at))
     if found["nextAt"] is None:
-        click.echo("It does not start by itself.", err=not screen.terminal)
+        screen.aside("It does not start by itself.")
 
 
 @templates.command("delete")

@@ -12,6 +12,8 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from puppetmaster.cli import wording
+
 STYLES = {
     "resolved": "green",
     "ok": "green",
@@ -95,6 +97,19 @@ class Screen:
             self.console.print(Text(printable(text), style), soft_wrap=True)
         else:
             print(printable(text), flush=True)  # noqa: T201 - output
+
+    def moment(self, at: str | None) -> str:
+        """A time (ISO 8601): in the local time zone on a terminal, else as the API has it; None: empty."""
+        return "" if at is None else wording.local(at) if self.terminal else at
+
+    def aside(self, text: str) -> None:
+        """Print a line about the output: on standard error where standard output is for a program."""
+        print(text, file=sys.stdout if self.terminal else sys.stderr, flush=True)
+
+    def rest(self, shown: int, total: int) -> None:
+        """Say how many of a list are shown, if not all."""
+        if total > shown:
+            self.aside(f"{shown} of {total} are shown: --limit {total} shows all")
 
     def rows(self, rows: Iterable[Sequence[Any]]) -> None:
         """Print each row as a line, with tabs between its cells."""

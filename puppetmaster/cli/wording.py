@@ -21,12 +21,22 @@ from puppetmaster.model.spec import starts_at_once
 
 Job = Mapping[str, Any]
 
+#: The times of a policy: property, name, and sentence.
+_TIMES = (
+    ("deliveryTimeout", "delivery", "waits up to {} for a gateway that is away"),
+    ("requestTimeout", "answers", "within {} each"),
+    ("timeout", "timeout", "{} for the whole job"),
+)
 #: What ``idempotent`` says.
 _TWICE = {True: "what may have run is sent again", False: "what may have run is not sent again"}
 #: Statuses of requests that ran and failed, or may have run.
 FAILED = tuple(status.value for status in FAILURES)
 #: Codes of reasons whose sentences say the status too: ``paused by a request``.
 SELF_SAID = ("paused", "canceled")
+#: Most patterns of destinations that are shown of a step; JSON has all.
+PATTERNS = 12
+#: Most characters that are shown of a command's data; JSON has all.
+LONGEST = 100
 
 
 # -- jobs -----------------------------------------------------------------------------------------
@@ -274,12 +284,6 @@ def local(at: str) -> str:
     return datetime.fromtimestamp(seconds(at)).strftime("%Y-%m-%d %H:%M:%S")
 
 
-#: Most patterns of destinations that are shown of a step; JSON has all.
-PATTERNS = 12
-#: Most characters that are shown of a command's data; JSON has all.
-LONGEST = 100
-
-
 class Step(NamedTuple):
     """Successive requests of a dry run that have the same command and wave."""
 
@@ -348,13 +352,6 @@ def policies(job: Job, now_s: float, moment: Callable[[str], str]) -> Iterator[t
     if job.get("startAt"):
         yield "start", _start(job, now_s, moment)
     yield from (("tells", ", ".join(names)) for names in [job.get("notify")] if names)
-
-
-_TIMES = (
-    ("deliveryTimeout", "delivery", "waits up to {} for a gateway that is away"),
-    ("requestTimeout", "answers", "within {} each"),
-    ("timeout", "timeout", "{} for the whole job"),
-)
 
 
 def _concurrency(policy: Policy, job: Job) -> str:

@@ -103,6 +103,22 @@ function patched(row, fresh) {
   return row;
 }
 
+/** A table with these columns, `{key: title}`, and what fills it, as `keptRows` does; `first` are heads in front of them. */
+export function tableOf(name, columns, { first = [], ...more } = {}) {
+  const rows = el("tbody", { role: "rowgroup" });
+  const heads = Object.values(columns).map((title) => el("th", { scope: "col", role: "columnheader" }, title));
+  return {
+    table: el("table", { class: name, role: "table", ...more }, el("thead", { role: "rowgroup" }, el("tr", { role: "row" }, first, heads)), rows),
+    put: keptRows(rows),
+  };
+}
+
+/** A row of such a table: its cells by their keys. `sort` begins their classes; `first` are cells in front of them. */
+export function rowOf(columns, sort, cells, ...first) {
+  return el("tr", { role: "row" }, first, Object.entries(columns).map(([key, title]) =>
+    el("td", { role: "cell", class: `${sort}-${key}`, "data-name": title }, cells[key] || null)));
+}
+
 /** Names and values, `[name, value, iso]`: with a time, UTC is said on hover. */
 export function facts(pairs) {
   return el("dl", { class: "facts" }, pairs.map(([name, value, iso]) =>

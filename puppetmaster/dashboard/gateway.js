@@ -4,8 +4,8 @@ import { write } from "./address.js";
 import { ApiError, call, now, queryOf } from "./api.js";
 import { control } from "./control.js";
 import { attempt, copyable, notify } from "./dialogs.js";
-import { el, facts, keptRows, status, text, time } from "./dom.js";
-import { Live } from "./live.js";
+import { el, facts, rowOf, status, tableOf, text, time } from "./dom.js";
+import { Reread } from "./live.js";
 import { said, took } from "./rows.js";
 import { FAILURES, age, duration, moment, number, plural, sentence, utc } from "./words.js";
 
@@ -39,10 +39,11 @@ export function seen({ lastSeenAt }) {
   return time(lastSeenAt, since === "now" ? "just now" : `${since} ago`);
 }
 
-export class GatewayView {
+export class GatewayView extends Reread {
   constructor(place, name, given, state) {
+    super();
     document.title = `${name} · puppetmaster`;
-    Object.assign(this, { name, seconds: 0, again: AGAIN_S });
+    this.name = name;
     this.page = Math.max(1, Math.floor(Number(given.get("page"))) || 1);
     this.failed = given.get("failed") === "true";
     this.facts = el("div");
@@ -54,7 +55,7 @@ export class GatewayView {
       el("section", { class: "panel of-gateway", "aria-label": "Gateway" },
         el("div", { class: "title" }, el("h1", {}, name), el("span", { class: "gap" }), this.check), this.unknown, this.facts, this.keeping()),
       this.history());
-    this.live = new Live("/jobs/ws", { opened: () => this.load(), state });
+    this.follow(state, AGAIN_S);
   }
 
   /** Labels and note, to be changed. */
@@ -73,10 +74,7 @@ export class GatewayView {
   }
 
   history() {
-    const rows = el("tbody", { role: "rowgroup" });
-    this.put = keptRows(rows);
-    this.table = el("table", { class: "history", role: "table" }, el("thead", { role: "rowgroup" },
-      el("tr", { role: "row" }, Object.values(COLUMNS).map((name) => el("th", { scope: "col", role: "columnheader" }, name)))), rows);
+    Object.assign(this, tableOf("history", COLUMNS));
     this.empty = el("p", { class: "empty" }, "Loading …");
     this.range = el("span", { role: "status" });
     this.back = el("button", { type: "button", onclick: () => this.turn(-1) }, "Newer");
@@ -210,7 +208,7 @@ export class GatewayView {
 
   list({ data, total }) {
     this.put(data.map((one) => [one.id, one]), row);
-    this.again = data.some((one) => !one.__request.finishedAt) ? SOON_S : AGAIN_S;
+    this.againS = data.some((one) => !one.__request.finishedAt) ? SOON_S : AGAIN_S;
     this.table.hidden = !data.length;
     this.empty.hidden = data.length > 0;
     text(this.empty, this.failed ? "No request of it failed, of those that are kept." : "There is no request of it, of those that are kept.");
@@ -218,16 +216,6 @@ export class GatewayView {
     text(this.range, total ? `${number(Math.min(offset + 1, total))}–${number(offset + data.length)} of ${plural(total, "request")}` : "");
     this.back.disabled = this.page === 1;
     this.on.disabled = offset + PAGE >= total;
-  }
-
-  tick() {
-    this.seconds += 1;
-    if (this.seconds >= this.again && document.visibilityState === "visible") this.load();
-  }
-
-  end() {
-    this.ended = true;
-    this.live.end();
   }
 }
 
@@ -246,5 +234,5 @@ function row(request) {
     job: el("a", { href: `#/jobs/${job}` }, `Job ${job}`),
     when: time(at), took: duration(took(request) ?? NaN), result: said(request),
   };
-  return el("tr", { role: "row" }, Object.keys(COLUMNS).map((key) => el("td", { role: "cell", class: `h-${key}` }, cells[key])));
+  return rowOf(COLUMNS, "h", cells);
 }

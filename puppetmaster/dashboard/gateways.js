@@ -3,9 +3,9 @@
 import { write } from "./address.js";
 import { ApiError, call, queryOf } from "./api.js";
 import { attempt } from "./dialogs.js";
-import { el, keptRows, search, status, text } from "./dom.js";
+import { el, rowOf, search, status, tableOf, text } from "./dom.js";
 import { checked, hashOf, labelled, presence, seen } from "./gateway.js";
-import { Live } from "./live.js";
+import { Reread } from "./live.js";
 import { fold } from "./ranges.js";
 import { number, plural } from "./words.js";
 
@@ -27,15 +27,16 @@ function offer(link, href, why) {
   link.setAttribute("aria-disabled", String(!href));
 }
 
-export class GatewaysView {
+export class GatewaysView extends Reread {
   constructor(place, given, state) {
+    super();
     document.title = "Gateways · puppetmaster";
     this.page = Math.max(1, Math.floor(Number(given.get("page"))) || 1);
     this.wanted = {
       match: given.get("match") ?? "", selector: given.get("selector") ?? "",
       registered: Object.keys(REGISTERED).find((value) => value === given.get("registered")) ?? "",
     };
-    Object.assign(this, { seconds: 0, data: [], said: "" });
+    Object.assign(this, { data: [], said: "" });
     this.forAll = el("a", { class: "button primary", role: "link" });
     this.forTicked = el("a", { class: "button", role: "link" });
     place.append(
@@ -43,7 +44,7 @@ export class GatewaysView {
       this.filters(), this.list());
     this.address();
     this.ticks();
-    this.live = new Live("/jobs/ws", { opened: () => this.load(), state });
+    this.follow(state, AGAIN_S);
   }
 
   filters() {
@@ -65,12 +66,9 @@ export class GatewaysView {
   }
 
   list() {
-    const rows = el("tbody", { role: "rowgroup" });
-    this.put = keptRows(rows);
     this.every = el("input", { type: "checkbox", "aria-label": "All on this page", onchange: () => this.tickAll() });
-    const heading = (name) => el("th", { scope: "col", role: "columnheader" }, name);
-    this.table = el("table", { class: "gateways-known", role: "table" }, el("thead", { role: "rowgroup" }, el("tr", { role: "row" },
-      el("th", { class: "tick", scope: "col", role: "columnheader" }, this.every), Object.values(COLUMNS).map(heading))), rows);
+    const head = el("th", { class: "tick", scope: "col", role: "columnheader" }, this.every);
+    Object.assign(this, tableOf("gateways-known", COLUMNS, { first: [head] }));
     this.empty = el("p", { class: "empty" }, "Loading …");
     this.range = el("span", { role: "status" });
     this.untick = el("button", { type: "button", class: "quiet", onclick: () => this.choose(false, [...ticked]) }, "Untick all");
@@ -144,8 +142,7 @@ export class GatewaysView {
       seen: seen(known), last,
       labels: Object.entries(labels).sort().map((label) => el("code", { class: "label" }, labelled(label))), note,
     };
-    return el("tr", { role: "row" }, el("td", { class: "tick", role: "cell" }, box),
-      Object.keys(COLUMNS).map((key) => el("td", { class: `g-${key}`, role: "cell" }, cells[key] || null)));
+    return rowOf(COLUMNS, "g", cells, el("td", { class: "tick", role: "cell" }, box));
   }
 
   tickAll() {
@@ -159,7 +156,7 @@ export class GatewaysView {
 
   /** Show what is ticked. */
   ticks() {
-    for (const box of this.table.querySelectorAll("[data-name]")) box.checked = ticked.has(box.dataset.name);
+    for (const box of this.table.querySelectorAll("input[data-name]")) box.checked = ticked.has(box.dataset.name);
     const here = this.data.filter(({ name }) => ticked.has(name)).length;
     this.every.checked = here > 0 && here === this.data.length;
     this.every.indeterminate = here > 0 && here < this.data.length;
@@ -169,14 +166,8 @@ export class GatewaysView {
     text(this.range, this.said);
   }
 
-  tick() {
-    this.seconds += 1;
-    if (this.seconds >= AGAIN_S && document.visibilityState === "visible") this.load();
-  }
-
   end() {
-    this.ended = true;
-    this.live.end();
+    super.end();
     clearTimeout(this.timer);
   }
 }

@@ -171,3 +171,21 @@ export class Live {
     this.drop();
   }
 }
+
+/** A view of which no frame says what is new: `load()` reads it after each gap, and every `againS` seconds while it is seen. */
+export class Reread {
+  follow(state, againS) {
+    Object.assign(this, { seconds: 0, againS });
+    this.live = new Live("/jobs/ws", { opened: () => this.load(), state });
+  }
+
+  tick() {
+    this.seconds += 1;
+    if (this.seconds >= this.againS && document.visibilityState === "visible") this.load();
+  }
+
+  end() {
+    this.ended = true;
+    this.live.end();
+  }
+}

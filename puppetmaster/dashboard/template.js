@@ -3,8 +3,8 @@
 import { ApiError, call, now } from "./api.js";
 import { control } from "./control.js";
 import { attempt, confirm, copyable, notify } from "./dialogs.js";
-import { el, facts, jobBadge, keptRows, text, time } from "./dom.js";
-import { Live } from "./live.js";
+import { el, facts, jobBadge, rowOf, tableOf, text, time } from "./dom.js";
+import { Reread } from "./live.js";
 import { described } from "./policies.js";
 import { became, does, when } from "./templates.js";
 import { capital, number, plural, sentence, tally, title } from "./words.js";
@@ -20,10 +20,11 @@ const FIELDS = {
   overlap: ["While a job of it runs", { skip: "nothing starts", queue: "one start waits" }],
 };
 
-export class TemplateView {
+export class TemplateView extends Reread {
   constructor(place, id, state) {
+    super();
     document.title = `Template ${id} · puppetmaster`;
-    Object.assign(this, { id, seconds: 0 });
+    this.id = id;
     this.name = el("h1", {}, `Template ${id}`);
     this.facts = el("div");
     this.unknown = el("p", { class: "empty" }, "Loading …");
@@ -42,7 +43,7 @@ export class TemplateView {
         this.scheduling()),
       this.history());
     place.append(el("p", { class: "crumbs" }, el("a", { href: "#/templates" }, "Templates"), " / ", copyable(String(id), "the id of this template")), this.unknown, this.whole);
-    this.live = new Live("/jobs/ws", { opened: () => this.load(), state });
+    this.follow(state, AGAIN_S);
   }
 
   /** The schedule, to be changed: what is typed is looked at before it is saved. */
@@ -67,10 +68,8 @@ export class TemplateView {
   }
 
   history() {
-    const rows = el("tbody", { role: "rowgroup" });
-    this.rows = keptRows(rows);
-    this.table = el("table", { class: "jobs-of", role: "table" }, el("thead", { role: "rowgroup" },
-      el("tr", { role: "row" }, Object.values(COLUMNS).map((name) => el("th", { scope: "col", role: "columnheader" }, name)))), rows);
+    const { table, put } = tableOf("jobs-of", COLUMNS);
+    Object.assign(this, { table, rows: put });
     this.empty = el("p", { class: "empty" }, "No job was started from it, of those that are kept.");
     this.range = el("p", { class: "pager", role: "status" });
     return el("section", { "aria-label": "Its jobs, newest first" }, el("h2", {}, "Its jobs"), el("div", { class: "panel wide" }, this.table, this.empty), this.range);
@@ -248,16 +247,6 @@ export class TemplateView {
     this.empty.hidden = data.length > 0;
     text(this.range, total > data.length ? `The newest ${number(data.length)} of ${plural(total, "job")}` : "");
   }
-
-  tick() {
-    this.seconds += 1;
-    if (this.seconds >= AGAIN_S && document.visibilityState === "visible") this.load();
-  }
-
-  end() {
-    this.ended = true;
-    this.live.end();
-  }
 }
 
 function row(job) {
@@ -265,5 +254,5 @@ function row(job) {
     job: el("a", { href: `#/jobs/${job.id}` }, `${job.id} · ${title(job)}`), is: jobBadge(job),
     when: time(job.createdAt), requests: tally(job.counts),
   };
-  return el("tr", { role: "row" }, Object.keys(COLUMNS).map((key) => el("td", { role: "cell", class: `o-${key}` }, cells[key])));
+  return rowOf(COLUMNS, "o", cells);
 }

@@ -2,8 +2,8 @@
 
 import { call } from "./api.js";
 import { attempt } from "./dialogs.js";
-import { el, keptRows, time } from "./dom.js";
-import { Live } from "./live.js";
+import { el, rowOf, tableOf, time } from "./dom.js";
+import { Reread } from "./live.js";
 import { METHODS } from "./contract.js";
 import { plural } from "./words.js";
 
@@ -38,19 +38,16 @@ export function became({ lastStart, lastJob }) {
   return lastJob === null ? "none yet" : el("a", { href: `#/jobs/${lastJob}` }, `job ${lastJob}, by hand`);
 }
 
-export class TemplatesView {
+export class TemplatesView extends Reread {
   constructor(place, state) {
+    super();
     document.title = "Templates · puppetmaster";
-    this.seconds = 0;
-    const rows = el("tbody", { role: "rowgroup" });
-    this.put = keptRows(rows);
-    this.table = el("table", { class: "templates-kept", role: "table", hidden: true }, el("thead", { role: "rowgroup" },
-      el("tr", { role: "row" }, Object.values(COLUMNS).map((name) => el("th", { scope: "col", role: "columnheader" }, name)))), rows);
+    Object.assign(this, tableOf("templates-kept", COLUMNS, { hidden: true }));
     this.empty = el("p", { class: "empty" }, "Loading …");
     place.append(
       el("div", { class: "title" }, el("h1", {}, "Templates"), el("span", { class: "gap" }), el("a", { class: "button primary", href: "#/new?save=true" }, "New template")),
       el("section", { "aria-label": "List of templates" }, el("div", { class: "panel wide" }, this.table, this.empty)));
-    this.live = new Live("/jobs/ws", { opened: () => this.load(), state });
+    this.follow(state, AGAIN_S);
   }
 
   async load() {
@@ -64,16 +61,6 @@ export class TemplatesView {
       this.empty.textContent = "There are no templates yet: a job that is kept can be started again, by hand or by a schedule.";
     });
   }
-
-  tick() {
-    this.seconds += 1;
-    if (this.seconds >= AGAIN_S && document.visibilityState === "visible") this.load();
-  }
-
-  end() {
-    this.ended = true;
-    this.live.end();
-  }
 }
 
 function row(template) {
@@ -81,5 +68,5 @@ function row(template) {
     name: el("a", { href: `#/templates/${template.id}` }, template.name), does: does(template.job), at: when(template),
     next: template.nextAt ? time(template.nextAt) : "", last: became(template),
   };
-  return el("tr", { role: "row" }, Object.keys(COLUMNS).map((key) => el("td", { role: "cell", class: `t-${key}`, "data-name": COLUMNS[key] }, cells[key])));
+  return rowOf(COLUMNS, "t", cells);
 }

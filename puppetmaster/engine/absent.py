@@ -94,7 +94,7 @@ class Absent:
         return replace(request, absence=replace(absence, boot=now.boot, until_s=until_s))
 
     def since_by_the_wall(self, request: Request, delivery_s: float) -> Request:
-        """The request with the beginning of its time by the wall clock as it is now."""
+        """The request with the beginning of its time by the present wall clock."""
         if (absence := request.absence) is None:
             return request
         gone_s = self._moment.now_s - (absence.until_s - delivery_s)

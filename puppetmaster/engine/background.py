@@ -46,9 +46,10 @@ class Chores:
     def work(self) -> None:
         """Do the steps of this turn."""
         while self._queue and self._left > 0:
-            chore = self._queue[0]
-            for _ in islice(chore, self._left):
-                self._left -= 1
+            left = self._left
+            for _ in islice(self._queue[0], left):
+                left -= 1
+            self._left = left
             if self._left > 0:
                 self._queue.popleft()
 

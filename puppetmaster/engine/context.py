@@ -7,6 +7,7 @@ from puppetmaster.engine.presence import Presence
 from puppetmaster.engine.registered import Registered
 from puppetmaster.engine.state import State
 from puppetmaster.engine.timer import Timer
+from puppetmaster.model.gateway import Relabelled
 from puppetmaster.model.job import Job
 from puppetmaster.model.message import Outgoing
 from puppetmaster.model.timeline import Event
@@ -26,6 +27,8 @@ class Turn:
     created: set[int]
     #: What happened to jobs, each with the job after it.
     happened: list[tuple[Job, Event]]
+    #: What happened to labels and notes of gateways.
+    relabelled: list[Relabelled]
     #: The messages to send.
     sends: list[Outgoing] = field(default_factory=list)
     #: Destinations whose owner the controller is to be asked for.
@@ -55,9 +58,13 @@ class Context:
     turn: Turn = field(init=False)
 
     def __post_init__(self) -> None:
-        self.turn = Turn(self.state.changes, self.state.created, self.state.happened)
+        self.turn = self._empty()
 
     def committed(self) -> None:
         """Begin an empty turn, because the last one is on disk."""
         self.state.committed()
-        self.turn = Turn(self.state.changes, self.state.created, self.state.happened)
+        self.turn = self._empty()
+
+    def _empty(self) -> Turn:
+        state = self.state
+        return Turn(state.changes, state.created, state.happened, state.relabelled)

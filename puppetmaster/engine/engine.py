@@ -81,6 +81,8 @@ class Snapshot:
     webhooks: dict[str, int]
     #: Number of notices that webhooks are owed.
     webhooks_waiting: int
+    #: Seconds that the oldest of them has waited; 0: none waits.
+    webhooks_oldest_s: float
     #: Number of known gateways that are registered at the controller, that are not, and of which that is not
     #: known.
     registered: int
@@ -156,6 +158,7 @@ class Engine:
         self.lifecycle = Lifecycle(self._context, self.delivery, self._background)
         self.templates = Templates(self._context, self.lifecycle, reader)
         self.templates.not_started = self.outbox.not_started
+        self.templates.taken_back = self.outbox.taken_back
         #: Kind of a timer -> what to do when it fires, with the id of the timer.
         self._fires: dict[TimerKind, Callable[[Any], None]] = {
             TimerKind.ANSWER: self.delivery.time_is_over,
@@ -256,23 +259,23 @@ class Engine:
         self._check_writable()
         return self.lifecycle.delete(job_id, by)
 
-    def put_gateways(self, puts: Sequence[Put]) -> int:
-        """Put gateways, each named once. Returns how many were not known before.
+    def put_gateways(self, puts: Sequence[Put], by: str = ITSELF) -> int:
+        """Put gateways, each named once, as ``by`` asks. Returns how many were not known before.
 
         Raises Unavailable: the store cannot be written.
         """
         self._check_writable()
-        return self._registry.put(puts)
+        return self._registry.put(puts, by, self._moment.at)
 
-    def forget_gateway(self, name: str) -> Gateway:
-        """Forget a gateway. Returns it as it last was.
+    def forget_gateway(self, name: str, by: str = ITSELF) -> Gateway:
+        """Forget a gateway, as ``by`` asks. Returns it as it last was.
 
         Raises:
             NotFound: it is not known.
             Unavailable: the store cannot be written.
         """
         self._check_writable()
-        return self._registry.forget(name)
+        return self._registry.forget(name, by, self._moment.at)
 
     def put_template(self, id_: int | None, new: NewTemplate) -> Template:
         """Keep a new template (None), or change one. Returns it after that.
@@ -371,6 +374,7 @@ class Engine:
             waiting_for_gateways=len(absent),
             webhooks={name: self.outbox.counts[name] for name in ("sent", "failed", "givenUp")},
             webhooks_waiting=len(self.outbox),
+            webhooks_oldest_s=self.outbox.oldest_s(self.clock.wall_s()),
             registered=self.registered.count(True),
             not_registered=self.registered.count(False),
             not_known=self.registered.count(None),

@@ -7,6 +7,7 @@ import logging
 from collections import Counter
 from collections.abc import Sequence
 
+from puppetmaster.clock import is_known, seconds
 from puppetmaster.engine.state import State
 from puppetmaster.model.job import Job
 from puppetmaster.model.notice import TOLD, Hook, Notice, Owed, named_by
@@ -33,12 +34,23 @@ class Outbox:
         #: Number of attempts since the start: ``sent`` and ``failed``; and of notices that were ``givenUp``.
         self.counts: Counter[str] = Counter()
 
+    def use(self, hooks: Sequence[Hook]) -> None:
+        """Note that these are the webhooks of the settings from now on."""
+        self.hooks = hooks
+
     def __len__(self) -> int:
         return len(self._state.owed)
 
     def all(self) -> list[Owed]:
         """All that is owed, the oldest first."""
         return list(self._state.owed.values())
+
+    def oldest_s(self, wall_s: float) -> float:
+        """How long the first notice has waited at ``wall_s`` (wall clock); 0: nobody knows of any."""
+        first = next(iter(self._state.owed.values()), None)
+        if first is None or not (is_known(wall_s) and is_known(at_s := seconds(first.notice.at))):
+            return 0.0
+        return max(wall_s - at_s, 0.0)
 
     def happened(self, job: Job, event: Event) -> None:
         """Owe what has happened to a job, if that is told, to those who are to know it."""
@@ -49,6 +61,12 @@ class Outbox:
         """Owe that a schedule did not start its job."""
         if self.hooks:
             self.owe(Notice.of_schedule(template, told, at), template.job.get("notify") or ())
+
+    def taken_back(self, template: Template, told: Told) -> None:
+        """Owe it no more, because it could not be written and is decided on again."""
+        key = Notice.of_schedule(template, told, "").key
+        for id_ in [id_ for id_, one in self._state.owed.items() if one.notice.key == key]:
+            self._settle(id_)  # whether it was written is not always known
 
     def owe(self, notice: Notice, names: Sequence[str]) -> None:
         """Owe a notice to the webhooks of these names, and to those that are told all.

@@ -96,7 +96,7 @@ class Presence:
         return f"not connected since {'before ' if bridge.at_least else ''}{bridge.since}"
 
     def ways(self) -> Callable[[str], bool]:
-        """``direct`` as it is now, for another thread to keep."""
+        """A copy of ``direct``, for another thread to keep: what bridges say later does not change it."""
         if self.route != "auto":
             always = self.route == "direct"
             return lambda _: always

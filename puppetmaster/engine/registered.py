@@ -20,7 +20,7 @@ from puppetmaster.timers import Timers
 
 #: Most gateways whose state is kept, and most of those among them that are no known gateways.
 KNOWN_LIMIT, STRANGERS = 200_000, 10_000
-#: Gateways that are asked for in turn: so many at once, and the pause after that. That is 20 a second.
+#: Number of gateways that are asked for at once, and the pause until the next ones: 20 gateways a second.
 AT_ONCE, APART_S = 5, 0.25
 #: The same in turns of the dispatcher that send requests, and after ``VAIN`` answers in a row without
 #: a word of the gateway, because an owner answers for many gateways. That is 2 a second.
@@ -113,21 +113,22 @@ class Registered:
         for name in forgotten:
             if (said := self._known.pop(name, None)) is not None:
                 self._counts[said.registered] -= 1
-        for name in put:
-            self._know(name)
+        self._know(put)
+        self._know(destinations)
         now_s = self._moment.now_s
-        for name in destinations:
-            self._know(name)
-            if self._check_s and self.of(name).asked_s + self._check_s <= now_s:
-                self._ask_first(name, 0.0)
+        if self._check_s:
+            known, asked_s = self._known, now_s - self._check_s
+            due = [name for name in destinations if (known.get(name) or self.of(name)).asked_s <= asked_s]
+            self._ask_first(due, 0.0)
         if put or destinations or forgotten:
             self._set_timer(now_s)
 
-    def _know(self, name: str) -> None:
-        if name not in self._known and len(self._known) < KNOWN_LIMIT:
-            said = self._strangers.pop(name, NOTHING)
-            self._known[name] = said
-            self._counts[said.registered] += 1
+    def _know(self, names: Collection[str]) -> None:
+        fresh = [name for name in names if name not in self._known][: KNOWN_LIMIT - len(self._known)]
+        met = {name: self._strangers.pop(name) for name in fresh if name in self._strangers}
+        self._known |= dict.fromkeys(fresh, NOTHING) | met
+        self._counts[None] += len(fresh) - len(met)
+        self._counts.update(said.registered for said in met.values())
 
     def is_open(self, name: str) -> bool:
         """Whether the controller was asked for this gateway, and has not answered yet."""
@@ -188,18 +189,21 @@ class Registered:
         for name in filter(is_name, names):
             if room and name not in self._known:
                 self._registering[name] = None
-            self._ask_first(name, AFTER_S)
+            self._ask_first([name], AFTER_S)
 
     def deregistering(self, model: str) -> None:
         """A model asks to be deregistered: its gateways are asked for soon."""
         for name in self._models.pop(model, (model,)):
             if name in self._known or name in self._strangers:
-                self._ask_first(name, AFTER_S)
+                self._ask_first([name], AFTER_S)
 
-    def _ask_first(self, name: str, after_s: float) -> None:
-        if len(self._first) < MOST_FIRST:
-            self._first.pop(name, None)  # to the end: times are in order
-            self._first[name] = self._moment.now_s + after_s
+    def _ask_first(self, names: Iterable[str], after_s: float) -> None:
+        first, at_s = self._first, self._moment.now_s + after_s
+        for name in names:
+            if len(first) >= MOST_FIRST:
+                return
+            first.pop(name, None)  # to the end: times are in order
+            first[name] = at_s
 
     def ask_now(self, names: Collection[str], done: Callable[[], object]) -> None:
         """Ask for these gateways at once, and call ``done`` when all are answered or given up."""

@@ -12,13 +12,14 @@ from typing import NamedTuple
 from puppetmaster.engine.steps import Steps
 from puppetmaster.errors import NotFound, Unavailable
 from puppetmaster.jsoncodec import memory
+from puppetmaster.model.gateway import Relabelled
 from puppetmaster.model.job import Job, JobEvent, JobStatus
 from puppetmaster.model.message import EncodedCommand
 from puppetmaster.model.notice import Owed
 from puppetmaster.model.policy import Policy
 from puppetmaster.model.request import OPEN, Item, Request, RequestStatus
 from puppetmaster.model.timeline import Event, What
-from puppetmaster.store.base import LAST_REQUEST_ID, Changes, Ids, Reader
+from puppetmaster.store.base import LAST_REQUEST_ID, MOST_LEARNED, Changes, Ids, Reader
 
 #: Data of an item up to this size are counted with its requests.
 SMALL_BYTES = 4096
@@ -93,6 +94,8 @@ class State:
         self.created: set[int] = set()
         #: What happened to jobs since the last commit, each with the job after it.
         self.happened: list[tuple[Job, Event]] = []
+        #: And to the labels and notes of gateways.
+        self.relabelled: list[Relabelled] = []
         #: What webhooks are owed, by its number. ``Outbox`` keeps it.
         self.owed: dict[int, Owed] = {}
         #: Is called with what happens to jobs, each event with the job after it.
@@ -160,10 +163,11 @@ class State:
 
     def draft(self, item: Item, request: Request) -> None:
         """Write a request of a new job, and its item if it is the first request of that."""
-        self.changes.requests[request.id] = request
-        self.changes.destinations.add(request.destination)
-        if item.id == request.id:
-            self.changes.items[item.id] = item
+        changes, id_ = self.changes, request.id
+        changes.requests[id_] = request
+        changes.destinations.add(request.destination)
+        if item.id == id_:
+            changes.items[id_] = item
             self.weigh(item)
 
     def complete_draft(self, job: Job) -> None:
@@ -387,9 +391,15 @@ class State:
 
     def committed(self) -> None:
         """Begin anew, because all changes are on disk."""
-        self.changes = Changes()
+        learned = self.changes.learned
+        learned |= self.changes.destinations
+        learned.difference_update(self.changes.gateways)  # a job names one that was discovered in this turn
+        if len(learned) > MOST_LEARNED:
+            learned.clear()  # the store looks for them again
+        self.changes = Changes(learned=learned)
         self.created = set()
         self.happened = []
+        self.relabelled = []
 
     # -- look-ups: what is not on disk yet comes before what is ------------------------------------
 

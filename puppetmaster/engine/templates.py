@@ -90,6 +90,8 @@ class Templates:
         self.counts: Counter[Outcome] = Counter()
         #: Is called with each start that did not come about, and the time.
         self.not_started: Callable[[Template, Told, str], None] = lambda *_: None
+        #: Is called with each of these that could not be written, because its time is decided on again.
+        self.taken_back: Callable[[Template, Told], None] = lambda *_: None
         self._taken_up = False
         self._looks: dict[int, Look] = {}
         #: Templates whose time may have come, in order, and those of them that wait for a job to end.
@@ -233,11 +235,10 @@ class Templates:
             return
         wall_s, running = self._moment.wall_s, self._running(id_)
         decided = decide(template.schedule, template.record, wall_s, running)
-        record = decided.record
-        for told in decided.told:
-            record = self._tell(template, record, told)
-        if decided.start_s is not None:
-            record = self._start(template, record, decided.start_s)
+        if decided.start_s is None:
+            record = self._tell_all(template, decided.record, decided.told)
+        else:
+            record = self._start(template, decided.record, decided.start_s, decided.told)
         if record != template.record and not self._is_begun(id_):
             self._state.changes.templates[id_] = replace(template, record=record)
         if record.queued_s is not None and running is not None:
@@ -258,14 +259,19 @@ class Templates:
         """A job of this template that has not ended, the latest; None: there is none."""
         return max(self._lifecycle.open_of(id_), default=None)
 
-    def _start(self, template: Template, record: Record, due_s: float) -> Record:
-        """Start a job for a due time. Returns the record with what came of it."""
+    def _start(self, template: Template, record: Record, due_s: float, others: tuple[Told, ...]) -> Record:
+        """Start a job for a due time. Returns the record with what came of it, and of ``others``.
+
+        These are told when the job exists: until then all of it may be decided on again.
+        """
         key = template.key_of(due_s)
         if self._lifecycle.has_key(key):
-            return record  # the wall clock was set back by far: this time has its job
+            # The wall clock was set back by far: this time has its job.
+            return self._tell_all(template, record, others)
         late_s = self._moment.wall_s - due_s
 
         def noted(record: Record, job: Job) -> Record:
+            record = self._tell_all(template, record, others)
             late = f", {late_s:.0f} s after its time" if late_s > GRACE_S else ""
             told = Told(Outcome.STARTED, iso(due_s), f"job {job.id} was started{late}")
             return self._tell(template, record, told)
@@ -278,7 +284,7 @@ class Templates:
             raise
         except PuppetmasterError as error:
             failed = Told(Outcome.FAILED, iso(due_s), f"not started: {error.message}")
-            return self._tell(template, record, failed)
+            return self._tell_all(template, record, (*others, failed))
         return record
 
     def _found(self, target: Target) -> tuple[str, ...]:
@@ -300,6 +306,11 @@ class Templates:
         job = self._lifecycle.create(spec, exists)
         self._begun[job.id] = Begun(id_, before)
         return job
+
+    def _tell_all(self, template: Template, record: Record, many: Iterable[Told]) -> Record:
+        for told in many:
+            record = self._tell(template, record, told)
+        return record
 
     def _tell(self, template: Template, record: Record, told: Told) -> Record:
         self._told.append((template, told))
@@ -331,5 +342,8 @@ class Templates:
             changes = self._state.changes
             if (changed := changes.templates.get(begun.template)) is not None:
                 changes.templates[begun.template] = replace(changed, record=begun.before)
+            for one, told in self._told:
+                if one.id == begun.template and told.outcome in NOT_STARTED:
+                    self.taken_back(one, told)
             self._told = [(one, told) for one, told in self._told if one.id != begun.template]
             self._look_soon(begun.template)

@@ -67,6 +67,8 @@ class HttpApp:
         self.sockets = broadcaster
         #: What ``/metrics`` shows.
         self.metrics = numbers
+        #: Whose tokens are known.
+        self.keys = Keys(settings)
         self._files = {file.name: file for file in DASHBOARD.iterdir() if file.is_file()}
         self._description = _read(DESCRIPTION)
         self.server = Server(self._app(settings), where, settings)
@@ -123,7 +125,7 @@ class HttpApp:
                 Route("/static/{name}", _shown(self._page)),
             ],
             middleware=[
-                Middleware(Security, settings=settings, keys=Keys(settings)),
+                Middleware(Security, settings=settings, keys=self.keys),
                 Middleware(GZipMiddleware, minimum_size=GZIP_BYTES, compresslevel=4),
             ],
             exception_handlers={HTTPException: _refused, Exception: _failed},

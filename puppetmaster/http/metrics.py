@@ -14,7 +14,8 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector
 
 from puppetmaster import __version__, clock
-from puppetmaster.api.service import LOOK_TIMEOUT_S, Service
+from puppetmaster.api.gateways import LOOK_TIMEOUT_S
+from puppetmaster.api.service import Service
 from puppetmaster.dispatcher import BOUNDS_S, Dispatcher, Tally
 from puppetmaster.engine.engine import Engine, Snapshot
 
@@ -66,6 +67,8 @@ class Metrics(Collector):
     def collect(self) -> Iterator[Metric]:
         """All metrics as they are now."""
         yield InfoMetricFamily("puppetmaster_build", "What runs here", value={"version": __version__})
+        about = "1 when this process leads, 0 when another one does or is to"
+        yield _gauge("leads", about, int(self._dispatcher is not None))
         if self._dispatcher is not None:
             yield from self._of_leader(self._dispatcher)
         yield _gauge("websockets", "WebSockets that are open", self._subscribers())
@@ -106,6 +109,8 @@ def _from_engine(now: Snapshot) -> Iterator[Metric]:
     about = "Attempts to tell webhooks something, and notices that were given up"
     yield _by(CounterMetricFamily, "webhooks", about, "outcome", now.webhooks)
     yield _gauge("webhooks_waiting", "Notices that webhooks are still to be told", now.webhooks_waiting)
+    about = "How long the oldest notice to a webhook has waited"
+    yield _gauge("webhooks_oldest_waiting_seconds", about, now.webhooks_oldest_s)
     about = "Starts by schedules since the start of the bundle"
     yield _by(CounterMetricFamily, "schedule_starts", about, "outcome", now.starts)
     about = "How long the oldest request has waited for its turn, of the jobs that are being sent"

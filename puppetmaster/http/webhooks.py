@@ -11,15 +11,16 @@ import socket
 import ssl
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from contextlib import suppress
+from functools import cached_property
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from puppetmaster import __version__, jsoncodec
 from puppetmaster.clock import Clock, is_known, seconds
 from puppetmaster.engine.outbox import Outbox
-from puppetmaster.model.notice import TYPE, Hook, Owed, signed
+from puppetmaster.model.notice import TYPE, Hook, Hooks, Owed, signed
 from puppetmaster.threads import Vital
 
 log = logging.getLogger("sanji.puppetmaster.http.webhooks")
@@ -28,13 +29,15 @@ log = logging.getLogger("sanji.puppetmaster.http.webhooks")
 TIMEOUT_S, ATTEMPT_S = 10.0, 15.0
 #: Most seconds to the second attempt, how many times as long each further wait is, and the longest.
 FIRST_S, FACTOR, LONGEST_S = 1.0, 4.0, 3600.0
-#: A notice that was tried so often, or is so old, is given up.
+#: A notice is given up after this number of attempts, or at this age.
 MOST_ATTEMPTS, GIVE_UP_S = 100, 3 * 86400.0
 #: With this status a webhook says that it will never take it.
 GONE = 410
 #: With these statuses a webhook may say when to come back.
 BUSY = (429, 503)
 STOP_S = 1.0
+#: So often, or more often, the thread looks whether the settings name other webhooks.
+LOOK_S = 2.0
 
 Report = Callable[[Callable[[Outbox], None]], None]
 
@@ -62,26 +65,39 @@ class _Lane:
         #: Why the last attempt has failed; None: it did not, or there was none.
         self.reason: str | None = None
 
+    def use(self, hook: Hook) -> None:
+        """Note what the settings say of it now. Where that is something else, it is tried at once."""
+        if hook != self.hook:
+            self.hook = hook
+            self.failures, self.due_s = 0, 0.0
+
 
 class Webhooks:
     """The webhooks of the settings, and the thread that tells them.
 
     Args:
-        hooks: the webhooks of the settings.
+        known: gives the webhooks of the settings, the same object until they have changed.
         installation: the id of the installation.
         report: does something with the outbox, later, in the thread that owns it.
         clock: the time.
     """
 
-    def __init__(self, hooks: Sequence[Hook], installation: str, report: Report, clock: Clock) -> None:
+    def __init__(self, known: Callable[[], Hooks], installation: str, report: Report, clock: Clock) -> None:
+        self._known = known
         self._installation = installation
         self._report = report
         self._clock = clock
-        self._condition = threading.Condition()  # guards _lanes and _stopped
-        self._lanes = {hook.name: _Lane(hook) for hook in hooks}
+        self._looking = threading.Lock()  # so that nobody takes an older answer of _known for the newer one
+        self._condition = threading.Condition()  # guards hooks, _lanes and _stopped
+        #: Those that are told.
+        self.hooks = known()
+        self._lanes = {hook.name: _Lane(hook) for hook in self.hooks}
         self._stopped = False
-        self._context = ssl.create_default_context()
         self.thread = Vital(target=self._run, name="pm-webhooks")
+
+    @cached_property
+    def _context(self) -> ssl.SSLContext:
+        return ssl.create_default_context()  # takes a while: no takeover is to wait for it
 
     def start(self) -> None:
         """Start the thread."""
@@ -101,9 +117,13 @@ class Webhooks:
                 if (lane := self._lanes.get(one.hook)) is not None:
                     lane.waiting.append(one)
                 else:
-                    log.warning("webhook %s is not in the settings: not told of %s", one.hook, one.notice.key)
-                    self._give_up(one)
+                    self._forget(one)
             self._condition.notify()
+
+    def names(self) -> tuple[str, ...]:
+        """The names of the webhooks that the settings name now."""
+        self._look()
+        return tuple(hook.name for hook in self.hooks)
 
     def view(self) -> dict[str, Any]:
         """How it stands with each webhook, by name: how many notices wait, why the last attempt failed."""
@@ -112,6 +132,27 @@ class Webhooks:
                 name: {"waiting": len(lane.waiting), "reason": lane.reason}
                 for name, lane in self._lanes.items()
             }
+
+    def _look(self) -> None:
+        """Take up what has changed in the settings. What a webhook that is gone is owed is given up."""
+        with self._looking:
+            hooks = self._known()
+            with self._condition:
+                if hooks is self.hooks:
+                    return
+                self.hooks, former = hooks, self._lanes
+                self._lanes = {hook.name: former.pop(hook.name, _Lane(hook)) for hook in hooks}
+                for hook in hooks:
+                    self._lanes[hook.name].use(hook)
+                unknown = [one for lane in former.values() for one in lane.waiting]
+                self._condition.notify()
+        self._report(lambda outbox: outbox.use(hooks))
+        for one in unknown:
+            self._forget(one)
+
+    def _forget(self, owed: Owed) -> None:
+        log.warning("webhook %s is not in the settings: not told of %s", owed.hook, owed.notice.key)
+        self._give_up(owed)
 
     # -- the thread -------------------------------------------------------------------------------
 
@@ -128,17 +169,17 @@ class Webhooks:
 
     def _next(self) -> _Lane | None:
         """Wait until a webhook is to be told something. None: the thread is to end."""
-        with self._condition:
-            while not self._stopped:
+        while True:
+            self._look()
+            with self._condition:
+                if self._stopped:
+                    return None
                 lanes = [lane for lane in self._lanes.values() if lane.waiting]
                 first = min(lanes, key=lambda lane: lane.due_s, default=None)
-                if first is None:
-                    self._condition.wait()
-                elif (left_s := first.due_s - self._clock.now_s()) > 0:
-                    self._condition.wait(left_s)
-                else:
+                left_s = LOOK_S if first is None else first.due_s - self._clock.now_s()
+                if first is not None and left_s <= 0:
                     return first
-            return None
+                self._condition.wait(min(left_s, LOOK_S))
 
     def _take(self, lane: _Lane, owed: Owed, refusal: Refusal | None) -> None:
         """Take in what came of an attempt."""

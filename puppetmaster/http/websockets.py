@@ -30,6 +30,8 @@ from puppetmaster.http.security import SUBPROTOCOL, refuse
 from puppetmaster.model.job import Job
 from puppetmaster.threads import Vital
 
+log = logging.getLogger("sanji.puppetmaster.http.websockets")
+
 #: A frame's text in parts. A part that many subscribers are sent is in memory once.
 Frame = tuple[bytes, ...]
 #: Shortest time between two frames of a job to one subscriber. Urgent changes are sent at once.
@@ -42,6 +44,21 @@ FRAME_REQUESTS = 500
 FRAME_BYTES = 1024 * 1024
 #: Most changed requests of a job that are remembered for one subscriber. Beyond it all are sent again.
 MOST_CHANGED = 10_000
+#: Processor time of a frame for one subscriber, and of each of its bytes, in this thread and ``pm-http``
+#: together; measured with 200 subscribers (Python 3.11, Xeon). Ordinary changes are sent rarely enough to
+#: take at most ``SHARE`` of one processor, so that many subscribers do not slow the dispatcher.
+FRAME_S, BYTE_S, SHARE = 30e-6, 0.1e-9, 0.1
+#: Pause after each round for each subscriber, and at most.
+LOOK_S, LONGEST_LOOK_S = 100e-6, 0.02
+#: Pause before the next look at a subscriber that is busy.
+BUSY_S = 0.03
+#: Most bytes of all frames that are being sent. Other subscribers have to wait meanwhile.
+MOST_BYTES = 16 * 1024 * 1024
+#: Most jobs in ``Subscriber.behind`` of a busy subscriber before it is disconnected.
+MOST_BEHIND = 2000
+
+#: The codes with which a WebSocket is closed: no such job, subscriber too slow, store or dispatcher busy.
+UNKNOWN, TOO_SLOW, NOT_NOW = 4404, 1008, 1013
 
 
 class Backlog:
@@ -134,25 +151,6 @@ class Subscriber:
             if backlog is None:
                 backlog = self.backlogs[change.job.id] = Backlog(change.job, everything=False)
             backlog.add(change.requests)
-
-
-log = logging.getLogger("sanji.puppetmaster.http.websockets")
-
-#: Processor time of a frame for one subscriber, and of each of its bytes, in this thread and ``pm-http``
-#: together; measured with 200 subscribers (Python 3.11, Xeon). Ordinary changes are sent rarely enough to
-#: take at most ``SHARE`` of one processor, so that many subscribers do not slow the dispatcher.
-FRAME_S, BYTE_S, SHARE = 30e-6, 0.1e-9, 0.1
-#: Pause after each round for each subscriber, and at most.
-LOOK_S, LONGEST_LOOK_S = 100e-6, 0.02
-#: Pause before the next look at a subscriber that is busy.
-BUSY_S = 0.03
-#: Most bytes of all frames that are being sent. Other subscribers have to wait meanwhile.
-MOST_BYTES = 16 * 1024 * 1024
-#: Most jobs in ``Subscriber.behind`` of a busy subscriber before it is disconnected.
-MOST_BEHIND = 2000
-
-#: The codes with which a WebSocket is closed: no such job, subscriber too slow, store or dispatcher busy.
-UNKNOWN, TOO_SLOW, NOT_NOW = 4404, 1008, 1013
 
 
 class Topic:

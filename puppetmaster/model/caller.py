@@ -48,6 +48,14 @@ _DIGEST = re.compile(r"[0-9a-f]{64}")
 FORM = "NAME ROLE SHA256"
 
 
+def name_fault(name: str) -> str | None:
+    """What is wrong with a name for a token, as a sentence; None: nothing is."""
+    if NAME.fullmatch(name) is not None and name not in TAKEN:
+        return None
+    known = f"up to 64 letters, digits and . _ @ -, and not {', '.join(sorted(TAKEN))}"
+    return f"expected a name of {known}, got '{name[:80]}'"
+
+
 def digest(token: str) -> str:
     """The SHA-256 of a token, as the file of tokens has it."""
     return hashlib.sha256(token.encode("utf-8", "replace")).hexdigest()
@@ -97,11 +105,8 @@ class Tokens:
 
 
 def _faults(name: str, role: str, hashed: str) -> Iterator[str]:
-    if NAME.fullmatch(name) is None or name in TAKEN:
-        yield (
-            f"expected a name of up to 64 letters, digits and . _ @ -, and not {', '.join(sorted(TAKEN))}, "
-            f"got '{name[:80]}'"
-        )
+    if (wrong := name_fault(name)) is not None:
+        yield wrong
     if role not in _RANKS:
         yield f"expected a role of {', '.join(_RANKS)}, got '{role[:80]}'"
     if _DIGEST.fullmatch(hashed) is None:

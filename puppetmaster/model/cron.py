@@ -92,9 +92,8 @@ class Cron:
         """
         changed_s: float | None = wall_s
         while changed_s is not None:
-            begun_s = last_s = changed_s - (
-                changed_s != wall_s
-            )  # the moment of a change may be a time itself
+            # The moment of a change may be a time itself.
+            begun_s = last_s = changed_s if changed_s == wall_s else changed_s - 1
             fixed, changed_s = timezone(self._difference(changed_s)), None
             for found in CronSim(self._text, datetime.fromtimestamp(begun_s, fixed)):
                 changed_s = self._change(last_s, found.timestamp(), fixed.utcoffset(None))

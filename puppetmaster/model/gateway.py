@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from fnmatch import translate
-from typing import Any
+from typing import Any, NamedTuple
 
 from puppetmaster.model.selector import Selector, parse
 
@@ -14,6 +14,11 @@ _NAME = re.compile(r"[^/?#+\s\x00-\x1f\x7f-\x9f\ud800-\udfff]+")
 def is_name(text: str) -> bool:
     """Whether a gateway can have this name, apart from its length."""
     return _NAME.fullmatch(text) is not None
+
+
+def bare(name: str) -> dict[str, Any]:
+    """The document of a gateway of which only its name is known. A destination of a job becomes that."""
+    return {"name": name, "labels": {}, "note": None}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,7 +34,7 @@ class Gateway:
 
     def document(self) -> dict[str, Any]:
         """The gateway as it is stored."""
-        found = {"name": self.name, "labels": dict(self.labels), "note": self.note}
+        found = {**bare(self.name), "labels": dict(self.labels), "note": self.note}
         return {**found, "discovered": True} if self.discovered else found
 
     @classmethod
@@ -60,6 +65,29 @@ class Put:
         return Gateway(
             name=self.name, labels=labels, note=old.note if self.note is None else self.note or None
         )
+
+
+class Relabelled(NamedTuple):
+    """That somebody has changed the labels or the note of a gateway."""
+
+    name: str
+    at: str
+    #: The name of the caller.
+    by: str
+    #: As it was; None: it was not known.
+    before: Gateway | None
+    #: As it is now; None: it was forgotten.
+    after: Gateway | None
+
+    def view(self) -> dict[str, Any]:
+        """What is told of it: what it has now, and what it had."""
+        event = "forgotten" if self.after is None else "labeled"
+        told = {"gateway": self.name, "at": self.at, "event": event, "by": self.by}
+        return {**told, **_told(self.after or Gateway(name="")), "before": self.before and _told(self.before)}
+
+
+def _told(gateway: Gateway) -> dict[str, Any]:
+    return {"labels": dict(gateway.labels), "note": gateway.note}
 
 
 def glob(pattern: str) -> Callable[[str], bool]:

@@ -32,6 +32,8 @@ _INDENTED = re.compile(rb"\{\}|\[\]|[\[{]|[\]}]|[,:]|-?\d+(?:\.\d+)?(?:[eE][+-]?
 _REAL_BYTES = 24
 #: The topic on which the controller takes messages to pass on.
 CONTROLLER_TOPIC = "/controller"
+#: The controller's resource, and topic, with which models are registered.
+REGISTRATION = "/controller/registration"
 #: The controller's resource that answers who owns the resource named behind it.
 DEPENDENCY = "/controller/resource/dependency?resource="
 

@@ -44,7 +44,10 @@ class Hook(NamedTuple):
         return f"Hook({self.name!r})"
 
 
-def hooks_of(text: str, where: str) -> tuple[Hook, ...]:
+Hooks = tuple[Hook, ...]
+
+
+def hooks_of(text: str, where: str) -> Hooks:
     """The webhooks in a file of them. Raises SettingsError: there are faults. It names every one."""
     try:
         given = json.loads(text)

@@ -11,12 +11,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from puppetmaster.clock import is_known, iso, seconds
+from puppetmaster.errors import StoreError
 from puppetmaster.events import Hub
 from puppetmaster.model.gateway import Gateway, Sought
-from puppetmaster.model.job import OPEN_JOB, Job, JobEvent
+from puppetmaster.model.job import OPEN_JOB, Job, JobEvent, JobStatus
 from puppetmaster.model.leadership import Leadership
 from puppetmaster.model.notice import Owed
 from puppetmaster.model.request import OPEN, Item, Request
@@ -24,6 +25,8 @@ from puppetmaster.model.template import Template
 from puppetmaster.model.timeline import What
 from puppetmaster.model.why import Said
 from puppetmaster.threads import Vital
+
+T = TypeVar("T")
 
 #: The lowest request id. The SDK's random message ids and counters that begin at 1 stay below it.
 FIRST_REQUEST_ID = 2**31
@@ -59,15 +62,22 @@ def ahead(ids: Ids) -> Ids:
     )
 
 
-def waiting_for_a_person(job: Job, reason: Said) -> Job:
-    """The job of a copy, or of an import, paused: what waits in it may have run since."""
+def jobs_held(reader: "Reader", reason: Said) -> list[Job]:
+    """The jobs of a copy, or of an import, that would send: paused. What waits in them may have run since."""
     at = iso(time.time())
-    return job.after(JobEvent.PAUSE, at, reason=reason).noted(What.PAUSED, at, why=reason)
+    going = reader.jobs({"status": [JobStatus.PENDING.value, JobStatus.DISPATCHING.value]})
+    return [
+        job.after(JobEvent.PAUSE, at, reason=reason).noted(What.PAUSED, at, why=reason)
+        for job in going
+        if job.ending is None
+    ]
 
 
-def switched_off(template: Template, reason: Said) -> Template:
-    """The template of a copy, or of an import: its schedule waits for a person too."""
-    return template.held(reason, iso(time.time()))
+def templates_held(reader: "Reader", reason: Said) -> list[Template]:
+    """The templates of a copy, or of an import, that would start: with their schedules off."""
+    at = iso(time.time())
+    found = filter(None, map(reader.template, reader.template_ids()))
+    return [one.held(reason, at) for one in found if one.scheduled]
 
 
 @dataclass(slots=True)
@@ -101,6 +111,8 @@ class Changes:
     #: Destinations of new jobs. Those that are not known yet become gateways without labels, while fewer than
     #: ``MOST_LEARNED`` are known. Those that were discovered are so no longer.
     destinations: set[str] = field(default_factory=set)
+    #: Destinations of earlier commits. The store need not look for them again.
+    learned: set[str] = field(default_factory=set)
     #: What webhooks are owed: new, and what was tried in vain.
     owed: dict[int, Owed] = field(default_factory=dict)
     #: Numbers of what was owed, and is not any more.
@@ -111,6 +123,11 @@ class Changes:
     removed_templates: set[int] = field(default_factory=set)
     #: The next ids; None: they have not changed.
     ids: Ids | None = None
+
+    @property
+    def to_learn(self) -> set[str]:
+        """The destinations that the store has to look for."""
+        return self.destinations - self.learned
 
     def __bool__(self) -> bool:
         return bool(
@@ -313,6 +330,29 @@ class LastResult(NamedTuple):
     at: str | None = None
     #: Who says so, as in a result; None: not known.
     source: str | None = None
+
+    @classmethod
+    def of(cls, id_: int, document: Mapping[str, Any]) -> "LastResult":
+        """How the request that is stored as ``document`` has ended."""
+        result = document.get("result") or {}
+        ended = (document.get("finishedAt"), result.get("source"))
+        return cls(id_, document["status"], result.get("code"), *ended)
+
+
+def made(make: Callable[[Any, Any], T], what: str, id_: Any, document: Any) -> T:
+    """The value that a document holds. Raises StoreError: the document was changed."""
+    try:
+        return make(id_, document)
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        raise StoreError(
+            f"The store's {what} {id_} cannot be read ({type(error).__name__}: {error}): it was changed; "
+            "put a copy of an earlier day or an import in its place."
+        ) from error
+
+
+def made_gateway(id_: Any, document: Any) -> Gateway:
+    """The gateway that a document holds; ``id_`` is for the error. Raises StoreError: as ``made``."""
+    return made(lambda _, found: Gateway.from_document(found), "gateway", id_, document)
 
 
 #: The fields of a job by which it is found without looking at anything else.

@@ -200,10 +200,7 @@ class MemoryReader(Reader):
         for id_ in self.request_ids({}):
             one = requests[id_]
             if one["destination"] in wanted and one["status"] not in OPEN:
-                result = one.get("result") or {}
-                found[one["destination"]] = LastResult(
-                    id_, one["status"], result.get("code"), one.get("finishedAt"), result.get("source")
-                )
+                found[one["destination"]] = LastResult.of(id_, one)
         return found
 
     def owed(self) -> list[Owed]:

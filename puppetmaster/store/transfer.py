@@ -13,12 +13,19 @@ from typing import Any
 from puppetmaster.errors import StoreError
 from puppetmaster.model.job import Job
 from puppetmaster.model.why import Reason
-from puppetmaster.store.base import Ids, Reader, ahead
+from puppetmaster.store.base import Reader, ahead
 from puppetmaster.store.datadir import FILE_NAME, PRIVATE
 from puppetmaster.store.sqlite import migrations
 from puppetmaster.store.sqlite.documents import Except, SqliteTinyDB
 from puppetmaster.store.sqlite.reader import SqliteReader, as_store_error
-from puppetmaster.store.sqlite.store import INDEXES, SqliteStore, learn_gateways, send_nothing
+from puppetmaster.store.sqlite.store import (
+    INDEXES,
+    SqliteStore,
+    ids_in,
+    learn_gateways,
+    send_nothing,
+    with_ids,
+)
 
 #: The reason of jobs that had not ended when they were exported. They are paused.
 IMPORTED = Reason.IMPORTED.said()
@@ -93,9 +100,8 @@ def import_(file: Path, data_dir: Path) -> int:
             if "gateways" not in tables:
                 learn_gateways(db)
             jobs = _verified(SqliteReader(db, store.path), brought, file)
-            ids = ahead(Ids(brought["nextJob"], brought["nextRequest"]))
             send_nothing(db, store.path, IMPORTED)
-            db.table("meta").put([(1, {**brought, "nextJob": ids.next_job, "nextRequest": ids.next_request})])
+            db.table("meta").put([(1, with_ids(brought, ahead(ids_in(brought))))])
             return jobs
 
 

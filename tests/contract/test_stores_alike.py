@@ -15,6 +15,7 @@ from puppetmaster.model.job import JobStatus
 from puppetmaster.model.notice import Notice, Owed
 from puppetmaster.model.request import Request, RequestStatus
 from puppetmaster.model.selector import parse
+from puppetmaster.model.template import Outcome, Overlap, Record, Schedule, Template, Told
 from puppetmaster.store.base import Changes, Ids, Keep, Look, Now, Reader, Store
 from tests.contract.conftest import IMPLEMENTATIONS
 from tests.examples import LATER, counts
@@ -41,6 +42,8 @@ JOB_WHERES: list[dict[str, Any]] = [
     {"text": "1"},
     {"text": "", "status": "resolved"},
     {"destination": "cg-3", "name": "Day 1", "text": "k"},
+    {"template": 2},
+    {"template": 1, "status": "resolved", "destination": "cg-1"},
 ]
 REQUEST_WHERES: list[dict[str, Any]] = [
     *WHERES,
@@ -58,8 +61,13 @@ SOUGHT = [
     for match in (None, "cg-[12]", "CG-*")
 ]
 
+TEMPLATES = range(1, 4)
+TEMPLATE_NAMES = ("nightly", "Nightly", "é\ud800")
+SCHEDULES = (None, Schedule(cron="0 3 * * 1-5", timezone="Europe/Berlin", overlap=Overlap.QUEUE))
+
 Verb = tuple[Any, ...]
 jobs = st.sampled_from(JOBS)
+templates = st.sampled_from(TEMPLATES)
 requests = st.tuples(jobs, st.integers(0, TOTAL - 1)).map(lambda at: first_of(at[0]) + at[1])
 verbs = st.one_of(
     st.tuples(st.just("create"), jobs, st.integers(1, TOTAL), st.sampled_from(KEYS), st.sampled_from(NAMES)),
@@ -77,6 +85,10 @@ verbs = st.one_of(
     st.tuples(st.just("forget"), st.sets(st.sampled_from(GATEWAYS), min_size=1)),
     st.tuples(st.just("owe"), st.integers(1, 4), st.sampled_from(["ops", "é\ud800"]), st.integers(0, 3)),
     st.tuples(st.just("tell"), st.sets(st.integers(1, 5), min_size=1)),
+    st.tuples(st.just("keep"), templates, st.sampled_from(TEMPLATE_NAMES), st.sampled_from(SCHEDULES)),
+    st.tuples(st.just("decide"), templates, st.sampled_from(Outcome), st.none() | jobs),
+    st.tuples(st.just("drop"), st.sets(templates, min_size=1, max_size=2)),
+    st.tuples(st.just("start"), templates, jobs, st.integers(1, TOTAL)),
     st.tuples(st.just("sweep")),
     st.tuples(st.just("reopen")),
 )
@@ -89,6 +101,7 @@ class Script:
         self.ids = Ids()
         self.existing: dict[int, Changes] = {}
         self.drafts: dict[int, Changes] = {}
+        self.templates: dict[int, Template] = {}
         #: Jobs that there were: no id is given out twice.
         self.numbers: set[int] = set()
 
@@ -97,11 +110,11 @@ class Script:
         made: Changes = getattr(self, verb)(*given)
         return made
 
-    def create(self, number: int, total: int, key: str | None, name: str | None) -> Changes:
+    def create(self, number: int, total: int, key: str | None, name: str | None, **more: Any) -> Changes:
         if number in self.numbers:
             return Changes()
         self.numbers.add(number)
-        created = self.existing[number] = creation(number, total=total, key=key, name=name)
+        created = self.existing[number] = creation(number, total=total, key=key, name=name, **more)
         return created
 
     def draft(self, number: int, total: int) -> Changes:
@@ -158,6 +171,45 @@ class Script:
     def tell(self, ids: set[int]) -> Changes:
         return Changes(told=ids)
 
+    def keep(self, id_: int, name: str, schedule: Schedule | None) -> Changes:
+        if any(one.name == name and one.id != id_ for one in self.templates.values()):
+            return Changes()
+        job = {
+            "batch": [{"method": "get", "resource": f"/{name}", "__request": {"destination": {"all": True}}}]
+        }
+        record = Record(decided_s=1.5) if id_ not in self.templates else self.templates[id_].record
+        return self._kept(Template(id=id_, name=name, job=job, schedule=schedule, record=record))
+
+    def decide(self, id_: int, outcome: Outcome, last_job: int | None) -> Changes:
+        """What has become of a start, of which no job came."""
+        if id_ not in self.templates:
+            return Changes()
+        record = self.templates[id_].record.telling(Told(outcome, LATER, "as é\ud800", 2), LATER)
+        queued_s = 0.5 if outcome is Outcome.QUEUED else None
+        return self._kept(self._after(id_, replace(record, queued_s=queued_s, last_job=last_job)))
+
+    def drop(self, ids: set[int]) -> Changes:
+        for id_ in ids:
+            self.templates.pop(id_, None)
+        return Changes(removed_templates=ids)
+
+    def start(self, id_: int, number: int, total: int) -> Changes:
+        """A job, and the note of its start."""
+        if id_ not in self.templates or number in self.numbers:
+            return Changes()
+        created = self.create(number, total, f"template {id_}: {number}", None, template=id_)
+        record = self.templates[id_].record.telling(Told(Outcome.STARTED, LATER, "started"), LATER)
+        noted = self._kept(self._after(id_, replace(record, last_job=number)))
+        return replace(created, templates=noted.templates, ids=noted.ids)
+
+    def _after(self, id_: int, record: Record) -> Template:
+        return replace(self.templates[id_], record=record)
+
+    def _kept(self, template: Template) -> Changes:
+        self.templates[template.id] = template
+        self.ids.next_template += 1
+        return Changes(templates={template.id: template}, ids=replace(self.ids))
+
     def _request(self, id_: int) -> Request | None:
         return next((one.requests[id_] for one in self.existing.values() if id_ in one.requests), None)
 
@@ -187,6 +239,9 @@ def seen(reader: Reader) -> list[Any]:
         reader.gateways([*GATEWAYS, "unknown"]),
         reader.last_results(GATEWAYS),
         reader.owed(),
+        [reader.template(id_) for id_ in (*TEMPLATES, 9)],
+        [reader.template_named(name) for name in (*TEMPLATE_NAMES, "none")],
+        list(reader.template_ids()),
     ]
 
 

@@ -229,7 +229,7 @@ def test_a_persistent_session_keeps_what_arrives_while_its_client_is_away(each_b
     visit(until=None)
 
 
-def test_a_whole_request_goes_through_either_broker(each_broker: Broker) -> None:
+def test_a_whole_request_goes_through_each_broker(each_broker: Broker) -> None:
     with (
         controller_process(each_broker),
         BusClient(each_broker) as client,
@@ -237,6 +237,16 @@ def test_a_whole_request_goes_through_either_broker(each_broker: Broker) -> None
     ):
         model.register_model("m", ["/a"], lambda message: (200, message["data"]))
         assert client.request("post", "/a", {"x": 1})["data"] == {"x": 1}
+
+
+@pytest.mark.skipif(not Broker.available("rabbitmq"), reason="RabbitMQ is tried by hand, not in CI")
+def test_rabbitmq_takes_the_place_of_mosquitto(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SANDBOX_BROKER", "rabbitmq")
+    with Broker() as broker:
+        assert broker.kind == "rabbitmq"
+        test_a_persistent_session_keeps_what_arrives_while_its_client_is_away(broker)
+        test_a_whole_request_goes_through_each_broker(broker)
+        test_messages_go_through_and_stand_still_while_it_is_paused(broker)
 
 
 def test_an_untuned_broker_loses_what_a_slow_receiver_did_not_take() -> None:

@@ -11,6 +11,7 @@ from sandbox.process import PROJECT, Process
 from tests.conftest import require
 from tests.torture import kills
 from tests.torture.faults import BEHIND_S, Shim, failing
+from tests.torture.world import UNTOLD
 
 pytestmark = pytest.mark.skipif(not Shim.available(), reason="gcc is not installed, or this is no Linux")
 
@@ -59,6 +60,6 @@ def test_the_disk_fails_and_the_clock_is_wrong_while_it_is_told_to(tmp_path: Pat
 @pytest.mark.timeout(300)
 def test_every_promise_holds_on_a_disk_that_fails_and_with_a_clock_that_is_set(tmp_path: Path) -> None:
     require("mosquitto")
-    outcome = kills.run(3, failing(6), tmp_path)
+    outcome = kills.run(3, failing(6), tmp_path, conditions=UNTOLD)
     assert not outcome.faults
     assert outcome.statuses["resolved"] > 50

@@ -150,7 +150,9 @@ def test_the_one_that_waits_answers_as_the_one_that_leads(two: Two) -> None:
     assert two.there.ask("GET", "/jobs/2")[0] == 404
     status, health = two.here.ask("GET", "/system/puppetmaster")
     assert (status, health["healthy"], health["caller"]["name"]) == (200, True, "http")
-    assert b"puppetmaster_websockets" in fetch(two.here.port, "GET", "/metrics").body
+    numbers = fetch(two.here.port, "GET", "/metrics").body.decode()
+    said = {line.split("{")[0] for line in numbers.splitlines() if line.startswith("puppetmaster_")}
+    assert said == {"puppetmaster_build_info", "puppetmaster_leads 0.0", "puppetmaster_websockets 0.0"}
 
 
 def test_it_answers_on_when_it_takes_the_lead(two: Two) -> None:

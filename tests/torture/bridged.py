@@ -30,6 +30,7 @@ class BridgedWorld(World):
     pace_s = 0.15
     slowness = 6
     most_open = 12
+    quick = GATEWAYS[2:]
 
     def _system(self, directory: Path, seed: int) -> Gateway:
         del seed
@@ -164,5 +165,6 @@ class BridgedWorld(World):
     def stop(self) -> None:
         """End everything."""
         self._all.stop()
+        self._stop_others()
         for bridge in self._bridges.values():
             bridge.close()

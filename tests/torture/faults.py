@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 
 from tests.torture import kills
-from tests.torture.world import Loss, World
+from tests.torture.world import UNTOLD, Loss, World
 
 SOURCE = Path(__file__).with_name("shim.c")
 #: Of reads, and of waits for the disk, so many fail while a disk does: none ever works, or some do.
@@ -111,7 +111,7 @@ def main() -> None:
         sys.exit("gcc, on Linux, is needed")
     broken = 0
     for seed in range(options.seed, options.seed + options.seeds):
-        outcome = kills.run(seed, failing(options.faults))
+        outcome = kills.run(seed, failing(options.faults), conditions=UNTOLD)
         told = ", ".join(f"{n} {point}" for point, n in outcome.points.most_common())
         statuses = ", ".join(f"{n} {status}" for status, n in outcome.statuses.most_common())
         print(f"seed {seed}: {told}; {outcome.jobs} jobs, {statuses}, {math.ceil(outcome.seconds)} s, "

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Self
 
 from sandbox.process import ProcessError
+from tests.torture import starts
 from tests.torture.bridged import BridgedWorld
 from tests.torture.verdict import BridgedVerdict, Verdict
 from tests.torture.workload import Workload
@@ -52,13 +53,15 @@ Breakage = Callable[[World], None]
 def killing(count: int, wait_s: float = 1.2, limit_s: float = 240) -> Breakage:
     """Break something so often, mostly the bundle, and each time after up to ``wait_s`` of work.
 
-    After ``limit_s`` it is enough.
+    Where a time of the schedules comes within that, it is broken around it. After ``limit_s`` it is enough.
     """
 
     def breakage(world: World) -> None:
         deadline_s = time.monotonic() + limit_s
         while world.kills < count - 1 and time.monotonic() < deadline_s:
-            world.wreck(world.rng.uniform(0.1, wait_s))
+            left_s = starts.next_s()
+            around = world.conditions.scheduled and left_s < wait_s
+            world.wreck(left_s + world.rng.uniform(-0.02, 0.12) if around else world.rng.uniform(0.1, wait_s))
         world.settle()
 
     return breakage
@@ -119,6 +122,7 @@ def _run(world: World, seed: int, breakage: Breakage) -> Outcome:
         breakage(world)
         workload.stop()
         workload.finish(FINISH_S)
+        workload.settle(FINISH_S)
     finally:
         workload.stop()
         workload.close()
@@ -138,6 +142,7 @@ def _run(world: World, seed: int, breakage: Breakage) -> Outcome:
         verdict.counts,
         [
             *workload.broken,
+            *(world.listener.broken if world.listener is not None else []),
             *verdict.faults(),
             *workload.keeper.faults(world.gateway.directory / "data"),
             *(f"the log has a {line}" for line in noise),

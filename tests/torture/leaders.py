@@ -1,37 +1,40 @@
 # ruff: noqa: T201 - this is a program
-"""Three bundles with one database, of which one leads, while everything breaks.
+"""Three bundles and an API server with one database, of which one bundle leads, while everything breaks.
 
-Promised is: no command reaches a gateway twice, none after its request has ended, and a job that was answered
-with 200 is there and ends. ``--unfenced`` is the control run: it must break promises.
+Promised is: no command reaches a gateway twice, none after its request has ended; what was answered with
+200 is there and ends; each time of a schedule starts once, or is told as missed; each end is told once.
+``--unfenced`` is the control run: it must break promises.
 """
 
 import argparse
+import math
 import random
+import secrets
 import sys
 import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
 from subprocess import CalledProcessError
 from typing import Any
+from urllib.parse import quote
 
+from puppetmaster.model.caller import digest
 from sandbox.fleet_log import FleetLog
 from sandbox.gateway import Gateway
-from sandbox.postgres import Cluster
-from sandbox.process import Process, ProcessError
+from sandbox.postgres import PORT, Cluster
+from sandbox.process import Process, ProcessError, free_port
 from tests.bus_client import BusClient
+from tests.torture import starts
+from tests.torture.account import Account
+from tests.torture.askers import GATEWAYS, NAMES, Asker, BusDoor, Door, WebDoor, batch
+from tests.torture.starts import Schedules
+from tests.torture.told import Listener, told_faults, until_told
 
-GATEWAYS = 200
-NAMES = [f"cg-{number:03}" for number in range(1, GATEWAYS + 1)]
-#: A command that comes so long after the end of its request is late: clocks are read at both ends.
-TOLERANCE_S = 0.1
-#: Who holds back a command for longer than this has lost its lease. A late answer would correct the request.
-LATE_S = 5.5
 #: So long all may take to end when nothing breaks any more.
 END_S = 180.0
 SETTINGS = {
@@ -40,55 +43,100 @@ SETTINGS = {
     "PUPPETMASTER_LOG_LEVEL": "warning",
     "PUPPETMASTER_KEEP_MB": "1000",
     "PUPPETMASTER_KEEP_JOBS": "100000",
+    starts.EVERY: str(starts.EVERY_S),
 }
+#: Who asks at the doors of the bundles, and of the API server.
+BUNDLES, API = "ann", "bob"
+#: Jobs of templates are for few gateways: those that overlap take a second each.
+SLOWLY = 7
 
 
 class World:
-    """The bus, the database, and the bundles, which are started again whenever they end."""
+    """The bus, the database, a receiver of webhooks, and bundles, which are started again when they end."""
 
     def __init__(self, folder: Path, seed: int, *, unfenced: bool, bundles: int = 3) -> None:
         self.random = random.Random(seed)
+        self.unfenced = unfenced
         self.cluster = Cluster(durable=True)
+        self.listener = Listener(random.Random(seed))
+        self.tokens = {name: secrets.token_hex(16) for name in (BUNDLES, API)}
         self.trap = folder / "trap"
+        self._folder = folder
         fleet = ["--shape", "per-gateway", "--to", f"cg-[001-{GATEWAYS:03}]", "--delay", "0.02"]
-        settings = {**SETTINGS, "PUPPETMASTER_STORE": self.cluster.url(), "TRAP": str(self.trap)}
-        self.gateway = Gateway(folder, fleet=fleet, settings=settings)
-        env = {**self.gateway.bundle.env, **({"UNFENCED": "1"} if unfenced else {})}
-        self.bundles = [
-            Process.module(
-                f"bundle-{number}",
-                "tests.torture.trapped",
-                env={**env, "PUPPETMASTER_DATA_DIR": str(folder / f"data-{number}")},
-            )
-            for number in range(bundles)
-        ]
+        self.gateway = Gateway(folder, fleet=fleet, settings={**SETTINGS, "TRAP": str(self.trap)})
+        tokens = folder / "tokens"
+        tokens.write_text("".join(f"{name} admin {digest(token)}\n" for name, token in self.tokens.items()))
+        tokens.chmod(0o600)
+        self._env = {
+            **self.gateway.bundle.env,
+            "PUPPETMASTER_TOKENS": str(tokens),
+            "PUPPETMASTER_WEBHOOKS": str(self.listener.file(folder, all_jobs=True)),
+            **({"UNFENCED": "1"} if unfenced else {}),
+        }
+        self.ports = [free_port() for _ in range(bundles + 1)]
+        self.bundles = [self._process(f"bundle-{number}", self.ports[number]) for number in range(bundles)]
+        self.api = self._process("api", self.ports[-1], PUPPETMASTER_ROLE="api")
         self.exits: Counter[int] = Counter()
-        self.jobs: dict[int, str] = {}  # id -> its name, for those that were answered with 200
         self.over = threading.Event()
-        self._keeping = threading.Lock()
+        self._keeping = threading.Event()
+
+    def _process(self, name: str, port: int, **more: str) -> Process:
+        (self._folder / name).mkdir()
+        store = self.cluster.url().replace(
+            quote(str(self.cluster.place), safe=""), quote(str(self._folder / name), safe="")
+        )
+        env = {
+            **self._env,
+            "PUPPETMASTER_STORE": store,
+            "PUPPETMASTER_DATA_DIR": str(self._folder / name / "data"),
+            "PUPPETMASTER_HTTP": f"127.0.0.1:{port}",
+            **more,
+        }
+        return Process.module(name, "tests.torture.trapped", env=env)
+
+    def _way(self, process: Process) -> Path:
+        """The way of a process to the database: without this name it finds none."""
+        return self._folder / process.name / f".s.PGSQL.{PORT}"
 
     @contextmanager
     def running(self) -> Iterator[None]:
         """All of it."""
+        processes = [*self.bundles, self.api]
         with ExitStack() as stack:
+            stack.enter_context(self.listener)
             stack.enter_context(self.cluster)
             self.gateway.start(bundle=False)
             stack.callback(self.gateway.stop)
-            for bundle in self.bundles:
-                bundle.start()
-                stack.callback(bundle.kill)
-            keeper = threading.Thread(target=self._keep_on)
+            for process in processes:
+                self._way(process).symlink_to(self.cluster.place / self._way(process).name)
+                process.start()
+                stack.callback(process.kill)
+            keeper = threading.Thread(target=self._keep_on, args=[processes])
             keeper.start()
             stack.callback(keeper.join)
-            stack.callback(self.over.set)
+            stack.callback(self._keeping.set)
+            stack.callback(self.listener.good.set)
             yield
 
-    def _keep_on(self) -> None:
-        while not self.over.wait(0.2):
-            for bundle in self.bundles:
-                if not bundle.running:
-                    self.exits[bundle.returncode or 0] += 1
-                    bundle.start()
+    def _keep_on(self, processes: Sequence[Process]) -> None:
+        while not self._keeping.wait(0.2):
+            for process in processes:
+                if not process.running:
+                    self.exits[process.returncode or 0] += 1
+                    self._keep(process)
+                    process.start()
+
+    def _keep(self, process: Process) -> None:
+        """Keep what it has printed, where that says that something is wrong with it."""
+        with (self._folder / "processes.log").open("a") as log:
+            log.writelines(f"{process.name}: {line}\n" for line in process.output())
+
+    def noise(self) -> list[str]:
+        """Lines that no process may print."""
+        for process in (*self.bundles, self.api):
+            self._keep(process)
+        lines = (self._folder / "processes.log").read_text().splitlines()
+        return [line for line in lines if "Traceback" in line]
 
     def leader(self) -> Process | None:
         """The bundle that leads now; None: none does, or nobody can be asked."""
@@ -99,10 +147,24 @@ class World:
                     return bundle
         return None
 
+    def doors(self, client: BusClient) -> list[Door]:
+        """Where is asked: the bus, the doors of the bundles, twice, and that of the API server."""
+        bundles = [
+            WebDoor(BUNDLES, self.tokens[BUNDLES], self.ports[:-1], random.Random(self.random.random()))
+            for _ in range(2)
+        ]
+        return [BusDoor(client), *bundles, self.api_door()]
+
+    def api_door(self) -> WebDoor:
+        """The door of the API server."""
+        return WebDoor(API, self.tokens[API], self.ports[-1:], random.Random(self.random.random()))
+
     # -- what breaks --------------------------------------------------------------------------------
 
     def kill(self) -> None:
-        """The leader is killed."""
+        """The leader is killed, mostly around a time of the schedules."""
+        if (left_s := starts.next_s()) < 3:
+            self.over.wait(left_s + self.random.uniform(-0.02, 0.12))
         if (leader := self.leader()) is not None:
             leader.kill()
 
@@ -126,9 +188,12 @@ class World:
         while self.trap.exists() and time.monotonic() < deadline_s:
             time.sleep(0.01)
         self.trap.unlink(missing_ok=True)
-        self.over.wait(self.random.choice((10.0, 13.0)))
-        if leader is not None:
-            leader.resume()
+        if leader is None:
+            return
+        while self.leader() in (leader, None) and time.monotonic() < deadline_s + 10:
+            time.sleep(0.1)
+        self.over.wait(self.random.uniform(2.0, 5.0))
+        leader.resume()
 
     def cut(self) -> None:
         """All sessions of the leader at the database are ended."""
@@ -136,6 +201,15 @@ class World:
             self.cluster.run(
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity, buses WHERE application_name = owner"
             )
+
+    def cut_off(self) -> None:
+        """The same, and it finds no way to the database for a while."""
+        if (leader := self.leader()) is not None:
+            way = self._way(leader)
+            way.unlink()
+            self.cut()
+            self.over.wait(self.random.choice((0.5, 2.0, 7.0)))
+            way.symlink_to(self.cluster.place / way.name)
 
     def crash(self) -> None:
         """The database crashes, and is there again after a while."""
@@ -151,142 +225,167 @@ class World:
         """The broker is started anew, and has forgotten everything."""
         self.gateway.broker.restart()
 
-    # -- what goes on -------------------------------------------------------------------------------
+    def controller(self) -> None:
+        """The controller is started anew, and knows nobody."""
+        self.gateway.controller.kill()
+        self.gateway.controller.start()
 
-    def work(self) -> None:
-        """Make jobs, one after the other, through the bus."""
-        names = random.Random(7)
-        with BusClient(self.gateway.broker, first_id=2**21) as client:
-            while not self.over.is_set():
-                name = f"job-{names.randrange(2**48):012x}"
-                some = names.sample(NAMES, names.randrange(20, 120))
-                item = {"method": "post", "resource": f"/do/{name}", "__request": {"destination": some}}
-                body = {"batch": [item], "name": name, "key": name, "concurrency": 40}
-                with suppress(TimeoutError, OSError, RuntimeError):
-                    answer = client.request("post", "/jobs", body, timeout_s=3)
-                    if answer["code"] == 200:
-                        self.jobs[answer["data"]["id"]] = name
-                self.over.wait(0.3)
+    def server(self) -> None:
+        """The API server is killed."""
+        self.api.kill()
 
+    def deaf(self) -> None:
+        """Nobody listens to what webhooks are told, and then the leader is killed."""
+        self.listener.away(self.random.uniform(0.5, 3.0))
+        self.kill()
 
-def verdict(world: World, client: BusClient) -> list[str]:
-    """The promises that were broken, a sentence each."""
-    broken = []
-    offset_s = time.time() - time.monotonic()
-    arrived: dict[tuple[str, str], list[float]] = {}
-    for command in FleetLog(world.gateway.fleet_log).commands():
-        arrived.setdefault((command.resource, command.destination), []).append(command.t_s + offset_s)
-    for (resource, name), times in arrived.items():
-        if len(times) > 1:
-            broken.append(f"{resource} reached {name} {len(times)} times")
-    for id_, name in world.jobs.items():
-        job = _asked(client, f"/jobs/{id_}?limit=1000")
-        if job is None or job["name"] != name:
-            broken.append(f"job {id_} was answered with 200 and is not there")
-            continue
-        for request in job["requests"]:
-            one = request["__request"]
-            fault = _fault(one, arrived.get((f"/do/{name}", one["destination"]), []))
-            if fault is not None:
-                broken.append(f"job {id_}, {one['destination']} ({one['status']}): {fault}")
-    return broken
+    @property
+    def breaks(self) -> list[Callable[[], None]]:
+        """All that can break."""
+        database = [self.cut, self.cut_off, self.crash]
+        bus = [self.broker, self.controller]
+        return [self.kill, self.stop, self.freeze, self.trapped, *database, *bus, self.server, self.deaf]
 
 
-def _fault(request: Mapping[str, Any], times: list[float]) -> str | None:
-    """What is wrong with a request whose commands arrived at these times; None: nothing is."""
-    if request["finishedAt"] is None:
-        return "it has not ended"
-    if not times:
-        return "it is resolved, and never came" if request["status"] == "resolved" else None
-    if max(times) > _seconds(request["finishedAt"]) + TOLERANCE_S:
-        return "it came after its end"
-    if max(times) > _seconds(request["sentAt"]) + LATE_S:
-        return f"it came {max(times) - _seconds(request['sentAt']):.1f} s after it was on record as sent"
-    return None
+def _job(name: str, slow: bool) -> dict[str, Any]:
+    """The job of a template."""
+    return batch(name, NAMES[:SLOWLY], **({"rate": 1} if slow else {}))
 
 
-def _seconds(text: str) -> float:
-    return datetime.fromisoformat(text).timestamp()
+class Run:
+    """A run: those who ask, what breaks meanwhile, and the verdict."""
 
-
-def _asked(client: BusClient, resource: str) -> Any:
-    for _ in range(60):
-        with suppress(TimeoutError):
-            answer = client.request("get", resource, timeout_s=2)
-            if answer["code"] in (200, 404) and not (answer["code"] == 404 and "sign" not in answer):
-                return answer["data"] if answer["code"] == 200 else None
-        time.sleep(0.5)
-    raise RuntimeError(f"no answer to GET {resource}")
-
-
-def run(seed: int, faults: int, *, unfenced: bool, only: str | None) -> int:
-    """Break things so often; how many promises broke."""
-    with tempfile.TemporaryDirectory(prefix="leaders-") as place:
-        world = World(Path(place), seed, unfenced=unfenced)
-        breaks: list[Callable[[], None]] = [
-            *(world.kill, world.stop, world.freeze, world.trapped, world.cut, world.crash, world.broker)
+    def __init__(self, world: World, bus: BusClient) -> None:
+        self._world = world
+        doors = world.doors(bus)
+        self._door = world.api_door()
+        self.schedules = Schedules(doors[0].ask, _job)
+        seeds = [random.Random(world.random.random()) for _ in doors]
+        self.askers = [
+            Asker(number, door, rng, self.schedules.kept)
+            for number, (door, rng) in enumerate(zip(doors, seeds, strict=True))
         ]
-        if only is not None:
-            breaks = [getattr(world, only)]
-        begun_s, happened = time.monotonic(), Counter[str]()
-        with world.running(), ExitStack() as stack:
-            client = stack.enter_context(BusClient(world.gateway.broker, first_id=2**22))
-            worker = threading.Thread(target=world.work)
-            worker.start()
-            stack.callback(worker.join)
-            stack.callback(world.over.set)
-            time.sleep(8)
-            for _ in range(faults):
-                broke = world.random.choice(breaks)
-                happened[broke.__name__] += 1
+        self.happened: Counter[str] = Counter()
+        self.jobs = 0
+        self.told = 0
+
+    def work(self, breaks: Sequence[Callable[[], None]], rests_s: tuple[float, float]) -> None:
+        """Let everybody ask, and break these one after the other."""
+        if not self._world.unfenced:
+            self.schedules.begin()
+        for asker in self.askers:
+            asker.start()
+        try:
+            self._world.over.wait(rests_s[1])
+            for broke in breaks:
+                self.happened[broke.__name__] += 1
                 broke()
-                time.sleep(world.random.uniform(1, 6))
-            world.over.set()
-            worker.join()
-            world.over.clear()
-            for bundle in world.bundles:
-                bundle.resume()
-            broken = _ended(world, client)
-        statuses = ", ".join(f"{count} {name}" for name, count in happened.items())
+                self._world.over.wait(self._world.random.uniform(*rests_s))
+        finally:
+            for asker in self.askers:
+                asker.stop()
+            for asker in self.askers:
+                asker.join()
+        for bundle in self._world.bundles:
+            bundle.resume()
+
+    def broken(self) -> list[str]:
+        """The promises that were broken, when all jobs have ended, or had the time for it."""
+        listener = self._world.listener
+        listener.good.set()
+        self.schedules.end()
+        self._end()
+        late = [] if until_told(self._waiting, END_S) else ["what webhooks are owed was not told"]
+        account = Account(self._door, self._world.gateway.fleet_log)
+        orders = [order for asker in self.askers for order in asker.orders]
+        removed = {order.id for order in orders if order.id is not None and order.removal_asked}
+        told, self.jobs = list(listener.got), len(account.jobs)
+        self.told = len({one.id for one in told})
+        return [
+            *(said for asker in self.askers for said in asker.broken),
+            *account.faults(orders),
+            *self.schedules.faults(account.jobs.values()),
+            *listener.broken,
+            *late,
+            *told_faults(told, account.jobs, account.lines, removed, self.schedules.told()),
+            *(f"the log has a {line}" for line in self._world.noise()),
+        ]
+
+    def _end(self) -> None:
+        """Let paused jobs go on, and wait until all have ended."""
+        deadline_s = time.monotonic() + END_S
+        while time.monotonic() < deadline_s:
+            answer = self._door.ask("get", "/jobs?status=pending,dispatching,paused")
+            if answer is not None and answer[0] == 200:
+                for job in answer[1]:
+                    if job["status"] == "paused":
+                        self._door.ask("put", f"/jobs/{job['id']}", {"status": "dispatching"})
+                if not answer[1]:
+                    return
+            time.sleep(0.3)
+
+    def _waiting(self) -> int | None:
+        answer = self._door.ask("get", "/system/puppetmaster")
+        return int(answer[1]["webhooks"]["ops"]["waiting"]) if answer and answer[0] == 200 else None
+
+
+def run(
+    seed: int,
+    faults: int,
+    *,
+    unfenced: bool = False,
+    only: Sequence[str] = (),
+    rests_s: tuple[float, float] = (1.0, 6.0),
+    keep: Path | None = None,
+) -> list[str]:
+    """Break things so often, print what came of it, and return the promises that were broken."""
+    with tempfile.TemporaryDirectory(prefix="leaders-") as place:
+        world = World(keep or Path(place), seed, unfenced=unfenced)
+        can = [getattr(world, name) for name in only] or world.breaks
+        # Each of them as often as every other one, in any order.
+        breaks = [one for _ in range(math.ceil(faults / len(can))) for one in can][:faults]
+        if not only:
+            world.random.shuffle(breaks)
+        begun_s = time.monotonic()
+        with world.running(), BusClient(world.gateway.broker, first_id=2**21) as bus:
+            ran = Run(world, bus)
+            ran.work(breaks, rests_s)
+            broken = ran.broken()
         commands = FleetLog(world.gateway.fleet_log).commands()
         gaps = [after.t_s - one.t_s for one, after in pairwise(commands)]
+        answers = sum((Counter(asker.answers) for asker in ran.askers), Counter[int | None]())
         print(
-            f"seed {seed}: {faults} faults ({statuses}), {len(world.jobs)} jobs, {len(commands)} commands, "
-            f"exits {dict(world.exits)}, longest silence {max(gaps, default=0):.1f} s, "
+            f"seed {seed}: {faults} faults ({_listed(ran.happened)}), {ran.jobs} jobs, "
+            f"{len(commands)} commands, answers: {_listed(answers)}, {ran.told} told, "
+            f"exits: {_listed(world.exits)}, longest silence {max(gaps, default=0):.1f} s, "
             f"{time.monotonic() - begun_s:.0f} s, {len(broken)} broken promises",
             flush=True,
         )
-        for one in broken[:20]:
-            print(f"  {one}")
-        return len(broken)
+        for one in broken[:40]:
+            print(f"  {one}", flush=True)
+        return broken
 
 
-def _ended(world: World, client: BusClient) -> list[str]:
-    """What was broken, when all jobs have ended, or had the time for it."""
-    keeper = threading.Thread(target=world._keep_on)
-    keeper.start()
-    deadline_s = time.monotonic() + END_S
-    try:
-        while time.monotonic() < deadline_s:
-            shown = _asked(client, "/jobs?status=pending,dispatching,paused&limit=1")
-            if not shown:
-                break
-            time.sleep(1)
-        return verdict(world, client)
-    finally:
-        world.over.set()
-        keeper.join()
+def _listed(counts: Mapping[Any, int]) -> str:
+    return ", ".join(f"{many} {what}" for what, many in counts.items()) or "none"
 
 
 def main() -> None:
-    """Torture, and end with code 1 when a promise was broken, or with ``--unfenced`` when none was."""
+    """Torture seed after seed; end with code 1 when a promise broke, or with ``--unfenced`` when none did."""
     parser = argparse.ArgumentParser(prog="python -m tests.torture.leaders", description=__doc__)
-    parser.add_argument("--faults", type=int, default=20, help="(%(default)s)")
-    parser.add_argument("--seed", type=int, default=1, help="(%(default)s)")
-    parser.add_argument("--only", help="only this fault, such as trapped")
+    parser.add_argument("--faults", type=int, default=20, help="in all (%(default)s)")
+    parser.add_argument("--each", type=int, default=55, help="of a seed (%(default)s)")
+    parser.add_argument("--seed", type=int, default=1, help="the first one (%(default)s)")
+    parser.add_argument("--only", action="append", default=[], help="only this fault, such as trapped")
     parser.add_argument("--unfenced", action="store_true", help="the control run")
+    parser.add_argument("--keep", type=Path, help="keep what the first seed leaves in this directory")
     options = parser.parse_args()
-    broken = run(options.seed, options.faults, unfenced=options.unfenced, only=options.only)
+    left, seed, broken = options.faults, options.seed, 0
+    while left > 0:
+        keep = options.keep if seed == options.seed else None
+        now = min(left, options.each)
+        broken += len(run(seed, now, unfenced=options.unfenced, only=options.only, keep=keep))
+        left, seed = left - now, seed + 1
     sys.exit(int(bool(broken) != options.unfenced))
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from puppetmaster.clock import iso
+from tests.torture.starts import EVERY_S, Kept
 from tests.torture.world import NOBODY
 
 #: One order of so many goes to the gateways that are hardly ever asked.
@@ -32,7 +33,14 @@ class Order:
     def acknowledge(self, answer: dict[str, Any]) -> int:
         """The job's id as the answer to its POST says."""
         data = answer["data"]
-        return int(data["id"] if self.path == "/jobs" else data["job"])
+        return int(data["job"] if self.path == "/requests" else data["id"])
+
+
+def of_template(kept: Kept, key: str) -> Order:
+    """A job of a template."""
+    item = kept.quick["batch"][0]
+    root, destinations = item["data"]["key"], frozenset(item["__request"]["destination"])
+    return Order(key, f"/templates/{kept.id}/jobs", {"key": key}, root, destinations)
 
 
 class Orders:
@@ -52,10 +60,12 @@ class Orders:
         self._fleet = tuple(fleet)
         self._hardly = frozenset(hardly)
 
-    def draw(self, known: Sequence[Order]) -> Order:
-        """The next order; one that runs another again takes it from those that are known."""
+    def draw(self, known: Sequence[Order], templates: Sequence[Kept] = ()) -> Order:
+        """The next order. One that runs another again takes it from those that are known."""
         rng, key = self._rng, f"order-{self._count}"
         self._count += 1
+        if templates and rng.random() < 0.05:
+            return of_template(rng.choice(templates), key)
         kind = rng.random()
         if kind < 0.08 and known:
             return self._again(key, rng.choice(known))
@@ -142,6 +152,13 @@ class Orders:
             wait_s = rng.uniform(0.2, 2.0)
             order.not_before_s = time.monotonic() + wait_s
             body["startAt"] = iso(time.time() + wait_s)
+
+
+def scheduled(name: str, destinations: Sequence[str], *, slow: bool) -> dict[str, Any]:
+    """The job of a template. A slow one takes longer than from one time of a schedule to the next."""
+    to = {"destination": list(destinations)}
+    item = {"method": "post", "resource": "/system/setting", "data": _data(name, 0), "__request": to}
+    return {"batch": [item], **({"rate": len(destinations) / (EVERY_S + 2)} if slow else {})}
 
 
 def _data(key: str, item: int) -> dict[str, str]:

@@ -16,6 +16,7 @@ from puppetmaster.bus import client
 from puppetmaster.bus.connection import Connection, Listener
 from puppetmaster.bus.credentials import Credentials
 from puppetmaster.model.message import Outgoing
+from tests.torture import starts
 
 #: So long a process needs at most to stand still after it was told to.
 HELD_S = 0.02
@@ -51,6 +52,7 @@ def main() -> None:
         return send(self, commands)
 
     client.BusClient.send = trapped  # type: ignore[method-assign]
+    starts.install()
     if os.environ.get("UNFENCED"):
         client.Connection = Alone  # type: ignore[attr-defined]
     index.main()

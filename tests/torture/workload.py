@@ -7,7 +7,9 @@ from typing import Any
 
 from tests.bus_client import BusClient
 from tests.torture.labels import Keeper
-from tests.torture.orders import Order, Orders
+from tests.torture.orders import Order, Orders, of_template, scheduled
+from tests.torture.starts import BY_SCHEDULE, Answer, Schedules
+from tests.torture.told import told_faults, until_told
 from tests.torture.world import World
 
 ANSWER_S = 2.5
@@ -24,6 +26,9 @@ class Workload:
         self._rng = random.Random(seed)
         self._drawn = Orders(seed, world.fleet, world.hardly)
         self.keeper = Keeper(random.Random(seed), world.fleet)
+        self._schedules = Schedules(
+            self._answered, lambda name, slow: scheduled(name, world.quick, slow=slow)
+        )
         self._stop = threading.Event()
         self._done: dict[int, int] = {}
         self._connect()
@@ -61,6 +66,8 @@ class Workload:
 
     def _run(self) -> None:
         try:
+            if self._world.conditions.scheduled:
+                self._schedules.begin()
             self._work()
         except BaseException as error:
             self.broken.append(f"the workload ended early: {error!r}")
@@ -91,7 +98,7 @@ class Workload:
 
     def _order(self) -> None:
         known = [one for one in self.orders.values() if one.job is not None and not one.removal_asked]
-        order = self._drawn.draw(known[-8:])
+        order = self._drawn.draw(known[-8:], self._schedules.kept)
         self.orders[order.key] = order
         self._post(order)
 
@@ -126,6 +133,8 @@ class Workload:
             self.remove(order)
             return
         body: dict[str, Any] = {"status": self._rng.choice(["paused", "dispatching", "canceled"])}
+        if order.path.startswith("/templates"):
+            body["status"] = "canceled"  # one that is paused would be in the way of all starts to come
         order.controlled = True
         if body["status"] == "canceled" and self._rng.random() < 0.5:
             body["force"] = True
@@ -188,6 +197,7 @@ class Workload:
         """Have every order acknowledged, go on with paused jobs, and wait until every job has ended."""
         deadline_s = time.monotonic() + timeout_s
         pause = threading.Event()
+        self._schedules.end()
         for order in self.orders.values():
             while order.job is None and not order.removal_asked and time.monotonic() < deadline_s:
                 self._post(order)
@@ -204,6 +214,45 @@ class Workload:
             self.broken.append(f"not every job had ended {timeout_s:g} s after the last fault")
         pause.wait(1.5)  # announcements are held for up to a second
         self._hear()
+
+    def settle(self, timeout_s: float) -> None:
+        """Look at what schedules have started, at who created each job, and at what the webhook was told."""
+        listener = self._world.listener
+        if listener is None:
+            return
+        listener.good.set()
+        if not until_told(self._owed, timeout_s):
+            self.broken.append(f"what the webhook is owed was not told within {timeout_s:g} s")
+        jobs = {job["id"]: job for job in self._data("/jobs")}
+        lines = {id_: self._data(f"/jobs/{id_}/events") for id_ in jobs}
+        removed = {order.job for order in self.orders.values() if order.job and order.removal_asked}
+        self.broken += self._schedules.faults(jobs.values())
+        self.broken += told_faults(listener.got, jobs, lines, removed, self._schedules.told())
+        kept = {one.id: one for one in self._schedules.kept}
+        for job in jobs.values():
+            if str(job["key"]).startswith(BY_SCHEDULE):
+                order = of_template(kept[job["template"]], job["key"])
+                order.job = job["id"]
+                self.orders[order.key] = order
+            elif job["createdBy"] != "bus":
+                self.broken.append(f"job {job['id']} ({job['key']}) is said to be by {job['createdBy']}")
+
+    def _owed(self) -> int | None:
+        answer = self._answered("get", "/system/puppetmaster", None)
+        return int(answer[1]["webhooks"]["ops"]["waiting"]) if answer and answer[0] == 200 else None
+
+    def _data(self, resource: str) -> Any:
+        for _ in range(20):
+            answer = self._answered("get", resource, None)
+            if answer is not None and answer[0] == 200:
+                return answer[1]
+        raise TimeoutError(f"no answer to GET {resource}")
+
+    def _answered(self, method: str, resource: str, data: Any) -> Answer:
+        answer = self._ask(method, resource, data)
+        if answer is None or answer.get("sign") == ["controller"]:
+            return None
+        return answer["code"], answer.get("data")
 
     def _ask(self, method: str, resource: str, data: Any = None) -> dict[str, Any] | None:
         """One request and its answer; None when there was none in time, or the bundle died meanwhile."""

@@ -17,6 +17,8 @@ from sandbox.process import Process, ProcessError
 from tests.bus_client import BusClient
 from tests.faulty_bundle import POINTS
 from tests.proxy import Proxy
+from tests.torture import starts
+from tests.torture.told import Listener
 
 FLEET_SIZE = 40
 FLEET = tuple(f"cg-{number:02d}" for number in range(1, FLEET_SIZE + 1))
@@ -63,6 +65,7 @@ class Conditions:
     plain: bool = False  #: the bundle probes and waits as an installation does where nothing is set
     tuned: bool = True  #: False: the broker is as an untouched installation has it
     packet_limit: int | None = None  #: bytes: the broker hangs up on who sends more in one packet
+    scheduled: bool = True  #: schedules start jobs, and a webhook is told of all
     route: str = "remote"  #: which way requests take; another one only to bridged gateways
 
     @classmethod
@@ -100,6 +103,8 @@ class Conditions:
 
 
 USUAL = Conditions()
+#: For what a clock that is set would break, and for what must not grow.
+UNTOLD = Conditions(scheduled=False)
 
 
 class World:
@@ -120,6 +125,8 @@ class World:
     )  #: who says nothing, hardly ever asked: that holds up others for seconds
     pace_s = 0.06  #: how long whoever uses it rests at most
     slowness = 1  #: how many times less happens in it than in this one
+    #: Who answers at once, for jobs that come every few seconds.
+    quick: tuple[str, ...] = FLEET[10:17]
     most_open: int | None = None  #: how many jobs are open at most; None: however many come
 
     def __init__(
@@ -140,6 +147,7 @@ class World:
         self.alive = threading.Event()  #: whether it makes sense to ask the bundle
         self.connections = 0  #: grows when whoever uses the bus has to connect again
         self.points: dict[str, int] = {}
+        self.listener = Listener(random.Random(seed)) if conditions.scheduled else None
         self.gateway = self._system(directory, seed)
         self.gateway.broker.config += conditions.config
         self.proxy = Proxy(self.gateway.broker.port) if proxied else None
@@ -160,6 +168,9 @@ class World:
                 **conditions.settings,
             },
         )
+        if self.listener is not None:
+            hooks = str(self.listener.file(directory, all_jobs=True))
+            self.gateway.bundle.env |= {"PUPPETMASTER_WEBHOOKS": hooks, starts.EVERY: str(starts.EVERY_S)}
 
     def _system(self, directory: Path, seed: int) -> Gateway:
         """Return the parts that the bundle works with, not started yet."""
@@ -346,8 +357,14 @@ class World:
     def stop(self) -> None:
         """End everything."""
         self.gateway.stop()
+        self._stop_others()
+
+    def _stop_others(self) -> None:
         if self.proxy:
             self.proxy.close()
+        if self.listener:
+            self.listener.good.set()
+            self.listener.down()
 
     def _lost(self, what: str, begun_s: float, gateway: str = "") -> None:
         """Note what was away since then until now."""

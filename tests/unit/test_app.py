@@ -26,7 +26,8 @@ from puppetmaster.bus.connection import Received
 from puppetmaster.clock import Clock
 from puppetmaster.errors import PuppetmasterError
 from puppetmaster.settings import Settings
-from tests.web_client import batch, running
+from puppetmaster.store.sqlite.store import SqliteStore
+from tests.web_client import Bundle, batch, running
 
 SCRIPT = """
 import sys
@@ -123,6 +124,25 @@ def test_the_service_manager_hears_when_the_dispatcher_runs_how_it_is_and_when_i
         assert last.startswith(b"STOPPING=1")
 
 
+def test_it_is_deregistered_before_another_process_may_lead(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which might have registered under the same name by then."""
+    order: list[str] = []
+    monkeypatch.setattr(Bundle, "leave", lambda _: order.append("deregistered"))
+    monkeypatch.setattr(BusClient, "stop", lambda _: order.append("disconnected"))
+    real = SqliteStore.close
+
+    def close(self: SqliteStore) -> None:
+        order.append("closed")
+        real(self)
+
+    monkeypatch.setattr(SqliteStore, "close", close)
+    with running(tmp_path):
+        pass
+    assert order == ["disconnected", "deregistered", "closed"]
+
+
 def test_what_happens_to_jobs_is_in_the_log_as_lines_of_json_where_that_is_wished(tmp_path: Path) -> None:
     written = io.StringIO()
     handler = logging.StreamHandler(written)
@@ -133,9 +153,13 @@ def test_what_happens_to_jobs_is_in_the_log_as_lines_of_json_where_that_is_wishe
             with running(tmp_path / switch, log_events=switch) as door:
                 door.ask("POST", "/jobs", batch("a", name="ntp"))
                 door.ask("DELETE", "/jobs/1")
+                door.ask("PUT", "/gateways/a", {"labels": {"site": "north"}})
     finally:
         logging.getLogger().removeHandler(handler)
     lines = [json.loads(line) for line in written.getvalue().splitlines() if line.startswith("{")]
+    labels = lines.pop()
+    assert (labels["gateway"], labels["event"], labels["by"]) == ("a", "labeled", "http")
+    assert (labels["labels"], labels["before"]["labels"]) == ({"site": "north"}, {})
     assert [(one["job"], one["name"], one["event"], one["by"]) for one in lines] == [
         (1, "ntp", "created", "http"),
         (1, "ntp", "ended", "http"),

@@ -26,8 +26,11 @@ def test_it_ends_with_a_sentence_when_not_everything_is_written(
             if fault is not None:
                 raise StoreError(fault)
 
+    made: list[Any] = []
+
     class Bundle:
         def __init__(self, **_: Any) -> None:
+            made.append("bundle")  # which may take over, and load many jobs
             self.fault = self.unwritten = None
             self.app = App()
 
@@ -37,13 +40,17 @@ def test_it_ends_with_a_sentence_when_not_everything_is_written(
     monkeypatch.setattr(index, "Index", Bundle)
     monkeypatch.setattr(sys, "argv", ["index.py"])
     monkeypatch.setattr(
-        "index.gc", type("Gc", (), {"freeze": lambda: None, "set_threshold": lambda *_: None})
+        "index.gc",
+        type(
+            "Gc", (), {"freeze": lambda: made.append("freeze"), "set_threshold": lambda *_: made.append("gc")}
+        ),
     )
-    switches_s: list[float] = []
-    monkeypatch.setattr(sys, "setswitchinterval", switches_s.append)
+    monkeypatch.setattr(sys, "setswitchinterval", made.append)
     if fault is None:
         index.main()
-        assert switches_s == [index.SWITCH_S], "who asks for little does not wait for who asks for much"
+        assert made == ["gc", index.SWITCH_S, "bundle", "freeze"], (
+            "who asks for little does not wait for who asks for much"
+        )
         return
     with pytest.raises(SystemExit) as ended:
         index.main()

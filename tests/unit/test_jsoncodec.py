@@ -255,6 +255,16 @@ def test_encode_is_compact_ascii_and_decode_reads_it(value: Any) -> None:
     assert jsoncodec.decode_loosely(payload) == jsoncodec.decode(payload)
 
 
+@pytest.mark.parametrize("has_c", [True, False])
+def test_the_text_is_that_of_the_standard_library(monkeypatch: pytest.MonkeyPatch, *, has_c: bool) -> None:
+    if not has_c:
+        monkeypatch.setattr(json.encoder, "c_make_encoder", None)
+    text = jsoncodec._encoder()
+    value = {"é": ["\ud800\0", 2**64, -1.5, 1e308, True, None, {}, []], "a": "x", "1": {"b": [[1]]}}
+    for one in (value, [value, value], "é", 5, None):
+        assert text(one) == json.dumps(one, separators=(",", ":"))
+
+
 def test_encode_wastes_no_space() -> None:
     assert jsoncodec.encode({"a": [1, 2], "é": None}) == b'{"a":[1,2],"\\u00e9":null}'
 

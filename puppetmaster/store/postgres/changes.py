@@ -20,6 +20,7 @@ from puppetmaster.model.job import OPEN_JOB, Job
 from puppetmaster.store.base import Reader
 from puppetmaster.store.postgres.connection import Connection, Door, close
 from puppetmaster.store.postgres.schema import BUS
+from puppetmaster.store.postgres.sessions import listen, wait
 from puppetmaster.store.postgres.snapshots import Snapshots
 from puppetmaster.threads import Vital
 
@@ -29,11 +30,9 @@ log = logging.getLogger("sanji.puppetmaster.store.postgres.changes")
 CHANNEL = "puppetmaster_changes"
 #: Shortest time between two transactions that tell changes, and the pause after one that failed.
 INTERVAL_S, AGAIN_S = 0.1, 0.5
-#: A notification can be lost with its connection: who waits looks this often.
-LOOK_S = 1.0
-#: The pause before the next try to reach the database.
-PAUSE_S = 0.2
-#: What was told so long ago is removed, and that is looked for after so many times of telling.
+#: How long what is unread may take to be told at the end.
+END_S = 1.0
+#: How long what was told is kept, in seconds, and the number of tellings between two looks for older ones.
 KEEP_S, SWEEP_EACH = 60, 300
 
 _TELL = """
@@ -94,7 +93,7 @@ class Teller:
         self._hub.unsubscribe(self._mailbox)
         self._mailbox.close()
         self._over.set()
-        self.thread.join(LOOK_S)
+        self.thread.join(END_S)
 
 
 def _document(change: Change) -> list[Any]:
@@ -108,7 +107,6 @@ class Watcher:
     """The other side: the thread ``pm-changes`` posts to ``hub`` what is told."""
 
     def __init__(self, door: Door, snapshots: Snapshots, hub: Hub) -> None:
-        self._door = door
         self._snapshots = snapshots
         self._hub = hub
         self._seq = self._epoch = 0
@@ -117,24 +115,16 @@ class Watcher:
         self._last_id: int | None = None
         self._over = Event()
         self._lock = Lock()  # guards what is known of jobs, and that nothing is posted when it is over
-        self.thread = Vital(target=self._run, name="pm-changes")
+        self.thread = Vital(
+            target=lambda: listen(door, CHANNEL, self._over, self._hear_on), name="pm-changes"
+        )
         self.thread.start()
 
-    def _run(self) -> None:
+    def _hear_on(self, connection: Connection) -> None:
+        self._hear(connection, again=True)
         while not self._over.is_set():
-            connection = None
-            try:
-                connection = self._door.connect()
-                connection.execute(f"LISTEN {CHANNEL}")
-                self._hear(connection, again=True)
-                while not self._over.is_set():
-                    [*connection.notifies(timeout=LOOK_S, stop_after=1)]
-                    self._hear(connection)
-            except (psycopg.Error, OSError, StoreError) as error:
-                log.debug("changes cannot be heard: %s", error)
-                self._over.wait(PAUSE_S)
-            finally:
-                close(connection)
+            wait(connection)
+            self._hear(connection)
 
     def _stand(self, connection: Connection) -> None:
         """Note what was told, and read all jobs that may have changed since they were read."""

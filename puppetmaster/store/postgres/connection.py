@@ -5,7 +5,7 @@ import platform
 import re
 import select
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 from urllib.parse import unquote
@@ -32,6 +32,12 @@ DEFAULTS = {
 #: With these nothing that was acknowledged survives a crash, so a session does not keep them.
 FORGETFUL = ("off",)
 
+#: Statements of turns are planned when they first run, which may be while the tables are empty. The plan has
+#: to be good for all sizes, so it reads no table as a whole where there is an index.
+_PLANNED_ONCE = """
+SELECT set_config('plan_cache_mode', 'force_generic_plan', false), set_config('enable_seqscan', 'off', false)
+"""
+
 Connection = psycopg.Connection[tuple[Any, ...]]
 
 
@@ -40,7 +46,7 @@ class Lost(psycopg.OperationalError):
 
 
 class Statement(NamedTuple):
-    """A statement that each connection of a writer prepares once."""
+    """A statement that each connection of a writer prepares."""
 
     name: str
     sql: str
@@ -126,38 +132,46 @@ def as_store_error(what: str) -> Iterator[None]:
         raise StoreError(f"{what}: {sentence(error)}.") from error
 
 
-def prepare(connection: Connection, statement: Statement) -> None:
-    """Prepare a statement that ``pipeline`` will be given. Raises psycopg.Error, Lost."""
+def prepare(connection: Connection, statements: Iterable[Statement]) -> None:
+    """Prepare the statements that ``pipeline`` will be given. Raises psycopg.Error."""
+    connection.execute(_PLANNED_ONCE)
     lines = connection.pgconn
-    result = lines.prepare(statement.name.encode(), statement.sql.encode())
-    if result.status != ExecStatus.COMMAND_OK:
-        error = error_from_result(result)
-        if lines.status == ConnStatus.BAD:
-            connection.close()
-            raise Lost(sentence(error)) from error
-        raise error
+    lines.enter_pipeline_mode()
+    for statement in statements:
+        lines.send_prepare(statement.name.encode(), statement.sql.encode())
+    lines.pipeline_sync()
+    failed = _ended(lines)
+    lines.exit_pipeline_mode()
+    if failed is not None:
+        raise error_from_result(failed)
 
 
-def pipeline(connection: Connection, calls: Sequence[Call]) -> None:
+def pipeline(connection: Connection, calls: Iterable[Call]) -> None:
     """Run prepared statements as one transaction, in one round trip.
 
     PostgreSQL makes one transaction of all that comes before the end of a pipeline, without BEGIN and COMMIT.
+    Each call is sent as soon as it is made: the server works on it while the next one is made.
 
     Raises:
         Lost: the connection was lost, and it is not known whether the transaction was committed.
         psycopg.Error: a statement failed; nothing was committed.
+        Exception: what ``calls`` raised; nothing was committed, and the connection is closed.
     """
     lines = connection.pgconn
     try:
         lines.enter_pipeline_mode()
         for statement, values in calls:
             lines.send_query_prepared(statement.name.encode(), [value.encode() for value in values])
+            lines.flush()
         lines.pipeline_sync()
         failed = _ended(lines)
         lines.exit_pipeline_mode()
     except (psycopg.OperationalError, OSError) as error:
         connection.close()
         raise Lost(sentence(error)) from error
+    except BaseException:
+        connection.close()
+        raise
     if failed is not None:
         raise error_from_result(failed)
 

@@ -12,6 +12,7 @@ import logging
 import math
 import os
 import time
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from threading import Event, Lock
@@ -29,13 +30,16 @@ log = logging.getLogger("sanji.puppetmaster.store.postgres.lead")
 
 #: How long a lease is, how often it is renewed, and by how much the window of trust is shorter.
 LEASE_S, RENEW_S, MARGIN_S = 5.0, 1.0, 1.0
-#: How often one that waits for the lead looks, and in how many looks in a row a leader has no session.
-LOOK_S, GONE = 0.2, 2
+#: How often one that waits for the lead looks, and for how long a leader must have no session.
+LOOK_S, GONE_S = 0.2, 0.1
+#: On this channel those that wait are told that the lead is free.
+CHANNEL = "puppetmaster_lead"
 #: How long ``close`` waits for a server that does not answer.
 CLOSE_S = 2.0
 
 _SEEN = """
-SELECT epoch, owner, lease_until > now(), EXISTS (
+SELECT epoch, owner,
+    CASE WHEN lease_until > now() THEN extract(epoch FROM lease_until - now())::float8 ELSE 0 END, EXISTS (
     SELECT FROM pg_stat_activity WHERE application_name = owner AND datname = current_database())
 FROM buses WHERE id = %s
 """
@@ -52,7 +56,11 @@ _RENEW = """
 UPDATE buses SET lease_until = now() + make_interval(secs => %s) WHERE id = %s AND epoch = %s RETURNING 1
 """
 _REGISTER = "UPDATE buses SET tunnel = %s WHERE id = %s AND epoch = %s"
-_RELEASE = "UPDATE buses SET owner = NULL, lease_until = '-infinity' WHERE id = %s AND epoch = %s"
+_RELEASE = """
+WITH free AS (
+    UPDATE buses SET owner = NULL, lease_until = '-infinity' WHERE id = %s AND epoch = %s RETURNING id
+) SELECT pg_notify(%s, '') FROM free
+"""
 
 
 def end_process(why: str) -> NoReturn:
@@ -67,8 +75,8 @@ class _Seen(NamedTuple):
     epoch: int
     #: The name of the leader's sessions; None: nobody leads.
     owner: str | None
-    #: Whether its lease is not over.
-    valid: bool
+    #: For how long its lease is not over.
+    left_s: float
     #: Whether it has a session.
     alive: bool
 
@@ -85,7 +93,7 @@ class Lead:
 
     Args:
         door: where the database is.
-        connection: one to it, for this alone from ``keep`` on.
+        connection: one to it, until ``keep``.
         ended: is called from any thread when another process has taken the lead, and must not return.
     """
 
@@ -114,35 +122,44 @@ class Lead:
             psycopg.Error: the database cannot be used.
         """
         seen = self._look()
-        if seen.owner is not None and seen.valid and seen.alive:
+        if seen.owner is not None and seen.left_s > 0 and seen.alive:
             raise NotLeading(f"{self._who_leads(seen)}: stop it, or give this one a database of its own.")
         if not self._taken(seen):
             raise NotLeading(f"Another puppetmaster has just taken the lead with {self._door.place}.")
         return self.epoch
 
-    def wait(self, waiting: Callable[[str], None], pause: Callable[[float], object] = time.sleep) -> int:
+    def wait(self, waiting: Callable[[str], None]) -> int:
         """Take the lead as soon as it is free. Returns the epoch.
 
         ``waiting`` is called again and again, with a sentence that says what is waited for.
         """
-        gone, told, sessions_tell_s = 0, "", 0.0
+        told, gone_s, sessions_tell_s, pause_s = "", math.inf, 0.0, LOOK_S
+        hears: Connection | None = None
         while True:
             try:
-                seen = self._look()
-                gone = 0 if seen.alive or time.monotonic() < sessions_tell_s else gone + 1
-                if (seen.owner is None or not seen.valid or gone >= GONE) and self._taken(seen):
+                if (connection := self._connected()) is hears:
+                    deque(connection.notifies(timeout=pause_s, stop_after=1), maxlen=0)
+                else:
+                    connection.execute(f"LISTEN {CHANNEL}")
+                    hears = connection
+                seen, now_s = self._look(), time.monotonic()
+                gone_s = math.inf if seen.alive or now_s < sessions_tell_s else min(gone_s, now_s)
+                free = seen.owner is None or seen.left_s <= 0 or now_s - gone_s >= GONE_S
+                if free and self._taken(seen):
+                    connection.execute(f"UNLISTEN {CHANNEL}")
                     return self.epoch
                 said = f"{self._who_leads(seen)}: this one waits to take over."
+                pause_s = min(LOOK_S, seen.left_s, GONE_S if gone_s < math.inf else LOOK_S)
             except (psycopg.Error, OSError, StoreError) as error:
                 # A server that was started again has lost the leader's sessions too, not the leader.
                 sessions_tell_s = time.monotonic() + LEASE_S
                 said = str(error).strip()
                 close(self._connection)
+                self._over.wait(LOOK_S)
             if said != told:
                 log.info("%s", said, extra={"action": "standby"})
                 told = said
             waiting(said)
-            pause(LOOK_S)
 
     def _who_leads(self, seen: _Seen) -> str:
         return f"Another puppetmaster leads with {self._door.place} (its sessions are named '{seen.owner}')"
@@ -190,9 +207,16 @@ class Lead:
             self._connection = self._door.connect()
         return self._connection
 
-    def keep(self) -> None:
-        """Renew the lease from now on, until ``close``."""
+    def keep(self) -> Connection:
+        """Renew the lease from now on, until ``close``, over a connection of its own.
+
+        Returns the one that was used until now.
+        """
+        kept = self._connected()
+        with self._lock:
+            self._connection = None
         self.thread.start()
+        return kept
 
     def renewed(self, begun_s: float) -> None:
         """Note that a transaction that began at ``begun_s`` (monotonic clock) has renewed the lease."""
@@ -229,6 +253,9 @@ class Lead:
         self._ended(f"Another puppetmaster has taken the lead with {self._door.place}.")
 
     def _renew_on(self) -> None:
+        with self._lock, suppress(psycopg.Error, OSError, StoreError):
+            if not self._over.is_set():
+                self._connected()  # now: a permit is asked for in a moment
         while not self._over.wait(RENEW_S):
             self.confirm()
 
@@ -249,10 +276,11 @@ class Lead:
         """Give the lead away, so that another process may take it at once."""
         self._over.set()
         if self._lock.acquire(timeout=CLOSE_S):  # else the server does not answer: the lease will be over
-            connection, self._connection = self._connection, None
+            for _ in range(2 if self.epoch else 0):  # the connection may be broken
+                with suppress(psycopg.Error, OSError, StoreError):
+                    self._connected().execute(_RELEASE, [BUS, self.epoch, CHANNEL])
+                    break
+            close(self._connection)
+            self._connection = None
             self._lock.release()
-            if connection is not None and self.epoch:
-                with suppress(psycopg.Error, OSError):
-                    connection.execute(_RELEASE, [BUS, self.epoch])
-            close(connection)
         self.thread.join(CLOSE_S)

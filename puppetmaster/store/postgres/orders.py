@@ -10,7 +10,6 @@ import uuid
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, suppress
-from queue import Empty, Full, LifoQueue
 from threading import Event, Semaphore
 
 import psycopg
@@ -21,6 +20,7 @@ from puppetmaster.store.base import Elsewhere, Reader
 from puppetmaster.store.postgres.changes import Watcher
 from puppetmaster.store.postgres.connection import Connection, Door, as_store_error, close, sentence
 from puppetmaster.store.postgres.schema import BUS
+from puppetmaster.store.postgres.sessions import LOOK_S, PAUSE_S, Kept, listen, wait
 from puppetmaster.store.postgres.snapshots import SPARE, Snapshots
 from puppetmaster.threads import Vital
 
@@ -30,13 +30,9 @@ log = logging.getLogger("sanji.puppetmaster.store.postgres.orders")
 CHANNEL = "puppetmaster_orders"
 #: Most orders that are carried out at once.
 AT_ONCE = 8
-#: A notification can be lost with its connection: who waits looks this often.
-LOOK_S = 1.0
 #: How long the leader's own time to answer may be over before its asker gives up.
 SLACK_S = 5.0
-#: The pause before the next try to reach the database.
-PAUSE_S = 0.2
-#: Orders that are over for so long are removed, and how often that is looked for.
+#: How long an order is kept after its time is over, and how often older ones are looked for.
 KEEP_S, SWEEP_S = 60, 30.0
 
 _GIVE = """
@@ -95,8 +91,7 @@ class Asker(Elsewhere):
         self._door = Door(address)
         self.place = self._door.place
         self._snapshots = Snapshots(self._door)
-        self._spare: LifoQueue[_Line] = LifoQueue(SPARE)
-        self._closed = False
+        self._kept: Kept[_Line] = Kept(SPARE, lambda line: line.connection)
         self._watcher: Watcher | None = None
 
     def reading(self) -> AbstractContextManager[Reader]:
@@ -108,24 +103,14 @@ class Asker(Elsewhere):
 
         Raises Unavailable: nothing was done, or that is not known; the message says which.
         """
-        line = self._line()
+        line = self._kept.take("SELECT") or self._line()
         try:
             id_ = self._give(line, asked, timeout_s)
             return self._answer(line, id_, timeout_s)
         finally:
-            self._give_back(line)
+            self._kept.give_back(line)
 
     def _line(self) -> _Line:
-        """A connection that works. One that was kept may be broken."""
-        with suppress(Empty):
-            while True:
-                kept = self._spare.get_nowait()
-                try:
-                    kept.connection.execute("SELECT")
-                except (psycopg.Error, OSError):
-                    close(kept.connection)
-                else:
-                    return kept
         with as_store_error(f"{self.place} cannot be reached"):
             return _Line(self._door)
 
@@ -160,7 +145,7 @@ class Asker(Elsewhere):
                 if late_s >= 0 and line.connection.execute(_WITHDRAW, [id_]).fetchone():
                     raise Unavailable(f"Not begun within {timeout_s:g} s: nothing was changed. Try again.")
                 if late_s < SLACK_S:
-                    [*line.connection.notifies(timeout=LOOK_S, stop_after=1)]
+                    wait(line.connection)
             except (psycopg.Error, OSError, StoreError):
                 close(line.connection)
                 time.sleep(PAUSE_S)
@@ -192,20 +177,10 @@ class Asker(Elsewhere):
         if self._watcher is not None:
             self._watcher.close()
 
-    def _give_back(self, line: _Line) -> None:
-        if not self._closed and not line.connection.closed:
-            with suppress(Full):
-                self._spare.put_nowait(line)
-                return
-        close(line.connection)
-
     def close(self) -> None:
         """Close all connections that are not in use. May be called twice."""
-        self._closed = True
         self._snapshots.close()
-        with suppress(Empty):
-            while True:
-                close(self._spare.get_nowait().connection)
+        self._kept.close()
 
 
 class Taker:
@@ -217,24 +192,11 @@ class Taker:
         self._do = answer
         self._over = Event()
         self._free = Semaphore(AT_ONCE)
-        self._spare: LifoQueue[Connection] = LifoQueue(AT_ONCE)
+        self._kept: Kept[Connection] = Kept(AT_ONCE, lambda connection: connection)
         self._swept_s = 0.0
         self._workers = ThreadPoolExecutor(AT_ONCE, "pm-order")
-        self.thread = Vital(target=self._run, name="pm-orders")
+        self.thread = Vital(target=lambda: listen(door, CHANNEL, self._over, self._take_on), name="pm-orders")
         self.thread.start()
-
-    def _run(self) -> None:
-        while not self._over.is_set():
-            connection = None
-            try:
-                connection = self._door.connect()
-                connection.execute(f"LISTEN {CHANNEL}")
-                self._take_on(connection)
-            except (psycopg.Error, OSError, StoreError) as error:
-                log.debug("orders cannot be taken: %s", error)
-                self._over.wait(PAUSE_S)
-            finally:
-                close(connection)
 
     def _take_on(self, connection: Connection) -> None:
         while not self._over.is_set():
@@ -244,14 +206,15 @@ class Taker:
                 values = {"epoch": self._epoch, "most": most, "bus": BUS}
                 taken = connection.execute(_TAKE, values).fetchall()
             finally:
-                self._free.release(most - len(taken)) if most > len(taken) else None
+                if most > len(taken):
+                    self._free.release(most - len(taken))
             for id_, asked in taken:
                 self._workers.submit(self._carry_out, id_, asked)
             if time.monotonic() >= self._swept_s:
                 self._swept_s = time.monotonic() + SWEEP_S
                 connection.execute(_SWEEP, [KEEP_S])
             if len(taken) < most:
-                [*connection.notifies(timeout=LOOK_S, stop_after=1)]
+                wait(connection)
 
     def _claimed(self) -> int:
         """Wait for a free worker. Returns how many are."""
@@ -263,35 +226,29 @@ class Taker:
 
     def _carry_out(self, id_: int, asked: str) -> None:
         try:
-            answer = self._do(asked)
-            for _ in range(2):  # a connection that was kept may be broken
-                try:
-                    connection = self._connected()
-                    connection.execute(_ANSWER, [answer, id_])
-                except (psycopg.Error, OSError, StoreError) as error:
-                    log.debug("order %s could not be answered: %s", id_, error)
-                else:
-                    self._spare.put_nowait(connection)
-                    return
+            self._run(_ANSWER, [self._do(asked), id_])
+        except (psycopg.Error, OSError, StoreError) as error:
+            log.debug("order %s could not be answered: %s", id_, error)
         except Exception:
             log.exception("order %s failed", id_, extra={"action": "order_fault"})
         finally:
             self._free.release()
 
-    def _connected(self) -> Connection:
-        with suppress(Empty):
-            return self._spare.get_nowait()
-        return self._door.connect()
+    def _run(self, sql: str, values: Sequence[object]) -> None:
+        """Run a statement over a connection that works. Raises psycopg.Error, OSError, StoreError."""
+        connection = self._kept.take("SELECT") or self._door.connect()
+        try:
+            connection.execute(sql, values)
+        except BaseException:
+            close(connection)
+            raise
+        self._kept.give_back(connection)
 
     def close(self) -> None:
         """Take no more, and wait for those that are being carried out. May be called twice."""
         self._over.set()
         with suppress(psycopg.Error, OSError, StoreError):
-            connection = self._connected()
-            connection.execute("SELECT pg_notify(%s, '')", [CHANNEL])
-            close(connection)
+            self._run("SELECT pg_notify(%s, '')", [CHANNEL])
         self.thread.join(LOOK_S)
         self._workers.shutdown()
-        with suppress(Empty):
-            while True:
-                close(self._spare.get_nowait())
+        self._kept.close()

@@ -9,7 +9,7 @@ import sys
 from array import array
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import wraps
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
@@ -22,7 +22,7 @@ from puppetmaster.model.notice import Owed
 from puppetmaster.model.request import OPEN, Item, Request
 from puppetmaster.model.selector import Operator, Requirement
 from puppetmaster.model.template import Template
-from puppetmaster.store.base import Filter, LastResult, Reader
+from puppetmaster.store.base import Filter, LastResult, Reader, made, made_gateway
 from puppetmaster.store.postgres.connection import Connection, sentence
 from puppetmaster.store.postgres.rows import column, decode, plain
 
@@ -31,7 +31,7 @@ P = ParamSpec("P")
 
 #: Most ids that are looked up at once.
 AT_ONCE = 5000
-#: Of so many gateways the last results are in memory at once.
+#: Number of gateways whose last results are in memory at once.
 RESULTS_AT_ONCE = 50
 #: A condition, and its parameters.
 Terms = tuple[str, list[Any]]
@@ -206,13 +206,13 @@ class PostgresReader(Reader):
         """The gateways of these names, in order."""
         sql = "SELECT name, doc FROM gateways WHERE name = ANY(%s) ORDER BY name"
         rows = self._rows(sql, [[*map(column, names)]])
-        return [_made(_gateway, "gateway", name, decode(doc)) for name, doc in rows]
+        return [made_gateway(name, decode(doc)) for name, doc in rows]
 
     @_reads
     def owed(self) -> list[Owed]:
         """All that webhooks are owed, by ascending number."""
         rows = self._rows("SELECT id, doc FROM outbox ORDER BY id")
-        return [_made(Owed.from_document, "notice", id_, decode(doc)) for id_, doc in rows]
+        return [made(Owed.from_document, "notice", id_, decode(doc)) for id_, doc in rows]
 
     @_reads
     def last_results(self, names: Sequence[str]) -> dict[str, LastResult]:
@@ -227,7 +227,7 @@ class PostgresReader(Reader):
         for start in range(0, len(names), RESULTS_AT_ONCE):  # a result may be large
             some = [*map(column, names[start : start + RESULTS_AT_ONCE])]
             rows = self._rows(sql, [some, sorted(OPEN)])
-            found |= {plain(name): _last(id_, decode(doc)) for name, id_, doc in rows}
+            found |= {plain(name): LastResult.of(id_, decode(doc)) for name, id_, doc in rows}
         return found
 
     @_reads
@@ -247,24 +247,17 @@ class PostgresReader(Reader):
         return [id_ for (id_,) in self._rows("SELECT id FROM templates ORDER BY id")]
 
     def _as_template(self, rows: Sequence[Row]) -> Template | None:
-        made = (_made(Template.from_document, "template", id_, decode(doc)) for id_, doc in rows)
+        made = (made(Template.from_document, "template", id_, decode(doc)) for id_, doc in rows)
         return next(made, None)
 
     def _as_jobs(self, rows: Iterable[Row]) -> list[Job]:
-        return [_made(Job.from_document, "job", id_, decode(doc)) for id_, doc in rows]
+        return [made(Job.from_document, "job", id_, decode(doc)) for id_, doc in rows]
 
     def _as_items(self, rows: Iterable[Row]) -> dict[int, Item]:
-        return {id_: _made(Item.from_document, "item", id_, decode(doc)) for id_, doc in rows}
+        return {id_: made(Item.from_document, "item", id_, decode(doc)) for id_, doc in rows}
 
     def _as_requests(self, rows: Iterable[Row]) -> list[Request]:
-        return [_made(Request.from_document, "request", id_, decode(doc)) for id_, doc in rows]
-
-
-def _last(id_: int, document: Mapping[str, Any]) -> LastResult:
-    """How a request has ended."""
-    result = document.get("result") or {}
-    ended = (document.get("finishedAt"), result.get("source"))
-    return LastResult(id_, document["status"], result.get("code"), *ended)
+        return [made(Request.from_document, "request", id_, decode(doc)) for id_, doc in rows]
 
 
 def _all_of(terms: Iterable[Terms]) -> Terms:
@@ -336,18 +329,3 @@ def _of_labels(required: Requirement) -> Terms:
             return "labels ->> %s IS NOT NULL", [key]
         case Operator.ABSENT:
             return "labels ->> %s IS NULL", [key]
-
-
-def _gateway(_: Any, document: Any) -> Gateway:
-    return Gateway.from_document(document)
-
-
-def _made(make: Callable[[Any, Any], T], what: str, id_: Any, document: Any) -> T:
-    """The value that a document holds. Raises StoreError: the document was changed."""
-    try:
-        return make(id_, document)
-    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
-        raise StoreError(
-            f"The store's {what} {id_} cannot be read ({type(error).__name__}: {error}): it was changed; "
-            "put a copy of an earlier day or an import in its place."
-        ) from error

@@ -6,23 +6,25 @@ puts an array together.
 """
 
 import json
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from puppetmaster import jsoncodec
 from puppetmaster.model.gateway import Gateway
 from puppetmaster.model.job import Job
-from puppetmaster.model.request import FAILURES, OPEN, Item, Request
+from puppetmaster.model.request import FAILURES, OPEN, Item, Request, RequestStatus
 from puppetmaster.model.template import Template
 from puppetmaster.store.base import REQUEST_BYTES, Changes, Ids
 from puppetmaster.store.postgres.connection import Call, Statement
 from puppetmaster.store.postgres.schema import CLUSTER
 
-encode = json.JSONEncoder(allow_nan=False, separators=(",", ":")).encode
 decode = json.JSONDecoder().decode
 
 #: Number of requests of removed jobs that are deleted at once.
 SWEEP = 500
+#: Number of requests that are written at once: the server writes them while the next are put into text.
+TOGETHER = 35
 
 #: In a column PostgreSQL takes no NUL and no lone surrogate, and lines have other uses here. These stand for
 #: them, and the last one for an empty text. The documents have them as they were written.
@@ -87,6 +89,17 @@ REQUESTS = _upsert(
         "doc": "text",
     },
     ("status", "doc"),
+)
+_IDS = r"string_to_array($1, E'\n')::bigint[]"
+#: Requests that are there -> one status and their documents; fails unless all are there. It takes a quarter
+#: less of the server's time than REQUESTS. It is no join: the plan of a join suits one size of a table.
+CHANGED = Statement(
+    "change_requests",
+    rf"""WITH changed AS (
+        UPDATE requests SET status = $2::text,
+            doc = (SELECT string_to_array($3, E'\n'))[array_position((SELECT {_IDS}), id)]
+        WHERE id = ANY({_IDS}) RETURNING 1
+    ) SELECT sqrt(count(*) - $4::int) FROM changed""",
 )
 ITEMS = _upsert(
     "items", {"id": "bigint", "job": "bigint", "resource": "text", "doc": "text"}, ("job", "resource", "doc")
@@ -179,44 +192,74 @@ OWNED = Statement("own", f"UPDATE meta SET cluster = ({CLUSTER})")
 INSTALLATION = Statement("install", "UPDATE meta SET installation = $1::text")
 
 
-def calls_of(changes: Changes, most_learned: int) -> list[Call]:
-    """The calls that write these changes. Raises what a document raises that cannot be made."""
+#: What a connection of a writer has to know.
+STATEMENTS = (*(one for one in list(globals().values()) if isinstance(one, Statement)), *UNDONE)
+
+
+def calls_of(changes: Changes, most_learned: int, known: int = 0) -> Iterator[Call]:
+    """The calls that write these changes. Raises what a document raises that cannot be made.
+
+    A request below the id ``known`` that does not look new is changed, which fails if it is not there.
+    """
     large: Counter[int] = Counter()
-    calls = [_trash(changes.drafts.values(), draft=True), _trash(changes.abandoned.values(), draft=False)]
+    yield from _trash(changes.drafts.values(), draft=True)
+    yield from _trash(changes.abandoned.values(), draft=False)
     if changes.completed:
-        calls.append((NO_TRASH, [_lines(changes.completed)]))
+        yield NO_TRASH, [_lines(changes.completed)]
     if changes.items:
-        calls.append(items(changes.items.values(), large))
-    if changes.requests:
-        calls.append(requests(changes.requests.values(), large))
+        yield items(changes.items.values(), large)
+    yield from _requests(changes.requests.values(), large, known)
     if changes.jobs:
-        calls.append(jobs(changes.jobs.values(), large))
+        yield jobs(changes.jobs.values(), large)
     if changes.refused:
-        calls.append((NO_SENDINGS, [_lines(changes.refused)]))
+        yield NO_SENDINGS, [_lines(changes.refused)]
     if changes.sendings:
-        calls.append(sendings((id_, one.id, one.job) for id_, one in changes.sendings.items()))
-    calls += _removed(changes.deleted.values())
-    calls += _gateways(changes, most_learned)
-    calls += _outbox(changes)
+        yield sendings((id_, one.id, one.job) for id_, one in changes.sendings.items())
+    yield from _removed(changes.deleted.values())
+    yield from _gateways(changes, most_learned)
+    yield from _outbox(changes)
     if changes.removed_templates:
-        calls.append((NO_TEMPLATES, [_lines(changes.removed_templates)]))
+        yield NO_TEMPLATES, [_lines(changes.removed_templates)]
     if changes.templates:
-        calls.append(templates(changes.templates.values()))
-    return [call for call in calls if call is not None]
+        yield templates(changes.templates.values())
+
+
+def _requests(some: Iterable[Request], large: Counter[int], known: int) -> Iterator[Call]:
+    """Put requests, as ``calls_of`` says."""
+    fresh: list[Request] = []
+    changed: dict[str, list[Request]] = defaultdict(list)
+    for one in some:
+        there = one.id < known and (one.attempts or one.status is not RequestStatus.PENDING)
+        (changed[one.status.value] if there else fresh).append(one)
+    for part in _parts(fresh):
+        yield requests(part, large)
+    for status, those in changed.items():
+        for part in _parts(those):
+            documents = _lines(_document(one, large) for one in part)
+            yield CHANGED, [_lines(one.id for one in part), status, documents, str(len(part))]
+
+
+def _parts(some: Sequence[Request]) -> Iterator[Sequence[Request]]:
+    return (some[begin : begin + TOGETHER] for begin in range(0, len(some), TOGETHER))
+
+
+def _document(one: Request, large: Counter[int]) -> str:
+    """The document of a request. ``large`` counts the bytes of the large ones that are done, by job."""
+    doc = jsoncodec.text(one.document())
+    if len(doc) > REQUEST_BYTES and one.status not in OPEN:
+        large[one.job] += len(doc) - REQUEST_BYTES
+    return doc
 
 
 def requests(some: Iterable[Request], large: Counter[int]) -> Call:
     """Put requests. ``large`` counts the bytes of the large ones among those that are done, by job."""
     ids, of, destinations, statuses, docs = [], [], [], [], []
     for one in some:
-        doc = encode(one.document())
         ids.append(str(one.id))
         of.append(str(one.job))
         destinations.append(column(one.destination))
         statuses.append(one.status.value)
-        docs.append(doc)
-        if len(doc) > REQUEST_BYTES and one.status not in OPEN:
-            large[one.job] += len(doc) - REQUEST_BYTES
+        docs.append(_document(one, large))
     return REQUESTS, ["\n".join(values) for values in (ids, of, destinations, statuses, docs)]
 
 
@@ -224,7 +267,7 @@ def items(some: Iterable[Item], large: Counter[int]) -> Call:
     """Put items. ``large`` is as for requests."""
     rows = []
     for one in some:
-        doc = encode(one.document())
+        doc = jsoncodec.text(one.document())
         large[one.job] += max(len(doc) - REQUEST_BYTES, 0)
         rows.append((one.id, one.job, _column(one.resource), doc))
     return ITEMS, _turned(rows)
@@ -239,7 +282,7 @@ def jobs(some: Iterable[Job], large: Mapping[int, int]) -> Call:
         ended = (document["finishedAt"], document["endedBoot"], document["ended"])
         names = (_column(document["name"]), _column(document["key"]))
         marks = (one.id, one.first, one.total, document["status"])
-        more = (failed, large.get(one.id, 0), one.template, encode(document))
+        more = (failed, large.get(one.id, 0), one.template, jsoncodec.text(document))
         rows.append((*marks, *names, *ended, *more))
     return JOBS, _turned(rows)
 
@@ -255,13 +298,13 @@ def gateways(some: Iterable[Gateway]) -> Call:
     for one in some:
         document = one.document()
         labels = {column(key): column(value) for key, value in one.labels.items()}
-        rows.append((column(one.name), json.dumps(labels), encode(document)))
+        rows.append((column(one.name), jsoncodec.text(labels), jsoncodec.text(document)))
     return GATEWAYS, _turned(rows)
 
 
 def templates(some: Iterable[Template]) -> Call:
     """Put templates."""
-    return TEMPLATES, _turned((one.id, column(one.name), encode(one.document())) for one in some)
+    return TEMPLATES, _turned((one.id, column(one.name), jsoncodec.text(one.document())) for one in some)
 
 
 def swept(job: int, first: int, total: int) -> list[Call]:
@@ -289,18 +332,19 @@ def _turned(rows: Iterable[Sequence[Any]]) -> list[str]:
     return [_lines(values) for values in zip(*rows, strict=True)]
 
 
-def _trash(some: Iterable[Job], *, draft: bool) -> Call | None:
+def _trash(some: Iterable[Job], *, draft: bool) -> Iterator[Call]:
     rows = [(job.id, job.first, job.total, draft) for job in some]
-    return (TRASH, _turned(rows)) if rows else None
+    if rows:
+        yield TRASH, _turned(rows)
 
 
-def _removed(deleted: Iterable[Job]) -> list[Call]:
+def _removed(deleted: Collection[Job]) -> Iterator[Call]:
     """Remove jobs: with their requests if they are few; of others the sweep removes them."""
-    deleted = list(deleted)
     if not deleted:
-        return []
+        return
     ids = [_lines(job.id for job in deleted)]
-    calls: list[Call] = [(NO_JOBS, ids), (NO_SENDINGS_OF, ids)]
+    yield NO_JOBS, ids
+    yield NO_SENDINGS_OF, ids
     room, ranges, rest = SWEEP, [], []
     for job in deleted:
         if job.total <= room:
@@ -308,8 +352,9 @@ def _removed(deleted: Iterable[Job]) -> list[Call]:
             ranges.append(job.request_ids)
         else:
             rest.append(job)
-    later = _trash(rest, draft=False)
-    return [*calls, *(_deleted(ranges) if ranges else ()), *((later,) if later else ())]
+    if ranges:
+        yield from _deleted(ranges)
+    yield from _trash(rest, draft=False)
 
 
 def _deleted(ranges: Sequence[range]) -> list[Call]:
@@ -317,23 +362,20 @@ def _deleted(ranges: Sequence[range]) -> list[Call]:
     return [(NO_REQUESTS, values), (NO_ITEMS, values)]
 
 
-def _outbox(changes: Changes) -> list[Call]:
-    calls: list[Call] = []
+def _outbox(changes: Changes) -> Iterator[Call]:
     if changes.owed:
-        calls.append((OUTBOX, _turned((id_, encode(one.document())) for id_, one in changes.owed.items())))
+        yield OUTBOX, _turned((id_, jsoncodec.text(one.document())) for id_, one in changes.owed.items())
     if changes.told:
-        calls.append((NO_OUTBOX, [_lines(changes.told)]))
-    return calls
+        yield NO_OUTBOX, [_lines(changes.told)]
 
 
-def _gateways(changes: Changes, most: int) -> list[Call]:
-    calls: list[Call] = []
+def _gateways(changes: Changes, most: int) -> Iterator[Call]:
     if changes.forgotten:
-        calls.append((FORGOTTEN, [_lines(map(column, changes.forgotten))]))
+        yield FORGOTTEN, [_lines(map(column, changes.forgotten))]
     if changes.gateways:
-        calls.append(gateways(changes.gateways.values()))
-    if learned := sorted(changes.destinations - changes.gateways.keys()):
-        rows = [(column(name), encode(Gateway(name=name).document())) for name in learned]
+        yield gateways(changes.gateways.values())
+    if learned := sorted(changes.to_learn - changes.gateways.keys()):
+        rows = [(column(name), jsoncodec.text(Gateway(name=name).document())) for name in learned]
         names, documents = _turned(rows)
-        calls += [(NAMED, [names]), (LEARNED, [names, documents, str(most)])]
-    return calls
+        yield NAMED, [names]
+        yield LEARNED, [names, documents, str(most)]

@@ -2,17 +2,17 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from queue import Empty, Full, LifoQueue
 
 import psycopg
 
 from puppetmaster.store.base import Reader
-from puppetmaster.store.postgres import connection as connections
 from puppetmaster.store.postgres.connection import Connection, Door, as_store_error
 from puppetmaster.store.postgres.reader import PostgresReader
+from puppetmaster.store.postgres.sessions import Kept
 
 #: Most connections that are kept when nobody uses them.
 SPARE = 8
+_BEGIN = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 
 
 class Snapshots:
@@ -21,8 +21,7 @@ class Snapshots:
     def __init__(self, door: Door) -> None:
         self._door = door
         self._place = door.place
-        self._spare: LifoQueue[Connection] = LifoQueue(SPARE)
-        self._closed = False
+        self._kept: Kept[Connection] = Kept(SPARE, lambda connection: connection)
 
     @contextmanager
     def reading(self) -> Iterator[Reader]:
@@ -33,7 +32,7 @@ class Snapshots:
     @contextmanager
     def one(self) -> Iterator[Connection]:
         """A connection in a transaction that only reads. Raises StoreError."""
-        connection = self._begun()
+        connection = self._kept.take(_BEGIN) or self._begun()
         try:
             yield connection
             with as_store_error(f"{self._place} cannot be read"):
@@ -43,35 +42,15 @@ class Snapshots:
                 connection.execute("ROLLBACK")
             raise
         finally:
-            self._give_back(connection)
+            self._kept.give_back(connection)
 
     def _begun(self) -> Connection:
-        """A connection with a transaction. One that was kept may be broken: then another one is taken."""
-        begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
-        with suppress(Empty):
-            while True:
-                kept = self._spare.get_nowait()
-                try:
-                    kept.execute(begin)
-                except (psycopg.Error, OSError):
-                    connections.close(kept)
-                else:
-                    return kept
+        """A new connection with a transaction."""
         made = self._door.connect()
         with as_store_error(f"{self._place} cannot be read"):
-            made.execute(begin)
+            made.execute(_BEGIN)
         return made
-
-    def _give_back(self, connection: Connection) -> None:
-        if not self._closed and not connection.closed:
-            with suppress(Full):
-                self._spare.put_nowait(connection)
-                return
-        connections.close(connection)
 
     def close(self) -> None:
         """Close all connections that are kept. May be called twice."""
-        self._closed = True
-        with suppress(Empty):
-            while True:
-                connections.close(self._spare.get_nowait())
+        self._kept.close()

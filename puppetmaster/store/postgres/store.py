@@ -6,7 +6,7 @@ changes. All other threads read through ``reading()``, each over a connection of
 
 import logging
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import replace
 from itertools import chain
@@ -16,9 +16,8 @@ import psycopg
 
 from puppetmaster.errors import StoreError
 from puppetmaster.events import Hub
-from puppetmaster.model.job import FINAL, JobStatus
+from puppetmaster.model.job import FINAL
 from puppetmaster.model.leadership import Leadership
-from puppetmaster.model.template import Template
 from puppetmaster.model.why import Reason
 from puppetmaster.store.base import (
     MOST_LEARNED,
@@ -32,18 +31,18 @@ from puppetmaster.store.base import (
     Store,
     ahead,
     first_request_id,
-    switched_off,
-    waiting_for_a_person,
+    jobs_held,
+    templates_held,
 )
 from puppetmaster.store.datadir import Known
 from puppetmaster.store.postgres import rows, schema
 from puppetmaster.store.postgres.changes import Teller
-from puppetmaster.store.postgres.connection import Call, Connection, Door, as_store_error
+from puppetmaster.store.postgres.connection import Call, Connection, Door, as_store_error, close
 from puppetmaster.store.postgres.lead import Lead, end_process
 from puppetmaster.store.postgres.orders import Taker
 from puppetmaster.store.postgres.reader import PostgresReader
 from puppetmaster.store.postgres.snapshots import Snapshots
-from puppetmaster.store.postgres.turns import Turns
+from puppetmaster.store.postgres.turns import NotThere, Turns
 from puppetmaster.threads import Vital
 
 log = logging.getLogger("sanji.puppetmaster.store.postgres.store")
@@ -82,12 +81,13 @@ class PostgresStore(Store):
                 installation = self._made_ready(connection, known)
                 epoch = self._lead.take() if waiting is None else self._lead.wait(waiting)
                 self.known = Known(installation, epoch)
-            self._lead.keep()
-            copied = self._brought_up() or (known is not None and known.epoch >= epoch)
-            self._turns = Turns(self._door, self._lead)
+            connection = self._lead.keep()
+            copied = self._brought_up(connection) or (known is not None and known.epoch >= epoch)
+            self._turns = Turns(self._door, self._lead, connection)
             self.now = PostgresReader(self._writing, self.place)
             self._begin(copied=copied)
         except BaseException:
+            close(connection)
             self._lead.close()
             raise
 
@@ -103,17 +103,13 @@ class PostgresStore(Store):
             )
         return installation
 
-    def _brought_up(self) -> bool:
+    def _brought_up(self, connection: Connection) -> bool:
         """Bring the tables up to date. Returns whether they are a copy, in another cluster or database."""
-        connection = self._door.connect()
-        try:
-            with as_store_error(f"{self.place} cannot be used"):
-                schema.check(connection, self.place)  # another leader may have changed it meanwhile
-                for format_ in schema.bring_up(connection):
-                    log.info("%s is brought to format %s", self.place, format_)
-                return schema.moved(connection)
-        finally:
-            connection.close()
+        with as_store_error(f"{self.place} cannot be used"):
+            schema.check(connection, self.place)  # another leader may have changed it meanwhile
+            for format_ in schema.bring_up(connection):
+                log.info("%s is brought to format %s", self.place, format_)
+            return schema.moved(connection)
 
     def _begin(self, *, copied: bool) -> None:
         """Abandon the drafts of an earlier process. In a copy: leave out ids, and send nothing by itself."""
@@ -123,17 +119,12 @@ class PostgresStore(Store):
             reason = Reason.COPIED.said()
             log.warning("%s: jobs that have not ended are paused: %s", self.place, reason)
             ids = ahead(ids)
-            going = self.now.jobs({"status": [JobStatus.PENDING.value, JobStatus.DISPATCHING.value]})
-            paused = [waiting_for_a_person(job, reason) for job in going if job.ending is None]
-            calls += [(rows.OWNED, []), (rows.NOTHING_OWED, []), *([rows.jobs(paused, {})] if paused else [])]
-            held = [switched_off(one, reason) for one in self._templates() if one.scheduled]
-            calls += [rows.templates(held)] if held else []
+            calls += [(rows.OWNED, []), (rows.NOTHING_OWED, [])]
+            if jobs := jobs_held(self.now, reason):
+                calls.append(rows.jobs(jobs, {}))
+            if templates := templates_held(self.now, reason):
+                calls.append(rows.templates(templates))
         self._turns.write(calls, ids)
-
-    def _templates(self) -> Iterator[Template]:
-        for id_ in self.now.template_ids():
-            if (found := self.now.template(id_)) is not None:
-                yield found
 
     def _writing(self) -> Connection:
         if self._closed:
@@ -185,7 +176,11 @@ class PostgresStore(Store):
             NotKnown: the same, but after a crash the changes may be there.
         """
         self._writing()
-        self._turns.write(rows.calls_of(changes, MOST_LEARNED), changes.ids)
+        known = self._turns.ids.next_request
+        try:
+            self._turns.write(rows.calls_of(changes, MOST_LEARNED, known), changes.ids)
+        except NotThere:  # a request of a long draft was sent in the turn that wrote it
+            self._turns.write(rows.calls_of(changes, MOST_LEARNED), changes.ids)
 
     def fill(self, parts: Iterable[Sequence[Call]], ids: Ids, installation: str) -> None:
         """Take in the content of another store, as a whole or not at all. Raises StoreError: we have jobs."""

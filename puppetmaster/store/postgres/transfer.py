@@ -21,6 +21,7 @@ from puppetmaster.store.postgres.connection import Call, Connection, Door, as_st
 from puppetmaster.store.postgres.store import PostgresStore
 from puppetmaster.store.sqlite import migrations
 from puppetmaster.store.sqlite.documents import SqliteTinyDB
+from puppetmaster.store.sqlite.store import ids_in, with_ids
 
 #: Number of documents that are in memory at once.
 PART = 1000
@@ -51,13 +52,8 @@ def export(address: str, file: Path) -> int:
         ).fetchone()
         assert found is not None
         next_job, next_request, next_template, jobs = found
-        meta = {
-            "format": migrations.FORMAT,
-            "installation": installation,
-            "nextJob": next_job,
-            "nextRequest": next_request,
-            "nextTemplate": next_template,
-        }
+        meta = {"format": migrations.FORMAT, "installation": installation}
+        meta = with_ids(meta, Ids(next_job, next_request, next_template))
         members = {"meta": iter([f'\n"1": {json.dumps(meta)}'])}
         members |= {name: _documents(connection, sql) for name, sql in _PARTS.items()}
         transfer.write(file, members)
@@ -82,8 +78,7 @@ def import_(file: Path, address: str) -> tuple[int, Known]:
         jobs = transfer.import_(file, Path(place))
         with closing(SqliteTinyDB(Path(place) / FILE_NAME, read_only=True)) as db:
             meta = db.table("meta").get(doc_id=1)
-            ids = Ids(meta["nextJob"], meta["nextRequest"], meta["nextTemplate"])
-            store.fill(_calls(db), ids, meta["installation"])
+            store.fill(_calls(db), ids_in(meta), meta["installation"])
         return jobs, store.known
 
 

@@ -9,6 +9,7 @@ import logging
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from itertools import chain, tee
 
 import psycopg
 
@@ -17,7 +18,7 @@ from puppetmaster.store.base import Ids
 from puppetmaster.store.postgres import connection as connections
 from puppetmaster.store.postgres.connection import Call, Connection, Door, Lost, as_store_error
 from puppetmaster.store.postgres.lead import LEASE_S, Lead
-from puppetmaster.store.postgres.rows import FENCE, undone
+from puppetmaster.store.postgres.rows import FENCE, STATEMENTS, undone
 from puppetmaster.store.postgres.schema import BUS
 
 log = logging.getLogger("sanji.puppetmaster.store.postgres.turns")
@@ -35,16 +36,20 @@ WHERE id = %(bus)s AND epoch = %(epoch)s RETURNING turn
 """
 
 
+class NotThere(Exception):
+    """A request that was to be changed is not there."""
+
+
 class Turns:
     """Commits one turn after the other, for the one thread that writes. Raises StoreError."""
 
-    def __init__(self, door: Door, lead: Lead) -> None:
+    def __init__(self, door: Door, lead: Lead, connection: Connection) -> None:
         self._place = door.place
         self._door = door
         self._lead = lead
-        self._connection: Connection | None = None
-        #: The names of the statements that the connection knows.
-        self._prepared: set[str] = set()
+        self._connection = connection
+        #: Whether the connection knows the statements.
+        self._prepared = False
         #: Whether the last turn was committed, is not known.
         self._in_doubt = False
         #: Whether a turn was committed that its caller was told of as failed.
@@ -62,18 +67,21 @@ class Turns:
         """The connection, for what the writer reads. Raises StoreError: there is none."""
         return self._connected()
 
-    def write(self, calls: Sequence[Call], ids: Ids | None = None) -> None:
-        """Commit a turn.
+    def write(self, calls: Iterable[Call], ids: Ids | None = None) -> None:
+        """Commit a turn. Each call is asked for when those before it are on their way.
 
         Raises:
             StoreError: nothing was committed.
             NotKnown: nothing was committed as far as we know, and what was is undone with the next turn.
+            NotThere: nothing was committed.
+            Exception: what ``calls`` raised; nothing was committed.
         """
         ids = ids or self.ids
+        calls, again = tee(calls)
         try:
             self._write(calls, ids)
         except Lost as lost:
-            self._settle(calls, ids, lost)
+            self._settle(list(again), ids, lost)
         self.ids = replace(ids)
         self._to_undo = False
 
@@ -82,24 +90,17 @@ class Turns:
         with as_store_error(f"{self._place} cannot be written"):
             connection = self._connected()
             with connection.transaction():
-                self._run(connection, [self._fence(self._turn + 1, ids)])
+                connections.pipeline(connection, [self._fence(self._turn + 1, ids)])
                 for calls in parts:
-                    self._run(connection, calls)
+                    connections.pipeline(connection, calls)
             self._turn += 1
         self.ids = replace(ids)
-
-    def _run(self, connection: Connection, calls: Sequence[Call]) -> None:
-        for statement, _ in calls:
-            if statement.name not in self._prepared:
-                connections.prepare(connection, statement)
-                self._prepared.add(statement.name)
-        connections.pipeline(connection, calls)
 
     def _fence(self, turn: int, ids: Ids) -> Call:
         values = (BUS, self._lead.epoch, turn, ids.next_job, ids.next_request, LEASE_S, ids.next_template)
         return FENCE, [str(one) for one in values]
 
-    def _write(self, calls: Sequence[Call], ids: Ids) -> None:
+    def _write(self, calls: Iterable[Call], ids: Ids) -> None:
         """Commit a turn. Raises StoreError: it was not. Lost: that is not known."""
         connection = self._connected()
         if self._in_doubt:
@@ -107,13 +108,15 @@ class Turns:
         turn, begun_s = self._turn + 1, time.monotonic()
         before = undone(self.ids) if self._to_undo else []
         try:
-            self._run(connection, [self._fence(turn, ids), *before, *calls])
+            connections.pipeline(connection, chain([self._fence(turn, ids), *before], calls))
         except Lost:
             self._turn, self._in_doubt = turn, True
             self._lead.doubt()
             raise
         except psycopg.errors.DivisionByZero:
             self._lead.lost()
+        except psycopg.errors.InvalidArgumentForPowerFunction as error:
+            raise NotThere from error
         except psycopg.Error as error:
             raise StoreError(f"{self._place} cannot be written: {connections.sentence(error)}.") from error
         self._turn = turn
@@ -158,8 +161,16 @@ class Turns:
         return committed
 
     def _connected(self) -> Connection:
-        if self._connection is None or self._connection.closed:
-            self._connection, self._prepared = self._door.connect(), set()
+        if self._connection.closed:
+            self._connection, self._prepared = self._door.connect(), False
+        if not self._prepared:
+            try:
+                with as_store_error(f"{self._place} cannot be used"):
+                    connections.prepare(self._connection, STATEMENTS)
+            except BaseException:
+                connections.close(self._connection)
+                raise
+            self._prepared = True
         return self._connection
 
     def close(self) -> None:

@@ -18,7 +18,7 @@ from puppetmaster.model.notice import Owed
 from puppetmaster.model.request import FAILURES, OPEN, Item, Request, RequestStatus
 from puppetmaster.model.selector import Operator, Requirement
 from puppetmaster.model.template import Template
-from puppetmaster.store.base import PLAIN, Filter, LastResult, Reader
+from puppetmaster.store.base import PLAIN, Filter, LastResult, Reader, made, made_gateway
 from puppetmaster.store.sqlite.documents import Contains, Except, Fields, Present, SqliteTinyDB, Where
 
 T = TypeVar("T")
@@ -77,13 +77,13 @@ class SqliteReader(Reader):
     def job(self, id_: int) -> Job | None:
         """The job with this id; None: there is none."""
         document = self._jobs.get(doc_id=id_)
-        return _made(Job.from_document, "job", id_, document) if document is not None else None
+        return made(Job.from_document, "job", id_, document) if document is not None else None
 
     @_reads
     def job_by_key(self, key: str) -> Job | None:
         """The job with this idempotency key; None: there is none."""
         document = self._jobs.get(Fields(key=key))
-        return None if document is None else _made(Job.from_document, "job", document.doc_id, document)
+        return None if document is None else made(Job.from_document, "job", document.doc_id, document)
 
     @_reads
     def jobs(self, where: Filter, *, limit: int | None = None, offset: int = 0) -> list[Job]:
@@ -128,7 +128,7 @@ class SqliteReader(Reader):
     def request(self, id_: int) -> Request | None:
         """The request with this id; None: there is none."""
         document = self._requests.get(doc_id=id_)
-        found = None if document is None else _made(Request.from_document, "request", id_, document)
+        found = None if document is None else made(Request.from_document, "request", id_, document)
         return None if found is None or found.job in self._trash.ids() else found
 
     @_reads
@@ -193,7 +193,7 @@ class SqliteReader(Reader):
     def gateways(self, names: Sequence[str]) -> list[Gateway]:
         """The gateways of these names, in order."""
         found = self._gateways.search(Fields(name=list(names)))
-        made = [_made(_gateway, "gateway", one.doc_id, one) for one in found]
+        made = [made_gateway(one.doc_id, one) for one in found]
         return sorted(made, key=lambda one: one.name)
 
     @_reads
@@ -212,7 +212,7 @@ class SqliteReader(Reader):
     @_reads
     def owed(self) -> list[Owed]:
         """All that webhooks are owed, by ascending number."""
-        return [_made(Owed.from_document, "notice", one.doc_id, one) for one in self._outbox.all()]
+        return [made(Owed.from_document, "notice", one.doc_id, one) for one in self._outbox.all()]
 
     @_reads
     def template(self, id_: int) -> Template | None:
@@ -249,22 +249,22 @@ class SqliteReader(Reader):
         return where if "status" in where else {**where, "status": STATUSES}
 
     def _as_jobs(self, documents: Iterable[Any]) -> list[Job]:
-        return [_made(Job.from_document, "job", document.doc_id, document) for document in documents]
+        return [made(Job.from_document, "job", document.doc_id, document) for document in documents]
 
     def _as_template(self, document: Any) -> Template | None:
         if document is None:
             return None
-        return _made(Template.from_document, "template", document.doc_id, document)
+        return made(Template.from_document, "template", document.doc_id, document)
 
     def _as_items(self, documents: Iterable[Any]) -> dict[int, Item]:
-        return {one.doc_id: _made(Item.from_document, "item", one.doc_id, one) for one in documents}
+        return {one.doc_id: made(Item.from_document, "item", one.doc_id, one) for one in documents}
 
     def _still_there(self, documents: Sequence[Any]) -> dict[int, Item]:
         thrown = self._trash.ids()
         return {id_: item for id_, item in self._as_items(documents).items() if item.job not in thrown}
 
     def _as_requests(self, documents: Iterable[Any]) -> list[Request]:
-        return [_made(Request.from_document, "request", document.doc_id, document) for document in documents]
+        return [made(Request.from_document, "request", document.doc_id, document) for document in documents]
 
 
 def _condition(required: Requirement) -> Where:
@@ -276,18 +276,3 @@ def _condition(required: Requirement) -> Where:
         Operator.ABSENT: None,
     }
     return {f"labels.{required.key}": wanted[required.operator]}
-
-
-def _gateway(_: int, document: Any) -> Gateway:
-    return Gateway.from_document(document)
-
-
-def _made(make: Callable[[int, Any], T], what: str, id_: int, document: Any) -> T:
-    """The value that a document holds. Raises StoreError: the document was changed."""
-    try:
-        return make(id_, document)
-    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
-        raise StoreError(
-            f"The store's {what} {id_} cannot be read ({type(error).__name__}: {error}): it was changed; "
-            "put a copy of an earlier day or an import in its place."
-        ) from error

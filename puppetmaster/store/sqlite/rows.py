@@ -6,7 +6,6 @@ Documents are written by the standard library's JSON encoder, as ASCII: a lone s
 """
 
 import json
-import json.encoder
 import re
 import sqlite3
 from array import array
@@ -17,6 +16,8 @@ from typing import Any, Literal
 from urllib.parse import unquote_to_bytes
 
 from tinydb.table import Document
+
+from puppetmaster import jsoncodec
 
 
 class Partial(tuple[str, ...]):
@@ -54,13 +55,7 @@ class Schema:
         }
         self._indexes = {}
         for fields in indexes:
-            kind = (
-                "partial"
-                if isinstance(fields, Partial)
-                else "fixed"
-                if isinstance(fields, Fixed)
-                else "index"
-            )
+            kind = {Partial: "partial", Fixed: "fixed"}.get(type(fields), "index")
             key = f"{kind}_{'.'.join(identifier(part) for part in (name, *fields))}"
             columns = ", ".join(map(self.expression, fields))
             only = f" WHERE {self.expression(fields[0])} IS NOT NULL" if kind == "partial" else ""
@@ -69,6 +64,12 @@ class Schema:
         #: Inserts or replaces a document. Its parameters are the id and the text.
         self.put = (
             f"INSERT INTO {self.table} ({columns}) VALUES ({values}) "
+            "ON CONFLICT (id) DO UPDATE SET doc = excluded.doc"
+        )
+        values = ", ".join(["CAST(key AS INTEGER)", "value", *self._taken("value")])
+        #: The same for all documents of an object, by id. Its parameter is the text of the object.
+        self.put_all = (
+            f"INSERT INTO {self.table} ({columns}) SELECT {values} FROM json_each(?1) WHERE true "
             "ON CONFLICT (id) DO UPDATE SET doc = excluded.doc"
         )
 
@@ -158,21 +159,7 @@ Where = Mapping[str, Scalar | Sequence[Scalar]]
 (`Contains`), or any (`Present`). All fields must fit. None fits a field that is null or absent."""
 
 
-def _encoder() -> Callable[[Any], str]:
-    """The standard library's encoder of values as compact JSON.
-
-    ``JSONEncoder.encode`` makes a new C encoder for each value. That takes as long as the value of a request.
-    """
-    encoder = json.JSONEncoder(allow_nan=False, separators=(",", ":"))
-    make = getattr(json.encoder, "c_make_encoder", None)
-    if make is None:
-        return encoder.encode
-    text = json.encoder.encode_basestring_ascii
-    parts = make(None, encoder.default, text, None, ":", ",", False, False, False)  # no NaN, as above
-    return lambda value: "".join(parts(value, 0))
-
-
-encode = _encoder()
+encode = jsoncodec.text
 decode = json.JSONDecoder().decode
 
 
@@ -256,13 +243,20 @@ class TableRows:
 
     def put(self, texts: Iterable[tuple[int, str]]) -> None:
         """Insert or replace documents, which are given as JSON text; make the table, unless it is there."""
+        self._write(lambda: self._connection.executemany(self.schema.put, texts))
+
+    def put_all(self, text: str) -> None:
+        """As ``put``, for an object with all documents by id. SQLite keeps the texts as they are in it."""
+        self._write(lambda: self._connection.execute(self.schema.put_all, (text,)))
+
+    def _write(self, write: Callable[[], object]) -> None:
         try:
-            self._connection.executemany(self.schema.put, texts)
+            write()
         except sqlite3.OperationalError as error:
             if not self.schema.is_missing(error):
                 raise
-            self.schema.create()  # SQLite has not taken any of ``texts`` yet
-            self._connection.executemany(self.schema.put, texts)
+            self.schema.create()  # SQLite has not taken anything yet
+            write()
 
     def delete(self, doc_ids: Iterable[int]) -> list[int]:
         """Remove documents by id. Returns the ids that there were, ascending."""

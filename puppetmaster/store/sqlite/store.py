@@ -31,8 +31,8 @@ from tinydb import operations
 from tinydb.table import Document
 
 from puppetmaster.errors import NotKnown, StoreError
-from puppetmaster.model.gateway import Gateway
-from puppetmaster.model.job import FINAL, Job, JobStatus
+from puppetmaster.model.gateway import bare
+from puppetmaster.model.job import FINAL, Job
 from puppetmaster.model.notice import Owed
 from puppetmaster.model.request import Item, Request
 from puppetmaster.model.template import Template
@@ -49,8 +49,8 @@ from puppetmaster.store.base import (
     Store,
     ahead,
     first_request_id,
-    switched_off,
-    waiting_for_a_person,
+    jobs_held,
+    templates_held,
 )
 from puppetmaster.store.datadir import FILE_NAME as FILE_NAME  # for modules that know the store only
 from puppetmaster.store.datadir import DataDir
@@ -164,8 +164,8 @@ class SqliteStore(Store):
         return meta
 
     def _new(self, db: SqliteTinyDB, marks: Mapping[str, int]) -> dict[str, Any]:
-        ids = _stored(Ids(next_request=first_request_id()))
-        meta = {"format": migrations.FORMAT, "installation": uuid.uuid4().hex[:16], **ids, **marks}
+        meta = {"format": migrations.FORMAT, "installation": uuid.uuid4().hex[:16], **marks}
+        meta = with_ids(meta, Ids(next_request=first_request_id()))
         with db.transaction():
             db.table("meta").put([(1, meta)])
             for name in INDEXES:
@@ -175,7 +175,7 @@ class SqliteStore(Store):
     def _taken_over(self, db: SqliteTinyDB, meta: dict[str, Any]) -> dict[str, Any]:
         """Go on with a copy: leave out ids, and pause the jobs that have not ended."""
         log.warning("%s: jobs that have not ended are paused: %s", self.path, COPIED)
-        meta |= _stored(ahead(_ids(meta)))
+        meta = with_ids(meta, ahead(ids_in(meta)))
         with db.transaction():
             _abandon_drafts(db)
             if "gateways" not in db.tables():
@@ -218,7 +218,7 @@ class SqliteStore(Store):
     @property
     def ids(self) -> Ids:
         """The next ids, as last committed."""
-        return _ids(self._meta)
+        return ids_in(self._meta)
 
     def commit(self, changes: Changes) -> None:
         """Make all of ``changes`` durable, or nothing. Blocks until the disk has it. For the writing thread.
@@ -227,7 +227,7 @@ class SqliteStore(Store):
             StoreError: the disk is full, read-only, or fails; nothing was committed.
             NotKnown: the same, but a crash may bring the changes back.
         """
-        meta = {**self._meta, **_stored(changes.ids)} if changes.ids else self._meta
+        meta = with_ids(self._meta, changes.ids) if changes.ids else self._meta
         try:
             self._dir.check()
             self._write(changes, meta)
@@ -259,7 +259,7 @@ class SqliteStore(Store):
         with as_store_error(f"{self.path} cannot be written"), self._db.transaction():
             self._write_drafts(changes)
             self._put("items", changes.items)
-            self._put("requests", changes.requests)
+            self._put_requests(changes.requests)
             self._put("jobs", changes.jobs)
             if changes.refused:
                 self._db.table("sendings").remove(doc_ids=changes.refused)
@@ -283,9 +283,9 @@ class SqliteStore(Store):
         table = self._db.table("gateways")
         if changes.forgotten:
             table.remove(Fields(name=list(changes.forgotten)))
-        if not changes.gateways and not changes.destinations:
+        names = changes.gateways.keys() | changes.to_learn
+        if not names:
             return
-        names = {*changes.gateways, *changes.destinations}
         found = table.values(("name", "discovered"), {"name": list(names)})
         known = {name: id_ for id_, name, _ in found}
         put = changes.gateways
@@ -293,13 +293,14 @@ class SqliteStore(Store):
         if named:
             table.put((one.doc_id, without_discovered(one)) for one in table.get(doc_ids=named))
         table.put((known[name], one.document()) for name, one in put.items() if name in known)
-        fresh = [one for name, one in put.items() if name not in known]
-        learned = sorted(names - known.keys() - put.keys())
-        if learned:
-            room = max(MOST_LEARNED - len(fresh) - table.count(Fields()), 0)
-            fresh += [Gateway(name=name) for name in learned[:room]]
+        fresh = [one.document() for name, one in put.items() if name not in known]
+        if learned := sorted(names - known.keys() - put.keys()):
+            room = MOST_LEARNED - len(fresh)
+            if table.last_id() > room - len(learned):  # there are as many at most: else none is counted
+                learned = learned[: max(room - table.count(Fields()), 0)]
+            fresh += map(bare, learned)
         if fresh:
-            table.append(one.document() for one in fresh)
+            table.append(fresh)
 
     def _write_drafts(self, changes: Changes) -> None:
         trash = self._db.table("trash")
@@ -310,9 +311,21 @@ class SqliteStore(Store):
         if changes.completed:
             trash.remove(doc_ids=changes.completed)
 
-    def _put(self, table: str, changed: Mapping[int, Item | Request | Job | Owed | Template]) -> None:
+    def _put(self, table: str, changed: Mapping[int, Item | Job | Owed | Template]) -> None:
         if changed:
             self._db.table(table).put((id_, one.document()) for id_, one in changed.items())
+
+    def _put_requests(self, changed: Mapping[int, Request]) -> None:
+        """Put requests. Those that no gateway has answered are small."""
+        small: list[tuple[int, dict[str, Any]]] = []
+        others: list[tuple[int, dict[str, Any]]] = []
+        for id_, one in changed.items():
+            (small if one.result is None and not one.history else others).append((id_, one.document()))
+        table = self._db.table("requests")
+        if small:
+            table.put_small(small)
+        if others:
+            table.put(others)
 
     def _throw_away(self, job: Job, room: int) -> int:
         """Remove a job, with its requests if they are ``room`` at most. Returns how many were removed."""
@@ -426,16 +439,14 @@ def without_discovered(document: Mapping[str, Any]) -> dict[str, Any]:
 def learn_gateways(db: SqliteTinyDB) -> None:
     """Make gateways of all destinations, because an earlier version has kept none."""
     names = db.table("requests").distinct("destination")
-    db.table("gateways").put((id_, Gateway(name=name).document()) for id_, name in enumerate(names, 1))
+    db.table("gateways").put((id_, bare(name)) for id_, name in enumerate(names, 1))
 
 
 def send_nothing(db: SqliteTinyDB, path: Path, reason: Said) -> None:
     """Pause all jobs in a file, and switch all schedules off, so that a person decides."""
-    going = SqliteReader(db, path).jobs({"status": [JobStatus.PENDING.value, JobStatus.DISPATCHING.value]})
-    paused = (waiting_for_a_person(job, reason) for job in going if job.ending is None)
-    db.table("jobs").put((job.id, job.document()) for job in paused)
-    templates = (Template.from_document(one.doc_id, one) for one in db.table("templates").all())
-    db.table("templates").put((one.id, switched_off(one, reason).document()) for one in templates)
+    reader = SqliteReader(db, path)
+    db.table("jobs").put((one.id, one.document()) for one in jobs_held(reader, reason))
+    db.table("templates").put((one.id, one.document()) for one in templates_held(reader, reason))
 
 
 @contextmanager
@@ -455,11 +466,12 @@ def _rest(job: Job) -> dict[str, Any]:
     return {"first": job.first, "total": job.total}
 
 
-def _ids(meta: Mapping[str, Any]) -> Ids:
-    return Ids(
-        meta["nextJob"], meta["nextRequest"], meta.get("nextTemplate", 1)
-    )  # earlier versions have none
+def ids_in(meta: Mapping[str, Any]) -> Ids:
+    """The next ids in a meta document. One of a version without templates has none for them."""
+    return Ids(meta["nextJob"], meta["nextRequest"], meta.get("nextTemplate", 1))
 
 
-def _stored(ids: Ids) -> dict[str, int]:
-    return {"nextJob": ids.next_job, "nextRequest": ids.next_request, "nextTemplate": ids.next_template}
+def with_ids(meta: Mapping[str, Any], ids: Ids) -> dict[str, Any]:
+    """A meta document with these next ids."""
+    stored = {"nextJob": ids.next_job, "nextRequest": ids.next_request, "nextTemplate": ids.next_template}
+    return {**meta, **stored}

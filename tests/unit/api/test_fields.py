@@ -110,7 +110,7 @@ def test_resource_refuses(resource: Any) -> None:
     assert message == expected + kinds.shown(resource)
 
 
-@pytest.mark.parametrize("schema", [fields.ITEM, fields.MESSAGE])
+@pytest.mark.parametrize("schema", [fields.ITEM, fields.COMPAT_MESSAGE])
 @pytest.mark.parametrize("code", [99, 1000, 200.5, True, "200", math.nan, *ODD])
 def test_code_refuses(schema: vol.Schema, code: Any) -> None:
     said = f"expected a code of three digits, which makes it an event, got {kinds.shown(code)}"
@@ -131,7 +131,7 @@ def test_the_request_of_an_item_is_an_object(value: Any) -> None:
     [
         (fields.JOB, []),  # either batch or rerun, which api/bodies.py sees to
         (fields.ITEM, ["method", "resource"]),
-        (fields.MESSAGE, ["method", "resource"]),
+        (fields.COMPAT_MESSAGE, ["method", "resource"]),
         (fields.JOB_COMPAT, ["destinations", "message"]),
         (fields.REQUEST, ["destination", "message"]),
     ],

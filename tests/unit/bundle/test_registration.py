@@ -20,7 +20,7 @@ from puppetmaster.bundle.registration import (
     RegistrationError,
     Unanswered,
 )
-from puppetmaster.model.message import DEPENDENCY
+from puppetmaster.model.message import DEPENDENCY, REGISTRATION
 
 Message = dict[str, Any]
 OK: Message = {"code": 200, "data": {"tunnel": "808"}}
@@ -204,7 +204,7 @@ def test_every_profile_is_registered(bench: Bench) -> None:
     bench.registered()
     assert [bench.accepted.get_nowait()[0] for _ in range(2)] == ["model", "view"]
     before = list(iter(bench.link.next, ("get", OWN)))
-    assert before.count(("post", module.RESOURCE)) == 2
+    assert before.count(("post", REGISTRATION)) == 2
 
 
 @pytest.mark.parametrize(
@@ -689,7 +689,7 @@ def test_a_view_is_never_asked_for_anything(bench: Bench) -> None:
     bench.registration.connected()
     assert bench.registered() == 1
     assert (rival.asked.empty(), rival.deleted.qsize()) == (True, 1)
-    assert [bench.link.next()[1] for _ in range(bench.link.sent.qsize())] == [module.RESOURCE] * 3
+    assert [bench.link.next()[1] for _ in range(bench.link.sent.qsize())] == [REGISTRATION] * 3
 
 
 # ---- registered, and not reached ----------------------------------------------------------------------
@@ -716,7 +716,7 @@ def test_who_is_not_reached_registers_again(
     bench.link.sent.queue.clear()
     bench.link.controller = lambda message: {"code": 500}
     bench.link.door = door
-    while bench.link.next() != ("post", module.RESOURCE):
+    while bench.link.next() != ("post", REGISTRATION):
         pass
     assert not bench.registration.registered.is_set()
     assert f"registering again: {reason}\n" in caplog.text

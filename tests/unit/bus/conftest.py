@@ -6,7 +6,7 @@ import pytest
 
 from puppetmaster.bus import connection as connection_module
 from puppetmaster.bus import packets
-from tests.unit.bus.connections import Script
+from tests.unit.bus.connections import Ahead, Script
 
 
 @pytest.fixture
@@ -18,11 +18,21 @@ def script() -> Iterator[Script]:
 
 
 @pytest.fixture
-def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A connection that has ended is made anew at once."""
+    monkeypatch.setattr(connection_module, "AGAIN_S", 0.01)
+
+
+@pytest.fixture
+def ahead(monkeypatch: pytest.MonkeyPatch) -> Ahead:
+    return Ahead(monkeypatch)
+
+
+@pytest.fixture
+def hasty(monkeypatch: pytest.MonkeyPatch, soon: None) -> None:
     """Everything that takes seconds takes parts of one."""
     monkeypatch.setattr(connection_module, "KEEPALIVE_S", 0.2)
     monkeypatch.setattr(connection_module, "LOOK_UP_S", 0.05)
     monkeypatch.setattr(connection_module, "CONNECT_S", 0.3)
-    monkeypatch.setattr(connection_module, "AGAIN_S", 0.01)
     connect = packets.connect
     monkeypatch.setattr(packets, "connect", lambda *a, **k: connect(*a, **{**k, "keepalive_s": 1}))

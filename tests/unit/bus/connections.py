@@ -4,6 +4,7 @@ import logging
 import queue
 import select
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from types import SimpleNamespace
@@ -200,3 +201,32 @@ class Script:
     def close_client(self) -> None:
         if self.client is not None:
             self.client.close()
+
+
+class Ahead:
+    """The clock of connections, which the test puts ahead: how fast the machine is then decides nothing."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.by_s = 0.0
+        #: For each look at the clock, when the broker was heard last.
+        self._looks: queue.Queue[float] = queue.Queue()
+        keep_alive = Connection._keep_alive
+
+        def watched(connection: Connection, heard_s: float) -> None:
+            keep_alive(connection, heard_s)
+            self._looks.put(heard_s)
+
+        monkeypatch.setattr(Connection, "_keep_alive", watched)
+        monkeypatch.setattr(connection_module, "time", SimpleNamespace(monotonic=self.now_s))
+
+    def now_s(self) -> float:
+        return time.monotonic() + self.by_s
+
+    def silence(self, ear: Ear, script: Script, keepalives: float) -> None:
+        """The broker answers a ping, and then says nothing for so many times KEEPALIVE_S."""
+        said_s = self.now_s()
+        script.say(b"\xd0\x00")
+        while self._looks.get(timeout=WAIT_S) < said_s:
+            pass
+        self.by_s += keepalives * connection_module.KEEPALIVE_S
+        ear.connection._wake()

@@ -12,7 +12,6 @@ from puppetmaster.bus import client as module
 from puppetmaster.bus.client import (
     FIRST_QUESTION_ID,
     LAST_QUESTION_ID,
-    REGISTRATION,
     Answered,
     BridgeChanged,
     BusClient,
@@ -30,7 +29,7 @@ from puppetmaster.bus.client import (
 )
 from puppetmaster.bus.connection import MESSAGE_LIMIT_BYTES, Receipt, Received
 from puppetmaster.clock import Clock
-from puppetmaster.model.message import DEPENDENCY, Capacity, Outgoing, direct_tunnel
+from puppetmaster.model.message import DEPENDENCY, REGISTRATION, Capacity, Outgoing, direct_tunnel
 from puppetmaster.model.message import MESSAGE_LIMIT_BYTES as MESSAGE_LIMIT
 from puppetmaster.model.request import RequestEvent
 from puppetmaster.settings import Settings

@@ -24,6 +24,7 @@ from tests.unit.bus.connections import (
     ELSEWHERE,
     INBOX,
     WAIT_S,
+    Ahead,
     Ear,
     Ignoring,
     Script,
@@ -314,7 +315,7 @@ def test_a_broker_that_does_not_let_us_in(script: Script, fault: str) -> None:
         assert ear.downs.empty(), "what never was up does not go down"
 
 
-@pytest.mark.usefixtures("hasty")
+@pytest.mark.usefixtures("soon")
 def test_a_refusal_is_told_once(script: Script, caplog: pytest.LogCaptureFixture) -> None:
     with listening(script.port):
         for _ in range(4):
@@ -351,20 +352,20 @@ def test_the_thread_sleeps_on_when_what_woke_it_is_done(
         assert ear.connection._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
-@pytest.mark.usefixtures("hasty")
-def test_silence_is_broken_and_ends_the_connection_when_it_lasts(script: Script) -> None:
+def test_silence_is_broken_and_ends_the_connection_when_it_lasts(script: Script, ahead: Ahead) -> None:
     with listening(script.port) as ear:
         script.welcome()
         ear.ups.get(timeout=WAIT_S)
         for _ in range(3):
+            ahead.silence(ear, script, 0.6)
             assert script.hear() == packets.PINGREQ
-            script.say(b"\xd0\x00")
         assert ear.downs.empty()
+        ahead.silence(ear, script, 1.6)
         script.hear_the_end()
         assert ear.downs.get(timeout=WAIT_S) == ()
 
 
-@pytest.mark.usefixtures("hasty")
+@pytest.mark.usefixtures("soon")
 def test_what_is_no_mqtt_ends_the_connection(script: Script, caplog: pytest.LogCaptureFixture) -> None:
     with listening(script.port) as ear:
         script.welcome()
@@ -383,7 +384,7 @@ def _fail(_messages: object) -> None:
     raise ZeroDivisionError
 
 
-@pytest.mark.usefixtures("hasty")
+@pytest.mark.usefixtures("soon")
 def test_a_listener_that_fails_does_not_end_the_thread(
     script: Script, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -398,7 +399,7 @@ def test_a_listener_that_fails_does_not_end_the_thread(
     assert "ZeroDivisionError" in caplog.text
 
 
-@pytest.mark.usefixtures("hasty")
+@pytest.mark.usefixtures("soon")
 def test_the_end_says_goodbye(script: Script) -> None:
     with listening(script.port) as ear:
         script.welcome()

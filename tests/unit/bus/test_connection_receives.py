@@ -4,7 +4,6 @@ import fcntl
 import queue
 import struct
 import termios
-import time
 from typing import Any, cast
 from unittest.mock import Mock
 
@@ -21,6 +20,7 @@ from tests.unit.bus.connections import (
     ELSEWHERE,
     INBOX,
     WAIT_S,
+    Ahead,
     Ear,
     Ignoring,
     Script,
@@ -169,19 +169,19 @@ def test_what_a_broker_has_kept_is_not_read_at_once(broker: Broker, monkeypatch:
 
 
 def test_silence_while_nothing_is_read_is_no_sign_of_a_broken_connection(
-    broker: Broker, monkeypatch: pytest.MonkeyPatch
+    broker: Broker, ahead: Ahead, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     looked: queue.Queue[None] = queue.Queue()
     with connected(broker.port) as ear:
         keep_alive = ear.connection._keep_alive
 
         def watched(heard_s: float) -> None:
-            looked.put(None)
+            ahead.by_s += connection_module.KEEPALIVE_S / 4
             keep_alive(heard_s)
+            looked.put(None)
 
         ear.connection.hold(connection_module.HELD_BYTES)
         monkeypatch.setattr(ear.connection, "_keep_alive", watched)
-        monkeypatch.setattr(connection_module, "KEEPALIVE_S", 0.1)
         monkeypatch.setattr(connection_module, "LOOK_UP_S", 0.025)
         ear.connection._wake()
         for _ in range(20):  # each after a quarter of that time, and it is patient for one and a half of it
@@ -205,31 +205,28 @@ def test_long_messages(broker: Broker) -> None:
 # On a broker that does what the test says
 
 
-@pytest.mark.usefixtures("hasty")
+@pytest.mark.usefixtures("soon")
 def test_what_is_not_acknowledged_for_long_shall_come_again(
-    script: Script, monkeypatch: pytest.MonkeyPatch
+    script: Script, ahead: Ahead, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Behind a few of them a broker holds back all others, and nothing would come any more."""
-    monkeypatch.setattr(connection_module, "UNACKNOWLEDGED_S", 0.5)
     with listening(script.port) as ear:
         script.welcome()
         ear.ups.get(timeout=WAIT_S)
+        begun_s = ahead.now_s()
         script.say(b"\x32\x06\x00\x01t\x00\x07x" + b"\x32\x06\x00\x01t\x00\x08y")
-        begun_s = time.monotonic()
         (_, first), (_, second) = ear.next(), ear.next()
         assert first is not None
         ear.connection.acknowledge([first])
         assert script.hear() == packets.puback(7)
-        for _ in range(100):  # the broker is there, and answers
-            try:
-                assert script.hear() == packets.PINGREQ
-                script.say(b"\xd0\x00")
-            except (EOFError, OSError):
-                break
-        else:
-            raise AssertionError("it keeps the connection")
+        for _ in range(5):
+            ahead.silence(ear, script, 0.6)
+            assert script.hear() == packets.PINGREQ
+        ahead.silence(ear, script, 0.9)
+        script.hear_the_end()
         ear.downs.get(timeout=WAIT_S)
-        assert time.monotonic() - begun_s > 0.5
+        assert "ended: a message was not taken in for 6" in caplog.text
+        assert ahead.now_s() - begun_s > connection_module.UNACKNOWLEDGED_S
         script.welcome()
         ear.ups.get(timeout=WAIT_S)
         script.say(b"\x32\x06\x00\x01t\x00\x08y")
@@ -241,7 +238,7 @@ def test_what_is_not_acknowledged_for_long_shall_come_again(
         assert ear.connection._open == {}
 
 
-@pytest.mark.usefixtures("hasty")
+@pytest.mark.usefixtures("soon")
 def test_what_was_open_on_a_connection_is_not_waited_for_on_the_next(script: Script) -> None:
     """It comes again, under another receipt; nobody will acknowledge the old one."""
     with listening(script.port) as ear:
@@ -256,7 +253,7 @@ def test_what_was_open_on_a_connection_is_not_waited_for_on_the_next(script: Scr
         assert (ear.connection._open, ear.connection._subscribing) == ({}, {})
 
 
-@pytest.mark.usefixtures("hasty")
+@pytest.mark.usefixtures("soon")
 def test_what_came_on_one_connection_is_not_acknowledged_on_the_next(script: Script) -> None:
     """Under that number it may be another message there, which is on no disk yet."""
     with listening(script.port) as ear:
@@ -274,7 +271,7 @@ def test_what_came_on_one_connection_is_not_acknowledged_on_the_next(script: Scr
         assert next(packet for packet in heard if packet != packets.PINGREQ) == packets.puback(8)
 
 
-@pytest.mark.usefixtures("hasty")
+@pytest.mark.usefixtures("soon")
 @pytest.mark.skipif(nudge.QUICK_ACK is None, reason="the system has no such option")
 def test_what_came_is_confirmed_to_the_system_of_the_broker_before_anybody_acts_on_it(script: Script) -> None:
     """Else a broker without TCP_NODELAY waits with what comes next, for our next message or for 40 ms."""

@@ -18,6 +18,7 @@ from puppetmaster import __version__
 from puppetmaster.cli import doctor
 from puppetmaster.cli.doctor import Check
 from puppetmaster.settings import Settings
+from puppetmaster.store import opening
 from puppetmaster.store.base import Changes
 from puppetmaster.store.sqlite.store import SqliteStore
 from puppetmaster.store.transfer import export
@@ -275,6 +276,16 @@ def test_who_leads() -> None:
     (check,) = [check for check in system(leader={**leads, "sure": False}) if check.name == "leader"]
     assert (check.mark, "it cannot renew its lease" in check.says) == ("fail", True)
     assert "leader" not in {check.name for check in system()}
+    (failed,) = [check for check in system(leader=leads, limits={"grace": 0.5}) if check.mark != "ok"]
+    assert (failed.name, "set PUPPETMASTER_GRACE_S to 1 or more" in failed.says) == ("grace", True)
+
+
+def test_a_file_with_faults_that_is_not_taken_up() -> None:
+    files = {"tokens": {"reason": None}, "webhooks": {"reason": "line 1 is wrong."}}
+    (failed,) = [check for check in system(files=files) if check.mark != "ok"]
+    assert failed == Check(
+        "webhooks in use", "fail", "line 1 is wrong. What it said before holds until it is put right"
+    )
 
 
 def test_another_version() -> None:
@@ -342,6 +353,44 @@ def test_settings_that_only_the_bundle_may_read(tmp_path: Path, monkeypatch: pyt
 def test_http_that_is_off(tmp_path: Path) -> None:
     with FakeServer() as server:
         assert examine(server, tmp_path, PUPPETMASTER_HTTP="off")["settings"].mark == "warn"
+
+
+API_SERVER = {"PUPPETMASTER_ROLE": "api", "BROKER_PORT_1883_TCP_PORT": "1"}
+
+
+def test_an_api_server_needs_no_broker_and_no_data_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(opening, "doubts", lambda address: [])
+    theirs = {"brokerHost": "127.0.0.1", "brokerPort": 1, "tokens": "/of/the/leader", "webhooks": "/theirs"}
+    about = {**GOOD, "limits": {**GOOD["limits"], **theirs}}
+    with FakeServer(told(Reply({"ready": True, "standby": True}), about)) as server:
+        checks = examine(server, tmp_path, PUPPETMASTER_STORE="postgresql://h/db", **API_SERVER)
+    assert checks["broker"] == Check("broker", "ok", "an API server needs none")
+    assert checks["database"] == Check("database", "ok", "postgresql://h/db can be used")
+    assert "is of that one" in checks["lead"].says
+    assert not {"data", "store file", "tokens", "webhooks"} & set(checks)
+    assert doctor.exit_code(list(checks.values())) == 0
+
+
+def test_an_api_server_where_nobody_leads(tmp_path: Path) -> None:
+    nobody = "No puppetmaster leads: nothing was changed."
+    with FakeServer(lambda asked: Reply({"message": nobody}, 503)) as server:
+        checks = examine(server, tmp_path, **API_SERVER)
+    assert (checks["answer"].mark, checks["ready"]) == ("ok", Check("ready", "fail", nobody))
+    assert "set PUPPETMASTER_STORE" in checks["database"].says
+    assert doctor.exit_code(list(checks.values())) == 1
+
+
+def test_one_that_waits_is_checked_with_its_own_settings(tmp_path: Path) -> None:
+    about = {**GOOD, "limits": {**GOOD["limits"], "brokerHost": "127.0.0.1", "brokerPort": 1}}
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listening,
+        FakeServer(told(Reply({"ready": True, "standby": True}), about)) as server,
+    ):
+        checks = examine(server, tmp_path, BROKER_PORT_1883_TCP_PORT=str(listening.getsockname()[1]))
+    assert checks["broker"].mark == "ok"
+    assert str(tmp_path) in checks["data"].says
 
 
 def test_another_machine_is_not_checked_from_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from puppetmaster.cli import context, main, watched
+from puppetmaster.cli import client, context, watched
 from puppetmaster.cli.client import Client, Unreachable
 from puppetmaster.cli.terminal import Screen
 from tests import ROOT
@@ -110,7 +110,7 @@ def test_what_waits_is_shown_beside_many_failures(server: FakeServer) -> None:
 def test_all_steps_of_a_gateway_are_read_for_its_row(
     server: FakeServer, run: Run, monkeypatch: pytest.MonkeyPatch, given: dict[str, Any]
 ) -> None:
-    monkeypatch.setattr(main, "PAGE", 3)
+    monkeypatch.setattr(client, "PAGE", 3)
     found = [request(f"cg-{number % 2}", "resolved", 10 + number) for number in range(4)]
     several = {**job(resolved=4), **given, "summary": "post /a and 1 more"}
 
@@ -202,7 +202,7 @@ def test_requests(server: FakeServer, run: Run) -> None:
 
 def test_requests_for_a_spreadsheet(server: FakeServer, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """All of them, page by page, with the columns of the file that the page saves."""
-    monkeypatch.setattr(main, "PAGE", 2)
+    monkeypatch.setattr(client, "PAGE", 2)
     dangerous = request("=cmd", "error", 3, message="-1, or\nmore")
     pages = {"0": [TRIED, request("cg-2", "pending", 2)], "2": [dangerous]}
     server.answer = lambda asked: Reply(pages[asked.path[-1]], headers={"X-Total-Count": "3"})

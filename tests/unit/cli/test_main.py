@@ -15,7 +15,6 @@ import pytest
 from puppetmaster.cli import context as session
 from puppetmaster.cli import follow, main
 from puppetmaster.cli.client import Client
-from puppetmaster.store.sqlite.store import SqliteStore
 from tests import ROOT
 from tests.fake_http import Asked, FakeServer, Reply, always, job, request
 from tests.unit.cli.conftest import Run
@@ -711,18 +710,3 @@ def test_the_examples_are_commands(line: str) -> None:
     command = main.cli.commands[words[0]]
     with command.make_context(words[0], words[1:]) as context:
         assert context.params is not None
-
-
-def test_the_store_goes_into_a_file_and_back(run: Run, tmp_path: Path) -> None:
-    SqliteStore(tmp_path / "one").close()
-    file = tmp_path / "jobs.json"
-    result = run("export", str(file), "--data-dir", str(tmp_path / "one"))
-    assert (result.exit_code, result.stdout) == (0, f"0 jobs are in {file}.\n")
-    assert json.loads(file.read_text())["meta"]["1"]["nextJob"] == 1
-    result = run("import", str(file), "--data-dir", str(tmp_path / "two"), "--json")
-    assert (result.exit_code, json.loads(result.stdout)) == (0, {"jobs": 0})
-    again = run("export", str(file), "--data-dir", str(tmp_path / "two"))
-    assert (again.exit_code, again.stderr) == (
-        1,
-        f"puppetmaster: {file} exists: name another file, or move that one away.\n",
-    )

@@ -61,7 +61,7 @@ def test_a_token_is_made_with_its_line(run: Run) -> None:
     other = json.loads(run("token", "ann", "--role", "viewer", "--json").stdout)
     assert other["line"] == f"ann viewer {digest(other['token'])}"
     assert other["token"] != token
-    assert "NAME: expected up to 64 letters" in run("token", "bus", "--role", "viewer", code=2).stderr
+    assert "NAME: expected a name of up to 64" in run("token", "bus", "--role", "viewer", code=2).stderr
     assert "--role" in run("token", "ann", "--role", "root", code=2).stderr
 
 

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from puppetmaster.api import bodies
+from puppetmaster.clock import seconds
 from puppetmaster.engine import outbox
 from puppetmaster.engine.engine import Engine
 from puppetmaster.model.job import Job
@@ -121,6 +122,16 @@ def test_what_was_told_or_given_up_is_owed_no_more(told: World) -> None:
     assert snapshot.webhooks_waiting == 1
 
 
+def test_the_age_of_the_oldest_is_told(told: World) -> None:
+    assert told.engine.snapshot().webhooks_oldest_s == 0
+    control(told, told.create(body("post", "a")), CANCELED, force=True)
+    told.run(lambda engine: engine.outbox.failed(1))
+    told.advance(100)
+    control(told, told.create(body("post", "a")), CANCELED, force=True)
+    assert told.engine.snapshot().webhooks_oldest_s == 100
+    assert told.engine.outbox.oldest_s(3.0) == 0, "a clock that is not set says nothing"
+
+
 def test_after_a_restart_all_is_owed_still_and_numbers_go_on(told: World) -> None:
     control(told, told.create(body("post", "a")), CANCELED, force=True)
     (owed,) = told.engine.outbox.all()
@@ -172,3 +183,54 @@ def test_a_schedule_that_does_not_start_its_job_is_told(told: World) -> None:
     assert (notice.type, notice.subject) == ("puppetmaster.schedule.notStarted", "/templates/1")
     assert notice.data["message"] == "not started: no gateway is found"
     assert notice.data["template"] == {"id": 1, "name": "nightly"}
+
+
+THREE = seconds("2026-03-02T03:00:00Z")
+HOUR_S = 3600.0
+
+
+def late(told: World, *gateways: str) -> None:
+    """Have two starts of a schedule come at once, of which the first one is missed, in a turn to come."""
+    told.clock.wall_ahead_s = THREE - HOUR_S / 2 - told.clock.monotonic_s
+    asked = {"name": "hourly", "schedule": {"cron": "0 * * * *"}, "job": body("post", *gateways)}
+    new = bodies.parse_template(asked, 10_000)
+    told.do(lambda engine: engine.put_template(None, new))
+    told.clock.wall_ahead_s += 1.5 * HOUR_S
+    told.clock.monotonic_s += 40
+
+
+def missed(told: World) -> list[tuple[str, int]]:
+    """The last of the missed starts that are told, and how many these are."""
+    owed = [one.notice for one in told.store.now.owed() if one.notice.type.endswith("notStarted")]
+    return [(one.data["dueAt"][11:16], one.data["many"]) for one in owed]
+
+
+def test_missed_starts_are_told_with_the_start_that_makes_up_for_them(told: World) -> None:
+    late(told, "a")
+    told.run()
+    assert missed(told) == [("03:00", 1)]
+
+
+def test_missed_starts_are_told_once_though_they_could_not_be_written_at_first(told: World) -> None:
+    """Meanwhile one more is missed."""
+    late(told, "a")
+    told.store.full = True
+    told.turn()
+    assert told.engine.stalled
+    told.store.full = False
+    told.clock.wall_ahead_s += HOUR_S
+    told.clock.monotonic_s += 2
+    told.run()
+    record = told.store.now.template(1)
+    assert record is not None
+    assert missed(told) == [("04:00", 2)]
+    assert record.record.counts == {"missed": 2, "started": 1}
+
+
+def test_while_a_large_job_is_written_no_missed_start_is_told(told: World) -> None:
+    """After a kill they would be decided on again."""
+    late(told, *names(1200))
+    told.turn()
+    assert missed(told) == []
+    told.run()
+    assert missed(told) == [("03:00", 1)]

@@ -77,6 +77,7 @@ def test_who_runs_since_when_and_how_long_turns_take(door: Door) -> None:
     assert told[f"puppetmaster_build_info,{__version__}"] == 1
     assert 0 < told["process_start_time_seconds"] <= time.time()
     assert told["puppetmaster_turn_seconds_count"] > 0
+    assert told["puppetmaster_leads"] == 1
 
 
 def test_subscribers_are_counted(door: Door) -> None:

@@ -2,6 +2,7 @@
 
 import shutil
 import socket
+import ssl
 import subprocess
 import threading
 import time
@@ -17,7 +18,7 @@ from puppetmaster.clock import Clock, iso
 from puppetmaster.engine.outbox import Outbox
 from puppetmaster.http import webhooks as module
 from puppetmaster.http.webhooks import Webhooks, _refusal
-from puppetmaster.model.notice import Hook, Notice, Owed
+from puppetmaster.model.notice import Hook, Hooks, Notice, Owed
 from tests.conftest import needed
 from tests.receiver import KEY, Got, Receiver
 
@@ -47,6 +48,9 @@ class Reports:
 
     def give_up(self, id_: int) -> None:
         self._note("given up", id_)
+
+    def use(self, hooks: Hooks) -> None:
+        self._note("uses", len(hooks))
 
     def wait(self, *wanted: tuple[str, int]) -> None:
         with self._changed:
@@ -78,7 +82,7 @@ def owed(number: int, hook: str = "ops", **more: Any) -> Owed:
 @contextmanager
 def telling(*hooks: Hook) -> Iterator[tuple[Webhooks, Reports]]:
     reports = Reports()
-    started = Webhooks(hooks, INSTALLATION, reports.take, Clock())
+    started = Webhooks(lambda: hooks, INSTALLATION, reports.take, Clock())
     started.start()
     try:
         yield started, reports
@@ -89,6 +93,16 @@ def telling(*hooks: Hook) -> Iterator[tuple[Webhooks, Reports]]:
 
 def ops(receiver: Receiver) -> Hook:
     return Hook("ops", receiver.url, KEY)
+
+
+def test_what_https_needs_is_not_loaded_before_it_is_needed(
+    receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It takes longer than all the rest of a takeover."""
+    monkeypatch.setattr(ssl, "create_default_context", None)
+    with telling(ops(receiver)) as (webhooks, reports):
+        webhooks.post([owed(1)])
+        reports.wait(("told", 1))
 
 
 def test_what_comes_is_signed_and_a_cloud_event(receiver: Receiver) -> None:
@@ -200,6 +214,31 @@ def test_what_a_webhook_is_owed_that_is_no_longer_in_the_settings_is_given_up(re
     with telling(ops(receiver)) as (webhooks, reports):
         webhooks.post([owed(1, "other"), owed(2)])
         reports.wait(("given up", 1), ("told", 2))
+
+
+def test_the_settings_may_name_others_while_it_runs(
+    receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A webhook moves while it is waited for, one is gone, and one is new."""
+    monkeypatch.setattr(module, "LOOK_S", 0.01)
+    monkeypatch.setattr(module, "FIRST_S", 1000.0)
+    monkeypatch.setattr(module, "LONGEST_S", 1000.0)
+    with Receiver() as moved:
+        receiver.down()
+        named: list[Hooks] = [(ops(receiver), Hook("gone", receiver.url, KEY))]
+        reports = Reports()
+        webhooks = Webhooks(lambda: named[-1], INSTALLATION, reports.take, Clock())
+        webhooks.start()
+        try:
+            webhooks.post([owed(1), owed(2, "gone")])
+            reports.wait(("failed", 1), ("failed", 2))
+            named.append((ops(moved), Hook("new", moved.url, KEY)))
+            reports.wait(("told", 1), ("given up", 2), ("uses", 2))
+            assert webhooks.names() == ("ops", "new")
+            webhooks.post([owed(3, "new")])
+            reports.wait(("told", 3))
+        finally:
+            webhooks.stop()
 
 
 @pytest.mark.parametrize(

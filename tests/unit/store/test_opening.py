@@ -16,7 +16,7 @@ from pathlib import Path
 from tests.web_client import fetch, running
 with running(Path(sys.argv[1])) as door:
     assert fetch(door.port, "GET", "/jobs").status == 200
-print(*sorted(name for name in sys.modules if "psycopg" in name or "postgres" in name))
+print(*sorted(name for name in [*sys.modules] if "psycopg" in name or "postgres" in name))
 """
 
 #: Where psycopg cannot be imported, all that needs it says so.

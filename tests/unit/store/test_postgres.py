@@ -1,6 +1,7 @@
 """The store in PostgreSQL where it is more than the contract: turns of unknown outcome, faults, copies."""
 
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -11,11 +12,11 @@ import pytest
 
 from puppetmaster.errors import NotKnown, SettingsError, StoreError
 from puppetmaster.model.job import JobStatus
-from puppetmaster.model.request import RequestStatus
+from puppetmaster.model.request import REMOTE_WAY, RequestStatus
 from puppetmaster.store.base import REQUEST_BYTES, Changes, ahead
 from puppetmaster.store.datadir import Known
 from puppetmaster.store.postgres import connection as connections
-from puppetmaster.store.postgres import schema, turns
+from puppetmaster.store.postgres import rows, schema, turns
 from puppetmaster.store.postgres.connection import Call, Connection, Lost
 from puppetmaster.store.postgres.rows import column, plain
 from puppetmaster.store.postgres.store import PostgresStore
@@ -24,7 +25,7 @@ from tests.examples import AT
 from tests.postgres import MEMORY, address, cluster
 from tests.stored import as_ended, creation, everything, fill, first_of
 
-Pipeline = Callable[[Connection, list[Call]], None]
+Pipeline = Callable[[Connection, Iterable[Call]], None]
 
 
 class Ended(Exception):
@@ -66,13 +67,15 @@ def _cut(monkeypatch: pytest.MonkeyPatch, times: int, *, committed: bool) -> Non
     left = [times]
     real = connections.pipeline
 
-    def pipeline(connection: Connection, calls: list[Call]) -> None:
+    def pipeline(connection: Connection, calls: Iterable[Call]) -> None:
         if not left[0]:
             real(connection, calls)
             return
         left[0] -= 1
         if committed:
             real(connection, calls)
+        else:
+            next(iter(calls))  # the others were not made yet
         connection.close()
         raise Lost("cut")
 
@@ -134,22 +137,85 @@ def test_a_turn_that_comes_late_is_not_committed(
     late: list[list[Call]] = []
     real = connections.pipeline
 
-    def pipeline(connection: Connection, calls: list[Call]) -> None:
+    def pipeline(connection: Connection, calls: Iterable[Call]) -> None:
         if late:
             real(connection, calls)
             return
-        late.append(calls)
+        late.append(list(calls))
         connection.close()
         raise Lost("cut")
 
     monkeypatch.setattr(connections, "pipeline", pipeline)
     store.commit(Changes(jobs={1: as_ended(creation(1).jobs[1])}))
     with closing(store._door.connect()) as connection:
-        for statement, _ in late[0]:
-            connections.prepare(connection, statement)
+        connections.prepare(connection, rows.STATEMENTS)
         with pytest.raises(psycopg.errors.DivisionByZero):
             real(connection, late[0])
     fill(store, 2)
+
+
+def test_a_turn_that_cannot_be_made_to_its_end_is_not_committed(store: PostgresStore) -> None:
+    """Its beginning has reached the server by then."""
+    changes = creation(1, total=rows.TOGETHER + 1)
+    *_, last = changes.requests.values()
+    odd = replace(changes, requests={**changes.requests, last.id: replace(last, result={"a": float("nan")})})
+    with pytest.raises(ValueError, match="JSON"):
+        store.commit(odd)
+    assert everything(store) == ([], [])
+    store.commit(changes)
+    assert everything(store) == ([changes.jobs[1]], list(changes.requests.values()))
+
+
+def test_the_server_works_on_a_call_while_the_next_is_made(store: PostgresStore, sql: Any) -> None:
+    pid = store._turns.connection.info.backend_pid
+
+    def calls() -> Iterator[Call]:
+        yield rows.OWNED, []
+        until_s = time.monotonic() + 30
+        while sql(f"SELECT query FROM pg_stat_activity WHERE pid = {pid}") != [(rows.OWNED.sql,)]:
+            assert time.monotonic() < until_s
+
+    store._turns.write(calls())
+
+
+def test_a_request_that_looks_known_and_is_not_there_is_written_with_all_others(store: PostgresStore) -> None:
+    """It is sent in the turn that writes the last part of its draft."""
+    changes = creation(1, total=4)
+    *first, last = changes.requests.values()
+    given: dict[str, Any] = {"status": RequestStatus.SENT, "attempts": 1, "route": REMOTE_WAY}
+    sent = [replace(one, **given) for one in (first[1], last)]
+    store.commit(replace(changes, requests={one.id: one for one in first}))
+    assert store.ids.next_request > last.id
+    store.commit(Changes(requests={one.id: one for one in sent}))
+    assert everything(store)[1] == [first[0], sent[0], first[2], sent[1]]
+
+
+def test_requests_are_changed_by_index_even_when_the_table_was_empty(store: PostgresStore, sql: Any) -> None:
+    """The plan stays when it is full."""
+    sql("VACUUM ANALYZE requests")
+    plan = store._turns.connection.execute(f"EXPLAIN EXECUTE {rows.CHANGED.name} ('1', 'sent', '{{}}', '1')")
+    lines = [line for (line,) in plan]
+    assert any("Index Cond: (id = ANY (" in line and "$1" in line for line in lines), lines
+
+
+def test_requests_that_change_stay_where_they_are(store: PostgresStore, sql: Any) -> None:
+    """So that a change touches no index; here all requests of several pages change in one turn."""
+    changes = creation(1, total=100)
+    store.commit(changes)
+    where = "SELECT id, (ctid::text::point)[0], pg_indexes_size('requests') FROM requests ORDER BY id"
+    before = sql(where)
+    sent = {
+        id_: replace(one, status=RequestStatus.SENT, attempts=1, sent_at=AT)
+        for id_, one in changes.requests.items()
+    }
+    result = {"code": 200, "data": {}, "source": "device"}
+    ended = {
+        id_: replace(one, status=RequestStatus.RESOLVED, finished_at=AT, result=result)
+        for id_, one in sent.items()
+    }
+    for requests in (sent, ended):
+        store.commit(Changes(requests=requests))
+        assert sql(where) == before
 
 
 def test_a_server_that_is_restarted_between_turns_is_not_noticed(store: PostgresStore, sql: Any) -> None:

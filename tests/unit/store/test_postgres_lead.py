@@ -1,6 +1,8 @@
 """Who leads a bus, and what becomes of those that do not."""
 
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -15,6 +17,7 @@ from puppetmaster.errors import NotLeading, StoreError
 from puppetmaster.model.leadership import Free
 from puppetmaster.store.base import Changes
 from puppetmaster.store.postgres import lead, turns
+from puppetmaster.store.postgres.connection import Connection, Door
 from puppetmaster.store.postgres.lead import LEASE_S, MARGIN_S
 from puppetmaster.store.postgres.store import PostgresStore
 from sandbox.process import Process
@@ -305,6 +308,82 @@ def test_a_server_that_is_started_again_makes_nobody_a_leader(
         assert len(waits.said) >= 12, "its sessions said nothing for a while"
         assert second.known.epoch == 2
     assert not first.over.is_set()
+
+
+def test_a_standby_is_told_that_the_lead_is_free(
+    first: Leader, where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits = Waits(lambda: threading.Timer(0.2, first.close).start(), monkeypatch)
+    waits_s: list[float] = []
+
+    def waiting(said: str) -> None:
+        waits(said)
+        if len(waits.said) == 3:
+            monkeypatch.setattr(lead, "LOOK_S", 4 * LEASE_S)  # it does not look by itself any more
+            waits_s.append(time.monotonic())
+
+    with closing(Leader(where, waiting)) as second:
+        assert second.known.epoch == 2
+        assert time.monotonic() - waits_s[0] < LEASE_S - MARGIN_S, "it was told"
+
+
+def test_a_standby_looks_when_the_lease_is_over(
+    first: Leader, where: str, row: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(first._lead, "confirm", lambda: True)  # it stands still
+    waits = Waits(lambda: None, monkeypatch)
+
+    def waiting(said: str) -> None:
+        waits(said)
+        if len(waits.said) == 1:
+            monkeypatch.setattr(lead, "LOOK_S", WAIT_S)
+            row("UPDATE buses SET lease_until = now() + interval '0.5 s'")
+
+    begun_s = time.monotonic()
+    with closing(Leader(where, waiting)) as second:
+        assert second.leadership().free == Free.EXPIRED
+        assert time.monotonic() - begun_s < WAIT_S
+
+
+@pytest.mark.parametrize("both", [True, False], ids=["server restarted", "the leader's only"])
+def test_sessions_that_end_with_the_standbys_own_say_nothing(
+    first: Leader, where: str, row: Any, monkeypatch: pytest.MonkeyPatch, both: bool
+) -> None:
+    """A server that was started again has ended all of them."""
+    monkeypatch.setattr(first._lead, "confirm", lambda: True)  # its sessions stay away
+    monkeypatch.setattr(lead, "GONE_S", 0.0)
+    whose = "application_name LIKE 'puppetmaster %'" if both else "application_name = owner"
+    ends = f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity, buses WHERE {whose}"
+    waits = Waits(lambda: row(ends), monkeypatch)
+
+    def waiting(said: str) -> None:
+        waits(said)
+        if len(waits.said) == 20:
+            first.close()
+
+    with closing(Leader(where, waiting)) as second:
+        assert second.leadership().free == (Free.STOPPED if both else Free.GONE)
+        assert (len(waits.said) >= 20) == both
+
+
+def test_who_takes_over_makes_no_connection_before_it_sends(
+    first: Leader, where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each takes as long as a turn. Its lease is renewed over another one, which a thread makes meanwhile."""
+    made: list[str] = []
+    real = Door.connect
+
+    def connect(self: Door) -> Connection:
+        made.append(threading.current_thread().name)
+        return real(self)
+
+    waits = Waits(first.close, monkeypatch)
+    monkeypatch.setattr(Door, "connect", connect)
+    with closing(Leader(where, waits)) as second:
+        assert made.count("MainThread") == 1, "to wait with"
+        fill(second, 1)
+        assert second.confirm()
+        assert made.count("MainThread") == 1
 
 
 # The window of trust

@@ -85,6 +85,27 @@ def test_many_ask_at_once(asker: Asker, taking: Any) -> None:
     assert told == {number: str(number) * 2 for number in range(30)}
 
 
+def test_it_is_answered_when_all_connections_that_were_kept_are_broken(
+    asker: Asker, taking: Any, sql: Any
+) -> None:
+    """As after a restart of the server."""
+    at_once = threading.Barrier(4)
+
+    def answer(asked: str) -> str:
+        if asked == "together":
+            at_once.wait(WAIT_S)
+        return asked
+
+    taking(answer)
+    threads = [threading.Thread(target=asker.ask, args=["together", WAIT_S]) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(WAIT_S)
+    sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'puppetmaster %'")
+    assert asker.ask("after", WAIT_S) == "after"
+
+
 def test_what_nobody_takes_is_withdrawn(asker: Asker, taking: Any, sql: Any) -> None:
     with pytest.raises(Unavailable) as caught:
         asker.ask("one", 0.0)

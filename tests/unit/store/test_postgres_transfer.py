@@ -89,6 +89,19 @@ def test_an_installation_moves_to_postgresql_and_back_with_the_two_commands(
         assert moved.ids.next_request > first_of(3)
 
 
+def test_an_export_of_a_version_without_templates_is_taken_in(where: str, tmp_path: Path) -> None:
+    with closing(SqliteStore(tmp_path / "data")) as store:
+        store.commit(creation(1, total=3))
+    file = tmp_path / "all.json"
+    opening.export(Settings(data_dir=tmp_path / "data"), file)
+    tables = json.loads(file.read_text())
+    del tables["templates"], tables["meta"]["1"]["nextTemplate"]
+    file.write_text(json.dumps(tables))
+    assert opening.import_(file, Settings(data_dir=tmp_path / "other", store=where)) == 1
+    with closing(PostgresStore(where)) as moved:
+        assert moved.ids.next_template == 1
+
+
 def test_parts_join(where: str, tmp_path: Path) -> None:
     with closing(PostgresStore(where)) as store:
         store.commit(creation(1, total=2 * PART + 1))

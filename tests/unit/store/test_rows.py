@@ -1,6 +1,5 @@
 """What a table's own verbs answer, and what each operation costs."""
 
-import json
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -15,7 +14,6 @@ from tinydb import TinyDB, where
 from tinydb.storages import MemoryStorage
 from tinydb.table import Document
 
-from puppetmaster.store.sqlite import rows
 from puppetmaster.store.sqlite.documents import (
     Contains,
     Except,
@@ -276,16 +274,6 @@ def test_a_value_comes_back_as_it_was(db: SqliteTinyDB, value: Any) -> None:
     requests = db.table("requests")
     doc_id = requests.insert({"status": value, "deep": {"er": [value]}})
     assert requests.get(doc_id=doc_id) == {"status": value, "deep": {"er": [value]}}
-
-
-@pytest.mark.parametrize("has_c", [True, False])
-def test_the_text_is_that_of_the_standard_library(monkeypatch: pytest.MonkeyPatch, *, has_c: bool) -> None:
-    if not has_c:
-        monkeypatch.setattr(json.encoder, "c_make_encoder", None)
-    encode = rows._encoder()
-    value = {"é": ["\ud800\0", 2**64, -1.5, 1e308, True, None, {}, []], "a": "x", "1": {"b": [[1]]}}
-    for one in (value, [value, value], "é", 5, None):
-        assert encode(one) == json.dumps(one, separators=(",", ":"))
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), {1, 2}, b"bytes"])

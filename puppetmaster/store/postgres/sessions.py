@@ -1,0 +1,93 @@
+"""Sessions with the database: those that are kept for their next use, and those that listen."""
+
+import logging
+from collections.abc import Callable
+from contextlib import suppress
+from queue import Empty, Full, LifoQueue
+from threading import Event
+from typing import Generic, TypeVar
+
+import psycopg
+
+from puppetmaster.errors import StoreError
+from puppetmaster.store.postgres.connection import Connection, Door, close
+
+log = logging.getLogger("sanji.puppetmaster.store.postgres.sessions")
+
+#: A notification can be lost with its connection: who waits for one looks this often.
+LOOK_S = 1.0
+#: The pause before the next try to reach the database.
+PAUSE_S = 0.2
+
+S = TypeVar("S")
+
+
+class Kept(Generic[S]):
+    """Sessions that nobody uses at present. Any thread may call.
+
+    Args:
+        most: most that are kept.
+        connection: the connection of a session.
+    """
+
+    def __init__(self, most: int, connection: Callable[[S], Connection]) -> None:
+        self._sessions: LifoQueue[S] = LifoQueue(most)
+        self._connection = connection
+        self._closed = False
+
+    def take(self, begin: str) -> S | None:
+        """One that works: the statement ``begin`` was run in it. None: there is none.
+
+        Those that are broken, as after a restart of the server, are closed.
+        """
+        with suppress(Empty):
+            while True:
+                session = self._sessions.get_nowait()
+                connection = self._connection(session)
+                try:
+                    connection.execute(begin)
+                except (psycopg.Error, OSError):
+                    close(connection)
+                else:
+                    return session
+        return None
+
+    def give_back(self, session: S) -> None:
+        """Keep a session for its next use, or close it."""
+        connection = self._connection(session)
+        if not self._closed and not connection.closed:
+            with suppress(Full):
+                self._sessions.put_nowait(session)
+                return
+        close(connection)
+
+    def close(self) -> None:
+        """Close all that are kept, and all that are given back from now on. May be called twice."""
+        self._closed = True
+        with suppress(Empty):
+            while True:
+                close(self._connection(self._sessions.get_nowait()))
+
+
+def listen(door: Door, channel: str, over: Event, hear: Callable[[Connection], object]) -> None:
+    """Listen on a channel until ``over`` is set. ``hear`` is called with each connection that does.
+
+    It is called again, with another connection, when it has raised an error of the database.
+    """
+    while not over.is_set():
+        connection = None
+        try:
+            connection = door.connect()
+            connection.execute(f"LISTEN {channel}")
+            hear(connection)
+        except (psycopg.Error, OSError, StoreError) as error:
+            log.debug("%s cannot be listened to: %s", channel, error)
+            over.wait(PAUSE_S)
+        finally:
+            close(connection)
+
+
+def wait(connection: Connection) -> None:
+    """Wait for a notification, ``LOOK_S`` at most. Raises psycopg.Error: the connection is lost."""
+    for _ in connection.notifies(timeout=LOOK_S, stop_after=1):
+        pass
