@@ -507,6 +507,7 @@ class Dispatcher:
 
     def _act(self, turn: Turn) -> None:
         self._sweeping = self._sweeping or bool(turn.changes.deleted)
+        self._bus.in_flight = self._engine.scheduler.in_flight  # before they are sent
         if turn.sends:
             if not (self._store.may_act() and self._bus.send(turn.sends)):
                 for outgoing in turn.sends:

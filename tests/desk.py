@@ -85,6 +85,8 @@ class RecordingBus:
         self.refused = 0
         #: What was sent and has not been taken by the broker.
         self.waiting_bytes = 0
+        #: What it is told of commands whose answers are waited for.
+        self.in_flight = 0
         self.released_bytes = 0
         #: Called with each receipt, at the moment when it is acknowledged.
         self.watch: Callable[[Receipt], None] = lambda _: None

@@ -25,7 +25,7 @@ from itertools import count
 from typing import Any, Final
 
 from puppetmaster import jsoncodec
-from puppetmaster.bus import visit
+from puppetmaster.bus import nudge, visit
 from puppetmaster.bus.connection import MESSAGE_LIMIT_BYTES as READ_LIMIT_BYTES
 from puppetmaster.bus.connection import Connection, Listener, Receipt, Received
 from puppetmaster.bus.credentials import Credentials
@@ -229,6 +229,8 @@ class BusClient:
         #: Whether we may have a connection to the broker. May block.
         self.permit: Callable[[], bool] = lambda: True
         self.dropped = 0
+        #: Number of commands whose answers are waited for.
+        self.in_flight = 0
         self._address = f"{settings.broker_host}:{settings.broker_port}"
         self._asking = f"{self.tunnel}/ask"
         self._resource = resource
@@ -252,9 +254,10 @@ class BusClient:
         self._patience_s = SILENT_FIRST_S
         self._stopping = threading.Event()
         address, credentials = (settings.broker_host, settings.broker_port), Credentials.of(settings)
-        self._ask_limit = partial(
-            visit.limit_bytes, address, credentials, f"puppetmaster-{installation}-limit"
-        )
+        visitor = (address, credentials, f"puppetmaster-{installation}-limit")
+        self._ask_limit = partial(visit.limit_bytes, *visitor)
+        self._holds_back = partial(nudge.holds_back, *visitor)
+        self._may_nudge = settings.route != "direct"  # else the controller has nothing of ours
         self._connection = Connection(
             address,
             credentials,
@@ -267,6 +270,7 @@ class BusClient:
                 self._refused,
                 lambda: self._tell([Room()]),
                 lambda: self.permit(),
+                self._waits,
             ),
         )
         self._watcher = Vital(target=self._watch, name="pm-watch")
@@ -393,7 +397,11 @@ class BusClient:
         self._silent_since_s = self._clock.now_s()
         if (limit_bytes := self._ask_limit()) is not None:  # before anything is sent
             self.limit.learn(limit_bytes)
+        self._connection.nudges.on = self._may_nudge and self._fits(nudge.NUDGE) and self._holds_back()
         log.info("connected to the broker at %s", self._address, extra={"action": "bus_up"})
+        if self._connection.nudges.on:
+            said = "the broker holds small packets back, and is pushed; set_tcp_nodelay true spares that"
+            log.info(said, extra={"action": "broker_holds_back"})
         with self._lock:
             tunnels = [(tunnel, 1) for tunnel in self._tunnels]
         # Before anything is sent: so it is known which gateways are away, and no answer comes too early.
@@ -515,6 +523,12 @@ class BusClient:
 
     def _tell(self, events: Sequence[BusEvent]) -> None:
         self._listener(events)
+
+    def _fits(self, packet: bytes) -> bool:
+        return len(packet) <= self.limit.capacity.broker_bytes
+
+    def _waits(self) -> bool:
+        return self._answers_at_all and bool(self.in_flight or self._questions)
 
     # -- the controller watch ---------------------------------------------------------------------
 

@@ -37,6 +37,7 @@ from typing import NamedTuple
 
 from puppetmaster.bus import packets, visit
 from puppetmaster.bus.credentials import LASTING_S, Attempts, Complaints, Credentials, Endings, Refused
+from puppetmaster.bus.nudge import NUDGE, QUICK_ACK, Nudges
 from puppetmaster.jsoncodec import FEW_BYTES
 from puppetmaster.model.message import Outgoing, Tried
 from puppetmaster.threads import Vital
@@ -63,10 +64,6 @@ UNACKNOWLEDGED_S = 60.0
 READ_BYTES, ROUND_BYTES = 64 * 1024, 256 * 1024
 #: While received messages of this size are in memory, nothing more is read.
 HELD_BYTES = 4 * 1024 * 1024
-#: The socket option that makes the system send a TCP ACK at once (Linux only; else None). A broker without
-#: ``set_tcp_nodelay`` sends nothing more before the ACK. Without the option the system sends the ACK with our
-#: next packet, which waits for the disk, or after 40 ms.
-QUICK_ACK: int | None = getattr(socket, "TCP_QUICKACK", None)
 #: Longest received payload, without its indentation. The controller takes messages below 1 MiB, but expands
 #: what it passes on (0.1 becomes 0.10000000000000001), so they can be this long when they reach us.
 MESSAGE_LIMIT_BYTES = 6 * 1024 * 1024
@@ -132,6 +129,8 @@ class Listener(NamedTuple):
     room: Callable[[], None]
     #: Whether we may have a connection: is asked before CONNECT, and after CONNACK. It may block.
     permit: Callable[[], bool] = lambda: True
+    #: Whether an answer is waited for that comes at once. Any thread may call it.
+    waits: Callable[[], bool] = lambda: False
 
 
 @dataclass(slots=True)
@@ -194,6 +193,7 @@ class Connection:
         self._socket: socket.socket | None = None
         self._stopping = threading.Event()
         self._wakes: socket.socket | None = None  # a byte written here wakes the thread
+        self.nudges = Nudges(listener.waits)
         self._outworn: str | None = None  # why a new connection is to be made; None: this one stays
         self.thread = Vital(target=self._run, name="pm-bus")
 
@@ -230,8 +230,9 @@ class Connection:
                 return False
             for part in _parts(messages, self._untried_bytes):
                 done = self._put(part)  # False for one part is False for all later ones: they queue behind it
-        if not done:
-            self._wake()  # the thread writes on when there is room, or finds out what is wrong
+            sleeps = self.nudges.passed(time.monotonic())
+        if not done or sleeps:
+            self._wake()  # the thread writes on when there is room, or finds out what is wrong, or nudges
         return True
 
     def subscribe(self, topics: Sequence[tuple[str, int]]) -> bool:
@@ -440,7 +441,7 @@ class Connection:
                 if wanted != watched:
                     _watch(selector, connection, wanted)
                     watched = wanted
-                wait_s = pause_s if 0 < pause_s < LOOK_UP_S else LOOK_UP_S
+                wait_s = self._wait_s(pause_s)
                 reads_on = more and not full
                 ready = {key.fileobj: events for key, events in selector.select(0 if reads_on else wait_s)}
                 if woken in ready:
@@ -452,8 +453,18 @@ class Connection:
                     heard_s = time.monotonic()
                 if self._outworn is not None:
                     raise ConnectionError(self._outworn)
+                self._nudge()
                 self._keep_alive(heard_s)
                 looked_s = self._look_at_receipts(looked_s)
+
+    def _wait_s(self, pause_s: float) -> float:
+        """How long the thread may sleep at most, when writing is paused for ``pause_s``."""
+        nudge_s = max(self.nudges.due_s - time.monotonic(), 0.0)
+        return min(pause_s if pause_s > 0 else LOOK_UP_S, nudge_s, LOOK_UP_S)
+
+    def _nudge(self) -> None:
+        if self.nudges.take(time.monotonic()) and not self._waiting_bytes:
+            self._write(NUDGE)
 
     def _limits(self) -> tuple[bool, float]:
         """Whether reading is paused, and for how many seconds writing is.
@@ -539,6 +550,7 @@ class Connection:
                     published.append(packet)
                 elif isinstance(packet, packets.Suback):
                     self._subscribed(packet)
+        # A broker that holds small packets back waits for the ACK. Else that would wait for the disk.
         if QUICK_ACK is not None and not closed:  # the system drops the option soon, so it is set each time
             with suppress(OSError):  # the next read raises what is wrong
                 connection.setsockopt(socket.IPPROTO_TCP, QUICK_ACK, 1)
@@ -575,6 +587,7 @@ class Connection:
             )
             for one in published
         ]
+        self.nudges.passed(came_s)
         with self._lock:
             self._open |= {one.receipt: came_s for one in messages if one.receipt is not None}
         self._listener.messages(messages)

@@ -82,7 +82,7 @@ def controller_answers(address: tuple[str, int], credentials: Credentials) -> bo
     try:
         with reach(address, credentials, VISIT_S) as connection:
             greeted = True
-            arriving = _packets(connection)
+            coming = arriving(connection)
             connection.sendall(
                 packets.connect(
                     f"puppetmaster-doctor-{name}",
@@ -92,13 +92,13 @@ def controller_answers(address: tuple[str, int], credentials: Credentials) -> bo
                     clean=True,
                 )
             )
-            _let_in(connection, arriving, tunnel)
-            return _answered(connection, arriving, tunnel)
+            _let_in(connection, coming, tunnel)
+            return _answered(connection, coming, tunnel)
     except (OSError, packets.Malformed) as error:
         raise NotLetIn(explain(error, credentials, greeted=greeted)) from error
 
 
-def _packets(connection: socket.socket) -> Iterator[packets.Packet]:
+def arriving(connection: socket.socket) -> Iterator[packets.Packet]:
     """The packets that arrive. Raises OSError: the connection ended, or ``VISIT_S`` are over; Malformed."""
     deadline_s = time.monotonic() + VISIT_S
     decoder = packets.Decoder(MESSAGE_BYTES)
@@ -109,9 +109,9 @@ def _packets(connection: socket.socket) -> Iterator[packets.Packet]:
         yield from decoder.feed(data)
 
 
-def _let_in(connection: socket.socket, arriving: Iterator[packets.Packet], tunnel: str) -> None:
+def _let_in(connection: socket.socket, coming: Iterator[packets.Packet], tunnel: str) -> None:
     """Wait until the broker has let us in and has our subscription. Raises OSError, Malformed."""
-    for packet in arriving:
+    for packet in coming:
         if isinstance(packet, packets.Connack):
             if packet.code:
                 raise Refused(packet.code)
@@ -122,7 +122,7 @@ def _let_in(connection: socket.socket, arriving: Iterator[packets.Packet], tunne
             return
 
 
-def _answered(connection: socket.socket, arriving: Iterator[packets.Packet], tunnel: str) -> bool:
+def _answered(connection: socket.socket, coming: Iterator[packets.Packet], tunnel: str) -> bool:
     """Ask the controller for the owner of /jobs. Returns whether any answer comes, even "no owner"."""
     question = {
         "id": random.randrange(2**30, 2**31),
@@ -133,7 +133,7 @@ def _answered(connection: socket.socket, arriving: Iterator[packets.Packet], tun
     }
     try:
         connection.sendall(packets.Topic(CONTROLLER_TOPIC).publish(jsoncodec.encode(question)))
-        next(packet for packet in arriving if isinstance(packet, packets.Published))
+        next(packet for packet in coming if isinstance(packet, packets.Published))
         connection.sendall(packets.DISCONNECT)
     except (OSError, packets.Malformed):  # mosquitto ends the connection of who may not write there
         return False

@@ -5,7 +5,7 @@ import itertools
 import threading
 import time
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -29,6 +29,7 @@ from puppetmaster.errors import NotFound, StoreError, Unavailable
 from puppetmaster.jsoncodec import WAITING_BYTES
 from puppetmaster.model import reply
 from puppetmaster.model.job import JobStatus
+from puppetmaster.model.message import Outgoing
 from puppetmaster.settings import Settings
 from puppetmaster.store.base import Changes, Ids, Keep, Look, Now
 from puppetmaster.store.memory import MemoryStore
@@ -124,6 +125,25 @@ def test_what_does_not_leave_because_the_broker_is_slow_leaves_when_it_has_room(
     desk.bus.waiting_bytes = 0
     desk.post(Room())
     until(lambda: len(desk.bus.sent) == 2, "they leave")
+
+
+def test_the_bus_knows_that_answers_are_waited_for_before_it_is_given_what_they_answer(
+    desk: MemoryDesk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[int] = []
+    send = desk.bus.send
+
+    def sending(commands: Sequence[Outgoing]) -> bool:
+        told.append(desk.bus.in_flight)
+        return send(commands)
+
+    monkeypatch.setattr(desk.bus, "send", sending)
+    desk.create("a", "b")
+    until(lambda: len(desk.bus.sent) == 2, "they leave")
+    assert told == [2]
+    for message in desk.bus.sent:
+        desk.answer(message)
+    until(lambda: desk.bus.in_flight == 0, "nothing is waited for any more")
 
 
 # -- acknowledged when it is on disk ---------------------------------------------------------------

@@ -51,7 +51,7 @@ class StandingClock(Clock):
 class Wire:
     """A bus without a network: the test brings what comes, and sees what leaves."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, clock: Clock) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, clock: Clock, route: str = "auto") -> None:
         self.told: list[BusEvent] = []
         self.acknowledged: list[Receipt] = []
         self.sent: list[dict[str, Any]] = []
@@ -61,6 +61,7 @@ class Wire:
             broker_port=free_port(),
             probe_interval_s=1000,
             presence="/cgs/+/connection_status, /site/+",
+            route=route,
         )
         self.bus = BusClient(settings, "0123456789abcdef", "/jobs", self.told.extend, clock)
         monkeypatch.setattr(self.bus._connection, "acknowledge", self.acknowledged.extend)
@@ -372,6 +373,48 @@ def test_with_the_connection_comes_how_long_messages_may_be(
         monkeypatch.setattr(wire.bus, "_ask_limit", lambda told=told: told)
         wire.bus._came_up()
         assert wire.told[-1] == ConnectionChanged(up=True, capacity=Capacity(100_000))
+
+
+@pytest.mark.parametrize(
+    ("route", "limit_bytes", "held", "on"),
+    [
+        ("auto", None, True, True),
+        ("remote", 66_000, True, True),
+        ("auto", 65_000, True, False),
+        ("direct", None, True, False),
+        ("auto", None, False, False),
+    ],
+)
+def test_a_broker_that_holds_small_packets_back_is_pushed_where_that_serves(
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    route: str,
+    limit_bytes: int | None,
+    held: bool,
+    on: bool,
+) -> None:
+    caplog.set_level(logging.INFO)
+    wire = Wire(monkeypatch, Clock(), route)
+    monkeypatch.setattr(wire.bus, "_ask_limit", lambda: limit_bytes)
+    monkeypatch.setattr(wire.bus, "_holds_back", lambda: held)
+    wire.bus._came_up()
+    assert wire.bus._connection.nudges.on == on
+    assert ("set_tcp_nodelay" in caplog.text) == on
+
+
+def test_something_is_waited_for_while_the_controller_answers(wire: Wire) -> None:
+    waits = wire.bus._waits
+    wire.bus.in_flight = 1
+    assert not waits(), "the controller has never answered"
+    wire.bus.prove()
+    wire.owned(wire.sent[-1])
+    assert waits()
+    wire.bus.in_flight = 0
+    assert not waits()
+    wire.bus.ask(["cg-1"])
+    assert waits()
+    wire.owned(wire.sent[-1])
+    assert not waits()
 
 
 def test_a_connection_that_is_lost_is_told_with_what_has_not_left(

@@ -10,7 +10,7 @@ from unittest.mock import Mock
 import pytest
 
 from puppetmaster.bus import connection as connection_module
-from puppetmaster.bus import packets
+from puppetmaster.bus import nudge, packets
 from puppetmaster.bus.connection import Receipt, Received
 from sandbox.broker import Broker
 from sandbox.process import free_port
@@ -272,7 +272,7 @@ def test_what_came_on_one_connection_is_not_acknowledged_on_the_next(script: Scr
 
 
 @pytest.mark.usefixtures("soon")
-@pytest.mark.skipif(connection_module.QUICK_ACK is None, reason="the system has no such option")
+@pytest.mark.skipif(nudge.QUICK_ACK is None, reason="the system has no such option")
 def test_what_came_is_confirmed_to_the_system_of_the_broker_before_anybody_acts_on_it(script: Script) -> None:
     """Else a broker without TCP_NODELAY waits with what comes next, for our next message or for 40 ms."""
     unconfirmed: queue.Queue[int] = queue.Queue()
