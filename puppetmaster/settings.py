@@ -36,7 +36,14 @@ SWITCH = ("on", "off")
 ROLES = ALL, API, DISPATCHER = ("all", "api", "dispatcher")
 LOG_LEVELS = ("debug", "info", "warning", "error")
 #: Setting -> the words that it may be; in any letter case, except those of ``route``.
-CHOICES = {"log_level": LOG_LEVELS, "log_events": SWITCH, "standby": SWITCH, "role": ROLES, "route": ROUTES}
+CHOICES = {
+    "broker_push": SWITCH,
+    "log_level": LOG_LEVELS,
+    "log_events": SWITCH,
+    "standby": SWITCH,
+    "role": ROLES,
+    "route": ROUTES,
+}
 
 
 def _knob(
@@ -75,6 +82,11 @@ class Settings:
         "max_packet_size and message_size_limit of mosquitto",
         low=LEAST_BROKER_BYTES,
         high=1_048_576,
+    )
+    broker_push: str = _knob(
+        "on",
+        "whether a broker on this machine without set_tcp_nodelay is pushed to send on what it holds back, "
+        "with up to 6.4 MB a second to /controller: on, off",
     )
     data_dir: Path = _knob(_DATA, "where puppetmaster.db is kept")  # noqa: RUF009 - a Path is immutable
     store: str = _knob(

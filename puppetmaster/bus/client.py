@@ -257,7 +257,8 @@ class BusClient:
         visitor = (address, credentials, f"puppetmaster-{installation}-limit")
         self._ask_limit = partial(visit.limit_bytes, *visitor)
         self._holds_back = partial(nudge.holds_back, *visitor)
-        self._may_nudge = settings.route != "direct"  # else the controller has nothing of ours
+        # On the direct way the controller has nothing of ours.
+        self._may_nudge = settings.broker_push == "on" and settings.route != "direct"
         self._connection = Connection(
             address,
             credentials,

@@ -22,6 +22,7 @@ VARIABLES = {
     "PUPPETMASTER_BROKER_CERT": ("broker_cert", "/etc/pm/mine.pem", "/etc/pm/mine.pem"),
     "PUPPETMASTER_BROKER_KEY": ("broker_key", "/etc/pm/mine.key", "/etc/pm/mine.key"),
     "PUPPETMASTER_BROKER_LIMIT_BYTES": ("broker_limit_bytes", "100000", 100000),
+    "PUPPETMASTER_BROKER_PUSH": ("broker_push", "Off", "off"),
     "PUPPETMASTER_DATA_DIR": ("data_dir", "/var/lib/pm", Path("/var/lib/pm")),
     "PUPPETMASTER_STORE": ("store", "postgresql://h/db", "postgresql://h/db"),
     "PUPPETMASTER_STANDBY": ("standby", "OFF", "off"),

@@ -51,7 +51,9 @@ class StandingClock(Clock):
 class Wire:
     """A bus without a network: the test brings what comes, and sees what leaves."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, clock: Clock, route: str = "auto") -> None:
+    def __init__(
+        self, monkeypatch: pytest.MonkeyPatch, clock: Clock, route: str = "auto", push: str = "on"
+    ) -> None:
         self.told: list[BusEvent] = []
         self.acknowledged: list[Receipt] = []
         self.sent: list[dict[str, Any]] = []
@@ -62,6 +64,7 @@ class Wire:
             probe_interval_s=1000,
             presence="/cgs/+/connection_status, /site/+",
             route=route,
+            broker_push=push,
         )
         self.bus = BusClient(settings, "0123456789abcdef", "/jobs", self.told.extend, clock)
         monkeypatch.setattr(self.bus._connection, "acknowledge", self.acknowledged.extend)
@@ -376,25 +379,27 @@ def test_with_the_connection_comes_how_long_messages_may_be(
 
 
 @pytest.mark.parametrize(
-    ("route", "limit_bytes", "held", "on"),
+    ("route", "push", "limit_bytes", "held", "on"),
     [
-        ("auto", None, True, True),
-        ("remote", 66_000, True, True),
-        ("auto", 65_000, True, False),
-        ("direct", None, True, False),
-        ("auto", None, False, False),
+        ("auto", "on", None, True, True),
+        ("remote", "on", 66_000, True, True),
+        ("auto", "on", 65_000, True, False),
+        ("direct", "on", None, True, False),
+        ("auto", "on", None, False, False),
+        ("auto", "off", None, True, False),
     ],
 )
 def test_a_broker_that_holds_small_packets_back_is_pushed_where_that_serves(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
     route: str,
+    push: str,
     limit_bytes: int | None,
     held: bool,
     on: bool,
 ) -> None:
     caplog.set_level(logging.INFO)
-    wire = Wire(monkeypatch, Clock(), route)
+    wire = Wire(monkeypatch, Clock(), route, push)
     monkeypatch.setattr(wire.bus, "_ask_limit", lambda: limit_bytes)
     monkeypatch.setattr(wire.bus, "_holds_back", lambda: held)
     wire.bus._came_up()
