@@ -1,9 +1,11 @@
 """Somebody who uses the API all the while, and remembers what was promised."""
 
+import json
 import random
 import threading
 import time
 from collections import Counter
+from collections.abc import Iterator
 from typing import Any
 
 from tests.bus_client import BusClient
@@ -214,9 +216,18 @@ class Workload:
                     break
             pause.wait(0.1)
         else:
-            self.broken.append(f"not every job had ended {timeout_s:g} s after the last fault")
+            self.broken.append(
+                f"not every job had ended {timeout_s:g} s after the last fault: {'; '.join(self._open())}"
+            )
         pause.wait(1.5)  # announcements are held for up to a second
         self._hear()
+
+    def _open(self) -> Iterator[str]:
+        """What the first jobs that have not ended say of themselves, and of their first open requests."""
+        for job in self._data("/jobs?status=dispatching,paused,pending")[:3]:
+            requests = self._data(f"/jobs/{job['id']}/requests?status=pending,sent")
+            said = [json.dumps(request["__request"]) for request in requests[:2]]
+            yield f"job {job['id']}: {job['status']}, {job.get('reason')}, {', '.join(said)}"
 
     def settle(self, timeout_s: float) -> None:
         """Look at what schedules have started, at who created each job, and at what the webhook was told."""

@@ -268,6 +268,8 @@ class Lead:
 
     def register(self, tunnel: str | None) -> None:
         """Keep the tunnel on which we are registered, for the next leader; if that fails, there is none."""
+        if tunnel is not None:  # so we had a connection, however short
+            self._resign_s = RESIGN_S
         with self._lock, suppress(psycopg.Error, OSError, StoreError):
             self._connected().execute(_REGISTER, [tunnel, BUS, self.epoch])
 

@@ -392,18 +392,20 @@ def test_who_takes_over_makes_no_connection_before_it_sends(
 class Cut:
     """A leader whose broker goes away, and one that waits and is asked whether it reaches the broker."""
 
-    def __init__(self, first: Leader, where: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(
+        self, first: Leader, where: str, monkeypatch: pytest.MonkeyPatch, *, connected: bool = True
+    ) -> None:
         monkeypatch.setattr(lead, "RENEW_S", 0.01)
         monkeypatch.setattr(lead, "RESIGN_S", 0.05)
-        self.connected, self.reaches = True, True
+        self.connected, self.reaches = connected, True
         self.resigned, self.asked_often = Event(), Event()
         self.asked = self.looks = 0
         self._looked = Condition()
         self._waiter = Thread(
             target=lambda: PostgresStore(where, waiting=lambda _: None, reaches=self._ask).close()
         )
-        self._waiter.start()
         first.resigns(self._look, self.resigned.set)
+        self._waiter.start()
 
     def _look(self) -> bool:
         with self._looked:
@@ -430,8 +432,10 @@ class Cut:
 
 
 @pytest.fixture
-def cut(first: Leader, where: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cut]:
-    made = Cut(first, where, monkeypatch)
+def cut(
+    first: Leader, where: str, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> Iterator[Cut]:
+    made = Cut(first, where, monkeypatch, connected=getattr(request, "param", True))
     yield made
     first.close()
     made.end()
@@ -451,6 +455,13 @@ def test_while_nobody_reaches_the_broker_nobody_resigns(cut: Cut) -> None:
     cut.connected = False
     assert cut.asked_often.wait(WAIT_S)
     assert not cut.resigned.is_set()
+
+
+@pytest.mark.parametrize("cut", [False], indirect=True)
+def test_who_was_registered_had_a_connection_however_short_it_was(cut: Cut, first: Leader) -> None:
+    cut.looked(2)
+    first.tunnel = "a tunnel of ours"
+    assert cut.resigned.wait(WAIT_S)
 
 
 def test_who_was_never_connected_keeps_the_lead_for_longer(cut: Cut) -> None:
