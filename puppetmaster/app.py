@@ -151,7 +151,7 @@ class App:
         self.store = open_store(settings, self._waiting, lambda: reaches_bus(settings))
         self.site = Site(settings, self.store, self.hub, self._clock, bundle)
         if settings.standby == "on":
-            self.store.resigns(lambda: self.site.bus.connected, bundle.resign)
+            self.store.resigns(self._connected, bundle.resign)
         self.site.dispatcher.turned = self._turned
         if settings.log_events == "on":
             self.site.dispatcher.happened = log_events
@@ -251,6 +251,11 @@ class App:
             self._where = None
         else:
             self._looking.start()
+
+    def _connected(self) -> bool | None:
+        """Whether there is a connection to the broker; None: there never was."""
+        bus = self.site.bus
+        return bus.connected if bus.was_connected else None
 
     def _turned(self) -> None:
         self._manager.turned(self._status)

@@ -226,6 +226,8 @@ class BusClient:
     ) -> None:
         """Raises SettingsError."""
         self.tunnel = f"puppetmaster/{installation}"
+        #: Whether there has been a connection to the broker.
+        self.was_connected = False
         #: Whether we may have a connection to the broker. May block.
         self.permit: Callable[[], bool] = lambda: True
         self.dropped = 0
@@ -396,6 +398,7 @@ class BusClient:
 
     def _came_up(self) -> None:
         self._silent_since_s = self._clock.now_s()
+        self.was_connected = True
         if (limit_bytes := self._ask_limit()) is not None:  # before anything is sent
             self.limit.learn(limit_bytes)
         self._connection.nudges.on = self._may_nudge and self._fits(nudge.NUDGE) and self._holds_back()

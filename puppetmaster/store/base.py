@@ -560,10 +560,11 @@ class Store(Readable, Protocol):
         """
         return None
 
-    def resigns(self, connected: Callable[[], bool], resign: Callable[[], object]) -> None:
+    def resigns(self, connected: Callable[[], bool | None], resign: Callable[[], object]) -> None:
         """Call ``resign`` once we have not been ``connected`` for a while, and one that waits would be.
 
-        Both are called in a thread of the store. Where nobody can wait for the lead, nothing is done.
+        ``connected`` says None as long as we never were: then the while is longer. Both are called in a
+        thread of the store. Where nobody can wait for the lead, nothing is done.
         """
         del connected, resign
 

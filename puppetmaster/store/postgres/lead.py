@@ -118,8 +118,8 @@ class Lead:
         self._lock = Lock()  # guards _connection
         self._connection: Connection | None = connection
         self._over = Event()
-        #: Whether we have the broker, and what to do if another one should lead that has it.
-        self.connected: Callable[[], bool] = lambda: True
+        #: Whether we have the broker (None: we never had), and what to do if another one has it.
+        self.connected: Callable[[], bool | None] = lambda: True
         self.resign: Callable[[], object] = lambda: None
         self._answers, self._cut_s, self._resign_s = 0, math.inf, RESIGN_UNTRIED_S
         self._hears: Connection | None = None  # the connection on which the channel is listened to
@@ -268,8 +268,6 @@ class Lead:
 
     def register(self, tunnel: str | None) -> None:
         """Keep the tunnel on which we are registered, for the next leader; if that fails, there is none."""
-        if tunnel is not None:  # so we had a connection, however short
-            self._resign_s = RESIGN_S
         with self._lock, suppress(psycopg.Error, OSError, StoreError):
             self._connected().execute(_REGISTER, [tunnel, BUS, self.epoch])
 
@@ -289,8 +287,10 @@ class Lead:
     def _look_for_a_better(self) -> None:
         """Resign, if we have had no broker for a while and one that waits has reached it meanwhile."""
         now_s = time.monotonic()
-        if self.connected():
-            self._answers, self._cut_s, self._resign_s = 0, math.inf, RESIGN_S
+        if (connected := self.connected()) is not None:
+            self._resign_s = RESIGN_S
+        if connected:
+            self._answers, self._cut_s = 0, math.inf
             return
         self._cut_s = min(self._cut_s, now_s)
         cut_s = now_s - self._cut_s

@@ -225,7 +225,7 @@ class PostgresStore(Store):
             return held_up(connection, self.place)
         return None
 
-    def resigns(self, connected: Callable[[], bool], resign: Callable[[], object]) -> None:
+    def resigns(self, connected: Callable[[], bool | None], resign: Callable[[], object]) -> None:
         """Resign from now on when the broker is away for us only. See the port."""
         self._lead.connected, self._lead.resign = connected, resign
 
