@@ -22,7 +22,9 @@ class Account:
 
     def __init__(self, door: Door, log: Path, journal: Path, restarts: Sequence[float] = ()) -> None:
         self._door = door
-        self._commands = [*_once(FleetLog(log).commands(), journal, restarts)]
+        self._commands = [
+            *once(FleetLog(log).commands(), Counter(map(int, journal.read_text().split())), restarts)
+        ]
         ids = [job["id"] for job in self._asked("/jobs")]
         self.jobs = {id_: self._asked(f"/jobs/{id_}?limit=2000") for id_ in ids}
         self.lines = {id_: self._asked(f"/jobs/{id_}/events") for id_ in self.jobs}
@@ -84,18 +86,19 @@ class Account:
                 yield f"{at[0]} reached {at[1]} {len(arrived[at])} times, for {most} requests"
 
 
-def _once(commands: Sequence[Command], journal: Path, restarts: Sequence[float]) -> Iterator[Command]:
+def once(
+    commands: Sequence[Command], sent: Mapping[int, int], restarts: Sequence[float]
+) -> Iterator[Command]:
     """The commands without those that the controller has repeated.
 
     It publishes at QoS 1. When the broker is started anew, the controller does not know what has arrived. Its
-    message has the same id, and was sent to it once.
+    message has the same id, and was sent to it once. ``sent``: how often each message was.
     """
-    sent = Counter(map(int, journal.read_text().split()))
     before: dict[int, float] = {}
     for command in commands:
         first_s = before.setdefault(command.id, command.t_s)
         repeated = any(first_s - 1 < at_s < command.t_s for at_s in restarts)
-        if first_s == command.t_s or sent[command.id] > 1 or not repeated:
+        if first_s == command.t_s or sent.get(command.id, 0) > 1 or not repeated:
             yield command
 
 

@@ -17,8 +17,9 @@ from puppetmaster.store.sqlite.store import FILE_NAME, SqliteStore
 from sandbox.fleet_log import Command, FleetLog, registrations
 from tests.faulty_bundle import DIED
 from tests.torture.absences import BRIDGED_RESTARTS, RESTARTS, Absences
+from tests.torture.account import once
 from tests.torture.orders import Order
-from tests.torture.world import BUNDLE, REGISTRATIONS, SLOW, STILL, Loss, World
+from tests.torture.world import BROKER, BUNDLE, EVERYTHING, REGISTRATIONS, SLOW, STILL, Loss, World
 
 #: A kill may keep what was written down as sent within this time from leaving, on a busy machine.
 TURN_S = 0.5
@@ -39,7 +40,9 @@ class Verdict:
         self._absences = self._judge_absences(world)
         self._wall_s = time.time() - time.monotonic()
         self._log = FleetLog(world.gateway.fleet_log)
-        self._sent, self._died = _read_journal(world.journal)
+        self._sent, self._died, times = _read_journal(world.journal)
+        restarts = [loss.from_s for loss in world.losses if loss.what in (BROKER, EVERYTHING)]
+        self._arrived = [*once(self._log.commands(), times, restarts)]
         self._integrity = _integrity(data / FILE_NAME)
         store = SqliteStore(data)
         try:
@@ -63,7 +66,7 @@ class Verdict:
         of = {
             message: one.id for many in self._requests.values() for one in many for message in _messages(one)
         }
-        for command in self._log.commands():
+        for command in self._arrived:
             if command.id in of:
                 self._ran[of[command.id]].append(command)
             else:
@@ -94,8 +97,9 @@ class Verdict:
 
     def _twice(self) -> Iterator[str]:
         """No message arrives twice."""
-        for id_, times in self._log.duplicates().items():
-            yield f"message {id_} reached a gateway {times} times"
+        for id_, times in Counter(command.id for command in self._arrived).items():
+            if times > 1:
+                yield f"message {id_} reached a gateway {times} times"
 
     # -- orders -----------------------------------------------------------------------------------
 
@@ -453,11 +457,12 @@ def _most_attempts(body: Mapping[str, Any]) -> int:
     return int(body.get("retry", {}).get("attempts", 1))
 
 
-def _read_journal(path: Path) -> tuple[dict[int, float], list[float]]:
-    """When each message was handed to the bus, and when the bundle died of its faults."""
+def _read_journal(path: Path) -> tuple[dict[int, float], list[float], Counter[int]]:
+    """When each message went to the bus, when the bundle died of its faults, and how often each was sent."""
     lines = [line.split() for line in path.read_text().splitlines()]
     died = [float(at) for what, at in lines if what == DIED]
-    return {int(message): float(at) for message, at in lines if message != DIED}, died
+    sent = [(int(message), float(at)) for message, at in lines if message != DIED]
+    return dict(sent), died, Counter(message for message, _ in sent)
 
 
 def _integrity(path: Path) -> str:
