@@ -99,6 +99,7 @@ class Order:
     command: str = ""  #: what its commands name, where that is a template
     id: int | None = None  #: once it was answered with 200
     refused: bool = True  #: each answer until now says that nothing was changed
+    said: list[Any] = field(default_factory=list)  #: those answers
     events: set[str] = field(default_factory=set)  #: what must be in its time line, by the same caller
     removal_asked: bool = False
     removed: bool = False
@@ -114,6 +115,7 @@ class Order:
         named = f"job {job['id']} ({self.name})"
         if self.id is None and self.refused:
             yield f"{named} is there, and its caller was told that nothing was changed"
+            yield from (f"{named}: {answer}" for answer in self.said)
         if self.id not in (None, job["id"]):
             yield f"{named} was answered as job {self.id}"
         if self.removed:
@@ -217,6 +219,8 @@ class Asker:
             self.broken.append(f"{order.name} is answered {answer}")
         elif not any(said in str(answer[1]) for said in NOTHING):
             order.refused = False
+        else:
+            order.said.append(answer)
 
     def _some(self) -> Order | None:
         known = [one for one in self.orders[-8:] if one.id is not None and not one.removal_asked]

@@ -25,6 +25,7 @@ class Workload:
     def __init__(self, world: World, seed: int) -> None:
         self._world = world
         self.orders: dict[str, Order] = {}
+        self._said: dict[str, Any] = {}  # by key: what was answered to an order last
         self.broken: list[str] = []  #: promises that were seen broken on the way
         self.starts: Counter[str] = Counter()  #: what has become of the starts of schedules
         self.told = 0  #: what a webhook was told, under so many ids
@@ -109,6 +110,7 @@ class Workload:
 
     def _post(self, order: Order) -> None:
         answer = self._ask("post", order.path, order.body)
+        self._said[order.key] = answer and (answer["code"], answer.get("data"))
         if answer is None:
             return
         if answer["code"] in (404, 409) and "rerun" in order.body:
@@ -223,7 +225,13 @@ class Workload:
         self._hear()
 
     def _open(self) -> Iterator[str]:
-        """What the first jobs that have not ended say of themselves, and of their first open requests."""
+        """What the first jobs that have not ended say of themselves, and of their first open requests.
+
+        And what was said to orders that were not acknowledged.
+        """
+        for key, order in self.orders.items():
+            if order.job is None and not order.removal_asked:
+                yield f"{key} ({order.body}): {self._said.get(key)}"
         for job in self._data("/jobs?status=dispatching,paused,pending")[:3]:
             requests = self._data(f"/jobs/{job['id']}/requests?status=pending,sent")
             said = [json.dumps(request["__request"]) for request in requests[:2]]
