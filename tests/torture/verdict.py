@@ -265,7 +265,8 @@ class Verdict:
             return
         text = str(result.get("message"))
         took_s = self._at_s(request.finished_at) - self._at_s(job.created_at)
-        if text.startswith(("no gateway of this name", "not connected since")):
+        # What had ended as unknown, and was then said not to have run, could not wait any more.
+        if text.startswith(("no gateway of this name", "not connected since")) and not result.get("late"):
             yield f"its gateway was not waited for: {text}"
         if text.startswith("its gateway was not ") and took_s < waits_s - CLOCKS_S:
             yield f"{text}, and the job was {took_s:.3f} s old"

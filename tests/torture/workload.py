@@ -204,10 +204,11 @@ class Workload:
         """Have every order acknowledged, go on with paused jobs, and wait until every job has ended."""
         deadline_s = time.monotonic() + timeout_s
         pause = threading.Event()
-        self._schedules.end()
+        # First: a template that was changed since has another job for the same key, which is a conflict.
         for order in self.orders.values():
             while order.job is None and not order.removal_asked and time.monotonic() < deadline_s:
                 self._post(order)
+        self._schedules.end()
         while time.monotonic() < deadline_s:
             answer = self._ask("get", "/jobs?status=dispatching,paused,pending")
             if answer is not None and answer["code"] == 200:
