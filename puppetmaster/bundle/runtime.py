@@ -99,6 +99,7 @@ class SteadySanji(sdk.Sanji):  # type: ignore[misc] # the SDK has no types
             self.process,
         )
         self.registered = self.registration.registered  # an Event: whether requests reach us
+        self._left = False  # whether requests are for somebody else from now on
         self._twin: tuple[str | None, float] = (None, 0.0)  # what ``twin`` returns, and when the twin asked
         self._twin_complaints = Complaints()
         #: Whether nothing but the bundle runs in this process: then ``start`` returns when it cannot go on.
@@ -147,7 +148,9 @@ class SteadySanji(sdk.Sanji):  # type: ignore[misc] # the SDK has no types
         """
 
     def on_sanji_message(self, _client: Any, _userdata: Any, msg: Any) -> None:
-        """Queue a message for the reader thread, or drop it when too much waits."""
+        """Queue a message for the reader thread, or drop it when too much waits, or when we have left."""
+        if self._left:
+            return
         waiting = self.res_queue.qsize()
         full = waiting >= WAITING_LIMIT or not self._unread.add(len(msg.payload))
         if not full:
@@ -396,8 +399,13 @@ class SteadySanji(sdk.Sanji):  # type: ignore[misc] # the SDK has no types
         self._stopped.set()
 
     def leave(self) -> None:
-        """Delete the registration, as far as that can be done in ``DEREGISTER_S``. May be called twice."""
+        """Delete the registration, as far as that can be done in ``DEREGISTER_S``. May be called twice.
+
+        No request is answered from then on: if the registration is still there, it may be another process's,
+        which has the request too. Two would say what became of it.
+        """
         self.registration.stop(DEREGISTER_S)
+        self._left = True
 
     def _stop_threads(self) -> None:
         deadline = time.monotonic() + JOIN_S

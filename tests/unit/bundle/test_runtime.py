@@ -33,6 +33,15 @@ def test_a_request_is_answered_by_its_handler(steady: Bench, caplog: pytest.LogC
     assert caplog.records == []
 
 
+def test_who_has_left_answers_no_request_but_those_that_it_has(steady: Bench) -> None:
+    """The next one may listen on the same tunnel."""
+    steady.deliver({"id": 7, "method": "get", "resource": "/things/1"})
+    assert steady.answer(7)["code"] == 200
+    steady.bundle.leave()
+    steady.deliver({"id": 8, "method": "get", "resource": "/things/1"})
+    assert steady.silent()
+
+
 @pytest.mark.parametrize("data", [None, True, 0, 1.5, "x", "\ud800\0", [], [1, [2]], {}, {"a": {"b": None}}])
 def test_data_of_any_kind_passes(steady: Bench, data: Any) -> None:
     expected = "\ufffd\ufffd" if data == "\ud800\0" else data  # the controller would drop the answer
