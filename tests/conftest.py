@@ -85,6 +85,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 #: What tests may find missing: Debian's packages of these names bring it.
 PACKAGES = (
+    "chromium",
     "chromium-headless-shell",
     "debhelper",
     "gcc",

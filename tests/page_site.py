@@ -17,7 +17,8 @@ from sandbox.process import free_port
 from tests.conftest import needed
 
 #: Debian's chromium. The headless shell has no windows of its own, which cost more than the pages do.
-BROWSERS = (Path("/usr/bin/chromium-headless-shell"), Path("/usr/bin/chromium"))
+WHOLE = Path("/usr/bin/chromium")
+BROWSERS = (Path("/usr/bin/chromium-headless-shell"), WHOLE)
 SCREENSHOTS = Path(__file__).parent.parent / "test-output" / "screenshots"
 #: A slow machine is not a fault of the page.
 PATIENCE_MS = 15_000

@@ -1,12 +1,14 @@
 """The map of a job's gateways in a real browser: all of them at one look, in groups, each within reach."""
 
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.page_site import FAILING, GOOD, Site, a_page, ended, open_job, shoot, too_wide
+from tests.conftest import needed
+from tests.page_site import FAILING, GOOD, WHOLE, Site, a_page, ended, open_job, shoot, too_wide
 
 #: Puts a map of these requests onto the page, as a job's view does; ``opened_`` is what a press opened.
 MAP = """async ({ names, failed, ends }) => {
@@ -89,8 +91,17 @@ def test_ten_thousand_gateways_are_seen_at_one_look(
         shoot(page, f"map-{width}")
 
 
-def test_a_tap_beside_a_failure_opens_it(browser: Browser, site: Site) -> None:
-    with a_page(browser, viewport={"width": 360, "height": 740}, has_touch=True) as page:
+@pytest.fixture
+def whole_browser(browser: Browser) -> Iterator[Browser]:
+    """The whole browser: in the shell a finger leaves no pointer where it was."""
+    needed(WHOLE.exists(), "chromium")
+    whole = browser.browser_type.launch(executable_path=WHOLE)
+    yield whole
+    whole.close()
+
+
+def test_a_tap_beside_a_failure_opens_it(whole_browser: Browser, site: Site) -> None:
+    with a_page(whole_browser, viewport={"width": 360, "height": 740}, has_touch=True) as page:
         _show(page, site, NAMES)
         x, y = page.evaluate(MIDDLE, 5556)
         page.touchscreen.tap(x + 12, y + 9)
