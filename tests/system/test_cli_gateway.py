@@ -144,6 +144,7 @@ def test_a_closed_gate(gateway: Gateway) -> None:
     words = ["--to", "cg-[07-08],cg-[01-02]", "--waves", "2,100%", "--gate-errors", "50%"]
     with terminal(gateway, "submit", *words, *WAIT, "post", "/system/time") as shown:
         shown.read_until("wave 1 failed its gate: 2 of 2 requests failed, and at most 50% may")
+        shown.read_until("ends it")
         found = re.search(r"puppetmaster resume (\d+) sends on, puppetmaster cancel \1 ends it", shown.text)
         assert found
         assert f"job {found[1]} paused " in shown.text
