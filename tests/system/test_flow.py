@@ -14,6 +14,7 @@ from sandbox.gateway import Gateway
 from sandbox.process import Process
 from tests.bus_client import BusClient
 from tests.conftest import any_broker
+from tests.desk import until
 from tests.flow import batch
 
 MACS = ["00:0c:29:1c:e8:01", "00:0c:29:1c:e8:02", "00:0c:29:1c:e8:03"]
@@ -267,8 +268,13 @@ def test_the_file_of_settings_counts_for_every_connection_and_the_log(directory:
             ready="registered with the controller",
         )
         with bundle, BusClient(broker) as client:
-            shown = client.request("get", "/system/puppetmaster")["data"]
-            assert shown["bus"] == {"connected": True, "controller": True, "registered": True, "reason": None}
+
+            def bus() -> Any:
+                return client.request("get", "/system/puppetmaster")["data"]["bus"]
+
+            # the SDK's connection has registered us; the dispatcher's own asks the controller by itself
+            until(lambda: bus()["controller"], "the controller answers the dispatcher's connection")
+            assert bus() == {"connected": True, "controller": True, "registered": True, "reason": None}
             assert any(" DEBUG " in line for line in bundle.output())
 
 

@@ -74,7 +74,7 @@ def test_an_acl_that_is_enough_and_those_that_are_not(tmp_path: Path, acl: str) 
         controller = Process.module("controller", "sandbox.controller", *options, ready="controller ready")
         with controller, bundle_at(port, tmp_path) as http:
             if reason is None:
-                system = system_when(http, lambda bus: bus.get("registered"))
+                system = system_when(http, lambda bus: bus.get("registered") and bus.get("controller"))
                 assert system["bus"]["reason"] is None
                 assert fetch(http, "GET", "/health").status == 200
                 return
