@@ -30,6 +30,10 @@ export class JobView {
     this.restore(tab, parameters);
     this.whys = new Whys(id, this.rows);
     this.drawer = null;
+    /** Back was pressed for the reader, and has yet to take the last request out of the address. */
+    this.leaving = false;
+    /** The request that was chosen while the last was on its way out. */
+    this.next = null;
     const open = (requestId) => this.openDrawer(requestId);
     this.table = new Table(this.rows, open, () => this.arranged());
     this.grid = new Grid(this.rows, open);
@@ -81,6 +85,8 @@ export class JobView {
     this.head.pressed();
     this.rows.changed();
     this.choose(this.tab);
+    this.leaving = false;
+    this.follow();
     return true;
   }
 
@@ -247,6 +253,10 @@ export class JobView {
   }
 
   openDrawer(requestId) {
+    if (this.drawer || this.leaving) {
+      this.next = requestId;
+      return;
+    }
     const drawer = this.drawer = new Drawer(this.rows, requestId, () => {
       this.requested = drawer.id;
       this.address();
@@ -263,8 +273,20 @@ export class JobView {
     this.drawer = null;
     if (this.live.ended || !read().parameters.has("request")) return;
     this.requested = null;
-    if (pushed()) history.back();
-    else this.address();
+    this.leaving = pushed();
+    if (this.leaving) {
+      history.back();
+      return;
+    }
+    this.address();
+    this.follow();
+  }
+
+  /** Open what was chosen while the last request was on its way out. */
+  follow() {
+    const { next } = this;
+    this.next = null;
+    if (next !== null) this.openDrawer(next);
   }
 
   /** Why the gateway cannot be told anything now; "" when it can. */

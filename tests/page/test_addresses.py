@@ -50,6 +50,36 @@ def test_a_request_has_an_address_and_back_closes_it(page: Page, site: Site) -> 
     expect(drawer).to_have_count(0)
 
 
+#: Close the drawer, and open the row above before Back has taken the request out of the address.
+AT_ONCE = """(when) => {
+  const grid = document.querySelector('[role=grid].scroller');
+  const enter = () => {
+    for (const key of ['ArrowUp', 'Enter']) grid.dispatchEvent(new KeyboardEvent('keydown', { key }));
+  };
+  const drawer = document.querySelector('dialog.drawer');
+  if (when === 'it was closed') drawer.addEventListener('close', enter);
+  drawer.close();
+  if (when === 'it is being closed') enter();
+}"""
+
+
+@pytest.mark.parametrize("when", ["it is being closed", "it was closed"])
+def test_a_request_is_opened_at_once_after_another(page: Page, site: Site, when: str) -> None:
+    id_ = site.job("/system/info", GOOD[:3])
+    first = site.ask("GET", f"/jobs/{id_}?collection=false")["requests"][0]
+    open_job(page, site, id_)
+    ended(page, "resolved")
+    row(page, GOOD[1]).click()
+    drawer = page.get_by_role("dialog")
+    expect(drawer.get_by_role("heading", level=2)).to_have_text(GOOD[1])
+    page.evaluate(AT_ONCE, when)
+    expect(drawer.get_by_role("heading", level=2)).to_have_text(GOOD[0])
+    expect(page).to_have_url(f"{site.url}#/jobs/{id_}?request={first}")
+    page.go_back()
+    expect(drawer).to_have_count(0)
+    expect(page).to_have_url(f"{site.url}#/jobs/{id_}")
+
+
 def test_an_address_of_a_request_opens_it(browser: Browser, site: Site) -> None:
     id_ = site.job("/system/info", GOOD[:3])
     first = site.ask("GET", f"/jobs/{id_}?collection=false")["requests"][0]
