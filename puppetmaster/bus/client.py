@@ -49,8 +49,10 @@ from puppetmaster.threads import Vital
 
 log = logging.getLogger("sanji.puppetmaster.bus.client")
 
-#: The controller counts as gone after this number of probes in a row without an answer.
+#: The controller counts as gone after this number of probes of the watch in a row without an answer.
 MISSED_PROBES = 3
+#: Most probes that wait for their answers. Refusals may ask for one at each turn, faster than answers come.
+PROBES = 6
 #: When the controller has not answered over a connection for this time, the connection is made anew; then
 #: after twice the time, up to the last. A broker may let nothing through to one client (seen with mosquitto
 #: 2.0.11: it answered our PINGREQ and wrote nothing else), and only a new connection ends that.
@@ -251,7 +253,11 @@ class BusClient:
         self._wanted: set[int] = set()  # ids of probes whose good answer is an event too (ControllerKnows)
         self._known_s: float | None = None
         self._sync_s: float | None = None  # when the Synced that is still due was asked for
+        # Whether the controller answers is decided and told under it: else the network thread and the
+        # watching thread could tell in another order than they decided, and nobody would tell again.
+        self._telling = threading.RLock()
         self._answers_at_all = False
+        self._missed = 0  # probes of the watching thread in a row since the controller last answered one
         self._silent_since_s: float | None = None  # since when the controller does not answer; None: it does
         self._patience_s = SILENT_FIRST_S
         self._stopping = threading.Event()
@@ -418,14 +424,15 @@ class BusClient:
         self._probe()
 
     def _went_down(self, unsent: tuple[int, ...], tried: Tried | None) -> None:
-        self._answers_at_all = False
         with self._lock:
             self._questions.clear()
             self._probes.clear()
             self._wanted.clear()
         if not self._stopping.is_set():
             log.warning("lost the broker at %s", self._address, extra={"action": "bus_down"})
-        self._tell([ConnectionChanged(up=False, unsent=unsent, tried=tried)])
+        with self._telling:
+            self._answers_at_all = False
+            self._tell([ConnectionChanged(up=False, unsent=unsent, tried=tried)])
 
     def _refused(self, topics: tuple[str, ...]) -> None:
         refused = SubscriptionsRefused(
@@ -439,6 +446,10 @@ class BusClient:
         self._tell([refused])
 
     def _take_all(self, messages: list[Received]) -> None:
+        with self._telling:
+            self._take_each(messages)
+
+    def _take_each(self, messages: list[Received]) -> None:
         events: list[BusEvent] = []
         done: list[Receipt] = []
         size_bytes = 0
@@ -539,8 +550,19 @@ class BusClient:
     def _watch(self) -> None:
         while not self._stopping.wait(self._probe_interval_s):
             if self._connection.up:
-                self._probe()
-                self._renew_if_silent()
+                self._look_after()
+
+    def _look_after(self) -> None:
+        """Say so when the controller has stopped answering, and ask it again."""
+        with self._telling:
+            if self._missed >= MISSED_PROBES and self._answers_at_all:
+                self._answers_at_all = False
+                self._silent_since_s = self._clock.now_s()
+                log.warning("the controller does not answer", extra={"action": "controller_down"})
+                self._tell([ControllerChanged(up=False)])
+            self._missed += 1
+        self._probe()
+        self._renew_if_silent()
 
     def _renew_if_silent(self) -> None:
         """Make the connection anew when the controller has not answered over it for long."""
@@ -554,17 +576,13 @@ class BusClient:
     def _probe(self, *, wanted: bool = False) -> None:
         id_, now_s = self._next_id(), self._clock.now_s()
         with self._lock:
+            if len(self._probes) >= PROBES:  # the new one asks the same; the oldest is answered first
+                given_up, _ = self._probes.popitem()
+                wanted |= given_up in self._wanted
+                self._wanted.discard(given_up)
             if wanted:
                 self._wanted.add(id_)
-            missed = len(self._probes)
-            if missed >= 2 * MISSED_PROBES:
-                self._probes.pop(next(iter(self._probes)))
             self._probes[id_] = now_s
-        if missed >= MISSED_PROBES and self._answers_at_all:
-            self._answers_at_all = False
-            self._silent_since_s = now_s
-            log.warning("the controller does not answer", extra={"action": "controller_down"})
-            self._tell([ControllerChanged(up=False)])
         self._connection.send([self._question(id_, self._resource)])
 
     def _probed(self, asked_s: float, resources: tuple[str, ...] | None, *, wanted: bool) -> list[BusEvent]:
@@ -575,7 +593,7 @@ class BusClient:
         if self._sync_s is not None and asked_s >= self._sync_s:
             self._sync_s = None
             events.append(Synced())
-        self._silent_since_s, self._patience_s = None, SILENT_FIRST_S
+        self._missed, self._silent_since_s, self._patience_s = 0, None, SILENT_FIRST_S
         if not self._answers_at_all:
             self._answers_at_all = True
             events.append(ControllerChanged(up=True))

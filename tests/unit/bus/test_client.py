@@ -3,6 +3,7 @@
 import json
 import logging
 import sys
+import threading
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -454,20 +455,56 @@ def test_the_controller_is_there_when_it_answers_and_gone_after_three_probes(
     wire: Wire, caplog: pytest.LogCaptureFixture
 ) -> None:
     for _ in range(module.MISSED_PROBES + 2):
-        wire.bus._probe()
+        wire.bus._look_after()
     assert wire.told == [], "one that was never there is not lost"
     assert wire.owned(wire.sent[-1]) == [ControllerChanged(up=True)]
-    wire.bus._probe()
+    wire.bus._look_after()
     assert wire.owned(wire.sent[-1]) == [], "told once"
     for _ in range(module.MISSED_PROBES):
-        wire.bus._probe()
+        wire.bus._look_after()
     assert wire.told == []
-    wire.bus._probe()
+    wire.bus._look_after()
     assert wire.told == [ControllerChanged(up=False)]
     assert [record.getMessage() for record in caplog.records] == ["the controller does not answer"]
-    wire.bus._probe()
+    wire.bus._look_after()
     assert wire.told == [ControllerChanged(up=False)], "told once"
     assert wire.owned(wire.sent[-1]) == [ControllerChanged(up=True)]
+
+
+def test_many_questions_at_once_are_no_sign_that_it_is_gone(wire: Wire) -> None:
+    wire.bus._look_after()
+    wire.owned(wire.sent[-1])
+    wire.told.clear()
+    for _ in range(10 * module.MISSED_PROBES):
+        wire.bus.prove()
+    wire.bus._look_after()
+    assert wire.told == []
+
+
+def test_an_answer_that_comes_as_it_is_given_up_is_told_last(
+    wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is told last is what counts: else no request would leave any more, and nobody would say so."""
+    told: list[BusEvent] = []
+    wire.bus._listener = told.extend
+
+    def answer() -> None:
+        message = {"id": wire.sent[-1]["id"], "code": 200, "data": {"resources": ["/jobs"]}}
+        wire.bus._take_all([Received(wire.bus.tunnel, json.dumps(message).encode(), RECEIPT, False)])
+
+    network = threading.Thread(target=answer)
+
+    def warning(*_: object, **__: object) -> None:
+        network.start()
+        network.join(0.2)  # without the lock its answer would be told first
+
+    wire.bus._look_after()
+    answer()
+    monkeypatch.setattr(module.log, "warning", warning)
+    for _ in range(module.MISSED_PROBES + 1):
+        wire.bus._look_after()
+    network.join()
+    assert told == [ControllerChanged(up=True), ControllerChanged(up=False), ControllerChanged(up=True)]
 
 
 def test_an_answer_says_the_same_of_all_that_was_asked_before(wire: Wire, clock: StandingClock) -> None:
@@ -488,9 +525,20 @@ def test_after_a_loss_the_controller_has_to_answer_again(wire: Wire) -> None:
 
 
 def test_questions_that_nobody_answers_are_not_kept_for_ever(wire: Wire) -> None:
+    wire.bus.prove()
     for _ in range(20):
         wire.bus._probe()
-    assert [*wire.bus._probes] == [one["id"] for one in wire.sent[-2 * module.MISSED_PROBES :]]
+    kept = [one["id"] for one in (*wire.sent[: module.PROBES - 1], wire.sent[-1])]
+    assert [*wire.bus._probes] == kept, "the oldest, which is answered first, and the newest"
+
+
+def test_who_wants_to_know_is_told_though_the_question_was_given_up_for_a_newer_one(wire: Wire) -> None:
+    for _ in range(module.PROBES - 1):
+        wire.bus._probe()
+    wire.bus.prove()
+    wire.bus._probe()
+    assert len(wire.bus._wanted) == 1
+    assert ControllerKnows(1.0) in wire.owned(wire.sent[-1])
 
 
 @pytest.mark.parametrize(
@@ -727,7 +775,7 @@ def test_a_connection_over_which_the_controller_never_answers_is_made_anew(
     wire.bus._renew_if_silent()
     assert len(renewed) == 2, "it answers"
     for _ in range(module.MISSED_PROBES + 1):
-        wire.bus._probe()
+        wire.bus._look_after()
     clock.at_s += module.SILENT_FIRST_S
     wire.bus._renew_if_silent()
     assert len(renewed) == 3, "it answered once, and does not any more"
