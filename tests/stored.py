@@ -4,9 +4,20 @@ from dataclasses import replace
 from typing import Any
 
 from puppetmaster.model.job import Job, JobStatus
-from puppetmaster.model.request import Request
-from puppetmaster.store.base import FIRST_REQUEST_ID, Changes, Ids, Store
-from tests.examples import LATER, a_job, a_request, an_item, counts
+from puppetmaster.model.request import Request, RequestEvent
+from puppetmaster.model.template import Record, Schedule, Template
+from puppetmaster.store.base import FIRST_REQUEST_ID, Changes, Ids, Reader, Store
+from tests.examples import AT, LATER, a_job, a_request, an_item, counts
+
+#: Templates of which one starts by itself, and a start of it is queued.
+NIGHTLY = Template(
+    id=4,
+    name="nightly",
+    job={"batch": []},
+    schedule=Schedule(cron="0 3 * * *"),
+    record=Record(decided_s=5.0, queued_s=5.0),
+)
+BY_HAND = Template(id=2, name="by hand", job={"batch": []}, record=Record(decided_s=5.0))
 
 
 def first_of(number: int) -> int:
@@ -40,6 +51,21 @@ def as_ended(job: Job, status: JobStatus = JobStatus.RESOLVED) -> Job:
     return replace(job, status=status, finished_at=LATER, counts=counts(resolved=job.total))
 
 
+def as_sent(request: Request) -> Request:
+    return request.after(RequestEvent.SEND, AT)
+
+
 def everything(store: Store) -> tuple[list[Job], list[Request]]:
     with store.reading() as reader:
         return reader.jobs({}), reader.requests({})
+
+
+def assert_held(reader: Reader, why: str) -> None:
+    """Of these templates none starts by itself any more, and it is said why."""
+    held = reader.template(NIGHTLY.id)
+    assert held is not None
+    assert held.schedule is not None
+    assert held.record.last is not None
+    assert (held.scheduled, held.schedule.cron, held.record.queued_s) == (False, "0 3 * * *", None)
+    assert why in held.record.last["message"]
+    assert reader.template(BY_HAND.id) == BY_HAND

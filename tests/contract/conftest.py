@@ -5,9 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from puppetmaster.store.base import (
-    Store,
-)
+from puppetmaster.store.base import Store
 from puppetmaster.store.memory import Memory, MemoryStore
 from puppetmaster.store.postgres.store import PostgresStore
 from puppetmaster.store.sqlite.store import SqliteStore

@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import pytest
 
-from puppetmaster.errors import StoreError
 from puppetmaster.model.gateway import Gateway, Sought
 from puppetmaster.model.request import RequestStatus
 from puppetmaster.model.selector import parse
@@ -61,13 +60,6 @@ def test_beyond_a_limit_destinations_are_not_learned(store: Store, monkeypatch: 
     assert names(store) == ["Cg:3", "a", "cg-1"]
     store.commit(replace(put(SOUTH), destinations={"b", "c"}))
     assert names(store) == ["Cg:3", "a", "cg-1", "cg-2"]
-
-
-def test_a_removed_job_leaves_its_gateways(store: Store) -> None:
-    changes = creation(1)
-    store.commit(changes)
-    store.commit(Changes(deleted=changes.jobs))
-    assert names(store) == ["cg-0", "cg-1", "cg-2"]
 
 
 def test_what_is_forgotten_is_gone_and_may_come_again(store: Store, open_store: Open) -> None:
@@ -138,25 +130,6 @@ def test_a_removed_job_is_no_last_result(store: Store) -> None:
     assert store.now.last_results(["cg-0"]) == {}
 
 
-class _Refuses:
-    """A job whose stored form cannot be made."""
-
-    id = 9
-
-    def document(self) -> dict[str, object]:
-        raise StoreError("not this one")
-
-
-def test_a_commit_that_fails_leaves_no_gateway(store: Store) -> None:
-    store.commit(put(NORTH))
-    refused = replace(put(SOUTH), forgotten={"cg-1"}, destinations={"x"}, jobs={9: _Refuses()})  # type: ignore[dict-item]
-    with pytest.raises(StoreError):
-        store.commit(refused)
-    assert names(store) == ["cg-1"]
-    store.commit(put(SOUTH))
-    assert names(store) == ["cg-1", "cg-2"]
-
-
 def test_who_was_discovered_is_so_until_a_job_names_it(store: Store, open_store: Open) -> None:
     found = [Gateway(name=name, discovered=True) for name in ("a", "b")]
     store.commit(put(*found, NORTH))
@@ -165,8 +138,3 @@ def test_who_was_discovered_is_so_until_a_job_names_it(store: Store, open_store:
     store = open_store()
     expected = [found[0], Gateway(name="b"), NORTH, Gateway(name="new")]
     assert store.now.gateways(["a", "b", "cg-1", "new"]) == expected
-
-
-def test_changes_of_gateways_alone_are_changes() -> None:
-    assert put(NORTH)
-    assert Changes(forgotten={"cg-1"})

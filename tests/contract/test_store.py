@@ -10,21 +10,15 @@ from typing import Any
 import pytest
 
 from puppetmaster.errors import StoreError
+from puppetmaster.model.gateway import Gateway, Sought
 from puppetmaster.model.job import JobStatus
+from puppetmaster.model.notice import Owed
 from puppetmaster.model.request import Request, RequestStatus
-from puppetmaster.store.base import (
-    FIRST_REQUEST_ID,
-    LAST_REQUEST_ID,
-    Changes,
-    Ids,
-    Keep,
-    Look,
-    Now,
-    Store,
-)
+from puppetmaster.model.template import Template
+from puppetmaster.store.base import FIRST_REQUEST_ID, LAST_REQUEST_ID, Changes, Ids, Keep, Look, Now, Store
 from tests.contract.conftest import Open
-from tests.examples import AT, LATER, a_job, an_item, counts
-from tests.stored import as_ended, creation, everything, fill, first_of
+from tests.examples import LATER, a_job, an_item, counts
+from tests.stored import BY_HAND, NIGHTLY, as_ended, as_sent, creation, everything, fill, first_of
 
 WAIT_S = 30.0
 #: Requests of a job that no implementation need remove at once.
@@ -37,7 +31,9 @@ LARGE = 1010
 def test_a_new_store_is_empty(store: Store) -> None:
     assert everything(store) == ([], [])
     assert list(store.unfinished()) == []
-    assert store.ids == Ids(next_job=1, next_request=2**31)
+    assert _beside(store) == ([], [], [])
+    assert store.now.template(1) is store.now.template_named("nightly") is None
+    assert store.ids == Ids(next_job=1, next_request=2**31, next_template=1)
     assert (FIRST_REQUEST_ID, LAST_REQUEST_ID) == (2**31, 2**32 - 1)
 
 
@@ -58,14 +54,7 @@ def test_a_change_replaces_what_was(store: Store) -> None:
     changes = creation(1)
     store.commit(changes)
     job = replace(changes.jobs[1], reason="paused by a request", status=JobStatus.PAUSED)
-    sent = replace(
-        changes.requests[first_of(1)],
-        status=RequestStatus.SENT,
-        sent_at=AT,
-        message=first_of(1),
-        attempts=1,
-        route="remote",
-    )
+    sent = as_sent(changes.requests[first_of(1)])
     store.commit(Changes(jobs={1: job}, requests={sent.id: sent}))
     with store.reading() as reader:
         assert reader.job(1) == job
@@ -108,9 +97,9 @@ def test_no_changes_are_no_changes(store: Store) -> None:
 
 
 def test_ids_are_kept(store: Store, open_store: Open) -> None:
-    store.commit(Changes(ids=Ids(next_job=7, next_request=2**31 + 500)))
-    assert store.ids == Ids(7, 2**31 + 500)
-    assert open_store().ids == Ids(7, 2**31 + 500)
+    store.commit(Changes(ids=Ids(next_job=7, next_request=2**31 + 500, next_template=5)))
+    assert store.ids == Ids(7, 2**31 + 500, 5)
+    assert open_store().ids == Ids(7, 2**31 + 500, 5)
 
 
 def test_changes_without_ids_leave_them(store: Store, open_store: Open) -> None:
@@ -156,66 +145,67 @@ class _Refuses:
         raise StoreError("not this one")
 
 
+def _beside(store: Store) -> tuple[list[Gateway], list[Template | None], list[Owed]]:
+    """What there is beside jobs."""
+    now = store.now
+    templates = [now.template(id_) for id_ in now.template_ids()]
+    return now.gateways(now.gateway_names(Sought())), templates, now.owed()
+
+
 def test_a_commit_that_fails_leaves_nothing(store: Store, open_store: Open) -> None:
     fill(store, 1)
-    before, ids = everything(store), store.ids
-    changes = creation(2)
+    north = Gateway(name="cg-x", labels={"site": "north"})
+    store.commit(Changes(gateways={"cg-x": north}, templates={4: NIGHTLY, 2: BY_HAND}))
+    before, beside, ids = everything(store), _beside(store), store.ids
+    changes = replace(
+        creation(2),
+        deleted={1: a_job()},
+        gateways={"cg-y": Gateway(name="cg-y")},
+        forgotten={"cg-x"},
+        destinations={"cg-z"},
+        templates={4: replace(NIGHTLY, record=replace(NIGHTLY.record, last_job=9))},
+        removed_templates={2},
+    )
     changes.jobs[9] = _Refuses()  # type: ignore[assignment]
-    changes.deleted = {1: a_job()}
     with pytest.raises(StoreError):
         store.commit(changes)
-    assert (everything(store), store.ids) == (before, ids)
+    assert (everything(store), _beside(store), store.ids) == (before, beside, ids)
     store.commit(creation(2))
     assert len(everything(store)[0]) == 2
-    assert len(everything(open_store())[1]) == 6
+    store = open_store()
+    assert len(everything(store)[1]) == 6
+    assert _beside(store) == beside
 
 
 def test_what_is_no_json_is_refused_as_a_whole(store: Store) -> None:
-    changes = creation(1)
-    first = changes.requests[first_of(1)]
-    changes.requests[first.id] = replace(first, result={"code": float("nan")})
-    with pytest.raises(ValueError):
-        store.commit(changes)
+    """It is the last request: a server has those before it by then."""
+    changes = creation(1, total=100)
+    *_, last = changes.requests.values()
+    odd = replace(last, result={"code": float("nan")})
+    with pytest.raises(ValueError, match="JSON"):
+        store.commit(replace(changes, requests={**changes.requests, last.id: odd}))
     assert everything(store) == ([], [])
+    store.commit(changes)
+    assert everything(store) == ([changes.jobs[1]], list(changes.requests.values()))
 
 
 # What is unfinished
 
 
 def test_unfinished_are_the_open_jobs_with_their_open_requests(store: Store, open_store: Open) -> None:
-    fill(store, *range(1, 9))
-    with store.reading() as reader:
-        jobs = {job.id: job for job in reader.jobs({})}
-        first = {id_: reader.requests({"job": id_}) for id_ in jobs}
-    statuses = dict(zip(jobs, reversed(JobStatus), strict=False))
-    changed = {id_: replace(jobs[id_], status=status) for id_, status in statuses.items()}
-    still_open = {id_: first[id_][0] for id_ in jobs}
-    done = {id_: replace(first[id_][1], status=RequestStatus.TIMEOUT, finished_at=LATER) for id_ in jobs}
-    sent = {
-        id_: replace(
-            first[id_][2],
-            status=RequestStatus.SENT,
-            sent_at=AT,
-            message=first[id_][2].id,
-            attempts=1,
-            route="remote",
-        )
-        for id_ in jobs
-    }
-    requests = [*done.values(), *sent.values()]
-    store.commit(Changes(jobs=changed, requests={request.id: request for request in requests}))
-    found = list(open_store().unfinished())
-    expected = {
-        id_
-        for id_ in jobs
-        if statuses.get(id_, JobStatus.DISPATCHING)
-        in (JobStatus.PENDING, JobStatus.DISPATCHING, JobStatus.PAUSED)
-    }
-    assert [job.id for job, _ in found] == sorted(expected)
-    assert len(found) == 4
-    for job, requests in found:
-        assert job == changed.get(job.id, jobs[job.id])
-        assert requests == [still_open[job.id], sent[job.id]]
+    fill(store, *range(1, 8))
+    expected = []
+    for number, status in enumerate(reversed(JobStatus), 1):
+        created = creation(number)
+        job = replace(created.jobs[number], status=status)
+        waits, ends, leaves = created.requests.values()
+        ended = replace(ends, status=RequestStatus.TIMEOUT, finished_at=LATER)
+        sent = as_sent(leaves)
+        store.commit(Changes(jobs={number: job}, requests={ended.id: ended, sent.id: sent}))
+        if status in (JobStatus.PENDING, JobStatus.DISPATCHING, JobStatus.PAUSED):
+            expected.append((job, [waits, sent]))
+    assert list(open_store().unfinished()) == expected
+    assert len(expected) == 3
 
 
 @pytest.mark.parametrize("status", RequestStatus)
@@ -242,6 +232,7 @@ def test_a_removal_takes_the_job_with_all_that_is_its(store: Store, open_store: 
             assert reader.requests({}) == kept
             assert reader.items([1]) == {}
             assert list(reader.items([2])) == [first_of(2)]
+            assert reader.gateway_names(Sought()) == ["cg-0", "cg-1", "cg-2"], "they stay"
 
 
 def test_what_was_never_there_can_be_removed(store: Store) -> None:
@@ -360,13 +351,20 @@ def test_a_job_by_its_key(store: Store) -> None:
         assert reader.job_by_key("") is None
 
 
-@pytest.mark.parametrize("key", ["1", "null", "true", "a'b", 'a"b', "ä", "{}", "%", "1.0"])
-def test_a_key_is_found_as_it_was_written(store: Store, key: str) -> None:
-    store.commit(creation(1, key=key))
-    store.commit(creation(2, key=key + " "))
-    found = store.now.job_by_key(key)
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("1", "null", "true", "a'b", 'a"b', "ä", "{}", "%", "%s", "1.0"),
+        *("a\nb", "é\n", "\0", "\x01", "\ud800x\udfff", "\U0010ffff"),
+    ],
+)
+def test_a_key_and_a_name_are_found_as_they_were_written(store: Store, text: str) -> None:
+    store.commit(creation(1, key=text, name=text))
+    store.commit(creation(2, key=f" {text} ", name=f" {text} "))
+    found = store.now.job_by_key(text)
     assert found
-    assert found.id == 1
+    assert (found.id, found.key, found.name) == (1, text, text)
+    assert [job.id for job in store.now.jobs({"name": text})] == [1]
 
 
 def test_a_request_by_the_other_messages_it_went_out_as(store: Store) -> None:

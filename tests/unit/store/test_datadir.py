@@ -17,6 +17,7 @@ from puppetmaster.store.datadir import FILE_NAME, GENERATION_NAME, LOCK_NAME, Da
 from puppetmaster.store.sqlite import store as store_module
 from puppetmaster.store.sqlite.store import COPIED, SqliteStore
 from tests.examples import LATER, a_job, a_request, an_item, counts
+from tests.stored import BY_HAND, NIGHTLY, assert_held
 
 # Who may read it
 
@@ -79,11 +80,15 @@ def test_the_lock_file_is_not_emptied(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("removed", [(), (LOCK_NAME,)])
 def test_one_process_at_a_time_also_without_the_lock_file(tmp_path: Path, removed: tuple[str, ...]) -> None:
-    with closing(SqliteStore(tmp_path)):
+    with closing(SqliteStore(tmp_path)) as store:
         for name in removed:
             (tmp_path / name).unlink()
-        with pytest.raises(StoreError, match="Another puppetmaster uses"):
+        with pytest.raises(StoreError) as refused:
             SqliteStore(tmp_path)
+        assert refused.value.message == (
+            f"Another puppetmaster uses {tmp_path}: stop it, or set PUPPETMASTER_DATA_DIR to another."
+        )
+        store.commit(Changes(jobs={1: a_job()}))
     SqliteStore(tmp_path).close()
 
 
@@ -109,7 +114,7 @@ HALF = a_job(id=6, first=FIRST_REQUEST_ID + 15)
 def data_dir(tmp_path: Path) -> Path:
     """A store with jobs that wait, send, are paused, are being stopped and have ended, and half of another.
 
-    Nobody uses it.
+    It has templates too, and nobody uses it.
     """
     path = tmp_path / "data"
     with closing(SqliteStore(path)) as store:
@@ -129,7 +134,8 @@ def data_dir(tmp_path: Path) -> Path:
                     HALF.first: a_request(id=HALF.first, job=HALF.id, item=HALF.first),
                 },
                 drafts={HALF.id: HALF},
-                ids=Ids(7, HALF.first + HALF.total),
+                templates={one.id: one for one in (NIGHTLY, BY_HAND)},
+                ids=Ids(7, HALF.first + HALF.total, 5),
             )
         )
     return path
@@ -155,6 +161,8 @@ def _assert_paused(data_dir: Path, ids: Ids) -> None:
     ]
     assert now == ahead(ids)
     assert _jobs(data_dir) == (jobs, now), "it is told once"
+    with closing(SqliteStore(data_dir)) as store:
+        assert_held(store.now, "the store is a copy")
 
 
 def test_the_same_store_goes_on(data_dir: Path, tmp_path: Path) -> None:
@@ -163,6 +171,8 @@ def test_the_same_store_goes_on(data_dir: Path, tmp_path: Path) -> None:
     data_dir.rename(tmp_path / "moved")
     (tmp_path / "moved" / LOCK_NAME).unlink()
     assert _jobs(tmp_path / "moved") == (jobs, ids)
+    with closing(SqliteStore(tmp_path / "moved")) as store:
+        assert store.now.template(NIGHTLY.id) == NIGHTLY
 
 
 def test_a_copied_directory_sends_nothing_by_itself(data_dir: Path, tmp_path: Path) -> None:
@@ -178,14 +188,13 @@ def test_a_copied_directory_sends_nothing_by_itself(data_dir: Path, tmp_path: Pa
 def _unmark(data_dir: Path) -> None:
     """Make of it a store of an earlier version."""
     with closing(SqliteStore(data_dir)) as store:
-        meta = {name: store._meta[name] for name in ("format", "installation", "nextJob", "nextRequest")}
+        kept = ("format", "installation", "nextJob", "nextRequest", "nextTemplate")
+        meta = {name: store._meta[name] for name in kept}
         store._db.table("meta").put([(1, meta)])
 
 
 @pytest.mark.parametrize("marked", [True, False], ids=["of this version", "of an earlier version"])
-def test_an_old_copy_in_its_place_sends_nothing_by_itself(
-    data_dir: Path, marked: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_old_copy_in_its_place_sends_nothing_by_itself(data_dir: Path, marked: bool) -> None:
     _, ids = _jobs(data_dir)
     if not marked:
         _unmark(data_dir)

@@ -4,7 +4,6 @@ import re
 import time
 from contextlib import ExitStack, closing
 from pathlib import Path
-from threading import Event
 
 import psycopg
 import pytest
@@ -16,6 +15,7 @@ from puppetmaster.store.postgres.connection import Door
 from puppetmaster.store.postgres.store import PostgresStore
 from sandbox.postgres import Cluster, program
 from sandbox.process import Process
+from tests.desk import until
 from tests.postgres import MEMORY, address, cluster
 
 
@@ -42,29 +42,20 @@ def test_two_servers_of_which_none_waits_for_the_other_are_told(monkeypatch: pyt
     assert Door("postgresql://a/db").hosts == Door("postgresql:///db").hosts == 1
 
 
-def _until(own: Cluster, sql: str, wanted: str) -> None:
-    pause = Event()
-    for _ in range(200):
-        if own.run(sql) == wanted:
-            return
-        pause.wait(0.02)
-    pytest.fail(f"{sql} did not become {wanted}")
-
-
 def test_a_standby_that_nobody_waits_for_is_told(tmp_path: Path) -> None:
     with Cluster(directory=MEMORY if MEMORY.is_dir() else None) as own, ExitStack() as stack:
         own.run("SELECT pg_create_physical_replication_slot('s')")
         receive = [program("pg_receivewal") or "", "--slot", "s", "--synchronous", "-D", str(tmp_path)]
         stack.enter_context(Process("standby", [*receive, "-d", own.url()]))
-        _until(own, "SELECT state FROM pg_stat_replication", "streaming")
+        until(lambda: own.run("SELECT state FROM pg_stat_replication") == "streaming", "it receives")
         assert "names a server with a standby and" in durability.doubts(own.url())[-1]
         own.run("ALTER SYSTEM SET synchronous_standby_names = 'another'")
         own.run("SELECT pg_reload_conf()")
-        _until(own, "SHOW synchronous_standby_names", "another")
+        until(lambda: own.run("SHOW synchronous_standby_names") == "another", "it is set")
         assert "nobody waits for the standby pg_receivewal, so that" in durability.doubts(own.url())[-1]
         own.run("ALTER SYSTEM SET synchronous_standby_names = 'pg_receivewal'")
         own.run("SELECT pg_reload_conf()")
-        _until(own, "SELECT sync_state FROM pg_stat_replication", "sync")
+        until(lambda: own.run("SELECT sync_state FROM pg_stat_replication") == "sync", "it is waited for")
         assert not [said for said in durability.doubts(own.url()) if "standby" in said]
         own.run("ALTER ROLE puppetmaster SET synchronous_commit = 'local'")
         assert "is local and waits for no standby" in durability.doubts(own.url())[-1]

@@ -1,6 +1,5 @@
 """The store in PostgreSQL where it is more than the contract: turns of unknown outcome, faults, copies."""
 
-import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from dataclasses import replace
@@ -20,11 +19,11 @@ from puppetmaster.store.datadir import Known
 from puppetmaster.store.postgres import connection as connections
 from puppetmaster.store.postgres import rows, schema, turns
 from puppetmaster.store.postgres.connection import Call, Connection, Lost
-from puppetmaster.store.postgres.rows import column, plain
 from puppetmaster.store.postgres.store import PostgresStore
 from sandbox.postgres import USER, Cluster
+from tests.desk import until
 from tests.examples import AT
-from tests.postgres import MEMORY, address, cluster
+from tests.postgres import MEMORY, cluster
 from tests.stored import as_ended, creation, everything, fill, first_of
 
 Pipeline = Callable[[Connection, Iterable[Call]], None]
@@ -36,23 +35,6 @@ class Ended(Exception):
 
 def ended(why: str) -> NoReturn:
     raise Ended(why)
-
-
-@pytest.fixture
-def where(tmp_path: Path) -> str:
-    return address(tmp_path)
-
-
-@pytest.fixture
-def sql(where: str) -> Iterator[Callable[[str], list[Any]]]:
-    """Somebody else at the database."""
-    with psycopg.connect(where, autocommit=True) as connection:
-
-        def run(statement: str) -> list[Any]:
-            cursor = connection.execute(statement)
-            return cursor.fetchall() if cursor.description else []
-
-        yield run
 
 
 @pytest.fixture
@@ -156,26 +138,13 @@ def test_a_turn_that_comes_late_is_not_committed(
     fill(store, 2)
 
 
-def test_a_turn_that_cannot_be_made_to_its_end_is_not_committed(store: PostgresStore) -> None:
-    """Its beginning has reached the server by then."""
-    changes = creation(1, total=rows.TOGETHER + 1)
-    *_, last = changes.requests.values()
-    odd = replace(changes, requests={**changes.requests, last.id: replace(last, result={"a": float("nan")})})
-    with pytest.raises(ValueError, match="JSON"):
-        store.commit(odd)
-    assert everything(store) == ([], [])
-    store.commit(changes)
-    assert everything(store) == ([changes.jobs[1]], list(changes.requests.values()))
-
-
 def test_the_server_works_on_a_call_while_the_next_is_made(store: PostgresStore, sql: Any) -> None:
     pid = store._turns.connection.info.backend_pid
 
     def calls() -> Iterator[Call]:
         yield rows.OWNED, []
-        until_s = time.monotonic() + 30
-        while sql(f"SELECT query FROM pg_stat_activity WHERE pid = {pid}") != [(rows.OWNED.sql,)]:
-            assert time.monotonic() < until_s
+        works = f"SELECT query FROM pg_stat_activity WHERE pid = {pid}"
+        until(lambda: sql(works) == [(rows.OWNED.sql,)], "it works on it")
 
     store._turns.write(calls())
 
@@ -240,9 +209,7 @@ def test_a_turn_whose_end_never_comes_does_not_keep_the_row_of_the_bus(
         locked = (
             f"SELECT count(*) FROM pg_locks WHERE pid = {connection.info.backend_pid} AND mode ~ 'RowExcl'"
         )
-        until_s = time.monotonic() + 30
-        while sql(locked) == [(0,)]:
-            assert time.monotonic() < until_s
+        until(lambda: sql(locked) != [(0,)], "the row is locked")
         store._turns._connection = gone  # the one before is not closed, which the server would notice
         monkeypatch.setattr(connection, "close", lambda: None)
         yield from ()
@@ -288,7 +255,7 @@ def test_a_server_that_crashes_loses_nothing_that_was_committed() -> None:
 # What the server refuses
 
 
-def test_while_the_database_cannot_be_written_reading_goes_on(store: PostgresStore, sql: Any) -> None:
+def test_while_the_database_cannot_be_written_reading_goes_on(store: PostgresStore) -> None:
     fill(store, 1)
     store._turns.connection.execute("SET default_transaction_read_only TO on")
     with pytest.raises(StoreError, match=r"cannot be written: cannot execute .* in a read-only transaction"):
@@ -358,9 +325,8 @@ def test_tables_of_another_program(where: str, sql: Any, table: str) -> None:
     sql(f"CREATE TABLE {table}")
     with pytest.raises(StoreError, match="it is no store of puppetmaster's"):
         PostgresStore(where)
-    assert sql("SELECT count(*) FROM information_schema.tables WHERE table_schema = current_schema()") == [
-        (1,)
-    ]
+    tables = "SELECT count(*) FROM information_schema.tables WHERE table_schema = current_schema()"
+    assert sql(tables) == [(1,)]
 
 
 def test_a_newer_format_is_refused_unless_it_says_otherwise(where: str, sql: Any) -> None:
@@ -427,22 +393,7 @@ def test_a_copy_in_another_cluster_sends_nothing_by_itself(where: str, sql: Any)
         assert store.ids == ahead(creation(1).ids or store.ids), "it is a copy once"
 
 
-# Columns
-
-
-@pytest.mark.parametrize(
-    "text", ["", "a", "a\nb", "\0", "\x01", "\ud800x\udfff", "é\n", "'", "%s", "\U0010ffff"]
-)
-def test_a_text_in_a_column_is_found_as_it_was_written(store: PostgresStore, text: str) -> None:
-    assert plain(column(text)) == text
-    assert column(text).encode().count(b"\0") == 0
-    fill(store, 2)
-    store.commit(creation(1, name=text, key=text))
-    if text:
-        assert [job.id for job in store.now.jobs({"name": text})] == [1]
-        found = store.now.job_by_key(text)
-        assert found
-        assert found.name == text
+# What a store says of itself
 
 
 def test_large_documents_count_in_the_size(store: PostgresStore) -> None:

@@ -2,11 +2,11 @@
 
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
-import psycopg
 import pytest
 
 from puppetmaster.errors import LOOK_AGAIN, StoreError, Unavailable
@@ -15,7 +15,6 @@ from puppetmaster.store.postgres.connection import Door
 from puppetmaster.store.postgres.orders import Asker, Taker
 from puppetmaster.store.postgres.store import PostgresStore
 from tests.desk import until
-from tests.postgres import address
 
 WAIT_S = 30.0
 
@@ -32,25 +31,12 @@ class Done:
 
 
 @pytest.fixture
-def where(tmp_path: Path) -> str:
-    """Where somebody leads, who answers nothing."""
-    place = address(tmp_path)
-    PostgresStore(place).close()
-    with psycopg.connect(place) as connection:
-        connection.execute("UPDATE buses SET owner = 'somebody', lease_until = 'infinity'")
-    return place
-
-
-@pytest.fixture
-def asker(where: str) -> Iterator[Asker]:
+def asker(where: str, sql: Any) -> Iterator[Asker]:
+    """Asks where somebody leads, who answers nothing."""
+    PostgresStore(where).close()
+    sql("UPDATE buses SET owner = 'somebody', lease_until = 'infinity'")
     with closing(Asker(where)) as made:
         yield made
-
-
-@pytest.fixture
-def sql(where: str) -> Iterator[Callable[[str], Any]]:
-    with psycopg.connect(where, autocommit=True) as connection:
-        yield lambda text: connection.execute(text)
 
 
 @pytest.fixture
@@ -67,22 +53,14 @@ def taking(where: str) -> Iterator[Callable[..., Taker]]:
 def test_an_order_is_answered_and_leaves_nothing(asker: Asker, taking: Any, sql: Any) -> None:
     taking(lambda asked: asked.upper())
     assert [asker.ask(text, WAIT_S) for text in ("one", "two", "\u20ac")] == ["ONE", "TWO", "\u20ac"]
-    assert sql("SELECT count(*) FROM orders").fetchone() == (0,)
+    assert sql("SELECT count(*) FROM orders") == [(0,)]
 
 
 def test_many_ask_at_once(asker: Asker, taking: Any) -> None:
     taking(lambda asked: asked * 2)
-    told: dict[int, str] = {}
-
-    def ask(number: int) -> None:
-        told[number] = asker.ask(str(number), WAIT_S)
-
-    threads = [threading.Thread(target=ask, args=[number]) for number in range(30)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(WAIT_S)
-    assert told == {number: str(number) * 2 for number in range(30)}
+    with ThreadPoolExecutor(30) as pool:
+        told = list(pool.map(lambda number: asker.ask(str(number), WAIT_S), range(30)))
+    assert told == [str(number) * 2 for number in range(30)]
 
 
 def test_it_is_answered_when_all_connections_that_were_kept_are_broken(
@@ -97,11 +75,8 @@ def test_it_is_answered_when_all_connections_that_were_kept_are_broken(
         return asked
 
     taking(answer)
-    threads = [threading.Thread(target=asker.ask, args=["together", WAIT_S]) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(WAIT_S)
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda _: asker.ask("together", WAIT_S), range(4)))
     sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'puppetmaster %'")
     assert asker.ask("after", WAIT_S) == "after"
 
@@ -110,7 +85,7 @@ def test_what_nobody_takes_is_withdrawn(asker: Asker, taking: Any, sql: Any) -> 
     with pytest.raises(Unavailable) as caught:
         asker.ask("one", 0.0)
     assert caught.value.message == "Not begun within 0 s: nothing was changed. Try again."
-    assert sql("SELECT count(*) FROM orders").fetchone() == (0,)
+    assert sql("SELECT count(*) FROM orders") == [(0,)]
 
 
 def test_what_is_too_old_is_not_taken(asker: Asker, taking: Any, sql: Any) -> None:
@@ -209,7 +184,7 @@ def test_while_nobody_leads_nothing_is_asked(asker: Asker, sql: Any) -> None:
     sql("UPDATE buses SET lease_until = now()")
     with pytest.raises(Unavailable, match=r"No puppetmaster leads with .* at present: nothing was changed"):
         asker.ask("one", WAIT_S)
-    assert sql("SELECT count(*) FROM orders").fetchone() == (0,)
+    assert sql("SELECT count(*) FROM orders") == [(0,)]
 
 
 def test_an_earlier_version_takes_no_orders(asker: Asker, sql: Any) -> None:
