@@ -1,15 +1,28 @@
-"""The stores that are held to their contract: a test that asks for one runs with every implementation."""
+"""The stores that are held to their contract, and what answers over HTTP are held to.
+
+A test that asks for a store runs with every implementation.
+"""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import jsonschema_rs
 import pytest
 
 from puppetmaster.store.base import Store
 from puppetmaster.store.memory import Memory, MemoryStore
 from puppetmaster.store.postgres.store import PostgresStore
 from puppetmaster.store.sqlite.store import SqliteStore
+from schema import generate
 from tests.postgres import address
+
+
+def validator(name: str) -> Any:
+    """Of the schema of this name in the OpenAPI document."""
+    schema = {"$ref": f"#/components/schemas/{name}", "components": {"schemas": dict(generate.SCHEMAS)}}
+    return jsonschema_rs.validator_for(schema)
+
 
 #: Opens a store, again and again on the same data.
 Open = Callable[[], Store]

@@ -36,6 +36,12 @@ def kept(store: Store) -> Store:
     return store
 
 
+def _end(store: Store, number: int, finished_at: str, boot: str = "", ended_s: float | None = None) -> None:
+    job = as_ended(creation(number).jobs[number])
+    ended = replace(job, finished_at=finished_at, ended_boot=boot, ended_s=ended_s)
+    store.commit(Changes(jobs={number: ended}))
+
+
 def _at(day: int, later_s: float = 0.0) -> Now:
     return Now(seconds(f"2026-01-{day:02}T00:00:00.000Z") + later_s)
 
@@ -86,9 +92,7 @@ def test_what_has_just_ended_is_kept_whatever_its_size(kept: Store) -> None:
 
 def test_those_that_ended_first_go_first_whenever_they_were_created(store: Store) -> None:
     for number, day in ((1, 9), (2, 3), (3, 5)):
-        changes = creation(number)
-        ended = replace(as_ended(changes.jobs[number]), finished_at=f"2026-01-0{day}T00:00:00.000Z")
-        store.commit(Changes(jobs={number: ended}))
+        _end(store, number, f"2026-01-0{day}T00:00:00.000Z")
     assert list(_outlived(store, replace(ALL, jobs=1), _at(31))) == [2, 3]
     assert list(_outlived(store, replace(ALL, age_s=24 * DAY_S), _at(31))) == [2, 3]
 
@@ -97,8 +101,7 @@ def test_jobs_of_unknown_age_keep_no_others(store: Store) -> None:
     """A gateway without a battery wakes up in 1970."""
     for number in range(1, PRUNED_AT_ONCE + 6):
         day = f"1970-01-01T00:00:{number:02}.000Z" if number <= PRUNED_AT_ONCE else "2026-01-01T00:00:00.000Z"
-        job = replace(as_ended(creation(number).jobs[number]), finished_at=day)
-        store.commit(Changes(jobs={number: job}))
+        _end(store, number, day)
     keep = replace(ALL, age_s=DAY_S)
     assert list(_outlived(store, keep, _at(9))) == list(range(PRUNED_AT_ONCE + 1, PRUNED_AT_ONCE + 6))
     assert len(_outlived(store, replace(ALL, jobs=0), _at(9))) == PRUNED_AT_ONCE
@@ -137,12 +140,6 @@ def test_large_jobs_are_pruned_few_at_a_time(store: Store) -> None:
     assert list(_outlived(store, replace(ALL, jobs=0), _at(6))) == [1]
     store.commit(Changes(jobs={1: as_ended(a_job(id=1, total=PRUNED_REQUESTS // 2 - 2))}))
     assert list(_outlived(store, replace(ALL, jobs=0), _at(6))) == [1, 2]
-
-
-def test_many_jobs_are_pruned_few_at_a_time(store: Store) -> None:
-    store.commit(Changes(jobs={id_: as_ended(a_job(id=id_)) for id_ in range(1, PRUNED_AT_ONCE + 9)}))
-    gone = _outlived(store, replace(ALL, jobs=0), _at(6))
-    assert list(gone) == list(range(1, PRUNED_AT_ONCE + 1))
 
 
 def _many_ended(store: Store, count: int) -> None:
@@ -195,20 +192,6 @@ def test_no_more_go_than_are_too_many_when_somebody_removes_some_meanwhile(store
     look = _looked(store, replace(ALL, jobs=5), _at(6))
     store.commit(Changes(deleted={id_: as_ended(a_job(id=id_)) for id_ in (7, 8, 9)}))
     assert list(store.outlived(look)) == [1, 2]
-
-
-def test_what_ended_before_the_clock_was_set_has_no_age(kept: Store) -> None:
-    """A gateway without a battery wakes up in 1970, and learns the time later."""
-    job = kept.now.job(1)
-    assert job is not None
-    kept.commit(Changes(jobs={1: replace(job, finished_at="1970-01-01T00:05:00.000Z")}))
-    assert 1 not in _outlived(kept, replace(ALL, age_s=1), _at(6))
-
-
-def _end(store: Store, number: int, finished_at: str, boot: str = "", ended_s: float | None = None) -> None:
-    job = as_ended(creation(number).jobs[number])
-    ended = replace(job, finished_at=finished_at, ended_boot=boot, ended_s=ended_s)
-    store.commit(Changes(jobs={number: ended}))
 
 
 @pytest.mark.parametrize(("boot", "gone"), [("this", []), ("another", [1])])
