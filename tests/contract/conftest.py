@@ -4,6 +4,7 @@ A test that asks for a store runs with every implementation.
 """
 
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -72,3 +73,10 @@ def open_store(implementation: Callable[[Path], Open], tmp_path: Path) -> Iterat
 @pytest.fixture
 def store(open_store: Open) -> Store:
     return open_store()
+
+
+@pytest.fixture(scope="module", params=IMPLEMENTATIONS)
+def shared_store(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+    """One for all tests of a module that only read: the module fills it."""
+    with closing(IMPLEMENTATIONS[request.param](tmp_path_factory.mktemp("data"))()) as opened:
+        yield opened

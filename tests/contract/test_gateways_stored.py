@@ -75,6 +75,12 @@ def test_what_is_put_in_the_same_commit_counts_after_what_is_forgotten(store: St
     assert store.now.gateways(["cg-1", "cg-2", "Cg:3"]) == [BARE, Gateway(name="cg-2")]
 
 
+@pytest.fixture(scope="module")
+def fleet(shared_store: Store) -> Store:
+    shared_store.commit(put(SOUTH, NORTH, BARE))
+    return shared_store
+
+
 @pytest.mark.parametrize(
     ("selector", "expected"),
     [
@@ -89,16 +95,14 @@ def test_what_is_put_in_the_same_commit_counts_after_what_is_forgotten(store: St
         ("other=x", []),
     ],
 )
-def test_a_selector_selects_by_labels(store: Store, selector: str, expected: list[str]) -> None:
-    store.commit(put(NORTH, SOUTH, BARE))
-    assert names(store, Sought(selector=parse(selector))) == expected
+def test_a_selector_selects_by_labels(fleet: Store, selector: str, expected: list[str]) -> None:
+    assert names(fleet, Sought(selector=parse(selector))) == expected
 
 
-def test_a_pattern_matches_names_as_they_are_written(store: Store) -> None:
-    store.commit(put(NORTH, SOUTH, BARE))
-    assert names(store, Sought(match="cg-*")) == ["cg-1", "cg-2"]
-    assert names(store, Sought(match="?g[:-][13]")) == ["Cg:3", "cg-1"]
-    assert names(store, Sought(match="cg-*", selector=parse("site!=north"))) == ["cg-2"]
+def test_a_pattern_matches_names_as_they_are_written(fleet: Store) -> None:
+    assert names(fleet, Sought(match="cg-*")) == ["cg-1", "cg-2"]
+    assert names(fleet, Sought(match="?g[:-][13]")) == ["Cg:3", "cg-1"]
+    assert names(fleet, Sought(match="cg-*", selector=parse("site!=north"))) == ["cg-2"]
 
 
 def test_the_last_result_is_that_of_the_newest_request_that_is_done(store: Store) -> None:

@@ -24,16 +24,14 @@ ALL = Keep(jobs=2**62, age_s=float("inf"), bytes=2**62)
 DAY_S = 86400.0
 
 
-@pytest.fixture
-def kept(store: Store) -> Store:
+@pytest.fixture(scope="module")
+def kept(shared_store: Store) -> Store:
     """Jobs 1 to 6: 3 is open, the others ended on the 1st to the 6th of January."""
     for number in range(1, 7):
-        changes = creation(number)
+        shared_store.commit(creation(number))
         if number != 3:
-            ended = replace(as_ended(changes.jobs[number]), finished_at=f"2026-01-0{number}T00:00:00.000Z")
-            changes.jobs[number] = ended
-        store.commit(changes)
-    return store
+            _end(shared_store, number, f"2026-01-0{number}T00:00:00.000Z")
+    return shared_store
 
 
 def _end(store: Store, number: int, finished_at: str, boot: str = "", ended_s: float | None = None) -> None:

@@ -410,8 +410,8 @@ def test_requests_come_in_the_order_of_their_ids_in_pages(store: Store) -> None:
         assert page({"job": 2}, offset=1) == all_ids[4:]
 
 
-@pytest.fixture
-def mixed(store: Store) -> Store:
+@pytest.fixture(scope="module")
+def mixed(shared_store: Store) -> Store:
     """Ten jobs; odd ones ended, every third is "night".
 
     4 has a key, 5 alone the destination "cg-5000", 8 a failure.
@@ -429,8 +429,8 @@ def mixed(store: Store) -> Store:
             changes.requests[first_of(5)] = replace(changes.requests[first_of(5)], destination="cg-5000")
         if number == 8:
             changes.jobs[number] = replace(changes.jobs[number], counts=counts(pending=2, timeout=1))
-        store.commit(changes)
-    return store
+        shared_store.commit(changes)
+    return shared_store
 
 
 @pytest.mark.parametrize(

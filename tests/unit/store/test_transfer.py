@@ -3,8 +3,9 @@
 import errno
 import json
 import os
+import shutil
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -47,17 +48,30 @@ def _made(id_: int, first: int, total: int, **given: Any) -> Changes:
     )
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Any:
+def _filled(data_dir: Path) -> SqliteStore:
     """Job 1 of many requests, job 2 of three, a gateway with labels, and templates."""
-    made = SqliteStore(tmp_path / "data")
+    made = SqliteStore(data_dir)
     made.commit(_made(1, FIRST, SWEEP + 1, name="night"))
     made.commit(_made(2, SECOND, 3, status=JobStatus.RESOLVED, finished_at=LATER))
     gateway = Gateway(name="cg-x", labels={"site": "north"}, note="x")
     templates = {one.id: one for one in (NIGHTLY, BY_HAND)}
     made.commit(Changes(gateways={"cg-x": gateway}, templates=templates, ids=Ids(3, SECOND + 3, 5)))
-    yield made
-    made.close()
+    return made
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[SqliteStore]:
+    with closing(_filled(tmp_path / "data")) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An export, for tests that only read it."""
+    place = tmp_path_factory.mktemp("exported")
+    with closing(_filled(place / "data")):
+        export(place / "data", place / "all.json")
+    return place / "all.json"
 
 
 def _everything(store: SqliteStore) -> tuple[list[Job], list[Any], Ids, str]:
@@ -138,9 +152,9 @@ def test_an_export_is_on_disk_before_it_has_its_name(tmp_path: Path, monkeypatch
     assert synced == [(False, False), (True, True)], "the file, and then the directory with its name"
 
 
-def test_what_tinydb_changed_is_imported(store: SqliteStore, tmp_path: Path) -> None:
+def test_what_tinydb_changed_is_imported(exported: Path, tmp_path: Path) -> None:
     """TinyDB writes the file in its own way."""
-    export(tmp_path / "data", tmp_path / "all.json")
+    shutil.copy(exported, tmp_path)
     with TinyDB(tmp_path / "all.json") as plain:
         plain.table("jobs").update({"name": "day"}, doc_ids=[2])
     import_(tmp_path / "all.json", tmp_path / "new")
@@ -262,15 +276,14 @@ WRECKS: list[tuple[Wreck, str]] = [
 
 @pytest.mark.parametrize(("wreck", "expected"), WRECKS)
 def test_what_is_no_export_is_refused_as_a_whole(
-    store: SqliteStore, tmp_path: Path, wreck: Wreck, expected: str
+    exported: Path, tmp_path: Path, wreck: Wreck, expected: str
 ) -> None:
-    export(tmp_path / "data", tmp_path / "all.json")
-    whole = json.loads((tmp_path / "all.json").read_text())
+    whole = json.loads(exported.read_text())
     wreck(whole)
     (tmp_path / "wrecked.json").write_text(json.dumps(whole))
     with pytest.raises(StoreError, match=f"wrecked.json.*{expected}"):
         import_(tmp_path / "wrecked.json", tmp_path / "new")
-    assert import_(tmp_path / "all.json", tmp_path / "new") == 2
+    assert import_(exported, tmp_path / "new") == 2
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "5", '{"meta": {"1": {"format": "x"}}}', "\ufeff{}"])
