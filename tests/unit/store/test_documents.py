@@ -261,21 +261,6 @@ def test_an_exception_undoes_everything(store: SqliteTinyDB) -> None:
     assert [store.table(name).insert({}) for name in ("_default", "made", "dropped")] == [2, 1, 3]
 
 
-def test_an_exception_caught_inside_undoes_the_inner_block(store: SqliteTinyDB) -> None:
-    with store.transaction():
-        store.insert({"n": 1})
-        with suppress(UndoError), store.transaction():
-            store.insert({"n": 2})
-            raise UndoError
-        assert store.insert({"n": 3}) == 2
-        with suppress(UndoError), store.transaction():
-            store.insert({"n": 4})
-            with suppress(UndoError), store.transaction():
-                raise UndoError
-            raise UndoError
-    assert store.all() == [{"n": 1}, {"n": 3}]
-
-
 def test_a_transaction_that_sqlite_gave_up_takes_no_more(store: SqliteTinyDB) -> None:
     def changes() -> None:
         with store.transaction():
