@@ -97,11 +97,8 @@ def test_the_examples_are_valid(schema: Any, example: Any) -> None:
 def test_the_examples_are_accepted_and_answered_as_described(door: Door) -> None:
     job = door.ask("POST", "/jobs", BATCH).json
     request = door.ask("POST", "/requests", EXAMPLES["POST /requests"]["bodies"]["time"]).json
-    validator("Job").validate(job)
-    validator("Request").validate(request)
     assert set(job) == set(EXAMPLES["POST /jobs"]["answer"])
     assert set(request["__request"]) == set(EXAMPLES["POST /requests"]["answer"]["__request"])
-    validator("Error").validate(door.ask("POST", "/jobs", {}).json)
 
 
 @pytest.mark.parametrize("body", [*NEW_JOBS, RERUN])

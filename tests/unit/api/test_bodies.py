@@ -160,15 +160,6 @@ def test_one_request() -> None:
     assert (spec.total, spec.request_timeout_s, spec.given) == (1, 7, {"requestTimeout": 7})
 
 
-@pytest.mark.parametrize(
-    ("found", "got"), [(["cg-1"], "a list"), (None, "null"), (5, "a number"), ({}, "an object")]
-)
-def test_one_request_has_one_destination(found: Any, got: str) -> None:
-    body = {"destination": found, "message": MESSAGE}
-    said = f"expected one destination as a string, got {got}"
-    assert _faults(body, parse_request) == {"destination": said}
-
-
 @pytest.mark.parametrize(("ms", "timeout_s"), [(36000, 36), (1, 0.001), (1500.0, 1.5), (10**12, 10**9)])
 def test_the_timeout_of_the_older_form_is_in_milliseconds(ms: float, timeout_s: float) -> None:
     body = {"destination": "cg-1", "message": MESSAGE, "options": {"timeout": ms}}
@@ -226,47 +217,41 @@ def test_the_message_of_the_older_forms_is_an_object(message: Any) -> None:
         assert found["message"].startswith("expected an object, got ")
 
 
-@pytest.mark.parametrize(
-    ("body", "missing"),
-    [({"destinations": "cg-1"}, "message"), ({"message": MESSAGE}, "destinations")],
-)
-def test_half_of_the_older_form(body: Any, missing: str) -> None:
-    assert _faults(body) == {missing: "expected this property, got none"}
-
-
 def test_one_form_at_a_time() -> None:
     assert set(_faults({**_job(), "destinations": "cg-1", "message": MESSAGE})) == {"destinations", "message"}
 
 
 # What is refused, and where
 
-
-@pytest.mark.parametrize(
-    ("body", "got"),
-    [(None, "null"), ([], "a list"), ("{}", "a string"), (5, "a number"), (True, "a boolean")],
-)
-def test_a_body_is_an_object(body: Any, got: str) -> None:
-    said = {"": f"expected an object as the body, got {got}"}
-    assert _faults(body) == said
-    assert _faults(body, parse_request) == said
+NONE = "expected this property, got none"
+ONE = "expected one destination as a string, got"
 
 
 @pytest.mark.parametrize(
-    ("parse", "needs"),
+    ("parse", "body", "faults"),
     [
-        (parse_job, {"batch": "expected either a batch or rerun"}),
-        (parse_request, dict.fromkeys(("destination", "message"), "expected this property, got none")),
+        (parse_job, {}, {"batch": "expected either a batch or rerun"}),
+        (parse_job, {"destinations": "cg-1"}, {"message": NONE}),
+        (parse_job, {"message": MESSAGE}, {"destinations": NONE}),
+        (parse_request, {}, {"destination": NONE, "message": NONE}),
+        (parse_request, {"destination": ["cg-1"], "message": MESSAGE}, {"destination": f"{ONE} a list"}),
+        (parse_request, {"destination": None, "message": MESSAGE}, {"destination": f"{ONE} null"}),
+        (parse_request, {"destination": 5, "message": MESSAGE}, {"destination": f"{ONE} a number"}),
+        (parse_request, {"destination": {}, "message": MESSAGE}, {"destination": f"{ONE} an object"}),
     ],
 )
-def test_an_empty_body_is_told_what_it_needs(parse: Any, needs: dict[str, str]) -> None:
-    assert _faults({}, parse) == needs
+def test_what_is_missing_or_no_destination_is_named(parse: Any, body: Any, faults: dict[str, str]) -> None:
+    assert _faults(body, parse) == faults
 
 
 @pytest.mark.parametrize(
-    ("item", "got"), [(None, "null"), ([], "a list"), ("cg-1", "a string"), (5, "a number")]
+    ("found", "got"),
+    [(None, "null"), ([], "a list"), ("{}", "a string"), (5, "a number"), (True, "a boolean")],
 )
-def test_an_item_is_an_object(item: Any, got: str) -> None:
-    assert _faults(_job(_item(), item)) == {"batch[1]": f"expected an object, got {got}"}
+def test_a_body_and_an_item_are_objects(found: Any, got: str) -> None:
+    for parse in (parse_job, parse_request):
+        assert _faults(found, parse) == {"": f"expected an object as the body, got {got}"}
+    assert _faults(_job(_item(), found)) == {"batch[1]": f"expected an object, got {got}"}
 
 
 NO_LIST = "expected the destinations, got none"

@@ -114,27 +114,25 @@ def test_a_group_whose_sample_has_just_changed_is_left_out(service: Service, sto
 # -- what is run again ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("most", "fits"), [(3, True), (2, False)])
-def test_what_is_run_again_is_no_larger_than_other_jobs(store: MemoryStore, most: int, fits: bool) -> None:
+@pytest.fixture
+def three_failed(store: MemoryStore) -> dict[str, Any]:
+    """Says which: how many they are is known only when they have been looked for."""
+    failed = [ended(number, None, code=500) for number in (0, 1)]
+    store.commit(Changes(requests={request.id: request for request in failed}))
+    return {"rerun": {"job": 1, "status": ["error"]}}
+
+
+def test_what_is_run_again_is_no_larger_than_other_jobs(store: MemoryStore, three_failed: Any) -> None:
     """The setting may have been larger when the first job was made."""
-    failed = [ended(number, None, code=500) for number in (0, 1)]
-    store.commit(Changes(requests={request.id: request for request in failed}))
-    service = serving(store, Away(), max_requests=most)
-    body = {"rerun": {"job": 1, "status": ["error"]}, "dryRun": True}
-    if fits:
-        assert service.create_job(body)["totalCount"] == 3
-    else:
-        with pytest.raises(TooLarge, match="makes 3 requests, and 2 are the most"):
-            service.create_job(body)
+    body = {**three_failed, "dryRun": True}
+    assert serving(store, Away(), max_requests=3).create_job(body)["totalCount"] == 3
+    with pytest.raises(TooLarge, match="makes 3 requests, and 2 are the most"):
+        serving(store, Away(), max_requests=2).create_job(body)
 
 
-def test_waves_of_what_is_run_again_are_in_order(store: MemoryStore) -> None:
-    """How many requests there are is known only when they have been looked for."""
-    failed = [ended(number, None, code=500) for number in (0, 1)]
-    store.commit(Changes(requests={request.id: request for request in failed}))
-    body = {"rerun": {"job": 1, "status": ["error"]}, "waves": ["100%", 1]}
+def test_waves_of_what_is_run_again_are_in_order(service: Service, three_failed: Any) -> None:
     with pytest.raises(Invalid, match='of 3 requests, "100%" ends at 3, and 1 at 1'):
-        serving(store).create_job(body)
+        service.create_job({**three_failed, "waves": ["100%", 1]})
 
 
 def test_there_is_nothing_to_run_again(service: Service) -> None:
