@@ -464,7 +464,9 @@ class Connection:
         return min(pause_s if pause_s > 0 else LOOK_UP_S, nudge_s, LOOK_UP_S)
 
     def _nudge(self) -> None:
-        if self.nudges.take(time.monotonic()) and not self._waiting_bytes:
+        with self._lock:  # a message that is sent just now begins a silence of its own
+            due = self.nudges.take(time.monotonic()) and not self._waiting_bytes
+        if due:
             self._write(NUDGE)
 
     def _limits(self) -> tuple[bool, float]:
@@ -588,8 +590,8 @@ class Connection:
             )
             for one in published
         ]
-        self.nudges.passed(came_s)
         with self._lock:
+            self.nudges.passed(came_s)
             self._open |= {one.receipt: came_s for one in messages if one.receipt is not None}
         self._listener.messages(messages)
 
