@@ -3,7 +3,6 @@
 import math
 import socket
 import threading
-import threading
 import time
 from types import SimpleNamespace
 from typing import Any, cast
