@@ -18,7 +18,7 @@ from puppetmaster.store.postgres.store import PostgresStore
 from sandbox.postgres import Cluster, program
 from sandbox.process import Process
 from tests.desk import until
-from tests.postgres import MEMORY, address, cluster
+from tests.postgres import MEMORY, cluster
 
 
 def test_a_database_that_keeps_what_it_is_given_is_in_order() -> None:
@@ -30,8 +30,8 @@ def test_a_database_that_keeps_what_it_is_given_is_in_order() -> None:
             assert doctor.database(own.url()) == said, "while it is used"
 
 
-def test_a_server_that_forgets_is_told(tmp_path: Path) -> None:
-    found = doctor.database(address(tmp_path))
+def test_a_server_that_forgets_is_told(where: str) -> None:
+    found = doctor.database(where)
     assert found.mark == "warn"
     assert re.findall(r"\((\w+) is off\)", found.says) == ["fsync", "full_page_writes"]
 
@@ -90,9 +90,8 @@ def test_a_database_that_cannot_be_used(given: str, said: str) -> None:
 
 
 @pytest.fixture
-def guest(tmp_path: Path) -> Iterator[str]:
+def guest(where: str) -> Iterator[str]:
     """The address of a store of its own for a user who may read and write tables, and make none."""
-    where = address(tmp_path)
     (schema,) = re.findall(r"search_path%3D(\w+)", where)
     cluster().run(
         f"CREATE ROLE guest LOGIN; GRANT USAGE ON SCHEMA {schema} TO guest; "

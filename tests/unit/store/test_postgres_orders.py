@@ -81,13 +81,6 @@ def test_it_is_answered_when_all_connections_that_were_kept_are_broken(
     assert asker.ask("after", WAIT_S) == "after"
 
 
-def test_what_nobody_takes_is_withdrawn(asker: Asker, taking: Any, sql: Any) -> None:
-    with pytest.raises(Unavailable) as caught:
-        asker.ask("one", 0.0)
-    assert caught.value.message == "Not begun within 0 s: nothing was changed. Try again."
-    assert sql("SELECT count(*) FROM orders") == [(0,)]
-
-
 def test_what_is_too_old_is_not_taken(asker: Asker, taking: Any, sql: Any) -> None:
     """Its asker is dead."""
     sql("INSERT INTO orders (reply, asked, until) VALUES ('r', 'old', now() - interval '1 s')")
@@ -107,19 +100,32 @@ def test_an_order_of_an_asker_that_died_is_carried_out_once(taking: Any, sql: An
     assert sorted(done.orders) == ["after"] * 3 + ["left"]
 
 
-def test_whoever_does_not_lead_takes_nothing(asker: Asker, taking: Any, sql: Any) -> None:
+def test_whoever_does_not_lead_takes_nothing_and_what_nobody_takes_is_withdrawn(
+    asker: Asker, taking: Any, sql: Any
+) -> None:
     done = Done()
     taking(done.note, epoch=0)
-    with pytest.raises(Unavailable, match="Not begun"):
+    with pytest.raises(Unavailable) as caught:
         asker.ask("one", 0.5)
+    assert caught.value.message == "Not begun within 0.5 s: nothing was changed. Try again."
     assert done.orders == []
+    assert sql("SELECT count(*) FROM orders") == [(0,)]
 
 
-def test_one_that_a_former_leader_has_taken_is_not_known(asker: Asker, taking: Any, sql: Any) -> None:
+@pytest.mark.parametrize(
+    ("happens", "why"),
+    [
+        ("UPDATE buses SET epoch = epoch + 1", "another puppetmaster leads now"),
+        ("TRUNCATE orders", "the database was started again"),  # after a crash the table is empty
+    ],
+)
+def test_what_is_not_known_of_one_that_was_taken_is_said(
+    asker: Asker, taking: Any, sql: Any, happens: str, why: str
+) -> None:
     ends = threading.Event()
 
     def never(asked: str) -> str:
-        sql("UPDATE buses SET epoch = epoch + 1")
+        sql(happens)
         ends.wait(WAIT_S)
         return asked
 
@@ -127,7 +133,7 @@ def test_one_that_a_former_leader_has_taken_is_not_known(asker: Asker, taking: A
     with pytest.raises(Unavailable) as caught:
         asker.ask("one", WAIT_S)
     ends.set()
-    assert caught.value.message == f"Not confirmed, since another puppetmaster leads now: {LOOK_AGAIN}."
+    assert caught.value.message == f"Not confirmed, since {why}: {LOOK_AGAIN}."
 
 
 def test_one_whose_answer_does_not_come_is_not_known(
@@ -140,21 +146,6 @@ def test_one_whose_answer_does_not_come_is_not_known(
         asker.ask("one", 0.2)
     ends.set()
     assert caught.value.message == f"Not confirmed within 0.4 s: {LOOK_AGAIN}."
-
-
-def test_after_a_crash_of_the_server_it_is_not_known(asker: Asker, taking: Any, sql: Any) -> None:
-    """The table is empty then."""
-    ends = threading.Event()
-
-    def crash(asked: str) -> str:
-        sql("TRUNCATE orders")
-        ends.wait(WAIT_S)
-        return asked
-
-    taking(crash)
-    with pytest.raises(Unavailable, match="the database was started again: look again later"):
-        asker.ask("one", WAIT_S)
-    ends.set()
 
 
 def test_an_answer_comes_over_a_new_connection_too(asker: Asker, taking: Any, sql: Any) -> None:
