@@ -1,13 +1,16 @@
 """What tests put into a store, and all that is in it; whichever implementation it is."""
 
+from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 from puppetmaster.model.job import Job, JobStatus
 from puppetmaster.model.request import Request, RequestEvent
 from puppetmaster.model.template import Record, Schedule, Template
 from puppetmaster.store.base import FIRST_REQUEST_ID, Changes, Ids, Reader, Store
 from tests.examples import AT, LATER, a_job, a_request, an_item, counts
+
+S = TypeVar("S", bound=Store)
 
 #: Templates of which one starts by itself, and a start of it is queued.
 NIGHTLY = Template(
@@ -53,6 +56,23 @@ def as_ended(job: Job, status: JobStatus = JobStatus.RESOLVED) -> Job:
 
 def as_sent(request: Request) -> Request:
     return request.after(RequestEvent.SEND, AT)
+
+
+def reopening(open_: Callable[[], S]) -> Iterator[Callable[[], S]]:
+    """Open a store, again and again on the same data; what is still open at the end is closed."""
+    opened: list[S] = []
+
+    def close() -> None:
+        while opened:
+            opened.pop().close()
+
+    def again() -> S:
+        close()
+        opened.append(open_())
+        return opened[-1]
+
+    yield again
+    close()
 
 
 def everything(store: Store) -> tuple[list[Job], list[Request]]:

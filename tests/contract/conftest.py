@@ -17,6 +17,7 @@ from puppetmaster.store.postgres.store import PostgresStore
 from puppetmaster.store.sqlite.store import SqliteStore
 from schema import generate
 from tests.postgres import address
+from tests.stored import reopening
 
 
 def validator(name: str) -> Any:
@@ -55,19 +56,7 @@ def implementation(request: pytest.FixtureRequest) -> Callable[[Path], Open]:
 
 @pytest.fixture
 def open_store(implementation: Callable[[Path], Open], tmp_path: Path) -> Iterator[Open]:
-    """Open the store, again and again on the same data; what is still open at the end is closed."""
-    opened: list[Store] = []
-    reopen = implementation(tmp_path / "data")
-
-    def open_() -> Store:
-        while opened:
-            opened.pop().close()
-        opened.append(reopen())
-        return opened[-1]
-
-    yield open_
-    while opened:
-        opened.pop().close()
+    yield from reopening(implementation(tmp_path / "data"))
 
 
 @pytest.fixture

@@ -125,19 +125,20 @@ def test_what_is_thrown_away_but_not_swept_does_not_count_as_too_large(store: St
     assert store.size_bytes <= keep.bytes
 
 
-def test_a_job_that_is_larger_than_what_goes_at_once_goes_alone(store: Store) -> None:
-    jobs = [as_ended(a_job(id=number, total=PRUNED_REQUESTS + 1)) for number in (1, 2)]
-    store.commit(Changes(jobs={job.id: job for job in jobs}))
-    assert list(_outlived(store, replace(ALL, jobs=0), _at(9))) == [1]
-
-
-def test_large_jobs_are_pruned_few_at_a_time(store: Store) -> None:
-    for number in range(1, 4):
-        job = as_ended(a_job(id=number, total=PRUNED_REQUESTS // 2 + number))
-        store.commit(Changes(jobs={number: job}))
-    assert list(_outlived(store, replace(ALL, jobs=0), _at(6))) == [1]
-    store.commit(Changes(jobs={1: as_ended(a_job(id=1, total=PRUNED_REQUESTS // 2 - 2))}))
-    assert list(_outlived(store, replace(ALL, jobs=0), _at(6))) == [1, 2]
+@pytest.mark.parametrize(
+    ("totals", "gone"),
+    [
+        ([PRUNED_REQUESTS + 1] * 2, [1]),
+        ([PRUNED_REQUESTS // 2 + 1] * 3, [1]),
+        ([PRUNED_REQUESTS // 2 - 2, PRUNED_REQUESTS // 2 + 2, PRUNED_REQUESTS // 2 + 3], [1, 2]),
+    ],
+)
+def test_large_jobs_are_pruned_few_at_a_time_and_at_least_one(
+    store: Store, totals: list[int], gone: list[int]
+) -> None:
+    jobs = {number: as_ended(a_job(id=number, total=total)) for number, total in enumerate(totals, 1)}
+    store.commit(Changes(jobs=jobs))
+    assert list(_outlived(store, replace(ALL, jobs=0), _at(9))) == gone
 
 
 def _many_ended(store: Store, count: int) -> None:

@@ -9,24 +9,14 @@ import pytest
 
 from puppetmaster.store.sqlite.store import SqliteStore
 from tests.postgres import address
+from tests.stored import reopening
 
 Open = Callable[[], SqliteStore]
 
 
 @pytest.fixture
 def open_store(tmp_path: Path) -> Iterator[Open]:
-    """Open the store, again and again on the same data; what is still open at the end is closed."""
-    opened: list[SqliteStore] = []
-
-    def open_() -> SqliteStore:
-        while opened:
-            opened.pop().close()
-        opened.append(SqliteStore(tmp_path / "data"))
-        return opened[-1]
-
-    yield open_
-    while opened:
-        opened.pop().close()
+    yield from reopening(lambda: SqliteStore(tmp_path / "data"))
 
 
 @pytest.fixture
