@@ -69,3 +69,9 @@ def shared_store(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPa
     """One for all tests of a module that only read: the module fills it."""
     with closing(IMPLEMENTATIONS[request.param](tmp_path_factory.mktemp("data"))()) as opened:
         yield opened
+
+
+def both(store: Store, open_store: Open) -> Iterator[Store]:
+    """The store at once, and after a restart."""
+    yield store
+    yield open_store()

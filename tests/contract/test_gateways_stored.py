@@ -8,7 +8,7 @@ from puppetmaster.model.gateway import Gateway, Sought
 from puppetmaster.model.request import RequestStatus
 from puppetmaster.model.selector import parse
 from puppetmaster.store.base import Changes, LastResult, Store
-from tests.contract.conftest import Open
+from tests.contract.conftest import Open, both
 from tests.examples import AT
 from tests.stored import creation, first_of
 
@@ -30,8 +30,7 @@ def names(store: Store, sought: Sought = ALL) -> list[str]:
 
 def test_what_was_put_is_there_at_once_and_after_a_restart(store: Store, open_store: Open) -> None:
     store.commit(put(SOUTH, NORTH, BARE))
-    for restarted in (False, True):
-        current = open_store() if restarted else store
+    for current in both(store, open_store):
         assert names(current) == ["Cg:3", "cg-1", "cg-2"]
         with current.reading() as reader:
             assert reader.gateways(["cg-2", "unknown", "cg-1", "Cg:3"]) == [BARE, NORTH, SOUTH]

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from puppetmaster.model.template import Overlap, Record, Schedule, Template
 from puppetmaster.store.base import Changes, Store
-from tests.contract.conftest import Open
+from tests.contract.conftest import Open, both
 from tests.stored import creation
 
 JOB = {"batch": [{"method": "get", "resource": "/a", "__request": {"destination": {"all": True}}}]}
@@ -24,8 +24,7 @@ def put(*templates: Template) -> Changes:
 
 def test_a_template_is_there_at_once_and_after_a_restart(store: Store, open_store: Open) -> None:
     store.commit(put(BY_HAND, NIGHTLY))
-    for restarted in (False, True):
-        current = open_store() if restarted else store
+    for current in both(store, open_store):
         with current.reading() as reader:
             for one in (reader, current.now):
                 assert list(one.template_ids()) == [1, 2]
