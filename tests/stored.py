@@ -21,6 +21,7 @@ NIGHTLY = Template(
     record=Record(decided_s=5.0, queued_s=5.0),
 )
 BY_HAND = Template(id=2, name="by hand", job={"batch": []}, record=Record(decided_s=5.0))
+TEMPLATES = {one.id: one for one in (NIGHTLY, BY_HAND)}
 
 
 def first_of(number: int) -> int:

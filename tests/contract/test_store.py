@@ -18,7 +18,7 @@ from puppetmaster.model.template import Template
 from puppetmaster.store.base import FIRST_REQUEST_ID, LAST_REQUEST_ID, Changes, Ids, Keep, Look, Now, Store
 from tests.contract.conftest import Open, both
 from tests.examples import LATER, a_job, an_item, counts
-from tests.stored import BY_HAND, NIGHTLY, as_ended, as_sent, creation, everything, fill, first_of
+from tests.stored import NIGHTLY, TEMPLATES, as_ended, as_sent, creation, everything, fill, first_of
 
 WAIT_S = 30.0
 #: Requests of a job that no implementation need remove at once.
@@ -134,7 +134,7 @@ def _beside(store: Store) -> tuple[list[Gateway], list[Template | None], list[Ow
 def test_a_commit_that_fails_leaves_nothing(store: Store, open_store: Open) -> None:
     fill(store, 1)
     north = Gateway(name="cg-x", labels={"site": "north"})
-    store.commit(Changes(gateways={"cg-x": north}, templates={4: NIGHTLY, 2: BY_HAND}))
+    store.commit(Changes(gateways={"cg-x": north}, templates=TEMPLATES))
     before, beside, ids = everything(store), _beside(store), store.ids
     changes = replace(
         creation(2),

@@ -17,7 +17,7 @@ from puppetmaster.store.datadir import FILE_NAME, GENERATION_NAME, LOCK_NAME, Da
 from puppetmaster.store.sqlite import store as store_module
 from puppetmaster.store.sqlite.store import COPIED, SqliteStore
 from tests.examples import LATER, a_job, a_request, an_item, counts
-from tests.stored import BY_HAND, NIGHTLY, assert_held
+from tests.stored import NIGHTLY, TEMPLATES, assert_held
 
 # Who may read it
 
@@ -127,7 +127,7 @@ def data_dir(tmp_path: Path) -> Path:
                     HALF.first: a_request(id=HALF.first, job=HALF.id, item=HALF.first),
                 },
                 drafts={HALF.id: HALF},
-                templates={one.id: one for one in (NIGHTLY, BY_HAND)},
+                templates=TEMPLATES,
                 ids=Ids(7, HALF.first + HALF.total, 5),
             )
         )

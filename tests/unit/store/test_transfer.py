@@ -23,7 +23,7 @@ from puppetmaster.store.sqlite.migrations import FORMAT
 from puppetmaster.store.sqlite.store import FILE_NAME, SWEEP, SqliteStore
 from puppetmaster.store.transfer import IMPORTED, PART, export, import_
 from tests.examples import AT, LATER, a_job, a_request, an_item
-from tests.stored import BY_HAND, NIGHTLY, assert_held
+from tests.stored import TEMPLATES, assert_held
 
 FIRST = FIRST_REQUEST_ID
 SECOND = FIRST + SWEEP + 1
@@ -54,8 +54,7 @@ def _filled(data_dir: Path) -> SqliteStore:
     made.commit(_made(1, FIRST, SWEEP + 1, name="night"))
     made.commit(_made(2, SECOND, 3, status=JobStatus.RESOLVED, finished_at=LATER))
     gateway = Gateway(name="cg-x", labels={"site": "north"}, note="x")
-    templates = {one.id: one for one in (NIGHTLY, BY_HAND)}
-    made.commit(Changes(gateways={"cg-x": gateway}, templates=templates, ids=Ids(3, SECOND + 3, 5)))
+    made.commit(Changes(gateways={"cg-x": gateway}, templates=TEMPLATES, ids=Ids(3, SECOND + 3, 5)))
     return made
 
 
