@@ -298,7 +298,7 @@ def compare(some: list[Verb], *names: str) -> None:
                 with ExitStack() as stack:
                     readers = [stack.enter_context(store.reading()) for store in stores]
                     for reader in readers:
-                        reader.count_jobs({})
+                        reader.count_jobs({})  # its state is that of its first look
                     if verb == "reopen":
                         script.drafts.clear()
                         stack.close()
