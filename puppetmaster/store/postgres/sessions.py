@@ -58,6 +58,8 @@ class Kept(Generic[S]):
         if not self._closed and not connection.closed:
             with suppress(Full):
                 self._sessions.put_nowait(session)
+                if self._closed:  # meanwhile, by another thread
+                    self.close()
                 return
         close(connection)
 
