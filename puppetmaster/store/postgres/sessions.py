@@ -33,7 +33,7 @@ class Kept(Generic[S]):
     def __init__(self, most: int, connection: Callable[[S], Connection]) -> None:
         self._sessions: LifoQueue[S] = LifoQueue(most)
         self._connection = connection
-        self._closed = False
+        self._closed = Event()
 
     def take(self, begin: str) -> S | None:
         """One that works: the statement ``begin`` was run in it. None: there is none.
@@ -55,17 +55,17 @@ class Kept(Generic[S]):
     def give_back(self, session: S) -> None:
         """Keep a session for its next use, or close it."""
         connection = self._connection(session)
-        if not self._closed and not connection.closed:
+        if not self._closed.is_set() and not connection.closed:
             with suppress(Full):
                 self._sessions.put_nowait(session)
-                if self._closed:  # meanwhile, by another thread
+                if self._closed.is_set():  # meanwhile, by another thread
                     self.close()
                 return
         close(connection)
 
     def close(self) -> None:
         """Close all that are kept, and all that are given back from now on. May be called twice."""
-        self._closed = True
+        self._closed.set()
         with suppress(Empty):
             while True:
                 close(self._connection(self._sessions.get_nowait()))
