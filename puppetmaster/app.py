@@ -178,7 +178,7 @@ class App:
         outbox.hooks = webhooks.hooks
         webhooks.post(outbox.all())
         dispatcher.owed = webhooks.post
-        self.service.hooks = self.service.templates.hooks = webhooks.names
+        self.service.hooks = webhooks.names
         return webhooks
 
     def _door(self, where: Address) -> HttpApp:
