@@ -13,7 +13,7 @@ from json.encoder import encode_basestring_ascii
 from typing import Any
 
 from puppetmaster import jsoncodec
-from puppetmaster.api import fields, fleet, kinds
+from puppetmaster.api import fields, gateway_bodies, kinds
 from puppetmaster.api.fields import GIVEN
 from puppetmaster.api.kinds import kind, quoted
 from puppetmaster.errors import Fault, Faults, Invalid, TooLarge
@@ -287,7 +287,7 @@ def _item(item: Any, path: str, faults: Faults, capacity: Capacity) -> list[Item
         name, holder = found[0]
         where = f"{path}.{name}" if holder is item else f"{path}.__request.{name}"
         if isinstance(asked := holder[name], dict):
-            target = fleet.parse_target(asked, where, faults)
+            target = gateway_bodies.parse_target(asked, where, faults)
         else:
             destinations = _destinations(asked, where, faults)
     else:
@@ -352,7 +352,7 @@ def _destinations(found: Any, where: str, faults: Faults) -> tuple[str, ...]:
 def _checked(names: list[Any], place: Callable[[int], str], faults: Faults) -> tuple[str, ...]:
     first: dict[str, int] = {}
     for index, name in enumerate(names):
-        if (wrong := fleet.name_fault(name)) is not None:
+        if (wrong := gateway_bodies.name_fault(name)) is not None:
             faults.add(place(index), wrong)
         elif name in first:
             said = f"expected each destination once in an item, got {quoted(name)} as at {first[name]}"

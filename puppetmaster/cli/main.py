@@ -31,7 +31,7 @@ from puppetmaster.cli.context import (
     to_option,
     yes_option,
 )
-from puppetmaster.cli.fleet import gateways
+from puppetmaster.cli.gateways import gateways
 from puppetmaster.cli.kinds import OneOf, SomeOf, whole
 from puppetmaster.cli.submit import rerun, submit
 from puppetmaster.cli.templates import templates
