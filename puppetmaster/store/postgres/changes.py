@@ -12,13 +12,10 @@ from itertools import takewhile
 from threading import Event, Lock
 from typing import Any
 
-import psycopg
-
-from puppetmaster.errors import StoreError
 from puppetmaster.events import Change, Hub
 from puppetmaster.model.job import OPEN_JOB, Job
 from puppetmaster.store.base import Reader
-from puppetmaster.store.postgres.connection import Connection, Door, close
+from puppetmaster.store.postgres.connection import FAULTS, Connection, Door, close
 from puppetmaster.store.postgres.schema import BUS
 from puppetmaster.store.postgres.sessions import listen, wait
 from puppetmaster.store.postgres.snapshots import Snapshots
@@ -81,7 +78,7 @@ class Teller:
             self._times += 1
             if self._times % SWEEP_EACH == 1:
                 self._connection.execute(_SWEEP, [KEEP_S])
-        except (psycopg.Error, OSError, StoreError) as error:
+        except FAULTS as error:
             log.debug("changes cannot be told: %s", error)
             close(self._connection)
             return False
@@ -189,7 +186,7 @@ class Watcher:
         self._over.set()
         with (
             self._lock,
-            suppress(psycopg.Error, OSError, StoreError),
+            suppress(*FAULTS),
             self._snapshots.reading() as reader,
         ):
             self._hub.post([*self._missed(reader)])

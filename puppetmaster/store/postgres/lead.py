@@ -17,12 +17,10 @@ from contextlib import suppress
 from threading import Event, Lock
 from typing import NamedTuple, NoReturn
 
-import psycopg
-
-from puppetmaster.errors import NotLeading, StoreError
+from puppetmaster.errors import NotLeading
 from puppetmaster.model.leadership import Free, Leadership
 from puppetmaster.store.postgres import sessions
-from puppetmaster.store.postgres.connection import Connection, Door, close
+from puppetmaster.store.postgres.connection import FAULTS, FOREIGN, Connection, Door, close
 from puppetmaster.store.postgres.schema import BUS
 from puppetmaster.threads import Vital
 
@@ -156,12 +154,12 @@ class Lead:
                 # In docs/model/takeover.pml this is the label ``standby``, with the guard ``free``.
                 free = seen.owner is None or seen.left_s <= 0 or now_s - gone_s >= GONE_S
                 if free and self._taken(seen):
-                    with suppress(psycopg.Error, OSError):
+                    with suppress(*FOREIGN):
                         self._connected().execute(f"UNLISTEN {CHANNEL}")
                     return self.epoch
                 said = f"{self._who_leads(seen)}: this one waits to take over."
                 pause_s = min(LOOK_S, seen.left_s, GONE_S if gone_s < math.inf else LOOK_S)
-            except (psycopg.Error, OSError, StoreError) as error:
+            except FAULTS as error:
                 # A server that was started again has lost the leader's sessions too, not the leader.
                 sessions_tell_s = time.monotonic() + LEASE_S
                 said = str(error).strip()
@@ -272,7 +270,7 @@ class Lead:
 
     def register(self, tunnel: str | None) -> None:
         """Keep the tunnel on which we are registered, for the next leader; if that fails, there is none."""
-        with self._lock, suppress(psycopg.Error, OSError, StoreError):
+        with self._lock, suppress(*FAULTS):
             self._connected().execute(_REGISTER, [tunnel, BUS, self.epoch])
 
     def lost(self) -> NoReturn:
@@ -281,7 +279,7 @@ class Lead:
         self._ended(f"Another puppetmaster has taken the lead with {self._door.place}.")
 
     def _renew_on(self) -> None:
-        with self._lock, suppress(psycopg.Error, OSError, StoreError):
+        with self._lock, suppress(*FAULTS):
             if not self._over.is_set():
                 self._connected()  # now: a permit is asked for in a moment
         while not self._over.wait(RENEW_S):
@@ -300,7 +298,7 @@ class Lead:
         cut_s = now_s - self._cut_s
         if cut_s < self._resign_s - ASKS * RENEW_S:
             return
-        with self._lock, suppress(psycopg.Error, OSError, StoreError):
+        with self._lock, suppress(*FAULTS):
             self._answers += REACHED in self._heard(0)
             self._say(ASKED)
         if self._answers >= ASKS and cut_s >= self._resign_s:
@@ -314,7 +312,7 @@ class Lead:
         begun_s = time.monotonic()
         try:
             led = bool(self._connected().execute(_RENEW, [LEASE_S, BUS, self.epoch]).fetchone())
-        except (psycopg.Error, OSError, StoreError):  # the dispatcher meets the same, and says so
+        except FAULTS:  # the dispatcher meets the same, and says so
             self.doubt()
             close(self._connection)
             return None
@@ -327,7 +325,7 @@ class Lead:
         self._over.set()
         if self._lock.acquire(timeout=CLOSE_S):  # else the server does not answer: the lease will be over
             for _ in range(2 if self.epoch else 0):  # the connection may be broken
-                with suppress(psycopg.Error, OSError, StoreError):
+                with suppress(*FAULTS):
                     self._connected().execute(_RELEASE, [BUS, self.epoch, CHANNEL])
                     break
             close(self._connection)

@@ -14,11 +14,19 @@ from threading import Event, Semaphore
 
 import psycopg
 
-from puppetmaster.errors import LOOK_AGAIN, StoreError, Unavailable
+from puppetmaster.errors import LOOK_AGAIN, Unavailable
 from puppetmaster.events import Hub
 from puppetmaster.store.base import Elsewhere, Reader
 from puppetmaster.store.postgres.changes import Watcher
-from puppetmaster.store.postgres.connection import Connection, Door, as_store_error, close, sentence
+from puppetmaster.store.postgres.connection import (
+    FAULTS,
+    FOREIGN,
+    Connection,
+    Door,
+    as_store_error,
+    close,
+    sentence,
+)
 from puppetmaster.store.postgres.durability import held_up
 from puppetmaster.store.postgres.schema import BUS
 from puppetmaster.store.postgres.sessions import LOOK_S, PAUSE_S, Kept, listen, wait
@@ -124,11 +132,11 @@ class Asker(Elsewhere):
                 f"The puppetmaster that leads with {self.place} is an earlier version, and takes no orders: "
                 "nothing was changed. Ask that one."
             ) from None
-        except (psycopg.Error, OSError) as error:
+        except FOREIGN as error:
             raise Unavailable(f"Not confirmed ({sentence(error)}): {LOOK_AGAIN}.") from error
         if given is None:
             said = f"No puppetmaster leads with {self.place} at present: nothing was changed. Try again."
-            with suppress(psycopg.Error, OSError):
+            with suppress(*FOREIGN):
                 why = held_up(line.connection, self.place)
                 said = f"{said} {why}" if why else said
             raise Unavailable(said)
@@ -142,7 +150,7 @@ class Asker(Elsewhere):
                 line.open()
                 answer = self._look(line.connection, id_)
                 if answer is not None:
-                    with suppress(psycopg.Error, OSError):  # else the leader drops it, when its time is over
+                    with suppress(*FOREIGN):  # else the leader drops it, when its time is over
                         line.connection.execute(_DROP, [id_])
                     return answer
                 late_s = time.monotonic() - begun_s - timeout_s
@@ -150,7 +158,7 @@ class Asker(Elsewhere):
                     raise Unavailable(f"Not begun within {timeout_s:g} s: nothing was changed. Try again.")
                 if late_s < SLACK_S:
                     wait(line.connection)
-            except (psycopg.Error, OSError, StoreError):
+            except FAULTS:
                 close(line.connection)
                 time.sleep(PAUSE_S)
                 late_s = time.monotonic() - begun_s - timeout_s
@@ -233,7 +241,7 @@ class Taker:
     def _carry_out(self, id_: int, asked: str) -> None:
         try:
             self._run(_ANSWER, [self._do(asked), id_])
-        except (psycopg.Error, OSError, StoreError) as error:
+        except FAULTS as error:
             log.debug("order %s could not be answered: %s", id_, error)
         except Exception:
             log.exception("order %s failed", id_, extra={"action": "order_fault"})
@@ -241,7 +249,7 @@ class Taker:
             self._free.release()
 
     def _run(self, sql: str, values: Sequence[object]) -> None:
-        """Run a statement over a connection that works. Raises psycopg.Error, OSError, StoreError."""
+        """Run a statement over a connection that works. Raises ``FAULTS``."""
         connection = self._kept.take("SELECT") or self._door.connect()
         try:
             connection.execute(sql, values)
@@ -253,7 +261,7 @@ class Taker:
     def close(self) -> None:
         """Take no more, and wait for those that are being carried out. May be called twice."""
         self._over.set()
-        with suppress(psycopg.Error, OSError, StoreError):
+        with suppress(*FAULTS):
             self._run("SELECT pg_notify(%s, '')", [CHANNEL])
         self.thread.join(LOOK_S)
         self._workers.shutdown()

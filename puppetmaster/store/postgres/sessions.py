@@ -7,10 +7,7 @@ from queue import Empty, Full, LifoQueue
 from threading import Event
 from typing import Generic, TypeVar
 
-import psycopg
-
-from puppetmaster.errors import StoreError
-from puppetmaster.store.postgres.connection import Connection, Door, close
+from puppetmaster.store.postgres.connection import FAULTS, FOREIGN, Connection, Door, close
 
 log = logging.getLogger("sanji.puppetmaster.store.postgres.sessions")
 
@@ -46,7 +43,7 @@ class Kept(Generic[S]):
                 connection = self._connection(session)
                 try:
                     connection.execute(begin)
-                except (psycopg.Error, OSError):
+                except FOREIGN:
                     close(connection)
                 else:
                     return session
@@ -82,7 +79,7 @@ def listen(door: Door, channel: str, over: Event, hear: Callable[[Connection], o
             connection = door.connect()
             connection.execute(f"LISTEN {channel}")
             hear(connection)
-        except (psycopg.Error, OSError, StoreError) as error:
+        except FAULTS as error:
             log.debug("%s cannot be listened to: %s", channel, error)
             over.wait(PAUSE_S)
         finally:
