@@ -1,4 +1,4 @@
-"""What a process that does not lead asks of the one that does: a row in ``orders``, and its answer.
+"""Orders: what a process that does not lead asks of the leader. Each is a row in ``orders``.
 
 The leader takes an order before it does anything for it, with its epoch, and no order is taken twice. So an
 order is carried out once or not at all, whoever dies meanwhile.
@@ -39,7 +39,7 @@ log = logging.getLogger("sanji.puppetmaster.store.postgres.orders")
 CHANNEL = "puppetmaster_orders"
 #: Most orders that are carried out at once.
 AT_ONCE = 8
-#: How long the leader's own time to answer may be over before its asker gives up.
+#: For how many seconds after the end of the leader's time to answer its asker still waits.
 SLACK_S = 5.0
 #: How long an order is kept after its time is over, and how often older ones are looked for.
 KEEP_S, SWEEP_S = 60, 30.0
@@ -185,7 +185,7 @@ class Asker(Elsewhere):
         self._watcher = Watcher(self._door, self._snapshots, hub)
 
     def end_watching(self) -> None:
-        """Post what has changed since, and end."""
+        """Post the changes since the last telling, and end."""
         if self._watcher is not None:
             self._watcher.close()
 
@@ -231,7 +231,7 @@ class Taker:
                 wait(connection)
 
     def _claimed(self) -> int:
-        """Wait for a free worker. Returns how many are."""
+        """Wait for a free worker, and claim all that are free. Returns their number."""
         self._free.acquire()
         most = 1
         while self._free.acquire(blocking=False):
@@ -259,7 +259,7 @@ class Taker:
         self._kept.give_back(connection)
 
     def close(self) -> None:
-        """Take no more, and wait for those that are being carried out. May be called twice."""
+        """Take no more orders, and wait for the orders that are being carried out. May be called twice."""
         self._over.set()
         with suppress(*FAULTS):
             self._run("SELECT pg_notify(%s, '')", [CHANNEL])

@@ -1,4 +1,4 @@
-"""Sessions with the database: those that are kept for their next use, and those that listen."""
+"""Sessions with the database: some are kept for their next use, and some listen."""
 
 import logging
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from puppetmaster.store.postgres.connection import FAULTS, FOREIGN, Connection, 
 
 log = logging.getLogger("sanji.puppetmaster.store.postgres.sessions")
 
-#: A notification can be lost with its connection: who waits for one looks this often.
+#: A notification can be lost with its connection: a thread that waits for one looks this often.
 LOOK_S = 1.0
 #: The pause before the next try to reach the database.
 PAUSE_S = 0.2
@@ -33,9 +33,9 @@ class Kept(Generic[S]):
         self._closed = Event()
 
     def take(self, begin: str) -> S | None:
-        """One that works: the statement ``begin`` was run in it. None: there is none.
+        """A session that works: the statement ``begin`` was run in it. None: there is none.
 
-        Those that are broken, as after a restart of the server, are closed.
+        Broken sessions, as after a restart of the server, are closed.
         """
         with suppress(Empty):
             while True:
@@ -61,7 +61,7 @@ class Kept(Generic[S]):
         close(connection)
 
     def close(self) -> None:
-        """Close all that are kept, and all that are given back from now on. May be called twice."""
+        """Close all sessions that are kept, and all that are given back from now on. May be called twice."""
         self._closed.set()
         with suppress(Empty):
             while True:
