@@ -162,6 +162,7 @@ class Dispatcher:
         #: Whether answers have come since the bus was asked for a ``Synced``; whether to ask for another one.
         self._answers_came = self._asks_again = False
         self._stopped = threading.Event()
+        self._ended = False  # whether nothing takes from the inbox any more
         self.thread = Vital(target=self._run, name="pm-dispatcher")
 
     def post(self, events: Sequence[BusEvent]) -> None:
@@ -199,6 +200,8 @@ class Dispatcher:
         if self._stopped.is_set():
             raise Unavailable("Puppetmaster is stopping: nothing was changed.")
         self._inbox.put(call)
+        if self._ended:  # meanwhile
+            self._turn_away()
         try:
             return call.reply.result(timeout_s)
         except TimeoutError:
@@ -243,6 +246,7 @@ class Dispatcher:
             for call, _ in self._replies:
                 said = "Puppetmaster stopped before the store could be written."
                 call.reply.set_exception(Unavailable(said))
+            self._ended = True
             self._turn_away()
 
     def _loop(self) -> None:
