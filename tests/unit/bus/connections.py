@@ -74,8 +74,10 @@ class Ear(logging.Handler):
     def next_received(self) -> Received:
         return self.messages.get(timeout=WAIT_S)
 
-    def next(self) -> tuple[bytes, Receipt | None]:
+    def next(self) -> tuple[bytes, Receipt]:
+        """The payload and the receipt of the next message, which came at QoS 1."""
         received = self.next_received()
+        assert received.receipt is not None
         return received.payload, received.receipt
 
 
