@@ -200,19 +200,6 @@ def test_what_is_marked_does_not_wait(desk: _Desk, kind: str, method: str) -> No
     assert desk.at(5.0) == []
 
 
-def test_creation_begins_an_interval(desk: _Desk) -> None:
-    assert desk.at(0.0, _change("created")) == ["post"]
-    assert desk.at(0.5, _change("changed")) == []
-    assert desk.at(1.0) == ["put"]
-
-
-def test_an_end_is_told_with_what_was_held(desk: _Desk) -> None:
-    desk.at(0.0, _change("changed"))
-    desk.at(0.1, _change("changed", name="held"))
-    assert desk.at(0.2, _change("ended")) == ["put"]
-    assert desk.bus.sent[0]["data"]["status"] == "resolved"
-
-
 def test_late_answers_after_the_end_are_no_further_ends(desk: _Desk) -> None:
     assert desk.at(0.0, _change("ended")) == ["put"]
     late = [_change("ended", name=str(number)) for number in range(10)]
@@ -278,7 +265,10 @@ def test_what_is_posted_goes_out(running: tuple[Hub, _Bus, Publisher]) -> None:
     assert "pm-publisher" in {thread.name for thread in threading.enumerate()}
 
 
-def test_what_is_held_goes_out_by_itself(running: tuple[Hub, _Bus, Publisher]) -> None:
+def test_what_is_held_goes_out_by_itself(
+    running: tuple[Hub, _Bus, Publisher], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(publisher, "INTERVAL_S", 0.1)
     hub, bus, _ = running
     hub.post([_change("created")])
     assert bus.got.acquire(timeout=WAIT_S)
