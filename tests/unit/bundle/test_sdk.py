@@ -25,7 +25,7 @@ from sandbox.broker import Broker
 from sandbox.process import Process, free_port
 from tests.bus_client import BusClient
 from tests.conftest import require
-from tests.unit.bundle.benches import off_the_main_thread
+from tests.unit.bundle.benches import described, off_the_main_thread
 
 
 @contextmanager
@@ -330,14 +330,7 @@ def test_another_bundle_may_use_the_plain_sdk(broker: Broker, controller: Proces
             response(data=message.param)
             self.answered.set()
 
-    bundle = sdk.Bundle(load=False)
-    bundle.profile = {
-        "name": "another",
-        "description": "another bundle",
-        "role": "model",
-        "ttl": 10,
-        "resources": [{"methods": ["get"], "resource": "/another/:id"}],
-    }
+    bundle = described(name="another", resources=[{"methods": ["get"], "resource": "/another/:id"}])
     with BusClient(broker) as client:
         client.register_model("jobs", ["/jobs"], lambda message: (200, message["data"]))
         another = off_the_main_thread(

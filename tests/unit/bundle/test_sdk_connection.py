@@ -19,6 +19,7 @@ from sandbox.process import Process
 from tests.bus_client import BusClient, Message
 from tests.conftest import require
 from tests.proxy import Proxy
+from tests.unit.bundle.benches import described
 
 
 class Sample(SteadySanji):
@@ -49,24 +50,12 @@ class Sample(SteadySanji):
         return [thread.name for thread in threads if not thread.is_alive()]
 
 
-def profile(name: str = "sample", ttl: int = 10) -> sdk.Bundle:
-    bundle = sdk.Bundle(load=False)
-    bundle.profile = {
-        "name": name,
-        "description": "a sample",
-        "role": "model",
-        "ttl": ttl,
-        "resources": [{"methods": ["get"], "resource": "/things/:id"}],
-    }
-    return bundle
-
-
 @contextmanager
 def running(broker: Broker | Proxy, installation: str = "") -> Iterator[Sample]:
     """Run a bundle, of this installation or of one of its own."""
     connection = sdk.connection("127.0.0.1", broker.port)
     connection.connect_delay = 0.05
-    bundle = Sample(bundle=profile(), connection=connection, installation=installation)
+    bundle = Sample(bundle=described(), connection=connection, installation=installation)
     thread = threading.Thread(target=bundle.start, name="test-start", daemon=True)
     thread.start()
     try:
@@ -274,21 +263,6 @@ def test_the_second_takes_over_from_who_is_dead_and_keeps_the_name_when_that_com
             assert answers(client)
 
 
-def test_it_says_who_it_is(bundle: Sample, client: BusClient) -> None:
-    """At once, however busy the handlers are."""
-    told = client.request("get", f"/system/sample/{bundle.installation}")["data"]
-    assert (told["installation"], told["process"]) == (bundle.installation, bundle.process)
-    assert {"pid", "host"} < set(told)
-    waiting: list[bool] = []
-    for _ in range(3):
-        message = {"id": len(waiting) + 1, "method": "put", "resource": "/things/1", "tunnel": "nobody"}
-        client.send(message, topic=bundle._conn.tunnels["model"][0])
-        waiting.append(bundle.entered.acquire(timeout=30))
-    assert waiting == [True] * 3, "all handlers are busy"
-    told = client.request("get", f"/system/sample/{bundle.installation}")["data"]
-    assert told["process"] == bundle.process
-
-
 # ---- load and loss ------------------------------------------------------------------------------------
 
 
@@ -388,23 +362,16 @@ def json_id(payload: bytes) -> int:
     return int(payload.split(b":")[1].split(b",")[0])
 
 
-@pytest.mark.parametrize("method", ["patch", "delete", "options"])
-def test_an_unknown_method_does_not_leave_the_bundle_locked(
-    bundle: Sample, client: BusClient, method: str
-) -> None:
-    """The controller locks for every method but GET, until it is answered."""
-    assert client.request(method, "/things/1")["code"] == 405
-    assert answers(client)
+def test_what_is_refused_leaves_nothing_locked(bundle: Sample, client: BusClient) -> None:
+    """The controller locks for every method but GET, until it is answered.
 
-
-def test_a_message_nested_deeper_than_python_decodes_leaves_nothing_locked(
-    bundle: Sample, client: BusClient
-) -> None:
-    """The controller passes 2,048 levels (a stand-in on Python 3.12 fewer), Python 3.11 decodes about 990."""
-    payload = json.dumps(
-        {"id": 4_000_000, "tunnel": client.tunnel, "method": "post", "resource": "/things/1"}
-    )
+    It passes 2,048 levels (a stand-in on Python 3.12 fewer), and Python 3.11 decodes about 990.
+    """
+    for method in ("patch", "delete", "options"):
+        assert client.request(method, "/things/1")["code"] == 405
+        assert answers(client)
+    message = {"id": 4_000_000, "tunnel": client.tunnel, "method": "post", "resource": "/things/1"}
     nested = b"[" * 1200 + b"]" * 1200
-    client.send(payload.encode()[:-1] + b', "data": ' + nested + b"}")
+    client.send(json.dumps(message).encode()[:-1] + b', "data": ' + nested + b"}")
     assert client.answers.get(timeout=30)["code"] in (200, 400, 500)
     assert answers(client)
