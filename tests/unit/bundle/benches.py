@@ -4,13 +4,11 @@ import itertools
 import json
 import queue
 import threading
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from types import SimpleNamespace
 from typing import Any
 
-import pytest
 from voluptuous import Required, Schema
 
 from puppetmaster.bundle import sdk
@@ -25,7 +23,6 @@ PROFILE: Message = {
     "ttl": 10,
     "resources": [{"methods": ["get"], "resource": "/things/:id"}],
 }
-lets_threads_die = pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 
 
 class DeadLink:
@@ -183,6 +180,12 @@ class Bench:
         assert message_id is None or answer["id"] == message_id
         return answer
 
+    def occupy(self, handlers: int) -> None:
+        """So many handlers are busy until the gate is opened, with the requests 100, 101 and so on."""
+        for number in range(handlers):
+            self.deliver({"id": 100 + number, "method": "get", "resource": "/busy"})
+            assert self.bundle.calls.get(timeout=10) == "busy"
+
     def silent(self) -> bool:
         """Whether nothing is published for a while."""
         with suppress(queue.Empty):
@@ -192,13 +195,6 @@ class Bench:
 
     def alive(self) -> int:
         return sum(thread.is_alive() for thread in self.threads)
-
-    def died(self) -> bool:
-        """Wait for a thread to end; whether one did."""
-        deadline = time.monotonic() + 10
-        while self.alive() == len(self.threads) and time.monotonic() < deadline:
-            time.sleep(0.005)  # a thread gives no event when it dies
-        return self.alive() < len(self.threads)
 
     def close(self) -> None:
         self.bundle.gate.set()

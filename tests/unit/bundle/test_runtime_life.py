@@ -155,13 +155,12 @@ def test_stop_calls_before_stop_once_and_survives_it(caplog: pytest.LogCaptureFi
 
 def test_stop_does_not_wait_for_a_busy_handler(steady: Bench) -> None:
     """F13: the SDK joins it without limit."""
-    steady.deliver({"id": 1, "method": "get", "resource": "/busy"})
-    steady.bundle.calls.get(timeout=10)
+    steady.occupy(1)
     begun = time.monotonic()
     steady.bundle.stop()
     assert time.monotonic() - begun < 3
     steady.bundle.gate.set()
-    assert steady.answer(1)["code"] == 200
+    assert steady.answer(100)["code"] == 200
     for thread in steady.threads:
         thread.join(10)
 

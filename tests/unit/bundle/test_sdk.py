@@ -7,8 +7,6 @@ import queue
 import re
 import resource
 import socket
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -47,18 +45,6 @@ def link(
 
 
 # ---- shims --------------------------------------------------------------------------------------------
-
-
-def test_the_sdk_alone_cannot_make_a_route_on_this_python() -> None:
-    """Shim 1: without it, any route fails from Python 3.7 on, and dispatch from 3.11 on."""
-    program = (
-        "import inspect, sanji.router\n"
-        "assert not hasattr(inspect, 'getargspec')\n"
-        "try: sanji.router.Route('/jobs')\n"
-        "except Exception as error: print(error)\n"
-    )
-    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert "bad escape" in ran.stdout
 
 
 def test_importing_the_door_makes_routes_schemas_and_dispatch_work() -> None:
@@ -129,15 +115,6 @@ def test_a_port_that_is_none_is_refused_in_words(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv(sdk.PORT_VARIABLE, port)
     with pytest.raises(ValueError, match=rf"from 1 to 65535, got '{re.escape(port)}'; set BROKER_PORT"):
         sdk.connection()
-
-
-def test_the_sdks_own_connection_fails_on_a_port_from_the_environment(broker: Broker) -> None:
-    """F1, the fault itself: what paho says to a port that is a string."""
-    plain = sdk.Mqtt(broker_host=broker.host, broker_port=str(broker.port))
-    with pytest.raises(TypeError):
-        plain.client.connect(plain.broker_host, plain.broker_port)
-    plain.client._sockpairR.close()
-    plain.client._sockpairW.close()
 
 
 def test_a_message_that_the_broker_closes_for_is_replaced_after_the_second_time(
