@@ -6,9 +6,8 @@ So do the other ``test_runtime_*.py``.
 
 import os
 import platform
-import queue
-import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -208,14 +207,11 @@ def test_who_we_are_is_answered_however_busy_the_handlers_are(steady: Bench) -> 
 
 
 def test_the_answer_to_a_request_of_ours_finds_who_waits_for_it(steady: Bench) -> None:
-    answers: queue.Queue[Any] = queue.Queue()
-    direct = steady.bundle.publish.direct
-    asking = threading.Thread(target=lambda: answers.put(direct.get("/x", timeout=10)), name="asking")
-    asking.start()
-    asked = steady.answer()
-    steady.deliver(b'{"id": %d, "code": 200, "data": NaN}' % asked["id"])  # nobody can tell what it says
-    steady.deliver({"id": asked["id"], "code": 200, "data": {"a": 1}, "sign": ["b"], "match": 5})
-    answer = answers.get(timeout=10)
-    asking.join(10)
+    with ThreadPoolExecutor(1) as pool:
+        asking = pool.submit(steady.bundle.publish.direct.get, "/x", timeout=10)
+        asked = steady.answer()
+        steady.deliver(b'{"id": %d, "code": 200, "data": NaN}' % asked["id"])  # nobody can tell what it says
+        steady.deliver({"id": asked["id"], "code": 200, "data": {"a": 1}, "sign": ["b"], "match": 5})
+    answer = asking.result()
     assert (answer.code, answer.data, answer.sign) == (200, {"a": 1}, ["b"])
     assert callable(answer.match), "no key hides a method"

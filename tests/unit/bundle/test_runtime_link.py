@@ -1,8 +1,7 @@
 """SteadySanji and the SDK's own Sanji when the broker is away or slow, and when the link comes and goes."""
 
-import queue
-import threading
 import time
+from concurrent.futures import ThreadPoolExecutor, wait
 from types import SimpleNamespace
 from typing import Any
 
@@ -48,21 +47,14 @@ def test_an_event_waits_for_no_acknowledgement(steady: Bench, away: bool) -> Non
 
 def test_acknowledgements_do_not_hold_back_a_timeout(steady: Bench) -> None:
     """F6, F10, F11: the SDK's sessions age only while no acknowledgement comes."""
-    ended: queue.Queue[type[Exception]] = queue.Queue()
-
-    def ask() -> None:
-        try:
-            steady.bundle.publish.direct.get("/x", timeout=0.5)
-        except sdk.SdkTimeout as error:
-            ended.put(type(error))
-
-    asking = threading.Thread(target=ask, name="asking", daemon=True)
-    asking.start()
-    steady.answer()
-    for mid in range(1000, 1100):  # 10 s of traffic at most
-        steady.bundle.on_publish(None, None, mid)
-        asking.join(0.1)
-    assert ended.get_nowait() is sdk.SdkTimeout
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(steady.bundle.publish.direct.get, "/x", timeout=0.5)
+        steady.answer()
+        for mid in range(1000, 1100):  # 10 s of traffic at most
+            steady.bundle.on_publish(None, None, mid)
+            wait([asked], 0.1)
+        with pytest.raises(sdk.SdkTimeout):
+            asked.result(0)
 
 
 def test_the_queue_of_acknowledgements_stays_empty(steady: Bench) -> None:

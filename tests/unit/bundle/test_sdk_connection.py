@@ -5,7 +5,7 @@ import queue
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -18,6 +18,7 @@ from sandbox.broker import Broker
 from sandbox.process import Process
 from tests.bus_client import BusClient, Message
 from tests.conftest import require
+from tests.desk import until
 from tests.proxy import Proxy
 from tests.unit.bundle.benches import described
 
@@ -59,7 +60,7 @@ def running(broker: Broker | Proxy, installation: str = "") -> Iterator[Sample]:
     thread = threading.Thread(target=bundle.start, name="test-start", daemon=True)
     thread.start()
     try:
-        assert eventually(lambda: hasattr(bundle, "conn_thread"))
+        until(lambda: hasattr(bundle, "conn_thread"), "it runs")
         yield bundle
     finally:
         bundle.gate.set()
@@ -79,16 +80,6 @@ def bundle(broker: Broker, controller: Process) -> Iterator[Sample]:
 def client(broker: Broker, controller: Process) -> Iterator[BusClient]:
     with BusClient(broker) as made:
         yield made
-
-
-def eventually(check: Callable[[], bool], timeout_s: float = 30) -> bool:
-    """Ask again and again: for what another process does, which gives no event here."""
-    deadline = time.monotonic() + timeout_s
-    while not check():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.02)
-    return True
 
 
 def answers(client: BusClient) -> bool:
@@ -172,7 +163,7 @@ def test_a_connection_that_carries_nothing_any_more_is_noticed_before_it_ends(br
     with Proxy(broker.port) as proxy, running(proxy) as bundle:
         assert bundle.registered.wait(30)
         proxy.silence()
-        assert eventually(lambda: not bundle.registered.is_set())
+        until(lambda: not bundle.registered.is_set(), "it is noticed")
         assert proxy.accepted == 1, "the broker was not connected to again"
         assert bundle.why_not_registered() is not None
         proxy.cut()
@@ -186,7 +177,7 @@ def test_after_a_connection_that_carries_nothing_comes_another_one(
     with Proxy(broker.port) as proxy, running(proxy) as bundle:
         assert bundle.registered.wait(30)
         proxy.silence()
-        assert eventually(lambda: proxy.accepted == 2)
+        until(lambda: proxy.accepted == 2, "it connects again")
         assert bundle.registered.wait(30)
         assert answers(client)
 
@@ -200,12 +191,12 @@ def test_the_second_to_come_leaves_the_name_to_the_first_and_says_so(
         tunnel = first._conn.tunnels["model"][0]
         with running(broker) as second:
             said = f"another sample, installation {first.installation} (process "
-            assert eventually(lambda: str(second.why_not_registered()).startswith(said))
+            until(lambda: str(second.why_not_registered()).startswith(said), said)
             assert not second.registered.is_set()
         assert answers(client), "the second has ended, and has not deregistered the first"
         assert first._conn.tunnels["model"][0] == tunnel
         with running(broker) as second:
-            assert eventually(lambda: second.why_not_registered() is not None)
+            until(lambda: second.why_not_registered(), "it waits")
             first.stop()
             assert second.registered.wait(30)
             assert answers(client)
@@ -231,15 +222,15 @@ def test_the_first_is_told_of_a_second_of_its_own_installation(
     with running(broker) as first:
         assert first.registered.wait(30)
         with running(broker) as other:  # of another installation: it asks too
-            assert eventually(lambda: other.why_not_registered() is not None)
+            until(lambda: other.why_not_registered() is not None, "it waits")
             assert first.twin() is None
         with running(broker, first.installation) as second:
             said = "another process of our own installation (process "
-            assert eventually(lambda: told(first))
+            until(lambda: told(first), "the first is told")
             assert str(twins[-1]).startswith(said)
             assert "on a copy of our data directory: stop it" in str(twins[-1])
-            assert eventually(lambda: str(second.why_not_registered()).startswith(said))
-        assert eventually(lambda: first.twin() is None)
+            until(lambda: str(second.why_not_registered()).startswith(said), said)
+        until(lambda: first.twin() is None, "it is over")
     assert len([one for one in caplog.records if getattr(one, "action", "") == "twin"]) == 1
 
 
@@ -250,7 +241,7 @@ def test_the_second_takes_over_from_who_is_dead_and_keeps_the_name_when_that_com
     with Proxy(broker.port) as proxy, running(proxy) as first:
         assert first.registered.wait(30)
         with running(broker) as second:
-            assert eventually(lambda: second.why_not_registered() is not None)
+            until(lambda: second.why_not_registered(), "it waits")
             proxy.silence()
             begun_s = time.monotonic()
             assert second.registered.wait(30)
@@ -258,7 +249,7 @@ def test_the_second_takes_over_from_who_is_dead_and_keeps_the_name_when_that_com
             assert answers(client)
             proxy.cut()
             said = f"another sample, installation {second.installation} (process "
-            assert eventually(lambda: str(first.why_not_registered()).startswith(said))
+            until(lambda: str(first.why_not_registered()).startswith(said), said)
             assert second.registration.count == 1
             assert answers(client)
 
@@ -279,7 +270,7 @@ def test_an_answer_given_without_a_link_arrives_when_it_is_back(bundle: Sample, 
     asked = client.ask("put", "/things/1", {})
     assert bundle.entered.acquire(timeout=30)
     cut(bundle)
-    assert eventually(lambda: not bundle.registered.is_set())
+    until(lambda: not bundle.registered.is_set(), "it is noticed")
     bundle.gate.set()
     assert asked.result(30)["data"] == "waited"
 
