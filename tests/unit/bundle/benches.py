@@ -1,4 +1,4 @@
-"""A bundle of ours and the same of the SDK's own, both on a connection that carries nothing."""
+"""A bundle on a connection that carries nothing."""
 
 import itertools
 import json
@@ -86,8 +86,8 @@ RAISED = {
 }
 
 
-class Routes:
-    """The routes of both bundles."""
+class Steady(SteadySanji):
+    """A bundle with handlers of every kind."""
 
     def init(self, *_args: Any, **_kwargs: Any) -> None:
         self.calls: queue.Queue[str] = queue.Queue()
@@ -140,14 +140,6 @@ class Routes:
         self.calls.put("event")
 
 
-class Plain(Routes, sdk.Sanji):  # type: ignore[misc]
-    """The SDK's own."""
-
-
-class Steady(Routes, SteadySanji):
-    """Ours."""
-
-
 def described(**settings: Any) -> sdk.Bundle:
     """What the SDK reads from bundle.json, with these settings."""
     bundle = sdk.Bundle(load=False)
@@ -158,9 +150,9 @@ def described(**settings: Any) -> sdk.Bundle:
 class Bench:
     """A bundle on a dead link with its threads running."""
 
-    def __init__(self, kind: type[Any], **settings: Any) -> None:
+    def __init__(self, kind: type[Steady] = Steady, **settings: Any) -> None:
         self.link = DeadLink()
-        self.bundle = off_the_main_thread(lambda: kind(bundle=described(**settings), connection=self.link))
+        self.bundle: Any = kind(bundle=described(**settings), connection=self.link)
         self.bundle._create_thread_pool()
         self.threads = [thread for thread, _ in self.bundle.thread_list]
         self._ids = itertools.count(1)
@@ -198,18 +190,5 @@ class Bench:
 
     def close(self) -> None:
         self.bundle.gate.set()
-        self.bundle._session.stop_event.set()
-        if isinstance(self.bundle, SteadySanji):
-            self.bundle.stop()
-            assert self.alive() == 0
-        for _, stop in self.bundle.thread_list:
-            stop()
-
-
-def off_the_main_thread(make: Callable[[], Any]) -> Any:
-    """Make a plain SDK bundle where it does not take SIGINT away from pytest."""
-    made: list[Any] = []
-    thread = threading.Thread(target=lambda: made.append(make()), name="maker")
-    thread.start()
-    thread.join()
-    return made[0]
+        self.bundle.stop()
+        assert self.alive() == 0

@@ -1,4 +1,4 @@
-"""Messages that nobody should send: what SteadySanji and the SDK's own Sanji make of them."""
+"""Messages that nobody should send: what SteadySanji makes of them."""
 
 import json
 import logging

@@ -1,4 +1,4 @@
-"""SteadySanji and the SDK's own Sanji when the broker is away or slow, and when the link comes and goes."""
+"""SteadySanji when the broker is away or slow, and when the link comes and goes."""
 
 import time
 from concurrent.futures import ThreadPoolExecutor, wait

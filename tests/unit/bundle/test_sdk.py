@@ -10,6 +10,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
@@ -23,7 +24,7 @@ from sandbox.broker import Broker
 from sandbox.process import Process, free_port
 from tests.bus_client import BusClient
 from tests.conftest import require
-from tests.unit.bundle.benches import described, off_the_main_thread
+from tests.unit.bundle.benches import described
 
 
 @contextmanager
@@ -310,9 +311,9 @@ def test_another_bundle_may_use_the_plain_sdk(broker: Broker, controller: Proces
     bundle = described(name="another", resources=[{"methods": ["get"], "resource": "/another/:id"}])
     with BusClient(broker) as client:
         client.register_model("jobs", ["/jobs"], lambda message: (200, message["data"]))
-        another = off_the_main_thread(
-            lambda: Another(bundle=bundle, connection=sdk.connection(broker.host, broker.port))
-        )
+        connection = sdk.connection(broker.host, broker.port)
+        with ThreadPoolExecutor(1) as pool:  # on the main thread it would take SIGINT away from pytest
+            another: Any = pool.submit(Another, bundle=bundle, connection=connection).result()
         thread = threading.Thread(target=another.start, name="another", daemon=True)
         thread.start()
         try:

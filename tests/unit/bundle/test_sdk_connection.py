@@ -102,23 +102,6 @@ def test_it_answers_as_soon_as_it_is_registered(
             assert bundle.is_ready.is_set()
 
 
-def test_after_a_restart_of_the_controller_it_registers_when_told(
-    bundle: Sample, controller: Process, client: BusClient
-) -> None:
-    """F2: all registrations are gone and nobody is told; the watch that probes says so."""
-    before = bundle._conn.tunnels["model"][0]
-    controller.kill()
-    controller.start()
-    assert client.request("get", "/things/1")["code"] == 404
-    bundle.register_again()
-    assert not bundle.registered.is_set()
-    assert bundle.registered.wait(30)
-    assert answers(client)
-    assert bundle.registration.count == 2
-    assert bundle._conn.tunnels["model"][0] != before
-    assert before not in bundle.bundle.profile["currentTunnels"]
-
-
 def test_a_link_that_flaps_during_registration_ends_registered(
     broker: Broker, controller: Process, client: BusClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
