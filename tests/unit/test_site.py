@@ -1,8 +1,7 @@
 """What belongs to one controller, without a bus: its first trouble is named, and it ends in order."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
-from threading import Event
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -16,26 +15,15 @@ from puppetmaster.settings import Settings
 from puppetmaster.site import Site, reaches_bus
 from puppetmaster.store.memory import MemoryStore
 from sandbox.process import free_port
+from tests import web_client
 
 SETTINGS = Settings(broker_port=1, probe_interval_s=1000)
 
 
-@dataclass
-class Bundle:
-    """A bundle of which everything can be said."""
+class Bundle(web_client.Bundle):
+    """A bundle that is not registered, and may have a twin."""
 
-    registered: Event = field(default_factory=Event)
-    fault: str | None = None
     other: str | None = None
-
-    def register_again(self, asked_s: float) -> None:
-        raise AssertionError("nobody has forgotten us")
-
-    def resign(self) -> None:
-        raise AssertionError("nobody resigns")
-
-    def leave(self) -> None:
-        raise AssertionError("nobody leaves")
 
     def why_not_registered(self) -> str | None:
         return "it answers nothing"

@@ -211,6 +211,7 @@ def test_every_profile_is_registered(bench: Bench) -> None:
 @pytest.mark.parametrize(
     "refusal",
     [
+        None,
         {"code": 423, "data": {"message": "resoures is locked"}},
         {"code": 403, "data": {"message": "'id' was used, please use another 'id'"}},
         {"code": 403, "data": {"message": "component had beed already registered"}},
@@ -224,11 +225,12 @@ def test_every_profile_is_registered(bench: Bench) -> None:
     ],
 )
 def test_a_refusal_is_followed_by_another_try_with_other_ids(
-    bench: Bench, refusal: Message, caplog: pytest.LogCaptureFixture
+    bench: Bench, refusal: Message | None, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(module, "ANSWER_S", 0.05)
     seen: list[int] = []
 
-    def controller(message: Message) -> Message:
+    def controller(message: Message) -> Message | None:
         seen.append(message["id"])
         return refusal if len(seen) <= 2 else OK
 
@@ -248,13 +250,6 @@ def test_what_went_wrong_is_told_once_and_again_when_it_was_well_meanwhile(
         assert bench.connect() == count
         told = [record.getMessage() for record in caplog.records]
         assert told == ["not registered: post of ma: answered 423 None"] * count
-
-
-def test_silence_is_followed_by_another_try(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "ANSWER_S", 0.05)
-    silent = iter([True, True])
-    bench.link.controller = lambda message: None if next(silent, False) else OK
-    assert bench.connect() == 1
 
 
 def test_an_unforeseen_error_does_not_end_it(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:

@@ -675,14 +675,18 @@ def test_ids_of_questions_stay_in_their_range(wire: Wire, monkeypatch: pytest.Mo
 
 
 def test_why_there_is_no_connection_is_told_with_the_address(wire: Wire) -> None:
-    reasons = [wire.bus.reason]
-    wire.bus._connection._attempts.failed(ConnectionRefusedError(111, "Connection refused"), greeted=False)
-    reasons.append(wire.bus.reason)
-    assert reasons[0] is None
-    assert str(reasons[1]).startswith("there is no connection to the broker at 127.0.0.1:")
-    assert wire.bus.connected is False
-    wire.bus._connection._up = True
-    assert wire.bus.connected
+    connection = wire.bus._connection
+    assert wire.bus.reason is None
+    connection._attempts.failed(ConnectionRefusedError(111, "Connection refused"), greeted=False)
+    assert str(wire.bus.reason).startswith("there is no connection to the broker at 127.0.0.1:")
+    connection._attempts.worked()
+    for _ in range(2):
+        connection._endings.ended(1, known=True)
+    assert str(wire.bus.reason).startswith("there is no connection to the broker at 127.0.0.1:")
+    states = [wire.bus.connected]
+    connection._up = True
+    assert [*states, wire.bus.connected] == [False, True]
+    assert str(wire.bus.reason).startswith("the broker ends our connection again and again")
 
 
 def test_what_was_started_has_ended_after_stop(wire: Wire) -> None:
@@ -690,15 +694,6 @@ def test_what_was_started_has_ended_after_stop(wire: Wire) -> None:
     assert [thread.name for thread in wire.bus.threads if thread.is_alive()] == ["pm-bus", "pm-watch"]
     wire.bus.stop()
     assert [thread.name for thread in wire.bus.threads if thread.is_alive()] == []
-
-
-def test_why_no_connection_lasts_is_told_while_one_stands(wire: Wire) -> None:
-    connection = wire.bus._connection
-    for _ in range(2):
-        connection._endings.ended(1, known=True)
-    assert str(wire.bus.reason).startswith("there is no connection to the broker at 127.0.0.1:")
-    connection._up = True
-    assert str(wire.bus.reason).startswith("the broker ends our connection again and again")
 
 
 def test_while_the_connection_is_lost_the_controller_is_not_asked(
