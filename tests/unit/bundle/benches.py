@@ -4,7 +4,6 @@ import itertools
 import json
 import queue
 import threading
-from collections.abc import Callable
 from contextlib import suppress
 from types import SimpleNamespace
 from typing import Any
@@ -26,12 +25,11 @@ PROFILE: Message = {
 
 
 class DeadLink:
-    """A connection that carries nothing: keeps what is published, and can be `away`."""
+    """A connection that carries nothing: keeps what is published, acknowledges nothing, and can be `away`."""
 
     def __init__(self) -> None:
         self.published: queue.Queue[Message] = queue.Queue()
         self.away = False
-        self.acknowledges = True
         self.subscribed: dict[str, tuple[Any, Any]] = {}
         self.unheard: list[str] = []
         self.connects = 0
@@ -40,11 +38,8 @@ class DeadLink:
             "model": (None, None),
             "view": (None, None),
         }
-        self._mids = itertools.count(1)
-        self._on_publish: Callable[[Any, Any, int], None]
 
-    def set_on_publish(self, function: Callable[[Any, Any, int], None]) -> None:
-        self._on_publish = function
+    def set_on_publish(self, function: Any) -> None: ...
 
     def set_on_message(self, function: Any) -> None: ...
 
@@ -68,11 +63,8 @@ class DeadLink:
         if self.away:
             raise RuntimeError("No connection")
         text = getattr(payload, "encoded_json", None)
-        mid = next(self._mids)
         self.published.put({"qos": qos, **(json.loads(text) if text else payload)})
-        if self.acknowledges:
-            self._on_publish(None, None, mid)
-        return mid
+        return 1
 
 
 #: What a handler raises that is told to.

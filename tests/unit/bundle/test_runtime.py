@@ -19,6 +19,7 @@ from tests.unit.bundle.benches import Bench
 
 
 def test_a_request_is_answered_by_its_handler(steady: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    """F10, F12: with the SDK each dispatcher waits for the broker's acknowledgement, ten seconds and more."""
     answer = steady.ask("GET", "/things/00:0c:29:1c:e8:01?a=1&b=")
     assert answer == {
         "id": 1,

@@ -77,7 +77,6 @@ def test_init_gets_what_was_given_and_can_already_send_events() -> None:
             self.publish.event.put("/jobs/1", data=1)
 
     link = DeadLink()
-    link.acknowledges = False
     profile = described()
     event = threading.Event()
     made = Eager(bundle=profile, connection=link, stop_event=event, service="s")

@@ -22,17 +22,9 @@ def test_answers_without_a_broker_end_no_dispatcher(steady: Bench) -> None:
     assert steady.alive() == 4
 
 
-def test_an_answer_waits_for_no_acknowledgement(steady: Bench) -> None:
-    """F10, F12: with the SDK each dispatcher waits for the broker's, ten seconds and more when none comes."""
-    steady.link.acknowledges = False
-    for _ in range(5):
-        assert steady.ask("get", "/things/1")["code"] == 200
-
-
 @pytest.mark.parametrize("away", [False, True])
 def test_an_event_waits_for_no_acknowledgement(steady: Bench, away: bool) -> None:
     """F10, F11, F12: the SDK waits, and fails without a broker."""
-    steady.link.acknowledges = False
     steady.link.away = away
     steady.bundle.publish.event.put("/jobs/1", data={"id": 1, "name": "\0"})
     if not away:
