@@ -14,13 +14,7 @@ from unittest.mock import Mock
 import pytest
 
 from puppetmaster.bundle import registration as module
-from puppetmaster.bundle.registration import (
-    Channel,
-    Listener,
-    Registration,
-    RegistrationError,
-    Unanswered,
-)
+from puppetmaster.bundle.registration import Channel, Listener, Registration, RegistrationError, Unanswered
 from puppetmaster.model.message import DEPENDENCY, REGISTRATION
 
 Message = dict[str, Any]
@@ -531,11 +525,7 @@ def _a_new_link(bench: Bench, _: Rival) -> None:
 )
 @pytest.mark.usefixtures("_impatient")
 def test_a_minute_of_silence_is_without_interruption(
-    bench: Bench,
-    monkeypatch: pytest.MonkeyPatch,
-    resource: str,
-    answers: Sequence[Any],
-    times: int,
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, resource: str, answers: Sequence[Any], times: int
 ) -> None:
     """After some answers, and what happens meanwhile, nothing is answered any more."""
     clock = itertools.count(0.0, 30.0)  # 30 s later at each look at it, which is taken in silence only

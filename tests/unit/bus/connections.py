@@ -28,10 +28,7 @@ class Ear(logging.Handler):
     """A connection and what it tells."""
 
     def __init__(
-        self,
-        port: int,
-        client_id: str = "connection-test",
-        login: Credentials | None = None,
+        self, port: int, client_id: str = "connection-test", login: Credentials | None = None
     ) -> None:
         super().__init__()
         self.ups: queue.Queue[None] = queue.Queue()

@@ -18,16 +18,7 @@ from sandbox.process import free_port
 from tests.bus_client import BusClient
 from tests.conftest import require
 from tests.proxy import Proxy
-from tests.unit.bus.connections import (
-    ELSEWHERE,
-    WAIT_S,
-    Ear,
-    Full,
-    Script,
-    Trial,
-    connected,
-    listening,
-)
+from tests.unit.bus.connections import ELSEWHERE, WAIT_S, Ear, Full, Script, Trial, connected, listening
 
 
 @pytest.mark.parametrize(("room", "wakes"), [(0, True), (3, True), (1000, False)])
@@ -74,11 +65,7 @@ def test_messages_are_written_together_but_for_those_that_are_tried(
 
 @pytest.mark.parametrize(
     ("room", "unsent", "tried"),
-    [
-        (0, (1, 3), None),
-        (1, (1, 3), Tried(1, whole=False)),
-        (5000, (1, 3), Tried(1, whole=False)),
-    ],
+    [(0, (1, 3), None), (1, (1, 3), Tried(1, whole=False)), (5000, (1, 3), Tried(1, whole=False))],
 )
 def test_what_is_lost_with_a_connection(
     monkeypatch: pytest.MonkeyPatch, room: int, unsent: tuple[int, ...], tried: Tried | None
