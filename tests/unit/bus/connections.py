@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import cast
 
 import pytest
 
@@ -27,9 +27,7 @@ ELSEWHERE = "elsewhere"
 class Ear(logging.Handler):
     """A connection and what it tells."""
 
-    def __init__(
-        self, port: int, client_id: str = "connection-test", login: Credentials | None = None
-    ) -> None:
+    def __init__(self, port: int) -> None:
         super().__init__()
         self.ups: queue.Queue[None] = queue.Queue()
         self.downs: queue.Queue[tuple[int, ...]] = queue.Queue()
@@ -41,15 +39,15 @@ class Ear(logging.Handler):
         self.permits: list[bool] = []
         self.connection = Connection(
             ("127.0.0.1", port),
-            login or Credentials(),
-            client_id,
+            Credentials(),
+            "connection-test",
             [(INBOX, 1)],
             Listener(
                 lambda: self.ups.put(None),
                 self._down,
                 self._take,
                 self.refused.put,
-                self._room,
+                lambda: self.room.put(None),
                 lambda: self.permits.pop(0) if self.permits else True,
             ),
         )
@@ -61,9 +59,6 @@ class Ear(logging.Handler):
     def _take(self, messages: list[Received]) -> None:
         for message in messages:
             self.messages.put(message)
-
-    def _room(self) -> None:
-        self.room.put(None)
 
     def send(self, *payloads: bytes, topic: str = ELSEWHERE) -> bool:
         return self.connection.send([Outgoing(id_, one, topic) for id_, one in enumerate(payloads, 1)])
@@ -79,8 +74,8 @@ class Ear(logging.Handler):
 
 
 @contextmanager
-def listening(port: int, **more: Any) -> Iterator[Ear]:
-    ear = Ear(port, **more)
+def listening(port: int) -> Iterator[Ear]:
+    ear = Ear(port)
     ear.connection.start()
     try:
         yield ear
@@ -90,8 +85,8 @@ def listening(port: int, **more: Any) -> Iterator[Ear]:
 
 
 @contextmanager
-def connected(port: int, **more: Any) -> Iterator[Ear]:
-    with listening(port, **more) as ear:
+def connected(port: int) -> Iterator[Ear]:
+    with listening(port) as ear:
         ear.ups.get(timeout=WAIT_S)
         yield ear
 
