@@ -59,13 +59,6 @@ def site(bundle: Bundle, store: MemoryStore) -> Iterator[Site]:
     store.close()
 
 
-def told(site: Site, monkeypatch: pytest.MonkeyPatch) -> list[BusEvent]:
-    """What the dispatcher is told from now on."""
-    found: list[BusEvent] = []
-    monkeypatch.setattr(site.dispatcher, "post", found.extend)
-    return found
-
-
 def health(site: Site, *, controller: bool = True) -> dict[str, Any]:
     site.engine.connected = True
     site.engine.controller(up=controller)
@@ -98,7 +91,8 @@ def test_a_restart_of_the_controller_counts_from_when_it_last_knew_us(
     site: Site, monkeypatch: pytest.MonkeyPatch, seen_s: float | None, since_s: float
 ) -> None:
     monkeypatch.setattr(site, "bus", Bus(known_s=seen_s))
-    found = told(site, monkeypatch)
+    found: list[BusEvent] = []
+    monkeypatch.setattr(site.dispatcher, "post", found.extend)
     site.controller_forgot(5.0)
     (event,) = found
     assert isinstance(event, ControllerForgot)

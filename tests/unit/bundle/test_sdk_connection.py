@@ -191,10 +191,8 @@ def test_the_first_is_told_of_a_second_of_its_own_installation(
 ) -> None:
     monkeypatch.setattr("puppetmaster.bundle.runtime.TWIN_S", 2.0)
     monkeypatch.setattr(registration, "CHECK_S", 0.2)
-    monkeypatch.setattr(
-        registration, "PREDECESSOR_S", 30.0
-    )  # the first is alive, and the machine may be slow
-    monkeypatch.setattr(registration, "ANSWER_S", 30.0)
+    for name in ("PREDECESSOR_S", "ANSWER_S"):  # the first is alive, and the machine may be slow
+        monkeypatch.setattr(registration, name, 30.0)
     twins: list[str | None] = []
 
     def told(first: Sample) -> bool:
