@@ -107,6 +107,7 @@ def wire(monkeypatch: pytest.MonkeyPatch, clock: StandingClock) -> Wire:
     return Wire(monkeypatch, clock)
 
 
+#: The data of an answer, and the end of its message.
 UNREADABLE = {
     "NaN": b'{"code":200,"data":NaN}}',
     "a number that is too large": b"1e999}",
