@@ -103,6 +103,8 @@ def test_messages_that_a_broken_connection_names_wait_again(desk: MemoryDesk) ->
 def test_a_controller_that_has_forgotten_us_brings_no_answers(desk: MemoryDesk) -> None:
     job = desk.sent("a", timeout=None)
     now_s = time.monotonic()
+    desk.post(ControllerForgot(None, now_s))
+    assert (desk.in_flight(), len(desk.bus.sent)) == (1, 1), "who never knew us takes nothing away"
     desk.post(ControllerForgot(now_s + 1, now_s + 1))
     until(lambda: len(desk.bus.sent) == 2, "a read is made again, after the grace time")
     assert desk.bus.sent[0] == job.first != desk.bus.sent[1]
