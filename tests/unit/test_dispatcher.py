@@ -683,6 +683,16 @@ def test_who_waits_when_it_stops_is_told() -> None:
     desk.store.close()
 
 
+def test_who_calls_at_the_moment_of_the_end_is_turned_away_at_once(
+    desk: MemoryDesk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk.dispatcher.stop(WAIT_S)
+    monkeypatch.setattr(desk.dispatcher, "_stopped", threading.Event())  # as it was looked at just before
+    with pytest.raises(Unavailable, match="Puppetmaster is stopping: nothing was changed"):
+        desk.dispatcher.call(lambda _: None, 0.0)
+    desk.store.close()
+
+
 # -- who looks after us ----------------------------------------------------------------------------
 
 

@@ -195,3 +195,26 @@ def test_the_hub_knows_whether_somebody_wants_details() -> None:
     details = [hub.detailed]
     hub.unsubscribe(second)
     assert [*details, hub.detailed, first.detailed] == [True, False, False]
+
+
+def test_a_reader_that_leaves_hides_no_other_reader_that_needs_details() -> None:
+    """Else a turn would be told without its requests, and nobody would tell them again."""
+    hub = Hub()
+    leaves = threading.Thread(target=lambda: hub.unsubscribe(first))
+
+    class Leaving(Mailbox):
+        @property
+        def detailed(self) -> bool:
+            leaves.start()
+            leaves.join(0.2)  # without the lock it would be over
+            return False
+
+        @detailed.setter
+        def detailed(self, wanted: bool) -> None:
+            """It needs none."""
+
+    first, second = hub.subscribe(), hub.subscribe()
+    first.__class__ = Leaving
+    second.detailed = True
+    assert hub.detailed
+    leaves.join()
