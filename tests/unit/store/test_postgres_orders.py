@@ -7,6 +7,7 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 
 from puppetmaster.errors import LOOK_AGAIN, StoreError, Unavailable
@@ -31,10 +32,16 @@ class Done:
 
 
 @pytest.fixture
-def asker(where: str, sql: Any) -> Iterator[Asker]:
-    """Asks where somebody leads, who answers nothing."""
+def where(where: str) -> str:
+    """Where somebody leads, who answers nothing."""
     PostgresStore(where).close()
-    sql("UPDATE buses SET owner = 'somebody', lease_until = 'infinity'")
+    with psycopg.connect(where) as connection:
+        connection.execute("UPDATE buses SET owner = 'somebody', lease_until = 'infinity'")
+    return where
+
+
+@pytest.fixture
+def asker(where: str) -> Iterator[Asker]:
     with closing(Asker(where)) as made:
         yield made
 
@@ -211,7 +218,7 @@ def test_at_the_end_nothing_more_is_taken(
     ends.set()
     closing_.join(WAIT_S)
     taker.thread.join(WAIT_S)
-    assert sql("SELECT epoch FROM orders WHERE asked = 'two'").fetchone() == (None,)
+    assert sql("SELECT epoch FROM orders WHERE asked = 'two'") == [(None,)]
 
 
 def test_while_the_server_waits_for_its_standby_that_is_said_too(
