@@ -11,11 +11,14 @@ from typing import Any
 from sandbox.broker import Broker
 from sandbox.fleet_log import Command, FleetLog
 from sandbox.gateway import Gateway
+from sandbox.process import Process
 from tests.bus_client import BusClient, Message
 
 WAIT_S = 30.0
 #: One of every fleet here: a job for it that has ended shows that whoever could send before has sent.
 MARKER = "marker"
+#: What a bundle says when it can be asked on the bus; when it waits for the one that leads.
+LEADS, WAITS = "registered with the controller", "this one waits to take over"
 SETTINGS = {"PUPPETMASTER_GRACE_S": "1", "PUPPETMASTER_REQUEST_TIMEOUT_S": "30"}
 
 
@@ -181,6 +184,12 @@ def running(
         BusClient(gateway.broker, first_id=2**20) as stage,
     ):
         yield Flow(gateway, client, stage)
+
+
+def another(bundle: Process, directory: Path, *, ready: str | None = None, **env: str) -> Process:
+    """A second bundle on the same bus, with its data in a directory of its own."""
+    env = {**bundle.env, "PUPPETMASTER_DATA_DIR": str(directory), **env}
+    return Process.module(directory.name, "index", env=env, ready=ready)
 
 
 def batch(method: str, destinations: list[str], **more: Any) -> Message:

@@ -8,39 +8,22 @@ import psycopg
 import pytest
 
 from puppetmaster.store.postgres.lead import LEASE_S
-from sandbox.gateway import Gateway
 from sandbox.postgres import Cluster
 from sandbox.process import Process
-from tests.bus_client import BusClient
-from tests.conftest import any_broker, needed
-from tests.flow import MARKER, SETTINGS, WAIT_S, Flow, batch
-
-
-@pytest.fixture
-def cluster() -> Iterator[Cluster]:
-    """A cluster of the test's own, which it may kill."""
-    needed(Cluster.available(), "postgresql")
-    with Cluster(durable=True) as started:
-        yield started
+from tests.conftest import any_broker
+from tests.flow import LEADS, SETTINGS, WAIT_S, Flow, another, batch, running
 
 
 @pytest.fixture
 def flow(cluster: Cluster, tmp_path: Path) -> Iterator[Flow]:
     any_broker()
-    settings = {**SETTINGS, "PUPPETMASTER_STORE": cluster.url()}
-    with (
-        Gateway(tmp_path, fleet=["--shape", "per-gateway", "--to", MARKER], settings=settings) as gateway,
-        BusClient(gateway.broker) as client,
-        BusClient(gateway.broker, first_id=2**20) as stage,
-    ):
-        yield Flow(gateway, client, stage)
+    with running(tmp_path, settings={**SETTINGS, "PUPPETMASTER_STORE": cluster.url()}) as started:
+        yield started
 
 
-def _another(flow: Flow, directory: Path) -> Process:
+def _another(flow: Flow, directory: Path, ready: str | None = None) -> Process:
     """A second bundle with the same database, which does not wait."""
-    own = {"PUPPETMASTER_DATA_DIR": str(directory / "second"), "PUPPETMASTER_STANDBY": "off"}
-    env = {**flow.gateway.bundle.env, **own}
-    return Process.module("second", "index", env=env)
+    return another(flow.gateway.bundle, directory / "second", ready=ready, PUPPETMASTER_STANDBY="off")
 
 
 def test_a_bundle_that_is_killed_goes_on_with_its_jobs(flow: Flow, tmp_path: Path) -> None:
@@ -122,9 +105,7 @@ def test_who_stood_still_for_longer_than_its_lease_ends_without_a_word(
     gateway.answer(command)
     with psycopg.connect(cluster.url(), autocommit=True) as connection:
         connection.execute("SELECT pg_sleep_until(lease_until + interval '0.1 s') FROM buses")
-    second = _another(flow, tmp_path)
-    second.ready = "registered with the controller"
-    with second:
+    with _another(flow, tmp_path, LEADS):
         assert flow.ended(job)["counts"]["resolved"] == 1, "the broker kept the answer"
         flow.gateway.bundle.resume()
         assert flow.gateway.bundle.wait(LEASE_S + WAIT_S) == 75

@@ -12,12 +12,10 @@ from puppetmaster.clock import iso
 from puppetmaster.model.cron import Cron
 from puppetmaster.store.postgres.lead import RESIGN_S
 from sandbox.fleet_log import FleetLog
-from sandbox.gateway import Gateway
 from sandbox.postgres import Cluster
 from sandbox.process import Process
-from tests.bus_client import BusClient
-from tests.conftest import needed, require
-from tests.flow import MARKER, SETTINGS, WAIT_S, Flow, batch
+from tests.conftest import require
+from tests.flow import LEADS, MARKER, SETTINGS, WAIT_S, WAITS, Flow, another, batch, running
 from tests.proxy import Proxy
 from tests.receiver import SECRET, Receiver, hooks_file
 from tests.system.test_schedules import MINUTELY, Wall, asked
@@ -28,35 +26,27 @@ from tests.torture.told import told_faults
 #: From a kill -9 to the next command, on a busy machine.
 GOES_ON_S = 15.0
 TAKEOVERS = 4
-WAITS = "this one waits to take over"
 NAMES = [f"cg-{number:03}" for number in range(1, 401)]
 
 
 @pytest.fixture
-def flow(tmp_path: Path) -> Iterator[Flow]:
-    needed(Cluster.available(), "postgresql")
+def flow(cluster: Cluster, tmp_path: Path) -> Iterator[Flow]:
     require("mosquitto")
-    fleet = ["--shape", "per-gateway", "--to", MARKER, "--to", f"cg-[001-{len(NAMES):03}]", "--delay", "0.02"]
-    with Cluster(durable=True) as cluster:
-        settings = {**SETTINGS, "PUPPETMASTER_STORE": cluster.url()}
-        with (
-            Gateway(tmp_path, fleet=fleet, settings=settings) as gateway,
-            BusClient(gateway.broker) as client,
-            BusClient(gateway.broker, first_id=2**20) as stage,
-        ):
-            yield Flow(gateway, client, stage)
+    fleet = ["--to", f"cg-[001-{len(NAMES):03}]", "--delay", "0.02"]
+    settings = {**SETTINGS, "PUPPETMASTER_STORE": cluster.url()}
+    with running(tmp_path, *fleet, settings=settings) as started:
+        yield started
 
 
 @pytest.fixture
 def standby(flow: Flow, tmp_path: Path) -> Iterator[Process]:
     """A second bundle, which waits."""
-    env = {**flow.gateway.bundle.env, "PUPPETMASTER_DATA_DIR": str(tmp_path / "second")}
-    with Process.module("standby", "index", env=env, ready=WAITS) as process:
+    with another(flow.gateway.bundle, tmp_path / "second", ready=WAITS) as process:
         yield process
 
 
 def _leads(process: Process) -> None:
-    process.wait_for("registered with the controller", WAIT_S)
+    process.wait_for(LEADS, WAIT_S)
 
 
 def test_one_that_is_killed_is_followed_and_no_command_runs_twice(flow: Flow, standby: Process) -> None:
@@ -121,14 +111,13 @@ def test_one_that_stood_still_with_a_job_under_way_sends_nothing_when_it_wakes(
 @pytest.fixture
 def behind(flow: Flow, tmp_path: Path) -> Iterator[tuple[Process, Proxy]]:
     """The one that leads, whose way to the broker can be cut; the other one waits."""
-    flow.gateway.bundle.kill()
-    leader = Process.module("leader", "index", ready="registered with the controller")
+    other = flow.gateway.bundle
+    other.kill()
     with Proxy(flow.gateway.broker.port) as proxy:
-        leader.env |= {**flow.gateway.bundle.env, "BROKER_PORT_1883_TCP_PORT": str(proxy.port)}
-        leader.env["PUPPETMASTER_DATA_DIR"] = str(tmp_path / "behind")
-        with leader:
-            flow.gateway.bundle.ready = WAITS
-            flow.gateway.bundle.start()
+        way = {"BROKER_PORT_1883_TCP_PORT": str(proxy.port)}
+        with another(other, tmp_path / "behind", ready=LEADS, **way) as leader:
+            other.ready = WAITS
+            other.start()
             yield leader, proxy
 
 
@@ -183,8 +172,7 @@ def test_a_schedule_starts_once_and_is_told_once_over_takeovers(flow: Flow, tmp_
         pytest.skip("gcc is not installed")
     rng, shim = random.Random(15), Shim(tmp_path)
     wall, leader = Wall(shim), flow.gateway.bundle
-    second = Process.module("second", "index", env=dict(leader.env), ready=WAITS)
-    second.env["PUPPETMASTER_DATA_DIR"] = str(tmp_path / "second")
+    second = another(leader, tmp_path / "second", ready=WAITS)
     waiting, paths = second, {leader: "/first", second: "/second"}
     with Receiver() as receiver, second:
         for process, path in paths.items():
