@@ -32,62 +32,69 @@ def directory(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def _break_all_but_the_network(world: World) -> float:
+    """One after the other, twice what is killed. Returns how long the bundle took to answer at most."""
+    gateway, took_s = world.gateway, [0.0]
+    for _ in range(2):
+        _work(world)
+        with world.losing("broker killed"):
+            gateway.broker.kill()
+            gateway.broker.start()  # its sessions are gone with it
+        _work(world)
+        with world.losing("controller killed"):  # it has forgotten everybody
+            gateway.controller.kill()
+            gateway.controller.start()
+            begun_s = time.monotonic()
+        took_s.append(time.monotonic() - begun_s)
+        _work(world)
+        world.restart_everything()
+    _work(world)
+    with world.losing("broker paused"):  # for longer than keepalive
+        gateway.broker.pause()
+        _until_told(world, "lost the broker")
+        gateway.broker.resume()
+    _work(world)
+    with world.losing("controller paused"):
+        gateway.controller.pause()
+        _until_told(world, "the controller does not answer")
+        gateway.controller.resume()
+    _work(world)
+    world.pause_bundle(PAUSE_S)  # for longer than its requests have
+    _work(world)
+    return max(took_s)
+
+
+def _break_the_network(world: World) -> None:
+    """It is cut in the middle of a message, or holds everything back."""
+    assert world.proxy is not None
+    for count in (1, 5001):
+        _work(world)
+        accepted = world.proxy.accepted
+        with world.losing("network cut"):
+            world.proxy.cut_after(count)
+            _until(lambda before=accepted: world.proxy.accepted >= before + 2)
+    _work(world)
+    with world.losing("network held"):
+        accepted = world.proxy.accepted
+        world.proxy.hold()
+        _until_told(world, "lost the broker")
+        _until(lambda: world.proxy.accepted > accepted)  # it tries to connect, in vain
+        world.proxy.release()
+
+
 @pytest.mark.timeout(400)
-def test_broker_controller_and_bundle_break_one_after_the_other(directory: Path) -> None:
+def test_broker_controller_bundle_and_network_break_one_after_the_other(directory: Path) -> None:
+    """In two worlds: the network breaks in one of its own."""
     took_s: list[float] = []
-
-    def breakage(world: World) -> None:
-        gateway = world.gateway
-        for _ in range(2):
-            _work(world)
-            with world.losing("broker killed"):
-                gateway.broker.kill()
-                gateway.broker.start()  # its sessions are gone with it
-            _work(world)
-            with world.losing("controller killed"):  # it has forgotten everybody
-                gateway.controller.kill()
-                gateway.controller.start()
-                begun_s = time.monotonic()
-            took_s.append(time.monotonic() - begun_s)
-            _work(world)
-            world.restart_everything()
-        _work(world)
-        with world.losing("broker paused"):  # for longer than keepalive
-            gateway.broker.pause()
-            _until_told(world, "lost the broker")
-            gateway.broker.resume()
-        _work(world)
-        with world.losing("controller paused"):
-            gateway.controller.pause()
-            _until_told(world, "the controller does not answer")
-            gateway.controller.resume()
-        _work(world)
-        world.pause_bundle(PAUSE_S)  # for longer than its requests have
-        _work(world)
-
-    _judge(kills.run(1, breakage, directory))
-    assert max(took_s) < 5, took_s
-
-
-@pytest.mark.timeout(200)
-def test_a_network_that_is_cut_in_the_middle_of_a_message_or_holds_everything_back(directory: Path) -> None:
-    def breakage(world: World) -> None:
-        assert world.proxy is not None
-        for count in (1, 5001):
-            _work(world)
-            accepted = world.proxy.accepted
-            with world.losing("network cut"):
-                world.proxy.cut_after(count)
-                _until(lambda before=accepted: world.proxy.accepted >= before + 2)
-        _work(world)
-        with world.losing("network held"):
-            accepted = world.proxy.accepted
-            world.proxy.hold()
-            _until_told(world, "lost the broker")
-            _until(lambda: world.proxy.accepted > accepted)  # it tries to connect, in vain
-            world.proxy.release()
-
-    _judge(kills.run(5, breakage, directory, proxied=True))
+    (directory / "network").mkdir()
+    outcomes = kills.side_by_side(
+        lambda: kills.run(1, lambda world: took_s.append(_break_all_but_the_network(world)), directory),
+        lambda: kills.run(5, _break_the_network, directory / "network", proxied=True),
+    )
+    for outcome in outcomes:
+        assert not outcome.faults
+        assert outcome.statuses["resolved"] > 20, outcome.statuses
+    assert took_s[0] < 5
 
 
 def _work(world: World) -> None:
@@ -112,11 +119,6 @@ def _until(condition: Any, timeout_s: float = 60) -> None:
     while not condition():
         assert time.monotonic() < deadline_s, f"not within {timeout_s:g} s"
         threading.Event().wait(0.01)
-
-
-def _judge(outcome: kills.Outcome) -> None:
-    assert not outcome.faults
-    assert outcome.statuses["resolved"] > 20, outcome.statuses
 
 
 # -- answers that nobody expects --------------------------------------------------------------------

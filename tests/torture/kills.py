@@ -4,6 +4,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
@@ -115,6 +116,12 @@ def run(
             )
         finally:
             world.stop()
+
+
+def side_by_side(*runs: Callable[[], Outcome]) -> list[Outcome]:
+    """What each of these came to. They mostly wait, so they run at the same time."""
+    with ThreadPoolExecutor(len(runs), thread_name_prefix="torture") as pool:
+        return [started.result() for started in [pool.submit(one) for one in runs]]
 
 
 def _run(world: World, seed: int, breakage: Breakage) -> Outcome:
