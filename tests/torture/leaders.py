@@ -35,6 +35,8 @@ from tests.torture.askers import GATEWAYS, NAMES, Asker, BusDoor, Door, WebDoor,
 from tests.torture.starts import Schedules
 from tests.torture.told import Listener, told_faults, until_told
 
+#: So long all may take to start.
+START_S = 60.0
 #: So long all may take to end when nothing breaks any more.
 END_S = 180.0
 SETTINGS = {
@@ -284,6 +286,7 @@ class Run:
         for asker in self.askers:
             asker.start()
         try:
+            self._wait_for_a_job()
             self._world.over.wait(rests_s[1])
             for broke in breaks:
                 self.happened[broke.__name__] += 1
@@ -297,6 +300,14 @@ class Run:
                 asker.join()
         for bundle in self._world.bundles:
             bundle.resume()
+
+    def _wait_for_a_job(self) -> None:
+        """Return when somebody was given one: all that was started is at work."""
+        deadline_s = time.monotonic() + START_S
+        while not any(order.id for asker in self.askers for order in asker.orders):
+            if time.monotonic() > deadline_s:
+                raise RuntimeError(f"nobody was given a job within {START_S:g} s")
+            time.sleep(0.05)
 
     def broken(self) -> list[str]:
         """The promises that were broken, when all jobs have ended, or had the time for it."""
