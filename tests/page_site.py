@@ -15,10 +15,13 @@ from sandbox.demo import FLEET
 from sandbox.gateway import Gateway
 from sandbox.process import free_port
 from tests.conftest import needed
+from tests.desk import until
 
 #: Debian's chromium. The headless shell has no windows of its own, which cost more than the pages do.
 WHOLE = Path("/usr/bin/chromium")
 BROWSERS = (Path("/usr/bin/chromium-headless-shell"), WHOLE)
+#: The page asks so often how the gateway is, and reads so often anew what no WebSocket tells of.
+CHECK_S, AGAIN_S = 3, 10
 SCREENSHOTS = Path(__file__).parent.parent / "test-output" / "screenshots"
 #: A slow machine is not a fault of the page.
 PATIENCE_MS = 15_000
@@ -86,6 +89,10 @@ class Site:
         with urllib.request.urlopen(request, timeout=20) as answer:
             return json.load(answer)
 
+    def ended(self, id_: int) -> None:
+        """Return when this job has ended."""
+        until(lambda: self.ask("GET", f"/jobs/{id_}?collection=false")["finishedAt"], f"job {id_} ends")
+
     def job(self, resource: str, to: Sequence[str], method: str = "get", **more: Any) -> int:
         """The id of a new job of one item; ``data`` is the item's, all else the job's."""
         item: dict[str, Any] = {
@@ -96,6 +103,11 @@ class Site:
         if "data" in more:
             item["data"] = more.pop("data")
         return int(self.ask("POST", "/jobs", {**more, "batch": [item]})["id"])
+
+
+def later(page: Page, seconds: int) -> None:
+    """Let so much time pass at once on a page whose clock was installed before it was loaded."""
+    page.clock.run_for(1000 * seconds)
 
 
 def button(page: Page, name: str | re.Pattern[str]) -> Locator:

@@ -7,6 +7,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from tests.page_site import (
+    CHECK_S,
     FAILING,
     GOOD,
     SILENT,
@@ -14,6 +15,7 @@ from tests.page_site import (
     a_page,
     button,
     ended,
+    later,
     nameless,
     open_job,
     row,
@@ -254,6 +256,7 @@ def test_the_page_works_below_a_path(browser: Browser, site: Site) -> None:
 def test_without_a_websocket_the_page_says_why_and_asks(browser: Browser, site: Site) -> None:
     id_ = site.job("/system/info", [*SILENT[:1], *GOOD[:3]], requestTimeout=60, name="polled")
     with WebProxy(site.port, websockets=False) as proxy, a_page(browser) as page:
+        page.clock.install()
         page.goto(f"{proxy.url}#/jobs/{id_}")
         expect(button(page, "3 resolved")).to_be_visible()
         expect(row(page, "cg-003")).to_contain_text("resolved")
@@ -262,11 +265,13 @@ def test_without_a_websocket_the_page_says_why_and_asks(browser: Browser, site: 
         expect(said).to_have_attribute("title", re.compile("Some proxies do not pass WebSockets on"))
         shoot(page, "polled")
         button(page, "Pause").click()
+        later(page, CHECK_S)
         expect(page.locator(".job-head .badge")).to_have_text("paused")
         page.goto(f"{proxy.url}#/")
         card = page.get_by_role("listitem").filter(has_text="polled")
         expect(card).to_contain_text("paused")
         site.ask("PUT", f"/jobs/{id_}", {"status": "canceled", "force": True})
+        later(page, CHECK_S)
         expect(card).to_contain_text("canceled")
         # As soon as one is passed on it is used again.
         proxy.websockets = True

@@ -9,6 +9,7 @@ from playwright.sync_api import Browser, Page, expect
 from puppetmaster.bus.client import BridgeChanged, ConnectionChanged, ControllerChanged
 from tests import ROOT
 from tests.page_site import (
+    CHECK_S,
     FAILING,
     GOOD,
     NARROW,
@@ -16,6 +17,7 @@ from tests.page_site import (
     a_page,
     button,
     ended,
+    later,
     nameless,
     open_job,
     row,
@@ -199,11 +201,13 @@ def test_who_is_away_and_the_way_a_request_went(
         monkeypatch.setattr(door.app.site.bus, "send", lambda commands: True)
         tell = door.app.site.dispatcher.post
         tell([ConnectionChanged(up=True), ControllerChanged(up=True)])
+        page.clock.install()
         page.goto(f"http://127.0.0.1:{door.port}/")
         expect(page.locator("#link")).to_contain_text("connected;")
         gateways = page.locator("#gateways")
         expect(gateways).to_be_hidden()
         tell([BridgeChanged(f"cg-{number}", connected=number != 3) for number in (1, 2, 3)])
+        later(page, CHECK_S)
         expect(gateways).to_have_text("2 gateways connected, 1 away")
         item = {"method": "get", "resource": "/a", "__request": {"destination": ["cg-1", "cg-2", "cg-3"]}}
         fetch(door.port, "POST", "/jobs", {"batch": [item]})
@@ -217,12 +221,14 @@ def test_who_is_away_and_the_way_a_request_went(
         expect(drawer.locator(".state-of-it")).to_contain_text("its gateway is not connected since")
         page.keyboard.press("Escape")
         expect(row(page, "cg-1")).to_contain_text("it was sent before, and may have run")
+        later(page, CHECK_S)
         expect(gateways).to_have_text("1 gateway connected, 2 away")
         tell([BridgeChanged("cg-2", connected=False)])
         expect(row(page, "cg-2")).to_contain_text("it was sent before, and may have run")
         row(page, "cg-3").click()
         expect(drawer).not_to_contain_text("directly to the gateway")
         page.set_viewport_size({"width": 360, "height": 740})
+        later(page, CHECK_S)
         expect(gateways).to_have_text("0 gateways connected, 3 away")
         assert not too_wide(page)
 
