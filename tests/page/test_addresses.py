@@ -6,6 +6,7 @@ import re
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
+from tests.desk import until
 from tests.page_site import (
     CHECK_S,
     FAILING,
@@ -265,6 +266,7 @@ def test_without_a_websocket_the_page_says_why_and_asks(browser: Browser, site: 
         expect(said).to_have_attribute("title", re.compile("Some proxies do not pass WebSockets on"))
         shoot(page, "polled")
         button(page, "Pause").click()
+        until(lambda: site.ask("GET", f"/jobs/{id_}")["status"] == "paused", "it is paused")
         later(page, CHECK_S)
         expect(page.locator(".job-head .badge")).to_have_text("paused")
         page.goto(f"{proxy.url}#/")
