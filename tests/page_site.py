@@ -95,14 +95,15 @@ class Site:
 
     def job(self, resource: str, to: Sequence[str], method: str = "get", **more: Any) -> int:
         """The id of a new job of one item; ``data`` is the item's, all else the job's."""
-        item: dict[str, Any] = {
-            "method": method,
-            "resource": resource,
-            "__request": {"destination": list(to)},
-        }
+        command = item(method, resource, list(to))
         if "data" in more:
-            item["data"] = more.pop("data")
-        return int(self.ask("POST", "/jobs", {**more, "batch": [item]})["id"])
+            command["data"] = more.pop("data")
+        return int(self.ask("POST", "/jobs", {**more, "batch": [command]})["id"])
+
+
+def item(method: str, resource: str, to: object, **more: Any) -> dict[str, Any]:
+    """An item of a batch, for these destinations."""
+    return {"method": method, "resource": resource, "__request": {"destination": to}, **more}
 
 
 def later(page: Page, seconds: int) -> None:

@@ -16,6 +16,7 @@ from tests.page_site import (
     a_page,
     button,
     ended,
+    item,
     later,
     nameless,
     open_job,
@@ -132,15 +133,8 @@ def test_an_unknown_address_says_so(page: Page, site: Site, address: str) -> Non
 
 
 def test_a_job_s_data_and_what_was_sent_are_read_on_the_page(page: Page, site: Site) -> None:
-    def item(note: str, to: list[str]) -> dict[str, object]:
-        return {
-            "method": "put",
-            "resource": "/system/note",
-            "data": {"note": note},
-            "__request": {"destination": to},
-        }
-
-    batch = [item("<b>", GOOD[30:35]), item("<b>", ["cg-lost"]), item("other", GOOD[35:36])]
+    notes = [("<b>", GOOD[30:35]), ("<b>", ["cg-lost"]), ("other", GOOD[35:36])]
+    batch = [item("put", "/system/note", to, data={"note": note}) for note, to in notes]
     id_ = site.ask("POST", "/jobs", {"batch": batch, "name": "notes", "concurrency": 3})["id"]
     page.goto(f"{site.url}#/jobs/{id_}/data")
     ended(page, "resolved, with failures")

@@ -18,6 +18,7 @@ from tests.page_site import (
     button,
     cancel,
     ended,
+    item,
     open_job,
     shoot,
 )
@@ -350,6 +351,8 @@ def test_nothing_is_asked_of_who_does_not_answer(page: Page, site: Site, told: l
         shoot(page, "dead")
         button(page, "Delete").click(force=True)
         expect(dialog(page)).to_have_count(0)
+        expect(page.locator("#link")).to_have_text(re.compile(r"^not connected since \d\d:\d\d:\d\d$"))
+        expect(page.locator("#link")).to_have_attribute("title", re.compile(" UTC"))
     expect(page.locator("#link")).to_have_text("connected")
     expect(page.locator(".stopped")).to_be_empty()
     assert told == []
@@ -382,7 +385,7 @@ def test_an_answer_after_more_than_two_seconds_stops_controls(browser: Browser, 
 
 def test_who_answers_is_asked_though_the_page_is_not_connected_yet(page: Page) -> None:
     """As just after a reload, when somebody is quick."""
-    batch = [{"method": "get", "resource": "/a", "__request": {"destination": "cg-001"}}]
+    batch = [item("get", "/a", "cg-001")]
     planned = page.evaluate(
         "async (body) => { (await import('/static/link.js')).setLink('This page is not connected yet.');"
         " return (await (await import('/static/api.js')).call('POST', '/jobs', body)).data.totalCount; }",

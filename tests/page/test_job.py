@@ -20,6 +20,7 @@ from tests.page_site import (
     button,
     cancel,
     ended,
+    item,
     later,
     nameless,
     open_job,
@@ -135,10 +136,7 @@ def test_the_head_says_what_was_given(page: Page, site: Site) -> None:
 
 def test_what_stands_still_has_no_speed(page: Page, site: Site) -> None:
     to = ranges.expand("cg-[001-040]") * 15
-    batch = [
-        {"method": "get", "resource": "/system/time", "__request": {"destination": to[at : at + 40]}}
-        for at in range(0, len(to), 40)
-    ]
+    batch = [item("get", "/system/time", to[at : at + 40]) for at in range(0, len(to), 40)]
     id_ = site.ask("POST", "/jobs", {"batch": batch, "rate": 2})["id"]
     open_job(page, site, id_)
     facts = page.locator(".job-head .facts").first
@@ -388,8 +386,7 @@ def test_results_of_one_gateway_alone_are_one_line(page: Page, site: Site) -> No
 def test_results_are_shown_a_hundred_at_a_time(page: Page, site: Site) -> None:
     quick = ("cg-[001-060]", "cg-[073-100]", "cg-[109-152]")
     to = [name for pattern in quick for name in ranges.expand(pattern)]
-    item = {"method": "get", "resource": "/system/info", "__request": {"destination": to}}
-    id_ = site.ask("POST", "/jobs", {"batch": [item, item]})["id"]
+    id_ = site.ask("POST", "/jobs", {"batch": [item("get", "/system/info", to)] * 2})["id"]
     page.goto(f"{site.url}#/jobs/{id_}/results")
     ended(page, "resolved")
     expect(page.locator(".results > details")).to_have_count(100)

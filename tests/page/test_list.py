@@ -6,7 +6,7 @@ import time
 from playwright.sync_api import Page, expect
 
 from sandbox.demo import MACS
-from tests.page_site import ATTACK, FAILING, GOOD, SILENT, Site, button, ended, shoot
+from tests.page_site import ATTACK, FAILING, GOOD, SILENT, Site, button, ended, item, shoot
 
 
 def test_the_list_follows_the_jobs(page: Page, site: Site) -> None:
@@ -30,10 +30,7 @@ def test_the_list_follows_the_jobs(page: Page, site: Site) -> None:
 
 
 def test_jobs_without_a_name_say_what_they_do(page: Page, site: Site) -> None:
-    items = [
-        {"method": "post", "resource": f"/system/{part}", "__request": {"destination": "cg-041"}}
-        for part in ("first", "second", "third")
-    ]
+    items = [item("post", f"/system/{part}", "cg-041") for part in ("first", "second", "third")]
     id_ = site.ask("POST", "/jobs", {"batch": items})["id"]
     page.get_by_role("link", name="POST /system/first and 2 more").first.click()
     expect(page.get_by_role("heading", level=1)).to_have_text("POST /system/first and 2 more")

@@ -12,7 +12,7 @@ from playwright.sync_api import Browser, FilePayload, Page, expect
 
 from puppetmaster.api.fields import NEW_JOB, at
 from puppetmaster.api.kinds import Form
-from tests.page_site import GOOD, NARROW, Site, a_page, button, ended, open_job, row, shoot
+from tests.page_site import GOOD, NARROW, Site, a_page, button, ended, item, open_job, row, shoot
 
 
 def test_a_job_is_made_after_a_dry_run(page: Page, site: Site) -> None:
@@ -328,10 +328,7 @@ def test_a_job_is_run_again_with_changes(page: Page, site: Site) -> None:
 
 
 def test_what_a_form_cannot_say_of_a_job_is_told(page: Page, site: Site) -> None:
-    items: list[dict[str, Any]] = [
-        {"method": "get", "resource": f"/system/{part}", "__request": {"destination": GOOD[:number]}}
-        for part, number in (("time", 3), ("info", 2))
-    ]
+    items = [item("get", f"/system/{part}", GOOD[:many]) for part, many in (("time", 3), ("info", 2))]
     items[0]["code"] = 200
     id_ = site.ask("POST", "/jobs", {"batch": items, "startAt": "2100-01-02T03:04:05Z"})["id"]
     page.goto(f"{site.url}#/new?job={id_}")

@@ -24,7 +24,7 @@ from tests.page_site import (
     shoot,
     too_wide,
 )
-from tests.web_client import fetch, many, running
+from tests.web_client import batch, many, running
 
 # -- for everybody ---------------------------------------------------------------------------------
 
@@ -150,11 +150,7 @@ def test_all_of_it_is_reached_by_keyboard(page: Page) -> None:
 
 def test_fifty_thousand_rows_are_forty_in_the_document(browser: Browser, tmp_path: Path) -> None:
     with running(tmp_path) as door, a_page(browser) as page:
-        id_ = door.ask(
-            "POST",
-            "/jobs",
-            {"batch": [{"method": "get", "resource": "/a", "__request": {"destination": many(50_000)}}]},
-        ).json["id"]
+        id_ = door.ask("POST", "/jobs", batch(*many(50_000))).json["id"]
         page.goto(f"http://127.0.0.1:{door.port}/#/jobs/{id_}")
         expect(page.locator(".found")).to_have_text("50,000 requests", timeout=60_000)
         page.get_by_role("grid").press("End")
@@ -187,9 +183,8 @@ def test_a_token_is_asked_for(browser: Browser, tmp_path: Path) -> None:
         expect(page.locator("#link")).to_have_text("connected; the broker cannot be reached")
         why = re.compile(r"no connection to the broker at 127\.0\.0\.1:1: nothing listens there: start")
         expect(page.locator("#link")).to_have_attribute("title", why)
-        body = {"batch": [{"method": "get", "resource": "/a", "__request": {"destination": "cg-1"}}]}
-        fetch(door.port, "POST", "/jobs", body, Authorization=f"Bearer {token}")
-        expect(page.get_by_role("link", name="GET /a")).to_be_visible()
+        door.ask("POST", "/jobs", batch("cg-1"), Authorization=f"Bearer {token}")
+        expect(page.get_by_role("link", name="GET /system/time")).to_be_visible()
         assert page.evaluate("sessionStorage.length") == 1
         assert page.evaluate("localStorage.length") == 0
 
@@ -209,8 +204,7 @@ def test_who_is_away_and_the_way_a_request_went(
         tell([BridgeChanged(f"cg-{number}", connected=number != 3) for number in (1, 2, 3)])
         later(page, CHECK_S)
         expect(gateways).to_have_text("2 gateways connected, 1 away")
-        item = {"method": "get", "resource": "/a", "__request": {"destination": ["cg-1", "cg-2", "cg-3"]}}
-        fetch(door.port, "POST", "/jobs", {"batch": [item]})
+        door.ask("POST", "/jobs", batch("cg-1", "cg-2", "cg-3"))
         page.goto(f"http://127.0.0.1:{door.port}/#/jobs/1")
         expect(row(page, "cg-3")).to_contain_text(re.compile("503 not connected since .*: it did not run"))
         row(page, "cg-1").click()

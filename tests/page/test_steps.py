@@ -16,6 +16,7 @@ from tests.page_site import (
     button,
     cancel,
     ended,
+    item,
     nameless,
     open_job,
     row,
@@ -61,17 +62,13 @@ DRAWN = """() => {
 LONG = "/system/log?bytes=1100000"
 
 
-def step(method: str, resource: str, to: Sequence[str]) -> dict[str, Any]:
-    return {"method": method, "resource": resource, "__request": {"destination": list(to)}}
-
-
 def update(site: Site, to: Sequence[str], mute: Sequence[str] = (), **more: Any) -> int:
     """The id of a job that looks, installs and restarts; those that are ``mute`` do not answer the second."""
     batch = [
-        step("get", "/system/time", to),
-        step("put", "/system/firmware", [one for one in to if one not in mute]),
-        *([step("get", LONG, mute)] if mute else []),
-        step("post", "/system/reboot", to),
+        item("get", "/system/time", to),
+        item("put", "/system/firmware", [one for one in to if one not in mute]),
+        *([item("get", LONG, mute)] if mute else []),
+        item("post", "/system/reboot", to),
     ]
     given = {"onFail": "stop", "requestTimeout": 2, **more}
     return int(site.ask("POST", "/jobs", {"batch": batch, **given})["id"])
@@ -164,7 +161,7 @@ def test_the_map_has_a_cell_for_each_gateway(page: Page, site: Site) -> None:
 def test_results_stand_below_their_command(page: Page, site: Site) -> None:
     """Also when each gateway says its own name: that is a line of this command alone."""
     to = [*GOOD[:14], *FAILING[:2]]
-    batch = [step("get", "/system/info", to), step("put", "/system/firmware", to)]
+    batch = [item("get", "/system/info", to), item("put", "/system/firmware", to)]
     id_ = int(site.ask("POST", "/jobs", {"batch": batch, "onFail": "stop"})["id"])
     page.goto(f"{site.url}#/jobs/{id_}/results")
     ended(page, "resolved, with failures")
@@ -226,7 +223,7 @@ def test_a_batch_in_no_order_stays_a_row_a_request(page: Page, site: Site) -> No
 
 
 def test_many_steps_show_those_around_the_one_that_decides(page: Page, site: Site) -> None:
-    batch = [step("get", LONG if number == 5 else f"/step{number}", GOOD[:1]) for number in range(9)]
+    batch = [item("get", LONG if number == 5 else f"/step{number}", GOOD[:1]) for number in range(9)]
     given = {"onFail": "stop", "requestTimeout": 2}
     id_ = int(site.ask("POST", "/jobs", {"batch": batch, **given})["id"])
     open_job(page, site, id_)

@@ -19,11 +19,15 @@ from sandbox.fleet_log import FleetLog
 from sandbox.gateway import Gateway
 from tests.bus_client import BusClient, Message
 from tests.conftest import require
+from tests.desk import until
+from tests.proxy import Proxy
 from tests.torture import kills
 from tests.torture.world import PAUSE_S, World
 
 #: So many more commands reach the gateways before something breaks.
 COMMANDS = 40
+#: So long each of them may take.
+BREAK_S = 60.0
 
 
 @pytest.fixture
@@ -66,20 +70,26 @@ def _break_all_but_the_network(world: World) -> float:
 
 def _break_the_network(world: World) -> None:
     """It is cut in the middle of a message, or holds everything back."""
-    assert world.proxy is not None
+    proxy = world.proxy
+    assert proxy is not None
     for count in (1, 5001):
-        _work(world)
-        accepted = world.proxy.accepted
-        with world.losing("network cut"):
-            world.proxy.cut_after(count)
-            _until(lambda before=accepted: world.proxy.accepted >= before + 2)
+        _cut(world, proxy, count)
     _work(world)
     with world.losing("network held"):
-        accepted = world.proxy.accepted
-        world.proxy.hold()
+        accepted = proxy.accepted
+        proxy.hold()
         _until_told(world, "lost the broker")
-        _until(lambda: world.proxy.accepted > accepted)  # it tries to connect, in vain
-        world.proxy.release()
+        until(lambda: proxy.accepted > accepted, "it tries to connect, in vain", BREAK_S)
+        proxy.release()
+
+
+def _cut(world: World, proxy: Proxy, count: int) -> None:
+    """Cut it after so many more bytes."""
+    _work(world)
+    accepted = proxy.accepted
+    with world.losing("network cut"):
+        proxy.cut_after(count)
+        until(lambda: proxy.accepted >= accepted + 2, "it connects again", BREAK_S)
 
 
 @pytest.mark.timeout(400)
@@ -101,7 +111,7 @@ def _work(world: World) -> None:
     """Let the world work until the gateways have got some more commands."""
     log = FleetLog(world.gateway.fleet_log)
     arrived = len(log.commands())
-    _until(lambda: len(log.commands()) >= arrived + COMMANDS)
+    until(lambda: len(log.commands()) >= arrived + COMMANDS, "commands arrive", BREAK_S)
 
 
 def _until_told(world: World, text: str) -> None:
@@ -111,14 +121,7 @@ def _until_told(world: World, text: str) -> None:
         return sum(text in line for line in world.gateway.bundle.output())
 
     before = times()
-    _until(lambda: times() > before)
-
-
-def _until(condition: Any, timeout_s: float = 60) -> None:
-    deadline_s = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline_s, f"not within {timeout_s:g} s"
-        threading.Event().wait(0.01)
+    until(lambda: times() > before, text, BREAK_S)
 
 
 # -- answers that nobody expects --------------------------------------------------------------------
@@ -205,7 +208,7 @@ def test_answers_that_are_wrong_in_every_way(directory: Path) -> None:
         # 2 MB is more than the controller passes on, and no reason to lose an answer.
         command = device.command()
         device.straight(command, _good(command, data={"code": 200, "data": "x" * 2_000_000}))
-        _until(lambda: device.job()["finishedAt"] is not None)
+        until(lambda: device.job()["finishedAt"] is not None, "it ends")
         assert device.job()["counts"]["resolved"] == 1
 
         # Nor is the controller's indentation, however deep.
@@ -230,7 +233,7 @@ def test_answers_that_are_wrong_in_every_way(directory: Path) -> None:
         command = device.command()
         assert device.request(command)["status"] == "timeout"
         device.straight(command, _good(command))
-        _until(lambda: device.request(command)["status"] == "resolved")
+        until(lambda: device.request(command)["status"] == "resolved", "it is corrected")
         assert device.request(command)["result"]["late"] is True
         assert device.job()["counts"]["resolved"] == 1
 
