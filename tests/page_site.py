@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
+from playwright.sync_api import Browser, FloatRect, Locator, Page, expect, sync_playwright
 
 from puppetmaster import ranges
 from sandbox.demo import FLEET
@@ -119,9 +119,19 @@ def row(page: Page, text: str) -> Locator:
     return page.locator(".space .row:not([hidden])", has_text=text)
 
 
-def open_job(page: Page, site: Site, id_: int) -> None:
+def open_job(page: Page, site: Site, id_: int, status: str = "") -> None:
+    """Show a job, and wait until it has this status, if one is named."""
     page.goto(f"{site.url}#/jobs/{id_}")
     expect(page.get_by_role("heading", level=1)).to_be_visible()
+    if status:
+        ended(page, status)
+
+
+def box(seen: Locator) -> FloatRect:
+    """Where it is on the page."""
+    found = seen.bounding_box()
+    assert found
+    return found
 
 
 def cancel(page: Page) -> None:

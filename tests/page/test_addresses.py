@@ -32,8 +32,7 @@ def test_a_request_has_an_address_and_back_closes_it(page: Page, site: Site) -> 
     id_ = site.job("/system/info", [*GOOD[:3], *FAILING[:2]])
     first = site.ask("GET", f"/jobs/{id_}?collection=false")["requests"][0]
     drawer = page.get_by_role("dialog")
-    open_job(page, site, id_)
-    ended(page, "resolved, with failures")
+    open_job(page, site, id_, "resolved, with failures")
     button(page, "2 error").click()
     page.get_by_role("tab", name="Gateways").click()
     page.get_by_role("tab", name="Requests").click()
@@ -71,8 +70,7 @@ AT_ONCE = """(when) => {
 def test_a_request_is_opened_at_once_after_another(page: Page, site: Site, when: str) -> None:
     id_ = site.job("/system/info", GOOD[:3])
     first = site.ask("GET", f"/jobs/{id_}?collection=false")["requests"][0]
-    open_job(page, site, id_)
-    ended(page, "resolved")
+    open_job(page, site, id_, "resolved")
     row(page, GOOD[1]).click()
     drawer = page.get_by_role("dialog")
     expect(drawer.get_by_role("heading", level=2)).to_have_text(GOOD[1])
@@ -102,8 +100,7 @@ def test_an_address_of_a_request_opens_it(browser: Browser, site: Site) -> None:
 
 def test_back_and_forward_inside_a_job_show_the_tab_and_the_filter_that_were(page: Page, site: Site) -> None:
     id_ = site.job("/system/info", [*GOOD[:3], *FAILING[:2]])
-    open_job(page, site, id_)
-    ended(page, "resolved, with failures")
+    open_job(page, site, id_, "resolved, with failures")
     page.goto(f"{site.url}#/jobs/{id_}/results")
     expect(page.get_by_role("tab", name="Results")).to_have_attribute("aria-selected", "true")
     page.goto(f"{site.url}#/jobs/{id_}?status=error&text=purpose")

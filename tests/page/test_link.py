@@ -26,8 +26,7 @@ LOSING = """
 
 def test_a_loss_is_shown_and_made_good(browser: Browser, page: Page, site: Site) -> None:
     id_ = site.job("/system/time", ["cg-001"])
-    open_job(page, site, id_)
-    ended(page, "resolved")
+    open_job(page, site, id_, "resolved")
     site.gateway.bundle.terminate()
     expect(page.locator("#link")).to_contain_text("not connected since")
     expect(button(page, "Delete")).to_be_disabled()
@@ -73,7 +72,6 @@ def test_a_gap_begins_anew(browser: Browser, site: Site) -> None:
     """The second message of the first WebSocket never reaches the page."""
     with a_page(browser) as page:
         page.add_init_script(LOSING % "seen === 2")
-        open_job(page, site, site.job("/system/time", GOOD[:12], concurrency=3))
-        ended(page, "resolved")
+        open_job(page, site, site.job("/system/time", GOOD[:12], concurrency=3), "resolved")
         assert page.evaluate("opened_") == 2
         expect(page.locator(".space .s-resolved")).to_have_count(12)

@@ -15,6 +15,7 @@ from tests.page_site import (
     NARROW,
     Site,
     a_page,
+    box,
     button,
     ended,
     later,
@@ -67,14 +68,11 @@ def test_the_frame_is_whole_at_each_width(page: Page, site: Site) -> None:
     page.goto(site.url)
     for width in (1400, 860, 700, 640, 360):
         page.set_viewport_size({"width": width, "height": 740})
-        frame = page.locator(".top").bounding_box()
-        links = [one.bounding_box() for one in page.locator(".top nav a").all()]
-        mark = page.locator(".brand img").bounding_box()
-        assert frame is not None
-        assert mark is not None
-        assert mark["y"] >= 4, f"the mark is cut at {width} px"
-        assert all(one and one["y"] + one["height"] <= frame["y"] + frame["height"] for one in links)
-        assert len({one["y"] for one in links if one}) == 1, f"the links are on one line at {width} px"
+        frame = box(page.locator(".top"))
+        links = [box(one) for one in page.locator(".top nav a").all()]
+        assert box(page.locator(".brand img"))["y"] >= 4, f"the mark is cut at {width} px"
+        assert all(one["y"] + one["height"] <= frame["y"] + frame["height"] for one in links)
+        assert len({one["y"] for one in links}) == 1, f"the links are on one line at {width} px"
         texts = page.locator(".top nav a").evaluate_all(
             "all => all.map(one => { const r = document.createRange(); r.selectNodeContents(one);"
             " return r.getClientRects().length; })"
@@ -85,16 +83,12 @@ def test_the_frame_is_whole_at_each_width(page: Page, site: Site) -> None:
 
 def _order_of_the_head(page: Page) -> None:
     """The verdict stands above the buttons, and every count is seen without scrolling sideways."""
-    verdict = page.locator(".verdict").bounding_box()
-    actions = page.locator(".job-head .actions").bounding_box()
-    assert verdict
-    assert actions
-    assert verdict["y"] + verdict["height"] + 4 <= actions["y"]
+    verdict = box(page.locator(".verdict"))
+    assert verdict["y"] + verdict["height"] + 4 <= box(page.locator(".job-head .actions"))["y"]
     for chip in page.locator(".counts-by-status .chip").all():
-        box = chip.bounding_box()
-        assert box
-        assert box["x"] >= 0
-        assert box["x"] + box["width"] <= NARROW["width"]
+        at = box(chip)
+        assert at["x"] >= 0
+        assert at["x"] + at["width"] <= NARROW["width"]
 
 
 def test_differences_are_stacked_on_a_telephone(browser: Browser, site: Site) -> None:
@@ -106,16 +100,14 @@ def test_differences_are_stacked_on_a_telephone(browser: Browser, site: Site) ->
         page.locator(".results summary").nth(1).click()
         cells = page.locator(".diff tbody tr > *")
         expect(cells).to_have_count(3)
-        lefts = {box["x"] for cell in cells.all() if (box := cell.bounding_box())}
-        assert len(lefts) == 1
+        assert len({box(cell)["x"] for cell in cells.all()}) == 1
         assert not too_wide(page)
 
 
 def test_a_telephone_has_a_way_to_sort(browser: Browser, site: Site) -> None:
     id_ = site.job("/system/time", ["cg-002", "cg-003", "cg-001"])
     with a_page(browser, viewport=NARROW) as page:
-        open_job(page, site, id_)
-        ended(page, "resolved")
+        open_job(page, site, id_, "resolved")
         first = page.locator("[aria-rowindex='2'] .c-destination")
         expect(page.get_by_role("button", name="Ascending, turn round")).to_be_disabled()
         page.get_by_label("Sort by").select_option("By destination")
