@@ -34,32 +34,33 @@ def _known_ids() -> Iterator[None]:
         yield
 
 
-#: The files that take longest: they are the first, in this order.
+#: The files that wait longest for processes: they are the first, in this order.
 LONGEST = (
     "test_package.py",
     "test_kills.py",
     "test_standby.py",
-    "test_onlooking.py",
     "test_outages.py",
+    "test_leaders.py",
+    "test_onlooking.py",
     "test_flow.py",
+    "test_door.py",
 )
 #: So many workers begin a browser and a fleet, for a part of the files of ``tests/page`` each.
 BROWSERS = 3
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Where several workers run, let files that wait for processes (tests/system) run beside those that work.
+    """Where several workers run, let files that wait (tests/system and LONGEST) run beside those that work.
 
     All of them are begun in the first half, so that at the end no worker is left with a long one.
     """
     if not hasattr(config, "workerinput"):
         return
     files = dict.fromkeys(item.path for item in items)
-    works = [path for path in files if "system" not in path.parts]
     rank = {name: at for at, name in enumerate(LONGEST)}
-    waits = sorted(
-        (path for path in files if "system" in path.parts), key=lambda one: rank.get(one.name, len(rank))
-    )
+    waits = [path for path in files if "system" in path.parts or path.name in rank]
+    works = [path for path in files if path not in waits]
+    waits.sort(key=lambda one: rank.get(one.name, len(rank)))
     place = {path: at / len(waits) / 2 for at, path in enumerate(waits)}
     place |= {path: at / len(works) for at, path in enumerate(works)}
     items.sort(key=lambda item: place[item.path])

@@ -32,14 +32,16 @@ from tests.virtual import body
 
 WAIT_S = 40.0
 S = TypeVar("S", bound=Store)
+T = TypeVar("T")
 
 
-def until(condition: Callable[[], Any], what: str) -> None:
-    """Wait until it holds; fails, naming ``what``, when that takes too long."""
-    deadline_s = time.monotonic() + WAIT_S
-    while not condition():
-        assert time.monotonic() < deadline_s, f"not within {WAIT_S:g} s: {what}"
+def until(condition: Callable[[], T | None], what: str, timeout_s: float = WAIT_S) -> T:
+    """Wait until it holds: its value. Fails, naming ``what``, when that takes too long."""
+    deadline_s = time.monotonic() + timeout_s
+    while not (found := condition()):
+        assert time.monotonic() < deadline_s, f"not within {timeout_s:g} s: {what}"
         threading.Event().wait(0.02)
+    return found
 
 
 def disk_fault(text: str, code: int) -> sqlite3.OperationalError:

@@ -11,11 +11,15 @@ from typing import Any
 from sandbox.broker import Broker
 from sandbox.fleet_log import Command, FleetLog
 from sandbox.gateway import Gateway
+from sandbox.process import Process
 from tests.bus_client import BusClient, Message
+from tests.desk import until
 
 WAIT_S = 30.0
 #: One of every fleet here: a job for it that has ended shows that whoever could send before has sent.
 MARKER = "marker"
+#: What a bundle says when it can be asked on the bus; when it waits for the one that leads.
+LEADS, WAITS = "registered with the controller", "this one waits to take over"
 SETTINGS = {"PUPPETMASTER_GRACE_S": "1", "PUPPETMASTER_REQUEST_TIMEOUT_S": "30"}
 
 
@@ -141,15 +145,20 @@ class Flow:
 
     def restored(self, job: Message) -> Message:
         """The job once it has ended, though the bundle may not be registered at times."""
-        pause, deadline_s = threading.Event(), time.monotonic() + 2 * WAIT_S
-        while time.monotonic() < deadline_s:
+        path, what = f"/jobs/{job['id']}?collection=false", f"job {job['id']} ends"
+        shown: Message = until(lambda: _if_ended(self.asked("get", path)), what, 2 * WAIT_S)
+        return shown
+
+    def asked(self, method: str, resource: str, data: Any = None) -> Any:
+        """The data of the answer, as soon as there is one: the bundle may have been started just now."""
+
+        def answer() -> Message | None:
             with suppress(TimeoutError):
-                answer = self.client.request("get", f"/jobs/{job['id']}?collection=false", timeout_s=1)
-                if answer["code"] == 200 and answer["data"]["finishedAt"] is not None:
-                    shown: Message = answer["data"]
-                    return shown
-            pause.wait(0.05)
-        raise AssertionError(f"job {job['id']} has not ended within {2 * WAIT_S:g} s")
+                found = self.client.request(method, resource, data, timeout_s=1)
+                return found if found["code"] == 200 else None
+            return None
+
+        return until(answer, f"{method} {resource} is answered")["data"]
 
     def sent_by_now(self) -> None:
         """Return when all has arrived that could be sent until now."""
@@ -183,10 +192,20 @@ def running(
         yield Flow(gateway, client, stage)
 
 
+def another(bundle: Process, directory: Path, *, ready: str | None = None, **env: str) -> Process:
+    """A second bundle on the same bus, with its data in a directory of its own."""
+    env = {**bundle.env, "PUPPETMASTER_DATA_DIR": str(directory), **env}
+    return Process.module(directory.name, "index", env=env, ready=ready)
+
+
 def batch(method: str, destinations: list[str], **more: Any) -> Message:
     """A job of one item."""
     item = {"method": method, "resource": "/system/time", "__request": {"destination": destinations}}
     return {"batch": [item], **more}
+
+
+def _if_ended(job: Message) -> Message | None:
+    return job if job["finishedAt"] is not None else None
 
 
 def names(gateways: list[Played]) -> list[str]:

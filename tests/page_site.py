@@ -8,17 +8,20 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
+from playwright.sync_api import Browser, FloatRect, Locator, Page, expect, sync_playwright
 
 from puppetmaster import ranges
 from sandbox.demo import FLEET
 from sandbox.gateway import Gateway
 from sandbox.process import free_port
 from tests.conftest import needed
+from tests.desk import until
 
 #: Debian's chromium. The headless shell has no windows of its own, which cost more than the pages do.
 WHOLE = Path("/usr/bin/chromium")
 BROWSERS = (Path("/usr/bin/chromium-headless-shell"), WHOLE)
+#: The page asks so often how the gateway is, and reads so often anew what no WebSocket tells of.
+CHECK_S, AGAIN_S = 3, 10
 SCREENSHOTS = Path(__file__).parent.parent / "test-output" / "screenshots"
 #: A slow machine is not a fault of the page.
 PATIENCE_MS = 15_000
@@ -86,16 +89,26 @@ class Site:
         with urllib.request.urlopen(request, timeout=20) as answer:
             return json.load(answer)
 
+    def ended(self, id_: int) -> None:
+        """Return when this job has ended."""
+        until(lambda: self.ask("GET", f"/jobs/{id_}?collection=false")["finishedAt"], f"job {id_} ends")
+
     def job(self, resource: str, to: Sequence[str], method: str = "get", **more: Any) -> int:
         """The id of a new job of one item; ``data`` is the item's, all else the job's."""
-        item: dict[str, Any] = {
-            "method": method,
-            "resource": resource,
-            "__request": {"destination": list(to)},
-        }
+        command = item(method, resource, list(to))
         if "data" in more:
-            item["data"] = more.pop("data")
-        return int(self.ask("POST", "/jobs", {**more, "batch": [item]})["id"])
+            command["data"] = more.pop("data")
+        return int(self.ask("POST", "/jobs", {**more, "batch": [command]})["id"])
+
+
+def item(method: str, resource: str, to: object, **more: Any) -> dict[str, Any]:
+    """An item of a batch, for these destinations."""
+    return {"method": method, "resource": resource, "__request": {"destination": to}, **more}
+
+
+def later(page: Page, seconds: int) -> None:
+    """Let so much time pass at once on a page whose clock was installed before it was loaded."""
+    page.clock.run_for(1000 * seconds)
 
 
 def button(page: Page, name: str | re.Pattern[str]) -> Locator:
@@ -106,9 +119,19 @@ def row(page: Page, text: str) -> Locator:
     return page.locator(".space .row:not([hidden])", has_text=text)
 
 
-def open_job(page: Page, site: Site, id_: int) -> None:
+def open_job(page: Page, site: Site, id_: int, status: str = "") -> None:
+    """Show a job, and wait until it has this status, if one is named."""
     page.goto(f"{site.url}#/jobs/{id_}")
     expect(page.get_by_role("heading", level=1)).to_be_visible()
+    if status:
+        ended(page, status)
+
+
+def box(seen: Locator) -> FloatRect:
+    """Where it is on the page."""
+    found = seen.bounding_box()
+    assert found
+    return found
 
 
 def cancel(page: Page) -> None:

@@ -12,7 +12,6 @@ import sys
 import termios
 import time
 from collections.abc import Mapping
-from types import TracebackType
 from typing import NamedTuple, Self
 
 from sandbox.process import PROJECT
@@ -137,9 +136,7 @@ class Terminal:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._child.kill()
         self._child.wait()
         os.close(self._fd)

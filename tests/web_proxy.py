@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import re
 import threading
-from types import TracebackType
 from typing import Self
 
 from sandbox.process import free_port
@@ -47,9 +46,7 @@ class WebProxy:
         assert self._ready.wait(10)
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(10)
 

@@ -6,7 +6,9 @@ import re
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
+from tests.desk import until
 from tests.page_site import (
+    CHECK_S,
     FAILING,
     GOOD,
     SILENT,
@@ -14,6 +16,8 @@ from tests.page_site import (
     a_page,
     button,
     ended,
+    item,
+    later,
     nameless,
     open_job,
     row,
@@ -28,8 +32,7 @@ def test_a_request_has_an_address_and_back_closes_it(page: Page, site: Site) -> 
     id_ = site.job("/system/info", [*GOOD[:3], *FAILING[:2]])
     first = site.ask("GET", f"/jobs/{id_}?collection=false")["requests"][0]
     drawer = page.get_by_role("dialog")
-    open_job(page, site, id_)
-    ended(page, "resolved, with failures")
+    open_job(page, site, id_, "resolved, with failures")
     button(page, "2 error").click()
     page.get_by_role("tab", name="Gateways").click()
     page.get_by_role("tab", name="Requests").click()
@@ -67,8 +70,7 @@ AT_ONCE = """(when) => {
 def test_a_request_is_opened_at_once_after_another(page: Page, site: Site, when: str) -> None:
     id_ = site.job("/system/info", GOOD[:3])
     first = site.ask("GET", f"/jobs/{id_}?collection=false")["requests"][0]
-    open_job(page, site, id_)
-    ended(page, "resolved")
+    open_job(page, site, id_, "resolved")
     row(page, GOOD[1]).click()
     drawer = page.get_by_role("dialog")
     expect(drawer.get_by_role("heading", level=2)).to_have_text(GOOD[1])
@@ -98,8 +100,7 @@ def test_an_address_of_a_request_opens_it(browser: Browser, site: Site) -> None:
 
 def test_back_and_forward_inside_a_job_show_the_tab_and_the_filter_that_were(page: Page, site: Site) -> None:
     id_ = site.job("/system/info", [*GOOD[:3], *FAILING[:2]])
-    open_job(page, site, id_)
-    ended(page, "resolved, with failures")
+    open_job(page, site, id_, "resolved, with failures")
     page.goto(f"{site.url}#/jobs/{id_}/results")
     expect(page.get_by_role("tab", name="Results")).to_have_attribute("aria-selected", "true")
     page.goto(f"{site.url}#/jobs/{id_}?status=error&text=purpose")
@@ -129,15 +130,8 @@ def test_an_unknown_address_says_so(page: Page, site: Site, address: str) -> Non
 
 
 def test_a_job_s_data_and_what_was_sent_are_read_on_the_page(page: Page, site: Site) -> None:
-    def item(note: str, to: list[str]) -> dict[str, object]:
-        return {
-            "method": "put",
-            "resource": "/system/note",
-            "data": {"note": note},
-            "__request": {"destination": to},
-        }
-
-    batch = [item("<b>", GOOD[30:35]), item("<b>", ["cg-lost"]), item("other", GOOD[35:36])]
+    notes = [("<b>", GOOD[30:35]), ("<b>", ["cg-lost"]), ("other", GOOD[35:36])]
+    batch = [item("put", "/system/note", to, data={"note": note}) for note, to in notes]
     id_ = site.ask("POST", "/jobs", {"batch": batch, "name": "notes", "concurrency": 3})["id"]
     page.goto(f"{site.url}#/jobs/{id_}/data")
     ended(page, "resolved, with failures")
@@ -254,6 +248,7 @@ def test_the_page_works_below_a_path(browser: Browser, site: Site) -> None:
 def test_without_a_websocket_the_page_says_why_and_asks(browser: Browser, site: Site) -> None:
     id_ = site.job("/system/info", [*SILENT[:1], *GOOD[:3]], requestTimeout=60, name="polled")
     with WebProxy(site.port, websockets=False) as proxy, a_page(browser) as page:
+        page.clock.install()
         page.goto(f"{proxy.url}#/jobs/{id_}")
         expect(button(page, "3 resolved")).to_be_visible()
         expect(row(page, "cg-003")).to_contain_text("resolved")
@@ -262,11 +257,14 @@ def test_without_a_websocket_the_page_says_why_and_asks(browser: Browser, site: 
         expect(said).to_have_attribute("title", re.compile("Some proxies do not pass WebSockets on"))
         shoot(page, "polled")
         button(page, "Pause").click()
+        until(lambda: site.ask("GET", f"/jobs/{id_}")["status"] == "paused", "it is paused")
+        later(page, CHECK_S)
         expect(page.locator(".job-head .badge")).to_have_text("paused")
         page.goto(f"{proxy.url}#/")
         card = page.get_by_role("listitem").filter(has_text="polled")
         expect(card).to_contain_text("paused")
         site.ask("PUT", f"/jobs/{id_}", {"status": "canceled", "force": True})
+        later(page, CHECK_S)
         expect(card).to_contain_text("canceled")
         # As soon as one is passed on it is used again.
         proxy.websockets = True

@@ -15,9 +15,11 @@ from tests.page_site import (
     SILENT,
     Site,
     a_page,
+    box,
     button,
     cancel,
     ended,
+    item,
     open_job,
     shoot,
 )
@@ -42,17 +44,15 @@ def places(page: Page) -> dict[str, tuple[float, float, float]]:
     """Where the controls of a job are, and how wide."""
     found = {}
     for name in NAMES:
-        box = button(page, name).bounding_box()
-        assert box, name
-        found[name] = (box["x"], box["y"], box["width"])
+        at = box(button(page, name))
+        found[name] = (at["x"], at["y"], at["width"])
     return found
 
 
 def twice(page: Page, control: Locator) -> None:
     """Two quick clicks at one place, and two more as a double click."""
-    box = control.bounding_box()
-    assert box
-    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    at = box(control)
+    x, y = at["x"] + at["width"] / 2, at["y"] + at["height"] / 2
     page.mouse.click(x, y)
     page.mouse.click(x, y)
     page.mouse.dblclick(x, y)
@@ -67,8 +67,7 @@ def test_each_control_keeps_its_place_in_every_status(page: Page, site: Site) ->
     id_ = site.job(
         "/system/info", to, waves=[1, 3, "100%"], startAt="2100-01-01T00:00:00Z", requestTimeout=60
     )
-    open_job(page, site, id_)
-    ended(page, "pending")
+    open_job(page, site, id_, "pending")
     able: dict[str, list[str]] = {name: [] for name in NAMES}
     at = places(page)
 
@@ -119,8 +118,7 @@ def test_each_control_keeps_its_place_in_every_status(page: Page, site: Site) ->
 
 
 def test_a_job_has_no_control_for_what_it_can_never_do(page: Page, site: Site) -> None:
-    open_job(page, site, site.job("/system/time", GOOD[:1]))
-    ended(page, "resolved")
+    open_job(page, site, site.job("/system/time", GOOD[:1]), "resolved")
     expect(button(page, "Next wave")).to_have_count(0)
     expect(button(page, "Start now")).to_have_count(0)
 
@@ -186,8 +184,7 @@ def test_a_press_is_one_press_for_a_while(page: Page) -> None:
 
 
 def test_a_double_click_on_a_row_opens_its_request(page: Page, site: Site) -> None:
-    open_job(page, site, site.job("/system/time", GOOD[:3]))
-    ended(page, "resolved")
+    open_job(page, site, site.job("/system/time", GOOD[:3]), "resolved")
     page.locator(".space .row").first.dblclick()
     expect(dialog(page).get_by_role("heading", level=2)).to_have_text(GOOD[0])
 
@@ -350,6 +347,8 @@ def test_nothing_is_asked_of_who_does_not_answer(page: Page, site: Site, told: l
         shoot(page, "dead")
         button(page, "Delete").click(force=True)
         expect(dialog(page)).to_have_count(0)
+        expect(page.locator("#link")).to_have_text(re.compile(r"^not connected since \d\d:\d\d:\d\d$"))
+        expect(page.locator("#link")).to_have_attribute("title", re.compile(" UTC"))
     expect(page.locator("#link")).to_have_text("connected")
     expect(page.locator(".stopped")).to_be_empty()
     assert told == []
@@ -382,7 +381,7 @@ def test_an_answer_after_more_than_two_seconds_stops_controls(browser: Browser, 
 
 def test_who_answers_is_asked_though_the_page_is_not_connected_yet(page: Page) -> None:
     """As just after a reload, when somebody is quick."""
-    batch = [{"method": "get", "resource": "/a", "__request": {"destination": "cg-001"}}]
+    batch = [item("get", "/a", "cg-001")]
     planned = page.evaluate(
         "async (body) => { (await import('/static/link.js')).setLink('This page is not connected yet.');"
         " return (await (await import('/static/api.js')).call('POST', '/jobs', body)).data.totalCount; }",

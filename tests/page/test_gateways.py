@@ -4,7 +4,7 @@ import re
 
 from playwright.sync_api import Page, expect
 
-from tests.page_site import ATTACK, Site, button, nameless, shoot, too_wide
+from tests.page_site import AGAIN_S, ATTACK, Site, button, later, nameless, shoot, too_wide
 
 SAVE = "Save labels and note"
 
@@ -87,8 +87,12 @@ def test_a_new_job_for_those_that_are_ticked(page: Page, site: Site) -> None:
 def test_a_gateway_has_its_history_newest_first(page: Page, site: Site) -> None:
     for one in site.ask("GET", "/jobs?destination=cg-190"):
         site.ask("DELETE", f"/jobs/{one['id']}")
-    ids = [site.job("/system/time", ["cg-190"]) for _ in range(27)]
+    ids = [site.job("/system/time", ["cg-190"], startAt="2100-01-01T00:00:00Z") for _ in range(26)]
+    for id_ in ids:
+        site.ask("PUT", f"/jobs/{id_}", {"status": "canceled"})
+    ids.append(site.job("/system/time", ["cg-190"]))
     failed = site.job("/system/time", ["cg-101"])
+    site.ended(ids[-1])
     page.goto(f"{site.url}#/gateways?match=cg-190")
     page.get_by_role("link", name="cg-190").click()
     expect(page).to_have_url(f"{site.url}#/gateways/cg-190")
@@ -178,6 +182,8 @@ def test_a_gateway_that_is_not_known_is_told(page: Page, site: Site) -> None:
 
 def test_gateways_are_found_by_who_is_registered(page: Page, site: Site) -> None:
     site.ask("POST", "/gateways", [{"name": "cg-191"}, {"name": "cg-191-away"}])
+    page.clock.install()
+    page.reload()
     page.goto(f"{site.url}#/gateways?match=cg-191*")
     names = page.get_by_role("row").get_by_role("link")
     site.ask("GET", "/gateways?match=cg-191*&check=true")
@@ -202,8 +208,10 @@ def test_gateways_are_found_by_who_is_registered(page: Page, site: Site) -> None
     names.first.click()
     facts = page.get_by_role("region", name="Gateway", exact=True)
     expect(facts).to_contain_text(re.compile(r"Isregistered.*Checked\d\d:.*Last seen.*Last result"))
-    site.job("/system/time", ["cg-191"])
+    id_ = site.job("/system/time", ["cg-191"])
     button(page, "Check now").click()
+    site.ended(id_)
+    later(page, AGAIN_S)  # it is read anew by itself
     expect(facts).to_contain_text(re.compile(r"Last seen(just now|\d+ s ago).*Last resultresolved 200"))
 
 

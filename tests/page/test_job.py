@@ -11,14 +11,18 @@ from playwright.sync_api import Browser, Page, Route, expect
 from puppetmaster import ranges
 from tests.page_site import (
     ATTACK,
+    CHECK_S,
     FAILING,
     GOOD,
     SILENT,
     Site,
     a_page,
+    box,
     button,
     cancel,
     ended,
+    item,
+    later,
     nameless,
     open_job,
     row,
@@ -27,8 +31,8 @@ from tests.page_site import (
 
 
 def test_requests_in_a_table(page: Page, site: Site) -> None:
-    open_job(page, site, site.job("/system/info", [*ranges.expand("cg-[001-120]"), "cg-lost"]))
-    ended(page, "resolved, with failures")
+    to = [*ranges.expand("cg-[001-120]"), "cg-lost"]
+    open_job(page, site, site.job("/system/info", to), "resolved, with failures")
     expect(page.locator(".verdict")).to_have_text("112 of 121 requests resolved, 9 failed.")
     shoot(page, "job")
     button(page, "9 error").click()
@@ -49,8 +53,7 @@ def test_requests_in_a_table(page: Page, site: Site) -> None:
 
 
 def test_another_order_begins_at_its_beginning(page: Page, site: Site) -> None:
-    open_job(page, site, site.job("/system/info", ranges.expand("cg-[001-120]")))
-    ended(page, "resolved, with failures")
+    open_job(page, site, site.job("/system/info", ranges.expand("cg-[001-120]")), "resolved, with failures")
     grid = page.get_by_role("grid")
     sort = page.get_by_role("columnheader", name="Destination").get_by_role("button")
     for act in (sort.click, button(page, "112 resolved").click):
@@ -133,10 +136,7 @@ def test_the_head_says_what_was_given(page: Page, site: Site) -> None:
 
 def test_what_stands_still_has_no_speed(page: Page, site: Site) -> None:
     to = ranges.expand("cg-[001-040]") * 15
-    batch = [
-        {"method": "get", "resource": "/system/time", "__request": {"destination": to[at : at + 40]}}
-        for at in range(0, len(to), 40)
-    ]
+    batch = [item("get", "/system/time", to[at : at + 40]) for at in range(0, len(to), 40)]
     id_ = site.ask("POST", "/jobs", {"batch": batch, "rate": 2})["id"]
     open_job(page, site, id_)
     facts = page.locator(".job-head .facts").first
@@ -162,22 +162,25 @@ def test_what_all_jobs_have_in_flight_is_what_this_one_has_and_more(browser: Bro
 
     id_ = site.job("/system/time", SILENT[:2], requestTimeout=60)
     with a_page(browser) as page:
+        page.clock.install()
         page.route("**/system/puppetmaster", answer)
         open_job(page, site, id_)
         facts = page.locator(".job-head .facts").first
+        later(page, CHECK_S)
         expect(facts).to_contain_text("In flight2In flight, all jobs2, window 40")
         said["openJobs"] = 2
+        later(page, CHECK_S)
         expect(facts).to_contain_text(
             "In flight2In flight, all jobs99, window 40; those without an answer for"
         )
         said["inFlight"] = 1
+        later(page, CHECK_S)
         expect(facts).to_contain_text("In flight2In flight, all jobs2, window 40")
     site.ask("PUT", f"/jobs/{id_}", {"status": "canceled", "force": True})
 
 
 def test_what_there_is_none_of_is_quiet(page: Page, site: Site) -> None:
-    open_job(page, site, site.job("/system/time", GOOD[:2]))
-    ended(page, "resolved")
+    open_job(page, site, site.job("/system/time", GOOD[:2]), "resolved")
     looks = (
         "(chip) => [getComputedStyle(chip).borderColor, getComputedStyle(chip.querySelector('svg')).color]"
     )
@@ -243,8 +246,7 @@ def test_a_request_in_the_drawer(page: Page, site: Site) -> None:
 
 def test_the_drawer_shows_each_attempt(page: Page, site: Site) -> None:
     job = site.job("/system/info", FAILING[:1], retry={"attempts": 3, "delay": 0.1})
-    open_job(page, site, job)
-    ended(page, "resolved, with failures")
+    open_job(page, site, job, "resolved, with failures")
     (request,) = site.ask("GET", f"/jobs/{job}/requests")
     history = request["__request"]["history"]
     row(page, FAILING[0]).click()
@@ -294,16 +296,12 @@ def test_a_request_that_waits_for_another_attempt_shows_the_last(page: Page, sit
 
 
 def test_gateways_in_a_grid(page: Page, site: Site) -> None:
-    open_job(page, site, site.job("/system/info", ranges.expand("cg-[090-110]")))
-    ended(page, "resolved, with failures")
+    open_job(page, site, site.job("/system/info", ranges.expand("cg-[090-110]")), "resolved, with failures")
     page.get_by_role("tab", name="Requests").press("ArrowRight")
     expect(page.get_by_role("tab", name="Gateways")).to_have_attribute("aria-selected", "true")
     cells = page.get_by_role("application")
-    caption = page.locator(".caption").bounding_box()
-    box = cells.bounding_box()
-    assert caption
-    assert box
-    assert caption["y"] + caption["height"] <= box["y"]
+    caption = box(page.locator(".caption"))
+    assert caption["y"] + caption["height"] <= box(cells)["y"]
     cells.press("End")
     expect(page.locator(".caption")).to_contain_text("cg-110: resolved")
     cells.press("Home")
@@ -319,8 +317,7 @@ def test_gateways_in_a_grid(page: Page, site: Site) -> None:
 
 
 def test_a_gateway_keeps_its_place_on_the_map(page: Page, site: Site) -> None:
-    open_job(page, site, site.job("/system/time", ["cg-002", "cg-003", "cg-001"]))
-    ended(page, "resolved")
+    open_job(page, site, site.job("/system/time", ["cg-002", "cg-003", "cg-001"]), "resolved")
     sort = page.get_by_role("columnheader", name="Destination").get_by_role("button")
     sort.click()
     expect(page.locator("[aria-rowindex='2'] .c-destination")).to_have_text("cg-001")
@@ -331,11 +328,9 @@ def test_a_gateway_keeps_its_place_on_the_map(page: Page, site: Site) -> None:
 
 
 def test_results_in_groups(page: Page, site: Site) -> None:
-    site_job = site.job("/system/note", GOOD[:3], "put", data={"note": "x", "other": 1})
-    open_job(page, site, site_job)
-    ended(page, "resolved")
-    open_job(page, site, site.job("/system/note", ranges.expand("cg-[002-008]")))
-    ended(page, "resolved")
+    id_ = site.job("/system/note", GOOD[:3], "put", data={"note": "x", "other": 1})
+    open_job(page, site, id_, "resolved")
+    open_job(page, site, site.job("/system/note", ranges.expand("cg-[002-008]")), "resolved")
     page.get_by_role("tab", name="Results").click()
     expect(page.locator(".results details")).to_have_count(2)
     other = page.locator(".results details").nth(1)
@@ -347,19 +342,18 @@ def test_results_in_groups(page: Page, site: Site) -> None:
 
 def test_results_line_up_whatever_their_counts(page: Page, site: Site) -> None:
     to = [*FAILING, *ranges.expand("nobody-[0001-1200]")]
-    open_job(page, site, site.job("/system/info", to))
-    ended(page, "resolved, with failures")
+    open_job(page, site, site.job("/system/info", to), "resolved, with failures")
     page.get_by_role("tab", name="Results").click()
     lines = page.locator(".results > details > summary")
     expect(lines.nth(1)).to_be_visible()
     expect(lines.locator(".count")).to_have_text(["1,200", "8"])
-    assert len({box["x"] for one in lines.locator(".status").all() if (box := one.bounding_box())}) == 1
+    assert len({box(one)["x"] for one in lines.locator(".status").all()}) == 1
 
 
 def test_results_of_one_gateway_alone_are_one_line(page: Page, site: Site) -> None:
     """Each good gateway says its own name: 185 results, and the failures in groups before them."""
-    open_job(page, site, site.job("/system/info", ranges.expand("cg-[001-200]"), requestTimeout=5))
-    ended(page, "resolved, with failures")
+    id_ = site.job("/system/info", ranges.expand("cg-[001-200]"), requestTimeout=4)
+    open_job(page, site, id_, "resolved, with failures")
     page.get_by_role("tab", name="Results").click()
     results = page.locator(".results")
     alone = results.locator("details.singles")
@@ -380,9 +374,9 @@ def test_results_of_one_gateway_alone_are_one_line(page: Page, site: Site) -> No
 
 
 def test_results_are_shown_a_hundred_at_a_time(page: Page, site: Site) -> None:
-    to = [*ranges.expand("cg-[001-100]"), *ranges.expand("cg-[109-140]")]
-    item = {"method": "get", "resource": "/system/info", "__request": {"destination": to}}
-    id_ = site.ask("POST", "/jobs", {"batch": [item, item]})["id"]
+    quick = ("cg-[001-060]", "cg-[073-100]", "cg-[109-152]")
+    to = [name for pattern in quick for name in ranges.expand(pattern)]
+    id_ = site.ask("POST", "/jobs", {"batch": [item("get", "/system/info", to)] * 2})["id"]
     page.goto(f"{site.url}#/jobs/{id_}/results")
     ended(page, "resolved")
     expect(page.locator(".results > details")).to_have_count(100)
@@ -393,8 +387,7 @@ def test_results_are_shown_a_hundred_at_a_time(page: Page, site: Site) -> None:
 
 def test_a_job_is_exported(page: Page, site: Site) -> None:
     id_ = site.job("/system/note", ["cg-050", "cg-101"], "put", data={"say": "=1+1"})
-    open_job(page, site, id_)
-    ended(page, "resolved, with failures")
+    open_job(page, site, id_, "resolved, with failures")
     with page.expect_download() as started:
         button(page, "Export as JSON").click()
     assert started.value.suggested_filename == f"job-{id_}.json"

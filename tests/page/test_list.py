@@ -6,7 +6,7 @@ import time
 from playwright.sync_api import Page, expect
 
 from sandbox.demo import MACS
-from tests.page_site import ATTACK, FAILING, GOOD, SILENT, Site, button, ended, shoot
+from tests.page_site import ATTACK, FAILING, GOOD, SILENT, Site, box, button, ended, item, shoot
 
 
 def test_the_list_follows_the_jobs(page: Page, site: Site) -> None:
@@ -30,10 +30,7 @@ def test_the_list_follows_the_jobs(page: Page, site: Site) -> None:
 
 
 def test_jobs_without_a_name_say_what_they_do(page: Page, site: Site) -> None:
-    items = [
-        {"method": "post", "resource": f"/system/{part}", "__request": {"destination": "cg-041"}}
-        for part in ("first", "second", "third")
-    ]
+    items = [item("post", f"/system/{part}", "cg-041") for part in ("first", "second", "third")]
     id_ = site.ask("POST", "/jobs", {"batch": items})["id"]
     page.get_by_role("link", name="POST /system/first and 2 more").first.click()
     expect(page.get_by_role("heading", level=1)).to_have_text("POST /system/first and 2 more")
@@ -97,7 +94,7 @@ def test_columns_line_up_over_all_rows(page: Page, site: Site) -> None:
     expect(rows).to_have_count(2)
     expect(rows.first).to_contain_text("resolved, with failures")
     for column in (".state", ".bar", ".counts"):
-        assert len({box["x"] for row in rows.locator(column).all() if (box := row.bounding_box())}) == 1
+        assert len({box(row)["x"] for row in rows.locator(column).all()}) == 1
 
 
 def test_the_address_keeps_filters_tabs_and_pages(page: Page, site: Site) -> None:

@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from tests.conftest import needed
-from tests.page_site import FAILING, GOOD, WHOLE, Site, a_page, ended, open_job, shoot, too_wide
+from tests.page_site import FAILING, GOOD, WHOLE, Site, a_page, box, open_job, shoot, too_wide
 
 #: Puts a map of these requests onto the page, as a job's view does; ``opened_`` is what a press opened.
 MAP = """async ({ names, failed, ends }) => {
@@ -67,9 +67,7 @@ def test_ten_thousand_gateways_are_seen_at_one_look(
 ) -> None:
     with a_page(browser, viewport={"width": width, "height": height}) as page:
         _show(page, site, NAMES)
-        panel, cells = page.locator(".views").bounding_box(), page.locator("canvas").bounding_box()
-        assert panel
-        assert cells
+        panel, cells = box(page.locator(".views")), box(page.locator("canvas"))
         assert panel["y"] >= 0
         assert panel["y"] + panel["height"] <= height
         assert cells["y"] + cells["height"] <= panel["y"] + panel["height"]
@@ -126,9 +124,7 @@ def test_fewer_cells_than_gateways_where_they_are_too_many(browser: Browser, sit
     names = [f"cg-{number:05d}" for number in range(50_000)]
     with a_page(browser, viewport={"width": 360, "height": 740}) as page:
         _show(page, site, names, {40_001: "error"})
-        box = page.locator(".views").bounding_box()
-        assert box
-        assert box["height"] <= 740
+        assert box(page.locator(".views"))["height"] <= 740
         expect(page.locator(".caption")).to_have_text(
             re.compile("^A cell is up to 4 gateways, and shows the")
         )
@@ -144,14 +140,11 @@ def test_fewer_cells_than_gateways_where_they_are_too_many(browser: Browser, sit
 def test_a_legend_of_two_lines_leaves_less_room(browser: Browser, site: Site) -> None:
     with a_page(browser, viewport={"width": 360, "height": 626}) as page:
         _show(page, site, NAMES, {1: "error", 2: "timeout"})
-        before = page.locator(".legend").bounding_box()
+        before = box(page.locator(".legend"))["height"]
         expect(page.locator(".legend li")).to_have_count(3)
         page.evaluate("fails_(4000, 'unknown')")
         expect(page.locator(".legend li")).to_have_count(4)
-        after = page.locator(".legend").bounding_box()
-        assert before
-        assert after
-        assert after["height"] > before["height"]
+        assert box(page.locator(".legend"))["height"] > before
         assert page.evaluate("grid_.panel().getBoundingClientRect().height") <= 626
 
 
@@ -219,8 +212,7 @@ def test_waves_stand_together(page: Page, site: Site) -> None:
 def test_the_map_of_a_job_is_led_into_sight(browser: Browser, site: Site) -> None:
     id_ = site.job("/system/info", [*GOOD, *FAILING], waves=[1, "50%", "100%"], gate={"errors": "100%"})
     with a_page(browser, viewport={"width": 360, "height": 740}) as page:
-        open_job(page, site, id_)
-        ended(page, "resolved, with failures")
+        open_job(page, site, id_, "resolved, with failures")
         page.get_by_role("tab", name="Gateways").click()
         expect(page.locator(".group")).to_have_text(
             ["Wave 11 gateway", "Wave 223 gateways", "Wave 324 gateways8 failed"]

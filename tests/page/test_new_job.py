@@ -12,7 +12,7 @@ from playwright.sync_api import Browser, FilePayload, Page, expect
 
 from puppetmaster.api.fields import NEW_JOB, at
 from puppetmaster.api.kinds import Form
-from tests.page_site import GOOD, NARROW, Site, a_page, button, ended, open_job, row, shoot
+from tests.page_site import GOOD, NARROW, Site, a_page, box, button, ended, item, open_job, row, shoot
 
 
 def test_a_job_is_made_after_a_dry_run(page: Page, site: Site) -> None:
@@ -232,10 +232,8 @@ def test_all_that_is_wrong_is_told_at_once(browser: Browser, site: Site) -> None
         )
         expect(told).to_be_in_viewport()
         expect(page.get_by_label("GET")).to_be_focused()
-        panel, form = told.bounding_box(), page.locator("form").bounding_box()
-        assert panel
-        assert form
-        assert panel["y"] + panel["height"] <= form["y"]
+        panel = box(told)
+        assert panel["y"] + panel["height"] <= box(page.locator("form"))["y"]
         shoot(page, "new-all-faults")
 
 
@@ -328,10 +326,7 @@ def test_a_job_is_run_again_with_changes(page: Page, site: Site) -> None:
 
 
 def test_what_a_form_cannot_say_of_a_job_is_told(page: Page, site: Site) -> None:
-    items: list[dict[str, Any]] = [
-        {"method": "get", "resource": f"/system/{part}", "__request": {"destination": GOOD[:number]}}
-        for part, number in (("time", 3), ("info", 2))
-    ]
+    items = [item("get", f"/system/{part}", GOOD[:many]) for part, many in (("time", 3), ("info", 2))]
     items[0]["code"] = 200
     id_ = site.ask("POST", "/jobs", {"batch": items, "startAt": "2100-01-02T03:04:05Z"})["id"]
     page.goto(f"{site.url}#/new?job={id_}")

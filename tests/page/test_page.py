@@ -9,20 +9,23 @@ from playwright.sync_api import Browser, Page, expect
 from puppetmaster.bus.client import BridgeChanged, ConnectionChanged, ControllerChanged
 from tests import ROOT
 from tests.page_site import (
+    CHECK_S,
     FAILING,
     GOOD,
     NARROW,
     Site,
     a_page,
+    box,
     button,
     ended,
+    later,
     nameless,
     open_job,
     row,
     shoot,
     too_wide,
 )
-from tests.web_client import fetch, many, running
+from tests.web_client import batch, many, running
 
 # -- for everybody ---------------------------------------------------------------------------------
 
@@ -65,14 +68,11 @@ def test_the_frame_is_whole_at_each_width(page: Page, site: Site) -> None:
     page.goto(site.url)
     for width in (1400, 860, 700, 640, 360):
         page.set_viewport_size({"width": width, "height": 740})
-        frame = page.locator(".top").bounding_box()
-        links = [one.bounding_box() for one in page.locator(".top nav a").all()]
-        mark = page.locator(".brand img").bounding_box()
-        assert frame is not None
-        assert mark is not None
-        assert mark["y"] >= 4, f"the mark is cut at {width} px"
-        assert all(one and one["y"] + one["height"] <= frame["y"] + frame["height"] for one in links)
-        assert len({one["y"] for one in links if one}) == 1, f"the links are on one line at {width} px"
+        frame = box(page.locator(".top"))
+        links = [box(one) for one in page.locator(".top nav a").all()]
+        assert box(page.locator(".brand img"))["y"] >= 4, f"the mark is cut at {width} px"
+        assert all(one["y"] + one["height"] <= frame["y"] + frame["height"] for one in links)
+        assert len({one["y"] for one in links}) == 1, f"the links are on one line at {width} px"
         texts = page.locator(".top nav a").evaluate_all(
             "all => all.map(one => { const r = document.createRange(); r.selectNodeContents(one);"
             " return r.getClientRects().length; })"
@@ -83,16 +83,12 @@ def test_the_frame_is_whole_at_each_width(page: Page, site: Site) -> None:
 
 def _order_of_the_head(page: Page) -> None:
     """The verdict stands above the buttons, and every count is seen without scrolling sideways."""
-    verdict = page.locator(".verdict").bounding_box()
-    actions = page.locator(".job-head .actions").bounding_box()
-    assert verdict
-    assert actions
-    assert verdict["y"] + verdict["height"] + 4 <= actions["y"]
+    verdict = box(page.locator(".verdict"))
+    assert verdict["y"] + verdict["height"] + 4 <= box(page.locator(".job-head .actions"))["y"]
     for chip in page.locator(".counts-by-status .chip").all():
-        box = chip.bounding_box()
-        assert box
-        assert box["x"] >= 0
-        assert box["x"] + box["width"] <= NARROW["width"]
+        at = box(chip)
+        assert at["x"] >= 0
+        assert at["x"] + at["width"] <= NARROW["width"]
 
 
 def test_differences_are_stacked_on_a_telephone(browser: Browser, site: Site) -> None:
@@ -104,16 +100,14 @@ def test_differences_are_stacked_on_a_telephone(browser: Browser, site: Site) ->
         page.locator(".results summary").nth(1).click()
         cells = page.locator(".diff tbody tr > *")
         expect(cells).to_have_count(3)
-        lefts = {box["x"] for cell in cells.all() if (box := cell.bounding_box())}
-        assert len(lefts) == 1
+        assert len({box(cell)["x"] for cell in cells.all()}) == 1
         assert not too_wide(page)
 
 
 def test_a_telephone_has_a_way_to_sort(browser: Browser, site: Site) -> None:
     id_ = site.job("/system/time", ["cg-002", "cg-003", "cg-001"])
     with a_page(browser, viewport=NARROW) as page:
-        open_job(page, site, id_)
-        ended(page, "resolved")
+        open_job(page, site, id_, "resolved")
         first = page.locator("[aria-rowindex='2'] .c-destination")
         expect(page.get_by_role("button", name="Ascending, turn round")).to_be_disabled()
         page.get_by_label("Sort by").select_option("By destination")
@@ -148,11 +142,7 @@ def test_all_of_it_is_reached_by_keyboard(page: Page) -> None:
 
 def test_fifty_thousand_rows_are_forty_in_the_document(browser: Browser, tmp_path: Path) -> None:
     with running(tmp_path) as door, a_page(browser) as page:
-        id_ = door.ask(
-            "POST",
-            "/jobs",
-            {"batch": [{"method": "get", "resource": "/a", "__request": {"destination": many(50_000)}}]},
-        ).json["id"]
+        id_ = door.ask("POST", "/jobs", batch(*many(50_000))).json["id"]
         page.goto(f"http://127.0.0.1:{door.port}/#/jobs/{id_}")
         expect(page.locator(".found")).to_have_text("50,000 requests", timeout=60_000)
         page.get_by_role("grid").press("End")
@@ -185,9 +175,8 @@ def test_a_token_is_asked_for(browser: Browser, tmp_path: Path) -> None:
         expect(page.locator("#link")).to_have_text("connected; the broker cannot be reached")
         why = re.compile(r"no connection to the broker at 127\.0\.0\.1:1: nothing listens there: start")
         expect(page.locator("#link")).to_have_attribute("title", why)
-        body = {"batch": [{"method": "get", "resource": "/a", "__request": {"destination": "cg-1"}}]}
-        fetch(door.port, "POST", "/jobs", body, Authorization=f"Bearer {token}")
-        expect(page.get_by_role("link", name="GET /a")).to_be_visible()
+        door.ask("POST", "/jobs", batch("cg-1"), Authorization=f"Bearer {token}")
+        expect(page.get_by_role("link", name="GET /system/time")).to_be_visible()
         assert page.evaluate("sessionStorage.length") == 1
         assert page.evaluate("localStorage.length") == 0
 
@@ -199,14 +188,15 @@ def test_who_is_away_and_the_way_a_request_went(
         monkeypatch.setattr(door.app.site.bus, "send", lambda commands: True)
         tell = door.app.site.dispatcher.post
         tell([ConnectionChanged(up=True), ControllerChanged(up=True)])
+        page.clock.install()
         page.goto(f"http://127.0.0.1:{door.port}/")
         expect(page.locator("#link")).to_contain_text("connected;")
         gateways = page.locator("#gateways")
         expect(gateways).to_be_hidden()
         tell([BridgeChanged(f"cg-{number}", connected=number != 3) for number in (1, 2, 3)])
+        later(page, CHECK_S)
         expect(gateways).to_have_text("2 gateways connected, 1 away")
-        item = {"method": "get", "resource": "/a", "__request": {"destination": ["cg-1", "cg-2", "cg-3"]}}
-        fetch(door.port, "POST", "/jobs", {"batch": [item]})
+        door.ask("POST", "/jobs", batch("cg-1", "cg-2", "cg-3"))
         page.goto(f"http://127.0.0.1:{door.port}/#/jobs/1")
         expect(row(page, "cg-3")).to_contain_text(re.compile("503 not connected since .*: it did not run"))
         row(page, "cg-1").click()
@@ -217,12 +207,14 @@ def test_who_is_away_and_the_way_a_request_went(
         expect(drawer.locator(".state-of-it")).to_contain_text("its gateway is not connected since")
         page.keyboard.press("Escape")
         expect(row(page, "cg-1")).to_contain_text("it was sent before, and may have run")
+        later(page, CHECK_S)
         expect(gateways).to_have_text("1 gateway connected, 2 away")
         tell([BridgeChanged("cg-2", connected=False)])
         expect(row(page, "cg-2")).to_contain_text("it was sent before, and may have run")
         row(page, "cg-3").click()
         expect(drawer).not_to_contain_text("directly to the gateway")
         page.set_viewport_size({"width": 360, "height": 740})
+        later(page, CHECK_S)
         expect(gateways).to_have_text("0 gateways connected, 3 away")
         assert not too_wide(page)
 

@@ -13,9 +13,11 @@ from tests.page_site import (
     SILENT,
     Site,
     a_page,
+    box,
     button,
     cancel,
     ended,
+    item,
     nameless,
     open_job,
     row,
@@ -61,17 +63,13 @@ DRAWN = """() => {
 LONG = "/system/log?bytes=1100000"
 
 
-def step(method: str, resource: str, to: Sequence[str]) -> dict[str, Any]:
-    return {"method": method, "resource": resource, "__request": {"destination": list(to)}}
-
-
 def update(site: Site, to: Sequence[str], mute: Sequence[str] = (), **more: Any) -> int:
     """The id of a job that looks, installs and restarts; those that are ``mute`` do not answer the second."""
     batch = [
-        step("get", "/system/time", to),
-        step("put", "/system/firmware", [one for one in to if one not in mute]),
-        *([step("get", LONG, mute)] if mute else []),
-        step("post", "/system/reboot", to),
+        item("get", "/system/time", to),
+        item("put", "/system/firmware", [one for one in to if one not in mute]),
+        *([item("get", LONG, mute)] if mute else []),
+        item("post", "/system/reboot", to),
     ]
     given = {"onFail": "stop", "requestTimeout": 2, **more}
     return int(site.ask("POST", "/jobs", {"batch": batch, **given})["id"])
@@ -83,8 +81,7 @@ def marks(page: Page, gateway: str) -> list[str | None]:
 
 def test_a_gateway_is_a_row_with_its_steps(page: Page, site: Site) -> None:
     id_ = update(site, [*GOOD[:4], FAILING[0], *GOOD[4:6]], [GOOD[4]], name="firmware 7.2")
-    open_job(page, site, id_)
-    ended(page, "resolved, with failures")
+    open_job(page, site, id_, "resolved, with failures")
     rows = page.locator(".space .row:not([hidden])")
     names = [FAILING[0], GOOD[4], *GOOD[:4], GOOD[5]]
     expect(rows.locator(".c-destination")).to_have_text(names)
@@ -111,8 +108,7 @@ def test_a_gateway_is_a_row_with_its_steps(page: Page, site: Site) -> None:
 
 def test_a_mark_opens_its_request(page: Page, site: Site) -> None:
     id_ = update(site, GOOD[:3])
-    open_job(page, site, id_)
-    ended(page, "resolved")
+    open_job(page, site, id_, "resolved")
     row(page, GOOD[1]).locator(".mark").nth(1).click()
     drawer = page.get_by_role("dialog")
     expect(drawer.locator(".command")).to_have_text("PUT /system/firmware")
@@ -130,8 +126,7 @@ def test_a_mark_opens_its_request(page: Page, site: Site) -> None:
 
 def test_a_status_finds_the_gateways_that_have_it(page: Page, site: Site) -> None:
     id_ = update(site, [*GOOD[:5], *FAILING[:2]])
-    open_job(page, site, id_)
-    ended(page, "resolved, with failures")
+    open_job(page, site, id_, "resolved, with failures")
     button(page, "4 skipped").click()
     expect(page.locator(".found")).to_have_text("2 of 7 gateways")
     expect(row(page, FAILING[0]).locator(".mark")).to_have_count(3)
@@ -164,7 +159,7 @@ def test_the_map_has_a_cell_for_each_gateway(page: Page, site: Site) -> None:
 def test_results_stand_below_their_command(page: Page, site: Site) -> None:
     """Also when each gateway says its own name: that is a line of this command alone."""
     to = [*GOOD[:14], *FAILING[:2]]
-    batch = [step("get", "/system/info", to), step("put", "/system/firmware", to)]
+    batch = [item("get", "/system/info", to), item("put", "/system/firmware", to)]
     id_ = int(site.ask("POST", "/jobs", {"batch": batch, "onFail": "stop"})["id"])
     page.goto(f"{site.url}#/jobs/{id_}/results")
     ended(page, "resolved, with failures")
@@ -208,8 +203,7 @@ def test_waves_count_gateways_where_gates_count_requests(page: Page, site: Site)
     """Without ``onFail`` all three requests of a gateway fail, and the gate counts each."""
     to = [FAILING[0], *GOOD[:3]]
     id_ = update(site, to, waves=[2, "100%"], gate={"errors": "50%"}, onFail="continue")
-    open_job(page, site, id_)
-    ended(page, "resolved, with failures")
+    open_job(page, site, id_, "resolved, with failures")
     expect(page.locator(".wave").first).to_have_text("Wave 12 gateways3 requests failed")
     expect(page.locator(".gate")).to_have_text("passed3 requests may fail (50%)")
     expect(page.locator(".found")).to_have_text("4 gateways")
@@ -218,19 +212,17 @@ def test_waves_count_gateways_where_gates_count_requests(page: Page, site: Site)
 
 def test_a_batch_in_no_order_stays_a_row_a_request(page: Page, site: Site) -> None:
     id_ = update(site, GOOD[:2], onFail="continue")
-    open_job(page, site, id_)
-    ended(page, "resolved")
+    open_job(page, site, id_, "resolved")
     expect(page.locator(".found")).to_have_text("6 requests")
     expect(page.get_by_role("columnheader", name="Status")).to_be_visible()
     expect(page.locator(".mark")).to_have_count(0)
 
 
 def test_many_steps_show_those_around_the_one_that_decides(page: Page, site: Site) -> None:
-    batch = [step("get", LONG if number == 5 else f"/step{number}", GOOD[:1]) for number in range(9)]
+    batch = [item("get", LONG if number == 5 else f"/step{number}", GOOD[:1]) for number in range(9)]
     given = {"onFail": "stop", "requestTimeout": 2}
     id_ = int(site.ask("POST", "/jobs", {"batch": batch, **given})["id"])
-    open_job(page, site, id_)
-    ended(page, "resolved, with failures")
+    open_job(page, site, id_, "resolved, with failures")
     expect(row(page, GOOD[0]).locator(".c-status")).to_have_text("…45678…")
     expect(page.locator(".mark.decides")).to_have_text("6")
 
@@ -285,10 +277,9 @@ def test_steps_at_any_width(browser: Browser, site: Site, scheme: Any, width: in
         expect(page.locator(".gate")).to_have_text(re.compile("^resting"))
         expect(row(page, GOOD[4]).locator(".mark")).to_have_count(3)
         for mark in row(page, GOOD[4]).locator(".mark").all():
-            box = mark.bounding_box()
-            assert box
-            assert box["height"] >= 24
-            assert box["width"] >= 24
+            at = box(mark)
+            assert at["height"] >= 24
+            assert at["width"] >= 24
         assert not too_wide(page)
         page.locator(".views").scroll_into_view_if_needed()
         shoot(page, f"steps-{width}-{scheme}")

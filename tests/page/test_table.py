@@ -4,7 +4,7 @@ import re
 
 from playwright.sync_api import Page, expect
 
-from tests.page_site import FAILING, GOOD, Site, ended, open_job
+from tests.page_site import FAILING, GOOD, Site, open_job
 
 #: A table of 300 requests that wait, as a job's view makes it; ``fail`` lets some of them fail.
 TABLE = """async () => {
@@ -52,8 +52,7 @@ SORTED = """async (by) => {
 
 def test_failures_come_first(page: Page, site: Site) -> None:
     id_ = site.job("/system/info", [*GOOD[:3], *FAILING[:2], *GOOD[3:6]])
-    open_job(page, site, id_)
-    ended(page, "resolved, with failures")
+    open_job(page, site, id_, "resolved, with failures")
     names = page.locator(".space .row:not([hidden]) .c-destination")
     expect(names).to_have_text([*FAILING[:2], *GOOD[:6]])
     page.get_by_role("columnheader", name="Destination").get_by_role("button").click()

@@ -4,7 +4,7 @@ import re
 
 from playwright.sync_api import Page, Route, expect
 
-from tests.page_site import Site, button, ended, open_job, shoot, too_wide
+from tests.page_site import Site, button, ended, item, open_job, shoot, too_wide
 
 #: Of the demo's fleet: they answer.
 THREE = ["cg-011", "cg-012", "cg-013"]
@@ -128,12 +128,8 @@ def test_what_is_wrong_with_whom_it_is_for_is_told_at_its_field(page: Page, site
 
 def test_a_job_for_labels_is_run_again_for_these_or_for_its_gateways(page: Page, site: Site) -> None:
     labelled(site, "again", THREE[:2])
-    item = {
-        "method": "get",
-        "resource": "/system/time",
-        "__request": {"destination": {"selector": "again", "except": ["cg-9*", "x"]}},
-    }
-    id_ = site.ask("POST", "/jobs", {"batch": [item]})["id"]
+    found = item("get", "/system/time", {"selector": "again", "except": ["cg-9*", "x"]})
+    id_ = site.ask("POST", "/jobs", {"batch": [found]})["id"]
     labelled(site, "again", THREE)
     open_job(page, site, id_)
     page.get_by_role("link", name="Run again with changes").click()
@@ -158,10 +154,7 @@ def test_a_job_for_labels_is_run_again_for_these_or_for_its_gateways(page: Page,
 
 
 def test_a_job_that_looked_in_several_ways_is_run_again_by_names(page: Page, site: Site) -> None:
-    items = [
-        {"method": "get", "resource": "/system/time", "__request": {"destination": {"match": name}}}
-        for name in THREE[:2]
-    ]
+    items = [item("get", "/system/time", {"match": name}) for name in THREE[:2]]
     labelled(site, "known", THREE)
     id_ = site.ask("POST", "/jobs", {"batch": items})["id"]
     page.goto(f"{site.url}#/new?job={id_}")

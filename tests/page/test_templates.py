@@ -4,12 +4,11 @@ import re
 
 from playwright.sync_api import Page, expect
 
-from tests.page_site import ATTACK, Site, button, nameless, open_job, shoot, too_wide
+from tests.page_site import ATTACK, Site, button, item, nameless, open_job, shoot, too_wide
 
 
 def kept(site: Site, name: str, method: str = "get", **more: object) -> int:
-    item = {"method": method, "resource": "/system/time", "__request": {"destination": ["cg-001", "cg-002"]}}
-    body = {"name": name, "job": {"batch": [item]}, **more}
+    body = {"name": name, "job": {"batch": [item(method, "/system/time", ["cg-001", "cg-002"])]}, **more}
     return int(site.ask("POST", "/templates", body)["id"])
 
 

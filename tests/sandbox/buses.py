@@ -5,7 +5,6 @@ import json
 import queue
 import threading
 from contextlib import ExitStack
-from types import TracebackType
 from typing import Self
 
 import paho.mqtt.client as mqtt
@@ -106,9 +105,7 @@ class RealBus(Bus):
         assert self._subscribed.wait(self.WAIT_S)
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._parts.close()
 
     def put(self, message: Message | bytes, topic: str = "/controller") -> Sent:

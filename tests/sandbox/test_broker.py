@@ -115,6 +115,22 @@ def test_a_child_outlives_the_thread_that_started_it_and_has_its_own_session() -
         assert [t.name for t in threading.enumerate() if t.name == "child-output"] == ["child-output"]
 
 
+def test_it_runs_only_once_all_of_it_is_there_to_be_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else who ends it at that moment waits for a thread that was not started."""
+    process = child(ECHO, ready=None)
+    start, running = threading.Thread.start, []
+
+    def seen(thread: threading.Thread) -> None:
+        if thread.name == "child-output":
+            running.append(process.running)
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", seen)
+    with process:
+        assert running == [False]
+        assert process.running
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a child that its parent has died")
 @pytest.mark.parametrize(
     "what", ["Process('child', ['sleep', '60']).start()", "Broker('mosquitto').start().process"]

@@ -7,13 +7,15 @@ import pytest
 
 from tests.bus_client import Message
 from tests.conftest import any_broker
-from tests.flow import Flow, Played, batch, running
+from tests.flow import SETTINGS, Flow, Played, batch, running
 
 
 @pytest.fixture(scope="module")
 def flow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flow]:
     any_broker()
-    with running(tmp_path_factory.mktemp("absent")) as started:
+    # One that registers is no reason to wait for others: else who is missing is told so 15 s later.
+    settings = {**SETTINGS, "PUPPETMASTER_REGISTERING_S": "0"}
+    with running(tmp_path_factory.mktemp("absent"), settings=settings) as started:
         yield started
 
 

@@ -4,7 +4,7 @@ import json
 import queue
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from sandbox.bridged import BridgedFleet, status_topic
 from sandbox.devices import FAILURE
 from tests.bus_client import BusClient, Message
 from tests.conftest import require
+from tests.desk import until
 from tests.flow import SETTINGS, WAIT_S, Flow, batch
 
 GOOD, OTHER, FAILING, QUIET = "cg-1", "cg-2", "cg-bad", "cg-quiet"
@@ -70,23 +71,11 @@ class BridgedFlow(Flow):
 
     def wait_for_presence(self, holds: Any) -> None:
         """Return when this holds of what is said of gateways."""
-        pause = threading.Event()
-        for _ in range(500):
-            if holds(self.presence()):
-                return
-            pause.wait(0.02)
-        raise AssertionError(f"still {self.presence()}")
+        until(lambda: holds(self.presence()), "this is said of gateways")
 
     def wait_until_registered(self) -> None:
         """Return when puppetmaster answers on the bus again, and sends."""
-        pause = threading.Event()
-        for _ in range(600):
-            with suppress(TimeoutError):
-                answer = self.client.request("get", "/system/puppetmaster", timeout_s=1)
-                if answer["code"] == 200 and answer["data"]["healthy"]:
-                    return
-            pause.wait(0.05)
-        raise AssertionError("puppetmaster is not registered again")
+        until(lambda: self.asked("get", "/system/puppetmaster")["healthy"], "it is healthy")
 
     def run(self, method: str, *gateways: str, **more: Any) -> list[Message]:
         """Create a job, wait for its end: its requests."""

@@ -12,11 +12,13 @@ from tests.bus_client import BusClient, Message
 from tests.conftest import any_broker
 from tests.flow import Flow, Played, batch, names, running
 
+MAC = "00:0c:29:1c:e8:01"
+
 
 @pytest.fixture(scope="module")
 def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flow]:
     any_broker()
-    fleet = ["--to", "cg-[01-24]", "--to", "bad-[1-9]", "--fail", "bad-[1-9]:500"]
+    fleet = ["--to", MAC, "--to", "cg-[01-24]", "--to", "bad-[1-9]", "--fail", "bad-[1-9]:500"]
     with running(tmp_path_factory.mktemp("flow"), *fleet) as started:
         yield started
 
@@ -235,4 +237,30 @@ def test_what_failed_runs_again_as_a_job_of_its_own(flow: Flow) -> None:
     assert reached(gateways) == [1, 2, 2, 0]
 
 
-# -- steps -----------------------------------------------------------------------------------------
+# -- to whom a job goes --------------------------------------------------------------------------------
+
+
+def test_a_job_goes_to_the_gateways_that_a_selector_finds(flow: Flow) -> None:
+    put = flow.client.request("put", f"/gateways/{MAC}", {"labels": {"site": "north"}})
+    assert (put["code"], put["data"]["name"]) == (200, MAC)
+    fleet = [{"name": f"cg-2{number}", "labels": {"site": "north", "n": str(number)}} for number in (1, 2, 3)]
+    answer = flow.client.request("post", "/gateways", fleet)
+    assert answer["data"] == {"put": 3, "created": 3}
+    flow.restart()
+    listed = flow.get("/gateways?selector=site=north,n!=2&limit=2")
+    assert [one["name"] for one in listed] == [MAC, "cg-21"]
+    gone = flow.client.request("delete", "/gateways/cg-23")
+    assert (gone["code"], gone["data"]["labels"]["n"]) == (200, "3")
+    assert flow.client.request("get", "/gateways/cg-23")["code"] == 404
+
+    item = {"method": "get", "resource": "/system/time"}
+    target = {"selector": "site=north", "except": ["cg-22"]}
+    job = flow.ended(flow.create({"batch": [{**item, "__request": {"destination": target}}]}))
+    assert (job["finishCount"], job["targets"]) == (2, [{"item": 0, **target, "found": 2}])
+    shown = flow.get(f"/gateways/{MAC}")
+    last = shown["lastResult"]
+    assert (last["status"], last["code"]) == ("resolved", 200)
+    assert flow.get(f"/requests/{last['request']}")["__request"]["destination"] == MAC
+
+    for body in ({"name": "x"}, [{"name": "a/b"}], []):
+        assert flow.client.request("post", "/gateways", body)["code"] == 400

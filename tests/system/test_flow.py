@@ -236,16 +236,6 @@ def test_another_bundle_follows_a_job_with_the_plain_sdk(gateway: Gateway) -> No
     assert (caller.outcome["status"], caller.outcome["finishCount"]) == ("resolved", 3)
 
 
-def _wait_for_commands(gateway: Gateway, count: int) -> None:
-    """Until so many commands have reached the fleet; its log is the only one who knows."""
-    pause = threading.Event()
-    for _ in range(3000):
-        if len(FleetLog(gateway.fleet_log).commands()) >= count:
-            return
-        pause.wait(0.01)
-    raise AssertionError(f"expected {count} commands at the fleet")
-
-
 def test_the_file_of_settings_counts_for_every_connection_and_the_log(directory: Path) -> None:
     with Gateway(directory) as gateway:
         broker = gateway.broker
@@ -298,7 +288,7 @@ def test_it_ends_cleanly_in_the_middle_of_a_job(directory: Path) -> None:
     fleet = ["--to", "cg-[0001-0100]", "--delay", "0.1"]
     with Gateway(directory, fleet=fleet) as gateway, BusClient(gateway.broker) as client:
         client.request("post", "/jobs", batch("post", names(100)))
-        _wait_for_commands(gateway, 3)
+        until(lambda: len(FleetLog(gateway.fleet_log).commands()) >= 3, "commands arrive")
         gateway.bundle.terminate()
         assert gateway.bundle.wait(3) == 0
         assert not any("Traceback" in line for line in gateway.bundle.output())

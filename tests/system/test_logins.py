@@ -1,9 +1,8 @@
 """A broker that asks who one is: the bundle logs in, and a user is told why it is not let in."""
 
 import json
-import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from puppetmaster.bus import visit
 from puppetmaster.bus.visit import SILENT_CONTROLLER
 from puppetmaster.cli import doctor
 from sandbox.process import Process, free_port
+from tests.desk import until
 from tests.fake_http import FakeServer, Reply
 from tests.strict_broker import ACL, asking, broker_with, make_certificates, strict_broker
 from tests.web_client import fetch
@@ -50,17 +50,14 @@ def bundle_at(port: int, directory: Path, **more: str) -> Iterator[int]:
 
 def system_when(http: int, condition: Callable[[dict[str, Any]], Any]) -> dict[str, Any]:
     """GET /system/puppetmaster as soon as its ``bus`` is so."""
-    bus: dict[str, Any] = {}
-    for _ in range(1500):
-        try:
-            system: dict[str, Any] = fetch(http, "GET", "/system/puppetmaster").json
-        except (OSError, json.JSONDecodeError):
-            system = {}
-        bus = system.get("bus", {})
-        if condition(bus):
-            return system
-        threading.Event().wait(0.02)
-    raise AssertionError(f"not within 30 s: {bus}")
+
+    def system() -> dict[str, Any] | None:
+        with suppress(OSError, json.JSONDecodeError):
+            shown: dict[str, Any] = fetch(http, "GET", "/system/puppetmaster").json
+            return shown if condition(shown.get("bus", {})) else None
+        return None
+
+    return until(system, "the bus is so")
 
 
 @pytest.mark.parametrize("acl", ACLS)

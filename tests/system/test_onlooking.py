@@ -16,9 +16,9 @@ from sandbox.fleet_log import FleetLog
 from sandbox.gateway import Gateway
 from sandbox.postgres import Cluster
 from sandbox.process import Process, free_port
-from tests.conftest import needed, require
+from tests.conftest import require
 from tests.desk import until
-from tests.flow import MARKER, SETTINGS, WAIT_S, batch
+from tests.flow import LEADS, MARKER, SETTINGS, WAIT_S, WAITS, another, batch
 from tests.web_client import fetch
 
 NAMES = [f"cg-{number:03}" for number in range(1, 21)]
@@ -61,29 +61,26 @@ class Two:
         until(lambda: web.ask("GET", f"/jobs/{job}")[1]["finishedAt"] is not None, "it ends")
         return web.ask("GET", f"/jobs/{job}?limit=1000")[1]
 
+    def wait_for_the_end_of_the_lease(self) -> None:
+        """From then on nobody leads, unless another one takes the lead."""
+        valid = "SELECT count(*) FROM buses WHERE lease_until > now()"
+        until(lambda: self.cluster.run(valid) == "0", "the lease is over")
+
 
 @pytest.fixture
-def two(tmp_path: Path) -> Iterator[Two]:
-    needed(Cluster.available(), "postgresql")
+def two(cluster: Cluster, tmp_path: Path) -> Iterator[Two]:
     require("mosquitto")
     fleet = ["--shape", "per-gateway", "--to", MARKER, "--to", "cg-[001-020]", "--delay", "0.02"]
     ports = [free_port(), free_port()]
-    with Cluster(durable=True) as cluster:
-        settings = {
-            **SETTINGS,
-            "PUPPETMASTER_STORE": cluster.url(),
-            "PUPPETMASTER_HTTP": f"127.0.0.1:{ports[0]}",
-        }
-        with Gateway(tmp_path, fleet=fleet, settings=settings) as gateway:
-            env = {
-                **gateway.bundle.env,
-                "PUPPETMASTER_DATA_DIR": str(tmp_path / "second"),
-                "PUPPETMASTER_HTTP": f"127.0.0.1:{ports[1]}",
-            }
-            with Process.module("standby", "index", env=env, ready="this one waits to take over") as standby:
-                two = Two(cluster, gateway, standby, ports)
-                until(two.here.ready, "it answers")
-                yield two
+    doors = [{"PUPPETMASTER_HTTP": f"127.0.0.1:{port}"} for port in ports]
+    settings = {**SETTINGS, "PUPPETMASTER_STORE": cluster.url(), **doors[0]}
+    with (
+        Gateway(tmp_path, fleet=fleet, settings=settings) as gateway,
+        another(gateway.bundle, tmp_path / "second", ready=WAITS, **doors[1]) as standby,
+    ):
+        two = Two(cluster, gateway, standby, ports)
+        until(two.here.ready, "it answers")
+        yield two
 
 
 #: What is asked of both: method, path, body.
@@ -160,7 +157,7 @@ def test_it_answers_on_when_it_takes_the_lead(two: Two) -> None:
     two.gateway.bundle.kill()
     status, created = two.here.ask("POST", "/jobs", {**batch("post", NAMES), "key": "one"})
     assert (status, created["id"]) == (200, 1)
-    two.standby.wait_for("registered with the controller", WAIT_S)
+    two.standby.wait_for(LEADS, WAIT_S)
     assert two.ended(two.here, 1)["counts"]["resolved"] == len(NAMES)
     until(two.here.ready, "the controller answers it")
     assert "standby" not in two.here.ask("GET", "/health")[1]
@@ -185,7 +182,7 @@ def test_an_order_whose_leader_dies_is_told_as_not_known(two: Two) -> None:
     ((status, answer),) = told
     assert status == 503
     assert answer["message"] == f"Not confirmed, since another puppetmaster leads now: {LOOK_AGAIN}."
-    two.standby.wait_for("registered with the controller", WAIT_S)
+    two.standby.wait_for(LEADS, WAIT_S)
     jobs = [two.here.ask("POST", "/jobs", body)[1]["id"] for _ in range(2)]
     assert jobs[0] == jobs[1], "the key tells"
     two.ended(two.here, jobs[0])
@@ -198,14 +195,13 @@ def test_while_nobody_leads_reads_go_on(two: Two) -> None:
     with psycopg.connect(two.cluster.url()) as lock:
         lock.execute("SELECT FROM buses FOR UPDATE")
         two.gateway.bundle.kill()
-        valid = "SELECT count(*) FROM buses WHERE lease_until > now()"
-        until(lambda: two.cluster.run(valid) == "0", "the lease is over")
+        two.wait_for_the_end_of_the_lease()
         status, answer = two.here.ask("POST", "/jobs", batch("post", ["cg-001"]))
         assert (status, answer["message"].startswith("No puppetmaster leads")) == (503, True)
         assert two.here.ask("GET", "/health")[0] == 503
         for path in ("/jobs", "/jobs/1?collection=true", "/gateways", "/requests"):
             assert two.here.ask("GET", path)[0] == 200
-    two.standby.wait_for("registered with the controller", WAIT_S)
+    two.standby.wait_for(LEADS, WAIT_S)
     assert len(two.here.ask("GET", "/jobs")[1]) == 1
 
 
@@ -245,7 +241,8 @@ def test_an_api_server_needs_no_broker_and_never_leads(two: Two, tmp_path: Path)
             )
         two.standby.kill()
         two.gateway.bundle.kill()
-        until(lambda: web.ask("POST", "/jobs", batch("post", NAMES))[0] == 503, "nobody leads")
+        two.wait_for_the_end_of_the_lease()
+        assert web.ask("POST", "/jobs", batch("post", NAMES))[0] == 503
         assert web.ask("GET", "/jobs/1")[1]["counts"]["resolved"] == len(NAMES)
         assert not web.ready()
         assert server.terminate() == 0

@@ -19,11 +19,15 @@ from sandbox.fleet_log import FleetLog
 from sandbox.gateway import Gateway
 from tests.bus_client import BusClient, Message
 from tests.conftest import require
+from tests.desk import until
+from tests.proxy import Proxy
 from tests.torture import kills
 from tests.torture.world import PAUSE_S, World
 
 #: So many more commands reach the gateways before something breaks.
 COMMANDS = 40
+#: So long each of them may take.
+BREAK_S = 60.0
 
 
 @pytest.fixture
@@ -32,69 +36,82 @@ def directory(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def _break_all_but_the_network(world: World) -> float:
+    """One after the other, twice what is killed. Returns how long the bundle took to answer at most."""
+    gateway, took_s = world.gateway, [0.0]
+    for _ in range(2):
+        _work(world)
+        with world.losing("broker killed"):
+            gateway.broker.kill()
+            gateway.broker.start()  # its sessions are gone with it
+        _work(world)
+        with world.losing("controller killed"):  # it has forgotten everybody
+            gateway.controller.kill()
+            gateway.controller.start()
+            begun_s = time.monotonic()
+        took_s.append(time.monotonic() - begun_s)
+        _work(world)
+        world.restart_everything()
+    _work(world)
+    with world.losing("broker paused"):  # for longer than keepalive
+        gateway.broker.pause()
+        _until_told(world, "lost the broker")
+        gateway.broker.resume()
+    _work(world)
+    with world.losing("controller paused"):
+        gateway.controller.pause()
+        _until_told(world, "the controller does not answer")
+        gateway.controller.resume()
+    _work(world)
+    world.pause_bundle(PAUSE_S)  # for longer than its requests have
+    _work(world)
+    return max(took_s)
+
+
+def _break_the_network(world: World) -> None:
+    """It is cut in the middle of a message, or holds everything back."""
+    proxy = world.proxy
+    assert proxy is not None
+    for count in (1, 5001):
+        _cut(world, proxy, count)
+    _work(world)
+    with world.losing("network held"):
+        accepted = proxy.accepted
+        proxy.hold()
+        _until_told(world, "lost the broker")
+        until(lambda: proxy.accepted > accepted, "it tries to connect, in vain", BREAK_S)
+        proxy.release()
+
+
+def _cut(world: World, proxy: Proxy, count: int) -> None:
+    """Cut it after so many more bytes."""
+    _work(world)
+    accepted = proxy.accepted
+    with world.losing("network cut"):
+        proxy.cut_after(count)
+        until(lambda: proxy.accepted >= accepted + 2, "it connects again", BREAK_S)
+
+
 @pytest.mark.timeout(400)
-def test_broker_controller_and_bundle_break_one_after_the_other(directory: Path) -> None:
+def test_broker_controller_bundle_and_network_break_one_after_the_other(directory: Path) -> None:
+    """In two worlds: the network breaks in one of its own."""
     took_s: list[float] = []
-
-    def breakage(world: World) -> None:
-        gateway = world.gateway
-        for _ in range(2):
-            _work(world)
-            with world.losing("broker killed"):
-                gateway.broker.kill()
-                gateway.broker.start()  # its sessions are gone with it
-            _work(world)
-            with world.losing("controller killed"):  # it has forgotten everybody
-                gateway.controller.kill()
-                gateway.controller.start()
-                begun_s = time.monotonic()
-            took_s.append(time.monotonic() - begun_s)
-            _work(world)
-            world.restart_everything()
-        _work(world)
-        with world.losing("broker paused"):  # for longer than keepalive
-            gateway.broker.pause()
-            _until_told(world, "lost the broker")
-            gateway.broker.resume()
-        _work(world)
-        with world.losing("controller paused"):
-            gateway.controller.pause()
-            _until_told(world, "the controller does not answer")
-            gateway.controller.resume()
-        _work(world)
-        world.pause_bundle(PAUSE_S)  # for longer than its requests have
-        _work(world)
-
-    _judge(kills.run(1, breakage, directory))
-    assert max(took_s) < 5, took_s
-
-
-@pytest.mark.timeout(200)
-def test_a_network_that_is_cut_in_the_middle_of_a_message_or_holds_everything_back(directory: Path) -> None:
-    def breakage(world: World) -> None:
-        assert world.proxy is not None
-        for count in (1, 5001):
-            _work(world)
-            accepted = world.proxy.accepted
-            with world.losing("network cut"):
-                world.proxy.cut_after(count)
-                _until(lambda before=accepted: world.proxy.accepted >= before + 2)
-        _work(world)
-        with world.losing("network held"):
-            accepted = world.proxy.accepted
-            world.proxy.hold()
-            _until_told(world, "lost the broker")
-            _until(lambda: world.proxy.accepted > accepted)  # it tries to connect, in vain
-            world.proxy.release()
-
-    _judge(kills.run(5, breakage, directory, proxied=True))
+    (directory / "network").mkdir()
+    outcomes = kills.side_by_side(
+        lambda: kills.run(1, lambda world: took_s.append(_break_all_but_the_network(world)), directory),
+        lambda: kills.run(5, _break_the_network, directory / "network", proxied=True),
+    )
+    for outcome in outcomes:
+        assert not outcome.faults
+        assert outcome.statuses["resolved"] > 20, outcome.statuses
+    assert took_s[0] < 5
 
 
 def _work(world: World) -> None:
     """Let the world work until the gateways have got some more commands."""
     log = FleetLog(world.gateway.fleet_log)
     arrived = len(log.commands())
-    _until(lambda: len(log.commands()) >= arrived + COMMANDS)
+    until(lambda: len(log.commands()) >= arrived + COMMANDS, "commands arrive", BREAK_S)
 
 
 def _until_told(world: World, text: str) -> None:
@@ -104,19 +121,7 @@ def _until_told(world: World, text: str) -> None:
         return sum(text in line for line in world.gateway.bundle.output())
 
     before = times()
-    _until(lambda: times() > before)
-
-
-def _until(condition: Any, timeout_s: float = 60) -> None:
-    deadline_s = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline_s, f"not within {timeout_s:g} s"
-        threading.Event().wait(0.01)
-
-
-def _judge(outcome: kills.Outcome) -> None:
-    assert not outcome.faults
-    assert outcome.statuses["resolved"] > 20, outcome.statuses
+    until(lambda: times() > before, text, BREAK_S)
 
 
 # -- answers that nobody expects --------------------------------------------------------------------
@@ -203,7 +208,7 @@ def test_answers_that_are_wrong_in_every_way(directory: Path) -> None:
         # 2 MB is more than the controller passes on, and no reason to lose an answer.
         command = device.command()
         device.straight(command, _good(command, data={"code": 200, "data": "x" * 2_000_000}))
-        _until(lambda: device.job()["finishedAt"] is not None)
+        until(lambda: device.job()["finishedAt"] is not None, "it ends")
         assert device.job()["counts"]["resolved"] == 1
 
         # Nor is the controller's indentation, however deep.
@@ -228,7 +233,7 @@ def test_answers_that_are_wrong_in_every_way(directory: Path) -> None:
         command = device.command()
         assert device.request(command)["status"] == "timeout"
         device.straight(command, _good(command))
-        _until(lambda: device.request(command)["status"] == "resolved")
+        until(lambda: device.request(command)["status"] == "resolved", "it is corrected")
         assert device.request(command)["result"]["late"] is True
         assert device.job()["counts"]["resolved"] == 1
 

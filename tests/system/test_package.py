@@ -8,6 +8,7 @@ import subprocess
 import sys
 import sysconfig
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -56,8 +57,9 @@ def pins(file: str) -> list[str]:
 @pytest.mark.timeout(300)
 def test_a_wheel_has_all_that_the_program_needs(tmp_path: Path) -> None:
     venv, python = tmp_path / "venv", tmp_path / "venv" / "bin" / "python"
-    run(sys.executable, "-m", "venv", venv)
-    run(python, "-m", "pip", "install", "--quiet", "--use-pep517", "--no-deps", sources(tmp_path))
+    run(sys.executable, "-m", "venv", "--without-pip", venv)
+    pip = (sys.executable, "-m", "pip", "--python", python)
+    run(*pip, "install", "--quiet", "--use-pep517", "--no-deps", sources(tmp_path))
     # What it depends on is here already.
     there = Path(run(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))").strip())
     (there / "packages.pth").write_text(sysconfig.get_path("purelib"))
@@ -117,23 +119,11 @@ def suite() -> str:
     return about["VERSION_CODENAME"]
 
 
-@pytest.fixture(scope="module")
-def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def packages(folder: Path) -> Path:
     """The folder of the Debian packages of these sources."""
-    suite()
-    for tool, name in TOOLS.items():
-        needed(shutil.which(tool) is not None, name)
-    venv = subprocess.run(["/usr/bin/python3", "-c", "import ensurepip"], check=False, capture_output=True)
-    needed(venv.returncode == 0, "python3-venv")
-    tree = sources(tmp_path_factory.mktemp("build"))
+    tree = sources(folder)
     run("make", "deb", cwd=tree, env={**os.environ, "DPKG_DEB_COMPRESSOR_TYPE": "none"})  # that takes longest
     return tree / "dist"
-
-
-@pytest.fixture(scope="module")
-def package(packages: Path) -> Path:
-    """The one that everybody installs."""
-    return next(packages.glob("puppetmaster_*_all.deb"))
 
 
 class Root:
@@ -183,19 +173,32 @@ class Root:
         return dict(line.split("=", 1) for line in lines if "=" in line and not line.startswith("#"))
 
 
-@pytest.fixture(scope="module")
-def clean(package: Path, tmp_path_factory: pytest.TempPathFactory) -> Root:
+def debian(directory: Path) -> Root:
     """A Debian with what the package depends on, and what removes users; nothing else."""
-    directory = tmp_path_factory.mktemp("root") / "debian"
     needs = "--include=python3,systemd-standalone-sysusers,passwd"
     unsafe, docs = "--dpkgopt=force-unsafe-io", "--dpkgopt=path-exclude=/usr/share/doc/*"
     run("mmdebstrap", "--quiet", "--variant=essential", unsafe, docs, needs, suite(), directory)
     return Root(directory)
 
 
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Root]:
+    """The package that everybody installs, and a Debian to install it in. Both wait for what they fetch."""
+    suite()
+    for tool, name in TOOLS.items():
+        needed(shutil.which(tool) is not None, name)
+    venv = subprocess.run(["/usr/bin/python3", "-c", "import ensurepip"], check=False, capture_output=True)
+    needed(venv.returncode == 0, "python3-venv")
+    with ThreadPoolExecutor(2) as pool:
+        built = pool.submit(packages, tmp_path_factory.mktemp("build"))
+        root = pool.submit(debian, tmp_path_factory.mktemp("root") / "debian")
+    return next(built.result().glob("puppetmaster_*_all.deb")), root.result()
+
+
 @pytest.fixture
-def ear(clean: Root) -> Iterator[socket.socket]:
+def ear(made: tuple[Path, Root]) -> Iterator[socket.socket]:
     """The service manager's end of NOTIFY_SOCKET."""
+    _, clean = made
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listening:
         # A path of a socket may have 108 letters only.
         here = os.open(clean / "run", os.O_PATH)
@@ -226,8 +229,9 @@ def newer(package: Path, to: Path) -> Path:
 
 @pytest.mark.timeout(500)
 def test_it_is_installed_runs_is_upgraded_and_removed(
-    package: Path, clean: Root, ear: socket.socket, broker: Broker, controller: Process, tmp_path: Path
+    made: tuple[Path, Root], ear: socket.socket, broker: Broker, controller: Process, tmp_path: Path
 ) -> None:
+    package, clean = made
     assert controller.running
     port = free_port()
     before, users = clean.files(), (clean / "etc/passwd").read_text()

@@ -4,43 +4,18 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import psycopg
 import pytest
 
-from puppetmaster.store.postgres.lead import LEASE_S
-from sandbox.gateway import Gateway
 from sandbox.postgres import Cluster
-from sandbox.process import Process
-from tests.bus_client import BusClient
-from tests.conftest import any_broker, needed
-from tests.flow import MARKER, SETTINGS, WAIT_S, Flow, batch
-
-
-@pytest.fixture
-def cluster() -> Iterator[Cluster]:
-    """A cluster of the test's own, which it may kill."""
-    needed(Cluster.available(), "postgresql")
-    with Cluster(durable=True) as started:
-        yield started
+from tests.conftest import any_broker
+from tests.flow import SETTINGS, WAIT_S, Flow, another, batch, running
 
 
 @pytest.fixture
 def flow(cluster: Cluster, tmp_path: Path) -> Iterator[Flow]:
     any_broker()
-    settings = {**SETTINGS, "PUPPETMASTER_STORE": cluster.url()}
-    with (
-        Gateway(tmp_path, fleet=["--shape", "per-gateway", "--to", MARKER], settings=settings) as gateway,
-        BusClient(gateway.broker) as client,
-        BusClient(gateway.broker, first_id=2**20) as stage,
-    ):
-        yield Flow(gateway, client, stage)
-
-
-def _another(flow: Flow, directory: Path) -> Process:
-    """A second bundle with the same database, which does not wait."""
-    own = {"PUPPETMASTER_DATA_DIR": str(directory / "second"), "PUPPETMASTER_STANDBY": "off"}
-    env = {**flow.gateway.bundle.env, **own}
-    return Process.module("second", "index", env=env)
+    with running(tmp_path, settings={**SETTINGS, "PUPPETMASTER_STORE": cluster.url()}) as started:
+        yield started
 
 
 def test_a_bundle_that_is_killed_goes_on_with_its_jobs(flow: Flow, tmp_path: Path) -> None:
@@ -102,32 +77,10 @@ def test_health_says_that_a_write_waits_for_a_standby_server(
 
 
 def test_while_one_runs_a_second_one_says_so_and_ends(flow: Flow, tmp_path: Path) -> None:
-    with _another(flow, tmp_path) as second:
+    with another(flow.gateway.bundle, tmp_path / "second", PUPPETMASTER_STANDBY="off") as second:
         assert second.wait(WAIT_S) == 75
         assert "puppetmaster cannot start: Another puppetmaster leads with postgresql:" in second.output()[-1]
     (gateway,) = flow.played(1)
     job = flow.create(batch("get", [gateway.name]))
     gateway.answer(gateway.next())
     assert flow.ended(job)["counts"]["resolved"] == 1
-
-
-def test_who_stood_still_for_longer_than_its_lease_ends_without_a_word(
-    flow: Flow, cluster: Cluster, tmp_path: Path
-) -> None:
-    """Another one leads meanwhile: what it had in flight is the other's."""
-    (gateway,) = flow.played(1)
-    job = flow.create(batch("post", [gateway.name]))
-    command = gateway.next()
-    flow.gateway.bundle.pause()
-    gateway.answer(command)
-    with psycopg.connect(cluster.url(), autocommit=True) as connection:
-        connection.execute("SELECT pg_sleep_until(lease_until + interval '0.1 s') FROM buses")
-    second = _another(flow, tmp_path)
-    second.ready = "registered with the controller"
-    with second:
-        assert flow.ended(job)["counts"]["resolved"] == 1, "the broker kept the answer"
-        flow.gateway.bundle.resume()
-        assert flow.gateway.bundle.wait(LEASE_S + WAIT_S) == 75
-        assert "Another puppetmaster has taken the lead" in "\n".join(flow.gateway.bundle.output())
-        assert flow.show(job)["counts"]["resolved"] == 1
-        assert len(gateway.reached) == 1

@@ -2,7 +2,6 @@
 
 import subprocess
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +16,17 @@ from tests.strict_broker import ACL
 CHECK_S = {"watched": "3600", "forbidden": "1"}
 
 
-@pytest.fixture(params=CHECK_S)
+@pytest.fixture(scope="module", params=CHECK_S)
 def watch(request: pytest.FixtureRequest) -> str:
     way: str = request.param
     return way
 
 
-@pytest.fixture
-def flow(tmp_path: Path, watch: str) -> Iterator[Flow]:
+@pytest.fixture(scope="module")
+def flow(tmp_path_factory: pytest.TempPathFactory, watch: str) -> Iterator[Flow]:
+    """The tests have it one after the other: the last one breaks something."""
     require("mosquitto")
+    tmp_path = tmp_path_factory.mktemp(watch)
     settings = {**SETTINGS, "PUPPETMASTER_GATEWAY_CHECK_S": CHECK_S[watch], "PUPPETMASTER_REGISTERING_S": "0"}
     config = ""
     if watch == "forbidden":
@@ -89,13 +90,8 @@ def test_a_restarted_controller_is_asked_anew(flow: Flow) -> None:
     flow.gateway.controller.kill()
     flow.gateway.controller.start()
 
-    def noticed() -> bool:
-        with suppress(TimeoutError):
-            answer = flow.client.request("get", f"/gateways/{gone.name}", timeout_s=1)
-            return answer["code"] == 200 and answer["data"]["registered"] is False
-        return False
-
-    until(noticed, "it has not registered again")
+    path = f"/gateways/{gone.name}"
+    until(lambda: flow.asked("get", path)["registered"] is False, "it has not registered again")
     soon(flow, cg_1=True)
 
 

@@ -11,7 +11,7 @@ import pytest
 from sandbox.gateway import Gateway
 from tests.bus_client import BusClient, Message
 from tests.conftest import require
-from tests.flow import MARKER, Flow, batch
+from tests.flow import Flow, batch, running
 
 #: From the controller's return to the next command, with the delivered settings.
 GOES_ON_S = 10.0
@@ -26,12 +26,8 @@ def directory(tmp_path: Path) -> Path:
 @pytest.fixture
 def flow(directory: Path) -> Iterator[Flow]:
     """A bundle, and gateways that the test plays."""
-    with (
-        Gateway(directory, fleet=["--shape", "per-gateway", "--to", MARKER]) as gateway,
-        BusClient(gateway.broker) as client,
-        BusClient(gateway.broker, first_id=2**20) as stage,
-    ):
-        yield Flow(gateway, client, stage)
+    with running(directory, settings={}) as started:
+        yield started
 
 
 def test_what_one_lock_held_goes_on_soon(flow: Flow) -> None:

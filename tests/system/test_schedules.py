@@ -3,9 +3,7 @@
 import random
 import threading
 import time
-from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -13,7 +11,7 @@ from puppetmaster.clock import iso
 from puppetmaster.model.cron import Cron
 from tests import flow
 from tests.conftest import require
-from tests.flow import Flow, batch
+from tests.flow import batch
 from tests.torture.faults import Shim
 from tests.torture.starts import MINUTELY as EACH
 from tests.torture.starts import start_faults
@@ -38,18 +36,6 @@ class Wall:
         self._shim.tell(behind_s=-self._ahead_s)
 
 
-def asked(started: Flow, method: str, resource: str, data: Any = None) -> Any:
-    """The data of the answer, as soon as there is one: the bundle may have been started just now."""
-    pause, deadline_s = threading.Event(), time.monotonic() + flow.WAIT_S
-    while time.monotonic() < deadline_s:
-        with suppress(TimeoutError):
-            answer = started.client.request(method, resource, data, timeout_s=1)
-            if answer["code"] == 200:
-                return answer["data"]
-        pause.wait(0.05)
-    raise AssertionError(f"no answer to {method} {resource}")
-
-
 @pytest.mark.timeout(200)
 def test_kills_while_a_start_is_due(tmp_path: Path) -> None:
     require("mosquitto")
@@ -63,16 +49,16 @@ def test_kills_while_a_start_is_due(tmp_path: Path) -> None:
         started.restart()
         template = {"name": "minutely", "job": batch("post", ["cg-1"]), "schedule": MINUTELY}
         begun_s = wall.now_s()
-        asked(started, "post", "/templates", template)
+        started.asked("post", "/templates", template)
         for _ in range(KILLS):
             wall.go_to_minute(before_s=0.2)
             pause.wait(0.2 + rng.uniform(-0.02, 0.12))
             started.restart()
-            asked(started, "get", "/templates/1")
+            started.asked("get", "/templates/1")
         started.sent_by_now()
         pause.wait(1.5)  # the longest sleep of the dispatcher: what is due has begun
-        shown = asked(started, "get", "/templates/1")
-        jobs = asked(started, "get", "/jobs?template=1")
+        shown = started.asked("get", "/templates/1")
+        jobs = started.asked("get", "/jobs?template=1")
         for job in jobs:
             started.ended(job)
         sent = started.commands("cg-1")

@@ -3,7 +3,6 @@
 import random
 import time
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -12,15 +11,14 @@ from puppetmaster.clock import iso
 from puppetmaster.model.cron import Cron
 from puppetmaster.store.postgres.lead import RESIGN_S
 from sandbox.fleet_log import FleetLog
-from sandbox.gateway import Gateway
 from sandbox.postgres import Cluster
 from sandbox.process import Process
-from tests.bus_client import BusClient
-from tests.conftest import needed, require
-from tests.flow import MARKER, SETTINGS, WAIT_S, Flow, batch
+from tests.conftest import require
+from tests.desk import until
+from tests.flow import LEADS, MARKER, SETTINGS, WAIT_S, WAITS, Flow, another, batch, running
 from tests.proxy import Proxy
 from tests.receiver import SECRET, Receiver, hooks_file
-from tests.system.test_schedules import MINUTELY, Wall, asked
+from tests.system.test_schedules import MINUTELY, Wall
 from tests.torture.faults import Shim
 from tests.torture.starts import start_faults
 from tests.torture.told import told_faults
@@ -28,35 +26,27 @@ from tests.torture.told import told_faults
 #: From a kill -9 to the next command, on a busy machine.
 GOES_ON_S = 15.0
 TAKEOVERS = 4
-WAITS = "this one waits to take over"
 NAMES = [f"cg-{number:03}" for number in range(1, 401)]
 
 
 @pytest.fixture
-def flow(tmp_path: Path) -> Iterator[Flow]:
-    needed(Cluster.available(), "postgresql")
+def flow(cluster: Cluster, tmp_path: Path) -> Iterator[Flow]:
     require("mosquitto")
-    fleet = ["--shape", "per-gateway", "--to", MARKER, "--to", f"cg-[001-{len(NAMES):03}]", "--delay", "0.02"]
-    with Cluster(durable=True) as cluster:
-        settings = {**SETTINGS, "PUPPETMASTER_STORE": cluster.url()}
-        with (
-            Gateway(tmp_path, fleet=fleet, settings=settings) as gateway,
-            BusClient(gateway.broker) as client,
-            BusClient(gateway.broker, first_id=2**20) as stage,
-        ):
-            yield Flow(gateway, client, stage)
+    fleet = ["--to", f"cg-[001-{len(NAMES):03}]", "--delay", "0.02"]
+    settings = {**SETTINGS, "PUPPETMASTER_STORE": cluster.url()}
+    with running(tmp_path, *fleet, settings=settings) as started:
+        yield started
 
 
 @pytest.fixture
 def standby(flow: Flow, tmp_path: Path) -> Iterator[Process]:
     """A second bundle, which waits."""
-    env = {**flow.gateway.bundle.env, "PUPPETMASTER_DATA_DIR": str(tmp_path / "second")}
-    with Process.module("standby", "index", env=env, ready=WAITS) as process:
+    with another(flow.gateway.bundle, tmp_path / "second", ready=WAITS) as process:
         yield process
 
 
 def _leads(process: Process) -> None:
-    process.wait_for("registered with the controller", WAIT_S)
+    process.wait_for(LEADS, WAIT_S)
 
 
 def test_one_that_is_killed_is_followed_and_no_command_runs_twice(flow: Flow, standby: Process) -> None:
@@ -111,6 +101,7 @@ def test_one_that_stood_still_with_a_job_under_way_sends_nothing_when_it_wakes(
     before = flow.commands(*NAMES)
     flow.gateway.bundle.resume()
     assert flow.gateway.bundle.wait(WAIT_S) == 75
+    assert "Another puppetmaster has taken the lead" in "\n".join(flow.gateway.bundle.output())
     flow.sent_by_now()
     assert flow.commands(*NAMES) == before, "nothing came of it after it woke"
     assert FleetLog(flow.gateway.fleet_log).duplicates() == {}
@@ -121,14 +112,13 @@ def test_one_that_stood_still_with_a_job_under_way_sends_nothing_when_it_wakes(
 @pytest.fixture
 def behind(flow: Flow, tmp_path: Path) -> Iterator[tuple[Process, Proxy]]:
     """The one that leads, whose way to the broker can be cut; the other one waits."""
-    flow.gateway.bundle.kill()
-    leader = Process.module("leader", "index", ready="registered with the controller")
+    other = flow.gateway.bundle
+    other.kill()
     with Proxy(flow.gateway.broker.port) as proxy:
-        leader.env |= {**flow.gateway.bundle.env, "BROKER_PORT_1883_TCP_PORT": str(proxy.port)}
-        leader.env["PUPPETMASTER_DATA_DIR"] = str(tmp_path / "behind")
-        with leader:
-            flow.gateway.bundle.ready = WAITS
-            flow.gateway.bundle.start()
+        way = {"BROKER_PORT_1883_TCP_PORT": str(proxy.port)}
+        with another(other, tmp_path / "behind", ready=LEADS, **way) as leader:
+            other.ready = WAITS
+            other.start()
             yield leader, proxy
 
 
@@ -153,10 +143,7 @@ def test_a_leader_keeps_the_lead_while_the_broker_is_away_for_all(
     time.sleep(RESIGN_S + 3)  # so long nobody is better off
     assert leader.running
     flow.gateway.broker.start()
-    answered = False
-    while not answered:
-        with suppress(TimeoutError):  # the caller's own connection was lost too
-            answered = flow.client.request("get", "/system/puppetmaster", timeout_s=1)["code"] == 200
+    flow.asked("get", "/system/puppetmaster")  # the caller's own connection was lost too
     flow.ended(flow.create(batch("post", NAMES[:3])))
     assert leader.running
     assert WAITS in flow.gateway.bundle.output()[-1]
@@ -164,13 +151,9 @@ def test_a_leader_keeps_the_lead_while_the_broker_is_away_for_all(
 
 def _all_told(flow: Flow) -> None:
     """Wait until all jobs have ended, and that is told."""
-    deadline_s = time.monotonic() + WAIT_S
-    while (
-        not all(job["finishedAt"] for job in asked(flow, "get", "/jobs"))
-        or asked(flow, "get", "/system/puppetmaster")["webhooks"]["ops"]["waiting"]
-    ):
-        assert time.monotonic() < deadline_s
-        time.sleep(0.05)
+    until(lambda: all(job["finishedAt"] for job in flow.asked("get", "/jobs")), "all have ended")
+    hook = "/system/puppetmaster"
+    until(lambda: not flow.asked("get", hook)["webhooks"]["ops"]["waiting"], "that is told")
 
 
 @pytest.mark.timeout(300)
@@ -183,8 +166,7 @@ def test_a_schedule_starts_once_and_is_told_once_over_takeovers(flow: Flow, tmp_
         pytest.skip("gcc is not installed")
     rng, shim = random.Random(15), Shim(tmp_path)
     wall, leader = Wall(shim), flow.gateway.bundle
-    second = Process.module("second", "index", env=dict(leader.env), ready=WAITS)
-    second.env["PUPPETMASTER_DATA_DIR"] = str(tmp_path / "second")
+    second = another(leader, tmp_path / "second", ready=WAITS)
     waiting, paths = second, {leader: "/first", second: "/second"}
     with Receiver() as receiver, second:
         for process, path in paths.items():
@@ -200,15 +182,15 @@ def test_a_schedule_starts_once_and_is_told_once_over_takeovers(flow: Flow, tmp_
         waiting.start()
         begun_s = wall.now_s()
         template = {"name": "minutely", "job": batch("post", [NAMES[0]]), "schedule": MINUTELY}
-        asked(flow, "post", "/templates", template)
+        flow.asked("post", "/templates", template)
         for _ in range(TAKEOVERS):
             told = len(receiver.got)  # from here on until the kill one leads and one waits
             wall.go_to_minute(before_s=0.5)
-            asked(flow, "put", "/templates/1", template)  # so that it looks at the clock at once
+            flow.asked("put", "/templates/1", template)  # so that it looks at the clock at once
             receiver.wait(told + 1)
             wall.go_to_minute(before_s=0.5)
             due_s = wall.now_s() + 0.5
-            asked(flow, "put", "/templates/1", template)
+            flow.asked("put", "/templates/1", template)
             time.sleep(max(due_s - wall.now_s() + rng.uniform(-0.02, 0.12), 0))  # any moment around it
             assert {one.path for one in receiver.got[told:]} == {paths[leader]}, "only the leader tells"
             leader.kill()
@@ -218,12 +200,12 @@ def test_a_schedule_starts_once_and_is_told_once_over_takeovers(flow: Flow, tmp_
             _all_told(flow)
         flow.sent_by_now()
         time.sleep(1.5)  # the longest sleep of the dispatcher: what is due has begun
-        shown, jobs = asked(flow, "get", "/templates/1"), asked(flow, "get", "/jobs?template=1")
+        shown, jobs = flow.asked("get", "/templates/1"), flow.asked("get", "/jobs?template=1")
         minutes = [iso(at_s) for at_s in Cron(MINUTELY["cron"], "UTC").passed(begun_s, wall.now_s(), 100)]
         flow.sent_by_now()
         _all_told(flow)
-        ended = {job["id"]: job for job in asked(flow, "get", "/jobs")}
-        lines = {id_: asked(flow, "get", f"/jobs/{id_}/events") for id_ in ended}
+        ended = {job["id"]: job for job in flow.asked("get", "/jobs")}
+        lines = {id_: flow.asked("get", f"/jobs/{id_}/events") for id_ in ended}
     assert not [*start_faults(shown, jobs, minutes)]
     assert not [*told_faults(receiver.got, ended, lines)]
     assert len(jobs) >= TAKEOVERS

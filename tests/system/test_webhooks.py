@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -13,6 +13,7 @@ from puppetmaster.errors import SettingsError
 from sandbox.gateway import Gateway
 from sandbox.process import free_port
 from tests.conftest import require
+from tests.desk import until
 from tests.receiver import SECRET, Got, Receiver, hooks_file
 from tests.torture.told import told_faults
 from tests.web_client import Door, batch, fetch, running
@@ -24,14 +25,6 @@ KILLS, JOBS = 6, 5
 def receiver() -> Iterator[Receiver]:
     with Receiver() as started:
         yield started
-
-
-def eventually(look: Callable[[], Any], timeout_s: float = 60) -> Any:
-    end_s = time.monotonic() + timeout_s
-    while not (found := look()):
-        assert time.monotonic() < end_s, "it did not come to that"
-        time.sleep(0.05)
-    return found
 
 
 def waiting(door: Door) -> int:
@@ -50,7 +43,7 @@ def test_a_job_names_who_is_told_of_its_end(tmp_path: Path, receiver: Receiver) 
         assert told["type"] == "puppetmaster.job.ended"
         assert told["data"]["job"] == door.ask("GET", "/jobs").json[0]
         assert told["data"]["event"] == door.ask("GET", "/jobs/2/events").json[-1]
-        eventually(lambda: waiting(door) == 0)
+        until(lambda: waiting(door) == 0, "nothing is owed")
         metrics = door.ask("GET", "/metrics").body.decode()
         assert 'puppetmaster_webhooks_total{outcome="sent"} 1.0' in metrics
         assert "puppetmaster_webhooks_waiting 0.0" in metrics
@@ -99,7 +92,7 @@ def test_one_that_is_told_of_every_job_is_so_from_when_it_is_named(
 ) -> None:
     with running(tmp_path / "data", webhooks=str(hooks_file(tmp_path, []))) as door:
         receiver.file(tmp_path, all_jobs=True)
-        eventually(lambda: door.ask("GET", "/system/puppetmaster").json["webhooks"])
+        until(lambda: door.ask("GET", "/system/puppetmaster").json["webhooks"], "it is read")
         door.ask("POST", "/jobs", batch("a"))
         door.ask("DELETE", "/jobs/1")
         receiver.wait(1)
@@ -111,13 +104,13 @@ def test_what_is_owed_is_told_after_a_restart(tmp_path: Path, receiver: Receiver
     with running(tmp_path / "data", webhooks=str(file)) as door:
         door.ask("POST", "/jobs", batch("a"))
         door.ask("DELETE", "/jobs/1")
-        eventually(lambda: door.ask("GET", "/system/puppetmaster").json["webhooks"]["ops"]["reason"])
+        until(lambda: door.ask("GET", "/system/puppetmaster").json["webhooks"]["ops"]["reason"], "it is down")
         assert waiting(door) == 1
     receiver.up()
     with running(tmp_path / "data", webhooks=str(file)) as door:
         (got,) = receiver.wait(1)
         assert got.checked()["data"]["job"]["status"] == "canceled"
-        eventually(lambda: waiting(door) == 0)
+        until(lambda: waiting(door) == 0, "nothing is owed")
     with running(tmp_path / "data", webhooks=str(file)):
         pass
     assert len(receiver.got) == 1
@@ -129,7 +122,7 @@ def test_a_copy_of_a_store_tells_nothing_that_the_original_owes(tmp_path: Path, 
     with running(tmp_path / "data", webhooks=str(file)) as door:
         door.ask("POST", "/jobs", batch("a"))
         door.ask("PUT", "/jobs/1", {"status": "canceled"})
-        eventually(lambda: waiting(door) == 1)
+        until(lambda: waiting(door) == 1, "one is owed")
     (tmp_path / "copy").mkdir()
     for one in (tmp_path / "data").glob("puppetmaster.db*"):
         (tmp_path / "copy" / one.name).write_bytes(one.read_bytes())
@@ -205,14 +198,18 @@ def test_no_kill_loses_or_invents_what_is_told(tmp_path: Path, receiver: Receive
             jobs = fetch(port, "GET", "/jobs").json
             return jobs if all(job["finishedAt"] for job in jobs) else None
 
-        jobs = {job["id"]: job for job in eventually(ended)}
-        eventually(lambda: {got.checked()["data"]["job"]["id"] for got in list(receiver.got)} == set(jobs))
+        jobs = {job["id"]: job for job in until(ended, "all end", 60)}
+        until(
+            lambda: {got.checked()["data"]["job"]["id"] for got in list(receiver.got)} == set(jobs),
+            "all are told",
+            60,
+        )
 
         def told() -> bool:
             shown = fetch(port, "GET", "/system/puppetmaster").json["webhooks"]["ops"]
             return bool(shown["waiting"] == 0)
 
-        eventually(told)
+        until(told, "nothing is owed", 60)
         lines = {id_: fetch(port, "GET", f"/jobs/{id_}/events").json for id_ in jobs}
     assert len(jobs) == KILLS * JOBS
     for got in receiver.got:

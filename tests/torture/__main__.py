@@ -5,7 +5,6 @@ import argparse
 import math
 import sys
 import time
-from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -60,29 +59,15 @@ def kill(options: argparse.Namespace, count: int, *, bridged: bool = False) -> i
         for outcome in pool.map(run, range(options.seed, options.seed + math.ceil(count / each))):
             total += outcome
             name = "bridged seed" if bridged else "seed"
-            print(
-                f"{name} {outcome.seed}: {outcome.kills} kills, {outcome.jobs} jobs, "
-                f"{outcome.commands} commands, {_listed(outcome.statuses)}, {outcome.seconds:.0f} s, "
-                f"told of no such gateway: {_listed(outcome.absences)}, "
-                f"starts: {_listed(outcome.starts)}, {outcome.told} told to a webhook, "
-                f"{len(outcome.faults)} broken promises",
-                flush=True,
-            )
+            print(f"{name} {outcome.seed}: {outcome}", flush=True)
             for fault in outcome.faults:
                 print(f"  {fault}", flush=True)
             if outcome.faults:
                 print(
                     f"  again: python -m tests.torture {words} --inputs 0 --seed {outcome.seed}", flush=True
                 )
-    print(
-        f"{total.kills} kills ({_listed(total.points)}), {total.jobs} jobs, "
-        f"{total.statuses.total()} requests ({_listed(total.statuses)}), "
-        f"{total.commands} commands at gateways, "
-        f"told of no such gateway: {_listed(total.absences)}, "
-        f"starts: {_listed(total.starts)}, {total.told} told to a webhook, "
-        f"{len(total.faults)} broken promises, {time.monotonic() - begun_s:.0f} s",
-        flush=True,
-    )
+    total.seconds = time.monotonic() - begun_s
+    print(f"all: {total}", flush=True)
     return len(total.faults)
 
 
@@ -102,10 +87,6 @@ def _folder(keep: Path | None, name: str) -> Path | None:
         return None
     (keep / name).mkdir(parents=True)
     return keep / name
-
-
-def _listed(counts: "Counter[str]") -> str:
-    return ", ".join(f"{n} {name}" for name, n in counts.most_common()) or "none"
 
 
 if __name__ == "__main__":

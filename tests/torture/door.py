@@ -16,6 +16,7 @@ from threading import Event, Thread
 
 from sandbox.broker import Broker
 from tests.bus_client import BusClient
+from tests.desk import until
 from tests.torture.askers import NAMES, batch
 from tests.torture.leaders import World
 
@@ -95,11 +96,7 @@ def _epoch(world: World) -> int:
 
 def _leads(world: World, epoch: int) -> None:
     """Wait until there is a leader after that of this number."""
-    deadline_s = time.monotonic() + 6 * LIMIT_S
-    while world.leader() is None or _epoch(world) <= epoch:
-        if time.monotonic() > deadline_s:
-            raise RuntimeError("nobody has taken the lead")
-        time.sleep(0.05)
+    until(lambda: world.leader() is not None and _epoch(world) > epoch, "somebody leads", 6 * LIMIT_S)
 
 
 def faults(callers: list[Caller]) -> list[str]:

@@ -6,7 +6,6 @@ that faults come and go while the bundle runs. Built by gcc; without one there i
 """
 
 import argparse
-import math
 import shutil
 import struct
 import subprocess
@@ -112,10 +111,7 @@ def main() -> None:
     broken = 0
     for seed in range(options.seed, options.seed + options.seeds):
         outcome = kills.run(seed, failing(options.faults), conditions=UNTOLD)
-        told = ", ".join(f"{n} {point}" for point, n in outcome.points.most_common())
-        statuses = ", ".join(f"{n} {status}" for status, n in outcome.statuses.most_common())
-        print(f"seed {seed}: {told}; {outcome.jobs} jobs, {statuses}, {math.ceil(outcome.seconds)} s, "
-              f"{len(outcome.faults)} broken promises", flush=True)  # fmt: skip
+        print(f"seed {seed}: {outcome}", flush=True)
         for fault in outcome.faults:
             print(f"  {fault}", flush=True)
         broken += len(outcome.faults)

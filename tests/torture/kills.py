@@ -3,10 +3,11 @@
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from sandbox.process import ProcessError
 from tests.torture import starts
@@ -48,6 +49,20 @@ class Outcome:
         self.told += other.told
         self.faults += other.faults
         return self
+
+    def __str__(self) -> str:
+        """For a person."""
+        return (
+            f"{self.kills} kills ({listed(self.points)}), {self.jobs} jobs, {self.commands} commands, "
+            f"{listed(self.statuses)}, told of no such gateway: {listed(self.absences)}, "
+            f"starts: {listed(self.starts)}, {self.told} told to a webhook, "
+            f"{self.seconds:.0f} s, {len(self.faults)} broken promises"
+        )
+
+
+def listed(counts: Mapping[Any, int]) -> str:
+    """For a person."""
+    return ", ".join(f"{many} {what}" for what, many in Counter(counts).most_common()) or "none"
 
 
 #: Breaks the world so often as it wants to; what it does decides what kind of run it is.
@@ -115,6 +130,12 @@ def run(
             )
         finally:
             world.stop()
+
+
+def side_by_side(*runs: Callable[[], Outcome]) -> list[Outcome]:
+    """What each of these came to. They mostly wait, so they run at the same time."""
+    with ThreadPoolExecutor(len(runs), thread_name_prefix="torture") as pool:
+        return [started.result() for started in [pool.submit(one) for one in runs]]
 
 
 def _run(world: World, seed: int, breakage: Breakage) -> Outcome:

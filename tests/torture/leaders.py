@@ -15,7 +15,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from itertools import pairwise
 from pathlib import Path
@@ -29,12 +29,16 @@ from sandbox.gateway import Gateway
 from sandbox.postgres import PORT, Cluster
 from sandbox.process import Process, ProcessError, free_port
 from tests.bus_client import BusClient
+from tests.desk import until
 from tests.torture import starts
 from tests.torture.account import Account
 from tests.torture.askers import GATEWAYS, NAMES, Asker, BusDoor, Door, WebDoor, batch
+from tests.torture.kills import listed
 from tests.torture.starts import Schedules
 from tests.torture.told import Listener, told_faults, until_told
 
+#: So long all may take to start.
+START_S = 60.0
 #: So long all may take to end when nothing breaks any more.
 END_S = 180.0
 SETTINGS = {
@@ -284,6 +288,8 @@ class Run:
         for asker in self.askers:
             asker.start()
         try:
+            # All that was started is at work when somebody was given a job.
+            until(lambda: any(one.id for asker in self.askers for one in asker.orders), "a job", START_S)
             self._world.over.wait(rests_s[1])
             for broke in breaks:
                 self.happened[broke.__name__] += 1
@@ -368,20 +374,16 @@ def run(
         gaps = [after.t_s - one.t_s for one, after in pairwise(commands)]
         answers = sum((Counter(asker.answers) for asker in ran.askers), Counter[int | None]())
         print(
-            f"seed {seed}: {faults} faults ({_listed(ran.happened)}), {ran.jobs} jobs, "
-            f"{len(commands)} commands, answers: {_listed(answers)}, {ran.told} told, "
-            f"starts: {_listed(ran.starts)}, "
-            f"exits: {_listed(world.exits)}, longest silence {max(gaps, default=0):.1f} s, "
+            f"seed {seed}: {faults} faults ({listed(ran.happened)}), {ran.jobs} jobs, "
+            f"{len(commands)} commands, answers: {listed(answers)}, {ran.told} told, "
+            f"starts: {listed(ran.starts)}, "
+            f"exits: {listed(world.exits)}, longest silence {max(gaps, default=0):.1f} s, "
             f"{time.monotonic() - begun_s:.0f} s, {len(broken)} broken promises",
             flush=True,
         )
         for one in broken[:40]:
             print(f"  {one}", flush=True)
         return broken
-
-
-def _listed(counts: Mapping[Any, int]) -> str:
-    return ", ".join(f"{many} {what}" for what, many in counts.items()) or "none"
 
 
 def main() -> None:

@@ -61,6 +61,15 @@ class Case:
         self.orders[key] = order
         return job
 
+    def grown_up(self) -> None:
+        """Let the machine have run for so long that gateways are no longer waited for."""
+        self.world.clock.monotonic_s = self.world.settings.booting_s + 1
+        self.world.clock.wall_ahead_s = time.time() - self.world.clock.monotonic_s
+
+    def refuse(self, job: Job) -> None:
+        """Have the controller say that it knows no such gateway."""
+        self.world.run(self.world.refused(job.first, 404, "", None))
+
     def answer(self, code: int = 200) -> Sending:
         """Have the device answer what was sent last."""
         sent = self.world.sent[-1]
@@ -232,17 +241,15 @@ def test_a_direct_message_that_was_answered_in_vain(direct: Case) -> None:
     expect(direct.judge(), "its gateway answers")
 
 
-def test_a_gateway_that_is_away_need_not_answer(direct: Case) -> None:
-    direct.create(requestTimeout=2)
+@pytest.mark.parametrize(("name", "away"), [(GATEWAY, True), (NOBODY, False)])
+def test_a_gateway_that_is_away_or_does_not_exist_need_not_answer(
+    direct: Case, name: str, away: bool
+) -> None:
+    direct.create(name, requestTimeout=2)
     direct.world.advance(2)
-    now_s = time.monotonic()
-    direct.losses.append(Loss("gateway switched off", now_s - 1, now_s + 1, GATEWAY))
-    expect(direct.judge())
-
-
-def test_a_gateway_that_does_not_exist_need_not_answer(direct: Case) -> None:
-    direct.create(NOBODY, requestTimeout=2)
-    direct.world.advance(2)
+    if away:
+        now_s = time.monotonic()
+        direct.losses.append(Loss("gateway switched off", now_s - 1, now_s + 1, name))
     expect(direct.judge())
 
 
@@ -255,7 +262,7 @@ def test_a_gateway_that_was_not_waited_for_long_enough(
     remote.world.clock.monotonic_s = remote.world.settings.booting_s + 1
     remote.world.owners = lambda _: None
     job = remote.create(NOBODY, deliveryTimeout=60)
-    remote.world.run(remote.world.refused(job.first, 404, "", None))
+    remote.refuse(job)
     remote.world.advance(60)
     expect(remote.judge(), *(["and the job was 6.000 s old"] if times < 1 else []))
 
@@ -274,10 +281,8 @@ def test_what_has_not_ended(remote: Case) -> None:
     ],
 )
 def test_a_gateway_that_is_said_to_be_none(remote: Case, what: str | None, texts: list[str]) -> None:
-    remote.world.clock.monotonic_s = remote.world.settings.booting_s + 1
-    remote.world.clock.wall_ahead_s = time.time() - remote.world.clock.monotonic_s
-    job = remote.create()
-    remote.world.run(remote.world.refused(job.first, 404, "", None))
+    remote.grown_up()
+    remote.refuse(remote.create())
     if what is not None:
         now_s = time.monotonic()
         remote.losses.append(Loss(what, now_s - 10, now_s - 5))
@@ -285,10 +290,8 @@ def test_a_gateway_that_is_said_to_be_none(remote: Case, what: str | None, texts
 
 
 def test_the_owner_of_bridged_gateways_is_back_when_all_of_a_loss_is_over(remote: Case) -> None:
-    remote.world.clock.monotonic_s = remote.world.settings.booting_s + 1
-    remote.world.clock.wall_ahead_s = time.time() - remote.world.clock.monotonic_s
-    job = remote.create()
-    remote.world.run(remote.world.refused(job.first, 404, "", None))
+    remote.grown_up()
+    remote.refuse(remote.create())
     now_s = time.monotonic()
     remote.losses += [Loss(EVERYTHING, now_s - 10, now_s - 5), Loss(EVERYTHING, now_s - 11, now_s + 1)]
     expect(remote.judge())
