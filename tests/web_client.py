@@ -102,6 +102,13 @@ def many(count: int) -> list[str]:
     return [f"cg-{number:05d}" for number in range(count)]
 
 
+def heavy(*destinations: str, data_bytes: int = 200_000, **more: Any) -> dict[str, Any]:
+    """A job that is made at once, and whose requests are long when they are shown: each shows its data."""
+    body = batch(*destinations, **more)
+    body["batch"][0]["data"] = {"image": "x" * data_bytes}
+    return body
+
+
 def hooks(directory: Path) -> str:
     """A file with a webhook ``ops`` at which nothing listens."""
     secret = f"whsec_{base64.b64encode(b'k' * 32).decode()}"

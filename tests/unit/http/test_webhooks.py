@@ -1,9 +1,7 @@
 """The thread that tells webhooks: against a real server that fails, hangs, redirects and comes back."""
 
-import shutil
 import socket
 import ssl
-import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -19,7 +17,6 @@ from puppetmaster.engine.outbox import Outbox
 from puppetmaster.http import webhooks as module
 from puppetmaster.http.webhooks import Webhooks, _refusal
 from puppetmaster.model.notice import Hook, Hooks, Notice, Owed
-from tests.conftest import needed
 from tests.receiver import KEY, Got, Receiver
 
 INSTALLATION = "0123456789abcdef"
@@ -264,17 +261,6 @@ def test_a_fault_of_our_own_ends_no_thread(receiver: Receiver, monkeypatch: pyte
     with telling(ops(receiver)) as (webhooks, reports):
         webhooks.post([owed(1)])
         reports.wait(("failed", 1), ("told", 1))
-
-
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    needed(shutil.which("openssl") is not None, "openssl")
-    directory = tmp_path_factory.mktemp("tls")
-    cert, key = directory / "cert.pem", directory / "key.pem"
-    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=hook"]
-    command += ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(cert)]
-    subprocess.run(command, check=True, capture_output=True)
-    return cert, key
 
 
 def test_a_certificate_is_verified(

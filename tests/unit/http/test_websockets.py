@@ -33,13 +33,11 @@ from puppetmaster.http.websockets import (
 )
 from puppetmaster.model.job import Job
 from tests.examples import a_job
-from tests.web_client import Door, batch, many, running
+from tests.web_client import Door, batch, heavy, many, running
 
 
-def frame(watching: Connection, timeout_s: float = 20) -> dict[str, Any]:
-    text = watching.recv(timeout=timeout_s)
-    assert isinstance(text, str)
-    shown: dict[str, Any] = json.loads(text)
+def frame(watching: Connection) -> dict[str, Any]:
+    shown: dict[str, Any] = json.loads(watching.recv(timeout=20))
     return shown
 
 
@@ -76,19 +74,24 @@ def test_all_jobs_are_told_from_their_creation_to_their_removal(door: Door) -> N
         assert (last["id"], last["seq"]) == (1, 3)
 
 
-@pytest.mark.parametrize("path", ["/jobs/9/ws", "/jobs/ws/9", "/jobs/x/ws"])
-def test_an_unknown_job_closes_with_4404(door: Door, path: str) -> None:
-    with door.watch(path) as watching, pytest.raises(ConnectionClosed) as closed:
+def ends_with(watching: Connection, code: int) -> None:
+    with pytest.raises(ConnectionClosed) as closed:
         watching.recv(timeout=20)
     assert closed.value.rcvd is not None
-    assert closed.value.rcvd.code == 4404
+    assert closed.value.rcvd.code == code
+
+
+@pytest.mark.parametrize("path", ["/jobs/9/ws", "/jobs/ws/9", "/jobs/x/ws"])
+def test_an_unknown_job_closes_with_4404(shared: Door, path: str) -> None:
+    with shared.watch(path) as watching:
+        ends_with(watching, 4404)
 
 
 @pytest.mark.parametrize(
     "query", ["collection=1", "collection", "collection=true&collection=true", "limit=1"]
 )
-def test_a_query_that_is_wrong_is_refused(door: Door, query: str) -> None:
-    with pytest.raises(InvalidStatus) as refused, door.watch(f"/jobs/ws?{query}"):
+def test_a_query_that_is_wrong_is_refused(shared: Door, query: str) -> None:
+    with pytest.raises(InvalidStatus) as refused, shared.watch(f"/jobs/ws?{query}"):
         pass
     assert refused.value.response.status_code == 400
     assert "errors" in json.loads(refused.value.response.body or b"")
@@ -127,9 +130,7 @@ def test_a_large_collection_comes_in_several_frames(door: Door) -> None:
 
 
 def test_a_frame_ends_where_it_would_become_too_long(door: Door) -> None:
-    body = batch(*many(20))
-    body["batch"][0]["data"] = {"image": "x" * 300_000}
-    job = door.ask("POST", "/jobs", body).json
+    job = door.ask("POST", "/jobs", heavy(*many(20), data_bytes=300_000)).json
     with door.watch("/jobs/1/ws?collection=true", max_size=None) as watching:
         told: list[int] = []
         while len(told) < job["totalCount"]:
@@ -214,10 +215,7 @@ def test_the_end_of_the_bundle_closes_subscribers(tmp_path: Path) -> None:
         watching.ping().wait(10)
         begun_s = time.monotonic()
     took_s = time.monotonic() - begun_s
-    with pytest.raises(ConnectionClosed) as closed:
-        watching.recv(timeout=10)
-    assert closed.value.rcvd is not None
-    assert closed.value.rcvd.code == 1012
+    ends_with(watching, 1012)
     assert took_s < 3
 
 
@@ -306,19 +304,14 @@ def test_what_is_to_be_told_anyway_is_not_remembered() -> None:
     assert taken(backlog) == [job.first, last, *job.request_ids[FRAME_REQUESTS:]]
 
 
-@pytest.mark.parametrize("changed", [None, "too many"])
-def test_too_many_changes_begin_anew(changed: Any) -> None:
+def test_too_many_changes_begin_anew() -> None:
     job = a_job(total=MOST_REQUESTS + 10)
-    backlog = Backlog(job, everything=False)
-    backlog.add(None if changed is None else frozenset(job.request_ids[: MOST_REQUESTS + 1]))
-    assert taken(backlog) == list(job.request_ids)
-
-
-def test_as_many_as_are_remembered_are_told_alone() -> None:
-    job = a_job(total=MOST_REQUESTS + 10)
-    backlog = Backlog(job, everything=False)
-    backlog.add(frozenset(job.request_ids[:MOST_REQUESTS]))
-    assert taken(backlog) == list(job.request_ids[:MOST_REQUESTS])
+    everything = list(job.request_ids)
+    most, more = frozenset(everything[:MOST_REQUESTS]), frozenset(everything[: MOST_REQUESTS + 1])
+    for changed, told in ((None, everything), (more, everything), (most, everything[:MOST_REQUESTS])):
+        backlog = Backlog(job, everything=False)
+        backlog.add(changed)
+        assert taken(backlog) == told
 
 
 # -- rounds, without a server ---------------------------------------------------------------------------
