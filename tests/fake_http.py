@@ -37,6 +37,7 @@ class FakeServer:
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            disable_nagle_algorithm = True  # it writes head and body apart, and the latter would wait 40 ms
 
             def _any(self) -> None:
                 raw = self.rfile.read(int(self.headers.get("Content-Length") or 0))
@@ -67,7 +68,7 @@ class FakeServer:
         self._thread = threading.Thread(target=self._serve, name="fake-http", daemon=True)
 
     def _serve(self) -> None:
-        self._server.serve_forever(poll_interval=0.02)
+        self._server.serve_forever(poll_interval=0.005)
 
     @property
     def url(self) -> str:

@@ -76,6 +76,7 @@ class Door:
         self.app = app
         assert app.door is not None
         self.port = app.door.server.port
+        self.url = f"http://127.0.0.1:{self.port}"
 
     def ask(self, method: str, path: str, body: Any = None, **headers: str) -> Answer:
         """As ``fetch``."""

@@ -4,15 +4,12 @@ import json
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner, Result
 
-from puppetmaster.cli import archive, main
+from puppetmaster.cli import archive
 from puppetmaster.store.sqlite.store import SqliteStore
+from tests.terminal import typed
 
-
-def run(*words: str, **environ: str) -> Result:
-    env = {"PUPPETMASTER_URL": "http://127.0.0.1:1", **environ}
-    return CliRunner().invoke(main.cli, words, env=env, prog_name="puppetmaster")
+run = typed("http://127.0.0.1:1")
 
 
 def test_the_store_goes_into_a_file_and_back(tmp_path: Path) -> None:

@@ -16,8 +16,7 @@ from puppetmaster.cli.client import Client, Unreachable
 from puppetmaster.cli.terminal import Screen
 from tests import ROOT
 from tests.fake_http import Asked, FakeServer, Reply, always, job, request
-from tests.terminal import Display, Terminal
-from tests.unit.cli.conftest import Run
+from tests.terminal import Display, Run, Terminal
 
 
 def test_list(server: FakeServer, run: Run) -> None:
@@ -29,12 +28,6 @@ def test_list(server: FakeServer, run: Run) -> None:
     assert run("list", "--limit", "1", "--json").stderr == result.stderr
     run("list", "--failed", "--limit", "1")
     assert server.asked[-1].path == "/jobs?failed=true&limit=1"
-
-
-def test_list_of_wrong_statuses(server: FakeServer, run: Run) -> None:
-    result = run("list", "--status", "done")
-    assert result.exit_code == 2
-    assert "expected some of pending, dispatching" in result.stderr
 
 
 def test_show(server: FakeServer, run: Run) -> None:

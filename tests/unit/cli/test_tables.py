@@ -1,6 +1,5 @@
 """How things are laid out for somebody who looks; pipes are with the commands (test_cli.py)."""
 
-import re
 from typing import Any
 
 import pytest
@@ -9,21 +8,17 @@ from puppetmaster.cli import tables, wording
 from puppetmaster.cli.doctor import Check
 from puppetmaster.cli.terminal import Screen
 from tests.fake_http import job, request
+from tests.unit.cli.conftest import ESCAPES
 
-ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 NOW_S = 1767323225.0  # 2026-01-02T03:07:05Z
 
 
-@pytest.fixture(autouse=True)
-def terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TERM", "xterm-256color")
-    monkeypatch.setenv("COLUMNS", "80")
-    monkeypatch.delenv("NO_COLOR", raising=False)
-    monkeypatch.setattr(wording, "local", lambda at: f"local {at[11:19]}")
+pytestmark = pytest.mark.usefixtures("colours")
 
 
 @pytest.fixture
-def screen() -> Screen:
+def screen(monkeypatch: pytest.MonkeyPatch) -> Screen:
+    monkeypatch.setattr(wording, "local", lambda at: f"local {at[11:19]}")
     return Screen(terminal=True, now=lambda: NOW_S)
 
 
