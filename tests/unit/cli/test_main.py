@@ -106,12 +106,6 @@ def test_submit_a_whole_job(server: FakeServer, run: Run, tmp_path: Path, words:
     assert server.asked[0].body == {"batch": [1], "key": "k"}
 
 
-def test_submit_data_from_standard_input(server: FakeServer, run: Run) -> None:
-    server.answer = created
-    assert run("submit", "--to", "a", "put", "/x", "-", text="[1]").exit_code == 0
-    assert server.asked[0].body["batch"][0]["data"] == [1]
-
-
 PERCENT = "expected a whole number or a percentage such as 10%"
 
 
@@ -687,13 +681,6 @@ def test_the_page_has_every_command_with_an_example() -> None:
     sections = {part.split("\n", 1)[0]: part for part in PAGE.split("\n### ")[1:]}
     assert set(sections) == set(main.cli.commands)
     assert [name for name, part in sections.items() if f"puppetmaster {name}" not in part] == []
-
-
-def test_the_page_has_every_option_of_a_new_job() -> None:
-    options = {
-        word for param in main.cli.commands["submit"].params for word in param.opts if word[:2] == "--"
-    }
-    assert [option for option in options if option not in PAGE] == []
 
 
 def _examples() -> list[str]:
