@@ -7,6 +7,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
+from puppetmaster import ranges
 from puppetmaster.cli.client import Client
 
 
@@ -144,3 +145,9 @@ def request(
         "data": {},
         "__request": about,
     }
+
+
+def group(to: list[str], status: str = "resolved", step: str | None = None, **result: Any) -> dict[str, Any]:
+    """A group of equal results of these destinations."""
+    about = {"count": len(to), "status": status, "code": result.get("code"), "destinations": ranges.fold(to)}
+    return {**about, "sample": {"request": 1, "result": result}, **({} if step is None else {"step": step})}

@@ -170,47 +170,6 @@ def test_a_whole_job_is_an_object_in_which_a_property_is_there_once() -> None:
         jobfile.whole('{"rate": 1, "rate": 2}', "job.json")
 
 
-def test_every_option_has_its_place() -> None:
-    options = {
-        "name": "n",
-        "key": "k",
-        "timeout": 1.5,
-        "request_timeout": 2.0,
-        "concurrency": "10%",
-        "rate": 3.0,
-        "attempts": 4,
-        "retry_on": ["error"],
-        "retry_delay": 0.0,
-        "max_errors": 5,
-        "max_errors_after": 20,
-        "waves": [1, "100%"],
-        "gate_errors": "5%",
-        "gate_on_fail": "abort",
-        "soak": 6.0,
-        "start_at": "2026-01-02T03:04:05Z",
-        "idempotent": True,
-        "dry_run": True,
-        "wait": True,
-    }
-    body = jobfile.batch("get", "/x", {}, ["a"])
-    assert jobfile.with_options(body, options) == {
-        "batch": [{"method": "get", "resource": "/x", "data": {}, "__request": {"destination": ["a"]}}],
-        "name": "n",
-        "key": "k",
-        "timeout": 1.5,
-        "requestTimeout": 2,
-        "concurrency": "10%",
-        "rate": 3,
-        "abort": {"errors": 5, "after": 20},
-        "retry": {"attempts": 4, "on": ["error"], "delay": 0},
-        "waves": [1, "100%"],
-        "gate": {"errors": "5%", "onFail": "abort", "soak": 6},
-        "startAt": "2026-01-02T03:04:05Z",
-        "idempotent": True,
-        "dryRun": True,
-    }
-
-
 def test_an_option_wins_over_the_file_and_keeps_the_rest() -> None:
     body = {"batch": [], "name": "file", "key": "k", "abort": {"errors": 1, "after": 9}}
     merged = jobfile.with_options(body, {"name": "word", "max_errors": 0})
@@ -241,6 +200,7 @@ def test_what_is_not_set_adds_nothing(body: dict[str, Any], options: dict[str, A
     ("path", "words", "name"),
     [
         ("concurrency", True, "--concurrency"),
+        ("concurrency[0]", True, "--concurrency[0]"),
         ("abort.errors", True, "--max-errors"),
         ("abort.after", True, "--max-errors-after"),
         ("abort", False, "--max-errors-after"),

@@ -15,7 +15,7 @@ from puppetmaster.cli import client, context, watched
 from puppetmaster.cli.client import Client, Unreachable
 from puppetmaster.cli.terminal import Screen
 from tests import ROOT
-from tests.fake_http import Asked, FakeServer, Reply, always, job, request
+from tests.fake_http import Asked, FakeServer, Reply, always, group, job, request
 from tests.terminal import Display, Run, Terminal
 
 
@@ -293,26 +293,14 @@ def test_a_list_in_place(server: FakeServer, monkeypatch: pytest.MonkeyPatch) ->
     assert "1 of 3 are shown" in shown.get()
 
 
+DIFFERENCES = [
+    {"path": "more", "here": None},
+    {"path": "version", "good": "2", "here": "1"},
+    {"path": "", "message": "more than 100 differences: the rest is not listed"},
+]
 GROUPS = [
-    {
-        "count": 2,
-        "status": "resolved",
-        "code": 200,
-        "destinations": ["cg-[1-2]"],
-        "sample": {"request": 1, "result": {"code": 200, "data": {"version": "2"}}},
-    },
-    {
-        "count": 1,
-        "status": "resolved",
-        "code": 200,
-        "destinations": ["cg-3"],
-        "sample": {"request": 3, "result": {"code": 200, "data": {"version": "1", "more": None}}},
-        "diff": [
-            {"path": "more", "here": None},
-            {"path": "version", "good": "2", "here": "1"},
-            {"path": "", "message": "more than 100 differences: the rest is not listed"},
-        ],
-    },
+    group(["cg-1", "cg-2"], code=200, data={"version": "2"}),
+    {**group(["cg-3"], code=200, data={"version": "1", "more": None}), "diff": DIFFERENCES},
 ]
 
 

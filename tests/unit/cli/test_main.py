@@ -34,6 +34,8 @@ def test_submit_from_words(server: FakeServer, run: Run, tmp_path: Path) -> None
     options = ["--concurrency", "10%", "--max-errors", "5", "--waves", "1,10%,100%", "--key", "k"]
     options += ["--max-errors-after", "20", "--gate-errors", "5%", "--gate-on-fail", "abort"]
     options += ["--attempts", "2", "--retry-on", "error,timeout", "--retry-delay", "0", "--timeout", "1h30m"]
+    options += ["--name", "n", "--request-timeout", "1.5", "--rate", "3", "--soak", "1m", "--idempotent"]
+    options += ["--start-at", "2026-01-02T03:04:05Z"]
     words = ["submit", "--to", "cg-[1-2],y", "--to", "x", *options, "POST", "/system/reboot"]
     result = run(*words, f"@{tmp_path}/data.json")
     assert (result.exit_code, result.stderr) == (0, "")
@@ -49,9 +51,14 @@ def test_submit_from_words(server: FakeServer, run: Run, tmp_path: Path) -> None
                 "concurrency": "10%",
                 "waves": [1, "10%", "100%"],
                 "abort": {"errors": 5, "after": 20},
-                "gate": {"errors": "5%", "onFail": "abort"},
+                "gate": {"errors": "5%", "onFail": "abort", "soak": 60},
                 "retry": {"attempts": 2, "on": ["error", "timeout"], "delay": 0},
                 "timeout": 5400,
+                "name": "n",
+                "requestTimeout": 1.5,
+                "rate": 3,
+                "idempotent": True,
+                "startAt": "2026-01-02T03:04:05Z",
             },
         ),
         ("GET", "/gateways?name=cg-1%2Ccg-2%2Cy%2Cx&registered=false&limit=5", None),
@@ -211,14 +218,10 @@ def test_every_fault_is_told(server: FakeServer, run: Run) -> None:
 @pytest.mark.parametrize(
     ("words", "place", "name"),
     [
-        (["--concurrency", "0"], "concurrency", "--concurrency"),
         (["--window", "0"], "concurrency", "--window"),
         (["--window=0"], "concurrency", "--window"),
         (["--gate-errors", "1"], "gate", "--gate-errors"),
-        (["--max-errors-after", "1"], "abort.errors", "--max-errors"),
-        (["--waves", "1"], "waves[0]", "--waves[0]"),
         ([], "batch[0].data.a", "DATA.a"),
-        ([], "batch[0].__request.destination[3]", "--to"),
         ([], "concurrency", "concurrency"),
     ],
 )

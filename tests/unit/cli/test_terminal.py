@@ -72,15 +72,7 @@ ROW = ("123456789", "cg-001 cg-002 cg-003", "3 min 05 s", "firmware of the whole
                 "    firmware of the whole site",
             ],
         ),
-        (
-            40,
-            [
-                "job",
-                "123456789",
-                "    cg-001 cg-002 cg-003",
-                "    firmware of the whole site",
-            ],
-        ),
+        (40, ["job", "123456789", "    cg-001 cg-002 cg-003", "    firmware of the whole site"]),
         (
             65,
             [

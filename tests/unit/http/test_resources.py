@@ -4,7 +4,6 @@ import asyncio
 import gc
 import gzip
 import json
-import queue
 import weakref
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -19,10 +18,6 @@ from puppetmaster.api.operations import Backend, Operation
 from puppetmaster.api.pages import PART, Chunks, Part, encoded, whole
 from puppetmaster.api.service import NOT_KNOWN, Service
 from puppetmaster.bus.client import (
-    Answered,
-    BridgeChanged,
-    ConnectionChanged,
-    ControllerChanged,
     SubscriptionsRefused,
 )
 from puppetmaster.errors import StoreError
@@ -31,8 +26,6 @@ from puppetmaster.http.keys import CALLER
 from puppetmaster.http.resources import Queues, Resource
 from puppetmaster.http.security import SMALL_BYTES
 from puppetmaster.model.caller import ANYBODY
-from puppetmaster.model.message import Outgoing
-from puppetmaster.model.reply import from_gateway
 from puppetmaster.store.base import FIRST_REQUEST_ID
 from tests.costs import memory_of
 from tests.desk import until
@@ -366,44 +359,6 @@ def test_what_the_broker_refuses_is_told(tmp_path: Path) -> None:
         assert (gateways["watched"], gateways["route"]) == (False, "direct")
 
 
-def test_a_request_says_which_way_it_went_and_that_its_gateway_went_away(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    sent: queue.Queue[Outgoing] = queue.Queue()
-
-    def send(commands: Sequence[Outgoing]) -> bool:
-        for command in commands:
-            sent.put(command)
-        return True
-
-    with running(tmp_path, route="direct") as door:
-        monkeypatch.setattr(door.app.site.bus, "send", send)
-        door.app.site.dispatcher.post([ConnectionChanged(up=True), ControllerChanged(up=True)])
-        created(door, "cg-1", "cg-2")
-        messages = [sent.get(timeout=10) for _ in range(2)]
-
-        def about() -> Any:
-            return [one["__request"] for one in door.ask("GET", "/jobs/1/requests").json]
-
-        until(lambda: [one["status"] for one in about()] == ["sent", "sent"], "both are on disk as sent")
-        assert [(one["route"], one["why"]) for one in about()] == [("direct", None)] * 2
-        door.app.site.dispatcher.post([BridgeChanged("cg-1", connected=False)])
-        away, there = about()
-        assert away["why"].startswith("its gateway is not connected since ")
-        assert away["why"].endswith(": it was sent before, and may have run")
-        assert there["why"] is None
-        answer = from_gateway({"code": 200, "data": {}})
-        door.app.site.dispatcher.post([Answered(one.id, answer, None, one.tunnel) for one in messages])
-        until(lambda: [one["status"] for one in about()] == ["resolved"] * 2, "both are answered")
-        assert about()[0]["result"] == {"code": 200, "data": {}, "source": "device", "route": "direct"}
-        created(door, "cg-1")
-        until(lambda: door.ask("GET", "/jobs/2").json["status"] == "resolved", "nothing is left of it")
-        unsent = door.ask("GET", "/jobs/2/requests").json[0]["__request"]
-        assert (unsent["status"], unsent["attempts"], unsent["route"]) == ("error", 0, None)
-        assert (unsent["result"]["code"], unsent["result"]["source"]) == (503, "puppetmaster")
-        assert unsent["result"]["message"].endswith(": it did not run")
-
-
 @pytest.mark.parametrize(
     ("body", "name"),
     [
@@ -653,15 +608,7 @@ def test_pieces_of_a_long_answer_are_joined(monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.mark.parametrize(
     ("known", "status"),
-    [
-        ('"a"', 304),
-        ('W/"a"', 304),
-        (' "b" , W/"a"', 304),
-        ("*", 304),
-        ('"b"', 200),
-        ("a", 200),
-        ("", 200),
-    ],
+    [('"a"', 304), ('W/"a"', 304), (' "b" , W/"a"', 304), ("*", 304), ('"b"', 200), ("a", 200), ("", 200)],
 )
 @pytest.mark.parametrize("etag", ['"a"', 'W/"a"'])
 def test_what_the_client_knows_is_compared_weakly(known: str, status: int, etag: str) -> None:

@@ -133,12 +133,6 @@ def test_what_a_browser_says_of_the_asker_counts(door: Door) -> None:
         assert door.ask("POST", "/jobs", JOB, Sec_Fetch_Site=site).status == status
 
 
-def test_a_name_can_be_made_ours(tmp_path: Path) -> None:
-    with running(tmp_path, http_names="gateway.example, other.example") as door:
-        assert door.ask("GET", "/jobs", Host="gateway.example:80").status == 200
-        assert door.ask("GET", "/jobs", Host="third.example").status == 403
-
-
 # -- the guard alone ------------------------------------------------------------------------------
 
 
@@ -166,40 +160,33 @@ def headers_of(told: Sequence[Message]) -> dict[str, str]:
     return {name.decode().lower(): value.decode() for name, value in told[0]["headers"]}
 
 
+NAMED = {"http": "Gateway.Example:8700"}
+OURS = {"http_names": "gateway.example, other.example"}
+
+
 @pytest.mark.parametrize(
-    ("host", "status"),
+    ("settings", "host", "status"),
     [
-        *[(ours, 200) for ours in ("localhost", "LOCALHOST:8700", "127.0.0.1:8700", "[::1]", "[::1]:8700")],
-        ("192.168.1.5", 200),
-        *[(f"{evil}evil.example", 403) for evil in ("", "localhost.", "127.0.0.1.")],
-        ("evil.example:8700", 403),
-        ("", 403),
+        *[({}, ours, 200) for ours in ("localhost", "LOCALHOST:8700", "127.0.0.1:8700", "192.168.1.5")],
+        *[({}, ours, 200) for ours in ("[::1]", "[::1]:8700")],
+        *[({}, f"{evil}evil.example", 403) for evil in ("", "localhost.", "127.0.0.1.")],
+        ({}, "evil.example:8700", 403),
+        ({}, "", 403),
+        *[(NAMED, f"gateway.example{port}", 200) for port in ("", ":8700")],
+        (NAMED, "GATEWAY.example:80", 200),
+        (NAMED, "Gateway.Example:8700.evil", 200),  # what is no port is none of a name
+        *[(NAMED, evil, 403) for evil in ("8700", "gateway.example.evil:8700", "gateway", ":8700")],
+        (NAMED, "[fe80::1]", 200),
+        (NAMED, "[fe80::1", 403),
+        *[(OURS, f"{ours}.example:80", 200) for ours in ("gateway", "other")],
+        (OURS, "third.example", 403),
     ],
 )
-def test_a_name_that_is_not_ours_is_refused(host: str, status: int) -> None:
-    told = passed({"headers": [(b"host", host.encode())]})
+def test_a_name_that_is_not_ours_is_refused(settings: dict[str, str], host: str, status: int) -> None:
+    """Ours are those of this machine, that on which HTTP is answered, and what the settings add."""
+    told = passed({"headers": [(b"host", host.encode())]}, **settings)
     assert told[0]["status"] == status
     assert status == 200 or b"Host" in told[1]["body"]
-
-
-@pytest.mark.parametrize(
-    ("host", "status"),
-    [
-        (b"gateway.example:8700", 200),
-        (b"gateway.example", 200),
-        (b"GATEWAY.example:80", 200),
-        (b"8700", 403),
-        (b"Gateway.Example:8700.evil", 200),  # what is no port is none of a name
-        (b"gateway.example.evil:8700", 403),
-        (b"gateway", 403),
-        (b":8700", 403),
-        (b"[fe80::1]", 200),
-        (b"[fe80::1", 403),
-    ],
-)
-def test_the_name_on_which_http_is_answered_is_ours(host: bytes, status: int) -> None:
-    told = passed({"headers": [(b"host", host)]}, http="Gateway.Example:8700")
-    assert told[0]["status"] == status
 
 
 @pytest.mark.parametrize(
@@ -521,10 +508,6 @@ def test_every_answer_keeps_a_browser_from_harm(shared: Door) -> None:
         assert "access-control-allow-origin" not in answer.headers
 
 
-def test_off_is_nowhere() -> None:
-    assert address(Settings(http="off")) is None
-
-
 @pytest.mark.parametrize(
     ("given", "found"),
     [
@@ -532,10 +515,11 @@ def test_off_is_nowhere() -> None:
         ("localhost:0", ("localhost", 0)),
         ("[::1]:8700", ("::1", 8700)),
         ("127.9.9.9:1", ("127.9.9.9", 1)),
+        ("off", None),
     ],
 )
-def test_a_loopback_address_needs_no_token(given: str, found: tuple[str, int]) -> None:
-    assert address(Settings(http=given)) == Address(*found)
+def test_a_loopback_address_needs_no_token(given: str, found: tuple[str, int] | None) -> None:
+    assert address(Settings(http=given)) == (Address(*found) if found else None)
 
 
 @pytest.mark.parametrize("given", ["0.0.0.0:8700", "[::]:8700", "192.168.1.5:8700", "gateway.example:8700"])
