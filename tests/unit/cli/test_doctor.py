@@ -23,7 +23,7 @@ from puppetmaster.store.base import Changes
 from puppetmaster.store.sqlite.store import SqliteStore
 from puppetmaster.store.transfer import export
 from tests.examples import a_job
-from tests.fake_http import FakeServer, Reply
+from tests.fake_http import Answers, FakeServer, Reply, always
 
 GOOD: Mapping[str, Any] = {
     "version": __version__,
@@ -97,8 +97,7 @@ def test_a_store(tmp_path: Path) -> None:
     whole = file.read_bytes()
     file.write_bytes(whole[:8192] + b"\xff" * 4096 + whole[12288:])
     broken = doctor.store(file)
-    assert broken.mark == "fail"
-    assert "is damaged" in broken.says
+    assert (broken.mark, "is damaged" in broken.says) == ("fail", True)
     assert "put a copy in its place" in broken.says
     file.write_bytes(b"this is not a database" * 100)
     assert "is damaged" in doctor.store(file).says
@@ -271,14 +270,17 @@ def test_another_version() -> None:
     assert (check.name, check.mark, "restart the bundle" in check.says) == ("version", "warn", True)
 
 
-def examine(server: FakeServer, root: Path, **environ: str) -> dict[str, Check]:
-    return {check.name: check for check in doctor.examine(server.client(), environ, root)}
+def examined(answer: Answers, root: Path, **environ: str) -> dict[str, Check]:
+    """All that is found, where a bundle answers so."""
+    with FakeServer(answer) as server:
+        return {check.name: check for check in doctor.examine(server.client(), environ, root)}
 
 
 READY = Reply({"ready": True})
+NO_BUNDLE = always(Reply({"message": "nothing here"}, 404))
 
 
-def told(health: Reply, about: Mapping[str, Any]) -> Any:
+def told(health: Reply, about: Mapping[str, Any]) -> Answers:
     return lambda asked: health if asked.path == "/health" else Reply(dict(about))
 
 
@@ -287,8 +289,7 @@ def test_what_the_bundle_says_of_its_settings_goes_first(tmp_path: Path) -> None
     with socket.create_server(("127.0.0.1", 0)) as listening:
         limits = {"brokerHost": "127.0.0.1", "brokerPort": listening.getsockname()[1]}
         about = {**GOOD, "limits": limits, "store": {**GOOD["store"], "path": f"{tmp_path}/mine/p.db"}}
-        with FakeServer(told(READY, about)) as server:
-            checks = examine(server, tmp_path, BROKER_PORT_1883_TCP_PORT="1")
+        checks = examined(told(READY, about), tmp_path, BROKER_PORT_1883_TCP_PORT="1")
     assert checks["broker"].mark == "ok"
     assert str(tmp_path / "mine") in checks["data"].says
     assert doctor.exit_code(list(checks.values())) == 0
@@ -296,8 +297,7 @@ def test_what_the_bundle_says_of_its_settings_goes_first(tmp_path: Path) -> None
 
 def test_a_bundle_that_is_not_ready(tmp_path: Path) -> None:
     health = Reply({"message": "Not ready: the controller has not registered us.", "ready": False}, 503)
-    with FakeServer(told(health, GOOD)) as server:
-        checks = examine(server, tmp_path)
+    checks = examined(told(health, GOOD), tmp_path)
     assert checks["answer"].mark == "ok"
     assert (checks["ready"].mark, "not registered" in checks["ready"].says) == ("fail", True)
     assert doctor.exit_code(list(checks.values())) == 1
@@ -305,12 +305,11 @@ def test_a_bundle_that_is_not_ready(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("reply", [Reply({"message": "no"}, 401), Reply({"ok": True}), Reply(b"<html>")])
 def test_a_bundle_that_does_not_answer(tmp_path: Path, reply: Reply) -> None:
-    with FakeServer(lambda asked: reply) as server:
-        checks = examine(server, tmp_path, BROKER_PORT_1883_TCP_PORT="1", PUPPETMASTER_MAX_IN_FLIGHT="many")
+    asked = {"BROKER_PORT_1883_TCP_PORT": "1", "PUPPETMASTER_MAX_IN_FLIGHT": "many"}
+    checks = examined(always(reply), tmp_path, **asked)
     assert "set PUPPETMASTER_" in checks["answer"].says
-    assert checks["settings"] == Check(
-        "settings", "fail", "PUPPETMASTER_MAX_IN_FLIGHT: expected a whole number, got 'many'."
-    )
+    said = "PUPPETMASTER_MAX_IN_FLIGHT: expected a whole number, got 'many'."
+    assert checks["settings"] == Check("settings", "fail", said)
     assert doctor.exit_code(list(checks.values())) == 7
 
 
@@ -320,18 +319,16 @@ def test_settings_that_only_the_bundle_may_read(tmp_path: Path, monkeypatch: pyt
 
     monkeypatch.setattr(Path, "read_bytes", refused)
     asked = {"PUPPETMASTER_SETTINGS": "/etc/p.json", "BROKER_PORT_1883_TCP_PORT": "1"}
-    with FakeServer(told(READY, GOOD)) as server:
-        check = examine(server, tmp_path, **asked)["settings"]
+    check = examined(told(READY, GOOD), tmp_path, **asked)["settings"]
     assert (check.mark, doctor.AS_ITS_USER in check.says) == ("warn", True)
-    with FakeServer() as server:
-        assert examine(server, tmp_path, **asked)["settings"].mark == "fail"
+    assert examined(NO_BUNDLE, tmp_path, **asked)["settings"].mark == "fail"
 
 
 def test_http_that_is_off(tmp_path: Path) -> None:
-    with FakeServer() as server:
-        assert examine(server, tmp_path, PUPPETMASTER_HTTP="off")["settings"].mark == "warn"
+    assert examined(NO_BUNDLE, tmp_path, PUPPETMASTER_HTTP="off")["settings"].mark == "warn"
 
 
+WAITS = Reply({"ready": True, "standby": True})
 API_SERVER = {"PUPPETMASTER_ROLE": "api", "BROKER_PORT_1883_TCP_PORT": "1"}
 
 
@@ -341,8 +338,8 @@ def test_an_api_server_needs_no_broker_and_no_data_directory(
     monkeypatch.setattr(opening, "doubts", lambda address: [])
     theirs = {"brokerHost": "127.0.0.1", "brokerPort": 1, "tokens": "/of/the/leader", "webhooks": "/theirs"}
     about = {**GOOD, "limits": {**GOOD["limits"], **theirs}}
-    with FakeServer(told(Reply({"ready": True, "standby": True}), about)) as server:
-        checks = examine(server, tmp_path, PUPPETMASTER_STORE="postgresql://h/db", **API_SERVER)
+    asked = {**API_SERVER, "PUPPETMASTER_STORE": "postgresql://h/db"}
+    checks = examined(told(WAITS, about), tmp_path, **asked)
     assert checks["broker"] == Check("broker", "ok", "an API server needs none")
     assert checks["database"] == Check("database", "ok", "postgresql://h/db can be used")
     assert "is of that one" in checks["lead"].says
@@ -352,8 +349,7 @@ def test_an_api_server_needs_no_broker_and_no_data_directory(
 
 def test_an_api_server_where_nobody_leads(tmp_path: Path) -> None:
     nobody = "No puppetmaster leads: nothing was changed."
-    with FakeServer(lambda asked: Reply({"message": nobody}, 503)) as server:
-        checks = examine(server, tmp_path, **API_SERVER)
+    checks = examined(always(Reply({"message": nobody}, 503)), tmp_path, **API_SERVER)
     assert (checks["answer"].mark, checks["ready"]) == ("ok", Check("ready", "fail", nobody))
     assert "set PUPPETMASTER_STORE" in checks["database"].says
     assert doctor.exit_code(list(checks.values())) == 1
@@ -361,18 +357,15 @@ def test_an_api_server_where_nobody_leads(tmp_path: Path) -> None:
 
 def test_one_that_waits_is_checked_with_its_own_settings(tmp_path: Path) -> None:
     about = {**GOOD, "limits": {**GOOD["limits"], "brokerHost": "127.0.0.1", "brokerPort": 1}}
-    with (
-        socket.create_server(("127.0.0.1", 0)) as listening,
-        FakeServer(told(Reply({"ready": True, "standby": True}), about)) as server,
-    ):
-        checks = examine(server, tmp_path, BROKER_PORT_1883_TCP_PORT=str(listening.getsockname()[1]))
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port = str(listening.getsockname()[1])
+        checks = examined(told(WAITS, about), tmp_path, BROKER_PORT_1883_TCP_PORT=port)
     assert checks["broker"].mark == "ok"
     assert str(tmp_path) in checks["data"].says
 
 
 def test_another_machine_is_not_checked_from_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "loopback", lambda host: False)
-    with FakeServer(told(READY, GOOD)) as server:
-        checks = examine(server, tmp_path)
+    checks = examined(told(READY, GOOD), tmp_path)
     assert "is another machine" in checks["machine"].says
     assert not {"broker", "data", "store file", "settings"} & set(checks)

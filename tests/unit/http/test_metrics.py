@@ -65,8 +65,8 @@ def test_the_age_of_the_oldest_that_waits_is_told(door: Door) -> None:
     assert numbers(door.ask("GET", "/metrics"))["puppetmaster_oldest_waiting_seconds"] == 0
 
 
-def test_who_runs_since_when_and_how_long_turns_take(door: Door) -> None:
-    told = numbers(door.ask("GET", "/metrics"))
+def test_who_runs_since_when_and_how_long_turns_take(shared: Door) -> None:
+    told = numbers(shared.ask("GET", "/metrics"))
     assert told[f"puppetmaster_build_info,{__version__}"] == 1
     assert 0 < told["process_start_time_seconds"] <= time.time()
     assert told["puppetmaster_turn_seconds_count"] > 0
@@ -115,8 +115,8 @@ def test_requests_that_wait_for_gateways_are_counted(door: Door) -> None:
     )
 
 
-def test_each_number_says_what_it_is(door: Door) -> None:
-    answer = door.ask("GET", "/metrics")
+def test_each_number_says_what_it_is(shared: Door) -> None:
+    answer = shared.ask("GET", "/metrics")
     assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
     for family in text_string_to_metric_families(answer.body.decode()):
         assert family.name.startswith(("puppetmaster_", "process_"))

@@ -74,10 +74,10 @@ def test_the_location_stands_under_the_path_of_a_proxy(shared: Door, given: str,
     assert (answer.status, answer.headers["location"]) == (200, f"{before}/jobs/{answer.json['id']}")
 
 
-def test_one_request_is_created_with_its_location(door: Door) -> None:
-    answer = door.ask("POST", "/requests", {"destination": "a", **TIME})
+def test_one_request_is_created_with_its_location(shared: Door) -> None:
+    answer = shared.ask("POST", "/requests", {"destination": "a", **TIME})
     assert answer.status == 200
-    assert door.ask("GET", answer.headers["location"]).json["__request"]["destination"] == "a"
+    assert shared.ask("GET", answer.headers["location"]).json["__request"]["destination"] == "a"
 
 
 def test_lists_say_how_many_there_are_before_paging(door: Door) -> None:
@@ -201,10 +201,10 @@ def test_a_dry_run_creates_nothing(door: Door) -> None:
     assert door.ask("GET", "/jobs").json == []
 
 
-def test_head_has_the_headers_of_get_and_no_body(door: Door) -> None:
-    created(door)
+def test_head_has_the_headers_of_get_and_no_body(shared: Door) -> None:
+    created(shared)
     for path in ("/jobs", "/jobs/1", "/", "/health", "/openapi.json"):
-        get, head = door.ask("GET", path), door.ask("HEAD", path)
+        get, head = shared.ask("GET", path), shared.ask("HEAD", path)
         assert (head.status, head.body) == (get.status, b"")
         assert {**head.headers, "date": ""} == {**get.headers, "date": ""}
 
@@ -321,18 +321,18 @@ def test_a_long_answer_that_breaks_off_has_no_end_and_a_line_in_the_log(
     assert "Traceback" not in caplog.text
 
 
-def test_the_page_is_served_with_its_files_and_nothing_else(door: Door) -> None:
-    page = door.ask("GET", "/")
+def test_the_page_is_served_with_its_files_and_nothing_else(shared: Door) -> None:
+    page = shared.ask("GET", "/")
     assert page.headers["content-type"].startswith("text/html")
     assert page.headers["content-security-policy"].startswith("default-src 'self'")
-    assert door.ask("GET", "/static/index.html").body == page.body
+    assert shared.ask("GET", "/static/index.html").body == page.body
     for path in ("/static/../app.py", "/static/..%2fapp.py", "/static/%2e%2e/app.py", "/static//etc/passwd"):
-        assert door.ask("GET", path).status == 404
-    assert door.ask("GET", "/static/..%5capp.py").status == 404
+        assert shared.ask("GET", path).status == 404
+    assert shared.ask("GET", "/static/..%5capp.py").status == 404
 
 
-def test_health_says_why_not(door: Door) -> None:
-    answer = door.ask("GET", "/health")
+def test_health_says_why_not(shared: Door) -> None:
+    answer = shared.ask("GET", "/health")
     assert (answer.status, answer.json["ready"]) == (503, False)
     nothing = "there is no connection to the broker at 127.0.0.1:1: nothing listens there: start the broker,"
     assert answer.json["reasons"][0].startswith(nothing)
@@ -340,7 +340,7 @@ def test_health_says_why_not(door: Door) -> None:
         "the controller does not answer",
         "the controller has not registered us",
     ]
-    system = door.ask("GET", "/system/puppetmaster").json
+    system = shared.ask("GET", "/system/puppetmaster").json
     assert (system["healthy"], system["store"]["writable"]) == (False, True)
     assert system["bus"]["reason"] == answer.json["reasons"][0]
     assert system["inForce"] == {
@@ -366,15 +366,15 @@ def test_what_the_broker_refuses_is_told(tmp_path: Path) -> None:
         (b'{"concurrency": 1, "batch": [{"data": {"a": 1, "b": 2, "a": 1}}]}', "a"),
     ],
 )
-def test_a_property_that_is_there_twice_is_refused(door: Door, body: bytes, name: str) -> None:
-    answer = door.ask("POST", "/jobs", body)
+def test_a_property_that_is_there_twice_is_refused(shared: Door, body: bytes, name: str) -> None:
+    answer = shared.ask("POST", "/jobs", body)
     assert answer.status == 400
     assert f'the property "{name}" is there twice' in answer.json["message"]
 
 
-def test_a_body_of_too_many_values_is_refused_before_it_is_read(door: Door) -> None:
-    body = b"[" + b"[]," * door.app.service.most_values + b"[]]"
-    answer = door.ask("POST", "/jobs", body)
+def test_a_body_of_too_many_values_is_refused_before_it_is_read(shared: Door) -> None:
+    body = b"[" + b"[]," * shared.app.service.most_values + b"[]]"
+    answer = shared.ask("POST", "/jobs", body)
     assert answer.status == 413
     assert "commas and opening brackets and 1000000 are the most" in answer.json["message"]
 
