@@ -31,13 +31,8 @@ def test_a_command_is_kept_with_a_schedule(run: Run, door: Door) -> None:
     assert "post /system/reboot to cg-[1-3]" in shown
     assert "0 3 * * 1-5 Europe/Berlin" in shown
     template = kept(door)
-    assert template["schedule"] == {
-        "cron": "0 3 * * 1-5",
-        "timezone": "Europe/Berlin",
-        "enabled": True,
-        "missed": "run",
-        "overlap": "skip",
-    }
+    times = {"cron": "0 3 * * 1-5", "timezone": "Europe/Berlin"}
+    assert template["schedule"] == {**times, "enabled": True, "missed": "run", "overlap": "skip"}
     assert template["job"]["batch"][0]["__request"] == {"destination": ["cg-1", "cg-2", "cg-3"]}
     assert template["job"]["concurrency"] == "10%"
     assert template["job"]["maintenance"] == {"cron": "0 2 * * *", "duration": 7200}
@@ -135,8 +130,6 @@ def test_templates_are_listed_and_removed(run: Run, door: Door) -> None:
     assert second.split("\t") == ["2", "b", "by hand", "", "job 1"]
     limited = run("templates", "list", "--limit", "1")
     assert "1 of 2 are shown: --limit 2 shows all" in limited.stderr
-    assert (
-        run("templates", "delete", "a", "2").stdout
-        == "template 1 (a) is removed\ntemplate 2 (b) is removed\n"
-    )
+    removed = run("templates", "delete", "a", "2").stdout
+    assert removed == "template 1 (a) is removed\ntemplate 2 (b) is removed\n"
     assert json.loads(run("templates", "list", "--json").stdout) == []

@@ -32,11 +32,7 @@ def test_a_gateway_is_put_shown_and_forgotten(door: Door) -> None:
         "labels": {"site": "north"},
         "note": "é",
         "discovered": False,
-        "connected": None,
-        "registered": None,
-        "checkedAt": None,
-        "lastSeenAt": None,
-        "lastResult": None,
+        **dict.fromkeys(("connected", "registered", "checkedAt", "lastSeenAt", "lastResult")),
     }
     assert door.ask("GET", "/gateways/00:0c:29:1c").json == put.json
     changed = door.ask("PUT", "/gateways/00:0c:29:1c", {"note": ""}).json
@@ -44,10 +40,8 @@ def test_a_gateway_is_put_shown_and_forgotten(door: Door) -> None:
     assert door.ask("DELETE", "/gateways/00:0c:29:1c").json == changed
     for method in ("GET", "DELETE"):
         gone = door.ask(method, "/gateways/00:0c:29:1c")
-        assert (gone.status, gone.json["message"]) == (
-            404,
-            "There is no gateway '00:0c:29:1c': GET /gateways lists those there are.",
-        )
+        said = "There is no gateway '00:0c:29:1c': GET /gateways lists those there are."
+        assert (gone.status, gone.json["message"]) == (404, said)
 
 
 def test_a_list_is_put_and_destinations_are_known_too(door: Door) -> None:
@@ -204,10 +198,8 @@ def test_faults_of_one_gateway(shared: Door) -> None:
 def test_more_than_the_most_are_refused(shared: Door, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kinds, "MOST_GATEWAYS", 1)
     answer = shared.ask("POST", "/gateways", [{"name": "a"}, {"name": "b"}])
-    assert (answer.status, answer.json["message"]) == (
-        413,
-        "There are 2 gateways, and 1 are the most that are put at once.",
-    )
+    said = "There are 2 gateways, and 1 are the most that are put at once."
+    assert (answer.status, answer.json["message"]) == (413, said)
 
 
 def test_a_part_that_cannot_be_written_is_told(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:

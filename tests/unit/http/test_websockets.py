@@ -364,6 +364,11 @@ class Rounds:
     def round(self, *changes: Change) -> float | None:
         return self.sockets._round(list(changes), self.now_s)
 
+    def later(self, *changes: Change) -> float | None:
+        """One a second later."""
+        self.now_s += 1
+        return self.round(*changes)
+
 
 def frames(subscriber: Subscriber) -> list[dict[str, Any]]:
     """What it was sent since it was last looked at; all of it is out."""
@@ -397,13 +402,11 @@ def test_a_store_that_cannot_be_read_ends_nobodys_frames(rounds: Rounds) -> None
     assert rounds.round() == pytest.approx(INTERVAL_S), "what could not be shown is tried again"
     assert [(one["seq"], one["collection"]) for one in frames(detailed)] == [(1, [])]
     assert [one["seq"] for one in frames(plain)] == [1]
-    rounds.now_s += 1
-    rounds.round(changed(kind=Kind.ENDED))
+    rounds.later(changed(kind=Kind.ENDED))
     assert [one["collection"] for one in frames(detailed)] == [[]]
     assert [one["seq"] for one in frames(plain)] == [2]
     rounds.shelf.broken = False
-    rounds.now_s += 1
-    assert rounds.round() is None
+    assert rounds.later() is None
     assert [[each["id"] for each in one["collection"]] for one in frames(detailed)] == [
         [*a_job().request_ids]
     ]
@@ -424,8 +427,7 @@ def test_a_subscriber_is_told_of_its_own_job_alone(rounds: Rounds) -> None:
     rounds.round()
     assert [one["id"] for one in frames(mine)] == [2]
     assert frames(every) == [], "what is there already is not told to who follows all"
-    rounds.now_s += 1
-    rounds.round(changed(1), changed(2))
+    rounds.later(changed(1), changed(2))
     assert [one["id"] for one in frames(mine)] == [2]
     assert [one["id"] for one in frames(every)] == [1, 2]
 
@@ -441,8 +443,7 @@ def test_who_left_is_told_nothing(rounds: Rounds) -> None:
 def test_one_that_is_being_sent_a_frame_gets_no_other(rounds: Rounds) -> None:
     subscriber = rounds.enters()
     rounds.round(changed(reason="one"))
-    rounds.now_s += 1
-    assert rounds.round(changed(reason="two")) == pytest.approx(BUSY_S)
+    assert rounds.later(changed(reason="two")) == pytest.approx(BUSY_S)
     assert rounds.round(changed(reason="three")) == pytest.approx(BUSY_S)
     assert [one["reason"] for one in frames(subscriber)] == ["one"]
     assert rounds.round() is None
@@ -491,8 +492,7 @@ def test_requests_that_several_want_to_see_are_read_once(rounds: Rounds) -> None
     rounds.round()
     assert len(rounds.shelf.asked) == 1
     assert [frames(one) for one in subscribers[1:]] == [frames(subscribers[0])] * 2
-    rounds.now_s += 1
-    rounds.round(changed(requests=frozenset(a_job().request_ids)))
+    rounds.later(changed(requests=frozenset(a_job().request_ids)))
     assert len(rounds.shelf.asked) == 2, "in the next round they may be others"
 
 
@@ -500,8 +500,7 @@ def test_a_removed_job_shows_no_requests(rounds: Rounds) -> None:
     subscriber = rounds.enters(collection=True)
     rounds.round(changed(requests=frozenset([2**31])))
     assert [one["collection"] for one in frames(subscriber)] == [[{"id": 2**31}]]
-    rounds.now_s += 1
-    rounds.round(changed(kind=Kind.DELETED, requests=frozenset([2**31])))
+    rounds.later(changed(kind=Kind.DELETED, requests=frozenset([2**31])))
     (last,) = frames(subscriber)
     assert (last["status"], last["collection"]) == ("deleted", [])
     assert subscriber.backlogs == {}
@@ -533,8 +532,7 @@ def test_nothing_is_kept_of_jobs_of_which_everybody_knows_the_latest(rounds: Rou
     rounds.round(changed(2))
     assert {id_: topic.text for id_, topic in rounds.sockets._topics.items()} == {2: None}
     frames(subscriber)
-    rounds.now_s += 1
-    rounds.round()
+    rounds.later()
     assert rounds.sockets._topics == {}
 
 
