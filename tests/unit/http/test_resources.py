@@ -1,6 +1,5 @@
 """The REST door, from outside: every resource, its codes and headers."""
 
-import asyncio
 import gc
 import gzip
 import json
@@ -11,7 +10,6 @@ from typing import Any, cast
 
 import pytest
 from starlette.requests import Request
-from starlette.types import Message
 
 from puppetmaster import jsoncodec
 from puppetmaster.api.operations import Backend, Operation
@@ -29,7 +27,7 @@ from puppetmaster.model.caller import ANYBODY
 from puppetmaster.store.base import FIRST_REQUEST_ID
 from tests.costs import memory_of
 from tests.desk import until
-from tests.web_client import Door, batch, heavy, many, received, running
+from tests.web_client import Door, Told, batch, heavy, many, received, running
 
 TIME = {"message": {"method": "get", "resource": "/system/time"}}
 
@@ -431,19 +429,17 @@ def test_rows_of_which_whole_parts_are_gone_are_still_json() -> None:
 # -- a resource alone, without a server -------------------------------------------------------------
 
 
-class Alone:
+class Alone(Told):
     """A resource whose operations are the test's, and what it answered last."""
 
     most_values = 1000  # as the service has it
 
     def __init__(self, *operations: Operation) -> None:
+        super().__init__()
         self.begun: list[Any] = []
         backend = Backend(cast(Service, self), dict)
         self.queues = Queues.new()
         self._resource = Resource(backend, {one.method: one for one in operations}, self.queues)
-        self.status = 0
-        self.headers: dict[str, str] = {}
-        self.pieces: list[bytes] = []
 
     def begin(self, job_id: int) -> None:
         """As the service has it: called when the answer is out."""
@@ -451,33 +447,10 @@ class Alone:
 
     def ask(self, method: str = "GET", query: str = "", body: bytes = b"", **headers: str) -> Any:
         """The JSON of the answer; None: it has none."""
-        self.pieces, named = [], {name.replace("_", "-"): value for name, value in headers.items()}
-        parts = [body]
-
-        async def receive() -> Message:
-            if not parts:
-                await asyncio.Event().wait()  # the client stays
-            return {"type": "http.request", "body": parts.pop()}
-
-        async def send(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                self.status = message["status"]
-                self.headers = {name.decode(): value.decode() for name, value in message["headers"]}
-            elif message["body"]:
-                self.pieces.append(message["body"])
-
-        scope = {
-            "type": "http",
-            "method": method,
-            "path": "/x",
-            "query_string": query.encode(),
-            "path_params": {"id": "7"},
-            "headers": [(name.lower().encode(), value.encode()) for name, value in named.items()],
-            CALLER: ANYBODY,
-        }
-        asyncio.run(self._resource(scope, receive, send))
-        whole_body = b"".join(self.pieces)
-        return json.loads(whole_body) if whole_body else None
+        asked = {"method": method, "path": "/x", "query_string": query.encode(), "path_params": {"id": "7"}}
+        lines = [(name.replace("_", "-").lower().encode(), value.encode()) for name, value in headers.items()]
+        answer = self.by(self._resource, body, **asked, headers=lines, **{CALLER: ANYBODY})
+        return json.loads(answer) if answer else None
 
 
 def reading(data: Any, **more: Any) -> Operation:

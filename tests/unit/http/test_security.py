@@ -5,7 +5,7 @@ import http.client
 import json
 import socket
 import ssl
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, suppress
 from http.client import HTTPException
 from pathlib import Path
@@ -25,7 +25,7 @@ from puppetmaster.http.protocols import HEADER_LIMIT_BYTES
 from puppetmaster.http.security import SMALL_BYTES, Room, Security, _Body
 from puppetmaster.http.server import SURPLUS, Address, address
 from puppetmaster.settings import Settings
-from tests.web_client import Bundle, Door, batch, heavy, many, received, running
+from tests.web_client import Bundle, Door, Told, batch, heavy, many, received, running
 
 TOKEN = "correct-horse-battery-staple"
 JOB = json.dumps(batch("a")).encode()
@@ -136,28 +136,16 @@ def test_what_a_browser_says_of_the_asker_counts(door: Door) -> None:
 # -- the guard alone ------------------------------------------------------------------------------
 
 
-def passed(scope: Mapping[str, Any], **settings: Any) -> list[Message]:
+def passed(scope: Mapping[str, Any], **settings: Any) -> Told:
     """What is answered to a request that has no body; 200 by what is behind the guard."""
-    told: list[Message] = []
 
     async def behind(_scope: Scope, _receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200})
         await send({"type": "http.response.body"})
 
-    async def receive() -> Message:
-        return {"type": "http.request"}
-
-    async def send(message: Message) -> None:
-        told.append(message)
-
-    whole = {"type": "http", "method": "GET", "path": "/jobs", "query_string": b"", "headers": [], **scope}
-    wanted = Settings(**settings)
-    asyncio.run(Security(behind, wanted, Keys(wanted))(whole, receive, send))
+    told, wanted = Told(), Settings(**settings)
+    told.by(Security(behind, wanted, Keys(wanted)), **scope)
     return told
-
-
-def headers_of(told: Sequence[Message]) -> dict[str, str]:
-    return {name.decode().lower(): value.decode() for name, value in told[0]["headers"]}
 
 
 NAMED = {"http": "Gateway.Example:8700"}
@@ -185,8 +173,8 @@ OURS = {"http_names": "gateway.example, other.example"}
 def test_a_name_that_is_not_ours_is_refused(settings: dict[str, str], host: str, status: int) -> None:
     """Ours are those of this machine, that on which HTTP is answered, and what the settings add."""
     told = passed({"headers": [(b"host", host.encode())]}, **settings)
-    assert told[0]["status"] == status
-    assert status == 200 or b"Host" in told[1]["body"]
+    assert told.status == status
+    assert status == 200 or b"Host" in told.pieces[0]
 
 
 @pytest.mark.parametrize(
@@ -201,14 +189,14 @@ def test_a_name_that_is_not_ours_is_refused(settings: dict[str, str], host: str,
 )
 def test_headers_of_every_answer(method: str, lines: list[Any], headers: dict[str, str | None]) -> None:
     """A body that nobody has read would be taken for the next request."""
-    found = headers_of(passed({"method": method, "headers": [(b"host", b"localhost"), *lines]}))
+    found = passed({"method": method, "headers": [(b"host", b"localhost"), *lines]}).headers
     assert {name: found.get(name) for name in headers} == headers
     assert found["x-frame-options"] == "DENY"
 
 
 def test_a_refusal_ends_the_connection() -> None:
     told = passed({"headers": [(b"host", b"evil")]})
-    assert (told[0]["status"], headers_of(told)["connection"]) == (403, "close")
+    assert (told.status, told.headers["connection"]) == (403, "close")
 
 
 @pytest.mark.parametrize(("more", "status"), [(0, 200), (1, 431)])
@@ -217,7 +205,7 @@ def test_the_size_of_all_headers_is_limited(more: int, status: int) -> None:
     lines = [(b"host", b"localhost"), (b"x", b"")]
     size = len(b"/jobs") + len(b"q=1") + len(b"host: localhost\r\n") + len(b"x: \r\n")
     lines[1] = (b"x", b"y" * (HEADER_LIMIT_BYTES - size + more))
-    assert passed({"headers": lines, "query_string": b"q=1"})[0]["status"] == status
+    assert passed({"headers": lines, "query_string": b"q=1"}).status == status
 
 
 @pytest.mark.parametrize(
@@ -236,8 +224,8 @@ def test_the_size_of_all_headers_is_limited(more: int, status: int) -> None:
 )
 def test_who_shows_the_token_is_let_in(lines: list[Any], status: int) -> None:
     told = passed({"headers": [(b"host", b"localhost"), *lines]}, token=TOKEN)
-    assert told[0]["status"] == status
-    assert ("www-authenticate" in headers_of(told)) == (status == 401)
+    assert told.status == status
+    assert ("www-authenticate" in told.headers) == (status == 401)
 
 
 # -- limits ---------------------------------------------------------------------------------------
