@@ -94,6 +94,11 @@ class Door:
             connection.sendall(part)
         return connection
 
+    def answered(self, *parts: bytes) -> bytes:
+        """All that is answered to these bytes until the connection ends."""
+        with self.raw(*parts) as connection:
+            return received(connection)
+
     def watch(self, path: str, **options: Any) -> ClientConnection:
         """A WebSocket."""
         return connect(f"ws://127.0.0.1:{self.port}{path}", open_timeout=10, **options)

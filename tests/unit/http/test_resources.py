@@ -27,7 +27,7 @@ from puppetmaster.model.caller import ANYBODY
 from puppetmaster.store.base import FIRST_REQUEST_ID
 from tests.costs import memory_of
 from tests.desk import until
-from tests.web_client import Door, Told, batch, heavy, many, received, running
+from tests.web_client import Door, Told, batch, heavy, many, running
 
 TIME = {"message": {"method": "get", "resource": "/system/time"}}
 
@@ -311,8 +311,7 @@ def test_a_long_answer_that_breaks_off_has_no_end_and_a_line_in_the_log(
         return views(ids)
 
     monkeypatch.setattr(door.app.service, "request_views", broken)
-    with door.raw(b"GET /jobs/1 HTTP/1.1\r\nHost: localhost\r\n\r\n") as connection:
-        answer = received(connection)
+    answer = door.answered(b"GET /jobs/1 HTTP/1.1\r\nHost: localhost\r\n\r\n")
     assert answer.startswith(b"HTTP/1.1 200")
     assert not answer.endswith(b"0\r\n\r\n")
     assert "GET /jobs/1 broke off: The disk cannot be read." in caplog.text

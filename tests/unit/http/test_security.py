@@ -122,9 +122,8 @@ def test_a_page_of_another_origin_may_not_write_nor_watch(shared: Door, origin: 
 
 
 def test_our_own_page_may(door: Door) -> None:
-    origin = f"http://127.0.0.1:{door.port}"
-    assert door.ask("POST", "/jobs", JOB, Origin=origin).status == 200
-    with door.watch("/jobs/1/ws", origin=origin) as watching:
+    assert door.ask("POST", "/jobs", JOB, Origin=door.url).status == 200
+    with door.watch("/jobs/1/ws", origin=door.url) as watching:
         assert json.loads(watching.recv(timeout=10))["id"] == 1
 
 
@@ -236,8 +235,7 @@ def head(door: Door, method: str = "POST", path: str = "/jobs", *lines: str) -> 
 
 
 def test_a_body_beyond_the_limit_is_refused_before_it_comes(hasty: Door) -> None:
-    with hasty.raw(head(hasty, "POST", "/jobs", "Content-Length: 4096")) as connection:
-        answer = received(connection)
+    answer = hasty.answered(head(hasty, "POST", "/jobs", "Content-Length: 4096"))
     assert answer.startswith(b"HTTP/1.1 413")
     assert b'{"message":' in answer
 
@@ -324,16 +322,13 @@ def test_room_is_given_in_turn_and_refused_in_time() -> None:
 
 def test_a_body_of_unknown_length_is_refused_once_it_is_too_long(hasty: Door) -> None:
     piece = b"400\r\n" + b" " * 1024 + b"\r\n"
-    with hasty.raw(
-        head(hasty, "POST", "/jobs", "Transfer-Encoding: chunked"), piece, piece, piece
-    ) as connection:
-        assert received(connection).startswith(b"HTTP/1.1 413")
+    lines = head(hasty, "POST", "/jobs", "Transfer-Encoding: chunked")
+    assert hasty.answered(lines, piece, piece, piece).startswith(b"HTTP/1.1 413")
 
 
 @pytest.mark.parametrize("method", ["GET", "DELETE"])
 def test_a_body_that_nobody_reads_ends_the_connection(hasty: Door, method: str) -> None:
-    with hasty.raw(head(hasty, method, "/jobs/1", "Content-Length: 1000")) as connection:
-        answer = received(connection)
+    answer = hasty.answered(head(hasty, method, "/jobs/1", "Content-Length: 1000"))
     assert answer.startswith(b"HTTP/1.1 404")
     assert b"connection: close" in answer.lower()
 
@@ -352,16 +347,14 @@ def test_a_body_that_nobody_reads_ends_the_connection(hasty: Door, method: str) 
 def test_headers_beyond_the_limit_are_refused_complete_or_not(
     shared: Door, target: str, lines: list[str], most: int | None
 ) -> None:
-    with shared.raw(head(shared, "GET", target, *lines)[:most]) as connection:
-        answer = received(connection)
+    answer = shared.answered(head(shared, "GET", target, *lines)[:most])
     assert answer.startswith(b"HTTP/1.1 431")
     assert json.loads(answer.partition(b"\r\n\r\n")[2])["message"].startswith("The headers are too large")
 
 
 @pytest.mark.parametrize("sent", [b"nonsense\r\n\r\n", b"\x16\x03\x01\x02\x00\x01\r\n\r\n"])
 def test_what_is_not_http_is_answered_in_json(hasty: Door, sent: bytes) -> None:
-    with hasty.raw(sent) as connection:
-        answer = received(connection)
+    answer = hasty.answered(sent)
     assert answer.startswith(b"HTTP/1.1 400")
     assert json.loads(answer.partition(b"\r\n\r\n")[2])["message"]
 
@@ -406,8 +399,7 @@ def test_connections_far_beyond_the_limit_are_closed_at_once(tmp_path: Path) -> 
 
 @pytest.mark.parametrize("sent", [b"", b"GET /jobs HT", b"GET /jobs HTTP/1.1\r\nHost: localhost\r\n"])
 def test_headers_that_do_not_come_end_the_connection(hasty: Door, sent: bytes) -> None:
-    with hasty.raw(sent) as connection:
-        assert received(connection) == b""
+    assert hasty.answered(sent) == b""
 
 
 def test_headers_that_trickle_end_the_connection_too(hasty: Door) -> None:
@@ -428,8 +420,7 @@ def test_headers_that_trickle_end_the_connection_too(hasty: Door) -> None:
 
 
 def test_a_body_that_does_not_come_is_answered_408(hasty: Door) -> None:
-    with hasty.raw(head(hasty, "POST", "/jobs", "Content-Length: 100"), b'{"batch"') as connection:
-        answer = received(connection)
+    answer = hasty.answered(head(hasty, "POST", "/jobs", "Content-Length: 100"), b'{"batch"')
     assert answer.startswith(b"HTTP/1.1 408")
     assert hasty.ask("GET", "/jobs").json == []
 
@@ -552,8 +543,8 @@ def test_https_by_certificate(tmp_path: Path, certificate: tuple[Path, Path]) ->
         here = f"127.0.0.1:{door.port}"
         with connect(f"wss://{here}/jobs/ws", ssl=trusting, origin=Origin(f"https://{here}")) as watching:
             assert watching.ping().wait(10)
-        with door.raw(b"GET /jobs HTTP/1.1\r\nHost: localhost\r\n\r\n") as plain:
-            assert not received(plain).startswith(b"HTTP/1.1 200")
+        plain = door.answered(b"GET /jobs HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert not plain.startswith(b"HTTP/1.1 200")
 
 
 def test_a_tls_handshake_that_does_not_come_ends_the_connection(
