@@ -1,12 +1,27 @@
 """What tests put into a store, and all that is in it; whichever implementation it is."""
 
+from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 from puppetmaster.model.job import Job, JobStatus
-from puppetmaster.model.request import Request
-from puppetmaster.store.base import FIRST_REQUEST_ID, Changes, Ids, Store
-from tests.examples import LATER, a_job, a_request, an_item, counts
+from puppetmaster.model.request import Request, RequestEvent
+from puppetmaster.model.template import Record, Schedule, Template
+from puppetmaster.store.base import FIRST_REQUEST_ID, Changes, Ids, Reader, Store
+from tests.examples import AT, LATER, a_job, a_request, an_item, counts
+
+S = TypeVar("S", bound=Store)
+
+#: Templates of which one starts by itself, and a start of it is queued.
+NIGHTLY = Template(
+    id=4,
+    name="nightly",
+    job={"batch": []},
+    schedule=Schedule(cron="0 3 * * *"),
+    record=Record(decided_s=5.0, queued_s=5.0),
+)
+BY_HAND = Template(id=2, name="by hand", job={"batch": []}, record=Record(decided_s=5.0))
+TEMPLATES = {one.id: one for one in (NIGHTLY, BY_HAND)}
 
 
 def first_of(number: int) -> int:
@@ -40,6 +55,38 @@ def as_ended(job: Job, status: JobStatus = JobStatus.RESOLVED) -> Job:
     return replace(job, status=status, finished_at=LATER, counts=counts(resolved=job.total))
 
 
+def as_sent(request: Request) -> Request:
+    return request.after(RequestEvent.SEND, AT)
+
+
+def reopening(open_: Callable[[], S]) -> Iterator[Callable[[], S]]:
+    """Open a store, again and again on the same data; what is still open at the end is closed."""
+    opened: list[S] = []
+
+    def close() -> None:
+        while opened:
+            opened.pop().close()
+
+    def again() -> S:
+        close()
+        opened.append(open_())
+        return opened[-1]
+
+    yield again
+    close()
+
+
 def everything(store: Store) -> tuple[list[Job], list[Request]]:
     with store.reading() as reader:
         return reader.jobs({}), reader.requests({})
+
+
+def assert_held(reader: Reader, why: str) -> None:
+    """Of these templates none starts by itself any more, and it is said why."""
+    held = reader.template(NIGHTLY.id)
+    assert held is not None
+    assert held.schedule is not None
+    assert held.record.last is not None
+    assert (held.scheduled, held.schedule.cron, held.record.queued_s) == (False, "0 3 * * *", None)
+    assert why in held.record.last["message"]
+    assert reader.template(BY_HAND.id) == BY_HAND

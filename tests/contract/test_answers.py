@@ -16,6 +16,7 @@ from puppetmaster.model.request import DIRECT_WAY, Request, RequestEvent, Reques
 from puppetmaster.model.template import Outcome, Told
 from puppetmaster.store.base import Changes
 from puppetmaster.store.sqlite.store import SqliteStore
+from tests.contract.conftest import validator
 from tests.examples import AT, LATER, a_job, a_request, an_item, counts
 from tests.stored import first_of
 from tests.web_client import Door, batch, hooks, running
@@ -122,20 +123,26 @@ def jobs(door: Door) -> Iterator[Any]:
         yield door.ask("POST", "/jobs", body).json
 
 
+def agree(name: str, shown: Iterable[Any], never: Iterable[str] = ()) -> None:
+    """Each of these answers fits its schema; together they have each property that is described."""
+    some, valid, found = answers.ANSWERS[name], validator(name), set[str]()
+    for one in shown:
+        valid.validate(one)
+        found |= set(answered(one, some))
+    assert found == set(described(some)) - set(never)
+
+
 def test_jobs(door: Door) -> None:
-    found = {path for job in jobs(door) for path in answered(job, answers.JOB)}
-    assert found == set(described(answers.JOB))
+    agree("Job", jobs(door))
 
 
 def test_requests(door: Door) -> None:
-    found = {path for one in door.ask("GET", "/requests").json for path in answered(one, answers.REQUEST)}
-    assert found == set(described(answers.REQUEST))
+    agree("Request", door.ask("GET", "/requests").json)
 
 
 def test_results(door: Door) -> None:
     groups = door.ask("GET", "/jobs/1/results?diff=true").json
-    found = {path for group in groups for path in answered(group, answers.RESULT)}
-    assert found == set(described(answers.RESULT)) - {"diff.message"}  # that is of more than 100 differences
+    agree("Result", groups, never=["diff.message"])  # that is of more than 100 differences
 
 
 def test_events(door: Door) -> None:
@@ -143,13 +150,13 @@ def test_events(door: Door) -> None:
     door.ask("PUT", f"/jobs/{job}", {"status": "canceled"})
     events = door.ask("GET", f"/jobs/{job}/events").json
     assert len(events) == 3
-    assert {path for one in events for path in answered(one, answers.EVENT)} == set(described(answers.EVENT))
+    agree("Event", events)
 
 
 def test_errors(door: Door) -> None:
     wrong = door.ask("POST", "/jobs", {})
     assert wrong.status == 400
-    assert set(answered(wrong.json, answers.ERROR)) == set(described(answers.ERROR))
+    agree("Error", [wrong.json])
 
 
 @pytest.fixture
@@ -162,17 +169,12 @@ def leading(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("leading")
 def test_the_gateway(door: Door) -> None:
     door.app.site.dispatcher.look(lambda engine: engine.scheduler.owners.of("/remote/+"), WAIT_S)
-    found = set(answered(door.ask("GET", "/system/puppetmaster").json, answers.GATEWAY))
-    assert found == set(described(answers.GATEWAY))
+    agree("Gateway", [door.ask("GET", "/system/puppetmaster").json])
 
 
 def test_gateways(door: Door) -> None:
-    found = {
-        path for one in door.ask("GET", "/gateways").json for path in answered(one, answers.KNOWN_GATEWAY)
-    }
-    assert found == set(described(answers.KNOWN_GATEWAY))
-    put = door.ask("POST", "/gateways", [{"name": "a"}]).json
-    assert set(answered(put, answers.PUT_GATEWAYS)) == set(described(answers.PUT_GATEWAYS))
+    agree("KnownGateway", door.ask("GET", "/gateways").json)
+    agree("PutGateways", [door.ask("POST", "/gateways", [{"name": "a"}]).json])
 
 
 def test_templates(door: Door) -> None:
@@ -187,9 +189,7 @@ def test_templates(door: Door) -> None:
         engine.state.changes.templates[1] = replace(template, record=record)
 
     door.app.site.dispatcher.call(tell, WAIT_S)
-    shown = [kept, planned, door.ask("GET", "/templates/1").json]
-    found = {path for one in shown for path in answered({**one, "job": {}}, answers.TEMPLATE)}
-    assert found == set(described(answers.TEMPLATE))
+    agree("Template", [kept, planned, door.ask("GET", "/templates/1").json])
 
 
 @pytest.mark.usefixtures("leading")
@@ -197,7 +197,7 @@ def test_readiness(door: Door) -> None:
     answer = door.ask("GET", "/health")
     assert answer.status == 503
     # Only a standby says that it is one: tests/system/test_onlooking.py.
-    assert set(answered(answer.json, answers.READINESS)) == set(described(answers.READINESS)) - {"standby"}
+    agree("Readiness", [answer.json], never=["standby"])
 
 
 def test_nothing_is_said_of_a_leader_where_nobody_else_can_lead(door: Door) -> None:

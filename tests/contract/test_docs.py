@@ -6,7 +6,6 @@ import re
 import shlex
 import subprocess
 import sys
-import threading
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -102,13 +101,12 @@ def _run(words: list[str]) -> str | bytes:
 
 def _settle(gateway: Gateway) -> None:
     """Until no job runs: the page shows what one finds then."""
-    pause = threading.Event()
-    for _ in range(500):
-        health = ask(gateway.broker.port, "get", "/system/puppetmaster", {})["data"]
-        if health["counters"]["openJobs"] == 0:
-            return
-        pause.wait(0.02)
-    pytest.fail("the jobs of the examples do not end")
+
+    def open_jobs() -> int:
+        health: Any = ask(gateway.broker.port, "get", "/system/puppetmaster", {})
+        return int(health["data"]["counters"]["openJobs"])
+
+    until(lambda: open_jobs() == 0, "the jobs of the examples end")
 
 
 @pytest.mark.parametrize("page", generate.PAGES)

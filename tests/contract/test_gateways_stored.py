@@ -4,12 +4,11 @@ from dataclasses import replace
 
 import pytest
 
-from puppetmaster.errors import StoreError
 from puppetmaster.model.gateway import Gateway, Sought
 from puppetmaster.model.request import RequestStatus
 from puppetmaster.model.selector import parse
 from puppetmaster.store.base import Changes, LastResult, Store
-from tests.contract.conftest import Open
+from tests.contract.conftest import Open, both
 from tests.examples import AT
 from tests.stored import creation, first_of
 
@@ -29,19 +28,14 @@ def names(store: Store, sought: Sought = ALL) -> list[str]:
         return reader.gateway_names(sought)
 
 
-def test_what_was_put_is_there_at_once_and_after_a_restart(store: Store, open_store: Open) -> None:
+def test_what_was_put_is_there_until_it_is_put_again(store: Store, open_store: Open) -> None:
     store.commit(put(SOUTH, NORTH, BARE))
-    for restarted in (False, True):
-        current = open_store() if restarted else store
+    for current in both(store, open_store):
         assert names(current) == ["Cg:3", "cg-1", "cg-2"]
         with current.reading() as reader:
             assert reader.gateways(["cg-2", "unknown", "cg-1", "Cg:3"]) == [BARE, NORTH, SOUTH]
-
-
-def test_a_gateway_that_is_put_again_is_changed(store: Store, open_store: Open) -> None:
-    store.commit(put(NORTH, SOUTH))
     changed = replace(NORTH, labels={"site": "west"}, note=None)
-    store.commit(put(changed, BARE))
+    current.commit(put(changed))
     assert open_store().now.gateways(["cg-1", "cg-2", "Cg:3"]) == [BARE, changed, SOUTH]
 
 
@@ -63,24 +57,21 @@ def test_beyond_a_limit_destinations_are_not_learned(store: Store, monkeypatch: 
     assert names(store) == ["Cg:3", "a", "cg-1", "cg-2"]
 
 
-def test_a_removed_job_leaves_its_gateways(store: Store) -> None:
-    changes = creation(1)
-    store.commit(changes)
-    store.commit(Changes(deleted=changes.jobs))
-    assert names(store) == ["cg-0", "cg-1", "cg-2"]
-
-
-def test_what_is_forgotten_is_gone_and_may_come_again(store: Store, open_store: Open) -> None:
+def test_what_is_forgotten_is_gone_before_what_is_put_in_the_same_commit(
+    store: Store, open_store: Open
+) -> None:
     store.commit(put(NORTH, SOUTH))
     store.commit(Changes(forgotten={"cg-1", "unknown"}))
-    assert names(store) == ["cg-2"]
-    assert names(open_store()) == ["cg-2"]
+    for current in both(store, open_store):
+        assert names(current) == ["cg-2"]
+    current.commit(replace(put(BARE), forgotten={"cg-1", "cg-2", "Cg:3"}, destinations={"cg-2"}))
+    assert current.now.gateways(["cg-1", "cg-2", "Cg:3"]) == [BARE, Gateway(name="cg-2")]
 
 
-def test_what_is_put_in_the_same_commit_counts_after_what_is_forgotten(store: Store) -> None:
-    store.commit(put(NORTH, SOUTH))
-    store.commit(replace(put(BARE), forgotten={"cg-1", "cg-2", "Cg:3"}, destinations={"cg-2"}))
-    assert store.now.gateways(["cg-1", "cg-2", "Cg:3"]) == [BARE, Gateway(name="cg-2")]
+@pytest.fixture(scope="module")
+def fleet(shared_store: Store) -> Store:
+    shared_store.commit(put(SOUTH, NORTH, BARE))
+    return shared_store
 
 
 @pytest.mark.parametrize(
@@ -97,16 +88,14 @@ def test_what_is_put_in_the_same_commit_counts_after_what_is_forgotten(store: St
         ("other=x", []),
     ],
 )
-def test_a_selector_selects_by_labels(store: Store, selector: str, expected: list[str]) -> None:
-    store.commit(put(NORTH, SOUTH, BARE))
-    assert names(store, Sought(selector=parse(selector))) == expected
+def test_a_selector_selects_by_labels(fleet: Store, selector: str, expected: list[str]) -> None:
+    assert names(fleet, Sought(selector=parse(selector))) == expected
 
 
-def test_a_pattern_matches_names_as_they_are_written(store: Store) -> None:
-    store.commit(put(NORTH, SOUTH, BARE))
-    assert names(store, Sought(match="cg-*")) == ["cg-1", "cg-2"]
-    assert names(store, Sought(match="?g[:-][13]")) == ["Cg:3", "cg-1"]
-    assert names(store, Sought(match="cg-*", selector=parse("site!=north"))) == ["cg-2"]
+def test_a_pattern_matches_names_as_they_are_written(fleet: Store) -> None:
+    assert names(fleet, Sought(match="cg-*")) == ["cg-1", "cg-2"]
+    assert names(fleet, Sought(match="?g[:-][13]")) == ["Cg:3", "cg-1"]
+    assert names(fleet, Sought(match="cg-*", selector=parse("site!=north"))) == ["cg-2"]
 
 
 def test_the_last_result_is_that_of_the_newest_request_that_is_done(store: Store) -> None:
@@ -138,25 +127,6 @@ def test_a_removed_job_is_no_last_result(store: Store) -> None:
     assert store.now.last_results(["cg-0"]) == {}
 
 
-class _Refuses:
-    """A job whose stored form cannot be made."""
-
-    id = 9
-
-    def document(self) -> dict[str, object]:
-        raise StoreError("not this one")
-
-
-def test_a_commit_that_fails_leaves_no_gateway(store: Store) -> None:
-    store.commit(put(NORTH))
-    refused = replace(put(SOUTH), forgotten={"cg-1"}, destinations={"x"}, jobs={9: _Refuses()})  # type: ignore[dict-item]
-    with pytest.raises(StoreError):
-        store.commit(refused)
-    assert names(store) == ["cg-1"]
-    store.commit(put(SOUTH))
-    assert names(store) == ["cg-1", "cg-2"]
-
-
 def test_who_was_discovered_is_so_until_a_job_names_it(store: Store, open_store: Open) -> None:
     found = [Gateway(name=name, discovered=True) for name in ("a", "b")]
     store.commit(put(*found, NORTH))
@@ -165,8 +135,3 @@ def test_who_was_discovered_is_so_until_a_job_names_it(store: Store, open_store:
     store = open_store()
     expected = [found[0], Gateway(name="b"), NORTH, Gateway(name="new")]
     assert store.now.gateways(["a", "b", "cg-1", "new"]) == expected
-
-
-def test_changes_of_gateways_alone_are_changes() -> None:
-    assert put(NORTH)
-    assert Changes(forgotten={"cg-1"})

@@ -1,9 +1,8 @@
-"""The table of operations: what the bundle registers, and what the pages list, is what it says."""
+"""The table of operations: what the bundle registers is what it says."""
 
 import json
 from typing import Any
 
-from docs import generate
 from puppetmaster.api.operations import OPERATIONS, WEBSOCKET
 from puppetmaster.api.query import PARAMETERS
 from puppetmaster.bundle.routes import Routes
@@ -54,13 +53,3 @@ def test_an_operation_is_there_once_and_says_what_it_does() -> None:
     assert all(one.about for one in OPERATIONS)
     assert {name for one in OPERATIONS for name in one.query} == set(PARAMETERS)
     assert {one.call is None for one in OPERATIONS if one.method == WEBSOCKET} == {True}
-
-
-def test_the_page_of_the_api_lists_them() -> None:
-    page = (ROOT / "docs" / "api.md").read_text()
-    assert generate.with_tables(page) == page, "run python -m docs.generate"
-
-
-def test_the_page_of_the_command_line_lists_its_options() -> None:
-    page = (ROOT / "docs" / "cli.md").read_text()
-    assert generate.with_options(page) == page, "run python -m docs.generate"

@@ -5,7 +5,7 @@ import pytest
 from puppetmaster.errors import StoreError
 from puppetmaster.model.notice import Notice, Owed
 from puppetmaster.store.base import Changes, Store
-from tests.contract.conftest import Open
+from tests.contract.conftest import Open, both
 from tests.examples import AT
 from tests.stored import creation
 
@@ -17,20 +17,15 @@ def owing(*owed: Owed) -> Changes:
     return Changes(owed={one.id: one for one in owed})
 
 
-def test_what_is_owed_is_there_at_once_and_after_a_restart(store: Store, open_store: Open) -> None:
+def test_what_is_owed_is_there_until_it_was_told(store: Store, open_store: Open) -> None:
     assert store.now.owed() == []
     store.commit(owing(SECOND))
     store.commit(owing(FIRST))
     store.commit(owing(FIRST._replace(attempts=1)))
-    for restarted in (False, True):
-        current = open_store() if restarted else store
+    for current in both(store, open_store):
         with current.reading() as reader:
             assert reader.owed() == current.now.owed() == [FIRST._replace(attempts=1), SECOND]
-
-
-def test_what_was_told_is_owed_no_more(store: Store, open_store: Open) -> None:
-    store.commit(owing(FIRST, SECOND))
-    store.commit(Changes(told={1, 99}))
+    current.commit(Changes(told={1, 99}))
     assert open_store().now.owed() == [SECOND]
 
 

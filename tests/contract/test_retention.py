@@ -24,16 +24,20 @@ ALL = Keep(jobs=2**62, age_s=float("inf"), bytes=2**62)
 DAY_S = 86400.0
 
 
-@pytest.fixture
-def kept(store: Store) -> Store:
+@pytest.fixture(scope="module")
+def kept(shared_store: Store) -> Store:
     """Jobs 1 to 6: 3 is open, the others ended on the 1st to the 6th of January."""
     for number in range(1, 7):
-        changes = creation(number)
+        shared_store.commit(creation(number))
         if number != 3:
-            ended = replace(as_ended(changes.jobs[number]), finished_at=f"2026-01-0{number}T00:00:00.000Z")
-            changes.jobs[number] = ended
-        store.commit(changes)
-    return store
+            _end(shared_store, number, f"2026-01-0{number}T00:00:00.000Z")
+    return shared_store
+
+
+def _end(store: Store, number: int, finished_at: str, boot: str = "", ended_s: float | None = None) -> None:
+    job = as_ended(creation(number).jobs[number])
+    ended = replace(job, finished_at=finished_at, ended_boot=boot, ended_s=ended_s)
+    store.commit(Changes(jobs={number: ended}))
 
 
 def _at(day: int, later_s: float = 0.0) -> Now:
@@ -86,9 +90,7 @@ def test_what_has_just_ended_is_kept_whatever_its_size(kept: Store) -> None:
 
 def test_those_that_ended_first_go_first_whenever_they_were_created(store: Store) -> None:
     for number, day in ((1, 9), (2, 3), (3, 5)):
-        changes = creation(number)
-        ended = replace(as_ended(changes.jobs[number]), finished_at=f"2026-01-0{day}T00:00:00.000Z")
-        store.commit(Changes(jobs={number: ended}))
+        _end(store, number, f"2026-01-0{day}T00:00:00.000Z")
     assert list(_outlived(store, replace(ALL, jobs=1), _at(31))) == [2, 3]
     assert list(_outlived(store, replace(ALL, age_s=24 * DAY_S), _at(31))) == [2, 3]
 
@@ -97,8 +99,7 @@ def test_jobs_of_unknown_age_keep_no_others(store: Store) -> None:
     """A gateway without a battery wakes up in 1970."""
     for number in range(1, PRUNED_AT_ONCE + 6):
         day = f"1970-01-01T00:00:{number:02}.000Z" if number <= PRUNED_AT_ONCE else "2026-01-01T00:00:00.000Z"
-        job = replace(as_ended(creation(number).jobs[number]), finished_at=day)
-        store.commit(Changes(jobs={number: job}))
+        _end(store, number, day)
     keep = replace(ALL, age_s=DAY_S)
     assert list(_outlived(store, keep, _at(9))) == list(range(PRUNED_AT_ONCE + 1, PRUNED_AT_ONCE + 6))
     assert len(_outlived(store, replace(ALL, jobs=0), _at(9))) == PRUNED_AT_ONCE
@@ -124,25 +125,20 @@ def test_what_is_thrown_away_but_not_swept_does_not_count_as_too_large(store: St
     assert store.size_bytes <= keep.bytes
 
 
-def test_a_job_that_is_larger_than_what_goes_at_once_goes_alone(store: Store) -> None:
-    jobs = [as_ended(a_job(id=number, total=PRUNED_REQUESTS + 1)) for number in (1, 2)]
-    store.commit(Changes(jobs={job.id: job for job in jobs}))
-    assert list(_outlived(store, replace(ALL, jobs=0), _at(9))) == [1]
-
-
-def test_large_jobs_are_pruned_few_at_a_time(store: Store) -> None:
-    for number in range(1, 4):
-        job = as_ended(a_job(id=number, total=PRUNED_REQUESTS // 2 + number))
-        store.commit(Changes(jobs={number: job}))
-    assert list(_outlived(store, replace(ALL, jobs=0), _at(6))) == [1]
-    store.commit(Changes(jobs={1: as_ended(a_job(id=1, total=PRUNED_REQUESTS // 2 - 2))}))
-    assert list(_outlived(store, replace(ALL, jobs=0), _at(6))) == [1, 2]
-
-
-def test_many_jobs_are_pruned_few_at_a_time(store: Store) -> None:
-    store.commit(Changes(jobs={id_: as_ended(a_job(id=id_)) for id_ in range(1, PRUNED_AT_ONCE + 9)}))
-    gone = _outlived(store, replace(ALL, jobs=0), _at(6))
-    assert list(gone) == list(range(1, PRUNED_AT_ONCE + 1))
+@pytest.mark.parametrize(
+    ("totals", "gone"),
+    [
+        ([PRUNED_REQUESTS + 1] * 2, [1]),
+        ([PRUNED_REQUESTS // 2 + 1] * 3, [1]),
+        ([PRUNED_REQUESTS // 2 - 2, PRUNED_REQUESTS // 2 + 2, PRUNED_REQUESTS // 2 + 3], [1, 2]),
+    ],
+)
+def test_large_jobs_are_pruned_few_at_a_time_and_at_least_one(
+    store: Store, totals: list[int], gone: list[int]
+) -> None:
+    jobs = {number: as_ended(a_job(id=number, total=total)) for number, total in enumerate(totals, 1)}
+    store.commit(Changes(jobs=jobs))
+    assert list(_outlived(store, replace(ALL, jobs=0), _at(9))) == gone
 
 
 def _many_ended(store: Store, count: int) -> None:
@@ -195,20 +191,6 @@ def test_no_more_go_than_are_too_many_when_somebody_removes_some_meanwhile(store
     look = _looked(store, replace(ALL, jobs=5), _at(6))
     store.commit(Changes(deleted={id_: as_ended(a_job(id=id_)) for id_ in (7, 8, 9)}))
     assert list(store.outlived(look)) == [1, 2]
-
-
-def test_what_ended_before_the_clock_was_set_has_no_age(kept: Store) -> None:
-    """A gateway without a battery wakes up in 1970, and learns the time later."""
-    job = kept.now.job(1)
-    assert job is not None
-    kept.commit(Changes(jobs={1: replace(job, finished_at="1970-01-01T00:05:00.000Z")}))
-    assert 1 not in _outlived(kept, replace(ALL, age_s=1), _at(6))
-
-
-def _end(store: Store, number: int, finished_at: str, boot: str = "", ended_s: float | None = None) -> None:
-    job = as_ended(creation(number).jobs[number])
-    ended = replace(job, finished_at=finished_at, ended_boot=boot, ended_s=ended_s)
-    store.commit(Changes(jobs={number: ended}))
 
 
 @pytest.mark.parametrize(("boot", "gone"), [("this", []), ("another", [1])])

@@ -72,9 +72,9 @@ def state(door: Door) -> list[Any]:
 def test_each_role_may_what_the_description_says_and_nothing_else(door: Door) -> None:
     tried = set()
     for method, path, needs, body in described(door):
+        ids = filled(door)
+        before = state(door)
         for role in Role:
-            ids = filled(door)
-            before = state(door)
             answer = ask(door, role, method, at(path, ids), body)
             tried.add((method, path))
             enough = list(Role).index(role) >= list(Role).index(needs)
@@ -83,6 +83,8 @@ def test_each_role_may_what_the_description_says_and_nothing_else(door: Door) ->
                 assert f"Expected the role {needs}" in answer.json["message"]
             if role is Role.VIEWER or not enough:
                 assert state(door) == before, (role, method, path)
+            elif method != "GET":
+                ids = filled(door)
     known = {(one.method, one.path) for one in OPERATIONS} - {("GET", "/openapi.json")}
     assert tried == {(method, path) for method, path in known if method != WEBSOCKET}
 

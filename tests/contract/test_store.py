@@ -10,21 +10,15 @@ from typing import Any
 import pytest
 
 from puppetmaster.errors import StoreError
+from puppetmaster.model.gateway import Gateway, Sought
 from puppetmaster.model.job import JobStatus
+from puppetmaster.model.notice import Owed
 from puppetmaster.model.request import Request, RequestStatus
-from puppetmaster.store.base import (
-    FIRST_REQUEST_ID,
-    LAST_REQUEST_ID,
-    Changes,
-    Ids,
-    Keep,
-    Look,
-    Now,
-    Store,
-)
-from tests.contract.conftest import Open
-from tests.examples import AT, LATER, a_job, an_item, counts
-from tests.stored import as_ended, creation, everything, fill, first_of
+from puppetmaster.model.template import Template
+from puppetmaster.store.base import FIRST_REQUEST_ID, LAST_REQUEST_ID, Changes, Ids, Keep, Look, Now, Store
+from tests.contract.conftest import Open, both
+from tests.examples import LATER, a_job, an_item, counts
+from tests.stored import NIGHTLY, TEMPLATES, as_ended, as_sent, creation, everything, fill, first_of
 
 WAIT_S = 30.0
 #: Requests of a job that no implementation need remove at once.
@@ -37,51 +31,36 @@ LARGE = 1010
 def test_a_new_store_is_empty(store: Store) -> None:
     assert everything(store) == ([], [])
     assert list(store.unfinished()) == []
-    assert store.ids == Ids(next_job=1, next_request=2**31)
+    assert _beside(store) == ([], [], [])
+    assert store.now.template(1) is store.now.template_named("nightly") is None
+    assert store.ids == Ids(next_job=1, next_request=2**31, next_template=1)
     assert (FIRST_REQUEST_ID, LAST_REQUEST_ID) == (2**31, 2**32 - 1)
 
 
 def test_what_was_committed_is_read_at_once_and_after_a_restart(store: Store, open_store: Open) -> None:
     changes = creation(1, name="night", key="k", timeout_s=1.5, given={"concurrency": 2})
     store.commit(changes)
-    for restarted in (False, True):
-        current = open_store() if restarted else store
+    for current in both(store, open_store):
         with current.reading() as reader:
             for reading in (reader, current.now):
                 assert reading.job(1) == changes.jobs[1]
                 assert reading.requests({}) == list(changes.requests.values())
                 assert reading.items([1]) == changes.items
                 assert [reading.request(id_) for id_ in changes.requests] == list(changes.requests.values())
+                assert (reading.job(2), reading.request(1), reading.sending(1)) == (None, None, None)
+                assert reading.items([2]) == reading.items([]) == {}
 
 
 def test_a_change_replaces_what_was(store: Store) -> None:
     changes = creation(1)
     store.commit(changes)
     job = replace(changes.jobs[1], reason="paused by a request", status=JobStatus.PAUSED)
-    sent = replace(
-        changes.requests[first_of(1)],
-        status=RequestStatus.SENT,
-        sent_at=AT,
-        message=first_of(1),
-        attempts=1,
-        route="remote",
-    )
+    sent = as_sent(changes.requests[first_of(1)])
     store.commit(Changes(jobs={1: job}, requests={sent.id: sent}))
     with store.reading() as reader:
         assert reader.job(1) == job
         assert reader.requests({}) == [sent, *list(changes.requests.values())[1:]]
         assert reader.items([1]) == changes.items
-
-
-def test_what_is_not_there_is_none(store: Store) -> None:
-    fill(store, 1)
-    with store.reading() as reader:
-        assert reader.job(2) is None
-        assert reader.request(1) is None
-        assert reader.sending(1) is None
-        assert reader.job_by_key("k") is None
-        assert reader.items([2]) == {}
-        assert reader.items([]) == {}
 
 
 def test_an_odd_document_does_not_break_the_reading_of_others(store: Store) -> None:
@@ -108,23 +87,12 @@ def test_no_changes_are_no_changes(store: Store) -> None:
 
 
 def test_ids_are_kept(store: Store, open_store: Open) -> None:
-    store.commit(Changes(ids=Ids(next_job=7, next_request=2**31 + 500)))
-    assert store.ids == Ids(7, 2**31 + 500)
-    assert open_store().ids == Ids(7, 2**31 + 500)
-
-
-def test_changes_without_ids_leave_them(store: Store, open_store: Open) -> None:
-    fill(store, 1)
-    store.commit(Changes(jobs={1: a_job(first=first_of(1))}))
-    assert store.ids == Ids(2, first_of(1) + 3)
-    assert open_store().ids == Ids(2, first_of(1) + 3)
-
-
-def test_ids_are_not_given_back_by_a_removal(store: Store, open_store: Open) -> None:
-    changes = creation(1)
-    store.commit(changes)
-    store.commit(Changes(deleted=changes.jobs))
-    assert open_store().ids == Ids(2, first_of(1) + 3)
+    ids = Ids(next_job=7, next_request=2**31 + 500, next_template=5)
+    store.commit(Changes(ids=ids))
+    assert store.ids == ids
+    store.commit(Changes(jobs={1: a_job()}))
+    assert store.ids == ids, "changes without ids leave them"
+    assert open_store().ids == ids
 
 
 def test_ids_that_somebody_holds_are_a_copy(store: Store) -> None:
@@ -156,75 +124,76 @@ class _Refuses:
         raise StoreError("not this one")
 
 
+def _beside(store: Store) -> tuple[list[Gateway], list[Template | None], list[Owed]]:
+    """What there is beside jobs."""
+    now = store.now
+    templates = [now.template(id_) for id_ in now.template_ids()]
+    return now.gateways(now.gateway_names(Sought())), templates, now.owed()
+
+
 def test_a_commit_that_fails_leaves_nothing(store: Store, open_store: Open) -> None:
     fill(store, 1)
-    before, ids = everything(store), store.ids
-    changes = creation(2)
+    north = Gateway(name="cg-x", labels={"site": "north"})
+    store.commit(Changes(gateways={"cg-x": north}, templates=TEMPLATES))
+    before, beside, ids = everything(store), _beside(store), store.ids
+    changes = replace(
+        creation(2),
+        deleted={1: a_job()},
+        gateways={"cg-y": Gateway(name="cg-y")},
+        forgotten={"cg-x"},
+        destinations={"cg-z"},
+        templates={4: replace(NIGHTLY, record=replace(NIGHTLY.record, last_job=9))},
+        removed_templates={2},
+    )
     changes.jobs[9] = _Refuses()  # type: ignore[assignment]
-    changes.deleted = {1: a_job()}
     with pytest.raises(StoreError):
         store.commit(changes)
-    assert (everything(store), store.ids) == (before, ids)
+    assert (everything(store), _beside(store), store.ids) == (before, beside, ids)
     store.commit(creation(2))
     assert len(everything(store)[0]) == 2
-    assert len(everything(open_store())[1]) == 6
+    store = open_store()
+    assert len(everything(store)[1]) == 6
+    assert _beside(store) == beside
 
 
 def test_what_is_no_json_is_refused_as_a_whole(store: Store) -> None:
-    changes = creation(1)
-    first = changes.requests[first_of(1)]
-    changes.requests[first.id] = replace(first, result={"code": float("nan")})
-    with pytest.raises(ValueError):
-        store.commit(changes)
+    """It is the last request: a server has those before it by then."""
+    changes = creation(1, total=100)
+    *_, last = changes.requests.values()
+    odd = replace(last, result={"code": float("nan")})
+    with pytest.raises(ValueError, match="JSON"):
+        store.commit(replace(changes, requests={**changes.requests, last.id: odd}))
     assert everything(store) == ([], [])
+    store.commit(changes)
+    assert everything(store) == ([changes.jobs[1]], list(changes.requests.values()))
 
 
 # What is unfinished
 
 
 def test_unfinished_are_the_open_jobs_with_their_open_requests(store: Store, open_store: Open) -> None:
-    fill(store, *range(1, 9))
-    with store.reading() as reader:
-        jobs = {job.id: job for job in reader.jobs({})}
-        first = {id_: reader.requests({"job": id_}) for id_ in jobs}
-    statuses = dict(zip(jobs, reversed(JobStatus), strict=False))
-    changed = {id_: replace(jobs[id_], status=status) for id_, status in statuses.items()}
-    still_open = {id_: first[id_][0] for id_ in jobs}
-    done = {id_: replace(first[id_][1], status=RequestStatus.TIMEOUT, finished_at=LATER) for id_ in jobs}
-    sent = {
-        id_: replace(
-            first[id_][2],
-            status=RequestStatus.SENT,
-            sent_at=AT,
-            message=first[id_][2].id,
-            attempts=1,
-            route="remote",
-        )
-        for id_ in jobs
-    }
-    requests = [*done.values(), *sent.values()]
-    store.commit(Changes(jobs=changed, requests={request.id: request for request in requests}))
-    found = list(open_store().unfinished())
-    expected = {
-        id_
-        for id_ in jobs
-        if statuses.get(id_, JobStatus.DISPATCHING)
-        in (JobStatus.PENDING, JobStatus.DISPATCHING, JobStatus.PAUSED)
-    }
-    assert [job.id for job, _ in found] == sorted(expected)
-    assert len(found) == 4
-    for job, requests in found:
-        assert job == changed.get(job.id, jobs[job.id])
-        assert requests == [still_open[job.id], sent[job.id]]
+    fill(store, *range(1, 8))
+    expected = []
+    for number, status in enumerate(reversed(JobStatus), 1):
+        created = creation(number)
+        job = replace(created.jobs[number], status=status)
+        waits, ends, leaves = created.requests.values()
+        ended = replace(ends, status=RequestStatus.TIMEOUT, finished_at=LATER)
+        sent = as_sent(leaves)
+        store.commit(Changes(jobs={number: job}, requests={ended.id: ended, sent.id: sent}))
+        if status in (JobStatus.PENDING, JobStatus.DISPATCHING, JobStatus.PAUSED):
+            expected.append((job, [waits, sent]))
+    assert list(open_store().unfinished()) == expected
+    assert len(expected) == 3
 
 
-@pytest.mark.parametrize("status", RequestStatus)
-def test_a_request_of_each_status_is_open_or_not(store: Store, status: RequestStatus) -> None:
-    changes = creation(1, total=1)
-    changes.requests[first_of(1)] = replace(changes.requests[first_of(1)], status=status)
+def test_requests_of_two_statuses_are_open(store: Store) -> None:
+    changes = creation(1, total=len(RequestStatus))
+    for id_, status in zip(changes.requests, RequestStatus, strict=True):
+        changes.requests[id_] = replace(changes.requests[id_], status=status)
     store.commit(changes)
     ((_, requests),) = store.unfinished()
-    assert len(requests) == (status in ("pending", "sent"))
+    assert [one.status.value for one in requests] == ["pending", "sent"]
 
 
 # Removal
@@ -236,18 +205,14 @@ def test_a_removal_takes_the_job_with_all_that_is_its(store: Store, open_store: 
         job, kept = reader.job(1), reader.requests({"job": 2})
     assert job
     store.commit(Changes(deleted={1: job}))
-    for restarted in (False, True):
-        with (open_store() if restarted else store).reading() as reader:
+    for current in both(store, open_store):
+        assert current.ids == Ids(3, first_of(2) + 3), "no id is given back"
+        with current.reading() as reader:
             assert [job.id for job in reader.jobs({})] == [2]
             assert reader.requests({}) == kept
             assert reader.items([1]) == {}
             assert list(reader.items([2])) == [first_of(2)]
-
-
-def test_what_was_never_there_can_be_removed(store: Store) -> None:
-    fill(store, 1)
-    store.commit(Changes(deleted={5: a_job(id=5)}))
-    assert len(everything(store)[0]) == 1
+            assert reader.gateway_names(Sought()) == ["cg-0", "cg-1", "cg-2"], "they stay"
 
 
 def test_one_commit_may_change_one_job_and_remove_another(store: Store) -> None:
@@ -256,7 +221,8 @@ def test_one_commit_may_change_one_job_and_remove_another(store: Store) -> None:
         first, second = reader.job(1), reader.job(2)
     assert first
     assert second
-    store.commit(Changes(jobs={2: as_ended(second)}, deleted={1: first}))
+    never_there = a_job(id=5)
+    store.commit(Changes(jobs={2: as_ended(second)}, deleted={1: first, 5: never_there}))
     with store.reading() as reader:
         assert reader.jobs({}) == [as_ended(second)]
 
@@ -326,8 +292,8 @@ def test_a_draft_is_hidden_until_it_is_complete(store: Store, open_store: Open) 
     assert not store.sweep(), "it may come to exist"
     rest = dict(list(large.requests.items())[500:])
     store.commit(Changes(requests=rest, jobs=large.jobs, completed=[1]))
-    for restarted in (False, True):
-        with (open_store() if restarted else store).reading() as reader:
+    for current in both(store, open_store):
+        with current.reading() as reader:
             assert reader.job_by_key("k") == large.jobs[1]
             assert reader.requests({"job": 1}) == list(large.requests.values())
             assert reader.items([1]) == large.items
@@ -351,22 +317,23 @@ def test_of_a_draft_that_is_abandoned_nothing_is_left(store: Store, open_store: 
 # Look-ups, filters and pages
 
 
-def test_a_job_by_its_key(store: Store) -> None:
-    for number, key in ((1, "a"), (2, "b"), (3, None)):
-        store.commit(creation(number, key=key))
+TEXTS = [
+    *("a", "1", " 1", "1 ", "1.0", "null", "true", "a'b", 'a"b', "ä", "{}", "%", "%s"),
+    *("a\nb", "é\n", "z\0", "\x01", "\ud800x\udfff", "\U0010ffff"),
+]
+
+
+def test_a_key_and_a_name_are_found_as_they_were_written(store: Store) -> None:
+    fill(store, 100)
+    for number, text in enumerate(TEXTS, 1):
+        store.commit(creation(number, key=text, name=text))
     with store.reading() as reader:
-        assert [job and job.id for job in (reader.job_by_key("a"), reader.job_by_key("b"))] == [1, 2]
-        assert reader.job_by_key("A") is None
-        assert reader.job_by_key("") is None
-
-
-@pytest.mark.parametrize("key", ["1", "null", "true", "a'b", 'a"b', "ä", "{}", "%", "1.0"])
-def test_a_key_is_found_as_it_was_written(store: Store, key: str) -> None:
-    store.commit(creation(1, key=key))
-    store.commit(creation(2, key=key + " "))
-    found = store.now.job_by_key(key)
-    assert found
-    assert found.id == 1
+        for number, text in enumerate(TEXTS, 1):
+            found = reader.job_by_key(text)
+            assert found, text
+            assert (found.id, found.key, found.name) == (number, text, text)
+            assert [job.id for job in reader.jobs({"name": text})] == [number]
+        assert reader.job_by_key("A") is reader.job_by_key("") is None
 
 
 def test_a_request_by_the_other_messages_it_went_out_as(store: Store) -> None:
@@ -383,42 +350,13 @@ def test_a_request_by_the_other_messages_it_went_out_as(store: Store) -> None:
     assert store.now.sending(first_of(1) + 900) is None
 
 
-def test_jobs_come_newest_first_in_pages(store: Store) -> None:
-    fill(store, 3, 1, 10, 2)
-    with store.reading() as reader:
-
-        def page(**given: int) -> list[int]:
-            return [job.id for job in reader.jobs({}, **given)]
-
-        assert page() == [10, 3, 2, 1]
-        assert page(limit=2) == [10, 3]
-        assert page(limit=2, offset=1) == [3, 2]
-        assert page(offset=3) == [1]
-        assert page(offset=4) == page(limit=0) == []
-        assert page(limit=2**62, offset=2) == [2, 1]
-
-
-def test_requests_come_in_the_order_of_their_ids_in_pages(store: Store) -> None:
-    fill(store, 2, 1)
-    with store.reading() as reader:
-
-        def page(where: dict[str, Any], **given: int) -> list[int]:
-            return [request.id for request in reader.requests(where, **given)]
-
-        all_ids = [first_of(job) + number for job in (1, 2) for number in range(3)]
-        assert page({}) == all_ids
-        assert page({}, limit=2, offset=2) == all_ids[2:4]
-        assert page({}, limit=0) == page({}, offset=6) == []
-        assert page({"job": 2}, offset=1) == all_ids[4:]
-
-
-@pytest.fixture
-def mixed(store: Store) -> Store:
+@pytest.fixture(scope="module")
+def mixed(shared_store: Store) -> Store:
     """Ten jobs; odd ones ended, every third is "night".
 
     4 has a key, 5 alone the destination "cg-5000", 8 a failure.
     """
-    for number in range(1, 11):
+    for number in (3, 1, 10, 2, *range(4, 10)):
         key = "the Key 4" if number == 4 else None
         changes = creation(number, name="night" if number % 3 == 0 else None, key=key)
         if number % 2:
@@ -431,8 +369,8 @@ def mixed(store: Store) -> Store:
             changes.requests[first_of(5)] = replace(changes.requests[first_of(5)], destination="cg-5000")
         if number == 8:
             changes.jobs[number] = replace(changes.jobs[number], counts=counts(pending=2, timeout=1))
-        store.commit(changes)
-    return store
+        shared_store.commit(changes)
+    return shared_store
 
 
 @pytest.mark.parametrize(
@@ -469,9 +407,9 @@ def test_filters_of_jobs(mixed: Store, where: dict[str, Any], ids: list[int]) ->
     with mixed.reading() as reader:
         assert [job.id for job in reader.jobs(where)] == ids
         assert list(reader.job_ids(where)) == ids
-        assert [job.id for job in reader.jobs(where, limit=2, offset=1)] == ids[1:3]
-        assert [job.id for job in reader.jobs(where, offset=2)] == ids[2:]
-        assert reader.jobs(where, limit=0) == []
+        for limit, offset in ((2, 0), (2, 1), (None, 2), (2**62, 2), (None, len(ids)), (0, 0)):
+            page = ids[offset:] if limit is None else ids[offset : offset + limit]
+            assert [job.id for job in reader.jobs(where, limit=limit, offset=offset)] == page
         if not {"destination", "text", "failed"} & where.keys():
             assert reader.count_jobs(where) == len(ids)
 
@@ -502,20 +440,16 @@ def test_filters_of_requests(mixed: Store, where: dict[str, Any], count: int) ->
             assert request.job == where.get("job", request.job)
             assert request.status in where.get("status", RequestStatus)
             assert request.destination == where.get("destination", request.destination)
-        assert reader.requests(where, limit=3, offset=1) == found[1:4]
-        assert list(reader.request_ids(where, limit=3, offset=1)) == [one.id for one in found[1:4]]
-
-
-def test_items_of_several_jobs(store: Store) -> None:
-    fill(store, 1, 2, 3)
-    with store.reading() as reader:
-        assert sorted(reader.items([1, 3])) == [first_of(1), first_of(3)]
-        assert sorted(reader.items(iter([2]))) == [first_of(2)]
+        for limit, offset in ((3, 1), (2, 0), (None, 1), (None, count), (0, 0)):
+            page = found[offset:] if limit is None else found[offset : offset + limit]
+            assert reader.requests(where, limit=limit, offset=offset) == page
+            assert list(reader.request_ids(where, limit=limit, offset=offset)) == [one.id for one in page]
 
 
 def test_requests_and_items_by_their_ids(store: Store) -> None:
-    fill(store, 1, 2)
+    fill(store, 1, 2, 3)
     with store.reading() as reader:
+        assert sorted(reader.items(iter([1, 3]))) == [first_of(1), first_of(3)]
         wanted = [5, first_of(1), first_of(1) + 2, first_of(2)]
         found, taken = reader.requests_within(wanted, 1_000_000)
         assert [request.id for request in found] == wanted[1:]

@@ -293,10 +293,12 @@ def compare(some: list[Verb], *names: str) -> None:
     with places(*names) as opens:
         stores: list[Store] = [open_() for open_ in opens]
         try:
+            before = _agreed(stores)
             for verb, *given in some:
                 with ExitStack() as stack:
                     readers = [stack.enter_context(store.reading()) for store in stores]
-                    before = [seen(reader) for reader in readers]
+                    for reader in readers:
+                        reader.count_jobs({})  # its state is that of its first look
                     if verb == "reopen":
                         script.drafts.clear()
                         stack.close()
@@ -311,18 +313,18 @@ def compare(some: list[Verb], *names: str) -> None:
                         for store in stores:
                             store.commit(changes)
                     if verb != "reopen":
-                        assert [seen(reader) for reader in readers] == before, "it has a state of its own"
-                _agree(stores)
+                        assert all(seen(one) == before for one in readers), "it has a state of its own"
+                before = _agreed(stores)
         finally:
             for store in stores:
                 store.close()
 
 
-def _agree(stores: list[Store]) -> None:
-    """All readers of all stores see one thing."""
-    expected = seen(stores[0].now)
+def _agreed(stores: list[Store]) -> list[Any]:
+    """What all readers of all stores see."""
+    expected, expected_beside = seen(stores[0].now), beside(stores[0])
     for store in stores:
-        assert seen(store.now) == expected
-        assert beside(store) == beside(stores[0])
+        assert store is stores[0] or (seen(store.now), beside(store)) == (expected, expected_beside)
         with store.reading() as reader:
             assert seen(reader) == expected
+    return expected

@@ -1,14 +1,10 @@
 """What a store promises about templates, whichever implementation keeps them."""
 
 from dataclasses import replace
-from pathlib import Path
 
-import pytest
-
-from puppetmaster.errors import StoreError
 from puppetmaster.model.template import Overlap, Record, Schedule, Template
-from puppetmaster.store.base import Changes, Ids, Store
-from tests.contract.conftest import Open
+from puppetmaster.store.base import Changes, Store
+from tests.contract.conftest import Open, both
 from tests.stored import creation
 
 JOB = {"batch": [{"method": "get", "resource": "/a", "__request": {"destination": {"all": True}}}]}
@@ -26,28 +22,16 @@ def put(*templates: Template) -> Changes:
     return Changes(templates={one.id: one for one in templates})
 
 
-def test_a_template_is_there_at_once_and_after_a_restart(store: Store, open_store: Open) -> None:
+def test_a_template_is_there_until_it_is_changed_or_removed(store: Store, open_store: Open) -> None:
     store.commit(put(BY_HAND, NIGHTLY))
-    for restarted in (False, True):
-        current = open_store() if restarted else store
+    for current in both(store, open_store):
         with current.reading() as reader:
             for one in (reader, current.now):
                 assert list(one.template_ids()) == [1, 2]
                 assert (one.template(1), one.template(2), one.template(3)) == (NIGHTLY, BY_HAND, None)
                 assert (one.template_named("by hand"), one.template_named("By hand")) == (BY_HAND, None)
-
-
-def test_a_store_without_templates_has_none(store: Store) -> None:
-    with store.reading() as reader:
-        assert list(reader.template_ids()) == []
-        assert reader.template(1) is None
-        assert reader.template_named("nightly") is None
-
-
-def test_a_template_is_changed_and_removed(store: Store, open_store: Open) -> None:
-    store.commit(put(NIGHTLY, BY_HAND))
     changed = replace(NIGHTLY, name="evening", schedule=None)
-    store.commit(replace(put(changed), removed_templates={2, 5}))
+    current.commit(replace(put(changed), removed_templates={2, 5}))
     now = open_store().now
     assert (list(now.template_ids()), now.template(1)) == ([1], changed)
     assert (now.template_named("nightly"), now.template_named("evening")) == (None, changed)
@@ -61,33 +45,3 @@ def test_a_job_is_found_by_its_template(store: Store) -> None:
         assert list(reader.job_ids({"template": 4, "status": "dispatching"})) == [4]
         assert list(reader.job_ids({"template": 3, "destination": "cg-1"})) == [3, 1]
         assert reader.job(3) == creation(3, template=3).jobs[3]
-
-
-def test_ids_of_templates_are_kept(store: Store, open_store: Open) -> None:
-    assert store.ids.next_template == 1
-    first = store.ids.next_request
-    store.commit(Changes(ids=Ids(1, first, 5)))
-    assert store.ids.next_template == 5
-    assert open_store().ids == Ids(1, first, 5)
-
-
-class _Refuses:
-    """A job whose stored form cannot be made."""
-
-    def document(self) -> dict[str, object]:
-        raise StoreError("not this one")
-
-
-def test_a_job_and_the_note_of_its_start_are_one(store: Store, open_store: Open, tmp_path: Path) -> None:
-    store.commit(put(NIGHTLY, BY_HAND))
-    noted = replace(NIGHTLY, record=replace(NIGHTLY.record, last_job=9))
-    refused = replace(put(noted), removed_templates={2}, jobs={9: _Refuses()})  # type: ignore[dict-item]
-    with pytest.raises(StoreError):
-        store.commit(refused)
-    now = open_store().now
-    assert (now.template(1), now.template(2)) == (NIGHTLY, BY_HAND)
-
-
-def test_changes_of_templates_alone_are_changes() -> None:
-    assert put(NIGHTLY)
-    assert Changes(removed_templates={1})

@@ -176,10 +176,7 @@ def test_a_retry_that_waits_when_its_job_is_aborted_is_not_made(world: World) ->
     assert world.job(job.id).status == "dispatching"
     world.run(world.answered(job.first + 2))
     ended = world.job(job.id)
-    assert (ended.status, ended.reason) == (
-        "aborted",
-        "1 of 1 requests failed, and at most 0 may",
-    )
+    assert (ended.status, ended.reason) == ("aborted", "1 of 1 requests failed, and at most 0 may")
     result = world.result(job.first)
     assert result["code"] == 500
     assert result["message"].endswith(f"not sent again: {ended.reason}")

@@ -4,6 +4,7 @@ import gc
 import json
 import math
 import weakref
+from bisect import bisect_left
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -24,8 +25,12 @@ MACS = ["00:0c:29:1c:e8:01", "00:0c:29:1c:e8:02", "00:0c:29:1c:e8:03"]
 MESSAGE = {"method": "post", "resource": "/system/reboot", "data": {}}
 
 
+def _to(destination: Any) -> dict[str, Any]:
+    return {"__request": {"destination": destination}}
+
+
 def _item(destination: Any = "cg-1", **given: Any) -> dict[str, Any]:
-    return {**MESSAGE, "__request": {"destination": destination}, **given}
+    return {**MESSAGE, **_to(destination), **given}
 
 
 def _job(*items: Any, **given: Any) -> dict[str, Any]:
@@ -155,15 +160,6 @@ def test_one_request() -> None:
     assert (spec.total, spec.request_timeout_s, spec.given) == (1, 7, {"requestTimeout": 7})
 
 
-@pytest.mark.parametrize(
-    ("found", "got"), [(["cg-1"], "a list"), (None, "null"), (5, "a number"), ({}, "an object")]
-)
-def test_one_request_has_one_destination(found: Any, got: str) -> None:
-    body = {"destination": found, "message": MESSAGE}
-    said = f"expected one destination as a string, got {got}"
-    assert _faults(body, parse_request) == {"destination": said}
-
-
 @pytest.mark.parametrize(("ms", "timeout_s"), [(36000, 36), (1, 0.001), (1500.0, 1.5), (10**12, 10**9)])
 def test_the_timeout_of_the_older_form_is_in_milliseconds(ms: float, timeout_s: float) -> None:
     body = {"destination": "cg-1", "message": MESSAGE, "options": {"timeout": ms}}
@@ -221,72 +217,78 @@ def test_the_message_of_the_older_forms_is_an_object(message: Any) -> None:
         assert found["message"].startswith("expected an object, got ")
 
 
-@pytest.mark.parametrize(
-    ("body", "missing"),
-    [({"destinations": "cg-1"}, "message"), ({"message": MESSAGE}, "destinations")],
-)
-def test_half_of_the_older_form(body: Any, missing: str) -> None:
-    assert _faults(body) == {missing: "expected this property, got none"}
-
-
 def test_one_form_at_a_time() -> None:
     assert set(_faults({**_job(), "destinations": "cg-1", "message": MESSAGE})) == {"destinations", "message"}
 
 
 # What is refused, and where
 
-
-@pytest.mark.parametrize(
-    ("body", "got"),
-    [(None, "null"), ([], "a list"), ("{}", "a string"), (5, "a number"), (True, "a boolean")],
-)
-def test_a_body_is_an_object(body: Any, got: str) -> None:
-    said = {"": f"expected an object as the body, got {got}"}
-    assert _faults(body) == said
-    assert _faults(body, parse_request) == said
+NONE = "expected this property, got none"
+ONE = "expected one destination as a string, got"
 
 
 @pytest.mark.parametrize(
-    ("parse", "needs"),
+    ("parse", "body", "faults"),
     [
-        (parse_job, {"batch": "expected either a batch or rerun"}),
-        (parse_request, dict.fromkeys(("destination", "message"), "expected this property, got none")),
+        (parse_job, {}, {"batch": "expected either a batch or rerun"}),
+        (parse_job, {"destinations": "cg-1"}, {"message": NONE}),
+        (parse_job, {"message": MESSAGE}, {"destinations": NONE}),
+        (parse_request, {}, {"destination": NONE, "message": NONE}),
+        (parse_request, {"destination": ["cg-1"], "message": MESSAGE}, {"destination": f"{ONE} a list"}),
+        (parse_request, {"destination": None, "message": MESSAGE}, {"destination": f"{ONE} null"}),
+        (parse_request, {"destination": 5, "message": MESSAGE}, {"destination": f"{ONE} a number"}),
+        (parse_request, {"destination": {}, "message": MESSAGE}, {"destination": f"{ONE} an object"}),
     ],
 )
-def test_an_empty_body_is_told_what_it_needs(parse: Any, needs: dict[str, str]) -> None:
-    assert _faults({}, parse) == needs
-
-
-@pytest.mark.parametrize(
-    ("item", "got"), [(None, "null"), ([], "a list"), ("cg-1", "a string"), (5, "a number")]
-)
-def test_an_item_is_an_object(item: Any, got: str) -> None:
-    assert _faults(_job(_item(), item)) == {"batch[1]": f"expected an object, got {got}"}
-
-
-@pytest.mark.parametrize("request_", [{}, {"__request": {}}])
-def test_no_destinations(request_: dict[str, Any]) -> None:
-    said = "expected the destinations, got none"
-    assert _faults(_job({**MESSAGE, **request_})) == {"batch[0].__request.destination": said}
-
-
-@pytest.mark.parametrize(
-    "twice",
-    [
-        {"__request": {"destination": "a", "__destination": "a"}},
-        {"__request": {"destination": "a"}, "__destination": "a"},
-        {"__request": {"__destination": "a"}, "__destination": "a"},
-        {"__request": {"destination": "a", "__destination": "a"}, "__destination": "a"},
-    ],
-)
-def test_two_lists_of_destinations(twice: dict[str, Any]) -> None:
-    said = "expected exactly one list of destinations, got several"
-    assert _faults(_job({**MESSAGE, **twice})) == {"batch[0].__request.destination": said}
+def test_what_is_missing_or_no_destination_is_named(parse: Any, body: Any, faults: dict[str, str]) -> None:
+    assert _faults(body, parse) == faults
 
 
 @pytest.mark.parametrize(
     ("found", "got"),
-    [([], "an empty list"), (None, "null"), (5, "a number"), (True, "a boolean")],
+    [(None, "null"), ([], "a list"), ("{}", "a string"), (5, "a number"), (True, "a boolean")],
+)
+def test_a_body_and_an_item_are_objects(found: Any, got: str) -> None:
+    for parse in (parse_job, parse_request):
+        assert _faults(found, parse) == {"": f"expected an object as the body, got {got}"}
+    assert _faults(_job(_item(), found)) == {"batch[1]": f"expected an object, got {got}"}
+
+
+NO_LIST = "expected the destinations, got none"
+SEVERAL = "expected exactly one list of destinations, got several"
+NAME = "expected a name without / ? # + and white space, got"
+TWICE = "expected each destination once in an item, got"
+TOO_LONG = "expected /remote/<name> within 1023 bytes, got a longer one"
+
+
+@pytest.mark.parametrize(
+    ("given", "faults"),
+    [
+        ({}, {"": NO_LIST}),
+        ({"__request": {}}, {"": NO_LIST}),
+        ({"__request": {"destination": "a", "__destination": "a"}}, {"": SEVERAL}),
+        ({"__request": {"destination": "a"}, "__destination": "a"}, {"": SEVERAL}),
+        ({"__request": {"__destination": "a"}, "__destination": "a"}, {"": SEVERAL}),
+        ({"__request": {"destination": "a", "__destination": "a"}, "__destination": "a"}, {"": SEVERAL}),
+        (_to(["cg-1", None]), {"[1]": f"{NAME} null"}),
+        (_to(["cg-1", 5]), {"[1]": f"{NAME} a number"}),
+        (_to(["cg-1", ["a"]]), {"[1]": f"{NAME} a list"}),
+        (_to(["cg-1", True]), {"[1]": f"{NAME} a boolean"}),
+        (_to("x" * 1016), {"": TOO_LONG}),
+        (_to("é" * 508), {"": TOO_LONG}),
+        (
+            _to(["a", "b", "a", "c", "b"]),
+            {"[2]": f"{TWICE} 'a' as at 0", "[4]": f"{TWICE} 'b' as at 1"},
+        ),
+    ],
+)
+def test_wrong_destinations_are_told_with_their_place(given: Any, faults: dict[str, str]) -> None:
+    expected = {f"batch[0].__request.destination{path}": said for path, said in faults.items()}
+    assert _faults(_job({**MESSAGE, **given})) == expected
+
+
+@pytest.mark.parametrize(
+    ("found", "got"), [([], "an empty list"), (None, "null"), (5, "a number"), (True, "a boolean")]
 )
 @pytest.mark.parametrize(
     ("where", "path"),
@@ -313,33 +315,8 @@ def test_names_that_are_none(name: str) -> None:
     for found, where in ((name, path), (["cg-1", name], f"{path}[1]")):
         ((place, said),) = _faults(_job(_item(found))).items()
         assert place == where
-        assert said.startswith("expected a name without / ? # + and white space, got '")
+        assert said.startswith(f"{NAME} '")
         assert jsoncodec.faults(said, "") == []
-
-
-@pytest.mark.parametrize(
-    ("name", "got"), [(None, "null"), (5, "a number"), (["a"], "a list"), (True, "a boolean")]
-)
-def test_a_name_is_a_string(name: Any, got: str) -> None:
-    said = f"expected a name without / ? # + and white space, got {got}"
-    assert _faults(_job(_item(["cg-1", name]))) == {"batch[0].__request.destination[1]": said}
-
-
-@pytest.mark.parametrize(("name", "fits"), [("x" * 1015, True), ("x" * 1016, False), ("é" * 508, False)])
-def test_a_name_keeps_its_resource_under_the_limit(name: str, fits: bool) -> None:
-    if fits:
-        assert parse_job(_job(_item(name)), LIMIT).total == 1
-    else:
-        assert _faults(_job(_item(name))) == {
-            "batch[0].__request.destination": "expected /remote/<name> within 1023 bytes, got a longer one"
-        }
-
-
-def test_the_same_name_twice_in_one_item() -> None:
-    assert _faults(_job(_item(["a", "b", "a", "c", "b"]))) == {
-        "batch[0].__request.destination[2]": "expected each destination once in an item, got 'a' as at 0",
-        "batch[0].__request.destination[4]": "expected each destination once in an item, got 'b' as at 1",
-    }
 
 
 def test_the_same_name_in_two_items_is_two_requests() -> None:
@@ -394,7 +371,7 @@ def test_a_message_stays_below_what_the_broker_carries(method: str) -> None:
     def job(count: int) -> dict[str, Any]:
         return _job(_item("a"), _item(["a" * 20], method=method, data={"numbers": [7] * count}))
 
-    most = next(count for count in range(2000) if _refused(job(count), capacity)) - 1
+    most = bisect_left(range(2000), True, key=lambda count: bool(_refused(job(count), capacity))) - 1
     assert most > 500
     item = parse_job(job(most), LIMIT, capacity).items[1]
     message = json.loads(_largest(item.data, "a" * 20, method))

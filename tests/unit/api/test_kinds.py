@@ -1,5 +1,7 @@
 """How a fault shows a value, and what kinds a property can have."""
 
+import math
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -20,9 +22,18 @@ def test_quoted_is_short_printable_ascii_in_quotes(text: str) -> None:
     assert jsoncodec.faults(shown, "") == []
 
 
-def test_quoted_cuts_what_is_long() -> None:
-    assert kinds.quoted("a" * 80) == "'" + "a" * 80 + "'"
-    assert kinds.quoted("a" * 81) == "'" + "a" * 77 + "...'"
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        *((0, "0"), (-1, "-1"), (10**9 + 1, "1000000001"), (10**400, "1" + "0" * 39)),
+        *((math.nan, "nan"), (math.inf, "inf"), (True, "true"), (False, "false"), (None, "null")),
+        *(("60", "'60'"), ("", "''"), ("a\0b", "'a\\\\0b'"), ("\ud800", "'\\ud800'")),
+        *(("a" * 80, "'" + "a" * 80 + "'"), ("a" * 81, "'" + "a" * 77 + "...'")),
+        *(([], "an empty list"), ([60], "a list"), ({}, "an object")),
+    ],
+)
+def test_a_value_is_shown_shortly(value: object, shown: str) -> None:
+    assert kinds.shown(value) == shown
 
 
 @pytest.mark.parametrize(

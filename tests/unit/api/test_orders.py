@@ -76,7 +76,9 @@ def leading(create: Callable[[Any, str], Any]) -> tuple[Leading, Wire]:
     return service, Wire(Backend(cast(Service, service), dict))
 
 
-CREATE = operation("POST", "/jobs")
+def create(wire: Wire, body: Any = None, caller: Caller = ANYBODY) -> Any:
+    """A job, by a process that does not lead."""
+    return operation("POST", "/jobs").run(onlooking(Settings(), wire), "", {}, body or {}, caller)
 
 
 @pytest.mark.parametrize(
@@ -97,7 +99,7 @@ def test_an_error_comes_back_as_it_is(error: PuppetmasterError) -> None:
 
     _, wire = leading(fail)
     with pytest.raises(type(error)) as caught:
-        CREATE.run(onlooking(Settings(), wire), "", {}, {}, ANYBODY)
+        create(wire)
     assert (type(caught.value), caught.value.body()) == (type(error), error.body())
 
 
@@ -113,14 +115,14 @@ def test_all_errors_of_the_api_are_known() -> None:
             {"error": code, "message": "m", "errors": [{"path": "", "message": "m"}]}
         )
         with pytest.raises(PuppetmasterError) as caught:
-            CREATE.run(onlooking(Settings(), wire), "", {}, {}, ANYBODY)
+            create(wire)
         assert caught.value.code == code
 
 
 def test_a_fault_there_is_told_without_what_it_is() -> None:
     _, wire = leading(lambda *_: 1 // 0)
     with pytest.raises(PuppetmasterError) as caught:
-        CREATE.run(onlooking(Settings(), wire), "", {}, {}, ANYBODY)
+        create(wire)
     assert caught.value.body() == PuppetmasterError().body()
 
 
@@ -128,14 +130,14 @@ def test_body_and_caller_travel() -> None:
     body = {"odd": ["\ud800", "\x00", 1e400, 2**70, "\u20ac"]}
     came: list[Any] = []
     _, wire = leading(lambda *given: came.append(given) or {"id": None})  # type: ignore[func-returns-value]
-    assert CREATE.run(onlooking(Settings(), wire), "", {}, body, Caller("ann", Role.OPERATOR)) == {"id": None}
+    assert create(wire, body, Caller("ann", Role.OPERATOR)) == {"id": None}
     assert came == [(body, "ann")]
 
 
 def test_who_may_not_is_refused_here() -> None:
     _, wire = leading(lambda *_: None)
     with pytest.raises(errors.Forbidden):
-        CREATE.run(onlooking(Settings(), wire), "", {}, {}, Caller("ann", Role.VIEWER))
+        create(wire, caller=Caller("ann", Role.VIEWER))
     assert wire.asked == []
 
 
@@ -180,5 +182,5 @@ def test_who_takes_the_lead_does_it_itself() -> None:
     service, wire = leading(lambda *_: {"id": 1})
     backend = onlooking(Settings(), Wire(None))
     backend.service, backend.elsewhere = cast(Service, service), None
-    assert CREATE.run(backend, "", {}, {}, ANYBODY) == {"id": 1}
+    assert operation("POST", "/jobs").run(backend, "", {}, {}, ANYBODY) == {"id": 1}
     assert wire.asked == []

@@ -133,16 +133,8 @@ RETRY = {"retry": {"attempts": 3}}
     ("methods", "given", "sentence"),
     [
         ("get", {}, f"Only what was {LOST} is sent twice."),
-        (
-            "post",
-            {"idempotent": True},
-            f"Only what was {LOST} is sent twice.",
-        ),
-        (
-            "get",
-            {"idempotent": False},
-            NOTHING,
-        ),
+        ("post", {"idempotent": True}, f"Only what was {LOST} is sent twice."),
+        ("get", {"idempotent": False}, NOTHING),
         ("get put", {}, f"Only a get that was {LOST} is sent twice."),
         (
             "post",
@@ -162,11 +154,7 @@ RETRY = {"retry": {"attempts": 3}}
             f"Each request is sent up to 3 times, again after an error or a timeout of a get, {LATER}; "
             "of what may have run, as after a timeout, only a get is sent again.",
         ),
-        (
-            "post",
-            {"retry": {"attempts": 3, "on": ["timeout"]}},
-            NOTHING,
-        ),
+        ("post", {"retry": {"attempts": 3, "on": ["timeout"]}}, NOTHING),
     ],
 )
 def test_what_is_sent_twice(methods: str, given: dict[str, Any], sentence: str) -> None:

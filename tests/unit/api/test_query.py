@@ -11,6 +11,8 @@ from puppetmaster.errors import HINTS, Fault, Invalid
 
 OF_JOBS = ("limit", "offset", "jobStatus", "name", "text", "destination", "failed", "collection")
 OF_REQUESTS = ("limit", "offset", "status", "destination")
+JOB_STATUSES = "pending, dispatching, paused, resolved, canceled, aborted, timeout"
+REQUEST_STATUSES = "pending, sent, resolved, error, timeout, unknown, canceled, skipped"
 
 
 def _faults(given: dict[str, Any], allowed: tuple[str, ...] = OF_JOBS) -> dict[str, str]:
@@ -23,8 +25,9 @@ def test_the_largest_number_is_one_that_sqlite_takes() -> None:
     assert LARGEST < 2**63
 
 
-def test_nothing_asked_is_everything() -> None:
-    assert parse({}, OF_JOBS) == Query(limit=None, offset=0, collection=None, where={})
+@pytest.mark.parametrize("allowed", [OF_JOBS, ()])
+def test_nothing_asked_is_everything(allowed: tuple[str, ...]) -> None:
+    assert parse({}, allowed) == Query(limit=None, offset=0, collection=None, where={})
 
 
 def test_everything_asked() -> None:
@@ -67,36 +70,49 @@ def test_a_flag(text: str, flag: bool) -> None:
     assert parse({"collection": text}, OF_JOBS).collection is flag
 
 
-@pytest.mark.parametrize("text", ["", "1", "True", "yes", "null"])
-def test_what_is_no_flag(text: str) -> None:
-    assert _faults({"collection": text}) == {"collection": f"expected true or false, got '{text}'"}
-
-
-@pytest.mark.parametrize(
-    "status", ["pending", "dispatching", "paused", "resolved", "canceled", "aborted", "timeout"]
-)
+@pytest.mark.parametrize("status", JOB_STATUSES.split(", "))
 def test_every_status_of_a_job(status: str) -> None:
     assert parse({"status": status}, OF_JOBS).where == {"status": [status]}
 
 
-@pytest.mark.parametrize(
-    "status", ["pending", "sent", "resolved", "error", "timeout", "unknown", "canceled", "skipped"]
-)
+@pytest.mark.parametrize("status", REQUEST_STATUSES.split(", "))
 def test_every_status_of_a_request(status: str) -> None:
     assert parse({"status": f"{status}, {status}"}, OF_REQUESTS).where == {"status": [status, status]}
 
 
+KNOWN = "unknown parameter; known here: limit, offset, status, destination"
+
+
 @pytest.mark.parametrize(
-    ("allowed", "status", "known"),
+    ("allowed", "name", "value", "said"),
     [
-        (OF_JOBS, "sent", "pending, dispatching, paused, resolved, canceled, aborted, timeout"),
-        (OF_REQUESTS, "paused", "pending, sent, resolved, error, timeout, unknown, canceled, skipped"),
-        (OF_REQUESTS, "", "pending, sent, resolved, error, timeout, unknown, canceled, skipped"),
-        (OF_REQUESTS, "SENT", "pending, sent, resolved, error, timeout, unknown, canceled, skipped"),
+        (OF_JOBS, "status", "sent", f"expected one of {JOB_STATUSES}, got 'sent'"),
+        *(
+            (OF_REQUESTS, "status", text, f"expected one of {REQUEST_STATUSES}, got '{text}'")
+            for text in ("paused", "", "SENT")
+        ),
+        *(
+            (OF_JOBS, "collection", text, f"expected true or false, got '{text}'")
+            for text in ("", "1", "True", "yes", "null")
+        ),
+        (OF_REQUESTS, "ofset", "1", "unknown parameter; did you mean 'offset'?"),
+        (OF_REQUESTS, "Status", "1", "unknown parameter; did you mean 'status'?"),
+        (OF_REQUESTS, "jobStatus", "1", "unknown parameter; did you mean 'status'?"),
+        *((OF_REQUESTS, name, "1", KNOWN) for name in ("xyz", "collection", "name")),
+        (
+            OF_JOBS,
+            "zzz",
+            "1",
+            "unknown parameter; known here: limit, offset, status, name, text, destination, failed, "
+            "collection",
+        ),
+        ((), "limit", "1", "unknown parameter; known here: none"),
     ],
 )
-def test_a_status_of_something_else(allowed: tuple[str, ...], status: str, known: str) -> None:
-    assert _faults({"status": status}, allowed) == {"status": f"expected one of {known}, got '{status}'"}
+def test_what_is_wrong_is_told_in_a_sentence(
+    allowed: tuple[str, ...], name: str, value: str, said: str
+) -> None:
+    assert _faults({name: value}, allowed) == {name: said}
 
 
 def test_each_wrong_status_is_named() -> None:
@@ -105,35 +121,10 @@ def test_each_wrong_status_is_named() -> None:
     assert [fault.message[-6:] for fault in refused.value.faults] == ["'done'", "ailed'"]
 
 
-@pytest.mark.parametrize(
-    ("name", "said"),
-    [
-        ("ofset", "unknown parameter; did you mean 'offset'?"),
-        ("Status", "unknown parameter; did you mean 'status'?"),
-        ("xyz", "unknown parameter; known here: limit, offset, status, destination"),
-        ("jobStatus", "unknown parameter; did you mean 'status'?"),
-        ("collection", "unknown parameter; known here: limit, offset, status, destination"),
-        ("name", "unknown parameter; known here: limit, offset, status, destination"),
-    ],
-)
-def test_an_unknown_parameter_is_named(name: str, said: str) -> None:
-    assert _faults({name: "1"}, OF_REQUESTS) == {name: said}
-
-
 def test_what_was_meant_is_sought_for_the_first_of_many_only() -> None:
     """It takes time."""
     said = _faults({f"ofset{number}": "1" for number in range(HINTS + 1)}, OF_REQUESTS)
     assert ["did you mean" in one for one in said.values()] == [True] * HINTS + [False]
-
-
-def test_where_nothing_is_known() -> None:
-    assert parse({}, ()) == Query()
-    assert _faults({"limit": "1"}, ()) == {"limit": "unknown parameter; known here: none"}
-
-
-def test_the_name_of_a_status_parameter_is_the_same_for_jobs_and_requests() -> None:
-    assert "jobStatus" not in _faults({"zzz": "1"})["zzz"]
-    assert "status" in _faults({"zzz": "1"})["zzz"]
 
 
 @pytest.mark.parametrize("name", ["limit", "status", "name", "collection"])

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -55,9 +56,27 @@ def store(monkeypatch: pytest.MonkeyPatch) -> Iterator[MemoryStore]:
     made.close()
 
 
+class Away:
+    """A dispatcher that does not answer, and counts what it is to create."""
+
+    asked = 0
+
+    def look(self, *_: Any) -> Any:
+        raise Unavailable("It does not answer.")
+
+    def create(self, *_: Any) -> Any:
+        self.asked += 1
+        raise Unavailable("It does not answer.")
+
+
+def serving(store: MemoryStore, dispatcher: object = None, **settings: Any) -> Service:
+    return Service(Settings(**settings), store, cast(Dispatcher, dispatcher))
+
+
 @pytest.fixture
 def service(store: MemoryStore) -> Service:
-    return Service(Settings(), store, cast(Dispatcher, None))
+    """Its dispatcher is none at all."""
+    return serving(store)
 
 
 def shown(service: Service, limit: int | None = None, offset: int = 0) -> list[tuple[int, Any]]:
@@ -92,37 +111,28 @@ def test_a_group_whose_sample_has_just_changed_is_left_out(service: Service, sto
     assert [group["count"] for group in whole(rows)] == [6, 3]
 
 
-class Silent:
-    """A dispatcher that does not answer."""
-
-    def look(self, *_: Any) -> Any:
-        raise Unavailable("It does not answer.")
-
-
 # -- what is run again ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("most", "fits"), [(3, True), (2, False)])
-def test_what_is_run_again_is_no_larger_than_other_jobs(store: MemoryStore, most: int, fits: bool) -> None:
+@pytest.fixture
+def three_failed(store: MemoryStore) -> dict[str, Any]:
+    """Says which: how many they are is known only when they have been looked for."""
+    failed = [ended(number, None, code=500) for number in (0, 1)]
+    store.commit(Changes(requests={request.id: request for request in failed}))
+    return {"rerun": {"job": 1, "status": ["error"]}}
+
+
+def test_what_is_run_again_is_no_larger_than_other_jobs(store: MemoryStore, three_failed: Any) -> None:
     """The setting may have been larger when the first job was made."""
-    failed = [ended(number, None, code=500) for number in (0, 1)]
-    store.commit(Changes(requests={request.id: request for request in failed}))
-    service = Service(Settings(max_requests=most), store, cast(Dispatcher, Silent()))
-    body = {"rerun": {"job": 1, "status": ["error"]}, "dryRun": True}
-    if fits:
-        assert service.create_job(body)["totalCount"] == 3
-    else:
-        with pytest.raises(TooLarge, match="makes 3 requests, and 2 are the most"):
-            service.create_job(body)
+    body = {**three_failed, "dryRun": True}
+    assert serving(store, Away(), max_requests=3).create_job(body)["totalCount"] == 3
+    with pytest.raises(TooLarge, match="makes 3 requests, and 2 are the most"):
+        serving(store, Away(), max_requests=2).create_job(body)
 
 
-def test_waves_of_what_is_run_again_are_in_order(store: MemoryStore) -> None:
-    """How many requests there are is known only when they have been looked for."""
-    failed = [ended(number, None, code=500) for number in (0, 1)]
-    store.commit(Changes(requests={request.id: request for request in failed}))
-    body = {"rerun": {"job": 1, "status": ["error"]}, "waves": ["100%", 1]}
+def test_waves_of_what_is_run_again_are_in_order(service: Service, three_failed: Any) -> None:
     with pytest.raises(Invalid, match='of 3 requests, "100%" ends at 3, and 1 at 1'):
-        Service(Settings(), store, cast(Dispatcher, None)).create_job(body)
+        service.create_job({**three_failed, "waves": ["100%", 1]})
 
 
 def test_there_is_nothing_to_run_again(service: Service) -> None:
@@ -132,34 +142,24 @@ def test_there_is_nothing_to_run_again(service: Service) -> None:
         service.create_job({"rerun": {"job": 2, "status": ["error"]}})
 
 
-@pytest.mark.parametrize("settings", [Settings(), Settings(broker_limit_bytes=100_000)])
+@pytest.mark.parametrize("settings", [{}, {"broker_limit_bytes": 100_000}])
 def test_a_request_whose_answer_the_bus_does_not_carry_is_not_created(
-    store: MemoryStore, settings: Settings
+    store: MemoryStore, settings: dict[str, Any]
 ) -> None:
     """Its command is carried, but not the answer, in which its data is too."""
-    capacity = Capacity(settings.broker_limit_bytes)
+    capacity = Capacity(Settings(**settings).broker_limit_bytes)
     message = {"method": "post", "resource": "/a", "data": "x" * (capacity.answer_bytes - 50)}
-    asked = Asked()
-    service = Service(settings, store, cast(Dispatcher, asked))
+    away = Away()
+    service = serving(store, away, **settings)
     body = {"destination": "a", "message": message}
     with pytest.raises(TooLarge, match=f"more than {capacity.answer_bytes} bytes"):
         service.create_request(body, over_bus=True)
-    assert asked.times == 0
+    assert away.asked == 0
     for over_bus, shorter in ((False, 0), (True, 1000)):
         message["data"] = "x" * (capacity.answer_bytes - 50 - shorter)
         with pytest.raises(Unavailable):
             service.create_request(body, over_bus=over_bus)
-    assert asked.times == 2
-
-
-class Asked:
-    """A dispatcher that creates nothing."""
-
-    times = 0
-
-    def create(self, _verb: object, _timeout_s: float) -> Job:
-        self.times += 1
-        raise Unavailable("it is a test's")
+    assert away.asked == 2
 
 
 # -- what a job is to become ---------------------------------------------------------------------------
@@ -212,7 +212,7 @@ class Controlled:
 )
 def test_a_control_is_handed_on(store: MemoryStore, body: Any, asked: Any) -> None:
     controlled = Controlled()
-    service = Service(Settings(), store, cast(Dispatcher, controlled))
+    service = serving(store, controlled)
     assert service.control_job("1", body, "ann")["requests"] == [FIRST, FIRST + 1]
     assert controlled.asked == [(1, *asked, "ann")]
 
@@ -248,18 +248,6 @@ def test_the_counts_are_by_status(service: Service) -> None:
 # -- what requests wait for ----------------------------------------------------------------------------
 
 
-class Looking:
-    """A dispatcher that says what is waited for, or cannot."""
-
-    def __init__(self, why: dict[int, str | None] | None) -> None:
-        self._why = why
-
-    def look(self, _verb: object, _timeout_s: float) -> dict[int, str | None]:
-        if self._why is None:
-            raise Unavailable("busy")
-        return self._why
-
-
 WAITS, SENT = FIRST + 8, FIRST + 9
 AWAY = Why.AWAY.said(away="gone")
 
@@ -276,14 +264,14 @@ def test_what_waits_says_why(store: MemoryStore, why: Any, shown_why: list[str |
     pending = a_request(id=WAITS, destination="cg-08")
     sent = a_request(id=SENT, destination="cg-09", status=RequestStatus.SENT, sent_at=LATER, attempts=1)
     store.commit(Changes(requests={WAITS: pending, SENT: sent}))
-    service = Service(Settings(), store, cast(Dispatcher, Looking(why)))
+    looking = Away() if why is None else SimpleNamespace(look=lambda *_: why)
+    service = serving(store, looking)
     views = service.request_views([WAITS, SENT]).rows
     assert [view["__request"]["why"] for view in views] == shown_why
     assert [view["__request"]["whyCode"] for view in views] == [code_of(said) for said in shown_why]
 
 
 def test_what_has_ended_needs_nobody_to_say_why(service: Service) -> None:
-    """The dispatcher of this service is none at all."""
     (view,) = service.request_views([FIRST]).rows
     assert view["__request"].get("why") is None
 
@@ -295,7 +283,7 @@ def test_large_results_are_shown_few_at_a_time(shown: str) -> None:
         job = a_job(id=1, first=FIRST, total=60, counts=counts(resolved=60))
         one = ended(number, {"log": str(number) * 100_000})
         store.commit(Changes(jobs={1: job}, items={FIRST: an_item(id=FIRST, job=1)}, requests={one.id: one}))
-    service = Service(Settings(), store, cast(Dispatcher, None))
+    service = serving(store)
 
     def size_shown() -> int:
         if shown == "results":
@@ -321,7 +309,7 @@ def test_items_with_much_data_are_shown_few_at_a_time() -> None:
         FIRST + number: replace(ended(number, None), item=FIRST + number - number % 2) for number in range(60)
     }
     store.commit(Changes(jobs={1: job}, items=items, requests=requests))
-    service = Service(Settings(), store, cast(Dispatcher, None))
+    service = serving(store)
     found: list[int] = []
     for part in service.requests(Query()).parts():
         assert 2 <= len(part) <= 4

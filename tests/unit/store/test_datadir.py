@@ -17,6 +17,7 @@ from puppetmaster.store.datadir import FILE_NAME, GENERATION_NAME, LOCK_NAME, Da
 from puppetmaster.store.sqlite import store as store_module
 from puppetmaster.store.sqlite.store import COPIED, SqliteStore
 from tests.examples import LATER, a_job, a_request, an_item, counts
+from tests.stored import NIGHTLY, TEMPLATES, assert_held
 
 # Who may read it
 
@@ -45,26 +46,19 @@ def test_nobody_else_reads_a_new_store(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("everything_allowed")
-def test_what_an_earlier_version_left_open_is_closed_and_a_directory_is_its_owners(tmp_path: Path) -> None:
-    data_dir = tmp_path / "data"
-    SqliteStore(data_dir).close()
+def test_what_was_left_open_is_closed_and_a_directory_is_its_owners(tmp_path: Path) -> None:
+    """By an earlier version, or by a process that was killed, which left its log too."""
+    data_dir = tmp_path / "left"
+    with closing(SqliteStore(tmp_path / "running")) as store:
+        store.commit(Changes(jobs={1: a_job()}))
+        shutil.copytree(tmp_path / "running", data_dir)
     data_dir.chmod(0o755)
     for path in data_dir.iterdir():
         path.chmod(0o666)
     with closing(SqliteStore(data_dir)):
+        assert data_dir / f"{FILE_NAME}-wal" in data_dir.iterdir()
         assert {_mode(path) for path in data_dir.iterdir()} == {0o600}
         assert _mode(data_dir) == 0o755
-
-
-@pytest.mark.usefixtures("everything_allowed")
-def test_the_log_that_a_killed_process_left_open_is_closed_too(tmp_path: Path) -> None:
-    with closing(SqliteStore(tmp_path / "running")) as store:
-        store.commit(Changes(jobs={1: a_job()}))
-        shutil.copytree(tmp_path / "running", tmp_path / "killed")
-    log = tmp_path / "killed" / f"{FILE_NAME}-wal"
-    log.chmod(0o666)
-    with closing(SqliteStore(tmp_path / "killed")):
-        assert _mode(log) == 0o600
 
 
 # Who may use it
@@ -79,11 +73,15 @@ def test_the_lock_file_is_not_emptied(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("removed", [(), (LOCK_NAME,)])
 def test_one_process_at_a_time_also_without_the_lock_file(tmp_path: Path, removed: tuple[str, ...]) -> None:
-    with closing(SqliteStore(tmp_path)):
+    with closing(SqliteStore(tmp_path)) as store:
         for name in removed:
             (tmp_path / name).unlink()
-        with pytest.raises(StoreError, match="Another puppetmaster uses"):
+        with pytest.raises(StoreError) as refused:
             SqliteStore(tmp_path)
+        assert refused.value.message == (
+            f"Another puppetmaster uses {tmp_path}: stop it, or set PUPPETMASTER_DATA_DIR to another."
+        )
+        store.commit(Changes(jobs={1: a_job()}))
     SqliteStore(tmp_path).close()
 
 
@@ -109,7 +107,7 @@ HALF = a_job(id=6, first=FIRST_REQUEST_ID + 15)
 def data_dir(tmp_path: Path) -> Path:
     """A store with jobs that wait, send, are paused, are being stopped and have ended, and half of another.
 
-    Nobody uses it.
+    It has templates too, and nobody uses it.
     """
     path = tmp_path / "data"
     with closing(SqliteStore(path)) as store:
@@ -129,7 +127,8 @@ def data_dir(tmp_path: Path) -> Path:
                     HALF.first: a_request(id=HALF.first, job=HALF.id, item=HALF.first),
                 },
                 drafts={HALF.id: HALF},
-                ids=Ids(7, HALF.first + HALF.total),
+                templates=TEMPLATES,
+                ids=Ids(7, HALF.first + HALF.total, 5),
             )
         )
     return path
@@ -155,6 +154,8 @@ def _assert_paused(data_dir: Path, ids: Ids) -> None:
     ]
     assert now == ahead(ids)
     assert _jobs(data_dir) == (jobs, now), "it is told once"
+    with closing(SqliteStore(data_dir)) as store:
+        assert_held(store.now, "the store is a copy")
 
 
 def test_the_same_store_goes_on(data_dir: Path, tmp_path: Path) -> None:
@@ -163,6 +164,8 @@ def test_the_same_store_goes_on(data_dir: Path, tmp_path: Path) -> None:
     data_dir.rename(tmp_path / "moved")
     (tmp_path / "moved" / LOCK_NAME).unlink()
     assert _jobs(tmp_path / "moved") == (jobs, ids)
+    with closing(SqliteStore(tmp_path / "moved")) as store:
+        assert store.now.template(NIGHTLY.id) == NIGHTLY
 
 
 def test_a_copied_directory_sends_nothing_by_itself(data_dir: Path, tmp_path: Path) -> None:
@@ -178,14 +181,13 @@ def test_a_copied_directory_sends_nothing_by_itself(data_dir: Path, tmp_path: Pa
 def _unmark(data_dir: Path) -> None:
     """Make of it a store of an earlier version."""
     with closing(SqliteStore(data_dir)) as store:
-        meta = {name: store._meta[name] for name in ("format", "installation", "nextJob", "nextRequest")}
+        kept = ("format", "installation", "nextJob", "nextRequest", "nextTemplate")
+        meta = {name: store._meta[name] for name in kept}
         store._db.table("meta").put([(1, meta)])
 
 
 @pytest.mark.parametrize("marked", [True, False], ids=["of this version", "of an earlier version"])
-def test_an_old_copy_in_its_place_sends_nothing_by_itself(
-    data_dir: Path, marked: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_old_copy_in_its_place_sends_nothing_by_itself(data_dir: Path, marked: bool) -> None:
     _, ids = _jobs(data_dir)
     if not marked:
         _unmark(data_dir)

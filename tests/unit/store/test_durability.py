@@ -5,7 +5,6 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
-from threading import Event
 
 import psycopg
 import pytest
@@ -18,7 +17,8 @@ from puppetmaster.store.postgres.connection import Door
 from puppetmaster.store.postgres.store import PostgresStore
 from sandbox.postgres import Cluster, program
 from sandbox.process import Process
-from tests.postgres import MEMORY, address, cluster
+from tests.desk import until
+from tests.postgres import MEMORY, cluster
 
 
 def test_a_database_that_keeps_what_it_is_given_is_in_order() -> None:
@@ -30,8 +30,8 @@ def test_a_database_that_keeps_what_it_is_given_is_in_order() -> None:
             assert doctor.database(own.url()) == said, "while it is used"
 
 
-def test_a_server_that_forgets_is_told(tmp_path: Path) -> None:
-    found = doctor.database(address(tmp_path))
+def test_a_server_that_forgets_is_told(where: str) -> None:
+    found = doctor.database(where)
     assert found.mark == "warn"
     assert re.findall(r"\((\w+) is off\)", found.says) == ["fsync", "full_page_writes"]
 
@@ -44,29 +44,20 @@ def test_two_servers_of_which_none_waits_for_the_other_are_told(monkeypatch: pyt
     assert Door("postgresql://a/db").hosts == Door("postgresql:///db").hosts == 1
 
 
-def _until(own: Cluster, sql: str, wanted: str) -> None:
-    pause = Event()
-    for _ in range(200):
-        if own.run(sql) == wanted:
-            return
-        pause.wait(0.02)
-    pytest.fail(f"{sql} did not become {wanted}")
-
-
 def test_a_standby_that_nobody_waits_for_is_told(tmp_path: Path) -> None:
     with Cluster(directory=MEMORY if MEMORY.is_dir() else None) as own, ExitStack() as stack:
         own.run("SELECT pg_create_physical_replication_slot('s')")
         receive = [program("pg_receivewal") or "", "--slot", "s", "--synchronous", "-D", str(tmp_path)]
         stack.enter_context(Process("standby", [*receive, "-d", own.url()]))
-        _until(own, "SELECT state FROM pg_stat_replication", "streaming")
+        until(lambda: own.run("SELECT state FROM pg_stat_replication") == "streaming", "it receives")
         assert "names a server with a standby and" in durability.doubts(own.url())[-1]
         own.run("ALTER SYSTEM SET synchronous_standby_names = 'another'")
         own.run("SELECT pg_reload_conf()")
-        _until(own, "SHOW synchronous_standby_names", "another")
+        until(lambda: own.run("SHOW synchronous_standby_names") == "another", "it is set")
         assert "nobody waits for the standby pg_receivewal, so that" in durability.doubts(own.url())[-1]
         own.run("ALTER SYSTEM SET synchronous_standby_names = 'pg_receivewal'")
         own.run("SELECT pg_reload_conf()")
-        _until(own, "SELECT sync_state FROM pg_stat_replication", "sync")
+        until(lambda: own.run("SELECT sync_state FROM pg_stat_replication") == "sync", "it is waited for")
         assert not [said for said in durability.doubts(own.url()) if "standby" in said]
         own.run("ALTER ROLE puppetmaster SET synchronous_commit = 'local'")
         assert "is local and waits for no standby" in durability.doubts(own.url())[-1]
@@ -99,9 +90,8 @@ def test_a_database_that_cannot_be_used(given: str, said: str) -> None:
 
 
 @pytest.fixture
-def guest(tmp_path: Path) -> Iterator[str]:
+def guest(where: str) -> Iterator[str]:
     """The address of a store of its own for a user who may read and write tables, and make none."""
-    where = address(tmp_path)
     (schema,) = re.findall(r"search_path%3D(\w+)", where)
     cluster().run(
         f"CREATE ROLE guest LOGIN; GRANT USAGE ON SCHEMA {schema} TO guest; "

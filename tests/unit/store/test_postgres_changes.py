@@ -1,11 +1,9 @@
 """What a process that leads tells of jobs, and what is heard of it where another one leads."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
-from pathlib import Path
 from typing import Any
 
-import psycopg
 import pytest
 
 from puppetmaster.events import Change, Hub, Kind, Mailbox
@@ -15,14 +13,8 @@ from puppetmaster.store.postgres.orders import Asker
 from puppetmaster.store.postgres.store import PostgresStore
 from tests.desk import until
 from tests.examples import a_job
-from tests.postgres import address
 
 WAIT_S = 30.0
-
-
-@pytest.fixture
-def where(tmp_path: Path) -> str:
-    return address(tmp_path)
 
 
 @pytest.fixture
@@ -38,12 +30,6 @@ def hub(leader: PostgresStore) -> Iterator[Hub]:
     leader.serve(lambda asked: asked, hub)
     yield hub
     leader.end_serving()
-
-
-@pytest.fixture
-def sql(where: str) -> Iterator[Callable[[str], Any]]:
-    with psycopg.connect(where, autocommit=True) as connection:
-        yield lambda text: connection.execute(text)
 
 
 class Heard:

@@ -20,13 +20,7 @@ from puppetmaster.store.postgres import transfer as postgres
 from puppetmaster.store.postgres.store import PostgresStore
 from puppetmaster.store.sqlite.store import SqliteStore
 from puppetmaster.store.transfer import PART
-from tests.postgres import address
 from tests.stored import as_ended, creation, first_of
-
-
-@pytest.fixture
-def where(tmp_path: Path) -> str:
-    return address(tmp_path)
 
 
 def _fill(store: Store) -> None:

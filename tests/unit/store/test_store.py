@@ -10,6 +10,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +29,11 @@ from puppetmaster.store.transfer import export
 from tests import ROOT
 from tests.desk import FailingDisk
 from tests.examples import AT, a_job, an_item
-from tests.stored import creation, everything, fill, first_of
+from tests.stored import BY_HAND, creation, everything, fill, first_of
 from tests.unit.store.conftest import Open
 
 
-def test_a_killed_process_leaves_whole_commits(tmp_path: Path) -> None:
+def test_a_killed_process_had_the_directory_for_itself_and_leaves_whole_commits(tmp_path: Path) -> None:
     """Each commit of the child writes a job with its three requests; it is killed between its answers."""
     script = (
         "import sys, pathlib\n"
@@ -44,15 +45,14 @@ def test_a_killed_process_leaves_whole_commits(tmp_path: Path) -> None:
         "    print(number, flush=True)\n"
     )
     with subprocess.Popen(
-        [sys.executable, "-c", script, str(tmp_path)],
-        stdout=subprocess.PIPE,
-        text=True,
-        cwd=ROOT,
+        [sys.executable, "-c", script, str(tmp_path)], stdout=subprocess.PIPE, text=True, cwd=ROOT
     ) as child:
         assert child.stdout
         told = 0
         while told < 20:
             told = int(child.stdout.readline())
+        with pytest.raises(StoreError, match="Another puppetmaster uses"):
+            SqliteStore(tmp_path)
         child.kill()
         told = int((child.stdout.read().split("\n")[:-1] or [str(told)])[-1])
     store = SqliteStore(tmp_path)
@@ -61,39 +61,6 @@ def test_a_killed_process_leaves_whole_commits(tmp_path: Path) -> None:
     assert len(requests) == 3 * len(jobs)
     assert store.ids.next_job == len(jobs) + 1
     store.close()
-
-
-def test_a_second_store_on_the_same_directory_is_refused(store: SqliteStore, tmp_path: Path) -> None:
-    with pytest.raises(StoreError) as refused:
-        SqliteStore(tmp_path / "data")
-    assert refused.value.message == (
-        f"Another puppetmaster uses {tmp_path / 'data'}: stop it, or set PUPPETMASTER_DATA_DIR to another."
-    )
-    fill(store, 1)
-    assert len(everything(store)[0]) == 1
-
-
-def test_another_process_holds_the_directory_until_it_is_gone(tmp_path: Path) -> None:
-    script = (
-        "import sys, pathlib\n"
-        "from puppetmaster.store.sqlite.store import SqliteStore\n"
-        "store = SqliteStore(pathlib.Path(sys.argv[1]))\n"
-        "print('open', flush=True)\n"
-        "sys.stdin.read()\n"
-    )
-    with subprocess.Popen(
-        [sys.executable, "-c", script, str(tmp_path)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        cwd=ROOT,
-    ) as child:
-        assert child.stdout
-        assert child.stdout.readline() == "open\n"
-        with pytest.raises(StoreError, match="Another puppetmaster uses"):
-            SqliteStore(tmp_path)
-        child.kill()
-    SqliteStore(tmp_path).close()
 
 
 def _refused(data_dir: Path) -> StoreError:
@@ -359,35 +326,21 @@ def test_a_file_whose_meta_lacks_a_field_is_refused(closed: Path, field: str) ->
 # It is a TinyDB
 
 
-def test_any_tinydb_opens_the_file(store: SqliteStore) -> None:
+def test_any_tinydb_opens_the_file_and_what_it_writes_is_read(store: SqliteStore) -> None:
     changes = creation(1, key="k")
     store.commit(changes)
     with TinyDB(store.path, storage=SqliteStorage, read_only=True) as db:
         assert db.tables() == {
-            "jobs",
-            "items",
-            "requests",
-            "sendings",
-            "trash",
-            "meta",
-            "gateways",
-            "templates",
-            "outbox",
+            *("jobs", "items", "requests", "sendings", "trash", "meta", "gateways", "templates", "outbox")
         }
         (job,) = db.table("jobs").search(where("key") == "k")
         assert (job.doc_id, job) == (1, changes.jobs[1].document())
         assert db.table("requests").count(where("status") == "pending") == 3
-
-
-def test_what_tinydb_writes_is_what_the_store_reads(store: SqliteStore) -> None:
-    fill(store, 1)
     store.close()
     with TinyDB(store.path, storage=SqliteStorage) as db:
         db.table("jobs").update({"name": "by hand"}, doc_ids=[1])
     with closing(SqliteStore(store.path.parent)) as again:
-        found = again.now.job(1)
-    assert found is not None
-    assert found.name == "by hand"
+        assert again.now.job(1) == replace(changes.jobs[1], name="by hand")
 
 
 # A file of an older version
@@ -489,18 +442,26 @@ def test_there_is_a_step_from_every_format() -> None:
     assert sorted(migrations.MIGRATIONS) == list(range(1, FORMAT))
 
 
-def test_a_file_of_a_version_without_time_lines_and_webhooks_opens(tmp_path: Path) -> None:
+def test_a_file_of_a_version_without_time_lines_webhooks_and_templates_opens(tmp_path: Path) -> None:
     with closing(SqliteStore(tmp_path)) as store:
         store.commit(creation(1))
     with closing(SqliteTinyDB(tmp_path / FILE_NAME)) as db:
-        db.drop_table("outbox")
+        for table in ("outbox", "templates"):
+            db.drop_table(table)
         job = dict(db.table("jobs").all()[0])
         del job["events"], job["createdBy"]
         db.table("jobs").put([(1, job)])
+    _meta(tmp_path / FILE_NAME, lambda meta: meta.pop("nextTemplate"))
     with closing(SqliteStore(tmp_path)) as store:
         (found,) = store.now.jobs({})
-        assert (found.events, found.created_by, store.now.owed()) == ((), None, [])
+        assert (found.events, found.created_by, found.template, store.now.owed()) == ((), None, None, [])
+        assert (list(store.now.template_ids()), store.now.template(2), store.ids.next_template) == (
+            [],
+            None,
+            1,
+        )
+        assert store.now.template_named("by hand") is None
         store.commit(Changes(told={1}))
         owed = Owed(1, "ops", Notice("job-1-1", "x", "/jobs/1", AT, {}))
-        store.commit(Changes(owed={1: owed}))
-        assert store.now.owed() == [owed]
+        store.commit(Changes(owed={1: owed}, templates={2: BY_HAND}))
+        assert (store.now.owed(), store.now.template_named("by hand")) == ([owed], BY_HAND)

@@ -3,8 +3,9 @@
 import errno
 import json
 import os
+import shutil
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -16,12 +17,13 @@ from tinydb import TinyDB, where
 from puppetmaster.errors import StoreError
 from puppetmaster.model.gateway import Gateway, Sought
 from puppetmaster.model.job import Job, JobStatus
-from puppetmaster.model.request import Item, Request, RequestStatus
+from puppetmaster.model.request import Request, RequestStatus
 from puppetmaster.store.base import FIRST_REQUEST_ID, Changes, Ids, ahead
 from puppetmaster.store.sqlite.migrations import FORMAT
 from puppetmaster.store.sqlite.store import FILE_NAME, SWEEP, SqliteStore
 from puppetmaster.store.transfer import IMPORTED, PART, export, import_
 from tests.examples import AT, LATER, a_job, a_request, an_item
+from tests.stored import TEMPLATES, assert_held
 
 FIRST = FIRST_REQUEST_ID
 SECOND = FIRST + SWEEP + 1
@@ -46,49 +48,52 @@ def _made(id_: int, first: int, total: int, **given: Any) -> Changes:
     )
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Any:
-    """Job 1 of many requests, and job 2 of three."""
-    made = SqliteStore(tmp_path / "data")
+def _filled(data_dir: Path) -> SqliteStore:
+    """Job 1 of many requests, job 2 of three, a gateway with labels, and templates."""
+    made = SqliteStore(data_dir)
     made.commit(_made(1, FIRST, SWEEP + 1, name="night"))
     made.commit(_made(2, SECOND, 3, status=JobStatus.RESOLVED, finished_at=LATER))
-    yield made
-    made.close()
+    gateway = Gateway(name="cg-x", labels={"site": "north"}, note="x")
+    made.commit(Changes(gateways={"cg-x": gateway}, templates=TEMPLATES, ids=Ids(3, SECOND + 3, 5)))
+    return made
 
 
-def _everything(
-    store: SqliteStore,
-) -> tuple[list[Job], list[Request], dict[int, Item], list[int | None], Ids, str]:
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[SqliteStore]:
+    with closing(_filled(tmp_path / "data")) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An export, for tests that only read it."""
+    place = tmp_path_factory.mktemp("exported")
+    with closing(_filled(place / "data")):
+        export(place / "data", place / "all.json")
+    return place / "all.json"
+
+
+def _everything(store: SqliteStore) -> tuple[list[Job], list[Any], Ids, str]:
     with store.reading() as reader:
-        sendings = [reader.sending(first + 900_000) for first in (FIRST, SECOND)]
-        return (
-            reader.jobs({}),
+        others = [
             reader.requests({}),
             reader.items([1, 2]),
-            sendings,
-            store.ids,
-            store.installation,
-        )
+            [reader.sending(first + 900_000) for first in (FIRST, SECOND)],
+            reader.gateways(reader.gateway_names(Sought())),
+        ]
+        return reader.jobs({}), others, store.ids, store.installation
 
 
 def test_tinydb_reads_an_export(store: SqliteStore, tmp_path: Path) -> None:
     assert export(tmp_path / "data", tmp_path / "all.json") == 2
     with TinyDB(tmp_path / "all.json") as plain:
-        assert plain.tables() == {
-            "meta",
-            "jobs",
-            "items",
-            "requests",
-            "sendings",
-            "gateways",
-            "templates",
-        }
+        assert plain.tables() == {"meta", "jobs", "items", "requests", "sendings", "gateways", "templates"}
         assert dict(plain.table("meta").all()[0]) == {
             "format": FORMAT,
             "installation": store.installation,
             "nextJob": 3,
             "nextRequest": SECOND + 3,
-            "nextTemplate": 1,
+            "nextTemplate": 5,
             **store.marks,
         }
         jobs = plain.table("jobs")
@@ -105,27 +110,29 @@ def test_an_import_is_what_was_exported(store: SqliteStore, tmp_path: Path) -> N
     export(tmp_path / "data", tmp_path / "all.json")
     assert import_(tmp_path / "all.json", tmp_path / "new") == 2
     with closing(SqliteStore(tmp_path / "new")) as new:
-        (ended, night), *others, ids, name = _everything(store)
+        (ended, night), others, ids, name = _everything(store)
         noted = new.now.jobs({"status": "paused"})[0].events
         assert [(event.what, event.by, event.why) for event in noted] == [
             ("paused", "puppetmaster", IMPORTED)
         ]
         paused = replace(night, status=JobStatus.PAUSED, reason=IMPORTED, events=noted)
-        assert _everything(new) == ([ended, paused], *others, ahead(ids), name)
+        assert _everything(new) == ([ended, paused], others, ahead(ids), name)
+        assert_held(new.now, "it was imported")
         assert [job.id for job, _ in new.unfinished()] == [1]
     export(tmp_path / "new", tmp_path / "again.json")
     before, again = (json.loads((tmp_path / f"{file}.json").read_text()) for file in ("all", "again"))
-    for changed in ("meta", "jobs"):
+    for changed in ("meta", "jobs", "templates"):
         del before[changed], again[changed]
     assert again == before
 
 
 @pytest.mark.usefixtures("store")
-def test_an_export_follows_no_link_and_is_for_nobody_else(tmp_path: Path) -> None:
+def test_an_export_replaces_no_file_follows_no_link_and_is_for_nobody_else(tmp_path: Path) -> None:
     (tmp_path / "precious").write_text("all I have")
     (tmp_path / "all.json").symlink_to(tmp_path / "nowhere")
-    with pytest.raises(StoreError, match=r"all\.json exists"):
-        export(tmp_path / "data", tmp_path / "all.json")
+    for there in ("precious", "all.json"):
+        with pytest.raises(StoreError, match=f"{there} exists: name another file"):
+            export(tmp_path / "data", tmp_path / there)
     (tmp_path / "more.json.part").symlink_to(tmp_path / "precious")
     export(tmp_path / "data", tmp_path / "more.json")
     assert (tmp_path / "precious").read_text() == "all I have"
@@ -145,9 +152,9 @@ def test_an_export_is_on_disk_before_it_has_its_name(tmp_path: Path, monkeypatch
     assert synced == [(False, False), (True, True)], "the file, and then the directory with its name"
 
 
-def test_what_tinydb_changed_is_imported(store: SqliteStore, tmp_path: Path) -> None:
+def test_what_tinydb_changed_is_imported(exported: Path, tmp_path: Path) -> None:
     """TinyDB writes the file in its own way."""
-    export(tmp_path / "data", tmp_path / "all.json")
+    shutil.copy(exported, tmp_path)
     with TinyDB(tmp_path / "all.json") as plain:
         plain.table("jobs").update({"name": "day"}, doc_ids=[2])
     import_(tmp_path / "all.json", tmp_path / "new")
@@ -183,13 +190,14 @@ def test_what_was_thrown_away_is_not_exported(store: SqliteStore, tmp_path: Path
 
 
 def test_an_export_of_format_1_is_imported(tmp_path: Path) -> None:
+    """It has no gateways, which are those of its requests."""
     with closing(SqliteStore(tmp_path / "data")) as store:
         store.commit(_made(1, FIRST, 3))
         export(tmp_path / "data", tmp_path / "all.json")
         sent = store.now.request(FIRST)
     whole = json.loads((tmp_path / "all.json").read_text())
     whole["meta"]["1"]["format"] = 1
-    del whole["sendings"]
+    del whole["sendings"], whole["gateways"]
     for field in ("startAt", "wave", "waveErrors", "gate"):
         del whole["jobs"]["1"][field]
     whole["jobs"]["1"].update(concurrency=None, idempotent=None)
@@ -200,27 +208,7 @@ def test_an_export_of_format_1_is_imported(tmp_path: Path) -> None:
         assert replace(job, events=()) == a_job(status=JobStatus.PAUSED, reason=IMPORTED)
         assert new.now.request(FIRST) == sent
         assert new.now.sending(FIRST + 900_000) == FIRST
-
-
-def test_gateways_are_exported_and_imported(store: SqliteStore, tmp_path: Path) -> None:
-    gateway = Gateway(name="cg-x", labels={"site": "north"}, note="x")
-    store.commit(Changes(gateways={"cg-x": gateway}))
-    export(tmp_path / "data", tmp_path / "all.json")
-    import_(tmp_path / "all.json", tmp_path / "new")
-    with closing(SqliteStore(tmp_path / "new")) as new:
-        assert new.now.gateway_names(Sought()) == store.now.gateway_names(Sought())
-        assert new.now.gateways(["cg-x"]) == [gateway]
-
-
-def test_an_export_that_has_no_gateways_yet_is_imported(store: SqliteStore, tmp_path: Path) -> None:
-    export(tmp_path / "data", tmp_path / "all.json")
-    whole = json.loads((tmp_path / "all.json").read_text())
-    del whole["gateways"]
-    (tmp_path / "old.json").write_text(json.dumps(whole))
-    import_(tmp_path / "old.json", tmp_path / "new")
-    with closing(SqliteStore(tmp_path / "new")) as new:
-        expected = {request.destination for request in store.now.requests({})}
-        assert set(new.now.gateway_names(Sought())) == expected
+        assert new.now.gateway_names(Sought()) == ["cg-0", "cg-1", "cg-2"]
 
 
 def test_a_store_that_is_not_empty_takes_no_import(store: SqliteStore, tmp_path: Path) -> None:
@@ -230,13 +218,6 @@ def test_a_store_that_is_not_empty_takes_no_import(store: SqliteStore, tmp_path:
         import_(tmp_path / "all.json", tmp_path / "new")
     with pytest.raises(StoreError, match="Another puppetmaster uses"):
         import_(tmp_path / "all.json", tmp_path / "data")
-
-
-def test_a_file_that_exists_is_left_alone(store: SqliteStore, tmp_path: Path) -> None:
-    before = store.path.read_bytes()
-    with pytest.raises(StoreError, match=r"puppetmaster\.db exists: name another file"):
-        export(tmp_path / "data", store.path)
-    assert store.path.read_bytes() == before
 
 
 def test_no_store_no_export(tmp_path: Path) -> None:
@@ -288,15 +269,14 @@ WRECKS: list[tuple[Wreck, str]] = [
 
 @pytest.mark.parametrize(("wreck", "expected"), WRECKS)
 def test_what_is_no_export_is_refused_as_a_whole(
-    store: SqliteStore, tmp_path: Path, wreck: Wreck, expected: str
+    exported: Path, tmp_path: Path, wreck: Wreck, expected: str
 ) -> None:
-    export(tmp_path / "data", tmp_path / "all.json")
-    whole = json.loads((tmp_path / "all.json").read_text())
+    whole = json.loads(exported.read_text())
     wreck(whole)
     (tmp_path / "wrecked.json").write_text(json.dumps(whole))
     with pytest.raises(StoreError, match=f"wrecked.json.*{expected}"):
         import_(tmp_path / "wrecked.json", tmp_path / "new")
-    assert import_(tmp_path / "all.json", tmp_path / "new") == 2
+    assert import_(exported, tmp_path / "new") == 2
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "5", '{"meta": {"1": {"format": "x"}}}', "\ufeff{}"])
