@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NamedTuple, Self
 
+from puppetmaster import ranges
 from puppetmaster.cli.client import Client
 
 
@@ -36,6 +37,7 @@ class FakeServer:
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            disable_nagle_algorithm = True  # it writes head and body apart, and the latter would wait 40 ms
 
             def _any(self) -> None:
                 raw = self.rfile.read(int(self.headers.get("Content-Length") or 0))
@@ -66,7 +68,7 @@ class FakeServer:
         self._thread = threading.Thread(target=self._serve, name="fake-http", daemon=True)
 
     def _serve(self) -> None:
-        self._server.serve_forever(poll_interval=0.02)
+        self._server.serve_forever(poll_interval=0.005)
 
     @property
     def url(self) -> str:
@@ -140,3 +142,9 @@ def request(
         "data": {},
         "__request": about,
     }
+
+
+def group(to: list[str], status: str = "resolved", step: str | None = None, **result: Any) -> dict[str, Any]:
+    """A group of equal results of these destinations."""
+    about = {"count": len(to), "status": status, "code": result.get("code"), "destinations": ranges.fold(to)}
+    return {**about, "sample": {"request": 1, "result": result}, **({} if step is None else {"step": step})}

@@ -1,4 +1,4 @@
-"""The command line as a process on a terminal of its own, and what one sees there."""
+"""The command line in this process, and as one on a terminal of its own, with what one sees there."""
 
 import codecs
 import fcntl
@@ -11,13 +11,35 @@ import subprocess
 import sys
 import termios
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple, Self
 
+from click.testing import CliRunner, Result
+
+from puppetmaster.cli import main
 from sandbox.process import PROJECT
 
 COMMAND = [sys.executable, "-m", "puppetmaster"]
 _PART = re.compile(r"\x1b\[([0-9;?]*)([A-Za-z])|(\r)|(\n)|([^\x1b\r\n]+)", re.DOTALL)
+
+
+Run = Callable[..., Result]
+
+
+def typed(url: str, token: str = "", *, code: int | None = None) -> Run:
+    """Runs commands in this process, their output no terminal.
+
+    They must end with this ``code``, unless a test names another one; None: however they like.
+    """
+    expected = code
+
+    def run(*words: str, text: str | None = None, code: int | None = expected, **environ: str) -> Result:
+        env = {"PUPPETMASTER_URL": url, "PUPPETMASTER_TOKEN": token, **environ}
+        result = CliRunner().invoke(main.cli, words, input=text, env=env, prog_name="puppetmaster")
+        assert code is None or result.exit_code == code, result.output
+        return result
+
+    return run
 
 
 class Ended(NamedTuple):
@@ -90,18 +112,15 @@ class Terminal:
             preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # Ctrl-C is the terminal's to translate
         )
         os.close(theirs)
-        self._columns = columns
+        self._display = Display(columns)
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        self.raw = ""
+        #: All that was written, and the beginning of an escape sequence whose end has not come yet.
+        self.raw = self._cut = ""
 
     @property
     def text(self) -> str:
         """What one sees now."""
-        display = Display(self._columns)
-        whole, escape, rest = self.raw.rpartition("\x1b")
-        cut = escape and not _PART.match(escape + rest)
-        display.write(whole if cut else self.raw)
-        return display.text()
+        return self._display.text()
 
     def read_until(self, text: str, timeout_s: float = 30) -> None:
         """Read on until ``text`` is to be seen."""
@@ -146,5 +165,9 @@ class Terminal:
             part = os.read(self._fd, 65536)
         except OSError:  # what Linux says when the other side is closed
             return False
-        self.raw += self._decoder.decode(part)
+        new = self._decoder.decode(part)
+        self.raw += new
+        whole, escape, rest = (self._cut + new).rpartition("\x1b")
+        self._cut = "" if _PART.match(escape + rest) else escape + rest
+        self._display.write(whole if self._cut else whole + escape + rest)
         return bool(part)

@@ -1,5 +1,6 @@
 """Clients from outside for tests: plain HTTP, and the whole door over a store of the test's own."""
 
+import asyncio
 import base64
 import http.client
 import json
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from starlette.types import ASGIApp, Message
 from websockets.sync.client import ClientConnection, connect
 
 from puppetmaster.app import App
@@ -19,6 +21,9 @@ from puppetmaster.settings import Settings
 
 #: Nothing listens there: the bus stays down, and requests stay pending.
 NO_BROKER = {"broker_host": "127.0.0.1", "broker_port": 1}
+
+
+CONNECT = {"type": "websocket.connect"}
 
 
 class Bundle:
@@ -76,6 +81,7 @@ class Door:
         self.app = app
         assert app.door is not None
         self.port = app.door.server.port
+        self.url = f"http://127.0.0.1:{self.port}"
 
     def ask(self, method: str, path: str, body: Any = None, **headers: str) -> Answer:
         """As ``fetch``."""
@@ -88,9 +94,48 @@ class Door:
             connection.sendall(part)
         return connection
 
+    def answered(self, *parts: bytes) -> bytes:
+        """All that is answered to these bytes until the connection ends."""
+        with self.raw(*parts) as connection:
+            return received(connection)
+
     def watch(self, path: str, **options: Any) -> ClientConnection:
         """A WebSocket."""
         return connect(f"ws://127.0.0.1:{self.port}{path}", open_timeout=10, **options)
+
+
+class Told:
+    """What an ASGI application answers without a server."""
+
+    def __init__(self) -> None:
+        self.status = 0
+        self.headers: dict[str, str] = {}
+        self.pieces: list[bytes] = []
+
+    def by(self, app: ASGIApp, body: bytes = b"", **scope: Any) -> bytes:
+        """Ask it for what this says. The client waits for the whole answer; returns its body."""
+        defaults = {"type": "http", "method": "GET", "path": "/jobs", "query_string": b""}
+        scope = {**defaults, "headers": [(b"host", b"localhost")], **scope}
+        self.pieces, parts = [], [body]
+
+        async def receive() -> Message:
+            if not parts:
+                await asyncio.Event().wait()
+            more = parts.pop()
+            return {"type": "http.request", "body": more} if scope["type"] == "http" else CONNECT
+
+        async def send(message: Message) -> None:
+            if "status" in message:
+                self.status = message["status"]
+                self.headers = {name.decode().lower(): value.decode() for name, value in message["headers"]}
+            elif message.get("body"):
+                self.pieces.append(message["body"])
+
+        async def ask() -> None:
+            await app(scope, receive, send)
+
+        asyncio.run(ask())
+        return b"".join(self.pieces)
 
 
 def batch(*destinations: str, **more: Any) -> dict[str, Any]:
@@ -100,6 +145,13 @@ def batch(*destinations: str, **more: Any) -> dict[str, Any]:
 
 def many(count: int) -> list[str]:
     return [f"cg-{number:05d}" for number in range(count)]
+
+
+def heavy(*destinations: str, data_bytes: int = 200_000, **more: Any) -> dict[str, Any]:
+    """A job that is made at once, and whose requests are long when they are shown: each shows its data."""
+    body = batch(*destinations, **more)
+    body["batch"][0]["data"] = {"image": "x" * data_bytes}
+    return body
 
 
 def hooks(directory: Path) -> str:

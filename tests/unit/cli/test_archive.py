@@ -4,15 +4,12 @@ import json
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner, Result
 
-from puppetmaster.cli import archive, main
+from puppetmaster.cli import archive
 from puppetmaster.store.sqlite.store import SqliteStore
+from tests.terminal import typed
 
-
-def run(*words: str, **environ: str) -> Result:
-    env = {"PUPPETMASTER_URL": "http://127.0.0.1:1", **environ}
-    return CliRunner().invoke(main.cli, words, env=env, prog_name="puppetmaster")
+run = typed("http://127.0.0.1:1")
 
 
 def test_the_store_goes_into_a_file_and_back(tmp_path: Path) -> None:
@@ -24,10 +21,8 @@ def test_the_store_goes_into_a_file_and_back(tmp_path: Path) -> None:
     result = run("import", str(file), "--data-dir", str(tmp_path / "two"), "--json")
     assert (result.exit_code, json.loads(result.stdout)) == (0, {"jobs": 0})
     again = run("export", str(file), "--data-dir", str(tmp_path / "two"))
-    assert (again.exit_code, again.stderr) == (
-        1,
-        f"puppetmaster: {file} exists: name another file, or move that one away.\n",
-    )
+    said = f"puppetmaster: {file} exists: name another file, or move that one away.\n"
+    assert (again.exit_code, again.stderr) == (1, said)
 
 
 def test_without_an_option_the_settings_say_where_the_store_is(tmp_path: Path) -> None:

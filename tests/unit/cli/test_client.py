@@ -3,7 +3,7 @@
 import socket
 import ssl
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -84,30 +84,42 @@ def test_no_answer_in_time() -> None:
     assert (error.passing, error.lost) == (True, True)
 
 
-def test_an_end_without_an_answer() -> None:
-    with FakeServer(lambda asked: None) as server:
+@pytest.mark.parametrize(
+    ("words", "scheme", "said"),
+    [
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 50\r\n\r\n{", "http", "without a whole answer"),
+        (b"220 mail.example ESMTP\r\n", "http", "does not speak HTTP"),
+        (b"HTTP/1.1 400 Bad Request\r\n\r\n", "https", "Is it http:// instead"),
+    ],
+)
+def test_half_an_answer_or_another_protocol(words: bytes, scheme: str, said: str) -> None:
+    with saying(words) as url, pytest.raises(Unreachable, match=said):
+        Client(url.replace("http:", f"{scheme}:")).job(7)
+
+
+@pytest.mark.parametrize(
+    ("reply", "said", "is_so"),
+    [
+        (None, "ended the connection without a whole answer", {"passing", "lost"}),
+        (
+            Reply(b"", 301, {"Location": "https://there/"}),
+            "leads to https://there/: set PUPPETMASTER_URL",
+            set(),
+        ),
+        (Reply({"message": "known name as Host"}, 403), "does not let this in: known name as Host", set()),
+        (
+            Reply({"message": "It is full."}, 503),
+            "cannot answer now (503): It is full. Try again.",
+            {"passing"},
+        ),
+        (Reply({"message": "A fault."}, 500), "(500): A fault. See its log.", {"lost"}),
+    ],
+)
+def test_what_it_answers_instead(reply: Reply | None, said: str, is_so: Collection[str]) -> None:
+    with FakeServer(lambda asked: reply) as server:
         error = ask(server)
-    assert "ended the connection without a whole answer" in str(error)
-
-
-def test_half_an_answer() -> None:
-    half = b"HTTP/1.1 200 OK\r\nContent-Length: 50\r\n\r\n{"
-    with saying(half) as url, pytest.raises(Unreachable, match="without a whole answer"):
-        Client(url).job(7)
-
-
-def test_what_is_not_http() -> None:
-    with (
-        saying(b"220 mail.example ESMTP\r\n") as url,
-        pytest.raises(Unreachable, match="does not speak HTTP"),
-    ):
-        Client(url).job(7)
-
-
-def test_https_where_http_is_spoken() -> None:
-    plain = b"HTTP/1.1 400 Bad Request\r\n\r\n"
-    with saying(plain) as url, pytest.raises(Unreachable, match="Is it http:// instead"):
-        Client(url.replace("http://", "https://")).job(7)
+    assert said in str(error)
+    assert (error.passing, error.lost) == ("passing" in is_so, "lost" in is_so)
 
 
 def test_a_certificate_that_is_not_trusted(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -142,12 +154,14 @@ def test_somebody_else_answers(reply: Reply) -> None:
 def test_a_list_is_expected_of_a_list(body: Any) -> None:
     with FakeServer(lambda asked: Reply(body)) as server:
         client = server.client()
-        with pytest.raises(Unreachable, match="without a list"):
-            client.jobs()
-        with pytest.raises(Unreachable, match="without a list"):
-            client.requests(7)
-        with pytest.raises(Unreachable, match="without a list"):
-            client.results(7, diff=False, full=False)
+        asks: list[Callable[[], object]] = [
+            client.jobs,
+            lambda: client.requests(7),
+            lambda: client.results(7, diff=False, full=False),
+        ]
+        for ask_for in asks:
+            with pytest.raises(Unreachable, match="without a list"):
+                ask_for()
 
 
 def test_faults_that_are_none() -> None:
@@ -157,35 +171,11 @@ def test_faults_that_are_none() -> None:
         assert caught.value.named(lambda path: path).faults == ({"path": "3"},)
 
 
-def test_somewhere_else() -> None:
-    with FakeServer(lambda asked: Reply(b"", 301, {"Location": "https://there/"})) as server:
-        assert "leads to https://there/: set PUPPETMASTER_URL" in str(ask(server))
-
-
 def test_a_token_is_needed() -> None:
     with FakeServer(lambda asked: Reply({"message": "needs the token"}, 401)) as server:
         assert "none was given: set PUPPETMASTER_TOKEN" in str(ask(server))
         assert "this is another one: set PUPPETMASTER_TOKEN" in str(ask(server, token="a-wrong-token"))
         assert server.asked[-1].headers["Authorization"] == "Bearer a-wrong-token"
-
-
-def test_not_from_here() -> None:
-    with FakeServer(lambda asked: Reply({"message": "known name as Host"}, 403)) as server:
-        assert "does not let this in: known name as Host" in str(ask(server))
-
-
-def test_it_cannot_answer_now() -> None:
-    with FakeServer(lambda asked: Reply({"message": "The disk is full."}, 503)) as server:
-        error = ask(server)
-    assert "cannot answer now (503): The disk is full. Try again." in str(error)
-    assert (error.passing, error.lost) == (True, False)
-
-
-def test_a_fault_of_its_own() -> None:
-    with FakeServer(lambda asked: Reply({"message": "Something went wrong."}, 500)) as server:
-        error = ask(server)
-    assert "(500): Something went wrong. See its log." in str(error)
-    assert (error.passing, error.lost) == (False, True)
 
 
 def test_it_says_no() -> None:

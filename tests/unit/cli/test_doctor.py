@@ -23,7 +23,7 @@ from puppetmaster.store.base import Changes
 from puppetmaster.store.sqlite.store import SqliteStore
 from puppetmaster.store.transfer import export
 from tests.examples import a_job
-from tests.fake_http import Asked, FakeServer, Reply
+from tests.fake_http import Answers, FakeServer, Reply, always
 
 GOOD: Mapping[str, Any] = {
     "version": __version__,
@@ -34,6 +34,8 @@ GOOD: Mapping[str, Any] = {
 }
 NOBODY = {"connected": 0, "away": 0}
 DIRECT = {"route": "direct"}
+#: Nobody watches the bridges, because the broker refuses it or the settings say so.
+BLIND, OFF = {"watched": False}, {"presence": "off"}
 
 
 def test_python() -> None:
@@ -95,8 +97,7 @@ def test_a_store(tmp_path: Path) -> None:
     whole = file.read_bytes()
     file.write_bytes(whole[:8192] + b"\xff" * 4096 + whole[12288:])
     broken = doctor.store(file)
-    assert broken.mark == "fail"
-    assert "is damaged" in broken.says
+    assert (broken.mark, "is damaged" in broken.says) == ("fail", True)
     assert "put a copy in its place" in broken.says
     file.write_bytes(b"this is not a database" * 100)
     assert "is damaged" in doctor.store(file).says
@@ -142,8 +143,8 @@ def test_a_broker() -> None:
         port = listening.getsockname()[1]
         assert doctor.broker("127.0.0.1", port).mark == "ok"
     check = doctor.broker("127.0.0.1", port)
-    assert check.mark == "fail"
-    assert "start the MQTT broker, or set BROKER_PORT_1883_TCP_ADDR" in check.says
+    cure = "start the MQTT broker, or set BROKER_PORT_1883_TCP_ADDR"
+    assert (check.mark, cure in check.says) == ("fail", True)
 
 
 def test_settings_that_cannot_be_used_to_log_in_are_named() -> None:
@@ -163,33 +164,35 @@ def system(**changes: Any) -> list[Check]:
     return list(doctor.bundle({**GOOD, **changes}))
 
 
+def failing(**changes: Any) -> list[Check]:
+    """What is not as it should be with a bundle that says this of itself."""
+    return [check for check in system(**changes) if check.mark != "ok"]
+
+
 def test_a_healthy_bundle() -> None:
-    assert {check.mark for check in system()} == {"ok"}
+    assert failing() == []
 
 
 @pytest.mark.parametrize("key", ["connected", "controller", "registered"])
 def test_a_bus_that_is_not(key: str) -> None:
-    failed = [check for check in system(bus={**GOOD["bus"], key: False}) if check.mark != "ok"]
-    assert [(check.name, check.mark) for check in failed] == [(key, "fail")]
+    (check,) = failing(bus={**GOOD["bus"], key: False})
+    assert (check.name, check.mark) == (key, "fail")
 
 
 def test_why_there_is_no_connection_is_said_once() -> None:
     bus = {"connected": False, "controller": False, "registered": False, "reason": "the password is wrong"}
-    failed = [check.says for check in system(bus=bus) if check.mark != "ok"]
-    assert failed[0] == "the password is wrong"
-    assert not [says for says in failed[1:] if "password" in says]
+    first, *others = [check.says for check in failing(bus=bus)]
+    assert first == "the password is wrong"
+    assert not [says for says in others if "password" in says]
 
 
 def test_a_store_that_cannot_write() -> None:
-    failed = [
-        check for check in system(store={"writable": False, "reason": "disk full"}) if check.mark != "ok"
-    ]
+    failed = failing(store={"writable": False, "reason": "disk full"})
     assert failed == [Check("store", "fail", "it cannot write: disk full: make room, or see to the disk")]
 
 
 def test_a_connection_that_stands_and_does_not_last() -> None:
-    told = {**GOOD, "bus": {**GOOD["bus"], "reason": "another bundle logs in"}}
-    failed = [check for check in doctor.bundle(told) if check.mark == "fail"]
+    failed = failing(bus={**GOOD["bus"], "reason": "another bundle logs in"})
     assert failed == [Check("bus", "fail", "another bundle logs in")]
 
 
@@ -197,22 +200,15 @@ def test_a_connection_that_stands_and_does_not_last() -> None:
     ("carried", "mark", "says"),
     [
         ({"value": 1_048_576, "from": "controller"}, "ok", "mosquitto: message_size_limit"),
-        (
-            {"value": 100_000, "from": "broker"},
-            "ok",
-            "than 100000 bytes is refused: the broker says so",
-        ),
+        ({"value": 100_000, "from": "broker"}, "ok", "than 100000 bytes is refused: the broker says so"),
         ({"value": 100_000, "from": "setting"}, "ok", "PUPPETMASTER_BROKER_LIMIT_BYTES says so"),
         ({"value": 2_000, "from": "broker"}, "warn", "puppetmaster needs 10000: raise its limit"),
     ],
 )
 def test_how_long_messages_may_be(carried: Mapping[str, Any], mark: str, says: str) -> None:
-    checks = {
-        check.name: check for check in doctor.bundle({**GOOD, "inForce": {"brokerLimitBytes": carried}})
-    }
-    assert checks["limit"].mark == mark
-    assert says in checks["limit"].says
-    assert "limit" not in {check.name for check in doctor.bundle(GOOD)}, "an older bundle does not say"
+    check = {one.name: one for one in system(inForce={"brokerLimitBytes": carried})}["limit"]
+    assert (check.mark, says in check.says) == (mark, True), check.says
+    assert "limit" not in {one.name for one in system()}, "an older bundle does not say"
 
 
 @pytest.mark.parametrize(
@@ -224,25 +220,13 @@ def test_how_long_messages_may_be(carried: Mapping[str, Any], mark: str, says: s
         ({}, DIRECT, "route", "warn", "not 'direct': let the bundle read /+/remote and write /+/controller"),
         ({}, {}, "gateways", "ok", "3 connected, 1 away"),
         ({"connected": 0}, {}, "gateways", "warn", "0 connected, 1 away: look at the bridges"),
-        (
-            {**NOBODY, "watched": False},
-            {},
-            "gateways",
-            "warn",
-            "let the bundle read /cgs/+/connection_status",
-        ),
+        ({**NOBODY, **BLIND}, {}, "gateways", "warn", "let the bundle read /cgs/+/connection_status"),
         (NOBODY, {}, "gateways", "ok", "no bridge says who is away"),
         ({**NOBODY, **DIRECT}, DIRECT, "gateways", "warn", "turn their notifications on"),
-        ({**NOBODY, "watched": False}, {"presence": "off"}, "gateways", "ok", "set PUPPETMASTER_PRESENCE"),
+        ({**NOBODY, **BLIND}, OFF, "gateways", "ok", "set PUPPETMASTER_PRESENCE"),
+        ({**NOBODY, **DIRECT, **BLIND}, {**DIRECT, **OFF}, "gateways", "warn", "set PUPPETMASTER_PRESENCE"),
         ({"registered": 9, "notRegistered": 1}, {}, "known", "ok", "9 registered, 1 not registered"),
         ({"registered": 0, "notRegistered": 2}, {}, "known", "warn", "look whether a remote bundle runs"),
-        (
-            {**NOBODY, **DIRECT, "watched": False},
-            {**DIRECT, "presence": "off"},
-            "gateways",
-            "warn",
-            "set PUPPETMASTER_PRESENCE",
-        ),
     ],
 )
 def test_the_gateways(gateways: Any, limits: Any, name: str, mark: str, says: str) -> None:
@@ -264,45 +248,40 @@ def test_nothing_is_said_of_gateways_without_a_bus_or_by_an_earlier_bundle() -> 
 
 
 def test_who_leads() -> None:
-    leads = {
-        "epoch": 3,
-        "name": "pm b:2",
-        "since": "then",
-        "sure": True,
-        "takeover": {"message": "a is gone"},
-    }
+    takeover = {"message": "a is gone"}
+    leads = {"epoch": 3, "name": "pm b:2", "since": "then", "sure": True, "takeover": takeover}
     (check,) = [check for check in system(leader=leads) if check.name == "leader"]
     assert check == Check("leader", "ok", "number 3, 'pm b:2', since then: a is gone")
     (check,) = [check for check in system(leader={**leads, "sure": False}) if check.name == "leader"]
     assert (check.mark, "it cannot renew its lease" in check.says) == ("fail", True)
     assert "leader" not in {check.name for check in system()}
-    (failed,) = [check for check in system(leader=leads, limits={"grace": 0.5}) if check.mark != "ok"]
+    (failed,) = failing(leader=leads, limits={"grace": 0.5})
     assert (failed.name, "set PUPPETMASTER_GRACE_S to 1 or more" in failed.says) == ("grace", True)
 
 
 def test_a_file_with_faults_that_is_not_taken_up() -> None:
     files = {"tokens": {"reason": None}, "webhooks": {"reason": "line 1 is wrong."}}
-    (failed,) = [check for check in system(files=files) if check.mark != "ok"]
-    assert failed == Check(
-        "webhooks in use", "fail", "line 1 is wrong. What it said before holds until it is put right"
-    )
+    said = "line 1 is wrong. What it said before holds until it is put right"
+    assert failing(files=files) == [Check("webhooks in use", "fail", said)]
 
 
 def test_another_version() -> None:
-    failed = [check for check in system(version="9.9") if check.mark != "ok"]
-    assert [(check.name, check.mark) for check in failed] == [("version", "warn")]
-    assert "restart the bundle" in failed[0].says
+    (check,) = failing(version="9.9")
+    assert (check.name, check.mark, "restart the bundle" in check.says) == ("version", "warn", True)
 
 
-def examine(server: FakeServer, root: Path, **environ: str) -> dict[str, Check]:
-    return {check.name: check for check in doctor.examine(server.client(), environ, root)}
+def examined(answer: Answers, root: Path, **environ: str) -> dict[str, Check]:
+    """All that is found, where a bundle answers so."""
+    with FakeServer(answer) as server:
+        return {check.name: check for check in doctor.examine(server.client(), environ, root)}
 
 
-def told(health: Reply, about: Mapping[str, Any]) -> Any:
-    def answer(asked: Asked) -> Reply:
-        return health if asked.path == "/health" else Reply(dict(about))
+READY = Reply({"ready": True})
+NO_BUNDLE = always(Reply({"message": "nothing here"}, 404))
 
-    return answer
+
+def told(health: Reply, about: Mapping[str, Any]) -> Answers:
+    return lambda asked: health if asked.path == "/health" else Reply(dict(about))
 
 
 def test_what_the_bundle_says_of_its_settings_goes_first(tmp_path: Path) -> None:
@@ -310,8 +289,7 @@ def test_what_the_bundle_says_of_its_settings_goes_first(tmp_path: Path) -> None
     with socket.create_server(("127.0.0.1", 0)) as listening:
         limits = {"brokerHost": "127.0.0.1", "brokerPort": listening.getsockname()[1]}
         about = {**GOOD, "limits": limits, "store": {**GOOD["store"], "path": f"{tmp_path}/mine/p.db"}}
-        with FakeServer(told(Reply({"ready": True}), about)) as server:
-            checks = examine(server, tmp_path, BROKER_PORT_1883_TCP_PORT="1")
+        checks = examined(told(READY, about), tmp_path, BROKER_PORT_1883_TCP_PORT="1")
     assert checks["broker"].mark == "ok"
     assert str(tmp_path / "mine") in checks["data"].says
     assert doctor.exit_code(list(checks.values())) == 0
@@ -319,8 +297,7 @@ def test_what_the_bundle_says_of_its_settings_goes_first(tmp_path: Path) -> None
 
 def test_a_bundle_that_is_not_ready(tmp_path: Path) -> None:
     health = Reply({"message": "Not ready: the controller has not registered us.", "ready": False}, 503)
-    with FakeServer(told(health, GOOD)) as server:
-        checks = examine(server, tmp_path)
+    checks = examined(told(health, GOOD), tmp_path)
     assert checks["answer"].mark == "ok"
     assert (checks["ready"].mark, "not registered" in checks["ready"].says) == ("fail", True)
     assert doctor.exit_code(list(checks.values())) == 1
@@ -328,12 +305,11 @@ def test_a_bundle_that_is_not_ready(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("reply", [Reply({"message": "no"}, 401), Reply({"ok": True}), Reply(b"<html>")])
 def test_a_bundle_that_does_not_answer(tmp_path: Path, reply: Reply) -> None:
-    with FakeServer(lambda asked: reply) as server:
-        checks = examine(server, tmp_path, BROKER_PORT_1883_TCP_PORT="1", PUPPETMASTER_MAX_IN_FLIGHT="many")
+    asked = {"BROKER_PORT_1883_TCP_PORT": "1", "PUPPETMASTER_MAX_IN_FLIGHT": "many"}
+    checks = examined(always(reply), tmp_path, **asked)
     assert "set PUPPETMASTER_" in checks["answer"].says
-    assert checks["settings"] == Check(
-        "settings", "fail", "PUPPETMASTER_MAX_IN_FLIGHT: expected a whole number, got 'many'."
-    )
+    said = "PUPPETMASTER_MAX_IN_FLIGHT: expected a whole number, got 'many'."
+    assert checks["settings"] == Check("settings", "fail", said)
     assert doctor.exit_code(list(checks.values())) == 7
 
 
@@ -343,18 +319,16 @@ def test_settings_that_only_the_bundle_may_read(tmp_path: Path, monkeypatch: pyt
 
     monkeypatch.setattr(Path, "read_bytes", refused)
     asked = {"PUPPETMASTER_SETTINGS": "/etc/p.json", "BROKER_PORT_1883_TCP_PORT": "1"}
-    with FakeServer(told(Reply({"ready": True}), GOOD)) as server:
-        check = examine(server, tmp_path, **asked)["settings"]
+    check = examined(told(READY, GOOD), tmp_path, **asked)["settings"]
     assert (check.mark, doctor.AS_ITS_USER in check.says) == ("warn", True)
-    with FakeServer() as server:
-        assert examine(server, tmp_path, **asked)["settings"].mark == "fail"
+    assert examined(NO_BUNDLE, tmp_path, **asked)["settings"].mark == "fail"
 
 
 def test_http_that_is_off(tmp_path: Path) -> None:
-    with FakeServer() as server:
-        assert examine(server, tmp_path, PUPPETMASTER_HTTP="off")["settings"].mark == "warn"
+    assert examined(NO_BUNDLE, tmp_path, PUPPETMASTER_HTTP="off")["settings"].mark == "warn"
 
 
+WAITS = Reply({"ready": True, "standby": True})
 API_SERVER = {"PUPPETMASTER_ROLE": "api", "BROKER_PORT_1883_TCP_PORT": "1"}
 
 
@@ -364,8 +338,8 @@ def test_an_api_server_needs_no_broker_and_no_data_directory(
     monkeypatch.setattr(opening, "doubts", lambda address: [])
     theirs = {"brokerHost": "127.0.0.1", "brokerPort": 1, "tokens": "/of/the/leader", "webhooks": "/theirs"}
     about = {**GOOD, "limits": {**GOOD["limits"], **theirs}}
-    with FakeServer(told(Reply({"ready": True, "standby": True}), about)) as server:
-        checks = examine(server, tmp_path, PUPPETMASTER_STORE="postgresql://h/db", **API_SERVER)
+    asked = {**API_SERVER, "PUPPETMASTER_STORE": "postgresql://h/db"}
+    checks = examined(told(WAITS, about), tmp_path, **asked)
     assert checks["broker"] == Check("broker", "ok", "an API server needs none")
     assert checks["database"] == Check("database", "ok", "postgresql://h/db can be used")
     assert "is of that one" in checks["lead"].says
@@ -375,8 +349,7 @@ def test_an_api_server_needs_no_broker_and_no_data_directory(
 
 def test_an_api_server_where_nobody_leads(tmp_path: Path) -> None:
     nobody = "No puppetmaster leads: nothing was changed."
-    with FakeServer(lambda asked: Reply({"message": nobody}, 503)) as server:
-        checks = examine(server, tmp_path, **API_SERVER)
+    checks = examined(always(Reply({"message": nobody}, 503)), tmp_path, **API_SERVER)
     assert (checks["answer"].mark, checks["ready"]) == ("ok", Check("ready", "fail", nobody))
     assert "set PUPPETMASTER_STORE" in checks["database"].says
     assert doctor.exit_code(list(checks.values())) == 1
@@ -384,18 +357,15 @@ def test_an_api_server_where_nobody_leads(tmp_path: Path) -> None:
 
 def test_one_that_waits_is_checked_with_its_own_settings(tmp_path: Path) -> None:
     about = {**GOOD, "limits": {**GOOD["limits"], "brokerHost": "127.0.0.1", "brokerPort": 1}}
-    with (
-        socket.create_server(("127.0.0.1", 0)) as listening,
-        FakeServer(told(Reply({"ready": True, "standby": True}), about)) as server,
-    ):
-        checks = examine(server, tmp_path, BROKER_PORT_1883_TCP_PORT=str(listening.getsockname()[1]))
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port = str(listening.getsockname()[1])
+        checks = examined(told(WAITS, about), tmp_path, BROKER_PORT_1883_TCP_PORT=port)
     assert checks["broker"].mark == "ok"
     assert str(tmp_path) in checks["data"].says
 
 
 def test_another_machine_is_not_checked_from_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "loopback", lambda host: False)
-    with FakeServer(told(Reply({"ready": True}), GOOD)) as server:
-        checks = examine(server, tmp_path)
+    checks = examined(told(READY, GOOD), tmp_path)
     assert "is another machine" in checks["machine"].says
     assert not {"broker", "data", "store file", "settings"} & set(checks)

@@ -162,20 +162,3 @@ def test_the_time_left() -> None:
     assert pace.left_s(job("dispatching", pending=79, resolved=21)) is None
     clock.pause(10)
     assert pace.left_s(job("dispatching", pending=78, resolved=22)) == 780
-
-
-@pytest.mark.parametrize(
-    ("ended", "code"),
-    [
-        (job(resolved=3), 0),
-        (job(resolved=2, error=1), 1),
-        (job(resolved=2, timeout=1), 1),
-        (job("aborted", error=1, skipped=2), 3),
-        (job("canceled", canceled=3), 4),
-        (job("timeout", resolved=1, skipped=2), 5),
-        (job(resolved=1, error=1, unknown=1), 6),
-        (job("canceled", unknown=3), 4),
-    ],
-)
-def test_verdicts(ended: dict[str, Any], code: int) -> None:
-    assert watch.verdict(ended) == code

@@ -1,25 +1,16 @@
 """The commands about gateways, and jobs for those that are known, against a bundle without a bus."""
 
 import json
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
 
 from puppetmaster.bus.client import Owners
-from puppetmaster.cli import main
-from tests.web_client import Controller, Door, running
+from tests.terminal import Run, typed
+from tests.web_client import Controller, Door
 
-Run = Callable[..., Result]
 FLEET = "name,note,site,example.com/rack\ncg-1,attic,north,7\ncg-2,,north,\n\ncg-10,,south,\n"
-
-
-@pytest.fixture
-def door(tmp_path: Path) -> Iterator[Door]:
-    with running(tmp_path / "data", gateway_check_s=0) as started:
-        yield started
 
 
 @pytest.fixture
@@ -30,14 +21,7 @@ def controller(door: Door, monkeypatch: pytest.MonkeyPatch) -> Controller:
 @pytest.fixture
 def run(door: Door) -> Run:
     """Run a command; it must end well unless a test says otherwise."""
-
-    def run(*words: str, text: str | None = None, code: int = 0) -> Result:
-        env = {"PUPPETMASTER_URL": f"http://127.0.0.1:{door.port}", "PUPPETMASTER_TOKEN": ""}
-        result = CliRunner().invoke(main.cli, words, input=text, env=env, prog_name="puppetmaster")
-        assert result.exit_code == code, result.output
-        return result
-
-    return run
+    return typed(door.url, code=0)
 
 
 def labels(door: Door) -> dict[str, Any]:
@@ -87,14 +71,14 @@ def test_what_looks_like_a_formula_comes_back_as_it_was(run: Run, door: Door) ->
         ("name,-x,k\na,1,\n\na b,,é\n", "2 things are wrong, and nothing was changed:"),
     ],
 )
-def test_what_is_wrong_with_a_file_is_told_with_its_line(run: Run, door: Door, text: str, said: str) -> None:
-    stderr = run("gateways", "import", "-", text=text, code=2).stderr
+def test_what_is_wrong_with_a_file_is_told_with_its_line(shared: Door, text: str, said: str) -> None:
+    stderr = typed(shared.url, code=2)("gateways", "import", "-", text=text).stderr
     if "things" in said:
         assert "  line 2: labels.-x: " in stderr
         assert "  line 4: name: " in stderr
         said = "things are wrong, and nothing was changed:"
     assert said in stderr
-    assert labels(door) == {}
+    assert labels(shared) == {}
 
 
 def test_labels_are_set_added_and_removed(run: Run, door: Door) -> None:
@@ -111,9 +95,8 @@ def test_labels_are_set_added_and_removed(run: Run, door: Door) -> None:
 
 def test_gateways_are_listed_and_shown(run: Run, door: Door) -> None:
     run("gateways", "import", "-", text=FLEET)
-    assert run("gateways", "list", "--selector", "site=north").stdout == (
-        "cg-1\t\t\t\texample.com/rack=7,site=north\ncg-2\t\t\t\tsite=north\n"
-    )
+    listed = run("gateways", "list", "--selector", "site=north").stdout.splitlines()
+    assert listed == ["cg-1\t\t\t\texample.com/rack=7,site=north", "cg-2\t\t\t\tsite=north"]
     assert run("gateways", "list", "--match", "cg-1?", "--json").stdout.startswith('[{"name": "cg-10"')
     result = run("gateways", "list", "--limit", "1")
     assert result.stderr == "1 of 3 are shown: --limit 3 shows all\n"
@@ -129,10 +112,8 @@ def test_those_that_are_not_registered_are_shown(run: Run, door: Door, controlle
     run("gateways", "import", "-", text=FLEET)
     controller.here = {"cg-1", "cg-10"}
     checked = run("gateways", "check", code=1)
-    assert (checked.stdout, checked.stderr) == (
-        "cg-2\tnot registered\t\t\tsite=north\n",
-        "1 of 3 is not registered\n",
-    )
+    assert checked.stdout == "cg-2\tnot registered\t\t\tsite=north\n"
+    assert checked.stderr == "1 of 3 is not registered\n"
     assert run("gateways", "check", "cg-1,cg-10").stderr == "0 of 2 are not registered\n"
     assert run("gateways", "check", "--selector", "site=south").stderr == "0 of 1 are not registered\n"
     assert "1 is not known here: cg-9\n" in run("gateways", "check", "cg-[9-10]", code=1).stderr
@@ -167,17 +148,15 @@ def test_a_check_says_of_whom_nothing_could_be_found_out(
 
 def test_a_job_goes_to_known_gateways(run: Run, door: Door) -> None:
     run("gateways", "import", "-", text=FLEET)
-    job = json.loads(
-        run("submit", "--selector", "site=north", "--except", "cg-2,x", "get", "/a", "--json").stdout
-    )
+    words = ["--selector", "site=north", "--except", "cg-2,x"]
+    job = json.loads(run("submit", *words, "get", "/a", "--json").stdout)
     assert job["targets"] == [{"item": 0, "selector": "site=north", "except": ["cg-2", "x"], "found": 1}]
     assert "sought\tsite=north without cg-2, x (1)\n" in run("show", str(job["id"])).stdout
     wrong = run("submit", "--all", "--match", "cg-1*", "--dry-run", "get", "/a", code=2)
     assert "--match: expected either all, or selector, match or both" in wrong.stderr
     job = json.loads(run("submit", "--all", "--except", "cg-[01-10]", "get", "/a", "--json").stdout)
-    assert job["targets"] == [
-        {"item": 0, "all": True, "except": [f"cg-{n:02}" for n in range(1, 11)], "found": 2}
-    ]
+    left_out = [f"cg-{number:02}" for number in range(1, 11)]
+    assert job["targets"] == [{"item": 0, "all": True, "except": left_out, "found": 2}]
     planned = run("submit", "--match", "cg-1*", "--dry-run", "get", "/a")
     assert "batch[0] is for 2 gateways: cg-1*.\n" in planned.stdout
 
@@ -194,5 +173,5 @@ def test_a_job_goes_to_known_gateways(run: Run, door: Door) -> None:
         (["--match", "x" * 200, "get", "/a"], "--match: expected a pattern"),
     ],
 )
-def test_mistakes_are_told_by_the_option(run: Run, words: list[str], said: str) -> None:
-    assert said in run("submit", *words, code=2).stderr
+def test_mistakes_are_told_by_the_option(shared: Door, words: list[str], said: str) -> None:
+    assert said in typed(shared.url, code=2)("submit", *words).stderr

@@ -100,20 +100,18 @@ def test_a_file_of_windows(tmp_path: Path) -> None:
     assert jobfile.destinations([f"@{fleet}"], files()) == (["cg-1", "cg-2"], [])
 
 
-@pytest.mark.parametrize("word", ['{"a": [1]}', "@-", "-"])
-def test_data(word: str) -> None:
-    assert jobfile.data(word, files('{"a": [1]}')) == {"a": [1]}
+@pytest.mark.parametrize(
+    ("word", "data"), [('{"a": [1]}', {"a": [1]}), ("@-", {"a": [2]}), ("-", {"a": [2]}), ("@DIR/data", "é")]
+)
+def test_data(tmp_path: Path, word: str, data: Any) -> None:
+    (tmp_path / "data").write_text('"é"', encoding="utf-8")
+    assert jobfile.data(word.replace("DIR", str(tmp_path)), files('{"a": [2]}')) == data
 
 
 def test_standard_input_that_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdin", None)
     with pytest.raises(ValueError, match="and it is closed"):
         jobfile.data("-", Files())
-
-
-def test_data_of_a_file(tmp_path: Path) -> None:
-    (tmp_path / "data.json").write_text('"é"', encoding="utf-8")
-    assert jobfile.data(f"@{tmp_path}/data.json", files()) == "é"
 
 
 def test_standard_input_is_read_once() -> None:
@@ -126,6 +124,7 @@ def test_standard_input_is_read_once() -> None:
 @pytest.mark.parametrize(("text", "share"), [("20", 20), ("0", 0), ("10%", "10%"), ("2.5%", "2.5%")])
 def test_shares(text: str, share: Any) -> None:
     assert jobfile.share(text) == share
+    assert jobfile.shares(f"1, {text},100%") == [1, share, "100%"]
 
 
 @pytest.mark.parametrize(
@@ -163,55 +162,12 @@ def test_moments(text: str, at: str) -> None:
     assert jobfile.moment(text, 0.0) == at
 
 
-def test_waves() -> None:
-    assert jobfile.shares("1, 10%,100%") == [1, "10%", "100%"]
-
-
-def test_a_whole_job_is_an_object() -> None:
+def test_a_whole_job_is_an_object_in_which_a_property_is_there_once() -> None:
     assert jobfile.whole('{"batch": []}', "x") == {"batch": []}
     with pytest.raises(ValueError, match="x: expected a job"):
         jobfile.whole("[]", "x")
-
-
-def test_every_option_has_its_place() -> None:
-    options = {
-        "name": "n",
-        "key": "k",
-        "timeout": 1.5,
-        "request_timeout": 2.0,
-        "concurrency": "10%",
-        "rate": 3.0,
-        "attempts": 4,
-        "retry_on": ["error"],
-        "retry_delay": 0.0,
-        "max_errors": 5,
-        "max_errors_after": 20,
-        "waves": [1, "100%"],
-        "gate_errors": "5%",
-        "gate_on_fail": "abort",
-        "soak": 6.0,
-        "start_at": "2026-01-02T03:04:05Z",
-        "idempotent": True,
-        "dry_run": True,
-        "wait": True,
-    }
-    body = jobfile.batch("get", "/x", {}, ["a"])
-    assert jobfile.with_options(body, options) == {
-        "batch": [{"method": "get", "resource": "/x", "data": {}, "__request": {"destination": ["a"]}}],
-        "name": "n",
-        "key": "k",
-        "timeout": 1.5,
-        "requestTimeout": 2,
-        "concurrency": "10%",
-        "rate": 3,
-        "abort": {"errors": 5, "after": 20},
-        "retry": {"attempts": 4, "on": ["error"], "delay": 0},
-        "waves": [1, "100%"],
-        "gate": {"errors": "5%", "onFail": "abort", "soak": 6},
-        "startAt": "2026-01-02T03:04:05Z",
-        "idempotent": True,
-        "dryRun": True,
-    }
+    with pytest.raises(ValueError, match=r'job\.json: .* the property "rate" is there twice'):
+        jobfile.whole('{"rate": 1, "rate": 2}', "job.json")
 
 
 def test_an_option_wins_over_the_file_and_keeps_the_rest() -> None:
@@ -227,20 +183,24 @@ def test_a_job_gets_a_key_of_its_own() -> None:
     assert first.startswith("cli-")
 
 
-@pytest.mark.parametrize("body", [{"batch": [], "dryRun": True}, {"destinations": "a", "message": {}}])
-def test_what_needs_no_key_or_knows_none(body: dict[str, Any]) -> None:
-    assert jobfile.with_options(body, {}) == body
-
-
-def test_a_flag_that_is_not_set_says_nothing() -> None:
-    body = {"batch": [], "key": "k", "idempotent": True}
-    assert jobfile.with_options(body, {"idempotent": False, "dry_run": False, "rate": None}) == body
+@pytest.mark.parametrize(
+    ("body", "options"),
+    [
+        ({"batch": [], "dryRun": True}, {}),  # it needs no key
+        ({"destinations": "a", "message": {}}, {}),  # it knows none
+        ({"batch": [], "key": "k", "idempotent": True}, {"idempotent": False, "rate": None}),
+        ({"batch": [], "key": "k"}, {"dry_run": False}),
+    ],
+)
+def test_what_is_not_set_adds_nothing(body: dict[str, Any], options: dict[str, Any]) -> None:
+    assert jobfile.with_options(body, options) == body
 
 
 @pytest.mark.parametrize(
     ("path", "words", "name"),
     [
         ("concurrency", True, "--concurrency"),
+        ("concurrency[0]", True, "--concurrency[0]"),
         ("abort.errors", True, "--max-errors"),
         ("abort.after", True, "--max-errors-after"),
         ("abort", False, "--max-errors-after"),
@@ -256,8 +216,3 @@ def test_a_flag_that_is_not_set_says_nothing() -> None:
 )
 def test_places_have_the_names_that_were_typed(path: str, words: bool, name: str) -> None:
     assert jobfile.spoken(path, {"concurrency": 0, "max_errors_after": 1, "rate": None}, words=words) == name
-
-
-def test_a_property_that_is_there_twice_is_named() -> None:
-    with pytest.raises(ValueError, match=r'job\.json: .* the property "rate" is there twice'):
-        jobfile.whole('{"rate": 1, "rate": 2}', "job.json")

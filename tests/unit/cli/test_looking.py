@@ -15,9 +15,8 @@ from puppetmaster.cli import client, context, watched
 from puppetmaster.cli.client import Client, Unreachable
 from puppetmaster.cli.terminal import Screen
 from tests import ROOT
-from tests.fake_http import Asked, FakeServer, Reply, always, job, request
-from tests.terminal import Display, Terminal
-from tests.unit.cli.conftest import Run
+from tests.fake_http import Asked, FakeServer, Reply, always, group, job, request
+from tests.terminal import Display, Run, Terminal
 
 
 def test_list(server: FakeServer, run: Run) -> None:
@@ -29,12 +28,6 @@ def test_list(server: FakeServer, run: Run) -> None:
     assert run("list", "--limit", "1", "--json").stderr == result.stderr
     run("list", "--failed", "--limit", "1")
     assert server.asked[-1].path == "/jobs?failed=true&limit=1"
-
-
-def test_list_of_wrong_statuses(server: FakeServer, run: Run) -> None:
-    result = run("list", "--status", "done")
-    assert result.exit_code == 2
-    assert "expected some of pending, dispatching" in result.stderr
 
 
 def test_show(server: FakeServer, run: Run) -> None:
@@ -300,26 +293,14 @@ def test_a_list_in_place(server: FakeServer, monkeypatch: pytest.MonkeyPatch) ->
     assert "1 of 3 are shown" in shown.get()
 
 
+DIFFERENCES = [
+    {"path": "more", "here": None},
+    {"path": "version", "good": "2", "here": "1"},
+    {"path": "", "message": "more than 100 differences: the rest is not listed"},
+]
 GROUPS = [
-    {
-        "count": 2,
-        "status": "resolved",
-        "code": 200,
-        "destinations": ["cg-[1-2]"],
-        "sample": {"request": 1, "result": {"code": 200, "data": {"version": "2"}}},
-    },
-    {
-        "count": 1,
-        "status": "resolved",
-        "code": 200,
-        "destinations": ["cg-3"],
-        "sample": {"request": 3, "result": {"code": 200, "data": {"version": "1", "more": None}}},
-        "diff": [
-            {"path": "more", "here": None},
-            {"path": "version", "good": "2", "here": "1"},
-            {"path": "", "message": "more than 100 differences: the rest is not listed"},
-        ],
-    },
+    group(["cg-1", "cg-2"], code=200, data={"version": "2"}),
+    {**group(["cg-3"], code=200, data={"version": "1", "more": None}), "diff": DIFFERENCES},
 ]
 
 

@@ -17,7 +17,7 @@ from puppetmaster.cli import follow, main
 from puppetmaster.cli.client import Client
 from tests import ROOT
 from tests.fake_http import Asked, FakeServer, Reply, always, job, request
-from tests.unit.cli.conftest import Run
+from tests.terminal import COMMAND, Run
 
 
 def created(asked: Asked) -> Reply:
@@ -34,6 +34,8 @@ def test_submit_from_words(server: FakeServer, run: Run, tmp_path: Path) -> None
     options = ["--concurrency", "10%", "--max-errors", "5", "--waves", "1,10%,100%", "--key", "k"]
     options += ["--max-errors-after", "20", "--gate-errors", "5%", "--gate-on-fail", "abort"]
     options += ["--attempts", "2", "--retry-on", "error,timeout", "--retry-delay", "0", "--timeout", "1h30m"]
+    options += ["--name", "n", "--request-timeout", "1.5", "--rate", "3", "--soak", "1m", "--idempotent"]
+    options += ["--start-at", "2026-01-02T03:04:05Z"]
     words = ["submit", "--to", "cg-[1-2],y", "--to", "x", *options, "POST", "/system/reboot"]
     result = run(*words, f"@{tmp_path}/data.json")
     assert (result.exit_code, result.stderr) == (0, "")
@@ -49,9 +51,14 @@ def test_submit_from_words(server: FakeServer, run: Run, tmp_path: Path) -> None
                 "concurrency": "10%",
                 "waves": [1, "10%", "100%"],
                 "abort": {"errors": 5, "after": 20},
-                "gate": {"errors": "5%", "onFail": "abort"},
+                "gate": {"errors": "5%", "onFail": "abort", "soak": 60},
                 "retry": {"attempts": 2, "on": ["error", "timeout"], "delay": 0},
                 "timeout": 5400,
+                "name": "n",
+                "requestTimeout": 1.5,
+                "rate": 3,
+                "idempotent": True,
+                "startAt": "2026-01-02T03:04:05Z",
             },
         ),
         ("GET", "/gateways?name=cg-1%2Ccg-2%2Cy%2Cx&registered=false&limit=5", None),
@@ -81,10 +88,8 @@ def test_submit_warns_of_gateways_that_are_not_registered(
     server.answer = answer
     result = run("submit", *where, "get", "/a")
     assert (result.exit_code, result.stdout) == (0, "job 7: 2 requests; puppetmaster watch 7\n")
-    assert result.stderr == (
-        "puppetmaster: 7 gateways of it are not registered, as far as is known: cg-1, cg-2, cg-3, cg-4, "
-        "cg-5, ..\n"
-    )
+    said = "7 gateways of it are not registered, as far as is known: cg-1, cg-2, cg-3, cg-4, cg-5, .."
+    assert result.stderr == f"puppetmaster: {said}\n"
 
 
 def test_submit_asks_nothing_that_takes_long(server: FakeServer, run: Run) -> None:
@@ -104,12 +109,6 @@ def test_submit_a_whole_job(server: FakeServer, run: Run, tmp_path: Path, words:
     given = [word.replace("FILE", f"{tmp_path}/job.json") for word in words]
     assert run("submit", *given, text=None if "FILE" in words else text).exit_code == 0
     assert server.asked[0].body == {"batch": [1], "key": "k"}
-
-
-def test_submit_data_from_standard_input(server: FakeServer, run: Run) -> None:
-    server.answer = created
-    assert run("submit", "--to", "a", "put", "/x", "-", text="[1]").exit_code == 0
-    assert server.asked[0].body["batch"][0]["data"] == [1]
 
 
 PERCENT = "expected a whole number or a percentage such as 10%"
@@ -148,14 +147,11 @@ def test_what_cannot_be_submitted(server: FakeServer, run: Run, words: str, sent
     assert server.asked == []
 
 
-def test_the_examples_of_submit_keep_their_lines(run: Run) -> None:
+def test_the_help_of_submit_keeps_its_lines_and_says_what_is_tried_again(run: Run) -> None:
     told = run("submit", "--help").stdout
     assert "\\b" not in told
     assert "  puppetmaster submit --to 'cg-[001-200]' --wait post /system/reboot\n" in told
-
-
-def test_the_help_says_what_is_tried_again(run: Run) -> None:
-    told = " ".join(run("submit", "--help").stdout.split())
+    told = " ".join(told.split())
     assert "After these outcomes only; after a timeout only what may run twice" in told
     assert "default: 1; of a percentage 10 or more" in told
 
@@ -164,10 +160,8 @@ def test_names_that_come_twice_are_told(server: FakeServer, run: Run) -> None:
     server.answer = created
     result = run("submit", "--to", "cg-[1-9],cg-[3-8]", "--to", "cg-1,x", "get", "/x")
     assert result.exit_code == 0
-    twice = "cg-1, cg-3, cg-4, cg-5, cg-6, .."
-    assert result.stderr == (
-        f"puppetmaster: 7 names come more than once in --to, and get one request each: {twice}\n"
-    )
+    twice = "7 names come more than once in --to, and get one request each: cg-1, cg-3, cg-4, cg-5, cg-6, .."
+    assert result.stderr == f"puppetmaster: {twice}\n"
     destinations = server.asked[0].body["batch"][0]["__request"]["destination"]
     assert destinations == [*(f"cg-{number}" for number in range(1, 10)), "x"]
     result = run("submit", "--to", "x", "--to", "x", "get", "/x")
@@ -220,14 +214,10 @@ def test_every_fault_is_told(server: FakeServer, run: Run) -> None:
 @pytest.mark.parametrize(
     ("words", "place", "name"),
     [
-        (["--concurrency", "0"], "concurrency", "--concurrency"),
         (["--window", "0"], "concurrency", "--window"),
         (["--window=0"], "concurrency", "--window"),
         (["--gate-errors", "1"], "gate", "--gate-errors"),
-        (["--max-errors-after", "1"], "abort.errors", "--max-errors"),
-        (["--waves", "1"], "waves[0]", "--waves[0]"),
         ([], "batch[0].data.a", "DATA.a"),
-        ([], "batch[0].__request.destination[3]", "--to"),
         ([], "concurrency", "concurrency"),
     ],
 )
@@ -263,10 +253,12 @@ def test_ctrl_c_while_a_job_is_created(run: Run, monkeypatch: pytest.MonkeyPatch
 VERDICTS = [
     (job(resolved=2), 0),
     (job(resolved=1, error=1), 1),
+    (job(resolved=2, timeout=1), 1),
     (job("aborted", error=1, skipped=1), 3),
     (job("canceled", canceled=2), 4),
     (job("timeout", skipped=2), 5),
     (job(error=1, unknown=1), 6),
+    (job("canceled", unknown=3), 4),
 ]
 
 
@@ -297,9 +289,8 @@ def test_a_closed_gate_may_be_the_end(server: FakeServer, run: Run, words: list[
     result = run(*words)
     assert (result.exit_code, result.stderr) == (8, "")
     told, again = result.stdout.splitlines()[-2:]
-    assert told.endswith(
-        "wave 1 failed its gate; puppetmaster resume 7 sends on, puppetmaster cancel 7 ends it"
-    )
+    advice = "puppetmaster resume 7 sends on, puppetmaster cancel 7 ends it"
+    assert told.endswith(f"wave 1 failed its gate; {advice}")
     assert again == "What came back: puppetmaster results 7 --diff"
     last = json.loads(run(*words, "--json").stdout.splitlines()[-1])
     assert last["gateStatus"] == "closed"
@@ -384,12 +375,6 @@ def test_several_jobs(server: FakeServer, run: Run, words: list[str], method: st
     assert json.loads(run(*words, "8", "8", "--json").stdout) == []
 
 
-def test_control_that_does_not_fit(server: FakeServer, run: Run) -> None:
-    server.answer = always(Reply({"message": "Job 7 is resolved."}, 409))
-    result = run("pause", "7")
-    assert (result.exit_code, result.stderr) == (2, "puppetmaster: Job 7 is resolved.\n")
-
-
 def test_a_cancel_that_ends_a_job(server: FakeServer, run: Run) -> None:
     said = {"reason": "canceled by a request", "reasonCode": "canceled"}
     server.answer = always(Reply({**job("canceled", resolved=1, canceled=2), **said}))
@@ -442,61 +427,46 @@ def test_a_question_that_is_interrupted(
     assert result.stderr.splitlines()[-1] == "Nothing was changed."
 
 
-def test_nobody_reads(server: FakeServer, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As with 'puppetmaster list | head': not the exit code of a verdict."""
-    server.answer = always(Reply([job(resolved=1)] * 20_000))
-    command = f"{shlex.quote(sys.executable)} -m puppetmaster list"
-    script = f"{command} | head -1; exit ${{PIPESTATUS[0]}}"
+def in_a_shell(server: FakeServer, script: str) -> tuple[int, str]:
+    """The exit code, and what was said of it; ``CLI`` stands for the command line as a process."""
     ran = subprocess.run(
-        ["bash", "-c", script],
+        ["bash", "-c", script.replace("CLI", shlex.join(COMMAND))],
         env={**os.environ, "PUPPETMASTER_URL": server.url},
         cwd=ROOT,
-        capture_output=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
         text=True,
         timeout=30,
         check=False,
     )
-    assert (ran.returncode, ran.stderr) == (141, "")
+    return ran.returncode, ran.stderr
+
+
+def test_nobody_reads(server: FakeServer) -> None:
+    """As with 'puppetmaster list | head': not the exit code of a verdict."""
+    server.answer = always(Reply([job(resolved=1)] * 20_000))
+    assert in_a_shell(server, "CLI list | head -1; exit ${PIPESTATUS[0]}") == (141, "")
+
+
+FULL = "puppetmaster: cannot write what there is to say: No space left on device\n"
+CLOSED = "puppetmaster: expected something on standard input, and it is closed\n"
 
 
 @pytest.mark.parametrize(
     ("words", "code", "told"),
     [
-        (
-            "list >/dev/full",
-            141,
-            "puppetmaster: cannot write what there is to say: No space left on device\n",
-        ),
-        (
-            "--help >/dev/full",
-            141,
-            "puppetmaster: cannot write what there is to say: No space left on device\n",
-        ),
+        ("list >/dev/full", 141, FULL),
+        ("--help >/dev/full", 141, FULL),
         ("list >&-", 0, ""),
         ("requests 7 --csv >&-", 0, ""),
         ("delete 7 <&-", 0, ""),
-        (
-            "submit --to a put /x - <&-",
-            2,
-            "puppetmaster: expected something on standard input, and it is closed\n",
-        ),
+        ("submit --to a put /x - <&-", 2, CLOSED),
     ],
 )
 def test_streams_that_are_not_there(server: FakeServer, words: str, code: int, told: str) -> None:
-    server.answer = lambda asked: Reply(
-        [job(resolved=1)] if asked.path == "/jobs?limit=20" else job(resolved=1)
-    )
-    ran = subprocess.run(
-        ["bash", "-c", f"{shlex.quote(sys.executable)} -m puppetmaster {words}"],
-        env={**os.environ, "PUPPETMASTER_URL": server.url},
-        cwd=ROOT,
-        stderr=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        text=True,
-        timeout=30,
-        check=False,
-    )
-    assert (ran.returncode, ran.stderr) == (code, told)
+    one = job(resolved=1)
+    server.answer = lambda asked: Reply([one] if asked.path == "/jobs?limit=20" else one)
+    assert in_a_shell(server, f"CLI {words}") == (code, told)
 
 
 # -- rerun ----------------------------------------------------------------------------------------
@@ -542,21 +512,15 @@ def test_rerun_some(server: FakeServer, run: Run) -> None:
 @pytest.mark.parametrize(
     "words",
     [
-        ["list"],
-        ["show", "7"],
-        ["watch", "7"],
-        ["results", "7"],
-        ["pause", "7"],
-        ["resume", "7"],
-        ["cancel", "7"],
-        ["delete", "7"],
-        ["rerun", "7"],
-        ["submit", "--to", "a", "get", "/x"],
+        "list",
+        *(f"{look} 7" for look in ("show", "watch", "results")),
+        *(f"{change} 7" for change in ("pause", "resume", "cancel", "delete", "rerun")),
+        "submit --to a get /x",
     ],
 )
-def test_it_cannot_be_reached(server: FakeServer, run: Run, words: list[str]) -> None:
+def test_it_cannot_be_reached(server: FakeServer, run: Run, words: str) -> None:
     server.answer = always(Reply({"message": "needs the token"}, 401))
-    result = run(*words)
+    result = run(*words.split())
     assert (result.exit_code, result.stdout) == (7, "")
     assert len(result.stderr.splitlines()) == 1
     assert "set PUPPETMASTER_TOKEN" in result.stderr
@@ -604,9 +568,8 @@ def test_a_wrong_url_is_named_where_it_is_from(run: Run) -> None:
     elsewhere = {"PUPPETMASTER_URL": "http://127.0.0.1:1"}
     assert "or set PUPPETMASTER_URL to where it is" in run("list", **elsewhere).stderr
     assert "or set --url to where it is" in run("list", "--url", "http://127.0.0.1:1").stderr
-    assert run("list", PUPPETMASTER_URL="x").stderr.startswith(
-        "puppetmaster: PUPPETMASTER_URL: expected a URL"
-    )
+    said = run("list", PUPPETMASTER_URL="x").stderr
+    assert said.startswith("puppetmaster: PUPPETMASTER_URL: expected a URL")
 
 
 def test_doctor_says_what_to_do(server: FakeServer, run: Run) -> None:
@@ -627,9 +590,7 @@ def test_what_a_command_ignores_is_not_listed(run: Run, command: str) -> None:
     told = run(command, "--help").stdout
     assert "--url" not in told
     assert ("--json" in told) == (command in ("export", "import"))
-    assert not run(command, "--url", "http://127.0.0.1:1", "--frob").stderr.count(
-        "--url"
-    )  # it is still taken
+    assert "--url" not in run(command, "--url", "http://127.0.0.1:1", "--frob").stderr  # it is still taken
 
 
 @pytest.mark.parametrize("command", sorted(main.cli.commands))
@@ -638,18 +599,15 @@ def test_helps_are_fit_to_read_and_to_paste(run: Run, command: str) -> None:
     assert "\b" not in told
     assert "\\b" not in told
     assert "RANGE" not in told.upper()
-    assert (
-        re.findall(r"(?<!')\bcg-\[", "".join(line for line in told.splitlines() if "puppetmaster" in line))
-        == []
-    )
+    examples = "".join(line for line in told.splitlines() if "puppetmaster" in line)
+    assert re.findall(r"(?<!')\bcg-\[", examples) == []
 
 
 @pytest.mark.parametrize("command", ["", "submit", "list"])
 def test_helps_on_a_narrow_terminal(run: Run, command: str) -> None:
     told = run(*filter(None, [command]), "--help", COLUMNS="40").stdout
-    assert [
-        line for line in told.splitlines() if len(line) > 40 and "  puppetmaster submit" not in line
-    ] == []
+    long = [line for line in told.splitlines() if len(line) > 40]
+    assert [line for line in long if "  puppetmaster submit" not in line] == []
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
@@ -668,26 +626,22 @@ def test_completion_is_printed(run: Run, shell: str) -> None:
         ("puppetmaster list --status pending,a", {"pending,aborted"}),
     ],
 )
-def test_what_a_shell_is_offered(server: FakeServer, words: str, expected: set[str]) -> None:
+def test_what_a_shell_is_offered(server: FakeServer, run: Run, words: str, expected: set[str]) -> None:
     server.answer = always(Reply([job(job_id=number) for number in (12, 2, 1)]))
-    assert _offered(words, server.url) == expected
+    offered = run(**completing(words))
+    assert offered.stderr == ""
+    assert {line.partition(",")[2] for line in offered.stdout.splitlines() if line} == expected
 
 
-def test_a_shell_is_offered_nothing_when_nobody_answers() -> None:
-    assert _offered("puppetmaster show 1", "http://127.0.0.1:1") == set()
-
-
-def _offered(words: str, url: str) -> set[str]:
+def completing(words: str) -> dict[str, str]:
+    """What a shell tells that completes the last of these words."""
     count = str(len(words.split()) - 1)
-    env = {"COMP_WORDS": words, "COMP_CWORD": count, "_PUPPETMASTER_COMPLETE": "bash_complete"}
-    ran = _process(PUPPETMASTER_URL=url, **env)
-    assert ran.stderr == ""
-    return {line.split(",", 1)[1] for line in ran.stdout.splitlines() if line}
+    return {"COMP_WORDS": words, "COMP_CWORD": count, "_PUPPETMASTER_COMPLETE": "bash_complete"}
 
 
-def _process(*words: str, **env: str) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
-        [sys.executable, "-m", "puppetmaster", *words],
+def process(*words: str, **env: str) -> tuple[int, str, str]:
+    ran = subprocess.run(
+        [*COMMAND, *words],
         env={**os.environ, **env},
         cwd=ROOT,
         capture_output=True,
@@ -695,13 +649,19 @@ def _process(*words: str, **env: str) -> "subprocess.CompletedProcess[str]":
         timeout=30,
         check=False,
     )
+    return ran.returncode, ran.stdout, ran.stderr
+
+
+def test_a_shell_is_offered_nothing_when_nobody_answers() -> None:
+    asked = completing("puppetmaster show 1")
+    assert process(PUPPETMASTER_URL="http://127.0.0.1:1", **asked) == (0, "\n", "")
 
 
 def test_a_name_that_the_terminal_cannot_show(server: FakeServer) -> None:
     server.answer = always(Reply([{**job(resolved=1), "name": "Zürich \ud800"}]))
-    ran = _process("list", PUPPETMASTER_URL=server.url, PYTHONIOENCODING="ascii")
-    assert (ran.returncode, ran.stderr) == (0, "")
-    assert ran.stdout.endswith("\tZ\\xfcrich \\ud800\tpost /system/reboot\n")
+    code, shown, said = process("list", PUPPETMASTER_URL=server.url, PYTHONIOENCODING="ascii")
+    assert (code, said) == (0, "")
+    assert shown.endswith("\tZ\\xfcrich \\ud800\tpost /system/reboot\n")
 
 
 def test_run_becomes_the_bundle(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -720,13 +680,6 @@ def test_the_page_has_every_command_with_an_example() -> None:
     sections = {part.split("\n", 1)[0]: part for part in PAGE.split("\n### ")[1:]}
     assert set(sections) == set(main.cli.commands)
     assert [name for name, part in sections.items() if f"puppetmaster {name}" not in part] == []
-
-
-def test_the_page_has_every_option_of_a_new_job() -> None:
-    options = {
-        word for param in main.cli.commands["submit"].params for word in param.opts if word[:2] == "--"
-    }
-    assert [option for option in options if option not in PAGE] == []
 
 
 def _examples() -> list[str]:

@@ -107,6 +107,6 @@ def test_names_without_an_order_are_not_all_told() -> None:
 
 
 def test_many_requests_are_one_step() -> None:
-    (found,) = steps([f"cg-{number}" for number in range(50_000)], [50_000])
-    assert found[:2] == (1, 50_000)
-    assert found.to == "cg-[0-49999]"
+    (found,) = steps([f"cg-{number}" for number in range(5000)], [5000])
+    assert found[:2] == (1, 5000)
+    assert found.to == "cg-[0-4999]"

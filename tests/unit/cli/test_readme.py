@@ -9,10 +9,9 @@ import re
 import shlex
 from typing import Any
 
-from puppetmaster import ranges
 from puppetmaster.cli.called import NAME, VARIABLE
 from tests import ROOT
-from tests.fake_http import Asked, FakeServer, Reply, job, request
+from tests.fake_http import Asked, FakeServer, Reply, group, job, request
 from tests.terminal import Terminal
 
 README = ROOT / "README.md"
@@ -20,14 +19,12 @@ SUBMIT = "puppetmaster submit --to 'cg-[150-185],cg-lost' --request-timeout 8 --
 RESULTS = "puppetmaster results 3"
 BLOCKS = re.compile(r"```\n(\$ puppetmaster submit .*?)```\n\n[^`]*\n\n```\n(.*?)```", re.DOTALL)
 
-ON_PURPOSE = {"code": 409, "source": "device", "data": {"message": "fails on purpose"}}
-UNKNOWN = {
-    "code": 404,
-    "source": "controller",
-    "message": "no gateway of this name is registered at the controller",
-}
-SILENT = {"code": 408, "source": "puppetmaster", "message": "no answer within 8 s: it may have run"}
-DONE = {"code": 200, "source": "device", "data": {"rebooting": True}}
+ON_PURPOSE: dict[str, Any] = {"code": 409, "source": "device", "data": {"message": "fails on purpose"}}
+NOWHERE = "no gateway of this name is registered at the controller"
+UNKNOWN: dict[str, Any] = {"code": 404, "source": "controller", "message": NOWHERE}
+NOTHING = "no answer within 8 s: it may have run"
+SILENT: dict[str, Any] = {"code": 408, "source": "puppetmaster", "message": NOTHING}
+DONE: dict[str, Any] = {"code": 200, "source": "device", "data": {"rebooting": True}}
 
 
 class Demo:
@@ -61,21 +58,11 @@ class Demo:
 
     def _groups(self) -> list[dict[str, Any]]:
         good = [*range(150, 155), *range(158, 180), 184, 185]
-        groups = [
-            ("resolved", [f"cg-{number}" for number in good], DONE),
-            ("timeout", [f"cg-{number}" for number in range(180, 184)], SILENT),
-            ("error", [f"cg-{number}" for number in (155, 156, 157)], ON_PURPOSE),
-            ("error", ["cg-lost"], UNKNOWN),
-        ]
         return [
-            {
-                "count": len(to),
-                "status": status,
-                "code": result["code"],
-                "destinations": ranges.fold(to),
-                "sample": {"request": 2**31, "result": result},
-            }
-            for status, to, result in groups
+            group([f"cg-{number}" for number in good], **DONE),
+            group([f"cg-{number}" for number in range(180, 184)], "timeout", **SILENT),
+            group([f"cg-{number}" for number in (155, 156, 157)], "error", **ON_PURPOSE),
+            group(["cg-lost"], "error", **UNKNOWN),
         ]
 
     def _request(self, destination: str, status: str, result: dict[str, Any]) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """How things are laid out for somebody who looks; pipes are with the commands (test_cli.py)."""
 
-import re
 from typing import Any
 
 import pytest
@@ -8,22 +7,18 @@ import pytest
 from puppetmaster.cli import tables, wording
 from puppetmaster.cli.doctor import Check
 from puppetmaster.cli.terminal import Screen
-from tests.fake_http import job, request
+from tests.fake_http import group, job, request
+from tests.unit.cli.conftest import ESCAPES
 
-ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 NOW_S = 1767323225.0  # 2026-01-02T03:07:05Z
 
 
-@pytest.fixture(autouse=True)
-def terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TERM", "xterm-256color")
-    monkeypatch.setenv("COLUMNS", "80")
-    monkeypatch.delenv("NO_COLOR", raising=False)
-    monkeypatch.setattr(wording, "local", lambda at: f"local {at[11:19]}")
+pytestmark = pytest.mark.usefixtures("colours")
 
 
 @pytest.fixture
-def screen() -> Screen:
+def screen(monkeypatch: pytest.MonkeyPatch) -> Screen:
+    monkeypatch.setattr(wording, "local", lambda at: f"local {at[11:19]}")
     return Screen(terminal=True, now=lambda: NOW_S)
 
 
@@ -141,18 +136,16 @@ def test_a_group_that_was_skipped_names_no_request(
 ) -> None:
     """The id would be that of one gateway's earlier step."""
     text = "not sent: request 2147483649, an earlier step, ended as error"
-    group = {"count": 3, "status": "skipped", "code": None, "destinations": ["cg-[1-3]"]}
-    tables.results(screen, [{**group, "sample": {"request": 1, "result": {"message": text}}}])
+    tables.results(screen, [group(["cg-1", "cg-2", "cg-3"], "skipped", message=text)])
     assert "not sent: an earlier step ended as error" in " ".join(" ".join(lines(capsys)).split())
 
 
 def test_results_with_many_patterns(screen: Screen, capsys: pytest.CaptureFixture[str]) -> None:
     """A terminal gets the first, unless all are wanted; a pipe gets all."""
     names = [f"cg-{number}" for number in range(1, 40, 2)]
-    group = {"count": 20, "status": "resolved", "code": 200, "destinations": names, "sample": {"result": {}}}
     shown = []
     for to, full in ((screen, False), (screen, True), (Screen(terminal=False), False)):
-        tables.results(to, [group], full=full)
+        tables.results(to, [group(names, code=200)], full=full)
         shown.append(" ".join(capsys.readouterr().out.split()))
     assert "cg-23 and 8 more" in shown[0]
     assert ["cg-39" in one for one in shown] == [False, True, True]

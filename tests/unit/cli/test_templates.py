@@ -1,37 +1,20 @@
 """The commands about templates, against a bundle without a bus."""
 
 import json
-from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
 
-from puppetmaster.cli import main
-from tests.web_client import Door, batch, running
+from tests.terminal import Run, typed
+from tests.web_client import Door, batch
 
-Run = Callable[..., Result]
 REBOOT = ("--to", "cg-[1-3]", "post", "/system/reboot")
-
-
-@pytest.fixture
-def door(tmp_path: Path) -> Iterator[Door]:
-    with running(tmp_path / "data") as started:
-        yield started
 
 
 @pytest.fixture
 def run(door: Door) -> Run:
     """Run a command; it must end well unless a test says otherwise."""
-
-    def run(*words: str, text: str | None = None, code: int = 0) -> Result:
-        env = {"PUPPETMASTER_URL": f"http://127.0.0.1:{door.port}", "PUPPETMASTER_TOKEN": ""}
-        result = CliRunner().invoke(main.cli, words, input=text, env=env, prog_name="puppetmaster")
-        assert result.exit_code == code, result.output
-        return result
-
-    return run
+    return typed(door.url, code=0)
 
 
 def kept(door: Door, number: int = 1) -> Any:
@@ -48,13 +31,8 @@ def test_a_command_is_kept_with_a_schedule(run: Run, door: Door) -> None:
     assert "post /system/reboot to cg-[1-3]" in shown
     assert "0 3 * * 1-5 Europe/Berlin" in shown
     template = kept(door)
-    assert template["schedule"] == {
-        "cron": "0 3 * * 1-5",
-        "timezone": "Europe/Berlin",
-        "enabled": True,
-        "missed": "run",
-        "overlap": "skip",
-    }
+    times = {"cron": "0 3 * * 1-5", "timezone": "Europe/Berlin"}
+    assert template["schedule"] == {**times, "enabled": True, "missed": "run", "overlap": "skip"}
     assert template["job"]["batch"][0]["__request"] == {"destination": ["cg-1", "cg-2", "cg-3"]}
     assert template["job"]["concurrency"] == "10%"
     assert template["job"]["maintenance"] == {"cron": "0 2 * * *", "duration": 7200}
@@ -110,8 +88,8 @@ def test_all_that_is_wrong_is_named_as_it_is_typed(run: Run, door: Door) -> None
         (("delete", "7"), "There is no template 7"),
     ],
 )
-def test_what_cannot_be_meant(run: Run, words: tuple[str, ...], said: str) -> None:
-    assert said in run("templates", *words, code=2).stderr
+def test_what_cannot_be_meant(shared: Door, words: tuple[str, ...], said: str) -> None:
+    assert said in typed(shared.url, code=2)("templates", *words).stderr
 
 
 def test_a_start_by_hand_with_changes(run: Run, door: Door) -> None:
@@ -152,8 +130,6 @@ def test_templates_are_listed_and_removed(run: Run, door: Door) -> None:
     assert second.split("\t") == ["2", "b", "by hand", "", "job 1"]
     limited = run("templates", "list", "--limit", "1")
     assert "1 of 2 are shown: --limit 2 shows all" in limited.stderr
-    assert (
-        run("templates", "delete", "a", "2").stdout
-        == "template 1 (a) is removed\ntemplate 2 (b) is removed\n"
-    )
+    removed = run("templates", "delete", "a", "2").stdout
+    assert removed == "template 1 (a) is removed\ntemplate 2 (b) is removed\n"
     assert json.loads(run("templates", "list", "--json").stdout) == []

@@ -1,21 +1,13 @@
 """What is shown, to a terminal, to a pipe and to a program."""
 
-import re
 from typing import Any
 
 import pytest
 
 from puppetmaster.cli.terminal import Cell, Column, Screen, printable
+from tests.unit.cli.conftest import ESCAPES
 
-ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
-
-
-@pytest.fixture(autouse=True)
-def terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TERM", "xterm-256color")
-    monkeypatch.setenv("COLUMNS", "100")
-    for name in ("NO_COLOR", "FORCE_COLOR"):
-        monkeypatch.delenv(name, raising=False)
+pytestmark = pytest.mark.usefixtures("colours")
 
 
 @pytest.mark.parametrize(
@@ -80,15 +72,7 @@ ROW = ("123456789", "cg-001 cg-002 cg-003", "3 min 05 s", "firmware of the whole
                 "    firmware of the whole site",
             ],
         ),
-        (
-            40,
-            [
-                "job",
-                "123456789",
-                "    cg-001 cg-002 cg-003",
-                "    firmware of the whole site",
-            ],
-        ),
+        (40, ["job", "123456789", "    cg-001 cg-002 cg-003", "    firmware of the whole site"]),
         (
             65,
             [

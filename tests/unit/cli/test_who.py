@@ -1,37 +1,23 @@
 """The commands about who did what, against a bundle without a bus; and the doctor's look at the tokens."""
 
 import json
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner, Result
 
 from puppetmaster.api.answers import HAPPENED
-from puppetmaster.cli import doctor, main
+from puppetmaster.cli import doctor
 from puppetmaster.model.caller import Caller, Role, Tokens, digest
 from puppetmaster.model.timeline import What
 from tests.receiver import Receiver
+from tests.terminal import Run, typed
 from tests.web_client import Door, batch, hooks, running
-
-Run = Callable[..., Result]
-
-
-@pytest.fixture
-def door(tmp_path: Path) -> Iterator[Door]:
-    with running(tmp_path / "data") as started:
-        yield started
 
 
 @pytest.fixture
 def run(door: Door) -> Run:
-    def run(*words: str, code: int = 0, token: str = "") -> Result:
-        env = {"PUPPETMASTER_URL": f"http://127.0.0.1:{door.port}", "PUPPETMASTER_TOKEN": token}
-        result = CliRunner().invoke(main.cli, words, env=env, prog_name="puppetmaster")
-        assert result.exit_code == code, result.output
-        return result
-
-    return run
+    """Run a command; it must end well unless a test says otherwise."""
+    return typed(door.url, code=0)
 
 
 def test_what_happened_is_listed(run: Run, door: Door) -> None:
@@ -69,14 +55,9 @@ def test_a_viewer_is_told_what_he_lacks(tmp_path: Path) -> None:
     file = tmp_path / "tokens"
     file.write_text(f"ann viewer {digest('pm_0123456789abcdef')}")
     with running(tmp_path / "data", tokens=str(file)) as door:
-        env = {
-            "PUPPETMASTER_URL": f"http://127.0.0.1:{door.port}",
-            "PUPPETMASTER_TOKEN": "pm_0123456789abcdef",
-        }
-        asked = ["submit", "--to", "a", "get", "/system/time"]
-        result = CliRunner().invoke(main.cli, asked, env=env, prog_name="puppetmaster")
-        assert result.exit_code == 7
-        assert "Expected the role operator for POST /jobs, and 'ann' has the role viewer" in result.stderr
+        run = typed(door.url, "pm_0123456789abcdef", code=7)
+        said = run("submit", "--to", "a", "get", "/system/time").stderr
+        assert "Expected the role operator for POST /jobs, and 'ann' has the role viewer" in said
         assert door.ask("GET", "/jobs", Authorization="Bearer pm_0123456789abcdef").json == []
 
 
@@ -132,13 +113,9 @@ def test_the_doctor_says_which_webhook_could_not_be_told() -> None:
 
 def test_a_job_that_is_submitted_names_webhooks(tmp_path: Path) -> None:
     with running(tmp_path / "data", webhooks=hooks(tmp_path)) as door:
-        env = {"PUPPETMASTER_URL": f"http://127.0.0.1:{door.port}", "PUPPETMASTER_TOKEN": ""}
-        runner = CliRunner()
-        asked = ["submit", "--to", "a", "--notify", "ops", "get", "/system/time"]
-        assert runner.invoke(main.cli, asked, env=env).exit_code == 0
+        run = typed(door.url, code=0)
+        run("submit", "--to", "a", "--notify", "ops", "get", "/system/time")
         assert door.ask("GET", "/jobs/1").json["notify"] == ["ops"]
-        assert "tells\tops" in runner.invoke(main.cli, ["show", "1"], env=env).stdout
-        asked[4] = "lab,ops"
-        refused = runner.invoke(main.cli, asked, env=env)
-        assert refused.exit_code == 2
+        assert "tells\tops" in run("show", "1").stdout
+        refused = run("submit", "--to", "a", "--notify", "lab,ops", "get", "/system/time", code=2)
         assert "expected one of ops, got 'lab'" in refused.stderr

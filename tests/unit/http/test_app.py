@@ -1,12 +1,10 @@
 """All of the HTTP door together, without a connection: whether it is healthy, what is there, and faults."""
 
-import asyncio
 import json
 from collections.abc import Callable, Iterator
 from typing import Any, cast
 
 import pytest
-from starlette.types import Message
 
 from puppetmaster.api.operations import Backend
 from puppetmaster.api.service import Service
@@ -19,6 +17,7 @@ from puppetmaster.http.metrics import Metrics
 from puppetmaster.http.server import Address
 from puppetmaster.http.websockets import Broadcaster
 from puppetmaster.settings import Settings
+from tests.web_client import Told
 
 WELL: dict[str, Any] = {
     "bus": {"connected": True, "controller": True, "registered": True, "reason": None},
@@ -27,10 +26,11 @@ WELL: dict[str, Any] = {
 }
 
 
-class Asked:
+class Asked(Told):
     """A door that nobody can reach but the test, and the health that it shows."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.health: Callable[[], dict[str, Any]] = lambda: WELL
         self.numbers: Callable[[], bytes] = lambda: b"puppetmaster_jobs 1"
         settings, service = Settings(http="127.0.0.1:0"), cast(Service, None)
@@ -40,27 +40,11 @@ class Asked:
         self.door = HttpApp(settings, Address("127.0.0.1", 0), backend, sockets)
         self.door.metrics = metrics
         self._app = self.door._app(settings)
-        self.status = 0
-        self.headers: dict[str, str] = {}
 
     def get(self, path: str, method: str = "GET", kind: str = "http") -> Any:
         """What is answered: JSON, or bytes."""
-        pieces: list[bytes] = []
-
-        async def receive() -> Message:
-            return {"type": "http.request" if kind == "http" else "websocket.connect"}
-
-        async def send(message: Message) -> None:
-            if "status" in message:
-                self.status = message["status"]
-                self.headers = {name.decode(): value.decode() for name, value in message["headers"]}
-            else:
-                pieces.append(message["body"])
-
-        scope = {"type": kind, "method": method, "path": path, "query_string": b"", "subprotocols": []}
-        host = [(b"host", b"localhost")]
-        asyncio.run(self._app({**scope, "headers": host, "extensions": {}}, receive, send))
-        body = b"".join(pieces)
+        more: dict[str, Any] = {"subprotocols": [], "extensions": {}}
+        body = self.by(self._app, type=kind, method=method, path=path, **more)
         return json.loads(body) if self.headers.get("content-type") == "application/json" else body
 
 

@@ -1,6 +1,5 @@
 """/gateways over HTTP: what is put is shown, and faults are named all at once."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,6 @@ import pytest
 
 from puppetmaster.api import gateway_bodies, kinds
 from puppetmaster.bus.client import BridgeChanged, Owners
-from puppetmaster.engine.engine import Engine
 from puppetmaster.errors import StoreError
 from puppetmaster.model.request import RequestStatus
 from puppetmaster.store.base import Changes
@@ -17,14 +15,7 @@ from tests.desk import until
 from tests.examples import AT, a_request
 from tests.web_client import Controller, Door, batch, running
 
-WAIT_S = 10.0
 NORTH = {"name": "cg-1", "labels": {"site": "north", "example.com/rack": "7"}, "note": "attic"}
-
-
-@pytest.fixture
-def door(tmp_path: Path) -> Iterator[Door]:
-    with running(tmp_path) as started:
-        yield started
 
 
 def names(door: Door, query: str = "") -> list[str]:
@@ -41,11 +32,7 @@ def test_a_gateway_is_put_shown_and_forgotten(door: Door) -> None:
         "labels": {"site": "north"},
         "note": "é",
         "discovered": False,
-        "connected": None,
-        "registered": None,
-        "checkedAt": None,
-        "lastSeenAt": None,
-        "lastResult": None,
+        **dict.fromkeys(("connected", "registered", "checkedAt", "lastSeenAt", "lastResult")),
     }
     assert door.ask("GET", "/gateways/00:0c:29:1c").json == put.json
     changed = door.ask("PUT", "/gateways/00:0c:29:1c", {"note": ""}).json
@@ -53,10 +40,8 @@ def test_a_gateway_is_put_shown_and_forgotten(door: Door) -> None:
     assert door.ask("DELETE", "/gateways/00:0c:29:1c").json == changed
     for method in ("GET", "DELETE"):
         gone = door.ask(method, "/gateways/00:0c:29:1c")
-        assert (gone.status, gone.json["message"]) == (
-            404,
-            "There is no gateway '00:0c:29:1c': GET /gateways lists those there are.",
-        )
+        said = "There is no gateway '00:0c:29:1c': GET /gateways lists those there are."
+        assert (gone.status, gone.json["message"]) == (404, said)
 
 
 def test_a_list_is_put_and_destinations_are_known_too(door: Door) -> None:
@@ -84,17 +69,6 @@ def test_selector_and_match_say_which(door: Door) -> None:
     wrong = door.ask("GET", "/gateways?selector=a+b&match=&registered=null")
     assert wrong.status == 400
     assert {one["path"] for one in wrong.json["errors"]} == {"selector", "match", "registered"}
-
-
-def test_presence_is_shown(door: Door) -> None:
-    door.ask("POST", "/gateways", [{"name": "a"}, {"name": "b"}, {"name": "c"}])
-
-    def heard(engine: Engine) -> None:
-        engine.bridge("a", connected=True)
-        engine.bridge("b", connected=False)
-
-    door.app.site.dispatcher.look(heard, WAIT_S)
-    assert [one["connected"] for one in door.ask("GET", "/gateways").json] == [True, False, None]
 
 
 def test_those_are_listed_that_are_registered_that_are_not_or_are_not_known(
@@ -174,7 +148,7 @@ def test_those_that_are_reached_directly_need_not_be_registered(
         assert any("registered" in one for one in plan["plan"]) is bool(missing)
 
 
-def test_when_it_last_gave_a_sign_of_itself(door: Door) -> None:
+def test_presence_is_shown_and_when_one_last_gave_a_sign_of_itself(door: Door) -> None:
     door.ask("POST", "/gateways", [{"name": "a"}, {"name": "b"}, {"name": "c"}])
     done = replace(
         a_request(destination="c"),
@@ -184,9 +158,11 @@ def test_when_it_last_gave_a_sign_of_itself(door: Door) -> None:
     )
     late = replace(done, id=done.id + 1, destination="b", result={"code": 200, "source": "controller"})
     door.app.store.commit(Changes(requests={one.id: one for one in (done, late)}))
-    door.app.site.dispatcher.look(lambda engine: engine.bridge("a", connected=True), WAIT_S)
-    a, b, c = (one["lastSeenAt"] for one in door.ask("GET", "/gateways").json)
-    assert (a is not None, b, c) == (True, None, AT)
+    heard = [BridgeChanged("a", connected=True), BridgeChanged("b", connected=False, retained=True)]
+    door.app.site.dispatcher.post(heard)
+    a, b, c = door.ask("GET", "/gateways").json
+    assert [one["connected"] for one in (a, b, c)] == [True, False, None]
+    assert (a["lastSeenAt"] is not None, b["lastSeenAt"], c["lastSeenAt"]) == (True, None, AT)
 
 
 @pytest.mark.parametrize(
@@ -200,39 +176,30 @@ def test_when_it_last_gave_a_sign_of_itself(door: Door) -> None:
         ([{"name": "a"}, {"name": "b"}, {"name": "a"}], ["[2].name"]),
         (
             [{"name": "a", "labels": {"-": "x", "k": "a b", "é": 5, "n": None}, "note": 5}],
-            [
-                "[0].labels.-",
-                "[0].labels.\\u00e9",
-                "[0].labels.\\u00e9",
-                "[0].labels.k",
-                "[0].labels.n",
-                "[0].note",
-            ],
+            [*(f"[0].labels.{key}" for key in ("-", "\\u00e9", "\\u00e9", "k", "n")), "[0].note"],
         ),
         ([{"name": "a", "labels": "x"}, {"name": "b", "note": "x" * 1001}], ["[0].labels", "[1].note"]),
         ([{"name": "a", "labels": {f"k{n}": "" for n in range(65)}}], ["[0].labels"]),
     ],
 )
-def test_all_faults_of_a_list_are_named_and_nothing_is_put(door: Door, body: Any, paths: list[str]) -> None:
-    answer = door.ask("POST", "/gateways", body)
+def test_all_faults_of_a_list_are_named_and_nothing_is_put(shared: Door, body: Any, paths: list[str]) -> None:
+    answer = shared.ask("POST", "/gateways", body)
     assert answer.status == 400
     assert sorted(one["path"] for one in answer.json["errors"]) == paths
-    assert names(door) == []
+    assert names(shared) == []
 
 
-def test_faults_of_one_gateway(door: Door) -> None:
-    answer = door.ask("PUT", "/gateways/a%20b", {"labels": {"k": "é"}, "connected": True})
+def test_faults_of_one_gateway(shared: Door) -> None:
+    answer = shared.ask("PUT", "/gateways/a%20b", {"labels": {"k": "é"}, "connected": True})
     assert sorted(one["path"] for one in answer.json["errors"]) == ["connected", "labels.k", "name"]
-    assert door.ask("PUT", "/gateways/a", []).status == 400
+    assert shared.ask("PUT", "/gateways/a", []).status == 400
 
 
-def test_more_than_the_most_are_refused(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_more_than_the_most_are_refused(shared: Door, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kinds, "MOST_GATEWAYS", 1)
-    answer = door.ask("POST", "/gateways", [{"name": "a"}, {"name": "b"}])
-    assert (answer.status, answer.json["message"]) == (
-        413,
-        "There are 2 gateways, and 1 are the most that are put at once.",
-    )
+    answer = shared.ask("POST", "/gateways", [{"name": "a"}, {"name": "b"}])
+    said = "There are 2 gateways, and 1 are the most that are put at once."
+    assert (answer.status, answer.json["message"]) == (413, said)
 
 
 def test_a_part_that_cannot_be_written_is_told(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,8 +1,6 @@
 """Templates over HTTP: kept, changed, started with changes, removed; and all that can be wrong with one."""
 
 import time
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,16 +8,10 @@ import pytest
 from puppetmaster.api import bodies
 from puppetmaster.clock import iso, seconds
 from tests.desk import until
-from tests.web_client import Door, batch, running
+from tests.web_client import Door, batch
 
 NIGHTLY = {"cron": "0 3 * * 1-5", "timezone": "Europe/Berlin"}
 FULL = {**NIGHTLY, "enabled": True, "missed": "skip", "overlap": "skip"}
-
-
-@pytest.fixture
-def door(tmp_path: Path) -> Iterator[Door]:
-    with running(tmp_path) as started:
-        yield started
 
 
 def kept(door: Door, name: str = "nightly", **more: Any) -> Any:
@@ -41,24 +33,13 @@ def test_a_template_is_kept_with_its_next_starts(door: Door) -> None:
     assert door.ask("GET", "/templates").json == [template]
 
 
-def test_templates_are_listed_in_pages_and_by_name(door: Door) -> None:
-    for name in ("a", "b", "c"):
-        kept(door, name)
-    listed = door.ask("GET", "/templates?limit=1&offset=1")
-    assert ([one["name"] for one in listed.json], listed.headers["x-total-count"]) == (["b"], "3")
-    assert [one["id"] for one in door.ask("GET", "/templates?name=c").json] == [3]
-    assert door.ask("GET", "/templates?name=x").json == []
-
-
 def test_a_change_leaves_what_it_does_not_name(door: Door) -> None:
     kept(door, schedule=NIGHTLY)
     changed = door.ask("PUT", "/templates/1", {"schedule": {**FULL, "enabled": False}}).json
     assert (changed["name"], changed["job"], changed["nextAt"]) == ("nightly", batch("a", "b"), None)
     assert len(changed["nextStarts"]) == 5
-    assert door.ask("PUT", "/templates/1", {"name": "other", "job": batch("c")}).json["schedule"] == {
-        **FULL,
-        "enabled": False,
-    }
+    renamed = door.ask("PUT", "/templates/1", {"name": "other", "job": batch("c")}).json
+    assert renamed["schedule"] == {**FULL, "enabled": False}
     gone = door.ask("PUT", "/templates/1", {"schedule": None}).json
     assert (gone["schedule"], gone["nextStarts"], gone["name"]) == (None, [], "other")
 
@@ -98,18 +79,14 @@ def test_a_start_by_hand_says_what_differs(door: Door) -> None:
 
 
 def test_a_dry_run_keeps_nothing_and_says_what_would_be(door: Door) -> None:
-    sought = {"batch": [{"method": "get", "resource": "/a", "__request": {"destination": {"all": True}}}]}
-    asked = {"name": "n", "job": sought, "schedule": NIGHTLY, "dryRun": True}
+    asked = {"name": "n", "job": batch("a"), "schedule": NIGHTLY, "dryRun": True}
     planned = door.ask("POST", "/templates", asked).json
-    assert (planned["id"], planned["dryRun"], len(planned["nextStarts"])) == (None, True, 5)
     assert planned["plan"][0].startswith("It starts by itself at 0 3 * * 1-5 (Europe/Berlin), first at 20")
-    assert "Started now, it would fail: batch[0]" in planned["plan"][1]
     assert door.ask("GET", "/templates").json == []
     kept(door, "n")
     assert door.ask("POST", "/templates", asked).status == 409
     changed = door.ask("PUT", "/templates/1", {"schedule": {**NIGHTLY, "missed": "run"}, "dryRun": True}).json
     assert "was missed is made up for" in changed["plan"][0]
-    assert "2 requests to 2 gateways: get /system/time." in changed["plan"]
     assert door.ask("GET", "/templates/1").json["schedule"] is None
 
 
@@ -119,19 +96,10 @@ def test_all_that_is_wrong_is_named_at_once(door: Door) -> None:
     answer = door.ask("POST", "/templates", {"name": "", "job": wrong, "schedule": schedule, "any": 1})
     assert answer.status == 400
     faults = {fault["path"]: fault["message"] for fault in answer.json["errors"]}
-    assert set(faults) == {
-        "name",
-        "any",
-        "job.batch[0].__request.destination[1]",
-        "job.concurency",
-        "job.gate",
-        "job.key",
-        "job.startAt",
-        "schedule.cron",
-        "schedule.timezone",
-        "schedule.missed",
-        "schedule.on",
-    }
+    of_job = ("batch[0].__request.destination[1]", "concurency", "gate", "key", "startAt")
+    of_schedule = ("cron", "timezone", "missed", "on")
+    wrong_ones = [f"job.{one}" for one in of_job] + [f"schedule.{one}" for one in of_schedule]
+    assert set(faults) == {"name", "any", *wrong_ones}
     assert "0 to 59 as the minute" in faults["schedule.cron"]
     assert "0 to 23 as the hour" in faults["schedule.cron"]
     assert "did you mean 'concurrency'?" in faults["job.concurency"]
@@ -150,8 +118,8 @@ def test_all_that_is_wrong_is_named_at_once(door: Door) -> None:
         ({"name": "n", "job": batch("a"), "schedule": {"cron": 5}}, ["schedule.cron"]),
     ],
 )
-def test_what_is_no_template_is_refused(door: Door, body: Any, paths: list[str]) -> None:
-    answer = door.ask("POST", "/templates", body)
+def test_what_is_no_template_is_refused(shared: Door, body: Any, paths: list[str]) -> None:
+    answer = shared.ask("POST", "/templates", body)
     assert answer.status == 400
     assert {fault["path"] for fault in answer.json["errors"]} == set(paths)
 
@@ -171,15 +139,11 @@ def test_a_job_that_is_too_large_is_not_kept(door: Door, monkeypatch: pytest.Mon
 
 
 def test_a_schedule_starts_by_itself(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
-    """On the machine's own clock: a start that was missed by far is made up for at once."""
+    """A start that was missed by far is made up for at once, also by the clock of the machine."""
     template = kept(door, schedule={"cron": "* * * * *", "missed": "run"})
-    engine = door.app.site.engine
-
-    def an_hour_later() -> None:
-        monkeypatch.setattr(engine.clock, "wall_s", lambda: time.time() + 3600)
-        engine.templates.fire(template["id"])
-
-    door.app.site.dispatcher.call(lambda _: an_hour_later(), 5)
+    # Set before the turn that looks at the schedule: a turn reads the clock once, when it begins.
+    monkeypatch.setattr(door.app.site.engine.clock, "wall_s", lambda: time.time() + 3600)
+    door.app.site.dispatcher.call(lambda engine: engine.templates.fire(template["id"]), 5)
     until(lambda: door.ask("GET", "/jobs?template=1").json, "the job of the schedule")
     (job,) = door.ask("GET", "/jobs?template=1").json
     shown = door.ask("GET", "/templates/1").json

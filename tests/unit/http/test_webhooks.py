@@ -1,9 +1,7 @@
 """The thread that tells webhooks: against a real server that fails, hangs, redirects and comes back."""
 
-import shutil
 import socket
 import ssl
-import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -19,7 +17,6 @@ from puppetmaster.engine.outbox import Outbox
 from puppetmaster.http import webhooks as module
 from puppetmaster.http.webhooks import Webhooks, _refusal
 from puppetmaster.model.notice import Hook, Hooks, Notice, Owed
-from tests.conftest import needed
 from tests.receiver import KEY, Got, Receiver
 
 INSTALLATION = "0123456789abcdef"
@@ -80,15 +77,24 @@ def owed(number: int, hook: str = "ops", **more: Any) -> Owed:
 
 
 @contextmanager
-def telling(*hooks: Hook) -> Iterator[tuple[Webhooks, Reports]]:
+def telling(*hooks: Hook, settings: Callable[[], Hooks] | None = None) -> Iterator[tuple[Webhooks, Reports]]:
+    """Tells these, or those that the ``settings`` name now."""
     reports = Reports()
-    started = Webhooks(lambda: hooks, INSTALLATION, reports.take, Clock())
+    started = Webhooks(settings or (lambda: hooks), INSTALLATION, reports.take, Clock())
     started.start()
     try:
         yield started, reports
     finally:
         started.stop()
         assert not started.thread.is_alive()
+
+
+def owing(hook: Hook, *wanted: tuple[str, int]) -> Any:
+    """Owe it job 1 until all of this is reported. Returns what is shown of it then."""
+    with telling(hook) as (webhooks, reports):
+        webhooks.post([owed(1, hook.name)])
+        reports.wait(*wanted)
+        return webhooks.view()[hook.name]
 
 
 def ops(receiver: Receiver) -> Hook:
@@ -100,15 +106,11 @@ def test_what_https_needs_is_not_loaded_before_it_is_needed(
 ) -> None:
     """It takes longer than all the rest of a takeover."""
     monkeypatch.setattr(ssl, "create_default_context", None)
-    with telling(ops(receiver)) as (webhooks, reports):
-        webhooks.post([owed(1)])
-        reports.wait(("told", 1))
+    owing(ops(receiver), ("told", 1))
 
 
 def test_what_comes_is_signed_and_a_cloud_event(receiver: Receiver) -> None:
-    with telling(ops(receiver)) as (webhooks, reports):
-        webhooks.post([owed(1)])
-        reports.wait(("told", 1))
+    owing(ops(receiver), ("told", 1))
     (got,) = receiver.got
     event = got.checked()
     assert got.path == "/hook?team=ops"
@@ -175,9 +177,7 @@ def test_one_that_sends_a_byte_now_and_then_is_left(monkeypatch: pytest.MonkeyPa
     with socket.create_server(("127.0.0.1", 0)) as server:
         threading.Thread(target=drip, args=[server], daemon=True).start()
         slow = Hook("slow", f"http://127.0.0.1:{server.getsockname()[1]}/", KEY)
-        with telling(slow) as (webhooks, reports):
-            webhooks.post([owed(1, "slow")])
-            reports.wait(("failed", 1))
+        owing(slow, ("failed", 1))
         stop.set()
 
 
@@ -195,9 +195,7 @@ def test_no_redirect_is_followed(receiver: Receiver, status: int) -> None:
 
 def test_one_that_is_gone_is_told_no_more_of_it(receiver: Receiver) -> None:
     receiver.answer = lambda _: (410, {})
-    with telling(ops(receiver)) as (webhooks, reports):
-        webhooks.post([owed(1)])
-        reports.wait(("given up", 1))
+    owing(ops(receiver), ("given up", 1))
     assert len(receiver.got) == 1
 
 
@@ -226,10 +224,7 @@ def test_the_settings_may_name_others_while_it_runs(
     with Receiver() as moved:
         receiver.down()
         named: list[Hooks] = [(ops(receiver), Hook("gone", receiver.url, KEY))]
-        reports = Reports()
-        webhooks = Webhooks(lambda: named[-1], INSTALLATION, reports.take, Clock())
-        webhooks.start()
-        try:
+        with telling(settings=lambda: named[-1]) as (webhooks, reports):
             webhooks.post([owed(1), owed(2, "gone")])
             reports.wait(("failed", 1), ("failed", 2))
             named.append((ops(moved), Hook("new", moved.url, KEY)))
@@ -237,16 +232,12 @@ def test_the_settings_may_name_others_while_it_runs(
             assert webhooks.names() == ("ops", "new")
             webhooks.post([owed(3, "new")])
             reports.wait(("told", 3))
-        finally:
-            webhooks.stop()
 
 
 def test_a_webhook_that_moves_while_it_is_asked_is_asked_at_once_where_it_is_now(receiver: Receiver) -> None:
     """What the former place said holds for that place only."""
-    with Receiver() as moved:
-        named: list[Hooks] = [(ops(receiver),)]
-        reports = Reports()
-        webhooks = Webhooks(lambda: named[-1], INSTALLATION, reports.take, Clock())
+    named: list[Hooks] = [(ops(receiver),)]
+    with Receiver() as moved, telling(settings=lambda: named[-1]) as (webhooks, reports):
 
         def gone(_: Got) -> tuple[int, dict[str, str]]:
             named.append((ops(moved),))
@@ -254,12 +245,8 @@ def test_a_webhook_that_moves_while_it_is_asked_is_asked_at_once_where_it_is_now
             return 410, {}
 
         receiver.answer = gone
-        webhooks.start()
-        try:
-            webhooks.post([owed(1)])
-            reports.wait(("told", 1))
-        finally:
-            webhooks.stop()
+        webhooks.post([owed(1)])
+        reports.wait(("told", 1))
     assert reports.noted == [("uses", 1), ("told", 1)]
 
 
@@ -305,20 +292,7 @@ def test_a_fault_of_our_own_ends_no_thread(receiver: Receiver, monkeypatch: pyte
         return real(self, hook, one)
 
     monkeypatch.setattr(Webhooks, "_attempt", failing)
-    with telling(ops(receiver)) as (webhooks, reports):
-        webhooks.post([owed(1)])
-        reports.wait(("failed", 1), ("told", 1))
-
-
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    needed(shutil.which("openssl") is not None, "openssl")
-    directory = tmp_path_factory.mktemp("tls")
-    cert, key = directory / "cert.pem", directory / "key.pem"
-    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=hook"]
-    command += ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(cert)]
-    subprocess.run(command, check=True, capture_output=True)
-    return cert, key
+    owing(ops(receiver), ("failed", 1), ("told", 1))
 
 
 def test_a_certificate_is_verified(
@@ -328,19 +302,11 @@ def test_a_certificate_is_verified(
     receiver.certificate = certificate
     receiver.up()
     secure = Hook("ops", receiver.url.replace("http:", "https:"), KEY)
-    with telling(secure) as (webhooks, reports):
-        webhooks.post([owed(1)])
-        reports.wait(("failed", 1))
-        assert "its certificate is not trusted" in webhooks.view()["ops"]["reason"]
+    assert "its certificate is not trusted" in owing(secure, ("failed", 1))["reason"]
     assert receiver.got == []
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate[0]))
-    with telling(secure) as (webhooks, reports):
-        webhooks.post([owed(1)])
-        reports.wait(("told", 1))
-    named = Hook("ops", secure.url.replace("127.0.0.1", "localhost"), KEY)
-    with telling(named) as (webhooks, reports):
-        webhooks.post([owed(1)])
-        reports.wait(("failed", 1))
+    owing(secure, ("told", 1))
+    owing(Hook("ops", secure.url.replace("127.0.0.1", "localhost"), KEY), ("failed", 1))
     got: Got = receiver.got[0]
     assert got.checked()
     assert len(receiver.got) == 1
