@@ -6,14 +6,7 @@ from typing import Any
 import pytest
 
 from puppetmaster.model.job import Job, JobStatus
-from tests.unit.engine.verbs import (
-    ID_WAS_USED,
-    check_counts,
-    expired,
-    lost,
-    refuse,
-    succeed,
-)
+from tests.unit.engine.verbs import ID_WAS_USED, check_counts, expired, lost, refuse, succeed
 from tests.virtual import World, body
 
 

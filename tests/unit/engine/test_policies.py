@@ -8,16 +8,7 @@ import pytest
 from puppetmaster.engine.lifecycle import BEGIN_S
 from puppetmaster.errors import Conflict
 from puppetmaster.model.request import RequestStatus
-from tests.unit.engine.verbs import (
-    DISPATCHING,
-    PAUSED,
-    SETTINGS,
-    answer,
-    at,
-    control,
-    sent,
-    why,
-)
+from tests.unit.engine.verbs import DISPATCHING, PAUSED, SETTINGS, answer, at, control, sent, why
 from tests.virtual import World, body, one_model
 
 # -- events ----------------------------------------------------------------------------------------

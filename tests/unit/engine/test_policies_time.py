@@ -169,10 +169,7 @@ MOMENTS: dict[str, tuple[dict[str, Any], Moment]] = {
     "gate closed": ({"waves": [1]}, lambda world, job: answer(world, job.first, 500)),
     "link down": ({}, lambda world, job: world.lose_link()),
     "pending": ({"startAt": "2100-01-01T00:00:00Z"}, lambda world, job: None),
-    "being aborted": (
-        {"abort": {"errors": 0}},
-        lambda world, job: answer(world, job.first, 500),
-    ),
+    "being aborted": ({"abort": {"errors": 0}}, lambda world, job: answer(world, job.first, 500)),
 }
 
 

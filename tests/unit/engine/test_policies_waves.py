@@ -122,10 +122,7 @@ def test_one_failure_of_a_hundred_does_not_abort(world: World, hundred: Job) -> 
         answer(world, hundred.first + index)
     assert world.job(hundred.id).ending is None, "one of twenty is within the percentage"
     answer(world, hundred.first + 20, 500)
-    assert status(world, hundred) == (
-        "aborted",
-        "2 of 21 requests failed, and at most 5% may",
-    )
+    assert status(world, hundred) == ("aborted", "2 of 21 requests failed, and at most 5% may")
 
 
 def test_a_job_of_an_earlier_version_aborts_as_it_did(world: World, hundred: Job) -> None:

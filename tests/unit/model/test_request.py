@@ -49,11 +49,7 @@ ID = a_request().id
 RESULT = {"code": 200, "data": {"a": 1}, "source": "device"}
 LAST = "2026-01-02T03:04:07.890Z"
 #: How an attempt that is followed by another ended, and the event for that where none follows after all.
-OUTCOMES = {
-    RequestStatus.ERROR: "fail",
-    RequestStatus.TIMEOUT: "expire",
-    RequestStatus.UNKNOWN: "lose",
-}
+OUTCOMES = {RequestStatus.ERROR: "fail", RequestStatus.TIMEOUT: "expire", RequestStatus.UNKNOWN: "lose"}
 
 
 def test_one_that_waits_for_its_gateway_is_stored_with_until_when() -> None:

@@ -36,10 +36,7 @@ def test_what_is_written_is_read(made: Selector) -> None:
     assert parse(f" {str(made).replace(',', ' , ')} ") == made
 
 
-@given(
-    selectors(requirements(FEW_KEYS, FEW_VALUES)),
-    st.dictionaries(FEW_KEYS, FEW_VALUES),
-)
+@given(selectors(requirements(FEW_KEYS, FEW_VALUES)), st.dictionaries(FEW_KEYS, FEW_VALUES))
 def test_it_selects_what_kubernetes_says(made: Selector, labels: dict[str, str]) -> None:
     def fits(one: Requirement) -> bool:
         there, among = one.key in labels, labels.get(one.key) in one.values

@@ -294,9 +294,7 @@ def test_a_dry_run_is_no_property_of_the_job() -> None:
         max_size=5,
     )
 )
-def test_what_a_job_asked_for_can_be_asked_for_again(
-    asked: list[tuple[str, int, list[str]]],
-) -> None:
+def test_what_a_job_asked_for_can_be_asked_for_again(asked: list[tuple[str, int, list[str]]]) -> None:
     items = tuple(ItemSpec(method, f"/{path}", {"n": path}, tuple(to)) for method, path, to in asked)
     spec = JobSpec(items=items)
     job = spec.job(3, 100, iso(0), 0.0, 60.0)

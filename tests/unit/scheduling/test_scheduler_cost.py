@@ -126,13 +126,7 @@ def many_jobs_one_lock(many: int) -> Scheduler:
     return scheduler
 
 
-BACKLOGS = [
-    one_job_one_lock,
-    one_job_own_locks,
-    one_destination,
-    reads_and_writes,
-    many_jobs_one_lock,
-]
+BACKLOGS = [one_job_one_lock, one_job_own_locks, one_destination, reads_and_writes, many_jobs_one_lock]
 
 
 def steps_of_fifty(scheduler: Scheduler) -> int:
