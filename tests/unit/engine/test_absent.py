@@ -158,36 +158,28 @@ def test_as_long_as_the_controller_has_just_restarted_it_is_not_believed(world: 
 # -- it is back ------------------------------------------------------------------------------------
 
 
-def test_it_is_sent_at_once_when_the_bridge_is_back(world: World) -> None:
+@pytest.mark.parametrize("connected", [True, None], ids=["back", "its status was taken away"])
+def test_it_is_sent_at_once_when_the_bridge_is_not_said_to_be_gone(
+    world: World, connected: bool | None
+) -> None:
     job = gone(world)
     world.advance(WAITS_S / 2)
-    bridge(world, "a", connected=True)
+    bridge(world, "a", connected)
     assert world.statuses(job) == ["sent"]
     succeed(world, job.first)
     assert (status(world, job)[0], waiting(world), len(world.engine.timers)) == ("resolved", 0, 0)
 
 
-def test_a_status_that_is_taken_away_says_nothing_more(world: World) -> None:
-    job = gone(world)
-    bridge(world, "a", connected=None)
-    assert world.statuses(job) == ["sent"]
-
-
-@pytest.mark.parametrize("resource", ["/remote/a", "/remote/+", "/remote/#"])
-def test_it_is_sent_within_a_second_after_it_registers(world: World, resource: str) -> None:
+@pytest.mark.parametrize(
+    ("resource", "is_its"),
+    [*((one, True) for one in ("a", "+", "#")), *((another, False) for another in ("b", "cg-+"))],
+)
+def test_it_is_sent_within_a_second_after_it_registers(world: World, resource: str, is_its: bool) -> None:
     job = away(world, "a")
-    registers(world, resource)
+    registers(world, f"/remote/{resource}")
     world.advance(REGISTERED_S)
-    assert world.statuses(job) == ["sent"]
-    assert world.request(job.first).attempts == 1, "the first did not run"
-
-
-@pytest.mark.parametrize("resource", ["/remote/b", "/remote/cg-+"])
-def test_that_another_one_registers_is_no_reason(world: World, resource: str) -> None:
-    job = away(world, "a")
-    registers(world, resource)
-    world.advance(REGISTERED_S)
-    assert world.statuses(job) == ["pending"]
+    assert world.statuses(job) == ["sent" if is_its else "pending"]
+    assert world.request(job.first).attempts == is_its, "the first did not run"
 
 
 def test_it_is_asked_for_when_nobody_saw_it_register(world: World) -> None:
@@ -460,9 +452,8 @@ def test_after_a_restart_of_the_machine_too_whatever_its_clock_said(world: World
 def test_many_are_asked_for_at_no_more_than_fifty_a_second(world: World) -> None:
     fleet = Fleet(world)
     job = world.create(waits(*names(1000), concurrency=1000))
-    for number in range(1000):
-        if world.request(job.first + number).status == "sent":
-            nobody(world, job, number)
+    while gone := sent(world, job):
+        nobody(world, job, *gone)
     assert waiting(world) == 1000
     fleet.asked.clear()
     world.advance(120)

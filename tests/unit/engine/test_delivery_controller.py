@@ -201,12 +201,11 @@ def test_while_more_gateways_register_the_others_are_waited_for(world: World) ->
     assert world.statuses(job) == ["error"], "not for ever"
 
 
-def test_a_restarted_controller_is_asked_for_locks_again() -> None:
-    world = World(SETTINGS, owners=one_model)
+def test_a_restarted_controller_is_asked_for_locks_again(world: World) -> None:
+    world.owners = one_model
     job = world.create(body("post", "a", "b"))
     world.owners = None
     world.run(lambda engine: engine.delivery.controller_restarted(world.clock.now_s()))
     succeed(world, job.first)
     assert world.asked == ["b"]
     assert len(world.sent) == 1
-    world.stop()

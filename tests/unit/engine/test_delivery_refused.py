@@ -108,16 +108,6 @@ def test_a_refusal_that_comes_twice_causes_no_third_sending(world: World) -> Non
     assert world.statuses(job) == ["resolved"]
 
 
-def test_an_id_that_was_used_is_not_used_again(world: World) -> None:
-    job = world.create(body("post", *"abc"))
-    for _ in range(5):
-        for id_ in job.request_ids:
-            refuse(world, id_, *ID_WAS_USED)
-        world.advance(LAST_DELAY_S)
-    messages = [one.message for one in world.sent]
-    assert len(messages) == len(set(messages)) == 18
-
-
 @pytest.mark.parametrize(("code", "text"), REFUSALS)
 def test_nobody_answers_what_was_not_passed_on(world: World, code: int, text: str) -> None:
     job = world.create(body("post", "a"))

@@ -4,18 +4,12 @@ from dataclasses import replace
 
 import pytest
 
-from puppetmaster.engine.backoff import LAST_DELAY_S
 from puppetmaster.model.job import JobStatus
 from puppetmaster.store.base import Changes
 from tests.unit.engine.verbs import (
     CANCELED,
-    ID_WAS_USED,
     SETTINGS,
-    check_counts,
     control,
-    delete,
-    refuse,
-    spec,
     succeed,
 )
 from tests.virtual import World, body
@@ -35,7 +29,6 @@ def test_after_a_crash_late_answers_are_waited_for_and_then_it_is_unknown(
     assert world.statuses(job) == ["resolved", "unknown"]
     assert world.job(job.id).status is JobStatus.RESOLVED
     assert len(world.sent) == 2
-    check_counts(world, job)
 
 
 def test_after_a_crash_a_read_is_sent_again(world: World) -> None:
@@ -57,35 +50,6 @@ def test_after_a_crash_the_order_and_the_one_in_flight_stay(world: World) -> Non
     assert world.sent[-1].request == job.first + 1
     succeed(world, job.first + 1)
     assert world.sent[-1].request == other.first
-
-
-def test_a_turn_that_was_not_durable_never_was(world: World) -> None:
-    job = world.create(body("post", "a"), begin=False)
-    engine = world.engine
-    engine.begin()
-    engine.lifecycle.begin_job(job.id)
-    engine.create(spec(body("post", "b")))
-    engine.owners("a", ["/remote/a"])
-    assert engine.decide().sends, "it was about to leave"
-    world.restart()
-    assert len(world.store.now.jobs({})) == 1
-    assert [one.request for one in world.sent] == [job.first], "it is sent by the new process, once"
-
-
-def test_an_id_is_not_used_again_after_a_crash(world: World) -> None:
-    job = world.create(body("get", *"abc"))
-    for round_ in range(3):
-        refuse(world, job.first, *ID_WAS_USED)
-        if round_:
-            delete(world, world.create(body("get", "z")))
-        world.restart()
-        world.advance(LAST_DELAY_S)
-    world.create(body("get", "y"))
-    messages = [one.message for one in world.sent]
-    assert len(set(messages)) == len(messages)
-    assert len(world.sendings(job.first)) == 4
-    requests = [request.id for request in world.store.now.requests({})]
-    assert {one.message for one in world.sent if one.request != one.message}.isdisjoint(requests)
 
 
 @pytest.mark.parametrize("method", ["get", "post"])
@@ -130,11 +94,3 @@ def test_a_restart_without_link_does_not_wait_for_ever(world: World) -> None:
     assert world.statuses(job) == ["pending"]
     world.regain_link()
     assert len(world.sent) == 2
-
-
-def test_limits_hold_over_a_restart(world: World) -> None:
-    job = world.create(body("get", *"abcd", concurrency=2))
-    world.restart()
-    assert len(world.sent) == 2
-    succeed(world, job.first)
-    assert len(world.sent) == 3

@@ -65,14 +65,6 @@ def spec(given: Any) -> JobSpec:
     return bodies.parse_job(given, 50_000)
 
 
-def check_counts(world: World, job: Job) -> None:
-    """The job's counts on disk are those of its requests on disk."""
-    stored, statuses = world.job(job.id), world.statuses(job)
-    assert {status.value: count for status, count in stored.counts.items() if count} == {
-        status: statuses.count(status) for status in statuses
-    }
-
-
 def names(number: int) -> list[str]:
     return [f"cg-{index:03}" for index in range(number)]
 
