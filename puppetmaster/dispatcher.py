@@ -371,7 +371,7 @@ class Dispatcher:
     def _synced(self) -> None:
         # What came is acknowledged in this turn, and the broker then sends what it held back behind that.
         self._asks_again = self._answers_came
-        if not self._answers_came:
+        if not self._answers_came and self._held_until_s != math.inf:  # else nothing is read at present
             self._held_until_s = None
 
     def _take_answer(self, event: Answered, wait_s: float) -> None:

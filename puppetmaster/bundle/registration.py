@@ -173,7 +173,7 @@ class Registration:
     ) -> None:
         self.registered = Event()  # whether requests reach us, as far as we know
         self.reason: str | None = None  # why they do not reach us; None: they do, or no try has failed yet
-        self._registered_s = -math.inf
+        self._registered_s = -math.inf  # when a question was asked whose answer says that they reach us
         self.count = 0  # how often registering has succeeded
         self.adopts = False  # whether we listen on the tunnels of an earlier process, and may go on with them
         self._channel = channel
@@ -184,8 +184,9 @@ class Registration:
         self._ours = False  # whether this process has registered our name; only then ``stop`` deletes it
         self._silent: tuple[str, float] | None = None  # a silent owner of our name: its resource, since when
         self._complaints = Complaints()
-        self._changed = Condition()  # guards the four attributes below and the setting of registered
+        self._changed = Condition()  # guards the five attributes below and the setting of registered
         self._generation = 0  # number of changes of the connection
+        self._unknown_s = -math.inf  # when a question was asked whose answer says that we are not known
         self._connected = self._due = self._stopping = False
         self.thread = Vital(target=self._run, name="sdk-registration")
 
@@ -207,9 +208,11 @@ class Registration:
         ``asked_s`` is when the controller was asked (monotonic clock); None: now. Does nothing when we have
         registered since then.
         """
+        asked_s = time.monotonic() if asked_s is None else asked_s
         with self._changed:
-            if asked_s is not None and asked_s < self._registered_s:
+            if asked_s < self._registered_s:
                 return
+            self._unknown_s = max(self._unknown_s, asked_s)
             self._due = True
             self.registered.clear()
             self._changed.notify_all()
@@ -242,8 +245,8 @@ class Registration:
             self._connected = connected
             self._due = True
             self.registered.clear()
+            self._channel.cancel("the connection was lost")  # and nothing that is asked over the next one
             self._changed.notify_all()
-        self._channel.cancel("the connection was lost")
 
     def _run(self) -> None:
         while (turn := self._next()) is not None:
@@ -282,7 +285,7 @@ class Registration:
         self._silent = None
         for backoff_s in itertools.chain(BACKOFF_S, itertools.repeat(BACKOFF_S[-1])):
             try:
-                self._register(generation)
+                proved_s = self._register(generation)
             except Taken as error:
                 self._ours = False
                 self._complain(logging.WARNING, error)
@@ -292,7 +295,7 @@ class Registration:
                     self._silent = None
                 self._complain(logging.INFO, error)
             else:
-                self._succeed(generation)
+                self._succeed(generation, proved_s)
                 return
             if self._pause(generation, backoff_s):
                 return
@@ -302,13 +305,18 @@ class Registration:
         if self._complaints.due(self.reason):
             _logger.log(level, "not registered: %s", error)
 
-    def _register(self, generation: int) -> None:
-        """Register all profiles. Raises RegistrationError: that failed, or requests do not reach us."""
+    def _register(self, generation: int) -> float:
+        """Register all profiles. Returns when it was asked whether requests reach us: they do.
+
+        Raises RegistrationError: that failed, or requests do not reach us.
+        """
         for profile in self._profiles():
             if self._pause(generation, 0):
                 raise RegistrationError("overtaken by a newer connection")
             self._claim(profile)
+        asked_s = time.monotonic()
         self._prove(ANSWER_S)
+        return asked_s
 
     def _claim(self, profile: Message) -> None:
         """Register one profile and subscribe to its tunnel.
@@ -424,13 +432,15 @@ class Registration:
         answer = self._channel.call(method, REGISTRATION, profile, timeout_s)
         return _granted(answer, f"{method} of {profile['name']}")
 
-    def _succeed(self, generation: int) -> None:
+    def _succeed(self, generation: int, proved_s: float) -> None:
         with self._changed:
             if self._stopping or self._generation != generation:
                 return
+            self._registered_s = proved_s
+            if self._unknown_s >= proved_s:  # it has forgotten us since, and we register again
+                return
             self._due = False
             self.count += 1
-            self._registered_s = time.monotonic()
             self.reason = None
             self._complaints.over()
             self.registered.set()

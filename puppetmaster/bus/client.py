@@ -51,7 +51,8 @@ log = logging.getLogger("sanji.puppetmaster.bus.client")
 
 #: The controller counts as gone after this number of probes of the watch in a row without an answer.
 MISSED_PROBES = 3
-#: Most probes that wait for their answers. Refusals may ask for one at each turn, faster than answers come.
+#: Most probes that wait for their answers. Refusals may ask for one at each turn, faster than answers come:
+#: the next probe is then sent when an answer has come.
 PROBES = 6
 #: When the controller has not answered over a connection for this time, the connection is made anew; then
 #: after twice the time, up to the last. A broker may let nothing through to one client (seen with mosquitto
@@ -247,14 +248,17 @@ class BusClient:
         #: How long messages may be.
         self.limit = Limit(settings.broker_limit_bytes)
         self._ids = count(random.randrange(_QUESTION_IDS))
-        self._lock = threading.Lock()  # guards _questions, _probes and _tunnels
+        self._lock = threading.Lock()  # guards the attributes down to _sync_s, and _tunnels
         self._questions: dict[int, str] = {}
         self._probes: dict[int, float] = {}
         self._wanted: set[int] = set()  # ids of probes whose good answer is an event too (ControllerKnows)
-        self._known_s: float | None = None
+        # Whether it is wanted of the probe that is due as soon as another one is answered; None: none is due.
+        self._due: bool | None = None
         self._sync_s: float | None = None  # when the Synced that is still due was asked for
-        # Whether the controller answers is decided and told under it: else the network thread and the
-        # watching thread could tell in another order than they decided, and nobody would tell again.
+        self._known_s: float | None = None
+        # Whether the controller answers, and since when it does not, is decided and told under it: else the
+        # network thread and the watching thread could tell in another order than they decided, and nobody
+        # would tell again.
         self._telling = threading.RLock()
         self._answers_at_all = False
         self._missed = 0  # probes of the watching thread in a row since the controller last answered one
@@ -377,7 +381,8 @@ class BusClient:
         until earlier ones are acknowledged may still be missing then. Without a connection the event comes
         after the next connect.
         """
-        self._sync_s = self._clock.now_s()
+        with self._lock:
+            self._sync_s = self._clock.now_s()
         self._probe()
 
     def check(self, messages: Iterable[int]) -> None:
@@ -403,7 +408,8 @@ class BusClient:
     # -- the network thread -----------------------------------------------------------------------
 
     def _came_up(self) -> None:
-        self._silent_since_s = self._clock.now_s()
+        with self._telling:
+            self._silent_since_s = self._clock.now_s()
         self.was_connected = True
         if (limit_bytes := self._ask_limit()) is not None:  # before anything is sent
             self.limit.learn(limit_bytes)
@@ -428,6 +434,7 @@ class BusClient:
             self._questions.clear()
             self._probes.clear()
             self._wanted.clear()
+            self._due = None
         if not self._stopping.is_set():
             log.warning("lost the broker at %s", self._address, extra={"action": "bus_down"})
         with self._telling:
@@ -555,44 +562,70 @@ class BusClient:
     def _look_after(self) -> None:
         """Say so when the controller has stopped answering, and ask it again."""
         with self._telling:
+            if self._connection.full:  # we do not read, so its silence means nothing
+                self._missed = 0
+                if self._silent_since_s is not None:
+                    self._silent_since_s = self._clock.now_s()
+                return
             if self._missed >= MISSED_PROBES and self._answers_at_all:
                 self._answers_at_all = False
                 self._silent_since_s = self._clock.now_s()
                 log.warning("the controller does not answer", extra={"action": "controller_down"})
                 self._tell([ControllerChanged(up=False)])
             self._missed += 1
-        self._probe()
-        self._renew_if_silent()
+            self._give_up_oldest()
+            self._probe()
+            self._renew_if_silent()
 
     def _renew_if_silent(self) -> None:
         """Make the connection anew when the controller has not answered over it for long."""
-        since_s = self._silent_since_s
-        if since_s is None or self._clock.now_s() - since_s < self._patience_s:
-            return
-        self._silent_since_s = None  # ``_came_up`` begins anew
-        self._connection.renew(f"the controller has not answered over it for {self._patience_s:g} s")
-        self._patience_s = min(2 * self._patience_s, SILENT_LAST_S)
+        with self._telling:
+            since_s = self._silent_since_s
+            if since_s is None or self._clock.now_s() - since_s < self._patience_s:
+                return
+            self._silent_since_s = None  # ``_came_up`` begins anew
+            self._connection.renew(f"the controller has not answered over it for {self._patience_s:g} s")
+            self._patience_s = min(2 * self._patience_s, SILENT_LAST_S)
+
+    def _give_up_oldest(self) -> None:
+        """When too many probes wait, give up the oldest: a controller that was restarted answers none."""
+        with self._lock:
+            if len(self._probes) >= PROBES:
+                id_ = next(iter(self._probes))
+                del self._probes[id_]
+                if id_ in self._wanted:
+                    self._wanted.discard(id_)
+                    self._due = True
 
     def _probe(self, *, wanted: bool = False) -> None:
-        id_, now_s = self._next_id(), self._clock.now_s()
+        """Ask the controller, now or, when too many probes wait, as soon as it has answered one of them."""
         with self._lock:
-            if len(self._probes) >= PROBES:  # the new one asks the same; the oldest is answered first
-                given_up, _ = self._probes.popitem()
-                wanted |= given_up in self._wanted
-                self._wanted.discard(given_up)
+            if len(self._probes) >= PROBES:
+                self._due = wanted or bool(self._due)
+                return
+            id_ = self._next_id()
+            self._probes[id_] = self._clock.now_s()
             if wanted:
                 self._wanted.add(id_)
-            self._probes[id_] = now_s
-        self._connection.send([self._question(id_, self._resource)])
+        if not self._connection.send([self._question(id_, self._resource)]):
+            with self._lock:
+                self._probes.pop(id_, None)
+                self._wanted.discard(id_)
 
     def _probed(self, asked_s: float, resources: tuple[str, ...] | None, *, wanted: bool) -> list[BusEvent]:
         with self._lock:
-            for id_ in [id_ for id_, at_s in self._probes.items() if at_s <= asked_s]:
+            answered = [id_ for id_, at_s in self._probes.items() if at_s <= asked_s]
+            for id_ in answered:
                 del self._probes[id_]
-        events: list[BusEvent] = []
-        if self._sync_s is not None and asked_s >= self._sync_s:
-            self._sync_s = None
-            events.append(Synced())
+            wanted = wanted or not self._wanted.isdisjoint(answered)
+            self._wanted.difference_update(answered)
+            synced = self._sync_s is not None and asked_s >= self._sync_s
+            if synced:
+                self._sync_s = None
+            due, self._due = self._due, None
+        if due is not None:
+            self._probe(wanted=due)
+        events: list[BusEvent] = [Synced()] if synced else []
         self._missed, self._silent_since_s, self._patience_s = 0, None, SILENT_FIRST_S
         if not self._answers_at_all:
             self._answers_at_all = True

@@ -273,14 +273,15 @@ class Connection:
     def release(self, size_bytes: int) -> None:
         """Count received messages of this size as no longer in memory, and read on if that makes room."""
         with self._lock:
-            full = self._full
+            full = self.full
             self._held_bytes -= size_bytes
-            room = full and not self._full
+            room = full and not self.full
         if room:
             self._wake()  # the thread reads on
 
     @property
-    def _full(self) -> bool:
+    def full(self) -> bool:
+        """Whether nothing is read, because too much of what was received is still in memory."""
         return self._held_bytes >= HELD_BYTES
 
     def _write(self, data: bytes, connection: int | None = None) -> bool:
@@ -448,7 +449,7 @@ class Connection:
                     woken.recv(4096)
                 events = ready.get(connection, 0)
                 self._write_on()
-                if (reads_on or events & selectors.EVENT_READ) and not self._full:  # it may be full by now
+                if (reads_on or events & selectors.EVENT_READ) and not self.full:  # it may be full by now
                     more = self._read(connection, decoder)
                     heard_s = time.monotonic()
                 if self._outworn is not None:
@@ -463,7 +464,9 @@ class Connection:
         return min(pause_s if pause_s > 0 else LOOK_UP_S, nudge_s, LOOK_UP_S)
 
     def _nudge(self) -> None:
-        if self.nudges.take(time.monotonic()) and not self._waiting_bytes:
+        with self._lock:  # a message that is sent just now begins a silence of its own
+            due = self.nudges.take(time.monotonic()) and not self._waiting_bytes
+        if due:
             self._write(NUDGE)
 
     def _limits(self) -> tuple[bool, float]:
@@ -473,8 +476,8 @@ class Connection:
         """
         with self._lock:
             if not self._backlog:
-                return self._full, math.inf
-            return self._full, self._backlog[0].pause_until_s - time.monotonic()
+                return self.full, math.inf
+            return self.full, self._backlog[0].pause_until_s - time.monotonic()
 
     def _look_at_receipts(self, looked_s: float) -> float:
         """Check the age of the oldest unacknowledged message. Returns the time now.
@@ -587,8 +590,8 @@ class Connection:
             )
             for one in published
         ]
-        self.nudges.passed(came_s)
         with self._lock:
+            self.nudges.passed(came_s)
             self._open |= {one.receipt: came_s for one in messages if one.receipt is not None}
         self._listener.messages(messages)
 

@@ -87,7 +87,7 @@ class Webhooks:
         self._installation = installation
         self._report = report
         self._clock = clock
-        self._looking = threading.Lock()  # so that nobody takes an older answer of _known for the newer one
+        self._looking = threading.Lock()  # so that nobody takes, or reports, older webhooks for the newer
         self._condition = threading.Condition()  # guards hooks, _lanes and _stopped
         #: Those that are told.
         self.hooks = known()
@@ -146,9 +146,9 @@ class Webhooks:
                     self._lanes[hook.name].use(hook)
                 unknown = [one for lane in former.values() for one in lane.waiting]
                 self._condition.notify()
-        self._report(lambda outbox: outbox.use(hooks))
-        for one in unknown:
-            self._forget(one)
+            self._report(lambda outbox: outbox.use(hooks))
+            for one in unknown:
+                self._forget(one)
 
     def _forget(self, owed: Owed) -> None:
         log.warning("webhook %s is not in the settings: not told of %s", owed.hook, owed.notice.key)
@@ -158,14 +158,15 @@ class Webhooks:
 
     def _run(self) -> None:
         while (lane := self._next()) is not None:
-            owed = lane.waiting[0]  # only this thread takes it away
+            owed, hook = lane.waiting[0], lane.hook  # only this thread takes it away
             try:
-                refusal = self._attempt(lane.hook, owed)
+                refusal = self._attempt(hook, owed)
             except Exception as error:
-                log.exception("webhook %s was not told", lane.hook.name, extra={"action": "webhook_fault"})
+                log.exception("webhook %s was not told", hook.name, extra={"action": "webhook_fault"})
                 refusal = Refusal(f"our own fault: {type(error).__name__}")
             with self._condition:
-                self._take(lane, owed, refusal)
+                if refusal is None or hook == lane.hook:  # else it is tried at once where it is now
+                    self._take(lane, owed, refusal)
 
     def _next(self) -> _Lane | None:
         """Wait until a webhook is to be told something. None: the thread is to end."""

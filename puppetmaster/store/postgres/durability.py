@@ -15,6 +15,12 @@ _STANDBYS = """
 SELECT coalesce(application_name, ''), sync_state FROM pg_stat_replication
 WHERE state IS DISTINCT FROM 'backup'
 """
+#: Whoever may not see the sessions of others does not see that another puppetmaster leads.
+_USERS = """
+SELECT relowner::regrole::text, current_user FROM pg_class
+WHERE oid = to_regclass('meta') AND relowner <> current_user::regrole
+  AND NOT pg_has_role('pg_read_all_stats', 'USAGE')
+"""
 #: Commits that wait for a standby, in any process.
 _HELD_UP = """
 SELECT current_setting('synchronous_standby_names') FROM pg_stat_activity
@@ -44,6 +50,8 @@ def doubts(address: str, wall_s: Callable[[], float] = time.time) -> list[str]:
         there = connection.execute("SELECT to_regclass('meta')").fetchone()
         if there is not None and there[0] is not None:
             schema.check(connection, door.place)
+        else:
+            schema.permitted(connection, door.place)
         given = {name: _text(connection, f"SHOW {name}") for name in _NAMES}
         found = [
             f"the server does not wait for its disk ({name} is off), and a power cut loses what was "
@@ -51,10 +59,19 @@ def doubts(address: str, wall_s: Callable[[], float] = time.time) -> list[str]:
             for name in _NAMES[:2]
             if given[name] == "off"
         ]
+        found += _users(connection)
         found += _standbys(connection, door, given)
         found += _pooler(connection, door)
         found += _clocks(connection, wall_s)
     return found
+
+
+def _users(connection: Connection) -> Iterator[str]:
+    for owner, user in connection.execute(_USERS).fetchall():
+        yield (
+            f"the tables are those of {owner}, and {user} does not see whether a session of {owner} still "
+            "leads: let all puppetmasters log in as the same user"
+        )
 
 
 def _standbys(connection: Connection, door: Door, given: dict[str, str]) -> Iterator[str]:

@@ -114,7 +114,8 @@ class Lead:
         self.tunnel: str | None = None
         self._since_s = 0.0
         self._taken_from: _Seen | None = None
-        self._lease_until_s = self._trusted_until_s = -math.inf
+        #: When the latest transaction began that has renewed the lease, and when a connection was last lost.
+        self._renewed_s = self._doubted_s = -math.inf
         self._lock = Lock()  # guards _connection
         self._connection: Connection | None = connection
         self._over = Event()
@@ -220,7 +221,7 @@ class Lead:
             since_s=self._since_s,
             free=taken_from.free,
             former=taken_from.owner,
-            lease_s=max(0.0, self._lease_until_s - time.monotonic()),
+            lease_s=max(0.0, self._renewed_s + LEASE_S - time.monotonic()),
             sure=self.trusted,
         )
 
@@ -242,17 +243,20 @@ class Lead:
 
     def renewed(self, begun_s: float) -> None:
         """Note that a transaction that began at ``begun_s`` (monotonic clock) has renewed the lease."""
-        self._lease_until_s = max(self._lease_until_s, begun_s + LEASE_S)
-        self._trusted_until_s = max(self._trusted_until_s, begun_s + LEASE_S - MARGIN_S)
+        self._renewed_s = max(self._renewed_s, begun_s)
 
     def doubt(self) -> None:
-        """Note that a connection was lost: another process may take the lead now."""
-        self._trusted_until_s = -math.inf
+        """Note that a connection was lost: another process may take the lead now.
+
+        What began before does not end the doubt, even if it is noted only later, by another thread.
+        """
+        self._doubted_s = time.monotonic()
 
     @property
     def trusted(self) -> bool:
         """Whether no other process can have taken the lead yet. For any thread; asks nobody."""
-        return time.monotonic() < self._trusted_until_s
+        renewed_s = self._renewed_s
+        return self._doubted_s <= renewed_s and time.monotonic() < renewed_s + LEASE_S - MARGIN_S
 
     def confirm(self) -> bool:
         """Ask the database whether we lead, and renew the lease. For any thread.

@@ -157,12 +157,24 @@ def make(connection: Connection, installation: str, first_request: int, place: s
             return
         if there:
             raise StoreError(foreign(place))
+        permitted(connection, place)
         connection.execute(TABLES)
         connection.execute(
             f"INSERT INTO meta SELECT 1, %s, %s, %s, ({CLUSTER})", [FIRST_FORMAT, FIRST_FORMAT, installation]
         )
         sql = "INSERT INTO buses (id, next_job, next_request) VALUES (%s, 1, %s)"
         connection.execute(sql, [BUS, first_request])
+
+
+def permitted(connection: Connection, place: str) -> None:
+    """Raises StoreError: the user may make no tables. From PostgreSQL 15 on only a database's owner may."""
+    sql = "SELECT current_user, schema, has_schema_privilege(schema, 'CREATE') FROM current_schema() schema"
+    user, schema, granted = connection.execute(sql).fetchone() or ("", None, False)
+    if not granted:
+        raise StoreError(
+            f"{place} lets {user} make no tables: make {user} its owner (ALTER DATABASE .. OWNER TO), or "
+            f"GRANT CREATE ON SCHEMA {schema or 'public'} TO {user}."
+        )
 
 
 def foreign(place: str) -> str:

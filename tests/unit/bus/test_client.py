@@ -524,23 +524,6 @@ def test_after_a_loss_the_controller_has_to_answer_again(wire: Wire) -> None:
     assert wire.owned(wire.sent[-1]) == [ControllerChanged(up=True)]
 
 
-def test_questions_that_nobody_answers_are_not_kept_for_ever(wire: Wire) -> None:
-    wire.bus.prove()
-    for _ in range(20):
-        wire.bus._probe()
-    kept = [one["id"] for one in (*wire.sent[: module.PROBES - 1], wire.sent[-1])]
-    assert [*wire.bus._probes] == kept, "the oldest, which is answered first, and the newest"
-
-
-def test_who_wants_to_know_is_told_though_the_question_was_given_up_for_a_newer_one(wire: Wire) -> None:
-    for _ in range(module.PROBES - 1):
-        wire.bus._probe()
-    wire.bus.prove()
-    wire.bus._probe()
-    assert len(wire.bus._wanted) == 1
-    assert ControllerKnows(1.0) in wire.owned(wire.sent[-1])
-
-
 @pytest.mark.parametrize(
     "answer",
     [

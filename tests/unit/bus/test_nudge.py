@@ -160,6 +160,25 @@ def test_what_is_sent_and_not_answered_is_followed_by_a_nudge(monkeypatch: pytes
     assert waking.taken == b"\0", "the thread is awake"
 
 
+def test_what_is_sent_while_a_silence_ends_begins_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else nobody would be nudged for it."""
+    trial = Trial(monkeypatch, room=1_000_000)
+    sending = threading.Thread(target=trial.ear.send, args=[b"two"])
+
+    def waits() -> bool:
+        sending.start()
+        sending.join(0.2)  # without the lock it would be over, and forgotten
+        return False
+
+    trial.connection.nudges = Nudges(waits)
+    trial.connection.nudges.on = True
+    assert trial.ear.send(b"one")
+    trial.now_s += FIRST_S
+    trial.connection._nudge()
+    sending.join()
+    assert trial.connection._wait_s(math.inf) == pytest.approx(FIRST_S)
+
+
 def test_no_nudge_queues_behind_what_the_broker_does_not_take(monkeypatch: pytest.MonkeyPatch) -> None:
     trial = Trial(monkeypatch, room=0)
     trial.connection.nudges = made()

@@ -241,6 +241,50 @@ def test_the_settings_may_name_others_while_it_runs(
             webhooks.stop()
 
 
+def test_a_webhook_that_moves_while_it_is_asked_is_asked_at_once_where_it_is_now(receiver: Receiver) -> None:
+    """What the former place said holds for that place only."""
+    with Receiver() as moved:
+        named: list[Hooks] = [(ops(receiver),)]
+        reports = Reports()
+        webhooks = Webhooks(lambda: named[-1], INSTALLATION, reports.take, Clock())
+
+        def gone(_: Got) -> tuple[int, dict[str, str]]:
+            named.append((ops(moved),))
+            assert webhooks.names() == ("ops",)
+            return 410, {}
+
+        receiver.answer = gone
+        webhooks.start()
+        try:
+            webhooks.post([owed(1)])
+            reports.wait(("told", 1))
+        finally:
+            webhooks.stop()
+    assert reports.noted == [("uses", 1), ("told", 1)]
+
+
+def test_the_webhooks_that_are_reported_last_are_those_that_hold(receiver: Receiver) -> None:
+    """Two threads look at the settings, and nobody would report the newer ones again."""
+    named: list[Hooks] = [()]
+    reported: list[Hooks] = []
+
+    class Later(Reports):
+        def use(self, hooks: Hooks) -> None:
+            if not reported:
+                reported.append(())
+                named.append((ops(receiver), Hook("new", receiver.url, KEY)))
+                other.start()
+                other.join(0.2)  # without the lock it would report first
+            reported.append(hooks)
+
+    webhooks = Webhooks(lambda: named[-1], INSTALLATION, Later().take, Clock())
+    other = threading.Thread(target=webhooks.names)
+    named.append((ops(receiver),))
+    webhooks.names()
+    other.join()
+    assert reported[-1] is webhooks.hooks is named[-1]
+
+
 @pytest.mark.parametrize(
     ("status", "after", "wait_s"), [(503, "7", 7.0), (429, "30", 30.0), (500, "7", 0.0), (503, "soon", 0.0)]
 )

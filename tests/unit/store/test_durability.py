@@ -2,6 +2,7 @@
 
 import re
 import time
+from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
 from threading import Event
@@ -11,6 +12,7 @@ import pytest
 
 from puppetmaster.cli import doctor
 from puppetmaster.cli.doctor import Check
+from puppetmaster.errors import StoreError
 from puppetmaster.store.postgres import durability
 from puppetmaster.store.postgres.connection import Door
 from puppetmaster.store.postgres.store import PostgresStore
@@ -94,3 +96,32 @@ def test_a_database_that_cannot_be_used(given: str, said: str) -> None:
     found = doctor.database(given)
     assert (found.mark, found.name) == ("fail", "database")
     assert said in found.says
+
+
+@pytest.fixture
+def guest(tmp_path: Path) -> Iterator[str]:
+    """The address of a store of its own for a user who may read and write tables, and make none."""
+    where = address(tmp_path)
+    (schema,) = re.findall(r"search_path%3D(\w+)", where)
+    cluster().run(
+        f"CREATE ROLE guest LOGIN; GRANT USAGE ON SCHEMA {schema} TO guest; "
+        f"ALTER DEFAULT PRIVILEGES IN SCHEMA {schema} GRANT ALL ON TABLES TO guest"
+    )
+    yield where.replace("user=puppetmaster", "user=guest")
+    cluster().run("DROP OWNED BY guest; DROP ROLE guest")
+
+
+def test_a_user_who_may_make_no_tables_is_told(guest: str) -> None:
+    said = re.escape(f"{guest} lets guest make no tables: make guest its owner")
+    with pytest.raises(StoreError, match=said):
+        PostgresStore(guest)
+    assert re.match(said, doctor.database(guest).says)
+    assert doctor.database(guest).mark == "fail"
+
+
+def test_a_user_who_does_not_see_who_leads_is_told(guest: str) -> None:
+    PostgresStore(guest.replace("user=guest", "user=puppetmaster")).close()
+    said = "the tables are those of puppetmaster, and guest does not see whether a session"
+    assert said in doctor.database(guest).says
+    cluster().run("GRANT pg_read_all_stats TO guest")
+    assert said not in doctor.database(guest).says

@@ -477,7 +477,7 @@ def test_who_was_never_connected_keeps_the_lead_for_longer(cut: Cut) -> None:
 def test_who_renews_may_act_until_shortly_before_the_lease_is_over(
     first: Leader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    now_s = [1000.0]
+    now_s = [time.monotonic()]
     monkeypatch.setattr(lead, "time", SimpleNamespace(monotonic=lambda: now_s[0], sleep=None))
     first._lead.doubt()
     assert not first.may_act()
@@ -510,6 +510,17 @@ def test_who_has_lost_a_connection_may_not_act_until_it_was_renewed(
             fill(first, 1)
         assert not first.may_act()
         assert not first.confirm(), "nobody can be asked"
+    assert first.confirm()
+    assert first.may_act()
+
+
+def test_what_was_renewed_before_a_connection_was_lost_does_not_end_the_doubt(first: Leader) -> None:
+    """Two threads note such things, and who is replaced must not acknowledge what the next leader needs."""
+    begun_s = time.monotonic()
+    with first._lead._lock:  # nobody renews meanwhile
+        first._lead.doubt()
+        first._lead.renewed(begun_s)
+        assert not first.may_act()
     assert first.confirm()
     assert first.may_act()
 
