@@ -3,7 +3,7 @@
 import pytest
 
 from puppetmaster.model.job import JobStatus
-from tests.unit.engine.verbs import SETTINGS, refuse, succeed, why
+from tests.unit.engine.verbs import SETTINGS, answer, refuse, why
 from tests.virtual import TUNNEL, World, body
 
 # -- messages and answers --------------------------------------------------------------------------
@@ -86,7 +86,7 @@ def test_no_answer_in_its_time_is_a_timeout(world: World) -> None:
     job = world.create(body("post", "a", "b", requestTimeout=7))
     world.advance(6.9)
     assert world.statuses(job) == ["sent", "sent"]
-    succeed(world, job.first)
+    answer(world, job.first)
     world.advance(0.1)
     assert world.statuses(job) == ["resolved", "timeout"]
     result = world.result(job.first + 1)
@@ -109,7 +109,7 @@ def test_while_timers_are_held_an_answer_counts_though_its_time_is_over(world: W
     world.clock.monotonic_s += SETTINGS.request_timeout_s + 10
     world.run()
     assert world.statuses(job) == ["sent", "sent"]
-    succeed(world, job.first)
+    answer(world, job.first)
     world.engine.timers_held = False
     world.run()
     assert world.statuses(job) == ["resolved", "timeout"]

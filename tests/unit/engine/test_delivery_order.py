@@ -3,7 +3,7 @@
 from puppetmaster.engine.delivery import QUESTION_TIMEOUT_S
 from puppetmaster.scheduling.fairness import PATIENT_S
 from puppetmaster.scheduling.window import FIRST
-from tests.unit.engine.verbs import DISPATCHING, PAUSED, control, succeed, why
+from tests.unit.engine.verbs import DISPATCHING, PAUSED, answer, control, why
 from tests.virtual import World, body, one_model
 
 
@@ -56,11 +56,11 @@ def test_a_retry_keeps_nobody_else_from_its_lock(world: World) -> None:
     world.run(world.answered(failing.first, 500))
     assert [one.request for one in world.sent] == [failing.first, other.first]
     assert "the last attempt failed; it is tried again in" in str(why(world, failing.first))
-    succeed(world, other.first)
+    answer(world, other.first)
     control(world, failing, PAUSED)
     control(world, failing, DISPATCHING)
     third = world.create(body("post", "c"))
     assert len(world.sendings(third.first)) == 1, "also when it has waited aside"
-    succeed(world, third.first)
+    answer(world, third.first)
     world.advance(60)
     assert len(world.sendings(failing.first)) == 2

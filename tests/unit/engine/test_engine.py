@@ -9,16 +9,7 @@ from puppetmaster.errors import Unavailable
 from puppetmaster.model.job import Job, JobStatus
 from puppetmaster.model.request import RequestStatus
 from puppetmaster.store.base import FIRST_REQUEST_ID, LAST_REQUEST_ID, Changes, Ids
-from tests.unit.engine.verbs import (
-    ID_WAS_USED,
-    PAUSED,
-    SETTINGS,
-    control,
-    delete,
-    expired,
-    refuse,
-    why,
-)
+from tests.unit.engine.verbs import ID_WAS_USED, PAUSED, SETTINGS, control, delete, expired, refuse, why
 from tests.virtual import Event, World, body
 
 # -- the store cannot be written -------------------------------------------------------------------

@@ -6,12 +6,7 @@ import pytest
 
 from puppetmaster.model.job import JobStatus
 from puppetmaster.store.base import Changes
-from tests.unit.engine.verbs import (
-    CANCELED,
-    SETTINGS,
-    control,
-    succeed,
-)
+from tests.unit.engine.verbs import SETTINGS, answer
 from tests.virtual import World, body
 
 
@@ -40,34 +35,10 @@ def test_after_a_crash_a_read_is_sent_again(world: World) -> None:
     assert world.request(job.first).attempts == 2
 
 
-def test_after_a_crash_the_order_and_the_one_in_flight_stay(world: World) -> None:
-    items = [*body("get", "a")["batch"], *body("get", "a")["batch"]]
-    job = world.create({"batch": items})
-    other = world.create(body("get", "a"))
-    world.restart()
-    assert len(world.sent) == 1
-    succeed(world, job.first)
-    assert world.sent[-1].request == job.first + 1
-    succeed(world, job.first + 1)
-    assert world.sent[-1].request == other.first
-
-
-@pytest.mark.parametrize("method", ["get", "post"])
-def test_a_job_that_was_being_stopped_ends_after_a_restart(world: World, method: str) -> None:
-    job = world.create(body(method, "a", "b", concurrency=1))
-    control(world, job, CANCELED)
-    world.restart()
-    world.advance(SETTINGS.grace_s)
-    done = world.job(job.id)
-    assert (done.status, done.reason) == (JobStatus.CANCELED, "canceled by a request")
-    assert world.statuses(job) == ["unknown", "canceled"]
-    assert len(world.sent) == 1
-
-
 def test_a_job_without_open_requests_ends_after_a_restart(world: World) -> None:
     """A file that an interrupted version left so: no job stays open for ever."""
     job = world.create(body("post", "a"))
-    succeed(world, job.first)
+    answer(world, job.first)
     left = replace(world.job(job.id), status=JobStatus.DISPATCHING, finished_at=None)
     world.store.commit(Changes(jobs={job.id: left}))
     world.restart()

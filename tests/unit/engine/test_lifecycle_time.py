@@ -3,7 +3,7 @@
 import pytest
 
 from puppetmaster.model.job import Job, JobStatus
-from tests.unit.engine.verbs import paused, succeed
+from tests.unit.engine.verbs import answer, paused
 from tests.virtual import World, body
 
 
@@ -17,7 +17,7 @@ def ends_within(world: World, job: Job, not_before_s: float) -> None:
 
 def test_the_time_of_a_job_ends_what_was_not_sent_and_what_was(world: World) -> None:
     job = world.create(body("post", "a", "b", "c", timeout=20, concurrency=2))
-    succeed(world, job.first)
+    answer(world, job.first)
     world.advance(19.9)
     assert not world.job(job.id).final
     items = world.create({"batch": [*body("post", "b")["batch"], *body("post", "b")["batch"]], "timeout": 5})

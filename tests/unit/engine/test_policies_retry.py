@@ -118,19 +118,6 @@ def test_the_next_request_to_a_destination_waits_for_all_attempts(world: World) 
     assert sent(world, second) == [0]
 
 
-def test_a_late_success_of_an_earlier_attempt_settles_what_is_in_flight(world: World) -> None:
-    job = world.create(body("get", "a", retry={"attempts": 2, "delay": 1}))
-    world.advance(SETTINGS.request_timeout_s + 1)
-    first, second = world.sendings(job.first)
-    world.run(world.answered(first))
-    request = world.request(job.first)
-    assert request.status is RequestStatus.RESOLVED
-    assert world.result(job.first)["late"] is True
-    assert world.engine.scheduler.in_flight == 0
-    world.run(world.answered(second, 500))
-    assert world.request(job.first) == request, "who succeeded has"
-
-
 def test_a_late_failure_of_an_attempt_is_how_it_ended_when_no_other_is_made(world: World) -> None:
     job = world.create(body("get", "a", retry={"attempts": 2, "delay": 100}))
     world.advance(SETTINGS.request_timeout_s)

@@ -1,4 +1,4 @@
-"""What the tests of the engine do to a world, in short words: control, refuse, succeed, lose."""
+"""What the tests of the engine do to a world, in short words: control, refuse, answer, lose."""
 
 from typing import Any
 
@@ -30,11 +30,6 @@ def why(world: World, id_: int) -> str | None:
 def refuse(world: World, id_: int, code: int = 423, text: str = "resource is locked") -> None:
     """The controller refuses the last message of this request."""
     world.run(world.refused(world.last(id_).message, code, text))
-
-
-def succeed(world: World, id_: int) -> None:
-    """The device answers the last message of this request."""
-    world.run(world.answered(world.last(id_).message))
 
 
 def paused(world: World, given: Any) -> Job:
