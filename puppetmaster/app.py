@@ -81,7 +81,7 @@ def log_events(happened: Iterable[tuple[Job, Event]]) -> None:
         event_log.info("%s", json.dumps(line), extra={"action": "job_event", "bare": True})
 
 
-class Looking:
+class OnlookingDoor:
     """The HTTP door of a process that does not lead. Raises SettingsError."""
 
     def __init__(self, settings: Settings, where: Address, hub: Hub, clock: Clock) -> None:
@@ -109,7 +109,7 @@ class ApiServer:
         give_back_large()
         self._place = settings.store
         self._manager = Manager()
-        self._looking = Looking(settings, where, Hub(), Clock())
+        self._onlooking = OnlookingDoor(settings, where, Hub(), Clock())
 
     def run(self) -> str | None:
         """Answer until SIGINT or SIGTERM comes. Returns why it cannot go on, as a sentence; None: it could.
@@ -118,15 +118,15 @@ class ApiServer:
         """
         fault = None
         with Signals() as signals:
-            self._looking.start()
+            self._onlooking.start()
             log.info("puppetmaster %s answers for those that lead with %s", __version__, self._place)
             while not signals.seen and fault is None:
                 signals.wait(1.0)
                 self._manager.turned(lambda: f"It answers for those that lead with {self._place}.")
-                fault = ended((*self._looking.door.threads, *self._looking.store.threads))
+                fault = ended((*self._onlooking.door.threads, *self._onlooking.store.threads))
         self._manager.stopping()
-        self._looking.door.stop()
-        self._looking.store.close()
+        self._onlooking.door.stop()
+        self._onlooking.store.close()
         return fault
 
 
@@ -147,7 +147,7 @@ class App:
         #: Where to answer while another process leads; None: nowhere.
         self._where = where
         #: Answers while another process leads; None: there was none, or its port was not free.
-        self._looking: Looking | None = None
+        self._onlooking: OnlookingDoor | None = None
         self.store = open_store(settings, self._waiting, lambda: reaches_bus(settings))
         self.site = Site(settings, self.store, self.hub, self._clock, bundle)
         if settings.standby == "on":
@@ -161,7 +161,7 @@ class App:
         self.site.engine.templates.specify = self.service.templates.specified
         #: What the doors call.
         self.backend = Backend(self.service, self.health)
-        if where is not None and self._looking is None:
+        if where is not None and self._onlooking is None:
             try:
                 self.door = self._door(where)
             except SettingsError:
@@ -178,7 +178,7 @@ class App:
         outbox.hooks = webhooks.hooks
         webhooks.post(outbox.all())
         dispatcher.owed = webhooks.post
-        self.service.hooks = self.service.templates.hooks = webhooks.names
+        self.service.hooks = webhooks.names
         return webhooks
 
     def _door(self, where: Address) -> HttpApp:
@@ -188,10 +188,10 @@ class App:
 
     def _lead(self) -> None:
         """Have the HTTP door ask this process, which has taken the lead."""
-        if self._looking is not None:
-            self.door = self._looking.door
+        if self._onlooking is not None:
+            self.door = self._onlooking.door
             self.door.lead(self.backend, self.site.dispatcher, self.store.disk_bytes)
-            self._looking.store.close()
+            self._onlooking.store.close()
         elif self.door is not None:
             self.door.start()
 
@@ -211,8 +211,8 @@ class App:
         """
         log.info("puppetmaster %s keeps its jobs in %s", __version__, self.store.place)
         try:
-            if self._looking is not None:
-                self._looking.store.end_watching()
+            if self._onlooking is not None:
+                self._onlooking.store.end_watching()
             self.site.start()
             self.webhooks.start()
             self._lead()
@@ -242,15 +242,15 @@ class App:
 
     def _waiting(self, said: str) -> None:
         self._manager.turned(lambda: said)
-        if self._where is None or self._looking is not None:
+        if self._where is None or self._onlooking is not None:
             return
         try:
-            self._looking = Looking(self.settings, self._where, self.hub, self._clock)
+            self._onlooking = OnlookingDoor(self.settings, self._where, self.hub, self._clock)
         except SettingsError as error:  # the leader may be on this machine, and have the port
             log.warning("Nothing is answered over HTTP while it waits: %s", error)
             self._where = None
         else:
-            self._looking.start()
+            self._onlooking.start()
 
     def _connected(self) -> bool | None:
         """Whether there is a connection to the broker; None: there never was."""

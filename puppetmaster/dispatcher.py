@@ -47,25 +47,6 @@ from puppetmaster.store.base import Changes, Keep, Look, Now, Store
 from puppetmaster.threads import Vital
 from puppetmaster.timers import Timers
 
-#: Upper bounds of the buckets in seconds. One more bucket has no bound.
-BOUNDS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
-
-
-class Tally:
-    """A histogram of durations in plain numbers. Any thread may read it; it may miss the latest addition."""
-
-    __slots__ = ("counts", "sum_s")
-
-    def __init__(self) -> None:
-        self.counts = [0] * (len(BOUNDS_S) + 1)
-        self.sum_s = 0.0
-
-    def add(self, took_s: float, times: int = 1) -> None:
-        """Count a duration of ``took_s`` seconds, ``times`` times."""
-        self.counts[bisect_left(BOUNDS_S, took_s)] += times
-        self.sum_s += took_s * times
-
-
 log = logging.getLogger("sanji.puppetmaster.dispatcher")
 
 T = TypeVar("T")
@@ -88,7 +69,24 @@ AGAIN_FIRST_S, AGAIN_LAST_S = 0.1, 10.0
 AGAIN_MOST, AGAIN_BYTES = 10_000, 16 * 1024 * 1024
 #: How often the dispatcher looks for jobs that need not be kept.
 PRUNE_S = 60.0
+#: Upper bounds of the buckets of a ``Tally`` in seconds. One more bucket has no bound.
+BOUNDS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 KEEP_ALL = Keep(jobs=2**62, age_s=float("inf"), bytes=2**62)
+
+
+class Tally:
+    """A histogram of durations in plain numbers. Any thread may read it; it may miss the latest addition."""
+
+    __slots__ = ("counts", "sum_s")
+
+    def __init__(self) -> None:
+        self.counts = [0] * (len(BOUNDS_S) + 1)
+        self.sum_s = 0.0
+
+    def add(self, took_s: float, times: int = 1) -> None:
+        """Count a duration of ``took_s`` seconds, ``times`` times."""
+        self.counts[bisect_left(BOUNDS_S, took_s)] += times
+        self.sum_s += took_s * times
 
 
 @dataclass(slots=True)
@@ -164,6 +162,7 @@ class Dispatcher:
         #: Whether answers have come since the bus was asked for a ``Synced``; whether to ask for another one.
         self._answers_came = self._asks_again = False
         self._stopped = threading.Event()
+        self._ended = False  # whether nothing takes from the inbox any more
         self.thread = Vital(target=self._run, name="pm-dispatcher")
 
     def post(self, events: Sequence[BusEvent]) -> None:
@@ -201,6 +200,8 @@ class Dispatcher:
         if self._stopped.is_set():
             raise Unavailable("Puppetmaster is stopping: nothing was changed.")
         self._inbox.put(call)
+        if self._ended:  # meanwhile
+            self._turn_away()
         try:
             return call.reply.result(timeout_s)
         except TimeoutError:
@@ -245,6 +246,7 @@ class Dispatcher:
             for call, _ in self._replies:
                 said = "Puppetmaster stopped before the store could be written."
                 call.reply.set_exception(Unavailable(said))
+            self._ended = True
             self._turn_away()
 
     def _loop(self) -> None:

@@ -27,6 +27,10 @@ from typing import Any, ClassVar, NamedTuple
 
 #: What to do when it is not known whether something was done.
 LOOK_AGAIN = "look again later whether it was done, before you repeat it"
+#: Most faults in an answer, so that it fits the bus; further ones are only counted.
+FAULTS_SHOWN = 1000
+#: Number of the first faults that may suggest what a misspelt name means, because finding that takes time.
+HINTS = 100
 
 
 class Fault(NamedTuple):
@@ -36,12 +40,6 @@ class Fault(NamedTuple):
     path: str
     #: What was expected there.
     message: str
-
-
-#: Most faults in an answer, so that it fits the bus; further ones are only counted.
-FAULTS_SHOWN = 1000
-#: Number of the first faults that may suggest what a misspelt name means, because finding that takes time.
-HINTS = 100
 
 
 class Faults(list[Fault]):

@@ -120,7 +120,8 @@ class Hub:
     @property
     def detailed(self) -> bool:
         """Whether any reader needs ``Change.requests``."""
-        return any(mailbox.detailed for mailbox in self._mailboxes)
+        with self._lock:
+            return any(mailbox.detailed for mailbox in self._mailboxes)
 
     def post(self, changes: Iterable[Change]) -> None:
         """Add the changes to every mailbox. Never blocks."""

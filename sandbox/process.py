@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -264,16 +265,16 @@ class Process:
         return f"{sentence}; its last lines were:\n  {last}"
 
 
-class Started:
+class Started(ABC):
     """What ``with`` starts, and stops at its end."""
 
+    @abstractmethod
     def start(self) -> Self:
         """Start it and wait until it is ready."""
-        raise NotImplementedError
 
+    @abstractmethod
     def stop(self) -> None:
         """End it."""
-        raise NotImplementedError
 
     def __enter__(self) -> Self:
         return self.start()

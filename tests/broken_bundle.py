@@ -25,29 +25,17 @@ def break_begin() -> None:
     setattr(Engine, "begin", failing)  # noqa: B010 - mypy lets no method be assigned
 
 
-def break_run(name: str) -> None:
-    """Let a thread fail a moment after its start."""
-    run = threading.Thread.run
+def break_thread(method: str, name: str, error: Exception) -> None:
+    """Let this method of a thread fail, after a moment."""
+    real = getattr(threading.Thread, method)
 
     def failing(thread: threading.Thread) -> None:
         if thread.name == name:
             time.sleep(0.3)
-            raise MemoryError("for a test")
-        run(thread)
+            raise error
+        real(thread)
 
-    setattr(threading.Thread, "run", failing)  # noqa: B010 - as above
-
-
-def break_start(name: str) -> None:
-    """Let a thread not be started."""
-    start = threading.Thread.start
-
-    def failing(thread: threading.Thread) -> None:
-        if thread.name == name:
-            raise RuntimeError("can't start new thread")
-        start(thread)
-
-    setattr(threading.Thread, "start", failing)  # noqa: B010 - as above
+    setattr(threading.Thread, method, failing)
 
 
 def main() -> None:
@@ -56,9 +44,9 @@ def main() -> None:
         case ["begin"]:
             break_begin()
         case ["end", name]:
-            break_run(name)
+            break_thread("run", name, MemoryError("for a test"))
         case ["start", name]:
-            break_start(name)
+            break_thread("start", name, RuntimeError("can't start new thread"))
     index.main()
 
 

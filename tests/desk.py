@@ -173,6 +173,13 @@ class Desk(Generic[S]):
         spec = bodies.parse_job(body("get", *names, **more), 10_000)
         return self.dispatcher.call(lambda engine: engine.create(spec), timeout_s)
 
+    def sent(self, *names: str, **more: Any) -> Job:
+        """A job of whose requests each has left."""
+        before = len(self.bus.sent)
+        job = self.create(*names, **more)
+        until(lambda: len(self.bus.sent) == before + len(names), "they leave")
+        return job
+
     def answer(self, message: int, size_bytes: int = 0) -> None:
         inner = {"code": 200, "method": "get", "resource": "/any", "data": {"n": message}}
         read = reply.read({"id": message, "code": 200, "data": inner, "sign": ["remote"]})
@@ -184,6 +191,13 @@ class Desk(Generic[S]):
             request = reader.request(request_id)
         assert request is not None
         return request.status.value
+
+    def job(self, job_id: int) -> Job:
+        """In the store."""
+        with self.store.reading() as reader:
+            job = reader.job(job_id)
+        assert job is not None
+        return job
 
     def in_flight(self) -> int:
         return self.dispatcher.look(lambda engine: engine.scheduler.in_flight, WAIT_S)

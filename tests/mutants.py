@@ -76,9 +76,9 @@ GROUPS: Mapping[str, Group] = {
         "system/test_logins.py",
     ),
     "http": Group(
-        "api/operations api/service api/gateways api/fleet api/bodies api/fields api/kinds api/query "
-        "api/results api/pages model/spec events http/resources http/security http/server http/protocols "
-        "http/websockets http/metrics http/app",
+        "api/operations api/service api/gateways api/gateway_bodies api/bodies api/fields api/kinds "
+        "api/query api/results api/pages model/spec events http/resources http/security http/server "
+        "http/protocols http/websockets http/metrics http/app",
         "unit/api unit/model/test_spec.py unit/test_events.py unit/http contract/test_openapi.py "
         "system/test_controls.py",
     ),

@@ -6,7 +6,7 @@ The answers of the OpenAPI document, the tables in docs/api.md and the words of 
 
 from dataclasses import replace
 
-from puppetmaster.api import fleet
+from puppetmaster.api import gateway_bodies
 from puppetmaster.api.fields import NEW_JOB, TEMPLATE_FIELDS, Field, Many
 from puppetmaster.api.kinds import METHODS, MOST, REF, Shape, described
 from puppetmaster.model.caller import Role
@@ -189,7 +189,7 @@ JOB = (
         _field("notRegistered", "Number of those that are not", _COUNT),
         _field("unknown", "Number of those of which that is not known", _COUNT),
         _field("unanswered", "Number of these of which the controller has said nothing in time", _COUNT),
-        _field("names", f"The first {fleet.MOST_NAMED} of those that are not registered", _TEXTS),
+        _field("names", f"The first {gateway_bodies.MOST_NAMED} of those that are not registered", _TEXTS),
         always=False,
     ),
     _field(

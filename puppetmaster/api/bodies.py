@@ -13,7 +13,7 @@ from json.encoder import encode_basestring_ascii
 from typing import Any
 
 from puppetmaster import jsoncodec
-from puppetmaster.api import fields, fleet, kinds
+from puppetmaster.api import fields, gateway_bodies, kinds
 from puppetmaster.api.fields import GIVEN
 from puppetmaster.api.kinds import kind, quoted
 from puppetmaster.errors import Fault, Faults, Invalid, TooLarge
@@ -74,17 +74,10 @@ def _check_hooks(names: Any, hooks: Collection[str] | None, faults: Faults) -> N
             faults.add(f"notify[{index}]", f"expected {known}, got {quoted(name)}")
 
 
-def parse_template(
-    body: Any,
-    max_requests: int,
-    capacity: Capacity = DEFAULT_CAPACITY,
-    hooks: Collection[str] | None = None,
-    *,
-    new: bool = True,
-) -> NewTemplate:
+def parse_template(body: Any, parse: Callable[[Any], JobSpec], *, new: bool = True) -> NewTemplate:
     """The template that a body of POST /templates, or (not ``new``) of PUT /templates/:id, asks for.
 
-    ``hooks`` as for ``parse_job``.
+    ``parse`` parses its job, as ``parse_job`` does.
 
     Raises:
         Invalid: the body has faults.
@@ -93,7 +86,7 @@ def parse_template(
     faults = fields.body_faults(fields.TEMPLATE if new else fields.TEMPLATE_CHANGE, body)
     job, schedule = body.get("job"), body.get("schedule")
     if isinstance(job, dict):
-        _check_kept(job, faults, lambda kept: parse_job(kept, max_requests, capacity, hooks))
+        _check_kept(job, faults, parse)
     faults.check()
     return NewTemplate(
         name=body.get("name"),
@@ -124,16 +117,10 @@ def _check_kept(job: Mapping[str, Any], faults: Faults, parse: Callable[[Any], J
         )
 
 
-def parse_start(
-    kept: Mapping[str, Any],
-    body: Any,
-    max_requests: int,
-    capacity: Capacity = DEFAULT_CAPACITY,
-    hooks: Collection[str] | None = None,
-) -> JobSpec:
+def parse_start(kept: Mapping[str, Any], body: Any, parse: Callable[[Any], JobSpec]) -> JobSpec:
     """The job of a template, with what a body of POST /templates/:id/jobs says over it.
 
-    ``hooks`` as for ``parse_job``.
+    ``parse`` parses both together, as ``parse_job`` does.
 
     Raises:
         Invalid: the body, or what comes of both, has faults.
@@ -141,7 +128,7 @@ def parse_start(
     """
     faults = fields.body_faults(fields.START, body)
     try:
-        spec = parse_job({**kept, **body}, max_requests, capacity, hooks)
+        spec = parse({**kept, **body})
     except Invalid as error:
         faults.take(one for one in error.faults if one not in faults)
     faults.check()
@@ -300,7 +287,7 @@ def _item(item: Any, path: str, faults: Faults, capacity: Capacity) -> list[Item
         name, holder = found[0]
         where = f"{path}.{name}" if holder is item else f"{path}.__request.{name}"
         if isinstance(asked := holder[name], dict):
-            target = fleet.parse_target(asked, where, faults)
+            target = gateway_bodies.parse_target(asked, where, faults)
         else:
             destinations = _destinations(asked, where, faults)
     else:
@@ -365,7 +352,7 @@ def _destinations(found: Any, where: str, faults: Faults) -> tuple[str, ...]:
 def _checked(names: list[Any], place: Callable[[int], str], faults: Faults) -> tuple[str, ...]:
     first: dict[str, int] = {}
     for index, name in enumerate(names):
-        if (wrong := fleet.name_fault(name)) is not None:
+        if (wrong := gateway_bodies.name_fault(name)) is not None:
             faults.add(place(index), wrong)
         elif name in first:
             said = f"expected each destination once in an item, got {quoted(name)} as at {first[name]}"

@@ -9,7 +9,7 @@ from heapq import nsmallest
 from threading import Event
 from typing import Any
 
-from puppetmaster.api import fleet
+from puppetmaster.api import gateway_bodies
 from puppetmaster.api.pages import PART, Chunks, Part
 from puppetmaster.api.query import Query
 from puppetmaster.dispatcher import Decider
@@ -54,7 +54,7 @@ class Registration:
             "notRegistered": len(self.missing),
             "unknown": self.unknown,
             "unanswered": self.unanswered,
-            "names": self.missing[: fleet.MOST_NAMED],
+            "names": self.missing[: gateway_bodies.MOST_NAMED],
         }
 
 
@@ -76,7 +76,7 @@ class Gateways:
             return Part([row for row in rows if fits(row["registered"])], len(names))
 
         with self._store.reading() as reader:
-            names = reader.gateway_names(fleet.sought(where))
+            names = reader.gateway_names(gateway_bodies.sought(where))
         if "name" in where:
             wanted = {*str(where["name"]).split(",")}
             names = [name for name in names if name in wanted]
@@ -85,7 +85,7 @@ class Gateways:
             names = [name for name in names if fits(said.of(name).registered)]
         page = asked.page(names)
         if asked.check:
-            self._ask(page[: fleet.MOST_CHECKED])
+            self._ask(page[: gateway_bodies.MOST_CHECKED])
         return Chunks(len(names), page, read)
 
     def gateway(self, name: str, asked: Query = ALL) -> dict[str, Any]:
@@ -109,7 +109,7 @@ class Gateways:
         before = self._said()
         heard_s = {name: before.of(name).at_s or 0.0 for name in names}
         stale = [name for name in names if heard_s[name] <= max(before.now_s - STALE_S, 0.0)]
-        asked = nsmallest(fleet.MOST_CHECKED, stale, key=heard_s.__getitem__)
+        asked = nsmallest(gateway_bodies.MOST_CHECKED, stale, key=heard_s.__getitem__)
         self._ask(asked)
         said = self._said() if asked else before
         found = Counter(said.of(name).registered for name in names)
@@ -122,7 +122,7 @@ class Gateways:
         answered = Event()
         with suppress(Unavailable):  # what is known is shown all the same
             self._dispatcher.look(lambda engine: engine.ask_now(names, answered.set), LOOK_TIMEOUT_S)
-            answered.wait(fleet.CHECK_TIMEOUT_S)
+            answered.wait(gateway_bodies.CHECK_TIMEOUT_S)
 
     def _ways(self) -> Callable[[str], bool]:
         """Which gateways are asked directly. None is, if the dispatcher does not answer."""
@@ -150,7 +150,7 @@ class Gateways:
 
     def put(self, name: str, body: Any, by: str) -> dict[str, Any]:
         """PUT /gateways/:name: the gateway after that, which is on disk. Raises Invalid, Unavailable."""
-        put = fleet.parse_put(name, body)
+        put = gateway_bodies.parse_put(name, body)
         self._dispatcher.call(lambda engine: engine.put_gateways([put], by), CHANGE_TIMEOUT_S)
         return self.gateway(name)
 
@@ -162,7 +162,7 @@ class Gateways:
             TooLarge: there are too many; nothing was put.
             Unavailable, StoreError: some were not put, or that is not known: the message says which.
         """
-        puts = fleet.parse_puts(body)
+        puts = gateway_bodies.parse_puts(body)
         created = 0
         for at in range(0, len(puts), PART):
             try:
@@ -201,7 +201,7 @@ def _fits(wanted: Any) -> Callable[[bool | None], bool]:
     """Whether a gateway's ``registered`` is as a query wants it; any is, where it does not say."""
     if wanted is None:
         return lambda _: True
-    return lambda registered: registered is fleet.REGISTERED[wanted]
+    return lambda registered: registered is gateway_bodies.REGISTERED[wanted]
 
 
 def _view(gateway: Gateway, seen: Known, last: LastResult | None) -> dict[str, Any]:

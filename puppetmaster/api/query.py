@@ -10,7 +10,7 @@ from enum import StrEnum
 from typing import Any, NamedTuple
 from urllib.parse import parse_qs
 
-from puppetmaster.api import fleet, kinds
+from puppetmaster.api import gateway_bodies, kinds
 from puppetmaster.errors import Fault, Faults, NotFound
 from puppetmaster.model.job import JobStatus
 from puppetmaster.model.request import RequestStatus
@@ -32,7 +32,7 @@ class Parameter(NamedTuple):
 
 _COUNT: Mapping[str, Any] = {"type": "integer", "minimum": 0, "maximum": LARGEST}
 _FLAG: Mapping[str, Any] = {"type": "boolean"}
-_REGISTERED: Mapping[str, Any] = {"enum": ["true", "false", fleet.UNKNOWN]}
+_REGISTERED: Mapping[str, Any] = {"enum": ["true", "false", gateway_bodies.UNKNOWN]}
 _TEXT: Mapping[str, Any] = {"type": "string", "minLength": 1}
 
 
@@ -68,8 +68,8 @@ PARAMETERS: Mapping[str, Parameter] = {
     ),
     "check": Parameter(
         "check",
-        f"Asks the controller anew for those of the page first, {fleet.MOST_CHECKED} at most and for "
-        f"{fleet.CHECK_TIMEOUT_S:g} s",
+        f"Asks the controller anew for those of the page first, {gateway_bodies.MOST_CHECKED} at most and "
+        f"for {gateway_bodies.CHECK_TIMEOUT_S:g} s",
         _FLAG,
     ),
     "template": Parameter("template", "Only those that were started from the template of this id", _COUNT),
@@ -80,9 +80,9 @@ PARAMETERS: Mapping[str, Parameter] = {
 
 #: Says what is wrong with the value of a filter, as a sentence.
 _CHECKED: Mapping[str, Callable[[Any], str | None]] = {
-    "selector": fleet.selector_fault,
-    "match": fleet.pattern_fault,
-    "registered": fleet.registered_fault,
+    "selector": gateway_bodies.selector_fault,
+    "match": gateway_bodies.pattern_fault,
+    "registered": gateway_bodies.registered_fault,
 }
 
 

@@ -53,7 +53,7 @@ class Service:
         self._limit = limit or Limit(settings.broker_limit_bytes)
         #: Gives the names of the webhooks of the settings.
         self.hooks: Callable[[], Collection[str]] = tuple
-        self.templates = Templates(settings, store, dispatcher, self._limit)
+        self.templates = Templates(settings, store, dispatcher, self._limit, self._parse_job)
 
     @property
     def most_values(self) -> int:
@@ -72,19 +72,19 @@ class Service:
             Conflict: the key belongs to another body, or nothing is to be run again.
             Unavailable, StoreError: it was not created, or that is not known: the message says which.
         """
-        spec = bodies.parse_job(body, self._settings.max_requests, self._limit.capacity, self.hooks())
-        return self._found_or_created(replace(spec, created_by=by), Engine.create)
+        return self._found_or_created(replace(self._parse_job(body), created_by=by), Engine.create)
 
     def start_template(self, template_id: str, body: Any, by: str | None = None) -> dict[str, Any]:
         """POST /templates/:id/jobs: as ``create_job``, for the job of a template with what ``body`` says."""
         template = self.templates.find(template_id)
-        spec = bodies.parse_start(
-            template.job, body, self._settings.max_requests, self._limit.capacity, self.hooks()
-        )
+        spec = bodies.parse_start(template.job, body, self._parse_job)
         return self._found_or_created(
             replace(spec, template=template.id, created_by=by),
             lambda engine, spec: engine.start_template(template.id, spec),
         )
+
+    def _parse_job(self, body: Any) -> JobSpec:
+        return bodies.parse_job(body, self._settings.max_requests, self._limit.capacity, self.hooks())
 
     def _found_or_created(self, spec: JobSpec, create: Callable[[Engine, JobSpec], Job]) -> dict[str, Any]:
         if spec.key is not None and (spec.rerun is not None or spec.dry_run or spec.seeks):

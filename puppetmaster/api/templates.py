@@ -1,7 +1,7 @@
 """The use cases of ``/templates``: jobs that are kept to be started again, by hand or by a schedule."""
 
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from puppetmaster.api import bodies, outlook
@@ -23,15 +23,24 @@ SHOWN = 5
 
 
 class Templates:
-    """The templates behind all doors. Any thread may call it. Ids come as text, as in ``Service``."""
+    """The templates behind all doors. Any thread may call it. Ids come as text, as in ``Service``.
 
-    def __init__(self, settings: Settings, store: Readable, dispatcher: Decider, limit: Limit) -> None:
+    ``parse`` parses the job in a body of POST /jobs.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        store: Readable,
+        dispatcher: Decider,
+        limit: Limit,
+        parse: Callable[[Any], JobSpec],
+    ) -> None:
         self._settings = settings
         self._store = store
         self._dispatcher = dispatcher
         self._limit = limit
-        #: Gives the names of the webhooks of the settings.
-        self.hooks: Callable[[], Collection[str]] = tuple
+        self._parse = parse
 
     def kept(self, asked: Query) -> Chunks:
         """GET /templates, the oldest first."""
@@ -60,7 +69,7 @@ class Templates:
 
     def create(self, body: Any) -> dict[str, Any]:
         """POST /templates: the template, which is on disk. Raises Invalid, Conflict, Unavailable."""
-        new = self._parsed(body, new=True)
+        new = bodies.parse_template(body, self._parse)
         if body.get("dryRun"):
             bare = Template(id=0, name="", job={}, record=Record(decided_s=time.time()))
             return self._planned(new, bare)
@@ -69,7 +78,7 @@ class Templates:
     def change(self, template_id: str, body: Any) -> dict[str, Any]:
         """PUT /templates/:id: the template after that. Raises as ``create``, and NotFound."""
         number = number_of(template_id, "template")
-        new = self._parsed(body, new=False)
+        new = bodies.parse_template(body, self._parse, new=False)
         if body.get("dryRun"):
             return self._planned(new, self.find(template_id))
         return view(self._dispatcher.call(lambda engine: engine.put_template(number, new), CHANGE_TIMEOUT_S))
@@ -82,10 +91,6 @@ class Templates:
     def specified(self, job: Mapping[str, Any], find: Callable[[Target], tuple[str, ...]]) -> JobSpec:
         """The job of a template as it would be now. Raises PuppetmasterError: it cannot be started."""
         return bodies.specified(job, find, self._settings.max_requests, self._limit.capacity)
-
-    def _parsed(self, body: Any, *, new: bool) -> NewTemplate:
-        most, capacity = self._settings.max_requests, self._limit.capacity
-        return bodies.parse_template(body, most, capacity, self.hooks(), new=new)
 
     def _planned(self, new: NewTemplate, known: Template) -> dict[str, Any]:
         """What a template would be. Raises Conflict: its name is taken."""

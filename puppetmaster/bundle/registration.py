@@ -131,7 +131,7 @@ class Channel:
         try:
             message = jsoncodec.decode(packet.payload)
             with self._lock:
-                answer = self._waiting.pop(message["id"], None)  # whoever removes a future resolves it
+                answer = self._waiting.pop(message["id"], None)  # who removes it resolves it
             if answer is not None:
                 answer.set_result(message)
         except (ValueError, TypeError, KeyError) as error:
@@ -143,7 +143,7 @@ class Listener(NamedTuple):
 
     #: A profile is registered: its role, and the tunnel that is to be subscribed to.
     accept: Callable[[str, str], None]
-    #: All of them are.
+    #: All profiles are registered.
     ready: Callable[[], None]
     #: The controller has forgotten us, whom it had registered at this time; we are about to register again.
     forgotten: Callable[[float], None]
@@ -158,7 +158,7 @@ class Registration:
     Args:
         channel: carries the requests.
         profiles: returns what to register: objects with ``name``, ``role``, ``resources`` and so on.
-        listener: is told what comes of it, on the registration's own thread.
+        listener: is told how registering went, on the registration's own thread.
         own: returns the resource of the model's profile that nobody else registers.
         process: the random name that this process answers with when it is asked for that resource.
     """
@@ -245,7 +245,7 @@ class Registration:
             self._connected = connected
             self._due = True
             self.registered.clear()
-            self._channel.cancel("the connection was lost")  # and nothing that is asked over the next one
+            self._channel.cancel("the connection was lost")  # and no question over the next one
             self._changed.notify_all()
 
     def _run(self) -> None:
@@ -263,7 +263,7 @@ class Registration:
     def _next(self) -> tuple[int, bool] | None:
         """Wait until there is a connection, and a registration or a check is due.
 
-        Returns the generation, and whether it is a registration that is due; None: the bundle stops.
+        Returns the generation, and whether a registration is due, not a check; None: the bundle stops.
         """
         with self._changed:
             while not self._changed.wait_for(
@@ -331,7 +331,7 @@ class Registration:
             self._listener.forgotten(self._registered_s)
         if self.adopts and self._own() in self._owned(profile["resources"][0]) and self._reached(profile):
             # A POST of a caller that was lost with the earlier process may have locked our resources:
-            # then we cannot be registered anew before that is over, and need not be.
+            # then we cannot be registered anew before that lock ends, and need not be.
             self._ours = True
             return
         answer = self._channel.call("post", REGISTRATION, profile, ANSWER_S)
@@ -350,7 +350,7 @@ class Registration:
     def _reached(self, profile: Message) -> bool:
         """Find out which process is registered under our name.
 
-        Returns True when it is this process and requests reach it, False when no live process is.
+        Returns True when this process is and requests reach it, False when no live process is.
         Raises Taken: another process is.
         """
         own = self._own()

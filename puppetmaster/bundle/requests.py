@@ -123,7 +123,7 @@ def _fail(response: Response) -> None:
 def find(router: Any, request: BusRequest) -> tuple[Handler, Schema | None, BusRequest]:
     """Find the handler of a request, the schema of its data (None: any), and the request with its parameters.
 
-    When several routes fit, the one with the fewest parameters is taken: ``/jobs/ws`` before ``/jobs/:id``.
+    When several routes fit, the route with the fewest parameters is taken: ``/jobs/ws`` before ``/jobs/:id``.
     The SDK would run them all.
 
     Raises:

@@ -86,9 +86,9 @@ class SteadySanji(sdk.Sanji):  # type: ignore[misc] # the SDK has no types
         self._signals = Signals()
         self._unread, self._unhandled = _Waiting(), _Waiting()
         self.channel = Channel(kwargs["connection"])
-        self.installation = uuid.uuid4().hex[:16]  # ``init`` may set one that lasts
+        self.installation = uuid.uuid4().hex[:16]  # ``init`` may set an id that lasts
         self.process = uuid.uuid4().hex
-        self.limit = Limit()  # ``init`` may set another one
+        self.limit = Limit()  # ``init`` may set another limit
         #: Tunnels on which an earlier process was registered; ``init`` may set them. We answer there too.
         self.former: Sequence[str] = ()
         self.registration = Registration(
@@ -99,7 +99,7 @@ class SteadySanji(sdk.Sanji):  # type: ignore[misc] # the SDK has no types
             self.process,
         )
         self.registered = self.registration.registered  # an Event: whether requests reach us
-        self._left = False  # whether requests are for somebody else from now on
+        self._left = False  # whether requests are for another process from now on
         self._twin: tuple[str | None, float] = (None, 0.0)  # what ``twin`` returns, and when the twin asked
         self._twin_complaints = Complaints()
         #: Whether nothing but the bundle runs in this process: then ``start`` returns when it cannot go on.
@@ -275,7 +275,7 @@ class SteadySanji(sdk.Sanji):  # type: ignore[misc] # the SDK has no types
             _logger.warning("%s", sentence, extra={"action": "twin"})
 
     def twin(self) -> str | None:
-        """Says that another process of our installation runs, and what to do; None: none asked lately."""
+        """That another process of our installation runs, and what to do; None: no process asked lately."""
         sentence, heard_s = self._twin
         return sentence if time.monotonic() - heard_s < TWIN_S else None
 
@@ -402,7 +402,7 @@ class SteadySanji(sdk.Sanji):  # type: ignore[misc] # the SDK has no types
         """Delete the registration, as far as that can be done in ``DEREGISTER_S``. May be called twice.
 
         No request is answered from then on: if the registration is still there, it may be another process's,
-        which has the request too. Two would say what became of it.
+        which has the request too. Else two processes would answer it.
         """
         self.registration.stop(DEREGISTER_S)
         self._left = True

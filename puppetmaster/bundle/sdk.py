@@ -122,8 +122,8 @@ class Connection(Mqtt):  # type: ignore[misc] # the SDK has no types
         super().__init__(broker_host=host, broker_port=port, broker_keepalive=KEEPALIVE_S)
         self.connect_delay = 0.5
         self.attempts = Attempts()
-        #: Given a payload that the broker does not take, returns the one to send in its place; None: send the
-        #: same again.
+        #: Given a payload that the broker does not take, returns the payload to send in its
+        #: place; None: send the same again.
         self.instead: Callable[[bytes], bytes | None] = lambda _: None
         self._unacknowledged: set[int] = set()  # paho's numbers of the long messages open at the last loss
         self._up = False
@@ -161,7 +161,7 @@ class Connection(Mqtt):  # type: ignore[misc] # the SDK has no types
             self._suspect()
 
     def _suspect(self) -> None:
-        """After a loss, replace the longest message that was unacknowledged at this loss and the last one."""
+        """After a loss, replace the longest message that was unacknowledged at it and at the loss before."""
         states = (paho.mqtt_ms_wait_for_puback, paho.mqtt_ms_wait_for_pubrec)
         with self.client._out_message_mutex:
             found = {

@@ -26,8 +26,8 @@ def end_within(seconds: int) -> None:
 class Signals:
     """A context manager that takes SIGINT and SIGTERM while it is entered. Off the main thread it takes none.
 
-    With ``take`` False it installs no handlers, and only restores at the end those that others have changed.
-    ``seen`` is whether a signal has come.
+    With ``take`` False it installs no handlers, and only restores at the end the handlers that others have
+    changed. ``seen`` is whether a signal has come.
     """
 
     def __init__(self, *, take: bool = True) -> None:

@@ -28,7 +28,7 @@ class Manager:
         self._next_s: float | None = None
 
     def turned(self, status: Callable[[], str]) -> None:
-        """The dispatcher has turned; ``status`` is a sentence, and asked for when it is time to tell it.
+        """Note that the dispatcher has turned. ``status`` gives a sentence; it is called when that is told.
 
         The first time this means that we run. It is all that feeds the watchdog.
         """
@@ -40,7 +40,7 @@ class Manager:
         self._tell(f"{ready}WATCHDOG=1\nSTATUS={' '.join(status().split())}")
 
     def stopping(self) -> None:
-        """We have begun to stop: the last that is told."""
+        """Tell that we have begun to stop. Nothing is told after that."""
         self._tell("STOPPING=1\nSTATUS=Stopping.")
         self._address = ""
 

@@ -241,14 +241,18 @@ class Connection:
         Holds for this connection: the next one subscribes to its first topics only. Returns False when there
         is no connection.
         """
-        done = True
-        for begin in range(0, len(topics), SUBSCRIBE_TOPICS):
-            some = topics[begin : begin + SUBSCRIBE_TOPICS]
-            with self._lock:
+        with self._lock:
+            if not self._up:
+                return False
+            done = True
+            for begin in range(0, len(topics), SUBSCRIBE_TOPICS):
+                some = topics[begin : begin + SUBSCRIBE_TOPICS]
                 packet = next(self._packets) % 0xFFFF + 1
                 self._subscribing[packet] = tuple(topic for topic, _ in some)
-            done = self._write(packets.subscribe(packet, some)) and done
-        return done
+                done = self._put(_Unsent(memoryview(packets.subscribe(packet, some)), []))
+        if not done:
+            self._wake()
+        return True
 
     def acknowledge(self, receipts: Iterable[Receipt]) -> None:
         """Send a PUBACK for each message; those of an earlier connection are skipped, and come again."""

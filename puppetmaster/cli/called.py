@@ -20,7 +20,7 @@ def name() -> str:
 
 
 def command(*words: object) -> str:
-    """A command as whoever reads it can type it: ``puppetmaster watch 7``."""
+    """A command as its reader can type it: ``puppetmaster watch 7``."""
     return " ".join([name(), *map(str, words)])
 
 

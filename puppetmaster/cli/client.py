@@ -201,7 +201,7 @@ class Client:
     ) -> dict[str, Any]:
         """POST /gateways. Returns how many were put, and how many of them are new.
 
-        ``named`` names a place in the list for whoever reads what is wrong.
+        ``named`` names a place in the list for the reader of an error.
         """
         try:
             return self._object(self.ask("POST", "/gateways", puts), _PUT)

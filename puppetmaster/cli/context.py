@@ -63,7 +63,7 @@ class Context:
         return client
 
     def screen(self) -> Screen:
-        """The way to whoever asked."""
+        """The way to the person, or the program, that typed the command."""
         return Screen(as_json=self.json)
 
     def follow(

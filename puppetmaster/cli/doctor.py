@@ -142,7 +142,7 @@ def _machine(
             yield Check("settings", "warn", off)
         else:
             yield Check("settings", "ok", "the environment can be read")
-    # A process that does not lead shows the settings of the one that does.
+    # A process that does not lead shows the settings of the leader.
     yield from _parts(settings, {} if standby else system, runs=bool(system))
 
 

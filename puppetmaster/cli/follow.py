@@ -251,7 +251,8 @@ class _OneByOne:
 def frames(news: Iterator[News]) -> Job:
     """Print a JSON object in a line whenever the job has changed. Returns the job as it ended.
 
-    The object is the job without its requests; ``collection`` has those that failed since the last line.
+    The object is the job without its requests; ``collection`` has the requests that failed since the last
+    line.
     """
     job: Job = {}
     for one in news:

@@ -21,7 +21,7 @@ from puppetmaster.clock import iso
 OWN_KEY = "cli-"
 _BETWEEN = re.compile(r"[\s,;]+")
 _PERCENT = re.compile(r"\d{1,3}(\.\d{1,6})?%")
-#: The API takes names with these signs; who types one most likely means something that names are not.
+#: The API takes names with these signs; a person who types one of them most likely does not mean a name.
 _NOT_MEANT = re.compile(r"""[*{}()<>|"'`$\\]""")
 _OR_A_FILE = ", or @file or - for where it is"
 _NOT_MEANT_HINT = "a range is written cg-[001-200]; only a job in a file has such names"
@@ -242,7 +242,7 @@ WORDS = {
 
 
 def with_options(body: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
-    """``body`` with the options of the command line, which replace those of a file.
+    """``body`` with the options of the command line, which replace the options of a file.
 
     A job without a key gets one, so that it can be posted again when the answer is lost.
     """

@@ -31,7 +31,7 @@ from puppetmaster.cli.context import (
     to_option,
     yes_option,
 )
-from puppetmaster.cli.fleet import gateways
+from puppetmaster.cli.gateways import gateways
 from puppetmaster.cli.kinds import OneOf, SomeOf, whole
 from puppetmaster.cli.submit import rerun, submit
 from puppetmaster.cli.templates import templates
@@ -150,7 +150,7 @@ def show(session: Context, /, job: int, gateway: str | None, **filters: Any) -> 
             if in_steps
             else tables.requests(screen, requests, most, fold=True)
         )
-    screen.rest(shown, min(total, found["totalCount"]))  # those that end meanwhile count twice
+    screen.rest(shown, min(total, found["totalCount"]))  # requests that end meanwhile count twice
 
 
 def _show_gateway(session: Context, job: int, gateway: str, status: str | None) -> None:

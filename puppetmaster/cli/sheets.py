@@ -37,7 +37,7 @@ def results(groups: Iterable[Row]) -> Iterator[Sequence[Any]]:
 
 
 def _result(result: Row) -> Row:
-    """What came back; ``data`` are its data, and not those that were sent."""
+    """The columns of an answer; ``data`` are the data of the answer, not of the command."""
     return {name: result.get(name) for name in ("code", "source", "message", "data")}
 
 

@@ -26,7 +26,7 @@ from puppetmaster.cli.context import (
 )
 from puppetmaster.cli.kinds import OneOf, SomeOf
 
-#: Number of names that are told of those that came more than once.
+#: Most names that are shown of the names that were given more than once.
 TWICE_TOLD = 5
 #: Longest list of names in a query.
 LONGEST_ASKED = 4000
@@ -231,7 +231,7 @@ def show(session: Context, client: Client, job: dict[str, Any], options: Mapping
 def created(
     create: Callable[[], dict[str, Any]], key: str | None, named: Callable[[str], str]
 ) -> dict[str, Any]:
-    """The job, or an error that says what whoever typed the command can do."""
+    """The job, or an error that says what the person who typed the command can do."""
     try:
         return create()
     except KeyboardInterrupt:

@@ -122,7 +122,7 @@ def planned(screen: Screen, would: Row) -> None:
 def requests(screen: Screen, found: Sequence[Row], most: int | None = None, *, fold: bool = False) -> int:
     """Show requests with what they wait for or their result, in up to ``most`` rows.
 
-    With ``fold`` those of which the same is to be said share a row on a terminal. Returns how many are shown.
+    With ``fold`` requests with the same text share a row on a terminal. Returns how many are shown.
     """
     if not screen.terminal:
         rows = [_request_row(one, LONGEST) for one in found[:most]]
@@ -149,9 +149,9 @@ def requests(screen: Screen, found: Sequence[Row], most: int | None = None, *, f
 
 
 def gateways(screen: Screen, found: Sequence[Row], most: int) -> int:
-    """Show gateways with their steps on a terminal, in up to ``most`` rows, those that failed first.
+    """Show gateways with their steps on a terminal, in up to ``most`` rows, failed gateways first.
 
-    Those of which the same is to be said share a row. Returns how many requests are shown.
+    Gateways with the same text share a row. Returns how many requests are shown.
     """
     steps: dict[str, list[Row]] = {}
     for one in sorted(found, key=itemgetter("id")):
@@ -175,7 +175,7 @@ def gateways(screen: Screen, found: Sequence[Row], most: int) -> int:
 
 
 def _rank(steps: Sequence[Row]) -> int:
-    """What comes first: failures, then what is open."""
+    """The order of rows: failures first, then what is open."""
     status = wording.deciding(steps)["__request"]["status"]
     return 0 if status in wording.FAILED else 1 if status in OPEN else 2
 
@@ -197,7 +197,7 @@ def _request_row(request: Row, longest: int, *, data: bool = False) -> Sequence[
 
 
 def _likeness(request: Row) -> str:
-    """What is the same for requests of which the same is to be said."""
+    """A value that is equal for requests with the same text."""
     about = request["__request"]
     said = [about.get(name) for name in ("status", "why", "route")]
     came = {**about["result"], "late": None}
@@ -241,7 +241,7 @@ def _times(screen: Screen, attempt: Row) -> dict[str, str]:
 
 
 def _in_full(screen: Screen, name: str, data: Any) -> None:
-    """Some JSON: for somebody who looks below its name, else in its line."""
+    """Show JSON below its name on a terminal, else in its line."""
     if data is None:
         return
     if not screen.terminal:

@@ -100,7 +100,7 @@ def _show(screen: Screen, template: Row) -> None:
 
 def _commands(job: Row | None) -> str:
     """The commands of a job as it was given: each with where it goes."""
-    if job is None:  # too long for whoever asked
+    if job is None:  # too long for the caller
         return "too long to be shown"
     return "; ".join(f"{one['method']} {one['resource']} to {_to(one)}" for one in job["batch"])
 
@@ -180,7 +180,7 @@ def _changes(known: Row | None, options: Mapping[str, Any]) -> dict[str, Any]:
     with usage():
         changed = jobfile.with_options(job, {**others, "dry_run": None})
     if others["key"] is None:
-        changed.pop("key", None)  # the one that is made for a job that is sent now
+        changed.pop("key", None)  # the key that is made for a job that is sent now
     return {} if known is not None and changed == known["job"] else {"job": changed}
 
 

@@ -204,7 +204,7 @@ def failure(request: Mapping[str, Any]) -> str:
 
 
 def failures(requests: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Failed requests, a line for those that failed in the same way; most come first."""
+    """Failed requests, a line for all that failed in the same way; the longest such list comes first."""
     alike: dict[str, list[str]] = {}
     for one in sorted(requests, key=itemgetter("id")):
         alike.setdefault(outcome(one["__request"]), []).append(one["__request"]["destination"])

@@ -1,4 +1,4 @@
-"""Requests that wait for gateways that are away: who waits for whom, and when to ask for them.
+"""Requests that wait for gateways that are away: which for which, and when to ask for a gateway.
 
 A gateway comes back when its bridge says so, when it registers, when it answers anybody, or when the
 controller, asked for it, names an owner. Each sets the timer ``BACK``; then the requests wait for their turns
@@ -36,18 +36,18 @@ ASK = Timer(TimerKind.ASK, 0)
 class _Gateway:
     """A gateway that was found to be away, while requests to it are open that it can keep waiting."""
 
-    #: What it is not, ``CONNECTED`` or ``REGISTERED``.
+    #: What the gateway is not: ``CONNECTED`` or ``REGISTERED``.
     what: str
-    #: After at most this time it is asked for again.
+    #: It is asked for again after this number of seconds at most.
     wait_s: float = FIRST_S
     #: Whether it may be back, so that requests to it are sent.
     tried: bool = False
-    #: Those that wait, and those that were let go since: when these fail, the intervals go on growing.
+    #: The requests that wait, and those let go since: when one of these fails, the intervals go on growing.
     requests: dict[int, None] = field(default_factory=dict)
 
 
 class Absent:
-    """All of them. One thread uses it: the dispatcher's."""
+    """All gateways that are away and waited for. One thread uses it: the dispatcher's."""
 
     def __init__(self, timers: Timers[Timer], moment: Moment, presence: Presence) -> None:
         self._timers = timers
@@ -140,10 +140,10 @@ class Absent:
                 del self.of_jobs[job]
             self._timers.cancel(Timer(TimerKind.ABSENT, request))
 
-    # -- who comes back -----------------------------------------------------------------------------
+    # -- gateways that come back --------------------------------------------------------------------
 
     def seen(self, gateway: str, after_s: float = 0.0) -> None:
-        """A gateway is there, or will be ``after_s`` seconds from now: who waits for it is sent to then."""
+        """A gateway is there, or will be ``after_s`` seconds from now: what waits for it is sent then."""
         if (found := self._gateways.get(gateway)) is None:
             return
         at_s, timer = self._moment.now_s + after_s, _back(gateway)
@@ -175,7 +175,7 @@ class Absent:
             self._leave(id_)
         return back
 
-    # -- who is asked for ---------------------------------------------------------------------------
+    # -- gateways that are asked for ----------------------------------------------------------------
 
     def questions(self) -> list[str]:
         """The gateways that the controller is to be asked for now. Sets the timer for the next ones."""

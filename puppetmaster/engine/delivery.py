@@ -99,7 +99,7 @@ class Delivery:
         self._tunnel = context.tunnel
         self._corrections = Corrections(context.state, context.moment)
         self._again_s: dict[int, float] = {}  # request -> when its next attempt may be made
-        #: Until when gateways may register again: of all jobs, and of those that an earlier process began.
+        #: Until when gateways may register again: for all jobs, and for jobs that an earlier process began.
         #: The latter counts from the controller's first answer to this process.
         self._registering_until_s, self._all_anew_until_s = 0.0, math.inf
         #: Message -> (an answer that there is no such gateway, since when we doubt it).
@@ -472,7 +472,7 @@ class Delivery:
             self.in_flight.hurry(self._moment.now_s)
 
     def registering(self, resources: Iterable[str]) -> None:
-        """A model asks to be registered with these resources: who waits for that is sent to soon."""
+        """A model asks to be registered with these resources: requests that wait for that are sent soon."""
         self._watching = True
         now_s = self._moment.now_s
         if now_s < max(self._registering_until_s, self._all_anew_until_s):  # where all has just started

@@ -94,7 +94,7 @@ class Snapshot:
     unseen: bool
     #: The route in force: ``"remote"``, ``"direct"`` or ``"auto"``.
     route: str
-    #: Number of starts by schedules since the start, by what became of them.
+    #: Number of starts by schedules since this process began, by their outcome.
     starts: dict[str, int]
     #: Domain of an owner of many gateways -> (most requests that it is given, how many it is busy with).
     owners: dict[str, tuple[int, int]]

@@ -23,7 +23,7 @@ class InFlight:
         self._sent_s: dict[int, float] = {}
         self._own_s: dict[int, float] = {}  # request -> the end of its own time
         self._doubtful: set[int] = set()
-        self._direct: set[int] = set()  # those that did not go through our controller
+        self._direct: set[int] = set()  # requests that did not go through our controller
 
     def __len__(self) -> int:
         return len(self._request_of)
@@ -72,8 +72,8 @@ class InFlight:
         Each is waited for until the end of its own time, or until ``hurry`` says that answers come again.
 
         Args:
-            sent_before_s: only those that were sent before this time; None: all.
-            controller: only our controller went away, so that what went directly is not in doubt.
+            sent_before_s: only requests that were sent before this time; None: all.
+            controller: only our controller went away, so that requests that went directly are not in doubt.
         """
         for request, sent_s in self._sent_s.items():
             if controller and request in self._direct:
@@ -83,7 +83,7 @@ class InFlight:
                 self._timers.set(_timer(request), self._own_s[request])
 
     def undecided(self) -> list[int]:
-        """The message ids of those that went through our controller, and are not in doubt."""
+        """The message ids of requests that went through our controller, and are not in doubt."""
         return [
             message
             for message, request in self._request_of.items()

@@ -53,7 +53,7 @@ class Outbox:
         return max(wall_s - at_s, 0.0)
 
     def happened(self, job: Job, event: Event) -> None:
-        """Owe what has happened to a job, if that is told, to those who are to know it."""
+        """Owe a notice of what has happened to a job, if webhooks are told that."""
         if self.hooks and event.what in TOLD:
             self.owe(Notice.of(job, event), job.given.get("notify", ()))
 
@@ -63,15 +63,15 @@ class Outbox:
             self.owe(Notice.of_schedule(template, told, at), template.job.get("notify") or ())
 
     def taken_back(self, template: Template, told: Told) -> None:
-        """Owe it no more, because it could not be written and is decided on again."""
+        """Owe that notice no more, because it could not be written and is decided on again."""
         key = Notice.of_schedule(template, told, "").key
         for id_ in [id_ for id_, one in self._state.owed.items() if one.notice.key == key]:
             self._settle(id_)  # whether it was written is not always known
 
     def owe(self, notice: Notice, names: Sequence[str]) -> None:
-        """Owe a notice to the webhooks of these names, and to those that are told all.
+        """Owe a notice to the webhooks of these names, and to the webhooks that are told all.
 
-        One that is owed already was decided in a turn that could not be written: it is left as it is.
+        A notice that is owed already was decided in a turn that could not be written: it is left as it is.
         """
         known = {one.hook for one in self._state.owed.values() if one.notice.key == notice.key}
         for hook in named_by(self.hooks, names):

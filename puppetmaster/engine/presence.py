@@ -66,7 +66,7 @@ class Presence:
         same = old is not None and old.connected is connected
         self._bridges[gateway] = old if same and old is not None else Bridge(connected, at, retained)
         self.away_count += not connected
-        if connected or not retained:  # who is gone was there until now
+        if connected or not retained:  # a gateway that goes was there until now
             self.seen(gateway, at)
 
     def forget_all(self) -> None:

@@ -1,9 +1,10 @@
-"""Which gateways are registered at the controller, as it says when it is asked, and who is asked for next.
+"""Which gateways are registered at the controller, as it says when it is asked, and which are asked for next.
 
 The question takes no lock, and costs the controller a walk through its models. So all gateways that are known
-are asked for in turn, few a second, and fewer while requests are being sent. Those that are seen to register
-or to deregister, and the destinations of new jobs, come first. For those that a caller wants to know of now
-the controller is asked at once, ``OPEN`` of them at a time. This module knows no sockets and no clock.
+are asked for in turn, few a second, and fewer while requests are being sent. Gateways that are seen to
+register or to deregister, and the destinations of new jobs, come first. For gateways that a caller wants to
+know of now the controller is asked at once, ``OPEN`` of them at a time. This module knows no sockets and no
+clock.
 """
 
 import math
@@ -25,7 +26,7 @@ AT_ONCE, APART_S = 5, 0.25
 #: The same in turns of the dispatcher that send requests, and after ``VAIN`` answers in a row without
 #: a word of the gateway, because an owner answers for many gateways. That is 2 a second.
 SLOW_AT_ONCE, SLOW_APART_S, VAIN = 1, 0.5, 20
-#: The shortest time until somebody is asked for again.
+#: The shortest time until a gateway is asked for again.
 SHORTEST_S = 0.05
 #: Most questions that are open at once where somebody waits for the answers.
 OPEN = 64
@@ -67,10 +68,10 @@ class Copy(NamedTuple):
 
 
 class Registered:
-    """What is known of all of them. One thread uses it: the dispatcher's.
+    """What is known of all gateways. One thread uses it: the dispatcher's.
 
     ``names`` are the gateways that are known. Each is asked for every ``check_s`` seconds, if there is time;
-    0: only those that were seen to register, or that a caller wants to know of.
+    0: only gateways that were seen to register, or that a caller wants to know of.
     """
 
     def __init__(self, timers: Timers[Timer], moment: Moment, names: Iterable[str], check_s: float) -> None:
@@ -86,11 +87,11 @@ class Registered:
         self._first: dict[str, float] = {}
         #: Gateways that callers want to know of now.
         self._now: dict[str, None] = {}
-        self._open: dict[str, float] = {}  # those that the controller was asked for -> when
-        #: Who waits for answers: the gateways that are left, and what to do when none is.
+        self._open: dict[str, float] = {}  # gateways that the controller was asked for -> when
+        #: Callers that wait for answers: the gateways that are left, and what to do when none is.
         self._waiting: list[tuple[set[str], Callable[[], object]]] = []
         self._vain = 0  # answers in a row that say nothing of a gateway
-        self._pause_s = 0.0  # until when nobody is asked for in turn
+        self._pause_s = 0.0  # until when no gateway is asked for in turn
         self._registering: dict[str, None] = {}  # unknown gateways that were seen to register
         self._models: dict[str, tuple[str, ...]] = {}  # model -> its gateways, if it is not named as its one
 
@@ -180,7 +181,7 @@ class Registered:
         if len(self._strangers) > STRANGERS:
             del self._strangers[next(iter(self._strangers))]
 
-    # -- who is asked for ---------------------------------------------------------------------------
+    # -- gateways that are asked for ----------------------------------------------------------------
 
     def registering(self, model: str, resources: Iterable[str]) -> None:
         """A model asks to be registered with these resources: its gateways are asked for soon."""

@@ -40,19 +40,19 @@ class Registry:
         changes = self._state.changes
         changes.gateways.pop(name, None)
         changes.destinations.discard(name)
-        changes.learned.clear()  # there is room for one of them that the store has not learned
+        changes.learned.clear()  # there is room for a destination that the store has not learned
         changes.forgotten.add(name)
         self._note(Relabelled(name, at, by, gateway, None))
         return gateway
 
     def _note(self, done: Relabelled) -> None:
-        """Note it, to be told once it is on disk, unless what somebody keeps of it is the same as before."""
+        """Note a change, to be told once it is on disk, unless labels and note are the same as before."""
         before, after = ((one.labels, one.note) if one else ({}, None) for one in (done.before, done.after))
         if before != after:
             self._state.relabelled.append(done)
 
     def _known(self, names: Sequence[str]) -> dict[str, Gateway]:
-        """Those of these that are known; what is not on disk yet comes before what is."""
+        """The known gateways of these names; what is not on disk yet comes before what is."""
         changes = self._state.changes
         stored = {one.name: one for one in self._reader.gateways(names) if one.name not in changes.forgotten}
         new = {name: Gateway(name=name) for name in names if name in changes.destinations}

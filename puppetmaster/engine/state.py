@@ -394,7 +394,7 @@ class State:
         """Begin anew, because all changes are on disk."""
         learned = self.changes.learned
         learned |= self.changes.destinations
-        learned.difference_update(self.changes.gateways)  # a job names one that was discovered in this turn
+        learned.difference_update(self.changes.gateways)  # a job names one just discovered
         if len(learned) > MOST_LEARNED:
             learned.clear()  # the store looks for them again
         self.changes = Changes(learned=learned)

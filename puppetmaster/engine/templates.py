@@ -94,7 +94,7 @@ class Templates:
         self.taken_back: Callable[[Template, Told], None] = lambda *_: None
         self._taken_up = False
         self._looks: dict[int, Look] = {}
-        #: Templates whose time may have come, in order, and those of them that wait for a job to end.
+        #: Templates whose time may have come, in order; and the templates that wait for a job to end.
         self._due: deque[int] = deque()
         self._queued: dict[int, int] = {}
         #: Id of a new job that is not on disk yet -> where it comes from.
@@ -210,7 +210,7 @@ class Templates:
                 self._look(id_)
             except NotFound:
                 self._forget(id_)
-            except StoreError as error:  # one that cannot be read keeps nobody else from starting
+            except StoreError as error:  # it keeps no other template from starting
                 log.error("template %s: %s", id_, error, extra={"action": "store_fault"})  # noqa: TRY400
                 self._wait(id_, Look(None, self._moment.wall_s))
 
@@ -260,7 +260,7 @@ class Templates:
         return max(self._lifecycle.open_of(id_), default=None)
 
     def _start(self, template: Template, record: Record, due_s: float, others: tuple[Told, ...]) -> Record:
-        """Start a job for a due time. Returns the record with what came of it, and of ``others``.
+        """Start a job for a due time. Returns the record with the outcome of it, and of ``others``.
 
         These are told when the job exists: until then all of it may be decided on again.
         """

@@ -1,4 +1,4 @@
-"""Who comes: the token of a request, and the file that says whose it is."""
+"""The caller of a request: its token, and the file that says whose token it is."""
 
 import hmac
 
@@ -16,7 +16,7 @@ CALLER = "puppetmaster.caller"
 
 
 class Keys:
-    """Who comes with which token: the one of the settings, or one in the file of tokens.
+    """Tells callers by their tokens: the token of the settings, or a token in the file of tokens.
 
     Before each request a look at the file tells whether it has changed.
 
@@ -29,7 +29,7 @@ class Keys:
         self.file = Reread("tokens", settings.tokens, Tokens, Tokens("", ""))
 
     def caller(self, scope: Scope) -> Caller | None:
-        """Who sends this request; None: a token is wanted, and none that is known came."""
+        """The caller that sends this request; None: a token is wanted, and no known token came."""
         if not self.file and not self._token:
             return ANYBODY
         tokens, found = self.file.now(), None
@@ -50,7 +50,7 @@ def _offered(scope: Scope) -> list[str]:
 
 
 def caller(scope: Scope) -> Caller:
-    """Who sends this request, which ``Security`` has let pass."""
+    """The caller that sends this request, which ``Security`` has let pass."""
     found = scope[CALLER]
     assert isinstance(found, Caller)
     return found

@@ -24,7 +24,7 @@ _BUS = {
     "controller": "1 when the controller answers",
     "registered": "1 when we are registered with the controller",
 }
-#: Value of ``status`` -> the number of those gateways in the health.
+#: Value of ``status`` -> the field of the health that has the number of such gateways.
 _REGISTERED = {"registered": "registered", "not_registered": "notRegistered", "unknown": "unknown"}
 _OWNERS = {
     "window": "Most requests in flight at an owner of many gateways at present",

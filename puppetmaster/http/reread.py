@@ -23,8 +23,8 @@ class Reread(Generic[Said]):
     Args:
         setting: which setting names it: ``tokens``.
         name: its path; empty: there is none, and it says the same as an empty text.
-        parse: makes what it says of its text, and of a name for the file. Raises SettingsError.
-        nothing: what no file says.
+        parse: makes a value of its text, and of a name for the file in errors. Raises SettingsError.
+        nothing: the value of no file.
 
     Raises SettingsError: the file cannot be read, or has faults.
     """
@@ -36,7 +36,7 @@ class Reread(Generic[Said]):
         self._lock = threading.Lock()  # guards what follows
         self._status = self._look()
         self._said = nothing if self._file is None else self._read(self._file)
-        #: Why what it says now does not hold, as a sentence; None: it does.
+        #: Why the file as it is now does not hold, as a sentence; None: it does.
         self.fault: str | None = None
 
     def __bool__(self) -> bool:

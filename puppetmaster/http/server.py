@@ -244,7 +244,7 @@ class _Listener(socket.socket):
     def accept(self) -> tuple[socket.socket, Any]:
         """Accept a connection, as ``socket.accept`` does.
 
-        Raises BlockingIOError: none waits, or there were too many and this one was closed.
+        Raises BlockingIOError: no connection waits, or there were too many and it was closed.
         """
         try:
             descriptor, address = self._accept()  # type: ignore[attr-defined]  # as socket.accept does

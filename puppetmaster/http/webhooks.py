@@ -1,7 +1,7 @@
-"""Tells webhooks what they are owed, over HTTP, in a thread of its own: the thread ``pm-webhooks``.
+"""Sends webhooks the notices that they are owed, over HTTP, in the thread ``pm-webhooks``.
 
-What is owed to a webhook goes out in order, one notice after the other. While a webhook fails, only its
-first notice is tried, at growing intervals, so that it keeps none of the others from being told.
+The notices that a webhook is owed go out in order, one notice after the other. While a webhook fails, only
+its first notice is tried, at growing intervals, so that it keeps none of the others from being told.
 """
 
 import http.client
@@ -36,7 +36,7 @@ GONE = 410
 #: With these statuses a webhook may say when to come back.
 BUSY = (429, 503)
 STOP_S = 1.0
-#: So often, or more often, the thread looks whether the settings name other webhooks.
+#: The thread looks whether the settings name other webhooks after this number of seconds at most.
 LOOK_S = 2.0
 
 Report = Callable[[Callable[[Outbox], None]], None]
@@ -66,7 +66,7 @@ class _Lane:
         self.reason: str | None = None
 
     def use(self, hook: Hook) -> None:
-        """Note what the settings say of it now. Where that is something else, it is tried at once."""
+        """Note what the settings say of it now. If that has changed, it is tried at once."""
         if hook != self.hook:
             self.hook = hook
             self.failures, self.due_s = 0, 0.0
@@ -89,7 +89,7 @@ class Webhooks:
         self._clock = clock
         self._looking = threading.Lock()  # so that nobody takes, or reports, older webhooks for the newer
         self._condition = threading.Condition()  # guards hooks, _lanes and _stopped
-        #: Those that are told.
+        #: The webhooks that are told.
         self.hooks = known()
         self._lanes = {hook.name: _Lane(hook) for hook in self.hooks}
         self._stopped = False
@@ -111,7 +111,7 @@ class Webhooks:
         self.thread.join(STOP_S)
 
     def post(self, owed: Iterable[Owed]) -> None:
-        """Take what is owed, and on disk. Never blocks. What a webhook that is gone is owed is given up."""
+        """Take notices that are owed, and on disk; give up those for a webhook that is gone. Never blocks."""
         with self._condition:
             for one in owed:
                 if (lane := self._lanes.get(one.hook)) is not None:
@@ -134,7 +134,7 @@ class Webhooks:
             }
 
     def _look(self) -> None:
-        """Take up what has changed in the settings. What a webhook that is gone is owed is given up."""
+        """Take up changes of the settings. Notices that are owed to a webhook that is gone are given up."""
         with self._looking:
             hooks = self._known()
             with self._condition:
@@ -165,7 +165,7 @@ class Webhooks:
                 log.exception("webhook %s was not told", hook.name, extra={"action": "webhook_fault"})
                 refusal = Refusal(f"our own fault: {type(error).__name__}")
             with self._condition:
-                if refusal is None or hook == lane.hook:  # else it is tried at once where it is now
+                if refusal is None or hook == lane.hook:  # else it is tried at once at its new place
                     self._take(lane, owed, refusal)
 
     def _next(self) -> _Lane | None:
@@ -183,13 +183,13 @@ class Webhooks:
                 self._condition.wait(min(left_s, LOOK_S))
 
     def _take(self, lane: _Lane, owed: Owed, refusal: Refusal | None) -> None:
-        """Take in what came of an attempt."""
+        """Take in the outcome of an attempt."""
         if refusal is None:
             if lane.failures:
                 log.info("webhook %s can be told again", lane.hook.name, extra={"action": "webhook_up"})
             lane.waiting.popleft()
             lane.failures, lane.reason = 0, None
-            lane.due_s = self._clock.now_s()  # those that have waited longer come first
+            lane.due_s = self._clock.now_s()  # webhooks that have waited longer come first
             self._report(lambda outbox: outbox.told(owed.id))
             return
         if not lane.failures:

@@ -108,7 +108,7 @@ class Subscriber:
         self.outbox: asyncio.Queue[list[Frame] | int] = asyncio.Queue()
         #: Whether frames are being sent to it.
         self.busy = False
-        #: Bytes of those frames, which are in memory while it is busy.
+        #: Bytes of the frames that are being sent, which are in memory until then.
         self.handed = 0
         #: Number of frames made for it.
         self.seq = 0

@@ -36,6 +36,16 @@ LAST_REQUEST_ID = 2**32 - 1
 STARTS = 2**30
 #: A copy leaves out this many ids, because the store that it was made of may have given them out since.
 JOBS_AHEAD, REQUESTS_AHEAD = 10_000, 2**24
+#: Most jobs, and most requests of them, that are pruned at once; one job is always pruned.
+PRUNED_AT_ONCE, PRUNED_REQUESTS = 20, 20000
+#: A look reads ``PART`` jobs at once, and remembers ``MOST`` of them.
+PART, MOST = 500, 5000
+#: A job that ended less than this ago is not pruned for the size of the store.
+FRESH_S = 3600.0
+#: About how many bytes of the file a request takes.
+REQUEST_BYTES = 300
+#: When this number of gateways is known, destinations of jobs are no longer added: nothing prunes gateways.
+MOST_LEARNED = 200_000
 
 
 @dataclass(slots=True)
@@ -146,16 +156,6 @@ class Changes:
             or self.removed_templates
             or self.ids
         )
-
-
-#: Most jobs, and most requests of them, that are pruned at once; one job is always pruned.
-PRUNED_AT_ONCE, PRUNED_REQUESTS = 20, 20000
-#: A look reads ``PART`` jobs at once, and remembers ``MOST`` of them.
-PART, MOST = 500, 5000
-#: A job that ended less than this ago is not pruned for the size of the store.
-FRESH_S = 3600.0
-#: About how many bytes of the file a request takes.
-REQUEST_BYTES = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -312,10 +312,6 @@ def _rank(ranked: _Ranked) -> Rank:
 def _first(known: list[_Ranked], more: list[_Ranked]) -> list[_Ranked]:
     """The ``MOST`` that ended first of both lists, in order."""
     return sorted([*known, *more], key=_rank)[:MOST]
-
-
-#: When this number of gateways is known, destinations of jobs are no longer added: nothing prunes gateways.
-MOST_LEARNED = 200_000
 
 
 class LastResult(NamedTuple):

@@ -150,7 +150,7 @@ def _run(world: World, seed: int, breakage: Breakage) -> Outcome:
             *workload.broken,
             *(world.listener.broken if world.listener is not None else []),
             *verdict.faults(),
-            *workload.keeper.faults(world.gateway.directory / "data"),
+            *workload.keeper.faults(verdict.labels),
             *(f"the log has a {line}" for line in noise),
         ],
     )

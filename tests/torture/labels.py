@@ -3,13 +3,9 @@
 import random
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import count
-from pathlib import Path
 from typing import Any
-
-from puppetmaster.store.sqlite.store import SqliteStore
 
 #: So long after it was sent a request that nobody has answered may still be carried out: the bundle may have
 #: stood still, and it has three handlers.
@@ -63,12 +59,9 @@ class Keeper:
     def _labels(self) -> dict[str, str]:
         return {"number": str(next(self._numbers)), self._rng.choice("abc"): "x"}
 
-    def faults(self, data: Path) -> Iterator[str]:
-        """The labels that were acknowledged and are not stored in this directory."""
-        names = sorted({name for change in self.changes for name in change.labels})
-        with closing(SqliteStore(data)) as store:
-            stored = {one.name: dict(one.labels) for one in store.now.gateways(names)}
-        for name in names:
+    def faults(self, stored: Mapping[str, Labels]) -> Iterator[str]:
+        """The labels that were acknowledged and are not stored."""
+        for name in sorted({name for change in self.changes for name in change.labels}):
             allowed = self._allowed(name)
             if stored.get(name, {}) not in allowed:
                 yield f"{name} has the labels {stored.get(name)}, and may have {allowed}"

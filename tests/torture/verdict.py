@@ -18,6 +18,7 @@ from sandbox.fleet_log import Command, FleetLog, registrations
 from tests.faulty_bundle import DIED
 from tests.torture.absences import BRIDGED_RESTARTS, RESTARTS, Absences
 from tests.torture.account import once
+from tests.torture.labels import MANY
 from tests.torture.orders import Order
 from tests.torture.world import BROKER, BUNDLE, EVERYTHING, REGISTRATIONS, SLOW, STILL, Loss, World
 
@@ -44,8 +45,11 @@ class Verdict:
         restarts = [loss.from_s for loss in world.losses if loss.what in (BROKER, EVERYTHING)]
         self._arrived = [*once(self._log.commands(), times, restarts)]
         self._integrity = _integrity(data / FILE_NAME)
+        # Opened once: a process that another seed starts meanwhile holds its lock until it has begun.
         store = SqliteStore(data)
         try:
+            #: The labels of each gateway that is known.
+            self.labels = {one.name: dict(one.labels) for one in store.now.gateways([*MANY, *self._fleet])}
             with store.reading() as reader:
                 self._jobs = {job.id: job for job in reader.jobs({})}
                 self._requests: dict[int, list[Request]] = defaultdict(list)

@@ -28,16 +28,9 @@ STATUS_AND_CODE = {
 WITHOUT_FAULTS = [kind for kind in STATUS_AND_CODE if kind is not Invalid]
 
 
-def _all_errors() -> set[type[PuppetmasterError]]:
-    return {
-        kind
-        for kind in vars(errors).values()
-        if isinstance(kind, type) and issubclass(kind, PuppetmasterError)
-    }
-
-
 def test_the_table_names_every_error() -> None:
-    assert set(STATUS_AND_CODE) == _all_errors()
+    kinds = [kind for kind in vars(errors).values() if isinstance(kind, type)]
+    assert set(STATUS_AND_CODE) == {kind for kind in kinds if issubclass(kind, PuppetmasterError)}
 
 
 @pytest.mark.parametrize(("kind", "expected"), STATUS_AND_CODE.items())
@@ -52,13 +45,9 @@ def test_the_docstring_is_the_sentence_when_none_is_given(kind: type[Puppetmaste
     assert error.body() == {"message": error.message}
     assert str(error) == error.message == " ".join(kind.__doc__.split())
     assert error.message.endswith(".")
-
-
-@pytest.mark.parametrize("kind", WITHOUT_FAULTS)
-def test_a_given_sentence_is_shown(kind: type[PuppetmasterError]) -> None:
-    error = kind("There is no job 7.")
-    assert error.body() == {"message": "There is no job 7."}
-    assert str(error) == "There is no job 7."
+    given = kind("There is no job 7.")
+    assert given.body() == {"message": "There is no job 7."}
+    assert str(given) == "There is no job 7."
 
 
 def test_a_store_error_is_caught_as_unavailable() -> None:
@@ -67,10 +56,10 @@ def test_a_store_error_is_caught_as_unavailable() -> None:
 
 
 def test_invalid_with_one_fault() -> None:
-    error = Invalid([Fault("batch[0].method", "expected get, post, put or delete, got 'go'")])
+    error = Invalid([Fault("batch[0].method", "expected get, got 'go'")])
     assert error.body() == {
-        "message": "batch[0].method: expected get, post, put or delete, got 'go'",
-        "errors": [{"path": "batch[0].method", "message": "expected get, post, put or delete, got 'go'"}],
+        "message": "batch[0].method: expected get, got 'go'",
+        "errors": [{"path": "batch[0].method", "message": "expected get, got 'go'"}],
     }
 
 

@@ -1,8 +1,7 @@
 """What belongs to one controller, without a bus: its first trouble is named, and it ends in order."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
-from threading import Event
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -16,26 +15,15 @@ from puppetmaster.settings import Settings
 from puppetmaster.site import Site, reaches_bus
 from puppetmaster.store.memory import MemoryStore
 from sandbox.process import free_port
+from tests import web_client
 
 SETTINGS = Settings(broker_port=1, probe_interval_s=1000)
 
 
-@dataclass
-class Bundle:
-    """A bundle of which everything can be said."""
+class Bundle(web_client.Bundle):
+    """A bundle that is not registered, and may have a twin."""
 
-    registered: Event = field(default_factory=Event)
-    fault: str | None = None
     other: str | None = None
-
-    def register_again(self, asked_s: float) -> None:
-        raise AssertionError("nobody has forgotten us")
-
-    def resign(self) -> None:
-        raise AssertionError("nobody resigns")
-
-    def leave(self) -> None:
-        raise AssertionError("nobody leaves")
 
     def why_not_registered(self) -> str | None:
         return "it answers nothing"
@@ -71,13 +59,6 @@ def site(bundle: Bundle, store: MemoryStore) -> Iterator[Site]:
     store.close()
 
 
-def told(site: Site, monkeypatch: pytest.MonkeyPatch) -> list[BusEvent]:
-    """What the dispatcher is told from now on."""
-    found: list[BusEvent] = []
-    monkeypatch.setattr(site.dispatcher, "post", found.extend)
-    return found
-
-
 def health(site: Site, *, controller: bool = True) -> dict[str, Any]:
     site.engine.connected = True
     site.engine.controller(up=controller)
@@ -110,7 +91,8 @@ def test_a_restart_of_the_controller_counts_from_when_it_last_knew_us(
     site: Site, monkeypatch: pytest.MonkeyPatch, seen_s: float | None, since_s: float
 ) -> None:
     monkeypatch.setattr(site, "bus", Bus(known_s=seen_s))
-    found = told(site, monkeypatch)
+    found: list[BusEvent] = []
+    monkeypatch.setattr(site.dispatcher, "post", found.extend)
     site.controller_forgot(5.0)
     (event,) = found
     assert isinstance(event, ControllerForgot)

@@ -3,7 +3,6 @@
 from typing import Any
 
 import pytest
-from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
@@ -14,49 +13,12 @@ KEYS = st.one_of(st.integers(1, 8), st.tuples(st.just("job"), st.integers(1, 4))
 TIMES_S = st.integers(0, 20).map(float)
 
 
-def test_nothing_is_set() -> None:
-    timers: Timers[Any] = Timers()
-    assert timers.next_s() is None
-    assert timers.deadline_s("a") is None
-    assert list(timers.due(1e9)) == []
-    assert len(timers) == 0
-
-
-def test_a_timer_fires_at_its_time_and_once() -> None:
-    timers: Timers[Any] = Timers()
-    timers.set("a", 5.0)
-    assert list(timers.due(4.999)) == []
-    assert timers.deadline_s("a") == 5.0
-    assert list(timers.due(5.0)) == ["a"]
-    assert list(timers.due(6.0)) == []
-    assert timers.deadline_s("a") is None
-
-
 def test_the_earliest_fires_first_and_equals_in_the_order_they_were_set() -> None:
     timers: Timers[Any] = Timers()
     for key, at_s in [("c", 3.0), ("b", 2.0), ("a", 2.0), ("d", 9.0)]:
         timers.set(key, at_s)
     assert list(timers.due(3.0)) == ["b", "a", "c"]
     assert timers.next_s() == 9.0
-
-
-def test_setting_again_moves_in_both_directions() -> None:
-    timers: Timers[Any] = Timers()
-    timers.set("later", 1.0)
-    timers.set("later", 5.0)
-    timers.set("sooner", 5.0)
-    timers.set("sooner", 1.0)
-    assert len(timers) == 2
-    assert timers.next_s() == 1.0
-    assert list(timers.due(4.0)) == ["sooner"]
-    assert list(timers.due(5.0)) == ["later"]
-
-
-def test_setting_to_the_same_time_fires_once() -> None:
-    timers: Timers[Any] = Timers()
-    timers.set("a", 1.0)
-    timers.set("a", 1.0)
-    assert list(timers.due(1.0)) == ["a"]
 
 
 def test_keys_of_different_kinds_are_never_compared() -> None:
@@ -138,15 +100,11 @@ class AgainstADictionary(RuleBasedStateMachine):
     def same(self) -> None:
         assert len(self.timers) == len(self.model)
         assert self.timers.next_s() == min((at for at, _ in self.model.values()), default=None)
+        assert {key: self.timers.deadline_s(key) for key in self.model} == {
+            key: at_s for key, (at_s, _) in self.model.items()
+        }
+        assert self.timers.deadline_s("never set") is None
 
 
 TestAgainstADictionary = AgainstADictionary.TestCase
 TestAgainstADictionary.settings = hypothesis_settings(max_examples=60)
-
-
-@given(st.dictionaries(KEYS, TIMES_S))
-def test_deadline_s_is_what_was_set(deadlines: dict[Any, float]) -> None:
-    timers: Timers[Any] = Timers()
-    for key, at_s in deadlines.items():
-        timers.set(key, at_s)
-    assert {key: timers.deadline_s(key) for key in deadlines} == deadlines

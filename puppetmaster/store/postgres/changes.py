@@ -1,7 +1,7 @@
-"""Changes of jobs, told by the process that leads to those that do not: ids, a few times a second.
+"""Changes of jobs, told by the leader to the processes that do not lead: ids, a few times a second.
 
-What is told has a number, in the order in which it was committed. Who hears of it reads the jobs. Who was cut
-off, or sees another leader, reads all jobs that may have changed since.
+Each telling has a number, in the order of the commits. A process that hears of changes reads the jobs. A
+process that was cut off, or sees another leader, reads all jobs that may have changed since.
 """
 
 import json
@@ -12,13 +12,10 @@ from itertools import takewhile
 from threading import Event, Lock
 from typing import Any
 
-import psycopg
-
-from puppetmaster.errors import StoreError
 from puppetmaster.events import Change, Hub
 from puppetmaster.model.job import OPEN_JOB, Job
 from puppetmaster.store.base import Reader
-from puppetmaster.store.postgres.connection import Connection, Door, close
+from puppetmaster.store.postgres.connection import FAULTS, Connection, Door, close
 from puppetmaster.store.postgres.schema import BUS
 from puppetmaster.store.postgres.sessions import listen, wait
 from puppetmaster.store.postgres.snapshots import Snapshots
@@ -30,9 +27,9 @@ log = logging.getLogger("sanji.puppetmaster.store.postgres.changes")
 CHANNEL = "puppetmaster_changes"
 #: Shortest time between two transactions that tell changes, and the pause after one that failed.
 INTERVAL_S, AGAIN_S = 0.1, 0.5
-#: How long what is unread may take to be told at the end.
+#: For how many seconds the changes that are unread at the end may be told.
 END_S = 1.0
-#: How long what was told is kept, in seconds, and the number of tellings between two looks for older ones.
+#: For how many seconds a telling is kept, and the number of tellings between two looks for older ones.
 KEEP_S, SWEEP_EACH = 60, 300
 
 _TELL = """
@@ -72,7 +69,7 @@ class Teller:
         close(self._connection)
 
     def _told(self) -> bool:
-        """Tell what is untold. Returns whether that went well."""
+        """Tell the changes that are untold. Returns whether that went well."""
         try:
             if self._connection is None or self._connection.closed:
                 self._connection = self._door.connect()
@@ -81,7 +78,7 @@ class Teller:
             self._times += 1
             if self._times % SWEEP_EACH == 1:
                 self._connection.execute(_SWEEP, [KEEP_S])
-        except (psycopg.Error, OSError, StoreError) as error:
+        except FAULTS as error:
             log.debug("changes cannot be told: %s", error)
             close(self._connection)
             return False
@@ -89,7 +86,7 @@ class Teller:
         return True
 
     def close(self) -> None:
-        """Tell what is unread, once, and end. May be called twice."""
+        """Tell the changes that are unread, once, and end. May be called twice."""
         self._hub.unsubscribe(self._mailbox)
         self._mailbox.close()
         self._over.set()
@@ -149,12 +146,12 @@ class Watcher:
         self._last_id = max(last_id or 0, next(iter(newest_first), 0))
 
     def _hear(self, connection: Connection, *, again: bool = False) -> None:
-        """Post what was told; ``again``, and with another leader: what may have changed unheard."""
+        """Post the changes that were told; ``again``, or of a new leader: all that may be unheard."""
         with self._lock:
             (epoch,) = connection.execute(_EPOCH, [BUS]).fetchone() or (0,)
             if self._over.is_set():
                 return
-            if again or epoch != self._epoch:  # the one before may have had no time to tell
+            if again or epoch != self._epoch:  # the former leader may have had no time to tell
                 self._stand(connection)
             else:
                 self._post(connection, epoch)
@@ -189,7 +186,7 @@ class Watcher:
         self._over.set()
         with (
             self._lock,
-            suppress(psycopg.Error, OSError, StoreError),
+            suppress(*FAULTS),
             self._snapshots.reading() as reader,
         ):
             self._hub.post([*self._missed(reader)])

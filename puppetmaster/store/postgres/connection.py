@@ -29,6 +29,9 @@ DEFAULTS = {
     "tcp_user_timeout": "10000",
     "target_session_attrs": "read-write",
 }
+#: What psycopg and the network raise; and with what ``Door.connect`` makes of that.
+FOREIGN = (psycopg.Error, OSError)
+FAULTS = (*FOREIGN, StoreError)
 #: With these nothing that was acknowledged survives a crash, so a session does not keep them.
 FORGETFUL = ("off",)
 
@@ -128,7 +131,7 @@ def as_store_error(what: str) -> Iterator[None]:
     """Turn errors of PostgreSQL into StoreError: "<what>: <why>."."""
     try:
         yield
-    except (psycopg.Error, OSError) as error:
+    except FOREIGN as error:
         raise StoreError(f"{what}: {sentence(error)}.") from error
 
 
@@ -218,5 +221,5 @@ def _waiter(lines: PGconn) -> Callable[[int], int]:
 def close(connection: Connection | None) -> None:
     """Close a connection, whatever its state."""
     if connection is not None:
-        with suppress(psycopg.Error, OSError):
+        with suppress(*FOREIGN):
             connection.close()

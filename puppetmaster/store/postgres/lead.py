@@ -1,8 +1,9 @@
 """Who leads a bus: one process at a time, by a row with an epoch and a lease, on the database's clock.
 
-A leader's every transaction names its epoch, so that whoever was replaced can write nothing more. It renews
-its lease with each turn, and from a thread of its own when there are none. Another process may take the lead
-when the lease is over, or when all sessions of the leader are gone, as they are soon after it was killed.
+A leader's every transaction names its epoch, so that a leader that was replaced can write nothing more. It
+renews its lease with each turn, and from a thread of its own when there are no turns. Another process may
+take the lead when the lease is over, or when all sessions of the leader are gone, as they are soon after it
+was killed.
 
 A transaction is not all that a leader does: it sends and acknowledges. For that it has a window of trust, on
 its own monotonic clock, which is over before the lease is, and at once when a connection is lost.
@@ -17,12 +18,10 @@ from contextlib import suppress
 from threading import Event, Lock
 from typing import NamedTuple, NoReturn
 
-import psycopg
-
-from puppetmaster.errors import NotLeading, StoreError
+from puppetmaster.errors import NotLeading
 from puppetmaster.model.leadership import Free, Leadership
 from puppetmaster.store.postgres import sessions
-from puppetmaster.store.postgres.connection import Connection, Door, close
+from puppetmaster.store.postgres.connection import FAULTS, FOREIGN, Connection, Door, close
 from puppetmaster.store.postgres.schema import BUS
 from puppetmaster.threads import Vital
 
@@ -30,15 +29,15 @@ log = logging.getLogger("sanji.puppetmaster.store.postgres.lead")
 
 #: How long a lease is, how often it is renewed, and by how much the window of trust is shorter.
 LEASE_S, RENEW_S, MARGIN_S = 5.0, 1.0, 1.0
-#: How often one that waits for the lead looks, and for how long a leader must have no session.
+#: How often a process that waits for the lead looks, and for how long the leader must have no session.
 LOOK_S, GONE_S = 0.2, 0.1
-#: On this channel those that wait are told that the lead is free.
+#: On this channel the processes that wait are told that the lead is free.
 CHANNEL = "puppetmaster_lead"
-#: What a leader without a broker asks there, and what those that wait and reach the broker answer.
+#: What a leader without a broker asks there, and what a process that waits and reaches the broker answers.
 ASKED, REACHED = "who reaches the broker?", "the broker is reached"
-#: So long a leader has no broker before it resigns; if it has had none since it leads, the second.
+#: After the first time without a broker a leader resigns; after the second, if it never had a broker.
 RESIGN_S, RESIGN_UNTRIED_S = 5.0, 60.0
-#: So many times it asks before, and must have been answered.
+#: How many times the leader asks before it resigns, and how many answers it must have heard.
 ASKS = 2
 #: How long ``close`` waits for a server that does not answer.
 CLOSE_S = 2.0
@@ -119,7 +118,7 @@ class Lead:
         self._lock = Lock()  # guards _connection
         self._connection: Connection | None = connection
         self._over = Event()
-        #: Whether we have the broker (None: we never had), and what to do if another one has it.
+        #: Whether we have the broker (None: we never had), and what to do if another process has it.
         self.connected: Callable[[], bool | None] = lambda: True
         self.resign: Callable[[], object] = lambda: None
         self._answers, self._cut_s, self._resign_s = 0, math.inf, RESIGN_UNTRIED_S
@@ -156,12 +155,12 @@ class Lead:
                 # In docs/model/takeover.pml this is the label ``standby``, with the guard ``free``.
                 free = seen.owner is None or seen.left_s <= 0 or now_s - gone_s >= GONE_S
                 if free and self._taken(seen):
-                    with suppress(psycopg.Error, OSError):
+                    with suppress(*FOREIGN):
                         self._connected().execute(f"UNLISTEN {CHANNEL}")
                     return self.epoch
                 said = f"{self._who_leads(seen)}: this one waits to take over."
                 pause_s = min(LOOK_S, seen.left_s, GONE_S if gone_s < math.inf else LOOK_S)
-            except (psycopg.Error, OSError, StoreError) as error:
+            except FAULTS as error:
                 # A server that was started again has lost the leader's sessions too, not the leader.
                 sessions_tell_s = time.monotonic() + LEASE_S
                 said = str(error).strip()
@@ -173,7 +172,7 @@ class Lead:
             waiting(said)
 
     def _heard(self, timeout_s: float) -> set[str]:
-        """What is said on the channel: waits for it, unless nobody has listened yet."""
+        """The messages on the channel. Waits for the first one, unless nobody has listened yet."""
         connection = self._connected()
         if connection is not self._hears:
             connection.execute(f"LISTEN {CHANNEL}")
@@ -233,7 +232,7 @@ class Lead:
     def keep(self) -> Connection:
         """Renew the lease from now on, until ``close``, over a connection of its own.
 
-        Returns the one that was used until now.
+        Returns the connection that was used until now.
         """
         kept = self._connected()
         with self._lock:
@@ -272,16 +271,16 @@ class Lead:
 
     def register(self, tunnel: str | None) -> None:
         """Keep the tunnel on which we are registered, for the next leader; if that fails, there is none."""
-        with self._lock, suppress(psycopg.Error, OSError, StoreError):
+        with self._lock, suppress(*FAULTS):
             self._connected().execute(_REGISTER, [tunnel, BUS, self.epoch])
 
     def lost(self) -> NoReturn:
         """End: another process has taken the lead."""
-        # In docs/model/takeover.pml this is the label ``gone``. Who stops or resigns is not in the model.
+        # In docs/model/takeover.pml this is the label ``gone``. In the model no leader stops or resigns.
         self._ended(f"Another puppetmaster has taken the lead with {self._door.place}.")
 
     def _renew_on(self) -> None:
-        with self._lock, suppress(psycopg.Error, OSError, StoreError):
+        with self._lock, suppress(*FAULTS):
             if not self._over.is_set():
                 self._connected()  # now: a permit is asked for in a moment
         while not self._over.wait(RENEW_S):
@@ -289,7 +288,7 @@ class Lead:
                 self._look_for_a_better()
 
     def _look_for_a_better(self) -> None:
-        """Resign, if we have had no broker for a while and one that waits has reached it meanwhile."""
+        """Resign, if we have had no broker for a while and a process that waits has reached it meanwhile."""
         now_s = time.monotonic()
         if (connected := self.connected()) is not None:
             self._resign_s = RESIGN_S
@@ -300,7 +299,7 @@ class Lead:
         cut_s = now_s - self._cut_s
         if cut_s < self._resign_s - ASKS * RENEW_S:
             return
-        with self._lock, suppress(psycopg.Error, OSError, StoreError):
+        with self._lock, suppress(*FAULTS):
             self._answers += REACHED in self._heard(0)
             self._say(ASKED)
         if self._answers >= ASKS and cut_s >= self._resign_s:
@@ -314,7 +313,7 @@ class Lead:
         begun_s = time.monotonic()
         try:
             led = bool(self._connected().execute(_RENEW, [LEASE_S, BUS, self.epoch]).fetchone())
-        except (psycopg.Error, OSError, StoreError):  # the dispatcher meets the same, and says so
+        except FAULTS:  # the dispatcher meets the same, and says so
             self.doubt()
             close(self._connection)
             return None
@@ -327,7 +326,7 @@ class Lead:
         self._over.set()
         if self._lock.acquire(timeout=CLOSE_S):  # else the server does not answer: the lease will be over
             for _ in range(2 if self.epoch else 0):  # the connection may be broken
-                with suppress(psycopg.Error, OSError, StoreError):
+                with suppress(*FAULTS):
                     self._connected().execute(_RELEASE, [BUS, self.epoch, CHANNEL])
                     break
             close(self._connection)

@@ -1,4 +1,4 @@
-"""What a process that does not lead asks of the one that does: a row in ``orders``, and its answer.
+"""Orders: what a process that does not lead asks of the leader. Each is a row in ``orders``.
 
 The leader takes an order before it does anything for it, with its epoch, and no order is taken twice. So an
 order is carried out once or not at all, whoever dies meanwhile.
@@ -14,11 +14,19 @@ from threading import Event, Semaphore
 
 import psycopg
 
-from puppetmaster.errors import LOOK_AGAIN, StoreError, Unavailable
+from puppetmaster.errors import LOOK_AGAIN, Unavailable
 from puppetmaster.events import Hub
 from puppetmaster.store.base import Elsewhere, Reader
 from puppetmaster.store.postgres.changes import Watcher
-from puppetmaster.store.postgres.connection import Connection, Door, as_store_error, close, sentence
+from puppetmaster.store.postgres.connection import (
+    FAULTS,
+    FOREIGN,
+    Connection,
+    Door,
+    as_store_error,
+    close,
+    sentence,
+)
 from puppetmaster.store.postgres.durability import held_up
 from puppetmaster.store.postgres.schema import BUS
 from puppetmaster.store.postgres.sessions import LOOK_S, PAUSE_S, Kept, listen, wait
@@ -31,7 +39,7 @@ log = logging.getLogger("sanji.puppetmaster.store.postgres.orders")
 CHANNEL = "puppetmaster_orders"
 #: Most orders that are carried out at once.
 AT_ONCE = 8
-#: How long the leader's own time to answer may be over before its asker gives up.
+#: For how many seconds after the end of the leader's time to answer its asker still waits.
 SLACK_S = 5.0
 #: How long an order is kept after its time is over, and how often older ones are looked for.
 KEEP_S, SWEEP_S = 60, 30.0
@@ -124,11 +132,11 @@ class Asker(Elsewhere):
                 f"The puppetmaster that leads with {self.place} is an earlier version, and takes no orders: "
                 "nothing was changed. Ask that one."
             ) from None
-        except (psycopg.Error, OSError) as error:
+        except FOREIGN as error:
             raise Unavailable(f"Not confirmed ({sentence(error)}): {LOOK_AGAIN}.") from error
         if given is None:
             said = f"No puppetmaster leads with {self.place} at present: nothing was changed. Try again."
-            with suppress(psycopg.Error, OSError):
+            with suppress(*FOREIGN):
                 why = held_up(line.connection, self.place)
                 said = f"{said} {why}" if why else said
             raise Unavailable(said)
@@ -142,14 +150,15 @@ class Asker(Elsewhere):
                 line.open()
                 answer = self._look(line.connection, id_)
                 if answer is not None:
-                    line.connection.execute(_DROP, [id_])
+                    with suppress(*FOREIGN):  # else the leader drops it, when its time is over
+                        line.connection.execute(_DROP, [id_])
                     return answer
                 late_s = time.monotonic() - begun_s - timeout_s
                 if late_s >= 0 and line.connection.execute(_WITHDRAW, [id_]).fetchone():
                     raise Unavailable(f"Not begun within {timeout_s:g} s: nothing was changed. Try again.")
                 if late_s < SLACK_S:
                     wait(line.connection)
-            except (psycopg.Error, OSError, StoreError):
+            except FAULTS:
                 close(line.connection)
                 time.sleep(PAUSE_S)
                 late_s = time.monotonic() - begun_s - timeout_s
@@ -176,7 +185,7 @@ class Asker(Elsewhere):
         self._watcher = Watcher(self._door, self._snapshots, hub)
 
     def end_watching(self) -> None:
-        """Post what has changed since, and end."""
+        """Post the changes since the last telling, and end."""
         if self._watcher is not None:
             self._watcher.close()
 
@@ -204,6 +213,8 @@ class Taker:
     def _take_on(self, connection: Connection) -> None:
         while not self._over.is_set():
             most = self._claimed()
+            if self._over.is_set():  # while it was waited for
+                return
             taken: list[tuple[int, str]] = []
             try:
                 values = {"epoch": self._epoch, "most": most, "bus": BUS}
@@ -220,7 +231,7 @@ class Taker:
                 wait(connection)
 
     def _claimed(self) -> int:
-        """Wait for a free worker. Returns how many are."""
+        """Wait for a free worker, and claim all that are free. Returns their number."""
         self._free.acquire()
         most = 1
         while self._free.acquire(blocking=False):
@@ -230,7 +241,7 @@ class Taker:
     def _carry_out(self, id_: int, asked: str) -> None:
         try:
             self._run(_ANSWER, [self._do(asked), id_])
-        except (psycopg.Error, OSError, StoreError) as error:
+        except FAULTS as error:
             log.debug("order %s could not be answered: %s", id_, error)
         except Exception:
             log.exception("order %s failed", id_, extra={"action": "order_fault"})
@@ -238,7 +249,7 @@ class Taker:
             self._free.release()
 
     def _run(self, sql: str, values: Sequence[object]) -> None:
-        """Run a statement over a connection that works. Raises psycopg.Error, OSError, StoreError."""
+        """Run a statement over a connection that works. Raises ``FAULTS``."""
         connection = self._kept.take("SELECT") or self._door.connect()
         try:
             connection.execute(sql, values)
@@ -248,9 +259,9 @@ class Taker:
         self._kept.give_back(connection)
 
     def close(self) -> None:
-        """Take no more, and wait for those that are being carried out. May be called twice."""
+        """Take no more orders, and wait for the orders that are being carried out. May be called twice."""
         self._over.set()
-        with suppress(psycopg.Error, OSError, StoreError):
+        with suppress(*FAULTS):
             self._run("SELECT pg_notify(%s, '')", [CHANNEL])
         self.thread.join(LOOK_S)
         self._workers.shutdown()

@@ -13,8 +13,6 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import wraps
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-import psycopg
-
 from puppetmaster.errors import StoreError
 from puppetmaster.model.gateway import Gateway, Sought, glob
 from puppetmaster.model.job import Job
@@ -23,7 +21,7 @@ from puppetmaster.model.request import OPEN, Item, Request
 from puppetmaster.model.selector import Operator, Requirement
 from puppetmaster.model.template import Template
 from puppetmaster.store.base import Filter, LastResult, Reader, made, made_gateway
-from puppetmaster.store.postgres.connection import Connection, sentence
+from puppetmaster.store.postgres.connection import FOREIGN, Connection, sentence
 from puppetmaster.store.postgres.rows import column, decode, plain
 
 T = TypeVar("T")
@@ -49,7 +47,7 @@ def _reads(
     def reading(self: "PostgresReader", /, *args: P.args, **kwargs: P.kwargs) -> T:
         try:
             return verb(self, *args, **kwargs)
-        except (psycopg.Error, OSError, json.JSONDecodeError) as error:
+        except (*FOREIGN, json.JSONDecodeError) as error:
             raise StoreError(f"{self.place} cannot be read: {sentence(error)}.") from error
 
     return reading

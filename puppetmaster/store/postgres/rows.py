@@ -61,7 +61,7 @@ def _columns(*types: str) -> str:
 
 
 def _upsert(table: str, columns: Mapping[str, str], changed: Sequence[str], besides: str = "") -> Statement:
-    """Insert rows, or change some columns of those that are there."""
+    """Insert rows, or change some columns of the rows that are there."""
     sets = ", ".join(f"{name} = excluded.{name}" for name in changed)
     return Statement(
         f"put_{table}",
@@ -144,7 +144,7 @@ NAMED = Statement(
     FROM {_columns("text")} AS given (name), (VALUES (',"discovered":true}}')) AS discovered (field)
     WHERE gateways.name = given.name AND right(doc, length(field)) = field""",
 )
-#: Names -> gateways, as long as there are fewer than $3; those that are known stay.
+#: Names -> gateways, as long as there are fewer than $3; gateways that are known stay as they are.
 LEARNED = Statement(
     "learn",
     f"""WITH fresh AS MATERIALIZED (
@@ -253,7 +253,7 @@ def _document(one: Request, large: Counter[int]) -> str:
 
 
 def requests(some: Iterable[Request], large: Counter[int]) -> Call:
-    """Put requests. ``large`` counts the bytes of the large ones among those that are done, by job."""
+    """Put requests. ``large`` counts, by job, the bytes of the large requests that are done."""
     ids, of, destinations, statuses, docs = [], [], [], [], []
     for one in some:
         ids.append(str(one.id))

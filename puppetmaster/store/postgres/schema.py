@@ -132,7 +132,7 @@ CREATE UNLOGGED TABLE changes (
 #: A request grows twice, when it is sent and when it ends. With this much room its row stays on its page, and
 #: touches no index, even when all rows of the page change in one turn.
 _ROOM = "ALTER TABLE requests SET (fillfactor = 30);"
-#: Format -> the statements that lead to it from the one before, and the new ``least``.
+#: Format -> the statements that lead to it from the format before, and the new ``least``.
 STEPS: Mapping[int, tuple[str, int]] = {
     2: (_TEMPLATES, 1),
     3: (_OUTBOX, 1),

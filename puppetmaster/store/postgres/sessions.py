@@ -1,4 +1,4 @@
-"""Sessions with the database: those that are kept for their next use, and those that listen."""
+"""Sessions with the database: some are kept for their next use, and some listen."""
 
 import logging
 from collections.abc import Callable
@@ -7,14 +7,11 @@ from queue import Empty, Full, LifoQueue
 from threading import Event
 from typing import Generic, TypeVar
 
-import psycopg
-
-from puppetmaster.errors import StoreError
-from puppetmaster.store.postgres.connection import Connection, Door, close
+from puppetmaster.store.postgres.connection import FAULTS, FOREIGN, Connection, Door, close
 
 log = logging.getLogger("sanji.puppetmaster.store.postgres.sessions")
 
-#: A notification can be lost with its connection: who waits for one looks this often.
+#: A notification can be lost with its connection: a thread that waits for one looks this often.
 LOOK_S = 1.0
 #: The pause before the next try to reach the database.
 PAUSE_S = 0.2
@@ -33,12 +30,12 @@ class Kept(Generic[S]):
     def __init__(self, most: int, connection: Callable[[S], Connection]) -> None:
         self._sessions: LifoQueue[S] = LifoQueue(most)
         self._connection = connection
-        self._closed = False
+        self._closed = Event()
 
     def take(self, begin: str) -> S | None:
-        """One that works: the statement ``begin`` was run in it. None: there is none.
+        """A session that works: the statement ``begin`` was run in it. None: there is none.
 
-        Those that are broken, as after a restart of the server, are closed.
+        Broken sessions, as after a restart of the server, are closed.
         """
         with suppress(Empty):
             while True:
@@ -46,7 +43,7 @@ class Kept(Generic[S]):
                 connection = self._connection(session)
                 try:
                     connection.execute(begin)
-                except (psycopg.Error, OSError):
+                except FOREIGN:
                     close(connection)
                 else:
                     return session
@@ -55,15 +52,17 @@ class Kept(Generic[S]):
     def give_back(self, session: S) -> None:
         """Keep a session for its next use, or close it."""
         connection = self._connection(session)
-        if not self._closed and not connection.closed:
+        if not self._closed.is_set() and not connection.closed:
             with suppress(Full):
                 self._sessions.put_nowait(session)
+                if self._closed.is_set():  # meanwhile, by another thread
+                    self.close()
                 return
         close(connection)
 
     def close(self) -> None:
-        """Close all that are kept, and all that are given back from now on. May be called twice."""
-        self._closed = True
+        """Close all sessions that are kept, and all that are given back from now on. May be called twice."""
+        self._closed.set()
         with suppress(Empty):
             while True:
                 close(self._connection(self._sessions.get_nowait()))
@@ -80,7 +79,7 @@ def listen(door: Door, channel: str, over: Event, hear: Callable[[Connection], o
             connection = door.connect()
             connection.execute(f"LISTEN {channel}")
             hear(connection)
-        except (psycopg.Error, OSError, StoreError) as error:
+        except FAULTS as error:
             log.debug("%s cannot be listened to: %s", channel, error)
             over.wait(PAUSE_S)
         finally:

@@ -3,10 +3,8 @@
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-import psycopg
-
 from puppetmaster.store.base import Reader
-from puppetmaster.store.postgres.connection import Connection, Door, as_store_error
+from puppetmaster.store.postgres.connection import FOREIGN, Connection, Door, as_store_error
 from puppetmaster.store.postgres.reader import PostgresReader
 from puppetmaster.store.postgres.sessions import Kept
 
@@ -38,7 +36,7 @@ class Snapshots:
             with as_store_error(f"{self._place} cannot be read"):
                 connection.execute("COMMIT")
         except BaseException:
-            with suppress(psycopg.Error, OSError):
+            with suppress(*FOREIGN):
                 connection.execute("ROLLBACK")
             raise
         finally:

@@ -155,7 +155,7 @@ class PostgresStore(Store):
 
     @property
     def size_bytes(self) -> int:
-        """About how many bytes jobs and requests take: so many for each, and the large ones more."""
+        """About how many bytes jobs and requests take: a fixed number for each, more for large ones."""
         sql = """
             SELECT (SELECT count(*) + coalesce(sum(total), 0) FROM jobs)
                 + (SELECT coalesce(sum(total), 0) FROM trash), (SELECT coalesce(sum(large), 0) FROM jobs)"""
@@ -203,7 +203,7 @@ class PostgresStore(Store):
         self._teller = Teller(self._door, self._lead.epoch, hub)
 
     def end_serving(self) -> None:
-        """Take no order any more, and wait until those that were taken are answered. May be called twice."""
+        """Take no order any more, and wait until the orders taken are answered. May be called twice."""
         if self._taker is not None:
             self._taker.close()
         if self._teller is not None:
@@ -211,7 +211,7 @@ class PostgresStore(Store):
 
     @property
     def threads(self) -> Sequence[Vital]:
-        """The thread that renews the lease, and those that serve other processes."""
+        """The thread that renews the lease, and the threads that serve other processes."""
         serving = [one.thread for one in (self._taker, self._teller) if one is not None]
         return (self._lead.thread, *serving)
 
@@ -234,7 +234,7 @@ class PostgresStore(Store):
         return self._lead.shown()
 
     def confirm(self) -> bool:
-        """Ask the database whether this process leads. When another one does, this one ends."""
+        """Ask the database whether this process leads. When another process does, this one ends."""
         return self._lead.confirm()
 
     def sweep(self) -> bool:

@@ -1,4 +1,4 @@
-"""The writer's connection: a turn is one pipeline, and what became of it is always found out.
+"""The writer's connection: a turn is one pipeline, and its outcome is always found out.
 
 When the connection is lost while a turn is under way, PostgreSQL may have committed it. The turn's number
 tells: it stands in the row of the bus, and a turn writes it first. It is read by claiming the next number, so
@@ -23,7 +23,7 @@ from puppetmaster.store.postgres.schema import BUS
 
 log = logging.getLogger("sanji.puppetmaster.store.postgres.turns")
 
-#: So long a turn of unknown outcome is asked for before its callers are told that nobody knows.
+#: For how many seconds a turn of unknown outcome is asked for, before its callers are told that nobody knows.
 SETTLE_S = 3.0
 PAUSE_S = 0.1
 

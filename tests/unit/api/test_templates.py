@@ -6,6 +6,7 @@ from typing import Any, cast
 import pytest
 
 from puppetmaster.api import templates as module
+from puppetmaster.api.bodies import parse_job
 from puppetmaster.api.pages import whole
 from puppetmaster.api.query import Query
 from puppetmaster.api.templates import Templates
@@ -43,7 +44,10 @@ def templates(store: MemoryStore, monkeypatch: pytest.MonkeyPatch) -> Templates:
     """The use cases without a dispatcher: who asked it would fail."""
     monkeypatch.setattr("puppetmaster.api.templates.time.time", lambda: NOW_S)
     settings = Settings()
-    return Templates(settings, store, cast(Dispatcher, None), Limit(settings.broker_limit_bytes))
+    limit = Limit(settings.broker_limit_bytes)
+    return Templates(
+        settings, store, cast(Dispatcher, None), limit, lambda body: parse_job(body, settings.max_requests)
+    )
 
 
 def names(templates: Templates, asked: Query) -> list[str]:

@@ -1,16 +1,13 @@
-"""A bundle of ours and the same of the SDK's own, both on a connection that carries nothing."""
+"""A bundle on a connection that carries nothing."""
 
 import itertools
 import json
 import queue
 import threading
-import time
-from collections.abc import Callable
 from contextlib import suppress
 from types import SimpleNamespace
 from typing import Any
 
-import pytest
 from voluptuous import Required, Schema
 
 from puppetmaster.bundle import sdk
@@ -25,16 +22,14 @@ PROFILE: Message = {
     "ttl": 10,
     "resources": [{"methods": ["get"], "resource": "/things/:id"}],
 }
-lets_threads_die = pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 
 
 class DeadLink:
-    """A connection that carries nothing: keeps what is published, and can be `away`."""
+    """A connection that carries nothing: keeps what is published, acknowledges nothing, and can be `away`."""
 
     def __init__(self) -> None:
         self.published: queue.Queue[Message] = queue.Queue()
         self.away = False
-        self.acknowledges = True
         self.subscribed: dict[str, tuple[Any, Any]] = {}
         self.unheard: list[str] = []
         self.connects = 0
@@ -43,11 +38,8 @@ class DeadLink:
             "model": (None, None),
             "view": (None, None),
         }
-        self._mids = itertools.count(1)
-        self._on_publish: Callable[[Any, Any, int], None]
 
-    def set_on_publish(self, function: Callable[[Any, Any, int], None]) -> None:
-        self._on_publish = function
+    def set_on_publish(self, function: Any) -> None: ...
 
     def set_on_message(self, function: Any) -> None: ...
 
@@ -71,11 +63,8 @@ class DeadLink:
         if self.away:
             raise RuntimeError("No connection")
         text = getattr(payload, "encoded_json", None)
-        mid = next(self._mids)
         self.published.put({"qos": qos, **(json.loads(text) if text else payload)})
-        if self.acknowledges:
-            self._on_publish(None, None, mid)
-        return mid
+        return 1
 
 
 #: What a handler raises that is told to.
@@ -89,8 +78,8 @@ RAISED = {
 }
 
 
-class Routes:
-    """The routes of both bundles."""
+class Steady(SteadySanji):
+    """A bundle with handlers of every kind."""
 
     def init(self, *_args: Any, **_kwargs: Any) -> None:
         self.calls: queue.Queue[str] = queue.Queue()
@@ -143,14 +132,6 @@ class Routes:
         self.calls.put("event")
 
 
-class Plain(Routes, sdk.Sanji):  # type: ignore[misc]
-    """The SDK's own."""
-
-
-class Steady(Routes, SteadySanji):
-    """Ours."""
-
-
 def described(**settings: Any) -> sdk.Bundle:
     """What the SDK reads from bundle.json, with these settings."""
     bundle = sdk.Bundle(load=False)
@@ -161,9 +142,9 @@ def described(**settings: Any) -> sdk.Bundle:
 class Bench:
     """A bundle on a dead link with its threads running."""
 
-    def __init__(self, kind: type[Any], **settings: Any) -> None:
+    def __init__(self, kind: type[Steady] = Steady, **settings: Any) -> None:
         self.link = DeadLink()
-        self.bundle = off_the_main_thread(lambda: kind(bundle=described(**settings), connection=self.link))
+        self.bundle: Any = kind(bundle=described(**settings), connection=self.link)
         self.bundle._create_thread_pool()
         self.threads = [thread for thread, _ in self.bundle.thread_list]
         self._ids = itertools.count(1)
@@ -183,6 +164,12 @@ class Bench:
         assert message_id is None or answer["id"] == message_id
         return answer
 
+    def occupy(self, handlers: int) -> None:
+        """So many handlers are busy until the gate is opened, with the requests 100, 101 and so on."""
+        for number in range(handlers):
+            self.deliver({"id": 100 + number, "method": "get", "resource": "/busy"})
+            assert self.bundle.calls.get(timeout=10) == "busy"
+
     def silent(self) -> bool:
         """Whether nothing is published for a while."""
         with suppress(queue.Empty):
@@ -193,27 +180,7 @@ class Bench:
     def alive(self) -> int:
         return sum(thread.is_alive() for thread in self.threads)
 
-    def died(self) -> bool:
-        """Wait for a thread to end; whether one did."""
-        deadline = time.monotonic() + 10
-        while self.alive() == len(self.threads) and time.monotonic() < deadline:
-            time.sleep(0.005)  # a thread gives no event when it dies
-        return self.alive() < len(self.threads)
-
     def close(self) -> None:
         self.bundle.gate.set()
-        self.bundle._session.stop_event.set()
-        if isinstance(self.bundle, SteadySanji):
-            self.bundle.stop()
-            assert self.alive() == 0
-        for _, stop in self.bundle.thread_list:
-            stop()
-
-
-def off_the_main_thread(make: Callable[[], Any]) -> Any:
-    """Make a plain SDK bundle where it does not take SIGINT away from pytest."""
-    made: list[Any] = []
-    thread = threading.Thread(target=lambda: made.append(make()), name="maker")
-    thread.start()
-    thread.join()
-    return made[0]
+        self.bundle.stop()
+        assert self.alive() == 0

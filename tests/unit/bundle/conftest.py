@@ -1,21 +1,14 @@
-"""A bundle of ours and one of the SDK's own, with their threads running and no broker."""
+"""A bundle with its threads running and no broker."""
 
 from collections.abc import Iterator
 
 import pytest
 
-from tests.unit.bundle.benches import Bench, Plain, Steady
+from tests.unit.bundle.benches import Bench
 
 
 @pytest.fixture
 def steady() -> Iterator[Bench]:
-    bench = Bench(Steady)
-    yield bench
-    bench.close()
-
-
-@pytest.fixture
-def plain() -> Iterator[Bench]:
-    bench = Bench(Plain)
+    bench = Bench()
     yield bench
     bench.close()

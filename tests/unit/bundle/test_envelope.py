@@ -19,7 +19,7 @@ text = st.text(st.characters(exclude_categories=()))  # lone surrogates are in i
 anything = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | text,
     lambda inner: st.lists(inner) | st.dictionaries(text, inner),
-    max_leaves=20,
+    max_leaves=10,
 )
 
 
@@ -63,29 +63,30 @@ def test_what_is_no_object_is_nobodys_message(payload: bytes) -> None:
         envelope.read(payload)
 
 
-@pytest.mark.parametrize("opening", ["[", '{"a":'])
-def test_of_a_message_nested_too_deeply_the_outermost_level_is_read(opening: str) -> None:
+#: What is in a message that cannot be read as a whole -> what is said.
+BROKEN = {
+    "many lists": ("[" * 100_000 + "1" + "]" * 100_000, "nested too deeply"),
+    "many objects": ('{"a":' * 100_000 + "1" + "}" * 100_000, "nested too deeply"),
+    "no number": ('{"x": NaN}', "NaN"),
+    "a property twice": ('{"a": 1, "a": 2}', 'the property "a" is there twice'),
+}
+
+
+@pytest.mark.parametrize("what", BROKEN)
+def test_of_a_message_that_cannot_be_read_the_outermost_level_is_read(what: str) -> None:
     """F5: the controller passes 2,048 levels, Python's decoder fewer; without an answer we stay locked."""
-    depth = 100_000
-    nested = opening * depth + "1" + {"[": "]", '{"a":': "}"}[opening] * depth
-    payload = f'{{"id": 7, "data": {nested}, "method": "po\\"st", "resource": "/a[{{"}}'.encode()
+    data, said = BROKEN[what]
+    payload = f'{{"id": 7, "data": {data}, "method": "po\\"st", "resource": "/a[{{"}}'.encode()
     message, fault = envelope.read(payload)
     assert message == {"id": 7, "data": None, "method": 'po"st', "resource": "/a[{"}
     assert fault is not None
-    assert "nested too deeply" in fault.message
+    assert said in fault.message
 
 
 @pytest.mark.timeout(20)
 def test_reading_the_outermost_level_takes_no_longer_for_a_hostile_message() -> None:
     with pytest.raises(ValueError, match=r".+"):
         envelope.read(b'{"id": 7, "data": "' + b'\\"' * 500_000)
-
-
-def test_of_a_message_with_nan_in_it_the_outermost_level_is_read() -> None:
-    message, fault = envelope.read(b'{"id": 7, "data": {"x": NaN}}')
-    assert message == {"id": 7, "data": None}
-    assert fault is not None
-    assert "NaN" in fault.message
 
 
 @given(st.binary() | anything.map(lambda value: json.dumps(value).encode()))
@@ -159,13 +160,6 @@ def test_an_answer_the_bus_cannot_carry_is_refused_in_words() -> None:
     assert len(envelope.answer({"id": 1}, "me", 200, "x" * most)) == MESSAGE_LIMIT_BYTES - 1
     with pytest.raises(TooLarge, match="1,048,576 bytes, and the bus carries less than 1,048,576"):
         envelope.answer({"id": 1}, "me", 200, "x" * (most + 1))
-
-
-def test_a_property_that_is_there_twice_is_answered_with_its_name() -> None:
-    message, fault = envelope.read(b'{"id": 7, "method": "post", "resource": "/a", "data": {"a": 1, "a": 2}}')
-    assert message == {"id": 7, "method": "post", "resource": "/a", "data": None}
-    assert fault is not None
-    assert 'the property "a" is there twice' in fault.message
 
 
 def test_an_answer_is_refused_when_the_broker_does_not_carry_it() -> None:

@@ -6,20 +6,15 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
 from puppetmaster.bundle import registration as module
-from puppetmaster.bundle.registration import (
-    Channel,
-    Listener,
-    Registration,
-    RegistrationError,
-    Unanswered,
-)
+from puppetmaster.bundle.registration import Channel, Listener, Registration, RegistrationError, Unanswered
 from puppetmaster.model.message import DEPENDENCY, REGISTRATION
 
 Message = dict[str, Any]
@@ -113,10 +108,7 @@ def test_a_call_ends_at_its_own_deadline_whatever_else_happens(link: ScriptedLin
 
 
 def test_a_call_without_a_link_fails_at_once(link: ScriptedLink, channel: Channel) -> None:
-    def away(message: Message) -> Message:
-        raise RuntimeError("No connection")
-
-    link.controller = away
+    link.controller = Mock(side_effect=RuntimeError("No connection"))
     with pytest.raises(RegistrationError, match="was not sent: No connection"):
         channel.call("get", "/x", None, 60)
 
@@ -174,6 +166,11 @@ class Bench:
         """Wait until registered; returns the count."""
         return self.ready.get(timeout=20)
 
+    def connect(self) -> int:
+        """There is a connection; wait until registered over it, and return the count."""
+        self.registration.connected()
+        return self.registered()
+
 
 @pytest.fixture
 def bench(link: ScriptedLink, channel: Channel) -> Iterator[Bench]:
@@ -188,8 +185,7 @@ def bench(link: ScriptedLink, channel: Channel) -> Iterator[Bench]:
 def test_it_registers_at_once_after_a_connect(bench: Bench) -> None:
     """F14: the SDK waits up to five seconds first."""
     assert not bench.registration.registered.is_set()
-    bench.registration.connected()
-    assert bench.registered() == 1
+    assert bench.connect() == 1
     assert bench.registration.registered.is_set()
     assert bench.accepted.get_nowait() == ("model", "808")
     assert [bench.link.next() for _ in range(2)] == [
@@ -200,8 +196,7 @@ def test_it_registers_at_once_after_a_connect(bench: Bench) -> None:
 
 def test_every_profile_is_registered(bench: Bench) -> None:
     bench.profiles = [PROFILE, {**PROFILE, "name": "ma-view", "role": "view", "resources": ["/a"]}]
-    bench.registration.connected()
-    bench.registered()
+    bench.connect()
     assert [bench.accepted.get_nowait()[0] for _ in range(2)] == ["model", "view"]
     before = list(iter(bench.link.next, ("get", OWN)))
     assert before.count(("post", REGISTRATION)) == 2
@@ -210,6 +205,7 @@ def test_every_profile_is_registered(bench: Bench) -> None:
 @pytest.mark.parametrize(
     "refusal",
     [
+        None,
         {"code": 423, "data": {"message": "resoures is locked"}},
         {"code": 403, "data": {"message": "'id' was used, please use another 'id'"}},
         {"code": 403, "data": {"message": "component had beed already registered"}},
@@ -223,17 +219,17 @@ def test_every_profile_is_registered(bench: Bench) -> None:
     ],
 )
 def test_a_refusal_is_followed_by_another_try_with_other_ids(
-    bench: Bench, refusal: Message, caplog: pytest.LogCaptureFixture
+    bench: Bench, refusal: Message | None, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(module, "ANSWER_S", 0.05)
     seen: list[int] = []
 
-    def controller(message: Message) -> Message:
+    def controller(message: Message) -> Message | None:
         seen.append(message["id"])
         return refusal if len(seen) <= 2 else OK
 
     bench.link.controller = controller
-    bench.registration.connected()
-    assert bench.registered() == 1
+    assert bench.connect() == 1
     assert len(seen) == len(set(seen)) > 2
     assert not caplog.records  # it is daily life
 
@@ -245,18 +241,9 @@ def test_what_went_wrong_is_told_once_and_again_when_it_was_well_meanwhile(
     refusals = iter([True, True, False, True, True])
     bench.link.controller = lambda message: {"code": 423} if next(refusals, False) else OK
     for count in (1, 2):
-        bench.registration.connected()
-        assert bench.registered() == count
+        assert bench.connect() == count
         told = [record.getMessage() for record in caplog.records]
         assert told == ["not registered: post of ma: answered 423 None"] * count
-
-
-def test_silence_is_followed_by_another_try(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "ANSWER_S", 0.05)
-    silent = iter([True, True])
-    bench.link.controller = lambda message: None if next(silent, False) else OK
-    bench.registration.connected()
-    assert bench.registered() == 1
 
 
 def test_an_unforeseen_error_does_not_end_it(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
@@ -298,23 +285,19 @@ def test_without_a_link_nothing_is_tried(bench: Bench) -> None:
     """Nor is it checked whether requests reach us, whose time comes over and over here."""
     with pytest.raises(queue.Empty):
         bench.link.sent.get(timeout=0.1)
-    bench.registration.connected()
-    bench.registered()
+    bench.connect()
     bench.registration.disconnected()
     assert not bench.registration.registered.is_set()
-    while not bench.link.sent.empty():
-        bench.link.sent.get_nowait()
+    bench.link.sent.queue.clear()
     bench.registration.again()
     with pytest.raises(queue.Empty):
         bench.link.sent.get(timeout=0.1)
-    bench.registration.connected()
-    assert bench.registered() == 2
+    assert bench.connect() == 2
 
 
 def test_again_registers_anew_and_only_once_at_a_time(bench: Bench) -> None:
     """F2: the controller was restarted and knows nobody."""
-    bench.registration.connected()
-    assert bench.registered() == 1
+    assert bench.connect() == 1
     posts, asked, answering = [], threading.Event(), threading.Event()
 
     def controller(message: Message) -> Message:
@@ -339,8 +322,7 @@ def test_again_registers_anew_and_only_once_at_a_time(bench: Bench) -> None:
 
 def test_a_controller_that_has_forgotten_us_is_told_of_before_it_knows_us_again(bench: Bench) -> None:
     """Afterwards nothing tells that it was restarted: who is not registered yet would seem to be missing."""
-    bench.registration.connected()
-    bench.registered()
+    bench.connect()
     assert bench.forgotten.empty(), "at the start it never knew us"
     came: list[str] = []
 
@@ -360,20 +342,16 @@ def test_a_controller_that_has_forgotten_us_is_told_of_before_it_knows_us_again(
 
 def test_a_controller_that_still_knows_us_has_forgotten_nobody(bench: Bench) -> None:
     """The connection was another one."""
-    bench.registration.connected()
-    bench.registered()
+    bench.connect()
     bench.link.controller = lambda message: {**OK, "data": {**OK["data"], "resources": [OWN]}}
-    bench.registration.connected()
-    bench.registered()
+    bench.connect()
     assert bench.forgotten.empty()
 
 
 def test_stop_takes_the_registration_back(bench: Bench) -> None:
     """F13: the SDK leaves it with the controller for ever: who asks waits for the ttl."""
-    bench.registration.connected()
-    bench.registered()
-    while not bench.link.sent.empty():
-        bench.link.sent.get_nowait()
+    bench.connect()
+    bench.link.sent.queue.clear()
     bench.registration.stop(5)
     assert bench.link.next() == ("delete", "/controller/registration")
     assert not bench.registration.registered.is_set()
@@ -383,8 +361,7 @@ def test_stop_takes_the_registration_back(bench: Bench) -> None:
 
 def test_what_was_asked_before_the_last_registration_is_old_news(bench: Bench) -> None:
     asked_s = time.monotonic()
-    bench.registration.connected()
-    assert bench.registered() == 1
+    assert bench.connect() == 1
     bench.registration.again(asked_s)
     assert bench.registration.registered.is_set()
     bench.registration.again(time.monotonic())
@@ -405,8 +382,7 @@ def test_stop_is_bounded_and_ends_a_registration_under_way(bench: Bench) -> None
 
 def test_all_that_stop_asks_for_has_one_deadline(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     bench.profiles = [PROFILE] * 3
-    bench.registration.connected()
-    bench.registered()
+    bench.connect()
     times_s, waits_s = itertools.count(100.0, 3.0), list[float]()
 
     def silence(method: str, _resource: str, _data: object, timeout_s: float) -> Message:
@@ -491,7 +467,9 @@ class Rival:
 
 @pytest.fixture
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, seconds in (("CHECK_S", 0.01), ("CHECK_ANSWER_S", 0.05), ("ANSWER_S", 0.05), ("DEAD_S", 0.5)):
+    for name in ("ANSWER_S", "CHECK_ANSWER_S", "PREDECESSOR_S"):
+        monkeypatch.setattr(module, name, 0.05)
+    for name, seconds in (("CHECK_S", 0.01), ("DEAD_S", 0.5)):
         monkeypatch.setattr(module, name, seconds)
 
 
@@ -526,55 +504,37 @@ def test_a_name_is_taken_over_when_who_had_it_has_left(bench: Bench) -> None:
     assert bench.registration.reason is None
 
 
-def _silent_for_ever(_: Bench, __: Rival) -> Iterator[Message | None]:
-    yield from ()
-
-
-def _silent_and_alive(_: Bench, __: Rival) -> Iterator[Message | None]:
-    yield from (None, THEM)
-
-
-def _silent_and_locked(_: Bench, __: Rival) -> Iterator[Message | None]:
-    yield from (None, {"code": 423})
-
-
-def _silent_and_another(_: Bench, rival: Rival) -> Iterator[Message | None]:
+def _another(_: Bench, rival: Rival) -> None:
     rival.owned = {"resources": ["/a", "/system/ma/three"]}
-    yield None
 
 
-def _silent_and_a_new_link(bench: Bench, _: Rival) -> Iterator[Message | None]:
-    yield None
+def _a_new_link(bench: Bench, _: Rival) -> None:
     bench.registration.connected()
-    yield None
 
 
 @pytest.mark.parametrize(
     ("resource", "answers", "times"),
     [
-        (OTHER, _silent_for_ever, 3),
-        ("/system/ma", _silent_for_ever, 3),  # an earlier version
-        (OTHER, _silent_and_alive, 5),  # as if it had just begun
-        (OTHER, _silent_and_locked, 4),  # that says nothing
-        (OTHER, _silent_and_another, 4),  # that is not the one that was silent before
-        (OTHER, _silent_and_a_new_link, 5),  # what it said meanwhile was lost
+        (OTHER, [], 3),
+        ("/system/ma", [], 3),  # an earlier version
+        (OTHER, [None, THEM], 5),  # as if it had just begun
+        (OTHER, [None, {"code": 423}], 4),  # that says nothing
+        (OTHER, [_another], 4),  # that is not the one that was silent before
+        (OTHER, [None, _a_new_link], 5),  # what it said meanwhile was lost
     ],
 )
 @pytest.mark.usefixtures("_impatient")
 def test_a_minute_of_silence_is_without_interruption(
-    bench: Bench,
-    monkeypatch: pytest.MonkeyPatch,
-    resource: str,
-    answers: Callable[[Bench, Rival], Iterator[Message | None]],
-    times: int,
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, resource: str, answers: Sequence[Any], times: int
 ) -> None:
+    """After some answers, and what happens meanwhile, nothing is answered any more."""
     clock = itertools.count(0.0, 30.0)  # 30 s later at each look at it, which is taken in silence only
     monkeypatch.setattr(module, "DEAD_S", 60.0)
     monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=clock.__next__))
     rival = Rival(bench.link, "/a", resource)
-    rival.answer, rival.answers = None, answers(bench, rival)
-    bench.registration.connected()
-    assert bench.registered() == 1
+    rival.answer = None
+    rival.answers = (one(bench, rival) if callable(one) else one for one in answers)
+    assert bench.connect() == 1
     assert rival.asked.get_nowait() == resource
     assert (rival.asked.qsize(), rival.deleted.qsize()) == (times - 1, 1)
 
@@ -597,13 +557,18 @@ def test_only_while_the_controller_answers_somebody_counts_as_dead(
     assert rival.deleted.empty() is not taken
 
 
-def test_what_a_dead_process_before_us_has_left_is_taken_at_once(bench: Bench) -> None:
+@pytest.mark.parametrize("adopts", [False, True])
+@pytest.mark.usefixtures("_impatient")
+def test_what_a_dead_process_before_us_has_left_is_taken_at_once(bench: Bench, adopts: bool) -> None:
+    """And not gone on with, where that is wished: nobody answers on it."""
     rival = Rival(bench.link, "/a", OWN)
     bench.link.door = None
+    bench.registration.adopts = adopts
     bench.registration.connected()
     rival.deleted.get(timeout=20)
     bench.link.door = ME
     assert bench.registered() == 1
+    assert bench.accepted.get(timeout=20) == ("model", "808")
 
 
 @pytest.mark.parametrize(
@@ -624,8 +589,7 @@ def test_only_before_the_first_time_nobody_is_expected_to_answer_for_us(
 
 def test_where_we_are_known_and_reached_nothing_is_done(bench: Bench) -> None:
     rival = Rival(bench.link, "/a", OWN)
-    bench.registration.connected()
-    assert bench.registered() == 1
+    assert bench.connect() == 1
     assert rival.deleted.empty()
     assert bench.accepted.empty(), "the tunnel is the one we have"
     bench.registration.stop(5)
@@ -643,20 +607,8 @@ def test_the_tunnel_of_an_earlier_process_is_gone_on_with_while_our_resources_ar
 
     bench.link.controller = controller
     bench.registration.adopts = True
-    bench.registration.connected()
-    assert bench.registered() == 1
+    assert bench.connect() == 1
     assert bench.accepted.empty()
-
-
-def test_what_nobody_answers_on_is_not_gone_on_with(bench: Bench) -> None:
-    rival = Rival(bench.link, "/a", OWN)
-    bench.link.door = None
-    bench.registration.adopts = True
-    bench.registration.connected()
-    rival.deleted.get(timeout=20)
-    bench.link.door = ME
-    assert bench.registered() == 1
-    assert bench.accepted.get(timeout=20) == ("model", "808")
 
 
 @pytest.mark.usefixtures("_impatient")
@@ -678,16 +630,14 @@ def test_a_name_without_our_resources_is_taken(bench: Bench, owned: Any) -> None
     """As before: who has nothing that could be asked for is no other puppetmaster."""
     rival = Rival(bench.link)
     rival.owned = owned
-    bench.registration.connected()
-    assert bench.registered() == 1
+    assert bench.connect() == 1
     assert rival.deleted.qsize() == 1
 
 
 def test_a_view_is_never_asked_for_anything(bench: Bench) -> None:
     rival = Rival(bench.link, "/a", OTHER)
     bench.profiles = [{"name": "ma-view", "role": "view", "resources": ["/a"]}]
-    bench.registration.connected()
-    assert bench.registered() == 1
+    assert bench.connect() == 1
     assert (rival.asked.empty(), rival.deleted.qsize()) == (True, 1)
     assert [bench.link.next()[1] for _ in range(bench.link.sent.qsize())] == [REGISTRATION] * 3
 
@@ -711,8 +661,7 @@ def test_a_view_is_never_asked_for_anything(bench: Bench) -> None:
 def test_who_is_not_reached_registers_again(
     bench: Bench, door: Message | None, reason: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    bench.registration.connected()
-    assert bench.registered() == 1
+    assert bench.connect() == 1
     bench.link.sent.queue.clear()
     bench.link.controller = lambda message: {"code": 500}
     bench.link.door = door
@@ -749,8 +698,7 @@ def test_what_was_found_out_too_late_is_told_to_nobody(
 
 @pytest.mark.usefixtures("_impatient")
 def test_who_is_reached_or_at_work_stays_registered(bench: Bench) -> None:
-    bench.registration.connected()
-    assert bench.registered() == 1
+    assert bench.connect() == 1
     for door in (ME, {"code": 423, "data": {"message": "resource is locked"}}):
         bench.link.door = door
         bench.link.sent.queue.clear()

@@ -1,4 +1,4 @@
-"""How SteadySanji is made, started and stopped, beside the SDK's own Sanji."""
+"""How SteadySanji is made, started and stopped."""
 
 import inspect
 import logging
@@ -16,24 +16,16 @@ from puppetmaster.bundle import envelope, runtime, sdk
 from puppetmaster.bundle.runtime import SteadySanji
 from puppetmaster.errors import PuppetmasterError
 from tests.desk import until
-from tests.unit.bundle.benches import PROFILE, Bench, DeadLink, Plain, Steady, described, off_the_main_thread
-
-
-def _roleless(kind: type[Any]) -> Any:
-    bundle = sdk.Bundle(load=False)
-    bundle.profile = {key: value for key, value in PROFILE.items() if key != "role"}
-    return off_the_main_thread(lambda: kind(bundle=bundle, connection=DeadLink()))
+from tests.unit.bundle.benches import PROFILE, Bench, DeadLink, Steady, described
 
 
 def test_a_bundle_without_a_role_is_a_model() -> None:
     """F22: the SDK's registration thread ends with a KeyError."""
-    made = _roleless(Steady)
+    bundle = described()
+    del bundle.profile["role"]
+    made = Steady(bundle=bundle, connection=DeadLink())
     assert made.get_profile("model")["role"] == "model"
     made.stop()
-    made = _roleless(Plain)
-    with pytest.raises(KeyError):
-        made.get_profile("model")
-    made._session.stop_event.set()
 
 
 def test_patterns_of_routes_are_registered_with_wildcards(steady: Bench) -> None:
@@ -43,7 +35,7 @@ def test_patterns_of_routes_are_registered_with_wildcards(steady: Bench) -> None
 
 def test_a_view_has_no_resource_of_its_own() -> None:
     view = {"methods": ["put"], "resource": "/jobs/:id", "role": "view"}
-    bench = Bench(Steady, resources=[*PROFILE["resources"], view])
+    bench = Bench(resources=[*PROFILE["resources"], view])
     assert [(one["name"], len(one["resources"])) for one in bench.bundle._profiles()] == [
         ("sample", 2),
         ("sample-view", 1),
@@ -65,15 +57,9 @@ def test_only_routes_are_run_when_a_bundle_is_made() -> None:
         @_decorated
         def helper(self) -> None: ...
 
-    class PlainDecorated(Plain):
-        @_decorated
-        def helper(self) -> None: ...
-
     bench = Bench(SteadyDecorated)
     assert not hasattr(bench.bundle, "was_called")
     bench.close()
-    with pytest.raises(AttributeError, match="_order"):
-        PlainDecorated(bundle=Mock(), connection=DeadLink())
 
 
 def test_no_property_is_evaluated_when_a_bundle_is_made() -> None:
@@ -91,7 +77,6 @@ def test_init_gets_what_was_given_and_can_already_send_events() -> None:
             self.publish.event.put("/jobs/1", data=1)
 
     link = DeadLink()
-    link.acknowledges = False
     profile = described()
     event = threading.Event()
     made = Eager(bundle=profile, connection=link, stop_event=event, service="s")
@@ -155,13 +140,12 @@ def test_stop_calls_before_stop_once_and_survives_it(caplog: pytest.LogCaptureFi
 
 def test_stop_does_not_wait_for_a_busy_handler(steady: Bench) -> None:
     """F13: the SDK joins it without limit."""
-    steady.deliver({"id": 1, "method": "get", "resource": "/busy"})
-    steady.bundle.calls.get(timeout=10)
+    steady.occupy(1)
     begun = time.monotonic()
     steady.bundle.stop()
     assert time.monotonic() - begun < 3
     steady.bundle.gate.set()
-    assert steady.answer(1)["code"] == 200
+    assert steady.answer(100)["code"] == 200
     for thread in steady.threads:
         thread.join(10)
 

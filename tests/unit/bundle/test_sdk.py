@@ -7,11 +7,10 @@ import queue
 import re
 import resource
 import socket
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
@@ -25,7 +24,7 @@ from sandbox.broker import Broker
 from sandbox.process import Process, free_port
 from tests.bus_client import BusClient
 from tests.conftest import require
-from tests.unit.bundle.benches import off_the_main_thread
+from tests.unit.bundle.benches import described
 
 
 @contextmanager
@@ -47,18 +46,6 @@ def link(
 
 
 # ---- shims --------------------------------------------------------------------------------------------
-
-
-def test_the_sdk_alone_cannot_make_a_route_on_this_python() -> None:
-    """Shim 1: without it, any route fails from Python 3.7 on, and dispatch from 3.11 on."""
-    program = (
-        "import inspect, sanji.router\n"
-        "assert not hasattr(inspect, 'getargspec')\n"
-        "try: sanji.router.Route('/jobs')\n"
-        "except Exception as error: print(error)\n"
-    )
-    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert "bad escape" in ran.stdout
 
 
 def test_importing_the_door_makes_routes_schemas_and_dispatch_work() -> None:
@@ -129,15 +116,6 @@ def test_a_port_that_is_none_is_refused_in_words(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv(sdk.PORT_VARIABLE, port)
     with pytest.raises(ValueError, match=rf"from 1 to 65535, got '{re.escape(port)}'; set BROKER_PORT"):
         sdk.connection()
-
-
-def test_the_sdks_own_connection_fails_on_a_port_from_the_environment(broker: Broker) -> None:
-    """F1, the fault itself: what paho says to a port that is a string."""
-    plain = sdk.Mqtt(broker_host=broker.host, broker_port=str(broker.port))
-    with pytest.raises(TypeError):
-        plain.client.connect(plain.broker_host, plain.broker_port)
-    plain.client._sockpairR.close()
-    plain.client._sockpairW.close()
 
 
 def test_a_message_that_the_broker_closes_for_is_replaced_after_the_second_time(
@@ -330,19 +308,12 @@ def test_another_bundle_may_use_the_plain_sdk(broker: Broker, controller: Proces
             response(data=message.param)
             self.answered.set()
 
-    bundle = sdk.Bundle(load=False)
-    bundle.profile = {
-        "name": "another",
-        "description": "another bundle",
-        "role": "model",
-        "ttl": 10,
-        "resources": [{"methods": ["get"], "resource": "/another/:id"}],
-    }
+    bundle = described(name="another", resources=[{"methods": ["get"], "resource": "/another/:id"}])
     with BusClient(broker) as client:
         client.register_model("jobs", ["/jobs"], lambda message: (200, message["data"]))
-        another = off_the_main_thread(
-            lambda: Another(bundle=bundle, connection=sdk.connection(broker.host, broker.port))
-        )
+        connection = sdk.connection(broker.host, broker.port)
+        with ThreadPoolExecutor(1) as pool:  # on the main thread it would take SIGINT away from pytest
+            another: Any = pool.submit(Another, bundle=bundle, connection=connection).result()
         thread = threading.Thread(target=another.start, name="another", daemon=True)
         thread.start()
         try:

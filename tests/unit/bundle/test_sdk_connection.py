@@ -5,7 +5,7 @@ import queue
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -18,7 +18,9 @@ from sandbox.broker import Broker
 from sandbox.process import Process
 from tests.bus_client import BusClient, Message
 from tests.conftest import require
+from tests.desk import until
 from tests.proxy import Proxy
+from tests.unit.bundle.benches import described
 
 
 class Sample(SteadySanji):
@@ -49,28 +51,16 @@ class Sample(SteadySanji):
         return [thread.name for thread in threads if not thread.is_alive()]
 
 
-def profile(name: str = "sample", ttl: int = 10) -> sdk.Bundle:
-    bundle = sdk.Bundle(load=False)
-    bundle.profile = {
-        "name": name,
-        "description": "a sample",
-        "role": "model",
-        "ttl": ttl,
-        "resources": [{"methods": ["get"], "resource": "/things/:id"}],
-    }
-    return bundle
-
-
 @contextmanager
 def running(broker: Broker | Proxy, installation: str = "") -> Iterator[Sample]:
     """Run a bundle, of this installation or of one of its own."""
     connection = sdk.connection("127.0.0.1", broker.port)
     connection.connect_delay = 0.05
-    bundle = Sample(bundle=profile(), connection=connection, installation=installation)
+    bundle = Sample(bundle=described(), connection=connection, installation=installation)
     thread = threading.Thread(target=bundle.start, name="test-start", daemon=True)
     thread.start()
     try:
-        assert eventually(lambda: hasattr(bundle, "conn_thread"))
+        until(lambda: hasattr(bundle, "conn_thread"), "it runs")
         yield bundle
     finally:
         bundle.gate.set()
@@ -92,16 +82,6 @@ def client(broker: Broker, controller: Process) -> Iterator[BusClient]:
         yield made
 
 
-def eventually(check: Callable[[], bool], timeout_s: float = 30) -> bool:
-    """Ask again and again: for what another process does, which gives no event here."""
-    deadline = time.monotonic() + timeout_s
-    while not check():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.02)
-    return True
-
-
 def answers(client: BusClient) -> bool:
     return bool(client.request("get", "/things/1")["code"] == 200)
 
@@ -120,23 +100,6 @@ def test_it_answers_as_soon_as_it_is_registered(
                 "id": "00:0c:29:1c:e8:01"
             }
             assert bundle.is_ready.is_set()
-
-
-def test_after_a_restart_of_the_controller_it_registers_when_told(
-    bundle: Sample, controller: Process, client: BusClient
-) -> None:
-    """F2: all registrations are gone and nobody is told; the watch that probes says so."""
-    before = bundle._conn.tunnels["model"][0]
-    controller.kill()
-    controller.start()
-    assert client.request("get", "/things/1")["code"] == 404
-    bundle.register_again()
-    assert not bundle.registered.is_set()
-    assert bundle.registered.wait(30)
-    assert answers(client)
-    assert bundle.registration.count == 2
-    assert bundle._conn.tunnels["model"][0] != before
-    assert before not in bundle.bundle.profile["currentTunnels"]
 
 
 def test_a_link_that_flaps_during_registration_ends_registered(
@@ -183,7 +146,7 @@ def test_a_connection_that_carries_nothing_any_more_is_noticed_before_it_ends(br
     with Proxy(broker.port) as proxy, running(proxy) as bundle:
         assert bundle.registered.wait(30)
         proxy.silence()
-        assert eventually(lambda: not bundle.registered.is_set())
+        until(lambda: not bundle.registered.is_set(), "it is noticed")
         assert proxy.accepted == 1, "the broker was not connected to again"
         assert bundle.why_not_registered() is not None
         proxy.cut()
@@ -197,7 +160,7 @@ def test_after_a_connection_that_carries_nothing_comes_another_one(
     with Proxy(broker.port) as proxy, running(proxy) as bundle:
         assert bundle.registered.wait(30)
         proxy.silence()
-        assert eventually(lambda: proxy.accepted == 2)
+        until(lambda: proxy.accepted == 2, "it connects again")
         assert bundle.registered.wait(30)
         assert answers(client)
 
@@ -211,12 +174,12 @@ def test_the_second_to_come_leaves_the_name_to_the_first_and_says_so(
         tunnel = first._conn.tunnels["model"][0]
         with running(broker) as second:
             said = f"another sample, installation {first.installation} (process "
-            assert eventually(lambda: str(second.why_not_registered()).startswith(said))
+            until(lambda: str(second.why_not_registered()).startswith(said), said)
             assert not second.registered.is_set()
         assert answers(client), "the second has ended, and has not deregistered the first"
         assert first._conn.tunnels["model"][0] == tunnel
         with running(broker) as second:
-            assert eventually(lambda: second.why_not_registered() is not None)
+            until(lambda: second.why_not_registered(), "it waits")
             first.stop()
             assert second.registered.wait(30)
             assert answers(client)
@@ -228,10 +191,8 @@ def test_the_first_is_told_of_a_second_of_its_own_installation(
 ) -> None:
     monkeypatch.setattr("puppetmaster.bundle.runtime.TWIN_S", 2.0)
     monkeypatch.setattr(registration, "CHECK_S", 0.2)
-    monkeypatch.setattr(
-        registration, "PREDECESSOR_S", 30.0
-    )  # the first is alive, and the machine may be slow
-    monkeypatch.setattr(registration, "ANSWER_S", 30.0)
+    for name in ("PREDECESSOR_S", "ANSWER_S"):  # the first is alive, and the machine may be slow
+        monkeypatch.setattr(registration, name, 30.0)
     twins: list[str | None] = []
 
     def told(first: Sample) -> bool:
@@ -242,15 +203,15 @@ def test_the_first_is_told_of_a_second_of_its_own_installation(
     with running(broker) as first:
         assert first.registered.wait(30)
         with running(broker) as other:  # of another installation: it asks too
-            assert eventually(lambda: other.why_not_registered() is not None)
+            until(lambda: other.why_not_registered() is not None, "it waits")
             assert first.twin() is None
         with running(broker, first.installation) as second:
             said = "another process of our own installation (process "
-            assert eventually(lambda: told(first))
+            until(lambda: told(first), "the first is told")
             assert str(twins[-1]).startswith(said)
             assert "on a copy of our data directory: stop it" in str(twins[-1])
-            assert eventually(lambda: str(second.why_not_registered()).startswith(said))
-        assert eventually(lambda: first.twin() is None)
+            until(lambda: str(second.why_not_registered()).startswith(said), said)
+        until(lambda: first.twin() is None, "it is over")
     assert len([one for one in caplog.records if getattr(one, "action", "") == "twin"]) == 1
 
 
@@ -261,7 +222,7 @@ def test_the_second_takes_over_from_who_is_dead_and_keeps_the_name_when_that_com
     with Proxy(broker.port) as proxy, running(proxy) as first:
         assert first.registered.wait(30)
         with running(broker) as second:
-            assert eventually(lambda: second.why_not_registered() is not None)
+            until(lambda: second.why_not_registered(), "it waits")
             proxy.silence()
             begun_s = time.monotonic()
             assert second.registered.wait(30)
@@ -269,24 +230,9 @@ def test_the_second_takes_over_from_who_is_dead_and_keeps_the_name_when_that_com
             assert answers(client)
             proxy.cut()
             said = f"another sample, installation {second.installation} (process "
-            assert eventually(lambda: str(first.why_not_registered()).startswith(said))
+            until(lambda: str(first.why_not_registered()).startswith(said), said)
             assert second.registration.count == 1
             assert answers(client)
-
-
-def test_it_says_who_it_is(bundle: Sample, client: BusClient) -> None:
-    """At once, however busy the handlers are."""
-    told = client.request("get", f"/system/sample/{bundle.installation}")["data"]
-    assert (told["installation"], told["process"]) == (bundle.installation, bundle.process)
-    assert {"pid", "host"} < set(told)
-    waiting: list[bool] = []
-    for _ in range(3):
-        message = {"id": len(waiting) + 1, "method": "put", "resource": "/things/1", "tunnel": "nobody"}
-        client.send(message, topic=bundle._conn.tunnels["model"][0])
-        waiting.append(bundle.entered.acquire(timeout=30))
-    assert waiting == [True] * 3, "all handlers are busy"
-    told = client.request("get", f"/system/sample/{bundle.installation}")["data"]
-    assert told["process"] == bundle.process
 
 
 # ---- load and loss ------------------------------------------------------------------------------------
@@ -305,7 +251,7 @@ def test_an_answer_given_without_a_link_arrives_when_it_is_back(bundle: Sample, 
     asked = client.ask("put", "/things/1", {})
     assert bundle.entered.acquire(timeout=30)
     cut(bundle)
-    assert eventually(lambda: not bundle.registered.is_set())
+    until(lambda: not bundle.registered.is_set(), "it is noticed")
     bundle.gate.set()
     assert asked.result(30)["data"] == "waited"
 
@@ -388,23 +334,16 @@ def json_id(payload: bytes) -> int:
     return int(payload.split(b":")[1].split(b",")[0])
 
 
-@pytest.mark.parametrize("method", ["patch", "delete", "options"])
-def test_an_unknown_method_does_not_leave_the_bundle_locked(
-    bundle: Sample, client: BusClient, method: str
-) -> None:
-    """The controller locks for every method but GET, until it is answered."""
-    assert client.request(method, "/things/1")["code"] == 405
-    assert answers(client)
+def test_what_is_refused_leaves_nothing_locked(bundle: Sample, client: BusClient) -> None:
+    """The controller locks for every method but GET, until it is answered.
 
-
-def test_a_message_nested_deeper_than_python_decodes_leaves_nothing_locked(
-    bundle: Sample, client: BusClient
-) -> None:
-    """The controller passes 2,048 levels (a stand-in on Python 3.12 fewer), Python 3.11 decodes about 990."""
-    payload = json.dumps(
-        {"id": 4_000_000, "tunnel": client.tunnel, "method": "post", "resource": "/things/1"}
-    )
+    It passes 2,048 levels (a stand-in on Python 3.12 fewer), and Python 3.11 decodes about 990.
+    """
+    for method in ("patch", "delete", "options"):
+        assert client.request(method, "/things/1")["code"] == 405
+        assert answers(client)
+    message = {"id": 4_000_000, "tunnel": client.tunnel, "method": "post", "resource": "/things/1"}
     nested = b"[" * 1200 + b"]" * 1200
-    client.send(payload.encode()[:-1] + b', "data": ' + nested + b"}")
+    client.send(json.dumps(message).encode()[:-1] + b', "data": ' + nested + b"}")
     assert client.answers.get(timeout=30)["code"] in (200, 400, 500)
     assert answers(client)

@@ -9,6 +9,10 @@ import pytest
 from puppetmaster.bundle.signals import NUMBERS, Signals
 
 
+def handlers() -> list[object]:
+    return [signal.getsignal(number) for number in NUMBERS]
+
+
 @pytest.mark.parametrize("number", NUMBERS)
 def test_a_signal_is_noticed_and_interrupts_nothing(number: signal.Signals) -> None:
     reached = False
@@ -52,31 +56,27 @@ def test_signals_that_come_before_the_wait_end_it() -> None:
 
 
 def test_the_handlers_are_given_back() -> None:
-    before = [signal.getsignal(number) for number in NUMBERS]
+    before = handlers()
     descriptor = signal.set_wakeup_fd(-1)
     signal.set_wakeup_fd(descriptor)
     with Signals():
-        assert [signal.getsignal(number) for number in NUMBERS] != before
-    assert [signal.getsignal(number) for number in NUMBERS] == before
+        assert handlers() != before
+    assert handlers() == before
     assert signal.set_wakeup_fd(descriptor) == descriptor
-
-
-def test_what_others_change_is_given_back_too() -> None:
-    before = [signal.getsignal(number) for number in NUMBERS]
     with Signals(take=False):
-        assert [signal.getsignal(number) for number in NUMBERS] == before
+        assert handlers() == before
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-    assert [signal.getsignal(number) for number in NUMBERS] == before
+    assert handlers() == before, "what others change is given back too"
 
 
 def test_on_another_thread_it_leaves_the_signals_alone() -> None:
-    before = [signal.getsignal(number) for number in NUMBERS]
+    before = handlers()
     seen: list[object] = []
 
     def elsewhere() -> None:
         with Signals() as signals:
             signals.wait(0.001)
-            seen.append([signal.getsignal(number) for number in NUMBERS])
+            seen.append(handlers())
 
     thread = threading.Thread(target=elsewhere)
     thread.start()

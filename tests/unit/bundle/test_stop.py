@@ -1,6 +1,6 @@
 """How a bundle's process ends: by SIGINT or SIGTERM, in time, whatever its handlers and the broker do.
 
-``python -m tests.unit.bundle.test_stop HOST PORT CLASS`` is the process.
+``python -m tests.unit.bundle.test_stop HOST PORT`` is the process.
 """
 
 import signal
@@ -15,8 +15,9 @@ import pytest
 from puppetmaster.bundle import sdk
 from puppetmaster.bundle.runtime import SteadySanji
 from sandbox.broker import Broker
-from sandbox.process import Process, ProcessError, free_port
+from sandbox.process import Process, free_port
 from tests.bus_client import BusClient
+from tests.unit.bundle.benches import described
 
 SIGNALS = [signal.SIGINT, signal.SIGTERM]
 LIMIT_S = 3.0
@@ -27,11 +28,12 @@ def say(text: str) -> None:
     sys.stdout.flush()
 
 
-class Routes:
-    """The routes of both bundles, which say on stdout how far they are."""
+class Sample(SteadySanji):
+    """A bundle that says on stdout how far it is."""
 
-    def init(self, *_args: Any, **_kwargs: Any) -> None:
-        self.reg_delay = 0
+    def _start_threads(self) -> None:
+        super()._start_threads()
+        say("started")
 
     def run(self) -> None:
         say("registered")
@@ -50,36 +52,15 @@ class Routes:
         response()
 
 
-class Plain(Routes, sdk.Sanji):  # type: ignore[misc]
-    """The SDK's own."""
-
-
-class Steady(Routes, SteadySanji):
-    """Ours."""
-
-    def _start_threads(self) -> None:
-        super()._start_threads()
-        say("started")
-
-
-def main(host: str, port: str, kind: str) -> None:
-    bundle = sdk.Bundle(load=False)
-    bundle.profile = {
-        "name": "sample",
-        "description": "a sample",
-        "role": "model",
-        "ttl": 10,
-        "resources": [{"methods": ["get"], "resource": "/things/:id"}],
-    }
-    classes: dict[str, Any] = {"plain": Plain, "steady": Steady}
-    made = classes[kind](bundle=bundle, connection=sdk.connection(host, port))
-    made.start()
-    say("start returned")
-
-
 @contextmanager
-def process(host: str, port: int, kind: str, ready: str = "registered") -> Iterator[Process]:
-    with Process.module("bundle", "tests.unit.bundle.test_stop", host, port, kind, ready=ready) as started:
+def process(host: str, port: int, ready: str = "registered") -> Iterator[Process]:
+    with Process.module("bundle", "tests.unit.bundle.test_stop", host, port, ready=ready) as started:
+        yield started
+
+
+@pytest.fixture
+def bundle(broker: Broker, controller: Process) -> Iterator[Process]:
+    with process(broker.host, broker.port) as started:
         yield started
 
 
@@ -88,18 +69,6 @@ def send(target: Process, number: signal.Signals) -> None:
         target.interrupt()
     else:
         target._signal(number)
-
-
-@pytest.fixture
-def steady(broker: Broker, controller: Process) -> Iterator[Process]:
-    with process(broker.host, broker.port, "steady") as started:
-        yield started
-
-
-@pytest.fixture
-def plain(broker: Broker, controller: Process) -> Iterator[Process]:
-    with process(broker.host, broker.port, "plain") as started:
-        yield started
 
 
 def ends_well(target: Process, number: signal.Signals = signal.SIGTERM) -> None:
@@ -113,77 +82,44 @@ def ends_well(target: Process, number: signal.Signals = signal.SIGTERM) -> None:
 
 
 @pytest.mark.parametrize("number", SIGNALS)
-def test_idle_it_ends_deregistered(broker: Broker, steady: Process, number: signal.Signals) -> None:
+def test_idle_it_ends_deregistered(broker: Broker, bundle: Process, number: signal.Signals) -> None:
     """F13: SIGTERM ends the SDK's with code -15 and without ``before_stop``; both leave the registration."""
     with BusClient(broker) as client:
         assert client.request("get", "/things/1")["code"] == 200
-        ends_well(steady, number)
+        ends_well(bundle, number)
         assert client.request("get", "/things/1")["code"] == 404
 
 
-def test_a_busy_handler_does_not_hold_it(broker: Broker, steady: Process) -> None:
-    """F13: the SDK waits for it without limit."""
-    with BusClient(broker) as client:
-        for handler in range(2):  # the second is refused with 423, as the first holds the lock
-            client.ask("put", f"/things/{handler}")
-        steady.wait_for("busy", 20)
-        ends_well(steady)
-
-
-def test_a_broker_that_is_gone_does_not_hold_it(broker: Broker, steady: Process) -> None:
+def test_a_broker_that_is_gone_does_not_hold_it(broker: Broker, bundle: Process) -> None:
     broker.kill()
-    ends_well(steady)
+    ends_well(bundle)
 
 
-def test_a_broker_that_hangs_does_not_hold_it(broker: Broker, steady: Process) -> None:
-    broker.pause()
-    try:
-        ends_well(steady)
-    finally:
-        broker.resume()
-
-
-def test_a_controller_that_is_gone_does_not_hold_it(controller: Process, steady: Process) -> None:
+def test_a_controller_that_is_gone_does_not_hold_it(controller: Process, bundle: Process) -> None:
     controller.kill()
-    ends_well(steady)
+    ends_well(bundle)
 
 
 def test_it_ends_before_it_ever_found_a_broker() -> None:
-    with process("127.0.0.1", free_port(), "steady", ready="started") as waiting:
+    with process("127.0.0.1", free_port(), ready="started") as waiting:
         ends_well(waiting)
 
 
-def test_a_busy_handler_and_a_broker_that_hangs_and_impatience(broker: Broker, steady: Process) -> None:
+def test_a_busy_handler_and_a_broker_that_hangs_and_impatience(broker: Broker, bundle: Process) -> None:
+    """F13: the SDK waits for such a handler without limit."""
     with BusClient(broker) as client:
         client.ask("put", "/things/1")
-        steady.wait_for("busy", 20)
+        bundle.wait_for("busy", 20)
         broker.pause()
         try:
             for _ in range(5):  # so close together that they do not all reach the main thread
-                send(steady, signal.SIGTERM)
-                send(steady, signal.SIGINT)
-            ends_well(steady)
+                send(bundle, signal.SIGTERM)
+                send(bundle, signal.SIGINT)
+            ends_well(bundle)
         finally:
             broker.resume()
 
 
-def test_the_sdk_dies_of_sigterm(plain: Process) -> None:
-    """F13, the fault itself."""
-    send(plain, signal.SIGTERM)
-    assert plain.wait(20) == -signal.SIGTERM
-    assert "before stop" not in plain.output()
-
-
-def test_the_sdk_hangs_with_a_busy_handler(broker: Broker, plain: Process) -> None:
-    """F13, the fault itself."""
-    with BusClient(broker) as client:
-        client.ask("put", "/things/1")
-        plain.wait_for("busy", 20)
-        send(plain, signal.SIGINT)
-        with pytest.raises(ProcessError):
-            plain.wait(LIMIT_S)
-        plain.kill()
-
-
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    Sample(bundle=described(), connection=sdk.connection(*sys.argv[1:])).start()
+    say("start returned")

@@ -100,13 +100,7 @@ def test_the_journal_is_known_by_its_stream(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("level", "number"),
-    [
-        (logging.CRITICAL, 2),
-        (logging.ERROR, 3),
-        (logging.WARNING, 4),
-        (logging.INFO, 6),
-        (logging.DEBUG, 7),
-    ],
+    [(logging.CRITICAL, 2), (logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6), (logging.DEBUG, 7)],
 )
 def test_each_line_for_the_journal_has_its_level(level: int, number: int) -> None:
     record = logging.LogRecord("a", level, "", 0, "it is %s", ("so",), None)

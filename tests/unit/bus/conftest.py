@@ -6,7 +6,7 @@ import pytest
 
 from puppetmaster.bus import connection as connection_module
 from puppetmaster.bus import packets
-from tests.unit.bus.connections import Ahead, Script
+from tests.unit.bus.connections import WAIT_S, Ahead, Ear, Script, listening
 
 
 @pytest.fixture
@@ -15,6 +15,15 @@ def script() -> Iterator[Script]:
     yield made
     made.close_client()
     made.listener.close()
+
+
+@pytest.fixture
+def ear(script: Script) -> Iterator[Ear]:
+    """A connection that this broker has let in."""
+    with listening(script.port) as made:
+        script.welcome()
+        made.ups.get(timeout=WAIT_S)
+        yield made
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import cast
 
 import pytest
 
@@ -27,12 +27,7 @@ ELSEWHERE = "elsewhere"
 class Ear(logging.Handler):
     """A connection and what it tells."""
 
-    def __init__(
-        self,
-        port: int,
-        client_id: str = "connection-test",
-        login: Credentials | None = None,
-    ) -> None:
+    def __init__(self, port: int) -> None:
         super().__init__()
         self.ups: queue.Queue[None] = queue.Queue()
         self.downs: queue.Queue[tuple[int, ...]] = queue.Queue()
@@ -44,15 +39,15 @@ class Ear(logging.Handler):
         self.permits: list[bool] = []
         self.connection = Connection(
             ("127.0.0.1", port),
-            login or Credentials(),
-            client_id,
+            Credentials(),
+            "connection-test",
             [(INBOX, 1)],
             Listener(
                 lambda: self.ups.put(None),
                 self._down,
                 self._take,
                 self.refused.put,
-                self._room,
+                lambda: self.room.put(None),
                 lambda: self.permits.pop(0) if self.permits else True,
             ),
         )
@@ -65,23 +60,22 @@ class Ear(logging.Handler):
         for message in messages:
             self.messages.put(message)
 
-    def _room(self) -> None:
-        self.room.put(None)
-
     def send(self, *payloads: bytes, topic: str = ELSEWHERE) -> bool:
         return self.connection.send([Outgoing(id_, one, topic) for id_, one in enumerate(payloads, 1)])
 
     def next_received(self) -> Received:
         return self.messages.get(timeout=WAIT_S)
 
-    def next(self) -> tuple[bytes, Receipt | None]:
+    def next(self) -> tuple[bytes, Receipt]:
+        """The payload and the receipt of the next message, which came at QoS 1."""
         received = self.next_received()
+        assert received.receipt is not None
         return received.payload, received.receipt
 
 
 @contextmanager
-def listening(port: int, **more: Any) -> Iterator[Ear]:
-    ear = Ear(port, **more)
+def listening(port: int) -> Iterator[Ear]:
+    ear = Ear(port)
     ear.connection.start()
     try:
         yield ear
@@ -91,8 +85,8 @@ def listening(port: int, **more: Any) -> Iterator[Ear]:
 
 
 @contextmanager
-def connected(port: int, **more: Any) -> Iterator[Ear]:
-    with listening(port, **more) as ear:
+def connected(port: int) -> Iterator[Ear]:
+    with listening(port) as ear:
         ear.ups.get(timeout=WAIT_S)
         yield ear
 

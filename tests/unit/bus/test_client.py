@@ -6,6 +6,7 @@ import sys
 import threading
 from collections.abc import Iterable, Sequence
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -77,16 +78,23 @@ class Wire:
         self.ids |= {message.id for message in messages}
         return True
 
-    def comes(self, payload: bytes, topic: str = "", *, retained: bool = False) -> Sequence[BusEvent]:
+    def comes(self, message: Any, topic: str = "", *, retained: bool = False) -> Sequence[BusEvent]:
         """All that the dispatcher is told of this message, on our tunnel or on this topic."""
         self.told.clear()
+        payload = message if isinstance(message, bytes) else json.dumps(message).encode()
         self.bus._take_all([Received(topic or self.bus.tunnel, payload, RECEIPT, retained)])
         return list(self.told)
 
-    def owned(self, question: dict[str, Any]) -> Sequence[BusEvent]:
-        """The controller answers a question."""
-        answer = {"id": question["id"], "code": 200, "data": {"resources": ["/jobs"]}}
-        return self.comes(json.dumps(answer).encode())
+    def answered(self, message: Any, topic: str = "") -> Answered:
+        """The answer to one of our requests that this message is."""
+        (told,) = self.comes(message, topic)
+        assert isinstance(told, Answered)
+        return told
+
+    def owned(self, question: dict[str, Any], **answer: Any) -> Sequence[BusEvent]:
+        """The controller answers a question so; else, that it knows us."""
+        said = answer or {"code": 200, "data": {"resources": ["/jobs"]}}
+        return self.comes({**said, "id": question["id"]})
 
 
 @pytest.fixture
@@ -99,59 +107,39 @@ def wire(monkeypatch: pytest.MonkeyPatch, clock: StandingClock) -> Wire:
     return Wire(monkeypatch, clock)
 
 
-def nested(levels: int) -> bytes:
-    """The answer of a gateway, as the controller indents it."""
-    whole = {"id": ID, "code": 200, "data": {"code": 200, "data": None}, "sign": ["remote"]}
-    deep = "[" * levels + "1" + "]" * levels
-    return json.dumps(whole, indent=4).replace("null", deep).encode()
-
-
-@pytest.mark.parametrize("levels", [201, 900, 1000, 1500, 2040])
-def test_an_answer_that_is_nested_deeply_is_one_that_came(
-    wire: Wire, levels: int, caplog: pytest.LogCaptureFixture
-) -> None:
-    (told,) = wire.comes(nested(levels))
-    assert isinstance(told, Answered)
-    assert (told.message, told.receipt) == (ID, RECEIPT)
-    assert (told.answer.event, told.answer.result["code"]) == (RequestEvent.FAIL, 502)
-    assert told.answer.result["message"].startswith("the answer cannot be kept: ")
-    assert [record.levelno for record in caplog.records] == [logging.WARNING]
-    assert wire.acknowledged == [], "not before it is on disk"
-    assert wire.bus.dropped == 0
-
-
+#: The data of an answer, and the end of its message.
 UNREADABLE = {
-    "NaN": b'{"id":%d,"code":200,"data":{"code":200,"data":NaN}}',
-    "a number that is too large": b'{"id":%d,"code":200,"data":1e999}',
-    "a letter that is none": b'{"id":%d,"code":200,"data":"\xff"}',
-    "a fault in it": b'{"id":%d,"code":200,"data":{"a" 1}}',
-    "too long": b'{"id":%d,"code":200,"data":"' + b"x" * MESSAGE_LIMIT_BYTES,
+    "NaN": b'{"code":200,"data":NaN}}',
+    "a number that is too large": b"1e999}",
+    "a letter that is none": b'"\xff"}',
+    "a fault in it": b'{"a" 1}}',
+    "too long": b'"' + b"x" * MESSAGE_LIMIT_BYTES,
+    "what breaks its reader": b"null}",
+    **{
+        f"{levels} levels": b'{"code":200,"data":' + b"[" * levels + b"1" + b"]" * levels + b"}}"
+        for levels in (201, 900, 1000, 1500, 2040)
+    },
 }
 
 
 @pytest.mark.parametrize("fault", UNREADABLE)
 def test_an_answer_that_cannot_be_read_is_one_that_came(
-    wire: Wire, fault: str, caplog: pytest.LogCaptureFixture
+    wire: Wire, monkeypatch: pytest.MonkeyPatch, fault: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    (told,) = wire.comes(UNREADABLE[fault] % ID)
-    assert isinstance(told, Answered)
-    assert (told.message, told.answer.result["code"], told.receipt) == (ID, 502, RECEIPT)
-    assert [record.levelno for record in caplog.records] == [logging.WARNING]
+    breaks = fault == "what breaks its reader"
+    if breaks:
+        monkeypatch.setattr("puppetmaster.jsoncodec.decode", Mock(side_effect=MemoryError))
+    told = wire.answered(b'{"id":%d,"code":200,"data":%s' % (ID, UNREADABLE[fault]))
+    assert (told.message, told.receipt) == (ID, RECEIPT)
+    assert (told.answer.event, told.answer.result["code"]) == (RequestEvent.FAIL, 502)
+    assert told.answer.result["message"].startswith("the answer cannot be kept: ")
+    assert wire.acknowledged == [], "not before it is on disk"
+    assert wire.bus.dropped == 0
+    levels = [record.levelno for record in caplog.records]
+    assert levels == [*[logging.ERROR] * breaks, logging.WARNING]
     assert f"message {ID}: the answer cannot be kept: " in caplog.text
     assert ("longer than 6291456 bytes" in caplog.text) == (fault == "too long")
-
-
-def test_an_answer_that_breaks_its_reader_is_one_that_came(
-    wire: Wire, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    def broken(_payload: bytes) -> None:
-        raise MemoryError
-
-    monkeypatch.setattr("puppetmaster.jsoncodec.decode", broken)
-    (told,) = wire.comes(b'{"id":%d,"code":200}' % ID)
-    assert isinstance(told, Answered)
-    assert (told.message, told.answer.result["code"]) == (ID, 502)
-    assert "MemoryError" in caplog.text
+    assert ("MemoryError" in caplog.text) == breaks
 
 
 @pytest.mark.parametrize(
@@ -180,12 +168,10 @@ def test_answers_count_as_held_until_they_are_taken_in(wire: Wire) -> None:
     connection = wire.bus._connection
     few = [{"id": ID, "code": 200, "data": "x" * 10_000}, {"id": ID + 1, "code": 200, "data": [[]] * 10_000}]
     text, lists = (json.dumps(one, separators=(",", ":")).encode() for one in few)
-    (told,) = wire.comes(text)
-    assert isinstance(told, Answered)
+    told = wire.answered(text)
     assert len(text) < told.size_bytes < len(text) + 1000
     assert connection._held_bytes == told.size_bytes
-    (more,) = wire.comes(lists)
-    assert isinstance(more, Answered)
+    more = wire.answered(lists)
     assert more.size_bytes > 10_000 * sys.getsizeof([]), "its values take more than its text"
     wire.bus.release(told.size_bytes)
     wire.bus.release(more.size_bytes)
@@ -198,11 +184,9 @@ def test_more_values_than_a_message_can_have_are_not_taken_in(wire: Wire) -> Non
     """Each takes a byte of it at least, before its controller indents it: but as an object far more."""
     most = json.dumps({"id": ID, "code": 200, "data": []}, indent=4).encode()
     commas = b"," * (MESSAGE_LIMIT - most.count(b",") - most.count(b"{") - most.count(b"["))
-    (kept,) = wire.comes(most.replace(b"[]", b'["' + commas + b'"]'))
-    (refused,) = wire.comes(most.replace(b"[]", b'[",' + commas + b'"]'))
-    assert isinstance(kept, Answered)
+    kept = wire.answered(most.replace(b"[]", b'["' + commas + b'"]'))
+    refused = wire.answered(most.replace(b"[]", b'[",' + commas + b'"]'))
     assert kept.answer.result["code"] == 200
-    assert isinstance(refused, Answered)
     said = "the answer cannot be kept: it has more values than a controller passes on"
     assert (refused.message, refused.answer.result["message"]) == (ID, said)
 
@@ -282,12 +266,10 @@ def test_what_a_gateway_answers_directly_is_its_own_message(wire: Wire, id_: int
     """Also under an id that our own questions have on our own bus."""
     tunnel = direct_tunnel(wire.bus.tunnel, "cg-1")
     message = {"id": id_, "code": 404, "data": {"message": "gone"}, "sign": ["controller"]}
-    (answered,) = wire.comes(json.dumps(message).encode(), tunnel)
-    assert isinstance(answered, Answered)
+    answered = wire.answered(message, tunnel)
     assert (answered.message, answered.tunnel, answered.receipt) == (id_, tunnel, RECEIPT)
     assert answered.answer.result["source"] == "device"
-    (garbled,) = wire.comes(b'{"id": 5, "code": 200, "data": NaN}', tunnel)
-    assert isinstance(garbled, Answered)
+    garbled = wire.answered(b'{"id": 5, "code": 200, "data": NaN}', tunnel)
     assert (garbled.message, garbled.tunnel) == (5, tunnel)
 
 
@@ -344,16 +326,22 @@ def test_the_broker_keeps_answers_for_us_and_nothing_else(
     wire.bus._came_up()
     mine = (direct_tunnel(wire.bus.tunnel, "cg-0"), 1)
     assert subscribed == [mine, ("/cgs/+/connection_status", 0), ("/site/+", 0), (REGISTRATION, 0), mine]
+    assert wire.bus._connection._topics == [(wire.bus.tunnel, 1), (f"{wire.bus.tunnel}/ask", 0)]
 
 
-def test_subscriptions_that_the_broker_refuses_are_told(wire: Wire) -> None:
-    wire.bus._refused(("/site/+",))
-    wire.bus._refused((direct_tunnel("t", "a"), direct_tunnel("t", "b")))
-    wire.bus._refused(("/site/+", direct_tunnel("t", "a"), "elsewhere"))
+def test_subscriptions_that_the_broker_refuses_are_told(wire: Wire, caplog: pytest.LogCaptureFixture) -> None:
+    one, two = direct_tunnel("t", "a"), direct_tunnel("t", "b")
+    for topics in (("/site/+",), (one, two), ("/site/+", one, "elsewhere")):
+        wire.bus._refused(topics)
     assert wire.told == [
         SubscriptionsRefused(presence=True),
         SubscriptionsRefused(direct=True),
         SubscriptionsRefused(presence=True, direct=True),
+    ]
+    assert [record.getMessage() for record in caplog.records] == [
+        "the broker refuses our subscription to '/site/+'",
+        f"the broker refuses our subscription to '{one}' and 1 more",
+        "the broker refuses our subscription to '/site/+' and 2 more",
     ]
 
 
@@ -489,8 +477,7 @@ def test_an_answer_that_comes_as_it_is_given_up_is_told_last(
     wire.bus._listener = told.extend
 
     def answer() -> None:
-        message = {"id": wire.sent[-1]["id"], "code": 200, "data": {"resources": ["/jobs"]}}
-        wire.bus._take_all([Received(wire.bus.tunnel, json.dumps(message).encode(), RECEIPT, False)])
+        wire.owned(wire.sent[-1])
 
     network = threading.Thread(target=answer)
 
@@ -545,13 +532,9 @@ def test_a_controller_that_does_not_know_us_says_since_when(
     clock.at_s = 9.0
     wire.bus._probe()
     clock.at_s = 10.0
-    assert wire.comes(json.dumps({**answer, "id": wire.sent[-1]["id"]}).encode()) == [
-        ControllerForgot(known_s=5.0, asked_s=9.0)
-    ]
+    assert wire.owned(wire.sent[-1], **answer) == [ControllerForgot(known_s=5.0, asked_s=9.0)]
     wire.bus._probe()
-    assert wire.comes(json.dumps({**answer, "id": wire.sent[-1]["id"]}).encode()) == [
-        ControllerForgot(known_s=None, asked_s=10.0)
-    ]
+    assert wire.owned(wire.sent[-1], **answer) == [ControllerForgot(known_s=None, asked_s=10.0)]
 
 
 def test_that_it_knows_us_is_told_to_who_wants_to_know(wire: Wire, clock: StandingClock) -> None:
@@ -577,9 +560,8 @@ def test_the_owners_of_destinations_are_asked_for(wire: Wire) -> None:
     ]
     assert {(each["method"], each["tunnel"]) for each in wire.sent} == {("get", f"{wire.bus.tunnel}/ask")}
     assert wire.owned(two) == [Owners("cg-2", ("/jobs",))]
-    nobody = {"id": one["id"], "code": 404}
-    assert wire.comes(json.dumps(nobody).encode()) == [Owners("cg-1", None)]
-    assert wire.comes(json.dumps(nobody).encode()) == [], "it was answered"
+    assert wire.owned(one, code=404) == [Owners("cg-1", None)]
+    assert wire.owned(one, code=404) == [], "it was answered"
     assert one["id"] != two["id"]
 
 
@@ -596,8 +578,7 @@ def test_the_owners_of_destinations_are_asked_for(wire: Wire) -> None:
 )
 def test_who_owns_a_destination(wire: Wire, answer: dict[str, Any], resources: Any) -> None:
     wire.bus.ask(["cg-1"])
-    told = wire.comes(json.dumps({**answer, "id": wire.sent[0]["id"]}).encode())
-    assert told == [Owners("cg-1", resources)]
+    assert wire.owned(wire.sent[0], **answer) == [Owners("cg-1", resources)]
 
 
 def test_without_a_connection_no_question_is_open(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -625,16 +606,13 @@ def test_it_is_asked_under_the_messages_own_id_whether_it_waits(
     wire.bus.check([ID])
     assert [(one["id"], one["resource"]) for one in wire.sent] == [(ID, DEPENDENCY + "/jobs")]
     said = {"id": ID, "code": code, "data": {"message": text}, "sign": ["controller"]}
-    asking = f"{wire.bus.tunnel}/ask"
-    assert wire.comes(json.dumps(said).encode(), asking) == [Held(ID, held)]
-    (answered,) = wire.comes(json.dumps(said).encode())
-    assert isinstance(answered, Answered), "to what was sent; that is no word on whether it waits"
+    assert wire.comes(said, f"{wire.bus.tunnel}/ask") == [Held(ID, held)]
+    assert wire.answered(said), "to what was sent; that is no word on whether it waits"
 
 
 def test_what_a_gateway_answers_to_that_question_is_its_answer(wire: Wire) -> None:
     said = {"id": ID, "code": 200, "data": {"code": 200, "data": 1}, "sign": ["remote"]}
-    (told,) = wire.comes(json.dumps(said).encode(), f"{wire.bus.tunnel}/ask")
-    assert isinstance(told, Answered)
+    told = wire.answered(said, f"{wire.bus.tunnel}/ask")
     assert (told.message, told.tunnel) == (ID, "")
 
 
@@ -667,15 +645,10 @@ def test_what_a_gateway_answers_to_that_question_is_its_answer(wire: Wire) -> No
 def test_who_asks_to_be_registered_is_told(
     wire: Wire, payload: Any, told: BusEvent | None, caplog: pytest.LogCaptureFixture
 ) -> None:
-    assert wire.comes(json.dumps(payload).encode(), REGISTRATION) == ([told] if told else [])
+    assert wire.comes(payload, REGISTRATION) == ([told] if told else [])
     assert (caplog.records, wire.bus.dropped) == ([], 0), (
         "what others say there is no fault of theirs or ours"
     )
-
-
-def test_answers_are_kept_for_us_and_what_we_ask_is_not(wire: Wire) -> None:
-    """QoS 1 for what must not be lost; 2 is none that the connection speaks."""
-    assert wire.bus._connection._topics == [(wire.bus.tunnel, 1), (f"{wire.bus.tunnel}/ask", 0)]
 
 
 def test_ids_of_questions_stay_in_their_range(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -685,26 +658,19 @@ def test_ids_of_questions_stay_in_their_range(wire: Wire, monkeypatch: pytest.Mo
     assert FIRST_QUESTION_ID <= ids[2] <= LAST_QUESTION_ID
 
 
-def test_a_refusal_is_told_in_words(wire: Wire, caplog: pytest.LogCaptureFixture) -> None:
-    wire.bus._refused(("/site/+",))
-    wire.bus._refused(("/site/+", "a"))
-    wire.bus._refused(("/site/+", "a", "b"))
-    assert [record.getMessage() for record in caplog.records] == [
-        "the broker refuses our subscription to '/site/+'",
-        "the broker refuses our subscription to '/site/+' and 1 more",
-        "the broker refuses our subscription to '/site/+' and 2 more",
-    ]
-
-
 def test_why_there_is_no_connection_is_told_with_the_address(wire: Wire) -> None:
-    reasons = [wire.bus.reason]
-    wire.bus._connection._attempts.failed(ConnectionRefusedError(111, "Connection refused"), greeted=False)
-    reasons.append(wire.bus.reason)
-    assert reasons[0] is None
-    assert str(reasons[1]).startswith("there is no connection to the broker at 127.0.0.1:")
-    assert wire.bus.connected is False
-    wire.bus._connection._up = True
-    assert wire.bus.connected
+    connection = wire.bus._connection
+    assert wire.bus.reason is None
+    connection._attempts.failed(ConnectionRefusedError(111, "Connection refused"), greeted=False)
+    assert str(wire.bus.reason).startswith("there is no connection to the broker at 127.0.0.1:")
+    connection._attempts.worked()
+    for _ in range(2):
+        connection._endings.ended(1, known=True)
+    assert str(wire.bus.reason).startswith("there is no connection to the broker at 127.0.0.1:")
+    states = [wire.bus.connected]
+    connection._up = True
+    assert [*states, wire.bus.connected] == [False, True]
+    assert str(wire.bus.reason).startswith("the broker ends our connection again and again")
 
 
 def test_what_was_started_has_ended_after_stop(wire: Wire) -> None:
@@ -712,15 +678,6 @@ def test_what_was_started_has_ended_after_stop(wire: Wire) -> None:
     assert [thread.name for thread in wire.bus.threads if thread.is_alive()] == ["pm-bus", "pm-watch"]
     wire.bus.stop()
     assert [thread.name for thread in wire.bus.threads if thread.is_alive()] == []
-
-
-def test_why_no_connection_lasts_is_told_while_one_stands(wire: Wire) -> None:
-    connection = wire.bus._connection
-    for _ in range(2):
-        connection._endings.ended(1, known=True)
-    assert str(wire.bus.reason).startswith("there is no connection to the broker at 127.0.0.1:")
-    connection._up = True
-    assert str(wire.bus.reason).startswith("the broker ends our connection again and again")
 
 
 def test_while_the_connection_is_lost_the_controller_is_not_asked(

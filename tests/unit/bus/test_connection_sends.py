@@ -65,11 +65,7 @@ def test_messages_are_written_together_but_for_those_that_are_tried(
 
 @pytest.mark.parametrize(
     ("room", "unsent", "tried"),
-    [
-        (0, (1, 3), None),
-        (1, (1, 3), Tried(1, whole=False)),
-        (5000, (1, 3), Tried(1, whole=False)),
-    ],
+    [(0, (1, 3), None), (1, (1, 3), Tried(1, whole=False)), (5000, (1, 3), Tried(1, whole=False))],
 )
 def test_what_is_lost_with_a_connection(
     monkeypatch: pytest.MonkeyPatch, room: int, unsent: tuple[int, ...], tried: Tried | None
@@ -81,7 +77,7 @@ def test_what_is_lost_with_a_connection(
     assert len(trial.socket.taken) == room
     trial.connection._lost()
     assert trial.ear.downs.get_nowait() == unsent
-    assert trial.ear.tried == [tried]
+    assert (trial.ear.tried, trial.connection.waiting_bytes) == ([tried], 0)
     trial.connection._lost()
     assert trial.ear.downs.empty(), "what is not up does not go down"
 
@@ -147,26 +143,7 @@ def test_what_the_system_does_not_take_is_counted_and_its_end_is_told() -> None:
     assert len(taking.taken) == whole
 
 
-def test_what_waits_for_a_connection_that_is_gone_is_not_counted() -> None:
-    ear = Ear(free_port())
-    ear.connection._up, ear.connection._socket = True, cast(socket.socket, Full(0))
-    assert ear.send(b"x" * 3000, b"y" * 3000)
-    ear.connection._lost()
-    assert ear.downs.get_nowait() == (1, 2)
-    assert ear.connection.waiting_bytes == 0
-
-
 # On a real broker
-
-
-def test_what_is_sent_arrives_in_order(broker: Broker) -> None:
-    came: queue.Queue[bytes] = queue.Queue()
-    with BusClient(broker) as client, connected(broker.port) as ear:
-        client.subscribe("elsewhere", came.put)
-        payloads = [b"%d" % number + b"x" * (number * 37 % 3000) for number in range(500)]
-        assert ear.send(*payloads[:250])
-        assert ear.send(*payloads[250:])
-        assert [came.get(timeout=WAIT_S) for _ in payloads] == payloads
 
 
 def test_threads_that_send_at_once_do_not_mix(broker: Broker) -> None:
@@ -185,6 +162,7 @@ def test_threads_that_send_at_once_do_not_mix(broker: Broker) -> None:
         assert sorted(bodies) == [letter * 50_000 for letter in (b"a", b"b", b"c") for _ in range(40)]
 
 
+@pytest.mark.usefixtures("soon")
 def test_what_has_not_left_is_named(broker: Broker) -> None:
     """Those that are named never arrive; of those before them all may have."""
     came: queue.Queue[bytes] = queue.Queue()
@@ -220,6 +198,7 @@ def test_nothing_is_written_beside_a_message_that_is_tried_and_all_of_it_arrives
         assert ear.connection._untried_bytes == 2 * len(packets.Topic(ELSEWHERE).publish(payloads[1]))
 
 
+@pytest.mark.usefixtures("soon")
 def test_a_broker_with_a_limit_has_none_of_what_is_too_long() -> None:
     """And all that was before it, nothing of what waited behind it."""
     require("mosquitto")
@@ -256,44 +235,35 @@ def test_a_broker_that_hangs_holds_nobody_up(broker: Broker) -> None:
 # On a broker that does what the test says
 
 
-def test_it_writes_on_as_soon_as_there_is_room(script: Script, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_writes_on_as_soon_as_there_is_room(
+    script: Script, ear: Ear, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(connection_module, "LOOK_UP_S", 600.0)
-    with listening(script.port) as ear:
-        script.welcome()
-        ear.ups.get(timeout=WAIT_S)
-        payloads = [b"x" * 4000] * 2000
-        assert ear.send(*payloads)
-        assert ear.connection._backlog, "that is more than the system takes"
-        script.hear_bytes(len(payloads) * len(packets.Topic(ELSEWHERE).publish(payloads[0])))
+    payloads = [b"x" * 4000] * 2000
+    assert ear.send(*payloads)
+    assert ear.connection._backlog, "that is more than the system takes"
+    script.hear_bytes(len(payloads) * len(packets.Topic(ELSEWHERE).publish(payloads[0])))
 
 
 @pytest.mark.parametrize("whole", [False, True])
-def test_the_connection_ends_at_a_message_that_is_tried(
-    script: Script, monkeypatch: pytest.MonkeyPatch, whole: bool
-) -> None:
+def test_the_connection_ends_at_a_message_that_is_tried(script: Script, ear: Ear, whole: bool) -> None:
     """Its last byte waits, and what is behind it waits for the broker to have seen that."""
-    monkeypatch.setattr(connection_module, "AGAIN_S", 0.01)
-    with listening(script.port) as ear:
-        script.welcome()
-        ear.ups.get(timeout=WAIT_S)
-        long = packets.Topic(ELSEWHERE).publish(b"x" * 5000)
-        assert ear.send(b"before", b"x" * 5000, b"behind")
-        assert script.hear() == packets.Topic(ELSEWHERE).publish(b"before")
-        assert script.hear_bytes(len(long) - 1) == long[:-1]
+    long = packets.Topic(ELSEWHERE).publish(b"x" * 5000)
+    assert ear.send(b"before", b"x" * 5000, b"behind")
+    assert script.hear() == packets.Topic(ELSEWHERE).publish(b"before")
+    assert script.hear_bytes(len(long) - 1) == long[:-1]
+    assert script.hears_nothing(connection_module.TRIAL_S / 2)
+    if whole:
+        assert script.hear_bytes(1) == long[-1:]
         assert script.hears_nothing(connection_module.TRIAL_S / 2)
-        if whole:
-            assert script.hear_bytes(1) == long[-1:]
-            assert script.hears_nothing(connection_module.TRIAL_S / 2)
-        script.close_client()
-        assert ear.downs.get(timeout=WAIT_S) == ((3,) if whole else (2, 3))
-        assert ear.tried == [Tried(2, whole=whole)]
+    script.close_client()
+    assert ear.downs.get(timeout=WAIT_S) == ((3,) if whole else (2, 3))
+    assert ear.tried == [Tried(2, whole=whole)]
 
 
-def test_what_is_not_much_longer_than_what_was_carried_is_not_tried(
-    script: Script, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.usefixtures("soon")
+def test_what_is_not_much_longer_than_what_was_carried_is_not_tried(script: Script) -> None:
     """Soon after a loss, perhaps for that, whatever is longer is."""
-    monkeypatch.setattr(connection_module, "AGAIN_S", 0.01)
     payloads = [b"x" * size for size in (5000, 5000, 4500, 9000)]
     long = [packets.Topic(ELSEWHERE).publish(payload) for payload in payloads]
     with listening(script.port) as ear:

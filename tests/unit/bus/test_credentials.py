@@ -1,16 +1,15 @@
-"""A broker that asks who one is: user and password, TLS with certificates on both sides, and an ACL."""
+"""A broker that asks who one is: with what we log in, and what is said when it does not let us in."""
 
 import gc
 import logging
 import socket
 import ssl
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock, call
 
-import paho.mqtt.client as mqtt
 import pytest
 
 from puppetmaster.bundle import sdk
@@ -20,7 +19,8 @@ from puppetmaster.bus.credentials import Attempts, Complaints, Credentials, Refu
 from puppetmaster.cli import doctor
 from puppetmaster.errors import SettingsError
 from puppetmaster.settings import Settings
-from tests.strict_broker import asking, broker_with, make_certificates, strict_broker, tls
+from tests.desk import until
+from tests.strict_broker import asking, broker_with, make_certificates, tls
 
 TLS = ssl.create_default_context()
 
@@ -30,54 +30,13 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_certificates(tmp_path_factory.mktemp("certificates"))
 
 
-@pytest.fixture
-def strict(tmp_path: Path, certificates: Path) -> Iterator[int]:
-    """The port of a broker that asks for all of it."""
-    with strict_broker(tmp_path, certificates) as port:
-        yield port
-
-
 def settings(certificates: Path, **more: Any) -> Settings:
-    known = {
-        "broker_user": "keeper",
-        "broker_password": "open sesame",
-        "broker_ca": str(certificates / "ca.pem"),
-        "broker_cert": str(certificates / "client.pem"),
-        "broker_key": str(certificates / "client.key"),
-    }
-    return Settings(**{**known, **more})
-
-
-def connect(port: int, wanted: Settings) -> int:
-    """The broker's answer to a login: 0 is welcome. Raises OSError when TLS does not come about."""
-    codes: list[int] = []
-    client = mqtt.Client()
-    Credentials.of(wanted).apply(client)
-    client.on_connect = lambda _client, _userdata, _flags, code: codes.append(code)
-    client.connect("127.0.0.1", port)
-    try:
-        while not codes:
-            client.loop(0.1)
-    finally:
-        client.disconnect()
-    return codes[0]
-
-
-def test_it_is_let_in(strict: int, certificates: Path) -> None:
-    assert connect(strict, settings(certificates)) == 0
-
-
-def test_a_wrong_password_is_not(strict: int, certificates: Path) -> None:
-    assert connect(strict, settings(certificates, broker_password="wrong")) == 5
-
-
-# paho 1.5.0 leaves the socket of a handshake that failed to the garbage collector.
-@pytest.mark.filterwarnings("ignore:Exception ignored in.*SSLSocket:pytest.PytestUnraisableExceptionWarning")
-def test_a_broker_that_is_another_one_is_not_trusted(strict: int, certificates: Path) -> None:
-    other = settings(certificates, broker_ca=str(certificates / "client.pem"))
-    with pytest.raises(OSError, match="certificate"):
-        connect(strict, other)
-    gc.collect()
+    """A login with all there is, or with these values in its place; files are among the certificates."""
+    files = {"broker_ca": "ca.pem", "broker_cert": "client.pem", "broker_key": "client.key"}
+    wanted: dict[str, Any] = {"broker_user": "keeper", "broker_password": "open sesame", **files, **more}
+    for name in files:
+        wanted[name] = wanted[name] and str(certificates / wanted[name])
+    return Settings(**wanted)
 
 
 @pytest.mark.parametrize(
@@ -134,59 +93,43 @@ PLAIN = {"broker_ca": "", "broker_cert": "", "broker_key": ""}
 UNCERTIFIED = {"broker_cert": "", "broker_key": ""}
 CHECK_LOGIN = "check PUPPETMASTER_BROKER_USER and PUPPETMASTER_BROKER_PASSWORD"
 
+#: How a broker is configured, given a directory and the certificates.
+BROKERS: dict[str, Callable[[Path, Path], dict[str, Any]]] = {
+    "plain": lambda _here, _files: {},
+    "asks for a password": lambda here, _: asking(here),
+    "TLS": lambda _, files: tls(files),
+    "TLS, expired": lambda _, files: tls(files, "expired"),
+    "TLS, misnamed": lambda _, files: tls(files, "misnamed"),
+    "TLS on both sides": lambda _, files: {**tls(files), "require_certificate": "true"},
+}
 #: What the broker does, what we do, what is said of both connections.
-FAILURES: dict[str, tuple[Callable[[Path, Path], dict[str, Any]], dict[str, Any], str]] = {
-    "wrong password": (lambda here, _: asking(here), {**PLAIN, **WRONG}, CHECK_LOGIN),
+FAILURES: dict[str, tuple[str, dict[str, Any], str]] = {
+    "wrong password": ("asks for a password", {**PLAIN, **WRONG}, CHECK_LOGIN),
     "no password": (
-        lambda here, _: asking(here),
+        "asks for a password",
         {**PLAIN, **NOBODY},
         "it asks who we are: set PUPPETMASTER_BROKER_USER",
     ),
-    "expired certificate": (
-        lambda _, files: tls(files, "expired"),
-        {},
-        "its certificate has expired: renew it",
-    ),
-    "certificate of another name": (
-        lambda _, files: tls(files, "misnamed"),
-        {},
-        "for another name: set BROKER_PORT_1883_TCP_ADDR",
-    ),
+    "expired certificate": ("TLS, expired", {}, "its certificate has expired: renew it"),
+    "certificate of another name": ("TLS, misnamed", {}, "for another name: set BROKER_PORT_1883_TCP_ADDR"),
     "another authority": (
-        lambda _, files: tls(files),
+        "TLS",
         {"broker_ca": "other.pem"},
         "not signed by the authority in PUPPETMASTER_BROKER_CA",
     ),
     "no certificate of ours": (
-        lambda _, files: {**tls(files), "require_certificate": "true"},
+        "TLS on both sides",
         UNCERTIFIED,
         "it may ask for a certificate of ours: set PUPPETMASTER_BROKER_CERT",
     ),
     "an expired certificate of ours": (
-        lambda _, files: {**tls(files), "require_certificate": "true"},
+        "TLS on both sides",
         {"broker_cert": "expired.pem", "broker_key": "expired.key"},
         "it may not accept our certificate: see PUPPETMASTER_BROKER_CERT",
     ),
-    "TLS against plain": (
-        lambda _here, _files: {},
-        {},
-        "TLS does not come about (",
-    ),
-    "plain against TLS": (
-        lambda _, files: tls(files),
-        PLAIN,
-        "it may speak TLS at this port: set PUPPETMASTER_BROKER_CA",
-    ),
+    "TLS against plain": ("plain", {}, "TLS does not come about ("),
+    "plain against TLS": ("TLS", PLAIN, "it may speak TLS at this port: set PUPPETMASTER_BROKER_CA"),
 }
-
-
-def wanted_settings(certificates: Path, given: Mapping[str, Any]) -> Settings:
-    files = {
-        name: str(certificates / value)
-        for name, value in given.items()
-        if isinstance(value, str) and value.endswith(("m", "y"))
-    }
-    return settings(certificates, **{**given, **files})
 
 
 # paho 1.5.0 leaves the socket of a handshake that failed to the garbage collector.
@@ -196,8 +139,8 @@ def test_why_there_is_no_connection_is_named_with_the_cure(
     failure: str, tmp_path: Path, certificates: Path
 ) -> None:
     broker, given, cause = FAILURES[failure]
-    with broker_with(tmp_path, broker(tmp_path, certificates)) as port:
-        wanted = Credentials.of(wanted_settings(certificates, given))
+    with broker_with(tmp_path, BROKERS[broker](tmp_path, certificates)) as port:
+        wanted = Credentials.of(settings(certificates, **given))
         never = Listener(lambda: None, lambda *_: None, lambda _: None, lambda _: None, lambda: None)
         ours = Connection(("127.0.0.1", port), wanted, "ours", [("a", 1)], never)
         connection = sdk.connection("127.0.0.1", port)
@@ -208,26 +151,18 @@ def test_why_there_is_no_connection_is_named_with_the_cure(
         ours.start()
         running.start()
         try:
-            reasons = [said(lambda: ours.reason), said(lambda: connection.attempts.reason)]
+            until(lambda: ours.reason and connection.attempts.reason, "both say why")
+            reasons = [str(ours.reason), str(connection.attempts.reason)]
         finally:
             ours.stop(5)
             connection.disconnect()
             running.join(10)
         here = {"broker_host": "127.0.0.1", "broker_port": port}
-        (check,) = doctor.entrance(wanted_settings(certificates, {**given, **here}))
+        (check,) = doctor.entrance(settings(certificates, **given, **here))
         assert (check.name, check.mark) == ("broker", "fail")
         reasons.append(check.says)
         assert [cause in reason for reason in reasons] == [True, True, True], reasons
         gc.collect()
-
-
-def said(reason: Callable[[], str | None]) -> str:
-    """The reason, as soon as there is one: it is another thread that finds it."""
-    for _ in range(1000):
-        if text := reason():
-            return text
-        threading.Event().wait(0.02)
-    raise AssertionError("no reason was given within 20 s")
 
 
 def unproven(code: int) -> ssl.SSLCertVerificationError:
@@ -321,29 +256,13 @@ def test_a_complaint_is_made_once_and_then_once_a_minute() -> None:
     assert [complaints.due("now"), complaints.due("now")] == [True, False]
 
 
-def test_a_refusal_of_the_bus_door_is_told_once(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(credentials, "REFUSED_S", 0.01)
-    codes = threading.Semaphore(0)
-    with broker_with(tmp_path, asking(tmp_path)) as port, caplog.at_level(logging.INFO):
-        connection = sdk.connection("127.0.0.1", port)
-        connection.connect_delay = 0.01
-
-        def on_connect(_client: Any, _userdata: Any, _flags: Any, code: int) -> None:
-            assert not connection.accepted(code)
-            codes.release()
-
-        connection.set_on_connect(on_connect)
-        running = threading.Thread(target=connection.connect, name="test-sdk", daemon=True)
-        running.start()
-        for _ in range(5):
-            assert codes.acquire(timeout=20)
-        connection.disconnect()
-        running.join(10)
-    told = [record.getMessage() for record in caplog.records if record.name.startswith("sanji.puppetmaster")]
-    assert len(told) == 1
-    assert "we are not authorized: it asks who we are" in told[0]
+def test_a_refusal_of_the_bus_door_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    connection = sdk.connection("127.0.0.1", 1)
+    with caplog.at_level(logging.INFO):
+        assert [connection.accepted(5) for _ in range(5)] == [False] * 5
+    connection.disconnect()
+    (told,) = [one.getMessage() for one in caplog.records if one.name.startswith("sanji.puppetmaster")]
+    assert "we are not authorized: it asks who we are" in told
 
 
 # ---- connections that do not last ---------------------------------------------------------------------

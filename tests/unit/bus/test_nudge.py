@@ -4,6 +4,8 @@ import math
 import socket
 import threading
 import time
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -34,36 +36,33 @@ def test_mosquitto_holds_small_packets_back_unless_it_is_told_not_to(tuned: bool
     assert held.count(not tuned) >= 2, "a busy machine may let one take long that holds nothing back"
 
 
+@pytest.fixture
+def held(script: Script) -> Iterator[Future[bool]]:
+    """What is found out of a broker that does what the test says."""
+    with ThreadPoolExecutor(1) as pool:
+        yield pool.submit(nudge.holds_back, ("127.0.0.1", script.port), Credentials(), "visitor")
+
+
 @linux
-def test_who_sends_both_at_once_holds_nothing_back(script: Script) -> None:
-    found: list[bool] = []
-    asking = threading.Thread(
-        target=lambda: found.append(nudge.holds_back(("127.0.0.1", script.port), Credentials(), "visitor"))
-    )
-    asking.start()
+def test_who_sends_both_at_once_holds_nothing_back(script: Script, held: Future[bool]) -> None:
     script.accept()
     assert script.hear()[0] == 0x10
     script.say(b"\x20\x02\x00\x00")
     assert script.hear() == script.hear() == packets.PINGREQ
     script.say(b"\xd0\x00\xd0\x00")
     assert script.hear() == packets.DISCONNECT
-    asking.join(30)
-    assert found == [False]
+    assert held.result(WAIT_S) is False
 
 
 @pytest.mark.parametrize("answer", [b"", b"\x20\x02\x00\x05", b"HTTP/1.1 400 Bad Request\r\n"])
-def test_nothing_is_known_of_who_does_not_let_us_in(script: Script, answer: bytes) -> None:
-    found: list[bool] = []
-    asking = threading.Thread(
-        target=lambda: found.append(nudge.holds_back(("127.0.0.1", script.port), Credentials(), "visitor"))
-    )
-    asking.start()
+def test_nothing_is_known_of_who_does_not_let_us_in(
+    script: Script, held: Future[bool], answer: bytes
+) -> None:
     script.accept()
     script.hear()
     script.say(answer)
     script.close_client()
-    asking.join(30)
-    assert found == [False]
+    assert held.result(WAIT_S) is False
 
 
 def test_who_is_not_there_or_on_another_machine_or_behind_tls_is_not_nudged(

@@ -17,31 +17,40 @@ def published(topic: bytes, payload: bytes, packet: int = 0) -> bytes:
 
 # Outwards
 
-
-def test_connect_keeps_the_session_and_logs_in() -> None:
-    assert mqtt.connect("me", keepalive_s=20, user="u", password="pw") == (
-        b"\x10\x15\x00\x04MQTT\x04\xc0\x00\x14\x00\x02me\x00\x01u\x00\x02pw"
-    )
+PLAIN = b"\x10\x0e\x00\x04MQTT\x04\x00\x01\x2c\x00\x02me"
 
 
-def test_connect_without_a_login() -> None:
-    plain = mqtt.connect("me", keepalive_s=300)
-    assert plain == b"\x10\x0e\x00\x04MQTT\x04\x00\x01\x2c\x00\x02me"
-    assert mqtt.connect("me", keepalive_s=300, clean=True)[9] == 0x02
-    assert mqtt.connect("me", keepalive_s=300, user="u") == (
-        b"\x10\x11\x00\x04MQTT\x04\x80\x01\x2c\x00\x02me\x00\x01u"
-    )
-    assert mqtt.connect("me", keepalive_s=300, password="alone") == plain, "3.1.1 knows no password alone"
+@pytest.mark.parametrize(
+    ("packet", "data"),
+    [
+        (
+            mqtt.connect("me", keepalive_s=20, user="u", password="pw"),
+            b"\x10\x15\x00\x04MQTT\x04\xc0\x00\x14\x00\x02me\x00\x01u\x00\x02pw",
+        ),
+        (mqtt.connect("me", keepalive_s=300), PLAIN),
+        (mqtt.connect("me", keepalive_s=300, password="3.1.1 knows none without a user"), PLAIN),
+        (mqtt.connect("me", keepalive_s=300, clean=True), PLAIN[:9] + b"\x02" + PLAIN[10:]),
+        (
+            mqtt.connect("me", keepalive_s=300, user="u"),
+            b"\x10\x11\x00\x04MQTT\x04\x80\x01\x2c\x00\x02me\x00\x01u",
+        ),
+        (  # of MQTT 5, without properties
+            mqtt.connect("me", keepalive_s=20, clean=True, version=mqtt.VERSION_5),
+            b"\x10\x0f\x00\x04MQTT\x05\x02\x00\x14\x00\x00\x02me",
+        ),
+        (mqtt.subscribe(1, [("a/b", 1), ("c", 0)]), b"\x82\x0c\x00\x01\x00\x03a/b\x01\x00\x01c\x00"),
+        (mqtt.Topic("t").publish(b""), b"0\x03\x00\x01t"),
+        (mqtt.Topic("t").publish(b"x" * 124), b"0\x7f\x00\x01t" + b"x" * 124),
+        (mqtt.Topic("t").publish(b"x" * 125), b"0\x80\x01\x00\x01t" + b"x" * 125),
+        (mqtt.puback(258), b"@\x02\x01\x02"),
+    ],
+)
+def test_what_is_sent_is_as_the_standard_has_it(packet: bytes, data: bytes) -> None:
+    assert packet == data
 
 
 # What mosquitto 2.0.11 answers with max_packet_size 100000: topic alias maximum, that, receive maximum.
 GREETING = bytes.fromhex("20 0e 00 00 0b 22 00 0a 27 00 01 86 a0 21 00 14")
-
-
-def test_connect_of_mqtt_5_has_no_properties() -> None:
-    assert mqtt.connect("me", keepalive_s=20, clean=True, version=mqtt.VERSION_5) == (
-        b"\x10\x0f\x00\x04MQTT\x05\x02\x00\x14\x00\x00\x02me"
-    )
 
 
 @pytest.mark.parametrize("end", range(len(GREETING)))
@@ -90,19 +99,6 @@ def test_what_is_no_greeting_is_malformed(wrong: bytes) -> None:
         mqtt.greeting(wrong)
 
 
-def test_subscribe() -> None:
-    assert mqtt.subscribe(1, [("a/b", 1), ("c", 0)]) == b"\x82\x0c\x00\x01\x00\x03a/b\x01\x00\x01c\x00"
-
-
-@pytest.mark.parametrize(("size", "head"), [(0, b"\x03"), (124, b"\x7f"), (125, b"\x80\x01")])
-def test_publish_at_qos_0(size: int, head: bytes) -> None:
-    assert mqtt.Topic("t").publish(b"x" * size) == b"0" + head + b"\x00\x01t" + b"x" * size
-
-
-def test_puback() -> None:
-    assert mqtt.puback(258) == b"@\x02\x01\x02"
-
-
 @pytest.mark.parametrize(
     ("size", "encoded"),
     [
@@ -148,10 +144,6 @@ PACKETS: list[tuple[bytes, mqtt.Packet]] = [
 @pytest.mark.parametrize(("data", "packet"), PACKETS)
 def test_a_packet_is_read(data: bytes, packet: mqtt.Packet) -> None:
     assert mqtt.Decoder(LIMIT).feed(data) == [packet]
-
-
-@pytest.mark.parametrize(("data", "packet"), PACKETS)
-def test_a_packet_that_comes_byte_by_byte_is_read(data: bytes, packet: mqtt.Packet) -> None:
     decoder = mqtt.Decoder(LIMIT)
     assert [one for at in range(len(data)) for one in decoder.feed(data[at : at + 1])] == [packet]
 

@@ -2,7 +2,6 @@
 
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -47,12 +46,12 @@ class _Bus:
         return [event["method"] for event in self.sent]
 
 
-@dataclass
 class _Desk:
-    """An publisher whose thread does not run: a test calls ``announce`` with a time of its own."""
+    """A publisher. Its thread does not run: a test calls ``announce`` with a time of its own."""
 
-    publisher: Publisher
-    bus: _Bus
+    def __init__(self) -> None:
+        self.hub, self.bus = Hub(), _Bus()
+        self.publisher = Publisher(self.hub, self.bus.send, Clock())
 
     def at(self, now_s: float, *changes: Change) -> list[str]:
         """Announce, and tell which methods went out."""
@@ -61,14 +60,9 @@ class _Desk:
         return self.bus.methods
 
 
-def _desk() -> _Desk:
-    bus = _Bus()
-    return _Desk(Publisher(Hub(), bus.send, Clock()), bus)
-
-
 @pytest.fixture
 def desk() -> _Desk:
-    return _desk()
+    return _Desk()
 
 
 def _ended(**given: Any) -> Job:
@@ -180,12 +174,8 @@ def test_changes_go_out_once_in_an_interval_and_the_last_one_arrives(desk: _Desk
     assert desk.at(105.0) == []
 
 
-def test_the_first_change_goes_at_once_whatever_the_clock_shows(desk: _Desk) -> None:
-    assert desk.at(0.0, _change("changed")) == ["put"]
-
-
 def test_each_job_has_its_own_interval(desk: _Desk) -> None:
-    assert desk.at(0.0, _change("changed", id=1)) == ["put"]
+    assert desk.at(0.0, _change("changed", id=1)) == ["put"], "at once, whatever the clock shows"
     assert desk.at(0.5, _change("changed", id=1), _change("changed", id=2)) == ["put"]
     assert desk.bus.sent[0]["resource"] == "/jobs/2"
     assert desk.at(1.0) == ["put"]
@@ -198,19 +188,6 @@ def test_what_is_marked_does_not_wait(desk: _Desk, kind: str, method: str) -> No
     assert desk.at(0.1, _change("changed", name="held")) == []
     assert desk.at(0.2, _change(kind)) == [method]
     assert desk.at(5.0) == []
-
-
-def test_creation_begins_an_interval(desk: _Desk) -> None:
-    assert desk.at(0.0, _change("created")) == ["post"]
-    assert desk.at(0.5, _change("changed")) == []
-    assert desk.at(1.0) == ["put"]
-
-
-def test_an_end_is_told_with_what_was_held(desk: _Desk) -> None:
-    desk.at(0.0, _change("changed"))
-    desk.at(0.1, _change("changed", name="held"))
-    assert desk.at(0.2, _change("ended")) == ["put"]
-    assert desk.bus.sent[0]["data"]["status"] == "resolved"
 
 
 def test_late_answers_after_the_end_are_no_further_ends(desk: _Desk) -> None:
@@ -240,7 +217,7 @@ def test_nothing_is_remembered_of_jobs_that_are_quiet(desk: _Desk) -> None:
     )
 )
 def test_never_more_than_the_api_says_and_always_the_last_state(steps: list[tuple[str, int, float]]) -> None:
-    desk, now_s = _desk(), 0.0
+    desk, now_s = _Desk(), 0.0
     told_s: dict[int, float] = {}
     last: dict[int, str] = {}
     shown: dict[int, str] = {}
@@ -262,34 +239,25 @@ def test_never_more_than_the_api_says_and_always_the_last_state(steps: list[tupl
 
 
 @pytest.fixture
-def running() -> Iterator[tuple[Hub, _Bus, Publisher]]:
-    hub, bus = Hub(), _Bus()
-    publisher = Publisher(hub, bus.send, Clock())
-    publisher.start()
-    yield hub, bus, publisher
-    publisher.stop()
+def running(desk: _Desk) -> Iterator[_Desk]:
+    """One whose thread runs."""
+    desk.publisher.start()
+    yield desk
+    desk.publisher.stop()
 
 
-def test_what_is_posted_goes_out(running: tuple[Hub, _Bus, Publisher]) -> None:
-    hub, bus, _ = running
-    hub.post([_change("created")])
-    assert bus.got.acquire(timeout=WAIT_S)
-    assert bus.methods == ["post"]
-    assert "pm-publisher" in {thread.name for thread in threading.enumerate()}
+def test_what_is_held_goes_out_by_itself(running: _Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(publisher, "INTERVAL_S", 0.1)
+    running.hub.post([_change("created")])
+    assert running.bus.got.acquire(timeout=WAIT_S)
+    running.hub.post([_change("changed", name="last")])
+    assert running.bus.got.acquire(timeout=WAIT_S)
+    assert running.bus.sent[-1]["data"]["name"] == "last"
 
 
-def test_what_is_held_goes_out_by_itself(running: tuple[Hub, _Bus, Publisher]) -> None:
-    hub, bus, _ = running
-    hub.post([_change("created")])
-    assert bus.got.acquire(timeout=WAIT_S)
-    hub.post([_change("changed", name="last")])
-    assert bus.got.acquire(timeout=WAIT_S)
-    assert bus.sent[-1]["data"]["name"] == "last"
-
-
-def test_only_while_something_is_held_it_looks_again_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock, bus = Clock(), _Bus()
-    publisher = Publisher(Hub(), bus.send, clock)
+def test_only_while_something_is_held_it_looks_again_by_itself(
+    desk: _Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
     unread = iter([[_change("changed")], [_change("changed", name="held")], [], None])
     waits_s: list[float | None] = []
 
@@ -297,63 +265,55 @@ def test_only_while_something_is_held_it_looks_again_by_itself(monkeypatch: pyte
         waits_s.append(timeout_s)
         return next(unread)
 
-    monkeypatch.setattr(clock, "now_s", lambda: 1000.0)
-    publisher._stopping.set()
-    monkeypatch.setattr(publisher._mailbox, "take", take)
-    publisher._run()
+    monkeypatch.setattr(Clock, "now_s", lambda _: 1000.0)
+    desk.publisher._stopping.set()
+    monkeypatch.setattr(desk.publisher._mailbox, "take", take)
+    desk.publisher._run()
     assert waits_s == [None, None, INTERVAL_S / 4, INTERVAL_S / 4]
-    assert bus.methods == ["put", "put"], "the end does not wait for the interval to be over"
+    assert desk.bus.methods == ["put", "put"], "the end does not wait for the interval to be over"
 
 
 def test_changes_that_follow_each_other_quickly_are_looked_at_together(
-    monkeypatch: pytest.MonkeyPatch,
+    desk: _Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(publisher, "PAUSE_S", WAIT_S)
-    hub, bus = Hub(), _Bus()
-    told = Publisher(hub, bus.send, Clock())
     looks: list[int] = []
-    announce = told.announce
+    announce = desk.publisher.announce
 
     def look(changes: list[Change], now_s: float) -> None:
         looks.append(len(changes))
         announce(changes, now_s)
 
-    monkeypatch.setattr(told, "announce", look)
-    told.start()
-    hub.post([_change("created")])
-    assert bus.got.acquire(timeout=WAIT_S)
+    monkeypatch.setattr(desk.publisher, "announce", look)
+    desk.publisher.start()
+    desk.hub.post([_change("created")])
+    assert desk.bus.got.acquire(timeout=WAIT_S)
     for number in range(100):
-        hub.post([_change("changed", name=str(number))])
-    hub.post([_change("ended")])
-    told.stop()
+        desk.hub.post([_change("changed", name=str(number))])
+    desk.hub.post([_change("ended")])
+    desk.publisher.stop()
     assert looks == [1, 1, 0]
-    assert bus.methods == ["post", "put"]
+    assert desk.bus.methods == ["post", "put"]
 
 
-def test_what_goes_wrong_does_not_end_it(
-    running: tuple[Hub, _Bus, Publisher], caplog: pytest.LogCaptureFixture
-) -> None:
-    hub, bus, _ = running
-    bus.failing = 1
-    hub.post([_change("created", id=1)])
-    hub.post([_change("created", id=2)])
-    hub.post([_change("created", id=3)])
-    assert bus.got.acquire(timeout=WAIT_S)
+def test_what_goes_wrong_does_not_end_it(running: _Desk, caplog: pytest.LogCaptureFixture) -> None:
+    running.bus.failing = 1
+    for id_ in (1, 2, 3):
+        running.hub.post([_change("created", id=id_)])
+    assert running.bus.got.acquire(timeout=WAIT_S)
     assert "job changes were not announced" in caplog.text
 
 
-def test_stopping_tells_what_is_unread_and_what_is_held() -> None:
-    hub, bus = Hub(), _Bus()
-    publisher = Publisher(hub, bus.send, Clock())
-    hub.post([_change("created", id=1)])
-    hub.post([_change("changed", id=2, name="a")])
-    publisher.announce([_change("changed", id=2)], Clock().now_s())
-    publisher.start()
-    publisher.stop()
-    assert [(event["method"], event["resource"]) for event in bus.sent] == [
+def test_stopping_tells_what_is_unread_and_what_is_held(desk: _Desk) -> None:
+    desk.hub.post([_change("created", id=1)])
+    desk.hub.post([_change("changed", id=2, name="a")])
+    desk.publisher.announce([_change("changed", id=2)], Clock().now_s())
+    desk.publisher.start()
+    desk.publisher.stop()
+    assert [(event["method"], event["resource"]) for event in desk.bus.sent] == [
         ("put", "/jobs/2"),
         ("post", "/jobs/1"),
         ("put", "/jobs/2"),
     ]
-    hub.post([_change("created", id=3)])
-    assert len(bus.sent) == 3
+    desk.hub.post([_change("created", id=3)])
+    assert len(desk.bus.sent) == 3

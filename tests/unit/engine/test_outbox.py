@@ -12,7 +12,7 @@ from puppetmaster.model.job import Job
 from puppetmaster.model.notice import Hook, Notice
 from puppetmaster.model.template import Outcome, Told
 from puppetmaster.store.base import Changes
-from tests.unit.engine.verbs import CANCELED, answer, control, delete, names
+from tests.unit.engine.verbs import CANCELED, answer, control, delete, names, spec
 from tests.virtual import World, body
 
 HOOKS = (
@@ -167,7 +167,7 @@ def test_without_webhooks_nothing_is_owed(world: World) -> None:
 def test_a_schedule_that_does_not_start_its_job_is_told(told: World) -> None:
     asked = {"name": "nightly", "schedule": {"cron": "0 3 * * *"}}
     job = {**body("post", "a"), "notify": ["ops"]}
-    new = bodies.parse_template({**asked, "job": job}, 10)
+    new = bodies.parse_template({**asked, "job": job}, spec)
     template = told.do(lambda engine: engine.put_template(None, new))
     late = Told(Outcome.FAILED, "2026-03-02T03:00:00.000Z", "not started: no gateway is found")
     again = Told(Outcome.STARTED, "2026-03-03T03:00:00.000Z", "job 1 was started")
@@ -192,7 +192,7 @@ def late(told: World, *gateways: str) -> None:
     """Have two starts of a schedule come at once, of which the first one is missed, in a turn to come."""
     told.clock.wall_ahead_s = THREE - HOUR_S / 2 - told.clock.monotonic_s
     asked = {"name": "hourly", "schedule": {"cron": "0 * * * *"}, "job": body("post", *gateways)}
-    new = bodies.parse_template(asked, 10_000)
+    new = bodies.parse_template(asked, spec)
     told.do(lambda engine: engine.put_template(None, new))
     told.clock.wall_ahead_s += 1.5 * HOUR_S
     told.clock.monotonic_s += 40

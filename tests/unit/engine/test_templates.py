@@ -14,6 +14,7 @@ from puppetmaster.clock import iso, seconds
 from puppetmaster.engine import templates
 from puppetmaster.errors import Conflict, NotFound, StoreError, Unavailable
 from puppetmaster.model.job import Job, JobStatus
+from puppetmaster.model.spec import JobSpec
 from puppetmaster.model.template import NewTemplate, Template
 from tests.unit.engine.verbs import SETTINGS
 from tests.virtual import World, body
@@ -22,14 +23,18 @@ DAY_S = 86_400.0
 THREE = seconds("2026-03-02T03:00:00Z")
 
 
+def parse(asked: Any) -> JobSpec:
+    return bodies.parse_job(asked, 10_000)
+
+
 def put(world: World, name: str = "nightly", cron: str = "0 3 * * *", **more: Any) -> Template:
     asked = {"name": name, "job": body("post", "cg-1"), "schedule": {"cron": cron}, **more}
-    new = bodies.parse_template(asked, 10_000)
+    new = bodies.parse_template(asked, parse)
     return world.do(lambda engine: engine.put_template(None, new))
 
 
 def changed(world: World, id_: int, **asked: Any) -> Template:
-    new = bodies.parse_template(asked, 10_000, new=False)
+    new = bodies.parse_template(asked, parse, new=False)
     return world.do(lambda engine: engine.put_template(id_, new))
 
 
@@ -141,7 +146,7 @@ def test_a_queued_start_outlives_the_program(world: World) -> None:
 
 
 def spec(world: World, **more: Any) -> Any:
-    parsed = bodies.parse_start(kept(world).job, more, 10_000)
+    parsed = bodies.parse_start(kept(world).job, more, parse)
     return replace(parsed, template=1)
 
 

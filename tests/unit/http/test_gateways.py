@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from puppetmaster.api import fleet, kinds
+from puppetmaster.api import gateway_bodies, kinds
 from puppetmaster.bus.client import BridgeChanged, Owners
 from puppetmaster.engine.engine import Engine
 from puppetmaster.errors import StoreError
@@ -140,8 +140,8 @@ def test_a_plan_says_who_is_not_registered(tmp_path: Path, monkeypatch: pytest.M
 def test_a_plan_does_not_wait_for_a_silent_controller_for_long(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fleet, "CHECK_TIMEOUT_S", 0.05)
-    monkeypatch.setattr(fleet, "MOST_CHECKED", 2)
+    monkeypatch.setattr(gateway_bodies, "CHECK_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(gateway_bodies, "MOST_CHECKED", 2)
     with running(tmp_path, gateway_check_s=0) as door:
         controller = Controller(door, monkeypatch)
         controller.silent = True

@@ -195,6 +195,59 @@ def test_an_answer_comes_over_a_new_connection_too(asker: Asker, taking: Any, sq
     assert asker.ask("two", WAIT_S) == "two"
 
 
+def test_an_answer_that_was_read_is_not_lost_with_the_connection(
+    asker: Asker, taking: Any, where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Cut:
+        """A connection that is lost when the server has removed an order."""
+
+        def __init__(self, connection: Any) -> None:
+            self._connection = connection
+
+        def execute(self, sql: str, values: Any) -> Any:
+            done = self._connection.execute(sql, values)
+            if sql == orders._DROP:
+                self._connection.close()
+                raise psycopg.OperationalError("lost")
+            return done
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._connection, name)
+
+    line = orders._Line(Door(where))
+    line.connection = Cut(line.connection)  # type: ignore[assignment]
+    monkeypatch.setattr(asker, "_line", lambda: line)
+    taking(lambda asked: asked.upper())
+    assert asker.ask("one", WAIT_S) == "ONE"
+
+
+def test_at_the_end_nothing_more_is_taken(
+    where: str, sql: Any, taking: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would not be carried out, and nobody could withdraw it."""
+    monkeypatch.setattr(orders, "AT_ONCE", 1)
+    monkeypatch.setattr(orders, "LOOK_S", 0.0)
+    begun, ends = threading.Event(), threading.Event()
+
+    def slow(asked: str) -> str:
+        begun.set()
+        assert ends.wait(WAIT_S)
+        return asked
+
+    order = "INSERT INTO orders (reply, asked, until) VALUES ('r', '{}', now() + interval '1 hour')"
+    sql(order.format("one"))
+    taker = taking(slow)
+    assert begun.wait(WAIT_S)
+    sql(order.format("two"))
+    closing_ = threading.Thread(target=taker.close)
+    closing_.start()
+    until(taker._over.is_set, "it is to end")
+    ends.set()
+    closing_.join(WAIT_S)
+    taker.thread.join(WAIT_S)
+    assert sql("SELECT epoch FROM orders WHERE asked = 'two'").fetchone() == (None,)
+
+
 def test_while_the_server_waits_for_its_standby_that_is_said_too(
     asker: Asker, sql: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

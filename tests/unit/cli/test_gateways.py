@@ -154,7 +154,7 @@ def test_more_names_than_one_question_takes_are_checked(run: Run, door: Door, co
 def test_a_check_says_of_whom_nothing_could_be_found_out(
     run: Run, door: Door, controller: Controller, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("puppetmaster.api.fleet.CHECK_TIMEOUT_S", 0.05)
+    monkeypatch.setattr("puppetmaster.api.gateway_bodies.CHECK_TIMEOUT_S", 0.05)
     door.ask("POST", "/gateways", [{"name": "a"}, {"name": "b"}])
     controller.silent = True
     assert "of 2 the controller has said nothing\n" in run("gateways", "check", code=1).stderr

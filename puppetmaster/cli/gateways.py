@@ -127,7 +127,7 @@ def _checked(client: Client, wanted: Sequence[str], filters: Mapping[str, Any]) 
 def _outcome(
     found: Sequence[Row], missing: Sequence[Row], silent: Sequence[Row], unknown: Sequence[str]
 ) -> Iterator[str]:
-    """What came of a check, a sentence each."""
+    """The outcome of a check, a sentence for each part."""
     many = len([one for one in found if one["registered"] is None]) - len(silent)
     yield f"{len(missing)} of {len(found)} {'is' if len(missing) == 1 else 'are'} not registered"
     if many:

@@ -1,4 +1,4 @@
-"""Names, labels and selectors of gateways in bodies and queries, checked as a whole."""
+"""Bodies and queries about gateways: names, labels, selectors and targets, checked as a whole."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
