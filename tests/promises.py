@@ -27,10 +27,14 @@ class Promises:
 
     def __init__(self, world: World) -> None:
         self.world = world
-        self.world.watch = lambda _: self.check_durable()
+        self.world.watch = self.check_turn
+        #: So many turns of the world had changes when the disk was read.
+        self.commits = 0
         self.jobs: dict[int, Job] = {}
         self.items: dict[int, Item] = {}
         self.requests: dict[int, Request] = {}
+        #: How each job is rolled out, which never changes.
+        self.policies: dict[int, Policy] = {}
         self.removed: set[int] = set()
         #: All that were ever on disk.
         self.known: set[int] = set()
@@ -61,25 +65,38 @@ class Promises:
         self.began.append(len(self.world.sent))
         self.began_s = self.world.clock.now_s()
 
+    def check_turn(self, world: World) -> None:
+        """What is on disk after a turn; without changes it is what it was, but time and memory go on."""
+        if world.commits > self.commits:
+            self.commits = world.commits
+            self.check_durable()
+        else:
+            self.check_deadlines(self.jobs, self.requests)
+            self.check_memory(self.jobs, self.requests)
+            self.told, self.wall_was_s = set(), 0.0
+
     def check_durable(self) -> None:
         """What is on disk after a turn, by itself, beside what was there before, and beside memory."""
         store = self.world.store.now
         jobs = {job.id: job for job in store.jobs({})}
         requests = {request.id: request for request in store.requests({})}
         self.items = store.items(jobs)
-        policies = {job.id: job.policy for job in jobs.values()}
+        self.policies = {job.id: self.policies.get(job.id) or job.policy for job in jobs.values()}
         self.stored = requests
+        assert not jobs.keys() & set(self.world.revoked)
         for job in jobs.values():
             its = [one for one in requests.values() if one.job == job.id]
+            if job == self.jobs.get(job.id) and all(one == self.requests.get(one.id) for one in its):
+                continue  # as it was when it was looked at
             self.check_job(job, its)
-            self.check_rollout(job, policies[job.id], its)
-        for request in requests.values():
-            self.check_request(request, jobs[request.job], policies[request.job])
+            self.check_rollout(job, its)
+            for request in its:
+                self.check_request(request, job)
         self.check_history(jobs, requests)
-        self.check_flight(requests, policies)
+        self.check_flight(requests)
         self.check_sent(jobs, requests)
         self.check_deadlines(jobs, requests)
-        self.check_memory(jobs, requests, policies)
+        self.check_memory(jobs, requests)
         self.jobs, self.requests = jobs, requests
         self.told, self.wall_was_s = set(), 0.0
 
@@ -93,10 +110,10 @@ class Promises:
         assert (job.finished_at is not None) == job.final == (job.open_count == 0)
         goes_well = job.status in (JobStatus.RESOLVED, JobStatus.DISPATCHING, JobStatus.PENDING)
         assert (job.reason is None) == (goes_well and job.ending is None)
-        assert job.id not in self.world.revoked
 
-    def check_rollout(self, job: Job, policy: Policy, requests: list[Request]) -> None:
+    def check_rollout(self, job: Job, requests: list[Request]) -> None:
         """Waves, gates, thresholds and the time to start: what they keep back is kept back."""
+        policy = self.policies[job.id]
         end = job.first + policy.waves[job.wave - 1]
         begin = job.first + policy.waves[job.wave - 2] if job.wave > 1 else job.first
         assert all(not one.open for one in requests if one.id < begin), "a wave is done before the next"
@@ -119,7 +136,8 @@ class Promises:
         if job.status is JobStatus.DISPATCHING and wave_is_done:
             assert job.gate is GateStatus.SOAK, "nobody has to push it"
 
-    def check_request(self, request: Request, job: Job, policy: Policy) -> None:
+    def check_request(self, request: Request, job: Job) -> None:
+        policy = self.policies[job.id]
         status, method = request.status, self.items[request.item].method
         assert (request.finished_at is not None) == (not request.open)
         assert (request.result is not None) == (not request.open)
@@ -177,7 +195,7 @@ class Promises:
         assert job.wave >= before.wave
         if job.id in self.told:
             return
-        policy = job.policy
+        policy = self.policies[job.id]
         ends = (0, *policy.waves)
         for wave in range(before.wave, job.wave):
             its = [requests[job.first + index] for index in range(ends[wave - 1], ends[wave])]
@@ -190,7 +208,7 @@ class Promises:
             assert job.start_at is not None
             assert seconds(job.start_at) <= max(self.wall_was_s, self.world.clock.wall_s())
 
-    def check_flight(self, requests: dict[int, Request], policies: dict[int, Policy]) -> None:
+    def check_flight(self, requests: dict[int, Request]) -> None:
         flying = [one for one in requests.values() if one.status is RequestStatus.SENT]
         assert len({one.destination for one in flying}) == len(flying) <= self.world.settings.max_in_flight
         assert len({one.sending for one in flying}) == len(flying)
@@ -208,7 +226,7 @@ class Promises:
             ]
             assert all(one.id < id_ for id_ in waiting), "in order of creation"
         for job_id, count in Counter(one.job for one in flying).items():
-            limit = policies[job_id].concurrency
+            limit = self.policies[job_id].concurrency
             assert limit is None or count <= limit
 
     def check_sent(self, jobs: dict[int, Job], requests: dict[int, Request]) -> None:
@@ -246,7 +264,7 @@ class Promises:
                 assert one.absence is not None
                 assert one.status is RequestStatus.PENDING
                 assert now_s <= one.absence.until_s + REGISTERED_S + NEARLY
-                assert one.absence.until_s - now_s <= jobs[one.job].policy.delivery_s + NEARLY
+                assert one.absence.until_s - now_s <= self.policies[one.job].delivery_s + NEARLY
         for job in jobs.values():
             if job.final or job.expires_s is None or job.boot != self.world.clock.boot():
                 continue
@@ -254,9 +272,7 @@ class Promises:
                 assert job.ending is not None, "its time is over"
                 assert not job.counts[RequestStatus.SENT]
 
-    def check_memory(
-        self, jobs: dict[int, Job], requests: dict[int, Request], policies: dict[int, Policy]
-    ) -> None:
+    def check_memory(self, jobs: dict[int, Job], requests: dict[int, Request]) -> None:
         state = self.world.engine.state
         open_jobs = [job for job in jobs.values() if not job.final]
         assert state.open_jobs == len(open_jobs)
@@ -268,16 +284,17 @@ class Promises:
                 one.id: one for one in requests.values() if one.job == job.id and one.open
             }
             assert opened.items == {id_: item for id_, item in self.items.items() if item.job == job.id}
-            assert opened.policy == policies[job.id]
+            assert opened.policy == self.policies[job.id]
         for request in requests.values():
             holds = self.world.engine.scheduler.holds(request.id)
             if self.world.engine.busy:
                 assert holds or request.status is not RequestStatus.SENT
             else:
-                assert holds == self.has_turns(request, jobs[request.job], policies[request.job])
+                assert holds == self.has_turns(request, jobs[request.job])
 
-    def has_turns(self, request: Request, job: Job, policy: Policy) -> bool:
+    def has_turns(self, request: Request, job: Job) -> bool:
         """Whether it is in flight, or waits for nothing but its turn."""
+        policy = self.policies[job.id]
         if request.status is RequestStatus.PENDING:
             opened = self.world.engine.state.opened(job.id)
             goes_on = job.status is JobStatus.DISPATCHING and job.ending is None
@@ -307,8 +324,7 @@ class Promises:
             request = self.requests.get(sent[place].request)
             if request is None:
                 continue
-            job = self.jobs[request.job]
-            if not job.policy.repeats(self.items[request.item].method):
+            if not self.policies[request.job].repeats(self.items[request.item].method):
                 assert answered.issuperset(before), f"{request} may have run already"
         self.seen = len(sent)
 

@@ -108,6 +108,8 @@ class World:
     checks: bool = False
     #: The requests that the last turn changed, in the order of their first change.
     written: list[int] = field(default_factory=list)
+    #: So many turns had changes that became durable.
+    commits: int = 0
     #: Called when a turn has become durable, before anything of it is done.
     watch: Callable[["World"], None] | None = None
 
@@ -149,6 +151,7 @@ class World:
     def _commit(self, changes: Changes) -> None:
         self.store.commit(changes)
         self.written = list(changes.requests)
+        self.commits += 1
 
     def run(self, *events: Event) -> None:
         """Turns until nothing is left to do at this moment; questions about locks are answered at once."""

@@ -22,7 +22,6 @@ from tests.unit.engine.verbs import (
     names,
     sent,
     status,
-    succeed,
     why,
 )
 from tests.virtual import World, body
@@ -121,7 +120,7 @@ def test_it_holds_no_slot_no_lock_and_nobodys_turn(world: World) -> None:
     nobody(world, job)
     nobody(world, job, 1)
     assert sent(world, job) == [2], "of the only slot"
-    succeed(world, job.first + 2)
+    answer(world, job.first + 2)
     assert (world.engine.scheduler.in_flight, sent(world, job)) == (1, [3])
     nobody(world, job, 3)
     other = world.create(body("post", "a"))
@@ -158,36 +157,28 @@ def test_as_long_as_the_controller_has_just_restarted_it_is_not_believed(world: 
 # -- it is back ------------------------------------------------------------------------------------
 
 
-def test_it_is_sent_at_once_when_the_bridge_is_back(world: World) -> None:
+@pytest.mark.parametrize("connected", [True, None], ids=["back", "its status was taken away"])
+def test_it_is_sent_at_once_when_the_bridge_is_not_said_to_be_gone(
+    world: World, connected: bool | None
+) -> None:
     job = gone(world)
     world.advance(WAITS_S / 2)
-    bridge(world, "a", connected=True)
+    bridge(world, "a", connected)
     assert world.statuses(job) == ["sent"]
-    succeed(world, job.first)
+    answer(world, job.first)
     assert (status(world, job)[0], waiting(world), len(world.engine.timers)) == ("resolved", 0, 0)
 
 
-def test_a_status_that_is_taken_away_says_nothing_more(world: World) -> None:
-    job = gone(world)
-    bridge(world, "a", connected=None)
-    assert world.statuses(job) == ["sent"]
-
-
-@pytest.mark.parametrize("resource", ["/remote/a", "/remote/+", "/remote/#"])
-def test_it_is_sent_within_a_second_after_it_registers(world: World, resource: str) -> None:
+@pytest.mark.parametrize(
+    ("resource", "is_its"),
+    [*((one, True) for one in ("a", "+", "#")), *((another, False) for another in ("b", "cg-+"))],
+)
+def test_it_is_sent_within_a_second_after_it_registers(world: World, resource: str, is_its: bool) -> None:
     job = away(world, "a")
-    registers(world, resource)
+    registers(world, f"/remote/{resource}")
     world.advance(REGISTERED_S)
-    assert world.statuses(job) == ["sent"]
-    assert world.request(job.first).attempts == 1, "the first did not run"
-
-
-@pytest.mark.parametrize("resource", ["/remote/b", "/remote/cg-+"])
-def test_that_another_one_registers_is_no_reason(world: World, resource: str) -> None:
-    job = away(world, "a")
-    registers(world, resource)
-    world.advance(REGISTERED_S)
-    assert world.statuses(job) == ["pending"]
+    assert world.statuses(job) == ["sent" if is_its else "pending"]
+    assert world.request(job.first).attempts == is_its, "the first did not run"
 
 
 def test_it_is_asked_for_when_nobody_saw_it_register(world: World) -> None:
@@ -210,7 +201,7 @@ def test_it_is_asked_for_when_nobody_saw_it_register(world: World) -> None:
 def test_what_answers_somebody_else_is_there(world: World) -> None:
     job = away(world, "a")
     other = world.create(body("post", "a"))
-    succeed(world, other.first)
+    answer(world, other.first)
     assert world.statuses(job) == ["sent"]
 
 
@@ -219,7 +210,7 @@ def test_of_one_gateway_the_order_stays(world: World) -> None:
     first, second = world.create(waits("a")), world.create(waits("a"))
     bridge(world, "a", connected=True)
     assert (world.statuses(first), world.statuses(second)) == (["sent"], ["pending"])
-    succeed(world, first.first)
+    answer(world, first.first)
     assert world.statuses(second) == ["sent"]
 
 
@@ -281,7 +272,7 @@ def test_one_that_registers_at_the_very_end_is_tried(world: World) -> None:
     world.advance(REGISTERED_S)
     assert world.statuses(job) == ["sent", "sent"]
     nobody(world, job)
-    succeed(world, job.first + 1)
+    answer(world, job.first + 1)
     assert world.statuses(job) == ["error", "resolved"]
 
 
@@ -383,7 +374,7 @@ def test_one_whose_time_is_over_when_the_job_goes_on_is_tried_once_more(world: W
 def test_a_wave_waits_for_it_and_its_gate_counts_it(world: World) -> None:
     bridge(world, "cg-000", connected=False)
     job = world.create(waits(*names(4), waves=[2]))
-    succeed(world, job.first + 1)
+    answer(world, job.first + 1)
     assert (world.job(job.id).wave, sent(world, job)) == (1, [])
     world.advance(WAITS_S)
     assert status(world, job)[0] == "paused"
@@ -460,9 +451,8 @@ def test_after_a_restart_of_the_machine_too_whatever_its_clock_said(world: World
 def test_many_are_asked_for_at_no_more_than_fifty_a_second(world: World) -> None:
     fleet = Fleet(world)
     job = world.create(waits(*names(1000), concurrency=1000))
-    for number in range(1000):
-        if world.request(job.first + number).status == "sent":
-            nobody(world, job, number)
+    while gone := sent(world, job):
+        nobody(world, job, *gone)
     assert waiting(world) == 1000
     fleet.asked.clear()
     world.advance(120)

@@ -8,7 +8,7 @@ from puppetmaster.jsoncodec import FEW_BYTES, WAITING_BYTES
 from puppetmaster.model.job import JobStatus
 from puppetmaster.model.message import Capacity
 from puppetmaster.settings import Settings
-from tests.unit.engine.verbs import succeed
+from tests.unit.engine.verbs import answer
 from tests.virtual import World, body
 
 
@@ -34,7 +34,7 @@ def test_no_more_leaves_while_much_of_what_was_sent_is_in_memory(world: World) -
         ("abcdefgh", False),
     ]
     for id_ in job.request_ids:
-        succeed(world, id_)
+        answer(world, id_)
     assert world.job(job.id).status is JobStatus.RESOLVED
 
 

@@ -5,7 +5,7 @@ import pytest
 from puppetmaster.engine.absent import REGISTERED_S
 from puppetmaster.engine.delivery import MORE_S, UNREGISTERED_S
 from puppetmaster.model.request import RequestStatus
-from tests.unit.engine.verbs import SETTINGS, succeed, why
+from tests.unit.engine.verbs import SETTINGS, answer, why
 from tests.virtual import World, body, one_model
 
 
@@ -39,7 +39,7 @@ def test_gateways_may_register_again_after_a_restart_of_the_controller(world: Wo
     assert (request.status, request.attempts) == (RequestStatus.PENDING, 0), "nobody got it: it waits"
     world.advance(1)
     assert len(world.sendings(job.first)) == 2
-    succeed(world, job.first)
+    answer(world, job.first)
     assert world.statuses(job) == ["resolved"]
 
 
@@ -83,7 +83,7 @@ def test_an_answer_that_was_on_its_way_counts_though_the_controller_does_not_wai
     job = world.create(body("post", "a"))
     restarted(world, world.clock.now_s() - 1)
     world.run(lambda engine: engine.delivery.held(job.first, held=False))
-    succeed(world, job.first)
+    answer(world, job.first)
     world.run(lambda engine: engine.delivery.held(job.first, held=False))
     assert world.statuses(job) == ["resolved"]
 
@@ -102,7 +102,7 @@ def test_a_controller_that_has_forgotten_us_is_not_believed_that_there_is_no_suc
     world.known = True
     world.advance(1)
     for request in (job.first, job.first + 1):
-        succeed(world, request)
+        answer(world, request)
     assert world.statuses(job) == ["resolved", "resolved"]
 
 
@@ -201,12 +201,11 @@ def test_while_more_gateways_register_the_others_are_waited_for(world: World) ->
     assert world.statuses(job) == ["error"], "not for ever"
 
 
-def test_a_restarted_controller_is_asked_for_locks_again() -> None:
-    world = World(SETTINGS, owners=one_model)
+def test_a_restarted_controller_is_asked_for_locks_again(world: World) -> None:
+    world.owners = one_model
     job = world.create(body("post", "a", "b"))
     world.owners = None
     world.run(lambda engine: engine.delivery.controller_restarted(world.clock.now_s()))
-    succeed(world, job.first)
+    answer(world, job.first)
     assert world.asked == ["b"]
     assert len(world.sent) == 1
-    world.stop()

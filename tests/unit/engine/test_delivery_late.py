@@ -6,14 +6,7 @@ from typing import Any
 import pytest
 
 from puppetmaster.model.job import Job, JobStatus
-from tests.unit.engine.verbs import (
-    ID_WAS_USED,
-    check_counts,
-    expired,
-    lost,
-    refuse,
-    succeed,
-)
+from tests.unit.engine.verbs import expired, lost
 from tests.virtual import World, body
 
 
@@ -34,59 +27,9 @@ def test_a_late_answer_counts_also_when_the_job_has_ended(
     assert world.result(job.first)["late"] is True
     after = world.job(job.id)
     assert (after.status, after.finished_at) == (ended.status, ended.finished_at)
-    check_counts(world, job)
     world.run(world.answered(job.first, 418), world.answered(job.first + 1), world.answered(job.first + 1))
     assert world.request(job.first) == request, "it counts once"
     assert world.statuses(job) == [status, "resolved"]
-    check_counts(world, job)
-
-
-def test_a_late_answer_counts_while_the_job_goes_on(world: World) -> None:
-    items = [*body("post", "a")["batch"], *body("post", "a")["batch"]]
-    job = world.create({"batch": items})
-    world.advance(60)
-    assert world.statuses(job) == ["timeout", "sent"], "its destination is free"
-    world.run(world.answered(job.first))
-    assert world.statuses(job) == ["resolved", "sent"]
-    check_counts(world, job)
-    succeed(world, job.first + 1)
-    assert world.job(job.id).status is JobStatus.RESOLVED
-
-
-def test_a_late_answer_to_a_further_sending_counts_after_a_restart(world: World) -> None:
-    job = world.create(body("post", "a"))
-    refuse(world, job.first, *ID_WAS_USED)
-    world.advance(100)
-    message = world.last(job.first).message
-    assert message != job.first
-    assert world.statuses(job) == ["timeout"]
-    world.restart()
-    world.run(world.answered(message, 500))
-    assert world.statuses(job) == ["error"]
-
-
-@pytest.mark.parametrize("code", [200, 500])
-def test_of_the_late_answers_to_earlier_attempts_those_count_that_succeed(world: World, code: int) -> None:
-    job = world.create(body("get", "a", retry={"attempts": 3, "delay": 1}))
-    world.advance(1000)
-    assert world.statuses(job) == ["timeout"]
-    first, second, third = world.sendings(job.first)
-    world.restart()
-    world.run(world.answered(second, code))
-    assert world.statuses(job) == ["resolved" if code == 200 else "timeout"]
-    assert (world.request(job.first).result or {}).get("late", False) is (code == 200)
-    world.run(world.answered(first, 500), world.answered(third, 418))
-    assert world.statuses(job) == ["resolved" if code == 200 else "error"]
-    check_counts(world, job)
-
-
-def test_a_late_answer_to_a_job_that_timed_out_does_not_change_its_verdict(world: World) -> None:
-    job = world.create(body("post", "a", timeout=5))
-    world.advance(5)
-    world.run(world.answered(job.first))
-    assert world.statuses(job) == ["resolved"]
-    assert world.job(job.id).status is JobStatus.TIMEOUT
-    check_counts(world, job)
 
 
 @pytest.mark.parametrize("order", ["removed before", "removed first", "answered first"])

@@ -23,19 +23,6 @@ def test_nothing_is_sent_without_link_or_controller(world: World) -> None:
     assert len(world.sent) == 1
 
 
-def test_nothing_is_sent_before_the_controller_has_answered() -> None:
-    world = World(SETTINGS, connected=False)
-    world.connected = True
-    job = world.create(body("post", "a"))
-    world.run(lambda engine: engine.connection(up=True))
-    world.advance(30)
-    assert (world.sent, world.engine.controller_up) == ([], False)
-    assert why(world, job.first) == "the controller does not answer"
-    world.run(lambda engine: engine.controller(up=True))
-    assert len(world.sent) == 1
-    world.stop()
-
-
 def test_an_answer_in_the_grace_time_counts_in_time(world: World) -> None:
     job = world.create(body("post", "a"))
     world.lose_link()

@@ -3,28 +3,26 @@
 from puppetmaster.engine.delivery import QUESTION_TIMEOUT_S
 from puppetmaster.scheduling.fairness import PATIENT_S
 from puppetmaster.scheduling.window import FIRST
-from tests.unit.engine.verbs import DISPATCHING, PAUSED, SETTINGS, control, succeed, why
+from tests.unit.engine.verbs import DISPATCHING, PAUSED, answer, control, why
 from tests.virtual import World, body, one_model
 
 
-def test_a_question_without_an_answer_holds_a_write_up_for_a_while_only() -> None:
-    world = World(SETTINGS, owners=None)
+def test_a_question_without_an_answer_holds_a_write_up_for_a_while_only(world: World) -> None:
+    world.owners = None
     job = world.create(body("post", "a"))
     assert world.asked == ["a"]
     assert why(world, job.first) == "the controller is asked who owns its lock"
     world.advance(QUESTION_TIMEOUT_S)
     assert len(world.sent) == 1
-    world.stop()
 
 
-def test_an_error_of_a_device_says_nothing_about_locks() -> None:
+def test_an_error_of_a_device_says_nothing_about_locks(world: World) -> None:
     """With one lock for ten thousand, a 404 of one device must not have all of them asked for anew."""
-    world = World(SETTINGS, owners=one_model)
+    world.owners = one_model
     job = world.create(body("post", "a", "b"))
     world.owners = None
     world.run(world.answered(job.first, 404))
     assert world.sent[-1].request == job.first + 1
-    world.stop()
 
 
 def test_a_gateway_that_is_gone_is_asked_for_again(world: World) -> None:
@@ -50,20 +48,19 @@ def test_silent_gateways_that_fill_the_window_let_others_go_after_a_while(world:
     assert world.statuses(silent) == ["sent"] * FIRST
 
 
-def test_a_retry_keeps_nobody_else_from_its_lock() -> None:
-    world = World(SETTINGS, owners=one_model)
+def test_a_retry_keeps_nobody_else_from_its_lock(world: World) -> None:
+    world.owners = one_model
     failing = world.create(body("post", "a", retry={"attempts": 2, "delay": 20}))
     other = world.create(body("post", "b"))
     assert [one.request for one in world.sent] == [failing.first]
     world.run(world.answered(failing.first, 500))
     assert [one.request for one in world.sent] == [failing.first, other.first]
     assert "the last attempt failed; it is tried again in" in str(why(world, failing.first))
-    succeed(world, other.first)
+    answer(world, other.first)
     control(world, failing, PAUSED)
     control(world, failing, DISPATCHING)
     third = world.create(body("post", "c"))
     assert len(world.sendings(third.first)) == 1, "also when it has waited aside"
-    succeed(world, third.first)
+    answer(world, third.first)
     world.advance(60)
     assert len(world.sendings(failing.first)) == 2
-    world.stop()

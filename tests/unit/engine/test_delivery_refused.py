@@ -13,9 +13,9 @@ from tests.unit.engine.verbs import (
     ID_WAS_USED,
     PAUSED,
     SETTINGS,
+    answer,
     control,
     refuse,
-    succeed,
     why,
 )
 from tests.virtual import World, body, one_model
@@ -38,7 +38,7 @@ def test_a_refusal_is_no_attempt(world: World, code: int, text: str) -> None:
     assert first == job.first
     assert second not in job.request_ids
     assert world.request(job.first).attempts == 1
-    succeed(world, job.first)
+    answer(world, job.first)
     assert world.statuses(job) == ["resolved"]
     assert world.request(job.first).history == ()
 
@@ -61,12 +61,12 @@ def test_a_lock_at_the_gateway_is_none_of_the_servers(code: int, text: str) -> N
         assert re.fullmatch(r"locked by somebody else at the gateway; it is tried again in 0\.\d s", said)
         assert world.last(job.first + 1).destination == "b"
         if world.request(job.first + 1).status is RequestStatus.SENT:
-            succeed(world, job.first + 1)
+            answer(world, job.first + 1)
         world.advance(1)
     assert world.asked == [], "nobody asks for the lock anew"
     assert world.engine.scheduler.window.size >= size
     assert world.request(job.first).attempts == 1
-    succeed(world, job.first)
+    answer(world, job.first)
     assert world.statuses(job) == ["resolved", "resolved"]
     world.stop()
 
@@ -104,18 +104,8 @@ def test_a_refusal_that_comes_twice_causes_no_third_sending(world: World) -> Non
     world.run(world.refused(second, 423, "resource is locked"))
     world.advance(1)
     assert world.store.now.sending(second) is None, "nothing ran under it"
-    succeed(world, job.first)
+    answer(world, job.first)
     assert world.statuses(job) == ["resolved"]
-
-
-def test_an_id_that_was_used_is_not_used_again(world: World) -> None:
-    job = world.create(body("post", *"abc"))
-    for _ in range(5):
-        for id_ in job.request_ids:
-            refuse(world, id_, *ID_WAS_USED)
-        world.advance(LAST_DELAY_S)
-    messages = [one.message for one in world.sent]
-    assert len(messages) == len(set(messages)) == 18
 
 
 @pytest.mark.parametrize(("code", "text"), REFUSALS)
@@ -136,7 +126,7 @@ def test_the_answer_to_an_id_that_was_used_is_somebody_elses(world: World) -> No
 
 def test_a_request_is_not_refused_for_ever(world: World) -> None:
     job = world.create(body("post", "a", "b"))
-    succeed(world, job.first + 1)
+    answer(world, job.first + 1)
     began_s = world.clock.now_s()
     while world.statuses(job)[0] != "error":
         if world.statuses(job)[0] == "sent":

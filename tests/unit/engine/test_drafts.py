@@ -69,17 +69,6 @@ def test_it_is_written_in_parts_and_exists_with_the_last(world: World) -> None:
     assert not world.memory.tables.drafts
 
 
-def test_nothing_of_it_is_sent_before_it_exists(world: World) -> None:
-    job = begun(world)
-    while world.engine.drafting(job):
-        assert not world.sent
-        world.run()
-    finish(world)
-    world.hasty = False
-    world.run(lambda engine: engine.lifecycle.begin_job(job.id))
-    assert len(world.sent) == 10
-
-
 def test_a_small_one_is_written_at_once(world: World) -> None:
     job = world.do(lambda engine: engine.create(spec("a", "b", "c")))
     assert not world.engine.drafting(job)

@@ -9,19 +9,7 @@ from puppetmaster.errors import Unavailable
 from puppetmaster.model.job import Job, JobStatus
 from puppetmaster.model.request import RequestStatus
 from puppetmaster.store.base import FIRST_REQUEST_ID, LAST_REQUEST_ID, Changes, Ids
-from tests.unit.engine.verbs import (
-    CANCELED,
-    ID_WAS_USED,
-    PAUSED,
-    SETTINGS,
-    check_counts,
-    control,
-    delete,
-    expired,
-    refuse,
-    spec,
-    why,
-)
+from tests.unit.engine.verbs import ID_WAS_USED, PAUSED, SETTINGS, control, delete, expired, refuse, why
 from tests.virtual import Event, World, body
 
 # -- the store cannot be written -------------------------------------------------------------------
@@ -67,17 +55,6 @@ def test_a_job_that_could_not_be_made_durable_does_not_exist(world: World) -> No
     assert len(world.sent) == 1
 
 
-def test_a_revoked_job_may_have_been_canceled_already(world: World) -> None:
-    world.store.full = True
-    world.run(
-        lambda engine: engine.create(spec(body("post", "a"))),
-        lambda engine: engine.control(1, CANCELED, force=False),
-    )
-    assert world.revoked == [1]
-    write_again(world)
-    assert world.store.now.jobs({}) == []
-
-
 def test_answers_are_kept_and_recorded_when_the_store_is_back(world: World) -> None:
     late = expired(world, body("post", "z"))
     job = world.create(body("post", "a", "b", "c", "d", concurrency=3))
@@ -90,8 +67,6 @@ def test_answers_are_kept_and_recorded_when_the_store_is_back(world: World) -> N
     assert world.statuses(job) == ["resolved", "sent", "sent", "sent"]
     assert world.statuses(late) == ["resolved"]
     assert len(world.sendings(job.first)) == 1
-    check_counts(world, job)
-    check_counts(world, late)
 
 
 def test_timers_run_while_the_store_cannot_be_written(world: World) -> None:

@@ -4,20 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from puppetmaster.engine.backoff import LAST_DELAY_S
 from puppetmaster.model.job import JobStatus
 from puppetmaster.store.base import Changes
-from tests.unit.engine.verbs import (
-    CANCELED,
-    ID_WAS_USED,
-    SETTINGS,
-    check_counts,
-    control,
-    delete,
-    refuse,
-    spec,
-    succeed,
-)
+from tests.unit.engine.verbs import SETTINGS, answer
 from tests.virtual import World, body
 
 
@@ -35,7 +24,6 @@ def test_after_a_crash_late_answers_are_waited_for_and_then_it_is_unknown(
     assert world.statuses(job) == ["resolved", "unknown"]
     assert world.job(job.id).status is JobStatus.RESOLVED
     assert len(world.sent) == 2
-    check_counts(world, job)
 
 
 def test_after_a_crash_a_read_is_sent_again(world: World) -> None:
@@ -47,63 +35,10 @@ def test_after_a_crash_a_read_is_sent_again(world: World) -> None:
     assert world.request(job.first).attempts == 2
 
 
-def test_after_a_crash_the_order_and_the_one_in_flight_stay(world: World) -> None:
-    items = [*body("get", "a")["batch"], *body("get", "a")["batch"]]
-    job = world.create({"batch": items})
-    other = world.create(body("get", "a"))
-    world.restart()
-    assert len(world.sent) == 1
-    succeed(world, job.first)
-    assert world.sent[-1].request == job.first + 1
-    succeed(world, job.first + 1)
-    assert world.sent[-1].request == other.first
-
-
-def test_a_turn_that_was_not_durable_never_was(world: World) -> None:
-    job = world.create(body("post", "a"), begin=False)
-    engine = world.engine
-    engine.begin()
-    engine.lifecycle.begin_job(job.id)
-    engine.create(spec(body("post", "b")))
-    engine.owners("a", ["/remote/a"])
-    assert engine.decide().sends, "it was about to leave"
-    world.restart()
-    assert len(world.store.now.jobs({})) == 1
-    assert [one.request for one in world.sent] == [job.first], "it is sent by the new process, once"
-
-
-def test_an_id_is_not_used_again_after_a_crash(world: World) -> None:
-    job = world.create(body("get", *"abc"))
-    for round_ in range(3):
-        refuse(world, job.first, *ID_WAS_USED)
-        if round_:
-            delete(world, world.create(body("get", "z")))
-        world.restart()
-        world.advance(LAST_DELAY_S)
-    world.create(body("get", "y"))
-    messages = [one.message for one in world.sent]
-    assert len(set(messages)) == len(messages)
-    assert len(world.sendings(job.first)) == 4
-    requests = [request.id for request in world.store.now.requests({})]
-    assert {one.message for one in world.sent if one.request != one.message}.isdisjoint(requests)
-
-
-@pytest.mark.parametrize("method", ["get", "post"])
-def test_a_job_that_was_being_stopped_ends_after_a_restart(world: World, method: str) -> None:
-    job = world.create(body(method, "a", "b", concurrency=1))
-    control(world, job, CANCELED)
-    world.restart()
-    world.advance(SETTINGS.grace_s)
-    done = world.job(job.id)
-    assert (done.status, done.reason) == (JobStatus.CANCELED, "canceled by a request")
-    assert world.statuses(job) == ["unknown", "canceled"]
-    assert len(world.sent) == 1
-
-
 def test_a_job_without_open_requests_ends_after_a_restart(world: World) -> None:
     """A file that an interrupted version left so: no job stays open for ever."""
     job = world.create(body("post", "a"))
-    succeed(world, job.first)
+    answer(world, job.first)
     left = replace(world.job(job.id), status=JobStatus.DISPATCHING, finished_at=None)
     world.store.commit(Changes(jobs={job.id: left}))
     world.restart()
@@ -130,11 +65,3 @@ def test_a_restart_without_link_does_not_wait_for_ever(world: World) -> None:
     assert world.statuses(job) == ["pending"]
     world.regain_link()
     assert len(world.sent) == 2
-
-
-def test_limits_hold_over_a_restart(world: World) -> None:
-    job = world.create(body("get", *"abcd", concurrency=2))
-    world.restart()
-    assert len(world.sent) == 2
-    succeed(world, job.first)
-    assert len(world.sent) == 3

@@ -1,8 +1,6 @@
 """What is in flight is found by its message id, and waited for until its time."""
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from puppetmaster.engine.in_flight import IN_A_ROW_S, REFUSED_S, InFlight, Trials
 from puppetmaster.engine.timer import Timer, TimerKind
@@ -67,39 +65,6 @@ def test_only_what_was_sent_before_some_time_is_in_doubt(flight: InFlight, timer
     flight.hurry(6.0)
     assert [flight.doubtful(id_) for id_ in (1, 2)] == [True, False]
     assert [deadline_s(timers, id_) for id_ in (1, 2)] == [11.0, 65.0]
-
-
-@given(
-    st.lists(
-        st.tuples(
-            st.sampled_from(["send", "land", "doubt", "hurry", "take up"]),
-            st.integers(1, 4),
-            st.floats(0, 100),
-        ),
-        max_size=40,
-    )
-)
-def test_each_in_flight_has_one_deadline_and_others_none(steps: list[tuple[str, int, float]]) -> None:
-    timers: Timers[Timer] = Timers()
-    flight, now_s, out, next_message = InFlight(timers, GRACE_S), 0.0, dict[int, int](), 1000
-    for what, request, passed_s in steps:
-        now_s += passed_s
-        if what == "doubt":
-            flight.doubt()
-        elif what == "hurry":
-            flight.hurry(now_s)
-        elif what == "land":
-            flight.landed(request, out.pop(request, -request))
-        elif request not in out:
-            next_message += 1
-            out[request] = next_message
-            if what == "send":
-                flight.sent(request, next_message, now_s, 60.0)
-            else:
-                flight.taken_up(request, next_message, now_s, 60.0)
-        assert len(flight) == len(timers) == len(out)
-        assert all(flight.request_of(message) == one for one, message in out.items())
-        assert all(deadline_s(timers, one) is not None for one in out)
 
 
 def test_only_the_one_that_the_connection_ended_at_is_in_doubt(

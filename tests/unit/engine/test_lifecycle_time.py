@@ -1,12 +1,9 @@
 """The time of a job, over restarts of the program and the machine, whatever the wall clock says."""
 
-from collections.abc import Callable
-from typing import Any
-
 import pytest
 
 from puppetmaster.model.job import Job, JobStatus
-from tests.unit.engine.verbs import check_counts, paused, succeed
+from tests.unit.engine.verbs import answer, paused
 from tests.virtual import World, body
 
 
@@ -20,7 +17,7 @@ def ends_within(world: World, job: Job, not_before_s: float) -> None:
 
 def test_the_time_of_a_job_ends_what_was_not_sent_and_what_was(world: World) -> None:
     job = world.create(body("post", "a", "b", "c", timeout=20, concurrency=2))
-    succeed(world, job.first)
+    answer(world, job.first)
     world.advance(19.9)
     assert not world.job(job.id).final
     items = world.create({"batch": [*body("post", "b")["batch"], *body("post", "b")["batch"]], "timeout": 5})
@@ -34,60 +31,22 @@ def test_the_time_of_a_job_ends_what_was_not_sent_and_what_was(world: World) -> 
     world.advance(5)
     assert world.statuses(items)[1] == "skipped"
     assert world.job(items.id).status is JobStatus.TIMEOUT
-    check_counts(world, job)
-    check_counts(world, items)
-
-
-@pytest.mark.parametrize("create", [World.create, paused])
-def test_the_time_of_a_job_ends_it_while_nothing_can_be_sent(
-    world: World, create: Callable[[World, Any], Job]
-) -> None:
-    world.lose_link()
-    job = create(world, body("post", "a", timeout=20))
-    world.advance(20)
-    assert world.statuses(job) == ["skipped"]
-    assert world.job(job.id).status is JobStatus.TIMEOUT
-
-
-def test_a_job_that_ended_has_no_timer_left(world: World) -> None:
-    job = world.create(body("post", "a", timeout=20))
-    succeed(world, job.first)
-    world.advance(100)
-    assert len(world.engine.timers) == 0
-    assert world.job(job.id).status is JobStatus.RESOLVED
-
-
-@pytest.mark.parametrize("step_s", [-1e8, 1e8])
-def test_a_stepped_clock_changes_no_timer(world: World, step_s: float) -> None:
-    job = world.create(body("post", "a", "b", timeout=30, requestTimeout=10, concurrency=1))
-    world.advance(5)
-    world.clock.wall_ahead_s += step_s
-    world.advance(4.9)
-    assert world.statuses(job) == ["sent", "pending"]
-    world.advance(0.1)
-    assert world.statuses(job) == ["timeout", "sent"]
-    world.restart()
-    world.advance(4.9)
-    world.run(world.answered(job.first + 1, 500))
-    assert world.statuses(job) == ["timeout", "error"]
 
 
 @pytest.mark.parametrize("step_s", [-1e8, 0, 1e8])
 def test_the_time_of_a_job_goes_on_over_a_restart_whatever_the_wall_says(world: World, step_s: float) -> None:
     job = paused(world, body("post", "a", timeout=3000))
     world.advance(1000)
-    world.stop()
     world.clock.monotonic_s += 500
     world.clock.wall_ahead_s += step_s
-    world.start()
+    world.restart()
     ends_within(world, job, 1499)
 
 
 def test_the_time_of_a_job_may_end_while_nobody_looks(world: World) -> None:
     job = world.create(body("post", "a", "a2", timeout=3000, concurrency=1))
-    world.stop()
     world.clock.monotonic_s += 5000
-    world.start()
+    world.restart()
     world.run()
     assert world.job(job.id).status is JobStatus.TIMEOUT
     assert world.statuses(job) == ["timeout", "skipped"]
@@ -103,10 +62,9 @@ def test_after_a_restart_of_the_machine_the_wall_says_what_is_left_within_bounds
 ) -> None:
     job = paused(world, body("post", "a", timeout=3000))
     world.advance(1000)
-    world.stop()
     world.clock.reboot(off_s=30)
     world.clock.wall_ahead_s += step_s
-    world.start()
+    world.restart()
     if left_s:
         world.advance(left_s - 1)
         assert not world.job(job.id).final
@@ -121,10 +79,9 @@ def test_a_clock_that_was_not_set_says_nothing_about_the_time_of_a_job(world: Wo
     world.clock.wall_ahead_s = unset_s if unset == "at its creation" else right_s
     job = paused(world, body("post", "a", timeout=3000))
     world.advance(100)
-    world.stop()
     world.clock.reboot(off_s=30)
     world.clock.wall_ahead_s = right_s if unset == "at its creation" else unset_s
-    world.start()
+    world.restart()
     ends_within(world, job, 2999)
 
 
@@ -135,9 +92,8 @@ def test_what_is_left_of_a_jobs_time_is_right_after_the_clock_was_set_and_a_rest
     world.advance(1000)
     world.clock.wall_ahead_s += 60 * 86400.0
     world.run(lambda engine: engine.lifecycle.clock_was_set())
-    world.stop()
     world.clock.reboot(off_s=30)
-    world.start()
+    world.restart()
     ends_within(world, job, 3000 - 1000 - 30 - 1)
     assert not world.job(endless.id).final
 
@@ -169,7 +125,6 @@ def test_after_two_restarts_of_the_machine_the_time_is_still_right(world: World)
     job = paused(world, body("post", "a", timeout=3000))
     for _ in range(2):
         world.advance(900)
-        world.stop()
         world.clock.reboot(off_s=100)
-        world.start()
+        world.restart()
     ends_within(world, job, 999)

@@ -131,9 +131,8 @@ def test_a_window_is_kept_over_a_restart(world: World) -> None:
     job = created(world, "a")
     world.restart()
     assert world.sent == []
-    world.stop()
     world.clock.monotonic_s += 1500
-    world.start()
+    world.restart()
     assert sent(world) == ["a"]
     assert world.job(job.id).given["maintenance"] == NIGHTLY
 

@@ -101,12 +101,11 @@ def test_nothing_is_owed_of_a_job_that_never_was(told: World) -> None:
 
     told.store.full = True
     told.run(both)
-    assert told.engine.outbox.all() == []
+    assert (told.engine.outbox.all(), told.revoked) == ([], [1])
     told.store.full = False
     told.engine.retry_s = 0.0
     told.run()
-    assert on_disk(told) == []
-    assert told.happened == []
+    assert (on_disk(told), told.store.now.jobs({}), told.happened) == ([], [], [])
 
 
 def test_what_was_told_or_given_up_is_owed_no_more(told: World) -> None:

@@ -1,4 +1,4 @@
-"""Events, what requests wait for, and the key of a job, in virtual time."""
+"""Events, and what requests wait for, in virtual time."""
 
 import re
 from typing import Any
@@ -6,18 +6,8 @@ from typing import Any
 import pytest
 
 from puppetmaster.engine.lifecycle import BEGIN_S
-from puppetmaster.errors import Conflict
 from puppetmaster.model.request import RequestStatus
-from tests.unit.engine.verbs import (
-    DISPATCHING,
-    PAUSED,
-    SETTINGS,
-    answer,
-    at,
-    control,
-    sent,
-    why,
-)
+from tests.unit.engine.verbs import DISPATCHING, PAUSED, answer, control, sent, why
 from tests.virtual import World, body, one_model
 
 # -- events ----------------------------------------------------------------------------------------
@@ -79,15 +69,14 @@ def test_what_a_request_waits_for_is_true_at_that_moment(world: World) -> None:
     assert why(world, job.first) is None, "it is done"
 
 
-def test_why_names_the_lock() -> None:
-    world = World(SETTINGS, one_model)
+def test_why_names_the_lock(world: World) -> None:
+    world.owners = one_model
     job = world.create(body("post", "a", "b"))
     assert why(world, job.first + 1) == f"request {job.first} holds the lock of /remote/+"
     world.run(world.refused(job.first))
     said = r"locked by somebody else; it is tried again in \d\.\d s"
     for id_ in job.request_ids:
         assert re.fullmatch(said, str(why(world, id_)))
-    world.stop()
 
 
 def test_a_question_that_was_lost_with_the_link_is_asked_again_at_once(world: World) -> None:
@@ -96,18 +85,3 @@ def test_a_question_that_was_lost_with_the_link_is_asked_again_at_once(world: Wo
     world.lose_link()
     world.regain_link()
     assert sent(world, job) == [0]
-
-
-# -- key -------------------------------------------------------------------------------------------
-
-
-def test_a_key_stands_for_one_job_with_all_its_policies(world: World) -> None:
-    given = body("post", "a", "b", key="k", concurrency=1, waves=[1], startAt=at(world, 100))
-    job = world.create(given)
-    world.restart()
-    assert world.create(given).id == job.id
-    with pytest.raises(Conflict):
-        world.create({**given, "concurrency": 2})
-    world.advance(100)
-    assert sent(world, job) == [0]
-    assert len(world.store.now.jobs({})) == 1

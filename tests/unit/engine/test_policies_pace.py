@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.unit.engine.verbs import DISPATCHING, PAUSED, answer, control, names, sent, status
+from tests.unit.engine.verbs import answer, names, sent, status
 from tests.virtual import World, body
 
 # -- concurrency -----------------------------------------------------------------------------------
@@ -52,19 +52,6 @@ def test_never_more_than_the_rate_in_a_second(world: World, rate: float) -> None
     assert status(world, job)[0] == "dispatching"
 
 
-def test_a_rate_that_fell_behind_does_not_burst(world: World) -> None:
-    job = world.create(body("post", *names(30), rate=10, concurrency=30))
-    world.advance(0.5)
-    before = len(world.sent)
-    control(world, job, PAUSED)
-    world.advance(100)
-    control(world, job, DISPATCHING)
-    world.advance(0.5)
-    assert len(world.sent) - before <= 6
-    world.advance(100)
-    assert len(world.sent) == 30
-
-
 def test_a_rate_holds_over_a_restart(world: World) -> None:
     job = world.create(body("get", *names(3), rate=0.1))
     assert sent(world, job) == [0]
@@ -73,11 +60,3 @@ def test_a_rate_holds_over_a_restart(world: World) -> None:
     assert len(world.sent) == 1
     world.advance(0.1)
     assert len(world.sent) == 2
-
-
-def test_a_retry_counts_for_the_rate(world: World) -> None:
-    job = world.create(body("post", "a", "b", rate=1, retry={"attempts": 2, "delay": 0}))
-    answer(world, job.first, 500)
-    assert len(world.sent) == 1
-    world.advance(2)
-    assert len(world.sent) == 3

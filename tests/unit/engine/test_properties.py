@@ -43,11 +43,7 @@ SETTINGS = Settings(
 WAVES_MOST = 2 * len(DESTINATIONS)
 #: Everything that needs nobody is over by then.
 LONG_S = 3000.0
-OWNERS = [
-    own_model,
-    lambda _: ["/remote/+"],
-    lambda one: ["/remote/a", "/remote/b"] if one in "ab" else None,
-]
+OWNERS = [own_model, lambda _: ["/remote/+"], lambda one: ["/remote/a", "/remote/b"] if one in "ab" else None]
 
 #: What the world may say to a message: who says it, its code and its text.
 PASSED_ON = [

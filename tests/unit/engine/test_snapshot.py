@@ -1,22 +1,12 @@
 """How the engine stands, in figures: what health and metrics show."""
 
-from collections.abc import Iterator
-
-import pytest
-
 from puppetmaster.scheduling.window import FIRST
 from puppetmaster.store.base import LAST_REQUEST_ID
 from tests.virtual import World, body, one_model
 
 
-@pytest.fixture
-def world() -> Iterator[World]:
-    made = World(owners=one_model)
-    yield made
-    made.stop()
-
-
 def test_it_shows_what_is_open_in_flight_refused_and_sent_again(world: World) -> None:
+    world.owners = one_model
     job = world.create(body("post", "a", "b"))
     world.run(world.refused(job.first))
     world.advance(5)

@@ -166,8 +166,11 @@ def test_a_revoked_job_never_was_but_its_ids_stay_used(book: Book, ended: bool) 
 
 @pytest.mark.parametrize("ended", [False, True])
 @pytest.mark.parametrize("durable", [False, True])
-def test_a_key_finds_its_job_wherever_it_is(book: Book, ended: bool, durable: bool) -> None:
+def test_a_key_finds_its_job_and_a_request_its_item_wherever_they_are(
+    book: Book, ended: bool, durable: bool
+) -> None:
     job = book.create(key="k")
+    request = book.state.request(job.first)
     book.create(key="other")
     if ended:
         book.finish(job)
@@ -177,6 +180,7 @@ def test_a_key_finds_its_job_wherever_it_is(book: Book, ended: bool, durable: bo
     assert found is not None
     assert found.id == job.id
     assert found == book.state.find_job(job.id)
+    assert book.state.find_item(request).resource == "/r"
 
 
 @pytest.mark.parametrize("ended", [False, True])
@@ -199,18 +203,6 @@ def test_a_request_is_found_by_every_message_that_it_went_out_under(
         assert found is not None
         assert (found.id, found.sending) == (job.first, messages[-1])
     assert book.state.find_request(messages[-1] + 1) is None
-
-
-@pytest.mark.parametrize("durable", [False, True])
-@pytest.mark.parametrize("ended", [False, True])
-def test_the_item_of_a_request_is_found_wherever_it_is(book: Book, durable: bool, ended: bool) -> None:
-    job = book.create()
-    request = book.state.request(job.first)
-    if ended:
-        book.finish(job)
-    if durable:
-        book.commit()
-    assert book.state.find_item(request).resource == "/r"
 
 
 def test_what_is_not_on_disk_yet_comes_before_what_is(book: Book) -> None:

@@ -4,7 +4,6 @@ from typing import Any
 
 import pytest
 
-from puppetmaster.api import bodies
 from puppetmaster.clock import iso
 from puppetmaster.engine.engine import Engine
 from puppetmaster.model.job import Job, JobStatus
@@ -126,13 +125,3 @@ def test_after_a_restart_what_was_told_is_not_told_again(world: World) -> None:
     world.happened.clear()
     answer(world, job.first)
     assert [event.what for _, event in world.happened] == ["ended"]
-
-
-def test_a_job_that_could_not_be_written_never_happened(world: World) -> None:
-    world.store.full = True
-    world.run(lambda engine: engine.create(bodies.parse_job(body("post", "a"), 10)))
-    world.store.full = False
-    world.engine.retry_s = 0.0
-    world.run()
-    world.create(body("post", "b"))
-    assert [(job.id, event.number) for job, event in world.happened] == [(2, 1), (2, 2)]

@@ -1,4 +1,4 @@
-"""What the tests of the engine do to a world, in short words: control, refuse, succeed, lose."""
+"""What the tests of the engine do to a world, in short words: control, refuse, answer, lose."""
 
 from typing import Any
 
@@ -32,11 +32,6 @@ def refuse(world: World, id_: int, code: int = 423, text: str = "resource is loc
     world.run(world.refused(world.last(id_).message, code, text))
 
 
-def succeed(world: World, id_: int) -> None:
-    """The device answers the last message of this request."""
-    world.run(world.answered(world.last(id_).message))
-
-
 def paused(world: World, given: Any) -> Job:
     """A job that was paused before anything of it was sent."""
     job = world.create(given, begin=False)
@@ -63,14 +58,6 @@ def expired(world: World, given: Any) -> Job:
 
 def spec(given: Any) -> JobSpec:
     return bodies.parse_job(given, 50_000)
-
-
-def check_counts(world: World, job: Job) -> None:
-    """The job's counts on disk are those of its requests on disk."""
-    stored, statuses = world.job(job.id), world.statuses(job)
-    assert {status.value: count for status, count in stored.counts.items() if count} == {
-        status: statuses.count(status) for status in statuses
-    }
 
 
 def names(number: int) -> list[str]:

@@ -33,30 +33,10 @@ def after(text: str, zone: str, at: str, count: int = 3) -> list[str]:
         ("*/30 * * * *", "Europe/Berlin", "2026-10-25T00:15:00Z", ["2026-10-25T00:30", "2026-10-25T01:00"]),
         ("*/30 * * * *", "Europe/Berlin", "2026-03-29T00:35:00Z", ["2026-03-29T01:00", "2026-03-29T01:30"]),
         # At Lord Howe 02:00 to 02:30 is left out on 4 October, and 01:30 to 02:00 comes twice on 5 April.
-        (
-            "15 2 * * *",
-            HOWE,
-            "2026-10-03T12:00:00Z",
-            ["2026-10-03T15:30", "2026-10-04T15:15"],
-        ),
-        (
-            "0 3 * * *",
-            HOWE,
-            "2026-10-03T12:00:00Z",
-            ["2026-10-03T16:00", "2026-10-04T16:00"],
-        ),
-        (
-            "45 1 * * *",
-            HOWE,
-            "2026-04-04T12:00:00Z",
-            ["2026-04-04T14:45", "2026-04-05T15:15"],
-        ),
-        (
-            "45 1 * * *",
-            HOWE,
-            "2026-04-04T14:50:00Z",
-            ["2026-04-05T15:15", "2026-04-06T15:15"],
-        ),
+        ("15 2 * * *", HOWE, "2026-10-03T12:00:00Z", ["2026-10-03T15:30", "2026-10-04T15:15"]),
+        ("0 3 * * *", HOWE, "2026-10-03T12:00:00Z", ["2026-10-03T16:00", "2026-10-04T16:00"]),
+        ("45 1 * * *", HOWE, "2026-04-04T12:00:00Z", ["2026-04-04T14:45", "2026-04-05T15:15"]),
+        ("45 1 * * *", HOWE, "2026-04-04T14:50:00Z", ["2026-04-05T15:15", "2026-04-06T15:15"]),
         ("0 0 29 2 *", "UTC", "2026-01-01T00:00:00Z", ["2028-02-29T00:00", "2032-02-29T00:00"]),
     ],
 )
@@ -113,10 +93,7 @@ def test_zones_are_there_without_the_systems_files() -> None:
     assert "Europe/Nowhere" not in zones()
 
 
-ZONES = (
-    *("UTC", "Europe/Berlin", "America/New_York", "America/Havana", "Asia/Beirut", "Pacific/Apia"),
-    HOWE,
-)
+ZONES = (*("UTC", "Europe/Berlin", "America/New_York", "America/Havana", "Asia/Beirut", "Pacific/Apia"), HOWE)
 #: Days on which clocks change somewhere of these.
 CHANGES = (
     "2026-03-29",

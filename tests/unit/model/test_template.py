@@ -167,6 +167,8 @@ def test_the_next_times_are_those_that_are_not_decided_on(decided_s: float, expe
     template = replace(TEMPLATE, record=Record(decided_s=decided_s))
     assert template.upcoming(THREE - 5, 2) == [expected, expected + DAY_S]
     assert template.upcoming(1000.0, 2) == []
+    there = replace(template, schedule=replace(DAILY, timezone="Asia/Taipei"))
+    assert {one % DAY_S for one in there.upcoming(THREE, 2)} == {(3 - 8 + 24) * 3600.0}
     assert replace(template, schedule=None).upcoming(THREE, 2) == []
 
 

@@ -3,8 +3,6 @@
 from collections.abc import Callable
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from puppetmaster.scheduling import locks as module
 from puppetmaster.scheduling.locks import Locks
@@ -241,27 +239,6 @@ def test_others_hold_it_until_it_is_tried_again(locks: Locks) -> None:
     locks.take("d", 1)
     locks.free("d")
     assert not locks.held("d", 0.0)
-
-
-@given(
-    st.lists(
-        st.tuples(st.sampled_from(["take", "give"]), st.sampled_from("de"), st.integers(1, 3)), max_size=30
-    )
-)
-def test_a_lock_is_held_by_who_took_it_last_and_has_not_given_it_back(
-    steps: list[tuple[str, str, int]],
-) -> None:
-    locks, holder = Locks(CACHE_S), dict[str, int | None]()
-    for what, domain, writer in steps:
-        if what == "take":
-            locks.take(domain, writer)
-            holder[domain] = writer
-        else:
-            locks.give_back(domain, writer)
-            holder[domain] = None if holder.get(domain) == writer else holder.get(domain)
-        for one in "de":
-            assert locks.writer(one) == holder.get(one)
-            assert locks.held(one, 0.0) == (holder.get(one) is not None)
 
 
 # -- wildcards inside a segment --------------------------------------------------------------------

@@ -280,17 +280,6 @@ def test_one_that_was_stuck_is_given_half_from_there() -> None:
     assert owner.epoch > epoch, "what waited meanwhile tells nothing of its speed"
 
 
-def test_while_nothing_comes_back_nothing_is_sent() -> None:
-    owner = Owner(MOST, size=10)
-    for _ in range(3):
-        owner.send(5.0)
-    assert owner.may_send(5.0 + BLOCKED_S)
-    assert not owner.may_send(5.1 + BLOCKED_S)
-    assert owner.blocked(5.1 + BLOCKED_S)
-    owner.heard(60.0)
-    assert owner.may_send(60.0)
-
-
 def test_one_that_was_idle_is_not_blocked() -> None:
     owner = Owner(MOST, size=10)
     owner.send(5.0)

@@ -1,21 +1,7 @@
 """One in flight for each destination, in the order of creation, and why a request waits."""
 
 from puppetmaster.scheduling.scheduler import LOCKED
-from tests.unit.scheduling.lanes import drained, lanes_of, pause, picks, reads, teach, writes
-
-
-def test_an_older_request_that_comes_back_goes_before_younger_ones() -> None:
-    scheduler = lanes_of(1, 2, known=True)
-    reads(scheduler, 1, "aa", 1)
-    reads(scheduler, 2, "aa", 5)
-    assert picks(scheduler) == [1]
-    pause(scheduler, 2)
-    scheduler.put_back(1)
-    pause(scheduler, 1)
-    assert scheduler.why(5, 0.0) == "next to be sent"
-    reads(scheduler, 1, "aa", 1)
-    assert scheduler.why(5, 0.0) == "request 1 of job 1 to the same destination is before it"
-    assert drained(scheduler) == [1, 2, 5, 6]
+from tests.unit.scheduling.lanes import lanes_of, picks, reads, teach, writes
 
 
 def test_one_that_was_in_flight_before_takes_its_slot_again() -> None:

@@ -7,38 +7,7 @@ import pytest
 from puppetmaster.scheduling.fairness import FEW
 from puppetmaster.scheduling.scheduler import LOCKED, Scheduler
 from tests.costs import calls
-from tests.unit.scheduling.lanes import drained, lanes_of, pause, picks, reads, teach
-
-
-def test_what_is_gone_does_not_stay() -> None:
-    """A job is paused and resumed again and again while none of its requests can go."""
-    scheduler = lanes_of(1, limit=1, known=True)
-    ids = range(2, 12)
-    reads(scheduler, 1, ["first", *(f"g{id_}" for id_ in ids)], 1)
-    assert picks(scheduler) == [1]
-    for _ in range(200):
-        pause(scheduler, *ids)
-        reads(scheduler, 1, [f"g{id_}" for id_ in ids], 2)
-    kept = sum(len(queue.waiting) for queue in scheduler._fair.share(1).queues.values())
-    assert kept <= len(ids) * (FEW + 2)
-    scheduler.remove(1)
-    assert sorted(drained(scheduler)) == list(ids)
-
-
-def test_what_is_gone_does_not_stay_behind_another_job() -> None:
-    scheduler = lanes_of(1, 2, known=True)
-    reads(scheduler, 1, "a", 1)
-    assert picks(scheduler) == [1]
-    for _ in range(200):
-        reads(scheduler, 2, "a", 2)
-        pause(scheduler, 2)
-    assert len(scheduler._lanes["a"]) <= FEW + 2
-    reads(scheduler, 2, "a", 2)
-    scheduler.remove(1)
-    assert picks(scheduler) == [2]
-    scheduler.remove(2)
-    assert not scheduler._lanes
-    assert not scheduler._stale
+from tests.unit.scheduling.lanes import drained, lanes_of, picks, reads, teach
 
 
 def shuffled(many: int) -> list[int]:
@@ -86,53 +55,30 @@ def test_who_is_gone_is_kept_while_they_are_few_or_less_than_half(
     assert drained(scheduler) == sorted(waiting)
 
 
-def one_job_one_lock(many: int) -> Scheduler:
-    scheduler = lanes_of(1, most=10)
-    scheduler.learn("0", ["/remote/+"], 0.0)
+def backlog(
+    many: int,
+    most: int = 10,
+    *,
+    own: bool = False,
+    one: bool = False,
+    reads: bool = False,
+    jobs: bool = False,
+) -> Scheduler:
+    """Writes of one job to a gateway each, under one lock for all, or locks of their own.
+
+    Or all to one gateway, every other one a read, or a job for each.
+    """
+    scheduler = lanes_of(*range(1, many + 1 if jobs else 2), most=most)
+    if one:
+        scheduler.learn("a", None, 0.0)
+    elif not own:
+        scheduler.learn("0", ["/remote/+"], 0.0)
     for id_ in range(1, many + 1):
-        scheduler.add(id_, 1, f"g{id_}", write=True)
+        gateway = "a" if one else f"g{id_}"
+        if own:
+            scheduler.learn(gateway, [f"/remote/{gateway}"], 0.0)
+        scheduler.add(id_, id_ if jobs else 1, gateway, write=not reads or bool(id_ % 2))
     return scheduler
-
-
-def one_job_own_locks(many: int, most: int = 10) -> Scheduler:
-    scheduler = lanes_of(1, most=most)
-    for id_ in range(1, many + 1):
-        scheduler.learn(f"g{id_}", [f"/remote/g{id_}"], 0.0)
-        scheduler.add(id_, 1, f"g{id_}", write=True)
-    return scheduler
-
-
-def one_destination(many: int) -> Scheduler:
-    scheduler = lanes_of(1, most=10)
-    scheduler.learn("a", None, 0.0)
-    for id_ in range(1, many + 1):
-        scheduler.add(id_, 1, "a", write=True)
-    return scheduler
-
-
-def reads_and_writes(many: int) -> Scheduler:
-    scheduler = lanes_of(1, most=10)
-    scheduler.learn("0", ["/remote/+"], 0.0)
-    for id_ in range(1, many + 1):
-        scheduler.add(id_, 1, f"g{id_}", write=bool(id_ % 2))
-    return scheduler
-
-
-def many_jobs_one_lock(many: int) -> Scheduler:
-    scheduler = lanes_of(*range(1, many + 1), most=10)
-    scheduler.learn("0", ["/remote/+"], 0.0)
-    for id_ in range(1, many + 1):
-        scheduler.add(id_, id_, f"g{id_}", write=True)
-    return scheduler
-
-
-BACKLOGS = [
-    one_job_one_lock,
-    one_job_own_locks,
-    one_destination,
-    reads_and_writes,
-    many_jobs_one_lock,
-]
 
 
 def steps_of_fifty(scheduler: Scheduler) -> int:
@@ -148,15 +94,19 @@ def steps_of_fifty(scheduler: Scheduler) -> int:
     return calls(fifty)
 
 
-@pytest.mark.parametrize("backlog", BACKLOGS)
-def test_a_step_costs_the_same_however_many_wait(backlog: Callable[[int], Scheduler]) -> None:
-    few, many = steps_of_fifty(backlog(200)), steps_of_fifty(backlog(4000))
+@pytest.mark.parametrize(
+    "shape",
+    [{}, {"own": True}, {"one": True}, {"reads": True}, {"jobs": True}],
+    ids=["one lock", "own locks", "one gateway", "reads and writes", "many jobs"],
+)
+def test_a_step_costs_the_same_however_many_wait(shape: dict[str, bool]) -> None:
+    few, many = steps_of_fifty(backlog(200, **shape)), steps_of_fifty(backlog(4000, **shape))
     assert many < 1.5 * few + 100, f"{few} calls with 200 waiting, {many} with 4000"
 
 
 def steps_of_waking(many: int) -> int:
     """The calls for fifty that wake while ``many`` are delayed, each under a lock of its own."""
-    scheduler = one_job_own_locks(many, most=many)
+    scheduler = backlog(many, many, own=True)
     for id_ in picks(scheduler):
         scheduler.delay(id_, float(id_), LOCKED, locked=True)
 

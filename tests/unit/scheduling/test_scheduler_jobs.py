@@ -4,16 +4,7 @@ import pytest
 
 from puppetmaster.scheduling.fairness import PATIENT_S
 from puppetmaster.scheduling.scheduler import Scheduler
-from tests.unit.scheduling.lanes import (
-    CACHE_S,
-    drained,
-    lanes_of,
-    picks,
-    reads,
-    set_window,
-    teach,
-    writes,
-)
+from tests.unit.scheduling.lanes import CACHE_S, drained, lanes_of, picks, reads, set_window, teach, writes
 
 
 def test_jobs_take_turns() -> None:

@@ -6,7 +6,6 @@ from puppetmaster.scheduling.scheduler import LOCKED, Scheduler
 from tests.unit.scheduling.lanes import (
     drained,
     lanes_of,
-    one_lock,
     picks,
     reads,
     room_at_owner,
@@ -16,33 +15,11 @@ from tests.unit.scheduling.lanes import (
 )
 
 
-def test_a_write_goes_only_after_the_controller_was_asked() -> None:
-    scheduler = lanes_of(1)
-    writes(scheduler, 1, "a", 1)
-    assert picks(scheduler) == []
-    assert list(scheduler.questions(10)) == ["a"]
-    assert list(scheduler.questions(10)) == [], "it is asked once"
-    assert picks(scheduler) == []
-    teach(scheduler, "a")
-    assert picks(scheduler) == [1]
-
-
 def test_nobody_is_asked_for_what_was_removed() -> None:
     scheduler = lanes_of(1)
     writes(scheduler, 1, "ab", 1)
     scheduler.remove(1)
     assert list(scheduler.questions(10)) == ["b"]
-
-
-def test_a_pattern_is_one_lock_for_every_destination() -> None:
-    scheduler = lanes_of(1)
-    writes(scheduler, 1, "abc", 1)
-    assert list(scheduler.questions(1)) == ["a"]
-    teach(scheduler, "a", ["/elsewhere", "/remote/+"])
-    assert list(scheduler.questions(10)) == [], "one answer spoke for all"
-    assert picks(scheduler) == [1]
-    scheduler.remove(1)
-    assert picks(scheduler) == [2]
 
 
 def test_reads_of_one_lock_go_side_by_side_and_before_the_next_write() -> None:
@@ -83,17 +60,6 @@ def test_so_many_reads_are_let_by_and_no_more(monkeypatch: pytest.MonkeyPatch, m
     order = drained(scheduler)
     assert order.index(1) == 2 * most, "those, and after each of them one whose own turn it is"
     assert order.index(2) == order.index(1) + 2 + 2 * most, "and as many before the next one"
-
-
-def test_a_delay_that_is_nobodys_lock_stops_only_that_request() -> None:
-    scheduler = one_lock()
-    scheduler.delay(1, 5.0, "it failed")
-    assert scheduler.why(1, 0.0) == "it failed; it is tried again in 5.0 s"
-    assert picks(scheduler) == [2]
-    scheduler.wake(1, 5.0)
-    assert picks(scheduler, 5.0) == []
-    scheduler.remove(2)
-    assert picks(scheduler, 5.0) == [1]
 
 
 def a_lock_in_a_crowd() -> Scheduler:

@@ -7,7 +7,7 @@ import pytest
 
 from puppetmaster.scheduling.owners import BLOCKED_S, FORGET_S
 from puppetmaster.scheduling.owners import FIRST as FIRST_OF_OWNER
-from puppetmaster.scheduling.scheduler import LOCKED, Scheduler
+from puppetmaster.scheduling.scheduler import Scheduler
 from tests.unit.scheduling.lanes import CACHE_S, lanes_of, picks, reads, room_at_owner, teach, writes
 
 
@@ -112,31 +112,3 @@ def test_what_was_not_answered_in_time_keeps_a_place_until_its_answer_comes() ->
     scheduler.forget_overdue(1.0 + FORGET_S)
     assert busy(scheduler) == 1
     assert picks(scheduler, 1.0 + FORGET_S) == [4]
-
-
-def test_with_another_controller_nothing_is_overdue() -> None:
-    scheduler = lanes_of(1, 2)
-    teach(scheduler, "a", ["/remote/+"])
-    writes(scheduler, 1, "a", 1)
-    assert picks(scheduler) == [1]
-    scheduler.overdue(1, 71, 1.0)
-    scheduler.remove(1)
-    scheduler.forget_all()
-    teach(scheduler, "a", ["/remote/+"], now_s=1.0)
-    assert busy(scheduler) == 0
-    writes(scheduler, 1, "a", 2)
-    assert picks(scheduler, 1.0) == [2]
-    scheduler.delay(2, 5.0, LOCKED, locked=True)
-    assert scheduler.why(2, 1.0) == "locked by somebody else; it is tried again in 4.0 s"
-    scheduler.came(71, 2.0)
-
-
-@pytest.mark.parametrize("end", [Scheduler.remove, Scheduler.put_back])
-def test_a_place_at_an_owner_is_free_once_what_had_it_is_not_in_flight(
-    end: Callable[[Scheduler, int], None],
-) -> None:
-    scheduler = one_owner(2)
-    for _ in range(3):
-        for id_ in picks(scheduler):
-            end(scheduler, id_)
-        assert busy(scheduler) == 0

@@ -31,19 +31,6 @@ def test_who_is_asked_directly_has_a_lock_of_its_own_and_no_question_is_needed()
     assert ways.scheduler.why(2, 0.0) == "request 1 of job 1 to the same destination is before it"
 
 
-def test_what_goes_through_the_remote_bundle_only_needs_its_lock() -> None:
-    ways = Ways("a")
-    ways.scheduler.add(1, 1, "a", write=True, remote_only=True)
-    assert picks(ways.scheduler) == []
-    teach(ways.scheduler, "a", ["/remote/+"])
-    writes(ways.scheduler, 1, "b", 2)
-    assert picks(ways.scheduler) == [1]
-    ways.reroute("")
-    ways.reroute("a")
-    assert picks(ways.scheduler) == [], "it is in flight, and b waits for it"
-    assert ways.scheduler.why(2, 0.0) == "request 1 holds the lock of /remote/+"
-
-
 def test_what_waits_for_the_controllers_word_goes_when_there_is_a_direct_way() -> None:
     ways = Ways()
     writes(ways.scheduler, 1, "ab", 1)

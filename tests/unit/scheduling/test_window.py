@@ -52,18 +52,6 @@ def test_locks_of_others_let_it_fall_and_not_for_each_of_them() -> None:
     ]
 
 
-def test_when_others_let_go_it_soon_is_where_it_was() -> None:
-    window = Window(500)
-    round_trips(window, 4, 0.1)
-    for number in range(60):
-        window.refused(1.0 + number * FALL_PAUSE_S, full=True)
-    assert window.size == 1
-    round_trips(window, 7, 0.1, 10.0)
-    assert window.size >= int(160 * FALL)
-    round_trips(window, 1, 0.1, 11.0)
-    assert window.size < 160 * FALL + 5, "and from there on it grows slowly"
-
-
 def test_a_gateway_that_somebody_else_writes_to_is_no_reason_to_send_less_to_others() -> None:
     window, now_s = Window(500), 0.0
     for _ in range(40):
@@ -80,37 +68,6 @@ def test_nor_is_one_while_the_window_is_not_in_use() -> None:
     assert window.size == FIRST
     round_trips(window, 2, 0.1, 100.0)
     assert window.size == 4 * FIRST
-
-
-def test_it_falls_when_answers_get_slower_and_not_more() -> None:
-    window, now_s = Window(500), 0.0
-    for _ in range(40):
-        # A server of 200 answers a second, each 0.1 s away: 20 are enough.
-        latency_s = max(0.1, window.size / 200)
-        for _ in range(window.size):
-            now_s += max(0.1 / window.size, 1 / 200)
-            window.answered(latency_s, now_s, full=True)
-    assert {why for _, _, why in window.trace} == {"slower without more throughput"}
-    assert 10 < window.size < 80
-
-
-def test_one_slow_round_trip_is_no_reason_to_fall() -> None:
-    window = Window(500)
-    now_s = round_trips(window, 8, 0.05)
-    now_s = round_trips(window, 1, 1.0, now_s)
-    round_trips(window, 8, 0.05, now_s)
-    assert window.size == 500
-    assert not window.trace
-
-
-def test_what_is_slow_does_not_let_it_grow() -> None:
-    window = Window(500)
-    now_s = round_trips(window, 2, 0.1)
-    assert window.size == 40
-    now_s = round_trips(window, 1, 0.19, now_s)
-    assert window.size == 80
-    round_trips(window, 1, 0.3, now_s)
-    assert window.size == 80
 
 
 def test_it_falls_by_half_at_most_and_tries_again_when_that_was_in_vain() -> None:
@@ -134,15 +91,6 @@ def test_it_does_not_fall_while_more_pays() -> None:
             window.answered(latency_s, now_s, full=True)
     assert window.size == 500
     assert not window.trace
-
-
-def test_it_never_closes() -> None:
-    window = Window(500)
-    for number in range(100):
-        window.refused(number * 1.0, full=True)
-    assert window.size == 1
-    window.answered(0.1, 101.0, full=True)
-    assert window.size == 2
 
 
 def test_the_trace_has_an_end() -> None:
