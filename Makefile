@@ -79,10 +79,10 @@ sandbox: $(VENV)/.ready-sandbox ## The demo's broker, controller and gateways, a
 run: $(VENV)/.ready ## Run the bundle on the broker of BROKER_PORT_1883_TCP_ADDR and _PORT
 	@$(BIN)/python index.py
 
-# Those that wait, for processes and for time to pass, run beside those that work: four files keep two cores busy.
+# Those that wait, for processes and for time to pass, run beside those that work: five files keep two cores busy.
 # They start hundreds of processes: what these import is compiled once, also where Python is told to keep nothing.
 test: $(READY) ## Run all tests
-	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder
+	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 5 --dist loadfile --no-loadscope-reorder
 
 model: $(READY) ## Check the design of takeover with spin, over every interleaving
 	$(BIN)/python -m pytest -v --durations=0 tests/contract/test_takeover_model.py
