@@ -264,7 +264,7 @@ class Lead:
         """
         # In docs/model/takeover.pml this is ``permit``.
         with self._lock:
-            led = self._renewed()
+            led = None if self._over.is_set() else self._renewed()
         if led is False and not self._over.is_set():
             self.lost()
         return bool(led)
@@ -272,7 +272,8 @@ class Lead:
     def register(self, tunnel: str | None) -> None:
         """Keep the tunnel on which we are registered, for the next leader; if that fails, there is none."""
         with self._lock, suppress(*FAULTS):
-            self._connected().execute(_REGISTER, [tunnel, BUS, self.epoch])
+            if not self._over.is_set():  # a connection that is made now would never be closed
+                self._connected().execute(_REGISTER, [tunnel, BUS, self.epoch])
 
     def lost(self) -> NoReturn:
         """End: another process has taken the lead."""
@@ -300,8 +301,9 @@ class Lead:
         if cut_s < self._resign_s - ASKS * RENEW_S:
             return
         with self._lock, suppress(*FAULTS):
-            self._answers += REACHED in self._heard(0)
-            self._say(ASKED)
+            if not self._over.is_set():
+                self._answers += REACHED in self._heard(0)
+                self._say(ASKED)
         if self._answers >= ASKS and cut_s >= self._resign_s:
             said = "There has been no connection to the broker for %.0f s, and one that waits reaches it: "
             log.warning(said + "this one resigns.", cut_s, extra={"action": "lead_resigned"})

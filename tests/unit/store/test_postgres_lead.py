@@ -1,5 +1,6 @@
 """Who leads a bus, and what becomes of those that do not."""
 
+import math
 import sys
 import threading
 import time
@@ -78,6 +79,20 @@ def test_who_stops_gives_the_lead_away(first: Leader, where: str, sql: Any) -> N
     with closing(PostgresStore(where)) as second:
         shown = second.leadership()
         assert (second.known.epoch, shown.epoch, shown.free, shown.former) == (2, 2, Free.STOPPED, None)
+
+
+def test_who_has_given_the_lead_away_asks_nothing_more(where: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would be told that it leads, over a connection that nobody closes."""
+    store = PostgresStore(where)
+    given = store._lead
+    given.connected, given._cut_s = (lambda: False), -math.inf
+    store.close()
+    made: list[Door] = []
+    monkeypatch.setattr(Door, "connect", made.append)
+    assert not given.confirm()
+    given.register("tunnel")
+    given._look_for_a_better()
+    assert made == []
 
 
 def test_who_was_killed_is_followed_at_once(where: str) -> None:
