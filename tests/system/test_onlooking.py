@@ -137,6 +137,10 @@ def test_the_one_that_waits_answers_as_the_one_that_leads(two: Two) -> None:
     assert waits["id"] == 2
     shown = two.here.ask("GET", "/jobs/2?collection=true")[1]["collection"][0]["__request"]
     assert shown["whyCode"] == "start", "the one that leads was asked why it waits"
+    until(
+        lambda: all(one["checkedAt"] for one in two.there.ask("GET", "/gateways")[1]),
+        "all gateways were asked for: what is said of them does not change between two answers",
+    )
     for method, path, body in ASKED:
         told = [_steady([*web.ask(method, path, body)]) for web in (two.there, two.here)]
         assert told[0] == told[1], (method, path, body)
