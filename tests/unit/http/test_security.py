@@ -532,6 +532,13 @@ def test_a_port_that_is_taken_is_said_at_the_start(tmp_path: Path) -> None:
             assert "PUPPETMASTER_HTTP" in refused.value.message
 
 
+@pytest.mark.parametrize("host", ["gateway..example", "a" * 300])
+def test_no_address_has_such_a_name(host: str, tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="expected an address and a free port") as refused:
+        App(Settings(data_dir=tmp_path, http=f"{host}:0", token=TOKEN), Bundle())
+    assert len(refused.value.message) < 300
+
+
 def test_https_by_certificate(tmp_path: Path, certificate: tuple[Path, Path]) -> None:
     cert, key = certificate
     with running(tmp_path, tls_cert=str(cert), tls_key=str(key)) as door:
