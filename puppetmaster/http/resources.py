@@ -27,6 +27,7 @@ from puppetmaster.errors import (
     Unavailable,
 )
 from puppetmaster.http.keys import caller
+from puppetmaster.http.protocols import SHOWN
 from puppetmaster.http.security import READING, SMALL_BYTES, prefix
 
 log = logging.getLogger("sanji.puppetmaster.http.resources")
@@ -95,7 +96,7 @@ class Resource:
     async def _respond(self, request: Request) -> Response:
         operation = self._operations.get("GET" if request.method == "HEAD" else request.method)
         if operation is None:
-            raise MethodNotAllowed(f"Expected {self._allow} on this resource, got {request.method}.")
+            raise MethodNotAllowed(f"Expected {self._allow} on this resource, got {request.method[:SHOWN]}.")
         operation.admit(caller(request.scope))
         raw = await _raw(request) if operation.method in ("POST", "PUT") else None
         if raw is None or len(raw) <= SMALL_BYTES:
