@@ -240,11 +240,12 @@ def import_gateways(session: Context, file: str) -> None:
 def _read(text: str, place: str) -> tuple[list[int], list[dict[str, Any]]]:
     """The gateways of a CSV file, and the line of each. Raises ValueError."""
     reader = csv.reader(io.StringIO(text))
-    heading = [cell.strip() for cell in next(reader, [])]
+    rows = _rows(reader, place)
+    heading = [cell.strip() for cell in next(rows, [])]
     if "name" not in heading or len({*heading}) < len(heading):
         raise ValueError(f"{place}: expected a heading with name in it, and each column once")
     lines, puts = [], []
-    for cells in reader:
+    for cells in rows:
         if not any(cells):
             continue
         if len(cells) > len(heading):
@@ -261,6 +262,14 @@ def _read(text: str, place: str) -> tuple[list[int], list[dict[str, Any]]]:
     if not puts:
         raise ValueError(f"{place}: expected a gateway on each line below the heading, got none")
     return lines, puts
+
+
+def _rows(reader: Any, place: str) -> Iterator[list[str]]:
+    """The rows of a CSV file. Raises ValueError."""
+    try:
+        yield from reader
+    except csv.Error as error:
+        raise ValueError(f"{place}, line {reader.line_num}: expected CSV, but {error}") from None
 
 
 def _say_put(screen: Screen, answer: Row) -> None:

@@ -6,6 +6,7 @@ import itertools
 import logging
 from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import Any, NamedTuple
+from urllib.parse import unquote_to_bytes
 
 from starlette.background import BackgroundTask
 from starlette.concurrency import run_in_threadpool
@@ -114,7 +115,7 @@ class Resource:
     def _run(self, operation: Operation, raw: bytearray | None, request: Request) -> Response:
         given = query.parameters(request.scope["query_string"].decode("latin-1"))
         body = None if raw is None else _body(raw, request, self._backend.service.most_values)
-        id_ = request.path_params.get("id", "")
+        id_ = _id(request)
         data = operation.run(self._backend, id_, given, body, caller(request.scope))
         if operation.created is not None and data["id"] is not None:
             location, job_id = operation.created(data)
@@ -204,6 +205,17 @@ def _joined(pieces: Iterator[bytes]) -> Iterator[bytes]:
             rest = rest[room:]
         kept += rest
     yield bytes(kept)
+
+
+def _id(request: Request) -> str:
+    """The id in the path; empty: there is none. Raises Invalid: it is no UTF-8, and would be another one."""
+    id_ = str(request.path_params.get("id", ""))
+    if "\ufffd" in id_:  # in place of bytes that are no UTF-8, or as it came
+        try:
+            unquote_to_bytes(request.scope["raw_path"]).decode()
+        except UnicodeDecodeError:
+            raise Invalid([Fault("", "expected UTF-8 in the path, with % before its bytes")]) from None
+    return id_
 
 
 async def _raw(request: Request) -> bytearray:
