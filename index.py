@@ -42,6 +42,7 @@ def main() -> None:
     process leads its bus, and a later try may do.
     """
     try:
+        app.check_files()
         settings = Settings.from_environment(data_dir=places.data_dir())
         handler = logging.StreamHandler()
         handler.setFormatter(systemd.JournalFormat() if systemd.journal() else Format())

@@ -3,6 +3,7 @@
 import ctypes
 import json
 import logging
+import resource
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
@@ -43,6 +44,8 @@ _M_MMAP_THRESHOLD = -3
 #: glibc maps pieces of memory from this size on, and gives them back when they are freed. It raises the limit
 #: by itself unless it is told one.
 LARGE_BYTES = 256 * 1024
+#: With fewer files the process cannot open its store, its connections and its modules.
+LEAST_FILES = 40
 #: How long the controller waits for an answer of ours where there is a standby. When a process dies with a
 #: POST on its way, our resources are locked until then.
 STANDBY_TTL_S = 5
@@ -51,6 +54,14 @@ HELD_UP_S = 2.0
 
 log = logging.getLogger("sanji.puppetmaster.app")
 event_log = logging.getLogger("sanji.puppetmaster.events")
+
+
+def check_files() -> None:
+    """Raises SettingsError: this process may open fewer files than it needs to run at all."""
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if 0 <= files < LEAST_FILES:
+        wanted = f"Expected to be allowed at least {LEAST_FILES} open files, got {files}"
+        raise SettingsError(f"{wanted}: raise the limit (ulimit -n).")
 
 
 def give_back_large() -> None:

@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import re
 import socket
 import ssl
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,6 +25,7 @@ PAGE = 500
 #: A property that each job, request, group of results, gateway, answer to a put, and event has.
 _JOB, _REQUEST, _GROUP, _GATEWAY, _PUT = "counts", "__request", "sample", "lastResult", "put"
 _EVENT, _TEMPLATE = "event", "nextStarts"
+_TOTAL = re.compile("[0-9]{1,18}")
 #: Words of the API's sentences -> the command that shows the same.
 _SAID_HERE = {
     "GET /jobs lists": "list",
@@ -81,6 +83,8 @@ def all_rows(ask: Callable[..., Rows], *where: Any, **filters: Any) -> Iterator[
         rows, total = ask(*where, **filters, limit=PAGE, offset=offset)
         yield from rows
         offset += PAGE
+        if not rows:  # whatever the total says
+            return
 
 
 class Answer(NamedTuple):
@@ -350,7 +354,7 @@ class Client:
         if status >= 400 and status not in also:
             raise self._no(status, data)
         total = response.getheader("X-Total-Count") or ""
-        return Answer(status, data, etag, int(total) if total.isdigit() else None)
+        return Answer(status, data, etag, int(total) if _TOTAL.fullmatch(total) else None)
 
     # -- sentences --------------------------------------------------------------------------------
 

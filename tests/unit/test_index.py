@@ -1,13 +1,14 @@
 """The Sanji entry: its log, and how it ends."""
 
 import logging
+import resource
 import sys
 from typing import Any
 
 import pytest
 
 import index
-from puppetmaster.app import Puppetmaster
+from puppetmaster.app import LEAST_FILES, Puppetmaster, check_files
 from puppetmaster.errors import StoreError
 
 
@@ -58,3 +59,19 @@ def test_it_ends_with_a_sentence_when_not_everything_is_written(
     assert ended.value.code == f"puppetmaster has stopped, and not everything is written: {fault}"
     assert f"stopping: {fault}" in caplog.text
     assert "Traceback" not in caplog.text
+
+
+def test_a_process_that_may_open_next_to_no_files_does_not_start(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (LEAST_FILES - 1, 4096))
+    with pytest.raises(SystemExit) as ended:
+        index.main()
+    said = f"puppetmaster cannot start: Expected to be allowed at least {LEAST_FILES} open files, got 39: "
+    assert (ended.value.code, capsys.readouterr().err) == (1, f"{said}raise the limit (ulimit -n).\n")
+
+
+@pytest.mark.parametrize("files", [LEAST_FILES, resource.RLIM_INFINITY])
+def test_so_many_files_are_enough(files: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (files, files))
+    check_files()

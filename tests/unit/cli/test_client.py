@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from puppetmaster.cli.client import CREATE_ATTEMPTS, Client, Refused, Unreachable
+from puppetmaster.cli.client import CREATE_ATTEMPTS, Client, Refused, Unreachable, all_rows
 from tests.fake_http import Asked, FakeServer, Reply, job
 
 
@@ -241,3 +241,14 @@ def test_a_body_that_is_refused_before_it_is_read() -> None:
     with saying(refusal) as url, pytest.raises((Refused, Unreachable)) as caught:
         Client(url).create({"batch": ["x" * 5_000_000]})
     assert caught.value.exit_code in (2, 7)  # a reset may overtake the answer
+
+
+@pytest.mark.parametrize("total", ["", "x", "-5", "\u00b2", "9" * 5000])
+def test_a_total_that_is_no_number_is_the_number_of_rows(total: str) -> None:
+    with FakeServer(lambda asked: Reply([], headers={"X-Total-Count": total})) as server:
+        assert server.client().jobs() == ([], 0)
+
+
+def test_a_list_ends_where_no_more_rows_come() -> None:
+    """Whatever the total says: else it would be asked for ever."""
+    assert list(all_rows(lambda **page: ([{"at": 1}] if page["offset"] == 0 else [], 10**9))) == [{"at": 1}]
