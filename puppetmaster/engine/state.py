@@ -318,8 +318,8 @@ class State:
         if old.job in self._open:
             self.write(old, new)
             return
+        job = self.find_job(new.job)  # first, as it may fail: then the answer is taken once more
         self.changes.requests[new.id] = new
-        job = self.find_job(new.job)
         self.changes.jobs[job.id] = job.tallied({old.status: -1, new.status: 1})
 
     def drop(self, job_id: int) -> tuple[Job, list[Request]]:
