@@ -380,7 +380,8 @@ class Dispatcher:
         try:
             self._engine.delivery.answered(event.message, event.answer, event.tunnel)
         except Exception as error:
-            if len(self._untaken) >= AGAIN_MOST or self._untaken_bytes >= AGAIN_BYTES:
+            first = wait_s == AGAIN_FIRST_S  # later it is acknowledged, and nobody brings it again
+            if first and (len(self._untaken) >= AGAIN_MOST or self._untaken_bytes >= AGAIN_BYTES):
                 raise
             self._set_aside(event, wait_s, error)
         if event.receipt is not None:  # only now: what was neither taken in nor kept must be brought again

@@ -251,6 +251,30 @@ def test_answers_that_could_not_be_taken_in_are_kept_up_to_some_bytes(
     assert desk.dispatcher._untaken_bytes == 0
 
 
+def test_an_answer_that_is_kept_and_tried_in_vain_stays_kept(
+    desk: MemoryDesk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is acknowledged, so that the broker would not bring it again."""
+    monkeypatch.setattr(dispatcher_module, "AGAIN_BYTES", 2500)
+    told = reply.read({"id": 1, "code": 200, "data": {}})
+    tried: list[int] = []
+
+    def answered(message: int, *_: Any) -> None:
+        tried.append(message)
+        if tried.count(message) < 3:
+            raise StoreError("It cannot be read.")
+
+    monkeypatch.setattr(desk.engine.delivery, "answered", answered)
+    sizes = {1: 2000, 2: 400, 3: 2000}
+    desk.post(
+        *[Answered(number, told, Receipt(1, number), size_bytes=size) for number, size in sizes.items()]
+    )
+    until(lambda: desk.bus.acknowledged == [1, 2, 3], "they are kept")
+    until(lambda: not desk.dispatcher._untaken, "none is left")
+    assert sorted(tried) == [1, 1, 1, 2, 2, 2, 3, 3, 3]
+    assert desk.dispatcher._untaken_bytes == 0
+
+
 def test_what_is_kept_here_counts_as_in_memory_until_it_is_written(
     desk: MemoryDesk, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,6 +1,6 @@
 """Which gateways are registered: who is asked for, when, and what is known after that."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -242,8 +242,8 @@ def test_a_store_that_cannot_be_read_when_a_gateway_is_discovered_holds_up_no_re
     job = world.create(body("post", "x"))
     read = world.store.now.gateways
 
-    def unreadable(_: Iterable[str]) -> list[Gateway]:
-        raise StoreError("it cannot be read")
+    def unreadable(names: Sequence[str]) -> list[Gateway]:
+        raise StoreError(f"{names} cannot be read")
 
     world.owners, world.store.now.gateways = answers, unreadable  # type: ignore[method-assign]
     with pytest.raises(StoreError):
