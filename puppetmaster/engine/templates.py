@@ -338,7 +338,8 @@ class Templates:
 
     def revoke(self, jobs: Iterable[int]) -> None:
         """Take back that these jobs were started, because they could not be written. They are due again."""
-        for begun in [self._begun.pop(id_) for id_ in jobs if id_ in self._begun]:
+        # The latest first: of several starts of a template the record before the first of them counts.
+        for begun in [self._begun.pop(id_) for id_ in sorted(jobs, reverse=True) if id_ in self._begun]:
             changes = self._state.changes
             if (changed := changes.templates.get(begun.template)) is not None:
                 changes.templates[begun.template] = replace(changed, record=begun.before)
