@@ -345,6 +345,8 @@ def test_the_factory_settings_are_the_defaults() -> None:
         ('{"maxInFlight": 0}', "maxInFlight: expected at least 1, got 0"),
         ('{"keepDays": null}', "keepDays: expected a number, got null"),
         ('{"keepDays": NaN}', "keepDays: expected at least 0, got NaN"),
+        (f'{{"keepDays": 1{"0" * 400}}}', f"keepDays: expected at most 36500, got 1{'0' * 79}."),
+        (f'{{"keepJobs": 1{"0" * 400}}}', f"keepJobs: expected at most 10000000, got 1{'0' * 79}."),
         ('{"http": 8700}', "http: expected a text, got 8700"),
         ('{"logLevel": "loud"}', "PUPPETMASTER_LOG_LEVEL: expected one of"),
     ],
