@@ -286,7 +286,11 @@ def _check_names(environ: Mapping[str, str]) -> None:
 
 
 def _file_in(data_dir: Path) -> Path | None:
-    return next((path for name in FILES if (path := data_dir / name).is_file()), None)
+    """The file of settings in the data directory; None: there is none. Raises SettingsError."""
+    try:
+        return next((path for name in FILES if (path := data_dir / name).is_file()), None)
+    except OSError as error:
+        raise SettingsError(f"{data_dir}: cannot look for settings there: {error}.") from error
 
 
 def _from_file(path: Path | None) -> dict[str, Any]:
