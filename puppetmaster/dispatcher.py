@@ -501,7 +501,7 @@ class Dispatcher:
         self._acknowledge()
         waiting, self._replies = self._replies, []
         for call, value in waiting:
-            if getattr(value, "id", None) in revoked:
+            if isinstance(value, Job) and value.id in revoked:
                 said = f"{_fate(error)}: {error.message}"
             else:
                 # A caller that waits for the disk would keep our resources on the bus locked.

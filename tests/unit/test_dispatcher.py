@@ -31,6 +31,7 @@ from puppetmaster.jsoncodec import WAITING_BYTES
 from puppetmaster.model import reply
 from puppetmaster.model.job import JobStatus
 from puppetmaster.model.message import Outgoing
+from puppetmaster.model.template import NewTemplate
 from puppetmaster.settings import Settings
 from puppetmaster.store.base import Changes, Ids, Keep, Look, Now
 from puppetmaster.store.memory import MemoryStore
@@ -469,6 +470,22 @@ def test_a_change_that_cannot_be_written_is_told_at_once_and_done_all_the_same(d
         desk.dispatcher.call(lambda engine: engine.delete(job.id), WAIT_S)
     desk.store.full = False
     until(lambda: desk.job(job.id).status is JobStatus.PAUSED, "it is written down")
+
+
+def test_a_template_that_has_the_id_of_a_job_that_was_not_created_is_in_force(desk: MemoryDesk) -> None:
+    gate, new = Gate(), NewTemplate(name="nightly", job=body("get", "a"))
+    with ThreadPoolExecutor(2) as pool:
+        desk.dispatcher.do(gate)
+        assert gate.reached.wait(WAIT_S)
+        job = pool.submit(desk.create, "a")
+        template = pool.submit(desk.dispatcher.call, lambda engine: engine.put_template(None, new), WAIT_S)
+        until(lambda: desk.dispatcher._inbox.qsize() == 2, "both wait")
+        desk.store.full = True
+        gate.opened.set()
+        with pytest.raises(StoreError, match="No job was created"):
+            job.result(WAIT_S)
+        with pytest.raises(StoreError, match="It is in force"):
+            template.result(WAIT_S)
 
 
 # -- what was removed ------------------------------------------------------------------------------
