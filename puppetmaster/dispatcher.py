@@ -133,7 +133,7 @@ class Dispatcher:
         self.turned: Callable[[], None] = lambda: None
         #: Is called with what happened to jobs once it is on disk, each event with the job after it.
         self.happened: Callable[[Sequence[tuple[Job, Event]]], None] = lambda _: None
-        #: So it is with what happened to labels and notes of gateways.
+        #: Is called with what happened to labels and notes of gateways, once it is on disk.
         self.relabelled: Callable[[Sequence[Relabelled]], None] = lambda _: None
         #: Is called with what webhooks are owed from now on, once it is on disk.
         self.owed: Callable[[Sequence[Owed]], None] = lambda _: None
@@ -485,7 +485,7 @@ class Dispatcher:
             log.info("the store can be written again", extra={"action": "store_up"})
 
     def _acknowledge(self) -> None:
-        if self._receipts and self._store.may_act():  # who may have been replaced leaves them to the next one
+        if self._receipts and self._store.may_act():  # else the next leader gets the answers too
             receipts, self._receipts = self._receipts, []
             self._bus.acknowledge(receipts)
 

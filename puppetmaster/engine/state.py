@@ -94,7 +94,7 @@ class State:
         self.created: set[int] = set()
         #: What happened to jobs since the last commit, each with the job after it.
         self.happened: list[tuple[Job, Event]] = []
-        #: And to the labels and notes of gateways.
+        #: What happened to labels and notes of gateways since the last commit.
         self.relabelled: list[Relabelled] = []
         #: What webhooks are owed, by its number. ``Outbox`` keeps it.
         self.owed: dict[int, Owed] = {}
