@@ -46,7 +46,7 @@ LARGE_BYTES = 64 * 1024
 #: How long the controller waits for an answer of ours where there is a standby. When a process dies with a
 #: POST on its way, our resources are locked until then.
 STANDBY_TTL_S = 5
-#: When the dispatcher has not answered for so long, it is looked what a write waits for.
+#: When the dispatcher has not answered for this long, the store is asked what a write waits for.
 HELD_UP_S = 2.0
 
 log = logging.getLogger("sanji.puppetmaster.app")
@@ -81,7 +81,7 @@ def log_labels(relabelled: Iterable[Relabelled]) -> None:
 
 def log_events(happened: Iterable[tuple[Job, Event]]) -> None:
     """Write what happened to jobs to the log: a line of JSON each, with nothing before it."""
-    event_log.setLevel(logging.INFO)  # who asks for these lines gets them at any level of the log
+    event_log.setLevel(logging.INFO)  # at any ``log_level``: the setting ``log_events`` asks for these lines
     for job, event in happened:
         line = {"job": job.id, "name": job.name, **event.view()}
         event_log.info("%s", json.dumps(line), extra={"action": "job_event", "bare": True})

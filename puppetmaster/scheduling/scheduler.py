@@ -230,8 +230,14 @@ class Scheduler:
             self._relist(before)
 
     def forget_all(self) -> None:
-        """Forget what the controller said of domains and owners, because it was restarted or away."""
-        self.locks.forget_all()
+        """Forget what the controller said of domains and owners, because it was restarted or away.
+
+        It is asked again in the order of the requests, so that they go in that order.
+        """
+        waiting = sorted(
+            one for one in self._leaders.values() if not (one.in_flight or self._goes_directly(one))
+        )
+        self.locks.forget_all(one.destination for one in waiting)
         self.owners.forget_all()
         self._late_writers.clear()
         self._late_messages.clear()
@@ -346,9 +352,12 @@ class Scheduler:
 
     def _domain(self, waiting: Waiting) -> str | None:
         """The domain whose lock a request needs; None: not known."""
-        if self._direct(waiting.destination) and not waiting.remote_only:
+        if self._goes_directly(waiting):
             return f"/{waiting.destination}/controller"
         return self.locks.domain(waiting.destination, self._now_s)
+
+    def _goes_directly(self, waiting: Waiting) -> bool:
+        return self._direct(waiting.destination) and not waiting.remote_only
 
     def _owner(self, domain: str | None) -> Owner | None:
         """The owner of many gateways that has this domain; None: the domain has no such owner."""
