@@ -231,7 +231,8 @@ class SqliteStore(Store):
         """
         meta = with_ids(self._meta, changes.ids) if changes.ids else self._meta
         try:
-            self._dir.check()
+            with as_store_error(f"{self.path} cannot be written"):
+                self._dir.check()
             self._write(changes, meta)
         except StoreError as error:
             if not self._undone(error):

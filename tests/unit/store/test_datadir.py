@@ -97,6 +97,19 @@ def test_nothing_is_written_to_a_store_that_was_replaced(tmp_path: Path) -> None
         store.commit(Changes(jobs={1: a_job()}))
 
 
+def test_a_directory_that_cannot_be_looked_into_is_an_error_of_the_store(tmp_path: Path) -> None:
+    """As one whose disk fails, or is of another machine."""
+    directory, aside = tmp_path / "data", tmp_path / "aside"
+    with closing(SqliteStore(directory)) as store:
+        directory.rename(aside)
+        directory.touch()
+        with pytest.raises(StoreError, match=r"cannot be written: .*Not a directory"):
+            store.commit(Changes(jobs={1: a_job()}))
+        directory.unlink()
+        aside.rename(directory)
+        store.commit(Changes(jobs={1: a_job()}))
+
+
 # Copies
 
 #: A job whose requests are not all written: it does not exist.
