@@ -60,6 +60,11 @@ def journal(environ: Mapping[str, str] = os.environ, descriptor: int = 2) -> boo
     return False
 
 
+def bare(record: logging.LogRecord) -> bool:
+    """Whether a record is a line by itself, such as one of JSON, with nothing of ours before it."""
+    return getattr(record, "bare", False) is True
+
+
 class JournalFormat(logging.Formatter):
     """A line for the journal, which has the time itself: its level is the journal's."""
 
@@ -67,6 +72,7 @@ class JournalFormat(logging.Formatter):
         super().__init__("%(threadName)s %(message)s")
 
     def format(self, record: logging.LogRecord) -> str:
-        """Each line of it with the level: the journal takes every line by itself."""
+        """The lines of the record, each with its level, because the journal takes each by itself."""
         level = f"<{LEVELS.get(record.levelname, 5)}>"
-        return level + super().format(record).replace("\n", f"\n{level}")
+        text = record.getMessage() if bare(record) else super().format(record)
+        return level + text.replace("\n", f"\n{level}")
