@@ -1,4 +1,4 @@
-"""What systemd is told: that we run, still run, stop (sd_notify(3)), and the level of a line of the log."""
+"""What systemd gets: messages that we have started, still run, stop (sd_notify(3)), and lines of the log."""
 
 import logging
 import os
@@ -28,7 +28,7 @@ class Manager:
         self._next_s: float | None = None
 
     def turned(self, status: Callable[[], str]) -> None:
-        """Note that the dispatcher has turned. ``status`` gives a sentence; it is called when that is told.
+        """Note that the dispatcher has turned. ``status`` gives a sentence, and is called if it is sent.
 
         The first time this means that we run. It is all that feeds the watchdog.
         """
@@ -66,7 +66,7 @@ def bare(record: logging.LogRecord) -> bool:
 
 
 class JournalFormat(logging.Formatter):
-    """A line for the journal, which has the time itself: its level is the journal's."""
+    """Lines for the journal: they begin with their level, and have no time, which the journal adds."""
 
     def __init__(self) -> None:
         super().__init__("%(threadName)s %(message)s")

@@ -252,13 +252,12 @@ class BusClient:
         self._questions: dict[int, str] = {}
         self._probes: dict[int, float] = {}
         self._wanted: set[int] = set()  # ids of probes whose good answer is an event too (ControllerKnows)
-        # Whether it is wanted of the probe that is due as soon as another one is answered; None: none is due.
+        # Whether a probe that waits until another one is answered is wanted; None: no probe waits.
         self._due: bool | None = None
         self._sync_s: float | None = None  # when the Synced that is still due was asked for
         self._known_s: float | None = None
-        # Whether the controller answers, and since when it does not, is decided and told under it: else the
-        # network thread and the watching thread could tell in another order than they decided, and nobody
-        # would tell again.
+        # Held while it is decided and told whether the controller answers. Otherwise the network thread and
+        # the watching thread could tell in another order than they decided, and what is wrong would stand.
         self._telling = threading.RLock()
         self._answers_at_all = False
         self._missed = 0  # probes of the watching thread in a row since the controller last answered one
@@ -269,7 +268,7 @@ class BusClient:
         visitor = (address, credentials, f"puppetmaster-{installation}-limit")
         self._ask_limit = partial(visit.limit_bytes, *visitor)
         self._holds_back = partial(nudge.holds_back, *visitor)
-        # On the direct way the controller has nothing of ours.
+        # On the direct way our controller has no commands of ours, and there is nothing to push.
         self._may_nudge = settings.broker_push == "on" and settings.route != "direct"
         self._connection = Connection(
             address,
@@ -347,9 +346,8 @@ class BusClient:
                 self._tunnels.clear()
             self._tunnels.update(dict.fromkeys(new))
         if new:
-            self._connection.subscribe(
-                [(tunnel, 1) for tunnel in new]
-            )  # without a connection: when there is one
+            # Returns False without a connection: ``_came_up`` subscribes to all of them.
+            self._connection.subscribe([(tunnel, 1) for tunnel in new])
 
     def tell(self, payload: bytes) -> bool:
         """Send the controller an event. Returns False when there is no connection."""
@@ -424,9 +422,9 @@ class BusClient:
         watched = [(pattern, 0) for pattern in (*self._presence, REGISTRATION)]
         self._connection.subscribe([*watched, *tunnels])
         self._tell([ConnectionChanged(up=True, capacity=self.limit.capacity)])
-        # In docs/model/takeover.pml this is the label ``barrier``. What the dispatcher is about to send comes
-        # behind it, as with ``EARLY_PROBE`` there.
-        # The grace after the answer covers that.
+        # In docs/model/takeover.pml this is the label ``barrier``, with ``EARLY_PROBE``: the dispatcher may
+        # be about to send something, which then comes behind this probe. The grace after its answer covers
+        # that.
         self._probe()
 
     def _went_down(self, unsent: tuple[int, ...], tried: Tried | None) -> None:
@@ -491,7 +489,8 @@ class BusClient:
                 return self._take_status(found[1], received)
         payload = received.payload
         if len(payload) > MESSAGE_LIMIT_BYTES and jsoncodec.values(payload) > MESSAGE_LIMIT_BYTES:
-            raise ValueError("it has more values than a controller passes on")  # as objects much more memory
+            # Decoded it would take far more memory than its bytes.
+            raise ValueError("it has more values than a controller passes on")
         message = jsoncodec.decode(payload)
         if not reply.is_answer(message):
             return self._drop(topic, "it is no answer")

@@ -129,7 +129,7 @@ class Listener(NamedTuple):
     room: Callable[[], None]
     #: Whether we may have a connection: is asked before CONNECT, and after CONNACK. It may block.
     permit: Callable[[], bool] = lambda: True
-    #: Whether an answer is waited for that comes at once. Any thread may call it.
+    #: Whether we wait for an answer that the broker may be holding back. Any thread may call it.
     waits: Callable[[], bool] = lambda: False
 
 
@@ -290,7 +290,7 @@ class Connection:
         return self._held_bytes >= HELD_BYTES
 
     def _write(self, data: bytes, connection: int | None = None) -> bool:
-        """Write ``data``. Returns False when there is no connection, or not the one of this number."""
+        """Write ``data``. Returns False without a connection, and when its number is not this one."""
         with self._lock:
             if not self._up or connection not in (None, self._connection):
                 return False
@@ -358,7 +358,7 @@ class Connection:
         """Raises ConnectionError: we may not have a connection now.
 
         A broker gives the session to whoever connects last with its client id. So a process that was replaced
-        must not connect, and one that was replaced while it did must not go on.
+        must not connect. A process that was replaced while it connected must not go on.
         """
         if not self._listener.permit():
             raise ConnectionError("the database cannot be asked whether this process leads")

@@ -69,9 +69,9 @@ def holds_back(address: tuple[str, int], credentials: Credentials, client_id: st
 
 
 class Nudges:
-    """When the controller is to be nudged. Times are those of the monotonic clock.
+    """When the controller is to be nudged. Times are seconds of the monotonic clock.
 
-    ``waits`` says whether an answer is waited for.
+    ``waits`` says whether we wait for an answer that the broker may be holding back.
     """
 
     __slots__ = ("_pause_s", "_spent_s", "_waits", "due_s", "on")

@@ -25,7 +25,7 @@ log = logging.getLogger("sanji.puppetmaster.store.postgres.changes")
 
 #: On this channel it is told that there are changes.
 CHANNEL = "puppetmaster_changes"
-#: Shortest time between two transactions that tell changes, and the pause after one that failed.
+#: Shortest time between two transactions that tell changes, and the pause after a transaction that failed.
 INTERVAL_S, AGAIN_S = 0.1, 0.5
 #: For how many seconds the changes that are unread at the end may be told.
 END_S = 1.0

@@ -8,7 +8,7 @@
     sendings  message id -> {"request", "job"}, for messages that went out under another id than the request's
     outbox    a number -> Owed.document(): what webhooks are to be told
     templates id -> Template.document()
-    gateways  a number -> Gateway.document(): those that were put, and those that were a destination
+    gateways  a number -> Gateway.document(): of gateways that were put, or were a destination
     meta      1 -> {"format", "installation", "nextJob", "nextRequest", "nextTemplate", "generation", "inode",
               "undone"}
 
