@@ -390,13 +390,15 @@ class SqliteStore(Store):
 
     @property
     def size_bytes(self) -> int:
-        """How many bytes of the file are in use."""
-        return self._db.storage.size_bytes()
+        """How many bytes of the file are in use. Raises StoreError."""
+        with as_store_error(f"{self.path} cannot be read"):
+            return self._db.storage.size_bytes()
 
     def disk_bytes(self) -> int:
-        """The sizes of the file, its log, and the index of that."""
+        """The sizes of the file, its log, and the index of that. Raises StoreError."""
         files = (self.path, *(self.path.with_name(f"{self.path.name}-{what}") for what in ("wal", "shm")))
-        return sum(file.stat().st_size for file in files if file.exists())
+        with as_store_error(f"{self.path} cannot be read"):
+            return sum(file.stat().st_size for file in files if file.exists())
 
     @contextmanager
     def reading(self) -> Iterator[Reader]:
