@@ -41,15 +41,7 @@ def holds_back(address: tuple[str, int], credentials: Credentials, client_id: st
         with visit.reach(address, credentials, visit.VISIT_S) as connection:
             if not ip_address(connection.getpeername()[0]).is_loopback:
                 return False
-            connection.sendall(
-                packets.connect(
-                    client_id,
-                    keepalive_s=visit.KEEPALIVE_S,
-                    user=credentials.user,
-                    password=credentials.password,
-                    clean=True,
-                )
-            )
+            connection.sendall(visit.login(client_id, credentials))
             if next(visit.arriving(connection)) != packets.Connack(0):
                 return False
             connection.settimeout(visit.VISIT_S)
