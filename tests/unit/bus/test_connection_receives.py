@@ -180,6 +180,7 @@ def test_silence_while_nothing_is_read_is_no_sign_of_a_broken_connection(
         assert ear.downs.empty()
 
 
+@pytest.mark.usefixtures("soon")
 def test_a_connection_that_breaks_while_nothing_is_read_is_made_anew(script: Script, ear: Ear) -> None:
     """Else the thread would try to write to it, again and again, until there is room to read."""
     ear.connection.hold(connection_module.HELD_BYTES)
