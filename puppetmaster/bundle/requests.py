@@ -45,7 +45,9 @@ class BusRequest(sdk.Message):  # type: ignore[misc] # the SDK has no types
 
         The copy shares ``data``. The SDK would copy ``data`` deeply for each route that fits.
         """
-        found = route.resource_regex.search(sdk.trim_resource(self.resource))
+        # The SDK would cut off a slash at the end of the query too.
+        path, mark, query = self.resource.strip().partition("?")
+        found = route.resource_regex.search(f"{sdk.trim_resource(path)}{mark}{query}")
         if found is None:
             return None
         matched = copy.copy(self)
