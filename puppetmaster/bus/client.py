@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import count
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from puppetmaster import jsoncodec
 from puppetmaster.bus import nudge, visit
@@ -58,6 +58,9 @@ PROBES = 6
 #: after twice the time, up to the last. A broker may let nothing through to one client (seen with mosquitto
 #: 2.0.11: it answered our PINGREQ and wrote nothing else), and only a new connection ends that.
 SILENT_FIRST_S, SILENT_LAST_S = 60.0, 960.0
+#: The controller answers questions in their order. Once it has answered one, those that were asked so long
+#: before are never answered: it was restarted meanwhile.
+LOST_S = 1.0
 #: How long ``stop`` waits for each thread.
 STOP_S = 1.0
 #: Number of gateways' tunnels that the client remembers as subscribed. Beyond it the client forgets all of
@@ -210,6 +213,16 @@ BusEvent = (
 )
 
 
+class _Question(NamedTuple):
+    """A question about the owner of a destination, whose answer has not come."""
+
+    destination: str
+    #: Whether it is an inquiry; see ``ask``.
+    inquiry: bool
+    #: When it was asked (monotonic clock).
+    asked_s: float
+
+
 class BusClient:
     """One MQTT connection with two tunnels: one for gateways' answers, one for answers of the controller.
 
@@ -251,7 +264,7 @@ class BusClient:
         self.limit = Limit(settings.broker_limit_bytes)
         self._ids = count(random.randrange(_QUESTION_IDS))
         self._lock = threading.Lock()  # guards the attributes down to _sync_s, and _tunnels
-        self._questions: dict[int, tuple[str, bool]] = {}  # id -> destination, whether it is an inquiry
+        self._questions: dict[int, _Question] = {}
         self._probes: dict[int, float] = {}
         self._wanted: set[int] = set()  # ids of probes whose good answer is an event too (ControllerKnows)
         # Whether a probe that waits until another one is answered is wanted; None: no probe waits.
@@ -368,10 +381,11 @@ class BusClient:
 
         ``inquiry``: it is only looked whether the gateway is registered. The event says so.
         """
-        questions = {self._next_id(): (destination, inquiry) for destination in destinations}
+        now_s = self._clock.now_s()
+        questions = {self._next_id(): _Question(one, inquiry, now_s) for one in destinations}
         with self._lock:
             self._questions.update(questions)
-        asked = [self._question(id_, f"/remote/{destination}") for id_, (destination, _) in questions.items()]
+        asked = [self._question(id_, f"/remote/{one.destination}") for id_, one in questions.items()]
         if asked and not self._connection.send(asked):
             with self._lock:
                 for id_ in questions:
@@ -539,7 +553,7 @@ class BusClient:
             wanted = id_ in self._wanted
             self._wanted.discard(id_)
         if question is not None:
-            return [Owners(question[0], _resources(message), question[1])]
+            return [Owners(question.destination, _resources(message), question.inquiry)]
         return [] if asked_s is None else self._probed(asked_s, _resources(message), wanted=wanted)
 
     def _drop(self, topic: str, why: str) -> list[BusEvent]:
@@ -623,6 +637,9 @@ class BusClient:
                 del self._probes[id_]
             wanted = wanted or not self._wanted.isdisjoint(answered)
             self._wanted.difference_update(answered)
+            lost = [id_ for id_, one in self._questions.items() if one.asked_s < asked_s - LOST_S]
+            for id_ in lost:
+                del self._questions[id_]
             synced = self._sync_s is not None and asked_s >= self._sync_s
             if synced:
                 self._sync_s = None
