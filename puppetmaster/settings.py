@@ -229,6 +229,7 @@ class Settings:
                 raise SettingsError(
                     f"PUPPETMASTER_{name.upper()}: expected one of {', '.join(known)}, got '{value}'."
                 )
+        _check_host(settings.broker_host)
         _ = settings.presence_topics, settings.offline  # raises, if they are wrong
         return settings
 
@@ -283,6 +284,19 @@ def _check_names(environ: Mapping[str, str]) -> None:
         listed = "docs/settings.md and 'man puppetmaster.json' list all settings"
         hint = f"; did you mean {PREFIX}{close[0]}?" if close else f"; {listed}"
         raise SettingsError(f"{name}: unknown setting{hint}")
+
+
+def _check_host(host: str) -> None:
+    """Raises SettingsError: no machine can have this name. To connect to it would raise a UnicodeError."""
+    try:
+        encoded = host.encode("idna")
+    except UnicodeError:
+        encoded = b""
+    if not encoded:
+        raise SettingsError(
+            "BROKER_PORT_1883_TCP_ADDR: expected a name such as broker.example.com, each part with 1 to 63 "
+            f"letters, or an address, got '{host}'."
+        )
 
 
 def _file_in(data_dir: Path) -> Path | None:

@@ -523,6 +523,7 @@ def test_a_store_that_is_closed_says_so(store: Store) -> None:
         store.sweep,
         lambda: store.look_on(Look(Keep(0, 0.0, 0), Now(0.0))),
         lambda: store.outlived(Look(Keep(0, 0.0, 0), Now(0.0))),
+        lambda: store.size_bytes,
     ]
     for verb in verbs:
         with pytest.raises(StoreError):

@@ -173,6 +173,21 @@ def test_other_codes_do_not_say_so(text: str) -> None:
         Settings.from_environment({"PUPPETMASTER_OFFLINE_CODES": text})
 
 
+@pytest.mark.parametrize("host", ["broker..lan", ".lan", "a" * 64])
+def test_what_is_no_name_of_a_broker(host: str, tmp_path: Path) -> None:
+    said = f"^BROKER_PORT_1883_TCP_ADDR: expected a name .*, or an address, got '{host}'\\.$"
+    with pytest.raises(SettingsError, match=said):
+        Settings.from_environment({"BROKER_PORT_1883_TCP_ADDR": host})
+    write(tmp_path, json.dumps({"brokerHost": ""}))
+    with pytest.raises(SettingsError, match=r"an address, got ''\.$"):
+        Settings.from_environment({}, data_dir=tmp_path)
+
+
+@pytest.mark.parametrize("host", ["::1", "fe80::1%eth0", "10.0.0.1", "my_broker", "broker.lan.", "brök"])
+def test_names_and_addresses_of_brokers(host: str) -> None:
+    assert Settings.from_environment({"BROKER_PORT_1883_TCP_ADDR": host}).broker_host == host
+
+
 @pytest.mark.parametrize("level", [*LOG_LEVELS, "INFO", "Debug"])
 def test_a_log_level_in_any_letter_case(level: str, tmp_path: Path) -> None:
     assert _read("PUPPETMASTER_LOG_LEVEL", level) == level.lower()

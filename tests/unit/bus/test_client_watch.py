@@ -72,6 +72,24 @@ def test_questions_that_got_lost_keep_no_answer_from_being_heard(wire: Wire, clo
     assert (wire.bus._probes, wire.bus._wanted) == ({}, set())
 
 
+def test_questions_that_a_restarted_controller_does_not_answer_are_not_waited_for(
+    wire: Wire, clock: StandingClock
+) -> None:
+    """Else a broker that holds small packets back would be pushed on for them after every message."""
+    wire.bus.ask(["cg-1"])
+    clock.at_s += module.LOST_S
+    wire.bus.ask(["cg-2"])
+    clock.at_s += module.LOST_S / 2
+    wire.bus._probe()
+    wire.owned(wire.sent[-1])
+    assert [one.destination for one in wire.bus._questions.values()] == ["cg-2"], "it may just be on its way"
+    assert wire.bus._waits()
+    clock.at_s += module.LOST_S
+    wire.bus._probe()
+    wire.owned(wire.sent[-1])
+    assert not wire.bus._waits()
+
+
 @pytest.mark.parametrize("lost", ["given up", "overtaken"])
 def test_who_wants_to_know_is_told_though_that_question_got_lost(
     wire: Wire, clock: StandingClock, lost: str
