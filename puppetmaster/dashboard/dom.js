@@ -129,6 +129,7 @@ export function pagerOf(turn, [before, after], ...more) {
     text(range, total ? `${number(Math.min(offset + 1, total))}–${number(offset + shown)} of ${plural(total, what)}` : "");
     back.disabled = page === 1;
     on.disabled = offset + size >= total;
+    back.hidden = on.hidden = back.disabled && on.disabled;
   };
   return pager;
 }

@@ -10,7 +10,7 @@ import { JobForm, written } from "./form.js";
 import { Live } from "./live.js";
 import { described } from "./policies.js";
 import { LABELS as WHOM } from "./to.js";
-import { plural, seconds } from "./words.js";
+import { number, plural, seconds } from "./words.js";
 
 const FEW = 6;
 /** A press within this after a plan is shown was meant for what was there before it. */
@@ -218,11 +218,11 @@ export class NewJobView {
   /** What becomes of requests to gateways that are not registered, and how to leave these out. */
   absent(asked, { notRegistered: count, names } = { notRegistered: 0 }) {
     if (!count) return [];
-    const they = plural(count, "gateway is", "gateways are");
-    const then = asked.job.deliveryTimeout ? "what is sent to them waits until they are back" : "what is sent to them ends as error, and does not run";
+    const [are, them, back] = count === 1 ? ["gateway is", "it", "it is"] : ["gateways are", "them", "they are"];
+    const then = asked.job.deliveryTimeout ? `waits until ${back} back` : "ends as error, and does not run";
     // Of very many the API names the first.
-    const out = names.length < count ? null : el("button", { type: "button", onclick: () => this.without(names) }, "Leave them out");
-    return [el("div", { class: "absent" }, el("p", { class: "warning" }, `${they} not registered: ${then}.`), out)];
+    const out = names.length < count ? null : el("button", { type: "button", onclick: () => this.without(names) }, `Leave ${them} out`);
+    return [el("div", { class: "absent" }, el("p", { class: "warning" }, `${number(count)} ${are} not registered: what is sent to ${them} ${then}.`), out)];
   }
 
   async without(names) {

@@ -29,7 +29,7 @@ export class TemplateView extends Reread {
     this.facts = el("div");
     this.unknown = el("p", { class: "empty" }, "Loading …");
     this.buttons = {
-      run: control("Run now", { name: "Start a job of it now", ask: () => this.askRun(), work: () => this.run(), look: "primary" }),
+      run: control("Run now", { ask: () => this.askRun(), work: () => this.run(), look: "primary" }),
       on: control("Switch on", { ask: () => this.askOn(), work: () => this.turn(true) }),
       off: control("Switch off", { ask: () => this.askOff(), work: () => this.turn(false) }),
       remove: control("Delete", { name: "Delete the template", ask: () => this.askRemove(), work: () => this.remove(), needs: "admin", look: "quiet danger" }),
@@ -64,7 +64,7 @@ export class TemplateView extends Reread {
       event.preventDefault();
       this.look.click();
     } }, el("h2", {}, "Schedule"), el("div", { class: "grid-of-fields" }, Object.entries(FIELDS).map(field)), el("datalist", { id: "zones" }, zones.map((zone) => el("option", { value: zone }))),
-    this.fault, this.seen, el("div", { class: "actions" }, this.look, this.save, this.none));
+    el("div", { class: "actions" }, this.look, this.save, this.none), this.fault, this.seen);
   }
 
   history() {
@@ -72,7 +72,7 @@ export class TemplateView extends Reread {
     Object.assign(this, { table, rows: put });
     this.empty = el("p", { class: "empty" }, "No job was started from it, of those that are kept.");
     this.range = el("p", { class: "pager", role: "status" });
-    return el("section", { "aria-label": "Its jobs, newest first" }, el("h2", {}, "Its jobs"), el("div", { class: "panel wide" }, this.table, this.empty), this.range);
+    return el("section", { "aria-label": "Its jobs, newest first" }, el("div", { class: "title" }, el("h2", {}, "Its jobs")), el("div", { class: "panel wide" }, this.table, this.empty), this.range);
   }
 
   async load() {
