@@ -1,5 +1,7 @@
 """Where things stand on the page: long names, narrow widths, and buttons that stay where they are."""
 
+import re
+
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
@@ -110,6 +112,20 @@ def test_buttons_of_a_schedule_stay_where_they_are(page: Page, site: Site) -> No
     look.click()
     expect(page.get_by_role("form").get_by_role("alert")).to_be_visible()
     assert box(look) == before
+
+
+def test_a_page_that_is_not_there_is_the_last_one(page: Page, site: Site) -> None:
+    site.ask("POST", "/gateways", [{"name": f"last-{number:02}"} for number in range(51)])
+    page.goto(f"{site.url}#/gateways?match=last-*&page=9")
+    expect(page.get_by_text(re.compile("^51.51 of 51 gateways$"))).to_be_visible()
+    expect(page).to_have_url(f"{site.url}#/gateways?match=last-*&page=2")
+    id_ = site.job("/system/time", ["cg-192"])
+    site.ended(id_)
+    page.goto(f"{site.url}#/gateways/cg-192?page=1e99")
+    expect(page.get_by_role("link", name=f"Job {id_}")).to_be_visible()
+    expect(page).to_have_url(f"{site.url}#/gateways/cg-192")
+    # Where all stand on one page no button leads to others.
+    expect(button(page, "Older")).to_be_hidden()
 
 
 def test_what_is_seen_of_a_button_is_in_its_name(page: Page, site: Site) -> None:
