@@ -62,12 +62,7 @@ def list_gateways(session: Context, /, **filters: Any) -> None:
     """List gateways by name, with labels and what is known of each."""
     screen = session.screen()
     found, total = session.client().gateways(**filters)
-    if screen.json:
-        screen.value(found)
-    elif screen.terminal:
-        screen.table(COLUMNS, [_row(screen, one) for one in found])
-    else:
-        screen.rows(_row(screen, one) for one in found)
+    screen.listed(found, COLUMNS, [_row(screen, one) for one in found])
     screen.rest(len(found), total)
 
 
@@ -279,10 +274,7 @@ def _put(heading: Sequence[str], cells: Sequence[str]) -> dict[str, Any]:
 
 
 def _say_put(screen: Screen, answer: Row) -> None:
-    if screen.json:
-        screen.value(answer)
-    else:
-        screen.line(f"{answer['put']} put, {answer['created']} of them new")
+    screen.answer(answer, lambda: screen.line(f"{answer['put']} put, {answer['created']} of them new"))
 
 
 @gateways.command("export", cls=Command, ignored=("json",))
@@ -308,7 +300,4 @@ def forget(session: Context, name: str) -> None:
     """Forget a gateway with its labels, until it is put or a destination again."""
     screen = session.screen()
     gone = session.client().forget_gateway(name)
-    if screen.json:
-        screen.value(gone)
-    else:
-        screen.line(f"{gone['name']} is forgotten")
+    screen.answer(gone, lambda: screen.line(f"{gone['name']} is forgotten"))
