@@ -2,13 +2,14 @@
 
 import { read, write } from "./address.js";
 import { again, ofTemplate } from "./again.js";
-import { Unanswered, call } from "./api.js";
+import { Unanswered, call, newKey } from "./api.js";
 import { notify, say } from "./dialogs.js";
 import { el, facts, time } from "./dom.js";
 import { Draft } from "./draft.js";
 import { JobForm, written } from "./form.js";
 import { Live } from "./live.js";
 import { described } from "./policies.js";
+import { foldInOrder } from "./ranges.js";
 import { LABELS as WHOM } from "./to.js";
 import { number, plural, seconds } from "./words.js";
 
@@ -156,11 +157,12 @@ export class NewJobView {
     const { method, resource } = asked.item;
     const names = namesIn(job);
     const total = job.totalCount;
-    const shown = names.length > 2 * FEW ? [...names.slice(0, FEW), "…", ...names.slice(-2)] : names;
+    const patterns = names.length > 2 * FEW ? foldInOrder(names) : names;
+    const shown = patterns.length > 2 * FEW ? [...patterns.slice(0, FEW), "…", ...patterns.slice(-2)] : patterns;
     const command = `${method.toUpperCase()} ${resource}`;
     const [first] = job.requests;
     // The same key for each press of the button: it starts one job however often it is pressed.
-    const seen = { names, key: `page-${[...crypto.getRandomValues(new Uint32Array(4))].map((word) => word.toString(36)).join("")}` };
+    const seen = { names, key: newKey() };
     const start = el("button", {
       type: "button", class: method === "get" ? "primary" : "danger", onclick: () => this.start(asked, seen, start),
     }, `Start: ${command} on ${plural(total, "gateway")}`);
@@ -174,7 +176,7 @@ export class NewJobView {
       el("p", { class: "command" }, el("b", {}, method.toUpperCase()), ` ${resource}`),
       // As the gateway read it, so that one sees what arrives.
       el("pre", { tabindex: "0", "aria-label": "Data that would be sent" }, JSON.stringify(first.data, null, 2)),
-      el("p", {}, "To ", el("span", { class: "names" }, shown.map((name) => el("code", {}, name)))),
+      el("p", {}, "To ", el("span", { class: "names" }, shown.map((pattern) => el("code", {}, pattern)))),
       facts([
         ["Starts", Date.parse(job.startAt) > Date.parse(job.createdAt) ? time(job.startAt) : "at once"],
         ["Answer within", seconds(first.__request.timeout)],

@@ -1,6 +1,6 @@
 // One template: what it does, when it starts, and its jobs. A schedule is saved after its next starts were seen.
 
-import { ApiError, call, now } from "./api.js";
+import { ApiError, Maker, call, now } from "./api.js";
 import { control } from "./control.js";
 import { attempt, confirm, copyable, notify } from "./dialogs.js";
 import { el, facts, jobBadge, rowOf, tableOf, text, time } from "./dom.js";
@@ -25,6 +25,7 @@ export class TemplateView extends Reread {
     super();
     document.title = `Template ${id} · puppetmaster`;
     this.id = id;
+    this.maker = new Maker();
     this.name = el("h1", {}, `Template ${id}`);
     this.facts = el("div");
     this.unknown = el("p", { class: "empty" }, "Loading …");
@@ -226,8 +227,8 @@ export class TemplateView extends Reread {
 
   run() {
     return attempt(async () => {
-      const { data } = await call("POST", `/templates/${this.id}/jobs`, {});
-      location.hash = `#/jobs/${data.id}`;
+      const job = await this.maker.make(`/templates/${this.id}/jobs`, {});
+      location.hash = `#/jobs/${job.id}`;
     });
   }
 

@@ -114,6 +114,16 @@ def test_buttons_of_a_schedule_stay_where_they_are(page: Page, site: Site) -> No
     assert box(look) == before
 
 
+def test_many_gateways_of_a_plan_are_ranges(page: Page, site: Site) -> None:
+    page.goto(f"{site.url}#/new")
+    page.get_by_label("GET").check()
+    page.get_by_label("Resource").fill("/system/time")
+    page.get_by_label("Destinations").fill("cg-[001-020] cg-040")
+    button(page, "Dry run").click()
+    plan = page.get_by_role("region", name="Dry run")
+    expect(plan.locator(".names code")).to_have_text(["cg-[001-020]", "cg-040"])
+
+
 def test_a_page_that_is_not_there_is_the_last_one(page: Page, site: Site) -> None:
     site.ask("POST", "/gateways", [{"name": f"last-{number:02}"} for number in range(51)])
     page.goto(f"{site.url}#/gateways?match=last-*&page=9")
