@@ -17,7 +17,7 @@ from websockets.sync.connection import Connection
 from puppetmaster.api.pages import Part
 from puppetmaster.api.service import Service
 from puppetmaster.clock import Clock
-from puppetmaster.errors import NotFound, StoreError
+from puppetmaster.errors import NotFound, PuppetmasterError, StoreError
 from puppetmaster.events import MOST_REQUESTS, Change, Hub, Kind
 from puppetmaster.http import websockets as sockets_module
 from puppetmaster.http.protocols import text_frame
@@ -325,16 +325,17 @@ class Loop:
 
 
 class Shelf:
-    """A service whose store can be unreadable, and of which jobs may be gone."""
+    """A service whose requests can be unreadable, and its jobs."""
 
     def __init__(self) -> None:
         self.broken = False
-        self.gone = False
+        #: Why no job can be read.
+        self.fault: PuppetmasterError | None = None
         self.asked: list[tuple[int, ...]] = []
 
     def watched_job(self, number: str) -> Job:
-        if self.gone:
-            raise NotFound(number)
+        if self.fault is not None:
+            raise self.fault
         return a_job(id=int(number))
 
     def request_views(self, ids: tuple[int, ...]) -> Part:
@@ -414,12 +415,19 @@ def test_a_store_that_cannot_be_read_ends_nobodys_frames(rounds: Rounds) -> None
 
 
 def test_one_whose_job_is_gone_is_closed_and_others_are_told(rounds: Rounds) -> None:
-    rounds.shelf.gone = True
+    rounds.shelf.fault = NotFound("1")
     late, every = rounds.enters(a_job()), rounds.enters()
     rounds.round(changed())
     assert closed_with(late) == 4404
     assert [one["id"] for one in frames(every)] == [1]
     assert rounds.sockets.count == 1
+
+
+def test_one_whose_job_cannot_be_read_now_is_told_to_come_back(rounds: Rounds) -> None:
+    rounds.shelf.fault = StoreError("it cannot be read")
+    late = rounds.enters(a_job())
+    rounds.round()
+    assert closed_with(late) == 1013
 
 
 def test_a_subscriber_is_told_of_its_own_job_alone(rounds: Rounds) -> None:
