@@ -555,6 +555,17 @@ def test_usage(run: Run, words: list[str]) -> None:
         (["completion", "csh"], "SHELL: expected bash, zsh or fish, got 'csh'"),
         (["list", "--url", "x"], "--url: expected a URL such as http://127.0.0.1:8700, got 'x'"),
         (["--url", "x", "list"], "--url: expected a URL such as"),
+        (["pause", "1_0"], "JOB: expected the number of a job, got '1_0'"),
+        (["pause", "9" * 5000], f"JOB: expected the number of a job, got '{'9' * 80}'\n"),
+        (["list", "--limit", "\u0661"], "--limit: expected a whole number from 0, got '\u0661'"),
+        (["list", "--status", "x" * 5000], "--status: expected some of pending, "),
+        (["list", "--name", "\udcff"], r"Expected words in UTF-8, got '\udcff'."),
+        (["gateways", "set", "\udcff"], r"Expected words in UTF-8, got '/gateways/\udcff'."),
+        (
+            ["submit", "--to", "a", "--attempts", "1_0", "get", "/x"],
+            "--attempts: expected a whole number from 1",
+        ),
+        (["submit", "--to", "a", "--rate", "1_0", "get", "/x"], "--rate: expected a number from 0.0001"),
     ],
 )
 def test_a_wrong_value_is_named_as_it_is_typed(run: Run, words: list[str], sentence: str) -> None:
@@ -562,6 +573,7 @@ def test_a_wrong_value_is_named_as_it_is_typed(run: Run, words: list[str], sente
     assert (result.exit_code, result.stdout) == (2, "")
     assert result.stderr.startswith(f"puppetmaster: {sentence}")
     assert len(result.stderr.splitlines()) == 1
+    assert len(result.stderr) < 300
 
 
 def test_a_wrong_url_is_named_where_it_is_from(run: Run) -> None:

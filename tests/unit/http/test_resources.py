@@ -100,6 +100,8 @@ def test_lists_say_how_many_there_are_before_paging(door: Door) -> None:
         ("GET", "/jobs/abc", None, 404),
         ("GET", "/jobs/%00", None, 404),
         ("GET", "/requests/1", None, 404),
+        ("PUT", "/gateways/%ff", {}, 400),
+        ("GET", "/gateways/%ef%bf%bd", None, 404),
         ("GET", "/nothing", None, 404),
         ("GET", "/jobs/", None, 404),
         ("GET", "/jobs?limit=-1", None, 400),

@@ -352,11 +352,27 @@ def test_headers_beyond_the_limit_are_refused_complete_or_not(
     assert json.loads(answer.partition(b"\r\n\r\n")[2])["message"].startswith("The headers are too large")
 
 
-@pytest.mark.parametrize("sent", [b"nonsense\r\n\r\n", b"\x16\x03\x01\x02\x00\x01\r\n\r\n"])
-def test_what_is_not_http_is_answered_in_json(hasty: Door, sent: bytes) -> None:
+@pytest.mark.parametrize(
+    ("sent", "said"),
+    [
+        (b"nonsense\r\n\r\n", "illegal request line."),
+        (b"\x16\x03\x01\x02\x00\x01\r\n\r\n", "illegal request line."),
+        (b"GET /jobs HTTP/1.1\r\n\r\n", "Missing mandatory Host: header."),
+        (b"GET /jobs HTTP/1.1\r\nHost: localhost\r\n" + b"\0" * 9999 + b"\r\n\r\n", ""),
+    ],
+)
+def test_what_is_not_http_is_answered_in_json(hasty: Door, sent: bytes, said: str) -> None:
     answer = hasty.answered(sent)
     assert answer.startswith(b"HTTP/1.1 400")
-    assert json.loads(answer.partition(b"\r\n\r\n")[2])["message"]
+    message = json.loads(answer.partition(b"\r\n\r\n")[2])["message"]
+    assert message.startswith(f"Expected HTTP/1.1, but it cannot be read: {said}")
+    assert len(message) < 200
+
+
+@pytest.mark.parametrize("path", ["/jobs", "/health"])
+def test_a_method_that_is_very_long_is_shown_by_its_beginning(shared: Door, path: str) -> None:
+    answer = shared.ask("A" * 5000, path)
+    assert (answer.status, len(answer.json["message"]) < 200) == (405, True)
 
 
 def test_a_websocket_that_talks_too_much_is_closed(shared: Door) -> None:
@@ -530,6 +546,13 @@ def test_a_port_that_is_taken_is_said_at_the_start(tmp_path: Path) -> None:
             with pytest.raises(SettingsError, match=f"{where} cannot be listened on") as refused:
                 App(Settings(data_dir=tmp_path, http=where), Bundle())
             assert "PUPPETMASTER_HTTP" in refused.value.message
+
+
+@pytest.mark.parametrize("host", ["gateway..example", "a" * 300])
+def test_no_address_has_such_a_name(host: str, tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="expected an address and a free port") as refused:
+        App(Settings(data_dir=tmp_path, http=f"{host}:0", token=TOKEN), Bundle())
+    assert len(refused.value.message) < 300
 
 
 def test_https_by_certificate(tmp_path: Path, certificate: tuple[Path, Path]) -> None:

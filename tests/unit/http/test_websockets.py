@@ -97,6 +97,42 @@ def test_a_query_that_is_wrong_is_refused(shared: Door, query: str) -> None:
     assert "errors" in json.loads(refused.value.response.body or b"")
 
 
+UPGRADE = {
+    "Host": "localhost",
+    "Upgrade": "websocket",
+    "Connection": "Upgrade",
+    "Sec-WebSocket-Version": "13",
+    "Sec-WebSocket-Key": "AAAAAAAAAAAAAAAAAAAAAA==",
+}
+
+
+@pytest.mark.parametrize(
+    ("method", "other", "said"),
+    [
+        ("POST", {}, "Expected GET for a WebSocket, got POST."),
+        ("GET", {"Sec-WebSocket-Version": "12"}, "Expected the headers 'Sec-WebSocket-Version: 13' and"),
+        ("GET", {"Sec-WebSocket-Key": None}, "Expected the headers 'Sec-WebSocket-Version: 13' and"),
+        ("GET", {"Connection": "Upgrade, \xff"}, "Expected ASCII in the headers of a WebSocket"),
+        ("GET", {"Sec-WebSocket-Protocol": "\xff"}, "Expected ASCII in the headers of a WebSocket"),
+        ("GET", {"Sec-WebSocket-Extensions": "\xff"}, "Expected ASCII in the headers of a WebSocket"),
+        ("GET", {"Host": "\xff"}, "a name or an address as Host, got others."),
+        ("GET", {"Host": "xn--"}, "a name or an address as Host, got others."),
+    ],
+)
+def test_an_upgrade_that_cannot_be_is_answered_and_leaves_no_connection(
+    door: Door, caplog: pytest.LogCaptureFixture, method: str, other: dict[str, str | None], said: str
+) -> None:
+    assert door.app.door is not None
+    lines = [f"{name}: {value}" for name, value in {**UPGRADE, **other}.items() if value is not None]
+    head = "\r\n".join([f"{method} /jobs/ws HTTP/1.1", *lines, "", ""])
+    answer = door.answered(head.encode("latin-1"))
+    assert answer.startswith(b"HTTP/1.1 400")
+    assert said in json.loads(answer.partition(b"\r\n\r\n")[2])["message"]
+    while door.app.door.server.connections():  # the server takes leave of it a moment later
+        pass
+    assert not caplog.records
+
+
 def test_the_collection_is_what_changed_since_the_frame_before(door: Door) -> None:
     job = door.ask("POST", "/jobs", batch("a", "b")).json
     with (
