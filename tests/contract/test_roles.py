@@ -190,22 +190,6 @@ def test_a_role_that_was_changed_holds_from_the_next_request_on(door: Door, file
     assert ask(door, Role.VIEWER, "POST", "/jobs", batch("a")).json["createdBy"] == "the-viewer"
 
 
-def test_while_the_file_has_faults_what_it_said_before_holds(
-    door: Door, file: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    file.write_text("ann viewer\nbob root x\n")
-    assert ask(door, Role.VIEWER, "GET", "/jobs").status == 200
-    assert ask(door, Role.VIEWER, "DELETE", "/jobs/1").status == 403
-    faults = [one.getMessage() for one in caplog.records if "What it said before holds" in one.getMessage()]
-    assert len(faults) == 1
-    assert "line 1" in faults[0]
-    assert "line 2" in faults[0]
-    file.unlink()
-    assert ask(door, Role.VIEWER, "GET", "/jobs").status == 200
-    file.write_text(f"the-viewer viewer {digest(TOKENS[Role.VIEWER])}\n")
-    assert ask(door, Role.ADMIN, "GET", "/jobs").status == 401
-
-
 def test_with_faults_in_the_file_it_does_not_start_and_names_all(tmp_path: Path, file: Path) -> None:
     file.write_text("ann viewer\nbob root x\n")
     with pytest.raises(SettingsError, match=r"line 1: .*line 2: "), running(tmp_path / "a", tokens=str(file)):

@@ -251,40 +251,6 @@ def test_a_broker_that_forgot_us_still_brings_answers(direct: BridgedFlow) -> No
 # -- what bridges may say --------------------------------------------------------------------------
 
 
-def test_rubbish_is_no_status(direct: BridgedFlow) -> None:
-    ghost = direct.ghost(status=b"")
-    before = direct.presence()
-    for rubbish in (b"2", b"yes", b"\xff\xfe", b"1" * 100_000, b'{"connected": false}', b" 0", b"-1"):
-        ghost.status(rubbish)
-    direct.stage.send(b"0", "/cgs/a/b/connection_status")
-    direct.stage.send(b"0", "/cgs//connection_status")
-    job = direct.create(batch("post", [ghost.name]))
-    ghost.answer(ghost.next())
-    assert direct.ended(job)["finishCount"] == 1
-    assert direct.presence() == before
-
-
-def test_a_status_that_is_left_over_is_believed_until_it_is_cleared(direct: BridgedFlow) -> None:
-    ghost = direct.ghost(b"0")
-    (request,) = direct.run("post", ghost.name)
-    assert request["status"] == "error"
-    away = direct.presence()["away"]
-    ghost.status(b"")
-    direct.wait_for_presence(lambda now: now["away"] == away - 1)
-    job = direct.create(batch("post", [ghost.name]))
-    ghost.answer(ghost.next())
-    assert direct.ended(job)["finishCount"] == 1
-
-
-def test_a_gateway_that_is_away_gets_its_command_when_its_bridge_is_back(direct: BridgedFlow) -> None:
-    ghost = direct.ghost(b"0")
-    job = direct.create(batch("post", [ghost.name], deliveryTimeout=60))
-    direct.until(job, lambda _: [one["whyCode"] for one in direct.requests(job)] == ["absent"])
-    ghost.status(b"1")
-    ghost.answer(ghost.next())
-    assert direct.ended(job)["finishCount"] == 1
-
-
 def test_a_gateway_that_flaps_ends_all_its_requests_and_runs_none_twice(direct: BridgedFlow) -> None:
     ghost = direct.ghost()
     arrived: list[Message] = []

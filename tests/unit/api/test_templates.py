@@ -94,6 +94,8 @@ def test_a_dry_run_of_a_change_starts_from_what_is_kept(templates: Templates) ->
     would = templates.change("1", {"schedule": None, "dryRun": True})
     assert (would["id"], would["name"], would["schedule"]) == (None, "nightly", None)
     assert would["plan"][0] == "It is started by hand."
+    made_up = templates.change("1", {"schedule": {"cron": "0 3 * * *", "missed": "run"}, "dryRun": True})
+    assert "was missed is made up for" in made_up["plan"][0]
     with pytest.raises(NotFound):
         templates.change("9", {"schedule": None, "dryRun": True})
 
@@ -101,6 +103,8 @@ def test_a_dry_run_of_a_change_starts_from_what_is_kept(templates: Templates) ->
 def test_a_dry_run_with_a_name_that_is_taken_is_a_conflict(templates: Templates) -> None:
     with pytest.raises(Conflict, match="The name 'weekly' belongs to template 3"):
         templates.change("1", {"name": "weekly", "dryRun": True})
+    with pytest.raises(Conflict):
+        templates.create({"name": "weekly", "job": JOB, "dryRun": True})
     assert templates.change("3", {"name": "weekly", "dryRun": True})["name"] == "weekly"
 
 

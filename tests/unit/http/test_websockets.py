@@ -32,6 +32,7 @@ from puppetmaster.http.websockets import (
     Subscriber,
 )
 from puppetmaster.model.job import Job
+from tests.desk import until as eventually
 from tests.examples import a_job
 from tests.web_client import Door, batch, heavy, many, running
 
@@ -552,10 +553,7 @@ def test_a_round_that_fails_is_not_the_last(
     monkeypatch.setattr(rounds.sockets, "_tell", broken)
     rounds.sockets.start()
     rounds.hub.post([changed(kind=Kind.CREATED)])
-    deadline_s = time.monotonic() + 20
-    while subscriber.outbox.empty():
-        assert time.monotonic() < deadline_s, "it is tried again"
-        threading.Event().wait(0.01)
+    eventually(lambda: not subscriber.outbox.empty(), "it is tried again")
     rounds.sockets.stop()
     assert "subscribers were not told" in caplog.text
     assert [one["id"] for one in frames(subscriber)] == [1]
