@@ -5,7 +5,6 @@ from typing import Any, cast
 
 import pytest
 
-from puppetmaster.api import templates as module
 from puppetmaster.api.bodies import parse_job
 from puppetmaster.api.pages import whole
 from puppetmaster.api.query import Query
@@ -65,14 +64,6 @@ def test_one_that_goes_while_a_list_is_read_is_left_out(templates: Templates, st
     listed = templates.kept(Query())
     store.commit(Changes(removed_templates={2}))
     assert [one["name"] for one in whole(listed)] == ["nightly", "weekly"]
-
-
-def test_the_view_tells_the_next_starts_and_what_became_of_the_last(templates: Templates) -> None:
-    found = templates.template("1")
-    assert found["nextAt"] == found["nextStarts"][0] == "2026-03-03T03:00:00.000Z"
-    assert len(found["nextStarts"]) == module.SHOWN
-    assert found["starts"] == {"started": 2, "queued": 0, "missed": 0, "skipped": 0, "failed": 0}
-    assert (templates.template("2")["nextAt"], templates.template("2")["schedule"]) == (None, None)
 
 
 @pytest.mark.parametrize("id_", ["9", "x", "-1", "1" * 19])
