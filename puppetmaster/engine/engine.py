@@ -444,16 +444,17 @@ class Engine:
 
         ``resources`` are all resources of that owner; None: the controller knows no owner.
         """
-        timer = Timer(TimerKind.QUESTION, destination)
-        asked = self.timers.deadline_s(timer) is not None or not self.registered.is_open(destination)
-        self.timers.cancel(timer)
+        # Where it was asked for both, the scheduler takes the second answer: so all gateways of a new job are
+        # known in its order, though some of them were being checked when it was created.
+        checked = self.registered.is_open(destination)
         found = None if resources is None else tuple(resources)
         if self.registered.owned(destination, found):
             self._registry.discover(destination)
             self.presence.seen(destination, self._moment.at)
         if found:
             self.delivery.absent.seen(destination)
-        if asked:
+        if not checked:
+            self.timers.cancel(Timer(TimerKind.QUESTION, destination))
             self.scheduler.learn(destination, found, self._moment.now_s)
 
     def registering(self, model: str, resources: Sequence[str]) -> None:

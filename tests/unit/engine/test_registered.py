@@ -205,6 +205,18 @@ def test_where_requests_go_directly_nobody_is_asked_for() -> None:
     assert fleet.asked != [], "they go through the controller now"
 
 
+def test_a_job_goes_in_its_order_though_one_of_its_gateways_is_being_checked() -> None:
+    world = World(replace(SETTINGS, gateway_check_s=CHECK_S), owners=None, checks=True)
+    world.do(lambda engine: engine.put_gateways([Put(name="b")]))
+    world.advance(0.1)
+    assert world.asked == ["b"]
+    world.create(body("post", "a", "b", "c", concurrency=1))
+    assert world.asked == ["b", "a", "b", "c"]
+    for name in world.asked:
+        world.run(lambda engine, name=name: engine.owners(name, [f"/remote/{name}"]))  # type: ignore[misc]
+    assert [one.destination for one in world.sent] == ["a"]
+
+
 # -- seen ----------------------------------------------------------------------------------------------
 
 
