@@ -97,24 +97,6 @@ def test_one_that_is_told_of_every_job_is_so_from_when_it_is_named(
         receiver.wait(1)
 
 
-def test_what_is_owed_is_told_after_a_restart(tmp_path: Path, receiver: Receiver) -> None:
-    file = receiver.file(tmp_path, all_jobs=True)
-    receiver.down()
-    with running(tmp_path / "data", webhooks=str(file)) as door:
-        door.ask("POST", "/jobs", batch("a"))
-        door.ask("DELETE", "/jobs/1")
-        until(lambda: door.ask("GET", "/system/puppetmaster").json["webhooks"]["ops"]["reason"], "it is down")
-        assert waiting(door) == 1
-    receiver.up()
-    with running(tmp_path / "data", webhooks=str(file)) as door:
-        (got,) = receiver.wait(1)
-        assert got.checked()["data"]["job"]["status"] == "canceled"
-        until(lambda: waiting(door) == 0, "nothing is owed")
-    with running(tmp_path / "data", webhooks=str(file)):
-        pass
-    assert len(receiver.got) == 1
-
-
 def test_a_copy_of_a_store_tells_nothing_that_the_original_owes(tmp_path: Path, receiver: Receiver) -> None:
     file = receiver.file(tmp_path, all_jobs=True)
     receiver.down()
