@@ -62,19 +62,6 @@ def test_the_present_state_comes_first_and_then_every_change(door: Door, path: s
         assert {**last, "seq": 0} == {**removed, "status": "deleted", "seq": 0}
 
 
-def test_all_jobs_are_told_from_their_creation_to_their_removal(door: Door) -> None:
-    door.ask("POST", "/jobs", batch("a"))
-    with door.watch("/jobs/ws") as watching:
-        watching.ping().wait(10)
-        job = door.ask("POST", "/jobs", batch("b")).json
-        assert frame(watching) == {**job, "seq": 1}
-        door.ask("DELETE", "/jobs/2")
-        assert until(watching, "deleted")["id"] == 2
-        door.ask("PUT", "/jobs/1", {"status": "paused"})
-        last = frame(watching)
-        assert (last["id"], last["seq"]) == (1, 3)
-
-
 def ends_with(watching: Connection, code: int) -> None:
     with pytest.raises(ConnectionClosed) as closed:
         watching.recv(timeout=20)
