@@ -404,6 +404,7 @@ def test_all_faults_of_a_batch_at_once() -> None:
             5,
             {"__request": 5},
             {**MESSAGE, "data": "\0", "__destination": "a/b"},
+            _item(method=5, resource="\ud800"),
         ],
     }
     assert set(_faults(body)) == {
@@ -412,7 +413,7 @@ def test_all_faults_of_a_batch_at_once() -> None:
         *("batch[1].__request.destination[1]", "batch[1].__request.to"),
         "batch[2]",
         *("batch[3].method", "batch[3].resource", "batch[3].__request", "batch[3].__request.destination"),
-        *("batch[4].data", "batch[4].__destination"),
+        *("batch[4].data", "batch[4].__destination", "batch[5].method", "batch[5].resource"),
     }
 
 
