@@ -286,7 +286,11 @@ def _check_names(environ: Mapping[str, str]) -> None:
 
 
 def _file_in(data_dir: Path) -> Path | None:
-    return next((path for name in FILES if (path := data_dir / name).is_file()), None)
+    """The file of settings in the data directory; None: there is none. Raises SettingsError."""
+    try:
+        return next((path for name in FILES if (path := data_dir / name).is_file()), None)
+    except OSError as error:
+        raise SettingsError(f"{data_dir}: cannot look for settings there: {error}.") from error
 
 
 def _from_file(path: Path | None) -> dict[str, Any]:
@@ -316,11 +320,12 @@ def _checked(knob: "Field[Any]", value: Any, where: str) -> Any:
         fits = isinstance(value, str)
     else:
         fits = isinstance(value, (int, float)) and not isinstance(value, bool)
-        fits = fits and (kind is float or float(value).is_integer())
+        fits = fits and (kind is float or isinstance(value, int) or value.is_integer())
     if not fits:
         expected = {str: "a text", int: "a whole number"}.get(kind, "a number")
         raise SettingsError(f"{where}: expected {expected}, got {json.dumps(value)[:80]}.")
-    return _bounded(knob, kind(value), json.dumps(value), where)
+    # First the bounds: an integer in the file may be too large for a float.
+    return kind(_bounded(knob, value, json.dumps(value)[:80], where))
 
 
 def name_in_file(name: str) -> str:

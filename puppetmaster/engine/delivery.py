@@ -382,15 +382,15 @@ class Delivery:
                 self._step_on(ended)
             return
         nobody = answer.result.get("source") == "controller" and answer.result.get("code") in (403, 404)
+        doubted = self._unbelieved.pop(message, None) is not None
         if answer.refusal or (nobody and self._may_register(request)):
             self._refuse(request, answer)
             return
-        if nobody and message not in self._unbelieved:
+        if nobody and not doubted:
             # A controller that has just restarted knows no gateways: ask it whether it knows us.
             self._unbelieved[message] = (answer, self._moment.now_s)
             self._context.turn.proves = True
             return
-        self._unbelieved.pop(message, None)
         answer = answer if self._item(request).code is None else answer.as_delivery()
         latency_s = self._moment.now_s - self.in_flight.sent_s(id_)
         if answer.event is RequestEvent.EXPIRE:

@@ -448,14 +448,14 @@ class Engine:
         # known in its order, though some of them were being checked when it was created.
         checked = self.registered.is_open(destination)
         found = None if resources is None else tuple(resources)
-        if self.registered.owned(destination, found):
-            self._registry.discover(destination)
-            self.presence.seen(destination, self._moment.at)
-        if found:
-            self.delivery.absent.seen(destination)
         if not checked:
             self.timers.cancel(Timer(TimerKind.QUESTION, destination))
             self.scheduler.learn(destination, found, self._moment.now_s)
+        if found:
+            self.delivery.absent.seen(destination)
+        if self.registered.owned(destination, found):
+            self.presence.seen(destination, self._moment.at)
+            self._registry.discover(destination)  # last, as it may fail: it reads the store
 
     def registering(self, model: str, resources: Sequence[str]) -> None:
         """Note that a model asks to be registered with these resources below /remote."""

@@ -278,6 +278,17 @@ def test_it_is_looked_for_where_the_data_is(tmp_path: Path) -> None:
     assert found.max_in_flight == 7
 
 
+def test_a_directory_that_cannot_be_looked_into_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(path: Path) -> bool:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "is_file", refused)
+    with pytest.raises(SettingsError, match=f"{tmp_path}: cannot look for settings there: .*denied"):
+        Settings.from_environment({}, data_dir=tmp_path)
+
+
 def test_a_file_may_be_named_and_is_read_in_place_of_both(tmp_path: Path) -> None:
     write(tmp_path, '{"maxInFlight": 7}')
     named = tmp_path / "etc.json"
@@ -345,6 +356,8 @@ def test_the_factory_settings_are_the_defaults() -> None:
         ('{"maxInFlight": 0}', "maxInFlight: expected at least 1, got 0"),
         ('{"keepDays": null}', "keepDays: expected a number, got null"),
         ('{"keepDays": NaN}', "keepDays: expected at least 0, got NaN"),
+        (f'{{"keepDays": 1{"0" * 400}}}', f"keepDays: expected at most 36500, got 1{'0' * 79}."),
+        (f'{{"keepJobs": 1{"0" * 400}}}', f"keepJobs: expected at most 10000000, got 1{'0' * 79}."),
         ('{"http": 8700}', "http: expected a text, got 8700"),
         ('{"logLevel": "loud"}', "PUPPETMASTER_LOG_LEVEL: expected one of"),
     ],

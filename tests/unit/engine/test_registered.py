@@ -1,6 +1,6 @@
 """Which gateways are registered: who is asked for, when, and what is known after that."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -10,6 +10,7 @@ from puppetmaster.clock import iso, seconds
 from puppetmaster.engine import registered as module
 from puppetmaster.engine.engine import Known
 from puppetmaster.engine.registered import AFTER_S, GIVEN_UP_S, OPEN
+from puppetmaster.errors import StoreError
 from puppetmaster.model.gateway import Gateway, Put
 from tests.unit.engine.verbs import SETTINGS, names
 from tests.virtual import World, body
@@ -243,6 +244,25 @@ def test_who_is_discovered_and_then_named_by_a_job_is_not_discovered_any_more() 
     assert fleet.known() == [Gateway(name="x", discovered=True)]
     fleet.world.create(body("get", "x"))
     assert fleet.known() == [Gateway(name="x")]
+
+
+def test_a_store_that_cannot_be_read_when_a_gateway_is_discovered_holds_up_no_request() -> None:
+    fleet = Fleet(here=["x"])
+    fleet.registers("x", "/remote/x")
+    world, answers = fleet.world, fleet.world.owners
+    world.owners = None
+    job = world.create(body("post", "x"))
+    read = world.store.now.gateways
+
+    def unreadable(names: Sequence[str]) -> list[Gateway]:
+        raise StoreError(f"{names} cannot be read")
+
+    world.owners, world.store.now.gateways = answers, unreadable  # type: ignore[method-assign]
+    with pytest.raises(StoreError):
+        world.run()
+    world.store.now.gateways = read  # type: ignore[method-assign]
+    world.run(world.owned("x"))  # it was asked for twice: for the job, too
+    assert [one.request for one in world.sent] == [job.first]
 
 
 def test_a_registration_that_was_refused_discovers_nobody() -> None:
