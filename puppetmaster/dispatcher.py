@@ -341,8 +341,8 @@ class Dispatcher:
                 self._answers_came = True
                 self._taken_bytes += event.size_bytes
                 self._take_answer(event, AGAIN_FIRST_S)
-            case Owners(destination, resources):
-                engine.owners(destination, resources)
+            case Owners(destination, resources, inquiry):
+                engine.owners(destination, resources, inquiry=inquiry)
             case BridgeChanged(gateway, connected, retained):
                 engine.bridge(gateway, connected=connected, retained=retained)
             case SubscriptionsRefused(presence, direct):
@@ -517,7 +517,8 @@ class Dispatcher:
                     self._engine.delivery.not_sent(outgoing.id)
             self.dispatches.add(self._clock.now_s() - self._decided_s, len(turn.sends))
         if turn.questions or turn.inquiries:
-            self._bus.ask([*turn.questions, *turn.inquiries])
+            self._bus.ask(turn.questions)
+            self._bus.ask(turn.inquiries, inquiry=True)
         if turn.checks:
             self._bus.check(turn.checks)
         if turn.proves:

@@ -163,6 +163,8 @@ class Owners:
     destination: str
     #: All resources that its owner has registered; None: the controller knows no owner.
     resources: tuple[str, ...] | None
+    #: Whether it is the answer to an inquiry; see ``ask``.
+    inquiry: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,7 +251,7 @@ class BusClient:
         self.limit = Limit(settings.broker_limit_bytes)
         self._ids = count(random.randrange(_QUESTION_IDS))
         self._lock = threading.Lock()  # guards the attributes down to _sync_s, and _tunnels
-        self._questions: dict[int, str] = {}
+        self._questions: dict[int, tuple[str, bool]] = {}  # id -> destination, whether it is an inquiry
         self._probes: dict[int, float] = {}
         self._wanted: set[int] = set()  # ids of probes whose good answer is an event too (ControllerKnows)
         # Whether it is wanted of the probe that is due as soon as another one is answered; None: none is due.
@@ -363,12 +365,15 @@ class BusClient:
         """Say that received answers of this size are no longer in memory, so that more may be read."""
         self._connection.release(size_bytes)
 
-    def ask(self, destinations: Iterable[str]) -> None:
-        """Ask the controller who owns ``/remote/<destination>``; an ``Owners`` event answers each."""
-        questions = {self._next_id(): destination for destination in destinations}
+    def ask(self, destinations: Iterable[str], *, inquiry: bool = False) -> None:
+        """Ask the controller who owns ``/remote/<destination>``; an ``Owners`` event answers each.
+
+        ``inquiry``: it is only looked whether the gateway is registered. The event says so.
+        """
+        questions = {self._next_id(): (destination, inquiry) for destination in destinations}
         with self._lock:
             self._questions.update(questions)
-        asked = [self._question(id_, f"/remote/{destination}") for id_, destination in questions.items()]
+        asked = [self._question(id_, f"/remote/{destination}") for id_, (destination, _) in questions.items()]
         if asked and not self._connection.send(asked):
             with self._lock:
                 for id_ in questions:
@@ -530,12 +535,12 @@ class BusClient:
     def _match(self, id_: int, message: dict[str, Any]) -> list[BusEvent]:
         """The events for the controller's answer to a question of ours; none when no question has this id."""
         with self._lock:
-            destination = self._questions.pop(id_, None)
+            question = self._questions.pop(id_, None)
             asked_s = self._probes.pop(id_, None)
             wanted = id_ in self._wanted
             self._wanted.discard(id_)
-        if destination is not None:
-            return [Owners(destination, _resources(message))]
+        if question is not None:
+            return [Owners(question[0], _resources(message), question[1])]
         return [] if asked_s is None else self._probed(asked_s, _resources(message), wanted=wanted)
 
     def _drop(self, topic: str, why: str) -> list[BusEvent]:

@@ -439,16 +439,15 @@ class Engine:
         if self.controller_up:
             self.delivery.controller_up()
 
-    def owners(self, destination: str, resources: Iterable[str] | None) -> None:
+    def owners(self, destination: str, resources: Iterable[str] | None, *, inquiry: bool = False) -> None:
         """Take the controller's answer about the owner of a destination.
 
-        ``resources`` are all resources of that owner; None: the controller knows no owner.
+        ``resources`` are all resources of that owner; None: the controller knows no owner. ``inquiry``: it
+        was only looked whether the gateway is registered. Then the scheduler learns nothing: the gateways of
+        a new job become known in the job's order, whatever inquiries are under way.
         """
-        # Where it was asked for both, the scheduler takes the second answer: so all gateways of a new job are
-        # known in its order, though some of them were being checked when it was created.
-        checked = self.registered.is_open(destination)
         found = None if resources is None else tuple(resources)
-        if not checked:
+        if not inquiry:
             self.timers.cancel(Timer(TimerKind.QUESTION, destination))
             self.scheduler.learn(destination, found, self._moment.now_s)
         if found:

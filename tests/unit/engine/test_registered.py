@@ -13,7 +13,7 @@ from puppetmaster.engine.registered import AFTER_S, GIVEN_UP_S, OPEN
 from puppetmaster.errors import StoreError
 from puppetmaster.model.gateway import Gateway, Put
 from tests.unit.engine.verbs import SETTINGS, names
-from tests.virtual import World, body
+from tests.virtual import World, body, own_model
 
 CHECK_S = 60.0
 
@@ -130,10 +130,10 @@ def test_a_question_without_an_answer_is_given_up_and_asked_again_in_its_turn() 
     fleet = Fleet("a", here=["a"])
     fleet.world.owners = None
     fleet.world.advance(GIVEN_UP_S + 1)
-    assert fleet.world.asked == ["a"]
-    fleet.world.asked.clear()
+    assert fleet.world.inquired == ["a"]
+    fleet.world.inquired.clear()
     fleet.world.advance(CHECK_S)
-    assert fleet.world.asked == ["a"]
+    assert fleet.world.inquired == ["a"]
 
 
 def test_an_owner_of_many_says_nothing_of_one() -> None:
@@ -210,11 +210,11 @@ def test_a_job_goes_in_its_order_though_one_of_its_gateways_is_being_checked() -
     world = World(replace(SETTINGS, gateway_check_s=CHECK_S), owners=None, checks=True)
     world.do(lambda engine: engine.put_gateways([Put(name="b")]))
     world.advance(0.1)
-    assert world.asked == ["b"]
     world.create(body("post", "a", "b", "c", concurrency=1))
-    assert world.asked == ["b", "a", "b", "c"]
-    for name in world.asked:
-        world.run(lambda engine, name=name: engine.owners(name, [f"/remote/{name}"]))  # type: ignore[misc]
+    assert (world.inquired, world.asked) == (["b"], ["a", "b", "c"])
+    world.run(lambda engine: engine.owners("b", ["/remote/b"], inquiry=True))
+    world.owners = own_model
+    world.run()
     assert [one.destination for one in world.sent] == ["a"]
 
 
@@ -261,7 +261,7 @@ def test_a_store_that_cannot_be_read_when_a_gateway_is_discovered_holds_up_no_re
     with pytest.raises(StoreError):
         world.run()
     world.store.now.gateways = read  # type: ignore[method-assign]
-    world.run(world.owned("x"))  # it was asked for twice: for the job, too
+    world.run()
     assert [one.request for one in world.sent] == [job.first]
 
 
@@ -304,7 +304,7 @@ def test_few_questions_are_open_at_once() -> None:
     fleet.world.owners = None
     done: list[int] = []
     fleet.world.run(lambda engine: engine.ask_now(names(100), lambda: done.append(1)))
-    assert len(fleet.world.asked) == OPEN
+    assert len(fleet.world.inquired) == OPEN
     fleet.world.owners = fleet.owned
     fleet.world.advance(0)
     assert (len(fleet.asked), done) == (100, [1])
