@@ -239,12 +239,14 @@ class Settings:
     def _check_broker_host(self) -> None:
         """Raises SettingsError: no name or address can look like this."""
         try:
-            self.broker_host.encode("idna")  # as each connection does
+            encoded = self.broker_host.encode("idna")  # as each connection does
         except UnicodeError:
+            encoded = b""
+        if not encoded:
             raise SettingsError(
                 "BROKER_PORT_1883_TCP_ADDR: expected a name or an address such as broker.example or "
                 f"192.0.2.1, got '{self.broker_host[:_SHOWN]}'."
-            ) from None
+            )
 
     @property
     def presence_topics(self) -> tuple[str, ...]:
@@ -340,6 +342,7 @@ def _checked(knob: "Field[Any]", value: Any, where: str) -> Any:
     if not fits:
         expected = {str: "a text", int: "a whole number"}.get(kind, "a number")
         raise SettingsError(f"{where}: expected {expected}, got {json.dumps(value)[:_SHOWN]}.")
+    # First the bounds: an integer in the file may be too large for a float.
     return kind(_bounded(knob, value, json.dumps(value), where))
 
 

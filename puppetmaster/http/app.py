@@ -71,7 +71,7 @@ class HttpApp:
         #: Whose tokens are known.
         self.keys = Keys(settings)
         self._files = {file.name: file for file in DASHBOARD.iterdir() if file.is_file()}
-        self._description = _read(DESCRIPTION)
+        _read(DESCRIPTION)  # that it is missing is said at the start; it is not kept: it is large
         self.server = Server(self._app(settings), where, settings)
 
     @property
@@ -164,7 +164,7 @@ class HttpApp:
         return Response(self.metrics.text(), media_type=metrics.CONTENT_TYPE)
 
     def _describe(self, request: Request) -> Response:
-        return document(self._description, JSON, request)
+        return document(_read(DESCRIPTION), JSON, request)
 
     def _page(self, request: Request) -> Response:
         name = request.path_params.get("name", "index.html")

@@ -114,7 +114,9 @@ class Resource:
 
     def _run(self, operation: Operation, raw: bytearray | None, request: Request) -> Response:
         given = query.parameters(request.scope["query_string"].decode("latin-1"))
-        body = None if raw is None else _body(raw, request, self._backend.service.most_values)
+        body = None if raw is None else _body(raw, self._backend.service.most_values)
+        if operation.created is not None:
+            body = _with_key(body, request)
         id_ = _id(request)
         data = operation.run(self._backend, id_, given, body, caller(request.scope))
         if operation.created is not None and data["id"] is not None:
@@ -226,12 +228,11 @@ async def _raw(request: Request) -> bytearray:
     return raw
 
 
-def _body(raw: bytearray, request: Request, most_values: int) -> Any:
-    """The JSON in the body, with the header ``Idempotency-Key`` as its ``key``. Empties ``raw``.
+def _body(raw: bytearray, most_values: int) -> Any:
+    """The JSON in the body. Empties ``raw``.
 
     Raises:
-        Invalid: the body is not JSON, or the header is not printable ASCII.
-        Conflict: body and header have different keys.
+        Invalid: the body is not JSON.
         TooLarge: the body has more than ``most_values`` values, which would take too much memory.
     """
     values = jsoncodec.values(raw)
@@ -240,15 +241,24 @@ def _body(raw: bytearray, request: Request, most_values: int) -> Any:
             f"The body has {values} commas and opening brackets and {most_values} are the most: split it."
         )
     try:
-        body = jsoncodec.decode_body(raw)
+        return jsoncodec.decode_body(raw)
     except jsoncodec.Uncarriable:  # NaN and the like: the check of the body names the place
-        body = jsoncodec.decode_loosely(raw)
+        return jsoncodec.decode_loosely(raw)
     except ValueError as error:
         raise Invalid([Fault("", f"expected JSON as the body, but it cannot be read: {error}")]) from None
     finally:
         raw.clear()
+
+
+def _with_key(body: Any, request: Request) -> Any:
+    """The body of what creates a job, with the header ``Idempotency-Key`` as its ``key``.
+
+    Raises:
+        Invalid: the header is not printable ASCII.
+        Conflict: body and header have different keys.
+    """
     key = request.headers.get("idempotency-key")
-    if key is None or request.method != "POST" or not isinstance(body, dict):
+    if key is None or not isinstance(body, dict):
         return body
     if not (key.isascii() and key.isprintable()):
         raise Invalid([Fault("key", "expected printable ASCII in the header Idempotency-Key")])

@@ -77,7 +77,7 @@ class Tokens:
         return len(self._callers)
 
     def find(self, token: str) -> Caller | None:
-        """The caller who has this token; None: nobody has. Takes as long whoever it is."""
+        """The caller who has this token; None: nobody has. Takes the same time for every caller."""
         given, found = digest(token), None
         for known, caller in self._callers.items():
             if hmac.compare_digest(known, given):

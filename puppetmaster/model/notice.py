@@ -192,5 +192,5 @@ def signed(key: bytes, id_: str, timestamp: int, body: bytes) -> dict[str, str]:
 
 
 def named_by(hooks: Sequence[Hook], names: Sequence[str]) -> list[Hook]:
-    """Those that are told of a job that names these."""
+    """The webhooks that are told of a job that names these."""
     return [hook for hook in hooks if hook.all or hook.name in names]

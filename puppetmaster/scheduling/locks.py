@@ -75,7 +75,7 @@ class Locks:
         self._alike = 0  # answers in a row that named a lock for one destination alone
         self._doubted: set[str] = set()  # destinations that are not taken to have a lock of their own
         self._wanted: dict[str, None] = {}  # destinations to ask about, in order
-        self._asked: set[str] = set()  # destinations whose answer is awaited
+        self._asked: dict[str, None] = {}  # destinations whose answer is awaited, in order
 
     # -- which domain -----------------------------------------------------------------------------
 
@@ -116,12 +116,12 @@ class Locks:
                 # Used until the answer is there: otherwise each waiting request would have to ask.
                 self._patterns[begins] = pattern._replace(until_s=now_s + self._cache_s)
                 self._wanted.pop(pattern.asked, None)
-                self._asked.add(pattern.asked)
+                self._asked[pattern.asked] = None
                 yield pattern.asked
         while self._wanted and len(self._asked) < most:
             destination = next(iter(self._wanted))
             del self._wanted[destination]
-            self._asked.add(destination)
+            self._asked[destination] = None
             yield destination
 
     def learn(self, destination: str, resources: Iterable[str] | None, now_s: float) -> Learned:
@@ -131,7 +131,7 @@ class Locks:
         wildcards inside a segment too, and stand for at least one character. A destination without an owner
         counts as having a lock of its own.
         """
-        self._asked.discard(destination)
+        self._asked.pop(destination, None)
         owned = sorted(one for one in resources or () if one.startswith(REMOTE))
         begins = {
             match.string[len(REMOTE) : match.start()]: match.string
@@ -187,17 +187,20 @@ class Locks:
 
     def ask_again(self, destination: str) -> None:
         """Ask about this destination again: no answer came."""
-        self._asked.discard(destination)
+        self._asked.pop(destination, None)
         self.want(destination)
 
-    def forget_all(self) -> None:
-        """Forget all domains, because the controller was restarted or away; ask open questions again."""
+    def forget_all(self, waiting: Iterable[str] = ()) -> None:
+        """Forget all domains, because the controller was restarted or away; ask open questions again.
+
+        The controller is asked about the destinations ``waiting`` first, in their order.
+        """
         self._known.clear()
         self._doubted.clear()
         self._patterns.clear()
         self._alike = 0
         # Answers to open questions are lost, or came from the controller as it was before.
-        self._wanted = dict.fromkeys([*self._asked, *self._wanted])
+        self._wanted = dict.fromkeys([*waiting, *self._asked, *self._wanted])
         self._asked.clear()
 
     # -- who holds it -----------------------------------------------------------------------------

@@ -60,7 +60,7 @@ class DataDir:
         return os.fstat(self._held[1]).st_ino
 
     def check(self) -> None:
-        """Raises StoreError: the store's file was removed, or another one is in its place."""
+        """Raises StoreError: the store's file was removed, or another one is in its place; OSError."""
         if not self._held:
             return
         try:

@@ -369,10 +369,11 @@ def test_bytes_that_are_no_utf_8_are_refused_by_name(name: str) -> None:
         Settings.from_environment({f"PUPPETMASTER_{name}": os.fsdecode(b"caf\xe9")})
 
 
-@pytest.mark.parametrize("host", ["broker..example", "a" * 300])
-def test_no_broker_has_such_a_name(host: str) -> None:
+@pytest.mark.parametrize("host", ["", "broker..example", ".example", "a" * 64, "a" * 300])
+def test_no_broker_has_such_a_name(host: str, tmp_path: Path) -> None:
+    write(tmp_path, json.dumps({"brokerHost": host}))
     with pytest.raises(SettingsError, match="_TCP_ADDR: expected a name or an address") as refused:
-        Settings.from_environment({"BROKER_PORT_1883_TCP_ADDR": host})
+        Settings.from_environment({}, data_dir=tmp_path)
     assert len(refused.value.message) < 250
 
 

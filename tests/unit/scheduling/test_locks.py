@@ -133,6 +133,10 @@ def test_another_controller_is_asked_for_all_again(locks: Locks) -> None:
     assert locks.domain("a", 0.0) is None
     assert asked(locks, 1) == ["b"], "what was under way is lost"
     assert asked(locks, 2) == ["c"]
+    for name in "defgh":
+        locks.want(name)
+    locks.forget_all()
+    assert asked(locks, 7) == list("bcdefgh"), "in the order in which they were wanted"
     locks.learn("b", ["/remote/+"], 0.0)
     locks.forget_all()
     assert locks.domain("z", 0.0) is None
