@@ -95,7 +95,8 @@ def _is_url(url: Any) -> bool:
     try:
         parts = urlsplit(url)
         port = parts.port
-    except ValueError:
+        (parts.hostname or "").encode("idna")  # as each connection does
+    except ValueError:  # UnicodeError is one
         return False
     plain = parts.username is None and parts.password is None and not parts.fragment
     return parts.scheme in ("http", "https") and bool(parts.hostname) and port != 0 and plain

@@ -55,7 +55,8 @@ def test_what_is_no_list_is_refused(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["https://x:0/", "https://x:99999/", "https:///", "https://x/#a", "https://x/ a", 7]
+    "url",
+    ["https://x:0/", "https://x:99999/", "https:///", "https://x/#a", "https://x/ a", 7, "https://a..b/"],
 )
 def test_what_is_no_url_is_refused(url: Any) -> None:
     with pytest.raises(SettingsError, match=r"\[0\]\.url"):
