@@ -134,8 +134,9 @@ class Channel:
                 answer = self._waiting.pop(message["id"], None)  # who removes it resolves it
             if answer is not None:
                 answer.set_result(message)
-        except (ValueError, TypeError, KeyError) as error:
-            _logger.warning("a message to our own tunnel was dropped, it is no answer: %s", error)
+        except (ValueError, TypeError, KeyError):
+            text = "a message to our own tunnel was dropped: expected an answer with an id, got %.80r"
+            _logger.warning(text, packet.payload)
 
 
 class Listener(NamedTuple):

@@ -255,6 +255,8 @@ def store(file: Path, not_ours: Mark = "fail") -> Check:
     try:
         if not file.exists():
             return Check("store file", "ok", f"{file} will be made at the first start")
+        if file.is_fifo():  # to open it would last for ever
+            return Check("store file", "fail", f"expected a file, and {file} is a pipe: move it away")
         connection = sqlite3.connect(read_only_uri(file), uri=True, timeout=5)
         try:
             found = [str(row[0]) for row in connection.execute("PRAGMA quick_check(1)")]

@@ -130,10 +130,11 @@ def test_a_late_answer_and_one_to_nobody_are_dropped(link: ScriptedLink, channel
     "payload", [b"", b"hello", b"[]", b"5", b"{}", b'{"id":NaN}', b"[" * 100_000, b"\xff"]
 )
 def test_whatever_arrives_on_the_tunnel_the_network_thread_lives(
-    link: ScriptedLink, channel: Channel, payload: bytes
+    link: ScriptedLink, channel: Channel, payload: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     """F5: paho ends its thread for an exception in a callback of a topic."""
     link.tunnels[channel.tunnel](None, None, SimpleNamespace(payload=payload))
+    assert caplog.messages[0].endswith(f"dropped: expected an answer with an id, got {repr(payload)[:80]}")
     assert channel.call("get", "/x", None, 20)["code"] == 200
 
 

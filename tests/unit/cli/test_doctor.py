@@ -105,6 +105,9 @@ def test_a_store(tmp_path: Path) -> None:
     file.mkdir()
     assert "cannot be read" in doctor.store(file).says
     assert (doctor.store(file).mark, doctor.store(file, "warn").mark) == ("fail", "warn")
+    file.rmdir()
+    os.mkfifo(file)
+    assert "is a pipe" in doctor.store(file).says
 
 
 def test_a_store_on_a_disk_that_is_read_only(tmp_path: Path) -> None:
