@@ -104,7 +104,7 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 _STRICT = json.JSONDecoder(parse_constant=_refuse, parse_float=_finite)
 _ONCE = json.JSONDecoder(parse_constant=_refuse, parse_float=_finite, object_pairs_hook=_once)
-_LOOSE = json.JSONDecoder()
+_LOOSE, _LOOSE_ONCE = json.JSONDecoder(), json.JSONDecoder(object_pairs_hook=_once)
 
 
 def _in_steps(decoder: json.JSONDecoder) -> json.JSONDecoder:
@@ -143,6 +143,11 @@ def decode_body(payload: bytes | bytearray) -> Any:
     Only one of the two would count, and perhaps not the one that the caller meant.
     """
     return _decoded(_ONCE, payload)
+
+
+def decode_body_loosely(payload: bytes | bytearray) -> Any:
+    """As ``decode_loosely``, and a property that an object has twice is a ValueError, as in ``decode_body``."""
+    return _decoded(_LOOSE_ONCE, payload)
 
 
 def values(payload: bytes | bytearray) -> int:

@@ -241,9 +241,10 @@ def _body(raw: bytearray, most_values: int) -> Any:
             f"The body has {values} commas and opening brackets and {most_values} are the most: split it."
         )
     try:
-        return jsoncodec.decode_body(raw)
-    except jsoncodec.Uncarriable:  # NaN and the like: the check of the body names the place
-        return jsoncodec.decode_loosely(raw)
+        try:
+            return jsoncodec.decode_body(raw)
+        except jsoncodec.Uncarriable:  # NaN and the like: the check of the body names the place
+            return jsoncodec.decode_body_loosely(raw)
     except ValueError as error:
         raise Invalid([Fault("", f"expected JSON as the body, but it cannot be read: {error}")]) from None
     finally:
