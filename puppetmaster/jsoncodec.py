@@ -146,7 +146,7 @@ def decode_body(payload: bytes | bytearray) -> Any:
 
 
 def decode_body_loosely(payload: bytes | bytearray) -> Any:
-    """As ``decode_loosely``, and a property that an object has twice is a ValueError, as in ``decode_body``."""
+    """As ``decode_loosely``; a property that is there twice is a ValueError, as in ``decode_body``."""
     return _decoded(_LOOSE_ONCE, payload)
 
 
