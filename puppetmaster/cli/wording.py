@@ -280,8 +280,11 @@ def age(at: str, now_s: float) -> str:
 
 
 def local(at: str) -> str:
-    """The time ``at`` (ISO 8601) in the local time zone: ``2026-01-02 11:04:05``."""
-    return datetime.fromtimestamp(seconds(at)).strftime("%Y-%m-%d %H:%M:%S")
+    """The time ``at`` (ISO 8601) in the local time zone: ``2026-01-02 11:04:05``; as it is behind 9999."""
+    try:
+        return datetime.fromtimestamp(seconds(at)).strftime("%Y-%m-%d %H:%M:%S")
+    except (ValueError, OverflowError):
+        return at
 
 
 class Step(NamedTuple):

@@ -205,3 +205,7 @@ def test_a_time_is_that_on_the_wall() -> None:
 
 def test_requests_are_counted() -> None:
     assert [wording.requests(count) for count in (0, 1, 2)] == ["0 requests", "1 request", "2 requests"]
+
+
+def test_a_time_that_no_calendar_here_has_is_shown_as_it_is() -> None:
+    assert wording.local("9999-12-31T23:59:59-14:00") == "9999-12-31T23:59:59-14:00"
