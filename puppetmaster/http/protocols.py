@@ -185,3 +185,5 @@ class Http(Patience, H11Protocol):
         for part in (h11.Response(status_code=status, headers=headers), h11.Data(body), h11.EndOfMessage()):
             self.transport.write(self.conn.send(part) or b"")
         self.transport.close()
+        if self.cycle is not None:  # nobody hears what the application answers after this
+            self.cycle.disconnected = True

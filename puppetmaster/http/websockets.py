@@ -199,7 +199,13 @@ class Broadcaster:
     # -- on the loop ------------------------------------------------------------------------------
 
     async def watch(self, socket: WebSocket) -> None:
-        """Serve one WebSocket, from its opening to its end."""
+        """Serve one WebSocket, from its opening to its end, whenever its client goes away."""
+        try:
+            await self._watch(socket)
+        except (WebSocketDisconnect, OSError) as error:
+            log.debug("a client went away: %s", error)
+
+    async def _watch(self, socket: WebSocket) -> None:
         try:
             given = query.parameters(socket.scope["query_string"].decode("latin-1"))
             collection = bool(query.parse(given, ("changed",)).collection)

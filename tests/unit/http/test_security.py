@@ -357,6 +357,15 @@ def test_what_is_not_http_is_answered_in_json(hasty: Door, sent: bytes, said: st
     assert len(message) < 200
 
 
+def test_a_body_that_breaks_off_while_it_is_refused_is_answered_once(
+    shared: Door, caplog: pytest.LogCaptureFixture
+) -> None:
+    broken = b"POST /jobs HTTP/1.1\r\nHost: evil\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\nzz\r\n"
+    assert shared.answered(broken).count(b"HTTP/1.1 4") == 1
+    assert shared.ask("GET", "/jobs").status == 200  # what was left to do for the first is done
+    assert not [record for record in caplog.records if record.exc_info]
+
+
 @pytest.mark.parametrize("path", ["/jobs", "/health"])
 def test_a_method_that_is_very_long_is_shown_by_its_beginning(shared: Door, path: str) -> None:
     answer = shared.ask("A" * 5000, path)

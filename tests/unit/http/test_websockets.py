@@ -11,6 +11,8 @@ from typing import Any, cast
 
 import pytest
 import wsproto
+from starlette.types import Message, Scope
+from starlette.websockets import WebSocket
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.connection import Connection
 
@@ -34,7 +36,7 @@ from puppetmaster.http.websockets import (
 from puppetmaster.model.job import Job
 from tests.desk import until as eventually
 from tests.examples import a_job
-from tests.web_client import Door, batch, heavy, many, running
+from tests.web_client import CONNECT, Door, batch, heavy, many, running
 
 
 def frame(watching: Connection) -> dict[str, Any]:
@@ -118,7 +120,7 @@ def test_an_upgrade_that_cannot_be_is_answered_and_leaves_no_connection(
     assert said in json.loads(answer.partition(b"\r\n\r\n")[2])["message"]
     while door.app.door.server.connections():  # the server takes leave of it a moment later
         pass
-    assert not caplog.records
+    assert not [record for record in caplog.records if record.exc_info]
 
 
 def test_the_collection_is_what_changed_since_the_frame_before(door: Door) -> None:
@@ -452,6 +454,25 @@ def test_one_whose_job_cannot_be_read_now_is_told_to_come_back(rounds: Rounds) -
     late = rounds.enters(a_job())
     rounds.round()
     assert closed_with(late) == 1013
+
+
+@pytest.mark.parametrize("heard", ["websocket.accept", "websocket.close"])
+def test_who_goes_before_there_is_something_to_tell_is_no_fault(rounds: Rounds, heard: str) -> None:
+    rounds.shelf.fault = NotFound()
+    said: list[str] = []
+
+    async def receive() -> Message:
+        return CONNECT
+
+    async def send(message: Message) -> None:
+        said.append(message["type"])
+        if message["type"] == heard:
+            raise OSError
+
+    scope: Scope = {"type": "websocket", "headers": [], "query_string": b"", "subprotocols": []}
+    socket = WebSocket({**scope, "path_params": {"id": "7"}}, receive, send)
+    asyncio.run(asyncio.wait_for(rounds.sockets.watch(socket), 10))
+    assert said[-1] == heard
 
 
 def test_a_subscriber_is_told_of_its_own_job_alone(rounds: Rounds) -> None:
