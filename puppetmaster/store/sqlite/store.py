@@ -18,6 +18,7 @@ other threads read through ``reading()``, which shows one committed state of the
 
 import json
 import logging
+import os
 import shutil
 import sqlite3
 import uuid
@@ -464,7 +465,8 @@ def _way_out(data_dir: Path) -> Iterator[None]:
     try:
         yield
     except StoreError as error:
-        there = next(one for one in (data_dir, *data_dir.absolute().parents) if one.exists())
+        # Not Path.exists, which raises what else is wrong with the directory.
+        there = next(filter(os.path.exists, (data_dir, *data_dir.absolute().parents)))
         if shutil.disk_usage(there).free >= LITTLE_BYTES:
             raise
         raise StoreError(f"{error.message} {ROOM}") from error

@@ -99,6 +99,12 @@ def test_nothing_is_written_to_a_store_that_was_replaced(tmp_path: Path) -> None
         store.commit(Changes(jobs={1: a_job()}))
 
 
+def test_a_directory_that_cannot_even_be_looked_for(tmp_path: Path) -> None:
+    """As a directory in another user's, which only root may enter."""
+    with pytest.raises(StoreError, match=r"cannot be used: .*File name too long"):
+        SqliteStore(tmp_path / ("x" * 300))
+
+
 def test_a_size_that_a_broken_disk_does_not_tell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with closing(SqliteStore(tmp_path)) as store:
         assert store.disk_bytes() > 0
