@@ -81,8 +81,9 @@ INDEXES: Indexes = {
     "templates": [],
 }
 
-#: After these errors SQLite has not written the mark that completes a commit.
-NEVER_WRITTEN = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE)
+#: After these errors SQLite has not written the mark that completes a commit. With the last one it has not
+#: begun: another program is writing to the file.
+NEVER_WRITTEN = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_BUSY)
 #: Number of small documents that are put by one statement.
 AT_ONCE = 500
 #: Number of requests of removed jobs that are deleted at once, and of pages that are given back.
