@@ -35,7 +35,7 @@ from puppetmaster.model.job import Job
 from puppetmaster.model.notice import Hooks, hooks_of
 from puppetmaster.model.timeline import Event
 from puppetmaster.settings import ALL, Settings
-from puppetmaster.site import Registered, Site, reaches_bus
+from puppetmaster.site import Bundle, Site, reaches_bus
 from puppetmaster.store.opening import open_elsewhere, open_store
 from puppetmaster.threads import Vital, ended
 
@@ -139,7 +139,7 @@ class ApiServer:
 class App:
     """All parts but the SDK's. Raises SettingsError, StoreError."""
 
-    def __init__(self, settings: Settings, bundle: Registered) -> None:
+    def __init__(self, settings: Settings, bundle: Bundle) -> None:
         where = address(settings) if settings.role == ALL else None
         self._hooks: Reread[Hooks] = Reread("webhooks", settings.webhooks, hooks_of, ())
         spare_memory()

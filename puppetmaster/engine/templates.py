@@ -299,6 +299,10 @@ class Templates:
                 template = self.find(id_)
             except NotFound:  # it was removed while its job was written
                 return
+            except StoreError as error:  # the job is right all the same; its key tells for which time it is
+                said = "template %s: that job %s was started is not noted: %s"
+                log.error(said, id_, job.id, error, extra={"action": "store_fault"})  # noqa: TRY400
+                return
             # It may have been changed while a large job was written. The key tells that the time has its job.
             now = noted(record if template.record == before else template.record, job)
             self._state.changes.templates[id_] = replace(template, record=replace(now, last_job=job.id))

@@ -102,7 +102,7 @@ def known(data_dir: Path) -> Known | None:
     try:
         found = json.loads(file.read_text(encoding="ascii"))
         return Known(str(found["installation"]), int(found["epoch"]), str(file))
-    except (OSError, ValueError, LookupError, TypeError):
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
         return None
 
 

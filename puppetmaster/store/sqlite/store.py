@@ -69,6 +69,7 @@ ROOM = (
     "The disk is full: make room on it and start again. Nothing is lost; "
     "leave puppetmaster.db-wal where it is, it belongs to the store."
 )
+WRITABLE = "Set PUPPETMASTER_DATA_DIR to a directory that the bundle's user can write."
 
 INDEXES: Indexes = {
     "jobs": [("status",), ("name",), Partial(("key",)), Partial(("template",))],
@@ -462,15 +463,18 @@ def send_nothing(db: SqliteTinyDB, path: Path, reason: Said) -> None:
 
 @contextmanager
 def _way_out(data_dir: Path) -> Iterator[None]:
-    """Add what to do to an error of a store's start, if the disk is full."""
+    """Add what to do to an error of a store's start, if the disk is full or the directory cannot be used."""
     try:
         yield
     except StoreError as error:
         # Not Path.exists, which raises what else is wrong with the directory.
         there = next(filter(os.path.exists, (data_dir, *data_dir.absolute().parents)))
-        if shutil.disk_usage(there).free >= LITTLE_BYTES:
-            raise
-        raise StoreError(f"{error.message} {ROOM}") from error
+        usage = shutil.disk_usage(there)
+        if usage.total and usage.free < LITTLE_BYTES:
+            raise StoreError(f"{error.message} {ROOM}") from error
+        if isinstance(error.__cause__, OSError):
+            raise StoreError(f"{error.message} {WRITABLE}") from error
+        raise
 
 
 def _rest(job: Job) -> dict[str, Any]:

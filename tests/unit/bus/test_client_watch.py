@@ -27,6 +27,14 @@ def wire(monkeypatch: pytest.MonkeyPatch, clock: StandingClock) -> Wire:
     return made
 
 
+@pytest.fixture
+def renewed(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Why the connection was given up for a new one, each time."""
+    whys: list[str] = []
+    monkeypatch.setattr(wire.bus._connection, "renew", whys.append)
+    return whys
+
+
 class Meanwhile:
     """Lets another thread do something, as far as a lock lets it, the first time that this is called."""
 
@@ -111,12 +119,8 @@ def test_a_question_that_did_not_leave_does_not_wait(wire: Wire, monkeypatch: py
     assert (wire.bus._probes, wire.bus._wanted) == ({}, set())
 
 
-def test_while_nothing_is_read_nobody_is_silent(
-    wire: Wire, clock: StandingClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_while_nothing_is_read_nobody_is_silent(wire: Wire, clock: StandingClock, renewed: list[str]) -> None:
     """Else a store that cannot be written for long would have the controller blamed, and us cut off."""
-    renewed: list[str] = []
-    monkeypatch.setattr(wire.bus._connection, "renew", renewed.append)
     wire.bus._came_up()
     wire.bus._look_after()
     wire.owned(wire.sent[-1])
@@ -139,10 +143,8 @@ def test_while_nothing_is_read_nobody_is_silent(
 
 
 def test_a_new_connection_is_watched_though_the_former_is_just_being_given_up(
-    wire: Wire, clock: StandingClock, monkeypatch: pytest.MonkeyPatch
+    wire: Wire, clock: StandingClock, renewed: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    renewed: list[str] = []
-    monkeypatch.setattr(wire.bus._connection, "renew", renewed.append)
     wire.bus._came_up()
     clock.at_s += module.SILENT_FIRST_S
     comes_up = Meanwhile(wire.bus._came_up)

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import count
 from typing import Any
 
 import pytest
@@ -370,6 +371,24 @@ def test_what_cannot_be_read_once_is_read_again(
     world.engine.templates._taken_up = False
     at(world, THREE + 40)
     assert (due(world)[1:], len(times)) == (["2026-03-02T03:00"], 2)
+
+
+@pytest.mark.parametrize("many", [1, 1200])
+def test_a_job_exists_also_when_its_template_cannot_be_read_at_that_moment(
+    world: World, monkeypatch: pytest.MonkeyPatch, many: int
+) -> None:
+    """Who is told that nothing was done would start it once more."""
+    put(world, job=body("get", *(f"cg-{n}" for n in range(many))))
+    asked, read, reads = spec(world), world.store.now.template, count(1)
+
+    def template(id_: int) -> Template | None:
+        if next(reads) == 3:
+            raise StoreError("it cannot be read")
+        return read(id_)
+
+    monkeypatch.setattr(world.store.now, "template", template)
+    job = world.do(lambda engine: engine.start_template(1, asked))
+    assert [one.id for one in jobs(world)] == [job.id]
 
 
 def test_few_start_in_one_turn(world: World) -> None:

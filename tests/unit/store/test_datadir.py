@@ -15,7 +15,7 @@ from puppetmaster.errors import NotKnown, StoreError
 from puppetmaster.model.job import Job, JobEvent, JobStatus
 from puppetmaster.store import base
 from puppetmaster.store.base import FIRST_REQUEST_ID, JOBS_AHEAD, REQUESTS_AHEAD, Changes, Ids, ahead
-from puppetmaster.store.datadir import FILE_NAME, GENERATION_NAME, LOCK_NAME, DataDir
+from puppetmaster.store.datadir import FILE_NAME, GENERATION_NAME, KNOWN_NAME, LOCK_NAME, DataDir, known
 from puppetmaster.store.sqlite import documents
 from puppetmaster.store.sqlite import store as store_module
 from puppetmaster.store.sqlite.store import COPIED, SqliteStore
@@ -296,3 +296,9 @@ def test_how_often_a_directory_was_opened_is_kept(tmp_path: Path, found: str | N
     directory.generation = 9
     assert directory.generation == 9
     assert [path.name for path in tmp_path.glob(f"{GENERATION_NAME}*")] == [GENERATION_NAME]
+
+
+@pytest.mark.parametrize("found", ["", "[]", "{", "[" * 100_000])
+def test_what_is_known_of_a_database_may_be_broken(tmp_path: Path, found: str) -> None:
+    (tmp_path / KNOWN_NAME).write_text(found)
+    assert known(tmp_path) is None
