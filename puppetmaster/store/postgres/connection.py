@@ -181,8 +181,8 @@ def pipeline(connection: Connection, calls: Iterable[Call]) -> None:
         raise error_from_result(failed)
 
 
-def ask(connection: Connection, sql: str, values: Iterable[str]) -> str | None:
-    """Run a statement that may have to wait. Returns its first value; None: it gives no row.
+def ask(connection: Connection, sql: str, values: Iterable[str]) -> list[str | None] | None:
+    """Run a statement that may have to wait. Returns its first row, as texts; None: it gives no row.
 
     Raises psycopg.Error: it failed, or was not answered within ``ANSWER_S``. Then the connection is closed.
     """
@@ -196,8 +196,10 @@ def ask(connection: Connection, sql: str, values: Iterable[str]) -> str | None:
     if result.status == ExecStatus.FATAL_ERROR:
         connection.close()
         raise error_from_result(result)
-    found = result.get_value(0, 0) if result.ntuples else None
-    return None if found is None else found.decode()
+    if not result.ntuples:
+        return None
+    row = (result.get_value(0, column) for column in range(result.nfields))
+    return [None if value is None else value.decode() for value in row]
 
 
 def _ended(lines: PGconn) -> PGresult | None:

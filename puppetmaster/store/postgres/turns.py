@@ -160,8 +160,9 @@ class Turns:
             found = connections.ask(connection, _CLAIM, values)
         if found is None:
             self._lead.lost()
-        committed = int(found) == self._turn + 2
-        self._turn, self._in_doubt = int(found), False
+        claimed = int(found[0] or 0)
+        committed = claimed == self._turn + 2
+        self._turn, self._in_doubt = claimed, False
         self._lead.renewed(begun_s)
         log.info(
             "%s: the turn at which the connection was lost was %scommitted",
