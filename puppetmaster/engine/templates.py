@@ -265,9 +265,11 @@ class Templates:
         These are told when the job exists: until then all of it may be decided on again.
         """
         key = template.key_of(due_s)
-        if self._lifecycle.has_key(key):
-            # The wall clock was set back by far: this time has its job.
-            return self._tell_all(template, record, others)
+        if (taken := self._lifecycle.with_key(key)) is not None:
+            if taken.template == template.id:  # the wall clock was set back by far: this time has its job
+                return self._tell_all(template, record, others)
+            why = f"not started: job {taken.id}, which is not of this template, has its key '{key}'"
+            return self._tell_all(template, record, (*others, Told(Outcome.FAILED, iso(due_s), why)))
         late_s = self._moment.wall_s - due_s
 
         def noted(record: Record, job: Job) -> Record:
