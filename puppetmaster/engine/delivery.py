@@ -303,8 +303,7 @@ class Delivery:
 
     def not_sent(self, message: int) -> None:
         """Let the request of a message that never left wait again. The attempt does not count."""
-        id_ = self.in_flight.request_of(message)
-        if id_ is not None:
+        if (id_ := self.in_flight.request_of(message)) is not None:
             request = self._state.request(id_)
             self._wait_again(request, request.after(RequestEvent.REFUSE, self._moment.at))
 
@@ -344,8 +343,7 @@ class Delivery:
         return True
 
     def _give_up_too_long(self, message: int) -> None:
-        id_ = self.in_flight.request_of(message)
-        if id_ is None:
+        if (id_ := self.in_flight.request_of(message)) is None:
             return
         request = self._state.request(id_)
         if self._state.opened_of(id_).job.ending:
@@ -371,7 +369,6 @@ class Delivery:
 
         ``tunnel`` is the tunnel of the gateway that answered directly; empty: it came through our controller.
         """
-        self._free_owner(message)
         id_ = self.in_flight.request_of(message)
         request = self._state.find_request(message) if id_ is None else self._state.request(id_)
         if request is not None and tunnel != self._tunnel_of(request, message):
@@ -384,6 +381,8 @@ class Delivery:
             )
             self._foreign += 1
             return
+        if self._scheduler.came(message, self._moment.now_s):  # its owner is not busy with it any more
+            self._timers.cancel(Timer(TimerKind.OVERDUE, message))
         if id_ is None or request is None:
             if (ended := self._corrections.answered(message, answer)) is not None:
                 self.let_go(ended)
@@ -422,11 +421,6 @@ class Delivery:
         until_s = self._scheduler.overdue(request.id, request.sending, self._moment.now_s)
         if until_s is not None:
             self._timers.set(Timer(TimerKind.OVERDUE, request.sending), until_s)
-
-    def _free_owner(self, message: int) -> None:
-        """Free what an overdue command held: its lock, or its place at an owner."""
-        if self._scheduler.came(message, self._moment.now_s):
-            self._timers.cancel(Timer(TimerKind.OVERDUE, message))
 
     def controller_restarted(self, known_s: float | None) -> None:
         """Note that the controller was restarted: it has forgotten all models, and what it had passed on.
