@@ -43,12 +43,12 @@ log = logging.getLogger("sanji.puppetmaster.engine.delivery")
 
 #: The codes of our own results: the gateway is away; the broker does not carry the message.
 AWAY, TOO_LONG = 503, 413
-#: What is said of a request that waited in vain for its gateway, which is not .., and the code.
+#: What a request's gateway was not, while the request waited in vain -> the result's text, and its code.
 UNDELIVERED = {
     REGISTERED: ("its gateway was not registered within {:g} s", 404),
     CONNECTED: ("its gateway was not connected within {:g} s", AWAY),
 }
-#: Most requests of a turn whose gateways are found to be away when it is their turn. The next turn goes on.
+#: Most requests that one call of ``send`` finds to be for gateways that are away. The next turn goes on.
 MOST_UNSENT = 500
 #: Most questions about owners that are under way at once.
 QUESTIONS = 64
@@ -84,7 +84,7 @@ class Delivery:
         self.capacity = DEFAULT_CAPACITY
         #: Number of sendings since the start that were not the first of their request.
         self.resent = 0
-        #: Whether requests are held back until the broker has taken what was sent before, or for a turn.
+        #: Whether requests are held back until the broker has taken what was sent before, or the next turn.
         self.held_back = False
         self.in_flight = InFlight(context.timers, context.settings.grace_s)
         self._trials = Trials()
@@ -252,7 +252,7 @@ class Delivery:
 
         ``waiting_bytes`` of earlier messages wait in memory. Once these and the new ones are WAITING_BYTES or
         more, the rest is held back. The last message may exceed that: its length is known when it is made.
-        So is the rest when MOST_UNSENT requests were found not to be sent, so that the turn stays short.
+        The rest is held back too once MOST_UNSENT gateways were found away, so that the turn stays short.
         ``settle`` is told of a job of which a request fails here: that may end it, and nothing more leaves.
         """
         now_s, scheduler, unsent = self._moment.now_s, self._scheduler, 0
@@ -275,7 +275,7 @@ class Delivery:
             self._timers.set(Timer(TimerKind.QUESTION, destination), now_s + QUESTION_TIMEOUT_S)
 
     def _send(self, request: Request, settle: Callable[[int], object]) -> int:
-        """Send a request, or end it because its message is too long. Returns the length of that."""
+        """Send a request, or end it because its message is too long. Returns the message's length."""
         opened = self._state.opened_of(request.id)
         direct = self._presence.direct(request.destination) and opened.items[request.item].code is None
         route = DIRECT_WAY if direct else REMOTE_WAY
