@@ -340,7 +340,7 @@ NOTE = _kind(
     lambda value: isinstance(value, str) and len(value) <= NOTE_LIMIT and not jsoncodec.faults(value, ""),
     Form.TEXT,
 )
-#: ``api.fleet`` checks each label.
+#: ``api.gateway_bodies`` checks each label.
 LABELS = OBJECT._replace(
     schema={
         "type": "object",

@@ -96,12 +96,12 @@ def _windows(policy: Policy, job: Job) -> Iterator[str]:
         return
     wall_s = max(seconds(job.created_at), seconds(job.start_at or job.created_at))
     is_open, until_s = windows.at(wall_s)
-    now = "opens once the clock is set" if until_s is None else f"opens at {iso(until_s)}"
-    if is_open and until_s is not None:
-        now = f"is open until {iso(until_s)}"
+    now = "the next one opens once the clock is set"
+    if until_s is not None:
+        now = f"one is open until {iso(until_s)}" if is_open else f"the next one opens at {iso(until_s)}"
     yield (
         f"Requests are sent only in maintenance windows of {windows.duration_s:.15g} s, at {windows.cron} "
-        f"({windows.timezone}); the next one {now}. Outside of them requests wait."
+        f"({windows.timezone}); {now}. Outside of them requests wait."
     )
     if (
         job.timeout_s is not None

@@ -31,6 +31,11 @@ COLUMNS = (
 #: A mark that spreadsheets want in front of what is no formula.
 _MARKED = re.compile(r"'(?=[=+\-@\t\r])")
 _PLACE = re.compile(r"\[(\d+)\]\.?")
+#: Columns that are no labels. A label of such a name has ``LABEL`` in front of it in the heading.
+_OWN = ("name", "note")
+LABEL = "label:"
+#: A cell of a label without a value: an empty cell is no label.
+BARE = "="
 
 Row = Mapping[str, Any]
 
@@ -57,12 +62,7 @@ def list_gateways(session: Context, /, **filters: Any) -> None:
     """List gateways by name, with labels and what is known of each."""
     screen = session.screen()
     found, total = session.client().gateways(**filters)
-    if screen.json:
-        screen.value(found)
-    elif screen.terminal:
-        screen.table(COLUMNS, [_row(screen, one) for one in found])
-    else:
-        screen.rows(_row(screen, one) for one in found)
+    screen.listed(found, COLUMNS, [_row(screen, one) for one in found])
     screen.rest(len(found), total)
 
 
@@ -196,7 +196,8 @@ def label_gateways(session: Context, names: str, labels: Sequence[str]) -> None:
         wanted, _ = jobfile.destinations([names], jobfile.Files())
         changes = dict(map(_label, labels))
     client = session.client()
-    known = {one["name"]: one["labels"] for one in all_rows(client.gateways, match=_alone(wanted))}
+    alone = wanted[0] if len(wanted) == 1 else None
+    known = {one["name"]: one["labels"] for one in all_rows(client.gateways, name=alone)}
     puts = []
     for name in wanted:
         merged = {**known.get(name, {}), **changes}
@@ -214,11 +215,6 @@ def _label(word: str) -> tuple[str, str | None]:
     raise ValueError(f"expected KEY=VALUE, or KEY- to remove a label, got '{word}'")
 
 
-def _alone(names: Sequence[str]) -> str | None:
-    """A pattern that fits the one name; None: there are several."""
-    return re.sub(r"([*?[])", r"[\1]", names[0]) if len(names) == 1 else None
-
-
 @gateways.command("import")
 @click.argument("file")
 @click.pass_obj
@@ -226,7 +222,7 @@ def import_gateways(session: Context, file: str) -> None:
     """Put the gateways of a CSV file; - is standard input.
 
     Its heading is name, perhaps note, and the keys of labels. A gateway has the labels of its line from then
-    on, and no others.
+    on, and no others: an empty cell is none, and = is a label without a value.
     """
     with usage():
         lines, puts = _read(jobfile.Files().read(file), "standard input" if file == "-" else file)
@@ -239,35 +235,46 @@ def import_gateways(session: Context, file: str) -> None:
 
 def _read(text: str, place: str) -> tuple[list[int], list[dict[str, Any]]]:
     """The gateways of a CSV file, and the line of each. Raises ValueError."""
-    reader = csv.reader(io.StringIO(text))
-    heading = [cell.strip() for cell in next(reader, [])]
-    if "name" not in heading or len({*heading}) < len(heading):
-        raise ValueError(f"{place}: expected a heading with name in it, and each column once")
-    lines, puts = [], []
-    for cells in reader:
-        if not any(cells):
-            continue
-        if len(cells) > len(heading):
-            raise ValueError(
-                f"{place}, line {reader.line_num}: expected {len(heading)} cells, got {len(cells)}"
-            )
-        row = {key: _MARKED.sub("", cell.strip(), count=1) for key, cell in zip(heading, cells, strict=False)}
-        put: dict[str, Any] = {"name": row.pop("name", "")}
-        if "note" in heading:
-            put["note"] = row.pop("note", "")
-        put["labels"] = {key: value for key, value in row.items() if value}
-        lines.append(reader.line_num)
-        puts.append(put)
+    reader = csv.reader(io.StringIO(text), strict=True)
+    try:
+        heading = [_column(cell.strip()) for cell in next(reader, [])]
+        if "name" not in heading or len({*heading}) < len(heading):
+            raise ValueError(f"{place}: expected a heading with name in it, and each column once")
+        lines, puts = [], []
+        for cells in reader:
+            if not any(cells):
+                continue
+            if len(cells) > len(heading):
+                raise ValueError(
+                    f"{place}, line {reader.line_num}: expected {len(heading)} cells, got {len(cells)}"
+                )
+            lines.append(reader.line_num)
+            puts.append(_put(heading, cells))
+    except csv.Error as error:  # a quote that is not closed would take in all gateways below it
+        raise ValueError(f"{place}, line {reader.line_num}: expected CSV, but {error}") from None
     if not puts:
         raise ValueError(f"{place}: expected a gateway on each line below the heading, got none")
     return lines, puts
 
 
+def _column(cell: str) -> str:
+    """The column of a cell of the heading; for a label its key, with ``LABEL`` only where it needs that."""
+    key = cell.removeprefix(LABEL)
+    return cell if key in _OWN else key
+
+
+def _put(heading: Sequence[str], cells: Sequence[str]) -> dict[str, Any]:
+    """The gateway of a line."""
+    row = {key: _MARKED.sub("", cell.strip(), count=1) for key, cell in zip(heading, cells, strict=False)}
+    put: dict[str, Any] = {"name": row.pop("name", "")}
+    if "note" in heading:
+        put["note"] = row.pop("note", "")
+    given = {key.removeprefix(LABEL): value for key, value in row.items() if value}
+    return {**put, "labels": {key: "" if value == BARE else value for key, value in given.items()}}
+
+
 def _say_put(screen: Screen, answer: Row) -> None:
-    if screen.json:
-        screen.value(answer)
-    else:
-        screen.line(f"{answer['put']} put, {answer['created']} of them new")
+    screen.answer(answer, lambda: screen.line(f"{answer['put']} put, {answer['created']} of them new"))
 
 
 @gateways.command("export", cls=Command, ignored=("json",))
@@ -277,12 +284,13 @@ def export_gateways(session: Context, /, **filters: Any) -> None:
     """Print gateways as CSV that import takes: name, note, and a column for each label."""
     found = list(all_rows(session.client().gateways, **filters))
     keys = sorted({key for one in found for key in one["labels"]})
-    sheets.write(["name", "note", *keys], _cells(found, keys))
+    sheets.write([*_OWN, *(LABEL + key if key in _OWN else key for key in keys)], _cells(found, keys))
 
 
 def _cells(found: Iterable[Row], keys: Sequence[str]) -> Iterator[Sequence[Any]]:
     for one in found:
-        yield [one["name"], one["note"], *(one["labels"].get(key) for key in keys)]
+        labels = {key: value or BARE for key, value in one["labels"].items()}
+        yield [one["name"], one["note"], *map(labels.get, keys)]
 
 
 @gateways.command()
@@ -292,7 +300,4 @@ def forget(session: Context, name: str) -> None:
     """Forget a gateway with its labels, until it is put or a destination again."""
     screen = session.screen()
     gone = session.client().forget_gateway(name)
-    if screen.json:
-        screen.value(gone)
-    else:
-        screen.line(f"{gone['name']} is forgotten")
+    screen.answer(gone, lambda: screen.line(f"{gone['name']} is forgotten"))

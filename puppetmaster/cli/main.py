@@ -103,7 +103,7 @@ def list_jobs(session: Context, /, goes_on: bool, **filters: Any) -> None:
     jobs, total = session.client().jobs(**filters)
     if screen.json:
         screen.value(jobs)
-    elif jobs or not screen.terminal:
+    elif total or not screen.terminal:
         tables.jobs(screen, jobs)
     else:
         screen.line("There is no such job." if _narrowed(filters) else "There are no jobs yet.")
@@ -180,10 +180,7 @@ def show_request(session: Context, id_: int) -> None:
     """Show one request in full: what was sent, each attempt, and what came back."""
     screen = session.screen()
     found = session.client().request(id_)
-    if screen.json:
-        screen.value(found)
-    else:
-        tables.request(screen, found)
+    screen.answer(found, lambda: tables.request(screen, found))
 
 
 def _all(client: Client, job: int, **filters: Any) -> tuple[list[dict[str, Any]], int]:
@@ -209,10 +206,7 @@ def list_requests(session: Context, /, job: int, limit: int, as_csv: bool, **fil
         _as_csv(screen, sheets.REQUESTS, sheets.requests(every))
         return
     found, total = client.requests(job, **filters, limit=limit)
-    if screen.json:
-        screen.value(found)
-    else:
-        tables.requests(screen, found, limit)
+    screen.answer(found, lambda: tables.requests(screen, found, limit))
     screen.rest(len(found), total)
 
 
@@ -237,10 +231,7 @@ def results(session: Context, job: int, diff: bool, full: bool, limit: int, as_c
         _as_csv(screen, sheets.RESULTS, sheets.results(every))
         return
     groups, total = client.results(job, diff=diff, full=full, limit=limit)
-    if screen.json:
-        screen.value(groups)
-    else:
-        tables.results(screen, groups, full=full)
+    screen.answer(groups, lambda: tables.results(screen, groups, full=full))
     screen.rest(len(groups), total)
 
 

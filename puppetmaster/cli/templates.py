@@ -46,13 +46,8 @@ def list_templates(session: Context, limit: int) -> None:
     screen = session.screen()
     found, total = session.client().templates(limit=limit)
     rows = [(one["id"], one["name"], _when(one), screen.moment(one["nextAt"]), _last(one)) for one in found]
-    if screen.json:
-        screen.value(found)
-    elif screen.terminal:
-        titles = (Column("id", right=True), Column("name", wraps=True), Column("at"), Column("next"))
-        screen.table((*titles, Column("last", wraps=True)), rows)
-    else:
-        screen.rows(rows)
+    titles = (Column("id", right=True), Column("name", wraps=True), Column("at"), Column("next"))
+    screen.listed(found, (*titles, Column("last", wraps=True)), rows)
     screen.rest(len(found), total)
 
 
@@ -106,8 +101,8 @@ def _commands(job: Row | None) -> str:
 
 
 def _to(item: Row) -> str:
-    request = item.get("__request", item)
-    to = request.get("destination", request.get("__destination"))
+    known = {**item, **item.get("__request", {})}
+    to: Any = known.get("destination", known.get("__destination"))
     if isinstance(to, dict):
         return ", ".join("all" if name == "all" else f"{name} {value}" for name, value in to.items())
     return to if isinstance(to, str) else ", ".join(ranges.fold(to))
@@ -194,7 +189,8 @@ def _aimed(job: Row, options: Mapping[str, Any]) -> list[Any]:
     """The batch of a job with the destinations that the options say."""
     with usage():
         to = submitting.destinations(options["to"], options, jobfile.Files())
-    return [{**item, "__request": {"destination": to}} for item in job["batch"]]
+    commands = [{name: one[name] for name in one if name != "__destination"} for one in job["batch"]]
+    return [{**command, "__request": {"destination": to}} for command in commands]
 
 
 def _spoken(path: str, options: Mapping[str, Any]) -> str:

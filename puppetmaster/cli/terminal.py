@@ -91,6 +91,13 @@ class Screen:
         """Print a JSON value, indented on a terminal, else in one line."""
         print(json.dumps(data, indent=2 if _seen() else None), flush=True)  # noqa: T201 - output
 
+    def answer(self, data: Any, show: Callable[[], Any]) -> None:
+        """Show an answer: its JSON, or what ``show`` shows of it."""
+        if self.json:
+            self.value(data)
+        else:
+            show()
+
     def line(self, text: str, style: str = "") -> None:
         """Print one line."""
         if self.terminal:
@@ -115,6 +122,10 @@ class Screen:
         """Print each row as a line, with tabs between its cells."""
         for row in rows:
             print("\t".join(map(printable, row)), flush=True)  # noqa: T201 - output
+
+    def listed(self, data: Any, columns: Sequence[Column], rows: Iterable[Sequence[Any]]) -> None:
+        """Show a list: its JSON, a table on a terminal, else a line for each row."""
+        self.answer(data, lambda: self.table(columns, rows) if self.terminal else self.rows(rows))
 
     def table(self, columns: Sequence[Column], rows: Iterable[Sequence[Any]]) -> None:
         """Print a table that is no wider than the terminal."""

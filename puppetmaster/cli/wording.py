@@ -346,12 +346,21 @@ def policies(job: Job, now_s: float, moment: Callable[[str], str]) -> Iterator[t
         yield "abort", f"when {_more_than(policy.abort.errors)}{what} failed{after}"
     if policy.idempotent is not None:
         yield "idempotent", _TWICE[policy.idempotent]
+    yield from _times(policy, job, now_s, moment)
+    if job.get("notify"):
+        yield "tells", ", ".join(job["notify"])
+
+
+def _times(policy: Policy, job: Job, now_s: float, moment: Callable[[str], str]) -> Iterator[tuple[str, str]]:
+    """The policies that are times, as ``policies`` has them."""
+    if (windows := policy.maintenance) is not None:
+        at = f"{windows.cron} ({windows.timezone})"
+        yield "maintenance", f"sent only at {at}, for {duration(windows.duration_s)} each"
     for place, name, said in _TIMES:
         if job.get(place):
             yield name, said.format(duration(job[place]))
     if job.get("startAt"):
         yield "start", _start(job, now_s, moment)
-    yield from (("tells", ", ".join(names)) for names in [job.get("notify")] if names)
 
 
 def _concurrency(policy: Policy, job: Job) -> str:

@@ -1,6 +1,6 @@
 // What can be done with a job. Each button has its place in every status; what cannot be done is disabled and says why.
 
-import { call } from "./api.js";
+import { Maker, call } from "./api.js";
 import { UNANSWERED } from "./contract.js";
 import { control } from "./control.js";
 import { attempt, confirm, notify } from "./dialogs.js";
@@ -23,6 +23,7 @@ export class Actions {
   constructor(id, rows) {
     this.id = id;
     this.rows = rows;
+    this.maker = new Maker();
     const put = (body) => () => attempt(() => call("PUT", `/jobs/${id}`, body));
     const going = put({ status: "dispatching" });
     this.buttons = {
@@ -145,8 +146,8 @@ export class Actions {
 
   rerun() {
     return attempt(async () => {
-      const { data } = await call("POST", "/jobs", { rerun: { job: this.id, status: this.again } });
-      location.hash = `#/jobs/${data.id}`;
+      const { id } = await this.maker.make("/jobs", { rerun: { job: this.id, status: this.again } });
+      location.hash = `#/jobs/${id}`;
     });
   }
 }

@@ -17,6 +17,9 @@ export function known(said, words) {
   return words.filter((word) => given.includes(word));
 }
 
+/** The number of the page in parameters. */
+export const pageIn = (parameters) => Math.min(Math.max(1, Math.floor(Number(parameters.get("page"))) || 1), 1e9);
+
 /** Say what is shown; with `push`, Back leads to what was shown before. */
 export function write(path, parameters, { push = false } = {}) {
   const hash = `#/${path}${queryOf(parameters)}`;

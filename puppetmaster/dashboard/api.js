@@ -107,6 +107,33 @@ function newToken(refused) {
   return asking;
 }
 
+/** The beginning of the keys that this page makes. */
+const OWN_KEY = "page-";
+
+/** Whether this page made the key of a job: it tells nobody anything. */
+export const isOwn = (key) => key.startsWith(OWN_KEY);
+
+/** A key that no other job has. */
+export function newKey() {
+  return OWN_KEY + [...crypto.getRandomValues(new Uint32Array(4))].map((word) => word.toString(36)).join("");
+}
+
+/** What makes jobs at a press. Until a press was answered the next one has its key: it finds the job that is there already. */
+export class Maker {
+  /** The new job. Throws what `call` throws. */
+  async make(path, body) {
+    this.key ??= newKey();
+    try {
+      const { data } = await call("POST", path, { ...body, key: this.key });
+      this.key = null;
+      return data;
+    } catch (error) {
+      if (error instanceof ApiError) this.key = null;
+      throw error;
+    }
+  }
+}
+
 /** A query string of what is not empty. */
 export function queryOf(parameters) {
   const said = Object.entries(parameters).filter(([, value]) => value !== "" && value !== null && value !== undefined);

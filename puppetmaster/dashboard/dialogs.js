@@ -33,7 +33,13 @@ export function confirm({ title, about, sentence, pairs = [], action, danger = t
         stopped,
         el("div", { class: "actions" },
           el("button", { value: "no", autofocus: true }, "Go back"), yes)));
-    show(dialog, () => resolve(dialog.returnValue === "yes"));
+    // What it asks about is not what is shown any more.
+    const elsewhere = () => dialog.close("no");
+    addEventListener("hashchange", elsewhere);
+    show(dialog, () => {
+      removeEventListener("hashchange", elsewhere);
+      resolve(dialog.returnValue === "yes");
+    });
   });
 }
 

@@ -119,6 +119,9 @@ export function rowOf(columns, sort, cells, ...first) {
     el("td", { role: "cell", class: `${sort}-${key}`, "data-name": title }, cells[key] || null)));
 }
 
+/** The page, or the last one where there are not so many. */
+export const pageWithin = (page, size, total) => Math.min(page, Math.max(1, Math.ceil(total / size)));
+
 /** The buttons to the pages of a list, `turn(by)`, and `show()`, which says which of all rows are seen. */
 export function pagerOf(turn, [before, after], ...more) {
   const range = el("span", { role: "status" });
@@ -129,6 +132,7 @@ export function pagerOf(turn, [before, after], ...more) {
     text(range, total ? `${number(Math.min(offset + 1, total))}–${number(offset + shown)} of ${plural(total, what)}` : "");
     back.disabled = page === 1;
     on.disabled = offset + size >= total;
+    back.hidden = on.hidden = back.disabled && on.disabled;
   };
   return pager;
 }

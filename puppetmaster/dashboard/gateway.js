@@ -1,10 +1,10 @@
 // One gateway: whether it is there, its labels and note, which can be changed, and all its requests, newest first.
 
-import { write } from "./address.js";
+import { pageIn, write } from "./address.js";
 import { ApiError, call, now, queryOf } from "./api.js";
 import { control } from "./control.js";
 import { attempt, copyable, notify } from "./dialogs.js";
-import { el, facts, pagerOf, rowOf, status, tableOf, text, time } from "./dom.js";
+import { el, facts, pageWithin, pagerOf, rowOf, status, tableOf, text, time } from "./dom.js";
 import { Reread } from "./live.js";
 import { said, took } from "./rows.js";
 import { FAILURES, age, duration, moment, sentence, utc } from "./words.js";
@@ -44,7 +44,7 @@ export class GatewayView extends Reread {
     super();
     document.title = `${name} · puppetmaster`;
     this.name = name;
-    this.page = Math.max(1, Math.floor(Number(given.get("page"))) || 1);
+    this.page = pageIn(given);
     this.failed = given.get("failed") === "true";
     this.facts = el("div");
     this.check = control("Check now", { needs: "viewer", work: () => this.load({ check: "true" }), look: "quiet" });
@@ -91,8 +91,12 @@ export class GatewayView extends Reread {
 
   turn(by) {
     this.page = Math.max(1, this.page + by);
-    write(`gateways/${encodeURIComponent(this.name)}`, { page: this.page > 1 ? this.page : "", failed: this.failed ? "true" : "" }, { push: true });
+    this.address({ push: true });
     this.load();
+  }
+
+  address(more) {
+    write(`gateways/${encodeURIComponent(this.name)}`, { page: this.page > 1 ? this.page : "", failed: this.failed ? "true" : "" }, more);
   }
 
   async load(how = {}) {
@@ -120,7 +124,12 @@ export class GatewayView extends Reread {
   async requests() {
     const wanted = { destination: this.name, status: this.failed ? FAILURES.join(",") : "" };
     const { total } = await call("GET", `/requests${queryOf({ ...wanted, limit: 0 })}`);
-    const end = Math.max(0, total - (this.page - 1) * PAGE);
+    const page = pageWithin(this.page, PAGE, total);
+    if (page !== this.page && !this.ended) {
+      this.page = page;
+      this.address();
+    }
+    const end = Math.max(0, total - (page - 1) * PAGE);
     const offset = Math.max(0, end - PAGE);
     if (end === 0) return { total, data: [] };
     const { data } = await call("GET", `/requests${queryOf({ ...wanted, limit: end - offset, offset })}`);

@@ -1,9 +1,9 @@
 // The gateways that are known: which there are, whether they are there, how each did lately; which of them a job is for.
 
-import { write } from "./address.js";
+import { pageIn, write } from "./address.js";
 import { ApiError, call, queryOf } from "./api.js";
 import { attempt } from "./dialogs.js";
-import { el, pagerOf, rowOf, search, status, tableOf, text } from "./dom.js";
+import { el, pageWithin, pagerOf, rowOf, search, status, tableOf, text } from "./dom.js";
 import { checked, hashOf, labelled, presence, seen } from "./gateway.js";
 import { Reread } from "./live.js";
 import { fold } from "./ranges.js";
@@ -31,7 +31,7 @@ export class GatewaysView extends Reread {
   constructor(place, given, state) {
     super();
     document.title = "Gateways · puppetmaster";
-    this.page = Math.max(1, Math.floor(Number(given.get("page"))) || 1);
+    this.page = pageIn(given);
     this.wanted = {
       match: given.get("match") ?? "", selector: given.get("selector") ?? "",
       registered: Object.keys(REGISTERED).find((value) => value === given.get("registered")) ?? "",
@@ -102,7 +102,13 @@ export class GatewaysView extends Reread {
     await attempt(async () => {
       try {
         const found = await call("GET", `/gateways${queryOf({ ...this.wanted, limit: PAGE, offset: (this.page - 1) * PAGE })}`);
-        if (asked === this.asked && !this.ended) this.show(found, "");
+        if (asked !== this.asked || this.ended) return;
+        const page = pageWithin(this.page, PAGE, found.total);
+        if (page !== this.page) {
+          this.page = page;
+          this.address();
+          this.load();
+        } else this.show(found, "");
       } catch (error) {
         // What is typed may be half of a selector.
         if (!(error instanceof ApiError) || error.status !== 400) throw error;

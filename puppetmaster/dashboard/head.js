@@ -2,6 +2,7 @@
 
 import { list } from "./address.js";
 import { Actions, stopping } from "./actions.js";
+import { isOwn } from "./api.js";
 import { ran } from "./card.js";
 import { copyable } from "./dialogs.js";
 import { badgePlace, el, facts, icon, stackedBar, text } from "./dom.js";
@@ -115,7 +116,7 @@ export class Head {
   showAbout(job) {
     const pairs = [["Command", command(job) || this.command()]];
     if (job.parent) pairs.push(["Re-run of", `job ${job.parent}`]);
-    if (job.key) pairs.push(["Key", job.key]);
+    if (job.key && !isOwn(job.key)) pairs.push(["Key", job.key]);
     for (const gate of job.openedGates ?? [])
       pairs.push([`Gate behind wave ${gate.wave}`, `opened by hand over ${overFailures(gate, this.rows)}, ${moment(gate.at)}`, gate.at]);
     pairs.push(...described(job, ["waves"], job.waves && this.waves.sizes(job)));

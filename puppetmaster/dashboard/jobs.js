@@ -1,10 +1,10 @@
 // The list of jobs.
 
-import { known, list, write } from "./address.js";
+import { known, list, pageIn, write } from "./address.js";
 import { call, queryOf } from "./api.js";
 import { jobCard } from "./card.js";
 import { attempt, say } from "./dialogs.js";
-import { el, jobBadge, pagerOf, search, soon, text } from "./dom.js";
+import { el, jobBadge, pageWithin, pagerOf, search, soon, text } from "./dom.js";
 import { Live } from "./live.js";
 import { JOB_STATUSES, failures, title } from "./words.js";
 
@@ -18,7 +18,7 @@ export class JobsView {
     this.cards = new Map();
     this.elsewhere = new Map();
     this.total = 0;
-    this.page = Math.max(1, Math.floor(Number(given.get("page"))) || 1);
+    this.page = pageIn(given);
     this.wanted = {
       text: given.get("text") ?? "",
       destination: given.get("destination") ?? "",
@@ -109,8 +109,9 @@ export class JobsView {
     await attempt(async () => {
       const { data: jobs, total } = await this.ask();
       if (asked !== this.asked || this.live.ended) return;
-      if (!jobs.length && total && this.page > 1) {
-        this.page = Math.ceil(total / PAGE);
+      const page = pageWithin(this.page, PAGE, total);
+      if (page !== this.page) {
+        this.page = page;
         this.address();
         this.load();
         return;

@@ -2,15 +2,16 @@
 
 import { read, write } from "./address.js";
 import { again, ofTemplate } from "./again.js";
-import { Unanswered, call } from "./api.js";
+import { Unanswered, call, newKey } from "./api.js";
 import { notify, say } from "./dialogs.js";
 import { el, facts, time } from "./dom.js";
 import { Draft } from "./draft.js";
 import { JobForm, written } from "./form.js";
 import { Live } from "./live.js";
 import { described } from "./policies.js";
+import { foldInOrder } from "./ranges.js";
 import { LABELS as WHOM } from "./to.js";
-import { plural, seconds } from "./words.js";
+import { number, plural, seconds } from "./words.js";
 
 const FEW = 6;
 /** A press within this after a plan is shown was meant for what was there before it. */
@@ -156,11 +157,12 @@ export class NewJobView {
     const { method, resource } = asked.item;
     const names = namesIn(job);
     const total = job.totalCount;
-    const shown = names.length > 2 * FEW ? [...names.slice(0, FEW), "…", ...names.slice(-2)] : names;
+    const patterns = names.length > 2 * FEW ? foldInOrder(names) : names;
+    const shown = patterns.length > 2 * FEW ? [...patterns.slice(0, FEW), "…", ...patterns.slice(-2)] : patterns;
     const command = `${method.toUpperCase()} ${resource}`;
     const [first] = job.requests;
     // The same key for each press of the button: it starts one job however often it is pressed.
-    const seen = { names, key: `page-${[...crypto.getRandomValues(new Uint32Array(4))].map((word) => word.toString(36)).join("")}` };
+    const seen = { names, key: newKey() };
     const start = el("button", {
       type: "button", class: method === "get" ? "primary" : "danger", onclick: () => this.start(asked, seen, start),
     }, `Start: ${command} on ${plural(total, "gateway")}`);
@@ -174,7 +176,7 @@ export class NewJobView {
       el("p", { class: "command" }, el("b", {}, method.toUpperCase()), ` ${resource}`),
       // As the gateway read it, so that one sees what arrives.
       el("pre", { tabindex: "0", "aria-label": "Data that would be sent" }, JSON.stringify(first.data, null, 2)),
-      el("p", {}, "To ", el("span", { class: "names" }, shown.map((name) => el("code", {}, name)))),
+      el("p", {}, "To ", el("span", { class: "names" }, shown.map((pattern) => el("code", {}, pattern)))),
       facts([
         ["Starts", Date.parse(job.startAt) > Date.parse(job.createdAt) ? time(job.startAt) : "at once"],
         ["Answer within", seconds(first.__request.timeout)],
@@ -218,11 +220,11 @@ export class NewJobView {
   /** What becomes of requests to gateways that are not registered, and how to leave these out. */
   absent(asked, { notRegistered: count, names } = { notRegistered: 0 }) {
     if (!count) return [];
-    const they = plural(count, "gateway is", "gateways are");
-    const then = asked.job.deliveryTimeout ? "what is sent to them waits until they are back" : "what is sent to them ends as error, and does not run";
+    const [are, them, back] = count === 1 ? ["gateway is", "it", "it is"] : ["gateways are", "them", "they are"];
+    const then = asked.job.deliveryTimeout ? `waits until ${back} back` : "ends as error, and does not run";
     // Of very many the API names the first.
-    const out = names.length < count ? null : el("button", { type: "button", onclick: () => this.without(names) }, "Leave them out");
-    return [el("div", { class: "absent" }, el("p", { class: "warning" }, `${they} not registered: ${then}.`), out)];
+    const out = names.length < count ? null : el("button", { type: "button", onclick: () => this.without(names) }, `Leave ${them} out`);
+    return [el("div", { class: "absent" }, el("p", { class: "warning" }, `${number(count)} ${are} not registered: what is sent to ${them} ${then}.`), out)];
   }
 
   async without(names) {

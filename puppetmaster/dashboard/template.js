@@ -1,6 +1,6 @@
 // One template: what it does, when it starts, and its jobs. A schedule is saved after its next starts were seen.
 
-import { ApiError, call, now } from "./api.js";
+import { ApiError, Maker, call, now } from "./api.js";
 import { control } from "./control.js";
 import { attempt, confirm, copyable, notify } from "./dialogs.js";
 import { el, facts, jobBadge, rowOf, tableOf, text, time } from "./dom.js";
@@ -25,11 +25,12 @@ export class TemplateView extends Reread {
     super();
     document.title = `Template ${id} · puppetmaster`;
     this.id = id;
+    this.maker = new Maker();
     this.name = el("h1", {}, `Template ${id}`);
     this.facts = el("div");
     this.unknown = el("p", { class: "empty" }, "Loading …");
     this.buttons = {
-      run: control("Run now", { name: "Start a job of it now", ask: () => this.askRun(), work: () => this.run(), look: "primary" }),
+      run: control("Run now", { ask: () => this.askRun(), work: () => this.run(), look: "primary" }),
       on: control("Switch on", { ask: () => this.askOn(), work: () => this.turn(true) }),
       off: control("Switch off", { ask: () => this.askOff(), work: () => this.turn(false) }),
       remove: control("Delete", { name: "Delete the template", ask: () => this.askRemove(), work: () => this.remove(), needs: "admin", look: "quiet danger" }),
@@ -64,7 +65,7 @@ export class TemplateView extends Reread {
       event.preventDefault();
       this.look.click();
     } }, el("h2", {}, "Schedule"), el("div", { class: "grid-of-fields" }, Object.entries(FIELDS).map(field)), el("datalist", { id: "zones" }, zones.map((zone) => el("option", { value: zone }))),
-    this.fault, this.seen, el("div", { class: "actions" }, this.look, this.save, this.none));
+    el("div", { class: "actions" }, this.look, this.save, this.none), this.fault, this.seen);
   }
 
   history() {
@@ -72,7 +73,7 @@ export class TemplateView extends Reread {
     Object.assign(this, { table, rows: put });
     this.empty = el("p", { class: "empty" }, "No job was started from it, of those that are kept.");
     this.range = el("p", { class: "pager", role: "status" });
-    return el("section", { "aria-label": "Its jobs, newest first" }, el("h2", {}, "Its jobs"), el("div", { class: "panel wide" }, this.table, this.empty), this.range);
+    return el("section", { "aria-label": "Its jobs, newest first" }, el("div", { class: "title" }, el("h2", {}, "Its jobs")), el("div", { class: "panel wide" }, this.table, this.empty), this.range);
   }
 
   async load() {
@@ -226,8 +227,8 @@ export class TemplateView extends Reread {
 
   run() {
     return attempt(async () => {
-      const { data } = await call("POST", `/templates/${this.id}/jobs`, {});
-      location.hash = `#/jobs/${data.id}`;
+      const job = await this.maker.make(`/templates/${this.id}/jobs`, {});
+      location.hash = `#/jobs/${job.id}`;
     });
   }
 

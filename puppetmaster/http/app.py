@@ -29,6 +29,7 @@ from puppetmaster.errors import (
 from puppetmaster.http import metrics
 from puppetmaster.http.keys import Keys
 from puppetmaster.http.metrics import Metrics
+from puppetmaster.http.protocols import SHOWN
 from puppetmaster.http.resources import JSON, Queues, Resource, document, failure
 from puppetmaster.http.security import Security, refuse
 from puppetmaster.http.server import Address, Server
@@ -215,6 +216,6 @@ async def _refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     if error.status_code == MethodNotAllowed.status:
         allowed = (error.headers or {}).get("Allow", "")
-        refusal: PuppetmasterError = MethodNotAllowed(f"Expected {allowed} here, got {request.method}.")
-        return failure(refusal, error.headers)
+        got = request.method[:SHOWN]
+        return failure(MethodNotAllowed(f"Expected {allowed} here, got {got}."), error.headers)
     return failure(NotFound(NOWHERE))

@@ -6,6 +6,7 @@ import itertools
 import logging
 from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import Any, NamedTuple
+from urllib.parse import unquote_to_bytes
 
 from starlette.background import BackgroundTask
 from starlette.concurrency import run_in_threadpool
@@ -27,6 +28,7 @@ from puppetmaster.errors import (
     Unavailable,
 )
 from puppetmaster.http.keys import caller
+from puppetmaster.http.protocols import SHOWN
 from puppetmaster.http.security import READING, SMALL_BYTES, prefix
 
 log = logging.getLogger("sanji.puppetmaster.http.resources")
@@ -95,7 +97,7 @@ class Resource:
     async def _respond(self, request: Request) -> Response:
         operation = self._operations.get("GET" if request.method == "HEAD" else request.method)
         if operation is None:
-            raise MethodNotAllowed(f"Expected {self._allow} on this resource, got {request.method}.")
+            raise MethodNotAllowed(f"Expected {self._allow} on this resource, got {request.method[:SHOWN]}.")
         operation.admit(caller(request.scope))
         raw = await _raw(request) if operation.method in ("POST", "PUT") else None
         if raw is None or len(raw) <= SMALL_BYTES:
@@ -112,8 +114,10 @@ class Resource:
 
     def _run(self, operation: Operation, raw: bytearray | None, request: Request) -> Response:
         given = query.parameters(request.scope["query_string"].decode("latin-1"))
-        body = None if raw is None else _body(raw, request, self._backend.service.most_values)
-        id_ = request.path_params.get("id", "")
+        body = None if raw is None else _body(raw, self._backend.service.most_values)
+        if operation.created is not None:
+            body = _with_key(body, request)
+        id_ = _id(request)
         data = operation.run(self._backend, id_, given, body, caller(request.scope))
         if operation.created is not None and data["id"] is not None:
             location, job_id = operation.created(data)
@@ -205,6 +209,17 @@ def _joined(pieces: Iterator[bytes]) -> Iterator[bytes]:
     yield bytes(kept)
 
 
+def _id(request: Request) -> str:
+    """The id in the path; empty: there is none. Raises Invalid: it is no UTF-8, and would be another one."""
+    id_ = str(request.path_params.get("id", ""))
+    if "\ufffd" in id_:  # in place of bytes that are no UTF-8, or as it came
+        try:
+            unquote_to_bytes(request.scope["raw_path"]).decode()
+        except UnicodeDecodeError:
+            raise Invalid([Fault("", "expected UTF-8 in the path, with % before its bytes")]) from None
+    return id_
+
+
 async def _raw(request: Request) -> bytearray:
     """The body of a request, without a second copy in memory."""
     raw = bytearray()
@@ -213,12 +228,11 @@ async def _raw(request: Request) -> bytearray:
     return raw
 
 
-def _body(raw: bytearray, request: Request, most_values: int) -> Any:
-    """The JSON in the body, with the header ``Idempotency-Key`` as its ``key``. Empties ``raw``.
+def _body(raw: bytearray, most_values: int) -> Any:
+    """The JSON in the body. Empties ``raw``.
 
     Raises:
-        Invalid: the body is not JSON, or the header is not printable ASCII.
-        Conflict: body and header have different keys.
+        Invalid: the body is not JSON.
         TooLarge: the body has more than ``most_values`` values, which would take too much memory.
     """
     values = jsoncodec.values(raw)
@@ -227,15 +241,24 @@ def _body(raw: bytearray, request: Request, most_values: int) -> Any:
             f"The body has {values} commas and opening brackets and {most_values} are the most: split it."
         )
     try:
-        body = jsoncodec.decode_body(raw)
+        return jsoncodec.decode_body(raw)
     except jsoncodec.Uncarriable:  # NaN and the like: the check of the body names the place
-        body = jsoncodec.decode_loosely(raw)
+        return jsoncodec.decode_loosely(raw)
     except ValueError as error:
         raise Invalid([Fault("", f"expected JSON as the body, but it cannot be read: {error}")]) from None
     finally:
         raw.clear()
+
+
+def _with_key(body: Any, request: Request) -> Any:
+    """The body of what creates a job, with the header ``Idempotency-Key`` as its ``key``.
+
+    Raises:
+        Invalid: the header is not printable ASCII.
+        Conflict: body and header have different keys.
+    """
     key = request.headers.get("idempotency-key")
-    if key is None or request.method != "POST" or not isinstance(body, dict):
+    if key is None or not isinstance(body, dict):
         return body
     if not (key.isascii() and key.isprintable()):
         raise Invalid([Fault("key", "expected printable ASCII in the header Idempotency-Key")])

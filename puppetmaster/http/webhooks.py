@@ -29,6 +29,8 @@ log = logging.getLogger("sanji.puppetmaster.http.webhooks")
 TIMEOUT_S, ATTEMPT_S = 10.0, 15.0
 #: Most seconds to the second attempt, how many times as long each further wait is, and the longest.
 FIRST_S, FACTOR, LONGEST_S = 1.0, 4.0, 3600.0
+#: After this number of failures in a row the wait is the longest. No float holds the 512th power of 4.
+ENOUGH = 6
 #: A notice is given up after this number of attempts, or at this age.
 MOST_ATTEMPTS, GIVE_UP_S = 100, 3 * 86400.0
 #: With this status a webhook says that it will never take it.
@@ -194,7 +196,8 @@ class Webhooks:
             return
         if not lane.failures:
             log.warning("webhook %s: %s", lane.hook.name, refusal.reason, extra={"action": "webhook_down"})
-        wait_s = min(FIRST_S * FACTOR**lane.failures, LONGEST_S) * random.uniform(0.5, 1.0)
+        most_s = min(FIRST_S * FACTOR ** min(lane.failures, ENOUGH), LONGEST_S)
+        wait_s = most_s * random.uniform(0.5, 1.0)
         lane.failures += 1
         lane.reason = refusal.reason
         lane.due_s = self._clock.now_s() + min(max(wait_s, refusal.wait_s), LONGEST_S)

@@ -214,8 +214,7 @@ class Broadcaster:
             if "id" in socket.path_params:
                 job = await run_in_threadpool(self.service.watched_job, socket.path_params["id"])
         except PuppetmasterError as error:
-            code = UNKNOWN if isinstance(error, NotFound) else NOT_NOW
-            await socket.close(code, error.message[:100])
+            await socket.close(_closing(error), error.message[:100])
             return
         subscriber = Subscriber(job, collection=collection, loop=asyncio.get_running_loop())
         self._enter(subscriber, self._joining)
@@ -274,8 +273,8 @@ class Broadcaster:
         """Give a new subscriber the present state of its job, read now. Later changes follow it."""
         try:
             job = self.service.watched_job(str(job.id))
-        except PuppetmasterError:
-            self._close(subscriber, UNKNOWN)
+        except PuppetmasterError as error:
+            self._close(subscriber, _closing(error))
             return
         self._topics.setdefault(job.id, Topic(Change(job)))
         subscriber.behind.add(job.id)
@@ -400,6 +399,11 @@ class Broadcaster:
         self._subscribers.pop(subscriber, None)
         subscriber.behind.clear()
         subscriber.loop.call_soon_threadsafe(subscriber.outbox.put_nowait, code)
+
+
+def _closing(error: PuppetmasterError) -> int:
+    """The code with which a WebSocket is closed whose job could not be read."""
+    return UNKNOWN if isinstance(error, NotFound) else NOT_NOW
 
 
 @lru_cache(maxsize=8)

@@ -64,14 +64,14 @@ def digest(token: str) -> str:
 class Tokens:
     """The callers that a file of tokens names: a line each, ``FORM``. Empty lines, and after #, say nothing.
 
-    Raises SettingsError: there are faults. It names every one.
+    Raises SettingsError: there are faults.
     """
 
     def __init__(self, text: str, where: str) -> None:
         self._callers: dict[str, Caller] = {}
         faults = [Fault(f"line {number}", fault) for number, fault in self._read(text)]
         if faults:
-            raise SettingsError(f"{where}: " + "; ".join(f"{path}: {said}" for path, said in faults) + ".")
+            raise SettingsError.of(where, faults)
 
     def __len__(self) -> int:
         return len(self._callers)

@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from tests.conftest import needed
-from tests.page_site import FAILING, GOOD, Site, a_page, button, ended
+from tests.page_site import FAILING, GOOD, Site, a_page, button, ended, item
 
 #: ``.ci/run`` fetches it: it is large, and no part of what is installed.
 AXE = Path(__file__).parents[2] / ".tools" / "axe-core" / "axe.min.js"
@@ -101,6 +101,17 @@ def _gateway(page: Page) -> None:
     expect(page.get_by_role("form").get_by_role("alert")).to_be_visible()
 
 
+@view("#/templates")
+def _templates(page: Page) -> None:
+    expect(page.get_by_role("link", name="looked at")).to_be_visible()
+
+
+@view("#/templates/{template}")
+def _template(page: Page) -> None:
+    button(page, "Show the next starts").click()
+    expect(page.locator(".seen li")).to_have_count(5)
+
+
 @view("#/nowhere")
 def _nowhere(page: Page) -> None:
     button(page, "Keys").click()
@@ -112,13 +123,23 @@ def job(site: Site) -> int:
     return site.job("/system/info", [*GOOD[:9], *FAILING], waves=[1, "50%"], gate={"errors": "100%"})
 
 
+@pytest.fixture(scope="module")
+def template(site: Site) -> int:
+    batch = [item("get", "/system/time", GOOD[:3])]
+    schedule = {"cron": "0 3 * * *", "timezone": "UTC"}
+    kept = site.ask(
+        "POST", "/templates", {"name": "looked at", "job": {"batch": batch}, "schedule": schedule}
+    )
+    return int(kept["id"])
+
+
 @pytest.mark.parametrize("path", VIEWS)
-def test_axe_finds_nothing_wrong(browser: Browser, site: Site, job: int, path: str) -> None:
+def test_axe_finds_nothing_wrong(browser: Browser, site: Site, job: int, template: int, path: str) -> None:
     needed(AXE.exists(), "axe-core")
     with a_page(browser) as page:
         page.emulate_media(reduced_motion="reduce")  # what is half faded in has less contrast
         page.context.add_init_script(path=AXE)
-        page.goto(f"{site.url}{path.format(job=job)}")
+        page.goto(f"{site.url}{path.format(job=job, template=template)}")
         VIEWS[path](page)
         for width in WIDTHS:
             page.set_viewport_size({"width": width, "height": 900})

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-from playwright.sync_api import Browser, Locator, Page, expect
+from playwright.sync_api import Browser, Locator, Page, Route, expect
 
 from tests.page_site import (
     FAILING,
@@ -407,3 +407,49 @@ def test_a_new_job_is_not_sent_into_the_void(page: Page, site: Site, told: list[
     expect(page.locator("#link")).to_have_text("connected")
     assert told == []
     assert len(site.ask("GET", "/jobs")) == jobs
+
+
+@pytest.mark.parametrize(("control", "meant"), [("Re-run failed", "Send 1 request"), ("Run now", "Start")])
+def test_a_press_that_nobody_answered_makes_one_job(page: Page, site: Site, control: str, meant: str) -> None:
+    """The next press finds the job that is there: no command is sent twice because an answer was lost."""
+    job = site.job("/system/info", FAILING[:1])
+    site.ended(job)
+    kept = {"name": f"of {job}", "job": {"batch": [item("get", "/system/time", GOOD[:1])]}}
+    template = site.ask("POST", "/templates", kept)["id"]
+    lost: list[int] = []
+
+    def lose(route: Route) -> None:
+        """Let it arrive, and lose its answer, once."""
+        if lost or route.request.method != "POST":
+            route.continue_()
+            return
+        lost.append(route.fetch().json()["id"])
+        route.abort()
+
+    def press() -> None:
+        button(page, control).click()
+        dialog(page).get_by_role("button", name=meant).click()
+
+    page.goto(f"{site.url}#/{f'jobs/{job}' if control == 'Re-run failed' else f'templates/{template}'}")
+    page.route("**/jobs", lose)
+    press()
+    expect(page.get_by_role("alert")).to_contain_text("Whether it was done is not known yet.")
+    expect(button(page, control)).to_have_attribute("aria-busy", "false")
+    press()
+    expect(page).to_have_url(re.compile("#/jobs/(?!" + str(job) + "$)"))
+    assert page.url == f"{site.url}#/jobs/{lost[0]}"
+    # A key that the page made tells nobody anything.
+    expect(page.locator(".about")).to_contain_text("Command")
+    expect(page.locator(".about")).not_to_contain_text("Key")
+
+
+def test_a_question_goes_with_what_it_asks_about(page: Page, site: Site) -> None:
+    first, second = (site.job("/system/time", GOOD[:1]) for _ in range(2))
+    open_job(page, site, first, "resolved")
+    open_job(page, site, second, "resolved")
+    button(page, "Delete").click()
+    expect(dialog(page)).to_be_visible()
+    page.go_back()
+    expect(dialog(page)).to_have_count(0)
+    expect(page).to_have_url(f"{site.url}#/jobs/{first}")
+    assert {job["id"] for job in site.ask("GET", "/jobs")} >= {first, second}

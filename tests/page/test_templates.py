@@ -71,7 +71,7 @@ def test_a_template_is_run_now_and_has_a_history(page: Page, site: Site) -> None
     id_ = kept(site, "read the time")
     page.goto(f"{site.url}#/templates/{id_}")
     expect(page.get_by_text("No job was started from it, of those that are kept.")).to_be_visible()
-    button(page, "Start a job of it now").click()
+    button(page, "Run now").click()
     dialog = page.get_by_role("dialog")
     expect(dialog).to_contain_text("GET /system/time to cg-001, cg-002")
     dialog.get_by_role("button", name="Start").click()

@@ -5,7 +5,7 @@ import itertools
 import threading
 import time
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from typing import Any
@@ -460,16 +460,31 @@ def test_a_restart_on_a_disk_that_fails_sleeps_too(monkeypatch: pytest.MonkeyPat
         desk.store.full = False
 
 
-def test_a_change_that_cannot_be_written_is_told_at_once_and_done_all_the_same(desk: MemoryDesk) -> None:
+@pytest.mark.parametrize(
+    ("change", "shown"),
+    [
+        (lambda engine: engine.control(1, JobStatus.PAUSED, force=False), [JobStatus.PAUSED]),
+        (lambda engine: engine.delete(1), []),
+    ],
+    ids=["pause", "delete"],
+)
+def test_a_change_that_cannot_be_written_is_told_at_once_and_done_all_the_same(
+    desk: MemoryDesk, change: Callable[[Engine], Any], shown: list[JobStatus]
+) -> None:
     job = desk.create("a", "b", concurrency=1)
     until(lambda: desk.bus.sent, "it leaves")
     desk.store.full = True
     with pytest.raises(StoreError, match="It is in force, and will be written down as soon as that can be"):
-        desk.dispatcher.call(lambda engine: engine.control(job.id, JobStatus.PAUSED, force=False), WAIT_S)
+        desk.dispatcher.call(change, WAIT_S)
     with pytest.raises(Unavailable, match="Nothing was changed"):
         desk.dispatcher.call(lambda engine: engine.delete(job.id), WAIT_S)
     desk.store.full = False
-    until(lambda: desk.job(job.id).status is JobStatus.PAUSED, "it is written down")
+
+    def stored() -> list[JobStatus]:
+        with desk.store.reading() as reader:
+            return [one.status for one in reader.jobs({})]
+
+    until(lambda: stored() == shown, "it is written down")
 
 
 def test_a_template_that_has_the_id_of_a_job_that_was_not_created_is_in_force(desk: MemoryDesk) -> None:

@@ -190,7 +190,10 @@ NIGHTLY = {"cron": "0 1 * * *", "duration": 3600}
     ("given", "expected"),
     [
         ({}, ["the next one opens at 2026-01-03T01:00:00.000Z. Outside of them requests wait."]),
-        ({"maintenance": {**NIGHTLY, "cron": "0 3 * * *"}}, ["is open until 2026-01-02T04:00:00.000Z."]),
+        (
+            {"maintenance": {**NIGHTLY, "cron": "0 3 * * *"}},
+            ["; one is open until 2026-01-02T04:00:00.000Z."],
+        ),
         ({"startAt": "2026-01-04T01:30:00Z"}, ["is open until 2026-01-04T02:00:00.000Z."]),
         (
             {"timeout": 60},

@@ -59,14 +59,37 @@ def test_what_looks_like_a_formula_comes_back_as_it_was(run: Run, door: Door) ->
     assert door.ask("GET", "/gateways").json == before
 
 
+def test_each_label_comes_back_as_it_was(run: Run, door: Door) -> None:
+    """One without a value too: a job for '!retired' must not go to who has been retired."""
+    door.ask("PUT", "/gateways/cg-1", {"labels": {"retired": "", "site": "north"}})
+    door.ask("PUT", "/gateways/cg-2", {"labels": {"name": "x", "note": "y"}, "note": "of its own"})
+    before = labels(door)
+    exported = run("gateways", "export").stdout
+    assert exported.splitlines() == [
+        "name,note,label:name,label:note,retired,site",
+        "cg-1,,,,'=,north",
+        "cg-2,of its own,x,y,,",
+    ]
+    run("gateways", "import", "-", text=exported)
+    assert labels(door) == before
+    run("gateways", "import", "-", text="name,label:site,retired\ncg-3,south,=\n")
+    assert labels(door)["cg-3"] == {"site": "south", "retired": ""}
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
         ("", "expected a heading with name in it"),
+        ("name,site,label:site\na,b,c\n", "each column once"),
+        ('name,note\na,"b\nc,d\n', "standard input, line 3: expected CSV, but unexpected end of data"),
+        ('name\n"a"b\n', "standard input, line 2: expected CSV, but"),
+        (f'name,note\na,"{"b" * 140_000}"\n', "line 2: expected CSV, but field larger than field limit"),
         ("site\nnorth\n", "expected a heading with name in it"),
         ("name,a,a\n", "each column once"),
         ("name\n\n", "expected a gateway on each line"),
         ("name\na,b\n", "standard input, line 2: expected 1 cells, got 2"),
+        (f"name\na\n{'x' * 200_000}\n", "standard input, line 3: expected CSV, but field larger than"),
+        ("x" * 200_000, "standard input, line 1: expected CSV, but field larger than"),
         ("name,site\na,no rth\n", "line 2: labels.site: expected as a value"),
         ("name,-x,k\na,1,\n\na b,,é\n", "2 things are wrong, and nothing was changed:"),
     ],
@@ -86,6 +109,9 @@ def test_labels_are_set_added_and_removed(run: Run, door: Door) -> None:
     run("gateways", "set", "cg-2", "site=south")
     assert run("gateways", "label", "cg-[1-3],cg-2", "site=west", "model-").stdout == "3 put, 1 of them new\n"
     assert labels(door) == {f"cg-{number}": {"site": "west"} for number in (1, 2, 3)}
+    run("gateways", "label", "x" * 200, "rack=7")  # longer than a pattern for names may be
+    assert labels(door).pop("x" * 200) == {"rack": "7"}
+    run("gateways", "forget", "x" * 200)
     run("gateways", "label", "cg-1", "rack=7")
     assert labels(door)["cg-1"] == {"site": "west", "rack": "7"}
     shown = run("gateways", "set", "cg-1", "--note", "")

@@ -30,6 +30,19 @@ def test_list(server: FakeServer, run: Run) -> None:
     assert server.asked[-1].path == "/jobs?failed=true&limit=1"
 
 
+def test_a_list_of_none_of_them_says_how_many_there_are(
+    server: FakeServer, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(context, "Screen", partial(Screen, terminal=True))
+    server.answer = always(Reply([], headers={"X-Total-Count": "30"}))
+    said = run("list", "--limit", "0").stdout
+    assert "There are no jobs yet." not in said
+    assert "0 of 30 are shown: --limit 30 shows all" in said
+    server.answer = always(Reply([], headers={"X-Total-Count": "0"}))
+    assert run("list").stdout == "There are no jobs yet.\n"
+    assert run("list", "--failed").stdout == "There is no such job.\n"
+
+
 def test_show(server: FakeServer, run: Run) -> None:
     shown = [request("cg-1", code=500, data={"message": "no\x1b"}), request("cg-2", code=500, data=[1] * 500)]
     server.answer = lambda asked: Reply(shown if "/requests" in asked.path else job(resolved=1, error=2))
@@ -169,11 +182,14 @@ def test_the_requests_of_a_job_to_one_gateway_in_full(server: FakeServer, run: R
     assert json.loads(run("show", "7", "cg-1", "--json").stdout) == [TRIED, TRIED]
 
 
-def test_a_gateway_that_a_job_does_not_ask(server: FakeServer, run: Run) -> None:
+@pytest.mark.parametrize(
+    ("words", "so"), [([], ""), (["--status", "error,timeout"], " that is error or timeout")]
+)
+def test_a_gateway_that_a_job_does_not_ask(server: FakeServer, run: Run, words: list[str], so: str) -> None:
     server.answer = lambda asked: Reply([] if "/requests" in asked.path else job(resolved=1))
-    result = run("show", "7", "cg-2", "--status", "error,timeout")
+    result = run("show", "7", "cg-2", *words)
     assert (result.exit_code, result.stdout) == (2, "")
-    assert result.stderr == "puppetmaster: Job 7 has no request to cg-2 that is error or timeout.\n"
+    assert result.stderr == f"puppetmaster: Job 7 has no request to cg-2{so}.\n"
 
 
 def test_show_tells_the_data_that_all_requests_have(server: FakeServer, run: Run) -> None:

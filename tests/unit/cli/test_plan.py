@@ -57,6 +57,10 @@ AUTOMATIC = {"concurrency": "automatic: it grows while answers come"}
                 "idempotent": "what may have run is not sent again",
             },
         ),
+        (
+            {"maintenance": {"cron": "0 1 * * *", "duration": 14400}},
+            {"maintenance": "sent only at 0 1 * * * (UTC), for 4 h 00 min each"},
+        ),
         ({"deliveryTimeout": 86400}, {"delivery": "waits up to 24 h 00 min for a gateway that is away"}),
         (
             {"requestTimeout": 8, "timeout": 36000},

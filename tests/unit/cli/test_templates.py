@@ -57,6 +57,17 @@ def test_a_whole_job_from_a_file(run: Run, door: Door) -> None:
     assert kept(door)["job"] == batch("a", "b")
 
 
+def test_an_item_may_name_its_gateways_beside_its_request(run: Run, door: Door) -> None:
+    one = {"method": "get", "resource": "/a", "__destination": ["a", "b"], "__request": {}}
+    shown = run("templates", "set", "t", "--file", "-", text=json.dumps({"batch": [one]})).stdout
+    assert "get /a to a, b" in shown
+    run("templates", "set", "t", "--to", "c")
+    assert kept(door)["job"]["batch"] == [
+        {"method": "get", "resource": "/a", "__request": {"destination": ["c"]}}
+    ]
+    assert kept(door)["job"] == {"batch": kept(door)["job"]["batch"]}
+
+
 def test_a_dry_run_shows_the_next_starts_and_keeps_nothing(run: Run, door: Door) -> None:
     shown = run("templates", "set", "t", *REBOOT, "--cron", "0 3 * * *", "--dry-run")
     assert "This is a dry run: nothing was kept." in shown.output

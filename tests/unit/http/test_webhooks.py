@@ -295,6 +295,17 @@ def test_a_fault_of_our_own_ends_no_thread(receiver: Receiver, monkeypatch: pyte
     owing(ops(receiver), ("failed", 1), ("told", 1))
 
 
+def test_one_that_is_down_for_weeks_ends_no_thread(
+    receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No float would hold the wait after 512 failures, which take about 16 days."""
+    assert module.FACTOR**module.ENOUGH >= 3600, "the wait is the longest by then"
+    monkeypatch.setattr(module, "FACTOR", 1e30)
+    answers = iter([500] * 12)
+    receiver.answer = lambda _: (next(answers, 204), {})
+    owing(ops(receiver), ("told", 1))
+
+
 def test_a_certificate_is_verified(
     receiver: Receiver, certificate: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
