@@ -329,7 +329,9 @@ class Templates:
     def committed(self) -> None:
         """Tell what was decided, because it is on disk."""
         for job_id in [id_ for id_ in self._begun if not self._lifecycle.is_draft(id_)]:
-            del self._begun[job_id]
+            template_id = self._begun.pop(job_id).template
+            if (look := self._looks.get(template_id)) is not None and look.due_s is None:
+                self._look_soon(template_id)  # its time may have come while the job was written
         told, self._told = self._told, []
         for template, one in told:
             self.counts[one.outcome] += one.many

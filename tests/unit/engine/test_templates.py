@@ -310,7 +310,6 @@ def test_a_start_that_is_due_while_a_large_job_is_written_is_decided_on_after_th
     world.turn()
     assert jobs(world) == [], "it is still written"
     world.run()
-    at(world, THREE + 40)
     assert len(jobs(world)) == 1
     assert kept(world).record.counts == {"skipped": 1}, "the job by hand has not ended"
 
