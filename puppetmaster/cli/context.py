@@ -4,15 +4,18 @@ import os
 import shutil
 import sys
 import time
+import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 import click
 from click.core import ParameterSource
 from click.shell_completion import CompletionItem
 
+from puppetmaster import __version__
 from puppetmaster.api import fields
 from puppetmaster.api.fields import Field
 from puppetmaster.api.kinds import Form
@@ -220,6 +223,9 @@ class Commands(click.Group):
             ctx.exit(INTERRUPTED)
         except OSError as error:  # all others are told where they come from
             ctx.exit(_unread(error))
+        except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+            click.echo(f"puppetmaster: {_strange(ctx.ensure_object(Context).url, error)}", err=True)
+            ctx.exit(ClientError.exit_code)
 
 
 class Group(click.Group):
@@ -231,6 +237,15 @@ class Group(click.Group):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.params += _shared()
+
+
+def _strange(url: str, error: Exception) -> str:
+    """That something was answered that cannot be shown, with where that was noticed."""
+    at = traceback.extract_tb(error.__traceback__)[-1]
+    return (
+        f"expected an answer of version {__version__} from {url}, and got another one, or this is a fault of "
+        f"the command line itself: {type(error).__name__}: {error} ({Path(at.filename).name}:{at.lineno})"
+    )
 
 
 def _unread(error: OSError) -> int:

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from puppetmaster import __version__
 from puppetmaster.cli import context as session
 from puppetmaster.cli import follow, main
 from puppetmaster.cli.client import Client
@@ -702,3 +703,27 @@ def test_the_examples_of_all_documents_can_be_pasted() -> None:
     assert len(lines) > 50
     bare = [re.sub(r"'[^']*'|\"[^\"]*\"", "", line) for line in lines]
     assert [line for line in bare if set("[]*?{}()").intersection(line)] == []
+
+
+@pytest.mark.parametrize(
+    ("words", "answer", "fault"),
+    [
+        (["pause", "7"], {"counts": {}}, "KeyError: 'finishedAt' (main.py:"),
+        (["list"], [{"counts": 5}], "KeyError: 'doneCount' (tables.py:"),
+        (["templates", "next", "n"], [{"nextStarts": 1}], "TypeError: 'int' object is not iterable ("),
+        (
+            ["results", "7", "--csv"],
+            [{"sample": 1}],
+            "TypeError: 'int' object is not subscriptable (",
+        ),
+    ],
+)
+def test_an_answer_of_another_version_ends_with_a_sentence(
+    server: FakeServer, run: Run, words: list[str], answer: Any, fault: str
+) -> None:
+    server.answer = always(Reply(answer))
+    result = run(*words)
+    assert result.exit_code == 7
+    assert result.stderr.startswith(f"puppetmaster: expected an answer of version {__version__} from ")
+    assert fault in result.stderr
+    assert len(result.stderr.splitlines()) == 1
