@@ -11,6 +11,8 @@ from enum import StrEnum
 
 #: The most characters of a name or a value, and of the prefix in front of a name.
 NAME_LIMIT, PREFIX_LIMIT = 63, 253
+#: The most requirements of a selector, and values in all of them: stores take no more in one question.
+MOST_REQUIREMENTS, MOST_VALUES = 900, 30_000
 #: The names of labels, and their values, as patterns that JSON Schema reads as Python does.
 NAME = r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?"
 PREFIX = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*"
@@ -102,7 +104,12 @@ class Selector:
 
 def parse(text: str) -> Selector:
     """Read a selector. Raises ValueError: it is none; the message follows "expected"."""
-    return Selector(tuple(_requirement(piece.strip()) for piece in _pieces(text)))
+    made = Selector(tuple(_requirement(piece.strip()) for piece in _pieces(text)))
+    if (count := len(made.requirements)) > MOST_REQUIREMENTS:
+        raise ValueError(f"at most {MOST_REQUIREMENTS} requirements, got {count}")
+    if (count := sum(len(one.values) for one in made.requirements)) > MOST_VALUES:
+        raise ValueError(f"at most {MOST_VALUES} values, got {count}")
+    return made
 
 
 def _pieces(text: str) -> Iterator[str]:

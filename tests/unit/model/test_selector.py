@@ -5,7 +5,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from puppetmaster.model import selector
-from puppetmaster.model.selector import Operator, Requirement, Selector, parse
+from puppetmaster.model.selector import (
+    MOST_REQUIREMENTS,
+    MOST_VALUES,
+    Operator,
+    Requirement,
+    Selector,
+    parse,
+)
 
 NAMES = st.from_regex(rf"\A{selector.NAME}\Z", fullmatch=True)
 KEYS = st.one_of(NAMES, st.tuples(st.sampled_from(["example.com", "a", "x-1.y"]), NAMES).map("/".join))
@@ -82,6 +89,22 @@ def test_the_forms(text: str, written: str | None) -> None:
 def test_what_is_none(text: str) -> None:
     with pytest.raises(ValueError):
         parse(text)
+
+
+@pytest.mark.parametrize(
+    ("most", "said"),
+    [
+        (",".join(["a"] * MOST_REQUIREMENTS), f"at most {MOST_REQUIREMENTS} requirements, got 901"),
+        (
+            f"a in ({','.join(map(str, range(MOST_VALUES - 1)))}),a=b",
+            f"at most {MOST_VALUES} values, got 30001",
+        ),
+    ],
+)
+def test_it_is_no_longer_than_a_store_can_ask(most: str, said: str) -> None:
+    parse(most)
+    with pytest.raises(ValueError, match=said):
+        parse(f"{most},a=b")
 
 
 @pytest.mark.parametrize("key", ["a", "A-b_c.9", "x" * 63, "example.com/a", f"{'a.' * 126}b/c"])
