@@ -7,10 +7,13 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from puppetmaster import jsoncodec
 from puppetmaster.errors import StoreError
+from puppetmaster.model.gateway import Sought
 from puppetmaster.model.job import Job
 from puppetmaster.model.why import Reason
 from puppetmaster.store.base import Reader, ahead
@@ -99,7 +102,9 @@ def import_(file: Path, data_dir: Path) -> int:
             brought = migrations.bring_up(db, meta, file)
             if "gateways" not in tables:
                 learn_gateways(db)
-            jobs = _verified(SqliteReader(db, store.path), brought, file)
+            reader = SqliteReader(db, store.path)
+            jobs = _verified(reader, brought, file)
+            _verify_gateways(reader)
             send_nothing(db, store.path, IMPORTED)
             db.table("meta").put([(1, with_ids(brought, ahead(ids_in(brought))))])
             return jobs
@@ -182,6 +187,16 @@ def _verify(reader: Reader, job: Job, file: Path) -> None:
     missing = {request.item for request in requests} - items.keys()
     if missing:
         raise StoreError(f"{file}: expected the item {min(missing)} of job {job.id}, got none.")
+    # What cannot be shown raises here, and not when somebody asks for it.
+    about: dict[str, Any] = {"created_at": job.created_at, "timeout_s": 0, "why": None}
+    jsoncodec.text([job.view(), [event.view() for event in job.events]])
+    jsoncodec.text([one.view(items[one.item], **about) for one in requests])
+
+
+def _verify_gateways(reader: Reader) -> None:
+    """Raises TypeError, AttributeError: a name or labels are of a wrong type."""
+    for gateway in reader.gateways(reader.gateway_names(Sought())):
+        "".join((gateway.name, gateway.note or "", *chain.from_iterable(sorted(gateway.labels.items()))))
 
 
 @contextmanager

@@ -273,6 +273,11 @@ WRECKS: list[tuple[Wreck, str]] = [
     (lambda whole: whole["items"].pop(str(SECOND)), f"expected the item {SECOND} of job 2, got none"),
     (lambda whole: whole["requests"].pop(str(SECOND)), f"expected the requests {SECOND} to {SECOND + 2}"),
     (lambda whole: whole["requests"].update({str(SECOND): 5}), "TypeError"),
+    (lambda whole: whole["jobs"]["2"].update(given=5), "TypeError: 'int' object is not a mapping"),
+    (lambda whole: whole["jobs"]["2"]["counts"].update(pending="x"), "TypeError"),
+    (lambda whole: whole["requests"][str(SECOND)].update(result={"data": float("nan")}), "ValueError"),
+    (lambda whole: whole["gateways"][next(iter(whole["gateways"]))].update(labels=5), "AttributeError"),
+    (lambda whole: whole["gateways"][next(iter(whole["gateways"]))].update(name=5), "TypeError"),
 ]
 
 
