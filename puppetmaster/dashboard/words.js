@@ -91,10 +91,17 @@ export function utc(iso) {
   return iso ? `${iso.replace("T", " ").replace("Z", "")} UTC` : "";
 }
 
+const TIMES = /\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z/g;
+/** A sentence of puppetmaster, with its times in the viewer's own zone. */
+export const inZone = (said) => said.replace(TIMES, (iso) => moment(iso));
+
+/** The message of a result: what others say stays as it is. */
+export const messageOf = ({ source, message }) => (source === "puppetmaster" && message ? inZone(message) : message);
+
 /** What came back, in one line. */
 export function outcome(result) {
   if (!result || Object.keys(result).length === 0) return "";
-  const said = result.message ?? (result.data === undefined ? "" : JSON.stringify(result.data));
+  const said = messageOf(result) ?? (result.data === undefined ? "" : JSON.stringify(result.data));
   const line = [result.code, said].filter((part) => part !== undefined && part !== null && part !== "").join(" ");
   return (result.late ? "late: " : "") + (line.length > 200 ? `${line.slice(0, 200)}…` : line);
 }
