@@ -22,8 +22,8 @@ class Format(logging.Formatter):
         super().__init__("%(asctime)s %(levelname)s %(threadName)s %(message)s")
 
     def format(self, record: logging.LogRecord) -> str:
-        """The line. A record that is ``bare`` is a line by itself."""
-        return record.getMessage() if getattr(record, "bare", False) else super().format(record)
+        """The line; of a record that is ``systemd.bare`` its message only."""
+        return record.getMessage() if systemd.bare(record) else super().format(record)
 
     def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: N802 - its name
         """The time in UTC, with ``Z``."""

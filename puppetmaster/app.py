@@ -35,29 +35,35 @@ from puppetmaster.model.job import Job
 from puppetmaster.model.notice import Hooks, hooks_of
 from puppetmaster.model.timeline import Event
 from puppetmaster.settings import ALL, Settings
-from puppetmaster.site import Registered, Site, reaches_bus
+from puppetmaster.site import Bundle, Site, reaches_bus
 from puppetmaster.store.opening import open_elsewhere, open_store
 from puppetmaster.threads import Vital, ended
 
-_M_MMAP_THRESHOLD = -3
+_M_MMAP_THRESHOLD, _M_ARENA_MAX = -3, -8  # as in glibc's malloc.h
 #: glibc maps pieces of memory from this size on, and gives them back when they are freed. It raises the limit
 #: by itself unless it is told one.
-LARGE_BYTES = 256 * 1024
+LARGE_BYTES = 64 * 1024
 #: How long the controller waits for an answer of ours where there is a standby. When a process dies with a
 #: POST on its way, our resources are locked until then.
 STANDBY_TTL_S = 5
-#: When the dispatcher has not answered for so long, it is looked what a write waits for.
+#: When the dispatcher has not answered for this long, the store is asked what a write waits for.
 HELD_UP_S = 2.0
 
 log = logging.getLogger("sanji.puppetmaster.app")
 event_log = logging.getLogger("sanji.puppetmaster.events")
 
 
-def give_back_large() -> None:
-    """Let the C library give large pieces of memory back to the system, if it is glibc."""
+def spare_memory() -> None:
+    """Have glibc give large pieces of memory back to the system, and keep one pool for all threads.
+
+    By itself it keeps a pool for each thread, of which most is left free: only one thread at a time runs
+    Python.
+    """
     if sys.platform == "linux":
         with suppress(OSError, AttributeError):  # musl has no mallopt, and needs none
-            ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, LARGE_BYTES)
+            mallopt = ctypes.CDLL(None).mallopt
+            mallopt(_M_MMAP_THRESHOLD, LARGE_BYTES)
+            mallopt(_M_ARENA_MAX, 1)
 
 
 def ttl_s(settings: Settings, usual_s: int) -> int:
@@ -75,7 +81,7 @@ def log_labels(relabelled: Iterable[Relabelled]) -> None:
 
 def log_events(happened: Iterable[tuple[Job, Event]]) -> None:
     """Write what happened to jobs to the log: a line of JSON each, with nothing before it."""
-    event_log.setLevel(logging.INFO)  # who asks for these lines gets them at any level of the log
+    event_log.setLevel(logging.INFO)  # at any ``log_level``: the setting ``log_events`` asks for these lines
     for job, event in happened:
         line = {"job": job.id, "name": job.name, **event.view()}
         event_log.info("%s", json.dumps(line), extra={"action": "job_event", "bare": True})
@@ -106,7 +112,7 @@ class ApiServer:
                 "PUPPETMASTER_ROLE: an API server needs the PostgreSQL database of those that lead "
                 "(PUPPETMASTER_STORE), and an address to answer at (PUPPETMASTER_HTTP)."
             )
-        give_back_large()
+        spare_memory()
         self._place = settings.store
         self._manager = Manager()
         self._onlooking = OnlookingDoor(settings, where, Hub(), Clock())
@@ -133,10 +139,10 @@ class ApiServer:
 class App:
     """All parts but the SDK's. Raises SettingsError, StoreError."""
 
-    def __init__(self, settings: Settings, bundle: Registered) -> None:
+    def __init__(self, settings: Settings, bundle: Bundle) -> None:
         where = address(settings) if settings.role == ALL else None
         self._hooks: Reread[Hooks] = Reread("webhooks", settings.webhooks, hooks_of, ())
-        give_back_large()
+        spare_memory()
         self.settings = settings
         self._bundle = bundle
         self._clock = Clock()

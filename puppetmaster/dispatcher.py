@@ -133,7 +133,7 @@ class Dispatcher:
         self.turned: Callable[[], None] = lambda: None
         #: Is called with what happened to jobs once it is on disk, each event with the job after it.
         self.happened: Callable[[Sequence[tuple[Job, Event]]], None] = lambda _: None
-        #: So it is with what happened to labels and notes of gateways.
+        #: Is called with what happened to labels and notes of gateways, once it is on disk.
         self.relabelled: Callable[[Sequence[Relabelled]], None] = lambda _: None
         #: Is called with what webhooks are owed from now on, once it is on disk.
         self.owed: Callable[[Sequence[Owed]], None] = lambda _: None
@@ -341,8 +341,8 @@ class Dispatcher:
                 self._answers_came = True
                 self._taken_bytes += event.size_bytes
                 self._take_answer(event, AGAIN_FIRST_S)
-            case Owners(destination, resources):
-                engine.owners(destination, resources)
+            case Owners(destination, resources, inquiry):
+                engine.owners(destination, resources, inquiry=inquiry)
             case BridgeChanged(gateway, connected, retained):
                 engine.bridge(gateway, connected=connected, retained=retained)
             case SubscriptionsRefused(presence, direct):
@@ -380,7 +380,8 @@ class Dispatcher:
         try:
             self._engine.delivery.answered(event.message, event.answer, event.tunnel)
         except Exception as error:
-            if len(self._untaken) >= AGAIN_MOST or self._untaken_bytes >= AGAIN_BYTES:
+            first = wait_s == AGAIN_FIRST_S  # later it is acknowledged, and nobody brings it again
+            if first and (len(self._untaken) >= AGAIN_MOST or self._untaken_bytes >= AGAIN_BYTES):
                 raise
             self._set_aside(event, wait_s, error)
         if event.receipt is not None:  # only now: what was neither taken in nor kept must be brought again
@@ -484,7 +485,7 @@ class Dispatcher:
             log.info("the store can be written again", extra={"action": "store_up"})
 
     def _acknowledge(self) -> None:
-        if self._receipts and self._store.may_act():  # who may have been replaced leaves them to the next one
+        if self._receipts and self._store.may_act():  # else the next leader gets the answers too
             receipts, self._receipts = self._receipts, []
             self._bus.acknowledge(receipts)
 
@@ -500,7 +501,7 @@ class Dispatcher:
         self._acknowledge()
         waiting, self._replies = self._replies, []
         for call, value in waiting:
-            if getattr(value, "id", None) in revoked:
+            if isinstance(value, Job) and value.id in revoked:
                 said = f"{_fate(error)}: {error.message}"
             else:
                 # A caller that waits for the disk would keep our resources on the bus locked.
@@ -516,7 +517,8 @@ class Dispatcher:
                     self._engine.delivery.not_sent(outgoing.id)
             self.dispatches.add(self._clock.now_s() - self._decided_s, len(turn.sends))
         if turn.questions or turn.inquiries:
-            self._bus.ask([*turn.questions, *turn.inquiries])
+            self._bus.ask(turn.questions)
+            self._bus.ask(turn.inquiries, inquiry=True)
         if turn.checks:
             self._bus.check(turn.checks)
         if turn.proves:

@@ -23,7 +23,7 @@ shown when no other is given. ``body()`` is the answer over HTTP and over the bu
 """
 
 from collections.abc import Iterable, Sequence
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, Self
 
 #: What to do when it is not known whether something was done.
 LOOK_AGAIN = "look again later whether it was done, before you repeat it"
@@ -209,6 +209,13 @@ class SettingsError(PuppetmasterError):
     """A setting is not valid."""
 
     code = "settings"
+
+    @classmethod
+    def of(cls, where: str, faults: Sequence[Fault]) -> Self:
+        """The error for faults in a file. It names the first ``HINTS`` of them, and counts the others."""
+        named = [f"{path}: {said}" for path, said in faults[:HINTS]]
+        more = [f"and {len(faults) - HINTS} more"] if len(faults) > HINTS else []
+        return cls(f"{where}: {'; '.join([*named, *more])}.")
 
 
 class IllegalTransition(PuppetmasterError):

@@ -126,6 +126,10 @@ def _decoded(decoder: json.JSONDecoder, payload: bytes | bytearray) -> Any:
         return decoder.decode(payload.decode(json.detect_encoding(payload), "surrogatepass"))
     except RecursionError:
         raise ValueError("nested too deeply") from None
+    except ValueError as error:
+        if "set_int_max_str_digits" in str(error):  # Python's own advice is nothing for a caller
+            raise ValueError("it has a number of more than 4300 digits") from None
+        raise
 
 
 def decode(payload: bytes) -> Any:

@@ -20,7 +20,7 @@ def home(beside: Path = _BESIDE, installed: Path = _INSTALLED) -> Path:
 def data_dir(beside: Path = _BESIDE) -> Path:
     """Where the store is unless somebody says otherwise.
 
-    Not in the environment that a wheel is installed in: that one is made anew with each new Python.
+    It is not in the environment of a wheel, because that is made anew with each new Python.
     """
     if home(beside) == beside:
         return beside / "data"

@@ -3,11 +3,11 @@
 import re
 from collections.abc import Iterable, Iterator
 from itertools import product
-from math import prod
 
+SHOWN = 80  # most characters of a pattern in an error
 MOST_NAMES = 100_000  # most names of one pattern: more is a typing error, not a fleet
 
-_RANGE = re.compile(r"\[(0x)?([0-9a-fA-F]+)-(0x)?([0-9a-fA-F]+)\]")
+_RANGE = re.compile(r"\[(0x)?([0-9a-fA-F]{1,100})-(0x)?([0-9a-fA-F]{1,100})\]")
 #: What looks like a range, and not like the ``[..]`` of a pattern, which stands for one character.
 LIKE_A_RANGE = re.compile(r"\[([0-9A-Za-z]{2,}-[0-9A-Za-z]+|[0-9A-Za-z]+-[0-9A-Za-z]{2,})\]")
 _FORBIDDEN = re.compile(r"[\[\]/?#+\s\x00-\x1f\x7f]")
@@ -43,11 +43,14 @@ def expand(pattern: str) -> list[str]:
     if _FORBIDDEN.search("".join(literals)) or not pattern:
         raise ValueError(
             "expected a name or a pattern such as cg-[001-200], without / ? # + and white space, "
-            f"got {pattern!r}"
+            f"got {pattern[:SHOWN]!r}"
         )
-    count = prod(numbers.stop - numbers.start for numbers, _ in ranges)
-    if count > MOST_NAMES:
-        raise ValueError(f"{pattern!r}: expected at most {MOST_NAMES} names, got {count}; use smaller ranges")
+    count = 1
+    for numbers, _ in ranges:
+        count *= numbers.stop - numbers.start
+        if count > MOST_NAMES:
+            most = f"expected at most {MOST_NAMES} names, got {count} or more; use smaller ranges"
+            raise ValueError(f"{pattern[:SHOWN]!r}: {most}")
     return [_joined(literals, words) for words in product(*(_words(*each) for each in ranges))]
 
 

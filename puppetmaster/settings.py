@@ -34,6 +34,10 @@ _LINKED = re.compile(r"PUPPETMASTER_(NAME|ENV_.*|SERVICE_(HOST|PORT.*)|PORT(_\d+
 SWITCH = ("on", "off")
 #: What a process does.
 ROLES = ALL, API, DISPATCHER = ("all", "api", "dispatcher")
+#: What a text cannot have: no file, name or message of the bus can carry it.
+_UNFIT = re.compile("[\0\ud800-\udfff]")
+#: Most characters of a wrong value in an error.
+_SHOWN = 80
 LOG_LEVELS = ("debug", "info", "warning", "error")
 #: Setting -> the words that it may be; in any letter case, except those of ``route``.
 CHOICES = {
@@ -226,11 +230,23 @@ class Settings:
         settings = replace(settings, **lower)
         for name, known in CHOICES.items():
             if (value := getattr(settings, name)) not in known:
-                raise SettingsError(
-                    f"PUPPETMASTER_{name.upper()}: expected one of {', '.join(known)}, got '{value}'."
-                )
+                expected = f"PUPPETMASTER_{name.upper()}: expected one of {', '.join(known)}"
+                raise SettingsError(f"{expected}, got '{value[:_SHOWN]}'.")
         _ = settings.presence_topics, settings.offline  # raises, if they are wrong
+        settings._check_broker_host()
         return settings
+
+    def _check_broker_host(self) -> None:
+        """Raises SettingsError: no name or address can look like this."""
+        try:
+            encoded = self.broker_host.encode("idna")  # as each connection does
+        except UnicodeError:
+            encoded = b""
+        if not encoded:
+            raise SettingsError(
+                "BROKER_PORT_1883_TCP_ADDR: expected a name or an address such as broker.example or "
+                f"192.0.2.1, got '{self.broker_host[:_SHOWN]}'."
+            )
 
     @property
     def presence_topics(self) -> tuple[str, ...]:
@@ -242,7 +258,7 @@ class Settings:
             if topic.split("/").count("+") != 1 or topic.count("+") != 1 or "#" in topic:
                 raise SettingsError(
                     "PUPPETMASTER_PRESENCE: expected topics with one level '+' for the gateway, such as "
-                    f"/cgs/+/connection_status, or 'off', got '{topic}'."
+                    f"/cgs/+/connection_status, or 'off', got '{topic[:_SHOWN]}'."
                 )
         return topics
 
@@ -251,10 +267,10 @@ class Settings:
         """The codes of ``offline_codes``. Raises SettingsError."""
         found = [one.strip() for one in self.offline_codes.split(",") if one.strip()]
         for one in found:
-            if not (one.isascii() and one.isdigit() and 300 <= int(one) <= 999) or one == "408":
+            if re.fullmatch("[3-9][0-9]{2}", one) is None or one == "408":
                 raise SettingsError(
                     "PUPPETMASTER_OFFLINE_CODES: expected codes from 300 to 999 with commas between, and not "
-                    f"408, after which it may have run, got '{one}'."
+                    f"408, after which it may have run, got '{one[:_SHOWN]}'."
                 )
         return frozenset(map(int, found))
 
@@ -282,11 +298,17 @@ def _check_names(environ: Mapping[str, str]) -> None:
         close = difflib.get_close_matches(name[len(PREFIX) :], [one[len(PREFIX) :] for one in known], 1)
         listed = "docs/settings.md and 'man puppetmaster.json' list all settings"
         hint = f"; did you mean {PREFIX}{close[0]}?" if close else f"; {listed}"
-        raise SettingsError(f"{name}: unknown setting{hint}")
+        raise SettingsError(f"{name[:_SHOWN]}: unknown setting{hint}")
 
 
 def _file_in(data_dir: Path) -> Path | None:
-    return next((path for name in FILES if (path := data_dir / name).is_file()), None)
+    try:
+        return next((path for name in FILES if (path := data_dir / name).is_file()), None)
+    except OSError as error:
+        raise SettingsError(
+            f"PUPPETMASTER_DATA_DIR: expected a directory that can be read, and {str(data_dir)[:_SHOWN]} "
+            f"cannot: {error.strerror}."
+        ) from error
 
 
 def _from_file(path: Path | None) -> dict[str, Any]:
@@ -295,7 +317,7 @@ def _from_file(path: Path | None) -> dict[str, Any]:
         return {}
     try:
         given = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise SettingsError(f"{path}: expected JSON, and it cannot be read as such: {error}.") from error
     if not isinstance(given, dict):
         raise SettingsError(f'{path}: expected an object such as {{"keepDays": 30}}.')
@@ -305,7 +327,7 @@ def _from_file(path: Path | None) -> dict[str, Any]:
     for name in given.keys() - knobs.keys():
         close = difflib.get_close_matches(name, knobs, 1)
         hint = f"; did you mean '{close[0]}'?" if close else f"; known are {', '.join(knobs)}"
-        raise SettingsError(f"{path}: unknown setting '{name}'{hint}")
+        raise SettingsError(f"{path}: unknown setting {name[:_SHOWN]!a}{hint}")
     found = ((knob, name, given[name]) for name, knob in knobs.items() if name in given)
     return {knob.name: _checked(knob, value, f"{path}: {name}") for knob, name, value in found}
 
@@ -316,11 +338,12 @@ def _checked(knob: "Field[Any]", value: Any, where: str) -> Any:
         fits = isinstance(value, str)
     else:
         fits = isinstance(value, (int, float)) and not isinstance(value, bool)
-        fits = fits and (kind is float or float(value).is_integer())
+        fits = fits and (kind is float or isinstance(value, int) or value.is_integer())
     if not fits:
         expected = {str: "a text", int: "a whole number"}.get(kind, "a number")
-        raise SettingsError(f"{where}: expected {expected}, got {json.dumps(value)[:80]}.")
-    return _bounded(knob, kind(value), json.dumps(value), where)
+        raise SettingsError(f"{where}: expected {expected}, got {json.dumps(value)[:_SHOWN]}.")
+    # First the bounds: an integer in the file may be too large for a float.
+    return kind(_bounded(knob, value, json.dumps(value), where))
 
 
 def name_in_file(name: str) -> str:
@@ -351,14 +374,16 @@ def _read(knob: "Field[Any]", text: str, where: str) -> Any:
         value = kind(text)
     except ValueError:
         expected = "a whole number" if kind is int else "a number"
-        raise SettingsError(f"{where}: expected {expected}, got '{text}'.") from None
+        raise SettingsError(f"{where}: expected {expected}, got '{text[:_SHOWN]}'.") from None
     return _bounded(knob, value, text, where)
 
 
 def _bounded(knob: "Field[Any]", value: Any, shown: str, where: str) -> Any:
     low, high = knob.metadata["low"], knob.metadata["high"]
+    if isinstance(value, str) and (unfit := _UNFIT.search(value)):
+        raise SettingsError(f"{where}: expected text in UTF-8 without NUL, got {unfit[0]!a} in it.")
     if low is not None and not value >= low:
-        raise SettingsError(f"{where}: expected at least {low}, got {shown}.")
+        raise SettingsError(f"{where}: expected at least {low}, got {shown[:_SHOWN]}.")
     if high is not None and not value <= high:
-        raise SettingsError(f"{where}: expected at most {high}, got {shown}.")
+        raise SettingsError(f"{where}: expected at most {high}, got {shown[:_SHOWN]}.")
     return value

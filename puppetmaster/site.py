@@ -20,7 +20,7 @@ from puppetmaster.threads import Vital
 PROBED = "/jobs"
 
 
-class Registered(Protocol):
+class Bundle(Protocol):
     """What a site needs of the bundle that is registered with its controller."""
 
     #: An event that is set while the bundle is registered.
@@ -59,7 +59,7 @@ class Site:
     Several sites could share one store and one hub; today there is one. Raises SettingsError.
     """
 
-    def __init__(self, settings: Settings, store: Store, hub: Hub, clock: Clock, bundle: Registered) -> None:
+    def __init__(self, settings: Settings, store: Store, hub: Hub, clock: Clock, bundle: Bundle) -> None:
         self._bundle = bundle
         self._clock = clock
         self.bus = BusClient(settings, store.installation, PROBED, self._heard, clock)

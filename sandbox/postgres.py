@@ -55,13 +55,16 @@ class Cluster(Started):
         return program("initdb") is not None
 
     def start(self, timeout_s: float = 60) -> Self:
-        """Make the cluster if there is none, and start it."""
+        """Make the cluster if there is none, and start it. Raises ProcessError."""
         if not (self.place / "data").exists():
             if os.geteuid() == 0:
                 shutil.chown(self.place, "nobody", "nogroup")
             made = ["-D", str(self.place / "data"), "-U", USER, "-A", "trust", "-E", "UTF8", "--locale=C"]
             initdb = [*_unprivileged(), str(program("initdb")), *made, "--no-sync"]
-            subprocess.run(initdb, check=True, capture_output=True, cwd="/")
+            done = subprocess.run(initdb, check=False, capture_output=True, text=True, cwd="/")
+            if done.returncode:
+                said = done.stdout + done.stderr
+                raise ProcessError(f"expected initdb to make a cluster in {self.place}, it did not:\n{said}")
         self.process.start(timeout_s)
         return self
 

@@ -236,7 +236,7 @@ def _name(one: Operation) -> str:
 
 
 def _watched(one: Operation) -> Shape:
-    """What the HTTP door has by itself, for those who watch the gateway."""
+    """What the HTTP door has by itself, for monitoring."""
     examples = EXAMPLES["operations"][f"{one.method} {one.path}"]
     answers: Shape = {**_errors(set(_CODES) - {400, 404, 408, 409, 413})}
     if one.gives is None:

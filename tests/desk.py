@@ -129,10 +129,10 @@ class RecordingBus:
         """The test says when all is there."""
         self.syncs += 1
 
-    def ask(self, destinations: Iterable[str]) -> None:
+    def ask(self, destinations: Iterable[str], *, inquiry: bool = False) -> None:
         """Every gateway has a lock of its own."""
         for destination in destinations:
-            self.told(Owners(destination, (f"/remote/{destination}",)))
+            self.told(Owners(destination, (f"/remote/{destination}",), inquiry))
 
 
 class JumpingClock(Clock):

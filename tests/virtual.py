@@ -93,6 +93,7 @@ class World:
     memory: Memory = field(default_factory=Memory)
     sent: list[Sending] = field(default_factory=list)
     asked: list[str] = field(default_factory=list)
+    inquired: list[str] = field(default_factory=list)
     #: Messages of which the controller was asked whether it waits for their answers: the test answers.
     checked: list[int] = field(default_factory=list)
     #: Whether the controller knows us, and says so when it is asked; whether it has been asked.
@@ -125,7 +126,7 @@ class World:
         self.engine.templates.specify = partial(bodies.specified, max_requests=self.settings.max_requests)
         for job, requests in self.store.unfinished():
             self.engine.lifecycle.recover(job, self.store.now.items([job.id]), requests)
-        self.asked, self.revoked = [], []
+        self.asked, self.inquired, self.revoked = [], [], []
         if self.connected:
             self.run(lambda engine: engine.connection(up=True), lambda engine: engine.controller(up=True))
 
@@ -162,7 +163,8 @@ class World:
     @property
     def _stirs(self) -> bool:
         """Whether there is work left, or an answer to a question is on its way."""
-        return self.engine.busy or bool(self.asked and self.owners) or (self.proving and self.known)
+        answers = self.owners is not None and (self.asked or self.inquired)
+        return self.engine.busy or bool(answers) or (self.proving and self.known)
 
     def _answers(self) -> list[Event]:
         """To what the controller was asked."""
@@ -171,8 +173,9 @@ class World:
         answers: list[Event] = [lambda engine: engine.delivery.controller_knows(now_s)] if knows else []
         if self.owners is None:
             return answers
-        asked, self.asked = self.asked, []
-        return [*answers, *(self.owned(one) for one in asked)]
+        asked, self.asked, inquired, self.inquired = self.asked, [], self.inquired, []
+        answers += [self.owned(one) for one in asked]
+        return answers + [self.owned(one, inquiry=True) for one in inquired]
 
     def do(self, verb: Callable[[Engine], T]) -> T:
         """Do ``verb`` in a turn of its own, and what follows from it: its value."""
@@ -210,7 +213,8 @@ class World:
         for outgoing in turn.sends:
             self._leave(outgoing, sending[outgoing.id])
         if self.connected:
-            self.asked += [*turn.questions, *turn.inquiries]
+            self.asked += turn.questions
+            self.inquired += turn.inquiries
             self.checked += turn.checks
             self.proving |= turn.proves
 
@@ -296,16 +300,16 @@ class World:
         read = reply.read(message)
         return lambda engine: engine.delivery.answered(message["id"], read)
 
-    def owned(self, destination: str) -> Event:
+    def owned(self, destination: str, *, inquiry: bool = False) -> Event:
         """The controller's answer about the owner of a destination."""
         assert self.owners is not None
         resources = self.owners(destination)
-        return lambda engine: engine.owners(destination, resources)
+        return lambda engine: engine.owners(destination, resources, inquiry=inquiry)
 
     def lose_link(self, *, told: bool = True) -> None:
         """The broker is gone; with ``told`` the engine knows."""
         self.connected = False
-        self.asked = []
+        self.asked, self.inquired = [], []
         if told:
             self.run(lambda engine: engine.connection(up=False))
 

@@ -194,11 +194,11 @@ class Controller:
         monkeypatch.setattr(door.app.site.bus, "ask", self.ask)
         self._dispatcher.post([ConnectionChanged(up=True), ControllerChanged(up=True)])
 
-    def ask(self, names: list[str]) -> None:
+    def ask(self, names: list[str], *, inquiry: bool = False) -> None:
         """Take the questions of the bus client."""
         self.asked += names
         if not self.silent:
-            self._dispatcher.post([Owners(name, self._resources(name)) for name in names])
+            self._dispatcher.post([Owners(name, self._resources(name), inquiry) for name in names])
 
     def _resources(self, name: str) -> tuple[str, ...] | None:
         if self.wildcard:

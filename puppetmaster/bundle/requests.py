@@ -8,6 +8,7 @@ import copy
 import inspect
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from threading import Lock
 from typing import Any
 
@@ -44,7 +45,9 @@ class BusRequest(sdk.Message):  # type: ignore[misc] # the SDK has no types
 
         The copy shares ``data``. The SDK would copy ``data`` deeply for each route that fits.
         """
-        found = route.resource_regex.search(sdk.trim_resource(self.resource))
+        # The SDK would cut off a slash at the end of the query too.
+        path, mark, query = self.resource.strip().partition("?")
+        found = route.resource_regex.search(f"{sdk.trim_resource(path)}{mark}{query}")
         if found is None:
             return None
         matched = copy.copy(self)
@@ -84,15 +87,18 @@ class Response:
             _logger.warning("a second answer to message %s was dropped", self._message["id"])
 
     def refuse(self, error: PuppetmasterError) -> None:
-        """Answer with an error. When its list of faults does not fit, only its message is sent, cut."""
-        try:
-            self(error.status, error.body())
-        except TooLarge:
-            self(error.status, {"message": error.message[:MESSAGE_LETTERS]})
+        """Answer with an error. What does not fit is left out: its faults, then what the request was."""
+        short = {"message": error.message[:MESSAGE_LETTERS]}
+        asked, unknown = self._message, {"id": self._message["id"]}
+        for self._message, data in ((asked, error.body()), (asked, short), (unknown, short)):
+            with suppress(TooLarge):
+                self(error.status, data)
+                return
 
 
 def handle(bundle: Any, request: BusRequest, response: Response) -> None:
     """Run the handler of ``request``, and answer with an error if the handler fails or does not answer."""
+    asked = f"{request.method[:20]} {request.resource[:200]}"
     try:
         handler, schema, matched = find(bundle.router, request)
         if schema is not None:
@@ -102,22 +108,22 @@ def handle(bundle: Any, request: BusRequest, response: Response) -> None:
         response.refuse(_invalid(error))
     except PuppetmasterError as error:
         if isinstance(error, Unavailable):
-            _logger.warning("%s %s is refused: %s", request.method, request.resource[:200], error)
+            _logger.warning("%s is refused: %s", asked, error)
         elif error.status >= 500:
-            _logger.exception("%s %s failed", request.method, request.resource)
+            _logger.exception("%s failed", asked)
         response.refuse(error)
     except (Exception, SystemExit):
-        _logger.exception("%s %s failed", request.method, request.resource)
+        _logger.exception("%s failed", asked)
         _fail(response)
     else:
         if not response.sent:
-            _logger.error("%s %s: %s gave no answer", request.method, request.resource, handler.__name__)
+            _logger.error("%s: %s gave no answer", asked, handler.__name__)
             _fail(response)
 
 
 def _fail(response: Response) -> None:
     """Answer 500, without a traceback. An answer that the handler gave before it failed stays the answer."""
-    response(500, {"message": "internal error; the log of this gateway says more"})
+    response.refuse(PuppetmasterError("internal error; the log of this gateway says more"))
 
 
 def find(router: Any, request: BusRequest) -> tuple[Handler, Schema | None, BusRequest]:

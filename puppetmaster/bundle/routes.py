@@ -44,15 +44,21 @@ class Routes(SteadySanji):
         """
         response(code=200, data=_fitting(data, self.limit.capacity, cure))
 
-    def _answer_change(self, response: Any, job: dict[str, Any]) -> None:
-        """Answer 200 with what was changed. If it is too long, a job lacks its requests, a template its job.
+    def _answer_change(self, response: Any, data: dict[str, Any]) -> None:
+        """Answer 200 with what was changed. What is too long is left out: an error would be wrong here.
 
-        An error would be wrong here: the change has happened.
+        Of a job these are its requests, then its targets too; of a template it is its job.
         """
         capacity = self.limit.capacity
-        fits = capacity.size(jsoncodec.encode(job), depth=1) <= capacity.answer_bytes
-        short: dict[str, Any] = {"requests": []} if "requests" in job else {"job": None}
-        response(code=200, data=job if fits else {**job, **short})
+        left_out: dict[str, Any] = {"requests": []} if "requests" in data else {"job": None}
+        short = {**data, **left_out}
+        shorter = {name: value for name, value in short.items() if name != "targets"}
+        fitting = (
+            one
+            for one in (data, short)
+            if capacity.size(jsoncodec.encode(one), depth=1) <= capacity.answer_bytes
+        )
+        response(code=200, data=next(fitting, shorter))
 
 
 def _route(operation: Operation) -> Any:

@@ -1,4 +1,4 @@
-"""What systemd is told: that we run, still run, stop (sd_notify(3)), and the level of a line of the log."""
+"""What systemd gets: messages that we have started, still run, stop (sd_notify(3)), and lines of the log."""
 
 import logging
 import os
@@ -28,7 +28,7 @@ class Manager:
         self._next_s: float | None = None
 
     def turned(self, status: Callable[[], str]) -> None:
-        """Note that the dispatcher has turned. ``status`` gives a sentence; it is called when that is told.
+        """Note that the dispatcher has turned. ``status`` gives a sentence, and is called if it is sent.
 
         The first time this means that we run. It is all that feeds the watchdog.
         """
@@ -60,13 +60,19 @@ def journal(environ: Mapping[str, str] = os.environ, descriptor: int = 2) -> boo
     return False
 
 
+def bare(record: logging.LogRecord) -> bool:
+    """Whether a record is a line by itself, such as one of JSON, with nothing of ours before it."""
+    return getattr(record, "bare", False) is True
+
+
 class JournalFormat(logging.Formatter):
-    """A line for the journal, which has the time itself: its level is the journal's."""
+    """Lines for the journal: they begin with their level, and have no time, which the journal adds."""
 
     def __init__(self) -> None:
         super().__init__("%(threadName)s %(message)s")
 
     def format(self, record: logging.LogRecord) -> str:
-        """Each line of it with the level: the journal takes every line by itself."""
+        """The lines of the record, each with its level, because the journal takes each by itself."""
         level = f"<{LEVELS.get(record.levelname, 5)}>"
-        return level + super().format(record).replace("\n", f"\n{level}")
+        text = record.getMessage() if bare(record) else super().format(record)
+        return level + text.replace("\n", f"\n{level}")

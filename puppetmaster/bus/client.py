@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import count
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from puppetmaster import jsoncodec
 from puppetmaster.bus import nudge, visit
@@ -58,6 +58,9 @@ PROBES = 6
 #: after twice the time, up to the last. A broker may let nothing through to one client (seen with mosquitto
 #: 2.0.11: it answered our PINGREQ and wrote nothing else), and only a new connection ends that.
 SILENT_FIRST_S, SILENT_LAST_S = 60.0, 960.0
+#: The controller answers questions in their order. Once it has answered one, those that were asked so long
+#: before are never answered: it was restarted meanwhile.
+LOST_S = 1.0
 #: How long ``stop`` waits for each thread.
 STOP_S = 1.0
 #: Number of gateways' tunnels that the client remembers as subscribed. Beyond it the client forgets all of
@@ -163,6 +166,8 @@ class Owners:
     destination: str
     #: All resources that its owner has registered; None: the controller knows no owner.
     resources: tuple[str, ...] | None
+    #: Whether it is the answer to an inquiry; see ``ask``.
+    inquiry: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,6 +213,16 @@ BusEvent = (
 )
 
 
+class _Question(NamedTuple):
+    """A question about the owner of a destination, whose answer has not come."""
+
+    destination: str
+    #: Whether it is an inquiry; see ``ask``.
+    inquiry: bool
+    #: When it was asked (monotonic clock).
+    asked_s: float
+
+
 class BusClient:
     """One MQTT connection with two tunnels: one for gateways' answers, one for answers of the controller.
 
@@ -249,16 +264,15 @@ class BusClient:
         self.limit = Limit(settings.broker_limit_bytes)
         self._ids = count(random.randrange(_QUESTION_IDS))
         self._lock = threading.Lock()  # guards the attributes down to _sync_s, and _tunnels
-        self._questions: dict[int, str] = {}
+        self._questions: dict[int, _Question] = {}
         self._probes: dict[int, float] = {}
         self._wanted: set[int] = set()  # ids of probes whose good answer is an event too (ControllerKnows)
-        # Whether it is wanted of the probe that is due as soon as another one is answered; None: none is due.
+        # Whether a probe that waits until another one is answered is wanted; None: no probe waits.
         self._due: bool | None = None
         self._sync_s: float | None = None  # when the Synced that is still due was asked for
         self._known_s: float | None = None
-        # Whether the controller answers, and since when it does not, is decided and told under it: else the
-        # network thread and the watching thread could tell in another order than they decided, and nobody
-        # would tell again.
+        # Held while it is decided and told whether the controller answers. Otherwise the network thread and
+        # the watching thread could tell in another order than they decided, and what is wrong would stand.
         self._telling = threading.RLock()
         self._answers_at_all = False
         self._missed = 0  # probes of the watching thread in a row since the controller last answered one
@@ -269,7 +283,7 @@ class BusClient:
         visitor = (address, credentials, f"puppetmaster-{installation}-limit")
         self._ask_limit = partial(visit.limit_bytes, *visitor)
         self._holds_back = partial(nudge.holds_back, *visitor)
-        # On the direct way the controller has nothing of ours.
+        # On the direct way our controller has no commands of ours, and there is nothing to push.
         self._may_nudge = settings.broker_push == "on" and settings.route != "direct"
         self._connection = Connection(
             address,
@@ -347,9 +361,8 @@ class BusClient:
                 self._tunnels.clear()
             self._tunnels.update(dict.fromkeys(new))
         if new:
-            self._connection.subscribe(
-                [(tunnel, 1) for tunnel in new]
-            )  # without a connection: when there is one
+            # Returns False without a connection: ``_came_up`` subscribes to all of them.
+            self._connection.subscribe([(tunnel, 1) for tunnel in new])
 
     def tell(self, payload: bytes) -> bool:
         """Send the controller an event. Returns False when there is no connection."""
@@ -363,12 +376,16 @@ class BusClient:
         """Say that received answers of this size are no longer in memory, so that more may be read."""
         self._connection.release(size_bytes)
 
-    def ask(self, destinations: Iterable[str]) -> None:
-        """Ask the controller who owns ``/remote/<destination>``; an ``Owners`` event answers each."""
-        questions = {self._next_id(): destination for destination in destinations}
+    def ask(self, destinations: Iterable[str], *, inquiry: bool = False) -> None:
+        """Ask the controller who owns ``/remote/<destination>``; an ``Owners`` event answers each.
+
+        ``inquiry``: it is only looked whether the gateway is registered. The event says so.
+        """
+        now_s = self._clock.now_s()
+        questions = {self._next_id(): _Question(one, inquiry, now_s) for one in destinations}
         with self._lock:
             self._questions.update(questions)
-        asked = [self._question(id_, f"/remote/{destination}") for id_, destination in questions.items()]
+        asked = [self._question(id_, f"/remote/{one.destination}") for id_, one in questions.items()]
         if asked and not self._connection.send(asked):
             with self._lock:
                 for id_ in questions:
@@ -424,9 +441,9 @@ class BusClient:
         watched = [(pattern, 0) for pattern in (*self._presence, REGISTRATION)]
         self._connection.subscribe([*watched, *tunnels])
         self._tell([ConnectionChanged(up=True, capacity=self.limit.capacity)])
-        # In docs/model/takeover.pml this is the label ``barrier``. What the dispatcher is about to send comes
-        # behind it, as with ``EARLY_PROBE`` there.
-        # The grace after the answer covers that.
+        # In docs/model/takeover.pml this is the label ``barrier``, with ``EARLY_PROBE``: the dispatcher may
+        # be about to send something, which then comes behind this probe. The grace after its answer covers
+        # that.
         self._probe()
 
     def _went_down(self, unsent: tuple[int, ...], tried: Tried | None) -> None:
@@ -491,7 +508,8 @@ class BusClient:
                 return self._take_status(found[1], received)
         payload = received.payload
         if len(payload) > MESSAGE_LIMIT_BYTES and jsoncodec.values(payload) > MESSAGE_LIMIT_BYTES:
-            raise ValueError("it has more values than a controller passes on")  # as objects much more memory
+            # Decoded it would take far more memory than its bytes.
+            raise ValueError("it has more values than a controller passes on")
         message = jsoncodec.decode(payload)
         if not reply.is_answer(message):
             return self._drop(topic, "it is no answer")
@@ -530,12 +548,12 @@ class BusClient:
     def _match(self, id_: int, message: dict[str, Any]) -> list[BusEvent]:
         """The events for the controller's answer to a question of ours; none when no question has this id."""
         with self._lock:
-            destination = self._questions.pop(id_, None)
+            question = self._questions.pop(id_, None)
             asked_s = self._probes.pop(id_, None)
             wanted = id_ in self._wanted
             self._wanted.discard(id_)
-        if destination is not None:
-            return [Owners(destination, _resources(message))]
+        if question is not None:
+            return [Owners(question.destination, _resources(message), question.inquiry)]
         return [] if asked_s is None else self._probed(asked_s, _resources(message), wanted=wanted)
 
     def _drop(self, topic: str, why: str) -> list[BusEvent]:
@@ -619,6 +637,9 @@ class BusClient:
                 del self._probes[id_]
             wanted = wanted or not self._wanted.isdisjoint(answered)
             self._wanted.difference_update(answered)
+            lost = [id_ for id_, one in self._questions.items() if one.asked_s < asked_s - LOST_S]
+            for id_ in lost:
+                del self._questions[id_]
             synced = self._sync_s is not None and asked_s >= self._sync_s
             if synced:
                 self._sync_s = None

@@ -129,7 +129,7 @@ class Listener(NamedTuple):
     room: Callable[[], None]
     #: Whether we may have a connection: is asked before CONNECT, and after CONNACK. It may block.
     permit: Callable[[], bool] = lambda: True
-    #: Whether an answer is waited for that comes at once. Any thread may call it.
+    #: Whether we wait for an answer that the broker may be holding back. Any thread may call it.
     waits: Callable[[], bool] = lambda: False
 
 
@@ -179,7 +179,7 @@ class Connection:
         self._since_s = 0.0  # when the connection came up (monotonic clock)
         self._topics = topics
         self._listener = listener
-        self._lock = threading.Lock()  # guards the attributes down to _socket, and the use of the socket
+        self._lock = threading.Lock()  # guards the attributes down to _broken, and the use of the socket
         self._up = False
         self._connection = 0  # number of the connection, counted from 1
         self._backlog: deque[_Unsent] = deque()
@@ -191,6 +191,7 @@ class Connection:
         self._open: dict[Receipt, float] = {}  # unacknowledged -> when it arrived; the oldest is the first
         self._held_bytes = 0  # size of received messages in memory, on this connection and earlier ones
         self._socket: socket.socket | None = None
+        self._broken: OSError | None = None  # why it cannot be written to; None: no write has failed
         self._stopping = threading.Event()
         self._wakes: socket.socket | None = None  # a byte written here wakes the thread
         self.nudges = Nudges(listener.waits)
@@ -289,7 +290,7 @@ class Connection:
         return self._held_bytes >= HELD_BYTES
 
     def _write(self, data: bytes, connection: int | None = None) -> bool:
-        """Write ``data``. Returns False when there is no connection, or not the one of this number."""
+        """Write ``data``. Returns False without a connection, and when its number is not this one."""
         with self._lock:
             if not self._up or connection not in (None, self._connection):
                 return False
@@ -309,14 +310,18 @@ class Connection:
     def _push(self, unsent: _Unsent) -> bool:
         """Write as much of this step as the system takes. Returns whether that was all of the step.
 
-        An error is passed over here: the next read raises it.
+        An error is only noted here: the thread raises it, or the next read does.
         """
         assert self._socket is not None
         end = unsent.next_end
-        with suppress(BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError, OSError):
+        try:
             while unsent.written < end:
                 unsent.written += self._socket.send(unsent.data[unsent.written : end])
             self._spoke_s = time.monotonic()
+        except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            pass
+        except OSError as error:
+            self._broken = error
         return unsent.written == end
 
     def _wake(self) -> None:
@@ -353,7 +358,7 @@ class Connection:
         """Raises ConnectionError: we may not have a connection now.
 
         A broker gives the session to whoever connects last with its client id. So a process that was replaced
-        must not connect, and one that was replaced while it did must not go on.
+        must not connect. A process that was replaced while it connected must not go on.
         """
         if not self._listener.permit():
             raise ConnectionError("the database cannot be asked whether this process leads")
@@ -418,7 +423,7 @@ class Connection:
                     size += len(packet.payload)
         connection.setblocking(False)
         with self._lock:
-            self._socket = connection
+            self._socket, self._broken = connection, None
             self._connection += 1
             self._untried_bytes = TRIED_BYTES
             self._subscribing.clear()
@@ -441,6 +446,8 @@ class Connection:
                 full, pause_s = self._limits()
                 if full:  # we do not read, so the broker's silence means nothing
                     heard_s = time.monotonic()
+                    if self._broken is not None:  # else a read finds it out, after what has come before
+                        raise self._broken
                 reading = 0 if full else selectors.EVENT_READ
                 wanted = reading | (selectors.EVENT_WRITE if pause_s <= 0 else 0)
                 if wanted != watched:

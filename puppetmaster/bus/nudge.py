@@ -41,15 +41,7 @@ def holds_back(address: tuple[str, int], credentials: Credentials, client_id: st
         with visit.reach(address, credentials, visit.VISIT_S) as connection:
             if not ip_address(connection.getpeername()[0]).is_loopback:
                 return False
-            connection.sendall(
-                packets.connect(
-                    client_id,
-                    keepalive_s=visit.KEEPALIVE_S,
-                    user=credentials.user,
-                    password=credentials.password,
-                    clean=True,
-                )
-            )
+            connection.sendall(visit.login(client_id, credentials))
             if next(visit.arriving(connection)) != packets.Connack(0):
                 return False
             connection.settimeout(visit.VISIT_S)
@@ -69,9 +61,9 @@ def holds_back(address: tuple[str, int], credentials: Credentials, client_id: st
 
 
 class Nudges:
-    """When the controller is to be nudged. Times are those of the monotonic clock.
+    """When the controller is to be nudged. Times are seconds of the monotonic clock.
 
-    ``waits`` says whether an answer is waited for.
+    ``waits`` says whether we wait for an answer that the broker may be holding back.
     """
 
     __slots__ = ("_pause_s", "_spent_s", "_waits", "due_s", "on")

@@ -82,9 +82,9 @@ class Publisher:
                 if not (change.created or change.deleted or (change.ended and not had_ended)):
                     continue
             left = self._emit(change)
-            if left is not None:  # the bus is down: sent later, merged with the changes until then
+            if left is not None:  # the bus is down: all is sent later, merged with the changes until then
                 self._held[job_id] = left
-                continue
+                break
             del self._held[job_id]
             self._last[job_id] = (now_s, change.job.final)
         while len(self._held) > MOST_HELD:

@@ -43,21 +43,25 @@ def reach(address: tuple[str, int], credentials: Credentials, timeout_s: float) 
     return connection
 
 
-def limit_bytes(address: tuple[str, int], credentials: Credentials, client_id: str) -> int | None:
-    """Ask the broker with MQTT 5 for the longest packet that it takes, in bytes; None: it cannot be asked."""
-    deadline_s = time.monotonic() + VISIT_S
-    asked = packets.connect(
+def login(client_id: str, credentials: Credentials, version: int = packets.VERSION_3) -> bytes:
+    """The CONNECT of a visit: the broker keeps nothing of it."""
+    return packets.connect(
         client_id,
         keepalive_s=KEEPALIVE_S,
         user=credentials.user,
         password=credentials.password,
         clean=True,
-        version=packets.VERSION_5,
+        version=version,
     )
+
+
+def limit_bytes(address: tuple[str, int], credentials: Credentials, client_id: str) -> int | None:
+    """Ask the broker with MQTT 5 for the longest packet that it takes, in bytes; None: it cannot be asked."""
+    deadline_s = time.monotonic() + VISIT_S
     data = b""
     try:
         with reach(address, credentials, VISIT_S) as connection:
-            connection.sendall(asked)
+            connection.sendall(login(client_id, credentials, packets.VERSION_5))
             while (greeting := packets.greeting(data)) is None:
                 connection.settimeout(max(0.01, deadline_s - time.monotonic()))
                 if not (part := connection.recv(READ_BYTES)):
@@ -83,15 +87,7 @@ def controller_answers(address: tuple[str, int], credentials: Credentials) -> bo
         with reach(address, credentials, VISIT_S) as connection:
             greeted = True
             coming = arriving(connection)
-            connection.sendall(
-                packets.connect(
-                    f"puppetmaster-doctor-{name}",
-                    keepalive_s=KEEPALIVE_S,
-                    user=credentials.user,
-                    password=credentials.password,
-                    clean=True,
-                )
-            )
+            connection.sendall(login(f"puppetmaster-doctor-{name}", credentials))
             _let_in(connection, coming, tunnel)
             return _answered(connection, coming, tunnel)
     except (OSError, packets.Malformed) as error:

@@ -11,6 +11,7 @@ from urllib.parse import quote, urlencode, urlsplit
 
 from puppetmaster import __version__
 from puppetmaster.cli.called import command
+from puppetmaster.cli.kinds import SHOWN
 
 DEFAULT_URL = "http://127.0.0.1:8700"
 #: Timeout of a connection. The service itself gives up on a change after 15 s.
@@ -110,7 +111,7 @@ class Client:
         except ValueError:  # UnicodeError is one
             parts, port, name = urlsplit(""), None, b""
         if parts.scheme not in ("http", "https") or not name or parts.hostname is None:
-            raise ValueError(f"{named}: expected a URL such as {DEFAULT_URL}, got '{url}'")
+            raise ValueError(f"{named}: expected a URL such as {DEFAULT_URL}, got '{url[:SHOWN]}'")
         if not token.isascii() or not token.isprintable():
             raise ValueError("PUPPETMASTER_TOKEN: expected printable ASCII, got other characters")
         self.url = url.rstrip("/")
@@ -118,7 +119,7 @@ class Client:
         self.host = parts.hostname
         self._secure = parts.scheme == "https"
         self._port = port or (443 if self._secure else 80)
-        self._prefix = parts.path.rstrip("/")
+        self._prefix = quote(parts.path.rstrip("/"), safe="/%", errors="surrogateescape")
         self._timeout_s = timeout_s
         self._headers = {"User-Agent": f"puppetmaster/{__version__}", "Accept": "application/json"}
         if token:
@@ -277,7 +278,10 @@ class Client:
             Refused: it refused the request.
         """
         given = {name: value for name, value in (query or {}).items() if value is not None}
-        target = self._prefix + quote(path) + (f"?{urlencode(given)}" if given else "")
+        try:
+            target = self._prefix + quote(path) + (f"?{urlencode(given)}" if given else "")
+        except UnicodeEncodeError as error:
+            raise Refused(f"Expected words in UTF-8, got {error.object!a}.", 400) from None
         headers = dict(self._headers)
         sent = None
         if body is not None:

@@ -19,7 +19,7 @@ from puppetmaster.api.kinds import Form
 from puppetmaster.cli import follow, jobfile, wording
 from puppetmaster.cli.called import command
 from puppetmaster.cli.client import DEFAULT_URL, Client, ClientError, Refused
-from puppetmaster.cli.kinds import OneOf, Read, SomeOf, whole
+from puppetmaster.cli.kinds import OneOf, Read, SomeOf, digits, whole
 from puppetmaster.cli.terminal import Screen
 from puppetmaster.model.request import RequestStatus
 
@@ -380,7 +380,7 @@ def _kind(field: Field) -> click.ParamType[Any] | None:
         Form.SHARES: Read("N,N%,..", jobfile.shares),
         Form.NUMBER: lasts or Read("N", jobfile.number, kind.expected),
         Form.PAUSE: lasts,
-        Form.COUNT: Read("N", int, kind.expected),
+        Form.COUNT: Read("N", digits, kind.expected),
         Form.NAMES: Read("NAME,..", jobfile.names),
         Form.TIME: Read("TIME|+2h", lambda text: jobfile.moment(text, time.time())),
     }

@@ -15,11 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from puppetmaster import jsoncodec, ranges
+from puppetmaster.cli.kinds import SHOWN
 from puppetmaster.clock import iso
 
 #: The beginning of the keys that the command line makes for jobs without a key.
 OWN_KEY = "cli-"
 _BETWEEN = re.compile(r"[\s,;]+")
+_COUNT = re.compile(r"[0-9]{1,18}")
 _PERCENT = re.compile(r"\d{1,3}(\.\d{1,6})?%")
 #: The API takes names with these signs; a person who types one of them most likely does not mean a name.
 _NOT_MEANT = re.compile(r"""[*{}()<>|"'`$\\]""")
@@ -47,7 +49,7 @@ class Files:
             stdin, self._stdin = self._stdin, None
             return stdin()
         except OSError as error:
-            raise ValueError(f"cannot read {name}: {error.strerror or error}") from None
+            raise ValueError(f"cannot read {name[:SHOWN]}: {error.strerror or error}") from None
         except UnicodeDecodeError as error:
             raise ValueError(f"expected UTF-8 in {name}, but {error.reason} at byte {error.start}") from None
 
@@ -87,10 +89,10 @@ def _expanded(text: str, where: str) -> Iterator[str]:
     """The names in a text, which has one at least; an error says where it stands."""
     patterns = [one for one in _BETWEEN.split(text) if one]
     if not patterns:
-        raise ValueError(f"{where}: expected a name or a pattern such as cg-[001-200], got '{text}'")
+        raise ValueError(f"{where}: expected a name or a pattern such as cg-[001-200], got '{text[:SHOWN]}'")
     for pattern in patterns:
         if sign := _NOT_MEANT.search(pattern):
-            got = f"'{pattern}' with {sign[0]} in it"
+            got = f"'{pattern[:SHOWN]}' with {sign[0]} in it"
             raise ValueError(f"{where}: expected names such as cg-001, got {got}: {_NOT_MEANT_HINT}")
         try:
             yield from ranges.expand(pattern)
@@ -121,7 +123,7 @@ def decoded(text: str, what: str) -> Any:
 def number(text: str) -> float:
     """A number, whole or not. Its limits are the gateway's."""
     value = float(text)
-    if not math.isfinite(value):
+    if not math.isfinite(value) or "_" in text:
         raise ValueError
     return int(value) if value.is_integer() else value
 
@@ -137,7 +139,9 @@ def lasting(text: str) -> float | str:
             )
         return number(text)
     except ValueError:
-        raise ValueError(f"expected seconds, or a time such as 90s, 10m, 1h30m or 2d, got '{text}'") from None
+        raise ValueError(
+            f"expected seconds, or a time such as 90s, 10m, 1h30m or 2d, got '{text[:SHOWN]}'"
+        ) from None
 
 
 def moment(text: str, now_s: float) -> str:
@@ -148,16 +152,16 @@ def moment(text: str, now_s: float) -> str:
     try:
         return iso(now_s + after_s)
     except (OverflowError, ValueError):
-        raise ValueError(f"expected a time before the year 10000, got '{text}'") from None
+        raise ValueError(f"expected a time before the year 10000, got '{text[:SHOWN]}'") from None
 
 
 def share(text: str) -> int | str:
     """A number or a percentage: ``20`` as an integer, ``10%`` as text."""
-    if text.isascii() and text.isdigit():
+    if _COUNT.fullmatch(text):
         return int(text)
     if _PERCENT.fullmatch(text):
         return text
-    raise ValueError(f"expected a whole number or a percentage such as 10%, got '{text}'")
+    raise ValueError(f"expected a whole number or a percentage such as 10%, got '{text[:SHOWN]}'")
 
 
 def shares(text: str) -> list[int | str]:

@@ -6,6 +6,9 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
+#: Most characters of a wrong word in an error.
+SHOWN = 80
+
 
 class Read(click.ParamType[Any]):
     """A value that ``read`` makes of a word.
@@ -25,15 +28,22 @@ class Read(click.ParamType[Any]):
         try:
             return self._read(value)
         except ValueError as error:
-            said = f"expected {self._expected}, got '{value}'" if self._expected else str(error)
+            said = f"expected {self._expected}, got '{value[:SHOWN]}'" if self._expected else str(error)
             self.fail(said, param, ctx)
+
+
+def digits(text: str) -> int:
+    """The number that these digits write. Raises ValueError: they are others than 0 to 9, or very many."""
+    if not (text.isascii() and text.isdigit()):  # int() would take 1_0 too
+        raise ValueError
+    return int(text)
 
 
 def whole(low: int, expected: str) -> Read:
     """A whole number from ``low``."""
 
     def read(text: str) -> int:
-        number = int(text)
+        number = digits(text)
         if number < low:
             raise ValueError
         return number
@@ -52,7 +62,7 @@ class OneOf(click.ParamType[str]):
         """The word as we write it, or a mistake in the use."""
         if str(value).lower() not in self._known:
             *most, last = self._known
-            self.fail(f"expected {', '.join(most)} or {last}, got '{value}'", param, ctx)
+            self.fail(f"expected {', '.join(most)} or {last}, got '{value[:SHOWN]}'", param, ctx)
         return str(value).lower()
 
     def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
@@ -80,7 +90,7 @@ class SomeOf(click.ParamType[str]):
         """The same text, or a mistake in the use."""
         for one in value.split(","):
             if one not in self._known:
-                self.fail(f"expected some of {', '.join(self._known)}, got '{one}'", param, ctx)
+                self.fail(f"expected some of {', '.join(self._known)}, got '{one[:SHOWN]}'", param, ctx)
         return str(value)
 
     def shell_complete(

@@ -22,7 +22,7 @@ from puppetmaster.timers import Timers
 #: A gateway is asked for after a random part of the first time, from half of it on; then after twice as long
 #: each time, up to the last.
 FIRST_S, LAST_S = 10.0, 60.0
-#: When nobody has looked for a while, it is asked for within this time.
+#: When the controller was not asked for a gateway for a while, it is asked within this time.
 SOON_S = 1.0
 #: Most gateways that are asked for in one round, and the pause until the next round: 50 gateways a second.
 AT_ONCE, APART_S = 10, 0.2
@@ -104,7 +104,7 @@ class Absent:
     def wait(self, request: Request, *, soon: bool = False) -> None:
         """Let a request wait for its gateway, until the time of its absence is over.
 
-        ``soon``: the gateway is asked for soon, because nobody has looked for a while.
+        ``soon``: the controller is asked for the gateway soon, because it was not for a while.
         """
         absence = request.absence
         assert absence is not None

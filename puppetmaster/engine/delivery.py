@@ -48,6 +48,8 @@ UNDELIVERED = {
     REGISTERED: ("its gateway was not registered within {:g} s", 404),
     CONNECTED: ("its gateway was not connected within {:g} s", AWAY),
 }
+#: Most requests of a turn whose gateways are found to be away when it is their turn. The next turn goes on.
+MOST_UNSENT = 500
 #: Most questions about owners that are under way at once.
 QUESTIONS = 64
 #: After this time a question is given up, and the destination is taken to have a lock of its own.
@@ -82,7 +84,7 @@ class Delivery:
         self.capacity = DEFAULT_CAPACITY
         #: Number of sendings since the start that were not the first of their request.
         self.resent = 0
-        #: Whether requests are held back until the broker has taken what was sent before.
+        #: Whether requests are held back until the broker has taken what was sent before, or for a turn.
         self.held_back = False
         self.in_flight = InFlight(context.timers, context.settings.grace_s)
         self._trials = Trials()
@@ -250,31 +252,19 @@ class Delivery:
 
         ``waiting_bytes`` of earlier messages wait in memory. Once these and the new ones are WAITING_BYTES or
         more, the rest is held back. The last message may exceed that: its length is known when it is made.
+        So is the rest when MOST_UNSENT requests were found not to be sent, so that the turn stays short.
         ``settle`` is told of a job of which a request fails here: that may end it, and nothing more leaves.
         """
-        now_s, scheduler, state = self._moment.now_s, self._scheduler, self._state
+        now_s, scheduler, unsent = self._moment.now_s, self._scheduler, 0
         self.held_back = waiting_bytes >= WAITING_BYTES
         while not self.held_back and (id_ := scheduler.pick(now_s)) is not None:
-            opened = state.opened_of(id_)
-            request = opened.requests[id_]
+            request = self._state.request(id_)
             if self._kept_back(request):
                 settle(request.job)
-                continue
-            direct = self._presence.direct(request.destination) and opened.items[request.item].code is None
-            route = DIRECT_WAY if direct else REMOTE_WAY
-            sent = request.after(RequestEvent.SEND, self._moment.at, route=route)
-            outgoing = self._message(sent, direct=direct)
-            if (why := self._why_too_long(opened.commands[request.item], outgoing)) is not None:
-                self.end(request, RequestEvent.FAIL, _too_long(request, why))
-                settle(request.job)
-                continue
-            state.write(request, sent)
-            message = sent.sending
-            self.resent += message != id_
-            self.in_flight.sent(id_, message, now_s, opened.job.request_timeout_s, direct=direct)
-            self._context.turn.sends.append(outgoing)
-            waiting_bytes += len(outgoing.payload)
-            self.held_back = waiting_bytes >= WAITING_BYTES
+                unsent += 1
+            else:
+                waiting_bytes += self._send(request, settle)
+            self.held_back = waiting_bytes >= WAITING_BYTES or unsent >= MOST_UNSENT
         for job_id, at_s in scheduler.paced():
             self._timers.set(Timer(TimerKind.PACE, job_id), at_s)
         if (room_s := scheduler.room_s(now_s)) is not None:
@@ -283,6 +273,24 @@ class Delivery:
         for destination in scheduler.questions(QUESTIONS):
             self._context.turn.questions.append(destination)
             self._timers.set(Timer(TimerKind.QUESTION, destination), now_s + QUESTION_TIMEOUT_S)
+
+    def _send(self, request: Request, settle: Callable[[int], object]) -> int:
+        """Send a request, or end it because its message is too long. Returns the length of that."""
+        opened = self._state.opened_of(request.id)
+        direct = self._presence.direct(request.destination) and opened.items[request.item].code is None
+        route = DIRECT_WAY if direct else REMOTE_WAY
+        sent = request.after(RequestEvent.SEND, self._moment.at, route=route)
+        outgoing = self._message(sent, direct=direct)
+        if (why := self._why_too_long(opened.commands[request.item], outgoing)) is not None:
+            self.end(request, RequestEvent.FAIL, _too_long(request, why))
+            settle(request.job)
+        else:
+            self._state.write(request, sent)
+            self.resent += sent.sending != request.id
+            timeout_s = opened.job.request_timeout_s
+            self.in_flight.sent(request.id, sent.sending, self._moment.now_s, timeout_s, direct=direct)
+            self._context.turn.sends.append(outgoing)
+        return len(outgoing.payload)
 
     def _why_too_long(self, command: EncodedCommand, outgoing: Outgoing) -> str | None:
         """Why the broker does not carry a message; None: as far as we know it does."""
@@ -382,15 +390,15 @@ class Delivery:
                 self._step_on(ended)
             return
         nobody = answer.result.get("source") == "controller" and answer.result.get("code") in (403, 404)
+        doubted = self._unbelieved.pop(message, None) is not None
         if answer.refusal or (nobody and self._may_register(request)):
             self._refuse(request, answer)
             return
-        if nobody and message not in self._unbelieved:
+        if nobody and not doubted:
             # A controller that has just restarted knows no gateways: ask it whether it knows us.
             self._unbelieved[message] = (answer, self._moment.now_s)
             self._context.turn.proves = True
             return
-        self._unbelieved.pop(message, None)
         answer = answer if self._item(request).code is None else answer.as_delivery()
         latency_s = self._moment.now_s - self.in_flight.sent_s(id_)
         if answer.event is RequestEvent.EXPIRE:

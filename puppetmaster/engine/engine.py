@@ -439,23 +439,22 @@ class Engine:
         if self.controller_up:
             self.delivery.controller_up()
 
-    def owners(self, destination: str, resources: Iterable[str] | None) -> None:
+    def owners(self, destination: str, resources: Iterable[str] | None, *, inquiry: bool = False) -> None:
         """Take the controller's answer about the owner of a destination.
 
-        ``resources`` are all resources of that owner; None: the controller knows no owner.
+        ``resources`` are all resources of that owner; None: the controller knows no owner. ``inquiry``: it
+        was only looked whether the gateway is registered. Then the scheduler learns nothing: the gateways of
+        a new job become known in the job's order, whatever inquiries are under way.
         """
-        # Where it was asked for both, the scheduler takes the second answer: so all gateways of a new job are
-        # known in its order, though some of them were being checked when it was created.
-        checked = self.registered.is_open(destination)
         found = None if resources is None else tuple(resources)
-        if self.registered.owned(destination, found):
-            self._registry.discover(destination)
-            self.presence.seen(destination, self._moment.at)
-        if found:
-            self.delivery.absent.seen(destination)
-        if not checked:
+        if not inquiry:
             self.timers.cancel(Timer(TimerKind.QUESTION, destination))
             self.scheduler.learn(destination, found, self._moment.now_s)
+        if found:
+            self.delivery.absent.seen(destination)
+        if self.registered.owned(destination, found):
+            self.presence.seen(destination, self._moment.at)
+            self._registry.discover(destination)  # last, as it may fail: it reads the store
 
     def registering(self, model: str, resources: Sequence[str]) -> None:
         """Note that a model asks to be registered with these resources below /remote."""

@@ -96,8 +96,8 @@ class InFlight:
         self._timers.set(_timer(request), self._own_s[request])
 
     def hurry(self, now_s: float) -> None:
-        """Wait for those in doubt for ``grace_s`` at most, because answers that were kept for us come now."""
-        # In docs/model/takeover.pml they are ``settled`` now; the grace is not in the model.
+        """Wait ``grace_s`` at most for requests in doubt, because answers that were kept for us come now."""
+        # In docs/model/takeover.pml these requests are ``settled`` now; the grace is not in the model.
         for request in self._doubtful:
             deadline_s = self._timers.deadline_s(_timer(request)) or self._own_s[request]
             self._timers.set(_timer(request), min(now_s + self._grace_s, deadline_s))

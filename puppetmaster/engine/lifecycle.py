@@ -382,10 +382,9 @@ class Lifecycle:
         why = policy.gate_fails(job.wave, job.failures - job.wave_errors)
         if why is not None and policy.gate.aborts:
             self._stop(opened, JobEvent.ABORT, why, force=False)
-        elif why is not None:
-            if job.status is JobStatus.DISPATCHING:
-                self._pause(opened, why)
-            self._state.write_job(replace(opened.job, gate=GateStatus.CLOSED, reason=why))
+        elif why is not None:  # the job dispatches: a gate that rests has passed, and fails no more
+            self._pause(opened, why)
+            self._state.write_job(replace(opened.job, gate=GateStatus.CLOSED))
             self._note(opened, What.GATE_CLOSED, wave=job.wave, why=why)
         elif policy.gate.soak_s and not rested:
             self._state.write_job(replace(job, gate=GateStatus.SOAK))

@@ -133,10 +133,6 @@ class Registered:
         self._counts[None] += len(fresh) - len(met)
         self._counts.update(said.registered for said in met.values())
 
-    def is_open(self, name: str) -> bool:
-        """Whether the controller was asked for this gateway, and has not answered yet."""
-        return name in self._open
-
     def owned(self, name: str, resources: Sequence[str] | None) -> bool:
         """Take in the controller's answer about a gateway: its owner has these resources; None: no owner.
 

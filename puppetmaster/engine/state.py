@@ -94,7 +94,7 @@ class State:
         self.created: set[int] = set()
         #: What happened to jobs since the last commit, each with the job after it.
         self.happened: list[tuple[Job, Event]] = []
-        #: And to the labels and notes of gateways.
+        #: What happened to labels and notes of gateways since the last commit.
         self.relabelled: list[Relabelled] = []
         #: What webhooks are owed, by its number. ``Outbox`` keeps it.
         self.owed: dict[int, Owed] = {}
@@ -318,8 +318,8 @@ class State:
         if old.job in self._open:
             self.write(old, new)
             return
+        job = self.find_job(new.job)  # first, as it may fail: then the answer is taken once more
         self.changes.requests[new.id] = new
-        job = self.find_job(new.job)
         self.changes.jobs[job.id] = job.tallied({old.status: -1, new.status: 1})
 
     def drop(self, job_id: int) -> tuple[Job, list[Request]]:

@@ -90,7 +90,7 @@ class Templates:
         self.counts: Counter[Outcome] = Counter()
         #: Is called with each start that did not come about, and the time.
         self.not_started: Callable[[Template, Told, str], None] = lambda *_: None
-        #: Is called with each of these that could not be written, because its time is decided on again.
+        #: Is called with a start of ``not_started`` that could not be written, and is decided on again.
         self.taken_back: Callable[[Template, Told], None] = lambda *_: None
         self._taken_up = False
         self._looks: dict[int, Look] = {}
@@ -99,7 +99,7 @@ class Templates:
         self._queued: dict[int, int] = {}
         #: Id of a new job that is not on disk yet -> where it comes from.
         self._begun: dict[int, Begun] = {}
-        #: What is told when it is on disk.
+        #: What is logged and counted when it is on disk, each with its template.
         self._told: list[tuple[Template, Told]] = []
 
     def __bool__(self) -> bool:
@@ -299,6 +299,10 @@ class Templates:
                 template = self.find(id_)
             except NotFound:  # it was removed while its job was written
                 return
+            except StoreError as error:  # the job is right all the same; its key tells for which time it is
+                said = "template %s: that job %s was started is not noted: %s"
+                log.error(said, id_, job.id, error, extra={"action": "store_fault"})  # noqa: TRY400
+                return
             # It may have been changed while a large job was written. The key tells that the time has its job.
             now = noted(record if template.record == before else template.record, job)
             self._state.changes.templates[id_] = replace(template, record=replace(now, last_job=job.id))
@@ -338,7 +342,8 @@ class Templates:
 
     def revoke(self, jobs: Iterable[int]) -> None:
         """Take back that these jobs were started, because they could not be written. They are due again."""
-        for begun in [self._begun.pop(id_) for id_ in jobs if id_ in self._begun]:
+        # The latest first: of several starts of a template the record before the first of them counts.
+        for begun in [self._begun.pop(id_) for id_ in sorted(jobs, reverse=True) if id_ in self._begun]:
             changes = self._state.changes
             if (changed := changes.templates.get(begun.template)) is not None:
                 changes.templates[begun.template] = replace(changed, record=begun.before)

@@ -29,6 +29,7 @@ from puppetmaster.errors import (
 from puppetmaster.http import metrics
 from puppetmaster.http.keys import Keys
 from puppetmaster.http.metrics import Metrics
+from puppetmaster.http.protocols import SHOWN
 from puppetmaster.http.resources import JSON, Queues, Resource, document, failure
 from puppetmaster.http.security import Security, refuse
 from puppetmaster.http.server import Address, Server
@@ -70,7 +71,7 @@ class HttpApp:
         #: Whose tokens are known.
         self.keys = Keys(settings)
         self._files = {file.name: file for file in DASHBOARD.iterdir() if file.is_file()}
-        self._description = _read(DESCRIPTION)
+        _read(DESCRIPTION)  # that it is missing is said at the start; it is not kept: it is large
         self.server = Server(self._app(settings), where, settings)
 
     @property
@@ -163,7 +164,7 @@ class HttpApp:
         return Response(self.metrics.text(), media_type=metrics.CONTENT_TYPE)
 
     def _describe(self, request: Request) -> Response:
-        return document(self._description, JSON, request)
+        return document(_read(DESCRIPTION), JSON, request)
 
     def _page(self, request: Request) -> Response:
         name = request.path_params.get("name", "index.html")
@@ -215,6 +216,6 @@ async def _refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     if error.status_code == MethodNotAllowed.status:
         allowed = (error.headers or {}).get("Allow", "")
-        refusal: PuppetmasterError = MethodNotAllowed(f"Expected {allowed} here, got {request.method}.")
-        return failure(refusal, error.headers)
+        got = request.method[:SHOWN]
+        return failure(MethodNotAllowed(f"Expected {allowed} here, got {got}."), error.headers)
     return failure(NotFound(NOWHERE))

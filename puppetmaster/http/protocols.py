@@ -19,6 +19,8 @@ from puppetmaster import jsoncodec
 
 #: Most bytes of the request line and the headers together.
 HEADER_LIMIT_BYTES = 16 * 1024
+#: Most characters of a method, and of what is wrong with a request, in an error.
+SHOWN = 80
 HEADERS_TOO_LARGE = f"The headers are too large: {HEADER_LIMIT_BYTES} bytes are the most."
 
 
@@ -77,6 +79,23 @@ class WebSocket(Patience, WSProtocol):
             self.transport.write(text_frame(message["parts"]))
 
 
+def upgrade_fault(event: h11.Request) -> str | None:
+    """What is wrong with the headers of a WebSocket, as a sentence; None: nothing is."""
+    given = dict(event.headers)  # their names are in small letters
+    if event.method != b"GET":
+        return f"Expected GET for a WebSocket, got {event.method[:SHOWN].decode('ascii')}."
+    if given.get(b"sec-websocket-version") != b"13" or b"sec-websocket-key" not in given:
+        return "Expected the headers 'Sec-WebSocket-Version: 13' and 'Sec-WebSocket-Key', got others."
+    try:
+        given.get(b"host", b"").decode("idna")
+        for name, value in event.headers:
+            if name == b"connection" or name.startswith(b"sec-websocket-"):
+                value.decode("ascii")
+    except UnicodeError:
+        return "Expected ASCII in the headers of a WebSocket, and a name or an address as Host, got others."
+    return None
+
+
 def text_frame(parts: Sequence[bytes]) -> bytes:
     """One unmasked text frame (RFC 6455, section 5.2) with the parts as its payload."""
     size = sum(map(len, parts))
@@ -120,9 +139,15 @@ class Http(Patience, H11Protocol):
         super().connection_lost(exc)
 
     def handle_websocket_upgrade(self, event: h11.Request) -> None:
-        """Stop the timeout and hand the connection over to the WebSocket protocol."""
+        """Stop the timeout and hand the connection over to the WebSocket protocol, if it will take it.
+
+        An error in that protocol's own checks would leave it among the open connections for ever.
+        """
         self._headers_came()
-        super().handle_websocket_upgrade(event)
+        if (fault := upgrade_fault(event)) is not None:
+            self._answer(400, fault)
+        else:
+            super().handle_websocket_upgrade(event)
 
     def end(self) -> None:
         """End the connection. A client that is still sending a body is answered 503: nothing was done."""
@@ -142,9 +167,11 @@ class Http(Patience, H11Protocol):
     def send_400_response(self, msg: str) -> None:
         """Answer bytes that are not HTTP. uvicorn calls this while it handles h11's error."""
         error = sys.exception()
-        status = error.error_status_hint if isinstance(error, h11.RemoteProtocolError) else 400
-        if status == 431:
-            msg = HEADERS_TOO_LARGE
+        assert isinstance(error, h11.RemoteProtocolError)
+        status = error.error_status_hint
+        why = str(error).partition(": bytearray")[0]  # behind that it repeats what came
+        unreadable = f"Expected HTTP/1.1, but it cannot be read: {why[:SHOWN]}."
+        msg = HEADERS_TOO_LARGE if status == 431 else unreadable
         self._answer(status, msg)
 
     def _answer(self, status: int, message: str) -> None:

@@ -6,6 +6,7 @@ import itertools
 import logging
 from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import Any, NamedTuple
+from urllib.parse import unquote_to_bytes
 
 from starlette.background import BackgroundTask
 from starlette.concurrency import run_in_threadpool
@@ -27,6 +28,7 @@ from puppetmaster.errors import (
     Unavailable,
 )
 from puppetmaster.http.keys import caller
+from puppetmaster.http.protocols import SHOWN
 from puppetmaster.http.security import READING, SMALL_BYTES, prefix
 
 log = logging.getLogger("sanji.puppetmaster.http.resources")
@@ -95,7 +97,7 @@ class Resource:
     async def _respond(self, request: Request) -> Response:
         operation = self._operations.get("GET" if request.method == "HEAD" else request.method)
         if operation is None:
-            raise MethodNotAllowed(f"Expected {self._allow} on this resource, got {request.method}.")
+            raise MethodNotAllowed(f"Expected {self._allow} on this resource, got {request.method[:SHOWN]}.")
         operation.admit(caller(request.scope))
         raw = await _raw(request) if operation.method in ("POST", "PUT") else None
         if raw is None or len(raw) <= SMALL_BYTES:
@@ -115,7 +117,7 @@ class Resource:
         body = None if raw is None else _body(raw, self._backend.service.most_values)
         if operation.created is not None:
             body = _with_key(body, request)
-        id_ = request.path_params.get("id", "")
+        id_ = _id(request)
         data = operation.run(self._backend, id_, given, body, caller(request.scope))
         if operation.created is not None and data["id"] is not None:
             location, job_id = operation.created(data)
@@ -205,6 +207,17 @@ def _joined(pieces: Iterator[bytes]) -> Iterator[bytes]:
             rest = rest[room:]
         kept += rest
     yield bytes(kept)
+
+
+def _id(request: Request) -> str:
+    """The id in the path; empty: there is none. Raises Invalid: it is no UTF-8, and would be another one."""
+    id_ = str(request.path_params.get("id", ""))
+    if "\ufffd" in id_:  # in place of bytes that are no UTF-8, or as it came
+        try:
+            unquote_to_bytes(request.scope["raw_path"]).decode()
+        except UnicodeDecodeError:
+            raise Invalid([Fault("", "expected UTF-8 in the path, with % before its bytes")]) from None
+    return id_
 
 
 async def _raw(request: Request) -> bytearray:

@@ -70,9 +70,8 @@ def address(settings: Settings) -> Address | None:
         return None
     match = re.fullmatch(r"(?:\[([0-9a-fA-F:.]+)\]|([^\[\]:/\s]+)):(\d{1,5})", settings.http)
     if match is None or int(match[3]) > 65535:
-        raise SettingsError(
-            f"PUPPETMASTER_HTTP: expected address:port such as 127.0.0.1:8700, or off, got '{settings.http}'."
-        )
+        expected = "PUPPETMASTER_HTTP: expected address:port such as 127.0.0.1:8700, or off"
+        raise SettingsError(f"{expected}, got '{settings.http[:80]}'.")
     found = Address(match[1] or match[2], int(match[3]))
     if settings.token and not TOKEN.fullmatch(settings.token):
         raise SettingsError(
@@ -307,7 +306,7 @@ def _listen(where: Address, most: int) -> socket.socket:
     try:
         family, kind, protocol, _, name = socket.getaddrinfo(*where, type=socket.SOCK_STREAM)[0]
         listening = _Listener(family, kind, protocol, most=most)
-    except OSError as error:
+    except (OSError, UnicodeError) as error:  # the latter: no name can look like this
         raise _not_ours(where, error) from error
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -319,10 +318,11 @@ def _listen(where: Address, most: int) -> socket.socket:
     return listening
 
 
-def _not_ours(where: Address, error: OSError) -> SettingsError:
+def _not_ours(where: Address, error: OSError | UnicodeError) -> SettingsError:
+    why = getattr(error, "strerror", None) or error
     return SettingsError(
-        f"PUPPETMASTER_HTTP: expected an address and a free port, but {where.host}:{where.port} cannot be "
-        f"listened on ({error.strerror or error}): choose another, or end what uses it."
+        f"PUPPETMASTER_HTTP: expected an address and a free port, but {where.host[:80]}:{where.port} "
+        f"cannot be listened on ({why}): choose another, or end what uses it."
     )
 
 

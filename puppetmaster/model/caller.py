@@ -64,20 +64,20 @@ def digest(token: str) -> str:
 class Tokens:
     """The callers that a file of tokens names: a line each, ``FORM``. Empty lines, and after #, say nothing.
 
-    Raises SettingsError: there are faults. It names every one.
+    Raises SettingsError: there are faults.
     """
 
     def __init__(self, text: str, where: str) -> None:
         self._callers: dict[str, Caller] = {}
         faults = [Fault(f"line {number}", fault) for number, fault in self._read(text)]
         if faults:
-            raise SettingsError(f"{where}: " + "; ".join(f"{path}: {said}" for path, said in faults) + ".")
+            raise SettingsError.of(where, faults)
 
     def __len__(self) -> int:
         return len(self._callers)
 
     def find(self, token: str) -> Caller | None:
-        """The caller who has this token; None: nobody has. Takes as long whoever it is."""
+        """The caller who has this token; None: nobody has. Takes the same time for every caller."""
         given, found = digest(token), None
         for known, caller in self._callers.items():
             if hmac.compare_digest(known, given):

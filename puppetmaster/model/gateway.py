@@ -122,7 +122,7 @@ class Target:
         return Sought(selector=None if self.selector is None else parse(self.selector), match=self.match)
 
     def without(self, names: list[str]) -> tuple[str, ...]:
-        """These names without those that are left out."""
+        """These names without the names that are left out."""
         out = [glob(pattern) for pattern in self.besides]
         return tuple(name for name in names if not any(fits(name) for fits in out))
 

@@ -7,12 +7,12 @@ import base64
 import binascii
 import hashlib
 import hmac
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
+from puppetmaster import jsoncodec
 from puppetmaster.errors import Fault, SettingsError
 from puppetmaster.model.caller import NAME
 from puppetmaster.model.job import Job
@@ -48,9 +48,9 @@ Hooks = tuple[Hook, ...]
 
 
 def hooks_of(text: str, where: str) -> Hooks:
-    """The webhooks in a file of them. Raises SettingsError: there are faults. It names every one."""
+    """The webhooks in a file of them. Raises SettingsError: there are faults."""
     try:
-        given = json.loads(text)
+        given = jsoncodec.decode_loosely(text.encode())
     except ValueError as error:
         raise SettingsError(f"{where}: expected JSON, and it cannot be read as such: {error}.") from error
     if not isinstance(given, list) or len(given) > MOST_HOOKS:
@@ -66,7 +66,7 @@ def hooks_of(text: str, where: str) -> Hooks:
         if isinstance(name, str) and name in names[:index]:
             faults.append(Fault(f"[{index}].name", f"expected each name once, got '{name[:80]}' again"))
     if faults:
-        raise SettingsError(f"{where}: " + "; ".join(f"{path}: {said}" for path, said in faults) + ".")
+        raise SettingsError.of(where, faults)
     return tuple(
         Hook(one["name"], one["url"], _key(one["secret"]) or b"", one.get("all", False)) for one in given
     )
@@ -77,7 +77,7 @@ def _faults(one: Any, path: str) -> Iterator[Fault]:
         yield Fault(path, "expected an object")
         return
     for name in one.keys() - {"name", "url", "secret", "all"}:
-        yield Fault(f"{path}.{str(name)[:80]}", "unknown property; known are name, url, secret, all")
+        yield Fault(f"{path}.{ascii(name[:80])[1:-1]}", "unknown property; known are name, url, secret, all")
     if not isinstance(one.get("name"), str) or NAME.fullmatch(one["name"]) is None:
         yield Fault(f"{path}.name", "expected up to 64 letters, digits and . _ @ -")
     if not _is_url(one.get("url")):
@@ -192,5 +192,5 @@ def signed(key: bytes, id_: str, timestamp: int, body: bytes) -> dict[str, str]:
 
 
 def named_by(hooks: Sequence[Hook], names: Sequence[str]) -> list[Hook]:
-    """Those that are told of a job that names these."""
+    """The webhooks that are told of a job that names these."""
     return [hook for hook in hooks if hook.all or hook.name in names]

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from puppetmaster.model.why import Said, code_of
 
-#: Who has done what no caller asked for.
+#: The name in ``Event.by`` where no caller asked for it.
 ITSELF = "puppetmaster"
 #: Of more events these are kept: the first, and the latest. Their numbers show the gap.
 FIRST, LATEST = 10, 90
@@ -76,7 +76,7 @@ Events = tuple[Event, ...]
 
 
 def with_event(events: Events, event: Event) -> Events:
-    """These events and a later one, without those that are too many."""
+    """These events and a later event. With too many of them, the oldest behind the ``FIRST`` is left out."""
     if len(events) < FIRST + LATEST:
         return (*events, event)
     return (*events[:FIRST], *events[FIRST + 1 :], event)

@@ -42,7 +42,7 @@ class _Code(StrEnum):
 
 
 class Why(_Code):
-    """What a request waits for, ``whyCode``; the last one is of requests in flight."""
+    """What a request waits for, ``whyCode``; the last member is for requests in flight."""
 
     # -- its job
     BEGINNING = "beginning", "the job is about to begin"

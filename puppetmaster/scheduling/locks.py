@@ -190,14 +190,17 @@ class Locks:
         self._asked.pop(destination, None)
         self.want(destination)
 
-    def forget_all(self) -> None:
-        """Forget all domains, because the controller was restarted or away; ask open questions again."""
+    def forget_all(self, waiting: Iterable[str] = ()) -> None:
+        """Forget all domains, because the controller was restarted or away; ask open questions again.
+
+        The controller is asked about the destinations ``waiting`` first, in their order.
+        """
         self._known.clear()
         self._doubted.clear()
         self._patterns.clear()
         self._alike = 0
         # Answers to open questions are lost, or came from the controller as it was before.
-        self._wanted = dict.fromkeys([*self._asked, *self._wanted])
+        self._wanted = dict.fromkeys([*waiting, *self._asked, *self._wanted])
         self._asked.clear()
 
     # -- who holds it -----------------------------------------------------------------------------

@@ -14,7 +14,7 @@ that it waits for, and comes back when that lock is free.
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from heapq import heapify, heappop, heappush
+from heapq import heapify, heappop, heappush, heapreplace
 
 from puppetmaster.model.why import Said, Why, code_of
 from puppetmaster.scheduling.fairness import FEW, FairQueue, Queue, Share, Waiting
@@ -60,9 +60,9 @@ class Scheduler:
         self._fair = FairQueue(most)
         self._now_s = 0.0
         self._requests: dict[int, Waiting] = {}
-        self._lanes: dict[str, list[Waiting]] = {}  # destination -> heap of its requests by id
-        self._stale: dict[str, int] = {}  # destination -> number of removed requests in its lane
         self._leaders: dict[str, Waiting] = {}  # destination -> the request that is in flight, or goes next
+        self._lanes: dict[str, list[Waiting]] = {}  # destination -> heap by id of those behind it, if any
+        self._stale: dict[str, int] = {}  # destination -> number of removed requests in that heap
         self._parked: dict[str, Parked] = {}  # by the domain whose lock they wait for
         self._offered: dict[str, None] = {}  # free domains with parked writes beside the one that may go now
         self._locked: Timers[str] = Timers()  # by domain: when the lock that others hold is tried again
@@ -130,31 +130,42 @@ class Scheduler:
         """
         waiting = Waiting(id_, job, destination, write, remote_only)
         self._requests[id_] = waiting
-        heappush(self._lanes.setdefault(destination, []), waiting)
+        leader = self._leaders.get(destination)
         if in_flight:
-            self._leaders[destination] = waiting
             self._fair.take_up(waiting, self._now_s)
-        else:
+        if leader is None or in_flight:
+            self._leaders[destination] = waiting
+        if leader is not None:
+            heappush(self._lanes.setdefault(destination, []), leader if in_flight else waiting)
             self._lead(destination)
+        elif not in_flight:
+            self._make_ready(waiting)
 
     def _lead(self, destination: str, *, again: bool = False) -> None:
-        """Make the oldest request of a lane its leader, unless one is in flight; drop a lane that is empty.
+        """Make the oldest request of a lane its leader, unless one is in flight.
 
         With ``again`` the leader is made ready once more though it led before.
         """
-        lane, leader = self._lanes[destination], self._leaders.get(destination)
-        if leader is not None and leader.in_flight:
+        leader, lane = self._leaders[destination], self._behind(destination)
+        if leader.in_flight:
             return
+        if lane and lane[0] < leader:
+            leader = self._leaders[destination] = heapreplace(lane, leader)
+        elif not again:
+            return
+        self._make_ready(leader, first=again)
+
+    def _behind(self, destination: str) -> list[Waiting]:
+        """The heap of the requests behind a leader; the first one is not gone."""
+        lane = self._lanes.get(destination)
+        if lane is None:
+            return []
         while lane and lane[0].gone:
             heappop(lane)
         if not lane:
-            del self._lanes[destination], self._leaders[destination]
+            del self._lanes[destination]
             self._stale.pop(destination, None)
-            self._unknown.pop(destination, None)
-            self.locks.unwant(destination)
-        elif again or lane[0] is not leader:
-            self._leaders[destination] = lane[0]
-            self._make_ready(lane[0], first=again)
+        return lane
 
     def remove(self, id_: int) -> None:
         """Remove a request that has ended, or is not to be sent now. Frees its slot, lock and place."""
@@ -163,11 +174,19 @@ class Scheduler:
         if waiting.queue is not None:
             waiting.queue.forget()
         self._land(waiting)
-        self._tidy(waiting.destination)
-        self._lead(waiting.destination)
+        destination = waiting.destination
+        if self._leaders[destination] is not waiting:
+            self._tidy(destination)
+        elif lane := self._behind(destination):
+            self._leaders[destination] = heappop(lane)
+            self._make_ready(self._leaders[destination])
+        else:
+            del self._leaders[destination]
+            self._unknown.pop(destination, None)
+            self.locks.unwant(destination)
 
     def _tidy(self, destination: str) -> None:
-        """Count a removed request of a lane. When many of the lane are removed, clean it at once."""
+        """Count a removed request behind a leader. When many of the lane are removed, clean it at once."""
         stale = self._stale[destination] = self._stale.get(destination, 0) + 1
         lane = self._lanes[destination]
         if stale > FEW and 2 * stale > len(lane):
@@ -211,8 +230,14 @@ class Scheduler:
             self._relist(before)
 
     def forget_all(self) -> None:
-        """Forget what the controller said of domains and owners, because it was restarted or away."""
-        self.locks.forget_all()
+        """Forget what the controller said of domains and owners, because it was restarted or away.
+
+        It is asked again in the order of the requests, so that they go in that order.
+        """
+        waiting = sorted(
+            one for one in self._leaders.values() if not (one.in_flight or self._goes_directly(one))
+        )
+        self.locks.forget_all(one.destination for one in waiting)
         self.owners.forget_all()
         self._late_writers.clear()
         self._late_messages.clear()
@@ -327,9 +352,12 @@ class Scheduler:
 
     def _domain(self, waiting: Waiting) -> str | None:
         """The domain whose lock a request needs; None: not known."""
-        if self._direct(waiting.destination) and not waiting.remote_only:
+        if self._goes_directly(waiting):
             return f"/{waiting.destination}/controller"
         return self.locks.domain(waiting.destination, self._now_s)
+
+    def _goes_directly(self, waiting: Waiting) -> bool:
+        return self._direct(waiting.destination) and not waiting.remote_only
 
     def _owner(self, domain: str | None) -> Owner | None:
         """The owner of many gateways that has this domain; None: the domain has no such owner."""

@@ -557,10 +557,10 @@ class Store(Readable, Protocol):
         return None
 
     def resigns(self, connected: Callable[[], bool | None], resign: Callable[[], object]) -> None:
-        """Call ``resign`` once we have not been ``connected`` for a while, and one that waits would be.
+        """Call ``resign`` once we have had no broker for a while, and a process that waits reaches it.
 
-        ``connected`` says None as long as we never were: then the while is longer. Both are called in a
-        thread of the store. Where nobody can wait for the lead, nothing is done.
+        ``connected`` says whether we have the broker; None: we never had it, and then the while is longer.
+        Both are called in a thread of the store. Where nobody can wait for the lead, nothing is done.
         """
         del connected, resign
 
@@ -569,7 +569,7 @@ class Store(Readable, Protocol):
         return None
 
     def confirm(self) -> bool:
-        """Whether this process may act for the bus, asked for where it is written down. For any thread."""
+        """Ask, where that is written down, whether this process may act for the bus. For any thread."""
         return True
 
     def sweep(self) -> bool:

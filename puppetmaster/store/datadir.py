@@ -60,7 +60,7 @@ class DataDir:
         return os.fstat(self._held[1]).st_ino
 
     def check(self) -> None:
-        """Raises StoreError: the store's file was removed, or another one is in its place."""
+        """Raises StoreError: the store's file was removed, or another one is in its place; OSError."""
         if not self._held:
             return
         try:
@@ -102,7 +102,7 @@ def known(data_dir: Path) -> Known | None:
     try:
         found = json.loads(file.read_text(encoding="ascii"))
         return Known(str(found["installation"]), int(found["epoch"]), str(file))
-    except (OSError, ValueError, LookupError, TypeError):
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
         return None
 
 

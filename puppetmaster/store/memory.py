@@ -259,7 +259,7 @@ class MemoryStore(Store):
         return REQUEST_BYTES * (len(tables.jobs) + len(tables.requests))
 
     def disk_bytes(self) -> int:
-        """None."""
+        """0: it takes no disk."""
         return 0
 
     def commit(self, changes: Changes) -> None:

@@ -142,6 +142,8 @@ def _read(file: Path) -> Tables:
     """The tables in a TinyDB JSON file, with ids as numbers. Raises StoreError."""
     with as_store_error(f"{file} cannot be read"), _as_fault_of(file):
         found: Any = json.loads(file.read_text(encoding="utf-8"))
+        if not isinstance(found, dict):
+            raise StoreError(f"expected an object with tables, got {type(found).__name__}.")
         tables: Tables = {
             name: {int(id_): dict(document) for id_, document in documents.items()}
             for name, documents in found.items()

@@ -244,15 +244,16 @@ def test_the_acl_of_the_fleet_page_is_enough(tmp_path: Path, route: str) -> None
         assert asked()["status"] == "resolved"
 
 
-def how_to_commands() -> list[str]:
-    """The commands in the code blocks of the how-tos; one may go on in the next line."""
-    text = "".join(page.read_text() for page in sorted((DOCS / "howto").glob("*.md")))
+def commands() -> list[str]:
+    """The commands in the code blocks of the how-tos and of cli.md; one may go on in the next line."""
+    pages = [*sorted((DOCS / "howto").glob("*.md")), DOCS / "cli.md"]
+    text = "".join(page.read_text() for page in pages)
     return re.findall(r"^ *(puppetmaster [a-z]+ .*|puppetmaster [a-z]+)$", re.sub(r"\\\n *", "", text), re.M)
 
 
-@pytest.mark.parametrize("line", how_to_commands())
-def test_the_commands_of_the_how_tos_are_commands(line: str) -> None:
-    _, name, *words = shlex.split(line)
+@pytest.mark.parametrize("line", commands())
+def test_the_commands_of_the_pages_are_commands(line: str) -> None:
+    _, name, *words = shlex.split(re.split(" [|<>] ?", line)[0])
     with main.cli.commands[name].make_context(name, words) as context:
         assert context.params is not None
 

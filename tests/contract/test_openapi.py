@@ -165,11 +165,7 @@ def test_a_field_takes_what_its_schema_takes(one: fields.Field, schema: Any) -> 
         {"batch": None},
         {**BATCH, "gate": {}},
         {**BATCH, "waves": None, "gate": {}},
-        {**BATCH, "concurrency": "0%"},
-        {**BATCH, "concurrency": 1.5},
         {**BATCH, "retry": {"attemps": 2}},
-        {**BATCH, "abort": {}},
-        {**BATCH, "startAt": "tomorrow"},
     ],
 )
 def test_what_is_refused_is_not_described(shared: Door, wrong: Any) -> None:

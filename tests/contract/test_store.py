@@ -51,18 +51,6 @@ def test_what_was_committed_is_read_at_once_and_after_a_restart(store: Store, op
                 assert reading.items([2]) == reading.items([]) == {}
 
 
-def test_a_change_replaces_what_was(store: Store) -> None:
-    changes = creation(1)
-    store.commit(changes)
-    job = replace(changes.jobs[1], reason="paused by a request", status=JobStatus.PAUSED)
-    sent = as_sent(changes.requests[first_of(1)])
-    store.commit(Changes(jobs={1: job}, requests={sent.id: sent}))
-    with store.reading() as reader:
-        assert reader.job(1) == job
-        assert reader.requests({}) == [sent, *list(changes.requests.values())[1:]]
-        assert reader.items([1]) == changes.items
-
-
 def test_an_odd_document_does_not_break_the_reading_of_others(store: Store) -> None:
     changes = creation(1)
     item = an_item(id=first_of(1), data={"a": "\ud800\0", "n": 2**80, "deep": [[[]]], "é": 0.1})
@@ -73,14 +61,6 @@ def test_an_odd_document_does_not_break_the_reading_of_others(store: Store) -> N
     with store.reading() as reader:
         assert reader.items([1]) == {item.id: item}
         assert reader.request(request.id) == request
-
-
-def test_no_changes_are_no_changes(store: Store) -> None:
-    assert not Changes()
-    fill(store, 1)
-    before = everything(store)
-    store.commit(Changes())
-    assert everything(store) == before
 
 
 # Ids
@@ -185,15 +165,6 @@ def test_unfinished_are_the_open_jobs_with_their_open_requests(store: Store, ope
             expected.append((job, [waits, sent]))
     assert list(open_store().unfinished()) == expected
     assert len(expected) == 3
-
-
-def test_requests_of_two_statuses_are_open(store: Store) -> None:
-    changes = creation(1, total=len(RequestStatus))
-    for id_, status in zip(changes.requests, RequestStatus, strict=True):
-        changes.requests[id_] = replace(changes.requests[id_], status=status)
-    store.commit(changes)
-    ((_, requests),) = store.unfinished()
-    assert [one.status.value for one in requests] == ["pending", "sent"]
 
 
 # Removal
@@ -523,6 +494,7 @@ def test_a_store_that_is_closed_says_so(store: Store) -> None:
         store.sweep,
         lambda: store.look_on(Look(Keep(0, 0.0, 0), Now(0.0))),
         lambda: store.outlived(Look(Keep(0, 0.0, 0), Now(0.0))),
+        lambda: store.size_bytes,
     ]
     for verb in verbs:
         with pytest.raises(StoreError):

@@ -4,6 +4,7 @@ import itertools
 import json
 import queue
 import threading
+from abc import ABC, abstractmethod
 from contextlib import ExitStack
 from typing import Self
 
@@ -21,12 +22,12 @@ SIGN = ["controller"]
 Sent = list[tuple[str, Message]]
 
 
-class Bus:
+class Bus(ABC):
     """A controller on a bus of its own, asked as other bundles ask it."""
 
+    @abstractmethod
     def put(self, message: Message | bytes, topic: str = "/controller") -> Sent:
         """Publish; return what the controller published to others because of it."""
-        raise NotImplementedError
 
     def ask(self, method: str, resource: str, number: object = 1, **more: object) -> Sent:
         return self.put({"id": number, "method": method, "resource": resource, "tunnel": "me", **more})

@@ -5,13 +5,14 @@ import re
 import subprocess
 import sys
 from collections import Counter
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
-from sandbox import demo, demo_ha
+from sandbox import demo, demo_ha, postgres
 from sandbox.postgres import Cluster
-from sandbox.process import free_port
+from sandbox.process import ProcessError, free_port
 from tests import ROOT
 from tests.conftest import needed
 
@@ -52,6 +53,15 @@ def test_a_leader_is_killed_and_the_job_goes_on() -> None:
     said = re.search(r"(\d+) of 40 gateways got the command once, 0 more than once\.", done.stdout)
     assert said is not None
     assert int(said[1]) >= 38, "those that were being sent when it was killed may be missing"
+
+
+def test_a_cluster_that_cannot_be_made_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(postgres, "program", lambda _: "/bin/ls")  # which does not take these options
+    with ExitStack() as ends:
+        made = Cluster()
+        ends.push(made)
+        with pytest.raises(ProcessError, match=r"initdb to make a cluster in .*, it did not:\n.*/ls: "):
+            made.start()
 
 
 def test_what_the_gateways_say_is_counted() -> None:

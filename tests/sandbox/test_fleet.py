@@ -58,7 +58,16 @@ def order(method: str = "get", resource: str = "/system/info", data: object = No
     return {"method": method, "resource": resource, "data": data}
 
 
-@pytest.mark.parametrize(("shape", "qos"), [("one-model", 0), ("per-gateway", 1), ("grouped:3", 2)])
+@pytest.mark.parametrize(
+    ("broker", "shape", "qos"),
+    [
+        ("mosquitto", "one-model", 0),
+        ("mosquitto", "per-gateway", 1),
+        ("mosquitto", "grouped:3", 2),
+        ("amqtt", "grouped:2", 0),
+    ],
+    indirect=["broker"],
+)
 def test_every_gateway_answers_in_every_shape(
     start: StartFleet, bus: BusClient, log: FleetLog, shape: str, qos: int
 ) -> None:
@@ -72,15 +81,6 @@ def test_every_gateway_answers_in_every_shape(
     assert sorted(command.destination for command in log.commands()) == sorted(names)
     assert log.duplicates() == {}
     assert bus.answers.empty()
-
-
-@pytest.mark.parametrize("broker", ["amqtt"], indirect=True)
-def test_amqtt_will_do(start: StartFleet, bus: BusClient, log: FleetLog) -> None:
-    start("cg-[1-5]", shape="grouped:2")
-    names = [f"cg-{i}" for i in range(1, 6)]
-    answers = [bus.ask("get", f"/remote/{name}", order()) for name in names]
-    assert [answer.result(10)["data"]["data"]["name"] for answer in answers] == names
-    assert sorted(command.destination for command in log.commands()) == names
 
 
 @pytest.mark.parametrize(

@@ -46,20 +46,3 @@ def test_one_that_registers_while_the_bundle_is_dead_is_asked_for(flow: Flow) ->
     flow.start()
     later.answer(later.next())
     assert flow.restored(job)["finishCount"] == 1
-
-
-def test_who_never_registers_did_not_run(flow: Flow) -> None:
-    job = awaited(flow, "never", deliveryTimeout=2)
-    flow.ended(job)
-    (request,) = flow.requests(job)
-    assert (request["status"], request["attempts"], request["result"]["code"]) == ("error", 0, 404)
-    assert request["result"]["message"] == "its gateway was not registered within 2 s: it did not run"
-
-
-def test_others_are_sent_meanwhile(flow: Flow) -> None:
-    (there,) = flow.played(1)
-    job = flow.create(batch("post", ["nobody", there.name], deliveryTimeout=60, concurrency=1))
-    there.answer(there.next())
-    flow.until(job, lambda shown: shown["finishCount"] == 1)
-    assert flow.statuses(job) == ["pending", "resolved"]
-    assert flow.control(job, "canceled")["status"] == "canceled"

@@ -134,19 +134,6 @@ def test_what_a_device_answers_is_its_own_word(either: BridgedFlow) -> None:
     assert bad["result"]["message"] == FAILURE["message"]
 
 
-def test_a_resource_that_a_gateway_does_not_have_is_its_controllers_word(either: BridgedFlow) -> None:
-    job = batch("get", [GOOD])
-    job["batch"][0]["resource"] = "/no/such"
-    created = either.create(job)
-    either.ended(created)
-    (request,) = either.requests(created)
-    assert (request["status"], request["result"]["code"]) == ("error", 404)
-    assert (request["result"]["source"], request["result"]["message"]) == (
-        "device",
-        "the gateway has no such resource",
-    )
-
-
 def test_each_command_runs_once_and_says_which_way_it_went(either: BridgedFlow) -> None:
     before = len(either.commands(GOOD, OTHER))
     requests = [request for _ in range(5) for request in either.run("post", GOOD, OTHER)]
@@ -216,26 +203,6 @@ def test_what_a_gateway_answers_while_we_are_down_is_not_lost(direct: BridgedFlo
     assert direct.ended(job)["finishCount"] == 1
 
 
-def test_a_gateway_that_goes_away_with_a_command_keeps_its_time(direct: BridgedFlow) -> None:
-    ghost = direct.ghost()
-    job = direct.create(batch("post", [ghost.name], requestTimeout=2))
-    asked = ghost.next()
-    away = direct.presence()["away"]
-    ghost.status(b"0")
-    direct.wait_for_presence(lambda now: now["away"] == away + 1)
-    (request,) = direct.requests(job)
-    assert request["status"] == "sent"
-    assert request["why"].startswith("its gateway is not connected since ")
-    direct.ended(job)
-    (request,) = direct.requests(job)
-    assert request["status"] == "timeout"
-    assert (
-        "asked directly: it may have run; its gateway is not connected since" in request["result"]["message"]
-    )
-    ghost.answer(asked)
-    direct.until(job, lambda shown: shown["finishCount"] == 1)
-
-
 def test_a_broker_that_forgot_us_still_brings_answers(direct: BridgedFlow) -> None:
     """The session is gone with the broker: what is in flight is subscribed to again."""
     ghost = direct.ghost()
@@ -249,40 +216,6 @@ def test_a_broker_that_forgot_us_still_brings_answers(direct: BridgedFlow) -> No
 
 
 # -- what bridges may say --------------------------------------------------------------------------
-
-
-def test_rubbish_is_no_status(direct: BridgedFlow) -> None:
-    ghost = direct.ghost(status=b"")
-    before = direct.presence()
-    for rubbish in (b"2", b"yes", b"\xff\xfe", b"1" * 100_000, b'{"connected": false}', b" 0", b"-1"):
-        ghost.status(rubbish)
-    direct.stage.send(b"0", "/cgs/a/b/connection_status")
-    direct.stage.send(b"0", "/cgs//connection_status")
-    job = direct.create(batch("post", [ghost.name]))
-    ghost.answer(ghost.next())
-    assert direct.ended(job)["finishCount"] == 1
-    assert direct.presence() == before
-
-
-def test_a_status_that_is_left_over_is_believed_until_it_is_cleared(direct: BridgedFlow) -> None:
-    ghost = direct.ghost(b"0")
-    (request,) = direct.run("post", ghost.name)
-    assert request["status"] == "error"
-    away = direct.presence()["away"]
-    ghost.status(b"")
-    direct.wait_for_presence(lambda now: now["away"] == away - 1)
-    job = direct.create(batch("post", [ghost.name]))
-    ghost.answer(ghost.next())
-    assert direct.ended(job)["finishCount"] == 1
-
-
-def test_a_gateway_that_is_away_gets_its_command_when_its_bridge_is_back(direct: BridgedFlow) -> None:
-    ghost = direct.ghost(b"0")
-    job = direct.create(batch("post", [ghost.name], deliveryTimeout=60))
-    direct.until(job, lambda _: [one["whyCode"] for one in direct.requests(job)] == ["absent"])
-    ghost.status(b"1")
-    ghost.answer(ghost.next())
-    assert direct.ended(job)["finishCount"] == 1
 
 
 def test_a_gateway_that_flaps_ends_all_its_requests_and_runs_none_twice(direct: BridgedFlow) -> None:

@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import subprocess
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,9 +10,9 @@ import pytest
 
 from puppetmaster.cli.called import NAME, VARIABLE
 from sandbox.gateway import Gateway
-from sandbox.process import PROJECT, free_port
+from sandbox.process import free_port
 from tests.conftest import any_broker
-from tests.terminal import COMMAND, Run, Terminal, typed
+from tests.terminal import Run, Terminal, typed
 
 TOKEN = "a-token-of-the-tests"
 FLEET = [
@@ -104,19 +103,6 @@ def test_requests_in_full(run: Run) -> None:
     assert [one["name"] for one in again] == ["twice"]
 
 
-def test_control(run: Run) -> None:
-    made = told(run, "submit", "--to", "cg-20", "--to", "cg-01", "--concurrency", "1", "post", "/x")
-    number = str(made["id"])
-    assert run("pause", number).stdout.startswith(f"job {number} paused by a request: ")
-    assert run("resume", number).stdout.startswith(f"job {number} dispatching: ")
-    canceled = run("cancel", number, "--force")
-    assert canceled.exit_code == 0
-    ended = rf"job {number} canceled by a request after [0-9.]+ s: [01] of 2 resolved, "
-    assert re.match(ended, canceled.stdout)
-    assert run("watch", number, "--json").exit_code == 4
-    assert run("resume", number).exit_code == 2
-
-
 def test_a_closed_gate(gateway: Gateway, run: Run) -> None:
     words = ["--to", "cg-[07-08],cg-[01-02]", "--waves", "2,100%", "--gate-errors", "50%"]
     with terminal(gateway, "submit", *words, *WAIT, "post", "/system/time") as shown:
@@ -129,14 +115,7 @@ def test_a_closed_gate(gateway: Gateway, run: Run) -> None:
         ended = shown.end()
     assert ended.code == 1
     assert "2 of 4 resolved, 2 error." in ended.text
-
-    left = run("submit", *words, "--exit-at-gate", "--request-timeout", "1", "post", "/system/time")
-    assert left.exit_code == 8
-    number = left.stdout.splitlines()[0].split()[1].rstrip(":")
-    assert f"puppetmaster cancel {number} ends it" in left.stdout
-    assert run("watch", number, "--exit-at-gate").exit_code == 8
-    assert run("cancel", found[1], number).exit_code == 2  # the first has ended
-    assert run("watch", number).exit_code == 4
+    assert run("cancel", found[1]).exit_code == 2  # it has ended
 
 
 def test_doctor(run: Run) -> None:
@@ -145,21 +124,6 @@ def test_doctor(run: Run) -> None:
     assert {name for name, mark in marks.items() if mark != "ok"} == set(), ran.stdout
     assert {"broker", "store file", "controller", "registered"} <= set(marks)
     assert ran.exit_code == 0
-
-
-def test_a_live_bar(gateway: Gateway, run: Run) -> None:
-    to = ["--to", "cg-[01-08]", "--to", "cg-10"]  # cg-09 is still locked by a command of another test
-    with terminal(gateway, "submit", *to, "--wait", "post", "/system/time") as shown:
-        shown.read_until("8 of 9 done, 2 failed, 1 in flight, waiting for 1 answer")
-        found = re.search(r"^job (\d+) dispatching █+x+▒+ 88%$", shown.text, re.MULTILINE)
-        assert found
-        run("cancel", found[1], "--force")  # nobody waits for an answer that never comes
-        ended = shown.end()
-    assert ended.code == 4
-    assert shown.raw.rindex("\x1b[?25h") > shown.raw.rindex("\x1b[?25l")  # the cursor is back
-    assert "█" not in ended.text
-    assert "\ncg-08 error 500 from device: fails on purpose\n" in ended.text
-    assert "6 of 9 resolved, 2 error, 1 unknown." in ended.text
 
 
 def test_ctrl_c_detaches_and_the_job_goes_on(gateway: Gateway, run: Run) -> None:
@@ -195,13 +159,3 @@ def test_watching_goes_on_while_the_bundle_starts_again(gateway: Gateway, run: R
     assert ended.code == 4
     became = rf"job {number} canceled by a request after .* s: 0 of 1 resolved, 1 unknown\."
     assert re.search(became, ended.text)
-
-
-def test_run_is_the_bundle(gateway: Gateway) -> None:
-    """A second bundle in the same directory ends with the sentence that it has always ended with."""
-    env = {**os.environ, **gateway.bundle.env, "PUPPETMASTER_HTTP": "off"}
-    ran = subprocess.run(
-        [*COMMAND, "run"], env=env, cwd=PROJECT, capture_output=True, text=True, timeout=60, check=False
-    )
-    assert ran.returncode == 1
-    assert "puppetmaster cannot start" in ran.stderr

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
 
@@ -104,36 +103,6 @@ def test_a_job_can_be_removed_in_the_middle(flow: Flow) -> None:
     assert reached(gateways) == [2, 1, 1]
 
 
-# -- what else a kill does not change ----------------------------------------------------------------
-
-
-def test_a_time_to_start_holds_over_a_kill(flow: Flow) -> None:
-    start_at = (datetime.now(UTC) + timedelta(seconds=2.5)).isoformat(timespec="milliseconds")
-    soon = flow.create(batch("get", ["cg-01", "cg-02"], startAt=start_at))
-    later = flow.create(batch("get", ["cg-03"], startAt="2999-01-01T00:00:00.000Z"))
-    flow.restart()
-    assert flow.whys(later) == ["the job starts at 2999-01-01T00:00:00.000Z"]
-    assert flow.ended(soon)["finishCount"] == len(flow.commands("cg-01", "cg-02")) == 2
-    for request in flow.requests(soon):
-        assert datetime.fromisoformat(request["sentAt"]) >= datetime.fromisoformat(start_at)
-    assert (flow.show(later)["status"], flow.commands("cg-03")) == ("pending", [])
-    assert flow.control(later, "canceled")["status"] == "canceled"
-
-
-def test_a_key_makes_one_job_over_a_kill(flow: Flow) -> None:
-    body = batch("post", ["cg-04"], key="nightly")
-    job = flow.create(body)
-    assert flow.create(body)["id"] == job["id"]
-    flow.ended(job)
-    flow.restart()
-    assert flow.create(body)["id"] == job["id"]
-    other = flow.client.request("post", "/jobs", batch("post", ["cg-05"], key="nightly"))
-    assert other["code"] == 409
-    assert f"belongs to job {job['id']}" in other["data"]["message"]
-    flow.sent_by_now()
-    assert [command.destination for command in flow.commands("cg-04", "cg-05")] == ["cg-04"]
-
-
 # -- when commands reach the gateways ----------------------------------------------------------------
 
 
@@ -192,23 +161,6 @@ def spy(client: BusClient) -> list[Message]:
 # -- what is in a job ----------------------------------------------------------------------------------
 
 
-def test_an_event_is_resolved_when_the_remote_bundle_confirms_it(flow: Flow) -> None:
-    [gateway] = flow.played(1)
-    event = {"code": 200, "method": "put", "resource": "/system/time", "data": {"tz": "UTC"}}
-    to = [gateway.name, "bad-2"]
-    job = flow.create({"batch": [{**event, "__request": {"destination": to}}]})
-    message = gateway.next()
-    assert message["data"] == event
-    flow.until(job, lambda shown: shown["doneCount"] == 1)
-    assert flow.statuses(job) == ["sent", "resolved"]  # delivered, whatever the device said
-    gateway.answer(message, 500)
-    assert flow.ended(job)["finishCount"] == 2
-    requests = flow.get(f"/jobs/{job['id']}")["requests"]
-    assert {request["code"] for request in requests} == {200}
-    assert {request["__request"]["result"]["source"] for request in requests} == {"remote"}
-    assert [command.resource for command in flow.commands("bad-2")] == ["/system/time"]
-
-
 def test_what_failed_runs_again_as_a_job_of_its_own(flow: Flow) -> None:
     gateways = flow.played(4)
     item = {"method": "put", "resource": "/network", "data": {"dhcp": True}}
@@ -228,12 +180,6 @@ def test_what_failed_runs_again_as_a_job_of_its_own(flow: Flow) -> None:
     assert flow.ended(again)["finishCount"] == 2
     assert [request["destination"] for request in flow.requests(again)] == names(gateways[1:3])
     assert flow.statuses(job) == ["resolved", "error", "error", "skipped"]
-
-    all_of_it = flow.create({"rerun": {"job": job["id"]}, "dryRun": True})
-    to = [request["__request"]["destination"] for request in all_of_it["requests"]]
-    assert to == names(gateways[1:])
-    nothing = flow.client.request("post", "/jobs", {"rerun": {"job": job["id"], "status": ["canceled"]}})
-    assert nothing["code"] == 409
     assert reached(gateways) == [1, 2, 2, 0]
 
 

@@ -159,15 +159,6 @@ def test_errors_name_every_fault_and_change_nothing(client: BusClient) -> None:
     assert client.request("get", "/jobs")["data"] == before
 
 
-def test_a_job_without_a_gateway_says_so(client: BusClient) -> None:
-    job = client.request("post", "/jobs", batch("post", ["nobody"]))["data"]
-    assert ended(client, job["id"])["errorCount"] == 1
-    request = client.request("get", f"/requests/{job['requests'][0]}")["data"]["__request"]
-    assert request["status"] == "error"
-    assert (request["result"]["code"], request["result"]["source"]) == (404, "controller")
-    assert "no gateway" in request["result"]["message"]
-
-
 @pytest.mark.timeout(240)  # the real controller takes up to 90 s to register them
 @pytest.mark.parametrize("shape", ["one-model", "per-gateway"])
 def test_a_thousand_gateways_each_run_it_once(directory: Path, shape: str) -> None:

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -17,8 +18,8 @@ WAITS_S = 60
 class RemoteBundle:
     """It owns ``/remote/+``. Gateways in ``away`` are offline, and run nothing."""
 
-    def __init__(self, flow: Flow) -> None:
-        self.away: set[str] = set()
+    def __init__(self, flow: Flow, *away: str) -> None:
+        self.away = set(away)
         #: How often each gateway ran a command, and how often it was asked for while it was offline.
         self.ran: Counter[str] = Counter()
         self.refused: Counter[str] = Counter()
@@ -34,22 +35,16 @@ class RemoteBundle:
         return 200, {"code": 200, "method": command["method"], "resource": command["resource"], "data": {}}
 
 
-@pytest.fixture(scope="module")
-def flow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flow]:
+@pytest.fixture
+def flow(tmp_path: Path) -> Iterator[Flow]:
     any_broker()
     settings = {**SETTINGS, "PUPPETMASTER_OFFLINE_CODES": f"598,{OFFLINE}"}
-    with running(tmp_path_factory.mktemp("offline"), settings=settings) as started:
+    with running(tmp_path, settings=settings) as started:
         yield started
 
 
-@pytest.fixture
-def remote(flow: Flow) -> Iterator[RemoteBundle]:
-    yield RemoteBundle(flow)
-    flow.stage.deregister("remote")
-
-
-def test_who_is_offline_is_waited_for_and_holds_up_nobody(flow: Flow, remote: RemoteBundle) -> None:
-    remote.away = {"away", "gone"}
+def test_who_is_offline_is_waited_for_and_holds_up_nobody(flow: Flow) -> None:
+    remote = RemoteBundle(flow, "away", "gone")
     job = flow.create(batch("post", ["away", "here", "gone", "there"], deliveryTimeout=WAITS_S))
     flow.until(job, lambda shown: shown["finishCount"] == 2)
     waiting = [one for one in flow.requests(job) if one["status"] == "pending"]
@@ -64,22 +59,3 @@ def test_who_is_offline_is_waited_for_and_holds_up_nobody(flow: Flow, remote: Re
     assert flow.ended(job)["finishCount"] == 4
     assert remote.ran == Counter(["away", "here", "gone", "there"])
     assert remote.refused == Counter(["away", "gone"])
-
-
-def test_who_stays_offline_did_not_run(flow: Flow, remote: RemoteBundle) -> None:
-    remote.away = {"off"}
-    job = flow.create(batch("post", ["off"], deliveryTimeout=1))
-    flow.ended(job)
-    (request,) = flow.requests(job)
-    assert (request["status"], request["attempts"], request["result"]["code"]) == ("error", 0, 503)
-    assert request["result"]["message"] == "its gateway was not connected within 1 s: it did not run"
-    assert not remote.ran
-
-
-def test_a_job_that_does_not_wait_is_told_the_code(flow: Flow, remote: RemoteBundle) -> None:
-    remote.away = {"out"}
-    job = flow.create(batch("post", ["out"]))
-    flow.ended(job)
-    (request,) = flow.requests(job)
-    result = request["result"]
-    assert (request["status"], result["code"], result["source"]) == ("error", OFFLINE, "remote")

@@ -18,19 +18,6 @@ def flow(cluster: Cluster, tmp_path: Path) -> Iterator[Flow]:
         yield started
 
 
-def test_a_bundle_that_is_killed_goes_on_with_its_jobs(flow: Flow, tmp_path: Path) -> None:
-    first, second = flow.played(2)
-    job = flow.create(batch("post", [first.name, second.name]))
-    first.answer(first.next())
-    sent = second.next()
-    flow.until(job, lambda shown: shown["finishCount"] == 1)
-    flow.restart()
-    second.answer(sent)
-    ended = flow.ended(job)
-    assert ended["counts"]["resolved"] == 2, ended
-    assert not (tmp_path / "data" / "puppetmaster.db").exists()
-
-
 def test_a_server_that_is_killed_holds_everything_up_until_it_is_back(flow: Flow, cluster: Cluster) -> None:
     first, second = flow.played(2)
     job = flow.create(batch("post", [first.name]))
@@ -84,3 +71,4 @@ def test_while_one_runs_a_second_one_says_so_and_ends(flow: Flow, tmp_path: Path
     job = flow.create(batch("get", [gateway.name]))
     gateway.answer(gateway.next())
     assert flow.ended(job)["counts"]["resolved"] == 1
+    assert not (tmp_path / "data" / "puppetmaster.db").exists()

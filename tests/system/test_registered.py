@@ -9,7 +9,7 @@ import pytest
 
 from tests.conftest import require
 from tests.desk import until
-from tests.flow import MARKER, SETTINGS, Flow, Played, batch, running
+from tests.flow import SETTINGS, Flow, Played, batch, running
 from tests.strict_broker import ACL
 
 #: So seldom gateways are asked for in turn where registrations can be watched, and where they cannot.
@@ -71,16 +71,6 @@ def test_who_comes_and_who_goes_is_noticed(flow: Flow, watch: str) -> None:
     flow.stage.deregister("away")
     soon(flow, two_1=False, two_2=False, away=False)
     assert [one["name"] for one in flow.get("/gateways?registered=false")] == ["away", "two-1", "two-2"]
-
-
-def test_a_plan_asks_at_once_and_a_check_asks_anew(flow: Flow) -> None:
-    body = batch("post", ["cg-1", "nobody", MARKER, "cg-2", "else"])
-    plan = flow.create({**body, "dryRun": True})
-    assert "2 of 5 gateways are not registered: nobody and else." in plan["plan"]
-    assert (plan["registration"]["registered"], plan["registration"]["unknown"]) == (3, 0)
-    flow.client.request("put", "/gateways/nobody", {})
-    Played(flow.stage, "nobody")
-    assert flow.get("/gateways/nobody?check=true")["registered"] is True
 
 
 def test_a_restarted_controller_is_asked_anew(flow: Flow) -> None:

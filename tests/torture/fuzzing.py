@@ -202,8 +202,8 @@ class Target:
         self.in_flight.extend(command.id for command in commands)
         return True
 
-    def _ask(self, destinations: Iterable[str]) -> None:
-        self._post([Owners(destination, (f"/remote/{destination}",)) for destination in destinations])
+    def _ask(self, destinations: Iterable[str], *, inquiry: bool = False) -> None:
+        self._post([Owners(one, (f"/remote/{one}",), inquiry) for one in destinations])
 
     def take_request(self, payload: bytes) -> None:
         """As the bundle's reader and handler threads do."""

@@ -30,13 +30,28 @@ from puppetmaster.store.sqlite.store import SqliteStore
 from tests.web_client import Bundle, batch, running
 
 SCRIPT = """
+import threading
 from puppetmaster import app
 
-def resident_kib():
+def kib(what):
     with open("/proc/self/status") as status:
-        return next(int(line.split()[1]) for line in status if line.startswith("VmRSS"))
+        return next(int(line.split()[1]) for line in status if line.startswith(what))
 
-app.give_back_large()
+def resident_kib():
+    return kib("VmRSS")
+
+app.spare_memory()
+threading.stack_size(256 * 1024)
+before, at_once = kib("VmSize"), threading.Barrier(8)
+
+def work():
+    kept = b"x" * 20_000
+    at_once.wait(30)
+
+threads = [threading.Thread(target=work) for _ in range(8)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+print(kib("VmSize") - before)
 large = b"x" * (8 << 20)
 del large  # from this glibc learns to keep such pieces
 before = resident_kib()
@@ -48,9 +63,10 @@ print(resident_kib() - before)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="it is about glibc")
-def test_freed_memory_goes_back_to_the_system() -> None:
+def test_threads_share_a_pool_and_freed_memory_goes_back_to_the_system() -> None:
     done = subprocess.run([sys.executable, "-c", SCRIPT], check=True, capture_output=True, text=True)
-    assert int(done.stdout) < 4000, "KiB"
+    pools, kept = map(int, done.stdout.split())
+    assert (pools < 32 * 1024, kept < 4000) == (True, True), "KiB; a pool of a thread has 64 MiB of addresses"
 
 
 def test_of_what_cannot_be_read_nothing_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:

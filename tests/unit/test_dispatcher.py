@@ -5,7 +5,7 @@ import itertools
 import threading
 import time
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from typing import Any
@@ -31,6 +31,7 @@ from puppetmaster.jsoncodec import WAITING_BYTES
 from puppetmaster.model import reply
 from puppetmaster.model.job import JobStatus
 from puppetmaster.model.message import Outgoing
+from puppetmaster.model.template import NewTemplate
 from puppetmaster.settings import Settings
 from puppetmaster.store.base import Changes, Ids, Keep, Look, Now
 from puppetmaster.store.memory import MemoryStore
@@ -251,6 +252,30 @@ def test_answers_that_could_not_be_taken_in_are_kept_up_to_some_bytes(
     assert desk.dispatcher._untaken_bytes == 0
 
 
+def test_an_answer_that_is_kept_and_tried_in_vain_stays_kept(
+    desk: MemoryDesk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is acknowledged, so that the broker would not bring it again."""
+    monkeypatch.setattr(dispatcher_module, "AGAIN_BYTES", 2500)
+    told = reply.read({"id": 1, "code": 200, "data": {}})
+    tried: list[int] = []
+
+    def answered(message: int, *_: Any) -> None:
+        tried.append(message)
+        if tried.count(message) < 3:
+            raise StoreError("It cannot be read.")
+
+    monkeypatch.setattr(desk.engine.delivery, "answered", answered)
+    sizes = {1: 2000, 2: 400, 3: 2000}
+    desk.post(
+        *[Answered(number, told, Receipt(1, number), size_bytes=size) for number, size in sizes.items()]
+    )
+    until(lambda: desk.bus.acknowledged == [1, 2, 3], "they are kept")
+    until(lambda: not desk.dispatcher._untaken, "none is left")
+    assert sorted(tried) == [1, 1, 1, 2, 2, 2, 3, 3, 3]
+    assert desk.dispatcher._untaken_bytes == 0
+
+
 def test_what_is_kept_here_counts_as_in_memory_until_it_is_written(
     desk: MemoryDesk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -435,16 +460,47 @@ def test_a_restart_on_a_disk_that_fails_sleeps_too(monkeypatch: pytest.MonkeyPat
         desk.store.full = False
 
 
-def test_a_change_that_cannot_be_written_is_told_at_once_and_done_all_the_same(desk: MemoryDesk) -> None:
+@pytest.mark.parametrize(
+    ("change", "shown"),
+    [
+        (lambda engine: engine.control(1, JobStatus.PAUSED, force=False), [JobStatus.PAUSED]),
+        (lambda engine: engine.delete(1), []),
+    ],
+    ids=["pause", "delete"],
+)
+def test_a_change_that_cannot_be_written_is_told_at_once_and_done_all_the_same(
+    desk: MemoryDesk, change: Callable[[Engine], Any], shown: list[JobStatus]
+) -> None:
     job = desk.create("a", "b", concurrency=1)
     until(lambda: desk.bus.sent, "it leaves")
     desk.store.full = True
     with pytest.raises(StoreError, match="It is in force, and will be written down as soon as that can be"):
-        desk.dispatcher.call(lambda engine: engine.control(job.id, JobStatus.PAUSED, force=False), WAIT_S)
+        desk.dispatcher.call(change, WAIT_S)
     with pytest.raises(Unavailable, match="Nothing was changed"):
         desk.dispatcher.call(lambda engine: engine.delete(job.id), WAIT_S)
     desk.store.full = False
-    until(lambda: desk.job(job.id).status is JobStatus.PAUSED, "it is written down")
+
+    def stored() -> list[JobStatus]:
+        with desk.store.reading() as reader:
+            return [one.status for one in reader.jobs({})]
+
+    until(lambda: stored() == shown, "it is written down")
+
+
+def test_a_template_that_has_the_id_of_a_job_that_was_not_created_is_in_force(desk: MemoryDesk) -> None:
+    gate, new = Gate(), NewTemplate(name="nightly", job=body("get", "a"))
+    with ThreadPoolExecutor(2) as pool:
+        desk.dispatcher.do(gate)
+        assert gate.reached.wait(WAIT_S)
+        job = pool.submit(desk.create, "a")
+        template = pool.submit(desk.dispatcher.call, lambda engine: engine.put_template(None, new), WAIT_S)
+        until(lambda: desk.dispatcher._inbox.qsize() == 2, "both wait")
+        desk.store.full = True
+        gate.opened.set()
+        with pytest.raises(StoreError, match="No job was created"):
+            job.result(WAIT_S)
+        with pytest.raises(StoreError, match="It is in force"):
+            template.result(WAIT_S)
 
 
 # -- what was removed ------------------------------------------------------------------------------

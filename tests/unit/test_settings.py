@@ -1,6 +1,7 @@
 """Each variable is read, checked against its bounds, and named when it is wrong."""
 
 import json
+import os
 from dataclasses import FrozenInstanceError, fields
 from pathlib import Path
 from typing import Any
@@ -345,6 +346,12 @@ def test_the_factory_settings_are_the_defaults() -> None:
         ('{"maxInFlight": 0}', "maxInFlight: expected at least 1, got 0"),
         ('{"keepDays": null}', "keepDays: expected a number, got null"),
         ('{"keepDays": NaN}', "keepDays: expected at least 0, got NaN"),
+        (f'{{"keepDays": 1{"0" * 400}}}', "keepDays: expected at most 36500, got 10{79}\\.$"),
+        (f'{{"keepJobs": 1{"0" * 400}}}', "keepJobs: expected at most 10000000, got 10{79}\\.$"),
+        ("[" * 100_000, "expected JSON, and it cannot be read as such: maximum recursion depth"),
+        ('{"brokerCa": "ca\\u0000.pem"}', r"brokerCa: expected text in UTF-8 without NUL, got '\\x00' in it"),
+        ('{"brokerPassword": "\\ud800"}', r"expected text in UTF-8 without NUL, got '\\ud800' in it"),
+        ('{"\\ud800\\n": 1}', r"unknown setting '\\ud800\\n'"),
         ('{"http": 8700}', "http: expected a text, got 8700"),
         ('{"logLevel": "loud"}', "PUPPETMASTER_LOG_LEVEL: expected one of"),
     ],
@@ -354,3 +361,37 @@ def test_what_cannot_be_is_refused_with_its_place(tmp_path: Path, text: str, sai
     with pytest.raises(SettingsError, match=said) as refused:
         Settings.from_environment({}, data_dir=tmp_path)
     assert "logLevel" in text or str(tmp_path) in refused.value.message
+
+
+@pytest.mark.parametrize("name", ["BROKER_PASSWORD", "STORE", "TOKENS", "LOG_LEVEL"])
+def test_bytes_that_are_no_utf_8_are_refused_by_name(name: str) -> None:
+    with pytest.raises(SettingsError, match=rf"_{name}: expected text in UTF-8 without NUL, got '\\udce9'"):
+        Settings.from_environment({f"PUPPETMASTER_{name}": os.fsdecode(b"caf\xe9")})
+
+
+@pytest.mark.parametrize("host", ["", "broker..example", ".example", "a" * 64, "a" * 300])
+def test_no_broker_has_such_a_name(host: str, tmp_path: Path) -> None:
+    write(tmp_path, json.dumps({"brokerHost": host}))
+    with pytest.raises(SettingsError, match="_TCP_ADDR: expected a name or an address") as refused:
+        Settings.from_environment({}, data_dir=tmp_path)
+    assert len(refused.value.message) < 250
+
+
+@pytest.mark.parametrize("host", ["::1", "fe80::1%eth0", "b\u00fccher.example", "host.example.", "my_broker"])
+def test_a_broker_may_have_such_a_name(host: str) -> None:
+    assert Settings.from_environment({"BROKER_PORT_1883_TCP_ADDR": host}).broker_host == host
+
+
+@pytest.mark.parametrize(
+    "name", ["KEEP_JOBS", "KEEP_DAYS", "LOG_LEVEL", "PRESENCE", "OFFLINE_CODES", "NO_SETTING" + "_" * 999]
+)
+@pytest.mark.parametrize("text", ["1" * 4000, "1" * 5000, "x" * 100_000])
+def test_a_long_value_is_shown_by_its_beginning(name: str, text: str) -> None:
+    with pytest.raises(SettingsError) as refused:
+        Settings.from_environment({f"PUPPETMASTER_{name}": text})
+    assert len(refused.value.message) < 300
+
+
+def test_a_data_directory_that_cannot_be_looked_at_is_named() -> None:
+    with pytest.raises(SettingsError, match=r"^PUPPETMASTER_DATA_DIR: .* File name too long"):
+        Settings.from_environment({"PUPPETMASTER_DATA_DIR": "/tmp/" + "x" * 5000})

@@ -1,7 +1,7 @@
 """Changes of jobs, told by the leader to the processes that do not lead: ids, a few times a second.
 
 Each telling has a number, in the order of the commits. A process that hears of changes reads the jobs. A
-process that was cut off, or sees another leader, reads all jobs that may have changed since.
+process that was cut off, misses a number or sees another leader reads all jobs that may have changed since.
 """
 
 import json
@@ -25,7 +25,7 @@ log = logging.getLogger("sanji.puppetmaster.store.postgres.changes")
 
 #: On this channel it is told that there are changes.
 CHANNEL = "puppetmaster_changes"
-#: Shortest time between two transactions that tell changes, and the pause after one that failed.
+#: Shortest time between two transactions that tell changes, and the pause after a transaction that failed.
 INTERVAL_S, AGAIN_S = 0.1, 0.5
 #: For how many seconds the changes that are unread at the end may be told.
 END_S = 1.0
@@ -158,7 +158,9 @@ class Watcher:
 
     def _post(self, connection: Connection, epoch: int) -> None:
         rows = connection.execute(_NEXT, [self._seq, epoch]).fetchall()
-        if rows:
+        if rows and rows[0][0] > self._seq + 1:  # this process stood still, and what was told was swept
+            self._stand(connection)
+        elif rows:
             with self._snapshots.reading() as reader:
                 told = (document for _, doc in rows for document in json.loads(doc))
                 self._hub.post([*self._changes(reader, told)])

@@ -8,7 +8,6 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
-from urllib.parse import unquote
 
 import psycopg
 from psycopg import conninfo
@@ -34,6 +33,8 @@ FOREIGN = (psycopg.Error, OSError)
 FAULTS = (*FOREIGN, StoreError)
 #: With these nothing that was acknowledged survives a crash, so a session does not keep them.
 FORGETFUL = ("off",)
+#: An address that cannot be read has a password in it, as far as can be seen.
+_SECRET = re.compile(r"//[^/?#]*:.*@|password", re.DOTALL)
 
 #: Statements of turns are planned when they first run, which may be while the tables are empty. The plan has
 #: to be good for all sizes, so it reads no table as a whole where there is an index.
@@ -69,15 +70,14 @@ class Door:
         try:
             given = {name: str(value) for name, value in conninfo.conninfo_to_dict(address).items() if value}
         except psycopg.Error as error:
+            if _SECRET.search(address):  # libpq's sentence may have it too
+                raise _tells_too_much() from None
             raise SettingsError(
-                f"PUPPETMASTER_STORE: expected an address such as postgresql://host/database, got "
-                f"'{_hidden(address)}': {sentence(error)}."
+                "PUPPETMASTER_STORE: expected an address such as postgresql://host/database, got "
+                f"'{address}': {sentence(error)}."
             ) from error
         if "password" in given:
-            raise SettingsError(
-                "PUPPETMASTER_STORE: a password there is seen by whoever sees the settings: write it into a "
-                "file that only the bundle's user can read, and name that in PGPASSFILE."
-            )
+            raise _tells_too_much()
         #: The address as it is shown.
         self.place = address
         #: How the sessions of this process are named in the database: 63 letters of ASCII at most.
@@ -114,9 +114,11 @@ class Door:
             made.execute("SET synchronous_commit TO on")
 
 
-def _hidden(address: str) -> str:
-    """The address without what may be a password."""
-    return re.sub(r"(:)[^:@/]*(@)", r"\1..\2", unquote(address))
+def _tells_too_much() -> SettingsError:
+    return SettingsError(
+        "PUPPETMASTER_STORE: a password there is seen by whoever sees the settings: write it into a "
+        "file that only the bundle's user can read, and name that in PGPASSFILE."
+    )
 
 
 def sentence(error: Exception) -> str:

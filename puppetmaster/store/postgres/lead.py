@@ -305,7 +305,7 @@ class Lead:
                 self._answers += REACHED in self._heard(0)
                 self._say(ASKED)
         if self._answers >= ASKS and cut_s >= self._resign_s:
-            said = "There has been no connection to the broker for %.0f s, and one that waits reaches it: "
+            said = "There has been no connection to the broker for %.0f s, and another process reaches it: "
             log.warning(said + "this one resigns.", cut_s, extra={"action": "lead_resigned"})
             self._answers, self._cut_s = 0, now_s
             self.resign()

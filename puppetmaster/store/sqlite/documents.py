@@ -422,5 +422,7 @@ def _connect(path: Path, *, read_only: bool) -> sqlite3.Connection:
     except sqlite3.OperationalError as error:
         if not read_only or path.exists():
             raise
-        sentence = f"expected a database at {path}, found no file; the first writer makes it"
+        sentence = (
+            f"expected a database at {path}, found no file: set PUPPETMASTER_DATA_DIR to where the store is"
+        )
         raise sqlite3.OperationalError(sentence) from error

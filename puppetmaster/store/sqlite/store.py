@@ -8,7 +8,7 @@
     sendings  message id -> {"request", "job"}, for messages that went out under another id than the request's
     outbox    a number -> Owed.document(): what webhooks are to be told
     templates id -> Template.document()
-    gateways  a number -> Gateway.document(): those that were put, and those that were a destination
+    gateways  a number -> Gateway.document(): of gateways that were put, or were a destination
     meta      1 -> {"format", "installation", "nextJob", "nextRequest", "nextTemplate", "generation", "inode",
               "undone"}
 
@@ -68,6 +68,7 @@ ROOM = (
     "The disk is full: make room on it and start again. Nothing is lost; "
     "leave puppetmaster.db-wal where it is, it belongs to the store."
 )
+WRITABLE = "Set PUPPETMASTER_DATA_DIR to a directory that the bundle's user can write."
 
 INDEXES: Indexes = {
     "jobs": [("status",), ("name",), Partial(("key",)), Partial(("template",))],
@@ -231,7 +232,8 @@ class SqliteStore(Store):
         """
         meta = with_ids(self._meta, changes.ids) if changes.ids else self._meta
         try:
-            self._dir.check()
+            with as_store_error(f"{self.path} cannot be written"):
+                self._dir.check()
             self._write(changes, meta)
         except StoreError as error:
             if not self._undone(error):
@@ -389,13 +391,15 @@ class SqliteStore(Store):
 
     @property
     def size_bytes(self) -> int:
-        """How many bytes of the file are in use."""
-        return self._db.storage.size_bytes()
+        """How many bytes of the file are in use. Raises StoreError."""
+        with as_store_error(f"{self.path} cannot be read"):
+            return self._db.storage.size_bytes()
 
     def disk_bytes(self) -> int:
-        """The sizes of the file, its log, and the index of that."""
+        """The sizes of the file, its log, and the index of that. Raises StoreError."""
         files = (self.path, *(self.path.with_name(f"{self.path.name}-{what}") for what in ("wal", "shm")))
-        return sum(file.stat().st_size for file in files if file.exists())
+        with as_store_error(f"{self.path} cannot be read"):
+            return sum(file.stat().st_size for file in files if file.exists())
 
     @contextmanager
     def reading(self) -> Iterator[Reader]:
@@ -457,14 +461,17 @@ def send_nothing(db: SqliteTinyDB, path: Path, reason: Said) -> None:
 
 @contextmanager
 def _way_out(data_dir: Path) -> Iterator[None]:
-    """Add what to do to an error of a store's start, if the disk is full."""
+    """Add what to do to an error of a store's start, if the disk is full or the directory cannot be used."""
     try:
         yield
     except StoreError as error:
         there = next(one for one in (data_dir, *data_dir.absolute().parents) if one.exists())
-        if shutil.disk_usage(there).free >= LITTLE_BYTES:
-            raise
-        raise StoreError(f"{error.message} {ROOM}") from error
+        usage = shutil.disk_usage(there)
+        if usage.total and usage.free < LITTLE_BYTES:
+            raise StoreError(f"{error.message} {ROOM}") from error
+        if isinstance(error.__cause__, OSError):
+            raise StoreError(f"{error.message} {WRITABLE}") from error
+        raise
 
 
 def _rest(job: Job) -> dict[str, Any]:

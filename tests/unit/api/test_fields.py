@@ -75,21 +75,6 @@ def test_a_property_takes_what_its_words_say(
 
 
 @pytest.mark.parametrize(
-    ("schema", "required"),
-    [
-        (fields.JOB, []),  # either batch or rerun, which api/bodies.py sees to
-        (fields.ITEM, ["method", "resource"]),
-        (fields.COMPAT_MESSAGE, ["method", "resource"]),
-        (fields.JOB_COMPAT, ["destinations", "message"]),
-        (fields.REQUEST, ["destination", "message"]),
-    ],
-)
-def test_what_is_required(schema: vol.Schema, required: list[str]) -> None:
-    found = fields.faults(schema, {}, "at")
-    assert sorted(found) == [Fault(f"at.{name}", "expected this property, got none") for name in required]
-
-
-@pytest.mark.parametrize(
     ("name", "hint"),
     [
         ("concurency", "; did you mean 'concurrency'?"),

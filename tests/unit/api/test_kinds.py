@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 
 from puppetmaster import jsoncodec
 from puppetmaster.api import kinds
-from puppetmaster.api.fields import Field, faults, schema
 
 
 @given(st.text(st.characters(exclude_categories=())))
@@ -34,23 +33,3 @@ def test_quoted_is_short_printable_ascii_in_quotes(text: str) -> None:
 )
 def test_a_value_is_shown_shortly(value: object, shown: str) -> None:
     assert kinds.shown(value) == shown
-
-
-@pytest.mark.parametrize(
-    ("kind", "takes", "refuses"),
-    [
-        (kinds.whole(2, 4), [2, 4, 3.0], [1, 5, 2.5, True, "2"]),
-        (kinds.number(0.5, 4), [0.5, 4], [0.4, 4.1, True, "1"]),
-        (kinds.text(3), ["a", "abc"], ["", "abcd", "a\0", 5, None]),
-        (kinds.one_of(("a", "b")), ["a", "b"], ["c", None, ["a"]]),
-        (kinds.some_of(("a", "b")), [["a"], ["b", "a", "a"]], [[], ["c"], "a", {"a": 1}]),
-    ],
-)
-def test_a_kind_takes_what_its_words_say(
-    kind: kinds.Kind, takes: list[object], refuses: list[object]
-) -> None:
-    one = schema([Field(name="it", kind=kind)])
-    assert [value for value in takes if faults(one, {"it": value})] == []
-    for value in refuses:
-        ((path, said),) = faults(one, {"it": value})
-        assert (path, said) == ("it", f"expected {kind.expected}, got {kinds.shown(value)}")

@@ -13,7 +13,6 @@ from puppetmaster.api.orders import carry_out, onlooking
 from puppetmaster.api.pages import Chunks, Part, whole
 from puppetmaster.api.service import Service
 from puppetmaster.errors import Conflict, Fault, Invalid, NotFound, PuppetmasterError, StoreError, Unavailable
-from puppetmaster.events import Hub
 from puppetmaster.model.caller import ANYBODY, Caller, Role
 from puppetmaster.model.why import Why, code_of
 from puppetmaster.settings import Settings
@@ -21,8 +20,8 @@ from puppetmaster.store.base import Elsewhere, Reader
 from puppetmaster.store.memory import MemoryStore
 
 
-class Wire(Elsewhere):
-    """The way to a process that leads, which is a backend of the test's."""
+class Wire:
+    """The way to a process that leads, which is a backend of the test's; it can be asked, and read here."""
 
     place = "here"
 
@@ -42,15 +41,6 @@ class Wire(Elsewhere):
         if self.leader is None:
             raise Unavailable("nobody leads")
         return carry_out(self.leader, asked)
-
-    def watch(self, hub: Hub) -> None:
-        raise NotImplementedError
-
-    def end_watching(self) -> None:
-        raise NotImplementedError
-
-    def close(self) -> None:
-        raise NotImplementedError
 
 
 class Leading:
@@ -76,9 +66,14 @@ def leading(create: Callable[[Any, str], Any]) -> tuple[Leading, Wire]:
     return service, Wire(Backend(cast(Service, service), dict))
 
 
+def onlooker(wire: Wire) -> Backend:
+    """What answers in a process that does not lead."""
+    return onlooking(Settings(), cast(Elsewhere, wire))
+
+
 def create(wire: Wire, body: Any = None, caller: Caller = ANYBODY) -> Any:
     """A job, by a process that does not lead."""
-    return operation("POST", "/jobs").run(onlooking(Settings(), wire), "", {}, body or {}, caller)
+    return operation("POST", "/jobs").run(onlooker(wire), "", {}, body or {}, caller)
 
 
 @pytest.mark.parametrize(
@@ -143,16 +138,16 @@ def test_who_may_not_is_refused_here() -> None:
 
 def test_why_requests_wait_is_asked_there() -> None:
     _, wire = leading(lambda *_: None)
-    known = onlooking(Settings(), wire).service.known_why({7: True, 8: False})
+    known = onlooker(wire).service.known_why({7: True, 8: False})
     assert known == {7: Why.BUS.said(), 8: None}
     assert code_of(known[7]) == "bus"
 
 
 def test_a_creator_that_has_its_answer_is_told_there() -> None:
     service, wire = leading(lambda *_: None)
-    onlooking(Settings(), wire).service.begin(7)
+    onlooker(wire).service.begin(7)
     assert service.begun == [7]
-    onlooking(Settings(), Wire(None)).service.begin(7)
+    onlooker(Wire(None)).service.begin(7)
 
 
 def test_a_list_keeps_its_total() -> None:
@@ -161,12 +156,12 @@ def test_a_list_keeps_its_total() -> None:
     rows = Chunks(700, range(600), lambda some: Part([{"name": str(one)} for one in some], len(some)))
     service = type("There", (), {"gateways": type("Known", (), {"known": lambda _, __: rows})()})()
     wire.leader = Backend(cast(Service, service), dict)
-    told = gateways.run(onlooking(Settings(), wire), "", {}, None, ANYBODY)
+    told = gateways.run(onlooker(wire), "", {}, None, ANYBODY)
     assert (told.total, whole(told)) == (700, [{"name": str(one)} for one in range(600)])
 
 
 def test_what_is_on_disk_is_shown_when_nobody_leads() -> None:
-    backend = onlooking(Settings(), Wire(None))
+    backend = onlooker(Wire(None))
     assert whole(operation("GET", "/gateways").run(backend, "", {}, None, ANYBODY)) == []
     assert whole(operation("GET", "/jobs").run(backend, "", {}, None, ANYBODY)) == []
     with pytest.raises(Unavailable, match="nobody leads"):
@@ -180,7 +175,7 @@ def test_what_is_on_disk_is_shown_when_nobody_leads() -> None:
 
 def test_who_takes_the_lead_does_it_itself() -> None:
     service, wire = leading(lambda *_: {"id": 1})
-    backend = onlooking(Settings(), Wire(None))
+    backend = onlooker(Wire(None))
     backend.service, backend.elsewhere = cast(Service, service), None
     assert operation("POST", "/jobs").run(backend, "", {}, {}, ANYBODY) == {"id": 1}
     assert wire.asked == []

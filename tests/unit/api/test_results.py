@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from puppetmaster import ranges
 from puppetmaster.api.results import DIFFERENCES, Groups, differences, good, view
 from puppetmaster.model.request import Item, Request, RequestStatus
 
@@ -61,26 +60,6 @@ def test_steps_are_never_in_one_group_and_keep_their_order() -> None:
     item = Item(id=3, job=1, method="post", resource="/install", data={})
     shown = view(groups.ordered()[1], second[0], full=False, beside=None, item=item)
     assert shown["step"] == "post /install"
-
-
-def test_equal_results_are_one_group() -> None:
-    found = fold(fleet({"v": 1}, {"v": 1}, {"v": 2}, {"v": 1}), full=False, diff=False)
-    assert found == [
-        {
-            "count": 3,
-            "status": "resolved",
-            "code": 200,
-            "destinations": ranges.fold(["cg-001", "cg-002", "cg-004"]),
-            "sample": {"request": 1, "result": {"code": 200, "data": {"v": 1}, "source": "device"}},
-        },
-        {
-            "count": 1,
-            "status": "resolved",
-            "code": 200,
-            "destinations": ["cg-003"],
-            "sample": {"request": 3, "result": {"code": 200, "data": {"v": 2}, "source": "device"}},
-        },
-    ]
 
 
 def test_destinations_are_folded_or_full() -> None:

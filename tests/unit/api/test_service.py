@@ -99,10 +99,6 @@ def test_a_page_is_held_beside_the_good_group_that_is_on_another(service: Servic
     assert group["destinations"] == ["cg-00", "cg-03", "cg-06"]
 
 
-def test_who_does_not_ask_for_differences_is_shown_none(service: Service) -> None:
-    assert [group.get("diff") for group in whole(service.results("1", Query()))] == [None] * 3
-
-
 def test_a_group_whose_sample_has_just_changed_is_left_out(service: Service, store: MemoryStore) -> None:
     """A late answer came between the folding and the showing: what would be shown is of another group."""
     rows = service.results("1", Query())
@@ -236,15 +232,6 @@ def test_pages_of_requests_are_the_same_however_they_are_read(service: Service, 
     assert rows.total == 10
 
 
-def test_the_counts_are_by_status(service: Service) -> None:
-    counted = service.counts()
-    assert {status: count for status, count in counted["requests"].items() if count} == {
-        "resolved": 9,
-        "error": 1,
-    }
-    assert sum(counted["jobs"].values()) == 1
-
-
 # -- what requests wait for ----------------------------------------------------------------------------
 
 
@@ -269,11 +256,6 @@ def test_what_waits_says_why(store: MemoryStore, why: Any, shown_why: list[str |
     views = service.request_views([WAITS, SENT]).rows
     assert [view["__request"]["why"] for view in views] == shown_why
     assert [view["__request"]["whyCode"] for view in views] == [code_of(said) for said in shown_why]
-
-
-def test_what_has_ended_needs_nobody_to_say_why(service: Service) -> None:
-    (view,) = service.request_views([FIRST]).rows
-    assert view["__request"].get("why") is None
 
 
 @pytest.mark.parametrize("shown", ["job", "requests", "results"])

@@ -5,7 +5,6 @@ from typing import Any, cast
 
 import pytest
 
-from puppetmaster.api import templates as module
 from puppetmaster.api.bodies import parse_job
 from puppetmaster.api.pages import whole
 from puppetmaster.api.query import Query
@@ -67,14 +66,6 @@ def test_one_that_goes_while_a_list_is_read_is_left_out(templates: Templates, st
     assert [one["name"] for one in whole(listed)] == ["nightly", "weekly"]
 
 
-def test_the_view_tells_the_next_starts_and_what_became_of_the_last(templates: Templates) -> None:
-    found = templates.template("1")
-    assert found["nextAt"] == found["nextStarts"][0] == "2026-03-03T03:00:00.000Z"
-    assert len(found["nextStarts"]) == module.SHOWN
-    assert found["starts"] == {"started": 2, "queued": 0, "missed": 0, "skipped": 0, "failed": 0}
-    assert (templates.template("2")["nextAt"], templates.template("2")["schedule"]) == (None, None)
-
-
 @pytest.mark.parametrize("id_", ["9", "x", "-1", "1" * 19])
 def test_what_is_no_template_is_not_found(templates: Templates, id_: str) -> None:
     with pytest.raises(NotFound, match="There is no template"):
@@ -94,6 +85,8 @@ def test_a_dry_run_of_a_change_starts_from_what_is_kept(templates: Templates) ->
     would = templates.change("1", {"schedule": None, "dryRun": True})
     assert (would["id"], would["name"], would["schedule"]) == (None, "nightly", None)
     assert would["plan"][0] == "It is started by hand."
+    made_up = templates.change("1", {"schedule": {"cron": "0 3 * * *", "missed": "run"}, "dryRun": True})
+    assert "was missed is made up for" in made_up["plan"][0]
     with pytest.raises(NotFound):
         templates.change("9", {"schedule": None, "dryRun": True})
 
@@ -101,6 +94,8 @@ def test_a_dry_run_of_a_change_starts_from_what_is_kept(templates: Templates) ->
 def test_a_dry_run_with_a_name_that_is_taken_is_a_conflict(templates: Templates) -> None:
     with pytest.raises(Conflict, match="The name 'weekly' belongs to template 3"):
         templates.change("1", {"name": "weekly", "dryRun": True})
+    with pytest.raises(Conflict):
+        templates.create({"name": "weekly", "job": JOB, "dryRun": True})
     assert templates.change("3", {"name": "weekly", "dryRun": True})["name"] == "weekly"
 
 

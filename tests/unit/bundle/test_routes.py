@@ -1,11 +1,13 @@
 """Long answers on the bus: what it does not carry is refused, with what fits."""
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from puppetmaster import jsoncodec
 from puppetmaster.bundle import routes
+from puppetmaster.bus.limit import Limit
 from puppetmaster.errors import TooLarge
 from puppetmaster.model.message import DEFAULT_CAPACITY, Capacity
 from tests.unit.api.test_pages import Source
@@ -24,3 +26,24 @@ def test_what_the_bus_does_not_carry_is_refused_with_what_fits(within: Any, capa
     assert capacity.size(jsoncodec.encode(answered), depth=1) <= capacity.answer_bytes
     with pytest.raises(TooLarge, match="collection=false"):
         routes._fitting(within(Source(3, capacity.answer_bytes).rows()), capacity)
+
+
+@pytest.mark.parametrize(
+    ("long", "answered"),
+    [
+        ((), {"requests": [1], "targets": [{"all": True}]}),
+        (("requests",), {"requests": [], "targets": [{"all": True}]}),
+        (("targets",), {"requests": []}),
+        (("requests", "targets"), {"requests": []}),
+    ],
+)
+def test_a_job_that_was_created_is_answered_whatever_its_size(
+    long: tuple[str, ...], answered: dict[str, Any]
+) -> None:
+    """Its targets may be as long as its body was. Who is answered with an error creates it again."""
+    given: dict[str, Any] = {"id": 1, "requests": [1], "targets": [{"all": True}]}
+    said: list[Any] = []
+    bundle: Any = SimpleNamespace(limit=Limit(10_000))
+    job = {**given, **{name: ["x" * 10_000] for name in long}}
+    routes.Routes._answer_change(bundle, lambda **answer: said.append(answer), job)
+    assert said == [{"code": 200, "data": {"id": 1, **answered}}]

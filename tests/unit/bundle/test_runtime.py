@@ -33,6 +33,21 @@ def test_a_request_is_answered_by_its_handler(steady: Bench, caplog: pytest.LogC
     assert caplog.records == []
 
 
+@pytest.mark.parametrize(
+    ("resource", "query"),
+    [
+        ("/things/1?text=/system/", {"text": "/system/"}),
+        ("/things/1/?a=1 ", {"a": "1"}),
+        ("things/1/", {}),
+        ("/things/1?a=?/", {"a": "?/"}),
+    ],
+)
+def test_slashes_are_cut_off_the_path_and_not_off_the_query(
+    steady: Bench, resource: str, query: dict[str, str]
+) -> None:
+    assert steady.ask("get", resource)["data"] == {"id": "1", "query": query}
+
+
 def test_who_has_left_answers_no_request_but_those_that_it_has(steady: Bench) -> None:
     """The next one may listen on the same tunnel."""
     steady.deliver({"id": 7, "method": "get", "resource": "/things/1"})

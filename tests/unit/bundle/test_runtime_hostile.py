@@ -24,6 +24,24 @@ def test_a_request_that_is_none_is_answered_400_in_words(steady: Bench, key: str
     assert steady.alive() == 4
 
 
+@pytest.mark.parametrize(
+    ("code", "asked"),
+    [
+        (404, {"method": "get", "resource": "/nothing?" + "x" * 1_048_490}),
+        (405, {"method": "x" * 1_048_490, "resource": "/things/1"}),
+        (500, {"method": "put", "resource": "/broken/raises?" + "x" * 1_048_490}),
+        (413, {"method": "get", "resource": "/things/1", "sign": ["x" * 1_048_490]}),
+    ],
+)
+def test_a_request_that_no_answer_can_repeat_is_answered(
+    steady: Bench, code: int, asked: dict[str, Any]
+) -> None:
+    """An answer has the method, the resource and the signs of its request, and may be longer than that."""
+    answer = steady.ask(**asked)
+    assert (answer["code"], answer["method"], answer["resource"]) == (code, "unknown", "unknown")
+    assert len(answer["data"]["message"]) < 1000
+
+
 def test_a_request_without_anything_but_an_id_is_answered(steady: Bench) -> None:
     steady.deliver({"id": 2**32 - 1})
     assert steady.answer(2**32 - 1)["code"] == 400

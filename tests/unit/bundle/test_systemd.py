@@ -113,3 +113,9 @@ def test_each_line_for_the_journal_has_its_level(level: int, number: int) -> Non
     assert first == f"<{number}>pm-dispatcher it is so"
     assert rest
     assert all(line.startswith(f"<{number}>") for line in rest)
+
+
+def test_a_line_of_json_is_one_in_the_journal_too() -> None:
+    record = logging.LogRecord("a", logging.INFO, "", 0, "%s", ('{"job": 1}',), None)
+    record.bare = True
+    assert JournalFormat().format(record) == '<6>{"job": 1}'

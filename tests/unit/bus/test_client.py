@@ -561,6 +561,8 @@ def test_the_owners_of_destinations_are_asked_for(wire: Wire) -> None:
     assert {(each["method"], each["tunnel"]) for each in wire.sent} == {("get", f"{wire.bus.tunnel}/ask")}
     assert wire.owned(two) == [Owners("cg-2", ("/jobs",))]
     assert wire.owned(one, code=404) == [Owners("cg-1", None)]
+    wire.bus.ask(["cg-1"], inquiry=True)
+    assert wire.owned(wire.sent[-1], code=404) == [Owners("cg-1", None, inquiry=True)]
     assert wire.owned(one, code=404) == [], "it was answered"
     assert one["id"] != two["id"]
 

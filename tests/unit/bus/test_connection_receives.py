@@ -2,6 +2,7 @@
 
 import fcntl
 import queue
+import socket
 import struct
 import termios
 from typing import Any, cast
@@ -177,6 +178,19 @@ def test_silence_while_nothing_is_read_is_no_sign_of_a_broken_connection(
         for _ in range(20):  # each after a quarter of that time, and it is patient for one and a half of it
             looked.get(timeout=WAIT_S)
         assert ear.downs.empty()
+
+
+@pytest.mark.usefixtures("soon")
+def test_a_connection_that_breaks_while_nothing_is_read_is_made_anew(script: Script, ear: Ear) -> None:
+    """Else the thread would try to write to it, again and again, until there is room to read."""
+    ear.connection.hold(connection_module.HELD_BYTES)
+    assert script.client is not None
+    script.client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    script.close_client()  # with a reset, as that of a broker that is killed
+    ear.send(b"one")
+    assert ear.downs.get(timeout=WAIT_S) == (1,)
+    script.welcome()
+    ear.ups.get(timeout=WAIT_S)
 
 
 def test_long_messages(broker: Broker) -> None:

@@ -28,8 +28,10 @@ class _Bus:
         self.room: int | None = None
         self.sent: list[dict[str, Any]] = []
         self.got = threading.Semaphore(0)
+        self.tries = 0
 
     def send(self, payload: bytes) -> bool:
+        self.tries += 1
         if self.failing:
             self.failing -= 1
             raise OSError("the network is down")
@@ -113,6 +115,16 @@ def test_news_of_a_long_outage_have_a_bound(desk: _Desk, monkeypatch: pytest.Mon
 
 
 # What is said
+
+
+def test_a_bus_that_is_down_is_tried_with_one_event_at_a_time(desk: _Desk) -> None:
+    """There may be 2,000 held, to be made anew four times a second."""
+    desk.bus.room = 0
+    desk.at(0, *(_change("created", id=number) for number in range(1, 101)))
+    desk.at(0.25)
+    assert desk.bus.tries == 2
+    desk.bus.room = None
+    assert desk.at(0.5) == ["post"] * 100
 
 
 def test_an_event_of_the_sanji_contract(desk: _Desk) -> None:

@@ -228,6 +228,12 @@ def test_paths_and_queries() -> None:
     assert paths == ["/gateway/jobs?name=a+b&limit=0", "/gateway/jobs/7/results?diff=true"]
 
 
+def test_a_path_in_the_url_may_have_any_letters() -> None:
+    with FakeServer(lambda asked: Reply([])) as server:
+        server.client("/g\u00e4te a/%20/\udcff").jobs()
+    assert server.asked[0].path == "/g%C3%A4te%20a/%20/%FF/jobs"
+
+
 def test_a_body_that_is_refused_before_it_is_read() -> None:
     refusal = (
         b'HTTP/1.1 413 Too Large\r\nContent-Length: 23\r\nConnection: close\r\n\r\n{"message":"too large"}'

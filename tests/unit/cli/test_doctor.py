@@ -179,21 +179,31 @@ def test_a_bus_that_is_not(key: str) -> None:
     assert (check.name, check.mark) == (key, "fail")
 
 
+@pytest.mark.parametrize(
+    ("said", "name", "says"),
+    [
+        (
+            {"store": {"writable": False, "reason": "disk full"}},
+            "store",
+            "it cannot write: disk full: make room, or see to the disk",
+        ),
+        ({"bus": {**GOOD["bus"], "reason": "another bundle logs in"}}, "bus", "another bundle logs in"),
+        (
+            {"files": {"tokens": {"reason": None}, "webhooks": {"reason": "line 1 is wrong."}}},
+            "webhooks in use",
+            "line 1 is wrong. What it said before holds until it is put right",
+        ),
+    ],
+)
+def test_what_a_bundle_says_is_wrong_with_it(said: dict[str, Any], name: str, says: str) -> None:
+    assert failing(**said) == [Check(name, "fail", says)]
+
+
 def test_why_there_is_no_connection_is_said_once() -> None:
     bus = {"connected": False, "controller": False, "registered": False, "reason": "the password is wrong"}
     first, *others = [check.says for check in failing(bus=bus)]
     assert first == "the password is wrong"
     assert not [says for says in others if "password" in says]
-
-
-def test_a_store_that_cannot_write() -> None:
-    failed = failing(store={"writable": False, "reason": "disk full"})
-    assert failed == [Check("store", "fail", "it cannot write: disk full: make room, or see to the disk")]
-
-
-def test_a_connection_that_stands_and_does_not_last() -> None:
-    failed = failing(bus={**GOOD["bus"], "reason": "another bundle logs in"})
-    assert failed == [Check("bus", "fail", "another bundle logs in")]
 
 
 @pytest.mark.parametrize(
@@ -257,12 +267,6 @@ def test_who_leads() -> None:
     assert "leader" not in {check.name for check in system()}
     (failed,) = failing(leader=leads, limits={"grace": 0.5})
     assert (failed.name, "set PUPPETMASTER_GRACE_S to 1 or more" in failed.says) == ("grace", True)
-
-
-def test_a_file_with_faults_that_is_not_taken_up() -> None:
-    files = {"tokens": {"reason": None}, "webhooks": {"reason": "line 1 is wrong."}}
-    said = "line 1 is wrong. What it said before holds until it is put right"
-    assert failing(files=files) == [Check("webhooks in use", "fail", said)]
 
 
 def test_another_version() -> None:

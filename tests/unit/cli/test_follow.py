@@ -112,13 +112,6 @@ def test_a_job_that_is_not_there() -> None:
     assert not isinstance(caught.value, Removed)
 
 
-def test_a_job_that_is_removed_meanwhile() -> None:
-    replies = [Reply(job("dispatching", pending=1)), Reply({"message": "no job"}, 404)]
-    with FakeServer(told(*replies)) as server, pytest.raises(Removed, match="was removed while") as caught:
-        follow(server)
-    assert caught.value.exit_code == 4
-
-
 def test_puppetmaster_is_away_for_a_while() -> None:
     running = Reply(job("dispatching", pending=1))
     stopping = Reply({"message": "stopping"}, 503)

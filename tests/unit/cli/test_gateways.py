@@ -88,6 +88,8 @@ def test_each_label_comes_back_as_it_was(run: Run, door: Door) -> None:
         ("name,a,a\n", "each column once"),
         ("name\n\n", "expected a gateway on each line"),
         ("name\na,b\n", "standard input, line 2: expected 1 cells, got 2"),
+        (f"name\na\n{'x' * 200_000}\n", "standard input, line 3: expected CSV, but field larger than"),
+        ("x" * 200_000, "standard input, line 1: expected CSV, but field larger than"),
         ("name,site\na,no rth\n", "line 2: labels.site: expected as a value"),
         ("name,-x,k\na,1,\n\na b,,é\n", "2 things are wrong, and nothing was changed:"),
     ],

@@ -127,6 +127,13 @@ def test_shares(text: str, share: Any) -> None:
     assert jobfile.shares(f"1, {text},100%") == [1, share, "100%"]
 
 
+@pytest.mark.parametrize("text", ["1_0", "\u0661", "9" * 5000, "x" * 5000])
+def test_what_is_no_share_is_shown_by_its_beginning(text: str) -> None:
+    with pytest.raises(ValueError, match="expected a whole number or a percentage") as refused:
+        jobfile.share(text)
+    assert len(str(refused.value)) < 200
+
+
 @pytest.mark.parametrize(
     ("text", "seconds"),
     [

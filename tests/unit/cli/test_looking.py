@@ -182,11 +182,14 @@ def test_the_requests_of_a_job_to_one_gateway_in_full(server: FakeServer, run: R
     assert json.loads(run("show", "7", "cg-1", "--json").stdout) == [TRIED, TRIED]
 
 
-def test_a_gateway_that_a_job_does_not_ask(server: FakeServer, run: Run) -> None:
+@pytest.mark.parametrize(
+    ("words", "so"), [([], ""), (["--status", "error,timeout"], " that is error or timeout")]
+)
+def test_a_gateway_that_a_job_does_not_ask(server: FakeServer, run: Run, words: list[str], so: str) -> None:
     server.answer = lambda asked: Reply([] if "/requests" in asked.path else job(resolved=1))
-    result = run("show", "7", "cg-2", "--status", "error,timeout")
+    result = run("show", "7", "cg-2", *words)
     assert (result.exit_code, result.stdout) == (2, "")
-    assert result.stderr == "puppetmaster: Job 7 has no request to cg-2 that is error or timeout.\n"
+    assert result.stderr == f"puppetmaster: Job 7 has no request to cg-2{so}.\n"
 
 
 def test_show_tells_the_data_that_all_requests_have(server: FakeServer, run: Run) -> None:

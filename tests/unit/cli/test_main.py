@@ -555,6 +555,17 @@ def test_usage(run: Run, words: list[str]) -> None:
         (["completion", "csh"], "SHELL: expected bash, zsh or fish, got 'csh'"),
         (["list", "--url", "x"], "--url: expected a URL such as http://127.0.0.1:8700, got 'x'"),
         (["--url", "x", "list"], "--url: expected a URL such as"),
+        (["pause", "1_0"], "JOB: expected the number of a job, got '1_0'"),
+        (["pause", "9" * 5000], f"JOB: expected the number of a job, got '{'9' * 80}'\n"),
+        (["list", "--limit", "\u0661"], "--limit: expected a whole number from 0, got '\u0661'"),
+        (["list", "--status", "x" * 5000], "--status: expected some of pending, "),
+        (["list", "--name", "\udcff"], r"Expected words in UTF-8, got '\udcff'."),
+        (["gateways", "set", "\udcff"], r"Expected words in UTF-8, got '/gateways/\udcff'."),
+        (
+            ["submit", "--to", "a", "--attempts", "1_0", "get", "/x"],
+            "--attempts: expected a whole number from 1",
+        ),
+        (["submit", "--to", "a", "--rate", "1_0", "get", "/x"], "--rate: expected a number from 0.0001"),
     ],
 )
 def test_a_wrong_value_is_named_as_it_is_typed(run: Run, words: list[str], sentence: str) -> None:
@@ -562,6 +573,7 @@ def test_a_wrong_value_is_named_as_it_is_typed(run: Run, words: list[str], sente
     assert (result.exit_code, result.stdout) == (2, "")
     assert result.stderr.startswith(f"puppetmaster: {sentence}")
     assert len(result.stderr.splitlines()) == 1
+    assert len(result.stderr) < 300
 
 
 def test_a_wrong_url_is_named_where_it_is_from(run: Run) -> None:
@@ -682,23 +694,11 @@ def test_the_page_has_every_command_with_an_example() -> None:
     assert [name for name, part in sections.items() if f"puppetmaster {name}" not in part] == []
 
 
-def _examples() -> list[str]:
-    return [line for line in PAGE.splitlines() if line.startswith("puppetmaster ")]
-
-
 def test_the_examples_of_all_documents_can_be_pasted() -> None:
     """Into zsh too, to which brackets and stars outside quotes are patterns of files."""
     pages = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
     command = re.compile(rf"^ *(?:\$ )?puppetmaster (?:{'|'.join(main.cli.commands)}) .*", re.MULTILINE)
     lines = [line for page in pages for line in command.findall(page.read_text())]
-    assert len(lines) > len(_examples())
+    assert len(lines) > 50
     bare = [re.sub(r"'[^']*'|\"[^\"]*\"", "", line) for line in lines]
     assert [line for line in bare if set("[]*?{}()").intersection(line)] == []
-
-
-@pytest.mark.parametrize("line", _examples())
-def test_the_examples_are_commands(line: str) -> None:
-    words = shlex.split(re.split(" [|<>] ?", line)[0])[1:]
-    command = main.cli.commands[words[0]]
-    with command.make_context(words[0], words[1:]) as context:
-        assert context.params is not None

@@ -511,6 +511,13 @@ def test_the_remote_bundle_may_say_that_it_is_offline(one: World) -> None:
     assert one.request(job.first).attempts == 0
 
 
+def test_a_job_that_does_not_wait_is_told_the_code(one: World) -> None:
+    job = one.create(body("post", "a"))
+    offline(one, job, 599)
+    result = one.result(job.first)
+    assert (one.statuses(job), result["code"], result["source"]) == (["error"], 599, "remote")
+
+
 def test_then_it_is_tried_less_and_less_often(one: World) -> None:
     job = one.create(waits("a"))
     times = [one.clock.now_s()]

@@ -5,7 +5,10 @@ from collections.abc import Iterator
 import pytest
 
 from puppetmaster.engine import background as module
+from puppetmaster.engine import delivery
 from puppetmaster.engine.background import Chore, Chores
+from tests.unit.engine.verbs import names
+from tests.virtual import World, body
 
 
 @pytest.fixture(autouse=True)
@@ -95,3 +98,18 @@ def test_one_that_fails_is_not_tried_again(chores: Chores) -> None:
     chores.work()
     assert done == ["0", "end"]
     assert not chores
+
+
+def test_gateways_that_have_gone_are_found_away_in_parts(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The network of the server fails: all bridges say so at once, while a large job runs."""
+    monkeypatch.setattr(delivery, "MOST_UNSENT", 3)
+    monkeypatch.setattr(module, "STEPS", 500)
+    job = world.create(body("post", *names(10), concurrency=1))
+    for name in names(10):
+        world.engine.bridge(name, connected=False)
+    world.turn(world.answered(job.first))
+    assert world.statuses(job).count("error") == 3
+    world.run()
+    assert world.statuses(job).count("error") == 9

@@ -3,6 +3,9 @@
 import re
 from typing import Any
 
+import pytest
+
+from puppetmaster.engine import delivery
 from puppetmaster.engine.engine import BROKER_IS_SLOW
 from puppetmaster.jsoncodec import FEW_BYTES, WAITING_BYTES
 from puppetmaster.model.job import JobStatus
@@ -73,6 +76,22 @@ def test_what_the_broker_does_not_carry_any_more_is_not_sent() -> None:
         result["message"],
     )
     assert [one.request for one in world.sent] == [short.first]
+    world.stop()
+
+
+def test_messages_that_are_too_long_are_made_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One of 1 MB takes a millisecond: a turn for 50,000 of them would hold up all others."""
+    monkeypatch.setattr(delivery, "WAITING_BYTES", 100_000)
+    world = World(Settings(route="direct"))
+    world.lose_link()
+    job = world.create(with_data(list(range(11_000)), *"abcde"))
+    world.turn(
+        lambda engine: engine.connection(up=True, capacity=Capacity(50_000)),
+        lambda engine: engine.controller(up=True),
+    )
+    assert world.job(job.id).failed_count == 2
+    world.run()
+    assert world.statuses(job) == ["error"] * 5
     world.stop()
 
 

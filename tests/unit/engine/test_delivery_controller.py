@@ -164,6 +164,19 @@ def test_what_is_new_waits_too_when_gateways_are_seen_to_register_after_our_star
     assert world.statuses(job) == ["error"], "until no more of them come"
 
 
+def test_an_answer_that_was_doubted_is_taken_once(world: World) -> None:
+    world.restart()
+    world.known = False
+    job = world.create(body("post", "a"))
+    world.run(world.refused(job.first, 404))
+    world.run(lambda engine: engine.delivery.registering(["/remote/z"]))
+    world.run(lambda engine: engine.delivery.controller_knows(world.clock.now_s()))
+    assert world.statuses(job) == ["pending"]
+    commits = world.commits
+    world.run(lambda engine: engine.delivery.controller_knows(world.clock.now_s()))
+    assert world.commits == commits
+
+
 def test_who_registers_later_says_nothing_of_the_others(world: World) -> None:
     world.restart()
     world.advance(SETTINGS.registering_s)

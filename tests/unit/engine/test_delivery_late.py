@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from puppetmaster.errors import StoreError
 from puppetmaster.model.job import Job, JobStatus
 from tests.unit.engine.verbs import expired, lost
 from tests.virtual import World, body
@@ -41,3 +42,20 @@ def test_a_late_answer_to_a_removed_request_is_dropped(world: World, order: str)
     world.run(*(reversed(events) if order == "answered first" else events))
     assert world.store.now.request(job.first) is None
     assert world.store.now.job(job.id) is None
+
+
+def test_a_late_answer_counts_also_when_its_job_can_be_read_the_second_time_only(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = expired(world, body("post", "a"))
+
+    def unreadable(_: int) -> None:
+        raise StoreError("it cannot be read")
+
+    with monkeypatch.context() as now:
+        now.setattr(world.store.now, "job", unreadable)
+        with pytest.raises(StoreError):
+            world.run(world.answered(job.first))
+    world.run(world.answered(job.first))
+    assert world.statuses(job) == ["resolved"]
+    assert world.job(job.id).failed_count == 0

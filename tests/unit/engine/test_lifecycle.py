@@ -1,5 +1,7 @@
 """Jobs from their creation to their end: created once, begun, paused, canceled, removed."""
 
+import logging
+
 import pytest
 
 from puppetmaster.engine.lifecycle import BEGIN_S
@@ -211,6 +213,18 @@ def test_a_removed_job_is_stopped_and_gone(world: World) -> None:
     assert world.statuses(job) == []
     with pytest.raises(NotFound):
         delete(world, job)
+
+
+def test_the_log_says_who_removed_a_job(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    ended, kept, runs = (world.create(body("post", "a")) for _ in range(3))
+    for job in (ended, kept):
+        answer(world, job.first)
+    caplog.set_level(logging.INFO)
+    world.do(lambda engine: engine.delete(ended.id, "ann"))
+    world.do(lambda engine: engine.delete(runs.id, "ann"))
+    delete(world, kept)
+    said = [one.getMessage() for one in caplog.records if "removed" in one.getMessage()]
+    assert said == ["job 1 removed by ann", "job 3 removed by ann: 1 unknown (removed by a request)"]
 
 
 def test_a_job_can_be_removed_in_the_turn_that_creates_it(world: World) -> None:

@@ -128,6 +128,17 @@ def test_a_late_failure_of_an_attempt_is_how_it_ended_when_no_other_is_made(worl
     assert (world.result(job.first)["code"], world.result(job.first)["late"]) == (500, True)
 
 
+def test_a_late_success_spares_the_next_attempt_and_the_next_of_its_gateway_goes(world: World) -> None:
+    retry = {"attempts": 2, "on": ["timeout"], "delay": 300}
+    job = world.create(body("get", "a", requestTimeout=2, retry=retry))
+    other = world.create(body("get", "a"))
+    world.advance(2)
+    assert world.statuses(job) + world.statuses(other) == ["pending", "pending"]
+    answer(world, job.first)
+    assert world.statuses(job) + world.statuses(other) == ["resolved", "sent"]
+    assert (world.request(job.first).attempts, world.result(job.first)["late"]) == (1, True)
+
+
 def test_the_wait_for_another_attempt_is_kept_over_a_pause(world: World) -> None:
     job = world.create(body("post", "a", retry={"attempts": 2, "delay": 100}))
     answer(world, job.first, 500)

@@ -1,6 +1,6 @@
 """Which gateways are registered: who is asked for, when, and what is known after that."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -10,9 +10,10 @@ from puppetmaster.clock import iso, seconds
 from puppetmaster.engine import registered as module
 from puppetmaster.engine.engine import Known
 from puppetmaster.engine.registered import AFTER_S, GIVEN_UP_S, OPEN
+from puppetmaster.errors import StoreError
 from puppetmaster.model.gateway import Gateway, Put
 from tests.unit.engine.verbs import SETTINGS, names
-from tests.virtual import World, body
+from tests.virtual import World, body, own_model
 
 CHECK_S = 60.0
 
@@ -129,10 +130,10 @@ def test_a_question_without_an_answer_is_given_up_and_asked_again_in_its_turn() 
     fleet = Fleet("a", here=["a"])
     fleet.world.owners = None
     fleet.world.advance(GIVEN_UP_S + 1)
-    assert fleet.world.asked == ["a"]
-    fleet.world.asked.clear()
+    assert fleet.world.inquired == ["a"]
+    fleet.world.inquired.clear()
     fleet.world.advance(CHECK_S)
-    assert fleet.world.asked == ["a"]
+    assert fleet.world.inquired == ["a"]
 
 
 def test_an_owner_of_many_says_nothing_of_one() -> None:
@@ -209,11 +210,11 @@ def test_a_job_goes_in_its_order_though_one_of_its_gateways_is_being_checked() -
     world = World(replace(SETTINGS, gateway_check_s=CHECK_S), owners=None, checks=True)
     world.do(lambda engine: engine.put_gateways([Put(name="b")]))
     world.advance(0.1)
-    assert world.asked == ["b"]
     world.create(body("post", "a", "b", "c", concurrency=1))
-    assert world.asked == ["b", "a", "b", "c"]
-    for name in world.asked:
-        world.run(lambda engine, name=name: engine.owners(name, [f"/remote/{name}"]))  # type: ignore[misc]
+    assert (world.inquired, world.asked) == (["b"], ["a", "b", "c"])
+    world.run(lambda engine: engine.owners("b", ["/remote/b"], inquiry=True))
+    world.owners = own_model
+    world.run()
     assert [one.destination for one in world.sent] == ["a"]
 
 
@@ -243,6 +244,25 @@ def test_who_is_discovered_and_then_named_by_a_job_is_not_discovered_any_more() 
     assert fleet.known() == [Gateway(name="x", discovered=True)]
     fleet.world.create(body("get", "x"))
     assert fleet.known() == [Gateway(name="x")]
+
+
+def test_a_store_that_cannot_be_read_when_a_gateway_is_discovered_holds_up_no_request() -> None:
+    fleet = Fleet(here=["x"])
+    fleet.registers("x", "/remote/x")
+    world, answers = fleet.world, fleet.world.owners
+    world.owners = None
+    job = world.create(body("post", "x"))
+    read = world.store.now.gateways
+
+    def unreadable(names: Sequence[str]) -> list[Gateway]:
+        raise StoreError(f"{names} cannot be read")
+
+    world.owners, world.store.now.gateways = answers, unreadable  # type: ignore[method-assign]
+    with pytest.raises(StoreError):
+        world.run()
+    world.store.now.gateways = read  # type: ignore[method-assign]
+    world.run()
+    assert [one.request for one in world.sent] == [job.first]
 
 
 def test_a_registration_that_was_refused_discovers_nobody() -> None:
@@ -284,7 +304,7 @@ def test_few_questions_are_open_at_once() -> None:
     fleet.world.owners = None
     done: list[int] = []
     fleet.world.run(lambda engine: engine.ask_now(names(100), lambda: done.append(1)))
-    assert len(fleet.world.asked) == OPEN
+    assert len(fleet.world.inquired) == OPEN
     fleet.world.owners = fleet.owned
     fleet.world.advance(0)
     assert (len(fleet.asked), done) == (100, [1])

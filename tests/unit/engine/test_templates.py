@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import count
 from typing import Any
 
 import pytest
@@ -250,28 +251,87 @@ def test_a_full_disk_takes_back_the_start_and_its_note(world: World) -> None:
     assert len(jobs(world)) == 1
 
 
-def test_a_large_job_is_noted_when_it_exists(world: World) -> None:
-    names = [f"cg-{n}" for n in range(1200)]
-    put(world, job=body("get", *names))
+@pytest.fixture
+def large(world: World) -> World:
+    """A world in which a large job of a template is being written."""
+    put(world, job=body("get", *(f"cg-{n}" for n in range(1200)), requestTimeout=1e6))
     at(world, THREE - 1)
     world.clock.monotonic_s += 1
     world.turn()
-    assert kept(world).record.counts == {}
-    world.restart()  # killed while it was written
-    assert due(world) == ["2026-03-02T03:00"]
-    assert (kept(world).record.last_job, kept(world).record.counts) == (jobs(world)[0].id, {"started": 1})
+    assert (jobs(world), kept(world).record.counts) == ([], {})
+    return world
 
 
-def test_a_template_that_is_changed_while_its_large_job_is_written_stays_so(world: World) -> None:
-    put(world, job=body("get", *(f"cg-{n}" for n in range(1200))))
-    at(world, THREE - 1)
-    world.clock.monotonic_s += 1
-    world.turn()
+def test_a_large_job_is_noted_when_it_exists(large: World) -> None:
+    large.restart()  # killed while it was written
+    assert due(large) == ["2026-03-02T03:00"]
+    assert (kept(large).record.last_job, kept(large).record.counts) == (jobs(large)[0].id, {"started": 1})
+
+
+def test_a_template_that_is_changed_while_its_large_job_is_written_stays_so(large: World) -> None:
     new = NewTemplate(name="renamed", schedules=True)
-    world.turn(lambda engine: engine.put_template(1, new))
+    large.turn(lambda engine: engine.put_template(1, new))
+    large.run()
+    assert (kept(large).name, kept(large).schedule, len(jobs(large))) == ("renamed", None, 1)
+    assert kept(large).record.last_job == 1
+
+
+def test_a_template_that_is_removed_while_its_large_job_is_written_stays_removed(large: World) -> None:
+    large.run(lambda engine: engine.remove_template(1))
+    assert ([job.template for job in jobs(large)], large.store.now.template(1)) == ([1], None)
+
+
+def test_a_large_job_that_could_not_be_written_is_due_again(large: World) -> None:
+    large.store.full = True
+    large.turn()
+    assert large.revoked == [1]
+    large.store.full = False
+    large.clock.monotonic_s += 2
+    large.run()
+    assert due(large) == ["2026-03-02T03:00"]
+    assert (kept(large).record.last_job, kept(large).record.counts) == (2, {"started": 1})
+
+
+def test_a_start_that_is_due_while_a_large_job_is_written_is_decided_on_after_that(world: World) -> None:
+    put(world, job=body("get", *(f"cg-{n}" for n in range(1200)), requestTimeout=1e6))
+    at(world, THREE - 1)
+    by_hand = spec(world)
+    world.turn(lambda engine: engine.start_template(1, by_hand))
+    world.clock.monotonic_s += 1
+    world.turn()
+    assert jobs(world) == [], "it is still written"
     world.run()
-    assert (kept(world).name, kept(world).schedule, len(jobs(world))) == ("renamed", None, 1)
-    assert kept(world).record.last_job == 1
+    at(world, THREE + 40)
+    assert len(jobs(world)) == 1
+    assert kept(world).record.counts == {"skipped": 1}, "the job by hand has not ended"
+
+
+def test_starts_by_hand_that_could_not_be_written_leave_no_trace(world: World) -> None:
+    put(world)
+    before, first, second = kept(world).record, spec(world), spec(world)
+    world.store.full = True
+    world.turn(
+        lambda engine: engine.start_template(1, first),
+        lambda engine: engine.start_template(1, second),
+    )
+    assert world.revoked == [1, 2]
+    world.store.full = False
+    world.clock.monotonic_s += 2
+    world.run()
+    assert (kept(world).record, jobs(world)) == (before, [])
+
+
+@pytest.mark.parametrize("off", [{"schedule": None}, {"schedule": {"cron": "0 3 * * *", "enabled": False}}])
+def test_a_schedule_that_is_taken_back_at_once_starts_nothing(world: World, off: dict[str, Any]) -> None:
+    asked = {"name": "nightly", "job": body("post", "cg-1"), "schedule": {"cron": "0 3 * * *"}}
+    new, then = bodies.parse_template(asked, parse), bodies.parse_template(off, parse, new=False)
+    world.run(lambda engine: engine.put_template(None, new), lambda engine: engine.put_template(1, then))
+    world.run(
+        lambda engine: engine.put_template(None, replace(new, name="2")), lambda one: one.remove_template(2)
+    )
+    world.restart()
+    at(world, THREE + 1)
+    assert jobs(world) == []
 
 
 def test_a_template_that_cannot_be_read_keeps_nobody_from_starting(world: World) -> None:
@@ -288,6 +348,47 @@ def test_a_template_that_cannot_be_read_keeps_nobody_from_starting(world: World)
     world.store.now.template = unreadable  # type: ignore[method-assign]
     at(world, THREE + 40)
     assert [job.template for job in jobs(world)] == [2]
+
+
+@pytest.mark.parametrize("name", ["template_ids", "gateway_names"])
+def test_what_cannot_be_read_once_is_read_again(
+    world: World, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    sought = body("get")
+    sought["batch"][0]["__request"]["destination"] = {"match": "x*"}
+    put(world, job=sought)
+    world.create(body("get", "x-1"))
+    world.restart()
+    read, times = getattr(world.store.now, name), []
+
+    def unreadable_once(*args: Any) -> Any:
+        times.append(world.clock.now_s())
+        if len(times) == 1:
+            raise StoreError("it cannot be read")
+        return read(*args)
+
+    monkeypatch.setattr(world.store.now, name, unreadable_once)
+    world.engine.templates._taken_up = False
+    at(world, THREE + 40)
+    assert (due(world)[1:], len(times)) == (["2026-03-02T03:00"], 2)
+
+
+@pytest.mark.parametrize("many", [1, 1200])
+def test_a_job_exists_also_when_its_template_cannot_be_read_at_that_moment(
+    world: World, monkeypatch: pytest.MonkeyPatch, many: int
+) -> None:
+    """Who is told that nothing was done would start it once more."""
+    put(world, job=body("get", *(f"cg-{n}" for n in range(many))))
+    asked, read, reads = spec(world), world.store.now.template, count(1)
+
+    def template(id_: int) -> Template | None:
+        if next(reads) == 3:
+            raise StoreError("it cannot be read")
+        return read(id_)
+
+    monkeypatch.setattr(world.store.now, "template", template)
+    job = world.do(lambda engine: engine.start_template(1, asked))
+    assert [one.id for one in jobs(world)] == [job.id]
 
 
 def test_few_start_in_one_turn(world: World) -> None:

@@ -78,18 +78,6 @@ def test_a_start_by_hand_says_what_differs(door: Door) -> None:
     assert door.ask("GET", "/jobs?template=x").status == 400
 
 
-def test_a_dry_run_keeps_nothing_and_says_what_would_be(door: Door) -> None:
-    asked = {"name": "n", "job": batch("a"), "schedule": NIGHTLY, "dryRun": True}
-    planned = door.ask("POST", "/templates", asked).json
-    assert planned["plan"][0].startswith("It starts by itself at 0 3 * * 1-5 (Europe/Berlin), first at 20")
-    assert door.ask("GET", "/templates").json == []
-    kept(door, "n")
-    assert door.ask("POST", "/templates", asked).status == 409
-    changed = door.ask("PUT", "/templates/1", {"schedule": {**NIGHTLY, "missed": "run"}, "dryRun": True}).json
-    assert "was missed is made up for" in changed["plan"][0]
-    assert door.ask("GET", "/templates/1").json["schedule"] is None
-
-
 def test_all_that_is_wrong_is_named_at_once(door: Door) -> None:
     wrong = batch("a", "a", concurency=3, key="k", startAt="2026-01-02T03:04:05Z", gate={})
     schedule = {"cron": "61 25 * * *", "timezone": "Europe/Nowhere", "missed": "never", "on": True}

@@ -32,6 +32,7 @@ from puppetmaster.http.websockets import (
     Subscriber,
 )
 from puppetmaster.model.job import Job
+from tests.desk import until as eventually
 from tests.examples import a_job
 from tests.web_client import Door, batch, heavy, many, running
 
@@ -61,19 +62,6 @@ def test_the_present_state_comes_first_and_then_every_change(door: Door, path: s
         assert {**last, "seq": 0} == {**removed, "status": "deleted", "seq": 0}
 
 
-def test_all_jobs_are_told_from_their_creation_to_their_removal(door: Door) -> None:
-    door.ask("POST", "/jobs", batch("a"))
-    with door.watch("/jobs/ws") as watching:
-        watching.ping().wait(10)
-        job = door.ask("POST", "/jobs", batch("b")).json
-        assert frame(watching) == {**job, "seq": 1}
-        door.ask("DELETE", "/jobs/2")
-        assert until(watching, "deleted")["id"] == 2
-        door.ask("PUT", "/jobs/1", {"status": "paused"})
-        last = frame(watching)
-        assert (last["id"], last["seq"]) == (1, 3)
-
-
 def ends_with(watching: Connection, code: int) -> None:
     with pytest.raises(ConnectionClosed) as closed:
         watching.recv(timeout=20)
@@ -95,6 +83,42 @@ def test_a_query_that_is_wrong_is_refused(shared: Door, query: str) -> None:
         pass
     assert refused.value.response.status_code == 400
     assert "errors" in json.loads(refused.value.response.body or b"")
+
+
+UPGRADE = {
+    "Host": "localhost",
+    "Upgrade": "websocket",
+    "Connection": "Upgrade",
+    "Sec-WebSocket-Version": "13",
+    "Sec-WebSocket-Key": "AAAAAAAAAAAAAAAAAAAAAA==",
+}
+
+
+@pytest.mark.parametrize(
+    ("method", "other", "said"),
+    [
+        ("POST", {}, "Expected GET for a WebSocket, got POST."),
+        ("GET", {"Sec-WebSocket-Version": "12"}, "Expected the headers 'Sec-WebSocket-Version: 13' and"),
+        ("GET", {"Sec-WebSocket-Key": None}, "Expected the headers 'Sec-WebSocket-Version: 13' and"),
+        ("GET", {"Connection": "Upgrade, \xff"}, "Expected ASCII in the headers of a WebSocket"),
+        ("GET", {"Sec-WebSocket-Protocol": "\xff"}, "Expected ASCII in the headers of a WebSocket"),
+        ("GET", {"Sec-WebSocket-Extensions": "\xff"}, "Expected ASCII in the headers of a WebSocket"),
+        ("GET", {"Host": "\xff"}, "a name or an address as Host, got others."),
+        ("GET", {"Host": "xn--"}, "a name or an address as Host, got others."),
+    ],
+)
+def test_an_upgrade_that_cannot_be_is_answered_and_leaves_no_connection(
+    door: Door, caplog: pytest.LogCaptureFixture, method: str, other: dict[str, str | None], said: str
+) -> None:
+    assert door.app.door is not None
+    lines = [f"{name}: {value}" for name, value in {**UPGRADE, **other}.items() if value is not None]
+    head = "\r\n".join([f"{method} /jobs/ws HTTP/1.1", *lines, "", ""])
+    answer = door.answered(head.encode("latin-1"))
+    assert answer.startswith(b"HTTP/1.1 400")
+    assert said in json.loads(answer.partition(b"\r\n\r\n")[2])["message"]
+    while door.app.door.server.connections():  # the server takes leave of it a moment later
+        pass
+    assert not caplog.records
 
 
 def test_the_collection_is_what_changed_since_the_frame_before(door: Door) -> None:
@@ -560,10 +584,7 @@ def test_a_round_that_fails_is_not_the_last(
     monkeypatch.setattr(rounds.sockets, "_tell", broken)
     rounds.sockets.start()
     rounds.hub.post([changed(kind=Kind.CREATED)])
-    deadline_s = time.monotonic() + 20
-    while subscriber.outbox.empty():
-        assert time.monotonic() < deadline_s, "it is tried again"
-        threading.Event().wait(0.01)
+    eventually(lambda: not subscriber.outbox.empty(), "it is tried again")
     rounds.sockets.stop()
     assert "subscribers were not told" in caplog.text
     assert [one["id"] for one in frames(subscriber)] == [1]

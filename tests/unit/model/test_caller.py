@@ -53,3 +53,9 @@ def test_every_fault_is_named_at_once_and_no_token_is_shown() -> None:
     assert "expected one role for 'bob', which was viewer above" in said
     assert "expected a role of viewer, operator, admin, got 'root'" in said
     assert "pm_secret" not in said
+
+
+def test_of_very_many_faults_the_first_hundred_are_named() -> None:
+    with pytest.raises(SettingsError, match=r"; line 100: .*, got 1 words; and 9900 more\.$") as told:
+        Tokens("ann\n" * 10_000, "file")
+    assert told.value.message.count("line") == 100

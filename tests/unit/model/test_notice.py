@@ -48,7 +48,7 @@ def test_every_fault_is_named_at_once_and_no_secret_is_shown() -> None:
     assert "secret-as-it-is" not in said
 
 
-@pytest.mark.parametrize("text", ["", "{}", "[", json.dumps([ONE] * 101)])
+@pytest.mark.parametrize("text", ["", "{}", "[", json.dumps([ONE] * 101), "[" * 100_000])
 def test_what_is_no_list_is_refused(text: str) -> None:
     with pytest.raises(SettingsError, match=r"file: expected .*"):
         hooks_of(text, "file")

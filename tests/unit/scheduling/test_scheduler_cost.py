@@ -20,7 +20,7 @@ def lane_of_a_hundred() -> tuple[Scheduler, Callable[[], int]]:
     scheduler = lanes_of(1, known=True)
     reads(scheduler, 1, "a", 1)
     assert picks(scheduler) == [1]
-    for id_ in shuffled(99):
+    for id_ in shuffled(100):
         scheduler.add(id_, 1, "a", write=False)
     return scheduler, lambda: len(scheduler._lanes["a"])
 
@@ -43,9 +43,7 @@ def test_who_is_gone_is_kept_while_they_are_few_or_less_than_half(
 ) -> None:
     """To take each out at once would cost too much; the order of the others stays."""
     scheduler, kept = backlog()
-    waiting = set(range(2, 101))
-    if backlog is queue_of_a_hundred:
-        waiting.add(101)
+    waiting = set(range(2, 102))
     for gone, left in ((50, 100), (1, 49), (FEW, 49), (1, 16)):
         for id_ in sorted(waiting, key=lambda id_: id_ * 31 % 101)[:gone]:
             waiting.remove(id_)

@@ -141,6 +141,18 @@ def test_who_waits_for_a_lock_asks_when_what_was_known_of_it_is_wrong() -> None:
     assert picks(scheduler) == [3]
 
 
+def test_a_controller_that_has_forgotten_all_is_asked_in_the_order_of_the_requests() -> None:
+    scheduler = lanes_of(1)
+    teach(scheduler, "b")
+    writes(scheduler, 1, "abc", 1)
+    assert list(scheduler.questions(1)) == ["a"]
+    scheduler.forget_all()
+    assert picks(scheduler) == []
+    asked = list(scheduler.questions(10))
+    teach(scheduler, "".join(asked))
+    assert (asked, picks(scheduler)) == (["a", "b", "c"], [1, 2, 3])
+
+
 def test_a_refusal_where_no_lock_is_known_delays_that_request_alone() -> None:
     scheduler = lanes_of(1)
     writes(scheduler, 1, "ab", 1)

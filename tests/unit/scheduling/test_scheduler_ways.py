@@ -54,3 +54,10 @@ def test_what_is_delayed_waits_on_whatever_the_way() -> None:
     ways.scheduler.wake(1, 5.0)
     assert list(ways.scheduler.questions(9)) == ["a"]
     ways.scheduler.rerouted("nobody")
+
+
+def test_a_controller_that_has_forgotten_all_is_not_asked_for_who_is_asked_directly() -> None:
+    ways = Ways("a")
+    writes(ways.scheduler, 1, "ab", 1)
+    ways.scheduler.forget_all()
+    assert list(ways.scheduler.questions(9)) == ["b"]

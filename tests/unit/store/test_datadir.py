@@ -1,11 +1,13 @@
 """The directory of the store: who may read it, who may use it, and what is told of a copy."""
 
+import errno
 import os
 import shutil
 import sqlite3
 import stat
 from contextlib import closing
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -13,7 +15,7 @@ from puppetmaster.errors import StoreError
 from puppetmaster.model.job import Job, JobEvent, JobStatus
 from puppetmaster.store import base
 from puppetmaster.store.base import FIRST_REQUEST_ID, JOBS_AHEAD, REQUESTS_AHEAD, Changes, Ids, ahead
-from puppetmaster.store.datadir import FILE_NAME, GENERATION_NAME, LOCK_NAME, DataDir
+from puppetmaster.store.datadir import FILE_NAME, GENERATION_NAME, KNOWN_NAME, LOCK_NAME, DataDir, known
 from puppetmaster.store.sqlite import store as store_module
 from puppetmaster.store.sqlite.store import COPIED, SqliteStore
 from tests.examples import LATER, a_job, a_request, an_item, counts
@@ -94,6 +96,28 @@ def test_nothing_is_written_to_a_store_that_was_replaced(tmp_path: Path) -> None
             with pytest.raises(StoreError, match="was removed or replaced while it is in use"):
                 store.commit(Changes(jobs={1: a_job()}))
         aside.rename(store.path)
+        store.commit(Changes(jobs={1: a_job()}))
+
+
+def test_a_size_that_a_broken_disk_does_not_tell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with closing(SqliteStore(tmp_path)) as store:
+        assert store.disk_bytes() > 0
+        monkeypatch.setattr(Path, "stat", Mock(side_effect=OSError(errno.EIO, "Input/output error")))
+        with pytest.raises(StoreError, match=r"cannot be read: \[Errno 5\] Input/output error\.$"):
+            store.disk_bytes()
+        monkeypatch.undo()
+
+
+def test_a_directory_that_cannot_be_looked_into_is_an_error_of_the_store(tmp_path: Path) -> None:
+    """As a directory whose disk fails, or is of another machine."""
+    directory, aside = tmp_path / "data", tmp_path / "aside"
+    with closing(SqliteStore(directory)) as store:
+        directory.rename(aside)
+        directory.touch()
+        with pytest.raises(StoreError, match=r"cannot be written: .*Not a directory"):
+            store.commit(Changes(jobs={1: a_job()}))
+        directory.unlink()
+        aside.rename(directory)
         store.commit(Changes(jobs={1: a_job()}))
 
 
@@ -251,3 +275,9 @@ def test_how_often_a_directory_was_opened_is_kept(tmp_path: Path, found: str | N
     directory.generation = 9
     assert directory.generation == 9
     assert [path.name for path in tmp_path.glob(f"{GENERATION_NAME}*")] == [GENERATION_NAME]
+
+
+@pytest.mark.parametrize("found", ["", "[]", "{", "[" * 100_000])
+def test_what_is_known_of_a_database_may_be_broken(tmp_path: Path, found: str) -> None:
+    (tmp_path / KNOWN_NAME).write_text(found)
+    assert known(tmp_path) is None

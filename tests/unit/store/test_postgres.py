@@ -263,6 +263,9 @@ def test_a_full_disk_is_told_and_nothing_of_the_turn_is_there(store: PostgresSto
         ("mysql://host/db", "expected an address such as postgresql://host/database"),
         ("postgresql://me:secret@host/db", "a password there is seen by whoever sees the settings"),
         ("host=h password=secret", "name that in PGPASSFILE"),
+        ("postgresql://me:100%secret@host/db", "name that in PGPASSFILE"),
+        ("postgresql://host/db?password=secret&tiemout=1", "name that in PGPASSFILE"),
+        ("postgresql://host/db?tiemout=1", r"got 'postgresql://host/db\?tiemout=1': .*\"tiemout\"\.$"),
     ],
 )
 def test_an_address_that_is_none_or_tells_too_much(given: str, said: str) -> None:

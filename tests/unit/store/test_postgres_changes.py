@@ -106,6 +106,18 @@ def test_after_a_connection_that_broke_what_was_missed_is_read(
     assert heard.next() == Change(job, requests=None)
 
 
+def test_what_was_told_and_swept_while_it_stood_still_is_read(
+    leader: PostgresStore, heard: Heard, sql: Any
+) -> None:
+    ended = a_job(id=1, status=JobStatus.CANCELED)
+    leader.commit(Changes(jobs={1: ended}))
+    sql(  # in one transaction
+        "INSERT INTO changes (epoch, doc) SELECT epoch, '[]' FROM buses, generate_series(1, 2);"
+        "DELETE FROM changes WHERE seq < (SELECT max(seq) FROM changes); NOTIFY puppetmaster_changes"
+    )
+    assert heard.next() == Change(ended, ended=True, requests=None)
+
+
 def test_what_cannot_be_told_is_told_later(leader: PostgresStore, hub: Hub, heard: Heard, sql: Any) -> None:
     sql("ALTER TABLE changes RENAME TO gone")
     job = a_job(id=1, status=JobStatus.PAUSED)

@@ -228,6 +228,7 @@ def test_a_directory_that_cannot_be_written_can_be_exported(read_only_dir: Path)
         _refused(read_only_dir / "below")
         assert export(read_only_dir, Path(elsewhere) / "all.json") == 1
     assert message.startswith(f"{read_only_dir} cannot be used: ")
+    assert message.endswith(". Set PUPPETMASTER_DATA_DIR to a directory that the bundle's user can write.")
     assert "Permission denied" in message
     assert (read_only_dir / FILE_NAME).read_bytes() == before
 

@@ -220,8 +220,17 @@ def test_a_store_that_is_not_empty_takes_no_import(store: SqliteStore, tmp_path:
         import_(tmp_path / "all.json", tmp_path / "data")
 
 
+@pytest.mark.parametrize(("text", "came"), [("[]", "list"), ("null", "NoneType"), ("5", "int")])
+def test_what_has_no_tables_is_no_export(tmp_path: Path, text: str, came: str) -> None:
+    (tmp_path / "all.json").write_text(text)
+    with pytest.raises(StoreError, match=f"no export of puppetmaster's.* an object with tables, got {came}"):
+        import_(tmp_path / "all.json", tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+
+
 def test_no_store_no_export(tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match=f"{FILE_NAME} cannot be exported: expected a database at"):
+    said = f"{FILE_NAME} cannot be exported: expected a database at .* set PUPPETMASTER_DATA_DIR to where"
+    with pytest.raises(StoreError, match=said):
         export(tmp_path, tmp_path / "all.json")
     assert list(tmp_path.iterdir()) == []
 
