@@ -193,8 +193,7 @@ class Broadcaster:
         """Send the changes that are still unread, and wait up to a second for the thread."""
         self._hub.unsubscribe(self._mailbox)
         self._mailbox.close()
-        if self.thread.ident is not None:
-            self.thread.join(timeout=1.0)
+        self.thread.join(1.0)
 
     # -- on the loop ------------------------------------------------------------------------------
 
