@@ -433,8 +433,11 @@ class BusClient:
         self._connection.nudges.on = self._may_nudge and self._fits(nudge.NUDGE) and self._holds_back()
         log.info("connected to the broker at %s", self._address, extra={"action": "bus_up"})
         if self._connection.nudges.on:
-            said = "the broker holds small packets back, and is pushed; set_tcp_nodelay true spares that"
-            log.info(said, extra={"action": "broker_holds_back"})
+            log.info(
+                "the broker holds small packets back, and gets large ones that push them on: set_tcp_nodelay "
+                "true in its configuration makes that needless",
+                extra={"action": "broker_holds_back"},
+            )
         with self._lock:
             tunnels = [(tunnel, 1) for tunnel in self._tunnels]
         # Before anything is sent: so it is known which gateways are away, and no answer comes too early.

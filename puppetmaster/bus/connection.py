@@ -191,7 +191,7 @@ class Connection:
         self._open: dict[Receipt, float] = {}  # unacknowledged -> when it arrived; the oldest is the first
         self._held_bytes = 0  # size of received messages in memory, on this connection and earlier ones
         self._socket: socket.socket | None = None
-        self._broken: OSError | None = None  # why it cannot be written to; None: no write has failed
+        self._broken: OSError | None = None  # why the last write failed; None: it did not
         self._stopping = threading.Event()
         self._wakes: socket.socket | None = None  # a byte written here wakes the thread
         self.nudges = Nudges(listener.waits)
@@ -317,7 +317,7 @@ class Connection:
         try:
             while unsent.written < end:
                 unsent.written += self._socket.send(unsent.data[unsent.written : end])
-            self._spoke_s = time.monotonic()
+            self._spoke_s, self._broken = time.monotonic(), None
         except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
             pass
         except OSError as error:

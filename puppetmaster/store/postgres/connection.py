@@ -181,28 +181,60 @@ def pipeline(connection: Connection, calls: Iterable[Call]) -> None:
         raise error_from_result(failed)
 
 
+def ask(connection: Connection, sql: str, values: Iterable[str]) -> list[str | None] | None:
+    """Run a statement that may have to wait. Returns its first row, as texts; None: it gives no row.
+
+    Raises psycopg.Error: it failed, or was not answered within ``ANSWER_S``. Then the connection is closed.
+    """
+    lines = connection.pgconn
+    try:
+        lines.send_query_params(sql.encode(), [value.encode() for value in values])
+        (result,) = iter(_results(lines).__next__, None)
+    except BaseException:
+        connection.close()
+        raise
+    if result.status == ExecStatus.FATAL_ERROR:
+        connection.close()
+        raise error_from_result(result)
+    if not result.ntuples:
+        return None
+    row = (result.get_value(0, column) for column in range(result.nfields))
+    return [None if value is None else value.decode() for value in row]
+
+
 def _ended(lines: PGconn) -> PGresult | None:
     """Wait for the end of the pipeline. Returns the first result that is an error; None: all went well.
 
     Raises psycopg.OperationalError: the connection was lost before its end.
     """
+    failed: PGresult | None = None
+    for result in _results(lines):
+        if result is None:
+            continue
+        if result.status == ExecStatus.PIPELINE_SYNC:
+            break
+        if result.status == ExecStatus.FATAL_ERROR and failed is None:
+            failed = result
+    return failed
+
+
+def _results(lines: PGconn) -> Iterator[PGresult | None]:
+    """Send what waits to be sent. Then what comes: results, and None where those of a statement end.
+
+    Raises psycopg.OperationalError: the connection was lost, or nothing came for ``ANSWER_S``.
+    """
     wait = _waiter(lines)
     while lines.flush():
         if wait(select.POLLIN | select.POLLOUT) & select.POLLIN:
             lines.consume_input()
-    failed: PGresult | None = None
     while True:
         while lines.is_busy():
             wait(select.POLLIN)
             lines.consume_input()
         result = lines.get_result()
-        if result is None:
-            if lines.status == ConnStatus.BAD:
-                raise psycopg.OperationalError("the connection was lost")
-        elif result.status == ExecStatus.PIPELINE_SYNC:
-            return failed
-        elif result.status == ExecStatus.FATAL_ERROR and failed is None:
-            failed = result
+        if result is None and lines.status == ConnStatus.BAD:
+            raise psycopg.OperationalError("the connection was lost")
+        yield result
 
 
 def _waiter(lines: PGconn) -> Callable[[int], int]:

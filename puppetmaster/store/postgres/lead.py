@@ -21,7 +21,7 @@ from typing import NamedTuple, NoReturn
 from puppetmaster.errors import NotLeading
 from puppetmaster.model.leadership import Free, Leadership
 from puppetmaster.store.postgres import sessions
-from puppetmaster.store.postgres.connection import FAULTS, FOREIGN, Connection, Door, close
+from puppetmaster.store.postgres.connection import FAULTS, FOREIGN, Connection, Door, ask, close
 from puppetmaster.store.postgres.schema import BUS
 from puppetmaster.threads import Vital
 
@@ -50,11 +50,11 @@ FROM buses WHERE id = %s
 """
 _END_SESSIONS = """
 SELECT pg_terminate_backend(pid) FROM pg_stat_activity
-WHERE application_name = %s AND datname = current_database() AND pid <> pg_backend_pid()
+WHERE application_name = ANY(%s) AND datname = current_database() AND pid <> pg_backend_pid()
 """
 _TAKE = """
-UPDATE buses SET epoch = epoch + 1, owner = %s, lease_until = now() + make_interval(secs => %s)
-WHERE id = %s AND epoch = %s
+UPDATE buses SET epoch = epoch + 1, owner = $1::text, lease_until = now() + make_interval(secs => $2::float8)
+WHERE id = $3::int AND epoch = $4::bigint
 RETURNING epoch, tunnel, extract(epoch FROM now())::float8
 """
 _RENEW = """
@@ -193,13 +193,17 @@ class Lead:
 
     def _taken(self, seen: _Seen) -> bool:
         """Take the lead, if nobody was faster."""
-        if seen.owner is not None:  # a transaction that it left open would hold us up
-            self._connected().execute(_END_SESSIONS, [seen.owner])
+        # A transaction that the leader left open would hold us up. So would an earlier try of our own that
+        # the server has not answered.
+        names = [name for name in (seen.owner, self._door.name) if name is not None]
+        self._connected().execute(_END_SESSIONS, [names])
         begun_s = time.monotonic()
-        taken = self._connected().execute(_TAKE, [self._door.name, LEASE_S, BUS, seen.epoch]).fetchone()
+        values = [self._door.name, str(LEASE_S), str(BUS), str(seen.epoch)]
+        taken = ask(self._connected(), _TAKE, values)
         if taken is None:
             return False
-        self.epoch, self.tunnel, self._since_s = int(taken[0]), taken[1], float(taken[2])
+        epoch, self.tunnel, since_s = taken
+        self.epoch, self._since_s = int(epoch or 0), float(since_s or 0)
         self._taken_from = seen
         self.renewed(begun_s)
         level = logging.INFO if seen.owner is None else logging.WARNING

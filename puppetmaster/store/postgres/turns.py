@@ -31,9 +31,9 @@ PAUSE_S = 0.1
 #: ask twice gives the same. (In docs/model/takeover.pml this is the label ``committed``, which only reads the
 #: number.)
 _CLAIM = """
-UPDATE buses SET turn = CASE WHEN turn IN (%(turn)s, %(turn)s + 2) THEN %(turn)s + 2 ELSE %(turn)s + 1 END,
-    lease_until = now() + make_interval(secs => %(lease)s)
-WHERE id = %(bus)s AND epoch = %(epoch)s RETURNING turn
+UPDATE buses SET turn = $1::bigint + CASE WHEN turn IN ($1::bigint, $1::bigint + 2) THEN 2 ELSE 1 END,
+    lease_until = now() + make_interval(secs => $2::float8)
+WHERE id = $3::int AND epoch = $4::bigint RETURNING turn
 """
 #: A server that has not noticed that a connection is gone keeps its open turn, and the row of the bus too.
 _END_LOST = """
@@ -153,14 +153,16 @@ class Turns:
     def _committed(self, connection: Connection) -> bool:
         """Settle the doubt. Returns whether the turn was committed. Raises StoreError: it cannot be asked."""
         begun_s = time.monotonic()
-        values = {"turn": self._turn, "lease": LEASE_S, "bus": BUS, "epoch": self._lead.epoch}
+        values = [str(one) for one in (self._turn, LEASE_S, BUS, self._lead.epoch)]
         with as_store_error(f"{self._place} cannot be read"):
             connection.execute(_END_LOST, [self._lost_pid, self._door.name])
-            found = connection.execute(_CLAIM, values).fetchone()
+            self._lost_pid = connection.info.backend_pid  # it may have to wait, as the turn had
+            found = connections.ask(connection, _CLAIM, values)
         if found is None:
             self._lead.lost()
-        committed = int(found[0]) == self._turn + 2
-        self._turn, self._in_doubt = int(found[0]), False
+        claimed = int(found[0] or 0)
+        committed = claimed == self._turn + 2
+        self._turn, self._in_doubt = claimed, False
         self._lead.renewed(begun_s)
         log.info(
             "%s: the turn at which the connection was lost was %scommitted",

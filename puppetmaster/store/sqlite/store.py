@@ -18,6 +18,7 @@ other threads read through ``reading()``, which shows one committed state of the
 
 import json
 import logging
+import os
 import shutil
 import sqlite3
 import uuid
@@ -81,8 +82,9 @@ INDEXES: Indexes = {
     "templates": [],
 }
 
-#: After these errors SQLite has not written the mark that completes a commit.
-NEVER_WRITTEN = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE)
+#: After these errors SQLite has not written the mark that completes a commit. With the last one it has not
+#: begun: another program is writing to the file.
+NEVER_WRITTEN = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_BUSY)
 #: Number of small documents that are put by one statement.
 AT_ONCE = 500
 #: Number of requests of removed jobs that are deleted at once, and of pages that are given back.
@@ -465,7 +467,8 @@ def _way_out(data_dir: Path) -> Iterator[None]:
     try:
         yield
     except StoreError as error:
-        there = next(one for one in (data_dir, *data_dir.absolute().parents) if one.exists())
+        # Not Path.exists, which raises what else is wrong with the directory.
+        there = next(filter(os.path.exists, (data_dir, *data_dir.absolute().parents)))
         usage = shutil.disk_usage(there)
         if usage.total and usage.free < LITTLE_BYTES:
             raise StoreError(f"{error.message} {ROOM}") from error

@@ -11,11 +11,12 @@ from unittest.mock import Mock
 
 import pytest
 
-from puppetmaster.errors import StoreError
+from puppetmaster.errors import NotKnown, StoreError
 from puppetmaster.model.job import Job, JobEvent, JobStatus
 from puppetmaster.store import base
 from puppetmaster.store.base import FIRST_REQUEST_ID, JOBS_AHEAD, REQUESTS_AHEAD, Changes, Ids, ahead
 from puppetmaster.store.datadir import FILE_NAME, GENERATION_NAME, KNOWN_NAME, LOCK_NAME, DataDir, known
+from puppetmaster.store.sqlite import documents
 from puppetmaster.store.sqlite import store as store_module
 from puppetmaster.store.sqlite.store import COPIED, SqliteStore
 from tests.examples import LATER, a_job, a_request, an_item, counts
@@ -99,6 +100,12 @@ def test_nothing_is_written_to_a_store_that_was_replaced(tmp_path: Path) -> None
         store.commit(Changes(jobs={1: a_job()}))
 
 
+def test_a_directory_that_cannot_even_be_looked_for(tmp_path: Path) -> None:
+    """As a directory in another user's, which only root may enter."""
+    with pytest.raises(StoreError, match=r"cannot be used: .*File name too long"):
+        SqliteStore(tmp_path / ("x" * 300))
+
+
 def test_a_size_that_a_broken_disk_does_not_tell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with closing(SqliteStore(tmp_path)) as store:
         assert store.disk_bytes() > 0
@@ -106,6 +113,20 @@ def test_a_size_that_a_broken_disk_does_not_tell(tmp_path: Path, monkeypatch: py
         with pytest.raises(StoreError, match=r"cannot be read: \[Errno 5\] Input/output error\.$"):
             store.disk_bytes()
         monkeypatch.undo()
+
+
+def test_while_another_program_writes_to_the_file_nothing_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And that is known, unlike after a disk that did not confirm."""
+    monkeypatch.setattr(documents, "BUSY_TIMEOUT_S", 0.01)
+    with closing(SqliteStore(tmp_path)) as store, closing(sqlite3.connect(store.path)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(StoreError, match=r"cannot be written: database is locked\.$") as refused:
+            store.commit(Changes(jobs={1: a_job()}))
+        assert not isinstance(refused.value, NotKnown)
+        other.rollback()
+        store.commit(Changes(jobs={1: a_job()}))
 
 
 def test_a_directory_that_cannot_be_looked_into_is_an_error_of_the_store(tmp_path: Path) -> None:

@@ -117,6 +117,36 @@ def _away() -> NoReturn:
     raise StoreError("it is away")
 
 
+def test_a_standby_server_that_is_away_holds_up_no_writer_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else its dispatcher would not feed the watchdog, and nothing could be read after two minutes."""
+    monkeypatch.setattr(connections, "ANSWER_S", 0.2)
+    monkeypatch.setattr(turns, "SETTLE_S", 0.0)
+    directory = MEMORY if MEMORY.is_dir() else None
+    with Cluster(directory=directory) as own, closing(PostgresStore(own.url(), ended=ended)) as store:
+        fill(store, 1)
+        own.run("ALTER SYSTEM SET synchronous_standby_names = 'nobody'")
+        own.run("SELECT pg_reload_conf()")
+        until(lambda: _refused(store, creation(2)) is NotKnown, "it is waited for")
+        for _ in range(5):
+            assert issubclass(_refused(store, creation(2)) or int, StoreError)
+        sessions = "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'puppetmaster %'"
+        assert int(own.run(sessions)) < 6, "what was given up is ended at the server"
+        own.run("ALTER SYSTEM RESET synchronous_standby_names")
+        own.run("SELECT pg_reload_conf()")
+        until(lambda: _refused(store, creation(2)) is None, "it can be written again")
+        assert [job.id for job in store.now.jobs({})] == [2, 1]
+        assert len(everything(store)[1]) == 6
+
+
+def _refused(store: PostgresStore, changes: Changes) -> type[Exception] | None:
+    """With which error these changes are refused; None: they are written."""
+    try:
+        store.commit(changes)
+    except StoreError as error:
+        return type(error)
+    return None
+
+
 def test_a_turn_that_comes_late_is_not_committed(
     store: PostgresStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -5,7 +5,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from threading import Condition, Event, Thread
 from types import SimpleNamespace
 from typing import Any, NoReturn
@@ -15,12 +15,14 @@ import pytest
 from puppetmaster.errors import NotLeading, StoreError
 from puppetmaster.model.leadership import Free
 from puppetmaster.store.base import Changes
-from puppetmaster.store.postgres import lead, turns
+from puppetmaster.store.postgres import connection, lead, turns
 from puppetmaster.store.postgres.connection import Connection, Door
 from puppetmaster.store.postgres.lead import LEASE_S, MARGIN_S
 from puppetmaster.store.postgres.store import PostgresStore
+from sandbox.postgres import Cluster
 from sandbox.process import Process
 from tests.desk import until
+from tests.postgres import MEMORY
 from tests.stored import as_ended, creation, everything, fill
 
 WAIT_S = 30.0
@@ -280,6 +282,28 @@ def test_a_standby_looks_when_the_lease_is_over(
         with pytest.raises(Ended):
             fill(first, 1)
     assert first.over.is_set()
+
+
+def test_who_takes_the_lead_waits_for_a_standby_server_with_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a process that waits would not feed its watchdog, and would not answer over HTTP any more."""
+    said: list[str] = []
+    monkeypatch.setattr(connection, "ANSWER_S", 0.2)
+    monkeypatch.setattr(lead, "LEASE_S", 0.3)
+    with Cluster(directory=MEMORY if MEMORY.is_dir() else None) as own, ExitStack() as ends:
+        with closing(PostgresStore(own.url())) as store:
+            fill(store, 1)
+        own.run("ALTER SYSTEM SET synchronous_standby_names = 'nobody'")
+        own.run("SELECT pg_reload_conf()")
+        until(lambda: own.run("SHOW synchronous_standby_names") == "nobody", "it is set")
+        standby = Thread(target=lambda: ends.callback(Leader(own.url(), said.append).close))
+        standby.start()
+        until(lambda: sum("did not answer within 0.2 s" in one for one in said) > 5, "it tries again")
+        sessions = "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'puppetmaster %'"
+        assert int(own.run(sessions)) < 4, "what was given up is ended at the server"
+        own.run("ALTER SYSTEM RESET synchronous_standby_names")
+        own.run("SELECT pg_reload_conf()")
+        standby.join(WAIT_S)
+        assert not standby.is_alive(), "it leads"
 
 
 @pytest.mark.parametrize("both", [True, False], ids=["server restarted", "the leader's only"])
