@@ -569,6 +569,21 @@ def test_nothing_is_kept_of_jobs_of_which_everybody_knows_the_latest(rounds: Rou
     assert rounds.sockets._topics == {}
 
 
+def test_who_comes_before_one_whose_frame_cannot_be_made_is_told(
+    rounds: Rounds, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And is told of later changes too: it does not wait for ever for what was never sent."""
+    plain = rounds.enters(a_job())
+    rounds.enters(a_job(), collection=True)
+    with monkeypatch.context() as broken:
+        broken.setattr(rounds.shelf, "request_views", lambda _: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            rounds.round()
+    assert [one["seq"] for one in frames(plain)] == [1]
+    rounds.later(changed(kind=Kind.ENDED))
+    assert [one["seq"] for one in frames(plain)] == [2]
+
+
 def test_a_round_that_fails_is_not_the_last(
     rounds: Rounds, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
