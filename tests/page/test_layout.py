@@ -36,6 +36,13 @@ def _within(inner: Locator, outer: Locator) -> bool:
     )
 
 
+def _overlap(one: Locator, other: Locator) -> bool:
+    here, there = box(one), box(other)
+    beside = here["x"] + here["width"] <= there["x"] or there["x"] + there["width"] <= here["x"]
+    below = here["y"] + here["height"] <= there["y"] or there["y"] + there["height"] <= here["y"]
+    return not beside and not below
+
+
 def test_each_tab_of_a_job_is_seen_on_a_telephone(browser: Browser, site: Site) -> None:
     id_ = site.job("/system/time", GOOD[:2])
     with a_page(browser, viewport=NARROW) as page:
@@ -62,7 +69,8 @@ def test_a_row_of_the_table_is_no_wider_than_the_table(
 
 def test_a_long_name_leaves_all_links_in_front_of_the_panel(browser: Browser, site: Site) -> None:
     name = "n" * 120
-    site.ask("PUT", f"/gateways/{name}", {"labels": {"example.com/rack": "r" * 63}})
+    site.ask("PUT", f"/gateways/{name}", {"labels": {"example.com/rack": "r" * 63}, "note": "long " * 200})
+    site.ended(site.job("/system/time", [name]))
     with a_page(browser, viewport=NARROW) as page:
         page.goto(f"{site.url}#/gateways/{name}")
         link = page.get_by_role("link", name="New job for it")
@@ -73,6 +81,8 @@ def test_a_long_name_leaves_all_links_in_front_of_the_panel(browser: Browser, si
         for width in (360, 860, 861, 1400):
             page.set_viewport_size({"width": width, "height": 900})
             assert _within(label, page.locator(".panel")), width
+            assert not _overlap(page.locator(".g-gateway"), page.locator(".g-last")), width
+            assert box(page.locator(".brief"))["height"] < 70, width
             assert not too_wide(page)
 
 
