@@ -223,6 +223,9 @@ class Commands(click.Group):
             ctx.exit(INTERRUPTED)
         except OSError as error:  # all others are told where they come from
             ctx.exit(_unread(error))
+        except MemoryError:
+            click.echo("puppetmaster: this takes more memory than there is: allow more (ulimit -v)", err=True)
+            ctx.exit(ClientError.exit_code)
         except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
             click.echo(f"puppetmaster: {_strange(ctx.ensure_object(Context).url, error)}", err=True)
             ctx.exit(ClientError.exit_code)

@@ -727,3 +727,13 @@ def test_an_answer_of_another_version_ends_with_a_sentence(
     assert result.stderr.startswith(f"puppetmaster: expected an answer of version {__version__} from ")
     assert fault in result.stderr
     assert len(result.stderr.splitlines()) == 1
+
+
+def test_no_memory_is_told(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def jobs(*_: Any, **__: Any) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(Client, "jobs", jobs)
+    result = run("list")
+    assert (result.exit_code, result.stdout) == (7, "")
+    assert result.stderr.startswith("puppetmaster: this takes more memory than there is")
