@@ -108,6 +108,19 @@ def test_the_head_and_what_is_below_have_the_same_edges(page: Page, site: Site) 
         assert box(page.locator(".brand"))["x"] == box(page.get_by_role("heading", level=1))["x"]
 
 
+def test_no_badge_of_a_job_takes_more_room_than_another(page: Page, site: Site) -> None:
+    """So that it does not come to stand on a line of its own, and the buttons below with it."""
+    state, wide = page.locator(".headline .state"), []
+    for to, more, status in (
+        (GOOD[:1], {"startAt": "2100-01-01T00:00:00Z"}, "pending"),
+        (FAILING[:1], {}, "resolved, with failures"),
+    ):
+        open_job(page, site, site.job("/system/time", to, **more), status)
+        wide.append(box(state)["width"])
+        assert box(state.locator(".badge"))["width"] <= wide[0]
+    assert wide[0] == wide[1]
+
+
 def test_buttons_of_a_schedule_stay_where_they_are(page: Page, site: Site) -> None:
     job = {"batch": [item("get", "/system/time", GOOD[:1])]}
     id_ = site.ask("POST", "/templates", {"name": "stays where it is", "job": job})["id"]
