@@ -160,14 +160,10 @@ def memory(value: Any) -> int:
     """About how many bytes of memory ``value``, which is decoded, takes."""
     size, layer = 0, [value]
     while layer:
-        size += sum(VALUE_BYTES + (len(one) if isinstance(one, str) else 0) for one in layer)
-        size += sum(len(key) for one in layer if isinstance(one, dict) for key in one)
-        layer = [
-            child
-            for one in layer
-            if isinstance(one, (dict, list))
-            for child in (one.values() if isinstance(one, dict) else one)
-        ]
+        size += VALUE_BYTES * len(layer) + sum(len(one) for one in layer if isinstance(one, str))
+        parents = [one for one in layer if isinstance(one, (dict, list))]
+        size += sum(len(key) for one in parents if isinstance(one, dict) for key in one)
+        layer = [child for one in parents for child in (one.values() if isinstance(one, dict) else one)]
     return size
 
 

@@ -87,7 +87,7 @@ def _whole(value: Any, room: _Room, depth: int) -> Any:
     if isinstance(value, Chunks):
         room.take(_BRACKETS, depth)
         return _whole_rows(value, room, depth + 1)
-    if _has_rows(value):
+    if has_rows(value):
         plain = {key: _BRACKETS if isinstance(child, Chunks) else child for key, child in value.items()}
         room.take(plain, depth)
         return {
@@ -127,14 +127,14 @@ def encoded(value: Any) -> Iterator[bytes]:
                 separator = b","
                 continue
             for row in part:
-                if _has_rows(row):
+                if has_rows(row):
                     yield separator
                     yield from encoded(row)
                 else:
                     yield separator + jsoncodec.encode(row)
                 separator = b","
         yield b"]"
-    elif _has_rows(value):
+    elif has_rows(value):
         separator = b"{"
         for key, child in value.items():
             yield separator + jsoncodec.encode(key) + b":"
@@ -145,5 +145,6 @@ def encoded(value: Any) -> Iterator[bytes]:
         yield jsoncodec.encode(value)
 
 
-def _has_rows(value: Any) -> bool:
+def has_rows(value: Any) -> bool:
+    """Whether this is an object with a list whose rows are read part by part."""
     return isinstance(value, dict) and any(isinstance(child, Chunks) for child in value.values())

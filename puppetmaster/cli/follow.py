@@ -320,7 +320,7 @@ def _drawn(screen: Screen, news: News, left_s: float | None) -> Text:
     counts += [(wording.outlook(job, None if _held(news) else left_s, screen.now()), "")]
     drawn.append("\n")
     drawn.append(Text(", ").join(Text(text, colour) for text, colour in counts if text))
-    for text in (_held(news) or wording.reason(job), wording.advice(job)):
+    for text in (screen.said(_held(news)) or wording.reason(job), wording.advice(job)):
         if text:
             drawn.append(f"\n{printable(text)}", "yellow")
     return drawn

@@ -21,8 +21,9 @@ NAMES_AT_ONCE = 100
 TOLD = 10
 #: The exit code where some are not as they should be.
 SOME = 1
+#: A longer name is broken into several lines.
+LONG_NAME = 40
 COLUMNS = (
-    Column("gateway"),
     Column("is"),
     Column("seen"),
     Column("last"),
@@ -62,8 +63,13 @@ def list_gateways(session: Context, /, **filters: Any) -> None:
     """List gateways by name, with labels and what is known of each."""
     screen = session.screen()
     found, total = session.client().gateways(**filters)
-    screen.listed(found, COLUMNS, [_row(screen, one) for one in found])
+    screen.listed(found, _columns(found), [_row(screen, one) for one in found])
     screen.rest(len(found), total)
+
+
+def _columns(found: Sequence[Row]) -> Sequence[Column]:
+    long = any(len(one["name"]) > LONG_NAME for one in found)
+    return Column("gateway", wraps=long), *COLUMNS
 
 
 def _row(screen: Screen, gateway: Row) -> Sequence[str]:
@@ -104,7 +110,7 @@ def check(session: Context, /, names: tuple[str, ...], **filters: Any) -> None:
     if screen.json:
         screen.value(found)
     elif screen.terminal and missing:
-        screen.table(COLUMNS, [_row(screen, one) for one in missing])
+        screen.table(_columns(missing), [_row(screen, one) for one in missing])
     else:
         screen.rows(_row(screen, one) for one in missing)
     silent = [one for one in found if one["checkedAt"] is None]

@@ -103,7 +103,7 @@ def planned(screen: Screen, would: Row) -> None:
     """Show a dry run: the gateway's sentences, its policies, and its steps in the order of sending."""
     screen.line("This is a dry run: nothing was created.")
     for sentence in would.get("plan", ()):  # an older bundle has none
-        screen.line(sentence)
+        screen.line(screen.said(sentence))
     screen.line("")
     screen.facts({"name": would["name"], **dict(wording.policies(would, screen.now(), screen.moment))})
     screen.line("")
@@ -125,13 +125,13 @@ def requests(screen: Screen, found: Sequence[Row], most: int | None = None, *, f
     With ``fold`` requests with the same text share a row on a terminal. Returns how many are shown.
     """
     if not screen.terminal:
-        rows = [_request_row(one, LONGEST) for one in found[:most]]
+        rows = [_request_row(screen, one, LONGEST) for one in found[:most]]
         screen.rows(row if row[-1] else row[:-1] for row in rows)
         return len(rows)
     longest = max(screen.console.width // 2, LEAST)
     alike: dict[Any, list[Sequence[Any]]] = {}
     for number, one in enumerate(found):
-        alike.setdefault(_likeness(one) if fold else number, []).append(_request_row(one, longest, data=True))
+        alike.setdefault(_likeness(one) if fold else number, []).append(_request_row(screen, one, longest))
     groups = list(alike.values())[:most]
     commands = {group[0][4] for group in groups}
     columns = (
@@ -170,7 +170,7 @@ def gateways(screen: Screen, found: Sequence[Row], most: int) -> int:
         Column("command", wraps=True),
         Column("result", wraps=True),
     )
-    screen.table(columns, [_gateway_row(group, longest) for group in groups])
+    screen.table(columns, [_gateway_row(screen, group, longest) for group in groups])
     return sum(len(each) for group in groups for each in group)
 
 
@@ -180,17 +180,17 @@ def _rank(steps: Sequence[Row]) -> int:
     return 0 if status in wording.FAILED else 1 if status in OPEN else 2
 
 
-def _gateway_row(group: Sequence[Sequence[Row]], longest: int) -> Sequence[Any]:
-    _, _, status, code, command, text, _ = _request_row(wording.deciding(group[0]), longest, data=True)
+def _gateway_row(screen: Screen, group: Sequence[Sequence[Row]], longest: int) -> Sequence[Any]:
+    _, _, status, code, command, text, _ = _request_row(screen, wording.deciding(group[0]), longest)
     to = wording.folded([each[0]["__request"]["destination"] for each in group])
     return len(group), to, Cell(wording.progress(group[0]), STYLES[status]), code, command, text
 
 
-def _request_row(request: Row, longest: int, *, data: bool = False) -> Sequence[Any]:
+def _request_row(screen: Screen, request: Row, longest: int) -> Sequence[Any]:
     about = request["__request"]
-    sent = wording.shortly(request["data"]) if data else ""
+    sent = wording.shortly(request["data"]) if screen.terminal else ""
     command = f"{request['method']} {request['resource']} {sent}".rstrip()
-    text = about.get("why") or _said(about["result"], longest)
+    text = screen.said(about["why"]) if about.get("why") else _said(about["result"], longest)
     code = about["result"].get("code")
     direct = "direct" if about.get("route") == "direct" else ""
     return request["id"], about["destination"], about["status"], code, command, text, direct
@@ -217,7 +217,8 @@ def request(screen: Screen, found: Row) -> None:
     """Show one request in full: what was sent, each attempt, and what came back."""
     about = found["__request"]
     screen.line(f"request {found['id']} of job {found['job']}, to {about['destination']}")
-    screen.line(wording.outcome(about), STYLES[about["status"]])
+    how = wording.outcome(about)  # what a device says stays as it is
+    screen.line(screen.said(how) if about.get("why") else how, STYLES[about["status"]])
     screen.facts(
         {
             "command": f"{found['method']} {found['resource']}",

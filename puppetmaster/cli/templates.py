@@ -45,7 +45,10 @@ def list_templates(session: Context, limit: int) -> None:
     """List templates, the oldest first, with when each starts next."""
     screen = session.screen()
     found, total = session.client().templates(limit=limit)
-    rows = [(one["id"], one["name"], _when(one), screen.moment(one["nextAt"]), _last(one)) for one in found]
+    rows = [
+        (one["id"], one["name"], _when(one), screen.moment(one["nextAt"]), screen.said(_last(one)))
+        for one in found
+    ]
     titles = (Column("id", right=True), Column("name", wraps=True), Column("at"), Column("next"))
     screen.listed(found, (*titles, Column("last", wraps=True)), rows)
     screen.rest(len(found), total)
@@ -85,12 +88,12 @@ def _show(screen: Screen, template: Row) -> None:
         "starts": _when(template),
         "next": ", ".join(screen.moment(at) for at in template["nextStarts"]) or None,
         "waits": template["queuedAt"] and f"the start of {screen.moment(template['queuedAt'])}",
-        "last": _last(template) or None,
+        "last": screen.said(_last(template)) or None,
         "so far": starts or None,
     }
     screen.facts({name: value for name, value in facts.items() if value is not None})
     for sentence in template.get("plan", ()):
-        screen.line(sentence)
+        screen.line(screen.said(sentence))
 
 
 def _commands(job: Row | None) -> str:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -31,6 +32,8 @@ STYLES = {
     "fail": "red",
 }
 
+#: A time in a sentence of puppetmaster.
+_TIMES = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 #: Blanks between two columns.
 GAP = 2
 #: Blanks in front of what stands below a row.
@@ -108,6 +111,10 @@ class Screen:
     def moment(self, at: str | None) -> str:
         """A time (ISO 8601): in the local time zone on a terminal, else as the API has it; None: empty."""
         return "" if at is None else wording.local(at) if self.terminal else at
+
+    def said(self, sentence: str) -> str:
+        """A sentence of puppetmaster, whose times are as ``moment`` has them."""
+        return _TIMES.sub(lambda found: self.moment(found[0]), sentence)
 
     def aside(self, text: str) -> None:
         """Print a line about the output: on standard error where standard output is for a program."""

@@ -4,7 +4,7 @@ import { now } from "./api.js";
 import { copy, copyable, show } from "./dialogs.js";
 import { el, facts, status, text, time } from "./dom.js";
 import { took } from "./rows.js";
-import { SOURCES, WAYS, duration, moment, number, seconds } from "./words.js";
+import { SOURCES, WAYS, duration, inZone, messageOf, moment, number, seconds } from "./words.js";
 
 export class Drawer {
   /** `stepped()` is called when it shows another request. */
@@ -65,7 +65,7 @@ export class Drawer {
     const place = list.indexOf(request);
     this.back.disabled = place <= 0;
     this.next.disabled = place < 0 || place === list.length - 1;
-    text(this.why, inner.why ?? "");
+    text(this.why, inZone(inner.why ?? ""));
     // A new reason alone must not close what was opened, or take away what is being selected.
     const rest = JSON.stringify({ ...request, __request: { ...inner, why: null } });
     if (rest === this.rest) return;
@@ -118,7 +118,7 @@ function came(given) {
 function result(given) {
   const pairs = [["Code", String(given.code ?? "none")], ["From", SOURCES[given.source] ?? String(given.source ?? "")]];
   if (given.late) pairs.push(["Late", "it arrived after the request had ended"]);
-  return el("div", {}, facts(pairs), given.message ? el("p", { class: "message" }, given.message) : null, given.data === undefined ? null : data(given.data, "Data of the answer"));
+  return el("div", {}, facts(pairs), given.message ? el("p", { class: "message" }, messageOf(given)) : null, given.data === undefined ? null : data(given.data, "Data of the answer"));
 }
 
 /** From its creation to its end, with each attempt between. */
@@ -142,7 +142,7 @@ function attempt({ sentAt, finishedAt, status: ended, result: given, message, ro
     el("b", {}, `Attempt ${place}`), " ", status(ended), code === null ? null : el("span", { class: "code" }, ` ${code}`),
     el("div", { class: "when" }, time(sentAt, moment(sentAt, 3)), finishedAt ? [" to ", time(finishedAt, moment(finishedAt, 3)),
       `, ${duration(Date.parse(finishedAt) - Date.parse(sentAt))}`] : ", no answer yet", route === "direct" ? "; sent directly" : ""),
-    given?.message ? el("div", {}, given.message) : null,
+    given?.message ? el("div", {}, messageOf(given)) : null,
     message ? el("div", { class: "when" }, "message ", copyable(String(message), "the message id")) : null,
     // The data of the last answer stand above.
     current || given?.data === undefined ? null

@@ -139,7 +139,8 @@ export class GatewaysView extends Reread {
     const cells = {
       gateway: el("a", { href: hashOf(name) }, name), is: known.checkedAt ? el("span", { title: checked(known) }, presence(known)) : presence(known),
       seen: seen(known), last,
-      labels: Object.entries(labels).sort().map((label) => el("code", { class: "label" }, labelled(label))), note,
+      labels: Object.entries(labels).sort().map((label) => el("code", { class: "label" }, labelled(label))),
+      note: note && el("span", { class: "brief", title: note }, note),
     };
     return rowOf(COLUMNS, "g", cells, el("td", { class: "tick", role: "cell" }, box));
   }

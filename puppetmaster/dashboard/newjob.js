@@ -11,7 +11,7 @@ import { Live } from "./live.js";
 import { described } from "./policies.js";
 import { foldInOrder } from "./ranges.js";
 import { LABELS as WHOM } from "./to.js";
-import { number, plural, seconds } from "./words.js";
+import { inZone, number, plural, seconds } from "./words.js";
 
 const FEW = 6;
 /** A press within this after a plan is shown was meant for what was there before it. */
@@ -172,7 +172,7 @@ export class NewJobView {
     this.plan.replaceChildren(...[
       el("h2", {}, "Dry run"),
       el("p", {}, "Nothing was sent. It would be:"),
-      el("ul", {}, job.plan.map((sentence) => el("li", {}, sentence))),
+      el("ul", {}, job.plan.map((sentence) => el("li", {}, inZone(sentence)))),
       el("p", { class: "command" }, el("b", {}, method.toUpperCase()), ` ${resource}`),
       // As the gateway read it, so that one sees what arrives.
       el("pre", { tabindex: "0", "aria-label": "Data that would be sent" }, JSON.stringify(first.data, null, 2)),

@@ -2,7 +2,7 @@
 
 import { call } from "./api.js";
 import { el, icon, status } from "./dom.js";
-import { SOURCES, number, plural } from "./words.js";
+import { SOURCES, messageOf, number, plural } from "./words.js";
 
 const AGAIN_MS = 2000;
 const PAGE = 100;
@@ -98,7 +98,7 @@ export class Results {
     const { result } = group.sample;
     const key = JSON.stringify([group.step, group.status, group.code, result.source, result.data]);
     const alone = group.count === 1 ? `${group.destinations[0]}: ` : "";
-    const said = result.message ?? (result.data === undefined ? "no answer" : JSON.stringify(result.data));
+    const said = messageOf(result) ?? (result.data === undefined ? "no answer" : JSON.stringify(result.data));
     return this.details(key, "", [
       el("b", { class: "count" }, number(group.count)),
       status(group.status),

@@ -3,7 +3,7 @@
 import { call } from "./api.js";
 import { OPEN } from "./contract.js";
 import { Steps, deciding } from "./steps.js";
-import { FAILED, FAILURES, outcome } from "./words.js";
+import { FAILED, FAILURES, inZone, outcome } from "./words.js";
 
 const PAGE = 2000;
 /** What a gateway with several requests shows: the first of these that one of them has. */
@@ -242,7 +242,7 @@ export class Rows {
 
 /** What came back from a request, or what it waits for. */
 export function said({ __request: inner }) {
-  return inner.why ?? outcome(inner.result);
+  return inner.why ? inZone(inner.why) : outcome(inner.result);
 }
 
 /** Milliseconds from sent to the end, null while there is none. */

@@ -7,7 +7,7 @@ import { el, facts, jobBadge, rowOf, tableOf, text, time } from "./dom.js";
 import { Reread } from "./live.js";
 import { described } from "./policies.js";
 import { became, does, when } from "./templates.js";
-import { capital, number, plural, sentence, tally, title } from "./words.js";
+import { capital, inZone, moment, number, plural, sentence, tally, title } from "./words.js";
 
 const PAGE = 25;
 const AGAIN_S = 5;
@@ -102,7 +102,7 @@ export class TemplateView extends Reread {
     const shown = facts([
       ["Does", does(template.job)], ["Starts", when(template)],
       ["Next", template.nextAt ? time(template.nextAt) : "not by itself"],
-      ...template.queuedAt ? [["Waits", `the start of ${template.queuedAt}, for a job to end`]] : [],
+      ...template.queuedAt ? [["Waits", `the start of ${moment(template.queuedAt)}, for a job to end`]] : [],
       ["Last start", became(template)],
       ["So far", tally(starts, Object.keys(starts)) || "none by its schedule"],
       // Of how many requests a percentage is taken is known when it starts.
@@ -161,7 +161,7 @@ export class TemplateView extends Reread {
       this.wrong("");
       this.previewed = asked;
       this.seen.replaceChildren(el("p", {}, "Nothing was saved. It would start at:"),
-        el("ul", {}, data.nextStarts.map((at) => el("li", {}, time(at)))), el("p", {}, data.plan[0]));
+        el("ul", {}, data.nextStarts.map((at) => el("li", {}, time(at)))), el("p", {}, inZone(data.plan[0])));
       this.save.allow("");
     } catch (error) {
       this.refused(error);

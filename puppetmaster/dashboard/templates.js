@@ -5,7 +5,7 @@ import { attempt } from "./dialogs.js";
 import { el, rowOf, tableOf, time } from "./dom.js";
 import { Reread } from "./live.js";
 import { METHODS } from "./contract.js";
-import { plural } from "./words.js";
+import { inZone, plural } from "./words.js";
 
 const AGAIN_S = 10;
 const COLUMNS = { name: "Name", does: "Does", at: "Starts", next: "Next", last: "Last start" };
@@ -34,7 +34,7 @@ export function when({ schedule }) {
 
 /** What became of a template's last start. */
 export function became({ lastStart, lastJob }) {
-  if (lastStart) return [time(lastStart.at), ` ${lastStart.outcome}: ${lastStart.message}`];
+  if (lastStart) return [time(lastStart.at), ` ${lastStart.outcome}: ${inZone(lastStart.message)}`];
   return lastJob === null ? "none yet" : el("a", { href: `#/jobs/${lastJob}` }, `job ${lastJob}, by hand`);
 }
 

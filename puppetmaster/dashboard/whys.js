@@ -2,13 +2,13 @@
 // of theirs, so it is asked for now and then.
 
 import { call } from "./api.js";
-import { number, plural } from "./words.js";
+import { inZone, number, plural } from "./words.js";
 
 const AGAIN_MS = 3000;
 const MOST = 500;
 const REASONS = 3;
 /** Reasons that all requests of a job have that wait. */
-const OF_ALL = ["paused", "start", "stopping", "bus", "controller", "store"];
+const OF_ALL = ["paused", "start", "maintenance", "stopping", "bus", "controller", "store"];
 /** Reasons that differ from one request to the next in what they name, put for many. */
 const COMMON = {
   destination: "another request to the same gateway comes first",
@@ -59,7 +59,7 @@ export class Whys {
     let ofAll = true;
     for (const { id, __request: inner } of this.fresh) {
       if (id - this.rows.first >= end || inner.status !== "pending" || !inner.why) continue;
-      const reason = COMMON[inner.whyCode] ?? inner.why;
+      const reason = COMMON[inner.whyCode] ?? inZone(inner.why);
       reasons.set(reason, (reasons.get(reason) ?? 0) + 1);
       ofAll &&= OF_ALL.includes(inner.whyCode);
     }

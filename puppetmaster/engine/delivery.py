@@ -43,12 +43,12 @@ log = logging.getLogger("sanji.puppetmaster.engine.delivery")
 
 #: The codes of our own results: the gateway is away; the broker does not carry the message.
 AWAY, TOO_LONG = 503, 413
-#: What is said of a request that waited in vain for its gateway, which is not .., and the code.
+#: What a request's gateway was not, while the request waited in vain -> the result's text, and its code.
 UNDELIVERED = {
     REGISTERED: ("its gateway was not registered within {:g} s", 404),
     CONNECTED: ("its gateway was not connected within {:g} s", AWAY),
 }
-#: Most requests of a turn whose gateways are found to be away when it is their turn. The next turn goes on.
+#: Most requests that one call of ``send`` finds to be for gateways that are away. The next turn goes on.
 MOST_UNSENT = 500
 #: Most questions about owners that are under way at once.
 QUESTIONS = 64
@@ -84,7 +84,7 @@ class Delivery:
         self.capacity = DEFAULT_CAPACITY
         #: Number of sendings since the start that were not the first of their request.
         self.resent = 0
-        #: Whether requests are held back until the broker has taken what was sent before, or for a turn.
+        #: Whether requests are held back until the broker has taken what was sent before, or the next turn.
         self.held_back = False
         self.in_flight = InFlight(context.timers, context.settings.grace_s)
         self._trials = Trials()
@@ -252,7 +252,7 @@ class Delivery:
 
         ``waiting_bytes`` of earlier messages wait in memory. Once these and the new ones are WAITING_BYTES or
         more, the rest is held back. The last message may exceed that: its length is known when it is made.
-        So is the rest when MOST_UNSENT requests were found not to be sent, so that the turn stays short.
+        The rest is held back too once MOST_UNSENT gateways were found away, so that the turn stays short.
         ``settle`` is told of a job of which a request fails here: that may end it, and nothing more leaves.
         """
         now_s, scheduler, unsent = self._moment.now_s, self._scheduler, 0
@@ -275,7 +275,7 @@ class Delivery:
             self._timers.set(Timer(TimerKind.QUESTION, destination), now_s + QUESTION_TIMEOUT_S)
 
     def _send(self, request: Request, settle: Callable[[int], object]) -> int:
-        """Send a request, or end it because its message is too long. Returns the length of that."""
+        """Send a request, or end it because its message is too long. Returns the message's length."""
         opened = self._state.opened_of(request.id)
         direct = self._presence.direct(request.destination) and opened.items[request.item].code is None
         route = DIRECT_WAY if direct else REMOTE_WAY
@@ -303,8 +303,7 @@ class Delivery:
 
     def not_sent(self, message: int) -> None:
         """Let the request of a message that never left wait again. The attempt does not count."""
-        id_ = self.in_flight.request_of(message)
-        if id_ is not None:
+        if (id_ := self.in_flight.request_of(message)) is not None:
             request = self._state.request(id_)
             self._wait_again(request, request.after(RequestEvent.REFUSE, self._moment.at))
 
@@ -344,8 +343,7 @@ class Delivery:
         return True
 
     def _give_up_too_long(self, message: int) -> None:
-        id_ = self.in_flight.request_of(message)
-        if id_ is None:
+        if (id_ := self.in_flight.request_of(message)) is None:
             return
         request = self._state.request(id_)
         if self._state.opened_of(id_).job.ending:
@@ -371,7 +369,6 @@ class Delivery:
 
         ``tunnel`` is the tunnel of the gateway that answered directly; empty: it came through our controller.
         """
-        self._free_owner(message)
         id_ = self.in_flight.request_of(message)
         request = self._state.find_request(message) if id_ is None else self._state.request(id_)
         if request is not None and tunnel != self._tunnel_of(request, message):
@@ -384,6 +381,8 @@ class Delivery:
             )
             self._foreign += 1
             return
+        if self._scheduler.came(message, self._moment.now_s):  # its owner is not busy with it any more
+            self._timers.cancel(Timer(TimerKind.OVERDUE, message))
         if id_ is None or request is None:
             if (ended := self._corrections.answered(message, answer)) is not None:
                 self.let_go(ended)
@@ -422,11 +421,6 @@ class Delivery:
         until_s = self._scheduler.overdue(request.id, request.sending, self._moment.now_s)
         if until_s is not None:
             self._timers.set(Timer(TimerKind.OVERDUE, request.sending), until_s)
-
-    def _free_owner(self, message: int) -> None:
-        """Free what an overdue command held: its lock, or its place at an owner."""
-        if self._scheduler.came(message, self._moment.now_s):
-            self._timers.cancel(Timer(TimerKind.OVERDUE, message))
 
     def controller_restarted(self, known_s: float | None) -> None:
         """Note that the controller was restarted: it has forgotten all models, and what it had passed on.

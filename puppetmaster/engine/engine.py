@@ -340,8 +340,6 @@ class Engine:
             return Why.PAUSED.said()
         if wave > job.wave:
             return Why.WAVE.said(wave=wave, before=wave - 1) if job.gate is None else self._why_gate(job)
-        if job.status is JobStatus.PAUSED:
-            return Why.PAUSED.said()
         at = opened.opens_at or "a time that is known when the clock is set"
         return Why.MAINTENANCE.said(at=at) if opened.shut else None
 

@@ -65,7 +65,7 @@ class Lifecycle:
         """The job that has the same key; None: there is none. Raises Conflict: it has another body."""
         if spec.key is None:
             return None
-        existing = self._drafts.find_by_key(spec.key) or self._state.find_by_key(spec.key)
+        existing = self.with_key(spec.key)
         if existing is None or existing.digest == spec.digest:
             return existing
         raise Conflict(
@@ -73,9 +73,9 @@ class Lifecycle:
             "send that body again, or use a new key."
         )
 
-    def has_key(self, key: str) -> bool:
-        """Whether a job has this key, or will have it once it is written."""
-        return (self._drafts.find_by_key(key) or self._state.find_by_key(key)) is not None
+    def with_key(self, key: str) -> Job | None:
+        """The job that has this key, or will have it once it is written; None: there is none."""
+        return self._drafts.find_by_key(key) or self._state.find_by_key(key)
 
     def is_draft(self, job_id: int) -> bool:
         """Whether this job is still being written."""

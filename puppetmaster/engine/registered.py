@@ -224,7 +224,8 @@ class Registered:
         slow = sending or self._vain >= VAIN
         at_once, apart_s = (SLOW_AT_ONCE, SLOW_APART_S) if slow else (AT_ONCE, APART_S)
         if now_s >= self._pause_s and len(self._open) < OPEN:
-            in_turn = self._opened(list(islice(self._in_turn(now_s), at_once)), now_s)
+            # One that comes before its turn may be due in its turn, too.
+            in_turn = self._opened([*dict.fromkeys(islice(self._in_turn(now_s), at_once))], now_s)
             asked += in_turn
             if in_turn:
                 self._pause_s = now_s + apart_s

@@ -265,9 +265,11 @@ class Templates:
         These are told when the job exists: until then all of it may be decided on again.
         """
         key = template.key_of(due_s)
-        if self._lifecycle.has_key(key):
-            # The wall clock was set back by far: this time has its job.
-            return self._tell_all(template, record, others)
+        if (taken := self._lifecycle.with_key(key)) is not None:
+            if taken.template == template.id:  # the wall clock was set back by far: this time has its job
+                return self._tell_all(template, record, others)
+            why = f"not started: job {taken.id}, which is not of this template, has its key '{key}'"
+            return self._tell_all(template, record, (*others, Told(Outcome.FAILED, iso(due_s), why)))
         late_s = self._moment.wall_s - due_s
 
         def noted(record: Record, job: Job) -> Record:
@@ -327,7 +329,9 @@ class Templates:
     def committed(self) -> None:
         """Tell what was decided, because it is on disk."""
         for job_id in [id_ for id_ in self._begun if not self._lifecycle.is_draft(id_)]:
-            del self._begun[job_id]
+            template_id = self._begun.pop(job_id).template
+            if (look := self._looks.get(template_id)) is not None and look.due_s is None:
+                self._look_soon(template_id)  # its time may have come while the job was written
         told, self._told = self._told, []
         for template, one in told:
             self.counts[one.outcome] += one.many

@@ -2,6 +2,7 @@
 
 import mimetypes
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +27,7 @@ from puppetmaster.errors import (
     Unavailable,
     UpgradeRequired,
 )
-from puppetmaster.http import metrics
 from puppetmaster.http.keys import Keys
-from puppetmaster.http.metrics import Metrics
 from puppetmaster.http.protocols import SHOWN
 from puppetmaster.http.resources import JSON, Queues, Resource, document, failure
 from puppetmaster.http.security import Security, refuse
@@ -50,6 +49,8 @@ _MISSING = {
 #: As long as the lease cannot be renewed.
 NOT_SURE = "the database does not say that this one leads, and without that nothing is sent"
 NO_IDS = "this installation has given out all request ids: export its jobs, and start with an empty store"
+#: The content type of ``/metrics``.
+NUMBERS = "text/plain; version=0.0.4; charset=utf-8"
 NOWHERE = "There is no such resource: /openapi.json lists those there are."
 Show = Callable[[Request], Response]
 
@@ -66,7 +67,8 @@ class HttpApp:
         #: What is called for each request.
         self.backend = backend
         self.sockets = broadcaster
-        #: What ``/metrics`` shows. Until ``lead`` is called, another process leads: its numbers are not ours.
+        #: Makes what ``/metrics`` shows. Until ``lead`` is called, another process leads: its numbers are not
+        #: ours.
         self.metrics = self._metrics(None)
         #: Whose tokens are known.
         self.keys = Keys(settings)
@@ -96,9 +98,19 @@ class HttpApp:
         self.backend.elsewhere = None
         self.metrics = self._metrics(dispatcher, disk_bytes)
 
-    def _metrics(self, dispatcher: Dispatcher | None, disk_bytes: Callable[[], int] = lambda: 0) -> Metrics:
+    def _metrics(
+        self, dispatcher: Dispatcher | None, disk_bytes: Callable[[], int] = lambda: 0
+    ) -> Callable[[], bytes]:
         backend, sockets = self.backend, self.sockets
-        return Metrics(backend.service, dispatcher, backend.health, disk_bytes, lambda: sockets.count)
+
+        @cache
+        def metrics() -> Any:
+            # Only where they are asked for: the library takes 1 MB.
+            from puppetmaster.http.metrics import Metrics  # noqa: PLC0415
+
+            return Metrics(backend.service, dispatcher, backend.health, disk_bytes, lambda: sockets.count)
+
+        return lambda: bytes(metrics().text())
 
     def ask_to_stop(self) -> None:
         """Have the server begin to stop. Does not wait, so that other parts can stop meanwhile."""
@@ -161,7 +173,7 @@ class HttpApp:
         return Response(jsoncodec.encode(body), 503 if reasons else 200, media_type=JSON)
 
     def _numbers(self, _request: Request) -> Response:
-        return Response(self.metrics.text(), media_type=metrics.CONTENT_TYPE)
+        return Response(self.metrics(), media_type=NUMBERS)
 
     def _describe(self, request: Request) -> Response:
         return document(_read(DESCRIPTION), JSON, request)

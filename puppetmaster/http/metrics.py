@@ -30,7 +30,6 @@ _OWNERS = {
     "window": "Most requests in flight at an owner of many gateways at present",
     "busy": "Requests that an owner of many gateways may be busy with",
 }
-CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
 class Metrics(Collector):

@@ -17,7 +17,7 @@ from starlette.types import Receive, Scope, Send
 from puppetmaster import jsoncodec
 from puppetmaster.api import query
 from puppetmaster.api.operations import Backend, Operation
-from puppetmaster.api.pages import Chunks, encoded
+from puppetmaster.api.pages import Chunks, encoded, has_rows
 from puppetmaster.errors import (
     Conflict,
     Fault,
@@ -134,6 +134,8 @@ def failure(error: PuppetmasterError, headers: Mapping[str, str] | None = None) 
 
 def answer(data: Any, request: Request, queues: Queues) -> Response:
     """The answer with ``data`` as JSON: whole, with an ETag, or in pieces; 304 if the client has it."""
+    if request.method not in READING and not has_rows(data):  # done already: its answer waits for nobody
+        return document(jsoncodec.encode(data), JSON, request)
     headers = {"X-Total-Count": str(data.total)} if isinstance(data, Chunks) else {}
     etag = _etag_of_ended(data, request)
     if etag is not None and _known(etag, request):

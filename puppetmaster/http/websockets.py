@@ -193,8 +193,7 @@ class Broadcaster:
         """Send the changes that are still unread, and wait up to a second for the thread."""
         self._hub.unsubscribe(self._mailbox)
         self._mailbox.close()
-        if self.thread.ident is not None:
-            self.thread.join(timeout=1.0)
+        self.thread.join(1.0)
 
     # -- on the loop ------------------------------------------------------------------------------
 
@@ -296,6 +295,15 @@ class Broadcaster:
 
     def _tell(self, now_s: float) -> float | None:
         deliveries: list[tuple[Subscriber, list[Frame]]] = []
+        try:
+            due_s = self._deliver(deliveries, now_s)
+        finally:  # whoever is in it is busy until these are out, also when those of others cannot be made
+            self._send_off(deliveries, now_s)
+        self._forget(now_s)
+        return None if due_s == math.inf else max(0.0, due_s - now_s)
+
+    def _deliver(self, deliveries: list[tuple[Subscriber, list[Frame]]], now_s: float) -> float:
+        """Add the frames that are due to ``deliveries``. Returns when more is due (infinite: nothing is)."""
         due_s = math.inf
         self._views.clear()
         held = sum(subscriber.handed for subscriber in self._subscribers if subscriber.busy)
@@ -314,13 +322,15 @@ class Broadcaster:
                 subscriber.handed = sum(len(part) for frame in frames for part in frame)
                 held += subscriber.handed
                 deliveries.append((subscriber, frames))
-        if deliveries:
-            sizes = [sum(map(len, frame)) for _, frames in deliveries for frame in frames]
-            took_s = FRAME_S * len(sizes) + BYTE_S * sum(sizes)
-            self._paced_s = max(self._paced_s, now_s) + took_s / SHARE
-            deliveries[0][0].loop.call_soon_threadsafe(_hand_out, deliveries)
-        self._forget(now_s)
-        return None if due_s == math.inf else max(0.0, due_s - now_s)
+        return due_s
+
+    def _send_off(self, deliveries: list[tuple[Subscriber, list[Frame]]], now_s: float) -> None:
+        if not deliveries:
+            return
+        sizes = [sum(map(len, frame)) for _, frames in deliveries for frame in frames]
+        took_s = FRAME_S * len(sizes) + BYTE_S * sum(sizes)
+        self._paced_s = max(self._paced_s, now_s) + took_s / SHARE
+        deliveries[0][0].loop.call_soon_threadsafe(_hand_out, deliveries)
 
     def _frames(self, subscriber: Subscriber, now_s: float) -> tuple[list[Frame], float]:
         """The frames that this subscriber is to be sent now, and when the next is due (infinite: none is)."""

@@ -429,8 +429,7 @@ class Scheduler:
 
     def _drop(self, queue: Queue) -> None:
         """Remove an empty queue."""
-        if queue.share.queues.get((queue.domain, queue.write)) is queue:
-            del queue.share.queues[(queue.domain, queue.write)]
+        del queue.share.queues[(queue.domain, queue.write)]
         if not queue.write:
             readers = self._readers[queue.domain]
             readers.remove(queue)

@@ -53,3 +53,8 @@ def test_an_operation_is_there_once_and_says_what_it_does() -> None:
     assert all(one.about for one in OPERATIONS)
     assert {name for one in OPERATIONS for name in one.query} == set(PARAMETERS)
     assert {one.call is None for one in OPERATIONS if one.method == WEBSOCKET} == {True}
+
+
+def test_the_page_about_http_has_each_path() -> None:
+    page = (ROOT / "docs" / "http.md").read_text("utf-8")
+    assert [one.path for one in OPERATIONS if f"`{one.path}`" not in page] == []

@@ -36,6 +36,13 @@ def _within(inner: Locator, outer: Locator) -> bool:
     )
 
 
+def _overlap(one: Locator, other: Locator) -> bool:
+    here, there = box(one), box(other)
+    beside = here["x"] + here["width"] <= there["x"] or there["x"] + there["width"] <= here["x"]
+    below = here["y"] + here["height"] <= there["y"] or there["y"] + there["height"] <= here["y"]
+    return not beside and not below
+
+
 def test_each_tab_of_a_job_is_seen_on_a_telephone(browser: Browser, site: Site) -> None:
     id_ = site.job("/system/time", GOOD[:2])
     with a_page(browser, viewport=NARROW) as page:
@@ -62,7 +69,8 @@ def test_a_row_of_the_table_is_no_wider_than_the_table(
 
 def test_a_long_name_leaves_all_links_in_front_of_the_panel(browser: Browser, site: Site) -> None:
     name = "n" * 120
-    site.ask("PUT", f"/gateways/{name}", {"labels": {"example.com/rack": "r" * 63}})
+    site.ask("PUT", f"/gateways/{name}", {"labels": {"example.com/rack": "r" * 63}, "note": "long " * 200})
+    site.ended(site.job("/system/time", [name]))
     with a_page(browser, viewport=NARROW) as page:
         page.goto(f"{site.url}#/gateways/{name}")
         link = page.get_by_role("link", name="New job for it")
@@ -73,6 +81,8 @@ def test_a_long_name_leaves_all_links_in_front_of_the_panel(browser: Browser, si
         for width in (360, 860, 861, 1400):
             page.set_viewport_size({"width": width, "height": 900})
             assert _within(label, page.locator(".panel")), width
+            assert not _overlap(page.locator(".g-gateway"), page.locator(".g-last")), width
+            assert box(page.locator(".brief"))["height"] < 70, width
             assert not too_wide(page)
 
 
@@ -96,6 +106,19 @@ def test_the_head_and_what_is_below_have_the_same_edges(page: Page, site: Site) 
     for width in (1400, 1280, 861):
         page.set_viewport_size({"width": width, "height": 900})
         assert box(page.locator(".brand"))["x"] == box(page.get_by_role("heading", level=1))["x"]
+
+
+def test_no_badge_of_a_job_takes_more_room_than_another(page: Page, site: Site) -> None:
+    """So that it does not come to stand on a line of its own, and the buttons below with it."""
+    state, wide = page.locator(".headline .state"), []
+    for to, more, status in (
+        (GOOD[:1], {"startAt": "2100-01-01T00:00:00Z"}, "pending"),
+        (FAILING[:1], {}, "resolved, with failures"),
+    ):
+        open_job(page, site, site.job("/system/time", to, **more), status)
+        wide.append(box(state)["width"])
+        assert box(state.locator(".badge"))["width"] <= wide[0]
+    assert wide[0] == wide[1]
 
 
 def test_buttons_of_a_schedule_stay_where_they_are(page: Page, site: Site) -> None:

@@ -162,6 +162,31 @@ def test_fifty_thousand_rows_are_forty_in_the_document(browser: Browser, tmp_pat
         assert 0 < at[4] - at[3] < 500
 
 
+def test_times_in_sentences_are_in_the_zone_of_whoever_looks(browser: Browser, site: Site) -> None:
+    """What a device says stays as it is."""
+    windows = {"cron": "30 17 31 12 *", "duration": 60}
+    id_ = site.job("/system/time", GOOD[:2], maintenance=windows)
+    at = "1 Jan 20\\d\\d, 01:30:00"
+    with a_page(browser, timezone_id="Asia/Taipei") as page:
+        open_job(page, site, id_)
+        expect(row(page, GOOD[0])).to_contain_text(re.compile(f"the maintenance window at {at}"))
+        expect(page.locator(".job-head .facts").first).to_contain_text(re.compile(f"window at {at}"))
+        row(page, GOOD[0]).click()
+        expect(page.locator(".state-of-it")).to_contain_text(re.compile(f"window at {at}"))
+        page.goto(f"{site.url}#/new?job={id_}")
+        expect(page.get_by_label("Resource")).to_have_value("/system/time")
+        button(page, "Dry run").click()
+        plan = page.get_by_role("region", name="Dry run")
+        expect(plan).to_contain_text(re.compile(f"the next one opens at {at}"))
+        said = page.evaluate("""async () => {
+            const { messageOf } = await import('/static/words.js');
+            const message = 'since 2026-01-02T23:00:00.000Z';
+            return ['puppetmaster', 'device'].map((source) => messageOf({ source, message }));
+        }""")
+        assert said == ["since 3 Jan 2026, 07:00:00", "since 2026-01-02T23:00:00.000Z"]
+    site.ask("DELETE", f"/jobs/{id_}")
+
+
 def test_a_token_is_asked_for(browser: Browser, tmp_path: Path) -> None:
     token = "a-token-of-the-test"
     with running(tmp_path, token=token) as door, a_page(browser) as page:

@@ -1,12 +1,16 @@
 """The commands about gateways, and jobs for those that are known, against a bundle without a bus."""
 
 import json
+import re
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from puppetmaster.bus.client import Owners
+from puppetmaster.cli import context
+from puppetmaster.cli.terminal import Screen
 from tests.terminal import Run, typed
 from tests.web_client import Controller, Door
 
@@ -132,6 +136,20 @@ def test_gateways_are_listed_and_shown(run: Run, door: Door) -> None:
     assert "cg-1" not in labels(door)
     assert "expected a" not in run("gateways", "--help").output
     assert "selector: expected" in run("gateways", "list", "--selector", "a b", code=2).stderr
+
+
+@pytest.mark.parametrize("name", ["cg-1", "x" * 120])
+def test_a_row_is_as_wide_as_the_terminal(
+    run: Run, door: Door, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr(context, "Screen", partial(Screen, terminal=True))
+    door.ask("PUT", f"/gateways/{name}", {"labels": {"site": "north"}})
+    for columns in (60, 100):
+        listed = run("gateways", "list", COLUMNS=str(columns), NO_COLOR="1").stdout
+        lines = re.sub(r"\x1b\[[0-9;]*m", "", listed).splitlines()
+        assert max(map(len, lines)) <= columns
+        assert "seen" in lines[0], "the heading is one line"
+        assert "site=north" in listed
 
 
 def test_those_that_are_not_registered_are_shown(run: Run, door: Door, controller: Controller) -> None:

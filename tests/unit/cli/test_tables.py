@@ -110,6 +110,26 @@ def test_requests_that_went_directly(screen: Screen, capsys: pytest.CaptureFixtu
     ]
 
 
+def test_times_in_sentences_are_local_on_a_terminal(
+    screen: Screen, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Except in what a device says."""
+    at = "2026-01-02T03:04:05.678Z"
+    waits = {**WAITS, "__request": {**WAITS["__request"], "why": f"it waits until {at}"}}
+    says = request("cg-1", code=500, data={"message": f"not before {at}"})
+    tables.requests(screen, [waits])
+    tables.request(screen, waits)
+    tables.planned(screen, {**job("pending", pending=0), "plan": [f"It starts at {at}."], "waveSizes": []})
+    shown = ESCAPES.sub("", capsys.readouterr().out)
+    assert shown.count("until local 03:04:05") == 2
+    assert "It starts at local 03:04:05." in shown
+    tables.requests(screen, [says])
+    tables.requests(Screen(terminal=False), [waits, says])
+    shown = capsys.readouterr().out
+    assert "local" not in shown
+    assert shown.count("2026-01-02T03:04:05.678Z") == 3
+
+
 def test_requests_of_which_the_same_is_to_be_said(screen: Screen, capsys: pytest.CaptureFixture[str]) -> None:
     """Also when one was late, or said so in other words; not when what is cut off is different."""
     same = [

@@ -26,6 +26,7 @@ from puppetmaster.model.reply import garbled
 from puppetmaster.model.request import UNANSWERED, Request, RequestStatus
 from puppetmaster.model.spec import JobSpec, specs_of
 from puppetmaster.model.why import Why, code_of
+from puppetmaster.scheduling.owners import FORGET_S
 from puppetmaster.settings import Settings
 from tests.arbitrary import BATCHES, DESTINATIONS, OPTIONS
 from tests.promises import Promises
@@ -41,8 +42,9 @@ SETTINGS = Settings(
 )
 #: A job of so many requests has no more waves than that, and each may need a push.
 WAVES_MOST = 2 * len(DESTINATIONS)
-#: Everything that needs nobody is over by then.
-LONG_S = 3000.0
+#: Everything that needs nobody is over by then, and each open request may need this much more: an owner of
+#: many gateways that answers nothing is given two at a time, and each attempt keeps its place for a while.
+LONG_S, LONGER_S = 3000.0, 2 * FORGET_S
 OWNERS = [own_model, lambda _: ["/remote/+"], lambda one: ["/remote/a", "/remote/b"] if one in "ab" else None]
 
 #: What the world may say to a message: who says it, its code and its text.
@@ -382,6 +384,10 @@ class EngineMachine(RuleBasedStateMachine, Promises):
         self.rates_hold()
         self.results_fold()
 
+    def rest(self, seconds: float) -> None:
+        """Let time pass until all is over that needs nobody."""
+        self.world.advance(seconds + LONGER_S * self.world.engine.state.open_requests)
+
     def teardown(self) -> None:
         """Every job ends, though nobody answers any more; then nothing of it is left in memory."""
         try:
@@ -389,7 +395,7 @@ class EngineMachine(RuleBasedStateMachine, Promises):
             self.world.store.full = False
             self.happen()
             self.world.regain_link()
-            self.world.advance(LONG_S)
+            self.rest(LONG_S)
             for job in self.jobs.values():
                 waits = job.status in (JobStatus.PAUSED, JobStatus.PENDING)
                 assert job.final or (waits and not job.ending), f"{job} is stuck"
@@ -399,7 +405,7 @@ class EngineMachine(RuleBasedStateMachine, Promises):
                     self.happen(
                         lambda engine, id_=job_id: engine.control(id_, JobStatus.DISPATCHING, force=False)  # type: ignore[misc]
                     )
-                self.world.advance(1000)
+                self.rest(1000)
             assert all(job.final for job in self.jobs.values())
             self.promises_hold()
             engine = self.world.engine

@@ -116,6 +116,15 @@ def test_destinations_of_a_new_job_come_first() -> None:
     assert "x" in [name for _, name in fleet.asked]
 
 
+def test_who_comes_first_and_is_due_in_its_turn_too_is_asked_for_once() -> None:
+    fleet = Fleet("a", "b")
+    fleet.world.advance(1)
+    fleet.deregisters("b")
+    fleet.world.clock.monotonic_s += CHECK_S
+    asked = fleet.world.do(lambda engine: engine.registered.questions(sending=False))
+    assert sorted(asked) == ["a", "b"]
+
+
 def test_nobody_is_asked_for_in_turn_where_that_is_off() -> None:
     fleet = Fleet("a", here=["a"], gateway_check_s=0)
     fleet.world.create(body("get", "b", startAt=iso(fleet.world.clock.wall_s() + 3600)))

@@ -179,6 +179,15 @@ def test_what_cannot_be_started_is_told(world: World) -> None:
     assert [job.template for job in jobs(world)] == [None, 1]
 
 
+def test_that_another_job_has_the_key_is_told(world: World) -> None:
+    template = put(world)
+    world.create(body("get", "cg-9", key=template.key_of(THREE)))
+    at(world, THREE + 1)
+    assert [job.template for job in jobs(world)] == [None]
+    assert kept(world).record.counts == {"failed": 1}
+    assert "job 1, which is not of this template, has its key" in str(kept(world).record.last)
+
+
 def test_no_room_for_a_job_is_told(world: World) -> None:
     put(world)
     world.settings = replace(SETTINGS, max_open_jobs=1)
@@ -301,7 +310,6 @@ def test_a_start_that_is_due_while_a_large_job_is_written_is_decided_on_after_th
     world.turn()
     assert jobs(world) == [], "it is still written"
     world.run()
-    at(world, THREE + 40)
     assert len(jobs(world)) == 1
     assert kept(world).record.counts == {"skipped": 1}, "the job by hand has not ended"
 

@@ -81,6 +81,16 @@ def test_a_late_answer_counts_on_its_own_tunnel_only(world: World, both: Job) ->
     assert world.statuses(both) == ["resolved", "resolved"]
 
 
+def test_an_answer_on_the_tunnel_of_another_leaves_an_owner_busy(world: World, both: Job) -> None:
+    world.advance(SETTINGS.request_timeout_s)
+    assert world.engine.snapshot().owners == {"/remote/+": (2, 1)}
+    message = world.sent[1].message
+    world.run(from_gateway("a", message))
+    assert world.engine.snapshot().owners == {"/remote/+": (2, 1)}
+    world.run(world.answered(message))
+    assert world.engine.snapshot().owners == {"/remote/+": (2, 0)}
+
+
 def test_after_a_restart_the_answer_comes_the_way_it_was_asked_for(world: World, both: Job) -> None:
     a = both.first
     world.restart()

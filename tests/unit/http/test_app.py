@@ -13,7 +13,6 @@ from puppetmaster.errors import StoreError, Unavailable
 from puppetmaster.events import Hub
 from puppetmaster.http import app as module
 from puppetmaster.http.app import NO_IDS, NOT_SURE, NOWHERE, HttpApp
-from puppetmaster.http.metrics import Metrics
 from puppetmaster.http.server import Address
 from puppetmaster.http.websockets import Broadcaster
 from puppetmaster.settings import Settings
@@ -34,11 +33,10 @@ class Asked(Told):
         self.health: Callable[[], dict[str, Any]] = lambda: WELL
         self.numbers: Callable[[], bytes] = lambda: b"puppetmaster_jobs 1"
         settings, service = Settings(http="127.0.0.1:0"), cast(Service, None)
-        metrics = cast(Metrics, type("Numbers", (), {"text": lambda _: self.numbers()})())
         sockets = Broadcaster(service, Hub(), Clock())
         backend = Backend(service, lambda: self.health())
         self.door = HttpApp(settings, Address("127.0.0.1", 0), backend, sockets)
-        self.door.metrics = metrics
+        self.door.metrics = lambda: self.numbers()
         self._app = self.door._app(settings)
 
     def get(self, path: str, method: str = "GET", kind: str = "http") -> Any:

@@ -560,6 +560,20 @@ def test_an_answer_up_to_a_size_is_sent_as_a_whole_with_an_etag(
     assert alone.headers["x-total-count"] == "9"
 
 
+def test_what_was_done_is_answered_however_many_long_answers_are_being_sent(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """So long is that of a job of 50,000 requests that was paused, and a 503 would say that it was not."""
+    monkeypatch.setattr(resources, "WHOLE_BYTES", 100)
+    monkeypatch.setattr(resources, "MOST_LONG", 0)
+    job = {"id": 1, "requests": [*range(100)]}
+    done = Operation("PUT", "/x", "", lambda *_: job)
+    alone = Alone(reading(job), done, done._replace(method="DELETE"))
+    assert [alone.ask(method, body=b"{}") == job for method in ("PUT", "DELETE")] == [True, True]
+    alone.ask("GET")
+    assert alone.status == 503
+
+
 def test_pieces_of_a_long_answer_are_joined(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resources, "PIECE_BYTES", 10)
     joined = list(resources._joined(iter([b"12345", b"67890", b"1", b"2" * 30, b"3"])))

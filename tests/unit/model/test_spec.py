@@ -331,6 +331,7 @@ def test_a_job_names_its_timeout_or_gets_the_one_of_the_settings() -> None:
         ([("post", "/system/reboot")], "post /system/reboot"),
         ([("post", "/a"), ("post", "/a")], "post /a"),
         ([("get", "/a"), ("put", "/a"), ("get", "/b")], "get /a and 2 more"),
+        ([("get", "/" + "x" * 95)], "get /" + "x" * 95),
         ([("get", "/" + "x" * 200)], "get /" + "x" * 94 + "…"),
     ],
 )

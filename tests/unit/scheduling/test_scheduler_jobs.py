@@ -41,6 +41,9 @@ def test_the_last_tenth_is_for_jobs_that_have_nothing_in_flight_and_it_is_twenty
     assert Scheduler(most, CACHE_S).window.most == goes
     reads(scheduler, 1, [f"cg-{number}" for number in range(most)], 1)
     assert len(picks(scheduler)) == goes
+    kept = f", and the last {most - goes} slots are for jobs that have none"
+    said = f"no free slot: {goes} requests are in flight{kept}"
+    assert most == goes or scheduler.why(goes + 1, 0.0) == said
     reads(scheduler, 2, ["x", "y"], 1000)
     assert len(picks(scheduler)) == min(1, most - goes)
 

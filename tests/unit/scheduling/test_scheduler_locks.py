@@ -50,6 +50,16 @@ def test_a_read_whose_job_may_send_goes_before_a_write(limit: int | None, flying
     assert picks(scheduler) == [50, 60]
 
 
+def test_a_read_takes_no_slot_that_is_kept_for_other_jobs() -> None:
+    scheduler = lanes_of(1, 2, most=10, known=True)
+    teach(scheduler, "y", ["/remote/y", "/remote/z"])
+    teach(scheduler, "abcdefghi")
+    reads(scheduler, 1, "abcdefghiy", 1)
+    assert picks(scheduler) == [*range(1, 10)]
+    writes(scheduler, 2, "z", 60)
+    assert picks(scheduler) == [60]
+
+
 @pytest.mark.parametrize("most", [1, 2, 3])
 def test_so_many_reads_are_let_by_and_no_more(monkeypatch: pytest.MonkeyPatch, most: int) -> None:
     monkeypatch.setattr("puppetmaster.scheduling.scheduler.READS_BEFORE_WRITE", most)

@@ -16,7 +16,10 @@ from pathlib import Path
 from tests.web_client import fetch, running
 with running(Path(sys.argv[1])) as door:
     assert fetch(door.port, "GET", "/jobs").status == 200
-print(*sorted(name for name in [*sys.modules] if "psycopg" in name or "postgres" in name))
+    print(*sorted(name for name in [*sys.modules] if "psycopg" in name or "postgres" in name))
+    print("prometheus_client" in sys.modules)
+    assert fetch(door.port, "GET", "/metrics").status == 200
+    print("prometheus_client" in sys.modules)
 """
 
 #: Where psycopg cannot be imported, all that needs it says so.
@@ -48,10 +51,11 @@ def test_without_the_setting_it_is_the_file(tmp_path: Path) -> None:
     store.close()
 
 
-def test_an_installation_without_the_setting_imports_nothing_of_postgresql(tmp_path: Path) -> None:
+def test_what_is_not_used_is_not_imported(tmp_path: Path) -> None:
+    """Nothing of PostgreSQL without the setting, and the library of metrics at the first scrape."""
     argv = [sys.executable, "-c", STARTED, str(tmp_path)]
     ran = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=True)
-    assert ran.stdout == "\n", ran.stdout
+    assert ran.stdout.split("\n") == ["", "False", "True", ""]
 
 
 def test_psycopg_is_an_extra_that_may_be_missing(tmp_path: Path) -> None:
