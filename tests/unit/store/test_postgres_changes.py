@@ -145,10 +145,10 @@ def test_a_leader_that_tells_nothing_is_rarely_listened_to_and_named_once(
         sql("ALTER TABLE gone RENAME TO changes")
         watcher = heard.asker._watcher
         until(lambda: watcher is not None and watcher._last_id == 1, "it has read what there is")
-    assert [
-        one.getMessage().split(" is an ")[1] for one in caplog.records if "tells no" in one.getMessage()
-    ] == [
-        "earlier version, and tells no changes: WebSockets of this one show none. Bring that one up to date."
+    said = [record.getMessage() for record in caplog.records if record.name == changes.log.name]
+    assert [one for one in said if "tells no changes" in one] == [
+        f"The puppetmaster that leads with {where} is an earlier version, and tells no changes: "
+        "WebSockets of this one show none. Bring that one up to date."
     ]
 
 
