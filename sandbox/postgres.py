@@ -2,8 +2,11 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -74,6 +77,23 @@ class Cluster(Started):
             self.process.interrupt()
             self.process.resume()
             self.process.wait(30)
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Its processes stand still meanwhile (SIGSTOP): connections stay open, and nothing answers."""
+        self.process.pause()  # first: from now on it makes no process
+        server = self.process.pid
+        found = Path(f"/proc/{server}/task/{server}/children").read_text("ascii")
+        sessions = [*map(int, found.split())]
+        try:
+            for pid in sessions:
+                os.kill(pid, signal.SIGSTOP)
+            yield
+        finally:
+            for pid in sessions:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGCONT)
+            self.process.resume()
 
     def url(self, database: str = "postgres", *, schema: str | None = None) -> str:
         """Where a database of it is, as ``PUPPETMASTER_STORE`` takes it."""

@@ -7,8 +7,14 @@ from pathlib import Path
 import pytest
 
 from sandbox.postgres import Cluster
+from sandbox.process import free_port
 from tests.conftest import any_broker
+from tests.desk import until
 from tests.flow import SETTINGS, WAIT_S, Flow, another, batch, running
+from tests.web_client import fetch
+
+#: From SIGTERM to the end, whatever the database does.
+STOPS_S = 20.0
 
 
 @pytest.fixture
@@ -61,6 +67,34 @@ def test_health_says_that_a_write_waits_for_a_standby_server(
     gateway.answer(gateway.next())
     flow.until({"id": 1}, lambda shown: shown["finishedAt"] is not None)
     assert flow.stage.request("get", "/system/puppetmaster")["data"]["store"]["writable"]
+
+
+def test_a_server_that_is_frozen_holds_nothing_up_without_an_end(cluster: Cluster, tmp_path: Path) -> None:
+    """Its connections stay open, and nothing answers."""
+    any_broker()
+    port = free_port()
+    web = {"PUPPETMASTER_STORE": cluster.url(), "PUPPETMASTER_HTTP": f"127.0.0.1:{port}"}
+    with running(tmp_path, settings={**SETTINGS, **web}) as flow:
+        (gateway,) = flow.played(1)
+        assert fetch(port, "GET", "/jobs").json == []
+        with cluster.frozen():
+            answer = fetch(port, "GET", "/jobs")
+            assert answer.status == 503
+            assert answer.json["message"] == f"{cluster.url()} cannot be read: it did not answer within 5 s."
+            health = until(lambda: _unwell(port), "health says so")
+            assert cluster.url() in str(health)
+        until(lambda: fetch(port, "GET", "/health").status == 200, "it goes on")
+        job = flow.create(batch("post", [gateway.name]))
+        gateway.answer(gateway.next())
+        assert flow.ended(job)["counts"]["resolved"] == 1
+        with cluster.frozen():
+            assert flow.gateway.bundle.terminate(STOPS_S) in {0, 1}
+
+
+def _unwell(port: int) -> object:
+    """What /health says is wrong; None: nothing."""
+    answer = fetch(port, "GET", "/health")
+    return answer.json if answer.status == 503 else None
 
 
 def test_while_one_runs_a_second_one_says_so_and_ends(flow: Flow, tmp_path: Path) -> None:

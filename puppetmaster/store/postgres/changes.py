@@ -12,6 +12,8 @@ from itertools import takewhile
 from threading import Event, Lock
 from typing import Any
 
+import psycopg
+
 from puppetmaster.events import Change, Hub
 from puppetmaster.model.job import OPEN_JOB, Job
 from puppetmaster.store.base import Reader
@@ -31,6 +33,8 @@ INTERVAL_S, AGAIN_S = 0.1, 0.5
 END_S = 1.0
 #: For how many seconds a telling is kept, and the number of tellings between two looks for older ones.
 KEEP_S, SWEEP_EACH = 60, 300
+#: The pause before a leader of an earlier version, which tells nothing, is listened to again.
+EARLIER_S = 5.0
 
 _TELL = """
 WITH told AS (
@@ -104,8 +108,11 @@ class Watcher:
     """The other side: the thread ``pm-changes`` posts to ``hub`` what is told."""
 
     def __init__(self, door: Door, snapshots: Snapshots, hub: Hub) -> None:
+        self._place = door.place
         self._snapshots = snapshots
         self._hub = hub
+        #: Whether it was said that the leader tells nothing.
+        self._said = False
         self._seq = self._epoch = 0
         #: The jobs that have not ended, as they were last read, and the largest id that was seen.
         self._open: dict[int, Job] = {}
@@ -118,10 +125,25 @@ class Watcher:
         self.thread.start()
 
     def _hear_on(self, connection: Connection) -> None:
-        self._hear(connection, again=True)
+        try:
+            self._hear(connection, again=True)
+        except psycopg.errors.UndefinedTable:
+            self._say_that_nothing_is_told()
+            self._over.wait(EARLIER_S)
+            raise
         while not self._over.is_set():
             wait(connection)
             self._hear(connection)
+
+    def _say_that_nothing_is_told(self) -> None:
+        if not self._said:
+            log.warning(
+                "The puppetmaster that leads with %s is an earlier version, and tells no changes: "
+                "WebSockets of this one show none. Bring that one up to date.",
+                self._place,
+                extra={"action": "changes_untold"},
+            )
+        self._said = True
 
     def _stand(self, connection: Connection) -> None:
         """Note what was told, and read all jobs that may have changed since they were read."""

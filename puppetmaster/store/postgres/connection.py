@@ -4,21 +4,26 @@ import os
 import platform
 import re
 import select
+import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import psycopg
 from psycopg import conninfo
+from psycopg.abc import PQGen
 from psycopg.errors import error_from_result
 from psycopg.pq import ConnStatus, ExecStatus
-from psycopg.pq.abc import PGconn, PGresult
+from psycopg.pq.abc import PGresult
 
 from puppetmaster.errors import SettingsError, StoreError
 
-#: The longest wait for what a pipeline returns. A server that says nothing for longer counts as gone.
-ANSWER_S = 30.0
+T = TypeVar("T")
+
+#: A server that is waited for and says nothing for longer than this counts as gone. The second is for what it
+#: answers at once, the third for what reads or writes a whole table.
+ANSWER_S, QUICK_S, LONG_S = 30.0, 5.0, 600.0
 #: What a connection has unless the address says otherwise. A server that is not there is noticed in seconds.
 DEFAULTS = {
     "connect_timeout": "3",
@@ -42,7 +47,69 @@ _PLANNED_ONCE = """
 SELECT set_config('plan_cache_mode', 'force_generic_plan', false), set_config('enable_seqscan', 'off', false)
 """
 
-Connection = psycopg.Connection[tuple[Any, ...]]
+#: The server goes on with what it was asked for, and keeps its locks, though nobody waits for it.
+_END_ABANDONED = """
+SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid = ANY(%s) AND application_name = %s
+"""
+
+
+class Silent(psycopg.OperationalError):
+    """The server said nothing for too long. The connection is closed."""
+
+
+class Connection(psycopg.Connection[tuple[Any, ...]]):
+    """A connection whose every wait has an end: see ``ANSWER_S``. ``Door`` makes it."""
+
+    #: For how many seconds the server may say nothing; None: ``ANSWER_S``.
+    answer_s: float | None = None
+    #: The number of the server's process.
+    pid = 0
+    #: Where the numbers of processes are kept that are to be ended.
+    abandoned: set[int]
+
+    def wait(self, gen: PQGen[T], *args: Any, **kwargs: Any) -> T:
+        """Wait as psycopg does, which waits here for everything. Raises Silent: there was no answer."""
+        return super().wait(self._ending(gen), *args, **kwargs)
+
+    def _ending(self, gen: PQGen[T]) -> PQGen[T]:
+        """What ``gen`` waits for, with an end. A tenth of a second without anything comes as a zero."""
+        heard_s = time.monotonic()
+        try:
+            wanted = next(gen)
+            while True:
+                ready = yield wanted
+                if ready:
+                    heard_s = time.monotonic()
+                elif time.monotonic() - heard_s >= self.limit_s:
+                    self.abandon()
+                    raise self.silent()
+                wanted = gen.send(ready)
+        except StopIteration as ended:
+            value: T = ended.value
+            return value
+
+    @property
+    def limit_s(self) -> float:
+        """For how many seconds the server may say nothing."""
+        return ANSWER_S if self.answer_s is None else self.answer_s
+
+    def silent(self) -> Silent:
+        """The error for a server that said nothing for too long."""
+        return Silent(f"it did not answer within {self.limit_s:g} s")
+
+    @contextmanager
+    def within(self, answer_s: float) -> Generator[None]:
+        """Let the server be silent for this long meanwhile."""
+        before, self.answer_s = self.answer_s, answer_s
+        try:
+            yield
+        finally:
+            self.answer_s = before
+
+    def abandon(self) -> None:
+        """Close it, while the server may still be at work. The next one that is made ends its session."""
+        self.abandoned.add(self.pid)
+        close(self)
 
 
 class Lost(psycopg.OperationalError):
@@ -84,6 +151,7 @@ class Door:
         host = platform.node().encode("ascii", "replace").decode("ascii")[:30]
         self.name = f"puppetmaster {host}:{os.getpid()} {uuid.uuid4().hex[:8]}"
         self._given = {**DEFAULTS, **given, "application_name": self.name}
+        self._abandoned: set[int] = set()
 
     @property
     def hosts(self) -> int:
@@ -93,9 +161,11 @@ class Door:
     def connect(self) -> Connection:
         """A connection without a transaction. Raises StoreError: there is none to be had."""
         with as_store_error(f"{self.place} cannot be reached"):
-            made = psycopg.connect(conninfo.make_conninfo(**self._given), autocommit=True)
+            made = Connection.connect(conninfo.make_conninfo(**self._given), autocommit=True)
+            made.pid, made.abandoned = made.info.backend_pid, self._abandoned
             try:
-                self._prepare(made)
+                with made.within(QUICK_S):
+                    self._prepare(made)
             except BaseException:
                 made.close()
                 raise
@@ -112,6 +182,9 @@ class Door:
         (commits,) = made.execute("SHOW synchronous_commit").fetchone() or ("on",)
         if commits in FORGETFUL:
             made.execute("SET synchronous_commit TO on")
+        if pids := list(self._abandoned):
+            made.execute(_END_ABANDONED, [pids, self.name])
+            self._abandoned.difference_update(pids)
 
 
 def _tells_too_much() -> SettingsError:
@@ -145,7 +218,7 @@ def prepare(connection: Connection, statements: Iterable[Statement]) -> None:
     for statement in statements:
         lines.send_prepare(statement.name.encode(), statement.sql.encode())
     lines.pipeline_sync()
-    failed = _ended(lines)
+    failed = _ended(connection)
     lines.exit_pipeline_mode()
     if failed is not None:
         raise error_from_result(failed)
@@ -169,10 +242,10 @@ def pipeline(connection: Connection, calls: Iterable[Call]) -> None:
             lines.send_query_prepared(statement.name.encode(), [value.encode() for value in values])
             lines.flush()
         lines.pipeline_sync()
-        failed = _ended(lines)
+        failed = _ended(connection)
         lines.exit_pipeline_mode()
     except (psycopg.OperationalError, OSError) as error:
-        connection.close()
+        connection.abandon()
         raise Lost(sentence(error)) from error
     except BaseException:
         connection.close()
@@ -184,14 +257,14 @@ def pipeline(connection: Connection, calls: Iterable[Call]) -> None:
 def ask(connection: Connection, sql: str, values: Iterable[str]) -> list[str | None] | None:
     """Run a statement that may have to wait. Returns its first row, as texts; None: it gives no row.
 
-    Raises psycopg.Error: it failed, or was not answered within ``ANSWER_S``. Then the connection is closed.
+    Raises psycopg.Error: it failed, or was not answered in time. Then the connection is closed.
     """
     lines = connection.pgconn
     try:
         lines.send_query_params(sql.encode(), [value.encode() for value in values])
-        (result,) = iter(_results(lines).__next__, None)
+        (result,) = iter(_results(connection).__next__, None)
     except BaseException:
-        connection.close()
+        connection.abandon()
         raise
     if result.status == ExecStatus.FATAL_ERROR:
         connection.close()
@@ -202,13 +275,13 @@ def ask(connection: Connection, sql: str, values: Iterable[str]) -> list[str | N
     return [None if value is None else value.decode() for value in row]
 
 
-def _ended(lines: PGconn) -> PGresult | None:
+def _ended(connection: Connection) -> PGresult | None:
     """Wait for the end of the pipeline. Returns the first result that is an error; None: all went well.
 
     Raises psycopg.OperationalError: the connection was lost before its end.
     """
     failed: PGresult | None = None
-    for result in _results(lines):
+    for result in _results(connection):
         if result is None:
             continue
         if result.status == ExecStatus.PIPELINE_SYNC:
@@ -218,12 +291,12 @@ def _ended(lines: PGconn) -> PGresult | None:
     return failed
 
 
-def _results(lines: PGconn) -> Iterator[PGresult | None]:
+def _results(connection: Connection) -> Iterator[PGresult | None]:
     """Send what waits to be sent. Then what comes: results, and None where those of a statement end.
 
-    Raises psycopg.OperationalError: the connection was lost, or nothing came for ``ANSWER_S``.
+    Raises psycopg.OperationalError: the connection was lost, or nothing came in time.
     """
-    wait = _waiter(lines)
+    lines, wait = connection.pgconn, _waiter(connection)
     while lines.flush():
         if wait(select.POLLIN | select.POLLOUT) & select.POLLIN:
             lines.consume_input()
@@ -237,16 +310,16 @@ def _results(lines: PGconn) -> Iterator[PGresult | None]:
         yield result
 
 
-def _waiter(lines: PGconn) -> Callable[[int], int]:
+def _waiter(connection: Connection) -> Callable[[int], int]:
     """A function that waits until one of some events has come to the connection, and says which have."""
     poll = select.poll()
-    socket = lines.socket
+    socket = connection.pgconn.socket
 
     def wait(events: int) -> int:
         poll.register(socket, events)
-        ready = poll.poll(ANSWER_S * 1000)
+        ready = poll.poll(connection.limit_s * 1000)
         if not ready:
-            raise psycopg.OperationalError(f"it did not answer within {ANSWER_S:g} s")
+            raise connection.silent()
         return ready[0][1]
 
     return wait

@@ -50,7 +50,7 @@ FROM buses WHERE id = %s
 """
 _END_SESSIONS = """
 SELECT pg_terminate_backend(pid) FROM pg_stat_activity
-WHERE application_name = ANY(%s) AND datname = current_database() AND pid <> pg_backend_pid()
+WHERE application_name = %s AND datname = current_database() AND pid <> pg_backend_pid()
 """
 _TAKE = """
 UPDATE buses SET epoch = epoch + 1, owner = $1::text, lease_until = now() + make_interval(secs => $2::float8)
@@ -193,10 +193,8 @@ class Lead:
 
     def _taken(self, seen: _Seen) -> bool:
         """Take the lead, if nobody was faster."""
-        # A transaction that the leader left open would hold us up. So would an earlier try of our own that
-        # the server has not answered.
-        names = [name for name in (seen.owner, self._door.name) if name is not None]
-        self._connected().execute(_END_SESSIONS, [names])
+        # A transaction that the leader left open would hold us up.
+        self._connected().execute(_END_SESSIONS, [seen.owner])
         begun_s = time.monotonic()
         values = [self._door.name, str(LEASE_S), str(BUS), str(seen.epoch)]
         taken = ask(self._connected(), _TAKE, values)
@@ -332,8 +330,8 @@ class Lead:
         self._over.set()
         if self._lock.acquire(timeout=CLOSE_S):  # else the server does not answer: the lease will be over
             for _ in range(2 if self.epoch else 0):  # the connection may be broken
-                with suppress(*FAULTS):
-                    self._connected().execute(_RELEASE, [BUS, self.epoch, CHANNEL])
+                with suppress(*FAULTS), (connection := self._connected()).within(CLOSE_S):
+                    connection.execute(_RELEASE, [BUS, self.epoch, CHANNEL])
                     break
             close(self._connection)
             self._connection = None

@@ -8,9 +8,8 @@ import logging
 import time
 import uuid
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, suppress
-from threading import Event, Semaphore
+from threading import Event, Semaphore, Thread
 
 import psycopg
 
@@ -21,6 +20,7 @@ from puppetmaster.store.postgres.changes import Watcher
 from puppetmaster.store.postgres.connection import (
     FAULTS,
     FOREIGN,
+    QUICK_S,
     Connection,
     Door,
     as_store_error,
@@ -41,6 +41,8 @@ CHANNEL = "puppetmaster_orders"
 AT_ONCE = 8
 #: For how many seconds after the end of the leader's time to answer its asker still waits.
 SLACK_S = 5.0
+#: For how many seconds ``Taker.close`` waits for orders that were taken.
+END_S = 2.0
 #: How long an order is kept after its time is over, and how often older ones are looked for.
 KEEP_S, SWEEP_S = 60, 30.0
 
@@ -81,6 +83,7 @@ class _Line:
 
     def _open(self) -> Connection:
         made = self._door.connect()
+        made.answer_s = QUICK_S  # nothing that is said there takes longer
         made.execute(f"LISTEN {self.reply}")
         return made
 
@@ -112,7 +115,8 @@ class Asker(Elsewhere):
 
         Raises Unavailable: nothing was done, or that is not known; the message says which.
         """
-        line = self._kept.take("SELECT") or self._line()
+        with as_store_error(f"{self.place} cannot be reached"):
+            line = self._kept.take("SELECT") or self._line()
         try:
             id_ = self._give(line, asked, timeout_s)
             return self._answer(line, id_, timeout_s)
@@ -120,8 +124,7 @@ class Asker(Elsewhere):
             self._kept.give_back(line)
 
     def _line(self) -> _Line:
-        with as_store_error(f"{self.place} cannot be reached"):
-            return _Line(self._door)
+        return _Line(self._door)
 
     def _give(self, line: _Line, asked: str, timeout_s: float) -> int:
         try:
@@ -206,24 +209,24 @@ class Taker:
         self._free = Semaphore(AT_ONCE)
         self._kept: Kept[Connection] = Kept(AT_ONCE, lambda connection: connection)
         self._swept_s = 0.0
-        self._workers = ThreadPoolExecutor(AT_ONCE, "pm-order")
         self.thread = Vital(target=lambda: listen(door, CHANNEL, self._over, self._take_on), name="pm-orders")
         self.thread.start()
 
     def _take_on(self, connection: Connection) -> None:
         while not self._over.is_set():
             most = self._claimed()
-            if self._over.is_set():  # while it was waited for
-                return
             taken: list[tuple[int, str]] = []
             try:
+                if self._over.is_set():  # while it was waited for
+                    return
                 values = {"epoch": self._epoch, "most": most, "bus": BUS}
                 taken = connection.execute(_TAKE, values).fetchall()
             finally:
                 if most > len(taken):
                     self._free.release(most - len(taken))
             for id_, asked in taken:
-                self._workers.submit(self._carry_out, id_, asked)
+                # Not a pool's thread: such a thread keeps the process from ending.
+                Thread(target=self._carry_out, args=(id_, asked), name="pm-order", daemon=True).start()
             if time.monotonic() >= self._swept_s:
                 self._swept_s = time.monotonic() + SWEEP_S
                 connection.execute(_SWEEP, [KEEP_S])
@@ -259,10 +262,21 @@ class Taker:
         self._kept.give_back(connection)
 
     def close(self) -> None:
-        """Take no more orders, and wait for the orders that are being carried out. May be called twice."""
+        """Take no more orders, and wait up to ``END_S`` for those that are being carried out.
+
+        May be called twice.
+        """
+        if self._over.is_set():
+            return
         self._over.set()
+        until_s = time.monotonic() + END_S
+        Thread(target=self._wake, name="pm-order", daemon=True).start()
+        self.thread.join(LOOK_S)
+        for _ in range(AT_ONCE):
+            self._free.acquire(timeout=max(0.0, until_s - time.monotonic()))
+        self._kept.close()
+
+    def _wake(self) -> None:
+        """Have the thread see that it is over. It sees that by itself, a second later."""
         with suppress(*FAULTS):
             self._run("SELECT pg_notify(%s, '')", [CHANNEL])
-        self.thread.join(LOOK_S)
-        self._workers.shutdown()
-        self._kept.close()

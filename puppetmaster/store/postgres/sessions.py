@@ -7,7 +7,15 @@ from queue import Empty, Full, LifoQueue
 from threading import Event
 from typing import Generic, TypeVar
 
-from puppetmaster.store.postgres.connection import FAULTS, FOREIGN, Connection, Door, close
+from puppetmaster.store.postgres.connection import (
+    FAULTS,
+    FOREIGN,
+    QUICK_S,
+    Connection,
+    Door,
+    Silent,
+    close,
+)
 
 log = logging.getLogger("sanji.puppetmaster.store.postgres.sessions")
 
@@ -35,14 +43,17 @@ class Kept(Generic[S]):
     def take(self, begin: str) -> S | None:
         """A session that works: the statement ``begin`` was run in it. None: there is none.
 
-        Broken sessions, as after a restart of the server, are closed.
+        Broken sessions, as after a restart of the server, are closed. Raises Silent: the server says nothing.
         """
         with suppress(Empty):
             while True:
                 session = self._sessions.get_nowait()
                 connection = self._connection(session)
                 try:
-                    connection.execute(begin)
+                    with connection.within(QUICK_S):
+                        connection.execute(begin)
+                except Silent:  # nor would the others be answered
+                    raise
                 except FOREIGN:
                     close(connection)
                 else:

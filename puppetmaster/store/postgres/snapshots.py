@@ -30,7 +30,8 @@ class Snapshots:
     @contextmanager
     def one(self) -> Iterator[Connection]:
         """A connection in a transaction that only reads. Raises StoreError."""
-        connection = self._kept.take(_BEGIN) or self._begun()
+        with as_store_error(f"{self._place} cannot be read"):
+            connection = self._kept.take(_BEGIN) or self._begun()
         try:
             yield connection
             with as_store_error(f"{self._place} cannot be read"):
@@ -45,8 +46,7 @@ class Snapshots:
     def _begun(self) -> Connection:
         """A new connection with a transaction."""
         made = self._door.connect()
-        with as_store_error(f"{self._place} cannot be read"):
-            made.execute(_BEGIN)
+        made.execute(_BEGIN)
         return made
 
     def close(self) -> None:

@@ -37,7 +37,7 @@ from puppetmaster.store.base import (
 from puppetmaster.store.datadir import Known
 from puppetmaster.store.postgres import rows, schema
 from puppetmaster.store.postgres.changes import Teller
-from puppetmaster.store.postgres.connection import Call, Connection, Door, as_store_error, close
+from puppetmaster.store.postgres.connection import LONG_S, Call, Connection, Door, as_store_error, close
 from puppetmaster.store.postgres.durability import held_up
 from puppetmaster.store.postgres.lead import Lead, end_process
 from puppetmaster.store.postgres.orders import Taker
@@ -81,7 +81,8 @@ class PostgresStore(Store):
         self._lead = Lead(self._door, connection, ended)
         try:
             with as_store_error(f"{self.place} cannot be used"):
-                installation = self._made_ready(connection, known)
+                with connection.within(LONG_S):
+                    installation = self._made_ready(connection, known)
                 epoch = self._lead.take() if waiting is None else self._lead.wait(waiting, reaches)
                 self.known = Known(installation, epoch)
             connection = self._lead.keep()
@@ -108,7 +109,7 @@ class PostgresStore(Store):
 
     def _brought_up(self, connection: Connection) -> bool:
         """Bring the tables up to date. Returns whether they are a copy, in another cluster or database."""
-        with as_store_error(f"{self.place} cannot be used"):
+        with as_store_error(f"{self.place} cannot be used"), connection.within(LONG_S):
             schema.check(connection, self.place)  # another leader may have changed it meanwhile
             for format_ in schema.bring_up(connection):
                 log.info("%s is brought to format %s", self.place, format_)
@@ -193,8 +194,8 @@ class PostgresStore(Store):
                 "one and make it anew."
             )
         self._turns.fill(chain([[(rows.INSTALLATION, [installation])]], parts), ids)
-        with suppress(psycopg.Error):  # soon PostgreSQL does this by itself
-            self._writing().execute("ANALYZE")
+        with suppress(psycopg.Error), (connection := self._writing()).within(LONG_S):
+            connection.execute("ANALYZE")  # soon PostgreSQL does this by itself
         self.known = Known(installation, self.known.epoch)
 
     def serve(self, answer: Callable[[str], str], hub: Hub) -> None:
@@ -220,10 +221,12 @@ class PostgresStore(Store):
         return self._lead.trusted
 
     def held_up(self) -> str | None:
-        """Whether the server waits for its standby. For any thread."""
-        with suppress(StoreError, psycopg.Error), self._snapshots.one() as connection:
-            return held_up(connection, self.place)
-        return None
+        """What holds the server up: it does not answer, or waits for its standby. For any thread."""
+        try:
+            with self._snapshots.one() as connection, as_store_error(f"{self.place} cannot be read"):
+                return held_up(connection, self.place)
+        except StoreError as error:
+            return error.message
 
     def resigns(self, connected: Callable[[], bool | None], resign: Callable[[], object]) -> None:
         """Resign from now on when the broker is away for us only. See the port."""

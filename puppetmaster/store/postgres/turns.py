@@ -35,10 +35,6 @@ UPDATE buses SET turn = $1::bigint + CASE WHEN turn IN ($1::bigint, $1::bigint +
     lease_until = now() + make_interval(secs => $2::float8)
 WHERE id = $3::int AND epoch = $4::bigint RETURNING turn
 """
-#: A server that has not noticed that a connection is gone keeps its open turn, and the row of the bus too.
-_END_LOST = """
-SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid = %s AND application_name = %s
-"""
 
 
 class NotThere(Exception):
@@ -55,8 +51,6 @@ class Turns:
         self._connection = connection
         #: Whether the connection knows the statements.
         self._prepared = False
-        #: The server's process of the connection on which the doubt arose.
-        self._lost_pid = 0
         #: Whether the last turn was committed, is not known.
         self._in_doubt = False
         #: Whether a turn was committed that its caller was told of as failed.
@@ -113,12 +107,12 @@ class Turns:
         connection = self._connected()
         if self._in_doubt:
             self._to_undo = self._committed(connection) or self._to_undo
-        turn, begun_s, pid = self._turn + 1, time.monotonic(), connection.info.backend_pid
+        turn, begun_s = self._turn + 1, time.monotonic()
         before = undone(self.ids) if self._to_undo else []
         try:
             connections.pipeline(connection, chain([self._fence(turn, ids), *before], calls))
         except Lost:
-            self._turn, self._in_doubt, self._lost_pid = turn, True, pid
+            self._turn, self._in_doubt = turn, True
             self._lead.doubt()
             raise
         except psycopg.errors.DivisionByZero:
@@ -155,8 +149,6 @@ class Turns:
         begun_s = time.monotonic()
         values = [str(one) for one in (self._turn, LEASE_S, BUS, self._lead.epoch)]
         with as_store_error(f"{self._place} cannot be read"):
-            connection.execute(_END_LOST, [self._lost_pid, self._door.name])
-            self._lost_pid = connection.info.backend_pid  # it may have to wait, as the turn had
             found = connections.ask(connection, _CLAIM, values)
         if found is None:
             self._lead.lost()

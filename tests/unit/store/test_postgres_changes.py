@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import closing
+from threading import Event
 from typing import Any
 
 import pytest
@@ -9,7 +10,9 @@ import pytest
 from puppetmaster.events import Change, Hub, Kind, Mailbox
 from puppetmaster.model.job import JobStatus
 from puppetmaster.store.base import Changes
+from puppetmaster.store.postgres import changes
 from puppetmaster.store.postgres.orders import Asker
+from puppetmaster.store.postgres.sessions import PAUSE_S
 from puppetmaster.store.postgres.store import PostgresStore
 from tests.desk import until
 from tests.examples import a_job
@@ -116,6 +119,37 @@ def test_what_was_told_and_swept_while_it_stood_still_is_read(
         "DELETE FROM changes WHERE seq < (SELECT max(seq) FROM changes); NOTIFY puppetmaster_changes"
     )
     assert heard.next() == Change(ended, ended=True, requests=None)
+
+
+def test_a_leader_that_tells_nothing_is_rarely_listened_to_and_named_once(
+    leader: PostgresStore,
+    where: str,
+    sql: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """It is of an earlier version, which has no such table. When it is brought up to date, it is heard."""
+    waits: list[float | None] = []
+
+    class Noting(Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            waits.append(timeout)
+            return super().wait(0.01)
+
+    sql("ALTER TABLE changes RENAME TO gone")
+    monkeypatch.setattr(changes, "Event", Noting)
+    leader.commit(Changes(jobs={1: a_job(id=1)}))
+    with closing(Heard(where)) as heard:
+        until(lambda: len(waits) > 5, "it is listened to again and again")
+        assert waits[:4] == [changes.EARLIER_S, PAUSE_S] * 2
+        sql("ALTER TABLE gone RENAME TO changes")
+        watcher = heard.asker._watcher
+        until(lambda: watcher is not None and watcher._last_id == 1, "it has read what there is")
+    said = [record.getMessage() for record in caplog.records if record.name == changes.log.name]
+    assert [one for one in said if "tells no changes" in one] == [
+        f"The puppetmaster that leads with {where} is an earlier version, and tells no changes: "
+        "WebSockets of this one show none. Bring that one up to date."
+    ]
 
 
 def test_what_cannot_be_told_is_told_later(leader: PostgresStore, hub: Hub, heard: Heard, sql: Any) -> None:
