@@ -22,7 +22,7 @@ def test_the_list_follows_the_jobs(page: Page, site: Site) -> None:
     expect(card.locator("time")).to_have_attribute("title", re.compile(r"created .* \(.* UTC\)"))
     expect(card.get_by_role("img")).to_have_attribute("aria-label", "40 resolved")
     expect(page.get_by_role("listitem").filter(has_text="inventory")).to_contain_text("8 error")
-    expect(page.get_by_text(ATTACK)).to_be_visible()
+    expect(page.get_by_role("link", name=ATTACK)).to_be_visible()
     assert page.locator("main img").count() == 0
     shoot(page, "list")
     site.ask("DELETE", f"/jobs/{first}")

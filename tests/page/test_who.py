@@ -78,7 +78,7 @@ def test_the_time_line_says_what_happened_and_who_did_it(page: Page, site: Site)
 
 
 def test_the_time_line_goes_on_while_it_is_looked_at(page: Page, site: Site) -> None:
-    id_ = site.job("/system/time", ["cg-180"], "post")
+    id_ = site.job("/system/time", ["cg-180"])
     page.goto(f"{site.url}#/jobs/{id_}/timeline")
     lines = page.locator(".tabpanel:visible .events > li")
     expect(lines).to_have_count(2)
