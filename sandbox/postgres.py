@@ -81,16 +81,20 @@ class Cluster(Started):
     @contextmanager
     def frozen(self) -> Iterator[None]:
         """Its processes stand still meanwhile (SIGSTOP): connections stay open, and nothing answers."""
+        server, stopped = self.process.pid, set[int]()
         self.process.pause()  # first: from now on it makes no process
-        server = self.process.pid
-        found = Path(f"/proc/{server}/task/{server}/children").read_text("ascii")
-        sessions = [*map(int, found.split())]
         try:
-            for pid in sessions:
-                os.kill(pid, signal.SIGSTOP)
+            # Again until there is no other one: proc(5) says that the list may lack some while they run.
+            found = _children(server)
+            while found - stopped or not all(map(_stands_still, {server, *found})):
+                for pid in found:
+                    with suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGSTOP)
+                stopped |= found
+                found = _children(server)
             yield
         finally:
-            for pid in sessions:
+            for pid in stopped:
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGCONT)
             self.process.resume()
@@ -117,3 +121,14 @@ def _unprivileged() -> list[str]:
     if os.geteuid() != 0:
         return []
     return ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups", "--pdeathsig=KILL"]
+
+
+def _children(pid: int) -> set[int]:
+    return {*map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text("ascii").split())}
+
+
+def _stands_still(pid: int) -> bool:
+    """Whether a process is stopped, or gone."""
+    with suppress(FileNotFoundError):
+        return Path(f"/proc/{pid}/stat").read_text("utf-8").rpartition(")")[2].split()[0] in "TZX"
+    return True

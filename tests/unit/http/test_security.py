@@ -555,6 +555,8 @@ def test_https_by_certificate(tmp_path: Path, certificate: tuple[Path, Path]) ->
         assert connection.getresponse().status == 200
         connection.close()
         here = f"127.0.0.1:{door.port}"
+        # Two threads of this client share a connection: with TLS 1.3 it may lose what comes right at first.
+        trusting.maximum_version = ssl.TLSVersion.TLSv1_2
         with connect(f"wss://{here}/jobs/ws", ssl=trusting, origin=Origin(f"https://{here}")) as watching:
             assert watching.ping().wait(10)
         plain = door.answered(b"GET /jobs HTTP/1.1\r\nHost: localhost\r\n\r\n")
