@@ -271,6 +271,7 @@ def test_what_stands_in_the_form_survives_back_and_reload(page: Page, site: Site
         f"Job {id_} was started with this. Starting it again makes another job."
     )
     page.get_by_role("link", name=f"Job {id_}").click()
+    ended(page, "resolved")  # it is shown
     page.get_by_role("navigation").get_by_role("link", name="New job").click()
     expect(page.get_by_label("Resource")).to_have_value("")
     page.go_back()
