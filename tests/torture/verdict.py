@@ -308,6 +308,12 @@ class Verdict:
             yield f"{message} left at {sent_s:.3f}, nothing broke then, and it never arrived"
 
     def _died_within(self, at_s: float) -> bool:
+        """Whether the bundle died then, or went on with a connection that the broker had ended meanwhile.
+
+        The broker does so while the bundle stands still: what is written first is lost.
+        """
+        if any(loss.from_s <= at_s <= loss.to_s + CLOCKS_S for loss in self._losses if loss.what == STILL):
+            return True
         killed = (loss.from_s for loss in self._losses if loss.what == BUNDLE)
         return any(died_s - TURN_S <= at_s <= died_s + 0.01 for died_s in (*killed, *self._died))
 
